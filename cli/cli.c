@@ -1,0 +1,320 @@
+#include "cli.h"
+#include "common/clk.h"
+#include "common/fd.h"
+#include "common/mem.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+enum { MAX_ANSWER = 64 << 20, MAX_CELL = 60 };
+
+static void take(struct cli *c, int i, int n)
+{
+    memmove(c->argv + i, c->argv + i + n, (size_t)(c->argc - i - n + 1) * sizeof *c->argv);
+    c->argc -= n;
+}
+
+const char *cli_opt(struct cli *c, const char *name)
+{
+    size_t n = strlen(name);
+    for (int i = 0; i < c->argc; i++) {
+        const char *value = NULL;
+        if (!strcmp(c->argv[i], name) && i + 1 < c->argc) {
+            value = c->argv[i + 1];
+            take(c, i, 2);
+        } else if (!strncmp(c->argv[i], name, n) && c->argv[i][n] == '=') {
+            value = c->argv[i] + n + 1;
+            take(c, i, 1);
+        }
+        if (value)
+            return value;
+    }
+    return NULL;
+}
+
+bool cli_flag(struct cli *c, const char *name)
+{
+    for (int i = 0; i < c->argc; i++)
+        if (!strcmp(c->argv[i], name)) {
+            take(c, i, 1);
+            return true;
+        }
+    return false;
+}
+
+int cli_usage(struct cli *c, const char *fmt, ...)
+{
+    va_list ap;
+    fprintf(stderr, "mysimbdp %s: ", c->verb);
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fprintf(stderr, "\nusage: mysimbdp %s %s [--home HOME]\n", c->verb, c->usage);
+    return CLI_USAGE;
+}
+
+int cli_args(struct cli *c, int min, int max)
+{
+    for (int i = 0; i < c->argc; i++)
+        if (c->argv[i][0] == '-' && c->argv[i][1])
+            return cli_usage(c, "unknown option, or one without its value: %s", c->argv[i]);
+    if (c->argc < min)
+        return cli_usage(c, "too few arguments");
+    if (max >= 0 && c->argc > max)
+        return cli_usage(c, "too many arguments: %s", c->argv[max]);
+    return 0;
+}
+
+int cli_fail(struct cli *c, const struct err *e)
+{
+    fprintf(stderr, "mysimbdp %s: %s\n", c->verb, e->msg);
+    return CLI_FAILED;
+}
+
+int cli_home(struct cli *c, struct home *h)
+{
+    struct err e = {0};
+    return home_open(h, c->home_arg, &e) < 0 ? cli_fail(c, &e) : 0;
+}
+
+int cli_connect(const struct home *h, const char *socket_name, struct err *e)
+{
+    AUTO_FREE char *path = home_socket(h, socket_name);
+    int fd = fd_unix_connect(path);
+    if (fd == -ENOENT || fd == -ECONNREFUSED)
+        return err_set(e, fd, "the platform of %s is not running; start it with `mysimbdp up --home %s`", h->path, h->path);
+    return fd < 0 ? err_sys(e, fd, "cannot connect to %s", path) : fd;
+}
+
+int cli_exchange(int fd, const char *request, bson_t **ret, struct err *e)
+{
+    AUTO_BUF struct buf b = {0};
+    AUTO_BUF struct buf line = {0};
+    buf_addf(&line, "%s\n", request);
+    if (send(fd, line.p, line.n, MSG_NOSIGNAL) != (ssize_t)line.n)
+        return err_sys(e, -errno, "cannot ask the platform");
+    for (;;) {
+        buf_reserve(&b, 65536);
+        ssize_t n = recv(fd, b.p + b.n, 65536, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0 || b.n > MAX_ANSWER)
+            return err_set(e, ERR_CLOSED, "the platform went away before it answered; look into its log, and try again");
+        b.n += (size_t)n;
+        b.p[b.n] = 0;
+        if (b.p[b.n - 1] == '\n')
+            break;
+    }
+    bson_t *doc = json_parse(b.p, b.n - 1, e);
+    if (!doc)
+        return err_context(e, "the platform's answer");
+    if (!json_get_bool(doc, "ok", false)) {
+        err_set(e, ERR_REFUSED, "%s", json_get_str(doc, "error", "refused without a reason"));
+        bson_destroy(doc);
+        return ERR_REFUSED;
+    }
+    *ret = doc;
+    return 0;
+}
+
+int cli_request(const struct home *h, const char *socket_name, const char *request, bson_t **ret, struct err *e)
+{
+    AUTO_FD int fd = cli_connect(h, socket_name, e);
+    return fd < 0 ? fd : cli_exchange(fd, request, ret, e);
+}
+
+sqlite3 *cli_ledger(struct cli *c, const struct home *h, bool *ret_none)
+{
+    AUTO_FREE char *path = home_path(h, "state/ledger.db");
+    sqlite3 *db = NULL;
+    *ret_none = access(path, F_OK) < 0 && errno == ENOENT;
+    if (*ret_none)
+        return NULL;
+    if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL) != SQLITE_OK ||
+        sqlite3_busy_timeout(db, 10000) != SQLITE_OK ||
+        sqlite3_exec(db, "PRAGMA query_only=1; SELECT count(*) FROM meta", NULL, NULL, NULL) != SQLITE_OK) {
+        fprintf(stderr, "mysimbdp %s: cannot read the ledger %s: %s\n", c->verb, path, db ? sqlite3_errmsg(db) : "");
+        sqlite3_close(db);
+        return NULL;
+    }
+    return db;
+}
+
+static bool is_null(sqlite3_stmt *s, int i, enum col_kind kind)
+{
+    if (sqlite3_column_type(s, i) == SQLITE_NULL)
+        return true;
+    return (kind == COL_COUNT && sqlite3_column_int64(s, i) < 0) || (kind == COL_TIME && sqlite3_column_int64(s, i) <= 0) ||
+           ((kind == COL_TEXT || kind == COL_JSON) && sqlite3_column_bytes(s, i) == 0);
+}
+
+static void cell_json(struct buf *b, sqlite3_stmt *s, int i, const struct col *col)
+{
+    if (is_null(s, i, col->kind)) {
+        json_null(b, col->name);
+        return;
+    }
+    switch (col->kind) {
+    case COL_TEXT:
+        json_str(b, col->name, (const char *)sqlite3_column_text(s, i));
+        break;
+    case COL_COUNT:
+        json_i64(b, col->name, sqlite3_column_int64(s, i));
+        break;
+    case COL_NUMBER:
+        json_f64(b, col->name, sqlite3_column_double(s, i));
+        break;
+    case COL_TIME:
+        json_time(b, col->name, sqlite3_column_int64(s, i));
+        break;
+    case COL_BOOL:
+        json_bool(b, col->name, sqlite3_column_int(s, i) != 0);
+        break;
+    case COL_JSON:
+        json_raw(b, col->name, (const char *)sqlite3_column_text(s, i));
+        break;
+    }
+}
+
+/* Text for a terminal: control bytes of tenants' names must not reach it. */
+static char *cell_text(sqlite3_stmt *s, int i, const struct col *col)
+{
+    char stamp[CLK_RFC3339_SIZE];
+    if (is_null(s, i, col->kind))
+        return xstrdup("-");
+    if (col->kind == COL_TIME)
+        return xstrndup(clk_rfc3339(sqlite3_column_int64(s, i), stamp), 19);
+    if (col->kind == COL_NUMBER)
+        return xasprintf("%.3f", sqlite3_column_double(s, i));
+    if (col->kind == COL_BOOL)
+        return xstrdup(sqlite3_column_int(s, i) ? "yes" : "no");
+    AUTO_BUF struct buf b = {0};
+    json_str(&b, NULL, (const char *)sqlite3_column_text(s, i));
+    size_t n = b.n - 2;
+    if (n > MAX_CELL)
+        for (n = MAX_CELL; n > MAX_CELL - 4 && (b.p[1 + n] & 0xc0) == 0x80; n--) {
+        }
+    return b.n - 2 > MAX_CELL ? xasprintf("%.*s…", (int)n, b.p + 1) : xstrndup(b.p + 1, n);
+}
+
+static size_t width(const char *text)
+{
+    size_t n = 0;
+    for (; *text; text++)
+        n += (*text & 0xc0) != 0x80;
+    return n;
+}
+
+static void print_table(char **cells, int n_rows, const struct col *cols, size_t n_cols)
+{
+    for (size_t k = 0; k < n_cols; k++) {
+        size_t w = 0;
+        if (!cols[k].in_table)
+            continue;
+        w = strlen(cols[k].name);
+        for (int r = 0; r < n_rows; r++)
+            if (width(cells[(size_t)r * n_cols + k]) > w)
+                w = width(cells[(size_t)r * n_cols + k]);
+        cells[(size_t)n_rows * n_cols + k] = (char *)(uintptr_t)w;
+    }
+    for (int r = -1; r < n_rows; r++) {
+        AUTO_BUF struct buf line = {0};
+        for (size_t k = 0; k < n_cols; k++) {
+            if (!cols[k].in_table)
+                continue;
+            const char *text = r < 0 ? cols[k].name : cells[(size_t)r * n_cols + k];
+            size_t w = (size_t)(uintptr_t)cells[(size_t)n_rows * n_cols + k];
+            bool right = cols[k].kind == COL_COUNT || cols[k].kind == COL_NUMBER;
+            int pad = (int)(w - width(text));
+            buf_addf(&line, "%*s%s%*s  ", right ? pad : 0, "", text, right ? 0 : pad, "");
+        }
+        while (line.n && line.p[line.n - 1] == ' ')
+            line.n--;
+        printf("%.*s\n", (int)line.n, line.p ? line.p : "");
+    }
+}
+
+int cli_list(struct cli *c, sqlite3_stmt *s, const struct col *cols, size_t n_cols)
+{
+    char **cells = NULL;
+    int n = 0;
+    while (sqlite3_step(s) == SQLITE_ROW) {
+        if (c->json) {
+            AUTO_BUF struct buf b = {0};
+            json_begin(&b, NULL, '{');
+            for (size_t i = 0; i < n_cols; i++)
+                cell_json(&b, s, (int)i, &cols[i]);
+            json_end(&b, '}');
+            puts(b.p);
+        } else {
+            cells = xrealloc(cells, (size_t)(n + 2) * n_cols * sizeof *cells);
+            for (size_t i = 0; i < n_cols; i++)
+                cells[(size_t)n * n_cols + i] = cell_text(s, (int)i, &cols[i]);
+        }
+        n++;
+    }
+    if (!c->json && n)
+        print_table(cells, n, cols, n_cols);
+    for (size_t i = 0; cells && i < (size_t)n * n_cols; i++)
+        free(cells[i]);
+    free(cells);
+    return n;
+}
+
+int cli_since(const char *text, int64_t *ret_wall_ms)
+{
+    char *end;
+    long long n = strtoll(text, &end, 10);
+    const char *units = "smhd", *unit = *end && !end[1] ? strchr(units, *end) : NULL;
+    static const int64_t ms[] = {1000, 60000, 3600000, 86400000};
+    if (end != text && unit && n >= 0) {
+        *ret_wall_ms = clk_wall_ms() - n * ms[unit - units];
+        return 0;
+    }
+    return clk_parse(text, ret_wall_ms);
+}
+
+static void bind_text(sqlite3_stmt *s, int i, const char *text)
+{
+    if (text)
+        sqlite3_bind_text(s, i, text, -1, SQLITE_STATIC);
+}
+
+int cli_listing(struct cli *c, const char *sql, const struct col *cols, size_t n_cols, const char *const filters[3])
+{
+    struct home h;
+    bool none;
+    const char *values[3];
+    for (int i = 0; i < 3; i++)
+        values[i] = cli_opt(c, filters[i]);
+    const char *since = cli_opt(c, "--since"), *limit = cli_opt(c, "--limit");
+    int64_t since_ms = 0, n_max = limit ? strtoll(limit, NULL, 10) : c->json || c->argc ? 0 : 100;
+    int r = cli_args(c, 0, 1), n = 0;
+    if (!r && since && cli_since(since, &since_ms) < 0)
+        r = cli_usage(c, "--since %s is no time", since);
+    if (r || cli_home(c, &h))
+        return r ? r : CLI_FAILED;
+    sqlite3 *db = cli_ledger(c, &h, &none);
+    if (db) {
+        sqlite3_stmt *s = NULL;
+        if (sqlite3_prepare_v2(db, sql, -1, &s, NULL) != SQLITE_OK)
+            fprintf(stderr, "mysimbdp %s: cannot read the ledger: %s\n", c->verb, sqlite3_errmsg(db));
+        bind_text(s, 1, c->argc ? c->argv[0] : NULL);
+        for (int i = 0; i < 3; i++)
+            bind_text(s, i + 2, values[i]);
+        sqlite3_bind_int64(s, 5, since_ms);
+        sqlite3_bind_int64(s, 6, n_max > 0 ? n_max : -1);
+        n = cli_list(c, s, cols, n_cols);
+        sqlite3_finalize(s);
+        sqlite3_close(db);
+    }
+    if (!c->json && n && n == n_max)
+        fprintf(stderr, "(the newest %d; --limit 0 shows all)\n", n);
+    home_close(&h);
+    if (c->argc && !n)
+        fprintf(stderr, "mysimbdp %s: the ledger has no %s\n", c->verb, c->argv[0]);
+    return (!db && !none) || (c->argc && !n) ? CLI_FAILED : CLI_DONE;
+}

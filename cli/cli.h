@@ -1,0 +1,78 @@
+/* What the verbs of the command line share. */
+#ifndef SIMBDP_CLI_H
+#define SIMBDP_CLI_H
+
+#include "common/buf.h"
+#include "common/conf.h"
+#include "common/err.h"
+#include "common/home.h"
+#include "common/json.h"
+
+#include <sqlite3.h>
+#include <stdbool.h>
+
+enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
+
+/* The rest of the command line of one verb; cli_opt and cli_flag take out what they find. */
+struct cli {
+    const char *verb, *usage;
+    const char *home_arg;
+    int argc;
+    char **argv; /* positional arguments once all options are taken; NULL-terminated */
+    bool json;
+};
+
+typedef int (*cli_verb)(struct cli *c);
+
+/* The value of --name V or --name=V; NULL when absent. */
+const char *cli_opt(struct cli *c, const char *name);
+bool cli_flag(struct cli *c, const char *name);
+/* After all options: complains about unknown ones and about the number of arguments. 0 or CLI_USAGE. */
+int cli_args(struct cli *c, int min, int max);
+int cli_usage(struct cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Prints "mysimbdp VERB: message" and gives CLI_FAILED. */
+int cli_fail(struct cli *c, const struct err *e);
+
+int cli_home(struct cli *c, struct home *h); /* 0 or CLI_FAILED, complained */
+
+/* One request to a program of the home over its socket. *ret is the answer (caller destroys) when it was ok. */
+int cli_request(const struct home *h, const char *socket_name, const char *request, bson_t **ret, struct err *e);
+/* The same on a connection that is kept. */
+int cli_connect(const struct home *h, const char *socket_name, struct err *e);
+int cli_exchange(int fd, const char *request, bson_t **ret, struct err *e);
+
+/* The ledger, for reading. NULL with CLI_FAILED complained; a home that never ran has no ledger and *ret_none. */
+sqlite3 *cli_ledger(struct cli *c, const struct home *h, bool *ret_none);
+
+/* A listing: the same rows as JSON objects or as an aligned table. */
+enum col_kind { COL_TEXT, COL_COUNT, COL_NUMBER, COL_TIME, COL_BOOL, COL_JSON };
+struct col {
+    const char *name;
+    enum col_kind kind; /* COL_COUNT: negative is null; COL_TIME: milliseconds, 0 is null */
+    bool in_table;
+};
+/* Column i of the statement is cols[i]. Returns the number of rows. */
+int cli_list(struct cli *c, sqlite3_stmt *s, const struct col *cols, size_t n_cols);
+
+/* A whole listing verb: positional id (?1), the three options in `filters` (?2 to ?4), --since (?5), --limit (?6). */
+int cli_listing(struct cli *c, const char *sql, const struct col *cols, size_t n_cols, const char *const filters[3]);
+
+/* A stamp of "2026-01-31", "2026-01-31T12:00:00Z" or "15m", "2h", "7d" ago. */
+int cli_since(const char *text, int64_t *ret_wall_ms);
+
+int verb_check(struct cli *c);
+int verb_down(struct cli *c);
+int verb_files(struct cli *c);
+int verb_init(struct cli *c);
+int verb_logs(struct cli *c);
+int verb_rejects(struct cli *c);
+int verb_retry(struct cli *c);
+int verb_runs(struct cli *c);
+int verb_stats(struct cli *c);
+int verb_status(struct cli *c);
+int verb_stop(struct cli *c);
+int verb_tenant(struct cli *c);
+int verb_up(struct cli *c);
+int verb_upload(struct cli *c);
+
+#endif

@@ -1,0 +1,69 @@
+/* mysimbdp VERB: the one front door. A verb a file. */
+#include "cli.h"
+#include "common/crash.h"
+#include "common/log.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    cli_verb run;
+    const char *args, *help;
+} verbs[] = {
+    {"init", verb_init, "HOME", "make a home directory"},
+    {"up", verb_up, "", "run the platform in the foreground"},
+    {"down", verb_down, "[--leave-runs]", "stop it; --leave-runs lets the tenants' runs go on"},
+    {"check", verb_check, "[--keys]", "check the configuration; --keys lists every key"},
+    {"status", verb_status, "[--json]", "what the programs are doing"},
+    {"tenant", verb_tenant, "list [--json] | show T [--json] | add T [--from FILE] | suspend T | resume T", "tenants"},
+    {"upload", verb_upload, "TENANT DATASET FILE... [--app A] [--force] [--wait] [--json]", "hand files in"},
+    {"files", verb_files, "[FILE_ID] [--tenant T] [--dataset D] [--state S] [--since T] [--limit N] [--json]",
+     "the ledger of files"},
+    {"runs", verb_runs, "[RUN_ID] [--tenant T] [--file FILE_ID] [--state S] [--since T] [--limit N] [--json]",
+     "the ledger of runs"},
+    {"logs", verb_logs, "RUN [-f]", "what a run printed"},
+    {"rejects", verb_rejects, "FILE_ID [--json]", "rows of a file that were not stored, and why"},
+    {"retry", verb_retry, "FILE_ID | --tenant T", "try refused or failed files again"},
+    {"stats", verb_stats, "[--tenant T] [--since T] [--json]", "figures per tenant and for the platform"},
+    {"stop", verb_stop, "RUN", "end a run; its file is quarantined"},
+};
+
+static void print_usage(FILE *to)
+{
+    fputs("usage: mysimbdp VERB [ARGUMENTS] [--home HOME]      (or MYSIMBDP_HOME)\n\n", to);
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
+        fprintf(to, "  %-8s %s\n           %s\n", verbs[i].name, verbs[i].help, verbs[i].args);
+    fputs("\n--since takes 2026-01-31, 2026-01-31T12:00:00Z, or 15m, 2h, 7d ago. Listings take --json: an object a line.\n"
+          "Exit: 0 done, 1 the thing asked for failed or was refused, 2 usage.\n",
+          to);
+}
+
+int main(int argc, char **argv)
+{
+    log_init("mysimbdp");
+    crash_init();
+    signal(SIGPIPE, SIG_DFL);
+    const char *home = home_take_arg(&argc, argv);
+    if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+        print_usage(argc < 2 ? stderr : stdout);
+        return argc < 2 ? CLI_USAGE : CLI_DONE;
+    }
+    if (!strcmp(argv[1], "--version"))
+        return puts("mysimbdp " SIMBDP_VERSION) < 0;
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+        if (strcmp(argv[1], verbs[i].name))
+            continue;
+        struct cli c = {verbs[i].name, verbs[i].args, home, argc - 2, argv + 2, false};
+        if (cli_flag(&c, "--help")) {
+            printf("usage: mysimbdp %s %s [--home HOME]\n%s\n", c.verb, c.usage, verbs[i].help);
+            return CLI_DONE;
+        }
+        c.json = cli_flag(&c, "--json");
+        return verbs[i].run(&c);
+    }
+    fprintf(stderr, "mysimbdp: no verb \"%s\"\n", argv[1]);
+    print_usage(stderr);
+    return CLI_USAGE;
+}

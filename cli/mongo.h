@@ -1,0 +1,25 @@
+/* Which MongoDB a home uses, and how to start the ones that are ours. */
+#ifndef SIMBDP_CLI_MONGO_H
+#define SIMBDP_CLI_MONGO_H
+
+#include "common/conf.h"
+#include "common/home.h"
+
+#include <stdbool.h>
+
+struct mongo_plan {
+    const char *kind; /* url | mongod | embedded */
+    char *url;        /* the platform's, opens every database */
+    char **argv;      /* program to run, NULL for kind url; NULL-terminated, all owned */
+};
+
+/* mongo_url of the configuration, else MONGO_URL, else mongod on PATH, else the embedded one. Chooses and keeps the port,
+ * writes keys/mongo-access and state/mongo.json. Errors say what is missing. */
+int mongo_plan(const struct home *h, const struct conf *c, struct mongo_plan *ret, struct err *e);
+void mongo_plan_free(struct mongo_plan *p);
+
+/* Whether the MongoDB answers now. Blocks for at most a second. For kind mongod, makes the platform's user when it is
+ * missing (the localhost exception of a fresh mongod --auth). */
+bool mongo_answers(const struct home *h, const struct mongo_plan *p);
+
+#endif

@@ -1,0 +1,177 @@
+/* Figures over the ledger: a line a tenant, then one for the platform (tenant_id null). */
+#include "cli.h"
+#include "common/mem.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct figures {
+    char *tenant; /* NULL: the platform */
+    int64_t files, ingested, rejected, duplicate, quarantined, bytes, rows, rows_rejected;
+    double run_s, cpu_s, ingestion_s;
+    double *seconds; /* of each ingestion, sorted */
+    size_t n_seconds;
+};
+
+static const char counts_sql[] =
+    "SELECT t.id, count(f.file_id), sum(f.state='ingested'), sum(f.state='rejected'), sum(f.state='duplicate'), "
+    "sum(f.state='quarantined'), sum(CASE WHEN f.state='ingested' THEN f.size END), "
+    "sum(CASE WHEN f.state='ingested' THEN max(f.rows_loaded,0) END), "
+    "sum(CASE WHEN f.state='ingested' THEN max(f.rows_rejected,0) END) FROM tenants t LEFT JOIN files f ON f.tenant=t.id "
+    "AND f.received_at>=?2 WHERE (?1 IS NULL OR t.id=?1) GROUP BY t.id ORDER BY t.id";
+static const char runs_sql[] = "SELECT sum(wall_s), sum(cpu_s) FROM runs WHERE tenant=?1 AND started_at>=?2 AND "
+                               "state='ended'";
+static const char seconds_sql[] = "SELECT (ended_at-started_at)/1000.0 FROM files WHERE tenant=?1 AND received_at>=?2 AND "
+                                  "state='ingested' AND started_at>0 ORDER BY 1";
+
+static double percentile(const struct figures *f, double p)
+{
+    if (!f->n_seconds)
+        return NAN;
+    /* nearest rank */
+    size_t rank = (size_t)ceil(p * (double)f->n_seconds);
+    return f->seconds[rank ? rank - 1 : 0];
+}
+
+static void fill(sqlite3 *db, struct figures *f, int64_t since_ms)
+{
+    sqlite3_stmt *s = NULL;
+    sqlite3_prepare_v2(db, runs_sql, -1, &s, NULL);
+    sqlite3_bind_text(s, 1, f->tenant, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(s, 2, since_ms);
+    if (sqlite3_step(s) == SQLITE_ROW) {
+        f->run_s = sqlite3_column_double(s, 0);
+        f->cpu_s = sqlite3_column_double(s, 1);
+    }
+    sqlite3_finalize(s);
+    sqlite3_prepare_v2(db, seconds_sql, -1, &s, NULL);
+    sqlite3_bind_text(s, 1, f->tenant, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(s, 2, since_ms);
+    while (sqlite3_step(s) == SQLITE_ROW) {
+        if ((f->n_seconds & (f->n_seconds + 1)) == 0)
+            f->seconds = xrealloc(f->seconds, (2 * f->n_seconds + 2) * sizeof *f->seconds);
+        f->seconds[f->n_seconds] = sqlite3_column_double(s, 0);
+        f->ingestion_s += f->seconds[f->n_seconds++];
+    }
+    sqlite3_finalize(s);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void add_to(struct figures *sum, const struct figures *f)
+{
+    sum->files += f->files;
+    sum->ingested += f->ingested;
+    sum->rejected += f->rejected;
+    sum->duplicate += f->duplicate;
+    sum->quarantined += f->quarantined;
+    sum->bytes += f->bytes;
+    sum->rows += f->rows;
+    sum->rows_rejected += f->rows_rejected;
+    sum->run_s += f->run_s;
+    sum->cpu_s += f->cpu_s;
+    sum->ingestion_s += f->ingestion_s;
+    sum->seconds = xrealloc(sum->seconds, (sum->n_seconds + f->n_seconds) * sizeof *sum->seconds);
+    if (f->n_seconds)
+        memcpy(sum->seconds + sum->n_seconds, f->seconds, f->n_seconds * sizeof *f->seconds);
+    sum->n_seconds += f->n_seconds;
+}
+
+static void print_json(const struct figures *f)
+{
+    AUTO_BUF struct buf b = {0};
+    static const char *const streams[] = {"messages", "messages_refused", "messages_dead", "avg_message_ms"};
+    json_begin(&b, NULL, '{');
+    json_str(&b, "tenant_id", f->tenant);
+    json_i64(&b, "files", f->files);
+    json_i64(&b, "ingested", f->ingested);
+    json_i64(&b, "rejected", f->rejected);
+    json_i64(&b, "duplicate", f->duplicate);
+    json_i64(&b, "quarantined", f->quarantined);
+    json_i64(&b, "bytes", f->bytes);
+    json_i64(&b, "rows", f->rows);
+    json_i64(&b, "rows_rejected", f->rows_rejected);
+    json_f64(&b, "avg_ingestion_s", f->n_seconds ? f->ingestion_s / (double)f->n_seconds : NAN);
+    json_f64(&b, "p50_s", percentile(f, 0.5));
+    json_f64(&b, "p95_s", percentile(f, 0.95));
+    json_f64(&b, "p99_s", percentile(f, 0.99));
+    json_f64(&b, "bytes_per_s", f->ingestion_s > 0 ? (double)f->bytes / f->ingestion_s : NAN);
+    for (int i = 0; i < 4; i++)
+        json_null(&b, streams[i]);
+    json_f64(&b, "run_s", f->run_s);
+    json_f64(&b, "cpu_s", f->cpu_s);
+    json_null(&b, "instance_s");
+    json_end(&b, '}');
+    puts(b.p);
+}
+
+static void print_row(const struct figures *f)
+{
+    printf("%-20s %7lld %8lld %8lld %9lld %11lld %13lld %9lld %8lld %8.3f %8.3f %8.3f %10.3f %9.2f %8.2f\n",
+           f->tenant ? f->tenant : "(platform)", (long long)f->files, (long long)f->ingested, (long long)f->rejected,
+           (long long)f->duplicate, (long long)f->quarantined, (long long)f->bytes, (long long)f->rows,
+           (long long)f->rows_rejected, f->n_seconds ? f->ingestion_s / (double)f->n_seconds : 0,
+           f->n_seconds ? percentile(f, 0.5) : 0, f->n_seconds ? percentile(f, 0.99) : 0,
+           f->ingestion_s > 0 ? (double)f->bytes / f->ingestion_s / 1e6 : 0, f->run_s, f->cpu_s);
+}
+
+static void print(struct cli *c, const struct figures *f)
+{
+    if (c->json)
+        print_json(f);
+    else
+        print_row(f);
+}
+
+int verb_stats(struct cli *c)
+{
+    struct home h;
+    bool none;
+    struct figures sum = {0};
+    const char *tenant = cli_opt(c, "--tenant"), *since = cli_opt(c, "--since");
+    int64_t since_ms = 0;
+    int r = cli_args(c, 0, 0);
+    if (!r && since && cli_since(since, &since_ms) < 0)
+        r = cli_usage(c, "--since %s is no time", since);
+    if (r || cli_home(c, &h))
+        return r ? r : CLI_FAILED;
+    if (!c->json)
+        printf("%-20s %7s %8s %8s %9s %11s %13s %9s %8s %8s %8s %8s %10s %9s %8s\n", "tenant", "files", "ingested",
+               "rejected", "duplicate", "quarantined", "bytes", "rows", "rejects", "avg_s", "p50_s", "p99_s", "MB/s", "run_s",
+               "cpu_s");
+    sqlite3 *db = cli_ledger(c, &h, &none);
+    sqlite3_stmt *s = NULL;
+    if (db)
+        sqlite3_prepare_v2(db, counts_sql, -1, &s, NULL);
+    if (s && tenant)
+        sqlite3_bind_text(s, 1, tenant, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(s, 2, since_ms);
+    while (s && sqlite3_step(s) == SQLITE_ROW) {
+        struct figures f = {.tenant = xstrdup((const char *)sqlite3_column_text(s, 0))};
+        int64_t *fields[] = {&f.files, &f.ingested, &f.rejected, &f.duplicate, &f.quarantined, &f.bytes, &f.rows,
+                             &f.rows_rejected};
+        for (int i = 0; i < 8; i++)
+            *fields[i] = sqlite3_column_int64(s, i + 1);
+        fill(db, &f, since_ms);
+        print(c, &f);
+        add_to(&sum, &f);
+        free(f.tenant);
+        free(f.seconds);
+    }
+    if (!tenant) {
+        if (sum.n_seconds)
+            qsort(sum.seconds, sum.n_seconds, sizeof *sum.seconds, by_value);
+        print(c, &sum);
+    }
+    free(sum.seconds);
+    sqlite3_finalize(s);
+    sqlite3_close(db);
+    home_close(&h);
+    return db || none ? CLI_DONE : CLI_FAILED;
+}

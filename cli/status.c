@@ -1,0 +1,65 @@
+#include "cli.h"
+#include "common/fd.h"
+#include "common/mem.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void print_tenants(const bson_t *doc)
+{
+    bson_iter_t it;
+    bson_t t;
+    if (!json_get_iter(doc, "tenants", &it))
+        return;
+    while (bson_iter_next(&it)) {
+        if (!json_iter_doc(&it, &t))
+            continue;
+        const char *why = json_get_str(&t, "waits_for", NULL);
+        printf("  %-20s %-12s unfinished %lld, queued %lld, running %lld%s%s\n", json_get_str(&t, "tenant_id", ""),
+               json_get_str(&t, "state", ""), (long long)json_get_i64(&t, "unfinished", 0),
+               (long long)json_get_i64(&t, "queued", 0), (long long)json_get_i64(&t, "running", 0),
+               why ? ", waits for: " : "", why ? why : "");
+    }
+}
+
+static void print_parked(const bson_t *doc)
+{
+    bson_iter_t it;
+    if (json_get_iter(doc, "parked_apps", &it))
+        while (bson_iter_next(&it))
+            printf("parked:   %s (cannot be executed; `mysimbdp runs` says why)\n", bson_iter_utf8(&it, NULL));
+}
+
+int verb_status(struct cli *c)
+{
+    struct home h;
+    struct err e = {0};
+    bson_t *doc = NULL;
+    int r = cli_args(c, 0, 0);
+    if (r || cli_home(c, &h))
+        return r ? r : CLI_FAILED;
+    r = cli_request(&h, "batchmgr.sock", "{\"op\":\"status\"}", &doc, &e);
+    if (r < 0) {
+        if (c->json)
+            puts("{\"running\":false}");
+        cli_fail(c, &e);
+    } else if (c->json) {
+        char *text = bson_as_relaxed_extended_json(doc, NULL);
+        puts(text);
+        bson_free(text);
+    } else {
+        const char *why = json_get_str(doc, "database_error", NULL);
+        printf("home:     %s\nbatchmgr: pid %lld since %s\nintake:   %s\ndatabase: %s%s%s\n", h.path,
+               (long long)json_get_i64(doc, "pid", 0), json_get_str(doc, "started_at", ""), json_get_str(doc, "intake", ""),
+               json_get_str(doc, "database", ""), why ? ": " : "", why ? why : "");
+        printf("files:    %lld unfinished, %lld being inspected, %lld queued; %lld runs\n",
+               (long long)json_get_i64(doc, "unfinished", 0), (long long)json_get_i64(doc, "inspecting", 0),
+               (long long)json_get_i64(doc, "queued", 0), (long long)json_get_i64(doc, "running", 0));
+        print_parked(doc);
+        print_tenants(doc);
+    }
+    if (doc)
+        bson_destroy(doc);
+    home_close(&h);
+    return r < 0 ? CLI_FAILED : CLI_DONE;
+}

@@ -1,0 +1,205 @@
+#include "cli.h"
+#include "common/fd.h"
+#include "common/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const char template[] =
+    "# Tenant %s. `mysimbdp check --keys` lists every key with its range and default.\n"
+    "display_name = \"%s\";\n"
+    "weight = 1;                             # share when tenants compete\n"
+    "concurrency = 2;                        # batch runs at once\n"
+    "limits = { max_file_bytes = 1073741824L; max_columns = 256; };   # breaking one refuses the file and names it\n"
+    "datasets = (\n"
+    "  { name = \"data\"; format = \"csv\"; collection = \"data\"; }\n"
+    ");\n"
+    "batch = (\n"
+    "  { app = \"load\"; exec = \"builtin:load\"; datasets = (\"data\"); }   # or an executable in apps/%s/\n"
+    ");\n";
+
+/* The ledger knows what the configuration does not: uids, and tenants whose file is gone. */
+static int64_t ledger_value(sqlite3 *db, const char *column, const char *id)
+{
+    AUTO_FREE char *sql = xasprintf("SELECT %s FROM tenants WHERE id=?1", column);
+    sqlite3_stmt *s = NULL;
+    int64_t v = -1;
+    if (db && sqlite3_prepare_v2(db, sql, -1, &s, NULL) == SQLITE_OK) {
+        sqlite3_bind_text(s, 1, id, -1, SQLITE_STATIC);
+        if (sqlite3_step(s) == SQLITE_ROW)
+            v = sqlite3_column_int64(s, 0);
+    }
+    sqlite3_finalize(s);
+    return v;
+}
+
+static void print_tenant(struct cli *c, sqlite3 *db, const struct conf_tenant *t)
+{
+    const struct conf_dataset *d = t->datasets.v;
+    const struct conf_batch *a = t->batch.v;
+    AUTO_BUF struct buf b = {0};
+    const char *state = ledger_value(db, "suspended", t->id) == 1 ? "suspended" : "active";
+    int64_t uid = ledger_value(db, "uid", t->id);
+    if (!c->json) {
+        printf("%-20s %-10s uid %-6lld weight %-3lld concurrency %-3lld database %-16s %s\n", t->id, state, (long long)uid,
+               (long long)t->weight, (long long)t->concurrency, t->database, t->display_name);
+        return;
+    }
+    json_begin(&b, NULL, '{');
+    json_str(&b, "tenant_id", t->id);
+    json_str(&b, "display_name", t->display_name);
+    json_str(&b, "state", state);
+    json_i64_or_null(&b, "uid", uid);
+    json_i64(&b, "weight", t->weight);
+    json_i64(&b, "concurrency", t->concurrency);
+    json_str(&b, "database", t->database);
+    json_begin(&b, "datasets", '[');
+    for (size_t i = 0; i < t->datasets.n; i++)
+        json_str(&b, NULL, d[i].name);
+    json_end(&b, ']');
+    json_begin(&b, "apps", '[');
+    for (size_t i = 0; i < t->batch.n; i++)
+        json_str(&b, NULL, a[i].app);
+    json_end(&b, ']');
+    json_end(&b, '}');
+    puts(b.p);
+}
+
+static void print_gone(struct cli *c, sqlite3 *db, const struct conf *conf)
+{
+    sqlite3_stmt *s = NULL;
+    if (!db || sqlite3_prepare_v2(db, "SELECT id, uid FROM tenants ORDER BY id", -1, &s, NULL) != SQLITE_OK)
+        return;
+    while (sqlite3_step(s) == SQLITE_ROW) {
+        const char *id = (const char *)sqlite3_column_text(s, 0);
+        if (conf_tenant(conf, id))
+            continue;
+        if (c->json)
+            printf("{\"tenant_id\":\"%s\",\"display_name\":null,\"state\":\"suspended\",\"uid\":%lld,\"weight\":null,"
+                   "\"concurrency\":null,\"database\":null,\"datasets\":[],\"apps\":[]}\n", id,
+                   (long long)sqlite3_column_int64(s, 1));
+        else
+            printf("%-20s %-10s uid %-6lld its file conf/tenants/%s.conf is gone; nothing was deleted\n", id, "suspended",
+                   (long long)sqlite3_column_int64(s, 1), id);
+    }
+    sqlite3_finalize(s);
+}
+
+static int list(struct cli *c, const struct home *h, const char *only)
+{
+    struct err e = {0};
+    struct conf *conf = NULL;
+    bool none;
+    if (conf_load(h->path, &conf, &e) < 0)
+        return cli_fail(c, &e);
+    sqlite3 *db = cli_ledger(c, h, &none);
+    int r = only && !conf_tenant(conf, only) ? CLI_FAILED : CLI_DONE;
+    for (size_t i = 0; i < conf->n_tenants; i++)
+        if (!only || !strcmp(only, conf->tenants[i].id))
+            print_tenant(c, db, &conf->tenants[i]);
+    if (!only)
+        print_gone(c, db, conf);
+    else if (r)
+        fprintf(stderr, "mysimbdp tenant: no file conf/tenants/%s.conf\n", only);
+    else if (!c->json) {
+        AUTO_BUF struct buf b = {0};
+        if (fd_read_file(AT_FDCWD, conf_tenant(conf, only)->file, &b, 4 << 20, NULL) == 0)
+            printf("# %s\n%s", conf_tenant(conf, only)->file, b.p);
+    }
+    sqlite3_close(db);
+    conf_free(conf);
+    return r;
+}
+
+/* A running platform takes the change at once; one that is down takes it when it starts. */
+static int reload(struct cli *c, const struct home *h)
+{
+    struct err e = {0};
+    bson_t *doc = NULL;
+    int fd = cli_connect(h, "batchmgr.sock", NULL);
+    if (fd < 0)
+        return CLI_DONE;
+    int r = cli_exchange(fd, "{\"op\":\"reload\"}", &doc, &e);
+    close(fd);
+    if (doc)
+        bson_destroy(doc);
+    return r < 0 ? cli_fail(c, &e) : CLI_DONE;
+}
+
+static int add(struct cli *c, const struct home *h, const char *id, const char *from)
+{
+    struct err e = {0};
+    struct conf *conf = NULL;
+    AUTO_BUF struct buf text = {0};
+    AUTO_FREE char *rel = xasprintf("conf/tenants/%s.conf", id);
+    AUTO_FREE char *apps = xasprintf("apps/%s", id);
+    if (!conf_valid_id(id)) {
+        err_set(&e, ERR_USAGE, "\"%s\" is no tenant id: it must match [a-z][a-z0-9_-]{0,31}", id);
+        return cli_fail(c, &e);
+    }
+    if (faccessat(h->dirfd, rel, F_OK, 0) == 0) {
+        err_set(&e, -EEXIST, "tenant %s exists: %s/%s; edit it and run `mysimbdp check`", id, h->path, rel);
+        return cli_fail(c, &e);
+    }
+    if (from && fd_read_file(AT_FDCWD, from, &text, 4 << 20, &e) < 0)
+        return cli_fail(c, &e);
+    if (!from)
+        buf_addf(&text, template, id, id, id);
+    if (fd_write_file(h->dirfd, rel, text.p ? text.p : "", text.n, 0644, &e) < 0)
+        return cli_fail(c, &e);
+    int r = conf_load(h->path, &conf, &e);
+    conf_free(conf);
+    if (r < 0) { /* a bad file must not stop the next start */
+        unlinkat(h->dirfd, rel, 0);
+        return cli_fail(c, &e);
+    }
+    mkdirat(h->dirfd, apps, 0755);
+    if (reload(c, h)) {
+        unlinkat(h->dirfd, rel, 0);
+        return CLI_FAILED;
+    }
+    printf("tenant %s: %s/%s\n", id, h->path, rel);
+    return CLI_DONE;
+}
+
+static int suspend(struct cli *c, const struct home *h, const char *verb, const char *id)
+{
+    struct err e = {0};
+    bson_t *doc = NULL;
+    AUTO_BUF struct buf b = {0};
+    json_begin(&b, NULL, '{');
+    json_str(&b, "op", verb);
+    json_str(&b, "tenant", id);
+    json_end(&b, '}');
+    int r = cli_request(h, "batchmgr.sock", b.p, &doc, &e);
+    if (doc)
+        bson_destroy(doc);
+    return r < 0 ? cli_fail(c, &e) : CLI_DONE;
+}
+
+int verb_tenant(struct cli *c)
+{
+    struct home h;
+    const char *from = cli_opt(c, "--from");
+    int r = cli_args(c, 1, 2);
+    if (r)
+        return r;
+    const char *what = c->argv[0], *id = c->argc > 1 ? c->argv[1] : NULL;
+    bool known = !strcmp(what, "list") || !strcmp(what, "show") || !strcmp(what, "add") || !strcmp(what, "suspend") ||
+                 !strcmp(what, "resume");
+    if (!known || (strcmp(what, "list") && !id) || (!strcmp(what, "list") && id))
+        return cli_usage(c, known ? "%s: wrong number of arguments" : "unknown: %s", what);
+    if (cli_home(c, &h))
+        return CLI_FAILED;
+    if (!strcmp(what, "list") || !strcmp(what, "show"))
+        r = list(c, &h, id);
+    else if (!strcmp(what, "add"))
+        r = add(c, &h, id, from);
+    else
+        r = suspend(c, &h, what, id);
+    home_close(&h);
+    return r;
+}

@@ -1,0 +1,339 @@
+/* `mysimbdp up` supervises the programs of a home, not their runs. A program that ends is started again at once, then
+ * with a delay that doubles up to ten seconds and is forgotten after ten seconds of health. Before everything was ready
+ * once, a program that ends with an error ends `up` too, with that program's last words: nothing starts half-configured.
+ *
+ * SIGINT, SIGTERM and `mysimbdp down`: batchmgr is asked to drain (runs end with grace, their files are queued again),
+ * then the programs are stopped in reverse order. */
+#include "cli.h"
+#include "mongo.h"
+
+#include "common/clk.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "common/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <mongoc/mongoc.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+enum { MAX_PROGRAMS = 4, FIRST_DELAY_MS = 100, MAX_DELAY_MS = 10000, HEALTHY_MS = 10000, TICK_MS = 50, TERM_WAIT_MS = 10000,
+       LOG_ROTATE_BYTES = 64 << 20 };
+
+struct program {
+    const char *name;
+    char **argv;
+    pid_t pid; /* 0: not running */
+    int64_t started_ms, restart_at_ms, delay_ms;
+};
+
+struct up {
+    struct home home;
+    struct conf *conf;
+    struct mongo_plan mongo;
+    struct program programs[MAX_PROGRAMS];
+    size_t n;
+    int sigfd, listener, drain; /* drain: connection on which batchmgr says that no run is left */
+    bool ready, stopping, leave_runs, failed;
+    int down_conn; /* who asked for down waits here */
+};
+
+static char *log_path(struct up *u, const struct program *p)
+{
+    return xasprintf("%s/logs/%s.log", u->home.path, p->name);
+}
+
+static void start(struct up *u, struct program *p)
+{
+    AUTO_FREE char *log = log_path(u, p);
+    AUTO_FREE char *old = xasprintf("%s.1", log);
+    struct stat st;
+    if (stat(log, &st) == 0 && st.st_size > LOG_ROTATE_BYTES)
+        rename(log, old);
+    posix_spawn_file_actions_t fa;
+    posix_spawnattr_t attr;
+    sigset_t none;
+    sigemptyset(&none);
+    posix_spawn_file_actions_init(&fa);
+    posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(&fa, 1, log, O_WRONLY | O_CREAT | O_APPEND, 0640);
+    posix_spawn_file_actions_adddup2(&fa, 1, 2);
+    posix_spawnattr_init(&attr);
+    posix_spawnattr_setsigmask(&attr, &none);
+    posix_spawnattr_setpgroup(&attr, 0); /* a terminal's ^C reaches `up` alone */
+    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
+    int r = posix_spawnp(&p->pid, p->argv[0], &fa, &attr, p->argv, environ);
+    posix_spawn_file_actions_destroy(&fa);
+    posix_spawnattr_destroy(&attr);
+    p->started_ms = clk_now_ms();
+    p->restart_at_ms = 0;
+    if (r) {
+        p->pid = 0;
+        log_error("start", NULL, NULL, "cannot start %s: %s", p->argv[0], strerror(r));
+        p->restart_at_ms = p->started_ms + MAX_DELAY_MS;
+    }
+}
+
+static void last_words(struct up *u, const struct program *p)
+{
+    AUTO_FREE char *path = log_path(u, p);
+    AUTO_BUF struct buf b = {0};
+    if (fd_read_file(AT_FDCWD, path, &b, 256 << 20, NULL) < 0 || !b.n)
+        return;
+    b.p[b.n - 1] = 0;
+    char *line = strrchr(b.p, '\n') ? strrchr(b.p, '\n') + 1 : b.p;
+    AUTO_BSON bson_t *doc = json_parse(line, strlen(line), NULL);
+    fprintf(stderr, "mysimbdp up: %s: %s\n", p->name, doc ? json_get_str(doc, "msg", line) : line);
+}
+
+static void on_end(struct up *u, struct program *p, int status)
+{
+    int64_t now = clk_now_ms();
+    p->pid = 0;
+    if (u->stopping)
+        return;
+    if (!u->ready && WIFEXITED(status) && WEXITSTATUS(status)) {
+        last_words(u, p);
+        u->failed = u->stopping = true;
+        u->leave_runs = true;
+        return;
+    }
+    if (now - p->started_ms >= HEALTHY_MS)
+        p->delay_ms = 0;
+    p->restart_at_ms = now + p->delay_ms;
+    log_warn("program_ended", NULL, NULL, "%s ended (%s %d); starting it again %s", p->name,
+             WIFSIGNALED(status) ? "signal" : "exit code", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
+             p->delay_ms ? "after a delay" : "at once");
+    p->delay_ms = p->delay_ms ? (p->delay_ms * 2 > MAX_DELAY_MS ? MAX_DELAY_MS : p->delay_ms * 2) : FIRST_DELAY_MS;
+}
+
+static void reap(struct up *u)
+{
+    int status;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+        for (size_t i = 0; i < u->n; i++)
+            if (u->programs[i].pid == pid)
+                on_end(u, &u->programs[i], status);
+}
+
+static void write_endpoints(struct up *u)
+{
+    AUTO_BUF struct buf b = {0};
+    AUTO_FREE char *sock = home_socket(&u->home, "batchmgr.sock");
+    struct err e = {0};
+    json_begin(&b, NULL, '{');
+    json_str(&b, "mongo_url", u->mongo.url);
+    json_begin(&b, "batchmgr", '{');
+    json_str(&b, "ipc", sock);
+    json_end(&b, '}');
+    json_end(&b, '}');
+    buf_adds(&b, "\n");
+    if (fd_write_file(u->home.dirfd, "state/endpoints.json", b.p, b.n, 0600, &e) < 0)
+        log_error("endpoints", NULL, NULL, "%s", e.msg);
+}
+
+/* Everything answers: say so once. */
+static void check_ready(struct up *u)
+{
+    bson_t *doc = NULL;
+    if (cli_request(&u->home, "batchmgr.sock", "{\"op\":\"status\"}", &doc, NULL) < 0)
+        return;
+    bool up = !strcmp(json_get_str(doc, "database", ""), "up");
+    bson_destroy(doc);
+    /* A MongoDB of somebody else's may be down for long: the platform works without it and says so. */
+    if (!up && strcmp(u->mongo.kind, "url"))
+        return;
+    u->ready = true;
+    write_endpoints(u);
+    printf("mysimbdp: ready; home %s; `mysimbdp down --home %s` or ^C stops\n", u->home.path, u->home.path);
+    if (!up)
+        printf("mysimbdp: MongoDB does not answer; files are taken in and wait (`mysimbdp status` says why)\n");
+    fflush(stdout);
+}
+
+static void begin_stop(struct up *u)
+{
+    if (u->stopping)
+        return;
+    u->stopping = true;
+    if (u->leave_runs)
+        return;
+    u->drain = cli_connect(&u->home, "batchmgr.sock", NULL);
+    if (u->drain >= 0 && send(u->drain, "{\"op\":\"drain\"}\n", 15, MSG_NOSIGNAL) < 0)
+        close(fd_take(&u->drain));
+}
+
+static void on_down(struct up *u)
+{
+    char line[256];
+    int fd = accept4(u->listener, NULL, NULL, SOCK_CLOEXEC);
+    if (fd < 0)
+        return;
+    struct timeval tv = {1, 0};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
+    ssize_t n = recv(fd, line, sizeof line - 1, 0);
+    if (n <= 0 || u->down_conn >= 0) {
+        close(fd);
+        return;
+    }
+    line[n] = 0;
+    u->leave_runs = strstr(line, "leave_runs") != NULL;
+    u->down_conn = fd;
+    begin_stop(u);
+}
+
+static void on_signal(struct up *u)
+{
+    struct signalfd_siginfo si;
+    while (read(u->sigfd, &si, sizeof si) == (ssize_t)sizeof si) {
+        if (si.ssi_signo == SIGHUP) {
+            for (size_t i = 0; i < u->n; i++)
+                if (u->programs[i].pid && !strcmp(u->programs[i].name, "batchmgr"))
+                    kill(u->programs[i].pid, SIGHUP);
+        } else if (si.ssi_signo != SIGCHLD) {
+            begin_stop(u);
+        }
+    }
+}
+
+static void tick(struct up *u)
+{
+    int64_t now = clk_now_ms();
+    for (size_t i = 0; i < u->n && !u->stopping; i++) {
+        struct program *p = &u->programs[i];
+        if (!p->pid && p->restart_at_ms <= now)
+            start(u, p);
+    }
+    if (!u->ready && !u->stopping)
+        check_ready(u);
+}
+
+static void stop_program(struct up *u, struct program *p)
+{
+    int64_t until = clk_now_ms() + TERM_WAIT_MS;
+    if (!p->pid)
+        return;
+    kill(p->pid, SIGTERM); /* our child, not reaped yet: the pid is its own */
+    while (p->pid && clk_now_ms() < until) {
+        struct pollfd f = {u->sigfd, POLLIN, 0};
+        poll(&f, 1, TICK_MS);
+        on_signal(u);
+        reap(u);
+    }
+    if (p->pid) {
+        log_warn("kill", NULL, NULL, "%s does not end after SIGTERM", p->name);
+        kill(p->pid, SIGKILL);
+        waitpid(p->pid, NULL, 0);
+        p->pid = 0;
+    }
+}
+
+static void wait_for_drain(struct up *u)
+{
+    struct program *batchmgr = &u->programs[u->n - 1];
+    while (u->drain >= 0 && batchmgr->pid) {
+        struct pollfd p[] = {{u->drain, POLLIN, 0}, {u->sigfd, POLLIN, 0}};
+        char answer[256];
+        poll(p, 2, 1000);
+        if (p[0].revents && recv(u->drain, answer, sizeof answer, MSG_DONTWAIT) != -1)
+            close(fd_take(&u->drain));
+        on_signal(u);
+        reap(u);
+    }
+}
+
+static void serve(struct up *u)
+{
+    while (!u->stopping) {
+        tick(u);
+        struct pollfd p[] = {{u->sigfd, POLLIN, 0}, {u->listener, POLLIN, 0}};
+        poll(p, 2, u->ready ? 200 : TICK_MS);
+        on_signal(u);
+        if (p[1].revents)
+            on_down(u);
+        reap(u);
+    }
+    if (!u->failed)
+        wait_for_drain(u);
+    for (size_t i = u->n; i-- > 0;)
+        stop_program(u, &u->programs[i]);
+}
+
+static int prepare(struct up *u, struct err *e)
+{
+    int r = conf_load(u->home.path, &u->conf, e);
+    if (r == 0)
+        r = mongo_plan(&u->home, u->conf, &u->mongo, e);
+    if (r < 0)
+        return r;
+    if (u->mongo.argv)
+        u->programs[u->n++] = (struct program){.name = "mongo", .argv = u->mongo.argv};
+    static char *argv[4];
+    argv[0] = home_program(&u->home, "batchmgr");
+    argv[1] = "--home";
+    argv[2] = u->home.path;
+    u->programs[u->n++] = (struct program){.name = "batchmgr", .argv = argv};
+    AUTO_FREE char *sock = home_socket(&u->home, "up.sock");
+    u->listener = fd_unix_listen(sock, 0600);
+    if (u->listener < 0)
+        return err_sys(e, u->listener, "cannot listen on %s", sock);
+    return 0;
+}
+
+static int run(struct up *u, struct err *e)
+{
+    sigset_t set;
+    int lock = home_lock(&u->home, "up", e);
+    if (lock < 0)
+        return lock;
+    sigemptyset(&set);
+    int sigs[] = {SIGCHLD, SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < sizeof sigs / sizeof *sigs; i++)
+        sigaddset(&set, sigs[i]);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    u->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    unlinkat(u->home.dirfd, "state/endpoints.json", 0);
+    int r = prepare(u, e);
+    if (r < 0)
+        return r;
+    if (!strcmp(u->mongo.kind, "mongod")) { /* its first user is made before anybody else connects */
+        start(u, &u->programs[0]);
+        for (int i = 0; i < 60 && !mongo_answers(&u->home, &u->mongo); i++)
+            reap(u);
+    }
+    serve(u);
+    unlinkat(u->home.dirfd, "state/endpoints.json", 0);
+    if (u->down_conn >= 0 && send(u->down_conn, "{\"ok\":true}\n", 12, MSG_NOSIGNAL) < 0)
+        log_debug("down", NULL, NULL, "whoever asked is gone");
+    AUTO_FREE char *sock = home_socket(&u->home, "up.sock");
+    unlink(sock);
+    return u->failed ? -ECHILD : 0;
+}
+
+int verb_up(struct cli *c)
+{
+    struct up u = {.sigfd = -1, .listener = -1, .drain = -1, .down_conn = -1};
+    struct err e = {0};
+    int r = cli_args(c, 0, 0);
+    if (r || cli_home(c, &u.home))
+        return r ? r : CLI_FAILED;
+    mongoc_init();
+    mongoc_log_set_handler(NULL, NULL);
+    r = run(&u, &e);
+    if (r < 0 && e.msg[0])
+        cli_fail(c, &e);
+    mongo_plan_free(&u.mongo);
+    conf_free(u.conf);
+    home_close(&u.home);
+    mongoc_cleanup();
+    return r < 0 ? CLI_FAILED : CLI_DONE;
+}

@@ -1,0 +1,64 @@
+#include "access.h"
+#include "buf.h"
+#include "fd.h"
+#include "mem.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+
+static int master_key(const struct home *h, unsigned char key[32], struct err *e)
+{
+    AUTO_BUF struct buf b = {0};
+    size_t n = 0;
+    int r = fd_read_file(h->dirfd, "keys/master.key", &b, 4096, NULL);
+    if (r == -ENOENT) {
+        char hex[66];
+        randombytes_buf(key, 32);
+        sodium_bin2hex(hex, sizeof hex, key, 32);
+        strcat(hex, "\n");
+        return fd_write_file(h->dirfd, "keys/master.key", hex, 65, 0600, e);
+    }
+    if (r == 0 && (b.n < 64 || sodium_hex2bin(key, 32, b.p, 64, NULL, &n, NULL) < 0 || n != 32))
+        r = ERR_FORMAT;
+    return r < 0 ? err_sys(e, r, "cannot use %s/keys/master.key; restore it from a backup", h->path) : 0;
+}
+
+int access_secret(const struct home *h, const char *purpose, const char *who, char out[ACCESS_SECRET_SIZE],
+                  struct err *e)
+{
+    unsigned char key[32], hash[16];
+    AUTO_FREE char *text = xasprintf("%s:%s", purpose, who);
+    int r = master_key(h, key, e);
+    if (r < 0)
+        return r;
+    crypto_generichash(hash, sizeof hash, (const unsigned char *)text, strlen(text), key, sizeof key);
+    sodium_bin2hex(out, ACCESS_SECRET_SIZE, hash, sizeof hash);
+    return 0;
+}
+
+int access_write_mongo(const struct home *h, const struct conf *c, struct err *e)
+{
+    AUTO_BUF struct buf b = {0}, old = {0};
+    char secret[ACCESS_SECRET_SIZE];
+    int r = access_secret(h, "mongo", "*", secret, e);
+    buf_addf(&b, "%s *\n", secret);
+    for (size_t i = 0; r == 0 && i < c->n_tenants; i++) {
+        r = access_secret(h, "mongo", c->tenants[i].id, secret, e);
+        buf_addf(&b, "%s %s\n", secret, c->tenants[i].database);
+    }
+    if (r == 0 && fd_read_file(h->dirfd, "keys/mongo-access", &old, 16 << 20, NULL) == 0 && old.n == b.n &&
+        !memcmp(old.p, b.p, b.n))
+        return 0;
+    return r < 0 ? r : fd_write_file(h->dirfd, "keys/mongo-access", b.p, b.n, 0600, e);
+}
+
+int access_embedded_url(const struct home *h, int port, const char *who, const char *database, char **ret, struct err *e)
+{
+    char secret[ACCESS_SECRET_SIZE];
+    int r = access_secret(h, "mongo", who, secret, e);
+    if (r == 0)
+        *ret = xasprintf("mongodb://127.0.0.1:%d/%s?appName=%s", port, strcmp(database, "*") ? database : "", secret);
+    return r;
+}

@@ -1,0 +1,20 @@
+/* Secrets of a home, derived from keys/master.key: one for each tenant's database and one for the platform's. */
+#ifndef SIMBDP_ACCESS_H
+#define SIMBDP_ACCESS_H
+
+#include "conf.h"
+#include "home.h"
+
+/* 32 hex digits: keyed BLAKE2b of "<purpose>:<who>". Makes keys/master.key when it is missing. */
+#define ACCESS_SECRET_SIZE 33
+int access_secret(const struct home *h, const char *purpose, const char *who, char out[ACCESS_SECRET_SIZE],
+                  struct err *e);
+
+/* Writes keys/mongo-access, which the embedded MongoDB reads: the platform's secret for every database, each tenant's
+ * for its own. */
+int access_write_mongo(const struct home *h, const struct conf *c, struct err *e);
+
+/* The URL that opens `database` of the embedded MongoDB ("*": all). Caller frees. */
+int access_embedded_url(const struct home *h, int port, const char *who, const char *database, char **ret, struct err *e);
+
+#endif

@@ -1,0 +1,381 @@
+#include "cfg.h"
+#include "buf.h"
+#include "fd.h"
+#include "mem.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libconfig.h>
+#include <string.h>
+
+enum { MAX_CONFIG_BYTES = 4 << 20 };
+
+struct reading {
+    const char *file;
+    struct err *e;
+};
+
+static const char *type_name(const config_setting_t *s)
+{
+    switch (config_setting_type(s)) {
+    case CONFIG_TYPE_INT:
+    case CONFIG_TYPE_INT64:
+        return "an integer";
+    case CONFIG_TYPE_FLOAT:
+        return "a decimal number";
+    case CONFIG_TYPE_STRING:
+        return "a string";
+    case CONFIG_TYPE_BOOL:
+        return "true or false";
+    case CONFIG_TYPE_GROUP:
+        return "a group { }";
+    case CONFIG_TYPE_LIST:
+        return "a list ( )";
+    case CONFIG_TYPE_ARRAY:
+        return "an array [ ]";
+    default:
+        return "nothing";
+    }
+}
+
+static void describe(const struct cfg_key *k, struct buf *b)
+{
+    switch (k->type) {
+    case CFG_INT:
+    case CFG_F64:
+        buf_adds(b, k->type == CFG_INT ? "an integer" : "a number");
+        if (k->max < 9e18)
+            buf_addf(b, " from %.15g to %.15g", k->min, k->max);
+        else
+            buf_addf(b, " from %.15g", k->min);
+        if (k->def && !strcmp(k->def, "-1"))
+            buf_adds(b, " (-1: no limit)");
+        break;
+    case CFG_BOOL:
+        buf_adds(b, "true or false");
+        break;
+    case CFG_STR:
+    case CFG_STRS:
+        buf_adds(b, k->type == CFG_STR ? "a string" : "a list of strings (\"a\", \"b\")");
+        if (k->one_of)
+            buf_addf(b, ", one of %s", k->one_of);
+        break;
+    case CFG_GROUP:
+        buf_adds(b, "a group { }");
+        break;
+    case CFG_LIST:
+        buf_adds(b, "a list of groups ( { } )");
+        break;
+    case CFG_LATER:
+        buf_adds(b, "not in this version");
+        break;
+    }
+}
+
+static int bad_value(struct reading *r, const config_setting_t *s, const struct cfg_key *k, const char *got)
+{
+    AUTO_BUF struct buf allowed = {0};
+    describe(k, &allowed);
+    return err_set(r->e, ERR_CONFIG, "%s:%d: key '%s': expected %s, got %s", r->file, config_setting_source_line(s),
+                   k->name, allowed.p, got);
+}
+
+static bool one_of(const char *choices, const char *value)
+{
+    size_t n = strlen(value);
+    for (const char *p = choices; p; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL)
+        if (!strncmp(p, value, n) && (p[n] == 0 || p[n] == '|'))
+            return true;
+    return false;
+}
+
+static int read_number(struct reading *r, const config_setting_t *s, const struct cfg_key *k, char *field)
+{
+    int type = config_setting_type(s);
+    bool whole = type == CONFIG_TYPE_INT || type == CONFIG_TYPE_INT64;
+    if (!whole && !(k->type == CFG_F64 && type == CONFIG_TYPE_FLOAT))
+        return bad_value(r, s, k, type_name(s));
+    long long i = whole ? config_setting_get_int64(s) : 0;
+    double d = whole ? (double)i : config_setting_get_float(s);
+    if (!(d >= k->min && d <= k->max)) {
+        char got[64];
+        snprintf(got, sizeof got, "%.15g", d);
+        return bad_value(r, s, k, got);
+    }
+    if (k->type == CFG_INT)
+        *(int64_t *)field = i;
+    else
+        *(double *)field = d;
+    return 0;
+}
+
+static int read_string(struct reading *r, const config_setting_t *s, const struct cfg_key *k, char **ret)
+{
+    if (config_setting_type(s) != CONFIG_TYPE_STRING)
+        return bad_value(r, s, k, type_name(s));
+    const char *value = config_setting_get_string(s);
+    if (k->one_of && !one_of(k->one_of, value)) {
+        AUTO_FREE char *got = xasprintf("\"%s\"", value);
+        return bad_value(r, s, k, got);
+    }
+    xstr_set(ret, value);
+    return 0;
+}
+
+static void strs_free(struct cfg_strs *l)
+{
+    for (size_t i = 0; i < l->n; i++)
+        free(l->v[i]);
+    free(l->v);
+    *l = (struct cfg_strs){0};
+}
+
+static void strs_default(struct cfg_strs *l, const char *def)
+{
+    strs_free(l);
+    while (*def) {
+        size_t n = strcspn(def, " ");
+        l->v = xrealloc(l->v, (l->n + 1) * sizeof *l->v);
+        l->v[l->n++] = xstrndup(def, n);
+        def += n + (def[n] == ' ');
+    }
+}
+
+static int read_table(struct reading *r, const config_setting_t *group, const struct cfg_key *keys, char *out);
+
+static int read_strs(struct reading *r, const config_setting_t *s, const struct cfg_key *k, struct cfg_strs *ret)
+{
+    int type = config_setting_type(s);
+    if (type != CONFIG_TYPE_LIST && type != CONFIG_TYPE_ARRAY)
+        return bad_value(r, s, k, type_name(s));
+    strs_free(ret);
+    for (int i = 0; i < config_setting_length(s); i++) {
+        ret->v = xrealloc(ret->v, (ret->n + 1) * sizeof *ret->v);
+        ret->v[ret->n] = NULL;
+        int e = read_string(r, config_setting_get_elem(s, (unsigned)i), k, &ret->v[ret->n++]);
+        if (e < 0)
+            return e;
+    }
+    return 0;
+}
+
+static int read_list(struct reading *r, const config_setting_t *s, const struct cfg_key *k, struct cfg_list *ret)
+{
+    if (config_setting_type(s) != CONFIG_TYPE_LIST)
+        return bad_value(r, s, k, type_name(s));
+    int n = config_setting_length(s);
+    ret->v = xcalloc((size_t)n, k->item_size);
+    for (int i = 0; i < n; i++) {
+        const config_setting_t *item = config_setting_get_elem(s, (unsigned)i);
+        char *at = (char *)ret->v + (size_t)i * k->item_size;
+        ret->n++;
+        if (config_setting_type(item) != CONFIG_TYPE_GROUP)
+            return bad_value(r, item, k, type_name(item));
+        *(int *)at = config_setting_source_line(item);
+        int e = read_table(r, item, k->keys, at);
+        if (e < 0)
+            return err_context(r->e, "%s %d", k->name, i + 1), e;
+    }
+    return 0;
+}
+
+/* A key that this version does not act on may only have the value that means "not used". */
+static int read_later(struct reading *r, const config_setting_t *s, const struct cfg_key *k)
+{
+    const char *text = config_setting_type(s) == CONFIG_TYPE_STRING ? config_setting_get_string(s) : NULL;
+    bool empty = config_setting_is_aggregate(s) && config_setting_length(s) == 0;
+    bool same = text && !strcmp(text, k->def);
+    if (config_setting_is_number(s)) {
+        char number[32];
+        snprintf(number, sizeof number, "%lld", config_setting_get_int64(s));
+        same = !strcmp(number, k->def);
+    }
+    if (empty || same)
+        return 0;
+    return err_set(r->e, ERR_CONFIG, "%s:%d: key '%s' is not supported by this version (%s); remove it", r->file,
+                   config_setting_source_line(s), k->name, k->help);
+}
+
+static int read_key(struct reading *r, const config_setting_t *s, const struct cfg_key *k, char *field)
+{
+    switch (k->type) {
+    case CFG_INT:
+    case CFG_F64:
+        return read_number(r, s, k, field);
+    case CFG_BOOL:
+        if (config_setting_type(s) != CONFIG_TYPE_BOOL)
+            return bad_value(r, s, k, type_name(s));
+        *(bool *)field = config_setting_get_bool(s);
+        return 0;
+    case CFG_STR:
+        return read_string(r, s, k, (char **)field);
+    case CFG_STRS:
+        return read_strs(r, s, k, (struct cfg_strs *)field);
+    case CFG_GROUP:
+        if (config_setting_type(s) != CONFIG_TYPE_GROUP)
+            return bad_value(r, s, k, type_name(s));
+        return read_table(r, s, k->keys, field);
+    case CFG_LIST:
+        return read_list(r, s, k, (struct cfg_list *)field);
+    case CFG_LATER:
+        return read_later(r, s, k);
+    }
+    return 0;
+}
+
+static int unknown_key(struct reading *r, const config_setting_t *s, const struct cfg_key *keys)
+{
+    AUTO_BUF struct buf known = {0};
+    for (const struct cfg_key *k = keys; k->name; k++)
+        buf_addf(&known, "%s%s", k == keys ? "" : " ", k->name);
+    return err_set(r->e, ERR_CONFIG, "%s:%d: unknown key '%s'; allowed here: %s", r->file, config_setting_source_line(s),
+                   config_setting_name(s), known.p);
+}
+
+static int read_table(struct reading *r, const config_setting_t *group, const struct cfg_key *keys, char *out)
+{
+    cfg_defaults(keys, out);
+    for (int i = 0; i < config_setting_length(group); i++) {
+        const config_setting_t *s = config_setting_get_elem(group, (unsigned)i);
+        const struct cfg_key *k = keys;
+        while (k->name && strcmp(k->name, config_setting_name(s)))
+            k++;
+        int e = k->name ? read_key(r, s, k, out + k->offset) : unknown_key(r, s, keys);
+        if (e < 0)
+            return e;
+    }
+    for (const struct cfg_key *k = keys; k->name; k++)
+        if (!k->def && k->type != CFG_GROUP && k->type != CFG_LIST && !config_setting_get_member(group, k->name))
+            return err_set(r->e, ERR_CONFIG, "%s:%d: key '%s' is missing: %s", r->file,
+                           config_setting_source_line(group), k->name, k->help);
+    return 0;
+}
+
+/* libconfig 1.5 wraps an integer over 32 bits without the suffix L silently; find such literals in the text. */
+static int check_literals(struct reading *r, const char *p)
+{
+    int line = 1;
+    for (; *p; p++) {
+        if (*p == '\n')
+            line++;
+        else if (*p == '#' || (*p == '/' && p[1] == '/'))
+            p += strcspn(p, "\n") - 1;
+        else if (*p == '/' && p[1] == '*') {
+            for (p += 2; *p && !(*p == '*' && p[1] == '/'); p++)
+                line += *p == '\n';
+            if (!*p)
+                return 0;
+            p++;
+        } else if (*p == '"') {
+            for (p++; *p && *p != '"'; p++) {
+                line += *p == '\n';
+                if (*p == '\\' && p[1])
+                    p++;
+            }
+            if (!*p)
+                return 0;
+        } else if (isalpha((unsigned char)*p) || *p == '_') {
+            p += strspn(p, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") - 1;
+        } else if (isdigit((unsigned char)*p)) {
+            const char *start = p;
+            size_t n = strspn(p, "0123456789abcdefABCDEFxX.+-");
+            bool hex = n > 2 && (p[1] == 'x' || p[1] == 'X');
+            bool plain = strspn(p, "0123456789") == n || hex;
+            errno = 0;
+            unsigned long long v = strtoull(start, NULL, hex ? 16 : 10);
+            p += n;
+            bool suffixed = *p == 'L';
+            if (plain && !suffixed && (v > (hex ? UINT32_MAX : INT32_MAX) || errno))
+                return err_set(r->e, ERR_CONFIG, "%s:%d: the number %.*s needs the suffix L (it is over 32 bits)",
+                               r->file, line, (int)n, start);
+            if (plain && suffixed && (v > INT64_MAX || errno))
+                return err_set(r->e, ERR_CONFIG, "%s:%d: the number %.*s is over 64 bits", r->file, line, (int)n,
+                               start);
+            if (!suffixed)
+                p--;
+        }
+    }
+    return 0;
+}
+
+int cfg_load(const char *file, const struct cfg_key *keys, void *out, struct err *e)
+{
+    struct reading r = {file, e};
+    AUTO_BUF struct buf text = {0};
+    int n = fd_read_file(AT_FDCWD, file, &text, MAX_CONFIG_BYTES, e);
+    if (n < 0)
+        return n;
+    buf_add(&text, "", 0);
+    if (memchr(text.p, 0, text.n))
+        return err_set(e, ERR_CONFIG, "%s: contains a NUL byte; it is not a text file", file);
+    n = check_literals(&r, text.p);
+    if (n < 0)
+        return n;
+    config_t c;
+    config_init(&c);
+    if (config_read_string(&c, text.p) != CONFIG_TRUE)
+        n = err_set(e, ERR_CONFIG, "%s:%d: %s", file, config_error_line(&c), config_error_text(&c));
+    else
+        n = read_table(&r, config_root_setting(&c), keys, out);
+    config_destroy(&c);
+    return n;
+}
+
+void cfg_defaults(const struct cfg_key *keys, void *out)
+{
+    for (const struct cfg_key *k = keys; k->name; k++) {
+        char *field = (char *)out + k->offset;
+        if (k->type == CFG_GROUP)
+            cfg_defaults(k->keys, field);
+        if (!k->def)
+            continue;
+        if (k->type == CFG_INT)
+            *(int64_t *)field = strtoll(k->def, NULL, 10);
+        else if (k->type == CFG_F64)
+            *(double *)field = strtod(k->def, NULL);
+        else if (k->type == CFG_BOOL)
+            *(bool *)field = !strcmp(k->def, "true");
+        else if (k->type == CFG_STR)
+            xstr_set((char **)field, k->def);
+        else if (k->type == CFG_STRS)
+            strs_default((struct cfg_strs *)field, k->def);
+    }
+}
+
+void cfg_free(const struct cfg_key *keys, void *out)
+{
+    for (const struct cfg_key *k = keys; k->name; k++) {
+        char *field = (char *)out + k->offset;
+        if (k->type == CFG_GROUP)
+            cfg_free(k->keys, field);
+        else if (k->type == CFG_STR)
+            xstr_set((char **)field, NULL);
+        else if (k->type == CFG_STRS)
+            strs_free((struct cfg_strs *)field);
+        else if (k->type == CFG_LIST) {
+            struct cfg_list *l = (struct cfg_list *)field;
+            for (size_t i = 0; i < l->n; i++)
+                cfg_free(k->keys, (char *)l->v + i * k->item_size);
+            free(l->v);
+            *l = (struct cfg_list){0};
+        }
+    }
+}
+
+void cfg_help(const struct cfg_key *keys, int indent, struct buf *out)
+{
+    for (const struct cfg_key *k = keys; k->name; k++) {
+        if (k->type == CFG_LATER)
+            continue;
+        buf_addf(out, "%*s%s: ", indent, "", k->name);
+        describe(k, out);
+        if (k->def && *k->def)
+            buf_addf(out, "; default %s", k->def);
+        else if (!k->def && k->type != CFG_GROUP && k->type != CFG_LIST)
+            buf_adds(out, "; required");
+        buf_addf(out, "%s. %s\n", k->reloadable ? "; takes effect on reload" : "", k->help);
+        if (k->keys)
+            cfg_help(k->keys, indent + 2, out);
+    }
+}

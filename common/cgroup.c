@@ -1,0 +1,298 @@
+#include "cgroup.h"
+#include "buf.h"
+#include "fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const char *const controllers[] = {"cpu", "memory", "pids", ""};
+
+static int write_text(const char *dir, const char *file, const char *text)
+{
+    char path[1024];
+    snprintf(path, sizeof path, "%s/%s", dir, file);
+    AUTO_FD int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    return write(fd, text, strlen(text)) < 0 ? -errno : 0;
+}
+
+static int read_text(const char *dir, const char *file, struct buf *b)
+{
+    char path[1024];
+    snprintf(path, sizeof path, "%s/%s", dir, file);
+    buf_add(b, "", 0);
+    return fd_read_file(AT_FDCWD, path, b, 1 << 20, NULL);
+}
+
+static bool has_file(const char *dir, const char *file)
+{
+    char path[1024];
+    snprintf(path, sizeof path, "%s/%s", dir, file);
+    return access(path, F_OK) == 0;
+}
+
+static bool has_word(const char *text, const char *word)
+{
+    size_t n = strlen(word);
+    for (const char *p = text; (p = strstr(p, word)); p += n)
+        if ((p == text || strchr(" ,\n", p[-1])) && strchr(" ,\n", p[n]))
+            return true;
+    return false;
+}
+
+/* Finds where a v1 controller (or, with NULL, the v2 tree) is mounted. */
+static bool find_mount(const char *controller, char *ret, size_t size)
+{
+    AUTO_BUF struct buf b = {0};
+    if (fd_read_file(AT_FDCWD, "/proc/self/mounts", &b, 1 << 20, NULL) < 0)
+        return false;
+    for (char *save, *line = strtok_r(b.p, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        char dir[512], type[64], options[1024];
+        if (sscanf(line, "%*s %511s %63s %1023s", dir, type, options) != 3)
+            continue;
+        if (controller ? !strcmp(type, "cgroup") && has_word(options, controller) : !strcmp(type, "cgroup2")) {
+            snprintf(ret, size, "%s", dir);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The path of this process' own cgroup in that hierarchy, from /proc/self/cgroup. */
+static void own_path(const char *controller, char *ret, size_t size)
+{
+    AUTO_BUF struct buf b = {0};
+    ret[0] = 0;
+    if (fd_read_file(AT_FDCWD, "/proc/self/cgroup", &b, 1 << 20, NULL) < 0)
+        return;
+    for (char *save, *line = strtok_r(b.p, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        char *list = strchr(line, ':'), *path = list ? strchr(list + 1, ':') : NULL;
+        if (!path)
+            continue;
+        *path++ = 0;
+        list++;
+        if (controller ? has_word(list, controller) : !*list)
+            snprintf(ret, size, "%s", strcmp(path, "/") ? path : "");
+    }
+}
+
+/* Makes parent/mysimbdp-<tag> and shows that a child can be made in it; with a controller, that the child has `probe`. */
+static int make_base(const char *parent, const char *tag, const char *enable, const char *probe, char *ret, size_t size)
+{
+    char base[512], child[600];
+    int n = snprintf(base, sizeof base, "%s/mysimbdp-%s", parent, tag);
+    if (n < 0 || (size_t)n >= sizeof base)
+        return -ENAMETOOLONG;
+    if (enable)
+        write_text(parent, "cgroup.subtree_control", enable);
+    if (mkdir(base, 0755) < 0 && errno != EEXIST)
+        return -errno;
+    if (enable && write_text(base, "cgroup.subtree_control", enable) < 0)
+        return -EBUSY;
+    snprintf(child, sizeof child, "%s/probe-%d", base, (int)getpid());
+    if (mkdir(child, 0755) < 0)
+        return -errno;
+    bool ok = has_file(child, probe) && has_file(child, "cgroup.procs");
+    rmdir(child);
+    if (!ok)
+        return -ENOTSUP;
+    snprintf(ret, size, "%s", base);
+    return 0;
+}
+
+static void probe_v2(struct cgroup_host *h, const char *tag, enum cgroup_kind kind)
+{
+    static const char *const enable[] = {"+cpu", "+memory", "+pids", NULL};
+    static const char *const files[] = {"cpu.max", "memory.max", "pids.max", "cgroup.kill"};
+    char mount[512], own[512], parent[1024];
+    if (!find_mount(NULL, mount, sizeof mount)) {
+        snprintf(h->why[kind], sizeof h->why[kind], "no cgroup file system is mounted");
+        return;
+    }
+    own_path(NULL, own, sizeof own);
+    snprintf(parent, sizeof parent, "%s%s", mount, own);
+    int r = make_base(parent, tag, enable[kind], files[kind], h->base[kind], sizeof h->base[kind]);
+    if (r < 0 && *own)
+        r = make_base(mount, tag, enable[kind], files[kind], h->base[kind], sizeof h->base[kind]);
+    if (r < 0)
+        snprintf(h->why[kind], sizeof h->why[kind], "%s%s: %s", parent, enable[kind] ? " (controller)" : "",
+                 err_text(r));
+    h->v2[kind] = r == 0;
+}
+
+void cgroup_probe(struct cgroup_host *h, const char *tag)
+{
+    static const char *const v1_files[] = {"cpu.cfs_quota_us", "memory.limit_in_bytes", "pids.max"};
+    *h = (struct cgroup_host){0};
+    for (int k = 0; k < CGROUP_TREE; k++) {
+        char mount[512], own[512], parent[1024];
+        if (!find_mount(controllers[k], mount, sizeof mount)) {
+            probe_v2(h, tag, k);
+            continue;
+        }
+        own_path(controllers[k], own, sizeof own);
+        snprintf(parent, sizeof parent, "%s%s", mount, own);
+        int r = make_base(parent, tag, NULL, v1_files[k], h->base[k], sizeof h->base[k]);
+        if (r < 0)
+            snprintf(h->why[k], sizeof h->why[k], "%s: %s", parent, err_text(r));
+    }
+    probe_v2(h, tag, CGROUP_TREE);
+}
+
+static void run_dir(const struct cgroup_host *h, enum cgroup_kind kind, const char *name, char *ret, size_t size)
+{
+    snprintf(ret, size, "%s/%s", h->base[kind], name);
+}
+
+static int set_limit(const struct cgroup_host *h, enum cgroup_kind kind, const char *dir, const struct cgroup_limits *l)
+{
+    char text[64];
+    int r = 0;
+    if (kind == CGROUP_CPU && l->cpu_pct >= 0) {
+        int64_t quota = l->cpu_pct * 1000 < 1000 ? 1000 : l->cpu_pct * 1000;
+        snprintf(text, sizeof text, h->v2[kind] ? "%lld 100000" : "%lld", (long long)quota);
+        r = write_text(dir, h->v2[kind] ? "cpu.max" : "cpu.cfs_quota_us", text);
+    } else if (kind == CGROUP_MEMORY && l->memory_bytes >= 0) {
+        snprintf(text, sizeof text, "%lld", (long long)l->memory_bytes);
+        r = write_text(dir, h->v2[kind] ? "memory.max" : "memory.limit_in_bytes", text);
+        /* Swap would let a run go past the limit; absent without swap accounting. */
+        write_text(dir, h->v2[kind] ? "memory.swap.max" : "memory.memsw.limit_in_bytes", h->v2[kind] ? "0" : text);
+    } else if (kind == CGROUP_PIDS && l->pids >= 0) {
+        snprintf(text, sizeof text, "%lld", (long long)l->pids);
+        r = write_text(dir, "pids.max", text);
+    }
+    return r;
+}
+
+int cgroup_make(const struct cgroup_host *h, const char *name, const struct cgroup_limits *l,
+                int ret_procs[CGROUP_N_KINDS], struct err *e)
+{
+    int r = 0;
+    for (int k = 0; k < CGROUP_N_KINDS; k++)
+        ret_procs[k] = -1;
+    for (int k = 0; k < CGROUP_N_KINDS; k++) {
+        char dir[640], procs[700];
+        if (!*h->base[k])
+            continue;
+        run_dir(h, k, name, dir, sizeof dir);
+        if (mkdir(dir, 0755) < 0 && errno != EEXIST) {
+            r = err_sys(e, -errno, "cannot make cgroup %s", dir);
+            break;
+        }
+        r = set_limit(h, k, dir, l);
+        if (r < 0) {
+            err_sys(e, r, "cannot set the %s limit of cgroup %s", controllers[k], dir);
+            break;
+        }
+        snprintf(procs, sizeof procs, "%s/cgroup.procs", dir);
+        ret_procs[k] = open(procs, O_WRONLY | O_CLOEXEC);
+        if (ret_procs[k] < 0) {
+            r = err_sys(e, -errno, "cannot open %s", procs);
+            break;
+        }
+    }
+    for (int k = 0; r < 0 && k < CGROUP_N_KINDS; k++)
+        if (ret_procs[k] >= 0)
+            close(fd_take(&ret_procs[k]));
+    return r;
+}
+
+bool cgroup_has_tree(const struct cgroup_host *h)
+{
+    return *h->base[CGROUP_TREE];
+}
+
+void cgroup_kill(const struct cgroup_host *h, const char *name)
+{
+    char dir[640];
+    if (*h->base[CGROUP_TREE]) {
+        run_dir(h, CGROUP_TREE, name, dir, sizeof dir);
+        if (write_text(dir, "cgroup.kill", "1") == 0)
+            return;
+    }
+    cgroup_signal(h, name, SIGKILL);
+}
+
+void cgroup_signal(const struct cgroup_host *h, const char *name, int sig)
+{
+    for (int k = 0; k < CGROUP_N_KINDS; k++) {
+        char dir[640];
+        AUTO_BUF struct buf b = {0};
+        if (!*h->base[k])
+            continue;
+        run_dir(h, k, name, dir, sizeof dir);
+        if (read_text(dir, "cgroup.procs", &b) < 0)
+            continue;
+        for (char *p = b.p; *p; p += strspn(p, "\n")) {
+            pid_t pid = (pid_t)strtol(p, &p, 10);
+            if (pid > 1)
+                kill(pid, sig);
+        }
+        if (k == CGROUP_TREE)
+            return;
+    }
+}
+
+bool cgroup_is_empty(const struct cgroup_host *h, const char *name)
+{
+    for (int k = 0; k < CGROUP_N_KINDS; k++) {
+        char dir[640];
+        AUTO_BUF struct buf b = {0};
+        if (!*h->base[k])
+            continue;
+        run_dir(h, k, name, dir, sizeof dir);
+        if (read_text(dir, "cgroup.procs", &b) == 0 && b.n)
+            return false;
+        buf_reset(&b);
+        if (h->v2[k] && read_text(dir, "cgroup.events", &b) == 0 && strstr(b.p, "populated 1"))
+            return false;
+    }
+    return true;
+}
+
+static int64_t counter(const char *dir, const char *file, const char *key)
+{
+    AUTO_BUF struct buf b = {0};
+    if (read_text(dir, file, &b) < 0)
+        return 0;
+    size_t n = strlen(key);
+    for (char *save, *line = strtok_r(b.p, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+        if (!strncmp(line, key, n) && line[n] == ' ')
+            return strtoll(line + n, NULL, 10);
+    return 0;
+}
+
+int64_t cgroup_oom_kills(const struct cgroup_host *h, const char *name)
+{
+    char dir[640];
+    if (!*h->base[CGROUP_MEMORY])
+        return 0;
+    run_dir(h, CGROUP_MEMORY, name, dir, sizeof dir);
+    return counter(dir, h->v2[CGROUP_MEMORY] ? "memory.events" : "memory.oom_control", "oom_kill");
+}
+
+int64_t cgroup_pids_refused(const struct cgroup_host *h, const char *name)
+{
+    char dir[640];
+    if (!*h->base[CGROUP_PIDS])
+        return 0;
+    run_dir(h, CGROUP_PIDS, name, dir, sizeof dir);
+    return counter(dir, "pids.events", "max");
+}
+
+void cgroup_remove(const struct cgroup_host *h, const char *name)
+{
+    for (int k = 0; k < CGROUP_N_KINDS; k++) {
+        char dir[640];
+        if (!*h->base[k])
+            continue;
+        run_dir(h, k, name, dir, sizeof dir);
+        rmdir(dir);
+    }
+}

@@ -1,0 +1,73 @@
+#include "clk.h"
+#include "err.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+static int64_t read_us(clockid_t id)
+{
+    struct timespec ts;
+    clock_gettime(id, &ts);
+    return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+int64_t clk_now_ms(void)
+{
+    return read_us(CLOCK_MONOTONIC) / 1000;
+}
+
+int64_t clk_now_us(void)
+{
+    return read_us(CLOCK_MONOTONIC);
+}
+
+int64_t clk_wall_ms(void)
+{
+    return read_us(CLOCK_REALTIME) / 1000;
+}
+
+char *clk_rfc3339(int64_t wall_ms, char out[CLK_RFC3339_SIZE])
+{
+    time_t s = (time_t)(wall_ms / 1000);
+    struct tm tm;
+    gmtime_r(&s, &tm);
+    size_t n = strftime(out, CLK_RFC3339_SIZE, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(out + n, CLK_RFC3339_SIZE - n, ".%03dZ", (int)(wall_ms % 1000));
+    return out;
+}
+
+int clk_parse(const char *text, int64_t *ret_wall_ms)
+{
+    struct tm tm = {0};
+    const char *rest = strptime(text, "%Y-%m-%d", &tm);
+    int64_t ms = 0, offset_s = 0;
+    if (!rest)
+        return ERR_FORMAT;
+    if (*rest == 'T' || *rest == 't' || *rest == ' ') {
+        rest = strptime(rest + 1, "%H:%M:%S", &tm);
+        if (!rest)
+            return ERR_FORMAT;
+        if (*rest == '.') {
+            int64_t scale = 100;
+            for (rest++; *rest >= '0' && *rest <= '9'; rest++, scale /= 10)
+                ms += (*rest - '0') * scale;
+        }
+        int h, m, n = 0;
+        if (*rest == 'Z' || *rest == 'z')
+            rest++;
+        else if ((*rest == '+' || *rest == '-') && sscanf(rest + 1, "%2d:%2d%n", &h, &m, &n) == 2 && n == 5) {
+            offset_s = (*rest == '-' ? -1 : 1) * (h * 3600 + m * 60);
+            rest += 6;
+        }
+    }
+    if (*rest)
+        return ERR_FORMAT;
+    *ret_wall_ms = ((int64_t)timegm(&tm) - offset_s) * 1000 + ms;
+    return 0;
+}
+
+int64_t clk_day(int64_t wall_ms)
+{
+    return wall_ms / 86400000;
+}

@@ -1,0 +1,485 @@
+#include "conf.h"
+#include "buf.h"
+#include "mem.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fnmatch.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#define NO_MAX 9.2e18
+#define OFF(type, field) offsetof(struct type, field)
+#define INT_ROW(type, field, key, def, lo, hi, help) {key, CFG_INT, OFF(type, field), def, lo, hi, NULL, true, help, NULL, 0}
+#define STR_ROW(type, field, key, def, choices, help)                                                                  \
+    {key, CFG_STR, OFF(type, field), def, 0, 0, choices, true, help, NULL, 0}
+#define STRS_ROW(type, field, key, def, choices, help)                                                                 \
+    {key, CFG_STRS, OFF(type, field), def, 0, 0, choices, true, help, NULL, 0}
+#define GROUP_ROW(type, field, key, keys, help) {key, CFG_GROUP, OFF(type, field), NULL, 0, 0, NULL, true, help, keys, 0}
+/* A group whose keys' offsets already count from the outer struct. */
+#define NEST_ROW(key, keys, help) {key, CFG_GROUP, 0, NULL, 0, 0, NULL, true, help, keys, 0}
+#define LIST_ROW(type, field, key, keys, item, help)                                                                   \
+    {key, CFG_LIST, OFF(type, field), NULL, 0, 0, NULL, true, help, keys, sizeof(struct item)}
+#define LATER_ROW(key, unused, help) {key, CFG_LATER, 0, unused, 0, 0, NULL, false, help, NULL, 0}
+#define END_ROW {NULL, CFG_INT, 0, NULL, 0, 0, NULL, false, NULL, NULL, 0}
+
+static const struct cfg_key env_keys[] = {
+    STR_ROW(conf_env, name, "name", NULL, NULL, "name of an environment variable"),
+    STR_ROW(conf_env, value, "value", NULL, NULL, "its value"),
+    END_ROW,
+};
+
+static const struct cfg_key requests_keys[] = {
+    {"cpus", CFG_F64, OFF(conf_profile, requests.cpus), "1", 0.001, 4096, NULL, true, "cores charged while a run lasts",
+     NULL, 0},
+    INT_ROW(conf_profile, requests.memory_bytes, "memory_bytes", "268435456", 1, NO_MAX,
+            "memory charged while a run lasts, bytes"),
+    END_ROW,
+};
+
+static const struct cfg_key rlimit_keys[] = {
+    INT_ROW(conf_profile, rlimits.cpu_s, "cpu_s", "-1", -1, 1e9, "RLIMIT_CPU of each process, seconds"),
+    INT_ROW(conf_profile, rlimits.as_bytes, "as_bytes", "-1", -1, NO_MAX, "RLIMIT_AS of each process, bytes"),
+    INT_ROW(conf_profile, rlimits.nofile, "nofile", "256", 8, 1048576, "RLIMIT_NOFILE, descriptors"),
+    INT_ROW(conf_profile, rlimits.nproc, "nproc", "-1", -1, 4194304, "RLIMIT_NPROC, counts per uid"),
+    INT_ROW(conf_profile, rlimits.fsize_bytes, "fsize_bytes", "-1", -1, NO_MAX, "RLIMIT_FSIZE, bytes"),
+    INT_ROW(conf_profile, rlimits.core_bytes, "core_bytes", "0", -1, NO_MAX, "RLIMIT_CORE, bytes"),
+    INT_ROW(conf_profile, rlimits.stack_bytes, "stack_bytes", "8388608", -1, NO_MAX, "RLIMIT_STACK, bytes"),
+    END_ROW,
+};
+
+static const struct cfg_key cgroup_keys[] = {
+    INT_ROW(conf_profile, cgroup.cpu_pct, "cpu_pct", "-1", -1, 1e6, "CPU time of the whole run, percent of one core"),
+    INT_ROW(conf_profile, cgroup.memory_bytes, "memory_bytes", "-1", -1, NO_MAX, "memory of the whole run, bytes"),
+    INT_ROW(conf_profile, cgroup.pids, "pids", "-1", -1, 4194304, "processes and threads of the whole run"),
+    END_ROW,
+};
+
+static const struct cfg_key profile_keys[] = {
+    STR_ROW(conf_profile, name, "name", NULL, NULL, "name that apps refer to"),
+    INT_ROW(conf_profile, wall_s, "wall_s", "600", -1, 1e9, "a run's longest duration, seconds"),
+    INT_ROW(conf_profile, grace_s, "grace_s", "10", 0, 86400, "seconds between SIGTERM and SIGKILL"),
+    INT_ROW(conf_profile, output_bytes, "output_bytes", "10485760", 4096, NO_MAX,
+            "kept output: the log, and what an output mode collects, bytes"),
+    NEST_ROW("requests", requests_keys, "what the scheduler charges"),
+    NEST_ROW("rlimits", rlimit_keys, "limits of each process"),
+    NEST_ROW("cgroup", cgroup_keys, "limits of the whole run"),
+    LIST_ROW(conf_profile, env, "env", env_keys, conf_env, "environment variables"),
+    END_ROW,
+};
+
+/* Limits are a struct of their own because tenants and datasets share them. */
+#define LIMIT(field, help) INT_ROW(conf_limits, field, #field, "-1", -1, NO_MAX, help)
+static const struct cfg_key limit_keys[] = {
+    STRS_ROW(conf_limits, formats, "formats", "", "csv|json", "accepted formats (also .gz and .zst of these)"),
+    LIMIT(max_file_bytes, "size of one file as delivered, bytes"),
+    LIMIT(max_decompressed_bytes, "size of one file decompressed, bytes"),
+    LIMIT(max_files_in_staging, "files not yet finished, at any time"),
+    LIMIT(max_files_per_day, "files taken per UTC day"),
+    LIMIT(max_bytes_per_day, "bytes taken per UTC day"),
+    LIMIT(max_rows, "rows of one file"),
+    LIMIT(max_row_bytes, "size of one row, bytes"),
+    LIMIT(max_columns, "columns of one file"),
+    LIMIT(max_rejects, "damaged rows of one file"),
+    END_ROW,
+};
+
+static const struct cfg_key retention_keys[] = {
+    INT_ROW(conf_tenant, retention.files_days, "files_days", "-1", -1, 36500, "days that archived files are kept"),
+    LATER_ROW("documents_days", "-1", "deleting documents by age"),
+    STR_ROW(conf_tenant, retention.on_success, "on_success", "archive", "archive|delete", "what becomes of ingested files"),
+    STR_ROW(conf_tenant, retention.on_failure, "on_failure", "quarantine", "quarantine|archive|delete",
+            "what becomes of refused and failed files"),
+    END_ROW,
+};
+
+static const struct cfg_key dataset_keys[] = {
+    STR_ROW(conf_dataset, name, "name", NULL, NULL, "name of the dataset and of its staging directory"),
+    STR_ROW(conf_dataset, format, "format", "csv", "csv|json", "format of its files"),
+    STR_ROW(conf_dataset, collection, "collection", "", NULL, "MongoDB collection; empty: the dataset's name"),
+    GROUP_ROW(conf_dataset, limits, "limits", limit_keys, "tighter than the tenant's"),
+    LATER_ROW("key", "", "unique keys"),
+    LATER_ROW("on_key_conflict", "reject", "unique keys"),
+    LATER_ROW("csv", "", "CSV dialects"),
+    LATER_ROW("columns", "", "column types and rules"),
+    END_ROW,
+};
+
+static const struct cfg_key retry_keys[] = {
+    INT_ROW(conf_batch, retry.attempts, "attempts", "3", 1, 1000, "tries in all"),
+    INT_ROW(conf_batch, retry.backoff_ms, "backoff_ms", "1000", 0, 86400000, "wait before the second try, ms; doubles"),
+    INT_ROW(conf_batch, retry.max_backoff_ms, "max_backoff_ms", "60000", 0, 86400000, "longest wait, ms"),
+    INT_ROW(conf_batch, retry.give_up_s, "give_up_s", "86400", 0, 1e9, "how long exit code 75 may repeat, seconds"),
+    END_ROW,
+};
+
+static const struct cfg_key group_keys[] = {
+    LATER_ROW("max_files", "1", "several files in one run"),
+    LATER_ROW("max_wait_ms", "0", "several files in one run"),
+    END_ROW,
+};
+
+static const struct cfg_key batch_keys[] = {
+    STR_ROW(conf_batch, app, "app", NULL, NULL, "name of the app"),
+    STR_ROW(conf_batch, exec, "exec", NULL, NULL, "executable: builtin:load, relative to apps/<tenant>/, or absolute"),
+    STRS_ROW(conf_batch, args, "args", "", NULL, "its arguments"),
+    STRS_ROW(conf_batch, datasets, "datasets", "", NULL, "datasets it takes; empty: all"),
+    STR_ROW(conf_batch, pattern, "pattern", "*", NULL, "file names it takes, as in a shell"),
+    STR_ROW(conf_batch, profile, "profile", "small", NULL, "name of a profile of conf/profiles.conf"),
+    INT_ROW(conf_batch, priority, "priority", "0", -1000, 1000, "files of apps with a higher one go first in a tenant"),
+    STR_ROW(conf_batch, output, "output", "none", "none|stdout|dir", "what the platform loads for the app"),
+    LATER_ROW("checker", "", "an executable that may refuse a file"),
+    LATER_ROW("trigger", "arrival", "cron and manual triggers"),
+    LATER_ROW("timezone", "UTC", "cron triggers"),
+    NEST_ROW("group", group_keys, "several files in one run"),
+    LIST_ROW(conf_batch, env, "env", env_keys, conf_env, "environment variables"),
+    LATER_ROW("secrets", "", "secret files"),
+    NEST_ROW("retry", retry_keys, "when a run fails"),
+    END_ROW,
+};
+
+static const struct cfg_key tenant_keys[] = {
+    STR_ROW(conf_tenant, display_name, "display_name", "", NULL, "name for people"),
+    INT_ROW(conf_tenant, weight, "weight", "1", 1, 1000, "share when tenants compete"),
+    INT_ROW(conf_tenant, concurrency, "concurrency", "4", 1, 100000, "batch runs at once"),
+    STR_ROW(conf_tenant, mongo_url, "mongo_url", "", NULL, "the tenant's own MongoDB; empty: the platform's"),
+    STR_ROW(conf_tenant, database, "database", "", NULL, "its database; empty: the tenant's id"),
+    GROUP_ROW(conf_tenant, limits, "limits", limit_keys, "breaking one refuses the file and names the limit"),
+    NEST_ROW("retention", retention_keys, "what becomes of files"),
+    LIST_ROW(conf_tenant, datasets, "datasets", dataset_keys, conf_dataset, "what the tenant delivers"),
+    LIST_ROW(conf_tenant, batch, "batch", batch_keys, conf_batch, "the tenant's batch apps"),
+    LATER_ROW("streams", "", "streams"),
+    LATER_ROW("stream_apps", "", "stream apps"),
+    END_ROW,
+};
+
+static const struct cfg_key capacity_keys[] = {
+    {"cpus", CFG_F64, OFF(conf, platform.capacity.cpus), "-1", -1, 1e6, NULL, true, "cores to share out; -1: this host's",
+     NULL, 0},
+    INT_ROW(conf, platform.capacity.memory_bytes, "memory_bytes", "-1", -1, NO_MAX, "memory to share out, bytes; -1: this host's"),
+    END_ROW,
+};
+
+static const struct cfg_key platform_keys[] = {
+    STR_ROW(conf, platform.mongo_url, "mongo_url", "", NULL,
+            "empty: MONGO_URL of the environment, else mongod on PATH, else the embedded one"),
+    STRS_ROW(conf, platform.valid_formats, "valid_formats", "csv json", "csv|json", "formats for every tenant"),
+    NEST_ROW("capacity", capacity_keys, "what runs may use together"),
+    LATER_ROW("stream_pct", "50", "stream apps"),
+    {"uid_base", CFG_INT, OFF(conf, platform.uid_base), "60000", 1000, 4e9, NULL, false,
+     "first of the uids given to tenants (kept in the ledger)", NULL, 0},
+    INT_ROW(conf, platform.writer_wait_s, "writer_wait_s", "3600", 0, 1e9,
+            "how long a claimed file may still have a writer, seconds"),
+    INT_ROW(conf, platform.rescan_ms, "rescan_ms", "30000", 100, 86400000, "full scan of staging, every so many ms"),
+    INT_ROW(conf, platform.min_free_bytes, "min_free_bytes", "1073741824", 0, NO_MAX,
+            "intake pauses while the disk has less, bytes"),
+    {"allow_missing_limits", CFG_BOOL, OFF(conf, platform.allow_missing_limits), "false", 0, 0, NULL, true,
+     "start although this host cannot enforce a limit", NULL, 0},
+    {"allow_shared_credentials", CFG_BOOL, OFF(conf, platform.allow_shared_credentials), "false", 0, 0, NULL, true,
+     "give tenants the platform's MongoDB URL where it may not create users", NULL, 0},
+    LATER_ROW("ports", "", "ports of the stream programs"),
+    LATER_ROW("listen", "127.0.0.1", "tcp endpoints"),
+    LATER_ROW("alerts", "", "alerts"),
+    END_ROW,
+};
+
+static const struct cfg_key platform_file_keys[] = {
+    {"platform", CFG_GROUP, 0, NULL, 0, 0, NULL, true, "the provider's settings", platform_keys, 0},
+    END_ROW,
+};
+
+static const struct cfg_key profiles_file_keys[] = {
+    LIST_ROW(conf, profiles, "profiles", profile_keys, conf_profile, "named sets of limits for runs"),
+    END_ROW,
+};
+
+bool conf_valid_id(const char *id)
+{
+    size_t n = strlen(id);
+    return n >= 1 && n <= 32 && id[0] >= 'a' && id[0] <= 'z' &&
+           strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789_-") == n;
+}
+
+/* A name that becomes a directory below staging/. */
+static bool valid_name(const char *name)
+{
+    size_t n = strlen(name);
+    return n >= 1 && n <= 64 && name[0] != '.' &&
+           strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == n;
+}
+
+static int check_env(const char *file, const struct cfg_list *env, struct err *e)
+{
+    static const char *const reserved[] = {"SIMBDP_", "MONGO_", "ZMQ_", "LD_"};
+    const struct conf_env *v = env->v;
+    for (size_t i = 0; i < env->n; i++) {
+        if (!*v[i].name || strchr(v[i].name, '='))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'env.name': \"%s\" is no name of a variable", file, v[i].line,
+                           v[i].name);
+        for (size_t k = 0; k < sizeof reserved / sizeof *reserved; k++)
+            if (!strncmp(v[i].name, reserved[k], strlen(reserved[k])))
+                return err_set(e, ERR_CONFIG, "%s:%d: key 'env.name': %s is reserved (names starting with %s are)", file,
+                               v[i].line, v[i].name, reserved[k]);
+    }
+    return 0;
+}
+
+static int check_dataset(const struct conf_tenant *t, struct conf_dataset *d, struct err *e)
+{
+    if (!valid_name(d->name))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'datasets.name': \"%s\" must be 1 to 64 of A-Z a-z 0-9 _ - . and not "
+                       "start with a dot", t->file, d->line, d->name);
+    if (conf_dataset(t, d->name) != d)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'datasets.name': \"%s\" stands twice", t->file, d->line, d->name);
+    if (!*d->collection)
+        xstr_set(&d->collection, d->name);
+    if (strlen(d->collection) > 100 || strchr(d->collection, '$') || !strncmp(d->collection, "system.", 7))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'datasets.collection': \"%s\" is not a collection MongoDB accepts",
+                       t->file, d->line, d->collection);
+    return 0;
+}
+
+static int check_batch(const struct conf *c, const struct conf_tenant *t, const struct conf_batch *b, struct err *e)
+{
+    if (!conf_valid_id(b->app))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.app': \"%s\" must match [a-z][a-z0-9_-]{0,31}", t->file,
+                       b->line, b->app);
+    if (conf_app(t, b->app) != b)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.app': \"%s\" stands twice", t->file, b->line, b->app);
+    if (!conf_profile(c, b->profile))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.profile': no profile \"%s\" in conf/profiles.conf", t->file,
+                       b->line, b->profile);
+    bool builtin = !strncmp(b->exec, "builtin:", 8);
+    if (!*b->exec || (builtin && strcmp(b->exec, BUILTIN_LOAD)) || (!builtin && b->exec[0] != '/' && strstr(b->exec, "..")))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.exec': \"%s\" must be builtin:load, a path below apps/%s/ "
+                       "without '..', or absolute", t->file, b->line, b->exec, t->id);
+    if (builtin && strcmp(b->output, "none"))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.output': builtin:load loads by itself; use \"none\"", t->file,
+                       b->line);
+    if (builtin && b->args.n)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.args': builtin:load takes none", t->file, b->line);
+    for (size_t i = 0; i < b->datasets.n; i++)
+        if (!conf_dataset(t, b->datasets.v[i]))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.datasets': no dataset \"%s\" in this file", t->file,
+                           b->line, b->datasets.v[i]);
+    return check_env(t->file, &b->env, e);
+}
+
+static int check_tenant(const struct conf *c, struct conf_tenant *t, struct err *e)
+{
+    int r = 0;
+    if (!*t->database)
+        xstr_set(&t->database, t->id);
+    if (!*t->display_name)
+        xstr_set(&t->display_name, t->id);
+    if (strlen(t->database) > 60 || strpbrk(t->database, "/\\. \"$*<>:|?") || !strcmp(t->database, "admin") ||
+        !strcmp(t->database, "local") || !strcmp(t->database, "config"))
+        return err_set(e, ERR_CONFIG, "%s: key 'database': \"%s\" is not a database a tenant can have", t->file,
+                       t->database);
+    struct conf_dataset *d = t->datasets.v;
+    const struct conf_batch *b = t->batch.v;
+    for (size_t i = 0; r == 0 && i < t->datasets.n; i++)
+        r = check_dataset(t, &d[i], e);
+    for (size_t i = 0; r == 0 && i < t->batch.n; i++)
+        r = check_batch(c, t, &b[i], e);
+    return r;
+}
+
+static int check_profiles(const char *file, const struct conf *c, struct err *e)
+{
+    const struct conf_profile *p = c->profiles.v;
+    for (size_t i = 0; i < c->profiles.n; i++) {
+        if (!conf_valid_id(p[i].name))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.name': \"%s\" must match [a-z][a-z0-9_-]{0,31}", file,
+                           p[i].line, p[i].name);
+        if (conf_profile(c, p[i].name) != &p[i])
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.name': \"%s\" stands twice", file, p[i].line, p[i].name);
+        double cpus = c->platform.capacity.cpus;
+        int64_t memory = c->platform.capacity.memory_bytes;
+        if ((cpus > 0 && p[i].requests.cpus > cpus) || (memory > 0 && p[i].requests.memory_bytes > memory))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.requests': \"%s\" requests more than "
+                           "platform.capacity; its runs could never start", file, p[i].line, p[i].name);
+        int r = check_env(file, &p[i].env, e);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int load_tenant(struct conf *c, const char *dir, const char *name, struct err *e)
+{
+    size_t n = strlen(name);
+    if (name[0] == '.' || n < 6 || strcmp(name + n - 5, ".conf"))
+        return 0;
+    c->tenants = xrealloc(c->tenants, (c->n_tenants + 1) * sizeof *c->tenants);
+    struct conf_tenant *t = &c->tenants[c->n_tenants++];
+    *t = (struct conf_tenant){.id = xstrndup(name, n - 5), .file = xasprintf("%s/%s", dir, name)};
+    if (!conf_valid_id(t->id))
+        return err_set(e, ERR_CONFIG, "%s: the file's name is the tenant's id and must match [a-z][a-z0-9_-]{0,31}",
+                       t->file);
+    return cfg_load(t->file, tenant_keys, t, e);
+}
+
+static int by_id(const void *a, const void *b)
+{
+    return strcmp(((const struct conf_tenant *)a)->id, ((const struct conf_tenant *)b)->id);
+}
+
+static int load_tenants(struct conf *c, const char *home, struct err *e)
+{
+    AUTO_FREE char *dir = xasprintf("%s/conf/tenants", home);
+    DIR *d = opendir(dir);
+    if (!d)
+        return err_sys(e, -errno, "cannot open %s", dir);
+    int r = 0;
+    for (struct dirent *ent; r == 0 && (ent = readdir(d));)
+        r = load_tenant(c, dir, ent->d_name, e);
+    closedir(d);
+    qsort(c->tenants, c->n_tenants, sizeof *c->tenants, by_id);
+    for (size_t i = 0; r == 0 && i < c->n_tenants; i++) {
+        r = check_tenant(c, &c->tenants[i], e);
+        for (size_t k = 0; r == 0 && k < i; k++)
+            if (!strcmp(c->tenants[i].database, c->tenants[k].database) &&
+                !strcmp(c->tenants[i].mongo_url, c->tenants[k].mongo_url))
+                r = err_set(e, ERR_CONFIG, "%s: key 'database': \"%s\" is already the database of tenant %s",
+                            c->tenants[i].file, c->tenants[i].database, c->tenants[k].id);
+    }
+    return r;
+}
+
+int conf_load(const char *home, struct conf **ret, struct err *e)
+{
+    struct conf *c = xcalloc(1, sizeof *c);
+    AUTO_FREE char *platform = xasprintf("%s/conf/mysimbdp.conf", home);
+    AUTO_FREE char *profiles = xasprintf("%s/conf/profiles.conf", home);
+    int r = cfg_load(platform, platform_file_keys, c, e);
+    if (r == 0)
+        r = cfg_load(profiles, profiles_file_keys, c, e);
+    if (r == 0)
+        r = check_profiles(profiles, c, e);
+    if (r == 0)
+        r = load_tenants(c, home, e);
+    if (r < 0) {
+        conf_free(c);
+        return r;
+    }
+    *ret = c;
+    return 0;
+}
+
+void conf_free(struct conf *c)
+{
+    if (!c)
+        return;
+    cfg_free(platform_file_keys, c);
+    cfg_free(profiles_file_keys, c);
+    for (size_t i = 0; i < c->n_tenants; i++) {
+        cfg_free(tenant_keys, &c->tenants[i]);
+        free(c->tenants[i].id);
+        free(c->tenants[i].file);
+    }
+    free(c->tenants);
+    free(c);
+}
+
+const struct conf_tenant *conf_tenant(const struct conf *c, const char *id)
+{
+    struct conf_tenant key = {.id = (char *)id};
+    return c->n_tenants ? bsearch(&key, c->tenants, c->n_tenants, sizeof key, by_id) : NULL;
+}
+
+const struct conf_profile *conf_profile(const struct conf *c, const char *name)
+{
+    const struct conf_profile *p = c->profiles.v;
+    for (size_t i = 0; i < c->profiles.n; i++)
+        if (!strcmp(p[i].name, name))
+            return &p[i];
+    return NULL;
+}
+
+const struct conf_dataset *conf_dataset(const struct conf_tenant *t, const char *name)
+{
+    const struct conf_dataset *d = t->datasets.v;
+    for (size_t i = 0; i < t->datasets.n; i++)
+        if (!strcmp(d[i].name, name))
+            return &d[i];
+    return NULL;
+}
+
+const struct conf_batch *conf_app(const struct conf_tenant *t, const char *app)
+{
+    const struct conf_batch *b = t->batch.v;
+    for (size_t i = 0; i < t->batch.n; i++)
+        if (!strcmp(b[i].app, app))
+            return &b[i];
+    return NULL;
+}
+
+const struct conf_batch *conf_route(const struct conf_tenant *t, const char *app, const char *dataset, const char *file)
+{
+    const struct conf_batch *b = t->batch.v;
+    for (size_t i = 0; i < t->batch.n; i++) {
+        if (app && strcmp(b[i].app, app))
+            continue;
+        bool takes = b[i].datasets.n == 0;
+        for (size_t k = 0; k < b[i].datasets.n; k++)
+            takes |= !strcmp(b[i].datasets.v[k], dataset);
+        if (takes && (app || fnmatch(b[i].pattern, file, 0) == 0))
+            return &b[i];
+    }
+    return NULL;
+}
+
+static int64_t tighter(int64_t a, int64_t b)
+{
+    return a < 0 ? b : b < 0 ? a : a < b ? a : b;
+}
+
+struct conf_limits conf_effective_limits(const struct conf_tenant *t, const struct conf_dataset *d)
+{
+    struct conf_limits l = t->limits;
+#define TIGHTER(field) l.field = tighter(l.field, d->limits.field)
+    TIGHTER(max_file_bytes);
+    TIGHTER(max_decompressed_bytes);
+    TIGHTER(max_files_in_staging);
+    TIGHTER(max_files_per_day);
+    TIGHTER(max_bytes_per_day);
+    TIGHTER(max_rows);
+    TIGHTER(max_row_bytes);
+    TIGHTER(max_columns);
+    TIGHTER(max_rejects);
+#undef TIGHTER
+    l.formats = (struct cfg_strs){0};
+    return l;
+}
+
+static bool listed(const struct cfg_strs *l, const char *format)
+{
+    for (size_t i = 0; i < l->n; i++)
+        if (!strcmp(l->v[i], format))
+            return true;
+    return l->n == 0;
+}
+
+const char *conf_format_refusal(const struct conf *c, const struct conf_tenant *t, const struct conf_dataset *d,
+                                const char *format)
+{
+    if (strcmp(format, "csv") && strcmp(format, "json"))
+        return "format";
+    if (!listed(&c->platform.valid_formats, format))
+        return "valid_formats";
+    if (!listed(&t->limits.formats, format) || !listed(&d->limits.formats, format))
+        return "formats";
+    return strcmp(d->format, format) ? "format" : NULL;
+}
+
+void conf_help(struct buf *out)
+{
+    buf_adds(out, "conf/mysimbdp.conf\n");
+    cfg_help(platform_file_keys, 2, out);
+    buf_adds(out, "conf/profiles.conf\n");
+    cfg_help(profiles_file_keys, 2, out);
+    buf_adds(out, "conf/tenants/<tenant>.conf\n");
+    cfg_help(tenant_keys, 2, out);
+}

@@ -1,0 +1,107 @@
+/* The configuration of a home: conf/mysimbdp.conf, conf/profiles.conf, conf/tenants/<tenant>.conf. */
+#ifndef SIMBDP_CONF_H
+#define SIMBDP_CONF_H
+
+#include "cfg.h"
+
+struct conf_env {
+    int line;
+    char *name, *value;
+};
+
+struct conf_profile {
+    int line;
+    char *name;
+    int64_t wall_s, grace_s, output_bytes;
+    struct {
+        double cpus;
+        int64_t memory_bytes;
+    } requests;
+    struct {
+        int64_t cpu_s, as_bytes, nofile, nproc, fsize_bytes, core_bytes, stack_bytes;
+    } rlimits;
+    struct {
+        int64_t cpu_pct, memory_bytes, pids;
+    } cgroup;
+    struct cfg_list env; /* struct conf_env */
+};
+
+struct conf_limits { /* -1: no limit */
+    struct cfg_strs formats; /* empty: as the level above */
+    int64_t max_file_bytes, max_decompressed_bytes, max_files_in_staging, max_files_per_day, max_bytes_per_day, max_rows,
+        max_row_bytes, max_columns, max_rejects;
+};
+
+struct conf_dataset {
+    int line;
+    char *name, *format, *collection;
+    struct conf_limits limits; /* as written; conf_effective_limits combines them with the tenant's */
+};
+
+struct conf_batch {
+    int line;
+    char *app, *exec;
+    struct cfg_strs args, datasets;
+    char *pattern, *profile, *output;
+    int64_t priority;
+    struct cfg_list env; /* struct conf_env */
+    struct {
+        int64_t attempts, backoff_ms, max_backoff_ms, give_up_s;
+    } retry;
+};
+
+struct conf_tenant {
+    char *id, *file; /* file: where it was read from, for messages */
+    char *display_name, *mongo_url, *database;
+    int64_t weight, concurrency;
+    struct conf_limits limits;
+    struct {
+        int64_t files_days;
+        char *on_success, *on_failure;
+    } retention;
+    struct cfg_list datasets; /* struct conf_dataset */
+    struct cfg_list batch;    /* struct conf_batch */
+};
+
+struct conf {
+    struct {
+        char *mongo_url;
+        struct cfg_strs valid_formats;
+        struct {
+            double cpus;
+            int64_t memory_bytes;
+        } capacity;
+        int64_t uid_base, writer_wait_s, rescan_ms, min_free_bytes;
+        bool allow_missing_limits, allow_shared_credentials;
+    } platform;
+    struct cfg_list profiles; /* struct conf_profile */
+    struct conf_tenant *tenants;
+    size_t n_tenants;
+};
+
+#define BUILTIN_LOAD "builtin:load"
+
+/* Reads and checks everything below HOME/conf; all or nothing. conf_free accepts NULL. */
+int conf_load(const char *home, struct conf **ret, struct err *e);
+void conf_free(struct conf *c);
+
+/* [a-z][a-z0-9_-]{0,31} */
+bool conf_valid_id(const char *id);
+
+const struct conf_tenant *conf_tenant(const struct conf *c, const char *id);
+const struct conf_profile *conf_profile(const struct conf *c, const char *name);
+const struct conf_dataset *conf_dataset(const struct conf_tenant *t, const char *name);
+const struct conf_batch *conf_app(const struct conf_tenant *t, const char *app);
+/* The app for a file: the named one (NULL: any) whose datasets and pattern match. NULL: none. */
+const struct conf_batch *conf_route(const struct conf_tenant *t, const char *app, const char *dataset, const char *file);
+
+/* The tighter of tenant's and dataset's limit, key by key. `formats` is not combined. */
+struct conf_limits conf_effective_limits(const struct conf_tenant *t, const struct conf_dataset *d);
+/* Why a file of this format is refused: format, formats or valid_formats; NULL when it is not. */
+const char *conf_format_refusal(const struct conf *c, const struct conf_tenant *t, const struct conf_dataset *d,
+                                const char *format);
+
+/* All tables as text. */
+void conf_help(struct buf *out);
+
+#endif

@@ -1,0 +1,243 @@
+#include "fd.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+enum { MAX_FDS = 4 };
+
+int fd_take(int *fd)
+{
+    int taken = *fd;
+    *fd = -1;
+    return taken;
+}
+
+void fd_set_nonblock(int fd)
+{
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+}
+
+int fd_write_all(int fd, const void *p, size_t n)
+{
+    const char *at = p;
+    while (n) {
+        ssize_t w = write(fd, at, n);
+        if (w < 0) {
+            if (errno == EINTR)
+                continue;
+            return -errno;
+        }
+        at += w;
+        n -= (size_t)w;
+    }
+    return 0;
+}
+
+int fd_read_all(int fd, struct buf *b, size_t max)
+{
+    size_t start = b->n;
+    for (;;) {
+        buf_reserve(b, 65536);
+        ssize_t r = read(fd, b->p + b->n, 65536);
+        if (r < 0) {
+            if (errno == EINTR)
+                continue;
+            return -errno;
+        }
+        b->n += (size_t)r;
+        b->p[b->n] = 0;
+        if (b->n - start > max)
+            return ERR_LIMIT;
+        if (r == 0)
+            return 0;
+    }
+}
+
+int fd_read_file(int dirfd, const char *path, struct buf *b, size_t max, struct err *e)
+{
+    AUTO_FD int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_sys(e, -errno, "cannot open %s", path);
+    int r = fd_read_all(fd, b, max);
+    return r < 0 ? err_sys(e, r, "cannot read %s", path) : 0;
+}
+
+int fd_sync_dir(int dirfd, const char *path)
+{
+    AUTO_FD int fd = openat(dirfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    return fsync(fd) < 0 ? -errno : 0;
+}
+
+int fd_write_file(int dirfd, const char *path, const void *p, size_t n, mode_t mode, struct err *e)
+{
+    char tmp[PATH_MAX], parent[PATH_MAX];
+    if ((size_t)snprintf(tmp, sizeof tmp, "%s.tmp", path) >= sizeof tmp)
+        return err_sys(e, -ENAMETOOLONG, "cannot write %s", path);
+    AUTO_FD int fd = openat(dirfd, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+    int r = fd < 0 ? -errno : fd_write_all(fd, p, n);
+    if (r == 0 && (fchmod(fd, mode) < 0 || fsync(fd) < 0 || renameat(dirfd, tmp, dirfd, path) < 0))
+        r = -errno;
+    if (r < 0) {
+        unlinkat(dirfd, tmp, 0);
+        return err_sys(e, r, "cannot write %s", path);
+    }
+    snprintf(parent, sizeof parent, "%s", path);
+    char *slash = strrchr(parent, '/');
+    if (slash)
+        *slash = 0;
+    r = fd_sync_dir(dirfd, slash ? (slash == parent ? "/" : parent) : ".");
+    return r < 0 ? err_sys(e, r, "cannot sync the directory of %s", path) : 0;
+}
+
+int fd_mkdirs(int dirfd, const char *path, mode_t mode)
+{
+    char part[PATH_MAX];
+    if ((size_t)snprintf(part, sizeof part, "%s", path) >= sizeof part)
+        return -ENAMETOOLONG;
+    for (char *p = part + 1;; p++) {
+        if (*p && *p != '/')
+            continue;
+        char c = *p;
+        *p = 0;
+        if (mkdirat(dirfd, part, mode) < 0 && errno != EEXIST)
+            return -errno;
+        if (!c)
+            return 0;
+        *p = c;
+    }
+}
+
+int fd_remove_tree(int dirfd, const char *name)
+{
+    if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
+        return 0;
+    if (errno != EISDIR && errno != EPERM)
+        return -errno;
+    int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : -errno;
+    DIR *d = fdopendir(fd);
+    if (!d) {
+        close(fd);
+        return -ENOMEM;
+    }
+    int r = 0;
+    for (struct dirent *ent; (ent = readdir(d));) {
+        if (!strcmp(ent->d_name, ".") || !strcmp(ent->d_name, ".."))
+            continue;
+        int one = fd_remove_tree(fd, ent->d_name);
+        if (one < 0)
+            r = one;
+    }
+    closedir(d);
+    if (unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+        return -errno;
+    return r;
+}
+
+int fd_send(int sock, const void *p, size_t n, const int *fds, size_t n_fds)
+{
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(MAX_FDS * sizeof(int))];
+    } control = {0};
+    struct iovec iov = {(void *)p, n};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (n_fds > MAX_FDS)
+        return -EINVAL;
+    if (n_fds) {
+        msg.msg_control = control.space;
+        msg.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+        memcpy(CMSG_DATA(c), fds, n_fds * sizeof(int));
+    }
+    ssize_t w;
+    do
+        w = sendmsg(sock, &msg, MSG_NOSIGNAL);
+    while (w < 0 && errno == EINTR);
+    return w < 0 ? -errno : (size_t)w == n ? 0 : -EMSGSIZE;
+}
+
+ssize_t fd_recv(int sock, void *p, size_t n, int *fds, size_t max_fds, size_t *ret_n_fds)
+{
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(MAX_FDS * sizeof(int))];
+    } control;
+    struct iovec iov = {p, n};
+    struct msghdr msg = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+    ssize_t r;
+    do
+        r = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
+    while (r < 0 && errno == EINTR);
+    if (r < 0)
+        return -errno;
+    size_t got = 0;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < count; i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof fd);
+            if (got < max_fds)
+                fds[got++] = fd;
+            else
+                close(fd);
+        }
+    }
+    if (ret_n_fds)
+        *ret_n_fds = got;
+    return r;
+}
+
+static int unix_address(const char *path, struct sockaddr_un *ret)
+{
+    *ret = (struct sockaddr_un){.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof ret->sun_path)
+        return -ENAMETOOLONG;
+    strcpy(ret->sun_path, path);
+    return 0;
+}
+
+int fd_unix_listen(const char *path, mode_t mode)
+{
+    struct sockaddr_un sa;
+    int r = unix_address(path, &sa);
+    if (r < 0)
+        return r;
+    AUTO_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    unlink(path);
+    if (bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0 || chmod(path, mode) < 0 || listen(fd, 64) < 0)
+        return -errno;
+    return fd_take(&fd);
+}
+
+int fd_unix_connect(const char *path)
+{
+    struct sockaddr_un sa;
+    int r = unix_address(path, &sa);
+    if (r < 0)
+        return r;
+    AUTO_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    if (connect(fd, (struct sockaddr *)&sa, sizeof sa) < 0)
+        return -errno;
+    return fd_take(&fd);
+}

@@ -1,0 +1,50 @@
+/* Descriptors and files. Every descriptor made here is close-on-exec. */
+#ifndef SIMBDP_FD_H
+#define SIMBDP_FD_H
+
+#include "buf.h"
+#include "err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+static inline void fd_cleanup(const int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+}
+#define AUTO_FD __attribute__((cleanup(fd_cleanup)))
+
+int fd_take(int *fd); /* gives *fd and leaves -1 there */
+void fd_set_nonblock(int fd);
+
+/* Whole writes; retries short ones and EINTR. 0 or -errno. */
+int fd_write_all(int fd, const void *p, size_t n);
+
+/* Appends up to max bytes of a file to b; ERR_LIMIT when the file is longer. Blocks. */
+int fd_read_all(int fd, struct buf *b, size_t max);
+int fd_read_file(int dirfd, const char *path, struct buf *b, size_t max, struct err *e);
+
+/* Durable and atomic: writes PATH.tmp, fsyncs it, renames it, fsyncs the directory. 0 or -errno. Blocks. */
+int fd_write_file(int dirfd, const char *path, const void *p, size_t n, mode_t mode, struct err *e);
+
+int fd_sync_dir(int dirfd, const char *path);
+
+/* mkdir -p below dirfd; existing directories are left as they are. */
+int fd_mkdirs(int dirfd, const char *path, mode_t mode);
+
+/* Removes a tree without following links or crossing into mounts; ENOENT is success. */
+int fd_remove_tree(int dirfd, const char *name);
+
+/* Sends bytes with up to 4 descriptors over a Unix socket; receives likewise. fd_recv returns the byte count, 0 on end
+ * of stream, or -errno; descriptors beyond max_fds are closed. */
+int fd_send(int sock, const void *p, size_t n, const int *fds, size_t n_fds);
+ssize_t fd_recv(int sock, void *p, size_t n, int *fds, size_t max_fds, size_t *ret_n_fds);
+
+/* Unix stream sockets. The path may be at most 107 bytes; -ENAMETOOLONG otherwise. */
+int fd_unix_listen(const char *path, mode_t mode);
+int fd_unix_connect(const char *path);
+
+#endif

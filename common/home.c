@@ -1,0 +1,243 @@
+#include "home.h"
+#include "buf.h"
+#include "clk.h"
+#include "fd.h"
+#include "json.h"
+#include "mem.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+static const struct {
+    const char *name;
+    mode_t mode;
+} dirs[] = {
+    {"conf", 0755},  {"conf/tenants", 0755}, {"staging", 0755}, {"staging/.incoming", 0700}, {"work", 0711},
+    {"done", 0711},  {"quarantine", 0711},   {"state", 0700},   {"logs", 0755},              {"logs/tenants", 0755},
+    {"runs", 0711},  {"apps", 0755},         {"keys", 0700},
+};
+
+static const char platform_conf[] =
+    "# Settings of the platform; `mysimbdp check --help` lists every key with its range and default.\n"
+    "platform = {\n"
+    "  mongo_url = \"\";                       # empty: MONGO_URL, else mongod on PATH, else the embedded MongoDB\n"
+    "  valid_formats = (\"csv\", \"json\");      # also .gz and .zst of these\n"
+    "  capacity = { cpus = -1; memory_bytes = -1L; };   # -1: what this host has\n"
+    "  min_free_bytes = 1073741824L;         # intake pauses below this\n"
+    "  allow_missing_limits = %s;\n"
+    "};\n";
+
+static const char profiles_conf[] =
+    "# Named sets of limits; an app names the one its runs get.\n"
+    "profiles = (\n"
+    "  { name = \"small\";\n"
+    "    wall_s = 600; grace_s = 10; output_bytes = 10485760L;\n"
+    "    requests = { cpus = 1.0; memory_bytes = 268435456L; };      # what the scheduler charges\n"
+    "    rlimits = { cpu_s = 300; as_bytes = -1L; nofile = 256; nproc = -1; fsize_bytes = 1073741824L; core_bytes = 0L; "
+    "stack_bytes = 8388608L; };\n"
+    "    cgroup  = { cpu_pct = 100; memory_bytes = 536870912L; pids = 64; };\n"
+    "    env = ( { name = \"TZ\"; value = \"UTC\"; } ); }\n"
+    ");\n";
+
+static char *program_dir(void)
+{
+    char exe[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    exe[n < 0 ? 0 : n] = 0;
+    char *slash = strrchr(exe, '/');
+    if (slash)
+        *slash = 0;
+    return xstrdup(exe);
+}
+
+static int check_version(struct home *h, struct err *e)
+{
+    AUTO_BUF struct buf b = {0};
+    int r = fd_read_file(h->dirfd, "state/home.json", &b, 65536, NULL);
+    if (r == -ENOENT)
+        return err_set(e, -ENOENT, "%s is not a home (no state/home.json); make one with `mysimbdp init %s`", h->path,
+                       h->path);
+    if (r == -EACCES)
+        return err_set(e, r, "%s: permission denied; use the user who made the home", h->path);
+    if (r < 0)
+        return err_sys(e, r, "cannot read %s/state/home.json", h->path);
+    AUTO_BSON bson_t *doc = json_parse(b.p, b.n, e);
+    if (!doc)
+        return err_context(e, "%s/state/home.json", h->path);
+    int64_t version = json_get_i64(doc, "version", -1);
+    if (version > HOME_VERSION)
+        return err_set(e, ERR_VERSION, "%s was made by a newer mysimbdp (home version %lld, this program knows %d); "
+                       "install that version again, nothing was changed", h->path, (long long)version, HOME_VERSION);
+    if (version < 1)
+        return err_set(e, ERR_FORMAT, "%s/state/home.json names no version; restore it from a backup", h->path);
+    return 0;
+}
+
+/* Sockets need short paths: /run for root, else the user's run-time directory, else /tmp. The directory must be ours. */
+static int make_runtime(struct home *h, struct err *e)
+{
+    const char *user = getenv("XDG_RUNTIME_DIR");
+    if (geteuid() == 0)
+        h->runtime = xasprintf("/run/mysimbdp-%s", h->tag);
+    else if (user && access(user, W_OK) == 0 && strlen(user) < 40)
+        h->runtime = xasprintf("%s/mysimbdp-%s", user, h->tag);
+    else
+        h->runtime = xasprintf("/tmp/mysimbdp-%u-%s", (unsigned)geteuid(), h->tag);
+    if (mkdir(h->runtime, 0700) < 0 && errno != EEXIST)
+        return err_sys(e, -errno, "cannot make the run-time directory %s", h->runtime);
+    struct stat st;
+    if (lstat(h->runtime, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid())
+        return err_set(e, -EPERM, "the run-time directory %s belongs to another user; remove it", h->runtime);
+    return 0;
+}
+
+int home_open(struct home *h, const char *path, struct err *e)
+{
+    *h = (struct home){.dirfd = -1};
+    if (!path)
+        path = getenv("MYSIMBDP_HOME");
+    if (!path || !*path)
+        return err_set(e, ERR_USAGE, "no home given: use --home DIR or set MYSIMBDP_HOME");
+    char real[PATH_MAX];
+    if (!realpath(path, real))
+        return err_sys(e, -errno, "home %s", path);
+    if (sodium_init() < 0)
+        return err_set(e, -EIO, "libsodium cannot be initialised");
+    h->path = xstrdup(real);
+    h->bin = program_dir();
+    unsigned char hash[8];
+    crypto_generichash(hash, sizeof hash, (const unsigned char *)real, strlen(real), NULL, 0);
+    sodium_bin2hex(h->tag, sizeof h->tag, hash, sizeof hash);
+    h->dirfd = open(real, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (h->dirfd < 0)
+        return err_sys(e, -errno, "home %s", real);
+    int r = check_version(h, e);
+    return r < 0 ? r : make_runtime(h, e);
+}
+
+void home_close(struct home *h)
+{
+    free(h->path);
+    free(h->bin);
+    free(h->runtime);
+    if (h->dirfd >= 0)
+        close(h->dirfd);
+    *h = (struct home){.dirfd = -1};
+}
+
+static bool is_empty(const char *path)
+{
+    DIR *d = opendir(path);
+    int n = 0;
+    while (d && readdir(d))
+        n++;
+    if (d)
+        closedir(d);
+    return d && n <= 2;
+}
+
+int home_init(const char *path, struct err *e)
+{
+    struct stat st;
+    if (stat(path, &st) == 0 && !(S_ISDIR(st.st_mode) && is_empty(path)))
+        return err_set(e, -EEXIST, "%s exists and is not an empty directory; nothing was changed", path);
+    if (mkdir(path, 0755) < 0 && errno != EEXIST)
+        return err_sys(e, -errno, "cannot make %s", path);
+    AUTO_FD int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return err_sys(e, -errno, "cannot open %s", path);
+    for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++)
+        if ((mkdirat(fd, dirs[i].name, dirs[i].mode) < 0 && errno != EEXIST) ||
+            fchmodat(fd, dirs[i].name, dirs[i].mode, 0) < 0)
+            return err_sys(e, -errno, "cannot make %s/%s", path, dirs[i].name);
+    AUTO_BUF struct buf conf = {0}, version = {0};
+    buf_addf(&conf, platform_conf, geteuid() == 0 ? "false" : "true");
+    buf_addf(&version, "{\"version\": %d}\n", HOME_VERSION);
+    int r = fd_write_file(fd, "conf/mysimbdp.conf", conf.p, conf.n, 0644, e);
+    if (r == 0)
+        r = fd_write_file(fd, "conf/profiles.conf", profiles_conf, sizeof profiles_conf - 1, 0644, e);
+    if (r == 0)
+        r = fd_write_file(fd, "state/home.json", version.p, version.n, 0600, e);
+    return r;
+}
+
+char *home_path(const struct home *h, const char *rel)
+{
+    return xasprintf("%s/%s", h->path, rel);
+}
+
+char *home_socket(const struct home *h, const char *name)
+{
+    return xasprintf("%s/%s", h->runtime, name);
+}
+
+char *home_program(const struct home *h, const char *name)
+{
+    return xasprintf("%s/%s", h->bin, name);
+}
+
+int home_lock(const struct home *h, const char *name, struct err *e)
+{
+    AUTO_FREE char *rel = xasprintf("state/%s.lock", name);
+    int fd = openat(h->dirfd, rel, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return err_sys(e, -errno, "cannot open %s/%s", h->path, rel);
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        int r = -errno;
+        close(fd);
+        return err_set(e, r, "another %s already works on %s; stop it first with `mysimbdp down --home %s`", name, h->path,
+                       h->path);
+    }
+    return fd;
+}
+
+static const char alphabet[] = "0123456789abcdefghjkmnpqrstvwxyz";
+
+void home_new_id(char out[ID_SIZE])
+{
+    /* 48 bits of milliseconds, then 80 random bits, 5 bits a character. Ids of one millisecond made by one process stay
+     * in order: the random part counts up. */
+    static uint64_t last_ms, high, low;
+    uint64_t ms = (uint64_t)clk_wall_ms();
+    if (ms <= last_ms) {
+        ms = last_ms;
+        if (++low == 0)
+            high++;
+    } else {
+        last_ms = ms;
+        randombytes_buf(&low, sizeof low);
+        high = randombytes_uniform(1 << 15);
+    }
+    unsigned __int128 v = ((unsigned __int128)ms << 80) | ((unsigned __int128)(high & 0xffff) << 64) | low;
+    for (int i = 25; i >= 0; i--, v >>= 5)
+        out[i] = alphabet[v & 31];
+    out[26] = 0;
+}
+
+bool home_valid_id(const char *id)
+{
+    return strlen(id) == 26 && strspn(id, alphabet) == 26;
+}
+
+const char *home_take_arg(int *argc, char **argv)
+{
+    const char *value = NULL;
+    int out = 1;
+    for (int i = 1; i < *argc; i++) {
+        if (!strcmp(argv[i], "--home") && i + 1 < *argc)
+            value = argv[++i];
+        else if (!strncmp(argv[i], "--home=", 7))
+            value = argv[i] + 7;
+        else
+            argv[out++] = argv[i];
+    }
+    argv[out] = NULL;
+    *argc = out;
+    return value;
+}

@@ -1,0 +1,46 @@
+/* A home directory: its layout, version, lock, ids and where its programs listen. */
+#ifndef SIMBDP_HOME_H
+#define SIMBDP_HOME_H
+
+#include "err.h"
+
+#include <limits.h>
+#include <stdbool.h>
+
+enum { HOME_VERSION = 1 };
+
+struct home {
+    char *path;        /* absolute, real */
+    char *bin;         /* directory of the platform's programs */
+    char *runtime;     /* short directory for sockets, 0711 */
+    char tag[17];      /* 16 hex digits of hash(path): names cgroups and the run-time directory */
+    int dirfd;         /* the home itself */
+};
+
+/* Opens an existing home. `path` NULL: MYSIMBDP_HOME, which must be set. Makes the run-time directory if needed. Errors
+ * name what is missing; a home of a newer version is ERR_VERSION. */
+int home_open(struct home *h, const char *path, struct err *e);
+void home_close(struct home *h);
+
+/* Makes a home at `path` (which may exist when empty). */
+int home_init(const char *path, struct err *e);
+
+/* HOME/rel as a new string. */
+char *home_path(const struct home *h, const char *rel);
+/* A socket path in the run-time directory; at most 107 bytes. */
+char *home_socket(const struct home *h, const char *name);
+/* Absolute path of one of the platform's programs. */
+char *home_program(const struct home *h, const char *name);
+
+/* Takes state/<name>.lock for this process' life; -EWOULDBLOCK when another holds it. The descriptor stays open. */
+int home_lock(const struct home *h, const char *name, struct err *e);
+
+/* 26 characters that sort by time (the ULID layout, lower case). */
+#define ID_SIZE 27
+void home_new_id(char out[ID_SIZE]);
+bool home_valid_id(const char *id);
+
+/* The value of --home=X or --home X among the arguments, removing it; NULL when absent. */
+const char *home_take_arg(int *argc, char **argv);
+
+#endif

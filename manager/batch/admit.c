@@ -1,0 +1,240 @@
+#include "admit.h"
+#include "filing.h"
+#include "inspect.h"
+
+#include "common/clk.h"
+#include "common/crash.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/read/src.h"
+
+#include <sodium.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+char *admit_format(const char *name)
+{
+    size_t n;
+    src_compression_of(name, &n);
+    for (size_t i = n; i-- > 0;)
+        if (name[i] == '.')
+            return xstrndup(name + i + 1, n - i - 1);
+    return xstrdup("");
+}
+
+static void reject(struct batchmgr *m, struct file *f, const char *reason, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+
+static void reject(struct batchmgr *m, struct file *f, const char *reason, const char *fmt, ...)
+{
+    char detail[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(detail, sizeof detail, fmt, ap);
+    va_end(ap);
+    log_info("rejected", f->tenant, NULL, "%s (%s/%s): %s: %s", f->file_id, f->dataset, f->name, reason, detail);
+    filing_finish(m, f, FILE_rejected, reason, detail, NULL);
+}
+
+static void today(struct batchmgr *m, struct tenant *t)
+{
+    int64_t day = clk_day(clk_wall_ms());
+    if (t->day == day)
+        return;
+    t->day = day;
+    ledger_taken_since(m->ledger, t->id, day * 86400000, &t->files_today, &t->bytes_today);
+}
+
+/* True when the file keeps the limits that need no content; else it was rejected. */
+static bool keeps_limits(struct batchmgr *m, struct tenant *t, struct file *f, const struct conf_limits *l)
+{
+    if (l->max_file_bytes >= 0 && f->size > l->max_file_bytes)
+        reject(m, f, "max_file_bytes", "%lld bytes; %lld are allowed", (long long)f->size, (long long)l->max_file_bytes);
+    else if (l->max_files_in_staging >= 0 && t->n_live > l->max_files_in_staging)
+        reject(m, f, "max_files_in_staging", "%lld files of the tenant are not finished; %lld are allowed",
+               (long long)t->n_live - 1, (long long)l->max_files_in_staging);
+    else if (l->max_files_per_day >= 0 && t->files_today + 1 > l->max_files_per_day)
+        reject(m, f, "max_files_per_day", "%lld files were taken today (UTC); %lld are allowed",
+               (long long)t->files_today, (long long)l->max_files_per_day);
+    else if (l->max_bytes_per_day >= 0 && t->bytes_today + f->size > l->max_bytes_per_day)
+        reject(m, f, "max_bytes_per_day", "%lld bytes were taken today (UTC), this file has %lld; %lld are allowed",
+               (long long)t->bytes_today, (long long)f->size, (long long)l->max_bytes_per_day);
+    else
+        return true;
+    return false;
+}
+
+void admit_claimed(struct batchmgr *m, struct file *f)
+{
+    struct tenant *t = tenant_get(m, f->tenant);
+    const struct conf_tenant *c = tenant_conf(m, t);
+    const struct conf_dataset *d = c ? conf_dataset(c, f->dataset) : NULL;
+    AUTO_FREE char *format = admit_format(f->name);
+    if (!d) {
+        reject(m, f, "no_dataset", "the tenant's configuration has no dataset \"%s\"", f->dataset);
+        return;
+    }
+    const char *refusal = conf_format_refusal(m->conf, c, d, format);
+    if (refusal) {
+        reject(m, f, refusal, "\"%s\" is not a format of dataset %s (%s; the ending of the name decides)", format, d->name,
+               d->format);
+        return;
+    }
+    struct conf_limits l = conf_effective_limits(c, d);
+    today(m, t);
+    if (!keeps_limits(m, t, f, &l))
+        return;
+    if (!conf_route(c, f->app, f->dataset, f->name)) {
+        if (f->app)
+            reject(m, f, "no_app", "the tenant has no app \"%s\" that takes dataset %s", f->app, f->dataset);
+        else
+            reject(m, f, "no_app", "no app of the tenant takes dataset %s and this name", f->dataset);
+        return;
+    }
+    t->files_today++;
+    t->bytes_today += f->size;
+    inspect_submit(m, f);
+}
+
+static char *content_key(const struct file *f)
+{
+    return xasprintf("%s/%s/%s", f->tenant, f->dataset, f->hash);
+}
+
+void admit_index(struct batchmgr *m, struct file *f)
+{
+    AUTO_FREE char *key = content_key(f);
+    if (*f->hash && !map_get(&m->contents, key))
+        map_put(&m->contents, key, f);
+}
+
+void admit_unindex(struct batchmgr *m, struct file *f)
+{
+    AUTO_FREE char *key = content_key(f);
+    if (*f->hash && map_get(&m->contents, key) == f)
+        map_remove(&m->contents, key);
+}
+
+static void add_old_prefix(struct file *f, const char *prefix)
+{
+    if (!*prefix || (f->old_prefixes && strstr(f->old_prefixes, prefix)))
+        return;
+    AUTO_FREE char *all = f->old_prefixes && *f->old_prefixes ? xasprintf("%s %s", f->old_prefixes, prefix) : xstrdup(prefix);
+    xstr_set(&f->old_prefixes, all);
+}
+
+/* Same content before: ingested is a duplicate, in flight is waited for. True when the file goes no further now. */
+static bool is_repeated(struct batchmgr *m, struct file *f)
+{
+    char id[ID_SIZE], prefix[33], detail[200];
+    AUTO_FREE char *key = content_key(f);
+    struct file *other = map_get(&m->contents, key);
+    if (other && other != f) {
+        f->behind = other;
+        other->n_followers++;
+        snprintf(detail, sizeof detail, "same content as file %s, which is not finished yet", other->file_id);
+        xstr_set(&f->reason, "same_content");
+        xstr_set(&f->detail, detail);
+        file_set_state(f, FILE_waiting);
+        ledger_put_file(m->ledger, f);
+        return true;
+    }
+    map_put(&m->contents, key, f);
+    if (!ledger_find_ingested(m->ledger, f->tenant, f->dataset, f->hash, id, prefix))
+        return false;
+    if (f->force) {
+        add_old_prefix(f, prefix);
+        return false;
+    }
+    snprintf(detail, sizeof detail, "same content as file %s", id);
+    admit_unindex(m, f);
+    filing_finish(m, f, FILE_duplicate, "duplicate", detail, NULL);
+    return true;
+}
+
+void admit_inspected(struct batchmgr *m, struct file *f, const struct inspect_reply *re)
+{
+    if (re->status == INSPECT_REFUSED) {
+        f->rows = re->rows;
+        reject(m, f, re->reason, "%s", re->detail);
+        return;
+    }
+    if (re->status != INSPECT_OK) {
+        reject(m, f, "inspect", "%s", re->detail);
+        return;
+    }
+    AUTO_BUF struct buf q = {0};
+    sodium_bin2hex(f->hash, sizeof f->hash, re->hash, sizeof re->hash);
+    f->rows = re->rows;
+    f->columns = re->columns;
+    json_begin(&q, NULL, '{');
+    json_i64(&q, "rows", re->rows);
+    json_i64(&q, "columns", re->columns);
+    json_i64(&q, "bytes", re->bytes);
+    json_i64(&q, "longest_row_bytes", re->longest_row_bytes);
+    json_i64(&q, "rejects", re->rejects);
+    json_str(&q, "encoding", "utf-8");
+    json_end(&q, '}');
+    xstr_set(&f->quality, q.p);
+    if (!is_repeated(m, f))
+        admit_queue(m, f);
+}
+
+void admit_queue(struct batchmgr *m, struct file *f)
+{
+    const struct conf_tenant *c = conf_tenant(m->conf, f->tenant);
+    const struct conf_batch *app = c ? conf_route(c, f->app, f->dataset, f->name) : NULL;
+    if (c && !app) {
+        admit_unindex(m, f);
+        reject(m, f, "no_app", "no app of the tenant takes dataset %s and this name any more", f->dataset);
+        return;
+    }
+    admit_index(m, f);
+    if (f->state != FILE_queued) {
+        bool first = f->state == FILE_received;
+        file_set_state(f, FILE_queued);
+        if (first) {
+            xstr_set(&f->reason, NULL);
+            xstr_set(&f->detail, NULL);
+        }
+        ledger_put_file(m->ledger, f);
+    }
+    sched_add(m->sched, app ? app->app : "", f);
+    batchmgr_kick(m);
+}
+
+void admit_again(struct batchmgr *m, struct file *f)
+{
+    if (!is_repeated(m, f))
+        admit_queue(m, f);
+}
+
+void admit_followers(struct batchmgr *m, struct file *f)
+{
+    struct file *heir = NULL;
+    char detail[200];
+    size_t i = 0;
+    admit_unindex(m, f);
+    if (!f->n_followers)
+        return;
+    for (struct file *other; (other = map_next(&m->files, &i));) {
+        if (other->behind != f)
+            continue;
+        other->behind = NULL;
+        if (f->state == FILE_ingested && !other->force) {
+            snprintf(detail, sizeof detail, "same content as file %s", f->file_id);
+            filing_finish(m, other, FILE_duplicate, "duplicate", detail, NULL);
+        } else if (!heir) {
+            heir = other;
+            if (f->state == FILE_ingested)
+                add_old_prefix(other, f->prefix);
+            xstr_set(&other->reason, NULL);
+            xstr_set(&other->detail, NULL);
+            admit_queue(m, other);
+        } else {
+            other->behind = heir;
+            heir->n_followers++;
+        }
+    }
+}

@@ -1,0 +1,614 @@
+/* batchmgr: from a dropped file to a true verdict. The loop here wires the modules of this folder together. */
+#include "batchmgr.h"
+#include "admit.h"
+#include "control.h"
+#include "filing.h"
+#include "inspect.h"
+#include "intake.h"
+#include "runs.h"
+
+#include "common/access.h"
+#include "common/clk.h"
+#include "common/crash.h"
+#include "common/fd.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "common/mem.h"
+
+#include <errno.h>
+#include <event2/thread.h>
+#include <fcntl.h>
+#include <mongoc/mongoc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysinfo.h>
+#include <sys/wait.h>
+
+enum { PARK_POLL_S = 1, QUIT_FLUSH_MS = 50 };
+
+static struct batchmgr *the;
+
+struct batchmgr *batchmgr_the(void)
+{
+    return the;
+}
+
+struct tenant *tenant_get(struct batchmgr *m, const char *id)
+{
+    struct tenant *t = map_get(&m->tenants, id);
+    if (!t) {
+        t = xcalloc(1, sizeof *t);
+        t->id = xstrdup(id);
+        t->uid = t->gid = -1;
+        t->last = &t->first;
+        t->inspect_last = &t->inspect_first;
+        t->day = -1;
+        map_put(&m->tenants, id, t);
+    }
+    return t;
+}
+
+const struct conf_tenant *tenant_conf(struct batchmgr *m, const struct tenant *t)
+{
+    return conf_tenant(m->conf, t->id);
+}
+
+bool tenant_accepts(struct batchmgr *m, const struct tenant *t)
+{
+    (void)m;
+    return t->configured && !t->suspended;
+}
+
+int64_t tenant_weight(struct batchmgr *m, const struct tenant *t)
+{
+    const struct conf_tenant *c = tenant_conf(m, t);
+    return c ? c->weight : 1;
+}
+
+void file_set_state(struct file *f, enum file_state next)
+{
+    /* bit n of a row: the move to state n is one the state machine has */
+#define TO(name) (1u << FILE_##name)
+    static const unsigned allowed[FILE_N_STATES] = {
+        [FILE_received] = TO(queued) | TO(waiting) | TO(rejected) | TO(duplicate) | TO(vanished),
+        [FILE_queued] = TO(running) | TO(rejected) | TO(waiting),
+        [FILE_running] = TO(ingested) | TO(quarantined) | TO(waiting) | TO(queued),
+        [FILE_waiting] = TO(queued) | TO(running) | TO(duplicate) | TO(rejected) | TO(vanished) | TO(received),
+        [FILE_rejected] = TO(waiting),
+        [FILE_quarantined] = TO(waiting),
+    };
+#undef TO
+    if (f->state != next && !(allowed[f->state] & (1u << next)))
+        log_error("state", f->tenant, NULL, "file %s goes from %s to %s, a move that should not exist; please report this",
+                  f->file_id, file_state_name(f->state), file_state_name(next));
+    log_debug("state", f->tenant, NULL, "file %s: %s -> %s", f->file_id, file_state_name(f->state), file_state_name(next));
+    f->state = next;
+}
+
+void file_timer(struct batchmgr *m, struct file *f, int64_t ms, void (*fn)(evutil_socket_t, short, void *))
+{
+    struct timeval tv = {ms / 1000, ms % 1000 * 1000};
+    file_timer_stop(f);
+    f->timer = event_new(m->base, -1, 0, fn, f);
+    event_add(f->timer, &tv);
+}
+
+void file_timer_stop(struct file *f)
+{
+    if (f->timer)
+        event_free(f->timer);
+    f->timer = NULL;
+}
+
+static void on_dispatch(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    runs_dispatch(arg);
+}
+
+void batchmgr_kick(struct batchmgr *m)
+{
+    event_active(m->dispatch_ev, EV_TIMEOUT, 0);
+}
+
+/* ---- databases ---- */
+
+/* The tenant's URL on a server with users: the platform's with the tenant's name, secret and database. */
+static char *user_url(struct batchmgr *m, const struct conf_tenant *c)
+{
+    char secret[ACCESS_SECRET_SIZE];
+    mongoc_uri_t *uri = mongoc_uri_new(m->mongo_url);
+    if (!uri || access_secret(&m->home, "mongo", c->id, secret, NULL) < 0)
+        return NULL;
+    AUTO_FREE char *user = xasprintf("simbdp_%s", c->id);
+    mongoc_uri_set_username(uri, user);
+    mongoc_uri_set_password(uri, secret);
+    mongoc_uri_set_database(uri, c->database);
+    mongoc_uri_set_auth_source(uri, c->database);
+    char *url = xstrdup(mongoc_uri_get_string(uri));
+    mongoc_uri_destroy(uri);
+    return url;
+}
+
+static void refresh_tenant(struct batchmgr *m, struct tenant *t)
+{
+    const struct conf_tenant *c = tenant_conf(m, t);
+    bool up = t->health && health_is_up(t->health, NULL, 0);
+    if (c && up && !*c->mongo_url && !strcmp(m->mongo_kind, "embedded")) {
+        AUTO_FREE char *url = NULL;
+        const char *port = strrchr(m->mongo_url, ':');
+        if (port && access_embedded_url(&m->home, atoi(port + 1), c->id, c->database, &url, NULL) == 0)
+            xstr_set(&t->mongo_url, url);
+    } else if (c && up) {
+        AUTO_FREE char *url = NULL;
+        if (!*c->mongo_url && health_users_made(t->health))
+            url = user_url(m, c);
+        xstr_set(&t->mongo_url, url ? url : *c->mongo_url ? c->mongo_url : m->mongo_url);
+    }
+    sched_block_tenant(m->sched, t->id, !tenant_accepts(m, t) || !up);
+}
+
+static void on_health(void *arg, struct health *h)
+{
+    struct batchmgr *m = arg;
+    size_t i = 0;
+    (void)h;
+    for (struct tenant *t; (t = map_next(&m->tenants, &i));)
+        refresh_tenant(m, t);
+    runs_on_health(m);
+    batchmgr_kick(m);
+}
+
+static struct health *health_for(struct batchmgr *m, const char *url)
+{
+    for (size_t i = 0; i < m->n_healths; i++)
+        if (!strcmp(health_url(m->healths[i]), url))
+            return m->healths[i];
+    m->healths = xrealloc(m->healths, (m->n_healths + 1) * sizeof *m->healths);
+    return m->healths[m->n_healths++] = health_new(m->base, url, on_health, m);
+}
+
+static void order_users(struct batchmgr *m)
+{
+    struct health_user *v = xcalloc(m->conf->n_tenants, sizeof *v);
+    int n = 0;
+    for (size_t i = 0; i < m->conf->n_tenants; i++) {
+        const struct conf_tenant *c = &m->conf->tenants[i];
+        char secret[ACCESS_SECRET_SIZE];
+        if (*c->mongo_url || access_secret(&m->home, "mongo", c->id, secret, NULL) < 0)
+            continue;
+        v[n++] = (struct health_user){xasprintf("simbdp_%s", c->id), xstrdup(secret), xstrdup(c->database)};
+    }
+    health_set_users(health_for(m, m->mongo_url), v, n, m->conf->platform.allow_shared_credentials);
+}
+
+/* mongo_url of the configuration, else MONGO_URL, else what `mysimbdp up` runs and wrote to state/mongo.json. */
+static int find_database(struct batchmgr *m, const struct conf *c, struct err *e)
+{
+    const char *env = getenv("MONGO_URL");
+    const char *url = *c->platform.mongo_url ? c->platform.mongo_url : env && *env ? env : NULL;
+    bson_error_t be;
+    if (url) {
+        mongoc_uri_t *uri = mongoc_uri_new_with_error(url, &be);
+        if (!uri)
+            return err_set(e, ERR_CONFIG, "%s: %s", *c->platform.mongo_url ? "key 'mongo_url'" : "MONGO_URL", be.message);
+        mongoc_uri_destroy(uri);
+        xstr_set(&m->mongo_kind, "url");
+        xstr_set(&m->mongo_url, url);
+        return 0;
+    }
+    AUTO_BUF struct buf b = {0};
+    if (fd_read_file(m->home.dirfd, "state/mongo.json", &b, 65536, NULL) < 0)
+        return err_set(e, -ENOENT, "no MongoDB is known: run `mysimbdp up`, which starts one, or set MONGO_URL");
+    AUTO_BSON bson_t *doc = json_parse(b.p, b.n, e);
+    if (!doc)
+        return err_context(e, "state/mongo.json");
+    xstr_set(&m->mongo_kind, json_get_str(doc, "kind", "url"));
+    xstr_set(&m->mongo_url, json_get_str(doc, "url", ""));
+    return 0;
+}
+
+/* ---- configuration ---- */
+
+struct missing {
+    const char *key, *why;
+};
+
+/* Limits of the profiles that this host cannot enforce, and tenants that it cannot keep apart. */
+static int check_host(struct batchmgr *m, const struct conf *c, struct err *e)
+{
+    const struct conf_profile *p = c->profiles.v;
+    AUTO_BUF struct buf missing = {0};
+    for (size_t i = 0; i < c->profiles.n; i++) {
+        const int64_t limits[] = {p[i].cgroup.cpu_pct, p[i].cgroup.memory_bytes, p[i].cgroup.pids};
+        static const char *const keys[] = {"cpu_pct", "memory_bytes", "pids"};
+        for (int k = 0; k < 3; k++)
+            if (limits[k] >= 0 && !*m->cgroups.base[k])
+                buf_addf(&missing, "%sprofile %s: cgroup.%s (%s)", missing.n ? "; " : "", p[i].name, keys[k],
+                         m->cgroups.why[k]);
+    }
+    if (geteuid() != 0 && c->n_tenants > 1)
+        buf_addf(&missing, "%sseveral tenants without root: they share one uid and are not kept apart", missing.n ? "; " : "");
+    if (!missing.n)
+        return 0;
+    if (c->platform.allow_missing_limits) {
+        log_warn("missing_limits", NULL, NULL, "not enforced on this host: %s", missing.p);
+        return 0;
+    }
+    return err_set(e, ERR_CONFIG, "this host cannot enforce: %s. Run as root on a host with cgroups, remove these limits, or set "
+                   "platform.allow_missing_limits = true", missing.p);
+}
+
+static void set_apps(struct batchmgr *m, const struct conf_tenant *c)
+{
+    const struct conf_batch *b = c->batch.v;
+    sched_set_tenant(m->sched, c->id, c->weight, c->concurrency);
+    for (size_t i = 0; i < c->batch.n; i++) {
+        const struct conf_profile *p = conf_profile(m->conf, b[i].profile);
+        sched_set_app(m->sched, c->id, b[i].app, b[i].priority, p->requests.cpus, p->requests.memory_bytes);
+    }
+}
+
+static void collect(void *arg, struct file *f)
+{
+    struct file ***at = arg;
+    *(*at)++ = f;
+}
+
+/* Queued files are routed again: their app may have changed. */
+static void requeue(struct batchmgr *m)
+{
+    size_t n = sched_n_queued(m->sched, NULL);
+    AUTO_FREE struct file **v = xcalloc(n, sizeof *v);
+    struct file **end = v;
+    sched_drain(m->sched, collect, &end);
+    for (size_t i = 0; i < n; i++)
+        admit_queue(m, v[i]);
+}
+
+int batchmgr_apply_conf(struct batchmgr *m, struct conf *next, struct err *e)
+{
+    int r = check_host(m, next, e);
+    if (r == 0)
+        r = find_database(m, next, e);
+    if (r == 0 && !strcmp(m->mongo_kind, "embedded"))
+        r = access_write_mongo(&m->home, next, e);
+    if (r < 0) {
+        conf_free(next);
+        return r;
+    }
+    struct conf *old = m->conf;
+    m->conf = next;
+    double cpus = next->platform.capacity.cpus > 0 ? next->platform.capacity.cpus : get_nprocs();
+    struct sysinfo si = {0};
+    sysinfo(&si);
+    int64_t memory = next->platform.capacity.memory_bytes > 0 ? next->platform.capacity.memory_bytes
+                                                              : (int64_t)si.totalram * si.mem_unit;
+    sched_set_capacity(m->sched, cpus, memory);
+    size_t i = 0;
+    for (struct tenant *t; (t = map_next(&m->tenants, &i));)
+        t->configured = false;
+    for (i = 0; r == 0 && i < next->n_tenants; i++) {
+        const struct conf_tenant *c = &next->tenants[i];
+        struct tenant *t = tenant_get(m, c->id);
+        t->configured = true;
+        t->suspended = ledger_is_suspended(m->ledger, c->id);
+        int64_t uid;
+        r = ledger_tenant_uid(m->ledger, c->id, next->platform.uid_base, &uid, e);
+        if (r == 0 && geteuid() == 0)
+            t->uid = t->gid = uid;
+        if (r == 0)
+            r = intake_add_tenant(m, t, e);
+        t->health = health_for(m, *c->mongo_url ? c->mongo_url : m->mongo_url);
+        set_apps(m, c);
+    }
+    if (!strcmp(m->mongo_kind, "embedded"))
+        health_for(m, m->mongo_url);
+    else
+        order_users(m);
+    runs_unpark(m, NULL, NULL, false);
+    requeue(m);
+    on_health(m, NULL);
+    conf_free(old);
+    return r;
+}
+
+int batchmgr_reload(struct batchmgr *m, struct err *e)
+{
+    struct conf *next = NULL;
+    int r = conf_load(m->home.path, &next, e);
+    if (r == 0)
+        r = batchmgr_apply_conf(m, next, e);
+    if (r < 0) {
+        log_error("reload", NULL, NULL, "the configuration in force stays: %s", e->msg);
+        return r;
+    }
+    log_info("reload", NULL, NULL, "%zu tenants, %zu profiles", m->conf->n_tenants, m->conf->profiles.n);
+    intake_rescan(m);
+    return 0;
+}
+
+/* ---- recovery ---- */
+
+struct recovery {
+    struct batchmgr *m;
+    struct file **v;
+    size_t n;
+};
+
+static void on_live_file(void *arg, struct file *f)
+{
+    struct recovery *rec = arg;
+    if ((rec->n & (rec->n + 1)) == 0)
+        rec->v = xrealloc(rec->v, (2 * rec->n + 2) * sizeof *rec->v);
+    rec->v[rec->n++] = f;
+    map_put(&rec->m->files, f->file_id, f);
+    tenant_get(rec->m, f->tenant)->n_live++;
+}
+
+static void on_due(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    file_timer_stop(arg);
+    admit_queue(the, arg);
+}
+
+static bool bytes_are_in_work(struct batchmgr *m, const struct file *f)
+{
+    AUTO_FREE char *path = xasprintf("work/%s/in", f->file_id);
+    return faccessat(m->home.dirfd, path, F_OK, 0) == 0;
+}
+
+static void recover_waiting(struct batchmgr *m, struct file *f)
+{
+    int64_t wait_ms = f->not_before_wall_ms - clk_wall_ms();
+    const struct conf_tenant *c = conf_tenant(m->conf, f->tenant);
+    int64_t cap = 86400000;
+    if (!bytes_are_in_work(m, f)) { /* a retry that had not moved them back yet: it is refiled, and can be asked for again */
+        f->state = FILE_quarantined;
+        f->place = PLACE_quarantine;
+        xstr_set(&f->reason, "retry_interrupted");
+        AUTO_FREE char *done = xasprintf("done/%s/%s/%s", f->tenant, f->dataset, f->file_id);
+        if (faccessat(m->home.dirfd, done, F_OK, 0) == 0)
+            f->place = PLACE_done;
+        ledger_put_file(m->ledger, f);
+        map_remove(&m->files, f->file_id);
+        tenant_get(m, f->tenant)->n_live--;
+        AUTO_FREE char *id = xstrdup(f->file_id);
+        file_free(f);
+        (void)c;
+        return;
+    }
+    if (f->reason && !strcmp(f->reason, "same_content"))
+        wait_ms = 0; /* queues behind the same content again, or finds it ingested */
+    if (wait_ms > 0)
+        file_timer(m, f, wait_ms > cap ? cap : wait_ms, on_due);
+    else
+        admit_again(m, f);
+}
+
+static int recover(struct batchmgr *m, struct err *e)
+{
+    struct recovery rec = {m, NULL, 0};
+    int r = ledger_each_live_file(m->ledger, on_live_file, &rec, e);
+    /* Running ones first: what they use is charged before anything new is dispatched, and their content is indexed. */
+    for (size_t i = 0; i < rec.n; i++)
+        if (rec.v[i]->state == FILE_running || rec.v[i]->state == FILE_queued)
+            admit_index(m, rec.v[i]);
+    for (size_t i = 0; i < rec.n; i++)
+        if (rec.v[i]->state == FILE_running)
+            runs_recover(m, rec.v[i]);
+    for (size_t i = 0; i < rec.n; i++) {
+        struct file *f = rec.v[i];
+        if (file_state_is_final(f->state))
+            filing_resume(m, f);
+        else if (f->state == FILE_received)
+            intake_resume(m, f);
+        else if (f->state == FILE_queued)
+            admit_queue(m, f);
+        else if (f->state == FILE_waiting && !f->timer)
+            recover_waiting(m, f);
+    }
+    if (rec.n)
+        log_info("recovered", NULL, NULL, "%zu unfinished files, %zu of them with runs", rec.n, m->runs.n);
+    free(rec.v);
+    return r;
+}
+
+/* ---- life ---- */
+
+static void on_quit(evutil_socket_t fd, short what, void *arg)
+{
+    struct batchmgr *m = arg;
+    (void)fd;
+    (void)what;
+    event_base_loopbreak(m->base);
+}
+
+void batchmgr_check_quit(struct batchmgr *m)
+{
+    if (!m->draining || m->runs.n || m->quit)
+        return;
+    m->quit = true;
+    control_drained(m);
+    struct timeval tv = {0, QUIT_FLUSH_MS * 1000}; /* lets the answers leave */
+    event_base_once(m->base, -1, EV_TIMEOUT, on_quit, m, &tv);
+}
+
+static void on_term(evutil_socket_t sig, short what, void *arg)
+{
+    struct batchmgr *m = arg;
+    (void)what;
+    log_info("stop", NULL, NULL, "signal %d: runs are left alone", (int)sig);
+    event_base_loopbreak(m->base);
+}
+
+static void on_hup(evutil_socket_t sig, short what, void *arg)
+{
+    struct err e = {0};
+    (void)sig;
+    (void)what;
+    batchmgr_reload(arg, &e);
+}
+
+static void on_chld(evutil_socket_t sig, short what, void *arg)
+{
+    int status;
+    (void)sig;
+    (void)what;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+        inspect_reaped(arg, pid);
+}
+
+static void on_park(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    runs_unpark(arg, NULL, NULL, true);
+}
+
+static int start(struct batchmgr *m, struct err *e)
+{
+    struct conf *c = NULL;
+    int r = conf_load(m->home.path, &c, e);
+    if (r < 0)
+        return r;
+    struct sysinfo si = {0};
+    sysinfo(&si);
+    m->sched = sched_new(get_nprocs(), (int64_t)si.totalram * si.mem_unit);
+    cgroup_probe(&m->cgroups, m->home.tag);
+    m->runs_fd = openat(m->home.dirfd, "runs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    r = ledger_open(&m->home, m->base, &m->ledger, e);
+    if (r < 0) {
+        conf_free(c);
+        return r;
+    }
+    m->conf = c; /* intake needs it; apply_conf checks the host */
+    r = intake_start(m, e);
+    if (r < 0)
+        return r;
+    struct conf *again = NULL;
+    r = conf_load(m->home.path, &again, e);
+    if (r == 0)
+        r = batchmgr_apply_conf(m, again, e);
+    if (r == 0)
+        r = inspect_start(m, e);
+    if (r == 0)
+        r = runs_start(m, e);
+    if (r == 0)
+        r = recover(m, e);
+    if (r == 0)
+        r = control_start(m, e);
+    return r;
+}
+
+static void add_signal(struct batchmgr *m, struct event **ev, int sig, void (*fn)(evutil_socket_t, short, void *))
+{
+    *ev = evsignal_new(m->base, sig, fn, m);
+    event_add(*ev, NULL);
+}
+
+static void stop(struct batchmgr *m)
+{
+    size_t i = 0;
+    control_stop(m);
+    intake_stop(m);
+    inspect_stop(m);
+    runs_stop_spawner(m);
+    for (size_t k = 0; k < m->n_healths; k++)
+        health_free(m->healths[k]);
+    free(m->healths);
+    ledger_close(m->ledger);
+    for (struct file *f; (f = map_next(&m->files, &i));) {
+        file_timer_stop(f);
+        file_free(f);
+    }
+    i = 0;
+    for (struct tenant *t; (t = map_next(&m->tenants, &i));) {
+        free(t->id);
+        free(t->mongo_url);
+        free(t);
+    }
+    i = 0;
+    for (struct parked *p; (p = map_next(&m->parked, &i));) {
+        free(p->tenant);
+        free(p->app);
+        free(p->path);
+        free(p);
+    }
+    struct map *maps[] = {&m->tenants, &m->files, &m->staged, &m->contents, &m->parked, &m->uploads};
+    for (size_t k = 0; k < sizeof maps / sizeof *maps; k++)
+        map_fini(maps[k]);
+    struct event *evs[] = {m->dispatch_ev, m->park_ev, m->term_ev, m->int_ev, m->hup_ev, m->chld_ev};
+    for (size_t k = 0; k < sizeof evs / sizeof *evs; k++)
+        if (evs[k])
+            event_free(evs[k]);
+    sched_free(m->sched);
+    conf_free(m->conf);
+    free(m->mongo_kind);
+    free(m->mongo_url);
+    if (m->runs_fd >= 0)
+        close(m->runs_fd);
+}
+
+static int run(struct batchmgr *m, const char *home_arg, struct err *e)
+{
+    int r = home_open(&m->home, home_arg, e);
+    if (r < 0)
+        return r;
+    int lock = home_lock(&m->home, "batchmgr", e);
+    if (lock < 0)
+        return lock;
+    m->dispatch_ev = event_new(m->base, -1, 0, on_dispatch, m);
+    m->park_ev = event_new(m->base, -1, EV_PERSIST, on_park, m);
+    struct timeval tv = {PARK_POLL_S, 0};
+    event_add(m->park_ev, &tv);
+    add_signal(m, &m->term_ev, SIGTERM, on_term);
+    add_signal(m, &m->int_ev, SIGINT, on_term);
+    add_signal(m, &m->hup_ev, SIGHUP, on_hup);
+    add_signal(m, &m->chld_ev, SIGCHLD, on_chld);
+    r = start(m, e);
+    if (r == 0) {
+        log_info("ready", NULL, NULL, "home %s, %zu tenants", m->home.path, m->conf->n_tenants);
+        event_base_dispatch(m->base);
+    }
+    stop(m);
+    close(lock);
+    return r;
+}
+
+static const char usage[] = "usage: batchmgr --home HOME\n"
+                            "Takes files in, runs the tenants' batch apps, keeps the ledger. `mysimbdp up` starts it.\n"
+                            "SIGTERM: end, leave runs alone. SIGHUP: read the configuration again.\n"
+                            "Exit: 0 stopped, 1 could not start (the log says why), 2 usage.\n";
+
+int main(int argc, char **argv)
+{
+    struct batchmgr m = {.control_fd = -1, .spawner_fd = -1, .inotify_fd = -1, .runs_fd = -1};
+    struct err e = {0};
+    log_init("batchmgr");
+    crash_init();
+    const char *home = home_take_arg(&argc, argv);
+    if (argc == 2 && !strcmp(argv[1], "--help"))
+        return fputs(usage, stdout) < 0;
+    if (argc != 1)
+        return fputs(usage, stderr), 2;
+    signal(SIGPIPE, SIG_IGN);
+    the = &m;
+    m.started_wall_ms = clk_wall_ms();
+    mongoc_init();
+    mongoc_log_set_handler(NULL, NULL);
+    evthread_use_pthreads();
+    m.base = event_base_new();
+    int r = run(&m, home, &e);
+    if (r < 0)
+        log_error("start", NULL, NULL, "%s", e.msg);
+    event_base_free(m.base);
+    home_close(&m.home);
+    mongoc_cleanup();
+    return r < 0;
+}

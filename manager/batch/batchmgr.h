@@ -1,0 +1,100 @@
+/* batchmgr's shared state. Internal to this folder: the modules around it are one program. */
+#ifndef SIMBDP_BATCHMGR_H
+#define SIMBDP_BATCHMGR_H
+
+#include "health.h"
+#include "ledger.h"
+#include "sched.h"
+
+#include "common/cgroup.h"
+#include "common/conf.h"
+#include "common/home.h"
+#include "common/map.h"
+
+#include <event2/event.h>
+
+struct inspector;
+
+/* A name seen in a staging directory that is to be looked at. */
+struct candidate {
+    char *dataset, *name;
+    struct candidate *next;
+};
+
+struct tenant {
+    char *id;
+    bool configured; /* has a file in conf/tenants */
+    bool suspended;  /* by command */
+    int64_t uid, gid; /* -1: the platform's */
+    struct health *health;
+    char *mongo_url; /* what its runs get */
+    int64_t day, files_today, bytes_today;
+    int64_t n_live; /* files that are not final */
+    struct candidate *first, **last;
+    size_t n_candidates;
+    struct file *inspect_first, **inspect_last;
+    double inspected; /* bytes over weight: who is inspected next */
+};
+
+struct parked { /* an app that could not be executed */
+    char *tenant, *app, *path;
+    int64_t identity; /* of the executable when it was parked */
+};
+
+struct batchmgr {
+    struct home home;
+    struct conf *conf;
+    struct cgroup_host cgroups;
+    struct event_base *base;
+    struct ledger *ledger;
+    struct sched *sched;
+    struct map tenants, files, staged, contents, runs, parked;
+    struct health **healths;
+    size_t n_healths;
+    char *mongo_url;   /* the platform's */
+    char *mongo_kind;  /* embedded | mongod | url */
+    bool shared_credentials;
+
+    int inotify_fd, staging_fd, work_fd, runs_fd;
+    struct map watches; /* "wd" -> struct watch */
+    struct event *inotify_ev, *rescan_ev, *claim_ev, *disk_ev, *park_ev, *dispatch_ev;
+    bool disk_low, rescan_wanted;
+    size_t n_candidates;
+
+    struct inspector *inspectors;
+    size_t n_inspectors;
+
+    int spawner_fd;
+    struct event *spawner_ev, *spawner_timer;
+    int64_t spawn_pause_until_ms;
+
+    int control_fd;
+    struct event *control_ev, *term_ev, *int_ev, *hup_ev, *chld_ev;
+    struct map uploads;
+
+    bool draining, quit;
+    struct event *drain_conn; /* told when the drain is done */
+    int64_t started_wall_ms;
+};
+
+struct tenant *tenant_get(struct batchmgr *m, const char *id); /* made when new */
+const struct conf_tenant *tenant_conf(struct batchmgr *m, const struct tenant *t);
+bool tenant_accepts(struct batchmgr *m, const struct tenant *t); /* configured and not suspended */
+int64_t tenant_weight(struct batchmgr *m, const struct tenant *t);
+
+/* Logs old -> new and checks that the move is one the state machine has. */
+void file_set_state(struct file *f, enum file_state next);
+
+/* All of a reload's or start's effects; the configuration was checked before (TAKE). */
+int batchmgr_apply_conf(struct batchmgr *m, struct conf *next, struct err *e);
+int batchmgr_reload(struct batchmgr *m, struct err *e);
+void batchmgr_check_quit(struct batchmgr *m);
+/* Runs dispatch once more at the end of this loop turn. */
+void batchmgr_kick(struct batchmgr *m);
+
+/* One-shot timer on a file, replacing an older one. */
+void file_timer(struct batchmgr *m, struct file *f, int64_t ms, void (*fn)(evutil_socket_t, short, void *));
+void file_timer_stop(struct file *f);
+struct batchmgr *batchmgr_the(void); /* for timers whose argument is the file */
+
+#endif

@@ -1,0 +1,311 @@
+/* A final state is committed first, with the place still "work"; then work/<file_id>/in is renamed to
+ * done|quarantine/<tenant>/<dataset>/<file_id>, the reason file and the report line are written, and the new place is
+ * committed. A crash between leaves a final row whose place is "work": the same steps are done again, each of them
+ * harmless when it was done already (a report line may then stand twice; it carries the file_id). */
+#include "filing.h"
+#include "admit.h"
+#include "runs.h"
+
+#include "common/clk.h"
+#include "common/crash.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "common/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { RETRY_MS = 1000, PRUNE_AT_ONCE = 500 };
+
+struct finish {
+    struct batchmgr *m;
+    struct file *f;
+    struct run *run;
+};
+
+static bool is_failure(enum file_state s)
+{
+    return s == FILE_rejected || s == FILE_quarantined;
+}
+
+static enum file_place place_for(struct batchmgr *m, const struct file *f)
+{
+    const struct conf_tenant *c = conf_tenant(m->conf, f->tenant);
+    const char *what = is_failure(f->state) ? (c ? c->retention.on_failure : "quarantine")
+                                            : (c ? c->retention.on_success : "archive");
+    if (f->state == FILE_vanished || !strcmp(what, "delete"))
+        return PLACE_gone;
+    return !strcmp(what, "archive") ? PLACE_done : PLACE_quarantine;
+}
+
+static char *filed_dir(const struct file *f, enum file_place place)
+{
+    return xasprintf("%s/%s/%s", place == PLACE_done ? "done" : "quarantine", f->tenant, f->dataset);
+}
+
+static int write_reason(struct batchmgr *m, const struct file *f, const char *dir)
+{
+    AUTO_BUF struct buf b = {0};
+    AUTO_FREE char *path = xasprintf("%s/%s/reason.json", dir, f->file_id);
+    json_begin(&b, NULL, '{');
+    json_str(&b, "file_id", f->file_id);
+    json_str(&b, "tenant_id", f->tenant);
+    json_str(&b, "dataset", f->dataset);
+    json_str(&b, "file_name", f->name);
+    json_str(&b, "state", file_state_name(f->state));
+    json_str(&b, "reason", f->reason);
+    json_str(&b, "detail", f->detail);
+    json_i64(&b, "attempts", f->attempts);
+    json_str(&b, "run_id", *f->run_id ? f->run_id : NULL);
+    json_time(&b, "ended_at", f->ended_wall_ms);
+    json_end(&b, '}');
+    buf_adds(&b, "\n");
+    return fd_write_file(m->home.dirfd, path, b.p, b.n, 0640, NULL);
+}
+
+static int move_away(struct batchmgr *m, struct file *f, enum file_place to)
+{
+    AUTO_FREE char *work = xasprintf("work/%s", f->file_id);
+    AUTO_FREE char *in = xasprintf("work/%s/in", f->file_id);
+    int r = 0;
+    if (to == PLACE_gone) {
+        crash_at(CRASH_work_remove);
+        return fd_remove_tree(m->home.dirfd, work);
+    }
+    AUTO_FREE char *dir = filed_dir(f, to);
+    AUTO_FREE char *target = xasprintf("%s/%s", dir, f->file_id);
+    r = fd_mkdirs(m->home.dirfd, dir, 0711);
+    crash_at(CRASH_archive_mkdir);
+    if (r == 0 && renameat(m->home.dirfd, in, m->home.dirfd, target) < 0)
+        r = errno == ENOENT && faccessat(m->home.dirfd, target, F_OK, 0) == 0 ? 0 : -errno;
+    crash_at(CRASH_archive_rename);
+    if (r == -ENOENT) { /* nothing was ever claimed (an upload refused for its size) */
+        f->place = PLACE_gone;
+        return 0;
+    }
+    if (r == 0 && is_failure(f->state))
+        r = write_reason(m, f, dir);
+    if (r == 0)
+        r = fd_sync_dir(m->home.dirfd, dir);
+    if (r == 0) {
+        crash_at(CRASH_work_remove);
+        fd_remove_tree(m->home.dirfd, work);
+    }
+    return r;
+}
+
+/* One line a file, like the ledger's row but for `tail -f` and log collectors. */
+static void report(struct batchmgr *m, const struct file *f)
+{
+    AUTO_BUF struct buf b = {0};
+    AUTO_FREE char *dir = xasprintf("logs/tenants/%s", f->tenant);
+    AUTO_FREE char *path = xasprintf("%s/ingest.jsonl", dir);
+    int64_t from = f->started_wall_ms ? f->started_wall_ms : f->received_wall_ms;
+    json_begin(&b, NULL, '{');
+    json_time(&b, "ts", clk_wall_ms());
+    json_str(&b, "status", file_state_name(f->state));
+    json_str(&b, "tenant_id", f->tenant);
+    json_str(&b, "dataset", f->dataset);
+    json_str(&b, "file_id", f->file_id);
+    json_str(&b, "file_name", f->name);
+    json_i64_or_null(&b, "size_bytes", f->size);
+    json_i64_or_null(&b, "rows_loaded", f->rows_loaded);
+    json_i64_or_null(&b, "rows_rejected", f->rows_rejected);
+    json_str(&b, "reason", f->reason);
+    json_str(&b, "detail", f->detail);
+    json_i64(&b, "attempts", f->attempts);
+    json_str(&b, "run_id", *f->run_id ? f->run_id : NULL);
+    json_time(&b, "received_at", f->received_wall_ms);
+    json_time(&b, "started_at", f->started_wall_ms);
+    json_time(&b, "ended_at", f->ended_wall_ms);
+    json_f64(&b, "seconds", (double)(f->ended_wall_ms - from) / 1000);
+    json_end(&b, '}');
+    buf_adds(&b, "\n");
+    fd_mkdirs(m->home.dirfd, dir, 0755);
+    AUTO_FD int fd = openat(m->home.dirfd, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (fd < 0 || fd_write_all(fd, b.p, b.n) < 0)
+        log_warn("report", f->tenant, NULL, "cannot write %s: %s", path, strerror(errno));
+}
+
+static void on_filed(void *arg)
+{
+    struct file *f = arg;
+    struct batchmgr *m = batchmgr_the();
+    crash_at(CRASH_archive_commit);
+    tenant_get(m, f->tenant)->n_live--;
+    map_remove(&m->files, f->file_id);
+    admit_followers(m, f);
+    file_free(f);
+    batchmgr_kick(m);
+    batchmgr_check_quit(m);
+}
+
+static void file_away(struct batchmgr *m, struct file *f);
+
+static void on_retry(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    file_timer_stop(arg);
+    file_away(batchmgr_the(), arg);
+}
+
+static void drop_outputs(struct batchmgr *m, const struct file *f)
+{
+    if (f->state != FILE_ingested || !*f->output_run)
+        return;
+    AUTO_FREE char *path = xasprintf("%s/output", f->output_run);
+    fd_remove_tree(m->runs_fd, path);
+}
+
+static void file_away(struct batchmgr *m, struct file *f)
+{
+    enum file_place to = place_for(m, f);
+    int r = move_away(m, f, to);
+    if (r < 0) {
+        log_error("filing", f->tenant, NULL, "cannot file %s (%s) away: %s; trying again", f->file_id, f->name, err_text(r));
+        file_timer(m, f, RETRY_MS, on_retry);
+        return;
+    }
+    if (f->place != PLACE_gone)
+        f->place = to;
+    drop_outputs(m, f);
+    crash_at(CRASH_report_write);
+    report(m, f);
+    ledger_put_file(m->ledger, f);
+    ledger_then(m->ledger, on_filed, f);
+}
+
+static void on_final_committed(void *arg)
+{
+    struct finish *fin = arg;
+    crash_at(CRASH_verdict_commit);
+    if (fin->run)
+        runs_acknowledge(fin->m, fin->run);
+    file_away(fin->m, fin->f);
+    free(fin);
+}
+
+void filing_finish(struct batchmgr *m, struct file *f, enum file_state state, const char *reason, const char *detail,
+                   struct run *run)
+{
+    struct finish *fin = xmalloc(sizeof *fin);
+    *fin = (struct finish){m, f, run};
+    file_timer_stop(f);
+    xstr_set(&f->reason, reason);
+    xstr_set(&f->detail, detail);
+    f->ended_wall_ms = clk_wall_ms();
+    f->place = state == FILE_vanished ? PLACE_gone : PLACE_work;
+    file_set_state(f, state);
+    if (run)
+        ledger_put_run(m->ledger, run);
+    ledger_put_file(m->ledger, f);
+    ledger_then(m->ledger, on_final_committed, fin);
+}
+
+void filing_resume(struct batchmgr *m, struct file *f)
+{
+    file_away(m, f);
+}
+
+static void on_retry_committed(void *arg)
+{
+    crash_at(CRASH_retry_commit);
+    admit_again(batchmgr_the(), arg);
+}
+
+/* The row says `waiting` in work/ before the rename, so that a crash leaves a live file; recovery looks for the bytes in
+ * both places. */
+static void on_retry_row(void *arg)
+{
+    struct file *f = arg;
+    struct batchmgr *m = batchmgr_the();
+    char *dirs[] = {filed_dir(f, PLACE_quarantine), filed_dir(f, PLACE_done)};
+    AUTO_FREE char *work = xasprintf("work/%s", f->file_id);
+    AUTO_FREE char *in = xasprintf("work/%s/in", f->file_id);
+    AUTO_FREE char *reason = xasprintf("work/%s/in/reason.json", f->file_id);
+    bool there = faccessat(m->home.dirfd, in, F_OK, 0) == 0;
+    mkdirat(m->home.dirfd, work, 0711);
+    for (int i = 0; i < 2; i++) {
+        AUTO_FREE char *from = xasprintf("%s/%s", dirs[i], f->file_id);
+        there = there || renameat(m->home.dirfd, from, m->home.dirfd, in) == 0;
+        free(dirs[i]);
+    }
+    crash_at(CRASH_retry_rename);
+    unlinkat(m->home.dirfd, reason, 0);
+    if (!there) {
+        filing_finish(m, f, FILE_vanished, "vanished", "its bytes are neither in quarantine/ nor in done/", NULL);
+        return;
+    }
+    f->place = PLACE_work;
+    if (!*f->hash) { /* refused before it was read: look at it again from the start */
+        file_set_state(f, FILE_received);
+        ledger_put_file(m->ledger, f);
+        admit_claimed(m, f);
+        return;
+    }
+    ledger_put_file(m->ledger, f);
+    ledger_then(m->ledger, on_retry_committed, f);
+}
+
+int filing_retry(struct batchmgr *m, const char *file_id, struct err *e)
+{
+    struct file *f = map_get(&m->files, file_id);
+    if (f && f->state == FILE_waiting && !f->behind) {
+        file_timer_stop(f);
+        sched_remove(m->sched, f);
+        f->not_before_wall_ms = 0;
+        f->attempts = 0;
+        f->first_temp_wall_ms = 0;
+        admit_queue(m, f);
+        return 0;
+    }
+    if (f)
+        return err_set(e, ERR_REFUSED, "file %s is %s already", file_id, file_state_name(f->state));
+    int r = ledger_get_file(m->ledger, file_id, &f, e);
+    if (r < 0)
+        return r;
+    if (!is_failure(f->state) || (f->place != PLACE_quarantine && f->place != PLACE_done)) {
+        r = err_set(e, ERR_REFUSED, "file %s is %s%s; only quarantined and rejected files whose bytes were kept can be "
+                    "retried", file_id, file_state_name(f->state), f->place == PLACE_gone ? " and its bytes are gone" : "");
+        file_free(f);
+        return r;
+    }
+    f->state = FILE_waiting;
+    f->attempts = f->losses = 0;
+    f->first_temp_wall_ms = f->not_before_wall_ms = f->ended_wall_ms = 0;
+    xstr_set(&f->reason, NULL);
+    xstr_set(&f->detail, NULL);
+    f->place = PLACE_work;
+    map_put(&m->files, f->file_id, f);
+    tenant_get(m, f->tenant)->n_live++;
+    ledger_put_file(m->ledger, f);
+    ledger_then(m->ledger, on_retry_row, f);
+    return 0;
+}
+
+void filing_prune(struct batchmgr *m)
+{
+    for (size_t i = 0; i < m->conf->n_tenants; i++) {
+        const struct conf_tenant *t = &m->conf->tenants[i];
+        if (t->retention.files_days < 0)
+            continue;
+        char **ids = ledger_filed_before(m->ledger, t->id, clk_wall_ms() - t->retention.files_days * 86400000, PRUNE_AT_ONCE);
+        for (char **id = ids; *id; id++) {
+            struct file *f = NULL;
+            if (!map_get(&m->files, *id) && ledger_get_file(m->ledger, *id, &f, NULL) == 0) {
+                AUTO_FREE char *dir = filed_dir(f, f->place);
+                AUTO_FREE char *path = xasprintf("%s/%s", dir, f->file_id);
+                fd_remove_tree(m->home.dirfd, path);
+                f->place = PLACE_gone;
+                ledger_put_file(m->ledger, f);
+                file_free(f);
+            }
+            free(*id);
+        }
+        free(ids);
+    }
+}

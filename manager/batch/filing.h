@@ -1,0 +1,20 @@
+/* The end of a file: final state, archive or quarantine with its reason, report. */
+#ifndef SIMBDP_FILING_H
+#define SIMBDP_FILING_H
+
+#include "batchmgr.h"
+
+/* Gives the file its final state and files it away. `run` (NULL: none) has ended with it; its row is committed in the
+ * same transaction and its runner acknowledged after. detail is copied, reason too. */
+void filing_finish(struct batchmgr *m, struct file *f, enum file_state state, const char *reason, const char *detail,
+                   struct run *run);
+/* Takes up filing where a crash left it: the state is final, the bytes are still in work/. */
+void filing_resume(struct batchmgr *m, struct file *f);
+
+/* Brings a filed file back to work/ and queues it (the `retry` command). */
+int filing_retry(struct batchmgr *m, const char *file_id, struct err *e);
+
+/* Deletes archived files older than retention.files_days. */
+void filing_prune(struct batchmgr *m);
+
+#endif

@@ -1,0 +1,36 @@
+/* Whether a MongoDB answers. One thread a URL pings it and reports to the loop; dispatch waits while it is down. */
+#ifndef SIMBDP_HEALTH_H
+#define SIMBDP_HEALTH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct event_base;
+struct health;
+
+struct health_user { /* a tenant's own MongoDB user, to be made or updated */
+    char *name, *password, *database;
+};
+
+/* on_change runs on the loop whenever the state changed or a check that was asked for was answered. */
+struct health *health_new(struct event_base *base, const char *url, void (*on_change)(void *arg, struct health *h),
+                          void *arg);
+void health_free(struct health *h); /* waits for the thread: at most about two seconds */
+
+const char *health_url(const struct health *h);
+/* Up: answers, and the users (if any) exist. Down before the first answer. *ret_why: for people. */
+bool health_is_up(struct health *h, char *ret_why, int why_size);
+/* Monotonic ms of the last failed ping, -1: none yet. */
+int64_t health_last_down_ms(struct health *h);
+
+/* Asks for a ping now; the number it gets. Answered when health_checked() reaches it. */
+uint64_t health_check(struct health *h);
+uint64_t health_checked(struct health *h);
+
+/* The users that must exist (TAKE). They are made after the next successful ping. With `shared_ok`, a server that does
+ * not let us is accepted: tenants then use the platform's URL. */
+void health_set_users(struct health *h, struct health_user *users, int n, bool shared_ok);
+/* True when tenants have users of their own there. */
+bool health_users_made(struct health *h);
+
+#endif

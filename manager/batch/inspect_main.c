@@ -1,0 +1,220 @@
+/* simbdp-inspect: reads files it is handed and reports what they hold. It has read a tenant's bytes, so it is treated as
+ * if it were the tenant's: another uid, an empty root, no network, no files but the descriptors it receives, and a
+ * seccomp filter that leaves reading, memory and the one socket. A crash here costs one file's verdict. */
+#include "inspect_proto.h"
+
+#include "common/clk.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "common/read/reader.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <seccomp.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+
+enum { SOCKET = 3, COPY_BYTES = 1 << 20 };
+
+static void hash_raw(void *arg, const void *p, size_t n)
+{
+    crypto_generichash_update(arg, p, n);
+}
+
+static void say(struct inspect_reply *re, enum inspect_status s, const char *reason, const char *detail)
+{
+    re->status = s;
+    snprintf(re->reason, sizeof re->reason, "%s", reason);
+    snprintf(re->detail, sizeof re->detail, "%s", detail);
+}
+
+/* True while the file keeps the limits that only grow while reading. */
+static bool within(const struct inspect_request *rq, struct inspect_reply *re, const struct record *rec)
+{
+    char detail[200];
+    if (rq->max_rows >= 0 && re->rows > rq->max_rows) {
+        snprintf(detail, sizeof detail, "more than %lld rows", (long long)rq->max_rows);
+        say(re, INSPECT_REFUSED, "max_rows", detail);
+    } else if (rec->too_long) {
+        snprintf(detail, sizeof detail, "the row at line %lld is longer than %lld bytes", (long long)rec->line,
+                 (long long)(rq->max_row_bytes < 0 ? READER_MAX_ROW_BYTES : rq->max_row_bytes));
+        say(re, INSPECT_REFUSED, "max_row_bytes", detail);
+    } else if (rq->max_columns >= 0 && re->columns > rq->max_columns) {
+        snprintf(detail, sizeof detail, "%lld columns; %lld are allowed", (long long)re->columns,
+                 (long long)rq->max_columns);
+        say(re, INSPECT_REFUSED, "max_columns", detail);
+    } else if (rq->max_rejects >= 0 && re->rejects > rq->max_rejects) {
+        snprintf(detail, sizeof detail, "more than %lld damaged rows; the last at line %lld: %s",
+                 (long long)rq->max_rejects, (long long)rec->line, rec->reject ? rec->reject : "");
+        say(re, INSPECT_REFUSED, "max_rejects", detail);
+    } else {
+        return true;
+    }
+    return false;
+}
+
+static int read_records(struct reader *r, const struct inspect_request *rq, struct inspect_reply *re, struct err *e)
+{
+    struct record rec;
+    for (;;) {
+        int n = reader_next(r, &rec, e);
+        if (n > 0) {
+            bson_t doc = BSON_INITIALIZER;
+            const char *type;
+            re->rows++;
+            if (!rec.reject && rq->format == READER_JSON)
+                reader_bson(r, &rec, &doc, &type);
+            bson_destroy(&doc);
+            re->rejects += rec.reject != NULL;
+            if ((int64_t)rec.n > re->longest_row_bytes)
+                re->longest_row_bytes = (int64_t)rec.n;
+            if ((int64_t)rec.n_columns > re->columns && !rec.reject)
+                re->columns = (int64_t)rec.n_columns;
+        } else {
+            rec = (struct record){0};
+        }
+        if (rq->format == READER_CSV && n >= 0)
+            re->columns = (int64_t)reader_n_columns(r);
+        if (n < 0 || !within(rq, re, &rec))
+            return n;
+        if (n == 0)
+            return 0;
+    }
+}
+
+static void inspect(int fd, const struct inspect_request *rq, struct inspect_reply *re)
+{
+    crypto_generichash_state hash;
+    struct err e = {0};
+    crypto_generichash_init(&hash, NULL, 0, INSPECT_HASH_BYTES);
+    lseek(fd, 0, SEEK_SET);
+    struct src *s = src_new(fd, rq->compression, rq->max_decompressed_bytes, hash_raw, &hash);
+    struct reader *r = reader_new(s, rq->format, rq->max_row_bytes);
+    int n = read_records(r, rq, re, &e);
+    re->raw_bytes = src_raw_bytes(s);
+    re->bytes = reader_offset(r);
+    if (n == ERR_LIMIT)
+        say(re, INSPECT_REFUSED, "max_decompressed_bytes", e.msg);
+    else if (n == ERR_FORMAT)
+        say(re, INSPECT_REFUSED, "format", e.msg);
+    else if (n < 0)
+        say(re, INSPECT_FAILED, "read", e.msg);
+    else if (re->status == INSPECT_OK && re->raw_bytes == 0)
+        say(re, INSPECT_REFUSED, "empty", "the file is empty");
+    crypto_generichash_final(&hash, re->hash, INSPECT_HASH_BYTES);
+    reader_free(r);
+    src_free(s);
+}
+
+static void copy(int from, int to, struct inspect_reply *re)
+{
+    struct stat before, after;
+    struct err e = {0};
+    char *chunk = malloc(COPY_BYTES);
+    ssize_t n = chunk && fstat(from, &before) == 0 ? 0 : -1;
+    while (n >= 0 && (n = read(from, chunk, COPY_BYTES)) > 0) {
+        re->raw_bytes += n;
+        int w = fd_write_all(to, chunk, (size_t)n);
+        if (w < 0) {
+            errno = -w;
+            n = -1;
+        }
+    }
+    free(chunk);
+    if (n < 0 || fsync(to) < 0 || fstat(from, &after) < 0) {
+        err_sys(&e, -errno, "cannot copy the file");
+        say(re, INSPECT_FAILED, "copy", e.msg);
+    } else if (before.st_size != after.st_size || before.st_mtim.tv_sec != after.st_mtim.tv_sec ||
+               before.st_mtim.tv_nsec != after.st_mtim.tv_nsec || re->raw_bytes != after.st_size) {
+        say(re, INSPECT_FAILED, "changed", "the file changed while it was copied");
+    }
+}
+
+/* An empty root and a uid of its own where we are root; without privilege the filter alone has to do. */
+static int drop_privileges(uid_t uid)
+{
+    if (geteuid() == 0) {
+        if (chroot("/proc/self/fdinfo") < 0 || chdir("/") < 0 || setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 ||
+            setresuid(uid, uid, uid) < 0)
+            return -errno;
+    }
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+static int filter(void)
+{
+    static const int allowed[] = {
+        SCMP_SYS(read),        SCMP_SYS(pread64),       SCMP_SYS(write),        SCMP_SYS(lseek),
+        SCMP_SYS(fstat),       SCMP_SYS(newfstatat),    SCMP_SYS(fsync),        SCMP_SYS(close),
+        SCMP_SYS(recvmsg),     SCMP_SYS(sendmsg),       SCMP_SYS(sendto),       SCMP_SYS(mmap),
+        SCMP_SYS(munmap),      SCMP_SYS(mremap),        SCMP_SYS(madvise),      SCMP_SYS(brk),
+        SCMP_SYS(futex),       SCMP_SYS(rt_sigreturn),  SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask),
+        SCMP_SYS(exit),        SCMP_SYS(exit_group),    SCMP_SYS(clock_gettime), SCMP_SYS(restart_syscall),
+        SCMP_SYS(gettid),      SCMP_SYS(getpid),        SCMP_SYS(sched_yield),  SCMP_SYS(sigaltstack),
+        SCMP_SYS(getrandom),   SCMP_SYS(tgkill),        SCMP_SYS(fcntl),
+    };
+    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+    int r = ctx ? 0 : -ENOMEM;
+    for (size_t i = 0; r == 0 && i < sizeof allowed / sizeof *allowed; i++)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
+    /* Memory may be mapped, but never executable. */
+    if (r == 0)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, 4, 0));
+    if (r == 0)
+        r = seccomp_load(ctx);
+    seccomp_release(ctx);
+    return r;
+}
+
+static int serve(void)
+{
+    for (;;) {
+        struct inspect_request rq;
+        struct inspect_reply re = {0};
+        int fds[2] = {-1, -1};
+        size_t n_fds = 0;
+        ssize_t n = fd_recv(SOCKET, &rq, sizeof rq, fds, 2, &n_fds);
+        if (n <= 0)
+            return n < 0;
+        if ((size_t)n != sizeof rq || n_fds != (rq.op == INSPECT_COPY ? 2u : 1u))
+            return 1;
+        if (rq.op == INSPECT_COPY)
+            copy(fds[0], fds[1], &re);
+        else
+            inspect(fds[0], &rq, &re);
+        for (size_t i = 0; i < n_fds; i++)
+            close(fds[i]);
+        if (fd_send(SOCKET, &re, sizeof re, NULL, 0) < 0)
+            return 1;
+    }
+}
+
+int main(int argc, char **argv)
+{
+    log_init("simbdp-inspect");
+    if (argc == 2 && !strcmp(argv[1], "--help"))
+        return puts("usage: simbdp-inspect UID --home HOME   started by batchmgr, with its socket on descriptor 3") < 0;
+    if (argc != 4)
+        return fputs("usage: simbdp-inspect UID --home HOME\n", stderr), 2;
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    clk_now_ms(); /* so that libraries map what they need before the door closes */
+    if (sodium_init() < 0)
+        return 1;
+    int r = drop_privileges((uid_t)strtoul(argv[1], NULL, 10));
+    if (r == 0)
+        r = filter();
+    if (r < 0) {
+        log_error("sandbox", NULL, NULL, "cannot lock itself in: %s", strerror(-r));
+        return 1;
+    }
+    r = serve();
+    _exit(r);
+}

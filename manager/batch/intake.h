@@ -1,0 +1,28 @@
+/* From a name in staging/ to a claimed file in work/ that nobody can change. */
+#ifndef SIMBDP_INTAKE_H
+#define SIMBDP_INTAKE_H
+
+#include "batchmgr.h"
+
+int intake_start(struct batchmgr *m, struct err *e);
+void intake_stop(struct batchmgr *m);
+/* Makes and watches the staging directories of a tenant; called for each on start and reload. */
+int intake_add_tenant(struct batchmgr *m, struct tenant *t, struct err *e);
+void intake_rescan(struct batchmgr *m);
+/* Goes on with a file whose row says `received`. */
+void intake_resume(struct batchmgr *m, struct file *f);
+/* The copy that intake asked an inspector for is done. */
+void intake_copied(struct batchmgr *m, struct file *f, bool ok, const char *detail);
+
+/* An upload in two steps; `path` (caller frees) is where the client writes. */
+int intake_upload_begin(struct batchmgr *m, const char *tenant, const char *dataset, const char *name, int64_t size,
+                        const char *app, bool force, char ret_id[ID_SIZE], char **ret_path, struct err *e);
+int intake_upload_commit(struct batchmgr *m, const char *id, void (*done)(void *arg, const char *file_id), void *arg,
+                         struct err *e);
+void intake_upload_abort(struct batchmgr *m, const char *id);
+
+/* name as UTF-8 (other bytes as \xNN), and a bare ASCII name for work/. Callers free. */
+char *intake_shown_name(const char *raw);
+char *intake_safe_name(const char *raw);
+
+#endif

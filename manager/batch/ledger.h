@@ -1,0 +1,46 @@
+/* The ledger: one row a file, one row a run, in SQLite (WAL, synchronous FULL).
+ *
+ * Writes are queued by the event loop and committed by a worker thread, all that one turn queued in one transaction; what
+ * must only happen when they are durable is queued behind them with ledger_then and runs on the loop after the commit.
+ * Rows are copied when queued. When a commit fails (disk full) the batch is kept and tried again every second: nothing
+ * that depends on it happens meanwhile, and ledger_stalled says so.
+ *
+ * Reads use a connection of their own on the caller's thread and see committed rows only. */
+#ifndef SIMBDP_LEDGER_H
+#define SIMBDP_LEDGER_H
+
+#include "model.h"
+
+struct event_base;
+struct ledger;
+
+/* Opens or makes HOME/state/ledger.db. A newer schema is ERR_VERSION; a damaged file names what to do. */
+int ledger_open(const struct home *h, struct event_base *base, struct ledger **ret, struct err *e);
+/* Waits for what was queued to be committed; callbacks that are left are not run. */
+void ledger_close(struct ledger *l);
+
+void ledger_put_file(struct ledger *l, const struct file *f);
+void ledger_put_run(struct ledger *l, const struct run *r);
+void ledger_then(struct ledger *l, void (*fn)(void *arg), void *arg);
+bool ledger_stalled(const struct ledger *l, const char **ret_why);
+
+/* The tenant's uid offset: given once, kept for ever. Commits at once (start and reload only). */
+int ledger_tenant_uid(struct ledger *l, const char *tenant, int64_t uid_base, int64_t *ret_uid, struct err *e);
+int ledger_set_suspended(struct ledger *l, const char *tenant, bool suspended, struct err *e);
+bool ledger_is_suspended(struct ledger *l, const char *tenant);
+
+/* Calls fn for each file that is not final or whose bytes are still in work/ (TAKE), in order of arrival. */
+int ledger_each_live_file(struct ledger *l, void (*fn)(void *arg, struct file *f), void *arg, struct err *e);
+int ledger_get_file(struct ledger *l, const char *file_id, struct file **ret, struct err *e); /* -ENOENT */
+int ledger_get_run(struct ledger *l, const char *run_id, struct run **ret, struct err *e);    /* -ENOENT */
+/* The ingested file with this content: fills file_id and prefix. */
+bool ledger_find_ingested(struct ledger *l, const char *tenant, const char *dataset, const char *hash,
+                          char ret_file_id[ID_SIZE], char ret_prefix[33]);
+/* Files and bytes taken by the tenant since wall_ms. */
+void ledger_taken_since(struct ledger *l, const char *tenant, int64_t wall_ms, int64_t *ret_files, int64_t *ret_bytes);
+/* File ids in done/ or quarantine/ that ended before wall_ms; NULL-terminated, caller frees all. */
+char **ledger_filed_before(struct ledger *l, const char *tenant, int64_t wall_ms, int limit);
+/* File ids of the tenant that `retry` may take up: quarantined and rejected ones. */
+char **ledger_retryable(struct ledger *l, const char *tenant);
+
+#endif

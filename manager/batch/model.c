@@ -1,0 +1,127 @@
+#include "model.h"
+#include "common/mem.h"
+
+#include <string.h>
+
+static const char *const states[] = {
+#define X(name) #name,
+    FILE_STATES(X)
+#undef X
+};
+static const char *const places[] = {
+#define X(name) #name,
+    FILE_PLACES(X)
+#undef X
+};
+
+static int lookup(const char *const *names, int n, const char *name)
+{
+    for (int i = 0; i < n; i++)
+        if (!strcmp(names[i], name))
+            return i;
+    return ERR_FORMAT;
+}
+
+const char *file_state_name(enum file_state s)
+{
+    return states[s];
+}
+
+int file_state_parse(const char *name)
+{
+    return lookup(states, FILE_N_STATES, name);
+}
+
+bool file_state_is_final(enum file_state s)
+{
+    return s >= FILE_ingested;
+}
+
+const char *file_place_name(enum file_place p)
+{
+    return places[p];
+}
+
+int file_place_parse(const char *name)
+{
+    return lookup(places, PLACE_N, name);
+}
+
+struct file *file_new(const char *tenant, const char *dataset)
+{
+    struct file *f = xcalloc(1, sizeof *f);
+    f->tenant = xstrdup(tenant);
+    f->dataset = xstrdup(dataset);
+    f->size = f->rows = f->columns = f->rows_parsed = f->rows_loaded = f->rows_rejected = -1;
+    return f;
+}
+
+#define FILE_STRINGS(X) X(tenant) X(dataset) X(name) X(raw_name) X(safe) X(from) X(app) X(reason) X(detail) X(quality) X(old_prefixes)
+
+struct file *file_copy(const struct file *f)
+{
+    struct file *c = xmalloc(sizeof *c);
+    *c = *f;
+#define X(field) c->field = xstrdup(f->field);
+    FILE_STRINGS(X)
+#undef X
+    c->timer = NULL;
+    c->behind = NULL;
+    c->fate = NULL;
+    return c;
+}
+
+void file_free(struct file *f)
+{
+    if (!f)
+        return;
+#define X(field) free(f->field);
+    FILE_STRINGS(X)
+#undef X
+    free(f->fate);
+    free(f);
+}
+
+const char *run_state_name(int state)
+{
+    static const char *const names[] = {"starting", "running", "ended"};
+    return names[state];
+}
+
+struct run *run_new(void)
+{
+    struct run *r = xcalloc(1, sizeof *r);
+    r->outcome = r->exit_code = r->signal = r->conn = -1;
+    r->max_rss_bytes = -1;
+    return r;
+}
+
+#define RUN_STRINGS(X) X(tenant) X(app) X(step) X(limit) X(error) X(node)
+
+struct run *run_copy(const struct run *r)
+{
+    struct run *c = xmalloc(sizeof *c);
+    *c = *r;
+#define X(field) c->field = xstrdup(r->field);
+    RUN_STRINGS(X)
+#undef X
+    c->stop = c->output_mode = NULL;
+    c->pending = NULL;
+    return c;
+}
+
+void run_free(struct run *r)
+{
+    if (!r)
+        return;
+#define X(field) free(r->field);
+    RUN_STRINGS(X)
+#undef X
+    free(r->stop);
+    free(r->output_mode);
+    if (r->pending) {
+        run_result_free(r->pending);
+        free(r->pending);
+    }
+    free(r);
+}

@@ -1,0 +1,108 @@
+/* What batchmgr remembers of a file and of a run; the ledger's rows in memory. */
+#ifndef SIMBDP_MODEL_H
+#define SIMBDP_MODEL_H
+
+#include "common/home.h"
+#include "common/runspec.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define FILE_STATES(X)                                                                                                 \
+    X(received) X(queued) X(running) X(waiting) X(ingested) X(rejected) X(duplicate) X(vanished) X(quarantined)
+
+enum file_state {
+#define X(name) FILE_##name,
+    FILE_STATES(X)
+#undef X
+    FILE_N_STATES
+};
+const char *file_state_name(enum file_state s);
+int file_state_parse(const char *name); /* or ERR_FORMAT */
+bool file_state_is_final(enum file_state s);
+
+/* Where the bytes are. */
+#define FILE_PLACES(X) X(staging) X(work) X(done) X(quarantine) X(gone)
+enum file_place {
+#define X(name) PLACE_##name,
+    FILE_PLACES(X)
+#undef X
+    PLACE_N
+};
+const char *file_place_name(enum file_place p);
+int file_place_parse(const char *name);
+
+struct event;
+struct run;
+
+struct file {
+    char file_id[ID_SIZE];
+    char *tenant, *dataset;
+    char *name;     /* as delivered, bytes that are not UTF-8 as \xNN */
+    char *raw_name; /* as delivered; not kept once the file left staging */
+    char *safe;     /* name below work/<file_id>/in/ */
+    char *from;     /* directory it was delivered to, relative to the home */
+    char *app;      /* asked for at upload, or NULL */
+    enum file_state state;
+    enum file_place place;
+    char *reason, *detail; /* NULL: none */
+    int64_t size, rows, columns; /* -1: not known yet */
+    char hash[65];               /* hex, "" until inspected */
+    int64_t rows_parsed, rows_loaded, rows_rejected; /* -1: unknown */
+    char *quality;
+    int64_t attempts, losses;
+    bool force;
+    int64_t received_wall_ms, started_wall_ms, ended_wall_ms, not_before_wall_ms, first_temp_wall_ms;
+    char run_id[ID_SIZE];     /* last run */
+    char output_run[ID_SIZE]; /* run whose kept output waits to be loaded */
+    char prefix[33];          /* hex: rows may be stored under this prefix */
+    char *old_prefixes;       /* blank-separated hex: to be deleted before loading */
+    int64_t checkpoint;       /* of the load under `prefix` */
+    /* not in the ledger */
+    struct event *timer;
+    struct file *behind; /* same content, in flight */
+    int n_followers;     /* files whose `behind` is this one */
+    char *fate;          /* what `retry` or recovery asked for meanwhile */
+    struct file *next;   /* in a queue */
+    bool claiming;
+    int64_t writer_since_ms;
+    int inspections;
+};
+
+struct file *file_new(const char *tenant, const char *dataset);
+struct file *file_copy(const struct file *f);
+void file_free(struct file *f); /* accepts NULL */
+
+struct run {
+    char run_id[ID_SIZE], file_id[ID_SIZE];
+    char *tenant, *app, *step; /* step: app | load */
+    int64_t attempt;
+    enum { RUN_STATE_starting, RUN_STATE_running, RUN_STATE_ended } state;
+    int outcome; /* enum run_outcome, -1 until ended */
+    int exit_code, signal;
+    char *limit, *error, *node;
+    bool forced;
+    int64_t started_wall_ms, ended_wall_ms;
+    double wall_s, cpu_s;
+    int64_t max_rss_bytes, output_bytes_dropped;
+    /* not in the ledger */
+    struct file *file;
+    struct batchmgr *mgr;
+    struct event *conn_ev, *timer;
+    int conn;
+    char *stop;     /* why a stop was ordered: "stopped" or "drain" */
+    double cpus;    /* charged */
+    int64_t memory_bytes;
+    int64_t charged_at_ms;
+    uint64_t check; /* number of the health check that `pending` waits for */
+    char *output_mode;
+    struct run_result *pending; /* waits for the health check */
+    bool lost_kill;             /* leftovers of a dead runner are being ended */
+};
+
+const char *run_state_name(int state);
+struct run *run_new(void);
+struct run *run_copy(const struct run *r); /* ledger columns only */
+void run_free(struct run *r);
+
+#endif

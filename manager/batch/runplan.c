@@ -1,0 +1,306 @@
+#include "runplan.h"
+
+#include "common/fd.h"
+#include "common/mem.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { EXEC_HASH_BYTES = 64 << 20 };
+static const char loader_version[] = "builtin:load 1";
+
+char *runplan_dir(struct batchmgr *m, const struct run *r)
+{
+    return xasprintf("%s/runs/%s%s", m->home.path, r->run_id, strcmp(r->step, "load") ? "" : "/load");
+}
+
+char *runplan_claim(const struct run *r)
+{
+    return xasprintf("%s%s", r->run_id, strcmp(r->step, "load") ? "" : "-load");
+}
+
+char *runplan_exec(struct batchmgr *m, const char *tenant, const struct conf_batch *app)
+{
+    if (!strcmp(app->exec, BUILTIN_LOAD))
+        return home_program(&m->home, "simbdp-load");
+    return app->exec[0] == '/' ? xstrdup(app->exec) : xasprintf("%s/apps/%s/%s", m->home.path, tenant, app->exec);
+}
+
+static void hash_text(crypto_generichash_state *h, const char *text)
+{
+    crypto_generichash_update(h, (const unsigned char *)text, strlen(text) + 1);
+}
+
+static void hash_exec(crypto_generichash_state *h, const char *path)
+{
+    AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return;
+    AUTO_FREE unsigned char *chunk = xmalloc(1 << 20);
+    ssize_t n;
+    for (int64_t left = EXEC_HASH_BYTES; left > 0 && (n = read(fd, chunk, 1 << 20)) > 0; left -= n)
+        crypto_generichash_update(h, chunk, (size_t)n);
+    crypto_generichash_update(h, (const unsigned char *)&st.st_size, sizeof st.st_size);
+}
+
+void runplan_prefix(struct batchmgr *m, const struct file *f, const struct conf_tenant *t, const struct conf_batch *app,
+                    char out[33])
+{
+    crypto_generichash_state h;
+    unsigned char hash[16];
+    AUTO_FREE char *exec = runplan_exec(m, f->tenant, app);
+    const struct conf_dataset *d = conf_dataset(t, f->dataset);
+    crypto_generichash_init(&h, NULL, 0, sizeof hash);
+    hash_text(&h, f->tenant);
+    hash_text(&h, f->dataset);
+    hash_text(&h, f->hash);
+    hash_text(&h, d ? d->collection : "");
+    if (!strcmp(app->exec, BUILTIN_LOAD)) {
+        hash_text(&h, loader_version);
+    } else {
+        hash_text(&h, app->output);
+        for (size_t i = 0; i < app->args.n; i++)
+            hash_text(&h, app->args.v[i]);
+        hash_exec(&h, exec);
+    }
+    crypto_generichash_final(&h, hash, sizeof hash);
+    sodium_bin2hex(out, 33, hash, sizeof hash);
+}
+
+static void add_env_list(struct run_spec *s, const struct cfg_list *l)
+{
+    const struct conf_env *v = l->v;
+    for (size_t i = 0; i < l->n; i++) {
+        bool set = false;
+        for (size_t k = 0; k < s->env.n && !set; k++)
+            if (!strcmp(s->env.v[k].name, v[i].name)) { /* the app's goes over the profile's */
+                xstr_set(&s->env.v[k].value, v[i].value);
+                set = true;
+            }
+        if (!set)
+            run_pairs_add(&s->env, v[i].name, v[i].value);
+    }
+}
+
+static void add_common_env(struct batchmgr *m, struct run_spec *s, const struct run *r, const struct conf_tenant *t)
+{
+    AUTO_FREE char *app_dir = xasprintf("%s/app", s->dir);
+    AUTO_FREE char *result = xasprintf("%s/app/result.json", s->dir);
+    const struct tenant *tenant = tenant_get(m, t->id);
+    char attempt[24];
+    snprintf(attempt, sizeof attempt, "%lld", (long long)r->attempt);
+    const struct run_pair env[] = {
+        {"PATH", "/usr/local/bin:/usr/bin:/bin"},
+        {"LANG", "C.UTF-8"},
+        {"HOME", app_dir},
+        {"TMPDIR", app_dir},
+        {"MONGO_URL", tenant->mongo_url ? tenant->mongo_url : ""},
+        {"MONGO_DATABASE", t->database},
+        {"SIMBDP_TENANT_ID", t->id},
+        {"SIMBDP_APP", r->app},
+        {"SIMBDP_RUN_ID", (char *)r->run_id},
+        {"SIMBDP_INSTANCE_ID", (char *)r->run_id},
+        {"SIMBDP_ATTEMPT", attempt},
+        {"SIMBDP_RESULT_FILE", result},
+    };
+    for (size_t i = 0; i < sizeof env / sizeof *env; i++)
+        run_pairs_add(&s->env, env[i].name, env[i].value);
+}
+
+/* SIMBDP_INPUT_FILES: one JSON object a line. */
+static void add_inputs(struct batchmgr *m, struct run_spec *s, const struct file *f)
+{
+    AUTO_FREE char *dir = xasprintf("%s/work/%s/in", m->home.path, f->file_id);
+    AUTO_FREE char *path = xasprintf("%s/%s", dir, f->safe);
+    AUTO_FREE char *list = xasprintf("%s/input.jsonl", s->dir);
+    AUTO_BUF struct buf b = {0};
+    json_begin(&b, NULL, '{');
+    json_str(&b, "name", f->safe);
+    json_str(&b, "path", path);
+    json_str(&b, "original_name", f->name);
+    json_str(&b, "file_id", f->file_id);
+    json_str(&b, "dataset", f->dataset);
+    json_i64(&b, "size_bytes", f->size);
+    json_str(&b, "content_hash", f->hash);
+    json_end(&b, '}');
+    buf_adds(&b, "\n");
+    run_pairs_add(&s->files, "input.jsonl", b.p);
+    run_pairs_add(&s->env, "SIMBDP_INPUT_DIR", dir);
+    run_pairs_add(&s->env, "SIMBDP_INPUT_FILES", list);
+    run_pairs_add(&s->env, "SIMBDP_DATASET", f->dataset);
+    xstr_set(&s->stdin_path, path);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* What an output mode collected, in the order of the names' bytes, so that offsets come out the same every time. */
+static int add_outputs(struct batchmgr *m, const struct file *f, struct buf *b, struct err *e)
+{
+    AUTO_FREE char *dir = xasprintf("%s/runs/%s/output", m->home.path, f->output_run);
+    char **names = NULL;
+    size_t n = 0;
+    DIR *d = opendir(dir);
+    if (!d)
+        return err_sys(e, -errno, "the kept output %s cannot be opened", dir);
+    for (struct dirent *ent; (ent = readdir(d));) {
+        if (!strcmp(ent->d_name, ".") || !strcmp(ent->d_name, ".."))
+            continue;
+        names = xrealloc(names, (n + 1) * sizeof *names);
+        names[n++] = xstrdup(ent->d_name);
+    }
+    closedir(d);
+    if (n)
+        qsort(names, n, sizeof *names, by_name);
+    for (size_t i = 0; i < n; i++) {
+        AUTO_FREE char *path = xasprintf("%s/%s", dir, names[i]);
+        json_begin(b, NULL, '{');
+        json_str(b, "path", path);
+        json_str(b, "name", names[i]);
+        json_end(b, '}');
+        free(names[i]);
+    }
+    free(names);
+    return 0;
+}
+
+static void add_prefixes(struct buf *b, const struct file *f)
+{
+    AUTO_FREE char *copy = xstrdup(f->old_prefixes ? f->old_prefixes : "");
+    json_begin(b, "delete_prefixes", '[');
+    for (char *save, *p = strtok_r(copy, " ", &save); p; p = strtok_r(NULL, " ", &save))
+        json_str(b, NULL, p);
+    json_end(b, ']');
+}
+
+/* The loader's job; loader/main.c describes it. */
+static int add_load_job(struct batchmgr *m, struct run_spec *s, const struct file *f, const struct conf_tenant *t,
+                        bool outputs, struct err *e)
+{
+    const struct conf_dataset *d = conf_dataset(t, f->dataset);
+    struct conf_limits l = conf_effective_limits(t, d);
+    AUTO_BUF struct buf b = {0};
+    AUTO_FREE char *job = xasprintf("%s/job.json", s->dir);
+    /* Deleting our own prefix means that everything is loaded anew. */
+    bool anew = f->old_prefixes && strstr(f->old_prefixes, f->prefix);
+    int r = 0;
+    json_begin(&b, NULL, '{');
+    json_i64(&b, "v", 1);
+    json_str(&b, "tenant", f->tenant);
+    json_str(&b, "dataset", f->dataset);
+    json_str(&b, "database", t->database);
+    json_str(&b, "collection", d->collection);
+    json_str(&b, "prefix", f->prefix);
+    add_prefixes(&b, f);
+    json_i64(&b, "checkpoint", anew ? 0 : f->checkpoint);
+    json_i64(&b, "max_rejects", l.max_rejects);
+    json_i64(&b, "max_row_bytes", l.max_row_bytes);
+    json_bool(&b, "check_first", outputs);
+    json_begin(&b, "inputs", '[');
+    if (outputs) {
+        r = add_outputs(m, f, &b, e);
+    } else {
+        AUTO_FREE char *path = xasprintf("%s/work/%s/in/%s", m->home.path, f->file_id, f->safe);
+        json_begin(&b, NULL, '{');
+        json_str(&b, "path", path);
+        json_str(&b, "name", f->name);
+        json_end(&b, '}');
+    }
+    json_end(&b, ']');
+    json_end(&b, '}');
+    run_pairs_add(&s->files, "job.json", b.p);
+    run_pairs_add(&s->env, "SIMBDP_LOAD_JOB", job);
+    return r;
+}
+
+static void add_limits(struct run_spec *s, const struct conf_profile *p)
+{
+    s->wall_s = p->wall_s;
+    s->grace_s = p->grace_s;
+    s->output_bytes = p->output_bytes;
+    s->cpu_s = p->rlimits.cpu_s;
+    s->as_bytes = p->rlimits.as_bytes;
+    s->nofile = p->rlimits.nofile;
+    s->nproc = p->rlimits.nproc;
+    s->fsize_bytes = p->rlimits.fsize_bytes;
+    s->core_bytes = p->rlimits.core_bytes;
+    s->stack_bytes = p->rlimits.stack_bytes;
+    s->cg_cpu_pct = p->cgroup.cpu_pct;
+    s->cg_memory_bytes = p->cgroup.memory_bytes;
+    s->cg_pids = p->cgroup.pids;
+}
+
+static void add_arg(struct run_spec *s, const char *arg)
+{
+    s->args.v = xrealloc(s->args.v, (s->args.n + 1) * sizeof *s->args.v);
+    s->args.v[s->args.n++] = xstrdup(arg);
+}
+
+/* A platform program may be told to crash by a test; tenants' programs never see these. */
+static void add_crash_env(struct run_spec *s)
+{
+    static const char *const names[] = {"SIMBDP_CRASH_AT", "SIMBDP_CRASH_ONCE", "ASAN_OPTIONS", "LSAN_OPTIONS"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (getenv(names[i]))
+            run_pairs_add(&s->env, names[i], getenv(names[i]));
+}
+
+int runplan_make(struct batchmgr *m, const struct run *r, const struct conf_tenant *t, const struct conf_batch *app,
+                 struct run_spec *ret, struct err *e)
+{
+    const struct tenant *tenant = tenant_get(m, t->id);
+    const struct conf_profile *p = conf_profile(m->conf, app->profile);
+    struct file *f = r->file;
+    bool load_step = !strcmp(r->step, "load");
+    struct run_spec s = {
+        .run_id = xstrdup(r->run_id),
+        .step = xstrdup(r->step),
+        .tenant = xstrdup(t->id),
+        .app = xstrdup(r->app),
+        .home = xstrdup(m->home.path),
+        .dir = runplan_dir(m, r),
+        .runtime = xstrdup(m->home.runtime),
+        .claim = runplan_claim(r),
+        .tag = xstrdup(m->home.tag),
+        .builtin = load_step || !strcmp(app->exec, BUILTIN_LOAD),
+        .uid = tenant->uid,
+        .gid = tenant->gid,
+        .stdin_path = xstrdup(""),
+        .output = xstrdup(load_step ? "none" : app->output),
+    };
+    int n = 0;
+    s.exec = s.builtin ? home_program(&m->home, "simbdp-load") : runplan_exec(m, t->id, app);
+    add_limits(&s, p);
+    add_env_list(&s, &p->env);
+    if (s.builtin) {
+        s.as_bytes = -1; /* the cgroup holds the loader; an address space limit would hit its sanitizers */
+        add_arg(&s, "--home");
+        add_arg(&s, m->home.path);
+        add_crash_env(&s);
+        n = add_load_job(m, &s, f, t, load_step, e);
+    } else {
+        add_env_list(&s, &app->env);
+        for (size_t i = 0; i < app->args.n; i++)
+            add_arg(&s, app->args.v[i]);
+    }
+    add_common_env(m, &s, r, t);
+    if (!load_step)
+        add_inputs(m, &s, f);
+    if (!strcmp(s.output, "dir")) {
+        AUTO_FREE char *out = xasprintf("%s/app/out", s.dir);
+        run_pairs_add(&s.env, "SIMBDP_OUTPUT_DIR", out);
+    }
+    if (n < 0)
+        run_spec_free(&s);
+    else
+        *ret = s;
+    return n;
+}

@@ -1,0 +1,23 @@
+/* From a file and its app to the spec of a run's step. */
+#ifndef SIMBDP_RUNPLAN_H
+#define SIMBDP_RUNPLAN_H
+
+#include "batchmgr.h"
+
+/* Fills the spec of step "app" or "load" for r->file. */
+int runplan_make(struct batchmgr *m, const struct run *r, const struct conf_tenant *t, const struct conf_batch *app,
+                 struct run_spec *ret, struct err *e);
+
+/* Directory of the run's current step, and the name that runner, lock, socket and cgroup carry. Callers free. */
+char *runplan_dir(struct batchmgr *m, const struct run *r);
+char *runplan_claim(const struct run *r);
+
+/* The prefix of the _ids that loading this file with this app makes: hex of BLAKE2b-128 over tenant, dataset, content
+ * hash and what produced the rows (the executable's bytes and arguments, or the built-in loader's version). */
+void runplan_prefix(struct batchmgr *m, const struct file *f, const struct conf_tenant *t, const struct conf_batch *app,
+                    char out[33]);
+
+/* Absolute path of the app's executable. Caller frees. */
+char *runplan_exec(struct batchmgr *m, const char *tenant, const struct conf_batch *app);
+
+#endif

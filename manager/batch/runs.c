@@ -1,0 +1,766 @@
+/* A run: ledger row `starting` (with the file's `running`) committed -> spec to the spawner, with one end of an order
+ * channel -> the runner claims, starts, ends, each said over the channel -> result read -> for an output mode: row with
+ * step `load` committed, the app's runner acknowledged, and the same again for the loading step -> verdict and end
+ * committed -> runner acknowledged.
+ *
+ * The channel only hurries things up: what counts is on disk. A channel that closes, and every run found `starting` or
+ * `running` at start, is resolved by the fence (the step's directory), the lock that a live runner holds, and
+ * result.json:
+ *   lock held               a runner lives: connect to its socket; it says again what it said last
+ *   result.json             the step ended: take the result
+ *   no directory            it never started, and making the directory now keeps it so
+ *   directory only          the runner died: end what is left of the tree, then the outcome is `lost` */
+#include "runs.h"
+#include "admit.h"
+#include "filing.h"
+#include "runplan.h"
+#include "verdict.h"
+
+#include "common/clk.h"
+#include "common/crash.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/tree.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sodium.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+enum { SPAWNER_RESTART_MS = 100, RESOLVE_MS = 50, KILL_TICK_MS = 20, NO_FORK_PAUSE_MS = 1000, DISPATCH_PER_TURN = 64 };
+
+static void resolve(struct run *r);
+static void on_step_ended(struct run *r, struct run_result *res);
+
+/* ---- the spawner ---- */
+
+static void start_spawner(struct batchmgr *m);
+
+static void on_spawner_timer(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    start_spawner(arg);
+}
+
+static void on_spawner_gone(evutil_socket_t fd, short what, void *arg)
+{
+    struct batchmgr *m = arg;
+    (void)fd;
+    (void)what;
+    log_warn("spawner_gone", NULL, NULL, "the spawner ended; starting another, runs go on");
+    event_free(m->spawner_ev);
+    m->spawner_ev = NULL;
+    close(fd_take(&m->spawner_fd));
+    struct timeval tv = {0, SPAWNER_RESTART_MS * 1000};
+    event_add(m->spawner_timer, &tv);
+}
+
+static void start_spawner(struct batchmgr *m)
+{
+    AUTO_FREE char *program = home_program(&m->home, "simbdp-run");
+    int pair[2];
+    pid_t pid;
+    struct timeval tv = {1, 0};
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+        event_add(m->spawner_timer, &tv);
+        return;
+    }
+    char *argv[] = {program, "--spawn", m->home.tag, "--home", m->home.path, NULL};
+    posix_spawn_file_actions_t fa;
+    posix_spawnattr_t attr;
+    sigset_t none;
+    sigemptyset(&none);
+    posix_spawn_file_actions_init(&fa);
+    posix_spawn_file_actions_adddup2(&fa, pair[1], 3);
+    posix_spawnattr_init(&attr);
+    posix_spawnattr_setsigmask(&attr, &none);
+    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
+    int r = posix_spawn(&pid, program, &fa, &attr, argv, environ);
+    posix_spawn_file_actions_destroy(&fa);
+    posix_spawnattr_destroy(&attr);
+    close(pair[1]);
+    if (r) {
+        close(pair[0]);
+        log_error("spawner", NULL, NULL, "cannot start %s: %s; trying again", program, strerror(r));
+        event_add(m->spawner_timer, &tv);
+        return;
+    }
+    m->spawner_fd = pair[0];
+    m->spawner_ev = event_new(m->base, m->spawner_fd, EV_READ, on_spawner_gone, m);
+    event_add(m->spawner_ev, NULL);
+    batchmgr_kick(m);
+}
+
+int runs_start(struct batchmgr *m, struct err *e)
+{
+    (void)e;
+    m->spawner_timer = event_new(m->base, -1, 0, on_spawner_timer, m);
+    start_spawner(m);
+    return 0;
+}
+
+void runs_stop_spawner(struct batchmgr *m)
+{
+    size_t i = 0;
+    if (m->spawner_ev)
+        event_free(m->spawner_ev);
+    if (m->spawner_timer)
+        event_free(m->spawner_timer);
+    if (m->spawner_fd >= 0)
+        close(fd_take(&m->spawner_fd));
+    for (struct run *r; (r = map_next(&m->runs, &i));) {
+        if (r->conn_ev)
+            event_free(r->conn_ev);
+        if (r->timer)
+            event_free(r->timer);
+        if (r->conn >= 0)
+            close(r->conn);
+        run_free(r);
+    }
+    map_fini(&m->runs);
+}
+
+/* ---- one run ---- */
+
+static void run_timer(struct run *r, int64_t ms, void (*fn)(evutil_socket_t, short, void *))
+{
+    struct timeval tv = {ms / 1000, ms % 1000 * 1000};
+    if (r->timer)
+        event_free(r->timer);
+    r->timer = event_new(r->mgr->base, -1, 0, fn, r);
+    event_add(r->timer, &tv);
+}
+
+static void drop_conn(struct run *r)
+{
+    if (r->conn_ev)
+        event_free(r->conn_ev);
+    r->conn_ev = NULL;
+    if (r->conn >= 0)
+        close(fd_take(&r->conn));
+}
+
+static void order(struct run *r, char what)
+{
+    if (r->conn >= 0 && send(r->conn, &what, 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        log_debug("order", r->tenant, r->run_id, "the runner does not listen");
+}
+
+void runs_acknowledge(struct batchmgr *m, struct run *r)
+{
+    crash_at(CRASH_run_ack);
+    order(r, RUN_ORDER_ACK);
+    drop_conn(r);
+    if (r->timer)
+        event_free(r->timer);
+    map_remove(&m->runs, r->run_id);
+    run_free(r);
+    batchmgr_kick(m);
+    batchmgr_check_quit(m);
+}
+
+static void release(struct run *r)
+{
+    if (r->charged_at_ms)
+        sched_release(r->mgr->sched, r->tenant, r->cpus, r->memory_bytes, clk_now_ms() - r->charged_at_ms);
+    r->charged_at_ms = 0;
+}
+
+static void fill_from_result(struct run *r, const struct run_result *res)
+{
+    r->outcome = res->outcome;
+    r->exit_code = res->exit_code;
+    r->signal = res->signal;
+    r->forced |= res->forced;
+    xstr_set(&r->limit, res->limit);
+    if (res->error)
+        xstr_set(&r->error, res->error);
+    xstr_set(&r->node, res->node);
+    r->wall_s += res->wall_s;
+    r->cpu_s += res->cpu_s;
+    if (res->max_rss_bytes > r->max_rss_bytes)
+        r->max_rss_bytes = res->max_rss_bytes;
+    r->output_bytes_dropped += res->output_bytes_dropped;
+}
+
+/* Commits the run's end without a final state for its file. */
+static void on_run_end_committed(void *arg)
+{
+    struct run *r = arg;
+    crash_at(CRASH_verdict_commit);
+    runs_acknowledge(r->mgr, r);
+}
+
+static void on_wait_over(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    file_timer_stop(arg);
+    admit_queue(batchmgr_the(), arg);
+}
+
+/* Puts the file back to be run again, after delay_ms. */
+static void put_back(struct batchmgr *m, struct file *f, enum file_state state, int64_t delay_ms)
+{
+    f->not_before_wall_ms = state == FILE_waiting ? clk_wall_ms() + delay_ms : 0;
+    file_set_state(f, state);
+    ledger_put_file(m->ledger, f);
+    if (state == FILE_waiting)
+        file_timer(m, f, delay_ms, on_wait_over);
+    else
+        admit_queue(m, f);
+}
+
+/* ---- parking ---- */
+
+static int64_t exec_identity(const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) < 0)
+        return 0;
+    return (int64_t)st.st_ino ^ ((int64_t)st.st_size << 20) ^ st.st_mtim.tv_sec ^ ((int64_t)st.st_mtim.tv_nsec << 12) ^
+           ((int64_t)st.st_mode << 40) ^ st.st_ctim.tv_nsec;
+}
+
+static void park(struct batchmgr *m, const struct run *r, const struct conf_batch *app)
+{
+    AUTO_FREE char *key = xasprintf("%s/%s", r->tenant, r->app);
+    if (!app || map_get(&m->parked, key))
+        return;
+    struct parked *p = xmalloc(sizeof *p);
+    *p = (struct parked){xstrdup(r->tenant), xstrdup(r->app), runplan_exec(m, r->tenant, app), 0};
+    p->identity = exec_identity(p->path);
+    map_put(&m->parked, key, p);
+    sched_park_app(m->sched, r->tenant, r->app, true);
+    log_error("app_parked", r->tenant, r->run_id, "app %s is parked until its executable or the configuration changes, or "
+              "`mysimbdp retry --tenant %s`: %s", r->app, r->tenant, r->error ? r->error : "it cannot be executed");
+}
+
+void runs_unpark(struct batchmgr *m, const char *tenant, const char *app, bool only_changed)
+{
+    for (bool again = true; again;) {
+        size_t i = 0;
+        again = false;
+        for (struct parked *p; (p = map_next(&m->parked, &i));) {
+            if ((tenant && strcmp(p->tenant, tenant)) || (app && strcmp(p->app, app)) ||
+                (only_changed && exec_identity(p->path) == p->identity))
+                continue;
+            AUTO_FREE char *key = xasprintf("%s/%s", p->tenant, p->app);
+            log_info("app_unparked", p->tenant, NULL, "app %s may run again", p->app);
+            sched_park_app(m->sched, p->tenant, p->app, false);
+            map_remove(&m->parked, key);
+            free(p->tenant);
+            free(p->app);
+            free(p->path);
+            free(p);
+            batchmgr_kick(m);
+            again = true;
+            break;
+        }
+    }
+}
+
+/* ---- the end of a run ---- */
+
+/* Reads what the app said of itself. True when it contradicts what the inspection saw, or is malformed. */
+static bool take_app_result(struct run *r, const struct run_result *res, bool platform_loader, char **ret_reason,
+                            char **ret_why)
+{
+    struct file *f = r->file;
+    struct app_result a;
+    struct err e = {0};
+    *ret_reason = *ret_why = NULL;
+    if (!res->app_result)
+        return false;
+    if (app_result_parse(res->app_result, strlen(res->app_result), &a, &e) < 0) {
+        *ret_why = xstrdup(e.msg);
+        return true;
+    }
+    bool contradicts = false;
+    bool output_step = !strcmp(r->step, "load");
+    if (a.rows_loaded >= 0 && a.rows_parsed >= 0 && a.rows_loaded + (a.rows_rejected > 0 ? a.rows_rejected : 0) > a.rows_parsed)
+        *ret_why = xasprintf("it says rows_loaded %lld and rows_rejected %lld of rows_parsed %lld", (long long)a.rows_loaded,
+                             (long long)a.rows_rejected, (long long)a.rows_parsed);
+    else if (res->outcome == RUN_ok && !output_step && a.rows_parsed >= 0 && f->rows >= 0 && a.rows_parsed != f->rows)
+        *ret_why = xasprintf("it says rows_parsed %lld, the inspection counted %lld", (long long)a.rows_parsed,
+                             (long long)f->rows);
+    contradicts = *ret_why != NULL;
+    if (!contradicts) {
+        f->rows_parsed = a.rows_parsed;
+        f->rows_loaded = a.rows_loaded;
+        f->rows_rejected = a.rows_rejected;
+        if (platform_loader && a.checkpoint >= 0)
+            f->checkpoint = a.checkpoint;
+        *ret_reason = xstrdup(platform_loader ? a.reason : NULL);
+        if (a.error)
+            xstr_set(&r->error, a.error);
+    }
+    app_result_free(&a);
+    return contradicts;
+}
+
+static double jitter(void)
+{
+    return (double)randombytes_uniform(1000001) / 1e6;
+}
+
+static char *describe_end(const struct run *r)
+{
+    AUTO_BUF struct buf b = {0};
+    buf_addf(&b, "run %s, attempt %lld: %s", r->run_id, (long long)r->attempt, run_outcome_name((enum run_outcome)r->outcome));
+    if (r->exit_code >= 0)
+        buf_addf(&b, ", exit code %d", r->exit_code);
+    if (r->signal > 0)
+        buf_addf(&b, ", signal %d (%s)", r->signal, strsignal(r->signal));
+    if (r->limit)
+        buf_addf(&b, ", limit %s", r->limit);
+    if (r->error)
+        buf_addf(&b, ": %s", r->error);
+    return xstrndup(b.p, b.n);
+}
+
+static bool needs_health_check(const struct run_result *res, const struct run *r)
+{
+    return !r->stop && res->outcome != RUN_ok && res->outcome != RUN_data_error && res->outcome != RUN_exec_error;
+}
+
+static void conclude(struct run *r, const struct run_result *res, bool database_down)
+{
+    struct batchmgr *m = r->mgr;
+    struct file *f = r->file;
+    const struct conf_tenant *t = conf_tenant(m->conf, r->tenant);
+    const struct conf_batch *app = t ? conf_app(t, r->app) : NULL;
+    bool loader = !strcmp(r->step, "load") || (app && !strcmp(app->exec, BUILTIN_LOAD));
+    AUTO_FREE char *reason = NULL;
+    AUTO_FREE char *why = NULL;
+    bool contradicts = take_app_result(r, res, loader, &reason, &why);
+    struct verdict_input in = {
+        .outcome = res->outcome,
+        .contradicts = contradicts && res->outcome == RUN_ok,
+        .database_down = database_down || (reason && !strcmp(reason, "database_down")),
+        .stop = r->stop,
+        .reason = reason,
+        .attempts = f->attempts,
+        .losses = f->losses,
+        .max_attempts = app ? app->retry.attempts : 3,
+        .backoff_ms = app ? app->retry.backoff_ms : 1000,
+        .max_backoff_ms = app ? app->retry.max_backoff_ms : 60000,
+        .give_up_s = app ? app->retry.give_up_s : 86400,
+        .now_wall_ms = clk_wall_ms(),
+        .first_temp_wall_ms = f->first_temp_wall_ms,
+        .jitter = jitter(),
+    };
+    struct verdict v = verdict_of(&in);
+    r->state = RUN_STATE_ended;
+    r->ended_wall_ms = res->ended_wall_ms ? res->ended_wall_ms : clk_wall_ms();
+    if (in.contradicts) {
+        r->outcome = RUN_failed;
+        AUTO_FREE char *text = xasprintf("the result file contradicts the inspection: %s", why ? why : "");
+        xstr_set(&r->error, text);
+    }
+    f->attempts = v.attempts;
+    f->losses = v.losses;
+    f->first_temp_wall_ms = v.first_temp_wall_ms;
+    release(r);
+    AUTO_FREE char *detail = describe_end(r);
+    log_info("run_ended", r->tenant, r->run_id, "%s; file %s (%s) is %s", detail, f->file_id, f->name, file_state_name(v.state));
+    if (file_state_is_final(v.state)) {
+        if (v.state == FILE_ingested && !loader)
+            f->prefix[0] = 0;
+        filing_finish(m, f, v.state, v.reason, v.state == FILE_ingested ? NULL : detail, r);
+        return;
+    }
+    xstr_set(&f->reason, v.reason);
+    xstr_set(&f->detail, v.state == FILE_queued ? NULL : detail);
+    if (v.park)
+        park(m, r, app);
+    ledger_put_run(m->ledger, r);
+    if (v.park) {
+        file_set_state(f, FILE_waiting);
+        ledger_put_file(m->ledger, f);
+        sched_add(m->sched, r->app, f);
+    } else {
+        put_back(m, f, v.state, v.delay_ms);
+    }
+    ledger_then(m->ledger, on_run_end_committed, r);
+}
+
+void runs_on_health(struct batchmgr *m)
+{
+    for (bool again = true; again;) {
+        size_t i = 0;
+        again = false;
+        for (struct run *r; (r = map_next(&m->runs, &i));) {
+            struct health *h = tenant_get(m, r->tenant)->health;
+            if (!r->pending || (h && health_checked(h) < r->check))
+                continue;
+            struct run_result *res = r->pending;
+            int64_t down = h ? health_last_down_ms(h) : -1;
+            bool was_down = h && (!health_is_up(h, NULL, 0) || down >= r->charged_at_ms);
+            r->pending = NULL;
+            conclude(r, res, was_down);
+            run_result_free(res);
+            free(res);
+            again = true;
+            break;
+        }
+    }
+}
+
+static bool spawn_step(struct run *r);
+
+static void on_load_step_committed(void *arg)
+{
+    struct run *r = arg;
+    crash_at(CRASH_load_step_commit);
+    order(r, RUN_ORDER_ACK); /* the app's runner is done */
+    drop_conn(r);
+    spawn_step(r);
+}
+
+/* TAKE res. */
+static void on_step_ended(struct run *r, struct run_result *res)
+{
+    struct batchmgr *m = r->mgr;
+    bool app_step = !strcmp(r->step, "app");
+    fill_from_result(r, res);
+    if (app_step && res->outcome == RUN_ok && strcmp(r->output_mode, "none") && !r->stop) {
+        char *reason = NULL, *why = NULL;
+        bool contradicts = take_app_result(r, res, false, &reason, &why);
+        free(reason);
+        free(why);
+        if (!contradicts) {
+            memcpy(r->file->output_run, r->run_id, ID_SIZE);
+            r->file->checkpoint = 0;
+            xstr_set(&r->step, "load");
+            ledger_put_run(m->ledger, r);
+            ledger_put_file(m->ledger, r->file);
+            ledger_then(m->ledger, on_load_step_committed, r);
+            run_result_free(res);
+            free(res);
+            return;
+        }
+    }
+    if (app_step && res->outcome == RUN_ok && strcmp(r->output_mode, "none") && r->stop) {
+        /* It printed everything before the stop reached it; loading that is left for later. */
+        memcpy(r->file->output_run, r->run_id, ID_SIZE);
+        r->file->checkpoint = 0;
+        res->outcome = RUN_killed;
+        r->outcome = RUN_killed;
+    }
+    struct health *h = tenant_get(m, r->tenant)->health;
+    if (h && needs_health_check(res, r)) {
+        r->pending = res;
+        r->check = health_check(h);
+        return;
+    }
+    conclude(r, res, false);
+    run_result_free(res);
+    free(res);
+}
+
+/* A run that came to nothing for reasons of ours: the file goes back as if it had not run. */
+static void cancel(struct run *r, const char *why, int64_t delay_ms)
+{
+    struct batchmgr *m = r->mgr;
+    r->state = RUN_STATE_ended;
+    r->outcome = RUN_lost;
+    r->ended_wall_ms = clk_wall_ms();
+    xstr_set(&r->error, why);
+    release(r);
+    log_warn("run_cancelled", r->tenant, r->run_id, "%s", why);
+    ledger_put_run(m->ledger, r);
+    put_back(m, r->file, delay_ms ? FILE_waiting : FILE_queued, delay_ms);
+    ledger_then(m->ledger, on_run_end_committed, r);
+}
+
+static void conclude_lost(struct run *r)
+{
+    struct run_result *res = xcalloc(1, sizeof *res);
+    *res = (struct run_result){.run_id = xstrdup(r->run_id), .step = xstrdup(r->step), .outcome = RUN_lost,
+                               .exit_code = -1, .signal = -1, .ended_wall_ms = clk_wall_ms(),
+                               .error = xstrdup("its runner died; everything that was left of the run was ended")};
+    on_step_ended(r, res);
+}
+
+static void on_lost_tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct run *r = arg;
+    struct batchmgr *m = r->mgr;
+    AUTO_FREE char *claim = runplan_claim(r);
+    (void)fd;
+    (void)what;
+    cgroup_kill(&m->cgroups, claim);
+    int marked = tree_signal_marked("SIMBDP_RUN_ID", r->run_id, SIGKILL);
+    if (!cgroup_is_empty(&m->cgroups, claim) || marked > 0) {
+        run_timer(r, KILL_TICK_MS, on_lost_tick);
+        return;
+    }
+    cgroup_remove(&m->cgroups, claim);
+    conclude_lost(r);
+}
+
+static struct run_result *read_result(struct run *r, const char *dir)
+{
+    AUTO_BUF struct buf b = {0};
+    AUTO_FREE char *path = xasprintf("%s/result.json", dir);
+    struct run_result *res = xcalloc(1, sizeof *res);
+    struct err e = {0};
+    int n = fd_read_file(AT_FDCWD, path, &b, RUN_MAX_RESULT_BYTES, &e);
+    if (n == 0)
+        n = run_result_parse(b.p, b.n, res, &e);
+    if (n == 0)
+        return res;
+    if (n != -ENOENT)
+        log_error("result", r->tenant, r->run_id, "%s", e.msg);
+    free(res);
+    return NULL;
+}
+
+static void on_conn(evutil_socket_t fd, short what, void *arg)
+{
+    struct run *r = arg;
+    char said;
+    (void)what;
+    ssize_t n = recv(fd, &said, 1, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        drop_conn(r);
+        if (!r->pending && r->state != RUN_STATE_ended)
+            resolve(r);
+        return;
+    }
+    if (said == RUN_SAID_STARTED && r->state == RUN_STATE_starting) {
+        r->state = RUN_STATE_running;
+        ledger_put_run(r->mgr->ledger, r);
+    }
+    if (said == RUN_SAID_ENDED) {
+        AUTO_FREE char *dir = runplan_dir(r->mgr, r);
+        struct run_result *res = read_result(r, dir);
+        crash_at(CRASH_result_read);
+        event_del(r->conn_ev); /* nothing more is to come; the channel stays for the acknowledgement */
+        if (res)
+            on_step_ended(r, res);
+        else
+            resolve(r);
+    }
+    if (said == RUN_SAID_NO_FORK) {
+        drop_conn(r);
+        r->mgr->spawn_pause_until_ms = clk_now_ms() + NO_FORK_PAUSE_MS;
+        cancel(r, "the process table is full; trying again later", NO_FORK_PAUSE_MS);
+    }
+}
+
+static void watch_conn(struct run *r, int fd)
+{
+    drop_conn(r);
+    r->conn = fd;
+    r->conn_ev = event_new(r->mgr->base, fd, EV_READ | EV_PERSIST, on_conn, r);
+    event_add(r->conn_ev, NULL);
+    if (r->stop)
+        order(r, RUN_ORDER_STOP);
+}
+
+/* Sends the current step to the spawner. False when it has to be tried again later. */
+static bool spawn_step(struct run *r)
+{
+    struct batchmgr *m = r->mgr;
+    const struct conf_tenant *t = conf_tenant(m->conf, r->tenant);
+    const struct conf_batch *app = t ? conf_app(t, r->app) : NULL;
+    struct run_spec spec;
+    struct err e = {0};
+    if (!app || !conf_dataset(t, r->file->dataset)) {
+        cancel(r, "its app or dataset is gone from the configuration", 1000);
+        return false;
+    }
+    if (runplan_make(m, r, t, app, &spec, &e) < 0) {
+        memset(r->file->output_run, 0, ID_SIZE); /* the kept output is gone: the app has to run again */
+        cancel(r, e.msg, 1000);
+        return false;
+    }
+    AUTO_BUF struct buf text = {0};
+    run_spec_write(&spec, &text);
+    run_spec_free(&spec);
+    int pair[2] = {-1, -1};
+    AUTO_FD int file = memfd_create("run-spec", MFD_CLOEXEC);
+    int n = file < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 ? -errno : 0;
+    if (n == 0)
+        n = fd_write_all(file, text.p, text.n);
+    if (n == 0) {
+        int fds[] = {file, pair[1]};
+        n = m->spawner_fd < 0 ? -EPIPE : fd_send(m->spawner_fd, "r", 1, fds, 2);
+    }
+    crash_at(CRASH_spawn_send);
+    if (pair[1] >= 0)
+        close(pair[1]);
+    if (n < 0) {
+        AUTO_FREE char *why = xasprintf("cannot hand the run to the spawner: %s", err_text(n));
+        if (pair[0] >= 0)
+            close(pair[0]);
+        m->spawn_pause_until_ms = clk_now_ms() + SPAWNER_RESTART_MS;
+        cancel(r, why, SPAWNER_RESTART_MS);
+        return false;
+    }
+    watch_conn(r, pair[0]);
+    return true;
+}
+
+static void on_resolve(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    resolve(arg);
+}
+
+/* What became of a step whose runner we have no channel to. */
+static void resolve(struct run *r)
+{
+    struct batchmgr *m = r->mgr;
+    AUTO_FREE char *claim = runplan_claim(r);
+    AUTO_FREE char *dir = runplan_dir(m, r);
+    AUTO_FREE char *lock_path = xasprintf("%s/%s.lock", m->home.runtime, claim);
+    AUTO_FREE char *sock_path = xasprintf("%s/%s.sock", m->home.runtime, claim);
+    AUTO_FD int lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (lock < 0 || flock(lock, LOCK_EX | LOCK_NB) < 0) {
+        int fd = lock < 0 ? -1 : fd_unix_connect(sock_path);
+        if (fd >= 0)
+            watch_conn(r, fd);
+        else
+            run_timer(r, RESOLVE_MS, on_resolve); /* it took the lock and is about to listen, or is about to end */
+        return;
+    }
+    struct run_result *res = read_result(r, dir);
+    unlink(sock_path);
+    unlink(lock_path);
+    if (res) {
+        cgroup_remove(&m->cgroups, claim);
+        on_step_ended(r, res);
+    } else if (mkdir(dir, 0711) == 0) {
+        cancel(r, "it was never started", 0);
+    } else if (errno == EEXIST) {
+        on_lost_tick(-1, 0, r);
+    } else {
+        run_timer(r, 1000, on_resolve);
+    }
+}
+
+/* ---- dispatch ---- */
+
+static void on_dispatch_committed(void *arg)
+{
+    crash_at(CRASH_dispatch_commit);
+    spawn_step(arg);
+}
+
+static void choose_prefix(struct batchmgr *m, struct file *f, const struct conf_tenant *t, const struct conf_batch *app)
+{
+    char prefix[33];
+    bool loads = !strcmp(app->exec, BUILTIN_LOAD) || strcmp(app->output, "none");
+    if (!loads || *f->output_run)
+        return; /* the kept output was made by the version that gave it its prefix */
+    runplan_prefix(m, f, t, app, prefix);
+    if (!strcmp(prefix, f->prefix))
+        return;
+    if (*f->prefix) {
+        AUTO_FREE char *old = f->old_prefixes && *f->old_prefixes ? xasprintf("%s %s", f->old_prefixes, f->prefix)
+                                                                  : xstrdup(f->prefix);
+        xstr_set(&f->old_prefixes, old);
+    }
+    memcpy(f->prefix, prefix, sizeof prefix);
+    f->checkpoint = 0;
+}
+
+static void dispatch(struct batchmgr *m, struct file *f, const char *app_name, double cpus, int64_t memory_bytes)
+{
+    const struct conf_tenant *t = conf_tenant(m->conf, f->tenant);
+    const struct conf_batch *app = conf_app(t, app_name);
+    struct run *r = run_new();
+    home_new_id(r->run_id);
+    memcpy(r->file_id, f->file_id, ID_SIZE);
+    r->tenant = xstrdup(f->tenant);
+    r->app = xstrdup(app_name);
+    r->step = xstrdup(*f->output_run ? "load" : "app");
+    r->output_mode = xstrdup(app->output);
+    r->attempt = f->attempts + 1;
+    r->started_wall_ms = clk_wall_ms();
+    r->file = f;
+    r->mgr = m;
+    r->cpus = cpus;
+    r->memory_bytes = memory_bytes;
+    r->charged_at_ms = clk_now_ms();
+    choose_prefix(m, f, t, app);
+    if (*f->output_run) { /* the directory that the load step's lies in; its making is not the fence */
+        AUTO_FREE char *dir = xasprintf("%s/runs/%s", m->home.path, r->run_id);
+        mkdir(dir, 0711);
+    }
+    map_put(&m->runs, r->run_id, r);
+    memcpy(f->run_id, r->run_id, ID_SIZE);
+    if (!f->started_wall_ms)
+        f->started_wall_ms = r->started_wall_ms;
+    file_set_state(f, FILE_running);
+    ledger_put_run(m->ledger, r);
+    ledger_put_file(m->ledger, f);
+    ledger_then(m->ledger, on_dispatch_committed, r);
+}
+
+void runs_dispatch(struct batchmgr *m)
+{
+    const char *app, *why;
+    double cpus;
+    int64_t memory_bytes;
+    if (m->draining || m->disk_low || m->spawner_fd < 0 || ledger_stalled(m->ledger, &why))
+        return;
+    if (clk_now_ms() < m->spawn_pause_until_ms) {
+        struct timeval tv = {0, SPAWNER_RESTART_MS * 1000};
+        event_add(m->dispatch_ev, &tv);
+        return;
+    }
+    for (int i = 0; i < DISPATCH_PER_TURN; i++) {
+        struct file *f = sched_pick(m->sched, &app, &cpus, &memory_bytes);
+        if (!f)
+            return;
+        dispatch(m, f, app, cpus, memory_bytes);
+    }
+    batchmgr_kick(m);
+}
+
+void runs_order_stop(struct batchmgr *m, struct run *r, const char *why)
+{
+    (void)m;
+    if (!r->stop || !strcmp(why, "stopped"))
+        xstr_set(&r->stop, why);
+    order(r, RUN_ORDER_STOP);
+}
+
+void runs_recover(struct batchmgr *m, struct file *f)
+{
+    struct run *r = NULL;
+    const struct conf_tenant *t = conf_tenant(m->conf, f->tenant);
+    if (ledger_get_run(m->ledger, f->run_id, &r, NULL) < 0 || r->state == RUN_STATE_ended) {
+        run_free(r);
+        put_back(m, f, FILE_waiting, 0);
+        return;
+    }
+    const struct conf_batch *app = t ? conf_app(t, r->app) : NULL;
+    const struct conf_profile *p = app ? conf_profile(m->conf, app->profile) : NULL;
+    r->file = f;
+    r->mgr = m;
+    r->output_mode = xstrdup(app ? app->output : "none");
+    r->cpus = p ? p->requests.cpus : 1;
+    r->memory_bytes = p ? p->requests.memory_bytes : 0;
+    r->charged_at_ms = clk_now_ms();
+    map_put(&m->runs, r->run_id, r);
+    sched_charge(m->sched, r->tenant, r->cpus, r->memory_bytes);
+    resolve(r);
+}
+

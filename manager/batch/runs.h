@@ -1,0 +1,21 @@
+/* Runs: dispatch, steps, their ends, and taking them back after a restart. */
+#ifndef SIMBDP_RUNS_H
+#define SIMBDP_RUNS_H
+
+#include "batchmgr.h"
+
+int runs_start(struct batchmgr *m, struct err *e); /* the spawner */
+void runs_stop_spawner(struct batchmgr *m);
+void runs_dispatch(struct batchmgr *m);
+/* A file whose row says `running`: finds its runner, its result, or what is left of it. */
+void runs_recover(struct batchmgr *m, struct file *f);
+/* Orders a stop; `why` is "stopped" or "drain". */
+void runs_order_stop(struct batchmgr *m, struct run *r, const char *why);
+/* The database answered a check; verdicts that waited for it go on. */
+void runs_on_health(struct batchmgr *m);
+/* The run's end is committed: tell its runner, forget it. */
+void runs_acknowledge(struct batchmgr *m, struct run *r);
+/* Unparks apps: those of one tenant (NULL: all), or only those whose executable changed. */
+void runs_unpark(struct batchmgr *m, const char *tenant, const char *app, bool only_changed);
+
+#endif

@@ -1,0 +1,29 @@
+/* Between fork and exec: identity, limits, descriptors, signals. Async-signal-safe calls only. */
+#ifndef SIMBDP_CHILD_H
+#define SIMBDP_CHILD_H
+
+#include "common/cgroup.h"
+#include "common/runspec.h"
+
+struct child_plan {
+    const struct run_spec *spec;
+    char **argv, **envp;
+    int exec_fd; /* the executable, opened before the uid changes; -1: by path */
+    int dir_fd;  /* becomes the working directory */
+    int in, out, err;
+    int procs[CGROUP_N_KINDS]; /* cgroup.procs, -1 where absent */
+    int report_fd;             /* gets a struct child_failure when exec did not happen; close-on-exec */
+};
+
+enum child_stage { CHILD_CGROUP, CHILD_LIMITS, CHILD_IDENTITY, CHILD_DESCRIPTORS, CHILD_DIRECTORY, CHILD_EXEC };
+
+struct child_failure {
+    int stage, err_no;
+};
+
+/* Never returns. */
+_Noreturn void child_exec(const struct child_plan *p);
+
+const char *child_stage_name(int stage);
+
+#endif

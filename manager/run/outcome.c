@@ -1,0 +1,51 @@
+#include "outcome.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+
+enum { EXIT_DATA = 65, EXIT_TEMP = 75 }; /* sysexits.h: EX_DATAERR, EX_TEMPFAIL */
+
+static struct outcome by_signal(const struct evidence *v, int sig)
+{
+    struct outcome o = {RUN_killed, -1, sig, NULL};
+    if (v->oom_kills > 0 && sig == SIGKILL) {
+        o.outcome = RUN_oom;
+        o.limit = "memory_bytes";
+    } else if (sig == SIGXCPU || (sig == SIGKILL && v->cpu_limit_s >= 0 && v->cpu_s >= (double)v->cpu_limit_s)) {
+        /* The kernel sends SIGXCPU at the soft limit and SIGKILL at the hard one. */
+        o.outcome = RUN_limit;
+        o.limit = "cpu_s";
+    } else if (sig == SIGXFSZ) {
+        o.outcome = RUN_limit;
+        o.limit = "fsize_bytes";
+    }
+    return o;
+}
+
+struct outcome outcome_of(const struct evidence *v)
+{
+    bool exited = v->exec_errno == 0 && WIFEXITED(v->status);
+    int code = exited ? WEXITSTATUS(v->status) : -1;
+    int sig = v->exec_errno == 0 && WIFSIGNALED(v->status) ? WTERMSIG(v->status) : -1;
+    if (v->exec_errno)
+        return (struct outcome){RUN_exec_error, -1, -1, NULL};
+    if (v->output_exceeded)
+        return (struct outcome){RUN_limit, code, sig, "output_bytes"};
+    if (v->wall_exceeded)
+        return (struct outcome){RUN_timeout, code, sig, "wall_s"};
+    if (v->stopped)
+        return (struct outcome){RUN_killed, code, sig, NULL};
+    if (!exited)
+        return by_signal(v, sig);
+    if (code == 0)
+        return (struct outcome){RUN_ok, 0, -1, NULL};
+    if (code == EXIT_DATA)
+        return (struct outcome){RUN_data_error, code, -1, NULL};
+    if (code == EXIT_TEMP)
+        return (struct outcome){RUN_temp_fail, code, -1, NULL};
+    if (v->oom_kills > 0)
+        return (struct outcome){RUN_oom, code, -1, "memory_bytes"};
+    if (v->pids_refused > 0)
+        return (struct outcome){RUN_limit, code, -1, "pids"};
+    return (struct outcome){RUN_failed, code, -1, NULL};
+}

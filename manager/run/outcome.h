@@ -1,0 +1,27 @@
+/* What a finished process tree means: a plain function from evidence to outcome. */
+#ifndef SIMBDP_OUTCOME_H
+#define SIMBDP_OUTCOME_H
+
+#include "common/runspec.h"
+
+struct evidence {
+    int exec_errno;       /* over 0: exec, or the set-up before it, failed */
+    int status;           /* as waitpid gives it */
+    bool wall_exceeded;   /* our wall clock ended it */
+    bool output_exceeded; /* it printed more than an output mode keeps */
+    bool stopped;         /* a stop order ended it */
+    int64_t oom_kills;    /* counted by the kernel */
+    int64_t pids_refused; /* counted by the kernel */
+    double cpu_s;         /* of the tree */
+    int64_t cpu_limit_s;  /* rlimit, -1: none */
+};
+
+struct outcome {
+    enum run_outcome outcome;
+    int exit_code, signal; /* -1: none */
+    const char *limit;     /* static text or NULL */
+};
+
+struct outcome outcome_of(const struct evidence *v);
+
+#endif

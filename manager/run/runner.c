@@ -1,0 +1,652 @@
+/* The life of a run's step, and what survives a crash at each point:
+ *
+ *   lock     <runtime>/<claim>.lock is flocked: held means "a runner is alive". Released by the kernel with the process.
+ *   fence    mkdir <dir>; EEXIST means that another runner or a recovering manager was first, and nothing is started.
+ *   files    the spec's files, app/, the log, and result.json.tmp with its space reserved.
+ *   fork     the app, in its cgroup, session and identity; exec failures come back with stage and errno.
+ *   end      the main process ended, or wall clock, output cap or a stop order ended it: the whole tree is killed, and
+ *            only when the cgroup is empty and no child is left the step counts as over.
+ *   output   what an output mode collected gets its final name: only complete output has it.
+ *   result   result.json.tmp is written, fsynced and renamed to result.json: from here on the step's end is durable.
+ *   told     the manager is told, and told again whenever one connects, until it acknowledges. Then lock, socket and
+ *            cgroup go.
+ *
+ * A runner that dies before `result` leaves a fence without lock and result: the next manager ends what is left of the
+ * tree (by cgroup, else by run id in the environment) and calls the run lost. */
+#include "runner.h"
+#include "capture.h"
+#include "child.h"
+#include "outcome.h"
+
+#include "common/clk.h"
+#include "common/crash.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/tree.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+enum {
+    RESULT_RESERVE_BYTES = 256 << 10,
+    KILL_TICK_MS = 20,
+    HOME_CHECK_MS = 10000,
+    MAX_OUTPUT_FILES = 10000,
+};
+
+enum state { STARTING, RUNNING, STOPPING, KILLING, ENDED };
+
+struct runner {
+    const struct run_spec *spec;
+    const struct cgroup_host *cg;
+    int dirfd, lock, conn, listener, sigfd, result_fd;
+    int out, err; /* read ends of the app's pipes, -1 when closed */
+    struct capture log, collected;
+    bool collects; /* output = stdout */
+    enum state state;
+    pid_t pid;
+    struct evidence evidence;
+    struct child_failure failure;
+    bool main_ended, forced;
+    int kill_ticks;
+    int64_t started_ms, started_wall_ms, deadline_ms, grace_end_ms;
+    struct run_result result;
+    char said;
+};
+
+static void say(struct runner *r, char what)
+{
+    r->said = what;
+    if (r->conn >= 0 && send(r->conn, &what, 1, MSG_NOSIGNAL) < 0)
+        close(fd_take(&r->conn));
+}
+
+static int open_lock(struct runner *r, struct err *e)
+{
+    AUTO_FREE char *path = xasprintf("%s/%s.lock", r->spec->runtime, r->spec->claim);
+    r->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (r->lock < 0)
+        return err_sys(e, -errno, "cannot open %s", path);
+    if (flock(r->lock, LOCK_EX | LOCK_NB) < 0)
+        return err_set(e, ERR_REFUSED, "another runner works on %s", r->spec->claim);
+    return 0;
+}
+
+static int claim(struct runner *r, struct err *e)
+{
+    const struct run_spec *s = r->spec;
+    int n = open_lock(r, e);
+    if (n < 0)
+        return n;
+    if (mkdir(s->dir, 0711) < 0)
+        return errno == EEXIST ? err_set(e, ERR_REFUSED, "%s exists: this run was claimed or cancelled before", s->dir)
+                               : err_sys(e, -errno, "cannot make %s", s->dir);
+    crash_at(CRASH_run_claim_mkdir);
+    r->dirfd = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (r->dirfd < 0)
+        return err_sys(e, -errno, "cannot open %s", s->dir);
+    AUTO_FREE char *sock = xasprintf("%s/%s.sock", s->runtime, s->claim);
+    r->listener = fd_unix_listen(sock, 0600);
+    if (r->listener < 0)
+        return err_sys(e, r->listener, "cannot listen on %s", sock);
+    say(r, RUN_SAID_CLAIMED);
+    return 0;
+}
+
+static int give_dir(struct runner *r, const char *name, struct err *e)
+{
+    if (mkdirat(r->dirfd, name, 0700) < 0)
+        return err_sys(e, -errno, "cannot make %s/%s", r->spec->dir, name);
+    if (r->spec->uid >= 0 && fchownat(r->dirfd, name, (uid_t)r->spec->uid, (gid_t)r->spec->gid, AT_SYMLINK_NOFOLLOW) < 0)
+        return err_sys(e, -errno, "cannot give %s/%s to the tenant", r->spec->dir, name);
+    return 0;
+}
+
+static int write_files(struct runner *r, struct err *e)
+{
+    const struct run_spec *s = r->spec;
+    for (size_t i = 0; i < s->files.n; i++) {
+        const char *name = s->files.v[i].name, *text = s->files.v[i].value;
+        AUTO_FD int fd = openat(r->dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0440);
+        int n = fd < 0 ? -errno : fd_write_all(fd, text, strlen(text));
+        if (n == 0 && s->gid >= 0 && fchown(fd, (uid_t)-1, (gid_t)s->gid) < 0)
+            n = -errno;
+        if (n < 0)
+            return err_sys(e, n, "cannot write %s/%s", s->dir, name);
+    }
+    int n = give_dir(r, "app", e);
+    if (n == 0 && !strcmp(s->output, "dir"))
+        n = give_dir(r, "app/out", e);
+    if (n < 0)
+        return n;
+    n = capture_open(&r->log, r->dirfd, "log", s->output_bytes, true, 0640);
+    if (n < 0)
+        return err_sys(e, n, "cannot write %s/log", s->dir);
+    r->collects = !strcmp(s->output, "stdout");
+    if (r->collects || !strcmp(s->output, "dir")) {
+        if (mkdirat(r->dirfd, "output.part", 0750) < 0 ||
+            (s->gid >= 0 && fchownat(r->dirfd, "output.part", (uid_t)-1, (gid_t)s->gid, 0) < 0))
+            return err_sys(e, -errno, "cannot make %s/output.part", s->dir);
+    }
+    if (r->collects && (n = capture_open(&r->collected, r->dirfd, "output.part/stdout", s->output_bytes, false, 0440)) < 0)
+        return err_sys(e, n, "cannot write %s/output.part/stdout", s->dir);
+    if (r->collects && s->gid >= 0 && fchown(r->collected.fd, (uid_t)-1, (gid_t)s->gid) < 0)
+        return err_sys(e, -errno, "cannot give %s/output.part/stdout to the tenant's group", s->dir);
+    /* The result must be writable even when the disk is full by then. */
+    r->result_fd = openat(r->dirfd, "result.json.tmp", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    n = r->result_fd < 0 ? -errno : -posix_fallocate(r->result_fd, 0, RESULT_RESERVE_BYTES);
+    if (n < 0 && n != -EOPNOTSUPP)
+        return err_sys(e, n, "cannot reserve space for %s/result.json", s->dir);
+    crash_at(CRASH_run_files);
+    return 0;
+}
+
+static char **make_argv(const struct run_spec *s)
+{
+    char **v = xcalloc(s->args.n + 2, sizeof *v);
+    v[0] = s->exec;
+    for (size_t i = 0; i < s->args.n; i++)
+        v[i + 1] = s->args.v[i];
+    return v;
+}
+
+static char **make_envp(const struct run_spec *s)
+{
+    char **v = xcalloc(s->env.n + 1, sizeof *v);
+    for (size_t i = 0; i < s->env.n; i++)
+        v[i] = xasprintf("%s=%s", s->env.v[i].name, s->env.v[i].value);
+    return v;
+}
+
+static const char *exec_hint(const struct run_spec *s, int err_no)
+{
+    switch (err_no) {
+    case ENOENT:
+        return access(s->exec, F_OK) == 0 ? "; the interpreter named in its first line, or its loader, does not exist"
+                                          : "; copy the executable there";
+    case EACCES:
+        return "; it must be executable and reachable for the tenant's uid (chmod +x; directories above it need x)";
+    case ENOEXEC:
+        return "; it is neither a binary for this machine nor a script starting with #!";
+    default:
+        return "";
+    }
+}
+
+static int start_app(struct runner *r, struct err *e)
+{
+    const struct run_spec *s = r->spec;
+    int out[2] = {-1, -1}, err[2] = {-1, -1}, report[2] = {-1, -1};
+    struct child_plan plan = {.spec = s, .exec_fd = -1};
+    AUTO_FD int in = open(*s->stdin_path ? s->stdin_path : "/dev/null", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (in < 0)
+        return err_sys(e, -errno, "cannot open %s", s->stdin_path);
+    AUTO_FD int app_dir = openat(r->dirfd, "app", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (app_dir < 0 || pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0 || pipe2(report, O_CLOEXEC) < 0)
+        return err_sys(e, -errno, "cannot make pipes");
+    if (s->builtin && (plan.exec_fd = open(s->exec, O_RDONLY | O_CLOEXEC)) < 0)
+        return err_sys(e, -errno, "cannot open the platform's own %s", s->exec);
+    struct cgroup_limits limits = {s->cg_cpu_pct, s->cg_memory_bytes, s->cg_pids};
+    int n = cgroup_make(r->cg, s->claim, &limits, plan.procs, e);
+    if (n < 0)
+        return n;
+    plan.argv = make_argv(s);
+    plan.envp = make_envp(s);
+    plan.dir_fd = app_dir;
+    plan.in = in;
+    plan.out = r->collects ? out[1] : err[1];
+    plan.err = err[1];
+    plan.report_fd = report[1];
+    r->started_ms = clk_now_ms();
+    r->started_wall_ms = clk_wall_ms();
+    crash_at(CRASH_run_fork);
+    r->pid = fork();
+    if (r->pid == 0)
+        child_exec(&plan);
+    n = r->pid < 0 ? -errno : 0;
+    close(out[1]);
+    close(err[1]);
+    close(report[1]);
+    if (plan.exec_fd >= 0)
+        close(plan.exec_fd);
+    for (int k = 0; k < CGROUP_N_KINDS; k++)
+        if (plan.procs[k] >= 0)
+            close(plan.procs[k]);
+    for (size_t i = 0; i < s->env.n; i++)
+        free(plan.envp[i]);
+    free(plan.envp);
+    free(plan.argv);
+    r->out = out[0];
+    r->err = err[0];
+    if (n == 0 && read(report[0], &r->failure, sizeof r->failure) == (ssize_t)sizeof r->failure)
+        r->evidence.exec_errno = r->failure.err_no;
+    close(report[0]);
+    fd_set_nonblock(r->out);
+    fd_set_nonblock(r->err);
+    return n < 0 ? err_sys(e, n, "cannot fork") : 0;
+}
+
+static void signal_tree(struct runner *r, int sig)
+{
+    if (cgroup_has_tree(r->cg))
+        cgroup_signal(r->cg, r->spec->claim, sig);
+    else
+        tree_signal(sig);
+}
+
+static void begin_kill(struct runner *r)
+{
+    if (!r->main_ended)
+        r->forced = true;
+    r->state = KILLING;
+    r->kill_ticks = 0;
+}
+
+static void begin_stop(struct runner *r)
+{
+    if (r->state != RUNNING)
+        return;
+    signal_tree(r, SIGTERM);
+    r->state = STOPPING;
+    r->grace_end_ms = clk_now_ms() + r->spec->grace_s * 1000;
+}
+
+/* One attempt to end everything. True when the kernel confirms that nothing is left. */
+static bool kill_tick(struct runner *r)
+{
+    bool tree = cgroup_has_tree(r->cg);
+    if (tree)
+        cgroup_kill(r->cg, r->spec->claim);
+    if (!tree || r->kill_ticks > 5) {
+        tree_signal(SIGSTOP); /* so that a fork bomb cannot outrun the scan */
+        tree_signal(SIGKILL);
+    }
+    if (r->kill_ticks++ == 500)
+        log_warn("kill_slow", r->spec->tenant, r->spec->run_id, "processes do not end after SIGKILL for 10 s; the run "
+                 "stays running until the kernel says they are gone");
+    bool no_child = tree_reap(r->pid, &r->main_ended, &r->evidence.status);
+    return no_child && cgroup_is_empty(r->cg, r->spec->claim);
+}
+
+/* Reads one pipe; returns false at its end. */
+static bool drain(struct runner *r, int *fd, struct capture *to, int max_reads)
+{
+    char chunk[65536];
+    for (int i = 0; i < max_reads; i++) {
+        ssize_t n = read(*fd, chunk, sizeof chunk);
+        if (n < 0)
+            return errno == EAGAIN || errno == EINTR;
+        if (n == 0) {
+            close(fd_take(fd));
+            return false;
+        }
+        capture_write(to, chunk, (size_t)n);
+        if (to->exceeded && !r->evidence.output_exceeded) {
+            r->evidence.output_exceeded = true;
+            begin_kill(r);
+        }
+    }
+    return true;
+}
+
+static void on_order(struct runner *r)
+{
+    char order;
+    ssize_t n = recv(r->conn, &order, 1, 0);
+    if (n <= 0) {
+        close(fd_take(&r->conn));
+    } else if (order == RUN_ORDER_STOP && (r->state == RUNNING || r->state == STARTING)) {
+        r->evidence.stopped = true;
+        begin_stop(r);
+    }
+}
+
+static void on_connect(struct runner *r)
+{
+    int fd = accept4(r->listener, NULL, NULL, SOCK_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (r->conn >= 0)
+        close(r->conn);
+    r->conn = fd;
+    say(r, r->said);
+}
+
+static int next_timeout(const struct runner *r, int64_t now)
+{
+    int64_t at = r->deadline_ms;
+    if (r->state == KILLING)
+        return KILL_TICK_MS;
+    if (r->state == STOPPING)
+        at = r->grace_end_ms;
+    if (at < 0)
+        return HOME_CHECK_MS;
+    return at <= now ? 0 : at - now > HOME_CHECK_MS ? HOME_CHECK_MS : (int)(at - now);
+}
+
+static void on_sigchld(struct runner *r)
+{
+    struct signalfd_siginfo si[8];
+    bool stop = false;
+    for (ssize_t n; (n = read(r->sigfd, si, sizeof si)) > 0;)
+        for (size_t i = 0; i < (size_t)n / sizeof *si; i++)
+            stop |= si[i].ssi_signo == SIGTERM;
+    tree_reap(r->pid, &r->main_ended, &r->evidence.status);
+    if (r->main_ended && r->state != KILLING)
+        begin_kill(r);
+    if (stop && r->state == RUNNING) {
+        r->evidence.stopped = true;
+        begin_stop(r);
+    }
+}
+
+static void on_clock(struct runner *r)
+{
+    int64_t now = clk_now_ms();
+    if (r->state == RUNNING && r->deadline_ms >= 0 && now >= r->deadline_ms) {
+        r->evidence.wall_exceeded = true;
+        begin_stop(r);
+    } else if (r->state == STOPPING && now >= r->grace_end_ms) {
+        begin_kill(r);
+    }
+}
+
+static void watch(struct runner *r)
+{
+    while (r->state != ENDED) {
+        struct pollfd p[] = {{r->sigfd, POLLIN, 0},
+                             {r->out, POLLIN, 0},
+                             {r->err, POLLIN, 0},
+                             {r->conn, POLLIN, 0},
+                             {r->listener, POLLIN, 0}};
+        poll(p, sizeof p / sizeof *p, next_timeout(r, clk_now_ms()));
+        if (p[0].revents)
+            on_sigchld(r);
+        if (p[1].revents && r->out >= 0)
+            drain(r, &r->out, r->collects ? &r->collected : &r->log, 16);
+        if (p[2].revents && r->err >= 0)
+            drain(r, &r->err, &r->log, 16);
+        if (p[3].revents && r->conn >= 0)
+            on_order(r);
+        if (p[4].revents)
+            on_connect(r);
+        on_clock(r);
+        if (r->state == KILLING && kill_tick(r))
+            r->state = ENDED;
+    }
+    crash_at(CRASH_run_exit_seen);
+    while (r->out >= 0 && drain(r, &r->out, r->collects ? &r->collected : &r->log, 1024) && !r->collected.exceeded) {
+    }
+    while (r->err >= 0 && drain(r, &r->err, &r->log, 1024)) {
+        struct pollfd none = {r->err, POLLIN, 0};
+        if (poll(&none, 1, 0) <= 0)
+            break;
+    }
+    capture_close(&r->log);
+}
+
+/* Takes the files of SIMBDP_OUTPUT_DIR from the tenant: regular files with one link only, made the platform's. */
+static int take_output_files(struct runner *r, int fd, int64_t *total, char *why, size_t why_size)
+{
+    DIR *d = fdopendir(fd);
+    int n = 0, r0 = 0;
+    if (!d) {
+        close(fd);
+        return -ENOMEM;
+    }
+    for (struct dirent *ent; r0 == 0 && (ent = readdir(d));) {
+        if (!strcmp(ent->d_name, ".") || !strcmp(ent->d_name, ".."))
+            continue;
+        AUTO_FD int f = openat(fd, ent->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        struct stat st;
+        if (f < 0 || fstat(f, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1 || ++n > MAX_OUTPUT_FILES) {
+            snprintf(why, why_size, "SIMBDP_OUTPUT_DIR may hold at most %d regular files with one link each; '%.200s' is "
+                     "not one", MAX_OUTPUT_FILES, ent->d_name);
+            return closedir(d), ERR_FORMAT;
+        }
+        *total += st.st_size;
+        if (fchown(f, r->spec->uid >= 0 ? geteuid() : (uid_t)-1, r->spec->gid >= 0 ? (gid_t)r->spec->gid : (gid_t)-1) < 0 ||
+            fchmod(f, 0440) < 0)
+            r0 = -errno;
+    }
+    closedir(d);
+    return r0;
+}
+
+/* Gives complete output its final name. */
+static void finish_output(struct runner *r, struct outcome *o)
+{
+    char why[512] = "cannot keep the output";
+    int n = 0;
+    if (!strcmp(r->spec->output, "none") || o->outcome != RUN_ok)
+        return;
+    if (r->collects) {
+        if (r->collected.error)
+            n = r->collected.error;
+        else if (fsync(r->collected.fd) < 0)
+            n = -errno;
+    } else {
+        int64_t total = 0;
+        int fd = openat(r->dirfd, "app/out", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        n = fd < 0 ? -errno : take_output_files(r, fd, &total, why, sizeof why);
+        r->result.output_bytes = total;
+        if (n == 0 && total > r->spec->output_bytes) {
+            *o = (struct outcome){RUN_limit, o->exit_code, -1, "output_bytes"};
+            return;
+        }
+        if (n == 0 && (unlinkat(r->dirfd, "output.part", AT_REMOVEDIR) < 0 ||
+                       renameat(r->dirfd, "app/out", r->dirfd, "output.part") < 0 ||
+                       fchownat(r->dirfd, "output.part", geteuid(), r->spec->gid >= 0 ? (gid_t)r->spec->gid : (gid_t)-1,
+                                0) < 0 ||
+                       fchmodat(r->dirfd, "output.part", 0750, 0) < 0))
+            n = -errno;
+    }
+    crash_at(CRASH_run_output_rename);
+    if (n == 0 && renameat(r->dirfd, "output.part", r->dirfd, "output") < 0)
+        n = -errno;
+    if (n < 0) {
+        o->outcome = RUN_failed;
+        r->result.error = n == ERR_FORMAT ? xstrdup(why) : xasprintf("%s: %s", why, err_text(n));
+    }
+}
+
+/* Opens a file that the tenant may have forged: bare name, no link, regular, one link, below `max` bytes. */
+static int open_app_file(struct runner *r, const char *name, int64_t max)
+{
+    AUTO_FD int app = openat(r->dirfd, "app", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (app < 0)
+        return -errno;
+    AUTO_FD int fd = openat(app, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return -errno;
+    if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_size > max)
+        return ERR_FORMAT;
+    return fd_take(&fd);
+}
+
+static void take_app_result(struct runner *r)
+{
+    AUTO_BUF struct buf b = {0};
+    AUTO_FD int fd = open_app_file(r, "result.json", RUN_MAX_APP_RESULT_BYTES);
+    if (fd == -ENOENT)
+        return;
+    if (fd < 0 || fd_read_all(fd, &b, RUN_MAX_APP_RESULT_BYTES) < 0) {
+        r->result.app_result = xstrdup("(not a regular file with one link and at most 64 KiB)");
+        return;
+    }
+    buf_add(&b, "", 0);
+    r->result.app_result = xstrdup(b.p);
+    struct app_result a;
+    if (app_result_parse(b.p, b.n, &a, NULL) < 0)
+        return;
+    if (a.rejects_file) {
+        AUTO_FD int rejects = open_app_file(r, a.rejects_file, INT64_MAX);
+        AUTO_FREE char *from = xasprintf("app/%s", a.rejects_file);
+        if (rejects >= 0 && renameat(r->dirfd, from, r->dirfd, "rejects.jsonl") == 0 && r->spec->uid >= 0 &&
+            fchown(rejects, geteuid(), getegid()) < 0)
+            log_warn("rejects", r->spec->tenant, r->spec->run_id, "cannot take over the rejects file: %s", strerror(errno));
+    }
+    app_result_free(&a);
+}
+
+static void make_result(struct runner *r)
+{
+    const struct run_spec *s = r->spec;
+    struct rusage ru;
+    char node[256] = "";
+    getrusage(RUSAGE_CHILDREN, &ru);
+    gethostname(node, sizeof node - 1);
+    r->evidence.cpu_s = (double)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) +
+                        (double)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1e6;
+    r->evidence.cpu_limit_s = s->cpu_s;
+    r->evidence.oom_kills = cgroup_oom_kills(r->cg, s->claim);
+    r->evidence.pids_refused = cgroup_pids_refused(r->cg, s->claim);
+    r->result.output_bytes = r->log.total + r->collected.total;
+    r->result.output_bytes_dropped = r->log.dropped + r->collected.dropped;
+    struct outcome o = outcome_of(&r->evidence);
+    if (o.outcome == RUN_exec_error)
+        r->result.error = r->failure.stage == CHILD_EXEC
+                              ? xasprintf("cannot execute %s: %s%s", s->exec, strerror(r->failure.err_no),
+                                          exec_hint(s, r->failure.err_no))
+                              : xasprintf("%s failed: %s", child_stage_name(r->failure.stage), strerror(r->failure.err_no));
+    finish_output(r, &o);
+    capture_close(&r->collected);
+    take_app_result(r);
+    r->result.run_id = xstrdup(s->run_id);
+    r->result.step = xstrdup(s->step);
+    r->result.node = xstrdup(node);
+    r->result.outcome = o.outcome;
+    r->result.exit_code = o.exit_code;
+    r->result.signal = o.signal;
+    r->result.limit = xstrdup(o.limit);
+    r->result.forced = r->forced;
+    r->result.stopped = r->evidence.stopped;
+    r->result.started_wall_ms = r->started_wall_ms;
+    r->result.ended_wall_ms = clk_wall_ms();
+    r->result.wall_s = (double)(clk_now_ms() - r->started_ms) / 1000;
+    r->result.cpu_s = r->evidence.cpu_s;
+    r->result.max_rss_bytes = ru.ru_maxrss * 1024;
+}
+
+static int write_result(struct runner *r, struct err *e)
+{
+    AUTO_BUF struct buf b = {0};
+    run_result_write(&r->result, &b);
+    int n = fd_write_all(r->result_fd, b.p, b.n);
+    if (n == 0 && (ftruncate(r->result_fd, (off_t)b.n) < 0 || fsync(r->result_fd) < 0))
+        n = -errno;
+    crash_at(CRASH_run_result_write);
+    if (n == 0 && (renameat(r->dirfd, "result.json.tmp", r->dirfd, "result.json") < 0 || fsync(r->dirfd) < 0))
+        n = -errno;
+    crash_at(CRASH_run_result_rename);
+    return n < 0 ? err_sys(e, n, "cannot write %s/result.json", r->spec->dir) : 0;
+}
+
+/* Until the end is acknowledged; also ends when the whole home was removed. */
+static void wait_for_ack(struct runner *r)
+{
+    while (access(r->spec->dir, F_OK) == 0) {
+        struct pollfd p[] = {{r->conn, POLLIN, 0}, {r->listener, POLLIN, 0}};
+        poll(p, 2, HOME_CHECK_MS);
+        char order = 0;
+        if (p[0].revents && r->conn >= 0) {
+            if (recv(r->conn, &order, 1, 0) <= 0)
+                close(fd_take(&r->conn));
+            if (order == RUN_ORDER_ACK)
+                return;
+        }
+        if (p[1].revents)
+            on_connect(r);
+    }
+}
+
+static void leave(struct runner *r)
+{
+    AUTO_FREE char *sock = xasprintf("%s/%s.sock", r->spec->runtime, r->spec->claim);
+    AUTO_FREE char *lock = xasprintf("%s/%s.lock", r->spec->runtime, r->spec->claim);
+    cgroup_remove(r->cg, r->spec->claim);
+    if (r->dirfd >= 0)
+        unlink(sock);
+    if (r->lock >= 0 && r->dirfd >= 0)
+        unlink(lock);
+    int *fds[] = {&r->dirfd, &r->lock, &r->conn, &r->listener, &r->sigfd, &r->result_fd, &r->out, &r->err};
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
+        if (*fds[i] >= 0)
+            close(fd_take(fds[i]));
+    run_result_free(&r->result);
+}
+
+static int run_step(struct runner *r, struct err *e)
+{
+    int n = write_files(r, e);
+    if (n == 0)
+        n = start_app(r, e);
+    if (n < 0) {
+        /* The fence stands, so the step must end with a result all the same. */
+        r->evidence.exec_errno = -n > 0 && -n < 2000 ? -n : EIO;
+        r->failure = (struct child_failure){-1, r->evidence.exec_errno};
+    }
+    if (n == 0 && !r->evidence.exec_errno) {
+        say(r, RUN_SAID_STARTED);
+        r->state = RUNNING;
+        if (r->spec->wall_s >= 0)
+            r->deadline_ms = r->started_ms + r->spec->wall_s * 1000;
+    } else if (r->state != KILLING) {
+        begin_kill(r);
+        r->forced = false;
+    }
+    watch(r);
+    make_result(r);
+    if (n < 0)
+        xstr_set(&r->result.error, e->msg);
+    return r->result_fd < 0 ? n : write_result(r, e);
+}
+
+int runner_main(const struct run_spec *spec, const struct cgroup_host *cg, int conn, struct err *e)
+{
+    struct runner r = {.spec = spec, .cg = cg, .dirfd = -1, .lock = -1, .conn = conn, .listener = -1, .sigfd = -1, .result_fd = -1,
+                       .out = -1, .err = -1, .deadline_ms = -1, .said = RUN_SAID_CLAIMED,
+                       .log = {.fd = -1}, .collected = {.fd = -1}};
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigaddset(&set, SIGTERM);
+    sigprocmask(SIG_SETMASK, &set, NULL);
+    signal(SIGCHLD, SIG_DFL);
+    signal(SIGPIPE, SIG_IGN);
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    r.sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    int n = claim(&r, e);
+    if (n < 0) {
+        say(&r, RUN_SAID_REFUSED);
+        close(r.sigfd);
+        if (r.conn >= 0)
+            close(r.conn);
+        if (r.lock >= 0)
+            close(r.lock);
+        return n;
+    }
+    n = run_step(&r, e);
+    if (n == 0) {
+        crash_at(CRASH_run_told);
+        say(&r, RUN_SAID_ENDED);
+        if (conn >= 0)
+            wait_for_ack(&r);
+    }
+    leave(&r);
+    return n;
+}
