@@ -109,8 +109,10 @@ int cli_exchange(int fd, const char *request, bson_t **ret, struct err *e)
             break;
     }
     bson_t *doc = json_parse(b.p, b.n - 1, e);
-    if (!doc)
-        return err_context(e, "the platform's answer");
+    if (!doc) {
+        err_context(e, "the platform's answer");
+        return ERR_FORMAT;
+    }
     if (!json_get_bool(doc, "ok", false)) {
         err_set(e, ERR_REFUSED, "%s", json_get_str(doc, "error", "refused without a reason"));
         bson_destroy(doc);

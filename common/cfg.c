@@ -174,8 +174,10 @@ static int read_list(struct reading *r, const config_setting_t *s, const struct 
             return bad_value(r, item, k, type_name(item));
         *(int *)at = config_setting_source_line(item);
         int e = read_table(r, item, k->keys, at);
-        if (e < 0)
-            return err_context(r->e, "%s %d", k->name, i + 1), e;
+        if (e < 0) {
+            err_context(r->e, "%s %d", k->name, i + 1);
+            return e;
+        }
     }
     return 0;
 }

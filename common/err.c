@@ -43,10 +43,10 @@ int err_sys(struct err *e, int code, const char *fmt, ...)
     return code;
 }
 
-int err_context(struct err *e, const char *fmt, ...)
+void err_context(struct err *e, const char *fmt, ...)
 {
     if (!e)
-        return 0;
+        return;
     char old[sizeof e->msg];
     memcpy(old, e->msg, sizeof old);
     va_list ap;
@@ -55,5 +55,4 @@ int err_context(struct err *e, const char *fmt, ...)
     va_end(ap);
     size_t n = strlen(e->msg);
     snprintf(e->msg + n, sizeof e->msg - n, ": %s", old);
-    return e->code;
 }

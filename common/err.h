@@ -33,7 +33,7 @@ int err_set(struct err *e, int code, const char *fmt, ...) __attribute__((format
 /* As err_set with ": <text of code>" appended; for system failures. */
 int err_sys(struct err *e, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
-/* Puts context in front of the message while the error travels up; returns e's code. */
-int err_context(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Puts context in front of the message while the error travels up. */
+void err_context(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

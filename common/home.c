@@ -68,8 +68,10 @@ static int check_version(struct home *h, struct err *e)
     if (r < 0)
         return err_sys(e, r, "cannot read %s/state/home.json", h->path);
     AUTO_BSON bson_t *doc = json_parse(b.p, b.n, e);
-    if (!doc)
-        return err_context(e, "%s/state/home.json", h->path);
+    if (!doc) {
+        err_context(e, "%s/state/home.json", h->path);
+        return ERR_FORMAT;
+    }
     int64_t version = json_get_i64(doc, "version", -1);
     if (version > HOME_VERSION)
         return err_set(e, ERR_VERSION, "%s was made by a newer mysimbdp (home version %lld, this program knows %d); "

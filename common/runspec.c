@@ -158,8 +158,10 @@ int run_spec_parse(const char *text, size_t n, struct run_spec *ret, struct err 
 {
     *ret = (struct run_spec){0};
     AUTO_BSON bson_t *doc = json_parse(text, n, e);
-    if (!doc)
-        return err_context(e, "run spec");
+    if (!doc) {
+        err_context(e, "run spec");
+        return ERR_FORMAT;
+    }
     int r = check_version(doc, "run spec", RUNSPEC_VERSION, e);
     if (r == 0)
         r = parse_spec(doc, ret, e);
@@ -207,8 +209,10 @@ void run_result_write(const struct run_result *r, struct buf *out)
 int run_result_parse(const char *text, size_t n, struct run_result *ret, struct err *e)
 {
     AUTO_BSON bson_t *doc = json_parse(text, n, e);
-    if (!doc)
-        return err_context(e, "run result");
+    if (!doc) {
+        err_context(e, "run result");
+        return ERR_FORMAT;
+    }
     int r = check_version(doc, "run result", RUNRESULT_VERSION, e);
     if (r < 0)
         return r;
@@ -264,8 +268,10 @@ int app_result_parse(const char *text, size_t n, struct app_result *ret, struct 
 {
     struct app_result a = {-1, -1, -1, -1, -1, NULL, NULL, NULL};
     AUTO_BSON bson_t *doc = json_parse(text, n, e);
-    if (!doc)
-        return err_context(e, "result file");
+    if (!doc) {
+        err_context(e, "result file");
+        return ERR_FORMAT;
+    }
     int r = count(doc, "rows_parsed", &a.rows_parsed, e);
     if (r == 0)
         r = count(doc, "rows_loaded", &a.rows_loaded, e);

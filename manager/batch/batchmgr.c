@@ -204,8 +204,10 @@ static int find_database(struct batchmgr *m, const struct conf *c, struct err *e
     if (fd_read_file(m->home.dirfd, "state/mongo.json", &b, 65536, NULL) < 0)
         return err_set(e, -ENOENT, "no MongoDB is known: run `mysimbdp up`, which starts one, or set MONGO_URL");
     AUTO_BSON bson_t *doc = json_parse(b.p, b.n, e);
-    if (!doc)
-        return err_context(e, "state/mongo.json");
+    if (!doc) {
+        err_context(e, "state/mongo.json");
+        return ERR_FORMAT;
+    }
     xstr_set(&m->mongo_kind, json_get_str(doc, "kind", "url"));
     xstr_set(&m->mongo_url, json_get_str(doc, "url", ""));
     return 0;

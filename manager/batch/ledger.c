@@ -351,8 +351,9 @@ int ledger_open(const struct home *h, struct event_base *base, struct ledger **r
         sqlite3_close(l->writer);
         sqlite3_close(l->reader);
         free(l);
-        return err_context(e, "the ledger %s cannot be used, and nothing was started. Restore it (with its -wal file) from a "
-                           "backup, or free disk space", path), r;
+        err_context(e, "the ledger %s cannot be used, and nothing was started. Restore it (with its -wal file) from a "
+                    "backup, or free disk space", path);
+        return r;
     }
     l->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     l->kick_ev = event_new(base, -1, 0, on_kick, l);

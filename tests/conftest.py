@@ -1,0 +1,43 @@
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "system"))
+import harness  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def mongo():
+    directory = harness.temp_dir()
+    m = harness.Mongo(directory)
+    yield m
+    m.stop()
+
+
+@pytest.fixture
+def make_home(mongo):
+    homes = []
+
+    def make(**kw):
+        h = harness.Home(kw.pop("mongo", mongo), **kw)
+        homes.append(h)
+        return h
+    yield make
+    for h in homes:
+        h.cleanup()
+
+
+@pytest.fixture
+def home(make_home):
+    return make_home()
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "needs_root: identities and cgroups are only there for root")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "needs_root" in item.keywords and not harness.IS_ROOT:
+            item.add_marker(pytest.mark.skip(reason="needs uids of its own or cgroups"))

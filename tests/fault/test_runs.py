@@ -1,0 +1,444 @@
+"""Scenarios r01 to r15 as far as batch goes: what an executable can do, and what can happen to it."""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+
+import pytest
+from harness import FINAL, RELEASE, until
+
+
+@pytest.fixture
+def misbehave(make_home):
+    """A running home with the misbehaving app, one attempt a file."""
+    def make(batch="", retry="attempts = 1;", tenant="", concurrency=4, **profile):
+        home = make_home()
+        home.profiles(**profile)
+        home.tenant(exec_="misbehave", batch=batch, retry=retry, tenant=tenant, concurrency=concurrency)
+        return home.up()
+    return make
+
+
+def outcome(home, *actions, **kw):
+    """Drops a file, waits for its end; gives the file and its last run."""
+    name = kw.pop("name", f"f{len(home.files())}.csv")
+    home.do(*actions, name=name)
+    f = home.wait_file(file_name=name)
+    return f, next(r for r in home.rows("runs") if r["run_id"] == f["run_id"])
+
+
+@pytest.mark.parametrize("case", ["missing", "not_executable", "interpreter", "format"])
+def test_r01_what_cannot_be_executed_parks_the_app(make_home, case):
+    home = make_home()
+    home.tenant(exec_="tool")
+    tool = home.path / "apps/acme/tool"
+    text = {"missing": "No such file", "not_executable": "Permission denied", "interpreter": "interpreter",
+            "format": "Exec format error"}[case]
+    if case != "missing":
+        tool.write_text({"interpreter": "#!/no/such/thing\n"}.get(case, "true\n"))
+        tool.chmod(0o644 if case == "not_executable" else 0o755)
+    home.up()
+    home.drop("x.csv", "a\n1\n")
+    home.drop("y.csv", "a\n2\n")
+    until(lambda: home.files(reason="exec_error"), home.path / "state")
+    f = home.files(reason="exec_error")[0]
+    assert f["state"] == "waiting" and f["attempts"] == 0 and text in f["detail"]
+    status = home.control({"op": "status"})
+    assert status["parked_apps"] == ["acme/app"]
+    n = len(home.rows("runs"))
+    assert n <= 2 and {r["outcome"] for r in home.rows("runs")} <= {"exec_error", None}
+    tool.write_text("#!/bin/sh\ncat >/dev/null\n")  # repaired: it goes on by itself
+    tool.chmod(0o755)
+    files = home.wait_files(2)
+    assert [f["state"] for f in files] == ["ingested", "ingested"] and len(home.rows("runs")) <= n + 2
+
+
+def test_r02_ignoring_sigterm_ends_at_grace(misbehave):
+    home = misbehave(wall_s=1, grace_s=1)
+    f, r = outcome(home, "deaf")
+    assert (r["outcome"], r["limit"], r["forced"], r["signal"]) == ("timeout", "wall_s", True, 9)
+    assert (f["state"], f["reason"]) == ("quarantined", "timeout")
+
+
+def test_r03_daemons_are_gone_after_the_run(misbehave):
+    home = misbehave()
+    f, r = outcome(home, "daemon", "daemon", "fork,3")
+    assert f["state"] == "ingested"
+    assert home.marked(r["run_id"]) == []
+
+
+@pytest.mark.needs_root
+def test_r03_a_fork_bomb_is_contained(misbehave):
+    home = misbehave(wall_s=2, cgroup="pids = 30; memory_bytes = 268435456L; cpu_pct = 50;")
+    home.tenant("neighbour", exec_="misbehave")
+    home.reload()
+    home.do("bomb", name="bomb.csv")
+    run = home.wait_running()[0]
+    until(lambda: len(home.marked(run["run_id"])) >= 20, home.path / "state", every=0.05, what="the bomb")
+    home.do("print,alive", name="n.csv", tenant="neighbour")
+    assert home.wait_file(tenant_id="neighbour")["state"] == "ingested"
+    f = home.wait_file(file_name="bomb.csv")
+    r = home.rows("runs", run["run_id"])[0]
+    assert f["state"] == "quarantined" and r["outcome"] == "timeout"
+    assert home.marked(run["run_id"]) == []
+
+
+LIMITS = [
+    ("cpu", ["spin"], {"rlimits": "cpu_s = 1;"}, "limit", "cpu_s"),
+    ("fsize", ["file,100000"], {"rlimits": "fsize_bytes = 50000L;"}, "limit", "fsize_bytes"),
+    ("wall", ["hang"], {"wall_s": 1}, "timeout", "wall_s"),
+    ("as", ["leak,100000000"], {"rlimits": "as_bytes = 50000000L;"}, "failed", None),
+    ("nofile", ["fds,30"], {"rlimits": "nofile = 20;"}, "failed", None),
+    ("memory", ["leak,100000000"], {"cgroup": "memory_bytes = 33554432L; pids = 64;"}, "oom", "memory_bytes"),
+    ("pids", ["fork,20"], {"cgroup": "pids = 10;"}, "limit", "pids"),
+]
+
+
+@pytest.mark.parametrize("name,actions,profile,expected,limit", LIMITS, ids=[x[0] for x in LIMITS])
+def test_r04_each_limit_holds_and_is_named(misbehave, name, actions, profile, expected, limit):
+    if "cgroup" in profile and os.geteuid() != 0:
+        pytest.skip("needs cgroups")
+    home = misbehave(**profile)
+    f, r = outcome(home, *actions)
+    assert (f["state"], r["outcome"], r["limit"]) == ("quarantined", expected, limit)
+    assert f["reason"] == expected
+
+
+def test_r04_just_inside_the_limits_is_fine(misbehave):
+    home = misbehave(rlimits="fsize_bytes = 100000L; nofile = 64;")
+    f, r = outcome(home, "file,100000", "fds,40")
+    assert (f["state"], r["outcome"]) == ("ingested", "ok")
+
+
+def test_r04_a_plain_kill_is_told_apart_from_oom(misbehave):
+    home = misbehave()
+    f, r = outcome(home, "signal,9")
+    assert (r["outcome"], r["limit"], r["signal"]) == ("killed", None, 9)
+
+
+@pytest.mark.parametrize("mode", ["stdout", "dir"])
+def test_r04_output_over_the_cap_never_passes_as_ok(misbehave, mode):
+    home = misbehave(batch=f'output = "{mode}";', output_bytes="100000L")
+    if mode == "stdout":
+        f, r = outcome(home, "rows,100000")
+    else:
+        home.install("acme", RELEASE / "tenants/misbehave")
+        script = home.path / "apps/acme/misbehave"
+        script.unlink()
+        script.write_text("#!/bin/sh\nhead -c 200000 /dev/zero | tr '\\0' x > $SIMBDP_OUTPUT_DIR/big.json\n")
+        script.chmod(0o755)
+        f, r = outcome(home, "x")
+    assert (f["state"], r["outcome"], r["limit"]) == ("quarantined", "limit", "output_bytes")
+    assert home.count() == 0
+
+
+def test_r05_floods_are_capped_and_the_manager_stays_small(misbehave):
+    home = misbehave(output_bytes="65536L")
+    before = int(pathlib.Path(f"/proc/{home.batchmgr_pid()}/statm").read_text().split()[1])
+    f, r = outcome(home, "flood,300000000", "oneline,100000000", "print,the end")
+    assert f["state"] == "ingested"
+    run_dir = home.path / "runs" / r["run_id"]
+    assert sum((run_dir / n).stat().st_size for n in ("log", "log.1")) <= 65536
+    result = json.loads((run_dir / "result.json").read_text())
+    assert result["output_bytes"] == 400000000 + len("the end\n")
+    assert result["output_bytes_dropped"] == result["output_bytes"] - sum((run_dir / n).stat().st_size for n in ("log", "log.1"))
+    assert home.log_of(r["run_id"]).endswith("the end\n")
+    after = int(pathlib.Path(f"/proc/{home.batchmgr_pid()}/statm").read_text().split()[1])
+    assert after - before < 2048  # pages
+
+
+def test_r06_what_an_app_can_see(make_home):
+    home = make_home()
+    home.tenant(exec_="misbehave", retry="attempts = 1;", batch='env = ( { name = "MINE"; value = "yes"; } );')
+    home.tenant("other", exec_="misbehave")
+    home.env["PLATFORM_SECRET"] = "do not show"
+    home.up()
+    home.drop("theirs.csv", "do,arg\nexit,1\n", "other")
+    theirs = home.wait_file(tenant_id="other")
+    paths = [home.path / "state/ledger.db", home.path / "keys/master.key", home.path / "state/endpoints.json",
+             home.path / "quarantine/other/data" / theirs["file_id"] / "theirs.csv", home.path / "staging/other/data"]
+    f, r = outcome(home, "env", "openfds", "uid", *[f"read,{p}" for p in paths], name="mine.csv")
+    log = home.log_of(r["run_id"])
+    env = {line.split("=", 1)[0][4:]: line.split("=", 1)[1] for line in log.splitlines() if line.startswith("env ")}
+    assert env["MINE"] == "yes" and "PLATFORM_SECRET" not in env and "PLATFORM_SECRET" not in log
+    allowed = {"PATH", "LANG", "HOME", "TMPDIR", "MONGO_URL", "MONGO_DATABASE", "MINE", "PWD"}
+    assert {k for k in env if not k.startswith("SIMBDP_")} <= allowed
+    assert env["PATH"] == "/usr/local/bin:/usr/bin:/bin" and env["LANG"] == "C.UTF-8"
+    assert (env["SIMBDP_TENANT_ID"], env["SIMBDP_APP"], env["SIMBDP_RUN_ID"], env["SIMBDP_ATTEMPT"], env["SIMBDP_DATASET"]) == \
+        ("acme", "app", r["run_id"], "1", "data")
+    assert env["MONGO_DATABASE"] == home.db_of["acme"]
+    fds = sorted(int(line.split()[1]) for line in log.splitlines() if line.startswith("fd "))
+    assert fds == [0, 1, 2]
+    if os.geteuid() == 0:
+        uid = next(t["uid"] for t in home.rows("tenant", "list") if t["tenant_id"] == "acme")
+        assert f"uid {uid} gid {uid}" in log and uid >= 60000
+        for p in paths:
+            assert f"read {p} Permission denied" in log
+
+
+def test_r06_the_input_directory_holds_this_file_only(make_home):
+    home = make_home()
+    home.tenant(exec_="look", retry="attempts = 1;")
+    look = home.path / "apps/acme/look"
+    look.write_text('#!/bin/sh\nls -A "$SIMBDP_INPUT_DIR"\ncat "$SIMBDP_INPUT_FILES"\ncat\n'
+                    'touch "$SIMBDP_INPUT_DIR/new" 2>/dev/null && echo WROTE\necho x >> "$SIMBDP_INPUT_DIR/"* 2>/dev/null && echo CHANGED\ntrue\n')
+    look.chmod(0o755)
+    home.up()
+    home.drop("my file.csv", "a\n1\n")
+    f = home.wait_file(file_name="my file.csv")
+    lines = home.log_of(f["run_id"]).splitlines()
+    assert lines[0] == "my_file.csv" and lines[2:4] == ["a", "1"]
+    listed = json.loads(lines[1])
+    assert listed["original_name"] == "my file.csv" and listed["name"] == "my_file.csv" and listed["size_bytes"] == 4
+    if os.geteuid() == 0:
+        assert "WROTE" not in lines and "CHANGED" not in lines
+
+
+def test_r06_forged_results_gain_nothing(misbehave):
+    home = misbehave()
+    f, r = outcome(home, 'result,{"rows_parsed": 999, "rows_loaded": 999}', name="forged.csv")
+    assert (f["state"], f["reason"], r["outcome"]) == ("quarantined", "result_contradicts", "failed")
+    f, r = outcome(home, 'result,{"rows_loaded": -5}', name="negative.csv")
+    assert f["reason"] == "result_contradicts"
+    f, r = outcome(home, "result,not json", name="junk.csv")
+    assert f["reason"] == "result_contradicts"
+    f, r = outcome(home, f"link,{home.path}/state/home.json", name="link.csv")
+    assert "version" not in (json.loads((home.path / "runs" / r["run_id"] / "result.json").read_text())["app_result"] or "")
+    f, r = outcome(home, 'result,{"rows_parsed": 1, "rows_loaded": 1, "rejects_file": "../../../../state/home.json"}', name="path.csv")
+    assert f["reason"] == "result_contradicts" and (home.path / "state/home.json").exists()
+    f, r = outcome(home, 'result,{"rows_parsed": 1, "rows_loaded": 1, "rows_rejected": 0}', name="true.csv")
+    assert (f["state"], f["rows_loaded"], f["rows_rejected"]) == ("ingested", 1, 0)
+
+
+def test_r07_exit_codes(misbehave):
+    home = misbehave(retry="attempts = 2; backoff_ms = 10; max_backoff_ms = 20; give_up_s = 1;")
+    f, r = outcome(home, "print,nothing")
+    assert (f["state"], f["rows_loaded"], f["attempts"]) == ("ingested", None, 1)
+    f, r = outcome(home, "exit,65")
+    assert (f["state"], f["reason"], f["attempts"], r["outcome"]) == ("quarantined", "data_error", 1, "data_error")
+    f, r = outcome(home, "exit,3")
+    assert (f["state"], f["reason"], f["attempts"], r["exit_code"]) == ("quarantined", "failed", 2, 3)
+    f, r = outcome(home, "signal,11")
+    assert (f["state"], f["reason"], r["outcome"], r["signal"]) == ("quarantined", "killed", "killed", 11)
+    f, r = outcome(home, "until,2")
+    assert (f["state"], f["attempts"]) == ("ingested", 2)
+    f, r = outcome(home, "exit,75")
+    assert (f["state"], f["reason"], f["attempts"], r["outcome"]) == ("quarantined", "give_up_s", 0, "temp_fail")
+    once = home.base / "open"
+    once.mkdir()
+    once.chmod(0o777)
+    f, r = outcome(home, f"once,{once}/flag 75")
+    assert (f["state"], f["attempts"]) == ("ingested", 1)
+
+
+def test_r08_a_hanging_tree_is_gone_after_the_timeout(misbehave):
+    home = misbehave(wall_s=1, grace_s=0)
+    f, r = outcome(home, "fork,3", "daemon", "hang")
+    assert (f["state"], r["outcome"]) == ("quarantined", "timeout") and home.marked(r["run_id"]) == []
+
+
+def test_r10_batchmgr_killed_with_50_runs_going(misbehave):
+    home = misbehave(concurrency=60, cpus=0.01)
+    gate = home.base / "gate"
+    for i in range(50):
+        home.do(f"print,{i}", f"gate,{gate}", f"exit,{3 if i % 10 == 0 else 0}", name=f"g{i}.csv")
+    before = home.wait_running(50)
+    pids = {r["run_id"]: home.marked(r["run_id"]) for r in before}
+    home.kill_batchmgr()
+    assert home.control({"op": "status"})["running"] == 50
+    assert {r["run_id"]: home.marked(r["run_id"]) for r in before} == pids  # not one was started anew
+    gate.touch()
+    files = home.wait_files(50)
+    runs = home.rows("runs")
+    assert len(runs) == 50 and sorted({r["exit_code"] for r in runs}) == [0, 3]
+    assert sum(r["exit_code"] == 3 for r in runs) == 5
+    assert sum(f["state"] == "ingested" for f in files) == 45
+
+
+def test_r10_ends_while_batchmgr_is_away_are_not_missed(misbehave):
+    home = misbehave()
+    gate = home.base / "gate"
+    home.do(f"gate,{gate}", "exit,7", name="away.csv")
+    run = home.wait_running()[0]
+    pid = home.batchmgr_pid()
+    os.kill(pid, signal.SIGSTOP)
+    gate.touch()
+    result = home.path / "runs" / run["run_id"] / "result.json"
+    until(result.exists, result.parent, what="the result")
+    os.kill(pid, signal.SIGKILL)
+    f = home.wait_file(file_name="away.csv")
+    r = home.rows("runs", run["run_id"])[0]
+    assert (f["state"], r["outcome"], r["exit_code"], len(home.rows("runs"))) == ("quarantined", "failed", 7, 1)
+
+
+def runner_of(home, run_id):
+    """The runner is the parent of the app."""
+    app = home.marked(run_id)[0]
+    return int(pathlib.Path(f"/proc/{app}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
+def test_r11_a_killed_runner_takes_its_tree_along_and_the_file_is_tried_again(misbehave):
+    home = misbehave()
+    gate = home.base / "gate"
+    home.do("daemon", f"gate,{gate}", name="lost.csv")
+    run = home.wait_running()[0]
+    os.kill(runner_of(home, run["run_id"]), signal.SIGKILL)
+    first = until(lambda: (lambda r: r if r["state"] == "ended" else None)(home.rows("runs", run["run_id"])[0]), home.path / "state")
+    assert first["outcome"] == "lost" and home.marked(run["run_id"]) == []
+    gate.touch()
+    f = home.wait_file(file_name="lost.csv")
+    assert (f["state"], f["attempts"], len(home.rows("runs"))) == ("ingested", 1, 2)
+
+
+def test_r11_also_while_batchmgr_is_down(misbehave):
+    home = misbehave()
+    gate = home.base / "gate"
+    home.do("daemon", f"gate,{gate}", name="lost.csv")
+    run = home.wait_running()[0]
+    pid = home.batchmgr_pid()
+    os.kill(pid, signal.SIGSTOP)
+    os.kill(runner_of(home, run["run_id"]), signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
+    gate.touch()
+    f = home.wait_file(file_name="lost.csv")
+    assert f["state"] == "ingested" and home.rows("runs", run["run_id"])[0]["outcome"] == "lost"
+    assert home.marked(run["run_id"]) == []
+
+
+def test_r13_reload_is_all_or_nothing_and_leaves_runs_alone(misbehave):
+    home = misbehave()
+    gate = home.base / "gate"
+    home.do(f"gate,{gate}", name="going.csv")
+    run = home.wait_running()[0]
+    conf = home.path / "conf/tenants/acme.conf"
+    good = conf.read_text()
+    conf.write_text(good + "concurency = 3;\n")
+    answer = home.control({"op": "reload"})
+    assert not answer["ok"] and "acme.conf:4" in answer["error"] and "concurency" in answer["error"]
+    assert home.control({"op": "status"})["running"] == 1
+    conf.write_text(good)
+    home.tenant("late")
+    assert home.reload()["ok"]
+    home.drop("x.csv", "a\n1\n", "late")
+    assert home.wait_file(tenant_id="late")["state"] == "ingested"
+    os.unlink(home.path / "conf/tenants/late.conf")
+    assert home.reload()["ok"]
+    home.drop("y.csv", "a\n2\n", "late")
+    gate.touch()
+    assert home.wait_file(file_name="going.csv")["run_id"] == run["run_id"]
+    assert not home.files(file_name="y.csv")  # suspended, nothing deleted
+    assert (home.path / "staging/late/data/y.csv").exists()
+
+
+@pytest.mark.needs_root
+def test_r14_a_full_process_table_is_survived(misbehave):
+    # The pids cgroup of the runs' parent stands for the process table.
+    home = misbehave(retry="attempts = 1;")
+    base = next(p for p in pathlib.Path("/sys/fs/cgroup").rglob("mysimbdp-*") if (p / "pids.max").exists()
+                and p.name.endswith(json.loads((home.path / "state/endpoints.json").read_text())["batchmgr"]["ipc"].split("/")[2][9:]))
+    spawner = home.pids("simbdp-run", "--spawn")[0]
+    limit = pathlib.Path("/sys/fs/cgroup/pids") / "simbdp-test-full" if (pathlib.Path("/sys/fs/cgroup/pids")).exists() else base.parent / "simbdp-test-full"
+    limit.mkdir(exist_ok=True)
+    (limit / "cgroup.procs").write_text(str(spawner))
+    (limit / "pids.max").write_text("1")
+    home.do("print,x", name="later.csv")
+    until(lambda: "process table is full" in (home.path / "logs/batchmgr.log").read_text(), home.path / "logs", what="the refusal")
+    assert home.control({"op": "status"})["ok"]
+    (limit / "pids.max").write_text("max")
+    f = home.wait_file(file_name="later.csv")
+    assert (f["state"], f["attempts"]) == ("ingested", 1)
+    home.down()
+    limit.rmdir()
+
+
+def test_r15_a_killed_spawner_is_replaced_and_runs_live_on(misbehave):
+    home = misbehave()
+    gate = home.base / "gate"
+    home.do(f"gate,{gate}", name="one.csv")
+    run = home.wait_running()[0]
+    spawner = home.pids("simbdp-run", "--spawn")
+    runner = runner_of(home, run["run_id"])
+    (pid,) = [p for p in spawner if p != runner]
+    os.kill(pid, signal.SIGKILL)
+    home.do("print,two", name="two.csv")
+    assert home.wait_file(file_name="two.csv")["state"] == "ingested"
+    gate.touch()
+    f = home.wait_file(file_name="one.csv")
+    assert (f["state"], f["run_id"], len(home.rows("runs"))) == ("ingested", run["run_id"], 2)
+
+
+def test_r15_down_leave_runs_and_up_again(misbehave):
+    home = misbehave()
+    gate = home.base / "gate"
+    home.do(f"gate,{gate}", "exit,4", name="across.csv")
+    run = home.wait_running()[0]
+    pids = home.marked(run["run_id"])
+    home.down("--leave-runs")
+    assert home.marked(run["run_id"]) == pids
+    home.up()
+    assert home.marked(run["run_id"]) == pids
+    gate.touch()
+    f = home.wait_file(file_name="across.csv")
+    assert (f["state"], home.rows("runs")[0]["exit_code"], len(home.rows("runs"))) == ("quarantined", 4, 1)
+
+
+def test_down_ends_runs_and_costs_no_attempt(misbehave):
+    home = misbehave()
+    gate = home.base / "gate"
+    home.do(f"gate,{gate}", name="drained.csv")
+    run = home.wait_running()[0]
+    home.down()
+    assert home.marked(run["run_id"]) == []
+    f = home.files()[0]
+    assert (f["state"], f["attempts"]) == ("queued", 0)
+    gate.touch()
+    home.up()
+    f = home.wait_file(file_name="drained.csv")
+    assert (f["state"], f["attempts"]) == ("ingested", 1)
+
+
+def test_stop_quarantines_and_retry_brings_back(misbehave):
+    home = misbehave()
+    gate = home.base / "gate"
+    home.do("daemon", f"gate,{gate}", name="stopped.csv")
+    run = home.wait_running()[0]
+    home.cli("stop", run["run_id"])
+    f = home.wait_file(file_name="stopped.csv")
+    assert (f["state"], f["reason"]) == ("quarantined", "stopped") and home.marked(run["run_id"]) == []
+    assert home.cli("stop", run["run_id"], check=False).returncode == 1
+    gate.touch()
+    home.cli("retry", f["file_id"])
+    home.wait_files(1, lambda f: f["state"] == "ingested")
+    assert not list((home.path / "quarantine/acme/data").iterdir())
+
+
+def test_output_dir_mode(make_home):
+    home = make_home()
+    home.tenant(exec_="misbehave", batch='output = "dir";', retry="attempts = 1;")
+    home.up()
+    f, r = outcome(home, "out,a.json", "out,b.json", name="x.csv")
+    assert (f["state"], f["rows_loaded"]) == ("ingested", 2) and home.count() == 2
+    ids = sorted(d["_id"] for d in home.docs())
+    assert all(len(i) == 24 for i in ids) and ids[0][:16] == ids[1][:16]
+    assert [int.from_bytes(i[16:], "big") for i in ids] == [0, len('{"from":"dir"}\n')]
+    f, r = outcome(home, "out,a.json", "link,x", "print,1", name="y.csv")
+    assert f["state"] in FINAL
+
+
+def test_a_loading_step_is_resumed_and_the_app_not_run_again(misbehave):
+    home = misbehave(batch='output = "stdout";', retry="attempts = 3; backoff_ms = 10; max_backoff_ms = 20;")
+    marker = home.base / "ran"
+    marker.mkdir()
+    marker.chmod(0o777)
+    app = home.path / "apps/acme/misbehave"
+    app.unlink()
+    app.write_text(f'#!/bin/sh\necho run >> {marker}/count\nfor i in $(seq 20000); do echo "{{\\"n\\":$i}}"; done\n')
+    app.chmod(0o755)
+    home.do("x", name="x.csv")
+    loader = until(lambda: home.pids("simbdp-load"), home.path / "runs", every=0.01, what="the loader")
+    os.kill(loader[0], signal.SIGKILL)
+    f = home.wait_file(file_name="x.csv")
+    assert (f["state"], f["rows_loaded"]) == ("ingested", 20000)
+    assert (marker / "count").read_text() == "run\n"
+    assert sorted(d["n"] for d in home.docs()) == list(range(1, 20001))

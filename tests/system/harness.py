@@ -1,0 +1,334 @@
+"""A home of its own for each test, and the witnesses: pymongo for the data, the command line and /proc for the rest.
+
+Nothing here sleeps: waiting is done on the ledger's inotify events, on pipes and on process ends."""
+import ctypes
+import json
+import os
+import pathlib
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+import pymongo
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("SIMBDP_BUILD", ROOT / "build"))
+RELEASE = ROOT / "build"
+DATA = ROOT / "build" / "data"
+IS_ROOT = os.geteuid() == 0
+LIBC = ctypes.CDLL(None, use_errno=True)
+FINAL = {"ingested", "rejected", "duplicate", "vanished", "quarantined"}
+TIMEOUT = 60.0
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def temp_dir():
+    """Below /tmp and open to other uids, so that tenants' processes can reach it."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="simbdp-test-", dir="/tmp"))
+    path.chmod(0o755)
+    return path
+
+
+class Watch:
+    """Wakes up when something in a directory changes."""
+
+    def __init__(self, *paths):
+        self.fd = LIBC.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+        for path in paths:  # IN_MODIFY, IN_CLOSE_WRITE, IN_MOVED_*, IN_CREATE, IN_DELETE
+            LIBC.inotify_add_watch(self.fd, os.fsencode(path), 0x2 | 0x8 | 0xC0 | 0x100 | 0x200)
+
+    def wait(self, seconds):
+        if select.select([self.fd], [], [], seconds)[0]:
+            os.read(self.fd, 65536)
+
+    def close(self):
+        os.close(self.fd)
+
+
+def until(test, *paths, timeout=TIMEOUT, every=0.25, what="the condition"):
+    """Waits for test() to be true, looking again whenever one of the directories changes."""
+    watch = Watch(*paths)
+    deadline = time.monotonic() + timeout
+    try:
+        while True:
+            value = test()
+            if value:
+                return value
+            left = deadline - time.monotonic()
+            assert left > 0, f"timed out waiting for {what}"
+            watch.wait(min(every, left))
+    finally:
+        watch.close()
+
+
+class Mongo:
+    """An embedded MongoDB of the tests' own; `mysimbdp up` is told of it with MONGO_URL."""
+
+    SECRET = "0123456789abcdef0123456789abcdef"
+
+    def __init__(self, directory, port=None):
+        self.dir = pathlib.Path(directory)
+        self.dir.mkdir(parents=True, exist_ok=True)
+        self.port = port or free_port()
+        (self.dir / "access").write_text(f"{self.SECRET} *\n")
+        self.url = f"mongodb://127.0.0.1:{self.port}/?appName={self.SECRET}"
+        self.start()
+
+    def start(self):
+        mongo = RELEASE / "embedded-mongo"
+        self.process = subprocess.Popen(
+            ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{mongo}/classes:{mongo}/lib/*",
+             "EmbeddedMongo", "--home", str(self.dir), "--port", str(self.port), "--data", str(self.dir / "data.mv"),
+             "--access", str(self.dir / "access")], stderr=subprocess.PIPE, text=True)
+        line = self.process.stderr.readline()
+        assert "ready" in line, line
+        self.client = pymongo.MongoClient(self.url)
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.process.stderr.close()
+
+    def stop(self):
+        self.client.close()
+        if self.process.poll() is None:
+            self.kill()
+
+
+class Home:
+    def __init__(self, mongo=None, platform="", own_mongo=False):
+        self.base = temp_dir()
+        self.path = self.base / "home"
+        self.mongo = mongo
+        self.env = {**os.environ, "MYSIMBDP_HOME": str(self.path)}
+        self.env.pop("MONGO_URL", None)
+        self.asan = self.base / "asan"
+        self.asan.mkdir()
+        self.asan.chmod(0o777)
+        self.env["ASAN_OPTIONS"] = f"log_path={self.asan}/report:detect_leaks=1:abort_on_error=0:halt_on_error=1"
+        self.env["UBSAN_OPTIONS"] = f"log_path={self.asan}/report:print_stacktrace=1:halt_on_error=1"
+        if mongo and not own_mongo:
+            self.env["MONGO_URL"] = mongo.url
+        self.up_process = None
+        self.cleaned = False
+        self.mounts = []
+        self.db_of = {}
+        self.cli("init", str(self.path))
+        missing = "true" if not IS_ROOT else "false"
+        (self.path / "conf/mysimbdp.conf").write_text(
+            f"platform = {{ min_free_bytes = 0L; allow_missing_limits = {missing}; allow_shared_credentials = true; {platform} }};\n")
+        self.profiles()
+
+    # -- configuration
+
+    def profiles(self, **values):
+        v = {"wall_s": 60, "grace_s": 1, "output_bytes": "1048576L", "cpus": 0.1, "memory": "16777216L", "rlimits": "nofile = 64;",
+             "cgroup": "memory_bytes = 268435456L; pids = 64;" if IS_ROOT else ""}
+        v.update(values)
+        (self.path / "conf/profiles.conf").write_text(
+            'profiles = ( { name = "small"; wall_s = %(wall_s)s; grace_s = %(grace_s)s; output_bytes = %(output_bytes)s; '
+            'requests = { cpus = %(cpus)s; memory_bytes = %(memory)s; }; rlimits = { %(rlimits)s }; '
+            'cgroup = { %(cgroup)s }; } );\n' % v)
+
+    def tenant(self, name="acme", exec_="builtin:load", limits="", dataset_limits="", batch="", tenant="", fmt="csv",
+               retry="attempts = 3; backoff_ms = 20; max_backoff_ms = 100;", concurrency=4, app="app", apps=None):
+        self.db_of[name] = f"{name}_{self.base.name.replace('-', '_')}"
+        apps = apps or f'{{ app = "{app}"; exec = "{exec_}"; retry = {{ {retry} }}; {batch} }}'
+        text = (f'database = "{self.db_of[name]}"; concurrency = {concurrency}; {tenant} limits = {{ {limits} }};\n'
+                f'datasets = ( {{ name = "data"; format = "{fmt}"; collection = "data"; limits = {{ {dataset_limits} }}; }} );\n'
+                f'batch = ( {apps} );\n')
+        (self.path / f"conf/tenants/{name}.conf").write_text(text)
+        (self.path / f"apps/{name}").mkdir(exist_ok=True)
+        if "misbehave" in text:
+            self.install(name, RELEASE / "tenants/misbehave")
+        return name
+
+    def install(self, tenant, source, name=None):
+        target = self.path / f"apps/{tenant}" / (name or pathlib.Path(source).name)
+        shutil.copy(source, target)
+        target.chmod(0o755)
+        return target
+
+    def mount_tmpfs(self, name, size):
+        """Puts a small file system of its own under one directory of the home."""
+        path = self.path / name
+        mode = f"{path.stat().st_mode & 0o7777:o}"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode={mode}", "tmpfs", str(path)], check=True)
+        self.mounts.append(path)
+        return path
+
+    # -- running
+
+    def cli(self, *args, check=True, **kw):
+        r = subprocess.run([BUILD / "mysimbdp", *map(str, args)], env=self.env, capture_output=True, text=True, timeout=120, **kw)
+        if check:
+            assert r.returncode == 0, f"{args}: {r.returncode}\n{r.stdout}\n{r.stderr}"
+        return r
+
+    def rows(self, *args):
+        return [json.loads(line) for line in self.cli(*args, "--json").stdout.splitlines()]
+
+    def up(self, ready=True, **env):
+        self.up_process = subprocess.Popen([BUILD / "mysimbdp", "up"], env={**self.env, **env}, stdout=subprocess.PIPE,
+                                           stderr=open(self.base / "up.err", "a"), text=True, start_new_session=True)
+        if ready:
+            line = self.up_process.stdout.readline()
+            assert "ready" in line, f"{line}\n{(self.base / 'up.err').read_text()}"
+        return self
+
+    def batchmgr(self, **env):
+        """batchmgr alone, without `up`."""
+        return subprocess.Popen([BUILD / "batchmgr", "--home", str(self.path)], env={**self.env, **env},
+                                stderr=open(self.base / "batchmgr.err", "a"))
+
+    def down(self, *args):
+        self.cli("down", *args)
+        assert self.up_process.wait(timeout=60) == 0
+        self.up_process.stdout.close()
+        self.up_process = None
+
+    def reload(self):
+        self.cli("tenant", "list")
+        return self.control({"op": "reload"})
+
+    def control(self, request):
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(TIMEOUT)
+            s.connect(self.socket_path())
+            s.sendall(json.dumps(request).encode() + b"\n")
+            data = b""
+            while not data.endswith(b"\n"):
+                chunk = s.recv(65536)
+                assert chunk, "batchmgr closed the connection"
+                data += chunk
+            return json.loads(data)
+
+    def socket_path(self):
+        return json.loads((self.path / "state/endpoints.json").read_text())["batchmgr"]["ipc"]
+
+    def pids(self, program, contains=""):
+        """Processes of this home by program name."""
+        found = []
+        for p in pathlib.Path("/proc").iterdir():
+            if not p.name.isdigit():
+                continue
+            try:
+                argv = (p / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            text = b" ".join(argv).decode(errors="replace")
+            if argv[0].decode(errors="replace").endswith(program) and str(self.path) in text and contains in text:
+                found.append(int(p.name))
+        return sorted(found)
+
+    def batchmgr_pid(self):
+        return self.control({"op": "status"})["pid"]
+
+    def kill_batchmgr(self):
+        """SIGKILL, and wait until `up` has started the next one and that answers."""
+        pid = self.batchmgr_pid()
+        os.kill(pid, signal.SIGKILL)
+
+        def answers():
+            try:
+                return self.control({"op": "status"})["pid"] != pid
+            except (OSError, AssertionError):
+                return False
+        until(answers, self.path / "state", what="the next batchmgr")
+
+    def marked(self, run_id):
+        """Processes whose environment carries the run's id."""
+        found = []
+        for p in pathlib.Path("/proc").iterdir():
+            if p.name.isdigit():
+                try:
+                    if f"SIMBDP_RUN_ID={run_id}".encode() in (p / "environ").read_bytes().split(b"\0"):
+                        found.append(int(p.name))
+                except OSError:
+                    pass
+        return found
+
+    def cleanup(self):
+        if self.cleaned:
+            return
+        self.cleaned = True
+        if self.up_process:
+            for p in self.pids("misbehave"):
+                os.kill(p, signal.SIGKILL)
+            subprocess.run([BUILD / "mysimbdp", "down"], env=self.env, capture_output=True, timeout=60)
+            try:
+                self.up_process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.up_process.pid, signal.SIGKILL)
+                self.up_process.wait()
+            self.up_process.stdout.close()
+            self.up_process = None
+        if self.mongo and self.mongo.process.poll() is None:
+            for name in self.db_of.values():
+                self.mongo.client.drop_database(name)
+        reports = [p.read_text() for p in self.asan.iterdir()]
+        for path in self.mounts:
+            subprocess.run(["umount", "-l", str(path)], check=False)
+        shutil.rmtree(self.base, ignore_errors=True)
+        assert not reports, "sanitizer reports:\n" + "\n".join(reports)
+
+    # -- files
+
+    def drop(self, name, content, tenant="acme", dataset="data"):
+        """As a tenant does: written elsewhere, renamed into place."""
+        source = self.base / f"drop-{time.monotonic_ns()}"
+        source.write_bytes(content if isinstance(content, bytes) else content.encode())
+        target = os.fsencode(self.path / "staging" / tenant / dataset) + b"/" + os.fsencode(name)
+        os.rename(source, target)
+        return target
+
+    def do(self, *actions, name=None, tenant="acme"):
+        """A file that tells the misbehaving app what to do."""
+        lines = ["do,arg"] + [a if "," in a else a + "," for a in actions]
+        text = "\n".join(lines) + "\n"
+        return self.drop(name or f"do-{time.monotonic_ns()}.csv", text, tenant)
+
+    def files(self, **where):
+        return [f for f in self.rows("files") if all(f[k] == v for k, v in where.items())]
+
+    def wait_files(self, n, test=lambda f: f["state"] in FINAL, timeout=TIMEOUT):
+        """Until n files of the ledger pass the test; gives all files."""
+        def enough():
+            files = self.files()
+            return files if sum(1 for f in files if test(f)) >= n else None
+        try:
+            return until(enough, self.path / "state", timeout=timeout, what=f"{n} files")
+        except AssertionError:
+            log = self.path / "logs/batchmgr.log"
+            tail = log.read_text()[-3000:] if log.exists() else ""
+            raise AssertionError(f"timed out waiting for {n} files; there are "
+                                 f"{[(f['file_name'], f['state'], f['reason'], f['detail']) for f in self.files()][:20]}\n{tail}")
+
+    def wait_file(self, **where):
+        """Until the one file that matches is final; gives it."""
+        def final():
+            found = [f for f in self.files(**where) if f["state"] in FINAL]
+            return found[0] if found else None
+        return until(final, self.path / "state", what=f"a final state of {where}: {self.files()}")
+
+    def wait_running(self, n=1):
+        return until(lambda: (lambda r: r if len(r) >= n else None)([r for r in self.rows("runs") if r["state"] == "running"]),
+                     self.path / "state", what=f"{n} running runs")
+
+    def docs(self, tenant="acme", collection="data"):
+        return list(self.mongo.client[self.db_of[tenant]][collection].find())
+
+    def count(self, tenant="acme", collection="data"):
+        return self.mongo.client[self.db_of[tenant]][collection].count_documents({})
+
+    def log_of(self, run_id):
+        return self.cli("logs", run_id).stdout
