@@ -402,17 +402,21 @@ static int recover(struct batchmgr *m, struct err *e)
         if (rec.v[i]->state == FILE_running || rec.v[i]->state == FILE_queued)
             admit_index(m, rec.v[i]);
     for (size_t i = 0; i < rec.n; i++)
-        if (rec.v[i]->state == FILE_running)
-            runs_recover(m, rec.v[i]);
+        if (rec.v[i]->state == FILE_running) {
+            runs_recover(m, rec.v[i]); /* may have queued it already */
+            rec.v[i] = NULL;
+        }
     for (size_t i = 0; i < rec.n; i++) {
         struct file *f = rec.v[i];
+        if (!f)
+            continue;
         if (file_state_is_final(f->state))
             filing_resume(m, f);
         else if (f->state == FILE_received)
             intake_resume(m, f);
         else if (f->state == FILE_queued)
             admit_queue(m, f);
-        else if (f->state == FILE_waiting && !f->timer)
+        else if (f->state == FILE_waiting)
             recover_waiting(m, f);
     }
     if (rec.n)
@@ -503,6 +507,8 @@ static int start(struct batchmgr *m, struct err *e)
         r = runs_start(m, e);
     if (r == 0)
         r = recover(m, e);
+    if (r == 0)
+        intake_clean_uploads(m);
     if (r == 0)
         r = control_start(m, e);
     return r;

@@ -570,8 +570,7 @@ int intake_add_tenant(struct batchmgr *m, struct tenant *t, struct err *e)
     return r;
 }
 
-/* Uploads of a client that is gone, or of the batchmgr before this one. */
-static void clean_incoming(struct batchmgr *m)
+void intake_clean_uploads(struct batchmgr *m)
 {
     AUTO_FREE char *path = home_path(&m->home, "staging/.incoming");
     DIR *d = opendir(path);
@@ -596,7 +595,6 @@ int intake_start(struct batchmgr *m, struct err *e)
     struct timeval tv = {DISK_POLL_MS / 1000, 0};
     event_add(m->disk_ev, &tv);
     on_disk(-1, 0, m);
-    clean_incoming(m);
     event_active(m->rescan_ev, EV_TIMEOUT, 0);
     return 0;
 }

@@ -19,6 +19,8 @@ int intake_upload_begin(struct batchmgr *m, const char *tenant, const char *data
                         const char *app, bool force, char ret_id[ID_SIZE], char **ret_path, struct err *e);
 int intake_upload_commit(struct batchmgr *m, const char *id, void (*done)(void *arg, const char *file_id), void *arg,
                          struct err *e);
+/* Removes what uploads of an earlier batchmgr left behind. After recovery, which knows the committed ones. */
+void intake_clean_uploads(struct batchmgr *m);
 void intake_upload_abort(struct batchmgr *m, const char *id);
 
 /* name as UTF-8 (other bytes as \xNN), and a bare ASCII name for work/. Callers free. */

@@ -15,7 +15,6 @@
  *   env             print the environment           openfds         print the open descriptors
  *   read PATH       print whether PATH can be read  uid             print uid and gid
  */
-#define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

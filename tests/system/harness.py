@@ -284,10 +284,11 @@ class Home:
     # -- files
 
     def drop(self, name, content, tenant="acme", dataset="data"):
-        """As a tenant does: written elsewhere, renamed into place."""
-        source = self.base / f"drop-{time.monotonic_ns()}"
+        """As a careful tenant does: written under a name that is ignored, then renamed."""
+        directory = self.path / "staging" / tenant / dataset
+        source = directory / f".drop-{time.monotonic_ns()}"  # dotfiles are ignored
         source.write_bytes(content if isinstance(content, bytes) else content.encode())
-        target = os.fsencode(self.path / "staging" / tenant / dataset) + b"/" + os.fsencode(name)
+        target = os.fsencode(directory) + b"/" + os.fsencode(name)
         os.rename(source, target)
         return target
 
