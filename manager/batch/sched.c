@@ -22,6 +22,7 @@ struct tenant {
     int64_t memory_bytes;
     size_t n_running, n_queued;
     double served;
+    uint64_t last_pick; /* tells equals apart: who waited longer goes first */
     struct app *apps;
 };
 
@@ -30,6 +31,7 @@ struct sched {
     int64_t memory_bytes, free_memory;
     struct map tenants;
     size_t n_queued, n_running;
+    uint64_t n_picks;
 };
 
 struct sched *sched_new(double cpus, int64_t memory_bytes)
@@ -218,6 +220,8 @@ static bool goes_before(const struct sched *s, const struct tenant *a, const str
         return x < y;
     if (a->served != b->served)
         return a->served < b->served;
+    if (a->last_pick != b->last_pick)
+        return a->last_pick < b->last_pick;
     return strcmp(a->id, b->id) < 0;
 }
 
@@ -243,6 +247,7 @@ struct file *sched_pick(struct sched *s, const char **ret_app, double *ret_cpus,
         return NULL;
     struct file *f = a->first;
     unlink_file(s, next, a, &a->first);
+    next->last_pick = ++s->n_picks;
     sched_charge(s, next->id, a->cpus, a->memory_bytes);
     *ret_app = a->name;
     *ret_cpus = a->cpus;

@@ -439,6 +439,6 @@ def test_a_loading_step_is_resumed_and_the_app_not_run_again(misbehave):
     loader = until(lambda: home.pids("simbdp-load"), home.path / "runs", every=0.01, what="the loader")
     os.kill(loader[0], signal.SIGKILL)
     f = home.wait_file(file_name="x.csv")
-    assert (f["state"], f["rows_loaded"]) == ("ingested", 20000)
+    assert (f["state"], f["rows_loaded"]) == ("ingested", 20000), [(r["outcome"], r["error"], r["limit"], r["signal"]) for r in home.rows("runs")]
     assert (marker / "count").read_text() == "run\n"
     assert sorted(d["n"] for d in home.docs()) == list(range(1, 20001))

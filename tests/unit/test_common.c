@@ -1,0 +1,114 @@
+/* err, clk, map, ids: the small things. */
+#include "check.h"
+#include "common/clk.h"
+#include "common/err.h"
+#include "common/home.h"
+#include "common/map.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void errors_gather_context(void **state)
+{
+    struct err e = {0};
+    (void)state;
+    assert_int_equal(err_sys(&e, -ENOENT, "cannot open %s", "x"), -ENOENT);
+    err_context(&e, "tenant %s", "acme");
+    assert_string_equal(e.msg, "tenant acme: cannot open x: No such file or directory");
+    assert_int_equal(err_set(NULL, ERR_LIMIT, "ignored"), ERR_LIMIT);
+    assert_string_equal(err_text(ERR_LIMIT), "limit exceeded");
+    char big[3000];
+    memset(big, 'x', sizeof big - 1);
+    big[sizeof big - 1] = 0;
+    err_set(&e, ERR_LIMIT, "%s", big);
+    err_context(&e, "%s", big);
+    assert_int_equal(strlen(e.msg), sizeof e.msg - 1);
+}
+
+static void stamps_go_both_ways(void **state)
+{
+    char text[CLK_RFC3339_SIZE];
+    int64_t ms;
+    (void)state;
+    assert_string_equal(clk_rfc3339(1767225599999, text), "2025-12-31T23:59:59.999Z");
+    assert_int_equal(clk_parse(text, &ms), 0);
+    assert_int_equal(ms, 1767225599999);
+    assert_int_equal(clk_parse("2026-01-01", &ms), 0);
+    assert_int_equal(ms, 1767225600000);
+    assert_int_equal(clk_parse("2026-01-01T01:00:00+01:00", &ms), 0);
+    assert_int_equal(ms, 1767225600000);
+    assert_int_equal(clk_parse("yesterday", &ms), ERR_FORMAT);
+    assert_int_equal(clk_parse("2026-01-01T00:00:00Zx", &ms), ERR_FORMAT);
+    assert_int_equal(clk_day(1767225599999) + 1, clk_day(1767225600000));
+}
+
+/* Random operations against an array. */
+static void map_agrees_with_an_array(void **state)
+{
+    enum { KEYS = 300 };
+    struct map m = {0};
+    int present[KEYS] = {0}, values[KEYS];
+    unsigned seed = 1;
+    (void)state;
+    for (int step = 0; step < 20000; step++) {
+        int k = rand_r(&seed) % KEYS;
+        char key[16];
+        snprintf(key, sizeof key, "k%d", k);
+        if (rand_r(&seed) % 2) {
+            map_put(&m, key, &values[k]);
+            present[k] = 1;
+        } else {
+            assert_ptr_equal(map_remove(&m, key), present[k] ? &values[k] : NULL);
+            present[k] = 0;
+        }
+    }
+    size_t n = 0, i = 0, seen = 0;
+    for (int k = 0; k < KEYS; k++) {
+        char key[16];
+        snprintf(key, sizeof key, "k%d", k);
+        assert_ptr_equal(map_get(&m, key), present[k] ? &values[k] : NULL);
+        n += (size_t)present[k];
+    }
+    while (map_next(&m, &i))
+        seen++;
+    assert_int_equal(seen, n);
+    assert_int_equal(m.n, n);
+    map_fini(&m);
+}
+
+static void ids_are_unique_and_sorted(void **state)
+{
+    char last[ID_SIZE] = "", id[ID_SIZE];
+    (void)state;
+    for (int i = 0; i < 100000; i++) {
+        home_new_id(id);
+        assert_true(home_valid_id(id));
+        assert_true(strcmp(last, id) < 0);
+        memcpy(last, id, sizeof id);
+    }
+    assert_false(home_valid_id("../../../../etc/passwd0000"));
+    assert_false(home_valid_id(""));
+}
+
+static void takes_the_home_argument(void **state)
+{
+    char *argv[] = {"x", "a", "--home", "/h", "b", NULL};
+    int argc = 5;
+    (void)state;
+    assert_string_equal(home_take_arg(&argc, argv), "/h");
+    assert_int_equal(argc, 3);
+    assert_string_equal(argv[2], "b");
+    assert_null(argv[3]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(errors_gather_context),    cmocka_unit_test(stamps_go_both_ways),
+        cmocka_unit_test(map_agrees_with_an_array), cmocka_unit_test(ids_are_unique_and_sorted),
+        cmocka_unit_test(takes_the_home_argument),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

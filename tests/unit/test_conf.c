@@ -1,0 +1,154 @@
+/* Configuration: defaults, every kind of error with its place, and the rules between files. */
+#include "check.h"
+#include "common/conf.h"
+#include "common/buf.h"
+#include "common/fd.h"
+#include "common/home.h"
+#include "common/mem.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static char home[64];
+
+static int make(void **state)
+{
+    struct err e = {0};
+    (void)state;
+    strcpy(home, "/tmp/simbdp-unit-XXXXXX");
+    return mkdtemp(home) && home_init(home, &e) == 0 ? 0 : -1;
+}
+
+static int drop(void **state)
+{
+    (void)state;
+    return fd_remove_tree(AT_FDCWD, home);
+}
+
+static void put(const char *rel, const char *text)
+{
+    AUTO_FREE char *path = xasprintf("%s/conf/%s", home, rel);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+static void fails(const char *rel, const char *text, const char *expected)
+{
+    struct err e = {0};
+    struct conf *c = NULL;
+    put(rel, text);
+    assert_int_equal(conf_load(home, &c, &e), ERR_CONFIG);
+    assert_null(c);
+    if (!strstr(e.msg, expected))
+        fail_msg("'%s' is not in '%s'", expected, e.msg);
+}
+
+static void defaults(void **state)
+{
+    struct err e = {0};
+    struct conf *c = NULL;
+    (void)state;
+    put("tenants/acme.conf", "datasets = ( { name = \"d\"; } ); batch = ( { app = \"a\"; exec = \"x\"; } );");
+    assert_int_equal(conf_load(home, &c, &e), 0);
+    const struct conf_tenant *t = conf_tenant(c, "acme");
+    assert_non_null(t);
+    assert_string_equal(t->database, "acme");
+    assert_int_equal(t->concurrency, 4);
+    assert_int_equal(t->limits.max_rows, -1);
+    assert_string_equal(t->retention.on_failure, "quarantine");
+    const struct conf_batch *b = conf_app(t, "a");
+    assert_int_equal(b->retry.attempts, 3);
+    assert_string_equal(b->profile, "small");
+    assert_string_equal(conf_dataset(t, "d")->collection, "d");
+    const struct conf_profile *p = conf_profile(c, "small");
+    assert_int_equal(p->cgroup.memory_bytes, 536870912);
+    assert_int_equal(p->rlimits.core_bytes, 0);
+    assert_null(conf_tenant(c, "nobody"));
+    conf_free(c);
+}
+
+static void errors(void **state)
+{
+    (void)state;
+    fails("tenants/acme.conf", "weight = 1;\nlimits = { max_rows = 3; max_rows = 4; };", "acme.conf:2: duplicate");
+    fails("tenants/acme.conf", "# 10000000000 in a comment\nweight = 10000000000;", "acme.conf:2: the number 10000000000 needs");
+    fails("tenants/acme.conf", "display_name = \"10000000000\"; weight = 99999999999999999999L;", "over 64 bits");
+    fails("tenants/acme.conf", "display_name = 3;", "expected a string, got an integer");
+    fails("tenants/acme.conf", "limits = 3;", "expected a group { }, got an integer");
+    fails("tenants/acme.conf", "datasets = ( 3 );", "expected a list of groups");
+    fails("tenants/acme.conf", "datasets = ( { name = \"a/b\"; } );", "datasets.name");
+    fails("tenants/acme.conf", "datasets = ( { name = \"a\"; }, { name = \"a\"; } );", "stands twice");
+    fails("tenants/acme.conf", "database = \"admin\";", "not a database");
+    fails("tenants/acme.conf", "limits = { formats = (\"xml\"); };", "one of csv|json, got \"xml\"");
+    fails("tenants/acme.conf", "batch = ( { app = \"a\"; exec = \"builtin:load\"; output = \"stdout\"; } );", "builtin:load loads by itself");
+    fails("tenants/acme.conf", "batch = ( { app = \"a\"; exec = \"x\"; checker = \"y\"; } );", "not supported by this version");
+    put("tenants/acme.conf", "");
+    fails("tenants/Bad.conf", "", "the file's name is the tenant's id");
+}
+
+static void unused_later_keys_are_accepted(void **state)
+{
+    struct err e = {0};
+    struct conf *c = NULL;
+    (void)state;
+    put("tenants/acme.conf", "streams = (); batch = ( { app = \"a\"; exec = \"x\"; trigger = \"arrival\"; timezone = \"UTC\"; checker = \"\"; "
+        "secrets = (); group = { max_files = 1; max_wait_ms = 0; }; } ); retention = { documents_days = -1; };");
+    assert_int_equal(conf_load(home, &c, &e), 0);
+    conf_free(c);
+}
+
+static void two_tenants_one_database(void **state)
+{
+    (void)state;
+    put("tenants/acme.conf", "");
+    fails("tenants/other.conf", "database = \"acme\";", "already the database of tenant acme");
+}
+
+static void a_profile_over_the_capacity(void **state)
+{
+    (void)state;
+    put("mysimbdp.conf", "platform = { capacity = { cpus = 1.5; }; };");
+    fails("profiles.conf", "profiles = ( { name = \"big\"; requests = { cpus = 2; }; } );", "requests more than");
+}
+
+static void routing_and_limits(void **state)
+{
+    struct err e = {0};
+    struct conf *c = NULL;
+    (void)state;
+    put("tenants/acme.conf", "limits = { max_rows = 10; max_columns = 5; };\n"
+        "datasets = ( { name = \"a\"; limits = { max_rows = 20; max_columns = 3; }; }, { name = \"b\"; format = \"json\"; } );\n"
+        "batch = ( { app = \"one\"; exec = \"x\"; datasets = (\"a\"); pattern = \"x*\"; }, { app = \"rest\"; exec = \"x\"; } );");
+    assert_int_equal(conf_load(home, &c, &e), 0);
+    const struct conf_tenant *t = conf_tenant(c, "acme");
+    struct conf_limits l = conf_effective_limits(t, conf_dataset(t, "a"));
+    assert_int_equal(l.max_rows, 10);
+    assert_int_equal(l.max_columns, 3);
+    assert_int_equal(l.max_row_bytes, -1);
+    assert_string_equal(conf_route(t, NULL, "a", "x1.csv")->app, "one");
+    assert_string_equal(conf_route(t, NULL, "a", "y.csv")->app, "rest");
+    assert_string_equal(conf_route(t, NULL, "b", "x1.json")->app, "rest");
+    assert_string_equal(conf_route(t, "one", "a", "y.csv")->app, "one");
+    assert_null(conf_route(t, "one", "b", "y.json"));
+    assert_null(conf_format_refusal(c, t, conf_dataset(t, "a"), "csv"));
+    assert_string_equal(conf_format_refusal(c, t, conf_dataset(t, "a"), "json"), "format");
+    assert_string_equal(conf_format_refusal(c, t, conf_dataset(t, "a"), "txt"), "format");
+    conf_free(c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(defaults, make, drop),
+        cmocka_unit_test_setup_teardown(errors, make, drop),
+        cmocka_unit_test_setup_teardown(unused_later_keys_are_accepted, make, drop),
+        cmocka_unit_test_setup_teardown(two_tenants_one_database, make, drop),
+        cmocka_unit_test_setup_teardown(a_profile_over_the_capacity, make, drop),
+        cmocka_unit_test_setup_teardown(routing_and_limits, make, drop),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,186 @@
+/* Spec and result round trips, outcome from evidence, capture with its cap. */
+#include "check.h"
+#include "common/fd.h"
+#include "common/mem.h"
+#include "common/runspec.h"
+#include "manager/run/capture.h"
+#include "manager/run/outcome.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static struct run_spec make_spec(void)
+{
+    struct run_spec s = {.run_id = xstrdup("r1"), .step = xstrdup("app"), .tenant = xstrdup("t"), .app = xstrdup("a"),
+                         .home = xstrdup("/h"), .dir = xstrdup("/h/runs/r1"), .runtime = xstrdup("/run/x"),
+                         .claim = xstrdup("r1"), .tag = xstrdup("ab"), .exec = xstrdup("/bin/true"),
+                         .stdin_path = xstrdup(""), .output = xstrdup("none"), .builtin = true, .uid = -1, .gid = 5,
+                         .wall_s = 1, .grace_s = 2, .output_bytes = 3, .cpu_s = -1, .as_bytes = -1, .nofile = 64, .nproc = -1,
+                         .fsize_bytes = -1, .core_bytes = 0, .stack_bytes = -1, .cg_cpu_pct = -1, .cg_memory_bytes = -1,
+                         .cg_pids = -1};
+    s.args.v = xcalloc(1, sizeof *s.args.v);
+    s.args.v[s.args.n++] = xstrdup("--x\n\"");
+    run_pairs_add(&s.env, "A", "b=c");
+    run_pairs_add(&s.files, "input.jsonl", "{}\n");
+    return s;
+}
+
+static void spec_round_trip(void **state)
+{
+    struct run_spec s = make_spec(), back;
+    AUTO_BUF struct buf one = {0}, two = {0};
+    struct err e = {0};
+    (void)state;
+    run_spec_write(&s, &one);
+    assert_int_equal(run_spec_parse(one.p, one.n, &back, &e), 0);
+    run_spec_write(&back, &two);
+    assert_string_equal(one.p, two.p);
+    assert_string_equal(back.args.v[0], "--x\n\"");
+    run_spec_free(&s);
+    run_spec_free(&back);
+}
+
+static void bad_specs_are_refused(void **state)
+{
+    struct run_spec s = make_spec(), back;
+    AUTO_BUF struct buf good = {0};
+    struct err e = {0};
+    (void)state;
+    run_spec_write(&s, &good);
+    run_spec_free(&s);
+    static const char *const replace[][2] = {{"\"v\":1", "\"v\":2"}, {"\"v\":1", "\"w\":1"}, {"\"dir\":\"/h", "\"dir\":\"h"},
+                                             {"\"uid\":-1", "\"uid\":-7"}, {"input.jsonl", "../jsonl"},
+                                             {"\"args\":[\"", "\"args\":[1,\""}, {"\"claim\":\"r1", "\"claim\":\"r/1"}};
+    for (size_t i = 0; i < sizeof replace / sizeof *replace; i++) {
+        char *at = strstr(good.p, replace[i][0]);
+        assert_non_null(at);
+        AUTO_FREE char *bad = xasprintf("%.*s%s%s", (int)(at - good.p), good.p, replace[i][1], at + strlen(replace[i][0]));
+        assert_true(run_spec_parse(bad, strlen(bad), &back, &e) < 0);
+    }
+    for (size_t n = 0; n < good.n; n += 7)
+        assert_true(run_spec_parse(good.p, n, &back, &e) < 0);
+}
+
+static void result_round_trip(void **state)
+{
+    struct run_result r = {.run_id = xstrdup("r1"), .step = xstrdup("load"), .outcome = RUN_limit, .exit_code = -1, .signal = 24,
+                           .limit = xstrdup("cpu_s"), .forced = true, .started_wall_ms = 5, .ended_wall_ms = 6, .wall_s = 0.25,
+                           .app_result = xstrdup("{\"x\":\"\\n\"}")};
+    struct run_result back;
+    AUTO_BUF struct buf one = {0}, two = {0};
+    struct err e = {0};
+    (void)state;
+    run_result_write(&r, &one);
+    assert_int_equal(run_result_parse(one.p, one.n, &back, &e), 0);
+    run_result_write(&back, &two);
+    assert_string_equal(one.p, two.p);
+    run_result_free(&r);
+    run_result_free(&back);
+    assert_true(run_result_parse("{\"v\":9}", 7, &back, &e) == ERR_VERSION);
+    assert_true(run_result_parse("{\"v\":1,\"run_id\":\"x\",\"outcome\":\"great\"}", 39, &back, &e) == ERR_FORMAT);
+}
+
+static void app_results(void **state)
+{
+    struct app_result a;
+    struct err e = {0};
+    static const char *const bad[] = {"", "[]x", "{\"rows_loaded\":-1}", "{\"rows_loaded\":\"3\"}", "{\"bytes\":1e300}",
+                                      "{\"rejects_file\":\"../x\"}", "{\"rejects_file\":\".x\"}", "{\"rows_parsed\":{}}"};
+    (void)state;
+    static const char good[] = "{\"rows_parsed\":3,\"rows_loaded\":2.0,\"rejects_file\":\"r.jsonl\",\"other\":[1]}";
+    assert_int_equal(app_result_parse(good, strlen(good), &a, &e), 0);
+    assert_int_equal(a.rows_parsed, 3);
+    assert_int_equal(a.rows_loaded, 2);
+    assert_int_equal(a.rows_rejected, -1);
+    assert_string_equal(a.rejects_file, "r.jsonl");
+    app_result_free(&a);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_true(app_result_parse(bad[i], strlen(bad[i]), &a, &e) < 0);
+        assert_true(app_result_parse(bad[i], strlen(bad[i]), &a, NULL) < 0);
+    }
+}
+
+static int exited(int code)
+{
+    return code << 8;
+}
+
+static void outcomes(void **state)
+{
+    const struct {
+        struct evidence v;
+        enum run_outcome o;
+        const char *limit;
+    } cases[] = {
+        {{.status = exited(0)}, RUN_ok, NULL},
+        {{.status = exited(65)}, RUN_data_error, NULL},
+        {{.status = exited(75)}, RUN_temp_fail, NULL},
+        {{.status = exited(1)}, RUN_failed, NULL},
+        {{.status = exited(137)}, RUN_failed, NULL}, /* not out of memory: the counter says so */
+        {{.status = exited(137), .oom_kills = 1}, RUN_oom, "memory_bytes"},
+        {{.status = SIGKILL, .oom_kills = 1}, RUN_oom, "memory_bytes"},
+        {{.status = SIGKILL, .cpu_limit_s = -1}, RUN_killed, NULL},
+        {{.status = SIGKILL, .cpu_limit_s = 2, .cpu_s = 2.1}, RUN_limit, "cpu_s"},
+        {{.status = SIGXCPU}, RUN_limit, "cpu_s"},
+        {{.status = SIGXFSZ}, RUN_limit, "fsize_bytes"},
+        {{.status = SIGSEGV, .oom_kills = 1}, RUN_killed, NULL},
+        {{.status = exited(1), .pids_refused = 3}, RUN_limit, "pids"},
+        {{.status = exited(0), .pids_refused = 3}, RUN_ok, NULL},
+        {{.status = SIGKILL, .wall_exceeded = true}, RUN_timeout, "wall_s"},
+        {{.status = exited(0), .wall_exceeded = true}, RUN_timeout, "wall_s"},
+        {{.status = exited(0), .output_exceeded = true}, RUN_limit, "output_bytes"},
+        {{.status = SIGTERM, .stopped = true}, RUN_killed, NULL},
+        {{.exec_errno = 2}, RUN_exec_error, NULL},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct outcome o = outcome_of(&cases[i].v);
+        assert_int_equal(o.outcome, cases[i].o);
+        if (cases[i].limit)
+            assert_string_equal(o.limit, cases[i].limit);
+        else
+            assert_null(o.limit);
+    }
+}
+
+static void capture_keeps_the_newest(void **state)
+{
+    char dir[] = "/tmp/simbdp-unit-XXXXXX";
+    struct capture c;
+    struct stat st;
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    int fd = open(dir, O_RDONLY | O_DIRECTORY);
+    assert_int_equal(capture_open(&c, fd, "log", 100, true, 0600), 0);
+    for (int i = 0; i < 1000; i++)
+        capture_write(&c, "0123456789", 10);
+    capture_close(&c);
+    assert_int_equal(c.total, 10000);
+    assert_int_equal(fstatat(fd, "log", &st, 0), 0);
+    int64_t kept = st.st_size;
+    assert_int_equal(fstatat(fd, "log.1", &st, 0), 0);
+    kept += st.st_size;
+    assert_true(kept <= 100 && kept >= 50);
+    assert_int_equal(c.dropped, 10000 - kept);
+    assert_int_equal(capture_open(&c, fd, "out", 25, false, 0600), 0);
+    for (int i = 0; i < 3; i++)
+        capture_write(&c, "0123456789", 10);
+    capture_close(&c);
+    assert_true(c.exceeded);
+    assert_int_equal(c.written, 25);
+    assert_int_equal(c.dropped, 5);
+    close(fd);
+    assert_int_equal(fd_remove_tree(AT_FDCWD, dir), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(spec_round_trip), cmocka_unit_test(bad_specs_are_refused), cmocka_unit_test(result_round_trip),
+        cmocka_unit_test(app_results),     cmocka_unit_test(outcomes),              cmocka_unit_test(capture_keeps_the_newest),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
