@@ -13,8 +13,8 @@ static void warn_execs(const struct home *h, const struct conf *c)
         for (size_t k = 0; k < c->tenants[i].batch.n; k++) {
             if (!strncmp(b[k].exec, "builtin:", 8))
                 continue;
-            AUTO_FREE char *path = b[k].exec[0] == '/' ? xstrdup(b[k].exec)
-                                                       : xasprintf("%s/apps/%s/%s", h->path, c->tenants[i].id, b[k].exec);
+            AUTO_FREE char *path =
+                b[k].exec[0] == '/' ? xstrdup(b[k].exec) : xasprintf("%s/apps/%s/%s", h->path, c->tenants[i].id, b[k].exec);
             struct stat st;
             if (stat(path, &st) < 0)
                 printf("%s:%d: warning: %s does not exist yet\n", c->tenants[i].file, b[k].line, path);

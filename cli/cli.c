@@ -135,8 +135,7 @@ sqlite3 *cli_ledger(struct cli *c, const struct home *h, bool *ret_none)
     *ret_none = access(path, F_OK) < 0 && errno == ENOENT;
     if (*ret_none)
         return NULL;
-    if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL) != SQLITE_OK ||
-        sqlite3_busy_timeout(db, 10000) != SQLITE_OK ||
+    if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL) != SQLITE_OK || sqlite3_busy_timeout(db, 10000) != SQLITE_OK ||
         sqlite3_exec(db, "PRAGMA query_only=1; SELECT count(*) FROM meta", NULL, NULL, NULL) != SQLITE_OK) {
         fprintf(stderr, "mysimbdp %s: cannot read the ledger %s: %s\n", c->verb, path, db ? sqlite3_errmsg(db) : "");
         sqlite3_close(db);

@@ -17,8 +17,10 @@ static void warn_reach(const char *path)
             continue;
         *p = 0;
         if (stat(real, &st) == 0 && !(st.st_mode & 0001))
-            fprintf(stderr, "mysimbdp init: warning: tenants' apps cannot reach a home below %s (mode %03o); `chmod o+x %s`, "
-                    "or make the home elsewhere\n", real, st.st_mode & 0777, real);
+            fprintf(stderr,
+                    "mysimbdp init: warning: tenants' apps cannot reach a home below %s (mode %03o); `chmod o+x %s`, "
+                    "or make the home elsewhere\n",
+                    real, st.st_mode & 0777, real);
         *p = '/';
     }
 }

@@ -21,8 +21,7 @@ static const char admin_user[] = "simbdp";
 /* A port that can be bound now: `port`, or with 0 any. Negative when it is taken. */
 static int bindable(int port)
 {
-    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t n = sizeof sa;
     int on = 1;
     AUTO_FD int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -60,8 +59,10 @@ static int choose_port(const struct home *h, struct err *e)
     if (kept > 0 && bindable(kept) == kept)
         return kept;
     if (kept > 0 && has_live_runs(h))
-        return err_set(e, -EADDRINUSE, "port %d of this home's MongoDB is in use by another program, and runs that know it "
-                       "are going; free the port (`ss -ltnp | grep %d` names the program), or end the runs", kept, kept);
+        return err_set(e, -EADDRINUSE,
+                       "port %d of this home's MongoDB is in use by another program, and runs that know it "
+                       "are going; free the port (`ss -ltnp | grep %d` names the program), or end the runs",
+                       kept, kept);
     int port = bindable(0);
     if (port < 0)
         return err_sys(e, port, "no port can be bound on 127.0.0.1");
@@ -100,8 +101,10 @@ static int plan_embedded(const struct home *h, int port, struct mongo_plan *p, s
     char *java = on_path("java");
     if (!java || access(jars, R_OK) < 0) {
         free(java);
-        return err_set(e, -ENOENT, "no MongoDB: MONGO_URL is not set, no mongod is on PATH, and the embedded one is not "
-                       "installed (%s); run scripts/setup", java ? jars : "java is missing");
+        return err_set(e, -ENOENT,
+                       "no MongoDB: MONGO_URL is not set, no mongod is on PATH, and the embedded one is not "
+                       "installed (%s); run scripts/setup",
+                       java ? jars : "java is missing");
     }
     p->kind = "embedded";
     const char *jvm[] = {"-Xms64m", "-Xmx2g", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-cp"};

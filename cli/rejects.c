@@ -12,8 +12,8 @@ static void print_human(const char *line)
     if (!doc)
         return;
     const char *raw = json_get_str(doc, "raw", NULL);
-    printf("line %lld, byte %lld: %s\n", (long long)json_get_i64(doc, "line", 0),
-           (long long)json_get_i64(doc, "byte_offset", 0), json_get_str(doc, "message", ""));
+    printf("line %lld, byte %lld: %s\n", (long long)json_get_i64(doc, "line", 0), (long long)json_get_i64(doc, "byte_offset", 0),
+           json_get_str(doc, "message", ""));
     if (raw) {
         AUTO_BUF struct buf b = {0};
         json_str(&b, NULL, raw); /* control bytes must not reach the terminal */

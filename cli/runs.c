@@ -1,12 +1,12 @@
 #include "cli.h"
 
 static const struct col cols[] = {
-    {"run_id", COL_TEXT, true},      {"tenant_id", COL_TEXT, true},   {"app", COL_TEXT, true},
-    {"kind", COL_TEXT, false},       {"instance_id", COL_TEXT, false}, {"attempt", COL_COUNT, true},
-    {"state", COL_TEXT, true},       {"outcome", COL_TEXT, true},     {"exit_code", COL_COUNT, true},
-    {"signal", COL_COUNT, true},     {"limit", COL_TEXT, true},       {"forced", COL_BOOL, false},
-    {"error", COL_TEXT, true},       {"started_at", COL_TIME, true},  {"ended_at", COL_TIME, false},
-    {"wall_s", COL_NUMBER, true},    {"cpu_s", COL_NUMBER, false},    {"max_rss_bytes", COL_COUNT, false},
+    {"run_id", COL_TEXT, true},   {"tenant_id", COL_TEXT, true},    {"app", COL_TEXT, true},
+    {"kind", COL_TEXT, false},    {"instance_id", COL_TEXT, false}, {"attempt", COL_COUNT, true},
+    {"state", COL_TEXT, true},    {"outcome", COL_TEXT, true},      {"exit_code", COL_COUNT, true},
+    {"signal", COL_COUNT, true},  {"limit", COL_TEXT, true},        {"forced", COL_BOOL, false},
+    {"error", COL_TEXT, true},    {"started_at", COL_TIME, true},   {"ended_at", COL_TIME, false},
+    {"wall_s", COL_NUMBER, true}, {"cpu_s", COL_NUMBER, false},     {"max_rss_bytes", COL_COUNT, false},
     {"node", COL_TEXT, false},
 };
 

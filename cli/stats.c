@@ -115,10 +115,10 @@ static void print_row(const struct figures *f)
 {
     printf("%-20s %7lld %8lld %8lld %9lld %11lld %13lld %9lld %8lld %8.3f %8.3f %8.3f %10.3f %9.2f %8.2f\n",
            f->tenant ? f->tenant : "(platform)", (long long)f->files, (long long)f->ingested, (long long)f->rejected,
-           (long long)f->duplicate, (long long)f->quarantined, (long long)f->bytes, (long long)f->rows,
-           (long long)f->rows_rejected, f->n_seconds ? f->ingestion_s / (double)f->n_seconds : 0,
-           f->n_seconds ? percentile(f, 0.5) : 0, f->n_seconds ? percentile(f, 0.99) : 0,
-           f->ingestion_s > 0 ? (double)f->bytes / f->ingestion_s / 1e6 : 0, f->run_s, f->cpu_s);
+           (long long)f->duplicate, (long long)f->quarantined, (long long)f->bytes, (long long)f->rows, (long long)f->rows_rejected,
+           f->n_seconds ? f->ingestion_s / (double)f->n_seconds : 0, f->n_seconds ? percentile(f, 0.5) : 0,
+           f->n_seconds ? percentile(f, 0.99) : 0, f->ingestion_s > 0 ? (double)f->bytes / f->ingestion_s / 1e6 : 0, f->run_s,
+           f->cpu_s);
 }
 
 static void print(struct cli *c, const struct figures *f)
@@ -142,9 +142,8 @@ int verb_stats(struct cli *c)
     if (r || cli_home(c, &h))
         return r ? r : CLI_FAILED;
     if (!c->json)
-        printf("%-20s %7s %8s %8s %9s %11s %13s %9s %8s %8s %8s %8s %10s %9s %8s\n", "tenant", "files", "ingested",
-               "rejected", "duplicate", "quarantined", "bytes", "rows", "rejects", "avg_s", "p50_s", "p99_s", "MB/s", "run_s",
-               "cpu_s");
+        printf("%-20s %7s %8s %8s %9s %11s %13s %9s %8s %8s %8s %8s %10s %9s %8s\n", "tenant", "files", "ingested", "rejected",
+               "duplicate", "quarantined", "bytes", "rows", "rejects", "avg_s", "p50_s", "p99_s", "MB/s", "run_s", "cpu_s");
     sqlite3 *db = cli_ledger(c, &h, &none);
     sqlite3_stmt *s = NULL;
     if (db)
@@ -154,8 +153,7 @@ int verb_stats(struct cli *c)
     sqlite3_bind_int64(s, 2, since_ms);
     while (s && sqlite3_step(s) == SQLITE_ROW) {
         struct figures f = {.tenant = xstrdup((const char *)sqlite3_column_text(s, 0))};
-        int64_t *fields[] = {&f.files, &f.ingested, &f.rejected, &f.duplicate, &f.quarantined, &f.bytes, &f.rows,
-                             &f.rows_rejected};
+        int64_t *fields[] = {&f.files, &f.ingested, &f.rejected, &f.duplicate, &f.quarantined, &f.bytes, &f.rows, &f.rows_rejected};
         for (int i = 0; i < 8; i++)
             *fields[i] = sqlite3_column_int64(s, i + 1);
         fill(db, &f, since_ms);

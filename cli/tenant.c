@@ -79,8 +79,8 @@ static void print_gone(struct cli *c, sqlite3 *db, const struct conf *conf)
             continue;
         if (c->json)
             printf("{\"tenant_id\":\"%s\",\"display_name\":null,\"state\":\"suspended\",\"uid\":%lld,\"weight\":null,"
-                   "\"concurrency\":null,\"database\":null,\"datasets\":[],\"apps\":[]}\n", id,
-                   (long long)sqlite3_column_int64(s, 1));
+                   "\"concurrency\":null,\"database\":null,\"datasets\":[],\"apps\":[]}\n",
+                   id, (long long)sqlite3_column_int64(s, 1));
         else
             printf("%-20s %-10s uid %-6lld its file conf/tenants/%s.conf is gone; nothing was deleted\n", id, "suspended",
                    (long long)sqlite3_column_int64(s, 1), id);

@@ -25,8 +25,15 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-enum { MAX_PROGRAMS = 4, FIRST_DELAY_MS = 100, MAX_DELAY_MS = 10000, HEALTHY_MS = 10000, TICK_MS = 50, TERM_WAIT_MS = 10000,
-       LOG_ROTATE_BYTES = 64 << 20 };
+enum {
+    MAX_PROGRAMS = 4,
+    FIRST_DELAY_MS = 100,
+    MAX_DELAY_MS = 10000,
+    HEALTHY_MS = 10000,
+    TICK_MS = 50,
+    TERM_WAIT_MS = 10000,
+    LOG_ROTATE_BYTES = 64 << 20
+};
 
 struct program {
     const char *name;

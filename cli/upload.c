@@ -44,8 +44,8 @@ static int copy(int from, const char *path, const char *name, int64_t size, stru
     return fsync(to) < 0 ? err_sys(e, -errno, "cannot sync %s", path) : 0;
 }
 
-static int upload(int conn, struct cli *c, const char *tenant, const char *dataset, const char *file, const char *app,
-                  bool force, char ret_id[ID_SIZE], struct err *e)
+static int upload(int conn, struct cli *c, const char *tenant, const char *dataset, const char *file, const char *app, bool force,
+                  char ret_id[ID_SIZE], struct err *e)
 {
     struct stat st;
     const char *name = strrchr(file, '/') ? strrchr(file, '/') + 1 : file;
@@ -91,8 +91,10 @@ static int wait_for(struct cli *c, const struct home *h, const char *id)
     int r = -1;
     if (!db)
         return CLI_FAILED;
-    sqlite3_prepare_v2(db, "SELECT state, reason, detail, rows_loaded FROM files WHERE file_id=?1 AND state IN('ingested',"
-                       "'rejected','duplicate','vanished','quarantined')", -1, &s, NULL);
+    sqlite3_prepare_v2(db,
+                       "SELECT state, reason, detail, rows_loaded FROM files WHERE file_id=?1 AND state IN('ingested',"
+                       "'rejected','duplicate','vanished','quarantined')",
+                       -1, &s, NULL);
     while (r < 0) {
         sqlite3_bind_text(s, 1, id, -1, SQLITE_STATIC);
         if (sqlite3_step(s) == SQLITE_ROW) {

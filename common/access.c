@@ -25,8 +25,7 @@ static int master_key(const struct home *h, unsigned char key[32], struct err *e
     return r < 0 ? err_sys(e, r, "cannot use %s/keys/master.key; restore it from a backup", h->path) : 0;
 }
 
-int access_secret(const struct home *h, const char *purpose, const char *who, char out[ACCESS_SECRET_SIZE],
-                  struct err *e)
+int access_secret(const struct home *h, const char *purpose, const char *who, char out[ACCESS_SECRET_SIZE], struct err *e)
 {
     unsigned char key[32], hash[16];
     AUTO_FREE char *text = xasprintf("%s:%s", purpose, who);

@@ -7,8 +7,7 @@
 
 /* 32 hex digits: keyed BLAKE2b of "<purpose>:<who>". Makes keys/master.key when it is missing. */
 #define ACCESS_SECRET_SIZE 33
-int access_secret(const struct home *h, const char *purpose, const char *who, char out[ACCESS_SECRET_SIZE],
-                  struct err *e);
+int access_secret(const struct home *h, const char *purpose, const char *who, char out[ACCESS_SECRET_SIZE], struct err *e);
 
 /* Writes keys/mongo-access, which the embedded MongoDB reads: the platform's secret for every database, each tenant's
  * for its own. */

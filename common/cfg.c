@@ -77,8 +77,8 @@ static int bad_value(struct reading *r, const config_setting_t *s, const struct 
 {
     AUTO_BUF struct buf allowed = {0};
     describe(k, &allowed);
-    return err_set(r->e, ERR_CONFIG, "%s:%d: key '%s': expected %s, got %s", r->file, config_setting_source_line(s),
-                   k->name, allowed.p, got);
+    return err_set(r->e, ERR_CONFIG, "%s:%d: key '%s': expected %s, got %s", r->file, config_setting_source_line(s), k->name,
+                   allowed.p, got);
 }
 
 static bool one_of(const char *choices, const char *value)
@@ -88,6 +88,11 @@ static bool one_of(const char *choices, const char *value)
         if (!strncmp(p, value, n) && (p[n] == 0 || p[n] == '|'))
             return true;
     return false;
+}
+
+static void store_f64(char *field, double value)
+{
+    memcpy(field, &value, sizeof value);
 }
 
 static int read_number(struct reading *r, const config_setting_t *s, const struct cfg_key *k, char *field)
@@ -106,7 +111,7 @@ static int read_number(struct reading *r, const config_setting_t *s, const struc
     if (k->type == CFG_INT)
         *(int64_t *)field = i;
     else
-        *(double *)field = d;
+        store_f64(field, d);
     return 0;
 }
 
@@ -249,8 +254,8 @@ static int read_table(struct reading *r, const config_setting_t *group, const st
     }
     for (const struct cfg_key *k = keys; k->name; k++)
         if (!k->def && k->type != CFG_GROUP && k->type != CFG_LIST && !config_setting_get_member(group, k->name))
-            return err_set(r->e, ERR_CONFIG, "%s:%d: key '%s' is missing: %s", r->file,
-                           config_setting_source_line(group), k->name, k->help);
+            return err_set(r->e, ERR_CONFIG, "%s:%d: key '%s' is missing: %s", r->file, config_setting_source_line(group), k->name,
+                           k->help);
     return 0;
 }
 
@@ -289,11 +294,10 @@ static int check_literals(struct reading *r, const char *p)
             p += n;
             bool suffixed = *p == 'L';
             if (plain && !suffixed && (v > (hex ? UINT32_MAX : INT32_MAX) || errno))
-                return err_set(r->e, ERR_CONFIG, "%s:%d: the number %.*s needs the suffix L (it is over 32 bits)",
-                               r->file, line, (int)n, start);
+                return err_set(r->e, ERR_CONFIG, "%s:%d: the number %.*s needs the suffix L (it is over 32 bits)", r->file, line,
+                               (int)n, start);
             if (plain && suffixed && (v > INT64_MAX || errno))
-                return err_set(r->e, ERR_CONFIG, "%s:%d: the number %.*s is over 64 bits", r->file, line, (int)n,
-                               start);
+                return err_set(r->e, ERR_CONFIG, "%s:%d: the number %.*s is over 64 bits", r->file, line, (int)n, start);
             if (!suffixed)
                 p--;
         }
@@ -335,7 +339,7 @@ void cfg_defaults(const struct cfg_key *keys, void *out)
         if (k->type == CFG_INT)
             *(int64_t *)field = strtoll(k->def, NULL, 10);
         else if (k->type == CFG_F64)
-            *(double *)field = strtod(k->def, NULL);
+            store_f64(field, strtod(k->def, NULL));
         else if (k->type == CFG_BOOL)
             *(bool *)field = !strcmp(k->def, "true");
         else if (k->type == CFG_STR)

@@ -37,7 +37,7 @@ struct cfg_key {
     double min, max;    /* CFG_INT and CFG_F64 */
     const char *one_of; /* CFG_STR and CFG_STRS: allowed values separated by '|', NULL any */
     bool reloadable;
-    const char *help; /* with the unit */
+    const char *help;           /* with the unit */
     const struct cfg_key *keys; /* CFG_GROUP, CFG_LIST; ends with a NULL name */
     size_t item_size;           /* CFG_LIST */
 };

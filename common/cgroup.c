@@ -121,8 +121,7 @@ static void probe_v2(struct cgroup_host *h, const char *tag, enum cgroup_kind ki
     if (r < 0 && *own)
         r = make_base(mount, tag, enable[kind], files[kind], h->base[kind], sizeof h->base[kind]);
     if (r < 0)
-        snprintf(h->why[kind], sizeof h->why[kind], "%s%s: %s", parent, enable[kind] ? " (controller)" : "",
-                 err_text(r));
+        snprintf(h->why[kind], sizeof h->why[kind], "%s%s: %s", parent, enable[kind] ? " (controller)" : "", err_text(r));
     h->v2[kind] = r == 0;
 }
 
@@ -170,8 +169,8 @@ static int set_limit(const struct cgroup_host *h, enum cgroup_kind kind, const c
     return r;
 }
 
-int cgroup_make(const struct cgroup_host *h, const char *name, const struct cgroup_limits *l,
-                int ret_procs[CGROUP_N_KINDS], struct err *e)
+int cgroup_make(const struct cgroup_host *h, const char *name, const struct cgroup_limits *l, int ret_procs[CGROUP_N_KINDS],
+                struct err *e)
 {
     int r = 0;
     for (int k = 0; k < CGROUP_N_KINDS; k++)

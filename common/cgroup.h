@@ -27,8 +27,8 @@ struct cgroup_limits { /* -1: none */
 
 /* Makes the directories for one run and sets the limits. ret_procs gets n descriptors (-1 where absent) of cgroup.procs:
  * the child writes "0" to each before exec. */
-int cgroup_make(const struct cgroup_host *h, const char *name, const struct cgroup_limits *l,
-                int ret_procs[CGROUP_N_KINDS], struct err *e);
+int cgroup_make(const struct cgroup_host *h, const char *name, const struct cgroup_limits *l, int ret_procs[CGROUP_N_KINDS],
+                struct err *e);
 
 /* True where killing and proof of emptiness work through the cgroup alone. */
 bool cgroup_has_tree(const struct cgroup_host *h);

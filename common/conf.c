@@ -9,20 +9,41 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NO_MAX 9.2e18
+#define NO_MAX           9.2e18
 #define OFF(type, field) offsetof(struct type, field)
-#define INT_ROW(type, field, key, def, lo, hi, help) {key, CFG_INT, OFF(type, field), def, lo, hi, NULL, true, help, NULL, 0}
-#define STR_ROW(type, field, key, def, choices, help)                                                                  \
-    {key, CFG_STR, OFF(type, field), def, 0, 0, choices, true, help, NULL, 0}
-#define STRS_ROW(type, field, key, def, choices, help)                                                                 \
-    {key, CFG_STRS, OFF(type, field), def, 0, 0, choices, true, help, NULL, 0}
-#define GROUP_ROW(type, field, key, keys, help) {key, CFG_GROUP, OFF(type, field), NULL, 0, 0, NULL, true, help, keys, 0}
+#define INT_ROW(type, field, key, def, lo, hi, help)                                                                               \
+    {                                                                                                                              \
+        key, CFG_INT, OFF(type, field), def, lo, hi, NULL, true, help, NULL, 0                                                     \
+    }
+#define STR_ROW(type, field, key, def, choices, help)                                                                              \
+    {                                                                                                                              \
+        key, CFG_STR, OFF(type, field), def, 0, 0, choices, true, help, NULL, 0                                                    \
+    }
+#define STRS_ROW(type, field, key, def, choices, help)                                                                             \
+    {                                                                                                                              \
+        key, CFG_STRS, OFF(type, field), def, 0, 0, choices, true, help, NULL, 0                                                   \
+    }
+#define GROUP_ROW(type, field, key, keys, help)                                                                                    \
+    {                                                                                                                              \
+        key, CFG_GROUP, OFF(type, field), NULL, 0, 0, NULL, true, help, keys, 0                                                    \
+    }
 /* A group whose keys' offsets already count from the outer struct. */
-#define NEST_ROW(key, keys, help) {key, CFG_GROUP, 0, NULL, 0, 0, NULL, true, help, keys, 0}
-#define LIST_ROW(type, field, key, keys, item, help)                                                                   \
-    {key, CFG_LIST, OFF(type, field), NULL, 0, 0, NULL, true, help, keys, sizeof(struct item)}
-#define LATER_ROW(key, unused, help) {key, CFG_LATER, 0, unused, 0, 0, NULL, false, help, NULL, 0}
-#define END_ROW {NULL, CFG_INT, 0, NULL, 0, 0, NULL, false, NULL, NULL, 0}
+#define NEST_ROW(key, keys, help)                                                                                                  \
+    {                                                                                                                              \
+        key, CFG_GROUP, 0, NULL, 0, 0, NULL, true, help, keys, 0                                                                   \
+    }
+#define LIST_ROW(type, field, key, keys, item, help)                                                                               \
+    {                                                                                                                              \
+        key, CFG_LIST, OFF(type, field), NULL, 0, 0, NULL, true, help, keys, sizeof(struct item)                                   \
+    }
+#define LATER_ROW(key, unused, help)                                                                                               \
+    {                                                                                                                              \
+        key, CFG_LATER, 0, unused, 0, 0, NULL, false, help, NULL, 0                                                                \
+    }
+#define END_ROW                                                                                                                    \
+    {                                                                                                                              \
+        NULL, CFG_INT, 0, NULL, 0, 0, NULL, false, NULL, NULL, 0                                                                   \
+    }
 
 static const struct cfg_key env_keys[] = {
     STR_ROW(conf_env, name, "name", NULL, NULL, "name of an environment variable"),
@@ -31,10 +52,8 @@ static const struct cfg_key env_keys[] = {
 };
 
 static const struct cfg_key requests_keys[] = {
-    {"cpus", CFG_F64, OFF(conf_profile, requests.cpus), "1", 0.001, 4096, NULL, true, "cores charged while a run lasts",
-     NULL, 0},
-    INT_ROW(conf_profile, requests.memory_bytes, "memory_bytes", "268435456", 1, NO_MAX,
-            "memory charged while a run lasts, bytes"),
+    {"cpus", CFG_F64, OFF(conf_profile, requests.cpus), "1", 0.001, 4096, NULL, true, "cores charged while a run lasts", NULL, 0},
+    INT_ROW(conf_profile, requests.memory_bytes, "memory_bytes", "268435456", 1, NO_MAX, "memory charged while a run lasts, bytes"),
     END_ROW,
 };
 
@@ -155,8 +174,7 @@ static const struct cfg_key tenant_keys[] = {
 };
 
 static const struct cfg_key capacity_keys[] = {
-    {"cpus", CFG_F64, OFF(conf, platform.capacity.cpus), "-1", -1, 1e6, NULL, true, "cores to share out; -1: this host's",
-     NULL, 0},
+    {"cpus", CFG_F64, OFF(conf, platform.capacity.cpus), "-1", -1, 1e6, NULL, true, "cores to share out; -1: this host's", NULL, 0},
     INT_ROW(conf, platform.capacity.memory_bytes, "memory_bytes", "-1", -1, NO_MAX, "memory to share out, bytes; -1: this host's"),
     END_ROW,
 };
@@ -197,8 +215,7 @@ static const struct cfg_key profiles_file_keys[] = {
 bool conf_valid_id(const char *id)
 {
     size_t n = strlen(id);
-    return n >= 1 && n <= 32 && id[0] >= 'a' && id[0] <= 'z' &&
-           strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789_-") == n;
+    return n >= 1 && n <= 32 && id[0] >= 'a' && id[0] <= 'z' && strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789_-") == n;
 }
 
 /* A name that becomes a directory below staging/. */
@@ -215,12 +232,11 @@ static int check_env(const char *file, const struct cfg_list *env, struct err *e
     const struct conf_env *v = env->v;
     for (size_t i = 0; i < env->n; i++) {
         if (!*v[i].name || strchr(v[i].name, '='))
-            return err_set(e, ERR_CONFIG, "%s:%d: key 'env.name': \"%s\" is no name of a variable", file, v[i].line,
-                           v[i].name);
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'env.name': \"%s\" is no name of a variable", file, v[i].line, v[i].name);
         for (size_t k = 0; k < sizeof reserved / sizeof *reserved; k++)
             if (!strncmp(v[i].name, reserved[k], strlen(reserved[k])))
-                return err_set(e, ERR_CONFIG, "%s:%d: key 'env.name': %s is reserved (names starting with %s are)", file,
-                               v[i].line, v[i].name, reserved[k]);
+                return err_set(e, ERR_CONFIG, "%s:%d: key 'env.name': %s is reserved (names starting with %s are)", file, v[i].line,
+                               v[i].name, reserved[k]);
     }
     return 0;
 }
@@ -228,41 +244,43 @@ static int check_env(const char *file, const struct cfg_list *env, struct err *e
 static int check_dataset(const struct conf_tenant *t, struct conf_dataset *d, struct err *e)
 {
     if (!valid_name(d->name))
-        return err_set(e, ERR_CONFIG, "%s:%d: key 'datasets.name': \"%s\" must be 1 to 64 of A-Z a-z 0-9 _ - . and not "
-                       "start with a dot", t->file, d->line, d->name);
+        return err_set(e, ERR_CONFIG,
+                       "%s:%d: key 'datasets.name': \"%s\" must be 1 to 64 of A-Z a-z 0-9 _ - . and not "
+                       "start with a dot",
+                       t->file, d->line, d->name);
     if (conf_dataset(t, d->name) != d)
         return err_set(e, ERR_CONFIG, "%s:%d: key 'datasets.name': \"%s\" stands twice", t->file, d->line, d->name);
     if (!*d->collection)
         xstr_set(&d->collection, d->name);
     if (strlen(d->collection) > 100 || strchr(d->collection, '$') || !strncmp(d->collection, "system.", 7))
-        return err_set(e, ERR_CONFIG, "%s:%d: key 'datasets.collection': \"%s\" is not a collection MongoDB accepts",
-                       t->file, d->line, d->collection);
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'datasets.collection': \"%s\" is not a collection MongoDB accepts", t->file,
+                       d->line, d->collection);
     return 0;
 }
 
 static int check_batch(const struct conf *c, const struct conf_tenant *t, const struct conf_batch *b, struct err *e)
 {
     if (!conf_valid_id(b->app))
-        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.app': \"%s\" must match [a-z][a-z0-9_-]{0,31}", t->file,
-                       b->line, b->app);
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.app': \"%s\" must match [a-z][a-z0-9_-]{0,31}", t->file, b->line, b->app);
     if (conf_app(t, b->app) != b)
         return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.app': \"%s\" stands twice", t->file, b->line, b->app);
     if (!conf_profile(c, b->profile))
-        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.profile': no profile \"%s\" in conf/profiles.conf", t->file,
-                       b->line, b->profile);
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.profile': no profile \"%s\" in conf/profiles.conf", t->file, b->line,
+                       b->profile);
     bool builtin = !strncmp(b->exec, "builtin:", 8);
     if (!*b->exec || (builtin && strcmp(b->exec, BUILTIN_LOAD)) || (!builtin && b->exec[0] != '/' && strstr(b->exec, "..")))
-        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.exec': \"%s\" must be builtin:load, a path below apps/%s/ "
-                       "without '..', or absolute", t->file, b->line, b->exec, t->id);
+        return err_set(e, ERR_CONFIG,
+                       "%s:%d: key 'batch.exec': \"%s\" must be builtin:load, a path below apps/%s/ "
+                       "without '..', or absolute",
+                       t->file, b->line, b->exec, t->id);
     if (builtin && strcmp(b->output, "none"))
-        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.output': builtin:load loads by itself; use \"none\"", t->file,
-                       b->line);
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.output': builtin:load loads by itself; use \"none\"", t->file, b->line);
     if (builtin && b->args.n)
         return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.args': builtin:load takes none", t->file, b->line);
     for (size_t i = 0; i < b->datasets.n; i++)
         if (!conf_dataset(t, b->datasets.v[i]))
-            return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.datasets': no dataset \"%s\" in this file", t->file,
-                           b->line, b->datasets.v[i]);
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.datasets': no dataset \"%s\" in this file", t->file, b->line,
+                           b->datasets.v[i]);
     return check_env(t->file, &b->env, e);
 }
 
@@ -275,8 +293,7 @@ static int check_tenant(const struct conf *c, struct conf_tenant *t, struct err 
         xstr_set(&t->display_name, t->id);
     if (strlen(t->database) > 60 || strpbrk(t->database, "/\\. \"$*<>:|?") || !strcmp(t->database, "admin") ||
         !strcmp(t->database, "local") || !strcmp(t->database, "config"))
-        return err_set(e, ERR_CONFIG, "%s: key 'database': \"%s\" is not a database a tenant can have", t->file,
-                       t->database);
+        return err_set(e, ERR_CONFIG, "%s: key 'database': \"%s\" is not a database a tenant can have", t->file, t->database);
     struct conf_dataset *d = t->datasets.v;
     const struct conf_batch *b = t->batch.v;
     for (size_t i = 0; r == 0 && i < t->datasets.n; i++)
@@ -291,15 +308,17 @@ static int check_profiles(const char *file, const struct conf *c, struct err *e)
     const struct conf_profile *p = c->profiles.v;
     for (size_t i = 0; i < c->profiles.n; i++) {
         if (!conf_valid_id(p[i].name))
-            return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.name': \"%s\" must match [a-z][a-z0-9_-]{0,31}", file,
-                           p[i].line, p[i].name);
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.name': \"%s\" must match [a-z][a-z0-9_-]{0,31}", file, p[i].line,
+                           p[i].name);
         if (conf_profile(c, p[i].name) != &p[i])
             return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.name': \"%s\" stands twice", file, p[i].line, p[i].name);
         double cpus = c->platform.capacity.cpus;
         int64_t memory = c->platform.capacity.memory_bytes;
         if ((cpus > 0 && p[i].requests.cpus > cpus) || (memory > 0 && p[i].requests.memory_bytes > memory))
-            return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.requests': \"%s\" requests more than "
-                           "platform.capacity; its runs could never start", file, p[i].line, p[i].name);
+            return err_set(e, ERR_CONFIG,
+                           "%s:%d: key 'profiles.requests': \"%s\" requests more than "
+                           "platform.capacity; its runs could never start",
+                           file, p[i].line, p[i].name);
         int r = check_env(file, &p[i].env, e);
         if (r < 0)
             return r;
@@ -316,8 +335,7 @@ static int load_tenant(struct conf *c, const char *dir, const char *name, struct
     struct conf_tenant *t = &c->tenants[c->n_tenants++];
     *t = (struct conf_tenant){.id = xstrndup(name, n - 5), .file = xasprintf("%s/%s", dir, name)};
     if (!conf_valid_id(t->id))
-        return err_set(e, ERR_CONFIG, "%s: the file's name is the tenant's id and must match [a-z][a-z0-9_-]{0,31}",
-                       t->file);
+        return err_set(e, ERR_CONFIG, "%s: the file's name is the tenant's id and must match [a-z][a-z0-9_-]{0,31}", t->file);
     return cfg_load(t->file, tenant_keys, t, e);
 }
 
@@ -336,14 +354,15 @@ static int load_tenants(struct conf *c, const char *home, struct err *e)
     for (struct dirent *ent; r == 0 && (ent = readdir(d));)
         r = load_tenant(c, dir, ent->d_name, e);
     closedir(d);
-    qsort(c->tenants, c->n_tenants, sizeof *c->tenants, by_id);
+    if (c->n_tenants)
+        qsort(c->tenants, c->n_tenants, sizeof *c->tenants, by_id);
     for (size_t i = 0; r == 0 && i < c->n_tenants; i++) {
         r = check_tenant(c, &c->tenants[i], e);
         for (size_t k = 0; r == 0 && k < i; k++)
             if (!strcmp(c->tenants[i].database, c->tenants[k].database) &&
                 !strcmp(c->tenants[i].mongo_url, c->tenants[k].mongo_url))
-                r = err_set(e, ERR_CONFIG, "%s: key 'database': \"%s\" is already the database of tenant %s",
-                            c->tenants[i].file, c->tenants[i].database, c->tenants[k].id);
+                r = err_set(e, ERR_CONFIG, "%s: key 'database': \"%s\" is already the database of tenant %s", c->tenants[i].file,
+                            c->tenants[i].database, c->tenants[k].id);
     }
     return r;
 }
@@ -462,8 +481,7 @@ static bool listed(const struct cfg_strs *l, const char *format)
     return l->n == 0;
 }
 
-const char *conf_format_refusal(const struct conf *c, const struct conf_tenant *t, const struct conf_dataset *d,
-                                const char *format)
+const char *conf_format_refusal(const struct conf *c, const struct conf_tenant *t, const struct conf_dataset *d, const char *format)
 {
     if (strcmp(format, "csv") && strcmp(format, "json"))
         return "format";

@@ -5,47 +5,47 @@
 #ifndef SIMBDP_CRASH_H
 #define SIMBDP_CRASH_H
 
-#define CRASH_POINTS(X)                                                                                                \
-    X(intake_row_commit)                                                                                               \
-    X(intake_mkdir)                                                                                                    \
-    X(intake_rename)                                                                                                   \
-    X(intake_copy)                                                                                                     \
-    X(intake_own)                                                                                                      \
-    X(inspect_commit)                                                                                                  \
-    X(dispatch_commit)                                                                                                 \
-    X(spawn_send)                                                                                                      \
-    X(spawn_fork)                                                                                                      \
-    X(run_claim_mkdir)                                                                                                 \
-    X(run_files)                                                                                                       \
-    X(run_fork)                                                                                                        \
-    X(run_exec)                                                                                                        \
-    X(run_exit_seen)                                                                                                   \
-    X(run_output_rename)                                                                                               \
-    X(run_result_write)                                                                                                \
-    X(run_result_rename)                                                                                               \
-    X(run_told)                                                                                                        \
-    X(result_read)                                                                                                     \
-    X(load_step_commit)                                                                                                \
-    X(load_delete)                                                                                                     \
-    X(load_insert)                                                                                                     \
-    X(load_checkpoint)                                                                                                 \
-    X(load_result)                                                                                                     \
-    X(verdict_commit)                                                                                                  \
-    X(archive_mkdir)                                                                                                   \
-    X(archive_rename)                                                                                                  \
-    X(archive_commit)                                                                                                  \
-    X(work_remove)                                                                                                     \
-    X(run_ack)                                                                                                         \
-    X(retry_rename)                                                                                                    \
-    X(retry_commit)                                                                                                    \
-    X(upload_commit)                                                                                                   \
+#define CRASH_POINTS(X)                                                                                                            \
+    X(intake_row_commit)                                                                                                           \
+    X(intake_mkdir)                                                                                                                \
+    X(intake_rename)                                                                                                               \
+    X(intake_copy)                                                                                                                 \
+    X(intake_own)                                                                                                                  \
+    X(inspect_commit)                                                                                                              \
+    X(dispatch_commit)                                                                                                             \
+    X(spawn_send)                                                                                                                  \
+    X(spawn_fork)                                                                                                                  \
+    X(run_claim_mkdir)                                                                                                             \
+    X(run_files)                                                                                                                   \
+    X(run_fork)                                                                                                                    \
+    X(run_exec)                                                                                                                    \
+    X(run_exit_seen)                                                                                                               \
+    X(run_output_rename)                                                                                                           \
+    X(run_result_write)                                                                                                            \
+    X(run_result_rename)                                                                                                           \
+    X(run_told)                                                                                                                    \
+    X(result_read)                                                                                                                 \
+    X(load_step_commit)                                                                                                            \
+    X(load_delete)                                                                                                                 \
+    X(load_insert)                                                                                                                 \
+    X(load_checkpoint)                                                                                                             \
+    X(load_result)                                                                                                                 \
+    X(verdict_commit)                                                                                                              \
+    X(archive_mkdir)                                                                                                               \
+    X(archive_rename)                                                                                                              \
+    X(archive_commit)                                                                                                              \
+    X(work_remove)                                                                                                                 \
+    X(run_ack)                                                                                                                     \
+    X(retry_rename)                                                                                                                \
+    X(retry_commit)                                                                                                                \
+    X(upload_commit)                                                                                                               \
     X(report_write)
 
 enum crash_point {
 #define X(name) CRASH_##name,
     CRASH_POINTS(X)
 #undef X
-    CRASH_N_POINTS
+        CRASH_N_POINTS
 };
 
 /* Reads the environment, once, at program start. */

@@ -7,8 +7,8 @@
 const char *err_text(int code)
 {
     switch (code) {
-#define X(name, number, text)                                                                                          \
-    case ERR_##name:                                                                                                   \
+#define X(name, number, text)                                                                                                      \
+    case ERR_##name:                                                                                                               \
         return text;
         ERR_CODES(X)
 #undef X

@@ -3,14 +3,14 @@
 #define SIMBDP_ERR_H
 
 /* Functions return 0 or a negative code: -errno for system failures, one of these for ours. */
-#define ERR_CODES(X)                                                                                                   \
-    X(CONFIG, 2000, "configuration error")                                                                             \
-    X(FORMAT, 2001, "malformed data")                                                                                  \
-    X(LIMIT, 2002, "limit exceeded")                                                                                   \
-    X(VERSION, 2003, "unsupported version")                                                                            \
-    X(CLOSED, 2004, "peer closed the connection")                                                                      \
-    X(REFUSED, 2005, "refused")                                                                                        \
-    X(DATABASE, 2006, "database error")                                                                                \
+#define ERR_CODES(X)                                                                                                               \
+    X(CONFIG, 2000, "configuration error")                                                                                         \
+    X(FORMAT, 2001, "malformed data")                                                                                              \
+    X(LIMIT, 2002, "limit exceeded")                                                                                               \
+    X(VERSION, 2003, "unsupported version")                                                                                        \
+    X(CLOSED, 2004, "peer closed the connection")                                                                                  \
+    X(REFUSED, 2005, "refused")                                                                                                    \
+    X(DATABASE, 2006, "database error")                                                                                            \
     X(USAGE, 2007, "usage error")
 
 enum err_code {

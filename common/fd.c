@@ -177,8 +177,7 @@ ssize_t fd_recv(int sock, void *p, size_t n, int *fds, size_t max_fds, size_t *r
         char space[CMSG_SPACE(MAX_FDS * sizeof(int))];
     } control;
     struct iovec iov = {p, n};
-    struct msghdr msg = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
     ssize_t r;
     do
         r = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);

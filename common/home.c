@@ -18,9 +18,9 @@ static const struct {
     const char *name;
     mode_t mode;
 } dirs[] = {
-    {"conf", 0755},  {"conf/tenants", 0755}, {"staging", 0755}, {"staging/.incoming", 0700}, {"work", 0711},
-    {"done", 0711},  {"quarantine", 0711},   {"state", 0700},   {"logs", 0755},              {"logs/tenants", 0755},
-    {"runs", 0711},  {"apps", 0755},         {"keys", 0700},
+    {"conf", 0755},       {"conf/tenants", 0755}, {"staging", 0755}, {"staging/.incoming", 0700}, {"work", 0711}, {"done", 0711},
+    {"quarantine", 0711}, {"state", 0700},        {"logs", 0755},    {"logs/tenants", 0755},      {"runs", 0711}, {"apps", 0755},
+    {"keys", 0700},
 };
 
 static const char platform_conf[] =
@@ -61,8 +61,7 @@ static int check_version(struct home *h, struct err *e)
     AUTO_BUF struct buf b = {0};
     int r = fd_read_file(h->dirfd, "state/home.json", &b, 65536, NULL);
     if (r == -ENOENT)
-        return err_set(e, -ENOENT, "%s is not a home (no state/home.json); make one with `mysimbdp init %s`", h->path,
-                       h->path);
+        return err_set(e, -ENOENT, "%s is not a home (no state/home.json); make one with `mysimbdp init %s`", h->path, h->path);
     if (r == -EACCES)
         return err_set(e, r, "%s: permission denied; use the user who made the home", h->path);
     if (r < 0)
@@ -74,8 +73,10 @@ static int check_version(struct home *h, struct err *e)
     }
     int64_t version = json_get_i64(doc, "version", -1);
     if (version > HOME_VERSION)
-        return err_set(e, ERR_VERSION, "%s was made by a newer mysimbdp (home version %lld, this program knows %d); "
-                       "install that version again, nothing was changed", h->path, (long long)version, HOME_VERSION);
+        return err_set(e, ERR_VERSION,
+                       "%s was made by a newer mysimbdp (home version %lld, this program knows %d); "
+                       "install that version again, nothing was changed",
+                       h->path, (long long)version, HOME_VERSION);
     if (version < 1)
         return err_set(e, ERR_FORMAT, "%s/state/home.json names no version; restore it from a backup", h->path);
     return 0;
@@ -99,9 +100,8 @@ static int make_runtime(struct home *h, struct err *e)
     return 0;
 }
 
-int home_open(struct home *h, const char *path, struct err *e)
+static int open_parts(struct home *h, const char *path, struct err *e)
 {
-    *h = (struct home){.dirfd = -1};
     if (!path)
         path = getenv("MYSIMBDP_HOME");
     if (!path || !*path)
@@ -121,6 +121,15 @@ int home_open(struct home *h, const char *path, struct err *e)
         return err_sys(e, -errno, "home %s", real);
     int r = check_version(h, e);
     return r < 0 ? r : make_runtime(h, e);
+}
+
+int home_open(struct home *h, const char *path, struct err *e)
+{
+    *h = (struct home){.dirfd = -1};
+    int r = open_parts(h, path, e);
+    if (r < 0)
+        home_close(h);
+    return r;
 }
 
 void home_close(struct home *h)
@@ -155,8 +164,7 @@ int home_init(const char *path, struct err *e)
     if (fd < 0)
         return err_sys(e, -errno, "cannot open %s", path);
     for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++)
-        if ((mkdirat(fd, dirs[i].name, dirs[i].mode) < 0 && errno != EEXIST) ||
-            fchmodat(fd, dirs[i].name, dirs[i].mode, 0) < 0)
+        if ((mkdirat(fd, dirs[i].name, dirs[i].mode) < 0 && errno != EEXIST) || fchmodat(fd, dirs[i].name, dirs[i].mode, 0) < 0)
             return err_sys(e, -errno, "cannot make %s/%s", path, dirs[i].name);
     AUTO_BUF struct buf conf = {0}, version = {0};
     buf_addf(&conf, platform_conf, geteuid() == 0 ? "false" : "true");

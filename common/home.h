@@ -10,11 +10,11 @@
 enum { HOME_VERSION = 1 };
 
 struct home {
-    char *path;        /* absolute, real */
-    char *bin;         /* directory of the platform's programs */
-    char *runtime;     /* short directory for sockets, 0711 */
-    char tag[17];      /* 16 hex digits of hash(path): names cgroups and the run-time directory */
-    int dirfd;         /* the home itself */
+    char *path;    /* absolute, real */
+    char *bin;     /* directory of the platform's programs */
+    char *runtime; /* short directory for sockets, 0711 */
+    char tag[17];  /* 16 hex digits of hash(path): names cgroups and the run-time directory */
+    int dirfd;     /* the home itself */
 };
 
 /* Opens an existing home. `path` NULL: MYSIMBDP_HOME, which must be set. Makes the run-time directory if needed. Errors

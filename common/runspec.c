@@ -40,11 +40,13 @@ static void pairs_free(struct run_pairs *l)
 }
 
 /* One table for both directions, so that what is written is what is read. */
-#define SPEC_STRINGS(X)                                                                                                \
+/* clang-format off */
+#define SPEC_STRINGS(X) \
     X(run_id) X(step) X(tenant) X(app) X(home) X(dir) X(runtime) X(claim) X(tag) X(exec) X(stdin_path) X(output)
-#define SPEC_NUMBERS(X)                                                                                                \
-    X(uid) X(gid) X(wall_s) X(grace_s) X(output_bytes) X(cpu_s) X(as_bytes) X(nofile) X(nproc) X(fsize_bytes)          \
-        X(core_bytes) X(stack_bytes) X(cg_cpu_pct) X(cg_memory_bytes) X(cg_pids)
+#define SPEC_NUMBERS(X) \
+    X(uid) X(gid) X(wall_s) X(grace_s) X(output_bytes) X(cpu_s) X(as_bytes) X(nofile) X(nproc) X(fsize_bytes) \
+    X(core_bytes) X(stack_bytes) X(cg_cpu_pct) X(cg_memory_bytes) X(cg_pids)
+/* clang-format on */
 
 void run_spec_free(struct run_spec *s)
 {
@@ -109,15 +111,15 @@ static int parse_pairs(const bson_t *doc, const char *key, struct run_pairs *ret
 
 static int parse_spec(const bson_t *doc, struct run_spec *s, struct err *e)
 {
-#define X(field)                                                                                                       \
-    s->field = xstrdup(json_get_str(doc, #field, NULL));                                                               \
-    if (!s->field)                                                                                                     \
+#define X(field)                                                                                                                   \
+    s->field = xstrdup(json_get_str(doc, #field, NULL));                                                                           \
+    if (!s->field)                                                                                                                 \
         return err_set(e, ERR_FORMAT, "run spec: no string '%s'", #field);
     SPEC_STRINGS(X)
 #undef X
-#define X(field)                                                                                                       \
-    s->field = json_get_i64(doc, #field, -2);                                                                          \
-    if (s->field < -1)                                                                                                 \
+#define X(field)                                                                                                                   \
+    s->field = json_get_i64(doc, #field, -2);                                                                                      \
+    if (s->field < -1)                                                                                                             \
         return err_set(e, ERR_FORMAT, "run spec: no number '%s' of -1 or more", #field);
     SPEC_NUMBERS(X)
 #undef X
@@ -149,8 +151,7 @@ static int check_version(const bson_t *doc, const char *what, int64_t known, str
     if (v == known)
         return 0;
     if (v > known)
-        return err_set(e, ERR_VERSION, "%s has version %lld; this program knows %lld", what, (long long)v,
-                       (long long)known);
+        return err_set(e, ERR_VERSION, "%s has version %lld; this program knows %lld", what, (long long)v, (long long)known);
     return err_set(e, ERR_FORMAT, "%s has no version 'v'", what);
 }
 

@@ -16,14 +16,13 @@
 enum { RUNSPEC_VERSION = 1, RUNRESULT_VERSION = 1 };
 enum { RUN_MAX_SPEC_BYTES = 8 << 20, RUN_MAX_RESULT_BYTES = 1 << 20, RUN_MAX_APP_RESULT_BYTES = 64 << 10 };
 
-#define RUN_OUTCOMES(X)                                                                                                \
-    X(ok) X(data_error) X(temp_fail) X(failed) X(timeout) X(oom) X(killed) X(limit) X(exec_error) X(lost)
+#define RUN_OUTCOMES(X) X(ok) X(data_error) X(temp_fail) X(failed) X(timeout) X(oom) X(killed) X(limit) X(exec_error) X(lost)
 
 enum run_outcome {
 #define X(name) RUN_##name,
     RUN_OUTCOMES(X)
 #undef X
-    RUN_N_OUTCOMES
+        RUN_N_OUTCOMES
 };
 const char *run_outcome_name(enum run_outcome o);
 int run_outcome_parse(const char *name); /* or ERR_FORMAT */
@@ -90,7 +89,7 @@ int app_result_parse(const char *text, size_t n, struct app_result *ret, struct 
 enum run_said {
     RUN_SAID_CLAIMED = 'c',
     RUN_SAID_STARTED = 's',
-    RUN_SAID_ENDED = 'e',  /* result.json is there; acknowledge it */
+    RUN_SAID_ENDED = 'e',   /* result.json is there; acknowledge it */
     RUN_SAID_REFUSED = 'r', /* the fence stood already, or the spec was bad */
     RUN_SAID_NO_FORK = 'f', /* the process table is full; try again later */
 };

@@ -83,8 +83,8 @@ static int write_result(struct load *l, const char *reason, const char *error)
     return r;
 }
 
-static void reject(struct load *l, int64_t line, int64_t offset, int column, const char *type, const char *message,
-                   const char *raw, size_t n)
+static void reject(struct load *l, int64_t line, int64_t offset, int column, const char *type, const char *message, const char *raw,
+                   size_t n)
 {
     AUTO_BUF struct buf b = {0};
     l->rejected++;
@@ -359,8 +359,8 @@ static int open_collection(struct load *l)
     if (!l->client)
         return EXIT_CONFIG;
     mongoc_client_set_error_api(l->client, MONGOC_ERROR_API_VERSION_2);
-    l->collection = mongoc_client_get_collection(l->client, json_get_str(l->job, "database", ""),
-                                                 json_get_str(l->job, "collection", ""));
+    l->collection =
+        mongoc_client_get_collection(l->client, json_get_str(l->job, "database", ""), json_get_str(l->job, "collection", ""));
     mongoc_write_concern_t *wc = mongoc_write_concern_new();
     mongoc_write_concern_set_w(wc, MONGOC_WRITE_CONCERN_W_MAJORITY);
     mongoc_write_concern_set_journal(wc, true);

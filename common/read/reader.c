@@ -322,8 +322,7 @@ static int next_raw(struct reader *r, struct record *rec, struct err *e)
         } else {
             if (r->at == r->n && r->end)
                 return 0;
-            s = r->skip_to_line_end || r->format == READER_JSON ? line_length(r, &n, &next)
-                                                                : split_csv(r, rec, &n, &next);
+            s = r->skip_to_line_end || r->format == READER_JSON ? line_length(r, &n, &next) : split_csv(r, rec, &n, &next);
         }
         if (s == SPLIT_MORE && r->n - r->at > r->max_row + BLOCK) {
             /* Too long to hold. Give its beginning, then skip: an unclosed quote costs its first line only. */

@@ -132,8 +132,7 @@ static ssize_t read_zstd(struct src *s, void *p, size_t n, struct err *e)
         size_t z = ZSTD_decompressStream(s->zstd, &out, &in);
         s->at += in.pos;
         if (ZSTD_isError(z))
-            return err_set(e, ERR_FORMAT, "damaged zstd data after %lld bytes: %s", (long long)s->out_bytes,
-                           ZSTD_getErrorName(z));
+            return err_set(e, ERR_FORMAT, "damaged zstd data after %lld bytes: %s", (long long)s->out_bytes, ZSTD_getErrorName(z));
         s->in_member = z != 0;
         if (at_end && out.pos == 0)
             return err_set(e, ERR_FORMAT, "the zstd data ends early");

@@ -55,8 +55,8 @@ static bool keeps_limits(struct batchmgr *m, struct tenant *t, struct file *f, c
         reject(m, f, "max_files_in_staging", "%lld files of the tenant are not finished; %lld are allowed",
                (long long)t->n_live - 1, (long long)l->max_files_in_staging);
     else if (l->max_files_per_day >= 0 && t->files_today + 1 > l->max_files_per_day)
-        reject(m, f, "max_files_per_day", "%lld files were taken today (UTC); %lld are allowed",
-               (long long)t->files_today, (long long)l->max_files_per_day);
+        reject(m, f, "max_files_per_day", "%lld files were taken today (UTC); %lld are allowed", (long long)t->files_today,
+               (long long)l->max_files_per_day);
     else if (l->max_bytes_per_day >= 0 && t->bytes_today + f->size > l->max_bytes_per_day)
         reject(m, f, "max_bytes_per_day", "%lld bytes were taken today (UTC), this file has %lld; %lld are allowed",
                (long long)t->bytes_today, (long long)f->size, (long long)l->max_bytes_per_day);

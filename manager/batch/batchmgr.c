@@ -229,8 +229,7 @@ static int check_host(struct batchmgr *m, const struct conf *c, struct err *e)
         static const char *const keys[] = {"cpu_pct", "memory_bytes", "pids"};
         for (int k = 0; k < 3; k++)
             if (limits[k] >= 0 && !*m->cgroups.base[k])
-                buf_addf(&missing, "%sprofile %s: cgroup.%s (%s)", missing.n ? "; " : "", p[i].name, keys[k],
-                         m->cgroups.why[k]);
+                buf_addf(&missing, "%sprofile %s: cgroup.%s (%s)", missing.n ? "; " : "", p[i].name, keys[k], m->cgroups.why[k]);
     }
     if (geteuid() != 0 && c->n_tenants > 1)
         buf_addf(&missing, "%sseveral tenants without root: they share one uid and are not kept apart", missing.n ? "; " : "");
@@ -240,8 +239,10 @@ static int check_host(struct batchmgr *m, const struct conf *c, struct err *e)
         log_warn("missing_limits", NULL, NULL, "not enforced on this host: %s", missing.p);
         return 0;
     }
-    return err_set(e, ERR_CONFIG, "this host cannot enforce: %s. Run as root on a host with cgroups, remove these limits, or set "
-                   "platform.allow_missing_limits = true", missing.p);
+    return err_set(e, ERR_CONFIG,
+                   "this host cannot enforce: %s. Run as root on a host with cgroups, remove these limits, or set "
+                   "platform.allow_missing_limits = true",
+                   missing.p);
 }
 
 static void set_apps(struct batchmgr *m, const struct conf_tenant *c)
@@ -287,8 +288,8 @@ int batchmgr_apply_conf(struct batchmgr *m, struct conf *next, struct err *e)
     double cpus = next->platform.capacity.cpus > 0 ? next->platform.capacity.cpus : get_nprocs();
     struct sysinfo si = {0};
     sysinfo(&si);
-    int64_t memory = next->platform.capacity.memory_bytes > 0 ? next->platform.capacity.memory_bytes
-                                                              : (int64_t)si.totalram * si.mem_unit;
+    int64_t memory =
+        next->platform.capacity.memory_bytes > 0 ? next->platform.capacity.memory_bytes : (int64_t)si.totalram * si.mem_unit;
     sched_set_capacity(m->sched, cpus, memory);
     size_t i = 0;
     for (struct tenant *t; (t = map_next(&m->tenants, &i));)

@@ -23,8 +23,8 @@ struct candidate {
 
 struct tenant {
     char *id;
-    bool configured; /* has a file in conf/tenants */
-    bool suspended;  /* by command */
+    bool configured;  /* has a file in conf/tenants */
+    bool suspended;   /* by command */
     int64_t uid, gid; /* -1: the platform's */
     struct health *health;
     char *mongo_url; /* what its runs get */
@@ -51,8 +51,8 @@ struct batchmgr {
     struct map tenants, files, staged, contents, runs, parked;
     struct health **healths;
     size_t n_healths;
-    char *mongo_url;   /* the platform's */
-    char *mongo_kind;  /* embedded | mongod | url */
+    char *mongo_url;  /* the platform's */
+    char *mongo_kind; /* embedded | mongod | url */
     bool shared_credentials;
 
     int inotify_fd, staging_fd, work_fd, runs_fd;

@@ -142,9 +142,9 @@ static int upload_begin(struct conn *c, const bson_t *rq, struct err *e)
     char *path = NULL;
     if (*c->upload)
         return err_set(e, ERR_REFUSED, "one upload at a time on a connection");
-    int r = intake_upload_begin(c->m, json_get_str(rq, "tenant", ""), json_get_str(rq, "dataset", ""),
-                                json_get_str(rq, "name", ""), json_get_i64(rq, "size", 0), json_get_str(rq, "app", NULL),
-                                json_get_bool(rq, "force", false), id, &path, e);
+    int r = intake_upload_begin(c->m, json_get_str(rq, "tenant", ""), json_get_str(rq, "dataset", ""), json_get_str(rq, "name", ""),
+                                json_get_i64(rq, "size", 0), json_get_str(rq, "app", NULL), json_get_bool(rq, "force", false), id,
+                                &path, e);
     if (r < 0)
         return r;
     memcpy(c->upload, id, ID_SIZE);

@@ -34,8 +34,8 @@ static bool is_failure(enum file_state s)
 static enum file_place place_for(struct batchmgr *m, const struct file *f)
 {
     const struct conf_tenant *c = conf_tenant(m->conf, f->tenant);
-    const char *what = is_failure(f->state) ? (c ? c->retention.on_failure : "quarantine")
-                                            : (c ? c->retention.on_success : "archive");
+    const char *what =
+        is_failure(f->state) ? (c ? c->retention.on_failure : "quarantine") : (c ? c->retention.on_success : "archive");
     if (f->state == FILE_vanished || !strcmp(what, "delete"))
         return PLACE_gone;
     return !strcmp(what, "archive") ? PLACE_done : PLACE_quarantine;
@@ -269,8 +269,10 @@ int filing_retry(struct batchmgr *m, const char *file_id, struct err *e)
     if (r < 0)
         return r;
     if (!is_failure(f->state) || (f->place != PLACE_quarantine && f->place != PLACE_done)) {
-        r = err_set(e, ERR_REFUSED, "file %s is %s%s; only quarantined and rejected files whose bytes were kept can be "
-                    "retried", file_id, file_state_name(f->state), f->place == PLACE_gone ? " and its bytes are gone" : "");
+        r = err_set(e, ERR_REFUSED,
+                    "file %s is %s%s; only quarantined and rejected files whose bytes were kept can be "
+                    "retried",
+                    file_id, file_state_name(f->state), f->place == PLACE_gone ? " and its bytes are gone" : "");
         file_free(f);
         return r;
     }

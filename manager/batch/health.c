@@ -103,8 +103,10 @@ static bool make_users(struct health *h, mongoc_client_t *c)
         h->users_made = ok && n > 0;
     }
     if (!ok && !h->shared_ok)
-        snprintf(h->why, sizeof h->why, "its user may not create users (%.120s); give a URL that may, or set "
-                 "allow_shared_credentials", be.message);
+        snprintf(h->why, sizeof h->why,
+                 "its user may not create users (%.120s); give a URL that may, or set "
+                 "allow_shared_credentials",
+                 be.message);
     return ok || h->shared_ok;
 }
 
@@ -172,12 +174,10 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
         h->on_change(h->arg, h);
 }
 
-struct health *health_new(struct event_base *base, const char *url, void (*on_change)(void *arg, struct health *h),
-                          void *arg)
+struct health *health_new(struct event_base *base, const char *url, void (*on_change)(void *arg, struct health *h), void *arg)
 {
     struct health *h = xcalloc(1, sizeof *h);
-    *h = (struct health){.url = xstrdup(url), .on_change = on_change, .arg = arg, .last_down_ms = -1,
-                         .why = "not asked yet"};
+    *h = (struct health){.url = xstrdup(url), .on_change = on_change, .arg = arg, .last_down_ms = -1, .why = "not asked yet"};
     h->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     h->ev = event_new(base, h->fd, EV_READ | EV_PERSIST, on_event, h);
     event_add(h->ev, NULL);

@@ -13,8 +13,7 @@ struct health_user { /* a tenant's own MongoDB user, to be made or updated */
 };
 
 /* on_change runs on the loop whenever the state changed or a check that was asked for was answered. */
-struct health *health_new(struct event_base *base, const char *url, void (*on_change)(void *arg, struct health *h),
-                          void *arg);
+struct health *health_new(struct event_base *base, const char *url, void (*on_change)(void *arg, struct health *h), void *arg);
 void health_free(struct health *h); /* waits for the thread: at most about two seconds */
 
 const char *health_url(const struct health *h);

@@ -46,12 +46,11 @@ static bool within(const struct inspect_request *rq, struct inspect_reply *re, c
                  (long long)(rq->max_row_bytes < 0 ? READER_MAX_ROW_BYTES : rq->max_row_bytes));
         say(re, INSPECT_REFUSED, "max_row_bytes", detail);
     } else if (rq->max_columns >= 0 && re->columns > rq->max_columns) {
-        snprintf(detail, sizeof detail, "%lld columns; %lld are allowed", (long long)re->columns,
-                 (long long)rq->max_columns);
+        snprintf(detail, sizeof detail, "%lld columns; %lld are allowed", (long long)re->columns, (long long)rq->max_columns);
         say(re, INSPECT_REFUSED, "max_columns", detail);
     } else if (rq->max_rejects >= 0 && re->rejects > rq->max_rejects) {
-        snprintf(detail, sizeof detail, "more than %lld damaged rows; the last at line %lld: %s",
-                 (long long)rq->max_rejects, (long long)rec->line, rec->reject ? rec->reject : "");
+        snprintf(detail, sizeof detail, "more than %lld damaged rows; the last at line %lld: %s", (long long)rq->max_rejects,
+                 (long long)rec->line, rec->reject ? rec->reject : "");
         say(re, INSPECT_REFUSED, "max_rejects", detail);
     } else {
         return true;
@@ -150,14 +149,13 @@ static int drop_privileges(uid_t uid)
 static int filter(void)
 {
     static const int allowed[] = {
-        SCMP_SYS(read),        SCMP_SYS(pread64),       SCMP_SYS(write),        SCMP_SYS(lseek),
-        SCMP_SYS(fstat),       SCMP_SYS(newfstatat),    SCMP_SYS(fsync),        SCMP_SYS(close),
-        SCMP_SYS(recvmsg),     SCMP_SYS(sendmsg),       SCMP_SYS(sendto),       SCMP_SYS(mmap),
-        SCMP_SYS(munmap),      SCMP_SYS(mremap),        SCMP_SYS(madvise),      SCMP_SYS(brk),
-        SCMP_SYS(futex),       SCMP_SYS(rt_sigreturn),  SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask),
-        SCMP_SYS(exit),        SCMP_SYS(exit_group),    SCMP_SYS(clock_gettime), SCMP_SYS(restart_syscall),
-        SCMP_SYS(gettid),      SCMP_SYS(getpid),        SCMP_SYS(sched_yield),  SCMP_SYS(sigaltstack),
-        SCMP_SYS(getrandom),   SCMP_SYS(tgkill),        SCMP_SYS(fcntl),
+        SCMP_SYS(read),       SCMP_SYS(pread64),     SCMP_SYS(write),         SCMP_SYS(lseek),           SCMP_SYS(fstat),
+        SCMP_SYS(newfstatat), SCMP_SYS(fsync),       SCMP_SYS(close),         SCMP_SYS(recvmsg),         SCMP_SYS(sendmsg),
+        SCMP_SYS(sendto),     SCMP_SYS(mmap),        SCMP_SYS(munmap),        SCMP_SYS(mremap),          SCMP_SYS(madvise),
+        SCMP_SYS(brk),        SCMP_SYS(futex),       SCMP_SYS(rt_sigreturn),  SCMP_SYS(rt_sigaction),    SCMP_SYS(rt_sigprocmask),
+        SCMP_SYS(exit),       SCMP_SYS(exit_group),  SCMP_SYS(clock_gettime), SCMP_SYS(restart_syscall), SCMP_SYS(gettid),
+        SCMP_SYS(getpid),     SCMP_SYS(sched_yield), SCMP_SYS(sigaltstack),   SCMP_SYS(getrandom),       SCMP_SYS(tgkill),
+        SCMP_SYS(fcntl),
     };
     scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
     int r = ctx ? 0 : -ENOMEM;

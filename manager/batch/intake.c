@@ -483,9 +483,10 @@ static void on_disk(evutil_socket_t fd, short what, void *arg)
         int64_t free_bytes = (int64_t)v.f_bavail * (int64_t)v.f_frsize;
         low = free_bytes < m->conf->platform.min_free_bytes;
         if (low && !m->disk_low)
-            log_error("disk_low", NULL, NULL, "%lld bytes are free under %s, min_free_bytes is %lld: intake and dispatch "
-                      "pause until there is space", (long long)free_bytes, path,
-                      (long long)m->conf->platform.min_free_bytes);
+            log_error("disk_low", NULL, NULL,
+                      "%lld bytes are free under %s, min_free_bytes is %lld: intake and dispatch "
+                      "pause until there is space",
+                      (long long)free_bytes, path, (long long)m->conf->platform.min_free_bytes);
     }
     if (!low && m->disk_low) {
         log_info("disk_ok", NULL, NULL, "there is disk space again: intake goes on");
@@ -539,11 +540,9 @@ static int add_dataset(struct batchmgr *m, const struct tenant *t, const char *d
     int r = make_staging(m, t, rel, e);
     if (r < 0)
         return r;
-    int wd = inotify_add_watch(m->inotify_fd, path,
-                               IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_ONLYDIR | IN_DONT_FOLLOW);
+    int wd = inotify_add_watch(m->inotify_fd, path, IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_ONLYDIR | IN_DONT_FOLLOW);
     if (wd < 0) {
-        log_warn("inotify", t->id, NULL, "cannot watch %s: %s; new files there are found every rescan_ms", path,
-                 strerror(errno));
+        log_warn("inotify", t->id, NULL, "cannot watch %s: %s; new files there are found every rescan_ms", path, strerror(errno));
         return 0;
     }
     char key[16];
@@ -701,8 +700,7 @@ static void on_upload_committed(void *arg)
     free(c);
 }
 
-int intake_upload_commit(struct batchmgr *m, const char *id, void (*done)(void *arg, const char *file_id), void *arg,
-                         struct err *e)
+int intake_upload_commit(struct batchmgr *m, const char *id, void (*done)(void *arg, const char *file_id), void *arg, struct err *e)
 {
     struct file *f = take_upload(m, id);
     if (!f)

@@ -201,8 +201,10 @@ static void *work(void *arg)
         pthread_mutex_lock(&l->lock);
         if (r != SQLITE_OK) {
             if (!l->stalled)
-                log_error("ledger_stalled", NULL, NULL, "cannot commit to the ledger: %s; intake pauses, trying again every "
-                          "second; free disk space below HOME/state", l->why);
+                log_error("ledger_stalled", NULL, NULL,
+                          "cannot commit to the ledger: %s; intake pauses, trying again every "
+                          "second; free disk space below HOME/state",
+                          l->why);
             l->stalled = true;
             if (l->quit)
                 break;
@@ -329,8 +331,7 @@ static int open_both(struct ledger *l, const char *path, struct err *e)
         return r;
     int64_t version = query_i64(l->writer, "SELECT value FROM meta WHERE key='schema_version'", NULL, 0);
     if (version > SCHEMA_VERSION)
-        return err_set(e, ERR_VERSION, "schema version %lld is newer than this program's %d", (long long)version,
-                       SCHEMA_VERSION);
+        return err_set(e, ERR_VERSION, "schema version %lld is newer than this program's %d", (long long)version, SCHEMA_VERSION);
     if (sqlite3_exec(l->writer, schema, NULL, NULL, NULL) != SQLITE_OK ||
         sqlite3_prepare_v2(l->writer, put_file_sql, -1, &l->put_file, NULL) != SQLITE_OK ||
         sqlite3_prepare_v2(l->writer, put_run_sql, -1, &l->put_run, NULL) != SQLITE_OK)
@@ -351,8 +352,10 @@ int ledger_open(const struct home *h, struct event_base *base, struct ledger **r
         sqlite3_close(l->writer);
         sqlite3_close(l->reader);
         free(l);
-        err_context(e, "the ledger %s cannot be used, and nothing was started. Restore it (with its -wal file) from a "
-                    "backup, or free disk space", path);
+        err_context(e,
+                    "the ledger %s cannot be used, and nothing was started. Restore it (with its -wal file) from a "
+                    "backup, or free disk space",
+                    path);
         return r;
     }
     l->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -488,7 +491,8 @@ int ledger_each_live_file(struct ledger *l, void (*fn)(void *arg, struct file *f
     sqlite3_stmt *s = NULL;
     int r = sqlite3_prepare_v2(l->reader,
                                "SELECT * FROM files WHERE state IN('received','queued','running','waiting') OR "
-                               "place='work' ORDER BY file_id", -1, &s, NULL);
+                               "place='work' ORDER BY file_id",
+                               -1, &s, NULL);
     while (r == SQLITE_OK && (r = sqlite3_step(s)) == SQLITE_ROW) {
         fn(arg, row_to_file(s));
         r = SQLITE_OK;
@@ -547,14 +551,15 @@ int ledger_get_run(struct ledger *l, const char *run_id, struct run **ret, struc
     return 0;
 }
 
-bool ledger_find_ingested(struct ledger *l, const char *tenant, const char *dataset, const char *hash,
-                          char ret_file_id[ID_SIZE], char ret_prefix[33])
+bool ledger_find_ingested(struct ledger *l, const char *tenant, const char *dataset, const char *hash, char ret_file_id[ID_SIZE],
+                          char ret_prefix[33])
 {
     sqlite3_stmt *s = NULL;
     bool found = false;
     sqlite3_prepare_v2(l->reader,
                        "SELECT file_id, prefix FROM files WHERE tenant=?1 AND dataset=?2 AND hash=?3 AND state='ingested' "
-                       "ORDER BY file_id DESC LIMIT 1", -1, &s, NULL);
+                       "ORDER BY file_id DESC LIMIT 1",
+                       -1, &s, NULL);
     bind_text(s, 1, tenant);
     bind_text(s, 2, dataset);
     bind_text(s, 3, hash);
@@ -572,7 +577,8 @@ void ledger_taken_since(struct ledger *l, const char *tenant, int64_t wall_ms, i
     sqlite3_stmt *s = NULL;
     sqlite3_prepare_v2(l->reader,
                        "SELECT count(*), sum(max(size,0)) FROM files WHERE tenant=?1 AND received_at>=?2 AND "
-                       "state NOT IN('rejected','vanished') AND size>=0", -1, &s, NULL);
+                       "state NOT IN('rejected','vanished') AND size>=0",
+                       -1, &s, NULL);
     bind_text(s, 1, tenant);
     sqlite3_bind_int64(s, 2, wall_ms);
     *ret_files = *ret_bytes = 0;
@@ -601,7 +607,8 @@ char **ledger_filed_before(struct ledger *l, const char *tenant, int64_t wall_ms
     sqlite3_stmt *s = NULL;
     sqlite3_prepare_v2(l->reader,
                        "SELECT file_id FROM files WHERE tenant=?1 AND received_at<?2 AND ended_at>0 AND ended_at<?2 AND "
-                       "place IN('done','quarantine') LIMIT ?3", -1, &s, NULL);
+                       "place IN('done','quarantine') LIMIT ?3",
+                       -1, &s, NULL);
     bind_text(s, 1, tenant);
     sqlite3_bind_int64(s, 2, wall_ms);
     sqlite3_bind_int(s, 3, limit);
@@ -613,7 +620,8 @@ char **ledger_retryable(struct ledger *l, const char *tenant)
     sqlite3_stmt *s = NULL;
     sqlite3_prepare_v2(l->reader,
                        "SELECT file_id FROM files WHERE tenant=?1 AND state IN('quarantined','rejected') AND "
-                       "place IN('done','quarantine') ORDER BY file_id", -1, &s, NULL);
+                       "place IN('done','quarantine') ORDER BY file_id",
+                       -1, &s, NULL);
     bind_text(s, 1, tenant);
     return ids(s);
 }

@@ -56,7 +56,8 @@ struct file *file_new(const char *tenant, const char *dataset)
     return f;
 }
 
-#define FILE_STRINGS(X) X(tenant) X(dataset) X(name) X(raw_name) X(safe) X(from) X(app) X(reason) X(detail) X(quality) X(old_prefixes)
+#define FILE_STRINGS(X)                                                                                                            \
+    X(tenant) X(dataset) X(name) X(raw_name) X(safe) X(from) X(app) X(reason) X(detail) X(quality) X(old_prefixes)
 
 struct file *file_copy(const struct file *f)
 {

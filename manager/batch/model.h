@@ -8,14 +8,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define FILE_STATES(X)                                                                                                 \
-    X(received) X(queued) X(running) X(waiting) X(ingested) X(rejected) X(duplicate) X(vanished) X(quarantined)
+#define FILE_STATES(X) X(received) X(queued) X(running) X(waiting) X(ingested) X(rejected) X(duplicate) X(vanished) X(quarantined)
 
 enum file_state {
 #define X(name) FILE_##name,
     FILE_STATES(X)
 #undef X
-    FILE_N_STATES
+        FILE_N_STATES
 };
 const char *file_state_name(enum file_state s);
 int file_state_parse(const char *name); /* or ERR_FORMAT */
@@ -27,7 +26,7 @@ enum file_place {
 #define X(name) PLACE_##name,
     FILE_PLACES(X)
 #undef X
-    PLACE_N
+        PLACE_N
 };
 const char *file_place_name(enum file_place p);
 int file_place_parse(const char *name);
@@ -45,9 +44,9 @@ struct file {
     char *app;      /* asked for at upload, or NULL */
     enum file_state state;
     enum file_place place;
-    char *reason, *detail; /* NULL: none */
-    int64_t size, rows, columns; /* -1: not known yet */
-    char hash[65];               /* hex, "" until inspected */
+    char *reason, *detail;                           /* NULL: none */
+    int64_t size, rows, columns;                     /* -1: not known yet */
+    char hash[65];                                   /* hex, "" until inspected */
     int64_t rows_parsed, rows_loaded, rows_rejected; /* -1: unknown */
     char *quality;
     int64_t attempts, losses;
@@ -90,8 +89,8 @@ struct run {
     struct batchmgr *mgr;
     struct event *conn_ev, *timer;
     int conn;
-    char *stop;     /* why a stop was ordered: "stopped" or "drain" */
-    double cpus;    /* charged */
+    char *stop;  /* why a stop was ordered: "stopped" or "drain" */
+    double cpus; /* charged */
     int64_t memory_bytes;
     int64_t charged_at_ms;
     uint64_t check; /* number of the health check that `pending` waits for */

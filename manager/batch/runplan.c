@@ -182,8 +182,8 @@ static void add_prefixes(struct buf *b, const struct file *f)
 }
 
 /* The loader's job; loader/main.c describes it. */
-static int add_load_job(struct batchmgr *m, struct run_spec *s, const struct file *f, const struct conf_tenant *t,
-                        bool outputs, struct err *e)
+static int add_load_job(struct batchmgr *m, struct run_spec *s, const struct file *f, const struct conf_tenant *t, bool outputs,
+                        struct err *e)
 {
     const struct conf_dataset *d = conf_dataset(t, f->dataset);
     struct conf_limits l = conf_effective_limits(t, d);

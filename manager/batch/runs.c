@@ -241,8 +241,10 @@ static void park(struct batchmgr *m, const struct run *r, const struct conf_batc
     p->identity = exec_identity(p->path);
     map_put(&m->parked, key, p);
     sched_park_app(m->sched, r->tenant, r->app, true);
-    log_error("app_parked", r->tenant, r->run_id, "app %s is parked until its executable or the configuration changes, or "
-              "`mysimbdp retry --tenant %s`: %s", r->app, r->tenant, r->error ? r->error : "it cannot be executed");
+    log_error("app_parked", r->tenant, r->run_id,
+              "app %s is parked until its executable or the configuration changes, or "
+              "`mysimbdp retry --tenant %s`: %s",
+              r->app, r->tenant, r->error ? r->error : "it cannot be executed");
 }
 
 void runs_unpark(struct batchmgr *m, const char *tenant, const char *app, bool only_changed)
@@ -272,8 +274,7 @@ void runs_unpark(struct batchmgr *m, const char *tenant, const char *app, bool o
 /* ---- the end of a run ---- */
 
 /* Reads what the app said of itself. True when it contradicts what the inspection saw, or is malformed. */
-static bool take_app_result(struct run *r, const struct run_result *res, bool platform_loader, char **ret_reason,
-                            char **ret_why)
+static bool take_app_result(struct run *r, const struct run_result *res, bool platform_loader, char **ret_reason, char **ret_why)
 {
     struct file *f = r->file;
     struct app_result a;
@@ -291,8 +292,7 @@ static bool take_app_result(struct run *r, const struct run_result *res, bool pl
         *ret_why = xasprintf("it says rows_loaded %lld and rows_rejected %lld of rows_parsed %lld", (long long)a.rows_loaded,
                              (long long)a.rows_rejected, (long long)a.rows_parsed);
     else if (res->outcome == RUN_ok && !output_step && a.rows_parsed >= 0 && f->rows >= 0 && a.rows_parsed != f->rows)
-        *ret_why = xasprintf("it says rows_parsed %lld, the inspection counted %lld", (long long)a.rows_parsed,
-                             (long long)f->rows);
+        *ret_why = xasprintf("it says rows_parsed %lld, the inspection counted %lld", (long long)a.rows_parsed, (long long)f->rows);
     contradicts = *ret_why != NULL;
     if (!contradicts) {
         f->rows_parsed = a.rows_parsed;
@@ -486,8 +486,12 @@ static void cancel(struct run *r, const char *why, int64_t delay_ms)
 static void conclude_lost(struct run *r)
 {
     struct run_result *res = xcalloc(1, sizeof *res);
-    *res = (struct run_result){.run_id = xstrdup(r->run_id), .step = xstrdup(r->step), .outcome = RUN_lost,
-                               .exit_code = -1, .signal = -1, .ended_wall_ms = clk_wall_ms(),
+    *res = (struct run_result){.run_id = xstrdup(r->run_id),
+                               .step = xstrdup(r->step),
+                               .outcome = RUN_lost,
+                               .exit_code = -1,
+                               .signal = -1,
+                               .ended_wall_ms = clk_wall_ms(),
                                .error = xstrdup("its runner died; everything that was left of the run was ended")};
     on_step_ended(r, res);
 }
@@ -672,8 +676,8 @@ static void choose_prefix(struct batchmgr *m, struct file *f, const struct conf_
     if (!strcmp(prefix, f->prefix))
         return;
     if (*f->prefix) {
-        AUTO_FREE char *old = f->old_prefixes && *f->old_prefixes ? xasprintf("%s %s", f->old_prefixes, f->prefix)
-                                                                  : xstrdup(f->prefix);
+        AUTO_FREE char *old =
+            f->old_prefixes && *f->old_prefixes ? xasprintf("%s %s", f->old_prefixes, f->prefix) : xstrdup(f->prefix);
         xstr_set(&f->old_prefixes, old);
     }
     memcpy(f->prefix, prefix, sizeof prefix);
@@ -763,4 +767,3 @@ void runs_recover(struct batchmgr *m, struct file *f)
     sched_charge(m->sched, r->tenant, r->cpus, r->memory_bytes);
     resolve(r);
 }
-

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+enum { MAX_AHEAD_MS = 10000 }; /* of the whole machine */
+
 struct app {
     char *name;
     int64_t priority, memory_bytes;
@@ -108,8 +110,7 @@ void sched_block_tenant(struct sched *s, const char *tenant, bool blocked)
     get_tenant(s, tenant)->blocked = blocked;
 }
 
-void sched_set_app(struct sched *s, const char *tenant, const char *app, int64_t priority, double cpus,
-                   int64_t memory_bytes)
+void sched_set_app(struct sched *s, const char *tenant, const char *app, int64_t priority, double cpus, int64_t memory_bytes)
 {
     struct app *a = get_app(s, tenant, app);
     a->priority = priority;
@@ -134,14 +135,21 @@ static bool is_busy(const struct tenant *t)
     return t->n_queued || t->n_running;
 }
 
-/* A tenant that becomes busy starts level with the least served busy one. */
-static void level(struct sched *s, struct tenant *joining)
+/* Service of the least served busy tenant but `t`; -1 when there is none. */
+static double least_served(const struct sched *s, const struct tenant *t)
 {
     size_t i = 0;
     double least = -1;
-    for (struct tenant *t; (t = map_next(&s->tenants, &i));)
-        if (t != joining && is_busy(t) && (least < 0 || t->served < least))
-            least = t->served;
+    for (const struct tenant *other; (other = map_next(&s->tenants, &i));)
+        if (other != t && is_busy(other) && (least < 0 || other->served < least))
+            least = other->served;
+    return least;
+}
+
+/* A tenant that becomes busy starts level with the least served busy one. */
+static void level(struct sched *s, struct tenant *joining)
+{
+    double least = least_served(s, joining);
     if (least > joining->served)
         joining->served = least;
 }
@@ -283,6 +291,10 @@ void sched_release(struct sched *s, const char *tenant, double cpus, int64_t mem
         s->free_cpus = s->cpus;
     /* At least a millisecond, so that runs too short to measure count too. */
     t->served += share(s, cpus, memory_bytes) * (double)(duration_ms < 1 ? 1 : duration_ms) / (double)t->weight;
+    /* One very long run must not keep its tenant behind the others for as long again. */
+    double least = least_served(s, t);
+    if (least >= 0 && t->served > least + MAX_AHEAD_MS)
+        t->served = least + MAX_AHEAD_MS;
 }
 
 size_t sched_n_queued(const struct sched *s, const char *tenant)

@@ -21,8 +21,7 @@ void sched_set_capacity(struct sched *s, double cpus, int64_t memory_bytes);
 void sched_set_tenant(struct sched *s, const char *tenant, int64_t weight, int64_t concurrency);
 void sched_block_tenant(struct sched *s, const char *tenant, bool blocked);
 /* Makes or changes an app: its priority and what one run requests. */
-void sched_set_app(struct sched *s, const char *tenant, const char *app, int64_t priority, double cpus,
-                   int64_t memory_bytes);
+void sched_set_app(struct sched *s, const char *tenant, const char *app, int64_t priority, double cpus, int64_t memory_bytes);
 void sched_park_app(struct sched *s, const char *tenant, const char *app, bool parked);
 
 /* Queues a file for an app that was set. */

@@ -25,8 +25,8 @@ static struct verdict failed(const struct verdict_input *in, struct verdict v, c
 
 struct verdict verdict_of(const struct verdict_input *in)
 {
-    struct verdict v = {.state = FILE_waiting, .attempts = in->attempts, .losses = in->losses,
-                        .first_temp_wall_ms = in->first_temp_wall_ms};
+    struct verdict v = {
+        .state = FILE_waiting, .attempts = in->attempts, .losses = in->losses, .first_temp_wall_ms = in->first_temp_wall_ms};
     if (in->outcome == RUN_ok && !in->contradicts) {
         v.state = FILE_ingested;
         v.attempts++;

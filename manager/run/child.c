@@ -40,8 +40,8 @@ static int set_limits(const struct run_spec *s)
 {
     return set_limit(RLIMIT_CPU, s->cpu_s, s->cpu_s + 2) || set_limit(RLIMIT_AS, s->as_bytes, s->as_bytes) ||
            set_limit(RLIMIT_NOFILE, s->nofile, s->nofile) || set_limit(RLIMIT_NPROC, s->nproc, s->nproc) ||
-           set_limit(RLIMIT_FSIZE, s->fsize_bytes, s->fsize_bytes) ||
-           set_limit(RLIMIT_CORE, s->core_bytes, s->core_bytes) || set_limit(RLIMIT_STACK, s->stack_bytes, s->stack_bytes);
+           set_limit(RLIMIT_FSIZE, s->fsize_bytes, s->fsize_bytes) || set_limit(RLIMIT_CORE, s->core_bytes, s->core_bytes) ||
+           set_limit(RLIMIT_STACK, s->stack_bytes, s->stack_bytes);
 }
 
 static int set_identity(const struct run_spec *s)
@@ -101,7 +101,7 @@ _Noreturn void child_exec(const struct child_plan *p)
 
 const char *child_stage_name(int stage)
 {
-    static const char *const names[] = {"joining its cgroup", "setting its limits", "taking the tenant's identity",
+    static const char *const names[] = {"joining its cgroup",    "setting its limits",     "taking the tenant's identity",
                                         "arranging descriptors", "entering its directory", "exec"};
     return stage >= 0 && stage <= CHILD_EXEC ? names[stage] : "set-up";
 }

@@ -275,7 +275,8 @@ static bool kill_tick(struct runner *r)
         tree_signal(SIGKILL);
     }
     if (r->kill_ticks++ == 500)
-        log_warn("kill_slow", r->spec->tenant, r->spec->run_id, "processes do not end after SIGKILL for 10 s; the run "
+        log_warn("kill_slow", r->spec->tenant, r->spec->run_id,
+                 "processes do not end after SIGKILL for 10 s; the run "
                  "stays running until the kernel says they are gone");
     bool no_child = tree_reap(r->pid, &r->main_ended, &r->evidence.status);
     return no_child && cgroup_is_empty(r->cg, r->spec->claim);
@@ -367,11 +368,8 @@ static void on_clock(struct runner *r)
 static void watch(struct runner *r)
 {
     while (r->state != ENDED) {
-        struct pollfd p[] = {{r->sigfd, POLLIN, 0},
-                             {r->out, POLLIN, 0},
-                             {r->err, POLLIN, 0},
-                             {r->conn, POLLIN, 0},
-                             {r->listener, POLLIN, 0}};
+        struct pollfd p[] = {
+            {r->sigfd, POLLIN, 0}, {r->out, POLLIN, 0}, {r->err, POLLIN, 0}, {r->conn, POLLIN, 0}, {r->listener, POLLIN, 0}};
         poll(p, sizeof p / sizeof *p, next_timeout(r, clk_now_ms()));
         if (p[0].revents)
             on_sigchld(r);
@@ -413,8 +411,10 @@ static int take_output_files(struct runner *r, int fd, int64_t *total, char *why
         AUTO_FD int f = openat(fd, ent->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
         struct stat st;
         if (f < 0 || fstat(f, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1 || ++n > MAX_OUTPUT_FILES) {
-            snprintf(why, why_size, "SIMBDP_OUTPUT_DIR may hold at most %d regular files with one link each; '%.200s' is "
-                     "not one", MAX_OUTPUT_FILES, ent->d_name);
+            snprintf(why, why_size,
+                     "SIMBDP_OUTPUT_DIR may hold at most %d regular files with one link each; '%.200s' is "
+                     "not one",
+                     MAX_OUTPUT_FILES, ent->d_name);
             return closedir(d), ERR_FORMAT;
         }
         *total += st.st_size;
@@ -447,11 +447,10 @@ static void finish_output(struct runner *r, struct outcome *o)
             *o = (struct outcome){RUN_limit, o->exit_code, -1, "output_bytes"};
             return;
         }
-        if (n == 0 && (unlinkat(r->dirfd, "output.part", AT_REMOVEDIR) < 0 ||
-                       renameat(r->dirfd, "app/out", r->dirfd, "output.part") < 0 ||
-                       fchownat(r->dirfd, "output.part", geteuid(), r->spec->gid >= 0 ? (gid_t)r->spec->gid : (gid_t)-1,
-                                0) < 0 ||
-                       fchmodat(r->dirfd, "output.part", 0750, 0) < 0))
+        if (n == 0 &&
+            (unlinkat(r->dirfd, "output.part", AT_REMOVEDIR) < 0 || renameat(r->dirfd, "app/out", r->dirfd, "output.part") < 0 ||
+             fchownat(r->dirfd, "output.part", geteuid(), r->spec->gid >= 0 ? (gid_t)r->spec->gid : (gid_t)-1, 0) < 0 ||
+             fchmodat(r->dirfd, "output.part", 0750, 0) < 0))
             n = -errno;
     }
     crash_at(CRASH_run_output_rename);
@@ -510,8 +509,8 @@ static void make_result(struct runner *r)
     char node[256] = "";
     getrusage(RUSAGE_CHILDREN, &ru);
     gethostname(node, sizeof node - 1);
-    r->evidence.cpu_s = (double)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) +
-                        (double)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1e6;
+    r->evidence.cpu_s =
+        (double)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) + (double)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1e6;
     r->evidence.cpu_limit_s = s->cpu_s;
     r->evidence.oom_kills = cgroup_oom_kills(r->cg, s->claim);
     r->evidence.pids_refused = cgroup_pids_refused(r->cg, s->claim);
@@ -519,10 +518,10 @@ static void make_result(struct runner *r)
     r->result.output_bytes_dropped = r->log.dropped + r->collected.dropped;
     struct outcome o = outcome_of(&r->evidence);
     if (o.outcome == RUN_exec_error)
-        r->result.error = r->failure.stage == CHILD_EXEC
-                              ? xasprintf("cannot execute %s: %s%s", s->exec, strerror(r->failure.err_no),
-                                          exec_hint(s, r->failure.err_no))
-                              : xasprintf("%s failed: %s", child_stage_name(r->failure.stage), strerror(r->failure.err_no));
+        r->result.error =
+            r->failure.stage == CHILD_EXEC
+                ? xasprintf("cannot execute %s: %s%s", s->exec, strerror(r->failure.err_no), exec_hint(s, r->failure.err_no))
+                : xasprintf("%s failed: %s", child_stage_name(r->failure.stage), strerror(r->failure.err_no));
     finish_output(r, &o);
     capture_close(&r->collected);
     take_app_result(r);
@@ -618,9 +617,20 @@ static int run_step(struct runner *r, struct err *e)
 
 int runner_main(const struct run_spec *spec, const struct cgroup_host *cg, int conn, struct err *e)
 {
-    struct runner r = {.spec = spec, .cg = cg, .dirfd = -1, .lock = -1, .conn = conn, .listener = -1, .sigfd = -1, .result_fd = -1,
-                       .out = -1, .err = -1, .deadline_ms = -1, .said = RUN_SAID_CLAIMED,
-                       .log = {.fd = -1}, .collected = {.fd = -1}};
+    struct runner r = {.spec = spec,
+                       .cg = cg,
+                       .dirfd = -1,
+                       .lock = -1,
+                       .conn = conn,
+                       .listener = -1,
+                       .sigfd = -1,
+                       .result_fd = -1,
+                       .out = -1,
+                       .err = -1,
+                       .deadline_ms = -1,
+                       .said = RUN_SAID_CLAIMED,
+                       .log = {.fd = -1},
+                       .collected = {.fd = -1}};
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);

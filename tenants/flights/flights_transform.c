@@ -6,8 +6,28 @@
 #include <string.h>
 #include <sysexits.h>
 
-enum col { YEAR, MONTH, DAY, DEP_TIME, SCHED_DEP_TIME, DEP_DELAY, ARR_TIME, SCHED_ARR_TIME, ARR_DELAY, CARRIER, FLIGHT,
-           TAILNUM, ORIGIN, DEST, AIR_TIME, DISTANCE, HOUR, MINUTE, TIME_HOUR, N_COLS };
+enum col {
+    YEAR,
+    MONTH,
+    DAY,
+    DEP_TIME,
+    SCHED_DEP_TIME,
+    DEP_DELAY,
+    ARR_TIME,
+    SCHED_ARR_TIME,
+    ARR_DELAY,
+    CARRIER,
+    FLIGHT,
+    TAILNUM,
+    ORIGIN,
+    DEST,
+    AIR_TIME,
+    DISTANCE,
+    HOUR,
+    MINUTE,
+    TIME_HOUR,
+    N_COLS
+};
 
 static const char header[] = "year,month,day,dep_time,sched_dep_time,dep_delay,arr_time,sched_arr_time,arr_delay,carrier,"
                              "flight,tailnum,origin,dest,air_time,distance,hour,minute,time_hour";
@@ -44,7 +64,9 @@ static void print_timestamp(char *c[N_COLS])
 {
     int local = atoi(c[HOUR]), utc = atoi(c[TIME_HOUR] + 11);
     printf("\"scheduled_at\":{\"$date\":\"%.13s:%02d:00Z\"},\"utc_offset_h\":%d", c[TIME_HOUR], atoi(c[MINUTE]),
-           local - utc > 12 ? local - utc - 24 : local - utc < -12 ? local - utc + 24 : local - utc);
+           local - utc > 12    ? local - utc - 24
+           : local - utc < -12 ? local - utc + 24
+                               : local - utc);
 }
 
 int main(void)
@@ -73,7 +95,8 @@ int main(void)
         printf("},\"route\":{\"origin\":\"%s\",\"dest\":\"%s\",\"distance_km\":%.1f},", c[ORIGIN], c[DEST],
                atof(c[DISTANCE]) * 1.609344);
         printf("\"delay\":{\"departure_min\":%s,\"arrival_min\":%s},", number_or_null(c[DEP_DELAY]), number_or_null(c[ARR_DELAY]));
-        printf("\"air_time_min\":%s,\"cancelled\":%s}\n", number_or_null(c[AIR_TIME]), strcmp(c[DEP_TIME], "NA") ? "false" : "true");
+        printf("\"air_time_min\":%s,\"cancelled\":%s}\n", number_or_null(c[AIR_TIME]),
+               strcmp(c[DEP_TIME], "NA") ? "false" : "true");
     }
     return ferror(stdin) || fflush(stdout) ? EX_IOERR : 0;
 }

@@ -37,8 +37,9 @@ static void load(const char *dir)
 
 static size_t mutate(uint8_t *p, size_t n, unsigned *seed)
 {
-    static const char *const pieces[] = {"\"", "{", "}", "[", "]", ",", "\n", "\r", "\\", "-", "9999999999999999999", "\xff", "\xc3",
-                                         "null", "(", ")", ";", "=", "#", "/*", "\"\"", "e1", "."};
+    static const char *const pieces[] = {"\"",   "{",    "}",    "[", "]", ",", "\n", "\r", "\\", "-",    "9999999999999999999",
+                                         "\xff", "\xc3", "null", "(", ")", ";", "=",  "#",  "/*", "\"\"", "e1",
+                                         "."};
     for (int k = rand_r(seed) % 4; k >= 0; k--) {
         size_t at = n ? (size_t)rand_r(seed) % n : 0, len = n - at ? (size_t)rand_r(seed) % (n - at) % 64 : 0;
         const char *piece = pieces[(size_t)rand_r(seed) % (sizeof pieces / sizeof *pieces)];

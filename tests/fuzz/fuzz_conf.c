@@ -13,14 +13,6 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-const char *__lsan_default_suppressions(void);
-
-/* libconfig 1.5 leaks its scanner's state on syntax errors; a program that then refuses to start does not mind. */
-const char *__lsan_default_suppressions(void)
-{
-    return "leak:libconfig\n";
-}
-
 static char home[64];
 
 static void remove_home(void)

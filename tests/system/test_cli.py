@@ -169,9 +169,10 @@ def test_weights_share_the_machine(make_home):
     home.profiles(cpus=1.0)
     home.tenant("heavy", exec_="misbehave", tenant="weight = 3;")
     home.tenant("light", exec_="misbehave")
+    home.tenant("first", exec_="misbehave")
     home.up()
     gate = home.base / "gate"
-    home.do(f"gate,{gate}", name="first.csv", tenant="light")
+    home.do(f"gate,{gate}", name="first.csv", tenant="first")
     home.wait_running()
     for i in range(30):
         home.do(f"print,{i}", name=f"{i}.csv", tenant="heavy")

@@ -40,10 +40,22 @@ static void knows_utf8(void **state)
     static const struct {
         const char *text;
         bool valid;
-    } cases[] = {{"", true}, {"plain ascii longer than eight", true}, {"\xc3\xa9", true}, {"\xc0\x80", false}, {"\xc1\xbf", false},
-                 {"\xe0\x9f\xbf", false}, {"\xe0\xa0\x80", true}, {"\xed\x9f\xbf", true}, {"\xed\xa0\x80", false},
-                 {"\xf0\x8f\xbf\xbf", false}, {"\xf0\x90\x80\x80", true}, {"\xf4\x8f\xbf\xbf", true},
-                 {"\xf4\x90\x80\x80", false}, {"\xf5\x80\x80\x80", false}, {"\x80", false}, {"12345678\xc3", false}};
+    } cases[] = {{"", true},
+                 {"plain ascii longer than eight", true},
+                 {"\xc3\xa9", true},
+                 {"\xc0\x80", false},
+                 {"\xc1\xbf", false},
+                 {"\xe0\x9f\xbf", false},
+                 {"\xe0\xa0\x80", true},
+                 {"\xed\x9f\xbf", true},
+                 {"\xed\xa0\x80", false},
+                 {"\xf0\x8f\xbf\xbf", false},
+                 {"\xf0\x90\x80\x80", true},
+                 {"\xf4\x8f\xbf\xbf", true},
+                 {"\xf4\x90\x80\x80", false},
+                 {"\xf5\x80\x80\x80", false},
+                 {"\x80", false},
+                 {"12345678\xc3", false}};
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         assert_int_equal(utf8_valid(cases[i].text, strlen(cases[i].text)), cases[i].valid);
@@ -84,8 +96,8 @@ static void reads_json(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(writes_valid_json),       cmocka_unit_test(replaces_bytes_that_are_not_utf8),
-        cmocka_unit_test(knows_utf8),              cmocka_unit_test(consumes_from_the_front),
+        cmocka_unit_test(writes_valid_json), cmocka_unit_test(replaces_bytes_that_are_not_utf8),
+        cmocka_unit_test(knows_utf8),        cmocka_unit_test(consumes_from_the_front),
         cmocka_unit_test(reads_json),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

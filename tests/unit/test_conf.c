@@ -84,7 +84,8 @@ static void errors(void **state)
     fails("tenants/acme.conf", "datasets = ( { name = \"a\"; }, { name = \"a\"; } );", "stands twice");
     fails("tenants/acme.conf", "database = \"admin\";", "not a database");
     fails("tenants/acme.conf", "limits = { formats = (\"xml\"); };", "one of csv|json, got \"xml\"");
-    fails("tenants/acme.conf", "batch = ( { app = \"a\"; exec = \"builtin:load\"; output = \"stdout\"; } );", "builtin:load loads by itself");
+    fails("tenants/acme.conf", "batch = ( { app = \"a\"; exec = \"builtin:load\"; output = \"stdout\"; } );",
+          "builtin:load loads by itself");
     fails("tenants/acme.conf", "batch = ( { app = \"a\"; exec = \"x\"; checker = \"y\"; } );", "not supported by this version");
     put("tenants/acme.conf", "");
     fails("tenants/Bad.conf", "", "the file's name is the tenant's id");
@@ -95,7 +96,8 @@ static void unused_later_keys_are_accepted(void **state)
     struct err e = {0};
     struct conf *c = NULL;
     (void)state;
-    put("tenants/acme.conf", "streams = (); batch = ( { app = \"a\"; exec = \"x\"; trigger = \"arrival\"; timezone = \"UTC\"; checker = \"\"; "
+    put("tenants/acme.conf",
+        "streams = (); batch = ( { app = \"a\"; exec = \"x\"; trigger = \"arrival\"; timezone = \"UTC\"; checker = \"\"; "
         "secrets = (); group = { max_files = 1; max_wait_ms = 0; }; } ); retention = { documents_days = -1; };");
     assert_int_equal(conf_load(home, &c, &e), 0);
     conf_free(c);
@@ -120,7 +122,8 @@ static void routing_and_limits(void **state)
     struct err e = {0};
     struct conf *c = NULL;
     (void)state;
-    put("tenants/acme.conf", "limits = { max_rows = 10; max_columns = 5; };\n"
+    put("tenants/acme.conf",
+        "limits = { max_rows = 10; max_columns = 5; };\n"
         "datasets = ( { name = \"a\"; limits = { max_rows = 20; max_columns = 3; }; }, { name = \"b\"; format = \"json\"; } );\n"
         "batch = ( { app = \"one\"; exec = \"x\"; datasets = (\"a\"); pattern = \"x*\"; }, { app = \"rest\"; exec = \"x\"; } );");
     assert_int_equal(conf_load(home, &c, &e), 0);

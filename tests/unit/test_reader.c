@@ -46,11 +46,11 @@ static char *read_all(const char *text, size_t n, enum reader_format f, int64_t 
     return out.p;
 }
 
-#define READS(format, max_row, text, expected)                                                                         \
-    do {                                                                                                               \
-        char *got_ = read_all(text, sizeof text - 1, format, max_row);                                                 \
-        assert_string_equal(got_, expected);                                                                           \
-        free(got_);                                                                                                    \
+#define READS(format, max_row, text, expected)                                                                                     \
+    do {                                                                                                                           \
+        char *got_ = read_all(text, sizeof text - 1, format, max_row);                                                             \
+        assert_string_equal(got_, expected);                                                                                       \
+        free(got_);                                                                                                                \
     } while (0)
 
 static void csv_of_every_line_end(void **state)
@@ -59,7 +59,10 @@ static void csv_of_every_line_end(void **state)
     READS(READER_CSV, -1, "a,b\n1,2\n", "2:4 { \"a\" : 1, \"b\" : 2 }\nend");
     READS(READER_CSV, -1, "a,b\r\n1,2\r\n", "2:5 { \"a\" : 1, \"b\" : 2 }\nend");
     READS(READER_CSV, -1, "a,b\r1,2\r", "2:4 { \"a\" : 1, \"b\" : 2 }\nend");
-    READS(READER_CSV, -1, "\xef\xbb\xbf" "a,b\n1,2", "2:7 { \"a\" : 1, \"b\" : 2 }\nend");
+    READS(READER_CSV, -1,
+          "\xef\xbb\xbf"
+          "a,b\n1,2",
+          "2:7 { \"a\" : 1, \"b\" : 2 }\nend");
     READS(READER_CSV, -1, "a,b\n\n1,2\n\n\n3,4", "3:5 { \"a\" : 1, \"b\" : 2 }\n6:11 { \"a\" : 3, \"b\" : 4 }\nend");
     READS(READER_CSV, -1, "", "end");
     READS(READER_CSV, -1, "a,b\n", "end");
@@ -80,10 +83,13 @@ static void csv_quotes(void **state)
 static void csv_damage(void **state)
 {
     (void)state;
-    READS(READER_CSV, -1, "a,b\n1\n2,3,4\n5,6\n", "2:4 !fewer cells than the header has columns\n"
+    READS(READER_CSV, -1, "a,b\n1\n2,3,4\n5,6\n",
+          "2:4 !fewer cells than the header has columns\n"
           "3:6 !more cells than the header has columns\n4:12 { \"a\" : 5, \"b\" : 6 }\nend");
-    READS(READER_CSV, -1, "a,b\n\xff,1\nx\0y,2\n3,4\n", "2:4 !not valid UTF-8\n3:8 !a NUL byte\n4:14 { \"a\" : 3, \"b\" : 4 }\nend");
-    READS(READER_CSV, 8, "a,b\n1,2345678901\n3,4\n", "2:4 !the row is longer than max_row_bytes\n3:17 { \"a\" : 3, \"b\" : 4 }\nend");
+    READS(READER_CSV, -1, "a,b\n\xff,1\nx\0y,2\n3,4\n",
+          "2:4 !not valid UTF-8\n3:8 !a NUL byte\n4:14 { \"a\" : 3, \"b\" : 4 }\nend");
+    READS(READER_CSV, 8, "a,b\n1,2345678901\n3,4\n",
+          "2:4 !the row is longer than max_row_bytes\n3:17 { \"a\" : 3, \"b\" : 4 }\nend");
     READS(READER_CSV, -1, "a,a\n1,2\n", "the header names column 'a' twice");
     READS(READER_CSV, -1, "a.b,$c,\n1,2,3\n", "2:8 { \"a_b\" : 1, \"_c\" : 2, \"column_3\" : 3 }\nend");
 }
@@ -104,9 +110,11 @@ static void json_lines_and_arrays(void **state)
     READS(READER_JSON, -1, "{\"a\":1}\n\n  {\"a\":2}\r\n", "1:0 { \"a\" : 1 }\n3:9 { \"a\" : 2 }\nend");
     READS(READER_JSON, -1, " [ {\"a\":1},\n{\"a\":\"}],{\"} , {\"a\":[1,{}]} ]\n",
           "1:3 { \"a\" : 1 }\n2:12 { \"a\" : \"}],{\" }\n2:27 { \"a\" : [ 1, {  } ] }\nend");
-    READS(READER_JSON, -1, "{\"a\":}\n{\"a\":2}\n[1]\n{\"_id\":1}\n", "1:0 !malformed JSON\n2:7 { \"a\" : 2 }\n"
+    READS(READER_JSON, -1, "{\"a\":}\n{\"a\":2}\n[1]\n{\"_id\":1}\n",
+          "1:0 !malformed JSON\n2:7 { \"a\" : 2 }\n"
           "3:15 !not a JSON object\n4:19 !'_id' is set by the platform; name the field otherwise\nend");
-    READS(READER_JSON, -1, "[1, {\"a\":1}, {\"a\":", "1:1 !not a JSON object\n1:4 { \"a\" : 1 }\n1:13 !the file ends within this object\nend");
+    READS(READER_JSON, -1,
+          "[1, {\"a\":1}, {\"a\":", "1:1 !not a JSON object\n1:4 { \"a\" : 1 }\n1:13 !the file ends within this object\nend");
     READS(READER_JSON, -1, "[]", "end");
 }
 
@@ -158,9 +166,12 @@ static void compression_by_name(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(csv_of_every_line_end), cmocka_unit_test(csv_quotes),
-        cmocka_unit_test(csv_damage),            cmocka_unit_test(inference_loses_nothing),
-        cmocka_unit_test(json_lines_and_arrays), cmocka_unit_test(rows_across_blocks),
+        cmocka_unit_test(csv_of_every_line_end),
+        cmocka_unit_test(csv_quotes),
+        cmocka_unit_test(csv_damage),
+        cmocka_unit_test(inference_loses_nothing),
+        cmocka_unit_test(json_lines_and_arrays),
+        cmocka_unit_test(rows_across_blocks),
         cmocka_unit_test(compression_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,12 +14,33 @@
 
 static struct run_spec make_spec(void)
 {
-    struct run_spec s = {.run_id = xstrdup("r1"), .step = xstrdup("app"), .tenant = xstrdup("t"), .app = xstrdup("a"),
-                         .home = xstrdup("/h"), .dir = xstrdup("/h/runs/r1"), .runtime = xstrdup("/run/x"),
-                         .claim = xstrdup("r1"), .tag = xstrdup("ab"), .exec = xstrdup("/bin/true"),
-                         .stdin_path = xstrdup(""), .output = xstrdup("none"), .builtin = true, .uid = -1, .gid = 5,
-                         .wall_s = 1, .grace_s = 2, .output_bytes = 3, .cpu_s = -1, .as_bytes = -1, .nofile = 64, .nproc = -1,
-                         .fsize_bytes = -1, .core_bytes = 0, .stack_bytes = -1, .cg_cpu_pct = -1, .cg_memory_bytes = -1,
+    struct run_spec s = {.run_id = xstrdup("r1"),
+                         .step = xstrdup("app"),
+                         .tenant = xstrdup("t"),
+                         .app = xstrdup("a"),
+                         .home = xstrdup("/h"),
+                         .dir = xstrdup("/h/runs/r1"),
+                         .runtime = xstrdup("/run/x"),
+                         .claim = xstrdup("r1"),
+                         .tag = xstrdup("ab"),
+                         .exec = xstrdup("/bin/true"),
+                         .stdin_path = xstrdup(""),
+                         .output = xstrdup("none"),
+                         .builtin = true,
+                         .uid = -1,
+                         .gid = 5,
+                         .wall_s = 1,
+                         .grace_s = 2,
+                         .output_bytes = 3,
+                         .cpu_s = -1,
+                         .as_bytes = -1,
+                         .nofile = 64,
+                         .nproc = -1,
+                         .fsize_bytes = -1,
+                         .core_bytes = 0,
+                         .stack_bytes = -1,
+                         .cg_cpu_pct = -1,
+                         .cg_memory_bytes = -1,
                          .cg_pids = -1};
     s.args.v = xcalloc(1, sizeof *s.args.v);
     s.args.v[s.args.n++] = xstrdup("--x\n\"");
@@ -51,9 +72,13 @@ static void bad_specs_are_refused(void **state)
     (void)state;
     run_spec_write(&s, &good);
     run_spec_free(&s);
-    static const char *const replace[][2] = {{"\"v\":1", "\"v\":2"}, {"\"v\":1", "\"w\":1"}, {"\"dir\":\"/h", "\"dir\":\"h"},
-                                             {"\"uid\":-1", "\"uid\":-7"}, {"input.jsonl", "../jsonl"},
-                                             {"\"args\":[\"", "\"args\":[1,\""}, {"\"claim\":\"r1", "\"claim\":\"r/1"}};
+    static const char *const replace[][2] = {{"\"v\":1", "\"v\":2"},
+                                             {"\"v\":1", "\"w\":1"},
+                                             {"\"dir\":\"/h", "\"dir\":\"h"},
+                                             {"\"uid\":-1", "\"uid\":-7"},
+                                             {"input.jsonl", "../jsonl"},
+                                             {"\"args\":[\"", "\"args\":[1,\""},
+                                             {"\"claim\":\"r1", "\"claim\":\"r/1"}};
     for (size_t i = 0; i < sizeof replace / sizeof *replace; i++) {
         char *at = strstr(good.p, replace[i][0]);
         assert_non_null(at);
@@ -66,8 +91,16 @@ static void bad_specs_are_refused(void **state)
 
 static void result_round_trip(void **state)
 {
-    struct run_result r = {.run_id = xstrdup("r1"), .step = xstrdup("load"), .outcome = RUN_limit, .exit_code = -1, .signal = 24,
-                           .limit = xstrdup("cpu_s"), .forced = true, .started_wall_ms = 5, .ended_wall_ms = 6, .wall_s = 0.25,
+    struct run_result r = {.run_id = xstrdup("r1"),
+                           .step = xstrdup("load"),
+                           .outcome = RUN_limit,
+                           .exit_code = -1,
+                           .signal = 24,
+                           .limit = xstrdup("cpu_s"),
+                           .forced = true,
+                           .started_wall_ms = 5,
+                           .ended_wall_ms = 6,
+                           .wall_s = 0.25,
                            .app_result = xstrdup("{\"x\":\"\\n\"}")};
     struct run_result back;
     AUTO_BUF struct buf one = {0}, two = {0};
@@ -87,8 +120,14 @@ static void app_results(void **state)
 {
     struct app_result a;
     struct err e = {0};
-    static const char *const bad[] = {"", "[]x", "{\"rows_loaded\":-1}", "{\"rows_loaded\":\"3\"}", "{\"bytes\":1e300}",
-                                      "{\"rejects_file\":\"../x\"}", "{\"rejects_file\":\".x\"}", "{\"rows_parsed\":{}}"};
+    static const char *const bad[] = {"",
+                                      "[]x",
+                                      "{\"rows_loaded\":-1}",
+                                      "{\"rows_loaded\":\"3\"}",
+                                      "{\"bytes\":1e300}",
+                                      "{\"rejects_file\":\"../x\"}",
+                                      "{\"rejects_file\":\".x\"}",
+                                      "{\"rows_parsed\":{}}"};
     (void)state;
     static const char good[] = "{\"rows_parsed\":3,\"rows_loaded\":2.0,\"rejects_file\":\"r.jsonl\",\"other\":[1]}";
     assert_int_equal(app_result_parse(good, strlen(good), &a, &e), 0);
@@ -179,8 +218,9 @@ static void capture_keeps_the_newest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(spec_round_trip), cmocka_unit_test(bad_specs_are_refused), cmocka_unit_test(result_round_trip),
-        cmocka_unit_test(app_results),     cmocka_unit_test(outcomes),              cmocka_unit_test(capture_keeps_the_newest),
+        cmocka_unit_test(spec_round_trip),   cmocka_unit_test(bad_specs_are_refused),
+        cmocka_unit_test(result_round_trip), cmocka_unit_test(app_results),
+        cmocka_unit_test(outcomes),          cmocka_unit_test(capture_keeps_the_newest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

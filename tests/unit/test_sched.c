@@ -204,9 +204,12 @@ static void removal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_quiet_tenant_is_next),           cmocka_unit_test(weights_share_service),
-        cmocka_unit_test(dominant_resources),               cmocka_unit_test(fifo_and_priority_within_a_tenant),
-        cmocka_unit_test(concurrency_blocking_and_parking), cmocka_unit_test(a_large_request_is_not_starved),
+        cmocka_unit_test(a_quiet_tenant_is_next),
+        cmocka_unit_test(weights_share_service),
+        cmocka_unit_test(dominant_resources),
+        cmocka_unit_test(fifo_and_priority_within_a_tenant),
+        cmocka_unit_test(concurrency_blocking_and_parking),
+        cmocka_unit_test(a_large_request_is_not_starved),
         cmocka_unit_test(removal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

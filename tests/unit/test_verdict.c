@@ -4,8 +4,13 @@
 
 static struct verdict_input base(enum run_outcome o)
 {
-    return (struct verdict_input){.outcome = o, .max_attempts = 3, .backoff_ms = 1000, .max_backoff_ms = 60000, .give_up_s = 100,
-                                  .now_wall_ms = 1000000, .jitter = 1.0};
+    return (struct verdict_input){.outcome = o,
+                                  .max_attempts = 3,
+                                  .backoff_ms = 1000,
+                                  .max_backoff_ms = 60000,
+                                  .give_up_s = 100,
+                                  .now_wall_ms = 1000000,
+                                  .jitter = 1.0};
 }
 
 static void ok_is_ingested(void **state)
