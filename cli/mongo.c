@@ -8,7 +8,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <mongoc/mongoc.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
@@ -182,44 +181,4 @@ void mongo_plan_free(struct mongo_plan *p)
     free(p->argv);
     free(p->url);
     *p = (struct mongo_plan){0};
-}
-
-static bool command(const char *url, const char *db, const bson_t *cmd)
-{
-    mongoc_uri_t *uri = mongoc_uri_new(url);
-    if (!uri)
-        return false;
-    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, 1000);
-    mongoc_client_t *client = mongoc_client_new_from_uri(uri);
-    mongoc_uri_destroy(uri);
-    bool ok = client && mongoc_client_command_simple(client, db, cmd, NULL, NULL, NULL);
-    if (client)
-        mongoc_client_destroy(client);
-    return ok;
-}
-
-/* A fresh mongod --auth lets a local client make the first user. */
-static void make_admin(const struct home *h, const struct mongo_plan *p)
-{
-    char secret[ACCESS_SECRET_SIZE];
-    const char *at = strchr(p->url, '@');
-    if (!at || access_secret(h, "mongo", "*", secret, NULL) < 0)
-        return;
-    AUTO_FREE char *plain = xasprintf("mongodb://%.*s", (int)strcspn(at + 1, "/"), at + 1);
-    bson_t *cmd = BCON_NEW("createUser", BCON_UTF8(admin_user), "pwd", BCON_UTF8(secret), "roles", "[", "{", "role",
-                           BCON_UTF8("root"), "db", BCON_UTF8("admin"), "}", "]");
-    command(plain, "admin", cmd);
-    bson_destroy(cmd);
-}
-
-bool mongo_answers(const struct home *h, const struct mongo_plan *p)
-{
-    bson_t *ping = BCON_NEW("ping", BCON_INT32(1));
-    bool ok = command(p->url, "admin", ping);
-    if (!ok && !strcmp(p->kind, "mongod")) {
-        make_admin(h, p);
-        ok = command(p->url, "admin", ping);
-    }
-    bson_destroy(ping);
-    return ok;
 }

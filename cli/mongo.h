@@ -5,8 +5,6 @@
 #include "common/conf.h"
 #include "common/home.h"
 
-#include <stdbool.h>
-
 struct mongo_plan {
     const char *kind; /* url | mongod | embedded */
     char *url;        /* the platform's, opens every database */
@@ -17,9 +15,5 @@ struct mongo_plan {
  * writes keys/mongo-access and state/mongo.json. Errors say what is missing. */
 int mongo_plan(const struct home *h, const struct conf *c, struct mongo_plan *ret, struct err *e);
 void mongo_plan_free(struct mongo_plan *p);
-
-/* Whether the MongoDB answers now. Blocks for at most a second. For kind mongod, makes the platform's user when it is
- * missing (the localhost exception of a fresh mongod --auth). */
-bool mongo_answers(const struct home *h, const struct mongo_plan *p);
 
 #endif

@@ -14,7 +14,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <mongoc/mongoc.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -307,16 +306,12 @@ static int run(struct up *u, struct err *e)
         sigaddset(&set, sigs[i]);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    setenv("MONGOC_DISABLE_SHM", "1", 0); /* its counters in /dev/shm would outlive a killed program */
     u->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     unlinkat(u->home.dirfd, "state/endpoints.json", 0);
     int r = prepare(u, e);
     if (r < 0)
         return r;
-    if (!strcmp(u->mongo.kind, "mongod")) { /* its first user is made before anybody else connects */
-        start(u, &u->programs[0]);
-        for (int i = 0; i < 60 && !mongo_answers(&u->home, &u->mongo); i++)
-            reap(u);
-    }
     serve(u);
     unlinkat(u->home.dirfd, "state/endpoints.json", 0);
     if (u->down_conn >= 0 && send(u->down_conn, "{\"ok\":true}\n", 12, MSG_NOSIGNAL) < 0)
@@ -333,14 +328,11 @@ int verb_up(struct cli *c)
     int r = cli_args(c, 0, 0);
     if (r || cli_home(c, &u.home))
         return r ? r : CLI_FAILED;
-    mongoc_init();
-    mongoc_log_set_handler(NULL, NULL);
     r = run(&u, &e);
     if (r < 0 && e.msg[0])
         cli_fail(c, &e);
     mongo_plan_free(&u.mongo);
     conf_free(u.conf);
     home_close(&u.home);
-    mongoc_cleanup();
     return r < 0 ? CLI_FAILED : CLI_DONE;
 }

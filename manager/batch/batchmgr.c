@@ -177,11 +177,14 @@ static void order_users(struct batchmgr *m)
     int n = 0;
     for (size_t i = 0; i < m->conf->n_tenants; i++) {
         const struct conf_tenant *c = &m->conf->tenants[i];
-        char secret[ACCESS_SECRET_SIZE];
-        if (*c->mongo_url || access_secret(&m->home, "mongo", c->id, secret, NULL) < 0)
+        char own[ACCESS_SECRET_SIZE];
+        if (*c->mongo_url || access_secret(&m->home, "mongo", c->id, own, NULL) < 0)
             continue;
-        v[n++] = (struct health_user){xasprintf("simbdp_%s", c->id), xstrdup(secret), xstrdup(c->database)};
+        v[n++] = (struct health_user){xasprintf("simbdp_%s", c->id), xstrdup(own), xstrdup(c->database)};
     }
+    char secret[ACCESS_SECRET_SIZE];
+    if (!strcmp(m->mongo_kind, "mongod") && access_secret(&m->home, "mongo", "*", secret, NULL) == 0)
+        health_set_admin(health_for(m, m->mongo_url), "simbdp", secret);
     health_set_users(health_for(m, m->mongo_url), v, n, m->conf->platform.allow_shared_credentials);
 }
 

@@ -29,6 +29,7 @@ struct health {
     struct health_user *users;
     int n_users;
     bool users_pending, users_made, shared_ok;
+    char *admin, *admin_password;
 };
 
 static mongoc_client_t *connect_to(const char *url)
@@ -69,6 +70,24 @@ static bool make_user(mongoc_client_t *c, const struct health_user *u, bson_erro
             return false;
     }
     return false;
+}
+
+/* Through the localhost exception of a fresh mongod --auth; refused, and harmless, once there is a user. */
+static void make_admin(struct health *h)
+{
+    mongoc_uri_t *uri = mongoc_uri_new(h->url);
+    const mongoc_host_list_t *host = uri ? mongoc_uri_get_hosts(uri) : NULL;
+    AUTO_FREE char *plain = host ? xasprintf("mongodb://%s/", host->host_and_port) : NULL;
+    mongoc_client_t *c = plain ? connect_to(plain) : NULL;
+    bson_t *cmd = BCON_NEW("createUser", BCON_UTF8(h->admin), "pwd", BCON_UTF8(h->admin_password), "roles", "[", "{", "role",
+                           BCON_UTF8("root"), "db", BCON_UTF8("admin"), "}", "]");
+    if (c)
+        mongoc_client_command_simple(c, "admin", cmd, NULL, NULL, NULL);
+    bson_destroy(cmd);
+    if (c)
+        mongoc_client_destroy(c);
+    if (uri)
+        mongoc_uri_destroy(uri);
 }
 
 static void free_users(struct health *h)
@@ -139,10 +158,13 @@ static void *work(void *arg)
     while (!h->quit) {
         uint64_t asked = h->asked;
         bson_error_t be = {0};
+        bool admin = h->admin != NULL;
         pthread_mutex_unlock(&h->lock);
         if (!c)
             c = connect_to(h->url);
         bool up = c && ping(c, &be);
+        if (!up && admin)
+            make_admin(h);
         if (!up && c) { /* a client that failed waits five seconds before it tries again; a new one does not */
             mongoc_client_destroy(c);
             c = NULL;
@@ -202,6 +224,8 @@ void health_free(struct health *h)
     pthread_cond_destroy(&h->wake);
     pthread_mutex_destroy(&h->lock);
     free(h->url);
+    free(h->admin);
+    free(h->admin_password);
     free(h);
 }
 
@@ -254,6 +278,16 @@ void health_set_users(struct health *h, struct health_user *users, int n, bool s
     h->shared_ok = shared_ok;
     h->users_pending = n > 0;
     pthread_cond_signal(&h->wake);
+    pthread_mutex_unlock(&h->lock);
+}
+
+void health_set_admin(struct health *h, const char *user, const char *password)
+{
+    pthread_mutex_lock(&h->lock);
+    if (!h->admin) { /* set once: the thread reads it without the lock */
+        h->admin_password = xstrdup(password);
+        h->admin = xstrdup(user);
+    }
     pthread_mutex_unlock(&h->lock);
 }
 

@@ -285,6 +285,7 @@ int runplan_make(struct batchmgr *m, const struct run *r, const struct conf_tena
         add_arg(&s, "--home");
         add_arg(&s, m->home.path);
         add_crash_env(&s);
+        run_pairs_add(&s.env, "MONGOC_DISABLE_SHM", "1"); /* counters in /dev/shm would outlive a killed loader */
         n = add_load_job(m, &s, f, t, load_step, e);
     } else {
         add_env_list(&s, &app->env);
