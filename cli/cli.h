@@ -66,6 +66,7 @@ int verb_files(struct cli *c);
 int verb_init(struct cli *c);
 int verb_logs(struct cli *c);
 int verb_rejects(struct cli *c);
+int verb_reload(struct cli *c);
 int verb_retry(struct cli *c);
 int verb_runs(struct cli *c);
 int verb_stats(struct cli *c);

@@ -16,6 +16,7 @@ static const struct {
     {"up", verb_up, "", "run the platform in the foreground"},
     {"down", verb_down, "[--leave-runs]", "stop it; --leave-runs lets the tenants' runs go on"},
     {"check", verb_check, "[--keys]", "check the configuration; --keys lists every key"},
+    {"reload", verb_reload, "", "make the running platform take the changed configuration, all or nothing"},
     {"status", verb_status, "[--json]", "what the programs are doing"},
     {"tenant", verb_tenant, "list [--json] | show T [--json] | add T [--from FILE] | suspend T | resume T", "tenants"},
     {"upload", verb_upload, "TENANT DATASET FILE... [--app A] [--force] [--wait] [--json]", "hand files in"},
