@@ -91,10 +91,11 @@ static int wait_for(struct cli *c, const struct home *h, const char *id)
     int r = -1;
     if (!db)
         return CLI_FAILED;
-    sqlite3_prepare_v2(db,
-                       "SELECT state, reason, detail, rows_loaded FROM files WHERE file_id=?1 AND state IN('ingested',"
-                       "'rejected','duplicate','vanished','quarantined')",
-                       -1, &s, NULL);
+    sqlite3_prepare_v2(
+        db,
+        "SELECT state, reason, detail, rows_loaded FROM files WHERE file_id=?1 AND place!='work' AND state IN('ingested',"
+        "'rejected','duplicate','vanished','quarantined')",
+        -1, &s, NULL);
     while (r < 0) {
         sqlite3_bind_text(s, 1, id, -1, SQLITE_STATIC);
         if (sqlite3_step(s) == SQLITE_ROW) {

@@ -262,7 +262,9 @@ def test_f10_each_limit_just_inside_and_just_outside(home, key, value, inside, o
     home.drop("outside.csv", outside)
     f = home.wait_file(file_name="outside.csv")
     assert (f["state"], f["reason"]) == ("rejected", key)
-    reason = json.loads((home.path / "quarantine/acme/data" / f["file_id"] / "reason.json").read_text())
+    path = home.path / "quarantine/acme/data" / f["file_id"] / "reason.json"
+    until(path.exists, home.path / "state", what="the reason file")
+    reason = json.loads(path.read_text())
     assert reason["reason"] == key and reason["file_name"] == "outside.csv"
 
 
