@@ -128,6 +128,22 @@ int cli_request(const struct home *h, const char *socket_name, const char *reque
     return fd < 0 ? fd : cli_exchange(fd, request, ret, e);
 }
 
+int cli_order(struct cli *c, const char *socket_name, const char *request, void (*print)(const bson_t *answer))
+{
+    struct home h;
+    struct err e = {0};
+    AUTO_BSON bson_t *answer = NULL;
+    if (cli_home(c, &h))
+        return CLI_FAILED;
+    int r = cli_request(&h, socket_name, request, &answer, &e);
+    if (r < 0)
+        cli_fail(c, &e);
+    else if (print)
+        print(answer);
+    home_close(&h);
+    return r < 0 ? CLI_FAILED : CLI_DONE;
+}
+
 sqlite3 *cli_ledger(struct cli *c, const struct home *h, bool *ret_none)
 {
     AUTO_FREE char *path = home_path(h, "state/ledger.db");

@@ -37,6 +37,8 @@ int cli_home(struct cli *c, struct home *h); /* 0 or CLI_FAILED, complained */
 
 /* One request to a program of the home over its socket. *ret is the answer (caller destroys) when it was ok. */
 int cli_request(const struct home *h, const char *socket_name, const char *request, bson_t **ret, struct err *e);
+/* A whole verb that is one request: opens the home, asks, complains. `print` (NULL: nothing) gets the answer. */
+int cli_order(struct cli *c, const char *socket_name, const char *request, void (*print)(const bson_t *answer));
 /* The same on a connection that is kept. */
 int cli_connect(const struct home *h, const char *socket_name, struct err *e);
 int cli_exchange(int fd, const char *request, bson_t **ret, struct err *e);

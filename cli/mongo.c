@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -55,8 +56,12 @@ static int choose_port(const struct home *h, struct err *e)
         AUTO_BSON bson_t *doc = json_parse(b.p, b.n, NULL);
         kept = doc ? (int)json_get_i64(doc, "mongo", 0) : 0;
     }
-    if (kept > 0 && bindable(kept) == kept)
-        return kept;
+    /* An `up` that was killed leaves a MongoDB that is about to end. */
+    for (int i = 0; kept > 0 && i < 40; i++) {
+        if (bindable(kept) == kept)
+            return kept;
+        poll(NULL, 0, 50);
+    }
     if (kept > 0 && has_live_runs(h))
         return err_set(e, -EADDRINUSE,
                        "port %d of this home's MongoDB is in use by another program, and runs that know it "

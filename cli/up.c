@@ -2,6 +2,9 @@
  * with a delay that doubles up to ten seconds and is forgotten after ten seconds of health. Before everything was ready
  * once, a program that ends with an error ends `up` too, with that program's last words: nothing starts half-configured.
  *
+ * A program's stdin is a pipe that only `up` holds: when `up` is killed, the programs see its end and stop (runs live on),
+ * so that the next `up` finds the home free.
+ *
  * SIGINT, SIGTERM and `mysimbdp down`: batchmgr is asked to drain (runs end with grace, their files are queued again),
  * then the programs are stopped in reverse order. */
 #include "cli.h"
@@ -38,6 +41,7 @@ struct program {
     const char *name;
     char **argv;
     pid_t pid; /* 0: not running */
+    int leash; /* write end of its stdin: the program ends when `up` is gone */
     int64_t started_ms, restart_at_ms, delay_ms;
 };
 
@@ -62,14 +66,22 @@ static void start(struct up *u, struct program *p)
     AUTO_FREE char *log = log_path(u, p);
     AUTO_FREE char *old = xasprintf("%s.1", log);
     struct stat st;
+    int leash[2] = {-1, -1};
     if (stat(log, &st) == 0 && st.st_size > LOG_ROTATE_BYTES)
         rename(log, old);
+    if (p->leash >= 0)
+        close(p->leash);
+    p->leash = -1;
+    if (pipe2(leash, O_CLOEXEC) < 0) {
+        p->restart_at_ms = clk_now_ms() + MAX_DELAY_MS;
+        return;
+    }
     posix_spawn_file_actions_t fa;
     posix_spawnattr_t attr;
     sigset_t none;
     sigemptyset(&none);
     posix_spawn_file_actions_init(&fa);
-    posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_adddup2(&fa, leash[0], 0);
     posix_spawn_file_actions_addopen(&fa, 1, log, O_WRONLY | O_CREAT | O_APPEND, 0640);
     posix_spawn_file_actions_adddup2(&fa, 1, 2);
     posix_spawnattr_init(&attr);
@@ -79,6 +91,8 @@ static void start(struct up *u, struct program *p)
     int r = posix_spawnp(&p->pid, p->argv[0], &fa, &attr, p->argv, environ);
     posix_spawn_file_actions_destroy(&fa);
     posix_spawnattr_destroy(&attr);
+    close(leash[0]);
+    p->leash = leash[1];
     p->started_ms = clk_now_ms();
     p->restart_at_ms = 0;
     if (r) {
@@ -222,6 +236,15 @@ static void tick(struct up *u)
         check_ready(u);
 }
 
+/* Nothing to do until a signal or a request comes, unless something is starting or waits for its restart. */
+static int next_tick_ms(const struct up *u)
+{
+    bool busy = !u->ready;
+    for (size_t i = 0; i < u->n; i++)
+        busy |= u->programs[i].pid == 0;
+    return busy ? TICK_MS : -1;
+}
+
 static void stop_program(struct up *u, struct program *p)
 {
     int64_t until = clk_now_ms() + TERM_WAIT_MS;
@@ -261,7 +284,7 @@ static void serve(struct up *u)
     while (!u->stopping) {
         tick(u);
         struct pollfd p[] = {{u->sigfd, POLLIN, 0}, {u->listener, POLLIN, 0}};
-        poll(p, 2, u->ready ? 200 : TICK_MS);
+        poll(p, 2, next_tick_ms(u));
         on_signal(u);
         if (p[1].revents)
             on_down(u);
@@ -273,20 +296,37 @@ static void serve(struct up *u)
         stop_program(u, &u->programs[i]);
 }
 
+/* The programs of an `up` that was killed are about to end; gives them a while. */
+static int wait_for_predecessor(struct up *u, struct err *e)
+{
+    int64_t until = clk_now_ms() + TERM_WAIT_MS;
+    for (;;) {
+        int lock = home_lock(&u->home, "batchmgr", e);
+        if (lock >= 0)
+            return close(lock);
+        if (lock != -EWOULDBLOCK || clk_now_ms() >= until)
+            return lock;
+        poll(NULL, 0, TICK_MS);
+    }
+}
+
 static int prepare(struct up *u, struct err *e)
 {
     int r = conf_load(u->home.path, &u->conf, e);
+    if (r == 0)
+        r = wait_for_predecessor(u, e);
     if (r == 0)
         r = mongo_plan(&u->home, u->conf, &u->mongo, e);
     if (r < 0)
         return r;
     if (u->mongo.argv)
-        u->programs[u->n++] = (struct program){.name = "mongo", .argv = u->mongo.argv};
-    static char *argv[4];
+        u->programs[u->n++] = (struct program){.name = "mongo", .leash = -1, .argv = u->mongo.argv};
+    static char *argv[5];
     argv[0] = home_program(&u->home, "batchmgr");
-    argv[1] = "--home";
-    argv[2] = u->home.path;
-    u->programs[u->n++] = (struct program){.name = "batchmgr", .argv = argv};
+    argv[1] = "--supervised";
+    argv[2] = "--home";
+    argv[3] = u->home.path;
+    u->programs[u->n++] = (struct program){.name = "batchmgr", .leash = -1, .argv = argv};
     AUTO_FREE char *sock = home_socket(&u->home, "up.sock");
     u->listener = fd_unix_listen(sock, 0600);
     if (u->listener < 0)
@@ -306,6 +346,7 @@ static int run(struct up *u, struct err *e)
         sigaddset(&set, sigs[i]);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    setenv("SIMBDP_SUPERVISED", "1", 1);  /* the embedded MongoDB ends when its stdin closes */
     setenv("MONGOC_DISABLE_SHM", "1", 0); /* its counters in /dev/shm would outlive a killed program */
     u->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     unlinkat(u->home.dirfd, "state/endpoints.json", 0);

@@ -457,6 +457,18 @@ static void on_term(evutil_socket_t sig, short what, void *arg)
     event_base_loopbreak(m->base);
 }
 
+/* `mysimbdp up` is gone: its end of our stdin closed. */
+static void on_leash(evutil_socket_t fd, short what, void *arg)
+{
+    struct batchmgr *m = arg;
+    char byte;
+    (void)what;
+    if (read(fd, &byte, 1) > 0)
+        return;
+    log_warn("stop", NULL, NULL, "`mysimbdp up` ended without a word; stopping too, runs are left alone");
+    event_base_loopbreak(m->base);
+}
+
 static void on_hup(evutil_socket_t sig, short what, void *arg)
 {
     struct err e = {0};
@@ -555,7 +567,7 @@ static void stop(struct batchmgr *m)
     struct map *maps[] = {&m->tenants, &m->files, &m->staged, &m->contents, &m->parked, &m->uploads};
     for (size_t k = 0; k < sizeof maps / sizeof *maps; k++)
         map_fini(maps[k]);
-    struct event *evs[] = {m->dispatch_ev, m->park_ev, m->term_ev, m->int_ev, m->hup_ev, m->chld_ev};
+    struct event *evs[] = {m->dispatch_ev, m->park_ev, m->term_ev, m->int_ev, m->hup_ev, m->chld_ev, m->leash_ev};
     for (size_t k = 0; k < sizeof evs / sizeof *evs; k++)
         if (evs[k])
             event_free(evs[k]);
@@ -567,7 +579,7 @@ static void stop(struct batchmgr *m)
         close(m->runs_fd);
 }
 
-static int run(struct batchmgr *m, const char *home_arg, struct err *e)
+static int run(struct batchmgr *m, const char *home_arg, bool supervised, struct err *e)
 {
     int r = home_open(&m->home, home_arg, e);
     if (r < 0)
@@ -583,6 +595,10 @@ static int run(struct batchmgr *m, const char *home_arg, struct err *e)
     add_signal(m, &m->int_ev, SIGINT, on_term);
     add_signal(m, &m->hup_ev, SIGHUP, on_hup);
     add_signal(m, &m->chld_ev, SIGCHLD, on_chld);
+    if (supervised) {
+        m->leash_ev = event_new(m->base, STDIN_FILENO, EV_READ | EV_PERSIST, on_leash, m);
+        event_add(m->leash_ev, NULL);
+    }
     r = start(m, e);
     if (r == 0) {
         log_info("ready", NULL, NULL, "home %s, %zu tenants", m->home.path, m->conf->n_tenants);
@@ -593,10 +609,11 @@ static int run(struct batchmgr *m, const char *home_arg, struct err *e)
     return r;
 }
 
-static const char usage[] = "usage: batchmgr --home HOME\n"
-                            "Takes files in, runs the tenants' batch apps, keeps the ledger. `mysimbdp up` starts it.\n"
-                            "SIGTERM: end, leave runs alone. SIGHUP: read the configuration again.\n"
-                            "Exit: 0 stopped, 1 could not start (the log says why), 2 usage.\n";
+static const char usage[] =
+    "usage: batchmgr [--supervised] --home HOME\n"
+    "Takes files in, runs the tenants' batch apps, keeps the ledger. `mysimbdp up` starts it.\n"
+    "--supervised: also end when stdin closes. SIGTERM: end, leave runs alone. SIGHUP: read the configuration again.\n"
+    "Exit: 0 stopped, 1 could not start (the log says why), 2 usage.\n";
 
 int main(int argc, char **argv)
 {
@@ -607,7 +624,8 @@ int main(int argc, char **argv)
     const char *home = home_take_arg(&argc, argv);
     if (argc == 2 && !strcmp(argv[1], "--help"))
         return fputs(usage, stdout) < 0;
-    if (argc != 1)
+    bool supervised = argc == 2 && !strcmp(argv[1], "--supervised");
+    if (argc != 1 + supervised)
         return fputs(usage, stderr), 2;
     signal(SIGPIPE, SIG_IGN);
     the = &m;
@@ -616,7 +634,7 @@ int main(int argc, char **argv)
     mongoc_log_set_handler(NULL, NULL);
     evthread_use_pthreads();
     m.base = event_base_new();
-    int r = run(&m, home, &e);
+    int r = run(&m, home, supervised, &e);
     if (r < 0)
         log_error("start", NULL, NULL, "%s", e.msg);
     event_base_free(m.base);

@@ -69,11 +69,10 @@ struct batchmgr {
     int64_t spawn_pause_until_ms;
 
     int control_fd;
-    struct event *control_ev, *term_ev, *int_ev, *hup_ev, *chld_ev;
+    struct event *control_ev, *term_ev, *int_ev, *hup_ev, *chld_ev, *leash_ev;
     struct map uploads;
 
     bool draining, quit;
-    struct event *drain_conn; /* told when the drain is done */
     int64_t started_wall_ms;
 };
 

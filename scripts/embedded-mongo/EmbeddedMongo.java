@@ -13,7 +13,9 @@ import java.util.HashMap;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
+import org.h2.mvstore.DataUtils;
 import org.h2.mvstore.MVStore;
+import org.h2.mvstore.MVStoreException;
 
 /**
  * The embedded MongoDB of a home: mongo-java-server on its H2 file store, made durable and given access control.
@@ -28,6 +30,8 @@ import org.h2.mvstore.MVStore;
  * the URL, which drivers send with their first command) to the one database that the access file names for it; "*" is
  * every database. The access file has a line "SECRET DATABASE" for each; it is read again when a secret is unknown. A
  * connection without a known secret may only say hello and ping.
+ *
+ * With SIMBDP_SUPERVISED in the environment it also ends when its stdin closes.
  *
  * Exit codes: 0 stopped by SIGTERM; 2 usage; 3 the data file cannot be opened; 98 the port is in use.
  */
@@ -114,6 +118,30 @@ public final class EmbeddedMongo {
         }
     }
 
+    /** A predecessor that is about to end may still hold the file's lock. */
+    private static MVStore open(String file) throws InterruptedException {
+        for (int left = 40;; left--) {
+            try {
+                return new MVStore.Builder().fileName(file).autoCommitDisabled().open();
+            } catch (MVStoreException e) {
+                if (e.getErrorCode() != DataUtils.ERROR_FILE_LOCKED || left == 0) throw e;
+                Thread.sleep(250);
+            }
+        }
+    }
+
+    /** Whoever started us holds the other end of stdin; when that closes, they are gone. */
+    private static void endWithStdin() {
+        Thread t = new Thread(() -> {
+            try {
+                while (System.in.read() >= 0) { }
+            } catch (IOException e) { /* the same */ }
+            System.exit(0);
+        });
+        t.setDaemon(true);
+        t.start();
+    }
+
     public static void main(String[] args) throws Exception {
         Map<String, String> opt = new HashMap<>();
         for (int i = 0; i + 1 < args.length; i += 2) opt.put(args[i], args[i + 1]);
@@ -125,7 +153,7 @@ public final class EmbeddedMongo {
         Access access = null;
         try {
             access = new Access(Path.of(opt.get("--access")));
-            store = new MVStore.Builder().fileName(opt.get("--data")).autoCommitDisabled().open();
+            store = open(opt.get("--data"));
         } catch (Exception e) {
             System.err.println("embedded MongoDB: cannot open " + opt.get("--data") + ": " + e.getMessage()
                     + "; restore the file from a backup, or move it away to start empty");
@@ -139,6 +167,7 @@ public final class EmbeddedMongo {
             store.closeImmediately();
             System.exit(98);
         }
+        if (System.getenv("SIMBDP_SUPERVISED") != null) endWithStdin();
         Runtime.getRuntime().addShutdownHook(new Thread(server::shutdownNow));
         System.err.println("embedded MongoDB: ready on 127.0.0.1:" + opt.get("--port"));
     }

@@ -442,3 +442,16 @@ def test_a_loading_step_is_resumed_and_the_app_not_run_again(misbehave):
     assert (f["state"], f["rows_loaded"]) == ("ingested", 20000), [(r["outcome"], r["error"], r["limit"], r["signal"]) for r in home.rows("runs")]
     assert (marker / "count").read_text() == "run\n"
     assert sorted(d["n"] for d in home.docs()) == list(range(1, 20001))
+
+
+def test_csv_on_stdout_is_loaded_too(make_home):
+    home = make_home()
+    home.tenant(exec_="upper", batch='output = "stdout";')
+    script = home.path / "apps/acme/upper"
+    script.write_text("#!/bin/sh\ntr a-z A-Z\n")
+    script.chmod(0o755)
+    home.up()
+    home.drop("x.csv", "name,n\nann,1\nbob,2\n")
+    f = home.wait_file(file_name="x.csv")
+    assert (f["state"], f["rows_loaded"]) == ("ingested", 2)
+    assert sorted((d["NAME"], d["N"]) for d in home.docs()) == [("ANN", 1), ("BOB", 2)]

@@ -278,3 +278,20 @@ def test_an_unprivileged_user_has_a_working_home(mongo):
     finally:
         mongo.client.drop_database("solo")
         shutil.rmtree(base)
+
+
+def test_a_killed_up_takes_its_programs_along_and_the_next_one_goes_on(embedded):
+    home = embedded
+    home.tenant(exec_="misbehave")
+    home.up()
+    gate = home.base / "gate"
+    home.do(f"gate,{gate}", "exit,6")
+    run = home.wait_running()[0]
+    home.up_process.kill()
+    home.up_process.wait()
+    home.up_process.stdout.close()
+    home.up()  # at once: the programs of the killed one are still ending
+    assert home.rows("runs", run["run_id"])[0]["state"] == "running" and len(home.pids("java")) == 1
+    gate.touch()
+    home.wait_file()
+    assert home.rows("runs", run["run_id"])[0]["exit_code"] == 6
