@@ -1,4 +1,4 @@
-/* Table-driven reading of libconfig files: one row a key. The table drives parsing, defaults, ranges, `check --help`. */
+/* Table-driven reading of libconfig files: one row a key. The table drives parsing, defaults, ranges, `mysimbdp check --keys`. */
 #ifndef SIMBDP_CFG_H
 #define SIMBDP_CFG_H
 

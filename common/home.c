@@ -24,7 +24,7 @@ static const struct {
 };
 
 static const char platform_conf[] =
-    "# Settings of the platform; `mysimbdp check --help` lists every key with its range and default.\n"
+    "# Settings of the platform; `mysimbdp check --keys` lists every key with its range and default.\n"
     "platform = {\n"
     "  mongo_url = \"\";                       # empty: MONGO_URL, else mongod on PATH, else the embedded MongoDB\n"
     "  valid_formats = (\"csv\", \"json\");      # also .gz and .zst of these\n"

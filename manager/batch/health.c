@@ -132,7 +132,9 @@ static bool make_users(struct health *h, mongoc_client_t *c)
 static void report(struct health *h, uint64_t asked, bool up, const char *why)
 {
     bool changed = !h->known || up != h->up;
-    if (changed && !up)
+    if (changed && !up && !h->known)
+        log_info("database_wait", NULL, NULL, "MongoDB does not answer yet: %s", why);
+    else if (changed && !up)
         log_warn("database_down", NULL, NULL, "MongoDB does not serve us: %s; dispatch pauses", why);
     else if (changed)
         log_info("database_up", NULL, NULL, "MongoDB answers");

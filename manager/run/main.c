@@ -12,7 +12,7 @@
 
 static const char usage[] = "usage: simbdp-run SPEC            run one step of a run; its directory then holds result.json\n"
                             "       simbdp-run --spawn TAG --home HOME   serve a manager on descriptor 3\n"
-                            "SPEC is a JSON file as docs/architecture.md describes. Exit: 0 a result was written, 1 the\n"
+                            "SPEC is a JSON file as common/runspec.h describes. Exit: 0 a result was written, 1 the\n"
                             "step could not start, 2 usage.\n";
 
 int main(int argc, char **argv)

@@ -135,6 +135,7 @@ def test_random_kills_under_load(make_home, tmp_path, seed):
             "batchmgr": home.pids("batchmgr"),
             "runner": home.pids("simbdp-run"),
             "loader": home.pids("simbdp-load"),
+            "app": home.pids("flights_transform"),
             "inspector": home.pids("simbdp-inspect"),
             "mongo": [mongo.process.pid],
         }
@@ -142,7 +143,7 @@ def test_random_kills_under_load(make_home, tmp_path, seed):
     def killer():
         last_mongo = time.monotonic()
         while not stop.wait(0.2):
-            kind = rng.choice(["batchmgr", "runner", "runner", "loader", "loader", "inspector", "mongo"])
+            kind = rng.choice(["batchmgr", "runner", "runner", "loader", "loader", "app", "inspector", "mongo"])
             if kind == "mongo":
                 if time.monotonic() - last_mongo < 4:
                     continue

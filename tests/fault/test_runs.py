@@ -6,7 +6,7 @@ import signal
 import subprocess
 
 import pytest
-from harness import FINAL, RELEASE, until
+from harness import BUILD, FINAL, RELEASE, until
 
 
 @pytest.fixture
@@ -442,6 +442,26 @@ def test_a_loading_step_is_resumed_and_the_app_not_run_again(misbehave):
     assert (f["state"], f["rows_loaded"]) == ("ingested", 20000), [(r["outcome"], r["error"], r["limit"], r["signal"]) for r in home.rows("runs")]
     assert (marker / "count").read_text() == "run\n"
     assert sorted(d["n"] for d in home.docs()) == list(range(1, 20001))
+
+
+def test_the_runner_works_alone_on_a_spec_file(tmp_path):
+    """The contract for cluster schedulers: a spec in, a result out, nobody to acknowledge."""
+    spec = {"v": 1, "run_id": "r1", "step": "app", "tenant": "t", "app": "a", "home": str(tmp_path), "dir": str(tmp_path / "r1"),
+            "runtime": str(tmp_path), "claim": "r1", "tag": "0", "exec": "/bin/sh", "stdin_path": "", "output": "stdout",
+            "uid": -1, "gid": -1, "wall_s": 10, "grace_s": 1, "output_bytes": 4096, "cpu_s": -1, "as_bytes": -1, "nofile": 64,
+            "nproc": -1, "fsize_bytes": -1, "core_bytes": 0, "stack_bytes": -1, "cg_cpu_pct": -1, "cg_memory_bytes": -1,
+            "cg_pids": -1, "builtin": False, "args": ["-c", "echo $GREETING; echo told >&2; exit 65"],
+            "env": [{"name": "GREETING", "value": "hello"}], "files": [{"name": "note", "value": "x"}]}
+    path = tmp_path / "spec.json"
+    path.write_text(json.dumps(spec))
+    assert subprocess.run([BUILD / "simbdp-run", path], timeout=30).returncode == 0
+    result = json.loads((tmp_path / "r1/result.json").read_text())
+    assert (result["v"], result["outcome"], result["exit_code"]) == (1, "data_error", 65)
+    assert (tmp_path / "r1/output.part/stdout").read_text() == "hello\n" and (tmp_path / "r1/log").read_text() == "told\n"
+    again = subprocess.run([BUILD / "simbdp-run", path], timeout=30, capture_output=True, text=True)
+    assert again.returncode == 1 and "claimed" in again.stderr  # the fence
+    path.write_text(json.dumps({**spec, "v": 2}))
+    assert "version 2" in subprocess.run([BUILD / "simbdp-run", path], timeout=30, capture_output=True, text=True).stderr
 
 
 def test_csv_on_stdout_is_loaded_too(make_home):

@@ -14,6 +14,7 @@ import tempfile
 import time
 
 import pymongo
+import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("SIMBDP_BUILD", ROOT / "build"))
@@ -163,7 +164,9 @@ class Home:
         """Puts a small file system of its own under one directory of the home."""
         path = self.path / name
         mode = f"{path.stat().st_mode & 0o7777:o}"
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode={mode}", "tmpfs", str(path)], check=True)
+        r = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode={mode}", "tmpfs", str(path)], capture_output=True, text=True)
+        if r.returncode:
+            pytest.skip(f"this host does not let us mount: {r.stderr.strip()}")
         self.mounts.append(path)
         return path
 

@@ -236,6 +236,8 @@ def test_a_port_in_use_is_named_while_runs_are_live(embedded):
 @pytest.mark.needs_root
 def test_no_cgroups_is_named_and_refused_unless_allowed(make_home):
     """In a mount namespace without /sys/fs/cgroup."""
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("this host does not let us make a mount namespace")
     home = make_home()
     home.tenant()
     hide = ["unshare", "-m", "sh", "-c", f"umount -R /sys/fs/cgroup 2>/dev/null || mount -t tmpfs none /sys/fs/cgroup; exec {BUILD}/mysimbdp up"]
@@ -272,6 +274,13 @@ def test_an_unprivileged_user_has_a_working_home(mongo):
         (base / "x.csv").write_text("a\n1\n")
         r = subprocess.run([*user, "upload", "solo", "data", f"{base}/x.csv", "--wait"], env=env, capture_output=True, text=True)
         assert "ingested" in r.stdout, r.stderr
+        # A file of somebody else's: no lease and no chown for us, so it is watched for two seconds and copied.
+        (base / "home/staging/solo/data/theirs.csv").write_text("a\n2\n")
+        listing = [*user, "files", "--json"]
+        until(lambda: '"file_name":"theirs.csv","size_bytes":4' in (out := subprocess.run(listing, env=env, capture_output=True, text=True).stdout)
+              and out.count('"state":"ingested"') == 2, base / "home/state", what="the copied file")
+        archived = list((base / "home/done/solo/data").glob("*/theirs.csv"))
+        assert archived[0].stat().st_uid == 65534 and not (base / "home/staging/solo/data/theirs.csv").exists()
         subprocess.run([*user, "down"], env=env, check=True)
         assert up.wait(timeout=30) == 0
         up.stdout.close()
