@@ -57,6 +57,7 @@ struct load {
     int64_t base;       /* offset of the current input's first byte */
     int64_t skip_until; /* records before this offset are stored already */
     int64_t acked;      /* everything before this offset is stored */
+    bool refused;       /* the server refused a record: the checkpoint stays before it, so that a resumed load counts it again */
     int64_t parsed, loaded, rejected, bytes;
     int rejects_fd;
     int64_t rejects_bytes, last_checkpoint_ms;
@@ -170,6 +171,7 @@ static void on_write_error(struct load *l, const bson_t *error)
         return;
     struct pending p = index >= 0 && (size_t)index < l->n_pending ? l->pending[index] : (struct pending){0, 0};
     l->loaded--;
+    l->refused = true;
     reject(l, p.line, p.offset, 0, NULL, message, NULL, 0);
 }
 
@@ -204,7 +206,8 @@ static int flush(struct load *l, int64_t next_offset)
     l->n_pending = l->pending_bytes = 0;
     if (r)
         return r;
-    l->acked = next_offset;
+    if (!l->refused)
+        l->acked = next_offset;
     if (clk_now_ms() - l->last_checkpoint_ms >= CHECKPOINT_MS) {
         crash_at(CRASH_load_checkpoint);
         write_result(l, NULL, NULL);

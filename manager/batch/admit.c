@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { UNCONFIGURED_POLL_MS = 1000 };
+
 char *admit_format(const char *name)
 {
     size_t n;
@@ -65,12 +67,24 @@ static bool keeps_limits(struct batchmgr *m, struct tenant *t, struct file *f, c
     return false;
 }
 
+static void on_admit_again(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    file_timer_stop(arg);
+    admit_claimed(batchmgr_the(), arg);
+}
+
 void admit_claimed(struct batchmgr *m, struct file *f)
 {
     struct tenant *t = tenant_get(m, f->tenant);
     const struct conf_tenant *c = tenant_conf(m, t);
     const struct conf_dataset *d = c ? conf_dataset(c, f->dataset) : NULL;
     AUTO_FREE char *format = admit_format(f->name);
+    if (!c) { /* the tenant's configuration was taken away meanwhile: it is suspended, its files wait */
+        file_timer(m, f, UNCONFIGURED_POLL_MS, on_admit_again);
+        return;
+    }
     if (!d) {
         reject(m, f, "no_dataset", "the tenant's configuration has no dataset \"%s\"", f->dataset);
         return;
@@ -116,14 +130,6 @@ void admit_unindex(struct batchmgr *m, struct file *f)
         map_remove(&m->contents, key);
 }
 
-static void add_old_prefix(struct file *f, const char *prefix)
-{
-    if (!*prefix || (f->old_prefixes && strstr(f->old_prefixes, prefix)))
-        return;
-    AUTO_FREE char *all = f->old_prefixes && *f->old_prefixes ? xasprintf("%s %s", f->old_prefixes, prefix) : xstrdup(prefix);
-    xstr_set(&f->old_prefixes, all);
-}
-
 /* Same content before: ingested is a duplicate, in flight is waited for. True when the file goes no further now. */
 static bool is_repeated(struct batchmgr *m, struct file *f)
 {
@@ -144,7 +150,7 @@ static bool is_repeated(struct batchmgr *m, struct file *f)
     if (!ledger_find_ingested(m->ledger, f->tenant, f->dataset, f->hash, id, prefix))
         return false;
     if (f->force) {
-        add_old_prefix(f, prefix);
+        file_add_old_prefix(f, prefix);
         return false;
     }
     snprintf(detail, sizeof detail, "same content as file %s", id);
@@ -228,7 +234,7 @@ void admit_followers(struct batchmgr *m, struct file *f)
         } else if (!heir) {
             heir = other;
             if (f->state == FILE_ingested)
-                add_old_prefix(other, f->prefix);
+                file_add_old_prefix(other, f->prefix);
             xstr_set(&other->reason, NULL);
             xstr_set(&other->detail, NULL);
             admit_queue(m, other);

@@ -22,6 +22,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <sys/wait.h>
@@ -316,6 +317,7 @@ int batchmgr_apply_conf(struct batchmgr *m, struct conf *next, struct err *e)
     else
         order_users(m);
     runs_unpark(m, NULL, NULL, false);
+    inspect_kick(m);
     requeue(m);
     on_health(m, NULL);
     conf_free(old);
@@ -609,6 +611,16 @@ static int run(struct batchmgr *m, const char *home_arg, bool supervised, struct
     return r;
 }
 
+/* A descriptor a run, and a few a file that is looked at: as many as this process may have. */
+static void raise_nofile(void)
+{
+    struct rlimit l;
+    if (getrlimit(RLIMIT_NOFILE, &l) == 0) {
+        l.rlim_cur = l.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &l);
+    }
+}
+
 static const char usage[] =
     "usage: batchmgr [--supervised] --home HOME\n"
     "Takes files in, runs the tenants' batch apps, keeps the ledger. `mysimbdp up` starts it.\n"
@@ -617,7 +629,7 @@ static const char usage[] =
 
 int main(int argc, char **argv)
 {
-    struct batchmgr m = {.control_fd = -1, .spawner_fd = -1, .inotify_fd = -1, .runs_fd = -1};
+    struct batchmgr m = {.control_fd = -1, .reserve_fd = -1, .spawner_fd = -1, .inotify_fd = -1, .runs_fd = -1};
     struct err e = {0};
     log_init("batchmgr");
     crash_init();
@@ -628,6 +640,7 @@ int main(int argc, char **argv)
     if (argc != 1 + supervised)
         return fputs(usage, stderr), 2;
     signal(SIGPIPE, SIG_IGN);
+    raise_nofile();
     the = &m;
     m.started_wall_ms = clk_wall_ms();
     mongoc_init();

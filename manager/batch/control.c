@@ -20,11 +20,12 @@
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
-enum { MAX_LINE = 1 << 20 };
+enum { MAX_LINE = 1 << 20, ACCEPT_PAUSE_MS = 100 };
 
 struct conn {
     struct batchmgr *m;
@@ -69,6 +70,8 @@ static void conn_free(struct conn *c)
     if (c->bev)
         bufferevent_free(c->bev);
     c->bev = NULL;
+    if (c->m->reserve_fd < 0)
+        c->m->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (!c->waiting)
         free(c);
 }
@@ -291,13 +294,29 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
         conn_free(arg);
 }
 
+static void on_accept_again(evutil_socket_t fd, short what, void *arg)
+{
+    struct batchmgr *m = arg;
+    (void)fd;
+    (void)what;
+    event_add(m->control_ev, NULL);
+}
+
 static void on_accept(evutil_socket_t fd, short what, void *arg)
 {
     struct batchmgr *m = arg;
     (void)what;
     int s = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (s < 0)
+    if (s < 0 && (errno == EMFILE || errno == ENFILE) && m->reserve_fd >= 0) {
+        close(fd_take(&m->reserve_fd)); /* kept for this: to answer also when descriptors have run out */
+        s = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    }
+    if (s < 0) { /* not again at once: whoever waits there would make us spin */
+        struct timeval tv = {0, ACCEPT_PAUSE_MS * 1000};
+        event_del(m->control_ev);
+        event_add(m->accept_ev, &tv);
         return;
+    }
     struct conn *c = xcalloc(1, sizeof *c);
     c->m = m;
     c->bev = bufferevent_socket_new(m->base, s, BEV_OPT_CLOSE_ON_FREE);
@@ -313,6 +332,8 @@ int control_start(struct batchmgr *m, struct err *e)
         return err_sys(e, m->control_fd, "cannot listen on %s", path);
     m->control_ev = event_new(m->base, m->control_fd, EV_READ | EV_PERSIST, on_accept, m);
     event_add(m->control_ev, NULL);
+    m->accept_ev = event_new(m->base, -1, 0, on_accept_again, m);
+    m->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     return 0;
 }
 
@@ -321,6 +342,10 @@ void control_stop(struct batchmgr *m)
     AUTO_FREE char *path = home_socket(&m->home, "batchmgr.sock");
     if (m->control_ev)
         event_free(m->control_ev);
+    if (m->accept_ev)
+        event_free(m->accept_ev);
+    if (m->reserve_fd >= 0)
+        close(m->reserve_fd);
     if (m->control_fd >= 0) {
         close(fd_take(&m->control_fd));
         unlink(path);

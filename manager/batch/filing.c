@@ -276,6 +276,7 @@ int filing_retry(struct batchmgr *m, const char *file_id, struct err *e)
         file_free(f);
         return r;
     }
+    file_drop_output(f); /* the app may have been repaired */
     f->state = FILE_waiting;
     f->attempts = f->losses = 0;
     f->first_temp_wall_ms = f->not_before_wall_ms = f->ended_wall_ms = 0;

@@ -216,6 +216,19 @@ static int send_request(struct inspector *in, struct file *f, const struct inspe
     return 0;
 }
 
+static void on_submit_again(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    file_timer_stop(arg);
+    inspect_submit(batchmgr_the(), arg);
+}
+
+static void inspect_submit_later(struct batchmgr *m, struct file *f)
+{
+    file_timer(m, f, RESTART_MS * 5, on_submit_again);
+}
+
 static void inspect_one(struct inspector *in, struct file *f)
 {
     struct batchmgr *m = in->m;
@@ -225,6 +238,10 @@ static void inspect_one(struct inspector *in, struct file *f)
     AUTO_FREE char *path = xasprintf("work/%s/in/%s", f->file_id, f->safe);
     AUTO_FREE char *format = admit_format(f->name);
     AUTO_FD int fd = openat(m->home.dirfd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) { /* our trouble, not the file's */
+        inspect_submit_later(m, f);
+        return;
+    }
     if (fd < 0 || !d) {
         snprintf(re.detail, sizeof re.detail, "%s", fd < 0 ? strerror(errno) : "its dataset is gone from the configuration");
         admit_inspected(m, f, &re);
@@ -244,13 +261,13 @@ static void inspect_one(struct inspector *in, struct file *f)
     send_request(in, f, &rq, &fd, 1);
 }
 
-/* The tenant whose files were inspected least, by bytes over weight. */
+/* The tenant whose files were inspected least, by bytes over weight. One without configuration is suspended. */
 static struct tenant *next_tenant(struct batchmgr *m)
 {
     struct tenant *best = NULL;
     size_t i = 0;
     for (struct tenant *t; (t = map_next(&m->tenants, &i));)
-        if (t->inspect_first && (!best || t->inspected < best->inspected))
+        if (t->inspect_first && t->configured && (!best || t->inspected < best->inspected))
             best = t;
     return best;
 }
@@ -282,6 +299,11 @@ void inspect_submit(struct batchmgr *m, struct file *f)
     f->next = NULL;
     *t->inspect_last = f;
     t->inspect_last = &f->next;
+    submit_next(m);
+}
+
+void inspect_kick(struct batchmgr *m)
+{
     submit_next(m);
 }
 

@@ -268,6 +268,10 @@ static void check_claimed(struct batchmgr *m, struct file *f)
         refuse(m, f, "not_regular", "only regular files can be ingested");
         return;
     }
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) { /* our trouble, not the file's */
+        file_timer(m, f, RETRY_MS, on_check_again);
+        return;
+    }
     if (fd < 0) {
         refuse(m, f, "unreadable", strerror(errno));
         return;
@@ -385,8 +389,10 @@ static void try_claim(struct batchmgr *m, struct tenant *t, const struct candida
     if (map_get(&m->staged, key) || !tenant_accepts(m, t))
         return;
     AUTO_FD int dir = openat(m->home.dirfd, from, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (dir < 0 || fstatat(dir, c->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+    if (dir < 0 || fstatat(dir, c->name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+        m->rescan_wanted |= errno == EMFILE || errno == ENFILE || errno == ENOMEM;
         return;
+    }
     if (S_ISREG(st.st_mode) && !is_complete(m, t, c, dir, &st))
         return;
     struct file *f = new_file(m, t, c->dataset, from, c->name);

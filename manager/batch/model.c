@@ -83,6 +83,23 @@ void file_free(struct file *f)
     free(f);
 }
 
+void file_add_old_prefix(struct file *f, const char *prefix)
+{
+    if (!*prefix || (f->old_prefixes && strstr(f->old_prefixes, prefix)))
+        return;
+    AUTO_FREE char *all = f->old_prefixes && *f->old_prefixes ? xasprintf("%s %s", f->old_prefixes, prefix) : xstrdup(prefix);
+    xstr_set(&f->old_prefixes, all);
+}
+
+void file_drop_output(struct file *f)
+{
+    if (!*f->output_run)
+        return;
+    file_add_old_prefix(f, f->prefix);
+    f->output_run[0] = 0;
+    f->checkpoint = 0;
+}
+
 const char *run_state_name(int state)
 {
     static const char *const names[] = {"starting", "running", "ended"};

@@ -72,6 +72,11 @@ struct file *file_new(const char *tenant, const char *dataset);
 struct file *file_copy(const struct file *f);
 void file_free(struct file *f); /* accepts NULL */
 
+/* Notes that rows under this prefix are to be deleted before the next load ("" and known ones are ignored). */
+void file_add_old_prefix(struct file *f, const char *prefix);
+/* Forgets the kept output, so that the app runs again; what was loaded of it goes before the new output is loaded. */
+void file_drop_output(struct file *f);
+
 struct run {
     char run_id[ID_SIZE], file_id[ID_SIZE];
     char *tenant, *app, *step; /* step: app | load */

@@ -588,7 +588,7 @@ static bool spawn_step(struct run *r)
         return false;
     }
     if (runplan_make(m, r, t, app, &spec, &e) < 0) {
-        memset(r->file->output_run, 0, ID_SIZE); /* the kept output is gone: the app has to run again */
+        file_drop_output(r->file); /* it is gone, so the app has to run again */
         cancel(r, e.msg, 1000);
         return false;
     }
@@ -675,11 +675,7 @@ static void choose_prefix(struct batchmgr *m, struct file *f, const struct conf_
     runplan_prefix(m, f, t, app, prefix);
     if (!strcmp(prefix, f->prefix))
         return;
-    if (*f->prefix) {
-        AUTO_FREE char *old =
-            f->old_prefixes && *f->old_prefixes ? xasprintf("%s %s", f->old_prefixes, f->prefix) : xstrdup(f->prefix);
-        xstr_set(&f->old_prefixes, old);
-    }
+    file_add_old_prefix(f, f->prefix);
     memcpy(f->prefix, prefix, sizeof prefix);
     f->checkpoint = 0;
 }

@@ -94,7 +94,7 @@ def test_crash_at(home, point):
         home.wait_files(6)
         if home.files(file_name="bad.csv")[0]["run_id"] != bad["run_id"]:
             break
-    home.wait_files(6)
+    until(lambda: all(f["state"] in FINAL for f in home.files()), home.path / "state", what="the end of all files")
     assert once.exists(), f"{point} was never reached"
     assert states(home) == [
         ("acme", "a.csv", "ingested", ""), ("acme", "again.csv", "duplicate", "duplicate"),

@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import resource
 import signal
 import subprocess
 
@@ -352,6 +353,24 @@ def test_r14_a_full_process_table_is_survived(misbehave):
     limit.rmdir()
 
 
+def test_r14_running_out_of_descriptors_is_survived(misbehave):
+    home = misbehave()
+    home.do("print,before", name="before.csv")
+    home.wait_file(file_name="before.csv")
+    pid = home.batchmgr_pid()
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    top = max(int(x) for x in os.listdir(f"/proc/{pid}/fd"))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (top + 1, limits[1]))
+    for i in range(20):
+        home.do(f"print,{i}", name=f"{i}.csv")
+    assert home.control({"op": "status"})["ok"]
+    assert home.control({"op": "status"})["ok"]
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    files = home.wait_files(21)
+    assert {f["state"] for f in files} == {"ingested"} and {f["attempts"] for f in files} == {1}
+    assert home.batchmgr_pid() == pid
+
+
 def test_r15_a_killed_spawner_is_replaced_and_runs_live_on(misbehave):
     home = misbehave()
     gate = home.base / "gate"
@@ -475,3 +494,24 @@ def test_csv_on_stdout_is_loaded_too(make_home):
     f = home.wait_file(file_name="x.csv")
     assert (f["state"], f["rows_loaded"]) == ("ingested", 2)
     assert sorted((d["NAME"], d["N"]) for d in home.docs()) == [("ANN", 1), ("BOB", 2)]
+
+
+def test_retry_runs_a_repaired_app_again_and_replaces_what_it_loaded(make_home):
+    home = make_home()
+    home.tenant(exec_="tool", batch='output = "stdout";', limits="max_rejects = 0;")
+    tool = home.path / "apps/acme/tool"
+    tool.write_text("#!/bin/sh\necho '{broken'\n")
+    tool.chmod(0o755)
+    home.up()
+    home.drop("x.csv", "a\n1\n")
+    f = home.wait_file(file_name="x.csv")
+    assert (f["state"], f["reason"]) == ("quarantined", "max_rejects")
+    tool.write_text("#!/bin/sh\necho '{\"n\":1}'\n")
+    home.cli("retry", f["file_id"])
+    home.wait_files(1, lambda f: f["state"] == "ingested")
+    assert [d["n"] for d in home.docs()] == [1]
+    tool.write_text("#!/bin/sh\necho '{\"n\":2}'\n")  # another version; the same file again replaces its rows
+    again = home.base / "x.csv"
+    again.write_text("a\n1\n")
+    home.cli("upload", "acme", "data", again, "--force", "--wait")
+    assert [d["n"] for d in home.docs()] == [2]
