@@ -159,14 +159,26 @@ static bool is_repeated(struct batchmgr *m, struct file *f)
     return true;
 }
 
+/* What is refused after all does not count against the day, now as after a restart. */
+static void untake(struct batchmgr *m, const struct file *f)
+{
+    struct tenant *t = tenant_get(m, f->tenant);
+    if (clk_day(f->received_wall_ms) != t->day)
+        return;
+    t->files_today--;
+    t->bytes_today -= f->size;
+}
+
 void admit_inspected(struct batchmgr *m, struct file *f, const struct inspect_reply *re)
 {
     if (re->status == INSPECT_REFUSED) {
         f->rows = re->rows;
+        untake(m, f);
         reject(m, f, re->reason, "%s", re->detail);
         return;
     }
     if (re->status != INSPECT_OK) {
+        untake(m, f);
         reject(m, f, "inspect", "%s", re->detail);
         return;
     }

@@ -320,6 +320,17 @@ def test_f10_daily_quotas_survive_a_restart(home):
     assert (lambda f: (f["state"], f["reason"]))(home.wait_file(file_name="b3.csv")) == ("rejected", "max_bytes_per_day")
 
 
+def test_f10_what_is_refused_does_not_count_against_the_day(home):
+    home.tenant(limits="max_files_per_day = 1; max_rows = 1;")
+    home.up()
+    home.drop("long.csv", ROW + "3,4\n")
+    assert home.wait_file(file_name="long.csv")["reason"] == "max_rows"
+    home.drop("1.csv", ROW)
+    assert home.wait_file(file_name="1.csv")["state"] == "ingested"
+    home.drop("2.csv", "a,b\n2,2\n")
+    assert home.wait_file(file_name="2.csv")["reason"] == "max_files_per_day"
+
+
 def test_f10_staging_cap(home):
     home.tenant(exec_="misbehave", limits="max_files_in_staging = 2;", concurrency=1)
     home.up()
