@@ -253,6 +253,21 @@ static int add_record(struct load *l, struct reader *rd, struct record *rec)
     return r;
 }
 
+/* What an app printed: JSON starts with a brace or bracket; a single line without a comma is no table but, most likely, a
+ * complaint: as JSON it becomes a reject that people see. */
+static bool looks_like_csv(int fd)
+{
+    char first[65536];
+    ssize_t n = pread(fd, first, sizeof first, 0), i = 0;
+    while (i < n && strchr(" \t\r\n", first[i]))
+        i++;
+    if (i >= n || first[i] == '{' || first[i] == '[')
+        return false;
+    const char *eol = memchr(first + i, '\n', (size_t)(n - i));
+    size_t line = eol ? (size_t)(eol - first - i) : (size_t)(n - i);
+    return memchr(first + i, ',', line) || (eol && eol + 1 < first + n);
+}
+
 /* Reads one input; `store` off only counts. */
 static int read_input(struct load *l, const char *path, const char *name, bool store, int64_t *rejects)
 {
@@ -265,13 +280,8 @@ static int read_input(struct load *l, const char *path, const char *name, bool s
         return EXIT_CONFIG;
     }
     bool csv = stem >= 4 && !strncmp(name + stem - 4, ".csv", 4);
-    if (!memchr(name, '.', stem)) { /* what an app printed: JSON starts with a brace or bracket */
-        char first[512];
-        ssize_t n = pread(fd, first, sizeof first, 0), i = 0;
-        while (i < n && strchr(" \t\r\n", first[i]))
-            i++;
-        csv = i < n && first[i] != '{' && first[i] != '[';
-    }
+    if (!memchr(name, '.', stem))
+        csv = looks_like_csv(fd);
     struct src *s = src_new(fd, c, -1, NULL, NULL);
     struct reader *rd = reader_new(s, csv ? READER_CSV : READER_JSON, json_get_i64(l->job, "max_row_bytes", -1));
     struct record rec;

@@ -500,7 +500,7 @@ def test_retry_runs_a_repaired_app_again_and_replaces_what_it_loaded(make_home):
     home = make_home()
     home.tenant(exec_="tool", batch='output = "stdout";', limits="max_rejects = 0;")
     tool = home.path / "apps/acme/tool"
-    tool.write_text("#!/bin/sh\necho '{broken'\n")
+    tool.write_text("#!/bin/sh\necho something is wrong\n")
     tool.chmod(0o755)
     home.up()
     home.drop("x.csv", "a\n1\n")

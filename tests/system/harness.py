@@ -280,10 +280,13 @@ class Home:
             for name in self.db_of.values():
                 self.mongo.client.drop_database(name)
         reports = [p.read_text() for p in self.asan.iterdir()]
+        log = self.path / "logs/batchmgr.log"
+        if log.exists():
+            reports += [line for line in log.read_text().splitlines() if '"event":"state"' in line and '"level":"error"' in line]
         for path in self.mounts:
             subprocess.run(["umount", "-l", str(path)], check=False)
         shutil.rmtree(self.base, ignore_errors=True)
-        assert not reports, "sanitizer reports:\n" + "\n".join(reports)
+        assert not reports, "sanitizer reports or impossible moves:\n" + "\n".join(reports)
 
     # -- files
 

@@ -1,0 +1,110 @@
+"""Configuration keys that no scenario shows at work: each bites here."""
+import os
+import shutil
+
+import pytest
+from harness import until
+
+
+def run(home, name, text, tenant="acme"):
+    home.drop(name, text, tenant)
+    f = home.wait_file(file_name=name, tenant_id=tenant)
+    return f, next(r for r in home.rows("runs") if r["run_id"] == f["run_id"])
+
+
+@pytest.mark.needs_root
+def test_cpu_pct_throttles(home):
+    home.profiles(wall_s=2, grace_s=0, cgroup="cpu_pct = 20;")
+    home.tenant(exec_="misbehave", retry="attempts = 1;")
+    home.up()
+    f, r = run(home, "x.csv", "do,arg\nspin,\n")
+    assert r["outcome"] == "timeout" and 0.1 < r["cpu_s"] < 0.9  # of 2 s
+
+
+@pytest.mark.needs_root
+def test_nproc_bites(home):
+    home.profiles(rlimits="nproc = 5;")
+    home.tenant(exec_="misbehave", retry="attempts = 1;")
+    home.up()
+    f, r = run(home, "x.csv", "do,arg\nfork,20\n")
+    assert (r["outcome"], r["exit_code"]) == ("failed", 6)
+
+
+def test_rlimits_are_what_the_profile_says(home):
+    home.profiles(rlimits="cpu_s = 77; as_bytes = 1073741824L; nofile = 50; fsize_bytes = 1048576L; core_bytes = 0L; stack_bytes = 4194304L;")
+    home.tenant(exec_="show")
+    show = home.path / "apps/acme/show"
+    show.write_text("#!/bin/bash\ncat >/dev/null\nfor x in t v n f c s; do ulimit -S -$x; done\n")
+    show.chmod(0o755)
+    home.up()
+    f, r = run(home, "x.csv", "a\n1\n")
+    assert home.log_of(r["run_id"]).split() == ["77", str(1 << 20), "50", "1024", "0", "4096"]
+
+
+def test_a_stack_over_the_limit_is_a_crash(home):
+    home.profiles(rlimits="stack_bytes = 1048576L;")
+    home.tenant(exec_="deep", retry="attempts = 1;")
+    deep = home.path / "apps/acme/deep"
+    deep.write_text("#!/bin/bash\nf() { f; }\nf\n")
+    deep.chmod(0o755)
+    home.up()
+    f, r = run(home, "x.csv", "a\n1\n")
+    assert (f["state"], r["outcome"], r["signal"]) == ("quarantined", "killed", 11)
+
+
+def test_env_of_profile_and_app(home):
+    (home.path / "conf/profiles.conf").write_text(
+        'profiles = ( { name = "small"; requests = { cpus = 0.1; }; env = ( { name = "A"; value = "profile"; }, '
+        '{ name = "B"; value = "profile"; } ); } );')
+    home.tenant(exec_="misbehave", batch='env = ( { name = "B"; value = "app"; } );')
+    home.up()
+    f, r = run(home, "x.csv", "do,arg\nenv,\n")
+    log = home.log_of(r["run_id"])
+    assert "env A=profile\n" in log and "env B=app\n" in log and "env B=profile\n" not in log
+
+
+def test_args_reach_the_app(home):
+    home.tenant(exec_="args", batch='args = ("one two", "$HOME", "-x");')
+    script = home.path / "apps/acme/args"
+    script.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    script.chmod(0o755)
+    home.up()
+    f, r = run(home, "x.csv", "a\n1\n")
+    assert home.log_of(r["run_id"]) == "one two\n$HOME\n-x\n"
+
+
+def test_mongo_url_of_platform_and_tenant(home):
+    url = home.env.pop("MONGO_URL")
+    conf = home.path / "conf/mysimbdp.conf"
+    conf.write_text(conf.read_text().replace("platform = {", f'platform = {{ mongo_url = "{url}";'))
+    home.tenant(exec_="misbehave")
+    home.tenant("own", exec_="misbehave", tenant=f'mongo_url = "{url}&heartbeatFrequencyMS=5000";')
+    home.up()
+    for tenant, expected in (("acme", url), ("own", url + "&heartbeatFrequencyMS=5000")):
+        f, r = run(home, "x.csv", "do,arg\nenv,\n", tenant)
+        assert f"env MONGO_URL={expected}\n" in home.log_of(r["run_id"])
+
+
+def test_rescan_finds_what_inotify_cannot_tell(make_home):
+    home = make_home(platform="rescan_ms = 300;")
+    home.tenant()
+    home.up()
+    data = home.path / "staging/acme/data"
+    st = data.stat()
+    shutil.rmtree(data)  # with it goes the watch
+    data.mkdir(mode=0o1770)
+    os.chown(data, st.st_uid, st.st_gid)
+    home.drop("x.csv", "a\n1\n")
+    assert home.wait_file(file_name="x.csv")["state"] == "ingested"
+
+
+def test_backoff_is_waited_for(home):
+    home.tenant(exec_="misbehave", retry="attempts = 2; backoff_ms = 1500; max_backoff_ms = 1500;")
+    home.up()
+    home.drop("x.csv", "do,arg\nuntil,2\n")
+    until(lambda: home.files(state="waiting"), home.path / "state")
+    f = home.wait_file(file_name="x.csv")
+    first, second = home.rows("runs")
+    assert f["state"] == "ingested" and (second["attempt"], first["attempt"]) == (2, 1)
+    gap = (float(second["started_at"][17:23]) - float(first["ended_at"][17:23])) % 60
+    assert 0.7 <= gap < 10  # the upper half is jittered
