@@ -520,6 +520,42 @@ static void append_cell(bson_t *doc, const char *name, const struct cell *c)
     bson_append_utf8(doc, name, -1, c->p, (int)c->n);
 }
 
+static int by_key(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* MongoDB would store both members and readers would see either; which one was meant nobody can tell. */
+static bool has_twin_keys(const bson_t *doc)
+{
+    AUTO_FREE const char **keys = NULL;
+    size_t n = 0;
+    bool twins = false;
+    bson_iter_t it;
+    bson_t inner;
+    uint32_t size;
+    const uint8_t *p;
+    if (!bson_iter_init(&it, doc))
+        return false;
+    while (!twins && bson_iter_next(&it)) {
+        if ((n & (n + 1)) == 0)
+            keys = xrealloc(keys, (2 * n + 2) * sizeof *keys);
+        keys[n++] = bson_iter_key(&it);
+        if (BSON_ITER_HOLDS_DOCUMENT(&it))
+            bson_iter_document(&it, &size, &p);
+        else if (BSON_ITER_HOLDS_ARRAY(&it))
+            bson_iter_array(&it, &size, &p);
+        else
+            continue;
+        twins = bson_init_static(&inner, p, size) && has_twin_keys(&inner); /* libbson bounds the depth */
+    }
+    if (n > 1)
+        qsort(keys, n, sizeof *keys, by_key);
+    for (size_t i = 1; !twins && i < n; i++)
+        twins = !strcmp(keys[i - 1], keys[i]);
+    return twins;
+}
+
 int reader_bson(struct reader *r, struct record *rec, bson_t *doc, const char **ret_type)
 {
     *ret_type = NULL;
@@ -545,6 +581,8 @@ int reader_bson(struct reader *r, struct record *rec, bson_t *doc, const char **
     }
     if (bson_has_field(&parsed, "_id"))
         rec->reject = "'_id' is set by the platform; name the field otherwise";
+    else if (has_twin_keys(&parsed))
+        rec->reject = "a key stands twice in one object";
     else if (!bson_concat(doc, &parsed))
         rec->reject = "too large for a document";
     bson_destroy(&parsed);

@@ -346,7 +346,7 @@ static void conclude(struct run *r, const struct run_result *res, bool database_
     struct verdict_input in = {
         .outcome = res->outcome,
         .contradicts = contradicts && res->outcome == RUN_ok,
-        .database_down = database_down || (reason && !strcmp(reason, "database_down")),
+        .database_down = database_down, /* the loader's word alone is not enough: its document may be what ends connections */
         .stop = r->stop,
         .reason = reason,
         .attempts = f->attempts,

@@ -127,6 +127,15 @@ def test_retry_of_a_tenant(home):
     home.wait_files(3, lambda f: f["state"] == "ingested")
 
 
+def test_twin_keys_are_a_reject_and_not_a_dead_connection(home):
+    home.tenant(fmt="json")
+    home.up()
+    home.drop("x.json", '{"a":1,"a":2}\n{"a":3}\n')
+    f = home.wait_file(file_name="x.json")
+    assert (f["state"], f["rows_loaded"], f["rows_rejected"]) == ("ingested", 1, 1)
+    assert "twice" in home.rows("rejects", f["file_id"])[0]["message"]
+
+
 def test_priorities_within_a_tenant(home):
     home.tenant(concurrency=1, apps='{ app = "low"; exec = "misbehave"; pattern = "low*"; }, '
                                     '{ app = "high"; exec = "misbehave"; pattern = "high*"; priority = 5; }')

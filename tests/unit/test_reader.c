@@ -116,6 +116,8 @@ static void json_lines_and_arrays(void **state)
     READS(READER_JSON, -1,
           "[1, {\"a\":1}, {\"a\":", "1:1 !not a JSON object\n1:4 { \"a\" : 1 }\n1:13 !the file ends within this object\nend");
     READS(READER_JSON, -1, "[]", "end");
+    READS(READER_JSON, -1, "{\"a\":1,\"a\":2}\n{\"x\":[{\"b\":1,\"c\":2,\"b\":3}]}\n{\"a\":{\"a\":1}}\n",
+          "1:0 !a key stands twice in one object\n2:14 !a key stands twice in one object\n3:42 { \"a\" : { \"a\" : 1 } }\nend");
 }
 
 /* The window moves and grows: rows of many sizes around the block size come out whole, and offsets stay right. */
