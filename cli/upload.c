@@ -44,7 +44,7 @@ static int copy(int from, const char *path, const char *name, int64_t size, stru
     return fsync(to) < 0 ? err_sys(e, -errno, "cannot sync %s", path) : 0;
 }
 
-static int upload(int conn, struct cli *c, const char *tenant, const char *dataset, const char *file, const char *app, bool force,
+static int upload(int conn, const char *tenant, const char *dataset, const char *file, const char *app, bool force,
                   char ret_id[ID_SIZE], struct err *e)
 {
     struct stat st;
@@ -53,7 +53,6 @@ static int upload(int conn, struct cli *c, const char *tenant, const char *datas
     AUTO_BSON bson_t *slot = NULL;
     AUTO_BSON bson_t *done = NULL;
     AUTO_FD int fd = open(file, O_RDONLY | O_CLOEXEC);
-    (void)c;
     if (fd < 0 || fstat(fd, &st) < 0)
         return err_sys(e, -errno, "%s", file);
     if (!S_ISREG(st.st_mode))
@@ -132,7 +131,7 @@ int verb_upload(struct cli *c)
     for (int i = 2; i < c->argc; i++) {
         char id[ID_SIZE] = "";
         e = (struct err){0};
-        if (upload(conn, c, c->argv[0], c->argv[1], c->argv[i], app, force, id, &e) < 0) {
+        if (upload(conn, c->argv[0], c->argv[1], c->argv[i], app, force, id, &e) < 0) {
             worst = CLI_FAILED;
             fprintf(stderr, "mysimbdp upload: %s: %s\n", c->argv[i], e.msg);
             continue;

@@ -6,7 +6,6 @@
 #include <stdint.h>
 
 int64_t clk_now_ms(void);  /* monotonic, since boot */
-int64_t clk_now_us(void);  /* monotonic, since boot */
 int64_t clk_wall_ms(void); /* since the epoch, UTC */
 
 #define CLK_RFC3339_SIZE 32

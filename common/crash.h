@@ -52,6 +52,5 @@ enum crash_point {
 void crash_init(void);
 /* Async-signal-safe. Costs a compare when no crash is ordered. */
 void crash_at(enum crash_point point);
-const char *crash_name(enum crash_point point);
 
 #endif

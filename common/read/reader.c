@@ -57,11 +57,6 @@ size_t reader_n_columns(const struct reader *r)
     return r->n_columns;
 }
 
-const char *reader_column(const struct reader *r, size_t i)
-{
-    return i < r->n_columns ? r->columns[i] : NULL;
-}
-
 int64_t reader_offset(const struct reader *r)
 {
     return r->offset;

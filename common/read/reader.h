@@ -39,10 +39,9 @@ void reader_free(struct reader *r); /* not the src */
 /* 1 and a record, 0 at the end, negative on an error of the source. The CSV header is read before the first record. */
 int reader_next(struct reader *r, struct record *ret, struct err *e);
 
-/* CSV column names after the first reader_next (or at the end); what is wrong with the header in `e` of reader_next as
+/* Number of CSV columns after the first reader_next (or at the end); what is wrong with the header in `e` of reader_next as
  * ERR_FORMAT. */
 size_t reader_n_columns(const struct reader *r);
-const char *reader_column(const struct reader *r, size_t i);
 
 /* The byte offset behind the last record. */
 int64_t reader_offset(const struct reader *r);

@@ -27,7 +27,7 @@
 #include <sys/sysinfo.h>
 #include <sys/wait.h>
 
-enum { PARK_POLL_S = 1, QUIT_FLUSH_MS = 50 };
+enum { PARK_POLL_S = 1, QUIT_FLUSH_MS = 50, MAX_WAIT_MS = 86400000 };
 
 static struct batchmgr *the;
 
@@ -56,9 +56,8 @@ const struct conf_tenant *tenant_conf(struct batchmgr *m, const struct tenant *t
     return conf_tenant(m->conf, t->id);
 }
 
-bool tenant_accepts(struct batchmgr *m, const struct tenant *t)
+bool tenant_accepts(const struct tenant *t)
 {
-    (void)m;
     return t->configured && !t->suspended;
 }
 
@@ -149,7 +148,7 @@ static void refresh_tenant(struct batchmgr *m, struct tenant *t)
             url = user_url(m, c);
         xstr_set(&t->mongo_url, url ? url : *c->mongo_url ? c->mongo_url : m->mongo_url);
     }
-    sched_block_tenant(m->sched, t->id, !tenant_accepts(m, t) || !up);
+    sched_block_tenant(m->sched, t->id, !tenant_accepts(t) || !up);
 }
 
 static void on_health(void *arg, struct health *h)
@@ -374,8 +373,6 @@ static bool bytes_are_in_work(struct batchmgr *m, const struct file *f)
 static void recover_waiting(struct batchmgr *m, struct file *f)
 {
     int64_t wait_ms = f->not_before_wall_ms - clk_wall_ms();
-    const struct conf_tenant *c = conf_tenant(m->conf, f->tenant);
-    int64_t cap = 86400000;
     if (!bytes_are_in_work(m, f)) { /* a retry that had not moved them back yet: it is refiled, and can be asked for again */
         f->state = FILE_quarantined;
         f->place = PLACE_quarantine;
@@ -386,15 +383,15 @@ static void recover_waiting(struct batchmgr *m, struct file *f)
         ledger_put_file(m->ledger, f);
         map_remove(&m->files, f->file_id);
         tenant_get(m, f->tenant)->n_live--;
-        AUTO_FREE char *id = xstrdup(f->file_id);
         file_free(f);
-        (void)c;
         return;
     }
     if (f->reason && !strcmp(f->reason, "same_content"))
         wait_ms = 0; /* queues behind the same content again, or finds it ingested */
+    if (wait_ms > MAX_WAIT_MS)
+        wait_ms = MAX_WAIT_MS; /* the calendar clock may have been set back */
     if (wait_ms > 0)
-        file_timer(m, f, wait_ms > cap ? cap : wait_ms, on_due);
+        file_timer(m, f, wait_ms, on_due);
     else
         admit_again(m, f);
 }

@@ -78,7 +78,7 @@ struct batchmgr {
 
 struct tenant *tenant_get(struct batchmgr *m, const char *id); /* made when new */
 const struct conf_tenant *tenant_conf(struct batchmgr *m, const struct tenant *t);
-bool tenant_accepts(struct batchmgr *m, const struct tenant *t); /* configured and not suspended */
+bool tenant_accepts(const struct tenant *t); /* configured and not suspended */
 int64_t tenant_weight(struct batchmgr *m, const struct tenant *t);
 
 /* Logs old -> new and checks that the move is one the state machine has. */

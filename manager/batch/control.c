@@ -214,7 +214,7 @@ static int suspend(struct conn *c, const bson_t *rq, bool suspended, struct err 
     t->suspended = suspended;
     char why[8];
     bool up = t->health && health_is_up(t->health, why, sizeof why);
-    sched_block_tenant(c->m->sched, id, !tenant_accepts(c->m, t) || !up);
+    sched_block_tenant(c->m->sched, id, !tenant_accepts(t) || !up);
     log_info(suspended ? "suspended" : "resumed", id, NULL, "by command");
     intake_rescan(c->m);
     batchmgr_kick(c->m);

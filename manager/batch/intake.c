@@ -386,7 +386,7 @@ static void try_claim(struct batchmgr *m, struct tenant *t, const struct candida
     AUTO_FREE char *from = xasprintf("staging/%s/%s", t->id, c->dataset);
     AUTO_FREE char *key = staged_key(from, c->name);
     struct stat st;
-    if (map_get(&m->staged, key) || !tenant_accepts(m, t))
+    if (map_get(&m->staged, key) || !tenant_accepts(t))
         return;
     AUTO_FD int dir = openat(m->home.dirfd, from, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (dir < 0 || fstatat(dir, c->name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
@@ -455,7 +455,7 @@ void intake_rescan(struct batchmgr *m)
     for (struct tenant *t; (t = map_next(&m->tenants, &i));) {
         const struct conf_tenant *c = tenant_conf(m, t);
         const struct conf_dataset *d = c ? c->datasets.v : NULL;
-        if (t->n_candidates || !tenant_accepts(m, t))
+        if (t->n_candidates || !tenant_accepts(t))
             continue; /* what is still to be looked at comes first */
         for (size_t k = 0; c && k < c->datasets.n; k++)
             scan(m, t, d[k].name);

@@ -68,7 +68,6 @@ struct file *file_copy(const struct file *f)
 #undef X
     c->timer = NULL;
     c->behind = NULL;
-    c->fate = NULL;
     return c;
 }
 
@@ -79,7 +78,6 @@ void file_free(struct file *f)
 #define X(field) free(f->field);
     FILE_STRINGS(X)
 #undef X
-    free(f->fate);
     free(f);
 }
 

@@ -61,9 +61,7 @@ struct file {
     struct event *timer;
     struct file *behind; /* same content, in flight */
     int n_followers;     /* files whose `behind` is this one */
-    char *fate;          /* what `retry` or recovery asked for meanwhile */
     struct file *next;   /* in a queue */
-    bool claiming;
     int64_t writer_since_ms;
     int inspections;
 };

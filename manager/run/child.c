@@ -12,10 +12,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static _Noreturn void fail(const struct child_plan *p, int report, enum child_stage stage)
+static _Noreturn void fail(int report, enum child_stage stage)
 {
     struct child_failure f = {stage, errno};
-    (void)p;
     if (write(report, &f, sizeof f) < 0) {
     }
     _exit(127);
@@ -78,25 +77,25 @@ _Noreturn void child_exec(const struct child_plan *p)
     setsid();
     for (int k = 0; k < CGROUP_N_KINDS; k++)
         if (p->procs[k] >= 0 && write(p->procs[k], "0", 1) < 0)
-            fail(p, report, CHILD_CGROUP);
+            fail(report, CHILD_CGROUP);
     if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0)
-        fail(p, report, CHILD_DESCRIPTORS);
+        fail(report, CHILD_DESCRIPTORS);
     if (set_limits(p->spec))
-        fail(p, report, CHILD_LIMITS);
+        fail(report, CHILD_LIMITS);
     if (fchdir(dir) < 0)
-        fail(p, report, CHILD_DIRECTORY);
+        fail(report, CHILD_DIRECTORY);
     if (set_identity(p->spec) < 0)
-        fail(p, report, CHILD_IDENTITY);
+        fail(report, CHILD_IDENTITY);
     umask(0027);
     /* Everything else is close-on-exec by construction; this is the belt to those braces. */
     if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0 && errno != ENOSYS)
-        fail(p, report, CHILD_DESCRIPTORS);
+        fail(report, CHILD_DESCRIPTORS);
     crash_at(CRASH_run_exec);
     if (exec_fd >= 0)
         syscall(SYS_execveat, exec_fd, "", p->argv, p->envp, AT_EMPTY_PATH);
     else
         execve(p->spec->exec, p->argv, p->envp);
-    fail(p, report, CHILD_EXEC);
+    fail(report, CHILD_EXEC);
 }
 
 const char *child_stage_name(int stage)
