@@ -124,6 +124,14 @@ static void quote(struct buf *b, const char *s, size_t n)
     buf_add(b, "\"", 1);
     for (size_t i = 0; i < n;) {
         unsigned char c = p[i];
+        size_t plain = i;
+        while (plain < n && p[plain] >= 0x20 && p[plain] < 0x7f && p[plain] != '"' && p[plain] != '\\')
+            plain++;
+        if (plain > i) {
+            buf_add(b, p + i, plain - i);
+            i = plain;
+            continue;
+        }
         size_t len = utf8_len(p + i, n - i);
         if (!len) {
             buf_adds(b, "\xef\xbf\xbd");

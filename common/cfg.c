@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libconfig.h>
+#include <math.h>
 #include <string.h>
 
 enum { MAX_CONFIG_BYTES = 4 << 20 };
@@ -45,11 +46,13 @@ static void describe(const struct cfg_key *k, struct buf *b)
     case CFG_INT:
     case CFG_F64:
         buf_adds(b, k->type == CFG_INT ? "an integer" : "a number");
+        if (isinf(k->max))
+            break;
         if (k->max < 9e18)
             buf_addf(b, " from %.15g to %.15g", k->min, k->max);
         else
             buf_addf(b, " from %.15g", k->min);
-        if (k->def && !strcmp(k->def, "-1"))
+        if (k->def && !strcmp(k->def, "-1") && !strstr(k->help, "-1:"))
             buf_adds(b, " (-1: no limit)");
         break;
     case CFG_BOOL:
@@ -376,7 +379,7 @@ void cfg_help(const struct cfg_key *keys, int indent, struct buf *out)
             continue;
         buf_addf(out, "%*s%s: ", indent, "", k->name);
         describe(k, out);
-        if (k->def && *k->def)
+        if (k->def && *k->def && strcmp(k->def, "nan"))
             buf_addf(out, "; default %s", k->def);
         else if (!k->def && k->type != CFG_GROUP && k->type != CFG_LIST)
             buf_adds(out, "; required");

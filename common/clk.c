@@ -24,11 +24,12 @@ int64_t clk_wall_ms(void)
 
 char *clk_rfc3339(int64_t wall_ms, char out[CLK_RFC3339_SIZE])
 {
-    time_t s = (time_t)(wall_ms / 1000);
+    int64_t ms = wall_ms % 1000 < 0 ? wall_ms % 1000 + 1000 : wall_ms % 1000; /* before 1970, too */
+    time_t s = (time_t)((wall_ms - ms) / 1000);
     struct tm tm;
     gmtime_r(&s, &tm);
     size_t n = strftime(out, CLK_RFC3339_SIZE, "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(out + n, CLK_RFC3339_SIZE - n, ".%03dZ", (int)(wall_ms % 1000));
+    snprintf(out + n, CLK_RFC3339_SIZE - n, ".%03dZ", (int)ms);
     return out;
 }
 

@@ -1,10 +1,12 @@
 #include "conf.h"
 #include "buf.h"
 #include "mem.h"
+#include "read/spec.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fnmatch.h>
+#include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -35,6 +37,14 @@
 #define LIST_ROW(type, field, key, keys, item, help)                                                                               \
     {                                                                                                                              \
         key, CFG_LIST, OFF(type, field), NULL, 0, 0, NULL, true, help, keys, sizeof(struct item)                                   \
+    }
+#define F64_ROW(type, field, key, def, lo, hi, help)                                                                               \
+    {                                                                                                                              \
+        key, CFG_F64, OFF(type, field), def, lo, hi, NULL, true, help, NULL, 0                                                     \
+    }
+#define BOOL_ROW(type, field, key, def, help)                                                                                      \
+    {                                                                                                                              \
+        key, CFG_BOOL, OFF(type, field), def, 0, 0, NULL, true, help, NULL, 0                                                      \
     }
 #define LATER_ROW(key, unused, help)                                                                                               \
     {                                                                                                                              \
@@ -113,15 +123,52 @@ static const struct cfg_key retention_keys[] = {
     END_ROW,
 };
 
+static const struct cfg_key csv_keys[] = {
+    STR_ROW(conf_csv, delimiter, "delimiter", CONF_SNIFFED, NULL, "one to eight bytes between cells"),
+    STR_ROW(conf_csv, quote, "quote", CONF_SNIFFED, NULL, "character around cells; \"\": none"),
+    STR_ROW(conf_csv, escape, "escape", CONF_SNIFFED, NULL, "character before a quote in a cell; the quote itself: doubled"),
+    STR_ROW(conf_csv, encoding, "encoding", CONF_SNIFFED, NULL, "utf-8, latin-1, windows-1252, utf-16, utf-16le or utf-16be"),
+    STR_ROW(conf_csv, line_end, "line_end", CONF_SNIFFED, "auto|lf|cr|any", "lf (also CRLF), cr, or any of the three"),
+    INT_ROW(conf_csv, skip_rows, "skip_rows", "-1", -1, 1000000, "lines before the header; -1: sniffed"),
+    INT_ROW(conf_csv, header_rows, "header_rows", "-1", -1, 10,
+            "rows of column names, joined with '_'; 0: columns are named by `columns`, in order; -1: sniffed"),
+    INT_ROW(conf_csv, footer_rows, "footer_rows", "-1", -1, 100, "rows at the end that are none; -1: those that look like remarks"),
+    STR_ROW(conf_csv, ragged, "ragged", "reject", "reject|pad|keep_extra",
+            "rows with missing or extra cells: refused; missing ones null; extra ones also kept, in the field _extra"),
+    STRS_ROW(conf_csv, null, "null", CONF_SNIFFED, NULL,
+             "unquoted cells that are null; absent: empty ones, and NA and the like among numbers"),
+    END_ROW,
+};
+
+static const struct cfg_key column_keys[] = {
+    STR_ROW(conf_column, name, "name", NULL, NULL, "as in the header, or the member of a JSON object"),
+    STR_ROW(conf_column, type, "type", "", "|string|int|long|double|decimal|bool|date|datetime|json",
+            "empty: inferred, cell by cell"),
+    BOOL_ROW(conf_column, required, "required", "false", "must be in the header and never null"),
+    STR_ROW(conf_column, regex, "regex", "", NULL, "Perl-compatible; must match somewhere in the value"),
+    F64_ROW(conf_column, min, "min", "nan", -INFINITY, INFINITY, "least number allowed"),
+    F64_ROW(conf_column, max, "max", "nan", -INFINITY, INFINITY, "greatest number allowed"),
+    STRS_ROW(conf_column, one_of, "enum", "", NULL, "the values allowed; empty: any"),
+    BOOL_ROW(conf_column, unique, "unique", "false", "a unique index of the collection"),
+    INT_ROW(conf_column, max_age_days, "max_age_days", "-1", -1, 1000000, "of dates, counted from the file's arrival, days"),
+    STR_ROW(conf_column, as, "as", "", NULL, "field it is stored as; dots nest; empty: its name"),
+    STR_ROW(conf_column, value, "value", "", NULL, "a constant for every row instead of a column of the file"),
+    END_ROW,
+};
+
 static const struct cfg_key dataset_keys[] = {
     STR_ROW(conf_dataset, name, "name", NULL, NULL, "name of the dataset and of its staging directory"),
     STR_ROW(conf_dataset, format, "format", "csv", "csv|json", "format of its files"),
     STR_ROW(conf_dataset, collection, "collection", "", NULL, "MongoDB collection; empty: the dataset's name"),
     GROUP_ROW(conf_dataset, limits, "limits", limit_keys, "tighter than the tenant's"),
-    LATER_ROW("key", "", "unique keys"),
-    LATER_ROW("on_key_conflict", "reject", "unique keys"),
-    LATER_ROW("csv", "", "CSV dialects"),
-    LATER_ROW("columns", "", "column types and rules"),
+    STRS_ROW(conf_dataset, key, "key", "", NULL, "columns that identify a row: a unique index of the collection"),
+    STR_ROW(conf_dataset, on_key_conflict, "on_key_conflict", "reject", "reject|keep|replace",
+            "a row whose key is there already: refused, left out, or put in the place of its elder"),
+    GROUP_ROW(conf_dataset, csv, "csv", csv_keys, "how its CSV files are written; what is absent is sniffed"),
+    LIST_ROW(conf_dataset, columns, "columns", column_keys, conf_column, "types and rules of columns; others are inferred"),
+    STR_ROW(conf_dataset, inspect, "inspect", "full", "full|structure",
+            "full: types, rules, quality figures; structure: rows, columns, sizes and encoding only, for large files of apps that "
+            "check themselves"),
     END_ROW,
 };
 
@@ -241,6 +288,130 @@ static int check_env(const char *file, const struct cfg_list *env, struct err *e
     return 0;
 }
 
+static void add_text(struct buf *b, const char *key, const char *value)
+{
+    if (strcmp(value, CONF_SNIFFED))
+        json_str(b, key, value);
+}
+
+static void add_texts(struct buf *b, const char *key, const struct cfg_strs *l)
+{
+    json_begin(b, key, '[');
+    for (size_t i = 0; i < l->n; i++)
+        json_str(b, NULL, l->v[i]);
+    json_end(b, ']');
+}
+
+static void add_column(struct buf *b, const struct conf_column *c)
+{
+    json_begin(b, NULL, '{');
+    json_str(b, "name", c->name);
+    if (*c->type)
+        json_str(b, "type", c->type);
+    if (c->required)
+        json_bool(b, "required", true);
+    if (*c->regex)
+        json_str(b, "regex", c->regex);
+    if (!isnan(c->min))
+        json_f64(b, "min", c->min);
+    if (!isnan(c->max))
+        json_f64(b, "max", c->max);
+    if (c->one_of.n)
+        add_texts(b, "enum", &c->one_of);
+    if (c->unique)
+        json_bool(b, "unique", true);
+    if (c->max_age_days >= 0)
+        json_i64(b, "max_age_days", c->max_age_days);
+    if (*c->as)
+        json_str(b, "as", c->as);
+    if (*c->value)
+        json_str(b, "value", c->value);
+    json_end(b, '}');
+}
+
+void conf_spec_json(const struct conf_dataset *d, bool keys, int64_t max_row_bytes, int64_t now_ms, struct buf *out)
+{
+    const struct conf_csv *c = &d->csv;
+    const struct conf_column *columns = d->columns.v;
+    bool nulls = c->null.n != 1 || strcmp(c->null.v[0], CONF_SNIFFED);
+    json_begin(out, NULL, '{');
+    json_str(out, "format", d->format);
+    json_begin(out, "csv", '{');
+    add_text(out, "delimiter", c->delimiter);
+    add_text(out, "quote", c->quote);
+    add_text(out, "escape", c->escape);
+    add_text(out, "encoding", c->encoding);
+    add_text(out, "line_end", c->line_end);
+    json_i64(out, "skip_rows", c->skip_rows);
+    json_i64(out, "header_rows", c->header_rows);
+    json_i64(out, "footer_rows", c->footer_rows);
+    json_str(out, "ragged", c->ragged);
+    if (nulls)
+        add_texts(out, "null", &c->null);
+    json_end(out, '}');
+    json_begin(out, "columns", '[');
+    for (size_t i = 0; i < d->columns.n; i++)
+        add_column(out, &columns[i]);
+    json_end(out, ']');
+    if (keys) {
+        add_texts(out, "key", &d->key);
+        json_str(out, "on_key_conflict", d->on_key_conflict);
+    }
+    json_i64(out, "max_row_bytes", max_row_bytes);
+    if (now_ms)
+        json_i64(out, "now_ms", now_ms);
+    json_end(out, '}');
+}
+
+static const char *stored_as(const struct conf_dataset *d, const char *column)
+{
+    const struct conf_column *c = d->columns.v;
+    for (size_t i = 0; i < d->columns.n; i++)
+        if (!strcmp(c[i].name, column) && *c[i].as)
+            return c[i].as;
+    return column;
+}
+
+void conf_output_spec_json(const struct conf_dataset *d, int64_t max_row_bytes, struct buf *out)
+{
+    const struct conf_column *c = d->columns.v;
+    json_begin(out, NULL, '{');
+    json_begin(out, "columns", '[');
+    for (size_t i = 0; i < d->columns.n; i++)
+        if (c[i].unique) {
+            json_begin(out, NULL, '{');
+            json_str(out, "name", stored_as(d, c[i].name));
+            json_str(out, "as", stored_as(d, c[i].name));
+            json_bool(out, "unique", true);
+            json_end(out, '}');
+        }
+    json_end(out, ']');
+    json_begin(out, "key", '[');
+    for (size_t i = 0; i < d->key.n; i++)
+        json_str(out, NULL, stored_as(d, d->key.v[i]));
+    json_end(out, ']');
+    json_str(out, "on_key_conflict", d->on_key_conflict);
+    json_i64(out, "max_row_bytes", max_row_bytes);
+    json_end(out, '}');
+}
+
+/* The reader's own check of dialect, rules and keys, with the line of the column at fault. */
+static int check_spec(const struct conf_tenant *t, const struct conf_dataset *d, struct err *e)
+{
+    AUTO_BUF struct buf json = {0};
+    struct spec *spec = NULL;
+    int rule = -1;
+    conf_spec_json(d, true, -1, 0, &json);
+    int r = json.n > SPEC_MAX_BYTES ? err_set(e, ERR_CONFIG, "more than 100 KiB of columns")
+                                    : spec_parse(json.p, json.n, &spec, &rule, e);
+    if (r < 0) {
+        const struct conf_column *columns = d->columns.v;
+        err_context(e, "%s:%d: dataset %s", t->file, rule >= 0 ? columns[rule].line : d->line, d->name);
+    }
+    spec_free(spec);
+    return r;
+}
+
 static int check_dataset(const struct conf_tenant *t, struct conf_dataset *d, struct err *e)
 {
     if (!valid_name(d->name))
@@ -255,7 +426,7 @@ static int check_dataset(const struct conf_tenant *t, struct conf_dataset *d, st
     if (strlen(d->collection) > 100 || strchr(d->collection, '$') || !strncmp(d->collection, "system.", 7))
         return err_set(e, ERR_CONFIG, "%s:%d: key 'datasets.collection': \"%s\" is not a collection MongoDB accepts", t->file,
                        d->line, d->collection);
-    return 0;
+    return check_spec(t, d, e);
 }
 
 static int check_batch(const struct conf *c, const struct conf_tenant *t, const struct conf_batch *b, struct err *e)

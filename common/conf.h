@@ -2,6 +2,7 @@
 #ifndef SIMBDP_CONF_H
 #define SIMBDP_CONF_H
 
+#include "buf.h"
 #include "cfg.h"
 
 struct conf_env {
@@ -32,9 +33,29 @@ struct conf_limits {         /* -1: no limit */
         max_row_bytes, max_columns, max_rejects;
 };
 
+#define CONF_SNIFFED "auto" /* of a conf_csv: what the configuration leaves to the sniffer; numbers: -1 */
+
+struct conf_csv {
+    char *delimiter, *quote, *escape, *encoding, *line_end, *ragged;
+    int64_t skip_rows, header_rows, footer_rows;
+    struct cfg_strs null;
+};
+
+struct conf_column {
+    int line;
+    char *name, *type, *regex, *as, *value; /* empty: none */
+    bool required, unique;
+    double min, max; /* NaN: none */
+    struct cfg_strs one_of;
+    int64_t max_age_days;
+};
+
 struct conf_dataset {
     int line;
-    char *name, *format, *collection;
+    char *name, *format, *collection, *on_key_conflict, *inspect;
+    struct conf_csv csv;
+    struct cfg_list columns; /* struct conf_column */
+    struct cfg_strs key;
     struct conf_limits limits; /* as written; conf_effective_limits combines them with the tenant's */
 };
 
@@ -97,6 +118,13 @@ const struct conf_batch *conf_route(const struct conf_tenant *t, const char *app
 
 /* The tighter of tenant's and dataset's limit, key by key. `formats` is not combined. */
 struct conf_limits conf_effective_limits(const struct conf_tenant *t, const struct conf_dataset *d);
+/* What the reader is to know of the dataset's files, as common/read/spec.h has it. keys: also those of the collection, where
+ * the files' own columns are stored. now_ms 0: none. */
+void conf_spec_json(const struct conf_dataset *d, bool keys, int64_t max_row_bytes, int64_t now_ms, struct buf *out);
+
+/* The same for what an app of the dataset put out: its columns are the app's, only the keys are the dataset's (as fields). */
+void conf_output_spec_json(const struct conf_dataset *d, int64_t max_row_bytes, struct buf *out);
+
 /* Why a file of this format is refused: format, formats or valid_formats; NULL when it is not. */
 const char *conf_format_refusal(const struct conf *c, const struct conf_tenant *t, const struct conf_dataset *d,
                                 const char *format);

@@ -20,6 +20,13 @@ bool json_get_iter(const bson_t *doc, const char *key, bson_iter_t *ret);
 /* A view (no copy) of the object under the iterator; false when it is none. */
 bool json_iter_doc(const bson_iter_t *it, bson_t *ret);
 
+/* The document as one line of relaxed Extended JSON (v2), doubles with as few digits as read back the same. */
+struct buf;
+void json_from_bson(const bson_t *doc, struct buf *out);
+
+/* The document that n bytes of BSON elements make, which is built in `room` (replaced) and views it. False: they make none. */
+bool json_doc_of_elements(const void *elements, size_t n, struct buf *room, bson_t *ret);
+
 static inline void bson_cleanup(bson_t **doc)
 {
     if (*doc)

@@ -1,41 +1,46 @@
 /* The window holds the input from the start of the current record on. A record is split in place when it is complete;
- * otherwise the window grows (at most to max_row_bytes + one block) and the record is scanned again, so the cost stays
- * linear. An unclosed quote that reaches the cap or the end of the file makes its first line a damaged record, and
- * reading goes on at the line after it. */
+ * otherwise the window is read on (at most to max_row_bytes and two blocks) and the record is split again.
+ *
+ * Rows at the end of a CSV file that are remarks ("Total: 7", "(3 rows)") are not records. Since only the end of the file
+ * shows that they are some, a row that may be one is looked behind: up to FOOTER_AHEAD bytes, and only if the file ends
+ * there and nothing but such rows follows, all of them are left out. */
 #include "reader.h"
-#include "common/buf.h"
 #include "common/mem.h"
+#include "plan.h"
+#include "scan.h"
+#include "sniff.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
-enum { BLOCK = 256 << 10, MAX_COLUMNS = 65536 };
-enum split { SPLIT_DONE, SPLIT_MORE };
+enum { FOOTER_AHEAD = 64 << 10, FOOTER_ROWS = 10, FOOTER_MAX_AHEAD = 32 << 20, RAW_OF_TOO_LONG = 4096 };
 
 struct reader {
-    struct src *src;
-    enum reader_format format;
+    const struct spec *spec;
     size_t max_row;
-    char *win;
-    size_t at, n, cap; /* current record starts at win + at; n is the end of what was read */
-    bool end, started, cr_only, skip_to_line_end;
-    bool in_array, array_closed, array_first;
-    int64_t offset, line; /* of win + at */
-    struct cell *cells;
-    size_t n_cells, cap_cells;
-    struct buf arena; /* unescaped quoted cells; cells point into it by offset until split is done */
+    struct window w;
+    struct dialect dialect;
+    struct csv csv;
+    bool started, has_header, skip_to_line_end;
+    bool in_array, array_closed; /* JSON */
     char **columns;
     size_t n_columns;
+    struct plan *plan;
+    struct figures *figures;
+    int64_t footers;
+    char why[300];
 };
 
-struct reader *reader_new(struct src *s, enum reader_format f, int64_t max_row_bytes)
+struct reader *reader_new(struct src *s, const struct spec *spec)
 {
     struct reader *r = xcalloc(1, sizeof *r);
-    r->src = s;
-    r->format = f;
-    r->max_row = max_row_bytes < 0 || max_row_bytes > READER_MAX_ROW_BYTES ? READER_MAX_ROW_BYTES : (size_t)max_row_bytes;
-    r->line = 1;
+    int64_t max = spec->max_row_bytes;
+    r->spec = spec;
+    r->max_row = max < 0 || max > SPEC_MAX_ROW_BYTES ? SPEC_MAX_ROW_BYTES : (size_t)max;
+    r->w = (struct window){.src = s, .line = 1};
     return r;
 }
 
@@ -46,9 +51,9 @@ void reader_free(struct reader *r)
     for (size_t i = 0; i < r->n_columns; i++)
         free(r->columns[i]);
     free(r->columns);
-    free(r->cells);
-    free(r->win);
-    buf_fini(&r->arena);
+    plan_free(r->plan);
+    csv_fini(&r->csv);
+    window_fini(&r->w);
     free(r);
 }
 
@@ -57,177 +62,103 @@ size_t reader_n_columns(const struct reader *r)
     return r->n_columns;
 }
 
+const char *reader_column(const struct reader *r, size_t i)
+{
+    return r->columns[i];
+}
+
+const struct dialect *reader_dialect(const struct reader *r)
+{
+    return &r->dialect;
+}
+
+const struct cell *reader_cells(const struct reader *r, size_t *ret_n)
+{
+    *ret_n = r->csv.n_cells;
+    return r->csv.cells;
+}
+
 int64_t reader_offset(const struct reader *r)
 {
-    return r->offset;
+    return r->w.offset;
+}
+
+int64_t reader_footers(const struct reader *r)
+{
+    return r->footers;
+}
+
+void reader_set_figures(struct reader *r, struct figures *f)
+{
+    r->figures = f;
+    if (r->plan)
+        plan_set_figures(r->plan, f);
 }
 
 static int grow(struct reader *r, struct err *e)
 {
-    if (r->at > 0 && (r->at == r->n || r->at >= BLOCK)) {
-        memmove(r->win, r->win + r->at, r->n - r->at);
-        r->n -= r->at;
-        r->at = 0;
-    }
-    if (r->cap - r->n < BLOCK) {
-        r->cap = r->cap * 2 > r->n + BLOCK ? r->cap * 2 : r->n + BLOCK;
-        r->win = xrealloc(r->win, r->cap);
-    }
-    ssize_t got = src_read(r->src, r->win + r->n, r->cap - r->n, e);
-    if (got < 0)
-        return (int)got;
-    r->n += (size_t)got;
-    r->end = got == 0;
-    return 0;
+    size_t shift;
+    int n = window_grow(&r->w, &shift, e);
+    if (n == 0)
+        csv_moved(&r->csv, shift);
+    return n;
 }
 
-/* Moves the start of the record by n bytes, counting lines. */
-static void advance(struct reader *r, size_t n)
+static void refuse(struct record *rec, const char *rule, const char *why, size_t column, size_t spot)
 {
-    const char *p = r->win + r->at, *end = p + n;
-    char eol = r->cr_only ? '\r' : '\n';
-    while (p < end && (p = memchr(p, eol, (size_t)(end - p)))) {
-        r->line++;
-        p++;
-    }
-    r->at += n;
-    r->offset += (int64_t)n;
+    if (rec->reject)
+        return;
+    rec->reject = why;
+    rec->rule = rule;
+    rec->column = (int)column;
+    rec->spot = spot;
 }
 
-static bool is_eol(const struct reader *r, char c)
-{
-    return c == (r->cr_only ? '\r' : '\n');
-}
-
-static void add_cell(struct reader *r, const char *p, size_t n, bool quoted)
-{
-    if (r->n_cells == r->cap_cells) {
-        r->cap_cells = r->cap_cells ? r->cap_cells * 2 : 64;
-        r->cells = xrealloc(r->cells, r->cap_cells * sizeof *r->cells);
-    }
-    r->cells[r->n_cells++] = (struct cell){p, n, quoted};
-}
-
-static void refuse(struct record *rec, const char *why, size_t column)
-{
-    if (!rec->reject) {
-        rec->reject = why;
-        rec->column = (int)column;
-    }
-}
-
-/* Length of the line at the record's start, without its end; SPLIT_MORE when no end was read yet. */
-static enum split line_length(struct reader *r, size_t *ret, size_t *ret_next)
-{
-    const char *p = r->win + r->at, *eol = memchr(p, r->cr_only ? '\r' : '\n', r->n - r->at);
-    if (!eol && !r->end)
-        return SPLIT_MORE;
-    size_t n = eol ? (size_t)(eol - p) : r->n - r->at;
-    *ret_next = n + (eol != NULL);
-    *ret = n && eol && p[n - 1] == '\r' ? n - 1 : n;
-    return SPLIT_DONE;
-}
-
-/* A quoted cell from p (behind its opening quote). Returns where its closing quote stands, NULL when that is missing. */
-static const char *quoted_cell(struct reader *r, const char *p, const char *end)
-{
-    size_t start = r->arena.n;
-    const char *from = p;
-    for (;;) {
-        const char *q = memchr(p, '"', (size_t)(end - p));
-        if (!q || (q + 1 == end && !r->end))
-            return NULL; /* the byte after it may be a second quote */
-        if (q + 1 < end && q[1] == '"') {
-            buf_add(&r->arena, from, (size_t)(q + 1 - from));
-            from = p = q + 2;
-            continue;
-        }
-        if (r->arena.n == start) {
-            add_cell(r, from, (size_t)(q - from), true);
-        } else {
-            buf_add(&r->arena, from, (size_t)(q - from));
-            add_cell(r, NULL, r->arena.n - start, true); /* its place is set when the record is done */
-        }
-        return q;
-    }
-}
-
-static enum split split_csv(struct reader *r, struct record *rec, size_t *ret_n, size_t *ret_next)
-{
-    const char *start = r->win + r->at, *p = start, *end = r->win + r->n;
-    r->n_cells = 0;
-    buf_reset(&r->arena);
-    for (;;) {
-        if (p < end && *p == '"') {
-            const char *close = quoted_cell(r, p + 1, end);
-            if (!close) {
-                if (!r->end)
-                    return SPLIT_MORE;
-                /* Never closed: the first line is damaged, the rest is read again. */
-                refuse(rec, "a quote is opened and never closed", r->n_cells + 1);
-                return line_length(r, ret_n, ret_next);
-            }
-            p = close + 1;
-            if (p < end && *p != ',' && !is_eol(r, *p) && !(*p == '\r' && p + 1 < end && p[1] == '\n')) {
-                if (*p == '\r' && p + 1 == end && !r->end)
-                    return SPLIT_MORE;
-                refuse(rec, "characters behind a closing quote", r->n_cells);
-                while (p < end && !is_eol(r, *p))
-                    p++;
-            }
-        } else {
-            const char *cell = p;
-            while (p < end && *p != ',' && !is_eol(r, *p))
-                p++;
-            size_t n = (size_t)(p - cell);
-            if (p < end && *p == '\n' && n && p[-1] == '\r')
-                n--;
-            add_cell(r, cell, n, false);
-        }
-        if (p == end && !r->end)
-            return SPLIT_MORE;
-        if (p < end && *p == '\r' && !r->cr_only)
-            p++;
-        if (p == end || is_eol(r, *p))
-            break;
-        if (r->n_cells >= MAX_COLUMNS) {
-            refuse(rec, "more than 65536 columns", 0);
-            return line_length(r, ret_n, ret_next);
-        }
-        p++;
-    }
-    *ret_next = (size_t)(p - start) + (p < end);
-    *ret_n = (size_t)(p - start);
-    if (*ret_n && start[*ret_n - 1] == '\r' && !r->cr_only)
-        (*ret_n)--;
-    size_t used = 0;
-    for (size_t i = 0; i < r->n_cells; i++)
-        if (!r->cells[i].p) {
-            r->cells[i].p = r->arena.p + used;
-            used += r->cells[i].n;
-        }
-    return SPLIT_DONE;
-}
+/* --- JSON --- */
 
 static bool is_space(char c)
 {
     return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
-/* One element of a JSON array: up to the brace that closes it. */
-static enum split split_element(struct reader *r, struct record *rec, size_t *ret_n, size_t *ret_next)
+static size_t count_lines(const char *p, size_t n)
 {
-    const char *start = r->win + r->at, *p = start, *end = r->win + r->n;
+    size_t lines = 0;
+    for (const char *end = p + n; (p = memchr(p, '\n', (size_t)(end - p))); p++)
+        lines++;
+    return lines;
+}
+
+static void advance_text(struct reader *r, size_t n)
+{
+    window_advance(&r->w, n, count_lines(r->w.p + r->w.at, n));
+}
+
+static bool json_line(const struct window *w, size_t *ret_n, size_t *ret_next)
+{
+    const char *p = w->p + w->at, *lf = memchr(p, '\n', w->n - w->at);
+    if (!lf && !w->end)
+        return false;
+    size_t n = lf ? (size_t)(lf - p) : w->n - w->at;
+    *ret_next = n + (lf != NULL);
+    *ret_n = n && p[n - 1] == '\r' ? n - 1 : n;
+    return true;
+}
+
+/* One element of a JSON array: up to the brace that closes it. False: more must be read. */
+static bool json_element(const struct window *w, struct record *rec, size_t *ret_n, size_t *ret_next)
+{
+    const char *start = w->p + w->at, *p = start, *end = w->p + w->n;
     int depth = 0;
     bool string = false;
     if (p < end && *p != '{') {
-        refuse(rec, "not a JSON object", 0);
         while (p < end && *p != '{' && *p != ']')
             p++;
-        if (p == end && !r->end)
-            return SPLIT_MORE;
+        if (p == end && !w->end)
+            return false;
+        refuse(rec, "json", "not a JSON object", 0, 0);
         *ret_n = *ret_next = (size_t)(p - start);
-        return SPLIT_DONE;
+        return true;
     }
     for (; p < end; p++) {
         if (string) {
@@ -241,23 +172,23 @@ static enum split split_element(struct reader *r, struct record *rec, size_t *re
             depth++;
         } else if ((*p == '}' || *p == ']') && --depth == 0) {
             *ret_n = *ret_next = (size_t)(p + 1 - start);
-            return SPLIT_DONE;
+            return true;
         }
     }
-    if (!r->end)
-        return SPLIT_MORE;
-    refuse(rec, "the file ends within this object", 0);
+    if (!w->end)
+        return false;
+    refuse(rec, "json", "the file ends within this object", 0, (size_t)(end - start));
     *ret_n = *ret_next = (size_t)(end - start);
-    return SPLIT_DONE;
+    return true;
 }
 
-/* Skips what stands between array elements. Returns 1 at an element, 0 at the array's end, 2 when more must be read. */
+/* Skips what stands between array elements: 1 at an element, 0 at the array's end, 2 when more must be read. */
 static int to_element(struct reader *r)
 {
-    while (r->at < r->n) {
-        char c = r->win[r->at];
+    while (r->w.at < r->w.n) {
+        char c = r->w.p[r->w.at];
         if (is_space(c) || c == ',') {
-            advance(r, 1);
+            advance_text(r, 1);
         } else if (c == ']') {
             r->array_closed = true;
             return 0;
@@ -265,145 +196,7 @@ static int to_element(struct reader *r)
             return 1;
         }
     }
-    return r->end ? 0 : 2;
-}
-
-static int start_file(struct reader *r, struct err *e)
-{
-    while (r->n - r->at < 4096 && !r->end) {
-        int n = grow(r, e);
-        if (n < 0)
-            return n;
-    }
-    r->started = true;
-    if (r->n - r->at >= 3 && !memcmp(r->win + r->at, "\xef\xbb\xbf", 3))
-        advance(r, 3);
-    if (r->format == READER_JSON) {
-        size_t i = r->at;
-        while (i < r->n && is_space(r->win[i]))
-            i++;
-        if (i < r->n && r->win[i] == '[') {
-            advance(r, i + 1 - r->at);
-            r->in_array = true;
-        }
-        return 0;
-    }
-    for (;;) {
-        const char *p = r->win + r->at;
-        size_t n = r->n - r->at;
-        const char *cr = n ? memchr(p, '\r', n) : NULL, *lf = n ? memchr(p, '\n', n) : NULL;
-        if (cr || lf || r->end || n > r->max_row) {
-            r->cr_only = cr && (!lf || cr < lf) && !(cr + 1 < p + n && cr[1] == '\n') && !(cr + 1 == p + n && !r->end);
-            return 0;
-        }
-        int g = grow(r, e);
-        if (g < 0)
-            return g;
-    }
-}
-
-/* The next record of any kind, before checks of its content. */
-static int next_raw(struct reader *r, struct record *rec, struct err *e)
-{
-    for (;;) {
-        size_t n = 0, next = 0;
-        enum split s = SPLIT_DONE;
-        *rec = (struct record){0};
-        if (r->in_array) {
-            int at = r->array_closed ? 0 : to_element(r);
-            if (at == 0)
-                return 0;
-            s = at == 2 ? SPLIT_MORE : split_element(r, rec, &n, &next);
-        } else {
-            if (r->at == r->n && r->end)
-                return 0;
-            s = r->skip_to_line_end || r->format == READER_JSON ? line_length(r, &n, &next) : split_csv(r, rec, &n, &next);
-        }
-        if (s == SPLIT_MORE && r->n - r->at > r->max_row + BLOCK) {
-            /* Too long to hold. Give its beginning, then skip: an unclosed quote costs its first line only. */
-            rec->raw = r->win + r->at;
-            rec->n = r->max_row < 4096 ? r->max_row : 4096;
-            rec->line = r->line;
-            rec->offset = r->offset;
-            bool skipping = r->skip_to_line_end;
-            rec->too_long = true;
-            refuse(rec, "the row is longer than max_row_bytes", 0);
-            if (line_length(r, &n, &next) == SPLIT_DONE && n <= r->max_row) {
-                rec->n = n;
-                rec->too_long = false;
-                rec->reject = "a quote is opened and never closed";
-                advance(r, next);
-                return 1;
-            }
-            advance(r, r->n - r->at);
-            r->skip_to_line_end = true;
-            if (skipping)
-                continue;
-            return 1;
-        }
-        if (s == SPLIT_MORE) {
-            int g = grow(r, e);
-            if (g < 0)
-                return g;
-            continue;
-        }
-        rec->raw = r->win + r->at;
-        rec->n = n;
-        rec->line = r->line;
-        rec->offset = r->offset;
-        bool skipped = r->skip_to_line_end;
-        r->skip_to_line_end = false;
-        advance(r, next);
-        bool blank = n == 0;
-        if (r->format == READER_JSON && !r->in_array)
-            for (blank = true, next = 0; blank && next < n; next++)
-                blank = is_space(rec->raw[next]);
-        if (skipped || blank)
-            continue;
-        if (n > r->max_row) {
-            rec->too_long = true;
-            refuse(rec, "the row is longer than max_row_bytes", 0);
-        }
-        return 1;
-    }
-}
-
-static char *column_name(const struct cell *c, size_t i)
-{
-    if (!c->n)
-        return xasprintf("column_%zu", i + 1);
-    char *name = xstrndup(c->p, c->n);
-    if (name[0] == '$')
-        name[0] = '_';
-    for (char *p = name; *p; p++)
-        if (*p == '.')
-            *p = '_';
-    return name;
-}
-
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static int read_header(struct reader *r, struct err *e)
-{
-    struct record rec;
-    int n = next_raw(r, &rec, e);
-    if (n <= 0)
-        return n;
-    if (rec.reject || !utf8_valid(rec.raw, rec.n) || memchr(rec.raw, 0, rec.n))
-        return err_set(e, ERR_FORMAT, "the header row is damaged: %s", rec.reject ? rec.reject : "not valid UTF-8");
-    r->columns = xcalloc(r->n_cells, sizeof *r->columns);
-    for (size_t i = 0; i < r->n_cells; i++)
-        r->columns[r->n_columns++] = column_name(&r->cells[i], i);
-    AUTO_FREE char **sorted = xcalloc(r->n_columns, sizeof *sorted);
-    memcpy(sorted, r->columns, r->n_columns * sizeof *sorted);
-    qsort(sorted, r->n_columns, sizeof *sorted, by_name);
-    for (size_t i = 1; i < r->n_columns; i++)
-        if (!strcmp(sorted[i - 1], sorted[i]))
-            return err_set(e, ERR_FORMAT, "the header names column '%.100s' twice", sorted[i]);
-    return 1;
+    return r->w.end ? 0 : 2;
 }
 
 static size_t count_members(const char *p, size_t n)
@@ -429,157 +222,449 @@ static size_t count_members(const char *p, size_t n)
     return colons;
 }
 
+/* --- footers --- */
+
+static bool is_remark(const char *p, size_t n)
+{
+    static const char *const starts[] = {"#",       "(",      "--",   "==",        "total",  "sum",       "rows",
+                                         "records", "source", "note", "generated", "end of", "copyright", "eof"};
+    while (n && (*p == ' ' || *p == '"'))
+        p++, n--;
+    for (size_t i = 0; i < sizeof starts / sizeof *starts; i++)
+        if (n >= strlen(starts[i]) && !strncasecmp(p, starts[i], strlen(starts[i])))
+            return true;
+    return false;
+}
+
+/* A row with text in its first cell only. */
+static bool lone_cell(const struct csv *c)
+{
+    if (!c->n_cells || !c->cells[0].n)
+        return false;
+    for (size_t i = 1; i < c->n_cells; i++)
+        if (c->cells[i].n)
+            return false;
+    return true;
+}
+
+/* Whether only few rows without a delimiter follow the row of the window's start; all of it is in the window. */
+static bool only_remarks_follow(const struct reader *r, size_t from)
+{
+    struct window w = r->w;
+    size_t n, next;
+    int rows = 0;
+    for (w.at += from; w.at < w.n && csv_line(&r->csv, &w, &n, &next); w.at += next)
+        if (n && (++rows > FOOTER_ROWS || memmem(w.p + w.at, n, r->dialect.delimiter, r->dialect.n_delimiter)))
+            return false;
+    return true;
+}
+
+static size_t rows_behind(const struct reader *r, size_t from, size_t enough)
+{
+    struct window w = r->w;
+    size_t n, next, rows = 0;
+    for (w.at += from; rows < enough && w.at < w.n && csv_line(&r->csv, &w, &n, &next); w.at += next)
+        rows += n > 0;
+    return rows;
+}
+
+/* Whether the row at the window's start belongs to the footer: 1, 0, or 2 when more must be read to tell. */
+static int is_footer(const struct reader *r, const struct csv_row *row)
+{
+    const struct window *w = &r->w;
+    if (r->dialect.footer_rows > 0) {
+        size_t n = (size_t)r->dialect.footer_rows, behind = rows_behind(r, row->next, n);
+        return behind >= n || w->n - w->at > FOOTER_MAX_AHEAD ? 0 : w->end ? 1 : 2;
+    }
+    if (r->dialect.footer_rows == 0 || r->n_columns < 2 || row->damage || r->csv.n_cells == r->n_columns || !lone_cell(&r->csv))
+        return 0;
+    bool behind_blank = w->at > 0 && (w->p[w->at - 1] == '\n' || w->p[w->at - 1] == '\r') &&
+                        (w->at == 1 || w->p[w->at - 2] == '\n' ||
+                         (w->p[w->at - 2] == '\r' && (w->at < 3 || w->p[w->at - 3] == '\n' || w->p[w->at - 3] == '\r')));
+    if (!is_remark(w->p + w->at, row->n) && !(behind_blank && r->n_columns > 2))
+        return 0;
+    if (w->end)
+        return only_remarks_follow(r, row->next);
+    return w->n - w->at - row->next < FOOTER_AHEAD ? 2 : 0;
+}
+
+/* --- records --- */
+
+/* The record is longer than may be held: gives its beginning and skips the rest; an unclosed quote costs its first line
+ * only. 1: given, 0: nothing to give. */
+static int too_long(struct reader *r, struct record *rec)
+{
+    size_t n = 0, next = 0;
+    bool csv = r->spec->format == READER_CSV, skipping = r->skip_to_line_end;
+    rec->raw = r->w.p + r->w.at;
+    rec->n = r->max_row < RAW_OF_TOO_LONG ? r->max_row : RAW_OF_TOO_LONG;
+    rec->line = r->w.line;
+    rec->offset = r->w.offset;
+    if (csv && csv_line(&r->csv, &r->w, &n, &next) && n <= r->max_row) {
+        struct csv_row row = {.next = next, .lines = 1};
+        rec->n = n;
+        refuse(rec, "quote", "a quote is opened and never closed", 0, 0);
+        csv_advance(&r->csv, &r->w, &row);
+        return 1;
+    }
+    rec->too_long = true;
+    refuse(rec, "max_row_bytes", "the row is longer than max_row_bytes", 0, 0);
+    if (r->in_array)
+        advance_text(r, r->w.n - r->w.at);
+    else
+        window_advance(&r->w, r->w.n - r->w.at, 0);
+    csv_resync(&r->csv, &r->w);
+    r->skip_to_line_end = true;
+    return !skipping;
+}
+
+/* Splits off the next record: 1, 0 at the end, 2 when more must be read. */
+static int split(struct reader *r, struct record *rec, size_t *ret_next, struct csv_row *row)
+{
+    bool csv = r->spec->format == READER_CSV, complete;
+    size_t n = 0;
+    if (r->in_array) {
+        int at = r->array_closed ? 0 : to_element(r);
+        if (at != 1)
+            return at;
+        complete = json_element(&r->w, rec, &n, ret_next);
+    } else {
+        if (r->w.at == r->w.n)
+            return r->w.end ? 0 : 2;
+        if (csv && !r->skip_to_line_end) {
+            complete = csv_split(&r->csv, &r->w, row);
+            n = row->n;
+            *ret_next = row->next;
+            if (complete && row->damage)
+                refuse(rec, row->rule, row->damage, row->cell, row->spot);
+        } else {
+            complete = csv ? csv_line(&r->csv, &r->w, &n, ret_next) : json_line(&r->w, &n, ret_next);
+            row->lines = *ret_next > n;
+        }
+    }
+    rec->n = n;
+    return complete ? 1 : 2;
+}
+
+static bool is_blank(const struct reader *r, const char *p, size_t n)
+{
+    if (r->spec->format == READER_CSV || r->in_array)
+        return n == 0;
+    for (size_t i = 0; i < n; i++)
+        if (!is_space(p[i]))
+            return false;
+    return true;
+}
+
+/* The next record of any kind, before checks of its content. */
+static int next_raw(struct reader *r, struct record *rec, struct err *e)
+{
+    bool csv = r->spec->format == READER_CSV;
+    for (;;) {
+        struct csv_row row = {0};
+        size_t next = 0;
+        *rec = (struct record){0};
+        int s = split(r, rec, &next, &row);
+        bool incomplete = s == 2;
+        if (s == 0)
+            return 0;
+        if (s == 1 && csv && r->has_header && !r->skip_to_line_end && r->dialect.footer_rows) {
+            int footer = is_footer(r, &row);
+            if (footer == 1 && row.n)
+                r->footers++;
+            if (footer == 1) {
+                csv_advance(&r->csv, &r->w, &row);
+                continue;
+            }
+            s = footer == 2 ? 2 : 1;
+        }
+        if (incomplete && r->w.n - r->w.at > r->max_row + 2 * WINDOW_BLOCK) {
+            *rec = (struct record){0};
+            if (too_long(r, rec))
+                return 1;
+            continue;
+        }
+        if (s == 2) {
+            int n = grow(r, e);
+            if (n < 0)
+                return n;
+            continue;
+        }
+        rec->raw = r->w.p + r->w.at;
+        rec->line = r->w.line;
+        rec->offset = r->w.offset;
+        row.next = next;
+        bool skipped = r->skip_to_line_end;
+        r->skip_to_line_end = false;
+        if (csv)
+            csv_advance(&r->csv, &r->w, &row);
+        else
+            advance_text(r, next);
+        if (skipped || is_blank(r, rec->raw, rec->n))
+            continue;
+        if (rec->n > r->max_row) {
+            rec->too_long = true;
+            refuse(rec, "max_row_bytes", "the row is longer than max_row_bytes", 0, 0);
+        }
+        return 1;
+    }
+}
+
+/* --- the header --- */
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int check_names(const struct reader *r, struct err *e)
+{
+    AUTO_FREE char **sorted = xcalloc(r->n_columns + 1, sizeof *sorted);
+    memcpy(sorted, r->columns, r->n_columns * sizeof *sorted);
+    qsort(sorted, r->n_columns, sizeof *sorted, by_name);
+    for (size_t i = 1; i < r->n_columns; i++)
+        if (!strcmp(sorted[i - 1], sorted[i]))
+            return err_set(e, ERR_FORMAT, "the header names column '%.100s' twice", sorted[i]);
+    return 0;
+}
+
+/* Adds the cells of one more header row to the columns' names. */
+static void add_names(struct reader *r)
+{
+    for (size_t i = 0; i < r->csv.n_cells; i++) {
+        const struct cell *c = &r->csv.cells[i];
+        const char *p = c->p;
+        size_t n = c->n;
+        while (n && (*p == ' ' || *p == '\t'))
+            p++, n--;
+        while (n && (p[n - 1] == ' ' || p[n - 1] == '\t'))
+            n--;
+        if (i == r->n_columns) {
+            r->columns = xrealloc(r->columns, (i + 1) * sizeof *r->columns);
+            r->columns[r->n_columns++] = xstrndup(p, n);
+        } else if (n && *r->columns[i]) {
+            char *joined = xasprintf("%s_%.*s", r->columns[i], (int)n, p);
+            free(r->columns[i]);
+            r->columns[i] = joined;
+        } else if (n) {
+            free(r->columns[i]);
+            r->columns[i] = xstrndup(p, n);
+        }
+    }
+}
+
+/* Columns of a file without a header are named by the configuration, in its order, else column_1 and so on. */
+static int name_columns(struct reader *r, struct err *e)
+{
+    struct record rec = {0};
+    struct csv_row row;
+    size_t k = 0, next;
+    int n;
+    while ((n = split(r, &rec, &next, &row)) == 2 || (n == 1 && rec.n == 0)) {
+        if (n == 1)
+            csv_advance(&r->csv, &r->w, &row); /* a blank line */
+        else if ((n = grow(r, e)) < 0)
+            return n;
+    }
+    if (n == 0)
+        return 0;
+    /* As many as most rows have, or else the first row, which stays where it is. */
+    r->n_columns = r->dialect.n_cells ? r->dialect.n_cells : r->csv.n_cells;
+    r->columns = xcalloc(r->n_columns + 1, sizeof *r->columns);
+    for (size_t i = 0; i < r->n_columns; i++) {
+        while (k < r->spec->n_rules && r->spec->rules[k].value)
+            k++;
+        r->columns[i] = k < r->spec->n_rules ? xstrdup(r->spec->rules[k++].name) : xasprintf("column_%zu", i + 1);
+    }
+    return 1;
+}
+
+static int read_header(struct reader *r, struct err *e)
+{
+    struct record rec;
+    size_t at;
+    int n = 1;
+    if (r->dialect.header_rows == 0) {
+        n = name_columns(r, e);
+    } else {
+        for (int i = 0; n > 0 && i < r->dialect.header_rows; i++) {
+            n = next_raw(r, &rec, e);
+            if (n <= 0)
+                break;
+            if (rec.reject || scan_text(rec.raw, rec.n, &at) != TEXT_OK)
+                return err_set(e, ERR_FORMAT, "the header row is damaged: %s",
+                               rec.reject ? rec.reject : "not valid UTF-8 or a NUL byte");
+            add_names(r);
+        }
+        for (size_t i = 0; i < r->n_columns; i++)
+            if (!*r->columns[i]) {
+                free(r->columns[i]);
+                r->columns[i] = xasprintf("column_%zu", i + 1);
+            }
+    }
+    if (n < 0 || (n == 0 && !r->n_columns))
+        return n;
+    r->has_header = true;
+    n = check_names(r, e);
+    if (n == 0)
+        n = plan_new_csv(r->spec, &r->dialect, r->columns, r->n_columns, &r->plan, e);
+    if (n == 0 && r->figures)
+        plan_set_figures(r->plan, r->figures);
+    return n < 0 ? n : 1;
+}
+
+static int start_file(struct reader *r, struct err *e)
+{
+    size_t bom;
+    char why[256];
+    double sure;
+    while (r->w.n < SNIFF_BYTES && !r->w.end) {
+        int n = grow(r, e);
+        if (n < 0)
+            return n;
+    }
+    r->started = true;
+    size_t look = r->w.n < SNIFF_BYTES ? r->w.n : SNIFF_BYTES;
+    enum encoding enc = sniff_encoding(r->spec, r->w.p, look, &bom, why, &sure);
+    r->dialect.encoding = enc;
+    r->w.at = bom;
+    r->w.offset = (int64_t)bom;
+    window_set_encoding(&r->w, enc);
+    if (r->spec->format == READER_JSON) {
+        size_t i = r->w.at;
+        while (i < r->w.n && is_space(r->w.p[i]))
+            i++;
+        if (i < r->w.n && r->w.p[i] == '[') {
+            advance_text(r, i + 1 - r->w.at);
+            r->in_array = true;
+        }
+        r->plan = plan_new_json(r->spec);
+        if (r->figures)
+            plan_set_figures(r->plan, r->figures);
+        return 0;
+    }
+    look = r->w.n - r->w.at < SNIFF_BYTES ? r->w.n - r->w.at : SNIFF_BYTES;
+    sniff_dialect(r->spec, r->w.p + r->w.at, look, r->w.end && look == r->w.n - r->w.at, &r->dialect);
+    if (*why) {
+        size_t n = strlen(r->dialect.why);
+        snprintf(r->dialect.why + n, sizeof r->dialect.why - n, "%s%s: %s", n ? "; " : "", encoding_name(enc), why);
+        r->dialect.confidence *= sure;
+    }
+    csv_init(&r->csv, &r->dialect);
+    csv_resync(&r->csv, &r->w);
+    for (int i = 0; i < r->dialect.skip_rows; i++) {
+        size_t n, next;
+        while (r->w.at < r->w.n || !r->w.end) {
+            if (csv_line(&r->csv, &r->w, &n, &next)) {
+                struct csv_row row = {.next = next, .lines = 1};
+                csv_advance(&r->csv, &r->w, &row);
+                break;
+            }
+            int g = grow(r, e);
+            if (g < 0)
+                return g;
+        }
+    }
+    return 0;
+}
+
+/* A row whose number of cells is not the table's. */
+static void check_ragged(struct reader *r, struct record *rec)
+{
+    static const char others[] = {';', ',', '\t', '|'};
+    size_t have = r->csv.n_cells, want = r->n_columns;
+    if (have == want || (have < want && r->dialect.ragged != RAGGED_REJECT) ||
+        (have > want && r->dialect.ragged == RAGGED_KEEP_EXTRA))
+        return;
+    int n = snprintf(r->why, sizeof r->why, "%s cells than the header has columns (%zu of %zu)", have < want ? "fewer" : "more",
+                     have, want);
+    for (size_t i = 0; i < sizeof others; i++) {
+        size_t found = 0;
+        for (size_t k = 0; k < rec->n; k++)
+            found += rec->raw[k] == others[i];
+        if (have == 1 && found + 1 == want && others[i] != r->dialect.delimiter[0])
+            snprintf(r->why + n, sizeof r->why - (size_t)n, "; it seems to be delimited by '%c'", others[i]);
+    }
+    size_t spot = have < want ? rec->n
+                  : r->csv.cells[want].p >= rec->raw && r->csv.cells[want].p <= rec->raw + rec->n
+                      ? (size_t)(r->csv.cells[want].p - rec->raw)
+                      : 0;
+    refuse(rec, "ragged", r->why, have < want ? have + 1 : want + 1, spot);
+}
+
+/* Files put behind one another repeat their header. */
+static bool is_header_again(const struct reader *r)
+{
+    if (r->n_columns < 2 || r->dialect.header_rows != 1 || r->csv.n_cells != r->n_columns || !r->csv.cells[0].n ||
+        r->csv.cells[0].p[0] != r->columns[0][0])
+        return false;
+    for (size_t i = 0; i < r->n_columns; i++) {
+        const struct cell *c = &r->csv.cells[i];
+        if (strlen(r->columns[i]) != c->n || memcmp(r->columns[i], c->p, c->n))
+            return false;
+    }
+    return true;
+}
+
+static size_t cell_at(const struct reader *r, const struct record *rec, size_t at)
+{
+    for (size_t i = r->csv.n_cells; i-- > 0;)
+        if (r->csv.cells[i].p >= rec->raw && (size_t)(r->csv.cells[i].p - rec->raw) <= at)
+            return i + 1;
+    return r->csv.n_cells ? 1 : 0;
+}
+
 int reader_next(struct reader *r, struct record *rec, struct err *e)
 {
+    size_t at = 0;
     int n = r->started ? 1 : start_file(r, e);
+    bool csv = r->spec->format == READER_CSV;
     if (n < 0)
         return n;
-    if (r->format == READER_CSV && !r->columns && (n = read_header(r, e)) <= 0)
+    if (csv && !r->has_header && (n = read_header(r, e)) <= 0)
         return n;
     n = next_raw(r, rec, e);
     if (n <= 0)
         return n;
-    if (!rec->reject && memchr(rec->raw, 0, rec->n))
-        refuse(rec, "a NUL byte", 0);
-    if (!rec->reject && !utf8_valid(rec->raw, rec->n))
-        refuse(rec, "not valid UTF-8", 0);
-    if (r->format == READER_JSON) {
+    enum text_fault fault = rec->reject ? TEXT_OK : scan_text(rec->raw, rec->n, &at);
+    if (fault != TEXT_OK) {
+        if (fault == TEXT_NUL)
+            refuse(rec, "nul", "a NUL byte", csv ? cell_at(r, rec, at) : 0, at);
+        else {
+            snprintf(r->why, sizeof r->why, "not valid %s (byte 0x%02x)", r->dialect.encoding == ENC_UTF8 ? "UTF-8" : "UTF-16",
+                     (unsigned char)rec->raw[at]);
+            refuse(rec, "encoding", r->why, csv ? cell_at(r, rec, at) : 0, at);
+        }
+    }
+    if (!csv) {
         rec->n_columns = rec->reject ? 0 : count_members(rec->raw, rec->n);
         return 1;
     }
-    rec->n_columns = rec->reject ? 0 : r->n_cells;
-    if (!rec->reject && r->n_cells < r->n_columns)
-        refuse(rec, "fewer cells than the header has columns", r->n_cells + 1);
-    else if (!rec->reject && r->n_cells > r->n_columns)
-        refuse(rec, "more cells than the header has columns", r->n_columns + 1);
+    rec->n_columns = rec->reject ? 0 : r->csv.n_cells;
+    if (!rec->reject)
+        check_ragged(r, rec);
+    if (!rec->reject && is_header_again(r))
+        refuse(rec, "header", "the header row again", 0, 0);
     return 1;
 }
 
-/* Digits of a canonical number at p: no plus, no leading zero. Returns its length, with the digits behind the point. */
-static size_t number_length(const char *p, size_t n, size_t *digits, size_t *decimals)
+int reader_json_row(const struct spec *spec, struct record *rec, struct buf *out)
 {
-    size_t i = n && p[0] == '-';
-    size_t first = i;
-    while (i < n && p[i] >= '0' && p[i] <= '9')
-        i++;
-    if (i == first || (p[first] == '0' && i - first > 1))
-        return 0;
-    *digits = i - first;
-    *decimals = 0;
-    if (i < n && p[i] == '.') {
-        size_t point = i++;
-        while (i < n && p[i] >= '0' && p[i] <= '9')
-            i++;
-        *decimals = i - point - 1;
-        if (!*decimals)
-            return 0;
-    }
-    return i;
+    struct plan *p = plan_new_json(spec);
+    int r = plan_json(p, rec, out);
+    if (r < 0)
+        rec->reject = "not an object that can be stored"; /* the text went with the plan */
+    plan_free(p);
+    return r;
 }
 
-static void append_cell(bson_t *doc, const char *name, const struct cell *c)
+int reader_row(struct reader *r, struct record *rec, struct buf *out)
 {
-    size_t digits = 0, decimals = 0;
-    char text[64], back[128];
-    if (!c->n && !c->quoted) {
-        bson_append_null(doc, name, -1);
-        return;
-    }
-    if (c->n == 4 && !memcmp(c->p, "true", 4)) {
-        bson_append_bool(doc, name, -1, true);
-        return;
-    }
-    if (c->n == 5 && !memcmp(c->p, "false", 5)) {
-        bson_append_bool(doc, name, -1, false);
-        return;
-    }
-    if (c->n < sizeof text && c->n && number_length(c->p, c->n, &digits, &decimals) == c->n &&
-        !(c->p[0] == '-' && c->p[1] == '0' && c->n == 2)) {
-        memcpy(text, c->p, c->n);
-        text[c->n] = 0;
-        if (!decimals && digits <= 18) {
-            long long v = strtoll(text, NULL, 10);
-            if (v >= INT32_MIN && v <= INT32_MAX)
-                bson_append_int32(doc, name, -1, (int32_t)v);
-            else
-                bson_append_int64(doc, name, -1, v);
-            return;
-        }
-        double d = strtod(text, NULL);
-        snprintf(back, sizeof back, "%.*f", (int)decimals, d);
-        if (decimals && !strcmp(text, back)) {
-            bson_append_double(doc, name, -1, d);
-            return;
-        }
-    }
-    bson_append_utf8(doc, name, -1, c->p, (int)c->n);
-}
-
-static int by_key(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-/* MongoDB would store both members and readers would see either; which one was meant nobody can tell. */
-static bool has_twin_keys(const bson_t *doc)
-{
-    AUTO_FREE const char **keys = NULL;
-    size_t n = 0;
-    bool twins = false;
-    bson_iter_t it;
-    bson_t inner;
-    uint32_t size;
-    const uint8_t *p;
-    if (!bson_iter_init(&it, doc))
-        return false;
-    while (!twins && bson_iter_next(&it)) {
-        if ((n & (n + 1)) == 0)
-            keys = xrealloc(keys, (2 * n + 2) * sizeof *keys);
-        keys[n++] = bson_iter_key(&it);
-        if (BSON_ITER_HOLDS_DOCUMENT(&it))
-            bson_iter_document(&it, &size, &p);
-        else if (BSON_ITER_HOLDS_ARRAY(&it))
-            bson_iter_array(&it, &size, &p);
-        else
-            continue;
-        twins = bson_init_static(&inner, p, size) && has_twin_keys(&inner); /* libbson bounds the depth */
-    }
-    if (n > 1)
-        qsort(keys, n, sizeof *keys, by_key);
-    for (size_t i = 1; !twins && i < n; i++)
-        twins = !strcmp(keys[i - 1], keys[i]);
-    return twins;
-}
-
-int reader_bson(struct reader *r, struct record *rec, bson_t *doc, const char **ret_type)
-{
-    *ret_type = NULL;
-    if (rec->reject)
-        return ERR_FORMAT;
-    if (r->format == READER_CSV) {
-        for (size_t i = 0; i < r->n_columns; i++)
-            append_cell(doc, r->columns[i], &r->cells[i]);
-        return 0;
-    }
-    *ret_type = "json";
-    bson_t parsed;
-    size_t i = 0;
-    while (i < rec->n && is_space(rec->raw[i]))
-        i++;
-    if (i == rec->n || rec->raw[i] != '{') {
-        rec->reject = "not a JSON object";
-        return ERR_FORMAT;
-    }
-    if (!bson_init_from_json(&parsed, rec->raw, (ssize_t)rec->n, NULL)) {
-        rec->reject = "malformed JSON";
-        return ERR_FORMAT;
-    }
-    if (bson_has_field(&parsed, "_id"))
-        rec->reject = "'_id' is set by the platform; name the field otherwise";
-    else if (has_twin_keys(&parsed))
-        rec->reject = "a key stands twice in one object";
-    else if (!bson_concat(doc, &parsed))
-        rec->reject = "too large for a document";
-    bson_destroy(&parsed);
-    return rec->reject ? ERR_FORMAT : 0;
+    int n = ERR_FORMAT;
+    if (!rec->reject)
+        n = r->spec->format == READER_CSV ? plan_row(r->plan, rec, r->csv.cells, r->csv.n_cells, out)
+                                          : plan_json(r->plan, rec, out);
+    if (n < 0 && r->figures)
+        figures_reject(r->figures, rec->column - 1, rec->rule);
+    return n;
 }

@@ -8,40 +8,84 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void read_as(const uint8_t *data, size_t size, enum reader_format f, enum src_compression c, int64_t max_row)
+static const struct spec *spec_of(const char *json)
+{
+    struct spec *s = NULL;
+    int r = spec_parse(json, strlen(json), &s, NULL, NULL);
+    assert(r == 0);
+    return s;
+}
+
+static void read_as(const uint8_t *data, size_t size, const struct spec *spec, enum src_compression c)
 {
     int fd = memfd_create("fuzz", 0);
     struct err e = {0};
     struct record rec;
     int64_t last = -1;
+    struct buf row = {0};
     assert(write(fd, data, size) == (ssize_t)size);
     lseek(fd, 0, SEEK_SET);
     struct src *s = src_new(fd, c, 1 << 24, NULL, NULL);
-    struct reader *rd = reader_new(s, f, max_row);
+    struct reader *rd = reader_new(s, spec);
+    struct figures *f = figures_new();
+    reader_set_figures(rd, f);
     while (reader_next(rd, &rec, &e) > 0) {
-        bson_t doc = BSON_INITIALIZER;
-        const char *type;
-        assert(rec.offset > last && rec.line >= 1);
+        assert(rec.offset > last && rec.line >= 1 && rec.spot <= rec.n);
         last = rec.offset;
-        if (c == SRC_PLAIN) {
+        if (c == SRC_PLAIN && reader_dialect(rd)->encoding == ENC_UTF8) {
             assert((size_t)rec.offset + rec.n <= size);
             assert(!memcmp(data + rec.offset, rec.raw, rec.n));
         }
-        if (reader_bson(rd, &rec, &doc, &type) == 0)
+        row.n = 0;
+        buf_add(&row, "\0\0\0\0", 4);
+        if (reader_row(rd, &rec, &row) == 0) {
+            bson_t doc;
+            buf_add(&row, "", 1);
+            uint32_t n = (uint32_t)row.n;
+            memcpy(row.p, &n, 4);
             assert(!rec.reject);
-        bson_destroy(&doc);
+            assert(bson_init_static(&doc, (const uint8_t *)row.p, row.n));
+            assert(bson_validate(&doc, BSON_VALIDATE_UTF8, NULL));
+        } else {
+            assert(rec.reject && rec.rule && row.n == 4);
+        }
     }
+    struct buf json = {0};
+    json_begin(&json, NULL, '{');
+    figures_json(f, 0, &json);
+    json_end(&json, '}');
+    buf_fini(&json);
+    buf_fini(&row);
+    figures_free(f);
     reader_free(rd);
     src_free(s);
     close(fd);
 }
 
+/* The last byte chooses how the rest is read. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    static const struct spec *specs[5];
+    if (!specs[0]) {
+        specs[0] = spec_of("{}");
+        specs[1] = spec_of("{\"max_row_bytes\":16,\"csv\":{\"line_end\":\"any\",\"footer_rows\":2}}");
+        specs[2] = spec_of(
+            "{\"csv\":{\"delimiter\":\"||\",\"quote\":\"'\",\"escape\":\"\\\\\",\"ragged\":\"keep_extra\",\"header_rows\":0,"
+            "\"null\":[\"NA\"]},\"columns\":[{\"name\":\"a\",\"type\":\"json\",\"as\":\"x.y.z\"},"
+            "{\"name\":\"b\",\"type\":\"datetime\",\"as\":\"x.b\"},{\"name\":\"c\",\"value\":\"k\",\"as\":\"x.y.c\"},"
+            "{\"name\":\"d\",\"type\":\"decimal\",\"min\":0,\"regex\":\"^(a|aa)+$\"}]}");
+        specs[3] = spec_of("{\"csv\":{\"encoding\":\"utf-16\",\"ragged\":\"pad\"}}");
+        specs[4] =
+            spec_of("{\"format\":\"json\",\"columns\":[{\"name\":\"a\",\"type\":\"double\",\"as\":\"n.a\"},"
+                    "{\"name\":\"b\",\"type\":\"date\"},{\"name\":\"c.d\",\"type\":\"string\",\"as\":\"cd\"}],\"key\":[\"k\"]}");
+    }
     if (!size)
         return 0;
     enum src_compression c = data[0] == 0x1f ? SRC_GZIP : data[0] == 0x28 ? SRC_ZSTD : SRC_PLAIN;
-    read_as(data, size, READER_CSV, c, data[size - 1] & 1 ? -1 : 16);
-    read_as(data, size, READER_JSON, c, data[size - 1] & 1 ? -1 : 16);
+    static const struct spec *json;
+    if (!json)
+        json = spec_of("{\"format\":\"json\"}");
+    read_as(data, size, specs[data[size - 1] % 5], c);
+    read_as(data, size, data[size - 1] & 1 ? json : specs[0], c);
     return 0;
 }

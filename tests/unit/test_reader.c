@@ -17,38 +17,64 @@ static int fd_of(const char *text, size_t n)
     return fd;
 }
 
+static struct spec *spec_of(const char *json)
+{
+    struct spec *s = NULL;
+    struct err e = {0};
+    if (spec_parse(json, strlen(json), &s, NULL, &e) < 0)
+        fail_msg("%s: %s", json, e.msg);
+    return s;
+}
+
+static char *doc_json(const struct buf *fields)
+{
+    AUTO_BUF struct buf doc = {0};
+    bson_t b;
+    uint32_t n = (uint32_t)fields->n + 5;
+    buf_add(&doc, &n, 4);
+    buf_add(&doc, fields->p, fields->n);
+    buf_add(&doc, "", 1);
+    assert_true(bson_init_static(&b, (const uint8_t *)doc.p, doc.n));
+    assert_true(bson_validate(&b, BSON_VALIDATE_UTF8, NULL));
+    return bson_as_relaxed_extended_json(&b, NULL);
+}
+
 /* One line a record: "line:offset raw" or "line:offset !reason", then "end" or the error. */
-static char *read_all(const char *text, size_t n, enum reader_format f, int64_t max_row)
+static char *read_all(const char *text, size_t n, const char *json)
 {
     struct buf out = {0};
     struct err e = {0};
     struct record rec;
     int fd = fd_of(text, n), r;
+    struct spec *spec = spec_of(json);
     struct src *s = src_new(fd, SRC_PLAIN, -1, NULL, NULL);
-    struct reader *rd = reader_new(s, f, max_row);
+    struct reader *rd = reader_new(s, spec);
     while ((r = reader_next(rd, &rec, &e)) > 0) {
-        bson_t doc = BSON_INITIALIZER;
-        const char *type;
+        AUTO_BUF struct buf doc = {0};
         buf_addf(&out, "%lld:%lld ", (long long)rec.line, (long long)rec.offset);
-        if (reader_bson(rd, &rec, &doc, &type) < 0) {
+        if (reader_row(rd, &rec, &doc) < 0) {
             buf_addf(&out, "!%s\n", rec.reject);
+            assert_non_null(rec.rule);
+            assert_true(rec.spot <= rec.n);
         } else {
-            char *json = bson_as_relaxed_extended_json(&doc, NULL);
-            buf_addf(&out, "%s\n", json);
-            bson_free(json);
+            char *shown = doc_json(&doc);
+            buf_addf(&out, "%s\n", shown);
+            bson_free(shown);
         }
-        bson_destroy(&doc);
     }
     buf_adds(&out, r < 0 ? e.msg : "end");
     reader_free(rd);
     src_free(s);
+    spec_free(spec);
     close(fd);
     return out.p;
 }
 
-#define READS(format, max_row, text, expected)                                                                                     \
+#define CSV  "{}"
+#define JSON "{\"format\":\"json\"}"
+#define READS(spec, text, expected)                                                                                                \
     do {                                                                                                                           \
-        char *got_ = read_all(text, sizeof text - 1, format, max_row);                                                             \
+        char *got_ = read_all(text, sizeof text - 1, spec);                                                                        \
         assert_string_equal(got_, expected);                                                                                       \
         free(got_);                                                                                                                \
     } while (0)
@@ -56,48 +82,47 @@ static char *read_all(const char *text, size_t n, enum reader_format f, int64_t 
 static void csv_of_every_line_end(void **state)
 {
     (void)state;
-    READS(READER_CSV, -1, "a,b\n1,2\n", "2:4 { \"a\" : 1, \"b\" : 2 }\nend");
-    READS(READER_CSV, -1, "a,b\r\n1,2\r\n", "2:5 { \"a\" : 1, \"b\" : 2 }\nend");
-    READS(READER_CSV, -1, "a,b\r1,2\r", "2:4 { \"a\" : 1, \"b\" : 2 }\nend");
-    READS(READER_CSV, -1,
+    READS(CSV, "a,b\n1,2\n", "2:4 { \"a\" : 1, \"b\" : 2 }\nend");
+    READS(CSV, "a,b\r\n1,2\r\n", "2:5 { \"a\" : 1, \"b\" : 2 }\nend");
+    READS(CSV, "a,b\r1,2\r", "2:4 { \"a\" : 1, \"b\" : 2 }\nend");
+    READS(CSV,
           "\xef\xbb\xbf"
           "a,b\n1,2",
           "2:7 { \"a\" : 1, \"b\" : 2 }\nend");
-    READS(READER_CSV, -1, "a,b\n\n1,2\n\n\n3,4", "3:5 { \"a\" : 1, \"b\" : 2 }\n6:11 { \"a\" : 3, \"b\" : 4 }\nend");
-    READS(READER_CSV, -1, "", "end");
-    READS(READER_CSV, -1, "a,b\n", "end");
+    READS(CSV, "a,b\n\n1,2\n\n\n3,4", "3:5 { \"a\" : 1, \"b\" : 2 }\n6:11 { \"a\" : 3, \"b\" : 4 }\nend");
+    READS(CSV, "", "end");
+    READS(CSV, "a,b\n", "end");
 }
 
 static void csv_quotes(void **state)
 {
     (void)state;
-    READS(READER_CSV, -1, "a,b\n\"x,y\",\"say \"\"hi\"\"\"\n", "2:4 { \"a\" : \"x,y\", \"b\" : \"say \\\"hi\\\"\" }\nend");
-    READS(READER_CSV, -1, "a,b\n\"two\nlines\",2\n3,4\n",
-          "2:4 { \"a\" : \"two\\nlines\", \"b\" : 2 }\n4:18 { \"a\" : 3, \"b\" : 4 }\nend");
-    READS(READER_CSV, -1, "a,b\n\"\",\n", "2:4 { \"a\" : \"\", \"b\" : null }\nend");
-    READS(READER_CSV, -1, "a,b\n\"x\"y,1\n2,3\n", "2:4 !characters behind a closing quote\n3:11 { \"a\" : 2, \"b\" : 3 }\nend");
-    READS(READER_CSV, -1, "a,b\n1,\"open\n3,4\n", "2:4 !a quote is opened and never closed\n3:12 { \"a\" : 3, \"b\" : 4 }\nend");
-    READS(READER_CSV, -1, "a,b\nit's 5\" long,1\n", "2:4 { \"a\" : \"it's 5\\\" long\", \"b\" : 1 }\nend");
+    READS(CSV, "a,b\n\"x,y\",\"say \"\"hi\"\"\"\n", "2:4 { \"a\" : \"x,y\", \"b\" : \"say \\\"hi\\\"\" }\nend");
+    READS(CSV, "a,b\n\"two\nlines\",2\n3,4\n", "2:4 { \"a\" : \"two\\nlines\", \"b\" : 2 }\n4:18 { \"a\" : 3, \"b\" : 4 }\nend");
+    READS(CSV, "a,b\n\"\",\n", "2:4 { \"a\" : \"\", \"b\" : null }\nend");
+    READS(CSV, "a,b\n\"x\"y,1\n2,3\n", "2:4 !characters behind a closing quote\n3:11 { \"a\" : 2, \"b\" : 3 }\nend");
+    READS(CSV, "a,b\n1,\"open\n3,4\n", "2:4 !a quote is opened and never closed\n3:12 { \"a\" : 3, \"b\" : 4 }\nend");
+    READS(CSV, "a,b\nit's 5\" long,1\n", "2:4 { \"a\" : \"it's 5\\\" long\", \"b\" : 1 }\nend");
 }
 
 static void csv_damage(void **state)
 {
     (void)state;
-    READS(READER_CSV, -1, "a,b\n1\n2,3,4\n5,6\n",
-          "2:4 !fewer cells than the header has columns\n"
-          "3:6 !more cells than the header has columns\n4:12 { \"a\" : 5, \"b\" : 6 }\nend");
-    READS(READER_CSV, -1, "a,b\n\xff,1\nx\0y,2\n3,4\n",
-          "2:4 !not valid UTF-8\n3:8 !a NUL byte\n4:14 { \"a\" : 3, \"b\" : 4 }\nend");
-    READS(READER_CSV, 8, "a,b\n1,2345678901\n3,4\n",
+    READS(CSV, "a,b\n1\n2,3,4\n5,6\n",
+          "2:4 !fewer cells than the header has columns (1 of 2)\n"
+          "3:6 !more cells than the header has columns (3 of 2)\n4:12 { \"a\" : 5, \"b\" : 6 }\nend");
+    READS(CSV, "a,b\n\xff,1\nx\0y,2\n3,4\n",
+          "2:4 !not valid UTF-8 (byte 0xff)\n3:8 !a NUL byte\n4:14 { \"a\" : 3, \"b\" : 4 }\nend");
+    READS("{\"max_row_bytes\":8}", "a,b\n1,2345678901\n3,4\n",
           "2:4 !the row is longer than max_row_bytes\n3:17 { \"a\" : 3, \"b\" : 4 }\nend");
-    READS(READER_CSV, -1, "a,a\n1,2\n", "the header names column 'a' twice");
-    READS(READER_CSV, -1, "a.b,$c,\n1,2,3\n", "2:8 { \"a_b\" : 1, \"_c\" : 2, \"column_3\" : 3 }\nend");
+    READS(CSV, "a,a\n1,2\n", "the header names column 'a' twice");
+    READS(CSV, "a.b,$c,\n1,2,3\n", "2:8 { \"a_b\" : 1, \"_c\" : 2, \"column_3\" : 3 }\nend");
 }
 
 static void inference_loses_nothing(void **state)
 {
     (void)state;
-    READS(READER_CSV, -1, "v\n007\n+49\n-0\n1e5\n12345678901234567890\n2147483648\n0.10\n1.\n.5\ntrue\nFalse\n-3.25\n0\n",
+    READS(CSV, "v\n007\n+49\n-0\n1e5\n12345678901234567890\n2147483648\n0.10\n1.\n.5\ntrue\nFalse\n-3.25\n0\n",
           "2:2 { \"v\" : \"007\" }\n3:6 { \"v\" : \"+49\" }\n4:10 { \"v\" : \"-0\" }\n5:13 { \"v\" : \"1e5\" }\n"
           "6:17 { \"v\" : \"12345678901234567890\" }\n7:38 { \"v\" : 2147483648 }\n8:49 { \"v\" : 0.10000000000000000555 }\n"
           "9:54 { \"v\" : \"1.\" }\n10:57 { \"v\" : \".5\" }\n11:60 { \"v\" : true }\n12:65 { \"v\" : \"False\" }\n"
@@ -107,16 +132,15 @@ static void inference_loses_nothing(void **state)
 static void json_lines_and_arrays(void **state)
 {
     (void)state;
-    READS(READER_JSON, -1, "{\"a\":1}\n\n  {\"a\":2}\r\n", "1:0 { \"a\" : 1 }\n3:9 { \"a\" : 2 }\nend");
-    READS(READER_JSON, -1, " [ {\"a\":1},\n{\"a\":\"}],{\"} , {\"a\":[1,{}]} ]\n",
+    READS(JSON, "{\"a\":1}\n\n  {\"a\":2}\r\n", "1:0 { \"a\" : 1 }\n3:9 { \"a\" : 2 }\nend");
+    READS(JSON, " [ {\"a\":1},\n{\"a\":\"}],{\"} , {\"a\":[1,{}]} ]\n",
           "1:3 { \"a\" : 1 }\n2:12 { \"a\" : \"}],{\" }\n2:27 { \"a\" : [ 1, {  } ] }\nend");
-    READS(READER_JSON, -1, "{\"a\":}\n{\"a\":2}\n[1]\n{\"_id\":1}\n",
-          "1:0 !malformed JSON\n2:7 { \"a\" : 2 }\n"
+    READS(JSON, "{\"a\":}\n{\"a\":2}\n[1]\n{\"_id\":1}\n",
+          "1:0 !malformed JSON: Got parse error at \"}\", position 5: \"VALUE_EXPECTED\"\n2:7 { \"a\" : 2 }\n"
           "3:15 !not a JSON object\n4:19 !'_id' is set by the platform; name the field otherwise\nend");
-    READS(READER_JSON, -1,
-          "[1, {\"a\":1}, {\"a\":", "1:1 !not a JSON object\n1:4 { \"a\" : 1 }\n1:13 !the file ends within this object\nend");
-    READS(READER_JSON, -1, "[]", "end");
-    READS(READER_JSON, -1, "{\"a\":1,\"a\":2}\n{\"x\":[{\"b\":1,\"c\":2,\"b\":3}]}\n{\"a\":{\"a\":1}}\n",
+    READS(JSON, "[1, {\"a\":1}, {\"a\":", "1:1 !not a JSON object\n1:4 { \"a\" : 1 }\n1:13 !the file ends within this object\nend");
+    READS(JSON, "[]", "end");
+    READS(JSON, "{\"a\":1,\"a\":2}\n{\"x\":[{\"b\":1,\"c\":2,\"b\":3}]}\n{\"a\":{\"a\":1}}\n",
           "1:0 !a key stands twice in one object\n2:14 !a key stands twice in one object\n3:42 { \"a\" : { \"a\" : 1 } }\nend");
 }
 
@@ -139,7 +163,8 @@ static void rows_across_blocks(void **state)
     }
     int fd = fd_of(text.p, text.n), rows = 0;
     struct src *s = src_new(fd, SRC_PLAIN, -1, NULL, NULL);
-    struct reader *rd = reader_new(s, READER_CSV, -1);
+    struct spec *spec = spec_of(CSV);
+    struct reader *rd = reader_new(s, spec);
     while ((r = reader_next(rd, &rec, &e)) > 0) {
         assert_null(rec.reject);
         assert_memory_equal(text.p + rec.offset, rec.raw, rec.n);
@@ -149,6 +174,39 @@ static void rows_across_blocks(void **state)
     assert_int_equal(rows, 400);
     assert_int_equal(reader_offset(rd), text.n);
     reader_free(rd);
+    spec_free(spec);
+    src_free(s);
+    close(fd);
+    buf_fini(&text);
+}
+
+/* Rows of a given footer are looked for over many windows, and long rows are no longer than they are. */
+static void footers_behind_long_rows(void **state)
+{
+    struct buf text = {0};
+    struct err e = {0};
+    struct record rec;
+    int rows = 0, r;
+    (void)state;
+    buf_adds(&text, "a,b\n");
+    for (int i = 0; i < 300; i++) {
+        buf_addf(&text, "%d,", i);
+        for (int k = 0; k < 60000; k++)
+            buf_add(&text, "x", 1);
+        buf_adds(&text, "\n");
+    }
+    int fd = fd_of(text.p, text.n);
+    struct src *s = src_new(fd, SRC_PLAIN, -1, NULL, NULL);
+    struct spec *spec = spec_of("{\"csv\":{\"footer_rows\":20},\"max_row_bytes\":65536}");
+    struct reader *rd = reader_new(s, spec);
+    while ((r = reader_next(rd, &rec, &e)) > 0) {
+        assert_null(rec.reject);
+        assert_int_equal(atoi(rec.raw), rows++);
+    }
+    assert_int_equal(rows, 280);
+    assert_int_equal(reader_footers(rd), 20);
+    reader_free(rd);
+    spec_free(spec);
     src_free(s);
     close(fd);
     buf_fini(&text);
@@ -174,6 +232,7 @@ int main(void)
         cmocka_unit_test(inference_loses_nothing),
         cmocka_unit_test(json_lines_and_arrays),
         cmocka_unit_test(rows_across_blocks),
+        cmocka_unit_test(footers_behind_long_rows),
         cmocka_unit_test(compression_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,95 @@
+#include "report.h"
+#include "common/clk.h"
+#include "common/crash.h"
+#include "common/fd.h"
+#include "common/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { CHECKPOINT_MS = 200, REJECTS_MAX_BYTES = 16 << 20, RAW_SHOWN = 1024 };
+static const char rejects_name[] = "rejects.jsonl";
+
+void report_init(struct report *r, const char *result_file)
+{
+    *r = (struct report){.result_file = xstrdup(result_file), .rejects_fd = -1};
+}
+
+void report_fini(struct report *r)
+{
+    if (r->rejects_fd >= 0)
+        close(r->rejects_fd);
+    free(r->result_file);
+    *r = (struct report){.rejects_fd = -1};
+}
+
+static void open_rejects(struct report *r)
+{
+    const char *slash = strrchr(r->result_file, '/');
+    AUTO_FREE char *path = xasprintf("%.*s%s", slash ? (int)(slash - r->result_file + 1) : 0, r->result_file, rejects_name);
+    r->rejects_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+}
+
+void report_reject(struct report *r, int64_t line, int64_t offset, int column, const char *type, const char *message,
+                   const char *raw, size_t n)
+{
+    AUTO_BUF struct buf b = {0};
+    r->rejected++;
+    if (!r->result_file || r->rejects_bytes > REJECTS_MAX_BYTES)
+        return;
+    json_begin(&b, NULL, '{');
+    json_i64(&b, "line", line);
+    json_i64(&b, "byte_offset", offset);
+    if (column > 0)
+        json_i64(&b, "column", column);
+    else
+        json_null(&b, "column");
+    json_str(&b, "type", type);
+    json_str(&b, "message", message);
+    if (raw)
+        json_strn(&b, "raw", raw, n > RAW_SHOWN ? RAW_SHOWN : n);
+    else
+        json_null(&b, "raw");
+    json_end(&b, '}');
+    buf_adds(&b, "\n");
+    if (r->rejects_fd < 0)
+        open_rejects(r);
+    r->rejects_bytes += (int64_t)b.n;
+    if (r->rejects_fd >= 0 && r->rejects_bytes <= REJECTS_MAX_BYTES)
+        fd_write_all(r->rejects_fd, b.p, b.n);
+}
+
+int report_write(struct report *r, const char *reason, const char *error)
+{
+    if (!r->result_file)
+        return 0;
+    AUTO_BUF struct buf b = {0};
+    AUTO_FREE char *tmp = xasprintf("%s.tmp", r->result_file);
+    json_begin(&b, NULL, '{');
+    json_i64_or_null(&b, "rows_parsed", r->parsed_unknown ? -1 : r->parsed);
+    json_i64(&b, "rows_loaded", r->loaded);
+    json_i64(&b, "rows_rejected", r->rejected);
+    json_i64(&b, "bytes", r->bytes);
+    json_i64(&b, "checkpoint", r->checkpoint);
+    json_str(&b, "rejects_file", r->rejects_fd >= 0 ? rejects_name : NULL);
+    json_str(&b, "reason", reason);
+    json_str(&b, "error", error);
+    json_end(&b, '}');
+    AUTO_FD int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    int n = fd < 0 ? -errno : fd_write_all(fd, b.p, b.n);
+    if (n == 0 && rename(tmp, r->result_file) < 0)
+        n = -errno;
+    r->written_at_ms = clk_now_ms();
+    return n;
+}
+
+int report_tick(struct report *r)
+{
+    if (clk_now_ms() - r->written_at_ms < CHECKPOINT_MS)
+        return 0;
+    crash_at(CRASH_load_checkpoint);
+    return report_write(r, NULL, NULL);
+}

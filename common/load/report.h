@@ -1,0 +1,29 @@
+/* What a run says of itself while it stores rows: counts and the checkpoint in SIMBDP_RESULT_FILE, and the rows that were not
+ * stored in rejects.jsonl beside it, an object a line:
+ *   {"line","byte_offset","column","type","message","raw"}      raw: the row's first 1,024 bytes */
+#ifndef SIMBDP_REPORT_H
+#define SIMBDP_REPORT_H
+
+#include "common/read/reader.h"
+
+struct report {
+    char *result_file; /* NULL: nothing is written */
+    int rejects_fd;    /* -1: none yet */
+    int64_t rejects_bytes;
+    int64_t parsed, loaded, rejected, bytes;
+    bool parsed_unknown; /* rows that came from no file say nothing of how many it has */
+    int64_t checkpoint;  /* everything before is stored */
+    int64_t written_at_ms;
+};
+
+void report_init(struct report *r, const char *result_file);
+void report_fini(struct report *r);
+
+void report_reject(struct report *r, int64_t line, int64_t offset, int column, const char *type, const char *message,
+                   const char *raw, size_t n);
+
+/* Writes the result file, at once or (tick) when a while passed since the last time. Atomic. 0 or -errno. */
+int report_write(struct report *r, const char *reason, const char *error);
+int report_tick(struct report *r);
+
+#endif
