@@ -1,0 +1,199 @@
+/* libsimbdp: storing rows in MongoDB from an app that mysimbdp runs, each row exactly once in effect.
+ *
+ * An app opens its run, stores files or rows, and finishes:
+ *
+ *     struct simbdp *run;
+ *     struct simbdp_result result;
+ *     char error[SIMBDP_ERROR_BYTES];
+ *     int r = simbdp_open(&run, error, sizeof error);
+ *     if (r == 0)
+ *         r = simbdp_ingest_file(run, NULL, NULL, NULL, NULL);      // this run's files, as the dataset is configured
+ *     if (r == 0)
+ *         r = simbdp_finish(run, &result);
+ *     simbdp_close(run);
+ *     return simbdp_exit_code(r);
+ *
+ * Exactly once: a row's _id is made of what is loaded (tenant, dataset, the file's content, the app) and of its place: the
+ * byte offset in the file, or the number of the row. A run that was killed is started again and makes the same _ids; rows that
+ * are there already stay as they are. This holds as long as the app makes the same calls for the same input. Rows of an older
+ * version of the app, and of an earlier upload that is replaced, are deleted by simbdp_open.
+ *
+ * Threads: a handle (and its rows) belongs to one thread at a time; different handles may be used by different threads. The
+ * library makes threads of its own that send; it does not touch signals, locale or environment. It must not be used in a
+ * child after fork without exec.
+ *
+ * Memory: out of memory ends the program with a message. Strings that are passed in are the caller's and are copied; strings
+ * that come out are the library's and are valid as long as it says.
+ *
+ * Every function that returns int gives 0 or one of enum simbdp_code, unless it says otherwise. All functions may block where
+ * it says so, and nowhere else.
+ *
+ * ABI: symbols have the version SIMBDP_1; structs that a caller allocates carry their size. */
+#ifndef SIMBDP_H
+#define SIMBDP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define SIMBDP_API __attribute__((visibility("default")))
+#else
+#define SIMBDP_API
+#endif
+
+enum simbdp_code {
+    SIMBDP_OK = 0,
+    SIMBDP_FAILED = -1,     /* anything that is none of the below */
+    SIMBDP_NOT_FOUND = -2,  /* a row has no such field, or of another type */
+    SIMBDP_USAGE = -64,     /* the call makes no sense: a wrong argument, or after simbdp_finish */
+    SIMBDP_DATA = -65,      /* the file is no good: its format, its header, or too many rejects */
+    SIMBDP_TEMPORARY = -75, /* the database does not answer; the platform tries again */
+    SIMBDP_DENIED = -77,    /* the database refuses this user */
+    SIMBDP_CONFIG = -78,    /* the environment is not that of a run, or a schema is wrong */
+};
+
+enum { SIMBDP_ERROR_BYTES = 1024 };
+
+/* The version of the library that is loaded, such as "0.1.0". Static. Any thread. */
+SIMBDP_API const char *simbdp_version(void);
+
+/* The code as the exit code that the platform understands: 0, 65, 75, 77, 78, or 1. Any thread. */
+SIMBDP_API int simbdp_exit_code(int code);
+
+/* --- the run ------------------------------------------------------------------------------------------------------------ */
+
+struct simbdp;
+
+/* Opens the run that the environment describes: MONGO_URL and MONGO_DATABASE, SIMBDP_TENANT_ID, SIMBDP_INPUT_FILES,
+ * SIMBDP_RESULT_FILE. Without SIMBDP_INPUT_FILES (an app tried by hand) there are no inputs, and rows are told apart by the
+ * content of the files that are ingested; rows made one by one are then new ones every time. Does not talk to the database
+ * yet. On failure *ret stays as it is and `error` (may be NULL) gets one line, cut to `size` bytes: SIMBDP_CONFIG. */
+SIMBDP_API int simbdp_open(struct simbdp **ret, char *error, size_t size);
+
+/* Ends it and frees it. What was not finished may or may not be stored; the platform then sees a failed run. NULL is fine. */
+SIMBDP_API void simbdp_close(struct simbdp *run);
+
+/* What went wrong in the last call that failed: one line, valid until the next call. "" when nothing did. */
+SIMBDP_API const char *simbdp_error(const struct simbdp *run);
+
+/* Facts of the run; "" when the environment does not tell. Valid until simbdp_close. */
+SIMBDP_API const char *simbdp_tenant(const struct simbdp *run);
+SIMBDP_API const char *simbdp_dataset(const struct simbdp *run);
+SIMBDP_API const char *simbdp_run_id(const struct simbdp *run);
+/* 1 for the first try of these files. */
+SIMBDP_API int simbdp_attempt(const struct simbdp *run);
+
+/* This run's files: where to read them, and how they were called when they were delivered. NULL beyond the last. */
+SIMBDP_API size_t simbdp_n_inputs(const struct simbdp *run);
+SIMBDP_API const char *simbdp_input_path(const struct simbdp *run, size_t i);
+SIMBDP_API const char *simbdp_input_name(const struct simbdp *run, size_t i);
+
+/* Rows go to this collection from now on, instead of the dataset's. Before the first row only: SIMBDP_USAGE. */
+SIMBDP_API int simbdp_set_collection(struct simbdp *run, const char *collection);
+
+/* --- one-call jobs ------------------------------------------------------------------------------------------------------ */
+
+struct simbdp_row;
+
+/* What becomes of a row that a callback has seen. */
+enum simbdp_verdict {
+    SIMBDP_STORE = 0,
+    SIMBDP_SKIP = 1,   /* leave it out; counted as parsed only */
+    SIMBDP_REJECT = 2, /* count it as rejected; simbdp_row_reject says why */
+};
+
+/* Called for every row that can be read, in the file's order, before it is stored. May change the row, which is valid until
+ * the function returns. Must not call functions of the run. */
+typedef enum simbdp_verdict (*simbdp_row_fn)(struct simbdp_row *row, void *arg);
+
+/* Reads a CSV or JSON file (also .gz and .zst), checks its rows and stores them: at the speed of the built-in loader where
+ * `fn` is NULL. Rows that are no good are rejected, one by one; they stand in rejects.jsonl and in `mysimbdp rejects`.
+ *   path    NULL: all inputs of the run
+ *   schema  JSON, as a dataset of the configuration has it: {"format", "csv":{...}, "columns":[...], "key":[...],
+ *           "on_key_conflict"}; docs/tenant-guide.md lists the keys. NULL: the dataset's own; without one, all is inferred.
+ *           Format is the file name's ending unless it says.
+ *   fn, arg may be NULL
+ * The agreement's max_rejects is checked for the whole file before a row of it is stored. Blocks while it reads and stores.
+ * SIMBDP_DATA, SIMBDP_TEMPORARY, SIMBDP_DENIED, SIMBDP_CONFIG (the schema), SIMBDP_FAILED (the file cannot be read). */
+SIMBDP_API int simbdp_ingest_file(struct simbdp *run, const char *path, const char *schema, simbdp_row_fn fn, void *arg);
+
+/* --- rows, one by one --------------------------------------------------------------------------------------------------- */
+
+/* A new, empty row; simbdp_row_store or simbdp_row_free ends it. Does not block. */
+SIMBDP_API struct simbdp_row *simbdp_row_new(struct simbdp *run);
+
+/* Stores the row and frees it, also on failure. It is numbered in order, or by simbdp_row_set_number. Blocks while too many
+ * rows are on their way. SIMBDP_TEMPORARY, SIMBDP_DENIED, SIMBDP_FAILED. That the database refuses this row (a unique key, a
+ * validator) shows later, in the result. */
+SIMBDP_API int simbdp_row_store(struct simbdp_row *row);
+SIMBDP_API void simbdp_row_free(struct simbdp_row *row); /* not of a callback's row; NULL is fine */
+
+/* A number that stands for this row in every run of the app, such as its place in the input; 0 to 2^62. Where rows have such,
+ * all of a run must: rows that are numbered in order count from 0, too. */
+SIMBDP_API int simbdp_row_set_number(struct simbdp_row *row, int64_t number);
+
+/* --- what is in a row --------------------------------------------------------------------------------------------------- */
+
+enum simbdp_type {
+    SIMBDP_NONE, /* no such field */
+    SIMBDP_NULL,
+    SIMBDP_STRING,
+    SIMBDP_INTEGER, /* 32 or 64 bits */
+    SIMBDP_DOUBLE,
+    SIMBDP_BOOL,
+    SIMBDP_DATETIME,
+    SIMBDP_OTHER, /* documents, arrays, decimals: see simbdp_row_json */
+};
+
+/* Field names are UTF-8; a dot reaches into nested documents when reading, and is refused when writing. Texts are valid until
+ * the row is changed or ends. Numbers are given as the type asked for when nothing is lost by it. */
+SIMBDP_API enum simbdp_type simbdp_row_type(const struct simbdp_row *row, const char *field);
+SIMBDP_API int simbdp_row_get_string(const struct simbdp_row *row, const char *field, const char **ret, size_t *ret_size);
+SIMBDP_API int simbdp_row_get_int(const struct simbdp_row *row, const char *field, int64_t *ret);
+SIMBDP_API int simbdp_row_get_double(const struct simbdp_row *row, const char *field, double *ret);
+SIMBDP_API int simbdp_row_get_bool(const struct simbdp_row *row, const char *field, int *ret);
+/* Milliseconds since 1970-01-01T00:00:00Z. */
+SIMBDP_API int simbdp_row_get_datetime(const struct simbdp_row *row, const char *field, int64_t *ret_ms);
+
+/* Sets a field, in its place when it is there, else behind the others. SIMBDP_USAGE: the name is empty, "_id", starts with '$'
+ * or has a dot, the text is not UTF-8, or the row would be over 16 MiB. */
+SIMBDP_API int simbdp_row_set_string(struct simbdp_row *row, const char *field, const char *value, size_t size);
+SIMBDP_API int simbdp_row_set_int(struct simbdp_row *row, const char *field, int64_t value);
+SIMBDP_API int simbdp_row_set_double(struct simbdp_row *row, const char *field, double value);
+SIMBDP_API int simbdp_row_set_bool(struct simbdp_row *row, const char *field, int value);
+SIMBDP_API int simbdp_row_set_datetime(struct simbdp_row *row, const char *field, int64_t ms);
+SIMBDP_API int simbdp_row_set_null(struct simbdp_row *row, const char *field);
+SIMBDP_API int simbdp_row_remove(struct simbdp_row *row, const char *field); /* SIMBDP_NOT_FOUND */
+
+/* The whole row as one line of relaxed Extended JSON (version 2); valid until the next call for this row. */
+SIMBDP_API const char *simbdp_row_json(struct simbdp_row *row);
+/* Replaces all fields. SIMBDP_USAGE: no JSON object, an "_id", or a key that stands twice. */
+SIMBDP_API int simbdp_row_set_json(struct simbdp_row *row, const char *json, size_t size);
+
+/* Of a callback's row: its line (1-based) and byte offset in the decompressed file. */
+SIMBDP_API int64_t simbdp_row_line(const struct simbdp_row *row);
+SIMBDP_API int64_t simbdp_row_offset(const struct simbdp_row *row);
+/* Why a callback returns SIMBDP_REJECT; cut to 300 bytes. */
+SIMBDP_API void simbdp_row_reject(struct simbdp_row *row, const char *why);
+
+/* --- the end ------------------------------------------------------------------------------------------------------------ */
+
+struct simbdp_result {
+    size_t size; /* sizeof(struct simbdp_result), set by the caller */
+    int64_t rows_parsed, rows_loaded, rows_rejected, bytes;
+    char error[SIMBDP_ERROR_BYTES]; /* as simbdp_error */
+};
+
+/* Waits until everything is stored and writes SIMBDP_RESULT_FILE. Must be called, also after a call that failed: the platform
+ * then reads from the result what went wrong, and this returns the code of the first failure. `ret` may be NULL. Blocks. */
+SIMBDP_API int simbdp_finish(struct simbdp *run, struct simbdp_result *ret);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,50 @@
+/* The inside of a run and a row. */
+#ifndef SIMBDP_RUN_H
+#define SIMBDP_RUN_H
+
+#include "simbdp.h"
+
+#include "common/load/ingest.h"
+
+struct input {
+    char *path, *name;
+};
+
+struct simbdp {
+    char *tenant, *dataset, *run_id, *collection, *database, *schema;
+    int attempt;
+    struct input *inputs;
+    size_t n_inputs;
+    bool has_prefix; /* else it is made of the content */
+    unsigned char (*old_prefixes)[INGEST_PREFIX];
+    size_t n_old_prefixes;
+    int64_t max_rejects;
+    struct ingest in;
+    struct spec *spec; /* that the sink was opened for */
+    int failed;        /* code of the first failure */
+    char reason[32];   /* for the result file */
+    bool finished, rows_one_by_one;
+    struct err err;
+};
+
+struct simbdp_row {
+    struct simbdp *run;
+    bson_t doc;
+    const struct record *rec; /* a callback's, else NULL */
+    bool changed;
+    int64_t number; /* -1: in order */
+    struct buf json;
+    char why[300];
+};
+
+/* A failure of the run; the first one stays. */
+int run_fail(struct simbdp *run, int code);
+/* Connects and does what has to be done before the first row. */
+int run_start(struct simbdp *run, const struct spec *spec);
+/* The code of an error of the reader or the sink. */
+int run_code(struct simbdp *run, int r);
+
+void row_init(struct simbdp_row *row, struct simbdp *run, const struct buf *elements, const struct record *rec);
+void row_fini(struct simbdp_row *row);
+
+#endif
