@@ -67,6 +67,7 @@ int verb_down(struct cli *c);
 int verb_files(struct cli *c);
 int verb_init(struct cli *c);
 int verb_logs(struct cli *c);
+int verb_preview(struct cli *c);
 int verb_rejects(struct cli *c);
 int verb_reload(struct cli *c);
 int verb_retry(struct cli *c);

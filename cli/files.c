@@ -11,7 +11,8 @@ static const struct col cols[] = {
 
 static const char sql[] =
     "SELECT * FROM (SELECT file_id, tenant, dataset, name, size, hash, state, reason, detail, attempts, rows_parsed, "
-    "rows_loaded, rows_rejected, quality, received_at, started_at, ended_at, run_id FROM files WHERE (?1 IS NULL OR "
+    "rows_loaded, rows_rejected, COALESCE((SELECT q.quality FROM quality q WHERE q.file_id=files.file_id), quality), received_at, "
+    "started_at, ended_at, run_id FROM files WHERE (?1 IS NULL OR "
     "file_id=?1) AND (?2 IS NULL OR tenant=?2) AND (?3 IS NULL OR dataset=?3) AND (?4 IS NULL OR state=?4) AND "
     "received_at>=?5 ORDER BY file_id DESC LIMIT ?6) ORDER BY file_id";
 

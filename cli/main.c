@@ -26,6 +26,10 @@ static const struct {
      "the ledger of runs"},
     {"logs", verb_logs, "RUN [-f]", "what a run printed"},
     {"rejects", verb_rejects, "FILE_ID [--json]", "rows of a file that were not stored, and why"},
+    {"preview", verb_preview,
+     "FILE [--to json|csv] [--format csv|json] [--delimiter D] [--quote Q] [--escape E] [--encoding E] [--skip-rows N]\n"
+     "           [--header-rows N] [--no-header] [--types all-string] [--ragged reject|pad|keep_extra] [--tenant T --dataset D]",
+     "read a file as the platform would: dialect, columns, first rows, rejects; --to prints all of it"},
     {"retry", verb_retry, "FILE_ID | --tenant T", "try refused or failed files again"},
     {"stats", verb_stats, "[--tenant T] [--since T] [--json]", "figures per tenant and for the platform"},
     {"stop", verb_stop, "RUN", "end a run; its file is quarantined"},

@@ -12,8 +12,11 @@ static void print_human(const char *line)
     if (!doc)
         return;
     const char *raw = json_get_str(doc, "raw", NULL);
-    printf("line %lld, byte %lld: %s\n", (long long)json_get_i64(doc, "line", 0), (long long)json_get_i64(doc, "byte_offset", 0),
-           json_get_str(doc, "message", ""));
+    int64_t column = json_get_i64(doc, "column", 0);
+    printf("line %lld, byte %lld", (long long)json_get_i64(doc, "line", 0), (long long)json_get_i64(doc, "byte_offset", 0));
+    if (column > 0)
+        printf(", column %lld", (long long)column);
+    printf(": %s\n", json_get_str(doc, "message", ""));
     if (raw) {
         AUTO_BUF struct buf b = {0};
         json_str(&b, NULL, raw); /* control bytes must not reach the terminal */

@@ -169,10 +169,28 @@ static void untake(struct batchmgr *m, const struct file *f)
     t->bytes_today -= f->size;
 }
 
-void admit_inspected(struct batchmgr *m, struct file *f, const struct inspect_reply *re)
+static void keep_quality(struct file *f, const struct inspect_reply *re, const char *figures)
+{
+    AUTO_BUF struct buf q = {0};
+    json_begin(&q, NULL, '{');
+    json_i64(&q, "rows", re->rows);
+    json_i64(&q, "columns", re->columns);
+    json_i64(&q, "bytes", re->bytes);
+    json_i64(&q, "longest_row_bytes", re->longest_row_bytes);
+    json_i64(&q, "rejects", re->rejects);
+    if (figures) {
+        buf_adds(&q, ",");
+        buf_adds(&q, figures);
+    }
+    json_end(&q, '}');
+    xstr_set(&f->quality, q.p);
+}
+
+void admit_inspected(struct batchmgr *m, struct file *f, const struct inspect_reply *re, const char *figures)
 {
     if (re->status == INSPECT_REFUSED) {
         f->rows = re->rows;
+        keep_quality(f, re, figures);
         untake(m, f);
         reject(m, f, re->reason, "%s", re->detail);
         return;
@@ -182,19 +200,10 @@ void admit_inspected(struct batchmgr *m, struct file *f, const struct inspect_re
         reject(m, f, "inspect", "%s", re->detail);
         return;
     }
-    AUTO_BUF struct buf q = {0};
     sodium_bin2hex(f->hash, sizeof f->hash, re->hash, sizeof re->hash);
     f->rows = re->rows;
     f->columns = re->columns;
-    json_begin(&q, NULL, '{');
-    json_i64(&q, "rows", re->rows);
-    json_i64(&q, "columns", re->columns);
-    json_i64(&q, "bytes", re->bytes);
-    json_i64(&q, "longest_row_bytes", re->longest_row_bytes);
-    json_i64(&q, "rejects", re->rejects);
-    json_str(&q, "encoding", "utf-8");
-    json_end(&q, '}');
-    xstr_set(&f->quality, q.p);
+    keep_quality(f, re, figures);
     if (!is_repeated(m, f))
         admit_queue(m, f);
 }

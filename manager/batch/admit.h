@@ -7,7 +7,8 @@
 
 /* Checks that need no content, then hands the file to the inspectors. */
 void admit_claimed(struct batchmgr *m, struct file *f);
-void admit_inspected(struct batchmgr *m, struct file *f, const struct inspect_reply *re);
+/* `figures`: further members of its quality, as JSON; NULL: none. */
+void admit_inspected(struct batchmgr *m, struct file *f, const struct inspect_reply *re, const char *figures);
 /* Queues a file for its app (again). */
 void admit_queue(struct batchmgr *m, struct file *f);
 /* The same after a look for the same content: what was retried may have come in another way meanwhile. */

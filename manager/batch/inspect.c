@@ -5,9 +5,10 @@
 #include "common/clk.h"
 #include "common/crash.h"
 #include "common/fd.h"
+#include "common/json.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "common/read/reader.h"
+#include "common/read/src.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -83,7 +84,7 @@ static void on_gone(struct inspector *in, const char *why)
         inspect_submit(in->m, f);
     } else {
         snprintf(re.detail, sizeof re.detail, "reading it made the inspector fail: it %s", why);
-        admit_inspected(in->m, f, &re);
+        admit_inspected(in->m, f, &re, NULL);
     }
 }
 
@@ -94,18 +95,31 @@ static void on_too_slow(evutil_socket_t fd, short what, void *arg)
     on_gone(arg, "took too long and was ended");
 }
 
+/* The figures as the inspector wrote them, as members to be put into an object; NULL when they are no JSON object. */
+static char *figures_of(const char *json, size_t n)
+{
+    AUTO_BSON bson_t *doc = n > 2 ? json_parse(json, n, NULL) : NULL;
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)json[i] < 0x20)
+            return NULL;
+    return doc && json[0] == '{' && json[n - 1] == '}' ? xstrndup(json + 1, n - 2) : NULL;
+}
+
 static void on_reply(evutil_socket_t fd, short what, void *arg)
 {
+    static char message[sizeof(struct inspect_reply) + INSPECT_JSON_MAX + 4096];
     struct inspector *in = arg;
     struct inspect_reply re;
     (void)what;
-    ssize_t n = recv(fd, &re, sizeof re, 0);
+    ssize_t n = recv(fd, message, sizeof message, MSG_TRUNC);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n != (ssize_t)sizeof re || !in->file) {
+    if (n < (ssize_t)sizeof re || n > (ssize_t)sizeof message || !in->file) {
         on_gone(in, n == 0 ? "ended" : "broke its protocol");
         return;
     }
+    memcpy(&re, message, sizeof re);
+    AUTO_FREE char *figures = figures_of(message + sizeof re, (size_t)n - sizeof re);
     struct file *f = in->file;
     bool copying = in->copying;
     timer_stop(in);
@@ -121,7 +135,7 @@ static void on_reply(evutil_socket_t fd, short what, void *arg)
     if (copying)
         intake_copied(in->m, f, re.status == INSPECT_OK, re.detail);
     else
-        admit_inspected(in->m, f, &re);
+        admit_inspected(in->m, f, &re, figures);
     submit_next(in->m);
 }
 
@@ -203,9 +217,14 @@ static struct inspector *idle(struct batchmgr *m)
     return NULL;
 }
 
-static int send_request(struct inspector *in, struct file *f, const struct inspect_request *rq, const int *fds, size_t n_fds)
+static int send_request(struct inspector *in, struct file *f, const struct inspect_request *rq, const struct buf *spec,
+                        const int *fds, size_t n_fds)
 {
-    int r = fd_send(in->fd, rq, sizeof *rq, fds, n_fds);
+    AUTO_BUF struct buf message = {0};
+    buf_add(&message, rq, sizeof *rq);
+    if (spec)
+        buf_add(&message, spec->p, spec->n);
+    int r = fd_send(in->fd, message.p, message.n, fds, n_fds);
     in->file = f; /* also when it failed: on_gone sees to it */
     in->copying = rq->op == INSPECT_COPY;
     if (r < 0) {
@@ -236,7 +255,6 @@ static void inspect_one(struct inspector *in, struct file *f)
     const struct conf_dataset *d = c ? conf_dataset(c, f->dataset) : NULL;
     struct inspect_reply re = {.status = INSPECT_FAILED};
     AUTO_FREE char *path = xasprintf("work/%s/in/%s", f->file_id, f->safe);
-    AUTO_FREE char *format = admit_format(f->name);
     AUTO_FD int fd = openat(m->home.dirfd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) { /* our trouble, not the file's */
         inspect_submit_later(m, f);
@@ -244,21 +262,25 @@ static void inspect_one(struct inspector *in, struct file *f)
     }
     if (fd < 0 || !d) {
         snprintf(re.detail, sizeof re.detail, "%s", fd < 0 ? strerror(errno) : "its dataset is gone from the configuration");
-        admit_inspected(m, f, &re);
+        admit_inspected(m, f, &re, NULL);
         return;
     }
+    AUTO_BUF struct buf spec = {0};
     struct conf_limits l = conf_effective_limits(c, d);
     struct inspect_request rq = {
         .op = INSPECT_READ,
-        .format = strcmp(format, "csv") ? READER_JSON : READER_CSV,
         .compression = src_compression_of(f->name, NULL),
+        .full = !strcmp(d->inspect, "full"),
         .max_decompressed_bytes = l.max_decompressed_bytes,
         .max_rows = l.max_rows,
         .max_row_bytes = l.max_row_bytes,
         .max_columns = l.max_columns,
         .max_rejects = l.max_rejects,
     };
-    send_request(in, f, &rq, &fd, 1);
+    const struct conf_batch *app = conf_route(c, f->app, f->dataset, f->name);
+    bool stored_as_it_is = app && !strcmp(app->exec, BUILTIN_LOAD);
+    conf_spec_json(d, stored_as_it_is, l.max_row_bytes, f->received_wall_ms, &spec);
+    send_request(in, f, &rq, &spec, &fd, 1);
 }
 
 /* The tenant whose files were inspected least, by bytes over weight. One without configuration is suspended. */
@@ -313,7 +335,7 @@ void inspect_copy(struct batchmgr *m, struct file *f, int from, int to)
     struct inspect_request rq = {.op = INSPECT_COPY};
     struct inspector *in = idle(m);
     if (in)
-        send_request(in, f, &rq, fds, 2);
+        send_request(in, f, &rq, NULL, fds, 2);
     close(from);
     close(to);
     if (!in)

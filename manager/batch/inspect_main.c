@@ -43,7 +43,7 @@ static bool within(const struct inspect_request *rq, struct inspect_reply *re, c
         say(re, INSPECT_REFUSED, "max_rows", detail);
     } else if (rec->too_long) {
         snprintf(detail, sizeof detail, "the row at line %lld is longer than %lld bytes", (long long)rec->line,
-                 (long long)(rq->max_row_bytes < 0 ? READER_MAX_ROW_BYTES : rq->max_row_bytes));
+                 (long long)(rq->max_row_bytes < 0 ? SPEC_MAX_ROW_BYTES : rq->max_row_bytes));
         say(re, INSPECT_REFUSED, "max_row_bytes", detail);
     } else if (rq->max_columns >= 0 && re->columns > rq->max_columns) {
         snprintf(detail, sizeof detail, "%lld columns; %lld are allowed", (long long)re->columns, (long long)rq->max_columns);
@@ -58,18 +58,17 @@ static bool within(const struct inspect_request *rq, struct inspect_reply *re, c
     return false;
 }
 
-static int read_records(struct reader *r, const struct inspect_request *rq, struct inspect_reply *re, struct err *e)
+static int read_records(struct reader *r, const struct inspect_request *rq, bool csv, struct inspect_reply *re, struct err *e)
 {
     struct record rec;
+    AUTO_BUF struct buf row = {0};
     for (;;) {
         int n = reader_next(r, &rec, e);
         if (n > 0) {
-            bson_t doc = BSON_INITIALIZER;
-            const char *type;
             re->rows++;
-            if (!rec.reject && rq->format == READER_JSON)
-                reader_bson(r, &rec, &doc, &type);
-            bson_destroy(&doc);
+            row.n = 0;
+            if (rq->full)
+                reader_row(r, &rec, &row);
             re->rejects += rec.reject != NULL;
             if ((int64_t)rec.n > re->longest_row_bytes)
                 re->longest_row_bytes = (int64_t)rec.n;
@@ -78,7 +77,7 @@ static int read_records(struct reader *r, const struct inspect_request *rq, stru
         } else {
             rec = (struct record){0};
         }
-        if (rq->format == READER_CSV && n >= 0)
+        if (csv && n >= 0)
             re->columns = (int64_t)reader_n_columns(r);
         if (n < 0 || !within(rq, re, &rec))
             return n;
@@ -87,19 +86,55 @@ static int read_records(struct reader *r, const struct inspect_request *rq, stru
     }
 }
 
-static void inspect(int fd, const struct inspect_request *rq, struct inspect_reply *re)
+static void describe(const struct reader *r, const struct spec *spec, const struct figures *f, struct buf *out)
+{
+    const struct dialect *d = reader_dialect(r);
+    char one[2] = {0};
+    json_begin(out, NULL, '{');
+    json_str(out, "encoding", encoding_name(d->encoding));
+    if (spec->format == READER_CSV && d->n_delimiter) {
+        json_begin(out, "dialect", '{');
+        json_strn(out, "delimiter", d->delimiter, d->n_delimiter);
+        one[0] = d->quote == NO_CHAR ? 0 : (char)d->quote;
+        json_str(out, "quote", one);
+        one[0] = d->escape == NO_CHAR ? 0 : (char)d->escape;
+        json_str(out, "escape", one);
+        json_str(out, "line_end", d->line_end == LINE_LF ? "lf" : d->line_end == LINE_CR ? "cr" : "any");
+        json_i64(out, "skip_rows", d->skip_rows);
+        json_i64(out, "header_rows", d->header_rows);
+        json_i64(out, "footer_rows", reader_footers(r));
+        json_f64(out, "confidence", (int)(d->confidence * 100) / 100.0);
+        json_str(out, "why", d->why);
+        json_end(out, '}');
+    }
+    size_t n = out->n;
+    if (f)
+        figures_json(f, spec->now_ms, out);
+    if (out->n >= INSPECT_JSON_MAX) { /* columns with names of kilobytes */
+        out->n = n;
+        json_null(out, "by_column");
+    }
+    json_end(out, '}');
+}
+
+static void inspect(int fd, const struct inspect_request *rq, const struct spec *spec, struct inspect_reply *re, struct buf *json)
 {
     crypto_generichash_state hash;
     struct err e = {0};
     crypto_generichash_init(&hash, NULL, 0, INSPECT_HASH_BYTES);
     lseek(fd, 0, SEEK_SET);
     struct src *s = src_new(fd, rq->compression, rq->max_decompressed_bytes, hash_raw, &hash);
-    struct reader *r = reader_new(s, rq->format, rq->max_row_bytes);
-    int n = read_records(r, rq, re, &e);
+    struct reader *r = reader_new(s, spec);
+    struct figures *f = rq->full ? figures_new() : NULL;
+    if (f)
+        reader_set_figures(r, f);
+    int n = read_records(r, rq, spec->format == READER_CSV, re, &e);
     re->raw_bytes = src_raw_bytes(s);
     re->bytes = reader_offset(r);
     if (n == ERR_LIMIT)
         say(re, INSPECT_REFUSED, "max_decompressed_bytes", e.msg);
+    else if (n == ERR_CONFIG)
+        say(re, INSPECT_REFUSED, "columns", e.msg);
     else if (n == ERR_FORMAT)
         say(re, INSPECT_REFUSED, "format", e.msg);
     else if (n < 0)
@@ -107,6 +142,8 @@ static void inspect(int fd, const struct inspect_request *rq, struct inspect_rep
     else if (re->status == INSPECT_OK && re->raw_bytes == 0)
         say(re, INSPECT_REFUSED, "empty", "the file is empty");
     crypto_generichash_final(&hash, re->hash, INSPECT_HASH_BYTES);
+    describe(r, spec, f, json);
+    figures_free(f);
     reader_free(r);
     src_free(s);
 }
@@ -149,13 +186,12 @@ static int drop_privileges(uid_t uid)
 static int filter(void)
 {
     static const int allowed[] = {
-        SCMP_SYS(read),       SCMP_SYS(pread64),     SCMP_SYS(write),         SCMP_SYS(lseek),           SCMP_SYS(fstat),
-        SCMP_SYS(newfstatat), SCMP_SYS(fsync),       SCMP_SYS(close),         SCMP_SYS(recvmsg),         SCMP_SYS(sendmsg),
-        SCMP_SYS(sendto),     SCMP_SYS(mmap),        SCMP_SYS(munmap),        SCMP_SYS(mremap),          SCMP_SYS(madvise),
-        SCMP_SYS(brk),        SCMP_SYS(futex),       SCMP_SYS(rt_sigreturn),  SCMP_SYS(rt_sigaction),    SCMP_SYS(rt_sigprocmask),
-        SCMP_SYS(exit),       SCMP_SYS(exit_group),  SCMP_SYS(clock_gettime), SCMP_SYS(restart_syscall), SCMP_SYS(gettid),
-        SCMP_SYS(getpid),     SCMP_SYS(sched_yield), SCMP_SYS(sigaltstack),   SCMP_SYS(getrandom),       SCMP_SYS(tgkill),
-        SCMP_SYS(fcntl),
+        SCMP_SYS(read),        SCMP_SYS(pread64),       SCMP_SYS(write),           SCMP_SYS(lseek),          SCMP_SYS(fstat),
+        SCMP_SYS(newfstatat),  SCMP_SYS(fsync),         SCMP_SYS(close),           SCMP_SYS(recvmsg),        SCMP_SYS(sendmsg),
+        SCMP_SYS(sendto),      SCMP_SYS(munmap),        SCMP_SYS(mremap),          SCMP_SYS(madvise),        SCMP_SYS(brk),
+        SCMP_SYS(futex),       SCMP_SYS(rt_sigreturn),  SCMP_SYS(rt_sigaction),    SCMP_SYS(rt_sigprocmask), SCMP_SYS(exit),
+        SCMP_SYS(exit_group),  SCMP_SYS(clock_gettime), SCMP_SYS(restart_syscall), SCMP_SYS(gettid),         SCMP_SYS(getpid),
+        SCMP_SYS(sched_yield), SCMP_SYS(sigaltstack),   SCMP_SYS(getrandom),       SCMP_SYS(tgkill),         SCMP_SYS(fcntl),
     };
     scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
     int r = ctx ? 0 : -ENOMEM;
@@ -165,6 +201,8 @@ static int filter(void)
     if (r == 0)
         r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, 4, 0));
     if (r == 0)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, 4, 0));
+    if (r == 0)
         r = seccomp_load(ctx);
     seccomp_release(ctx);
     return r;
@@ -172,23 +210,34 @@ static int filter(void)
 
 static int serve(void)
 {
+    static char message[sizeof(struct inspect_request) + INSPECT_JSON_MAX];
     for (;;) {
         struct inspect_request rq;
         struct inspect_reply re = {0};
+        struct spec *spec = NULL;
+        AUTO_BUF struct buf answer = {0}, json = {0};
         int fds[2] = {-1, -1};
         size_t n_fds = 0;
-        ssize_t n = fd_recv(SOCKET, &rq, sizeof rq, fds, 2, &n_fds);
+        ssize_t n = fd_recv(SOCKET, message, sizeof message, fds, 2, &n_fds);
         if (n <= 0)
             return n < 0;
-        if ((size_t)n != sizeof rq || n_fds != (rq.op == INSPECT_COPY ? 2u : 1u))
+        if ((size_t)n < sizeof rq)
+            return 1;
+        memcpy(&rq, message, sizeof rq);
+        if (n_fds != (rq.op == INSPECT_COPY ? 2u : 1u))
             return 1;
         if (rq.op == INSPECT_COPY)
             copy(fds[0], fds[1], &re);
+        else if (spec_parse(message + sizeof rq, (size_t)n - sizeof rq, &spec, NULL, NULL) == 0)
+            inspect(fds[0], &rq, spec, &re, &json);
         else
-            inspect(fds[0], &rq, &re);
+            return 1;
+        spec_free(spec);
         for (size_t i = 0; i < n_fds; i++)
             close(fds[i]);
-        if (fd_send(SOCKET, &re, sizeof re, NULL, 0) < 0)
+        buf_add(&answer, &re, sizeof re);
+        buf_add(&answer, json.p, json.n);
+        if (fd_send(SOCKET, answer.p, answer.n, NULL, 0) < 0)
             return 1;
     }
 }
@@ -204,8 +253,8 @@ int main(int argc, char **argv)
     signal(SIGINT, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
     clk_now_ms(); /* so that libraries map what they need before the door closes */
-    if (sodium_init() < 0)
-        return 1;
+    /* No sodium_init: it would choose BLAKE2b's AVX2 code, which is half as fast as the portable one on recent processors
+     * (0.74 against 1.37 GB/s measured); hashing needs nothing else of it. */
     int r = drop_privileges((uid_t)strtoul(argv[1], NULL, 10));
     if (r == 0)
         r = filter();

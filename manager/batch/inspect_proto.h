@@ -1,6 +1,6 @@
-/* Between batchmgr and its inspectors: fixed-size messages on a SOCK_SEQPACKET pair; a request carries descriptors.
- * Both ends are the same build, so the structs are the format. Replies are checked all the same: an inspector has read
- * a tenant's bytes and may be lying. */
+/* Between batchmgr and its inspectors: messages on a SOCK_SEQPACKET pair: a struct, and behind it a JSON object; a request
+ * carries descriptors. Both ends are the same build, so the structs are the format. Replies are checked all the same: an inspector
+ * has read a tenant's bytes and may be lying. */
 #ifndef SIMBDP_INSPECT_PROTO_H
 #define SIMBDP_INSPECT_PROTO_H
 
@@ -12,9 +12,14 @@ enum inspect_op {
 };
 
 struct inspect_request {
-    uint32_t op, format, compression; /* enum reader_format, enum src_compression */
+    uint32_t op, compression; /* enum src_compression */
+    uint32_t full;            /* types, rules and figures, not only the structure */
     int64_t max_decompressed_bytes, max_rows, max_row_bytes, max_columns, max_rejects; /* -1: none */
+    /* behind it: the spec of the file (common/read/spec.h) */
 };
+
+/* Both JSON objects end here; with the structs they fit a socket's default buffer. */
+enum { INSPECT_JSON_MAX = 128 << 10 };
 
 enum inspect_status {
     INSPECT_OK,
@@ -30,6 +35,7 @@ struct inspect_reply {
     char detail[256];                                                    /* for people */
     unsigned char hash[INSPECT_HASH_BYTES];                              /* BLAKE2b-256 of the raw bytes; only with INSPECT_OK */
     int64_t raw_bytes, bytes, rows, columns, longest_row_bytes, rejects; /* bytes: decompressed */
+    /* behind it: what becomes part of the file's `quality` */
 };
 
 #endif

@@ -2,6 +2,8 @@
  *   meta(key, value)                      schema_version
  *   tenants(id, uid, suspended)           a uid is never given twice
  *   files(...), runs(...)                 one column a field of struct file and struct run
+ *   quality(file_id, quality)             a file's figures, a kilobyte or more: apart, so that they are written once and not with
+ *                                         every state of the file (files.quality holds those of older versions)
  * Readers (the command line) open the database on their own; docs/architecture.md lists the columns they rely on. */
 #include "ledger.h"
 #include "common/conf.h"
@@ -31,6 +33,7 @@ static const char schema[] =
     " attempts INTEGER, losses INTEGER, force INTEGER, received_at INTEGER, started_at INTEGER, ended_at INTEGER,"
     " not_before INTEGER, first_temp INTEGER, run_id TEXT, output_run TEXT, prefix TEXT, old_prefixes TEXT,"
     " checkpoint INTEGER) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS quality(file_id TEXT PRIMARY KEY, quality TEXT) WITHOUT ROWID;"
     "CREATE INDEX IF NOT EXISTS files_live ON files(file_id) WHERE state IN('received','queued','running','waiting') OR"
     " place='work';"
     "CREATE INDEX IF NOT EXISTS files_content ON files(tenant, dataset, hash) WHERE state='ingested';"
@@ -45,6 +48,7 @@ static const char schema[] =
 
 static const char put_file_sql[] = "INSERT OR REPLACE INTO files VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,"
                                    "?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33)";
+static const char put_quality_sql[] = "INSERT OR REPLACE INTO quality VALUES(?1,?2)";
 static const char put_run_sql[] = "INSERT OR REPLACE INTO runs VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,"
                                   "?16,?17,?18,?19,?20)";
 
@@ -67,7 +71,7 @@ struct batch {
 
 struct ledger {
     sqlite3 *reader, *writer;
-    sqlite3_stmt *put_file, *put_run;
+    sqlite3_stmt *put_file, *put_quality, *put_run;
     struct event *kick_ev, *done_ev;
     int done_fd;
     struct batch pending; /* loop only */
@@ -120,7 +124,7 @@ static int put_file(struct ledger *l, const struct file *f)
     sqlite3_bind_int64(s, 17, f->rows_parsed);
     sqlite3_bind_int64(s, 18, f->rows_loaded);
     sqlite3_bind_int64(s, 19, f->rows_rejected);
-    bind_text(s, 20, f->quality);
+    sqlite3_bind_null(s, 20); /* see put_quality */
     sqlite3_bind_int64(s, 21, f->attempts);
     sqlite3_bind_int64(s, 22, f->losses);
     sqlite3_bind_int(s, 23, f->force);
@@ -136,6 +140,12 @@ static int put_file(struct ledger *l, const struct file *f)
     sqlite3_bind_int64(s, 33, f->checkpoint);
     int r = sqlite3_step(s);
     sqlite3_reset(s);
+    if (r == SQLITE_DONE && f->quality) {
+        bind_text(l->put_quality, 1, f->file_id);
+        bind_text(l->put_quality, 2, f->quality);
+        r = sqlite3_step(l->put_quality);
+        sqlite3_reset(l->put_quality);
+    }
     return r == SQLITE_DONE ? SQLITE_OK : r;
 }
 
@@ -277,9 +287,10 @@ static struct op *add(struct ledger *l, int kind)
     return op;
 }
 
-void ledger_put_file(struct ledger *l, const struct file *f)
+void ledger_put_file(struct ledger *l, struct file *f)
 {
     add(l, OP_FILE)->file = file_copy(f);
+    xstr_set(&f->quality, NULL);
 }
 
 void ledger_put_run(struct ledger *l, const struct run *r)
@@ -334,6 +345,7 @@ static int open_both(struct ledger *l, const char *path, struct err *e)
         return err_set(e, ERR_VERSION, "schema version %lld is newer than this program's %d", (long long)version, SCHEMA_VERSION);
     if (sqlite3_exec(l->writer, schema, NULL, NULL, NULL) != SQLITE_OK ||
         sqlite3_prepare_v2(l->writer, put_file_sql, -1, &l->put_file, NULL) != SQLITE_OK ||
+        sqlite3_prepare_v2(l->writer, put_quality_sql, -1, &l->put_quality, NULL) != SQLITE_OK ||
         sqlite3_prepare_v2(l->writer, put_run_sql, -1, &l->put_run, NULL) != SQLITE_OK)
         return err_set(e, -EIO, "%s", sqlite3_errmsg(l->writer));
     return open_db(path, &l->reader, e);
@@ -348,6 +360,7 @@ int ledger_open(const struct home *h, struct event_base *base, struct ledger **r
     int r = open_both(l, path, e);
     if (r < 0) {
         sqlite3_finalize(l->put_file);
+        sqlite3_finalize(l->put_quality);
         sqlite3_finalize(l->put_run);
         sqlite3_close(l->writer);
         sqlite3_close(l->reader);
@@ -396,6 +409,7 @@ void ledger_close(struct ledger *l)
     event_free(l->done_ev);
     close(l->done_fd);
     sqlite3_finalize(l->put_file);
+    sqlite3_finalize(l->put_quality);
     sqlite3_finalize(l->put_run);
     sqlite3_close(l->reader);
     sqlite3_close(l->writer);

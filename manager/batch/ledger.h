@@ -19,7 +19,8 @@ int ledger_open(const struct home *h, struct event_base *base, struct ledger **r
 /* Waits for what was queued to be committed; callbacks that are left are not run. */
 void ledger_close(struct ledger *l);
 
-void ledger_put_file(struct ledger *l, const struct file *f);
+/* Takes the quality of `f`, which is written once. */
+void ledger_put_file(struct ledger *l, struct file *f);
 void ledger_put_run(struct ledger *l, const struct run *r);
 void ledger_then(struct ledger *l, void (*fn)(void *arg), void *arg);
 bool ledger_stalled(const struct ledger *l, const char **ret_why);

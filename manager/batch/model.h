@@ -48,7 +48,7 @@ struct file {
     int64_t size, rows, columns;                     /* -1: not known yet */
     char hash[65];                                   /* hex, "" until inspected */
     int64_t rows_parsed, rows_loaded, rows_rejected; /* -1: unknown */
-    char *quality;
+    char *quality;                                   /* figures that the ledger does not have yet */
     int64_t attempts, losses;
     bool force;
     int64_t received_wall_ms, started_wall_ms, ended_wall_ms, not_before_wall_ms, first_temp_wall_ms;

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 
 enum { EXEC_HASH_BYTES = 64 << 20 };
-static const char loader_version[] = "builtin:load 1";
+static const char loader_version[] = "builtin:load 2";
 
 char *runplan_dir(struct batchmgr *m, const struct run *r)
 {
@@ -62,7 +62,10 @@ void runplan_prefix(struct batchmgr *m, const struct file *f, const struct conf_
     hash_text(&h, f->hash);
     hash_text(&h, d ? d->collection : "");
     if (!strcmp(app->exec, BUILTIN_LOAD)) {
+        AUTO_BUF struct buf spec = {0};
+        conf_spec_json(d, true, -1, 0, &spec);
         hash_text(&h, loader_version);
+        hash_text(&h, spec.p);
     } else {
         hash_text(&h, app->output);
         for (size_t i = 0; i < app->args.n; i++)
@@ -113,9 +116,21 @@ static void add_common_env(struct batchmgr *m, struct run_spec *s, const struct 
         run_pairs_add(&s->env, env[i].name, env[i].value);
 }
 
-/* SIMBDP_INPUT_FILES: one JSON object a line. */
-static void add_inputs(struct batchmgr *m, struct run_spec *s, const struct file *f)
+static void add_prefixes(struct buf *b, const struct file *f)
 {
+    AUTO_FREE char *copy = xstrdup(f->old_prefixes ? f->old_prefixes : "");
+    json_begin(b, "delete_prefixes", '[');
+    for (char *save, *p = strtok_r(copy, " ", &save); p; p = strtok_r(NULL, " ", &save))
+        json_str(b, NULL, p);
+    json_end(b, ']');
+}
+
+/* SIMBDP_INPUT_FILES: one JSON object a line. */
+static void add_inputs(struct batchmgr *m, struct run_spec *s, const struct file *f, const struct conf_tenant *t)
+{
+    const struct conf_dataset *d = conf_dataset(t, f->dataset);
+    struct conf_limits l = conf_effective_limits(t, d);
+    AUTO_BUF struct buf spec = {0};
     AUTO_FREE char *dir = xasprintf("%s/work/%s/in", m->home.path, f->file_id);
     AUTO_FREE char *path = xasprintf("%s/%s", dir, f->safe);
     AUTO_FREE char *list = xasprintf("%s/input.jsonl", s->dir);
@@ -128,6 +143,13 @@ static void add_inputs(struct batchmgr *m, struct run_spec *s, const struct file
     json_str(&b, "dataset", f->dataset);
     json_i64(&b, "size_bytes", f->size);
     json_str(&b, "content_hash", f->hash);
+    /* for libsimbdp */
+    json_str(&b, "prefix", f->prefix);
+    add_prefixes(&b, f);
+    json_str(&b, "collection", d->collection);
+    json_i64(&b, "max_rejects", l.max_rejects);
+    conf_spec_json(d, true, l.max_row_bytes, f->received_wall_ms, &spec);
+    json_str(&b, "schema", spec.p);
     json_end(&b, '}');
     buf_adds(&b, "\n");
     run_pairs_add(&s->files, "input.jsonl", b.p);
@@ -172,28 +194,19 @@ static int add_outputs(struct batchmgr *m, const struct file *f, struct buf *b, 
     return 0;
 }
 
-static void add_prefixes(struct buf *b, const struct file *f)
-{
-    AUTO_FREE char *copy = xstrdup(f->old_prefixes ? f->old_prefixes : "");
-    json_begin(b, "delete_prefixes", '[');
-    for (char *save, *p = strtok_r(copy, " ", &save); p; p = strtok_r(NULL, " ", &save))
-        json_str(b, NULL, p);
-    json_end(b, ']');
-}
-
 /* The loader's job; loader/main.c describes it. */
 static int add_load_job(struct batchmgr *m, struct run_spec *s, const struct file *f, const struct conf_tenant *t, bool outputs,
                         struct err *e)
 {
     const struct conf_dataset *d = conf_dataset(t, f->dataset);
     struct conf_limits l = conf_effective_limits(t, d);
-    AUTO_BUF struct buf b = {0};
+    AUTO_BUF struct buf b = {0}, spec = {0};
     AUTO_FREE char *job = xasprintf("%s/job.json", s->dir);
     /* Deleting our own prefix means that everything is loaded anew. */
     bool anew = f->old_prefixes && strstr(f->old_prefixes, f->prefix);
     int r = 0;
     json_begin(&b, NULL, '{');
-    json_i64(&b, "v", 1);
+    json_i64(&b, "v", 2);
     json_str(&b, "tenant", f->tenant);
     json_str(&b, "dataset", f->dataset);
     json_str(&b, "database", t->database);
@@ -202,8 +215,12 @@ static int add_load_job(struct batchmgr *m, struct run_spec *s, const struct fil
     add_prefixes(&b, f);
     json_i64(&b, "checkpoint", anew ? 0 : f->checkpoint);
     json_i64(&b, "max_rejects", l.max_rejects);
-    json_i64(&b, "max_row_bytes", l.max_row_bytes);
     json_bool(&b, "check_first", outputs);
+    if (outputs)
+        conf_output_spec_json(d, l.max_row_bytes, &spec);
+    else
+        conf_spec_json(d, true, l.max_row_bytes, f->received_wall_ms, &spec);
+    json_str(&b, "spec", spec.p);
     json_begin(&b, "inputs", '[');
     if (outputs) {
         r = add_outputs(m, f, &b, e);
@@ -294,7 +311,7 @@ int runplan_make(struct batchmgr *m, const struct run *r, const struct conf_tena
     }
     add_common_env(m, &s, r, t);
     if (!load_step)
-        add_inputs(m, &s, f);
+        add_inputs(m, &s, f, t);
     if (!strcmp(s.output, "dir")) {
         AUTO_FREE char *out = xasprintf("%s/app/out", s.dir);
         run_pairs_add(&s.env, "SIMBDP_OUTPUT_DIR", out);

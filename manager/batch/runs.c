@@ -669,8 +669,7 @@ static void on_dispatch_committed(void *arg)
 static void choose_prefix(struct batchmgr *m, struct file *f, const struct conf_tenant *t, const struct conf_batch *app)
 {
     char prefix[33];
-    bool loads = !strcmp(app->exec, BUILTIN_LOAD) || strcmp(app->output, "none");
-    if (!loads || *f->output_run)
+    if (*f->output_run)
         return; /* the kept output was made by the version that gave it its prefix */
     runplan_prefix(m, f, t, app, prefix);
     if (!strcmp(prefix, f->prefix))
