@@ -381,8 +381,8 @@ def test_f12_mongodb_stops_mid_file_and_returns(make_home, tmp_path):
     home = make_home(mongo=mongo)
     home.tenant(retry="attempts = 1;")
     home.up()
-    rows = 20000
-    home.drop("big.csv", "a,b\n" + "".join(f"{i},x\n" for i in range(rows)))
+    rows = 60000
+    home.drop("big.csv", "a,b\n" + "".join(f"{i},{'x' * 200}\n" for i in range(rows)))  # many batches
     collection = mongo.client[home.db_of["acme"]].data
     until(lambda: collection.estimated_document_count() > 0, home.path / "runs", every=0.02, what="the first documents")
     mongo.kill()
