@@ -149,6 +149,21 @@ static void run_dir(const struct cgroup_host *h, enum cgroup_kind kind, const ch
     snprintf(ret, size, "%s/%s", h->base[kind], name);
 }
 
+/* Kinds of one v2 hierarchy share a directory: the first of them stands for all. */
+static bool is_own_dir(const struct cgroup_host *h, enum cgroup_kind kind)
+{
+    for (int k = 0; k < (int)kind; k++)
+        if (!strcmp(h->base[k], h->base[kind]))
+            return false;
+    return *h->base[kind];
+}
+
+/* A v1 hierarchy is only worth its directory when something is limited there, or counted (memory: processes the kernel killed). */
+static bool is_needed(const struct cgroup_host *h, enum cgroup_kind kind, const struct cgroup_limits *l)
+{
+    return h->v2[kind] || kind == CGROUP_MEMORY || (kind == CGROUP_CPU ? l->cpu_pct : l->pids) >= 0;
+}
+
 static int set_limit(const struct cgroup_host *h, enum cgroup_kind kind, const char *dir, const struct cgroup_limits *l)
 {
     char text[64];
@@ -177,10 +192,10 @@ int cgroup_make(const struct cgroup_host *h, const char *name, const struct cgro
         ret_procs[k] = -1;
     for (int k = 0; k < CGROUP_N_KINDS; k++) {
         char dir[640], procs[700];
-        if (!*h->base[k])
+        if (!*h->base[k] || !is_needed(h, k, l))
             continue;
         run_dir(h, k, name, dir, sizeof dir);
-        if (mkdir(dir, 0755) < 0 && errno != EEXIST) {
+        if (is_own_dir(h, k) && mkdir(dir, 0755) < 0 && errno != EEXIST) {
             r = err_sys(e, -errno, "cannot make cgroup %s", dir);
             break;
         }
@@ -189,6 +204,8 @@ int cgroup_make(const struct cgroup_host *h, const char *name, const struct cgro
             err_sys(e, r, "cannot set the %s limit of cgroup %s", controllers[k], dir);
             break;
         }
+        if (!is_own_dir(h, k))
+            continue;
         snprintf(procs, sizeof procs, "%s/cgroup.procs", dir);
         ret_procs[k] = open(procs, O_WRONLY | O_CLOEXEC);
         if (ret_procs[k] < 0) {
@@ -240,6 +257,12 @@ void cgroup_signal(const struct cgroup_host *h, const char *name, int sig)
 
 bool cgroup_is_empty(const struct cgroup_host *h, const char *name)
 {
+    if (*h->base[CGROUP_TREE]) { /* who is in one hierarchy is in all, and this one counts */
+        char dir[640];
+        AUTO_BUF struct buf b = {0};
+        run_dir(h, CGROUP_TREE, name, dir, sizeof dir);
+        return read_text(dir, "cgroup.events", &b) < 0 || !strstr(b.p, "populated 1");
+    }
     for (int k = 0; k < CGROUP_N_KINDS; k++) {
         char dir[640];
         AUTO_BUF struct buf b = {0};
@@ -247,9 +270,6 @@ bool cgroup_is_empty(const struct cgroup_host *h, const char *name)
             continue;
         run_dir(h, k, name, dir, sizeof dir);
         if (read_text(dir, "cgroup.procs", &b) == 0 && b.n)
-            return false;
-        buf_reset(&b);
-        if (h->v2[k] && read_text(dir, "cgroup.events", &b) == 0 && strstr(b.p, "populated 1"))
             return false;
     }
     return true;
@@ -289,7 +309,7 @@ void cgroup_remove(const struct cgroup_host *h, const char *name)
 {
     for (int k = 0; k < CGROUP_N_KINDS; k++) {
         char dir[640];
-        if (!*h->base[k])
+        if (!is_own_dir(h, k))
             continue;
         run_dir(h, k, name, dir, sizeof dir);
         rmdir(dir);

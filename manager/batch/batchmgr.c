@@ -563,7 +563,10 @@ static void stop(struct batchmgr *m)
         free(p->path);
         free(p);
     }
-    struct map *maps[] = {&m->tenants, &m->files, &m->staged, &m->contents, &m->parked, &m->uploads};
+    i = 0;
+    for (void *x; (x = map_next(&m->exec_hashes, &i));)
+        free(x);
+    struct map *maps[] = {&m->tenants, &m->files, &m->staged, &m->contents, &m->parked, &m->uploads, &m->exec_hashes};
     for (size_t k = 0; k < sizeof maps / sizeof *maps; k++)
         map_fini(maps[k]);
     struct event *evs[] = {m->dispatch_ev, m->park_ev, m->term_ev, m->int_ev, m->hup_ev, m->chld_ev, m->leash_ev};

@@ -49,6 +49,7 @@ struct batchmgr {
     struct ledger *ledger;
     struct sched *sched;
     struct map tenants, files, staged, contents, runs, parked;
+    struct map exec_hashes; /* by path; runplan.c */
     struct health **healths;
     size_t n_healths;
     char *mongo_url;  /* the platform's */

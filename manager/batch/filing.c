@@ -63,7 +63,8 @@ static int write_reason(struct batchmgr *m, const struct file *f, const char *di
     json_time(&b, "ended_at", f->ended_wall_ms);
     json_end(&b, '}');
     buf_adds(&b, "\n");
-    return fd_write_file(m->home.dirfd, path, b.p, b.n, 0640, NULL);
+    AUTO_FD int fd = openat(m->home.dirfd, path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0640);
+    return fd < 0 ? -errno : fd_write_all(fd, b.p, b.n); /* the ledger holds the truth, so this waits for no disk */
 }
 
 static int move_away(struct batchmgr *m, struct file *f, enum file_place to)
@@ -88,9 +89,8 @@ static int move_away(struct batchmgr *m, struct file *f, enum file_place to)
     }
     if (r == 0 && is_failure(f->state))
         r = write_reason(m, f, dir);
-    if (r == 0)
-        r = fd_sync_dir(m->home.dirfd, dir);
     if (r == 0) {
+        ledger_sync_dir(m->ledger, dir);
         crash_at(CRASH_work_remove);
         fd_remove_tree(m->home.dirfd, work);
     }

@@ -294,7 +294,7 @@ static void check_claimed(struct batchmgr *m, struct file *f)
     if (t->gid >= 0 && (fchownat(m->home.dirfd, in, (uid_t)-1, (gid_t)t->gid, 0) < 0 || fchmodat(m->home.dirfd, in, 0750, 0) < 0))
         log_warn("claim", f->tenant, NULL, "cannot give %s to the tenant's group: %s", in, strerror(errno));
     f->place = PLACE_work;
-    ledger_put_file(m->ledger, f);
+    ledger_note_file(m->ledger, f);
     admit_claimed(m, f);
 }
 

@@ -9,6 +9,7 @@
 #include "common/conf.h"
 #include "common/fd.h"
 #include "common/log.h"
+#include "common/map.h"
 #include "common/mem.h"
 
 #include <errno.h>
@@ -19,7 +20,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-enum { SCHEMA_VERSION = 1, RETRY_S = 1 };
+enum { SCHEMA_VERSION = 1, RETRY_S = 1, LAZY_MS = 20 };
 
 static const char schema[] =
     "PRAGMA journal_mode=WAL;"
@@ -53,8 +54,9 @@ static const char put_run_sql[] = "INSERT OR REPLACE INTO runs VALUES(?1,?2,?3,?
                                   "?16,?17,?18,?19,?20)";
 
 struct op {
-    enum { OP_FILE, OP_RUN, OP_THEN } kind;
+    enum { OP_FILE, OP_RUN, OP_THEN, OP_SYNC } kind;
     union {
+        char *dir;
         struct file *file;
         struct run *run;
         struct {
@@ -72,8 +74,9 @@ struct batch {
 struct ledger {
     sqlite3 *reader, *writer;
     sqlite3_stmt *put_file, *put_quality, *put_run;
-    struct event *kick_ev, *done_ev;
-    int done_fd;
+    struct event *kick_ev, *lazy_ev, *done_ev;
+    bool urgent; /* something in `pending` is waited for */
+    int done_fd, home_fd;
     struct batch pending; /* loop only */
     pthread_t thread;
     pthread_mutex_t lock;
@@ -95,6 +98,8 @@ static void op_free(struct op *op)
         file_free(op->file);
     else if (op->kind == OP_RUN)
         run_free(op->run);
+    else if (op->kind == OP_SYNC)
+        free(op->dir);
     free(op);
 }
 
@@ -177,14 +182,34 @@ static int put_run(struct ledger *l, const struct run *r)
     return n == SQLITE_DONE ? SQLITE_OK : n;
 }
 
+/* Each directory once a batch: the journal commit it costs is shared by all files of a turn. */
+static int sync_dirs(struct ledger *l, const struct batch *b)
+{
+    struct map done = {0};
+    int r = 0;
+    for (const struct op *op = b->first; op && r == 0; op = op->next) {
+        if (op->kind != OP_SYNC || map_get(&done, op->dir))
+            continue;
+        map_put(&done, op->dir, l);
+        r = fd_sync_dir(l->home_fd, op->dir);
+        if (r < 0)
+            snprintf(l->why, sizeof l->why, "cannot sync %s: %s", op->dir, err_text(r));
+    }
+    map_fini(&done);
+    return r < 0 ? SQLITE_IOERR : SQLITE_OK;
+}
+
 static int commit(struct ledger *l, const struct batch *b)
 {
     int r = SQLITE_OK;
     bool rows = false;
     for (const struct op *op = b->first; op && !rows; op = op->next)
-        rows = op->kind != OP_THEN;
+        rows = op->kind == OP_FILE || op->kind == OP_RUN;
     if (!rows)
         return SQLITE_OK;
+    r = sync_dirs(l, b);
+    if (r != SQLITE_OK)
+        return r;
     r = sqlite3_exec(l->writer, "BEGIN IMMEDIATE", NULL, NULL, NULL);
     for (const struct op *op = b->first; op && r == SQLITE_OK; op = op->next)
         r = op->kind == OP_FILE ? put_file(l, op->file) : op->kind == OP_RUN ? put_run(l, op->run) : SQLITE_OK;
@@ -239,9 +264,10 @@ static void *work(void *arg)
 static void hand_over(struct ledger *l)
 {
     pthread_mutex_lock(&l->lock);
-    if (!l->busy && !l->working.first && l->pending.first) {
+    if (!l->busy && !l->working.first && l->pending.first && l->urgent) {
         l->working = l->pending;
         batch_init(&l->pending);
+        l->urgent = false;
         l->busy = true;
         pthread_cond_signal(&l->wake);
     }
@@ -276,12 +302,25 @@ static void on_done(evutil_socket_t fd, short what, void *arg)
     hand_over(l);
 }
 
-static struct op *add(struct ledger *l, int kind)
+static void on_lazy(evutil_socket_t fd, short what, void *arg)
 {
+    struct ledger *l = arg;
+    (void)fd;
+    (void)what;
+    l->urgent = true;
+    hand_over(l);
+}
+
+static struct op *add(struct ledger *l, int kind, bool urgent)
+{
+    static const struct timeval lazy = {0, LAZY_MS * 1000};
     struct op *op = xcalloc(1, sizeof *op);
     op->kind = kind;
-    if (!l->pending.first)
+    if (urgent && !l->urgent)
         event_active(l->kick_ev, EV_TIMEOUT, 0);
+    else if (!l->pending.first)
+        event_add(l->lazy_ev, &lazy);
+    l->urgent |= urgent;
     *l->pending.last = op;
     l->pending.last = &op->next;
     return op;
@@ -289,18 +328,34 @@ static struct op *add(struct ledger *l, int kind)
 
 void ledger_put_file(struct ledger *l, struct file *f)
 {
-    add(l, OP_FILE)->file = file_copy(f);
+    add(l, OP_FILE, true)->file = file_copy(f);
     xstr_set(&f->quality, NULL);
+}
+
+void ledger_note_file(struct ledger *l, struct file *f)
+{
+    add(l, OP_FILE, false)->file = file_copy(f);
+    xstr_set(&f->quality, NULL);
+}
+
+void ledger_sync_dir(struct ledger *l, const char *path)
+{
+    add(l, OP_SYNC, false)->dir = xstrdup(path);
 }
 
 void ledger_put_run(struct ledger *l, const struct run *r)
 {
-    add(l, OP_RUN)->run = run_copy(r);
+    add(l, OP_RUN, true)->run = run_copy(r);
+}
+
+void ledger_note_run(struct ledger *l, const struct run *r)
+{
+    add(l, OP_RUN, false)->run = run_copy(r);
 }
 
 void ledger_then(struct ledger *l, void (*fn)(void *arg), void *arg)
 {
-    struct op *op = add(l, OP_THEN);
+    struct op *op = add(l, OP_THEN, true);
     op->then.fn = fn;
     op->then.arg = arg;
 }
@@ -372,7 +427,9 @@ int ledger_open(const struct home *h, struct event_base *base, struct ledger **r
         return r;
     }
     l->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    l->home_fd = h->dirfd;
     l->kick_ev = event_new(base, -1, 0, on_kick, l);
+    l->lazy_ev = event_new(base, -1, 0, on_lazy, l);
     l->done_ev = event_new(base, l->done_fd, EV_READ | EV_PERSIST, on_done, l);
     event_add(l->done_ev, NULL);
     pthread_mutex_init(&l->lock, NULL);
@@ -406,6 +463,7 @@ void ledger_close(struct ledger *l)
     drop(&l->working);
     drop(&l->pending);
     event_free(l->kick_ev);
+    event_free(l->lazy_ev);
     event_free(l->done_ev);
     close(l->done_fd);
     sqlite3_finalize(l->put_file);

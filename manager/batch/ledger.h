@@ -21,7 +21,12 @@ void ledger_close(struct ledger *l);
 
 /* Takes the quality of `f`, which is written once. */
 void ledger_put_file(struct ledger *l, struct file *f);
+/* The same for a step that recovery would find out by itself: committed with the next row that matters, or LAZY_MS later. */
+void ledger_note_file(struct ledger *l, struct file *f);
+/* Makes what was renamed into this directory durable before the transaction with the next row is committed. */
+void ledger_sync_dir(struct ledger *l, const char *path); /* relative to the home */
 void ledger_put_run(struct ledger *l, const struct run *r);
+void ledger_note_run(struct ledger *l, const struct run *r); /* as ledger_note_file */
 void ledger_then(struct ledger *l, void (*fn)(void *arg), void *arg);
 bool ledger_stalled(const struct ledger *l, const char **ret_why);
 

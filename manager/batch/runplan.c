@@ -36,17 +36,46 @@ static void hash_text(crypto_generichash_state *h, const char *text)
     crypto_generichash_update(h, (const unsigned char *)text, strlen(text) + 1);
 }
 
-static void hash_exec(crypto_generichash_state *h, const char *path)
+/* What an executable's bytes were when its inode last looked like this: reading it for every run would hold up the loop. */
+struct exec_hash {
+    dev_t dev;
+    ino_t ino;
+    off_t size;
+    struct timespec mtime, ctime;
+    unsigned char digest[32];
+};
+
+static bool same_time(struct timespec a, struct timespec b)
+{
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+static void read_exec(int fd, const struct stat *st, struct exec_hash *x)
+{
+    crypto_generichash_state h;
+    AUTO_FREE unsigned char *chunk = xmalloc(1 << 20);
+    ssize_t n;
+    *x = (struct exec_hash){st->st_dev, st->st_ino, st->st_size, st->st_mtim, st->st_ctim, {0}};
+    crypto_generichash_init(&h, NULL, 0, sizeof x->digest);
+    for (int64_t left = EXEC_HASH_BYTES; left > 0 && (n = read(fd, chunk, 1 << 20)) > 0; left -= n)
+        crypto_generichash_update(&h, chunk, (size_t)n);
+    crypto_generichash_update(&h, (const unsigned char *)&st->st_size, sizeof st->st_size);
+    crypto_generichash_final(&h, x->digest, sizeof x->digest);
+}
+
+static void hash_exec(struct batchmgr *m, crypto_generichash_state *h, const char *path)
 {
     AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
         return;
-    AUTO_FREE unsigned char *chunk = xmalloc(1 << 20);
-    ssize_t n;
-    for (int64_t left = EXEC_HASH_BYTES; left > 0 && (n = read(fd, chunk, 1 << 20)) > 0; left -= n)
-        crypto_generichash_update(h, chunk, (size_t)n);
-    crypto_generichash_update(h, (const unsigned char *)&st.st_size, sizeof st.st_size);
+    struct exec_hash *x = map_get(&m->exec_hashes, path);
+    if (!x)
+        map_put(&m->exec_hashes, path, x = xcalloc(1, sizeof *x));
+    if (x->dev != st.st_dev || x->ino != st.st_ino || x->size != st.st_size || !same_time(x->mtime, st.st_mtim) ||
+        !same_time(x->ctime, st.st_ctim))
+        read_exec(fd, &st, x);
+    crypto_generichash_update(h, x->digest, sizeof x->digest);
 }
 
 void runplan_prefix(struct batchmgr *m, const struct file *f, const struct conf_tenant *t, const struct conf_batch *app,
@@ -70,7 +99,7 @@ void runplan_prefix(struct batchmgr *m, const struct file *f, const struct conf_
         hash_text(&h, app->output);
         for (size_t i = 0; i < app->args.n; i++)
             hash_text(&h, app->args.v[i]);
-        hash_exec(&h, exec);
+        hash_exec(m, &h, exec);
     }
     crypto_generichash_final(&h, hash, sizeof hash);
     sodium_bin2hex(out, 33, hash, sizeof hash);

@@ -546,7 +546,7 @@ static void on_conn(evutil_socket_t fd, short what, void *arg)
     }
     if (said == RUN_SAID_STARTED && r->state == RUN_STATE_starting) {
         r->state = RUN_STATE_running;
-        ledger_put_run(r->mgr->ledger, r);
+        ledger_note_run(r->mgr->ledger, r);
     }
     if (said == RUN_SAID_ENDED) {
         AUTO_FREE char *dir = runplan_dir(r->mgr, r);

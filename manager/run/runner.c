@@ -7,7 +7,8 @@
  *   end      the main process ended, or wall clock, output cap or a stop order ended it: the whole tree is killed, and
  *            only when the cgroup is empty and no child is left the step counts as over.
  *   output   what an output mode collected gets its final name: only complete output has it.
- *   result   result.json.tmp is written, fsynced and renamed to result.json: from here on the step's end is durable.
+ *   result   result.json.tmp is written and renamed to result.json: from here on the step's end survives its runner
+ *            (and, where output is kept, a power cut: then it is fsynced).
  *   told     the manager is told, and told again whenever one connects, until it acknowledges. Then lock, socket and
  *            cgroup go.
  *
@@ -41,7 +42,7 @@
 #include <sys/wait.h>
 
 enum {
-    RESULT_RESERVE_BYTES = 256 << 10,
+    RESULT_RESERVE_BYTES = 4096, /* a result without what the app says of itself; freeing more would cost a discard a run */
     KILL_TICK_MS = 20,
     HOME_CHECK_MS = 10000,
     MAX_OUTPUT_FILES = 10000,
@@ -268,6 +269,9 @@ static void begin_stop(struct runner *r)
 static bool kill_tick(struct runner *r)
 {
     bool tree = cgroup_has_tree(r->cg);
+    if (r->kill_ticks == 0 && r->main_ended && tree_reap(r->pid, &r->main_ended, &r->evidence.status) &&
+        cgroup_is_empty(r->cg, r->spec->claim))
+        return true; /* as most runs end: nothing was left behind */
     if (tree)
         cgroup_kill(r->cg, r->spec->claim);
     if (!tree || r->kill_ticks > 5) {
@@ -546,10 +550,20 @@ static int write_result(struct runner *r, struct err *e)
     AUTO_BUF struct buf b = {0};
     run_result_write(&r->result, &b);
     int n = fd_write_all(r->result_fd, b.p, b.n);
-    if (n == 0 && (ftruncate(r->result_fd, (off_t)b.n) < 0 || fsync(r->result_fd) < 0))
+    if (n == -ENOSPC && r->result.app_result) { /* what counts fits the space that was reserved */
+        xstr_set(&r->result.app_result, NULL);
+        xstr_set(&r->result.error, "the disk is full: what the app said in its result file was not kept");
+        buf_reset(&b);
+        run_result_write(&r->result, &b);
+        n = lseek(r->result_fd, 0, SEEK_SET) < 0 ? -errno : fd_write_all(r->result_fd, b.p, b.n);
+    }
+    /* Kept output must be there when the ledger says so, also after a power cut. A result alone that a power cut takes
+     * makes its run `lost`, which costs no attempt and stores nothing twice; two journal commits a run would cost more. */
+    bool keeps = strcmp(r->spec->output, "none") != 0;
+    if (n == 0 && (ftruncate(r->result_fd, (off_t)b.n) < 0 || (keeps && fsync(r->result_fd) < 0)))
         n = -errno;
     crash_at(CRASH_run_result_write);
-    if (n == 0 && (renameat(r->dirfd, "result.json.tmp", r->dirfd, "result.json") < 0 || fsync(r->dirfd) < 0))
+    if (n == 0 && (renameat(r->dirfd, "result.json.tmp", r->dirfd, "result.json") < 0 || (keeps && fsync(r->dirfd) < 0)))
         n = -errno;
     crash_at(CRASH_run_result_rename);
     return n < 0 ? err_sys(e, n, "cannot write %s/result.json", r->spec->dir) : 0;
