@@ -71,6 +71,7 @@ int verb_preview(struct cli *c);
 int verb_rejects(struct cli *c);
 int verb_reload(struct cli *c);
 int verb_retry(struct cli *c);
+int verb_run(struct cli *c);
 int verb_runs(struct cli *c);
 int verb_stats(struct cli *c);
 int verb_status(struct cli *c);

@@ -21,8 +21,10 @@ static const char counts_sql[] =
     "sum(CASE WHEN f.state='ingested' THEN max(f.rows_loaded,0) END), "
     "sum(CASE WHEN f.state='ingested' THEN max(f.rows_rejected,0) END) FROM tenants t LEFT JOIN files f ON f.tenant=t.id "
     "AND f.received_at>=?2 WHERE (?1 IS NULL OR t.id=?1) GROUP BY t.id ORDER BY t.id";
-static const char runs_sql[] = "SELECT sum(wall_s), sum(cpu_s) FROM runs WHERE tenant=?1 AND started_at>=?2 AND "
-                               "state='ended'";
+/* Rows of a group are counted for its run. */
+static const char runs_sql[] = "SELECT sum(wall_s), sum(cpu_s), sum(CASE WHEN outcome='ok' THEN max(rows_loaded,0) END), "
+                               "sum(CASE WHEN outcome='ok' THEN max(rows_rejected,0) END) FROM runs WHERE tenant=?1 AND "
+                               "started_at>=?2 AND state='ended'";
 static const char seconds_sql[] = "SELECT (ended_at-started_at)/1000.0 FROM files WHERE tenant=?1 AND received_at>=?2 AND "
                                   "state='ingested' AND started_at>0 ORDER BY 1";
 
@@ -44,6 +46,8 @@ static void fill(sqlite3 *db, struct figures *f, int64_t since_ms)
     if (sqlite3_step(s) == SQLITE_ROW) {
         f->run_s = sqlite3_column_double(s, 0);
         f->cpu_s = sqlite3_column_double(s, 1);
+        f->rows += sqlite3_column_int64(s, 2);
+        f->rows_rejected += sqlite3_column_int64(s, 3);
     }
     sqlite3_finalize(s);
     sqlite3_prepare_v2(db, seconds_sql, -1, &s, NULL);

@@ -15,9 +15,10 @@ static void print_tenants(const bson_t *doc)
         if (!json_iter_doc(&it, &t))
             continue;
         const char *why = json_get_str(&t, "waits_for", NULL);
-        printf("  %-20s %-12s unfinished %lld, queued %lld, running %lld%s%s\n", json_get_str(&t, "tenant_id", ""),
+        printf("  %-20s %-12s unfinished %lld, queued %lld, held %lld, running %lld%s%s\n", json_get_str(&t, "tenant_id", ""),
                json_get_str(&t, "state", ""), (long long)json_get_i64(&t, "unfinished", 0),
-               (long long)json_get_i64(&t, "queued", 0), (long long)json_get_i64(&t, "running", 0), why ? ", waits for: " : "",
+               (long long)json_get_i64(&t, "queued", 0), (long long)json_get_i64(&t, "held", 0),
+               (long long)json_get_i64(&t, "running", 0), why ? ", waits for: " : "",
                why ? why : "");
     }
 }
@@ -52,9 +53,10 @@ int verb_status(struct cli *c)
         printf("home:     %s\nbatchmgr: pid %lld since %s\nintake:   %s\ndatabase: %s%s%s\n", h.path,
                (long long)json_get_i64(doc, "pid", 0), json_get_str(doc, "started_at", ""), json_get_str(doc, "intake", ""),
                json_get_str(doc, "database", ""), why ? ": " : "", why ? why : "");
-        printf("files:    %lld unfinished, %lld being inspected, %lld queued; %lld runs\n",
+        printf("files:    %lld unfinished, %lld being inspected, %lld queued, %lld held; %lld runs\n",
                (long long)json_get_i64(doc, "unfinished", 0), (long long)json_get_i64(doc, "inspecting", 0),
-               (long long)json_get_i64(doc, "queued", 0), (long long)json_get_i64(doc, "running", 0));
+               (long long)json_get_i64(doc, "queued", 0), (long long)json_get_i64(doc, "held", 0),
+               (long long)json_get_i64(doc, "running", 0));
         print_parked(doc);
         print_tenants(doc);
     }

@@ -1,5 +1,6 @@
 #include "conf.h"
 #include "buf.h"
+#include "cron.h"
 #include "mem.h"
 #include "read/spec.h"
 
@@ -12,6 +13,7 @@
 #include <string.h>
 
 #define NO_MAX           9.2e18
+#define CONF_MAX_GROUP   1000
 #define OFF(type, field) offsetof(struct type, field)
 #define INT_ROW(type, field, key, def, lo, hi, help)                                                                               \
     {                                                                                                                              \
@@ -116,7 +118,9 @@ static const struct cfg_key limit_keys[] = {
 
 static const struct cfg_key retention_keys[] = {
     INT_ROW(conf_tenant, retention.files_days, "files_days", "-1", -1, 36500, "days that archived files are kept"),
-    LATER_ROW("documents_days", "-1", "deleting documents by age"),
+    INT_ROW(conf_tenant, retention.documents_days, "documents_days", "-1", -1, 36500,
+            "days after loading that documents are kept which builtin:load, an output mode or libsimbdp stored"),
+    INT_ROW(conf_tenant, retention.logs_days, "logs_days", "30", -1, 36500, "days that logs and rejects of ended runs are kept"),
     STR_ROW(conf_tenant, retention.on_success, "on_success", "archive", "archive|delete", "what becomes of ingested files"),
     STR_ROW(conf_tenant, retention.on_failure, "on_failure", "quarantine", "quarantine|archive|delete",
             "what becomes of refused and failed files"),
@@ -181,8 +185,15 @@ static const struct cfg_key retry_keys[] = {
 };
 
 static const struct cfg_key group_keys[] = {
-    LATER_ROW("max_files", "1", "several files in one run"),
-    LATER_ROW("max_wait_ms", "0", "several files in one run"),
+    INT_ROW(conf_batch, group.max_files, "max_files", "1", 1, CONF_MAX_GROUP, "files of one dataset that one run gets at most"),
+    INT_ROW(conf_batch, group.max_wait_ms, "max_wait_ms", "0", 0, 86400000,
+            "how long a file waits for others, ms; 0: a run takes those that wait anyway"),
+    END_ROW,
+};
+
+static const struct cfg_key secret_keys[] = {
+    STR_ROW(conf_secret, name, "name", NULL, NULL, "name of the file that the app sees"),
+    STR_ROW(conf_secret, file, "file", NULL, NULL, "where it comes from: absolute, or relative to keys/<tenant>/ of the home"),
     END_ROW,
 };
 
@@ -195,12 +206,14 @@ static const struct cfg_key batch_keys[] = {
     STR_ROW(conf_batch, profile, "profile", "small", NULL, "name of a profile of conf/profiles.conf"),
     INT_ROW(conf_batch, priority, "priority", "0", -1000, 1000, "files of apps with a higher one go first in a tenant"),
     STR_ROW(conf_batch, output, "output", "none", "none|stdout|dir", "what the platform loads for the app"),
-    LATER_ROW("checker", "", "an executable that may refuse a file"),
-    LATER_ROW("trigger", "arrival", "cron and manual triggers"),
-    LATER_ROW("timezone", "UTC", "cron triggers"),
+    STR_ROW(conf_batch, checker, "checker", "", NULL,
+            "executable that sees each file first and may refuse it with exit code 65; as exec; empty: none"),
+    STR_ROW(conf_batch, trigger, "trigger", CONF_ARRIVAL, NULL,
+            "when files are run: arrival, manual (`mysimbdp run`), or \"cron: */15 * * * *\""),
+    STR_ROW(conf_batch, timezone, "timezone", "UTC", NULL, "of a cron trigger, as in Europe/Vienna"),
     NEST_ROW("group", group_keys, "several files in one run"),
     LIST_ROW(conf_batch, env, "env", env_keys, conf_env, "environment variables"),
-    LATER_ROW("secrets", "", "secret files"),
+    LIST_ROW(conf_batch, secrets, "secrets", secret_keys, conf_secret, "files that only its runs can read, in SIMBDP_SECRETS_DIR"),
     NEST_ROW("retry", retry_keys, "when a run fails"),
     END_ROW,
 };
@@ -231,7 +244,8 @@ static const struct cfg_key platform_keys[] = {
             "empty: MONGO_URL of the environment, else mongod on PATH, else the embedded one"),
     STRS_ROW(conf, platform.valid_formats, "valid_formats", "csv json", "csv|json", "formats for every tenant"),
     NEST_ROW("capacity", capacity_keys, "what runs may use together"),
-    LATER_ROW("stream_pct", "50", "stream apps"),
+    INT_ROW(conf, platform.stream_pct, "stream_pct", "-1", -1, 100,
+            "share of capacity that is kept for stream instances, percent; -1: 50 where a tenant has stream apps, else none"),
     {"uid_base", CFG_INT, OFF(conf, platform.uid_base), "60000", 1000, 4e9, NULL, false,
      "first of the uids given to tenants (kept in the ledger)", NULL, 0},
     INT_ROW(conf, platform.writer_wait_s, "writer_wait_s", "3600", 0, 1e9,
@@ -429,6 +443,48 @@ static int check_dataset(const struct conf_tenant *t, struct conf_dataset *d, st
     return check_spec(t, d, e);
 }
 
+/* An executable: builtin:load where allowed, below apps/<tenant>/, or absolute. */
+static int check_exec(const struct conf_tenant *t, const struct conf_batch *b, const char *key, const char *exec, bool builtins,
+                      struct err *e)
+{
+    bool builtin = !strncmp(exec, "builtin:", 8);
+    if (!*exec || (builtin && (!builtins || strcmp(exec, BUILTIN_LOAD))) || (!builtin && exec[0] != '/' && strstr(exec, "..")))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.%s': \"%s\" must be %sa path below apps/%s/ without '..', or absolute",
+                       t->file, b->line, key, exec, builtins ? "builtin:load, " : "", t->id);
+    return 0;
+}
+
+static int check_trigger(const struct conf_tenant *t, const struct conf_batch *b, struct err *e)
+{
+    struct cron *cron = NULL;
+    bool timed = !strncmp(b->trigger, CONF_CRON, strlen(CONF_CRON));
+    if (!timed && strcmp(b->trigger, CONF_ARRIVAL) && strcmp(b->trigger, CONF_MANUAL))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.trigger': \"%s\" must be arrival, manual, or cron: and a schedule", t->file,
+                       b->line, b->trigger);
+    int r = cron_new(timed ? b->trigger + strlen(CONF_CRON) : "@daily", b->timezone, &cron, e);
+    if (r < 0)
+        err_context(e, "%s:%d: key 'batch.%s'", t->file, b->line, strstr(e->msg, "time zone") ? "timezone" : "trigger");
+    cron_free(cron);
+    return r;
+}
+
+static int check_secrets(const struct conf_tenant *t, const struct conf_batch *b, struct err *e)
+{
+    const struct conf_secret *v = b->secrets.v;
+    for (size_t i = 0; i < b->secrets.n; i++) {
+        if (!valid_name(v[i].name))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'secrets.name': \"%s\" must be 1 to 64 of A-Z a-z 0-9 _ - . and not start "
+                           "with a dot", t->file, v[i].line, v[i].name);
+        if (!*v[i].file || (v[i].file[0] != '/' && strstr(v[i].file, "..")))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'secrets.file': \"%s\" must be absolute, or below keys/%s/ without '..'",
+                           t->file, v[i].line, v[i].file, t->id);
+        for (size_t k = 0; k < i; k++)
+            if (!strcmp(v[k].name, v[i].name))
+                return err_set(e, ERR_CONFIG, "%s:%d: key 'secrets.name': \"%s\" stands twice", t->file, v[i].line, v[i].name);
+    }
+    return 0;
+}
+
 static int check_batch(const struct conf *c, const struct conf_tenant *t, const struct conf_batch *b, struct err *e)
 {
     if (!conf_valid_id(b->app))
@@ -438,14 +494,24 @@ static int check_batch(const struct conf *c, const struct conf_tenant *t, const 
     if (!conf_profile(c, b->profile))
         return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.profile': no profile \"%s\" in conf/profiles.conf", t->file, b->line,
                        b->profile);
-    bool builtin = !strncmp(b->exec, "builtin:", 8);
-    if (!*b->exec || (builtin && strcmp(b->exec, BUILTIN_LOAD)) || (!builtin && b->exec[0] != '/' && strstr(b->exec, "..")))
-        return err_set(e, ERR_CONFIG,
-                       "%s:%d: key 'batch.exec': \"%s\" must be builtin:load, a path below apps/%s/ "
-                       "without '..', or absolute",
-                       t->file, b->line, b->exec, t->id);
+    bool builtin = !strcmp(b->exec, BUILTIN_LOAD);
+    int r = check_exec(t, b, "exec", b->exec, true, e);
+    if (r == 0 && *b->checker)
+        r = check_exec(t, b, "checker", b->checker, false, e);
+    if (r == 0)
+        r = check_trigger(t, b, e);
+    if (r == 0)
+        r = check_secrets(t, b, e);
+    if (r < 0)
+        return r;
+    if (b->group.max_files > 1 && !strcmp(b->output, "stdout"))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.group': output = \"stdout\" takes one file a run; use output = \"dir\"",
+                       t->file, b->line);
     if (builtin && strcmp(b->output, "none"))
         return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.output': builtin:load loads by itself; use \"none\"", t->file, b->line);
+    if (builtin && !*b->checker && (b->env.n || b->secrets.n))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.%s': builtin:load has no use for it", t->file, b->line,
+                       b->env.n ? "env" : "secrets");
     if (builtin && b->args.n)
         return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.args': builtin:load takes none", t->file, b->line);
     for (size_t i = 0; i < b->datasets.n; i++)

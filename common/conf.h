@@ -10,6 +10,11 @@ struct conf_env {
     char *name, *value;
 };
 
+struct conf_secret {
+    int line;
+    char *name, *file; /* file: absolute, or relative to HOME/keys/<tenant>/ */
+};
+
 struct conf_profile {
     int line;
     char *name;
@@ -63,9 +68,14 @@ struct conf_batch {
     int line;
     char *app, *exec;
     struct cfg_strs args, datasets;
-    char *pattern, *profile, *output;
+    char *pattern, *profile, *output, *checker;
+    char *trigger, *timezone; /* trigger: CONF_ARRIVAL, CONF_MANUAL, or CONF_CRON and a schedule of common/cron.h */
     int64_t priority;
-    struct cfg_list env; /* struct conf_env */
+    struct {
+        int64_t max_files, max_wait_ms;
+    } group;
+    struct cfg_list env;     /* struct conf_env */
+    struct cfg_list secrets; /* struct conf_secret */
     struct {
         int64_t attempts, backoff_ms, max_backoff_ms, give_up_s;
     } retry;
@@ -77,7 +87,7 @@ struct conf_tenant {
     int64_t weight, concurrency;
     struct conf_limits limits;
     struct {
-        int64_t files_days;
+        int64_t files_days, documents_days, logs_days;
         char *on_success, *on_failure;
     } retention;
     struct cfg_list datasets; /* struct conf_dataset */
@@ -92,6 +102,7 @@ struct conf {
             double cpus;
             int64_t memory_bytes;
         } capacity;
+        int64_t stream_pct;
         int64_t uid_base, writer_wait_s, rescan_ms, min_free_bytes;
         bool allow_missing_limits, allow_shared_credentials;
     } platform;
@@ -101,6 +112,9 @@ struct conf {
 };
 
 #define BUILTIN_LOAD "builtin:load"
+#define CONF_ARRIVAL "arrival"
+#define CONF_MANUAL  "manual"
+#define CONF_CRON    "cron:"
 
 /* Reads and checks everything below HOME/conf; all or nothing. conf_free accepts NULL. */
 int conf_load(const char *home, struct conf **ret, struct err *e);

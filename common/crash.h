@@ -12,6 +12,9 @@
     X(intake_copy)                                                                                                                 \
     X(intake_own)                                                                                                                  \
     X(inspect_commit)                                                                                                              \
+    X(release_commit)                                                                                                              \
+    X(check_commit)                                                                                                                \
+    X(group_link)                                                                                                                  \
     X(dispatch_commit)                                                                                                             \
     X(spawn_send)                                                                                                                  \
     X(spawn_fork)                                                                                                                  \

@@ -58,6 +58,7 @@ void run_spec_free(struct run_spec *s)
     free(s->args.v);
     pairs_free(&s->env);
     pairs_free(&s->files);
+    pairs_free(&s->secrets);
     *s = (struct run_spec){0};
 }
 
@@ -90,6 +91,7 @@ void run_spec_write(const struct run_spec *s, struct buf *out)
     json_end(out, ']');
     write_pairs(out, "env", &s->env);
     write_pairs(out, "files", &s->files);
+    write_pairs(out, "secrets", &s->secrets);
     json_end(out, '}');
 }
 
@@ -136,9 +138,15 @@ static int parse_spec(const bson_t *doc, struct run_spec *s, struct err *e)
     int r = parse_pairs(doc, "env", &s->env, e);
     if (r == 0)
         r = parse_pairs(doc, "files", &s->files, e);
-    for (size_t i = 0; r == 0 && i < s->files.n; i++)
-        if (strchr(s->files.v[i].name, '/') || s->files.v[i].name[0] == '.' || !*s->files.v[i].name)
-            r = err_set(e, ERR_FORMAT, "run spec: file name '%s' is not a bare name", s->files.v[i].name);
+    if (r == 0 && json_get_iter(doc, "secrets", &it)) /* specs of older managers have none */
+        r = parse_pairs(doc, "secrets", &s->secrets, e);
+    const struct run_pairs *named[] = {&s->files, &s->secrets};
+    for (size_t k = 0; k < 2; k++)
+        for (size_t i = 0; r == 0 && i < named[k]->n; i++) {
+            const char *name = named[k]->v[i].name;
+            if (strchr(name, '/') || name[0] == '.' || !*name)
+                r = err_set(e, ERR_FORMAT, "run spec: file name '%s' is not a bare name", name);
+        }
     if (r == 0 && (s->dir[0] != '/' || s->exec[0] != '/' || s->runtime[0] != '/' || !*s->claim || strchr(s->claim, '/') ||
                    strchr(s->tag, '/')))
         r = err_set(e, ERR_FORMAT, "run spec: dir, exec and runtime must be absolute, claim and tag bare names");

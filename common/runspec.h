@@ -47,6 +47,7 @@ struct run_spec {
     struct cfg_strs args;
     struct run_pairs env;   /* the whole environment */
     struct run_pairs files; /* name, content: written into dir, readable by the tenant */
+    struct run_pairs secrets; /* name, path: copied to dir/secrets/, only the tenant's to read, gone when the step ends */
     int64_t uid, gid;       /* -1: as the runner */
     char *stdin_path;       /* "" is /dev/null */
     char *output;           /* none | stdout | dir */

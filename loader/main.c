@@ -3,8 +3,9 @@
  * Job (SIMBDP_LOAD_JOB, a JSON file written by batchmgr):
  *   {"v":2,"tenant","dataset","database","collection","prefix":hex of 16 bytes,"delete_prefixes":[hex],
  *    "checkpoint":N,"max_rejects":N,"check_first":bool,"spec":text of a spec (common/read/spec.h),
- *    "inputs":[{"path","name"}]}
- * The database is opened with MONGO_URL.
+ *    "inputs":[{"path","name","prefix"?}]}
+ * The database is opened with MONGO_URL. Inputs with prefixes of their own (a group of files) count their offsets each from 0, as
+ * if each had been loaded alone; the checkpoint then means nothing.
  *
  * Order of effects: unique indexes are made; other prefixes of this file (an older app version, another spec, or a forced
  * upload) are deleted; batches are inserted and acknowledged; only then the checkpoint in SIMBDP_RESULT_FILE moves behind
@@ -97,6 +98,12 @@ static int read_input(struct load *l, const char *path, const char *name, int64_
     return r < 0 ? fail(l, r, &e) : 0;
 }
 
+static bool parse_prefix(const char *hex, unsigned char out[INGEST_PREFIX])
+{
+    size_t n;
+    return hex && sodium_hex2bin(out, INGEST_PREFIX, hex, strlen(hex), NULL, &n, NULL) == 0 && n == INGEST_PREFIX;
+}
+
 static int each_input(struct load *l, int64_t *count_rejects)
 {
     bson_iter_t it;
@@ -108,7 +115,17 @@ static int each_input(struct load *l, int64_t *count_rejects)
         if (!json_iter_doc(&it, &input))
             return EXIT_CONFIG;
         const char *path = json_get_str(&input, "path", NULL), *name = json_get_str(&input, "name", NULL);
+        const char *prefix = json_get_str(&input, "prefix", NULL);
+        if (prefix && !parse_prefix(prefix, l->in.prefix))
+            return EXIT_CONFIG;
+        if (prefix) {
+            l->in.base = 0;
+            l->in.report.input = name;
+        }
+        struct err e = {0};
         r = path && name ? read_input(l, path, name, count_rejects) : EXIT_CONFIG;
+        if (r == 0 && prefix && !count_rejects && sink_flush(l->in.sink, &e) < 0) /* what the server refuses is this input's */
+            r = fail(l, e.code, &e);
     }
     return r;
 }
@@ -126,12 +143,6 @@ static int check_first(struct load *l)
         return say(l, EXIT_DATA, "max_rejects", text);
     }
     return r;
-}
-
-static bool parse_prefix(const char *hex, unsigned char out[INGEST_PREFIX])
-{
-    size_t n;
-    return hex && sodium_hex2bin(out, INGEST_PREFIX, hex, strlen(hex), NULL, &n, NULL) == 0 && n == INGEST_PREFIX;
 }
 
 static int delete_prefixes(struct load *l)

@@ -37,6 +37,7 @@ void report_reject(struct report *r, int64_t line, int64_t offset, int column, c
                    const char *raw, size_t n)
 {
     AUTO_BUF struct buf b = {0};
+    AUTO_FREE char *named = r->input ? xasprintf("%s: %s", r->input, message) : NULL;
     r->rejected++;
     if (!r->result_file || r->rejects_bytes > REJECTS_MAX_BYTES)
         return;
@@ -48,7 +49,7 @@ void report_reject(struct report *r, int64_t line, int64_t offset, int column, c
     else
         json_null(&b, "column");
     json_str(&b, "type", type);
-    json_str(&b, "message", message);
+    json_str(&b, "message", named ? named : message);
     if (raw)
         json_strn(&b, "raw", raw, n > RAW_SHOWN ? RAW_SHOWN : n);
     else

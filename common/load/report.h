@@ -9,6 +9,7 @@
 struct report {
     char *result_file; /* NULL: nothing is written */
     int rejects_fd;    /* -1: none yet */
+    const char *input; /* borrowed; put before messages where a run has several files; NULL: not */
     int64_t rejects_bytes;
     int64_t parsed, loaded, rejected, bytes;
     bool parsed_unknown; /* rows that came from no file say nothing of how many it has */

@@ -1,6 +1,7 @@
 #include "admit.h"
 #include "filing.h"
 #include "inspect.h"
+#include "release.h"
 
 #include "common/clk.h"
 #include "common/crash.h"
@@ -134,6 +135,7 @@ void admit_unindex(struct batchmgr *m, struct file *f)
 static bool is_repeated(struct batchmgr *m, struct file *f)
 {
     char id[ID_SIZE], prefix[33], detail[200];
+    int64_t group_n;
     AUTO_FREE char *key = content_key(f);
     struct file *other = map_get(&m->contents, key);
     if (other && other != f) {
@@ -147,8 +149,14 @@ static bool is_repeated(struct batchmgr *m, struct file *f)
         return true;
     }
     map_put(&m->contents, key, f);
-    if (!ledger_find_ingested(m->ledger, f->tenant, f->dataset, f->hash, id, prefix))
+    if (!ledger_find_ingested(m->ledger, f->tenant, f->dataset, f->hash, id, prefix, &group_n))
         return false;
+    if (f->force && group_n > 1) {
+        admit_unindex(m, f);
+        reject(m, f, "group", "file %s has the same content and was ingested by one run together with %lld others, whose rows cannot "
+               "be told apart: it cannot be replaced alone", id, (long long)group_n - 1);
+        return true;
+    }
     if (f->force) {
         file_add_old_prefix(f, prefix);
         return false;
@@ -213,6 +221,10 @@ void admit_queue(struct batchmgr *m, struct file *f)
     const struct conf_tenant *c = conf_tenant(m->conf, f->tenant);
     const struct conf_batch *app = c ? conf_route(c, f->app, f->dataset, f->name) : NULL;
     if (c && !app) {
+        for (struct file *mate = file_take_mate(f), *next; mate; mate = next) { /* a group that waited with its output */
+            next = file_take_mate(mate);
+            admit_queue(m, mate);
+        }
         admit_unindex(m, f);
         reject(m, f, "no_app", "no app of the tenant takes dataset %s and this name any more", f->dataset);
         return;
@@ -227,8 +239,7 @@ void admit_queue(struct batchmgr *m, struct file *f)
         }
         ledger_put_file(m->ledger, f);
     }
-    sched_add(m->sched, app ? app->app : "", f);
-    batchmgr_kick(m);
+    release_add(m, f, app);
 }
 
 void admit_again(struct batchmgr *m, struct file *f)

@@ -5,6 +5,7 @@
 #include "filing.h"
 #include "inspect.h"
 #include "intake.h"
+#include "release.h"
 #include "runs.h"
 
 #include "common/access.h"
@@ -74,7 +75,7 @@ void file_set_state(struct file *f, enum file_state next)
     static const unsigned allowed[FILE_N_STATES] = {
         [FILE_received] = TO(queued) | TO(waiting) | TO(rejected) | TO(duplicate) | TO(vanished),
         [FILE_queued] = TO(running) | TO(rejected) | TO(waiting),
-        [FILE_running] = TO(ingested) | TO(quarantined) | TO(waiting) | TO(queued),
+        [FILE_running] = TO(ingested) | TO(quarantined) | TO(waiting) | TO(queued) | TO(rejected),
         [FILE_waiting] = TO(queued) | TO(running) | TO(duplicate) | TO(rejected) | TO(vanished) | TO(received),
         [FILE_rejected] = TO(waiting),
         [FILE_quarantined] = TO(waiting),
@@ -267,9 +268,10 @@ static void collect(void *arg, struct file *f)
 /* Queued files are routed again: their app may have changed. */
 static void requeue(struct batchmgr *m)
 {
-    size_t n = sched_n_queued(m->sched, NULL);
+    size_t n = sched_n_queued(m->sched, NULL) + release_n(m, NULL);
     AUTO_FREE struct file **v = xcalloc(n, sizeof *v);
     struct file **end = v;
+    release_drain(m, NULL, collect, &end);
     sched_drain(m->sched, collect, &end);
     for (size_t i = 0; i < n; i++)
         admit_queue(m, v[i]);
@@ -396,6 +398,25 @@ static void recover_waiting(struct batchmgr *m, struct file *f)
         admit_again(m, f);
 }
 
+/* Files that wait with one kept output go on together. */
+static void regroup(struct recovery *rec)
+{
+    struct map leads = {0};
+    for (size_t i = 0; i < rec->n; i++) {
+        struct file *f = rec->v[i];
+        if (!f || !*f->output_run || (f->state != FILE_queued && f->state != FILE_waiting))
+            continue;
+        struct file *lead = map_get(&leads, f->output_run);
+        if (lead) {
+            file_add_mate(lead, f);
+            rec->v[i] = NULL;
+        } else {
+            map_put(&leads, f->output_run, f);
+        }
+    }
+    map_fini(&leads);
+}
+
 static int recover(struct batchmgr *m, struct err *e)
 {
     struct recovery rec = {m, NULL, 0};
@@ -409,6 +430,9 @@ static int recover(struct batchmgr *m, struct err *e)
             runs_recover(m, rec.v[i]); /* may have queued it already */
             rec.v[i] = NULL;
         }
+    runs_resolve(m);
+    runs_clean_groups(m);
+    regroup(&rec);
     for (size_t i = 0; i < rec.n; i++) {
         struct file *f = rec.v[i];
         if (!f)
@@ -573,6 +597,7 @@ static void stop(struct batchmgr *m)
     for (size_t k = 0; k < sizeof evs / sizeof *evs; k++)
         if (evs[k])
             event_free(evs[k]);
+    release_stop(m);
     sched_free(m->sched);
     conf_free(m->conf);
     free(m->mongo_kind);

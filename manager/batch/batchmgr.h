@@ -50,6 +50,8 @@ struct batchmgr {
     struct sched *sched;
     struct map tenants, files, staged, contents, runs, parked;
     struct map exec_hashes; /* by path; runplan.c */
+    struct map waiting;     /* release.c */
+    size_t n_waiting;
     struct health **healths;
     size_t n_healths;
     char *mongo_url;  /* the platform's */

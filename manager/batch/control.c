@@ -3,6 +3,7 @@
  *   upload_begin {tenant,dataset,name,size,app?,force?} -> {file_id,path}; upload_commit {file_id}; upload_abort {file_id}
  *   retry {file_id} or {tenant} -> {n}
  *   stop {run_id}
+ *   run {tenant,app} -> {n}: releases the files that wait for the app's trigger or for their group
  *   reload; suspend {tenant}; resume {tenant}
  *   drain                                  answered when no run is left; the program then ends
  * An upload whose client goes away before upload_commit is aborted. */
@@ -10,6 +11,7 @@
 #include "filing.h"
 #include "inspect.h"
 #include "intake.h"
+#include "release.h"
 #include "runs.h"
 
 #include "common/fd.h"
@@ -87,6 +89,7 @@ static void add_tenants(struct batchmgr *m, struct buf *b)
         json_str(b, "state", !t->configured ? "unconfigured" : t->suspended ? "suspended" : "active");
         json_i64(b, "unfinished", t->n_live);
         json_i64(b, "queued", (int64_t)sched_n_queued(m->sched, t->id));
+        json_i64(b, "held", (int64_t)release_n(m, t->id));
         json_i64(b, "running", (int64_t)sched_n_running(m->sched, t->id));
         json_str(b, "waits_for", why);
         json_end(b, '}');
@@ -113,6 +116,7 @@ static void status(struct conn *c)
     json_i64(&b, "unfinished", (int64_t)m->files.n);
     json_i64(&b, "inspecting", (int64_t)inspect_n_queued(m));
     json_i64(&b, "queued", (int64_t)sched_n_queued(m->sched, NULL));
+    json_i64(&b, "held", (int64_t)release_n(m, NULL));
     json_i64(&b, "running", (int64_t)m->runs.n);
     json_begin(&b, "parked_apps", '[');
     for (struct parked *p; (p = map_next(&m->parked, &i));) {
@@ -162,6 +166,16 @@ static int upload_begin(struct conn *c, const bson_t *rq, struct err *e)
     return 1;
 }
 
+static void answer_count(struct conn *c, int64_t n)
+{
+    AUTO_BUF struct buf b = {0};
+    json_begin(&b, NULL, '{');
+    json_bool(&b, "ok", true);
+    json_i64(&b, "n", n);
+    json_end(&b, '}');
+    send_line(c, &b);
+}
+
 static int retry(struct conn *c, const bson_t *rq, struct err *e)
 {
     const char *id = json_get_str(rq, "file_id", NULL), *tenant = json_get_str(rq, "tenant", NULL);
@@ -183,12 +197,7 @@ static int retry(struct conn *c, const bson_t *rq, struct err *e)
         free(*at);
     }
     free(ids);
-    AUTO_BUF struct buf b = {0};
-    json_begin(&b, NULL, '{');
-    json_bool(&b, "ok", true);
-    json_i64(&b, "n", n);
-    json_end(&b, '}');
-    send_line(c, &b);
+    answer_count(c, n);
     return 1;
 }
 
@@ -200,6 +209,20 @@ static int stop(struct conn *c, const bson_t *rq, struct err *e)
         return err_set(e, ERR_REFUSED, "no run %s is going; `mysimbdp runs` shows them", id);
     runs_order_stop(c->m, r, "stopped");
     return 0;
+}
+
+static int run_app(struct conn *c, const bson_t *rq, struct err *e)
+{
+    const char *tenant = json_get_str(rq, "tenant", ""), *app = json_get_str(rq, "app", "");
+    const struct conf_tenant *t = conf_tenant(c->m->conf, tenant);
+    if (!t)
+        return err_set(e, ERR_REFUSED, "no tenant \"%s\"; `mysimbdp tenant list` shows them", tenant);
+    if (!conf_app(t, app))
+        return err_set(e, ERR_REFUSED, "tenant %s has no batch app \"%s\"; see %s", tenant, app, t->file);
+    int64_t n = release_app(c->m, tenant, app);
+    log_info("released", tenant, NULL, "%lld files for app %s by command", (long long)n, app);
+    answer_count(c, n);
+    return 1;
 }
 
 static int suspend(struct conn *c, const bson_t *rq, bool suspended, struct err *e)
@@ -260,6 +283,8 @@ static int serve(struct conn *c, const bson_t *rq, struct err *e)
         return retry(c, rq, e);
     if (!strcmp(op, "stop"))
         return stop(c, rq, e);
+    if (!strcmp(op, "run"))
+        return run_app(c, rq, e);
     if (!strcmp(op, "reload"))
         return batchmgr_reload(c->m, e);
     if (!strcmp(op, "suspend") || !strcmp(op, "resume"))

@@ -254,6 +254,8 @@ static void on_retry_row(void *arg)
 int filing_retry(struct batchmgr *m, const char *file_id, struct err *e)
 {
     struct file *f = map_get(&m->files, file_id);
+    if (f && f->lead)
+        f = f->lead; /* they wait together */
     if (f && f->state == FILE_waiting && !f->behind) {
         file_timer_stop(f);
         sched_remove(m->sched, f);

@@ -1,6 +1,6 @@
-/* Schema, version 1. Times are wall-clock milliseconds since the epoch, 0: none; counts are -1 when unknown.
+/* Schema, version 2. Times are wall-clock milliseconds since the epoch, 0: none; counts are -1 when unknown.
  *   meta(key, value)                      schema_version
- *   tenants(id, uid, suspended)           a uid is never given twice
+ *   tenants(id, uid, suspended, purging)  a uid is never given twice; purging: 1 being removed, 2 removed
  *   files(...), runs(...)                 one column a field of struct file and struct run
  *   quality(file_id, quality)             a file's figures, a kilobyte or more: apart, so that they are written once and not with
  *                                         every state of the file (files.quality holds those of older versions)
@@ -20,38 +20,61 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-enum { SCHEMA_VERSION = 1, RETRY_S = 1, LAZY_MS = 20 };
+enum { SCHEMA_VERSION = 2, RETRY_S = 1, LAZY_MS = 20 };
 
 static const char schema[] =
-    "PRAGMA journal_mode=WAL;"
     "BEGIN IMMEDIATE;"
     "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT);"
-    "INSERT OR IGNORE INTO meta VALUES('schema_version','1');"
-    "CREATE TABLE IF NOT EXISTS tenants(id TEXT PRIMARY KEY, uid INTEGER UNIQUE, suspended INTEGER NOT NULL DEFAULT 0);"
+    "INSERT OR IGNORE INTO meta VALUES('schema_version','2');"
+    "CREATE TABLE IF NOT EXISTS tenants(id TEXT PRIMARY KEY, uid INTEGER UNIQUE, suspended INTEGER NOT NULL DEFAULT 0,"
+    " purging INTEGER NOT NULL DEFAULT 0);"
     "CREATE TABLE IF NOT EXISTS files(file_id TEXT PRIMARY KEY, tenant TEXT, dataset TEXT, name TEXT, raw_name BLOB,"
     " safe TEXT, source TEXT, app TEXT, state TEXT, place TEXT, reason TEXT, detail TEXT, size INTEGER, rows INTEGER,"
     " columns INTEGER, hash TEXT, rows_parsed INTEGER, rows_loaded INTEGER, rows_rejected INTEGER, quality TEXT,"
     " attempts INTEGER, losses INTEGER, force INTEGER, received_at INTEGER, started_at INTEGER, ended_at INTEGER,"
     " not_before INTEGER, first_temp INTEGER, run_id TEXT, output_run TEXT, prefix TEXT, old_prefixes TEXT,"
-    " checkpoint INTEGER) WITHOUT ROWID;"
+    " checkpoint INTEGER, released_at INTEGER NOT NULL DEFAULT 0, checked INTEGER NOT NULL DEFAULT 0,"
+    " solo INTEGER NOT NULL DEFAULT 0, group_n INTEGER NOT NULL DEFAULT 1, expired INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS quality(file_id TEXT PRIMARY KEY, quality TEXT) WITHOUT ROWID;"
     "CREATE INDEX IF NOT EXISTS files_live ON files(file_id) WHERE state IN('received','queued','running','waiting') OR"
     " place='work';"
     "CREATE INDEX IF NOT EXISTS files_content ON files(tenant, dataset, hash) WHERE state='ingested';"
     "CREATE INDEX IF NOT EXISTS files_tenant ON files(tenant, received_at);"
+    "CREATE INDEX IF NOT EXISTS files_filed ON files(tenant, ended_at) WHERE place IN('done','quarantine');"
+    "CREATE INDEX IF NOT EXISTS files_stored ON files(tenant, ended_at) WHERE state='ingested' AND expired=0 AND prefix<>'';"
     "CREATE TABLE IF NOT EXISTS runs(run_id TEXT PRIMARY KEY, file_id TEXT, tenant TEXT, app TEXT, step TEXT,"
     " attempt INTEGER, state TEXT, outcome TEXT, exit_code INTEGER, signal INTEGER, lim TEXT, error TEXT, node TEXT,"
     " forced INTEGER, started_at INTEGER, ended_at INTEGER, wall_s REAL, cpu_s REAL, max_rss INTEGER,"
-    " output_dropped INTEGER) WITHOUT ROWID;"
+    " output_dropped INTEGER, n_files INTEGER NOT NULL DEFAULT 1, rows_parsed INTEGER NOT NULL DEFAULT -1,"
+    " rows_loaded INTEGER NOT NULL DEFAULT -1, rows_rejected INTEGER NOT NULL DEFAULT -1, pruned INTEGER NOT NULL DEFAULT 0)"
+    " WITHOUT ROWID;"
+    "CREATE INDEX IF NOT EXISTS runs_kept ON runs(tenant, ended_at) WHERE state='ended' AND pruned=0;"
     "CREATE INDEX IF NOT EXISTS runs_tenant ON runs(tenant, started_at);"
     "CREATE INDEX IF NOT EXISTS runs_file ON runs(file_id);"
     "COMMIT;";
 
+static const char from_1_to_2[] =
+    "BEGIN IMMEDIATE;"
+    "ALTER TABLE tenants ADD COLUMN purging INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE files ADD COLUMN released_at INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE files ADD COLUMN checked INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE files ADD COLUMN solo INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE files ADD COLUMN group_n INTEGER NOT NULL DEFAULT 1;"
+    "ALTER TABLE files ADD COLUMN expired INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE runs ADD COLUMN n_files INTEGER NOT NULL DEFAULT 1;"
+    "ALTER TABLE runs ADD COLUMN rows_parsed INTEGER NOT NULL DEFAULT -1;"
+    "ALTER TABLE runs ADD COLUMN rows_loaded INTEGER NOT NULL DEFAULT -1;"
+    "ALTER TABLE runs ADD COLUMN rows_rejected INTEGER NOT NULL DEFAULT -1;"
+    "ALTER TABLE runs ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TABLE IF NOT EXISTS quality(file_id TEXT PRIMARY KEY, quality TEXT) WITHOUT ROWID;"
+    "UPDATE meta SET value='2' WHERE key='schema_version';"
+    "COMMIT;";
+
 static const char put_file_sql[] = "INSERT OR REPLACE INTO files VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,"
-                                   "?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33)";
+                                   "?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33,?34,?35,?36,?37,0)";
 static const char put_quality_sql[] = "INSERT OR REPLACE INTO quality VALUES(?1,?2)";
 static const char put_run_sql[] = "INSERT OR REPLACE INTO runs VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,"
-                                  "?16,?17,?18,?19,?20)";
+                                  "?16,?17,?18,?19,?20,?21,?22,?23,?24,0)";
 
 struct op {
     enum { OP_FILE, OP_RUN, OP_THEN, OP_SYNC } kind;
@@ -143,6 +166,10 @@ static int put_file(struct ledger *l, const struct file *f)
     bind_text(s, 31, f->prefix);
     bind_text(s, 32, f->old_prefixes);
     sqlite3_bind_int64(s, 33, f->checkpoint);
+    sqlite3_bind_int64(s, 34, f->released_wall_ms);
+    sqlite3_bind_int(s, 35, f->checked);
+    sqlite3_bind_int(s, 36, f->solo);
+    sqlite3_bind_int64(s, 37, f->group_n);
     int r = sqlite3_step(s);
     sqlite3_reset(s);
     if (r == SQLITE_DONE && f->quality) {
@@ -177,6 +204,10 @@ static int put_run(struct ledger *l, const struct run *r)
     sqlite3_bind_double(s, 18, r->cpu_s);
     sqlite3_bind_int64(s, 19, r->max_rss_bytes);
     sqlite3_bind_int64(s, 20, r->output_bytes_dropped);
+    sqlite3_bind_int64(s, 21, r->n_files);
+    sqlite3_bind_int64(s, 22, r->rows_parsed);
+    sqlite3_bind_int64(s, 23, r->rows_loaded);
+    sqlite3_bind_int64(s, 24, r->rows_rejected);
     int n = sqlite3_step(s);
     sqlite3_reset(s);
     return n == SQLITE_DONE ? SQLITE_OK : n;
@@ -398,7 +429,9 @@ static int open_both(struct ledger *l, const char *path, struct err *e)
     int64_t version = query_i64(l->writer, "SELECT value FROM meta WHERE key='schema_version'", NULL, 0);
     if (version > SCHEMA_VERSION)
         return err_set(e, ERR_VERSION, "schema version %lld is newer than this program's %d", (long long)version, SCHEMA_VERSION);
-    if (sqlite3_exec(l->writer, schema, NULL, NULL, NULL) != SQLITE_OK ||
+    if (sqlite3_exec(l->writer, "PRAGMA journal_mode=WAL", NULL, NULL, NULL) != SQLITE_OK ||
+        (version == 1 && sqlite3_exec(l->writer, from_1_to_2, NULL, NULL, NULL) != SQLITE_OK) ||
+        sqlite3_exec(l->writer, schema, NULL, NULL, NULL) != SQLITE_OK ||
         sqlite3_prepare_v2(l->writer, put_file_sql, -1, &l->put_file, NULL) != SQLITE_OK ||
         sqlite3_prepare_v2(l->writer, put_quality_sql, -1, &l->put_quality, NULL) != SQLITE_OK ||
         sqlite3_prepare_v2(l->writer, put_run_sql, -1, &l->put_run, NULL) != SQLITE_OK)
@@ -555,6 +588,10 @@ static struct file *row_to_file(sqlite3_stmt *s)
     column_id(s, 30, f->prefix, sizeof f->prefix);
     f->old_prefixes = column(s, 31);
     f->checkpoint = sqlite3_column_int64(s, 32);
+    f->released_wall_ms = sqlite3_column_int64(s, 33);
+    f->checked = sqlite3_column_int(s, 34) != 0;
+    f->solo = sqlite3_column_int(s, 35) != 0;
+    f->group_n = sqlite3_column_int64(s, 36);
     return f;
 }
 
@@ -618,18 +655,22 @@ int ledger_get_run(struct ledger *l, const char *run_id, struct run **ret, struc
     r->cpu_s = sqlite3_column_double(s, 17);
     r->max_rss_bytes = sqlite3_column_int64(s, 18);
     r->output_bytes_dropped = sqlite3_column_int64(s, 19);
+    r->n_files = sqlite3_column_int64(s, 20);
+    r->rows_parsed = sqlite3_column_int64(s, 21);
+    r->rows_loaded = sqlite3_column_int64(s, 22);
+    r->rows_rejected = sqlite3_column_int64(s, 23);
     sqlite3_finalize(s);
     *ret = r;
     return 0;
 }
 
 bool ledger_find_ingested(struct ledger *l, const char *tenant, const char *dataset, const char *hash, char ret_file_id[ID_SIZE],
-                          char ret_prefix[33])
+                          char ret_prefix[33], int64_t *ret_group_n)
 {
     sqlite3_stmt *s = NULL;
     bool found = false;
     sqlite3_prepare_v2(l->reader,
-                       "SELECT file_id, prefix FROM files WHERE tenant=?1 AND dataset=?2 AND hash=?3 AND state='ingested' "
+                       "SELECT file_id, prefix, group_n FROM files WHERE tenant=?1 AND dataset=?2 AND hash=?3 AND state='ingested' "
                        "ORDER BY file_id DESC LIMIT 1",
                        -1, &s, NULL);
     bind_text(s, 1, tenant);
@@ -638,6 +679,7 @@ bool ledger_find_ingested(struct ledger *l, const char *tenant, const char *data
     if (sqlite3_step(s) == SQLITE_ROW) {
         column_id(s, 0, ret_file_id, ID_SIZE);
         column_id(s, 1, ret_prefix, 33);
+        *ret_group_n = sqlite3_column_int64(s, 2);
         found = true;
     }
     sqlite3_finalize(s);

@@ -39,9 +39,9 @@ bool ledger_is_suspended(struct ledger *l, const char *tenant);
 int ledger_each_live_file(struct ledger *l, void (*fn)(void *arg, struct file *f), void *arg, struct err *e);
 int ledger_get_file(struct ledger *l, const char *file_id, struct file **ret, struct err *e); /* -ENOENT */
 int ledger_get_run(struct ledger *l, const char *run_id, struct run **ret, struct err *e);    /* -ENOENT */
-/* The ingested file with this content: fills file_id and prefix. */
+/* The ingested file with this content: fills file_id, prefix, and how many files share that. */
 bool ledger_find_ingested(struct ledger *l, const char *tenant, const char *dataset, const char *hash, char ret_file_id[ID_SIZE],
-                          char ret_prefix[33]);
+                          char ret_prefix[33], int64_t *ret_group_n);
 /* Files and bytes taken by the tenant since wall_ms. */
 void ledger_taken_since(struct ledger *l, const char *tenant, int64_t wall_ms, int64_t *ret_files, int64_t *ret_bytes);
 /* File ids in done/ or quarantine/ that ended before wall_ms; NULL-terminated, caller frees all. */

@@ -53,6 +53,7 @@ struct file *file_new(const char *tenant, const char *dataset)
     f->tenant = xstrdup(tenant);
     f->dataset = xstrdup(dataset);
     f->size = f->rows = f->columns = f->rows_parsed = f->rows_loaded = f->rows_rejected = -1;
+    f->group_n = 1;
     return f;
 }
 
@@ -67,7 +68,7 @@ struct file *file_copy(const struct file *f)
     FILE_STRINGS(X)
 #undef X
     c->timer = NULL;
-    c->behind = NULL;
+    c->behind = c->mate = c->lead = NULL;
     return c;
 }
 
@@ -98,6 +99,27 @@ void file_drop_output(struct file *f)
     f->checkpoint = 0;
 }
 
+bool file_may_be_grouped(const struct file *f)
+{
+    return !f->solo && !f->attempts && !f->losses && !f->first_temp_wall_ms && !*f->output_run;
+}
+
+void file_add_mate(struct file *f, struct file *mate)
+{
+    struct file *last = f;
+    while (last->mate)
+        last = last->mate;
+    last->mate = mate;
+    mate->lead = f;
+}
+
+struct file *file_take_mate(struct file *f)
+{
+    struct file *mate = f->mate;
+    f->mate = f->lead = NULL;
+    return mate;
+}
+
 const char *run_state_name(int state)
 {
     static const char *const names[] = {"starting", "running", "ended"};
@@ -108,7 +130,8 @@ struct run *run_new(void)
 {
     struct run *r = xcalloc(1, sizeof *r);
     r->outcome = r->exit_code = r->signal = r->conn = -1;
-    r->max_rss_bytes = -1;
+    r->max_rss_bytes = r->rows_parsed = r->rows_loaded = r->rows_rejected = -1;
+    r->n_files = 1;
     return r;
 }
 

@@ -57,7 +57,13 @@ struct file {
     char prefix[33];          /* hex: rows may be stored under this prefix */
     char *old_prefixes;       /* blank-separated hex: to be deleted before loading */
     int64_t checkpoint;       /* of the load under `prefix` */
+    int64_t released_wall_ms; /* when its app's trigger let it go, 0: not yet */
+    bool checked;             /* its app's checker let it pass */
+    bool solo;                /* was in a group that failed: from now on alone */
+    int64_t group_n;          /* files whose rows were stored under `prefix` together with its own; 1: its alone */
     /* not in the ledger */
+    struct file *mate;   /* next one of the group that it runs in, or waits in with a kept output */
+    struct file *lead;   /* that group's first; NULL: itself, or no group */
     struct event *timer;
     struct file *behind; /* same content, in flight */
     int n_followers;     /* files whose `behind` is this one */
@@ -74,10 +80,16 @@ void file_free(struct file *f); /* accepts NULL */
 void file_add_old_prefix(struct file *f, const char *prefix);
 /* Forgets the kept output, so that the app runs again; what was loaded of it goes before the new output is loaded. */
 void file_drop_output(struct file *f);
+/* False for one that was tried before: what failed is retried file by file. */
+bool file_may_be_grouped(const struct file *f);
+/* Hangs `mate` on the end of the group of `f`. */
+void file_add_mate(struct file *f, struct file *mate);
+/* Takes the group apart, from its first on; gives the file after `f`. */
+struct file *file_take_mate(struct file *f);
 
 struct run {
     char run_id[ID_SIZE], file_id[ID_SIZE];
-    char *tenant, *app, *step; /* step: app | load */
+    char *tenant, *app, *step; /* step: check | app | load */
     int64_t attempt;
     enum { RUN_STATE_starting, RUN_STATE_running, RUN_STATE_ended } state;
     int outcome; /* enum run_outcome, -1 until ended */
@@ -87,8 +99,9 @@ struct run {
     int64_t started_wall_ms, ended_wall_ms;
     double wall_s, cpu_s;
     int64_t max_rss_bytes, output_bytes_dropped;
+    int64_t n_files, rows_parsed, rows_loaded, rows_rejected; /* rows: of a group, where they are counted for the run; else -1 */
     /* not in the ledger */
-    struct file *file;
+    struct file *file; /* the first; the others hang on its `mate` */
     struct batchmgr *mgr;
     struct event *conn_ev, *timer;
     int conn;

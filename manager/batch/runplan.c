@@ -24,11 +24,60 @@ char *runplan_claim(const struct run *r)
     return xasprintf("%s%s", r->run_id, strcmp(r->step, "load") ? "" : "-load");
 }
 
-char *runplan_exec(struct batchmgr *m, const char *tenant, const struct conf_batch *app)
+char *runplan_group_dir(const struct run *r)
 {
-    if (!strcmp(app->exec, BUILTIN_LOAD))
+    return xasprintf("work/group-%s", r->run_id);
+}
+
+char *runplan_exec(struct batchmgr *m, const char *tenant, const struct conf_batch *app, const char *step)
+{
+    const char *exec = strcmp(step, "check") ? app->exec : app->checker;
+    if (!strcmp(exec, BUILTIN_LOAD))
         return home_program(&m->home, "simbdp-load");
-    return app->exec[0] == '/' ? xstrdup(app->exec) : xasprintf("%s/apps/%s/%s", m->home.path, tenant, app->exec);
+    return exec[0] == '/' ? xstrdup(exec) : xasprintf("%s/apps/%s/%s", m->home.path, tenant, exec);
+}
+
+/* The names that the files of a group have in their common directory: their safe names, made different where they are not. */
+static char **group_names(const struct run *r)
+{
+    char **names = xcalloc((size_t)r->n_files + 1, sizeof *names);
+    struct map seen = {0};
+    size_t n = 0;
+    for (const struct file *f = r->file; f; f = f->mate) {
+        names[n] = map_get(&seen, f->safe) ? xasprintf("%s-%s", f->file_id, f->safe) : xstrdup(f->safe);
+        map_put(&seen, names[n++], r->file);
+    }
+    map_fini(&seen);
+    return names;
+}
+
+static void free_names(char **names)
+{
+    for (char **at = names; *at; at++)
+        free(*at);
+    free(names);
+}
+
+int runplan_link_group(struct batchmgr *m, const struct run *r, struct err *e)
+{
+    const struct tenant *t = tenant_get(m, r->tenant);
+    AUTO_FREE char *dir = runplan_group_dir(r);
+    AUTO_FREE char *in = xasprintf("%s/in", dir);
+    char **names = group_names(r);
+    int n = fd_remove_tree(m->home.dirfd, dir); /* of a spawn that did not come off */
+    if (n == 0)
+        n = fd_mkdirs(m->home.dirfd, in, 0711);
+    size_t i = 0;
+    for (const struct file *f = r->file; n == 0 && f; f = f->mate, i++) {
+        AUTO_FREE char *from = xasprintf("work/%s/in/%s", f->file_id, f->safe);
+        AUTO_FREE char *to = xasprintf("%s/%s", in, names[i]);
+        if (linkat(m->home.dirfd, from, m->home.dirfd, to, 0) < 0)
+            n = -errno;
+    }
+    if (n == 0 && t->gid >= 0 && (fchownat(m->home.dirfd, in, (uid_t)-1, (gid_t)t->gid, 0) < 0 || fchmodat(m->home.dirfd, in, 0750, 0) < 0))
+        n = -errno;
+    free_names(names);
+    return n < 0 ? err_sys(e, n, "cannot put the group's files together in %s", in) : 0;
 }
 
 static void hash_text(crypto_generichash_state *h, const char *text)
@@ -78,17 +127,18 @@ static void hash_exec(struct batchmgr *m, crypto_generichash_state *h, const cha
     crypto_generichash_update(h, x->digest, sizeof x->digest);
 }
 
-void runplan_prefix(struct batchmgr *m, const struct file *f, const struct conf_tenant *t, const struct conf_batch *app,
+void runplan_prefix(struct batchmgr *m, const struct file *f, bool shared, const struct conf_tenant *t, const struct conf_batch *app,
                     char out[33])
 {
     crypto_generichash_state h;
     unsigned char hash[16];
-    AUTO_FREE char *exec = runplan_exec(m, f->tenant, app);
+    AUTO_FREE char *exec = runplan_exec(m, f->tenant, app, "app");
     const struct conf_dataset *d = conf_dataset(t, f->dataset);
     crypto_generichash_init(&h, NULL, 0, sizeof hash);
     hash_text(&h, f->tenant);
     hash_text(&h, f->dataset);
-    hash_text(&h, f->hash);
+    for (const struct file *g = f; g; g = shared ? g->mate : NULL)
+        hash_text(&h, g->hash);
     hash_text(&h, d ? d->collection : "");
     if (!strcmp(app->exec, BUILTIN_LOAD)) {
         AUTO_BUF struct buf spec = {0};
@@ -145,47 +195,76 @@ static void add_common_env(struct batchmgr *m, struct run_spec *s, const struct 
         run_pairs_add(&s->env, env[i].name, env[i].value);
 }
 
-static void add_prefixes(struct buf *b, const struct file *f)
+/* Those of all files of the run, each once. */
+static void add_prefixes(struct buf *b, const struct file *first)
 {
-    AUTO_FREE char *copy = xstrdup(f->old_prefixes ? f->old_prefixes : "");
+    struct map seen = {0};
     json_begin(b, "delete_prefixes", '[');
-    for (char *save, *p = strtok_r(copy, " ", &save); p; p = strtok_r(NULL, " ", &save))
-        json_str(b, NULL, p);
+    for (const struct file *f = first; f; f = f->mate) {
+        AUTO_FREE char *copy = xstrdup(f->old_prefixes ? f->old_prefixes : "");
+        for (char *save, *p = strtok_r(copy, " ", &save); p; p = strtok_r(NULL, " ", &save))
+            if (!map_get(&seen, p)) {
+                map_put(&seen, p, b);
+                json_str(b, NULL, p);
+            }
+    }
     json_end(b, ']');
+    map_fini(&seen);
 }
 
-/* SIMBDP_INPUT_FILES: one JSON object a line. */
-static void add_inputs(struct batchmgr *m, struct run_spec *s, const struct file *f, const struct conf_tenant *t)
+/* SIMBDP_INPUT_FILES: one JSON object a line. What libsimbdp is to know of the run stands in the first. */
+static void add_inputs(struct batchmgr *m, struct run_spec *s, const struct run *r, const struct conf_tenant *t)
 {
-    const struct conf_dataset *d = conf_dataset(t, f->dataset);
+    const struct file *first = r->file;
+    const struct conf_dataset *d = conf_dataset(t, first->dataset);
     struct conf_limits l = conf_effective_limits(t, d);
-    AUTO_BUF struct buf spec = {0};
-    AUTO_FREE char *dir = xasprintf("%s/work/%s/in", m->home.path, f->file_id);
-    AUTO_FREE char *path = xasprintf("%s/%s", dir, f->safe);
+    AUTO_FREE char *group = runplan_group_dir(r);
+    AUTO_FREE char *dir = r->n_files > 1 ? xasprintf("%s/%s/in", m->home.path, group)
+                                         : xasprintf("%s/work/%s/in", m->home.path, first->file_id);
     AUTO_FREE char *list = xasprintf("%s/input.jsonl", s->dir);
-    AUTO_BUF struct buf b = {0};
-    json_begin(&b, NULL, '{');
-    json_str(&b, "name", f->safe);
-    json_str(&b, "path", path);
-    json_str(&b, "original_name", f->name);
-    json_str(&b, "file_id", f->file_id);
-    json_str(&b, "dataset", f->dataset);
-    json_i64(&b, "size_bytes", f->size);
-    json_str(&b, "content_hash", f->hash);
-    /* for libsimbdp */
-    json_str(&b, "prefix", f->prefix);
-    add_prefixes(&b, f);
-    json_str(&b, "collection", d->collection);
-    json_i64(&b, "max_rejects", l.max_rejects);
-    conf_spec_json(d, true, l.max_row_bytes, f->received_wall_ms, &spec);
-    json_str(&b, "schema", spec.p);
-    json_end(&b, '}');
-    buf_adds(&b, "\n");
+    AUTO_BUF struct buf b = {0}, spec = {0};
+    char **names = group_names(r);
+    size_t i = 0;
+    for (const struct file *f = first; f; f = f->mate, i++) {
+        AUTO_FREE char *path = xasprintf("%s/%s", dir, names[i]);
+        json_begin(&b, NULL, '{');
+        json_str(&b, "name", names[i]);
+        json_str(&b, "path", path);
+        json_str(&b, "original_name", f->name);
+        json_str(&b, "file_id", f->file_id);
+        json_str(&b, "dataset", f->dataset);
+        json_i64(&b, "size_bytes", f->size);
+        json_str(&b, "content_hash", f->hash);
+        if (f == first) { /* for libsimbdp */
+            json_str(&b, "prefix", f->prefix);
+            add_prefixes(&b, f);
+            json_str(&b, "collection", d->collection);
+            json_i64(&b, "max_rejects", l.max_rejects);
+            conf_spec_json(d, true, l.max_row_bytes, f->received_wall_ms, &spec);
+            json_str(&b, "schema", spec.p);
+        }
+        json_end(&b, '}');
+        buf_adds(&b, "\n");
+        if (r->n_files == 1)
+            xstr_set(&s->stdin_path, path);
+    }
+    free_names(names);
     run_pairs_add(&s->files, "input.jsonl", b.p);
     run_pairs_add(&s->env, "SIMBDP_INPUT_DIR", dir);
     run_pairs_add(&s->env, "SIMBDP_INPUT_FILES", list);
-    run_pairs_add(&s->env, "SIMBDP_DATASET", f->dataset);
-    xstr_set(&s->stdin_path, path);
+    run_pairs_add(&s->env, "SIMBDP_DATASET", first->dataset);
+}
+
+static void add_secrets(struct batchmgr *m, struct run_spec *s, const struct conf_tenant *t, const struct conf_batch *app)
+{
+    const struct conf_secret *v = app->secrets.v;
+    AUTO_FREE char *dir = xasprintf("%s/secrets", s->dir);
+    for (size_t i = 0; i < app->secrets.n; i++) {
+        AUTO_FREE char *path = v[i].file[0] == '/' ? xstrdup(v[i].file) : xasprintf("%s/keys/%s/%s", m->home.path, t->id, v[i].file);
+        run_pairs_add(&s->secrets, v[i].name, path);
+    }
+    if (app->secrets.n)
+        run_pairs_add(&s->env, "SIMBDP_SECRETS_DIR", dir);
 }
 
 static int by_name(const void *a, const void *b)
@@ -254,11 +333,15 @@ static int add_load_job(struct batchmgr *m, struct run_spec *s, const struct fil
     if (outputs) {
         r = add_outputs(m, f, &b, e);
     } else {
-        AUTO_FREE char *path = xasprintf("%s/work/%s/in/%s", m->home.path, f->file_id, f->safe);
-        json_begin(&b, NULL, '{');
-        json_str(&b, "path", path);
-        json_str(&b, "name", f->name);
-        json_end(&b, '}');
+        for (const struct file *g = f; g; g = g->mate) {
+            AUTO_FREE char *path = xasprintf("%s/work/%s/in/%s", m->home.path, g->file_id, g->safe);
+            json_begin(&b, NULL, '{');
+            json_str(&b, "path", path);
+            json_str(&b, "name", g->name);
+            if (f->mate) /* each under its own, as if it were alone */
+                json_str(&b, "prefix", g->prefix);
+            json_end(&b, '}');
+        }
     }
     json_end(&b, ']');
     json_end(&b, '}');
@@ -305,7 +388,7 @@ int runplan_make(struct batchmgr *m, const struct run *r, const struct conf_tena
     const struct tenant *tenant = tenant_get(m, t->id);
     const struct conf_profile *p = conf_profile(m->conf, app->profile);
     struct file *f = r->file;
-    bool load_step = !strcmp(r->step, "load");
+    bool load_step = !strcmp(r->step, "load"), check_step = !strcmp(r->step, "check");
     struct run_spec s = {
         .run_id = xstrdup(r->run_id),
         .step = xstrdup(r->step),
@@ -316,14 +399,14 @@ int runplan_make(struct batchmgr *m, const struct run *r, const struct conf_tena
         .runtime = xstrdup(m->home.runtime),
         .claim = runplan_claim(r),
         .tag = xstrdup(m->home.tag),
-        .builtin = load_step || !strcmp(app->exec, BUILTIN_LOAD),
+        .builtin = load_step || (!check_step && !strcmp(app->exec, BUILTIN_LOAD)),
         .uid = tenant->uid,
         .gid = tenant->gid,
         .stdin_path = xstrdup(""),
-        .output = xstrdup(load_step ? "none" : app->output),
+        .output = xstrdup(load_step || check_step ? "none" : app->output),
     };
     int n = 0;
-    s.exec = s.builtin ? home_program(&m->home, "simbdp-load") : runplan_exec(m, t->id, app);
+    s.exec = s.builtin ? home_program(&m->home, "simbdp-load") : runplan_exec(m, t->id, app, r->step);
     add_limits(&s, p);
     add_env_list(&s, &p->env);
     if (s.builtin) {
@@ -335,12 +418,13 @@ int runplan_make(struct batchmgr *m, const struct run *r, const struct conf_tena
         n = add_load_job(m, &s, f, t, load_step, e);
     } else {
         add_env_list(&s, &app->env);
-        for (size_t i = 0; i < app->args.n; i++)
+        add_secrets(m, &s, t, app);
+        for (size_t i = 0; i < app->args.n && !check_step; i++)
             add_arg(&s, app->args.v[i]);
     }
     add_common_env(m, &s, r, t);
     if (!load_step)
-        add_inputs(m, &s, f, t);
+        add_inputs(m, &s, r, t);
     if (!strcmp(s.output, "dir")) {
         AUTO_FREE char *out = xasprintf("%s/app/out", s.dir);
         run_pairs_add(&s.env, "SIMBDP_OUTPUT_DIR", out);

@@ -23,6 +23,7 @@
 #include "common/mem.h"
 #include "common/tree.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -158,6 +159,10 @@ static void order(struct run *r, char what)
 void runs_acknowledge(struct batchmgr *m, struct run *r)
 {
     crash_at(CRASH_run_ack);
+    if (r->n_files > 1) {
+        AUTO_FREE char *dir = runplan_group_dir(r);
+        fd_remove_tree(m->home.dirfd, dir);
+    }
     order(r, RUN_ORDER_ACK);
     drop_conn(r);
     if (r->timer)
@@ -208,16 +213,31 @@ static void on_wait_over(evutil_socket_t fd, short what, void *arg)
     admit_queue(batchmgr_the(), arg);
 }
 
-/* Puts the file back to be run again, after delay_ms. */
-static void put_back(struct batchmgr *m, struct file *f, enum file_state state, int64_t delay_ms)
+/* Puts the file back to be run again, after delay_ms; with its mates, if it has any. */
+static void put_back(struct batchmgr *m, struct file *first, enum file_state state, int64_t delay_ms)
 {
-    f->not_before_wall_ms = state == FILE_waiting ? clk_wall_ms() + delay_ms : 0;
-    file_set_state(f, state);
-    ledger_put_file(m->ledger, f);
+    for (struct file *f = first; f; f = f->mate) {
+        f->not_before_wall_ms = state == FILE_waiting ? clk_wall_ms() + delay_ms : 0;
+        file_set_state(f, state);
+        ledger_put_file(m->ledger, f);
+    }
     if (state == FILE_waiting)
-        file_timer(m, f, delay_ms, on_wait_over);
+        file_timer(m, first, delay_ms, on_wait_over);
     else
-        admit_queue(m, f);
+        admit_queue(m, first);
+}
+
+/* A group with a kept output waits as it is, since the output is all of theirs; any other is taken apart. */
+static void put_all_back(struct run *r, enum file_state state, int64_t delay_ms)
+{
+    if (*r->file->output_run) {
+        put_back(r->mgr, r->file, state, delay_ms);
+        return;
+    }
+    for (struct file *f = r->file, *next; f; f = next) {
+        next = file_take_mate(f);
+        put_back(r->mgr, f, state, delay_ms);
+    }
 }
 
 /* ---- parking ---- */
@@ -237,7 +257,7 @@ static void park(struct batchmgr *m, const struct run *r, const struct conf_batc
     if (!app || map_get(&m->parked, key))
         return;
     struct parked *p = xmalloc(sizeof *p);
-    *p = (struct parked){xstrdup(r->tenant), xstrdup(r->app), runplan_exec(m, r->tenant, app), 0};
+    *p = (struct parked){xstrdup(r->tenant), xstrdup(r->app), runplan_exec(m, r->tenant, app, r->step), 0};
     p->identity = exec_identity(p->path);
     map_put(&m->parked, key, p);
     sched_park_app(m->sched, r->tenant, r->app, true);
@@ -273,6 +293,23 @@ void runs_unpark(struct batchmgr *m, const char *tenant, const char *app, bool o
 
 /* ---- the end of a run ---- */
 
+static bool step_reads_files(const struct run *r)
+{
+    return !strcmp(r->step, "app");
+}
+
+/* Rows of all files of the run, -1 when they are not known of one. */
+static int64_t inspected_rows(const struct run *r)
+{
+    int64_t n = 0;
+    for (const struct file *f = r->file; f; f = f->mate) {
+        if (f->rows < 0)
+            return -1;
+        n += f->rows;
+    }
+    return n;
+}
+
 /* Reads what the app said of itself. True when it contradicts what the inspection saw, or is malformed. */
 static bool take_app_result(struct run *r, const struct run_result *res, bool platform_loader, char **ret_reason, char **ret_why)
 {
@@ -287,19 +324,26 @@ static bool take_app_result(struct run *r, const struct run_result *res, bool pl
         return true;
     }
     bool contradicts = false;
-    bool output_step = !strcmp(r->step, "load");
     if (a.rows_loaded >= 0 && a.rows_parsed >= 0 && a.rows_loaded + (a.rows_rejected > 0 ? a.rows_rejected : 0) > a.rows_parsed)
         *ret_why = xasprintf("it says rows_loaded %lld and rows_rejected %lld of rows_parsed %lld", (long long)a.rows_loaded,
                              (long long)a.rows_rejected, (long long)a.rows_parsed);
-    else if (res->outcome == RUN_ok && !output_step && a.rows_parsed >= 0 && f->rows >= 0 && a.rows_parsed != f->rows)
-        *ret_why = xasprintf("it says rows_parsed %lld, the inspection counted %lld", (long long)a.rows_parsed, (long long)f->rows);
+    else if (res->outcome == RUN_ok && step_reads_files(r) && a.rows_parsed >= 0 && inspected_rows(r) >= 0 &&
+             a.rows_parsed != inspected_rows(r))
+        *ret_why = xasprintf("it says rows_parsed %lld, the inspection counted %lld", (long long)a.rows_parsed,
+                             (long long)inspected_rows(r));
     contradicts = *ret_why != NULL;
     if (!contradicts) {
-        f->rows_parsed = a.rows_parsed;
-        f->rows_loaded = a.rows_loaded;
-        f->rows_rejected = a.rows_rejected;
-        if (platform_loader && a.checkpoint >= 0)
-            f->checkpoint = a.checkpoint;
+        if (r->n_files > 1) {
+            r->rows_parsed = a.rows_parsed;
+            r->rows_loaded = a.rows_loaded;
+            r->rows_rejected = a.rows_rejected;
+        } else if (strcmp(r->step, "check")) {
+            f->rows_parsed = a.rows_parsed;
+            f->rows_loaded = a.rows_loaded;
+            f->rows_rejected = a.rows_rejected;
+            if (platform_loader && a.checkpoint >= 0)
+                f->checkpoint = a.checkpoint;
+        }
         *ret_reason = xstrdup(platform_loader ? a.reason : NULL);
         if (a.error)
             xstr_set(&r->error, a.error);
@@ -333,10 +377,73 @@ static bool needs_health_check(const struct run_result *res, const struct run *r
     return !r->stop && res->outcome != RUN_ok && res->outcome != RUN_data_error && res->outcome != RUN_exec_error;
 }
 
-static void conclude(struct run *r, const struct run_result *res, bool database_down)
+/* The checker let the file pass: it goes on to its app. */
+static void on_check_committed(void *arg)
+{
+    struct run *r = arg;
+    crash_at(CRASH_check_commit);
+    runs_acknowledge(r->mgr, r);
+}
+
+static void conclude_check(struct run *r)
 {
     struct batchmgr *m = r->mgr;
     struct file *f = r->file;
+    log_info("run_ended", r->tenant, r->run_id, "the checker of app %s let file %s (%s) pass", r->app, f->file_id, f->name);
+    f->checked = true;
+    xstr_set(&f->reason, NULL);
+    xstr_set(&f->detail, NULL);
+    ledger_put_run(m->ledger, r);
+    put_back(m, f, FILE_queued, 0);
+    ledger_then(m->ledger, on_check_committed, r);
+}
+
+static struct verdict verdict_for(const struct file *f, const struct conf_batch *app, struct verdict_input in)
+{
+    in.attempts = f->attempts;
+    in.losses = f->losses;
+    in.first_temp_wall_ms = f->first_temp_wall_ms;
+    in.max_attempts = app ? app->retry.attempts : 3;
+    in.backoff_ms = app ? app->retry.backoff_ms : 1000;
+    in.max_backoff_ms = app ? app->retry.max_backoff_ms : 60000;
+    in.give_up_s = app ? app->retry.give_up_s : 86400;
+    in.now_wall_ms = clk_wall_ms();
+    in.jitter = jitter();
+    return verdict_of(&in);
+}
+
+/* What the run means for one of its files. `last`: the run's own end goes with it. */
+static void conclude_file(struct run *r, struct file *f, const struct conf_batch *app, const struct verdict *v, const char *detail,
+                          bool last)
+{
+    struct batchmgr *m = r->mgr;
+    bool refused = !strcmp(r->step, "check") && r->outcome == RUN_data_error && v->state == FILE_quarantined;
+    enum file_state state = refused ? FILE_rejected : v->state;
+    f->attempts = v->attempts;
+    f->losses = v->losses;
+    f->first_temp_wall_ms = v->first_temp_wall_ms;
+    log_info("run_ended", r->tenant, r->run_id, "%s; file %s (%s) is %s", detail, f->file_id, f->name, file_state_name(state));
+    if (file_state_is_final(state)) {
+        filing_finish(m, f, state, refused ? "checker" : v->reason, state == FILE_ingested ? NULL : detail, last ? r : NULL);
+        return;
+    }
+    xstr_set(&f->reason, v->reason);
+    xstr_set(&f->detail, state == FILE_queued ? NULL : detail);
+    if (r->n_files > 1 && state == FILE_waiting && strcmp(v->reason, "database_down"))
+        f->solo = true;
+    if (v->park) {
+        park(m, r, app);
+        file_set_state(f, FILE_waiting);
+        ledger_put_file(m->ledger, f);
+        sched_add(m->sched, r->app, f);
+    } else if (!f->lead) {
+        put_back(m, f, state, v->delay_ms);
+    }
+}
+
+static void conclude(struct run *r, const struct run_result *res, bool database_down)
+{
+    struct batchmgr *m = r->mgr;
     const struct conf_tenant *t = conf_tenant(m->conf, r->tenant);
     const struct conf_batch *app = t ? conf_app(t, r->app) : NULL;
     bool loader = !strcmp(r->step, "load") || (app && !strcmp(app->exec, BUILTIN_LOAD));
@@ -345,21 +452,12 @@ static void conclude(struct run *r, const struct run_result *res, bool database_
     bool contradicts = take_app_result(r, res, loader, &reason, &why);
     struct verdict_input in = {
         .outcome = res->outcome,
+        .group = r->n_files > 1,
         .contradicts = contradicts && res->outcome == RUN_ok,
         .database_down = database_down, /* the loader's word alone is not enough: its document may be what ends connections */
         .stop = r->stop,
         .reason = reason,
-        .attempts = f->attempts,
-        .losses = f->losses,
-        .max_attempts = app ? app->retry.attempts : 3,
-        .backoff_ms = app ? app->retry.backoff_ms : 1000,
-        .max_backoff_ms = app ? app->retry.max_backoff_ms : 60000,
-        .give_up_s = app ? app->retry.give_up_s : 86400,
-        .now_wall_ms = clk_wall_ms(),
-        .first_temp_wall_ms = f->first_temp_wall_ms,
-        .jitter = jitter(),
     };
-    struct verdict v = verdict_of(&in);
     r->state = RUN_STATE_ended;
     r->ended_wall_ms = res->ended_wall_ms ? res->ended_wall_ms : clk_wall_ms();
     if (in.contradicts) {
@@ -367,31 +465,28 @@ static void conclude(struct run *r, const struct run_result *res, bool database_
         AUTO_FREE char *text = xasprintf("the result file contradicts the inspection: %s", why ? why : "");
         xstr_set(&r->error, text);
     }
-    f->attempts = v.attempts;
-    f->losses = v.losses;
-    f->first_temp_wall_ms = v.first_temp_wall_ms;
     release(r);
-    AUTO_FREE char *detail = describe_end(r);
-    log_info("run_ended", r->tenant, r->run_id, "%s; file %s (%s) is %s", detail, f->file_id, f->name, file_state_name(v.state));
-    if (file_state_is_final(v.state)) {
-        if (v.state == FILE_ingested && !loader)
-            f->prefix[0] = 0;
-        filing_finish(m, f, v.state, v.reason, v.state == FILE_ingested ? NULL : detail, r);
+    if (!strcmp(r->step, "check") && r->outcome == RUN_ok && !r->stop) {
+        conclude_check(r);
         return;
     }
-    xstr_set(&f->reason, v.reason);
-    xstr_set(&f->detail, v.state == FILE_queued ? NULL : detail);
-    if (v.park)
-        park(m, r, app);
-    ledger_put_run(m->ledger, r);
-    if (v.park) {
-        file_set_state(f, FILE_waiting);
-        ledger_put_file(m->ledger, f);
-        sched_add(m->sched, r->app, f);
-    } else {
-        put_back(m, f, v.state, v.delay_ms);
+    AUTO_FREE char *detail = describe_end(r);
+    struct file *first = r->file;
+    struct verdict v = verdict_for(first, app, in);
+    bool final = file_state_is_final(v.state), stays = !final && !v.park && *first->output_run;
+    if (!final)
+        ledger_put_run(m->ledger, r);
+    /* A group that stays together has one verdict; otherwise each file has its own, as it may have been tried before. */
+    for (struct file *f = stays ? first->mate : first, *next; f; f = next) {
+        next = stays ? f->mate : file_take_mate(f);
+        if (f != first && !stays)
+            v = verdict_for(f, app, in);
+        conclude_file(r, f, app, &v, detail, !next);
     }
-    ledger_then(m->ledger, on_run_end_committed, r);
+    if (stays)
+        conclude_file(r, first, app, &v, detail, true);
+    if (!final)
+        ledger_then(m->ledger, on_run_end_committed, r);
 }
 
 void runs_on_health(struct batchmgr *m)
@@ -427,6 +522,14 @@ static void on_load_step_committed(void *arg)
     spawn_step(r);
 }
 
+static void keep_output(struct run *r)
+{
+    for (struct file *f = r->file; f; f = f->mate) {
+        memcpy(f->output_run, r->run_id, ID_SIZE);
+        f->checkpoint = 0;
+    }
+}
+
 /* TAKE res. */
 static void on_step_ended(struct run *r, struct run_result *res)
 {
@@ -439,11 +542,11 @@ static void on_step_ended(struct run *r, struct run_result *res)
         free(reason);
         free(why);
         if (!contradicts) {
-            memcpy(r->file->output_run, r->run_id, ID_SIZE);
-            r->file->checkpoint = 0;
+            keep_output(r);
             xstr_set(&r->step, "load");
             ledger_put_run(m->ledger, r);
-            ledger_put_file(m->ledger, r->file);
+            for (struct file *f = r->file; f; f = f->mate)
+                ledger_put_file(m->ledger, f);
             ledger_then(m->ledger, on_load_step_committed, r);
             run_result_free(res);
             free(res);
@@ -452,8 +555,7 @@ static void on_step_ended(struct run *r, struct run_result *res)
     }
     if (app_step && res->outcome == RUN_ok && strcmp(r->output_mode, "none") && r->stop) {
         /* It printed everything before the stop reached it; loading that is left for later. */
-        memcpy(r->file->output_run, r->run_id, ID_SIZE);
-        r->file->checkpoint = 0;
+        keep_output(r);
         res->outcome = RUN_killed;
         r->outcome = RUN_killed;
     }
@@ -479,7 +581,7 @@ static void cancel(struct run *r, const char *why, int64_t delay_ms)
     release(r);
     log_warn("run_cancelled", r->tenant, r->run_id, "%s", why);
     ledger_put_run(m->ledger, r);
-    put_back(m, r->file, delay_ms ? FILE_waiting : FILE_queued, delay_ms);
+    put_all_back(r, delay_ms ? FILE_waiting : FILE_queued, delay_ms);
     ledger_then(m->ledger, on_run_end_committed, r);
 }
 
@@ -587,8 +689,13 @@ static bool spawn_step(struct run *r)
         cancel(r, "its app or dataset is gone from the configuration", 1000);
         return false;
     }
-    if (runplan_make(m, r, t, app, &spec, &e) < 0) {
-        file_drop_output(r->file); /* it is gone, so the app has to run again */
+    int made = r->n_files > 1 && !strcmp(r->step, "app") ? runplan_link_group(m, r, &e) : 0;
+    crash_at(CRASH_group_link);
+    if (made == 0)
+        made = runplan_make(m, r, t, app, &spec, &e);
+    if (made < 0) {
+        for (struct file *f = r->file; f; f = f->mate)
+            file_drop_output(f); /* it is gone, so the app has to run again */
         cancel(r, e.msg, 1000);
         return false;
     }
@@ -666,49 +773,73 @@ static void on_dispatch_committed(void *arg)
     spawn_step(arg);
 }
 
-static void choose_prefix(struct batchmgr *m, struct file *f, const struct conf_tenant *t, const struct conf_batch *app)
+/* What identifies the rows of each file. The built-in loader stores a group's files as if each were alone; other apps make rows
+ * of all of them, which carry one prefix. */
+static void choose_prefix(struct batchmgr *m, const struct run *r, const struct conf_tenant *t, const struct conf_batch *app)
 {
+    bool shared = r->n_files > 1 && strcmp(app->exec, BUILTIN_LOAD) != 0;
     char prefix[33];
-    if (*f->output_run)
+    if (*r->file->output_run)
         return; /* the kept output was made by the version that gave it its prefix */
-    runplan_prefix(m, f, t, app, prefix);
-    if (!strcmp(prefix, f->prefix))
-        return;
-    file_add_old_prefix(f, f->prefix);
-    memcpy(f->prefix, prefix, sizeof prefix);
-    f->checkpoint = 0;
+    for (struct file *f = r->file; f; f = f->mate) {
+        if (!shared || f == r->file)
+            runplan_prefix(m, f, shared, t, app, prefix);
+        f->group_n = shared ? r->n_files : 1;
+        if (r->n_files > 1)
+            f->checkpoint = 0; /* is the run's, not a file's */
+        if (!strcmp(prefix, f->prefix))
+            continue;
+        file_add_old_prefix(f, f->prefix);
+        memcpy(f->prefix, prefix, sizeof prefix);
+        f->checkpoint = 0;
+    }
 }
 
-static void dispatch(struct batchmgr *m, struct file *f, const char *app_name, double cpus, int64_t memory_bytes)
+/* The files that run with `f`: those that its kept output was made of, or others that wait for the same. */
+static int64_t count_files(struct batchmgr *m, struct file *f, const struct conf_batch *app, const char *step)
 {
-    const struct conf_tenant *t = conf_tenant(m->conf, f->tenant);
+    int64_t n = 1;
+    if (!strcmp(step, "app") && app->group.max_files > 1 && file_may_be_grouped(f))
+        return n + sched_take_mates(m->sched, app->app, f, app->group.max_files - 1);
+    for (const struct file *mate = f->mate; mate; mate = mate->mate)
+        n++;
+    return n;
+}
+
+static void dispatch(struct batchmgr *m, struct file *first, const char *app_name, double cpus, int64_t memory_bytes)
+{
+    const struct conf_tenant *t = conf_tenant(m->conf, first->tenant);
     const struct conf_batch *app = conf_app(t, app_name);
     struct run *r = run_new();
     home_new_id(r->run_id);
-    memcpy(r->file_id, f->file_id, ID_SIZE);
-    r->tenant = xstrdup(f->tenant);
+    memcpy(r->file_id, first->file_id, ID_SIZE);
+    r->tenant = xstrdup(first->tenant);
     r->app = xstrdup(app_name);
-    r->step = xstrdup(*f->output_run ? "load" : "app");
-    r->output_mode = xstrdup(app->output);
-    r->attempt = f->attempts + 1;
+    r->step = xstrdup(*first->output_run ? "load" : *app->checker && !first->checked ? "check" : "app");
+    r->output_mode = xstrdup(!strcmp(r->step, "check") ? "none" : app->output);
+    r->attempt = first->attempts + 1;
     r->started_wall_ms = clk_wall_ms();
-    r->file = f;
+    r->file = first;
+    r->n_files = count_files(m, first, app, r->step);
     r->mgr = m;
     r->cpus = cpus;
     r->memory_bytes = memory_bytes;
     r->charged_at_ms = clk_now_ms();
-    choose_prefix(m, f, t, app);
-    if (*f->output_run) { /* the directory that the load step's lies in; its making is not the fence */
+    if (strcmp(r->step, "check"))
+        choose_prefix(m, r, t, app);
+    if (*first->output_run) { /* the directory that the load step's lies in; its making is not the fence */
         AUTO_FREE char *dir = xasprintf("%s/runs/%s", m->home.path, r->run_id);
         mkdir(dir, 0711);
     }
     map_put(&m->runs, r->run_id, r);
-    memcpy(f->run_id, r->run_id, ID_SIZE);
-    if (!f->started_wall_ms)
-        f->started_wall_ms = r->started_wall_ms;
-    file_set_state(f, FILE_running);
     ledger_put_run(m->ledger, r);
-    ledger_put_file(m->ledger, f);
+    for (struct file *f = first; f; f = f->mate) {
+        memcpy(f->run_id, r->run_id, ID_SIZE);
+        if (!f->started_wall_ms)
+            f->started_wall_ms = r->started_wall_ms;
+        file_set_state(f, FILE_running);
+        ledger_put_file(m->ledger, f);
+    }
     ledger_then(m->ledger, on_dispatch_committed, r);
 }
 
@@ -743,8 +874,12 @@ void runs_order_stop(struct batchmgr *m, struct run *r, const char *why)
 
 void runs_recover(struct batchmgr *m, struct file *f)
 {
-    struct run *r = NULL;
+    struct run *r = map_get(&m->runs, f->run_id);
     const struct conf_tenant *t = conf_tenant(m->conf, f->tenant);
+    if (r) {
+        file_add_mate(r->file, f);
+        return;
+    }
     if (ledger_get_run(m->ledger, f->run_id, &r, NULL) < 0 || r->state == RUN_STATE_ended) {
         run_free(r);
         put_back(m, f, FILE_waiting, 0);
@@ -754,11 +889,28 @@ void runs_recover(struct batchmgr *m, struct file *f)
     const struct conf_profile *p = app ? conf_profile(m->conf, app->profile) : NULL;
     r->file = f;
     r->mgr = m;
-    r->output_mode = xstrdup(app ? app->output : "none");
+    r->output_mode = xstrdup(app && strcmp(r->step, "check") ? app->output : "none");
     r->cpus = p ? p->requests.cpus : 1;
     r->memory_bytes = p ? p->requests.memory_bytes : 0;
     r->charged_at_ms = clk_now_ms();
     map_put(&m->runs, r->run_id, r);
     sched_charge(m->sched, r->tenant, r->cpus, r->memory_bytes);
-    resolve(r);
+}
+
+void runs_resolve(struct batchmgr *m)
+{
+    size_t i = 0;
+    for (struct run *r; (r = map_next(&m->runs, &i));)
+        resolve(r);
+}
+
+void runs_clean_groups(struct batchmgr *m)
+{
+    AUTO_FREE char *path = home_path(&m->home, "work");
+    DIR *d = opendir(path);
+    for (struct dirent *ent; d && (ent = readdir(d));)
+        if (!strncmp(ent->d_name, "group-", 6) && !map_get(&m->runs, ent->d_name + 6))
+            fd_remove_tree(dirfd(d), ent->d_name);
+    if (d)
+        closedir(d);
 }

@@ -263,6 +263,27 @@ struct file *sched_pick(struct sched *s, const char **ret_app, double *ret_cpus,
     return f;
 }
 
+int64_t sched_take_mates(struct sched *s, const char *app, struct file *f, int64_t max)
+{
+    struct tenant *t = get_tenant(s, f->tenant);
+    struct app *a = get_app(s, f->tenant, app);
+    struct file **to = &f->mate;
+    int64_t n = 0;
+    for (struct file **at = &a->first; *at && n < max;) {
+        struct file *other = *at;
+        if (strcmp(other->dataset, f->dataset) || !file_may_be_grouped(other)) {
+            at = &other->next;
+            continue;
+        }
+        unlink_file(s, t, a, at);
+        *to = other;
+        other->lead = f;
+        to = &other->mate;
+        n++;
+    }
+    return n;
+}
+
 void sched_charge(struct sched *s, const char *tenant, double cpus, int64_t memory_bytes)
 {
     struct tenant *t = get_tenant(s, tenant);

@@ -33,6 +33,9 @@ void sched_drain(struct sched *s, void (*fn)(void *arg, struct file *f), void *a
 
 /* The next file to start, already charged to its tenant; NULL when nothing may start. ret_app points into s. */
 struct file *sched_pick(struct sched *s, const char **ret_app, double *ret_cpus, int64_t *ret_memory_bytes);
+/* Takes up to `max` queued files that may share a run with `f`, just picked for `app` (same tenant and dataset, each may be
+ * grouped), hangs them on its `mate` in order of arrival, and gives their number. */
+int64_t sched_take_mates(struct sched *s, const char *app, struct file *f, int64_t max);
 /* Charges a run that is going already (taken back after a restart). */
 void sched_charge(struct sched *s, const char *tenant, double cpus, int64_t memory_bytes);
 /* A run ended after duration_ms. */

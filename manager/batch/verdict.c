@@ -44,6 +44,10 @@ struct verdict verdict_of(const struct verdict_input *in)
     }
     if (in->outcome == RUN_ok)
         return failed(in, v, "result_contradicts");
+    if (in->outcome == RUN_data_error && in->group) { /* one of them is bad; alone each shows whether it is */
+        v.reason = "group";
+        return v;
+    }
     if (in->outcome == RUN_data_error) {
         v.state = FILE_quarantined;
         v.attempts++;

@@ -46,6 +46,7 @@ enum {
     KILL_TICK_MS = 20,
     HOME_CHECK_MS = 10000,
     MAX_OUTPUT_FILES = 10000,
+    SECRET_MAX_BYTES = 1 << 20,
 };
 
 enum state { STARTING, RUNNING, STOPPING, KILLING, ENDED };
@@ -116,6 +117,39 @@ static int give_dir(struct runner *r, const char *name, struct err *e)
     return 0;
 }
 
+/* Copied rather than linked or named: the tenant's uid cannot reach where they come from, and they end with the step. */
+static int copy_secret(struct runner *r, int dir, const struct run_pair *secret, struct err *e)
+{
+    const struct run_spec *s = r->spec;
+    AUTO_BUF struct buf text = {0};
+    int n = fd_read_file(AT_FDCWD, secret->value, &text, SECRET_MAX_BYTES, e);
+    if (n < 0) {
+        err_context(e, "cannot read the secret \"%s\"", secret->name);
+        return n;
+    }
+    AUTO_FD int fd = openat(dir, secret->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0400);
+    n = fd < 0 ? -errno : fd_write_all(fd, text.p, text.n);
+    if (n == 0 && s->uid >= 0 && fchown(fd, (uid_t)s->uid, (gid_t)s->gid) < 0)
+        n = -errno;
+    if (text.p)
+        explicit_bzero(text.p, text.n);
+    return n < 0 ? err_sys(e, n, "cannot write %s/secrets/%s", s->dir, secret->name) : 0;
+}
+
+static int copy_secrets(struct runner *r, struct err *e)
+{
+    const struct run_spec *s = r->spec;
+    if (!s->secrets.n)
+        return 0;
+    int n = give_dir(r, "secrets", e);
+    AUTO_FD int dir = n < 0 ? -1 : openat(r->dirfd, "secrets", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (n == 0 && dir < 0)
+        n = err_sys(e, -errno, "cannot open %s/secrets", s->dir);
+    for (size_t i = 0; n == 0 && i < s->secrets.n; i++)
+        n = copy_secret(r, dir, &s->secrets.v[i], e);
+    return n;
+}
+
 static int write_files(struct runner *r, struct err *e)
 {
     const struct run_spec *s = r->spec;
@@ -151,8 +185,9 @@ static int write_files(struct runner *r, struct err *e)
     n = r->result_fd < 0 ? -errno : -posix_fallocate(r->result_fd, 0, RESULT_RESERVE_BYTES);
     if (n < 0 && n != -EOPNOTSUPP)
         return err_sys(e, n, "cannot reserve space for %s/result.json", s->dir);
+    n = copy_secrets(r, e); /* last: from here on what goes wrong can be told */
     crash_at(CRASH_run_files);
-    return 0;
+    return n;
 }
 
 static char **make_argv(const struct run_spec *s)
@@ -623,6 +658,8 @@ static int run_step(struct runner *r, struct err *e)
         r->forced = false;
     }
     watch(r);
+    if (r->spec->secrets.n && fd_remove_tree(r->dirfd, "secrets") < 0)
+        log_warn("secrets", r->spec->tenant, r->spec->run_id, "cannot remove %s/secrets", r->spec->dir);
     make_result(r);
     if (n < 0)
         xstr_set(&r->result.error, e->msg);

@@ -21,6 +21,13 @@ def prepare(home):
     script = home.path / "apps/out/double.sh"
     script.write_text("#!/bin/sh\nawk -F, 'NR > 1 { printf \"{\\\"double\\\":%d}\\n\", $1 * 2 }'\n")
     script.chmod(0o755)
+    home.tenant("grp", apps='{ app = "join"; exec = "join.sh"; output = "dir"; trigger = "manual"; checker = "check.sh"; '
+                            'group = { max_files = 2; }; retry = { attempts = 4; backoff_ms = 10; max_backoff_ms = 50; }; }')
+    for name, text in (("join.sh", "cat \"$SIMBDP_INPUT_DIR\"/* | awk '/^[0-9]/ { printf \"{\\\"v\\\":%d}\\n\", $1 }' >\"$SIMBDP_OUTPUT_DIR/o.json\""),
+                       ("check.sh", "grep -q v")):
+        script = home.path / f"apps/grp/{name}"
+        script.write_text(f"#!/bin/sh\n{text}\n")
+        script.chmod(0o755)
     free = home.base / "free"
     free.mkdir()
     free.chmod(0o777)
@@ -43,6 +50,14 @@ def answers(home):
         return False
 
 
+def release(home):
+    """Both files of the group are held, then `run`; asked again when a crash took the order away. True when both have ended."""
+    files = home.files(tenant_id="grp")
+    if len([f for f in files if f["reason"] == "trigger"]) == 2:
+        home.cli("run", "grp/join", check=False)
+    return len([f for f in files if f["state"] in FINAL]) == 2
+
+
 def states(home):
     """A forced upload whose answer was lost is repeated by the client: two true rows, one effect."""
     rows = sorted((f["tenant_id"], f["file_name"], f["state"], f["reason"] or "") for f in home.files())
@@ -52,7 +67,7 @@ def states(home):
 def check_directories(home):
     """work/ and staging/ hold nothing; done/ and quarantine/ hold exactly what the ledger says, each once."""
     until(lambda: not list((home.path / "work").iterdir()), home.path / "work", what="an empty work/")
-    for tenant in ("acme", "out"):
+    for tenant in ("acme", "out", "grp"):
         assert list((home.path / f"staging/{tenant}/data").iterdir()) == []
     assert list((home.path / "staging/.incoming").iterdir()) == []
     kept = {"done": set(), "quarantine": set()}
@@ -79,19 +94,22 @@ def test_crash_at(home, point):
     home.drop("ok.csv", "n\n1\n2\n3\n", "out")
     home.drop("bad.csv", f"do,arg\nonce,{free}/flag\nexit,5\n", "out")
     home.drop("refused.txt", "x")
+    home.drop("g1.csv", "v\n1\n2\n", "grp")
+    home.drop("g2.csv", "v\n3\n", "grp")
     home.wait_files(4)
+    until(lambda: release(home), home.path / "state", what="the end of the group")
     home.drop("again.csv", "a,b\n1,x\n2,y\n3,z\n")
-    home.wait_files(5)
+    home.wait_files(7)
     forced = home.base / "forced.csv"
     forced.write_text("a,b\n1,x\n2,y\n3,z\n")
     try_upload(home, forced, "--force")
-    home.wait_files(6)
+    home.wait_files(8)
     bad = home.files(file_name="bad.csv")[0]
     assert (bad["state"], bad["reason"], bad["attempts"]) == ("quarantined", "failed", 2) or point.startswith("run_")
     for _ in range(20):  # a crash may take the request or its effect away; asking again is the answer
         home.cli("retry", bad["file_id"], check=False)
         until(lambda: answers(home), home.path / "state", what="batchmgr")
-        home.wait_files(6)
+        home.wait_files(8)
         if home.files(file_name="bad.csv")[0]["run_id"] != bad["run_id"]:
             break
     until(lambda: all(f["state"] in FINAL for f in home.files()), home.path / "state", what="the end of all files")
@@ -99,10 +117,12 @@ def test_crash_at(home, point):
     assert states(home) == [
         ("acme", "a.csv", "ingested", ""), ("acme", "again.csv", "duplicate", "duplicate"),
         ("acme", "forced.csv", "ingested", ""), ("acme", "refused.txt", "rejected", "format"),
+        ("grp", "g1.csv", "ingested", ""), ("grp", "g2.csv", "ingested", ""),
         ("out", "bad.csv", "quarantined", "failed"), ("out", "ok.csv", "ingested", "")]
     until(lambda: all(r["state"] == "ended" for r in home.rows("runs")), home.path / "state", what="the end of all runs")
     assert sorted((d["a"], d["b"]) for d in home.docs("acme")) == [(1, "x"), (2, "y"), (3, "z")]
     assert sorted(d["double"] for d in home.docs("out")) == [2, 4, 6]
+    assert sorted(d["v"] for d in home.docs("grp")) == [1, 2, 3]
     check_directories(home)
     for r in home.rows("runs"):
         assert home.marked(r["run_id"]) == []
