@@ -213,7 +213,9 @@ void filing_resume(struct batchmgr *m, struct file *f)
 
 static void on_retry_committed(void *arg)
 {
+    struct file *f = arg;
     crash_at(CRASH_retry_commit);
+    f->retrying = false;
     admit_again(batchmgr_the(), arg);
 }
 
@@ -242,6 +244,7 @@ static void on_retry_row(void *arg)
     }
     f->place = PLACE_work;
     if (!*f->hash) { /* refused before it was read: look at it again from the start */
+        f->retrying = false;
         file_set_state(f, FILE_received);
         ledger_put_file(m->ledger, f);
         admit_claimed(m, f);
@@ -254,6 +257,8 @@ static void on_retry_row(void *arg)
 int filing_retry(struct batchmgr *m, const char *file_id, struct err *e)
 {
     struct file *f = map_get(&m->files, file_id);
+    if (f && f->retrying)
+        return 0; /* asked for a second time */
     if (f && f->lead)
         f = f->lead; /* they wait together */
     if (f && f->state == FILE_waiting && !f->behind) {
@@ -285,6 +290,7 @@ int filing_retry(struct batchmgr *m, const char *file_id, struct err *e)
     xstr_set(&f->reason, NULL);
     xstr_set(&f->detail, NULL);
     f->place = PLACE_work;
+    f->retrying = true;
     map_put(&m->files, f->file_id, f);
     tenant_get(m, f->tenant)->n_live++;
     ledger_put_file(m->ledger, f);
