@@ -533,8 +533,12 @@ static int check_tenant(const struct conf *c, struct conf_tenant *t, struct err 
         return err_set(e, ERR_CONFIG, "%s: key 'database': \"%s\" is not a database a tenant can have", t->file, t->database);
     struct conf_dataset *d = t->datasets.v;
     const struct conf_batch *b = t->batch.v;
-    for (size_t i = 0; r == 0 && i < t->datasets.n; i++)
+    for (size_t i = 0; r == 0 && i < t->datasets.n; i++) {
         r = check_dataset(t, &d[i], e);
+        if (r == 0 && t->retention.documents_days >= 0 && !strcmp(d[i].on_key_conflict, "replace"))
+            r = err_set(e, ERR_CONFIG, "%s:%d: key 'retention.documents_days': dataset %s has on_key_conflict = \"replace\", and a row "
+                        "that replaced another keeps no trace of when", t->file, d[i].line, d[i].name);
+    }
     for (size_t i = 0; r == 0 && i < t->batch.n; i++)
         r = check_batch(c, t, &b[i], e);
     return r;
@@ -695,12 +699,10 @@ static int64_t tighter(int64_t a, int64_t b)
 struct conf_limits conf_effective_limits(const struct conf_tenant *t, const struct conf_dataset *d)
 {
     struct conf_limits l = t->limits;
+    /* Files and bytes in staging and per day are counted for each level on its own. */
 #define TIGHTER(field) l.field = tighter(l.field, d->limits.field)
     TIGHTER(max_file_bytes);
     TIGHTER(max_decompressed_bytes);
-    TIGHTER(max_files_in_staging);
-    TIGHTER(max_files_per_day);
-    TIGHTER(max_bytes_per_day);
     TIGHTER(max_rows);
     TIGHTER(max_row_bytes);
     TIGHTER(max_columns);

@@ -130,7 +130,7 @@ const struct conf_batch *conf_app(const struct conf_tenant *t, const char *app);
 /* The app for a file: the named one (NULL: any) whose datasets and pattern match. NULL: none. */
 const struct conf_batch *conf_route(const struct conf_tenant *t, const char *app, const char *dataset, const char *file);
 
-/* The tighter of tenant's and dataset's limit, key by key. `formats` is not combined. */
+/* The tighter of tenant's and dataset's limit on a single file, key by key. `formats` is not combined. */
 struct conf_limits conf_effective_limits(const struct conf_tenant *t, const struct conf_dataset *d);
 /* What the reader is to know of the dataset's files, as common/read/spec.h has it. keys: also those of the collection, where
  * the files' own columns are stored. now_ms 0: none. */

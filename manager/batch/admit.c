@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { UNCONFIGURED_POLL_MS = 1000 };
+enum { UNCONFIGURED_POLL_MS = 1000, HELPER_POLL_MS = 200 };
 
 char *admit_format(const char *name)
 {
@@ -40,32 +40,40 @@ static void reject(struct batchmgr *m, struct file *f, const char *reason, const
     filing_finish(m, f, FILE_rejected, reason, detail, NULL);
 }
 
-static void today(struct batchmgr *m, struct tenant *t)
+static void today(struct batchmgr *m, const char *tenant, const char *dataset, struct usage *u)
 {
     int64_t day = clk_day(clk_wall_ms());
-    if (t->day == day)
+    if (u->day == day)
         return;
-    t->day = day;
-    ledger_taken_since(m->ledger, t->id, day * 86400000, &t->files_today, &t->bytes_today);
+    u->day = day;
+    ledger_taken_since(m->ledger, tenant, dataset, day * 86400000, &u->files_today, &u->bytes_today);
 }
 
-/* True when the file keeps the limits that need no content; else it was rejected. */
-static bool keeps_limits(struct batchmgr *m, struct tenant *t, struct file *f, const struct conf_limits *l)
+/* True when the file keeps the limits on what there is already, the tenant's or its dataset's; else it was rejected. */
+static bool keeps_quotas(struct batchmgr *m, struct file *f, const struct conf_limits *l, const struct usage *u, const char *whose)
 {
-    if (l->max_file_bytes >= 0 && f->size > l->max_file_bytes)
-        reject(m, f, "max_file_bytes", "%lld bytes; %lld are allowed", (long long)f->size, (long long)l->max_file_bytes);
-    else if (l->max_files_in_staging >= 0 && t->n_live > l->max_files_in_staging)
-        reject(m, f, "max_files_in_staging", "%lld files of the tenant are not finished; %lld are allowed",
-               (long long)t->n_live - 1, (long long)l->max_files_in_staging);
-    else if (l->max_files_per_day >= 0 && t->files_today + 1 > l->max_files_per_day)
-        reject(m, f, "max_files_per_day", "%lld files were taken today (UTC); %lld are allowed", (long long)t->files_today,
-               (long long)l->max_files_per_day);
-    else if (l->max_bytes_per_day >= 0 && t->bytes_today + f->size > l->max_bytes_per_day)
-        reject(m, f, "max_bytes_per_day", "%lld bytes were taken today (UTC), this file has %lld; %lld are allowed",
-               (long long)t->bytes_today, (long long)f->size, (long long)l->max_bytes_per_day);
+    if (l->max_files_in_staging >= 0 && u->n_live > l->max_files_in_staging)
+        reject(m, f, "max_files_in_staging", "%lld files of the %s are not finished; %lld are allowed", (long long)u->n_live - 1, whose,
+               (long long)l->max_files_in_staging);
+    else if (l->max_files_per_day >= 0 && u->files_today + 1 > l->max_files_per_day)
+        reject(m, f, "max_files_per_day", "%lld files of the %s were taken today (UTC); %lld are allowed", (long long)u->files_today,
+               whose, (long long)l->max_files_per_day);
+    else if (l->max_bytes_per_day >= 0 && u->bytes_today + f->size > l->max_bytes_per_day)
+        reject(m, f, "max_bytes_per_day", "%lld bytes of the %s were taken today (UTC), this file has %lld; %lld are allowed",
+               (long long)u->bytes_today, whose, (long long)f->size, (long long)l->max_bytes_per_day);
     else
         return true;
     return false;
+}
+
+/* Counts the file against the day, or (by -1) no more. */
+static void take(struct tenant *t, const struct file *f, int by)
+{
+    struct usage *both[] = {&t->usage, tenant_usage(t, f->dataset)};
+    for (int i = 0; i < 2; i++) {
+        both[i]->files_today += by;
+        both[i]->bytes_today += by * f->size;
+    }
 }
 
 static void on_admit_again(evutil_socket_t fd, short what, void *arg)
@@ -97,8 +105,14 @@ void admit_claimed(struct batchmgr *m, struct file *f)
         return;
     }
     struct conf_limits l = conf_effective_limits(c, d);
-    today(m, t);
-    if (!keeps_limits(m, t, f, &l))
+    struct usage *u = tenant_usage(t, f->dataset);
+    today(m, t->id, NULL, &t->usage);
+    today(m, t->id, f->dataset, u);
+    if (l.max_file_bytes >= 0 && f->size > l.max_file_bytes) {
+        reject(m, f, "max_file_bytes", "%lld bytes; %lld are allowed", (long long)f->size, (long long)l.max_file_bytes);
+        return;
+    }
+    if (!keeps_quotas(m, f, &c->limits, &t->usage, "tenant") || !keeps_quotas(m, f, &d->limits, u, "dataset"))
         return;
     if (!conf_route(c, f->app, f->dataset, f->name)) {
         if (f->app)
@@ -107,8 +121,7 @@ void admit_claimed(struct batchmgr *m, struct file *f)
             reject(m, f, "no_app", "no app of the tenant takes dataset %s and this name", f->dataset);
         return;
     }
-    t->files_today++;
-    t->bytes_today += f->size;
+    take(t, f, 1);
     inspect_submit(m, f);
 }
 
@@ -131,6 +144,14 @@ void admit_unindex(struct batchmgr *m, struct file *f)
         map_remove(&m->contents, key);
 }
 
+static void on_helper_over(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    file_timer_stop(arg);
+    admit_again(batchmgr_the(), arg);
+}
+
 /* Same content before: ingested is a duplicate, in flight is waited for. True when the file goes no further now. */
 static bool is_repeated(struct batchmgr *m, struct file *f)
 {
@@ -146,6 +167,14 @@ static bool is_repeated(struct batchmgr *m, struct file *f)
         xstr_set(&f->detail, detail);
         file_set_state(f, FILE_waiting);
         ledger_put_file(m->ledger, f);
+        return true;
+    }
+    if (f->force && map_get(&m->helpers, f->tenant)) { /* its elder's rows may be on their way out: not both at once */
+        if (f->state != FILE_waiting)
+            file_set_state(f, FILE_waiting);
+        xstr_set(&f->reason, "documents_days");
+        ledger_put_file(m->ledger, f);
+        file_timer(m, f, HELPER_POLL_MS, on_helper_over);
         return true;
     }
     map_put(&m->contents, key, f);
@@ -171,10 +200,8 @@ static bool is_repeated(struct batchmgr *m, struct file *f)
 static void untake(struct batchmgr *m, const struct file *f)
 {
     struct tenant *t = tenant_get(m, f->tenant);
-    if (clk_day(f->received_wall_ms) != t->day)
-        return;
-    t->files_today--;
-    t->bytes_today -= f->size;
+    if (clk_day(f->received_wall_ms) == t->usage.day)
+        take(t, f, -1);
 }
 
 static void keep_quality(struct file *f, const struct inspect_reply *re, const char *figures)

@@ -3,9 +3,11 @@
 #include "admit.h"
 #include "control.h"
 #include "filing.h"
+#include "helper.h"
 #include "inspect.h"
 #include "intake.h"
 #include "release.h"
+#include "retention.h"
 #include "runs.h"
 
 #include "common/access.h"
@@ -46,10 +48,28 @@ struct tenant *tenant_get(struct batchmgr *m, const char *id)
         t->uid = t->gid = -1;
         t->last = &t->first;
         t->inspect_last = &t->inspect_first;
-        t->day = -1;
+        t->usage.day = -1;
         map_put(&m->tenants, id, t);
     }
     return t;
+}
+
+struct usage *tenant_usage(struct tenant *t, const char *dataset)
+{
+    struct usage *u = map_get(&t->datasets, dataset);
+    if (!u) {
+        u = xcalloc(1, sizeof *u);
+        u->day = -1;
+        map_put(&t->datasets, dataset, u);
+    }
+    return u;
+}
+
+void tenant_count_live(struct batchmgr *m, const struct file *f, int by)
+{
+    struct tenant *t = tenant_get(m, f->tenant);
+    t->usage.n_live += by;
+    tenant_usage(t, f->dataset)->n_live += by;
 }
 
 const struct conf_tenant *tenant_conf(struct batchmgr *m, const struct tenant *t)
@@ -355,7 +375,7 @@ static void on_live_file(void *arg, struct file *f)
         rec->v = xrealloc(rec->v, (2 * rec->n + 2) * sizeof *rec->v);
     rec->v[rec->n++] = f;
     map_put(&rec->m->files, f->file_id, f);
-    tenant_get(rec->m, f->tenant)->n_live++;
+    tenant_count_live(rec->m, f, 1);
 }
 
 static void on_due(evutil_socket_t fd, short what, void *arg)
@@ -384,7 +404,7 @@ static void recover_waiting(struct batchmgr *m, struct file *f)
             f->place = PLACE_done;
         ledger_put_file(m->ledger, f);
         map_remove(&m->files, f->file_id);
-        tenant_get(m, f->tenant)->n_live--;
+        tenant_count_live(m, f, -1);
         file_free(f);
         return;
     }
@@ -506,7 +526,8 @@ static void on_chld(evutil_socket_t sig, short what, void *arg)
     (void)sig;
     (void)what;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
-        inspect_reaped(arg, pid);
+        if (!inspect_reaped(arg, pid))
+            helper_reaped(arg, pid, status);
 }
 
 static void on_park(evutil_socket_t fd, short what, void *arg)
@@ -532,6 +553,7 @@ static int start(struct batchmgr *m, struct err *e)
         conf_free(c);
         return r;
     }
+    retention_start(m);
     m->conf = c; /* intake needs it; apply_conf checks the host */
     r = intake_start(m, e);
     if (r < 0)
@@ -578,6 +600,10 @@ static void stop(struct batchmgr *m)
     for (struct tenant *t; (t = map_next(&m->tenants, &i));) {
         free(t->id);
         free(t->mongo_url);
+        size_t k = 0;
+        for (struct usage *u; (u = map_next(&t->datasets, &k));)
+            free(u);
+        map_fini(&t->datasets);
         free(t);
     }
     i = 0;
@@ -598,6 +624,8 @@ static void stop(struct batchmgr *m)
         if (evs[k])
             event_free(evs[k]);
     release_stop(m);
+    helper_stop(m);
+    retention_stop(m);
     sched_free(m->sched);
     conf_free(m->conf);
     free(m->mongo_kind);

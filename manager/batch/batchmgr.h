@@ -21,6 +21,11 @@ struct candidate {
     struct candidate *next;
 };
 
+struct usage { /* of a tenant, or of one of its datasets */
+    int64_t day, files_today, bytes_today;
+    int64_t n_live; /* files that are not final */
+};
+
 struct tenant {
     char *id;
     bool configured;  /* has a file in conf/tenants */
@@ -28,8 +33,8 @@ struct tenant {
     int64_t uid, gid; /* -1: the platform's */
     struct health *health;
     char *mongo_url; /* what its runs get */
-    int64_t day, files_today, bytes_today;
-    int64_t n_live; /* files that are not final */
+    struct usage usage;
+    struct map datasets; /* name -> struct usage */
     struct candidate *first, **last;
     size_t n_candidates;
     struct file *inspect_first, **inspect_last;
@@ -60,6 +65,8 @@ struct batchmgr {
 
     int inotify_fd, staging_fd, work_fd, runs_fd;
     struct map watches; /* "wd" -> struct watch */
+    struct map helpers;     /* helper.c */
+    struct event *retention_ev;
     struct event *inotify_ev, *rescan_ev, *claim_ev, *disk_ev, *park_ev, *dispatch_ev;
     bool disk_low, rescan_wanted;
     size_t n_candidates;
@@ -83,6 +90,11 @@ struct tenant *tenant_get(struct batchmgr *m, const char *id); /* made when new 
 const struct conf_tenant *tenant_conf(struct batchmgr *m, const struct tenant *t);
 bool tenant_accepts(const struct tenant *t); /* configured and not suspended */
 int64_t tenant_weight(struct batchmgr *m, const struct tenant *t);
+
+/* What the tenant uses of the dataset; made when new. */
+struct usage *tenant_usage(struct tenant *t, const char *dataset);
+/* A file begins (1) or ends (-1) to count as unfinished. */
+void tenant_count_live(struct batchmgr *m, const struct file *f, int by);
 
 /* Logs old -> new and checks that the move is one the state machine has. */
 void file_set_state(struct file *f, enum file_state next);

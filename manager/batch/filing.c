@@ -18,7 +18,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { RETRY_MS = 1000, PRUNE_AT_ONCE = 500 };
+enum { RETRY_MS = 1000 };
 
 struct finish {
     struct batchmgr *m;
@@ -135,7 +135,7 @@ static void on_filed(void *arg)
     struct file *f = arg;
     struct batchmgr *m = batchmgr_the();
     crash_at(CRASH_archive_commit);
-    tenant_get(m, f->tenant)->n_live--;
+    tenant_count_live(m, f, -1);
     map_remove(&m->files, f->file_id);
     admit_followers(m, f);
     file_free(f);
@@ -292,31 +292,8 @@ int filing_retry(struct batchmgr *m, const char *file_id, struct err *e)
     f->place = PLACE_work;
     f->retrying = true;
     map_put(&m->files, f->file_id, f);
-    tenant_get(m, f->tenant)->n_live++;
+    tenant_count_live(m, f, 1);
     ledger_put_file(m->ledger, f);
     ledger_then(m->ledger, on_retry_row, f);
     return 0;
-}
-
-void filing_prune(struct batchmgr *m)
-{
-    for (size_t i = 0; i < m->conf->n_tenants; i++) {
-        const struct conf_tenant *t = &m->conf->tenants[i];
-        if (t->retention.files_days < 0)
-            continue;
-        char **ids = ledger_filed_before(m->ledger, t->id, clk_wall_ms() - t->retention.files_days * 86400000, PRUNE_AT_ONCE);
-        for (char **id = ids; *id; id++) {
-            struct file *f = NULL;
-            if (!map_get(&m->files, *id) && ledger_get_file(m->ledger, *id, &f, NULL) == 0) {
-                AUTO_FREE char *dir = filed_dir(f, f->place);
-                AUTO_FREE char *path = xasprintf("%s/%s", dir, f->file_id);
-                fd_remove_tree(m->home.dirfd, path);
-                f->place = PLACE_gone;
-                ledger_put_file(m->ledger, f);
-                file_free(f);
-            }
-            free(*id);
-        }
-        free(ids);
-    }
 }

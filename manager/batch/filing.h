@@ -14,7 +14,4 @@ void filing_resume(struct batchmgr *m, struct file *f);
 /* Brings a filed file back to work/ and queues it (the `retry` command). */
 int filing_retry(struct batchmgr *m, const char *file_id, struct err *e);
 
-/* Deletes archived files older than retention.files_days. */
-void filing_prune(struct batchmgr *m);
-
 #endif

@@ -17,6 +17,7 @@
 #include "admit.h"
 #include "filing.h"
 #include "inspect.h"
+#include "retention.h"
 
 #include "common/clk.h"
 #include "common/crash.h"
@@ -314,7 +315,7 @@ static struct file *new_file(struct batchmgr *m, struct tenant *t, const char *d
     f->from = xstrdup(from);
     f->received_wall_ms = clk_wall_ms();
     map_put(&m->files, f->file_id, f);
-    t->n_live++;
+    tenant_count_live(m, f, 1);
     return f;
 }
 
@@ -468,7 +469,7 @@ static void on_rescan(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     intake_rescan(m);
-    filing_prune(m);
+    retention_kick(m);
     struct timeval tv = {m->conf->platform.rescan_ms / 1000, m->conf->platform.rescan_ms % 1000 * 1000};
     event_add(m->rescan_ev, &tv);
 }
@@ -726,6 +727,6 @@ void intake_upload_abort(struct batchmgr *m, const char *id)
     AUTO_FREE char *path = xasprintf("staging/.incoming/%s", id);
     unlinkat(m->home.dirfd, path, 0);
     map_remove(&m->files, f->file_id);
-    tenant_get(m, f->tenant)->n_live--;
+    tenant_count_live(m, f, -1);
     file_free(f);
 }

@@ -77,9 +77,9 @@ static const char put_run_sql[] = "INSERT OR REPLACE INTO runs VALUES(?1,?2,?3,?
                                   "?16,?17,?18,?19,?20,?21,?22,?23,?24,0)";
 
 struct op {
-    enum { OP_FILE, OP_RUN, OP_THEN, OP_SYNC } kind;
+    enum { OP_FILE, OP_RUN, OP_THEN, OP_SYNC, OP_PRUNED, OP_EXPIRED } kind;
     union {
-        char *dir;
+        char *dir, *id;
         struct file *file;
         struct run *run;
         struct {
@@ -96,7 +96,7 @@ struct batch {
 
 struct ledger {
     sqlite3 *reader, *writer;
-    sqlite3_stmt *put_file, *put_quality, *put_run;
+    sqlite3_stmt *put_file, *put_quality, *put_run, *mark_pruned, *mark_expired;
     struct event *kick_ev, *lazy_ev, *done_ev;
     bool urgent; /* something in `pending` is waited for */
     int done_fd, home_fd;
@@ -123,6 +123,8 @@ static void op_free(struct op *op)
         run_free(op->run);
     else if (op->kind == OP_SYNC)
         free(op->dir);
+    else if (op->kind == OP_PRUNED || op->kind == OP_EXPIRED)
+        free(op->id);
     free(op);
 }
 
@@ -213,6 +215,32 @@ static int put_run(struct ledger *l, const struct run *r)
     return n == SQLITE_DONE ? SQLITE_OK : n;
 }
 
+static int mark(sqlite3_stmt *s, const char *id)
+{
+    bind_text(s, 1, id);
+    int r = sqlite3_step(s);
+    sqlite3_reset(s);
+    return r == SQLITE_DONE ? SQLITE_OK : r;
+}
+
+static int write_op(struct ledger *l, const struct op *op)
+{
+    switch (op->kind) {
+    case OP_FILE:
+        return put_file(l, op->file);
+    case OP_RUN:
+        return put_run(l, op->run);
+    case OP_PRUNED:
+        return mark(l->mark_pruned, op->id);
+    case OP_EXPIRED:
+        return mark(l->mark_expired, op->id);
+    case OP_THEN:
+    case OP_SYNC:
+        break;
+    }
+    return SQLITE_OK;
+}
+
 /* Each directory once a batch: the journal commit it costs is shared by all files of a turn. */
 static int sync_dirs(struct ledger *l, const struct batch *b)
 {
@@ -235,7 +263,7 @@ static int commit(struct ledger *l, const struct batch *b)
     int r = SQLITE_OK;
     bool rows = false;
     for (const struct op *op = b->first; op && !rows; op = op->next)
-        rows = op->kind == OP_FILE || op->kind == OP_RUN;
+        rows = op->kind != OP_THEN && op->kind != OP_SYNC;
     if (!rows)
         return SQLITE_OK;
     r = sync_dirs(l, b);
@@ -243,7 +271,7 @@ static int commit(struct ledger *l, const struct batch *b)
         return r;
     r = sqlite3_exec(l->writer, "BEGIN IMMEDIATE", NULL, NULL, NULL);
     for (const struct op *op = b->first; op && r == SQLITE_OK; op = op->next)
-        r = op->kind == OP_FILE ? put_file(l, op->file) : op->kind == OP_RUN ? put_run(l, op->run) : SQLITE_OK;
+        r = write_op(l, op);
     if (r == SQLITE_OK)
         r = sqlite3_exec(l->writer, "COMMIT", NULL, NULL, NULL);
     if (r != SQLITE_OK) {
@@ -391,6 +419,16 @@ void ledger_then(struct ledger *l, void (*fn)(void *arg), void *arg)
     op->then.arg = arg;
 }
 
+void ledger_note_pruned(struct ledger *l, const char *run_id)
+{
+    add(l, OP_PRUNED, false)->id = xstrdup(run_id);
+}
+
+void ledger_note_expired(struct ledger *l, const char *file_id)
+{
+    add(l, OP_EXPIRED, false)->id = xstrdup(file_id);
+}
+
 bool ledger_stalled(const struct ledger *l, const char **ret_why)
 {
     *ret_why = l->why;
@@ -434,7 +472,9 @@ static int open_both(struct ledger *l, const char *path, struct err *e)
         sqlite3_exec(l->writer, schema, NULL, NULL, NULL) != SQLITE_OK ||
         sqlite3_prepare_v2(l->writer, put_file_sql, -1, &l->put_file, NULL) != SQLITE_OK ||
         sqlite3_prepare_v2(l->writer, put_quality_sql, -1, &l->put_quality, NULL) != SQLITE_OK ||
-        sqlite3_prepare_v2(l->writer, put_run_sql, -1, &l->put_run, NULL) != SQLITE_OK)
+        sqlite3_prepare_v2(l->writer, put_run_sql, -1, &l->put_run, NULL) != SQLITE_OK ||
+        sqlite3_prepare_v2(l->writer, "UPDATE runs SET pruned=1 WHERE run_id=?1", -1, &l->mark_pruned, NULL) != SQLITE_OK ||
+        sqlite3_prepare_v2(l->writer, "UPDATE files SET expired=1 WHERE file_id=?1", -1, &l->mark_expired, NULL) != SQLITE_OK)
         return err_set(e, -EIO, "%s", sqlite3_errmsg(l->writer));
     return open_db(path, &l->reader, e);
 }
@@ -450,6 +490,8 @@ int ledger_open(const struct home *h, struct event_base *base, struct ledger **r
         sqlite3_finalize(l->put_file);
         sqlite3_finalize(l->put_quality);
         sqlite3_finalize(l->put_run);
+        sqlite3_finalize(l->mark_pruned);
+        sqlite3_finalize(l->mark_expired);
         sqlite3_close(l->writer);
         sqlite3_close(l->reader);
         free(l);
@@ -502,6 +544,8 @@ void ledger_close(struct ledger *l)
     sqlite3_finalize(l->put_file);
     sqlite3_finalize(l->put_quality);
     sqlite3_finalize(l->put_run);
+    sqlite3_finalize(l->mark_pruned);
+    sqlite3_finalize(l->mark_expired);
     sqlite3_close(l->reader);
     sqlite3_close(l->writer);
     pthread_cond_destroy(&l->wake);
@@ -686,14 +730,16 @@ bool ledger_find_ingested(struct ledger *l, const char *tenant, const char *data
     return found;
 }
 
-void ledger_taken_since(struct ledger *l, const char *tenant, int64_t wall_ms, int64_t *ret_files, int64_t *ret_bytes)
+void ledger_taken_since(struct ledger *l, const char *tenant, const char *dataset, int64_t wall_ms, int64_t *ret_files,
+                        int64_t *ret_bytes)
 {
     sqlite3_stmt *s = NULL;
     sqlite3_prepare_v2(l->reader,
                        "SELECT count(*), sum(max(size,0)) FROM files WHERE tenant=?1 AND received_at>=?2 AND "
-                       "state NOT IN('rejected','vanished') AND size>=0",
+                       "state NOT IN('rejected','vanished') AND size>=0 AND (?3 IS NULL OR dataset=?3)",
                        -1, &s, NULL);
     bind_text(s, 1, tenant);
+    bind_text(s, 3, dataset);
     sqlite3_bind_int64(s, 2, wall_ms);
     *ret_files = *ret_bytes = 0;
     if (sqlite3_step(s) == SQLITE_ROW) {
@@ -720,13 +766,53 @@ char **ledger_filed_before(struct ledger *l, const char *tenant, int64_t wall_ms
 {
     sqlite3_stmt *s = NULL;
     sqlite3_prepare_v2(l->reader,
-                       "SELECT file_id FROM files WHERE tenant=?1 AND received_at<?2 AND ended_at>0 AND ended_at<?2 AND "
+                       "SELECT file_id FROM files WHERE tenant=?1 AND ended_at>0 AND ended_at<?2 AND "
                        "place IN('done','quarantine') LIMIT ?3",
                        -1, &s, NULL);
     bind_text(s, 1, tenant);
     sqlite3_bind_int64(s, 2, wall_ms);
     sqlite3_bind_int(s, 3, limit);
     return ids(s);
+}
+
+char **ledger_runs_before(struct ledger *l, const char *tenant, int64_t wall_ms, int limit)
+{
+    sqlite3_stmt *s = NULL;
+    sqlite3_prepare_v2(l->reader,
+                       "SELECT run_id FROM runs WHERE tenant=?1 AND ended_at<?2 AND state='ended' AND pruned=0 AND run_id NOT IN"
+                       "(SELECT output_run FROM files WHERE state IN('received','queued','running','waiting') AND "
+                       "output_run<>'') LIMIT ?3",
+                       -1, &s, NULL);
+    bind_text(s, 1, tenant);
+    sqlite3_bind_int64(s, 2, wall_ms);
+    sqlite3_bind_int(s, 3, limit);
+    return ids(s);
+}
+
+char **ledger_stored_before(struct ledger *l, const char *tenant, const char *dataset, int64_t wall_ms, int limit,
+                            char ***ret_prefixes)
+{
+    sqlite3_stmt *s = NULL;
+    char **v[2] = {xcalloc(1, sizeof **v), xcalloc(1, sizeof **v)};
+    size_t n = 0;
+    sqlite3_prepare_v2(l->reader,
+                       "SELECT file_id, prefix FROM files f WHERE tenant=?1 AND ended_at<?2 AND state='ingested' AND expired=0 AND "
+                       "prefix<>'' AND dataset=?4 AND NOT EXISTS(SELECT 1 FROM files g WHERE g.tenant=f.tenant AND "
+                       "g.dataset=f.dataset AND g.hash=f.hash AND g.state='ingested' AND g.prefix=f.prefix AND g.ended_at>=?2) LIMIT ?3",
+                       -1, &s, NULL);
+    bind_text(s, 1, tenant);
+    sqlite3_bind_int64(s, 2, wall_ms);
+    sqlite3_bind_int(s, 3, limit);
+    bind_text(s, 4, dataset);
+    for (; sqlite3_step(s) == SQLITE_ROW; n++)
+        for (int k = 0; k < 2; k++) {
+            v[k] = xrealloc(v[k], (n + 2) * sizeof **v);
+            v[k][n] = column(s, k);
+            v[k][n + 1] = NULL;
+        }
+    sqlite3_finalize(s);
+    *ret_prefixes = v[1];
+    return v[0];
 }
 
 char **ledger_retryable(struct ledger *l, const char *tenant)

@@ -27,6 +27,9 @@ void ledger_note_file(struct ledger *l, struct file *f);
 void ledger_sync_dir(struct ledger *l, const char *path); /* relative to the home */
 void ledger_put_run(struct ledger *l, const struct run *r);
 void ledger_note_run(struct ledger *l, const struct run *r); /* as ledger_note_file */
+/* Lasting marks: the run's directory, or the file's documents, were deleted by age. */
+void ledger_note_pruned(struct ledger *l, const char *run_id);
+void ledger_note_expired(struct ledger *l, const char *file_id);
 void ledger_then(struct ledger *l, void (*fn)(void *arg), void *arg);
 bool ledger_stalled(const struct ledger *l, const char **ret_why);
 
@@ -42,10 +45,17 @@ int ledger_get_run(struct ledger *l, const char *run_id, struct run **ret, struc
 /* The ingested file with this content: fills file_id, prefix, and how many files share that. */
 bool ledger_find_ingested(struct ledger *l, const char *tenant, const char *dataset, const char *hash, char ret_file_id[ID_SIZE],
                           char ret_prefix[33], int64_t *ret_group_n);
-/* Files and bytes taken by the tenant since wall_ms. */
-void ledger_taken_since(struct ledger *l, const char *tenant, int64_t wall_ms, int64_t *ret_files, int64_t *ret_bytes);
+/* Files and bytes taken by the tenant since wall_ms, of one dataset or (NULL) of all. */
+void ledger_taken_since(struct ledger *l, const char *tenant, const char *dataset, int64_t wall_ms, int64_t *ret_files,
+                        int64_t *ret_bytes);
 /* File ids in done/ or quarantine/ that ended before wall_ms; NULL-terminated, caller frees all. */
 char **ledger_filed_before(struct ledger *l, const char *tenant, int64_t wall_ms, int limit);
+/* Ids of ended runs whose directory is there still and that ended before wall_ms, but for those whose output is yet to be loaded. */
+char **ledger_runs_before(struct ledger *l, const char *tenant, int64_t wall_ms, int limit);
+/* Files whose documents were stored before wall_ms and are there still, and (ret_prefixes) under what; but for those whose prefix a
+ * younger file shares. */
+char **ledger_stored_before(struct ledger *l, const char *tenant, const char *dataset, int64_t wall_ms, int limit,
+                            char ***ret_prefixes);
 /* File ids of the tenant that `retry` may take up: quarantined and rejected ones. */
 char **ledger_retryable(struct ledger *l, const char *tenant);
 

@@ -1,0 +1,110 @@
+#include "helper.h"
+
+#include "common/fd.h"
+#include "common/log.h"
+#include "common/mem.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+struct helper {
+    pid_t pid;
+    char *tenant, *job;
+    void (*done)(void *arg, bool ok);
+    void *arg;
+};
+
+static void finish(struct batchmgr *m, struct helper *h)
+{
+    unlinkat(m->home.dirfd, h->job, 0);
+    AUTO_FREE char *result = xasprintf("%s.result", h->job);
+    unlinkat(m->home.dirfd, result, 0);
+    map_remove(&m->helpers, h->tenant);
+    free(h->tenant);
+    free(h->job);
+    free(h);
+}
+
+static int spawn(struct batchmgr *m, const struct tenant *t, const char *job, pid_t *pid)
+{
+    AUTO_FREE char *program = home_program(&m->home, "simbdp-load");
+    AUTO_FREE char *log = home_path(&m->home, "logs/batchmgr.log");
+    AUTO_FREE char *job_env = xasprintf("SIMBDP_LOAD_JOB=%s/%s", m->home.path, job);
+    AUTO_FREE char *result_env = xasprintf("SIMBDP_RESULT_FILE=%s/%s.result", m->home.path, job);
+    AUTO_FREE char *url_env = xasprintf("MONGO_URL=%s", t->mongo_url);
+    char *argv[] = {program, "--home", m->home.path, NULL};
+    char *envp[8] = {job_env, result_env, url_env, "MONGOC_DISABLE_SHM=1", "PATH=/usr/bin:/bin"};
+    size_t n = 5;
+    static const char *const kept[] = {"ASAN_OPTIONS", "LSAN_OPTIONS"};
+    char *copies[2] = {NULL, NULL};
+    for (size_t i = 0; i < 2; i++)
+        if (getenv(kept[i]))
+            envp[n++] = copies[i] = xasprintf("%s=%s", kept[i], getenv(kept[i]));
+    posix_spawn_file_actions_t fa;
+    posix_spawnattr_t attr;
+    sigset_t none;
+    sigemptyset(&none);
+    posix_spawn_file_actions_init(&fa);
+    posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(&fa, 1, log, O_WRONLY | O_CREAT | O_APPEND, 0640);
+    posix_spawn_file_actions_adddup2(&fa, 1, 2);
+    posix_spawnattr_init(&attr);
+    posix_spawnattr_setsigmask(&attr, &none);
+    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
+    int r = posix_spawn(pid, program, &fa, &attr, argv, envp);
+    posix_spawn_file_actions_destroy(&fa);
+    posix_spawnattr_destroy(&attr);
+    free(copies[0]);
+    free(copies[1]);
+    return -r;
+}
+
+bool helper_start(struct batchmgr *m, const struct tenant *t, const char *job, void (*done)(void *arg, bool ok), void *arg)
+{
+    struct err e = {0};
+    if (map_get(&m->helpers, t->id) || !t->mongo_url || !*t->mongo_url)
+        return false;
+    struct helper *h = xmalloc(sizeof *h);
+    *h = (struct helper){0, xstrdup(t->id), xasprintf("state/job-%s.json", t->id), done, arg};
+    map_put(&m->helpers, t->id, h);
+    int r = fd_write_file(m->home.dirfd, h->job, job, strlen(job), 0600, &e);
+    if (r == 0 && (r = spawn(m, t, h->job, &h->pid)) < 0)
+        err_sys(&e, r, "cannot start simbdp-load");
+    if (r == 0)
+        return true;
+    log_error("helper", t->id, NULL, "%s; trying again", e.msg);
+    finish(m, h);
+    return false;
+}
+
+bool helper_reaped(struct batchmgr *m, int pid, int status)
+{
+    size_t i = 0;
+    for (struct helper *h; (h = map_next(&m->helpers, &i));)
+        if (h->pid == pid) {
+            void (*done)(void *arg, bool ok) = h->done;
+            void *arg = h->arg;
+            finish(m, h);
+            done(arg, WIFEXITED(status) && WEXITSTATUS(status) == 0);
+            return true;
+        }
+    return false;
+}
+
+void helper_stop(struct batchmgr *m)
+{
+    for (;;) {
+        size_t i = 0;
+        struct helper *h = map_next(&m->helpers, &i);
+        if (!h)
+            break;
+        kill(h->pid, SIGKILL); /* our child, not reaped yet: the pid is its own */
+        waitpid(h->pid, NULL, 0);
+        finish(m, h);
+    }
+    map_fini(&m->helpers);
+}
