@@ -18,7 +18,7 @@ static const struct {
     {"check", verb_check, "[--keys]", "check the configuration; --keys lists every key"},
     {"reload", verb_reload, "", "make the running platform take the changed configuration, all or nothing"},
     {"status", verb_status, "[--json]", "what the programs are doing"},
-    {"tenant", verb_tenant, "list [--json] | show T [--json] | add T [--from FILE] | suspend T | resume T", "tenants"},
+    {"tenant", verb_tenant, "list [--json] | show T [--json] | add T [--from FILE] | suspend T | resume T | remove T [--purge]", "tenants"},
     {"upload", verb_upload, "TENANT DATASET FILE... [--app A] [--force] [--wait] [--json]", "hand files in"},
     {"files", verb_files, "[FILE_ID] [--tenant T] [--dataset D] [--state S] [--since T] [--limit N] [--json]",
      "the ledger of files"},

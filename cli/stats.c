@@ -20,7 +20,7 @@ static const char counts_sql[] =
     "sum(f.state='quarantined'), sum(CASE WHEN f.state='ingested' THEN f.size END), "
     "sum(CASE WHEN f.state='ingested' THEN max(f.rows_loaded,0) END), "
     "sum(CASE WHEN f.state='ingested' THEN max(f.rows_rejected,0) END) FROM tenants t LEFT JOIN files f ON f.tenant=t.id "
-    "AND f.received_at>=?2 WHERE (?1 IS NULL OR t.id=?1) GROUP BY t.id ORDER BY t.id";
+    "AND f.received_at>=?2 WHERE (?1 IS NULL OR t.id=?1) AND t.purging<2 GROUP BY t.id ORDER BY t.id";
 /* Rows of a group are counted for its run. */
 static const char runs_sql[] = "SELECT sum(wall_s), sum(cpu_s), sum(CASE WHEN outcome='ok' THEN max(rows_loaded,0) END), "
                                "sum(CASE WHEN outcome='ok' THEN max(rows_rejected,0) END) FROM runs WHERE tenant=?1 AND "

@@ -71,7 +71,7 @@ static void print_tenant(struct cli *c, sqlite3 *db, const struct conf_tenant *t
 static void print_gone(struct cli *c, sqlite3 *db, const struct conf *conf)
 {
     sqlite3_stmt *s = NULL;
-    if (!db || sqlite3_prepare_v2(db, "SELECT id, uid FROM tenants ORDER BY id", -1, &s, NULL) != SQLITE_OK)
+    if (!db || sqlite3_prepare_v2(db, "SELECT id, uid FROM tenants WHERE purging<2 ORDER BY id", -1, &s, NULL) != SQLITE_OK)
         return;
     while (sqlite3_step(s) == SQLITE_ROW) {
         const char *id = (const char *)sqlite3_column_text(s, 0);
@@ -165,6 +165,57 @@ static int add(struct cli *c, const struct home *h, const char *id, const char *
     return CLI_DONE;
 }
 
+/* Its file is put aside: the tenant is suspended, and back with it. */
+static int put_aside(struct cli *c, const struct home *h, const char *id)
+{
+    struct err e = {0};
+    AUTO_FREE char *from = xasprintf("conf/tenants/%s.conf", id);
+    AUTO_FREE char *to = xasprintf("conf/tenants/%s.conf.removed", id);
+    if (renameat(h->dirfd, from, h->dirfd, to) < 0) {
+        err_sys(&e, -errno, "cannot put %s/%s aside", h->path, from);
+        return cli_fail(c, &e);
+    }
+    if (reload(c, h)) {
+        renameat(h->dirfd, to, h->dirfd, from);
+        return CLI_FAILED;
+    }
+    printf("tenant %s is suspended and nothing was deleted; its file is %s/%s\n"
+           "`mv` it back and `mysimbdp reload` to have it again, `mysimbdp tenant remove %s --purge` to delete all it has\n",
+           id, h->path, to, id);
+    return CLI_DONE;
+}
+
+static int remove_tenant(struct cli *c, const struct home *h, const char *id, bool purge)
+{
+    AUTO_FREE char *conf = xasprintf("conf/tenants/%s.conf", id);
+    AUTO_FREE char *aside = xasprintf("conf/tenants/%s.conf.removed", id);
+    struct err e = {0};
+    bson_t *doc = NULL;
+    AUTO_BUF struct buf b = {0};
+    bool there = faccessat(h->dirfd, conf, F_OK, 0) == 0;
+    if (!conf_valid_id(id) || (!there && faccessat(h->dirfd, aside, F_OK, 0) < 0)) {
+        err_set(&e, -ENOENT, "no tenant %s: neither %s nor %s is there in %s", id, conf, aside, h->path);
+        return cli_fail(c, &e);
+    }
+    if (!purge)
+        return there ? put_aside(c, h, id) : CLI_DONE;
+    /* Its file says which database is its own, so it must be there once more. */
+    if (!there && (renameat(h->dirfd, aside, h->dirfd, conf) < 0 || reload(c, h)))
+        return CLI_FAILED;
+    json_begin(&b, NULL, '{');
+    json_str(&b, "op", "purge");
+    json_str(&b, "tenant", id);
+    json_end(&b, '}');
+    int r = cli_request(h, "batchmgr.sock", b.p, &doc, &e);
+    if (doc)
+        bson_destroy(doc);
+    if (r < 0)
+        return cli_fail(c, &e);
+    unlinkat(h->dirfd, aside, 0);
+    printf("tenant %s and everything it had are gone\n", id);
+    return CLI_DONE;
+}
+
 static int suspend(struct cli *c, const struct home *h, const char *verb, const char *id)
 {
     struct err e = {0};
@@ -184,12 +235,13 @@ int verb_tenant(struct cli *c)
 {
     struct home h;
     const char *from = cli_opt(c, "--from");
+    bool purge = cli_flag(c, "--purge");
     int r = cli_args(c, 1, 2);
     if (r)
         return r;
     const char *what = c->argv[0], *id = c->argc > 1 ? c->argv[1] : NULL;
     bool known = !strcmp(what, "list") || !strcmp(what, "show") || !strcmp(what, "add") || !strcmp(what, "suspend") ||
-                 !strcmp(what, "resume");
+                 !strcmp(what, "resume") || !strcmp(what, "remove");
     if (!known || (strcmp(what, "list") && !id) || (!strcmp(what, "list") && id))
         return cli_usage(c, known ? "%s: wrong number of arguments" : "unknown: %s", what);
     if (cli_home(c, &h))
@@ -198,6 +250,8 @@ int verb_tenant(struct cli *c)
         r = list(c, &h, id);
     else if (!strcmp(what, "add"))
         r = add(c, &h, id, from);
+    else if (!strcmp(what, "remove"))
+        r = remove_tenant(c, &h, id, purge);
     else
         r = suspend(c, &h, what, id);
     home_close(&h);

@@ -15,6 +15,10 @@
     X(release_commit)                                                                                                              \
     X(check_commit)                                                                                                                \
     X(group_link)                                                                                                                  \
+    X(purge_mark)                                                                                                                  \
+    X(purge_files)                                                                                                                 \
+    X(purge_rows)                                                                                                                  \
+    X(purge_conf)                                                                                                                  \
     X(dispatch_commit)                                                                                                             \
     X(spawn_send)                                                                                                                  \
     X(spawn_fork)                                                                                                                  \

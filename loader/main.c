@@ -4,6 +4,7 @@
  *   {"v":2,"tenant","dataset","database","collection","prefix":hex of 16 bytes,"delete_prefixes":[hex],
  *    "checkpoint":N,"max_rejects":N,"check_first":bool,"spec":text of a spec (common/read/spec.h),
  *    "inputs":[{"path","name","prefix"?}]}
+ *   {"v":2,"tenant","database","drop_all":true}            instead: drops every collection of the database
  * The database is opened with MONGO_URL. Inputs with prefixes of their own (a group of files) count their offsets each from 0, as
  * if each had been loaded alone; the checkpoint then means nothing.
  *
@@ -175,8 +176,9 @@ static int read_job(struct load *l)
     int r = fd_read_file(AT_FDCWD, file, &text, JOB_MAX_BYTES, &e);
     if (r == 0)
         l->job = json_parse(text.p, text.n, &e);
+    bool drop = l->job && json_get_bool(l->job, "drop_all", false);
     if (!l->job || json_get_i64(l->job, "v", 0) != JOB_VERSION ||
-        !parse_prefix(json_get_str(l->job, "prefix", NULL), l->in.prefix)) {
+        (!drop && !parse_prefix(json_get_str(l->job, "prefix", NULL), l->in.prefix))) {
         fprintf(stderr, "simbdp-load: job %s: %s\n", file, e.code ? e.msg : "not of version 2 or no prefix");
         return EXIT_CONFIG;
     }
@@ -191,10 +193,37 @@ static int read_job(struct load *l)
     return 0;
 }
 
+/* Collection by collection: a tenant's own user may not drop its database. */
+static int drop_all(const char *url, const char *database)
+{
+    bson_error_t be = {0};
+    mongoc_client_t *c = mongoc_client_new(url ? url : "");
+    if (!c) {
+        fputs("simbdp-load: MONGO_URL is no URL of a MongoDB\n", stderr);
+        return EXIT_CONFIG;
+    }
+    mongoc_database_t *db = mongoc_client_get_database(c, database);
+    char **names = mongoc_database_get_collection_names_with_opts(db, NULL, &be);
+    bool ok = names != NULL;
+    for (char **name = names; ok && *name; name++) {
+        mongoc_collection_t *collection = mongoc_database_get_collection(db, *name);
+        ok = !strncmp(*name, "system.", 7) || mongoc_collection_drop(collection, &be) || be.code == 26; /* NamespaceNotFound */
+        mongoc_collection_destroy(collection);
+    }
+    if (!ok)
+        fprintf(stderr, "simbdp-load: cannot drop the collections of %s: %s\n", database, be.message);
+    bson_strfreev(names);
+    mongoc_database_destroy(db);
+    mongoc_client_destroy(c);
+    return ok ? 0 : EXIT_TEMP;
+}
+
 static int run(struct load *l)
 {
     struct err e = {0};
     int r = read_job(l);
+    if (r == 0 && json_get_bool(l->job, "drop_all", false))
+        return drop_all(getenv("MONGO_URL"), json_get_str(l->job, "database", ""));
     if (r == 0)
         r = check_first(l);
     if (r)

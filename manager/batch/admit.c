@@ -90,6 +90,10 @@ void admit_claimed(struct batchmgr *m, struct file *f)
     const struct conf_tenant *c = tenant_conf(m, t);
     const struct conf_dataset *d = c ? conf_dataset(c, f->dataset) : NULL;
     AUTO_FREE char *format = admit_format(f->name);
+    if (t->purging) {
+        reject(m, f, "tenant_removed", "the tenant was removed");
+        return;
+    }
     if (!c) { /* the tenant's configuration was taken away meanwhile: it is suspended, its files wait */
         file_timer(m, f, UNCONFIGURED_POLL_MS, on_admit_again);
         return;
@@ -247,13 +251,17 @@ void admit_queue(struct batchmgr *m, struct file *f)
 {
     const struct conf_tenant *c = conf_tenant(m->conf, f->tenant);
     const struct conf_batch *app = c ? conf_route(c, f->app, f->dataset, f->name) : NULL;
-    if (c && !app) {
+    bool purging = tenant_get(m, f->tenant)->purging;
+    if (purging || (c && !app)) {
         for (struct file *mate = file_take_mate(f), *next; mate; mate = next) { /* a group that waited with its output */
             next = file_take_mate(mate);
             admit_queue(m, mate);
         }
         admit_unindex(m, f);
-        reject(m, f, "no_app", "no app of the tenant takes dataset %s and this name any more", f->dataset);
+        if (purging)
+            reject(m, f, "tenant_removed", "the tenant was removed");
+        else
+            reject(m, f, "no_app", "no app of the tenant takes dataset %s and this name any more", f->dataset);
         return;
     }
     admit_index(m, f);

@@ -6,6 +6,7 @@
 #include "helper.h"
 #include "inspect.h"
 #include "intake.h"
+#include "purge.h"
 #include "release.h"
 #include "retention.h"
 #include "runs.h"
@@ -79,7 +80,7 @@ const struct conf_tenant *tenant_conf(struct batchmgr *m, const struct tenant *t
 
 bool tenant_accepts(const struct tenant *t)
 {
-    return t->configured && !t->suspended;
+    return t->configured && !t->suspended && !t->purging;
 }
 
 int64_t tenant_weight(struct batchmgr *m, const struct tenant *t)
@@ -323,6 +324,8 @@ int batchmgr_apply_conf(struct batchmgr *m, struct conf *next, struct err *e)
         const struct conf_tenant *c = &next->tenants[i];
         struct tenant *t = tenant_get(m, c->id);
         t->configured = true;
+        t->purged = false;
+        ledger_take_up(m->ledger, c->id);
         t->suspended = ledger_is_suspended(m->ledger, c->id);
         int64_t uid;
         r = ledger_tenant_uid(m->ledger, c->id, next->platform.uid_base, &uid, e);
@@ -571,6 +574,8 @@ static int start(struct batchmgr *m, struct err *e)
     if (r == 0)
         intake_clean_uploads(m);
     if (r == 0)
+        purge_resume(m);
+    if (r == 0)
         r = control_start(m, e);
     return r;
 }
@@ -624,6 +629,7 @@ static void stop(struct batchmgr *m)
         if (evs[k])
             event_free(evs[k]);
     release_stop(m);
+    purge_stop(m);
     helper_stop(m);
     retention_stop(m);
     sched_free(m->sched);

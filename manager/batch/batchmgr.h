@@ -30,6 +30,8 @@ struct tenant {
     char *id;
     bool configured;  /* has a file in conf/tenants */
     bool suspended;   /* by command */
+    bool purging;     /* being removed */
+    bool purged;      /* nothing of it is left */
     int64_t uid, gid; /* -1: the platform's */
     struct health *health;
     char *mongo_url; /* what its runs get */
@@ -66,6 +68,7 @@ struct batchmgr {
     int inotify_fd, staging_fd, work_fd, runs_fd;
     struct map watches; /* "wd" -> struct watch */
     struct map helpers;     /* helper.c */
+    struct map purges;      /* purge.c */
     struct event *retention_ev;
     struct event *inotify_ev, *rescan_ev, *claim_ev, *disk_ev, *park_ev, *dispatch_ev;
     bool disk_low, rescan_wanted;
@@ -88,7 +91,7 @@ struct batchmgr {
 
 struct tenant *tenant_get(struct batchmgr *m, const char *id); /* made when new */
 const struct conf_tenant *tenant_conf(struct batchmgr *m, const struct tenant *t);
-bool tenant_accepts(const struct tenant *t); /* configured and not suspended */
+bool tenant_accepts(const struct tenant *t); /* configured, not suspended, not being removed */
 int64_t tenant_weight(struct batchmgr *m, const struct tenant *t);
 
 /* What the tenant uses of the dataset; made when new. */

@@ -5,12 +5,14 @@
  *   stop {run_id}
  *   run {tenant,app} -> {n}: releases the files that wait for the app's trigger or for their group
  *   reload; suspend {tenant}; resume {tenant}
+ *   purge {tenant}                         answered when everything of the tenant is gone
  *   drain                                  answered when no run is left; the program then ends
  * An upload whose client goes away before upload_commit is aborted. */
 #include "control.h"
 #include "filing.h"
 #include "inspect.h"
 #include "intake.h"
+#include "purge.h"
 #include "release.h"
 #include "runs.h"
 
@@ -84,9 +86,11 @@ static void add_tenants(struct batchmgr *m, struct buf *b)
     json_begin(b, "tenants", '[');
     for (struct tenant *t; (t = map_next(&m->tenants, &i));) {
         const char *why = sched_why_waiting(m->sched, t->id);
+        if (t->purged)
+            continue;
         json_begin(b, NULL, '{');
         json_str(b, "tenant_id", t->id);
-        json_str(b, "state", !t->configured ? "unconfigured" : t->suspended ? "suspended" : "active");
+        json_str(b, "state", t->purging ? "being removed" : !t->configured ? "unconfigured" : t->suspended ? "suspended" : "active");
         json_i64(b, "unfinished", t->usage.n_live);
         json_i64(b, "queued", (int64_t)sched_n_queued(m->sched, t->id));
         json_i64(b, "held", (int64_t)release_n(m, t->id));
@@ -244,6 +248,23 @@ static int suspend(struct conn *c, const bson_t *rq, bool suspended, struct err 
     return 0;
 }
 
+static void on_purged(void *arg)
+{
+    struct conn *c = arg;
+    c->waiting--;
+    answer(c, NULL);
+    if (c->gone && !c->waiting)
+        free(c);
+}
+
+static int purge(struct conn *c, const bson_t *rq, struct err *e)
+{
+    int r = purge_begin(c->m, json_get_str(rq, "tenant", ""), on_purged, c, e);
+    if (r == 0)
+        c->waiting++;
+    return r < 0 ? r : 1;
+}
+
 static void drain(struct conn *c)
 {
     struct batchmgr *m = c->m;
@@ -289,6 +310,8 @@ static int serve(struct conn *c, const bson_t *rq, struct err *e)
         return batchmgr_reload(c->m, e);
     if (!strcmp(op, "suspend") || !strcmp(op, "resume"))
         return suspend(c, rq, op[0] == 's', e);
+    if (!strcmp(op, "purge"))
+        return purge(c, rq, e);
     if (!strcmp(op, "drain"))
         return drain(c), 1;
     return err_set(e, ERR_USAGE, "unknown op \"%s\"", op);

@@ -719,6 +719,21 @@ int intake_upload_commit(struct batchmgr *m, const char *id, void (*done)(void *
     return 0;
 }
 
+void intake_abort_uploads(struct batchmgr *m, const char *tenant)
+{
+    for (bool again = true; again;) {
+        size_t i = 0;
+        again = false;
+        for (struct upload *u; !again && (u = map_next(&m->uploads, &i));)
+            if (!strcmp(u->file->tenant, tenant)) {
+                char id[ID_SIZE];
+                memcpy(id, u->file->file_id, ID_SIZE);
+                intake_upload_abort(m, id);
+                again = true;
+            }
+    }
+}
+
 void intake_upload_abort(struct batchmgr *m, const char *id)
 {
     struct file *f = take_upload(m, id);

@@ -22,6 +22,8 @@ int intake_upload_commit(struct batchmgr *m, const char *id, void (*done)(void *
 /* Removes what uploads of an earlier batchmgr left behind. After recovery, which knows the committed ones. */
 void intake_clean_uploads(struct batchmgr *m);
 void intake_upload_abort(struct batchmgr *m, const char *id);
+/* Those of one tenant. */
+void intake_abort_uploads(struct batchmgr *m, const char *tenant);
 
 /* name as UTF-8 (other bytes as \xNN), and a bare ASCII name for work/. Callers free. */
 char *intake_shown_name(const char *raw);

@@ -582,6 +582,23 @@ bool ledger_is_suspended(struct ledger *l, const char *tenant)
     return query_i64(l->reader, "SELECT suspended FROM tenants WHERE id=?1", tenant, 0) != 0;
 }
 
+int ledger_set_purging(struct ledger *l, const char *tenant, int purging, struct err *e)
+{
+    AUTO_FREE char *sql = xasprintf("UPDATE tenants SET purging=%d, suspended=%s WHERE id='%s'", purging,
+                                    purging == 2 ? "0" : "suspended", tenant);
+    if (!conf_valid_id(tenant) || sqlite3_exec(l->reader, sql, NULL, NULL, NULL) != SQLITE_OK)
+        return err_set(e, -EIO, "cannot store that tenant %s is removed: %s", tenant, sqlite3_errmsg(l->reader));
+    return 0;
+}
+
+void ledger_take_up(struct ledger *l, const char *tenant)
+{
+    AUTO_FREE char *sql = xasprintf("UPDATE tenants SET purging=0 WHERE id='%s'", tenant);
+    if (query_i64(l->reader, "SELECT purging FROM tenants WHERE id=?1", tenant, 0) == 2 &&
+        sqlite3_exec(l->reader, sql, NULL, NULL, NULL) != SQLITE_OK)
+        log_warn("ledger", tenant, NULL, "%s", sqlite3_errmsg(l->reader));
+}
+
 static char *column(sqlite3_stmt *s, int i)
 {
     return xstrdup((const char *)sqlite3_column_text(s, i));
@@ -760,6 +777,57 @@ static char **ids(sqlite3_stmt *s)
     }
     sqlite3_finalize(s);
     return v;
+}
+
+char **ledger_purging(struct ledger *l)
+{
+    sqlite3_stmt *s = NULL;
+    sqlite3_prepare_v2(l->reader, "SELECT id FROM tenants WHERE purging=1", -1, &s, NULL);
+    return ids(s);
+}
+
+static int purge_some(sqlite3 *db, const char *tenant, void (*fn)(void *arg, const char *run_id), void *arg)
+{
+    static const char *const deletes[] = {
+        "DELETE FROM quality WHERE file_id IN(SELECT file_id FROM files WHERE tenant=?1 LIMIT 500)",
+        "DELETE FROM files WHERE file_id IN(SELECT file_id FROM files WHERE tenant=?1 LIMIT 500)",
+        "DELETE FROM runs WHERE run_id IN(SELECT run_id FROM runs WHERE tenant=?1 LIMIT 500)",
+    };
+    sqlite3_stmt *s = NULL;
+    int n = 0, r = sqlite3_prepare_v2(db, "SELECT run_id FROM runs WHERE tenant=?1 LIMIT 500", -1, &s, NULL);
+    bind_text(s, 1, tenant);
+    while (r == SQLITE_OK && sqlite3_step(s) == SQLITE_ROW)
+        fn(arg, (const char *)sqlite3_column_text(s, 0));
+    sqlite3_finalize(s);
+    if (r == SQLITE_OK)
+        r = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+    for (size_t i = 0; r == SQLITE_OK && i < sizeof deletes / sizeof *deletes; i++) {
+        r = sqlite3_prepare_v2(db, deletes[i], -1, &s, NULL);
+        bind_text(s, 1, tenant);
+        if (r == SQLITE_OK && (r = sqlite3_step(s)) == SQLITE_DONE)
+            r = SQLITE_OK;
+        sqlite3_finalize(s);
+        n += r == SQLITE_OK ? sqlite3_changes(db) : 0;
+    }
+    if (r == SQLITE_OK)
+        r = sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
+    return r == SQLITE_OK ? n : -EIO;
+}
+
+int ledger_purge(const struct home *h, const char *tenant, void (*fn)(void *arg, const char *run_id), void *arg, struct err *e)
+{
+    AUTO_FREE char *path = home_path(h, "state/ledger.db");
+    sqlite3 *db = NULL;
+    int r = open_db(path, &db, e);
+    while (r == 0) {
+        int n = purge_some(db, tenant, fn, arg);
+        if (n < 0)
+            r = err_set(e, n, "cannot delete the tenant's rows of the ledger: %s", sqlite3_errmsg(db));
+        if (n <= 0)
+            break;
+    }
+    sqlite3_close(db);
+    return r;
 }
 
 char **ledger_filed_before(struct ledger *l, const char *tenant, int64_t wall_ms, int limit)

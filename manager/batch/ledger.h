@@ -38,6 +38,15 @@ int ledger_tenant_uid(struct ledger *l, const char *tenant, int64_t uid_base, in
 int ledger_set_suspended(struct ledger *l, const char *tenant, bool suspended, struct err *e);
 bool ledger_is_suspended(struct ledger *l, const char *tenant);
 
+/* How far the tenant's removal is: 1 begun, 2 done. Commits at once. */
+int ledger_set_purging(struct ledger *l, const char *tenant, int purging, struct err *e);
+/* A tenant that was removed is there again. */
+void ledger_take_up(struct ledger *l, const char *tenant);
+char **ledger_purging(struct ledger *l); /* tenants whose removal was begun; NULL-terminated, caller frees all */
+/* Deletes the tenant's files and runs, a few rows a transaction, over a connection of its own: for a thread of its own. fn is called
+ * with each run's id before its row goes. */
+int ledger_purge(const struct home *h, const char *tenant, void (*fn)(void *arg, const char *run_id), void *arg, struct err *e);
+
 /* Calls fn for each file that is not final or whose bytes are still in work/ (TAKE), in order of arrival. */
 int ledger_each_live_file(struct ledger *l, void (*fn)(void *arg, struct file *f), void *arg, struct err *e);
 int ledger_get_file(struct ledger *l, const char *file_id, struct file **ret, struct err *e); /* -ENOENT */

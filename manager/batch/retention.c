@@ -162,6 +162,8 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     (void)what;
     for (size_t i = 0; n < AT_ONCE && i < m->conf->n_tenants; i++) {
         const struct conf_tenant *t = &m->conf->tenants[i];
+        if (tenant_get(m, t->id)->purging)
+            continue;
         if (t->retention.files_days >= 0)
             n += prune_files(m, t);
         if (t->retention.logs_days >= 0)
@@ -174,7 +176,8 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     for (size_t i = 0; i < m->conf->n_tenants; i++) {
         const struct conf_tenant *t = &m->conf->tenants[i];
         const struct conf_dataset *d = t->datasets.v;
-        for (size_t k = 0; t->retention.documents_days >= 0 && k < t->datasets.n; k++)
+        bool due = t->retention.documents_days >= 0 && !tenant_get(m, t->id)->purging;
+        for (size_t k = 0; due && k < t->datasets.n; k++)
             expire_documents(m, t, &d[k]);
     }
 }

@@ -196,12 +196,18 @@ void sched_drain(struct sched *s, void (*fn)(void *arg, struct file *f), void *a
 {
     size_t i = 0;
     for (struct tenant *t; (t = map_next(&s->tenants, &i));)
-        for (struct app *a = t->apps; a; a = a->next)
-            while (a->first) {
-                struct file *f = a->first;
-                unlink_file(s, t, a, &a->first);
-                fn(arg, f);
-            }
+        sched_drain_tenant(s, t->id, fn, arg);
+}
+
+void sched_drain_tenant(struct sched *s, const char *tenant, void (*fn)(void *arg, struct file *f), void *arg)
+{
+    struct tenant *t = get_tenant(s, tenant);
+    for (struct app *a = t->apps; a; a = a->next)
+        while (a->first) {
+            struct file *f = a->first;
+            unlink_file(s, t, a, &a->first);
+            fn(arg, f);
+        }
 }
 
 static struct app *best_app(const struct tenant *t)

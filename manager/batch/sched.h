@@ -31,6 +31,9 @@ bool sched_remove(struct sched *s, struct file *f);
 /* Empties every queue, calling fn with each file. */
 void sched_drain(struct sched *s, void (*fn)(void *arg, struct file *f), void *arg);
 
+/* The same for one tenant. */
+void sched_drain_tenant(struct sched *s, const char *tenant, void (*fn)(void *arg, struct file *f), void *arg);
+
 /* The next file to start, already charged to its tenant; NULL when nothing may start. ret_app points into s. */
 struct file *sched_pick(struct sched *s, const char **ret_app, double *ret_cpus, int64_t *ret_memory_bytes);
 /* Takes up to `max` queued files that may share a run with `f`, just picked for `app` (same tenant and dataset, each may be

@@ -123,3 +123,86 @@ def test_limits_of_a_dataset_count_its_own_files(home):
         ("rejected", "max_files_per_day")]
     details = [f["detail"] for f in home.files()]
     assert "1 files of the dataset" in details[2] and "4 files of the tenant" in details[5]
+
+
+def traces(home, tenant):
+    """Everything in the home that bears the tenant's name, and rows of the ledger."""
+    found = [str(p) for place in ("staging", "done", "quarantine", "apps", "keys", "logs/tenants", "conf/tenants", "work", "state")
+             for p in (home.path / place).glob("*") if tenant in p.name]
+    db = sqlite3.connect(home.path / "state/ledger.db")
+    for table in ("files", "runs"):
+        found += db.execute(f"SELECT * FROM {table} WHERE tenant=?", (tenant,)).fetchall()
+    db.close()
+    return found
+
+
+def test_remove_puts_aside_and_purge_deletes_everything_while_running(home):
+    home.tenant("gone", exec_="misbehave", retry="attempts = 1;", concurrency=2)
+    home.tenant("stays")
+    home.up()
+    gate = home.base / "gate"
+    home.drop("kept.csv", "v\n1\n", "stays")
+    home.do("print,done", name="done.csv", tenant="gone")
+    home.do("exit,3", name="bad.csv", tenant="gone")
+    home.wait_files(3)
+    home.mongo.client[home.db_of["gone"]]["one"].insert_one({"a": 1})
+    home.mongo.client[home.db_of["gone"]]["two"].insert_one({"a": 1})
+    (home.path / "keys/gone").mkdir()
+    (home.path / "keys/gone/token").write_text("x")
+    for i in range(6):  # two run, four wait
+        home.do(f"gate,{gate}", f"print,{i}", name=f"g{i}.csv", tenant="gone")
+    runs = [r["run_id"] for r in home.wait_running(2)]
+    uid = [t["uid"] for t in home.rows("tenant", "list") if t["tenant_id"] == "gone"]
+    assert "suspended and nothing was deleted" in home.cli("tenant", "remove", "gone").stdout
+    assert [t["state"] for t in home.rows("tenant", "list") if t["tenant_id"] == "gone"] == ["suspended"]
+    assert traces(home, "gone") and len(home.marked(runs[0])) > 0
+    home.cli("tenant", "remove", "gone", "--purge")
+    assert traces(home, "gone") == []
+    assert all(home.marked(r) == [] and not (home.path / "runs" / r).exists() for r in runs)
+    assert home.mongo.client[home.db_of["gone"]].list_collection_names() == []
+    assert [t["tenant_id"] for t in home.rows("tenant", "list")] == ["stays"] and home.count("stays") == 1
+    assert [t["tenant_id"] for t in home.rows("stats")] == ["stays", None]
+    assert [t["tenant_id"] for t in home.control({"op": "status"})["tenants"]] == ["stays"]
+    home.drop("goes on.csv", "v\n2\n", "stays")
+    assert home.wait_file(file_name="goes on.csv")["state"] == "ingested"
+    r = home.cli("tenant", "remove", "gone", "--purge", check=False)
+    assert r.returncode == 1 and "no tenant gone" in r.stderr
+    home.tenant("other")  # never the uid of one that is gone
+    assert home.reload()["ok"]
+    if IS_ROOT:
+        assert [t["uid"] for t in home.rows("tenant", "list") if t["tenant_id"] == "other"] != uid
+    home.tenant("gone")
+    assert home.reload()["ok"]
+    home.drop("again.csv", "v\n1\n", "gone")
+    assert home.wait_file(file_name="again.csv")["state"] == "ingested" and home.count("gone") == 1
+
+
+def test_purge_with_the_embedded_mongodb(make_home):
+    home = make_home(own_mongo=True)
+    home.tenant("gone")
+    home.up()
+    home.drop("a.csv", "v\n1\n", "gone")
+    home.wait_files(1)
+    home.cli("tenant", "remove", "gone", "--purge")
+    assert traces(home, "gone") == []
+    home.tenant("gone")
+    home.reload()
+    home.drop("a.csv", "v\n1\n", "gone")
+    f = home.wait_file(file_name="a.csv")
+    assert (f["state"], f["rows_loaded"]) == ("ingested", 1)
+
+
+@pytest.mark.parametrize("point", ["purge_mark", "purge_files", "purge_rows", "purge_conf"])
+def test_a_purge_that_was_cut_short_goes_on(home, point):
+    home.tenant("gone")
+    home.tenant("stays")
+    home.up(SIMBDP_CRASH_AT=point, SIMBDP_CRASH_ONCE=str(home.base / "crashed"))
+    home.drop("a.csv", "v\n1\n", "gone")
+    home.drop("b.csv", "v\n1\n", "stays")
+    home.wait_files(2)
+    r = home.cli("tenant", "remove", "gone", "--purge", check=False)
+    assert r.returncode == 1 and (home.base / "crashed").exists()
+    until(lambda: traces(home, "gone") == [], home.path / "state", what="the rest to go")
+    until(lambda: home.mongo.client[home.db_of["gone"]].list_collection_names() == [], home.path / "state")
+    home.drop("c.csv", "v\n2\n", "stays")
+    assert home.wait_file(file_name="c.csv")["state"] == "ingested" and home.count("stays") == 2

@@ -1,0 +1,292 @@
+#include "purge.h"
+#include "admit.h"
+#include "filing.h"
+#include "helper.h"
+#include "intake.h"
+#include "release.h"
+#include "runs.h"
+
+#include "common/crash.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "common/mem.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { POLL_MS = 50, DATA_RETRY_MS = 1000 };
+
+struct purge {
+    struct batchmgr *m;
+    char *tenant;
+    enum { STOPPING, DATA, FILES, FORGETTING } step;
+    bool helper_going, removed, failed;
+    char why[256];
+    void (*done)(void *arg);
+    void *arg;
+    struct event *timer;
+    pthread_t thread;
+    bool has_thread;
+};
+
+static void step(struct purge *p);
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    step(arg);
+}
+
+/* No row of the tenant's is on its way to the ledger any more. */
+static void on_flushed(void *arg)
+{
+    step(arg);
+}
+
+static void later(struct purge *p, int64_t ms)
+{
+    struct timeval tv = {ms / 1000, ms % 1000 * 1000};
+    event_add(p->timer, &tv);
+}
+
+/* ---- stop ---- */
+
+static void refuse(void *arg, struct file *f)
+{
+    struct batchmgr *m = arg;
+    for (struct file *next; f; f = next) {
+        next = file_take_mate(f);
+        admit_unindex(m, f);
+        filing_finish(m, f, FILE_rejected, "tenant_removed", "the tenant was removed", NULL);
+    }
+}
+
+/* Files that wait for something get their end; those in the middle of a step get it where the step ends (admit.c). True when
+ * nothing of the tenant's is left. */
+static bool sweep(struct purge *p)
+{
+    struct batchmgr *m = p->m;
+    struct tenant *t = tenant_get(m, p->tenant);
+    size_t i = 0;
+    bool any = false;
+    for (struct run *r; (r = map_next(&m->runs, &i));)
+        if (!strcmp(r->tenant, p->tenant)) {
+            any = true;
+            if (!r->stop || strcmp(r->stop, "stopped"))
+                runs_order_stop(m, r, "stopped");
+        }
+    intake_abort_uploads(m, p->tenant);
+    release_drain(m, p->tenant, refuse, m);
+    sched_drain_tenant(m->sched, p->tenant, refuse, m);
+    while (t->inspect_first) {
+        struct file *f = t->inspect_first;
+        t->inspect_first = f->next;
+        f->next = NULL;
+        refuse(m, f);
+    }
+    t->inspect_last = &t->inspect_first;
+    i = 0;
+    for (struct file *f; (f = map_next(&m->files, &i));)
+        if (!strcmp(f->tenant, p->tenant)) {
+            any = true;
+            if (f->timer && !f->lead && (f->state == FILE_waiting || f->state == FILE_received))
+                refuse(m, f);
+        }
+    return !any;
+}
+
+/* ---- data ---- */
+
+static void on_dropped(void *arg, bool ok)
+{
+    struct purge *p = arg;
+    p->helper_going = false;
+    if (ok)
+        p->step = FILES;
+    else
+        log_warn("purge", p->tenant, NULL, "its collections could not be dropped yet; trying again");
+    later(p, ok ? 0 : DATA_RETRY_MS);
+}
+
+static void drop_data(struct purge *p)
+{
+    struct batchmgr *m = p->m;
+    const struct conf_tenant *c = conf_tenant(m->conf, p->tenant);
+    struct tenant *t = tenant_get(m, p->tenant);
+    if (!c || *c->mongo_url) {
+        log_info("purge", p->tenant, NULL, "%s", c ? "its data lies on its own MongoDB and stays there"
+                                                   : "its configuration is gone, so its database is not known and stays");
+        p->step = FILES;
+        step(p);
+        return;
+    }
+    AUTO_BUF struct buf b = {0};
+    json_begin(&b, NULL, '{');
+    json_i64(&b, "v", 2);
+    json_str(&b, "tenant", c->id);
+    json_str(&b, "database", c->database);
+    json_bool(&b, "drop_all", true);
+    json_end(&b, '}');
+    p->helper_going = t->health && health_is_up(t->health, NULL, 0) && helper_start(m, t, b.p, on_dropped, p);
+    if (!p->helper_going)
+        later(p, DATA_RETRY_MS);
+}
+
+/* ---- files ---- */
+
+static void remove_run(void *arg, const char *run_id)
+{
+    struct purge *p = arg;
+    fd_remove_tree(p->m->runs_fd, run_id);
+}
+
+static void *remove_all(void *arg)
+{
+    struct purge *p = arg;
+    static const char *const places[] = {"staging", "done", "quarantine", "apps", "keys", "logs/tenants"};
+    struct err e = {0};
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < sizeof places / sizeof *places; i++) {
+        AUTO_FREE char *path = xasprintf("%s/%s", places[i], p->tenant);
+        r = fd_remove_tree(p->m->home.dirfd, path);
+        if (r < 0)
+            err_sys(&e, r, "cannot remove %s", path);
+    }
+    crash_at(CRASH_purge_files);
+    if (r == 0)
+        r = ledger_purge(&p->m->home, p->tenant, remove_run, p, &e);
+    crash_at(CRASH_purge_rows);
+    p->failed = r < 0;
+    snprintf(p->why, sizeof p->why, "%s", e.msg);
+    event_active(p->timer, EV_TIMEOUT, 0);
+    return NULL;
+}
+
+static void remove_files(struct purge *p)
+{
+    if (!p->has_thread) {
+        p->has_thread = pthread_create(&p->thread, NULL, remove_all, p) == 0;
+        if (!p->has_thread)
+            later(p, DATA_RETRY_MS);
+        return;
+    }
+    pthread_join(p->thread, NULL);
+    p->has_thread = false;
+    if (p->failed) {
+        log_error("purge", p->tenant, NULL, "%s; trying again", p->why);
+        later(p, DATA_RETRY_MS);
+        return;
+    }
+    p->step = FORGETTING;
+    step(p);
+}
+
+/* ---- forget ---- */
+
+static void purge_free(struct purge *p)
+{
+    event_free(p->timer);
+    map_remove(&p->m->purges, p->tenant);
+    free(p->tenant);
+    free(p);
+}
+
+static void forget(struct purge *p)
+{
+    struct batchmgr *m = p->m;
+    struct tenant *t = tenant_get(m, p->tenant);
+    AUTO_FREE char *conf = xasprintf("conf/tenants/%s.conf", p->tenant);
+    struct err e = {0};
+    if (ledger_set_purging(m->ledger, p->tenant, 2, &e) < 0) {
+        log_error("purge", p->tenant, NULL, "%s; trying again", e.msg);
+        later(p, DATA_RETRY_MS);
+        return;
+    }
+    unlinkat(m->home.dirfd, conf, 0);
+    fd_sync_dir(m->home.dirfd, "conf/tenants");
+    crash_at(CRASH_purge_conf);
+    t->purging = t->configured = t->suspended = false;
+    t->purged = true;
+    if (batchmgr_reload(m, &e) < 0) /* another file may be broken; what is gone is gone all the same */
+        log_warn("purge", p->tenant, NULL, "the configuration in force still has it: %s", e.msg);
+    log_info("purged", p->tenant, NULL, "everything it had was removed");
+    if (p->done)
+        p->done(p->arg);
+    purge_free(p);
+}
+
+static void step(struct purge *p)
+{
+    switch (p->step) {
+    case STOPPING:
+        if (!sweep(p)) {
+            later(p, POLL_MS);
+            break;
+        }
+        p->step = DATA;
+        ledger_then(p->m->ledger, on_flushed, p);
+        break;
+    case DATA:
+        if (!p->helper_going)
+            drop_data(p);
+        break;
+    case FILES:
+        remove_files(p);
+        break;
+    case FORGETTING:
+        forget(p);
+        break;
+    }
+}
+
+static void begin(struct batchmgr *m, const char *tenant, void (*done)(void *arg), void *arg)
+{
+    struct purge *p = xcalloc(1, sizeof *p);
+    *p = (struct purge){.m = m, .tenant = xstrdup(tenant), .done = done, .arg = arg};
+    p->timer = event_new(m->base, -1, 0, on_timer, p);
+    map_put(&m->purges, tenant, p);
+    struct tenant *t = tenant_get(m, tenant);
+    t->purging = true;
+    sched_block_tenant(m->sched, tenant, true);
+    log_info("purge", tenant, NULL, "everything it has is being removed");
+    later(p, 0);
+}
+
+int purge_begin(struct batchmgr *m, const char *tenant, void (*done)(void *arg), void *arg, struct err *e)
+{
+    if (map_get(&m->purges, tenant))
+        return err_set(e, ERR_REFUSED, "tenant %s is being removed already", tenant);
+    if (!map_get(&m->tenants, tenant))
+        return err_set(e, ERR_REFUSED, "no tenant \"%s\"; `mysimbdp tenant list` shows them", tenant);
+    int r = ledger_set_purging(m->ledger, tenant, 1, e);
+    crash_at(CRASH_purge_mark);
+    if (r == 0)
+        begin(m, tenant, done, arg);
+    return r;
+}
+
+void purge_resume(struct batchmgr *m)
+{
+    char **ids = ledger_purging(m->ledger);
+    for (char **id = ids; *id; id++) {
+        begin(m, *id, NULL, NULL);
+        free(*id);
+    }
+    free(ids);
+}
+
+void purge_stop(struct batchmgr *m)
+{
+    for (;;) {
+        size_t i = 0;
+        struct purge *p = map_next(&m->purges, &i);
+        if (!p)
+            break;
+        if (p->has_thread)
+            pthread_join(p->thread, NULL);
+        purge_free(p);
+    }
+    map_fini(&m->purges);
+}

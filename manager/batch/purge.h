@@ -1,0 +1,20 @@
+/* `tenant remove --purge`: everything a tenant has goes, while the platform runs, and after a crash the rest of it.
+ *
+ *   mark      the ledger says `purging`; nothing of the tenant's is accepted or started from here on, also after a restart
+ *   stop      its runs are stopped and its unfinished files given an end, until neither is left
+ *   data      simbdp-load drops the collections of its database (not where the tenant brought a server of its own)
+ *   files     a thread removes its directories and, a few at a time, its rows of the ledger
+ *   forget    its configuration file goes, and with the reload its database secret; the ledger says `purged` and keeps the uid, which
+ *             is never given to another */
+#ifndef SIMBDP_PURGE_H
+#define SIMBDP_PURGE_H
+
+#include "batchmgr.h"
+
+/* Begins; done (may be NULL) is called once, on the loop, when all is gone. */
+int purge_begin(struct batchmgr *m, const char *tenant, void (*done)(void *arg), void *arg, struct err *e);
+/* Goes on where a crash left it (after recovery). */
+void purge_resume(struct batchmgr *m);
+void purge_stop(struct batchmgr *m);
+
+#endif
