@@ -63,6 +63,7 @@ int cli_listing(struct cli *c, const char *sql, const struct col *cols, size_t n
 int cli_since(const char *text, int64_t *ret_wall_ms);
 
 int verb_check(struct cli *c);
+int verb_doctor(struct cli *c);
 int verb_down(struct cli *c);
 int verb_files(struct cli *c);
 int verb_init(struct cli *c);

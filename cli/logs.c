@@ -73,7 +73,10 @@ int verb_logs(struct cli *c)
     AUTO_FREE char *dir = xasprintf("%s/runs/%s", h.path, run);
     AUTO_FD int fd = home_valid_id(run) ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (fd < 0) {
-        fprintf(stderr, "mysimbdp logs: no output of a run %s is kept; `mysimbdp runs` shows the runs, and retention.logs_days says how long theirs are kept\n", run);
+        fprintf(stderr,
+                "mysimbdp logs: no output of a run %s is kept; `mysimbdp runs` shows the runs, and retention.logs_days says how "
+                "long theirs are kept\n",
+                run);
         home_close(&h);
         return CLI_FAILED;
     }

@@ -31,6 +31,11 @@ static int bindable(int port)
     return getsockname(fd, (struct sockaddr *)&sa, &n) < 0 ? -errno : ntohs(sa.sin_port);
 }
 
+bool mongo_port_is_free(int port)
+{
+    return bindable(port) == port;
+}
+
 /* True when a runner of this home lives: it would go on with the old port. */
 static bool has_live_runs(const struct home *h)
 {

@@ -14,6 +14,7 @@ struct mongo_plan {
 /* mongo_url of the configuration, else MONGO_URL, else mongod on PATH, else the embedded one. Chooses and keeps the port,
  * writes keys/mongo-access and state/mongo.json. Errors say what is missing. */
 int mongo_plan(const struct home *h, const struct conf *c, struct mongo_plan *ret, struct err *e);
+bool mongo_port_is_free(int port);
 void mongo_plan_free(struct mongo_plan *p);
 
 #endif

@@ -12,10 +12,12 @@ static const struct col cols[] = {
 
 /* Figures of a run are unknown until it ended. */
 static const char sql[] =
-    "SELECT * FROM (SELECT run_id, tenant, app, CASE step WHEN 'check' THEN 'check' ELSE 'batch' END, run_id, attempt, state, outcome, exit_code, signal, lim, "
+    "SELECT * FROM (SELECT run_id, tenant, app, CASE step WHEN 'check' THEN 'check' ELSE 'batch' END, run_id, attempt, state, "
+    "outcome, exit_code, signal, lim, "
     "CASE WHEN state='ended' THEN forced END, error, started_at, ended_at, CASE WHEN state='ended' THEN wall_s END, "
     "CASE WHEN state='ended' THEN cpu_s END, max_rss, node FROM runs WHERE (?1 IS NULL OR run_id=?1) AND (?2 IS NULL OR "
-    "tenant=?2) AND (?3 IS NULL OR file_id=?3 OR run_id=(SELECT f.run_id FROM files f WHERE f.file_id=?3)) AND (?4 IS NULL OR state=?4) AND started_at>=?5 ORDER BY run_id DESC "
+    "tenant=?2) AND (?3 IS NULL OR file_id=?3 OR run_id=(SELECT f.run_id FROM files f WHERE f.file_id=?3)) AND (?4 IS NULL OR "
+    "state=?4) AND started_at>=?5 ORDER BY run_id DESC "
     "LIMIT ?6) ORDER BY run_id";
 
 int verb_runs(struct cli *c)

@@ -18,8 +18,7 @@ static void print_tenants(const bson_t *doc)
         printf("  %-20s %-12s unfinished %lld, queued %lld, held %lld, running %lld%s%s\n", json_get_str(&t, "tenant_id", ""),
                json_get_str(&t, "state", ""), (long long)json_get_i64(&t, "unfinished", 0),
                (long long)json_get_i64(&t, "queued", 0), (long long)json_get_i64(&t, "held", 0),
-               (long long)json_get_i64(&t, "running", 0), why ? ", waits for: " : "",
-               why ? why : "");
+               (long long)json_get_i64(&t, "running", 0), why ? ", waits for: " : "", why ? why : "");
     }
 }
 

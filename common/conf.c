@@ -459,8 +459,8 @@ static int check_trigger(const struct conf_tenant *t, const struct conf_batch *b
     struct cron *cron = NULL;
     bool timed = !strncmp(b->trigger, CONF_CRON, strlen(CONF_CRON));
     if (!timed && strcmp(b->trigger, CONF_ARRIVAL) && strcmp(b->trigger, CONF_MANUAL))
-        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.trigger': \"%s\" must be arrival, manual, or cron: and a schedule", t->file,
-                       b->line, b->trigger);
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.trigger': \"%s\" must be arrival, manual, or cron: and a schedule",
+                       t->file, b->line, b->trigger);
     int r = cron_new(timed ? b->trigger + strlen(CONF_CRON) : "@daily", b->timezone, &cron, e);
     if (r < 0)
         err_context(e, "%s:%d: key 'batch.%s'", t->file, b->line, strstr(e->msg, "time zone") ? "timezone" : "trigger");
@@ -473,8 +473,10 @@ static int check_secrets(const struct conf_tenant *t, const struct conf_batch *b
     const struct conf_secret *v = b->secrets.v;
     for (size_t i = 0; i < b->secrets.n; i++) {
         if (!valid_name(v[i].name))
-            return err_set(e, ERR_CONFIG, "%s:%d: key 'secrets.name': \"%s\" must be 1 to 64 of A-Z a-z 0-9 _ - . and not start "
-                           "with a dot", t->file, v[i].line, v[i].name);
+            return err_set(e, ERR_CONFIG,
+                           "%s:%d: key 'secrets.name': \"%s\" must be 1 to 64 of A-Z a-z 0-9 _ - . and not start "
+                           "with a dot",
+                           t->file, v[i].line, v[i].name);
         if (!*v[i].file || (v[i].file[0] != '/' && strstr(v[i].file, "..")))
             return err_set(e, ERR_CONFIG, "%s:%d: key 'secrets.file': \"%s\" must be absolute, or below keys/%s/ without '..'",
                            t->file, v[i].line, v[i].file, t->id);
@@ -536,8 +538,10 @@ static int check_tenant(const struct conf *c, struct conf_tenant *t, struct err 
     for (size_t i = 0; r == 0 && i < t->datasets.n; i++) {
         r = check_dataset(t, &d[i], e);
         if (r == 0 && t->retention.documents_days >= 0 && !strcmp(d[i].on_key_conflict, "replace"))
-            r = err_set(e, ERR_CONFIG, "%s:%d: key 'retention.documents_days': dataset %s has on_key_conflict = \"replace\", and a row "
-                        "that replaced another keeps no trace of when", t->file, d[i].line, d[i].name);
+            r = err_set(e, ERR_CONFIG,
+                        "%s:%d: key 'retention.documents_days': dataset %s has on_key_conflict = \"replace\", and a row "
+                        "that replaced another keeps no trace of when",
+                        t->file, d[i].line, d[i].name);
     }
     for (size_t i = 0; r == 0 && i < t->batch.n; i++)
         r = check_batch(c, t, &b[i], e);

@@ -29,7 +29,8 @@ struct cron {
 static const char *const months[] = {"jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec", NULL};
 static const char *const days[] = {"sun", "mon", "tue", "wed", "thu", "fri", "sat", NULL};
 static const struct field fields[N_FIELDS] = {
-    {"minute", 0, 59, NULL}, {"hour", 0, 23, NULL}, {"day of month", 1, 31, NULL}, {"month", 1, 12, months}, {"day of week", 0, 7, days},
+    {"minute", 0, 59, NULL},  {"hour", 0, 23, NULL},       {"day of month", 1, 31, NULL},
+    {"month", 1, 12, months}, {"day of week", 0, 7, days},
 };
 
 /* ---- parsing ---- */
@@ -96,7 +97,8 @@ static int parse_field(struct cron *c, int which, const char **at, struct err *e
     const struct field *f = &fields[which];
     const char *p = *at + strspn(*at, " \t");
     if (!*p)
-        return err_set(e, ERR_CONFIG, "five fields are needed: minute hour day-of-month month day-of-week; the %s is missing", f->name);
+        return err_set(e, ERR_CONFIG, "five fields are needed: minute hour day-of-month month day-of-week; the %s is missing",
+                       f->name);
     c->star[which] = *p == '*';
     for (;;) {
         int r = parse_range(f, &p, &c->allowed[which], e);

@@ -45,12 +45,12 @@ struct run_spec {
     char *exec;       /* absolute path */
     bool builtin;     /* a platform program: opened before the uid changes */
     struct cfg_strs args;
-    struct run_pairs env;   /* the whole environment */
-    struct run_pairs files; /* name, content: written into dir, readable by the tenant */
+    struct run_pairs env;     /* the whole environment */
+    struct run_pairs files;   /* name, content: written into dir, readable by the tenant */
     struct run_pairs secrets; /* name, path: copied to dir/secrets/, only the tenant's to read, gone when the step ends */
-    int64_t uid, gid;       /* -1: as the runner */
-    char *stdin_path;       /* "" is /dev/null */
-    char *output;           /* none | stdout | dir */
+    int64_t uid, gid;         /* -1: as the runner */
+    char *stdin_path;         /* "" is /dev/null */
+    char *output;             /* none | stdout | dir */
     int64_t wall_s, grace_s, output_bytes;
     int64_t cpu_s, as_bytes, nofile, nproc, fsize_bytes, core_bytes, stack_bytes; /* rlimits, -1: none */
     int64_t cg_cpu_pct, cg_memory_bytes, cg_pids;                                 /* cgroup, -1: none */

@@ -28,7 +28,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { JOB_VERSION = 2, JOB_MAX_BYTES = 4 << 20 };
+enum { JOB_VERSION = 2, JOB_MAX_BYTES = 4 << 20, PROBE_MS = 3000 };
 enum { EXIT_DATA = 65, EXIT_TEMP = 75, EXIT_NOPERM = 77, EXIT_CONFIG = 78 };
 
 struct load {
@@ -250,18 +250,55 @@ static int run(struct load *l)
     return report_write(&l->in.report, NULL, NULL) < 0 ? 1 : 0;
 }
 
+/* For `mysimbdp doctor`: whether the server answers, and whether users can be made there. One JSON object. */
+static int probe(const char *url)
+{
+    static const char name[] = "simbdp_doctor_probe";
+    AUTO_BUF struct buf b = {0};
+    bson_error_t be = {0};
+    mongoc_uri_t *uri = mongoc_uri_new_with_error(url ? url : "", &be);
+    if (uri)
+        mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, PROBE_MS);
+    mongoc_client_t *c = uri ? mongoc_client_new_from_uri(uri) : NULL;
+    bson_t *info = BCON_NEW("buildInfo", BCON_INT32(1)), *make, *drop, reply = BSON_INITIALIZER;
+    bool up = c && mongoc_client_command_simple(c, "admin", info, NULL, &reply, &be), users = false;
+    json_begin(&b, NULL, '{');
+    json_bool(&b, "ok", up);
+    json_str(&b, "error", up ? NULL : be.message);
+    json_str(&b, "version", up ? json_get_str(&reply, "version", "?") : NULL);
+    make = BCON_NEW("createUser", BCON_UTF8(name), "pwd", BCON_UTF8(name), "roles", "[", "]");
+    drop = BCON_NEW("dropUser", BCON_UTF8(name));
+    if (up)
+        users = mongoc_client_command_simple(c, name, make, NULL, NULL, &be) &&
+                mongoc_client_command_simple(c, name, drop, NULL, NULL, &be);
+    json_bool(&b, "may_create_users", users);
+    json_str(&b, "users_error", users ? NULL : be.message);
+    json_end(&b, '}');
+    puts(b.p);
+    bson_destroy(&reply);
+    bson_destroy(info);
+    bson_destroy(make);
+    bson_destroy(drop);
+    if (c)
+        mongoc_client_destroy(c);
+    if (uri)
+        mongoc_uri_destroy(uri);
+    return !up;
+}
+
 int main(int argc, char **argv)
 {
     struct load l = {.in.report.rejects_fd = -1};
     log_init("simbdp-load");
     crash_init();
     if (argc == 2 && !strcmp(argv[1], "--help"))
-        return puts("usage: simbdp-load --home HOME   stores a run's files in MongoDB; batchmgr starts it") < 0;
+        return puts("usage: simbdp-load --home HOME   stores a run's files in MongoDB; batchmgr starts it\n"
+                    "       simbdp-load --probe       says whether MONGO_URL answers and lets users be made") < 0;
     if (sodium_init() < 0)
         return 1;
     mongoc_init();
     mongoc_log_set_handler(NULL, NULL);
-    int r = run(&l);
+    int r = argc == 2 && !strcmp(argv[1], "--probe") ? probe(getenv("MONGO_URL")) : run(&l);
     ingest_close(&l.in);
     spec_free(l.spec);
     if (l.job)

@@ -53,11 +53,11 @@ static void today(struct batchmgr *m, const char *tenant, const char *dataset, s
 static bool keeps_quotas(struct batchmgr *m, struct file *f, const struct conf_limits *l, const struct usage *u, const char *whose)
 {
     if (l->max_files_in_staging >= 0 && u->n_live > l->max_files_in_staging)
-        reject(m, f, "max_files_in_staging", "%lld files of the %s are not finished; %lld are allowed", (long long)u->n_live - 1, whose,
-               (long long)l->max_files_in_staging);
+        reject(m, f, "max_files_in_staging", "%lld files of the %s are not finished; %lld are allowed", (long long)u->n_live - 1,
+               whose, (long long)l->max_files_in_staging);
     else if (l->max_files_per_day >= 0 && u->files_today + 1 > l->max_files_per_day)
-        reject(m, f, "max_files_per_day", "%lld files of the %s were taken today (UTC); %lld are allowed", (long long)u->files_today,
-               whose, (long long)l->max_files_per_day);
+        reject(m, f, "max_files_per_day", "%lld files of the %s were taken today (UTC); %lld are allowed",
+               (long long)u->files_today, whose, (long long)l->max_files_per_day);
     else if (l->max_bytes_per_day >= 0 && u->bytes_today + f->size > l->max_bytes_per_day)
         reject(m, f, "max_bytes_per_day", "%lld bytes of the %s were taken today (UTC), this file has %lld; %lld are allowed",
                (long long)u->bytes_today, whose, (long long)f->size, (long long)l->max_bytes_per_day);
@@ -186,8 +186,10 @@ static bool is_repeated(struct batchmgr *m, struct file *f)
         return false;
     if (f->force && group_n > 1) {
         admit_unindex(m, f);
-        reject(m, f, "group", "file %s has the same content and was ingested by one run together with %lld others, whose rows cannot "
-               "be told apart: it cannot be replaced alone", id, (long long)group_n - 1);
+        reject(m, f, "group",
+               "file %s has the same content and was ingested by one run together with %lld others, whose rows cannot "
+               "be told apart: it cannot be replaced alone",
+               id, (long long)group_n - 1);
         return true;
     }
     if (f->force) {

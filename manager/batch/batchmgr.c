@@ -316,7 +316,8 @@ int batchmgr_apply_conf(struct batchmgr *m, struct conf *next, struct err *e)
     sysinfo(&si);
     int64_t memory =
         next->platform.capacity.memory_bytes > 0 ? next->platform.capacity.memory_bytes : (int64_t)si.totalram * si.mem_unit;
-    sched_set_capacity(m->sched, cpus, memory);
+    double share = (100.0 - (next->platform.stream_pct > 0 ? (double)next->platform.stream_pct : 0)) / 100;
+    sched_set_capacity(m->sched, cpus * share, (int64_t)((double)memory * share)); /* the rest is for stream instances */
     size_t i = 0;
     for (struct tenant *t; (t = map_next(&m->tenants, &i));)
         t->configured = false;

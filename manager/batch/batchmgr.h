@@ -67,8 +67,8 @@ struct batchmgr {
 
     int inotify_fd, staging_fd, work_fd, runs_fd;
     struct map watches; /* "wd" -> struct watch */
-    struct map helpers;     /* helper.c */
-    struct map purges;      /* purge.c */
+    struct map helpers; /* helper.c */
+    struct map purges;  /* purge.c */
     struct event *retention_ev;
     struct event *inotify_ev, *rescan_ev, *claim_ev, *disk_ev, *park_ev, *dispatch_ev;
     bool disk_low, rescan_wanted;

@@ -90,7 +90,11 @@ static void add_tenants(struct batchmgr *m, struct buf *b)
             continue;
         json_begin(b, NULL, '{');
         json_str(b, "tenant_id", t->id);
-        json_str(b, "state", t->purging ? "being removed" : !t->configured ? "unconfigured" : t->suspended ? "suspended" : "active");
+        json_str(b, "state",
+                 t->purging       ? "being removed"
+                 : !t->configured ? "unconfigured"
+                 : t->suspended   ? "suspended"
+                                  : "active");
         json_i64(b, "unfinished", t->usage.n_live);
         json_i64(b, "queued", (int64_t)sched_n_queued(m->sched, t->id));
         json_i64(b, "held", (int64_t)release_n(m, t->id));

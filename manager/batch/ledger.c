@@ -53,22 +53,21 @@ static const char schema[] =
     "CREATE INDEX IF NOT EXISTS runs_file ON runs(file_id);"
     "COMMIT;";
 
-static const char from_1_to_2[] =
-    "BEGIN IMMEDIATE;"
-    "ALTER TABLE tenants ADD COLUMN purging INTEGER NOT NULL DEFAULT 0;"
-    "ALTER TABLE files ADD COLUMN released_at INTEGER NOT NULL DEFAULT 0;"
-    "ALTER TABLE files ADD COLUMN checked INTEGER NOT NULL DEFAULT 0;"
-    "ALTER TABLE files ADD COLUMN solo INTEGER NOT NULL DEFAULT 0;"
-    "ALTER TABLE files ADD COLUMN group_n INTEGER NOT NULL DEFAULT 1;"
-    "ALTER TABLE files ADD COLUMN expired INTEGER NOT NULL DEFAULT 0;"
-    "ALTER TABLE runs ADD COLUMN n_files INTEGER NOT NULL DEFAULT 1;"
-    "ALTER TABLE runs ADD COLUMN rows_parsed INTEGER NOT NULL DEFAULT -1;"
-    "ALTER TABLE runs ADD COLUMN rows_loaded INTEGER NOT NULL DEFAULT -1;"
-    "ALTER TABLE runs ADD COLUMN rows_rejected INTEGER NOT NULL DEFAULT -1;"
-    "ALTER TABLE runs ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0;"
-    "CREATE TABLE IF NOT EXISTS quality(file_id TEXT PRIMARY KEY, quality TEXT) WITHOUT ROWID;"
-    "UPDATE meta SET value='2' WHERE key='schema_version';"
-    "COMMIT;";
+static const char from_1_to_2[] = "BEGIN IMMEDIATE;"
+                                  "ALTER TABLE tenants ADD COLUMN purging INTEGER NOT NULL DEFAULT 0;"
+                                  "ALTER TABLE files ADD COLUMN released_at INTEGER NOT NULL DEFAULT 0;"
+                                  "ALTER TABLE files ADD COLUMN checked INTEGER NOT NULL DEFAULT 0;"
+                                  "ALTER TABLE files ADD COLUMN solo INTEGER NOT NULL DEFAULT 0;"
+                                  "ALTER TABLE files ADD COLUMN group_n INTEGER NOT NULL DEFAULT 1;"
+                                  "ALTER TABLE files ADD COLUMN expired INTEGER NOT NULL DEFAULT 0;"
+                                  "ALTER TABLE runs ADD COLUMN n_files INTEGER NOT NULL DEFAULT 1;"
+                                  "ALTER TABLE runs ADD COLUMN rows_parsed INTEGER NOT NULL DEFAULT -1;"
+                                  "ALTER TABLE runs ADD COLUMN rows_loaded INTEGER NOT NULL DEFAULT -1;"
+                                  "ALTER TABLE runs ADD COLUMN rows_rejected INTEGER NOT NULL DEFAULT -1;"
+                                  "ALTER TABLE runs ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0;"
+                                  "CREATE TABLE IF NOT EXISTS quality(file_id TEXT PRIMARY KEY, quality TEXT) WITHOUT ROWID;"
+                                  "UPDATE meta SET value='2' WHERE key='schema_version';"
+                                  "COMMIT;";
 
 static const char put_file_sql[] = "INSERT OR REPLACE INTO files VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,"
                                    "?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33,?34,?35,?36,?37,0)";
@@ -584,8 +583,8 @@ bool ledger_is_suspended(struct ledger *l, const char *tenant)
 
 int ledger_set_purging(struct ledger *l, const char *tenant, int purging, struct err *e)
 {
-    AUTO_FREE char *sql = xasprintf("UPDATE tenants SET purging=%d, suspended=%s WHERE id='%s'", purging,
-                                    purging == 2 ? "0" : "suspended", tenant);
+    AUTO_FREE char *sql =
+        xasprintf("UPDATE tenants SET purging=%d, suspended=%s WHERE id='%s'", purging, purging == 2 ? "0" : "suspended", tenant);
     if (!conf_valid_id(tenant) || sqlite3_exec(l->reader, sql, NULL, NULL, NULL) != SQLITE_OK)
         return err_set(e, -EIO, "cannot store that tenant %s is removed: %s", tenant, sqlite3_errmsg(l->reader));
     return 0;
@@ -863,11 +862,12 @@ char **ledger_stored_before(struct ledger *l, const char *tenant, const char *da
     sqlite3_stmt *s = NULL;
     char **v[2] = {xcalloc(1, sizeof **v), xcalloc(1, sizeof **v)};
     size_t n = 0;
-    sqlite3_prepare_v2(l->reader,
-                       "SELECT file_id, prefix FROM files f WHERE tenant=?1 AND ended_at<?2 AND state='ingested' AND expired=0 AND "
-                       "prefix<>'' AND dataset=?4 AND NOT EXISTS(SELECT 1 FROM files g WHERE g.tenant=f.tenant AND "
-                       "g.dataset=f.dataset AND g.hash=f.hash AND g.state='ingested' AND g.prefix=f.prefix AND g.ended_at>=?2) LIMIT ?3",
-                       -1, &s, NULL);
+    sqlite3_prepare_v2(
+        l->reader,
+        "SELECT file_id, prefix FROM files f WHERE tenant=?1 AND ended_at<?2 AND state='ingested' AND expired=0 AND "
+        "prefix<>'' AND dataset=?4 AND NOT EXISTS(SELECT 1 FROM files g WHERE g.tenant=f.tenant AND "
+        "g.dataset=f.dataset AND g.hash=f.hash AND g.state='ingested' AND g.prefix=f.prefix AND g.ended_at>=?2) LIMIT ?3",
+        -1, &s, NULL);
     bind_text(s, 1, tenant);
     sqlite3_bind_int64(s, 2, wall_ms);
     sqlite3_bind_int(s, 3, limit);

@@ -43,8 +43,8 @@ int ledger_set_purging(struct ledger *l, const char *tenant, int purging, struct
 /* A tenant that was removed is there again. */
 void ledger_take_up(struct ledger *l, const char *tenant);
 char **ledger_purging(struct ledger *l); /* tenants whose removal was begun; NULL-terminated, caller frees all */
-/* Deletes the tenant's files and runs, a few rows a transaction, over a connection of its own: for a thread of its own. fn is called
- * with each run's id before its row goes. */
+/* Deletes the tenant's files and runs, a few rows a transaction, over a connection of its own: for a thread of its own. fn is
+ * called with each run's id before its row goes. */
 int ledger_purge(const struct home *h, const char *tenant, void (*fn)(void *arg, const char *run_id), void *arg, struct err *e);
 
 /* Calls fn for each file that is not final or whose bytes are still in work/ (TAKE), in order of arrival. */
@@ -59,7 +59,8 @@ void ledger_taken_since(struct ledger *l, const char *tenant, const char *datase
                         int64_t *ret_bytes);
 /* File ids in done/ or quarantine/ that ended before wall_ms; NULL-terminated, caller frees all. */
 char **ledger_filed_before(struct ledger *l, const char *tenant, int64_t wall_ms, int limit);
-/* Ids of ended runs whose directory is there still and that ended before wall_ms, but for those whose output is yet to be loaded. */
+/* Ids of ended runs whose directory is there still and that ended before wall_ms, but for those whose output is yet to be loaded.
+ */
 char **ledger_runs_before(struct ledger *l, const char *tenant, int64_t wall_ms, int limit);
 /* Files whose documents were stored before wall_ms and are there still, and (ret_prefixes) under what; but for those whose prefix a
  * younger file shares. */

@@ -116,8 +116,9 @@ static void drop_data(struct purge *p)
     const struct conf_tenant *c = conf_tenant(m->conf, p->tenant);
     struct tenant *t = tenant_get(m, p->tenant);
     if (!c || *c->mongo_url) {
-        log_info("purge", p->tenant, NULL, "%s", c ? "its data lies on its own MongoDB and stays there"
-                                                   : "its configuration is gone, so its database is not known and stays");
+        log_info("purge", p->tenant, NULL, "%s",
+                 c ? "its data lies on its own MongoDB and stays there"
+                   : "its configuration is gone, so its database is not known and stays");
         p->step = FILES;
         step(p);
         return;

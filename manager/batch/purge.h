@@ -4,8 +4,8 @@
  *   stop      its runs are stopped and its unfinished files given an end, until neither is left
  *   data      simbdp-load drops the collections of its database (not where the tenant brought a server of its own)
  *   files     a thread removes its directories and, a few at a time, its rows of the ledger
- *   forget    its configuration file goes, and with the reload its database secret; the ledger says `purged` and keeps the uid, which
- *             is never given to another */
+ *   forget    its configuration file goes, and with the reload its database secret; the ledger says `purged` and keeps the uid,
+ * which is never given to another */
 #ifndef SIMBDP_PURGE_H
 #define SIMBDP_PURGE_H
 

@@ -74,7 +74,8 @@ static struct waiting *get(struct batchmgr *m, const struct file *f, const struc
     if (w)
         return w;
     w = xcalloc(1, sizeof *w);
-    *w = (struct waiting){.m = m, .key = xstrdup(key), .tenant = xstrdup(f->tenant), .app = xstrdup(app->app), .gathering = gathering};
+    *w = (struct waiting){
+        .m = m, .key = xstrdup(key), .tenant = xstrdup(f->tenant), .app = xstrdup(app->app), .gathering = gathering};
     w->last = &w->first;
     map_put(&m->waiting, key, w);
     return w;

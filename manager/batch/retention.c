@@ -38,7 +38,8 @@ static size_t prune_files(struct batchmgr *m, const struct conf_tenant *t)
         struct file *f = NULL;
         if (map_get(&m->files, *id) || ledger_get_file(m->ledger, *id, &f, NULL) < 0)
             continue; /* it was brought back meanwhile */
-        AUTO_FREE char *path = xasprintf("%s/%s/%s/%s", f->place == PLACE_done ? "done" : "quarantine", f->tenant, f->dataset, f->file_id);
+        AUTO_FREE char *path =
+            xasprintf("%s/%s/%s/%s", f->place == PLACE_done ? "done" : "quarantine", f->tenant, f->dataset, f->file_id);
         fd_remove_tree(m->home.dirfd, path);
         f->place = PLACE_gone;
         ledger_note_file(m->ledger, f);

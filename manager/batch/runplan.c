@@ -74,7 +74,8 @@ int runplan_link_group(struct batchmgr *m, const struct run *r, struct err *e)
         if (linkat(m->home.dirfd, from, m->home.dirfd, to, 0) < 0)
             n = -errno;
     }
-    if (n == 0 && t->gid >= 0 && (fchownat(m->home.dirfd, in, (uid_t)-1, (gid_t)t->gid, 0) < 0 || fchmodat(m->home.dirfd, in, 0750, 0) < 0))
+    if (n == 0 && t->gid >= 0 &&
+        (fchownat(m->home.dirfd, in, (uid_t)-1, (gid_t)t->gid, 0) < 0 || fchmodat(m->home.dirfd, in, 0750, 0) < 0))
         n = -errno;
     free_names(names);
     return n < 0 ? err_sys(e, n, "cannot put the group's files together in %s", in) : 0;
@@ -127,8 +128,8 @@ static void hash_exec(struct batchmgr *m, crypto_generichash_state *h, const cha
     crypto_generichash_update(h, x->digest, sizeof x->digest);
 }
 
-void runplan_prefix(struct batchmgr *m, const struct file *f, bool shared, const struct conf_tenant *t, const struct conf_batch *app,
-                    char out[33])
+void runplan_prefix(struct batchmgr *m, const struct file *f, bool shared, const struct conf_tenant *t,
+                    const struct conf_batch *app, char out[33])
 {
     crypto_generichash_state h;
     unsigned char hash[16];
@@ -219,8 +220,8 @@ static void add_inputs(struct batchmgr *m, struct run_spec *s, const struct run 
     const struct conf_dataset *d = conf_dataset(t, first->dataset);
     struct conf_limits l = conf_effective_limits(t, d);
     AUTO_FREE char *group = runplan_group_dir(r);
-    AUTO_FREE char *dir = r->n_files > 1 ? xasprintf("%s/%s/in", m->home.path, group)
-                                         : xasprintf("%s/work/%s/in", m->home.path, first->file_id);
+    AUTO_FREE char *dir =
+        r->n_files > 1 ? xasprintf("%s/%s/in", m->home.path, group) : xasprintf("%s/work/%s/in", m->home.path, first->file_id);
     AUTO_FREE char *list = xasprintf("%s/input.jsonl", s->dir);
     AUTO_BUF struct buf b = {0}, spec = {0};
     char **names = group_names(r);
@@ -260,7 +261,8 @@ static void add_secrets(struct batchmgr *m, struct run_spec *s, const struct con
     const struct conf_secret *v = app->secrets.v;
     AUTO_FREE char *dir = xasprintf("%s/secrets", s->dir);
     for (size_t i = 0; i < app->secrets.n; i++) {
-        AUTO_FREE char *path = v[i].file[0] == '/' ? xstrdup(v[i].file) : xasprintf("%s/keys/%s/%s", m->home.path, t->id, v[i].file);
+        AUTO_FREE char *path =
+            v[i].file[0] == '/' ? xstrdup(v[i].file) : xasprintf("%s/keys/%s/%s", m->home.path, t->id, v[i].file);
         run_pairs_add(&s->secrets, v[i].name, path);
     }
     if (app->secrets.n)

@@ -13,6 +13,7 @@ class Scripted:
 
     def __init__(self, script=None):
         self.script = script or (lambda command, documents: None)
+        self.replies = {}  # command name -> reply, for commands that are neither insert, update nor find
         self.documents = {}
         self.commands = []
         self.lock = threading.Lock()
@@ -110,7 +111,7 @@ class Scripted:
             if name == "find":
                 wanted = command["filter"]["_id"]["$in"]
                 return {"ok": 1.0, "cursor": {"id": bson.Int64(0), "ns": "d.c", "firstBatch": [{"_id": i} for i in wanted if i in self.documents]}}
-        return {"ok": 1.0}
+        return self.replies.get(name, {"ok": 1.0, "version": "0.0-scripted"})
 
     def insert(self, documents):
         errors = []

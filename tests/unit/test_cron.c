@@ -28,9 +28,11 @@ static void expect(const char *text, const char *zone, const char *after, const 
 
 static void test_fields(void **state)
 {
-    EXPECT("*/15 * * * *", "UTC", "2026-01-31T12:00:00Z", "2026-01-31T12:15", "2026-01-31T12:30", "2026-01-31T12:45", "2026-01-31T13:00");
+    EXPECT("*/15 * * * *", "UTC", "2026-01-31T12:00:00Z", "2026-01-31T12:15", "2026-01-31T12:30", "2026-01-31T12:45",
+           "2026-01-31T13:00");
     EXPECT("0 0 29 feb *", "UTC", "2026-01-01T00:00:00Z", "2028-02-29T00:00", "2032-02-29T00:00");
-    EXPECT("5,10-12 3 * * *", "UTC", "2026-01-01T03:05:00Z", "2026-01-01T03:10", "2026-01-01T03:11", "2026-01-01T03:12", "2026-01-02T03:05");
+    EXPECT("5,10-12 3 * * *", "UTC", "2026-01-01T03:05:00Z", "2026-01-01T03:10", "2026-01-01T03:11", "2026-01-01T03:12",
+           "2026-01-02T03:05");
     EXPECT("0 12 * * MON-fri", "UTC", "2026-11-20T12:00:00Z", "2026-11-23T12:00", "2026-11-24T12:00");
     EXPECT("0 12 * * sat-sun", "UTC", "2026-11-20T12:00:00Z", "2026-11-21T12:00", "2026-11-22T12:00", "2026-11-28T12:00");
     EXPECT("0 12 * * 7", "UTC", "2026-11-20T12:00:00Z", "2026-11-22T12:00", "2026-11-29T12:00");
@@ -41,8 +43,8 @@ static void test_fields(void **state)
 static void test_days_of_both_kinds(void **state)
 {
     /* Both restricted: either. One of them a star: the other. */
-    EXPECT("0 0 13 * fri", "UTC", "2026-11-01T00:00:00Z", "2026-11-06T00:00", "2026-11-13T00:00", "2026-11-20T00:00", "2026-11-27T00:00",
-           "2026-12-04T00:00", "2026-12-11T00:00", "2026-12-13T00:00");
+    EXPECT("0 0 13 * fri", "UTC", "2026-11-01T00:00:00Z", "2026-11-06T00:00", "2026-11-13T00:00", "2026-11-20T00:00",
+           "2026-11-27T00:00", "2026-12-04T00:00", "2026-12-11T00:00", "2026-12-13T00:00");
     EXPECT("0 0 * * fri", "UTC", "2026-11-01T00:00:00Z", "2026-11-06T00:00", "2026-11-13T00:00");
     EXPECT("0 0 13 * *", "UTC", "2026-11-01T00:00:00Z", "2026-11-13T00:00", "2026-12-13T00:00");
 }
@@ -92,18 +94,30 @@ static void test_what_is_no_schedule(void **state)
     static const struct {
         const char *text, *zone, *says;
     } bad[] = {
-        {"", "UTC", "minute is missing"},         {"* * * *", "UTC", "day of week is missing"},
-        {"60 * * * *", "UTC", "not in 0 to 59"},   {"* 24 * * *", "UTC", "not in 0 to 23"},
-        {"* * 0 * *", "UTC", "not in 1 to 31"},    {"* * * 13 *", "UTC", "not in 1 to 12"},
-        {"* * * * 8", "UTC", "not in 0 to 7"},     {"* * * * * *", "UTC", "behind the five fields"},
-        {"5/10 * * * *", "UTC", "step needs a range"}, {"*/0 * * * *", "UTC", "step must be"},
-        {"*/x * * * *", "UTC", "step must be"},    {"9-5 * * * *", "UTC", "backwards"},
-        {"* * * janu *", "UTC", "three-letter name"}, {"* * * * mo", "UTC", "three-letter name"},
-        {"a * * * *", "UTC", "is no number"},      {"-1 * * * *", "UTC", "is no number"},
-        {"1, * * * *", "UTC", "is no number"},     {"1;2 * * * *", "UTC", "not expected"},
-        {"@reboot", "UTC", "none of @yearly"},     {"@dailyx", "UTC", "none of @yearly"},
-        {"0 0 30 2 *", "UTC", "ever matches"},     {"0 0 31 4,6 *", "UTC", "ever matches"},
-        {"@daily", "Mars/Phobos", "no time zone"}, {"99999999999999999999 * * * *", "UTC", "not in 0"},
+        {"", "UTC", "minute is missing"},
+        {"* * * *", "UTC", "day of week is missing"},
+        {"60 * * * *", "UTC", "not in 0 to 59"},
+        {"* 24 * * *", "UTC", "not in 0 to 23"},
+        {"* * 0 * *", "UTC", "not in 1 to 31"},
+        {"* * * 13 *", "UTC", "not in 1 to 12"},
+        {"* * * * 8", "UTC", "not in 0 to 7"},
+        {"* * * * * *", "UTC", "behind the five fields"},
+        {"5/10 * * * *", "UTC", "step needs a range"},
+        {"*/0 * * * *", "UTC", "step must be"},
+        {"*/x * * * *", "UTC", "step must be"},
+        {"9-5 * * * *", "UTC", "backwards"},
+        {"* * * janu *", "UTC", "three-letter name"},
+        {"* * * * mo", "UTC", "three-letter name"},
+        {"a * * * *", "UTC", "is no number"},
+        {"-1 * * * *", "UTC", "is no number"},
+        {"1, * * * *", "UTC", "is no number"},
+        {"1;2 * * * *", "UTC", "not expected"},
+        {"@reboot", "UTC", "none of @yearly"},
+        {"@dailyx", "UTC", "none of @yearly"},
+        {"0 0 30 2 *", "UTC", "ever matches"},
+        {"0 0 31 4,6 *", "UTC", "ever matches"},
+        {"@daily", "Mars/Phobos", "no time zone"},
+        {"99999999999999999999 * * * *", "UTC", "not in 0"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct cron *c = NULL;

@@ -1,0 +1,440 @@
+/* What this host gives, and what it does not: every limit of every profile, and what the platform relies on. Nothing is concluded from
+ * versions: what is reported was tried. */
+#include "cli.h"
+#include "mongo.h"
+
+#include "common/cgroup.h"
+#include "common/fd.h"
+#include "common/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+
+struct doctor {
+    struct cli *c;
+    struct home h;
+    struct conf *conf;
+    struct cgroup_host cg;
+    sqlite3 *db;
+    int n_bad;
+};
+
+/* status: ok | enforced | emulated | unlimited | absent | failed | unknown. The last but two are good; remedy NULL: none needed. */
+static void say(struct doctor *d, const char *area, const char *subject, const char *status, const char *reason, const char *remedy)
+{
+    bool bad = !strcmp(status, "absent") || !strcmp(status, "failed");
+    d->n_bad += bad;
+    if (d->c->json) {
+        AUTO_BUF struct buf b = {0};
+        json_begin(&b, NULL, '{');
+        json_str(&b, "area", area);
+        json_str(&b, "subject", subject);
+        json_str(&b, "status", status);
+        json_str(&b, "reason", reason);
+        json_str(&b, "remedy", remedy);
+        json_end(&b, '}');
+        puts(b.p);
+        return;
+    }
+    printf("%-9s %-9s %-38s %s\n", status, area, subject, reason ? reason : "");
+    if (remedy)
+        printf("%20s%-39s-> %s\n", "", "", remedy);
+}
+
+/* ---- limits ---- */
+
+static void limit(struct doctor *d, const struct conf_profile *p, const char *key, int64_t value, const char *status, const char *reason,
+                  const char *remedy)
+{
+    AUTO_FREE char *subject = value < 0 ? xasprintf("%s: %s", p->name, key) : xasprintf("%s: %s = %lld", p->name, key, (long long)value);
+    if (value < 0)
+        say(d, "limit", subject, "unlimited", NULL, NULL);
+    else
+        say(d, "limit", subject, status, reason, remedy);
+}
+
+/* Whether a child of ours can be given the limit. */
+static bool rlimit_works(int resource, int64_t value, int64_t *ret_hard)
+{
+    struct rlimit now, want;
+    if (getrlimit(resource, &now) < 0)
+        return false;
+    *ret_hard = now.rlim_max == RLIM_INFINITY ? -1 : (int64_t)now.rlim_max;
+    if (*ret_hard >= 0 && value > *ret_hard)
+        value = *ret_hard;
+    pid_t pid = fork();
+    if (pid == 0) {
+        want.rlim_cur = want.rlim_max = (rlim_t)value;
+        _exit(setrlimit(resource, &want) < 0 || getrlimit(resource, &now) < 0 || now.rlim_cur != want.rlim_cur);
+    }
+    int status = 1;
+    return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
+}
+
+static void rlimits(struct doctor *d, const struct conf_profile *p)
+{
+    const struct {
+        const char *key;
+        int resource;
+        int64_t value;
+    } all[] = {
+        {"rlimits.cpu_s", RLIMIT_CPU, p->rlimits.cpu_s},          {"rlimits.as_bytes", RLIMIT_AS, p->rlimits.as_bytes},
+        {"rlimits.nofile", RLIMIT_NOFILE, p->rlimits.nofile},     {"rlimits.nproc", RLIMIT_NPROC, p->rlimits.nproc},
+        {"rlimits.fsize_bytes", RLIMIT_FSIZE, p->rlimits.fsize_bytes}, {"rlimits.core_bytes", RLIMIT_CORE, p->rlimits.core_bytes},
+        {"rlimits.stack_bytes", RLIMIT_STACK, p->rlimits.stack_bytes},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        int64_t hard = -1;
+        bool works = all[i].value < 0 || rlimit_works(all[i].resource, all[i].value, &hard);
+        bool lower = works && geteuid() != 0 && hard >= 0 && all[i].value > hard;
+        AUTO_FREE char *reason = lower ? xasprintf("at %lld: the hard limit of this process, which only root may raise", (long long)hard) : NULL;
+        if (!lower && all[i].resource == RLIMIT_NPROC && geteuid() != 0)
+            reason = xstrdup("counts all processes of your uid, which all tenants share");
+        limit(d, p, all[i].key, all[i].value, works ? "enforced" : "absent", works ? reason : "setrlimit refuses it",
+              works ? NULL : "choose another value");
+    }
+}
+
+static void cgroups(struct doctor *d, const struct conf_profile *p)
+{
+    static const char *const keys[] = {"cgroup.cpu_pct", "cgroup.memory_bytes", "cgroup.pids"};
+    static const char *const remedy = "run as root on a host with cgroups (a container needs them writable), set it to -1, or set "
+                                      "platform.allow_missing_limits";
+    const int64_t values[] = {p->cgroup.cpu_pct, p->cgroup.memory_bytes, p->cgroup.pids};
+    const bool stand_in[] = {false, p->rlimits.as_bytes >= 0, p->rlimits.nproc >= 0 && geteuid() == 0};
+    static const char *const by[] = {"", "only by rlimits.as_bytes, for each process", "only by rlimits.nproc, for the tenant's uid"};
+    for (int k = 0; k < 3; k++) {
+        bool there = *d->cg.base[k];
+        AUTO_FREE char *how = xasprintf("cgroup v%d in %s", d->cg.v2[k] ? 2 : 1, d->cg.base[k]);
+        AUTO_FREE char *why = xasprintf("%s%s%s", stand_in[k] ? by[k] : "nothing holds a run to it", *d->cg.why[k] ? ": " : "", d->cg.why[k]);
+        limit(d, p, keys[k], values[k], there ? "enforced" : stand_in[k] ? "emulated" : "absent", there ? how : why, there ? NULL : remedy);
+    }
+}
+
+static void profiles(struct doctor *d)
+{
+    const struct conf_profile *p = d->conf->profiles.v;
+    for (size_t i = 0; i < d->conf->profiles.n; i++) {
+        limit(d, &p[i], "wall_s", p[i].wall_s, "enforced", "by the runner's clock", NULL);
+        limit(d, &p[i], "grace_s", p[i].grace_s, "enforced", "by the runner's clock", NULL);
+        limit(d, &p[i], "output_bytes", p[i].output_bytes, "enforced", "by the runner, which reads all output", NULL);
+        rlimits(d, &p[i]);
+        cgroups(d, &p[i]);
+    }
+    if (cgroup_has_tree(&d->cg))
+        say(d, "limit", "end of the whole tree", "enforced", "cgroup.kill and cgroup.events", NULL);
+    else
+        say(d, "limit", "end of the whole tree", "emulated", "by subreaper and the run's id in the processes' environment", NULL);
+}
+
+/* ---- users and reach ---- */
+
+static int64_t uid_of(struct doctor *d, const char *tenant)
+{
+    sqlite3_stmt *s = NULL;
+    int64_t uid = -1;
+    if (d->db && sqlite3_prepare_v2(d->db, "SELECT uid FROM tenants WHERE id=?1", -1, &s, NULL) == SQLITE_OK) {
+        sqlite3_bind_text(s, 1, tenant, -1, SQLITE_STATIC);
+        if (sqlite3_step(s) == SQLITE_ROW)
+            uid = sqlite3_column_int64(s, 0);
+    }
+    sqlite3_finalize(s);
+    return uid;
+}
+
+/* Tried as the tenant: -errno, or 0. */
+static int reaches(int64_t uid, const char *path, int mode)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (geteuid() == 0 && uid >= 0 && (setgroups(0, NULL) < 0 || setresgid((gid_t)uid, (gid_t)uid, (gid_t)uid) < 0 ||
+                                           setresuid((uid_t)uid, (uid_t)uid, (uid_t)uid) < 0))
+            _exit(EPERM);
+        _exit(access(path, mode) < 0 ? errno : 0);
+    }
+    int status = 0;
+    if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+        return -EAGAIN;
+    return -WEXITSTATUS(status);
+}
+
+/* The first directory on the way that does not let others through. */
+static char *closed_directory(const char *path)
+{
+    char real[PATH_MAX];
+    if (!realpath(path, real))
+        return xstrdup(path);
+    for (char *p = real + 1; *p; p++) {
+        struct stat st;
+        if (*p != '/')
+            continue;
+        *p = 0;
+        if (stat(real, &st) == 0 && !(st.st_mode & 0001))
+            return xstrdup(real);
+        *p = '/';
+    }
+    return xstrdup(real);
+}
+
+static void reach(struct doctor *d, const char *tenant, int64_t uid, const char *what, const char *path, int mode)
+{
+    AUTO_FREE char *subject = xasprintf("%s: %s", tenant, what);
+    int r = reaches(uid, path, mode);
+    if (r == 0) {
+        say(d, "reach", subject, "ok", path, NULL);
+        return;
+    }
+    AUTO_FREE char *closed = closed_directory(path);
+    struct stat st;
+    bool is_file = stat(path, &st) == 0 && S_ISREG(st.st_mode);
+    AUTO_FREE char *reason = xasprintf("%s: %s (as uid %lld)", path, err_text(r), (long long)(uid >= 0 ? uid : (int64_t)geteuid()));
+    AUTO_FREE char *remedy = r == -ENOENT ? xstrdup("copy it there")
+                                          : xasprintf("`chmod o+x %s`%s", closed, is_file ? ", and the executable itself must have r and x for others" : "");
+    say(d, "reach", subject, "failed", reason, remedy);
+}
+
+static char *exec_path(const struct doctor *d, const struct conf_tenant *t, const char *exec)
+{
+    return exec[0] == '/' ? xstrdup(exec) : xasprintf("%s/apps/%s/%s", d->h.path, t->id, exec);
+}
+
+static void tenant(struct doctor *d, const struct conf_tenant *t)
+{
+    const struct conf_batch *b = t->batch.v;
+    int64_t uid = uid_of(d, t->id);
+    AUTO_FREE char *subject = xasprintf("%s: uid %lld", t->id, (long long)uid);
+    const struct passwd *pw = uid >= 0 ? getpwuid((uid_t)uid) : NULL;
+    if (geteuid() == 0 && uid < 0)
+        say(d, "users", t->id, "unknown", "it gets its uid when the platform first starts", NULL);
+    else if (geteuid() == 0 && pw) {
+        AUTO_FREE char *reason = xasprintf("is also user %s of this host", pw->pw_name);
+        say(d, "users", subject, "failed", reason, "choose another platform.uid_base for a new home");
+    } else if (geteuid() == 0)
+        say(d, "users", subject, "ok", "its own", NULL);
+    if (geteuid() == 0 && uid < 0)
+        uid = d->conf->platform.uid_base + 1; /* as good as the one it will get */
+    reach(d, t->id, uid, "home", d->h.path, X_OK);
+    for (size_t i = 0; i < t->batch.n; i++) {
+        AUTO_FREE char *exec = exec_path(d, t, b[i].exec);
+        AUTO_FREE char *checker = exec_path(d, t, b[i].checker);
+        if (strcmp(b[i].exec, BUILTIN_LOAD))
+            reach(d, t->id, uid, b[i].app, exec, X_OK);
+        if (*b[i].checker)
+            reach(d, t->id, uid, "checker", checker, X_OK);
+        const struct conf_secret *s = b[i].secrets.v;
+        for (size_t k = 0; k < b[i].secrets.n; k++) {
+            AUTO_FREE char *file = s[k].file[0] == '/' ? xstrdup(s[k].file) : xasprintf("%s/keys/%s/%s", d->h.path, t->id, s[k].file);
+            AUTO_FREE char *what = xasprintf("%s: secret %s", t->id, s[k].name);
+            if (access(file, R_OK) < 0)
+                say(d, "reach", what, "failed", file, "put the file there, readable for the platform");
+        }
+    }
+}
+
+static void tenants(struct doctor *d)
+{
+    if (geteuid() != 0 && d->conf->n_tenants > 1)
+        say(d, "users", "isolation of tenants", "absent", "not root: all tenants share your uid", "run as root, or one home a tenant");
+    else if (geteuid() != 0)
+        say(d, "users", "isolation of tenants", "ok", "not root, but there is no second tenant", NULL);
+    for (size_t i = 0; i < d->conf->n_tenants; i++)
+        tenant(d, &d->conf->tenants[i]);
+}
+
+/* ---- file systems ---- */
+
+static void leases(struct doctor *d)
+{
+    static const char probe[] = "staging/.incoming/.doctor";
+    AUTO_FD int made = openat(d->h.dirfd, probe, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    AUTO_FD int fd = openat(d->h.dirfd, probe, O_RDONLY | O_CLOEXEC);
+    if (made < 0 || fd < 0) {
+        AUTO_FREE char *reason = xasprintf("cannot write below %s/staging: %s", d->h.path, strerror(errno));
+        say(d, "files", "leases", "failed", reason, "run doctor as the user that runs the platform");
+        return;
+    }
+    signal(SIGIO, SIG_IGN);
+    bool refused = fcntl(fd, F_SETLEASE, F_RDLCK) < 0 && errno == EAGAIN; /* `made` is a writer */
+    close(fd_take(&made));
+    bool granted = fcntl(fd, F_SETLEASE, F_RDLCK) == 0;
+    unlinkat(d->h.dirfd, probe, 0);
+    if (refused && granted)
+        say(d, "files", "leases", "ok", "writers are seen at once", NULL);
+    else
+        say(d, "files", "leases", "emulated", "none on this file system: a file counts as complete when it is unchanged for 2 s",
+            "have writers rename complete files into staging");
+}
+
+static void same_file_system(struct doctor *d)
+{
+    struct stat a, b;
+    if (fstatat(d->h.dirfd, "staging", &a, 0) < 0 || fstatat(d->h.dirfd, "work", &b, 0) < 0)
+        return;
+    if (a.st_dev == b.st_dev)
+        say(d, "files", "staging and work", "ok", "files are claimed by rename", NULL);
+    else
+        say(d, "files", "staging and work", "emulated", "on different file systems: files are claimed by copying",
+            "put both on one file system");
+}
+
+static void space(struct doctor *d)
+{
+    static const char *const places[] = {"staging", "state", "logs", "runs", "work"};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        AUTO_FREE char *path = home_path(&d->h, places[i]);
+        struct statvfs v;
+        if (statvfs(path, &v) < 0)
+            continue;
+        int64_t free_bytes = (int64_t)v.f_bavail * (int64_t)v.f_frsize;
+        AUTO_FREE char *reason = xasprintf("%lld bytes are free, min_free_bytes is %lld", (long long)free_bytes,
+                                           (long long)d->conf->platform.min_free_bytes);
+        if (free_bytes < d->conf->platform.min_free_bytes)
+            say(d, "files", places[i], "failed", reason, "free space, or lower platform.min_free_bytes: until then intake pauses");
+        else
+            say(d, "files", places[i], "ok", reason, NULL);
+    }
+}
+
+/* ---- sockets and database ---- */
+
+static void sockets(struct doctor *d)
+{
+    AUTO_FREE char *sock = home_socket(&d->h, "batchmgr.sock");
+    struct rlimit l;
+    if (strlen(sock) > 107)
+        say(d, "sockets", "length of socket paths", "failed", sock, "set XDG_RUNTIME_DIR or TMPDIR to a shorter path");
+    else
+        say(d, "sockets", "length of socket paths", "ok", sock, NULL);
+    if (getrlimit(RLIMIT_NOFILE, &l) == 0) {
+        AUTO_FREE char *reason = xasprintf("%lld descriptors: about as many runs at once", (long long)l.rlim_max);
+        say(d, "sockets", "descriptors", l.rlim_max < 1024 ? "failed" : "ok", reason, l.rlim_max < 1024 ? "raise `ulimit -Hn`" : NULL);
+    }
+}
+
+static void print_probe(struct doctor *d, const char *where, const char *line)
+{
+    AUTO_BSON bson_t *doc = json_parse(line, strlen(line), NULL);
+    bool up = doc && json_get_bool(doc, "ok", false), users = doc && json_get_bool(doc, "may_create_users", false);
+    if (!up) {
+        say(d, "mongodb", "answers", "failed", doc ? json_get_str(doc, "error", "") : "the probe failed", "start it, or correct the URL");
+        return;
+    }
+    AUTO_FREE char *reason = xasprintf("%s, version %s", where, json_get_str(doc, "version", "?"));
+    say(d, "mongodb", "answers", "ok", reason, NULL);
+    bool shared = d->conf->platform.allow_shared_credentials;
+    if (users)
+        say(d, "mongodb", "may create users", "ok", "each tenant gets a user limited to its database", NULL);
+    else
+        say(d, "mongodb", "may create users", shared ? "emulated" : "failed",
+            shared ? "it may not: tenants share the platform's credentials" : json_get_str(doc, "users_error", "it may not"),
+            "give the platform a URL whose user has userAdminAnyDatabase");
+}
+
+/* The driver stays out of the command line: simbdp-load asks. */
+static void probe(struct doctor *d, const char *url, const char *where)
+{
+    AUTO_FREE char *program = home_program(&d->h, "simbdp-load");
+    AUTO_FREE char *env_url = xasprintf("MONGO_URL=%s", url);
+    char *argv[] = {program, "--probe", NULL};
+    char *envp[] = {env_url, "MONGOC_DISABLE_SHM=1", NULL};
+    int out[2];
+    pid_t pid;
+    if (pipe2(out, O_CLOEXEC) < 0)
+        return;
+    posix_spawn_file_actions_t fa;
+    posix_spawn_file_actions_init(&fa);
+    posix_spawn_file_actions_adddup2(&fa, out[1], 1);
+    int r = posix_spawn(&pid, program, &fa, NULL, argv, envp);
+    posix_spawn_file_actions_destroy(&fa);
+    close(out[1]);
+    AUTO_BUF struct buf b = {0};
+    if (r == 0)
+        fd_read_all(out[0], &b, 65536);
+    close(out[0]);
+    if (r == 0)
+        waitpid(pid, NULL, 0);
+    buf_add(&b, "", 0);
+    print_probe(d, where, b.p);
+}
+
+static void mongodb(struct doctor *d)
+{
+    const char *env = getenv("MONGO_URL");
+    const char *url = *d->conf->platform.mongo_url ? d->conf->platform.mongo_url : env && *env ? env : NULL;
+    bson_t *doc = NULL;
+    if (url) {
+        probe(d, url, *d->conf->platform.mongo_url ? "platform.mongo_url" : "MONGO_URL");
+        return;
+    }
+    if (cli_request(&d->h, "batchmgr.sock", "{\"op\":\"status\"}", &doc, NULL) < 0) {
+        say(d, "mongodb", "answers", "unknown", "`mysimbdp up` starts it, and the platform is down", NULL);
+        return;
+    }
+    bool up = !strcmp(json_get_str(doc, "database", ""), "up");
+    say(d, "mongodb", "answers", up ? "ok" : "failed", up ? "started by `mysimbdp up`" : json_get_str(doc, "database_error", ""),
+        up ? NULL : "look into logs/mongo.log");
+    if (up)
+        say(d, "mongodb", "tenants kept apart", "ok", "each connection opens its tenant's database only", NULL);
+    bson_destroy(doc);
+}
+
+static void ports(struct doctor *d)
+{
+    AUTO_BUF struct buf b = {0};
+    if (fd_read_file(d->h.dirfd, "state/ports.json", &b, 65536, NULL) < 0)
+        return;
+    AUTO_BSON bson_t *doc = json_parse(b.p, b.n, NULL);
+    int port = doc ? (int)json_get_i64(doc, "mongo", 0) : 0;
+    AUTO_FD int fd = cli_connect(&d->h, "batchmgr.sock", NULL);
+    AUTO_FREE char *subject = xasprintf("port %d of the home's MongoDB", port);
+    if (port <= 0)
+        return;
+    if (fd >= 0 || mongo_port_is_free(port))
+        say(d, "sockets", subject, "ok", fd >= 0 ? "in use by this home" : "free", NULL);
+    else
+        say(d, "sockets", subject, "failed", "in use by another program",
+            "`up` picks another when no run is live; `ss -ltnp` names the program");
+}
+
+int verb_doctor(struct cli *c)
+{
+    struct doctor d = {.c = c};
+    struct err e = {0};
+    bool none;
+    int r = cli_args(c, 0, 0);
+    if (r || cli_home(c, &d.h))
+        return r ? r : CLI_FAILED;
+    if (conf_load(d.h.path, &d.conf, &e) < 0) {
+        say(&d, "config", "files below conf/", "failed", e.msg, "correct it; `mysimbdp check` says whether it is right");
+        home_close(&d.h);
+        return CLI_FAILED;
+    }
+    AUTO_FREE char *n = xasprintf("%zu tenants, %zu profiles", d.conf->n_tenants, d.conf->profiles.n);
+    say(&d, "config", "files below conf/", "ok", n, NULL);
+    cgroup_probe(&d.cg, d.h.tag);
+    d.db = cli_ledger(c, &d.h, &none);
+    profiles(&d);
+    tenants(&d);
+    leases(&d);
+    same_file_system(&d);
+    space(&d);
+    sockets(&d);
+    ports(&d);
+    mongodb(&d);
+    if (!c->json)
+        printf(d.n_bad ? "%d of these need attention\n" : "all is well\n", d.n_bad);
+    sqlite3_close(d.db);
+    conf_free(d.conf);
+    home_close(&d.h);
+    return d.n_bad ? CLI_FAILED : CLI_DONE;
+}
