@@ -294,36 +294,64 @@ int cli_since(const char *text, int64_t *ret_wall_ms)
     return clk_parse(text, ret_wall_ms);
 }
 
-static void bind_text(sqlite3_stmt *s, int i, const char *text)
+/* The statement for what was asked; values to bind are put into `values`. */
+static char *listing_sql(const struct cli *c, const struct listing *l, const char *const given[3], int64_t since_ms, int64_t limit,
+                         const char *values[4], int *n_values)
 {
-    if (text)
-        sqlite3_bind_text(s, i, text, -1, SQLITE_STATIC);
+    AUTO_BUF struct buf b = {0};
+    *n_values = 0;
+    buf_addf(&b, "%s WHERE 1", l->select);
+    if (c->argc) {
+        buf_addf(&b, " AND %s=?", l->id);
+        values[(*n_values)++] = c->argv[0];
+    }
+    for (int i = 0; i < 3; i++) {
+        const char *extra = given[i] ? l->extra(l->filters[i].option, given[i]) : NULL;
+        if (!given[i])
+            continue;
+        buf_addf(&b, " AND %s", l->filters[i].condition);
+        if (extra)
+            buf_addf(&b, " AND %s", extra);
+        values[(*n_values)++] = given[i];
+    }
+    if (since_ms)
+        buf_addf(&b, " AND %s>=%lld", l->since, (long long)since_ms);
+    if (limit <= 0)
+        return xasprintf("%s ORDER BY %s", b.p, l->id);
+    return xasprintf("SELECT * FROM (%s ORDER BY %s DESC LIMIT %lld) ORDER BY %s", b.p, l->id, (long long)limit, l->id);
 }
 
-int cli_listing(struct cli *c, const char *sql, const struct col *cols, size_t n_cols, const char *const filters[3])
+static int64_t listing_limit(const struct cli *c, const char *limit)
+{
+    if (limit)
+        return strtoll(limit, NULL, 10);
+    return c->json || c->argc ? 0 : 100;
+}
+
+int cli_listing(struct cli *c, const struct listing *l, const struct col *cols, size_t n_cols)
 {
     struct home h;
     bool none;
-    const char *values[3];
+    const char *given[3], *values[4];
+    int n_values, n = 0;
     for (int i = 0; i < 3; i++)
-        values[i] = cli_opt(c, filters[i]);
+        given[i] = cli_opt(c, l->filters[i].option);
     const char *since = cli_opt(c, "--since"), *limit = cli_opt(c, "--limit");
-    int64_t since_ms = 0, n_max = limit ? strtoll(limit, NULL, 10) : c->json || c->argc ? 0 : 100;
-    int r = cli_args(c, 0, 1), n = 0;
+    int64_t since_ms = 0;
+    int r = cli_args(c, 0, 1);
     if (!r && since && cli_since(since, &since_ms) < 0)
         r = cli_usage(c, "--since %s is no time", since);
     if (r || cli_home(c, &h))
         return r ? r : CLI_FAILED;
+    int64_t n_max = listing_limit(c, limit);
     sqlite3 *db = cli_ledger(c, &h, &none);
     if (db) {
         sqlite3_stmt *s = NULL;
+        AUTO_FREE char *sql = listing_sql(c, l, given, since_ms, n_max, values, &n_values);
         if (sqlite3_prepare_v2(db, sql, -1, &s, NULL) != SQLITE_OK)
             fprintf(stderr, "mysimbdp %s: cannot read the ledger: %s\n", c->verb, sqlite3_errmsg(db));
-        bind_text(s, 1, c->argc ? c->argv[0] : NULL);
-        for (int i = 0; i < 3; i++)
-            bind_text(s, i + 2, values[i]);
-        sqlite3_bind_int64(s, 5, since_ms);
-        sqlite3_bind_int64(s, 6, n_max > 0 ? n_max : -1);
+        for (int i = 0; i < n_values; i++)
+            sqlite3_bind_text(s, i + 1, values[i], -1, SQLITE_STATIC);
         n = cli_list(c, s, cols, n_cols);
         sqlite3_finalize(s);
         sqlite3_close(db);

@@ -56,8 +56,17 @@ struct col {
 /* Column i of the statement is cols[i]. Returns the number of rows. */
 int cli_list(struct cli *c, sqlite3_stmt *s, const struct col *cols, size_t n_cols);
 
-/* A whole listing verb: positional id (?1), the three options in `filters` (?2 to ?4), --since (?5), --limit (?6). */
-int cli_listing(struct cli *c, const char *sql, const struct col *cols, size_t n_cols, const char *const filters[3]);
+/* A whole listing verb: a positional id, options that filter, --since, --limit; newest last. The statement is put together of
+ * what was asked for only, so that an index serves it: a listing costs what it shows, not what the ledger holds. */
+struct listing {
+    const char *select;     /* SELECT ... FROM ... */
+    const char *id, *since; /* columns */
+    struct {
+        const char *option, *condition; /* condition: with ? for the option's value */
+    } filters[3];
+    const char *(*extra)(const char *option, const char *value); /* a condition that is true then and names an index, or NULL */
+};
+int cli_listing(struct cli *c, const struct listing *l, const struct col *cols, size_t n_cols);
 
 /* A stamp of "2026-01-31", "2026-01-31T12:00:00Z" or "15m", "2h", "7d" ago. */
 int cli_since(const char *text, int64_t *ret_wall_ms);

@@ -1,5 +1,5 @@
-/* What this host gives, and what it does not: every limit of every profile, and what the platform relies on. Nothing is concluded from
- * versions: what is reported was tried. */
+/* What this host gives, and what it does not: every limit of every profile, and what the platform relies on. Nothing is concluded
+ * from versions: what is reported was tried. */
 #include "cli.h"
 #include "mongo.h"
 
@@ -53,10 +53,11 @@ static void say(struct doctor *d, const char *area, const char *subject, const c
 
 /* ---- limits ---- */
 
-static void limit(struct doctor *d, const struct conf_profile *p, const char *key, int64_t value, const char *status, const char *reason,
-                  const char *remedy)
+static void limit(struct doctor *d, const struct conf_profile *p, const char *key, int64_t value, const char *status,
+                  const char *reason, const char *remedy)
 {
-    AUTO_FREE char *subject = value < 0 ? xasprintf("%s: %s", p->name, key) : xasprintf("%s: %s = %lld", p->name, key, (long long)value);
+    AUTO_FREE char *subject =
+        value < 0 ? xasprintf("%s: %s", p->name, key) : xasprintf("%s: %s = %lld", p->name, key, (long long)value);
     if (value < 0)
         say(d, "limit", subject, "unlimited", NULL, NULL);
     else
@@ -88,16 +89,20 @@ static void rlimits(struct doctor *d, const struct conf_profile *p)
         int resource;
         int64_t value;
     } all[] = {
-        {"rlimits.cpu_s", RLIMIT_CPU, p->rlimits.cpu_s},          {"rlimits.as_bytes", RLIMIT_AS, p->rlimits.as_bytes},
-        {"rlimits.nofile", RLIMIT_NOFILE, p->rlimits.nofile},     {"rlimits.nproc", RLIMIT_NPROC, p->rlimits.nproc},
-        {"rlimits.fsize_bytes", RLIMIT_FSIZE, p->rlimits.fsize_bytes}, {"rlimits.core_bytes", RLIMIT_CORE, p->rlimits.core_bytes},
+        {"rlimits.cpu_s", RLIMIT_CPU, p->rlimits.cpu_s},
+        {"rlimits.as_bytes", RLIMIT_AS, p->rlimits.as_bytes},
+        {"rlimits.nofile", RLIMIT_NOFILE, p->rlimits.nofile},
+        {"rlimits.nproc", RLIMIT_NPROC, p->rlimits.nproc},
+        {"rlimits.fsize_bytes", RLIMIT_FSIZE, p->rlimits.fsize_bytes},
+        {"rlimits.core_bytes", RLIMIT_CORE, p->rlimits.core_bytes},
         {"rlimits.stack_bytes", RLIMIT_STACK, p->rlimits.stack_bytes},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         int64_t hard = -1;
         bool works = all[i].value < 0 || rlimit_works(all[i].resource, all[i].value, &hard);
         bool lower = works && geteuid() != 0 && hard >= 0 && all[i].value > hard;
-        AUTO_FREE char *reason = lower ? xasprintf("at %lld: the hard limit of this process, which only root may raise", (long long)hard) : NULL;
+        AUTO_FREE char *reason =
+            lower ? xasprintf("at %lld: the hard limit of this process, which only root may raise", (long long)hard) : NULL;
         if (!lower && all[i].resource == RLIMIT_NPROC && geteuid() != 0)
             reason = xstrdup("counts all processes of your uid, which all tenants share");
         limit(d, p, all[i].key, all[i].value, works ? "enforced" : "absent", works ? reason : "setrlimit refuses it",
@@ -112,12 +117,18 @@ static void cgroups(struct doctor *d, const struct conf_profile *p)
                                       "platform.allow_missing_limits";
     const int64_t values[] = {p->cgroup.cpu_pct, p->cgroup.memory_bytes, p->cgroup.pids};
     const bool stand_in[] = {false, p->rlimits.as_bytes >= 0, p->rlimits.nproc >= 0 && geteuid() == 0};
-    static const char *const by[] = {"", "only by rlimits.as_bytes, for each process", "only by rlimits.nproc, for the tenant's uid"};
+    static const char *const by[] = {"", "only by rlimits.as_bytes, for each process",
+                                     "only by rlimits.nproc, for the tenant's uid"};
     for (int k = 0; k < 3; k++) {
         bool there = *d->cg.base[k];
         AUTO_FREE char *how = xasprintf("cgroup v%d in %s", d->cg.v2[k] ? 2 : 1, d->cg.base[k]);
-        AUTO_FREE char *why = xasprintf("%s%s%s", stand_in[k] ? by[k] : "nothing holds a run to it", *d->cg.why[k] ? ": " : "", d->cg.why[k]);
-        limit(d, p, keys[k], values[k], there ? "enforced" : stand_in[k] ? "emulated" : "absent", there ? how : why, there ? NULL : remedy);
+        AUTO_FREE char *why =
+            xasprintf("%s%s%s", stand_in[k] ? by[k] : "nothing holds a run to it", *d->cg.why[k] ? ": " : "", d->cg.why[k]);
+        limit(d, p, keys[k], values[k],
+              there         ? "enforced"
+              : stand_in[k] ? "emulated"
+                            : "absent",
+              there ? how : why, there ? NULL : remedy);
     }
 }
 
@@ -157,8 +168,9 @@ static int reaches(int64_t uid, const char *path, int mode)
 {
     pid_t pid = fork();
     if (pid == 0) {
-        if (geteuid() == 0 && uid >= 0 && (setgroups(0, NULL) < 0 || setresgid((gid_t)uid, (gid_t)uid, (gid_t)uid) < 0 ||
-                                           setresuid((uid_t)uid, (uid_t)uid, (uid_t)uid) < 0))
+        if (geteuid() == 0 && uid >= 0 &&
+            (setgroups(0, NULL) < 0 || setresgid((gid_t)uid, (gid_t)uid, (gid_t)uid) < 0 ||
+             setresuid((uid_t)uid, (uid_t)uid, (uid_t)uid) < 0))
             _exit(EPERM);
         _exit(access(path, mode) < 0 ? errno : 0);
     }
@@ -199,7 +211,8 @@ static void reach(struct doctor *d, const char *tenant, int64_t uid, const char 
     bool is_file = stat(path, &st) == 0 && S_ISREG(st.st_mode);
     AUTO_FREE char *reason = xasprintf("%s: %s (as uid %lld)", path, err_text(r), (long long)(uid >= 0 ? uid : (int64_t)geteuid()));
     AUTO_FREE char *remedy = r == -ENOENT ? xstrdup("copy it there")
-                                          : xasprintf("`chmod o+x %s`%s", closed, is_file ? ", and the executable itself must have r and x for others" : "");
+                                          : xasprintf("`chmod o+x %s`%s", closed,
+                                                      is_file ? ", and the executable itself must have r and x for others" : "");
     say(d, "reach", subject, "failed", reason, remedy);
 }
 
@@ -233,7 +246,8 @@ static void tenant(struct doctor *d, const struct conf_tenant *t)
             reach(d, t->id, uid, "checker", checker, X_OK);
         const struct conf_secret *s = b[i].secrets.v;
         for (size_t k = 0; k < b[i].secrets.n; k++) {
-            AUTO_FREE char *file = s[k].file[0] == '/' ? xstrdup(s[k].file) : xasprintf("%s/keys/%s/%s", d->h.path, t->id, s[k].file);
+            AUTO_FREE char *file =
+                s[k].file[0] == '/' ? xstrdup(s[k].file) : xasprintf("%s/keys/%s/%s", d->h.path, t->id, s[k].file);
             AUTO_FREE char *what = xasprintf("%s: secret %s", t->id, s[k].name);
             if (access(file, R_OK) < 0)
                 say(d, "reach", what, "failed", file, "put the file there, readable for the platform");
@@ -244,7 +258,8 @@ static void tenant(struct doctor *d, const struct conf_tenant *t)
 static void tenants(struct doctor *d)
 {
     if (geteuid() != 0 && d->conf->n_tenants > 1)
-        say(d, "users", "isolation of tenants", "absent", "not root: all tenants share your uid", "run as root, or one home a tenant");
+        say(d, "users", "isolation of tenants", "absent", "not root: all tenants share your uid",
+            "run as root, or one home a tenant");
     else if (geteuid() != 0)
         say(d, "users", "isolation of tenants", "ok", "not root, but there is no second tenant", NULL);
     for (size_t i = 0; i < d->conf->n_tenants; i++)
@@ -317,7 +332,8 @@ static void sockets(struct doctor *d)
         say(d, "sockets", "length of socket paths", "ok", sock, NULL);
     if (getrlimit(RLIMIT_NOFILE, &l) == 0) {
         AUTO_FREE char *reason = xasprintf("%lld descriptors: about as many runs at once", (long long)l.rlim_max);
-        say(d, "sockets", "descriptors", l.rlim_max < 1024 ? "failed" : "ok", reason, l.rlim_max < 1024 ? "raise `ulimit -Hn`" : NULL);
+        say(d, "sockets", "descriptors", l.rlim_max < 1024 ? "failed" : "ok", reason,
+            l.rlim_max < 1024 ? "raise `ulimit -Hn`" : NULL);
     }
 }
 
@@ -326,7 +342,8 @@ static void print_probe(struct doctor *d, const char *where, const char *line)
     AUTO_BSON bson_t *doc = json_parse(line, strlen(line), NULL);
     bool up = doc && json_get_bool(doc, "ok", false), users = doc && json_get_bool(doc, "may_create_users", false);
     if (!up) {
-        say(d, "mongodb", "answers", "failed", doc ? json_get_str(doc, "error", "") : "the probe failed", "start it, or correct the URL");
+        say(d, "mongodb", "answers", "failed", doc ? json_get_str(doc, "error", "") : "the probe failed",
+            "start it, or correct the URL");
         return;
     }
     AUTO_FREE char *reason = xasprintf("%s, version %s", where, json_get_str(doc, "version", "?"));

@@ -1,5 +1,7 @@
 #include "cli.h"
 
+#include <string.h>
+
 static const struct col cols[] = {
     {"file_id", COL_TEXT, true},        {"tenant_id", COL_TEXT, true},     {"dataset", COL_TEXT, true},
     {"file_name", COL_TEXT, true},      {"size_bytes", COL_COUNT, true},   {"content_hash", COL_TEXT, false},
@@ -9,15 +11,33 @@ static const struct col cols[] = {
     {"started_at", COL_TIME, false},    {"ended_at", COL_TIME, false},     {"run_id", COL_TEXT, false},
 };
 
-static const char sql[] =
-    "SELECT * FROM (SELECT file_id, tenant, dataset, name, size, hash, state, reason, detail, attempts, rows_parsed, "
-    "rows_loaded, rows_rejected, COALESCE((SELECT q.quality FROM quality q WHERE q.file_id=files.file_id), quality), received_at, "
-    "started_at, ended_at, run_id FROM files WHERE (?1 IS NULL OR "
-    "file_id=?1) AND (?2 IS NULL OR tenant=?2) AND (?3 IS NULL OR dataset=?3) AND (?4 IS NULL OR state=?4) AND "
-    "received_at>=?5 ORDER BY file_id DESC LIMIT ?6) ORDER BY file_id";
+static const char select_sql[] =
+    "SELECT file_id, tenant, dataset, name, size, hash, state, reason, detail, attempts, rows_parsed, rows_loaded, rows_rejected, "
+    "COALESCE((SELECT q.quality FROM quality q WHERE q.file_id=files.file_id), quality), received_at, started_at, ended_at, run_id "
+    "FROM files";
+
+/* The partial indexes of the ledger are found by their own words. */
+static const char *index_of(const char *option, const char *value)
+{
+    static const char *const live[] = {"received", "queued", "running", "waiting"};
+    static const char *const failed[] = {"rejected", "duplicate", "vanished", "quarantined"};
+    for (size_t i = 0; !strcmp(option, "--state") && i < 4; i++) {
+        if (!strcmp(value, live[i]))
+            return "(state IN('received','queued','running','waiting') OR place='work')";
+        if (!strcmp(value, failed[i]))
+            return "state IN('rejected','duplicate','vanished','quarantined')";
+    }
+    return NULL;
+}
 
 int verb_files(struct cli *c)
 {
-    static const char *const filters[] = {"--tenant", "--dataset", "--state"};
-    return cli_listing(c, sql, cols, sizeof cols / sizeof *cols, filters);
+    static const struct listing l = {
+        .select = select_sql,
+        .id = "file_id",
+        .since = "received_at",
+        .filters = {{"--tenant", "tenant=?"}, {"--dataset", "dataset=?"}, {"--state", "state=?"}},
+        .extra = index_of,
+    };
+    return cli_listing(c, &l, cols, sizeof cols / sizeof *cols);
 }

@@ -1,5 +1,7 @@
 #include "cli.h"
 
+#include <string.h>
+
 static const struct col cols[] = {
     {"run_id", COL_TEXT, true},   {"tenant_id", COL_TEXT, true},    {"app", COL_TEXT, true},
     {"kind", COL_TEXT, false},    {"instance_id", COL_TEXT, false}, {"attempt", COL_COUNT, true},
@@ -11,17 +13,28 @@ static const struct col cols[] = {
 };
 
 /* Figures of a run are unknown until it ended. */
-static const char sql[] =
-    "SELECT * FROM (SELECT run_id, tenant, app, CASE step WHEN 'check' THEN 'check' ELSE 'batch' END, run_id, attempt, state, "
-    "outcome, exit_code, signal, lim, "
-    "CASE WHEN state='ended' THEN forced END, error, started_at, ended_at, CASE WHEN state='ended' THEN wall_s END, "
-    "CASE WHEN state='ended' THEN cpu_s END, max_rss, node FROM runs WHERE (?1 IS NULL OR run_id=?1) AND (?2 IS NULL OR "
-    "tenant=?2) AND (?3 IS NULL OR file_id=?3 OR run_id=(SELECT f.run_id FROM files f WHERE f.file_id=?3)) AND (?4 IS NULL OR "
-    "state=?4) AND started_at>=?5 ORDER BY run_id DESC "
-    "LIMIT ?6) ORDER BY run_id";
+static const char select_sql[] =
+    "SELECT run_id, tenant, app, CASE step WHEN 'check' THEN 'check' ELSE 'batch' END, run_id, attempt, state, outcome, exit_code, "
+    "signal, lim, CASE WHEN state='ended' THEN forced END, error, started_at, ended_at, CASE WHEN state='ended' THEN wall_s END, "
+    "CASE WHEN state='ended' THEN cpu_s END, max_rss, node FROM runs";
+
+static const char *index_of(const char *option, const char *value)
+{
+    return !strcmp(option, "--state") && strcmp(value, "ended") != 0 ? "state<>'ended'" : NULL;
+}
 
 int verb_runs(struct cli *c)
 {
-    static const char *const filters[] = {"--tenant", "--file", "--state"};
-    return cli_listing(c, sql, cols, sizeof cols / sizeof *cols, filters);
+    /* The runs of a file are those that began with it, and the group it was last in. */
+    static const struct listing l = {
+        .select = select_sql,
+        .id = "run_id",
+        .since = "started_at",
+        .filters = {{"--tenant", "tenant=?"},
+                    {"--file", "run_id IN(WITH w(id) AS (SELECT ?) SELECT r.run_id FROM runs r, w WHERE r.file_id=w.id UNION "
+                               "SELECT f.run_id FROM files f, w WHERE f.file_id=w.id)"},
+                    {"--state", "state=?"}},
+        .extra = index_of,
+    };
+    return cli_listing(c, &l, cols, sizeof cols / sizeof *cols);
 }

@@ -34,7 +34,8 @@ struct tenant {
     bool purged;      /* nothing of it is left */
     int64_t uid, gid; /* -1: the platform's */
     struct health *health;
-    char *mongo_url; /* what its runs get */
+    char *mongo_url;  /* what its runs get */
+    size_t n_waiting; /* files held or gathering: release.c */
     struct usage usage;
     struct map datasets; /* name -> struct usage */
     struct candidate *first, **last;
@@ -70,6 +71,7 @@ struct batchmgr {
     struct map helpers; /* helper.c */
     struct map purges;  /* purge.c */
     struct event *retention_ev;
+    size_t retention_next; /* tenant that is looked at next */
     struct event *inotify_ev, *rescan_ev, *claim_ev, *disk_ev, *park_ev, *dispatch_ev;
     bool disk_low, rescan_wanted;
     size_t n_candidates;

@@ -42,12 +42,15 @@ static const char schema[] =
     "CREATE INDEX IF NOT EXISTS files_tenant ON files(tenant, received_at);"
     "CREATE INDEX IF NOT EXISTS files_filed ON files(tenant, ended_at) WHERE place IN('done','quarantine');"
     "CREATE INDEX IF NOT EXISTS files_stored ON files(tenant, ended_at) WHERE state='ingested' AND expired=0 AND prefix<>'';"
+    "CREATE INDEX IF NOT EXISTS files_failed ON files(state, tenant, file_id) WHERE state IN('rejected','duplicate','vanished',"
+    "'quarantined');"
     "CREATE TABLE IF NOT EXISTS runs(run_id TEXT PRIMARY KEY, file_id TEXT, tenant TEXT, app TEXT, step TEXT,"
     " attempt INTEGER, state TEXT, outcome TEXT, exit_code INTEGER, signal INTEGER, lim TEXT, error TEXT, node TEXT,"
     " forced INTEGER, started_at INTEGER, ended_at INTEGER, wall_s REAL, cpu_s REAL, max_rss INTEGER,"
     " output_dropped INTEGER, n_files INTEGER NOT NULL DEFAULT 1, rows_parsed INTEGER NOT NULL DEFAULT -1,"
     " rows_loaded INTEGER NOT NULL DEFAULT -1, rows_rejected INTEGER NOT NULL DEFAULT -1, pruned INTEGER NOT NULL DEFAULT 0)"
     " WITHOUT ROWID;"
+    "CREATE INDEX IF NOT EXISTS runs_live ON runs(run_id) WHERE state<>'ended';"
     "CREATE INDEX IF NOT EXISTS runs_kept ON runs(tenant, ended_at) WHERE state='ended' AND pruned=0;"
     "CREATE INDEX IF NOT EXISTS runs_tenant ON runs(tenant, started_at);"
     "CREATE INDEX IF NOT EXISTS runs_file ON runs(file_id);"
@@ -886,10 +889,12 @@ char **ledger_stored_before(struct ledger *l, const char *tenant, const char *da
 char **ledger_retryable(struct ledger *l, const char *tenant)
 {
     sqlite3_stmt *s = NULL;
-    sqlite3_prepare_v2(l->reader,
-                       "SELECT file_id FROM files WHERE tenant=?1 AND state IN('quarantined','rejected') AND "
-                       "place IN('done','quarantine') ORDER BY file_id",
-                       -1, &s, NULL);
+    sqlite3_prepare_v2(
+        l->reader,
+        "SELECT file_id FROM files WHERE state IN('rejected','duplicate','vanished','quarantined') AND tenant=?1 AND "
+        "state IN('quarantined','rejected') AND "
+        "place IN('done','quarantine') ORDER BY file_id",
+        -1, &s, NULL);
     bind_text(s, 1, tenant);
     return ids(s);
 }

@@ -26,13 +26,19 @@ struct waiting {
 
 static void arm_cron(struct waiting *w);
 
+static void count(struct waiting *w, int by)
+{
+    w->n += (size_t)by;
+    w->m->n_waiting += (size_t)by;
+    tenant_get(w->m, w->tenant)->n_waiting += (size_t)by;
+}
+
 static void append(struct waiting *w, struct file *f)
 {
     f->next = NULL;
     *w->last = f;
     w->last = &f->next;
-    w->n++;
-    w->m->n_waiting++;
+    count(w, 1);
 }
 
 static struct file *take_first(struct waiting *w)
@@ -44,8 +50,7 @@ static struct file *take_first(struct waiting *w)
     if (!w->first)
         w->last = &w->first;
     f->next = NULL;
-    w->n--;
-    w->m->n_waiting--;
+    count(w, -1);
     return f;
 }
 
@@ -236,8 +241,7 @@ bool release_remove(struct batchmgr *m, struct file *f)
                 if (w->last == &f->next)
                     w->last = at;
                 f->next = NULL;
-                w->n--;
-                m->n_waiting--;
+                count(w, -1);
                 return true;
             }
     return false;
@@ -273,12 +277,8 @@ int64_t release_app(struct batchmgr *m, const char *tenant, const char *app)
 
 size_t release_n(const struct batchmgr *m, const char *tenant)
 {
-    size_t n = 0, i = 0;
-    if (!tenant)
-        return m->n_waiting;
-    for (const struct waiting *w; (w = map_next(&m->waiting, &i));)
-        n += strcmp(w->tenant, tenant) ? 0 : w->n;
-    return n;
+    const struct tenant *t = tenant ? map_get(&m->tenants, tenant) : NULL;
+    return tenant ? (t ? t->n_waiting : 0) : m->n_waiting;
 }
 
 static void drop(void *arg, struct file *f)

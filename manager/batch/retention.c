@@ -91,13 +91,13 @@ static void on_expired(void *arg, bool ok)
  * helper: admit.c.) */
 static void leave_out_loading(struct batchmgr *m, char **ids, char **prefixes)
 {
-    size_t n = 0;
+    struct map loading = {0};
+    size_t n = 0, i = 0;
+    for (struct file *f; (f = map_next(&m->files, &i));)
+        if (*f->prefix)
+            map_put(&loading, f->prefix, f);
     for (size_t k = 0; ids[k]; k++) {
-        bool loading = false;
-        size_t i = 0;
-        for (const struct file *f; !loading && (f = map_next(&m->files, &i));)
-            loading = !strcmp(f->prefix, prefixes[k]) || (f->old_prefixes && strstr(f->old_prefixes, prefixes[k]));
-        if (loading) {
+        if (map_get(&loading, prefixes[k])) {
             free(ids[k]);
             free(prefixes[k]);
         } else {
@@ -106,6 +106,7 @@ static void leave_out_loading(struct batchmgr *m, char **ids, char **prefixes)
         }
     }
     ids[n] = prefixes[n] = NULL;
+    map_fini(&loading);
 }
 
 static void expire_documents(struct batchmgr *m, const struct conf_tenant *c, const struct conf_dataset *d)
@@ -148,44 +149,50 @@ static void expire_documents(struct batchmgr *m, const struct conf_tenant *c, co
 
 /* ---- when ---- */
 
-static void on_pruned(void *arg)
+/* Soon, but after what tenants wait for. */
+static void go_on(void *arg)
 {
     struct batchmgr *m = arg;
-    struct timeval tv = {0, NEXT_MS * 1000}; /* what tenants wait for goes first */
+    struct timeval tv = {0, NEXT_MS * 1000};
     event_add(m->retention_ev, &tv);
 }
 
+static size_t look_at(struct batchmgr *m, const struct conf_tenant *t)
+{
+    size_t n = 0;
+    if (tenant_get(m, t->id)->purging)
+        return 0;
+    if (t->retention.files_days >= 0)
+        n += prune_files(m, t);
+    if (t->retention.logs_days >= 0)
+        n += prune_logs(m, t);
+    const struct conf_dataset *d = t->datasets.v;
+    for (size_t k = 0; t->retention.documents_days >= 0 && k < t->datasets.n; k++)
+        expire_documents(m, t, &d[k]);
+    return n;
+}
+
+/* A few tenants a tick. One with much to remove is looked at again when the ledger knows what went. */
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct batchmgr *m = arg;
-    size_t n = 0;
     (void)fd;
     (void)what;
-    for (size_t i = 0; n < AT_ONCE && i < m->conf->n_tenants; i++) {
-        const struct conf_tenant *t = &m->conf->tenants[i];
-        if (tenant_get(m, t->id)->purging)
-            continue;
-        if (t->retention.files_days >= 0)
-            n += prune_files(m, t);
-        if (t->retention.logs_days >= 0)
-            n += prune_logs(m, t);
+    for (int i = 0; i < AT_ONCE && m->retention_next < m->conf->n_tenants; i++) {
+        if (look_at(m, &m->conf->tenants[m->retention_next])) {
+            ledger_then(m->ledger, go_on, m);
+            return;
+        }
+        m->retention_next++;
     }
-    if (n) {
-        ledger_then(m->ledger, on_pruned, m);
-        return;
-    }
-    for (size_t i = 0; i < m->conf->n_tenants; i++) {
-        const struct conf_tenant *t = &m->conf->tenants[i];
-        const struct conf_dataset *d = t->datasets.v;
-        bool due = t->retention.documents_days >= 0 && !tenant_get(m, t->id)->purging;
-        for (size_t k = 0; due && k < t->datasets.n; k++)
-            expire_documents(m, t, &d[k]);
-    }
+    if (m->retention_next < m->conf->n_tenants)
+        go_on(m);
 }
 
 void retention_kick(struct batchmgr *m)
 {
     struct timeval now = {0, 0};
+    m->retention_next = 0;
     event_add(m->retention_ev, &now);
 }
 
