@@ -2,6 +2,7 @@
 #include "buf.h"
 #include "fd.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static const char *const controllers[] = {"cpu", "memory", "pids", ""};
 
@@ -184,10 +186,20 @@ static int set_limit(const struct cgroup_host *h, enum cgroup_kind kind, const c
     return r;
 }
 
+static int open_tree(const struct cgroup_host *h, const char *name)
+{
+    char dir[640];
+    if (!*h->base[CGROUP_TREE])
+        return -1;
+    run_dir(h, CGROUP_TREE, name, dir, sizeof dir);
+    return open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
 int cgroup_make(const struct cgroup_host *h, const char *name, const struct cgroup_limits *l, int ret_procs[CGROUP_N_KINDS],
-                struct err *e)
+                int *ret_tree, struct err *e)
 {
     int r = 0;
+    *ret_tree = -1;
     for (int k = 0; k < CGROUP_N_KINDS; k++)
         ret_procs[k] = -1;
     for (int k = 0; k < CGROUP_N_KINDS; k++) {
@@ -216,7 +228,87 @@ int cgroup_make(const struct cgroup_host *h, const char *name, const struct cgro
     for (int k = 0; r < 0 && k < CGROUP_N_KINDS; k++)
         if (ret_procs[k] >= 0)
             close(fd_take(&ret_procs[k]));
+    if (r == 0)
+        *ret_tree = open_tree(h, name);
     return r;
+}
+
+static bool is_v1(const struct cgroup_host *h, int kind)
+{
+    return kind != CGROUP_TREE && *h->base[kind] && !h->v2[kind];
+}
+
+bool cgroup_must_move(const struct cgroup_host *h)
+{
+    bool any = false;
+    for (int k = 0; k < CGROUP_N_KINDS; k++)
+        any |= is_v1(h, k);
+    return any && *h->base[CGROUP_TREE]; /* the tree tells the run's processes from the one that went ahead */
+}
+
+int cgroup_enter(const struct cgroup_host *h, const char *name, struct err *e)
+{
+    for (int k = 0; k < CGROUP_N_KINDS; k++) {
+        char dir[640];
+        if (!is_v1(h, k))
+            continue;
+        run_dir(h, k, name, dir, sizeof dir);
+        int r = mkdir(dir, 0755) < 0 ? -errno : write_text(dir, "cgroup.procs", "0");
+        if (r < 0)
+            return err_sys(e, r, "cannot enter cgroup %s", dir);
+    }
+    return 0;
+}
+
+int cgroup_adopt(const struct cgroup_host *h, const char *from, const char *name, const struct cgroup_limits *l, int *ret_tree,
+                 struct err *e)
+{
+    struct cgroup_limits with_us = *l;
+    with_us.pids += l->pids >= 0;
+    *ret_tree = -1;
+    for (int k = 0; k < CGROUP_N_KINDS; k++) {
+        char old[640], dir[640];
+        if (!*h->base[k])
+            continue;
+        run_dir(h, k, from, old, sizeof old);
+        run_dir(h, k, name, dir, sizeof dir);
+        int r = 0;
+        if (is_v1(h, k))
+            r = rename(old, dir) < 0 ? -errno : 0;
+        else if (is_own_dir(h, k) && mkdir(dir, 0755) < 0 && errno != EEXIST)
+            r = -errno;
+        if (r == 0)
+            r = set_limit(h, k, dir, is_v1(h, k) ? &with_us : l);
+        if (r < 0)
+            return err_sys(e, r, "cannot make %s the run's cgroup", dir);
+    }
+    *ret_tree = open_tree(h, name);
+    return *ret_tree < 0 ? err_sys(e, -errno, "cannot open the run's cgroup") : 0;
+}
+
+void cgroup_leave(const struct cgroup_host *h, const char *name, const struct cgroup_limits *l)
+{
+    for (int k = 0; k < CGROUP_N_KINDS; k++) {
+        char dir[640];
+        if (!is_v1(h, k))
+            continue;
+        write_text(h->base[k], "cgroup.procs", "0");
+        run_dir(h, k, name, dir, sizeof dir);
+        if (l && k == CGROUP_PIDS)
+            set_limit(h, k, dir, l);
+    }
+}
+
+void cgroup_sweep(const struct cgroup_host *h, const char *prefix)
+{
+    for (int k = 0; k < CGROUP_N_KINDS; k++) {
+        DIR *d = is_v1(h, k) ? opendir(h->base[k]) : NULL;
+        for (struct dirent *ent; d && (ent = readdir(d));)
+            if (!strncmp(ent->d_name, prefix, strlen(prefix)))
+                unlinkat(dirfd(d), ent->d_name, AT_REMOVEDIR); /* refused while somebody is in it */
+        if (d)
+            closedir(d);
+    }
 }
 
 bool cgroup_has_tree(const struct cgroup_host *h)

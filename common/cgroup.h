@@ -26,9 +26,24 @@ struct cgroup_limits { /* -1: none */
 };
 
 /* Makes the directories for one run and sets the limits. ret_procs gets n descriptors (-1 where absent) of cgroup.procs:
- * the child writes "0" to each before exec. */
+ * the child writes "0" to each before exec. *ret_tree (-1: none) is the v2 directory, which a child can be made in at once
+ * (CLONE_INTO_CGROUP): its entry in ret_procs is then only needed where that fails. */
 int cgroup_make(const struct cgroup_host *h, const char *name, const struct cgroup_limits *l, int ret_procs[CGROUP_N_KINDS],
-                struct err *e);
+                int *ret_tree, struct err *e);
+
+/* Moving a process into another cgroup waits for an RCU grace period when it was not done for a while: 10 ms and more (6.18).
+ * With v2 a child is made where it belongs and nothing moves. With v1 somebody has to move, so a process goes in ahead of time,
+ * with directories of its own; when a run comes, the directories get its name and limits, and the child is born there. */
+bool cgroup_must_move(const struct cgroup_host *h); /* there are v1 hierarchies */
+/* This process enters new directories `name` of every v1 hierarchy. */
+int cgroup_enter(const struct cgroup_host *h, const char *name, struct err *e);
+/* Makes them those of run `name`, as cgroup_make (the pids limit with room for this process). */
+int cgroup_adopt(const struct cgroup_host *h, const char *from, const char *name, const struct cgroup_limits *l, int *ret_tree,
+                 struct err *e);
+/* This process goes back to where the runs' directories lie; `l` (NULL: none): the limits are now exact. */
+void cgroup_leave(const struct cgroup_host *h, const char *name, const struct cgroup_limits *l);
+/* Removes directories that dead processes entered and left behind. */
+void cgroup_sweep(const struct cgroup_host *h, const char *prefix);
 
 /* True where killing and proof of emptiness work through the cgroup alone. */
 bool cgroup_has_tree(const struct cgroup_host *h);

@@ -234,7 +234,8 @@ static const struct cfg_key tenant_keys[] = {
 };
 
 static const struct cfg_key capacity_keys[] = {
-    {"cpus", CFG_F64, OFF(conf, platform.capacity.cpus), "-1", -1, 1e6, NULL, true, "cores to share out; -1: this host's", NULL, 0},
+    {"cpus", CFG_F64, OFF(conf, platform.capacity.cpus), "-1", -1, 1e6, NULL, true,
+     "cores to share out, never exceeded; -1: this host's, of which a tenant with nothing running may borrow", NULL, 0},
     INT_ROW(conf, platform.capacity.memory_bytes, "memory_bytes", "-1", -1, NO_MAX, "memory to share out, bytes; -1: this host's"),
     END_ROW,
 };

@@ -274,7 +274,7 @@ void admit_queue(struct batchmgr *m, struct file *f)
             xstr_set(&f->reason, NULL);
             xstr_set(&f->detail, NULL);
         }
-        ledger_put_file(m->ledger, f);
+        ledger_note_file(m->ledger, f); /* a file that recovery finds as it was before is inspected, or waits, once more */
     }
     release_add(m, f, app);
 }

@@ -316,6 +316,8 @@ int batchmgr_apply_conf(struct batchmgr *m, struct conf *next, struct err *e)
     sysinfo(&si);
     int64_t memory =
         next->platform.capacity.memory_bytes > 0 ? next->platform.capacity.memory_bytes : (int64_t)si.totalram * si.mem_unit;
+    /* The host's own cores can be shared for a while; a number that somebody wrote down is a promise. */
+    sched_lend_cores(m->sched, next->platform.capacity.cpus < 0);
     double share = (100.0 - (next->platform.stream_pct > 0 ? (double)next->platform.stream_pct : 0)) / 100;
     sched_set_capacity(m->sched, cpus * share, (int64_t)((double)memory * share)); /* the rest is for stream instances */
     size_t i = 0;
@@ -593,6 +595,10 @@ static void stop(struct batchmgr *m)
     control_stop(m);
     intake_stop(m);
     inspect_stop(m);
+    release_stop(m);
+    helper_stop(m);
+    purge_stop(m);
+    retention_stop(m);
     runs_stop_spawner(m);
     for (size_t k = 0; k < m->n_healths; k++)
         health_free(m->healths[k]);
@@ -629,10 +635,6 @@ static void stop(struct batchmgr *m)
     for (size_t k = 0; k < sizeof evs / sizeof *evs; k++)
         if (evs[k])
             event_free(evs[k]);
-    release_stop(m);
-    purge_stop(m);
-    helper_stop(m);
-    retention_stop(m);
     sched_free(m->sched);
     conf_free(m->conf);
     free(m->mongo_kind);

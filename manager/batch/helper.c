@@ -104,7 +104,10 @@ void helper_stop(struct batchmgr *m)
             break;
         kill(h->pid, SIGKILL); /* our child, not reaped yet: the pid is its own */
         waitpid(h->pid, NULL, 0);
+        void (*done)(void *arg, bool ok) = h->done;
+        void *arg = h->arg;
         finish(m, h);
+        done(arg, false);
     }
     map_fini(&m->helpers);
 }

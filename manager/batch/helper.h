@@ -10,6 +10,6 @@
 bool helper_start(struct batchmgr *m, const struct tenant *t, const char *job, void (*done)(void *arg, bool ok), void *arg);
 /* SIGCHLD: takes the pid if it is a helper's. */
 bool helper_reaped(struct batchmgr *m, int pid, int status);
-void helper_stop(struct batchmgr *m); /* ends them; done is not called */
+void helper_stop(struct batchmgr *m); /* ends them; done(arg, false) is called */
 
 #endif

@@ -368,6 +368,8 @@ static void on_lazy(evutil_socket_t fd, short what, void *arg)
     struct ledger *l = arg;
     (void)fd;
     (void)what;
+    if (!l->pending.first)
+        return; /* it went with others */
     l->urgent = true;
     hand_over(l);
 }

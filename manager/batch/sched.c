@@ -30,6 +30,7 @@ struct tenant {
 
 struct sched {
     double cpus, free_cpus;
+    bool lend;
     int64_t memory_bytes, free_memory;
     struct map tenants;
     size_t n_queued, n_running;
@@ -50,6 +51,11 @@ void sched_set_capacity(struct sched *s, double cpus, int64_t memory_bytes)
     s->free_memory += memory_bytes - s->memory_bytes;
     s->cpus = cpus;
     s->memory_bytes = memory_bytes;
+}
+
+void sched_lend_cores(struct sched *s, bool lend)
+{
+    s->lend = lend;
 }
 
 void sched_free(struct sched *s)
@@ -239,12 +245,13 @@ static bool goes_before(const struct sched *s, const struct tenant *a, const str
     return strcmp(a->id, b->id) < 0;
 }
 
-static bool fits(const struct sched *s, const struct app *a)
+static bool fits(const struct sched *s, const struct tenant *t, const struct app *a)
 {
     /* A request above the whole capacity runs alone: better late than never. */
     if (s->n_running == 0)
         return true;
-    return a->cpus <= s->free_cpus + 1e-9 && a->memory_bytes <= s->free_memory;
+    double cpus = s->free_cpus + (s->lend && !t->n_running ? s->cpus : 0);
+    return a->cpus <= cpus + 1e-9 && a->memory_bytes <= s->free_memory;
 }
 
 struct file *sched_pick(struct sched *s, const char **ret_app, double *ret_cpus, int64_t *ret_memory_bytes)
@@ -257,7 +264,7 @@ struct file *sched_pick(struct sched *s, const char **ret_app, double *ret_cpus,
         if (may_run(t) && best_app(t) && (!next || goes_before(s, t, next)))
             next = t;
     struct app *a = next ? best_app(next) : NULL;
-    if (!a || !fits(s, a))
+    if (!a || !fits(s, next, a))
         return NULL;
     struct file *f = a->first;
     unlink_file(s, next, a, &a->first);
@@ -347,5 +354,5 @@ const char *sched_why_waiting(const struct sched *s, const char *tenant)
         return "its apps are parked";
     if (!may_run(t))
         return "concurrency";
-    return fits(s, best_app(t)) ? NULL : "capacity";
+    return fits(s, t, best_app(t)) ? NULL : "capacity";
 }

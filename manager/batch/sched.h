@@ -5,7 +5,10 @@
  * Equal shares, which is all there is when runs are short and the machine holds one, are told apart by service received
  * so far (share times duration over weight, as in stride scheduling), where a tenant that was idle starts level with the
  * least served busy one: idling earns no credit. When the next file does not fit what is free, nothing else starts until
- * it does, so a large request is not starved by small ones. */
+ * it does, so a large request is not starved by small ones.
+ *
+ * Where cores are lent, a tenant with nothing running may start one run although they are taken (their time can be shared, memory
+ * cannot, and must be free), up to the cores once more in all: a quiet tenant need not wait until a flood's slow runs end. */
 #ifndef SIMBDP_SCHED_H
 #define SIMBDP_SCHED_H
 
@@ -16,6 +19,7 @@ struct sched;
 struct sched *sched_new(double cpus, int64_t memory_bytes);
 void sched_free(struct sched *s); /* not the files */
 void sched_set_capacity(struct sched *s, double cpus, int64_t memory_bytes);
+void sched_lend_cores(struct sched *s, bool lend); /* false at first */
 
 /* Makes or changes a tenant. `blocked` keeps its files queued (suspended, or its database is down). */
 void sched_set_tenant(struct sched *s, const char *tenant, int64_t weight, int64_t concurrency);

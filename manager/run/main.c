@@ -23,7 +23,7 @@ int main(int argc, char **argv)
     if (argc == 2 && !strcmp(argv[1], "--help"))
         return fputs(usage, stdout) < 0;
     if (argc == 5 && !strcmp(argv[1], "--spawn"))
-        return spawner_main(3, argv[2]);
+        return spawner_main(3, argv[2], argv[1]);
     if (argc != 2 || argv[1][0] == '-')
         return fputs(usage, stderr), 2;
     AUTO_BUF struct buf text = {0};
@@ -34,7 +34,7 @@ int main(int argc, char **argv)
     if (r == 0) {
         struct cgroup_host cg;
         cgroup_probe(&cg, spec.tag);
-        r = runner_main(&spec, &cg, -1, &e);
+        r = runner_main(&spec, &cg, -1, NULL, &e);
         run_spec_free(&spec);
     }
     if (r < 0)

@@ -6,10 +6,15 @@
 #include "common/log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
+
+enum { IDLE_MS = 20 };
 
 static void refuse(int conn, char why)
 {
@@ -18,14 +23,11 @@ static void refuse(int conn, char why)
     }
 }
 
-static _Noreturn void become_runner(int manager, int spec_fd, int conn, const struct cgroup_host *cg)
+static _Noreturn void become_runner(int spec_fd, int conn, const struct cgroup_host *cg, const char *ahead)
 {
     AUTO_BUF struct buf text = {0};
     struct run_spec spec;
     struct err e = {0};
-    close(manager);
-    setsid();
-    log_init("simbdp-run");
     lseek(spec_fd, 0, SEEK_SET);
     int r = fd_read_all(spec_fd, &text, RUN_MAX_SPEC_BYTES);
     close(spec_fd);
@@ -37,25 +39,110 @@ static _Noreturn void become_runner(int manager, int spec_fd, int conn, const st
         refuse(conn, RUN_SAID_REFUSED);
         _exit(1);
     }
-    r = runner_main(&spec, cg, conn, &e);
+    r = runner_main(&spec, cg, conn, ahead, &e);
     if (r < 0)
         log_error("run_not_started", spec.tenant, spec.run_id, "%s", e.msg);
     run_spec_free(&spec);
     exit(r < 0);
 }
 
-int spawner_main(int fd, const char *tag)
+static void detach(void)
+{
+    setsid();
+    log_init("simbdp-run");
+}
+
+/* ---- a runner ahead of its run, where cgroups are such that somebody has to move (common/cgroup.h) ---- */
+
+struct standby {
+    int fd; /* -1: none */
+};
+
+static const char standby_prefix[] = "standby-";
+
+static _Noreturn void stand_by(int fd, const struct cgroup_host *cg, char *role)
+{
+    char name[64], byte;
+    int fds[2];
+    size_t n_fds = 0;
+    struct err e = {0};
+    detach();
+    memcpy(role, STANDBY_ROLE, sizeof STANDBY_ROLE - 1);
+    snprintf(name, sizeof name, "%s%d", standby_prefix, (int)getpid());
+    bool inside = cgroup_enter(cg, name, &e) == 0;
+    ssize_t n = fd_recv(fd, &byte, 1, fds, 2, &n_fds);
+    close(fd);
+    if (n == 1 && n_fds == 2) {
+        memcpy(role, SPAWNER_ROLE, sizeof SPAWNER_ROLE - 1);
+        if (!inside)
+            cgroup_leave(cg, name, NULL);
+        become_runner(fds[0], fds[1], cg, inside ? name : NULL);
+    }
+    cgroup_leave(cg, name, NULL); /* the spawner ended */
+    cgroup_remove(cg, name);
+    _exit(0);
+}
+
+static void prepare(struct standby *s, int manager, const struct cgroup_host *cg, char *role)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return;
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(manager);
+        close(pair[0]);
+        stand_by(pair[1], cg, role);
+    }
+    close(pair[1]);
+    s->fd = pair[0];
+    if (pid < 0)
+        close(fd_take(&s->fd));
+}
+
+/* False when there is none, or it died. */
+static bool hand_over(struct standby *s, const int fds[2])
+{
+    if (s->fd < 0)
+        return false;
+    int r = fd_send(s->fd, "r", 1, fds, 2);
+    close(fd_take(&s->fd));
+    return r == 0;
+}
+
+static void spawn(int manager, const int fds[2], const struct cgroup_host *cg)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(manager);
+        detach();
+        become_runner(fds[0], fds[1], cg, NULL);
+    }
+    if (pid < 0) {
+        log_error("fork", NULL, NULL, "cannot fork a runner: %s", strerror(errno));
+        refuse(fds[1], RUN_SAID_NO_FORK);
+    }
+}
+
+int spawner_main(int fd, const char *tag, char *role)
 {
     struct cgroup_host cg;
+    struct standby ahead = {-1};
     cgroup_probe(&cg, tag);
+    cgroup_sweep(&cg, standby_prefix);
+    bool worth_it = cgroup_must_move(&cg);
     signal(SIGCHLD, SIG_IGN); /* runners are not waited for: their result files speak */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGINT, SIG_IGN); /* a terminal's ^C is for `mysimbdp up` to act on */
     signal(SIGHUP, SIG_IGN);
     for (;;) {
+        struct pollfd p = {fd, POLLIN, 0};
         char byte;
         int fds[2];
         size_t n_fds = 0;
+        /* In a burst moving is quick, and a process more a run would only cost. */
+        if (worth_it && ahead.fd < 0 && poll(&p, 1, IDLE_MS) == 0)
+            prepare(&ahead, fd, &cg, role);
         ssize_t n = fd_recv(fd, &byte, 1, fds, 2, &n_fds);
         if (n == 0 || (n < 0 && n != -EAGAIN))
             return n < 0; /* the manager ended; runners live on */
@@ -66,13 +153,8 @@ int spawner_main(int fd, const char *tag)
             continue;
         }
         crash_at(CRASH_spawn_fork);
-        pid_t pid = fork();
-        if (pid == 0)
-            become_runner(fd, fds[0], fds[1], &cg);
-        if (pid < 0) {
-            log_error("fork", NULL, NULL, "cannot fork a runner: %s", strerror(errno));
-            refuse(fds[1], RUN_SAID_NO_FORK);
-        }
+        if (!hand_over(&ahead, fds))
+            spawn(fd, fds, &cg);
         close(fds[0]);
         close(fds[1]);
     }

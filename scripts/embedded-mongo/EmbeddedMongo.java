@@ -24,7 +24,8 @@ import org.h2.mvstore.MVStoreException;
  *
  * Durable: as it comes, MVStore commits from a background thread about once a second, so kill -9 loses documents that
  * were acknowledged. Here autocommit is off, commands are serialised, and every command that may write ends with
- * commit() + sync() before its reply leaves.
+ * commit() + sync() before its reply leaves. The write buffer has no limit either: above it MVStore commits in the middle of
+ * a command, and a kill then leaves a document without its entry in the index of _id.
  *
  * Access: mongo-java-server has no users. A connection is bound by the secret in its application name (the appName of
  * the URL, which drivers send with their first command) to the one database that the access file names for it; "*" is
@@ -122,7 +123,7 @@ public final class EmbeddedMongo {
     private static MVStore open(String file) throws InterruptedException {
         for (int left = 40;; left--) {
             try {
-                return new MVStore.Builder().fileName(file).autoCommitDisabled().open();
+                return new MVStore.Builder().fileName(file).autoCommitDisabled().autoCommitBufferSize(0).open();
             } catch (MVStoreException e) {
                 if (e.getErrorCode() != DataUtils.ERROR_FILE_LOCKED || left == 0) throw e;
                 Thread.sleep(250);

@@ -108,3 +108,89 @@ def test_backoff_is_waited_for(home):
     assert f["state"] == "ingested" and (second["attempt"], first["attempt"]) == (2, 1)
     gap = (float(second["started_at"][17:23]) - float(first["ended_at"][17:23])) % 60
     assert 0.7 <= gap < 10  # the upper half is jittered
+
+
+def test_memory_of_the_capacity_is_shared_out(make_home):
+    home = make_home(platform="capacity = { memory_bytes = 100000000L; };")
+    home.profiles(memory="40000000L")
+    home.tenant(exec_="misbehave", concurrency=9)
+    home.up()
+    gate = home.base / "gate"
+    for i in range(4):
+        home.do(f"print,{i}", f"gate,{gate}")
+    home.wait_running(2)
+    until(lambda: len(home.files(state="queued")) == 2, home.path / "state")
+    assert len(home.files(state="running")) == 2  # a third would need 120 MB
+    assert home.control({"op": "status"})["tenants"][0]["waits_for"] == "capacity"
+    gate.touch()
+    home.wait_files(4)
+
+
+def test_stream_pct_is_kept_free(make_home):
+    home = make_home(platform="capacity = { cpus = 4; }; stream_pct = 75;")
+    home.profiles(cpus=0.5)
+    home.tenant(exec_="misbehave", concurrency=9)
+    home.up()
+    gate = home.base / "gate"
+    for i in range(4):
+        home.do(f"print,{i}", f"gate,{gate}")
+    home.wait_running(2)
+    until(lambda: len(home.files(state="queued")) == 2, home.path / "state")
+    assert len(home.files(state="running")) == 2  # a quarter of 4 cores
+    gate.touch()
+    home.wait_files(4)
+
+
+@pytest.mark.needs_root
+def test_uid_base_is_where_uids_begin(make_home):
+    home = make_home(platform="uid_base = 71000;")
+    home.tenant(exec_="misbehave")
+    home.up()
+    f, r = run(home, "x.csv", "do,arg\nprint,hello\n")
+    assert [t["uid"] for t in home.rows("tenant", "list")] == [71001]
+    assert (home.path / "staging/acme/data").stat().st_gid == 71001
+    assert (home.path / "runs" / r["run_id"] / "app").stat().st_uid == 71001
+
+
+def test_an_app_runs_under_the_profile_it_names(home):
+    (home.path / "conf/profiles.conf").write_text(
+        'profiles = ( { name = "small"; rlimits = { nofile = 40; }; }, { name = "large"; rlimits = { nofile = 50; }; } );')
+    home.tenant(exec_="show", batch='profile = "large";')
+    show = home.path / "apps/acme/show"
+    show.write_text("#!/bin/sh\ncat >/dev/null\nulimit -n\n")
+    show.chmod(0o755)
+    home.up()
+    f, r = run(home, "x.csv", "a\n1\n")
+    assert home.log_of(r["run_id"]) == "50\n"
+
+
+def test_display_name_is_shown(home):
+    home.tenant(tenant='display_name = "Acme Sensors";')
+    assert home.rows("tenant", "list")[0]["display_name"] == "Acme Sensors" and "Acme Sensors" in home.cli("tenant", "list").stdout
+
+
+def test_rows_go_where_collection_says(home):
+    home.tenant()
+    conf = home.path / "conf/tenants/acme.conf"
+    conf.write_text(conf.read_text().replace('collection = "data"', 'collection = "elsewhere"'))
+    home.up()
+    run(home, "x.csv", "a\n1\n")
+    assert home.count(collection="elsewhere") == 1 and home.count() == 0
+
+
+def test_formats_of_a_dataset(home):
+    home.tenant(limits='formats = ("csv", "json");', dataset_limits='formats = ("json");')
+    home.up()
+    home.drop("x.csv", "a\n1\n")
+    f = home.wait_file(file_name="x.csv")
+    assert (f["state"], f["reason"]) == ("rejected", "formats")
+
+
+def test_an_app_takes_its_datasets_only(home):
+    home.tenant(batch='datasets = ("data");')
+    conf = home.path / "conf/tenants/acme.conf"
+    conf.write_text(conf.read_text().replace("datasets = ( { name", 'datasets = ( { name = "other"; format = "csv"; }, { name', 1))
+    home.up()
+    home.drop("x.csv", "a\n1\n", dataset="other")
+    home.drop("y.csv", "a\n2\n")
+    assert home.wait_file(file_name="x.csv")["reason"] == "no_app" and home.wait_file(file_name="y.csv")["state"] == "ingested"

@@ -206,3 +206,25 @@ def test_a_purge_that_was_cut_short_goes_on(home, point):
     until(lambda: home.mongo.client[home.db_of["gone"]].list_collection_names() == [], home.path / "state")
     home.drop("c.csv", "v\n2\n", "stays")
     assert home.wait_file(file_name="c.csv")["state"] == "ingested" and home.count("stays") == 2
+
+
+def test_bytes_of_a_dataset_count_its_own_files(home):
+    home.tenant(dataset_limits="max_bytes_per_day = 5;")
+    conf = home.path / "conf/tenants/acme.conf"
+    conf.write_text(conf.read_text().replace("datasets = (", 'datasets = ( { name = "other"; format = "csv"; collection = "data"; }, '))
+    home.up()
+    for i, dataset in enumerate(["other", "other", "data", "data"]):
+        home.drop(f"f{i}.csv", f"v\n{i}\n", dataset=dataset)
+        home.wait_files(i + 1)
+    assert [(f["state"], f["reason"]) for f in home.files()] == [("ingested", None)] * 3 + [("rejected", "max_bytes_per_day")]
+
+
+def test_limits_of_a_dataset_count_what_is_its_own_and_unfinished(home):
+    home.tenant(batch='trigger = "manual";', dataset_limits="max_files_in_staging = 1;")
+    conf = home.path / "conf/tenants/acme.conf"
+    conf.write_text(conf.read_text().replace("datasets = (", 'datasets = ( { name = "other"; format = "csv"; collection = "data"; }, '))
+    home.up()
+    for i, dataset in enumerate(["other", "other", "data", "data"]):
+        home.drop(f"f{i}.csv", f"v\n{i}\n", dataset=dataset)
+        until(lambda: len([f for f in home.files() if f["reason"]]) == i + 1, home.path / "state", what="the next file")
+    assert [(f["state"], f["reason"]) for f in home.files()] == [("queued", "trigger")] * 3 + [("rejected", "max_files_in_staging")]

@@ -86,7 +86,9 @@ static void errors(void **state)
     fails("tenants/acme.conf", "limits = { formats = (\"xml\"); };", "one of csv|json, got \"xml\"");
     fails("tenants/acme.conf", "batch = ( { app = \"a\"; exec = \"builtin:load\"; output = \"stdout\"; } );",
           "builtin:load loads by itself");
-    fails("tenants/acme.conf", "batch = ( { app = \"a\"; exec = \"x\"; checker = \"y\"; } );", "not supported by this version");
+    fails("tenants/acme.conf", "streams = ( { name = \"x\"; } );", "not supported by this version");
+    fails("tenants/acme.conf", "batch = ( { app = \"a\"; exec = \"builtin:load\"; env = ( { name = \"A\"; value = \"b\"; } ); } );",
+          "builtin:load has no use for it");
     put("tenants/acme.conf", "");
     fails("tenants/Bad.conf", "", "the file's name is the tenant's id");
 }

@@ -98,6 +98,34 @@ static void weights_share_service(void **state)
     end(s);
 }
 
+/* The cores are taken by slow runs: one run of each quiet tenant starts all the same, if memory is there, and the flood gets none
+ * more. */
+static void a_quiet_tenant_need_not_wait_for_cores(void **state)
+{
+    struct sched *s = sched_new(2, 1000);
+    (void)state;
+    sched_lend_cores(s, true);
+    sched_set_app(s, "flood", "app", 0, 1, 10);
+    sched_set_app(s, "quiet", "app", 0, 1, 10);
+    sched_set_app(s, "silent", "app", 0, 1, 10);
+    sched_set_app(s, "large", "app", 0, 1, 990);
+    for (int i = 0; i < 10; i++)
+        add(s, "flood", "app", i);
+    assert_int_equal(hold(s), 'f');
+    assert_int_equal(hold(s), 'f');
+    assert_int_equal(hold(s), '-');
+    add(s, "quiet", "app", 100);
+    add(s, "quiet", "app", 101);
+    assert_int_equal(hold(s), 'q');
+    assert_int_equal(hold(s), '-');
+    assert_string_equal(sched_why_waiting(s, "quiet"), "capacity");
+    add(s, "silent", "app", 102);
+    assert_int_equal(hold(s), 's');
+    add(s, "large", "app", 103); /* the cores are lent once, and memory never */
+    assert_int_equal(hold(s), '-');
+    end(s);
+}
+
 /* The example of the DRF paper: 9 cpus, 18 GB; A asks <1, 4>, B asks <3, 1>. A gets 3 runs, B 2. */
 static void dominant_resources(void **state)
 {
@@ -206,6 +234,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_quiet_tenant_is_next),
         cmocka_unit_test(weights_share_service),
+        cmocka_unit_test(a_quiet_tenant_need_not_wait_for_cores),
         cmocka_unit_test(dominant_resources),
         cmocka_unit_test(fifo_and_priority_within_a_tenant),
         cmocka_unit_test(concurrency_blocking_and_parking),

@@ -1,0 +1,169 @@
+"""Every key of the configuration, and the test that shows it at work: a key without one fails here, and so does a test that is no more."""
+import pathlib
+import re
+
+from harness import BUILD, ROOT
+
+FILES, LOAD, RUNS = "tests/fault/test_files.py", "tests/fault/test_load.py", "tests/fault/test_runs.py"
+CLI, LIMITS, START = "tests/system/test_cli.py", "tests/system/test_limits.py", "tests/system/test_start.py"
+TRIGGERS, RETENTION = "tests/system/test_triggers.py", "tests/system/test_retention.py"
+INSIDE_OUTSIDE = FILES + "::test_f10_each_limit_just_inside_and_just_outside"
+RLIMITS = LIMITS + "::test_rlimits_are_what_the_profile_says"
+R04 = RUNS + "::test_r04_each_limit_holds_and_is_named"
+CSV, COLUMNS = LOAD + "::test_every_csv_key", LOAD + "::test_f05_columns_rules_and_nesting"
+UNIQUE = LOAD + "::test_unique_columns_and_a_collection_that_cannot_have_them"
+
+TABLE = {
+    "platform.mongo_url": LIMITS + "::test_mongo_url_of_platform_and_tenant",
+    "platform.valid_formats": FILES + "::test_f10_formats",
+    "platform.capacity.cpus": CLI + "::test_concurrency_and_capacity_bite",
+    "platform.capacity.memory_bytes": LIMITS + "::test_memory_of_the_capacity_is_shared_out",
+    "platform.stream_pct": LIMITS + "::test_stream_pct_is_kept_free",
+    "platform.uid_base": LIMITS + "::test_uid_base_is_where_uids_begin",
+    "platform.writer_wait_s": FILES + "::test_f01_a_writer_that_got_in_is_waited_for_then_refused",
+    "platform.rescan_ms": LIMITS + "::test_rescan_finds_what_inotify_cannot_tell",
+    "platform.min_free_bytes": FILES + "::test_f13_a_full_disk_pauses_intake_and_loses_nothing",
+    "platform.allow_missing_limits": START + "::test_no_cgroups_is_named_and_refused_unless_allowed",
+    "platform.allow_shared_credentials": START + "::test_a_url_that_may_not_make_users_is_refused_unless_shared",
+    "profiles.name": LIMITS + "::test_an_app_runs_under_the_profile_it_names",
+    "profiles.wall_s": RUNS + "::test_r08_a_hanging_tree_is_gone_after_the_timeout",
+    "profiles.grace_s": RUNS + "::test_r02_ignoring_sigterm_ends_at_grace",
+    "profiles.output_bytes": RUNS + "::test_r04_output_over_the_cap_never_passes_as_ok",
+    "profiles.requests.cpus": CLI + "::test_concurrency_and_capacity_bite",
+    "profiles.requests.memory_bytes": LIMITS + "::test_memory_of_the_capacity_is_shared_out",
+    "profiles.rlimits.cpu_s": R04,
+    "profiles.rlimits.as_bytes": RLIMITS,
+    "profiles.rlimits.nofile": RLIMITS,
+    "profiles.rlimits.nproc": LIMITS + "::test_nproc_bites",
+    "profiles.rlimits.fsize_bytes": R04,
+    "profiles.rlimits.core_bytes": RLIMITS,
+    "profiles.rlimits.stack_bytes": LIMITS + "::test_a_stack_over_the_limit_is_a_crash",
+    "profiles.cgroup.cpu_pct": LIMITS + "::test_cpu_pct_throttles",
+    "profiles.cgroup.memory_bytes": R04,
+    "profiles.cgroup.pids": R04,
+    "profiles.env.name": LIMITS + "::test_env_of_profile_and_app",
+    "profiles.env.value": LIMITS + "::test_env_of_profile_and_app",
+    "tenant.display_name": LIMITS + "::test_display_name_is_shown",
+    "tenant.weight": CLI + "::test_weights_share_the_machine",
+    "tenant.concurrency": CLI + "::test_concurrency_and_capacity_bite",
+    "tenant.mongo_url": LIMITS + "::test_mongo_url_of_platform_and_tenant",
+    "tenant.database": START + "::test_the_embedded_mongodb_keeps_tenants_apart",
+    "tenant.limits.formats": FILES + "::test_f10_formats",
+    "tenant.limits.max_file_bytes": INSIDE_OUTSIDE,
+    "tenant.limits.max_decompressed_bytes": INSIDE_OUTSIDE,
+    "tenant.limits.max_files_in_staging": FILES + "::test_f10_staging_cap",
+    "tenant.limits.max_files_per_day": FILES + "::test_f10_daily_quotas_survive_a_restart",
+    "tenant.limits.max_bytes_per_day": FILES + "::test_f10_daily_quotas_survive_a_restart",
+    "tenant.limits.max_rows": INSIDE_OUTSIDE,
+    "tenant.limits.max_row_bytes": INSIDE_OUTSIDE,
+    "tenant.limits.max_columns": INSIDE_OUTSIDE,
+    "tenant.limits.max_rejects": FILES + "::test_f06_too_many_rejects_are_refused_before_a_row_is_written",
+    "tenant.retention.files_days": CLI + "::test_retention",
+    "tenant.retention.documents_days": RETENTION + "::test_documents_days_deletes_what_was_loaded_and_nothing_else",
+    "tenant.retention.logs_days": RETENTION + "::test_logs_days_removes_what_runs_left",
+    "tenant.retention.on_success": CLI + "::test_retention",
+    "tenant.retention.on_failure": CLI + "::test_retention",
+    "tenant.datasets.name": TRIGGERS + "::test_only_files_of_one_dataset_share_a_run",
+    "tenant.datasets.format": FILES + "::test_f10_a_file_of_another_format_than_its_datasets",
+    "tenant.datasets.collection": LIMITS + "::test_rows_go_where_collection_says",
+    "tenant.datasets.limits.formats": LIMITS + "::test_formats_of_a_dataset",
+    "tenant.datasets.limits.max_file_bytes": INSIDE_OUTSIDE,
+    "tenant.datasets.limits.max_decompressed_bytes": INSIDE_OUTSIDE,
+    "tenant.datasets.limits.max_files_in_staging": RETENTION + "::test_limits_of_a_dataset_count_what_is_its_own_and_unfinished",
+    "tenant.datasets.limits.max_files_per_day": RETENTION + "::test_limits_of_a_dataset_count_its_own_files",
+    "tenant.datasets.limits.max_bytes_per_day": RETENTION + "::test_bytes_of_a_dataset_count_its_own_files",
+    "tenant.datasets.limits.max_rows": INSIDE_OUTSIDE,
+    "tenant.datasets.limits.max_row_bytes": INSIDE_OUTSIDE,
+    "tenant.datasets.limits.max_columns": INSIDE_OUTSIDE,
+    "tenant.datasets.limits.max_rejects": INSIDE_OUTSIDE,
+    "tenant.datasets.key": LOAD + "::test_key_conflicts_are_rejected_kept_or_replaced",
+    "tenant.datasets.on_key_conflict": LOAD + "::test_key_conflicts_are_rejected_kept_or_replaced",
+    "tenant.datasets.csv.delimiter": CSV,
+    "tenant.datasets.csv.quote": CSV,
+    "tenant.datasets.csv.escape": CSV,
+    "tenant.datasets.csv.encoding": CSV,
+    "tenant.datasets.csv.line_end": CSV,
+    "tenant.datasets.csv.skip_rows": CSV,
+    "tenant.datasets.csv.header_rows": CSV,
+    "tenant.datasets.csv.footer_rows": CSV,
+    "tenant.datasets.csv.ragged": CSV,
+    "tenant.datasets.csv.null": CSV,
+    "tenant.datasets.columns.name": COLUMNS,
+    "tenant.datasets.columns.type": COLUMNS,
+    "tenant.datasets.columns.required": COLUMNS,
+    "tenant.datasets.columns.regex": COLUMNS,
+    "tenant.datasets.columns.min": COLUMNS,
+    "tenant.datasets.columns.max": COLUMNS,
+    "tenant.datasets.columns.enum": COLUMNS,
+    "tenant.datasets.columns.unique": UNIQUE,
+    "tenant.datasets.columns.max_age_days": COLUMNS,
+    "tenant.datasets.columns.as": COLUMNS,
+    "tenant.datasets.columns.value": COLUMNS,
+    "tenant.datasets.inspect": LOAD + "::test_inspection_of_the_structure_only",
+    "tenant.batch.app": CLI + "::test_a_named_app_takes_the_file",
+    "tenant.batch.exec": RUNS + "::test_r01_what_cannot_be_executed_parks_the_app",
+    "tenant.batch.args": LIMITS + "::test_args_reach_the_app",
+    "tenant.batch.datasets": LIMITS + "::test_an_app_takes_its_datasets_only",
+    "tenant.batch.pattern": FILES + "::test_f10_no_app_takes_it",
+    "tenant.batch.profile": LIMITS + "::test_an_app_runs_under_the_profile_it_names",
+    "tenant.batch.priority": CLI + "::test_priorities_within_a_tenant",
+    "tenant.batch.output": RUNS + "::test_output_dir_mode",
+    "tenant.batch.checker": TRIGGERS + "::test_a_checker_sees_each_file_first",
+    "tenant.batch.trigger": TRIGGERS + "::test_cron_runs_what_waits_at_the_minute",
+    "tenant.batch.timezone": "tests/unit/test_cron.c::test_hours_that_are_left_out",
+    "tenant.batch.group.max_files": TRIGGERS + "::test_a_group_is_one_run",
+    "tenant.batch.group.max_wait_ms": TRIGGERS + "::test_a_group_does_not_wait_for_ever",
+    "tenant.batch.env.name": LIMITS + "::test_env_of_profile_and_app",
+    "tenant.batch.env.value": LIMITS + "::test_env_of_profile_and_app",
+    "tenant.batch.secrets.name": TRIGGERS + "::test_secrets_are_files_of_the_run_alone",
+    "tenant.batch.secrets.file": TRIGGERS + "::test_secrets_are_files_of_the_run_alone",
+    "tenant.batch.retry.attempts": RUNS + "::test_r07_exit_codes",
+    "tenant.batch.retry.backoff_ms": LIMITS + "::test_backoff_is_waited_for",
+    "tenant.batch.retry.max_backoff_ms": "tests/unit/test_verdict.c::backoff_doubles_is_capped_and_jittered",
+    "tenant.batch.retry.give_up_s": RUNS + "::test_r07_exit_codes",
+}
+
+# In the file format, refused by this version with a message that says so, unless they have the value that means unused.
+LATER = {"platform.ports", "platform.listen", "platform.alerts", "tenant.streams", "tenant.stream_apps"}
+
+
+def keys_of_the_program(home):
+    """The keys that `mysimbdp check --keys` lists, dotted; groups are named by what is in them."""
+    found, stack, root = [], [], ""
+    for line in home.cli("check", "--keys").stdout.splitlines():
+        if line.startswith("conf/"):
+            root, stack = "tenant." if "tenants" in line else "", []
+            continue
+        depth = (len(line) - len(line.lstrip())) // 2
+        stack = stack[:depth - 1] + [line.strip().split(":")[0]]
+        found.append(root + ".".join(stack))
+    return {k for k in found if not any(other.startswith(k + ".") for other in found)}
+
+
+def test_every_key_has_its_test(home):
+    keys = keys_of_the_program(home)
+    assert keys == set(TABLE), f"without a test: {sorted(keys - set(TABLE))}; no key: {sorted(set(TABLE) - keys)}"
+
+
+def test_the_tests_exist():
+    for where in set(TABLE.values()):
+        path, name = where.split("::")
+        text = (ROOT / path).read_text()
+        assert re.search(rf"^(def|static void) {name}\(", text, re.M), where
+
+
+def test_every_key_of_the_example_is_known():
+    example = ROOT.parent / "shared/example.conf"
+    if not example.exists():
+        return  # the project builds without it
+    known = {k.rsplit(".", 1)[-1] for k in TABLE} | {part for k in set(TABLE) | LATER for part in k.split(".")}
+    text = re.sub(r"#.*", "", example.read_text())
+    text = text[:text.index("streams = (")]
+    assert set(re.findall(r"(\w+)\s*=", text)) - known <= {"broker", "monitor", "streammgr", "gateway", "when", "for_s", "command"}
+
+
+def test_keys_of_later_versions_are_refused(home):
+    for key, value in (("streams", "( { name = \"x\"; } )"), ("stream_apps", "( { app = \"x\"; } )")):
+        home.tenant(tenant=f"{key} = {value};")
+        r = home.cli("check", check=False)
+        assert r.returncode == 1 and key in r.stderr and "acme.conf:1" in r.stderr, r.stderr
