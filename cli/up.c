@@ -1,5 +1,6 @@
 /* `mysimbdp up` supervises the programs of a home, not their runs. A program that ends is started again at once, then
- * with a delay that doubles up to ten seconds and is forgotten after ten seconds of health. Before everything was ready
+ * with a delay that doubles up to ten seconds (its upper half at random, so that what failed together does not come back
+ * together) and is forgotten after ten seconds of health. Before everything was ready
  * once, a program that ends with an error ends `up` too, with that program's last words: nothing starts half-configured.
  *
  * A program's stdin is a pipe that only `up` holds: when `up` is killed, the programs see its end and stop (runs live on),
@@ -19,6 +20,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sodium.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
@@ -128,7 +130,7 @@ static void on_end(struct up *u, struct program *p, int status)
     }
     if (now - p->started_ms >= HEALTHY_MS)
         p->delay_ms = 0;
-    p->restart_at_ms = now + p->delay_ms;
+    p->restart_at_ms = now + p->delay_ms / 2 + (p->delay_ms ? (int64_t)randombytes_uniform((uint32_t)(p->delay_ms / 2 + 1)) : 0);
     log_warn("program_ended", NULL, NULL, "%s ended (%s %d); starting it again %s", p->name,
              WIFSIGNALED(status) ? "signal" : "exit code", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
              p->delay_ms ? "after a delay" : "at once");

@@ -834,31 +834,30 @@ int ledger_purge(const struct home *h, const char *tenant, void (*fn)(void *arg,
     return r;
 }
 
-char **ledger_filed_before(struct ledger *l, const char *tenant, int64_t wall_ms, int limit)
+/* ?1 tenant, ?2 a time, ?3 how many at most. */
+static char **ids_before(struct ledger *l, const char *sql, const char *tenant, int64_t wall_ms, int limit)
 {
     sqlite3_stmt *s = NULL;
-    sqlite3_prepare_v2(l->reader,
-                       "SELECT file_id FROM files WHERE tenant=?1 AND ended_at>0 AND ended_at<?2 AND "
-                       "place IN('done','quarantine') LIMIT ?3",
-                       -1, &s, NULL);
+    sqlite3_prepare_v2(l->reader, sql, -1, &s, NULL);
     bind_text(s, 1, tenant);
     sqlite3_bind_int64(s, 2, wall_ms);
     sqlite3_bind_int(s, 3, limit);
     return ids(s);
 }
 
+char **ledger_filed_before(struct ledger *l, const char *tenant, int64_t wall_ms, int limit)
+{
+    static const char sql[] = "SELECT file_id FROM files WHERE tenant=?1 AND ended_at>0 AND ended_at<?2 AND "
+                              "place IN('done','quarantine') LIMIT ?3";
+    return ids_before(l, sql, tenant, wall_ms, limit);
+}
+
 char **ledger_runs_before(struct ledger *l, const char *tenant, int64_t wall_ms, int limit)
 {
-    sqlite3_stmt *s = NULL;
-    sqlite3_prepare_v2(l->reader,
-                       "SELECT run_id FROM runs WHERE tenant=?1 AND ended_at<?2 AND state='ended' AND pruned=0 AND run_id NOT IN"
-                       "(SELECT output_run FROM files WHERE state IN('received','queued','running','waiting') AND "
-                       "output_run<>'') LIMIT ?3",
-                       -1, &s, NULL);
-    bind_text(s, 1, tenant);
-    sqlite3_bind_int64(s, 2, wall_ms);
-    sqlite3_bind_int(s, 3, limit);
-    return ids(s);
+    static const char sql[] = "SELECT run_id FROM runs WHERE tenant=?1 AND ended_at<?2 AND state='ended' AND pruned=0 AND run_id "
+                              "NOT IN(SELECT output_run FROM files WHERE (state IN('received','queued','running','waiting') OR "
+                              "place='work') AND output_run<>'') LIMIT ?3";
+    return ids_before(l, sql, tenant, wall_ms, limit);
 }
 
 char **ledger_stored_before(struct ledger *l, const char *tenant, const char *dataset, int64_t wall_ms, int limit,

@@ -5,6 +5,7 @@ import pathlib
 import resource
 import signal
 import subprocess
+import time
 
 import pytest
 from harness import BUILD, FINAL, RELEASE, until
@@ -237,6 +238,26 @@ def test_r08_a_hanging_tree_is_gone_after_the_timeout(misbehave):
     home = misbehave(wall_s=1, grace_s=0)
     f, r = outcome(home, "fork,3", "daemon", "hang")
     assert (f["state"], r["outcome"]) == ("quarantined", "timeout") and home.marked(r["run_id"]) == []
+
+
+def test_r09_what_crashes_again_and_again_comes_back_ever_later_until_it_is_healthy(home):
+    home.tenant()
+    home.up()
+
+    def restart_after_kill():
+        (old,) = home.pids("batchmgr")
+        os.kill(old, signal.SIGKILL)
+        began = time.monotonic()
+        until(lambda: [p for p in home.pids("batchmgr") if p != old], every=0.01, what="the next batchmgr")
+        return time.monotonic() - began
+    delays = [restart_after_kill() for _ in range(5)]
+    assert delays[0] < 2 and all(d >= least for d, least in zip(delays[1:], (0.05, 0.1, 0.2, 0.4)))  # doubles; the upper half is jittered
+    assert delays[4] < 4
+    healthy = time.monotonic() + 10.5
+    until(lambda: time.monotonic() > healthy, what="ten seconds of health")
+    assert restart_after_kill() < 0.4  # it would be 0.8 and more
+    home.drop("x.csv", "a\n1\n")
+    assert home.wait_file(file_name="x.csv")["state"] == "ingested"
 
 
 def test_r10_batchmgr_killed_with_50_runs_going(misbehave):
