@@ -160,7 +160,7 @@ def test_the_year_of_flights_in_one_command(home):
     dataset(home, 'csv = { null = ("", "NA"); }; columns = ( { name = "time_hour"; type = "datetime"; required = true; }, { name = "tailnum"; type = "string"; } );')
     home.profiles(wall_s=300)
     home.up()
-    home.cli("upload", "acme", "data", DATA / "flights.csv", "--wait")
+    home.cli("upload", "acme", "data", DATA / "flights.csv", "--wait", timeout=600)
     f = home.files()[0]
     assert (f["state"], f["rows_loaded"], f["rows_rejected"]) == ("ingested", 336776, 0), f
     places, at = {}, 0  # rows are told apart by where they start: the last bytes of _id

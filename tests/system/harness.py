@@ -172,8 +172,8 @@ class Home:
 
     # -- running
 
-    def cli(self, *args, check=True, **kw):
-        r = subprocess.run([BUILD / "mysimbdp", *map(str, args)], env=self.env, capture_output=True, text=True, timeout=120, **kw)
+    def cli(self, *args, check=True, timeout=120, **kw):
+        r = subprocess.run([BUILD / "mysimbdp", *map(str, args)], env=self.env, capture_output=True, text=True, timeout=timeout, **kw)
         if check:
             assert r.returncode == 0, f"{args}: {r.returncode}\n{r.stdout}\n{r.stderr}"
         return r
