@@ -318,7 +318,9 @@ static char *listing_sql(const struct cli *c, const struct listing *l, const cha
         buf_addf(&b, " AND %s>=%lld", l->since, (long long)since_ms);
     if (limit <= 0)
         return xasprintf("%s ORDER BY %s", b.p, l->id);
-    return xasprintf("SELECT * FROM (%s ORDER BY %s DESC LIMIT %lld) ORDER BY %s", b.p, l->id, (long long)limit, l->id);
+    /* Ids sort by time; a tenant's index does by its own column of it. */
+    AUTO_FREE char *newest = given[0] && !given[2] ? xasprintf("%s DESC, %s", l->since, l->id) : xstrdup(l->id);
+    return xasprintf("SELECT * FROM (%s ORDER BY %s DESC LIMIT %lld) ORDER BY %s", b.p, newest, (long long)limit, l->id);
 }
 
 static int64_t listing_limit(const struct cli *c, const char *limit)

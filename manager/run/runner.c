@@ -29,6 +29,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -348,7 +349,7 @@ static bool kill_tick(struct runner *r)
 /* Reads one pipe; returns false at its end. */
 static bool drain(struct runner *r, int *fd, struct capture *to, int max_reads)
 {
-    char chunk[65536];
+    static char chunk[65536]; /* on the stack, every runner would have a page behind it, too */
     for (int i = 0; i < max_reads; i++) {
         ssize_t n = read(*fd, chunk, sizeof chunk);
         if (n < 0)
@@ -689,6 +690,7 @@ static int run_step(struct runner *r, struct err *e)
     }
     if (n == 0 && !r->evidence.exec_errno) {
         say(r, RUN_SAID_STARTED);
+        malloc_trim(0); /* what reading the spec took: there are as many of us as there are runs */
         r->state = RUNNING;
         if (r->spec->wall_s >= 0)
             r->deadline_ms = r->started_ms + r->spec->wall_s * 1000;

@@ -17,6 +17,7 @@ import time
 
 from common import BENCH, BUILD, run
 
+S6_BEST_MS = 0.9
 PLATFORM = "platform = { min_free_bytes = 0L; %s };\n"
 PROFILE = ('profiles = ( { name = "small"; requests = { cpus = %s; memory_bytes = 16777216L; }; '
            'cgroup = { cpu_pct = 100; memory_bytes = 268435456L; pids = 64; }; } );\n')
@@ -358,8 +359,9 @@ def bench_run(quick, rounds, report, only):
                f"{m['runs/s']:,.0f} runs/s, ledger durable; {m['spawns/s']:,.0f} spawns/s")
     if "s6 restart ms" in m:
         peer = f"; supervisord {m['supervisord restart ms']:.0f} ms" if "supervisord restart ms" in m else ""
-        report("restart", "crash -> running again, against s6-supervise", m["up restart ms"] / m["s6 restart ms"], 2,
-               f"{m['up restart ms']:.2f} ms; s6 {m['s6 restart ms']:.2f} ms{peer}", at_most=True)
+        # Debian 12's s6-supervise lets a second pass after every death; the targets' figure is from one that did not.
+        report("restart", "crash -> running again, against s6-supervise at its best", m["up restart ms"] / min(m["s6 restart ms"], S6_BEST_MS), 2,
+               f"{m['up restart ms']:.2f} ms; s6 {m['s6 restart ms']:.0f} ms here, {S6_BEST_MS} ms in the targets{peer}", at_most=True)
     elif restarts in lines:
         print(f"        crash -> running again: {m['up restart ms']:.2f} ms (no s6 here to compare with)")
     if memory in lines:
