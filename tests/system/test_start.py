@@ -83,6 +83,34 @@ def test_a_ledger_of_a_newer_schema_or_damaged_starts_nothing(home):
     assert home.pids("batchmgr") == []
 
 
+def test_a_ledger_of_version_1_is_brought_up_to_date(home):
+    home.tenant()
+    home.up()
+    home.drop("old.csv", "a\n1\n")
+    home.wait_files(1)
+    before = home.files()
+    home.down()
+    db = sqlite3.connect(home.path / "state/ledger.db")
+    for index in ("files_stored", "files_filed", "files_failed", "runs_kept", "runs_live"):
+        db.execute(f"DROP INDEX {index}")
+    for table, columns in (("tenants", ["purging"]), ("files", ["released_at", "checked", "solo", "group_n", "expired"]),
+                           ("runs", ["n_files", "rows_parsed", "rows_loaded", "rows_rejected", "pruned"])):
+        for column in columns:
+            db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    db.execute("UPDATE meta SET value='1'")
+    db.commit()
+    db.close()
+    home.up()
+    assert home.files() == before
+    home.drop("again.csv", "a\n1\n")
+    home.drop("new.csv", "a\n2\n")
+    home.wait_files(3)
+    assert {f["file_name"]: f["state"] for f in home.files()} == {"old.csv": "ingested", "again.csv": "duplicate", "new.csv": "ingested"}
+    db = sqlite3.connect(home.path / "state/ledger.db")
+    assert db.execute("SELECT value FROM meta").fetchall() == [("2",)]
+    db.close()
+
+
 def test_two_ups_on_one_home(home):
     home.up()
     r = home.cli("up", check=False)

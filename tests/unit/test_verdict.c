@@ -47,6 +47,21 @@ static void data_error_is_quarantined_at_once(void **state)
     assert_string_equal(verdict_of(&in).reason, "max_rejects");
 }
 
+static void data_error_of_a_group_says_nothing_of_each(void **state)
+{
+    struct verdict_input in = base(RUN_data_error);
+    in.group = true;
+    in.attempts = 1;
+    struct verdict v = verdict_of(&in);
+    (void)state;
+    assert_int_equal(v.state, FILE_waiting);
+    assert_string_equal(v.reason, "group");
+    assert_int_equal(v.attempts, 1);
+    assert_int_equal(v.delay_ms, 0);
+    in.outcome = RUN_failed; /* but a failure is one of each */
+    assert_int_equal(verdict_of(&in).attempts, 2);
+}
+
 static void failures_use_attempts(void **state)
 {
     static const enum run_outcome outcomes[] = {RUN_failed, RUN_timeout, RUN_oom, RUN_killed, RUN_limit};
@@ -149,6 +164,7 @@ int main(void)
         cmocka_unit_test(ok_is_ingested),
         cmocka_unit_test(contradiction_fails),
         cmocka_unit_test(data_error_is_quarantined_at_once),
+        cmocka_unit_test(data_error_of_a_group_says_nothing_of_each),
         cmocka_unit_test(failures_use_attempts),
         cmocka_unit_test(backoff_doubles_is_capped_and_jittered),
         cmocka_unit_test(temporary_failures_cost_nothing_until_given_up),
