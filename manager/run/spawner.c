@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { IDLE_MS = 20 };
+enum { IDLE_MS = 5 };
 
 static void refuse(int conn, char why)
 {

@@ -19,7 +19,7 @@ def age(home, days, where="1"):
 
 def test_documents_days_deletes_what_was_loaded_and_nothing_else(make_home):
     home = make_home(platform="rescan_ms = 200;")
-    home.tenant(tenant="retention = { documents_days = 30; };")
+    home.tenant()
     home.up()
     home.drop("old.csv", "v\n1\n2\n")
     home.drop("both.csv", "v\n3\n")
@@ -33,12 +33,15 @@ def test_documents_days_deletes_what_was_loaded_and_nothing_else(make_home):
     again.write_text("v\n3\n")
     home.cli("upload", "acme", "data", again, "--force")
     home.wait_files(4)
+    home.tenant(tenant="retention = { documents_days = 30; };")
+    assert home.reload()["ok"]
     until(lambda: {d["v"] for d in home.docs()} == {3, 4, "not ours"}, home.path / "state", timeout=10, what="the old documents to go")
     home.down()
     age(home, 31)
     home.up()
     until(lambda: {d["v"] for d in home.docs()} == {"not ours"}, home.path / "state", what="all of them to go")
     assert {f["state"] for f in home.files()} == {"ingested"}
+    assert not [line for line in (home.path / "logs/batchmgr.log").read_text().splitlines() if "could not be deleted" in line]
     home.drop("again.csv", "v\n1\n2\n")
     assert home.wait_file(file_name="again.csv")["state"] == "duplicate"  # the ledger remembers
     assert list((home.path / "state").glob("job-*")) == []
