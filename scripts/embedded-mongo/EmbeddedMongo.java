@@ -1,3 +1,4 @@
+import de.bwaldvogel.mongo.MongoDatabase;
 import de.bwaldvogel.mongo.MongoServer;
 import de.bwaldvogel.mongo.backend.QueryResult;
 import de.bwaldvogel.mongo.backend.h2.H2Backend;
@@ -26,6 +27,10 @@ import org.h2.mvstore.MVStoreException;
  * were acknowledged. Here autocommit is off, commands are serialised, and every command that may write ends with
  * commit() + sync() before its reply leaves. The write buffer has no limit either: above it MVStore commits in the middle of
  * a command, and a kill then leaves a document without its entry in the index of _id.
+ *
+ * Stored as BSON (BsonMaps): as it comes, keys and documents are Java-serialised, and keys at every comparison.
+ *
+ * A client that greets or pings is answered while another's command runs: slow is not down.
  *
  * Access: mongo-java-server has no users. A connection is bound by the secret in its application name (the appName of
  * the URL, which drivers send with their first command) to the one database that the access file names for it; "*" is
@@ -71,7 +76,11 @@ public final class EmbeddedMongo {
         private final Map<Channel, String> bound = new ConcurrentHashMap<>();
         Backend(MVStore store, Access access) { super(store); this.store = store; this.access = access; }
 
-        @Override public synchronized Document handleCommand(Channel channel, String database, String command, Document query) {
+        @Override protected MongoDatabase openOrCreateDatabase(String name) {
+            return new BsonMaps(getMvStore()).database(name, getCursorRegistry());
+        }
+
+        @Override public Document handleCommand(Channel channel, String database, String command, Document query) {
             String name = command.toLowerCase(java.util.Locale.ROOT);
             if (query.get("client") instanceof Document client && client.get("application") instanceof Document app
                     && app.get("name") instanceof String secret && !bound.containsKey(channel)) {
@@ -79,6 +88,12 @@ public final class EmbeddedMongo {
                 if (db != null) bound.put(channel, db);
             }
             check(channel, database, name, query);
+            // On another database than admin, even a ping makes that.
+            return GREETINGS.contains(name) && database.equals("admin") ? super.handleCommand(channel, database, command, query)
+                    : handleInTurn(channel, database, command, name, query);
+        }
+
+        private synchronized Document handleInTurn(Channel channel, String database, String command, String name, Document query) {
             if (READS.contains(name)) return super.handleCommand(channel, database, command, query);
             try {
                 return super.handleCommand(channel, database, command, query);
@@ -123,7 +138,15 @@ public final class EmbeddedMongo {
     private static MVStore open(String file) throws InterruptedException {
         for (int left = 40;; left--) {
             try {
-                return new MVStore.Builder().fileName(file).autoCommitDisabled().autoCommitBufferSize(0).open();
+                MVStore store = new MVStore.Builder().fileName(file).autoCommitDisabled().autoCommitBufferSize(0).open();
+                if (store.getMapNames().isEmpty()) {
+                    store.setStoreVersion(BsonMaps.VERSION);
+                } else if (store.getStoreVersion() != BsonMaps.VERSION) {
+                    int version = store.getStoreVersion();
+                    store.closeImmediately();
+                    throw new IllegalStateException("its format is " + version + ", this program's is " + BsonMaps.VERSION);
+                }
+                return store;
             } catch (MVStoreException e) {
                 if (e.getErrorCode() != DataUtils.ERROR_FILE_LOCKED || left == 0) throw e;
                 Thread.sleep(250);
@@ -160,6 +183,8 @@ public final class EmbeddedMongo {
                     + "; restore the file from a backup, or move it away to start empty");
             System.exit(3);
         }
+        // A connection waits for the others on its thread, so there are more threads than connections are likely to be busy.
+        if (System.getProperty("io.netty.eventLoopThreads") == null) System.setProperty("io.netty.eventLoopThreads", "32");
         MongoServer server = new MongoServer(new Backend(store, access));
         try {
             server.bind("127.0.0.1", Integer.parseInt(opt.get("--port")));

@@ -56,7 +56,7 @@ class Watch:
 
 
 def until(test, *paths, timeout=TIMEOUT, every=0.25, what="the condition"):
-    """Waits for test() to be true, looking again whenever one of the directories changes."""
+    """Waits for test() to be true, looking again whenever one of the directories changes. `what` may be called at the end."""
     watch = Watch(*paths)
     deadline = time.monotonic() + timeout
     try:
@@ -65,7 +65,7 @@ def until(test, *paths, timeout=TIMEOUT, every=0.25, what="the condition"):
             if value:
                 return value
             left = deadline - time.monotonic()
-            assert left > 0, f"timed out waiting for {what}"
+            assert left > 0, f"timed out waiting for {what() if callable(what) else what}"
             watch.wait(min(every, left))
     finally:
         watch.close()
@@ -326,7 +326,7 @@ class Home:
         def final():
             found = [f for f in self.files(**where) if f["state"] in FINAL]
             return found[0] if found else None
-        return until(final, self.path / "state", what=f"a final state of {where}: {self.files()}")
+        return until(final, self.path / "state", what=lambda: f"a final state of {where}: {self.files()}")
 
     def wait_running(self, n=1):
         return until(lambda: (lambda r: r if len(r) >= n else None)([r for r in self.rows("runs") if r["state"] == "running"]),
