@@ -46,7 +46,11 @@
     X(retry_rename)                                                                                                                \
     X(retry_commit)                                                                                                                \
     X(upload_commit)                                                                                                               \
-    X(report_write)
+    X(report_write)                                                                                                                \
+    X(store_segment)                                                                                                               \
+    X(store_write)                                                                                                                 \
+    X(store_sync)                                                                                                                  \
+    X(store_give_back)
 
 enum crash_point {
 #define X(name) CRASH_##name,

@@ -1,0 +1,182 @@
+/* What queue.c (all streams, the log), stream.c (messages) and sub.c (who holds what) share. See queue.h for the contract. */
+#ifndef SIMBDP_QUEUE_PARTS_H
+#define SIMBDP_QUEUE_PARTS_H
+
+#include "queue.h"
+#include "store.h"
+
+#include "common/buf.h"
+#include "common/map.h"
+
+/* Records, all numbers in little-endian order; strings and lists follow their lengths. Applying one twice changes nothing, but
+ * for DELIVERED, which then counts one too many. */
+enum record {
+    REC_STREAM = 1,   /* id, name_len, next_seq, epoch, name; also where a segment begins */
+    REC_STREAM_DROP,  /* id */
+    REC_PUBLISHERS,   /* stream, n; of each: id, wall_ms, n_ranges, 0, ranges; where a segment begins */
+    REC_MESSAGES,     /* struct messages_header, u32 lengths[n], payloads */
+    REC_SUB,          /* sub_record(); also where a segment begins */
+    REC_SUB_DROP,     /* id */
+    REC_ACK,          /* sub, n, ranges */
+    REC_DELIVERED,    /* sub, n, ranges */
+    REC_DEAD,         /* sub, deliveries, seq, wall_ms, reason */
+    REC_REPLAY,       /* sub, 0, seq */
+    REC_DROP_DEAD,    /* sub, 0, seq */
+    REC_EXPIRED,      /* stream, 0, first seq that is kept */
+};
+
+struct messages_header {
+    uint32_t stream, n;
+    uint64_t first, publisher, number;
+    int64_t wall_ms;
+};
+
+/* One record of messages. */
+struct extent {
+    uint64_t first;
+    struct store_pos at;
+    uint32_t n, wall_s;
+};
+
+struct publisher {
+    uint64_t id;
+    int64_t wall_ms;
+    struct range *seen; /* numbers, in order, apart */
+    size_t n_seen;
+};
+
+struct stream {
+    struct queues *q;
+    char *name;
+    uint32_t id;
+    unsigned char epoch[QUEUE_EPOCH];
+    uint64_t next_seq, expired;
+    int64_t bytes;
+    void *tag;
+    struct extent *extents; /* from `head` on, by sequence */
+    size_t head, n, cap;
+    struct extent *kept; /* below every subscription's floor, but for dead letters and replayed ones */
+    size_t n_kept;
+    bool look_at_kept; /* something in there may have become unneeded */
+    struct map publishers;
+    struct sub **subs;
+    size_t n_subs;
+    /* the record read last */
+    struct buf record;
+    struct messages_header loaded; /* n 0: none */
+    const unsigned char *lengths;
+    uint32_t next_i, next_offset; /* where message next_i of it begins: reading goes forward mostly */
+};
+
+enum { CHUNK = 512 };
+
+enum slot_state { SLOT_AGAIN, SLOT_SUSPECT, SLOT_DELAYED, SLOT_LEASED, SLOT_DONE, SLOT_DEAD };
+
+struct slot {
+    uint32_t consumer, bytes;
+    uint8_t state, deliveries;
+    int64_t until_ms, since_ms;
+};
+
+struct chunk {
+    uint32_t n_done;
+    struct slot v[CHUNK];
+};
+
+struct ring {
+    uint64_t *v;
+    size_t head, n, cap; /* cap is 0 or a power of two */
+};
+
+/* Leases of a run of messages, or (consumer 0) one delay. */
+struct timed {
+    int64_t due_ms;
+    uint64_t first, last;
+    uint32_t consumer;
+};
+
+struct dead {
+    uint64_t seq;
+    int64_t wall_ms;
+    char *reason;
+    uint8_t deliveries;
+};
+
+struct consumer {
+    struct sub *sub;
+    void *tag;
+    uint32_t id;
+    bool alone; /* holds suspects: nothing else meanwhile */
+    uint64_t max_n, max_bytes, n_leased, leased_bytes;
+};
+
+struct sub {
+    struct stream *stream;
+    char *name;
+    uint32_t id;
+    uint64_t floor, cursor; /* all below floor are done or dead; from cursor on all are fresh */
+    struct chunk **chunks;  /* of the messages from floor (rounded down) to cursor; all_done where all are */
+    size_t n_chunks, cap_chunks;
+    struct ring again, suspects;
+    struct timed *timed; /* a heap */
+    size_t n_timed, cap_timed;
+    struct dead *dead; /* by sequence */
+    size_t n_dead;
+    struct consumer **consumers; /* index: id - 1; NULL: free */
+    size_t n_consumers, cap_consumers;
+    uint64_t n_again, n_suspect, n_delayed, n_leased;
+    uint64_t acked, redelivered, died, lost, expired;
+    int64_t acked_ms, acked_max_ms, lease_ms;
+    int max_deliveries;
+    void *tag;
+};
+
+struct queues {
+    struct store *store;
+    struct map streams; /* by name */
+    struct map by_id;   /* "s<id>" a stream, "u<id>" a subscription */
+    uint32_t next_id;
+    bool replaying, published;
+    struct buf scratch;
+};
+
+/* queue.c */
+void log_event(struct queues *q, int type, const void *p, size_t n, const void *more, size_t n_more);
+void register_id(struct queues *q, char kind, uint32_t id, void *v);
+void unregister_id(struct queues *q, char kind, uint32_t id);
+
+/* stream.c */
+struct stream *stream_new(struct queues *q, const char *name, uint32_t id);
+void stream_free(struct stream *st);
+void stream_record(const struct stream *st, struct buf *out);
+size_t publishers_record(const struct stream *st, struct buf *out); /* how many */
+bool publishers_replay(struct stream *st, const unsigned char *p, size_t n);
+bool messages_replay(struct stream *st, const struct store_pos *at, const unsigned char *p, size_t n);
+void expired_replay(struct stream *st, uint64_t first);
+/* Gives back what no subscription needs any more. */
+void stream_trim(struct stream *st);
+/* Moves records out of segment `oldest`, up to *budget bytes. True when none is left there. */
+bool stream_move(struct stream *st, uint64_t oldest, int64_t *budget);
+/* The message, or NULL: ret_next is the first sequence after it that may be there. */
+const void *stream_find(struct stream *st, uint64_t seq, size_t *ret_n, int64_t *ret_wall_ms, uint64_t *ret_next);
+int64_t stream_wall_ms(const struct stream *st, uint64_t seq); /* about when it was published; 0: not there */
+
+/* sub.c */
+struct sub *sub_new(struct stream *st, const char *name, uint32_t id, uint64_t floor);
+void sub_free(struct sub *s);
+void sub_record(const struct sub *s, struct buf *out);
+bool sub_replay_record(struct stream *st, uint32_t id, const unsigned char *p, size_t n);
+void sub_replay_ranges(struct sub *s, int type, const struct range *v, size_t n);
+void sub_replay_dead(struct sub *s, uint64_t seq, uint32_t deliveries, int64_t wall_ms, const char *reason, size_t n);
+bool sub_needs(const struct sub *s, uint64_t first, uint64_t last);
+void sub_expire(struct sub *s, uint64_t first);        /* all below are done, but for dead ones */
+void sub_expire_dead(struct sub *s, int64_t wall_ms);
+void sub_recovered(struct sub *s);
+
+/* Little-endian, unaligned; moves *p. False when fewer bytes are left. */
+bool take_u32(const unsigned char **p, size_t *n, uint32_t *ret);
+bool take_u64(const unsigned char **p, size_t *n, uint64_t *ret);
+void add_u32(struct buf *b, uint32_t v);
+void add_u64(struct buf *b, uint64_t v);
+
+#endif
