@@ -132,10 +132,14 @@ static bool replay_on_sub(struct queues *q, int type, uint32_t id, const unsigne
     if (!s)
         return true; /* dropped since, or the record that made it is damaged: that was reported */
     switch (type) {
-    case REC_SUB_DROP: stream_drop_sub(s->stream, s); return true;
+    case REC_SUB_DROP:
+        stream_drop_sub(s->stream, s);
+        return true;
     case REC_ACK:
-    case REC_DELIVERED: return replay_ranges(s, type, p, n);
-    case REC_DEAD: return replay_dead(s, p, n);
+    case REC_DELIVERED:
+        return replay_ranges(s, type, p, n);
+    case REC_DEAD:
+        return replay_dead(s, p, n);
     default:
         if (!take_u32(&p, &n, &zero) || !take_u64(&p, &n, &seq))
             return false;
@@ -147,8 +151,8 @@ static bool replay_on_sub(struct queues *q, int type, uint32_t id, const unsigne
     }
 }
 
-static bool replay_on_stream(struct queues *q, const struct store_pos *at, int type, uint32_t id, const unsigned char *body, size_t n_body,
-                             const unsigned char *p, size_t n)
+static bool replay_on_stream(struct queues *q, const struct store_pos *at, int type, uint32_t id, const unsigned char *body,
+                             size_t n_body, const unsigned char *p, size_t n)
 {
     struct stream *st = by_id(q, 's', id);
     uint32_t zero;
@@ -156,9 +160,13 @@ static bool replay_on_stream(struct queues *q, const struct store_pos *at, int t
     if (!st)
         return true;
     switch (type) {
-    case REC_STREAM_DROP: queues_drop_stream(q, st); return true;
-    case REC_PUBLISHERS: return publishers_replay(st, p, n);
-    case REC_MESSAGES: return messages_replay(st, at, body, n_body);
+    case REC_STREAM_DROP:
+        queues_drop_stream(q, st);
+        return true;
+    case REC_PUBLISHERS:
+        return publishers_replay(st, p, n);
+    case REC_MESSAGES:
+        return messages_replay(st, at, body, n_body);
     default:
         if (!take_u32(&p, &n, &zero) || !take_u64(&p, &n, &first) || first > st->next_seq)
             return false;
@@ -183,8 +191,9 @@ static void on_record(void *arg, const struct store_pos *at, int type, const uns
     else if (ok && type <= REC_DROP_DEAD)
         ok = replay_on_sub(q, type, id, p, n);
     if (!ok)
-        log_error("store_record", NULL, NULL, "a record of type %d in segment %016" PRIx64 " at %" PRIu32 " makes no sense; it is left out",
-                  type, at->segment, at->offset);
+        log_error("store_record", NULL, NULL,
+                  "a record of type %d in segment %016" PRIx64 " at %" PRIu32 " makes no sense; it is left out", type, at->segment,
+                  at->offset);
 }
 
 /* Enough to make sense of all that follows without the segments before. */
@@ -248,6 +257,11 @@ int queues_open(int dirfd, struct queues **ret, struct err *e)
     }
     *ret = q;
     return 0;
+}
+
+void queues_on_death(struct queues *q, void (*fn)(struct sub *s, const struct dead_letter *d))
+{
+    q->on_death = fn;
 }
 
 static void queues_free(struct queues *q)

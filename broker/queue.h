@@ -56,10 +56,17 @@ struct stream_figures {
 
 struct sub_figures {
     uint64_t ready, leased, delayed, dead;
-    int64_t oldest_wall_ms;                            /* of the oldest that is neither done nor dead; 0: none */
-    uint64_t acked, redelivered, died, lost, expired; /* since the program started; lost: damaged on the disk */
-    int64_t acked_ms, acked_max_ms;                    /* delivery to ack, sum and longest since sub_take_times */
+    int64_t oldest_wall_ms; /* of the oldest that is neither done nor dead; 0: none */
+    /* Since the program started. failed: leases that ended without an ack; lost: damaged on the disk */
+    uint64_t acked, acked_bytes, failed, redelivered, died, lost, expired;
     size_t n_consumers;
+};
+
+/* How long messages took from delivery to ack, since the last sub_take_times. */
+struct sub_times {
+    uint64_t n;
+    double average_ms;
+    int64_t p99_ms, max_ms; /* p99: within a fourth */
 };
 
 struct dead_letter {
@@ -71,6 +78,8 @@ struct dead_letter {
 
 /* Opens or makes the queues kept in directory dirfd. Errors are store_open's. Blocks. */
 int queues_open(int dirfd, struct queues **ret, struct err *e);
+/* fn is called for each message that dies. */
+void queues_on_death(struct queues *q, void (*fn)(struct sub *s, const struct dead_letter *d));
 void queues_close(struct queues *q);
 void queues_abandon(struct queues *q); /* what was not committed is lost, as by a kill */
 
@@ -114,7 +123,7 @@ void stream_drop_sub(struct stream *st, struct sub *s);
 const char *sub_name(const struct sub *s);
 struct stream *sub_stream(const struct sub *s);
 void sub_figures(const struct sub *s, struct sub_figures *ret);
-void sub_take_times(struct sub *s);
+void sub_take_times(struct sub *s, struct sub_times *ret);
 void sub_configure(struct sub *s, int64_t lease_ms, int max_deliveries);
 void sub_set_tag(struct sub *s, void *tag);
 void *sub_tag(const struct sub *s);

@@ -11,18 +11,18 @@
 /* Records, all numbers in little-endian order; strings and lists follow their lengths. Applying one twice changes nothing, but
  * for DELIVERED, which then counts one too many. */
 enum record {
-    REC_STREAM = 1,   /* id, name_len, next_seq, epoch, name; also where a segment begins */
-    REC_STREAM_DROP,  /* id */
-    REC_PUBLISHERS,   /* stream, n; of each: id, wall_ms, n_ranges, 0, ranges; where a segment begins */
-    REC_MESSAGES,     /* struct messages_header, u32 lengths[n], payloads */
-    REC_SUB,          /* sub_record(); also where a segment begins */
-    REC_SUB_DROP,     /* id */
-    REC_ACK,          /* sub, n, ranges */
-    REC_DELIVERED,    /* sub, n, ranges */
-    REC_DEAD,         /* sub, deliveries, seq, wall_ms, reason */
-    REC_REPLAY,       /* sub, 0, seq */
-    REC_DROP_DEAD,    /* sub, 0, seq */
-    REC_EXPIRED,      /* stream, 0, first seq that is kept */
+    REC_STREAM = 1,  /* id, name_len, next_seq, epoch, name; also where a segment begins */
+    REC_STREAM_DROP, /* id */
+    REC_PUBLISHERS,  /* stream, n; of each: id, wall_ms, n_ranges, 0, ranges; where a segment begins */
+    REC_MESSAGES,    /* struct messages_header, u32 lengths[n], payloads */
+    REC_SUB,         /* sub_record(); also where a segment begins */
+    REC_SUB_DROP,    /* id */
+    REC_ACK,         /* sub, n, ranges */
+    REC_DELIVERED,   /* sub, n, ranges */
+    REC_DEAD,        /* sub, deliveries, seq, wall_ms, reason */
+    REC_REPLAY,      /* sub, 0, seq */
+    REC_DROP_DEAD,   /* sub, 0, seq */
+    REC_EXPIRED,     /* stream, 0, first seq that is kept */
 };
 
 struct messages_header {
@@ -68,7 +68,7 @@ struct stream {
     uint32_t next_i, next_offset; /* where message next_i of it begins: reading goes forward mostly */
 };
 
-enum { CHUNK = 512 };
+enum { CHUNK = 512, N_TIMES = 128 };
 
 enum slot_state { SLOT_AGAIN, SLOT_SUSPECT, SLOT_DELAYED, SLOT_LEASED, SLOT_DONE, SLOT_DEAD };
 
@@ -125,8 +125,9 @@ struct sub {
     struct consumer **consumers; /* index: id - 1; NULL: free */
     size_t n_consumers, cap_consumers;
     uint64_t n_again, n_suspect, n_delayed, n_leased;
-    uint64_t acked, redelivered, died, lost, expired;
-    int64_t acked_ms, acked_max_ms, lease_ms;
+    uint64_t acked, acked_bytes, failed, redelivered, died, lost, expired;
+    uint32_t times[N_TIMES]; /* of acks, by time_bucket() */
+    int64_t times_sum_ms, times_max_ms, lease_ms;
     int max_deliveries;
     void *tag;
 };
@@ -137,6 +138,7 @@ struct queues {
     struct map by_id;   /* "s<id>" a stream, "u<id>" a subscription */
     uint32_t next_id;
     bool replaying, published;
+    void (*on_death)(struct sub *s, const struct dead_letter *d);
     struct buf scratch;
 };
 
@@ -169,7 +171,7 @@ bool sub_replay_record(struct stream *st, uint32_t id, const unsigned char *p, s
 void sub_replay_ranges(struct sub *s, int type, const struct range *v, size_t n);
 void sub_replay_dead(struct sub *s, uint64_t seq, uint32_t deliveries, int64_t wall_ms, const char *reason, size_t n);
 bool sub_needs(const struct sub *s, uint64_t first, uint64_t last);
-void sub_expire(struct sub *s, uint64_t first);        /* all below are done, but for dead ones */
+void sub_expire(struct sub *s, uint64_t first); /* all below are done, but for dead ones */
 void sub_expire_dead(struct sub *s, int64_t wall_ms);
 void sub_recovered(struct sub *s);
 

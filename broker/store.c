@@ -133,17 +133,17 @@ static void *prepare(void *arg)
         if (s->quit)
             break;
         uint32_t size = s->wanted_size;
-        s->wanted = false;
         pthread_mutex_unlock(&s->lock);
         int r = fill(s->dirfd, size);
         if (r < 0)
             unlinkat(s->dirfd, SPARE_TEMP, 0); /* gives back what it took of a full disk */
         pthread_mutex_lock(&s->lock);
+        s->wanted = false;
         s->spare = r == 0;
         s->spare_size = size;
         if (r < 0 && !s->failed)
-            log_error("store_full", NULL, NULL, "cannot prepare a segment of %u bytes: %s; publishing pauses when the last one is full", size,
-                      err_text(r));
+            log_error("store_full", NULL, NULL,
+                      "cannot prepare a segment of %u bytes: %s; publishing pauses when the last one is full", size, err_text(r));
         if (r == 0 && s->failed)
             log_info("store_room", NULL, NULL, "there is room for another segment again");
         s->failed = r < 0;
@@ -180,13 +180,16 @@ static void want_spare(struct store *s, uint32_t at_least)
 static int take_spare(struct store *s, uint32_t at_least)
 {
     pthread_mutex_lock(&s->lock);
-    if (s->spare && s->spare_size < SEGMENT_HEADER + (int64_t)at_least * 2) {
-        unlinkat(s->dirfd, SPARE, 0);
+    for (bool asked = false; !s->spare || s->spare_size < SEGMENT_HEADER + (int64_t)at_least * 2; asked = true) {
+        if (s->spare)
+            unlinkat(s->dirfd, SPARE, 0);
         s->spare = false;
+        want_spare(s, at_least);
+        while (!s->spare && s->wanted)
+            pthread_cond_wait(&s->wake, &s->lock);
+        if (!s->spare && (asked || s->failed))
+            break;
     }
-    want_spare(s, at_least);
-    while (s->wanted || (!s->spare && !s->failed))
-        pthread_cond_wait(&s->wake, &s->lock);
     int r = s->spare ? 0 : -ENOSPC;
     s->spare = false;
     pthread_mutex_unlock(&s->lock);
@@ -232,6 +235,7 @@ static void write_out(struct store *s)
     struct segment *seg = last(s);
     if (!s->pending.n)
         return;
+    crash_at(CRASH_store_write);
     size_t n = s->pending.n;
     if (s->written + n + sizeof zeros <= seg->size)
         buf_add(&s->pending, zeros, sizeof zeros); /* so that what a segment held before is not read on */
@@ -248,7 +252,6 @@ static void write_out(struct store *s)
 
 void store_commit(struct store *s, bool sync)
 {
-    crash_at(CRASH_store_write);
     write_out(s);
     if (sync && s->unsynced) {
         if (fdatasync(last(s)->fd) < 0)
@@ -314,8 +317,8 @@ static int begin_segment(struct store *s, uint32_t at_least)
     put64(h + 16, (uint64_t)st.st_size);
     put64(h + 24, s->salt);
     put32(h + 56, (uint32_t)XXH3_64bits(h, 56));
-    if (pwrite(fd, h, sizeof h, 0) != (ssize_t)sizeof h || pwrite(fd, (char[STORE_HEADER]){0}, STORE_HEADER, sizeof h) != STORE_HEADER ||
-        fdatasync(fd) < 0)
+    if (pwrite(fd, h, sizeof h, 0) != (ssize_t)sizeof h ||
+        pwrite(fd, (char[STORE_HEADER]){0}, STORE_HEADER, sizeof h) != STORE_HEADER || fdatasync(fd) < 0)
         die("write a segment's header", -errno);
     crash_at(CRASH_store_segment);
     if (renameat(s->dirfd, SPARE, s->dirfd, name) < 0 || fsync(s->dirfd) < 0)
@@ -448,7 +451,13 @@ void store_figures(const struct store *s, int64_t *ret_bytes, int64_t *ret_kept_
 
 bool store_is_full(struct store *s)
 {
-    return !has_room(s, padded(STORE_HEADER), false) && s->n > 0;
+    if (has_room(s, padded(STORE_HEADER), false))
+        return false;
+    pthread_mutex_lock(&s->lock);
+    want_spare(s, 0);
+    bool full = s->failed && !s->spare;
+    pthread_mutex_unlock(&s->lock);
+    return full;
 }
 
 /* ---- opening ---- */
@@ -493,7 +502,8 @@ static void set_aside(const struct reading *r, uint32_t from, uint32_t to, bool 
     log_error("store_damaged", NULL, NULL,
               "segment %016llx: bytes %u to %u %s; they were copied to state/broker/%s, and everything else is kept",
               (unsigned long long)r->number, from, to,
-              tail ? "at its end are no whole record (a write that was cut short, or damage)" : "do not match their checksums", name);
+              tail ? "at its end are no whole record (a write that was cut short, or damage)" : "do not match their checksums",
+              name);
 }
 
 /* Reads a segment's records; where the next one goes. */
@@ -611,7 +621,7 @@ static uint64_t salt_of(struct store *s, const uint64_t *numbers, size_t n)
 static int read_all(struct store *s, struct err *e)
 {
     AUTO_FREE uint64_t *numbers = NULL;
-    size_t n;
+    size_t n = 0;
     int r = list(s, &numbers, &n, e);
     if (r == 0)
         s->salt = salt_of(s, numbers, n);

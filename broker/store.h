@@ -31,8 +31,8 @@
 
 enum {
     STORE_END = 255,
-    STORE_HEADER = 16,             /* bytes before a record's body */
-    STORE_MAX_RECORD = 32 << 20,   /* with its header */
+    STORE_HEADER = 16,           /* bytes before a record's body */
+    STORE_MAX_RECORD = 32 << 20, /* with its header */
     STORE_MIN_SEGMENT = 1 << 20,
     STORE_MAX_SEGMENT = 64 << 20,
 };

@@ -13,8 +13,8 @@
 enum {
     RECORD_BYTES = 256 << 10, /* of payload in one record, but for a single large message */
     RECORD_MESSAGES = 4096,
-    MAX_PUBLISHERS = 10000,   /* remembered per stream */
-    MAX_SEEN = 64,            /* ranges of a publisher's numbers */
+    MAX_PUBLISHERS = 10000, /* remembered per stream */
+    MAX_SEEN = 64,          /* ranges of a publisher's numbers */
 };
 
 struct stream *stream_new(struct queues *q, const char *name, uint32_t id)
@@ -365,7 +365,7 @@ bool messages_replay(struct stream *st, const struct store_pos *at, const unsign
 static int append(struct stream *st, uint64_t publisher_id, uint64_t number, const struct message *v, uint32_t n, int64_t wall_ms)
 {
     struct queues *q = st->q;
-    struct messages_header h = {htole32(st->id),     htole32(n),       htole64(st->next_seq),
+    struct messages_header h = {htole32(st->id),       htole32(n),      htole64(st->next_seq),
                                 htole64(publisher_id), htole64(number), (int64_t)htole64((uint64_t)wall_ms)};
     struct store_pos at;
     q->scratch.n = 0;
@@ -455,8 +455,9 @@ const void *stream_find(struct stream *st, uint64_t seq, size_t *ret_n, int64_t 
             return NULL;
         *ret_next = x->first + x->n;
         if (!load(st, x)) {
-            log_error("message_damaged", NULL, NULL, "stream %s: messages %" PRIu64 " to %" PRIu64 " cannot be read from the disk any more",
-                      st->name, x->first, last_of(x));
+            log_error("message_damaged", NULL, NULL,
+                      "stream %s: messages %" PRIu64 " to %" PRIu64 " cannot be read from the disk any more", st->name, x->first,
+                      last_of(x));
             return NULL;
         }
     }

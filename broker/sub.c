@@ -16,7 +16,8 @@ static struct chunk all_done = {.n_done = CHUNK};
 struct sub *sub_new(struct stream *st, const char *name, uint32_t id, uint64_t floor)
 {
     struct sub *s = xcalloc(1, sizeof *s);
-    *s = (struct sub){.stream = st, .name = xstrdup(name), .id = id, .floor = floor, .cursor = floor, .lease_ms = 30000, .max_deliveries = 5};
+    *s = (struct sub){
+        .stream = st, .name = xstrdup(name), .id = id, .floor = floor, .cursor = floor, .lease_ms = 30000, .max_deliveries = 5};
     register_id(st->q, 'u', id, s);
     return s;
 }
@@ -67,9 +68,34 @@ void *sub_tag(const struct sub *s)
     return s->tag;
 }
 
-void sub_take_times(struct sub *s)
+/* Up to 16 ms one each, then four to a doubling. */
+static unsigned time_bucket(int64_t ms)
 {
-    s->acked_ms = s->acked_max_ms = 0;
+    uint64_t v = ms < 0 ? 0 : (uint64_t)ms;
+    if (v < 16)
+        return (unsigned)v;
+    unsigned log = 63 - (unsigned)__builtin_clzll(v), i = log * 4 + (unsigned)(v >> (log - 2) & 3);
+    return i < N_TIMES ? i : N_TIMES - 1;
+}
+
+static int64_t bucket_end(unsigned i)
+{
+    return i < 16 ? (int64_t)i : (int64_t)(5 + i % 4) << (i / 4 - 2);
+}
+
+void sub_take_times(struct sub *s, struct sub_times *ret)
+{
+    uint64_t n = 0, below = 0;
+    unsigned i = 0;
+    for (unsigned k = 0; k < N_TIMES; k++)
+        n += s->times[k];
+    for (; i < N_TIMES && (below += s->times[i]) * 100 < n * 99; i++) {
+    }
+    *ret = (struct sub_times){n, n ? (double)s->times_sum_ms / (double)n : 0, 0, s->times_max_ms};
+    if (n)
+        ret->p99_ms = bucket_end(i) < s->times_max_ms ? bucket_end(i) : s->times_max_ms;
+    memset(s->times, 0, sizeof s->times);
+    s->times_sum_ms = s->times_max_ms = 0;
 }
 
 void sub_figures(const struct sub *s, struct sub_figures *ret)
@@ -81,12 +107,12 @@ void sub_figures(const struct sub *s, struct sub_figures *ret)
         .dead = s->n_dead,
         .oldest_wall_ms = s->floor < s->stream->next_seq ? stream_wall_ms(s->stream, s->floor) : 0,
         .acked = s->acked,
+        .acked_bytes = s->acked_bytes,
+        .failed = s->failed,
         .redelivered = s->redelivered,
         .died = s->died,
         .lost = s->lost,
         .expired = s->expired,
-        .acked_ms = s->acked_ms,
-        .acked_max_ms = s->acked_max_ms,
         .n_consumers = s->n_consumers,
     };
 }
@@ -222,11 +248,16 @@ static void advance_floor(struct sub *s)
 static uint64_t *count_of(struct sub *s, uint8_t state)
 {
     switch (state) {
-    case SLOT_AGAIN: return &s->n_again;
-    case SLOT_SUSPECT: return &s->n_suspect;
-    case SLOT_DELAYED: return &s->n_delayed;
-    case SLOT_LEASED: return &s->n_leased;
-    default: return NULL;
+    case SLOT_AGAIN:
+        return &s->n_again;
+    case SLOT_SUSPECT:
+        return &s->n_suspect;
+    case SLOT_DELAYED:
+        return &s->n_delayed;
+    case SLOT_LEASED:
+        return &s->n_leased;
+    default:
+        return NULL;
     }
 }
 
@@ -262,7 +293,8 @@ static void finish(struct sub *s)
     uint64_t before = s->floor;
     advance_floor(s);
     if (s->floor > before) /* a replayed one may be done, which only kept messages can be */
-        s->stream->look_at_kept |= s->stream->n_kept && before < s->stream->kept[s->stream->n_kept - 1].first + s->stream->kept[s->stream->n_kept - 1].n;
+        s->stream->look_at_kept |=
+            s->stream->n_kept && before < s->stream->kept[s->stream->n_kept - 1].first + s->stream->kept[s->stream->n_kept - 1].n;
     if (s->floor > before || s->stream->look_at_kept)
         stream_trim(s->stream);
 }
@@ -317,6 +349,8 @@ static void die(struct sub *s, uint64_t seq, struct slot *t, const char *reason,
     add_dead(s, seq, deliveries, wall_ms, reason, n);
     set_state(s, seq, t, SLOT_DEAD);
     s->died++;
+    if (s->stream->q->on_death)
+        s->stream->q->on_death(s, &(struct dead_letter){seq, deliveries, wall_ms, reason});
 }
 
 void sub_replay_dead(struct sub *s, uint64_t seq, uint32_t deliveries, int64_t wall_ms, const char *reason, size_t n)
@@ -448,6 +482,7 @@ struct consumer *sub_next_consumer(const struct sub *s, size_t *i)
 /* The lease of seq ended without an ack. own: for a reason of its own. */
 static void fail(struct sub *s, uint64_t seq, struct slot *t, bool own, const char *reason, int64_t wall_ms)
 {
+    s->failed++;
     if (own && t->deliveries >= s->max_deliveries)
         die(s, seq, t, reason, wall_ms);
     else
@@ -635,10 +670,12 @@ static uint64_t ack_one(struct sub *s, uint64_t seq, struct slot *t, int64_t now
         return 0;
     if (t->state == SLOT_LEASED) {
         int64_t ms = now_ms - t->since_ms;
-        s->acked_ms += ms;
-        if (ms > s->acked_max_ms)
-            s->acked_max_ms = ms;
+        s->times[time_bucket(ms)]++;
+        s->times_sum_ms += ms;
+        if (ms > s->times_max_ms)
+            s->times_max_ms = ms;
     }
+    s->acked_bytes += t->bytes;
     set_state(s, seq, t, SLOT_DONE);
     return 1;
 }
@@ -706,6 +743,7 @@ static void nack_one(struct consumer *c, uint64_t seq, struct slot *t, void *arg
         fail(s, seq, t, true, k->reason, k->wall_ms);
         return;
     }
+    s->failed++;
     set_state(s, seq, t, SLOT_DELAYED);
     t->until_ms = k->until_ms;
     add_timed(s, (struct timed){k->until_ms, seq, seq, 0});
@@ -888,7 +926,8 @@ bool sub_replay_record(struct stream *st, uint32_t id, const unsigned char *p, s
     while (n_dead--) {
         uint64_t seq, wall_ms;
         uint32_t deliveries, len;
-        if (!take_u64(&p, &n, &seq) || !take_u64(&p, &n, &wall_ms) || !take_u32(&p, &n, &deliveries) || !take_u32(&p, &n, &len) || len > n)
+        if (!take_u64(&p, &n, &seq) || !take_u64(&p, &n, &wall_ms) || !take_u32(&p, &n, &deliveries) || !take_u32(&p, &n, &len) ||
+            len > n)
             return false;
         add_dead(s, seq, (uint8_t)deliveries, (int64_t)wall_ms, (const char *)p, len);
         p += len;

@@ -144,6 +144,23 @@ int cli_order(struct cli *c, const char *socket_name, const char *request, void 
     return r < 0 ? CLI_FAILED : CLI_DONE;
 }
 
+int cli_tell(const struct home *h, const char *socket_name, const char *op, const char *tenant, struct err *e)
+{
+    AUTO_BUF struct buf rq = {0};
+    AUTO_BSON bson_t *answer = NULL;
+    int fd = cli_connect(h, socket_name, NULL);
+    if (fd < 0)
+        return 0;
+    json_begin(&rq, NULL, '{');
+    json_str(&rq, "op", op);
+    if (tenant)
+        json_str(&rq, "tenant", tenant);
+    json_end(&rq, '}');
+    int r = cli_exchange(fd, rq.p, &answer, e);
+    close(fd);
+    return r;
+}
+
 sqlite3 *cli_ledger(struct cli *c, const struct home *h, bool *ret_none)
 {
     AUTO_FREE char *path = home_path(h, "state/ledger.db");

@@ -39,6 +39,8 @@ int cli_home(struct cli *c, struct home *h); /* 0 or CLI_FAILED, complained */
 int cli_request(const struct home *h, const char *socket_name, const char *request, bson_t **ret, struct err *e);
 /* A whole verb that is one request: opens the home, asks, complains. `print` (NULL: nothing) gets the answer. */
 int cli_order(struct cli *c, const char *socket_name, const char *request, void (*print)(const bson_t *answer));
+/* Tells a program that runs; one that does not learns it when it starts. */
+int cli_tell(const struct home *h, const char *socket_name, const char *op, const char *tenant, struct err *e);
 /* The same on a connection that is kept. */
 int cli_connect(const struct home *h, const char *socket_name, struct err *e);
 int cli_exchange(int fd, const char *request, bson_t **ret, struct err *e);
@@ -72,12 +74,14 @@ int cli_listing(struct cli *c, const struct listing *l, const struct col *cols, 
 int cli_since(const char *text, int64_t *ret_wall_ms);
 
 int verb_check(struct cli *c);
+int verb_dead(struct cli *c);
 int verb_doctor(struct cli *c);
 int verb_down(struct cli *c);
 int verb_files(struct cli *c);
 int verb_init(struct cli *c);
 int verb_logs(struct cli *c);
 int verb_preview(struct cli *c);
+int verb_queue(struct cli *c);
 int verb_rejects(struct cli *c);
 int verb_reload(struct cli *c);
 int verb_retry(struct cli *c);

@@ -33,6 +33,9 @@ static const struct {
      "FILE [--to json|csv] [--format csv|json] [--delimiter D] [--quote Q] [--escape E] [--encoding E] [--skip-rows N]\n"
      "           [--header-rows N] [--no-header] [--types all-string] [--ragged reject|pad|keep_extra] [--tenant T --dataset D]",
      "read a file as the platform would: dialect, columns, first rows, rejects; --to prints all of it"},
+    {"queue", verb_queue, "list [--tenant T] [--json]", "the streams: what waits for whom"},
+    {"dead", verb_dead, "list [TENANT[/STREAM]] [--app A] [--json] | replay|drop TENANT/STREAM [--app A] --seq N|--all",
+     "messages that no consumer could take"},
     {"retry", verb_retry, "FILE_ID | --tenant T", "try refused or failed files again"},
     {"stats", verb_stats, "[--tenant T] [--since T] [--json]", "figures per tenant and for the platform"},
     {"stop", verb_stop, "RUN", "end a run; its file is quarantined"},

@@ -55,12 +55,7 @@ static bool has_live_runs(const struct home *h)
 
 static int choose_port(const struct home *h, struct err *e)
 {
-    AUTO_BUF struct buf b = {0};
-    int kept = 0;
-    if (fd_read_file(h->dirfd, "state/ports.json", &b, 65536, NULL) == 0) {
-        AUTO_BSON bson_t *doc = json_parse(b.p, b.n, NULL);
-        kept = doc ? (int)json_get_i64(doc, "mongo", 0) : 0;
-    }
+    int kept = home_kept_port(h, "mongo");
     /* An `up` that was killed leaves a MongoDB that is about to end. */
     for (int i = 0; kept > 0 && i < 40; i++) {
         if (bindable(kept) == kept)
@@ -75,9 +70,7 @@ static int choose_port(const struct home *h, struct err *e)
     int port = bindable(0);
     if (port < 0)
         return err_sys(e, port, "no port can be bound on 127.0.0.1");
-    buf_reset(&b);
-    buf_addf(&b, "{\"mongo\": %d}\n", port);
-    int r = fd_write_file(h->dirfd, "state/ports.json", b.p, b.n, 0600, e);
+    int r = home_keep_port(h, "mongo", port, e);
     return r < 0 ? r : port;
 }
 

@@ -30,6 +30,17 @@ static void print_parked(const bson_t *doc)
             printf("parked:   %s (cannot be executed; `mysimbdp runs` says why)\n", bson_iter_utf8(&it, NULL));
 }
 
+static void print_broker(const struct home *h)
+{
+    AUTO_BSON bson_t *doc = NULL;
+    struct err e = {0};
+    if (cli_request(h, "broker.sock", "{\"op\":\"status\"}", &doc, &e) < 0)
+        printf("broker:   does not answer (logs/broker.log may say why)\n");
+    else
+        printf("broker:   pid %lld, %lld peers, publishing %s\n", (long long)json_get_i64(doc, "pid", 0),
+               (long long)json_get_i64(doc, "peers", 0), json_get_str(doc, "publishing", ""));
+}
+
 int verb_status(struct cli *c)
 {
     struct home h;
@@ -57,6 +68,7 @@ int verb_status(struct cli *c)
                (long long)json_get_i64(doc, "queued", 0), (long long)json_get_i64(doc, "held", 0),
                (long long)json_get_i64(doc, "running", 0));
         print_parked(doc);
+        print_broker(&h);
         print_tenants(doc);
     }
     if (doc)

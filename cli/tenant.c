@@ -118,14 +118,9 @@ static int list(struct cli *c, const struct home *h, const char *only)
 static int reload(struct cli *c, const struct home *h)
 {
     struct err e = {0};
-    bson_t *doc = NULL;
-    int fd = cli_connect(h, "batchmgr.sock", NULL);
-    if (fd < 0)
-        return CLI_DONE;
-    int r = cli_exchange(fd, "{\"op\":\"reload\"}", &doc, &e);
-    close(fd);
-    if (doc)
-        bson_destroy(doc);
+    int r = cli_tell(h, "batchmgr.sock", "reload", NULL, &e);
+    if (r == 0)
+        r = cli_tell(h, "broker.sock", "reload", NULL, &e);
     return r < 0 ? cli_fail(c, &e) : CLI_DONE;
 }
 
@@ -209,6 +204,10 @@ static int remove_tenant(struct cli *c, const struct home *h, const char *id, bo
     int r = cli_request(h, "batchmgr.sock", b.p, &doc, &e);
     if (doc)
         bson_destroy(doc);
+    if (r == 0)
+        r = cli_tell(h, "broker.sock", "reload", NULL, &e);
+    if (r == 0)
+        r = cli_tell(h, "broker.sock", "forget", id, &e);
     if (r < 0)
         return cli_fail(c, &e);
     unlinkat(h->dirfd, aside, 0);
@@ -228,6 +227,8 @@ static int suspend(struct cli *c, const struct home *h, const char *verb, const 
     int r = cli_request(h, "batchmgr.sock", b.p, &doc, &e);
     if (doc)
         bson_destroy(doc);
+    if (r == 0)
+        r = cli_tell(h, "broker.sock", strcmp(verb, "resume") ? "tenants" : "resume", id, &e);
     return r < 0 ? cli_fail(c, &e) : CLI_DONE;
 }
 

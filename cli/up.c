@@ -42,8 +42,10 @@ enum {
 struct program {
     const char *name;
     char **argv;
-    pid_t pid; /* 0: not running */
-    int leash; /* write end of its stdin: the program ends when `up` is gone */
+    char *own_argv[5];
+    bool is_ours; /* reads the configuration */
+    pid_t pid;    /* 0: not running */
+    int leash;    /* write end of its stdin: the program ends when `up` is gone */
     int64_t started_ms, restart_at_ms, delay_ms;
 };
 
@@ -146,7 +148,7 @@ static void reap(struct up *u)
                 on_end(u, &u->programs[i], status);
 }
 
-static void write_endpoints(struct up *u)
+static void write_endpoints(struct up *u, const bson_t *broker)
 {
     AUTO_BUF struct buf b = {0};
     AUTO_FREE char *sock = home_socket(&u->home, "batchmgr.sock");
@@ -155,6 +157,11 @@ static void write_endpoints(struct up *u)
     json_str(&b, "mongo_url", u->mongo.url);
     json_begin(&b, "batchmgr", '{');
     json_str(&b, "ipc", sock);
+    json_end(&b, '}');
+    json_begin(&b, "broker", '{');
+    json_str(&b, "ipc", json_get_str(broker, "ipc", NULL));
+    json_str(&b, "tcp", json_get_str(broker, "tcp", NULL));
+    json_str(&b, "server_key", json_get_str(broker, "server_key", NULL));
     json_end(&b, '}');
     json_end(&b, '}');
     buf_adds(&b, "\n");
@@ -165,16 +172,16 @@ static void write_endpoints(struct up *u)
 /* Everything answers: say so once. */
 static void check_ready(struct up *u)
 {
-    bson_t *doc = NULL;
-    if (cli_request(&u->home, "batchmgr.sock", "{\"op\":\"status\"}", &doc, NULL) < 0)
+    AUTO_BSON bson_t *batchmgr = NULL, *broker = NULL;
+    if (cli_request(&u->home, "batchmgr.sock", "{\"op\":\"status\"}", &batchmgr, NULL) < 0 ||
+        cli_request(&u->home, "broker.sock", "{\"op\":\"status\"}", &broker, NULL) < 0)
         return;
-    bool up = !strcmp(json_get_str(doc, "database", ""), "up");
-    bson_destroy(doc);
+    bool up = !strcmp(json_get_str(batchmgr, "database", ""), "up");
     /* A MongoDB of somebody else's may be down for long: the platform works without it and says so. */
     if (!up && strcmp(u->mongo.kind, "url"))
         return;
     u->ready = true;
-    write_endpoints(u);
+    write_endpoints(u, broker);
     printf("mysimbdp: ready; home %s; `mysimbdp down --home %s` or ^C stops\n", u->home.path, u->home.path);
     if (!up)
         printf("mysimbdp: MongoDB does not answer; files are taken in and wait (`mysimbdp status` says why)\n");
@@ -218,7 +225,7 @@ static void on_signal(struct up *u)
     while (read(u->sigfd, &si, sizeof si) == (ssize_t)sizeof si) {
         if (si.ssi_signo == SIGHUP) {
             for (size_t i = 0; i < u->n; i++)
-                if (u->programs[i].pid && !strcmp(u->programs[i].name, "batchmgr"))
+                if (u->programs[i].pid && u->programs[i].is_ours)
                     kill(u->programs[i].pid, SIGHUP);
         } else if (si.ssi_signo != SIGCHLD) {
             begin_stop(u);
@@ -302,14 +309,29 @@ static void serve(struct up *u)
 static int wait_for_predecessor(struct up *u, struct err *e)
 {
     int64_t until = clk_now_ms() + TERM_WAIT_MS;
-    for (;;) {
-        int lock = home_lock(&u->home, "batchmgr", e);
-        if (lock >= 0)
-            return close(lock);
+    static const char *const names[] = {"batchmgr", "broker"};
+    for (size_t i = 0; i < sizeof names / sizeof *names;) {
+        int lock = home_lock(&u->home, names[i], e);
+        if (lock >= 0) {
+            close(lock);
+            i++;
+            continue;
+        }
         if (lock != -EWOULDBLOCK || clk_now_ms() >= until)
             return lock;
         poll(NULL, 0, TICK_MS);
     }
+    return 0;
+}
+
+static void add_program(struct up *u, const char *name)
+{
+    struct program *p = &u->programs[u->n++];
+    *p = (struct program){.name = name, .leash = -1, .is_ours = true, .argv = p->own_argv};
+    p->own_argv[0] = home_program(&u->home, name);
+    p->own_argv[1] = "--supervised";
+    p->own_argv[2] = "--home";
+    p->own_argv[3] = u->home.path;
 }
 
 static int prepare(struct up *u, struct err *e)
@@ -323,12 +345,9 @@ static int prepare(struct up *u, struct err *e)
         return r;
     if (u->mongo.argv)
         u->programs[u->n++] = (struct program){.name = "mongo", .leash = -1, .argv = u->mongo.argv};
-    static char *argv[5];
-    argv[0] = home_program(&u->home, "batchmgr");
-    argv[1] = "--supervised";
-    argv[2] = "--home";
-    argv[3] = u->home.path;
-    u->programs[u->n++] = (struct program){.name = "batchmgr", .leash = -1, .argv = argv};
+    /* batchmgr is the last: it is stopped first, and drained before. */
+    add_program(u, "broker");
+    add_program(u, "batchmgr");
     AUTO_FREE char *sock = home_socket(&u->home, "up.sock");
     u->listener = fd_unix_listen(sock, 0600);
     if (u->listener < 0)
@@ -374,6 +393,9 @@ int verb_up(struct cli *c)
     r = run(&u, &e);
     if (r < 0 && e.msg[0])
         cli_fail(c, &e);
+    for (size_t i = 0; i < u.n; i++)
+        if (u.programs[i].is_ours)
+            free(u.programs[i].own_argv[0]);
     mongo_plan_free(&u.mongo);
     conf_free(u.conf);
     home_close(&u.home);

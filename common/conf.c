@@ -14,6 +14,7 @@
 
 #define NO_MAX           9.2e18
 #define CONF_MAX_GROUP   1000
+#define CONF_MAX_MESSAGE 16777216
 #define OFF(type, field) offsetof(struct type, field)
 #define INT_ROW(type, field, key, def, lo, hi, help)                                                                               \
     {                                                                                                                              \
@@ -218,6 +219,34 @@ static const struct cfg_key batch_keys[] = {
     END_ROW,
 };
 
+static const struct cfg_key stream_keys[] = {
+    STR_ROW(conf_stream, name, "name", NULL, NULL, "name of the stream"),
+    INT_ROW(conf_stream, max_message_bytes, "max_message_bytes", "65536", 1, CONF_MAX_MESSAGE, "size of one message, bytes"),
+    INT_ROW(conf_stream, max_messages_per_s, "max_messages_per_s", "-1", -1, NO_MAX, "messages published a second"),
+    INT_ROW(conf_stream, max_bytes_per_s, "max_bytes_per_s", "-1", -1, NO_MAX, "bytes published a second"),
+    INT_ROW(conf_stream, max_messages_per_request, "max_messages_per_request", "1000", 1, 100000,
+            "messages of one publish request"),
+    INT_ROW(conf_stream, max_stored_bytes, "max_stored_bytes", "1073741824", -1, NO_MAX,
+            "bytes on disk; above, publishing is refused"),
+    INT_ROW(conf_stream, retention_s, "retention_s", "86400", -1, 1e9, "how long a message is kept at most, seconds"),
+    INT_ROW(conf_stream, dead_retention_s, "dead_retention_s", "604800", -1, 1e9, "how long a dead letter is kept, seconds"),
+    INT_ROW(conf_stream, dedup_window_s, "dedup_window_s", "600", 0, 1e9,
+            "how long the numbers of a publisher are remembered that publishes no more, seconds"),
+    INT_ROW(conf_stream, lease_ms, "lease_ms", "30000", 10, 86400000, "how long a consumer may take over a message, ms"),
+    INT_ROW(conf_stream, max_deliveries, "max_deliveries", "5", 1, 250, "tries before a message becomes a dead letter"),
+    STR_ROW(conf_stream, on_breach, "on_breach", "refuse", "refuse|suspend",
+            "when publishers break limits: refuse what breaks them, or after `breaches` of them everything"),
+    INT_ROW(conf_stream, breaches, "breaches", "10", 1, 100000, "refusals that suspend, in breach_window_s"),
+    INT_ROW(conf_stream, breach_window_s, "breach_window_s", "5", 1, 86400, "in which breaches are counted, seconds"),
+    END_ROW,
+};
+
+static const struct cfg_key stream_app_keys[] = {
+    STR_ROW(conf_stream_app, app, "app", NULL, NULL, "name of the app, and of its subscription"),
+    STR_ROW(conf_stream_app, stream, "stream", NULL, NULL, "the stream it consumes"),
+    END_ROW,
+};
+
 static const struct cfg_key tenant_keys[] = {
     STR_ROW(conf_tenant, display_name, "display_name", "", NULL, "name for people"),
     INT_ROW(conf_tenant, weight, "weight", "1", 1, 1000, "share when tenants compete"),
@@ -228,8 +257,9 @@ static const struct cfg_key tenant_keys[] = {
     NEST_ROW("retention", retention_keys, "what becomes of files"),
     LIST_ROW(conf_tenant, datasets, "datasets", dataset_keys, conf_dataset, "what the tenant delivers"),
     LIST_ROW(conf_tenant, batch, "batch", batch_keys, conf_batch, "the tenant's batch apps"),
-    LATER_ROW("streams", "", "streams"),
-    LATER_ROW("stream_apps", "", "stream apps"),
+    LIST_ROW(conf_tenant, streams, "streams", stream_keys, conf_stream, "the tenant's queues of messages"),
+    LIST_ROW(conf_tenant, stream_apps, "stream_apps", stream_app_keys, conf_stream_app, "who consumes them"),
+    STRS_ROW(conf_tenant, curve_keys, "curve_keys", "", NULL, "CURVE public keys (Z85) of the tenant's peers on tcp"),
     END_ROW,
 };
 
@@ -237,6 +267,14 @@ static const struct cfg_key capacity_keys[] = {
     {"cpus", CFG_F64, OFF(conf, platform.capacity.cpus), "-1", -1, 1e6, NULL, true,
      "cores to share out, never exceeded; -1: this host's, of which a tenant with nothing running may borrow", NULL, 0},
     INT_ROW(conf, platform.capacity.memory_bytes, "memory_bytes", "-1", -1, NO_MAX, "memory to share out, bytes; -1: this host's"),
+    END_ROW,
+};
+
+static const struct cfg_key port_keys[] = {
+    {"broker", CFG_INT, OFF(conf, platform.ports.broker), "0", 0, 65535, NULL, false, "of the broker", NULL, 0},
+    LATER_ROW("monitor", "0", "of the monitor"),
+    LATER_ROW("streammgr", "0", "of streammgr"),
+    LATER_ROW("gateway", "0", "of the gateway"),
     END_ROW,
 };
 
@@ -258,8 +296,9 @@ static const struct cfg_key platform_keys[] = {
      "start although this host cannot enforce a limit", NULL, 0},
     {"allow_shared_credentials", CFG_BOOL, OFF(conf, platform.allow_shared_credentials), "false", 0, 0, NULL, true,
      "give tenants the platform's MongoDB URL where it may not create users", NULL, 0},
-    LATER_ROW("ports", "", "ports of the stream programs"),
-    LATER_ROW("listen", "127.0.0.1", "tcp endpoints"),
+    NEST_ROW("ports", port_keys, "of tcp endpoints; 0: picked once and kept"),
+    {"listen", CFG_STR, OFF(conf, platform.listen), "", 0, 0, NULL, false, "address of the tcp endpoints; empty: there are none",
+     NULL, 0},
     LATER_ROW("alerts", "", "alerts"),
     END_ROW,
 };
@@ -524,6 +563,43 @@ static int check_batch(const struct conf *c, const struct conf_tenant *t, const 
     return check_env(t->file, &b->env, e);
 }
 
+static int check_stream(const struct conf_tenant *t, const struct conf_stream *s, struct err *e)
+{
+    if (!conf_valid_id(s->name))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'streams.name': \"%s\" must match [a-z][a-z0-9_-]{0,31}", t->file, s->line,
+                       s->name);
+    if (conf_stream(t, s->name) != s)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'streams.name': \"%s\" stands twice", t->file, s->line, s->name);
+    return 0;
+}
+
+static int check_stream_app(const struct conf_tenant *t, size_t i, struct err *e)
+{
+    const struct conf_stream_app *v = t->stream_apps.v, *a = &v[i];
+    if (!conf_valid_id(a->app))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.app': \"%s\" must match [a-z][a-z0-9_-]{0,31}", t->file, a->line,
+                       a->app);
+    for (size_t k = 0; k < i; k++)
+        if (!strcmp(v[k].app, a->app))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.app': \"%s\" stands twice", t->file, a->line, a->app);
+    if (conf_app(t, a->app))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.app': \"%s\" is a batch app already", t->file, a->line, a->app);
+    if (!conf_stream(t, a->stream))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.stream': no stream \"%s\" in this file", t->file, a->line,
+                       a->stream);
+    return 0;
+}
+
+static int check_curve_keys(const struct conf_tenant *t, struct err *e)
+{
+    static const char z85[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";
+    for (size_t i = 0; i < t->curve_keys.n; i++)
+        if (strlen(t->curve_keys.v[i]) != 40 || strspn(t->curve_keys.v[i], z85) != 40)
+            return err_set(e, ERR_CONFIG, "%s: key 'curve_keys': \"%s\" is no CURVE public key (40 characters of Z85)", t->file,
+                           t->curve_keys.v[i]);
+    return 0;
+}
+
 static int check_tenant(const struct conf *c, struct conf_tenant *t, struct err *e)
 {
     int r = 0;
@@ -546,7 +622,12 @@ static int check_tenant(const struct conf *c, struct conf_tenant *t, struct err 
     }
     for (size_t i = 0; r == 0 && i < t->batch.n; i++)
         r = check_batch(c, t, &b[i], e);
-    return r;
+    const struct conf_stream *s = t->streams.v;
+    for (size_t i = 0; r == 0 && i < t->streams.n; i++)
+        r = check_stream(t, &s[i], e);
+    for (size_t i = 0; r == 0 && i < t->stream_apps.n; i++)
+        r = check_stream_app(t, i, e);
+    return r < 0 ? r : check_curve_keys(t, e);
 }
 
 static int check_profiles(const char *file, const struct conf *c, struct err *e)
@@ -678,6 +759,15 @@ const struct conf_batch *conf_app(const struct conf_tenant *t, const char *app)
     for (size_t i = 0; i < t->batch.n; i++)
         if (!strcmp(b[i].app, app))
             return &b[i];
+    return NULL;
+}
+
+const struct conf_stream *conf_stream(const struct conf_tenant *t, const char *name)
+{
+    const struct conf_stream *s = t->streams.v;
+    for (size_t i = 0; i < t->streams.n; i++)
+        if (!strcmp(s[i].name, name))
+            return &s[i];
     return NULL;
 }
 

@@ -81,6 +81,18 @@ struct conf_batch {
     } retry;
 };
 
+struct conf_stream {
+    int line;
+    char *name, *on_breach;
+    int64_t max_message_bytes, max_messages_per_s, max_bytes_per_s, max_messages_per_request, max_stored_bytes;
+    int64_t retention_s, dead_retention_s, dedup_window_s, lease_ms, max_deliveries, breaches, breach_window_s;
+};
+
+struct conf_stream_app {
+    int line;
+    char *app, *stream;
+};
+
 struct conf_tenant {
     char *id, *file; /* file: where it was read from, for messages */
     char *display_name, *mongo_url, *database;
@@ -90,8 +102,11 @@ struct conf_tenant {
         int64_t files_days, documents_days, logs_days;
         char *on_success, *on_failure;
     } retention;
-    struct cfg_list datasets; /* struct conf_dataset */
-    struct cfg_list batch;    /* struct conf_batch */
+    struct cfg_list datasets;    /* struct conf_dataset */
+    struct cfg_list batch;       /* struct conf_batch */
+    struct cfg_list streams;     /* struct conf_stream */
+    struct cfg_list stream_apps; /* struct conf_stream_app */
+    struct cfg_strs curve_keys;  /* public keys of its peers on tcp, Z85 */
 };
 
 struct conf {
@@ -105,6 +120,10 @@ struct conf {
         int64_t stream_pct;
         int64_t uid_base, writer_wait_s, rescan_ms, min_free_bytes;
         bool allow_missing_limits, allow_shared_credentials;
+        char *listen; /* empty: no tcp */
+        struct {
+            int64_t broker;
+        } ports; /* 0: picked once per home */
     } platform;
     struct cfg_list profiles; /* struct conf_profile */
     struct conf_tenant *tenants;
@@ -127,6 +146,7 @@ const struct conf_tenant *conf_tenant(const struct conf *c, const char *id);
 const struct conf_profile *conf_profile(const struct conf *c, const char *name);
 const struct conf_dataset *conf_dataset(const struct conf_tenant *t, const char *name);
 const struct conf_batch *conf_app(const struct conf_tenant *t, const char *app);
+const struct conf_stream *conf_stream(const struct conf_tenant *t, const char *name);
 /* The app for a file: the named one (NULL: any) whose datasets and pattern match. NULL: none. */
 const struct conf_batch *conf_route(const struct conf_tenant *t, const char *app, const char *dataset, const char *file);
 

@@ -92,11 +92,13 @@ static int make_runtime(struct home *h, struct err *e)
         h->runtime = xasprintf("%s/mysimbdp-%s", user, h->tag);
     else
         h->runtime = xasprintf("/tmp/mysimbdp-%u-%s", (unsigned)geteuid(), h->tag);
-    if (mkdir(h->runtime, 0700) < 0 && errno != EEXIST)
+    if (mkdir(h->runtime, 0711) < 0 && errno != EEXIST)
         return err_sys(e, -errno, "cannot make the run-time directory %s", h->runtime);
     struct stat st;
     if (lstat(h->runtime, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid())
         return err_set(e, -EPERM, "the run-time directory %s belongs to another user; remove it", h->runtime);
+    if ((st.st_mode & 07777) != 0711 && chmod(h->runtime, 0711) < 0) /* tenants reach the broker's socket in it */
+        return err_sys(e, -errno, "cannot open the run-time directory %s to tenants", h->runtime);
     return 0;
 }
 
@@ -205,6 +207,30 @@ int home_lock(const struct home *h, const char *name, struct err *e)
                        h->path);
     }
     return fd;
+}
+
+int home_kept_port(const struct home *h, const char *program)
+{
+    AUTO_BUF struct buf b = {0};
+    if (fd_read_file(h->dirfd, "state/ports.json", &b, 65536, NULL) < 0)
+        return 0;
+    AUTO_BSON bson_t *doc = json_parse(b.p, b.n, NULL);
+    int64_t port = doc ? json_get_i64(doc, program, 0) : 0;
+    return port > 0 && port < 65536 ? (int)port : 0;
+}
+
+int home_keep_port(const struct home *h, const char *program, int port, struct err *e)
+{
+    static const char *const programs[] = {"mongo", "broker"};
+    AUTO_BUF struct buf b = {0};
+    json_begin(&b, NULL, '{');
+    for (size_t i = 0; i < sizeof programs / sizeof *programs; i++) {
+        int kept = strcmp(programs[i], program) ? home_kept_port(h, programs[i]) : port;
+        if (kept)
+            json_i64(&b, programs[i], kept);
+    }
+    json_end(&b, '}');
+    return fd_write_file(h->dirfd, "state/ports.json", b.p, b.n, 0600, e);
 }
 
 static const char alphabet[] = "0123456789abcdefghjkmnpqrstvwxyz";

@@ -35,6 +35,10 @@ char *home_program(const struct home *h, const char *name);
 /* Takes state/<name>.lock for this process' life; -EWOULDBLOCK when another holds it. The descriptor stays open. */
 int home_lock(const struct home *h, const char *name, struct err *e);
 
+/* The port a program of this home had last (state/ports.json); 0: none. Ports are kept so that endpoints stay what peers know. */
+int home_kept_port(const struct home *h, const char *program);
+int home_keep_port(const struct home *h, const char *program, int port, struct err *e);
+
 /* 26 characters that sort by time (the ULID layout, lower case). */
 #define ID_SIZE 27
 void home_new_id(char out[ID_SIZE]);

@@ -493,7 +493,7 @@ void batchmgr_check_quit(struct batchmgr *m)
     if (!m->draining || m->runs.n || m->quit)
         return;
     m->quit = true;
-    control_drained(m);
+    control_drained();
     struct timeval tv = {0, QUIT_FLUSH_MS * 1000}; /* lets the answers leave */
     event_base_once(m->base, -1, EV_TIMEOUT, on_quit, m, &tv);
 }
@@ -592,7 +592,7 @@ static void add_signal(struct batchmgr *m, struct event **ev, int sig, void (*fn
 static void stop(struct batchmgr *m)
 {
     size_t i = 0;
-    control_stop(m);
+    control_stop();
     intake_stop(m);
     inspect_stop(m);
     release_stop(m);
@@ -691,7 +691,7 @@ static const char usage[] =
 
 int main(int argc, char **argv)
 {
-    struct batchmgr m = {.control_fd = -1, .reserve_fd = -1, .spawner_fd = -1, .inotify_fd = -1, .runs_fd = -1};
+    struct batchmgr m = {.spawner_fd = -1, .inotify_fd = -1, .runs_fd = -1};
     struct err e = {0};
     log_init("batchmgr");
     crash_init();

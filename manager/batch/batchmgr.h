@@ -83,8 +83,7 @@ struct batchmgr {
     struct event *spawner_ev, *spawner_timer;
     int64_t spawn_pause_until_ms;
 
-    int control_fd, reserve_fd;
-    struct event *control_ev, *accept_ev, *term_ev, *int_ev, *hup_ev, *chld_ev, *leash_ev;
+    struct event *term_ev, *int_ev, *hup_ev, *chld_ev, *leash_ev;
     struct map uploads;
 
     bool draining, quit;

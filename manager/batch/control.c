@@ -16,68 +16,28 @@
 #include "release.h"
 #include "runs.h"
 
-#include "common/fd.h"
-#include "common/json.h"
+#include "common/ctl.h"
 #include "common/log.h"
 #include "common/mem.h"
 
-#include <errno.h>
-#include <event2/buffer.h>
-#include <event2/bufferevent.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 
-enum { MAX_LINE = 1 << 20, ACCEPT_PAUSE_MS = 100 };
+static struct ctl *ctl;
+static struct ctl_conn *drain_waiters[16];
+static size_t n_drain_waiters;
 
-struct conn {
-    struct batchmgr *m;
-    struct bufferevent *bev;
-    char upload[ID_SIZE]; /* open one */
-    int waiting;          /* answers that are still to come */
-    bool gone;
-    struct conn *next;
-};
-
-static struct conn *drain_waiters;
-
-static void send_line(struct conn *c, struct buf *b)
+/* The id of the upload that is open on a connection, as its data; NULL when none is. */
+static void end_upload(struct ctl_conn *c)
 {
-    buf_adds(b, "\n");
-    if (!c->gone)
-        bufferevent_write(c->bev, b->p, b->n);
+    free(ctl_data(c));
+    ctl_set_data(c, NULL);
 }
 
-static void answer(struct conn *c, const struct err *e)
+static void gone(void *arg, struct ctl_conn *c)
 {
-    AUTO_BUF struct buf b = {0};
-    json_begin(&b, NULL, '{');
-    json_bool(&b, "ok", !e);
-    if (e)
-        json_str(&b, "error", e->msg);
-    json_end(&b, '}');
-    send_line(c, &b);
-}
-
-static void conn_free(struct conn *c)
-{
-    for (struct conn **at = &drain_waiters; *at; at = &(*at)->next)
-        if (*at == c) {
-            *at = c->next;
-            break;
-        }
-    if (*c->upload)
-        intake_upload_abort(c->m, c->upload);
-    c->upload[0] = 0;
-    c->gone = true;
-    if (c->bev)
-        bufferevent_free(c->bev);
-    c->bev = NULL;
-    if (c->m->reserve_fd < 0)
-        c->m->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (!c->waiting)
-        free(c);
+    if (ctl_data(c))
+        intake_upload_abort(arg, ctl_data(c));
+    end_upload(c);
 }
 
 static void add_tenants(struct batchmgr *m, struct buf *b)
@@ -105,9 +65,8 @@ static void add_tenants(struct batchmgr *m, struct buf *b)
     json_end(b, ']');
 }
 
-static void status(struct conn *c)
+static void status(struct batchmgr *m, struct ctl_conn *c)
 {
-    struct batchmgr *m = c->m;
     AUTO_BUF struct buf b = {0};
     const char *why;
     char db_why[256] = "";
@@ -134,74 +93,72 @@ static void status(struct conn *c)
     json_end(&b, ']');
     add_tenants(m, &b);
     json_end(&b, '}');
-    send_line(c, &b);
+    ctl_send(c, &b);
 }
 
 static void on_upload_done(void *arg, const char *file_id)
 {
-    struct conn *c = arg;
+    struct ctl_conn *c = arg;
     AUTO_BUF struct buf b = {0};
-    c->waiting--;
     json_begin(&b, NULL, '{');
     json_bool(&b, "ok", true);
     json_str(&b, "file_id", file_id);
     json_end(&b, '}');
-    send_line(c, &b);
-    if (c->gone && !c->waiting)
-        free(c);
+    ctl_send(c, &b);
+    ctl_release(c);
 }
 
-static int upload_begin(struct conn *c, const bson_t *rq, struct err *e)
+static int upload_begin(struct batchmgr *m, struct ctl_conn *c, const bson_t *rq, struct err *e)
 {
     char id[ID_SIZE];
     char *path = NULL;
-    if (*c->upload)
+    if (ctl_data(c))
         return err_set(e, ERR_REFUSED, "one upload at a time on a connection");
-    int r = intake_upload_begin(c->m, json_get_str(rq, "tenant", ""), json_get_str(rq, "dataset", ""), json_get_str(rq, "name", ""),
+    int r = intake_upload_begin(m, json_get_str(rq, "tenant", ""), json_get_str(rq, "dataset", ""), json_get_str(rq, "name", ""),
                                 json_get_i64(rq, "size", 0), json_get_str(rq, "app", NULL), json_get_bool(rq, "force", false), id,
                                 &path, e);
     if (r < 0)
         return r;
-    memcpy(c->upload, id, ID_SIZE);
+    ctl_set_data(c, xstrdup(id));
     AUTO_BUF struct buf b = {0};
     json_begin(&b, NULL, '{');
     json_bool(&b, "ok", true);
     json_str(&b, "file_id", id);
     json_str(&b, "path", path);
     json_end(&b, '}');
-    send_line(c, &b);
+    ctl_send(c, &b);
     free(path);
     return 1;
 }
 
-static void answer_count(struct conn *c, int64_t n)
+static void answer_count(struct ctl_conn *c, int64_t n)
 {
     AUTO_BUF struct buf b = {0};
     json_begin(&b, NULL, '{');
     json_bool(&b, "ok", true);
     json_i64(&b, "n", n);
     json_end(&b, '}');
-    send_line(c, &b);
+    ctl_send(c, &b);
 }
 
-static int retry(struct conn *c, const bson_t *rq, struct err *e)
+static int retry(struct batchmgr *m, struct ctl_conn *c, const bson_t *rq, struct err *e)
 {
     const char *id = json_get_str(rq, "file_id", NULL), *tenant = json_get_str(rq, "tenant", NULL);
     int64_t n = 0;
     if (id) {
-        struct file *f = map_get(&c->m->files, id);
+        struct file *f = map_get(&m->files, id);
         if (f && f->reason && !strcmp(f->reason, "exec_error")) {
-            runs_unpark(c->m, f->tenant, NULL, false);
+            runs_unpark(m, f->tenant, NULL, false);
             return 0;
         }
-        return filing_retry(c->m, id, e);
+        return filing_retry(m, id, e);
     }
     if (!tenant || !conf_valid_id(tenant))
         return err_set(e, ERR_USAGE, "retry needs a file_id or a tenant");
-    runs_unpark(c->m, tenant, NULL, false);
-    char **ids = ledger_retryable(c->m->ledger, tenant);
+    runs_unpark(m, tenant, NULL, false);
+    char **ids = ledger_retryable(m->ledger, tenant);
     for (char **at = ids; *at; at++) {
-        n += filing_retry(c->m, *at, NULL) == 0;
+        n += filing_retry(m, *at, NULL) == 0;
         free(*at);
     }
     free(ids);
@@ -209,208 +166,134 @@ static int retry(struct conn *c, const bson_t *rq, struct err *e)
     return 1;
 }
 
-static int stop(struct conn *c, const bson_t *rq, struct err *e)
+static int stop(struct batchmgr *m, const bson_t *rq, struct err *e)
 {
     const char *id = json_get_str(rq, "run_id", "");
-    struct run *r = map_get(&c->m->runs, id);
+    struct run *r = map_get(&m->runs, id);
     if (!r)
         return err_set(e, ERR_REFUSED, "no run %s is going; `mysimbdp runs` shows them", id);
-    runs_order_stop(c->m, r, "stopped");
+    runs_order_stop(m, r, "stopped");
     return 0;
 }
 
-static int run_app(struct conn *c, const bson_t *rq, struct err *e)
+static int run_app(struct batchmgr *m, struct ctl_conn *c, const bson_t *rq, struct err *e)
 {
     const char *tenant = json_get_str(rq, "tenant", ""), *app = json_get_str(rq, "app", "");
-    const struct conf_tenant *t = conf_tenant(c->m->conf, tenant);
+    const struct conf_tenant *t = conf_tenant(m->conf, tenant);
     if (!t)
         return err_set(e, ERR_REFUSED, "no tenant \"%s\"; `mysimbdp tenant list` shows them", tenant);
     if (!conf_app(t, app))
         return err_set(e, ERR_REFUSED, "tenant %s has no batch app \"%s\"; see %s", tenant, app, t->file);
-    int64_t n = release_app(c->m, tenant, app);
+    int64_t n = release_app(m, tenant, app);
     log_info("released", tenant, NULL, "%lld files for app %s by command", (long long)n, app);
     answer_count(c, n);
     return 1;
 }
 
-static int suspend(struct conn *c, const bson_t *rq, bool suspended, struct err *e)
+static int suspend(struct batchmgr *m, const bson_t *rq, bool suspended, struct err *e)
 {
     const char *id = json_get_str(rq, "tenant", "");
-    struct tenant *t = map_get(&c->m->tenants, id);
+    struct tenant *t = map_get(&m->tenants, id);
     if (!t)
         return err_set(e, ERR_REFUSED, "no tenant \"%s\"; `mysimbdp tenant list` shows them", id);
-    int r = ledger_set_suspended(c->m->ledger, id, suspended, e);
+    int r = ledger_set_suspended(m->ledger, id, suspended, e);
     if (r < 0)
         return r;
     t->suspended = suspended;
     char why[8];
     bool up = t->health && health_is_up(t->health, why, sizeof why);
-    sched_block_tenant(c->m->sched, id, !tenant_accepts(t) || !up);
+    sched_block_tenant(m->sched, id, !tenant_accepts(t) || !up);
     log_info(suspended ? "suspended" : "resumed", id, NULL, "by command");
-    intake_rescan(c->m);
-    batchmgr_kick(c->m);
+    intake_rescan(m);
+    batchmgr_kick(m);
     return 0;
 }
 
 static void on_purged(void *arg)
 {
-    struct conn *c = arg;
-    c->waiting--;
-    answer(c, NULL);
-    if (c->gone && !c->waiting)
-        free(c);
+    ctl_answer(arg, NULL);
+    ctl_release(arg);
 }
 
-static int purge(struct conn *c, const bson_t *rq, struct err *e)
+static int purge(struct batchmgr *m, struct ctl_conn *c, const bson_t *rq, struct err *e)
 {
-    int r = purge_begin(c->m, json_get_str(rq, "tenant", ""), on_purged, c, e);
+    int r = purge_begin(m, json_get_str(rq, "tenant", ""), on_purged, c, e);
     if (r == 0)
-        c->waiting++;
+        ctl_hold(c);
     return r < 0 ? r : 1;
 }
 
-static void drain(struct conn *c)
+static int drain(struct batchmgr *m, struct ctl_conn *c, struct err *e)
 {
-    struct batchmgr *m = c->m;
     size_t i = 0;
-    c->next = drain_waiters;
-    drain_waiters = c;
+    if (n_drain_waiters == sizeof drain_waiters / sizeof *drain_waiters)
+        return err_set(e, ERR_REFUSED, "enough others wait for that already");
+    ctl_hold(c);
+    drain_waiters[n_drain_waiters++] = c;
     m->draining = true;
     log_info("drain", NULL, NULL, "admission has stopped; %zu runs are asked to end", m->runs.n);
     for (struct run *r; (r = map_next(&m->runs, &i));)
         runs_order_stop(m, r, "drain");
     batchmgr_check_quit(m);
+    return 1;
 }
 
-/* 0: answer ok; 1: answered, or will be; negative: answer the error. */
-static int serve(struct conn *c, const bson_t *rq, struct err *e)
+static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
 {
+    struct batchmgr *m = arg;
     const char *op = json_get_str(rq, "op", "");
     if (!strcmp(op, "status"))
-        return status(c), 1;
+        return status(m, c), 1;
     if (!strcmp(op, "upload_begin"))
-        return upload_begin(c, rq, e);
+        return upload_begin(m, c, rq, e);
     if (!strcmp(op, "upload_commit")) {
         const char *id = json_get_str(rq, "file_id", "");
-        int r = intake_upload_commit(c->m, id, on_upload_done, c, e);
+        int r = intake_upload_commit(m, id, on_upload_done, c, e);
         if (r == 0) {
-            c->upload[0] = 0;
-            c->waiting++;
+            end_upload(c);
+            ctl_hold(c);
         }
         return r < 0 ? r : 1;
     }
     if (!strcmp(op, "upload_abort")) {
-        intake_upload_abort(c->m, json_get_str(rq, "file_id", ""));
-        c->upload[0] = 0;
+        intake_upload_abort(m, json_get_str(rq, "file_id", ""));
+        end_upload(c);
         return 0;
     }
     if (!strcmp(op, "retry"))
-        return retry(c, rq, e);
+        return retry(m, c, rq, e);
     if (!strcmp(op, "stop"))
-        return stop(c, rq, e);
+        return stop(m, rq, e);
     if (!strcmp(op, "run"))
-        return run_app(c, rq, e);
+        return run_app(m, c, rq, e);
     if (!strcmp(op, "reload"))
-        return batchmgr_reload(c->m, e);
+        return batchmgr_reload(m, e);
     if (!strcmp(op, "suspend") || !strcmp(op, "resume"))
-        return suspend(c, rq, op[0] == 's', e);
+        return suspend(m, rq, op[0] == 's', e);
     if (!strcmp(op, "purge"))
-        return purge(c, rq, e);
+        return purge(m, c, rq, e);
     if (!strcmp(op, "drain"))
-        return drain(c), 1;
+        return drain(m, c, e);
     return err_set(e, ERR_USAGE, "unknown op \"%s\"", op);
-}
-
-static void on_read(struct bufferevent *bev, void *arg)
-{
-    struct conn *c = arg;
-    struct evbuffer *in = bufferevent_get_input(bev);
-    for (char *line; (line = evbuffer_readln(in, NULL, EVBUFFER_EOL_LF));) {
-        struct err e = {0};
-        bson_t *rq = json_parse(line, strlen(line), &e);
-        int r = rq ? serve(c, rq, &e) : ERR_FORMAT;
-        if (r <= 0)
-            answer(c, r < 0 ? &e : NULL);
-        if (rq)
-            bson_destroy(rq);
-        free(line);
-    }
-    if (evbuffer_get_length(in) > MAX_LINE)
-        conn_free(c);
-}
-
-static void on_event(struct bufferevent *bev, short what, void *arg)
-{
-    (void)bev;
-    if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
-        conn_free(arg);
-}
-
-static void on_accept_again(evutil_socket_t fd, short what, void *arg)
-{
-    struct batchmgr *m = arg;
-    (void)fd;
-    (void)what;
-    event_add(m->control_ev, NULL);
-}
-
-static void on_accept(evutil_socket_t fd, short what, void *arg)
-{
-    struct batchmgr *m = arg;
-    (void)what;
-    int s = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (s < 0 && (errno == EMFILE || errno == ENFILE) && m->reserve_fd >= 0) {
-        close(fd_take(&m->reserve_fd)); /* kept for this: to answer also when descriptors have run out */
-        s = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    }
-    if (s < 0) { /* not again at once: whoever waits there would make us spin */
-        struct timeval tv = {0, ACCEPT_PAUSE_MS * 1000};
-        event_del(m->control_ev);
-        event_add(m->accept_ev, &tv);
-        return;
-    }
-    struct conn *c = xcalloc(1, sizeof *c);
-    c->m = m;
-    c->bev = bufferevent_socket_new(m->base, s, BEV_OPT_CLOSE_ON_FREE);
-    bufferevent_setcb(c->bev, on_read, NULL, on_event, c);
-    bufferevent_enable(c->bev, EV_READ | EV_WRITE);
 }
 
 int control_start(struct batchmgr *m, struct err *e)
 {
     AUTO_FREE char *path = home_socket(&m->home, "batchmgr.sock");
-    m->control_fd = fd_unix_listen(path, 0600);
-    if (m->control_fd < 0)
-        return err_sys(e, m->control_fd, "cannot listen on %s", path);
-    m->control_ev = event_new(m->base, m->control_fd, EV_READ | EV_PERSIST, on_accept, m);
-    event_add(m->control_ev, NULL);
-    m->accept_ev = event_new(m->base, -1, 0, on_accept_again, m);
-    m->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    return 0;
+    return ctl_new(m->base, path, &(struct ctl_ops){serve, gone, m}, &ctl, e);
 }
 
-void control_stop(struct batchmgr *m)
+void control_stop(void)
 {
-    AUTO_FREE char *path = home_socket(&m->home, "batchmgr.sock");
-    if (m->control_ev)
-        event_free(m->control_ev);
-    if (m->accept_ev)
-        event_free(m->accept_ev);
-    if (m->reserve_fd >= 0)
-        close(m->reserve_fd);
-    if (m->control_fd >= 0) {
-        close(fd_take(&m->control_fd));
-        unlink(path);
-    }
+    ctl_free(ctl);
+    ctl = NULL;
 }
 
-void control_drained(struct batchmgr *m)
+void control_drained(void)
 {
-    (void)m;
-    while (drain_waiters) {
-        struct conn *c = drain_waiters;
-        drain_waiters = c->next;
-        answer(c, NULL);
-        bufferevent_flush(c->bev, EV_WRITE, BEV_FLUSH);
+    while (n_drain_waiters) {
+        struct ctl_conn *c = drain_waiters[--n_drain_waiters];
+        ctl_answer(c, NULL);
+        ctl_release(c);
     }
 }

@@ -5,8 +5,8 @@
 #include "batchmgr.h"
 
 int control_start(struct batchmgr *m, struct err *e);
-void control_stop(struct batchmgr *m);
+void control_stop(void);
 /* Answers a waiting `drain`. */
-void control_drained(struct batchmgr *m);
+void control_drained(void);
 
 #endif

@@ -5,6 +5,7 @@ import ctypes
 import json
 import os
 import pathlib
+import re
 import select
 import shutil
 import signal
@@ -120,7 +121,7 @@ class Home:
         self.env["UBSAN_OPTIONS"] = f"log_path={self.asan}/report:print_stacktrace=1:halt_on_error=1"
         if mongo and not own_mongo:
             self.env["MONGO_URL"] = mongo.url
-        self.up_process = None
+        self.up_process = self.broker_process = None
         self.cleaned = False
         self.mounts = []
         self.db_of = {}
@@ -187,12 +188,43 @@ class Home:
         if ready:
             line = self.up_process.stdout.readline()
             assert "ready" in line, f"{line}\n{(self.base / 'up.err').read_text()}"
+            self.endpoint = json.loads((self.path / "state/endpoints.json").read_text())["broker"]["ipc"]
         return self
 
     def batchmgr(self, **env):
         """batchmgr alone, without `up`."""
         return subprocess.Popen([BUILD / "batchmgr", "--home", str(self.path)], env={**self.env, **env},
                                 stderr=open(self.base / "batchmgr.err", "a"))
+
+    def streams(self, *streams, name="acme", apps=("consume",), tenant=""):
+        """A tenant with streams, each as NAME or (NAME, keys); every app consumes the first of them."""
+        listed = [s if isinstance(s, tuple) else (s, "") for s in streams]
+        self.db_of[name] = f"{name}_{self.base.name.replace('-', '_')}"
+        (self.path / f"conf/tenants/{name}.conf").write_text(
+            f'database = "{self.db_of[name]}"; {tenant}\n'
+            "streams = ( " + ", ".join(f'{{ name = "{n}"; {keys} }}' for n, keys in listed) + " );\n"
+            "stream_apps = ( " + ", ".join(f'{{ app = "{a}"; stream = "{listed[0][0]}"; }}' for a in apps) + " );\n")
+        return name
+
+    def broker(self, program=None, **env):
+        """The broker alone, without `up`; ready when this returns."""
+        log = self.base / "broker.err"
+        before = log.stat().st_size if log.exists() else 0
+        self.broker_process = subprocess.Popen([program or BUILD / "broker", "--home", str(self.path)], env={**self.env, **env},
+                                               stderr=open(log, "a"))
+        until(lambda: '"ready"' in log.read_text()[before:] or self.broker_process.poll() is not None, self.base, what="the broker")
+        assert self.broker_process.poll() is None, log.read_text()
+        self.endpoint = re.findall(r"ipc://[^ ,\"]+", log.read_text())[-1]
+        return self.broker_process
+
+    def stop_broker(self, kill=False):
+        self.broker_process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+        code = self.broker_process.wait(timeout=60)
+        assert kill or code == 0, (self.base / "broker.err").read_text()
+
+    def queue(self, app="consume", stream=None, tenant="acme"):
+        found = [q for q in self.rows("queue", "list") if q["tenant_id"] == tenant and q["app"] == app and stream in (None, q["stream"])]
+        return found[0]
 
     def down(self, *args):
         self.cli("down", *args)
@@ -204,15 +236,15 @@ class Home:
         self.cli("tenant", "list")
         return self.control({"op": "reload"})
 
-    def control(self, request):
+    def control(self, request, program="batchmgr.sock"):
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(TIMEOUT)
-            s.connect(self.socket_path())
+            s.connect(str(pathlib.Path(self.endpoint[len("ipc://"):]).with_name(program)) if program == "broker.sock" else self.socket_path())
             s.sendall(json.dumps(request).encode() + b"\n")
             data = b""
             while not data.endswith(b"\n"):
                 chunk = s.recv(65536)
-                assert chunk, "batchmgr closed the connection"
+                assert chunk, f"{program} closed the connection"
                 data += chunk
             return json.loads(data)
 
@@ -276,6 +308,8 @@ class Home:
                 self.up_process.wait()
             self.up_process.stdout.close()
             self.up_process = None
+        if self.broker_process and self.broker_process.poll() is None:
+            self.stop_broker()
         if self.mongo and self.mongo.process.poll() is None:
             for name in self.db_of.values():
                 self.mongo.client.drop_database(name)

@@ -6,7 +6,9 @@ from harness import BUILD, ROOT
 
 FILES, LOAD, RUNS = "tests/fault/test_files.py", "tests/fault/test_load.py", "tests/fault/test_runs.py"
 CLI, LIMITS, START = "tests/system/test_cli.py", "tests/system/test_limits.py", "tests/system/test_start.py"
+STREAMS = "tests/fault/test_streams.py"
 TRIGGERS, RETENTION = "tests/system/test_triggers.py", "tests/system/test_retention.py"
+S06, CUT_OFF = STREAMS + "::test_s06_limits_are_refused_by_name_and_recorded", STREAMS + "::test_s06_after_too_many_breaches_a_stream_is_cut_off"
 INSIDE_OUTSIDE = FILES + "::test_f10_each_limit_just_inside_and_just_outside"
 RLIMITS = LIMITS + "::test_rlimits_are_what_the_profile_says"
 R04 = RUNS + "::test_r04_each_limit_holds_and_is_named"
@@ -121,10 +123,29 @@ TABLE = {
     "tenant.batch.retry.backoff_ms": LIMITS + "::test_backoff_is_waited_for",
     "tenant.batch.retry.max_backoff_ms": "tests/unit/test_verdict.c::backoff_doubles_is_capped_and_jittered",
     "tenant.batch.retry.give_up_s": RUNS + "::test_r07_exit_codes",
+    "platform.listen": STREAMS + "::test_s07_curve_on_tcp",
+    "platform.ports.broker": STREAMS + "::test_a_fixed_tcp_port_that_is_taken_is_named",
+    "tenant.curve_keys": STREAMS + "::test_s07_curve_on_tcp",
+    "tenant.streams.name": STREAMS + "::test_s07_a_tenant_reaches_its_own_streams_only",
+    "tenant.streams.max_message_bytes": S06,
+    "tenant.streams.max_messages_per_s": S06,
+    "tenant.streams.max_bytes_per_s": S06,
+    "tenant.streams.max_messages_per_request": S06,
+    "tenant.streams.max_stored_bytes": STREAMS + "::test_s03_at_its_byte_cap_a_stream_refuses_and_consumers_go_on",
+    "tenant.streams.retention_s": STREAMS + "::test_retention",
+    "tenant.streams.dead_retention_s": STREAMS + "::test_retention",
+    "tenant.streams.dedup_window_s": STREAMS + "::test_publishers_numbers_are_remembered_for_the_window_and_over_kills",
+    "tenant.streams.lease_ms": STREAMS + "::test_s01_leases_end_are_extended_and_given_back",
+    "tenant.streams.max_deliveries": STREAMS + "::test_s04_a_poison_message_dies_alone_and_can_be_replayed",
+    "tenant.streams.on_breach": CUT_OFF,
+    "tenant.streams.breaches": CUT_OFF,
+    "tenant.streams.breach_window_s": "tests/unit/test_rate.c::breaches_count_within_their_window",
+    "tenant.stream_apps.app": STREAMS + "::test_each_app_has_its_own_copy_and_instances_compete",
+    "tenant.stream_apps.stream": STREAMS + "::test_each_app_has_its_own_copy_and_instances_compete",
 }
 
 # In the file format, refused by this version with a message that says so, unless they have the value that means unused.
-LATER = {"platform.ports", "platform.listen", "platform.alerts", "tenant.streams", "tenant.stream_apps"}
+LATER = {"platform.ports.monitor", "platform.ports.streammgr", "platform.ports.gateway", "platform.alerts"}
 
 
 def keys_of_the_program(home):
@@ -163,7 +184,6 @@ def test_every_key_of_the_example_is_known():
 
 
 def test_keys_of_later_versions_are_refused(home):
-    for key, value in (("streams", "( { name = \"x\"; } )"), ("stream_apps", "( { app = \"x\"; } )")):
-        home.tenant(tenant=f"{key} = {value};")
-        r = home.cli("check", check=False)
-        assert r.returncode == 1 and key in r.stderr and "acme.conf:1" in r.stderr, r.stderr
+    (home.path / "conf/mysimbdp.conf").write_text('platform = {\n ports = { gateway = 80; }; };\n')
+    r = home.cli("check", check=False)
+    assert r.returncode == 1 and "gateway" in r.stderr and "mysimbdp.conf:2" in r.stderr, r.stderr

@@ -18,7 +18,7 @@ BAD = [
     ("out of range", "tenant", "weight = 0;", ["acme.conf:1", "weight", "from 1 to 1000"]),
     ("over 32 bits", "tenant", "\nlimits = { max_file_bytes = 10000000000; };", ["acme.conf:2", "L"]),
     ("syntax", "tenant", "weight = ;", ["acme.conf:1", "syntax"]),
-    ("later", "tenant", 'streams = ( { name = "x"; } );', ["acme.conf:1", "streams", "not supported by this version"]),
+    ("no stream", "tenant", 'stream_apps = ( { app = "a"; stream = "x"; } );', ["acme.conf:1", "stream_apps.stream", '"x"']),
     ("bad choice", "tenant", 'retention = { on_success = "burn"; };', ["acme.conf:1", "on_success", "archive|delete"]),
     ("no profile", "tenant", 'batch = ( { app = "a"; exec = "x"; profile = "huge"; } );', ["acme.conf:1", "huge"]),
     ("no dataset", "tenant", 'batch = ( { app = "a"; exec = "x"; datasets = ("d"); } );', ["acme.conf:1", '"d"']),

@@ -86,7 +86,14 @@ static void errors(void **state)
     fails("tenants/acme.conf", "limits = { formats = (\"xml\"); };", "one of csv|json, got \"xml\"");
     fails("tenants/acme.conf", "batch = ( { app = \"a\"; exec = \"builtin:load\"; output = \"stdout\"; } );",
           "builtin:load loads by itself");
-    fails("tenants/acme.conf", "streams = ( { name = \"x\"; } );", "not supported by this version");
+    fails("tenants/acme.conf", "streams = ( { name = \"X\"; } );", "must match");
+    fails("tenants/acme.conf", "streams = ( { name = \"x\"; }, { name = \"x\"; } );", "stands twice");
+    fails("tenants/acme.conf", "streams = ( { name = \"x\"; max_message_bytes = 16777217; } );", "from 1 to 16777216");
+    fails("tenants/acme.conf", "streams = ( { name = \"x\"; on_breach = \"cry\"; } );", "one of refuse|suspend");
+    fails("tenants/acme.conf", "stream_apps = ( { app = \"a\"; stream = \"x\"; } );", "no stream");
+    fails("tenants/acme.conf", "curve_keys = (\"short\");", "is no CURVE public key");
+    fails("mysimbdp.conf", "platform = { alerts = ( { name = \"x\"; } ); };", "not supported by this version");
+    put("mysimbdp.conf", "platform = {};");
     fails("tenants/acme.conf", "batch = ( { app = \"a\"; exec = \"builtin:load\"; env = ( { name = \"A\"; value = \"b\"; } ); } );",
           "builtin:load has no use for it");
     put("tenants/acme.conf", "");

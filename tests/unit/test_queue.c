@@ -422,7 +422,6 @@ static void test_model(void **state)
     }
 }
 
-
 /* ---- by hand ---- */
 
 static struct sub *one_sub(const char *stream, const char *name)
@@ -593,67 +592,67 @@ static void test_damage(void **state)
     enum { N = 3000 };
     (void)state;
     rng = 12345;
-        for (int round = 0; round < 40; round++) {
-            struct err e = {0};
-            struct taken t;
-            make_dir();
-            assert_int_equal(queues_open(dir_fd, &q, &e), 0);
-            struct sub *a = one_sub("t/a", "x"), *b = one_sub("t/b", "x");
-            for (int i = 0; i < N; i++) {
-                publish_n(i % 2 ? a : b, 1, 400);
-                if (i % 10 == 0)
-                    queues_commit(q, true);
-            }
-            queues_close(q);
-            DIR *d = opendir(dir_name);
-            char paths[16][400];
-            size_t n = 0;
-            for (struct dirent *ent; (ent = readdir(d));)
-                if (strstr(ent->d_name, ".seg"))
-                    snprintf(paths[n++], sizeof paths[0], "%s/%s", dir_name, ent->d_name);
-            closedir(d);
-            int fd = open(paths[rnd((uint32_t)n)], O_RDWR | O_CLOEXEC);
-            struct stat st;
-            fstat(fd, &st);
-            if (round % 4 == 3) {
-                assert_int_equal(ftruncate(fd, (off_t)rnd((uint32_t)st.st_size)), 0);
-            } else {
-                for (uint32_t k = 1 + rnd(round % 4 ? 5 : 200); k > 0; k--) {
-                    unsigned char byte;
-                    off_t at = (off_t)rnd((uint32_t)st.st_size);
-                    assert_int_equal(pread(fd, &byte, 1, at), 1);
-                    byte ^= (unsigned char)(1 << rnd(8));
-                    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
-                }
-            }
-            close(fd);
-            for (int again = 0; again < 2; again++) { /* and it stays so */
-                assert_int_equal(queues_open(dir_fd, &q, &e), 0);
-                size_t i = 0, k = 0, all = 0;
-                for (struct stream *s; (s = queues_next(q, &i));)
-                    for (struct sub *sub; (sub = stream_next_sub(s, &k)); k = 0) {
-                        struct consumer *c = consumer(sub);
-                        take(c, &t);
-                        for (size_t m = 0; m < t.n; m++) {
-                            size_t len;
-                            int64_t at;
-                            const char *p = stream_read(s, t.seqs[m], &len, &at);
-                            assert_non_null(p);
-                            assert_int_equal(len, 400);
-                            assert_string_equal(p, "1");
-                        }
-                        all += t.n;
-                        consumer_detach(c, false, now, wall);
-                        break;
-                    }
-                if (round % 4 && round % 4 != 3)
-                    assert_true(all >= N - 5 * 400); /* each bit costs a record at most, but for those that name streams */
-                a = one_sub("t/a", "x");
-                publish_n(a, 1, 400); /* and it goes on */
-                queues_close(q);
-            }
-            remove_dir();
+    for (int round = 0; round < 40; round++) {
+        struct err e = {0};
+        struct taken t;
+        make_dir();
+        assert_int_equal(queues_open(dir_fd, &q, &e), 0);
+        struct sub *a = one_sub("t/a", "x"), *b = one_sub("t/b", "x");
+        for (int i = 0; i < N; i++) {
+            publish_n(i % 2 ? a : b, 1, 400);
+            if (i % 10 == 0)
+                queues_commit(q, true);
         }
+        queues_close(q);
+        DIR *d = opendir(dir_name);
+        char paths[16][400];
+        size_t n = 0;
+        for (struct dirent *ent; (ent = readdir(d));)
+            if (strstr(ent->d_name, ".seg"))
+                snprintf(paths[n++], sizeof paths[0], "%s/%s", dir_name, ent->d_name);
+        closedir(d);
+        int fd = open(paths[rnd((uint32_t)n)], O_RDWR | O_CLOEXEC);
+        struct stat st;
+        fstat(fd, &st);
+        if (round % 4 == 3) {
+            assert_int_equal(ftruncate(fd, (off_t)rnd((uint32_t)st.st_size)), 0);
+        } else {
+            for (uint32_t k = 1 + rnd(round % 4 ? 5 : 200); k > 0; k--) {
+                unsigned char byte;
+                off_t at = (off_t)rnd((uint32_t)st.st_size);
+                assert_int_equal(pread(fd, &byte, 1, at), 1);
+                byte ^= (unsigned char)(1 << rnd(8));
+                assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+            }
+        }
+        close(fd);
+        for (int again = 0; again < 2; again++) { /* and it stays so */
+            assert_int_equal(queues_open(dir_fd, &q, &e), 0);
+            size_t i = 0, k = 0, all = 0;
+            for (struct stream *s; (s = queues_next(q, &i));)
+                for (struct sub *sub; (sub = stream_next_sub(s, &k)); k = 0) {
+                    struct consumer *c = consumer(sub);
+                    take(c, &t);
+                    for (size_t m = 0; m < t.n; m++) {
+                        size_t len;
+                        int64_t at;
+                        const char *p = stream_read(s, t.seqs[m], &len, &at);
+                        assert_non_null(p);
+                        assert_int_equal(len, 400);
+                        assert_string_equal(p, "1");
+                    }
+                    all += t.n;
+                    consumer_detach(c, false, now, wall);
+                    break;
+                }
+            if (round % 4 && round % 4 != 3)
+                assert_true(all >= N - 5 * 400); /* each bit costs a record at most, but for those that name streams */
+            a = one_sub("t/a", "x");
+            publish_n(a, 1, 400); /* and it goes on */
+            queues_close(q);
+        }
+        remove_dir();
+    }
 }
 
 int main(void)

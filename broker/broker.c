@@ -1,0 +1,658 @@
+#include "broker.h"
+
+#include "common/clk.h"
+#include "common/crash.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/zev.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zmq.h>
+
+enum {
+    TICK_MS = 1000,
+    JOURNAL_TICKS = 5,
+    SYNC_MS = 100,        /* acks are durable after that at the latest */
+    HEARTBEAT_MS = 2000,
+    HEARTBEAT_TIMEOUT_MS = 6000,
+    HANDSHAKE_MS = 5000,
+    RECEIVE_QUEUE = 64,   /* requests a peer may have waiting in memory */
+    SEND_QUEUE = 2048,    /* answers and deliveries a peer may leave unread */
+    BACKLOG = 1024,
+    MAX_CALLBACKS = 8,
+};
+
+#define CUT_OFF_FILE "state/broker/cut_off.json"
+
+/* ---- streams and subscriptions, as configured ---- */
+
+static struct bsub *bsub_of(struct bstream *st, struct sub *queue)
+{
+    struct bsub *s = sub_tag(queue);
+    if (!s) {
+        s = xcalloc(1, sizeof *s);
+        *s = (struct bsub){.queue = queue, .stream = st, .due_ms = -1};
+        sub_set_tag(queue, s);
+    }
+    return s;
+}
+
+static struct bstream *bstream_of(struct broker *b, struct stream *queue)
+{
+    struct bstream *st = stream_tag(queue);
+    size_t i = 0;
+    if (!st) {
+        const char *full = stream_name(queue), *slash = strchr(full, '/');
+        AUTO_FREE char *tenant = xstrndup(full, (size_t)(slash - full));
+        st = xcalloc(1, sizeof *st);
+        *st = (struct bstream){.b = b, .queue = queue, .tenant = auth_tenant(b, tenant), .name = xstrdup(slash + 1)};
+        stream_set_tag(queue, st);
+    }
+    for (struct sub *s; (s = stream_next_sub(queue, &i));)
+        bsub_of(st, s);
+    return st;
+}
+
+static void bsub_free(struct broker *b, struct bsub *s)
+{
+    session_drop_sub(b, s);
+    for (struct bsub **at = &b->to_serve; *at; at = &(*at)->next)
+        if (*at == s) {
+            *at = s->next;
+            break;
+        }
+    if (s->timer)
+        event_free(s->timer);
+    free(s);
+}
+
+static void bstream_free(struct broker *b, struct bstream *st)
+{
+    size_t i = 0;
+    for (struct sub *s; (s = stream_next_sub(st->queue, &i));) {
+        bsub_free(b, sub_tag(s));
+        sub_set_tag(s, NULL);
+    }
+    breaches_fini(&st->breaches);
+    free(st->name);
+    free(st);
+}
+
+void broker_drop_stream(struct broker *b, struct bstream *st)
+{
+    struct stream *queue = st->queue;
+    bstream_free(b, st);
+    queues_drop_stream(b->queues, queue);
+}
+
+struct bstream *broker_stream(struct broker *b, const char *tenant, const char *name)
+{
+    char full[WIRE_MAX_NAME + 40];
+    snprintf(full, sizeof full, "%s/%s", tenant, name);
+    struct stream *q = queues_stream(b->queues, full);
+    struct bstream *st = q ? stream_tag(q) : NULL;
+    return st && st->configured ? st : NULL;
+}
+
+struct bsub *broker_sub(const struct bstream *st, const char *app)
+{
+    struct sub *q = stream_sub(st->queue, app);
+    struct bsub *s = q ? sub_tag(q) : NULL;
+    return s && s->configured ? s : NULL;
+}
+
+static int apply_stream(struct broker *b, const struct conf_tenant *t, const struct conf_stream *c, struct err *e)
+{
+    char full[WIRE_MAX_NAME + 1];
+    struct stream *q;
+    const struct conf_stream_app *a = t->stream_apps.v;
+    snprintf(full, sizeof full, "%s/%s", t->id, c->name);
+    int r = queues_add_stream(b->queues, full, &q);
+    if (r < 0)
+        return err_sys(e, r, "cannot make stream %s", full);
+    struct bstream *st = bstream_of(b, q);
+    st->conf = *c;
+    st->configured = true;
+    for (size_t i = 0; i < t->stream_apps.n; i++) {
+        struct sub *s;
+        if (strcmp(a[i].stream, c->name))
+            continue;
+        r = stream_add_sub(q, a[i].app, &s);
+        if (r < 0)
+            return err_sys(e, r, "cannot make the subscription of app %s", a[i].app);
+        bsub_of(st, s)->configured = true;
+    }
+    size_t i = 0;
+    for (struct sub *s; (s = stream_next_sub(q, &i));)
+        sub_configure(s, c->lease_ms, (int)c->max_deliveries);
+    return 0;
+}
+
+void broker_serve_all(struct broker *b)
+{
+    size_t i = 0;
+    for (struct stream *q; (q = queues_next(b->queues, &i));) {
+        size_t k = 0;
+        for (struct sub *s; (s = stream_next_sub(q, &k));)
+            deliver_want(sub_tag(s));
+    }
+    broker_turn_soon(b);
+}
+
+/* What is in the queues but no longer in the configuration stays, and waits. */
+static int apply_conf(struct broker *b, struct conf *c, struct err *e)
+{
+    size_t i = 0;
+    int r = 0;
+    for (struct stream *q; (q = queues_next(b->queues, &i));) {
+        struct bstream *st = bstream_of(b, q);
+        size_t k = 0;
+        st->configured = false;
+        st->conf = (struct conf_stream){.retention_s = -1, .dead_retention_s = -1, .dedup_window_s = 600, .on_breach = "refuse"};
+        for (struct sub *s; (s = stream_next_sub(q, &k));)
+            bsub_of(st, s)->configured = false;
+    }
+    for (size_t t = 0; r == 0 && t < c->n_tenants; t++) {
+        const struct conf_stream *v = c->tenants[t].streams.v;
+        auth_tenant(b, c->tenants[t].id);
+        for (size_t k = 0; r == 0 && k < c->tenants[t].streams.n; k++)
+            r = apply_stream(b, &c->tenants[t], &v[k], e);
+    }
+    conf_free(b->conf);
+    b->conf = c;
+    queues_commit(b->queues, true);
+    broker_serve_all(b);
+    return r;
+}
+
+/* Frames up to what the largest message needs; larger ones end their connection. */
+static void limit_messages(struct broker *b)
+{
+    int64_t most = WIRE_MIN_REQUEST_BYTES;
+    for (size_t t = 0; t < b->conf->n_tenants; t++) {
+        const struct conf_stream *v = b->conf->tenants[t].streams.v;
+        for (size_t k = 0; k < b->conf->tenants[t].streams.n; k++)
+            most = v[k].max_message_bytes > most ? v[k].max_message_bytes : most;
+    }
+    most += most / 2; /* so that what is a little too large is told so */
+    zmq_setsockopt(b->ipc.socket, ZMQ_MAXMSGSIZE, &most, sizeof most);
+    if (b->tcp.socket)
+        zmq_setsockopt(b->tcp.socket, ZMQ_MAXMSGSIZE, &most, sizeof most);
+}
+
+int broker_reload(struct broker *b, struct err *e)
+{
+    struct conf *c = NULL;
+    int r = conf_load(b->home.path, &c, e);
+    if (r == 0) {
+        auth_read_tenants(b);
+        r = apply_conf(b, c, e);
+    }
+    if (r < 0)
+        log_error("reload", NULL, NULL, "%s; the configuration stays as it was", e->msg);
+    else
+        log_info("reloaded", NULL, NULL, "%zu tenants", b->conf->n_tenants);
+    if (r == 0)
+        limit_messages(b);
+    return r;
+}
+
+int broker_save_cut_off(struct broker *b)
+{
+    AUTO_BUF struct buf out = {0};
+    struct err e = {0};
+    size_t i = 0;
+    json_begin(&out, NULL, '{');
+    json_begin(&out, "streams", '[');
+    for (struct stream *q; (q = queues_next(b->queues, &i));)
+        if (((struct bstream *)stream_tag(q))->cut_off)
+            json_str(&out, NULL, stream_name(q));
+    json_end(&out, ']');
+    json_end(&out, '}');
+    int r = fd_write_file(b->home.dirfd, CUT_OFF_FILE, out.p, out.n, 0600, &e);
+    if (r < 0)
+        log_error("cut_off", NULL, NULL, "%s", e.msg);
+    return r;
+}
+
+static void load_cut_off(struct broker *b)
+{
+    AUTO_BUF struct buf text = {0};
+    bson_iter_t it;
+    if (fd_read_file(b->home.dirfd, CUT_OFF_FILE, &text, 16 << 20, NULL) < 0)
+        return;
+    AUTO_BSON bson_t *doc = json_parse(text.p, text.n, NULL);
+    if (!doc || !json_get_iter(doc, "streams", &it))
+        return;
+    while (bson_iter_next(&it)) {
+        struct stream *q = BSON_ITER_HOLDS_UTF8(&it) ? queues_stream(b->queues, bson_iter_utf8(&it, NULL)) : NULL;
+        if (q)
+            ((struct bstream *)stream_tag(q))->cut_off = true;
+    }
+}
+
+/* ---- turns ---- */
+
+void broker_turn_soon(struct broker *b)
+{
+    event_active(b->turn_ev, EV_TIMEOUT, 0);
+}
+
+static void on_turn(evutil_socket_t fd, short what, void *arg)
+{
+    struct broker *b = arg;
+    (void)fd;
+    (void)what;
+    b->now_ms = clk_now_ms();
+    b->wall_ms = clk_wall_ms();
+    bool more = session_unpark(b);
+    queues_commit(b->queues, false);
+    session_send_confirms(b);
+    more |= deliver(b);
+    more |= queues_tidy(b->queues);
+    if (queues_unsynced(b->queues) && !event_pending(b->sync_ev, EV_TIMEOUT, NULL))
+        event_add(b->sync_ev, &(struct timeval){0, SYNC_MS * 1000});
+    b->has_read = false;
+    zev_touch(b->ipc.zev);
+    if (b->tcp.zev)
+        zev_touch(b->tcp.zev);
+    if (more)
+        broker_turn_soon(b);
+}
+
+static void on_sync(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    queues_commit(((struct broker *)arg)->queues, true);
+}
+
+static void take_rates(struct broker *b)
+{
+    size_t i = 0;
+    for (struct stream *q; (q = queues_next(b->queues, &i));) {
+        struct bstream *st = stream_tag(q);
+        size_t k = 0;
+        /* Smoothed over about three seconds. */
+        st->in_per_s += ((double)(st->n_in - st->rate_seen) * 1000 / TICK_MS - st->in_per_s) / 3;
+        if (st->in_per_s < 0.05)
+            st->in_per_s = 0;
+        st->rate_seen = st->n_in;
+        for (struct sub *s; (s = stream_next_sub(q, &k));) {
+            struct bsub *bs = sub_tag(s);
+            struct sub_figures f;
+            sub_figures(s, &f);
+            bs->acked_per_s += ((double)(f.acked - bs->rate_seen) * 1000 / TICK_MS - bs->acked_per_s) / 3;
+            if (bs->acked_per_s < 0.05)
+                bs->acked_per_s = 0;
+            bs->rate_seen = f.acked;
+        }
+    }
+}
+
+static int64_t before(int64_t now_wall_ms, int64_t seconds)
+{
+    return seconds < 0 ? 0 : now_wall_ms - seconds * 1000;
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+    static int ticks;
+    struct broker *b = arg;
+    size_t i = 0;
+    (void)fd;
+    (void)what;
+    b->now_ms = clk_now_ms();
+    b->wall_ms = clk_wall_ms();
+    take_rates(b);
+    for (struct stream *q; (q = queues_next(b->queues, &i));) {
+        const struct conf_stream *c = &((struct bstream *)stream_tag(q))->conf;
+        stream_expire(q, before(b->wall_ms, c->retention_s), before(b->wall_ms, c->dead_retention_s), before(b->wall_ms, c->dedup_window_s));
+    }
+    if (++ticks % JOURNAL_TICKS == 0)
+        journal_interval(b, JOURNAL_TICKS * TICK_MS);
+    if (queues_unsynced(b->queues))
+        broker_turn_soon(b);
+}
+
+static void on_death(struct sub *s, const struct dead_letter *d)
+{
+    journal_dead(sub_tag(s), d);
+}
+
+/* ---- listening ---- */
+
+static void on_probe(evutil_socket_t fd, short what, void *arg)
+{
+    static const int next_ms[] = {0, 1000, 50};
+    struct broker *b = arg;
+    (void)fd;
+    (void)what;
+    b->now_ms = clk_now_ms();
+    b->wall_ms = clk_wall_ms();
+    session_probe_all(b);
+    b->probes_left--;
+    if (b->probes_left > 0)
+        event_add(b->probe_ev, &(struct timeval){next_ms[b->probes_left] / 1000, next_ms[b->probes_left] % 1000 * 1000});
+}
+
+/* Some connection ended: ZeroMQ does not say whose. Its routing goes a little later, so it is looked for more than once. */
+static void on_monitor(void *arg)
+{
+    struct listener *l = arg;
+    char scratch[256];
+    bool any = false;
+    while (zmq_recv(l->monitor, scratch, sizeof scratch, ZMQ_DONTWAIT) >= 0)
+        any = true;
+    if (!any)
+        return;
+    l->b->probes_left = 3;
+    if (!event_pending(l->b->probe_ev, EV_TIMEOUT, NULL))
+        event_add(l->b->probe_ev, &(struct timeval){0, 5000});
+}
+
+static int listen_on(struct broker *b, struct listener *l, const char *endpoint, bool is_tcp, struct err *e)
+{
+    int heartbeat = HEARTBEAT_MS, timeout = HEARTBEAT_TIMEOUT_MS, handshake = HANDSHAKE_MS, zero = 0, one = 1, receive = RECEIVE_QUEUE,
+        send = SEND_QUEUE, backlog = BACKLOG;
+    char monitor[64], bound[256];
+    size_t n = sizeof bound;
+    l->b = b;
+    l->is_tcp = is_tcp;
+    l->socket = zmq_socket(b->zmq, ZMQ_ROUTER);
+    if (!l->socket)
+        return err_sys(e, -errno, "cannot make a ZeroMQ socket");
+    const struct {
+        int option;
+        const void *value;
+        size_t n;
+    } options[] = {
+        {ZMQ_ROUTER_MANDATORY, &one, sizeof one},      {ZMQ_LINGER, &zero, sizeof zero},
+        {ZMQ_RCVHWM, &receive, sizeof receive},        {ZMQ_SNDHWM, &send, sizeof send},
+        {ZMQ_HEARTBEAT_IVL, &heartbeat, sizeof heartbeat}, {ZMQ_HEARTBEAT_TIMEOUT, &timeout, sizeof timeout},
+        {ZMQ_HEARTBEAT_TTL, &timeout, sizeof timeout}, {ZMQ_HANDSHAKE_IVL, &handshake, sizeof handshake},
+        {ZMQ_BACKLOG, &backlog, sizeof backlog},
+    };
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        if (zmq_setsockopt(l->socket, options[i].option, options[i].value, options[i].n) < 0)
+            return err_sys(e, -errno, "cannot set a ZeroMQ option");
+    if (is_tcp && (zmq_setsockopt(l->socket, ZMQ_CURVE_SERVER, &one, sizeof one) < 0 ||
+                   zmq_setsockopt(l->socket, ZMQ_CURVE_SECRETKEY, b->server_secret, 41) < 0 ||
+                   zmq_setsockopt(l->socket, ZMQ_ZAP_DOMAIN, "mysimbdp", 8) < 0))
+        return err_sys(e, -errno, "cannot use CURVE (is libzmq built without it?)");
+    snprintf(monitor, sizeof monitor, "inproc://monitor-%s", is_tcp ? "tcp" : "ipc");
+    l->monitor = zmq_socket(b->zmq, ZMQ_PAIR);
+    if (!l->monitor || zmq_socket_monitor(l->socket, monitor, ZMQ_EVENT_DISCONNECTED) < 0 || zmq_connect(l->monitor, monitor) < 0)
+        return err_sys(e, -errno, "cannot watch connections");
+    if (zmq_bind(l->socket, endpoint) < 0)
+        return err_sys(e, -errno, "cannot listen on %s", endpoint);
+    zmq_getsockopt(l->socket, ZMQ_LAST_ENDPOINT, bound, &n);
+    l->endpoint = xstrdup(bound);
+    int r = zev_new(b->base, l->socket, session_on_readable, l, &l->zev, e);
+    return r < 0 ? r : zev_new(b->base, l->monitor, on_monitor, l, &l->monitor_zev, e);
+}
+
+static int listen_tcp(struct broker *b, struct err *e)
+{
+    const char *address = b->conf->platform.listen;
+    if (!*address)
+        return 0;
+    int kept = home_kept_port(&b->home, "broker"), r = -1;
+    int64_t port = b->conf->platform.ports.broker ? b->conf->platform.ports.broker : kept;
+    AUTO_FREE char *fixed = xasprintf("tcp://%s:%lld", address, (long long)port);
+    AUTO_FREE char *any = xasprintf("tcp://%s:*", address);
+    if (port)
+        r = listen_on(b, &b->tcp, fixed, true, e);
+    if (r < 0 && port && (port != kept || b->conf->platform.ports.broker))
+        return r;
+    if (r < 0) { /* the kept one is somebody else's now, or there is none yet */
+        if (b->tcp.monitor)
+            zmq_close(b->tcp.monitor);
+        if (b->tcp.socket)
+            zmq_close(b->tcp.socket);
+        b->tcp = (struct listener){0};
+        r = listen_on(b, &b->tcp, any, true, e);
+        const char *colon = r == 0 ? strrchr(b->tcp.endpoint, ':') : NULL;
+        if (colon)
+            r = home_keep_port(&b->home, "broker", atoi(colon + 1), e);
+    }
+    return r;
+}
+
+static int start_listening(struct broker *b, struct err *e)
+{
+    AUTO_FREE char *path = home_socket(&b->home, "broker.ipc");
+    AUTO_FREE char *endpoint = xasprintf("ipc://%s", path);
+    unlink(path);
+    int r = listen_on(b, &b->ipc, endpoint, false, e);
+    if (r == 0 && chmod(path, 0666) < 0)
+        r = err_sys(e, -errno, "cannot open %s to tenants", path);
+    if (r == 0)
+        r = listen_tcp(b, e);
+    if (r == 0)
+        limit_messages(b);
+    return r;
+}
+
+static void listener_stop(struct listener *l)
+{
+    zev_free(l->zev);
+    zev_free(l->monitor_zev);
+    if (l->socket) {
+        zmq_socket_monitor(l->socket, NULL, 0);
+        zmq_close(l->socket);
+    }
+    if (l->monitor) {
+        int zero = 0;
+        zmq_setsockopt(l->monitor, ZMQ_LINGER, &zero, sizeof zero);
+        zmq_close(l->monitor);
+    }
+    free(l->endpoint);
+}
+
+/* ---- life ---- */
+
+static void on_term(evutil_socket_t sig, short what, void *arg)
+{
+    (void)what;
+    log_info("stop", NULL, NULL, "signal %d", (int)sig);
+    event_base_loopbreak(((struct broker *)arg)->base);
+}
+
+static void on_leash(evutil_socket_t fd, short what, void *arg)
+{
+    char byte;
+    (void)what;
+    if (read(fd, &byte, 1) > 0)
+        return;
+    log_warn("stop", NULL, NULL, "`mysimbdp up` ended without a word; stopping too");
+    event_base_loopbreak(((struct broker *)arg)->base);
+}
+
+static void on_hup(evutil_socket_t sig, short what, void *arg)
+{
+    struct err e = {0};
+    (void)sig;
+    (void)what;
+    broker_reload(arg, &e);
+}
+
+static int open_queues(struct broker *b, struct err *e)
+{
+    struct conf *c = NULL;
+    if (mkdirat(b->home.dirfd, "state/broker", 0700) < 0 && errno != EEXIST)
+        return err_sys(e, -errno, "cannot make %s/state/broker", b->home.path);
+    b->store_fd = openat(b->home.dirfd, "state/broker", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (b->store_fd < 0)
+        return err_sys(e, -errno, "cannot open %s/state/broker", b->home.path);
+    int r = conf_load(b->home.path, &c, e);
+    if (r < 0)
+        return r;
+    r = queues_open(b->store_fd, &b->queues, e);
+    if (r < 0) {
+        conf_free(c);
+        err_context(e, "the broker's store %s/state/broker cannot be used, and nothing was changed", b->home.path);
+        return r;
+    }
+    queues_on_death(b->queues, on_death);
+    auth_read_tenants(b);
+    r = apply_conf(b, c, e);
+    if (r == 0)
+        load_cut_off(b);
+    return r;
+}
+
+static void make_events(struct broker *b, bool supervised)
+{
+    struct {
+        struct event **ev;
+        int sig;
+        void (*fn)(evutil_socket_t, short, void *);
+    } signals[] = {{&b->term_ev, SIGTERM, on_term}, {&b->int_ev, SIGINT, on_term}, {&b->hup_ev, SIGHUP, on_hup}};
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        *signals[i].ev = evsignal_new(b->base, signals[i].sig, signals[i].fn, b);
+        event_add(*signals[i].ev, NULL);
+    }
+    b->turn_ev = event_new(b->base, -1, 0, on_turn, b);
+    b->sync_ev = event_new(b->base, -1, 0, on_sync, b);
+    b->probe_ev = event_new(b->base, -1, 0, on_probe, b);
+    b->tick_ev = event_new(b->base, -1, EV_PERSIST, on_tick, b);
+    event_add(b->tick_ev, &(struct timeval){TICK_MS / 1000, TICK_MS % 1000 * 1000});
+    if (supervised) {
+        b->leash_ev = event_new(b->base, STDIN_FILENO, EV_READ | EV_PERSIST, on_leash, b);
+        event_add(b->leash_ev, NULL);
+    }
+}
+
+static void stop(struct broker *b)
+{
+    size_t i = 0;
+    control_stop(b);
+    if (b->queues) {
+        session_end_all(b);
+        session_unpark(b); /* of peers that are gone: only freed */
+        for (struct stream *q; (q = queues_next(b->queues, &i));)
+            if (stream_tag(q))
+                bstream_free(b, stream_tag(q));
+        queues_close(b->queues);
+    }
+    listener_stop(&b->ipc);
+    listener_stop(&b->tcp);
+    auth_stop(b);
+    if (b->zmq)
+        zmq_ctx_term(b->zmq);
+    i = 0;
+    for (struct btenant *t; (t = map_next(&b->tenants, &i));) {
+        free(t->id);
+        free(t);
+    }
+    map_fini(&b->tenants);
+    struct event *evs[] = {b->term_ev, b->int_ev, b->hup_ev, b->leash_ev, b->turn_ev, b->tick_ev, b->sync_ev, b->probe_ev};
+    for (i = 0; i < sizeof evs / sizeof *evs; i++)
+        if (evs[i])
+            event_free(evs[i]);
+    buf_fini(&b->confirms);
+    conf_free(b->conf);
+    if (b->store_fd >= 0)
+        close(b->store_fd);
+}
+
+static int start(struct broker *b, bool supervised, struct err *e)
+{
+    b->zmq = zmq_ctx_new();
+    zmq_ctx_set(b->zmq, ZMQ_MAX_SOCKETS, 64);
+    make_events(b, supervised);
+    int r = open_queues(b, e);
+    if (r == 0)
+        r = auth_start(b, e);
+    if (r == 0)
+        r = start_listening(b, e);
+    return r < 0 ? r : control_start(b, e);
+}
+
+/* The listings of a home whose broker does not run: what the store holds. */
+static int list(struct broker *b, int argc, char **argv, struct err *e)
+{
+    AUTO_BUF struct buf out = {0};
+    b->turn_ev = event_new(b->base, -1, 0, on_turn, b);
+    int r = open_queues(b, e);
+    if (r < 0)
+        return r;
+    json_begin(&out, NULL, '[');
+    if (!strcmp(argv[0], "queues"))
+        control_print_queues(b, &out, argc > 1 && *argv[1] ? argv[1] : NULL);
+    else
+        control_print_dead(b, &out, argc > 1 && *argv[1] ? argv[1] : NULL, argc > 2 && *argv[2] ? argv[2] : NULL,
+                           argc > 3 && *argv[3] ? argv[3] : NULL);
+    json_end(&out, ']');
+    puts(out.p);
+    return 0;
+}
+
+static void raise_nofile(void)
+{
+    struct rlimit l;
+    if (getrlimit(RLIMIT_NOFILE, &l) == 0) {
+        l.rlim_cur = l.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &l);
+    }
+}
+
+/* Turns that follow one another would otherwise be all that the loop does: it looks for signals and control requests only
+ * when nothing is active, or after this many callbacks. */
+static struct event_base *new_base(void)
+{
+    struct event_config *c = event_config_new();
+    event_config_set_max_dispatch_interval(c, NULL, MAX_CALLBACKS, 0);
+    struct event_base *base = event_base_new_with_config(c);
+    event_config_free(c);
+    return base;
+}
+
+static const char usage[] =
+    "usage: broker [--supervised] --home HOME\n"
+    "       broker --list queues|dead [TENANT [STREAM [APP]]] --home HOME   what the store of a stopped broker holds, as JSON\n"
+    "Keeps the tenants' queues of messages. `mysimbdp up` starts it.\n"
+    "--supervised: also end when stdin closes. SIGTERM: end. SIGHUP: read the configuration again.\n"
+    "Exit: 0 stopped, 1 could not start (the log says why), 2 usage.\n";
+
+int main(int argc, char **argv)
+{
+    struct broker b = {.store_fd = -1};
+    struct err e = {0};
+    log_init("broker");
+    crash_init();
+    const char *home = home_take_arg(&argc, argv);
+    if (argc == 2 && !strcmp(argv[1], "--help"))
+        return fputs(usage, stdout) < 0;
+    bool listing = argc >= 3 && argc <= 6 && !strcmp(argv[1], "--list") && (!strcmp(argv[2], "queues") || !strcmp(argv[2], "dead"));
+    bool supervised = argc == 2 && !strcmp(argv[1], "--supervised");
+    if (!listing && argc != 1 + supervised)
+        return fputs(usage, stderr), 2;
+    signal(SIGPIPE, SIG_IGN);
+    raise_nofile();
+    b.started_wall_ms = clk_wall_ms();
+    b.base = new_base();
+    int r = home_open(&b.home, home, &e);
+    int lock = r < 0 ? r : home_lock(&b.home, "broker", &e);
+    r = lock < 0 ? lock : listing ? list(&b, argc - 2, argv + 2, &e) : start(&b, supervised, &e);
+    if (r == 0 && !listing) {
+        log_info("ready", NULL, NULL, "home %s, %s%s%s", b.home.path, b.ipc.endpoint, b.tcp.endpoint ? ", " : "",
+                 b.tcp.endpoint ? b.tcp.endpoint : "");
+        event_base_dispatch(b.base);
+    }
+    if (r < 0)
+        log_error("start", NULL, NULL, "%s", e.msg);
+    stop(&b);
+    event_base_free(b.base);
+    home_close(&b.home);
+    return r < 0;
+}

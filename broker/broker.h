@@ -1,0 +1,180 @@
+/* What the parts of the broker share. One thread and its loop; ZeroMQ has one of its own for the network.
+ *
+ * A turn: requests are read and acted upon, in memory and into the log (session.c); what was published is made durable with one
+ * sync for all; confirms leave; then consumers get what their windows allow (deliver.c). */
+#ifndef SIMBDP_BROKER_H
+#define SIMBDP_BROKER_H
+
+#include "queue.h"
+#include "rate.h"
+
+#include "common/conf.h"
+#include "common/ctl.h"
+#include "common/home.h"
+#include "common/map.h"
+#include "common/tenant.h"
+#include "common/wire.h"
+
+#include <event2/event.h>
+
+struct broker;
+struct zev;
+
+struct btenant {
+    char *id;
+    int64_t uid;
+    bool configured, suspended;
+    int64_t turn_bytes; /* published in this turn */
+    struct parked *first_parked, **last_parked; /* requests over its share of a turn wait for the next */
+    int64_t parked_bytes;
+    bool parking; /* in broker.parking */
+    struct btenant *next;
+};
+
+/* A stream as the broker sees it: the tag of its queue. */
+struct bstream {
+    struct broker *b;
+    struct stream *queue;
+    struct btenant *tenant;
+    char *name;          /* within the tenant */
+    bool configured;
+    bool cut_off;        /* after too many breaches, until `tenant resume` */
+    struct conf_stream conf; /* a copy; its strings belong to the configuration */
+    struct bucket messages, bytes;
+    struct breaches breaches;
+    int64_t told_breach_ms; /* the last one that was written to the log */
+    uint64_t n_in, n_in_bytes, n_known, n_refused[WIRE_N_CODES];
+    uint64_t seen_in, seen_in_bytes, seen_refused; /* at the last entry of the journal */
+    double in_per_s;
+    uint64_t rate_seen;
+};
+
+/* A subscription: the tag of its queue. */
+struct bsub {
+    struct sub *queue;
+    struct bstream *stream;
+    bool configured;
+    bool listed;           /* in broker.to_serve */
+    bool told;             /* watchers know that it needs an instance */
+    size_t turn;           /* the consumer that is next */
+    struct event *timer;
+    int64_t due_ms;        /* the timer's; -1: not armed */
+    uint64_t seen_acked, seen_acked_bytes, seen_failed, seen_died; /* at the last entry of the journal */
+    double acked_per_s;
+    uint64_t rate_seen;
+    struct bsub *next;
+};
+
+/* A peer, by its routing id. */
+struct session {
+    struct broker *b;
+    char *key; /* of broker.sessions */
+    unsigned char *id;
+    size_t n_id;
+    struct listener *listener;
+    char *peer;             /* what identified it: must be the same in each of its messages */
+    struct btenant *tenant; /* NULL: operator, or not known */
+    bool is_operator;
+    bool deaf;              /* its answers pile up unread */
+    uint64_t n_unheard;     /* requests since */
+    struct subscription {
+        uint16_t tag;
+        struct consumer *consumer;
+        struct session *session;
+    } **subscriptions;
+    size_t n_subscriptions;
+};
+
+struct listener {
+    struct broker *b;
+    void *socket, *monitor;
+    struct zev *zev, *monitor_zev;
+    bool is_tcp;
+    char *endpoint;
+};
+
+struct confirm {
+    struct session *session;
+    uint32_t request, stored, known;
+    uint64_t first;
+};
+
+struct broker {
+    struct home home;
+    struct conf *conf;
+    struct event_base *base;
+    struct event *term_ev, *int_ev, *hup_ev, *leash_ev, *turn_ev, *tick_ev, *sync_ev, *probe_ev;
+    void *zmq;
+    struct listener ipc, tcp;
+    void *zap;
+    struct zev *zap_zev;
+    char server_public[41], server_secret[41];
+    struct queues *queues;
+    struct map tenants;  /* struct btenant, by id; never removed */
+    struct map sessions; /* by routing id */
+    int64_t tenants_read_s;
+    int n_tenant_reads; /* in that second */
+    struct buf confirms; /* struct confirm: of this turn */
+    struct bsub *to_serve;
+    struct btenant *parking; /* tenants with parked requests */
+    bool has_read;           /* this turn */
+    int probes_left;
+    struct ctl *ctl;
+    struct ctl_conn *watchers[8];
+    size_t n_watchers;
+    int64_t started_wall_ms, now_ms, wall_ms; /* of this turn */
+    uint64_t n_requests, n_refused;
+    int store_fd;
+};
+
+/* broker.c */
+int broker_reload(struct broker *b, struct err *e);
+void broker_turn_soon(struct broker *b);
+struct bstream *broker_stream(struct broker *b, const char *tenant, const char *name); /* NULL: not there, or not configured */
+struct bsub *broker_sub(const struct bstream *st, const char *app);
+void broker_serve_all(struct broker *b); /* who is suspended may have changed */
+void broker_drop_stream(struct broker *b, struct bstream *st);
+int broker_save_cut_off(struct broker *b);
+
+/* auth.c */
+int auth_start(struct broker *b, struct err *e);
+void auth_stop(struct broker *b);
+/* Reads the ledger's tenants anew. */
+void auth_read_tenants(struct broker *b);
+struct btenant *auth_tenant(struct broker *b, const char *id); /* makes it */
+/* Sets the session's tenant from `peer`: for ipc "…:uid:gid:pid" of SO_PEERCRED as ZeroMQ gives it, for tcp the tenant's id from ZAP. */
+void auth_identify(struct broker *b, struct session *s);
+
+/* session.c: reads requests until there are none, or a turn's worth. */
+void session_on_readable(void *listener);
+/* A new turn for those that had their share of the last one. True when some still wait. */
+bool session_unpark(struct broker *b);
+void session_send_confirms(struct broker *b);
+/* Frames to a peer: 0, -EAGAIN when it does not read, -EHOSTUNREACH when it is gone. */
+int session_send(struct session *s, const struct wire_frame *v, size_t n);
+/* Finds out who is gone. */
+void session_probe_all(struct broker *b);
+void session_end(struct session *s, bool lost);
+void session_end_all(struct broker *b);
+void session_drop_sub(struct broker *b, struct bsub *sub); /* its consumers' subscriptions end */
+
+/* deliver.c */
+void deliver_want(struct bsub *s); /* something may have become deliverable */
+bool deliver(struct broker *b);    /* true when there is more to do */
+void deliver_arm(struct bsub *s);  /* the timer for the next lease that ends */
+
+/* journal.c: logs/tenants/<tenant>/stream.jsonl */
+void journal_interval(struct broker *b, int64_t interval_ms);
+void journal_breach(struct bstream *st, enum wire_code code, const char *detail);
+void journal_dead(struct bsub *s, const struct dead_letter *d);
+void journal_cut_off(struct bstream *st, bool cut_off);
+
+/* control.c */
+int control_start(struct broker *b, struct err *e);
+void control_stop(struct broker *b);
+void control_activate(struct bsub *s); /* tells watchers that the subscription has messages and no consumer */
+/* The same listings without a running broker, to stdout. */
+void control_print_queues(struct broker *b, struct buf *out, const char *tenant);
+void control_print_dead(struct broker *b, struct buf *out, const char *tenant, const char *stream, const char *app);
+
+#endif

@@ -1,0 +1,139 @@
+#include "broker.h"
+
+#include "common/clk.h"
+#include "common/log.h"
+#include "common/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { BREACH_EVERY_MS = 1000 }; /* of a stream: a publisher that runs wild must not fill the disk */
+
+static void write_line(struct broker *b, const char *tenant, struct buf *line)
+{
+    AUTO_FREE char *dir = xasprintf("logs/tenants/%s", tenant);
+    AUTO_FREE char *path = xasprintf("%s/stream.jsonl", dir);
+    buf_adds(line, "\n");
+    mkdirat(b->home.dirfd, dir, 0755);
+    int fd = openat(b->home.dirfd, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    if (fd < 0 || write(fd, line->p, line->n) != (ssize_t)line->n)
+        log_warn("journal", tenant, NULL, "cannot write %s: %s", path, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+}
+
+static void begin(struct buf *out, const char *event, const struct bstream *st, const char *app)
+{
+    json_begin(out, NULL, '{');
+    json_time(out, "ts", clk_wall_ms());
+    json_str(out, "event", event);
+    json_str(out, "tenant_id", st->tenant->id);
+    json_str(out, "stream", st->name);
+    json_str(out, "app", app);
+}
+
+static uint64_t n_refused(const struct bstream *st)
+{
+    uint64_t n = 0;
+    for (int i = 0; i < WIRE_N_CODES; i++)
+        n += st->n_refused[i];
+    return n;
+}
+
+/* The tenant's stream as a whole: app null. */
+static void stream_interval(struct broker *b, struct bstream *st, int64_t interval_ms)
+{
+    AUTO_BUF struct buf line = {0};
+    uint64_t refused = n_refused(st);
+    if (st->n_in == st->seen_in && refused == st->seen_refused)
+        return;
+    begin(&line, "interval", st, NULL);
+    json_i64(&line, "interval_ms", interval_ms);
+    json_i64(&line, "messages", (int64_t)(st->n_in - st->seen_in));
+    json_i64(&line, "bytes", (int64_t)(st->n_in_bytes - st->seen_in_bytes));
+    json_i64(&line, "refused", (int64_t)(refused - st->seen_refused));
+    json_end(&line, '}');
+    write_line(b, st->tenant->id, &line);
+    st->seen_in = st->n_in;
+    st->seen_in_bytes = st->n_in_bytes;
+    st->seen_refused = refused;
+}
+
+static void sub_interval(struct broker *b, struct bsub *s, int64_t interval_ms)
+{
+    AUTO_BUF struct buf line = {0};
+    struct sub_figures f;
+    struct sub_times t;
+    sub_figures(s->queue, &f);
+    if (f.acked == s->seen_acked && f.failed == s->seen_failed && f.died == s->seen_died)
+        return;
+    sub_take_times(s->queue, &t);
+    begin(&line, "interval", s->stream, sub_name(s->queue));
+    json_i64(&line, "interval_ms", interval_ms);
+    json_i64(&line, "messages", (int64_t)(f.acked - s->seen_acked));
+    json_i64(&line, "bytes", (int64_t)(f.acked_bytes - s->seen_acked_bytes));
+    json_i64(&line, "errors", (int64_t)(f.failed - s->seen_failed));
+    json_i64(&line, "dead", (int64_t)(f.died - s->seen_died));
+    json_f64(&line, "avg_ms", t.n ? t.average_ms : 0);
+    json_i64(&line, "p99_ms", t.p99_ms);
+    json_i64(&line, "ready", (int64_t)f.ready);
+    json_i64(&line, "leased", (int64_t)f.leased);
+    json_end(&line, '}');
+    write_line(b, s->stream->tenant->id, &line);
+    s->seen_acked = f.acked;
+    s->seen_acked_bytes = f.acked_bytes;
+    s->seen_failed = f.failed;
+    s->seen_died = f.died;
+}
+
+void journal_interval(struct broker *b, int64_t interval_ms)
+{
+    size_t i = 0;
+    for (struct stream *q; (q = queues_next(b->queues, &i));) {
+        struct bstream *st = stream_tag(q);
+        size_t k = 0;
+        stream_interval(b, st, interval_ms);
+        for (struct sub *s; (s = stream_next_sub(q, &k));)
+            sub_interval(b, sub_tag(s), interval_ms);
+    }
+}
+
+void journal_breach(struct bstream *st, enum wire_code code, const char *detail)
+{
+    AUTO_BUF struct buf line = {0};
+    if (st->told_breach_ms && st->b->now_ms - st->told_breach_ms < BREACH_EVERY_MS)
+        return; /* the interval counts them all */
+    st->told_breach_ms = st->b->now_ms;
+    begin(&line, "breach", st, NULL);
+    json_str(&line, "reason", wire_code_name(code));
+    json_str(&line, "detail", detail);
+    json_end(&line, '}');
+    write_line(st->b, st->tenant->id, &line);
+}
+
+void journal_cut_off(struct bstream *st, bool cut_off)
+{
+    AUTO_BUF struct buf line = {0};
+    begin(&line, cut_off ? "cut_off" : "resumed", st, NULL);
+    json_end(&line, '}');
+    write_line(st->b, st->tenant->id, &line);
+    if (cut_off)
+        log_warn("cut_off", st->tenant->id, NULL, "stream %s: %lld breaches within %lld s; publishing is refused until `mysimbdp tenant resume %s`",
+                 st->name, (long long)st->conf.breaches, (long long)st->conf.breach_window_s, st->tenant->id);
+}
+
+void journal_dead(struct bsub *s, const struct dead_letter *d)
+{
+    AUTO_BUF struct buf line = {0};
+    begin(&line, "dead", s->stream, sub_name(s->queue));
+    json_i64(&line, "seq", (int64_t)d->seq);
+    json_i64(&line, "deliveries", d->deliveries);
+    json_str(&line, "reason", d->reason);
+    json_end(&line, '}');
+    write_line(s->stream->b, s->stream->tenant->id, &line);
+    log_info("dead", s->stream->tenant->id, NULL, "stream %s, app %s: message %llu after %d deliveries: %s", s->stream->name,
+             sub_name(s->queue), (unsigned long long)d->seq, d->deliveries, d->reason);
+}

@@ -1,0 +1,607 @@
+#include "broker.h"
+
+#include "common/clk.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/zev.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <zmq.h>
+
+enum {
+    TURN_REQUESTS = 1024,
+    TURN_BYTES = 2 << 20,
+    TENANT_TURN_BYTES = 1 << 20,    /* published by one tenant in a turn; the rest of its requests waits */
+    MAX_PARKED_BYTES = 16 << 20,    /* of a tenant */
+    PARKED_OVERHEAD = 512,
+    BUSY_RETRY_MS = 50,
+    MAX_WINDOW = 65536,
+    MAX_WINDOW_BYTES = 64 << 20,
+    MAX_SUBSCRIPTIONS = 64, /* of a peer */
+    FULL_RETRY_MS = 1000,
+};
+
+/* ---- sessions ---- */
+
+static void key_of(const unsigned char *id, size_t n, char out[2 * 255 + 1])
+{
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < n; i++) {
+        out[2 * i] = digits[id[i] >> 4];
+        out[2 * i + 1] = digits[id[i] & 15];
+    }
+    out[2 * n] = 0;
+}
+
+static struct session *session_of(struct listener *l, zmq_msg_t *id, const char *peer)
+{
+    char key[1 + 2 * 255 + 1] = "";
+    size_t n = zmq_msg_size(id);
+    key[0] = l->is_tcp ? 't' : 'i'; /* the two sockets number their peers apart */
+    key_of(zmq_msg_data(id), n, key + 1);
+    struct session *s = map_get(&l->b->sessions, key);
+    if (s && strcmp(s->peer, peer)) { /* a name of the peer's own choice, which somebody else has now */
+        session_end(s, true);
+        s = NULL;
+    }
+    if (s) {
+        if (!s->tenant && !s->is_operator)
+            auth_identify(l->b, s); /* it may be known by now */
+        return s;
+    }
+    s = xcalloc(1, sizeof *s);
+    *s = (struct session){.b = l->b, .key = xstrdup(key), .id = xmalloc(n + 1), .n_id = n, .listener = l, .peer = xstrdup(peer)};
+    memcpy(s->id, zmq_msg_data(id), n);
+    map_put(&l->b->sessions, key, s);
+    auth_identify(l->b, s);
+    return s;
+}
+
+static void forget_parked(struct session *s);
+
+static void end_subscription(struct session *s, size_t i, bool lost)
+{
+    struct subscription *sub = s->subscriptions[i];
+    struct bsub *bs = sub_tag(consumer_sub(sub->consumer));
+    consumer_detach(sub->consumer, lost, s->b->now_ms, s->b->wall_ms);
+    free(sub);
+    s->subscriptions[i] = s->subscriptions[--s->n_subscriptions];
+    deliver_want(bs);
+    broker_turn_soon(s->b);
+}
+
+void session_end(struct session *s, bool lost)
+{
+    while (s->n_subscriptions)
+        end_subscription(s, s->n_subscriptions - 1, lost);
+    map_remove(&s->b->sessions, s->key);
+    forget_parked(s);
+    struct confirm *v = (struct confirm *)s->b->confirms.p;
+    for (size_t i = 0; i < s->b->confirms.n / sizeof *v; i++)
+        if (v[i].session == s)
+            v[i].session = NULL;
+    free(s->subscriptions);
+    free(s->key);
+    free(s->id);
+    free(s->peer);
+    free(s);
+}
+
+void session_end_all(struct broker *b)
+{
+    size_t i = 0;
+    for (struct session *s; (s = map_next(&b->sessions, &i)); i = 0)
+        session_end(s, false);
+    map_fini(&b->sessions);
+}
+
+void session_drop_sub(struct broker *b, struct bsub *sub)
+{
+    size_t i = 0;
+    for (struct session *s; (s = map_next(&b->sessions, &i));)
+        for (size_t k = 0; k < s->n_subscriptions;)
+            if (consumer_sub(s->subscriptions[k]->consumer) == sub->queue)
+                end_subscription(s, k, false);
+            else
+                k++;
+}
+
+int session_send(struct session *s, const struct wire_frame *v, size_t n)
+{
+    if (zmq_send(s->listener->socket, s->id, s->n_id, ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0) {
+        if (errno == EHOSTUNREACH)
+            return -EHOSTUNREACH;
+        if (!s->deaf)
+            log_warn("deaf", s->tenant ? s->tenant->id : NULL, NULL,
+                     "peer %s does not read its answers; it is not listened to until it does", s->peer);
+        s->deaf = true;
+        return -EAGAIN;
+    }
+    s->deaf = false;
+    for (size_t i = 0; i < n; i++)
+        if (zmq_send(s->listener->socket, v[i].p, v[i].n, ZMQ_DONTWAIT | (i + 1 < n ? ZMQ_SNDMORE : 0)) < 0)
+            return -EAGAIN; /* not after the first frame went */
+    zev_touch(s->listener->zev);
+    return 0;
+}
+
+
+static void refuse(struct session *s, const struct wire_header *h, enum wire_code code, int64_t retry_after_ms, const char *fmt, ...)
+    __attribute__((format(printf, 5, 6)));
+
+static void refuse(struct session *s, const struct wire_header *h, enum wire_code code, int64_t retry_after_ms, const char *fmt, ...)
+{
+    char text[512];
+    AUTO_BUF struct buf header = {0}, wait = {0};
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    wire_add_header(&header, WIRE_REFUSED, h->consumer, h->request);
+    wire_add_u32(&wait, (uint32_t)retry_after_ms);
+    const char *name = wire_code_name(code);
+    struct wire_frame v[] = {{header.p, header.n}, {name, strlen(name)}, {wait.p, wait.n}, {text, strlen(text)}};
+    s->b->n_refused++;
+    session_send(s, v, 4);
+    log_debug("refused", s->tenant ? s->tenant->id : NULL, NULL, "peer %s: %s: %s", s->peer, name, text);
+}
+
+static void done(struct session *s, const struct wire_header *h, uint64_t n)
+{
+    AUTO_BUF struct buf header = {0}, count = {0};
+    if (!h->request)
+        return; /* it does not want to know */
+    wire_add_header(&header, WIRE_DONE, h->consumer, h->request);
+    wire_add_u64(&count, n);
+    struct wire_frame v[] = {{header.p, header.n}, {count.p, count.n}};
+    session_send(s, v, 2);
+}
+
+/* The stream a request is about, if the peer may touch it: "stream" of its own tenant, or "tenant/stream". */
+static struct bstream *stream_of(struct session *s, const struct wire_request *rq)
+{
+    char tenant[WIRE_MAX_NAME + 1];
+    const char *slash = strchr(rq->stream, '/'), *name = slash ? slash + 1 : rq->stream;
+    snprintf(tenant, sizeof tenant, "%.*s", slash ? (int)(slash - rq->stream) : 0, rq->stream);
+    const char *id = slash ? tenant : s->tenant ? s->tenant->id : NULL;
+    if (!s->tenant && !s->is_operator) {
+        refuse(s, &rq->h, WIRE_auth, 0, "this peer (%s) is no tenant of this platform", s->peer);
+        return NULL;
+    }
+    if (!id) {
+        refuse(s, &rq->h, WIRE_unknown, 0, "the operator names streams as TENANT/STREAM; \"%s\" has no tenant", rq->stream);
+        return NULL;
+    }
+    if (!s->is_operator && strcmp(id, s->tenant->id)) {
+        refuse(s, &rq->h, WIRE_auth, 0, "stream %s is not one of tenant %s", rq->stream, s->tenant->id);
+        return NULL;
+    }
+    struct bstream *st = broker_stream(s->b, id, name);
+    if (!st)
+        refuse(s, &rq->h, WIRE_unknown, 0, "tenant %s has no stream \"%s\"; `streams` of its configuration lists them", id, name);
+    return st;
+}
+
+/* ---- requests ---- */
+
+static void breach(struct bstream *st, enum wire_code code, const char *detail)
+{
+    struct broker *b = st->b;
+    journal_breach(st, code, detail);
+    if (!strcmp(st->conf.on_breach, "suspend") &&
+        breaches_add(&st->breaches, (size_t)st->conf.breaches, st->conf.breach_window_s * 1000, b->now_ms)) {
+        st->cut_off = true;
+        broker_save_cut_off(b);
+        journal_cut_off(st, true);
+    }
+}
+
+/* What the stream's configuration says against this request; true when it was refused. */
+static bool breaks_limits(struct session *s, struct bstream *st, const struct wire_request *rq)
+{
+    const struct conf_stream *c = &st->conf;
+    enum wire_code code = WIRE_N_CODES;
+    int64_t wait = 0, most = c->max_message_bytes > WIRE_MIN_REQUEST_BYTES ? c->max_message_bytes : WIRE_MIN_REQUEST_BYTES;
+    char text[200];
+    for (size_t i = 0; i < rq->n && code == WIRE_N_CODES; i++)
+        if (wire_u32(rq->lengths + i * 4) > c->max_message_bytes) {
+            code = WIRE_size;
+            snprintf(text, sizeof text, "a message of %" PRIu32 " bytes; max_message_bytes is %" PRId64, wire_u32(rq->lengths + i * 4),
+                     c->max_message_bytes);
+        }
+    if (code == WIRE_N_CODES && (int64_t)rq->n > c->max_messages_per_request) {
+        code = WIRE_quota;
+        snprintf(text, sizeof text, "%zu messages in one request; max_messages_per_request is %" PRId64, rq->n, c->max_messages_per_request);
+    }
+    if (code == WIRE_N_CODES && (int64_t)rq->n_bytes > most) {
+        code = WIRE_size;
+        snprintf(text, sizeof text, "a request of %zu bytes; at most %" PRId64 " fit into one", rq->n_bytes, most);
+    }
+    if (code == WIRE_N_CODES && (wait = bucket_wait_ms(&st->messages, c->max_messages_per_s, (int64_t)rq->n, s->b->now_ms)) > 0) {
+        code = WIRE_rate;
+        snprintf(text, sizeof text, "max_messages_per_s is %" PRId64, c->max_messages_per_s);
+    }
+    if (code == WIRE_N_CODES && (wait = bucket_wait_ms(&st->bytes, c->max_bytes_per_s, (int64_t)rq->n_bytes, s->b->now_ms)) > 0) {
+        code = WIRE_rate;
+        snprintf(text, sizeof text, "max_bytes_per_s is %" PRId64, c->max_bytes_per_s);
+    }
+    if (code == WIRE_N_CODES)
+        return false;
+    st->n_refused[code]++;
+    refuse(s, &rq->h, code, wait, "stream %s: %s", stream_name(st->queue), text);
+    breach(st, code, text);
+    return true;
+}
+
+static bool has_no_room(struct session *s, struct bstream *st, const struct wire_request *rq)
+{
+    struct stream_figures f;
+    stream_figures(st->queue, &f);
+    bool capped = st->conf.max_stored_bytes >= 0 && f.bytes + (int64_t)rq->n_bytes > st->conf.max_stored_bytes;
+    if (!capped && !queues_full(s->b->queues))
+        return false;
+    st->n_refused[WIRE_full]++;
+    if (capped)
+        refuse(s, &rq->h, WIRE_full, FULL_RETRY_MS, "stream %s holds %" PRId64 " bytes; max_stored_bytes is %" PRId64,
+               stream_name(st->queue), f.bytes, st->conf.max_stored_bytes);
+    else
+        refuse(s, &rq->h, WIRE_full, FULL_RETRY_MS, "the broker's disk is full");
+    return true;
+}
+
+/* ---- a tenant's share of a turn ---- */
+
+/* A request that waits for the next turn, with its frames (the routing id first). */
+struct parked {
+    struct session *session; /* NULL: gone */
+    zmq_msg_t v[WIRE_MAX_FRAMES + 1];
+    size_t n;
+    int64_t bytes;
+    struct parked *next;
+};
+
+static void park(struct session *s, const struct wire_request *rq, struct btenant *t, zmq_msg_t *v, size_t n)
+{
+    if (t->parked_bytes + (int64_t)rq->n_bytes > MAX_PARKED_BYTES) {
+        refuse(s, &rq->h, WIRE_busy, BUSY_RETRY_MS, "tenant %s sends more at once than the broker takes", t->id);
+        return;
+    }
+    struct parked *p = xcalloc(1, sizeof *p);
+    *p = (struct parked){.session = s, .n = n, .bytes = (int64_t)rq->n_bytes + PARKED_OVERHEAD};
+    for (size_t i = 0; i < n; i++) {
+        zmq_msg_init(&p->v[i]);
+        zmq_msg_move(&p->v[i], &v[i]);
+    }
+    if (!t->first_parked)
+        t->last_parked = &t->first_parked;
+    *t->last_parked = p;
+    t->last_parked = &p->next;
+    t->parked_bytes += p->bytes;
+    if (!t->parking) {
+        t->parking = true;
+        t->next = s->b->parking;
+        s->b->parking = t;
+    }
+}
+
+static void forget_parked(struct session *s)
+{
+    for (struct btenant *t = s->b->parking; t; t = t->next)
+        for (struct parked *p = t->first_parked; p; p = p->next)
+            if (p->session == s)
+                p->session = NULL;
+}
+
+static void publish_now(struct session *s, const struct wire_request *rq, struct bstream *st);
+
+static void publish(struct session *s, const struct wire_request *rq, zmq_msg_t *v, size_t n)
+{
+    struct bstream *st = stream_of(s, rq);
+    if (!st)
+        return;
+    if (st->tenant->first_parked || st->tenant->turn_bytes >= TENANT_TURN_BYTES)
+        park(s, rq, st->tenant, v, n);
+    else
+        publish_now(s, rq, st);
+}
+
+static void unpark_one(struct btenant *t)
+{
+    struct parked *p = t->first_parked;
+    struct wire_frame f[WIRE_MAX_FRAMES];
+    static struct wire_request rq;
+    const char *why;
+    t->first_parked = p->next;
+    t->parked_bytes -= p->bytes;
+    for (size_t i = 1; i < p->n; i++)
+        f[i - 1] = (struct wire_frame){zmq_msg_data(&p->v[i]), zmq_msg_size(&p->v[i])};
+    struct bstream *st = NULL;
+    if (p->session && wire_parse(f, p->n - 1, &rq, &why))
+        st = stream_of(p->session, &rq); /* it may be gone by now */
+    if (st)
+        publish_now(p->session, &rq, st);
+    for (size_t i = 0; i < p->n; i++)
+        zmq_msg_close(&p->v[i]);
+    free(p);
+}
+
+bool session_unpark(struct broker *b)
+{
+    size_t i = 0;
+    struct btenant *v = b->parking;
+    b->parking = NULL;
+    for (struct btenant *t; (t = map_next(&b->tenants, &i));)
+        t->turn_bytes = 0;
+    while (v) {
+        struct btenant *t = v;
+        v = t->next;
+        while (t->first_parked && t->turn_bytes < TENANT_TURN_BYTES)
+            unpark_one(t);
+        t->parking = t->first_parked != NULL;
+        if (t->parking) {
+            t->next = b->parking;
+            b->parking = t;
+        }
+    }
+    return b->parking != NULL;
+}
+
+static void publish_now(struct session *s, const struct wire_request *rq, struct bstream *st)
+{
+    struct broker *b = s->b;
+    st->tenant->turn_bytes += (int64_t)rq->n_bytes + PARKED_OVERHEAD;
+    if (st->tenant->suspended || st->cut_off) {
+        st->n_refused[WIRE_suspended]++;
+        refuse(s, &rq->h, WIRE_suspended, 0,
+               st->cut_off ? "stream %s was cut off: %" PRId64 " breaches of its limits within %" PRId64 " s; the operator resumes it"
+                           : "the tenant of stream %s is suspended",
+               stream_name(st->queue), st->conf.breaches, st->conf.breach_window_s);
+        return;
+    }
+    if (breaks_limits(s, st, rq) || has_no_room(s, st, rq))
+        return;
+    AUTO_FREE struct message *v = xmalloc(rq->n * sizeof *v);
+    const unsigned char *p = rq->bytes;
+    for (size_t i = 0; i < rq->n; i++) {
+        v[i] = (struct message){p, wire_u32(rq->lengths + i * 4)};
+        p += v[i].n;
+    }
+    struct confirm c = {.session = s, .request = rq->h.request};
+    size_t known;
+    int r = stream_publish(st->queue, rq->publisher, rq->number, v, rq->n, b->wall_ms, &c.first, &known);
+    if (r < 0) {
+        st->n_refused[WIRE_full]++;
+        refuse(s, &rq->h, WIRE_full, FULL_RETRY_MS, "the broker's disk is full: %s", err_text(r));
+        return;
+    }
+    bucket_take(&st->messages, st->conf.max_messages_per_s, (int64_t)rq->n);
+    bucket_take(&st->bytes, st->conf.max_bytes_per_s, (int64_t)rq->n_bytes);
+    c.known = (uint32_t)known;
+    c.stored = (uint32_t)(rq->n - known);
+    st->n_in += c.stored;
+    st->n_known += known;
+    st->n_in_bytes += rq->n_bytes;
+    buf_add(&b->confirms, &c, sizeof c);
+    size_t i = 0;
+    for (struct sub *sub; (sub = stream_next_sub(st->queue, &i));)
+        deliver_want(sub_tag(sub));
+}
+
+void session_send_confirms(struct broker *b)
+{
+    struct confirm *v = (struct confirm *)b->confirms.p;
+    size_t n = b->confirms.n / sizeof *v;
+    AUTO_BUF struct buf header = {0}, body = {0};
+    for (size_t i = 0; i < n; i++) {
+        if (!v[i].session)
+            continue;
+        header.n = body.n = 0;
+        wire_add_header(&header, WIRE_CONFIRM, 0, v[i].request);
+        wire_add_u64(&body, v[i].first);
+        wire_add_u32(&body, v[i].stored);
+        wire_add_u32(&body, v[i].known);
+        struct wire_frame f[] = {{header.p, header.n}, {body.p, body.n}};
+        session_send(v[i].session, f, 2);
+    }
+    b->confirms.n = 0;
+}
+
+static struct subscription *subscription(struct session *s, uint16_t tag, size_t *ret_i)
+{
+    for (size_t i = 0; i < s->n_subscriptions; i++)
+        if (s->subscriptions[i]->tag == tag) {
+            *ret_i = i;
+            return s->subscriptions[i];
+        }
+    return NULL;
+}
+
+static void subscribe(struct session *s, const struct wire_request *rq)
+{
+    size_t i;
+    struct bstream *st = stream_of(s, rq);
+    struct bsub *bs = st ? broker_sub(st, rq->subscription) : NULL;
+    struct subscription *sub = subscription(s, rq->h.consumer, &i);
+    if (!st)
+        return;
+    if (!bs) {
+        refuse(s, &rq->h, WIRE_unknown, 0, "stream %s has no subscription \"%s\"; each of the tenant's `stream_apps` is one",
+               stream_name(st->queue), rq->subscription);
+        return;
+    }
+    if (st->tenant->suspended) {
+        refuse(s, &rq->h, WIRE_suspended, 0, "tenant %s is suspended", st->tenant->id);
+        return;
+    }
+    if (sub && consumer_sub(sub->consumer) != bs->queue) {
+        refuse(s, &rq->h, WIRE_protocol, 0, "consumer %u of this connection is subscribed to something else", rq->h.consumer);
+        return;
+    }
+    if (!sub && s->n_subscriptions == MAX_SUBSCRIPTIONS) {
+        refuse(s, &rq->h, WIRE_quota, 0, "a connection may have %d subscriptions", MAX_SUBSCRIPTIONS);
+        return;
+    }
+    if (!sub) {
+        sub = xcalloc(1, sizeof *sub);
+        *sub = (struct subscription){.tag = rq->h.consumer, .session = s};
+        sub->consumer = sub_attach(bs->queue, sub);
+        s->subscriptions = xrealloc(s->subscriptions, (s->n_subscriptions + 1) * sizeof(struct subscription *));
+        s->subscriptions[s->n_subscriptions++] = sub;
+    }
+    consumer_set_window(sub->consumer, rq->max_messages < MAX_WINDOW ? rq->max_messages : MAX_WINDOW,
+                        rq->max_bytes < MAX_WINDOW_BYTES ? rq->max_bytes : MAX_WINDOW_BYTES);
+    AUTO_BUF struct buf header = {0}, terms = {0};
+    wire_add_header(&header, WIRE_SUBSCRIBED, rq->h.consumer, rq->h.request);
+    wire_add_u32(&terms, (uint32_t)st->conf.lease_ms);
+    wire_add_u32(&terms, (uint32_t)st->conf.max_deliveries);
+    struct wire_frame v[] = {{header.p, header.n}, {stream_epoch(st->queue), WIRE_EPOCH_BYTES}, {terms.p, terms.n}};
+    session_send(s, v, 3);
+    deliver_want(bs);
+}
+
+static void settle(struct session *s, const struct wire_request *rq)
+{
+    struct broker *b = s->b;
+    size_t i;
+    struct subscription *sub = subscription(s, rq->h.consumer, &i);
+    static struct range v[WIRE_MAX_RANGES];
+    uint64_t n = 0;
+    if (!sub) {
+        refuse(s, &rq->h, WIRE_unknown, 0, "consumer %u of this connection has no subscription", rq->h.consumer);
+        return;
+    }
+    for (i = 0; i < rq->n; i++) {
+        struct wire_range r = wire_range_at(rq, i);
+        v[i] = (struct range){r.first, r.last};
+    }
+    struct bsub *bs = sub_tag(consumer_sub(sub->consumer));
+    if (rq->h.verb == WIRE_ACK)
+        n = sub_ack(bs->queue, v, rq->n, b->now_ms);
+    else if (rq->h.verb == WIRE_NACK)
+        n = consumer_nack(sub->consumer, v, rq->n, rq->delay_ms, rq->reason, b->now_ms, b->wall_ms);
+    else
+        n = consumer_extend(sub->consumer, v, rq->n, b->now_ms);
+    done(s, &rq->h, n);
+    deliver_want(bs);
+}
+
+static void unsubscribe(struct session *s, const struct wire_request *rq)
+{
+    size_t i;
+    struct subscription *sub = subscription(s, rq->h.consumer, &i);
+    if (!sub) {
+        refuse(s, &rq->h, WIRE_unknown, 0, "consumer %u of this connection has no subscription", rq->h.consumer);
+        return;
+    }
+    end_subscription(s, i, false);
+    done(s, &rq->h, 0);
+}
+
+static void act(struct session *s, const struct wire_request *rq, zmq_msg_t *v, size_t n)
+{
+    AUTO_BUF struct buf header = {0};
+    switch (rq->h.verb) {
+    case WIRE_PUBLISH: publish(s, rq, v, n); break;
+    case WIRE_SUBSCRIBE: subscribe(s, rq); break;
+    case WIRE_UNSUBSCRIBE: unsubscribe(s, rq); break;
+    case WIRE_ACK:
+    case WIRE_NACK:
+    case WIRE_EXTEND: settle(s, rq); break;
+    default:
+        wire_add_header(&header, WIRE_PONG, 0, rq->h.request);
+        session_send(s, &(struct wire_frame){header.p, header.n}, 1);
+    }
+}
+
+/* Whether it reads by now is found out by telling it what it missed. */
+static bool hears_again(struct session *s)
+{
+    struct wire_header none = {0};
+    refuse(s, &none, WIRE_busy, 0, "%" PRIu64 " requests of this peer were not listened to while it did not read its answers; "
+           "send again what was not answered", s->n_unheard);
+    if (s->deaf)
+        return false;
+    s->n_unheard = 0;
+    for (size_t i = 0; i < s->n_subscriptions; i++)
+        deliver_want(sub_tag(consumer_sub(s->subscriptions[i]->consumer)));
+    return true;
+}
+
+/* One request with its frames; false when there is none. */
+static bool read_one(struct listener *l, size_t *bytes)
+{
+    zmq_msg_t v[WIRE_MAX_FRAMES + 1], rest;
+    struct wire_frame f[WIRE_MAX_FRAMES];
+    static struct wire_request rq;
+    size_t n = 0;
+    bool more = true, too_many = false;
+    while (more) {
+        zmq_msg_t *m = n <= WIRE_MAX_FRAMES ? &v[n] : &rest;
+        zmq_msg_init(m);
+        if (zmq_msg_recv(m, l->socket, ZMQ_DONTWAIT) < 0) {
+            zmq_msg_close(m);
+            break;
+        }
+        more = zmq_msg_more(m);
+        *bytes += zmq_msg_size(m);
+        if (m == &rest) {
+            too_many = true;
+            zmq_msg_close(&rest);
+        } else {
+            n++;
+        }
+    }
+    if (!n)
+        return false;
+    const char *peer = n > 1 ? zmq_msg_gets(&v[1], l->is_tcp ? "User-Id" : "Peer-Address") : NULL;
+    if (peer) {
+        struct session *s = session_of(l, &v[0], peer);
+        const char *why;
+        for (size_t i = 1; i < n; i++)
+            f[i - 1] = (struct wire_frame){zmq_msg_data(&v[i]), zmq_msg_size(&v[i])};
+        l->b->n_requests++;
+        bool ok = wire_parse(f, n - 1, &rq, &why) && !too_many;
+        if (s->deaf && !hears_again(s))
+            s->n_unheard++;
+        else if (!ok)
+            refuse(s, &rq.h, WIRE_protocol, 0, "%s", too_many ? "too many frames" : why);
+        else
+            act(s, &rq, v, n);
+    }
+    for (size_t i = 0; i < n; i++)
+        zmq_msg_close(&v[i]);
+    return true;
+}
+
+void session_on_readable(void *arg)
+{
+    struct listener *l = arg;
+    size_t bytes = 0;
+    if (l->b->has_read)
+        return; /* the turn comes first */
+    l->b->has_read = true;
+    l->b->now_ms = clk_now_ms();
+    l->b->wall_ms = clk_wall_ms();
+    for (int i = 0; i < TURN_REQUESTS && bytes < TURN_BYTES && read_one(l, &bytes); i++) {
+    }
+    broker_turn_soon(l->b);
+}
+
+/* ---- who is gone ---- */
+
+void session_probe_all(struct broker *b)
+{
+    AUTO_BUF struct buf header = {0};
+    wire_add_header(&header, WIRE_PONG, 0, 0);
+    AUTO_FREE struct session **v = xmalloc((b->sessions.n + 1) * sizeof *v);
+    size_t n = 0, i = 0;
+    for (struct session *s; (s = map_next(&b->sessions, &i));)
+        v[n++] = s;
+    for (i = 0; i < n; i++)
+        if (session_send(v[i], &(struct wire_frame){header.p, header.n}, 1) == -EHOSTUNREACH)
+            session_end(v[i], true);
+}

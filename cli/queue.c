@@ -1,0 +1,167 @@
+/* `queue list` and `dead list|replay|drop`: what the broker says, or, while it is down, what its store holds. */
+#include "cli.h"
+
+#include "common/fd.h"
+#include "common/mem.h"
+
+#include <errno.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+enum { MAX_ANSWER = 256 << 20 };
+
+static const struct col queue_cols[] = {
+    {"tenant_id", COL_TEXT, true},     {"stream", COL_TEXT, true},       {"app", COL_TEXT, true},         {"state", COL_TEXT, true},
+    {"consumers", COL_COUNT, true},    {"ready", COL_COUNT, true},       {"leased", COL_COUNT, true},     {"in_per_s", COL_NUMBER, true},
+    {"acked_per_s", COL_NUMBER, true}, {"oldest_age_s", COL_NUMBER, true}, {"redelivered", COL_COUNT, true}, {"dead", COL_COUNT, true},
+    {"acked", COL_COUNT, false},       {"lost", COL_COUNT, false},       {"expired", COL_COUNT, false},   {"published", COL_COUNT, false},
+    {"refused", COL_COUNT, false},     {"stored_bytes", COL_COUNT, false}, {"last_seq", COL_COUNT, false},
+};
+
+static const struct col dead_cols[] = {
+    {"tenant_id", COL_TEXT, true}, {"stream", COL_TEXT, true},        {"app", COL_TEXT, true},     {"seq", COL_COUNT, true},
+    {"deliveries", COL_COUNT, true}, {"reason", COL_TEXT, true},      {"published_at", COL_TEXT, true}, {"died_at", COL_TEXT, false},
+    {"bytes", COL_COUNT, true},    {"message", COL_TEXT, true},       {"base64", COL_TEXT, false},
+};
+
+/* Prints the array as cli_list prints rows of the ledger. */
+static int print(struct cli *c, const char *array, size_t n, const struct col *cols, size_t n_cols)
+{
+    AUTO_BUF struct buf sql = {0};
+    sqlite3 *db = NULL;
+    sqlite3_stmt *s = NULL;
+    buf_adds(&sql, "SELECT ");
+    for (size_t i = 0; i < n_cols; i++)
+        buf_addf(&sql, "%sjson_extract(value,'$.%s')", i ? "," : "", cols[i].name);
+    buf_adds(&sql, " FROM json_each(?1) ORDER BY 1, 2, 3");
+    int r = CLI_FAILED;
+    if (sqlite3_open(":memory:", &db) == SQLITE_OK && sqlite3_prepare_v2(db, sql.p, -1, &s, NULL) == SQLITE_OK &&
+        sqlite3_bind_text(s, 1, array, (int)n, SQLITE_STATIC) == SQLITE_OK) {
+        cli_list(c, s, cols, n_cols);
+        r = CLI_DONE;
+    } else {
+        fprintf(stderr, "mysimbdp %s: %s\n", c->verb, sqlite3_errmsg(db));
+    }
+    sqlite3_finalize(s);
+    sqlite3_close(db);
+    return r;
+}
+
+/* `broker --list`: its output, a JSON array. */
+static int ask_the_store(const struct home *h, const char *what, const char *tenant, const char *stream, const char *app, struct buf *out,
+                         struct err *e)
+{
+    AUTO_FREE char *program = home_program(h, "broker");
+    char *argv[] = {program, "--list",       (char *)what, (char *)(tenant ? tenant : ""), (char *)(stream ? stream : ""), (char *)(app ? app : ""),
+                    "--home", h->path, NULL};
+    int pair[2], status;
+    pid_t pid;
+    if (pipe(pair) < 0)
+        return err_sys(e, -errno, "cannot run %s", program);
+    posix_spawn_file_actions_t fa;
+    posix_spawn_file_actions_init(&fa);
+    posix_spawn_file_actions_adddup2(&fa, pair[1], 1);
+    posix_spawn_file_actions_addclose(&fa, pair[0]);
+    int r = posix_spawn(&pid, program, &fa, NULL, argv, environ);
+    posix_spawn_file_actions_destroy(&fa);
+    close(pair[1]);
+    if (r == 0) {
+        r = fd_read_all(pair[0], out, MAX_ANSWER);
+        waitpid(pid, &status, 0);
+        if (r == 0 && (!WIFEXITED(status) || WEXITSTATUS(status)))
+            r = err_set(e, ERR_REFUSED, "the broker is down and its store cannot be read (see above)");
+    } else {
+        r = err_sys(e, -r, "cannot run %s", program);
+    }
+    close(pair[0]);
+    return r;
+}
+
+static int list(struct cli *c, const char *what, const char *tenant, const char *stream, const char *app, const struct col *cols, size_t n_cols)
+{
+    struct home h;
+    struct err e = {0};
+    AUTO_BUF struct buf rq = {0}, array = {0};
+    if (cli_home(c, &h))
+        return CLI_FAILED;
+    json_begin(&rq, NULL, '{');
+    json_str(&rq, "op", what);
+    if (tenant)
+        json_str(&rq, "tenant", tenant);
+    if (stream)
+        json_str(&rq, "stream", stream);
+    if (app)
+        json_str(&rq, "app", app);
+    json_end(&rq, '}');
+    int fd = cli_connect(&h, "broker.sock", NULL), r;
+    if (fd < 0) {
+        r = ask_the_store(&h, what, tenant, stream, app, &array, &e);
+    } else {
+        AUTO_BSON bson_t *doc = NULL;
+        bson_iter_t it;
+        r = cli_exchange(fd, rq.p, &doc, &e);
+        close(fd);
+        if (r == 0 && bson_iter_init_find(&it, doc, what)) {
+            bson_t one = BSON_INITIALIZER;
+            bson_append_value(&one, "a", 1, bson_iter_value(&it));
+            char *text = bson_as_relaxed_extended_json(&one, NULL);
+            buf_adds(&array, strchr(text, '['));
+            array.n = (size_t)(strrchr(array.p, ']') - array.p) + 1;
+            bson_free(text);
+            bson_destroy(&one);
+        }
+    }
+    home_close(&h);
+    if (r < 0)
+        return cli_fail(c, &e);
+    return print(c, array.p ? array.p : "[]", array.p ? array.n : 2, cols, n_cols);
+}
+
+int verb_queue(struct cli *c)
+{
+    const char *tenant = cli_opt(c, "--tenant");
+    int r = cli_args(c, 1, 1);
+    if (r)
+        return r;
+    if (strcmp(c->argv[0], "list"))
+        return cli_usage(c, "unknown: %s", c->argv[0]);
+    return list(c, "queues", tenant, NULL, NULL, queue_cols, sizeof queue_cols / sizeof *queue_cols);
+}
+
+static void print_count(const bson_t *answer)
+{
+    printf("%lld dead letters\n", (long long)json_get_i64(answer, "n", 0));
+}
+
+int verb_dead(struct cli *c)
+{
+    const char *app = cli_opt(c, "--app"), *seq = cli_opt(c, "--seq");
+    bool all = cli_flag(c, "--all");
+    int r = cli_args(c, 1, 2);
+    if (r)
+        return r;
+    const char *what = c->argv[0], *full = c->argc > 1 ? c->argv[1] : NULL, *slash = full ? strchr(full, '/') : NULL;
+    AUTO_FREE char *tenant = full ? xstrndup(full, slash ? (size_t)(slash - full) : strlen(full)) : NULL;
+    const char *stream = slash ? slash + 1 : NULL;
+    if (!strcmp(what, "list") && !seq && !all)
+        return list(c, "dead", tenant, stream, app, dead_cols, sizeof dead_cols / sizeof *dead_cols);
+    if (strcmp(what, "replay") && strcmp(what, "drop"))
+        return cli_usage(c, "unknown: %s", what);
+    char *end = NULL;
+    long long number = seq ? strtoll(seq, &end, 10) : 0;
+    if (!stream || !seq == !all || (seq && (*end || number <= 0)))
+        return cli_usage(c, "%s takes TENANT/STREAM and either --seq N or --all", what);
+    AUTO_BUF struct buf rq = {0};
+    json_begin(&rq, NULL, '{');
+    json_str(&rq, "op", what[0] == 'r' ? "dead_replay" : "dead_drop");
+    json_str(&rq, "tenant", tenant);
+    json_str(&rq, "stream", stream);
+    if (app)
+        json_str(&rq, "app", app);
+    if (number)
+        json_i64(&rq, "seq", number);
+    json_end(&rq, '}');
+    return cli_order(c, "broker.sock", rq.p, print_count);
+}

@@ -1,0 +1,169 @@
+#include "ctl.h"
+#include "fd.h"
+#include "mem.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+
+enum { MAX_LINE = 1 << 20, ACCEPT_PAUSE_MS = 100 };
+
+struct ctl {
+    struct event_base *base;
+    struct ctl_ops ops;
+    char *path;
+    int fd, reserve_fd;
+    struct event *ev, *again_ev;
+};
+
+struct ctl_conn {
+    struct ctl *ctl;
+    struct bufferevent *bev; /* NULL: gone */
+    int held;
+    void *data;
+};
+
+void ctl_send(struct ctl_conn *c, struct buf *b)
+{
+    buf_adds(b, "\n");
+    if (c->bev)
+        bufferevent_write(c->bev, b->p, b->n);
+}
+
+void ctl_answer(struct ctl_conn *c, const struct err *e)
+{
+    AUTO_BUF struct buf b = {0};
+    json_begin(&b, NULL, '{');
+    json_bool(&b, "ok", !e);
+    if (e)
+        json_str(&b, "error", e->msg);
+    json_end(&b, '}');
+    ctl_send(c, &b);
+}
+
+void ctl_hold(struct ctl_conn *c)
+{
+    c->held++;
+}
+
+void ctl_release(struct ctl_conn *c)
+{
+    if (--c->held == 0 && !c->bev)
+        free(c);
+}
+
+void ctl_set_data(struct ctl_conn *c, void *data)
+{
+    c->data = data;
+}
+
+void *ctl_data(const struct ctl_conn *c)
+{
+    return c->data;
+}
+
+size_t ctl_backlog(const struct ctl_conn *c)
+{
+    return c->bev ? evbuffer_get_length(bufferevent_get_output(c->bev)) : 0;
+}
+
+static void end(struct ctl_conn *c)
+{
+    struct ctl *ctl = c->ctl;
+    c->held++;
+    if (ctl->ops.gone)
+        ctl->ops.gone(ctl->ops.arg, c);
+    bufferevent_free(c->bev);
+    c->bev = NULL;
+    if (ctl->reserve_fd < 0)
+        ctl->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    ctl_release(c);
+}
+
+static void on_read(struct bufferevent *bev, void *arg)
+{
+    struct ctl_conn *c = arg;
+    struct ctl *ctl = c->ctl;
+    struct evbuffer *in = bufferevent_get_input(bev);
+    for (char *line; (line = evbuffer_readln(in, NULL, EVBUFFER_EOL_LF));) {
+        struct err e = {0};
+        bson_t *rq = json_parse(line, strlen(line), &e);
+        int r = rq ? ctl->ops.serve(ctl->ops.arg, c, rq, &e) : ERR_FORMAT;
+        if (r <= 0)
+            ctl_answer(c, r < 0 ? &e : NULL);
+        if (rq)
+            bson_destroy(rq);
+        free(line);
+    }
+    if (evbuffer_get_length(in) > MAX_LINE)
+        end(c);
+}
+
+static void on_event(struct bufferevent *bev, short what, void *arg)
+{
+    (void)bev;
+    if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
+        end(arg);
+}
+
+static void on_accept_again(evutil_socket_t fd, short what, void *arg)
+{
+    struct ctl *ctl = arg;
+    (void)fd;
+    (void)what;
+    event_add(ctl->ev, NULL);
+}
+
+static void on_accept(evutil_socket_t fd, short what, void *arg)
+{
+    struct ctl *ctl = arg;
+    (void)what;
+    int s = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (s < 0 && (errno == EMFILE || errno == ENFILE) && ctl->reserve_fd >= 0) {
+        close(fd_take(&ctl->reserve_fd)); /* kept for this: to answer also when descriptors have run out */
+        s = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    }
+    if (s < 0) { /* not again at once: whoever waits there would make us spin */
+        struct timeval tv = {0, ACCEPT_PAUSE_MS * 1000};
+        event_del(ctl->ev);
+        event_add(ctl->again_ev, &tv);
+        return;
+    }
+    struct ctl_conn *c = xcalloc(1, sizeof *c);
+    *c = (struct ctl_conn){.ctl = ctl, .bev = bufferevent_socket_new(ctl->base, s, BEV_OPT_CLOSE_ON_FREE)};
+    bufferevent_setcb(c->bev, on_read, NULL, on_event, c);
+    bufferevent_enable(c->bev, EV_READ | EV_WRITE);
+}
+
+int ctl_new(struct event_base *base, const char *path, const struct ctl_ops *ops, struct ctl **ret, struct err *e)
+{
+    int fd = fd_unix_listen(path, 0600);
+    if (fd < 0)
+        return err_sys(e, fd, "cannot listen on %s", path);
+    struct ctl *ctl = xcalloc(1, sizeof *ctl);
+    *ctl = (struct ctl){.base = base, .ops = *ops, .path = xstrdup(path), .fd = fd};
+    ctl->ev = event_new(base, fd, EV_READ | EV_PERSIST, on_accept, ctl);
+    event_add(ctl->ev, NULL);
+    ctl->again_ev = event_new(base, -1, 0, on_accept_again, ctl);
+    ctl->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    *ret = ctl;
+    return 0;
+}
+
+void ctl_free(struct ctl *ctl)
+{
+    if (!ctl)
+        return;
+    event_free(ctl->ev);
+    event_free(ctl->again_ev);
+    if (ctl->reserve_fd >= 0)
+        close(ctl->reserve_fd);
+    close(ctl->fd);
+    unlink(ctl->path);
+    free(ctl->path);
+    free(ctl);
+}

@@ -1,0 +1,158 @@
+#include "wire.h"
+
+#include <endian.h>
+#include <string.h>
+
+static const char *const codes[] = {
+#define X(name) #name,
+    WIRE_CODES(X)
+#undef X
+};
+
+const char *wire_code_name(enum wire_code code)
+{
+    return codes[code];
+}
+
+uint32_t wire_u32(const void *p)
+{
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return le32toh(v);
+}
+
+uint64_t wire_u64(const void *p)
+{
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return le64toh(v);
+}
+
+void wire_add_u32(struct buf *b, uint32_t v)
+{
+    v = htole32(v);
+    buf_add(b, &v, sizeof v);
+}
+
+void wire_add_u64(struct buf *b, uint64_t v)
+{
+    v = htole64(v);
+    buf_add(b, &v, sizeof v);
+}
+
+void wire_add_header(struct buf *b, enum wire_verb verb, uint16_t consumer, uint32_t request)
+{
+    unsigned char h[4] = {WIRE_VERSION, (unsigned char)verb, (unsigned char)consumer, (unsigned char)(consumer >> 8)};
+    buf_add(b, h, sizeof h);
+    wire_add_u32(b, request);
+}
+
+bool wire_header(const struct wire_frame *f, struct wire_header *ret)
+{
+    const unsigned char *p = f->p;
+    if (f->n != WIRE_HEADER_BYTES || p[0] != WIRE_VERSION)
+        return false;
+    *ret = (struct wire_header){p[1], (uint16_t)(p[2] | p[3] << 8), wire_u32(p + 4)};
+    return true;
+}
+
+/* Printable and without NUL: names go into messages and logs. */
+static bool take_text(const struct wire_frame *f, char *out, size_t max)
+{
+    const unsigned char *p = f->p;
+    if (f->n > max)
+        return false;
+    for (size_t i = 0; i < f->n; i++)
+        if (p[i] < 0x20 || p[i] == 0x7f)
+            return false;
+    if (f->n)
+        memcpy(out, f->p, f->n);
+    out[f->n] = 0;
+    return utf8_valid(out, f->n);
+}
+
+static bool parse_publish(const struct wire_frame *v, size_t n, struct wire_request *rq, const char **why)
+{
+    *why = "PUBLISH has five frames: header, stream, ids (16 bytes or none), lengths, bytes";
+    if (n != 5 || (v[2].n != 16 && v[2].n) || v[3].n % 4 || !v[3].n)
+        return false;
+    *why = "PUBLISH: the stream's name is empty, too long, or no text";
+    if (!v[1].n || !take_text(&v[1], rq->stream, WIRE_MAX_NAME))
+        return false;
+    if (v[2].n) {
+        rq->publisher = wire_u64(v[2].p);
+        rq->number = wire_u64((const char *)v[2].p + 8);
+    }
+    rq->lengths = v[3].p;
+    rq->n = v[3].n / 4;
+    rq->bytes = v[4].p;
+    rq->n_bytes = v[4].n;
+    uint64_t sum = 0;
+    for (size_t i = 0; i < rq->n; i++)
+        sum += wire_u32(rq->lengths + i * 4);
+    *why = "PUBLISH: the lengths do not add up to the bytes";
+    if (sum != rq->n_bytes)
+        return false;
+    *why = "PUBLISH: the publisher's numbers run over";
+    return !rq->publisher || rq->number <= UINT64_MAX - rq->n - 1;
+}
+
+static bool parse_subscribe(const struct wire_frame *v, size_t n, struct wire_request *rq, const char **why)
+{
+    *why = "SUBSCRIBE has four frames: header, stream, subscription, window (12 bytes)";
+    if (n != 4 || v[3].n != 12)
+        return false;
+    rq->max_messages = wire_u32(v[3].p);
+    rq->max_bytes = wire_u64((const char *)v[3].p + 4);
+    *why = "SUBSCRIBE: a name is empty, too long, or no text";
+    return v[1].n && v[2].n && take_text(&v[1], rq->stream, WIRE_MAX_NAME) && take_text(&v[2], rq->subscription, WIRE_MAX_NAME);
+}
+
+static bool parse_ranges(const struct wire_frame *v, size_t n, size_t frames, struct wire_request *rq, const char **why)
+{
+    *why = "ACK and EXTEND have two frames (header, ranges of 16 bytes), NACK four (and delay, reason)";
+    if (n != frames || v[1].n % 16 || !v[1].n || v[1].n / 16 > WIRE_MAX_RANGES)
+        return false;
+    rq->ranges = v[1].p;
+    rq->n = v[1].n / 16;
+    *why = "a range ends before it begins";
+    for (size_t i = 0; i < rq->n; i++) {
+        struct wire_range r = wire_range_at(rq, i);
+        if (!r.first || r.first > r.last)
+            return false;
+    }
+    if (frames == 2)
+        return true;
+    *why = "NACK: the delay has four bytes, the reason is text of at most 1024";
+    if (v[2].n != 4 || !take_text(&v[3], rq->reason, WIRE_MAX_REASON))
+        return false;
+    rq->delay_ms = wire_u32(v[2].p);
+    return true;
+}
+
+bool wire_parse(const struct wire_frame *v, size_t n, struct wire_request *rq, const char **why)
+{
+    /* Not cleared as a whole: the texts are large, and each is set where it is used. */
+    rq->h = (struct wire_header){0};
+    rq->publisher = rq->number = 0;
+    rq->stream[0] = rq->subscription[0] = rq->reason[0] = 0;
+    rq->n = rq->n_bytes = 0;
+    *why = "the first frame is the header: version 1, verb, consumer, request";
+    if (!n || !wire_header(&v[0], &rq->h))
+        return false;
+    switch (rq->h.verb) {
+    case WIRE_PING:
+    case WIRE_UNSUBSCRIBE: *why = "PING and UNSUBSCRIBE are a header alone"; return n == 1;
+    case WIRE_PUBLISH: return parse_publish(v, n, rq, why);
+    case WIRE_SUBSCRIBE: return parse_subscribe(v, n, rq, why);
+    case WIRE_ACK:
+    case WIRE_EXTEND: return parse_ranges(v, n, 2, rq, why);
+    case WIRE_NACK: return parse_ranges(v, n, 4, rq, why);
+    default: *why = "no such verb"; return false;
+    }
+}
+
+struct wire_range wire_range_at(const struct wire_request *rq, size_t i)
+{
+    return (struct wire_range){wire_u64(rq->ranges + i * 16), wire_u64(rq->ranges + i * 16 + 8)};
+}

@@ -1,0 +1,739 @@
+"""s01 to s07 of scenarios.md: the broker, with pyzmq as an independent client."""
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import time
+
+import pytest
+import zmq
+from harness import BUILD, IS_ROOT, RELEASE, ROOT, free_port, until
+from wire import ACK, CONFIRM, DELIVER, PONG, REFUSED, SUBSCRIBE, Peer, Refused, header
+
+STREAM = "acme/events"
+POINTS = [p for p in re.findall(r"^\s+X\((\w+)\)", (ROOT / "common/crash.h").read_text(), re.M) if p.startswith("store_")]
+
+
+def peer(home, **options):
+    return Peer(home.endpoint, **options)
+
+
+def bodies(n, start=0, size=0):
+    return [f"m{i}".encode().ljust(size, b".") for i in range(start, start + n)]
+
+
+def journal(home, tenant="acme"):
+    path = home.path / f"logs/tenants/{tenant}/stream.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+CONSUMER = f"""
+import os, signal, sys
+sys.path[:0] = [{str(ROOT / "tests/system")!r}]
+from wire import *
+p = Peer(sys.argv[1])
+p.subscribe({STREAM!r}, "consume", messages=int(sys.argv[2]))
+"""
+
+
+def consumer(home, code, window=100):
+    """A consumer in a process of its own; says "ready" first."""
+    return subprocess.Popen(["/usr/bin/python3", "-c", CONSUMER + code, home.endpoint, str(window)], stdout=subprocess.PIPE, text=True)
+
+
+# ---- s01: consumers die
+
+def test_s01_a_killed_consumers_messages_are_handed_out_again(home):
+    home.streams(("events", "lease_ms = 60000;"))
+    home.broker()
+    with peer(home) as p:
+        p.publish(STREAM, bodies(10))
+        c = consumer(home, "got = p.take(10); p.ack(got[:3]); print(len(got), flush=True); signal.pause()")
+        assert c.stdout.readline() == "10\n"
+        p.subscribe(STREAM, "consume")
+        c.kill()
+        c.wait()
+        found = []
+        while len(found) < 7:  # long before its leases end
+            got = p.take(1, timeout=10)
+            assert got, found
+            found += got
+            p.ack(got)
+        assert sorted((m.seq, m.deliveries, m.body) for m in found) == [(i + 1, 2, f"m{i}".encode()) for i in range(3, 10)]
+    q = home.queue()
+    assert (q["ready"], q["leased"], q["dead"], q["redelivered"]) == (0, 0, 0, 7)
+
+
+def test_s01_leases_end_are_extended_and_given_back(home):
+    home.streams(("events", "lease_ms = 300;"))
+    home.broker()
+    with peer(home) as a, peer(home) as b:
+        a.publish(STREAM, [b"x"])
+        assert a.subscribe(STREAM, "consume")[1:] == (300, 5)
+        first = a.take()
+        b.subscribe(STREAM, "consume")
+        for _ in range(8):  # longer than a lease in all
+            assert a.extend(first) == 1
+            assert b.take(timeout=0.1) == []
+        again = b.take() or a.take()
+        assert [(m.seq, m.deliveries) for m in again] == [(1, 2)]
+    with peer(home) as c:  # the others are gone
+        c.subscribe(STREAM, "consume")
+        got = c.take()
+        assert got[0].seq == 1 and c.nack(got, 0, "not now") == 1
+        assert c.take()[0].seq == 1
+
+
+def test_s01_a_late_ack_counts(home):
+    home.streams(("events", "lease_ms = 100;"))
+    home.broker()
+    with peer(home) as a:
+        a.publish(STREAM, [b"x", b"y"])
+        a.subscribe(STREAM, "consume", messages=2)
+        first = a.take(2)
+        until(lambda: home.queue()["leased"] == 0 or home.queue()["redelivered"] > 0, home.path / "state", what="the end of the lease")
+        assert a.ack(first) == 2
+        until(lambda: home.queue()["ready"] + home.queue()["leased"] == 0, home.path / "state")
+
+
+# ---- s02: the broker dies
+
+@pytest.mark.parametrize("point", POINTS)
+def test_s02_crash_at(home, point):
+    """Killed at each point where something is written: what was confirmed is there, what was sent again is there once."""
+    home.streams("events")
+    once = home.base / "crashed"
+    home.broker()
+    home.stop_broker()
+    home.broker(SIMBDP_CRASH_AT=point, SIMBDP_CRASH_ONCE=str(once))
+    sent = 0
+    with peer(home) as p:
+        p.subscribe(STREAM, "consume", messages=100000, size=64 << 20)
+        got = {}
+
+        def step(batch):
+            number = sent + 1
+            while True:
+                try:
+                    r = p.post(STREAM, batch, 42, number)
+                    answer = None
+                    while answer is None or answer[2] != r:
+                        answer = p.receive(timeout=1)
+                        if answer is None:
+                            assert home.broker_process.poll() is not None, "no answer, and the broker is there"
+                            home.broker()
+                            p.subscribe(STREAM, "consume", messages=100000, size=64 << 20)
+                            break
+                        if answer[0] == DELIVER:
+                            take(p.messages(answer[3]))
+                    if answer:
+                        return
+                except AssertionError:
+                    if home.broker_process.poll() is None:
+                        raise
+                    home.broker()
+                    p.subscribe(STREAM, "consume", messages=100000, size=64 << 20)
+
+        def take(messages):
+            for m in messages:
+                assert got.setdefault(m.seq, m.body) == m.body
+            if messages:
+                r = p.next_request()
+                p.send(header(ACK, 1, r), b"".join(struct.pack("<QQ", m.seq, m.seq) for m in messages))
+
+        for _ in range(60):
+            step(bodies(100, sent, 600))
+            sent += 100
+        while len(got) < sent:
+            more = p.receive(timeout=10)
+            assert more, (len(got), sent)
+            if more[0] == DELIVER:
+                take(p.messages(more[3]))
+    assert once.exists(), f"{point} was never reached"
+    assert sorted(got) == list(range(1, sent + 1))
+    assert [got[i + 1] for i in range(sent)] == bodies(sent, 0, 600)
+    until(lambda: home.queue()["ready"] + home.queue()["leased"] == 0, home.path / "state", what="an empty queue")
+
+
+def test_s02_kills_under_load(home):
+    """SIGKILL in the middle of things, ten times: every message once in effect, none invented."""
+    home.streams("events", apps=("consume", "copy"))
+    home.broker()
+    stop, total, seen = threading.Event(), 30000, {"consume": {}, "copy": {}}
+    failures = []
+
+    def guarded(fn):
+        def run():
+            try:
+                fn()
+            except Exception as e:  # noqa: BLE001 - told at the end
+                failures.append(e)
+                stop.set()
+        return threading.Thread(target=run)
+
+    def publisher():
+        with peer(home) as p:
+            number, waiting = 1, {}
+            while (number <= total or waiting) and not failures:
+                while number <= total and len(waiting) < 8:
+                    waiting[p.post(STREAM, bodies(100, number - 1), 7, number)] = number
+                    number += 100
+                answer = p.receive(timeout=0.5)
+                if answer is None:  # sent again: known numbers are not stored twice
+                    waiting = {p.post(STREAM, bodies(100, first - 1), 7, first): first for first in waiting.values()}
+                elif answer[2] in waiting:
+                    assert answer[0] != REFUSED, answer
+                    del waiting[answer[2]]
+
+    def consume(app):
+        def run():
+            with peer(home) as p:
+                subscribed = 0.0
+                while len(seen[app]) < total and not failures:
+                    if time.monotonic() - subscribed > 1:  # again and again: a broker that was restarted does not know us
+                        p.send(header(SUBSCRIBE, 1, p.next_request()), STREAM.encode(), app.encode(), struct.pack("<IQ", 500, 1 << 20))
+                        subscribed = time.monotonic()
+                    got = p.receive(timeout=0.2)
+                    if got and got[0] == DELIVER:
+                        messages = p.messages(got[3])
+                        for m in messages:
+                            assert seen[app].setdefault(m.seq, m.body) == m.body
+                        p.send(header(ACK, 1, 0), b"".join(struct.pack("<QQ", m.seq, m.seq) for m in messages))
+        return run
+
+    threads = [guarded(publisher), *[guarded(consume(a)) for a in seen]]
+    for t in threads:
+        t.start()
+    rng = random.Random(3)
+    for i in range(10):
+        aim = total * (i + 1) // 12
+        until(lambda: len(seen["consume"]) >= aim or failures, home.path / "state", every=0.01 + rng.random() / 20, what=f"{aim} messages")
+        home.stop_broker(kill=True)
+        home.broker()
+    for t in threads:
+        t.join(timeout=120)
+    assert not failures, failures
+    for app, got in seen.items():
+        assert sorted(got.values()) == sorted(bodies(total)), app
+
+
+# ---- s03: full
+
+def test_s03_at_its_byte_cap_a_stream_refuses_and_consumers_go_on(home):
+    home.streams(("events", "max_stored_bytes = 100000L;"), "other")
+    home.broker()
+    with peer(home) as p:
+        for _ in range(200):
+            try:
+                p.publish(STREAM, bodies(10, size=100))
+            except Refused as e:
+                assert e.code == "full" and e.retry_after_ms > 0 and "max_stored_bytes is 100000" in e.text
+                break
+        else:
+            raise AssertionError("never full")
+        p.publish("acme/other", [b"not disturbed"])
+        p.subscribe(STREAM, "consume", messages=100000)
+        n = home.queue()["ready"] + home.queue()["leased"]
+        assert 500 < n < 1000
+        p.ack(p.take(n))
+        p.publish(STREAM, bodies(10, size=100))  # there is room again
+
+
+def test_s03_on_a_full_disk_acks_go_on_and_publishing_by_itself(home):
+    (home.path / "state/broker").mkdir()
+    home.mount_tmpfs("state/broker", "6m")
+    home.streams(("events", "max_stored_bytes = -1L;"))
+    home.broker()
+    with peer(home) as p:
+        sent = 0
+        try:
+            while sent < 20000:
+                p.publish(STREAM, bodies(100, sent, 1000), 5, sent + 1)
+                sent += 100
+        except Refused as e:
+            assert e.code == "full" and e.retry_after_ms > 0 and "disk" in e.text
+        assert 1000 < sent < 20000
+        p.subscribe(STREAM, "consume", messages=65536, size=64 << 20)
+        got = p.take(sent)
+        assert [m.body for m in got] == bodies(sent, 0, 1000)
+        p.ack(got[:10])
+        p.ack(got[10:sent // 2])
+        home.stop_broker(kill=True)
+        home.broker()  # the acks are there, on the full disk
+        q = home.queue()
+        assert q["ready"] == sent - sent // 2 and q["lost"] == 0
+        p.subscribe(STREAM, "consume", messages=65536, size=64 << 20)
+        rest = p.take(sent - sent // 2)
+        assert [m.seq for m in rest] == list(range(sent // 2 + 1, sent + 1))
+        p.ack(rest)
+
+        def publishes():
+            try:
+                return p.publish(STREAM, bodies(100, sent, 1000), 5, sent + 1)
+            except Refused as e:
+                assert e.code == "full"
+        until(publishes, home.path / "state", what="room for messages")
+
+
+# ---- s04: poison
+
+def test_s04_a_poison_message_dies_alone_and_can_be_replayed(home):
+    home.streams(("events", "max_deliveries = 3; lease_ms = 60000;"))
+    home.broker()
+    with peer(home) as p:
+        p.publish(STREAM, [b"poison" if i == 4 else f"m{i}".encode() for i in range(10)])
+        for deaths in range(10):
+            c = consumer(home, "\nwhile True:\n    for m in p.take():\n"
+                               "        if m.body == b'poison': os.kill(os.getpid(), signal.SIGKILL)\n        p.ack([m])\n")
+            until(lambda: c.poll() is not None or home.queue()["acked"] == 9, home.path / "state", every=0.02, what="a death, or the end")
+            if c.poll() is None:
+                break
+        c.kill()
+        c.wait()
+        assert deaths == 3
+        q = home.queue()
+        assert (q["dead"], q["acked"]) == (1, 9)
+        letter, = home.rows("dead", "list", STREAM)
+        assert (letter["seq"], letter["message"], letter["deliveries"]) == (5, "poison", 3)
+        assert "went away" in letter["reason"]
+        assert [e for e in journal(home) if e["event"] == "dead"][0]["seq"] == 5
+        # it survives a restart, and replayed it is an ordinary message with the same sequence
+        home.stop_broker(kill=True)
+        home.broker()
+        assert home.rows("dead", "list", STREAM)[0]["seq"] == 5
+        home.cli("dead", "replay", STREAM, "--seq", "5")
+        p.subscribe(STREAM, "consume")
+        m, = p.take()
+        assert (m.seq, m.body) == (5, b"poison")
+        for _ in range(3):
+            assert p.nack([m], reason="I do not like it") == 1
+            if _ < 2:
+                m, = p.take()
+        assert home.rows("dead", "list")[0]["reason"] == "I do not like it"
+        r = home.cli("dead", "drop", STREAM, "--seq", "4", check=False)
+        assert r.returncode == 1 and "no dead letter 4" in r.stderr
+        home.cli("dead", "drop", STREAM, "--all")
+        assert home.rows("dead", "list") == [] and home.queue()["stored_bytes"] == 0
+
+
+# ---- s05: slow consumers
+
+def test_s05_a_slow_consumer_gets_no_more_than_its_window_and_memory_stays_flat(home):
+    home.streams(("events", "max_stored_bytes = -1L;"))
+    home.broker(program=RELEASE / "broker")  # sanitizers have a memory of their own
+
+    def rss():
+        return int(pathlib.Path(f"/proc/{home.broker_process.pid}/statm").read_text().split()[1]) * 4096
+
+    with peer(home) as p, peer(home) as slow:
+        p.publish(STREAM, bodies(100, 0, 1000))
+        slow.subscribe(STREAM, "consume", messages=20, size=1 << 20)
+        assert len(slow.take(20)) == 20
+        before, sent = rss(), 0
+        while sent < 100000:
+            rs = [p.post(STREAM, bodies(500, sent, 1000)) for _ in range(10)]
+            for r in rs:
+                p.answer(r)
+            sent += 5000
+        assert slow.take(1, timeout=0.2) == [], "its window is full"
+        assert rss() - before < 30 << 20, f"{(rss() - before) >> 20} MB more for 100 MB that wait"
+        slow.subscribe(STREAM, "consume", messages=21, size=1 << 20)
+        assert len(slow.take(1)) == 1, "one more is one more"
+
+
+def test_s05_a_window_in_bytes(home):
+    home.streams("events")
+    home.broker()
+    with peer(home) as p:
+        p.publish(STREAM, bodies(10, 0, 1000))
+        p.subscribe(STREAM, "consume", messages=100, size=3500)
+        got = p.take(3)
+        assert len(got) == 3 and p.take(1, timeout=0.2) == []
+        p.ack(got[:1])
+        assert len(p.take(1)) == 1
+
+
+def test_s05_who_never_reads_its_answers_is_not_listened_to_until_it_does(home):
+    home.streams("events")
+    home.broker()
+    with peer(home, rcvhwm=10, sndhwm=0) as deaf, peer(home) as p:
+        for i in range(60000):
+            deaf.post(STREAM, [b"x"], 9, i + 1)
+        until(lambda: '"deaf"' in (home.base / "broker.err").read_text(), home.base, what="the broker's word")
+        assert p.publish(STREAM, [b"quick"])[1] == 1, "others are served"
+        confirmed, unheard, pongs = 0, 0, 0
+        while pongs < 2:
+            answer = deaf.receive(timeout=0.3)
+            if answer is None:
+                deaf.send(header(1, 0, 1))
+                continue
+            verb, _, request, frames = answer
+            pongs += verb == PONG
+            confirmed += verb == CONFIRM
+            if verb == REFUSED:
+                assert frames[0] == b"busy" and request == 0
+                unheard += int(frames[2].split()[0])
+        assert confirmed and unheard
+        for i in range(0, 60000, 1000):  # sent again, all of it: what was stored is known
+            deaf.publish(STREAM, [b"x"] * 1000, 9, i + 1)
+    assert home.queue()["last_seq"] == 60001
+
+
+# ---- s06: limits
+
+def test_s06_limits_are_refused_by_name_and_recorded(home):
+    home.streams(("events", "max_message_bytes = 1000; max_messages_per_s = 500; max_bytes_per_s = 20000L; max_messages_per_request = 100;"))
+    home.broker()
+    with peer(home) as p:
+        for messages, code, text in (([b"x" * 1001], "size", "max_message_bytes is 1000"),
+                                     (bodies(101), "quota", "max_messages_per_request is 100")):
+            with pytest.raises(Refused) as e:
+                p.publish(STREAM, messages)
+            assert e.value.code == code and text in e.value.text
+        assert p.publish(STREAM, [b"x" * 1000])[1] == 1
+        with pytest.raises(Refused) as e:
+            for _ in range(30):
+                p.publish(STREAM, [b"x" * 1000])
+        assert e.value.code == "rate" and "max_bytes_per_s is 20000" in e.value.text and 0 < e.value.retry_after_ms <= 1100
+
+        def works():
+            try:
+                return p.publish(STREAM, [b""] * 100)
+            except Refused as e:
+                assert e.code == "rate"
+        until(works, home.path / "state", every=0.05, what="the end of the rate limit")
+        with pytest.raises(Refused) as e:
+            for _ in range(20):
+                p.publish(STREAM, [b""] * 100)
+        assert e.value.code == "rate" and "max_messages_per_s is 500" in e.value.text
+    until(lambda: any(e["event"] == "interval" and e["app"] is None and e["refused"] >= 4 for e in journal(home)), home.path / "logs",
+          what="the interval")
+    assert {e["reason"] for e in journal(home) if e["event"] == "breach"} >= {"size"}
+
+
+def test_s06_after_too_many_breaches_a_stream_is_cut_off(home):
+    home.streams(("events", 'max_message_bytes = 10; on_breach = "suspend"; breaches = 3; breach_window_s = 60;'), "other")
+    home.up()
+    with peer(home) as p:
+        for _ in range(3):
+            with pytest.raises(Refused) as e:
+                p.publish(STREAM, [b"x" * 11])
+            assert e.value.code == "size"
+        for _ in range(2):
+            with pytest.raises(Refused) as e:
+                p.publish(STREAM, [b"x"])
+            assert e.value.code == "suspended" and "3 breaches" in e.value.text
+            if _ == 0:  # also over a restart
+                pid = home.control({"op": "status"}, "broker.sock")["pid"]
+                os.kill(pid, signal.SIGKILL)
+                until(lambda: restarted(home, pid), home.path / "state", what="the next broker")
+        p.publish("acme/other", [b"x"])
+        assert home.queue()["state"] == "cut_off"
+        home.cli("tenant", "resume", "acme")
+        p.publish(STREAM, [b"x"])
+    assert [e["event"] for e in journal(home) if e["event"] in ("cut_off", "resumed")] == ["cut_off", "resumed"]
+
+
+def restarted(home, pid):
+    try:
+        return home.control({"op": "status"}, "broker.sock")["pid"] != pid
+    except (OSError, AssertionError):
+        return False
+
+
+# ---- s07: strangers and nonsense
+
+def test_s07_malformed_requests_are_refused_with_what_is_wrong(home):
+    home.streams("events")
+    home.broker()
+    good = struct.pack("<BBHI", 1, 2, 0, 9)
+    cases = [
+        ([b""], "header"), ([b"x"], "header"), ([b"\x02" + good[1:], b"s"], "header"), ([good], "five frames"),
+        ([good, b"acme/events", b"", b"\1\0\0\0", b"xy"], "add up"), ([good, b"acme/events", b"", b"", b""], "five frames"),
+        ([good, b"acme/events", b"", b"\xff\xff\xff\xff" * 3, b"x"], "add up"), ([good, b"acme/events", b"1234", b"\1\0\0\0", b"x"], "five frames"),
+        ([good, b"", b"", b"\1\0\0\0", b"x"], "name"), ([good, b"a" * 129, b"", b"\1\0\0\0", b"x"], "name"),
+        ([good, b"acme/\xff", b"", b"\1\0\0\0", b"x"], "name"), ([good, b"acme/a\nb", b"", b"\1\0\0\0", b"x"], "name"),
+        ([struct.pack("<BBHI", 1, 99, 0, 9)], "no such verb"), ([header(SUBSCRIBE, 1, 9), b"acme/events", b"consume", b"short"], "four frames"),
+        ([header(ACK, 1, 9), b"short"], "frames"), ([header(ACK, 1, 9), struct.pack("<QQ", 5, 4)], "range"),
+        ([header(ACK, 1, 9), struct.pack("<QQ", 0, 4)], "range"), ([good] + [b"x"] * 20, "too many frames"),
+    ]
+    with peer(home) as p:
+        for frames, text in cases:
+            p.send(*frames)
+            verb, _, _, answer = p.receive()
+            assert verb == REFUSED and answer[0] == b"protocol" and text in answer[2].decode(), (frames, answer)
+        for frames, text in (([header(ACK, 1, 9), struct.pack("<QQ", 1, 2)], "no subscription"),
+                             ([header(SUBSCRIBE, 1, 9), b"acme/events", b"nobody", struct.pack("<IQ", 1, 1)], "stream_apps"),
+                             ([good, b"acme/nope", b"", b"\1\0\0\0", b"x"], "no stream"), ([good, b"who/events", b"", b"\1\0\0\0", b"x"], "no stream"),
+                             ([good, b"events", b"", b"\1\0\0\0", b"x"], "TENANT/STREAM")):
+            p.send(*frames)
+            verb, _, request, answer = p.receive()
+            assert verb == REFUSED and request == 9 and answer[0] == b"unknown" and text in answer[2].decode(), (frames, answer)
+        p.send(b"\0" * 3000000)  # more than any message may have: the connection ends
+        with peer(home) as q:
+            assert q.publish(STREAM, [b"x"])[1] == 1
+
+
+def test_s07_random_frames(home):
+    home.streams("events")
+    home.broker()
+    rng = random.Random(7)
+    good = [header(2, 0, 5), b"acme/events", struct.pack("<QQ", 1, 1), struct.pack("<2I", 2, 3), b"hello"]
+    with peer(home) as p, peer(home) as calm:
+        for i in range(2000):
+            frames = [bytearray(f) for f in good]
+            frames[0][1] = rng.randrange(9)
+            for _ in range(rng.randrange(4)):
+                f = frames[rng.randrange(len(frames))]
+                if f:
+                    f[rng.randrange(len(f))] = rng.randrange(256)
+            if rng.random() < 0.3:
+                del frames[rng.randrange(len(frames)):]
+            p.send(*[bytes(f) for f in frames] or [b""])
+            while p.socket.poll(0):
+                p.socket.recv_multipart()
+        assert calm.publish(STREAM, [b"x"])[1] == 1
+    assert home.broker_process.poll() is None
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="tenants have uids of their own only where the platform runs as root")
+def test_s07_a_tenant_reaches_its_own_streams_only(home):
+    home.streams("events", name="acme")
+    home.streams("events", name="other")
+    home.up()
+    uids = {t["tenant_id"]: t["uid"] for t in home.rows("tenant", "list")}
+    code = (f"import sys; sys.path[:0] = [{str(ROOT / 'tests/system')!r}]\nfrom wire import *\np = Peer(sys.argv[1])\n"
+            "for name in ('events', 'acme/events', 'other/events'):\n"
+            "    try:\n        print(name, p.publish(name, [b'x'])[1])\n    except Refused as e:\n        print(name, e.code)\n")
+    for uid, expected in ((uids["acme"], "events 1 acme/events 1 other/events auth"), (uids["other"], "events 1 acme/events auth other/events 1"),
+                          (4711, "events auth acme/events auth other/events auth")):
+        r = subprocess.run(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "/usr/bin/python3", "-c", code, home.endpoint],
+                           capture_output=True, text=True, timeout=60)
+        assert r.stdout.split() == expected.split(), (uid, r)
+    home.cli("tenant", "suspend", "acme")
+    with peer(home) as p:
+        with pytest.raises(Refused) as e:
+            p.publish(STREAM, [b"x"])
+        assert e.value.code == "suspended"
+        with pytest.raises(Refused) as e:
+            p.subscribe(STREAM, "consume")
+        assert e.value.code == "suspended"
+        home.cli("tenant", "resume", "acme")
+        p.publish(STREAM, [b"x"])
+
+
+def test_s07_curve_on_tcp(make_home):
+    home = make_home(platform='listen = "127.0.0.1";')
+    public, secret = zmq.curve_keypair()
+    home.streams("events", tenant=f'curve_keys = ("{public.decode()}");')
+    home.streams("events", name="other")
+    home.broker()
+    status = home.control({"op": "status"}, "broker.sock")
+    server = status["server_key"].encode()
+    assert status["tcp"].startswith("tcp://127.0.0.1:")
+    with Peer(status["tcp"], curve_serverkey=server, curve_publickey=public, curve_secretkey=secret) as p:
+        assert p.publish("events", [b"x"])[1] == 1
+        with pytest.raises(Refused) as e:
+            p.publish("other/events", [b"x"])
+        assert e.value.code == "auth"
+    strange_public, strange_secret = zmq.curve_keypair()
+    for options in ({"curve_serverkey": server, "curve_publickey": strange_public, "curve_secretkey": strange_secret}, {}):
+        with Peer(status["tcp"], **options) as p:
+            p.post("acme/events", [b"x"])
+            assert p.receive(timeout=1) is None, options
+    assert home.queue()["last_seq"] == 1 and "no tenant has" in (home.base / "broker.err").read_text()
+    home.stop_broker()
+    home.broker()  # the port and the key are kept
+    again = home.control({"op": "status"}, "broker.sock")
+    assert (again["tcp"], again["server_key"]) == (status["tcp"], status["server_key"])
+
+
+def test_a_fixed_tcp_port_that_is_taken_is_named(make_home):
+    port = free_port()
+    home = make_home(platform=f'listen = "127.0.0.1"; ports = {{ broker = {port}; }};')
+    home.streams("events")
+    home.broker()
+    assert home.control({"op": "status"}, "broker.sock")["tcp"] == f"tcp://127.0.0.1:{port}"
+    home.stop_broker()
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", port))
+        s.listen()
+        r = subprocess.run([BUILD / "broker", "--home", str(home.path)], env=home.env, capture_output=True, text=True, timeout=60)
+        assert r.returncode == 1 and f"127.0.0.1:{port}" in r.stderr, r
+
+
+def test_s07_a_flood_of_connections_and_of_one_tenants_messages(home):
+    home.streams(("events", "max_stored_bytes = -1L;"))
+    home.streams("events", name="quiet")
+    home.broker()
+    path = home.endpoint[len("ipc://"):]
+    mute = []
+    for _ in range(500):  # they never say who they are
+        s = socket.socket(socket.AF_UNIX)
+        s.setblocking(False)
+        try:
+            s.connect(path)
+        except BlockingIOError:
+            pass
+        mute.append(s)
+    stop = threading.Event()
+
+    def flood():
+        with peer(home) as p:
+            waiting = 0
+            while not stop.is_set():
+                while waiting < 20:
+                    p.post(STREAM, bodies(1000, 0, 1000))
+                    waiting += 1
+                if p.receive():
+                    waiting -= 1
+    threads = [threading.Thread(target=flood) for _ in range(2)]
+    for t in threads:
+        t.start()
+    worst = []
+    with peer(home) as p:
+        until(lambda: home.queue()["last_seq"] > 1000, home.path / "state")
+        for i in range(50):
+            began = time.monotonic()
+            assert p.publish("quiet/events", [b"x"])[1] == 1
+            worst.append(time.monotonic() - began)
+    stop.set()
+    for t in threads:
+        t.join()
+    for s in mute:
+        s.close()
+    assert sorted(worst)[len(worst) // 2] < 1, worst
+
+
+# ---- several subscriptions, retention, reload, watching
+
+def test_each_app_has_its_own_copy_and_instances_compete(home):
+    home.streams("events", apps=("one", "two"))
+    home.broker()
+    with peer(home) as p, peer(home) as a, peer(home) as b, peer(home) as c:
+        a.subscribe(STREAM, "one", messages=5)
+        b.subscribe(STREAM, "one", messages=5)
+        c.subscribe(STREAM, "two")
+        p.publish(STREAM, bodies(10))
+        got = [a.take(5), b.take(5), c.take(10)]
+        assert sorted(m.seq for m in got[0] + got[1]) == sorted(m.seq for m in got[2]) == list(range(1, 11))
+        assert len(got[0]) == len(got[1]) == 5
+        assert len({m.body for m in got[2]}) == 10
+
+
+def test_publishers_numbers_are_remembered_for_the_window_and_over_kills(home):
+    home.streams(("events", "dedup_window_s = 2;"))
+    home.broker()
+    with peer(home) as p:
+        assert p.publish(STREAM, bodies(10), 5, 1) == (1, 10, 0)
+        assert p.publish(STREAM, bodies(10), 5, 1) == (0, 0, 10)
+        assert p.publish(STREAM, bodies(10, 5), 5, 6) == (11, 5, 5)
+        home.stop_broker(kill=True)
+        home.broker()
+        assert p.publish(STREAM, bodies(15), 5, 1) == (0, 0, 15)
+        assert p.publish(STREAM, bodies(1), 6, 1) == (16, 1, 0)
+        until(lambda: p.publish(STREAM, bodies(1), 7, 1) and p.publish(STREAM, bodies(1), 6, 1)[1] == 1, home.path / "state",
+              every=3, what="the window's end")
+
+
+def test_retention(home):
+    home.streams(("events", "retention_s = 1; dead_retention_s = 2; max_deliveries = 1;"))
+    home.broker()
+    with peer(home) as p:
+        p.publish(STREAM, bodies(10))
+        p.subscribe(STREAM, "consume", messages=1)
+        p.nack(p.take(1), reason="no")
+        until(lambda: home.queue()["ready"] + home.queue()["leased"] == 0, home.path / "state", what="the messages' end")
+        q = home.queue()
+        assert q["dead"] == 1 and q["acked"] == 0 and q["expired"] >= 8
+        until(lambda: home.queue()["dead"] == 0, home.path / "state", what="the dead letter's end")
+        assert home.queue()["stored_bytes"] == 0
+
+
+def test_reload_adds_and_takes_away(home):
+    home.streams("events")
+    home.broker()
+    conf = home.path / "conf/tenants/acme.conf"
+    with peer(home) as p:
+        p.publish(STREAM, bodies(3))
+        conf.write_text(conf.read_text().replace("stream_apps", "nonsense"))
+        assert not home.control({"op": "reload"}, "broker.sock")["ok"]
+        p.publish(STREAM, bodies(3))
+        home.streams("events", "more", apps=("consume", "late"))
+        assert home.control({"op": "reload"}, "broker.sock")["ok"]
+        p.publish("acme/more", [b"x"])
+        assert home.queue("late")["ready"] == 6, "a new app sees what is kept"
+        home.streams("more", apps=())
+        assert home.control({"op": "reload"}, "broker.sock")["ok"]
+        with pytest.raises(Refused) as e:
+            p.publish(STREAM, [b"x"])
+        assert e.value.code == "unknown"
+        assert home.queue()["state"] == "unconfigured" and home.queue()["ready"] == 6, "nothing is deleted"
+
+
+def test_watchers_learn_of_messages_nobody_consumes(home):
+    home.streams("events")
+    home.broker()
+    with socket.socket(socket.AF_UNIX) as s, peer(home) as p:
+        s.settimeout(20)
+        s.connect(str(pathlib.Path(home.endpoint[len("ipc://"):]).with_name("broker.sock")))
+        f = s.makefile("rw")
+        f.write('{"op":"watch"}\n')
+        f.flush()
+        assert json.loads(f.readline())["ok"]
+        p.publish(STREAM, [b"x"])
+        assert json.loads(f.readline()) == {"activate": {"tenant": "acme", "stream": "events", "app": "consume"}}
+        with peer(home) as c:
+            c.subscribe(STREAM, "consume")
+            c.take(1)
+        assert json.loads(f.readline())["activate"]["app"] == "consume", "its consumer went without an ack"
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut"])
+def test_a_damaged_store_costs_what_was_hit_and_says_so(home, how):
+    home.streams("events", "other")
+    home.broker()
+    with peer(home) as p:
+        for i in range(100):
+            p.publish(STREAM, bodies(10, i * 10, 100))
+        p.publish("acme/other", [b"safe"]) if how == "flipped" else None
+    home.stop_broker()
+    segment = sorted((home.path / "state/broker").glob("*.seg"))[0]
+    data = bytearray(segment.read_bytes())
+    at = data.index(b"m500.")
+    if how == "flipped":
+        data[at + 2] ^= 4
+    segment.write_bytes(data if how == "flipped" else data[:at])
+    home.broker()
+    log = (home.base / "broker.err").read_text()
+    assert "store_damaged" in log and (home.path / "state/broker/damaged").is_dir()
+    with peer(home) as p:
+        p.subscribe(STREAM, "consume", messages=5000)
+        n = 990 if how == "flipped" else 500
+        got = p.take(n)
+        assert [m.body for m in got] == [b for i, b in enumerate(bodies(1000, 0, 100)) if not 500 <= i < 510][:n]
+        p.ack(got)
+        assert p.publish(STREAM, [b"on"])[1] == 1
+        assert p.take()[0].body == b"on"
+    assert home.queue()["lost"] == (10 if how == "flipped" else 0)
+
+
+def test_idle_streams_cost_nothing_to_speak_of(home):
+    names = [f"s{i}" for i in range(100)]
+    home.streams(*names)
+    home.broker(program=RELEASE / "broker")
+    with peer(home) as p:
+        p.subscribe("acme/s0", "consume")
+
+        def cpu():
+            fields = pathlib.Path(f"/proc/{home.broker_process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        before, began = cpu(), time.monotonic()
+        assert p.take(1, timeout=5) == []
+        assert (cpu() - before) / (time.monotonic() - began) < 0.01

@@ -1,0 +1,138 @@
+"""A client of the broker on pyzmq alone, after docs/wire.md: the independent witness."""
+import struct
+
+import zmq
+
+PING, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, ACK, NACK, EXTEND = range(1, 8)
+PONG, CONFIRM, REFUSED, SUBSCRIBED, DELIVER, DONE = range(64, 70)
+
+
+def header(verb, consumer=0, request=0):
+    return struct.pack("<BBHI", 1, verb, consumer, request)
+
+
+class Message:
+    def __init__(self, seq, published_ms, deliveries, body):
+        self.seq, self.published_ms, self.deliveries, self.body = seq, published_ms, deliveries, body
+
+    def __repr__(self):
+        return f"<{self.seq} x{self.deliveries} {self.body[:40]}>"
+
+
+class Refused(Exception):
+    def __init__(self, code, retry_after_ms, text):
+        super().__init__(f"{code}: {text}")
+        self.code, self.retry_after_ms, self.text = code, retry_after_ms, text
+
+
+class Peer:
+    """One connection. Answers come as (verb, consumer, request, frames)."""
+
+    def __init__(self, endpoint, **options):
+        self.context = zmq.Context()
+        self.socket = self.context.socket(zmq.DEALER)
+        self.socket.linger = 0
+        for name, value in options.items():
+            setattr(self.socket, name, value)
+        self.socket.connect(endpoint)
+        self.request = 0
+        self.delivered = []
+
+    def close(self):
+        self.socket.close()
+        self.context.term()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def send(self, *frames):
+        self.socket.send_multipart(frames)
+
+    def receive(self, timeout=20):
+        """The next answer but for probes; None when none comes."""
+        while self.socket.poll(timeout * 1000):
+            first, *rest = self.socket.recv_multipart()
+            version, verb, consumer, request = struct.unpack("<BBHI", first)
+            assert version == 1
+            if verb == PONG and request == 0:
+                continue
+            return verb, consumer, request, rest
+        return None
+
+    def answer(self, request, timeout=20):
+        """The answer to one request; deliveries on the way are kept for take()."""
+        while True:
+            got = self.receive(timeout)
+            assert got, f"no answer to request {request}"
+            verb, consumer, number, frames = got
+            if verb == DELIVER:
+                self.delivered += self.messages(frames)
+            elif verb == REFUSED:
+                raise Refused(frames[0].decode(), struct.unpack("<I", frames[1])[0], frames[2].decode())
+            elif number == request:
+                return verb, frames
+
+    @staticmethod
+    def messages(frames):
+        found, at = [], 0
+        for seq, ms, deliveries, n in struct.iter_unpack("<QqII", frames[0]):
+            found.append(Message(seq, ms, deliveries, frames[1][at:at + n]))
+            at += n
+        assert at == len(frames[1])
+        return found
+
+    def next_request(self):
+        self.request += 1
+        return self.request
+
+    def post(self, stream, bodies, publisher=0, number=0):
+        """Publishes without waiting; the request's number."""
+        r = self.next_request()
+        ids = struct.pack("<QQ", publisher, number) if publisher else b""
+        self.send(header(PUBLISH, 0, r), stream.encode(), ids, struct.pack(f"<{len(bodies)}I", *map(len, bodies)), b"".join(bodies))
+        return r
+
+    def publish(self, stream, bodies, publisher=0, number=0):
+        """(first sequence, stored, known)"""
+        verb, frames = self.answer(self.post(stream, bodies, publisher, number))
+        assert verb == CONFIRM
+        return struct.unpack("<QII", frames[0])
+
+    def subscribe(self, stream, subscription, messages=1000, size=1 << 20, consumer=1):
+        r = self.next_request()
+        self.send(header(SUBSCRIBE, consumer, r), stream.encode(), subscription.encode(), struct.pack("<IQ", messages, size))
+        verb, frames = self.answer(r)
+        assert verb == SUBSCRIBED
+        return frames[0], *struct.unpack("<II", frames[1])
+
+    def take(self, n=1, timeout=20):
+        """At least n messages, or fewer when no more come."""
+        while len(self.delivered) < n:
+            got = self.receive(timeout)
+            if got is None:
+                break
+            assert got[0] in (DELIVER, SUBSCRIBED), got
+            if got[0] == DELIVER:
+                self.delivered += self.messages(got[3])
+        found, self.delivered = self.delivered, []
+        return found
+
+    def settle(self, verb, messages, *more, consumer=1):
+        r = self.next_request()
+        ranges = b"".join(struct.pack("<QQ", m.seq, m.seq) for m in messages)
+        self.send(header(verb, consumer, r), ranges, *more)
+        verb, frames = self.answer(r)
+        assert verb == DONE
+        return struct.unpack("<Q", frames[0])[0]
+
+    def ack(self, messages, consumer=1):
+        return self.settle(ACK, messages, consumer=consumer)
+
+    def nack(self, messages, delay_ms=0, reason="", consumer=1):
+        return self.settle(NACK, messages, struct.pack("<I", delay_ms), reason.encode(), consumer=consumer)
+
+    def extend(self, messages, consumer=1):
+        return self.settle(EXTEND, messages, consumer=consumer)
