@@ -129,8 +129,10 @@ static void on_zap(void *arg)
             zmq_z85_encode(key, (const uint8_t *)frames[KEY], 32))
             t = by_key(b, key);
         if (!t)
-            log_warn("refused", NULL, NULL, "a peer at %.*s shows a CURVE key that no tenant has (%s); `curve_keys` of a tenant's "
-                     "configuration lists them", sizes[ADDRESS], frames[ADDRESS], *key ? key : "none");
+            log_warn("refused", NULL, NULL,
+                     "a peer at %.*s shows a CURVE key that no tenant has (%s); `curve_keys` of a tenant's "
+                     "configuration lists them",
+                     sizes[ADDRESS], frames[ADDRESS], *key ? key : "none");
         const char *status = t ? "200" : "400", *text = t ? "OK" : "no tenant has this key", *user = t ? t->id : "";
         zmq_send(b->zap, "1.0", 3, ZMQ_SNDMORE);
         zmq_send(b->zap, frames[REQUEST], (size_t)sizes[REQUEST], ZMQ_SNDMORE);
@@ -149,7 +151,8 @@ static int server_key(struct broker *b, struct err *e)
         if (sscanf(text.p, "%40s %40s", b->server_public, b->server_secret) == 2 && strlen(b->server_public) == 40 &&
             strlen(b->server_secret) == 40)
             return 0;
-        return err_set(e, ERR_FORMAT, "%s/keys/broker.curve holds no pair of CURVE keys; restore it, or remove it to get a new pair",
+        return err_set(e, ERR_FORMAT,
+                       "%s/keys/broker.curve holds no pair of CURVE keys; restore it, or remove it to get a new pair",
                        b->home.path);
     }
     if (zmq_curve_keypair(b->server_public, b->server_secret) < 0)

@@ -20,12 +20,12 @@
 enum {
     TICK_MS = 1000,
     JOURNAL_TICKS = 5,
-    SYNC_MS = 100,        /* acks are durable after that at the latest */
+    SYNC_MS = 100, /* acks are durable after that at the latest */
     HEARTBEAT_MS = 2000,
     HEARTBEAT_TIMEOUT_MS = 6000,
     HANDSHAKE_MS = 5000,
-    RECEIVE_QUEUE = 64,   /* requests a peer may have waiting in memory */
-    SEND_QUEUE = 2048,    /* answers and deliveries a peer may leave unread */
+    RECEIVE_QUEUE = 64, /* requests a peer may have waiting in memory */
+    SEND_QUEUE = 2048,  /* answers and deliveries a peer may leave unread */
     BACKLOG = 1024,
     MAX_CALLBACKS = 8,
 };
@@ -315,7 +315,8 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     take_rates(b);
     for (struct stream *q; (q = queues_next(b->queues, &i));) {
         const struct conf_stream *c = &((struct bstream *)stream_tag(q))->conf;
-        stream_expire(q, before(b->wall_ms, c->retention_s), before(b->wall_ms, c->dead_retention_s), before(b->wall_ms, c->dedup_window_s));
+        stream_expire(q, before(b->wall_ms, c->retention_s), before(b->wall_ms, c->dead_retention_s),
+                      before(b->wall_ms, c->dedup_window_s));
     }
     if (++ticks % JOURNAL_TICKS == 0)
         journal_interval(b, JOURNAL_TICKS * TICK_MS);
@@ -361,8 +362,8 @@ static void on_monitor(void *arg)
 
 static int listen_on(struct broker *b, struct listener *l, const char *endpoint, bool is_tcp, struct err *e)
 {
-    int heartbeat = HEARTBEAT_MS, timeout = HEARTBEAT_TIMEOUT_MS, handshake = HANDSHAKE_MS, zero = 0, one = 1, receive = RECEIVE_QUEUE,
-        send = SEND_QUEUE, backlog = BACKLOG;
+    int heartbeat = HEARTBEAT_MS, timeout = HEARTBEAT_TIMEOUT_MS, handshake = HANDSHAKE_MS, zero = 0, one = 1,
+        receive = RECEIVE_QUEUE, send = SEND_QUEUE, backlog = BACKLOG;
     char monitor[64], bound[256];
     size_t n = sizeof bound;
     l->b = b;
@@ -375,10 +376,14 @@ static int listen_on(struct broker *b, struct listener *l, const char *endpoint,
         const void *value;
         size_t n;
     } options[] = {
-        {ZMQ_ROUTER_MANDATORY, &one, sizeof one},      {ZMQ_LINGER, &zero, sizeof zero},
-        {ZMQ_RCVHWM, &receive, sizeof receive},        {ZMQ_SNDHWM, &send, sizeof send},
-        {ZMQ_HEARTBEAT_IVL, &heartbeat, sizeof heartbeat}, {ZMQ_HEARTBEAT_TIMEOUT, &timeout, sizeof timeout},
-        {ZMQ_HEARTBEAT_TTL, &timeout, sizeof timeout}, {ZMQ_HANDSHAKE_IVL, &handshake, sizeof handshake},
+        {ZMQ_ROUTER_MANDATORY, &one, sizeof one},
+        {ZMQ_LINGER, &zero, sizeof zero},
+        {ZMQ_RCVHWM, &receive, sizeof receive},
+        {ZMQ_SNDHWM, &send, sizeof send},
+        {ZMQ_HEARTBEAT_IVL, &heartbeat, sizeof heartbeat},
+        {ZMQ_HEARTBEAT_TIMEOUT, &timeout, sizeof timeout},
+        {ZMQ_HEARTBEAT_TTL, &timeout, sizeof timeout},
+        {ZMQ_HANDSHAKE_IVL, &handshake, sizeof handshake},
         {ZMQ_BACKLOG, &backlog, sizeof backlog},
     };
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)

@@ -24,7 +24,7 @@ struct btenant {
     char *id;
     int64_t uid;
     bool configured, suspended;
-    int64_t turn_bytes; /* published in this turn */
+    int64_t turn_bytes;                         /* published in this turn */
     struct parked *first_parked, **last_parked; /* requests over its share of a turn wait for the next */
     int64_t parked_bytes;
     bool parking; /* in broker.parking */
@@ -36,9 +36,9 @@ struct bstream {
     struct broker *b;
     struct stream *queue;
     struct btenant *tenant;
-    char *name;          /* within the tenant */
+    char *name; /* within the tenant */
     bool configured;
-    bool cut_off;        /* after too many breaches, until `tenant resume` */
+    bool cut_off;            /* after too many breaches, until `tenant resume` */
     struct conf_stream conf; /* a copy; its strings belong to the configuration */
     struct bucket messages, bytes;
     struct breaches breaches;
@@ -54,11 +54,11 @@ struct bsub {
     struct sub *queue;
     struct bstream *stream;
     bool configured;
-    bool listed;           /* in broker.to_serve */
-    bool told;             /* watchers know that it needs an instance */
-    size_t turn;           /* the consumer that is next */
+    bool listed; /* in broker.to_serve */
+    bool told;   /* watchers know that it needs an instance */
+    size_t turn; /* the consumer that is next */
     struct event *timer;
-    int64_t due_ms;        /* the timer's; -1: not armed */
+    int64_t due_ms;                                                /* the timer's; -1: not armed */
     uint64_t seen_acked, seen_acked_bytes, seen_failed, seen_died; /* at the last entry of the journal */
     double acked_per_s;
     uint64_t rate_seen;
@@ -75,13 +75,13 @@ struct session {
     char *peer;             /* what identified it: must be the same in each of its messages */
     struct btenant *tenant; /* NULL: operator, or not known */
     bool is_operator;
-    bool deaf;              /* its answers pile up unread */
-    uint64_t n_unheard;     /* requests since */
+    bool deaf;          /* its answers pile up unread */
+    uint64_t n_unheard; /* requests since */
     struct subscription {
         uint16_t tag;
         struct consumer *consumer;
         struct session *session;
-    } **subscriptions;
+    } * *subscriptions;
     size_t n_subscriptions;
 };
 
@@ -113,7 +113,7 @@ struct broker {
     struct map tenants;  /* struct btenant, by id; never removed */
     struct map sessions; /* by routing id */
     int64_t tenants_read_s;
-    int n_tenant_reads; /* in that second */
+    int n_tenant_reads;  /* in that second */
     struct buf confirms; /* struct confirm: of this turn */
     struct bsub *to_serve;
     struct btenant *parking; /* tenants with parked requests */
@@ -142,7 +142,8 @@ void auth_stop(struct broker *b);
 /* Reads the ledger's tenants anew. */
 void auth_read_tenants(struct broker *b);
 struct btenant *auth_tenant(struct broker *b, const char *id); /* makes it */
-/* Sets the session's tenant from `peer`: for ipc "…:uid:gid:pid" of SO_PEERCRED as ZeroMQ gives it, for tcp the tenant's id from ZAP. */
+/* Sets the session's tenant from `peer`: for ipc "…:uid:gid:pid" of SO_PEERCRED as ZeroMQ gives it, for tcp the tenant's id from
+ * ZAP. */
 void auth_identify(struct broker *b, struct session *s);
 
 /* session.c: reads requests until there are none, or a turn's worth. */

@@ -45,7 +45,8 @@ static void add_queue(struct buf *out, const struct bstream *st, const struct bs
     json_i64(out, "leased", (int64_t)g.leased);
     json_f64(out, "in_per_s", st->in_per_s);
     json_f64(out, "acked_per_s", s ? s->acked_per_s : 0);
-    json_f64(out, "oldest_age_s", g.oldest_wall_ms && now_wall > g.oldest_wall_ms ? (double)((now_wall - g.oldest_wall_ms) / 1000) : 0);
+    json_f64(out, "oldest_age_s",
+             g.oldest_wall_ms && now_wall > g.oldest_wall_ms ? (double)((now_wall - g.oldest_wall_ms) / 1000) : 0);
     json_i64(out, "redelivered", (int64_t)g.redelivered);
     json_i64(out, "dead", (int64_t)g.dead);
     json_i64(out, "acked", (int64_t)g.acked);
@@ -95,8 +96,8 @@ static void add_dead(struct buf *out, struct bsub *s, const struct dead_letter *
         json_null(out, "base64");
     } else if (p) {
         AUTO_FREE char *text = xmalloc(sodium_base64_ENCODED_LEN(SHOWN_BYTES, sodium_base64_VARIANT_ORIGINAL));
-        sodium_bin2base64(text, sodium_base64_ENCODED_LEN(SHOWN_BYTES, sodium_base64_VARIANT_ORIGINAL), (const unsigned char *)p, shown,
-                          sodium_base64_VARIANT_ORIGINAL);
+        sodium_bin2base64(text, sodium_base64_ENCODED_LEN(SHOWN_BYTES, sodium_base64_VARIANT_ORIGINAL), (const unsigned char *)p,
+                          shown, sodium_base64_VARIANT_ORIGINAL);
         json_null(out, "message");
         json_str(out, "base64", text);
     } else {
@@ -107,8 +108,8 @@ static void add_dead(struct buf *out, struct bsub *s, const struct dead_letter *
 }
 
 /* Calls fn for each subscription that is meant; how many. NULL: any. */
-static size_t each_sub(struct broker *b, const char *tenant, const char *stream, const char *app, void (*fn)(struct bsub *s, void *arg),
-                       void *arg)
+static size_t each_sub(struct broker *b, const char *tenant, const char *stream, const char *app,
+                       void (*fn)(struct bsub *s, void *arg), void *arg)
 {
     size_t i = 0, n = 0;
     for (struct stream *q; (q = queues_next(b->queues, &i));) {
@@ -165,7 +166,8 @@ static void settle_dead(struct bsub *s, void *arg)
 
 static int settle(struct broker *b, struct ctl_conn *c, const bson_t *rq, bool replay, struct err *e)
 {
-    const char *tenant = json_get_str(rq, "tenant", NULL), *stream = json_get_str(rq, "stream", NULL), *app = json_get_str(rq, "app", NULL);
+    const char *tenant = json_get_str(rq, "tenant", NULL), *stream = json_get_str(rq, "stream", NULL),
+               *app = json_get_str(rq, "app", NULL);
     struct settling k = {(uint64_t)json_get_i64(rq, "seq", 0), replay, 0};
     AUTO_BUF struct buf out = {0};
     if (!tenant || !stream)

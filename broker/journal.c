@@ -121,8 +121,9 @@ void journal_cut_off(struct bstream *st, bool cut_off)
     json_end(&line, '}');
     write_line(st->b, st->tenant->id, &line);
     if (cut_off)
-        log_warn("cut_off", st->tenant->id, NULL, "stream %s: %lld breaches within %lld s; publishing is refused until `mysimbdp tenant resume %s`",
-                 st->name, (long long)st->conf.breaches, (long long)st->conf.breach_window_s, st->tenant->id);
+        log_warn("cut_off", st->tenant->id, NULL,
+                 "stream %s: %lld breaches within %lld s; publishing is refused until `mysimbdp tenant resume %s`", st->name,
+                 (long long)st->conf.breaches, (long long)st->conf.breach_window_s, st->tenant->id);
 }
 
 void journal_dead(struct bsub *s, const struct dead_letter *d)

@@ -15,8 +15,8 @@
 enum {
     TURN_REQUESTS = 1024,
     TURN_BYTES = 2 << 20,
-    TENANT_TURN_BYTES = 1 << 20,    /* published by one tenant in a turn; the rest of its requests waits */
-    MAX_PARKED_BYTES = 16 << 20,    /* of a tenant */
+    TENANT_TURN_BYTES = 1 << 20, /* published by one tenant in a turn; the rest of its requests waits */
+    MAX_PARKED_BYTES = 16 << 20, /* of a tenant */
     PARKED_OVERHEAD = 512,
     BUSY_RETRY_MS = 50,
     MAX_WINDOW = 65536,
@@ -129,11 +129,11 @@ int session_send(struct session *s, const struct wire_frame *v, size_t n)
     return 0;
 }
 
+static void refuse(struct session *s, const struct wire_header *h, enum wire_code code, int64_t retry_after_ms, const char *fmt,
+                   ...) __attribute__((format(printf, 5, 6)));
 
-static void refuse(struct session *s, const struct wire_header *h, enum wire_code code, int64_t retry_after_ms, const char *fmt, ...)
-    __attribute__((format(printf, 5, 6)));
-
-static void refuse(struct session *s, const struct wire_header *h, enum wire_code code, int64_t retry_after_ms, const char *fmt, ...)
+static void refuse(struct session *s, const struct wire_header *h, enum wire_code code, int64_t retry_after_ms, const char *fmt,
+                   ...)
 {
     char text[512];
     AUTO_BUF struct buf header = {0}, wait = {0};
@@ -210,12 +210,13 @@ static bool breaks_limits(struct session *s, struct bstream *st, const struct wi
     for (size_t i = 0; i < rq->n && code == WIRE_N_CODES; i++)
         if (wire_u32(rq->lengths + i * 4) > c->max_message_bytes) {
             code = WIRE_size;
-            snprintf(text, sizeof text, "a message of %" PRIu32 " bytes; max_message_bytes is %" PRId64, wire_u32(rq->lengths + i * 4),
-                     c->max_message_bytes);
+            snprintf(text, sizeof text, "a message of %" PRIu32 " bytes; max_message_bytes is %" PRId64,
+                     wire_u32(rq->lengths + i * 4), c->max_message_bytes);
         }
     if (code == WIRE_N_CODES && (int64_t)rq->n > c->max_messages_per_request) {
         code = WIRE_quota;
-        snprintf(text, sizeof text, "%zu messages in one request; max_messages_per_request is %" PRId64, rq->n, c->max_messages_per_request);
+        snprintf(text, sizeof text, "%zu messages in one request; max_messages_per_request is %" PRId64, rq->n,
+                 c->max_messages_per_request);
     }
     if (code == WIRE_N_CODES && (int64_t)rq->n_bytes > most) {
         code = WIRE_size;
@@ -357,7 +358,8 @@ static void publish_now(struct session *s, const struct wire_request *rq, struct
     if (st->tenant->suspended || st->cut_off) {
         st->n_refused[WIRE_suspended]++;
         refuse(s, &rq->h, WIRE_suspended, 0,
-               st->cut_off ? "stream %s was cut off: %" PRId64 " breaches of its limits within %" PRId64 " s; the operator resumes it"
+               st->cut_off ? "stream %s was cut off: %" PRId64 " breaches of its limits within %" PRId64
+                             " s; the operator resumes it"
                            : "the tenant of stream %s is suspended",
                stream_name(st->queue), st->conf.breaches, st->conf.breach_window_s);
         return;
@@ -505,12 +507,20 @@ static void act(struct session *s, const struct wire_request *rq, zmq_msg_t *v, 
 {
     AUTO_BUF struct buf header = {0};
     switch (rq->h.verb) {
-    case WIRE_PUBLISH: publish(s, rq, v, n); break;
-    case WIRE_SUBSCRIBE: subscribe(s, rq); break;
-    case WIRE_UNSUBSCRIBE: unsubscribe(s, rq); break;
+    case WIRE_PUBLISH:
+        publish(s, rq, v, n);
+        break;
+    case WIRE_SUBSCRIBE:
+        subscribe(s, rq);
+        break;
+    case WIRE_UNSUBSCRIBE:
+        unsubscribe(s, rq);
+        break;
     case WIRE_ACK:
     case WIRE_NACK:
-    case WIRE_EXTEND: settle(s, rq); break;
+    case WIRE_EXTEND:
+        settle(s, rq);
+        break;
     default:
         wire_add_header(&header, WIRE_PONG, 0, rq->h.request);
         session_send(s, &(struct wire_frame){header.p, header.n}, 1);
@@ -521,8 +531,10 @@ static void act(struct session *s, const struct wire_request *rq, zmq_msg_t *v, 
 static bool hears_again(struct session *s)
 {
     struct wire_header none = {0};
-    refuse(s, &none, WIRE_busy, 0, "%" PRIu64 " requests of this peer were not listened to while it did not read its answers; "
-           "send again what was not answered", s->n_unheard);
+    refuse(s, &none, WIRE_busy, 0,
+           "%" PRIu64 " requests of this peer were not listened to while it did not read its answers; "
+           "send again what was not answered",
+           s->n_unheard);
     if (s->deaf)
         return false;
     s->n_unheard = 0;

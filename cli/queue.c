@@ -13,17 +13,19 @@
 enum { MAX_ANSWER = 256 << 20 };
 
 static const struct col queue_cols[] = {
-    {"tenant_id", COL_TEXT, true},     {"stream", COL_TEXT, true},       {"app", COL_TEXT, true},         {"state", COL_TEXT, true},
-    {"consumers", COL_COUNT, true},    {"ready", COL_COUNT, true},       {"leased", COL_COUNT, true},     {"in_per_s", COL_NUMBER, true},
-    {"acked_per_s", COL_NUMBER, true}, {"oldest_age_s", COL_NUMBER, true}, {"redelivered", COL_COUNT, true}, {"dead", COL_COUNT, true},
-    {"acked", COL_COUNT, false},       {"lost", COL_COUNT, false},       {"expired", COL_COUNT, false},   {"published", COL_COUNT, false},
-    {"refused", COL_COUNT, false},     {"stored_bytes", COL_COUNT, false}, {"last_seq", COL_COUNT, false},
+    {"tenant_id", COL_TEXT, true},      {"stream", COL_TEXT, true},       {"app", COL_TEXT, true},
+    {"state", COL_TEXT, true},          {"consumers", COL_COUNT, true},   {"ready", COL_COUNT, true},
+    {"leased", COL_COUNT, true},        {"in_per_s", COL_NUMBER, true},   {"acked_per_s", COL_NUMBER, true},
+    {"oldest_age_s", COL_NUMBER, true}, {"redelivered", COL_COUNT, true}, {"dead", COL_COUNT, true},
+    {"acked", COL_COUNT, false},        {"lost", COL_COUNT, false},       {"expired", COL_COUNT, false},
+    {"published", COL_COUNT, false},    {"refused", COL_COUNT, false},    {"stored_bytes", COL_COUNT, false},
+    {"last_seq", COL_COUNT, false},
 };
 
 static const struct col dead_cols[] = {
-    {"tenant_id", COL_TEXT, true}, {"stream", COL_TEXT, true},        {"app", COL_TEXT, true},     {"seq", COL_COUNT, true},
-    {"deliveries", COL_COUNT, true}, {"reason", COL_TEXT, true},      {"published_at", COL_TEXT, true}, {"died_at", COL_TEXT, false},
-    {"bytes", COL_COUNT, true},    {"message", COL_TEXT, true},       {"base64", COL_TEXT, false},
+    {"tenant_id", COL_TEXT, true},   {"stream", COL_TEXT, true},  {"app", COL_TEXT, true},          {"seq", COL_COUNT, true},
+    {"deliveries", COL_COUNT, true}, {"reason", COL_TEXT, true},  {"published_at", COL_TEXT, true}, {"died_at", COL_TEXT, false},
+    {"bytes", COL_COUNT, true},      {"message", COL_TEXT, true}, {"base64", COL_TEXT, false},
 };
 
 /* Prints the array as cli_list prints rows of the ledger. */
@@ -50,12 +52,13 @@ static int print(struct cli *c, const char *array, size_t n, const struct col *c
 }
 
 /* `broker --list`: its output, a JSON array. */
-static int ask_the_store(const struct home *h, const char *what, const char *tenant, const char *stream, const char *app, struct buf *out,
-                         struct err *e)
+static int ask_the_store(const struct home *h, const char *what, const char *tenant, const char *stream, const char *app,
+                         struct buf *out, struct err *e)
 {
     AUTO_FREE char *program = home_program(h, "broker");
-    char *argv[] = {program, "--list",       (char *)what, (char *)(tenant ? tenant : ""), (char *)(stream ? stream : ""), (char *)(app ? app : ""),
-                    "--home", h->path, NULL};
+    char *argv[] = {
+        program,  "--list", (char *)what, (char *)(tenant ? tenant : ""), (char *)(stream ? stream : ""), (char *)(app ? app : ""),
+        "--home", h->path,  NULL};
     int pair[2], status;
     pid_t pid;
     if (pipe(pair) < 0)
@@ -79,7 +82,8 @@ static int ask_the_store(const struct home *h, const char *what, const char *ten
     return r;
 }
 
-static int list(struct cli *c, const char *what, const char *tenant, const char *stream, const char *app, const struct col *cols, size_t n_cols)
+static int list(struct cli *c, const char *what, const char *tenant, const char *stream, const char *app, const struct col *cols,
+                size_t n_cols)
 {
     struct home h;
     struct err e = {0};

@@ -1,5 +1,5 @@
-/* What programs other than batchmgr need to know of the tenants' lives: the uid that batchmgr gave each, and who is suspended. Kept in
- * the ledger (state/ledger.db, table tenants), which batchmgr alone writes. */
+/* What programs other than batchmgr need to know of the tenants' lives: the uid that batchmgr gave each, and who is suspended. Kept
+ * in the ledger (state/ledger.db, table tenants), which batchmgr alone writes. */
 #ifndef SIMBDP_TENANT_H
 #define SIMBDP_TENANT_H
 

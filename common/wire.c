@@ -142,13 +142,21 @@ bool wire_parse(const struct wire_frame *v, size_t n, struct wire_request *rq, c
         return false;
     switch (rq->h.verb) {
     case WIRE_PING:
-    case WIRE_UNSUBSCRIBE: *why = "PING and UNSUBSCRIBE are a header alone"; return n == 1;
-    case WIRE_PUBLISH: return parse_publish(v, n, rq, why);
-    case WIRE_SUBSCRIBE: return parse_subscribe(v, n, rq, why);
+    case WIRE_UNSUBSCRIBE:
+        *why = "PING and UNSUBSCRIBE are a header alone";
+        return n == 1;
+    case WIRE_PUBLISH:
+        return parse_publish(v, n, rq, why);
+    case WIRE_SUBSCRIBE:
+        return parse_subscribe(v, n, rq, why);
     case WIRE_ACK:
-    case WIRE_EXTEND: return parse_ranges(v, n, 2, rq, why);
-    case WIRE_NACK: return parse_ranges(v, n, 4, rq, why);
-    default: *why = "no such verb"; return false;
+    case WIRE_EXTEND:
+        return parse_ranges(v, n, 2, rq, why);
+    case WIRE_NACK:
+        return parse_ranges(v, n, 4, rq, why);
+    default:
+        *why = "no such verb";
+        return false;
     }
 }
 

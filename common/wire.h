@@ -18,7 +18,7 @@ enum {
     WIRE_MAX_NAME = 128,              /* "tenant/stream" */
     WIRE_MAX_RANGES = 4096,
     WIRE_MAX_REASON = 1024,
-    WIRE_DELIVERY_BYTES = 24,         /* of the list in DELIVER, a message */
+    WIRE_DELIVERY_BYTES = 24, /* of the list in DELIVER, a message */
 };
 
 enum wire_verb {
@@ -79,13 +79,13 @@ struct wire_range {
 struct wire_request {
     struct wire_header h;
     char stream[WIRE_MAX_NAME + 1], subscription[WIRE_MAX_NAME + 1];
-    uint64_t publisher, number;            /* PUBLISH */
-    const unsigned char *lengths, *bytes;  /* lengths: n unaligned u32, whose sum is n_bytes */
+    uint64_t publisher, number;           /* PUBLISH */
+    const unsigned char *lengths, *bytes; /* lengths: n unaligned u32, whose sum is n_bytes */
     size_t n, n_bytes;
-    uint32_t max_messages;                 /* SUBSCRIBE */
+    uint32_t max_messages; /* SUBSCRIBE */
     uint64_t max_bytes;
-    const unsigned char *ranges;           /* ACK, NACK, EXTEND: n of them, unaligned; see wire_range_at */
-    uint32_t delay_ms;                     /* NACK */
+    const unsigned char *ranges; /* ACK, NACK, EXTEND: n of them, unaligned; see wire_range_at */
+    uint32_t delay_ms;           /* NACK */
     char reason[WIRE_MAX_REASON + 1];
 };
 

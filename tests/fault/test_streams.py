@@ -724,6 +724,33 @@ def test_a_damaged_store_costs_what_was_hit_and_says_so(home, how):
     assert home.queue()["lost"] == (10 if how == "flipped" else 0)
 
 
+def test_the_programs_of_the_wire_page_as_they_stand_there(home, tmp_path):
+    programs = re.findall(r"```python\n(.*?)```", (ROOT / "docs/wire.md").read_text(), re.S)
+    publisher, taker = tmp_path / "publisher.py", tmp_path / "consumer.py"
+    publisher.write_text(programs[0])
+    taker.write_text(programs[1])
+    assert len(programs) == 2 and all(len(p.splitlines()) <= 24 for p in programs)
+    home.streams(("events", "max_messages_per_s = 100;"))
+    home.broker()
+    c = subprocess.Popen(["/usr/bin/python3", taker, home.endpoint, STREAM, "consume"], stdout=subprocess.PIPE, text=True)
+    p = subprocess.Popen(["/usr/bin/python3", publisher, home.endpoint, STREAM], stdin=subprocess.PIPE, text=True)
+    p.stdin.write("".join(f"line {i}\n" for i in range(150)))
+    p.stdin.flush()
+    got = [c.stdout.readline() for _ in range(75)]
+    home.stop_broker(kill=True)
+    home.broker()
+    p.stdin.write("".join(f"line {i}\n" for i in range(150, 200)))
+    p.stdin.close()
+    assert p.wait(timeout=60) == 0
+    while len(set(got)) < 200:
+        got.append(c.stdout.readline())
+    c.kill()
+    c.wait()
+    assert set(got) == {f"line {i}\n" for i in range(200)}
+    r = subprocess.run(["/usr/bin/python3", publisher, home.endpoint, "acme/nothing"], input="x\n", capture_output=True, text=True, timeout=60)
+    assert r.returncode == 1 and r.stderr.startswith("unknown: "), r
+
+
 def test_idle_streams_cost_nothing_to_speak_of(home):
     names = [f"s{i}" for i in range(100)]
     home.streams(*names)
