@@ -200,12 +200,17 @@ static void breach(struct bstream *st, enum wire_code code, const char *detail)
     }
 }
 
+static int64_t max_request_bytes(const struct bstream *st)
+{
+    return st->conf.max_message_bytes > WIRE_MIN_REQUEST_BYTES ? st->conf.max_message_bytes : WIRE_MIN_REQUEST_BYTES;
+}
+
 /* What the stream's configuration says against this request; true when it was refused. */
 static bool breaks_limits(struct session *s, struct bstream *st, const struct wire_request *rq)
 {
     const struct conf_stream *c = &st->conf;
     enum wire_code code = WIRE_N_CODES;
-    int64_t wait = 0, most = c->max_message_bytes > WIRE_MIN_REQUEST_BYTES ? c->max_message_bytes : WIRE_MIN_REQUEST_BYTES;
+    int64_t wait = 0, most = max_request_bytes(st);
     char text[200];
     for (size_t i = 0; i < rq->n && code == WIRE_N_CODES; i++)
         if (wire_u32(rq->lengths + i * 4) > c->max_message_bytes) {
@@ -503,12 +508,29 @@ static void unsubscribe(struct session *s, const struct wire_request *rq)
     done(s, &rq->h, 0);
 }
 
+static void describe(struct session *s, const struct wire_request *rq)
+{
+    struct bstream *st = stream_of(s, rq);
+    AUTO_BUF struct buf header = {0}, terms = {0};
+    if (!st)
+        return;
+    wire_add_header(&header, WIRE_DESCRIBED, 0, rq->h.request);
+    wire_add_u64(&terms, (uint64_t)st->conf.max_message_bytes);
+    wire_add_u32(&terms, (uint32_t)st->conf.max_messages_per_request);
+    wire_add_u64(&terms, (uint64_t)max_request_bytes(st));
+    struct wire_frame v[] = {{header.p, header.n}, {terms.p, terms.n}};
+    session_send(s, v, 2);
+}
+
 static void act(struct session *s, const struct wire_request *rq, zmq_msg_t *v, size_t n)
 {
     AUTO_BUF struct buf header = {0};
     switch (rq->h.verb) {
     case WIRE_PUBLISH:
         publish(s, rq, v, n);
+        break;
+    case WIRE_DESCRIBE:
+        describe(s, rq);
         break;
     case WIRE_SUBSCRIBE:
         subscribe(s, rq);

@@ -33,6 +33,8 @@ static const struct {
      "FILE [--to json|csv] [--format csv|json] [--delimiter D] [--quote Q] [--escape E] [--encoding E] [--skip-rows N]\n"
      "           [--header-rows N] [--no-header] [--types all-string] [--ragged reject|pad|keep_extra] [--tenant T --dataset D]",
      "read a file as the platform would: dialect, columns, first rows, rejects; --to prints all of it"},
+    {"publish", verb_publish, "TENANT/STREAM [--csv] [FILE...] [--json]",
+     "put lines (--csv: rows, as JSON objects) into a stream; done when all are confirmed"},
     {"queue", verb_queue, "list [--tenant T] [--json]", "the streams: what waits for whom"},
     {"dead", verb_dead, "list [TENANT[/STREAM]] [--app A] [--json] | replay|drop TENANT/STREAM [--app A] --seq N|--all",
      "messages that no consumer could take"},

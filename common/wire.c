@@ -152,6 +152,9 @@ bool wire_parse(const struct wire_frame *v, size_t n, struct wire_request *rq, c
     case WIRE_ACK:
     case WIRE_EXTEND:
         return parse_ranges(v, n, 2, rq, why);
+    case WIRE_DESCRIBE:
+        *why = "DESCRIBE has two frames: header, stream";
+        return n == 2 && v[1].n && take_text(&v[1], rq->stream, WIRE_MAX_NAME);
     case WIRE_NACK:
         return parse_ranges(v, n, 4, rq, why);
     default:

@@ -30,6 +30,7 @@ enum wire_verb {
     WIRE_ACK,
     WIRE_NACK,
     WIRE_EXTEND,
+    WIRE_DESCRIBE,
     /* from it */
     WIRE_PONG = 64,
     WIRE_CONFIRM,
@@ -37,6 +38,7 @@ enum wire_verb {
     WIRE_SUBSCRIBED,
     WIRE_DELIVER,
     WIRE_DONE,
+    WIRE_DESCRIBED,
 };
 
 /* Why something was refused. */

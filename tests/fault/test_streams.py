@@ -724,6 +724,42 @@ def test_a_damaged_store_costs_what_was_hit_and_says_so(home, how):
     assert home.queue()["lost"] == (10 if how == "flipped" else 0)
 
 
+def test_publish_by_command(home):
+    home.streams(("events", "max_message_bytes = 100; max_messages_per_request = 50; max_messages_per_s = 5000;"))
+    r = home.cli("publish", STREAM, check=False, input="x\n")
+    assert r.returncode == 1 and "no broker is running" in r.stderr
+    home.broker()
+    lines = home.base / "lines"
+    lines.write_text("".join(f"line {i}\n" for i in range(7000)) + "no end of line")
+    assert home.cli("publish", STREAM, lines).stdout == "7001 messages confirmed\n"
+    csv = home.base / "rows.csv"
+    csv.write_text('id,name,when\n1,"a, b",2024-01-01\n2,,\n3\n')
+    r = home.cli("publish", STREAM, "--csv", csv, "--json", check=False)
+    assert r.returncode == 1 and "rows.csv:4:" in r.stderr and json.loads(r.stdout) == {"confirmed": 2, "unconfirmed": 0, "refused": 1}
+    r = home.cli("publish", STREAM, check=False, input="short\n" + "x" * 101 + "\nlast\n")
+    assert r.returncode == 1 and "-:2:" in r.stderr and "max_message_bytes of the stream is 100" in r.stderr and "2 messages confirmed" in r.stdout
+    for name, text in (("acme/nothing", "no stream"), ("nobody/events", "no stream")):
+        r = home.cli("publish", name, check=False, input="x\n")
+        assert r.returncode == 1 and "unknown" in r.stderr and text in r.stderr, r
+    assert home.cli("publish", "events", check=False, input="x\n").returncode == 2
+    with peer(home) as p:
+        p.subscribe(STREAM, "consume", messages=10000)
+        got = [m.body.decode() for m in p.take(7005)]
+        assert sorted(got[:7001]) == sorted(lines.read_text().split("\n")) and got[7003:] == ["short", "last"]
+        assert [json.loads(t) for t in got[7001:7003]] == [{"id": 1, "name": "a, b", "when": "2024-01-01"},
+                                                           {"id": 2, "name": None, "when": None}]
+    # over kills of the broker: each line once
+    more = home.base / "more"
+    more.write_text("".join(f"more {i}\n" for i in range(20000)))
+    p = subprocess.Popen([BUILD / "mysimbdp", "publish", STREAM, more], env=home.env, stdout=subprocess.PIPE, text=True)
+    for aim in (9000, 15000, 22000):
+        until(lambda: home.queue()["last_seq"] > aim, home.path / "state", every=0.02)
+        home.stop_broker(kill=True)
+        home.broker()
+    assert p.communicate(timeout=60)[0] == "20000 messages confirmed\n" and p.returncode == 0
+    assert home.queue()["last_seq"] == 27005
+
+
 def test_the_programs_of_the_wire_page_as_they_stand_there(home, tmp_path):
     programs = re.findall(r"```python\n(.*?)```", (ROOT / "docs/wire.md").read_text(), re.S)
     publisher, taker = tmp_path / "publisher.py", tmp_path / "consumer.py"
