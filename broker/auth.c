@@ -110,7 +110,7 @@ static void on_zap(void *arg)
     struct broker *b = arg;
     enum { VERSION, REQUEST, DOMAIN, ADDRESS, IDENTITY, MECHANISM, KEY, N_FRAMES };
     for (;;) {
-        char frames[N_FRAMES][256];
+        char frames[N_FRAMES][256] = {0};
         int sizes[N_FRAMES] = {0}, n = 0, more = 1;
         size_t len = sizeof more;
         while (more) {

@@ -56,7 +56,7 @@ struct bsub {
     bool configured;
     bool listed; /* in broker.to_serve */
     bool told;   /* watchers know that it needs an instance */
-    size_t turn; /* the consumer that is next */
+    size_t turn; /* where the next round over its consumers begins */
     struct event *timer;
     int64_t due_ms;                                                /* the timer's; -1: not armed */
     uint64_t seen_acked, seen_acked_bytes, seen_failed, seen_died; /* at the last entry of the journal */

@@ -10,6 +10,7 @@
 enum {
     BATCH_MESSAGES = 512, /* of one DELIVER */
     BATCH_BYTES = 256 << 10,
+    ROUND_CONSUMERS = 64,
     TURN_BATCHES = 64, /* of all subscriptions in one turn, so that publishers are heard meanwhile */
 };
 
@@ -71,20 +72,28 @@ static size_t serve_round(struct broker *b, struct bsub *s)
     if (!f.ready || !f.n_consumers)
         return 0;
     size_t share = (size_t)(f.ready / f.n_consumers) + 1;
-    struct consumer *v[256];
-    for (struct consumer *c; n < 256 && (c = sub_next_consumer(s->queue, &i));)
-        if (consumer_may_lease(c) && !((struct subscription *)consumer_tag(c))->session->deaf)
-            v[n++] = c;
+    /* From the one behind the last that was looked at, once around. */
+    struct consumer *v[ROUND_CONSUMERS] = {0};
+    for (int pass = 0; pass < 2; pass++) {
+        size_t end = pass ? s->turn : SIZE_MAX;
+        i = pass ? 0 : s->turn;
+        for (struct consumer *c; n < ROUND_CONSUMERS && i < end && (c = sub_next_consumer(s->queue, &i));)
+            if (consumer_may_lease(c) && !((struct subscription *)consumer_tag(c))->session->deaf)
+                v[n++] = c;
+        if (n == ROUND_CONSUMERS)
+            break;
+    }
+    s->turn = n == ROUND_CONSUMERS ? i : s->turn + 1;
+    if (s->turn > f.n_consumers * 2 + ROUND_CONSUMERS) /* beyond the last */
+        s->turn = 0;
     for (size_t k = 0; k < n; k++) {
-        struct consumer *c = v[(s->turn + k) % n];
         size_t at = 0;
         bool there = false; /* one that went takes its whole session along */
         for (struct consumer *other; !there && (other = sub_next_consumer(s->queue, &at));)
-            there = other == c;
+            there = other == v[k];
         if (there)
-            served += serve_one(b, c, share < BATCH_MESSAGES ? share : BATCH_MESSAGES);
+            served += serve_one(b, v[k], share < BATCH_MESSAGES ? share : BATCH_MESSAGES);
     }
-    s->turn++;
     return served;
 }
 

@@ -102,21 +102,29 @@ static void forget_publishers(struct stream *st, int64_t seen_wall_ms)
     }
 }
 
+/* The one that was heard of least recently makes room. */
+static void forget_oldest(struct stream *st)
+{
+    struct publisher *oldest = NULL;
+    char key[20];
+    size_t i = 0;
+    for (struct publisher *p; (p = map_next(&st->publishers, &i));)
+        if (!oldest || p->wall_ms < oldest->wall_ms)
+            oldest = p;
+    if (!oldest)
+        return;
+    key_of(oldest->id, key);
+    map_remove(&st->publishers, key);
+    publisher_free(oldest);
+}
+
 static struct publisher *publisher_get(struct stream *st, uint64_t id, int64_t wall_ms)
 {
     struct publisher *p = publisher(st, id);
     char key[20];
     if (!p) {
-        if (st->publishers.n >= MAX_PUBLISHERS) { /* the one that was heard of least recently makes room */
-            struct publisher *oldest = NULL;
-            size_t i = 0;
-            for (struct publisher *o; (o = map_next(&st->publishers, &i));)
-                if (!oldest || o->wall_ms < oldest->wall_ms)
-                    oldest = o;
-            key_of(oldest->id, key);
-            map_remove(&st->publishers, key);
-            publisher_free(oldest);
-        }
+        if (st->publishers.n >= MAX_PUBLISHERS)
+            forget_oldest(st);
         p = xcalloc(1, sizeof *p);
         p->id = id;
         key_of(id, key);
