@@ -70,7 +70,7 @@ class Peer:
             verb, consumer, number, frames = got
             if verb == DELIVER:
                 self.delivered += self.messages(frames)
-            elif verb == REFUSED:
+            elif verb == REFUSED and number in (request, 0):  # others may be about what was sent to an earlier broker
                 raise Refused(frames[0].decode(), struct.unpack("<I", frames[1])[0], frames[2].decode())
             elif number == request:
                 return verb, frames
