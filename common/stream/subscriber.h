@@ -1,0 +1,40 @@
+/* A consumer of a subscription (docs/wire.md): takes batches of messages, acknowledges them when the caller is done. Subscribes
+ * again by itself when the broker is a new one; what was held then is delivered again, here or elsewhere. One thread. */
+#ifndef SIMBDP_SUBSCRIBER_H
+#define SIMBDP_SUBSCRIBER_H
+
+#include "link.h"
+
+struct subscriber;
+
+struct subscriber_message {
+    uint64_t seq;
+    int64_t published_ms;
+    uint32_t deliveries;
+    const char *p; /* valid until the next subscriber_next */
+    size_t n;
+};
+
+struct subscriber_batch {
+    const struct subscriber_message *v;
+    size_t n;
+};
+
+/* Holds at most max_messages and max_bytes unacknowledged. Does not wait for the broker. */
+int subscriber_open(const char *endpoint, const struct link_keys *keys, const char *stream, const char *subscription,
+                    uint32_t max_messages, uint64_t max_bytes, struct subscriber **ret, struct err *e);
+/* Gives back what is held, if the broker is there. NULL is fine. */
+void subscriber_close(struct subscriber *s);
+
+/* Waits up to `ms` for messages: 1 and a batch, 0 when none came. ERR_REFUSED: the broker refuses this subscriber; e says why. */
+int subscriber_next(struct subscriber *s, int64_t ms, struct subscriber_batch *ret, struct err *e);
+/* Done; given back after delay_ms, for `why`; held for another lease. Sent at once, without an answer. */
+void subscriber_ack(struct subscriber *s, const struct wire_range *v, size_t n);
+void subscriber_nack(struct subscriber *s, const struct wire_range *v, size_t n, uint32_t delay_ms, const char *why);
+void subscriber_extend(struct subscriber *s, const struct wire_range *v, size_t n);
+
+/* From the first batch on. */
+const unsigned char *subscriber_epoch(const struct subscriber *s); /* WIRE_EPOCH_BYTES */
+uint32_t subscriber_lease_ms(const struct subscriber *s);
+
+#endif

@@ -1,0 +1,391 @@
+/* simbdp-pipe: a stream for any program that reads lines.
+ *
+ *     simbdp-pipe [--batch N] [--wait MS] -- COMMAND ARGS...
+ *     simbdp-pipe --echo [--batch N] -- COMMAND ARGS...
+ *
+ * One message is one line: a newline in it is written \n, a carriage return \r, NUL \0, a backslash \\.
+ *
+ * By batch: COMMAND is started for each batch of messages, gets them on stdin, and all are acknowledged when it exits with 0. When
+ * it does not, the batch is tried once more, a message at a time, so that only those are charged that fail alone: they are given
+ * back, and are dead letters after the stream's max_deliveries. Exit code 75 gives everything back without a charge and ends the
+ * pipe with 75.
+ *
+ * --echo: COMMAND runs all the time, and acknowledges a message by printing its line. When it ends, so does the pipe, with its exit
+ * code; what it had not printed is delivered again.
+ *
+ * Killed in between, the pipe leaves messages to be delivered again: a COMMAND must bear seeing one twice. Leases are extended
+ * while it works.
+ *
+ * Environment: ZMQ_STREAM_ENDPOINT, SIMBDP_STREAM, SIMBDP_APP (the subscription), SIMBDP_TENANT_ID; on tcp SIMBDP_CURVE_SERVER_KEY,
+ * SIMBDP_CURVE_PUBLIC_KEY, SIMBDP_CURVE_SECRET_KEY. SIGTERM and SIGINT: what was begun is finished, the rest given back. */
+#include "common/clk.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/stream/subscriber.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+enum { EX_TEMPFAIL = 75, EX_CONFIG = 78, LOOK_MS = 200, MAX_BATCH_BYTES = 16 << 20, MAX_LINE = 64 << 20 };
+
+static volatile sig_atomic_t stopping;
+
+static void on_stop(int sig)
+{
+    (void)sig;
+    stopping = 1;
+}
+
+struct pipe {
+    struct subscriber *s;
+    char **command;
+    bool echo;
+    uint32_t batch;
+    int64_t wait_ms;
+    /* the messages at hand */
+    struct message {
+        uint64_t seq;
+        size_t at, n; /* of its line, with the newline, in `text` */
+        bool done;
+    } * v;
+    size_t n, cap;
+    struct buf text;
+    int64_t extend_ms;
+};
+
+static void escape(struct buf *out, const char *p, size_t n)
+{
+    buf_reserve(out, n + 1);
+    for (size_t i = 0; i < n; i++)
+        switch (p[i]) {
+        case '\n':
+            buf_adds(out, "\\n");
+            break;
+        case '\r':
+            buf_adds(out, "\\r");
+            break;
+        case '\\':
+            buf_adds(out, "\\\\");
+            break;
+        case 0:
+            buf_adds(out, "\\0");
+            break;
+        default:
+            buf_add(out, p + i, 1);
+        }
+    buf_add(out, "\n", 1);
+}
+
+static void add(struct pipe *k, const struct subscriber_batch *b)
+{
+    for (size_t i = 0; i < b->n; i++) {
+        if (k->n == k->cap) {
+            k->cap = k->cap ? k->cap * 2 : 64;
+            k->v = xrealloc(k->v, k->cap * sizeof *k->v);
+        }
+        size_t at = k->text.n;
+        escape(&k->text, b->v[i].p, b->v[i].n);
+        k->v[k->n++] = (struct message){b->v[i].seq, at, k->text.n - at, false};
+    }
+}
+
+/* Calls fn for the messages from..to that are not done, as ranges. */
+static void each_open(struct pipe *k, size_t from, size_t to,
+                      void (*fn)(struct subscriber *s, const struct wire_range *v, size_t n))
+{
+    for (size_t i = from; i < to; i++)
+        if (!k->v[i].done)
+            fn(k->s, &(struct wire_range){k->v[i].seq, k->v[i].seq}, 1);
+}
+
+static void extend_if_due(struct pipe *k)
+{
+    int64_t now = clk_now_ms();
+    if (now < k->extend_ms)
+        return;
+    if (k->extend_ms)
+        each_open(k, 0, k->n, subscriber_extend);
+    k->extend_ms = now + subscriber_lease_ms(k->s) / 3;
+}
+
+/* ---- COMMAND ---- */
+
+struct child {
+    pid_t pid;
+    int in, out; /* our ends; -1: closed */
+};
+
+static int start(struct pipe *k, struct child *c, bool with_output, struct err *e)
+{
+    int in[2], out[2] = {-1, -1};
+    if (pipe2(in, O_CLOEXEC) < 0 || (with_output && pipe2(out, O_CLOEXEC) < 0))
+        return err_sys(e, -errno, "cannot make a pipe");
+    posix_spawn_file_actions_t fa;
+    posix_spawn_file_actions_init(&fa);
+    posix_spawn_file_actions_adddup2(&fa, in[0], 0);
+    if (with_output)
+        posix_spawn_file_actions_adddup2(&fa, out[1], 1);
+    posix_spawnattr_t attr;
+    sigset_t ours;
+    sigemptyset(&ours);
+    sigaddset(&ours, SIGPIPE); /* ignored here, and that would be inherited */
+    posix_spawnattr_init(&attr);
+    posix_spawnattr_setsigdefault(&attr, &ours);
+    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF);
+    int r = posix_spawnp(&c->pid, k->command[0], &fa, &attr, k->command, environ);
+    posix_spawnattr_destroy(&attr);
+    posix_spawn_file_actions_destroy(&fa);
+    close(in[0]);
+    if (with_output)
+        close(out[1]);
+    c->in = in[1];
+    c->out = out[0];
+    fd_set_nonblock(c->in);
+    if (with_output)
+        fd_set_nonblock(c->out);
+    if (r) {
+        close(c->in);
+        if (with_output)
+            close(c->out);
+        return err_sys(e, -r, "cannot start %s", k->command[0]);
+    }
+    return 0;
+}
+
+/* The exit code as a shell gives it. */
+static int code_of(int status)
+{
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* Runs COMMAND on the lines of messages from..to; its exit code, or an error. */
+static int run_on(struct pipe *k, size_t from, size_t to, struct err *e)
+{
+    struct child c;
+    int status, r = start(k, &c, false, e);
+    size_t at = k->v[from].at, end = k->v[to - 1].at + k->v[to - 1].n;
+    if (r < 0)
+        return r;
+    while (c.in >= 0) {
+        struct pollfd p = {c.in, POLLOUT, 0};
+        extend_if_due(k);
+        poll(&p, 1, LOOK_MS);
+        ssize_t n = p.revents ? write(c.in, k->text.p + at, end - at) : 0;
+        at += n > 0 ? (size_t)n : 0;
+        if (at == end || (n < 0 && errno != EAGAIN && errno != EINTR)) /* EPIPE: it has read enough; its exit code counts */
+            close(fd_take(&c.in));
+    }
+    while (waitpid(c.pid, &status, WNOHANG) == 0) {
+        extend_if_due(k);
+        poll(NULL, 0, 2);
+    }
+    return code_of(status);
+}
+
+static void give_back(struct pipe *k, size_t i, int code)
+{
+    char why[64];
+    snprintf(why, sizeof why, code < 128 ? "the command exits with %d" : "the command ends by signal %d",
+             code < 128 ? code : code - 128);
+    subscriber_nack(k->s, &(struct wire_range){k->v[i].seq, k->v[i].seq}, 1, 0, why);
+    k->v[i].done = true;
+}
+
+static int run_batch(struct pipe *k, struct err *e)
+{
+    int code = run_on(k, 0, k->n, e);
+    if (code == 0)
+        each_open(k, 0, k->n, subscriber_ack);
+    for (size_t i = 0; code > 0 && code != EX_TEMPFAIL && i < k->n; i++) {
+        int one = k->n > 1 ? run_on(k, i, i + 1, e) : code;
+        if (one < 0 || one == EX_TEMPFAIL)
+            return one;
+        if (one == 0) {
+            each_open(k, i, i + 1, subscriber_ack);
+            k->v[i].done = true;
+        } else {
+            give_back(k, i, one);
+        }
+    }
+    return code == EX_TEMPFAIL || code < 0 ? code : 0;
+}
+
+static int by_batches(struct pipe *k, struct err *e)
+{
+    int r = 0;
+    while (r == 0 && !stopping) {
+        struct subscriber_batch b;
+        k->n = k->text.n = 0;
+        k->extend_ms = 0;
+        int64_t until = 0;
+        while (!stopping && k->n < k->batch && k->text.n < MAX_BATCH_BYTES && (!k->n || clk_now_ms() < until)) {
+            int got = subscriber_next(k->s, k->n ? until - clk_now_ms() : LOOK_MS, &b, e);
+            if (got < 0)
+                return got;
+            if (got && !k->n)
+                until = clk_now_ms() + k->wait_ms;
+            if (got)
+                add(k, &b);
+        }
+        if (k->n && !stopping)
+            r = run_batch(k, e);
+    }
+    return r;
+}
+
+/* ---- --echo ---- */
+
+static bool acknowledge(struct pipe *k, const char *line, size_t n)
+{
+    for (size_t i = 0; i < k->n; i++)
+        if (!k->v[i].done && k->v[i].n == n && !memcmp(k->text.p + k->v[i].at, line, n)) {
+            each_open(k, i, i + 1, subscriber_ack);
+            k->v[i].done = true;
+            return true;
+        }
+    return false;
+}
+
+/* What is done and was written goes; *ret_written moves with it. */
+static void forget_done(struct pipe *k, size_t *written)
+{
+    size_t i = 0;
+    while (i < k->n && k->v[i].done && k->v[i].at + k->v[i].n <= *written)
+        i++;
+    if (!i)
+        return;
+    size_t bytes = k->v[i - 1].at + k->v[i - 1].n;
+    buf_consume(&k->text, bytes);
+    *written -= bytes;
+    memmove(k->v, k->v + i, (k->n -= i) * sizeof *k->v);
+    for (i = 0; i < k->n; i++)
+        k->v[i].at -= bytes;
+}
+
+static int by_echo(struct pipe *k, struct err *e)
+{
+    struct child c;
+    AUTO_BUF struct buf answer = {0};
+    size_t written = 0;
+    int status = 0, r = start(k, &c, true, e);
+    if (r < 0)
+        return r;
+    while (c.out >= 0) {
+        struct subscriber_batch b;
+        struct pollfd p[] = {{c.out, POLLIN, 0}, {c.in, POLLOUT, 0}};
+        bool more = written < k->text.n;
+        if (stopping && c.in >= 0)
+            close(fd_take(&c.in)); /* it sees the end, finishes, and exits */
+        int got = c.in >= 0 ? subscriber_next(k->s, more || k->n ? 0 : LOOK_MS, &b, e) : 0;
+        if (got < 0)
+            break;
+        if (got)
+            add(k, &b);
+        extend_if_due(k);
+        poll(p, written < k->text.n && c.in >= 0 ? 2 : 1, k->n && !got ? 5 : 0);
+        if (p[1].revents && c.in >= 0) {
+            ssize_t n = write(c.in, k->text.p + written, k->text.n - written);
+            written += n > 0 ? (size_t)n : 0;
+        }
+        char chunk[65536];
+        ssize_t n = p[0].revents ? read(c.out, chunk, sizeof chunk) : -1;
+        if (n == 0)
+            close(fd_take(&c.out));
+        if (n > 0)
+            buf_add(&answer, chunk, (size_t)n);
+        size_t done = 0;
+        for (char *end; done < answer.n && (end = memchr(answer.p + done, '\n', answer.n - done));) {
+            size_t len = (size_t)(end + 1 - (answer.p + done));
+            if (!acknowledge(k, answer.p + done, len))
+                fwrite(answer.p + done, 1, len, stderr); /* no message: its own words */
+            done += len;
+        }
+        if (done)
+            buf_consume(&answer, done);
+        forget_done(k, &written);
+        if (answer.n > MAX_LINE)
+            break;
+    }
+    if (c.in >= 0)
+        close(c.in);
+    if (c.out >= 0)
+        close(c.out);
+    waitpid(c.pid, &status, 0);
+    return e->code ? e->code : code_of(status);
+}
+
+/* ---- life ---- */
+
+static int open_subscriber(struct pipe *k, struct err *e)
+{
+    const char *endpoint = getenv("ZMQ_STREAM_ENDPOINT"), *stream = getenv("SIMBDP_STREAM"), *app = getenv("SIMBDP_APP");
+    const char *tenant = getenv("SIMBDP_TENANT_ID");
+    struct link_keys keys = {getenv("SIMBDP_CURVE_SERVER_KEY"), getenv("SIMBDP_CURVE_PUBLIC_KEY"),
+                             getenv("SIMBDP_CURVE_SECRET_KEY")};
+    if (!endpoint || !stream || !app)
+        return err_set(e, ERR_CONFIG, "%s is not set; the platform sets it, or set it to try by hand",
+                       !endpoint ? "ZMQ_STREAM_ENDPOINT"
+                       : !stream ? "SIMBDP_STREAM"
+                                 : "SIMBDP_APP");
+    AUTO_FREE char *full = strchr(stream, '/') || !tenant ? xstrdup(stream) : xasprintf("%s/%s", tenant, stream);
+    return subscriber_open(endpoint, &keys, full, app, k->batch, MAX_BATCH_BYTES, &k->s, e);
+}
+
+static const char usage[] =
+    "usage: simbdp-pipe [--batch N] [--wait MS] [--echo] -- COMMAND ARGS...\n"
+    "Hands a stream's messages to COMMAND, a line each; \\n, \\r, \\0 and \\\\ stand for those bytes.\n"
+    "  --batch N   so many messages at once (default 100)\n"
+    "  --wait MS   and waits so long for them (default 100)\n"
+    "  --echo      COMMAND stays, and prints each line that it is done with\n"
+    "Exit: 0 stopped by SIGTERM, 75 COMMAND exited with 75, 78 environment, else COMMAND's (--echo) or 1.\n";
+
+static bool take_number(char **argv, int *i, const char *name, long least, int64_t *ret)
+{
+    char *end;
+    if (strcmp(argv[*i], name) || !argv[*i + 1])
+        return false;
+    long v = strtol(argv[++*i], &end, 10);
+    if (*end || v < least || v > 1000000)
+        return false;
+    *ret = v;
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    struct pipe k = {.wait_ms = 100};
+    struct err e = {0};
+    int64_t batch = 100;
+    int i = 1;
+    log_init("simbdp-pipe");
+    if (argc == 2 && !strcmp(argv[1], "--help"))
+        return fputs(usage, stdout) < 0;
+    for (; i < argc && strcmp(argv[i], "--"); i++)
+        if (!strcmp(argv[i], "--echo"))
+            k.echo = true;
+        else if (!take_number(argv, &i, "--batch", 1, &batch) && !take_number(argv, &i, "--wait", 0, &k.wait_ms))
+            return fputs(usage, stderr), 2;
+    if (i + 1 >= argc)
+        return fputs(usage, stderr), 2;
+    k.command = argv + i + 1;
+    k.batch = (uint32_t)batch;
+    signal(SIGPIPE, SIG_IGN);
+    sigaction(SIGTERM, &(struct sigaction){.sa_handler = on_stop}, NULL);
+    sigaction(SIGINT, &(struct sigaction){.sa_handler = on_stop}, NULL);
+    int r = open_subscriber(&k, &e);
+    if (r == 0)
+        r = k.echo ? by_echo(&k, &e) : by_batches(&k, &e);
+    if (r < 0)
+        fprintf(stderr, "simbdp-pipe: %s\n", e.msg);
+    subscriber_close(k.s);
+    buf_fini(&k.text);
+    free(k.v);
+    return r < 0 ? (r == ERR_CONFIG ? EX_CONFIG : 1) : r;
+}
