@@ -230,7 +230,8 @@ static size_t segment_begins_with(void *arg)
             n += 32 + p->n_seen * sizeof(struct range);
         k = 0;
         for (const struct sub *s; (s = stream_next_sub(st, &k));)
-            n += 512 + (size_t)(s->n_again + s->n_suspect + s->n_delayed + s->n_leased) * 32 + s->n_dead * (32 + QUEUE_REASON);
+            n += 512 + (size_t)(s->n_again + s->n_suspect + s->n_delayed + s->n_leased) * 32 +
+                 (s->n_dead - s->dead_head) * (32 + QUEUE_REASON);
     }
     return n;
 }
@@ -253,7 +254,7 @@ int queues_open(int dirfd, struct queues **ret, struct err *e)
         for (struct sub *s; (s = stream_next_sub(st, &k));)
             sub_recovered(s);
         st->look_at_kept = true;
-        stream_trim(st);
+        stream_trim_kept(st);
     }
     *ret = q;
     return 0;

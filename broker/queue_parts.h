@@ -119,9 +119,9 @@ struct sub {
     size_t n_chunks, cap_chunks;
     struct ring again, suspects;
     struct timed *timed; /* a heap */
-    size_t n_timed, cap_timed;
-    struct dead *dead; /* by sequence */
-    size_t n_dead;
+    size_t n_timed, cap_timed, forget_timed_at;
+    struct dead *dead; /* by sequence, from dead_head to n_dead */
+    size_t dead_head, n_dead;
     struct consumer **consumers; /* index: id - 1; NULL: free */
     size_t n_consumers, cap_consumers;
     uint64_t n_again, n_suspect, n_delayed, n_leased;
@@ -155,8 +155,10 @@ size_t publishers_record(const struct stream *st, struct buf *out); /* how many 
 bool publishers_replay(struct stream *st, const unsigned char *p, size_t n);
 bool messages_replay(struct stream *st, const struct store_pos *at, const unsigned char *p, size_t n);
 void expired_replay(struct stream *st, uint64_t first);
-/* Gives back what no subscription needs any more. */
+/* Gives back what no subscription needs any more; stream_trim_kept also among what was kept for a few, which takes a look at all of
+ * it. */
 void stream_trim(struct stream *st);
+void stream_trim_kept(struct stream *st);
 /* Moves records out of segment `oldest`, up to *budget bytes. True when none is left there. */
 bool stream_move(struct stream *st, uint64_t oldest, int64_t *budget);
 /* The message, or NULL: ret_next is the first sequence after it that may be there. */

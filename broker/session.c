@@ -470,6 +470,25 @@ static void subscribe(struct session *s, const struct wire_request *rq)
     deliver_want(bs);
 }
 
+static int by_first(const void *a, const void *b)
+{
+    const struct range *x = a, *y = b;
+    return x->first < y->first ? -1 : x->first > y->first;
+}
+
+/* In order and apart, so that no message is looked at twice; how many are left. */
+static size_t merge(struct range *v, size_t n)
+{
+    size_t k = 0;
+    qsort(v, n, sizeof *v, by_first);
+    for (size_t i = 1; i < n; i++)
+        if (v[i].first > v[k].last)
+            v[++k] = v[i];
+        else if (v[i].last > v[k].last)
+            v[k].last = v[i].last;
+    return k + 1;
+}
+
 static void settle(struct session *s, const struct wire_request *rq)
 {
     struct broker *b = s->b;
@@ -486,12 +505,13 @@ static void settle(struct session *s, const struct wire_request *rq)
         v[i] = (struct range){r.first, r.last};
     }
     struct bsub *bs = sub_tag(consumer_sub(sub->consumer));
+    size_t n_ranges = merge(v, rq->n);
     if (rq->h.verb == WIRE_ACK)
-        n = sub_ack(bs->queue, v, rq->n, b->now_ms);
+        n = sub_ack(bs->queue, v, n_ranges, b->now_ms);
     else if (rq->h.verb == WIRE_NACK)
-        n = consumer_nack(sub->consumer, v, rq->n, rq->delay_ms, rq->reason, b->now_ms, b->wall_ms);
+        n = consumer_nack(sub->consumer, v, n_ranges, rq->delay_ms, rq->reason, b->now_ms, b->wall_ms);
     else
-        n = consumer_extend(sub->consumer, v, rq->n, b->now_ms);
+        n = consumer_extend(sub->consumer, v, n_ranges, b->now_ms);
     done(s, &rq->h, n);
     deliver_want(bs);
 }

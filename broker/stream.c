@@ -88,17 +88,16 @@ static struct publisher *publisher(struct stream *st, uint64_t id)
 
 static void forget_publishers(struct stream *st, int64_t seen_wall_ms)
 {
-    for (bool again = true; again;) {
-        size_t i = 0;
-        again = false;
-        for (struct publisher *p; !again && (p = map_next(&st->publishers, &i));)
-            if (p->wall_ms < seen_wall_ms) {
-                char key[20];
-                key_of(p->id, key);
-                map_remove(&st->publishers, key);
-                publisher_free(p);
-                again = true;
-            }
+    AUTO_FREE struct publisher **old = xmalloc((st->publishers.n + 1) * sizeof(struct publisher *));
+    size_t i = 0, n = 0;
+    for (struct publisher *p; (p = map_next(&st->publishers, &i));)
+        if (p->wall_ms < seen_wall_ms)
+            old[n++] = p;
+    for (i = 0; i < n; i++) {
+        char key[20];
+        key_of(old[i]->id, key);
+        map_remove(&st->publishers, key);
+        publisher_free(old[i]);
     }
 }
 
@@ -290,6 +289,11 @@ void stream_trim(struct stream *st)
     }
     if (st->head == st->n)
         st->head = st->n = 0;
+}
+
+void stream_trim_kept(struct stream *st)
+{
+    stream_trim(st);
     if (!st->look_at_kept)
         return;
     st->look_at_kept = false;
@@ -534,7 +538,7 @@ void stream_expire(struct stream *st, int64_t wall_ms, int64_t dead_wall_ms, int
     }
     for (i = 0; i < st->n_subs; i++)
         sub_expire_dead(st->subs[i], dead_wall_ms);
-    stream_trim(st);
+    stream_trim_kept(st);
     forget_publishers(st, seen_wall_ms);
 }
 
@@ -563,5 +567,5 @@ void stream_drop_sub(struct stream *st, struct sub *s)
             memmove(st->subs + i, st->subs + i + 1, (--st->n_subs - i) * sizeof *st->subs);
     sub_free(s);
     st->look_at_kept = true;
-    stream_trim(st);
+    stream_trim_kept(st);
 }

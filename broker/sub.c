@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_DELIVERIES_COUNTED = 255 };
+enum { MAX_DELIVERIES_COUNTED = 255, TIMED_KEPT = 4096 };
 
 static struct chunk all_done = {.n_done = CHUNK};
 
@@ -28,7 +28,7 @@ void sub_free(struct sub *s)
     for (size_t i = 0; i < s->n_chunks; i++)
         if (s->chunks[i] != &all_done)
             free(s->chunks[i]);
-    for (size_t i = 0; i < s->n_dead; i++)
+    for (size_t i = s->dead_head; i < s->n_dead; i++)
         free(s->dead[i].reason);
     for (size_t i = 0; i < s->cap_consumers; i++)
         free(s->consumers[i]);
@@ -104,7 +104,7 @@ void sub_figures(const struct sub *s, struct sub_figures *ret)
         .ready = s->stream->next_seq - s->cursor + s->n_again + s->n_suspect,
         .leased = s->n_leased,
         .delayed = s->n_delayed,
-        .dead = s->n_dead,
+        .dead = s->n_dead - s->dead_head,
         .oldest_wall_ms = s->floor < s->stream->next_seq ? stream_wall_ms(s->stream, s->floor) : 0,
         .acked = s->acked,
         .acked_bytes = s->acked_bytes,
@@ -140,16 +140,35 @@ static uint64_t pop(struct ring *r)
     return seq;
 }
 
+static void sift_up(struct sub *s, struct timed t, size_t i)
+{
+    for (; i > 0 && s->timed[(i - 1) / 2].due_ms > t.due_ms; i = (i - 1) / 2)
+        s->timed[i] = s->timed[(i - 1) / 2];
+    s->timed[i] = t;
+}
+
+static bool is_over(const struct sub *s, const struct timed *t);
+
+/* Runs whose messages are long done would wait for their time all the same, behind one that is held. */
+static void forget_over(struct sub *s)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s->n_timed; i++)
+        if (!is_over(s, &s->timed[i]))
+            sift_up(s, s->timed[i], n++); /* n is at most i */
+    s->n_timed = n;
+    s->forget_timed_at = n * 2 > TIMED_KEPT ? n * 2 : TIMED_KEPT;
+}
+
 static void add_timed(struct sub *s, struct timed t)
 {
+    if (s->n_timed >= s->forget_timed_at)
+        forget_over(s);
     if (s->n_timed == s->cap_timed) {
         s->cap_timed = s->cap_timed ? s->cap_timed * 2 : 64;
         s->timed = xrealloc(s->timed, s->cap_timed * sizeof *s->timed);
     }
-    size_t i = s->n_timed++;
-    for (; i > 0 && s->timed[(i - 1) / 2].due_ms > t.due_ms; i = (i - 1) / 2)
-        s->timed[i] = s->timed[(i - 1) / 2];
-    s->timed[i] = t;
+    sift_up(s, t, s->n_timed++);
 }
 
 static struct timed take_timed(struct sub *s)
@@ -210,6 +229,18 @@ static void drop_front(struct sub *s, size_t n)
     s->n_chunks -= n;
     if (n)
         memmove(s->chunks, s->chunks + n, s->n_chunks * sizeof(struct chunk *));
+}
+
+static bool is_over(const struct sub *s, const struct timed *t)
+{
+    for (uint64_t seq = t->first < s->floor ? s->floor : t->first; seq <= t->last && seq < s->cursor; seq++) {
+        const struct slot *slot = slot_of(s, seq);
+        if (!slot)
+            seq |= CHUNK - 1;
+        else if (t->consumer ? slot->state == SLOT_LEASED && slot->consumer == t->consumer : slot->state == SLOT_DELAYED)
+            return false;
+    }
+    return true;
 }
 
 /* The messages up to `seq` have slots: they count as to be handed out again, until their state is set. */
@@ -295,7 +326,7 @@ static void finish(struct sub *s)
     if (s->floor > before) /* a replayed one may be done, which only kept messages can be */
         s->stream->look_at_kept |=
             s->stream->n_kept && before < s->stream->kept[s->stream->n_kept - 1].first + s->stream->kept[s->stream->n_kept - 1].n;
-    if (s->floor > before || s->stream->look_at_kept)
+    if (s->floor > before)
         stream_trim(s->stream);
 }
 
@@ -303,7 +334,7 @@ static void finish(struct sub *s)
 
 static size_t dead_at(const struct sub *s, uint64_t seq)
 {
-    size_t lo = 0, hi = s->n_dead;
+    size_t lo = s->dead_head, hi = s->n_dead;
     while (lo < hi) {
         size_t mid = (lo + hi) / 2;
         if (s->dead[mid].seq < seq)
@@ -330,7 +361,12 @@ static bool remove_dead(struct sub *s, uint64_t seq)
     if (i == s->n_dead || s->dead[i].seq != seq)
         return false;
     free(s->dead[i].reason);
-    memmove(s->dead + i, s->dead + i + 1, (--s->n_dead - i) * sizeof *s->dead);
+    if (i == s->dead_head)
+        s->dead_head++; /* all of them go from there mostly */
+    else
+        memmove(s->dead + i, s->dead + i + 1, (--s->n_dead - i) * sizeof *s->dead);
+    if (s->dead_head == s->n_dead)
+        s->dead_head = s->n_dead = 0;
     s->stream->look_at_kept = true;
     return true;
 }
@@ -418,17 +454,15 @@ int sub_drop_dead(struct sub *s, uint64_t seq)
     struct slot *t = seq >= s->floor ? slot_of(s, seq) : NULL;
     if (t)
         t->state = SLOT_DONE; /* was dead, which counts the same */
-    stream_trim(s->stream);
     return 0;
 }
 
 void sub_expire_dead(struct sub *s, int64_t wall_ms)
 {
-    for (size_t i = 0; i < s->n_dead;)
-        if (s->dead[i].wall_ms < wall_ms)
-            sub_drop_dead(s, s->dead[i].seq);
-        else
-            i++;
+    struct dead_letter d;
+    for (uint64_t seq = 1; sub_next_dead(s, seq, &d); seq = d.seq + 1)
+        if (d.wall_ms < wall_ms)
+            sub_drop_dead(s, d.seq);
 }
 
 /* ---- consumers ---- */
@@ -869,11 +903,11 @@ void sub_record(const struct sub *s, struct buf *out)
     add_u32(out, (uint32_t)strlen(s->name));
     add_u32(out, (uint32_t)(done.n / 16));
     add_u32(out, (uint32_t)(counts.n / 16));
-    add_u32(out, (uint32_t)s->n_dead);
+    add_u32(out, (uint32_t)(s->n_dead - s->dead_head));
     buf_adds(out, s->name);
     buf_add(out, done.p, done.n);
     buf_add(out, counts.p, counts.n);
-    for (size_t i = 0; i < s->n_dead; i++) {
+    for (size_t i = s->dead_head; i < s->n_dead; i++) {
         const struct dead *d = &s->dead[i];
         add_u64(out, d->seq);
         add_u64(out, (uint64_t)d->wall_ms);
