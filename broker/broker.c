@@ -12,7 +12,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zmq.h>
@@ -136,6 +135,14 @@ static int apply_stream(struct broker *b, const struct conf_tenant *t, const str
     return 0;
 }
 
+uint64_t broker_n_refused(const struct bstream *st)
+{
+    uint64_t n = 0;
+    for (int i = 0; i < WIRE_N_CODES; i++)
+        n += st->n_refused[i];
+    return n;
+}
+
 void broker_serve_all(struct broker *b)
 {
     size_t i = 0;
@@ -241,6 +248,12 @@ static void load_cut_off(struct broker *b)
 
 /* ---- turns ---- */
 
+void broker_look_at_clocks(struct broker *b)
+{
+    b->now_ms = clk_now_ms();
+    b->wall_ms = clk_wall_ms();
+}
+
 void broker_turn_soon(struct broker *b)
 {
     event_active(b->turn_ev, EV_TIMEOUT, 0);
@@ -251,8 +264,7 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
     struct broker *b = arg;
     (void)fd;
     (void)what;
-    b->now_ms = clk_now_ms();
-    b->wall_ms = clk_wall_ms();
+    broker_look_at_clocks(b);
     bool more = session_unpark(b);
     queues_commit(b->queues, false);
     session_send_confirms(b);
@@ -310,8 +322,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     size_t i = 0;
     (void)fd;
     (void)what;
-    b->now_ms = clk_now_ms();
-    b->wall_ms = clk_wall_ms();
+    broker_look_at_clocks(b);
     take_rates(b);
     for (struct stream *q; (q = queues_next(b->queues, &i));) {
         const struct conf_stream *c = &((struct bstream *)stream_tag(q))->conf;
@@ -337,8 +348,7 @@ static void on_probe(evutil_socket_t fd, short what, void *arg)
     struct broker *b = arg;
     (void)fd;
     (void)what;
-    b->now_ms = clk_now_ms();
-    b->wall_ms = clk_wall_ms();
+    broker_look_at_clocks(b);
     session_probe_all(b);
     b->probes_left--;
     if (b->probes_left > 0)
@@ -602,15 +612,6 @@ static int list(struct broker *b, int argc, char **argv, struct err *e)
     return 0;
 }
 
-static void raise_nofile(void)
-{
-    struct rlimit l;
-    if (getrlimit(RLIMIT_NOFILE, &l) == 0) {
-        l.rlim_cur = l.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &l);
-    }
-}
-
 /* Turns that follow one another would otherwise be all that the loop does: it looks for signals and control requests only
  * when nothing is active, or after this many callbacks. */
 static struct event_base *new_base(void)
@@ -643,7 +644,7 @@ int main(int argc, char **argv)
     if (!listing && argc != 1 + supervised)
         return fputs(usage, stderr), 2;
     signal(SIGPIPE, SIG_IGN);
-    raise_nofile();
+    fd_raise_limit();
     b.started_wall_ms = clk_wall_ms();
     b.base = new_base();
     int r = home_open(&b.home, home, &e);

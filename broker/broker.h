@@ -23,7 +23,7 @@ struct zev;
 struct btenant {
     char *id;
     int64_t uid;
-    bool configured, suspended;
+    bool suspended;
     int64_t turn_bytes;                         /* published in this turn */
     struct parked *first_parked, **last_parked; /* requests over its share of a turn wait for the next */
     int64_t parked_bytes;
@@ -43,7 +43,7 @@ struct bstream {
     struct bucket messages, bytes;
     struct breaches breaches;
     int64_t told_breach_ms; /* the last one that was written to the log */
-    uint64_t n_in, n_in_bytes, n_known, n_refused[WIRE_N_CODES];
+    uint64_t n_in, n_in_bytes, n_refused[WIRE_N_CODES];
     uint64_t seen_in, seen_in_bytes, seen_refused; /* at the last entry of the journal */
     double in_per_s;
     uint64_t rate_seen;
@@ -130,11 +130,13 @@ struct broker {
 /* broker.c */
 int broker_reload(struct broker *b, struct err *e);
 void broker_turn_soon(struct broker *b);
+void broker_look_at_clocks(struct broker *b);                                          /* what is done from now on is done now */
 struct bstream *broker_stream(struct broker *b, const char *tenant, const char *name); /* NULL: not there, or not configured */
 struct bsub *broker_sub(const struct bstream *st, const char *app);
 void broker_serve_all(struct broker *b); /* who is suspended may have changed */
 void broker_drop_stream(struct broker *b, struct bstream *st);
 int broker_save_cut_off(struct broker *b);
+uint64_t broker_n_refused(const struct bstream *st); /* for any reason */
 
 /* auth.c */
 int auth_start(struct broker *b, struct err *e);

@@ -25,12 +25,9 @@ static void add_queue(struct buf *out, const struct bstream *st, const struct bs
 {
     struct stream_figures f;
     struct sub_figures g = {0};
-    uint64_t refused = 0;
     stream_figures(st->queue, &f);
     if (s)
         sub_figures(s->queue, &g);
-    for (int i = 0; i < WIRE_N_CODES; i++)
-        refused += st->n_refused[i];
     json_begin(out, NULL, '{');
     json_str(out, "tenant_id", st->tenant->id);
     json_str(out, "stream", st->name);
@@ -53,7 +50,7 @@ static void add_queue(struct buf *out, const struct bstream *st, const struct bs
     json_i64(out, "lost", (int64_t)g.lost);
     json_i64(out, "expired", (int64_t)g.expired);
     json_i64(out, "published", (int64_t)st->n_in);
-    json_i64(out, "refused", (int64_t)refused);
+    json_i64(out, "refused", (int64_t)broker_n_refused(st));
     json_i64(out, "stored_bytes", f.bytes);
     json_i64(out, "last_seq", (int64_t)f.next_seq - 1);
     json_end(out, '}');
@@ -280,8 +277,7 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
     struct broker *b = arg;
     const char *op = json_get_str(rq, "op", ""), *tenant = json_get_str(rq, "tenant", NULL);
     AUTO_BUF struct buf out = {0};
-    b->now_ms = clk_now_ms();
-    b->wall_ms = clk_wall_ms();
+    broker_look_at_clocks(b);
     if (!strcmp(op, "status"))
         return status(b, c), 1;
     if (!strcmp(op, "queues") || !strcmp(op, "dead")) {

@@ -33,10 +33,10 @@ static void on_message(void *arg, uint64_t seq, int deliveries, int64_t wall_ms,
     struct batch *batch = arg;
     batch->first = seq < batch->first ? seq : batch->first;
     batch->last = seq > batch->last ? seq : batch->last;
-    wire_add_u64(&batch->list, seq);
-    wire_add_u64(&batch->list, (uint64_t)wall_ms);
-    wire_add_u32(&batch->list, (uint32_t)deliveries);
-    wire_add_u32(&batch->list, (uint32_t)n);
+    le_add_u64(&batch->list, seq);
+    le_add_u64(&batch->list, (uint64_t)wall_ms);
+    le_add_u32(&batch->list, (uint32_t)deliveries);
+    le_add_u32(&batch->list, (uint32_t)n);
     buf_add(&batch->bytes, p, n);
 }
 

@@ -1,28 +1,19 @@
 #include "broker.h"
 
 #include "common/clk.h"
+#include "common/fd.h"
 #include "common/log.h"
 #include "common/mem.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 enum { BREACH_EVERY_MS = 1000 }; /* of a stream: a publisher that runs wild must not fill the disk */
 
 static void write_line(struct broker *b, const char *tenant, struct buf *line)
 {
     AUTO_FREE char *dir = xasprintf("logs/tenants/%s", tenant);
-    AUTO_FREE char *path = xasprintf("%s/stream.jsonl", dir);
     buf_adds(line, "\n");
-    mkdirat(b->home.dirfd, dir, 0755);
-    int fd = openat(b->home.dirfd, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
-    if (fd < 0 || write(fd, line->p, line->n) != (ssize_t)line->n)
-        log_warn("journal", tenant, NULL, "cannot write %s: %s", path, strerror(errno));
-    if (fd >= 0)
-        close(fd);
+    int r = fd_append_file(b->home.dirfd, dir, "stream.jsonl", line->p, line->n, 0640);
+    if (r < 0)
+        log_warn("journal", tenant, NULL, "cannot write %s/stream.jsonl: %s", dir, err_text(r));
 }
 
 static void begin(struct buf *out, const char *event, const struct bstream *st, const char *app)
@@ -35,19 +26,11 @@ static void begin(struct buf *out, const char *event, const struct bstream *st, 
     json_str(out, "app", app);
 }
 
-static uint64_t n_refused(const struct bstream *st)
-{
-    uint64_t n = 0;
-    for (int i = 0; i < WIRE_N_CODES; i++)
-        n += st->n_refused[i];
-    return n;
-}
-
 /* The tenant's stream as a whole: app null. */
 static void stream_interval(struct broker *b, struct bstream *st, int64_t interval_ms)
 {
     AUTO_BUF struct buf line = {0};
-    uint64_t refused = n_refused(st);
+    uint64_t refused = broker_n_refused(st);
     if (st->n_in == st->seen_in && refused == st->seen_refused)
         return;
     begin(&line, "interval", st, NULL);

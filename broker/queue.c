@@ -3,7 +3,6 @@
 #include "common/log.h"
 #include "common/mem.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <sodium.h>
@@ -16,8 +15,7 @@ bool take_u32(const unsigned char **p, size_t *n, uint32_t *ret)
 {
     if (*n < sizeof *ret)
         return false;
-    memcpy(ret, *p, sizeof *ret);
-    *ret = le32toh(*ret);
+    *ret = le_u32(*p);
     *p += sizeof *ret;
     *n -= sizeof *ret;
     return true;
@@ -27,23 +25,10 @@ bool take_u64(const unsigned char **p, size_t *n, uint64_t *ret)
 {
     if (*n < sizeof *ret)
         return false;
-    memcpy(ret, *p, sizeof *ret);
-    *ret = le64toh(*ret);
+    *ret = le_u64(*p);
     *p += sizeof *ret;
     *n -= sizeof *ret;
     return true;
-}
-
-void add_u32(struct buf *b, uint32_t v)
-{
-    v = htole32(v);
-    buf_add(b, &v, sizeof v);
-}
-
-void add_u64(struct buf *b, uint64_t v)
-{
-    v = htole64(v);
-    buf_add(b, &v, sizeof v);
 }
 
 static void id_key(char kind, uint32_t id, char out[16])
@@ -75,10 +60,10 @@ static void *by_id(const struct queues *q, char kind, uint32_t id)
 }
 
 /* What consumers do. When the disk has no room for it, it is done all the same, and would be done again after a restart. */
-void log_event(struct queues *q, int type, const void *p, size_t n, const void *more, size_t n_more)
+void log_event(struct queues *q, int type, const void *p, size_t n)
 {
-    struct iovec parts[] = {{(void *)p, n}, {(void *)more, n_more}};
-    if (!q->replaying && store_append(q->store, type, parts, 2, true, NULL) < 0)
+    struct iovec part = {(void *)p, n};
+    if (!q->replaying && store_append(q->store, type, &part, 1, true, NULL) < 0)
         log_debug("log_event", NULL, NULL, "no room for a record of type %d", type);
 }
 
@@ -205,15 +190,15 @@ static void on_segment(void *arg)
     for (const struct stream *st; (st = map_next(&q->streams, &i));) {
         b.n = 0;
         stream_record(st, &b);
-        log_event(q, REC_STREAM, b.p, b.n, NULL, 0);
+        log_event(q, REC_STREAM, b.p, b.n);
         b.n = 0;
         if (publishers_record(st, &b))
-            log_event(q, REC_PUBLISHERS, b.p, b.n, NULL, 0);
+            log_event(q, REC_PUBLISHERS, b.p, b.n);
         k = 0;
         for (const struct sub *s; (s = stream_next_sub(st, &k));) {
             b.n = 0;
             sub_record(s, &b);
-            log_event(q, REC_SUB, b.p, b.n, NULL, 0);
+            log_event(q, REC_SUB, b.p, b.n);
         }
     }
 }
@@ -351,8 +336,8 @@ int queues_add_stream(struct queues *q, const char *name, struct stream **ret)
 void queues_drop_stream(struct queues *q, struct stream *st)
 {
     AUTO_BUF struct buf b = {0};
-    add_u32(&b, st->id);
-    log_event(q, REC_STREAM_DROP, b.p, b.n, NULL, 0);
+    le_add_u32(&b, st->id);
+    log_event(q, REC_STREAM_DROP, b.p, b.n);
     for (size_t i = st->head; i < st->n; i++)
         store_release(q->store, &st->extents[i].at);
     for (size_t i = 0; i < st->n_kept; i++)

@@ -51,7 +51,6 @@ struct range {
 struct stream_figures {
     uint64_t next_seq, first_seq; /* first_seq: the oldest kept, next_seq where there is none */
     int64_t bytes;                /* on disk, with what is kept for dead letters */
-    uint64_t expired;             /* since the program started */
 };
 
 struct sub_figures {
@@ -133,9 +132,8 @@ struct consumer *sub_attach(struct sub *s, void *tag);
 void consumer_set_window(struct consumer *c, uint64_t max_n, uint64_t max_bytes);
 void *consumer_tag(const struct consumer *c);
 struct sub *consumer_sub(const struct consumer *c);
-size_t consumer_n_leased(const struct consumer *c);
 /* The consumer is gone: what it held is handed out to others. lost: it may have died of it. */
-void consumer_detach(struct consumer *c, bool lost, int64_t now_ms, int64_t wall_ms);
+void consumer_detach(struct consumer *c, bool lost, int64_t wall_ms);
 struct consumer *sub_next_consumer(const struct sub *s, size_t *i);
 
 /* Leases what the window allows, at most max_n messages and about max_bytes, calling fn for each; how many. The payload is valid

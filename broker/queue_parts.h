@@ -5,7 +5,7 @@
 #include "queue.h"
 #include "store.h"
 
-#include "common/buf.h"
+#include "common/le.h"
 #include "common/map.h"
 
 /* Records, all numbers in little-endian order; strings and lists follow their lengths. Applying one twice changes nothing, but
@@ -50,7 +50,7 @@ struct stream {
     char *name;
     uint32_t id;
     unsigned char epoch[QUEUE_EPOCH];
-    uint64_t next_seq, expired;
+    uint64_t next_seq;
     int64_t bytes;
     void *tag;
     struct extent *extents; /* from `head` on, by sequence */
@@ -143,7 +143,7 @@ struct queues {
 };
 
 /* queue.c */
-void log_event(struct queues *q, int type, const void *p, size_t n, const void *more, size_t n_more);
+void log_event(struct queues *q, int type, const void *p, size_t n);
 void register_id(struct queues *q, char kind, uint32_t id, void *v);
 void unregister_id(struct queues *q, char kind, uint32_t id);
 
@@ -180,7 +180,5 @@ void sub_recovered(struct sub *s);
 /* Little-endian, unaligned; moves *p. False when fewer bytes are left. */
 bool take_u32(const unsigned char **p, size_t *n, uint32_t *ret);
 bool take_u64(const unsigned char **p, size_t *n, uint64_t *ret);
-void add_u32(struct buf *b, uint32_t v);
-void add_u64(struct buf *b, uint64_t v);
 
 #endif

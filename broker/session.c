@@ -67,7 +67,7 @@ static void end_subscription(struct session *s, size_t i, bool lost)
 {
     struct subscription *sub = s->subscriptions[i];
     struct bsub *bs = sub_tag(consumer_sub(sub->consumer));
-    consumer_detach(sub->consumer, lost, s->b->now_ms, s->b->wall_ms);
+    consumer_detach(sub->consumer, lost, s->b->wall_ms);
     free(sub);
     s->subscriptions[i] = s->subscriptions[--s->n_subscriptions];
     deliver_want(bs);
@@ -142,7 +142,7 @@ static void refuse(struct session *s, const struct wire_header *h, enum wire_cod
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     wire_add_header(&header, WIRE_REFUSED, h->consumer, h->request);
-    wire_add_u32(&wait, (uint32_t)retry_after_ms);
+    le_add_u32(&wait, (uint32_t)retry_after_ms);
     const char *name = wire_code_name(code);
     struct wire_frame v[] = {{header.p, header.n}, {name, strlen(name)}, {wait.p, wait.n}, {text, strlen(text)}};
     s->b->n_refused++;
@@ -156,7 +156,7 @@ static void done(struct session *s, const struct wire_header *h, uint64_t n)
     if (!h->request)
         return; /* it does not want to know */
     wire_add_header(&header, WIRE_DONE, h->consumer, h->request);
-    wire_add_u64(&count, n);
+    le_add_u64(&count, n);
     struct wire_frame v[] = {{header.p, header.n}, {count.p, count.n}};
     session_send(s, v, 2);
 }
@@ -213,10 +213,10 @@ static bool breaks_limits(struct session *s, struct bstream *st, const struct wi
     int64_t wait = 0, most = max_request_bytes(st);
     char text[200];
     for (size_t i = 0; i < rq->n && code == WIRE_N_CODES; i++)
-        if (wire_u32(rq->lengths + i * 4) > c->max_message_bytes) {
+        if (le_u32(rq->lengths + i * 4) > c->max_message_bytes) {
             code = WIRE_size;
             snprintf(text, sizeof text, "a message of %" PRIu32 " bytes; max_message_bytes is %" PRId64,
-                     wire_u32(rq->lengths + i * 4), c->max_message_bytes);
+                     le_u32(rq->lengths + i * 4), c->max_message_bytes);
         }
     if (code == WIRE_N_CODES && (int64_t)rq->n > c->max_messages_per_request) {
         code = WIRE_quota;
@@ -374,7 +374,7 @@ static void publish_now(struct session *s, const struct wire_request *rq, struct
     AUTO_FREE struct message *v = xmalloc(rq->n * sizeof *v);
     const unsigned char *p = rq->bytes;
     for (size_t i = 0; i < rq->n; i++) {
-        v[i] = (struct message){p, wire_u32(rq->lengths + i * 4)};
+        v[i] = (struct message){p, le_u32(rq->lengths + i * 4)};
         p += v[i].n;
     }
     struct confirm c = {.session = s, .request = rq->h.request};
@@ -390,7 +390,6 @@ static void publish_now(struct session *s, const struct wire_request *rq, struct
     c.known = (uint32_t)known;
     c.stored = (uint32_t)(rq->n - known);
     st->n_in += c.stored;
-    st->n_known += known;
     st->n_in_bytes += rq->n_bytes;
     buf_add(&b->confirms, &c, sizeof c);
     size_t i = 0;
@@ -408,9 +407,9 @@ void session_send_confirms(struct broker *b)
             continue;
         header.n = body.n = 0;
         wire_add_header(&header, WIRE_CONFIRM, 0, v[i].request);
-        wire_add_u64(&body, v[i].first);
-        wire_add_u32(&body, v[i].stored);
-        wire_add_u32(&body, v[i].known);
+        le_add_u64(&body, v[i].first);
+        le_add_u32(&body, v[i].stored);
+        le_add_u32(&body, v[i].known);
         struct wire_frame f[] = {{header.p, header.n}, {body.p, body.n}};
         session_send(v[i].session, f, 2);
     }
@@ -463,8 +462,8 @@ static void subscribe(struct session *s, const struct wire_request *rq)
                         rq->max_bytes < MAX_WINDOW_BYTES ? rq->max_bytes : MAX_WINDOW_BYTES);
     AUTO_BUF struct buf header = {0}, terms = {0};
     wire_add_header(&header, WIRE_SUBSCRIBED, rq->h.consumer, rq->h.request);
-    wire_add_u32(&terms, (uint32_t)st->conf.lease_ms);
-    wire_add_u32(&terms, (uint32_t)st->conf.max_deliveries);
+    le_add_u32(&terms, (uint32_t)st->conf.lease_ms);
+    le_add_u32(&terms, (uint32_t)st->conf.max_deliveries);
     struct wire_frame v[] = {{header.p, header.n}, {stream_epoch(st->queue), WIRE_EPOCH_BYTES}, {terms.p, terms.n}};
     session_send(s, v, 3);
     deliver_want(bs);
@@ -489,17 +488,24 @@ static size_t merge(struct range *v, size_t n)
     return k + 1;
 }
 
+/* The one the request is about; refused when there is none. */
+static struct subscription *subscription_of(struct session *s, const struct wire_request *rq, size_t *ret_i)
+{
+    struct subscription *sub = subscription(s, rq->h.consumer, ret_i);
+    if (!sub)
+        refuse(s, &rq->h, WIRE_unknown, 0, "consumer %u of this connection has no subscription", rq->h.consumer);
+    return sub;
+}
+
 static void settle(struct session *s, const struct wire_request *rq)
 {
     struct broker *b = s->b;
     size_t i;
-    struct subscription *sub = subscription(s, rq->h.consumer, &i);
+    struct subscription *sub = subscription_of(s, rq, &i);
     static struct range v[WIRE_MAX_RANGES];
     uint64_t n = 0;
-    if (!sub) {
-        refuse(s, &rq->h, WIRE_unknown, 0, "consumer %u of this connection has no subscription", rq->h.consumer);
+    if (!sub)
         return;
-    }
     for (i = 0; i < rq->n; i++) {
         struct wire_range r = wire_range_at(rq, i);
         v[i] = (struct range){r.first, r.last};
@@ -519,11 +525,8 @@ static void settle(struct session *s, const struct wire_request *rq)
 static void unsubscribe(struct session *s, const struct wire_request *rq)
 {
     size_t i;
-    struct subscription *sub = subscription(s, rq->h.consumer, &i);
-    if (!sub) {
-        refuse(s, &rq->h, WIRE_unknown, 0, "consumer %u of this connection has no subscription", rq->h.consumer);
+    if (!subscription_of(s, rq, &i))
         return;
-    }
     end_subscription(s, i, false);
     done(s, &rq->h, 0);
 }
@@ -535,9 +538,9 @@ static void describe(struct session *s, const struct wire_request *rq)
     if (!st)
         return;
     wire_add_header(&header, WIRE_DESCRIBED, 0, rq->h.request);
-    wire_add_u64(&terms, (uint64_t)st->conf.max_message_bytes);
-    wire_add_u32(&terms, (uint32_t)st->conf.max_messages_per_request);
-    wire_add_u64(&terms, (uint64_t)max_request_bytes(st));
+    le_add_u64(&terms, (uint64_t)st->conf.max_message_bytes);
+    le_add_u32(&terms, (uint32_t)st->conf.max_messages_per_request);
+    le_add_u64(&terms, (uint64_t)max_request_bytes(st));
     struct wire_frame v[] = {{header.p, header.n}, {terms.p, terms.n}};
     session_send(s, v, 2);
 }
@@ -638,8 +641,7 @@ void session_on_readable(void *arg)
     if (l->b->has_read)
         return; /* the turn comes first */
     l->b->has_read = true;
-    l->b->now_ms = clk_now_ms();
-    l->b->wall_ms = clk_wall_ms();
+    broker_look_at_clocks(l->b);
     for (int i = 0; i < TURN_REQUESTS && bytes < TURN_BYTES && read_one(l, &bytes); i++) {
     }
     broker_turn_soon(l->b);

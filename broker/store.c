@@ -1,14 +1,13 @@
 #include "store.h"
 
-#include "common/buf.h"
 #include "common/clk.h"
 #include "common/crash.h"
 #include "common/fd.h"
+#include "common/le.h"
 #include "common/log.h"
 #include "common/mem.h"
 
 #include <dirent.h>
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -62,32 +61,6 @@ struct store {
 static uint32_t padded(uint32_t n)
 {
     return (n + ALIGN - 1) & ~(uint32_t)(ALIGN - 1);
-}
-
-static void put32(unsigned char *p, uint32_t v)
-{
-    v = htole32(v);
-    memcpy(p, &v, sizeof v);
-}
-
-static void put64(unsigned char *p, uint64_t v)
-{
-    v = htole64(v);
-    memcpy(p, &v, sizeof v);
-}
-
-static uint32_t get32(const unsigned char *p)
-{
-    uint32_t v;
-    memcpy(&v, p, sizeof v);
-    return le32toh(v);
-}
-
-static uint64_t get64(const unsigned char *p)
-{
-    uint64_t v;
-    memcpy(&v, p, sizeof v);
-    return le64toh(v);
 }
 
 static uint32_t check_of(const struct store *s, const unsigned char *p, size_t n, uint64_t segment)
@@ -261,11 +234,6 @@ void store_commit(struct store *s, bool sync)
     }
 }
 
-bool store_is_dirty(const struct store *s)
-{
-    return s->pending.n > 0;
-}
-
 bool store_is_synced(const struct store *s)
 {
     return !s->unsynced && !s->pending.n;
@@ -279,7 +247,7 @@ static void add_record(struct store *s, int type, const struct iovec *parts, int
     buf_reserve(&s->pending, total);
     unsigned char *p = (unsigned char *)s->pending.p + s->pending.n;
     memset(p, 0, STORE_HEADER);
-    put32(p, size);
+    le_set_u32(p, size);
     p[8] = (unsigned char)type;
     size_t at = STORE_HEADER;
     for (int i = 0; i < n_parts; i++) {
@@ -288,7 +256,7 @@ static void add_record(struct store *s, int type, const struct iovec *parts, int
         at += parts[i].iov_len;
     }
     memset(p + at, 0, total - size);
-    put32(p + 4, check_of(s, p, size, seg->number));
+    le_set_u32(p + 4, check_of(s, p, size, seg->number));
     s->pending.n += total;
     if (ret_at)
         *ret_at = (struct store_pos){seg->number, seg->used, size};
@@ -313,10 +281,10 @@ static int begin_segment(struct store *s, uint32_t at_least)
     }
     uint64_t number = s->next_number++;
     name_of(number, name);
-    put64(h + 8, number);
-    put64(h + 16, (uint64_t)st.st_size);
-    put64(h + 24, s->salt);
-    put32(h + 56, (uint32_t)XXH3_64bits(h, 56));
+    le_set_u64(h + 8, number);
+    le_set_u64(h + 16, (uint64_t)st.st_size);
+    le_set_u64(h + 24, s->salt);
+    le_set_u32(h + 56, (uint32_t)XXH3_64bits(h, 56));
     if (pwrite(fd, h, sizeof h, 0) != (ssize_t)sizeof h ||
         pwrite(fd, (char[STORE_HEADER]){0}, STORE_HEADER, sizeof h) != STORE_HEADER || fdatasync(fd) < 0)
         die("write a segment's header", -errno);
@@ -387,7 +355,7 @@ const unsigned char *store_read(struct store *s, const struct store_pos *at, voi
             n += got > 0 ? (uint32_t)got : 0;
         }
     }
-    return get32(p) == at->size && get32(p + 4) == check_of(s, p, at->size, at->segment) ? p + STORE_HEADER : NULL;
+    return le_u32(p) == at->size && le_u32(p + 4) == check_of(s, p, at->size, at->segment) ? p + STORE_HEADER : NULL;
 }
 
 void store_keep(struct store *s, const struct store_pos *at)
@@ -475,11 +443,11 @@ static bool is_record(struct reading *r, uint32_t at)
     if (at + STORE_HEADER > r->size)
         return false;
     const unsigned char *p = r->p + at;
-    uint32_t size = get32(p);
+    uint32_t size = le_u32(p);
     if (size < STORE_HEADER || size > STORE_MAX_RECORD || size > r->size - at || !p[8] || r->budget < size)
         return false;
     r->budget -= size;
-    return get32(p + 4) == check_of(r->s, p, size, r->number);
+    return le_u32(p + 4) == check_of(r->s, p, size, r->number);
 }
 
 static bool all_zero(const unsigned char *p, size_t n)
@@ -512,7 +480,7 @@ static uint32_t replay(struct reading *r, bool is_last)
     uint32_t at = SEGMENT_HEADER;
     while (at + STORE_HEADER <= r->size) {
         if (is_record(r, at)) {
-            uint32_t size = get32(r->p + at);
+            uint32_t size = le_u32(r->p + at);
             struct store_pos pos = {r->number, at, size};
             if (r->p[at + 8] == STORE_END)
                 return r->size;
@@ -531,7 +499,7 @@ static uint32_t replay(struct reading *r, bool is_last)
         }
         /* Nothing follows: the end, unless somebody wrote there. A segment that is not the last ends with STORE_END. */
         if (!is_last || !all_zero(r->p + at, STORE_HEADER)) {
-            uint32_t size = get32(r->p + at);
+            uint32_t size = le_u32(r->p + at);
             set_aside(r, at, size >= STORE_HEADER && size <= r->size - at ? at + size : at + STORE_HEADER, true);
         }
         return is_last ? at : r->size;
@@ -541,7 +509,7 @@ static uint32_t replay(struct reading *r, bool is_last)
 
 static bool is_header(const unsigned char *h)
 {
-    return !memcmp(h, MAGIC, 8) && get32(h + 56) == (uint32_t)XXH3_64bits(h, 56);
+    return !memcmp(h, MAGIC, 8) && le_u32(h + 56) == (uint32_t)XXH3_64bits(h, 56);
 }
 
 static int read_segment(struct store *s, uint64_t number, bool is_last, struct err *e)
@@ -561,16 +529,16 @@ static int read_segment(struct store *s, uint64_t number, bool is_last, struct e
     buf_reserve(&b, SEGMENT_HEADER);
     const unsigned char *h = (const unsigned char *)b.p;
     bool whole = b.n >= SEGMENT_HEADER && is_header(h);
-    if (b.n >= SEGMENT_HEADER && !memcmp(h, MAGIC, 7) && h[7] > MAGIC[7] && get32(h + 56) == (uint32_t)XXH3_64bits(h, 56))
+    if (b.n >= SEGMENT_HEADER && !memcmp(h, MAGIC, 7) && h[7] > MAGIC[7] && le_u32(h + 56) == (uint32_t)XXH3_64bits(h, 56))
         return err_set(e, ERR_VERSION, "segment %s has format \"%.8s\", this program's is \"%s\"", name, b.p, MAGIC);
-    if (!whole || get64(h + 8) != number || get64(h + 16) != b.n)
+    if (!whole || le_u64(h + 8) != number || le_u64(h + 16) != b.n)
         log_error("store_damaged", NULL, NULL, "segment %s: its header %s; its records are read all the same", name,
-                  whole && get64(h + 8) == number ? "says another size: it was cut short or added to" : "is damaged");
+                  whole && le_u64(h + 8) == number ? "says another size: it was cut short or added to" : "is damaged");
     struct segment *seg = add_segment(s, number, fd_take(&fd), (uint32_t)b.n);
     struct reading rd = {s, h, (uint32_t)b.n, number, (int64_t)b.n * MAX_HASHINGS};
     uint32_t used = replay(&rd, is_last);
     /* A last segment that was cut short is not written to: what is there stays as it is. */
-    seg->used = is_last && whole && get64(h + 16) == b.n ? used : (uint32_t)b.n;
+    seg->used = is_last && whole && le_u64(h + 16) == b.n ? used : (uint32_t)b.n;
     return 0;
 }
 
@@ -612,7 +580,7 @@ static uint64_t salt_of(struct store *s, const uint64_t *numbers, size_t n)
         name_of(numbers[i], name);
         AUTO_FD int fd = openat(s->dirfd, name, O_RDONLY | O_CLOEXEC);
         if (fd >= 0 && pread(fd, h, sizeof h, 0) == (ssize_t)sizeof h && is_header(h))
-            return get64(h + 24);
+            return le_u64(h + 24);
     }
     randombytes_buf(&salt, sizeof salt);
     return salt;

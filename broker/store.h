@@ -69,7 +69,6 @@ int store_append(struct store *s, int type, const struct iovec *parts, int n_par
 /* Writes what was appended; sync: and waits until it is durable. Blocks. Ends the program when the disk refuses: what is
  * there is read again by the next one. */
 void store_commit(struct store *s, bool sync);
-bool store_is_dirty(const struct store *s);  /* something was appended that store_commit has not seen */
 bool store_is_synced(const struct store *s); /* nothing was written since the last sync */
 
 /* Reads a record's body into `room` (at->size bytes, enough for header and body); its first byte. NULL when the check fails: the

@@ -1,6 +1,5 @@
 #include "queue_parts.h"
 
-#include "common/crash.h"
 #include "common/log.h"
 #include "common/mem.h"
 
@@ -69,7 +68,7 @@ void *stream_tag(const struct stream *st)
 void stream_figures(const struct stream *st, struct stream_figures *ret)
 {
     uint64_t first = st->head < st->n ? st->extents[st->head].first : st->next_seq;
-    *ret = (struct stream_figures){st->next_seq, first, st->bytes, st->expired};
+    *ret = (struct stream_figures){st->next_seq, first, st->bytes};
 }
 
 /* ---- who sent what ---- */
@@ -174,16 +173,16 @@ static bool is_seen(const struct publisher *p, uint64_t number)
 size_t publishers_record(const struct stream *st, struct buf *out)
 {
     size_t i = 0;
-    add_u32(out, st->id);
-    add_u32(out, (uint32_t)st->publishers.n);
+    le_add_u32(out, st->id);
+    le_add_u32(out, (uint32_t)st->publishers.n);
     for (const struct publisher *p; (p = map_next(&st->publishers, &i));) {
-        add_u64(out, p->id);
-        add_u64(out, (uint64_t)p->wall_ms);
-        add_u32(out, (uint32_t)p->n_seen);
-        add_u32(out, 0);
+        le_add_u64(out, p->id);
+        le_add_u64(out, (uint64_t)p->wall_ms);
+        le_add_u32(out, (uint32_t)p->n_seen);
+        le_add_u32(out, 0);
         for (size_t k = 0; k < p->n_seen; k++) {
-            add_u64(out, p->seen[k].first);
-            add_u64(out, p->seen[k].last);
+            le_add_u64(out, p->seen[k].first);
+            le_add_u64(out, p->seen[k].last);
         }
     }
     return st->publishers.n;
@@ -383,7 +382,7 @@ static int append(struct stream *st, uint64_t publisher_id, uint64_t number, con
     q->scratch.n = 0;
     buf_add(&q->scratch, &h, sizeof h);
     for (uint32_t i = 0; i < n; i++)
-        add_u32(&q->scratch, (uint32_t)v[i].n);
+        le_add_u32(&q->scratch, (uint32_t)v[i].n);
     for (uint32_t i = 0; i < n; i++)
         buf_add(&q->scratch, v[i].p, v[i].n);
     struct buf body = q->scratch; /* a segment that is begun meanwhile writes records of its own */
@@ -443,11 +442,8 @@ static bool load(struct stream *st, const struct extent *x)
     memcpy(&st->loaded, p, sizeof st->loaded);
     st->loaded.n = 0;
     st->lengths = p + sizeof st->loaded;
-    for (uint32_t i = 0; i < x->n; i++) {
-        uint32_t len;
-        memcpy(&len, st->lengths + (size_t)i * 4, 4);
-        payload += le32toh(len);
-    }
+    for (uint32_t i = 0; i < x->n; i++)
+        payload += le_u32(st->lengths + (size_t)i * 4);
     if (sizeof st->loaded + (size_t)x->n * 4 + payload != n)
         return false;
     st->loaded.first = x->first;
@@ -477,8 +473,7 @@ const void *stream_find(struct stream *st, uint64_t seq, size_t *ret_n, int64_t 
     if (i < st->next_i)
         st->next_i = st->next_offset = 0;
     for (;;) {
-        memcpy(&len, st->lengths + (size_t)st->next_i * 4, 4);
-        len = le32toh(len);
+        len = le_u32(st->lengths + (size_t)st->next_i * 4);
         if (st->next_i == i)
             break;
         st->next_offset += len;
@@ -504,9 +499,9 @@ int64_t stream_wall_ms(const struct stream *st, uint64_t seq)
 
 void stream_record(const struct stream *st, struct buf *out)
 {
-    add_u32(out, st->id);
-    add_u32(out, (uint32_t)strlen(st->name));
-    add_u64(out, st->next_seq);
+    le_add_u32(out, st->id);
+    le_add_u32(out, (uint32_t)strlen(st->name));
+    le_add_u64(out, st->next_seq);
     buf_add(out, st->epoch, sizeof st->epoch);
     buf_adds(out, st->name);
 }
@@ -529,11 +524,10 @@ void stream_expire(struct stream *st, int64_t wall_ms, int64_t dead_wall_ms, int
     if (i > st->head) {
         uint64_t first = last_of(&st->extents[i - 1]) + 1;
         AUTO_BUF struct buf b = {0};
-        add_u32(&b, st->id);
-        add_u32(&b, 0);
-        add_u64(&b, first);
-        log_event(st->q, REC_EXPIRED, b.p, b.n, NULL, 0);
-        st->expired += first - st->extents[st->head].first;
+        le_add_u32(&b, st->id);
+        le_add_u32(&b, 0);
+        le_add_u64(&b, first);
+        log_event(st->q, REC_EXPIRED, b.p, b.n);
         expired_replay(st, first);
     }
     for (i = 0; i < st->n_subs; i++)
@@ -560,8 +554,8 @@ struct sub *stream_sub(const struct stream *st, const char *name)
 void stream_drop_sub(struct stream *st, struct sub *s)
 {
     AUTO_BUF struct buf b = {0};
-    add_u32(&b, s->id);
-    log_event(st->q, REC_SUB_DROP, b.p, b.n, NULL, 0);
+    le_add_u32(&b, s->id);
+    log_event(st->q, REC_SUB_DROP, b.p, b.n);
     for (size_t i = 0; i < st->n_subs; i++)
         if (st->subs[i] == s)
             memmove(st->subs + i, st->subs + i + 1, (--st->n_subs - i) * sizeof *st->subs);

@@ -3,7 +3,6 @@
 #include "common/log.h"
 #include "common/mem.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -117,7 +116,7 @@ void sub_figures(const struct sub *s, struct sub_figures *ret)
     };
 }
 
-/* ---- rings and the heap ---- */
+/* ---- rings ---- */
 
 static void push(struct ring *r, uint64_t seq)
 {
@@ -140,52 +139,6 @@ static uint64_t pop(struct ring *r)
     return seq;
 }
 
-static void sift_up(struct sub *s, struct timed t, size_t i)
-{
-    for (; i > 0 && s->timed[(i - 1) / 2].due_ms > t.due_ms; i = (i - 1) / 2)
-        s->timed[i] = s->timed[(i - 1) / 2];
-    s->timed[i] = t;
-}
-
-static bool is_over(const struct sub *s, const struct timed *t);
-
-/* Runs whose messages are long done would wait for their time all the same, behind one that is held. */
-static void forget_over(struct sub *s)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < s->n_timed; i++)
-        if (!is_over(s, &s->timed[i]))
-            sift_up(s, s->timed[i], n++); /* n is at most i */
-    s->n_timed = n;
-    s->forget_timed_at = n * 2 > TIMED_KEPT ? n * 2 : TIMED_KEPT;
-}
-
-static void add_timed(struct sub *s, struct timed t)
-{
-    if (s->n_timed >= s->forget_timed_at)
-        forget_over(s);
-    if (s->n_timed == s->cap_timed) {
-        s->cap_timed = s->cap_timed ? s->cap_timed * 2 : 64;
-        s->timed = xrealloc(s->timed, s->cap_timed * sizeof *s->timed);
-    }
-    sift_up(s, t, s->n_timed++);
-}
-
-static struct timed take_timed(struct sub *s)
-{
-    struct timed first = s->timed[0], t = s->timed[--s->n_timed];
-    size_t i = 0;
-    for (size_t k; (k = 2 * i + 1) < s->n_timed; i = k) {
-        if (k + 1 < s->n_timed && s->timed[k + 1].due_ms < s->timed[k].due_ms)
-            k++;
-        if (t.due_ms <= s->timed[k].due_ms)
-            break;
-        s->timed[i] = s->timed[k];
-    }
-    s->timed[i] = t;
-    return first;
-}
-
 /* ---- slots ---- */
 
 static struct chunk **chunk_of(const struct sub *s, uint64_t seq)
@@ -198,6 +151,22 @@ static struct slot *slot_of(const struct sub *s, uint64_t seq)
 {
     struct chunk *c = *chunk_of(s, seq);
     return c == &all_done ? NULL : &c->v[seq % CHUNK];
+}
+
+/* The first from *seq to `last` (both ends included) that has a slot, and its place; NULL: none. What is passed over is done. To be
+ * walked with `seq++`; the caller may set states, but not move the floor. */
+static struct slot *next_slot(const struct sub *s, uint64_t *seq, uint64_t last)
+{
+    uint64_t end = last < s->cursor ? last + 1 : s->cursor;
+    if (*seq < s->floor)
+        *seq = s->floor;
+    while (*seq < end) {
+        struct slot *t = slot_of(s, *seq);
+        if (t)
+            return t;
+        *seq = (*seq | (CHUNK - 1)) + 1;
+    }
+    return NULL;
 }
 
 static void insert_chunks(struct sub *s, size_t at, size_t n)
@@ -229,18 +198,6 @@ static void drop_front(struct sub *s, size_t n)
     s->n_chunks -= n;
     if (n)
         memmove(s->chunks, s->chunks + n, s->n_chunks * sizeof(struct chunk *));
-}
-
-static bool is_over(const struct sub *s, const struct timed *t)
-{
-    for (uint64_t seq = t->first < s->floor ? s->floor : t->first; seq <= t->last && seq < s->cursor; seq++) {
-        const struct slot *slot = slot_of(s, seq);
-        if (!slot)
-            seq |= CHUNK - 1;
-        else if (t->consumer ? slot->state == SLOT_LEASED && slot->consumer == t->consumer : slot->state == SLOT_DELAYED)
-            return false;
-    }
-    return true;
 }
 
 /* The messages up to `seq` have slots: they count as to be handed out again, until their state is set. */
@@ -330,6 +287,66 @@ static void finish(struct sub *s)
         stream_trim(s->stream);
 }
 
+/* ---- timed runs ---- */
+
+static bool is_held(const struct slot *t, uint32_t consumer)
+{
+    return t->state == SLOT_LEASED && t->consumer == consumer;
+}
+
+static bool is_over(const struct sub *s, const struct timed *run)
+{
+    uint64_t seq = run->first;
+    for (const struct slot *t; (t = next_slot(s, &seq, run->last)); seq++)
+        if (run->consumer ? is_held(t, run->consumer) : t->state == SLOT_DELAYED)
+            return false;
+    return true;
+}
+
+static void sift_up(struct sub *s, struct timed t, size_t i)
+{
+    for (; i > 0 && s->timed[(i - 1) / 2].due_ms > t.due_ms; i = (i - 1) / 2)
+        s->timed[i] = s->timed[(i - 1) / 2];
+    s->timed[i] = t;
+}
+
+/* Runs whose messages are long done would wait for their time all the same, behind one that is held. */
+static void forget_over(struct sub *s)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s->n_timed; i++)
+        if (!is_over(s, &s->timed[i]))
+            sift_up(s, s->timed[i], n++); /* n is at most i */
+    s->n_timed = n;
+    s->forget_timed_at = n * 2 > TIMED_KEPT ? n * 2 : TIMED_KEPT;
+}
+
+static void add_timed(struct sub *s, struct timed t)
+{
+    if (s->n_timed >= s->forget_timed_at)
+        forget_over(s);
+    if (s->n_timed == s->cap_timed) {
+        s->cap_timed = s->cap_timed ? s->cap_timed * 2 : 64;
+        s->timed = xrealloc(s->timed, s->cap_timed * sizeof *s->timed);
+    }
+    sift_up(s, t, s->n_timed++);
+}
+
+static struct timed take_timed(struct sub *s)
+{
+    struct timed first = s->timed[0], t = s->timed[--s->n_timed];
+    size_t i = 0;
+    for (size_t k; (k = 2 * i + 1) < s->n_timed; i = k) {
+        if (k + 1 < s->n_timed && s->timed[k + 1].due_ms < s->timed[k].due_ms)
+            k++;
+        if (t.due_ms <= s->timed[k].due_ms)
+            break;
+        s->timed[i] = s->timed[k];
+    }
+    s->timed[i] = t;
+    return first;
+}
+
 /* ---- dead letters ---- */
 
 static size_t dead_at(const struct sub *s, uint64_t seq)
@@ -376,12 +393,12 @@ static void die(struct sub *s, uint64_t seq, struct slot *t, const char *reason,
     AUTO_BUF struct buf b = {0};
     size_t n = strnlen(reason, QUEUE_REASON);
     uint8_t deliveries = t->deliveries;
-    add_u32(&b, s->id);
-    add_u32(&b, deliveries);
-    add_u64(&b, seq);
-    add_u64(&b, (uint64_t)wall_ms);
+    le_add_u32(&b, s->id);
+    le_add_u32(&b, deliveries);
+    le_add_u64(&b, seq);
+    le_add_u64(&b, (uint64_t)wall_ms);
     buf_add(&b, reason, n);
-    log_event(s->stream->q, REC_DEAD, b.p, b.n, NULL, 0);
+    log_event(s->stream->q, REC_DEAD, b.p, b.n);
     add_dead(s, seq, deliveries, wall_ms, reason, n);
     set_state(s, seq, t, SLOT_DEAD);
     s->died++;
@@ -412,10 +429,10 @@ bool sub_next_dead(const struct sub *s, uint64_t seq, struct dead_letter *ret)
 static void log_dead_event(struct sub *s, int type, uint64_t seq)
 {
     AUTO_BUF struct buf b = {0};
-    add_u32(&b, s->id);
-    add_u32(&b, 0);
-    add_u64(&b, seq);
-    log_event(s->stream->q, type, b.p, b.n, NULL, 0);
+    le_add_u32(&b, s->id);
+    le_add_u32(&b, 0);
+    le_add_u64(&b, seq);
+    log_event(s->stream->q, type, b.p, b.n);
 }
 
 int sub_replay(struct sub *s, uint64_t seq)
@@ -500,11 +517,6 @@ struct sub *consumer_sub(const struct consumer *c)
     return c->sub;
 }
 
-size_t consumer_n_leased(const struct consumer *c)
-{
-    return c->n_leased;
-}
-
 struct consumer *sub_next_consumer(const struct sub *s, size_t *i)
 {
     while (*i < s->cap_consumers)
@@ -523,24 +535,16 @@ static void fail(struct sub *s, uint64_t seq, struct slot *t, bool own, const ch
         set_state(s, seq, t, own ? SLOT_AGAIN : SLOT_SUSPECT);
 }
 
-void consumer_detach(struct consumer *c, bool lost, int64_t now_ms, int64_t wall_ms)
+void consumer_detach(struct consumer *c, bool lost, int64_t wall_ms)
 {
     struct sub *s = c->sub;
     bool alone = c->n_leased == 1;
-    (void)now_ms;
-    for (uint64_t seq = s->floor; c->n_leased && seq < s->cursor; seq++) {
-        struct slot *t = slot_of(s, seq);
-        if (!t) {
-            seq |= CHUNK - 1;
-            continue;
-        }
-        if (t->state != SLOT_LEASED || t->consumer != c->id)
-            continue;
-        if (lost)
+    uint64_t seq = s->floor;
+    for (struct slot *t; c->n_leased && (t = next_slot(s, &seq, UINT64_MAX)); seq++)
+        if (is_held(t, c->id) && lost)
             fail(s, seq, t, alone, "its consumer went away", wall_ms);
-        else
+        else if (is_held(t, c->id))
             set_state(s, seq, t, SLOT_AGAIN);
-    }
     s->consumers[c->id - 1] = NULL;
     s->n_consumers--;
     free(c);
@@ -613,13 +617,12 @@ static void lease(struct leasing *l, uint64_t seq, const void *p, size_t n, int6
 static void lose(struct sub *s, uint64_t first, uint64_t next)
 {
     advance(s, next);
-    for (uint64_t seq = first; seq < next; seq++) {
-        struct slot *t = slot_of(s, seq);
-        if (t && t->state != SLOT_DONE && t->state != SLOT_DEAD) {
+    uint64_t seq = first;
+    for (struct slot *t; (t = next_slot(s, &seq, next - 1)); seq++)
+        if (t->state != SLOT_DONE && t->state != SLOT_DEAD) {
             set_state(s, seq, t, SLOT_DONE);
             s->lost++;
         }
-    }
 }
 
 /* From a ring, while what is in front passes. */
@@ -685,13 +688,13 @@ size_t consumer_lease(struct consumer *c, size_t max_n, size_t max_bytes, int64_
         add_timed(s, (struct timed){now_ms + s->lease_ms, v[i].first, v[i].last, c->id});
     if (n) {
         AUTO_BUF struct buf b = {0};
-        add_u32(&b, s->id);
-        add_u32(&b, (uint32_t)n);
+        le_add_u32(&b, s->id);
+        le_add_u32(&b, (uint32_t)n);
         for (size_t i = 0; i < n; i++) {
-            add_u64(&b, v[i].first);
-            add_u64(&b, v[i].last);
+            le_add_u64(&b, v[i].first);
+            le_add_u64(&b, v[i].last);
         }
-        log_event(s->stream->q, REC_DELIVERED, b.p, b.n, NULL, 0);
+        log_event(s->stream->q, REC_DELIVERED, b.p, b.n);
     }
     buf_fini(&l.ranges);
     finish(s); /* some may have been lost */
@@ -723,23 +726,19 @@ uint64_t sub_ack(struct sub *s, const struct range *v, size_t n, int64_t now_ms)
 {
     uint64_t acked = 0;
     AUTO_BUF struct buf b = {0};
-    add_u32(&b, s->id);
-    add_u32(&b, (uint32_t)n);
+    le_add_u32(&b, s->id);
+    le_add_u32(&b, (uint32_t)n);
     for (size_t i = 0; i < n; i++) {
         struct range r = clamp(s, v[i]);
-        add_u64(&b, r.first);
-        add_u64(&b, r.last);
-        for (uint64_t seq = r.first; seq <= r.last && seq < s->cursor; seq++) {
-            struct slot *t = slot_of(s, seq);
-            if (t)
-                acked += ack_one(s, seq, t, now_ms);
-            else
-                seq |= CHUNK - 1;
-        }
+        le_add_u64(&b, r.first);
+        le_add_u64(&b, r.last);
+        uint64_t seq = r.first;
+        for (struct slot *t; (t = next_slot(s, &seq, r.last)); seq++)
+            acked += ack_one(s, seq, t, now_ms);
     }
     s->acked += acked;
     if (acked)
-        log_event(s->stream->q, REC_ACK, b.p, b.n, NULL, 0);
+        log_event(s->stream->q, REC_ACK, b.p, b.n);
     finish(s);
     return acked;
 }
@@ -750,16 +749,12 @@ static uint64_t each_held(struct consumer *c, const struct range *v, size_t n,
     struct sub *s = c->sub;
     uint64_t found = 0;
     for (size_t i = 0; i < n; i++) {
-        struct range r = clamp(s, v[i]);
-        for (uint64_t seq = r.first; seq <= r.last && seq < s->cursor; seq++) {
-            struct slot *t = slot_of(s, seq);
-            if (!t) {
-                seq |= CHUNK - 1;
-            } else if (t->state == SLOT_LEASED && t->consumer == c->id) {
+        uint64_t seq = v[i].first;
+        for (struct slot *t; (t = next_slot(s, &seq, v[i].last)); seq++)
+            if (is_held(t, c->id)) {
                 fn(c, seq, t, arg);
                 found++;
             }
-        }
     }
     return found;
 }
@@ -807,16 +802,13 @@ uint64_t consumer_extend(struct consumer *c, const struct range *v, size_t n, in
 static void end_timed(struct sub *s, struct timed run, int64_t now_ms, int64_t wall_ms)
 {
     int64_t later = -1;
-    uint64_t first = run.first < s->floor ? s->floor : run.first;
+    uint64_t seq = run.first;
     struct consumer *c = run.consumer ? s->consumers[run.consumer - 1] : NULL;
     bool alone = c && c->n_leased == 1;
-    for (uint64_t seq = first; seq <= run.last && seq < s->cursor; seq++) {
-        struct slot *t = slot_of(s, seq);
-        if (!t) {
-            seq |= CHUNK - 1;
-        } else if (!run.consumer && t->state == SLOT_DELAYED && t->until_ms <= now_ms) {
+    for (struct slot *t; (t = next_slot(s, &seq, run.last)); seq++) {
+        if (!run.consumer && t->state == SLOT_DELAYED && t->until_ms <= now_ms) {
             set_state(s, seq, t, SLOT_AGAIN);
-        } else if (run.consumer && t->state == SLOT_LEASED && t->consumer == run.consumer) {
+        } else if (run.consumer && is_held(t, run.consumer)) {
             if (t->until_ms <= now_ms)
                 fail(s, seq, t, alone, "its lease ran out", wall_ms);
             else if (later < 0 || t->until_ms < later)
@@ -844,13 +836,10 @@ bool sub_needs(const struct sub *s, uint64_t first, uint64_t last)
 {
     if (last >= s->cursor)
         return true;
-    for (uint64_t seq = first < s->floor ? s->floor : first; seq <= last; seq++) {
-        const struct slot *t = slot_of(s, seq);
-        if (!t)
-            seq |= CHUNK - 1;
-        else if (t->state != SLOT_DONE)
+    uint64_t seq = first;
+    for (const struct slot *t; (t = next_slot(s, &seq, last)); seq++)
+        if (t->state != SLOT_DONE)
             return true;
-    }
     size_t i = dead_at(s, first);
     return i < s->n_dead && s->dead[i].seq <= last;
 }
@@ -863,15 +852,12 @@ void sub_expire(struct sub *s, uint64_t first)
         s->expired += first - s->cursor;
         advance(s, first);
     }
-    for (uint64_t seq = s->floor; seq < first; seq++) {
-        struct slot *t = slot_of(s, seq);
-        if (!t) {
-            seq |= CHUNK - 1;
-        } else if (t->state != SLOT_DONE && t->state != SLOT_DEAD) {
+    uint64_t seq = s->floor;
+    for (struct slot *t; (t = next_slot(s, &seq, first - 1)); seq++)
+        if (t->state != SLOT_DONE && t->state != SLOT_DEAD) {
             s->expired += t->deliveries > 0;
             set_state(s, seq, t, SLOT_DONE);
         }
-    }
     advance_floor(s);
 }
 
@@ -887,32 +873,32 @@ void sub_record(const struct sub *s, struct buf *out)
         if (is_done && !from)
             from = seq;
         if (!is_done && from) {
-            add_u64(&done, from);
-            add_u64(&done, seq - 1);
+            le_add_u64(&done, from);
+            le_add_u64(&done, seq - 1);
             from = 0;
         }
         if (t && !is_done && t->deliveries) {
-            add_u64(&counts, seq);
-            add_u64(&counts, t->deliveries);
+            le_add_u64(&counts, seq);
+            le_add_u64(&counts, t->deliveries);
         }
     }
-    add_u32(out, s->id);
-    add_u32(out, s->stream->id);
-    add_u64(out, s->floor);
-    add_u64(out, s->cursor);
-    add_u32(out, (uint32_t)strlen(s->name));
-    add_u32(out, (uint32_t)(done.n / 16));
-    add_u32(out, (uint32_t)(counts.n / 16));
-    add_u32(out, (uint32_t)(s->n_dead - s->dead_head));
+    le_add_u32(out, s->id);
+    le_add_u32(out, s->stream->id);
+    le_add_u64(out, s->floor);
+    le_add_u64(out, s->cursor);
+    le_add_u32(out, (uint32_t)strlen(s->name));
+    le_add_u32(out, (uint32_t)(done.n / 16));
+    le_add_u32(out, (uint32_t)(counts.n / 16));
+    le_add_u32(out, (uint32_t)(s->n_dead - s->dead_head));
     buf_adds(out, s->name);
     buf_add(out, done.p, done.n);
     buf_add(out, counts.p, counts.n);
     for (size_t i = s->dead_head; i < s->n_dead; i++) {
         const struct dead *d = &s->dead[i];
-        add_u64(out, d->seq);
-        add_u64(out, (uint64_t)d->wall_ms);
-        add_u32(out, d->deliveries);
-        add_u32(out, (uint32_t)strlen(d->reason));
+        le_add_u64(out, d->seq);
+        le_add_u64(out, (uint64_t)d->wall_ms);
+        le_add_u32(out, d->deliveries);
+        le_add_u32(out, (uint32_t)strlen(d->reason));
         buf_adds(out, d->reason);
     }
 }
@@ -944,11 +930,10 @@ bool sub_replay_record(struct stream *st, uint32_t id, const unsigned char *p, s
     while (n_done--) {
         if (!take_u64(&p, &n, &a) || !take_u64(&p, &n, &b) || a < floor || b >= cursor)
             return false;
-        for (uint64_t seq = a; seq <= b; seq++) {
-            struct slot *t = slot_of(s, seq);
-            if (t && t->state != SLOT_DONE)
+        uint64_t seq = a;
+        for (struct slot *t; (t = next_slot(s, &seq, b)); seq++)
+            if (t->state != SLOT_DONE)
                 set_state(s, seq, t, SLOT_DONE);
-        }
     }
     while (n_counts--) {
         if (!take_u64(&p, &n, &a) || !take_u64(&p, &n, &b))
@@ -976,12 +961,8 @@ void sub_replay_ranges(struct sub *s, int type, const struct range *v, size_t n)
         if (v[i].first > v[i].last || v[i].last >= s->stream->next_seq + (1ULL << 32))
             continue;
         advance(s, v[i].last + 1);
-        for (uint64_t seq = v[i].first < s->floor ? s->floor : v[i].first; seq <= v[i].last; seq++) {
-            struct slot *t = slot_of(s, seq);
-            if (!t) {
-                seq |= CHUNK - 1;
-                continue;
-            }
+        uint64_t seq = v[i].first;
+        for (struct slot *t; (t = next_slot(s, &seq, v[i].last)); seq++) {
             if (t->state == SLOT_DONE || t->state == SLOT_DEAD)
                 continue;
             if (type == REC_ACK)
@@ -997,12 +978,9 @@ void sub_replay_ranges(struct sub *s, int type, const struct range *v, size_t n)
 void sub_recovered(struct sub *s)
 {
     s->again.n = 0;
-    for (uint64_t seq = s->floor; seq < s->cursor; seq++) {
-        const struct slot *t = slot_of(s, seq);
-        if (!t)
-            seq |= CHUNK - 1;
-        else if (t->state == SLOT_AGAIN)
+    uint64_t seq = s->floor;
+    for (const struct slot *t; (t = next_slot(s, &seq, UINT64_MAX)); seq++)
+        if (t->state == SLOT_AGAIN)
             push(&s->again, seq);
-    }
     finish(s);
 }

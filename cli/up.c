@@ -42,10 +42,9 @@ enum {
 struct program {
     const char *name;
     char **argv;
-    char *own_argv[5];
-    bool is_ours; /* reads the configuration */
-    pid_t pid;    /* 0: not running */
-    int leash;    /* write end of its stdin: the program ends when `up` is gone */
+    char *own_argv[5]; /* where argv points to for programs of ours: they read the configuration */
+    pid_t pid;         /* 0: not running */
+    int leash;         /* write end of its stdin: the program ends when `up` is gone */
     int64_t started_ms, restart_at_ms, delay_ms;
 };
 
@@ -59,6 +58,11 @@ struct up {
     bool ready, stopping, leave_runs, failed;
     int down_conn; /* who asked for down waits here */
 };
+
+static bool is_ours(const struct program *p)
+{
+    return p->argv == p->own_argv;
+}
 
 static char *log_path(struct up *u, const struct program *p)
 {
@@ -225,7 +229,7 @@ static void on_signal(struct up *u)
     while (read(u->sigfd, &si, sizeof si) == (ssize_t)sizeof si) {
         if (si.ssi_signo == SIGHUP) {
             for (size_t i = 0; i < u->n; i++)
-                if (u->programs[i].pid && u->programs[i].is_ours)
+                if (u->programs[i].pid && is_ours(&u->programs[i]))
                     kill(u->programs[i].pid, SIGHUP);
         } else if (si.ssi_signo != SIGCHLD) {
             begin_stop(u);
@@ -327,7 +331,7 @@ static int wait_for_predecessor(struct up *u, struct err *e)
 static void add_program(struct up *u, const char *name)
 {
     struct program *p = &u->programs[u->n++];
-    *p = (struct program){.name = name, .leash = -1, .is_ours = true, .argv = p->own_argv};
+    *p = (struct program){.name = name, .leash = -1, .argv = p->own_argv};
     p->own_argv[0] = home_program(&u->home, name);
     p->own_argv[1] = "--supervised";
     p->own_argv[2] = "--home";
@@ -394,7 +398,7 @@ int verb_up(struct cli *c)
     if (r < 0 && e.msg[0])
         cli_fail(c, &e);
     for (size_t i = 0; i < u.n; i++)
-        if (u.programs[i].is_ours)
+        if (is_ours(&u.programs[i]))
             free(u.programs[i].own_argv[0]);
     mongo_plan_free(&u.mongo);
     conf_free(u.conf);

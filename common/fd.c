@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -17,6 +18,15 @@ int fd_take(int *fd)
     int taken = *fd;
     *fd = -1;
     return taken;
+}
+
+void fd_raise_limit(void)
+{
+    struct rlimit l;
+    if (getrlimit(RLIMIT_NOFILE, &l) == 0) {
+        l.rlim_cur = l.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &l);
+    }
 }
 
 void fd_set_nonblock(int fd)
@@ -96,6 +106,18 @@ int fd_write_file(int dirfd, const char *path, const void *p, size_t n, mode_t m
         *slash = 0;
     r = fd_sync_dir(dirfd, slash ? (slash == parent ? "/" : parent) : ".");
     return r < 0 ? err_sys(e, r, "cannot sync the directory of %s", path) : 0;
+}
+
+int fd_append_file(int dirfd, const char *dir, const char *name, const void *p, size_t n, mode_t mode)
+{
+    char path[PATH_MAX];
+    if ((size_t)snprintf(path, sizeof path, "%s/%s", dir, name) >= sizeof path)
+        return -ENAMETOOLONG;
+    int r = fd_mkdirs(dirfd, dir, 0755);
+    AUTO_FD int fd = openat(dirfd, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, mode);
+    if (fd < 0)
+        return r < 0 ? r : -errno;
+    return fd_write_all(fd, p, n);
 }
 
 int fd_mkdirs(int dirfd, const char *path, mode_t mode)

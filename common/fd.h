@@ -19,6 +19,8 @@ static inline void fd_cleanup(const int *fd)
 
 int fd_take(int *fd); /* gives *fd and leaves -1 there */
 void fd_set_nonblock(int fd);
+/* As many descriptors as this process may have. */
+void fd_raise_limit(void);
 
 /* Whole writes; retries short ones and EINTR. 0 or -errno. */
 int fd_write_all(int fd, const void *p, size_t n);
@@ -29,6 +31,9 @@ int fd_read_file(int dirfd, const char *path, struct buf *b, size_t max, struct 
 
 /* Durable and atomic: writes PATH.tmp, fsyncs it, renames it, fsyncs the directory. 0 or -errno. Blocks. */
 int fd_write_file(int dirfd, const char *path, const void *p, size_t n, mode_t mode, struct err *e);
+
+/* Adds bytes to the end of DIR/NAME, which are made if need be (mode: of the file). 0 or -errno. */
+int fd_append_file(int dirfd, const char *dir, const char *name, const void *p, size_t n, mode_t mode);
 
 int fd_sync_dir(int dirfd, const char *path);
 

@@ -1,6 +1,5 @@
 #include "wire.h"
 
-#include <endian.h>
 #include <string.h>
 
 static const char *const codes[] = {
@@ -14,37 +13,11 @@ const char *wire_code_name(enum wire_code code)
     return codes[code];
 }
 
-uint32_t wire_u32(const void *p)
-{
-    uint32_t v;
-    memcpy(&v, p, sizeof v);
-    return le32toh(v);
-}
-
-uint64_t wire_u64(const void *p)
-{
-    uint64_t v;
-    memcpy(&v, p, sizeof v);
-    return le64toh(v);
-}
-
-void wire_add_u32(struct buf *b, uint32_t v)
-{
-    v = htole32(v);
-    buf_add(b, &v, sizeof v);
-}
-
-void wire_add_u64(struct buf *b, uint64_t v)
-{
-    v = htole64(v);
-    buf_add(b, &v, sizeof v);
-}
-
 void wire_add_header(struct buf *b, enum wire_verb verb, uint16_t consumer, uint32_t request)
 {
     unsigned char h[4] = {WIRE_VERSION, (unsigned char)verb, (unsigned char)consumer, (unsigned char)(consumer >> 8)};
     buf_add(b, h, sizeof h);
-    wire_add_u32(b, request);
+    le_add_u32(b, request);
 }
 
 bool wire_header(const struct wire_frame *f, struct wire_header *ret)
@@ -52,7 +25,7 @@ bool wire_header(const struct wire_frame *f, struct wire_header *ret)
     const unsigned char *p = f->p;
     if (f->n != WIRE_HEADER_BYTES || p[0] != WIRE_VERSION)
         return false;
-    *ret = (struct wire_header){p[1], (uint16_t)(p[2] | p[3] << 8), wire_u32(p + 4)};
+    *ret = (struct wire_header){p[1], (uint16_t)(p[2] | p[3] << 8), le_u32(p + 4)};
     return true;
 }
 
@@ -80,8 +53,8 @@ static bool parse_publish(const struct wire_frame *v, size_t n, struct wire_requ
     if (!v[1].n || !take_text(&v[1], rq->stream, WIRE_MAX_NAME))
         return false;
     if (v[2].n) {
-        rq->publisher = wire_u64(v[2].p);
-        rq->number = wire_u64((const char *)v[2].p + 8);
+        rq->publisher = le_u64(v[2].p);
+        rq->number = le_u64((const char *)v[2].p + 8);
     }
     rq->lengths = v[3].p;
     rq->n = v[3].n / 4;
@@ -89,7 +62,7 @@ static bool parse_publish(const struct wire_frame *v, size_t n, struct wire_requ
     rq->n_bytes = v[4].n;
     uint64_t sum = 0;
     for (size_t i = 0; i < rq->n; i++)
-        sum += wire_u32(rq->lengths + i * 4);
+        sum += le_u32(rq->lengths + i * 4);
     *why = "PUBLISH: the lengths do not add up to the bytes";
     if (sum != rq->n_bytes)
         return false;
@@ -102,8 +75,8 @@ static bool parse_subscribe(const struct wire_frame *v, size_t n, struct wire_re
     *why = "SUBSCRIBE has four frames: header, stream, subscription, window (12 bytes)";
     if (n != 4 || v[3].n != 12)
         return false;
-    rq->max_messages = wire_u32(v[3].p);
-    rq->max_bytes = wire_u64((const char *)v[3].p + 4);
+    rq->max_messages = le_u32(v[3].p);
+    rq->max_bytes = le_u64((const char *)v[3].p + 4);
     *why = "SUBSCRIBE: a name is empty, too long, or no text";
     return v[1].n && v[2].n && take_text(&v[1], rq->stream, WIRE_MAX_NAME) && take_text(&v[2], rq->subscription, WIRE_MAX_NAME);
 }
@@ -126,7 +99,7 @@ static bool parse_ranges(const struct wire_frame *v, size_t n, size_t frames, st
     *why = "NACK: the delay has four bytes, the reason is text of at most 1024";
     if (v[2].n != 4 || !take_text(&v[3], rq->reason, WIRE_MAX_REASON))
         return false;
-    rq->delay_ms = wire_u32(v[2].p);
+    rq->delay_ms = le_u32(v[2].p);
     return true;
 }
 
@@ -165,5 +138,5 @@ bool wire_parse(const struct wire_frame *v, size_t n, struct wire_request *rq, c
 
 struct wire_range wire_range_at(const struct wire_request *rq, size_t i)
 {
-    return (struct wire_range){wire_u64(rq->ranges + i * 16), wire_u64(rq->ranges + i * 16 + 8)};
+    return (struct wire_range){le_u64(rq->ranges + i * 16), le_u64(rq->ranges + i * 16 + 8)};
 }

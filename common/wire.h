@@ -3,7 +3,7 @@
 #ifndef SIMBDP_WIRE_H
 #define SIMBDP_WIRE_H
 
-#include "buf.h"
+#include "le.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -94,13 +94,8 @@ struct wire_request {
 /* False when the frames are no request; *ret_why says what is wrong then, and ret->h is filled as far as it could be read. */
 bool wire_parse(const struct wire_frame *v, size_t n, struct wire_request *ret, const char **ret_why);
 struct wire_range wire_range_at(const struct wire_request *rq, size_t i);
-uint32_t wire_u32(const void *p);
-uint64_t wire_u64(const void *p);
 
-/* Appending, for whoever builds frames. */
 void wire_add_header(struct buf *b, enum wire_verb verb, uint16_t consumer, uint32_t request);
-void wire_add_u32(struct buf *b, uint32_t v);
-void wire_add_u64(struct buf *b, uint64_t v);
 /* Reads a header; false when it is none. */
 bool wire_header(const struct wire_frame *f, struct wire_header *ret);
 

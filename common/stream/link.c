@@ -165,5 +165,5 @@ void link_refusal(const struct link_answer *a, struct link_refusal *ret)
         return;
     snprintf(ret->code, sizeof ret->code, "%.*s", (int)a->v[0].n, (const char *)a->v[0].p);
     snprintf(ret->text, sizeof ret->text, "%.*s", (int)(a->v[2].n < 500 ? a->v[2].n : 500), (const char *)a->v[2].p);
-    ret->retry_after_ms = wire_u32(a->v[1].p);
+    ret->retry_after_ms = le_u32(a->v[1].p);
 }

@@ -33,7 +33,6 @@ struct publisher {
     uint64_t id, next_number, confirmed;
     uint32_t next_request;
     struct request requests[IN_FLIGHT], *open; /* open: is filled */
-    size_t n_requests;
     uint64_t max_message_bytes;
     size_t batch_messages;
     bool described;
@@ -82,19 +81,18 @@ uint64_t publisher_unconfirmed(const struct publisher *p)
     return p->next_number - 1 - p->confirmed;
 }
 
-static void release(struct publisher *p, struct request *r)
+static void release(struct request *r)
 {
     r->id = 0;
     r->lengths.n = r->bytes.n = 0;
-    p->n_requests--;
 }
 
 static void send(struct publisher *p, struct request *r, int64_t now)
 {
     AUTO_BUF struct buf header = {0}, ids = {0};
     wire_add_header(&header, WIRE_PUBLISH, 0, r->id);
-    wire_add_u64(&ids, p->id);
-    wire_add_u64(&ids, r->number);
+    le_add_u64(&ids, p->id);
+    le_add_u64(&ids, r->number);
     struct wire_frame v[] = {{header.p, header.n},
                              {p->stream, strlen(p->stream)},
                              {ids.p, ids.n},
@@ -140,13 +138,13 @@ static void take(struct publisher *p, const struct link_answer *a, int64_t now)
     struct link_refusal why;
     if (a->h.verb == WIRE_DESCRIBED && a->n == 1 && a->v[0].n == 20) {
         const char *v = a->v[0].p;
-        uint32_t most = wire_u32(v + 8);
-        p->max_message_bytes = wire_u64(v);
+        uint32_t most = le_u32(v + 8);
+        p->max_message_bytes = le_u64(v);
         p->batch_messages = most < BATCH_MESSAGES ? most : BATCH_MESSAGES;
         p->described = true;
     } else if (a->h.verb == WIRE_CONFIRM && r) {
         p->confirmed += r->n;
-        release(p, r);
+        release(r);
     } else if (a->h.verb == WIRE_REFUSED) {
         link_refusal(a, &why);
         bool all = a->h.request == 0 && !strcmp(why.code, "busy");
@@ -214,7 +212,6 @@ static struct request *open_one(struct publisher *p)
             p->open->n = 0;
             p->open->sent = false;
             p->next_request = p->next_request + 1 == DESCRIBE_REQUEST ? 1 : p->next_request + 1;
-            p->n_requests++;
         }
     return p->open;
 }
@@ -232,7 +229,7 @@ int publisher_put(struct publisher *p, const void *message, size_t n, int64_t ti
         return err_set(e, ERR_LIMIT, "a message of %zu bytes; max_message_bytes of the stream is %llu", n,
                        (unsigned long long)p->max_message_bytes);
     struct request *r = p->open;
-    wire_add_u32(&r->lengths, (uint32_t)n);
+    le_add_u32(&r->lengths, (uint32_t)n);
     buf_add(&r->bytes, message, n);
     r->n++;
     p->next_number++;

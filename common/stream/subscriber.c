@@ -66,8 +66,8 @@ void subscriber_close(struct subscriber *s)
 static void subscribe(struct subscriber *s, int64_t now)
 {
     AUTO_BUF struct buf window = {0};
-    wire_add_u32(&window, s->max_messages);
-    wire_add_u64(&window, s->max_bytes);
+    le_add_u32(&window, s->max_messages);
+    le_add_u64(&window, s->max_bytes);
     struct wire_frame v[] = {{s->stream, strlen(s->stream)}, {s->subscription, strlen(s->subscription)}, {window.p, window.n}};
     send(s, WIRE_SUBSCRIBE, SUBSCRIBE_REQUEST, v, 3);
     s->subscribe_ms = now + AGAIN_MS;
@@ -85,10 +85,10 @@ static bool take_batch(struct subscriber *s, const struct link_answer *a, struct
         s->v = xrealloc(s->v, n * sizeof *s->v);
     }
     for (size_t i = 0; i < n; i++, list += WIRE_DELIVERY_BYTES) {
-        uint32_t len = wire_u32(list + 20);
+        uint32_t len = le_u32(list + 20);
         if (len > left)
             return false;
-        s->v[i] = (struct subscriber_message){wire_u64(list), (int64_t)wire_u64(list + 8), wire_u32(list + 16), p, len};
+        s->v[i] = (struct subscriber_message){le_u64(list), (int64_t)le_u64(list + 8), le_u32(list + 16), p, len};
         p += len;
         left -= len;
     }
@@ -117,7 +117,7 @@ int subscriber_next(struct subscriber *s, int64_t ms, struct subscriber_batch *r
         }
         if (a.h.verb == WIRE_SUBSCRIBED && a.n == 2 && a.v[0].n == WIRE_EPOCH_BYTES && a.v[1].n == 8) {
             memcpy(s->epoch, a.v[0].p, WIRE_EPOCH_BYTES);
-            s->lease_ms = wire_u32(a.v[1].p);
+            s->lease_ms = le_u32(a.v[1].p);
         } else if (a.h.verb == WIRE_REFUSED) {
             link_refusal(&a, &why);
             if (a.h.request == SUBSCRIBE_REQUEST && !why.retry_after_ms)
@@ -135,8 +135,8 @@ static void settle(struct subscriber *s, enum wire_verb verb, const struct wire_
         struct wire_frame f[3];
         ranges.n = 0;
         for (size_t i = at; i < n && i < at + WIRE_MAX_RANGES; i++) {
-            wire_add_u64(&ranges, v[i].first);
-            wire_add_u64(&ranges, v[i].last);
+            le_add_u64(&ranges, v[i].first);
+            le_add_u64(&ranges, v[i].last);
         }
         f[0] = (struct wire_frame){ranges.p, ranges.n};
         for (size_t i = 0; i < n_more; i++)
@@ -158,7 +158,7 @@ void subscriber_extend(struct subscriber *s, const struct wire_range *v, size_t 
 void subscriber_nack(struct subscriber *s, const struct wire_range *v, size_t n, uint32_t delay_ms, const char *why)
 {
     AUTO_BUF struct buf delay = {0};
-    wire_add_u32(&delay, delay_ms);
+    le_add_u32(&delay, delay_ms);
     settle(s, WIRE_NACK, v, n, (struct wire_frame[]){{delay.p, delay.n}, {why, strnlen(why, WIRE_MAX_REASON)}}, 2);
 }
 

@@ -26,7 +26,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <sys/wait.h>
@@ -673,16 +672,6 @@ static int run(struct batchmgr *m, const char *home_arg, bool supervised, struct
     return r;
 }
 
-/* A descriptor a run, and a few a file that is looked at: as many as this process may have. */
-static void raise_nofile(void)
-{
-    struct rlimit l;
-    if (getrlimit(RLIMIT_NOFILE, &l) == 0) {
-        l.rlim_cur = l.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &l);
-    }
-}
-
 static const char usage[] =
     "usage: batchmgr [--supervised] --home HOME\n"
     "Takes files in, runs the tenants' batch apps, keeps the ledger. `mysimbdp up` starts it.\n"
@@ -702,7 +691,7 @@ int main(int argc, char **argv)
     if (argc != 1 + supervised)
         return fputs(usage, stderr), 2;
     signal(SIGPIPE, SIG_IGN);
-    raise_nofile();
+    fd_raise_limit(); /* a descriptor a run, and a few a file that is looked at */
     the = &m;
     m.started_wall_ms = clk_wall_ms();
     mongoc_init();

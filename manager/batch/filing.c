@@ -102,7 +102,6 @@ static void report(struct batchmgr *m, const struct file *f)
 {
     AUTO_BUF struct buf b = {0};
     AUTO_FREE char *dir = xasprintf("logs/tenants/%s", f->tenant);
-    AUTO_FREE char *path = xasprintf("%s/ingest.jsonl", dir);
     int64_t from = f->started_wall_ms ? f->started_wall_ms : f->received_wall_ms;
     json_begin(&b, NULL, '{');
     json_time(&b, "ts", clk_wall_ms());
@@ -124,10 +123,9 @@ static void report(struct batchmgr *m, const struct file *f)
     json_f64(&b, "seconds", (double)(f->ended_wall_ms - from) / 1000);
     json_end(&b, '}');
     buf_adds(&b, "\n");
-    fd_mkdirs(m->home.dirfd, dir, 0755);
-    AUTO_FD int fd = openat(m->home.dirfd, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-    if (fd < 0 || fd_write_all(fd, b.p, b.n) < 0)
-        log_warn("report", f->tenant, NULL, "cannot write %s: %s", path, strerror(errno));
+    int r = fd_append_file(m->home.dirfd, dir, "ingest.jsonl", b.p, b.n, 0644);
+    if (r < 0)
+        log_warn("report", f->tenant, NULL, "cannot write %s/ingest.jsonl: %s", dir, err_text(r));
 }
 
 static void on_filed(void *arg)

@@ -30,7 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         size_t sum = 0;
         assert(strlen(rq.stream) <= WIRE_MAX_NAME && strlen(rq.reason) <= WIRE_MAX_REASON);
         for (size_t i = 0; rq.h.verb == WIRE_PUBLISH && i < rq.n; i++)
-            sum += wire_u32(rq.lengths + i * 4);
+            sum += le_u32(rq.lengths + i * 4);
         assert(rq.h.verb != WIRE_PUBLISH || sum == rq.n_bytes);
         for (size_t i = 0; rq.h.verb >= WIRE_ACK && rq.h.verb <= WIRE_EXTEND && i < rq.n; i++)
             assert(wire_range_at(&rq, i).first <= wire_range_at(&rq, i).last);

@@ -196,7 +196,7 @@ static void detach(int i, int k, int c)
         return;
     for (int other = 0; other < N_CONSUMERS; other++) /* all, so that the model need not know whose lease it was */
         if (consumers[i][k][other]) {
-            consumer_detach(consumers[i][k][other], rnd(2), now, wall);
+            consumer_detach(consumers[i][k][other], rnd(2), wall);
             consumers[i][k][other] = NULL;
         }
     forget_leases(i, k);
@@ -252,7 +252,7 @@ static void restart(bool killed)
         for (int k = 0; k < N_SUBS; k++)
             for (int c = 0; c < N_CONSUMERS; c++)
                 if (consumers[i][k][c])
-                    consumer_detach(consumers[i][k][c], false, now, wall);
+                    consumer_detach(consumers[i][k][c], false, wall);
     if (!killed)
         commit(true);
     killed ? queues_abandon(q) : queues_close(q);
@@ -326,7 +326,7 @@ static void drain(bool exact)
             }
             sub_figures(subs[i][k], &f);
             assert_int_equal(f.ready + f.leased + f.delayed + f.lost, 0);
-            consumer_detach(c, false, now, wall);
+            consumer_detach(c, false, wall);
             free(d.seen);
         }
 }
@@ -501,7 +501,7 @@ static void test_poison(void **state)
                 most = t.n > most ? t.n : most;
         }
         deaths += killed;
-        consumer_detach(c, true, now, wall);
+        consumer_detach(c, true, wall);
         sub_figures(s, &f);
         if (!killed)
             break;
@@ -521,7 +521,7 @@ static void test_poison(void **state)
     assert_int_equal(take(c, &t), 1);
     assert_int_equal(t.seqs[0], POISON);
     assert_int_equal(sub_ack(s, &(struct range){POISON, POISON}, 1, now), 1);
-    consumer_detach(c, false, now, wall);
+    consumer_detach(c, false, wall);
     struct stream_figures sf;
     stream_expire(sub_stream(s), 0, 0, 0);
     stream_figures(sub_stream(s), &sf);
@@ -615,8 +615,8 @@ static void test_many(void **state)
     assert_int_equal(take(slow, &t), 1);
     assert_int_equal(t.seqs[0], 1);
     sub_configure(s, LEASE_MS, 1);
-    consumer_detach(quick, false, now, wall);
-    consumer_detach(slow, false, now, wall);
+    consumer_detach(quick, false, wall);
+    consumer_detach(slow, false, wall);
     quick = consumer(s);
     for (uint64_t n; (n = take(quick, &t));)
         assert_int_equal(consumer_nack(quick, &(struct range){1, N}, 1, 0, "no", now, wall), n);
@@ -629,7 +629,7 @@ static void test_many(void **state)
             assert_int_equal(sub_ack(s, &(struct range){t.seqs[i], t.seqs[i]}, 1, now), 1);
     sub_figures(s, &f);
     assert_int_equal(f.dead + f.ready + f.leased, 0);
-    consumer_detach(quick, false, now, wall);
+    consumer_detach(quick, false, wall);
     stream_expire(sub_stream(s), 0, 0, 0);
     struct stream_figures sf;
     stream_figures(sub_stream(s), &sf);
@@ -694,7 +694,7 @@ static void test_damage(void **state)
                         assert_string_equal(p, "1");
                     }
                     all += t.n;
-                    consumer_detach(c, false, now, wall);
+                    consumer_detach(c, false, wall);
                     break;
                 }
             if (round % 4 && round % 4 != 3)
