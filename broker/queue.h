@@ -145,7 +145,8 @@ bool consumer_may_lease(const struct consumer *c);
 
 /* Done. From any consumer of the subscription, also when its lease is over: the work is done. How many were not done before. */
 uint64_t sub_ack(struct sub *s, const struct range *v, size_t n, int64_t now_ms);
-/* Hands out again after delay_ms what this consumer holds; reason is kept with those that die of it. How many. */
+/* Hands out again after delay_ms what this consumer holds, or never (-1: dead letters at once); reason is kept with those that
+ * die of it. How many. */
 uint64_t consumer_nack(struct consumer *c, const struct range *v, size_t n, int64_t delay_ms, const char *reason, int64_t now_ms,
                        int64_t wall_ms);
 /* Leases begin anew for what this consumer holds. How many. */

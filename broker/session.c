@@ -515,7 +515,8 @@ static void settle(struct session *s, const struct wire_request *rq)
     if (rq->h.verb == WIRE_ACK)
         n = sub_ack(bs->queue, v, n_ranges, b->now_ms);
     else if (rq->h.verb == WIRE_NACK)
-        n = consumer_nack(sub->consumer, v, n_ranges, rq->delay_ms, rq->reason, b->now_ms, b->wall_ms);
+        n = consumer_nack(sub->consumer, v, n_ranges, rq->delay_ms == WIRE_NEVER ? -1 : (int64_t)rq->delay_ms, rq->reason,
+                          b->now_ms, b->wall_ms);
     else
         n = consumer_extend(sub->consumer, v, n_ranges, b->now_ms);
     done(s, &rq->h, n);

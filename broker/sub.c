@@ -760,7 +760,7 @@ static uint64_t each_held(struct consumer *c, const struct range *v, size_t n,
 }
 
 struct nacking {
-    int64_t until_ms, wall_ms; /* until_ms 0: at once */
+    int64_t until_ms, wall_ms; /* until_ms 0: at once, -1: never */
     const char *reason;
 };
 
@@ -768,6 +768,11 @@ static void nack_one(struct consumer *c, uint64_t seq, struct slot *t, void *arg
 {
     const struct nacking *k = arg;
     struct sub *s = c->sub;
+    if (k->until_ms < 0) {
+        s->failed++;
+        die(s, seq, t, k->reason, k->wall_ms);
+        return;
+    }
     if (t->deliveries >= s->max_deliveries || !k->until_ms) {
         fail(s, seq, t, true, k->reason, k->wall_ms);
         return;
@@ -781,7 +786,7 @@ static void nack_one(struct consumer *c, uint64_t seq, struct slot *t, void *arg
 uint64_t consumer_nack(struct consumer *c, const struct range *v, size_t n, int64_t delay_ms, const char *reason, int64_t now_ms,
                        int64_t wall_ms)
 {
-    struct nacking k = {delay_ms > 0 ? now_ms + delay_ms : 0, wall_ms, *reason ? reason : "refused by its consumer"};
+    struct nacking k = {delay_ms > 0 ? now_ms + delay_ms : delay_ms, wall_ms, *reason ? reason : "refused by its consumer"};
     uint64_t found = each_held(c, v, n, nack_one, &k);
     finish(c->sub);
     return found;

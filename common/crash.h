@@ -50,7 +50,9 @@
     X(store_segment)                                                                                                               \
     X(store_write)                                                                                                                 \
     X(store_sync)                                                                                                                  \
-    X(store_give_back)
+    X(store_give_back)                                                                                                             \
+    X(drain_stored)                                                                                                                \
+    X(drain_acked)
 
 enum crash_point {
 #define X(name) CRASH_##name,

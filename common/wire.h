@@ -21,6 +21,8 @@ enum {
     WIRE_DELIVERY_BYTES = 24, /* of the list in DELIVER, a message */
 };
 
+#define WIRE_NEVER UINT32_MAX /* a NACK's delay: a dead letter at once */
+
 enum wire_verb {
     /* to the broker */
     WIRE_PING = 1,
@@ -87,7 +89,7 @@ struct wire_request {
     uint32_t max_messages; /* SUBSCRIBE */
     uint64_t max_bytes;
     const unsigned char *ranges; /* ACK, NACK, EXTEND: n of them, unaligned; see wire_range_at */
-    uint32_t delay_ms;           /* NACK */
+    uint32_t delay_ms;           /* NACK; or WIRE_NEVER */
     char reason[WIRE_MAX_REASON + 1];
 };
 

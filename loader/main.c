@@ -18,9 +18,12 @@
 #include "common/crash.h"
 #include "common/fd.h"
 #include "common/json.h"
+#include "common/load/index.h"
 #include "common/load/ingest.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/read/message.h"
+#include "messages.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -62,19 +65,11 @@ static int fail(struct load *l, int r, const struct err *e)
     }
 }
 
-/* What an app printed: JSON starts with a brace or bracket; a single line without a comma is no table but, most likely, a
- * complaint: as JSON it becomes a reject that people see. */
 static bool looks_like_csv(int fd)
 {
     char first[65536];
-    ssize_t n = pread(fd, first, sizeof first, 0), i = 0;
-    while (i < n && strchr(" \t\r\n", first[i]))
-        i++;
-    if (i >= n || first[i] == '{' || first[i] == '[')
-        return false;
-    const char *eol = memchr(first + i, '\n', (size_t)(n - i));
-    size_t line = eol ? (size_t)(eol - first - i) : (size_t)(n - i);
-    return memchr(first + i, ',', line) || (eol && eol + 1 < first + n);
+    ssize_t n = pread(fd, first, sizeof first, 0);
+    return n > 0 && message_looks_like_csv(first, (size_t)n);
 }
 
 /* Stores one input, or only counts its rejects. */
@@ -234,7 +229,7 @@ static int run(struct load *l)
         fprintf(stderr, "simbdp-load: %s\n", e.msg);
         return EXIT_CONFIG;
     }
-    r = ingest_make_indexes(&l->in, l->spec, &e);
+    r = index_make(l->in.sink, l->spec, &e);
     if (r < 0)
         return fail(l, r, &e);
     r = delete_prefixes(l);
@@ -293,12 +288,15 @@ int main(int argc, char **argv)
     crash_init();
     if (argc == 2 && !strcmp(argv[1], "--help"))
         return puts("usage: simbdp-load --home HOME   stores a run's files in MongoDB; batchmgr starts it\n"
+                    "       simbdp-load --stream [--output stdout|dir] [-- COMMAND ARGS...]   stores a stream's messages\n"
                     "       simbdp-load --probe       says whether MONGO_URL answers and lets users be made") < 0;
     if (sodium_init() < 0)
         return 1;
     mongoc_init();
     mongoc_log_set_handler(NULL, NULL);
-    int r = argc == 2 && !strcmp(argv[1], "--probe") ? probe(getenv("MONGO_URL")) : run(&l);
+    int r = argc == 2 && !strcmp(argv[1], "--probe")    ? probe(getenv("MONGO_URL"))
+            : argc >= 2 && !strcmp(argv[1], "--stream") ? messages_main(argc - 2, argv + 2)
+                                                        : run(&l);
     ingest_close(&l.in);
     spec_free(l.spec);
     if (l.job)

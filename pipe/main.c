@@ -16,19 +16,18 @@
  * Killed in between, the pipe leaves messages to be delivered again: a COMMAND must bear seeing one twice. Leases are extended
  * while it works.
  *
- * Environment: ZMQ_STREAM_ENDPOINT, SIMBDP_STREAM, SIMBDP_APP (the subscription), SIMBDP_TENANT_ID; on tcp SIMBDP_CURVE_SERVER_KEY,
- * SIMBDP_CURVE_PUBLIC_KEY, SIMBDP_CURVE_SECRET_KEY. SIGTERM and SIGINT: what was begun is finished, the rest given back. */
+ * Environment: common/stream/env.h. SIGTERM and SIGINT: what was begun is finished, the rest given back. */
 #include "common/clk.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/stream/command.h"
+#include "common/stream/env.h"
 #include "common/stream/subscriber.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -60,29 +59,6 @@ struct pipe {
     int64_t extend_ms;
 };
 
-static void escape(struct buf *out, const char *p, size_t n)
-{
-    buf_reserve(out, n + 1);
-    for (size_t i = 0; i < n; i++)
-        switch (p[i]) {
-        case '\n':
-            buf_adds(out, "\\n");
-            break;
-        case '\r':
-            buf_adds(out, "\\r");
-            break;
-        case '\\':
-            buf_adds(out, "\\\\");
-            break;
-        case 0:
-            buf_adds(out, "\\0");
-            break;
-        default:
-            buf_add(out, p + i, 1);
-        }
-    buf_add(out, "\n", 1);
-}
-
 static void add(struct pipe *k, const struct subscriber_batch *b)
 {
     for (size_t i = 0; i < b->n; i++) {
@@ -91,7 +67,7 @@ static void add(struct pipe *k, const struct subscriber_batch *b)
             k->v = xrealloc(k->v, k->cap * sizeof *k->v);
         }
         size_t at = k->text.n;
-        escape(&k->text, b->v[i].p, b->v[i].n);
+        command_add_line(&k->text, b->v[i].p, b->v[i].n);
         k->v[k->n++] = (struct message){b->v[i].seq, at, k->text.n - at, false};
     }
 }
@@ -115,78 +91,18 @@ static void extend_if_due(struct pipe *k)
     k->extend_ms = now + subscriber_lease_ms(k->s) / 3;
 }
 
-/* ---- COMMAND ---- */
+/* ---- by batches ---- */
 
-struct child {
-    pid_t pid;
-    int in, out; /* our ends; -1: closed */
-};
-
-static int start(struct pipe *k, struct child *c, bool with_output, struct err *e)
+static void keep(void *arg)
 {
-    int in[2], out[2] = {-1, -1};
-    if (pipe2(in, O_CLOEXEC) < 0 || (with_output && pipe2(out, O_CLOEXEC) < 0))
-        return err_sys(e, -errno, "cannot make a pipe");
-    posix_spawn_file_actions_t fa;
-    posix_spawn_file_actions_init(&fa);
-    posix_spawn_file_actions_adddup2(&fa, in[0], 0);
-    if (with_output)
-        posix_spawn_file_actions_adddup2(&fa, out[1], 1);
-    posix_spawnattr_t attr;
-    sigset_t ours;
-    sigemptyset(&ours);
-    sigaddset(&ours, SIGPIPE); /* ignored here, and that would be inherited */
-    posix_spawnattr_init(&attr);
-    posix_spawnattr_setsigdefault(&attr, &ours);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF);
-    int r = posix_spawnp(&c->pid, k->command[0], &fa, &attr, k->command, environ);
-    posix_spawnattr_destroy(&attr);
-    posix_spawn_file_actions_destroy(&fa);
-    close(in[0]);
-    if (with_output)
-        close(out[1]);
-    c->in = in[1];
-    c->out = out[0];
-    fd_set_nonblock(c->in);
-    if (with_output)
-        fd_set_nonblock(c->out);
-    if (r) {
-        close(c->in);
-        if (with_output)
-            close(c->out);
-        return err_sys(e, -r, "cannot start %s", k->command[0]);
-    }
-    return 0;
-}
-
-/* The exit code as a shell gives it. */
-static int code_of(int status)
-{
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    extend_if_due(arg);
 }
 
 /* Runs COMMAND on the lines of messages from..to; its exit code, or an error. */
 static int run_on(struct pipe *k, size_t from, size_t to, struct err *e)
 {
-    struct child c;
-    int status, r = start(k, &c, false, e);
     size_t at = k->v[from].at, end = k->v[to - 1].at + k->v[to - 1].n;
-    if (r < 0)
-        return r;
-    while (c.in >= 0) {
-        struct pollfd p = {c.in, POLLOUT, 0};
-        extend_if_due(k);
-        poll(&p, 1, LOOK_MS);
-        ssize_t n = p.revents ? write(c.in, k->text.p + at, end - at) : 0;
-        at += n > 0 ? (size_t)n : 0;
-        if (at == end || (n < 0 && errno != EAGAIN && errno != EINTR)) /* EPIPE: it has read enough; its exit code counts */
-            close(fd_take(&c.in));
-    }
-    while (waitpid(c.pid, &status, WNOHANG) == 0) {
-        extend_if_due(k);
-        poll(NULL, 0, 2);
-    }
-    return code_of(status);
+    return command_run(k->command, k->text.p + at, end - at, NULL, 0, keep, k, e);
 }
 
 static void give_back(struct pipe *k, size_t i, int code)
@@ -271,10 +187,10 @@ static void forget_done(struct pipe *k, size_t *written)
 
 static int by_echo(struct pipe *k, struct err *e)
 {
-    struct child c;
+    struct command c;
     AUTO_BUF struct buf answer = {0};
     size_t written = 0;
-    int status = 0, r = start(k, &c, true, e);
+    int status = 0, r = command_start(k->command, true, &c, e);
     if (r < 0)
         return r;
     while (c.out >= 0) {
@@ -318,24 +234,19 @@ static int by_echo(struct pipe *k, struct err *e)
     if (c.out >= 0)
         close(c.out);
     waitpid(c.pid, &status, 0);
-    return e->code ? e->code : code_of(status);
+    return e->code ? e->code : command_code(status);
 }
 
 /* ---- life ---- */
 
 static int open_subscriber(struct pipe *k, struct err *e)
 {
-    const char *endpoint = getenv("ZMQ_STREAM_ENDPOINT"), *stream = getenv("SIMBDP_STREAM"), *app = getenv("SIMBDP_APP");
-    const char *tenant = getenv("SIMBDP_TENANT_ID");
-    struct link_keys keys = {getenv("SIMBDP_CURVE_SERVER_KEY"), getenv("SIMBDP_CURVE_PUBLIC_KEY"),
-                             getenv("SIMBDP_CURVE_SECRET_KEY")};
-    if (!endpoint || !stream || !app)
-        return err_set(e, ERR_CONFIG, "%s is not set; the platform sets it, or set it to try by hand",
-                       !endpoint ? "ZMQ_STREAM_ENDPOINT"
-                       : !stream ? "SIMBDP_STREAM"
-                                 : "SIMBDP_APP");
-    AUTO_FREE char *full = strchr(stream, '/') || !tenant ? xstrdup(stream) : xasprintf("%s/%s", tenant, stream);
-    return subscriber_open(endpoint, &keys, full, app, k->batch, MAX_BATCH_BYTES, &k->s, e);
+    struct stream_env env;
+    int r = stream_env_read(&env, e);
+    if (r == 0)
+        r = subscriber_open(env.endpoint, &env.keys, env.stream, env.app, k->batch, MAX_BATCH_BYTES, &k->s, e);
+    stream_env_fini(&env);
+    return r;
 }
 
 static const char usage[] =

@@ -1,4 +1,4 @@
-/* libsimbdp: storing rows in MongoDB from an app that mysimbdp runs, each row exactly once in effect.
+/* libsimbdp: storing rows in MongoDB from an app that mysimbdp runs, each row exactly once in effect; and publishing messages.
  *
  * An app opens its run, stores files or rows, and finishes:
  *
@@ -13,10 +13,24 @@
  *     simbdp_close(run);
  *     return simbdp_exit_code(r);
  *
+ * A stream app takes messages instead, until it is told to stop:
+ *
+ *     struct simbdp_message m = {.size = sizeof m};
+ *     while (r == 0 && (n = simbdp_next(run, -1, &m)) > 0) {
+ *         struct simbdp_row *row = simbdp_row_new(run);
+ *         simbdp_row_set_string(row, "text", m.data, m.bytes);
+ *         r = simbdp_row_store(row);
+ *         if (r == 0)
+ *             simbdp_done(run, m.sequence);
+ *     }
+ *
+ * or, where messages are JSON or CSV rows, leaves the loop to simbdp_ingest_stream(run, NULL, NULL).
+ *
  * Exactly once: a row's _id is made of what is loaded (tenant, dataset, the file's content, the app) and of its place: the
  * byte offset in the file, or the number of the row. A run that was killed is started again and makes the same _ids; rows that
  * are there already stay as they are. This holds as long as the app makes the same calls for the same input. Rows of an older
- * version of the app, and of an earlier upload that is replaced, are deleted by simbdp_open.
+ * version of the app, and of an earlier upload that is replaced, are deleted by simbdp_open. On a stream it is made of the stream's
+ * epoch, the message's sequence and the row's place in the message; a message is acknowledged after its rows are stored.
  *
  * Threads: a handle (and its rows) belongs to one thread at a time; different handles may be used by different threads. The
  * library makes threads of its own that send; it does not touch signals, locale or environment. It must not be used in a
@@ -52,7 +66,7 @@ enum simbdp_code {
     SIMBDP_USAGE = -64,     /* the call makes no sense: a wrong argument, or after simbdp_finish */
     SIMBDP_DATA = -65,      /* the file is no good: its format, its header, or too many rejects */
     SIMBDP_TEMPORARY = -75, /* the database does not answer; the platform tries again */
-    SIMBDP_DENIED = -77,    /* the database refuses this user */
+    SIMBDP_DENIED = -77,    /* the database refuses this user, or the broker this app */
     SIMBDP_CONFIG = -78,    /* the environment is not that of a run, or a schema is wrong */
 };
 
@@ -69,9 +83,11 @@ SIMBDP_API int simbdp_exit_code(int code);
 struct simbdp;
 
 /* Opens the run that the environment describes: MONGO_URL and MONGO_DATABASE, SIMBDP_TENANT_ID, SIMBDP_INPUT_FILES,
- * SIMBDP_RESULT_FILE. Without SIMBDP_INPUT_FILES (an app tried by hand) there are no inputs, and rows are told apart by the
- * content of the files that are ingested; rows made one by one are then new ones every time. Does not talk to the database
- * yet. On failure *ret stays as it is and `error` (may be NULL) gets one line, cut to `size` bytes: SIMBDP_CONFIG. */
+ * SIMBDP_RESULT_FILE; of a stream app ZMQ_STREAM_ENDPOINT, SIMBDP_STREAM, SIMBDP_APP (the subscription), and where there are such
+ * SIMBDP_DATASET, SIMBDP_SCHEMA, SIMBDP_COLLECTION and SIMBDP_CURVE_{SERVER,PUBLIC,SECRET}_KEY. Without SIMBDP_INPUT_FILES (an app
+ * tried by hand) there are no inputs, and rows are told apart by the content of the files that are ingested; rows made one by one
+ * are then new ones every time. Does not talk to the database yet. On failure *ret stays as it is and `error` (may be NULL) gets
+ * one line, cut to `size` bytes: SIMBDP_CONFIG. */
 SIMBDP_API int simbdp_open(struct simbdp **ret, char *error, size_t size);
 
 /* Ends it and frees it. What was not finished may or may not be stored; the platform then sees a failed run. NULL is fine. */
@@ -126,15 +142,77 @@ SIMBDP_API int simbdp_ingest_file(struct simbdp *run, const char *path, const ch
 /* A new, empty row; simbdp_row_store or simbdp_row_free ends it. Does not block. */
 SIMBDP_API struct simbdp_row *simbdp_row_new(struct simbdp *run);
 
-/* Stores the row and frees it, also on failure. It is numbered in order, or by simbdp_row_set_number. Blocks while too many
+/* Stores the row and frees it, also on failure. It is numbered in order, or by simbdp_row_set_number; in a stream app it belongs to
+ * the message that simbdp_next gave last (SIMBDP_USAGE: there is none). Blocks while too many
  * rows are on their way. SIMBDP_TEMPORARY, SIMBDP_DENIED, SIMBDP_FAILED. That the database refuses this row (a unique key, a
- * validator) shows later, in the result. */
+ * validator) shows later, in the result; on a stream its message becomes a dead letter. */
 SIMBDP_API int simbdp_row_store(struct simbdp_row *row);
 SIMBDP_API void simbdp_row_free(struct simbdp_row *row); /* not of a callback's row; NULL is fine */
 
-/* A number that stands for this row in every run of the app, such as its place in the input; 0 to 2^62. Where rows have such,
- * all of a run must: rows that are numbered in order count from 0, too. */
+/* Not in a stream app. A number that stands for this row in every run of the app, such as its place in the input; 0 to 2^62. Where
+ * rows have such, all of a run must: rows that are numbered in order count from 0, too. */
 SIMBDP_API int simbdp_row_set_number(struct simbdp_row *row, int64_t number);
+
+/* --- a stream's messages ------------------------------------------------------------------------------------------------ */
+
+struct simbdp_message {
+    size_t size;      /* sizeof(struct simbdp_message), set by the caller */
+    const char *data; /* valid until the next simbdp_next; no NUL behind it */
+    size_t bytes;
+    int64_t sequence;
+    int64_t published_ms; /* since 1970-01-01T00:00:00Z */
+    int deliveries;       /* 1 the first time */
+};
+
+/* Waits up to timeout_ms (-1: for ever) for the next message: 1 and a message, 0 when none came or simbdp_stop was called; else
+ * SIMBDP_TEMPORARY, SIMBDP_DENIED, SIMBDP_CONFIG (the environment names no stream), after which nothing works but simbdp_finish.
+ * Meanwhile rows are stored, messages acknowledged and leases kept, so come back before the stream's lease_ms is over. Several
+ * messages may be held before the first is done; the library takes as many ahead as are done in about a second. */
+SIMBDP_API int simbdp_next(struct simbdp *run, int timeout_ms, struct simbdp_message *ret);
+
+/* What becomes of a message. SIMBDP_NOT_FOUND: it is not held. None of them blocks.
+ *   done    it is acknowledged as soon as the rows stored so far are in the database
+ *   refuse  the app will never take it: a dead letter (`mysimbdp dead list`), with the reason
+ *   retry   it is delivered again after delay_ms, to any instance; after the stream's max_deliveries it is a dead letter */
+SIMBDP_API int simbdp_done(struct simbdp *run, int64_t sequence);
+SIMBDP_API int simbdp_refuse(struct simbdp *run, int64_t sequence, const char *why);
+SIMBDP_API int simbdp_retry(struct simbdp *run, int64_t sequence, int delay_ms, const char *why);
+
+/* Reads the last message as rows of the dataset (JSON: an object, an array or an object a line; CSV: rows, with a header or in the
+ * order of the columns), checks them and stores those that fn (may be NULL) wants. SIMBDP_DATA: the message is no good,
+ * simbdp_error says why, nothing of it is stored, and it is the app's to refuse it. Else as simbdp_row_store. */
+SIMBDP_API int simbdp_store_message(struct simbdp *run, simbdp_row_fn fn, void *arg);
+
+/* The loop: every message is stored as by simbdp_store_message and done, or refused where it is no good. Returns SIMBDP_OK after
+ * simbdp_stop, else as simbdp_next. */
+SIMBDP_API int simbdp_ingest_stream(struct simbdp *run, simbdp_row_fn fn, void *arg);
+
+/* Ends simbdp_next and simbdp_ingest_stream, now and from now on. Async-signal-safe and from any thread: for a handler of SIGTERM,
+ * which is how the platform asks an instance to go. What is held is given back by simbdp_close. */
+SIMBDP_API void simbdp_stop(struct simbdp *run);
+
+/* --- publishing --------------------------------------------------------------------------------------------------------- */
+
+struct simbdp_publisher;
+
+/* For messages into a stream of this tenant (NULL: SIMBDP_STREAM), over ZMQ_STREAM_ENDPOINT. Does not wait for the broker. On
+ * failure *ret stays as it is and `error` (may be NULL) gets one line: SIMBDP_CONFIG. A publisher belongs to one thread at a time.
+ */
+SIMBDP_API int simbdp_publisher_open(struct simbdp_publisher **ret, const char *stream, char *error, size_t size);
+
+/* Adds a message, which is copied and sent with others; each is stored once in effect, in order, and sent again until the broker
+ * confirms it. Waits while too much is unconfirmed, at most timeout_ms (-1: for ever). SIMBDP_TEMPORARY: still too much, it was not
+ * added; SIMBDP_DATA: it is larger than the stream takes, not added; SIMBDP_DENIED: refused for good (no such stream, suspended).
+ */
+SIMBDP_API int simbdp_publish(struct simbdp_publisher *p, const void *data, size_t bytes, int timeout_ms);
+
+/* Sends what is left and waits until all is confirmed: durable. SIMBDP_TEMPORARY: not within timeout_ms; SIMBDP_DENIED. */
+SIMBDP_API int simbdp_publisher_flush(struct simbdp_publisher *p, int timeout_ms);
+
+/* How many messages are confirmed. */
+SIMBDP_API int64_t simbdp_publisher_confirmed(const struct simbdp_publisher *p);
+SIMBDP_API const char *simbdp_publisher_error(const struct simbdp_publisher *p); /* of the last call that failed; "" when none */
+SIMBDP_API void simbdp_publisher_close(struct simbdp_publisher *p); /* what is not confirmed may be lost; NULL is fine */
 
 /* --- what is in a row --------------------------------------------------------------------------------------------------- */
 
@@ -183,9 +261,9 @@ SIMBDP_API void simbdp_row_reject(struct simbdp_row *row, const char *why);
 /* --- the end ------------------------------------------------------------------------------------------------------------ */
 
 struct simbdp_result {
-    size_t size; /* sizeof(struct simbdp_result), set by the caller */
-    int64_t rows_parsed, rows_loaded, rows_rejected, bytes;
-    char error[SIMBDP_ERROR_BYTES]; /* as simbdp_error */
+    size_t size;                                            /* sizeof(struct simbdp_result), set by the caller */
+    int64_t rows_parsed, rows_loaded, rows_rejected, bytes; /* of a stream: messages taken, rows stored, messages refused */
+    char error[SIMBDP_ERROR_BYTES];                         /* as simbdp_error */
 };
 
 /* Waits until everything is stored and writes SIMBDP_RESULT_FILE. Must be called, also after a call that failed: the platform

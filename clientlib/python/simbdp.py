@@ -8,6 +8,15 @@
 
     simbdp.main(lambda run: run.ingest_file(row=row))
 
+A stream app's messages come the same way, run.ingest_stream(row=row), or one by one:
+
+    def work(run):
+        for message in run.messages():  # until the platform asks the instance to go
+            run.store({"text": message.text})
+            message.done()              # or refuse("why"), or retry(delay_ms=1000)
+
+and with simbdp.Publisher("events") as p: p.publish("...") for messages of one's own.
+
 The calls are those of simbdp.h, whose comments hold here, too. It is ctypes on the shared library, not an extension: nothing
 is compiled, so one file works with every Python 3.7 or newer, also one that the platform's Debian does not package; without a
 callback the rows never pass through Python at all, so nothing is slower for it. With one, rows travel as JSON text.
@@ -20,13 +29,17 @@ import datetime
 import decimal
 import json
 import os
+import signal
 import sys
+import threading
 
 __version__ = "0.1.0"
-__all__ = ["Error", "Reject", "Result", "Run", "main", "open", "version"]
+__all__ = ["Error", "Message", "Publisher", "Reject", "Result", "Run", "main", "open", "version"]
 
 _ERROR_BYTES = 1024
 _STORE, _SKIP, _REJECT = 0, 1, 2
+_DATA = -65
+_STEP_MS = 100
 
 Result = collections.namedtuple("Result", "rows_parsed rows_loaded rows_rejected bytes")
 
@@ -47,6 +60,11 @@ class Reject(Exception):
 class _Result(ctypes.Structure):
     _fields_ = [("size", ctypes.c_size_t), ("rows_parsed", ctypes.c_int64), ("rows_loaded", ctypes.c_int64),
                 ("rows_rejected", ctypes.c_int64), ("bytes", ctypes.c_int64), ("error", ctypes.c_char * _ERROR_BYTES)]
+
+
+class _Message(ctypes.Structure):
+    _fields_ = [("size", ctypes.c_size_t), ("data", ctypes.c_void_p), ("bytes", ctypes.c_size_t), ("sequence", ctypes.c_int64),
+                ("published_ms", ctypes.c_int64), ("deliveries", ctypes.c_int)]
 
 
 _ROW_FN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
@@ -85,7 +103,14 @@ def _lib():
             ("simbdp_set_collection", i, [p, s]), ("simbdp_ingest_file", i, [p, s, s, _ROW_FN, p]), ("simbdp_row_new", p, [p]),
             ("simbdp_row_store", i, [p]), ("simbdp_row_free", None, [p]), ("simbdp_row_set_number", i, [p, ctypes.c_int64]),
             ("simbdp_row_json", s, [p]), ("simbdp_row_set_json", i, [p, s, ctypes.c_size_t]), ("simbdp_row_reject", None, [p, s]),
-            ("simbdp_finish", i, [p, ctypes.POINTER(_Result)])):
+            ("simbdp_finish", i, [p, ctypes.POINTER(_Result)]), ("simbdp_next", i, [p, i, ctypes.POINTER(_Message)]),
+            ("simbdp_done", i, [p, ctypes.c_int64]), ("simbdp_refuse", i, [p, ctypes.c_int64, s]),
+            ("simbdp_retry", i, [p, ctypes.c_int64, i, s]), ("simbdp_store_message", i, [p, _ROW_FN, p]),
+            ("simbdp_ingest_stream", i, [p, _ROW_FN, p]), ("simbdp_stop", None, [p]),
+            ("simbdp_publisher_open", i, [ctypes.POINTER(p), s, s, ctypes.c_size_t]),
+            ("simbdp_publish", i, [p, s, ctypes.c_size_t, i]), ("simbdp_publisher_flush", i, [p, i]),
+            ("simbdp_publisher_confirmed", ctypes.c_int64, [p]), ("simbdp_publisher_error", s, [p]),
+            ("simbdp_publisher_close", None, [p])):
         function = getattr(lib, name)
         function.restype, function.argtypes = result, arguments
     _loaded = lib
@@ -128,6 +153,82 @@ def _to_json(doc):
     return json.dumps(doc, default=_default, ensure_ascii=False).encode()
 
 
+class Message:
+    """A stream's message. data: bytes. Ends with done, refuse or retry; several may be held at once."""
+
+    def __init__(self, run, raw):
+        self._run = run
+        self.data = ctypes.string_at(raw.data, raw.bytes)
+        self.sequence, self.published_ms, self.deliveries = raw.sequence, raw.published_ms, raw.deliveries
+
+    @property
+    def text(self):
+        return self.data.decode()
+
+    def json(self):
+        """The message as Extended JSON."""
+        return _from_json(self.data)
+
+    def done(self):
+        """Acknowledged as soon as the rows stored so far are in the database."""
+        self._run._check(_lib().simbdp_done(self._run._run, self.sequence))
+
+    def refuse(self, why=""):
+        """A dead letter at once."""
+        self._run._check(_lib().simbdp_refuse(self._run._run, self.sequence, str(why).encode()))
+
+    def retry(self, delay_ms=0, why=""):
+        """Delivered again later, to any instance."""
+        self._run._check(_lib().simbdp_retry(self._run._run, self.sequence, int(delay_ms), str(why).encode()))
+
+
+class Publisher:
+    """Messages into a stream of this tenant (default: SIMBDP_STREAM). Leaving a `with` block waits until all are confirmed."""
+
+    def __init__(self, stream=None):
+        self._p = ctypes.c_void_p()
+        error = ctypes.create_string_buffer(_ERROR_BYTES)
+        code = _lib().simbdp_publisher_open(ctypes.byref(self._p), None if stream is None else stream.encode(), error, _ERROR_BYTES)
+        if code:
+            self._p = None
+            raise Error(code, error.value.decode(errors="replace"))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        try:
+            if kind is None:
+                self.flush()
+        finally:
+            self.close()
+
+    def _check(self, code):
+        if code:
+            raise Error(code, _lib().simbdp_publisher_error(self._p).decode(errors="replace"))
+
+    def publish(self, message, timeout_ms=-1):
+        """Adds a message: bytes, text, or what JSON can say (dict, list). Waits while too much is unconfirmed."""
+        data = bytes(message) if isinstance(message, (bytes, bytearray, memoryview)) else message.encode() if isinstance(message, str) else _to_json(message)
+        self._check(_lib().simbdp_publish(self._p, data, len(data), timeout_ms))
+
+    def flush(self, timeout_ms=-1):
+        """Waits until all is confirmed: durable."""
+        self._check(_lib().simbdp_publisher_flush(self._p, timeout_ms))
+
+    @property
+    def confirmed(self):
+        return _lib().simbdp_publisher_confirmed(self._p)
+
+    def close(self):
+        if self._p:
+            _lib().simbdp_publisher_close(self._p)
+            self._p = None
+
+    def __del__(self):
+        self.close()
+
+
 class Run:
     """One run; made by open(). Leaving a `with` block finishes it, unless an exception ends the block."""
 
@@ -138,7 +239,7 @@ class Run:
         if code:
             self._run = None
             raise Error(code, error.value.decode(errors="replace"))
-        self.finished = False
+        self.finished = self.stopped = False
 
     def __enter__(self):
         return self
@@ -169,9 +270,9 @@ class Run:
     def set_collection(self, name):
         self._check(_lib().simbdp_set_collection(self._run, name.encode()))
 
-    def ingest_file(self, path=None, schema=None, row=None):
-        """Reads, checks and stores a file, or all inputs of the run. schema: dict or JSON text. row: a callback."""
-        lib, failure = _lib(), []
+    def _row_fn(self, row, failure):
+        """`row` as the library calls it; an exception of it is put into `failure`."""
+        lib = _lib()
 
         def on_row(handle, _):
             try:
@@ -191,13 +292,65 @@ class Run:
                 failure.append(e)
                 return _SKIP
 
+        return _ROW_FN(on_row) if row else _ROW_FN()
+
+    def ingest_file(self, path=None, schema=None, row=None):
+        """Reads, checks and stores a file, or all inputs of the run. schema: dict or JSON text. row: a callback."""
+        lib, failure = _lib(), []
         if schema is not None and not isinstance(schema, str):
             schema = json.dumps(schema)
         code = lib.simbdp_ingest_file(self._run, None if path is None else os.fsencode(path), None if schema is None else schema.encode(),
-                                      _ROW_FN(on_row) if row else _ROW_FN(), None)
+                                      self._row_fn(row, failure), None)
         if failure:
             raise failure[0]
         self._check(code)
+
+    def next(self, timeout_ms=-1):
+        """The next message of the stream, or None when none came in time or stop() was called."""
+        # Waits in short steps: Python runs its signal handlers between them, not within.
+        raw, left = _Message(size=ctypes.sizeof(_Message)), timeout_ms
+        while True:
+            step = _STEP_MS if left < 0 or left > _STEP_MS else left
+            code = _lib().simbdp_next(self._run, step, ctypes.byref(raw))
+            if code > 0:
+                return Message(self, raw)
+            self._check(code)
+            if self.stopped or 0 <= left <= step:
+                return None
+            left = left - step if left > 0 else left
+
+    def messages(self):
+        """The stream's messages, one after the other, until stop()."""
+        while True:
+            message = self.next()
+            if message is None:
+                return
+            yield message
+
+    def store_message(self, row=None):
+        """Reads the last message as rows of the dataset and stores them. Error with code -65: it is no good, and the app's to refuse."""
+        failure = []
+        code = _lib().simbdp_store_message(self._run, self._row_fn(row, failure), None)
+        if failure:
+            raise failure[0]
+        self._check(code)
+
+    def ingest_stream(self, row=None):
+        """Stores every message's rows, acknowledges it, or refuses what is no good, until stop()."""
+        for message in self.messages():
+            try:
+                self.store_message(row)
+            except Error as e:
+                if e.code != _DATA:
+                    raise
+                message.refuse(e)
+            else:
+                message.done()
+
+    def stop(self):
+        """Ends messages() and ingest_stream(), now and from now on. May be called by a signal handler and from other threads."""
+        self.stopped = True
+        _lib().simbdp_stop(self._run)
 
     def store(self, doc, number=None):
         """Stores one row. number: what tells it apart in every run of the app; default: rows are counted."""
@@ -233,12 +386,14 @@ def open():
 
 
 def main(work):
-    """Opens the run, calls work(run), finishes, and exits with the code that the platform understands."""
+    """Opens the run, calls work(run), finishes, and exits with the code that the platform understands. SIGTERM stops a stream app's run."""
     try:
         run = open()
     except Error as e:
         print(f"simbdp: {e}", file=sys.stderr)
         sys.exit(e.exit_code)
+    if "SIMBDP_STREAM" in os.environ and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: run.stop())
     try:
         try:
             work(run)

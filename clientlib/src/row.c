@@ -26,6 +26,24 @@ void row_fini(struct simbdp_row *row)
     buf_fini(&row->json);
 }
 
+int row_call(void *arg, struct record *rec, struct buf *elements)
+{
+    struct row_call *c = arg;
+    struct simbdp_row row;
+    row_init(&row, c->run, elements, rec);
+    enum simbdp_verdict v = c->fn(&row, c->arg);
+    if (v == SIMBDP_STORE && row.changed) {
+        elements->n = 0;
+        buf_add(elements, bson_get_data(&row.doc) + 4, row.doc.len - 5);
+    } else if (v != SIMBDP_STORE && v != SIMBDP_SKIP) {
+        snprintf(c->why, sizeof c->why, "%s", *row.why ? row.why : "rejected by the app");
+        rec->reject = c->why;
+        rec->rule = "app";
+    }
+    row_fini(&row);
+    return v == SIMBDP_STORE ? 0 : v == SIMBDP_SKIP ? 1 : ERR_FORMAT;
+}
+
 struct simbdp_row *simbdp_row_new(struct simbdp *run)
 {
     struct simbdp_row *row = xcalloc(1, sizeof *row);
@@ -56,8 +74,10 @@ int simbdp_row_store(struct simbdp_row *row)
     AUTO_BUF struct buf elements = {0};
     if (run->finished)
         err_set(&run->err, ERR_USAGE, "the run is finished");
-    int code = run->finished ? SIMBDP_USAGE : run->failed ? run->failed : start(run);
-    if (code == 0) {
+    int code = run->finished ? SIMBDP_USAGE : run->failed ? run->failed : run->drain ? 0 : start(run);
+    if (code == 0 && run->drain) {
+        code = stream_store(run, bson_get_data(&row->doc) + 4, row->doc.len - 5);
+    } else if (code == 0) {
         int64_t number = row->number >= 0 ? row->number : run->in.base;
         const char *text = simbdp_row_json(row);
         struct record rec = {.raw = text, .n = strlen(text), .offset = number - run->in.base};
@@ -75,7 +95,7 @@ int simbdp_row_store(struct simbdp_row *row)
 
 int simbdp_row_set_number(struct simbdp_row *row, int64_t number)
 {
-    if (number < 0 || number > (int64_t)1 << 62 || row->rec)
+    if (number < 0 || number > (int64_t)1 << 62 || row->rec || row->run->drain)
         return SIMBDP_USAGE;
     row->number = number;
     return SIMBDP_OK;

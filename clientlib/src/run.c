@@ -1,6 +1,7 @@
 #include "run.h"
 #include "common/fd.h"
 #include "common/json.h"
+#include "common/load/index.h"
 #include "common/mem.h"
 
 #include <endian.h>
@@ -96,6 +97,10 @@ int simbdp_open(struct simbdp **ret, char *error, size_t size)
     report_init(&run->in.report, getenv("SIMBDP_RESULT_FILE"));
     if (files)
         r = read_inputs(run, files);
+    else if (getenv("SIMBDP_SCHEMA"))
+        run->schema = env("SIMBDP_SCHEMA");
+    if (!run->collection && getenv("SIMBDP_COLLECTION"))
+        run->collection = env("SIMBDP_COLLECTION");
     if (r == 0 && !getenv("MONGO_URL"))
         r = err_set(&run->err, ERR_CONFIG, "MONGO_URL is not set; the platform sets it, or set it to try the app by hand");
     if (r == 0 && !*run->database)
@@ -120,6 +125,7 @@ void simbdp_close(struct simbdp *run)
 {
     if (!run)
         return;
+    stream_close(run);
     ingest_close(&run->in);
     spec_free(run->spec);
     for (size_t i = 0; i < run->n_inputs; i++) {
@@ -179,9 +185,9 @@ const char *simbdp_input_name(const struct simbdp *run, size_t i)
 
 int simbdp_set_collection(struct simbdp *run, const char *collection)
 {
-    if (run->in.sink || !collection || !*collection) {
+    if (run->in.sink || run->drain || !collection || !*collection) {
         err_set(&run->err, ERR_USAGE, "%s",
-                run->in.sink ? "rows are on their way to a collection already" : "a collection needs a name");
+                run->in.sink || run->drain ? "rows are on their way to a collection already" : "a collection needs a name");
         return SIMBDP_USAGE;
     }
     xstr_set(&run->collection, collection);
@@ -213,6 +219,7 @@ int run_code(struct simbdp *run, int r)
     case -ECONNREFUSED:
         return SIMBDP_TEMPORARY;
     case -EACCES:
+    case ERR_REFUSED:
         return SIMBDP_DENIED;
     case ERR_CONFIG:
     case ERR_FORMAT:
@@ -230,38 +237,13 @@ int run_start(struct simbdp *run, const struct spec *spec)
     int r = ingest_open(&run->in, getenv("MONGO_URL"), run->database, run->collection, spec, &run->err);
     if (r < 0)
         return run_fail(run, SIMBDP_CONFIG);
-    r = ingest_make_indexes(&run->in, spec, &run->err);
+    r = index_make(run->in.sink, spec, &run->err);
     for (size_t i = 0; r == 0 && i < run->n_old_prefixes; i++)
         r = ingest_delete_prefix(&run->in, run->old_prefixes[i], &run->err);
     return r < 0 ? run_fail(run, run_code(run, r)) : 0;
 }
 
 /* --- one-call jobs --- */
-
-struct call {
-    struct simbdp *run;
-    simbdp_row_fn fn;
-    void *arg;
-    char why[300];
-};
-
-static int on_row(void *arg, struct record *rec, struct buf *elements)
-{
-    struct call *c = arg;
-    struct simbdp_row row;
-    row_init(&row, c->run, elements, rec);
-    enum simbdp_verdict v = c->fn(&row, c->arg);
-    if (v == SIMBDP_STORE && row.changed) {
-        elements->n = 0;
-        buf_add(elements, bson_get_data(&row.doc) + 4, row.doc.len - 5);
-    } else if (v != SIMBDP_STORE && v != SIMBDP_SKIP) {
-        snprintf(c->why, sizeof c->why, "%s", *row.why ? row.why : "rejected by the app");
-        rec->reject = c->why;
-        rec->rule = "app";
-    }
-    row_fini(&row);
-    return v == SIMBDP_STORE ? 0 : v == SIMBDP_SKIP ? 1 : ERR_FORMAT;
-}
 
 /* Outside the platform the content stands for the file. */
 static int content_prefix(struct simbdp *run, int fd, const char *schema)
@@ -307,7 +289,7 @@ static int check_rejects(struct simbdp *run, int fd, enum src_compression c, con
 
 static int ingest_one(struct simbdp *run, const char *path, const char *name, const char *schema, simbdp_row_fn fn, void *arg)
 {
-    struct call call = {.run = run, .fn = fn, .arg = arg};
+    struct row_call call = {.run = run, .fn = fn, .arg = arg};
     struct spec *spec = NULL;
     size_t stem;
     const char *text = schema ? schema : run->schema ? run->schema : "{}";
@@ -330,7 +312,7 @@ static int ingest_one(struct simbdp *run, const char *path, const char *name, co
         r = check_rejects(run, fd, c, spec);
     int code = r < 0 ? run_fail(run, run_code(run, r)) : run_start(run, spec);
     if (code == 0) {
-        r = ingest_input(&run->in, fd, c, spec, fn ? on_row : NULL, &call, &run->err);
+        r = ingest_input(&run->in, fd, c, spec, fn ? row_call : NULL, &call, &run->err);
         if (r < 0) {
             err_context(&run->err, "%s", name);
             code = run_fail(run, run_code(run, r));
@@ -365,10 +347,20 @@ int simbdp_finish(struct simbdp *run, struct simbdp_result *ret)
         err_set(&run->err, ERR_USAGE, "the run is finished");
         return SIMBDP_USAGE;
     }
-    int r = run->in.sink && !run->failed ? sink_flush(run->in.sink, &run->err) : 0;
+    struct report *p = &run->in.report;
+    int r = run->failed    ? 0
+            : run->drain   ? drain_flush(run->drain, &run->err)
+            : run->in.sink ? sink_flush(run->in.sink, &run->err)
+                           : 0;
     if (r < 0)
         run_fail(run, run_code(run, r));
-    struct report *p = &run->in.report;
+    if (run->drain) {
+        struct drain_counts c;
+        drain_counts(run->drain, &c);
+        p->parsed = c.messages;
+        p->loaded = c.rows;
+        p->rejected = c.refused;
+    }
     p->checkpoint = 0; /* the app runs again from its start */
     p->parsed_unknown = run->rows_one_by_one;
     r = report_write(p, *run->reason ? run->reason : NULL, run->failed ? run->err.msg : NULL);

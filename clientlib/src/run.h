@@ -4,7 +4,9 @@
 
 #include "simbdp.h"
 
+#include "common/load/drain.h"
 #include "common/load/ingest.h"
+#include "common/read/message.h"
 
 struct input {
     char *path, *name;
@@ -25,6 +27,12 @@ struct simbdp {
     char reason[32];   /* for the result file */
     bool finished, rows_one_by_one;
     struct err err;
+
+    struct drain *drain; /* of a stream app, from its first simbdp_next on */
+    struct subscriber_message message;
+    bool has_message;
+    struct message_rows rows;
+    _Atomic bool stopping;
 };
 
 struct simbdp_row {
@@ -43,6 +51,19 @@ int run_fail(struct simbdp *run, int code);
 int run_start(struct simbdp *run, const struct spec *spec);
 /* The code of an error of the reader or the sink. */
 int run_code(struct simbdp *run, int r);
+
+/* The call back of simbdp_ingest_file and simbdp_store_message, for the reader. */
+struct row_call {
+    struct simbdp *run;
+    simbdp_row_fn fn;
+    void *arg;
+    char why[300];
+};
+int row_call(void *arg, struct record *rec, struct buf *elements);
+
+/* A row of the current message. */
+int stream_store(struct simbdp *run, const void *elements, size_t n);
+void stream_close(struct simbdp *run);
 
 void row_init(struct simbdp_row *row, struct simbdp *run, const struct buf *elements, const struct record *rec);
 void row_fini(struct simbdp_row *row);

@@ -2,6 +2,7 @@
 #include "common/crash.h"
 #include "common/json.h"
 #include "common/mem.h"
+#include "index.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -30,14 +31,6 @@ static void on_acknowledged(void *arg, int64_t end, int64_t n)
     report_tick(&in->report);
 }
 
-static bool has_unique(const struct spec *spec)
-{
-    bool any = spec->key.n > 0;
-    for (size_t i = 0; i < spec->n_rules; i++)
-        any |= spec->rules[i].unique;
-    return any;
-}
-
 int ingest_open(struct ingest *in, const char *url, const char *database, const char *collection, const struct spec *spec,
                 struct err *e)
 {
@@ -45,7 +38,7 @@ int ingest_open(struct ingest *in, const char *url, const char *database, const 
                              .database = database,
                              .collection = collection,
                              .replace = spec->on_key_conflict == KEY_REPLACE,
-                             .in_order = has_unique(spec),
+                             .in_order = index_is_needed(spec),
                              .arg = in,
                              .on_refused = on_refused,
                              .on_acknowledged = on_acknowledged};
@@ -75,52 +68,6 @@ int ingest_delete_prefix(struct ingest *in, const unsigned char prefix[INGEST_PR
     return ok ? 0 : sink_error(&be, "cannot delete earlier rows of this file", e);
 }
 
-static const char *target_of(const struct spec *spec, const char *column)
-{
-    const struct rule *u = spec_rule(spec, column, strlen(column));
-    return u ? u->target : column;
-}
-
-static int make_index(struct ingest *in, char *const *columns, size_t n, const struct spec *spec, struct err *e)
-{
-    bson_error_t be;
-    bson_t command = BSON_INITIALIZER, list, index, keys, reply;
-    AUTO_BUF struct buf name = {0};
-    buf_adds(&name, "simbdp_unique");
-    bson_append_utf8(&command, "createIndexes", -1, mongoc_collection_get_name(sink_collection(in->sink)), -1);
-    bson_append_array_begin(&command, "indexes", -1, &list);
-    bson_append_document_begin(&list, "0", 1, &index);
-    bson_append_document_begin(&index, "key", -1, &keys);
-    for (size_t i = 0; i < n; i++) {
-        bson_append_int32(&keys, target_of(spec, columns[i]), -1, 1);
-        buf_addf(&name, "_%s", target_of(spec, columns[i]));
-    }
-    bson_append_document_end(&index, &keys);
-    bson_append_utf8(&index, "name", -1, name.p, (int)name.n);
-    bson_append_bool(&index, "unique", -1, true);
-    bson_append_document_end(&list, &index);
-    bson_append_array_end(&command, &list);
-    bool ok = mongoc_collection_write_command_with_opts(sink_collection(in->sink), &command, NULL, &reply, &be);
-    bson_destroy(&command);
-    bson_destroy(&reply);
-    if (ok)
-        return 0;
-    int r = sink_error(&be, "cannot make the unique index", e);
-    if (r == ERR_DATABASE)
-        r = err_set(e, ERR_CONFIG, "the collection cannot have the unique index %s that key or unique asks for: %s", name.p,
-                    be.message);
-    return r;
-}
-
-int ingest_make_indexes(struct ingest *in, const struct spec *spec, struct err *e)
-{
-    int r = spec->key.n ? make_index(in, spec->key.v, spec->key.n, spec, e) : 0;
-    for (size_t i = 0; r == 0 && i < spec->n_rules; i++)
-        if (spec->rules[i].unique)
-            r = make_index(in, &spec->rules[i].name, 1, spec, e);
-    return r;
-}
-
 /* A key's value, so that the same value gives the same bytes: numbers by what they are, not how they are stored. */
 static void hash_value(crypto_generichash_state *h, const bson_iter_t *it, const char *doc)
 {
@@ -146,7 +93,7 @@ static void key_id(const struct ingest *in, const struct spec *spec, const bson_
     crypto_generichash_update(&h, (const unsigned char *)in->dataset, strlen(in->dataset) + 1);
     for (size_t i = 0; doc && i < spec->key.n; i++) {
         bson_iter_t it, found;
-        if (bson_iter_init(&it, doc) && bson_iter_find_descendant(&it, target_of(spec, spec->key.v[i]), &found))
+        if (bson_iter_init(&it, doc) && bson_iter_find_descendant(&it, spec_target(spec, spec->key.v[i]), &found))
             hash_value(&h, &found, (const char *)found.raw);
     }
     crypto_generichash_final(&h, id, SINK_ID_BYTES);

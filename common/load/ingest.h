@@ -36,10 +36,6 @@ void ingest_close(struct ingest *in);
 /* Removes the rows that were stored under a prefix. Errors as sink_flush. */
 int ingest_delete_prefix(struct ingest *in, const unsigned char prefix[INGEST_PREFIX], struct err *e);
 
-/* Makes the unique indexes that key and unique columns ask for. Errors as sink_flush, and ERR_CONFIG: the collection cannot
- * have them. */
-int ingest_make_indexes(struct ingest *in, const struct spec *spec, struct err *e);
-
 /* One input, from its first byte. 0, errors of the reader, or those of sink_flush. */
 int ingest_input(struct ingest *in, int fd, enum src_compression c, const struct spec *spec, ingest_row_fn fn, void *arg,
                  struct err *e);

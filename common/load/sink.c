@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 enum {
     BATCH_BYTES = 1 << 20,
@@ -65,6 +66,7 @@ struct sink {
     pthread_mutex_t lock;
     pthread_cond_t work, done;
     _Atomic bool quit;
+    int wake_fd; /* borrowed; -1: none */
     struct worker workers[MAX_WORKERS];
     size_t n_workers, max_workers;
     struct batch batches[MAX_WORKERS + 1];
@@ -343,6 +345,8 @@ static void *work(void *arg)
         pthread_mutex_lock(&s->lock);
         b->state = DONE;
         pthread_cond_broadcast(&s->done);
+        if (s->wake_fd >= 0)
+            eventfd_write(s->wake_fd, 1);
     }
     pthread_mutex_unlock(&s->lock);
     return NULL;
@@ -385,6 +389,7 @@ int sink_open(const struct sink_options *o, struct sink **ret, struct err *e)
     bson_error_t be;
     struct sink *s = xcalloc(1, sizeof *s);
     s->o = *o;
+    s->wake_fd = -1;
     s->database = xstrdup(o->database);
     s->collection_name = xstrdup(o->collection);
     s->max_workers = o->replace || o->in_order ? 1 : MAX_WORKERS;
@@ -452,6 +457,11 @@ void sink_close(struct sink *s)
     free(s->database);
     free(s->collection_name);
     free(s);
+}
+
+void sink_set_wake_fd(struct sink *s, int fd)
+{
+    s->wake_fd = fd;
 }
 
 mongoc_collection_t *sink_collection(struct sink *s)
@@ -637,6 +647,21 @@ void sink_passed(struct sink *s, int64_t end)
     s->passed = end;
     if (s->filling)
         s->filling->end = end;
+}
+
+int sink_push(struct sink *s, struct err *e)
+{
+    size_t busy = 0;
+    if (s->broken)
+        return s->broken;
+    s->broken = wait_for_batches(s, false, e);
+    pthread_mutex_lock(&s->lock);
+    for (size_t i = 0; i < s->n_batches; i++)
+        busy += s->batches[i].state != FREE && s->batches[i].state != FILLING;
+    pthread_mutex_unlock(&s->lock);
+    if (!s->broken && s->filling && s->filling->n_rows && busy < s->max_workers)
+        s->broken = send_batch(s, e);
+    return s->broken;
 }
 
 int sink_flush(struct sink *s, struct err *e)

@@ -55,6 +55,12 @@ int sink_row(struct sink *s, int64_t line, int64_t offset, int64_t end, const ch
 /* Rows that are there already (a resumed load) or are none move the end, too. */
 void sink_passed(struct sink *s, int64_t end);
 
+/* For rows that come slowly: acknowledges what is done, and sends what came together if a connection is idle. Does not wait for the
+ * database. Errors as sink_flush. */
+int sink_push(struct sink *s, struct err *e);
+/* An eventfd that is written to when a command has ended, so that sink_push has something to do. Borrowed. Before the first row. */
+void sink_set_wake_fd(struct sink *s, int fd);
+
 /* Sends what is left and waits for everything. -ECONNREFUSED: the database does not answer; -EACCES: it refuses us;
  * ERR_DATABASE: anything else that is no row's fault. After an error nothing more is sent. */
 int sink_flush(struct sink *s, struct err *e);

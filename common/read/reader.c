@@ -470,6 +470,11 @@ static int name_columns(struct reader *r, struct err *e)
         return 0;
     /* As many as most rows have, or else the first row, which stays where it is. */
     r->n_columns = r->dialect.n_cells ? r->dialect.n_cells : r->csv.n_cells;
+    if (r->spec->fixed_columns) {
+        r->n_columns = 0;
+        for (size_t i = 0; i < r->spec->n_rules; i++)
+            r->n_columns += !r->spec->rules[i].value;
+    }
     r->columns = xcalloc(r->n_columns + 1, sizeof *r->columns);
     for (size_t i = 0; i < r->n_columns; i++) {
         while (k < r->spec->n_rules && r->spec->rules[k].value)

@@ -369,6 +369,12 @@ const struct rule *spec_rule(const struct spec *s, const char *name, size_t n)
     return NULL;
 }
 
+const char *spec_target(const struct spec *s, const char *column)
+{
+    const struct rule *u = spec_rule(s, column, strlen(column));
+    return u ? u->target : column;
+}
+
 bool spec_is_key(const struct spec *s, const char *name)
 {
     for (size_t i = 0; i < s->key.n; i++)

@@ -43,7 +43,8 @@ struct spec {
     enum ragged ragged;
     bool null_given; /* else "" is null, and in columns of numbers the usual tokens are */
     struct strs null;
-    bool all_string; /* no inference: every cell that has no rule is a string, also an empty one */
+    bool fixed_columns; /* CSV without a header has the rules' columns, neither more nor less */
+    bool all_string;    /* no inference: every cell that has no rule is a string, also an empty one */
     struct rule *rules;
     size_t n_rules;
     struct strs key;
@@ -59,6 +60,8 @@ int spec_parse(const char *json, size_t n, struct spec **ret, int *ret_rule, str
 void spec_free(struct spec *s); /* accepts NULL */
 
 const struct rule *spec_rule(const struct spec *s, const char *name, size_t n);
+/* The field that a column is stored as: its rule's, or the name itself. */
+const char *spec_target(const struct spec *s, const char *column);
 bool spec_is_key(const struct spec *s, const char *name);
 
 /* The field that a column without a rule is stored as: '.' and a leading '$' become '_'. The caller frees. */

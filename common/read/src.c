@@ -16,8 +16,9 @@ struct src {
     int64_t max_bytes, out_bytes, raw_bytes;
     src_raw_fn raw_fn;
     void *arg;
+    const unsigned char *text; /* NULL: a file */
     unsigned char *raw;
-    size_t at, n; /* unread part of raw */
+    size_t at, n; /* unread part of raw, or of text */
     bool raw_end, in_member;
     z_stream z;
     ZSTD_DStream *zstd;
@@ -55,6 +56,13 @@ struct src *src_new(int fd, enum src_compression c, int64_t max_bytes, src_raw_f
     return s;
 }
 
+struct src *src_new_text(const void *p, size_t n)
+{
+    struct src *s = xcalloc(1, sizeof *s);
+    *s = (struct src){.fd = -1, .max_bytes = -1, .text = p, .n = n};
+    return s;
+}
+
 void src_free(struct src *s)
 {
     if (!s)
@@ -69,6 +77,12 @@ void src_free(struct src *s)
 static ssize_t read_raw(struct src *s, void *p, size_t n, struct err *e)
 {
     ssize_t r;
+    if (s->text) {
+        n = n < s->n - s->at ? n : s->n - s->at;
+        memcpy(p, s->text + s->at, n);
+        s->at += n;
+        return (ssize_t)n;
+    }
     do
         r = read(s->fd, p, n);
     while (r < 0 && errno == EINTR);

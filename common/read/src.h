@@ -20,6 +20,8 @@ typedef void (*src_raw_fn)(void *arg, const void *p, size_t n);
 
 /* Reads from fd (kept by the caller) at its offset. max_bytes (-1: none) bounds what comes out. */
 struct src *src_new(int fd, enum src_compression c, int64_t max_bytes, src_raw_fn raw, void *arg);
+/* Of what is in memory; borrowed. */
+struct src *src_new_text(const void *p, size_t n);
 void src_free(struct src *s);
 
 /* Up to n bytes; 0 at the end; negative with e: -errno, ERR_FORMAT damaged data, ERR_LIMIT over max_bytes. Blocks. */

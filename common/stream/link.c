@@ -14,8 +14,8 @@ struct link {
     void *zmq, *socket, *monitor;
     zmq_msg_t frames[WIRE_MAX_FRAMES + 1];
     size_t n_frames;
-    int n_connections;
-    bool renewed;
+    int n_connections, watched;
+    bool renewed, woken;
 };
 
 static int make_sockets(struct link *l, const struct link_keys *keys, const char *endpoint, struct err *e)
@@ -48,6 +48,7 @@ static int make_sockets(struct link *l, const struct link_keys *keys, const char
 int link_open(const char *endpoint, const struct link_keys *keys, struct link **ret, struct err *e)
 {
     struct link *l = xcalloc(1, sizeof *l);
+    l->watched = -1;
     int r = make_sockets(l, keys, endpoint, e);
     if (r < 0)
         link_close(l);
@@ -77,6 +78,16 @@ void link_close(struct link *l)
     if (l->zmq)
         zmq_ctx_term(l->zmq);
     free(l);
+}
+
+void link_watch(struct link *l, int fd)
+{
+    l->watched = fd;
+}
+
+bool link_was_woken(const struct link *l)
+{
+    return l->woken;
 }
 
 bool link_send(struct link *l, const struct wire_frame *v, size_t n)
@@ -145,14 +156,18 @@ static bool take(struct link *l, struct link_answer *ret)
 bool link_receive(struct link *l, int64_t ms, struct link_answer *ret)
 {
     int64_t until = clk_now_ms() + ms;
+    l->woken = false;
     for (;;) {
         if (take(l, ret))
             return true;
         int64_t left = until - clk_now_ms();
-        zmq_pollitem_t items[] = {{l->socket, 0, ZMQ_POLLIN, 0}, {l->monitor, 0, ZMQ_POLLIN, 0}};
-        if (left <= 0 || zmq_poll(items, 2, (long)left) < 0)
+        zmq_pollitem_t items[] = {{l->socket, 0, ZMQ_POLLIN, 0}, {l->monitor, 0, ZMQ_POLLIN, 0}, {NULL, l->watched, ZMQ_POLLIN, 0}};
+        if (left <= 0 || zmq_poll(items, l->watched >= 0 ? 3 : 2, (long)left) < 0)
             return false;
         look_at_monitor(l);
+        l->woken = l->watched >= 0 && items[2].revents & ZMQ_POLLIN;
+        if (l->woken && !(items[0].revents & ZMQ_POLLIN))
+            return false;
         if (l->renewed && !(items[0].revents & ZMQ_POLLIN))
             return false; /* to be dealt with now */
     }

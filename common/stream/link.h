@@ -22,11 +22,15 @@ struct link_answer {
 /* Does not wait for the broker. ERR_CONFIG: the endpoint or a key is none. */
 int link_open(const char *endpoint, const struct link_keys *keys, struct link **ret, struct err *e);
 void link_close(struct link *l); /* NULL is fine */
+/* link_receive returns early, with false, while fd is readable. Borrowed; -1: none. */
+void link_watch(struct link *l, int fd);
 
 /* Sends frames. False when so much is unsent already that they would have to wait: nothing was sent. Does not block. */
 bool link_send(struct link *l, const struct wire_frame *v, size_t n);
 /* Waits up to `ms` for an answer: true when there is one. Frames that make no sense are left out. */
 bool link_receive(struct link *l, int64_t ms, struct link_answer *ret);
+/* Whether the last link_receive returned because of fd. */
+bool link_was_woken(const struct link *l);
 /* True once after each new connection but the first. */
 bool link_was_renewed(struct link *l);
 

@@ -63,6 +63,18 @@ void subscriber_close(struct subscriber *s)
     free(s);
 }
 
+void subscriber_watch(struct subscriber *s, int fd)
+{
+    link_watch(s->link, fd);
+}
+
+void subscriber_set_window(struct subscriber *s, uint32_t max_messages, uint64_t max_bytes)
+{
+    s->max_messages = max_messages;
+    s->max_bytes = max_bytes;
+    s->subscribe_ms = 0;
+}
+
 static void subscribe(struct subscriber *s, int64_t now)
 {
     AUTO_BUF struct buf window = {0};
@@ -107,7 +119,7 @@ int subscriber_next(struct subscriber *s, int64_t ms, struct subscriber_batch *r
             subscribe(s, now);
         int64_t left = (until < s->subscribe_ms ? until : s->subscribe_ms) - now;
         if (!link_receive(s->link, left > 0 ? left : 0, &a)) {
-            if (clk_now_ms() >= until)
+            if (clk_now_ms() >= until || link_was_woken(s->link))
                 return 0;
             continue;
         }

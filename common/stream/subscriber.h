@@ -26,6 +26,11 @@ int subscriber_open(const char *endpoint, const struct link_keys *keys, const ch
 /* Gives back what is held, if the broker is there. NULL is fine. */
 void subscriber_close(struct subscriber *s);
 
+/* Another window; the broker is told with the next subscriber_next. */
+void subscriber_set_window(struct subscriber *s, uint32_t max_messages, uint64_t max_bytes);
+/* subscriber_next returns early, with 0, while fd is readable. Borrowed. */
+void subscriber_watch(struct subscriber *s, int fd);
+
 /* Waits up to `ms` for messages: 1 and a batch, 0 when none came. ERR_REFUSED: the broker refuses this subscriber; e says why. */
 int subscriber_next(struct subscriber *s, int64_t ms, struct subscriber_batch *ret, struct err *e);
 /* Done; given back after delay_ms, for `why`; held for another lease. Sent at once, without an answer. */

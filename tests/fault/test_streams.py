@@ -344,6 +344,12 @@ def test_s04_a_poison_message_dies_alone_and_can_be_replayed(home):
         assert r.returncode == 1 and "no dead letter 4" in r.stderr
         home.cli("dead", "drop", STREAM, "--all")
         assert home.rows("dead", "list") == []
+        # a consumer that knows that it never will need not be asked again
+        p.publish(STREAM, [b"nonsense"])
+        m, = p.take()
+        assert p.nack([m], delay_ms=2**32 - 1, reason="no JSON") == 1
+        letter, = home.rows("dead", "list")
+        assert (letter["message"], letter["deliveries"], letter["reason"]) == ("nonsense", 1, "no JSON")
         until(lambda: home.queue()["stored_bytes"] == 0, home.path / "state", what="the bytes to go")
 
 

@@ -172,7 +172,8 @@ static void consume(int i, int k, int c)
             for (uint64_t seq = r.first; seq <= r.last; seq++)
                 model[i].subs[k].fate[seq] = ACKED_LATELY;
         } else if (what < 8) {
-            assert_int_equal(consumer_nack(*con, &r, 1, rnd(2) * 500, "no", now, wall), r.last - r.first + 1);
+            assert_int_equal(consumer_nack(*con, &r, 1, rnd(8) ? (int64_t)rnd(2) * 500 : -1, "no", now, wall),
+                             r.last - r.first + 1);
         } else if (what < 9) {
             assert_int_equal(consumer_extend(*con, &r, 1, now), r.last - r.first + 1);
         }

@@ -1,0 +1,220 @@
+#include "run.h"
+#include "common/mem.h"
+#include "common/stream/env.h"
+#include "common/stream/publisher.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { MAX_MESSAGES = 10000 };
+
+/* --- consuming --- */
+
+static int usage(struct simbdp *run, const char *why)
+{
+    err_set(&run->err, ERR_USAGE, "%s", why);
+    return SIMBDP_USAGE;
+}
+
+static int open_drain(struct simbdp *run)
+{
+    struct stream_env env;
+    const char *text = run->schema ? run->schema : "{}";
+    int r = run->spec ? 0 : spec_parse(text, strlen(text), &run->spec, NULL, &run->err);
+    if (r < 0)
+        err_context(&run->err, "SIMBDP_SCHEMA");
+    else if (!strstr(text, "\"format\""))
+        run->spec->format = READER_JSON;
+    if (r == 0)
+        r = stream_env_read(&env, &run->err);
+    if (r < 0)
+        return run_fail(run, SIMBDP_CONFIG);
+    struct drain_options o = {.endpoint = env.endpoint,
+                              .keys = env.keys,
+                              .stream = env.stream,
+                              .subscription = env.app,
+                              .max_messages = MAX_MESSAGES,
+                              .url = getenv("MONGO_URL"),
+                              .database = run->database,
+                              .collection = run->collection,
+                              .spec = run->spec};
+    r = drain_open(&o, &run->drain, &run->err);
+    stream_env_fini(&env);
+    return r < 0 ? run_fail(run, SIMBDP_CONFIG) : 0;
+}
+
+int simbdp_next(struct simbdp *run, int timeout_ms, struct simbdp_message *ret)
+{
+    if (run->finished)
+        return usage(run, "the run is finished");
+    if (run->in.sink)
+        return usage(run, "this run stores files or rows; a stream needs a run of its own");
+    int r = run->failed ? run->failed : run->drain ? 0 : open_drain(run);
+    if (r)
+        return r;
+    run->has_message = false;
+    if (atomic_load(&run->stopping))
+        return 0;
+    r = drain_next(run->drain, timeout_ms, &run->message, &run->err);
+    if (r < 0)
+        return run_fail(run, run_code(run, r));
+    if (r == 0)
+        return 0;
+    const struct subscriber_message *m = &run->message;
+    struct simbdp_message all = {.size = ret->size,
+                                 .data = m->p,
+                                 .bytes = m->n,
+                                 .sequence = (int64_t)m->seq,
+                                 .published_ms = m->published_ms,
+                                 .deliveries = (int)m->deliveries};
+    memcpy(ret, &all, ret->size < sizeof all ? ret->size : sizeof all);
+    run->has_message = true;
+    return 1;
+}
+
+/* The code of settling a message. */
+static int settled(struct simbdp *run, int r)
+{
+    if (r < 0)
+        err_set(&run->err, ERR_USAGE, "this message is not held: it is settled already, or was never delivered to this run");
+    return r < 0 ? SIMBDP_NOT_FOUND : SIMBDP_OK;
+}
+
+int simbdp_done(struct simbdp *run, int64_t sequence)
+{
+    return run->failed ? run->failed : settled(run, run->drain ? drain_done(run->drain, (uint64_t)sequence) : -ENOENT);
+}
+
+int simbdp_refuse(struct simbdp *run, int64_t sequence, const char *why)
+{
+    return run->failed ? run->failed
+                       : settled(run, run->drain ? drain_refuse(run->drain, (uint64_t)sequence, why ? why : "") : -ENOENT);
+}
+
+int simbdp_retry(struct simbdp *run, int64_t sequence, int delay_ms, const char *why)
+{
+    uint32_t delay = delay_ms > 0 ? (uint32_t)delay_ms : 0;
+    return run->failed ? run->failed
+                       : settled(run, run->drain ? drain_retry(run->drain, (uint64_t)sequence, delay, why ? why : "") : -ENOENT);
+}
+
+static int stream_code(struct simbdp *run, int r)
+{
+    return r == 0 ? SIMBDP_OK : r == -ENOENT ? SIMBDP_USAGE : r == ERR_LIMIT ? SIMBDP_DATA : run_fail(run, run_code(run, r));
+}
+
+int stream_store(struct simbdp *run, const void *elements, size_t n)
+{
+    if (!run->has_message)
+        return usage(run, "there is no message that the row could belong to; simbdp_next gives one");
+    int r = drain_row(run->drain, run->message.seq, elements, n, &run->err);
+    return stream_code(run, r);
+}
+
+int simbdp_store_message(struct simbdp *run, simbdp_row_fn fn, void *arg)
+{
+    struct row_call call = {.run = run, .fn = fn, .arg = arg};
+    if (run->failed)
+        return run->failed;
+    if (!run->drain || !run->has_message)
+        return usage(run, "there is no message; simbdp_next gives one");
+    if (message_read(run->spec, run->message.published_ms, run->message.p, run->message.n, fn ? row_call : NULL, &call, &run->rows,
+                     &run->err) < 0)
+        return SIMBDP_DATA;
+    return stream_code(run, drain_rows(run->drain, run->message.seq, &run->rows, &run->err));
+}
+
+int simbdp_ingest_stream(struct simbdp *run, simbdp_row_fn fn, void *arg)
+{
+    struct simbdp_message m = {.size = sizeof m};
+    int r;
+    while ((r = simbdp_next(run, -1, &m)) > 0) {
+        r = simbdp_store_message(run, fn, arg);
+        if (r == SIMBDP_DATA)
+            simbdp_refuse(run, m.sequence, run->err.msg);
+        else if (r == SIMBDP_OK)
+            simbdp_done(run, m.sequence);
+        else
+            break;
+    }
+    return r;
+}
+
+void simbdp_stop(struct simbdp *run)
+{
+    atomic_store(&run->stopping, true);
+    if (run->drain)
+        drain_wake(run->drain);
+}
+
+void stream_close(struct simbdp *run)
+{
+    drain_close(run->drain);
+    run->drain = NULL;
+    message_rows_fini(&run->rows);
+}
+
+/* --- publishing --- */
+
+struct simbdp_publisher {
+    struct publisher *p;
+    struct err err;
+};
+
+int simbdp_publisher_open(struct simbdp_publisher **ret, const char *stream, char *error, size_t size)
+{
+    struct simbdp_publisher *p = xcalloc(1, sizeof *p);
+    struct stream_env env;
+    int r = stream_env_read_for(stream, &env, &p->err);
+    if (r == 0) {
+        r = publisher_open(env.endpoint, &env.keys, env.stream, &p->p, &p->err);
+        stream_env_fini(&env);
+    }
+    if (r == 0) {
+        *ret = p;
+        return SIMBDP_OK;
+    }
+    if (error && size)
+        snprintf(error, size, "%s", p->err.msg);
+    free(p);
+    return SIMBDP_CONFIG;
+}
+
+static int publisher_code(int r)
+{
+    return r == 0             ? SIMBDP_OK
+           : r == -ETIMEDOUT  ? SIMBDP_TEMPORARY
+           : r == ERR_LIMIT   ? SIMBDP_DATA
+           : r == ERR_REFUSED ? SIMBDP_DENIED
+                              : SIMBDP_FAILED;
+}
+
+int simbdp_publish(struct simbdp_publisher *p, const void *data, size_t bytes, int timeout_ms)
+{
+    return publisher_code(publisher_put(p->p, data, bytes, timeout_ms, &p->err));
+}
+
+int simbdp_publisher_flush(struct simbdp_publisher *p, int timeout_ms)
+{
+    return publisher_code(publisher_flush(p->p, timeout_ms, &p->err));
+}
+
+int64_t simbdp_publisher_confirmed(const struct simbdp_publisher *p)
+{
+    return (int64_t)publisher_confirmed(p->p);
+}
+
+const char *simbdp_publisher_error(const struct simbdp_publisher *p)
+{
+    return p->err.msg;
+}
+
+void simbdp_publisher_close(struct simbdp_publisher *p)
+{
+    if (!p)
+        return;
+    publisher_close(p->p);
+    free(p);
+}

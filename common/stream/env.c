@@ -1,0 +1,43 @@
+#include "env.h"
+#include "common/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int missing(const char *name, struct err *e)
+{
+    return err_set(e, ERR_CONFIG, "%s is not set; the platform sets it, or set it to try by hand", name);
+}
+
+int stream_env_read_for(const char *stream, struct stream_env *ret, struct err *e)
+{
+    const char *tenant = getenv("SIMBDP_TENANT_ID");
+    *ret = (struct stream_env){
+        .endpoint = getenv("ZMQ_STREAM_ENDPOINT"),
+        .app = getenv("SIMBDP_APP"),
+        .keys = {getenv("SIMBDP_CURVE_SERVER_KEY"), getenv("SIMBDP_CURVE_PUBLIC_KEY"), getenv("SIMBDP_CURVE_SECRET_KEY")}};
+    if (!stream)
+        stream = getenv("SIMBDP_STREAM");
+    if (!ret->endpoint || !stream)
+        return missing(ret->endpoint ? "SIMBDP_STREAM" : "ZMQ_STREAM_ENDPOINT", e);
+    if (ret->keys.server && *ret->keys.server && (!ret->keys.public || !ret->keys.secret))
+        return missing(ret->keys.public ? "SIMBDP_CURVE_SECRET_KEY" : "SIMBDP_CURVE_PUBLIC_KEY", e);
+    ret->stream = strchr(stream, '/') || !tenant || !*tenant ? xstrdup(stream) : xasprintf("%s/%s", tenant, stream);
+    return 0;
+}
+
+int stream_env_read(struct stream_env *ret, struct err *e)
+{
+    int r = stream_env_read_for(NULL, ret, e);
+    if (r == 0 && !ret->app) {
+        stream_env_fini(ret);
+        return missing("SIMBDP_APP", e);
+    }
+    return r;
+}
+
+void stream_env_fini(struct stream_env *v)
+{
+    free(v->stream);
+    v->stream = NULL;
+}

@@ -1,0 +1,399 @@
+/* simbdp-load --stream: stores a stream's messages as rows of a dataset, each exactly once in effect (common/load/drain.h).
+ *
+ *     simbdp-load --stream                                        the messages themselves: JSON or CSV
+ *     simbdp-load --stream [--output stdout] -- COMMAND ARGS...   what COMMAND prints for them: JSON lines or CSV
+ *     simbdp-load --stream --output dir -- COMMAND ARGS...        the .json and .csv files it leaves in SIMBDP_OUTPUT_DIR
+ *
+ * COMMAND gets messages on stdin, one escaped line each (common/stream/command.h), many at once. Where it prints a line for each
+ * (an empty one: no row), or a CSV header and a line for each, they belong together in their order. Where the numbers differ, or it
+ * fails, it is run again with one message at a time: then all that it prints belongs to that message. With --output dir it always
+ * is. So a row's _id is the same whenever, and beside whatever, its message is delivered.
+ *
+ * Exit codes of COMMAND, alone with a message: 0 its rows are stored; 65 the message becomes a dead letter; 75 all is given back
+ * and the loader ends with 75; else the message is tried again, and is a dead letter after the stream's max_deliveries. A message,
+ * or an output, that is no good as the dataset's columns have it becomes a dead letter that says why.
+ *
+ * Environment: that of libsimbdp's stream apps (clientlib/include/simbdp.h). Exit: 0 stopped by SIGTERM, 75 the database does not
+ * answer, 77 it or the broker refuses us, 78 environment, 1 else. */
+#include "messages.h"
+#include "common/clk.h"
+#include "common/fd.h"
+#include "common/load/drain.h"
+#include "common/load/report.h"
+#include "common/mem.h"
+#include "common/stream/command.h"
+#include "common/stream/env.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { EXIT_DATA = 65, EXIT_TEMP = 75, EXIT_NOPERM = 77, EXIT_CONFIG = 78 };
+enum { MAX_MESSAGES = 10000, BATCH = 1000, WAIT_MS = 50, MAX_BATCH_BYTES = 16 << 20, MAX_OUTPUT_BYTES = 64 << 20, LOOK_MS = 60000 };
+
+static struct drain *to_wake;
+static volatile sig_atomic_t stopping;
+
+static void on_stop(int sig)
+{
+    (void)sig;
+    stopping = 1;
+    if (to_wake)
+        drain_wake(to_wake);
+}
+
+struct task {
+    struct drain *d;
+    struct spec *spec;
+    char **command;       /* NULL: none */
+    char output_dir[300]; /* "": stdout */
+    struct message_rows rows;
+    struct buf text, out;
+    struct message {
+        uint64_t seq;
+        int64_t published_ms;
+        size_t at, n; /* of its line in `text` */
+    } * v;
+    size_t n;
+    struct err err;
+};
+
+/* --- one message's rows --- */
+
+/* 0, or an error that ends the program. */
+static int store(struct task *k, uint64_t seq, int64_t published_ms, const char *p, size_t n, bool last)
+{
+    struct err why = {0};
+    if (k->command)
+        k->spec->format = message_looks_like_csv(p, n) ? READER_CSV : READER_JSON;
+    if (message_read(k->spec, published_ms, p, n, NULL, NULL, &k->rows, &why) < 0) {
+        drain_refuse(k->d, seq, why.msg);
+        return 0;
+    }
+    int r = drain_rows(k->d, seq, &k->rows, &k->err);
+    if (r == ERR_LIMIT) {
+        drain_refuse(k->d, seq, k->err.msg);
+        return 0;
+    }
+    if (r == 0 && last)
+        drain_done(k->d, seq);
+    return r;
+}
+
+static bool is_blank(const char *p, size_t n)
+{
+    return strspn(p, " \t\r\n") >= n;
+}
+
+/* --- COMMAND --- */
+
+static void keep(void *arg)
+{
+    struct task *k = arg;
+    if (!k->err.code)
+        drain_look(k->d, &k->err);
+}
+
+static int run_on(struct task *k, size_t from, size_t to)
+{
+    size_t at = k->v[from].at, end = k->v[to - 1].at + k->v[to - 1].n;
+    k->out.n = 0;
+    int code = command_run(k->command, k->text.p + at, end - at, &k->out, MAX_OUTPUT_BYTES, keep, k, &k->err);
+    buf_add(&k->out, "", 1); /* strspn and friends need an end */
+    k->out.n--;
+    return code < 0 ? code : k->err.code ? k->err.code : code;
+}
+
+static size_t count_lines(const struct buf *b)
+{
+    size_t n = 0;
+    for (const char *p = b->p, *end = b->p + b->n; p < end; n++) {
+        const char *eol = memchr(p, '\n', (size_t)(end - p));
+        p = eol ? eol + 1 : end;
+    }
+    return n;
+}
+
+/* A line for each message, perhaps behind a header that goes in front of each. */
+static int store_lines(struct task *k, bool header)
+{
+    AUTO_BUF struct buf row = {0};
+    const char *p = k->out.p, *end = k->out.p + k->out.n;
+    size_t head = 0;
+    int r = 0;
+    for (size_t i = 0; r == 0 && p < end; i++) {
+        const char *eol = memchr(p, '\n', (size_t)(end - p));
+        size_t n = eol ? (size_t)(eol - p) : (size_t)(end - p);
+        const struct message *m = &k->v[header ? i - 1 : i];
+        row.n = head;
+        buf_add(&row, p, n);
+        buf_add(&row, "\n", 1);
+        if (header && i == 0)
+            head = row.n;
+        else if (is_blank(p, n))
+            drain_done(k->d, m->seq);
+        else
+            r = store(k, m->seq, m->published_ms, row.p, row.n, true);
+        p += n + 1;
+    }
+    return r;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* The files of SIMBDP_OUTPUT_DIR by their names, dotfiles not. */
+static size_t list_outputs(const char *dir, char ***ret)
+{
+    DIR *d = opendir(dir);
+    size_t n = 0;
+    char **v = NULL;
+    for (struct dirent *f; d && (f = readdir(d));)
+        if (*f->d_name != '.') {
+            v = xrealloc(v, (n + 1) * sizeof *v);
+            v[n++] = xasprintf("%s/%s", dir, f->d_name);
+        }
+    if (d)
+        closedir(d);
+    if (n)
+        qsort(v, n, sizeof *v, by_name);
+    *ret = v;
+    return n;
+}
+
+static int store_outputs(struct task *k, const struct message *m)
+{
+    char **files;
+    size_t n = list_outputs(k->output_dir, &files);
+    bool good = true;
+    int r = 0;
+    for (size_t i = 0; i < n; i++) {
+        AUTO_BUF struct buf b = {0};
+        struct err why = {0};
+        if (r == 0 && good && fd_read_file(AT_FDCWD, files[i], &b, MAX_OUTPUT_BYTES, &why) < 0) {
+            drain_refuse(k->d, m->seq, why.msg);
+            good = false;
+        }
+        buf_add(&b, "", 0);
+        if (r == 0 && good && !is_blank(b.n ? b.p : "", b.n)) {
+            size_t len = strlen(files[i]);
+            k->spec->format = len > 4 && !strcmp(files[i] + len - 4, ".csv") ? READER_CSV : READER_JSON;
+            good = message_read(k->spec, m->published_ms, b.p, b.n, NULL, NULL, &k->rows, &why) == 0;
+            r = good ? drain_rows(k->d, m->seq, &k->rows, &k->err) : 0;
+            if (!good) {
+                err_context(&why, "%s", strrchr(files[i], '/') + 1);
+                drain_refuse(k->d, m->seq, why.msg);
+            }
+        }
+        unlink(files[i]);
+        free(files[i]);
+    }
+    free(files);
+    if (r == 0 && good)
+        drain_done(k->d, m->seq);
+    return r;
+}
+
+/* What became of a message that COMMAND had alone: 0, an error, or EXIT_TEMP. */
+static int after_one(struct task *k, const struct message *m, int code)
+{
+    char why[64];
+    if (code == ERR_LIMIT) {
+        drain_refuse(k->d, m->seq, k->err.msg);
+        k->err = (struct err){0};
+        return 0;
+    }
+    if (code < 0 || code == EXIT_TEMP)
+        return code;
+    snprintf(why, sizeof why, code < 128 ? "the command exits with %d" : "the command ends by signal %d",
+             code < 128 ? code : code - 128);
+    if (code == EXIT_DATA)
+        drain_refuse(k->d, m->seq, why);
+    else if (code)
+        drain_retry(k->d, m->seq, 0, why);
+    else if (*k->output_dir)
+        return store_outputs(k, m);
+    else if (is_blank(k->out.p, k->out.n))
+        drain_done(k->d, m->seq);
+    else
+        return store(k, m->seq, m->published_ms, k->out.p, k->out.n, true);
+    return 0;
+}
+
+static int run_batch(struct task *k)
+{
+    if (!*k->output_dir && k->n > 1) {
+        int code = run_on(k, 0, k->n);
+        size_t lines = code == 0 ? count_lines(&k->out) : 0;
+        if (code == EXIT_TEMP || (code < 0 && code != ERR_LIMIT))
+            return code;
+        bool header = lines == k->n + 1 && k->out.p[0] != '{';
+        if (lines == k->n || header)
+            return store_lines(k, header);
+        k->err = (struct err){0};
+    }
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < k->n; i++)
+        r = after_one(k, &k->v[i], run_on(k, i, i + 1));
+    return r;
+}
+
+/* Takes what is at hand, up to a batch. 0 when there is none, 1, or an error. */
+static int gather(struct task *k)
+{
+    struct subscriber_message m;
+    int64_t until = 0;
+    k->n = k->text.n = 0;
+    for (int got; !stopping && k->n < BATCH && k->text.n < MAX_BATCH_BYTES;) {
+        int64_t now = clk_now_ms();
+        got = drain_next(k->d, !k->n ? LOOK_MS : until > now ? until - now : 0, &m, &k->err);
+        if (got < 0)
+            return got;
+        if (!got)
+            break;
+        if (!k->n)
+            until = now + WAIT_MS;
+        size_t at = k->text.n;
+        command_add_line(&k->text, m.p, m.n);
+        k->v[k->n++] = (struct message){m.seq, m.published_ms, at, k->text.n - at};
+    }
+    return k->n > 0;
+}
+
+static int by_command(struct task *k)
+{
+    int r = 0;
+    k->v = xcalloc(BATCH, sizeof *k->v);
+    while (r == 0 && !stopping) {
+        r = gather(k);
+        r = r > 0 && !stopping ? run_batch(k) : r < 0 ? r : 0;
+    }
+    return r;
+}
+
+static int by_itself(struct task *k)
+{
+    struct subscriber_message m;
+    int r = 0;
+    while (r >= 0 && !stopping) {
+        r = drain_next(k->d, LOOK_MS, &m, &k->err);
+        if (r > 0)
+            r = store(k, m.seq, m.published_ms, m.p, m.n, true);
+    }
+    return r;
+}
+
+/* --- life --- */
+
+static int start(struct task *k)
+{
+    const char *schema = getenv("SIMBDP_SCHEMA"), *dataset = getenv("SIMBDP_DATASET"), *collection = getenv("SIMBDP_COLLECTION");
+    const char *database = getenv("MONGO_DATABASE");
+    struct stream_env env;
+    schema = schema && *schema ? schema : "{}";
+    collection = collection && *collection ? collection : dataset && *dataset ? dataset : "rows";
+    int r = spec_parse(schema, strlen(schema), &k->spec, NULL, &k->err);
+    if (r < 0)
+        return err_context(&k->err, "SIMBDP_SCHEMA"), ERR_CONFIG;
+    if (!strstr(schema, "\"format\""))
+        k->spec->format = READER_JSON;
+    if (!database || !*database)
+        return err_set(&k->err, ERR_CONFIG, "MONGO_DATABASE is not set");
+    r = stream_env_read(&env, &k->err);
+    if (r < 0)
+        return r;
+    struct drain_options o = {.endpoint = env.endpoint,
+                              .keys = env.keys,
+                              .stream = env.stream,
+                              .subscription = env.app,
+                              .max_messages = MAX_MESSAGES,
+                              .url = getenv("MONGO_URL"),
+                              .database = database,
+                              .collection = collection,
+                              .spec = k->spec};
+    r = drain_open(&o, &k->d, &k->err);
+    stream_env_fini(&env);
+    return r;
+}
+
+static int make_output_dir(struct task *k)
+{
+    const char *tmp = getenv("TMPDIR");
+    snprintf(k->output_dir, sizeof k->output_dir, "%.200s/simbdp-output-XXXXXX", tmp && *tmp ? tmp : "/tmp");
+    if (!mkdtemp(k->output_dir))
+        return err_sys(&k->err, -errno, "cannot make %s", k->output_dir);
+    return setenv("SIMBDP_OUTPUT_DIR", k->output_dir, 1) < 0 ? -errno : 0;
+}
+
+static int finish(struct task *k, int r)
+{
+    struct drain_counts c = {0};
+    struct report report;
+    report_init(&report, getenv("SIMBDP_RESULT_FILE"));
+    if (r >= 0 && k->d) {
+        int f = drain_flush(k->d, &k->err);
+        r = f < 0 ? f : r;
+    }
+    if (k->d)
+        drain_counts(k->d, &c);
+    report.parsed = c.messages;
+    report.loaded = c.rows;
+    report.rejected = c.refused;
+    if (r < 0)
+        fprintf(stderr, "simbdp-load: %s\n", k->err.msg);
+    report_write(&report, r == -ECONNREFUSED ? "database_down" : NULL, r < 0 ? k->err.msg : NULL);
+    report_fini(&report);
+    return r;
+}
+
+static const char usage[] = "usage: simbdp-load --stream [--output stdout|dir] [-- COMMAND ARGS...]\n"
+                            "Stores the messages of a stream, or what COMMAND makes of them, as rows of a dataset.\n";
+
+int messages_main(int argc, char **argv)
+{
+    struct task k = {0};
+    bool dir = false;
+    int i = 0;
+    for (; i < argc && strcmp(argv[i], "--"); i++) {
+        const char *mode = !strcmp(argv[i], "--output") && i + 1 < argc ? argv[++i] : "";
+        dir = !strcmp(mode, "dir");
+        if (!dir && strcmp(mode, "stdout"))
+            return fputs(usage, stderr), 2;
+    }
+    if (i + 1 < argc)
+        k.command = argv + i + 1;
+    if (i + 1 == argc || (dir && !k.command))
+        return fputs(usage, stderr), 2;
+    signal(SIGPIPE, SIG_IGN);
+    sigaction(SIGTERM, &(struct sigaction){.sa_handler = on_stop}, NULL);
+    sigaction(SIGINT, &(struct sigaction){.sa_handler = on_stop}, NULL);
+    int r = dir ? make_output_dir(&k) : 0;
+    if (r == 0)
+        r = start(&k);
+    to_wake = k.d;
+    if (r == 0)
+        r = k.command ? by_command(&k) : by_itself(&k);
+    to_wake = NULL;
+    r = finish(&k, r);
+    drain_close(k.d);
+    spec_free(k.spec);
+    message_rows_fini(&k.rows);
+    buf_fini(&k.text);
+    buf_fini(&k.out);
+    free(k.v);
+    if (*k.output_dir)
+        rmdir(k.output_dir);
+    return r >= 0               ? r
+           : r == -ECONNREFUSED ? EXIT_TEMP
+           : r == -EACCES       ? EXIT_NOPERM
+           : r == ERR_REFUSED   ? EXIT_NOPERM
+           : r == ERR_CONFIG    ? EXIT_CONFIG
+                                : 1;
+}
