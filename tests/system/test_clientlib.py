@@ -189,7 +189,7 @@ int main(void)
         mongo.client.drop_database("byhand")
         flags = shared if kind == "shared" else \
             [f"-I{include}", str(next((tmp_path / "root").rglob("libsimbdp.a"))),
-             *subprocess.run(["pkg-config", "--libs", "libmongoc-1.0", "libsodium", "zlib", "libzstd", "libpcre2-8"], capture_output=True,
+             *subprocess.run(["pkg-config", "--libs", "libmongoc-1.0", "libsodium", "zlib", "libzstd", "libpcre2-8", "libzmq"], capture_output=True,
                              text=True).stdout.split(), "-lm", "-lpthread"]
         subprocess.run(["gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", str(source), "-o", str(tmp_path / kind), *flags], check=True)
         r = subprocess.run([str(tmp_path / kind)], env=by_hand(mongo, "byhand", LD_LIBRARY_PATH=str(lib.parent)), capture_output=True, text=True)
