@@ -15,8 +15,8 @@
 enum {
     TURN_REQUESTS = 1024,
     TURN_BYTES = 2 << 20,
-    TENANT_TURN_BYTES = 1 << 20, /* published by one tenant in a turn; the rest of its requests waits */
-    MAX_PARKED_BYTES = 16 << 20, /* of a tenant */
+    TENANT_TURN_BYTES = 256 << 10, /* published by one tenant in a turn; the rest of its requests waits */
+    MAX_PARKED_BYTES = 16 << 20,   /* of a tenant */
     PARKED_OVERHEAD = 512,
     BUSY_RETRY_MS = 50,
     MAX_WINDOW = 65536,

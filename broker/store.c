@@ -21,16 +21,18 @@
 enum {
     SEGMENT_HEADER = 64,
     ALIGN = 8,
-    ZERO_CHUNK = 1 << 20,
+    ZERO_CHUNK = 256 << 10,
     RESERVE_SHARE = 4, /* a quarter of the last segment is kept for vital records */
     GROWTH = 16,       /* a new segment is this share of all at least, so that what each begins with stays small */
     PREPARE_AGAIN_MS = 1000,
+    QUICK_MS = 2000, /* a segment that is full sooner: there is no time to prepare the next */
     MAX_HASHINGS = 32,
 };
 
 #define MAGIC      "simbdpq1"
 #define SPARE      "spare"
 #define SPARE_TEMP "spare.tmp"
+#define SPARE_RAW  "spare.raw"
 
 struct segment {
     uint64_t number;
@@ -49,6 +51,9 @@ struct store {
     uint32_t written;
     bool unsynced, rolling;
     int64_t kept, bytes;
+    uint32_t raw_size;    /* of the segment that is allocated and not written; 0: none */
+    int64_t raw_again_ms; /* the disk was full: not tried before */
+    int64_t began_ms;     /* the last segment */
     /* the preparing thread */
     pthread_t thread;
     pthread_mutex_t lock;
@@ -90,6 +95,8 @@ static int fill(int dirfd, uint32_t size)
         ssize_t n = pwrite(fd, zeros, size - at < ZERO_CHUNK ? size - at : ZERO_CHUNK, at);
         if (n < 0 || (n < ZERO_CHUNK && (uint32_t)n < size - at))
             return n < 0 ? -errno : -ENOSPC;
+        /* Little at a time: an fdatasync of the log waits for all that is on its way to the disk. */
+        sync_file_range(fd, at, n, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
     }
     if (ftruncate(fd, size) < 0 || fsync(fd) < 0 || renameat(dirfd, SPARE_TEMP, dirfd, SPARE) < 0)
         return -errno;
@@ -167,6 +174,22 @@ static int take_spare(struct store *s, uint32_t at_least)
     s->spare = false;
     pthread_mutex_unlock(&s->lock);
     return r;
+}
+
+/* Has a segment at hand that is allocated, not written, for when there is no time for zeros: its syncs cost commits of the file
+ * system's journal, but nobody waits for a disk that is busy. */
+static bool has_raw(struct store *s, uint32_t at_least)
+{
+    uint32_t size = next_size(s, at_least);
+    if (s->raw_size >= size || clk_now_ms() < s->raw_again_ms)
+        return s->raw_size >= size;
+    AUTO_FD int fd = openat(s->dirfd, SPARE_RAW, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    bool ok = fd >= 0 && posix_fallocate(fd, 0, size) == 0;
+    if (!ok)
+        unlinkat(s->dirfd, SPARE_RAW, 0);
+    s->raw_size = ok ? size : 0;
+    s->raw_again_ms = ok ? 0 : clk_now_ms() + PREPARE_AGAIN_MS;
+    return ok;
 }
 
 /* ---- segments ---- */
@@ -267,10 +290,16 @@ static int begin_segment(struct store *s, uint32_t at_least)
 {
     char name[32];
     unsigned char h[SEGMENT_HEADER] = MAGIC;
-    int r = take_spare(s, at_least);
+    int64_t now = clk_now_ms();
+    pthread_mutex_lock(&s->lock);
+    bool raw = !s->spare;
+    pthread_mutex_unlock(&s->lock);
+    raw = raw && has_raw(s, at_least);
+    int r = raw ? 0 : take_spare(s, at_least);
     if (r < 0)
         return r;
-    AUTO_FD int fd = openat(s->dirfd, SPARE, O_RDWR | O_CLOEXEC);
+    const char *spare = raw ? SPARE_RAW : SPARE;
+    AUTO_FD int fd = openat(s->dirfd, spare, O_RDWR | O_CLOEXEC);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0)
         return -errno;
@@ -289,13 +318,16 @@ static int begin_segment(struct store *s, uint32_t at_least)
         pwrite(fd, (char[STORE_HEADER]){0}, STORE_HEADER, sizeof h) != STORE_HEADER || fdatasync(fd) < 0)
         die("write a segment's header", -errno);
     crash_at(CRASH_store_segment);
-    if (renameat(s->dirfd, SPARE, s->dirfd, name) < 0 || fsync(s->dirfd) < 0)
+    if (renameat(s->dirfd, spare, s->dirfd, name) < 0 || fsync(s->dirfd) < 0)
         die("begin a segment", -errno);
     add_segment(s, number, fd_take(&fd), (uint32_t)st.st_size);
     s->written = SEGMENT_HEADER;
+    s->raw_size = raw ? 0 : s->raw_size;
     pthread_mutex_lock(&s->lock);
-    want_spare(s, 0);
+    if (now - s->began_ms >= QUICK_MS) /* else zeros would take the disk from what is being stored */
+        want_spare(s, 0);
     pthread_mutex_unlock(&s->lock);
+    s->began_ms = now;
     s->rolling = true;
     s->ops.on_segment(s->ops.arg);
     s->rolling = false;
@@ -310,11 +342,14 @@ static bool has_room(struct store *s, uint32_t total, bool vital)
     if (vital || seg->used + total <= seg->size - seg->size / RESERVE_SHARE)
         return true;
     pthread_mutex_lock(&s->lock);
-    bool spare = s->spare || s->wanted || !s->failed;
-    if (!spare)
-        want_spare(s, 0); /* there may be room by now */
+    bool spare = s->spare;
     pthread_mutex_unlock(&s->lock);
-    return spare;
+    if (spare || has_raw(s, 0))
+        return true;
+    pthread_mutex_lock(&s->lock);
+    want_spare(s, 0); /* says so in the log, and when there is room again */
+    pthread_mutex_unlock(&s->lock);
+    return false;
 }
 
 int store_append(struct store *s, int type, const struct iovec *parts, int n_parts, bool vital, struct store_pos *ret_at)
@@ -419,13 +454,7 @@ void store_figures(const struct store *s, int64_t *ret_bytes, int64_t *ret_kept_
 
 bool store_is_full(struct store *s)
 {
-    if (has_room(s, padded(STORE_HEADER), false))
-        return false;
-    pthread_mutex_lock(&s->lock);
-    want_spare(s, 0);
-    bool full = s->failed && !s->spare;
-    pthread_mutex_unlock(&s->lock);
-    return full;
+    return !has_room(s, padded(STORE_HEADER), false);
 }
 
 /* ---- opening ---- */
@@ -625,6 +654,7 @@ int store_open(int dirfd, const struct store_ops *ops, struct store **ret, struc
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->wake, NULL);
     unlinkat(dirfd, SPARE_TEMP, 0);
+    unlinkat(dirfd, SPARE_RAW, 0);
     if (fstatat(dirfd, SPARE, &st, 0) == 0) {
         s->spare = st.st_size >= STORE_MIN_SEGMENT && st.st_size <= STORE_MAX_RECORD * 4LL;
         s->spare_size = (uint32_t)st.st_size;
