@@ -330,7 +330,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
                       before(b->wall_ms, c->dedup_window_s));
     }
     if (++ticks % JOURNAL_TICKS == 0)
-        journal_interval(b, JOURNAL_TICKS * TICK_MS);
+        journal_interval(b);
     if (queues_unsynced(b->queues))
         broker_turn_soon(b);
 }
@@ -552,6 +552,8 @@ static void stop(struct broker *b)
     size_t i = 0;
     control_stop(b);
     if (b->queues) {
+        broker_look_at_clocks(b);
+        journal_interval(b);
         session_end_all(b);
         session_unpark(b); /* of peers that are gone: only freed */
         for (struct stream *q; (q = queues_next(b->queues, &i));)
@@ -646,6 +648,7 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     fd_raise_limit();
     b.started_wall_ms = clk_wall_ms();
+    b.journal_ms = clk_now_ms();
     b.base = new_base();
     int r = home_open(&b.home, home, &e);
     int lock = r < 0 ? r : home_lock(&b.home, "broker", &e);

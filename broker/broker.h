@@ -123,6 +123,7 @@ struct broker {
     struct ctl_conn *watchers[8];
     size_t n_watchers;
     int64_t started_wall_ms, now_ms, wall_ms; /* of this turn */
+    int64_t journal_ms;                       /* the last interval ended */
     uint64_t n_requests, n_refused;
     int store_fd;
 };
@@ -167,7 +168,7 @@ bool deliver(struct broker *b);    /* true when there is more to do */
 void deliver_arm(struct bsub *s);  /* the timer for the next lease that ends */
 
 /* journal.c: logs/tenants/<tenant>/stream.jsonl */
-void journal_interval(struct broker *b, int64_t interval_ms);
+void journal_interval(struct broker *b);
 void journal_breach(struct bstream *st, enum wire_code code, const char *detail);
 void journal_dead(struct bsub *s, const struct dead_letter *d);
 void journal_cut_off(struct bstream *st, bool cut_off);

@@ -72,12 +72,16 @@ static void sub_interval(struct broker *b, struct bsub *s, int64_t interval_ms)
     s->seen_died = f.died;
 }
 
-void journal_interval(struct broker *b, int64_t interval_ms)
+void journal_interval(struct broker *b)
 {
     size_t i = 0;
+    int64_t interval_ms = b->now_ms - b->journal_ms;
+    b->journal_ms = b->now_ms;
     for (struct stream *q; (q = queues_next(b->queues, &i));) {
         struct bstream *st = stream_tag(q);
         size_t k = 0;
+        if (!st) /* of an offline listing */
+            continue;
         stream_interval(b, st, interval_ms);
         for (struct sub *s; (s = stream_next_sub(q, &k));)
             sub_interval(b, sub_tag(s), interval_ms);

@@ -1,6 +1,11 @@
-/* Figures over the ledger: a line a tenant, then one for the platform (tenant_id null). */
+/* Figures over the ledger and the streams' journals: a line a tenant, then one for the platform (tenant_id null). */
 #include "cli.h"
+#include "common/clk.h"
+#include "common/json.h"
 #include "common/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
 
 #include <math.h>
 #include <stdio.h>
@@ -10,8 +15,9 @@
 struct figures {
     char *tenant; /* NULL: the platform */
     int64_t files, ingested, rejected, duplicate, quarantined, bytes, rows, rows_rejected;
-    double run_s, cpu_s, ingestion_s;
-    double *seconds; /* of each ingestion, sorted */
+    int64_t messages, messages_refused, messages_dead, messages_done;
+    double run_s, cpu_s, ingestion_s, message_ms; /* message_ms: of all that are done */
+    double *seconds;                              /* of each ingestion, sorted */
     size_t n_seconds;
 };
 
@@ -62,6 +68,45 @@ static void fill(sqlite3 *db, struct figures *f, int64_t since_ms)
     sqlite3_finalize(s);
 }
 
+/* A line of logs/tenants/<t>/stream.jsonl (broker/journal.c). */
+static void add_line(struct figures *f, const bson_t *line, int64_t since_ms)
+{
+    int64_t at = 0, n = json_get_i64(line, "messages", 0);
+    const char *event = json_get_str(line, "event", "");
+    if (clk_parse(json_get_str(line, "ts", ""), &at) < 0 || at < since_ms)
+        return;
+    if (!strcmp(event, "dead")) {
+        f->messages_dead++;
+    } else if (!strcmp(event, "interval") && !json_get_str(line, "app", NULL)) {
+        f->messages += n;
+        f->messages_refused += json_get_i64(line, "refused", 0);
+    } else if (!strcmp(event, "interval")) {
+        f->messages_done += n;
+        f->message_ms += (double)n * json_get_f64(line, "avg_ms", 0);
+    }
+}
+
+static void fill_streams(const struct home *h, struct figures *f, int64_t since_ms)
+{
+    AUTO_FREE char *path = xasprintf("logs/tenants/%s/stream.jsonl", f->tenant);
+    int fd = openat(h->dirfd, path, O_RDONLY | O_CLOEXEC);
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
+    char *line = NULL;
+    size_t cap = 0;
+    if (!file) {
+        if (errno != ENOENT)
+            fprintf(stderr, "mysimbdp stats: cannot read %s: %s\n", path, strerror(errno));
+        return;
+    }
+    for (ssize_t n; (n = getline(&line, &cap, file)) > 0;) {
+        AUTO_BSON bson_t *doc = json_parse(line, (size_t)n, NULL); /* the last line may be cut off by a crash */
+        if (doc)
+            add_line(f, doc, since_ms);
+    }
+    free(line);
+    fclose(file);
+}
+
 static int by_value(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -78,6 +123,11 @@ static void add_to(struct figures *sum, const struct figures *f)
     sum->bytes += f->bytes;
     sum->rows += f->rows;
     sum->rows_rejected += f->rows_rejected;
+    sum->messages += f->messages;
+    sum->messages_refused += f->messages_refused;
+    sum->messages_dead += f->messages_dead;
+    sum->messages_done += f->messages_done;
+    sum->message_ms += f->message_ms;
     sum->run_s += f->run_s;
     sum->cpu_s += f->cpu_s;
     sum->ingestion_s += f->ingestion_s;
@@ -90,7 +140,6 @@ static void add_to(struct figures *sum, const struct figures *f)
 static void print_json(const struct figures *f)
 {
     AUTO_BUF struct buf b = {0};
-    static const char *const streams[] = {"messages", "messages_refused", "messages_dead", "avg_message_ms"};
     json_begin(&b, NULL, '{');
     json_str(&b, "tenant_id", f->tenant);
     json_i64(&b, "files", f->files);
@@ -106,8 +155,10 @@ static void print_json(const struct figures *f)
     json_f64(&b, "p95_s", percentile(f, 0.95));
     json_f64(&b, "p99_s", percentile(f, 0.99));
     json_f64(&b, "bytes_per_s", f->ingestion_s > 0 ? (double)f->bytes / f->ingestion_s : NAN);
-    for (int i = 0; i < 4; i++)
-        json_null(&b, streams[i]);
+    json_i64(&b, "messages", f->messages);
+    json_i64(&b, "messages_refused", f->messages_refused);
+    json_i64(&b, "messages_dead", f->messages_dead);
+    json_f64(&b, "avg_message_ms", f->messages_done ? f->message_ms / (double)f->messages_done : NAN);
     json_f64(&b, "run_s", f->run_s);
     json_f64(&b, "cpu_s", f->cpu_s);
     json_null(&b, "instance_s");
@@ -117,12 +168,12 @@ static void print_json(const struct figures *f)
 
 static void print_row(const struct figures *f)
 {
-    printf("%-20s %7lld %8lld %8lld %9lld %11lld %13lld %9lld %8lld %8.3f %8.3f %8.3f %10.3f %9.2f %8.2f\n",
+    printf("%-20s %7lld %8lld %8lld %9lld %11lld %13lld %9lld %8lld %8.3f %8.3f %8.3f %10.3f %10lld %9.1f %9.2f %8.2f\n",
            f->tenant ? f->tenant : "(platform)", (long long)f->files, (long long)f->ingested, (long long)f->rejected,
            (long long)f->duplicate, (long long)f->quarantined, (long long)f->bytes, (long long)f->rows, (long long)f->rows_rejected,
            f->n_seconds ? f->ingestion_s / (double)f->n_seconds : 0, f->n_seconds ? percentile(f, 0.5) : 0,
-           f->n_seconds ? percentile(f, 0.99) : 0, f->ingestion_s > 0 ? (double)f->bytes / f->ingestion_s / 1e6 : 0, f->run_s,
-           f->cpu_s);
+           f->n_seconds ? percentile(f, 0.99) : 0, f->ingestion_s > 0 ? (double)f->bytes / f->ingestion_s / 1e6 : 0,
+           (long long)f->messages, f->messages_done ? f->message_ms / (double)f->messages_done : 0, f->run_s, f->cpu_s);
 }
 
 static void print(struct cli *c, const struct figures *f)
@@ -146,8 +197,9 @@ int verb_stats(struct cli *c)
     if (r || cli_home(c, &h))
         return r ? r : CLI_FAILED;
     if (!c->json)
-        printf("%-20s %7s %8s %8s %9s %11s %13s %9s %8s %8s %8s %8s %10s %9s %8s\n", "tenant", "files", "ingested", "rejected",
-               "duplicate", "quarantined", "bytes", "rows", "rejects", "avg_s", "p50_s", "p99_s", "MB/s", "run_s", "cpu_s");
+        printf("%-20s %7s %8s %8s %9s %11s %13s %9s %8s %8s %8s %8s %10s %10s %9s %9s %8s\n", "tenant", "files", "ingested",
+               "rejected", "duplicate", "quarantined", "bytes", "rows", "rejects", "avg_s", "p50_s", "p99_s", "MB/s", "messages",
+               "avg_ms", "run_s", "cpu_s");
     sqlite3 *db = cli_ledger(c, &h, &none);
     sqlite3_stmt *s = NULL;
     if (db)
@@ -161,6 +213,7 @@ int verb_stats(struct cli *c)
         for (int i = 0; i < 8; i++)
             *fields[i] = sqlite3_column_int64(s, i + 1);
         fill(db, &f, since_ms);
+        fill_streams(&h, &f, since_ms);
         print(c, &f);
         add_to(&sum, &f);
         free(f.tenant);

@@ -19,6 +19,7 @@ from bench_run import percentile
 from common import BENCH, BUILD
 
 SIZE = 200
+PATIENCE_S = 60  # with a peer
 CLIENT = BENCH / "stream_client"
 CONF = """
 streams = ( { name = "events"; max_messages_per_s = -1; max_bytes_per_s = -1L; max_stored_bytes = 17179869184L; } );
@@ -32,8 +33,12 @@ def free_port():
         return s.getsockname()[1]
 
 
-def number(*argv, lines=False):
-    r = subprocess.run([str(a) for a in argv], capture_output=True, text=True)
+def number(*argv, lines=False, timeout=None):
+    """What it printed; None when it is a peer's (timeout) and does not come to an end."""
+    try:
+        r = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        return None
     if r.returncode:
         sys.exit(f"bench: {argv}: exit {r.returncode}: {r.stderr}")
     values = [float(v) for v in r.stdout.split()]
@@ -89,10 +94,10 @@ class JetStream:
         wait_port(self.port, self.process, "nats-server")
 
     def publish(self, n):
-        return number(BENCH / "peer_nats", "publish", f"nats://127.0.0.1:{self.port}", n, SIZE)
+        return number(BENCH / "peer_nats", "publish", f"nats://127.0.0.1:{self.port}", n, SIZE, timeout=PATIENCE_S)
 
     def consume(self, n):
-        return number(BENCH / "peer_nats", "consume", f"nats://127.0.0.1:{self.port}", n)
+        return number(BENCH / "peer_nats", "consume", f"nats://127.0.0.1:{self.port}", n, timeout=PATIENCE_S)
 
     def stop(self):
         self.process.terminate()
@@ -135,10 +140,10 @@ class Rabbit:
         wait_port(self.port, self.process, "rabbitmq-server")
 
     def publish(self, n):
-        return number(BENCH / "peer_rabbit", "publish", self.port, n, SIZE)
+        return number(BENCH / "peer_rabbit", "publish", self.port, n, SIZE, timeout=PATIENCE_S)
 
     def consume(self, n):
-        return number(BENCH / "peer_rabbit", "consume", self.port, n)
+        return number(BENCH / "peer_rabbit", "consume", self.port, n, timeout=PATIENCE_S)
 
     def stop(self):
         os.killpg(self.process.pid, signal.SIGKILL)
@@ -162,6 +167,9 @@ def bench_stream(quick, rounds, report, only):
     found = {}
 
     def note(name, value):
+        if value is None:
+            print(f"        {name}: no end within {PATIENCE_S} s", file=sys.stderr)
+            return
         found.setdefault(name, []).append(value)
         if os.isatty(2):
             print(f"        {name}: {value:,.0f}", file=sys.stderr)

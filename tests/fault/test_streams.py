@@ -448,6 +448,24 @@ def test_s06_limits_are_refused_by_name_and_recorded(home):
     assert {e["reason"] for e in journal(home) if e["event"] == "breach"} >= {"size"}
 
 
+def test_stats_count_messages(home):
+    home.streams(("events", "max_message_bytes = 10; max_deliveries = 1;"))
+    home.up()
+    with peer(home) as p:
+        p.publish(STREAM, [b"x"] * 10)
+        with pytest.raises(Refused):
+            p.publish(STREAM, [b"x" * 11])
+        p.subscribe(STREAM, "consume")
+        m = p.take(10)
+        p.ack(m[:9])
+        p.nack(m[9:])
+    home.down()
+    acme, platform = home.rows("stats")
+    for row in (acme, platform):
+        assert (row["messages"], row["messages_refused"], row["messages_dead"]) == (10, 1, 1) and row["avg_message_ms"] >= 0
+    assert home.rows("stats", "--since", "2100-01-01T00:00:00Z")[0]["messages"] == 0
+
+
 def test_s06_after_too_many_breaches_a_stream_is_cut_off(home):
     home.streams(("events", 'max_message_bytes = 10; on_breach = "suspend"; breaches = 3; breach_window_s = 60;'), "other")
     home.up()
