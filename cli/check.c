@@ -5,22 +5,31 @@
 #include <sys/stat.h>
 #include "common/mem.h"
 
-/* Things that are no errors of the files but will bite at run time. */
-static void warn_execs(const struct home *h, const struct conf *c)
+static void warn_exec(const struct home *h, const struct conf_tenant *t, int line, const char *exec)
 {
-    for (size_t i = 0; i < c->n_tenants; i++) {
-        const struct conf_batch *b = c->tenants[i].batch.v;
-        for (size_t k = 0; k < c->tenants[i].batch.n; k++) {
-            if (!strncmp(b[k].exec, "builtin:", 8))
-                continue;
-            AUTO_FREE char *path =
-                b[k].exec[0] == '/' ? xstrdup(b[k].exec) : xasprintf("%s/apps/%s/%s", h->path, c->tenants[i].id, b[k].exec);
-            struct stat st;
-            if (stat(path, &st) < 0)
-                printf("%s:%d: warning: %s does not exist yet\n", c->tenants[i].file, b[k].line, path);
-            else if (!(st.st_mode & 0111))
-                printf("%s:%d: warning: %s is not executable\n", c->tenants[i].file, b[k].line, path);
-        }
+    if (!*exec || !strncmp(exec, "builtin:", 8))
+        return;
+    AUTO_FREE char *path = exec[0] == '/' ? xstrdup(exec) : xasprintf("%s/apps/%s/%s", h->path, t->id, exec);
+    struct stat st;
+    if (stat(path, &st) < 0)
+        printf("%s:%d: warning: %s does not exist yet\n", t->file, line, path);
+    else if (!(st.st_mode & 0111))
+        printf("%s:%d: warning: %s is not executable\n", t->file, line, path);
+}
+
+/* Things that are no errors of the files but will bite at run time. */
+static void warn(const struct home *h, const struct conf_tenant *t)
+{
+    const struct conf_batch *b = t->batch.v;
+    const struct conf_stream_app *a = t->stream_apps.v;
+    for (size_t k = 0; k < t->batch.n; k++)
+        warn_exec(h, t, b[k].line, b[k].exec);
+    for (size_t k = 0; k < t->stream_apps.n; k++) {
+        warn_exec(h, t, a[k].line, a[k].exec);
+        if (*a[k].exec)
+            printf("%s:%d: warning: this version starts no instances of stream apps; start %s yourself (docs/tenant-guide.md, "
+                   "Streams)\n",
+                   t->file, a[k].line, a[k].app);
     }
 }
 
@@ -45,7 +54,8 @@ int verb_check(struct cli *c)
     if (r < 0) {
         fprintf(stderr, "%s\n", e.msg);
     } else {
-        warn_execs(&h, conf);
+        for (size_t i = 0; i < conf->n_tenants; i++)
+            warn(&h, &conf->tenants[i]);
         printf("ok: %zu tenants, %zu profiles\n", conf->n_tenants, conf->profiles.n);
     }
     conf_free(conf);

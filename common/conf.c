@@ -12,10 +12,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NO_MAX           9.2e18
-#define CONF_MAX_GROUP   1000
-#define CONF_MAX_MESSAGE 16777216
-#define OFF(type, field) offsetof(struct type, field)
+#define NO_MAX             9.2e18
+#define CONF_MAX_GROUP     1000
+#define CONF_MAX_MESSAGE   16777216
+#define CONF_MAX_INSTANCES 10000
+#define OFF(type, field)   offsetof(struct type, field)
 #define INT_ROW(type, field, key, def, lo, hi, help)                                                                               \
     {                                                                                                                              \
         key, CFG_INT, OFF(type, field), def, lo, hi, NULL, true, help, NULL, 0                                                     \
@@ -241,9 +242,35 @@ static const struct cfg_key stream_keys[] = {
     END_ROW,
 };
 
+static const struct cfg_key scale_keys[] = {
+    F64_ROW(conf_stream_app, scale.utilisation, "utilisation", "0.9", 0.05, 1, "how busy instances are to be, of 1"),
+    INT_ROW(conf_stream_app, scale.drain_target_s, "drain_target_s", "10", 1, 86400, "how soon a backlog is to be gone, seconds"),
+    INT_ROW(conf_stream_app, scale.window_s, "window_s", "30", 5, 3600, "over which the load is looked at, seconds"),
+    INT_ROW(conf_stream_app, scale.max_average_ingestion_ms, "max_average_ingestion_ms", "-1", -1, 86400000,
+            "more instances when messages take longer, ms; -1: never mind"),
+    F64_ROW(conf_stream_app, scale.min_processing_rate, "min_processing_rate", "-1", -1, 1e9,
+            "more instances when fewer messages a second are processed; -1: never mind"),
+    END_ROW,
+};
+
 static const struct cfg_key stream_app_keys[] = {
     STR_ROW(conf_stream_app, app, "app", NULL, NULL, "name of the app, and of its subscription"),
     STR_ROW(conf_stream_app, stream, "stream", NULL, NULL, "the stream it consumes"),
+    STR_ROW(conf_stream_app, exec, "exec", "", NULL,
+            "executable: builtin:load, relative to apps/<tenant>/, or absolute; empty: somebody else starts its instances"),
+    STRS_ROW(conf_stream_app, args, "args", "", NULL, "its arguments"),
+    STR_ROW(conf_stream_app, profile, "profile", "small", NULL, "name of a profile of conf/profiles.conf"),
+    LIST_ROW(conf_stream_app, env, "env", env_keys, conf_env, "environment variables"),
+    LIST_ROW(conf_stream_app, secrets, "secrets", secret_keys, conf_secret,
+             "files that only its instances can read, in SIMBDP_SECRETS_DIR"),
+    STR_ROW(conf_stream_app, dataset, "dataset", "", NULL, "whose columns, rules and collection hold for what is stored"),
+    STR_ROW(conf_stream_app, output, "output", "none", "none|stdout|dir", "what the platform stores for the app"),
+    INT_ROW(conf_stream_app, min_instances, "min_instances", "0", 0, CONF_MAX_INSTANCES, "instances that always run"),
+    INT_ROW(conf_stream_app, max_instances, "max_instances", "1", 0, CONF_MAX_INSTANCES, "instances at most"),
+    BOOL_ROW(conf_stream_app, on_demand, "on_demand", "true", "a message for an app without an instance starts one"),
+    INT_ROW(conf_stream_app, drain_s, "drain_s", "10", 0, 86400,
+            "how long an instance that is to go may finish what it holds, seconds"),
+    NEST_ROW("scale", scale_keys, "how many instances"),
     END_ROW,
 };
 
@@ -484,13 +511,12 @@ static int check_dataset(const struct conf_tenant *t, struct conf_dataset *d, st
 }
 
 /* An executable: builtin:load where allowed, below apps/<tenant>/, or absolute. */
-static int check_exec(const struct conf_tenant *t, const struct conf_batch *b, const char *key, const char *exec, bool builtins,
-                      struct err *e)
+static int check_exec(const struct conf_tenant *t, int line, const char *key, const char *exec, bool builtins, struct err *e)
 {
     bool builtin = !strncmp(exec, "builtin:", 8);
     if (!*exec || (builtin && (!builtins || strcmp(exec, BUILTIN_LOAD))) || (!builtin && exec[0] != '/' && strstr(exec, "..")))
-        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.%s': \"%s\" must be %sa path below apps/%s/ without '..', or absolute",
-                       t->file, b->line, key, exec, builtins ? "builtin:load, " : "", t->id);
+        return err_set(e, ERR_CONFIG, "%s:%d: key '%s': \"%s\" must be %sa path below apps/%s/ without '..', or absolute", t->file,
+                       line, key, exec, builtins ? "builtin:load, " : "", t->id);
     return 0;
 }
 
@@ -508,10 +534,10 @@ static int check_trigger(const struct conf_tenant *t, const struct conf_batch *b
     return r;
 }
 
-static int check_secrets(const struct conf_tenant *t, const struct conf_batch *b, struct err *e)
+static int check_secrets(const struct conf_tenant *t, const struct cfg_list *secrets, struct err *e)
 {
-    const struct conf_secret *v = b->secrets.v;
-    for (size_t i = 0; i < b->secrets.n; i++) {
+    const struct conf_secret *v = secrets->v;
+    for (size_t i = 0; i < secrets->n; i++) {
         if (!valid_name(v[i].name))
             return err_set(e, ERR_CONFIG,
                            "%s:%d: key 'secrets.name': \"%s\" must be 1 to 64 of A-Z a-z 0-9 _ - . and not start "
@@ -537,13 +563,13 @@ static int check_batch(const struct conf *c, const struct conf_tenant *t, const 
         return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.profile': no profile \"%s\" in conf/profiles.conf", t->file, b->line,
                        b->profile);
     bool builtin = !strcmp(b->exec, BUILTIN_LOAD);
-    int r = check_exec(t, b, "exec", b->exec, true, e);
+    int r = check_exec(t, b->line, "batch.exec", b->exec, true, e);
     if (r == 0 && *b->checker)
-        r = check_exec(t, b, "checker", b->checker, false, e);
+        r = check_exec(t, b->line, "batch.checker", b->checker, false, e);
     if (r == 0)
         r = check_trigger(t, b, e);
     if (r == 0)
-        r = check_secrets(t, b, e);
+        r = check_secrets(t, &b->secrets, e);
     if (r < 0)
         return r;
     if (b->group.max_files > 1 && !strcmp(b->output, "stdout"))
@@ -573,7 +599,45 @@ static int check_stream(const struct conf_tenant *t, const struct conf_stream *s
     return 0;
 }
 
-static int check_stream_app(const struct conf_tenant *t, size_t i, struct err *e)
+static int check_instances(const struct conf *c, const struct conf_tenant *t, const struct conf_stream_app *a, struct err *e)
+{
+    const struct conf_dataset *d = *a->dataset ? conf_dataset(t, a->dataset) : NULL;
+    bool builtin = !strcmp(a->exec, BUILTIN_LOAD), stores = builtin || strcmp(a->output, "none");
+    int r = check_exec(t, a->line, "stream_apps.exec", a->exec, true, e);
+    if (r == 0)
+        r = check_secrets(t, &a->secrets, e);
+    if (r == 0)
+        r = check_env(t->file, &a->env, e);
+    if (r < 0)
+        return r;
+    if (!conf_profile(c, a->profile))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.profile': no profile \"%s\" in conf/profiles.conf", t->file, a->line,
+                       a->profile);
+    if (*a->dataset && !d)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.dataset': no dataset \"%s\" in this file", t->file, a->line,
+                       a->dataset);
+    if (stores && !d)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.dataset': %s needs a dataset to store rows in", t->file, a->line,
+                       builtin ? BUILTIN_LOAD : "an output mode");
+    if (d && !strcmp(d->on_key_conflict, "replace"))
+        return err_set(
+            e, ERR_CONFIG,
+            "%s:%d: key 'stream_apps.dataset': dataset %s has on_key_conflict = \"replace\", which is not for streams: a "
+            "message that is delivered again comes behind younger ones",
+            t->file, a->line, a->dataset);
+    if (builtin && (strcmp(a->output, "none") || a->args.n || a->env.n || a->secrets.n))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.%s': builtin:load has no use for it", t->file, a->line,
+                       strcmp(a->output, "none") ? "output"
+                       : a->args.n               ? "args"
+                       : a->env.n                ? "env"
+                                                 : "secrets");
+    if (a->min_instances > a->max_instances)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.min_instances': %lld is more than max_instances %lld", t->file,
+                       a->line, (long long)a->min_instances, (long long)a->max_instances);
+    return 0;
+}
+
+static int check_stream_app(const struct conf *c, const struct conf_tenant *t, size_t i, struct err *e)
 {
     const struct conf_stream_app *v = t->stream_apps.v, *a = &v[i];
     if (!conf_valid_id(a->app))
@@ -587,7 +651,7 @@ static int check_stream_app(const struct conf_tenant *t, size_t i, struct err *e
     if (!conf_stream(t, a->stream))
         return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.stream': no stream \"%s\" in this file", t->file, a->line,
                        a->stream);
-    return 0;
+    return *a->exec ? check_instances(c, t, a, e) : 0;
 }
 
 static int check_curve_keys(const struct conf_tenant *t, struct err *e)
@@ -626,7 +690,7 @@ static int check_tenant(const struct conf *c, struct conf_tenant *t, struct err 
     for (size_t i = 0; r == 0 && i < t->streams.n; i++)
         r = check_stream(t, &s[i], e);
     for (size_t i = 0; r == 0 && i < t->stream_apps.n; i++)
-        r = check_stream_app(t, i, e);
+        r = check_stream_app(c, t, i, e);
     return r < 0 ? r : check_curve_keys(t, e);
 }
 
@@ -759,6 +823,15 @@ const struct conf_batch *conf_app(const struct conf_tenant *t, const char *app)
     for (size_t i = 0; i < t->batch.n; i++)
         if (!strcmp(b[i].app, app))
             return &b[i];
+    return NULL;
+}
+
+const struct conf_stream_app *conf_stream_app(const struct conf_tenant *t, const char *app)
+{
+    const struct conf_stream_app *a = t->stream_apps.v;
+    for (size_t i = 0; i < t->stream_apps.n; i++)
+        if (!strcmp(a[i].app, app))
+            return &a[i];
     return NULL;
 }
 

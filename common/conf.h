@@ -90,7 +90,17 @@ struct conf_stream {
 
 struct conf_stream_app {
     int line;
-    char *app, *stream;
+    char *app, *stream, *exec; /* exec empty: its instances are not the platform's */
+    struct cfg_strs args;
+    char *profile, *output, *dataset;
+    struct cfg_list env;     /* struct conf_env */
+    struct cfg_list secrets; /* struct conf_secret */
+    int64_t min_instances, max_instances, drain_s;
+    bool on_demand;
+    struct {
+        double utilisation, min_processing_rate;
+        int64_t drain_target_s, window_s, max_average_ingestion_ms;
+    } scale;
 };
 
 struct conf_tenant {
@@ -147,6 +157,7 @@ const struct conf_profile *conf_profile(const struct conf *c, const char *name);
 const struct conf_dataset *conf_dataset(const struct conf_tenant *t, const char *name);
 const struct conf_batch *conf_app(const struct conf_tenant *t, const char *app);
 const struct conf_stream *conf_stream(const struct conf_tenant *t, const char *name);
+const struct conf_stream_app *conf_stream_app(const struct conf_tenant *t, const char *app);
 /* The app for a file: the named one (NULL: any) whose datasets and pattern match. NULL: none. */
 const struct conf_batch *conf_route(const struct conf_tenant *t, const char *app, const char *dataset, const char *file);
 

@@ -350,6 +350,7 @@ def test_s04_a_poison_message_dies_alone_and_can_be_replayed(home):
         assert p.nack([m], delay_ms=2**32 - 1, reason="no JSON") == 1
         letter, = home.rows("dead", "list")
         assert (letter["message"], letter["deliveries"], letter["reason"]) == ("nonsense", 1, "no JSON")
+        home.cli("dead", "drop", STREAM, "--all")
         until(lambda: home.queue()["stored_bytes"] == 0, home.path / "state", what="the bytes to go")
 
 

@@ -12,6 +12,7 @@ import pymongo
 import pytest
 from harness import BUILD, RELEASE, until
 
+STREAM = 'streams = ( { name = "s"; } ); stream_apps = ( { app = "a"; stream = "s"; %s } );'
 BAD = [
     ("unknown key", "tenant", "concurency = 2;", ["acme.conf:1", "concurency"]),
     ("wrong type", "tenant", 'weight = "2";', ["acme.conf:1", "weight", "integer", "a string"]),
@@ -25,6 +26,20 @@ BAD = [
     ("exec outside", "tenant", 'batch = ( { app = "a"; exec = "../../x"; } );', ["acme.conf:1", "exec"]),
     ("reserved env", "tenant", 'batch = ( { app = "a"; exec = "x"; env = ( { name = "LD_PRELOAD"; value = "x"; } ); } );',
      ["acme.conf:1", "LD_PRELOAD"]),
+    ("stream app's exec", "tenant", STREAM % 'exec = "builtin:save";', ["acme.conf:1", "stream_apps.exec", "builtin:load"]),
+    ("stream app's profile", "tenant", STREAM % 'exec = "x"; profile = "huge";', ["acme.conf:1", "stream_apps.profile", "huge"]),
+    ("stream app's dataset", "tenant", STREAM % 'exec = "x"; dataset = "d";', ["acme.conf:1", "stream_apps.dataset", '"d"']),
+    ("stream app without dataset", "tenant", STREAM % 'exec = "builtin:load";', ["acme.conf:1", "stream_apps.dataset", "needs a dataset"]),
+    ("stream app's output", "tenant", STREAM % 'exec = "x"; output = "stdout";', ["acme.conf:1", "stream_apps.dataset", "needs a dataset"]),
+    ("stream app's key conflict", "tenant", 'datasets = ( { name = "d"; format = "csv"; key = ("a"); on_key_conflict = "replace"; } );'
+     + STREAM % 'exec = "builtin:load"; dataset = "d";', ["acme.conf:1", "stream_apps.dataset", "replace"]),
+    ("stream app's args", "tenant", 'datasets = ( { name = "d"; format = "csv"; } );' + STREAM % 'exec = "builtin:load"; dataset = "d"; args = ("x");',
+     ["acme.conf:1", "stream_apps.args", "no use"]),
+    ("stream app's env", "tenant", STREAM % 'exec = "x"; env = ( { name = "LD_PRELOAD"; value = "x"; } );', ["acme.conf:1", "LD_PRELOAD"]),
+    ("stream app's secrets", "tenant", STREAM % 'exec = "x"; secrets = ( { name = "a"; file = "../x"; } );', ["acme.conf:1", "secrets.file"]),
+    ("stream app's instances", "tenant", STREAM % 'exec = "x"; min_instances = 3; max_instances = 2;', ["acme.conf:1", "min_instances", "max_instances 2"]),
+    ("stream app's drain", "tenant", STREAM % 'drain_s = -1;', ["acme.conf:1", "drain_s"]),
+    ("stream app's scale", "tenant", STREAM % 'scale = { utilisation = 2.0; };', ["acme.conf:1", "utilisation"]),
     ("missing key", "tenant", 'batch = ( { app = "a"; } );', ["acme.conf:1", "exec", "missing"]),
     ("platform", "platform", "rescan_ms = 1;", ["mysimbdp.conf:1", "rescan_ms"]),
     ("profile", "profiles", 'profiles = ( { name = "small"; wall_s = "x"; } );', ["profiles.conf:1", "wall_s"]),
@@ -41,6 +56,17 @@ def test_config_errors_name_file_line_key_and_what_is_allowed(home, case, where,
         for word in expected:
             assert word in r.stderr, r.stderr
     assert not (home.path / "state/ledger.db").exists() and home.pids("batchmgr") == []
+
+
+def test_stream_apps_are_checked_and_said_not_to_be_started(home):
+    conf = home.path / "conf/tenants/acme.conf"
+    conf.write_text('datasets = ( { name = "d"; format = "json"; } );' + STREAM % (
+        'exec = "builtin:load"; profile = "small"; dataset = "d"; output = "none"; min_instances = 0; max_instances = 8; on_demand = true; drain_s = 10; '
+        'scale = { utilisation = 0.85; drain_target_s = 10; window_s = 30; max_average_ingestion_ms = -1; min_processing_rate = -1.0; };'))
+    out = home.cli("check").stdout
+    assert "ok: 1 tenants" in out and "acme.conf:1: warning: this version starts no instances of stream apps" in out
+    conf.write_text(STREAM % 'exec = "gone"; args = ("--fast"); env = ( { name = "A"; value = "b"; } ); secrets = ( { name = "n"; file = "f"; } );')
+    assert "apps/acme/gone does not exist yet" in home.cli("check").stdout
 
 
 def test_check_lists_keys_and_accepts_what_init_and_add_write(make_home, tmp_path):
