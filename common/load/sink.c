@@ -7,9 +7,9 @@
 #include "common/clk.h"
 #include "common/crash.h"
 #include "common/json.h"
+#include "common/le.h"
 #include "common/mem.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -81,12 +81,6 @@ struct sink {
 
 /* --- BSON by hand; element types as in bsonspec.org --- */
 
-static void put32(char *p, uint32_t v)
-{
-    v = htole32(v);
-    memcpy(p, &v, 4);
-}
-
 static void add_key(struct buf *b, char type, const char *key)
 {
     buf_add(b, &type, 1);
@@ -103,7 +97,7 @@ static size_t open_document(struct buf *b)
 static void close_document(struct buf *b, size_t at)
 {
     buf_add(b, "", 1);
-    put32(b->p + at, (uint32_t)(b->n - at));
+    le_set_u32(b->p + at, (uint32_t)(b->n - at));
 }
 
 static void add_bool(struct buf *b, const char *key, bool v)
@@ -116,7 +110,7 @@ static void add_bool(struct buf *b, const char *key, bool v)
 static void add_string(struct buf *b, const char *key, const char *v)
 {
     char len[4];
-    put32(len, (uint32_t)strlen(v) + 1);
+    le_set_u32(len, (uint32_t)strlen(v) + 1);
     add_key(b, 0x02, key);
     buf_add(b, len, 4);
     buf_add(b, v, strlen(v) + 1);

@@ -109,7 +109,7 @@ int message_read(const struct spec *spec, int64_t published_ms, const void *p, s
             err_set(e, ERR_FORMAT, "line %lld: %s", (long long)rec.line, rec.reject ? rec.reject : "refused");
     }
     if (r >= 0 && got < 0)
-        r = err_set(e, ERR_FORMAT, "%s", e->msg);
+        r = e->code = ERR_FORMAT; /* a header that is no good, too, is this message's fault */
     if (r >= 0 && !seen)
         r = err_set(e, ERR_FORMAT, "the message has no rows");
     reader_free(rd);

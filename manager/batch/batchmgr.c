@@ -680,7 +680,7 @@ static const char usage[] =
 
 int main(int argc, char **argv)
 {
-    struct batchmgr m = {.spawner_fd = -1, .inotify_fd = -1, .runs_fd = -1};
+    struct batchmgr m = {.inotify_fd = -1, .runs_fd = -1};
     struct err e = {0};
     log_init("batchmgr");
     crash_init();

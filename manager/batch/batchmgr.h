@@ -10,6 +10,7 @@
 #include "common/conf.h"
 #include "common/home.h"
 #include "common/map.h"
+#include "manager/live/live.h"
 
 #include <event2/event.h>
 
@@ -79,9 +80,7 @@ struct batchmgr {
     struct inspector *inspectors;
     size_t n_inspectors;
 
-    int spawner_fd;
-    struct event *spawner_ev, *spawner_timer;
-    int64_t spawn_pause_until_ms;
+    struct spawner *spawner;
 
     struct event *term_ev, *int_ev, *hup_ev, *chld_ev, *leash_ev;
     struct map uploads;

@@ -129,7 +129,7 @@ const char *run_state_name(int state)
 struct run *run_new(void)
 {
     struct run *r = xcalloc(1, sizeof *r);
-    r->outcome = r->exit_code = r->signal = r->conn = -1;
+    r->outcome = r->exit_code = r->signal = -1;
     r->max_rss_bytes = r->rows_parsed = r->rows_loaded = r->rows_rejected = -1;
     r->n_files = 1;
     return r;
@@ -146,6 +146,7 @@ struct run *run_copy(const struct run *r)
 #undef X
     c->stop = c->output_mode = NULL;
     c->pending = NULL;
+    c->live = NULL;
     return c;
 }
 

@@ -104,10 +104,9 @@ struct run {
     /* not in the ledger */
     struct file *file; /* the first; the others hang on its `mate` */
     struct batchmgr *mgr;
-    struct event *conn_ev, *timer;
-    int conn;
-    char *stop;  /* why a stop was ordered: "stopped" or "drain" */
-    double cpus; /* charged */
+    struct live *live; /* its current step's; NULL: none was started or looked for yet */
+    char *stop;        /* why a stop was ordered: "stopped" or "drain" */
+    double cpus;       /* charged */
     int64_t memory_bytes;
     int64_t charged_at_ms;
     uint64_t check; /* number of the health check that `pending` waits for */

@@ -31,10 +31,7 @@ char *runplan_group_dir(const struct run *r)
 
 char *runplan_exec(struct batchmgr *m, const char *tenant, const struct conf_batch *app, const char *step)
 {
-    const char *exec = strcmp(step, "check") ? app->exec : app->checker;
-    if (!strcmp(exec, BUILTIN_LOAD))
-        return home_program(&m->home, "simbdp-load");
-    return exec[0] == '/' ? xstrdup(exec) : xasprintf("%s/apps/%s/%s", m->home.path, tenant, exec);
+    return live_exec(&m->home, tenant, strcmp(step, "check") ? app->exec : app->checker);
 }
 
 /* The names that the files of a group have in their common directory: their safe names, made different where they are not. */

@@ -3,13 +3,7 @@
  * step `load` committed, the app's runner acknowledged, and the same again for the loading step -> verdict and end
  * committed -> runner acknowledged.
  *
- * The channel only hurries things up: what counts is on disk. A channel that closes, and every run found `starting` or
- * `running` at start, is resolved by the fence (the step's directory), the lock that a live runner holds, and
- * result.json:
- *   lock held               a runner lives: connect to its socket; it says again what it said last
- *   result.json             the step ended: take the result
- *   no directory            it never started, and making the directory now keeps it so
- *   directory only          the runner died: end what is left of the tree, then the outcome is `lost` */
+ * The spawner, the channel, and what becomes of a step without one: manager/live/live.h. */
 #include "runs.h"
 #include "admit.h"
 #include "filing.h"
@@ -21,139 +15,74 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "common/tree.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <sodium.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 
-enum { SPAWNER_RESTART_MS = 100, RESOLVE_MS = 50, KILL_TICK_MS = 20, NO_FORK_PAUSE_MS = 1000, DISPATCH_PER_TURN = 64 };
+enum { DISPATCH_PER_TURN = 64 };
 
-static void resolve(struct run *r);
-static void on_step_ended(struct run *r, struct run_result *res);
+static void on_step_ended(void *arg, struct run_result *res);
+static void cancel(struct run *r, const char *why, int64_t delay_ms);
 
-/* ---- the spawner ---- */
-
-static void start_spawner(struct batchmgr *m);
-
-static void on_spawner_timer(evutil_socket_t fd, short what, void *arg)
+static void on_spawner_ready(void *arg)
 {
-    (void)fd;
-    (void)what;
-    start_spawner(arg);
-}
-
-static void on_spawner_gone(evutil_socket_t fd, short what, void *arg)
-{
-    struct batchmgr *m = arg;
-    (void)fd;
-    (void)what;
-    log_warn("spawner_gone", NULL, NULL, "the spawner ended; starting another, runs go on");
-    event_free(m->spawner_ev);
-    m->spawner_ev = NULL;
-    close(fd_take(&m->spawner_fd));
-    struct timeval tv = {0, SPAWNER_RESTART_MS * 1000};
-    event_add(m->spawner_timer, &tv);
-}
-
-static void start_spawner(struct batchmgr *m)
-{
-    AUTO_FREE char *program = home_program(&m->home, "simbdp-run");
-    int pair[2];
-    pid_t pid;
-    struct timeval tv = {1, 0};
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
-        event_add(m->spawner_timer, &tv);
-        return;
-    }
-    char *argv[] = {program, "--spawn", m->home.tag, "--home", m->home.path, NULL};
-    posix_spawn_file_actions_t fa;
-    posix_spawnattr_t attr;
-    sigset_t none;
-    sigemptyset(&none);
-    posix_spawn_file_actions_init(&fa);
-    posix_spawn_file_actions_adddup2(&fa, pair[1], 3);
-    posix_spawnattr_init(&attr);
-    posix_spawnattr_setsigmask(&attr, &none);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
-    int r = posix_spawn(&pid, program, &fa, &attr, argv, environ);
-    posix_spawn_file_actions_destroy(&fa);
-    posix_spawnattr_destroy(&attr);
-    close(pair[1]);
-    if (r) {
-        close(pair[0]);
-        log_error("spawner", NULL, NULL, "cannot start %s: %s; trying again", program, strerror(r));
-        event_add(m->spawner_timer, &tv);
-        return;
-    }
-    m->spawner_fd = pair[0];
-    m->spawner_ev = event_new(m->base, m->spawner_fd, EV_READ, on_spawner_gone, m);
-    event_add(m->spawner_ev, NULL);
-    batchmgr_kick(m);
+    batchmgr_kick(arg);
 }
 
 int runs_start(struct batchmgr *m, struct err *e)
 {
     (void)e;
-    m->spawner_timer = event_new(m->base, -1, 0, on_spawner_timer, m);
-    start_spawner(m);
+    m->spawner = spawner_new(m->base, &m->home, &m->cgroups, on_spawner_ready, m);
     return 0;
+}
+
+static void free_run(struct run *r)
+{
+    live_free(r->live);
+    run_free(r);
 }
 
 void runs_stop_spawner(struct batchmgr *m)
 {
     size_t i = 0;
-    if (m->spawner_ev)
-        event_free(m->spawner_ev);
-    if (m->spawner_timer)
-        event_free(m->spawner_timer);
-    if (m->spawner_fd >= 0)
-        close(fd_take(&m->spawner_fd));
-    for (struct run *r; (r = map_next(&m->runs, &i));) {
-        if (r->conn_ev)
-            event_free(r->conn_ev);
-        if (r->timer)
-            event_free(r->timer);
-        if (r->conn >= 0)
-            close(r->conn);
-        run_free(r);
-    }
+    for (struct run *r; (r = map_next(&m->runs, &i));)
+        free_run(r);
     map_fini(&m->runs);
+    spawner_free(m->spawner);
 }
 
 /* ---- one run ---- */
 
-static void run_timer(struct run *r, int64_t ms, void (*fn)(evutil_socket_t, short, void *))
+static void on_started(void *arg)
 {
-    struct timeval tv = {ms / 1000, ms % 1000 * 1000};
-    if (r->timer)
-        event_free(r->timer);
-    r->timer = event_new(r->mgr->base, -1, 0, fn, r);
-    event_add(r->timer, &tv);
+    struct run *r = arg;
+    if (r->state != RUN_STATE_starting)
+        return;
+    r->state = RUN_STATE_running;
+    ledger_note_run(r->mgr->ledger, r);
 }
 
-static void drop_conn(struct run *r)
+static void on_cancelled(void *arg, const char *why, int64_t delay_ms)
 {
-    if (r->conn_ev)
-        event_free(r->conn_ev);
-    r->conn_ev = NULL;
-    if (r->conn >= 0)
-        close(fd_take(&r->conn));
+    cancel(arg, why, delay_ms);
 }
 
-static void order(struct run *r, char what)
+static const struct live_ops live_ops = {on_started, on_step_ended, on_cancelled};
+
+/* The live side of the run's current step. */
+static struct live *step_of(struct run *r)
 {
-    if (r->conn >= 0 && send(r->conn, &what, 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-        log_debug("order", r->tenant, r->run_id, "the runner does not listen");
+    AUTO_FREE char *claim = runplan_claim(r), *dir = runplan_dir(r->mgr, r);
+    if (!r->live)
+        r->live = live_new(r->mgr->spawner, r->tenant, r->run_id, &live_ops, r);
+    live_set_step(r->live, claim, dir);
+    if (r->stop)
+        live_stop(r->live);
+    return r->live;
 }
 
 void runs_acknowledge(struct batchmgr *m, struct run *r)
@@ -163,12 +92,10 @@ void runs_acknowledge(struct batchmgr *m, struct run *r)
         AUTO_FREE char *dir = runplan_group_dir(r);
         fd_remove_tree(m->home.dirfd, dir);
     }
-    order(r, RUN_ORDER_ACK);
-    drop_conn(r);
-    if (r->timer)
-        event_free(r->timer);
+    if (r->live)
+        live_acknowledge(r->live);
     map_remove(&m->runs, r->run_id);
-    run_free(r);
+    free_run(r);
     batchmgr_kick(m);
     batchmgr_check_quit(m);
 }
@@ -242,15 +169,6 @@ static void put_all_back(struct run *r, enum file_state state, int64_t delay_ms)
 
 /* ---- parking ---- */
 
-static int64_t exec_identity(const char *path)
-{
-    struct stat st;
-    if (stat(path, &st) < 0)
-        return 0;
-    return (int64_t)st.st_ino ^ ((int64_t)st.st_size << 20) ^ st.st_mtim.tv_sec ^ ((int64_t)st.st_mtim.tv_nsec << 12) ^
-           ((int64_t)st.st_mode << 40) ^ st.st_ctim.tv_nsec;
-}
-
 static void park(struct batchmgr *m, const struct run *r, const struct conf_batch *app)
 {
     AUTO_FREE char *key = xasprintf("%s/%s", r->tenant, r->app);
@@ -258,7 +176,7 @@ static void park(struct batchmgr *m, const struct run *r, const struct conf_batc
         return;
     struct parked *p = xmalloc(sizeof *p);
     *p = (struct parked){xstrdup(r->tenant), xstrdup(r->app), runplan_exec(m, r->tenant, app, r->step), 0};
-    p->identity = exec_identity(p->path);
+    p->identity = live_exec_identity(p->path);
     map_put(&m->parked, key, p);
     sched_park_app(m->sched, r->tenant, r->app, true);
     log_error("app_parked", r->tenant, r->run_id,
@@ -274,7 +192,7 @@ void runs_unpark(struct batchmgr *m, const char *tenant, const char *app, bool o
         again = false;
         for (struct parked *p; (p = map_next(&m->parked, &i));) {
             if ((tenant && strcmp(p->tenant, tenant)) || (app && strcmp(p->app, app)) ||
-                (only_changed && exec_identity(p->path) == p->identity))
+                (only_changed && live_exec_identity(p->path) == p->identity))
                 continue;
             AUTO_FREE char *key = xasprintf("%s/%s", p->tenant, p->app);
             log_info("app_unparked", p->tenant, NULL, "app %s may run again", p->app);
@@ -511,14 +429,13 @@ void runs_on_health(struct batchmgr *m)
     }
 }
 
-static bool spawn_step(struct run *r);
+static void spawn_step(struct run *r);
 
 static void on_load_step_committed(void *arg)
 {
     struct run *r = arg;
     crash_at(CRASH_load_step_commit);
-    order(r, RUN_ORDER_ACK); /* the app's runner is done */
-    drop_conn(r);
+    live_acknowledge(r->live); /* the app's runner is done */
     spawn_step(r);
 }
 
@@ -531,8 +448,9 @@ static void keep_output(struct run *r)
 }
 
 /* TAKE res. */
-static void on_step_ended(struct run *r, struct run_result *res)
+static void on_step_ended(void *arg, struct run_result *res)
 {
+    struct run *r = arg;
     struct batchmgr *m = r->mgr;
     bool app_step = !strcmp(r->step, "app");
     fill_from_result(r, res);
@@ -585,100 +503,8 @@ static void cancel(struct run *r, const char *why, int64_t delay_ms)
     ledger_then(m->ledger, on_run_end_committed, r);
 }
 
-static void conclude_lost(struct run *r)
-{
-    struct run_result *res = xcalloc(1, sizeof *res);
-    *res = (struct run_result){.run_id = xstrdup(r->run_id),
-                               .step = xstrdup(r->step),
-                               .outcome = RUN_lost,
-                               .exit_code = -1,
-                               .signal = -1,
-                               .ended_wall_ms = clk_wall_ms(),
-                               .error = xstrdup("its runner died; everything that was left of the run was ended")};
-    on_step_ended(r, res);
-}
-
-static void on_lost_tick(evutil_socket_t fd, short what, void *arg)
-{
-    struct run *r = arg;
-    struct batchmgr *m = r->mgr;
-    AUTO_FREE char *claim = runplan_claim(r);
-    (void)fd;
-    (void)what;
-    cgroup_kill(&m->cgroups, claim);
-    int marked = tree_signal_marked("SIMBDP_RUN_ID", r->run_id, SIGKILL);
-    if (!cgroup_is_empty(&m->cgroups, claim) || marked > 0) {
-        run_timer(r, KILL_TICK_MS, on_lost_tick);
-        return;
-    }
-    cgroup_remove(&m->cgroups, claim);
-    conclude_lost(r);
-}
-
-static struct run_result *read_result(struct run *r, const char *dir)
-{
-    AUTO_BUF struct buf b = {0};
-    AUTO_FREE char *path = xasprintf("%s/result.json", dir);
-    struct run_result *res = xcalloc(1, sizeof *res);
-    struct err e = {0};
-    int n = fd_read_file(AT_FDCWD, path, &b, RUN_MAX_RESULT_BYTES, &e);
-    if (n == 0)
-        n = run_result_parse(b.p, b.n, res, &e);
-    if (n == 0)
-        return res;
-    if (n != -ENOENT)
-        log_error("result", r->tenant, r->run_id, "%s", e.msg);
-    free(res);
-    return NULL;
-}
-
-static void on_conn(evutil_socket_t fd, short what, void *arg)
-{
-    struct run *r = arg;
-    char said;
-    (void)what;
-    ssize_t n = recv(fd, &said, 1, MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    if (n <= 0) {
-        drop_conn(r);
-        if (!r->pending && r->state != RUN_STATE_ended)
-            resolve(r);
-        return;
-    }
-    if (said == RUN_SAID_STARTED && r->state == RUN_STATE_starting) {
-        r->state = RUN_STATE_running;
-        ledger_note_run(r->mgr->ledger, r);
-    }
-    if (said == RUN_SAID_ENDED) {
-        AUTO_FREE char *dir = runplan_dir(r->mgr, r);
-        struct run_result *res = read_result(r, dir);
-        crash_at(CRASH_result_read);
-        event_del(r->conn_ev); /* nothing more is to come; the channel stays for the acknowledgement */
-        if (res)
-            on_step_ended(r, res);
-        else
-            resolve(r);
-    }
-    if (said == RUN_SAID_NO_FORK) {
-        drop_conn(r);
-        r->mgr->spawn_pause_until_ms = clk_now_ms() + NO_FORK_PAUSE_MS;
-        cancel(r, "the process table is full; trying again later", NO_FORK_PAUSE_MS);
-    }
-}
-
-static void watch_conn(struct run *r, int fd)
-{
-    drop_conn(r);
-    r->conn = fd;
-    r->conn_ev = event_new(r->mgr->base, fd, EV_READ | EV_PERSIST, on_conn, r);
-    event_add(r->conn_ev, NULL);
-    if (r->stop)
-        order(r, RUN_ORDER_STOP);
-}
-
-/* Sends the current step to the spawner. False when it has to be tried again later. */
-static bool spawn_step(struct run *r)
+/* Has the current step started. */
+static void spawn_step(struct run *r)
 {
     struct batchmgr *m = r->mgr;
     const struct conf_tenant *t = conf_tenant(m->conf, r->tenant);
@@ -687,7 +513,7 @@ static bool spawn_step(struct run *r)
     struct err e = {0};
     if (!app || !conf_dataset(t, r->file->dataset)) {
         cancel(r, "its app or dataset is gone from the configuration", 1000);
-        return false;
+        return;
     }
     int made = r->n_files > 1 && !strcmp(r->step, "app") ? runplan_link_group(m, r, &e) : 0;
     crash_at(CRASH_group_link);
@@ -697,72 +523,10 @@ static bool spawn_step(struct run *r)
         for (struct file *f = r->file; f; f = f->mate)
             file_drop_output(f); /* it is gone, so the app has to run again */
         cancel(r, e.msg, 1000);
-        return false;
-    }
-    AUTO_BUF struct buf text = {0};
-    run_spec_write(&spec, &text);
-    run_spec_free(&spec);
-    int pair[2] = {-1, -1};
-    AUTO_FD int file = memfd_create("run-spec", MFD_CLOEXEC);
-    int n = file < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 ? -errno : 0;
-    if (n == 0)
-        n = fd_write_all(file, text.p, text.n);
-    if (n == 0) {
-        int fds[] = {file, pair[1]};
-        n = m->spawner_fd < 0 ? -EPIPE : fd_send(m->spawner_fd, "r", 1, fds, 2);
-    }
-    crash_at(CRASH_spawn_send);
-    if (pair[1] >= 0)
-        close(pair[1]);
-    if (n < 0) {
-        AUTO_FREE char *why = xasprintf("cannot hand the run to the spawner: %s", err_text(n));
-        if (pair[0] >= 0)
-            close(pair[0]);
-        m->spawn_pause_until_ms = clk_now_ms() + SPAWNER_RESTART_MS;
-        cancel(r, why, SPAWNER_RESTART_MS);
-        return false;
-    }
-    watch_conn(r, pair[0]);
-    return true;
-}
-
-static void on_resolve(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd;
-    (void)what;
-    resolve(arg);
-}
-
-/* What became of a step whose runner we have no channel to. */
-static void resolve(struct run *r)
-{
-    struct batchmgr *m = r->mgr;
-    AUTO_FREE char *claim = runplan_claim(r);
-    AUTO_FREE char *dir = runplan_dir(m, r);
-    AUTO_FREE char *lock_path = xasprintf("%s/%s.lock", m->home.runtime, claim);
-    AUTO_FREE char *sock_path = xasprintf("%s/%s.sock", m->home.runtime, claim);
-    AUTO_FD int lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (lock < 0 || flock(lock, LOCK_EX | LOCK_NB) < 0) {
-        int fd = lock < 0 ? -1 : fd_unix_connect(sock_path);
-        if (fd >= 0)
-            watch_conn(r, fd);
-        else
-            run_timer(r, RESOLVE_MS, on_resolve); /* it took the lock and is about to listen, or is about to end */
         return;
     }
-    struct run_result *res = read_result(r, dir);
-    unlink(sock_path);
-    unlink(lock_path);
-    if (res) {
-        cgroup_remove(&m->cgroups, claim);
-        on_step_ended(r, res);
-    } else if (mkdir(dir, 0711) == 0) {
-        cancel(r, "it was never started", 0);
-    } else if (errno == EEXIST) {
-        on_lost_tick(-1, 0, r);
-    } else {
-        run_timer(r, 1000, on_resolve);
-    }
+    live_start(step_of(r), &spec);
+    run_spec_free(&spec);
 }
 
 /* ---- dispatch ---- */
@@ -848,13 +612,8 @@ void runs_dispatch(struct batchmgr *m)
     const char *app, *why;
     double cpus;
     int64_t memory_bytes;
-    if (m->draining || m->disk_low || m->spawner_fd < 0 || ledger_stalled(m->ledger, &why))
+    if (m->draining || m->disk_low || !spawner_is_ready(m->spawner) || ledger_stalled(m->ledger, &why))
         return;
-    if (clk_now_ms() < m->spawn_pause_until_ms) {
-        struct timeval tv = {0, SPAWNER_RESTART_MS * 1000};
-        event_add(m->dispatch_ev, &tv);
-        return;
-    }
     for (int i = 0; i < DISPATCH_PER_TURN; i++) {
         struct file *f = sched_pick(m->sched, &app, &cpus, &memory_bytes);
         if (!f)
@@ -869,7 +628,8 @@ void runs_order_stop(struct batchmgr *m, struct run *r, const char *why)
     (void)m;
     if (!r->stop || !strcmp(why, "stopped"))
         xstr_set(&r->stop, why);
-    order(r, RUN_ORDER_STOP);
+    if (r->live)
+        live_stop(r->live);
 }
 
 void runs_recover(struct batchmgr *m, struct file *f)
@@ -901,7 +661,7 @@ void runs_resolve(struct batchmgr *m)
 {
     size_t i = 0;
     for (struct run *r; (r = map_next(&m->runs, &i));)
-        resolve(r);
+        live_resolve(step_of(r));
 }
 
 void runs_clean_groups(struct batchmgr *m)

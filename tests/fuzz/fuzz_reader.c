@@ -1,5 +1,6 @@
-/* The reader: any bytes, as CSV and as JSON. Offsets rise, raw text is what stands there, and small row caps hold. */
-#include "common/read/reader.h"
+/* The reader: any bytes, as CSV, as JSON, and as a stream's message. Offsets rise, raw text is what stands there, and small row
+ * caps hold. */
+#include "common/read/message.h"
 
 #include <assert.h>
 #include <string.h>
@@ -62,6 +63,30 @@ static void read_as(const uint8_t *data, size_t size, const struct spec *spec, e
     close(fd);
 }
 
+/* A message that is taken has rows that are documents; one that is not says why. */
+static void read_message(const uint8_t *data, size_t size, const struct spec *spec)
+{
+    static struct message_rows rows;
+    struct err e = {0};
+    if (message_read(spec, 0, data, size, NULL, NULL, &rows, &e) < 0) {
+        assert(e.code == ERR_FORMAT && *e.msg);
+        return;
+    }
+    for (size_t i = 0, at = 0; i < rows.n; at = rows.ends[i++]) {
+        struct buf row = {0};
+        bson_t doc;
+        buf_add(&row, "\0\0\0\0", 4);
+        buf_add(&row, rows.elements.p + at, rows.ends[i] - at);
+        buf_add(&row, "", 1);
+        uint32_t n = (uint32_t)row.n;
+        memcpy(row.p, &n, 4);
+        assert(bson_init_static(&doc, (const uint8_t *)row.p, row.n));
+        assert(bson_validate(&doc, BSON_VALIDATE_UTF8, NULL));
+        buf_fini(&row);
+    }
+    message_looks_like_csv((const char *)data, size);
+}
+
 /* The last byte chooses how the rest is read. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -82,9 +107,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!size)
         return 0;
     enum src_compression c = data[0] == 0x1f ? SRC_GZIP : data[0] == 0x28 ? SRC_ZSTD : SRC_PLAIN;
-    static const struct spec *json;
-    if (!json)
+    static const struct spec *json, *columns;
+    if (!json) {
         json = spec_of("{\"format\":\"json\"}");
+        columns = spec_of("{\"format\":\"csv\",\"columns\":[{\"name\":\"a\",\"type\":\"int\"},{\"name\":\"b\",\"as\":\"x.b\"},"
+                          "{\"name\":\"c\",\"value\":\"k\"}]}");
+    }
+    read_message(data, size, columns);
+    read_message(data, size, data[size - 1] & 1 ? json : specs[data[size - 1] % 3]);
     read_as(data, size, specs[data[size - 1] % 5], c);
     read_as(data, size, data[size - 1] & 1 ? json : specs[0], c);
     return 0;

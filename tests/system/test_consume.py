@@ -109,8 +109,9 @@ def test_csv_messages(stream, message, rows):
 
 def test_csv_without_columns_needs_a_header(stream):
     p = load(stream, SIMBDP_SCHEMA='{"format":"csv","csv":{"delimiter":";"}}')
-    stream.peer.publish(STREAM, [b"a;b\n1;x\n", b"a;c\n2;2024-01-01T00:00:00Z\n3;\n"])
-    settled(stream, dead=0)
+    stream.peer.publish(STREAM, [b"a;b\n1;x\n", b"a;c\n2;2024-01-01T00:00:00Z\n3;\n", b"a;a\n1;2\n"])
+    settled(stream, dead=1)
+    assert "twice" in dead_letters(stream)["a;a\n1;2\n"]
     stop(p)
     assert [{k: v for k, v in d.items() if k != "_id"} for d in stream.db.data.find({"b": "x"})] == [{"a": 1, "b": "x"}]
     assert stream.db.data.count_documents({}) == 3

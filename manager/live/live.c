@@ -1,0 +1,378 @@
+#include "live.h"
+#include "common/clk.h"
+#include "common/conf.h"
+#include "common/crash.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/tree.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { SPAWNER_RESTART_MS = 100, RESOLVE_MS = 50, RESOLVE_AGAIN_MS = 1000, KILL_TICK_MS = 20, NO_FORK_PAUSE_MS = 1000 };
+
+struct spawner {
+    struct event_base *base;
+    const struct home *home;
+    struct cgroup_host *cgroups;
+    void (*ready)(void *arg);
+    void *arg;
+    int fd; /* -1: there is none */
+    struct event *ev, *timer;
+    int64_t pause_until_ms;
+};
+
+struct live {
+    struct spawner *s;
+    const struct live_ops *ops;
+    void *arg;
+    char *tenant, *run_id, *claim, *dir;
+    int conn;
+    struct event *conn_ev, *timer;
+    bool stop, ended;
+};
+
+/* ---- the spawner ---- */
+
+static void start_program(struct spawner *s);
+
+static void wake_in(struct spawner *s, int64_t ms)
+{
+    struct timeval tv = {ms / 1000, ms % 1000 * 1000};
+    event_add(s->timer, &tv);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    struct spawner *s = arg;
+    (void)fd;
+    (void)what;
+    if (s->fd < 0)
+        start_program(s);
+    else
+        s->ready(s->arg);
+}
+
+static void on_gone(evutil_socket_t fd, short what, void *arg)
+{
+    struct spawner *s = arg;
+    (void)fd;
+    (void)what;
+    log_warn("spawner_gone", NULL, NULL, "the spawner ended; starting another, runs go on");
+    event_free(s->ev);
+    s->ev = NULL;
+    close(fd_take(&s->fd));
+    wake_in(s, SPAWNER_RESTART_MS);
+}
+
+static void start_program(struct spawner *s)
+{
+    AUTO_FREE char *program = home_program(s->home, "simbdp-run");
+    int pair[2];
+    pid_t pid;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+        wake_in(s, NO_FORK_PAUSE_MS);
+        return;
+    }
+    char *argv[] = {program, "--spawn", (char *)s->home->tag, "--home", s->home->path, NULL};
+    posix_spawn_file_actions_t fa;
+    posix_spawnattr_t attr;
+    sigset_t none;
+    sigemptyset(&none);
+    posix_spawn_file_actions_init(&fa);
+    posix_spawn_file_actions_adddup2(&fa, pair[1], 3);
+    posix_spawnattr_init(&attr);
+    posix_spawnattr_setsigmask(&attr, &none);
+    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
+    int r = posix_spawn(&pid, program, &fa, &attr, argv, environ);
+    posix_spawn_file_actions_destroy(&fa);
+    posix_spawnattr_destroy(&attr);
+    close(pair[1]);
+    if (r) {
+        close(pair[0]);
+        log_error("spawner", NULL, NULL, "cannot start %s: %s; trying again", program, strerror(r));
+        wake_in(s, NO_FORK_PAUSE_MS);
+        return;
+    }
+    s->fd = pair[0];
+    s->ev = event_new(s->base, s->fd, EV_READ, on_gone, s);
+    event_add(s->ev, NULL);
+    s->ready(s->arg);
+}
+
+struct spawner *spawner_new(struct event_base *base, const struct home *home, struct cgroup_host *cgroups, void (*ready)(void *arg),
+                            void *arg)
+{
+    struct spawner *s = xcalloc(1, sizeof *s);
+    *s = (struct spawner){.base = base, .home = home, .cgroups = cgroups, .ready = ready, .arg = arg, .fd = -1};
+    s->timer = event_new(base, -1, 0, on_timer, s);
+    start_program(s);
+    return s;
+}
+
+void spawner_free(struct spawner *s)
+{
+    if (!s)
+        return;
+    if (s->ev)
+        event_free(s->ev);
+    event_free(s->timer);
+    if (s->fd >= 0)
+        close(s->fd);
+    free(s);
+}
+
+bool spawner_is_ready(const struct spawner *s)
+{
+    return s && s->fd >= 0 && clk_now_ms() >= s->pause_until_ms;
+}
+
+static void pause_for(struct spawner *s, int64_t ms)
+{
+    s->pause_until_ms = clk_now_ms() + ms;
+    if (s->fd >= 0)
+        wake_in(s, ms);
+}
+
+/* ---- one run ---- */
+
+struct live *live_new(struct spawner *s, const char *tenant, const char *run_id, const struct live_ops *ops, void *arg)
+{
+    struct live *l = xcalloc(1, sizeof *l);
+    *l = (struct live){.s = s, .ops = ops, .arg = arg, .tenant = xstrdup(tenant), .run_id = xstrdup(run_id), .conn = -1};
+    return l;
+}
+
+static void drop_conn(struct live *l)
+{
+    if (l->conn_ev)
+        event_free(l->conn_ev);
+    l->conn_ev = NULL;
+    if (l->conn >= 0)
+        close(fd_take(&l->conn));
+}
+
+void live_free(struct live *l)
+{
+    if (!l)
+        return;
+    drop_conn(l);
+    if (l->timer)
+        event_free(l->timer);
+    free(l->tenant);
+    free(l->run_id);
+    free(l->claim);
+    free(l->dir);
+    free(l);
+}
+
+void live_set_step(struct live *l, const char *claim, const char *dir)
+{
+    xstr_set(&l->claim, claim);
+    xstr_set(&l->dir, dir);
+    l->ended = false;
+}
+
+static void call_in(struct live *l, int64_t ms, void (*fn)(evutil_socket_t, short, void *))
+{
+    struct timeval tv = {ms / 1000, ms % 1000 * 1000};
+    if (l->timer)
+        event_free(l->timer);
+    l->timer = event_new(l->s->base, -1, 0, fn, l);
+    event_add(l->timer, &tv);
+}
+
+static void order(struct live *l, char what)
+{
+    if (l->conn >= 0 && send(l->conn, &what, 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        log_debug("order", l->tenant, l->run_id, "the runner does not listen");
+}
+
+void live_stop(struct live *l)
+{
+    l->stop = true;
+    order(l, RUN_ORDER_STOP);
+}
+
+void live_acknowledge(struct live *l)
+{
+    order(l, RUN_ORDER_ACK);
+    drop_conn(l);
+}
+
+static void end(struct live *l, struct run_result *res)
+{
+    l->ended = true;
+    l->ops->ended(l->arg, res);
+}
+
+static struct run_result *read_result(const struct live *l)
+{
+    AUTO_BUF struct buf b = {0};
+    AUTO_FREE char *path = xasprintf("%s/result.json", l->dir);
+    struct run_result *res = xcalloc(1, sizeof *res);
+    struct err e = {0};
+    int n = fd_read_file(AT_FDCWD, path, &b, RUN_MAX_RESULT_BYTES, &e);
+    if (n == 0)
+        n = run_result_parse(b.p, b.n, res, &e);
+    if (n == 0)
+        return res;
+    if (n != -ENOENT)
+        log_error("result", l->tenant, l->run_id, "%s", e.msg);
+    free(res);
+    return NULL;
+}
+
+static void on_conn(evutil_socket_t fd, short what, void *arg)
+{
+    struct live *l = arg;
+    char said;
+    (void)what;
+    ssize_t n = recv(fd, &said, 1, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        drop_conn(l);
+        if (!l->ended)
+            live_resolve(l);
+    } else if (said == RUN_SAID_STARTED) {
+        l->ops->started(l->arg);
+    } else if (said == RUN_SAID_ENDED) {
+        struct run_result *res = read_result(l);
+        crash_at(CRASH_result_read);
+        event_del(l->conn_ev); /* nothing more is to come; the channel stays for the acknowledgement */
+        if (res)
+            end(l, res);
+        else
+            live_resolve(l);
+    } else if (said == RUN_SAID_NO_FORK) {
+        drop_conn(l);
+        pause_for(l->s, NO_FORK_PAUSE_MS);
+        l->ops->cancelled(l->arg, "the process table is full; trying again later", NO_FORK_PAUSE_MS);
+    }
+}
+
+static void watch(struct live *l, int fd)
+{
+    drop_conn(l);
+    l->conn = fd;
+    l->conn_ev = event_new(l->s->base, fd, EV_READ | EV_PERSIST, on_conn, l);
+    event_add(l->conn_ev, NULL);
+    if (l->stop)
+        order(l, RUN_ORDER_STOP);
+}
+
+void live_start(struct live *l, const struct run_spec *spec)
+{
+    AUTO_BUF struct buf text = {0};
+    AUTO_FD int file = memfd_create("run-spec", MFD_CLOEXEC);
+    int pair[2] = {-1, -1};
+    run_spec_write(spec, &text);
+    int n = file < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 ? -errno : 0;
+    if (n == 0)
+        n = fd_write_all(file, text.p, text.n);
+    if (n == 0) {
+        int fds[] = {file, pair[1]};
+        n = l->s->fd < 0 ? -EPIPE : fd_send(l->s->fd, "r", 1, fds, 2);
+    }
+    crash_at(CRASH_spawn_send);
+    if (pair[1] >= 0)
+        close(pair[1]);
+    if (n == 0) {
+        watch(l, pair[0]);
+        return;
+    }
+    AUTO_FREE char *why = xasprintf("cannot hand the run to the spawner: %s", err_text(n));
+    if (pair[0] >= 0)
+        close(pair[0]);
+    pause_for(l->s, SPAWNER_RESTART_MS);
+    l->ops->cancelled(l->arg, why, SPAWNER_RESTART_MS);
+}
+
+/* ---- without a channel ---- */
+
+static void on_resolve(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    live_resolve(arg);
+}
+
+/* Ends what a dead runner left. */
+static void on_lost_tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct live *l = arg;
+    (void)fd;
+    (void)what;
+    cgroup_kill(l->s->cgroups, l->claim);
+    int marked = tree_signal_marked("SIMBDP_RUN_ID", l->run_id, SIGKILL);
+    if (!cgroup_is_empty(l->s->cgroups, l->claim) || marked > 0) {
+        call_in(l, KILL_TICK_MS, on_lost_tick);
+        return;
+    }
+    cgroup_remove(l->s->cgroups, l->claim);
+    struct run_result *res = xcalloc(1, sizeof *res);
+    *res = (struct run_result){.run_id = xstrdup(l->run_id),
+                               .step = xstrdup(""),
+                               .outcome = RUN_lost,
+                               .exit_code = -1,
+                               .signal = -1,
+                               .ended_wall_ms = clk_wall_ms(),
+                               .error = xstrdup("its runner died; everything that was left of the run was ended")};
+    end(l, res);
+}
+
+void live_resolve(struct live *l)
+{
+    AUTO_FREE char *lock_path = xasprintf("%s/%s.lock", l->s->home->runtime, l->claim);
+    AUTO_FREE char *sock_path = xasprintf("%s/%s.sock", l->s->home->runtime, l->claim);
+    AUTO_FD int lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (lock < 0 || flock(lock, LOCK_EX | LOCK_NB) < 0) {
+        int fd = lock < 0 ? -1 : fd_unix_connect(sock_path);
+        if (fd >= 0)
+            watch(l, fd);
+        else
+            call_in(l, RESOLVE_MS, on_resolve); /* it took the lock and is about to listen, or is about to end */
+        return;
+    }
+    struct run_result *res = read_result(l);
+    unlink(sock_path);
+    unlink(lock_path);
+    if (res) {
+        cgroup_remove(l->s->cgroups, l->claim);
+        end(l, res);
+    } else if (mkdir(l->dir, 0711) == 0) {
+        l->ops->cancelled(l->arg, "it was never started", 0);
+    } else if (errno == EEXIST) {
+        on_lost_tick(-1, 0, l);
+    } else {
+        call_in(l, RESOLVE_AGAIN_MS, on_resolve);
+    }
+}
+
+/* ---- executables ---- */
+
+char *live_exec(const struct home *h, const char *tenant, const char *exec)
+{
+    if (!strcmp(exec, BUILTIN_LOAD))
+        return home_program(h, "simbdp-load");
+    return exec[0] == '/' ? xstrdup(exec) : xasprintf("%s/apps/%s/%s", h->path, tenant, exec);
+}
+
+int64_t live_exec_identity(const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) < 0)
+        return 0;
+    return (int64_t)st.st_ino ^ ((int64_t)st.st_size << 20) ^ st.st_mtim.tv_sec ^ ((int64_t)st.st_mtim.tv_nsec << 12) ^
+           ((int64_t)st.st_mode << 40) ^ st.st_ctim.tv_nsec;
+}
