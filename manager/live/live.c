@@ -51,6 +51,16 @@ static void wake_in(struct spawner *s, int64_t ms)
     event_add(s->timer, &tv);
 }
 
+/* A timer may fire a little before its time. */
+static void tell_ready(struct spawner *s)
+{
+    int64_t left = s->pause_until_ms - clk_now_ms();
+    if (left > 0)
+        wake_in(s, left);
+    else
+        s->ready(s->arg);
+}
+
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
     struct spawner *s = arg;
@@ -59,7 +69,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     if (s->fd < 0)
         start_program(s);
     else
-        s->ready(s->arg);
+        tell_ready(s);
 }
 
 static void on_gone(evutil_socket_t fd, short what, void *arg)
@@ -106,7 +116,7 @@ static void start_program(struct spawner *s)
     s->fd = pair[0];
     s->ev = event_new(s->base, s->fd, EV_READ, on_gone, s);
     event_add(s->ev, NULL);
-    s->ready(s->arg);
+    tell_ready(s);
 }
 
 struct spawner *spawner_new(struct event_base *base, const struct home *home, struct cgroup_host *cgroups, void (*ready)(void *arg),
