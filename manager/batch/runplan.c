@@ -1,4 +1,5 @@
 #include "runplan.h"
+#include "manager/live/plan.h"
 
 #include "common/fd.h"
 #include "common/mem.h"
@@ -31,7 +32,7 @@ char *runplan_group_dir(const struct run *r)
 
 char *runplan_exec(struct batchmgr *m, const char *tenant, const struct conf_batch *app, const char *step)
 {
-    return live_exec(&m->home, tenant, strcmp(step, "check") ? app->exec : app->checker);
+    return plan_exec(&m->home, tenant, strcmp(step, "check") ? app->exec : app->checker);
 }
 
 /* The names that the files of a group have in their common directory: their safe names, made different where they are not. */
@@ -153,46 +154,6 @@ void runplan_prefix(struct batchmgr *m, const struct file *f, bool shared, const
     sodium_bin2hex(out, 33, hash, sizeof hash);
 }
 
-static void add_env_list(struct run_spec *s, const struct cfg_list *l)
-{
-    const struct conf_env *v = l->v;
-    for (size_t i = 0; i < l->n; i++) {
-        bool set = false;
-        for (size_t k = 0; k < s->env.n && !set; k++)
-            if (!strcmp(s->env.v[k].name, v[i].name)) { /* the app's goes over the profile's */
-                xstr_set(&s->env.v[k].value, v[i].value);
-                set = true;
-            }
-        if (!set)
-            run_pairs_add(&s->env, v[i].name, v[i].value);
-    }
-}
-
-static void add_common_env(struct batchmgr *m, struct run_spec *s, const struct run *r, const struct conf_tenant *t)
-{
-    AUTO_FREE char *app_dir = xasprintf("%s/app", s->dir);
-    AUTO_FREE char *result = xasprintf("%s/app/result.json", s->dir);
-    const struct tenant *tenant = tenant_get(m, t->id);
-    char attempt[24];
-    snprintf(attempt, sizeof attempt, "%lld", (long long)r->attempt);
-    const struct run_pair env[] = {
-        {"PATH", "/usr/local/bin:/usr/bin:/bin"},
-        {"LANG", "C.UTF-8"},
-        {"HOME", app_dir},
-        {"TMPDIR", app_dir},
-        {"MONGO_URL", tenant->mongo_url ? tenant->mongo_url : ""},
-        {"MONGO_DATABASE", t->database},
-        {"SIMBDP_TENANT_ID", t->id},
-        {"SIMBDP_APP", r->app},
-        {"SIMBDP_RUN_ID", (char *)r->run_id},
-        {"SIMBDP_INSTANCE_ID", (char *)r->run_id},
-        {"SIMBDP_ATTEMPT", attempt},
-        {"SIMBDP_RESULT_FILE", result},
-    };
-    for (size_t i = 0; i < sizeof env / sizeof *env; i++)
-        run_pairs_add(&s->env, env[i].name, env[i].value);
-}
-
 /* Those of all files of the run, each once. */
 static void add_prefixes(struct buf *b, const struct file *first)
 {
@@ -251,19 +212,6 @@ static void add_inputs(struct batchmgr *m, struct run_spec *s, const struct run 
     run_pairs_add(&s->env, "SIMBDP_INPUT_DIR", dir);
     run_pairs_add(&s->env, "SIMBDP_INPUT_FILES", list);
     run_pairs_add(&s->env, "SIMBDP_DATASET", first->dataset);
-}
-
-static void add_secrets(struct batchmgr *m, struct run_spec *s, const struct conf_tenant *t, const struct conf_batch *app)
-{
-    const struct conf_secret *v = app->secrets.v;
-    AUTO_FREE char *dir = xasprintf("%s/secrets", s->dir);
-    for (size_t i = 0; i < app->secrets.n; i++) {
-        AUTO_FREE char *path =
-            v[i].file[0] == '/' ? xstrdup(v[i].file) : xasprintf("%s/keys/%s/%s", m->home.path, t->id, v[i].file);
-        run_pairs_add(&s->secrets, v[i].name, path);
-    }
-    if (app->secrets.n)
-        run_pairs_add(&s->env, "SIMBDP_SECRETS_DIR", dir);
 }
 
 static int by_name(const void *a, const void *b)
@@ -349,38 +297,6 @@ static int add_load_job(struct batchmgr *m, struct run_spec *s, const struct fil
     return r;
 }
 
-static void add_limits(struct run_spec *s, const struct conf_profile *p)
-{
-    s->wall_s = p->wall_s;
-    s->grace_s = p->grace_s;
-    s->output_bytes = p->output_bytes;
-    s->cpu_s = p->rlimits.cpu_s;
-    s->as_bytes = p->rlimits.as_bytes;
-    s->nofile = p->rlimits.nofile;
-    s->nproc = p->rlimits.nproc;
-    s->fsize_bytes = p->rlimits.fsize_bytes;
-    s->core_bytes = p->rlimits.core_bytes;
-    s->stack_bytes = p->rlimits.stack_bytes;
-    s->cg_cpu_pct = p->cgroup.cpu_pct;
-    s->cg_memory_bytes = p->cgroup.memory_bytes;
-    s->cg_pids = p->cgroup.pids;
-}
-
-static void add_arg(struct run_spec *s, const char *arg)
-{
-    s->args.v = xrealloc(s->args.v, (s->args.n + 1) * sizeof *s->args.v);
-    s->args.v[s->args.n++] = xstrdup(arg);
-}
-
-/* A platform program may be told to crash by a test; tenants' programs never see these. */
-static void add_crash_env(struct run_spec *s)
-{
-    static const char *const names[] = {"SIMBDP_CRASH_AT", "SIMBDP_CRASH_ONCE", "ASAN_OPTIONS", "LSAN_OPTIONS"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (getenv(names[i]))
-            run_pairs_add(&s->env, names[i], getenv(names[i]));
-}
-
 int runplan_make(struct batchmgr *m, const struct run *r, const struct conf_tenant *t, const struct conf_batch *app,
                  struct run_spec *ret, struct err *e)
 {
@@ -406,22 +322,18 @@ int runplan_make(struct batchmgr *m, const struct run *r, const struct conf_tena
     };
     int n = 0;
     s.exec = s.builtin ? home_program(&m->home, "simbdp-load") : runplan_exec(m, t->id, app, r->step);
-    add_limits(&s, p);
-    add_env_list(&s, &p->env);
+    plan_limits(&s, p);
+    plan_env(&s, &p->env);
     if (s.builtin) {
-        s.as_bytes = -1; /* the cgroup holds the loader; an address space limit would hit its sanitizers */
-        add_arg(&s, "--home");
-        add_arg(&s, m->home.path);
-        add_crash_env(&s);
-        run_pairs_add(&s.env, "MONGOC_DISABLE_SHM", "1"); /* counters in /dev/shm would outlive a killed loader */
+        plan_builtin(&s, &m->home);
         n = add_load_job(m, &s, f, t, load_step, e);
     } else {
-        add_env_list(&s, &app->env);
-        add_secrets(m, &s, t, app);
+        plan_env(&s, &app->env);
+        plan_secrets(&s, &m->home, t->id, &app->secrets);
         for (size_t i = 0; i < app->args.n && !check_step; i++)
-            add_arg(&s, app->args.v[i]);
+            plan_arg(&s, app->args.v[i]);
     }
-    add_common_env(m, &s, r, t);
+    plan_common_env(&s, &(struct plan_tenant){t->id, t->database, tenant->mongo_url, tenant->uid, tenant->gid}, r->app, r->run_id, r->attempt);
     if (!load_step)
         add_inputs(m, &s, r, t);
     if (!strcmp(s.output, "dir")) {

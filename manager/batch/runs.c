@@ -8,6 +8,7 @@
 #include "admit.h"
 #include "filing.h"
 #include "runplan.h"
+#include "manager/live/plan.h"
 #include "verdict.h"
 
 #include "common/clk.h"
@@ -176,7 +177,7 @@ static void park(struct batchmgr *m, const struct run *r, const struct conf_batc
         return;
     struct parked *p = xmalloc(sizeof *p);
     *p = (struct parked){xstrdup(r->tenant), xstrdup(r->app), runplan_exec(m, r->tenant, app, r->step), 0};
-    p->identity = live_exec_identity(p->path);
+    p->identity = plan_exec_identity(p->path);
     map_put(&m->parked, key, p);
     sched_park_app(m->sched, r->tenant, r->app, true);
     log_error("app_parked", r->tenant, r->run_id,
@@ -192,7 +193,7 @@ void runs_unpark(struct batchmgr *m, const char *tenant, const char *app, bool o
         again = false;
         for (struct parked *p; (p = map_next(&m->parked, &i));) {
             if ((tenant && strcmp(p->tenant, tenant)) || (app && strcmp(p->app, app)) ||
-                (only_changed && live_exec_identity(p->path) == p->identity))
+                (only_changed && plan_exec_identity(p->path) == p->identity))
                 continue;
             AUTO_FREE char *key = xasprintf("%s/%s", p->tenant, p->app);
             log_info("app_unparked", p->tenant, NULL, "app %s may run again", p->app);

@@ -1,6 +1,5 @@
 #include "live.h"
 #include "common/clk.h"
-#include "common/conf.h"
 #include "common/crash.h"
 #include "common/fd.h"
 #include "common/log.h"
@@ -367,22 +366,4 @@ void live_resolve(struct live *l)
     } else {
         call_in(l, RESOLVE_AGAIN_MS, on_resolve);
     }
-}
-
-/* ---- executables ---- */
-
-char *live_exec(const struct home *h, const char *tenant, const char *exec)
-{
-    if (!strcmp(exec, BUILTIN_LOAD))
-        return home_program(h, "simbdp-load");
-    return exec[0] == '/' ? xstrdup(exec) : xasprintf("%s/apps/%s/%s", h->path, tenant, exec);
-}
-
-int64_t live_exec_identity(const char *path)
-{
-    struct stat st;
-    if (stat(path, &st) < 0)
-        return 0;
-    return (int64_t)st.st_ino ^ ((int64_t)st.st_size << 20) ^ st.st_mtim.tv_sec ^ ((int64_t)st.st_mtim.tv_nsec << 12) ^
-           ((int64_t)st.st_mode << 40) ^ st.st_ctim.tv_nsec;
 }

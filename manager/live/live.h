@@ -48,9 +48,4 @@ void live_stop(struct live *l);
 /* The step's end is durable: its runner may go. */
 void live_acknowledge(struct live *l);
 
-/* Where an app's executable is: exec as in the configuration. Caller frees. */
-char *live_exec(const struct home *h, const char *tenant, const char *exec);
-/* Changes when the file at `path` does; 0: there is none. */
-int64_t live_exec_identity(const char *path);
-
 #endif

@@ -1,0 +1,118 @@
+#include "plan.h"
+#include "common/mem.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+void plan_env(struct run_spec *s, const struct cfg_list *env)
+{
+    const struct conf_env *v = env->v;
+    for (size_t i = 0; i < env->n; i++) {
+        bool set = false;
+        for (size_t k = 0; k < s->env.n && !set; k++)
+            if (!strcmp(s->env.v[k].name, v[i].name)) { /* the app's goes over the profile's */
+                xstr_set(&s->env.v[k].value, v[i].value);
+                set = true;
+            }
+        if (!set)
+            run_pairs_add(&s->env, v[i].name, v[i].value);
+    }
+}
+
+void plan_common_env(struct run_spec *s, const struct plan_tenant *t, const char *app, const char *run_id, int64_t attempt)
+{
+    AUTO_FREE char *app_dir = xasprintf("%s/app", s->dir);
+    AUTO_FREE char *result = xasprintf("%s/app/result.json", s->dir);
+    char tries[24];
+    snprintf(tries, sizeof tries, "%lld", (long long)attempt);
+    const struct {
+        const char *name, *value;
+    } env[] = {
+        {"PATH", "/usr/local/bin:/usr/bin:/bin"},
+        {"LANG", "C.UTF-8"},
+        {"HOME", app_dir},
+        {"TMPDIR", app_dir},
+        {"MONGO_URL", t->mongo_url ? t->mongo_url : ""},
+        {"MONGO_DATABASE", t->database},
+        {"SIMBDP_TENANT_ID", t->id},
+        {"SIMBDP_APP", app},
+        {"SIMBDP_RUN_ID", run_id},
+        {"SIMBDP_INSTANCE_ID", run_id},
+        {"SIMBDP_ATTEMPT", tries},
+        {"SIMBDP_RESULT_FILE", result},
+    };
+    for (size_t i = 0; i < sizeof env / sizeof *env; i++)
+        run_pairs_add(&s->env, env[i].name, env[i].value);
+}
+
+void plan_limits(struct run_spec *s, const struct conf_profile *p)
+{
+    s->wall_s = p->wall_s;
+    s->grace_s = p->grace_s;
+    s->output_bytes = p->output_bytes;
+    s->cpu_s = p->rlimits.cpu_s;
+    s->as_bytes = p->rlimits.as_bytes;
+    s->nofile = p->rlimits.nofile;
+    s->nproc = p->rlimits.nproc;
+    s->fsize_bytes = p->rlimits.fsize_bytes;
+    s->core_bytes = p->rlimits.core_bytes;
+    s->stack_bytes = p->rlimits.stack_bytes;
+    s->cg_cpu_pct = p->cgroup.cpu_pct;
+    s->cg_memory_bytes = p->cgroup.memory_bytes;
+    s->cg_pids = p->cgroup.pids;
+}
+
+void plan_arg(struct run_spec *s, const char *arg)
+{
+    s->args.v = xrealloc(s->args.v, (s->args.n + 1) * sizeof *s->args.v);
+    s->args.v[s->args.n++] = xstrdup(arg);
+}
+
+void plan_secrets(struct run_spec *s, const struct home *h, const char *tenant, const struct cfg_list *secrets)
+{
+    const struct conf_secret *v = secrets->v;
+    AUTO_FREE char *dir = xasprintf("%s/secrets", s->dir);
+    for (size_t i = 0; i < secrets->n; i++) {
+        AUTO_FREE char *path =
+            v[i].file[0] == '/' ? xstrdup(v[i].file) : xasprintf("%s/keys/%s/%s", h->path, tenant, v[i].file);
+        run_pairs_add(&s->secrets, v[i].name, path);
+    }
+    if (secrets->n)
+        run_pairs_add(&s->env, "SIMBDP_SECRETS_DIR", dir);
+}
+
+/* A platform program may be told to crash by a test; tenants' programs never see these. */
+static void add_crash_env(struct run_spec *s)
+{
+    static const char *const names[] = {"SIMBDP_CRASH_AT", "SIMBDP_CRASH_ONCE", "ASAN_OPTIONS", "LSAN_OPTIONS"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (getenv(names[i]))
+            run_pairs_add(&s->env, names[i], getenv(names[i]));
+}
+
+void plan_builtin(struct run_spec *s, const struct home *h)
+{
+    s->builtin = true;
+    s->as_bytes = -1; /* the cgroup holds the loader; an address space limit would hit its sanitizers */
+    plan_arg(s, "--home");
+    plan_arg(s, h->path);
+    add_crash_env(s);
+    run_pairs_add(&s->env, "MONGOC_DISABLE_SHM", "1"); /* counters in /dev/shm would outlive a killed loader */
+}
+
+char *plan_exec(const struct home *h, const char *tenant, const char *exec)
+{
+    if (!strcmp(exec, BUILTIN_LOAD))
+        return home_program(h, "simbdp-load");
+    return exec[0] == '/' ? xstrdup(exec) : xasprintf("%s/apps/%s/%s", h->path, tenant, exec);
+}
+
+int64_t plan_exec_identity(const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) < 0)
+        return 0;
+    return (int64_t)st.st_ino ^ ((int64_t)st.st_size << 20) ^ st.st_mtim.tv_sec ^ ((int64_t)st.st_mtim.tv_nsec << 12) ^
+           ((int64_t)st.st_mode << 40) ^ st.st_ctim.tv_nsec;
+}

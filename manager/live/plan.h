@@ -1,0 +1,28 @@
+/* What every run's spec has, batch or stream. */
+#ifndef SIMBDP_PLAN_H
+#define SIMBDP_PLAN_H
+
+#include "common/conf.h"
+#include "common/home.h"
+#include "common/runspec.h"
+
+struct plan_tenant {
+    const char *id, *database, *mongo_url; /* mongo_url NULL: unknown */
+    int64_t uid, gid;                      /* -1: as the platform */
+};
+
+/* Environment in this order: what is added later goes over what is there. */
+void plan_env(struct run_spec *s, const struct cfg_list *env); /* of struct conf_env */
+void plan_common_env(struct run_spec *s, const struct plan_tenant *t, const char *app, const char *run_id, int64_t attempt);
+void plan_limits(struct run_spec *s, const struct conf_profile *p);
+void plan_arg(struct run_spec *s, const char *arg);
+void plan_secrets(struct run_spec *s, const struct home *h, const char *tenant, const struct cfg_list *secrets); /* struct conf_secret */
+/* The platform's own program: what it needs beside an app, and what would harm it is left out. */
+void plan_builtin(struct run_spec *s, const struct home *h);
+
+/* Absolute path of what `exec` of the configuration names. Caller frees. */
+char *plan_exec(const struct home *h, const char *tenant, const char *exec);
+/* Changes when the file at `path` does; 0: there is none. */
+int64_t plan_exec_identity(const char *path);
+
+#endif
