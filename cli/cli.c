@@ -347,6 +347,44 @@ static int64_t listing_limit(const struct cli *c, const char *limit)
     return c->json || c->argc ? 0 : 100;
 }
 
+int cli_list_array(struct cli *c, const char *array, size_t n, const struct col *cols, size_t n_cols)
+{
+    AUTO_BUF struct buf sql = {0};
+    sqlite3 *db = NULL;
+    sqlite3_stmt *s = NULL;
+    buf_adds(&sql, "SELECT ");
+    for (size_t i = 0; i < n_cols; i++)
+        buf_addf(&sql, "%sjson_extract(value,'$.%s')", i ? "," : "", cols[i].name);
+    buf_adds(&sql, " FROM json_each(?1) ORDER BY 1, 2, 3");
+    int r = CLI_FAILED;
+    if (sqlite3_open(":memory:", &db) == SQLITE_OK && sqlite3_prepare_v2(db, sql.p, -1, &s, NULL) == SQLITE_OK &&
+        sqlite3_bind_text(s, 1, array, (int)n, SQLITE_STATIC) == SQLITE_OK) {
+        cli_list(c, s, cols, n_cols);
+        r = CLI_DONE;
+    } else {
+        fprintf(stderr, "mysimbdp %s: %s\n", c->verb, sqlite3_errmsg(db));
+    }
+    sqlite3_finalize(s);
+    sqlite3_close(db);
+    return r;
+}
+
+int cli_list_answer(struct cli *c, const bson_t *answer, const char *key, const struct col *cols, size_t n_cols)
+{
+    bson_t one = BSON_INITIALIZER;
+    bson_iter_t it;
+    int r = CLI_DONE;
+    if (bson_iter_init_find(&it, answer, key)) {
+        bson_append_value(&one, "a", 1, bson_iter_value(&it));
+        char *text = bson_as_relaxed_extended_json(&one, NULL);
+        const char *array = strchr(text, '[');
+        r = cli_list_array(c, array, (size_t)(strrchr(array, ']') - array) + 1, cols, n_cols);
+        bson_free(text);
+    }
+    bson_destroy(&one);
+    return r;
+}
+
 int cli_listing(struct cli *c, const struct listing *l, const struct col *cols, size_t n_cols)
 {
     struct home h;

@@ -58,6 +58,10 @@ struct col {
 /* Column i of the statement is cols[i]. Returns the number of rows. */
 int cli_list(struct cli *c, sqlite3_stmt *s, const struct col *cols, size_t n_cols);
 
+/* The same of a JSON array of objects, ordered by the first three columns; and of one in a program's answer. CLI_DONE or CLI_FAILED. */
+int cli_list_array(struct cli *c, const char *array, size_t n, const struct col *cols, size_t n_cols);
+int cli_list_answer(struct cli *c, const bson_t *answer, const char *key, const struct col *cols, size_t n_cols);
+
 /* A whole listing verb: a positional id, options that filter, --since, --limit; newest last. The statement is put together of
  * what was asked for only, so that an index serves it: a listing costs what it shows, not what the ledger holds. */
 struct listing {
@@ -73,6 +77,7 @@ int cli_listing(struct cli *c, const struct listing *l, const struct col *cols, 
 /* A stamp of "2026-01-31", "2026-01-31T12:00:00Z" or "15m", "2h", "7d" ago. */
 int cli_since(const char *text, int64_t *ret_wall_ms);
 
+int verb_app(struct cli *c);
 int verb_check(struct cli *c);
 int verb_dead(struct cli *c);
 int verb_doctor(struct cli *c);

@@ -28,29 +28,6 @@ static const struct col dead_cols[] = {
     {"bytes", COL_COUNT, true},      {"message", COL_TEXT, true}, {"base64", COL_TEXT, false},
 };
 
-/* Prints the array as cli_list prints rows of the ledger. */
-static int print(struct cli *c, const char *array, size_t n, const struct col *cols, size_t n_cols)
-{
-    AUTO_BUF struct buf sql = {0};
-    sqlite3 *db = NULL;
-    sqlite3_stmt *s = NULL;
-    buf_adds(&sql, "SELECT ");
-    for (size_t i = 0; i < n_cols; i++)
-        buf_addf(&sql, "%sjson_extract(value,'$.%s')", i ? "," : "", cols[i].name);
-    buf_adds(&sql, " FROM json_each(?1) ORDER BY 1, 2, 3");
-    int r = CLI_FAILED;
-    if (sqlite3_open(":memory:", &db) == SQLITE_OK && sqlite3_prepare_v2(db, sql.p, -1, &s, NULL) == SQLITE_OK &&
-        sqlite3_bind_text(s, 1, array, (int)n, SQLITE_STATIC) == SQLITE_OK) {
-        cli_list(c, s, cols, n_cols);
-        r = CLI_DONE;
-    } else {
-        fprintf(stderr, "mysimbdp %s: %s\n", c->verb, sqlite3_errmsg(db));
-    }
-    sqlite3_finalize(s);
-    sqlite3_close(db);
-    return r;
-}
-
 /* `broker --list`: its output, a JSON array. */
 static int ask_the_store(const struct home *h, const char *what, const char *tenant, const char *stream, const char *app,
                          struct buf *out, struct err *e)
@@ -104,23 +81,17 @@ static int list(struct cli *c, const char *what, const char *tenant, const char 
         r = ask_the_store(&h, what, tenant, stream, app, &array, &e);
     } else {
         AUTO_BSON bson_t *doc = NULL;
-        bson_iter_t it;
         r = cli_exchange(fd, rq.p, &doc, &e);
         close(fd);
-        if (r == 0 && bson_iter_init_find(&it, doc, what)) {
-            bson_t one = BSON_INITIALIZER;
-            bson_append_value(&one, "a", 1, bson_iter_value(&it));
-            char *text = bson_as_relaxed_extended_json(&one, NULL);
-            buf_adds(&array, strchr(text, '['));
-            array.n = (size_t)(strrchr(array.p, ']') - array.p) + 1;
-            bson_free(text);
-            bson_destroy(&one);
+        if (r == 0) {
+            home_close(&h);
+            return cli_list_answer(c, doc, what, cols, n_cols);
         }
     }
     home_close(&h);
     if (r < 0)
         return cli_fail(c, &e);
-    return print(c, array.p ? array.p : "[]", array.p ? array.n : 2, cols, n_cols);
+    return cli_list_array(c, array.p ? array.p : "[]", array.p ? array.n : 2, cols, n_cols);
 }
 
 int verb_queue(struct cli *c)

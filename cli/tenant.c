@@ -121,6 +121,8 @@ static int reload(struct cli *c, const struct home *h)
     int r = cli_tell(h, "batchmgr.sock", "reload", NULL, &e);
     if (r == 0)
         r = cli_tell(h, "broker.sock", "reload", NULL, &e);
+    if (r == 0)
+        r = cli_tell(h, "streammgr.sock", "reload", NULL, &e);
     return r < 0 ? cli_fail(c, &e) : CLI_DONE;
 }
 
@@ -229,6 +231,8 @@ static int suspend(struct cli *c, const struct home *h, const char *verb, const 
         bson_destroy(doc);
     if (r == 0)
         r = cli_tell(h, "broker.sock", strcmp(verb, "resume") ? "tenants" : "resume", id, &e);
+    if (r == 0)
+        r = cli_tell(h, "streammgr.sock", "tenants", id, &e);
     return r < 0 ? cli_fail(c, &e) : CLI_DONE;
 }
 

@@ -30,13 +30,14 @@
 #include <sys/wait.h>
 
 enum {
-    MAX_PROGRAMS = 4,
+    MAX_PROGRAMS = 5,
     FIRST_DELAY_MS = 100,
     MAX_DELAY_MS = 10000,
     HEALTHY_MS = 10000,
     TICK_MS = 50,
     TERM_WAIT_MS = 10000,
-    LOG_ROTATE_BYTES = 64 << 20
+    LOG_ROTATE_BYTES = 64 << 20,
+    N_DRAINS = 2,
 };
 
 struct program {
@@ -54,7 +55,11 @@ struct up {
     struct mongo_plan mongo;
     struct program programs[MAX_PROGRAMS];
     size_t n;
-    int sigfd, listener, drain; /* drain: connection on which batchmgr says that no run is left */
+    int sigfd, listener;
+    struct {
+        const char *program;
+        int fd; /* -1: it has no run any more, or was not asked */
+    } drains[2]; /* connections on which the managers say that no run is left */
     bool ready, stopping, leave_runs, failed;
     int down_conn; /* who asked for down waits here */
 };
@@ -162,6 +167,10 @@ static void write_endpoints(struct up *u, const bson_t *broker)
     json_begin(&b, "batchmgr", '{');
     json_str(&b, "ipc", sock);
     json_end(&b, '}');
+    AUTO_FREE char *stream_sock = home_socket(&u->home, "streammgr.sock");
+    json_begin(&b, "streammgr", '{');
+    json_str(&b, "ipc", stream_sock);
+    json_end(&b, '}');
     json_begin(&b, "broker", '{');
     json_str(&b, "ipc", json_get_str(broker, "ipc", NULL));
     json_str(&b, "tcp", json_get_str(broker, "tcp", NULL));
@@ -176,8 +185,9 @@ static void write_endpoints(struct up *u, const bson_t *broker)
 /* Everything answers: say so once. */
 static void check_ready(struct up *u)
 {
-    AUTO_BSON bson_t *batchmgr = NULL, *broker = NULL;
+    AUTO_BSON bson_t *batchmgr = NULL, *broker = NULL, *streammgr = NULL;
     if (cli_request(&u->home, "batchmgr.sock", "{\"op\":\"status\"}", &batchmgr, NULL) < 0 ||
+        cli_request(&u->home, "streammgr.sock", "{\"op\":\"status\"}", &streammgr, NULL) < 0 ||
         cli_request(&u->home, "broker.sock", "{\"op\":\"status\"}", &broker, NULL) < 0)
         return;
     bool up = !strcmp(json_get_str(batchmgr, "database", ""), "up");
@@ -199,9 +209,13 @@ static void begin_stop(struct up *u)
     u->stopping = true;
     if (u->leave_runs)
         return;
-    u->drain = cli_connect(&u->home, "batchmgr.sock", NULL);
-    if (u->drain >= 0 && send(u->drain, "{\"op\":\"drain\"}\n", 15, MSG_NOSIGNAL) < 0)
-        close(fd_take(&u->drain));
+    for (size_t i = 0; i < N_DRAINS; i++) {
+        AUTO_FREE char *sock = xasprintf("%s.sock", u->drains[i].program);
+        int *fd = &u->drains[i].fd;
+        *fd = cli_connect(&u->home, sock, NULL);
+        if (*fd >= 0 && send(*fd, "{\"op\":\"drain\"}\n", 15, MSG_NOSIGNAL) < 0)
+            close(fd_take(fd));
+    }
 }
 
 static void on_down(struct up *u)
@@ -280,13 +294,13 @@ static void stop_program(struct up *u, struct program *p)
 
 static void wait_for_drain(struct up *u)
 {
-    struct program *batchmgr = &u->programs[u->n - 1];
-    while (u->drain >= 0 && batchmgr->pid) {
-        struct pollfd p[] = {{u->drain, POLLIN, 0}, {u->sigfd, POLLIN, 0}};
+    while (u->drains[0].fd >= 0 || u->drains[1].fd >= 0) {
+        struct pollfd p[] = {{u->drains[0].fd, POLLIN, 0}, {u->drains[1].fd, POLLIN, 0}, {u->sigfd, POLLIN, 0}};
         char answer[256];
-        poll(p, 2, 1000);
-        if (p[0].revents && recv(u->drain, answer, sizeof answer, MSG_DONTWAIT) != -1)
-            close(fd_take(&u->drain));
+        poll(p, 3, 1000);
+        for (size_t i = 0; i < N_DRAINS; i++) /* it answered, or ended */
+            if (p[i].revents && recv(u->drains[i].fd, answer, sizeof answer, MSG_DONTWAIT) != -1)
+                close(fd_take(&u->drains[i].fd));
         on_signal(u);
         reap(u);
     }
@@ -313,7 +327,7 @@ static void serve(struct up *u)
 static int wait_for_predecessor(struct up *u, struct err *e)
 {
     int64_t until = clk_now_ms() + TERM_WAIT_MS;
-    static const char *const names[] = {"batchmgr", "broker"};
+    static const char *const names[] = {"batchmgr", "streammgr", "broker"};
     for (size_t i = 0; i < sizeof names / sizeof *names;) {
         int lock = home_lock(&u->home, names[i], e);
         if (lock >= 0) {
@@ -349,8 +363,9 @@ static int prepare(struct up *u, struct err *e)
         return r;
     if (u->mongo.argv)
         u->programs[u->n++] = (struct program){.name = "mongo", .leash = -1, .argv = u->mongo.argv};
-    /* batchmgr is the last: it is stopped first, and drained before. */
+    /* The managers are the last: they are stopped first, and drained before. */
     add_program(u, "broker");
+    add_program(u, "streammgr");
     add_program(u, "batchmgr");
     AUTO_FREE char *sock = home_socket(&u->home, "up.sock");
     u->listener = fd_unix_listen(sock, 0600);
@@ -389,7 +404,7 @@ static int run(struct up *u, struct err *e)
 
 int verb_up(struct cli *c)
 {
-    struct up u = {.sigfd = -1, .listener = -1, .drain = -1, .down_conn = -1};
+    struct up u = {.sigfd = -1, .listener = -1, .drains = {{"batchmgr", -1}, {"streammgr", -1}}, .down_conn = -1};
     struct err e = {0};
     int r = cli_args(c, 0, 0);
     if (r || cli_home(c, &u.home))

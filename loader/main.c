@@ -296,6 +296,7 @@ int main(int argc, char **argv)
     mongoc_log_set_handler(NULL, NULL);
     int r = argc == 2 && !strcmp(argv[1], "--probe")    ? probe(getenv("MONGO_URL"))
             : argc >= 2 && !strcmp(argv[1], "--stream") ? messages_main(argc - 2, argv + 2)
+            : argc >= 4 && !strcmp(argv[3], "--stream") ? messages_main(argc - 4, argv + 4) /* behind --home HOME */
                                                         : run(&l);
     ingest_close(&l.in);
     spec_free(l.spec);

@@ -172,6 +172,30 @@ static void refresh_tenant(struct batchmgr *m, struct tenant *t)
     sched_block_tenant(m->sched, t->id, !tenant_accepts(t) || !up);
 }
 
+/* What streammgr needs to know: state/databases.json. */
+static void tell_databases(struct batchmgr *m)
+{
+    AUTO_BUF struct buf b = {0};
+    struct err e = {0};
+    size_t i = 0;
+    json_begin(&b, NULL, '{');
+    for (struct tenant *t; (t = map_next(&m->tenants, &i));) {
+        json_begin(&b, t->id, '{');
+        json_bool(&b, "up", t->health && health_is_up(t->health, NULL, 0));
+        json_str(&b, "url", t->mongo_url);
+        json_end(&b, '}');
+    }
+    json_end(&b, '}');
+    buf_adds(&b, "\n");
+    if (m->databases_told && !strcmp(m->databases_told, b.p))
+        return;
+    if (fd_write_file(m->home.dirfd, "state/databases.json", b.p, b.n, 0600, &e) < 0) {
+        log_warn("databases", NULL, NULL, "%s", e.msg);
+        return;
+    }
+    xstr_set(&m->databases_told, b.p);
+}
+
 static void on_health(void *arg, struct health *h)
 {
     struct batchmgr *m = arg;
@@ -179,6 +203,7 @@ static void on_health(void *arg, struct health *h)
     (void)h;
     for (struct tenant *t; (t = map_next(&m->tenants, &i));)
         refresh_tenant(m, t);
+    tell_databases(m);
     runs_on_health(m);
     batchmgr_kick(m);
 }
@@ -638,6 +663,7 @@ static void stop(struct batchmgr *m)
     conf_free(m->conf);
     free(m->mongo_kind);
     free(m->mongo_url);
+    free(m->databases_told);
     if (m->runs_fd >= 0)
         close(m->runs_fd);
 }

@@ -81,6 +81,7 @@ struct batchmgr {
     size_t n_inspectors;
 
     struct spawner *spawner;
+    char *databases_told; /* what state/databases.json says; NULL: not written yet */
 
     struct event *term_ev, *int_ev, *hup_ev, *chld_ev, *leash_ev;
     struct map uploads;

@@ -1,0 +1,234 @@
+/* streammgr: which instances of the tenants' stream apps run. What is wanted comes from the configuration (min, max), from orders on the
+ * control socket, and from the broker, which says when a message waits for an app that has no instance.
+ *
+ * Failure story: instances are runs like any other (manager/run/runner.c) and outlive this program. Each has a row in the book before it is
+ * started; the next streammgr takes up all that have not ended (manager/live/live.h) and wants as many as there were. */
+#include "book.h"
+#include "streammgr.h"
+
+#include "common/clk.h"
+#include "common/crash.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "common/mem.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { TICK_MS = 1000 };
+
+static struct {
+    struct event *term, *interrupt, *hup, *chld, *leash;
+} evs;
+static struct timespec databases_seen;
+
+static void on_ready(void *arg)
+{
+    struct streammgr *m = arg;
+    if (m->spawner) /* not from within spawner_new */
+        instances_reconcile(m);
+}
+
+static bool databases_changed(struct streammgr *m)
+{
+    struct stat st;
+    if (fstatat(m->home.dirfd, "state/databases.json", &st, 0) < 0 || !memcmp(&st.st_mtim, &databases_seen, sizeof databases_seen))
+        return false;
+    databases_seen = st.st_mtim;
+    return true;
+}
+
+static void rearm(struct streammgr *m, int64_t ms)
+{
+    struct timeval tv = {ms / 1000, ms % 1000 * 1000};
+    event_add(m->tick_ev, &tv);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct streammgr *m = arg;
+    struct err e = {0};
+    (void)fd;
+    (void)what;
+    rearm(m, TICK_MS);
+    if (databases_changed(m) && facts_read(m, &e) < 0)
+        log_warn("facts", NULL, NULL, "%s", e.msg);
+    instances_reconcile(m);
+}
+
+void streammgr_wake_in(struct streammgr *m, int64_t ms)
+{
+    struct timeval left;
+    struct timeval now;
+    event_base_gettimeofday_cached(m->base, &now);
+    if (event_pending(m->tick_ev, EV_TIMEOUT, &left) &&
+        (left.tv_sec - now.tv_sec) * 1000 + (left.tv_usec - now.tv_usec) / 1000 <= ms)
+        return;
+    rearm(m, ms > 0 ? ms : 1);
+}
+
+int streammgr_reload(struct streammgr *m, struct err *e)
+{
+    struct conf *next = NULL;
+    size_t at = 0;
+    int r = conf_load(m->home.path, &next, e);
+    if (r == 0) {
+        struct conf *old = m->conf;
+        m->conf = next;
+        conf_free(old);
+        r = facts_read(m, e);
+    }
+    if (r < 0) {
+        log_error("reload", NULL, NULL, "%s", e->msg);
+        return r;
+    }
+    for (struct app *a; (a = map_next(&m->apps, &at));)
+        app_forgive(a);
+    instances_reconcile(m);
+    return 0;
+}
+
+/* ---- signals ---- */
+
+static void on_term(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    event_base_loopbreak(((struct streammgr *)arg)->base);
+}
+
+static void on_hup(evutil_socket_t fd, short what, void *arg)
+{
+    struct err e = {0};
+    (void)fd;
+    (void)what;
+    streammgr_reload(arg, &e);
+}
+
+static void on_chld(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    (void)arg;
+    while (waitpid(-1, NULL, WNOHANG) > 0)
+        ;
+}
+
+static void on_leash(evutil_socket_t fd, short what, void *arg)
+{
+    char c;
+    (void)what;
+    if (read(fd, &c, 1) == 0)
+        event_base_loopbreak(((struct streammgr *)arg)->base);
+}
+
+static struct event *add_event(struct streammgr *m, int fd, short what, event_callback_fn fn)
+{
+    struct event *ev = event_new(m->base, fd, what | EV_PERSIST, fn, m);
+    event_add(ev, NULL);
+    return ev;
+}
+
+/* ---- life ---- */
+
+static int start(struct streammgr *m, struct err *e)
+{
+    int r = conf_load(m->home.path, &m->conf, e);
+    if (r == 0)
+        r = book_open(&m->home, &m->book, e);
+    if (r < 0)
+        return r;
+    cgroup_probe(&m->cgroups, m->home.tag);
+    randombytes_buf(&m->epoch, sizeof m->epoch);
+    m->epoch >>= 2; /* a positive number in JSON, too */
+    struct err none = {0};
+    if (facts_read(m, &none) < 0)
+        log_info("facts", NULL, NULL, "waiting for batchmgr: %s", none.msg);
+    databases_changed(m);
+    m->tick_ev = event_new(m->base, -1, 0, on_tick, m);
+    m->spawner = spawner_new(m->base, &m->home, &m->cgroups, on_ready, m);
+    r = instances_recover(m, e);
+    if (r < 0)
+        return r;
+    m->watcher = watcher_new(m);
+    r = control_start(m, e);
+    if (r == 0)
+        rearm(m, 1);
+    return r;
+}
+
+static void stop(struct streammgr *m)
+{
+    struct event *all[] = {evs.term, evs.interrupt, evs.hup, evs.chld, evs.leash, m->tick_ev};
+    control_stop(m);
+    watcher_free(m->watcher);
+    instances_free(m);
+    spawner_free(m->spawner);
+    facts_free(m);
+    book_close(m->book);
+    conf_free(m->conf);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i])
+            event_free(all[i]);
+}
+
+static int run(struct streammgr *m, const char *home, bool supervised, struct err *e)
+{
+    int r = home_open(&m->home, home, e);
+    if (r < 0)
+        return r;
+    int lock = home_lock(&m->home, "streammgr", e);
+    if (lock < 0)
+        return lock;
+    evs.term = add_event(m, SIGTERM, EV_SIGNAL, on_term);
+    evs.interrupt = add_event(m, SIGINT, EV_SIGNAL, on_term);
+    evs.hup = add_event(m, SIGHUP, EV_SIGNAL, on_hup);
+    evs.chld = add_event(m, SIGCHLD, EV_SIGNAL, on_chld);
+    if (supervised)
+        evs.leash = add_event(m, STDIN_FILENO, EV_READ, on_leash);
+    r = start(m, e);
+    if (r == 0) {
+        log_info("ready", NULL, NULL, "home %s", m->home.path);
+        event_base_dispatch(m->base);
+    }
+    stop(m);
+    close(lock);
+    return r;
+}
+
+static const char usage[] = "usage: streammgr [--supervised] --home HOME\n"
+                            "Runs instances of the tenants' stream apps. `mysimbdp up` starts it.\n"
+                            "--supervised: also end when stdin closes. SIGTERM: end, leave instances alone. SIGHUP: read the configuration again.\n"
+                            "Exit: 0 stopped, 1 could not start (the log says why), 2 usage.\n";
+
+int main(int argc, char **argv)
+{
+    struct streammgr m = {0};
+    struct err e = {0};
+    log_init("streammgr");
+    crash_init();
+    const char *home = home_take_arg(&argc, argv);
+    if (argc == 2 && !strcmp(argv[1], "--help"))
+        return fputs(usage, stdout) < 0;
+    bool supervised = argc == 2 && !strcmp(argv[1], "--supervised");
+    if (argc != 1 + supervised)
+        return fputs(usage, stderr), 2;
+    if (sodium_init() < 0)
+        return 1;
+    signal(SIGPIPE, SIG_IGN);
+    fd_raise_limit();
+    m.started_wall_ms = clk_wall_ms();
+    m.base = event_base_new();
+    int r = run(&m, home, supervised, &e);
+    if (r < 0)
+        log_error("start", NULL, NULL, "%s", e.msg);
+    event_base_free(m.base);
+    home_close(&m.home);
+    return r < 0;
+}

@@ -1,0 +1,122 @@
+/* A connection to the broker's control socket, made again whenever it ends. Asks where the broker listens, then watches: a message for an
+ * app without an instance starts one. */
+#include "streammgr.h"
+
+#include "common/fd.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "common/mem.h"
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <string.h>
+
+enum { AGAIN_MS = 200, MAX_LINE = 16 << 20 };
+
+struct watcher {
+    struct streammgr *m;
+    struct bufferevent *bev;
+    struct event *timer;
+    char *endpoint;
+};
+
+static void open_connection(struct watcher *w);
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    open_connection(arg);
+}
+
+static void again(struct watcher *w)
+{
+    struct timeval tv = {0, AGAIN_MS * 1000};
+    if (w->bev)
+        bufferevent_free(w->bev);
+    w->bev = NULL;
+    event_add(w->timer, &tv);
+}
+
+static void on_line(struct watcher *w, const char *line)
+{
+    AUTO_BSON bson_t *doc = json_parse(line, strlen(line), NULL);
+    bson_iter_t it;
+    bson_t what;
+    if (doc && bson_iter_init_find(&it, doc, "activate") && json_iter_doc(&it, &what)) {
+        const char *tenant = json_get_str(&what, "tenant", ""), *name = json_get_str(&what, "app", "");
+        const struct conf_tenant *t = conf_tenant(w->m->conf, tenant);
+        const struct conf_stream_app *c = t ? conf_stream_app(t, name) : NULL;
+        if (!c || !*c->exec || !c->on_demand)
+            return;
+        struct app *a = app_get(w->m, tenant, name, true);
+        if (a->wanted < 1) {
+            a->wanted = 1;
+            log_info("activated", tenant, NULL, "app %s: a message waits", name);
+            app_reconcile(a);
+        }
+    } else if (doc && json_get_str(doc, "ipc", NULL)) {
+        xstr_set(&w->endpoint, json_get_str(doc, "ipc", NULL));
+        instances_reconcile(w->m);
+    }
+}
+
+static void on_read(struct bufferevent *bev, void *arg)
+{
+    struct watcher *w = arg;
+    struct evbuffer *in = bufferevent_get_input(bev);
+    for (char *line; (line = evbuffer_readln(in, NULL, EVBUFFER_EOL_LF));) {
+        on_line(w, line);
+        free(line);
+    }
+    if (evbuffer_get_length(in) > MAX_LINE)
+        again(w);
+}
+
+static void on_event(struct bufferevent *bev, short what, void *arg)
+{
+    (void)bev;
+    if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
+        again(arg);
+}
+
+static void open_connection(struct watcher *w)
+{
+    static const char asks[] = "{\"op\":\"status\"}\n{\"op\":\"watch\"}\n";
+    AUTO_FREE char *path = home_socket(&w->m->home, "broker.sock");
+    int fd = fd_unix_connect(path);
+    if (fd < 0) {
+        again(w);
+        return;
+    }
+    fd_set_nonblock(fd);
+    w->bev = bufferevent_socket_new(w->m->base, fd, BEV_OPT_CLOSE_ON_FREE);
+    bufferevent_setcb(w->bev, on_read, NULL, on_event, w);
+    bufferevent_enable(w->bev, EV_READ | EV_WRITE);
+    bufferevent_write(w->bev, asks, sizeof asks - 1);
+}
+
+struct watcher *watcher_new(struct streammgr *m)
+{
+    struct watcher *w = xcalloc(1, sizeof *w);
+    w->m = m;
+    w->timer = event_new(m->base, -1, 0, on_timer, w);
+    open_connection(w);
+    return w;
+}
+
+void watcher_free(struct watcher *w)
+{
+    if (!w)
+        return;
+    if (w->bev)
+        bufferevent_free(w->bev);
+    event_free(w->timer);
+    free(w->endpoint);
+    free(w);
+}
+
+const char *watcher_endpoint(const struct watcher *w)
+{
+    return w ? w->endpoint : NULL;
+}
