@@ -21,6 +21,7 @@ enum {
     FIRST_DELAY_MS = 100,
     MAX_DELAY_MS = 60000,
     HEALTHY_MS = 10000,
+    READY_MS = 1000, /* a new instance that runs so long may take the place of an old one */
     MAX_FAILURES = 20, /* in a row, none of them for want of the database: then it is parked */
     EX_TEMPFAIL = 75,
     DEFAULT_STREAM_PCT = 50,
@@ -356,12 +357,13 @@ static struct instance *victim(struct app *a, uint64_t generation, bool only_old
     return found;
 }
 
-static size_t n_of(const struct app *a, uint64_t generation, bool running)
+/* Whether all instances of this generation have proved themselves for a moment. */
+static bool are_ready(const struct app *a, uint64_t generation)
 {
-    size_t n = 0;
     for (const struct instance *i = a->instances; i; i = i->next)
-        n += !i->stop && i->generation == generation && (!running || i->state == INSTANCE_running);
-    return n;
+        if (!i->stop && i->generation == generation && (i->state != INSTANCE_running || clk_now_ms() - i->started_ms < READY_MS))
+            return false;
+    return true;
 }
 
 void app_reconcile(struct app *a)
@@ -373,7 +375,11 @@ void app_reconcile(struct app *a)
     int64_t target = app_target(a, &why);
     bool may_start = c && !why && spawner_is_ready(m->spawner);
     uint64_t generation = c && facts_of(m, a->tenant) && watcher_endpoint(m->watcher) ? generation_of(a, t, c) : 0;
-    while ((int64_t)a->n > target) {
+    /* Instances of an older configuration or executable are replaced one by one: another is started beside them where max_instances allows,
+     * and one goes when it runs. If the new ones fail, the old ones stay. */
+    bool replacing = may_start && victim(a, generation, true);
+    int64_t most = target + (replacing && target < c->max_instances);
+    while ((int64_t)a->n > most) {
         struct instance *i = victim(a, generation, false);
         if (!i)
             break;
@@ -382,16 +388,14 @@ void app_reconcile(struct app *a)
     if (!may_start)
         return;
     const struct conf_profile *p = conf_profile(m->conf, c->profile);
-    /* Others came in the place of those of an older generation, one at a time: the new one first, and when it runs an old one goes. */
-    struct instance *old = generation ? victim(a, generation, true) : NULL;
-    if (old && n_of(a, generation, true) == n_of(a, generation, false) && (int64_t)a->n >= target) {
-        if ((int64_t)a->n > target || n_of(a, generation, false) > 0 || target >= c->max_instances)
-            tell_to_go(old, "replaced: its configuration or executable changed");
-    }
+    if (replacing && are_ready(a, generation) && ((int64_t)a->n > target || most == target))
+        tell_to_go(victim(a, generation, true), "replaced: its configuration or executable changed");
+    if (replacing)
+        streammgr_wake_in(m, READY_MS);
     int64_t now = clk_now_ms();
-    if ((int64_t)a->n < target && now < a->not_before_ms)
+    if ((int64_t)a->n < most && now < a->not_before_ms)
         streammgr_wake_in(m, a->not_before_ms - now);
-    while ((int64_t)a->n < target && clk_now_ms() >= a->not_before_ms && has_capacity(a, p))
+    while ((int64_t)a->n < most && clk_now_ms() >= a->not_before_ms && has_capacity(a, p))
         if (start(a, t, c, generation) < 0)
             break;
 }

@@ -239,7 +239,7 @@ class Home:
     def control(self, request, program="batchmgr.sock"):
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(TIMEOUT)
-            s.connect(str(pathlib.Path(self.endpoint[len("ipc://"):]).with_name(program)) if program == "broker.sock" else self.socket_path())
+            s.connect(self.socket_path() if program == "batchmgr.sock" else str(pathlib.Path(self.endpoint[len("ipc://"):]).with_name(program)))
             s.sendall(json.dumps(request).encode() + b"\n")
             data = b""
             while not data.endswith(b"\n"):
