@@ -24,13 +24,8 @@ static void warn(const struct home *h, const struct conf_tenant *t)
     const struct conf_stream_app *a = t->stream_apps.v;
     for (size_t k = 0; k < t->batch.n; k++)
         warn_exec(h, t, b[k].line, b[k].exec);
-    for (size_t k = 0; k < t->stream_apps.n; k++) {
+    for (size_t k = 0; k < t->stream_apps.n; k++)
         warn_exec(h, t, a[k].line, a[k].exec);
-        if (*a[k].exec)
-            printf("%s:%d: warning: this version starts no instances of stream apps; start %s yourself (docs/tenant-guide.md, "
-                   "Streams)\n",
-                   t->file, a[k].line, a[k].app);
-    }
 }
 
 int verb_check(struct cli *c)

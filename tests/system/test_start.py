@@ -58,14 +58,11 @@ def test_config_errors_name_file_line_key_and_what_is_allowed(home, case, where,
     assert not (home.path / "state/ledger.db").exists() and home.pids("batchmgr") == []
 
 
-def test_stream_apps_are_checked_and_said_not_to_be_started(home):
+def test_stream_apps_whose_executable_is_missing_are_warned_of(home):
     conf = home.path / "conf/tenants/acme.conf"
-    conf.write_text('datasets = ( { name = "d"; format = "json"; } );' + STREAM % (
-        'exec = "builtin:load"; profile = "small"; dataset = "d"; output = "none"; min_instances = 0; max_instances = 8; on_demand = true; drain_s = 10; '
-        'scale = { utilisation = 0.85; drain_target_s = 10; window_s = 30; max_average_ingestion_ms = -1; min_processing_rate = -1.0; };'))
-    out = home.cli("check").stdout
-    assert "ok: 1 tenants" in out and "acme.conf:1: warning: this version starts no instances of stream apps" in out
-    conf.write_text(STREAM % 'exec = "gone"; args = ("--fast"); env = ( { name = "A"; value = "b"; } ); secrets = ( { name = "n"; file = "f"; } );')
+    conf.write_text('datasets = ( { name = "d"; format = "json"; } );' + STREAM % 'exec = "builtin:load"; dataset = "d";')
+    assert home.cli("check").stdout == "ok: 1 tenants, 1 profiles\n"
+    conf.write_text(STREAM % 'exec = "gone";')
     assert "apps/acme/gone does not exist yet" in home.cli("check").stdout
 
 
