@@ -161,6 +161,25 @@ int cli_tell(const struct home *h, const char *socket_name, const char *op, cons
     return r;
 }
 
+/* The instances of stream apps are streammgr's (manager/stream/book.h); a home where it never ran has none. */
+static int attach_instances(sqlite3 *db, const struct home *h)
+{
+    AUTO_FREE char *path = home_path(h, "state/streams.db");
+    sqlite3_stmt *s = NULL;
+    if (access(path, F_OK) < 0)
+        return sqlite3_exec(db, "ATTACH ':memory:' AS streams; CREATE TABLE streams.instances(run_id TEXT, tenant TEXT, app TEXT, attempt INTEGER, "
+                                "state TEXT, outcome TEXT, exit_code INTEGER, signal INTEGER, lim TEXT, error TEXT, node TEXT, forced INTEGER, "
+                                "started_at INTEGER, ended_at INTEGER, wall_s REAL, cpu_s REAL, max_rss INTEGER)",
+                            NULL, NULL, NULL);
+    int r = sqlite3_prepare_v2(db, "ATTACH ?1 AS streams", -1, &s, NULL);
+    if (r == SQLITE_OK)
+        r = sqlite3_bind_text(s, 1, path, -1, SQLITE_STATIC);
+    if (r == SQLITE_OK)
+        r = sqlite3_step(s) == SQLITE_DONE ? SQLITE_OK : SQLITE_ERROR;
+    sqlite3_finalize(s);
+    return r;
+}
+
 sqlite3 *cli_ledger(struct cli *c, const struct home *h, bool *ret_none)
 {
     AUTO_FREE char *path = home_path(h, "state/ledger.db");
@@ -169,6 +188,7 @@ sqlite3 *cli_ledger(struct cli *c, const struct home *h, bool *ret_none)
     if (*ret_none)
         return NULL;
     if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL) != SQLITE_OK || sqlite3_busy_timeout(db, 10000) != SQLITE_OK ||
+        attach_instances(db, h) != SQLITE_OK ||
         sqlite3_exec(db, "PRAGMA query_only=1; SELECT count(*) FROM meta", NULL, NULL, NULL) != SQLITE_OK) {
         fprintf(stderr, "mysimbdp %s: cannot read the ledger %s: %s\n", c->verb, path, db ? sqlite3_errmsg(db) : "");
         sqlite3_close(db);

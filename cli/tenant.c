@@ -199,6 +199,8 @@ static int remove_tenant(struct cli *c, const struct home *h, const char *id, bo
     /* Its file says which database is its own, so it must be there once more. */
     if (!there && (renameat(h->dirfd, aside, h->dirfd, conf) < 0 || reload(c, h)))
         return CLI_FAILED;
+    if (cli_tell(h, "streammgr.sock", "forget", id, &e) < 0)
+        return cli_fail(c, &e);
     json_begin(&b, NULL, '{');
     json_str(&b, "op", "purge");
     json_str(&b, "tenant", id);
@@ -210,6 +212,8 @@ static int remove_tenant(struct cli *c, const struct home *h, const char *id, bo
         r = cli_tell(h, "broker.sock", "reload", NULL, &e);
     if (r == 0)
         r = cli_tell(h, "broker.sock", "forget", id, &e);
+    if (r == 0)
+        r = cli_tell(h, "streammgr.sock", "reload", NULL, &e);
     if (r < 0)
         return cli_fail(c, &e);
     unlinkat(h->dirfd, aside, 0);

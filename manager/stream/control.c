@@ -2,9 +2,10 @@
  *   status
  *   apps {tenant?}                                  -> {"epoch","apps":[...]}
  *   start, stop {tenant,app}                        by a person: stopped apps stay so until they are started
+ *   stop {run_id}                                   one instance; another comes in its place if it is wanted
  *   scale {tenant,app,count,epoch?,expires_ms?}     an absolute count; with an epoch that is not ours (which `apps` tells) it is stale
  *   reload; tenants                                 reads configuration; who is suspended, and where databases are
- *   forget {tenant}                                 tenant remove --purge
+ *   forget {tenant}                                 tenant remove --purge: its instances end, and are forgotten; answered then
  *   drain                                           answered when no instance is left */
 #include "book.h"
 #include "streammgr.h"
@@ -17,7 +18,11 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct ctl_conn *waiters[16]; /* for the end of all instances */
+/* For the end of all instances, or of a tenant's. */
+static struct waiter {
+    struct ctl_conn *conn;
+    char *tenant; /* NULL: all */
+} waiters[16];
 static size_t n_waiters;
 
 static void add_app(struct streammgr *m, struct buf *out, const struct conf_tenant *t, const struct conf_stream_app *c)
@@ -121,6 +126,15 @@ static int set_stopped(struct streammgr *m, const bson_t *rq, bool stopped, stru
     return 0;
 }
 
+static int stop_run(struct streammgr *m, const char *run_id, struct err *e)
+{
+    size_t at = 0;
+    for (struct app *a; (a = map_next(&m->apps, &at));)
+        if (instance_stop(a, run_id, "stopped by command"))
+            return 0;
+    return err_set(e, ERR_REFUSED, "run %s is no instance that runs", run_id);
+}
+
 static int scale(struct streammgr *m, const bson_t *rq, struct err *e)
 {
     const struct conf_stream_app *c;
@@ -143,40 +157,60 @@ static int scale(struct streammgr *m, const bson_t *rq, struct err *e)
     return 0;
 }
 
-static int forget(struct streammgr *m, const bson_t *rq, struct err *e)
+static bool has_instances(const struct streammgr *m, const char *tenant)
 {
-    const char *tenant = json_get_str(rq, "tenant", "");
     size_t at = 0;
-    if (conf_tenant(m->conf, tenant))
-        return err_set(e, ERR_REFUSED, "tenant %s is configured", tenant);
     for (struct app *a; (a = map_next(&m->apps, &at));)
-        if (!strcmp(a->tenant, tenant) && a->instances) {
-            instances_stop(m, a, "the tenant is removed");
-            return err_set(e, -EAGAIN, "instances of %s are still ending; once more in a moment", tenant);
-        }
-    return book_forget(m->book, tenant, e);
+        if (a->instances && (!tenant || !strcmp(a->tenant, tenant)))
+            return true;
+    return false;
 }
 
-static int drain(struct streammgr *m, struct ctl_conn *c, struct err *e)
+static int wait_for_none(struct streammgr *m, struct ctl_conn *c, const char *tenant, struct err *e)
 {
     if (n_waiters == sizeof waiters / sizeof *waiters)
         return err_set(e, ERR_REFUSED, "enough others wait already");
     ctl_hold(c);
-    waiters[n_waiters++] = c;
-    m->draining = true;
-    instances_stop(m, NULL, "the platform stops");
+    waiters[n_waiters++] = (struct waiter){c, xstrdup(tenant)};
     control_check_drained(m);
     return 1;
 }
 
+/* The tenant's instances end before the rest of what it has is deleted. */
+static int forget(struct streammgr *m, struct ctl_conn *c, const bson_t *rq, struct err *e)
+{
+    const char *tenant = json_get_str(rq, "tenant", NULL);
+    size_t at = 0;
+    if (!tenant)
+        return err_set(e, ERR_USAGE, "which tenant?");
+    for (struct app *a; (a = map_next(&m->apps, &at));)
+        if (!strcmp(a->tenant, tenant)) {
+            a->stopped = true;
+            instances_stop(m, a, "the tenant is removed");
+        }
+    return wait_for_none(m, c, tenant, e);
+}
+
+static int drain(struct streammgr *m, struct ctl_conn *c, struct err *e)
+{
+    m->draining = true;
+    instances_stop(m, NULL, "the platform stops");
+    return wait_for_none(m, c, NULL, e);
+}
+
 void control_check_drained(struct streammgr *m)
 {
-    if (!m->draining || instances_n(m))
-        return;
-    while (n_waiters) {
-        struct ctl_conn *c = waiters[--n_waiters];
-        ctl_answer(c, NULL);
-        ctl_release(c);
+    for (size_t i = n_waiters; i-- > 0;) {
+        struct waiter w = waiters[i];
+        struct err e = {0};
+        if (has_instances(m, w.tenant))
+            continue;
+        waiters[i] = waiters[--n_waiters];
+        if (w.tenant)
+            book_forget(m->book, w.tenant, &e);
+        ctl_answer(w.conn, e.code ? &e : NULL);
+        ctl_release(w.conn);
+        free(w.tenant);
     }
 }
 
@@ -188,6 +222,8 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
         return status(m, c), 1;
     if (!strcmp(op, "apps"))
         return apps(m, c, json_get_str(rq, "tenant", NULL)), 1;
+    if (!strcmp(op, "stop") && json_get_str(rq, "run_id", NULL))
+        return stop_run(m, json_get_str(rq, "run_id", ""), e);
     if (!strcmp(op, "start") || !strcmp(op, "stop"))
         return set_stopped(m, rq, !strcmp(op, "stop"), e);
     if (!strcmp(op, "scale"))
@@ -200,7 +236,7 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
         return r;
     }
     if (!strcmp(op, "forget"))
-        return forget(m, rq, e);
+        return forget(m, c, rq, e);
     if (!strcmp(op, "drain"))
         return drain(m, c, e);
     return err_set(e, ERR_USAGE, "streammgr does not know \"%s\"", op);

@@ -428,6 +428,17 @@ void instances_stop(struct streammgr *m, struct app *only, const char *why)
                 tell_to_go(i, why);
 }
 
+bool instance_stop(struct app *a, const char *run_id, const char *why)
+{
+    for (struct instance *i = a->instances; i; i = i->next)
+        if (!strcmp(i->run_id, run_id)) {
+            tell_to_go(i, why);
+            app_reconcile(a);
+            return true;
+        }
+    return false;
+}
+
 size_t instances_n(const struct streammgr *m)
 {
     size_t at = 0, n = 0;

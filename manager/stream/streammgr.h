@@ -80,6 +80,8 @@ void instances_reconcile(struct streammgr *m);
 void app_reconcile(struct app *a);
 /* Orders every instance of the app (NULL: of all) to go, with its grace. */
 void instances_stop(struct streammgr *m, struct app *a, const char *why);
+/* The same of one; false: there is none of this id. */
+bool instance_stop(struct app *a, const char *run_id, const char *why);
 size_t instances_n(const struct streammgr *m);
 /* Takes up what an earlier streammgr left. */
 int instances_recover(struct streammgr *m, struct err *e);

@@ -180,3 +180,33 @@ done
     until(lambda: platform.queue("store")["acked"] == 200, platform.path / "state", what="the acks")
     rows = platform.docs()
     assert sorted(d["n"] for d in rows) == list(range(200)) and {(d["arg"], d["env"]) for d in rows} == {("x", "y")}
+
+
+def test_runs_logs_and_stop_know_instances(platform):
+    configure(platform, 'app = "store"; exec = "hello.sh"; min_instances = 1;')
+    script(platform, "hello.sh", "#!/bin/sh\necho hello from $SIMBDP_INSTANCE_ID on $SIMBDP_STREAM\nexec tail -f /dev/null\n")
+    platform.up()
+    run, = wait_app(platform, lambda a: a["running"] == 1)["run_ids"]
+    row, = platform.rows("runs", "--state", "running")
+    assert (row["run_id"], row["tenant_id"], row["app"], row["kind"], row["instance_id"], row["ended_at"]) == (run, "acme", "store", "stream", run, None)
+    until(lambda: "hello from" in platform.cli("logs", run).stdout, platform.path / "runs", what="its log")
+    assert platform.cli("logs", run).stdout == f"hello from {run} on events\n"
+    platform.cli("stop", run)
+    wait_app(platform, lambda a: a["running"] == 1 and a["run_ids"] != [run])
+    ended, = platform.rows("runs", run)
+    assert (ended["state"], ended["signal"], ended["error"]) == ("ended", 15, "stopped by command"), ended
+    assert [r["kind"] for r in platform.rows("runs", "--tenant", "acme")] == ["stream", "stream"]
+    assert platform.cli("stop", "0" * 26, check=False).returncode == 1
+    platform.down()
+    assert all(r["state"] == "ended" for r in platform.rows("runs"))
+
+
+def test_a_removed_tenant_has_no_instances(platform):
+    configure(platform, LOAD + "min_instances = 2;")
+    platform.up()
+    publish(platform, *[b'{"n":%d}' % i for i in range(100)])
+    until(lambda: platform.count() == 100, platform.path / "state", what="the rows")
+    platform.cli("tenant", "remove", "acme")
+    until(lambda: not platform.pids("simbdp-load", "--stream"), platform.path / "state", what="the end of the instances")
+    platform.cli("tenant", "remove", "acme", "--purge")
+    assert platform.rows("runs") == [] and platform.rows("app", "list") == [] and platform.count() == 0
