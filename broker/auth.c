@@ -61,16 +61,21 @@ static struct btenant *by_uid(struct broker *b, int64_t uid)
     return NULL;
 }
 
-/* The first of the three last numbers: uid, gid, pid. -1: they are not there. */
-static int64_t uid_of(const char *peer)
+/* One of the three last numbers: uid (3 colons from the end), gid, pid (1). -1: they are not there. */
+static int64_t number_of(const char *peer, int which)
 {
     const char *at = peer + strlen(peer);
     int colons = 0;
-    while (at > peer && colons < 3)
+    while (at > peer && colons < which)
         colons += *--at == ':';
     char *end;
-    long long uid = colons == 3 ? strtoll(at + 1, &end, 10) : -1;
-    return colons == 3 && *end == ':' && end != at + 1 ? uid : -1;
+    long long n = colons == which ? strtoll(at + 1, &end, 10) : -1;
+    return colons == which && *end == (which > 1 ? ':' : 0) && end != at + 1 ? n : -1;
+}
+
+int64_t auth_pid(const struct session *s)
+{
+    return s->listener->is_tcp ? -1 : number_of(s->peer, 1);
 }
 
 void auth_identify(struct broker *b, struct session *s)
@@ -81,7 +86,7 @@ void auth_identify(struct broker *b, struct session *s)
         s->tenant = map_get(&b->tenants, s->peer);
         return;
     }
-    int64_t uid = uid_of(s->peer);
+    int64_t uid = number_of(s->peer, 3);
     if (uid < 0)
         return;
     s->is_operator = uid == (int64_t)geteuid() || uid == 0;

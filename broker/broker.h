@@ -148,6 +148,8 @@ struct btenant *auth_tenant(struct broker *b, const char *id); /* makes it */
 /* Sets the session's tenant from `peer`: for ipc "…:uid:gid:pid" of SO_PEERCRED as ZeroMQ gives it, for tcp the tenant's id from
  * ZAP. */
 void auth_identify(struct broker *b, struct session *s);
+/* Of the peer's process on this machine; -1: not known. */
+int64_t auth_pid(const struct session *s);
 
 /* session.c: reads requests until there are none, or a turn's worth. */
 void session_on_readable(void *listener);

@@ -1,6 +1,7 @@
 /* The broker's control socket. Requests (common/ctl.h):
  *   status
  *   queues {tenant?}                              -> {queues:[...]}
+ *   consumers                                     -> {consumers:[{tenant_id,stream,app,pid,leased,ran_out}]}
  *   dead {tenant,stream?,app?,after?,limit?}      -> {dead:[...]}, with the message's text where it is text, else base64
  *   dead_replay, dead_drop {tenant,stream,app?,seq?} -> {n}: one, or all
  *   reload; tenants                               reads configuration, or who is suspended
@@ -69,6 +70,23 @@ void control_print_queues(struct broker *b, struct buf *out, const char *tenant)
             add_queue(out, st, sub_tag(s), now);
         if (!k)
             add_queue(out, st, NULL, now);
+    }
+}
+
+/* What streammgr needs to know of its instances: who is idle, and who hangs. */
+static void add_consumers(struct bsub *s, void *arg)
+{
+    struct buf *out = arg;
+    size_t i = 0;
+    for (struct consumer *c; (c = sub_next_consumer(s->queue, &i));) {
+        json_begin(out, NULL, '{');
+        json_str(out, "tenant_id", s->stream->tenant->id);
+        json_str(out, "stream", s->stream->name);
+        json_str(out, "app", sub_name(s->queue));
+        json_i64_or_null(out, "pid", auth_pid(((struct subscription *)consumer_tag(c))->session));
+        json_i64(out, "leased", (int64_t)consumer_n_leased(c));
+        json_i64(out, "ran_out", (int64_t)consumer_n_ran_out(c));
+        json_end(out, '}');
     }
 }
 
@@ -272,6 +290,18 @@ static int forget(struct broker *b, const char *tenant, struct err *e)
     return 0;
 }
 
+static void consumers(struct broker *b, struct ctl_conn *c)
+{
+    AUTO_BUF struct buf out = {0};
+    json_begin(&out, NULL, '{');
+    json_bool(&out, "ok", true);
+    json_begin(&out, "consumers", '[');
+    each_sub(b, NULL, NULL, NULL, add_consumers, &out);
+    json_end(&out, ']');
+    json_end(&out, '}');
+    ctl_send(c, &out);
+}
+
 static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
 {
     struct broker *b = arg;
@@ -305,6 +335,8 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
         return auth_read_tenants(b), broker_serve_all(b), resume(b, tenant);
     if (!strcmp(op, "forget") && tenant)
         return forget(b, tenant, e);
+    if (!strcmp(op, "consumers"))
+        return consumers(b, c), 1;
     if (!strcmp(op, "watch"))
         return watch(b, c, e);
     return err_set(e, ERR_USAGE, "unknown op \"%s\"", op);

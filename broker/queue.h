@@ -132,6 +132,11 @@ struct consumer *sub_attach(struct sub *s, void *tag);
 void consumer_set_window(struct consumer *c, uint64_t max_n, uint64_t max_bytes);
 void *consumer_tag(const struct consumer *c);
 struct sub *consumer_sub(const struct consumer *c);
+/* How many leases it holds, and how many ran out since it last settled or extended any: it hangs. */
+uint64_t consumer_n_leased(const struct consumer *c);
+uint64_t consumer_n_ran_out(const struct consumer *c);
+/* It settled or extended something. */
+void consumer_heard(struct consumer *c);
 /* The consumer is gone: what it held is handed out to others. lost: it may have died of it. */
 void consumer_detach(struct consumer *c, bool lost, int64_t wall_ms);
 struct consumer *sub_next_consumer(const struct sub *s, size_t *i);

@@ -511,6 +511,7 @@ static void settle(struct session *s, const struct wire_request *rq)
         v[i] = (struct range){r.first, r.last};
     }
     struct bsub *bs = sub_tag(consumer_sub(sub->consumer));
+    consumer_heard(sub->consumer);
     size_t n_ranges = merge(v, rq->n);
     if (rq->h.verb == WIRE_ACK)
         n = sub_ack(bs->queue, v, n_ranges, b->now_ms);

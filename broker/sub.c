@@ -507,6 +507,21 @@ void consumer_set_window(struct consumer *c, uint64_t max_n, uint64_t max_bytes)
     c->max_bytes = max_bytes;
 }
 
+uint64_t consumer_n_leased(const struct consumer *c)
+{
+    return c->n_leased;
+}
+
+uint64_t consumer_n_ran_out(const struct consumer *c)
+{
+    return c->n_ran_out;
+}
+
+void consumer_heard(struct consumer *c)
+{
+    c->n_ran_out = 0;
+}
+
 void *consumer_tag(const struct consumer *c)
 {
     return c->tag;
@@ -814,9 +829,10 @@ static void end_timed(struct sub *s, struct timed run, int64_t now_ms, int64_t w
         if (!run.consumer && t->state == SLOT_DELAYED && t->until_ms <= now_ms) {
             set_state(s, seq, t, SLOT_AGAIN);
         } else if (run.consumer && is_held(t, run.consumer)) {
-            if (t->until_ms <= now_ms)
+            if (t->until_ms <= now_ms) {
+                c->n_ran_out++;
                 fail(s, seq, t, alone, "its lease ran out", wall_ms);
-            else if (later < 0 || t->until_ms < later)
+            } else if (later < 0 || t->until_ms < later)
                 later = t->until_ms;
         }
     }

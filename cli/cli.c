@@ -167,10 +167,12 @@ static int attach_instances(sqlite3 *db, const struct home *h)
     AUTO_FREE char *path = home_path(h, "state/streams.db");
     sqlite3_stmt *s = NULL;
     if (access(path, F_OK) < 0)
-        return sqlite3_exec(db, "ATTACH ':memory:' AS streams; CREATE TABLE streams.instances(run_id TEXT, tenant TEXT, app TEXT, attempt INTEGER, "
-                                "state TEXT, outcome TEXT, exit_code INTEGER, signal INTEGER, lim TEXT, error TEXT, node TEXT, forced INTEGER, "
-                                "started_at INTEGER, ended_at INTEGER, wall_s REAL, cpu_s REAL, max_rss INTEGER)",
-                            NULL, NULL, NULL);
+        return sqlite3_exec(
+            db,
+            "ATTACH ':memory:' AS streams; CREATE TABLE streams.instances(run_id TEXT, tenant TEXT, app TEXT, attempt INTEGER, "
+            "state TEXT, outcome TEXT, exit_code INTEGER, signal INTEGER, lim TEXT, error TEXT, node TEXT, forced INTEGER, "
+            "started_at INTEGER, ended_at INTEGER, wall_s REAL, cpu_s REAL, max_rss INTEGER)",
+            NULL, NULL, NULL);
     int r = sqlite3_prepare_v2(db, "ATTACH ?1 AS streams", -1, &s, NULL);
     if (r == SQLITE_OK)
         r = sqlite3_bind_text(s, 1, path, -1, SQLITE_STATIC);

@@ -45,7 +45,8 @@ int cli_tell(const struct home *h, const char *socket_name, const char *op, cons
 int cli_connect(const struct home *h, const char *socket_name, struct err *e);
 int cli_exchange(int fd, const char *request, bson_t **ret, struct err *e);
 
-/* The ledger, for reading, with the instances of stream apps beside it (streams.instances). NULL with CLI_FAILED complained; a home that never ran has no ledger and *ret_none. */
+/* The ledger, for reading, with the instances of stream apps beside it (streams.instances). NULL with CLI_FAILED complained; a home
+ * that never ran has no ledger and *ret_none. */
 sqlite3 *cli_ledger(struct cli *c, const struct home *h, bool *ret_none);
 
 /* A listing: the same rows as JSON objects or as an aligned table. */
@@ -58,7 +59,8 @@ struct col {
 /* Column i of the statement is cols[i]. Returns the number of rows. */
 int cli_list(struct cli *c, sqlite3_stmt *s, const struct col *cols, size_t n_cols);
 
-/* The same of a JSON array of objects, ordered by the first three columns; and of one in a program's answer. CLI_DONE or CLI_FAILED. */
+/* The same of a JSON array of objects, ordered by the first three columns; and of one in a program's answer. CLI_DONE or
+ * CLI_FAILED. */
 int cli_list_array(struct cli *c, const char *array, size_t n, const struct col *cols, size_t n_cols);
 int cli_list_answer(struct cli *c, const bson_t *answer, const char *key, const struct col *cols, size_t n_cols);
 

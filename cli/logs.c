@@ -34,7 +34,9 @@ static bool ended(struct cli *c, const struct home *h, const char *run)
     sqlite3_stmt *s = NULL;
     if (!db)
         return true;
-    sqlite3_prepare_v2(db, "SELECT state='ended' FROM runs WHERE run_id=?1 UNION ALL SELECT state='ended' FROM streams.instances WHERE run_id=?1", -1, &s, NULL);
+    sqlite3_prepare_v2(
+        db, "SELECT state='ended' FROM runs WHERE run_id=?1 UNION ALL SELECT state='ended' FROM streams.instances WHERE run_id=?1",
+        -1, &s, NULL);
     sqlite3_bind_text(s, 1, run, -1, SQLITE_STATIC);
     if (sqlite3_step(s) == SQLITE_ROW)
         yes = sqlite3_column_int(s, 0) != 0;

@@ -14,10 +14,12 @@ static const struct col cols[] = {
 
 /* Figures of a run are unknown until it ended. */
 static const char select_sql[] =
-    "SELECT * FROM (SELECT run_id, tenant, app, CASE step WHEN 'check' THEN 'check' ELSE 'batch' END AS kind, run_id AS instance_id, attempt, "
+    "SELECT * FROM (SELECT run_id, tenant, app, CASE step WHEN 'check' THEN 'check' ELSE 'batch' END AS kind, run_id AS "
+    "instance_id, attempt, "
     "state, outcome, exit_code, signal, lim, CASE WHEN state='ended' THEN forced END, error, started_at, ended_at, "
     "CASE WHEN state='ended' THEN wall_s END, CASE WHEN state='ended' THEN cpu_s END, max_rss, node FROM runs UNION ALL "
-    "SELECT run_id, tenant, app, 'stream', run_id, attempt, state, outcome, exit_code, signal, lim, CASE WHEN state='ended' THEN forced END, "
+    "SELECT run_id, tenant, app, 'stream', run_id, attempt, state, outcome, exit_code, signal, lim, CASE WHEN state='ended' THEN "
+    "forced END, "
     "error, started_at, ended_at, CASE WHEN state='ended' THEN wall_s END, CASE WHEN state='ended' THEN cpu_s END, max_rss, node "
     "FROM streams.instances)";
 

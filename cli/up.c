@@ -58,7 +58,7 @@ struct up {
     int sigfd, listener;
     struct {
         const char *program;
-        int fd; /* -1: it has no run any more, or was not asked */
+        int fd;  /* -1: it has no run any more, or was not asked */
     } drains[2]; /* connections on which the managers say that no run is left */
     bool ready, stopping, leave_runs, failed;
     int down_conn; /* who asked for down waits here */

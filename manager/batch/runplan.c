@@ -333,7 +333,8 @@ int runplan_make(struct batchmgr *m, const struct run *r, const struct conf_tena
         for (size_t i = 0; i < app->args.n && !check_step; i++)
             plan_arg(&s, app->args.v[i]);
     }
-    plan_common_env(&s, &(struct plan_tenant){t->id, t->database, tenant->mongo_url, tenant->uid, tenant->gid}, r->app, r->run_id, r->attempt);
+    plan_common_env(&s, &(struct plan_tenant){t->id, t->database, tenant->mongo_url, tenant->uid, tenant->gid}, r->app, r->run_id,
+                    r->attempt);
     if (!load_step)
         add_inputs(m, &s, r, t);
     if (!strcmp(s.output, "dir")) {

@@ -16,7 +16,8 @@ void plan_env(struct run_spec *s, const struct cfg_list *env); /* of struct conf
 void plan_common_env(struct run_spec *s, const struct plan_tenant *t, const char *app, const char *run_id, int64_t attempt);
 void plan_limits(struct run_spec *s, const struct conf_profile *p);
 void plan_arg(struct run_spec *s, const char *arg);
-void plan_secrets(struct run_spec *s, const struct home *h, const char *tenant, const struct cfg_list *secrets); /* struct conf_secret */
+void plan_secrets(struct run_spec *s, const struct home *h, const char *tenant,
+                  const struct cfg_list *secrets); /* struct conf_secret */
 /* The platform's own program: what it needs beside an app, and what would harm it is left out. */
 void plan_builtin(struct run_spec *s, const struct home *h);
 

@@ -15,7 +15,8 @@ struct book {
 
 static const char schema[] =
     "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-    "CREATE TABLE IF NOT EXISTS instances(run_id TEXT PRIMARY KEY, tenant TEXT, app TEXT, generation INTEGER, attempt INTEGER, state TEXT,"
+    "CREATE TABLE IF NOT EXISTS instances(run_id TEXT PRIMARY KEY, tenant TEXT, app TEXT, generation INTEGER, attempt INTEGER, "
+    "state TEXT,"
     " outcome TEXT, exit_code INTEGER, signal INTEGER, lim TEXT, error TEXT, node TEXT, forced INTEGER, started_at INTEGER,"
     " ended_at INTEGER, wall_s REAL, cpu_s REAL, max_rss INTEGER) WITHOUT ROWID;"
     "CREATE INDEX IF NOT EXISTS instances_live ON instances(run_id) WHERE state<>'ended';"
@@ -100,8 +101,9 @@ void book_started(struct book *b, const struct instance *i)
 
 void book_ended(struct book *b, const struct instance *i, const struct run_result *res)
 {
-    sqlite3_stmt *s = prepare(b, "UPDATE instances SET state='ended', outcome=?2, exit_code=?3, signal=?4, lim=?5, error=?6, node=?7, "
-                                 "forced=?8, ended_at=?9, wall_s=?10, cpu_s=?11, max_rss=?12 WHERE run_id=?1");
+    sqlite3_stmt *s =
+        prepare(b, "UPDATE instances SET state='ended', outcome=?2, exit_code=?3, signal=?4, lim=?5, error=?6, node=?7, "
+                   "forced=?8, ended_at=?9, wall_s=?10, cpu_s=?11, max_rss=?12 WHERE run_id=?1");
     bind_text(s, 1, i->run_id);
     bind_text(s, 2, run_outcome_name(res->outcome));
     sqlite3_bind_int(s, 3, res->exit_code);
@@ -118,22 +120,25 @@ void book_ended(struct book *b, const struct instance *i, const struct run_resul
         complain(b, i);
 }
 
-int book_each_live(struct book *b, void (*fn)(void *arg, const char *run_id, const char *tenant, const char *app, uint64_t generation,
-                                              int64_t attempt, int64_t started_wall_ms),
+int book_each_live(struct book *b,
+                   void (*fn)(void *arg, const char *run_id, const char *tenant, const char *app, uint64_t generation,
+                              int64_t attempt, int64_t started_wall_ms),
                    void *arg, struct err *e)
 {
     sqlite3_stmt *s = prepare(b, "SELECT run_id, tenant, app, generation, attempt, started_at FROM instances WHERE state<>'ended'");
     int r = SQLITE_ERROR;
     while (s && (r = sqlite3_step(s)) == SQLITE_ROW)
-        fn(arg, (const char *)sqlite3_column_text(s, 0), (const char *)sqlite3_column_text(s, 1), (const char *)sqlite3_column_text(s, 2),
-           (uint64_t)sqlite3_column_int64(s, 3), sqlite3_column_int64(s, 4), sqlite3_column_int64(s, 5));
+        fn(arg, (const char *)sqlite3_column_text(s, 0), (const char *)sqlite3_column_text(s, 1),
+           (const char *)sqlite3_column_text(s, 2), (uint64_t)sqlite3_column_int64(s, 3), sqlite3_column_int64(s, 4),
+           sqlite3_column_int64(s, 5));
     sqlite3_finalize(s);
     return r == SQLITE_DONE ? 0 : fail(b, "read the instances", e);
 }
 
 int book_set_stopped(struct book *b, const char *tenant, const char *app, bool stopped, struct err *e)
 {
-    sqlite3_stmt *s = prepare(b, stopped ? "INSERT OR REPLACE INTO stopped VALUES(?1, ?2)" : "DELETE FROM stopped WHERE tenant=?1 AND app=?2");
+    sqlite3_stmt *s =
+        prepare(b, stopped ? "INSERT OR REPLACE INTO stopped VALUES(?1, ?2)" : "DELETE FROM stopped WHERE tenant=?1 AND app=?2");
     bind_text(s, 1, tenant);
     bind_text(s, 2, app);
     return run(s) ? 0 : fail(b, "note that an app is stopped", e);

@@ -1,6 +1,6 @@
-/* What streammgr must not forget: its instances, and which apps are stopped by command. SQLite, state/streams.db; `mysimbdp runs` reads it
- * beside the ledger. A row is there before the spawner is asked. Commits are in the file (WAL, synchronous NORMAL) when the
- * call returns: they outlive this process, and a power cut that takes them takes the instances, too. */
+/* What streammgr must not forget: its instances, and which apps are stopped by command. SQLite, state/streams.db; `mysimbdp runs`
+ * reads it beside the ledger. A row is there before the spawner is asked. Commits are in the file (WAL, synchronous NORMAL) when
+ * the call returns: they outlive this process, and a power cut that takes them takes the instances, too. */
 #ifndef SIMBDP_BOOK_H
 #define SIMBDP_BOOK_H
 
@@ -19,8 +19,9 @@ void book_started(struct book *b, const struct instance *i);
 void book_ended(struct book *b, const struct instance *i, const struct run_result *res);
 
 /* fn for every instance that has not ended. */
-int book_each_live(struct book *b, void (*fn)(void *arg, const char *run_id, const char *tenant, const char *app, uint64_t generation,
-                                              int64_t attempt, int64_t started_wall_ms),
+int book_each_live(struct book *b,
+                   void (*fn)(void *arg, const char *run_id, const char *tenant, const char *app, uint64_t generation,
+                              int64_t attempt, int64_t started_wall_ms),
                    void *arg, struct err *e);
 
 int book_set_stopped(struct book *b, const char *tenant, const char *app, bool stopped, struct err *e);

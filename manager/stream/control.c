@@ -3,10 +3,10 @@
  *   apps {tenant?}                                  -> {"epoch","apps":[...]}
  *   start, stop {tenant,app}                        by a person: stopped apps stay so until they are started
  *   stop {run_id}                                   one instance; another comes in its place if it is wanted
- *   scale {tenant,app,count,epoch?,expires_ms?}     an absolute count; with an epoch that is not ours (which `apps` tells) it is stale
- *   reload; tenants                                 reads configuration; who is suspended, and where databases are
- *   forget {tenant}                                 tenant remove --purge: its instances end, and are forgotten; answered then
- *   drain                                           answered when no instance is left */
+ *   scale {tenant,app,count,epoch?,expires_ms?}     an absolute count; with an epoch that is not ours (which `apps` tells) it is
+ * stale reload; tenants                                 reads configuration; who is suspended, and where databases are forget
+ * {tenant}                                 tenant remove --purge: its instances end, and are forgotten; answered then drain
+ * answered when no instance is left */
 #include "book.h"
 #include "streammgr.h"
 
@@ -38,7 +38,13 @@ static void add_app(struct streammgr *m, struct buf *out, const struct conf_tena
     json_str(out, "tenant_id", t->id);
     json_str(out, "app", c->app);
     json_str(out, "stream", c->stream);
-    json_str(out, "state", a->stopped ? "stopped" : a->parked ? "parked" : why && !a->n ? "waiting" : (int64_t)a->n < target ? "starting" : a->n ? "running" : "idle");
+    json_str(out, "state",
+             a->stopped               ? "stopped"
+             : a->parked              ? "parked"
+             : why && !a->n           ? "waiting"
+             : (int64_t)a->n < target ? "starting"
+             : a->n                   ? "running"
+                                      : "idle");
     json_i64(out, "instances", n[INSTANCE_starting] + n[INSTANCE_running]);
     json_i64(out, "running", n[INSTANCE_running]);
     json_i64(out, "draining", n[INSTANCE_draining]);
@@ -98,7 +104,9 @@ static struct app *app_of(struct streammgr *m, const bson_t *rq, const struct co
     const struct conf_tenant *t = conf_tenant(m->conf, tenant);
     const struct conf_stream_app *c = t ? conf_stream_app(t, name) : NULL;
     if (!c || !*c->exec) {
-        err_set(e, ERR_REFUSED, c ? "app %s/%s has no exec: its instances are not the platform's" : "there is no stream app %s/%s; `mysimbdp app list` shows them",
+        err_set(e, ERR_REFUSED,
+                c ? "app %s/%s has no exec: its instances are not the platform's"
+                  : "there is no stream app %s/%s; `mysimbdp app list` shows them",
                 tenant, name);
         return NULL;
     }
@@ -139,19 +147,22 @@ static int scale(struct streammgr *m, const bson_t *rq, struct err *e)
 {
     const struct conf_stream_app *c;
     struct app *a = app_of(m, rq, &c, e);
-    int64_t count = json_get_i64(rq, "count", -1), epoch = json_get_i64(rq, "epoch", (int64_t)m->epoch), expires = json_get_i64(rq, "expires_ms", 0);
+    int64_t count = json_get_i64(rq, "count", -1), epoch = json_get_i64(rq, "epoch", (int64_t)m->epoch),
+            expires = json_get_i64(rq, "expires_ms", 0);
     if (!a)
         return e->code;
     if (epoch != (int64_t)m->epoch)
-        return err_set(e, ERR_REFUSED, "the order is for an earlier streammgr (epoch %lld; now %lld)", (long long)epoch, (long long)m->epoch);
+        return err_set(e, ERR_REFUSED, "the order is for an earlier streammgr (epoch %lld; now %lld)", (long long)epoch,
+                       (long long)m->epoch);
     if (expires && expires <= clk_wall_ms())
         return err_set(e, ERR_REFUSED, "the order has expired");
     if (count < c->min_instances || count > c->max_instances)
-        return err_set(e, ERR_REFUSED, "%lld instances are not within the agreement: min_instances %lld, max_instances %lld", (long long)count,
-                       (long long)c->min_instances, (long long)c->max_instances);
+        return err_set(e, ERR_REFUSED, "%lld instances are not within the agreement: min_instances %lld, max_instances %lld",
+                       (long long)count, (long long)c->min_instances, (long long)c->max_instances);
     a->order_expires_wall_ms = expires;
     if (a->wanted != count)
-        log_info("scaled", a->tenant, NULL, "app %s: %lld instances are wanted, were %lld", a->name, (long long)count, (long long)a->wanted);
+        log_info("scaled", a->tenant, NULL, "app %s: %lld instances are wanted, were %lld", a->name, (long long)count,
+                 (long long)a->wanted);
     a->wanted = count;
     app_reconcile(a);
     return 0;

@@ -1,4 +1,5 @@
-/* Instances: a row in the book -> spec to the spawner -> claimed, started, ended, each said by the runner (manager/live/live.h) -> the row's end
+/* Instances: a row in the book -> spec to the spawner -> claimed, started, ended, each said by the runner (manager/live/live.h) ->
+ * the row's end
  * -> runner acknowledged. What is there is compared with what should be whenever something changed; the difference is started, or
  * told to go. An instance that ends by itself is started again: at once when it was healthy, else after a delay that doubles. */
 #include "book.h"
@@ -7,10 +8,12 @@
 
 #include "common/clk.h"
 #include "common/fd.h"
+#include "common/json.h"
 #include "common/log.h"
 #include "common/mem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,7 +24,8 @@ enum {
     FIRST_DELAY_MS = 100,
     MAX_DELAY_MS = 60000,
     HEALTHY_MS = 10000,
-    READY_MS = 1000, /* a new instance that runs so long may take the place of an old one */
+    FRESH_MS = 200,    /* what the broker said of consumers is true for so long */
+    READY_MS = 1000,   /* a new instance that runs so long may take the place of an old one */
     MAX_FAILURES = 20, /* in a row, none of them for want of the database: then it is parked */
     EX_TEMPFAIL = 75,
     DEFAULT_STREAM_PCT = 50,
@@ -74,15 +78,15 @@ int64_t app_target(struct app *a, const char **ret_why)
     const struct conf_tenant *t;
     const struct conf_stream_app *c = conf_of(a, &t);
     const struct facts *f = facts_of(a->mgr, a->tenant);
-    *ret_why = !c                                     ? "not configured"
-               : a->mgr->draining                     ? "the platform stops"
-               : a->stopped                           ? "stopped by command"
-               : !f                                   ? "the tenant is not known yet"
-               : f->suspended                         ? "the tenant is suspended"
-               : a->parked                            ? "parked"
-               : !watcher_endpoint(a->mgr->watcher)   ? "the broker is not there"
-               : !f->database_up                      ? "the database is down"
-                                                      : NULL;
+    *ret_why = !c                                   ? "not configured"
+               : a->mgr->draining                   ? "the platform stops"
+               : a->stopped                         ? "stopped by command"
+               : !f                                 ? "the tenant is not known yet"
+               : f->suspended                       ? "the tenant is suspended"
+               : a->parked                          ? "parked"
+               : !watcher_endpoint(a->mgr->watcher) ? "the broker is not there"
+               : !f->database_up                    ? "the database is down"
+                                                    : NULL;
     if (!c || a->mgr->draining || a->stopped || (f && f->suspended))
         return 0;
     if (a->order_expires_wall_ms && clk_wall_ms() >= a->order_expires_wall_ms) {
@@ -107,8 +111,9 @@ static void park(struct app *a, const char *path, const char *why)
         return;
     a->parked = xstrdup(why);
     a->parked_identity = plan_exec_identity(path);
-    log_error("app_parked", a->tenant, NULL, "stream app %s is parked until its executable or the configuration changes, or "
-                                             "`mysimbdp app start %s/%s`: %s",
+    log_error("app_parked", a->tenant, NULL,
+              "stream app %s is parked until its executable or the configuration changes, or "
+              "`mysimbdp app start %s/%s`: %s",
               a->name, a->tenant, a->name, why);
 }
 
@@ -253,7 +258,8 @@ static void on_ended(void *arg, struct run_result *res)
     bool healthy = clk_now_ms() - i->started_ms >= HEALTHY_MS;
     book_ended(m->book, i, res);
     if (i->stop) {
-        log_info("instance_ended", a->tenant, i->run_id, "app %s: %s%s", a->name, i->stop, res->forced ? "; it had to be killed" : "");
+        log_info("instance_ended", a->tenant, i->run_id, "app %s: %s%s", a->name, i->stop,
+                 res->forced ? "; it had to be killed" : "");
     } else {
         log_warn("instance_ended", a->tenant, i->run_id, "app %s ended by itself: %s, exit code %d, signal %d%s%s", a->name,
                  run_outcome_name(res->outcome), res->exit_code, res->signal, res->error ? ": " : "", res->error ? res->error : "");
@@ -264,7 +270,8 @@ static void on_ended(void *arg, struct run_result *res)
         delay_next(a, healthy);
         if (a->attempts >= MAX_FAILURES && res->exit_code != EX_TEMPFAIL && c) {
             AUTO_FREE char *path = plan_exec(&m->home, a->tenant, c->exec);
-            AUTO_FREE char *why = xasprintf("it ended %d times in a row soon after its start; `mysimbdp logs %s` has its last words", MAX_FAILURES, i->run_id);
+            AUTO_FREE char *why = xasprintf(
+                "it ended %d times in a row soon after its start; `mysimbdp logs %s` has its last words", MAX_FAILURES, i->run_id);
             park(a, path, why);
         }
     }
@@ -280,7 +287,12 @@ static void on_cancelled(void *arg, const char *why, int64_t delay_ms)
 {
     struct instance *i = arg;
     struct app *a = i->app;
-    struct run_result res = {.outcome = RUN_lost, .exit_code = -1, .signal = -1, .max_rss_bytes = -1, .ended_wall_ms = clk_wall_ms(), .error = (char *)why};
+    struct run_result res = {.outcome = RUN_lost,
+                             .exit_code = -1,
+                             .signal = -1,
+                             .max_rss_bytes = -1,
+                             .ended_wall_ms = clk_wall_ms(),
+                             .error = (char *)why};
     log_warn("instance_cancelled", a->tenant, i->run_id, "app %s: %s", a->name, why);
     book_ended(a->mgr->book, i, &res);
     if (delay_ms)
@@ -347,13 +359,15 @@ static void tell_to_go(struct instance *i, const char *why)
 
 /* ---- what is there, and what should be ---- */
 
-/* One of another generation, or the youngest: who was last to come has the least in its hands. */
+/* One of another generation first, then who holds the least, then the youngest (the first of the list). */
 static struct instance *victim(struct app *a, uint64_t generation, bool only_old)
 {
     struct instance *found = NULL;
-    for (struct instance *i = a->instances; i; i = i->next)
-        if (!i->stop && (i->generation != generation || (!only_old && !found)) && (!found || i->generation != generation))
+    for (struct instance *i = a->instances; i; i = i->next) {
+        bool old = i->generation != generation, found_old = found && found->generation != generation;
+        if (!i->stop && (old || !only_old) && (!found || old > found_old || (old == found_old && i->leased < found->leased)))
             found = i;
+    }
     return found;
 }
 
@@ -375,10 +389,13 @@ void app_reconcile(struct app *a)
     int64_t target = app_target(a, &why);
     bool may_start = c && !why && spawner_is_ready(m->spawner);
     uint64_t generation = c && facts_of(m, a->tenant) && watcher_endpoint(m->watcher) ? generation_of(a, t, c) : 0;
-    /* Instances of an older configuration or executable are replaced one by one: another is started beside them where max_instances allows,
-     * and one goes when it runs. If the new ones fail, the old ones stay. */
+    /* Instances of an older configuration or executable are replaced one by one: another is started beside them where max_instances
+     * allows, and one goes when it runs. If the new ones fail, the old ones stay. */
     bool replacing = may_start && victim(a, generation, true);
     int64_t most = target + (replacing && target < c->max_instances);
+    /* Some are to go, some to stay: who is idle is asked for, and the answer brings us here again. */
+    if ((int64_t)a->n > most && most > 0 && clk_now_ms() - m->seen_ms > FRESH_MS && watcher_ask(m->watcher))
+        return;
     while ((int64_t)a->n > most) {
         struct instance *i = victim(a, generation, false);
         if (!i)
@@ -437,6 +454,49 @@ bool instance_stop(struct app *a, const char *run_id, const char *why)
             return true;
         }
     return false;
+}
+
+/* The instance that a process is of: its environment says so. */
+static struct instance *instance_of(struct app *a, int64_t pid)
+{
+    AUTO_BUF struct buf b = {0};
+    AUTO_FREE char *path = xasprintf("/proc/%lld/environ", (long long)pid);
+    static const char name[] = "SIMBDP_INSTANCE_ID=";
+    if (pid <= 0 || fd_read_file(AT_FDCWD, path, &b, 4 << 20, NULL) < 0)
+        return NULL;
+    for (const char *p = b.p, *end = b.p + b.n; p < end; p += strnlen(p, (size_t)(end - p)) + 1)
+        if (!strncmp(p, name, sizeof name - 1))
+            for (struct instance *i = a->instances; i; i = i->next)
+                if (!strcmp(i->run_id, p + sizeof name - 1))
+                    return i;
+    return NULL;
+}
+
+void instances_see_consumers(struct streammgr *m, const bson_iter_t *consumers)
+{
+    bson_iter_t it = *consumers;
+    size_t at = 0;
+    for (struct app *a; (a = map_next(&m->apps, &at));)
+        for (struct instance *i = a->instances; i; i = i->next)
+            i->leased = -1;
+    while (bson_iter_next(&it)) {
+        bson_t doc;
+        if (!json_iter_doc(&it, &doc))
+            continue;
+        struct app *a = app_get(m, json_get_str(&doc, "tenant_id", ""), json_get_str(&doc, "app", ""), false);
+        struct instance *i = a ? instance_of(a, json_get_i64(&doc, "pid", -1)) : NULL;
+        int64_t ran_out = json_get_i64(&doc, "ran_out", 0);
+        if (!i)
+            continue;
+        i->leased = (i->leased > 0 ? i->leased : 0) + json_get_i64(&doc, "leased", 0);
+        if (ran_out > 0 && !i->stop) {
+            log_warn("instance_hangs", a->tenant, i->run_id,
+                     "app %s: the leases of %lld messages ran out, and nothing was heard of it since", a->name, (long long)ran_out);
+            tell_to_go(i, "it hangs: its leases ran out");
+        }
+    }
+    m->seen_ms = clk_now_ms();
+    instances_reconcile(m);
 }
 
 size_t instances_n(const struct streammgr *m)

@@ -1,8 +1,9 @@
-/* streammgr: which instances of the tenants' stream apps run. What is wanted comes from the configuration (min, max), from orders on the
- * control socket, and from the broker, which says when a message waits for an app that has no instance.
+/* streammgr: which instances of the tenants' stream apps run. What is wanted comes from the configuration (min, max), from orders
+ * on the control socket, and from the broker, which says when a message waits for an app that has no instance.
  *
- * Failure story: instances are runs like any other (manager/run/runner.c) and outlive this program. Each has a row in the book before it is
- * started; the next streammgr takes up all that have not ended (manager/live/live.h) and wants as many as there were. */
+ * Failure story: instances are runs like any other (manager/run/runner.c) and outlive this program. Each has a row in the book
+ * before it is started; the next streammgr takes up all that have not ended (manager/live/live.h) and wants as many as there were.
+ */
 #include "book.h"
 #include "streammgr.h"
 
@@ -60,6 +61,8 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     if (databases_changed(m) && facts_read(m, &e) < 0)
         log_warn("facts", NULL, NULL, "%s", e.msg);
     instances_reconcile(m);
+    if (instances_n(m))
+        watcher_ask(m->watcher);
 }
 
 void streammgr_wake_in(struct streammgr *m, int64_t ms)
@@ -202,10 +205,11 @@ static int run(struct streammgr *m, const char *home, bool supervised, struct er
     return r;
 }
 
-static const char usage[] = "usage: streammgr [--supervised] --home HOME\n"
-                            "Runs instances of the tenants' stream apps. `mysimbdp up` starts it.\n"
-                            "--supervised: also end when stdin closes. SIGTERM: end, leave instances alone. SIGHUP: read the configuration again.\n"
-                            "Exit: 0 stopped, 1 could not start (the log says why), 2 usage.\n";
+static const char usage[] =
+    "usage: streammgr [--supervised] --home HOME\n"
+    "Runs instances of the tenants' stream apps. `mysimbdp up` starts it.\n"
+    "--supervised: also end when stdin closes. SIGTERM: end, leave instances alone. SIGHUP: read the configuration again.\n"
+    "Exit: 0 stopped, 1 could not start (the log says why), 2 usage.\n";
 
 int main(int argc, char **argv)
 {

@@ -25,7 +25,8 @@ struct instance {
     int64_t attempt, started_wall_ms, started_ms;
     double cpus; /* charged */
     int64_t memory_bytes;
-    char *stop; /* why it was told to go; NULL: it was not */
+    char *stop;     /* why it was told to go; NULL: it was not */
+    int64_t leased; /* messages that its processes hold, as the broker said last; -1: they do not consume yet */
     struct live *live;
     struct instance *next;
 };
@@ -35,11 +36,11 @@ struct app {
     char *tenant, *name;
     struct streammgr *mgr;
     struct instance *instances;
-    size_t n;             /* of them, not draining */
-    int64_t wanted;       /* by order or activation; before min, max and what forbids it */
+    size_t n;                      /* of them, not draining */
+    int64_t wanted;                /* by order or activation; before min, max and what forbids it */
     int64_t order_expires_wall_ms; /* 0: no order is in force */
-    bool stopped;         /* by command */
-    char *parked;         /* why, or NULL */
+    bool stopped;                  /* by command */
+    char *parked;                  /* why, or NULL */
     int64_t parked_identity;
     int64_t delay_ms, not_before_ms; /* of the next start after failures */
     int64_t attempts;                /* starts since the last healthy instance */
@@ -59,7 +60,8 @@ struct streammgr {
     struct event *tick_ev;
     double cpus; /* in use */
     int64_t memory_bytes;
-    uint64_t epoch; /* of the control endpoint: orders for another are stale */
+    uint64_t epoch;  /* of the control endpoint: orders for another are stale */
+    int64_t seen_ms; /* when the broker told of its consumers */
     bool draining;
     int64_t started_wall_ms;
 };
@@ -89,6 +91,9 @@ void instances_free(struct streammgr *m);
 /* Forgets why an app was parked, and its failures. */
 void app_forgive(struct app *a);
 
+/* What the broker says of its consumers: an array of its control socket. */
+void instances_see_consumers(struct streammgr *m, const bson_iter_t *consumers);
+
 /* ---- facts.c ---- */
 
 struct facts {
@@ -104,6 +109,8 @@ void facts_free(struct streammgr *m);
 
 struct watcher *watcher_new(struct streammgr *m);
 void watcher_free(struct watcher *w);
+/* Asks what consumers hold; the answer comes by instances_see_consumers. False: the broker is not there. */
+bool watcher_ask(struct watcher *w);
 const char *watcher_endpoint(const struct watcher *w); /* NULL: the broker is not there */
 
 /* ---- control.c ---- */

@@ -1,5 +1,5 @@
-/* A connection to the broker's control socket, made again whenever it ends. Asks where the broker listens, then watches: a message for an
- * app without an instance starts one. */
+/* A connection to the broker's control socket, made again whenever it ends. Asks where the broker listens, then watches: a message
+ * for an app without an instance starts one. */
 #include "streammgr.h"
 
 #include "common/fd.h"
@@ -55,6 +55,8 @@ static void on_line(struct watcher *w, const char *line)
             log_info("activated", tenant, NULL, "app %s: a message waits", name);
             app_reconcile(a);
         }
+    } else if (doc && json_get_iter(doc, "consumers", &it)) {
+        instances_see_consumers(w->m, &it);
     } else if (doc && json_get_str(doc, "ipc", NULL)) {
         xstr_set(&w->endpoint, json_get_str(doc, "ipc", NULL));
         instances_reconcile(w->m);
@@ -114,6 +116,16 @@ void watcher_free(struct watcher *w)
     event_free(w->timer);
     free(w->endpoint);
     free(w);
+}
+
+bool watcher_ask(struct watcher *w)
+{
+    static const char ask[] = "{\"op\":\"consumers\"}\n";
+    if (!w || !w->bev)
+        return false;
+    if (!evbuffer_get_length(bufferevent_get_output(w->bev)))
+        bufferevent_write(w->bev, ask, sizeof ask - 1);
+    return true;
 }
 
 const char *watcher_endpoint(const struct watcher *w)

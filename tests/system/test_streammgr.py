@@ -169,17 +169,22 @@ def test_a_changed_executable_is_rolled_out_and_suspended_tenants_have_none(plat
 
 
 def test_five_lines_of_shell_are_a_stream_app(platform):
-    configure(platform, 'app = "store"; exec = "five.sh"; args = ("x"); env = ( { name = "Y"; value = "y"; } ); output = "stdout"; dataset = "data"; max_instances = 2;')
+    profiles = platform.path / "conf/profiles.conf"
+    profiles.write_text(profiles.read_text().replace("} );", '}, { name = "other"; requests = { cpus = 0.01; memory_bytes = 1048576L; }; env = ( { name = "P"; value = "p"; } ); } );'))
+    (platform.path / "keys/acme").mkdir()
+    (platform.path / "keys/acme/token").write_text("s")
+    configure(platform, 'app = "store"; exec = "five.sh"; args = ("x"); env = ( { name = "Y"; value = "y"; } ); output = "stdout"; dataset = "data"; profile = "other"; '
+                        'secrets = ( { name = "t"; file = "token"; } ); max_instances = 2;')
     script(platform, "five.sh", """#!/bin/sh
 while IFS= read -r line; do
-    printf '{"n":%s,"arg":"%s","env":"%s"}\\n' "$line" "$1" "$Y"
+    printf '{"n":%s,"all":"%s"}\\n' "$line" "$1$Y$P$(cat $SIMBDP_SECRETS_DIR/t)"
 done
 """)
     platform.up()
     publish(platform, *[str(i).encode() for i in range(200)])
     until(lambda: platform.queue("store")["acked"] == 200, platform.path / "state", what="the acks")
     rows = platform.docs()
-    assert sorted(d["n"] for d in rows) == list(range(200)) and {(d["arg"], d["env"]) for d in rows} == {("x", "y")}
+    assert sorted(d["n"] for d in rows) == list(range(200)) and {d["all"] for d in rows} == {"xyps"}
 
 
 def test_runs_logs_and_stop_know_instances(platform):
@@ -210,3 +215,38 @@ def test_a_removed_tenant_has_no_instances(platform):
     until(lambda: not platform.pids("simbdp-load", "--stream"), platform.path / "state", what="the end of the instances")
     platform.cli("tenant", "remove", "acme", "--purge")
     assert platform.rows("runs") == [] and platform.rows("app", "list") == [] and platform.count() == 0
+
+
+def test_s11_an_instance_that_hangs_is_replaced(platform):
+    configure(platform, 'app = "store"; exec = "hangs.py"; min_instances = 1; max_instances = 2; drain_s = 1;', stream="lease_ms = 500; max_deliveries = 50;")
+    text = CONSUME % (str(ROOT / "tests/system"), "signal.signal(signal.SIGTERM, signal.SIG_IGN); (m.deliveries < 3 and signal.pause())")
+    script(platform, "hangs.py", text)
+    platform.up()
+    first = wait_app(platform, lambda a: a["running"] == 1)["run_ids"]
+    publish(platform, b"x")
+    until(lambda: platform.queue("store")["acked"] == 1, platform.path / "state", what=lambda: f"an instance that does not hang: {app(platform)}")
+    ended = [r for r in platform.rows("runs") if r["state"] == "ended"]
+    assert ended and all("hangs" in r["error"] and r["forced"] for r in ended) and first[0] in {r["run_id"] for r in ended}
+    assert platform.queue("store")["dead"] == 0
+
+
+def test_s12_the_idle_one_goes_first_and_no_work_is_lost(platform):
+    configure(platform, 'app = "store"; exec = "slow.py"; min_instances = 1; max_instances = 3; drain_s = 20;')
+    busy = "p.send_extend = None; p.extend([m]); open(os.environ['HOME'] + '/busy', 'w').close(); signal.sigtimedwait([signal.SIGUSR1], 4)"
+    text = (CONSUME % (str(ROOT / "tests/system"), busy)).replace("p.subscribe(os.environ[\"SIMBDP_STREAM\"], name)",
+                                                                  "p.subscribe(os.environ[\"SIMBDP_STREAM\"], name, messages=1)").replace(
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))", "stopping = []\nsignal.signal(signal.SIGTERM, lambda *_: stopping.append(1))").replace(
+        "while True:", "while not stopping:")
+    script(platform, "slow.py", text)
+    platform.up()
+    platform.cli("app", "scale", "acme/store", "3")
+    wait_app(platform, lambda a: a["running"] == 3)
+    until(lambda: platform.queue("store")["consumers"] == 3, platform.path / "state", what="three consumers")
+    publish(platform, b"work")
+    busy_one = until(lambda: [p.parts[-3] for p in (platform.path / "runs").glob("*/app/busy")], platform.path / "runs", what="the busy one")[0]
+    until(lambda: platform.queue("store")["leased"] == 1, platform.path / "state", what="the lease")
+    platform.cli("app", "scale", "acme/store", "1")
+    left = wait_app(platform, lambda a: a["instances"] == 1 and not a["draining"])["run_ids"]
+    assert left == [busy_one]
+    until(lambda: platform.queue("store")["acked"] == 1, platform.path / "state", what="the ack")
+    assert platform.queue("store")["redelivered"] == 0
