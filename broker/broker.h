@@ -76,6 +76,8 @@ struct session {
     struct btenant *tenant; /* NULL: operator, or not known */
     bool is_operator;
     bool deaf;          /* its answers pile up unread */
+    bool held;          /* it gets no messages: streammgr is about to stop its instance */
+    uint64_t number;    /* names it on the control socket */
     uint64_t n_unheard; /* requests since */
     struct subscription {
         uint16_t tag;
@@ -122,6 +124,8 @@ struct broker {
     struct ctl *ctl;
     struct ctl_conn *watchers[8];
     size_t n_watchers;
+    struct ctl_conn *holder; /* whose word it is that sessions are held; NULL: none is */
+    uint64_t last_session;
     int64_t started_wall_ms, now_ms, wall_ms; /* of this turn */
     int64_t journal_ms;                       /* the last interval ended */
     uint64_t n_requests, n_refused;

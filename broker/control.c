@@ -1,7 +1,10 @@
 /* The broker's control socket. Requests (common/ctl.h):
  *   status
  *   queues {tenant?}                              -> {queues:[...]}
- *   consumers                                     -> {consumers:[{tenant_id,stream,app,pid,leased,ran_out}]}
+ *   consumers {hold?:[session,...]}               -> {consumers:[{tenant_id,stream,app,session,pid,leased,ran_out}],
+ *                                                     waiting:[{tenant,stream,app}]}: who holds how much, and what has no consumer.
+ *                                                 With `hold` exactly these sessions get no messages from now on, until this
+ *                                                 connection says otherwise, or ends
  *   dead {tenant,stream?,app?,after?,limit?}      -> {dead:[...]}, with the message's text where it is text, else base64
  *   dead_replay, dead_drop {tenant,stream,app?,seq?} -> {n}: one, or all
  *   reload; tenants                               reads configuration, or who is suspended
@@ -79,11 +82,13 @@ static void add_consumers(struct bsub *s, void *arg)
     struct buf *out = arg;
     size_t i = 0;
     for (struct consumer *c; (c = sub_next_consumer(s->queue, &i));) {
+        const struct session *session = ((struct subscription *)consumer_tag(c))->session;
         json_begin(out, NULL, '{');
         json_str(out, "tenant_id", s->stream->tenant->id);
         json_str(out, "stream", s->stream->name);
         json_str(out, "app", sub_name(s->queue));
-        json_i64_or_null(out, "pid", auth_pid(((struct subscription *)consumer_tag(c))->session));
+        json_i64(out, "session", (int64_t)session->number);
+        json_i64_or_null(out, "pid", auth_pid(session));
         json_i64(out, "leased", (int64_t)consumer_n_leased(c));
         json_i64(out, "ran_out", (int64_t)consumer_n_ran_out(c));
         json_end(out, '}');
@@ -220,17 +225,22 @@ static void status(struct broker *b, struct ctl_conn *c)
     ctl_send(c, &out);
 }
 
+static void add_sub(struct buf *out, const char *key, const struct bsub *s)
+{
+    json_begin(out, key, '{');
+    json_str(out, "tenant", s->stream->tenant->id);
+    json_str(out, "stream", s->stream->name);
+    json_str(out, "app", sub_name(s->queue));
+    json_end(out, '}');
+}
+
 static void tell_watcher(struct ctl_conn *c, const struct bsub *s)
 {
     AUTO_BUF struct buf line = {0};
     if (ctl_backlog(c) > WATCHER_BACKLOG)
-        return; /* it asks for `queues` when it reads again */
+        return; /* it asks for `consumers` when it reads again */
     json_begin(&line, NULL, '{');
-    json_begin(&line, "activate", '{');
-    json_str(&line, "tenant", s->stream->tenant->id);
-    json_str(&line, "stream", s->stream->name);
-    json_str(&line, "app", sub_name(s->queue));
-    json_end(&line, '}');
+    add_sub(&line, "activate", s);
     json_end(&line, '}');
     ctl_send(c, &line);
 }
@@ -290,13 +300,44 @@ static int forget(struct broker *b, const char *tenant, struct err *e)
     return 0;
 }
 
-static void consumers(struct broker *b, struct ctl_conn *c)
+/* v: NULL is none. */
+static void hold_sessions(struct broker *b, struct ctl_conn *holder, bson_iter_t *v)
+{
+    size_t at = 0;
+    bool released = false;
+    for (struct session *s; (s = map_next(&b->sessions, &at));) {
+        bool held = false;
+        bson_iter_t it;
+        if (v)
+            for (it = *v; !held && bson_iter_next(&it);)
+                held = BSON_ITER_HOLDS_INT(&it) && (uint64_t)bson_iter_as_int64(&it) == s->number;
+        released |= s->held && !held;
+        s->held = held;
+    }
+    b->holder = holder;
+    if (released)
+        broker_serve_all(b);
+}
+
+static void add_waiting(struct bsub *s, void *arg)
+{
+    if (s->told)
+        add_sub(arg, NULL, s);
+}
+
+static void consumers(struct broker *b, struct ctl_conn *c, const bson_t *rq)
 {
     AUTO_BUF struct buf out = {0};
+    bson_iter_t hold;
+    if (json_get_iter(rq, "hold", &hold))
+        hold_sessions(b, c, &hold);
     json_begin(&out, NULL, '{');
     json_bool(&out, "ok", true);
     json_begin(&out, "consumers", '[');
     each_sub(b, NULL, NULL, NULL, add_consumers, &out);
+    json_end(&out, ']');
+    json_begin(&out, "waiting", '[');
+    each_sub(b, NULL, NULL, NULL, add_waiting, &out);
     json_end(&out, ']');
     json_end(&out, '}');
     ctl_send(c, &out);
@@ -336,7 +377,7 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
     if (!strcmp(op, "forget") && tenant)
         return forget(b, tenant, e);
     if (!strcmp(op, "consumers"))
-        return consumers(b, c), 1;
+        return consumers(b, c, rq), 1;
     if (!strcmp(op, "watch"))
         return watch(b, c, e);
     return err_set(e, ERR_USAGE, "unknown op \"%s\"", op);
@@ -345,6 +386,8 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
 static void gone(void *arg, struct ctl_conn *c)
 {
     struct broker *b = arg;
+    if (b->holder == c)
+        hold_sessions(b, NULL, NULL);
     for (size_t i = 0; i < b->n_watchers; i++)
         if (b->watchers[i] == c) {
             b->watchers[i] = b->watchers[--b->n_watchers];

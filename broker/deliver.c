@@ -77,9 +77,11 @@ static size_t serve_round(struct broker *b, struct bsub *s)
     for (int pass = 0; pass < 2; pass++) {
         size_t end = pass ? s->turn : SIZE_MAX;
         i = pass ? 0 : s->turn;
-        for (struct consumer *c; n < ROUND_CONSUMERS && i < end && (c = sub_next_consumer(s->queue, &i));)
-            if (consumer_may_lease(c) && !((struct subscription *)consumer_tag(c))->session->deaf)
+        for (struct consumer *c; n < ROUND_CONSUMERS && i < end && (c = sub_next_consumer(s->queue, &i));) {
+            const struct session *session = ((struct subscription *)consumer_tag(c))->session;
+            if (consumer_may_lease(c) && !session->deaf && !session->held)
                 v[n++] = c;
+        }
         if (n == ROUND_CONSUMERS)
             break;
     }

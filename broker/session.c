@@ -54,7 +54,13 @@ static struct session *session_of(struct listener *l, zmq_msg_t *id, const char 
         return s;
     }
     s = xcalloc(1, sizeof *s);
-    *s = (struct session){.b = l->b, .key = xstrdup(key), .id = xmalloc(n + 1), .n_id = n, .listener = l, .peer = xstrdup(peer)};
+    *s = (struct session){.b = l->b,
+                          .key = xstrdup(key),
+                          .id = xmalloc(n + 1),
+                          .n_id = n,
+                          .listener = l,
+                          .peer = xstrdup(peer),
+                          .number = ++l->b->last_session};
     memcpy(s->id, zmq_msg_data(id), n);
     map_put(&l->b->sessions, key, s);
     auth_identify(l->b, s);

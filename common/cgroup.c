@@ -170,11 +170,7 @@ static int set_limit(const struct cgroup_host *h, enum cgroup_kind kind, const c
 {
     char text[64];
     int r = 0;
-    if (kind == CGROUP_CPU && l->cpu_pct >= 0) {
-        int64_t quota = l->cpu_pct * 1000 < 1000 ? 1000 : l->cpu_pct * 1000;
-        snprintf(text, sizeof text, h->v2[kind] ? "%lld 100000" : "%lld", (long long)quota);
-        r = write_text(dir, h->v2[kind] ? "cpu.max" : "cpu.cfs_quota_us", text);
-    } else if (kind == CGROUP_MEMORY && l->memory_bytes >= 0) {
+    if (kind == CGROUP_MEMORY && l->memory_bytes >= 0) {
         snprintf(text, sizeof text, "%lld", (long long)l->memory_bytes);
         r = write_text(dir, h->v2[kind] ? "memory.max" : "memory.limit_in_bytes", text);
         /* Swap would let a run go past the limit; absent without swap accounting. */
@@ -231,6 +227,18 @@ int cgroup_make(const struct cgroup_host *h, const char *name, const struct cgro
     if (r == 0)
         *ret_tree = open_tree(h, name);
     return r;
+}
+
+int cgroup_limit_cpu(const struct cgroup_host *h, const char *name, const struct cgroup_limits *l, struct err *e)
+{
+    char dir[640], text[64];
+    if (l->cpu_pct < 0 || !*h->base[CGROUP_CPU])
+        return 0;
+    int64_t quota = l->cpu_pct * 1000 < 1000 ? 1000 : l->cpu_pct * 1000;
+    snprintf(text, sizeof text, h->v2[CGROUP_CPU] ? "%lld 100000" : "%lld", (long long)quota);
+    run_dir(h, CGROUP_CPU, name, dir, sizeof dir);
+    int r = write_text(dir, h->v2[CGROUP_CPU] ? "cpu.max" : "cpu.cfs_quota_us", text);
+    return r < 0 ? err_sys(e, r, "cannot set the cpu limit of cgroup %s", dir) : 0;
 }
 
 static bool is_v1(const struct cgroup_host *h, int kind)

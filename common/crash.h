@@ -52,7 +52,11 @@
     X(store_sync)                                                                                                                  \
     X(store_give_back)                                                                                                             \
     X(drain_stored)                                                                                                                \
-    X(drain_acked)
+    X(drain_acked)                                                                                                                 \
+    X(instance_begin)                                                                                                              \
+    X(instance_drain)                                                                                                              \
+    X(instance_end_seen)                                                                                                           \
+    X(instance_end_noted)
 
 enum crash_point {
 #define X(name) CRASH_##name,

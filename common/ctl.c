@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 enum { MAX_LINE = 1 << 20, ACCEPT_PAUSE_MS = 100 };
 
@@ -84,6 +85,14 @@ static void end(struct ctl_conn *c)
     ctl_release(c);
 }
 
+/* The socket's mode says so too; but a directory, and a mode, can be changed. */
+static bool may_order(int fd)
+{
+    struct ucred peer;
+    socklen_t n = sizeof peer;
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0 && (peer.uid == 0 || peer.uid == geteuid());
+}
+
 static void on_read(struct bufferevent *bev, void *arg)
 {
     struct ctl_conn *c = arg;
@@ -92,7 +101,9 @@ static void on_read(struct bufferevent *bev, void *arg)
     for (char *line; (line = evbuffer_readln(in, NULL, EVBUFFER_EOL_LF));) {
         struct err e = {0};
         bson_t *rq = json_parse(line, strlen(line), &e);
-        int r = rq ? ctl->ops.serve(ctl->ops.arg, c, rq, &e) : ERR_FORMAT;
+        int r = !rq                                  ? ERR_FORMAT
+                : !may_order(bufferevent_getfd(bev)) ? err_set(&e, ERR_REFUSED, "only the provider may give orders here")
+                                                     : ctl->ops.serve(ctl->ops.arg, c, rq, &e);
         if (r <= 0)
             ctl_answer(c, r < 0 ? &e : NULL);
         if (rq)

@@ -1,5 +1,6 @@
 /* A program's control socket: requests of one JSON object a line, {"op":...}, answered with one line each: "ok":true, or "ok":false
- * and "error". The provider's own: the socket has mode 0600. On the loop; nothing blocks. */
+ * and "error". The provider's own: the socket has mode 0600, and only root and the program's own uid (SO_PEERCRED) are served. On
+ * the loop; nothing blocks. */
 #ifndef SIMBDP_CTL_H
 #define SIMBDP_CTL_H
 

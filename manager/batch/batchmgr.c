@@ -481,6 +481,7 @@ static int recover(struct batchmgr *m, struct err *e)
             rec.v[i] = NULL;
         }
     runs_resolve(m);
+    runs_dismiss_ended(m);
     runs_clean_groups(m);
     regroup(&rec);
     for (size_t i = 0; i < rec.n; i++) {

@@ -665,6 +665,27 @@ void runs_resolve(struct batchmgr *m)
         live_resolve(step_of(r));
 }
 
+/* A claim is the run's id, and for a step after the app's something more (runplan_claim). */
+static bool is_ended(void *arg, const char *claim)
+{
+    struct batchmgr *m = arg;
+    char id[ID_SIZE];
+    snprintf(id, sizeof id, "%s", claim);
+    struct run *r = map_get(&m->runs, id);
+    if (r) { /* its steps before this one are */
+        AUTO_FREE char *now = runplan_claim(r);
+        return strcmp(now, claim) != 0;
+    }
+    bool ended = ledger_get_run(m->ledger, id, &r, NULL) == 0 && r->state == RUN_STATE_ended;
+    run_free(r);
+    return ended;
+}
+
+void runs_dismiss_ended(struct batchmgr *m)
+{
+    live_dismiss_ended(&m->home, is_ended, m);
+}
+
 void runs_clean_groups(struct batchmgr *m)
 {
     AUTO_FREE char *path = home_path(&m->home, "work");

@@ -11,7 +11,8 @@ void runs_dispatch(struct batchmgr *m);
  * left of them. */
 void runs_recover(struct batchmgr *m, struct file *f);
 void runs_resolve(struct batchmgr *m);
-void runs_clean_groups(struct batchmgr *m); /* directories of groups whose runs are no more */
+void runs_dismiss_ended(struct batchmgr *m); /* runners that were not told that all is over */
+void runs_clean_groups(struct batchmgr *m);  /* directories of groups whose runs are no more */
 /* Orders a stop; `why` is "stopped" or "drain". */
 void runs_order_stop(struct batchmgr *m, struct run *r, const char *why);
 /* The database answered a check; verdicts that waited for it go on. */

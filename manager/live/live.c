@@ -6,6 +6,7 @@
 #include "common/mem.h"
 #include "common/tree.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -216,6 +217,28 @@ void live_acknowledge(struct live *l)
 {
     order(l, RUN_ORDER_ACK);
     drop_conn(l);
+}
+
+void live_dismiss_ended(const struct home *h, bool (*is_ended)(void *arg, const char *claim), void *arg)
+{
+    DIR *d = opendir(h->runtime);
+    for (struct dirent *ent; d && (ent = readdir(d));) {
+        char claim[ID_SIZE + 16];
+        size_t n = strlen(ent->d_name);
+        if (n < 6 || n - 5 >= sizeof claim || strcmp(ent->d_name + n - 5, ".sock") != 0)
+            continue;
+        memcpy(claim, ent->d_name, n - 5);
+        claim[n - 5] = 0;
+        if (!is_ended(arg, claim))
+            continue;
+        AUTO_FREE char *path = xasprintf("%s/%s", h->runtime, ent->d_name);
+        AUTO_FD int fd = fd_unix_connect(path);
+        char ack = RUN_ORDER_ACK;
+        if (fd >= 0 && send(fd, &ack, 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+            log_debug("order", NULL, claim, "the runner does not listen");
+    }
+    if (d)
+        closedir(d);
 }
 
 static void end(struct live *l, struct run_result *res)

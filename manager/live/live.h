@@ -47,5 +47,7 @@ void live_resolve(struct live *l);
 void live_stop(struct live *l);
 /* The step's end is durable: its runner may go. */
 void live_acknowledge(struct live *l);
+/* At start: runners whose step's end is durable, but whose manager died before it could say so, may go, too. */
+void live_dismiss_ended(const struct home *h, bool (*is_ended)(void *arg, const char *claim), void *arg);
 
 #endif

@@ -277,7 +277,7 @@ static int start_app(struct runner *r, struct err *e)
         r->pid = fork();
     if (r->pid == 0)
         child_exec(&plan);
-    n = r->pid < 0 ? -errno : 0;
+    n = r->pid < 0 ? err_sys(e, -errno, "cannot fork") : cgroup_limit_cpu(r->cg, s->claim, &limits, e);
     close(out[1]);
     close(err[1]);
     close(report[1]);
@@ -297,7 +297,7 @@ static int start_app(struct runner *r, struct err *e)
     close(report[0]);
     fd_set_nonblock(r->out);
     fd_set_nonblock(r->err);
-    return n < 0 ? err_sys(e, n, "cannot fork") : 0;
+    return n;
 }
 
 static void signal_tree(struct runner *r, int sig)

@@ -1,4 +1,5 @@
 #include "book.h"
+#include "common/fd.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "streammgr.h"
@@ -7,21 +8,29 @@
 #include <sqlite3.h>
 #include <string.h>
 
-enum { BUSY_MS = 2000 };
+enum { BUSY_MS = 2000, N_STATEMENTS = 16, PRUNE_AT_ONCE = 1000 };
 
 struct book {
+    const struct home *home;
     sqlite3 *db;
+    struct { /* prepared once; sql is a literal of this file */
+        const char *sql;
+        sqlite3_stmt *s;
+    } statements[N_STATEMENTS];
 };
 
 static const char schema[] =
     "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-    "CREATE TABLE IF NOT EXISTS instances(run_id TEXT PRIMARY KEY, tenant TEXT, app TEXT, generation INTEGER, attempt INTEGER, "
-    "state TEXT,"
-    " outcome TEXT, exit_code INTEGER, signal INTEGER, lim TEXT, error TEXT, node TEXT, forced INTEGER, started_at INTEGER,"
-    " ended_at INTEGER, wall_s REAL, cpu_s REAL, max_rss INTEGER) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS instances(run_id TEXT PRIMARY KEY, tenant TEXT NOT NULL, app TEXT NOT NULL, generation INTEGER "
+    "NOT NULL, attempt INTEGER NOT NULL, state TEXT NOT NULL, outcome TEXT, exit_code INTEGER, signal INTEGER, lim TEXT, error "
+    "TEXT, node TEXT, forced INTEGER, started_at INTEGER NOT NULL, ended_at INTEGER, wall_s REAL, cpu_s REAL, max_rss INTEGER, "
+    "pruned INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;"
     "CREATE INDEX IF NOT EXISTS instances_live ON instances(run_id) WHERE state<>'ended';"
     "CREATE INDEX IF NOT EXISTS instances_tenant ON instances(tenant, started_at);"
-    "CREATE TABLE IF NOT EXISTS stopped(tenant TEXT, app TEXT, PRIMARY KEY(tenant, app)) WITHOUT ROWID;";
+    "CREATE INDEX IF NOT EXISTS instances_started ON instances(started_at);"
+    "CREATE INDEX IF NOT EXISTS instances_kept ON instances(tenant, ended_at) WHERE state='ended' AND pruned=0;"
+    "CREATE TABLE IF NOT EXISTS apps(tenant TEXT, app TEXT, wanted INTEGER NOT NULL, stopped INTEGER NOT NULL, args TEXT, PRIMARY "
+    "KEY(tenant, app)) WITHOUT ROWID;";
 
 static int fail(struct book *b, const char *what, struct err *e)
 {
@@ -32,6 +41,7 @@ int book_open(const struct home *h, struct book **ret, struct err *e)
 {
     AUTO_FREE char *path = home_path(h, "state/streams.db");
     struct book *b = xcalloc(1, sizeof *b);
+    b->home = h;
     int r = sqlite3_open_v2(path, &b->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
     if (r == SQLITE_OK)
         r = sqlite3_busy_timeout(b->db, BUSY_MS);
@@ -50,33 +60,48 @@ void book_close(struct book *b)
 {
     if (!b)
         return;
+    for (int i = 0; i < N_STATEMENTS; i++)
+        sqlite3_finalize(b->statements[i].s);
     sqlite3_close(b->db);
     free(b);
 }
 
+/* The same statement again for the same literal; reset by whoever used it. */
 static sqlite3_stmt *prepare(struct book *b, const char *sql)
 {
-    sqlite3_stmt *s = NULL;
-    sqlite3_prepare_v2(b->db, sql, -1, &s, NULL);
-    return s;
+    int i = 0;
+    while (i < N_STATEMENTS - 1 && b->statements[i].sql && b->statements[i].sql != sql)
+        i++;
+    if (b->statements[i].sql != sql) {
+        sqlite3_finalize(b->statements[i].s);
+        b->statements[i].s = NULL;
+        b->statements[i].sql = sqlite3_prepare_v2(b->db, sql, -1, &b->statements[i].s, NULL) == SQLITE_OK ? sql : NULL;
+    }
+    return b->statements[i].s;
 }
 
 static void bind_text(sqlite3_stmt *s, int i, const char *text)
 {
-    sqlite3_bind_text(s, i, text, -1, SQLITE_STATIC);
+    sqlite3_bind_text(s, i, text, -1, SQLITE_TRANSIENT);
 }
 
 static bool run(sqlite3_stmt *s)
 {
     bool ok = s && sqlite3_step(s) == SQLITE_DONE;
-    sqlite3_finalize(s);
+    sqlite3_reset(s);
     return ok;
+}
+
+static const char *text(sqlite3_stmt *s, int column)
+{
+    return (const char *)sqlite3_column_text(s, column);
 }
 
 int book_begin(struct book *b, const struct instance *i, struct err *e)
 {
-    sqlite3_stmt *s = prepare(b, "INSERT INTO instances(run_id, tenant, app, generation, attempt, state, started_at, max_rss) "
-                                 "VALUES(?1, ?2, ?3, ?4, ?5, 'starting', ?6, -1)");
+    static const char sql[] = "INSERT INTO instances(run_id, tenant, app, generation, attempt, state, started_at, max_rss) "
+                              "VALUES(?1, ?2, ?3, ?4, ?5, 'starting', ?6, -1)";
+    sqlite3_stmt *s = prepare(b, sql);
     bind_text(s, 1, i->run_id);
     bind_text(s, 2, i->app->tenant);
     bind_text(s, 3, i->app->name);
@@ -86,24 +111,34 @@ int book_begin(struct book *b, const struct instance *i, struct err *e)
     return run(s) ? 0 : fail(b, "note an instance", e);
 }
 
-static void complain(struct book *b, const struct instance *i)
+static void run_or_complain(struct book *b, sqlite3_stmt *s, const struct instance *i)
 {
-    log_error("book", i->app->tenant, i->run_id, "state/streams.db: %s", sqlite3_errmsg(b->db));
+    if (!run(s))
+        log_error("book", i->app->tenant, i->run_id, "state/streams.db: %s", sqlite3_errmsg(b->db));
 }
 
 void book_started(struct book *b, const struct instance *i)
 {
-    sqlite3_stmt *s = prepare(b, "UPDATE instances SET state='running' WHERE run_id=?1 AND state='starting'");
+    static const char sql[] = "UPDATE instances SET state='running' WHERE run_id=?1 AND state='starting'";
+    sqlite3_stmt *s = prepare(b, sql);
     bind_text(s, 1, i->run_id);
-    if (!run(s))
-        complain(b, i);
+    run_or_complain(b, s, i);
+}
+
+void book_draining(struct book *b, const struct instance *i)
+{
+    static const char sql[] = "UPDATE instances SET error=?2 WHERE run_id=?1 AND state<>'ended'";
+    sqlite3_stmt *s = prepare(b, sql);
+    bind_text(s, 1, i->run_id);
+    bind_text(s, 2, i->stop);
+    run_or_complain(b, s, i);
 }
 
 void book_ended(struct book *b, const struct instance *i, const struct run_result *res)
 {
-    sqlite3_stmt *s =
-        prepare(b, "UPDATE instances SET state='ended', outcome=?2, exit_code=?3, signal=?4, lim=?5, error=?6, node=?7, "
-                   "forced=?8, ended_at=?9, wall_s=?10, cpu_s=?11, max_rss=?12 WHERE run_id=?1");
+    static const char sql[] = "UPDATE instances SET state='ended', outcome=?2, exit_code=?3, signal=?4, lim=?5, error=?6, node=?7, "
+                              "forced=?8, ended_at=?9, wall_s=?10, cpu_s=?11, max_rss=?12 WHERE run_id=?1";
+    sqlite3_stmt *s = prepare(b, sql);
     bind_text(s, 1, i->run_id);
     bind_text(s, 2, run_outcome_name(res->outcome));
     sqlite3_bind_int(s, 3, res->exit_code);
@@ -116,47 +151,87 @@ void book_ended(struct book *b, const struct instance *i, const struct run_resul
     sqlite3_bind_double(s, 10, res->wall_s);
     sqlite3_bind_double(s, 11, res->cpu_s);
     sqlite3_bind_int64(s, 12, res->max_rss_bytes);
-    if (!run(s))
-        complain(b, i);
+    run_or_complain(b, s, i);
 }
 
-int book_each_live(struct book *b,
-                   void (*fn)(void *arg, const char *run_id, const char *tenant, const char *app, uint64_t generation,
-                              int64_t attempt, int64_t started_wall_ms),
-                   void *arg, struct err *e)
+int book_each_live(struct book *b, void (*fn)(void *arg, const struct book_instance *i), void *arg, struct err *e)
 {
-    sqlite3_stmt *s = prepare(b, "SELECT run_id, tenant, app, generation, attempt, started_at FROM instances WHERE state<>'ended'");
+    static const char sql[] =
+        "SELECT run_id, tenant, app, error, generation, attempt, started_at FROM instances WHERE state<>'ended' "
+        "ORDER BY run_id";
+    sqlite3_stmt *s = prepare(b, sql);
     int r = SQLITE_ERROR;
     while (s && (r = sqlite3_step(s)) == SQLITE_ROW)
-        fn(arg, (const char *)sqlite3_column_text(s, 0), (const char *)sqlite3_column_text(s, 1),
-           (const char *)sqlite3_column_text(s, 2), (uint64_t)sqlite3_column_int64(s, 3), sqlite3_column_int64(s, 4),
-           sqlite3_column_int64(s, 5));
-    sqlite3_finalize(s);
+        fn(arg, &(struct book_instance){text(s, 0), text(s, 1), text(s, 2), text(s, 3), (uint64_t)sqlite3_column_int64(s, 4),
+                                        sqlite3_column_int64(s, 5), sqlite3_column_int64(s, 6)});
+    sqlite3_reset(s);
     return r == SQLITE_DONE ? 0 : fail(b, "read the instances", e);
 }
 
-int book_set_stopped(struct book *b, const char *tenant, const char *app, bool stopped, struct err *e)
+bool book_is_ended(struct book *b, const char *run_id)
 {
-    sqlite3_stmt *s =
-        prepare(b, stopped ? "INSERT OR REPLACE INTO stopped VALUES(?1, ?2)" : "DELETE FROM stopped WHERE tenant=?1 AND app=?2");
-    bind_text(s, 1, tenant);
-    bind_text(s, 2, app);
-    return run(s) ? 0 : fail(b, "note that an app is stopped", e);
+    static const char sql[] = "SELECT 1 FROM instances WHERE run_id=?1 AND state='ended'";
+    sqlite3_stmt *s = prepare(b, sql);
+    bind_text(s, 1, run_id);
+    bool ended = s && sqlite3_step(s) == SQLITE_ROW;
+    sqlite3_reset(s);
+    return ended;
 }
 
-int book_each_stopped(struct book *b, void (*fn)(void *arg, const char *tenant, const char *app), void *arg, struct err *e)
+int book_put_app(struct book *b, const struct app *a, struct err *e)
 {
-    sqlite3_stmt *s = prepare(b, "SELECT tenant, app FROM stopped");
+    static const char sql[] = "INSERT OR REPLACE INTO apps VALUES(?1, ?2, ?3, ?4, ?5)";
+    sqlite3_stmt *s = prepare(b, sql);
+    bind_text(s, 1, a->tenant);
+    bind_text(s, 2, a->name);
+    sqlite3_bind_int64(s, 3, a->wanted);
+    sqlite3_bind_int(s, 4, a->stopped);
+    bind_text(s, 5, a->args);
+    return run(s) ? 0 : fail(b, "note what is asked for of an app", e);
+}
+
+int book_each_app(struct book *b, void (*fn)(void *arg, const struct book_app *a), void *arg, struct err *e)
+{
+    static const char sql[] = "SELECT tenant, app, args, wanted, stopped FROM apps";
+    sqlite3_stmt *s = prepare(b, sql);
     int r = SQLITE_ERROR;
     while (s && (r = sqlite3_step(s)) == SQLITE_ROW)
-        fn(arg, (const char *)sqlite3_column_text(s, 0), (const char *)sqlite3_column_text(s, 1));
-    sqlite3_finalize(s);
-    return r == SQLITE_DONE ? 0 : fail(b, "read what is stopped", e);
+        fn(arg, &(struct book_app){text(s, 0), text(s, 1), text(s, 2), sqlite3_column_int64(s, 3), sqlite3_column_int(s, 4)});
+    sqlite3_reset(s);
+    return r == SQLITE_DONE ? 0 : fail(b, "read what is asked for", e);
+}
+
+int book_prune(struct book *b, const char *tenant, int64_t before_wall_ms, int max)
+{
+    static const char find[] =
+        "SELECT run_id FROM instances WHERE tenant=?1 AND ended_at<?2 AND state='ended' AND pruned=0 LIMIT ?3";
+    static const char mark[] = "UPDATE instances SET pruned=1 WHERE run_id=?1";
+    char **ids = xcalloc((size_t)max, sizeof *ids);
+    int n = 0;
+    sqlite3_stmt *s = prepare(b, find);
+    bind_text(s, 1, tenant);
+    sqlite3_bind_int64(s, 2, before_wall_ms);
+    sqlite3_bind_int(s, 3, max);
+    while (s && n < max && sqlite3_step(s) == SQLITE_ROW)
+        ids[n++] = xstrdup(text(s, 0));
+    sqlite3_reset(s);
+    for (int i = 0; i < n; i++) {
+        AUTO_FREE char *dir = xasprintf("runs/%s", ids[i]);
+        fd_remove_tree(b->home->dirfd, dir);
+        s = prepare(b, mark);
+        bind_text(s, 1, ids[i]);
+        run(s);
+        free(ids[i]);
+    }
+    free(ids);
+    return n;
 }
 
 int book_forget(struct book *b, const char *tenant, struct err *e)
 {
-    static const char *const sql[] = {"DELETE FROM instances WHERE tenant=?1", "DELETE FROM stopped WHERE tenant=?1"};
+    static const char *const sql[] = {"DELETE FROM instances WHERE tenant=?1", "DELETE FROM apps WHERE tenant=?1"};
+    while (book_prune(b, tenant, INT64_MAX, PRUNE_AT_ONCE) == PRUNE_AT_ONCE) {
+    }
     for (size_t i = 0; i < sizeof sql / sizeof *sql; i++) {
         sqlite3_stmt *s = prepare(b, sql[i]);
         bind_text(s, 1, tenant);

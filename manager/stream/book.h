@@ -1,4 +1,4 @@
-/* What streammgr must not forget: its instances, and which apps are stopped by command. SQLite, state/streams.db; `mysimbdp runs`
+/* What streammgr must not forget: its instances, and what was asked for of each app. SQLite, state/streams.db; `mysimbdp runs`
  * reads it beside the ledger. A row is there before the spawner is asked. Commits are in the file (WAL, synchronous NORMAL) when
  * the call returns: they outlive this process, and a power cut that takes them takes the instances, too. */
 #ifndef SIMBDP_BOOK_H
@@ -9,24 +9,42 @@
 #include "common/runspec.h"
 
 struct book;
+struct app;
 struct instance;
 
+/* Borrows h. */
 int book_open(const struct home *h, struct book **ret, struct err *e);
 void book_close(struct book *b); /* NULL is fine */
 
+/* The row of an instance follows its life; what cannot be written after the first is said in the log. */
 int book_begin(struct book *b, const struct instance *i, struct err *e);
 void book_started(struct book *b, const struct instance *i);
+void book_draining(struct book *b, const struct instance *i);
 void book_ended(struct book *b, const struct instance *i, const struct run_result *res);
 
-/* fn for every instance that has not ended. */
-int book_each_live(struct book *b,
-                   void (*fn)(void *arg, const char *run_id, const char *tenant, const char *app, uint64_t generation,
-                              int64_t attempt, int64_t started_wall_ms),
-                   void *arg, struct err *e);
+struct book_instance {
+    const char *run_id, *tenant, *app;
+    const char *stop; /* it was told to go, because of this; or NULL */
+    uint64_t generation;
+    int64_t attempt, started_wall_ms;
+};
+/* fn for every instance that has not ended, the oldest first. */
+int book_each_live(struct book *b, void (*fn)(void *arg, const struct book_instance *i), void *arg, struct err *e);
+/* Whether there is a row of it, and it has ended. */
+bool book_is_ended(struct book *b, const char *run_id);
 
-int book_set_stopped(struct book *b, const char *tenant, const char *app, bool stopped, struct err *e);
-int book_each_stopped(struct book *b, void (*fn)(void *arg, const char *tenant, const char *app), void *arg, struct err *e);
-/* Everything of a tenant that is removed for good. */
+/* What was asked for: wanted, stopped, args. */
+int book_put_app(struct book *b, const struct app *a, struct err *e);
+struct book_app {
+    const char *tenant, *app, *args;
+    int64_t wanted;
+    bool stopped;
+};
+int book_each_app(struct book *b, void (*fn)(void *arg, const struct book_app *a), void *arg, struct err *e);
+
+/* Removes the logs (runs/<run_id>) of the tenant's instances that ended before then. At most `max`; how many. */
+int book_prune(struct book *b, const char *tenant, int64_t before_wall_ms, int max);
+/* Everything of a tenant that is removed for good, logs too. */
 int book_forget(struct book *b, const char *tenant, struct err *e);
 
 #endif

@@ -1,12 +1,18 @@
 /* streammgr's control socket. Requests (common/ctl.h):
+ *
  *   status
- *   apps {tenant?}                                  -> {"epoch","apps":[...]}
- *   start, stop {tenant,app}                        by a person: stopped apps stay so until they are started
- *   stop {run_id}                                   one instance; another comes in its place if it is wanted
- *   scale {tenant,app,count,epoch?,expires_ms?}     an absolute count; with an epoch that is not ours (which `apps` tells) it is
- * stale reload; tenants                                 reads configuration; who is suspended, and where databases are forget
- * {tenant}                                 tenant remove --purge: its instances end, and are forgotten; answered then drain
- * answered when no instance is left */
+ *   apps {tenant?}                     -> {"epoch","apps":[...]}
+ *   start {tenant,app,args?}           by a person; args: instead of the configuration's, until the next start
+ *   stop {tenant,app}                  by a person: it stays stopped until it is started
+ *   stop {run_id}                      one instance; another comes in its place if it is wanted
+ *   scale {tenant,app,count,epoch?,seq?,expires_ms?}
+ *                                      an absolute count. epoch: as `apps` told it; another one is an earlier streammgr's, and
+ *                                      stale. seq: a lower one than the last is stale, too. expires_ms (wall clock): not after
+ *   reload                             reads the configuration
+ *   tenants                            reads who is suspended, and where databases are
+ *   forget {tenant}                    tenant remove --purge: its instances end and are forgotten; answered then
+ *   drain                              answered when no instance is left
+ */
 #include "book.h"
 #include "streammgr.h"
 
@@ -25,39 +31,64 @@ static struct waiter {
 } waiters[16];
 static size_t n_waiters;
 
+static const char *state_of(const struct app *a, int64_t target, const char *why)
+{
+    return a->stopped                                                  ? "stopped"
+           : a->parked                                                 ? "parked"
+           : why && !a->n                                              ? "waiting"
+           : (int64_t)a->n < target && clk_now_ms() < a->not_before_ms ? "backoff"
+           : (int64_t)a->n < target && a->n                            ? "scaling"
+           : (int64_t)a->n < target                                    ? "starting"
+           : a->n                                                      ? "running"
+                                                                       : "idle";
+}
+
 static void add_app(struct streammgr *m, struct buf *out, const struct conf_tenant *t, const struct conf_stream_app *c)
 {
     struct app *a = app_get(m, t->id, c->app, true);
+    AUTO_FREE char *backoff = NULL;
     const char *why;
-    int64_t target = app_target(a, &why), n[4] = {0};
-    if (!why && (int64_t)a->n < target && !app_has_capacity(a))
+    int64_t target = app_target(a, &why), n[3] = {0}, ready = 0, wait = a->not_before_ms - clk_now_ms();
+    const struct conf_profile *p = conf_profile(m->conf, c->profile);
+    if (!why && (int64_t)a->n < target && wait > 0)
+        why = backoff = xasprintf("ended by itself %lld times in a row, the last time with %s; the next start is in %.1f s",
+                                  (long long)a->failures, a->last_end ? a->last_end : "?", (double)wait / 1000);
+    else if (!why && (int64_t)a->n < target && !app_has_capacity(a, p))
         why = "stream_pct of the platform's capacity is taken";
-    for (const struct instance *i = a->instances; i; i = i->next)
+    for (const struct instance *i = a->instances; i; i = i->next) {
         n[i->state]++;
+        ready += instance_is_ready(i);
+    }
     json_begin(out, NULL, '{');
     json_str(out, "tenant_id", t->id);
     json_str(out, "app", c->app);
     json_str(out, "stream", c->stream);
-    json_str(out, "state",
-             a->stopped               ? "stopped"
-             : a->parked              ? "parked"
-             : why && !a->n           ? "waiting"
-             : (int64_t)a->n < target ? "starting"
-             : a->n                   ? "running"
-                                      : "idle");
+    json_str(out, "state", state_of(a, target, why));
     json_i64(out, "instances", n[INSTANCE_starting] + n[INSTANCE_running]);
     json_i64(out, "running", n[INSTANCE_running]);
+    json_i64(out, "ready", ready);
     json_i64(out, "draining", n[INSTANCE_draining]);
     json_i64(out, "desired", target);
     json_i64(out, "min_instances", c->min_instances);
     json_i64(out, "max_instances", c->max_instances);
     json_str(out, "reason", a->parked ? a->parked : why);
-    json_i64(out, "restarts", a->attempts > 0 ? a->attempts - 1 : 0);
+    json_i64(out, "restarts", a->restarts);
     json_begin(out, "run_ids", '[');
     for (const struct instance *i = a->instances; i; i = i->next)
         json_str(out, NULL, i->run_id);
     json_end(out, ']');
     json_end(out, '}');
+}
+
+void control_print_apps(struct streammgr *m, struct buf *out, const char *tenant)
+{
+    for (size_t k = 0; k < m->conf->n_tenants; k++) {
+        const struct conf_tenant *t = &m->conf->tenants[k];
+        const struct conf_stream_app *v = t->stream_apps.v;
+        for (size_t i = 0; i < t->stream_apps.n; i++)
+            if (*v[i].exec && (!tenant || !strcmp(tenant, t->id)))
+                add_app(m, out, t, &v[i]);
+    }
 }
 
 static void apps(struct streammgr *m, struct ctl_conn *c, const char *tenant)
@@ -67,13 +98,7 @@ static void apps(struct streammgr *m, struct ctl_conn *c, const char *tenant)
     json_bool(&out, "ok", true);
     json_i64(&out, "epoch", (int64_t)m->epoch);
     json_begin(&out, "apps", '[');
-    for (size_t k = 0; k < m->conf->n_tenants; k++) {
-        const struct conf_tenant *t = &m->conf->tenants[k];
-        const struct conf_stream_app *v = t->stream_apps.v;
-        for (size_t i = 0; i < t->stream_apps.n; i++)
-            if (*v[i].exec && (!tenant || !strcmp(tenant, t->id)))
-                add_app(m, &out, t, &v[i]);
-    }
+    control_print_apps(m, &out, tenant);
     json_end(&out, ']');
     json_end(&out, '}');
     ctl_send(c, &out);
@@ -114,22 +139,67 @@ static struct app *app_of(struct streammgr *m, const bson_t *rq, const struct co
     return app_get(m, tenant, name, true);
 }
 
-static int set_stopped(struct streammgr *m, const bson_t *rq, bool stopped, struct err *e)
+/* Sets what is asked for, in the book first. */
+static int ask_for(struct app *a, int64_t wanted, bool stopped, struct err *e)
+{
+    struct app old = *a;
+    a->wanted = wanted;
+    a->stopped = stopped;
+    int r = book_put_app(a->mgr->book, a, e);
+    if (r < 0) {
+        a->wanted = old.wanted;
+        a->stopped = old.stopped;
+    }
+    return r;
+}
+
+static int start_app(struct streammgr *m, const bson_t *rq, struct err *e)
 {
     const struct conf_stream_app *c;
     struct app *a = app_of(m, rq, &c, e);
-    int r = !a ? e->code : book_set_stopped(m->book, a->tenant, a->name, stopped, e);
+    bson_iter_t args;
+    AUTO_FREE char *text = NULL;
+    if (!a)
+        return e->code;
+    if (c->max_instances < 1)
+        return err_set(e, ERR_REFUSED, "max_instances of %s/%s is 0", a->tenant, a->name);
+    if (json_get_iter(rq, "args", &args)) {
+        AUTO_BUF struct buf b = {0};
+        json_begin(&b, NULL, '{');
+        json_begin(&b, "args", '[');
+        while (bson_iter_next(&args)) {
+            if (!BSON_ITER_HOLDS_UTF8(&args))
+                return err_set(e, ERR_USAGE, "arguments are strings");
+            json_str(&b, NULL, bson_iter_utf8(&args, NULL));
+        }
+        json_end(&b, ']');
+        json_end(&b, '}');
+        text = xstrdup(b.p);
+    }
+    char *before = a->args;
+    a->args = text;
+    int r = ask_for(a, a->wanted > 0 ? a->wanted : 1, false, e);
+    if (r < 0) {
+        a->args = before;
+        return r;
+    }
+    text = before;
+    a->generation = 0;
+    log_info("app_started", a->tenant, NULL, "app %s: by command", a->name);
+    app_forgive(a);
+    app_reconcile(a);
+    return 0;
+}
+
+static int stop_app(struct streammgr *m, const bson_t *rq, struct err *e)
+{
+    const struct conf_stream_app *c;
+    struct app *a = app_of(m, rq, &c, e);
+    int r = a ? ask_for(a, 0, true, e) : e->code;
     if (r < 0)
         return r;
-    log_info(stopped ? "app_stopped" : "app_started", a->tenant, NULL, "app %s: by command", a->name);
-    a->stopped = stopped;
-    if (!stopped) {
-        app_forgive(a);
-        if (a->wanted < 1 && c->max_instances > 0)
-            a->wanted = 1;
-    } else {
-        instances_stop(m, a, "stopped by command");
-    }
+    log_info("app_stopped", a->tenant, NULL, "app %s: by command", a->name);
+    instances_stop(m, a, "stopped by command");
     app_reconcile(a);
     return 0;
 }
@@ -148,22 +218,29 @@ static int scale(struct streammgr *m, const bson_t *rq, struct err *e)
     const struct conf_stream_app *c;
     struct app *a = app_of(m, rq, &c, e);
     int64_t count = json_get_i64(rq, "count", -1), epoch = json_get_i64(rq, "epoch", (int64_t)m->epoch),
-            expires = json_get_i64(rq, "expires_ms", 0);
+            seq = json_get_i64(rq, "seq", -1), expires = json_get_i64(rq, "expires_ms", 0);
     if (!a)
         return e->code;
     if (epoch != (int64_t)m->epoch)
         return err_set(e, ERR_REFUSED, "the order is for an earlier streammgr (epoch %lld; now %lld)", (long long)epoch,
                        (long long)m->epoch);
+    if (seq >= 0 && seq < a->order_seq)
+        return err_set(e, ERR_REFUSED, "the order is older than the last one (seq %lld; the last was %lld)", (long long)seq,
+                       (long long)a->order_seq);
     if (expires && expires <= clk_wall_ms())
         return err_set(e, ERR_REFUSED, "the order has expired");
     if (count < c->min_instances || count > c->max_instances)
         return err_set(e, ERR_REFUSED, "%lld instances are not within the agreement: min_instances %lld, max_instances %lld",
                        (long long)count, (long long)c->min_instances, (long long)c->max_instances);
+    int64_t before = a->wanted;
+    int r = count == before ? 0 : ask_for(a, count, a->stopped, e);
+    if (r < 0)
+        return r;
     a->order_expires_wall_ms = expires;
-    if (a->wanted != count)
-        log_info("scaled", a->tenant, NULL, "app %s: %lld instances are wanted, were %lld", a->name, (long long)count,
-                 (long long)a->wanted);
-    a->wanted = count;
+    a->order_seq = seq >= 0 ? seq : a->order_seq;
+    if (before != count)
+        log_info("scaled", a->tenant, NULL, "app %s: %lld instances are wanted, were %lld%s", a->name, (long long)count,
+                 (long long)before, a->stopped ? "; it is stopped" : "");
     app_reconcile(a);
     return 0;
 }
@@ -197,6 +274,7 @@ static int forget(struct streammgr *m, struct ctl_conn *c, const bson_t *rq, str
     for (struct app *a; (a = map_next(&m->apps, &at));)
         if (!strcmp(a->tenant, tenant)) {
             a->stopped = true;
+            a->wanted = 0;
             instances_stop(m, a, "the tenant is removed");
         }
     return wait_for_none(m, c, tenant, e);
@@ -235,8 +313,10 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
         return apps(m, c, json_get_str(rq, "tenant", NULL)), 1;
     if (!strcmp(op, "stop") && json_get_str(rq, "run_id", NULL))
         return stop_run(m, json_get_str(rq, "run_id", ""), e);
-    if (!strcmp(op, "start") || !strcmp(op, "stop"))
-        return set_stopped(m, rq, !strcmp(op, "stop"), e);
+    if (!strcmp(op, "start"))
+        return start_app(m, rq, e);
+    if (!strcmp(op, "stop"))
+        return stop_app(m, rq, e);
     if (!strcmp(op, "scale"))
         return scale(m, rq, e);
     if (!strcmp(op, "reload"))
@@ -263,4 +343,6 @@ void control_stop(struct streammgr *m)
 {
     ctl_free(m->ctl);
     m->ctl = NULL;
+    while (n_waiters)
+        free(waiters[--n_waiters].tenant);
 }

@@ -49,6 +49,7 @@ int facts_read(struct streammgr *m, struct err *e)
     if (r < 0)
         return r;
     clear(m);
+    m->version++;
     for (size_t i = 0; i < n; i++) {
         struct facts *f = xcalloc(1, sizeof *f);
         f->uid = geteuid() == 0 ? v[i].uid : -1;

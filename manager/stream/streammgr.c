@@ -22,7 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { TICK_MS = 1000 };
+enum { TICK_MS = 1000, PRUNE_MS = 60000, PRUNE_AT_ONCE = 256 };
 
 static struct {
     struct event *term, *interrupt, *hup, *chld, *leash;
@@ -51,6 +51,18 @@ static void rearm(struct streammgr *m, int64_t ms)
     event_add(m->tick_ev, &tv);
 }
 
+/* As retention.logs_days of each tenant says. */
+static void prune_logs(struct streammgr *m)
+{
+    enum { DAY_MS = 86400000 };
+    for (size_t k = 0; k < m->conf->n_tenants; k++) {
+        const struct conf_tenant *t = &m->conf->tenants[k];
+        if (t->retention.logs_days >= 0 &&
+            book_prune(m->book, t->id, clk_wall_ms() - t->retention.logs_days * DAY_MS, PRUNE_AT_ONCE) == PRUNE_AT_ONCE)
+            m->prune_at_ms = 0; /* there may be more */
+    }
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct streammgr *m = arg;
@@ -61,8 +73,11 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     if (databases_changed(m) && facts_read(m, &e) < 0)
         log_warn("facts", NULL, NULL, "%s", e.msg);
     instances_reconcile(m);
-    if (instances_n(m))
-        watcher_ask(m->watcher);
+    watcher_ask(m->watcher);
+    if (clk_now_ms() >= m->prune_at_ms) {
+        m->prune_at_ms = clk_now_ms() + PRUNE_MS;
+        prune_logs(m);
+    }
 }
 
 void streammgr_wake_in(struct streammgr *m, int64_t ms)
@@ -84,6 +99,7 @@ int streammgr_reload(struct streammgr *m, struct err *e)
     if (r == 0) {
         struct conf *old = m->conf;
         m->conf = next;
+        m->version++;
         conf_free(old);
         r = facts_read(m, e);
     }

@@ -18,6 +18,7 @@ struct watcher {
     struct bufferevent *bev;
     struct event *timer;
     char *endpoint;
+    bool asked, again; /* a request is under way; another is wanted then */
 };
 
 static void open_connection(struct watcher *w);
@@ -32,10 +33,34 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 static void again(struct watcher *w)
 {
     struct timeval tv = {0, AGAIN_MS * 1000};
-    if (w->bev)
+    if (w->bev) {
         bufferevent_free(w->bev);
+        instances_broker_gone(w->m);
+    }
     w->bev = NULL;
+    w->asked = w->again = false;
     event_add(w->timer, &tv);
+}
+
+static void activate(struct watcher *w, const bson_t *what)
+{
+    instances_activate(w->m, json_get_str(what, "tenant", ""), json_get_str(what, "app", ""));
+}
+
+/* The answer to `consumers`. */
+static void on_consumers(struct watcher *w, const bson_t *doc, const bson_iter_t *consumers)
+{
+    bson_iter_t it;
+    bson_t what;
+    bool once_more = w->again;
+    w->asked = w->again = false;
+    instances_see_consumers(w->m, consumers);
+    if (json_get_iter(doc, "waiting", &it)) /* a notice may have come when it could not be followed */
+        while (bson_iter_next(&it))
+            if (json_iter_doc(&it, &what))
+                activate(w, &what);
+    if (once_more)
+        watcher_ask(w);
 }
 
 static void on_line(struct watcher *w, const char *line)
@@ -44,21 +69,15 @@ static void on_line(struct watcher *w, const char *line)
     bson_iter_t it;
     bson_t what;
     if (doc && bson_iter_init_find(&it, doc, "activate") && json_iter_doc(&it, &what)) {
-        const char *tenant = json_get_str(&what, "tenant", ""), *name = json_get_str(&what, "app", "");
-        const struct conf_tenant *t = conf_tenant(w->m->conf, tenant);
-        const struct conf_stream_app *c = t ? conf_stream_app(t, name) : NULL;
-        if (!c || !*c->exec || !c->on_demand)
-            return;
-        struct app *a = app_get(w->m, tenant, name, true);
-        if (a->wanted < 1) {
-            a->wanted = 1;
-            log_info("activated", tenant, NULL, "app %s: a message waits", name);
-            app_reconcile(a);
-        }
+        activate(w, &what);
     } else if (doc && json_get_iter(doc, "consumers", &it)) {
-        instances_see_consumers(w->m, &it);
+        on_consumers(w, doc, &it);
     } else if (doc && json_get_str(doc, "ipc", NULL)) {
-        xstr_set(&w->endpoint, json_get_str(doc, "ipc", NULL));
+        const char *endpoint = json_get_str(doc, "ipc", NULL);
+        if (!w->endpoint || strcmp(w->endpoint, endpoint) != 0) {
+            xstr_set(&w->endpoint, endpoint);
+            w->m->version++;
+        }
         instances_reconcile(w->m);
     }
 }
@@ -120,11 +139,17 @@ void watcher_free(struct watcher *w)
 
 bool watcher_ask(struct watcher *w)
 {
-    static const char ask[] = "{\"op\":\"consumers\"}\n";
+    AUTO_BUF struct buf held = {0}, ask = {0};
     if (!w || !w->bev)
         return false;
-    if (!evbuffer_get_length(bufferevent_get_output(w->bev)))
-        bufferevent_write(w->bev, ask, sizeof ask - 1);
+    if (w->asked) {
+        w->again = true;
+        return true;
+    }
+    w->asked = true;
+    bool hold = instances_held(w->m, &held);
+    buf_addf(&ask, "{\"op\":\"consumers\"%s%s}\n", hold ? "," : "", hold ? held.p : "");
+    bufferevent_write(w->bev, ask.p, ask.n);
     return true;
 }
 

@@ -1,5 +1,5 @@
-/* A sample stream app on libsimbdp: stores weather observations, with the temperature in Celsius. A message whose temperature is no number
- * becomes a dead letter. */
+/* A sample stream app on libsimbdp: stores weather observations, with the temperature in Celsius. A message whose temperature is no
+ * number becomes a dead letter. */
 #include <simbdp.h>
 
 #include <math.h>

@@ -1,0 +1,166 @@
+/* How many instances an app should have, whether there is room for one more, and when one that failed is worth trying again. */
+#include "book.h"
+#include "manager/live/plan.h"
+#include "streammgr.h"
+
+#include "common/clk.h"
+#include "common/log.h"
+#include "common/mem.h"
+
+#include <sodium.h>
+#include <string.h>
+#include <sys/sysinfo.h>
+
+enum {
+    FIRST_DELAY_MS = 100,
+    MAX_DELAY_MS = 60000,
+    HEALTHY_MS = 10000,
+    MAX_FAILURES = 10,  /* in a row, none of them for want of something that comes back: then it is parked */
+    PARKED_MS = 300000, /* so long; then one more is tried */
+    EX_TEMPFAIL = 75,
+    DEFAULT_STREAM_PCT = 50,
+};
+
+struct app *app_get(struct streammgr *m, const char *tenant, const char *name, bool make)
+{
+    AUTO_FREE char *key = xasprintf("%s/%s", tenant, name);
+    struct app *a = map_get(&m->apps, key);
+    if (a || !make)
+        return a;
+    a = xcalloc(1, sizeof *a);
+    *a = (struct app){.tenant = xstrdup(tenant), .name = xstrdup(name), .mgr = m, .order_seq = -1};
+    map_put(&m->apps, key, a);
+    return a;
+}
+
+const struct conf_stream_app *app_conf(const struct app *a, const struct conf_tenant **ret_tenant)
+{
+    const struct conf_tenant *t = conf_tenant(a->mgr->conf, a->tenant);
+    const struct conf_stream_app *c = t ? conf_stream_app(t, a->name) : NULL;
+    *ret_tenant = t;
+    return c && *c->exec ? c : NULL;
+}
+
+int64_t app_target(struct app *a, const char **ret_why)
+{
+    const struct conf_tenant *t;
+    const struct conf_stream_app *c = app_conf(a, &t);
+    const struct facts *f = facts_of(a->mgr, a->tenant);
+    *ret_why = !c                                   ? "it is not configured"
+               : a->mgr->draining                   ? "the platform stops"
+               : a->stopped                         ? "stopped by command"
+               : !f                                 ? "the tenant is not known yet"
+               : f->suspended                       ? "the tenant is suspended"
+               : a->parked                          ? "parked"
+               : !watcher_endpoint(a->mgr->watcher) ? "the broker is not there"
+               : !f->database_up                    ? "the database is down"
+                                                    : NULL;
+    if (!c || a->mgr->draining || a->stopped || (f && f->suspended))
+        return 0;
+    if (a->order_expires_wall_ms && clk_wall_ms() >= a->order_expires_wall_ms) {
+        a->order_expires_wall_ms = 0; /* what it wanted stays: a monitor that is gone changes nothing */
+        log_info("order_expired", a->tenant, NULL, "app %s: the last order for %lld instances has expired; they stay", a->name,
+                 (long long)a->wanted);
+    }
+    int64_t n = a->wanted < c->min_instances ? c->min_instances : a->wanted;
+    return n > c->max_instances ? c->max_instances : n;
+}
+
+bool app_has_capacity(const struct app *a, const struct conf_profile *p)
+{
+    const struct streammgr *m = a->mgr;
+    const struct conf *c = m->conf;
+    struct sysinfo si = {0};
+    sysinfo(&si);
+    double cpus = c->platform.capacity.cpus > 0 ? c->platform.capacity.cpus : get_nprocs();
+    int64_t memory = c->platform.capacity.memory_bytes > 0 ? c->platform.capacity.memory_bytes : (int64_t)si.totalram * si.mem_unit;
+    double share = (c->platform.stream_pct >= 0 ? (double)c->platform.stream_pct : DEFAULT_STREAM_PCT) / 100;
+    if (!m->cpus && !m->memory_bytes)
+        return share > 0; /* a request above the whole share runs alone */
+    if (m->memory_bytes + p->requests.memory_bytes > (int64_t)((double)memory * share))
+        return false;
+    /* The host's own cores can be shared for a while, so that no app is without an instance; a number that somebody wrote down is a
+     * promise. */
+    return m->cpus + p->requests.cpus <= cpus * share + 1e-9 || (!a->n && c->platform.capacity.cpus < 0);
+}
+
+/* ---- failures ---- */
+
+static int64_t identity_of(const struct app *a)
+{
+    const struct conf_tenant *t;
+    const struct conf_stream_app *c = app_conf(a, &t);
+    AUTO_FREE char *path = c ? plan_exec(&a->mgr->home, a->tenant, c->exec) : NULL;
+    return path ? plan_exec_identity(path) : 0;
+}
+
+static void park(struct app *a, int64_t until_ms, const char *why)
+{
+    xstr_set(&a->parked, why);
+    a->parked_identity = identity_of(a);
+    a->parked_until_ms = until_ms;
+    log_error("app_parked", a->tenant, NULL,
+              "stream app %s is parked until its executable or the configuration changes, or `mysimbdp app start %s/%s`%s: %s",
+              a->name, a->tenant, a->name, until_ms ? "; or for five minutes" : "", why);
+}
+
+static bool has_healthy(const struct app *a, uint64_t generation)
+{
+    for (const struct instance *i = a->instances; i; i = i->next)
+        if (!i->stop && i->generation == generation && clk_now_ms() - i->started_ms >= HEALTHY_MS)
+            return true;
+    return false;
+}
+
+void app_note_failure(struct app *a, const struct instance *i, const struct run_result *res)
+{
+    int64_t now = clk_now_ms(), delay = 0;
+    a->restarts++;
+    a->failures = now - i->started_ms >= HEALTHY_MS ? 1 : a->failures + 1;
+    free(a->last_end);
+    a->last_end = res->error            ? xstrdup(res->error)
+                  : res->limit          ? xasprintf("%s: %s", run_outcome_name(res->outcome), res->limit)
+                  : res->signal > 0     ? xasprintf("signal %d", res->signal)
+                  : res->exit_code >= 0 ? xasprintf("exit code %d", res->exit_code)
+                                        : xstrdup(run_outcome_name(res->outcome));
+    for (int64_t k = 1; k < a->failures && delay < MAX_DELAY_MS; k++) /* the first restart is at once */
+        delay = delay ? delay * 2 : FIRST_DELAY_MS;
+    delay = delay > MAX_DELAY_MS ? MAX_DELAY_MS : delay;
+    /* The upper half at random, so that what failed together does not come back together. */
+    a->not_before_ms = now + delay / 2 + (delay ? (int64_t)randombytes_uniform((uint32_t)(delay / 2 + 1)) : 0);
+    if (a->parked)
+        return;
+    if (res->outcome == RUN_exec_error) {
+        park(a, 0, a->last_end);
+    } else if (a->failures >= MAX_FAILURES && res->exit_code != EX_TEMPFAIL && !has_healthy(a, i->generation)) {
+        AUTO_FREE char *why =
+            xasprintf("it ended %lld times in a row soon after its start, the last time with %s; `mysimbdp logs %s` "
+                      "has its last words",
+                      (long long)a->failures, a->last_end, i->run_id);
+        park(a, now + PARKED_MS, why);
+    }
+}
+
+static void unpark(struct app *a)
+{
+    if (a->parked)
+        log_info("app_unparked", a->tenant, NULL, "stream app %s may run again", a->name);
+    xstr_set(&a->parked, NULL);
+    a->not_before_ms = 0;
+}
+
+void app_forgive(struct app *a)
+{
+    unpark(a);
+    a->failures = 0;
+}
+
+void app_unpark_if_due(struct app *a)
+{
+    if (!a->parked)
+        return;
+    if (identity_of(a) != a->parked_identity)
+        app_forgive(a);
+    else if (a->parked_until_ms && clk_now_ms() >= a->parked_until_ms)
+        unpark(a); /* its failures stay: another one parks it again */
+}
