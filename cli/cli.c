@@ -4,12 +4,15 @@
 #include "common/mem.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
-enum { MAX_ANSWER = 64 << 20, MAX_CELL = 60 };
+enum { MAX_ANSWER = 64 << 20, MAX_OUTPUT = 256 << 20, MAX_CELL = 60 };
 
 static void take(struct cli *c, int i, int n)
 {
@@ -158,6 +161,30 @@ int cli_tell(const struct home *h, const char *socket_name, const char *op, cons
     json_end(&rq, '}');
     int r = cli_exchange(fd, rq.p, &answer, e);
     close(fd);
+    return r;
+}
+
+int cli_output_of(char *const argv[], struct buf *out, struct err *e)
+{
+    int pair[2], status;
+    pid_t pid;
+    if (pipe2(pair, O_CLOEXEC) < 0)
+        return err_sys(e, -errno, "cannot run %s", argv[0]);
+    posix_spawn_file_actions_t fa;
+    posix_spawn_file_actions_init(&fa);
+    posix_spawn_file_actions_adddup2(&fa, pair[1], 1);
+    int r = posix_spawn(&pid, argv[0], &fa, NULL, argv, environ);
+    posix_spawn_file_actions_destroy(&fa);
+    close(pair[1]);
+    if (r == 0) {
+        r = fd_read_all(pair[0], out, MAX_OUTPUT);
+        waitpid(pid, &status, 0);
+        if (r == 0 && (!WIFEXITED(status) || WEXITSTATUS(status)))
+            r = err_set(e, ERR_REFUSED, "%s is down, and what it left cannot be read (see above)", argv[0]);
+    } else {
+        r = err_sys(e, -r, "cannot run %s", argv[0]);
+    }
+    close(pair[0]);
     return r;
 }
 

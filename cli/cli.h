@@ -45,6 +45,9 @@ int cli_tell(const struct home *h, const char *socket_name, const char *op, cons
 int cli_connect(const struct home *h, const char *socket_name, struct err *e);
 int cli_exchange(int fd, const char *request, bson_t **ret, struct err *e);
 
+/* What one of our programs prints: how its listings are had while it does not run. Waits for its end. */
+int cli_output_of(char *const argv[], struct buf *out, struct err *e);
+
 /* The ledger, for reading, with the instances of stream apps beside it (streams.instances). NULL with CLI_FAILED complained; a home
  * that never ran has no ledger and *ret_none. */
 sqlite3 *cli_ledger(struct cli *c, const struct home *h, bool *ret_none);

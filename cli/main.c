@@ -38,7 +38,7 @@ static const struct {
     {"queue", verb_queue, "list [--tenant T] [--json]", "the streams: what waits for whom"},
     {"dead", verb_dead, "list [TENANT[/STREAM]] [--app A] [--json] | replay|drop TENANT/STREAM [--app A] --seq N|--all",
      "messages that no consumer could take"},
-    {"app", verb_app, "list [--tenant T] [--json] | start|stop TENANT/APP | scale TENANT/APP COUNT",
+    {"app", verb_app, "list [--tenant T] [--json] | start TENANT/APP [[--] ARGUMENT...] | stop TENANT/APP | scale TENANT/APP COUNT",
      "stream apps and their instances"},
     {"retry", verb_retry, "FILE_ID | --tenant T", "try refused or failed files again"},
     {"stats", verb_stats, "[--tenant T] [--since T] [--json]", "figures per tenant and for the platform"},

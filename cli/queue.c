@@ -1,16 +1,12 @@
 /* `queue list` and `dead list|replay|drop`: what the broker says, or, while it is down, what its store holds. */
 #include "cli.h"
 
-#include "common/fd.h"
 #include "common/mem.h"
 
 #include <errno.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
-
-enum { MAX_ANSWER = 256 << 20 };
+#include <unistd.h>
 
 static const struct col queue_cols[] = {
     {"tenant_id", COL_TEXT, true},      {"stream", COL_TEXT, true},       {"app", COL_TEXT, true},
@@ -36,27 +32,7 @@ static int ask_the_store(const struct home *h, const char *what, const char *ten
     char *argv[] = {
         program,  "--list", (char *)what, (char *)(tenant ? tenant : ""), (char *)(stream ? stream : ""), (char *)(app ? app : ""),
         "--home", h->path,  NULL};
-    int pair[2], status;
-    pid_t pid;
-    if (pipe(pair) < 0)
-        return err_sys(e, -errno, "cannot run %s", program);
-    posix_spawn_file_actions_t fa;
-    posix_spawn_file_actions_init(&fa);
-    posix_spawn_file_actions_adddup2(&fa, pair[1], 1);
-    posix_spawn_file_actions_addclose(&fa, pair[0]);
-    int r = posix_spawn(&pid, program, &fa, NULL, argv, environ);
-    posix_spawn_file_actions_destroy(&fa);
-    close(pair[1]);
-    if (r == 0) {
-        r = fd_read_all(pair[0], out, MAX_ANSWER);
-        waitpid(pid, &status, 0);
-        if (r == 0 && (!WIFEXITED(status) || WEXITSTATUS(status)))
-            r = err_set(e, ERR_REFUSED, "the broker is down and its store cannot be read (see above)");
-    } else {
-        r = err_sys(e, -r, "cannot run %s", program);
-    }
-    close(pair[0]);
-    return r;
+    return cli_output_of(argv, out, e);
 }
 
 static int list(struct cli *c, const char *what, const char *tenant, const char *stream, const char *app, const struct col *cols,

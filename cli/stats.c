@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +15,7 @@ struct figures {
     char *tenant; /* NULL: the platform */
     int64_t files, ingested, rejected, duplicate, quarantined, bytes, rows, rows_rejected;
     int64_t messages, messages_refused, messages_dead, messages_done;
-    double run_s, cpu_s, ingestion_s, message_ms; /* message_ms: of all that are done */
+    double run_s, cpu_s, instance_s, ingestion_s, message_ms; /* message_ms: of all that are done */
     double *seconds;                              /* of each ingestion, sorted */
     size_t n_seconds;
 };
@@ -31,6 +30,9 @@ static const char counts_sql[] =
 static const char runs_sql[] = "SELECT sum(wall_s), sum(cpu_s), sum(CASE WHEN outcome='ok' THEN max(rows_loaded,0) END), "
                                "sum(CASE WHEN outcome='ok' THEN max(rows_rejected,0) END) FROM runs WHERE tenant=?1 AND "
                                "started_at>=?2 AND state='ended'";
+/* Of stream apps; those that run still count until now. */
+static const char instances_sql[] = "SELECT sum(max(0, coalesce(ended_at, ?3) - max(started_at, ?2))) / 1000.0, sum(cpu_s) FROM "
+                                    "streams.instances WHERE tenant=?1 AND coalesce(ended_at, ?3)>=?2";
 static const char seconds_sql[] = "SELECT (ended_at-started_at)/1000.0 FROM files WHERE tenant=?1 AND received_at>=?2 AND "
                                   "state='ingested' AND started_at>0 ORDER BY 1";
 
@@ -54,6 +56,15 @@ static void fill(sqlite3 *db, struct figures *f, int64_t since_ms)
         f->cpu_s = sqlite3_column_double(s, 1);
         f->rows += sqlite3_column_int64(s, 2);
         f->rows_rejected += sqlite3_column_int64(s, 3);
+    }
+    sqlite3_finalize(s);
+    sqlite3_prepare_v2(db, instances_sql, -1, &s, NULL);
+    sqlite3_bind_text(s, 1, f->tenant, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(s, 2, since_ms);
+    sqlite3_bind_int64(s, 3, clk_wall_ms());
+    if (sqlite3_step(s) == SQLITE_ROW) {
+        f->instance_s = sqlite3_column_double(s, 0);
+        f->cpu_s += sqlite3_column_double(s, 1);
     }
     sqlite3_finalize(s);
     sqlite3_prepare_v2(db, seconds_sql, -1, &s, NULL);
@@ -130,6 +141,7 @@ static void add_to(struct figures *sum, const struct figures *f)
     sum->message_ms += f->message_ms;
     sum->run_s += f->run_s;
     sum->cpu_s += f->cpu_s;
+    sum->instance_s += f->instance_s;
     sum->ingestion_s += f->ingestion_s;
     sum->seconds = xrealloc(sum->seconds, (sum->n_seconds + f->n_seconds) * sizeof *sum->seconds);
     if (f->n_seconds)
@@ -161,19 +173,19 @@ static void print_json(const struct figures *f)
     json_f64(&b, "avg_message_ms", f->messages_done ? f->message_ms / (double)f->messages_done : NAN);
     json_f64(&b, "run_s", f->run_s);
     json_f64(&b, "cpu_s", f->cpu_s);
-    json_null(&b, "instance_s");
+    json_f64(&b, "instance_s", f->instance_s);
     json_end(&b, '}');
     puts(b.p);
 }
 
 static void print_row(const struct figures *f)
 {
-    printf("%-20s %7lld %8lld %8lld %9lld %11lld %13lld %9lld %8lld %8.3f %8.3f %8.3f %10.3f %10lld %9.1f %9.2f %8.2f\n",
+    printf("%-20s %7lld %8lld %8lld %9lld %11lld %13lld %9lld %8lld %8.3f %8.3f %8.3f %10.3f %10lld %9.1f %9.2f %10.1f %8.2f\n",
            f->tenant ? f->tenant : "(platform)", (long long)f->files, (long long)f->ingested, (long long)f->rejected,
            (long long)f->duplicate, (long long)f->quarantined, (long long)f->bytes, (long long)f->rows, (long long)f->rows_rejected,
            f->n_seconds ? f->ingestion_s / (double)f->n_seconds : 0, f->n_seconds ? percentile(f, 0.5) : 0,
            f->n_seconds ? percentile(f, 0.99) : 0, f->ingestion_s > 0 ? (double)f->bytes / f->ingestion_s / 1e6 : 0,
-           (long long)f->messages, f->messages_done ? f->message_ms / (double)f->messages_done : 0, f->run_s, f->cpu_s);
+           (long long)f->messages, f->messages_done ? f->message_ms / (double)f->messages_done : 0, f->run_s, f->instance_s, f->cpu_s);
 }
 
 static void print(struct cli *c, const struct figures *f)
@@ -197,9 +209,9 @@ int verb_stats(struct cli *c)
     if (r || cli_home(c, &h))
         return r ? r : CLI_FAILED;
     if (!c->json)
-        printf("%-20s %7s %8s %8s %9s %11s %13s %9s %8s %8s %8s %8s %10s %10s %9s %9s %8s\n", "tenant", "files", "ingested",
+        printf("%-20s %7s %8s %8s %9s %11s %13s %9s %8s %8s %8s %8s %10s %10s %9s %9s %10s %8s\n", "tenant", "files", "ingested",
                "rejected", "duplicate", "quarantined", "bytes", "rows", "rejects", "avg_s", "p50_s", "p99_s", "MB/s", "messages",
-               "avg_ms", "run_s", "cpu_s");
+               "avg_ms", "run_s", "instance_s", "cpu_s");
     sqlite3 *db = cli_ledger(c, &h, &none);
     sqlite3_stmt *s = NULL;
     if (db)

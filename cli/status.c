@@ -41,6 +41,18 @@ static void print_broker(const struct home *h)
                (long long)json_get_i64(doc, "peers", 0), json_get_str(doc, "publishing", ""));
 }
 
+static void print_streammgr(const struct home *h)
+{
+    AUTO_BSON bson_t *doc = NULL;
+    struct err e = {0};
+    if (cli_request(h, "streammgr.sock", "{\"op\":\"status\"}", &doc, &e) < 0)
+        printf("streammgr: does not answer (logs/streammgr.log may say why)\n");
+    else
+        printf("streammgr: pid %lld, %lld instances, %lld apps parked (`mysimbdp app list` says why)\n",
+               (long long)json_get_i64(doc, "pid", 0), (long long)json_get_i64(doc, "instances", 0),
+               (long long)json_get_i64(doc, "parked", 0));
+}
+
 int verb_status(struct cli *c)
 {
     struct home h;
@@ -69,6 +81,7 @@ int verb_status(struct cli *c)
                (long long)json_get_i64(doc, "running", 0));
         print_parked(doc);
         print_broker(&h);
+        print_streammgr(&h);
         print_tenants(doc);
     }
     if (doc)

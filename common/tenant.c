@@ -22,14 +22,14 @@ int tenant_states(const struct home *h, struct tenant_state **ret, size_t *ret_n
     if (r == SQLITE_OK)
         r = sqlite3_busy_timeout(db, BUSY_MS);
     if (r == SQLITE_OK)
-        r = sqlite3_prepare_v2(db, "SELECT id, uid, suspended OR purging = 1 FROM tenants", -1, &s, NULL);
+        r = sqlite3_prepare_v2(db, "SELECT id, uid, suspended OR purging = 1, purging = 2 FROM tenants", -1, &s, NULL);
     while (r == SQLITE_OK || r == SQLITE_ROW) {
         r = sqlite3_step(s);
         if (r != SQLITE_ROW)
             break;
         *ret = xrealloc(*ret, (*ret_n + 1) * sizeof **ret);
         (*ret)[(*ret_n)++] = (struct tenant_state){xstrdup((const char *)sqlite3_column_text(s, 0)), sqlite3_column_int64(s, 1),
-                                                   sqlite3_column_int(s, 2) != 0};
+                                                   sqlite3_column_int(s, 2) != 0, sqlite3_column_int(s, 3) != 0};
     }
     sqlite3_finalize(s);
     if (r != SQLITE_DONE) {

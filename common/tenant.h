@@ -13,6 +13,7 @@ struct tenant_state {
     char *id;
     int64_t uid;
     bool suspended; /* or being removed */
+    bool removed;   /* for good; its uid is not given again */
 };
 
 /* Reads all; *ret_n 0 where batchmgr never ran. Free with tenant_states_free. Blocks. */

@@ -15,6 +15,7 @@ enum {
     FIRST_DELAY_MS = 100,
     MAX_DELAY_MS = 60000,
     HEALTHY_MS = 10000,
+    CONSUMING_MS = 1000, /* is as good when it took messages: what ends later than that does not spin */
     MAX_FAILURES = 10,  /* in a row, none of them for want of something that comes back: then it is parked */
     PARKED_MS = 300000, /* so long; then one more is tried */
     EX_TEMPFAIL = 75,
@@ -47,6 +48,7 @@ int64_t app_target(struct app *a, const char **ret_why)
     const struct conf_stream_app *c = app_conf(a, &t);
     const struct facts *f = facts_of(a->mgr, a->tenant);
     *ret_why = !c                                   ? "it is not configured"
+               : !a->mgr->watcher                   ? "streammgr does not run"
                : a->mgr->draining                   ? "the platform stops"
                : a->stopped                         ? "stopped by command"
                : !f                                 ? "the tenant is not known yet"
@@ -104,10 +106,15 @@ static void park(struct app *a, int64_t until_ms, const char *why)
               a->name, a->tenant, a->name, until_ms ? "; or for five minutes" : "", why);
 }
 
+static bool is_healthy(const struct instance *i)
+{
+    return clk_now_ms() - i->started_ms >= (i->consumes ? CONSUMING_MS : HEALTHY_MS);
+}
+
 static bool has_healthy(const struct app *a, uint64_t generation)
 {
     for (const struct instance *i = a->instances; i; i = i->next)
-        if (!i->stop && i->generation == generation && clk_now_ms() - i->started_ms >= HEALTHY_MS)
+        if (!i->stop && i->generation == generation && is_healthy(i))
             return true;
     return false;
 }
@@ -116,7 +123,7 @@ void app_note_failure(struct app *a, const struct instance *i, const struct run_
 {
     int64_t now = clk_now_ms(), delay = 0;
     a->restarts++;
-    a->failures = now - i->started_ms >= HEALTHY_MS ? 1 : a->failures + 1;
+    a->failures = is_healthy(i) ? 1 : a->failures + 1;
     free(a->last_end);
     a->last_end = res->error            ? xstrdup(res->error)
                   : res->limit          ? xasprintf("%s: %s", run_outcome_name(res->outcome), res->limit)

@@ -115,7 +115,7 @@ static void status(struct streammgr *m, struct ctl_conn *c)
     json_bool(&out, "ok", true);
     json_i64(&out, "pid", getpid());
     json_time(&out, "started_at", m->started_wall_ms);
-    json_i64(&out, "instances", (int64_t)instances_n(m));
+    json_i64(&out, "instances", (int64_t)instances_of(m, NULL));
     json_i64(&out, "parked", parked);
     json_str(&out, "broker", watcher_endpoint(m->watcher) ? "up" : "down");
     json_end(&out, '}');
@@ -245,15 +245,6 @@ static int scale(struct streammgr *m, const bson_t *rq, struct err *e)
     return 0;
 }
 
-static bool has_instances(const struct streammgr *m, const char *tenant)
-{
-    size_t at = 0;
-    for (struct app *a; (a = map_next(&m->apps, &at));)
-        if (a->instances && (!tenant || !strcmp(a->tenant, tenant)))
-            return true;
-    return false;
-}
-
 static int wait_for_none(struct streammgr *m, struct ctl_conn *c, const char *tenant, struct err *e)
 {
     if (n_waiters == sizeof waiters / sizeof *waiters)
@@ -292,7 +283,7 @@ void control_check_drained(struct streammgr *m)
     for (size_t i = n_waiters; i-- > 0;) {
         struct waiter w = waiters[i];
         struct err e = {0};
-        if (has_instances(m, w.tenant))
+        if (instances_of(m, w.tenant))
             continue;
         waiters[i] = waiters[--n_waiters];
         if (w.tenant)

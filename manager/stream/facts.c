@@ -14,6 +14,7 @@ static void clear(struct streammgr *m)
 {
     size_t i = 0;
     for (struct facts *f; (f = map_next(&m->facts, &i));) {
+        free(f->tenant);
         free(f->mongo_url);
         free(f);
     }
@@ -52,8 +53,10 @@ int facts_read(struct streammgr *m, struct err *e)
     m->version++;
     for (size_t i = 0; i < n; i++) {
         struct facts *f = xcalloc(1, sizeof *f);
+        f->tenant = xstrdup(v[i].id);
         f->uid = geteuid() == 0 ? v[i].uid : -1;
         f->suspended = v[i].suspended;
+        f->removed = v[i].removed;
         map_put(&m->facts, v[i].id, f);
     }
     tenant_states_free(v, n);

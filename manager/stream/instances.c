@@ -49,7 +49,7 @@ static void unlink_instance(struct instance *i)
     a->n -= !i->stop;
     a->mgr->cpus -= i->cpus;
     a->mgr->memory_bytes -= i->memory_bytes;
-    if (!instances_n(a->mgr))
+    if (!instances_of(a->mgr, NULL))
         a->mgr->cpus = a->mgr->memory_bytes = 0; /* no rounding stays */
 }
 
@@ -374,11 +374,11 @@ bool instance_stop(struct app *a, const char *run_id, const char *why)
     return false;
 }
 
-size_t instances_n(const struct streammgr *m)
+size_t instances_of(const struct streammgr *m, const char *tenant)
 {
     size_t at = 0, n = 0;
     for (struct app *a; (a = map_next(&m->apps, &at));)
-        for (const struct instance *i = a->instances; i; i = i->next)
+        for (const struct instance *i = a->instances; i && (!tenant || !strcmp(a->tenant, tenant)); i = i->next)
             n++;
     return n;
 }
@@ -518,12 +518,16 @@ static bool is_ended(void *arg, const char *claim)
     return book_is_ended(arg, claim);
 }
 
+int instances_read(struct streammgr *m, struct err *e)
+{
+    int r = book_each_app(m->book, take_app, m, e);
+    return r < 0 ? r : book_each_live(m->book, take_up, m, e);
+}
+
 int instances_recover(struct streammgr *m, struct err *e)
 {
     size_t at = 0, n = 0;
-    int r = book_each_app(m->book, take_app, m, e);
-    if (r == 0)
-        r = book_each_live(m->book, take_up, m, e);
+    int r = instances_read(m, e);
     if (r < 0)
         return r;
     for (struct app *a; (a = map_next(&m->apps, &at));)

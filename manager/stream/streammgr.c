@@ -63,6 +63,17 @@ static void prune_logs(struct streammgr *m)
     }
 }
 
+/* Of tenants that were removed for good while no streammgr ran. */
+static void forget_removed(struct streammgr *m)
+{
+    size_t at = 0;
+    for (struct facts *f; (f = map_next(&m->facts, &at));) {
+        struct err e = {0};
+        if (f->removed && !conf_tenant(m->conf, f->tenant) && !instances_of(m, f->tenant) && book_forget(m->book, f->tenant, &e) < 0)
+            log_error("book", f->tenant, NULL, "%s", e.msg);
+    }
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct streammgr *m = arg;
@@ -77,6 +88,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     if (clk_now_ms() >= m->prune_at_ms) {
         m->prune_at_ms = clk_now_ms() + PRUNE_MS;
         prune_logs(m);
+        forget_removed(m);
     }
 }
 
@@ -182,11 +194,9 @@ static int start(struct streammgr *m, struct err *e)
     return r;
 }
 
-static void stop(struct streammgr *m)
+static void release(struct streammgr *m)
 {
     struct event *all[] = {evs.term, evs.interrupt, evs.hup, evs.chld, evs.leash, m->tick_ev};
-    control_stop(m);
-    watcher_free(m->watcher);
     instances_free(m);
     spawner_free(m->spawner);
     facts_free(m);
@@ -197,11 +207,8 @@ static void stop(struct streammgr *m)
             event_free(all[i]);
 }
 
-static int run(struct streammgr *m, const char *home, bool supervised, struct err *e)
+static int run(struct streammgr *m, bool supervised, struct err *e)
 {
-    int r = home_open(&m->home, home, e);
-    if (r < 0)
-        return r;
     int lock = home_lock(&m->home, "streammgr", e);
     if (lock < 0)
         return lock;
@@ -211,20 +218,45 @@ static int run(struct streammgr *m, const char *home, bool supervised, struct er
     evs.chld = add_event(m, SIGCHLD, EV_SIGNAL, on_chld);
     if (supervised)
         evs.leash = add_event(m, STDIN_FILENO, EV_READ, on_leash);
-    r = start(m, e);
+    int r = start(m, e);
     if (r == 0) {
         log_info("ready", NULL, NULL, "home %s", m->home.path);
         event_base_dispatch(m->base);
     }
-    stop(m);
+    control_stop(m);
+    watcher_free(m->watcher);
+    m->watcher = NULL;
     close(lock);
+    return r;
+}
+
+/* What is known while no streammgr runs: the configuration and the book. */
+static int list(struct streammgr *m, const char *tenant, struct err *e)
+{
+    AUTO_BUF struct buf out = {0};
+    int r = conf_load(m->home.path, &m->conf, e);
+    if (r == 0)
+        r = book_open(&m->home, &m->book, e);
+    if (r == 0)
+        r = instances_read(m, e);
+    if (r == 0) {
+        struct err none = {0};
+        facts_read(m, &none);
+        json_begin(&out, NULL, '[');
+        control_print_apps(m, &out, *tenant ? tenant : NULL);
+        json_end(&out, ']');
+        if (fputs(out.p, stdout) < 0 || fflush(stdout) < 0)
+            r = err_sys(e, -errno, "cannot write");
+    }
     return r;
 }
 
 static const char usage[] =
     "usage: streammgr [--supervised] --home HOME\n"
+    "       streammgr --list TENANT --home HOME\n"
     "Runs instances of the tenants' stream apps. `mysimbdp up` starts it.\n"
     "--supervised: also end when stdin closes. SIGTERM: end, leave instances alone. SIGHUP: read the configuration again.\n"
+    "--list: what `mysimbdp app list` shows while no streammgr runs, as a JSON array; of all tenants when TENANT is empty.\n"
     "Exit: 0 stopped, 1 could not start (the log says why), 2 usage.\n";
 
 int main(int argc, char **argv)
@@ -237,7 +269,8 @@ int main(int argc, char **argv)
     if (argc == 2 && !strcmp(argv[1], "--help"))
         return fputs(usage, stdout) < 0;
     bool supervised = argc == 2 && !strcmp(argv[1], "--supervised");
-    if (argc != 1 + supervised)
+    bool listing = argc == 3 && !strcmp(argv[1], "--list");
+    if (!listing && argc != 1 + supervised)
         return fputs(usage, stderr), 2;
     if (sodium_init() < 0)
         return 1;
@@ -245,9 +278,12 @@ int main(int argc, char **argv)
     fd_raise_limit();
     m.started_wall_ms = clk_wall_ms();
     m.base = event_base_new();
-    int r = run(&m, home, supervised, &e);
+    int r = home_open(&m.home, home, &e);
+    if (r == 0)
+        r = listing ? list(&m, argv[2], &e) : run(&m, supervised, &e);
     if (r < 0)
         log_error("start", NULL, NULL, "%s", e.msg);
+    release(&m);
     event_base_free(m.base);
     home_close(&m.home);
     return r < 0;

@@ -125,7 +125,9 @@ void instances_stop(struct streammgr *m, struct app *a, const char *why);
 bool instance_stop(struct app *a, const char *run_id, const char *why);
 /* It runs, and consumes if its elders do. */
 bool instance_is_ready(const struct instance *i);
-size_t instances_n(const struct streammgr *m);
+size_t instances_of(const struct streammgr *m, const char *tenant); /* NULL: any */
+/* Reads the book, and no more. */
+int instances_read(struct streammgr *m, struct err *e);
 /* Takes up what an earlier streammgr left. */
 int instances_recover(struct streammgr *m, struct err *e);
 void instances_free(struct streammgr *m);
@@ -142,8 +144,10 @@ bool instances_held(struct streammgr *m, struct buf *out);
 /* ---- facts.c: what batchmgr knows of the tenants ---- */
 
 struct facts {
+    char *tenant;
     int64_t uid; /* -1: the platform's */
     bool suspended, database_up;
+    bool removed; /* for good */
     char *mongo_url;
 };
 int facts_read(struct streammgr *m, struct err *e);
