@@ -17,7 +17,9 @@ enum { GIVE_UP_MS = 30000, PROGRESS_MS = 500 };
 
 struct publishing {
     struct publisher *p;
-    uint64_t refused; /* damaged rows, and messages that are too large */
+    const char *stream;
+    uint64_t refused;  /* damaged rows, and messages that are too large */
+    uint64_t deferred; /* times that the stream took nothing for a while, as far as it was told */
     int64_t shown_ms;
     bool progress;
 };
@@ -31,11 +33,22 @@ static void show_progress(struct publishing *k, bool last)
     fprintf(stderr, "\r%llu confirmed%s", (unsigned long long)publisher_confirmed(k->p), last ? "\n" : "");
 }
 
+/* A breach of the agreement is told once; what is refused for a while is sent again. */
+static void tell_deferral(struct publishing *k)
+{
+    struct link_refusal why;
+    uint64_t n = publisher_deferred(k->p, &why);
+    if (n && !k->deferred)
+        fprintf(stderr, "mysimbdp publish: %s refuses for now: %s: %s; trying again\n", k->stream, why.code, why.text);
+    k->deferred = n;
+}
+
 /* False when nothing more can be published; e says why. What is too large is complained about and left out. */
 static bool add(struct publishing *k, const char *file, int64_t line, const void *message, size_t n, struct err *e)
 {
     int r = publisher_put(k->p, message, n, GIVE_UP_MS, e);
     show_progress(k, false);
+    tell_deferral(k);
     if (r == ERR_LIMIT) {
         fprintf(stderr, "mysimbdp publish: %s:%lld: %s\n", file, (long long)line, e->msg);
         k->refused++;
@@ -110,7 +123,7 @@ static bool publish_file(struct publishing *k, const char *file, bool csv, struc
 
 static int publish(struct cli *c, const struct home *h, bool csv, struct err *e)
 {
-    struct publishing k = {.progress = isatty(STDERR_FILENO)};
+    struct publishing k = {.stream = c->argv[0], .progress = isatty(STDERR_FILENO)};
     AUTO_FREE char *path = home_socket(h, "broker.ipc");
     AUTO_FREE char *endpoint = xasprintf("ipc://%s", path);
     bool ok = true;
@@ -129,10 +142,14 @@ static int publish(struct cli *c, const struct home *h, bool csv, struct err *e)
     if (r < 0 && ok)
         *e = late;
     show_progress(&k, true);
+    tell_deferral(&k);
     uint64_t confirmed = publisher_confirmed(k.p);
     if (c->json)
-        printf("{\"confirmed\":%llu,\"unconfirmed\":%llu,\"refused\":%llu}\n", (unsigned long long)confirmed,
-               (unsigned long long)publisher_unconfirmed(k.p), (unsigned long long)k.refused);
+        printf("{\"confirmed\":%llu,\"unconfirmed\":%llu,\"refused\":%llu,\"deferred\":%llu}\n", (unsigned long long)confirmed,
+               (unsigned long long)publisher_unconfirmed(k.p), (unsigned long long)k.refused, (unsigned long long)k.deferred);
+    else if (k.deferred)
+        printf("%llu messages confirmed; requests were refused for a while %llu times\n", (unsigned long long)confirmed,
+               (unsigned long long)k.deferred);
     else
         printf("%llu messages confirmed\n", (unsigned long long)confirmed);
     ok &= r == 0;

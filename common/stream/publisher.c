@@ -38,6 +38,8 @@ struct publisher {
     bool described;
     int64_t describe_ms;
     struct err fatal;
+    uint64_t n_deferred;
+    struct link_refusal deferral;
 };
 
 int publisher_open(const char *endpoint, const struct link_keys *keys, const char *stream, struct publisher **ret, struct err *e)
@@ -155,6 +157,8 @@ static void take(struct publisher *p, const struct link_answer *a, int64_t now)
         } else if (r && why.retry_after_ms) {
             r->due_ms = now + why.retry_after_ms;
             r->wait_ms = RESEND_MS;
+            p->n_deferred++;
+            p->deferral = why;
         } else if (ours) {
             err_set(&p->fatal, ERR_REFUSED, "refused: %s: %s", why.code, why.text);
         }
@@ -249,4 +253,10 @@ int publisher_flush(struct publisher *p, int64_t timeout_ms, struct err *e)
         r = left > 0 ? publisher_pump(p, left, e) : late(e);
     }
     return r;
+}
+
+uint64_t publisher_deferred(const struct publisher *p, struct link_refusal *ret_last)
+{
+    *ret_last = p->deferral;
+    return p->n_deferred;
 }

@@ -24,5 +24,7 @@ int publisher_pump(struct publisher *p, int64_t ms, struct err *e);
 
 uint64_t publisher_confirmed(const struct publisher *p);
 uint64_t publisher_unconfirmed(const struct publisher *p);
+/* How many times the broker refused a request for a while (it is sent again), and the last time why. */
+uint64_t publisher_deferred(const struct publisher *p, struct link_refusal *ret_last);
 
 #endif

@@ -81,9 +81,12 @@ bool app_has_capacity(const struct app *a, const struct conf_profile *p)
         return share > 0; /* a request above the whole share runs alone */
     if (m->memory_bytes + p->requests.memory_bytes > (int64_t)((double)memory * share))
         return false;
-    /* The host's own cores can be shared for a while, so that no app is without an instance; a number that somebody wrote down is a
-     * promise. */
-    return m->cpus + p->requests.cpus <= cpus * share + 1e-9 || (!a->n && c->platform.capacity.cpus < 0);
+    /* The host's own cores can be shared, so that no app is without an instance, or below what it was promised; a number that
+     * somebody wrote down is a limit. */
+    const struct conf_tenant *t;
+    const struct conf_stream_app *app = app_conf(a, &t);
+    bool promised = !a->n || (app && (int64_t)a->n < app->min_instances);
+    return m->cpus + p->requests.cpus <= cpus * share + 1e-9 || (promised && c->platform.capacity.cpus < 0);
 }
 
 /* ---- failures ---- */

@@ -1,23 +1,20 @@
 #!/usr/bin/python3
-"""A sample stream app in Python: stores only the events that are alarms, with a count of its own of how often each kind came."""
-import collections
-
+"""A sample stream app in Python, on libsimbdp: of all events it stores the alarms, with their severity as a number."""
 import simbdp
 
-seen = collections.Counter()
+SEVERITY = {"notice": 1, "warning": 2, "critical": 3}
 
 
 def work(run):
     for message in run.messages():  # until the platform asks the instance to go
         try:
             event = message.json()
-        except ValueError as e:
-            message.refuse(f"no JSON: {e}")
-            continue
-        if event.get("level") == "alarm":
-            seen[event.get("kind")] += 1
-            run.store({**event, "nth": seen[event.get("kind")]})
-        message.done()
+            if "severity" in event:
+                run.store({**event, "severity": SEVERITY[event["severity"]]})
+        except (ValueError, KeyError, TypeError) as e:
+            message.refuse(f"no event of ours: {e!r}")  # a dead letter, with this reason
+        else:
+            message.done()
 
 
 simbdp.main(work)
