@@ -8,11 +8,13 @@
 #include <unistd.h>
 
 static const struct col cols[] = {
-    {"tenant_id", COL_TEXT, true},      {"app", COL_TEXT, true},        {"stream", COL_TEXT, true},
-    {"state", COL_TEXT, true},          {"instances", COL_COUNT, true}, {"running", COL_COUNT, false}, {"ready", COL_COUNT, true},
-    {"draining", COL_COUNT, true},      {"desired", COL_COUNT, true},   {"min_instances", COL_COUNT, true},
-    {"max_instances", COL_COUNT, true}, {"restarts", COL_COUNT, true},  {"reason", COL_TEXT, true},
-    {"run_ids", COL_JSON, false},
+    {"tenant_id", COL_TEXT, true},      {"app", COL_TEXT, true},
+    {"stream", COL_TEXT, true},         {"state", COL_TEXT, true},
+    {"instances", COL_COUNT, true},     {"running", COL_COUNT, false},
+    {"ready", COL_COUNT, true},         {"draining", COL_COUNT, true},
+    {"desired", COL_COUNT, true},       {"min_instances", COL_COUNT, true},
+    {"max_instances", COL_COUNT, true}, {"restarts", COL_COUNT, true},
+    {"reason", COL_TEXT, true},         {"run_ids", COL_JSON, false},
 };
 
 static int list(struct cli *c, const char *tenant)

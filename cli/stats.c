@@ -16,7 +16,7 @@ struct figures {
     int64_t files, ingested, rejected, duplicate, quarantined, bytes, rows, rows_rejected;
     int64_t messages, messages_refused, messages_dead, messages_done;
     double run_s, cpu_s, instance_s, ingestion_s, message_ms; /* message_ms: of all that are done */
-    double *seconds;                              /* of each ingestion, sorted */
+    double *seconds;                                          /* of each ingestion, sorted */
     size_t n_seconds;
 };
 
@@ -185,7 +185,8 @@ static void print_row(const struct figures *f)
            (long long)f->duplicate, (long long)f->quarantined, (long long)f->bytes, (long long)f->rows, (long long)f->rows_rejected,
            f->n_seconds ? f->ingestion_s / (double)f->n_seconds : 0, f->n_seconds ? percentile(f, 0.5) : 0,
            f->n_seconds ? percentile(f, 0.99) : 0, f->ingestion_s > 0 ? (double)f->bytes / f->ingestion_s / 1e6 : 0,
-           (long long)f->messages, f->messages_done ? f->message_ms / (double)f->messages_done : 0, f->run_s, f->instance_s, f->cpu_s);
+           (long long)f->messages, f->messages_done ? f->message_ms / (double)f->messages_done : 0, f->run_s, f->instance_s,
+           f->cpu_s);
 }
 
 static void print(struct cli *c, const struct figures *f)

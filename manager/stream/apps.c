@@ -16,8 +16,8 @@ enum {
     MAX_DELAY_MS = 60000,
     HEALTHY_MS = 10000,
     CONSUMING_MS = 1000, /* is as good when it took messages: what ends later than that does not spin */
-    MAX_FAILURES = 10,  /* in a row, none of them for want of something that comes back: then it is parked */
-    PARKED_MS = 300000, /* so long; then one more is tried */
+    MAX_FAILURES = 10,   /* in a row, none of them for want of something that comes back: then it is parked */
+    PARKED_MS = 300000,  /* so long; then one more is tried */
     EX_TEMPFAIL = 75,
     DEFAULT_STREAM_PCT = 50,
 };

@@ -35,8 +35,8 @@ static const char *state_of(const struct app *a, int64_t target, const char *why
 {
     return a->stopped                                                  ? "stopped"
            : a->parked                                                 ? "parked"
-           : why && !a->n                                              ? "waiting"
            : (int64_t)a->n < target && clk_now_ms() < a->not_before_ms ? "backoff"
+           : why && !a->n                                              ? "waiting"
            : (int64_t)a->n < target && a->n                            ? "scaling"
            : (int64_t)a->n < target                                    ? "starting"
            : a->n                                                      ? "running"

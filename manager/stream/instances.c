@@ -207,24 +207,31 @@ static void look_at_draining(struct streammgr *m)
 
 /* ---- what is there, and what should be ---- */
 
-/* One of another generation first, then who holds the least, then the youngest (the first of the list). */
-static struct instance *victim(struct app *a, uint64_t generation, bool only_old)
-{
-    struct instance *found = NULL;
-    for (struct instance *i = a->instances; i; i = i->next) {
-        bool old = i->generation != generation, found_old = found && found->generation != generation;
-        if (!i->stop && (old || !only_old) && (!found || old > found_old || (old == found_old && i->leased < found->leased)))
-            found = i;
-    }
-    return found;
-}
-
 bool instance_is_ready(const struct instance *i)
 {
     bool others_consume = false;
     for (const struct instance *k = i->app->instances; k; k = k->next)
         others_consume |= k->consumes;
     return i->state == INSTANCE_running && (i->consumes || (!others_consume && clk_now_ms() - i->started_ms >= READY_MS));
+}
+
+/* One of another generation first, then one that is not ready, then who holds the least, then the youngest (the first of the
+ * list). */
+static struct instance *victim(struct app *a, uint64_t generation, bool only_old)
+{
+    struct instance *found = NULL;
+    int64_t found_rank = 0;
+    for (struct instance *i = a->instances; i; i = i->next) {
+        bool old = i->generation != generation;
+        int64_t rank = 2 * old + !instance_is_ready(i);
+        if (i->stop || (only_old && !old))
+            continue;
+        if (!found || rank > found_rank || (rank == found_rank && i->leased < found->leased)) {
+            found = i;
+            found_rank = rank;
+        }
+    }
+    return found;
 }
 
 /* How many of this generation there are, and whether all of them are ready. */
@@ -323,11 +330,12 @@ void app_reconcile(struct app *a)
     }
     if (!may_start)
         return;
-    if (replacing && all_ready && ready && ((int64_t)a->n > target || !beside)) {
-        struct instance *old = victim(a, generation, true);
-        if (old)
-            tell_to_go(old, GENTLY, "replaced: its configuration or executable changed");
-    }
+    struct instance *old = replacing ? victim(a, generation, true) : NULL;
+    /* One that never was ready only takes the place that the next attempt needs. */
+    if (old && (int64_t)a->n > target && (!instance_is_ready(old) || (all_ready && ready)))
+        tell_to_go(old, GENTLY, "replaced: its configuration or executable changed");
+    else if (old && all_ready && ready && !beside)
+        tell_to_go(old, GENTLY, "replaced: its configuration or executable changed");
     if (replacing)
         streammgr_wake_in(m, READY_MS / 4);
     start_missing(a, most, generation);

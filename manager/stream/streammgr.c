@@ -69,7 +69,8 @@ static void forget_removed(struct streammgr *m)
     size_t at = 0;
     for (struct facts *f; (f = map_next(&m->facts, &at));) {
         struct err e = {0};
-        if (f->removed && !conf_tenant(m->conf, f->tenant) && !instances_of(m, f->tenant) && book_forget(m->book, f->tenant, &e) < 0)
+        if (f->removed && !conf_tenant(m->conf, f->tenant) && !instances_of(m, f->tenant) &&
+            book_forget(m->book, f->tenant, &e) < 0)
             log_error("book", f->tenant, NULL, "%s", e.msg);
     }
 }

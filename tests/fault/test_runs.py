@@ -359,7 +359,7 @@ def test_r14_a_full_process_table_is_survived(misbehave):
     home = misbehave(retry="attempts = 1;")
     base = next(p for p in pathlib.Path("/sys/fs/cgroup").rglob("mysimbdp-*") if (p / "pids.max").exists()
                 and p.name.endswith(json.loads((home.path / "state/endpoints.json").read_text())["batchmgr"]["ipc"].split("/")[2][9:]))
-    spawner = home.pids("simbdp-run", "--spawn")[0]
+    spawner = home.spawner_of("batchmgr")
     limit = pathlib.Path("/sys/fs/cgroup/pids") / "simbdp-test-full" if (pathlib.Path("/sys/fs/cgroup/pids")).exists() else base.parent / "simbdp-test-full"
     limit.mkdir(exist_ok=True)
     (limit / "cgroup.procs").write_text(str(spawner))
@@ -399,10 +399,7 @@ def test_r15_a_killed_spawner_is_replaced_and_runs_live_on(misbehave):
     gate = home.base / "gate"
     home.do(f"gate,{gate}", name="one.csv")
     run = home.wait_running()[0]
-    spawner = home.pids("simbdp-run", "--spawn")
-    runner = runner_of(home, run["run_id"])
-    (pid,) = [p for p in spawner if p != runner]
-    os.kill(pid, signal.SIGKILL)
+    os.kill(home.spawner_of("batchmgr"), signal.SIGKILL)
     home.do("print,two", name="two.csv")
     assert home.wait_file(file_name="two.csv")["state"] == "ingested"
     gate.touch()

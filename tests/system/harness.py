@@ -266,6 +266,11 @@ class Home:
                 found.append(int(p.name))
         return sorted(found)
 
+    def spawner_of(self, manager="batchmgr"):
+        """Its process; not the runners that it made, which have its command line at first."""
+        (parent,) = self.pids(manager)
+        return next(p for p in self.pids("simbdp-run", "--spawn") if f"PPid:\t{parent}\n" in pathlib.Path(f"/proc/{p}/status").read_text())
+
     def batchmgr_pid(self):
         return self.control({"op": "status"})["pid"]
 

@@ -1,11 +1,18 @@
 """streammgr: instances on demand and always, restarts, parking, draining, rolling restarts, orders, recovery."""
+import contextlib
+import datetime
 import json
 import os
+import pathlib
+import re
+import resource
 import signal
+import sqlite3
+import subprocess
 import time
 
 import pytest
-from harness import BUILD, ROOT, until
+from harness import BUILD, ROOT, Mongo, until
 from wire import Peer
 
 STREAM = "acme/events"
@@ -54,6 +61,18 @@ def wait_app(home, test, name="store", what="the app"):
     return until(lambda: (lambda a: a if test(a) else None)(app(home, name)), home.path / "logs", what=lambda: f"{what}: {app(home, name)}")
 
 
+def streammgr_answers(home):
+    """`app list` alone does not say so: it works without."""
+    try:
+        return home.control({"op": "status"}, "streammgr.sock")["ok"]
+    except (OSError, AssertionError):
+        return False
+
+
+def age(home, run):
+    return time.time() - datetime.datetime.fromisoformat(home.rows("runs", run)[0]["started_at"][:-1] + "+00:00").timestamp()
+
+
 def publish(home, *bodies):
     with Peer(home.endpoint) as p:
         p.publish(STREAM, list(bodies))
@@ -71,6 +90,10 @@ def test_s08_a_message_wakes_an_app_with_no_instance(platform):
     until(lambda: platform.count() == 1, platform.path / "state", every=0.02, what="the row")
     assert time.monotonic() - began < 3
     assert app(platform)["instances"] == 1
+    platform.cli("app", "scale", "acme/store", "0")
+    wait_app(platform, lambda a: a["instances"] + a["draining"] == 0)
+    publish(platform, b'{"n":2}')
+    until(lambda: platform.count() == 2, platform.path / "state", every=0.02, what="the row of one that was woken again")
     platform.down()
     assert platform.pids("simbdp-load") == []
 
@@ -115,7 +138,19 @@ def test_r09_a_crash_loop_backs_off_and_is_parked(platform):
     platform.up()
     parked = wait_app(platform, lambda a: a["state"] == "parked", "gone")
     assert "No such file" in parked["reason"]
-    wait_app(platform, lambda a: a["restarts"] >= 4)
+    looping = wait_app(platform, lambda a: a["restarts"] >= 6)
+    assert looping["state"] == "backoff" and "exit code 3" in looping["reason"], looping
+    began = sorted(datetime.datetime.fromisoformat(r["started_at"][:-1]).timestamp() for r in platform.rows("runs", "--limit", "0") if r["app"] == "store")
+    waits = [b - a for a, b in zip(began, began[1:])]
+    assert waits[0] < 0.1 and all(0.05 * 2 ** i <= w < 0.1 * 2 ** i + 0.2 for i, w in enumerate(waits[1:5])), waits
+    script(platform, "bad.sh", CONSUME % (str(ROOT / "tests/system"), "pass"))
+    platform.cli("app", "start", "acme/store")
+    healthy, = wait_app(platform, lambda a: a["ready"] == 1)["run_ids"]
+    until(lambda: age(platform, healthy) > 1.5, platform.path / "state", what="health")
+    os.kill(platform.marked(healthy)[-1], signal.SIGKILL)
+    again, = wait_app(platform, lambda a: a["ready"] == 1 and a["run_ids"] != [healthy])["run_ids"]
+    end, start = platform.rows("runs", healthy)[0]["ended_at"], platform.rows("runs", again)[0]["started_at"]
+    assert (datetime.datetime.fromisoformat(start[:-1]) - datetime.datetime.fromisoformat(end[:-1])).total_seconds() < 0.1, "after health the restart is at once"
     script(platform, "gone.sh", CONSUME % (str(ROOT / "tests/system"), "pass"))
     wait_app(platform, lambda a: a["running"] == 1, "gone")
 
@@ -129,7 +164,7 @@ def test_r10_streammgr_killed_takes_its_instances_back(platform):
         old = platform.pids("streammgr")[0]
         os.kill(old, signal.SIGKILL)
         until(lambda: [p for p in platform.pids("streammgr") if p != old], platform.path / "state", what="another streammgr")
-        until(lambda: platform.cli("app", "list", check=False).returncode == 0, platform.path / "state", what="its answer")
+        until(lambda: streammgr_answers(platform), platform.path / "state", what="its answer")
         assert set(wait_app(platform, lambda a: a["instances"] == 3)["run_ids"]) == ids
     assert sorted(platform.pids("simbdp-load", "--stream")) == pids
 
@@ -137,7 +172,9 @@ def test_r10_streammgr_killed_takes_its_instances_back(platform):
 def test_orders_with_epoch_and_expiry(platform):
     configure(platform, LOAD)
     platform.up()
-    ask = lambda **rq: platform.control(rq, "streammgr.sock")
+
+    def ask(**rq):
+        return platform.control(rq, "streammgr.sock")
     epoch = ask(op="apps")["epoch"]
     assert ask(op="scale", tenant="acme", app="store", count=2, epoch=epoch)["ok"]
     wait_app(platform, lambda a: a["running"] == 2)
@@ -151,8 +188,32 @@ def test_orders_with_epoch_and_expiry(platform):
     for rq in ({"op": "scale"}, {"op": "scale", "tenant": "acme", "app": "store", "count": "x"}, {"op": "nonsense"}, {"op": "start", "tenant": "nobody", "app": "x"}):
         assert not platform.control(rq, "streammgr.sock")["ok"]
     assert app(platform)["instances"] == 2
+    assert ask(op="scale", tenant="acme", app="store", count=3, epoch=epoch, seq=7, expires_ms=int(time.time() * 1000) + 300)["ok"]
+    old = ask(op="scale", tenant="acme", app="store", count=1, epoch=epoch, seq=6)
+    assert not old["ok"] and "older" in old["error"]
+    until(lambda: '"order_expired"' in (platform.path / "logs/streammgr.log").read_text(), platform.path / "logs", what="the order's end")
+    assert wait_app(platform, lambda a: a["running"] == 3)["desired"] == 3, "whoever ordered is gone, the count holds"
+    os.kill(platform.pids("streammgr")[0], signal.SIGKILL)
+    until(lambda: streammgr_answers(platform) and ask(op="apps")["epoch"] != epoch, platform.path / "state", what="another epoch")
+    assert "earlier streammgr" in ask(op="scale", tenant="acme", app="store", count=1, epoch=epoch)["error"]
+    assert wait_app(platform, lambda a: a["running"] == 3)["desired"] == 3
     sock = json.loads((platform.path / "state/endpoints.json").read_text())["streammgr"]["ipc"]
     assert os.stat(sock).st_mode & 0o777 == 0o600
+
+
+@pytest.mark.needs_root
+def test_a_control_client_without_rights_is_refused(platform):
+    configure(platform, LOAD)
+    platform.up()
+    sock = json.loads((platform.path / "state/endpoints.json").read_text())["streammgr"]["ipc"]
+    client = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect('{sock}'); s.sendall(b'{{\"op\":\"apps\"}}\\n'); print(s.recv(4096).decode())"
+
+    def as_nobody():
+        return subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c", client], capture_output=True, text=True)
+    assert "PermissionError" in as_nobody().stderr
+    os.chmod(os.path.dirname(sock), 0o755)
+    os.chmod(sock, 0o666)
+    assert "only the provider" in as_nobody().stdout
 
 
 def test_a_changed_executable_is_rolled_out_and_suspended_tenants_have_none(platform):
@@ -166,6 +227,209 @@ def test_a_changed_executable_is_rolled_out_and_suspended_tenants_have_none(plat
     wait_app(platform, lambda a: a["instances"] + a["draining"] == 0)
     platform.cli("tenant", "resume", "acme")
     wait_app(platform, lambda a: a["running"] == 2)
+
+
+BROKEN = {"no format": "no program at all\n", "no interpreter": "#!/no/such/interpreter\n", "fails at once": "#!/bin/sh\nexit 3\n",
+          "never consumes": "#!/bin/sh\nexec tail -f /dev/null\n"}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+@pytest.mark.parametrize("max_instances", [2, 3])
+def test_a_broken_executable_does_not_replace_the_old_ones(platform, how, max_instances):
+    configure(platform, f'app = "store"; exec = "consume.py"; min_instances = 2; max_instances = {max_instances}; drain_s = 1;')
+    script(platform, "consume.py", CONSUME % (str(ROOT / "tests/system"), "pass"))
+    platform.up()
+    ids = set(wait_app(platform, lambda a: a["ready"] == 2)["run_ids"])
+    script(platform, "consume.py", BROKEN[how])
+    new = wait_app(platform, lambda a: a["state"] == "parked" or a["restarts"] >= 3 or (how == "never consumes" and a["instances"] == 3))
+    assert ids <= set(new["run_ids"]), (ids, new)
+    publish(platform, b"x")
+    until(lambda: platform.queue("store")["acked"] == 1, platform.path / "state", what="the ack of an old one")
+    script(platform, "consume.py", CONSUME % (str(ROOT / "tests/system"), "'mended'"))
+    wait_app(platform, lambda a: a["ready"] == a["instances"] == 2 and not ids & set(a["run_ids"]) and not a["draining"])
+
+
+def test_configuration_reload_is_all_or_nothing(platform):
+    configure(platform, LOAD + "min_instances = 2;", 'app = "other"; exec = "builtin:load"; dataset = "data"; min_instances = 1; max_instances = 1;')
+    platform.up()
+    ids, other = (wait_app(platform, lambda a: a["running"] == n, name)["run_ids"] for n, name in ((2, "store"), (1, "other")))
+    conf = platform.path / "conf/tenants/acme.conf"
+    good = conf.read_text()
+    conf.write_text(good.replace("max_instances = 4;", "max_instances = 4; nonsense = 1;"))
+    r = platform.cli("reload", check=False)
+    assert r.returncode == 1 and "acme.conf:" in r.stderr and "nonsense" in r.stderr
+    assert app(platform)["run_ids"] == ids
+    conf.write_text(good.replace("min_instances = 2;", 'min_instances = 2; drain_s = 3;'))
+    platform.cli("reload")
+    wait_app(platform, lambda a: a["ready"] == a["instances"] == 2 and not set(ids) & set(a["run_ids"]) and not a["draining"])
+    assert app(platform, "other")["run_ids"] == other, "what did not change is left alone"
+    conf.write_text(good.replace('app = "other"', 'app = "third"'))
+    platform.cli("reload")
+    wait_app(platform, lambda a: a["running"] == 1, "third")
+    until(lambda: {r["state"] for r in platform.rows("runs", other[0])} == {"ended"}, platform.path / "state", what="the end of what is no longer configured")
+
+
+def test_the_count_is_exact_when_all_is_killed_at_once(platform):
+    configure(platform, LOAD)
+    platform.up()
+    platform.cli("app", "scale", "acme/store", "4")
+    wait_app(platform, lambda a: a["ready"] == 4)
+    for victims in (platform.pids("simbdp-load", "--stream")[:2], platform.pids("simbdp-load", "--stream"), []):
+        for pid in platform.pids("streammgr") + victims + [platform.spawner_of("streammgr")]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        until(lambda: streammgr_answers(platform), platform.path / "state", what="streammgr")
+        wait_app(platform, lambda a: a["ready"] == a["instances"] == 4)
+        assert len(platform.pids("simbdp-load", "--stream")) == 4
+    platform.down()
+    rows = platform.rows("runs", "--limit", "0")
+    assert rows and all(r["state"] == "ended" for r in rows) and platform.pids("simbdp-run") == []
+    assert {a["state"] for a in platform.rows("app", "list")} == {"waiting"} and app(platform)["desired"] == 4, "what was asked for is known while all is down"
+
+
+POINTS = re.findall(r"X\((instance_\w+)\)", (ROOT / "common/crash.h").read_text())
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_streammgr_dies_at_each_point(platform, point):
+    configure(platform, LOAD + "drain_s = 1;")
+    platform.up(SIMBDP_CRASH_AT=point, SIMBDP_CRASH_ONCE=str(platform.base / "crashed"))
+
+    def answers():
+        return streammgr_answers(platform)
+
+    def settle(n):
+        until(answers, platform.path / "state", what="streammgr")
+        wait_app(platform, lambda a: a["ready"] == a["instances"] == n and not a["draining"])
+        assert len(platform.pids("simbdp-load", "--stream")) == n
+    for count in (3, 1):
+        until(lambda: platform.cli("app", "scale", "acme/store", str(count), check=False).returncode == 0, platform.path / "state", what="the order")
+        settle(count)
+    os.kill(platform.pids("simbdp-load", "--stream")[0], signal.SIGKILL)
+    until(lambda: app(platform)["run_ids"] and len(platform.rows("runs", "--state", "ended", "--limit", "0")) >= 3, platform.path / "state", what="the end of three")
+    settle(1)
+    assert (platform.base / "crashed").exists()
+    publish(platform, *[b'{"n":%d}' % i for i in range(100)])
+    until(lambda: platform.count() == 100, platform.path / "state", what="the rows")
+    until(lambda: len(platform.pids("simbdp-run")) <= 2 + 1 + 2, platform.path / "state",  # spawners, a runner, those that stand by
+          what=lambda: f"no runner that nobody knows: {[pathlib.Path(f'/proc/{p}/cmdline').read_text() for p in platform.pids('simbdp-run')]}, {app(platform)}")
+
+
+def test_r11_r15_runners_and_spawners_are_killed(platform):
+    configure(platform, LOAD + "min_instances = 2;")
+    platform.up()
+    first = wait_app(platform, lambda a: a["ready"] == 2)["run_ids"]
+    pids = platform.pids("simbdp-load", "--stream")
+    os.kill(platform.spawner_of("streammgr"), signal.SIGKILL)
+    until(lambda: '"spawner_gone"' in (platform.path / "logs/streammgr.log").read_text(), platform.path / "logs", what="the notice")
+    assert app(platform)["run_ids"] == first and platform.pids("simbdp-load", "--stream") == pids
+    runner = int(re.search(r"PPid:\t(\d+)", pathlib.Path(f"/proc/{pids[0]}/status").read_text())[1])
+    os.kill(runner, signal.SIGKILL)
+    wait_app(platform, lambda a: a["ready"] == a["instances"] == 2 and set(a["run_ids"]) != set(first))
+    assert pids[0] not in platform.pids("simbdp-load", "--stream"), "a dead runner's tree is ended"
+    lost, = platform.rows("runs", "--state", "ended")
+    assert lost["outcome"] == "lost"
+    platform.down("--leave-runs")
+    left = platform.pids("simbdp-load", "--stream")
+    assert len(left) == 2
+    platform.up()
+    wait_app(platform, lambda a: a["ready"] == 2)
+    assert platform.pids("simbdp-load", "--stream") == left
+
+
+def test_r14_descriptors_run_out(platform):
+    configure(platform, LOAD + "min_instances = 1;")
+    platform.up()
+    wait_app(platform, lambda a: a["ready"] == 1)
+    pid, = platform.pids("streammgr")
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(int(x) for x in os.listdir(f"/proc/{pid}/fd")) + 1, limits[1]))
+    platform.cli("app", "scale", "acme/store", "4")
+    until(lambda: "Too many open files" in (platform.path / "logs/streammgr.log").read_text(), platform.path / "logs", what="the refusal")
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    wait_app(platform, lambda a: a["ready"] == a["instances"] == 4)
+    assert platform.pids("streammgr") == [pid]
+
+
+def test_stream_pct_of_the_capacity(platform):
+    platform.profiles(cpus=0.5, rlimits="nofile = 256;")
+    conf = platform.path / "conf/mysimbdp.conf"
+    conf.write_text(conf.read_text().replace("platform = {", "platform = { capacity = { cpus = 4.0; }; stream_pct = 50;"))
+    configure(platform, LOAD.replace("max_instances = 4", "max_instances = 8") + "drain_s = 1;", 'app = "quiet"; exec = "builtin:load"; dataset = "data"; max_instances = 3;')
+    platform.up()
+    platform.cli("app", "stop", "acme/quiet")
+    platform.cli("app", "scale", "acme/store", "8")
+    full = wait_app(platform, lambda a: a["ready"] == 4)
+    assert (full["state"], full["desired"]) == ("scaling", 8) and "stream_pct" in full["reason"]
+    platform.cli("app", "start", "acme/quiet")
+    wait_app(platform, lambda a: a["ready"] == 1, "quiet", "room for the first instance of another app")
+    assert wait_app(platform, lambda a: a["ready"] == a["instances"] == 3 and not a["draining"])["desired"] == 8
+    platform.cli("app", "scale", "acme/quiet", "3")
+    assert app(platform, "quiet")["instances"] == 1 and app(platform)["instances"] == 3
+    platform.cli("app", "stop", "acme/quiet")
+    wait_app(platform, lambda a: a["ready"] == 4)
+    conf.write_text(conf.read_text().replace("stream_pct = 50;", "stream_pct = 100;"))
+    platform.cli("reload")
+    wait_app(platform, lambda a: a["ready"] == 8)
+
+
+def test_arguments_of_a_start(platform):
+    configure(platform, 'app = "store"; exec = "echo.sh"; args = ("of", "conf"); max_instances = 1;')
+    script(platform, "echo.sh", "#!/bin/sh\necho \"$*\"\nexec tail -f /dev/null\n")
+    platform.up()
+
+    def says(text):
+        return until(lambda: (lambda ids: ids and text == platform.cli("logs", ids[0]).stdout and ids[0])(app(platform)["run_ids"]), platform.path / "runs", what=text)
+    platform.cli("app", "start", "acme/store")
+    says("of conf\n")
+    platform.cli("app", "start", "acme/store", "--", "--fast", "two words")
+    run = says("--fast two words\n")
+    os.kill(platform.pids("streammgr")[0], signal.SIGKILL)
+    until(lambda: streammgr_answers(platform), platform.path / "state", what="streammgr")
+    assert says("--fast two words\n") == run
+    platform.cli("app", "start", "acme/store")
+    says("of conf\n")
+
+
+def test_the_database_is_waited_for(make_home, tmp_path):
+    own = Mongo(tmp_path / "mongo")
+    home = make_home(mongo=own)
+    home.profiles(cpus=0.01, rlimits="nofile = 256;")
+    try:
+        configure(home, LOAD)
+        home.up()
+        wait_app(home, lambda a: a["state"] == "idle")
+        own.kill()
+        wait_app(home, lambda a: a["reason"] == "the database is down")
+        publish(home, b'{"n":1}')
+        assert wait_app(home, lambda a: a["desired"] == 1)["instances"] == 0
+        own.start()
+        until(lambda: home.queue("store")["acked"] == 1, home.path / "state", what="the ack")
+        assert home.count() == 1
+    finally:
+        home.cleanup()
+        own.stop()
+
+
+def test_logs_of_instances_are_kept_for_a_while_and_purged_with_their_tenant(platform):
+    configure(platform, LOAD + "min_instances = 1;")
+    platform.up()
+    first, = wait_app(platform, lambda a: a["ready"] == 1)["run_ids"]
+    platform.cli("stop", first)
+    second, = wait_app(platform, lambda a: a["ready"] == 1 and a["run_ids"] != [first])["run_ids"]
+    until(lambda: {r["state"] for r in platform.rows("runs", first)} == {"ended"}, platform.path / "state", what="the end of the first")
+    platform.down()
+    db = sqlite3.connect(platform.path / "state/streams.db")
+    db.execute("UPDATE instances SET ended_at = ended_at - 31 * 86400000 WHERE run_id = ?", [first])
+    db.commit()
+    db.close()
+    platform.up()
+    until(lambda: not (platform.path / "runs" / first).exists(), platform.path / "runs", what="retention.logs_days")
+    assert (platform.path / "runs" / second).exists() and len(platform.rows("runs", first)) == 1
+    wait_app(platform, lambda a: a["ready"] == 1)
+    assert platform.rows("stats", "--tenant", "acme")[0]["instance_s"] > 0
+    platform.cli("tenant", "remove", "acme", "--purge")
+    assert platform.rows("runs") == [] and list((platform.path / "runs").iterdir()) == [] and platform.pids("simbdp-load", "--stream") == []
 
 
 def test_five_lines_of_shell_are_a_stream_app(platform):
