@@ -1,15 +1,15 @@
 #include "cli.h"
+#include "common/mem.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include "common/mem.h"
 
 static void warn_exec(const struct home *h, const struct conf_tenant *t, int line, const char *exec)
 {
     if (!*exec || !strncmp(exec, "builtin:", 8))
         return;
-    AUTO_FREE char *path = exec[0] == '/' ? xstrdup(exec) : xasprintf("%s/apps/%s/%s", h->path, t->id, exec);
+    AUTO_FREE char *path = home_exec(h, t->id, exec);
     struct stat st;
     if (stat(path, &st) < 0)
         printf("%s:%d: warning: %s does not exist yet\n", t->file, line, path);

@@ -216,9 +216,20 @@ static void reach(struct doctor *d, const char *tenant, int64_t uid, const char 
     say(d, "reach", subject, "failed", reason, remedy);
 }
 
-static char *exec_path(const struct doctor *d, const struct conf_tenant *t, const char *exec)
+/* An app's executable and what else it needs. */
+static void app(struct doctor *d, const struct conf_tenant *t, int64_t uid, const char *name, const char *exec,
+                const struct cfg_list *secrets)
 {
-    return exec[0] == '/' ? xstrdup(exec) : xasprintf("%s/apps/%s/%s", d->h.path, t->id, exec);
+    const struct conf_secret *s = secrets->v;
+    AUTO_FREE char *path = home_exec(&d->h, t->id, exec);
+    if (*exec && strcmp(exec, BUILTIN_LOAD))
+        reach(d, t->id, uid, name, path, X_OK);
+    for (size_t k = 0; k < secrets->n; k++) {
+        AUTO_FREE char *file = home_secret(&d->h, t->id, s[k].file);
+        AUTO_FREE char *what = xasprintf("%s: secret %s", t->id, s[k].name);
+        if (access(file, R_OK) < 0)
+            say(d, "reach", what, "failed", file, "put the file there, readable for the platform");
+    }
 }
 
 static void tenant(struct doctor *d, const struct conf_tenant *t)
@@ -237,22 +248,15 @@ static void tenant(struct doctor *d, const struct conf_tenant *t)
     if (geteuid() == 0 && uid < 0)
         uid = d->conf->platform.uid_base + 1; /* as good as the one it will get */
     reach(d, t->id, uid, "home", d->h.path, X_OK);
+    const struct conf_stream_app *a = t->stream_apps.v;
     for (size_t i = 0; i < t->batch.n; i++) {
-        AUTO_FREE char *exec = exec_path(d, t, b[i].exec);
-        AUTO_FREE char *checker = exec_path(d, t, b[i].checker);
-        if (strcmp(b[i].exec, BUILTIN_LOAD))
-            reach(d, t->id, uid, b[i].app, exec, X_OK);
+        AUTO_FREE char *checker = home_exec(&d->h, t->id, b[i].checker);
+        app(d, t, uid, b[i].app, b[i].exec, &b[i].secrets);
         if (*b[i].checker)
             reach(d, t->id, uid, "checker", checker, X_OK);
-        const struct conf_secret *s = b[i].secrets.v;
-        for (size_t k = 0; k < b[i].secrets.n; k++) {
-            AUTO_FREE char *file =
-                s[k].file[0] == '/' ? xstrdup(s[k].file) : xasprintf("%s/keys/%s/%s", d->h.path, t->id, s[k].file);
-            AUTO_FREE char *what = xasprintf("%s: secret %s", t->id, s[k].name);
-            if (access(file, R_OK) < 0)
-                say(d, "reach", what, "failed", file, "put the file there, readable for the platform");
-        }
     }
+    for (size_t i = 0; i < t->stream_apps.n; i++)
+        app(d, t, uid, a[i].app, a[i].exec, &a[i].secrets);
 }
 
 static void tenants(struct doctor *d)

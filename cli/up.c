@@ -6,8 +6,8 @@
  * A program's stdin is a pipe that only `up` holds: when `up` is killed, the programs see its end and stop (runs live on),
  * so that the next `up` finds the home free.
  *
- * SIGINT, SIGTERM and `mysimbdp down`: batchmgr is asked to drain (runs end with grace, their files are queued again),
- * then the programs are stopped in reverse order. */
+ * SIGINT, SIGTERM and `mysimbdp down`: the managers are asked to drain (runs end with grace, their files are queued again;
+ * instances of stream apps end), then the programs are stopped in reverse order. */
 #include "cli.h"
 #include "mongo.h"
 
@@ -38,6 +38,7 @@ enum {
     TERM_WAIT_MS = 10000,
     LOG_ROTATE_BYTES = 64 << 20,
     N_DRAINS = 2,
+    DRAIN_ASK_MS = 10000,
 };
 
 struct program {
@@ -56,10 +57,12 @@ struct up {
     struct program programs[MAX_PROGRAMS];
     size_t n;
     int sigfd, listener;
-    struct {
+    struct drain {
         const char *program;
-        int fd;  /* -1: it has no run any more, or was not asked */
-    } drains[2]; /* connections on which the managers say that no run is left */
+        int fd; /* on which it says that no run is left; -1: it was not asked yet */
+        bool wanted;
+    } drains[N_DRAINS];
+    int64_t stopping_ms; /* since then */
     bool ready, stopping, leave_runs, failed;
     int down_conn; /* who asked for down waits here */
 };
@@ -207,15 +210,11 @@ static void begin_stop(struct up *u)
     if (u->stopping)
         return;
     u->stopping = true;
+    u->stopping_ms = clk_now_ms();
     if (u->leave_runs)
         return;
-    for (size_t i = 0; i < N_DRAINS; i++) {
-        AUTO_FREE char *sock = xasprintf("%s.sock", u->drains[i].program);
-        int *fd = &u->drains[i].fd;
-        *fd = cli_connect(&u->home, sock, NULL);
-        if (*fd >= 0 && send(*fd, "{\"op\":\"drain\"}\n", 15, MSG_NOSIGNAL) < 0)
-            close(fd_take(fd));
-    }
+    for (size_t i = 0; i < N_DRAINS; i++)
+        u->drains[i].wanted = true;
 }
 
 static void on_down(struct up *u)
@@ -292,15 +291,60 @@ static void stop_program(struct up *u, struct program *p)
     }
 }
 
+static struct program *program_of(struct up *u, const char *name)
+{
+    for (size_t i = 0; i < u->n; i++)
+        if (!strcmp(u->programs[i].name, name))
+            return &u->programs[i];
+    return NULL;
+}
+
+/* Asks for the end of all runs. A manager that is not there is started for it: nobody else knows its runs. */
+static void ask_to_drain(struct up *u, struct drain *d)
+{
+    struct program *p = program_of(u, d->program);
+    int64_t now = clk_now_ms();
+    if (now - u->stopping_ms > DRAIN_ASK_MS) {
+        log_error("drain", NULL, NULL, "%s cannot be asked to end its runs; they may go on, and the next `up` takes them back",
+                  d->program);
+        d->wanted = false;
+        return;
+    }
+    if (!p->pid && p->restart_at_ms <= now)
+        start(u, p);
+    AUTO_FREE char *sock = xasprintf("%s.sock", d->program);
+    d->fd = cli_connect(&u->home, sock, NULL);
+    if (d->fd >= 0 && send(d->fd, "{\"op\":\"drain\"}\n", 15, MSG_NOSIGNAL) < 0)
+        close(fd_take(&d->fd));
+}
+
 static void wait_for_drain(struct up *u)
 {
-    while (u->drains[0].fd >= 0 || u->drains[1].fd >= 0) {
-        struct pollfd p[] = {{u->drains[0].fd, POLLIN, 0}, {u->drains[1].fd, POLLIN, 0}, {u->sigfd, POLLIN, 0}};
+    bool wanted = true;
+    while (wanted) {
+        struct pollfd p[N_DRAINS + 1] = {{u->sigfd, POLLIN, 0}};
         char answer[256];
-        poll(p, 3, 1000);
-        for (size_t i = 0; i < N_DRAINS; i++) /* it answered, or ended */
-            if (p[i].revents && recv(u->drains[i].fd, answer, sizeof answer, MSG_DONTWAIT) != -1)
-                close(fd_take(&u->drains[i].fd));
+        bool asking = false;
+        wanted = false;
+        for (size_t i = 0; i < N_DRAINS; i++) {
+            struct drain *d = &u->drains[i];
+            if (d->wanted && d->fd < 0)
+                ask_to_drain(u, d);
+            p[1 + i] = (struct pollfd){d->fd, POLLIN, 0};
+            wanted |= d->wanted;
+            asking |= d->wanted && d->fd < 0;
+        }
+        if (!wanted)
+            break;
+        poll(p, N_DRAINS + 1, asking ? TICK_MS : 1000);
+        for (size_t i = 0; i < N_DRAINS; i++) {
+            struct drain *d = &u->drains[i];
+            ssize_t n = p[1 + i].revents ? recv(d->fd, answer, sizeof answer, MSG_DONTWAIT) : -1;
+            if (n < 0)
+                continue;
+            close(fd_take(&d->fd));
+            d->wanted = n == 0; /* it ended before it could answer */
+        }
         on_signal(u);
         reap(u);
     }
@@ -404,7 +448,7 @@ static int run(struct up *u, struct err *e)
 
 int verb_up(struct cli *c)
 {
-    struct up u = {.sigfd = -1, .listener = -1, .drains = {{"batchmgr", -1}, {"streammgr", -1}}, .down_conn = -1};
+    struct up u = {.sigfd = -1, .listener = -1, .drains = {{"batchmgr", -1, false}, {"streammgr", -1, false}}, .down_conn = -1};
     struct err e = {0};
     int r = cli_args(c, 0, 0);
     if (r || cli_home(c, &u.home))

@@ -189,6 +189,16 @@ char *home_socket(const struct home *h, const char *name)
     return xasprintf("%s/%s", h->runtime, name);
 }
 
+char *home_exec(const struct home *h, const char *tenant, const char *exec)
+{
+    return exec[0] == '/' ? xstrdup(exec) : xasprintf("%s/apps/%s/%s", h->path, tenant, exec);
+}
+
+char *home_secret(const struct home *h, const char *tenant, const char *file)
+{
+    return file[0] == '/' ? xstrdup(file) : xasprintf("%s/keys/%s/%s", h->path, tenant, file);
+}
+
 char *home_program(const struct home *h, const char *name)
 {
     return xasprintf("%s/%s", h->bin, name);

@@ -31,6 +31,10 @@ char *home_path(const struct home *h, const char *rel);
 char *home_socket(const struct home *h, const char *name);
 /* Absolute path of one of the platform's programs. */
 char *home_program(const struct home *h, const char *name);
+/* What `exec` of a tenant's configuration names: below apps/<tenant>/ unless it is absolute. And a secret's file: below
+ * keys/<tenant>/. Caller frees. */
+char *home_exec(const struct home *h, const char *tenant, const char *exec);
+char *home_secret(const struct home *h, const char *tenant, const char *file);
 
 /* Takes state/<name>.lock for this process' life; -EWOULDBLOCK when another holds it. The descriptor stays open. */
 int home_lock(const struct home *h, const char *name, struct err *e);

@@ -22,7 +22,6 @@
 #include "common/load/report.h"
 #include "common/mem.h"
 #include "common/stream/command.h"
-#include "common/stream/env.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -34,7 +33,16 @@
 #include <unistd.h>
 
 enum { EXIT_DATA = 65, EXIT_TEMP = 75, EXIT_NOPERM = 77, EXIT_CONFIG = 78 };
-enum { MAX_MESSAGES = 10000, BATCH = 1000, WAIT_MS = 50, MAX_BATCH_BYTES = 16 << 20, MAX_OUTPUT_BYTES = 64 << 20, LOOK_MS = 60000 };
+/* A command is slow, as a rule: what one instance holds, others that come cannot have. */
+enum {
+    MAX_MESSAGES = 10000,
+    COMMAND_MESSAGES = 2000,
+    BATCH = 1000,
+    WAIT_MS = 50,
+    MAX_BATCH_BYTES = 16 << 20,
+    MAX_OUTPUT_BYTES = 64 << 20,
+    LOOK_MS = 60000
+};
 
 static struct drain *to_wake;
 static volatile sig_atomic_t stopping;
@@ -65,8 +73,20 @@ struct task {
 
 /* --- one message's rows --- */
 
+/* What was read, as rows of the message: false in *ret_good when there are too many, and it is a dead letter. */
+static int add_rows(struct task *k, uint64_t seq, bool *ret_good)
+{
+    int r = drain_rows(k->d, seq, &k->rows, &k->err);
+    *ret_good = r != ERR_LIMIT;
+    if (*ret_good)
+        return r;
+    drain_refuse(k->d, seq, k->err.msg);
+    k->err = (struct err){0};
+    return 0;
+}
+
 /* 0, or an error that ends the program. */
-static int store(struct task *k, uint64_t seq, int64_t published_ms, const char *p, size_t n, bool last)
+static int store(struct task *k, uint64_t seq, int64_t published_ms, const char *p, size_t n)
 {
     struct err why = {0};
     if (k->command)
@@ -75,12 +95,9 @@ static int store(struct task *k, uint64_t seq, int64_t published_ms, const char 
         drain_refuse(k->d, seq, why.msg);
         return 0;
     }
-    int r = drain_rows(k->d, seq, &k->rows, &k->err);
-    if (r == ERR_LIMIT) {
-        drain_refuse(k->d, seq, k->err.msg);
-        return 0;
-    }
-    if (r == 0 && last)
+    bool good;
+    int r = add_rows(k, seq, &good);
+    if (r == 0 && good)
         drain_done(k->d, seq);
     return r;
 }
@@ -138,7 +155,7 @@ static int store_lines(struct task *k, bool header)
         else if (is_blank(p, n))
             drain_done(k->d, m->seq);
         else
-            r = store(k, m->seq, m->published_ms, row.p, row.n, true);
+            r = store(k, m->seq, m->published_ms, row.p, row.n);
         p += n + 1;
     }
     return r;
@@ -186,8 +203,9 @@ static int store_outputs(struct task *k, const struct message *m)
             size_t len = strlen(files[i]);
             k->spec->format = len > 4 && !strcmp(files[i] + len - 4, ".csv") ? READER_CSV : READER_JSON;
             good = message_read(k->spec, m->published_ms, b.p, b.n, NULL, NULL, &k->rows, &why) == 0;
-            r = good ? drain_rows(k->d, m->seq, &k->rows, &k->err) : 0;
-            if (!good) {
+            if (good) {
+                r = add_rows(k, m->seq, &good);
+            } else {
                 err_context(&why, "%s", strrchr(files[i], '/') + 1);
                 drain_refuse(k->d, m->seq, why.msg);
             }
@@ -223,7 +241,7 @@ static int after_one(struct task *k, const struct message *m, int code)
     else if (is_blank(k->out.p, k->out.n))
         drain_done(k->d, m->seq);
     else
-        return store(k, m->seq, m->published_ms, k->out.p, k->out.n, true);
+        return store(k, m->seq, m->published_ms, k->out.p, k->out.n);
     return 0;
 }
 
@@ -285,7 +303,7 @@ static int by_itself(struct task *k)
     while (r >= 0 && !stopping) {
         r = drain_next(k->d, LOOK_MS, &m, &k->err);
         if (r > 0)
-            r = store(k, m.seq, m.published_ms, m.p, m.n, true);
+            r = store(k, m.seq, m.published_ms, m.p, m.n);
     }
     return r;
 }
@@ -294,33 +312,12 @@ static int by_itself(struct task *k)
 
 static int start(struct task *k)
 {
-    const char *schema = getenv("SIMBDP_SCHEMA"), *dataset = getenv("SIMBDP_DATASET"), *collection = getenv("SIMBDP_COLLECTION");
-    const char *database = getenv("MONGO_DATABASE");
-    struct stream_env env;
-    schema = schema && *schema ? schema : "{}";
+    const char *dataset = getenv("SIMBDP_DATASET"), *collection = getenv("SIMBDP_COLLECTION"), *database = getenv("MONGO_DATABASE");
     collection = collection && *collection ? collection : dataset && *dataset ? dataset : "rows";
-    int r = spec_parse(schema, strlen(schema), &k->spec, NULL, &k->err);
-    if (r < 0)
-        return err_context(&k->err, "SIMBDP_SCHEMA"), ERR_CONFIG;
-    if (!strstr(schema, "\"format\""))
-        k->spec->format = READER_JSON;
-    if (!database || !*database)
-        return err_set(&k->err, ERR_CONFIG, "MONGO_DATABASE is not set");
-    r = stream_env_read(&env, &k->err);
-    if (r < 0)
-        return r;
-    struct drain_options o = {.endpoint = env.endpoint,
-                              .keys = env.keys,
-                              .stream = env.stream,
-                              .subscription = env.app,
-                              .max_messages = MAX_MESSAGES,
-                              .url = getenv("MONGO_URL"),
-                              .database = database,
-                              .collection = collection,
-                              .spec = k->spec};
-    r = drain_open(&o, &k->d, &k->err);
-    stream_env_fini(&env);
-    return r;
+    int r = drain_spec(getenv("SIMBDP_SCHEMA"), &k->spec, &k->err);
+    if (r == 0 && (!database || !*database))
+        r = err_set(&k->err, ERR_CONFIG, "MONGO_DATABASE is not set");
+    return r < 0 ? r : drain_open_here(k->spec, database, collection, k->command ? COMMAND_MESSAGES : MAX_MESSAGES, &k->d, &k->err);
 }
 
 static int make_output_dir(struct task *k)

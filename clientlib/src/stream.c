@@ -20,28 +20,9 @@ static int usage(struct simbdp *run, const char *why)
 
 static int open_drain(struct simbdp *run)
 {
-    struct stream_env env;
-    const char *text = run->schema ? run->schema : "{}";
-    int r = run->spec ? 0 : spec_parse(text, strlen(text), &run->spec, NULL, &run->err);
-    if (r < 0)
-        err_context(&run->err, "SIMBDP_SCHEMA");
-    else if (!strstr(text, "\"format\""))
-        run->spec->format = READER_JSON;
+    int r = run->spec ? 0 : drain_spec(run->schema, &run->spec, &run->err);
     if (r == 0)
-        r = stream_env_read(&env, &run->err);
-    if (r < 0)
-        return run_fail(run, SIMBDP_CONFIG);
-    struct drain_options o = {.endpoint = env.endpoint,
-                              .keys = env.keys,
-                              .stream = env.stream,
-                              .subscription = env.app,
-                              .max_messages = MAX_MESSAGES,
-                              .url = getenv("MONGO_URL"),
-                              .database = run->database,
-                              .collection = run->collection,
-                              .spec = run->spec};
-    r = drain_open(&o, &run->drain, &run->err);
-    stream_env_fini(&env);
+        r = drain_open_here(run->spec, run->database, run->collection, MAX_MESSAGES, &run->drain, &run->err);
     return r < 0 ? run_fail(run, SIMBDP_CONFIG) : 0;
 }
 

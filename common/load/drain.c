@@ -2,6 +2,7 @@
 #include "common/clk.h"
 #include "common/crash.h"
 #include "common/mem.h"
+#include "common/stream/env.h"
 #include "index.h"
 
 #include <endian.h>
@@ -121,6 +122,38 @@ int drain_open(const struct drain_options *o, struct drain **ret, struct err *e)
     sink_set_wake_fd(d->sink, d->wake_fd);
     subscriber_watch(d->s, d->wake_fd);
     *ret = d;
+    return 0;
+}
+
+int drain_open_here(const struct spec *spec, const char *database, const char *collection, uint32_t max_messages,
+                    struct drain **ret, struct err *e)
+{
+    struct stream_env env;
+    int r = stream_env_read(&env, e);
+    if (r < 0)
+        return r;
+    struct drain_options o = {.endpoint = env.endpoint,
+                              .keys = env.keys,
+                              .stream = env.stream,
+                              .subscription = env.app,
+                              .max_messages = max_messages,
+                              .url = getenv("MONGO_URL"),
+                              .database = database,
+                              .collection = collection,
+                              .spec = spec};
+    r = drain_open(&o, ret, e);
+    stream_env_fini(&env);
+    return r;
+}
+
+int drain_spec(const char *schema, struct spec **ret, struct err *e)
+{
+    const char *text = schema && *schema ? schema : "{}";
+    int r = spec_parse(text, strlen(text), ret, NULL, e);
+    if (r < 0)
+        return err_context(e, "SIMBDP_SCHEMA"), ERR_CONFIG;
+    if (!strstr(text, "\"format\""))
+        (*ret)->format = READER_JSON;
     return 0;
 }
 

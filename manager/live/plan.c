@@ -74,7 +74,7 @@ void plan_secrets(struct run_spec *s, const struct home *h, const char *tenant, 
     const struct conf_secret *v = secrets->v;
     AUTO_FREE char *dir = xasprintf("%s/secrets", s->dir);
     for (size_t i = 0; i < secrets->n; i++) {
-        AUTO_FREE char *path = v[i].file[0] == '/' ? xstrdup(v[i].file) : xasprintf("%s/keys/%s/%s", h->path, tenant, v[i].file);
+        AUTO_FREE char *path = home_secret(h, tenant, v[i].file);
         run_pairs_add(&s->secrets, v[i].name, path);
     }
     if (secrets->n)
@@ -104,7 +104,7 @@ char *plan_exec(const struct home *h, const char *tenant, const char *exec)
 {
     if (!strcmp(exec, BUILTIN_LOAD))
         return home_program(h, "simbdp-load");
-    return exec[0] == '/' ? xstrdup(exec) : xasprintf("%s/apps/%s/%s", h->path, tenant, exec);
+    return home_exec(h, tenant, exec);
 }
 
 int64_t plan_exec_identity(const char *path)

@@ -1,5 +1,5 @@
 /* How many instances an app should have, whether there is room for one more, and when one that failed is worth trying again. */
-#include "book.h"
+#include "decide.h"
 #include "manager/live/plan.h"
 #include "streammgr.h"
 
@@ -12,8 +12,6 @@
 #include <sys/sysinfo.h>
 
 enum {
-    FIRST_DELAY_MS = 100,
-    MAX_DELAY_MS = 60000,
     HEALTHY_MS = 10000,
     CONSUMING_MS = 1000, /* is as good when it took messages: what ends later than that does not spin */
     MAX_FAILURES = 10,   /* in a row, none of them for want of something that comes back: then it is parked */
@@ -124,7 +122,7 @@ static bool has_healthy(const struct app *a, uint64_t generation)
 
 void app_note_failure(struct app *a, const struct instance *i, const struct run_result *res)
 {
-    int64_t now = clk_now_ms(), delay = 0;
+    int64_t now = clk_now_ms();
     a->restarts++;
     a->failures = is_healthy(i) ? 1 : a->failures + 1;
     free(a->last_end);
@@ -133,11 +131,7 @@ void app_note_failure(struct app *a, const struct instance *i, const struct run_
                   : res->signal > 0     ? xasprintf("signal %d", res->signal)
                   : res->exit_code >= 0 ? xasprintf("exit code %d", res->exit_code)
                                         : xstrdup(run_outcome_name(res->outcome));
-    for (int64_t k = 1; k < a->failures && delay < MAX_DELAY_MS; k++) /* the first restart is at once */
-        delay = delay ? delay * 2 : FIRST_DELAY_MS;
-    delay = delay > MAX_DELAY_MS ? MAX_DELAY_MS : delay;
-    /* The upper half at random, so that what failed together does not come back together. */
-    a->not_before_ms = now + delay / 2 + (delay ? (int64_t)randombytes_uniform((uint32_t)(delay / 2 + 1)) : 0);
+    a->not_before_ms = now + restart_delay_ms(a->failures, randombytes_random());
     if (a->parked)
         return;
     if (res->outcome == RUN_exec_error) {

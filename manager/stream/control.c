@@ -232,15 +232,18 @@ static int scale(struct streammgr *m, const bson_t *rq, struct err *e)
     if (count < c->min_instances || count > c->max_instances)
         return err_set(e, ERR_REFUSED, "%lld instances are not within the agreement: min_instances %lld, max_instances %lld",
                        (long long)count, (long long)c->min_instances, (long long)c->max_instances);
+    if (a->stopped)
+        return err_set(e, ERR_REFUSED, "app %s/%s is stopped; `mysimbdp app start %s/%s` first", a->tenant, a->name, a->tenant,
+                       a->name);
     int64_t before = a->wanted;
-    int r = count == before ? 0 : ask_for(a, count, a->stopped, e);
+    int r = count == before ? 0 : ask_for(a, count, false, e);
     if (r < 0)
         return r;
     a->order_expires_wall_ms = expires;
     a->order_seq = seq >= 0 ? seq : a->order_seq;
     if (before != count)
-        log_info("scaled", a->tenant, NULL, "app %s: %lld instances are wanted, were %lld%s", a->name, (long long)count,
-                 (long long)before, a->stopped ? "; it is stopped" : "");
+        log_info("scaled", a->tenant, NULL, "app %s: %lld instances are wanted, were %lld", a->name, (long long)count,
+                 (long long)before);
     app_reconcile(a);
     return 0;
 }

@@ -6,6 +6,7 @@
  * Told to go, an instance gets no more messages from the broker, has drain_s to finish those it holds, then SIGTERM, and
  * after drain_s again SIGKILL. One that hangs gets SIGTERM at once. */
 #include "book.h"
+#include "decide.h"
 #include "streammgr.h"
 
 #include "common/clk.h"
@@ -234,24 +235,34 @@ static struct instance *victim(struct app *a, uint64_t generation, bool only_old
     return found;
 }
 
-/* How many of this generation there are, and whether all of them are ready. */
-static size_t count_ready(struct app *a, uint64_t generation, bool *ret_all)
+/* For a moment, too. */
+static bool has_proved_itself(struct instance *i)
 {
-    size_t n = 0;
-    *ret_all = true;
-    for (struct instance *i = a->instances; i; i = i->next) {
-        if (i->stop || i->generation != generation)
-            continue;
-        bool ready = instance_is_ready(i) && clk_now_ms() - i->started_ms >= READY_MS;
-        *ret_all &= ready;
-        n += ready;
-        if (!ready && clk_now_ms() - i->started_ms >= UNREADY_MS && clk_now_ms() - a->told_unready_ms >= UNREADY_MS) {
-            a->told_unready_ms = clk_now_ms();
-            log_warn("not_ready", a->tenant, i->run_id, "app %s: a new instance does not consume; the old ones stay until it does",
-                     a->name);
-        }
+    struct app *a = i->app;
+    int64_t age = clk_now_ms() - i->started_ms;
+    bool ready = instance_is_ready(i);
+    if (!ready && age >= UNREADY_MS && clk_now_ms() - a->told_unready_ms >= UNREADY_MS) {
+        a->told_unready_ms = clk_now_ms();
+        log_warn("not_ready", a->tenant, i->run_id, "app %s: a new instance does not consume; the old ones stay until it does",
+                 a->name);
     }
-    return n;
+    return ready && age >= READY_MS;
+}
+
+static struct app_view view_of(struct app *a, int64_t target, bool may_start, uint64_t generation)
+{
+    const struct conf_tenant *t;
+    const struct conf_stream_app *c = app_conf(a, &t);
+    struct app_view v = {.target = target, .max = c ? c->max_instances : 0, .may_start = may_start};
+    for (struct instance *i = a->instances; i; i = i->next) {
+        if (i->stop)
+            continue;
+        if (i->generation != generation)
+            ++*(instance_is_ready(i) ? &v.n_old_ready : &v.n_old_unready);
+        else
+            ++*(has_proved_itself(i) ? &v.n_new_ready : &v.n_new_unready);
+    }
+    return v;
 }
 
 /* Room for the first instance of an app: one goes of the app that has the most beyond its first and its minimum. */
@@ -281,26 +292,27 @@ static bool needs_first(struct app *a)
     return !a->n && app_target(a, &why) > 0 && !why;
 }
 
-static void start_missing(struct app *a, int64_t most, uint64_t generation)
+/* False: not now; somebody will come back to it. */
+static bool start_one(struct app *a, uint64_t generation)
 {
     struct streammgr *m = a->mgr;
     const struct conf_tenant *t;
     const struct conf_stream_app *c = app_conf(a, &t);
-    const struct conf_profile *p = conf_profile(m->conf, c->profile);
-    int64_t now = clk_now_ms();
-    if ((int64_t)a->n < most && now < a->not_before_ms)
-        streammgr_wake_in(m, a->not_before_ms - now);
-    while ((int64_t)a->n < most && clk_now_ms() >= a->not_before_ms && !(m->starving && a->n)) {
-        if (!app_has_capacity(a, p)) {
-            if (!a->n) {
-                m->starving = true;
-                make_room(a);
-            }
-            break;
-        }
-        if (start(a, t, c, generation) < 0 || !spawner_is_ready(m->spawner))
-            break;
+    int64_t wait = a->not_before_ms - clk_now_ms();
+    if (wait > 0) {
+        streammgr_wake_in(m, wait);
+        return false;
     }
+    if (m->starving && a->n)
+        return false;
+    if (!app_has_capacity(a, conf_profile(m->conf, c->profile))) {
+        if (!a->n) {
+            m->starving = true;
+            make_room(a);
+        }
+        return false;
+    }
+    return start(a, t, c, generation) == 0 && spawner_is_ready(m->spawner);
 }
 
 void app_reconcile(struct app *a)
@@ -310,35 +322,29 @@ void app_reconcile(struct app *a)
     const struct conf_stream_app *c = app_conf(a, &t);
     const char *why;
     int64_t target = app_target(a, &why);
-    bool may_start = c && !why && spawner_is_ready(m->spawner), all_ready;
+    bool may_start = c && !why && spawner_is_ready(m->spawner), go_on = true;
     uint64_t generation = spec_generation(a);
-    /* Instances of an older configuration or executable are replaced one by one. Another is started beside them where
-     * max_instances allows; and also where it does not, until the first of the new ones has shown that it works. If they fail,
-     * the old ones stay. */
-    bool replacing = may_start && victim(a, generation, true);
-    size_t ready = count_ready(a, generation, &all_ready);
-    bool beside = replacing && (target < c->max_instances || !ready);
-    int64_t most = target + beside;
-    /* Some are to go, some to stay: who is idle is asked for, and the answer brings us here again. */
-    if ((int64_t)a->n > most && most > 0 && clk_now_ms() - m->seen_ms > FRESH_MS && watcher_ask(m->watcher))
-        return;
-    while ((int64_t)a->n > most) {
-        struct instance *i = victim(a, generation, false);
-        if (!i)
+    while (go_on) {
+        struct app_view v = view_of(a, target, may_start, generation);
+        switch (decide(&v)) {
+        case DECIDE_start:
+            go_on = start_one(a, generation);
             break;
-        tell_to_go(i, GENTLY, target ? "fewer are wanted" : why ? why : "none is wanted");
+        case DECIDE_drain:
+            /* Some are to go, some to stay: who is idle is asked for, and the answer brings us here again. */
+            if (target && clk_now_ms() - m->seen_ms > FRESH_MS && watcher_ask(m->watcher))
+                return;
+            tell_to_go(victim(a, generation, false), GENTLY, target ? "fewer are wanted" : why ? why : "none is wanted");
+            break;
+        case DECIDE_drain_old:
+            tell_to_go(victim(a, generation, true), GENTLY, "replaced: its configuration or executable changed");
+            break;
+        case DECIDE_nothing:
+            go_on = false;
+        }
+        if (v.n_old_ready + v.n_old_unready && may_start)
+            streammgr_wake_in(m, READY_MS / 4);
     }
-    if (!may_start)
-        return;
-    struct instance *old = replacing ? victim(a, generation, true) : NULL;
-    /* One that never was ready only takes the place that the next attempt needs. */
-    if (old && (int64_t)a->n > target && (!instance_is_ready(old) || (all_ready && ready)))
-        tell_to_go(old, GENTLY, "replaced: its configuration or executable changed");
-    else if (old && all_ready && ready && !beside)
-        tell_to_go(old, GENTLY, "replaced: its configuration or executable changed");
-    if (replacing)
-        streammgr_wake_in(m, READY_MS / 4);
-    start_missing(a, most, generation);
 }
 
 void instances_reconcile(struct streammgr *m)

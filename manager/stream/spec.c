@@ -97,7 +97,7 @@ uint64_t spec_generation(struct app *a)
     if (!c || !facts_of(m, a->tenant) || !watcher_endpoint(m->watcher))
         return 0;
     AUTO_FREE char *exec = plan_exec(&m->home, t->id, c->exec);
-    int64_t identity = plan_exec_identity(exec);
+    int64_t identity = strcmp(c->exec, BUILTIN_LOAD) ? plan_exec_identity(exec) : 0;
     if (a->generation_of != m->version || a->identity != identity || !a->generation) {
         a->identity = identity;
         a->generation = hash(a, t, c);

@@ -262,6 +262,39 @@ def restarts(base, quick, rounds, report, note):
         note("supervisord private kB", kb)
 
 
+def instances(base, quick, rounds, report, note):
+    """First restarts of stream apps' instances, each of an app of its own; what 200 instances take."""
+    n_apps, n = (5, 50) if quick else (20, 200)
+    home = Home(base, tenants=1, cpus=0.001)
+
+    def app(name, count):
+        return (f'{{ app = "{name}"; stream = "e"; exec = "{home.stamp}"; args = ("{home.fifo.path}", "pause"); '
+                f'min_instances = {count}; max_instances = {count}; }}')
+
+    def configure(*apps):
+        (home.path / "conf/tenants/s.conf").write_text(f'streams = ( {{ name = "e"; }} );\nstream_apps = ( {", ".join(apps)} );\n')
+        home.cli("reload")
+    configure(*[app(f"a{i}", 1) for i in range(n_apps)])
+    pids = [home.fifo.next()[1] for _ in range(n_apps)]
+    pause(1.3)
+    for pid in pids:
+        began = time.monotonic_ns()
+        os.kill(pid, signal.SIGKILL)
+        note("instance restart ms", (home.fifo.next()[0] - began) / 1e6)
+        pause(0.1)
+    configure(app("many", n))
+    began = time.monotonic()
+    pids = [home.fifo.next()[1] for _ in range(n)]
+    note("instances/s started", n / (time.monotonic() - began))
+    pause(0.5)  # until they have settled
+    for pid in pids:
+        note("instance runner private kB", private_kb(parent(pid)))
+    (manager,) = [p for p in children(home.process.pid) if "streammgr" in read_cmdline(pathlib.Path(f"/proc/{p}"))]
+    note("streammgr private kB", private_kb(manager))
+    home.stop()
+    return n
+
+
 def memory(base, quick, rounds, report, note):
     home = Home(base, tenants=1, args=', "pause"', concurrency=100, cpus=0.01)
     n = 20
@@ -342,13 +375,14 @@ def bench_run(quick, rounds, report, only):
 
     def note(name, value):
         found.setdefault(name, []).append(value)
-    lines = [f for f in (dispatch, short_runs, restarts, memory, quiet, growth) if only in f.__name__]
-    rows = 0
+    lines = [f for f in (dispatch, short_runs, restarts, instances, memory, quiet, growth) if only in f.__name__]
+    rows = n_instances = 0
     with tempfile.TemporaryDirectory(prefix="simbdp-bench-") as base:
         os.chmod(base, 0o755)
         for line in lines:
             result = line(base, quick, rounds, report, note)
             rows = result if line is growth else rows
+            n_instances = result if line is instances else n_instances
     m = {k: statistics.median(v) for k, v in found.items()}
     if dispatch in lines:
         report("dispatch_p50", "file closed -> app's main, p50 against posix_spawn alone", m["dispatch us"] / m["spawn p50 us"], 3,
@@ -364,6 +398,15 @@ def bench_run(quick, rounds, report, only):
                f"{m['up restart ms']:.2f} ms; s6 {m['s6 restart ms']:.0f} ms here, {S6_BEST_MS} ms in the targets{peer}", at_most=True)
     elif restarts in lines:
         print(f"        crash -> running again: {m['up restart ms']:.2f} ms (no s6 here to compare with)")
+    if instances in lines:
+        s6 = m.get("s6 restart ms")
+        if s6:
+            report("instance_restart", "an instance killed -> running again, against s6-supervise in this run", m["instance restart ms"] / s6, 2,
+                   f"{m['instance restart ms']:.2f} ms (p99 {percentile(found['instance restart ms'], 0.99):.2f}); s6 {s6:.0f} ms here, {S6_BEST_MS} ms at its best", at_most=True)
+        else:
+            print(f"        an instance killed -> running again: {m['instance restart ms']:.2f} ms (no s6 here to compare with)")
+        report("instance_memory", f"memory of a runner with {n_instances} instances, private kB", m["instance runner private kB"], 64,
+               f"streammgr {m['streammgr private kB']:,.0f} kB; {m['instances/s started']:.0f} started a second", at_most=True)
     if memory in lines:
         peers = "".join(f"; {k[:-len(' private kB')]} {m[k]:.0f} kB" for k in ("s6-supervise private kB", "supervisord private kB") if k in m)
         report("memory", "memory of a runner, private kB", m["runner private kB"], 64, peers[2:], at_most=True)

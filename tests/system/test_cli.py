@@ -54,9 +54,9 @@ def test_exit_codes(home):
     assert r.returncode == 1 and "mysimbdp up" in r.stderr
     assert home.cli("files", "nosuchid", check=False).returncode == 1
     assert home.cli("retry", "nosuchid", check=False).returncode == 1
-    for verb in ("init up down check status tenant upload files runs logs rejects retry stats stop").split():
+    for verb in ("init up down check status tenant upload files runs logs rejects retry stats stop app queue dead publish doctor preview run reload").split():
         assert home.cli(verb, "--help").stdout.startswith("usage: mysimbdp " + verb)
-    for program in ("batchmgr", "simbdp-run", "simbdp-load", "simbdp-inspect"):
+    for program in ("batchmgr", "streammgr", "broker", "simbdp-run", "simbdp-load", "simbdp-inspect", "simbdp-pipe"):
         assert "usage: " in subprocess.run([BUILD / program, "--help"], capture_output=True, text=True, check=True).stdout
 
 

@@ -36,10 +36,11 @@ def test_every_limit_of_every_profile_is_listed(home):
 
 def test_what_cannot_be_reached_is_named(make_home):
     home = make_home()
-    home.tenant(exec_="absent", batch='checker = "/etc/passwd"; secrets = ( { name = "token"; file = "nowhere"; } );')
+    home.tenant(exec_="absent", batch='checker = "/etc/passwd"; secrets = ( { name = "token"; file = "nowhere"; } );',
+                tenant='streams = ( { name = "events"; } ); stream_apps = ( { app = "consumer"; stream = "events"; exec = "gone"; } );')
     home.base.chmod(0o700)
     found = findings(home, 1)
-    assert found["reach", "acme: app"]["status"] == "failed" and found["reach", "acme: secret token"]["status"] == "failed"
+    assert found["reach", "acme: consumer"]["status"] == "failed" and found["reach", "acme: app"]["status"] == "failed" and found["reach", "acme: secret token"]["status"] == "failed"
     assert "Permission denied" in found["reach", "acme: checker"]["reason"].replace("permission", "Permission")
     if IS_ROOT:
         row = found["reach", "acme: home"]

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -125,6 +126,8 @@ def test_stop_start_and_restarts(platform):
     second, = wait_app(platform, lambda a: a["running"] == 1 and a["run_ids"] != [first])["run_ids"]
     platform.cli("app", "stop", "acme/store")
     assert wait_app(platform, lambda a: a["instances"] + a["draining"] == 0)["state"] == "stopped"
+    r = platform.cli("app", "scale", "acme/store", "2", check=False)
+    assert r.returncode == 1 and "app start" in r.stderr
     platform.down()
     platform.up()
     assert app(platform)["state"] == "stopped"
@@ -287,6 +290,16 @@ def test_the_count_is_exact_when_all_is_killed_at_once(platform):
     assert {a["state"] for a in platform.rows("app", "list")} == {"waiting"} and app(platform)["desired"] == 4, "what was asked for is known while all is down"
 
 
+def test_down_ends_the_instances_of_a_streammgr_that_died(platform):
+    configure(platform, LOAD + "min_instances = 2; drain_s = 1;")
+    platform.up()
+    wait_app(platform, lambda a: a["ready"] == 2)
+    for name in ("streammgr", "batchmgr"):
+        os.kill(platform.pids(name)[0], signal.SIGKILL)
+    platform.down()
+    assert platform.pids("simbdp-load", "--stream") == [] and platform.pids("simbdp-run") == []
+
+
 POINTS = re.findall(r"X\((instance_\w+)\)", (ROOT / "common/crash.h").read_text())
 
 
@@ -330,11 +343,18 @@ def test_r11_r15_runners_and_spawners_are_killed(platform):
     lost, = platform.rows("runs", "--state", "ended")
     assert lost["outcome"] == "lost"
     platform.down("--leave-runs")
-    left = platform.pids("simbdp-load", "--stream")
+    left, ids = platform.pids("simbdp-load", "--stream"), {r["run_id"] for r in platform.rows("runs", "--state", "running")}
     assert len(left) == 2
-    platform.up()
-    wait_app(platform, lambda a: a["ready"] == 2)
-    assert platform.pids("simbdp-load", "--stream") == left
+    upgraded = platform.base / "another version"
+    upgraded.mkdir()
+    for program in BUILD.iterdir():
+        if program.is_file() and os.access(program, os.X_OK):
+            shutil.copy(program, upgraded)
+    platform.up_process = subprocess.Popen([upgraded / "mysimbdp", "up"], env=platform.env, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert "ready" in platform.up_process.stdout.readline()
+    since = time.monotonic()
+    wait_app(platform, lambda a: a["ready"] == a["instances"] == 2 and time.monotonic() - since > 3)
+    assert set(app(platform)["run_ids"]) == ids and platform.pids("simbdp-load", "--stream") == left
 
 
 def test_r14_descriptors_run_out(platform):
