@@ -405,4 +405,6 @@ int control_start(struct broker *b, struct err *e)
 void control_stop(struct broker *b)
 {
     ctl_free(b->ctl);
+    while (b->n_watchers)
+        ctl_release(b->watchers[--b->n_watchers]);
 }

@@ -15,6 +15,7 @@ enum { MAX_LINE = 1 << 20, ACCEPT_PAUSE_MS = 100 };
 
 struct ctl {
     struct event_base *base;
+    struct ctl_conn *conns; /* that are open */
     struct ctl_ops ops;
     char *path;
     int fd, reserve_fd;
@@ -23,6 +24,7 @@ struct ctl {
 
 struct ctl_conn {
     struct ctl *ctl;
+    struct ctl_conn *next, **at;
     struct bufferevent *bev; /* NULL: gone */
     int held;
     void *data;
@@ -72,14 +74,22 @@ size_t ctl_backlog(const struct ctl_conn *c)
     return c->bev ? evbuffer_get_length(bufferevent_get_output(c->bev)) : 0;
 }
 
+static void close_conn(struct ctl_conn *c)
+{
+    *c->at = c->next;
+    if (c->next)
+        c->next->at = c->at;
+    bufferevent_free(c->bev);
+    c->bev = NULL;
+}
+
 static void end(struct ctl_conn *c)
 {
     struct ctl *ctl = c->ctl;
     c->held++;
     if (ctl->ops.gone)
         ctl->ops.gone(ctl->ops.arg, c);
-    bufferevent_free(c->bev);
-    c->bev = NULL;
+    close_conn(c);
     if (ctl->reserve_fd < 0)
         ctl->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     ctl_release(c);
@@ -145,7 +155,11 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
         return;
     }
     struct ctl_conn *c = xcalloc(1, sizeof *c);
-    *c = (struct ctl_conn){.ctl = ctl, .bev = bufferevent_socket_new(ctl->base, s, BEV_OPT_CLOSE_ON_FREE)};
+    *c = (struct ctl_conn){
+        .ctl = ctl, .next = ctl->conns, .at = &ctl->conns, .bev = bufferevent_socket_new(ctl->base, s, BEV_OPT_CLOSE_ON_FREE)};
+    if (c->next)
+        c->next->at = &c->next;
+    ctl->conns = c;
     bufferevent_setcb(c->bev, on_read, NULL, on_event, c);
     bufferevent_enable(c->bev, EV_READ | EV_WRITE);
 }
@@ -169,6 +183,12 @@ void ctl_free(struct ctl *ctl)
 {
     if (!ctl)
         return;
+    while (ctl->conns) {
+        struct ctl_conn *c = ctl->conns;
+        c->held++;
+        close_conn(c);
+        ctl_release(c);
+    }
     event_free(ctl->ev);
     event_free(ctl->again_ev);
     if (ctl->reserve_fd >= 0)

@@ -21,7 +21,8 @@ struct ctl_ops {
 };
 
 int ctl_new(struct event_base *base, const char *path, const struct ctl_ops *ops, struct ctl **ret, struct err *e);
-/* Closes the listening socket and removes its path; connections that are open are left to the program's end. NULL is fine. */
+/* Closes the socket, removes its path, and closes all connections, without `gone`; those that are held stay valid until they are
+ * released. NULL is fine. */
 void ctl_free(struct ctl *ctl);
 
 /* A line of one's own, without its newline; b is used up. Nothing happens when the connection is gone. */

@@ -337,6 +337,8 @@ void control_stop(struct streammgr *m)
 {
     ctl_free(m->ctl);
     m->ctl = NULL;
-    while (n_waiters)
-        free(waiters[--n_waiters].tenant);
+    while (n_waiters) {
+        ctl_release(waiters[--n_waiters].conn);
+        free(waiters[n_waiters].tenant);
+    }
 }

@@ -780,11 +780,14 @@ def test_publish_by_command(home):
     home.broker()
     lines = home.base / "lines"
     lines.write_text("".join(f"line {i}\n" for i in range(7000)) + "no end of line")
-    assert home.cli("publish", STREAM, lines).stdout == "7001 messages confirmed\n"
+    r = home.cli("publish", STREAM, lines)
+    assert r.stdout.startswith("7001 messages confirmed; requests were refused for a while ") and "max_messages_per_s is 5000" in r.stderr
     csv = home.base / "rows.csv"
     csv.write_text('id,name,when\n1,"a, b",2024-01-01\n2,,\n3\n')
     r = home.cli("publish", STREAM, "--csv", csv, "--json", check=False)
-    assert r.returncode == 1 and "rows.csv:4:" in r.stderr and json.loads(r.stdout) == {"confirmed": 2, "unconfirmed": 0, "refused": 1}
+    figures = json.loads(r.stdout)
+    assert r.returncode == 1 and "rows.csv:4:" in r.stderr and figures.pop("deferred") >= 0
+    assert figures == {"confirmed": 2, "unconfirmed": 0, "refused": 1}
     r = home.cli("publish", STREAM, check=False, input="short\n" + "x" * 101 + "\nlast\n")
     assert r.returncode == 1 and "-:2:" in r.stderr and "max_message_bytes of the stream is 100" in r.stderr and "2 messages confirmed" in r.stdout
     for name, text in (("acme/nothing", "no stream"), ("nobody/events", "no stream")):
@@ -805,7 +808,7 @@ def test_publish_by_command(home):
         until(lambda: home.queue()["last_seq"] > aim, home.path / "state", every=0.02)
         home.stop_broker(kill=True)
         home.broker()
-    assert p.communicate(timeout=60)[0] == "20000 messages confirmed\n" and p.returncode == 0
+    assert p.communicate(timeout=60)[0].startswith("20000 messages confirmed") and p.returncode == 0
     assert home.queue()["last_seq"] == 27005
 
 
