@@ -48,7 +48,7 @@ static void add_app(struct streammgr *m, struct buf *out, const struct conf_tena
     struct app *a = app_get(m, t->id, c->app, true);
     AUTO_FREE char *backoff = NULL;
     const char *why;
-    int64_t target = app_target(a, &why), n[3] = {0}, ready = 0, wait = a->not_before_ms - clk_now_ms();
+    int64_t target = app_target(a, &why), n[INSTANCE_N_STATES] = {0}, ready = 0, wait = a->not_before_ms - clk_now_ms();
     const struct conf_profile *p = conf_profile(m->conf, c->profile);
     if (!why && (int64_t)a->n < target && wait > 0)
         why = backoff = xasprintf("ended by itself %lld times in a row, the last time with %s; the next start is in %.1f s",

@@ -16,6 +16,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -30,12 +31,20 @@ enum {
 
 /* ---- one instance ---- */
 
+static void set_state(struct instance *i, enum instance_state next)
+{
+    static const char *const names[] = {"starting", "running", "draining"};
+    assert(next > i->state); /* none comes back; its end is the end of the struct */
+    log_debug("state", i->app->tenant, i->run_id, "%s -> %s", names[i->state], names[next]);
+    i->state = next;
+}
+
 static void on_started(void *arg)
 {
     struct instance *i = arg;
     if (i->state != INSTANCE_starting)
         return;
-    i->state = INSTANCE_running;
+    set_state(i, INSTANCE_running);
     book_started(i->app->mgr->book, i);
 }
 
@@ -173,7 +182,7 @@ static void tell_to_go(struct instance *i, enum manner manner, const char *why)
         return;
     }
     i->stop = xstrdup(why);
-    i->state = INSTANCE_draining;
+    set_state(i, INSTANCE_draining);
     a->n--;
     book_draining(a->mgr->book, i);
     crash_at(CRASH_instance_drain);
@@ -481,7 +490,6 @@ void instances_activate(struct streammgr *m, const char *tenant, const char *nam
 
 bool instances_held(struct streammgr *m, struct buf *out)
 {
-    static bool was;
     size_t at = 0;
     bool any = false;
     json_begin(out, "hold", '[');
@@ -494,8 +502,8 @@ bool instances_held(struct streammgr *m, struct buf *out)
                 json_i64(out, NULL, (int64_t)i->sessions[k]);
         }
     json_end(out, ']');
-    bool needed = any || was;
-    was = any;
+    bool needed = any || m->holding;
+    m->holding = any;
     return needed;
 }
 

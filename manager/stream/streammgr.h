@@ -19,11 +19,13 @@ struct book;
 
 enum { MAX_SESSIONS = 8 };
 
+enum instance_state { INSTANCE_starting, INSTANCE_running, INSTANCE_draining, INSTANCE_N_STATES };
+
 /* One process tree that consumes: a run of kind "stream". */
 struct instance {
     char run_id[ID_SIZE];
     struct app *app;
-    enum { INSTANCE_starting, INSTANCE_running, INSTANCE_draining } state;
+    enum instance_state state;
     uint64_t generation; /* of configuration and executable that it was started with */
     int64_t attempt, started_wall_ms, started_ms;
     double cpus; /* charged */
@@ -84,6 +86,7 @@ struct streammgr {
     int64_t seen_ms;  /* when the broker told of its consumers */
     int64_t prune_at_ms;
     bool draining;
+    bool holding;  /* the broker was told of sessions that get nothing more */
     bool starving; /* an app waits for capacity for its first instance: nobody gets a further one */
     int64_t started_wall_ms;
 };

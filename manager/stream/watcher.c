@@ -2,6 +2,7 @@
  * for an app without an instance starts one. */
 #include "streammgr.h"
 
+#include "common/clk.h"
 #include "common/fd.h"
 #include "common/json.h"
 #include "common/log.h"
@@ -11,7 +12,7 @@
 #include <event2/bufferevent.h>
 #include <string.h>
 
-enum { AGAIN_MS = 200, MAX_LINE = 16 << 20 };
+enum { AGAIN_MS = 200, PATIENCE_MS = 3000, MAX_LINE = 16 << 20 };
 
 struct watcher {
     struct streammgr *m;
@@ -19,6 +20,7 @@ struct watcher {
     struct event *timer;
     char *endpoint;
     bool asked, again; /* a request is under way; another is wanted then */
+    int64_t asked_ms;
 };
 
 static void open_connection(struct watcher *w);
@@ -144,9 +146,10 @@ bool watcher_ask(struct watcher *w)
         return false;
     if (w->asked) {
         w->again = true;
-        return true;
+        return clk_now_ms() - w->asked_ms < PATIENCE_MS;
     }
     w->asked = true;
+    w->asked_ms = clk_now_ms();
     bool hold = instances_held(w->m, &held);
     buf_addf(&ask, "{\"op\":\"consumers\"%s%s}\n", hold ? "," : "", hold ? held.p : "");
     bufferevent_write(w->bev, ask.p, ask.n);
