@@ -164,6 +164,8 @@ static int start_app(struct streammgr *m, const bson_t *rq, struct err *e)
     if (c->max_instances < 1)
         return err_set(e, ERR_REFUSED, "max_instances of %s/%s is 0", a->tenant, a->name);
     if (json_get_iter(rq, "args", &args)) {
+        if (!strcmp(c->exec, BUILTIN_LOAD))
+            return err_set(e, ERR_REFUSED, "%s takes no arguments", BUILTIN_LOAD);
         AUTO_BUF struct buf b = {0};
         json_begin(&b, NULL, '{');
         json_begin(&b, "args", '[');

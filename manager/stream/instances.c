@@ -209,10 +209,8 @@ static void look_at_draining(struct streammgr *m)
             else
                 any = true;
         }
-    if (any) {
-        watcher_ask(m->watcher);
-        streammgr_wake_in(m, DRAIN_TICK_MS);
-    }
+    if (any)
+        streammgr_wake_in(m, DRAIN_TICK_MS); /* then the broker is asked again */
 }
 
 /* ---- what is there, and what should be ---- */

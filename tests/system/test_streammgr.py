@@ -128,6 +128,8 @@ def test_stop_start_and_restarts(platform):
     assert wait_app(platform, lambda a: a["instances"] + a["draining"] == 0)["state"] == "stopped"
     r = platform.cli("app", "scale", "acme/store", "2", check=False)
     assert r.returncode == 1 and "app start" in r.stderr
+    r = platform.cli("app", "start", "acme/store", "--", "x", check=False)
+    assert r.returncode == 1 and "no arguments" in r.stderr
     platform.down()
     platform.up()
     assert app(platform)["state"] == "stopped"
@@ -146,8 +148,8 @@ def test_r09_a_crash_loop_backs_off_and_is_parked(platform):
     began = sorted(datetime.datetime.fromisoformat(r["started_at"][:-1]).timestamp() for r in platform.rows("runs", "--limit", "0") if r["app"] == "store")
     waits = [b - a for a, b in zip(began, began[1:])]
     assert waits[0] < 0.1 and all(0.05 * 2 ** i <= w < 0.1 * 2 ** i + 0.2 for i, w in enumerate(waits[1:5])), waits
+    assert "10 times in a row" in wait_app(platform, lambda a: a["state"] == "parked")["reason"]
     script(platform, "bad.sh", CONSUME % (str(ROOT / "tests/system"), "pass"))
-    platform.cli("app", "start", "acme/store")
     healthy, = wait_app(platform, lambda a: a["ready"] == 1)["run_ids"]
     until(lambda: age(platform, healthy) > 1.5, platform.path / "state", what="health")
     os.kill(platform.marked(healthy)[-1], signal.SIGKILL)
