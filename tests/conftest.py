@@ -1,4 +1,5 @@
 import pathlib
+import shutil
 import sys
 
 import pytest
@@ -13,6 +14,7 @@ def mongo():
     m = harness.Mongo(directory)
     yield m
     m.stop()
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture

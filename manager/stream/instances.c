@@ -23,7 +23,7 @@
 #include <string.h>
 
 enum {
-    FRESH_MS = 200, /* what the broker said of consumers is true for so long */
+    FRESH_MS = 5, /* what the broker said of consumers is true for so long */
     DRAIN_TICK_MS = 20,
     READY_MS = 1000,    /* a new instance that runs so long may take the place of an old one */
     UNREADY_MS = 30000, /* one that does not by then is told of */

@@ -63,7 +63,8 @@ void spec_make(const struct instance *i, const struct conf_tenant *t, const stru
     plan_secrets(&s, &m->home, t->id, &c->secrets);
     plan_common_env(&s, &(struct plan_tenant){t->id, t->database, f->mongo_url, f->uid, f->uid}, c->app, i->run_id, i->attempt);
     run_pairs_add(&s.env, "ZMQ_STREAM_ENDPOINT", watcher_endpoint(m->watcher));
-    run_pairs_add(&s.env, "SIMBDP_STREAM", c->stream);
+    AUTO_FREE char *full = xasprintf("%s/%s", t->id, c->stream);
+    run_pairs_add(&s.env, "SIMBDP_STREAM", f->uid >= 0 ? c->stream : full); /* who has our uid is not one tenant to the broker */
     run_pairs_add(&s.env, "SIMBDP_DATASET", c->dataset);
     if (d) {
         AUTO_BUF struct buf spec = {0};
