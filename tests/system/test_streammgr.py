@@ -238,8 +238,7 @@ BROKEN = {"no format": "no program at all\n", "no interpreter": "#!/no/such/inte
           "never consumes": "#!/bin/sh\nexec tail -f /dev/null\n"}
 
 
-@pytest.mark.parametrize("how", BROKEN)
-@pytest.mark.parametrize("max_instances", [2, 3])
+@pytest.mark.parametrize("how, max_instances", [(how, 2) for how in BROKEN] + [("fails at once", 3)])
 def test_a_broken_executable_does_not_replace_the_old_ones(platform, how, max_instances):
     configure(platform, f'app = "store"; exec = "consume.py"; min_instances = 2; max_instances = {max_instances}; drain_s = 1;')
     script(platform, "consume.py", CONSUME % (str(ROOT / "tests/system"), "pass"))
