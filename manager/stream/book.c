@@ -24,7 +24,7 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS instances(run_id TEXT PRIMARY KEY, tenant TEXT NOT NULL, app TEXT NOT NULL, generation INTEGER "
     "NOT NULL, attempt INTEGER NOT NULL, state TEXT NOT NULL, outcome TEXT, exit_code INTEGER, signal INTEGER, lim TEXT, error "
     "TEXT, node TEXT, forced INTEGER, started_at INTEGER NOT NULL, ended_at INTEGER, wall_s REAL, cpu_s REAL, max_rss INTEGER, "
-    "pruned INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;"
+    "consumes INTEGER NOT NULL DEFAULT 0, pruned INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;"
     "CREATE INDEX IF NOT EXISTS instances_live ON instances(run_id) WHERE state<>'ended';"
     "CREATE INDEX IF NOT EXISTS instances_tenant ON instances(tenant, started_at);"
     "CREATE INDEX IF NOT EXISTS instances_started ON instances(started_at);"
@@ -125,6 +125,14 @@ void book_started(struct book *b, const struct instance *i)
     run_or_complain(b, s, i);
 }
 
+void book_consumes(struct book *b, const struct instance *i)
+{
+    static const char sql[] = "UPDATE instances SET consumes=1 WHERE run_id=?1";
+    sqlite3_stmt *s = prepare(b, sql);
+    bind_text(s, 1, i->run_id);
+    run_or_complain(b, s, i);
+}
+
 void book_draining(struct book *b, const struct instance *i)
 {
     static const char sql[] = "UPDATE instances SET error=?2 WHERE run_id=?1 AND state<>'ended'";
@@ -157,13 +165,13 @@ void book_ended(struct book *b, const struct instance *i, const struct run_resul
 int book_each_live(struct book *b, void (*fn)(void *arg, const struct book_instance *i), void *arg, struct err *e)
 {
     static const char sql[] =
-        "SELECT run_id, tenant, app, error, generation, attempt, started_at FROM instances WHERE state<>'ended' "
+        "SELECT run_id, tenant, app, error, generation, attempt, started_at, consumes FROM instances WHERE state<>'ended' "
         "ORDER BY run_id";
     sqlite3_stmt *s = prepare(b, sql);
     int r = SQLITE_ERROR;
     while (s && (r = sqlite3_step(s)) == SQLITE_ROW)
         fn(arg, &(struct book_instance){text(s, 0), text(s, 1), text(s, 2), text(s, 3), (uint64_t)sqlite3_column_int64(s, 4),
-                                        sqlite3_column_int64(s, 5), sqlite3_column_int64(s, 6)});
+                                        sqlite3_column_int64(s, 5), sqlite3_column_int64(s, 6), sqlite3_column_int(s, 7)});
     sqlite3_reset(s);
     return r == SQLITE_DONE ? 0 : fail(b, "read the instances", e);
 }

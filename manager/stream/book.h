@@ -19,6 +19,7 @@ void book_close(struct book *b); /* NULL is fine */
 /* The row of an instance follows its life; what cannot be written after the first is said in the log. */
 int book_begin(struct book *b, const struct instance *i, struct err *e);
 void book_started(struct book *b, const struct instance *i);
+void book_consumes(struct book *b, const struct instance *i);
 void book_draining(struct book *b, const struct instance *i);
 void book_ended(struct book *b, const struct instance *i, const struct run_result *res);
 
@@ -27,6 +28,7 @@ struct book_instance {
     const char *stop; /* it was told to go, because of this; or NULL */
     uint64_t generation;
     int64_t attempt, started_wall_ms;
+    bool consumes;
 };
 /* fn for every instance that has not ended, the oldest first. */
 int book_each_live(struct book *b, void (*fn)(void *arg, const struct book_instance *i), void *arg, struct err *e);

@@ -440,7 +440,10 @@ static void see_consumer(struct streammgr *m, const bson_t *doc)
     int64_t ran_out = json_get_i64(doc, "ran_out", 0);
     if (!i)
         return;
-    i->consumes = true;
+    if (!i->consumes) {
+        i->consumes = true;
+        book_consumes(m->book, i);
+    }
     i->leased = (i->leased > 0 ? i->leased : 0) + json_get_i64(doc, "leased", 0);
     if (i->n_sessions < MAX_SESSIONS)
         i->sessions[i->n_sessions++] = (uint64_t)json_get_i64(doc, "session", 0);
@@ -451,21 +454,49 @@ static void see_consumer(struct streammgr *m, const bson_t *doc)
     }
 }
 
+/* A process that stands still loses its connection before its leases run out. */
+static void look_for_absent(struct app *a)
+{
+    const struct conf_tenant *t;
+    const struct conf_stream_app *c = app_conf(a, &t);
+    const struct conf_stream *st = c ? conf_stream(t, c->stream) : NULL;
+    int64_t now = clk_now_ms();
+    for (struct instance *i = a->instances; st && i; i = i->next) {
+        if (!i->consumes || i->n_sessions || i->stop) {
+            i->absent_ms = 0;
+        } else if (!i->absent_ms) {
+            i->absent_ms = now;
+        } else if (now - i->absent_ms >= st->lease_ms) {
+            log_warn("instance_hangs", a->tenant, i->run_id,
+                     "app %s: it took messages before, and is not connected for %.1f s (lease_ms)", a->name,
+                     (double)(now - i->absent_ms) / 1000);
+            tell_to_go(i, AT_ONCE, "it hangs: its connection is gone");
+        }
+    }
+}
+
 void instances_broker_gone(struct streammgr *m)
 {
+    size_t at = 0;
     m->seen_ms = 0;
     forget_consumers(m);
+    for (struct app *a; (a = map_next(&m->apps, &at));)
+        for (struct instance *i = a->instances; i; i = i->next)
+            i->absent_ms = 0;
 }
 
 void instances_see_consumers(struct streammgr *m, const bson_iter_t *consumers)
 {
     bson_iter_t it = *consumers;
     bson_t doc;
+    size_t at = 0;
     forget_consumers(m);
     while (bson_iter_next(&it))
         if (json_iter_doc(&it, &doc))
             see_consumer(m, &doc);
     m->seen_ms = clk_now_ms();
+    for (struct app *a; (a = map_next(&m->apps, &at));)
+        look_for_absent(a);
     instances_reconcile(m);
 }
 
@@ -516,6 +547,7 @@ static void take_up(void *arg, const struct book_instance *b)
     i->attempt = b->attempt;
     i->started_wall_ms = b->started_wall_ms;
     i->started_ms = clk_now_ms() - (clk_wall_ms() - b->started_wall_ms);
+    i->consumes = b->consumes;
     i->stop = xstrdup(b->stop);
     if (i->stop)
         i->state = INSTANCE_draining;

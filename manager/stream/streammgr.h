@@ -34,6 +34,7 @@ struct instance {
     int64_t term_at_ms; /* draining: until then it may finish what it holds; 0: it got SIGTERM */
     bool held;          /* the broker was asked to give it nothing more, and has answered since */
     bool consumes;      /* the broker has seen it */
+    int64_t absent_ms;  /* but not since then; 0: it sees it now, or is not there */
     int64_t leased;     /* messages that its processes hold, as the broker said last; -1: they do not consume */
     uint64_t sessions[MAX_SESSIONS];
     size_t n_sessions;

@@ -515,6 +515,22 @@ def test_s11_an_instance_that_hangs_is_replaced(platform):
     assert platform.queue("store")["dead"] == 0
 
 
+def test_s11_an_instance_that_stands_still_and_loses_its_connection_is_replaced(platform):
+    configure(platform, LOAD + "drain_s = 1;", stream="lease_ms = 8000;")  # longer than the broker waits for signs of life
+    platform.up()
+    publish(platform, b'{"n":1}')
+    until(lambda: platform.count() == 1, platform.path / "state", what="the row")
+    pid, = platform.pids("simbdp-load", "--stream")
+    wait_app(platform, lambda a: a["ready"] == 1)
+    os.kill(pid, signal.SIGSTOP)
+    os.kill(platform.pids("streammgr")[0], signal.SIGKILL)  # the next one knows, too, that it consumed
+    publish(platform, b'{"n":2}')
+    until(lambda: platform.count() == 2, platform.path / "state", what="the row of another instance")
+    hung = [r for r in platform.rows("runs") if r["error"] and "hangs" in r["error"]]
+    assert len(hung) == 1
+    until(lambda: platform.pids("simbdp-load", "--stream") != [pid] and len(platform.pids("simbdp-load", "--stream")) == 1, platform.path / "state", what="the end of the first")
+
+
 def test_s12_the_idle_one_goes_first_and_no_work_is_lost(platform):
     configure(platform, 'app = "store"; exec = "slow.py"; min_instances = 1; max_instances = 3; drain_s = 20;')
     busy = "p.send_extend = None; p.extend([m]); open(os.environ['HOME'] + '/busy', 'w').close(); signal.sigtimedwait([signal.SIGUSR1], 4)"
