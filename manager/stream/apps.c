@@ -159,6 +159,15 @@ void app_forgive(struct app *a)
     a->failures = 0;
 }
 
+void app_forget_if_gone(struct app *a)
+{
+    if (!a->forgotten || conf_tenant(a->mgr->conf, a->tenant))
+        return;
+    a->forgotten = a->stopped = false;
+    a->wanted = 0;
+    xstr_set(&a->args, NULL);
+}
+
 void app_unpark_if_due(struct app *a)
 {
     if (!a->parked)

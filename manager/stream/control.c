@@ -269,7 +269,7 @@ static int forget(struct streammgr *m, struct ctl_conn *c, const bson_t *rq, str
         return err_set(e, ERR_USAGE, "which tenant?");
     for (struct app *a; (a = map_next(&m->apps, &at));)
         if (!strcmp(a->tenant, tenant)) {
-            a->stopped = true;
+            a->stopped = a->forgotten = true;
             a->wanted = 0;
             instances_stop(m, a, "the tenant is removed");
         }

@@ -120,8 +120,10 @@ int streammgr_reload(struct streammgr *m, struct err *e)
         log_error("reload", NULL, NULL, "%s", e->msg);
         return r;
     }
-    for (struct app *a; (a = map_next(&m->apps, &at));)
+    for (struct app *a; (a = map_next(&m->apps, &at));) {
         app_forgive(a);
+        app_forget_if_gone(a);
+    }
     instances_reconcile(m);
     return 0;
 }

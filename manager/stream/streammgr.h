@@ -52,7 +52,8 @@ struct app {
     /* What was asked for; in the book. */
     int64_t wanted; /* by order or activation; before min, max and what forbids it */
     bool stopped;   /* by command */
-    char *args;     /* a JSON array instead of the configuration's, or NULL */
+    char *args;     /* {"args":[...]} instead of the configuration's, or NULL */
+    bool forgotten; /* its tenant is being removed for good */
 
     int64_t order_expires_wall_ms; /* 0: no order is in force */
     int64_t order_seq;             /* of the last one that had a number; -1: none had */
@@ -109,6 +110,8 @@ bool app_has_capacity(const struct app *a, const struct conf_profile *p);
 void app_note_failure(struct app *a, const struct instance *i, const struct run_result *res);
 /* Forgets why an app was parked, and its failures. */
 void app_forgive(struct app *a);
+/* Forgets what was asked for of an app whose tenant is gone: one that comes back under the name begins anew. */
+void app_forget_if_gone(struct app *a);
 /* A parked app whose executable changed, or whose time is over, may try again. */
 void app_unpark_if_due(struct app *a);
 

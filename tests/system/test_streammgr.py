@@ -449,8 +449,12 @@ def test_logs_of_instances_are_kept_for_a_while_and_purged_with_their_tenant(pla
     assert (platform.path / "runs" / second).exists() and len(platform.rows("runs", first)) == 1
     wait_app(platform, lambda a: a["ready"] == 1)
     assert platform.rows("stats", "--tenant", "acme")[0]["instance_s"] > 0
+    conf = (platform.path / "conf/tenants/acme.conf").read_text()
     platform.cli("tenant", "remove", "acme", "--purge")
     assert platform.rows("runs") == [] and list((platform.path / "runs").iterdir()) == [] and platform.pids("simbdp-load", "--stream") == []
+    (platform.path / "conf/tenants/acme.conf").write_text(conf)
+    platform.cli("reload")
+    wait_app(platform, lambda a: a["ready"] == 1, what="another tenant of the name")
 
 
 def test_five_lines_of_shell_are_a_stream_app(platform):
@@ -498,6 +502,7 @@ def test_a_removed_tenant_has_no_instances(platform):
     until(lambda: platform.count() == 100, platform.path / "state", what="the rows")
     platform.cli("tenant", "remove", "acme")
     until(lambda: not platform.pids("simbdp-load", "--stream"), platform.path / "state", what="the end of the instances")
+    conf = (platform.path / "conf/tenants/acme.conf").read_text()
     platform.cli("tenant", "remove", "acme", "--purge")
     assert platform.rows("runs") == [] and platform.rows("app", "list") == [] and platform.count() == 0
 
