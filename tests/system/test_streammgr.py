@@ -502,7 +502,6 @@ def test_a_removed_tenant_has_no_instances(platform):
     until(lambda: platform.count() == 100, platform.path / "state", what="the rows")
     platform.cli("tenant", "remove", "acme")
     until(lambda: not platform.pids("simbdp-load", "--stream"), platform.path / "state", what="the end of the instances")
-    conf = (platform.path / "conf/tenants/acme.conf").read_text()
     platform.cli("tenant", "remove", "acme", "--purge")
     assert platform.rows("runs") == [] and platform.rows("app", "list") == [] and platform.count() == 0
 
