@@ -1,7 +1,7 @@
 #include "broker.h"
 
 #include "common/clk.h"
-#include "common/crash.h"
+#include "common/daemon.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/mem.h"
@@ -9,24 +9,21 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sysexits.h>
 #include <unistd.h>
 #include <zmq.h>
 
 enum {
     TICK_MS = 1000,
     JOURNAL_TICKS = 5,
-    SYNC_MS = 100, /* acks are durable after that at the latest */
-    HEARTBEAT_MS = 2000,
-    HEARTBEAT_TIMEOUT_MS = 6000,
-    HANDSHAKE_MS = 5000,
+    SYNC_MS = 100,      /* acks are durable after that at the latest */
     RECEIVE_QUEUE = 64, /* requests a peer may have waiting in memory */
     SEND_QUEUE = 2048,  /* answers and deliveries a peer may leave unread */
-    BACKLOG = 1024,
     MAX_CALLBACKS = 8,
+    LISTING_WAIT_MS = 10000,
 };
 
 #define CUT_OFF_FILE "state/broker/cut_off.json"
@@ -267,7 +264,7 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
     broker_look_at_clocks(b);
     bool more = session_unpark(b);
     queues_commit(b->queues, false);
-    session_send_confirms(b);
+    session_send_answers(b);
     more |= deliver(b);
     more |= queues_tidy(b->queues);
     if (queues_unsynced(b->queues) && !event_pending(b->sync_ev, EV_TIMEOUT, NULL))
@@ -370,88 +367,36 @@ static void on_monitor(void *arg)
         event_add(l->b->probe_ev, &(struct timeval){0, 5000});
 }
 
-static int listen_on(struct broker *b, struct listener *l, const char *endpoint, bool is_tcp, struct err *e)
+static int open_listener(struct broker *b, struct listener *l, bool is_tcp, struct err *e)
 {
-    int heartbeat = HEARTBEAT_MS, timeout = HEARTBEAT_TIMEOUT_MS, handshake = HANDSHAKE_MS, zero = 0, one = 1,
-        receive = RECEIVE_QUEUE, send = SEND_QUEUE, backlog = BACKLOG;
-    char monitor[64], bound[256];
-    size_t n = sizeof bound;
+    static const struct {
+        int option, value;
+    } options[] = {{ZMQ_ROUTER_MANDATORY, 1}, {ZMQ_RCVHWM, RECEIVE_QUEUE}, {ZMQ_SNDHWM, SEND_QUEUE}};
+    char monitor[64];
     l->b = b;
     l->is_tcp = is_tcp;
-    l->socket = zmq_socket(b->zmq, ZMQ_ROUTER);
-    if (!l->socket)
-        return err_sys(e, -errno, "cannot make a ZeroMQ socket");
-    const struct {
-        int option;
-        const void *value;
-        size_t n;
-    } options[] = {
-        {ZMQ_ROUTER_MANDATORY, &one, sizeof one},
-        {ZMQ_LINGER, &zero, sizeof zero},
-        {ZMQ_RCVHWM, &receive, sizeof receive},
-        {ZMQ_SNDHWM, &send, sizeof send},
-        {ZMQ_HEARTBEAT_IVL, &heartbeat, sizeof heartbeat},
-        {ZMQ_HEARTBEAT_TIMEOUT, &timeout, sizeof timeout},
-        {ZMQ_HEARTBEAT_TTL, &timeout, sizeof timeout},
-        {ZMQ_HANDSHAKE_IVL, &handshake, sizeof handshake},
-        {ZMQ_BACKLOG, &backlog, sizeof backlog},
-    };
-    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
-        if (zmq_setsockopt(l->socket, options[i].option, options[i].value, options[i].n) < 0)
-            return err_sys(e, -errno, "cannot set a ZeroMQ option");
-    if (is_tcp && (zmq_setsockopt(l->socket, ZMQ_CURVE_SERVER, &one, sizeof one) < 0 ||
-                   zmq_setsockopt(l->socket, ZMQ_CURVE_SECRETKEY, b->server_secret, 41) < 0 ||
-                   zmq_setsockopt(l->socket, ZMQ_ZAP_DOMAIN, "mysimbdp", 8) < 0))
-        return err_sys(e, -errno, "cannot use CURVE (is libzmq built without it?)");
+    int r = znet_socket(&b->net, ZMQ_ROUTER, is_tcp, &l->socket, e);
+    for (size_t i = 0; r == 0 && i < sizeof options / sizeof *options; i++)
+        if (zmq_setsockopt(l->socket, options[i].option, &options[i].value, sizeof options[i].value) < 0)
+            r = err_sys(e, -errno, "cannot set a ZeroMQ option");
+    if (r < 0)
+        return r;
     snprintf(monitor, sizeof monitor, "inproc://monitor-%s", is_tcp ? "tcp" : "ipc");
-    l->monitor = zmq_socket(b->zmq, ZMQ_PAIR);
+    l->monitor = zmq_socket(b->net.zmq, ZMQ_PAIR);
     if (!l->monitor || zmq_socket_monitor(l->socket, monitor, ZMQ_EVENT_DISCONNECTED) < 0 || zmq_connect(l->monitor, monitor) < 0)
         return err_sys(e, -errno, "cannot watch connections");
-    if (zmq_bind(l->socket, endpoint) < 0)
-        return err_sys(e, -errno, "cannot listen on %s", endpoint);
-    zmq_getsockopt(l->socket, ZMQ_LAST_ENDPOINT, bound, &n);
-    l->endpoint = xstrdup(bound);
-    int r = zev_new(b->base, l->socket, session_on_readable, l, &l->zev, e);
+    r = is_tcp ? znet_bind_tcp(&b->net, l->socket, b->conf->platform.ports.broker, &l->endpoint, e)
+               : znet_bind_ipc(&b->net, l->socket, &l->endpoint, e);
+    if (r == 0)
+        r = zev_new(b->base, l->socket, session_on_readable, l, &l->zev, e);
     return r < 0 ? r : zev_new(b->base, l->monitor, on_monitor, l, &l->monitor_zev, e);
-}
-
-static int listen_tcp(struct broker *b, struct err *e)
-{
-    const char *address = b->conf->platform.listen;
-    if (!*address)
-        return 0;
-    int kept = home_kept_port(&b->home, "broker"), r = -1;
-    int64_t port = b->conf->platform.ports.broker ? b->conf->platform.ports.broker : kept;
-    AUTO_FREE char *fixed = xasprintf("tcp://%s:%lld", address, (long long)port);
-    AUTO_FREE char *any = xasprintf("tcp://%s:*", address);
-    if (port)
-        r = listen_on(b, &b->tcp, fixed, true, e);
-    if (r < 0 && port && (port != kept || b->conf->platform.ports.broker))
-        return r;
-    if (r < 0) { /* the kept one is somebody else's now, or there is none yet */
-        if (b->tcp.monitor)
-            zmq_close(b->tcp.monitor);
-        if (b->tcp.socket)
-            zmq_close(b->tcp.socket);
-        b->tcp = (struct listener){0};
-        r = listen_on(b, &b->tcp, any, true, e);
-        const char *colon = r == 0 ? strrchr(b->tcp.endpoint, ':') : NULL;
-        if (colon)
-            r = home_keep_port(&b->home, "broker", atoi(colon + 1), e);
-    }
-    return r;
 }
 
 static int start_listening(struct broker *b, struct err *e)
 {
-    AUTO_FREE char *path = home_socket(&b->home, "broker.ipc");
-    AUTO_FREE char *endpoint = xasprintf("ipc://%s", path);
-    unlink(path);
-    int r = listen_on(b, &b->ipc, endpoint, false, e);
-    if (r == 0 && chmod(path, 0666) < 0)
-        r = err_sys(e, -errno, "cannot open %s to tenants", path);
-    if (r == 0)
-        r = listen_tcp(b, e);
+    int r = open_listener(b, &b->ipc, false, e);
+    if (r == 0 && *b->conf->platform.listen)
+        r = open_listener(b, &b->tcp, true, e);
     if (r == 0)
         limit_messages(b);
     return r;
@@ -475,28 +420,9 @@ static void listener_stop(struct listener *l)
 
 /* ---- life ---- */
 
-static void on_term(evutil_socket_t sig, short what, void *arg)
-{
-    (void)what;
-    log_info("stop", NULL, NULL, "signal %d", (int)sig);
-    event_base_loopbreak(((struct broker *)arg)->base);
-}
-
-static void on_leash(evutil_socket_t fd, short what, void *arg)
-{
-    char byte;
-    (void)what;
-    if (read(fd, &byte, 1) > 0)
-        return;
-    log_warn("stop", NULL, NULL, "`mysimbdp up` ended without a word; stopping too");
-    event_base_loopbreak(((struct broker *)arg)->base);
-}
-
-static void on_hup(evutil_socket_t sig, short what, void *arg)
+static void on_reload(void *arg)
 {
     struct err e = {0};
-    (void)sig;
-    (void)what;
     broker_reload(arg, &e);
 }
 
@@ -527,24 +453,12 @@ static int open_queues(struct broker *b, struct err *e)
 
 static void make_events(struct broker *b, bool supervised)
 {
-    struct {
-        struct event **ev;
-        int sig;
-        void (*fn)(evutil_socket_t, short, void *);
-    } signals[] = {{&b->term_ev, SIGTERM, on_term}, {&b->int_ev, SIGINT, on_term}, {&b->hup_ev, SIGHUP, on_hup}};
-    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
-        *signals[i].ev = evsignal_new(b->base, signals[i].sig, signals[i].fn, b);
-        event_add(*signals[i].ev, NULL);
-    }
+    b->daemon = daemon_new(b->base, supervised, &(struct daemon_ops){NULL, on_reload, NULL, b});
     b->turn_ev = event_new(b->base, -1, 0, on_turn, b);
     b->sync_ev = event_new(b->base, -1, 0, on_sync, b);
     b->probe_ev = event_new(b->base, -1, 0, on_probe, b);
     b->tick_ev = event_new(b->base, -1, EV_PERSIST, on_tick, b);
     event_add(b->tick_ev, &(struct timeval){TICK_MS / 1000, TICK_MS % 1000 * 1000});
-    if (supervised) {
-        b->leash_ev = event_new(b->base, STDIN_FILENO, EV_READ | EV_PERSIST, on_leash, b);
-        event_add(b->leash_ev, NULL);
-    }
 }
 
 static void stop(struct broker *b)
@@ -563,20 +477,19 @@ static void stop(struct broker *b)
     }
     listener_stop(&b->ipc);
     listener_stop(&b->tcp);
-    auth_stop(b);
-    if (b->zmq)
-        zmq_ctx_term(b->zmq);
+    znet_stop(&b->net);
     i = 0;
     for (struct btenant *t; (t = map_next(&b->tenants, &i));) {
         free(t->id);
         free(t);
     }
     map_fini(&b->tenants);
-    struct event *evs[] = {b->term_ev, b->int_ev, b->hup_ev, b->leash_ev, b->turn_ev, b->tick_ev, b->sync_ev, b->probe_ev};
+    daemon_free(b->daemon);
+    struct event *evs[] = {b->turn_ev, b->tick_ev, b->sync_ev, b->probe_ev};
     for (i = 0; i < sizeof evs / sizeof *evs; i++)
         if (evs[i])
             event_free(evs[i]);
-    buf_fini(&b->confirms);
+    buf_fini(&b->answers);
     conf_free(b->conf);
     if (b->store_fd >= 0)
         close(b->store_fd);
@@ -584,12 +497,11 @@ static void stop(struct broker *b)
 
 static int start(struct broker *b, bool supervised, struct err *e)
 {
-    b->zmq = zmq_ctx_new();
-    zmq_ctx_set(b->zmq, ZMQ_MAX_SOCKETS, 64);
+    b->net = (struct znet){.base = b->base, .home = &b->home, .conf = &b->conf, .program = "broker"};
     make_events(b, supervised);
     int r = open_queues(b, e);
     if (r == 0)
-        r = auth_start(b, e);
+        r = znet_start(&b->net, e);
     if (r == 0)
         r = start_listening(b, e);
     return r < 0 ? r : control_start(b, e);
@@ -614,30 +526,18 @@ static int list(struct broker *b, int argc, char **argv, struct err *e)
     return 0;
 }
 
-/* Turns that follow one another would otherwise be all that the loop does: it looks for signals and control requests only
- * when nothing is active, or after this many callbacks. */
-static struct event_base *new_base(void)
-{
-    struct event_config *c = event_config_new();
-    event_config_set_max_dispatch_interval(c, NULL, MAX_CALLBACKS, 0);
-    struct event_base *base = event_base_new_with_config(c);
-    event_config_free(c);
-    return base;
-}
-
 static const char usage[] =
     "usage: broker [--supervised] --home HOME\n"
     "       broker --list queues|dead [TENANT [STREAM [APP]]] --home HOME   what the store of a stopped broker holds, as JSON\n"
     "Keeps the tenants' queues of messages. `mysimbdp up` starts it.\n"
     "--supervised: also end when stdin closes. SIGTERM: end. SIGHUP: read the configuration again.\n"
-    "Exit: 0 stopped, 1 could not start (the log says why), 2 usage.\n";
+    "Exit: 0 stopped, 1 could not start (the log says why), 2 usage, 75 (--list) another process works on the store now.\n";
 
 int main(int argc, char **argv)
 {
     struct broker b = {.store_fd = -1};
     struct err e = {0};
-    log_init("broker");
-    crash_init();
+    daemon_prepare("broker");
     const char *home = home_take_arg(&argc, argv);
     if (argc == 2 && !strcmp(argv[1], "--help"))
         return fputs(usage, stdout) < 0;
@@ -645,13 +545,14 @@ int main(int argc, char **argv)
     bool supervised = argc == 2 && !strcmp(argv[1], "--supervised");
     if (!listing && argc != 1 + supervised)
         return fputs(usage, stderr), 2;
-    signal(SIGPIPE, SIG_IGN);
-    fd_raise_limit();
     b.started_wall_ms = clk_wall_ms();
     b.journal_ms = clk_now_ms();
-    b.base = new_base();
+    b.base = daemon_loop(MAX_CALLBACKS); /* turns that follow one another would otherwise be all that it does */
     int r = home_open(&b.home, home, &e);
-    int lock = r < 0 ? r : home_lock(&b.home, "broker", &e);
+    /* One that starts waits for a listing of what it left to end; a listing is for the one that runs to give. */
+    int lock = r < 0 ? r : home_lock(&b.home, "broker", listing ? 0 : LISTING_WAIT_MS, &e);
+    if (listing && lock == -EWOULDBLOCK)
+        return home_close(&b.home), event_base_free(b.base), EX_TEMPFAIL;
     r = lock < 0 ? lock : listing ? list(&b, argc - 2, argv + 2, &e) : start(&b, supervised, &e);
     if (r == 0 && !listing) {
         log_info("ready", NULL, NULL, "home %s, %s%s%s", b.home.path, b.ipc.endpoint, b.tcp.endpoint ? ", " : "",

@@ -1,19 +1,20 @@
 /* What the parts of the broker share. One thread and its loop; ZeroMQ has one of its own for the network.
  *
  * A turn: requests are read and acted upon, in memory and into the log (session.c); what was published is made durable with one
- * sync for all; confirms leave; then consumers get what their windows allow (deliver.c). */
+ * sync for all; answers leave; then consumers get what their windows allow (deliver.c). */
 #ifndef SIMBDP_BROKER_H
 #define SIMBDP_BROKER_H
 
 #include "queue.h"
 #include "rate.h"
 
-#include "common/conf.h"
+#include "common/conf/conf.h"
 #include "common/ctl.h"
 #include "common/home.h"
 #include "common/map.h"
 #include "common/tenant.h"
 #include "common/wire.h"
+#include "common/znet.h"
 
 #include <event2/event.h>
 
@@ -95,28 +96,30 @@ struct listener {
     char *endpoint;
 };
 
-struct confirm {
-    struct session *session;
-    uint32_t request, stored, known;
-    uint64_t first;
+/* CONFIRM or DONE, which leave when what they are about is written. */
+struct answer {
+    struct session *session; /* NULL: it is gone */
+    uint8_t verb;
+    uint16_t consumer;
+    uint32_t request;
+    uint64_t first; /* of DONE: how many */
+    uint32_t stored, known;
 };
 
 struct broker {
     struct home home;
     struct conf *conf;
     struct event_base *base;
-    struct event *term_ev, *int_ev, *hup_ev, *leash_ev, *turn_ev, *tick_ev, *sync_ev, *probe_ev;
-    void *zmq;
+    struct daemon *daemon;
+    struct event *turn_ev, *tick_ev, *sync_ev, *probe_ev;
+    struct znet net;
     struct listener ipc, tcp;
-    void *zap;
-    struct zev *zap_zev;
-    char server_public[41], server_secret[41];
     struct queues *queues;
     struct map tenants;  /* struct btenant, by id; never removed */
     struct map sessions; /* by routing id */
     int64_t tenants_read_s;
-    int n_tenant_reads;  /* in that second */
-    struct buf confirms; /* struct confirm: of this turn */
+    int n_tenant_reads; /* in that second */
+    struct buf answers; /* struct answer: of this turn */
     struct bsub *to_serve;
     struct btenant *parking; /* tenants with parked requests */
     bool has_read;           /* this turn */
@@ -144,8 +147,6 @@ int broker_save_cut_off(struct broker *b);
 uint64_t broker_n_refused(const struct bstream *st); /* for any reason */
 
 /* auth.c */
-int auth_start(struct broker *b, struct err *e);
-void auth_stop(struct broker *b);
 /* Reads the ledger's tenants anew. */
 void auth_read_tenants(struct broker *b);
 struct btenant *auth_tenant(struct broker *b, const char *id); /* makes it */
@@ -159,7 +160,7 @@ int64_t auth_pid(const struct session *s);
 void session_on_readable(void *listener);
 /* A new turn for those that had their share of the last one. True when some still wait. */
 bool session_unpark(struct broker *b);
-void session_send_confirms(struct broker *b);
+void session_send_answers(struct broker *b);
 /* Frames to a peer: 0, -EAGAIN when it does not read, -EHOSTUNREACH when it is gone. */
 int session_send(struct session *s, const struct wire_frame *v, size_t n);
 /* Finds out who is gone. */

@@ -216,7 +216,7 @@ static void status(struct broker *b, struct ctl_conn *c)
     json_time(&out, "started_at", b->started_wall_ms);
     json_str(&out, "ipc", b->ipc.endpoint);
     json_str(&out, "tcp", b->tcp.endpoint);
-    json_str(&out, "server_key", b->tcp.endpoint ? b->server_public : NULL);
+    json_str(&out, "server_key", b->tcp.endpoint ? b->net.server_public : NULL);
     json_i64(&out, "peers", (int64_t)b->sessions.n);
     json_i64(&out, "requests", (int64_t)b->n_requests);
     json_i64(&out, "refused", (int64_t)b->n_refused);

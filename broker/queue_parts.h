@@ -1,4 +1,5 @@
-/* What queue.c (all streams, the log), stream.c (messages) and sub.c (who holds what) share. See queue.h for the contract. */
+/* What queue.c (all streams, the log), stream.c (messages), sub.c (subscriptions), slots.c (what became of each message) and
+ * consumer.c (who holds what) share. See queue.h for the contract. */
 #ifndef SIMBDP_QUEUE_PARTS_H
 #define SIMBDP_QUEUE_PARTS_H
 
@@ -68,7 +69,7 @@ struct stream {
     uint32_t next_i, next_offset; /* where message next_i of it begins: reading goes forward mostly */
 };
 
-enum { CHUNK = 512, N_TIMES = 128 };
+enum { CHUNK = 512, N_TIMES = 128, MAX_DELIVERIES_COUNTED = 255 };
 
 enum slot_state { SLOT_AGAIN, SLOT_SUSPECT, SLOT_DELAYED, SLOT_LEASED, SLOT_DONE, SLOT_DEAD };
 
@@ -177,6 +178,41 @@ bool sub_needs(const struct sub *s, uint64_t first, uint64_t last);
 void sub_expire(struct sub *s, uint64_t first); /* all below are done, but for dead ones */
 void sub_expire_dead(struct sub *s, int64_t wall_ms);
 void sub_recovered(struct sub *s);
+
+/* Advances the floor, and gives back what the stream need not keep for it: after slots were set to done. */
+void sub_finish(struct sub *s);
+/* The message becomes a dead letter. */
+void sub_die(struct sub *s, uint64_t seq, struct slot *t, const char *reason, int64_t wall_ms);
+/* A lease ended with an ack after so long. */
+void sub_add_time(struct sub *s, int64_t ms);
+
+/* slots.c */
+extern struct chunk sub_all_done; /* stands for any chunk whose messages are all done */
+
+static inline struct chunk **sub_chunk_of(const struct sub *s, uint64_t seq)
+{
+    return &s->chunks[seq / CHUNK - s->floor / CHUNK];
+}
+
+/* NULL: done. For seq from floor to below cursor. */
+static inline struct slot *sub_slot_of(const struct sub *s, uint64_t seq)
+{
+    struct chunk *c = *sub_chunk_of(s, seq);
+    return c == &sub_all_done ? NULL : &c->v[seq % CHUNK];
+}
+
+/* The first from *seq to `last` (both ends included) that has a slot, and its place; NULL: none. What is passed over is done. To be
+ * walked with `seq++`; the caller may set states, but not move the floor. */
+struct slot *sub_next_slot(const struct sub *s, uint64_t *seq, uint64_t last);
+/* The messages up to `next` have slots: they count as to be handed out again, until their state is set. */
+void sub_advance(struct sub *s, uint64_t next);
+void sub_advance_floor(struct sub *s); /* over all that is done or dead */
+void sub_set_state(struct sub *s, uint64_t seq, struct slot *t, uint8_t state);
+/* One that was dead, perhaps below the floor, is to be handed out again. */
+void sub_reopen(struct sub *s, uint64_t seq);
+void sub_free_slots(struct sub *s);
+void ring_push(struct ring *r, uint64_t seq);
+uint64_t ring_pop(struct ring *r);
 
 /* Little-endian, unaligned; moves *p. False when fewer bytes are left. */
 bool take_u32(const unsigned char **p, size_t *n, uint32_t *ret);

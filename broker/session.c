@@ -86,8 +86,8 @@ void session_end(struct session *s, bool lost)
         end_subscription(s, s->n_subscriptions - 1, lost);
     map_remove(&s->b->sessions, s->key);
     forget_parked(s);
-    struct confirm *v = (struct confirm *)s->b->confirms.p;
-    for (size_t i = 0; i < s->b->confirms.n / sizeof *v; i++)
+    struct answer *v = (struct answer *)s->b->answers.p;
+    for (size_t i = 0; i < s->b->answers.n / sizeof *v; i++)
         if (v[i].session == s)
             v[i].session = NULL;
     free(s->subscriptions);
@@ -158,13 +158,11 @@ static void refuse(struct session *s, const struct wire_header *h, enum wire_cod
 
 static void done(struct session *s, const struct wire_header *h, uint64_t n)
 {
-    AUTO_BUF struct buf header = {0}, count = {0};
+    struct answer a = {.session = s, .verb = WIRE_DONE, .consumer = h->consumer, .request = h->request, .first = n};
     if (!h->request)
         return; /* it does not want to know */
-    wire_add_header(&header, WIRE_DONE, h->consumer, h->request);
-    le_add_u64(&count, n);
-    struct wire_frame v[] = {{header.p, header.n}, {count.p, count.n}};
-    session_send(s, v, 2);
+    buf_add(&s->b->answers, &a, sizeof a);
+    broker_turn_soon(s->b);
 }
 
 /* The stream a request is about, if the peer may touch it: "stream" of its own tenant, or "tenant/stream". */
@@ -383,7 +381,7 @@ static void publish_now(struct session *s, const struct wire_request *rq, struct
         v[i] = (struct message){p, le_u32(rq->lengths + i * 4)};
         p += v[i].n;
     }
-    struct confirm c = {.session = s, .request = rq->h.request};
+    struct answer c = {.session = s, .verb = WIRE_CONFIRM, .request = rq->h.request};
     size_t known;
     int r = stream_publish(st->queue, rq->publisher, rq->number, v, rq->n, b->wall_ms, &c.first, &known);
     if (r < 0) {
@@ -397,29 +395,31 @@ static void publish_now(struct session *s, const struct wire_request *rq, struct
     c.stored = (uint32_t)(rq->n - known);
     st->n_in += c.stored;
     st->n_in_bytes += rq->n_bytes;
-    buf_add(&b->confirms, &c, sizeof c);
+    buf_add(&b->answers, &c, sizeof c);
     size_t i = 0;
     for (struct sub *sub; (sub = stream_next_sub(st->queue, &i));)
         deliver_want(sub_tag(sub));
 }
 
-void session_send_confirms(struct broker *b)
+void session_send_answers(struct broker *b)
 {
-    struct confirm *v = (struct confirm *)b->confirms.p;
-    size_t n = b->confirms.n / sizeof *v;
+    struct answer *v = (struct answer *)b->answers.p;
+    size_t n = b->answers.n / sizeof *v;
     AUTO_BUF struct buf header = {0}, body = {0};
     for (size_t i = 0; i < n; i++) {
         if (!v[i].session)
             continue;
         header.n = body.n = 0;
-        wire_add_header(&header, WIRE_CONFIRM, 0, v[i].request);
+        wire_add_header(&header, v[i].verb, v[i].consumer, v[i].request);
         le_add_u64(&body, v[i].first);
-        le_add_u32(&body, v[i].stored);
-        le_add_u32(&body, v[i].known);
+        if (v[i].verb == WIRE_CONFIRM) {
+            le_add_u32(&body, v[i].stored);
+            le_add_u32(&body, v[i].known);
+        }
         struct wire_frame f[] = {{header.p, header.n}, {body.p, body.n}};
         session_send(v[i].session, f, 2);
     }
-    b->confirms.n = 0;
+    b->answers.n = 0;
 }
 
 static struct subscription *subscription(struct session *s, uint16_t tag, size_t *ret_i)
@@ -622,7 +622,7 @@ static bool read_one(struct listener *l, size_t *bytes)
     }
     if (!n)
         return false;
-    const char *peer = n > 1 ? zmq_msg_gets(&v[1], l->is_tcp ? "User-Id" : "Peer-Address") : NULL;
+    const char *peer = n > 1 ? znet_peer(&v[1], l->is_tcp) : NULL;
     if (peer) {
         struct session *s = session_of(l, &v[0], peer);
         const char *why;

@@ -5,24 +5,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const struct col cols[] = {
     {"tenant_id", COL_TEXT, true},      {"app", COL_TEXT, true},
     {"stream", COL_TEXT, true},         {"state", COL_TEXT, true},
     {"instances", COL_COUNT, true},     {"running", COL_COUNT, false},
     {"ready", COL_COUNT, true},         {"draining", COL_COUNT, true},
-    {"desired", COL_COUNT, true},       {"min_instances", COL_COUNT, true},
-    {"max_instances", COL_COUNT, true}, {"restarts", COL_COUNT, true},
-    {"reason", COL_TEXT, true},         {"run_ids", COL_JSON, false},
+    {"desired", COL_COUNT, true},       {"pinned", COL_BOOL, true},
+    {"min_instances", COL_COUNT, true}, {"max_instances", COL_COUNT, true},
+    {"restarts", COL_COUNT, true},      {"reason", COL_TEXT, true},
+    {"run_ids", COL_JSON, false},
 };
 
 static int list(struct cli *c, const char *tenant)
 {
     struct home h;
-    struct err e = {0};
-    AUTO_BUF struct buf rq = {0}, array = {0};
-    AUTO_BSON bson_t *doc = NULL;
+    AUTO_BUF struct buf rq = {0};
     if (cli_home(c, &h))
         return CLI_FAILED;
     json_begin(&rq, NULL, '{');
@@ -30,20 +28,12 @@ static int list(struct cli *c, const char *tenant)
     if (tenant)
         json_str(&rq, "tenant", tenant);
     json_end(&rq, '}');
-    int fd = cli_connect(&h, "streammgr.sock", NULL), r;
-    if (fd < 0) {
-        AUTO_FREE char *program = home_program(&h, "streammgr");
-        char *argv[] = {program, "--list", (char *)(tenant ? tenant : ""), "--home", h.path, NULL};
-        r = cli_output_of(argv, &array, &e);
-    } else {
-        r = cli_exchange(fd, rq.p, &doc, &e);
-        close(fd);
-    }
+    AUTO_FREE char *program = home_program(&h, "streammgr");
+    char *offline[] = {program, "--list", (char *)(tenant ? tenant : ""), "--home", h.path, NULL};
+    int r =
+        cli_list_program(c, &h, &(struct cli_source){"streammgr.sock", rq.p, "apps", offline}, cols, sizeof cols / sizeof *cols);
     home_close(&h);
-    if (r < 0)
-        return cli_fail(c, &e);
-    return doc ? cli_list_answer(c, doc, "apps", cols, sizeof cols / sizeof *cols)
-               : cli_list_array(c, array.p, array.n, cols, sizeof cols / sizeof *cols);
+    return r;
 }
 
 /* Cuts off what follows a "--", or else what follows `n` arguments. */
@@ -73,18 +63,21 @@ int verb_app(struct cli *c)
         return list(c, tenant);
     const char *slash = name ? strchr(name, '/') : NULL;
     if ((!scale && !start && strcmp(what, "stop")) || !slash || scale != (count != NULL))
-        return cli_usage(c, "list, start TENANT/APP, stop TENANT/APP, or scale TENANT/APP COUNT");
+        return cli_usage(c, "list, start TENANT/APP, stop TENANT/APP, or scale TENANT/APP COUNT|auto");
     AUTO_FREE char *id = xstrndup(name, (size_t)(slash - name));
     json_begin(&rq, NULL, '{');
     json_str(&rq, "op", what);
     json_str(&rq, "tenant", id);
     json_str(&rq, "app", slash + 1);
-    if (scale) {
+    if (scale && !strcmp(count, "auto")) {
+        json_bool(&rq, "pin", false);
+    } else if (scale) {
         char *end;
         long long n = strtoll(count, &end, 10);
         if (*end || end == count || n < 0)
-            return cli_usage(c, "\"%s\" is no number of instances", count);
+            return cli_usage(c, "\"%s\" is no number of instances, nor auto", count);
         json_i64(&rq, "count", n);
+        json_bool(&rq, "pin", n > 0); /* none is what a message wakes up; `stop` keeps it so */
     }
     if (start && *arguments) {
         json_begin(&rq, "args", '[');

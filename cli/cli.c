@@ -5,14 +5,23 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <sysexits.h>
 
-enum { MAX_ANSWER = 64 << 20, MAX_OUTPUT = 256 << 20, MAX_CELL = 60 };
+enum {
+    MAX_ANSWER = 64 << 20,
+    MAX_OUTPUT = 256 << 20,
+    MAX_CELL = 60,
+    START_WAIT_MS = 10000, /* the longest delay of `up` before a start */
+    RETRY_MS = 20,
+    LOOK_MS = 1000, /* between looks whether `up` is there */
+};
 
 static void take(struct cli *c, int i, int n)
 {
@@ -83,13 +92,44 @@ int cli_home(struct cli *c, struct home *h)
     return home_open(h, c->home_arg, &e) < 0 ? cli_fail(c, &e) : 0;
 }
 
+static bool is_down(int r)
+{
+    return r == -ENOENT || r == -ECONNREFUSED;
+}
+
+/* Whether there is somebody who starts a program that ended. */
+static bool is_supervised(const struct home *h)
+{
+    AUTO_FREE char *path = home_socket(h, "up.sock");
+    AUTO_FD int fd = fd_unix_connect(path, false);
+    return fd >= 0 || fd == -EAGAIN; /* it stops, and takes nobody in */
+}
+
 int cli_connect(const struct home *h, const char *socket_name, struct err *e)
 {
     AUTO_FREE char *path = home_socket(h, socket_name);
-    int fd = fd_unix_connect(path);
-    if (fd == -ENOENT || fd == -ECONNREFUSED)
+    int fd = fd_unix_connect(path, true);
+    if (!is_down(fd))
+        return fd < 0 ? err_sys(e, fd, "cannot connect to %s", path) : fd;
+    if (!is_supervised(h))
         return err_set(e, fd, "the platform of %s is not running; start it with `mysimbdp up --home %s`", h->path, h->path);
-    return fd < 0 ? err_sys(e, fd, "cannot connect to %s", path) : fd;
+    int n = (int)strcspn(socket_name, ".");
+    return err_set(e, fd, "%.*s is down, and `mysimbdp up` starts it again; %s/logs/%.*s.log says why", n, socket_name, h->path, n,
+                   socket_name);
+}
+
+int cli_connect_wait(const struct home *h, const char *socket_name, struct err *e)
+{
+    AUTO_FREE char *path = home_socket(h, socket_name);
+    int64_t now = clk_now_ms(), until = now + START_WAIT_MS, look_ms = now;
+    int fd = fd_unix_connect(path, true);
+    while (is_down(fd) && now < until && (now < look_ms || is_supervised(h))) {
+        look_ms = now < look_ms ? look_ms : now + LOOK_MS;
+        poll(NULL, 0, RETRY_MS);
+        fd = fd_unix_connect(path, true);
+        now = clk_now_ms();
+    }
+    return fd >= 0 ? fd : cli_connect(h, socket_name, e);
 }
 
 int cli_exchange(int fd, const char *request, bson_t **ret, struct err *e)
@@ -98,7 +138,7 @@ int cli_exchange(int fd, const char *request, bson_t **ret, struct err *e)
     AUTO_BUF struct buf line = {0};
     buf_addf(&line, "%s\n", request);
     if (send(fd, line.p, line.n, MSG_NOSIGNAL) != (ssize_t)line.n)
-        return err_sys(e, -errno, "cannot ask the platform");
+        return err_set(e, ERR_CLOSED, "the platform went away before it was asked; look into its log, and try again");
     for (;;) {
         buf_reserve(&b, 65536);
         ssize_t n = recv(fd, b.p + b.n, 65536, 0);
@@ -125,9 +165,15 @@ int cli_exchange(int fd, const char *request, bson_t **ret, struct err *e)
     return 0;
 }
 
-int cli_request(const struct home *h, const char *socket_name, const char *request, bson_t **ret, struct err *e)
+int cli_request_now(const struct home *h, const char *socket_name, const char *request, bson_t **ret, struct err *e)
 {
     AUTO_FD int fd = cli_connect(h, socket_name, e);
+    return fd < 0 ? fd : cli_exchange(fd, request, ret, e);
+}
+
+int cli_request(const struct home *h, const char *socket_name, const char *request, bson_t **ret, struct err *e)
+{
+    AUTO_FD int fd = cli_connect_wait(h, socket_name, e);
     return fd < 0 ? fd : cli_exchange(fd, request, ret, e);
 }
 
@@ -151,7 +197,7 @@ int cli_tell(const struct home *h, const char *socket_name, const char *op, cons
 {
     AUTO_BUF struct buf rq = {0};
     AUTO_BSON bson_t *answer = NULL;
-    int fd = cli_connect(h, socket_name, NULL);
+    int fd = cli_connect_wait(h, socket_name, NULL);
     if (fd < 0)
         return 0;
     json_begin(&rq, NULL, '{');
@@ -164,27 +210,12 @@ int cli_tell(const struct home *h, const char *socket_name, const char *op, cons
     return r;
 }
 
-int cli_output_of(char *const argv[], struct buf *out, struct err *e)
+int cli_tell_others(const struct home *h, const char *op, struct err *e)
 {
-    int pair[2], status;
-    pid_t pid;
-    if (pipe2(pair, O_CLOEXEC) < 0)
-        return err_sys(e, -errno, "cannot run %s", argv[0]);
-    posix_spawn_file_actions_t fa;
-    posix_spawn_file_actions_init(&fa);
-    posix_spawn_file_actions_adddup2(&fa, pair[1], 1);
-    int r = posix_spawn(&pid, argv[0], &fa, NULL, argv, environ);
-    posix_spawn_file_actions_destroy(&fa);
-    close(pair[1]);
-    if (r == 0) {
-        r = fd_read_all(pair[0], out, MAX_OUTPUT);
-        waitpid(pid, &status, 0);
-        if (r == 0 && (!WIFEXITED(status) || WEXITSTATUS(status)))
-            r = err_set(e, ERR_REFUSED, "%s is down, and what it left cannot be read (see above)", argv[0]);
-    } else {
-        r = err_sys(e, -r, "cannot run %s", argv[0]);
-    }
-    close(pair[0]);
+    static const char *const sockets[] = {"broker.sock", "streammgr.sock", "monitor.sock"};
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < sizeof sockets / sizeof *sockets; i++)
+        r = cli_tell(h, sockets[i], op, NULL, e);
     return r;
 }
 
@@ -396,7 +427,34 @@ static int64_t listing_limit(const struct cli *c, const char *limit)
     return c->json || c->argc ? 0 : 100;
 }
 
-int cli_list_array(struct cli *c, const char *array, size_t n, const struct col *cols, size_t n_cols)
+/* What one of our programs prints. Waits for its end. -EWOULDBLOCK: it cannot now, and knows no more. */
+static int output_of(char *const argv[], struct buf *out, struct err *e)
+{
+    int pair[2], status;
+    pid_t pid;
+    if (pipe2(pair, O_CLOEXEC) < 0)
+        return err_sys(e, -errno, "cannot run %s", argv[0]);
+    posix_spawn_file_actions_t fa;
+    posix_spawn_file_actions_init(&fa);
+    posix_spawn_file_actions_adddup2(&fa, pair[1], 1);
+    int r = posix_spawn(&pid, argv[0], &fa, NULL, argv, environ);
+    posix_spawn_file_actions_destroy(&fa);
+    close(pair[1]);
+    if (r == 0) {
+        r = fd_read_all(pair[0], out, MAX_OUTPUT);
+        waitpid(pid, &status, 0);
+        if (r == 0 && WIFEXITED(status) && WEXITSTATUS(status) == EX_TEMPFAIL)
+            r = err_set(e, -EWOULDBLOCK, "%s is starting, and does not answer yet; try again", argv[0]);
+        else if (r == 0 && (!WIFEXITED(status) || WEXITSTATUS(status)))
+            r = err_set(e, ERR_REFUSED, "%s is down, and what it left cannot be read (see above)", argv[0]);
+    } else {
+        r = err_sys(e, -r, "cannot run %s", argv[0]);
+    }
+    close(pair[0]);
+    return r;
+}
+
+static int list_array(struct cli *c, const char *array, size_t n, const struct col *cols, size_t n_cols)
 {
     AUTO_BUF struct buf sql = {0};
     sqlite3 *db = NULL;
@@ -418,7 +476,7 @@ int cli_list_array(struct cli *c, const char *array, size_t n, const struct col 
     return r;
 }
 
-int cli_list_answer(struct cli *c, const bson_t *answer, const char *key, const struct col *cols, size_t n_cols)
+static int list_answer(struct cli *c, const bson_t *answer, const char *key, const struct col *cols, size_t n_cols)
 {
     bson_t one = BSON_INITIALIZER;
     bson_iter_t it;
@@ -427,11 +485,31 @@ int cli_list_answer(struct cli *c, const bson_t *answer, const char *key, const 
         bson_append_value(&one, "a", 1, bson_iter_value(&it));
         char *text = bson_as_relaxed_extended_json(&one, NULL);
         const char *array = strchr(text, '[');
-        r = cli_list_array(c, array, (size_t)(strrchr(array, ']') - array) + 1, cols, n_cols);
+        r = list_array(c, array, (size_t)(strrchr(array, ']') - array) + 1, cols, n_cols);
         bson_free(text);
     }
     bson_destroy(&one);
     return r;
+}
+
+int cli_list_program(struct cli *c, const struct home *h, const struct cli_source *from, const struct col *cols, size_t n_cols)
+{
+    struct err e = {0};
+    AUTO_BUF struct buf array = {0};
+    AUTO_BSON bson_t *doc = NULL;
+    int r;
+    int64_t until = clk_now_ms() + START_WAIT_MS;
+    for (;;) { /* one that dies while it is asked is down now; one that starts has its store but does not answer yet */
+        AUTO_FD int fd = cli_connect(h, from->socket_name, NULL);
+        r = fd < 0 ? output_of(from->offline, &array, &e) : cli_exchange(fd, from->request, &doc, &e);
+        if ((r != ERR_CLOSED && r != -EWOULDBLOCK) || clk_now_ms() >= until)
+            break;
+        poll(NULL, 0, RETRY_MS);
+    }
+    if (r < 0)
+        return cli_fail(c, &e);
+    return doc ? list_answer(c, doc, from->key, cols, n_cols)
+               : list_array(c, array.p ? array.p : "[]", array.p ? array.n : 2, cols, n_cols);
 }
 
 int cli_listing(struct cli *c, const struct listing *l, const struct col *cols, size_t n_cols)

@@ -3,7 +3,7 @@
 #define SIMBDP_CLI_H
 
 #include "common/buf.h"
-#include "common/conf.h"
+#include "common/conf/conf.h"
 #include "common/err.h"
 #include "common/home.h"
 #include "common/json.h"
@@ -35,18 +35,20 @@ int cli_fail(struct cli *c, const struct err *e);
 
 int cli_home(struct cli *c, struct home *h); /* 0 or CLI_FAILED, complained */
 
-/* One request to a program of the home over its socket. *ret is the answer (caller destroys) when it was ok. */
+/* One request to a program of the home over its socket. *ret is the answer (caller destroys) when it was ok. Waits up to ten
+ * seconds for a program that `mysimbdp up` is starting; cli_request_now does not. */
 int cli_request(const struct home *h, const char *socket_name, const char *request, bson_t **ret, struct err *e);
+int cli_request_now(const struct home *h, const char *socket_name, const char *request, bson_t **ret, struct err *e);
 /* A whole verb that is one request: opens the home, asks, complains. `print` (NULL: nothing) gets the answer. */
 int cli_order(struct cli *c, const char *socket_name, const char *request, void (*print)(const bson_t *answer));
-/* Tells a program that runs; one that does not learns it when it starts. */
+/* Tells a program that runs or is being started; one that does not run learns it when it starts. */
 int cli_tell(const struct home *h, const char *socket_name, const char *op, const char *tenant, struct err *e);
-/* The same on a connection that is kept. */
+/* The same to all programs but batchmgr, which is asked first because it can refuse. */
+int cli_tell_others(const struct home *h, const char *op, struct err *e);
+/* A request on a connection that is kept. As above: cli_connect does not wait. */
 int cli_connect(const struct home *h, const char *socket_name, struct err *e);
+int cli_connect_wait(const struct home *h, const char *socket_name, struct err *e);
 int cli_exchange(int fd, const char *request, bson_t **ret, struct err *e);
-
-/* What one of our programs prints: how its listings are had while it does not run. Waits for its end. */
-int cli_output_of(char *const argv[], struct buf *out, struct err *e);
 
 /* The ledger, for reading, with the instances of stream apps beside it (streams.instances). NULL with CLI_FAILED complained; a home
  * that never ran has no ledger and *ret_none. */
@@ -62,10 +64,12 @@ struct col {
 /* Column i of the statement is cols[i]. Returns the number of rows. */
 int cli_list(struct cli *c, sqlite3_stmt *s, const struct col *cols, size_t n_cols);
 
-/* The same of a JSON array of objects, ordered by the first three columns; and of one in a program's answer. CLI_DONE or
- * CLI_FAILED. */
-int cli_list_array(struct cli *c, const char *array, size_t n, const struct col *cols, size_t n_cols);
-int cli_list_answer(struct cli *c, const bson_t *answer, const char *key, const struct col *cols, size_t n_cols);
+/* The same of what a program knows, ordered by the first three columns. CLI_DONE or CLI_FAILED, complained. */
+struct cli_source {
+    const char *socket_name, *request, *key; /* key: of the array in its answer */
+    char *const *offline;                    /* while it does not run: a program and its arguments that print the array */
+};
+int cli_list_program(struct cli *c, const struct home *h, const struct cli_source *from, const struct col *cols, size_t n_cols);
 
 /* A whole listing verb: a positional id, options that filter, --since, --limit; newest last. The statement is put together of
  * what was asked for only, so that an index serves it: a listing costs what it shows, not what the ledger holds. */
@@ -82,6 +86,7 @@ int cli_listing(struct cli *c, const struct listing *l, const struct col *cols, 
 /* A stamp of "2026-01-31", "2026-01-31T12:00:00Z" or "15m", "2h", "7d" ago. */
 int cli_since(const char *text, int64_t *ret_wall_ms);
 
+int verb_advise(struct cli *c);
 int verb_app(struct cli *c);
 int verb_check(struct cli *c);
 int verb_dead(struct cli *c);
@@ -102,6 +107,7 @@ int verb_stats(struct cli *c);
 int verb_status(struct cli *c);
 int verb_stop(struct cli *c);
 int verb_tenant(struct cli *c);
+int verb_top(struct cli *c);
 int verb_up(struct cli *c);
 int verb_upload(struct cli *c);
 

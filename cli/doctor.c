@@ -397,7 +397,7 @@ static void mongodb(struct doctor *d)
         probe(d, url, *d->conf->platform.mongo_url ? "platform.mongo_url" : "MONGO_URL");
         return;
     }
-    if (cli_request(&d->h, "batchmgr.sock", "{\"op\":\"status\"}", &doc, NULL) < 0) {
+    if (cli_request_now(&d->h, "batchmgr.sock", "{\"op\":\"status\"}", &doc, NULL) < 0) {
         say(d, "mongodb", "answers", "unknown", "`mysimbdp up` starts it, and the platform is down", NULL);
         return;
     }
@@ -411,15 +411,11 @@ static void mongodb(struct doctor *d)
 
 static void ports(struct doctor *d)
 {
-    AUTO_BUF struct buf b = {0};
-    if (fd_read_file(d->h.dirfd, "state/ports.json", &b, 65536, NULL) < 0)
+    int port = home_kept_port(&d->h, "mongo");
+    if (!port)
         return;
-    AUTO_BSON bson_t *doc = json_parse(b.p, b.n, NULL);
-    int port = doc ? (int)json_get_i64(doc, "mongo", 0) : 0;
     AUTO_FD int fd = cli_connect(&d->h, "batchmgr.sock", NULL);
     AUTO_FREE char *subject = xasprintf("port %d of the home's MongoDB", port);
-    if (port <= 0)
-        return;
     if (fd >= 0 || mongo_port_is_free(port))
         say(d, "sockets", subject, "ok", fd >= 0 ? "in use by this home" : "free", NULL);
     else

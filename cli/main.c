@@ -10,7 +10,7 @@
 static const struct {
     const char *name;
     cli_verb run;
-    const char *args, *help;
+    const char *args, *help; /* lines after the first are for --help of the verb alone */
 } verbs[] = {
     {"init", verb_init, "HOME", "make a home directory"},
     {"up", verb_up, "", "run the platform in the foreground"},
@@ -19,6 +19,8 @@ static const struct {
     {"doctor", verb_doctor, "[--json]", "what this host enforces of each limit, and whether all that is needed is there"},
     {"reload", verb_reload, "", "make the running platform take the changed configuration, all or nothing"},
     {"status", verb_status, "[--json]", "what the programs are doing"},
+    {"top", verb_top, "[--once] [--json] [--sort COLUMN] [--issues] [--tenant T]",
+     "what stream apps do, how many instances they need and why, and who waits for what; live, or --once"},
     {"tenant", verb_tenant, "list [--json] | show T [--json] | add T [--from FILE] | suspend T | resume T | remove T [--purge]",
      "tenants"},
     {"upload", verb_upload, "TENANT DATASET FILE... [--app A] [--force] [--wait] [--json]", "hand files in"},
@@ -38,8 +40,22 @@ static const struct {
     {"queue", verb_queue, "list [--tenant T] [--json]", "the streams: what waits for whom"},
     {"dead", verb_dead, "list [TENANT[/STREAM]] [--app A] [--json] | replay|drop TENANT/STREAM [--app A] --seq N|--all",
      "messages that no consumer could take"},
-    {"app", verb_app, "list [--tenant T] [--json] | start TENANT/APP [[--] ARGUMENT...] | stop TENANT/APP | scale TENANT/APP COUNT",
+    {"app", verb_app,
+     "list [--tenant T] [--json] | start TENANT/APP [[--] ARGUMENT...] | stop TENANT/APP | scale TENANT/APP COUNT|auto",
      "stream apps and their instances"},
+    {"advise", verb_advise, "< FIGURES",
+     "how many instances the monitor would want: a JSON object of figures a line, answered at once\n\n"
+     "Figures, each line those of one moment of one app (what is null, missing or no number is not known):\n"
+     "  now_s            seconds, of any clock that runs forward\n"
+     "  ingress_per_s    messages that come in a second\n"
+     "  ready, leased    messages that wait, and that instances hold\n"
+     "  acks_per_busy_s  messages that one instance settles in a second in which it works\n"
+     "  instances        that run\n"
+     "  min, max         how many there may be\n"
+     "  report_age_s     seconds since the last of these figures was measured; over 15 is as not known\n"
+     "Other keys do no harm: lines of HOME/logs/decisions.jsonl can be fed as they are, those of one app at a time. Answers are\n"
+     "{\"now_s\",\"desired\",\"reason\"}, or {\"line\",\"error\"} for what is no JSON object. docs/scaling.md says how it "
+     "decides."},
     {"retry", verb_retry, "FILE_ID | --tenant T", "try refused or failed files again"},
     {"stats", verb_stats, "[--tenant T] [--since T] [--json]", "figures per tenant and for the platform"},
     {"stop", verb_stop, "RUN", "end a run; its file is quarantined"},
@@ -49,7 +65,7 @@ static void print_usage(FILE *to)
 {
     fputs("usage: mysimbdp VERB [ARGUMENTS] [--home HOME]      (or MYSIMBDP_HOME)\n\n", to);
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
-        fprintf(to, "  %-8s %s\n           %s\n", verbs[i].name, verbs[i].help, verbs[i].args);
+        fprintf(to, "  %-8s %.*s\n           %s\n", verbs[i].name, (int)strcspn(verbs[i].help, "\n"), verbs[i].help, verbs[i].args);
     fputs("\n--since takes 2026-01-31, 2026-01-31T12:00:00Z, or 15m, 2h, 7d ago. Listings take --json: an object a line.\n"
           "Exit: 0 done, 1 the thing asked for failed or was refused, 2 usage.\n",
           to);

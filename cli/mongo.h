@@ -2,7 +2,7 @@
 #ifndef SIMBDP_CLI_MONGO_H
 #define SIMBDP_CLI_MONGO_H
 
-#include "common/conf.h"
+#include "common/conf/conf.h"
 #include "common/home.h"
 
 struct mongo_plan {

@@ -195,7 +195,7 @@ static void add_shown(struct buf *b, const char *p, size_t n, size_t width, size
             *ret_at = shown;
         if (!len)
             buf_adds(b, "\xef\xbf\xbd");
-        else if ((unsigned char)p[i] < 0x20 || p[i] == 0x7f)
+        else if (utf8_is_control((const unsigned char *)p + i, len))
             buf_adds(b, p[i] == '\t' ? " " : "\xc2\xb7");
         else
             buf_add(b, p + i, len);

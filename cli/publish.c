@@ -9,11 +9,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { GIVE_UP_MS = 30000, PROGRESS_MS = 500 };
+enum { GIVE_UP_MS = 30000, PROGRESS_MS = 500, CHUNK_BYTES = 65536 };
 
 struct publishing {
     struct publisher *p;
@@ -58,24 +59,39 @@ static bool add(struct publishing *k, const char *file, int64_t line, const void
     return r == 0;
 }
 
+/* What was read so far does not wait for what a slow pipe may bring. */
+static bool flush_if_idle(struct publishing *k, int fd, struct err *e)
+{
+    struct pollfd p = {fd, POLLIN, 0};
+    return poll(&p, 1, 0) != 0 || publisher_flush(k->p, GIVE_UP_MS, e) == 0;
+}
+
 static bool publish_lines(struct publishing *k, const char *file, int fd, struct err *e)
 {
-    FILE *f = fdopen(fd, "r");
-    char *line = NULL;
-    size_t cap = 0;
-    bool ok = true;
+    AUTO_BUF struct buf b = {0};
     int64_t number = 0;
-    for (ssize_t n; ok && (n = getline(&line, &cap, f)) >= 0;) {
-        if (n && line[n - 1] == '\n')
-            n--;
-        ok = add(k, file, ++number, line, (size_t)n, e);
+    bool ok = true;
+    for (ssize_t n = 1; ok && n > 0;) {
+        size_t at = 0, fresh = b.n;
+        ok = flush_if_idle(k, fd, e);
+        if (!ok)
+            break;
+        buf_reserve(&b, CHUNK_BYTES);
+        n = read(fd, b.p + b.n, CHUNK_BYTES);
+        b.n += n > 0 ? (size_t)n : 0;
+        if (n < 0 && errno == EINTR)
+            n = 1;
+        for (char *end; ok && b.n > fresh && (end = memchr(b.p + fresh, '\n', b.n - fresh)); at = fresh = (size_t)(end + 1 - b.p))
+            ok = add(k, file, ++number, b.p + at, (size_t)(end - b.p) - at, e);
+        if (ok && n == 0 && at < b.n)
+            ok = add(k, file, ++number, b.p + at, b.n - at, e);
+        if (n < 0) {
+            err_sys(e, -errno, "cannot read %s", file);
+            ok = false;
+        }
+        buf_consume(&b, at);
     }
-    if (ok && ferror(f)) {
-        err_sys(e, -errno, "cannot read %s", file);
-        ok = false;
-    }
-    free(line);
-    fclose(f);
+    close(fd);
     return ok;
 }
 

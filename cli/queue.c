@@ -3,10 +3,8 @@
 
 #include "common/mem.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 static const struct col queue_cols[] = {
     {"tenant_id", COL_TEXT, true},      {"stream", COL_TEXT, true},       {"app", COL_TEXT, true},
@@ -24,23 +22,11 @@ static const struct col dead_cols[] = {
     {"bytes", COL_COUNT, true},      {"message", COL_TEXT, true}, {"base64", COL_TEXT, false},
 };
 
-/* `broker --list`: its output, a JSON array. */
-static int ask_the_store(const struct home *h, const char *what, const char *tenant, const char *stream, const char *app,
-                         struct buf *out, struct err *e)
-{
-    AUTO_FREE char *program = home_program(h, "broker");
-    char *argv[] = {
-        program,  "--list", (char *)what, (char *)(tenant ? tenant : ""), (char *)(stream ? stream : ""), (char *)(app ? app : ""),
-        "--home", h->path,  NULL};
-    return cli_output_of(argv, out, e);
-}
-
 static int list(struct cli *c, const char *what, const char *tenant, const char *stream, const char *app, const struct col *cols,
                 size_t n_cols)
 {
     struct home h;
-    struct err e = {0};
-    AUTO_BUF struct buf rq = {0}, array = {0};
+    AUTO_BUF struct buf rq = {0};
     if (cli_home(c, &h))
         return CLI_FAILED;
     json_begin(&rq, NULL, '{');
@@ -52,22 +38,13 @@ static int list(struct cli *c, const char *what, const char *tenant, const char 
     if (app)
         json_str(&rq, "app", app);
     json_end(&rq, '}');
-    int fd = cli_connect(&h, "broker.sock", NULL), r;
-    if (fd < 0) {
-        r = ask_the_store(&h, what, tenant, stream, app, &array, &e);
-    } else {
-        AUTO_BSON bson_t *doc = NULL;
-        r = cli_exchange(fd, rq.p, &doc, &e);
-        close(fd);
-        if (r == 0) {
-            home_close(&h);
-            return cli_list_answer(c, doc, what, cols, n_cols);
-        }
-    }
+    AUTO_FREE char *program = home_program(&h, "broker");
+    char *offline[] = {
+        program,  "--list", (char *)what, (char *)(tenant ? tenant : ""), (char *)(stream ? stream : ""), (char *)(app ? app : ""),
+        "--home", h.path,   NULL};
+    int r = cli_list_program(c, &h, &(struct cli_source){"broker.sock", rq.p, what, offline}, cols, n_cols);
     home_close(&h);
-    if (r < 0)
-        return cli_fail(c, &e);
-    return cli_list_array(c, array.p ? array.p : "[]", array.p ? array.n : 2, cols, n_cols);
+    return r;
 }
 
 int verb_queue(struct cli *c)

@@ -11,7 +11,7 @@ int verb_reload(struct cli *c)
     r = cli_order(c, "batchmgr.sock", "{\"op\":\"reload\"}", NULL);
     if (r || cli_home(c, &h))
         return r ? r : CLI_FAILED;
-    if (cli_tell(&h, "broker.sock", "reload", NULL, &e) < 0 || cli_tell(&h, "streammgr.sock", "reload", NULL, &e) < 0)
+    if (cli_tell_others(&h, "reload", &e) < 0)
         r = cli_fail(c, &e);
     home_close(&h);
     return r;

@@ -34,7 +34,7 @@ static void print_broker(const struct home *h)
 {
     AUTO_BSON bson_t *doc = NULL;
     struct err e = {0};
-    if (cli_request(h, "broker.sock", "{\"op\":\"status\"}", &doc, &e) < 0)
+    if (cli_request_now(h, "broker.sock", "{\"op\":\"status\"}", &doc, &e) < 0)
         printf("broker:   does not answer (logs/broker.log may say why)\n");
     else
         printf("broker:   pid %lld, %lld peers, publishing %s\n", (long long)json_get_i64(doc, "pid", 0),
@@ -45,12 +45,25 @@ static void print_streammgr(const struct home *h)
 {
     AUTO_BSON bson_t *doc = NULL;
     struct err e = {0};
-    if (cli_request(h, "streammgr.sock", "{\"op\":\"status\"}", &doc, &e) < 0)
+    if (cli_request_now(h, "streammgr.sock", "{\"op\":\"status\"}", &doc, &e) < 0)
         printf("streammgr: does not answer (logs/streammgr.log may say why)\n");
     else
         printf("streammgr: pid %lld, %lld instances, %lld apps parked (`mysimbdp app list` says why)\n",
                (long long)json_get_i64(doc, "pid", 0), (long long)json_get_i64(doc, "instances", 0),
                (long long)json_get_i64(doc, "parked", 0));
+}
+
+static void print_monitor(const struct home *h)
+{
+    AUTO_BSON bson_t *doc = NULL;
+    struct err e = {0};
+    if (cli_request_now(h, "monitor.sock", "{\"op\":\"status\"}", &doc, &e) < 0)
+        printf("monitor:  does not answer (logs/monitor.log may say why); counts hold\n");
+    else
+        printf("monitor:  pid %lld, %lld reports, %lld refused, %lld of %lld apps with issues (`mysimbdp top` shows them)\n",
+               (long long)json_get_i64(doc, "pid", 0), (long long)json_get_i64(doc, "reports", 0),
+               (long long)json_get_i64(doc, "refused", 0), (long long)json_get_i64(doc, "issues", 0),
+               (long long)json_get_i64(doc, "apps", 0));
 }
 
 int verb_status(struct cli *c)
@@ -61,7 +74,7 @@ int verb_status(struct cli *c)
     int r = cli_args(c, 0, 0);
     if (r || cli_home(c, &h))
         return r ? r : CLI_FAILED;
-    r = cli_request(&h, "batchmgr.sock", "{\"op\":\"status\"}", &doc, &e);
+    r = cli_request_now(&h, "batchmgr.sock", "{\"op\":\"status\"}", &doc, &e);
     if (r < 0) {
         if (c->json)
             puts("{\"running\":false}");
@@ -82,6 +95,7 @@ int verb_status(struct cli *c)
         print_parked(doc);
         print_broker(&h);
         print_streammgr(&h);
+        print_monitor(&h);
         print_tenants(doc);
     }
     if (doc)

@@ -120,9 +120,7 @@ static int reload(struct cli *c, const struct home *h)
     struct err e = {0};
     int r = cli_tell(h, "batchmgr.sock", "reload", NULL, &e);
     if (r == 0)
-        r = cli_tell(h, "broker.sock", "reload", NULL, &e);
-    if (r == 0)
-        r = cli_tell(h, "streammgr.sock", "reload", NULL, &e);
+        r = cli_tell_others(h, "reload", &e);
     return r < 0 ? cli_fail(c, &e) : CLI_DONE;
 }
 
@@ -209,11 +207,9 @@ static int remove_tenant(struct cli *c, const struct home *h, const char *id, bo
     if (doc)
         bson_destroy(doc);
     if (r == 0)
-        r = cli_tell(h, "broker.sock", "reload", NULL, &e);
+        r = cli_tell_others(h, "reload", &e);
     if (r == 0)
         r = cli_tell(h, "broker.sock", "forget", id, &e);
-    if (r == 0)
-        r = cli_tell(h, "streammgr.sock", "reload", NULL, &e);
     if (r < 0)
         return cli_fail(c, &e);
     unlinkat(h->dirfd, aside, 0);

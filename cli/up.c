@@ -7,7 +7,8 @@
  * so that the next `up` finds the home free.
  *
  * SIGINT, SIGTERM and `mysimbdp down`: the managers are asked to drain (runs end with grace, their files are queued again;
- * instances of stream apps end), then the programs are stopped in reverse order. */
+ * instances of stream apps end), then the programs are stopped in reverse order. A second signal, or `down --leave-runs`, ends
+ * the drain: somebody is in a hurry, or a manager hangs. */
 #include "cli.h"
 #include "mongo.h"
 
@@ -30,7 +31,7 @@
 #include <sys/wait.h>
 
 enum {
-    MAX_PROGRAMS = 5,
+    MAX_PROGRAMS = 6,
     FIRST_DELAY_MS = 100,
     MAX_DELAY_MS = 10000,
     HEALTHY_MS = 10000,
@@ -38,6 +39,8 @@ enum {
     TERM_WAIT_MS = 10000,
     LOG_ROTATE_BYTES = 64 << 20,
     N_DRAINS = 2,
+    MAX_WAITERS = 16,
+    HURRY_MS = 500, /* a signal so soon after another is the same wish */
     DRAIN_ASK_MS = 10000,
 };
 
@@ -64,7 +67,8 @@ struct up {
     } drains[N_DRAINS];
     int64_t stopping_ms; /* since then */
     bool ready, stopping, leave_runs, failed;
-    int down_conn; /* who asked for down waits here */
+    int waiters[MAX_WAITERS]; /* connections of those who asked for down, until it is */
+    size_t n_waiters;
 };
 
 static bool is_ours(const struct program *p)
@@ -160,7 +164,17 @@ static void reap(struct up *u)
                 on_end(u, &u->programs[i], status);
 }
 
-static void write_endpoints(struct up *u, const bson_t *broker)
+/* What tenants reach over ZeroMQ. */
+static void add_endpoint(struct buf *b, const char *program, const bson_t *status)
+{
+    json_begin(b, program, '{');
+    json_str(b, "ipc", json_get_str(status, "ipc", NULL));
+    json_str(b, "tcp", json_get_str(status, "tcp", NULL));
+    json_str(b, "server_key", json_get_str(status, "server_key", NULL));
+    json_end(b, '}');
+}
+
+static void write_endpoints(struct up *u, const bson_t *broker, const bson_t *monitor)
 {
     AUTO_BUF struct buf b = {0};
     AUTO_FREE char *sock = home_socket(&u->home, "batchmgr.sock");
@@ -174,31 +188,46 @@ static void write_endpoints(struct up *u, const bson_t *broker)
     json_begin(&b, "streammgr", '{');
     json_str(&b, "ipc", stream_sock);
     json_end(&b, '}');
-    json_begin(&b, "broker", '{');
-    json_str(&b, "ipc", json_get_str(broker, "ipc", NULL));
-    json_str(&b, "tcp", json_get_str(broker, "tcp", NULL));
-    json_str(&b, "server_key", json_get_str(broker, "server_key", NULL));
-    json_end(&b, '}');
+    add_endpoint(&b, "broker", broker);
+    add_endpoint(&b, "monitor", monitor);
     json_end(&b, '}');
     buf_adds(&b, "\n");
     if (fd_write_file(u->home.dirfd, "state/endpoints.json", b.p, b.n, 0600, &e) < 0)
         log_error("endpoints", NULL, NULL, "%s", e.msg);
 }
 
+/* A connection to one of our programs; it never waits for one that does not take it. */
+static int connect_to(const struct up *u, const char *program)
+{
+    AUTO_FREE char *name = xasprintf("%s.sock", program);
+    AUTO_FREE char *path = home_socket(&u->home, name);
+    return fd_unix_connect(path, false);
+}
+
+static bson_t *status_of(const struct up *u, const char *program)
+{
+    bson_t *status = NULL;
+    AUTO_FD int fd = connect_to(u, program);
+    struct timeval patience = {1, 0};
+    if (fd < 0 || fcntl(fd, F_SETFL, 0) < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0 ||
+        cli_exchange(fd, "{\"op\":\"status\"}", &status, NULL) < 0)
+        return NULL;
+    return status;
+}
+
 /* Everything answers: say so once. */
 static void check_ready(struct up *u)
 {
-    AUTO_BSON bson_t *batchmgr = NULL, *broker = NULL, *streammgr = NULL;
-    if (cli_request(&u->home, "batchmgr.sock", "{\"op\":\"status\"}", &batchmgr, NULL) < 0 ||
-        cli_request(&u->home, "streammgr.sock", "{\"op\":\"status\"}", &streammgr, NULL) < 0 ||
-        cli_request(&u->home, "broker.sock", "{\"op\":\"status\"}", &broker, NULL) < 0)
+    AUTO_BSON bson_t *batchmgr = NULL, *broker = NULL, *streammgr = NULL, *monitor = NULL;
+    if (!(batchmgr = status_of(u, "batchmgr")) || !(streammgr = status_of(u, "streammgr")) ||
+        !(monitor = status_of(u, "monitor")) || !(broker = status_of(u, "broker")))
         return;
     bool up = !strcmp(json_get_str(batchmgr, "database", ""), "up");
     /* A MongoDB of somebody else's may be down for long: the platform works without it and says so. */
     if (!up && strcmp(u->mongo.kind, "url"))
         return;
     u->ready = true;
-    write_endpoints(u, broker);
+    write_endpoints(u, broker, monitor);
     printf("mysimbdp: ready; home %s; `mysimbdp down --home %s` or ^C stops\n", u->home.path, u->home.path);
     if (!up)
         printf("mysimbdp: MongoDB does not answer; files are taken in and wait (`mysimbdp status` says why)\n");
@@ -217,6 +246,19 @@ static void begin_stop(struct up *u)
         u->drains[i].wanted = true;
 }
 
+static void end_drain(struct up *u)
+{
+    for (size_t i = 0; i < N_DRAINS; i++) {
+        struct drain *d = &u->drains[i];
+        if (!d->wanted)
+            continue;
+        log_warn("drain", NULL, NULL, "not waiting for the runs of %s; they go on, and the next `up` takes them back", d->program);
+        d->wanted = false;
+        if (d->fd >= 0)
+            close(fd_take(&d->fd));
+    }
+}
+
 static void on_down(struct up *u)
 {
     char line[256];
@@ -226,13 +268,15 @@ static void on_down(struct up *u)
     struct timeval tv = {1, 0};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
     ssize_t n = recv(fd, line, sizeof line - 1, 0);
-    if (n <= 0 || u->down_conn >= 0) {
+    if (n <= 0 || u->n_waiters == MAX_WAITERS) {
         close(fd);
         return;
     }
     line[n] = 0;
-    u->leave_runs = strstr(line, "leave_runs") != NULL;
-    u->down_conn = fd;
+    u->waiters[u->n_waiters++] = fd;
+    u->leave_runs |= strstr(line, "leave_runs") != NULL;
+    if (u->leave_runs)
+        end_drain(u);
     begin_stop(u);
 }
 
@@ -245,6 +289,8 @@ static void on_signal(struct up *u)
                 if (u->programs[i].pid && is_ours(&u->programs[i]))
                     kill(u->programs[i].pid, SIGHUP);
         } else if (si.ssi_signo != SIGCHLD) {
+            if (u->stopping && clk_now_ms() - u->stopping_ms >= HURRY_MS)
+                end_drain(u);
             begin_stop(u);
         }
     }
@@ -312,8 +358,7 @@ static void ask_to_drain(struct up *u, struct drain *d)
     }
     if (!p->pid && p->restart_at_ms <= now)
         start(u, p);
-    AUTO_FREE char *sock = xasprintf("%s.sock", d->program);
-    d->fd = cli_connect(&u->home, sock, NULL);
+    d->fd = connect_to(u, d->program);
     if (d->fd >= 0 && send(d->fd, "{\"op\":\"drain\"}\n", 15, MSG_NOSIGNAL) < 0)
         close(fd_take(&d->fd));
 }
@@ -322,7 +367,7 @@ static void wait_for_drain(struct up *u)
 {
     bool wanted = true;
     while (wanted) {
-        struct pollfd p[N_DRAINS + 1] = {{u->sigfd, POLLIN, 0}};
+        struct pollfd p[N_DRAINS + 2] = {{u->sigfd, POLLIN, 0}, {u->listener, POLLIN, 0}};
         char answer[256];
         bool asking = false;
         wanted = false;
@@ -330,21 +375,23 @@ static void wait_for_drain(struct up *u)
             struct drain *d = &u->drains[i];
             if (d->wanted && d->fd < 0)
                 ask_to_drain(u, d);
-            p[1 + i] = (struct pollfd){d->fd, POLLIN, 0};
+            p[2 + i] = (struct pollfd){d->fd, POLLIN, 0};
             wanted |= d->wanted;
             asking |= d->wanted && d->fd < 0;
         }
         if (!wanted)
             break;
-        poll(p, N_DRAINS + 1, asking ? TICK_MS : 1000);
+        poll(p, N_DRAINS + 2, asking ? TICK_MS : 1000);
         for (size_t i = 0; i < N_DRAINS; i++) {
             struct drain *d = &u->drains[i];
-            ssize_t n = p[1 + i].revents ? recv(d->fd, answer, sizeof answer, MSG_DONTWAIT) : -1;
+            ssize_t n = p[2 + i].revents ? recv(d->fd, answer, sizeof answer, MSG_DONTWAIT) : -1;
             if (n < 0)
                 continue;
             close(fd_take(&d->fd));
             d->wanted = n == 0; /* it ended before it could answer */
         }
+        if (p[1].revents)
+            on_down(u);
         on_signal(u);
         reap(u);
     }
@@ -371,9 +418,9 @@ static void serve(struct up *u)
 static int wait_for_predecessor(struct up *u, struct err *e)
 {
     int64_t until = clk_now_ms() + TERM_WAIT_MS;
-    static const char *const names[] = {"batchmgr", "streammgr", "broker"};
+    static const char *const names[] = {"batchmgr", "streammgr", "monitor", "broker"};
     for (size_t i = 0; i < sizeof names / sizeof *names;) {
-        int lock = home_lock(&u->home, names[i], e);
+        int lock = home_lock(&u->home, names[i], 0, e);
         if (lock >= 0) {
             close(lock);
             i++;
@@ -409,6 +456,7 @@ static int prepare(struct up *u, struct err *e)
         u->programs[u->n++] = (struct program){.name = "mongo", .leash = -1, .argv = u->mongo.argv};
     /* The managers are the last: they are stopped first, and drained before. */
     add_program(u, "broker");
+    add_program(u, "monitor");
     add_program(u, "streammgr");
     add_program(u, "batchmgr");
     AUTO_FREE char *sock = home_socket(&u->home, "up.sock");
@@ -421,7 +469,7 @@ static int prepare(struct up *u, struct err *e)
 static int run(struct up *u, struct err *e)
 {
     sigset_t set;
-    int lock = home_lock(&u->home, "up", e);
+    int lock = home_lock(&u->home, "up", 0, e);
     if (lock < 0)
         return lock;
     sigemptyset(&set);
@@ -439,8 +487,9 @@ static int run(struct up *u, struct err *e)
         return r;
     serve(u);
     unlinkat(u->home.dirfd, "state/endpoints.json", 0);
-    if (u->down_conn >= 0 && send(u->down_conn, "{\"ok\":true}\n", 12, MSG_NOSIGNAL) < 0)
-        log_debug("down", NULL, NULL, "whoever asked is gone");
+    for (size_t i = 0; i < u->n_waiters; i++)
+        if (send(u->waiters[i], "{\"ok\":true}\n", 12, MSG_NOSIGNAL) < 0)
+            log_debug("down", NULL, NULL, "whoever asked is gone");
     AUTO_FREE char *sock = home_socket(&u->home, "up.sock");
     unlink(sock);
     return u->failed ? -ECHILD : 0;
@@ -448,7 +497,7 @@ static int run(struct up *u, struct err *e)
 
 int verb_up(struct cli *c)
 {
-    struct up u = {.sigfd = -1, .listener = -1, .drains = {{"batchmgr", -1, false}, {"streammgr", -1, false}}, .down_conn = -1};
+    struct up u = {.sigfd = -1, .listener = -1, .drains = {{"batchmgr", -1, false}, {"streammgr", -1, false}}};
     struct err e = {0};
     int r = cli_args(c, 0, 0);
     if (r || cli_home(c, &u.home))

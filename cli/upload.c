@@ -123,7 +123,7 @@ int verb_upload(struct cli *c)
     int r = cli_args(c, 3, -1), worst = CLI_DONE;
     if (r || cli_home(c, &h))
         return r ? r : CLI_FAILED;
-    int conn = cli_connect(&h, "batchmgr.sock", &e);
+    int conn = cli_connect_wait(&h, "batchmgr.sock", &e);
     if (conn < 0) {
         home_close(&h);
         return cli_fail(c, &e);

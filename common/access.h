@@ -2,7 +2,7 @@
 #ifndef SIMBDP_ACCESS_H
 #define SIMBDP_ACCESS_H
 
-#include "conf.h"
+#include "conf/conf.h"
 #include "home.h"
 
 /* 32 hex digits: keyed BLAKE2b of "<purpose>:<who>". Makes keys/master.key when it is missing. */

@@ -118,6 +118,21 @@ bool utf8_valid(const char *s, size_t n)
     return true;
 }
 
+bool utf8_is_control(const unsigned char *p, size_t len)
+{
+    return (len == 1 && (*p < 0x20 || *p == 0x7f)) || (len == 2 && p[0] == 0xc2 && p[1] < 0xa0);
+}
+
+void buf_make_plain(struct buf *b, size_t from)
+{
+    unsigned char *p = (unsigned char *)b->p;
+    for (size_t i = from, len; i < b->n; i += len ? len : 1) {
+        len = utf8_len(p + i, b->n - i);
+        if (!len || utf8_is_control(p + i, len))
+            memset(p + i, '?', len ? len : 1);
+    }
+}
+
 static void quote(struct buf *b, const char *s, size_t n)
 {
     const unsigned char *p = (const unsigned char *)s;
@@ -142,9 +157,9 @@ static void quote(struct buf *b, const char *s, size_t n)
         } else if (c == '\n') {
             buf_adds(b, "\\n");
             i++;
-        } else if (c < 0x20 || c == 0x7f) {
-            buf_addf(b, "\\u%04x", c);
-            i++;
+        } else if (utf8_is_control(p + i, len)) {
+            buf_addf(b, "\\u%04x", p[i + len - 1]); /* C1's code is its second byte */
+            i += len;
         } else {
             buf_add(b, p + i, len);
             i += len;

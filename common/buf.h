@@ -19,6 +19,8 @@ void buf_add(struct buf *b, const void *p, size_t n);
 void buf_adds(struct buf *b, const char *s);
 void buf_addf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void buf_consume(struct buf *b, size_t n); /* drops n bytes from the front */
+/* Makes what stands from `from` on fit for one line of a terminal: '?' for control characters and for what is no UTF-8. */
+void buf_make_plain(struct buf *b, size_t from);
 
 /* JSON: commas are placed by looking at what was written last. A NULL key writes an array element. Strings are escaped;
  * bytes that are not UTF-8 become U+FFFD, so the output is always valid JSON. */
@@ -37,5 +39,7 @@ void json_raw(struct buf *b, const char *key, const char *json); /* NULL gives n
 /* Length of the valid UTF-8 sequence at p (n bytes left), 0 when there is none. */
 size_t utf8_len(const unsigned char *p, size_t n);
 bool utf8_valid(const char *p, size_t n);
+/* Whether the sequence at p, of length len, is a control character (C0, DEL or C1), which terminals obey. */
+bool utf8_is_control(const unsigned char *p, size_t len);
 
 #endif

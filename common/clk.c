@@ -17,6 +17,11 @@ int64_t clk_now_ms(void)
     return read_us(CLOCK_MONOTONIC) / 1000;
 }
 
+int64_t clk_now_us(void)
+{
+    return read_us(CLOCK_MONOTONIC);
+}
+
 int64_t clk_wall_ms(void)
 {
     return read_us(CLOCK_REALTIME) / 1000;

@@ -5,7 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-int64_t clk_now_ms(void);  /* monotonic, since boot */
+int64_t clk_now_ms(void); /* monotonic, since boot */
+int64_t clk_now_us(void);
 int64_t clk_wall_ms(void); /* since the epoch, UTC */
 
 #define CLK_RFC3339_SIZE 32

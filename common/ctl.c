@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { MAX_LINE = 1 << 20, ACCEPT_PAUSE_MS = 100 };
+enum { MAX_LINE = 1 << 20, ACCEPT_PAUSE_MS = 100, RESERVE_S = 2 };
 
 struct ctl {
     struct event_base *base;
@@ -26,6 +26,8 @@ struct ctl_conn {
     struct ctl *ctl;
     struct ctl_conn *next, **at;
     struct bufferevent *bev; /* NULL: gone */
+    bool on_reserve;         /* there is no other descriptor: it is closed when it was answered, since the next one waits */
+    bool is_answered;
     int held;
     void *data;
 };
@@ -33,6 +35,7 @@ struct ctl_conn {
 void ctl_send(struct ctl_conn *c, struct buf *b)
 {
     buf_adds(b, "\n");
+    c->is_answered = true;
     if (c->bev)
         bufferevent_write(c->bev, b->p, b->n);
 }
@@ -74,13 +77,22 @@ size_t ctl_backlog(const struct ctl_conn *c)
     return c->bev ? evbuffer_get_length(bufferevent_get_output(c->bev)) : 0;
 }
 
+/* Its descriptor becomes the reserve if that was used: were it closed and another opened, somebody else might be faster. (And
+ * bufferevent_free closes later than it returns.) */
 static void close_conn(struct ctl_conn *c)
 {
+    struct ctl *ctl = c->ctl;
+    int fd = bufferevent_getfd(c->bev);
     *c->at = c->next;
     if (c->next)
         c->next->at = c->at;
+    bufferevent_disable(c->bev, EV_READ | EV_WRITE);
     bufferevent_free(c->bev);
     c->bev = NULL;
+    if (ctl->reserve_fd < 0 && shutdown(fd, SHUT_RDWR) == 0)
+        ctl->reserve_fd = fd;
+    else
+        close(fd);
 }
 
 static void end(struct ctl_conn *c)
@@ -90,8 +102,6 @@ static void end(struct ctl_conn *c)
     if (ctl->ops.gone)
         ctl->ops.gone(ctl->ops.arg, c);
     close_conn(c);
-    if (ctl->reserve_fd < 0)
-        ctl->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     ctl_release(c);
 }
 
@@ -124,11 +134,28 @@ static void on_read(struct bufferevent *bev, void *arg)
         end(c);
 }
 
+static void on_written(struct bufferevent *bev, void *arg)
+{
+    struct ctl_conn *c = arg;
+    (void)bev;
+    if (c->on_reserve && c->is_answered && !c->held)
+        end(c);
+}
+
 static void on_event(struct bufferevent *bev, short what, void *arg)
 {
+    struct ctl_conn *c = arg;
     (void)bev;
-    if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
-        end(arg);
+    if ((what & (BEV_EVENT_EOF | BEV_EVENT_ERROR)) || !c->held)
+        end(c);
+    else
+        bufferevent_enable(c->bev, EV_READ); /* which its patience has ended; an answer is to come */
+}
+
+static void keep_reserve(struct ctl *ctl)
+{
+    if (ctl->reserve_fd < 0)
+        ctl->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
 static void on_accept_again(evutil_socket_t fd, short what, void *arg)
@@ -136,6 +163,7 @@ static void on_accept_again(evutil_socket_t fd, short what, void *arg)
     struct ctl *ctl = arg;
     (void)fd;
     (void)what;
+    keep_reserve(ctl);
     event_add(ctl->ev, NULL);
 }
 
@@ -143,8 +171,10 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
 {
     struct ctl *ctl = arg;
     (void)what;
+    bool on_reserve = false;
     int s = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (s < 0 && (errno == EMFILE || errno == ENFILE) && ctl->reserve_fd >= 0) {
+        on_reserve = true;
         close(fd_take(&ctl->reserve_fd)); /* kept for this: to answer also when descriptors have run out */
         s = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     }
@@ -155,12 +185,17 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
         return;
     }
     struct ctl_conn *c = xcalloc(1, sizeof *c);
-    *c = (struct ctl_conn){
-        .ctl = ctl, .next = ctl->conns, .at = &ctl->conns, .bev = bufferevent_socket_new(ctl->base, s, BEV_OPT_CLOSE_ON_FREE)};
+    *c = (struct ctl_conn){.ctl = ctl,
+                           .next = ctl->conns,
+                           .at = &ctl->conns,
+                           .bev = bufferevent_socket_new(ctl->base, s, 0),
+                           .on_reserve = on_reserve};
     if (c->next)
         c->next->at = &c->next;
     ctl->conns = c;
-    bufferevent_setcb(c->bev, on_read, NULL, on_event, c);
+    bufferevent_setcb(c->bev, on_read, on_written, on_event, c);
+    if (on_reserve)
+        bufferevent_set_timeouts(c->bev, &(struct timeval){RESERVE_S, 0}, NULL);
     bufferevent_enable(c->bev, EV_READ | EV_WRITE);
 }
 
@@ -170,11 +205,11 @@ int ctl_new(struct event_base *base, const char *path, const struct ctl_ops *ops
     if (fd < 0)
         return err_sys(e, fd, "cannot listen on %s", path);
     struct ctl *ctl = xcalloc(1, sizeof *ctl);
-    *ctl = (struct ctl){.base = base, .ops = *ops, .path = xstrdup(path), .fd = fd};
+    *ctl = (struct ctl){.base = base, .ops = *ops, .path = xstrdup(path), .fd = fd, .reserve_fd = -1};
     ctl->ev = event_new(base, fd, EV_READ | EV_PERSIST, on_accept, ctl);
     event_add(ctl->ev, NULL);
     ctl->again_ev = event_new(base, -1, 0, on_accept_again, ctl);
-    ctl->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    keep_reserve(ctl);
     *ret = ctl;
     return 0;
 }

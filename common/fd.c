@@ -249,13 +249,13 @@ int fd_unix_listen(const char *path, mode_t mode)
     return fd_take(&fd);
 }
 
-int fd_unix_connect(const char *path)
+int fd_unix_connect(const char *path, bool wait)
 {
     struct sockaddr_un sa;
     int r = unix_address(path, &sa);
     if (r < 0)
         return r;
-    AUTO_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    AUTO_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (wait ? 0 : SOCK_NONBLOCK), 0);
     if (fd < 0)
         return -errno;
     if (connect(fd, (struct sockaddr *)&sa, sizeof sa) < 0)

@@ -50,6 +50,8 @@ ssize_t fd_recv(int sock, void *p, size_t n, int *fds, size_t max_fds, size_t *r
 
 /* Unix stream sockets. The path may be at most 107 bytes; -ENAMETOOLONG otherwise. */
 int fd_unix_listen(const char *path, mode_t mode);
-int fd_unix_connect(const char *path);
+/* Connects to a listener. wait: blocks while as many wait already as it allows; else -EAGAIN then, and the descriptor does not
+ * block either. */
+int fd_unix_connect(const char *path, bool wait);
 
 #endif

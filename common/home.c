@@ -8,11 +8,15 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sodium.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+
+enum { LOCK_RETRY_MS = 20 };
 
 static const struct {
     const char *name;
@@ -204,14 +208,17 @@ char *home_program(const struct home *h, const char *name)
     return xasprintf("%s/%s", h->bin, name);
 }
 
-int home_lock(const struct home *h, const char *name, struct err *e)
+int home_lock(const struct home *h, const char *name, int wait_ms, struct err *e)
 {
+    int64_t until = clk_now_ms() + wait_ms;
     AUTO_FREE char *rel = xasprintf("state/%s.lock", name);
     int fd = openat(h->dirfd, rel, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0)
         return err_sys(e, -errno, "cannot open %s/%s", h->path, rel);
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+    while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
         int r = -errno;
+        if (r == -EINTR || (r == -EWOULDBLOCK && clk_now_ms() < until && poll(NULL, 0, LOCK_RETRY_MS) == 0))
+            continue;
         close(fd);
         return err_set(e, r, "another %s already works on %s; stop it first with `mysimbdp down --home %s`", name, h->path,
                        h->path);
@@ -221,26 +228,21 @@ int home_lock(const struct home *h, const char *name, struct err *e)
 
 int home_kept_port(const struct home *h, const char *program)
 {
+    AUTO_FREE char *rel = xasprintf("state/%s.port", program);
     AUTO_BUF struct buf b = {0};
-    if (fd_read_file(h->dirfd, "state/ports.json", &b, 65536, NULL) < 0)
+    if (fd_read_file(h->dirfd, rel, &b, 64, NULL) < 0)
         return 0;
-    AUTO_BSON bson_t *doc = json_parse(b.p, b.n, NULL);
-    int64_t port = doc ? json_get_i64(doc, program, 0) : 0;
-    return port > 0 && port < 65536 ? (int)port : 0;
+    char *end;
+    long port = strtol(b.p, &end, 10);
+    return port > 0 && port < 65536 && *end == '\n' ? (int)port : 0;
 }
 
 int home_keep_port(const struct home *h, const char *program, int port, struct err *e)
 {
-    static const char *const programs[] = {"mongo", "broker"};
-    AUTO_BUF struct buf b = {0};
-    json_begin(&b, NULL, '{');
-    for (size_t i = 0; i < sizeof programs / sizeof *programs; i++) {
-        int kept = strcmp(programs[i], program) ? home_kept_port(h, programs[i]) : port;
-        if (kept)
-            json_i64(&b, programs[i], kept);
-    }
-    json_end(&b, '}');
-    return fd_write_file(h->dirfd, "state/ports.json", b.p, b.n, 0600, e);
+    /* A file for each program: they start side by side, and would lose each other's number in a common one. */
+    AUTO_FREE char *rel = xasprintf("state/%s.port", program);
+    AUTO_FREE char *text = xasprintf("%d\n", port);
+    return fd_write_file(h->dirfd, rel, text, strlen(text), 0600, e);
 }
 
 static const char alphabet[] = "0123456789abcdefghjkmnpqrstvwxyz";

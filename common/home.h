@@ -36,10 +36,12 @@ char *home_program(const struct home *h, const char *name);
 char *home_exec(const struct home *h, const char *tenant, const char *exec);
 char *home_secret(const struct home *h, const char *tenant, const char *file);
 
-/* Takes state/<name>.lock for this process' life; -EWOULDBLOCK when another holds it. The descriptor stays open. */
-int home_lock(const struct home *h, const char *name, struct err *e);
+/* Takes state/<name>.lock for this process' life; -EWOULDBLOCK when another holds it for wait_ms more (0: does not block).
+ * The descriptor stays open. */
+int home_lock(const struct home *h, const char *name, int wait_ms, struct err *e);
 
-/* The port a program of this home had last (state/ports.json); 0: none. Ports are kept so that endpoints stay what peers know. */
+/* The port a program of this home had last (state/<program>.port); 0: none. Ports are kept so that endpoints stay what
+ * peers know. */
 int home_kept_port(const struct home *h, const char *program);
 int home_keep_port(const struct home *h, const char *program, int port, struct err *e);
 

@@ -7,13 +7,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-bson_t *json_parse(const char *text, size_t n, struct err *e)
+int json_read(const char *text, size_t n, bson_t *doc, struct err *e)
 {
     bson_error_t be;
-    bson_t *doc = bson_new_from_json((const uint8_t *)text, (ssize_t)n, &be);
-    if (!doc)
-        err_set(e, ERR_FORMAT, "malformed JSON: %s", be.message);
-    return doc;
+    bson_json_reader_t *r = bson_json_data_reader_new(false, 0);
+    bson_json_data_reader_ingest(r, (const uint8_t *)text, n);
+    int done = bson_json_reader_read(r, doc, &be);
+    bson_json_reader_destroy(r);
+    return done == 1 ? 0 : err_set(e, ERR_FORMAT, "malformed JSON: %s", done == 0 ? "it is empty" : be.message);
+}
+
+bson_t *json_parse(const char *text, size_t n, struct err *e)
+{
+    bson_t *doc = bson_new();
+    if (json_read(text, n, doc, e) == 0)
+        return doc;
+    bson_destroy(doc);
+    return NULL;
 }
 
 const char *json_get_str(const bson_t *doc, const char *key, const char *def)

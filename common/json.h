@@ -10,6 +10,8 @@
 
 /* Parses one JSON object. NULL on malformed text (message in e). The caller frees with bson_destroy. */
 bson_t *json_parse(const char *text, size_t n, struct err *e);
+/* The same into an empty document of the caller's. ERR_FORMAT: all that may be done with it is bson_destroy. */
+int json_read(const char *text, size_t n, bson_t *doc, struct err *e);
 
 const char *json_get_str(const bson_t *doc, const char *key, const char *def); /* points into doc */
 int64_t json_get_i64(const bson_t *doc, const char *key, int64_t def);

@@ -7,7 +7,7 @@
 #define SIMBDP_RUNSPEC_H
 
 #include "buf.h"
-#include "cfg.h"
+#include "conf/cfg.h"
 #include "err.h"
 
 #include <stdbool.h>

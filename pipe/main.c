@@ -23,6 +23,7 @@
 #include "common/mem.h"
 #include "common/stream/command.h"
 #include "common/stream/env.h"
+#include "common/stream/reporter.h"
 #include "common/stream/subscriber.h"
 
 #include <errno.h>
@@ -53,14 +54,18 @@ struct pipe {
         uint64_t seq;
         size_t at, n; /* of its line, with the newline, in `text` */
         bool done;
+        int64_t came_us;
     } * v;
     size_t n, cap;
     struct buf text;
     int64_t extend_ms;
+    struct reporter *reporter;
+    int64_t settled_us; /* --echo: the last one */
 };
 
 static void add(struct pipe *k, const struct subscriber_batch *b)
 {
+    int64_t now = clk_now_us();
     for (size_t i = 0; i < b->n; i++) {
         if (k->n == k->cap) {
             k->cap = k->cap ? k->cap * 2 : 64;
@@ -68,7 +73,7 @@ static void add(struct pipe *k, const struct subscriber_batch *b)
         }
         size_t at = k->text.n;
         command_add_line(&k->text, b->v[i].p, b->v[i].n);
-        k->v[k->n++] = (struct message){b->v[i].seq, at, k->text.n - at, false};
+        k->v[k->n++] = (struct message){b->v[i].seq, at, k->text.n - at, false, now};
     }
 }
 
@@ -84,6 +89,7 @@ static void each_open(struct pipe *k, size_t from, size_t to,
 static void extend_if_due(struct pipe *k)
 {
     int64_t now = clk_now_ms();
+    reporter_tick(k->reporter, now * 1000);
     if (now < k->extend_ms)
         return;
     if (k->extend_ms)
@@ -111,6 +117,7 @@ static void give_back(struct pipe *k, size_t i, int code)
     snprintf(why, sizeof why, code < 128 ? "the command exits with %d" : "the command ends by signal %d",
              code < 128 ? code : code - 128);
     subscriber_nack(k->s, &(struct wire_range){k->v[i].seq, k->v[i].seq}, 1, 0, why);
+    reporter_error(k->reporter, why);
     k->v[i].done = true;
 }
 
@@ -143,6 +150,7 @@ static int by_batches(struct pipe *k, struct err *e)
         int64_t until = 0;
         while (!stopping && k->n < k->batch && k->text.n < MAX_BATCH_BYTES && (!k->n || clk_now_ms() < until)) {
             int got = subscriber_next(k->s, k->n ? until - clk_now_ms() : LOOK_MS, &b, e);
+            reporter_tick(k->reporter, clk_now_us());
             if (got < 0)
                 return got;
             if (got && !k->n)
@@ -150,8 +158,10 @@ static int by_batches(struct pipe *k, struct err *e)
             if (got)
                 add(k, &b);
         }
+        int64_t began = clk_now_us();
         if (k->n && !stopping)
             r = run_batch(k, e);
+        reporter_done(k->reporter, k->n, k->text.n, clk_now_us() - began);
     }
     return r;
 }
@@ -162,8 +172,11 @@ static bool acknowledge(struct pipe *k, const char *line, size_t n)
 {
     for (size_t i = 0; i < k->n; i++)
         if (!k->v[i].done && k->v[i].n == n && !memcmp(k->text.p + k->v[i].at, line, n)) {
+            int64_t now = clk_now_us(); /* one after the other: since the one before, or since it came */
             each_open(k, i, i + 1, subscriber_ack);
             k->v[i].done = true;
+            reporter_done(k->reporter, 1, n, now - (k->v[i].came_us > k->settled_us ? k->v[i].came_us : k->settled_us));
+            k->settled_us = now;
             return true;
         }
     return false;
@@ -291,10 +304,12 @@ int main(int argc, char **argv)
     sigaction(SIGTERM, &(struct sigaction){.sa_handler = on_stop}, NULL);
     sigaction(SIGINT, &(struct sigaction){.sa_handler = on_stop}, NULL);
     int r = open_subscriber(&k, &e);
+    k.reporter = reporter_open();
     if (r == 0)
         r = k.echo ? by_echo(&k, &e) : by_batches(&k, &e);
     if (r < 0)
         fprintf(stderr, "simbdp-pipe: %s\n", e.msg);
+    reporter_close(k.reporter);
     subscriber_close(k.s);
     buf_fini(&k.text);
     free(k.v);

@@ -3,6 +3,7 @@
 #include "common/crash.h"
 #include "common/mem.h"
 #include "common/stream/env.h"
+#include "common/stream/reporter.h"
 #include "index.h"
 
 #include <endian.h>
@@ -49,6 +50,9 @@ struct drain {
     uint32_t window, max_window;
     uint64_t window_given; /* messages since the window was looked at */
     int64_t window_ms, idle_ms, look_ms, extend_ms;
+    struct reporter *reporter; /* NULL: nobody is told */
+    int64_t since_us;          /* when the message that was given last was asked for; 0: none is at work */
+    size_t given_bytes;
     struct drain_counts counts;
 };
 
@@ -84,6 +88,8 @@ static void on_refused(void *arg, const struct sink_refusal *why)
     if (h && !h->why && !(key && d->spec->on_key_conflict == KEY_KEEP))
         h->why =
             xasprintf("row %lld: %s%s", (long long)why->line, key ? "a row with this key is there already: " : "", why->message);
+    if (h && h->why)
+        reporter_error(d->reporter, h->why);
 }
 
 static void on_acknowledged(void *arg, int64_t end, int64_t n)
@@ -119,6 +125,7 @@ int drain_open(const struct drain_options *o, struct drain **ret, struct err *e)
         drain_close(d);
         return r;
     }
+    d->reporter = reporter_open();
     sink_set_wake_fd(d->sink, d->wake_fd);
     subscriber_watch(d->s, d->wake_fd);
     *ret = d;
@@ -161,6 +168,7 @@ void drain_close(struct drain *d)
 {
     if (!d)
         return;
+    reporter_close(d->reporter);
     sink_close(d->sink);
     subscriber_close(d->s);
     for (size_t i = 0; i < d->n_held; i++)
@@ -280,14 +288,25 @@ static void give(struct drain *d, struct subscriber_message *ret)
 {
     *ret = d->batch.v[d->at];
     d->current = (struct held){.ordinal = d->next_ordinal - d->batch.n + d->at, .seq = ret->seq};
+    d->given_bytes = ret->n;
     d->at++;
     d->window_given++;
     d->counts.messages++;
 }
 
+/* The caller is back: what it had took until now, and what is told is told. Returns when to look again. */
+static int64_t account(struct drain *d, int64_t now_us)
+{
+    if (d->since_us)
+        reporter_done(d->reporter, 1, d->given_bytes, now_us - d->since_us);
+    d->since_us = 0;
+    return reporter_tick(d->reporter, now_us);
+}
+
 int drain_next(struct drain *d, int64_t ms, struct subscriber_message *ret, struct err *e)
 {
-    int64_t now = clk_now_ms(), until = now + (ms < 0 ? FOREVER_MS : ms);
+    int64_t now_us = clk_now_us(), now = now_us / 1000, until = now + (ms < 0 ? FOREVER_MS : ms), since_us = now_us;
+    int64_t report_us = account(d, now_us);
     int r = now >= d->look_ms && d->look_ms ? look(d, now, e) : 0;
     while (r == 0 && d->at == d->batch.n) {
         eventfd_t n;
@@ -297,9 +316,11 @@ int drain_next(struct drain *d, int64_t ms, struct subscriber_message *ret, stru
             break;
         adapt_window(d, now);
         bool idle = !d->n_held;
-        int64_t left = until - now, began = now;
+        int64_t left = until - now, began = now, began_us = now_us;
         if (d->n_held && d->extend_ms - now < left)
             left = d->extend_ms - now > 0 ? d->extend_ms - now : 0;
+        if ((report_us - now_us) / 1000 < left)
+            left = (report_us - now_us) / 1000 + 1;
         d->batch.n = d->at = 0;
         int got = subscriber_next(d->s, atomic_load(&d->woken) ? 0 : left, &d->batch, e);
         if (got < 0)
@@ -308,8 +329,11 @@ int drain_next(struct drain *d, int64_t ms, struct subscriber_message *ret, stru
             take_batch(d);
         else if (atomic_exchange(&d->woken, false))
             return 0;
-        now = clk_now_ms();
+        now_us = clk_now_us();
+        now = now_us / 1000;
         d->idle_ms += idle ? now - began : 0;
+        since_us += idle ? now_us - began_us : 0; /* nobody works while there is nothing to do */
+        report_us = reporter_tick(d->reporter, now_us);
         if (!got && ms < 0)
             until = now + FOREVER_MS;
         if (!got && now >= until)
@@ -317,6 +341,7 @@ int drain_next(struct drain *d, int64_t ms, struct subscriber_message *ret, stru
     }
     if (r < 0)
         return r;
+    d->since_us = since_us;
     give(d, ret);
     return 1;
 }
@@ -329,6 +354,7 @@ void drain_wake(struct drain *d)
 
 int drain_look(struct drain *d, struct err *e)
 {
+    reporter_tick(d->reporter, clk_now_us());
     return look(d, clk_now_ms(), e);
 }
 
@@ -378,6 +404,7 @@ int drain_refuse(struct drain *d, uint64_t seq, const char *why)
     if (!h)
         return -ENOENT;
     h->state = REFUSED;
+    reporter_error(d->reporter, *why ? why : "refused by the app");
     if (!h->why)
         h->why = xstrdup(*why ? why : "refused by the app");
     d->settled_any = true;
@@ -390,6 +417,7 @@ int drain_retry(struct drain *d, uint64_t seq, uint32_t delay_ms, const char *wh
     if (!h)
         return -ENOENT;
     subscriber_nack(d->s, &(struct wire_range){seq, seq}, 1, delay_ms, *why ? why : "given back by the app");
+    reporter_error(d->reporter, *why ? why : "given back by the app");
     free(h->why);
     memmove(h, h + 1, (size_t)(d->held + d->n_held - h - 1) * sizeof *h);
     d->n_held--;

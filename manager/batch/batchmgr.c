@@ -13,7 +13,7 @@
 
 #include "common/access.h"
 #include "common/clk.h"
-#include "common/crash.h"
+#include "common/daemon.h"
 #include "common/fd.h"
 #include "common/json.h"
 #include "common/log.h"
@@ -23,7 +23,6 @@
 #include <event2/thread.h>
 #include <fcntl.h>
 #include <mongoc/mongoc.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -523,39 +522,15 @@ void batchmgr_check_quit(struct batchmgr *m)
     event_base_once(m->base, -1, EV_TIMEOUT, on_quit, m, &tv);
 }
 
-static void on_term(evutil_socket_t sig, short what, void *arg)
-{
-    struct batchmgr *m = arg;
-    (void)what;
-    log_info("stop", NULL, NULL, "signal %d: runs are left alone", (int)sig);
-    event_base_loopbreak(m->base);
-}
-
-/* `mysimbdp up` is gone: its end of our stdin closed. */
-static void on_leash(evutil_socket_t fd, short what, void *arg)
-{
-    struct batchmgr *m = arg;
-    char byte;
-    (void)what;
-    if (read(fd, &byte, 1) > 0)
-        return;
-    log_warn("stop", NULL, NULL, "`mysimbdp up` ended without a word; stopping too, runs are left alone");
-    event_base_loopbreak(m->base);
-}
-
-static void on_hup(evutil_socket_t sig, short what, void *arg)
+static void on_reload(void *arg)
 {
     struct err e = {0};
-    (void)sig;
-    (void)what;
     batchmgr_reload(arg, &e);
 }
 
-static void on_chld(evutil_socket_t sig, short what, void *arg)
+static void on_child_ended(void *arg)
 {
     int status;
-    (void)sig;
-    (void)what;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
         if (!inspect_reaped(arg, pid))
             helper_reaped(arg, pid, status);
@@ -608,12 +583,6 @@ static int start(struct batchmgr *m, struct err *e)
     return r;
 }
 
-static void add_signal(struct batchmgr *m, struct event **ev, int sig, void (*fn)(evutil_socket_t, short, void *))
-{
-    *ev = evsignal_new(m->base, sig, fn, m);
-    event_add(*ev, NULL);
-}
-
 static void stop(struct batchmgr *m)
 {
     size_t i = 0;
@@ -656,7 +625,7 @@ static void stop(struct batchmgr *m)
     struct map *maps[] = {&m->tenants, &m->files, &m->staged, &m->contents, &m->parked, &m->uploads, &m->exec_hashes};
     for (size_t k = 0; k < sizeof maps / sizeof *maps; k++)
         map_fini(maps[k]);
-    struct event *evs[] = {m->dispatch_ev, m->park_ev, m->term_ev, m->int_ev, m->hup_ev, m->chld_ev, m->leash_ev};
+    struct event *evs[] = {m->dispatch_ev, m->park_ev};
     for (size_t k = 0; k < sizeof evs / sizeof *evs; k++)
         if (evs[k])
             event_free(evs[k]);
@@ -674,27 +643,21 @@ static int run(struct batchmgr *m, const char *home_arg, bool supervised, struct
     int r = home_open(&m->home, home_arg, e);
     if (r < 0)
         return r;
-    int lock = home_lock(&m->home, "batchmgr", e);
+    int lock = home_lock(&m->home, "batchmgr", 0, e);
     if (lock < 0)
         return lock;
     m->dispatch_ev = event_new(m->base, -1, 0, on_dispatch, m);
     m->park_ev = event_new(m->base, -1, EV_PERSIST, on_park, m);
     struct timeval tv = {PARK_POLL_S, 0};
     event_add(m->park_ev, &tv);
-    add_signal(m, &m->term_ev, SIGTERM, on_term);
-    add_signal(m, &m->int_ev, SIGINT, on_term);
-    add_signal(m, &m->hup_ev, SIGHUP, on_hup);
-    add_signal(m, &m->chld_ev, SIGCHLD, on_chld);
-    if (supervised) {
-        m->leash_ev = event_new(m->base, STDIN_FILENO, EV_READ | EV_PERSIST, on_leash, m);
-        event_add(m->leash_ev, NULL);
-    }
+    struct daemon *d = daemon_new(m->base, supervised, &(struct daemon_ops){"runs are left alone", on_reload, on_child_ended, m});
     r = start(m, e);
     if (r == 0) {
         log_info("ready", NULL, NULL, "home %s, %zu tenants", m->home.path, m->conf->n_tenants);
         event_base_dispatch(m->base);
     }
     stop(m);
+    daemon_free(d);
     close(lock);
     return r;
 }
@@ -709,22 +672,19 @@ int main(int argc, char **argv)
 {
     struct batchmgr m = {.inotify_fd = -1, .runs_fd = -1};
     struct err e = {0};
-    log_init("batchmgr");
-    crash_init();
+    daemon_prepare("batchmgr"); /* with a descriptor a run, and a few a file that is looked at */
     const char *home = home_take_arg(&argc, argv);
     if (argc == 2 && !strcmp(argv[1], "--help"))
         return fputs(usage, stdout) < 0;
     bool supervised = argc == 2 && !strcmp(argv[1], "--supervised");
     if (argc != 1 + supervised)
         return fputs(usage, stderr), 2;
-    signal(SIGPIPE, SIG_IGN);
-    fd_raise_limit(); /* a descriptor a run, and a few a file that is looked at */
     the = &m;
     m.started_wall_ms = clk_wall_ms();
     mongoc_init();
     mongoc_log_set_handler(NULL, NULL);
     evthread_use_pthreads();
-    m.base = event_base_new();
+    m.base = daemon_loop(0);
     int r = run(&m, home, supervised, &e);
     if (r < 0)
         log_error("start", NULL, NULL, "%s", e.msg);

@@ -7,12 +7,13 @@
 #include "sched.h"
 
 #include "common/cgroup.h"
-#include "common/conf.h"
+#include "common/conf/conf.h"
 #include "common/home.h"
 #include "common/map.h"
 #include "manager/live/live.h"
 
 #include <event2/event.h>
+#include <sys/queue.h>
 
 struct inspector;
 
@@ -76,6 +77,7 @@ struct batchmgr {
     struct event *inotify_ev, *rescan_ev, *claim_ev, *disk_ev, *park_ev, *dispatch_ev;
     bool disk_low, rescan_wanted;
     size_t n_candidates;
+    LIST_HEAD(laters, later) laters; /* of intake */
 
     struct inspector *inspectors;
     size_t n_inspectors;
@@ -83,7 +85,6 @@ struct batchmgr {
     struct spawner *spawner;
     char *databases_told; /* what state/databases.json says; NULL: not written yet */
 
-    struct event *term_ev, *int_ev, *hup_ev, *chld_ev, *leash_ev;
     struct map uploads;
 
     bool draining, quit;

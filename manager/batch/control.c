@@ -68,9 +68,8 @@ static void add_tenants(struct batchmgr *m, struct buf *b)
 static void status(struct batchmgr *m, struct ctl_conn *c)
 {
     AUTO_BUF struct buf b = {0};
-    const char *why;
     char db_why[256] = "";
-    bool stalled = ledger_stalled(m->ledger, &why);
+    bool stalled = ledger_stalled(m->ledger, NULL, 0);
     bool up = m->n_healths && health_is_up(m->healths[0], db_why, sizeof db_why);
     size_t i = 0;
     json_begin(&b, NULL, '{');

@@ -88,6 +88,12 @@ static char *staged_key(const char *from, const char *raw_name)
     return xasprintf("%s/%s", from, raw_name);
 }
 
+/* Not the file's: it goes by, and the file is as it was. */
+static bool is_our_trouble(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOMEM;
+}
+
 /* ---- claiming ---- */
 
 static void check_claimed(struct batchmgr *m, struct file *f);
@@ -269,7 +275,7 @@ static void check_claimed(struct batchmgr *m, struct file *f)
         refuse(m, f, "not_regular", "only regular files can be ingested");
         return;
     }
-    if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) { /* our trouble, not the file's */
+    if (fd < 0 && is_our_trouble(errno)) {
         file_timer(m, f, RETRY_MS, on_check_again);
         return;
     }
@@ -336,18 +342,17 @@ static void add_candidate(struct batchmgr *m, struct tenant *t, const char *data
     event_active(m->claim_ev, EV_TIMEOUT, 0);
 }
 
+/* A file that may still have a writer is looked at again. */
 struct later {
     struct batchmgr *m;
     char *tenant, *dataset, *name;
     struct event *ev;
+    LIST_ENTRY(later) others;
 };
 
-static void on_later(evutil_socket_t fd, short what, void *arg)
+static void later_free(struct later *l)
 {
-    struct later *l = arg;
-    (void)fd;
-    (void)what;
-    add_candidate(l->m, tenant_get(l->m, l->tenant), l->dataset, l->name);
+    LIST_REMOVE(l, others);
     event_free(l->ev);
     free(l->tenant);
     free(l->dataset);
@@ -355,11 +360,21 @@ static void on_later(evutil_socket_t fd, short what, void *arg)
     free(l);
 }
 
+static void on_later(evutil_socket_t fd, short what, void *arg)
+{
+    struct later *l = arg;
+    (void)fd;
+    (void)what;
+    add_candidate(l->m, tenant_get(l->m, l->tenant), l->dataset, l->name);
+    later_free(l);
+}
+
 static void look_later(struct batchmgr *m, const struct tenant *t, const struct candidate *c, int64_t ms)
 {
     struct later *l = xmalloc(sizeof *l);
-    *l = (struct later){m, xstrdup(t->id), xstrdup(c->dataset), xstrdup(c->name), NULL};
+    *l = (struct later){.m = m, .tenant = xstrdup(t->id), .dataset = xstrdup(c->dataset), .name = xstrdup(c->name)};
     l->ev = event_new(m->base, -1, 0, on_later, l);
+    LIST_INSERT_HEAD(&m->laters, l, others);
     struct timeval tv = {ms / 1000, ms % 1000 * 1000};
     event_add(l->ev, &tv);
 }
@@ -391,7 +406,7 @@ static void try_claim(struct batchmgr *m, struct tenant *t, const struct candida
         return;
     AUTO_FD int dir = openat(m->home.dirfd, from, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (dir < 0 || fstatat(dir, c->name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
-        m->rescan_wanted |= errno == EMFILE || errno == ENFILE || errno == ENOMEM;
+        m->rescan_wanted |= is_our_trouble(errno);
         return;
     }
     if (S_ISREG(st.st_mode) && !is_complete(m, t, c, dir, &st))
@@ -404,8 +419,7 @@ static void try_claim(struct batchmgr *m, struct tenant *t, const struct candida
 
 static bool is_paused(struct batchmgr *m)
 {
-    const char *why;
-    return m->disk_low || m->draining || ledger_stalled(m->ledger, &why);
+    return m->disk_low || m->draining || ledger_stalled(m->ledger, NULL, 0);
 }
 
 static void free_candidate(struct candidate *c)
@@ -443,6 +457,8 @@ static void scan(struct batchmgr *m, struct tenant *t, const char *dataset)
 {
     AUTO_FREE char *path = xasprintf("%s/staging/%s/%s", m->home.path, t->id, dataset);
     DIR *d = opendir(path);
+    if (!d)
+        m->rescan_wanted |= is_our_trouble(errno);
     for (struct dirent *ent; d && (ent = readdir(d));)
         add_candidate(m, t, dataset, ent->d_name);
     if (d)
@@ -614,6 +630,14 @@ void intake_stop(struct batchmgr *m)
             event_free(*evs[k]);
             *evs[k] = NULL;
         }
+    while (!LIST_EMPTY(&m->laters))
+        later_free(LIST_FIRST(&m->laters));
+    for (struct tenant *t; (t = map_next(&m->tenants, &i));)
+        for (struct candidate *c; (c = t->first);) {
+            t->first = c->next;
+            free_candidate(c);
+        }
+    i = 0;
     if (m->inotify_fd >= 0)
         close(fd_take(&m->inotify_fd));
     for (struct watch *w; (w = map_next(&m->watches, &i));) {
@@ -640,7 +664,7 @@ int intake_upload_begin(struct batchmgr *m, const char *tenant, const char *data
 {
     struct tenant *t = map_get(&m->tenants, tenant);
     const struct conf_tenant *c = t ? tenant_conf(m, t) : NULL;
-    const char *why;
+    char why[256];
     if (!c)
         return err_set(e, ERR_REFUSED, "no tenant \"%s\"; `mysimbdp tenant list` shows them", tenant);
     if (t->suspended)
@@ -656,7 +680,7 @@ int intake_upload_begin(struct batchmgr *m, const char *tenant, const char *data
         return err_set(e, ERR_REFUSED, "the platform is going down");
     if (m->disk_low)
         return err_set(e, ERR_REFUSED, "intake is paused: less than min_free_bytes of disk space is free");
-    if (ledger_stalled(m->ledger, &why))
+    if (ledger_stalled(m->ledger, why, sizeof why))
         return err_set(e, ERR_REFUSED, "intake is paused: the ledger cannot be written (%s)", why);
     struct conf_limits l = conf_effective_limits(c, d);
     struct file *f = new_file(m, t, dataset, "staging/.incoming", name);

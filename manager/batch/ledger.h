@@ -31,7 +31,8 @@ void ledger_note_run(struct ledger *l, const struct run *r); /* as ledger_note_f
 void ledger_note_pruned(struct ledger *l, const char *run_id);
 void ledger_note_expired(struct ledger *l, const char *file_id);
 void ledger_then(struct ledger *l, void (*fn)(void *arg), void *arg);
-bool ledger_stalled(const struct ledger *l, const char **ret_why);
+/* Whether commits fail; and why, as far as it fits into ret_why (NULL: not asked). */
+bool ledger_stalled(struct ledger *l, char *ret_why, size_t size);
 
 /* The tenant's uid offset: given once, kept for ever. Commits at once (start and reload only). */
 int ledger_tenant_uid(struct ledger *l, const char *tenant, int64_t uid_base, int64_t *ret_uid, struct err *e);

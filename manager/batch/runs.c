@@ -610,10 +610,10 @@ static void dispatch(struct batchmgr *m, struct file *first, const char *app_nam
 
 void runs_dispatch(struct batchmgr *m)
 {
-    const char *app, *why;
+    const char *app;
     double cpus;
     int64_t memory_bytes;
-    if (m->draining || m->disk_low || !spawner_is_ready(m->spawner) || ledger_stalled(m->ledger, &why))
+    if (m->draining || m->disk_low || !spawner_is_ready(m->spawner) || ledger_stalled(m->ledger, NULL, 0))
         return;
     for (int i = 0; i < DISPATCH_PER_TURN; i++) {
         struct file *f = sched_pick(m->sched, &app, &cpus, &memory_bytes);

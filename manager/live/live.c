@@ -232,7 +232,7 @@ void live_dismiss_ended(const struct home *h, bool (*is_ended)(void *arg, const 
         if (!is_ended(arg, claim))
             continue;
         AUTO_FREE char *path = xasprintf("%s/%s", h->runtime, ent->d_name);
-        AUTO_FD int fd = fd_unix_connect(path);
+        AUTO_FD int fd = fd_unix_connect(path, false);
         char ack = RUN_ORDER_ACK;
         if (fd >= 0 && send(fd, &ack, 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
             log_debug("order", NULL, claim, "the runner does not listen");
@@ -369,7 +369,7 @@ void live_resolve(struct live *l)
     AUTO_FREE char *sock_path = xasprintf("%s/%s.sock", l->s->home->runtime, l->claim);
     AUTO_FD int lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (lock < 0 || flock(lock, LOCK_EX | LOCK_NB) < 0) {
-        int fd = lock < 0 ? -1 : fd_unix_connect(sock_path);
+        int fd = lock < 0 ? -1 : fd_unix_connect(sock_path, false);
         if (fd >= 0)
             watch(l, fd);
         else

@@ -24,6 +24,7 @@ void plan_common_env(struct run_spec *s, const struct plan_tenant *t, const char
 {
     AUTO_FREE char *app_dir = xasprintf("%s/app", s->dir);
     AUTO_FREE char *result = xasprintf("%s/app/result.json", s->dir);
+    AUTO_FREE char *monitor = xasprintf("ipc://%s/monitor.ipc", s->runtime);
     char tries[24];
     snprintf(tries, sizeof tries, "%lld", (long long)attempt);
     const struct {
@@ -39,6 +40,8 @@ void plan_common_env(struct run_spec *s, const struct plan_tenant *t, const char
         {"SIMBDP_APP", app},
         {"SIMBDP_RUN_ID", run_id},
         {"SIMBDP_INSTANCE_ID", run_id},
+        {"ZMQ_MONITOR_ENDPOINT", monitor},
+        {"SIMBDP_REPORT_INTERVAL_S", "1"},
         {"SIMBDP_ATTEMPT", tries},
         {"SIMBDP_RESULT_FILE", result},
     };

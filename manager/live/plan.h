@@ -2,7 +2,7 @@
 #ifndef SIMBDP_PLAN_H
 #define SIMBDP_PLAN_H
 
-#include "common/conf.h"
+#include "common/conf/conf.h"
 #include "common/home.h"
 #include "common/runspec.h"
 

@@ -163,7 +163,7 @@ void app_forget_if_gone(struct app *a)
 {
     if (!a->forgotten || conf_tenant(a->mgr->conf, a->tenant))
         return;
-    a->forgotten = a->stopped = false;
+    a->forgotten = a->stopped = a->pinned = false;
     a->wanted = 0;
     xstr_set(&a->args, NULL);
 }

@@ -47,6 +47,9 @@ int book_open(const struct home *h, struct book **ret, struct err *e)
         r = sqlite3_busy_timeout(b->db, BUSY_MS);
     if (r == SQLITE_OK)
         r = sqlite3_exec(b->db, schema, NULL, NULL, NULL);
+    if (r == SQLITE_OK && sqlite3_table_column_metadata(b->db, NULL, "apps", "pinned", NULL, NULL, NULL, NULL, NULL) != SQLITE_OK)
+        r = sqlite3_exec(b->db, "ALTER TABLE apps ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0", NULL, NULL,
+                         NULL); /* a book of 0.1 */
     if (r != SQLITE_OK) {
         r = fail(b, "open it", e);
         book_close(b);
@@ -188,23 +191,26 @@ bool book_is_ended(struct book *b, const char *run_id)
 
 int book_put_app(struct book *b, const struct app *a, struct err *e)
 {
-    static const char sql[] = "INSERT OR REPLACE INTO apps VALUES(?1, ?2, ?3, ?4, ?5)";
+    static const char sql[] =
+        "INSERT OR REPLACE INTO apps(tenant, app, wanted, stopped, args, pinned) VALUES(?1, ?2, ?3, ?4, ?5, ?6)";
     sqlite3_stmt *s = prepare(b, sql);
     bind_text(s, 1, a->tenant);
     bind_text(s, 2, a->name);
     sqlite3_bind_int64(s, 3, a->wanted);
     sqlite3_bind_int(s, 4, a->stopped);
     bind_text(s, 5, a->args);
+    sqlite3_bind_int(s, 6, a->pinned);
     return run(s) ? 0 : fail(b, "note what is asked for of an app", e);
 }
 
 int book_each_app(struct book *b, void (*fn)(void *arg, const struct book_app *a), void *arg, struct err *e)
 {
-    static const char sql[] = "SELECT tenant, app, args, wanted, stopped FROM apps";
+    static const char sql[] = "SELECT tenant, app, args, wanted, stopped, pinned FROM apps";
     sqlite3_stmt *s = prepare(b, sql);
     int r = SQLITE_ERROR;
     while (s && (r = sqlite3_step(s)) == SQLITE_ROW)
-        fn(arg, &(struct book_app){text(s, 0), text(s, 1), text(s, 2), sqlite3_column_int64(s, 3), sqlite3_column_int(s, 4)});
+        fn(arg, &(struct book_app){text(s, 0), text(s, 1), text(s, 2), sqlite3_column_int64(s, 3), sqlite3_column_int(s, 4),
+                                   sqlite3_column_int(s, 5)});
     sqlite3_reset(s);
     return r == SQLITE_DONE ? 0 : fail(b, "read what is asked for", e);
 }

@@ -35,12 +35,12 @@ int book_each_live(struct book *b, void (*fn)(void *arg, const struct book_insta
 /* Whether there is a row of it, and it has ended. */
 bool book_is_ended(struct book *b, const char *run_id);
 
-/* What was asked for: wanted, stopped, args. */
+/* What was asked for: wanted, stopped, pinned, args. */
 int book_put_app(struct book *b, const struct app *a, struct err *e);
 struct book_app {
     const char *tenant, *app, *args;
     int64_t wanted;
-    bool stopped;
+    bool stopped, pinned;
 };
 int book_each_app(struct book *b, void (*fn)(void *arg, const struct book_app *a), void *arg, struct err *e);
 

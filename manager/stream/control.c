@@ -5,9 +5,11 @@
  *   start {tenant,app,args?}           by a person; args: instead of the configuration's, until the next start
  *   stop {tenant,app}                  by a person: it stays stopped until it is started
  *   stop {run_id}                      one instance; another comes in its place if it is wanted
- *   scale {tenant,app,count,epoch?,seq?,expires_ms?}
+ *   scale {tenant,app,count,by?,pin?,epoch?,seq?,expires_ms?}
  *                                      an absolute count. epoch: as `apps` told it; another one is an earlier streammgr's, and
- *                                      stale. seq: a lower one than the last is stale, too. expires_ms (wall clock): not after
+ *                                      stale. seq: a lower one than the last is stale, too. expires_ms (wall clock): not after.
+ *                                      pin: true: the monitor's orders (by: "monitor") are refused from now on; false: no longer,
+ *                                      and the count may be left out. Answered with tenant and app
  *   reload                             reads the configuration
  *   tenants                            reads who is suspended, and where databases are
  *   forget {tenant}                    tenant remove --purge: its instances end and are forgotten; answered then
@@ -33,7 +35,9 @@ static size_t n_waiters;
 
 static const char *state_of(const struct app *a, int64_t target, const char *why)
 {
+    const struct facts *f = facts_of(a->mgr, a->tenant);
     return a->stopped                                                  ? "stopped"
+           : f && f->suspended                                         ? "suspended"
            : a->parked                                                 ? "parked"
            : (int64_t)a->n < target && clk_now_ms() < a->not_before_ms ? "backoff"
            : why && !a->n                                              ? "waiting"
@@ -50,6 +54,7 @@ static void add_app(struct streammgr *m, struct buf *out, const struct conf_tena
     const char *why;
     int64_t target = app_target(a, &why), n[INSTANCE_N_STATES] = {0}, ready = 0, wait = a->not_before_ms - clk_now_ms();
     const struct conf_profile *p = conf_profile(m->conf, c->profile);
+    bool blocked = why != NULL;
     if (!why && (int64_t)a->n < target && wait > 0)
         why = backoff = xasprintf("ended by itself %lld times in a row, the last time with %s; the next start is in %.1f s",
                                   (long long)a->failures, a->last_end ? a->last_end : "?", (double)wait / 1000);
@@ -72,6 +77,9 @@ static void add_app(struct streammgr *m, struct buf *out, const struct conf_tena
     json_i64(out, "min_instances", c->min_instances);
     json_i64(out, "max_instances", c->max_instances);
     json_str(out, "reason", a->parked ? a->parked : why);
+    json_bool(out, "pinned", a->pinned);
+    json_bool(out, "blocked", blocked);
+    json_i64(out, "order_seq", a->order_seq);
     json_i64(out, "restarts", a->restarts);
     json_begin(out, "run_ids", '[');
     for (const struct instance *i = a->instances; i; i = i->next)
@@ -142,13 +150,14 @@ static struct app *app_of(struct streammgr *m, const bson_t *rq, const struct co
 /* Sets what is asked for, in the book first. */
 static int ask_for(struct app *a, int64_t wanted, bool stopped, struct err *e)
 {
-    struct app old = *a;
+    int64_t wanted_before = a->wanted;
+    bool stopped_before = a->stopped;
     a->wanted = wanted;
     a->stopped = stopped;
     int r = book_put_app(a->mgr->book, a, e);
     if (r < 0) {
-        a->wanted = old.wanted;
-        a->stopped = old.stopped;
+        a->wanted = wanted_before;
+        a->stopped = stopped_before;
     }
     return r;
 }
@@ -197,7 +206,10 @@ static int stop_app(struct streammgr *m, const bson_t *rq, struct err *e)
 {
     const struct conf_stream_app *c;
     struct app *a = app_of(m, rq, &c, e);
-    int r = a ? ask_for(a, 0, true, e) : e->code;
+    if (!a)
+        return e->code;
+    a->pinned = false;
+    int r = ask_for(a, 0, true, e);
     if (r < 0)
         return r;
     log_info("app_stopped", a->tenant, NULL, "app %s: by command", a->name);
@@ -215,14 +227,12 @@ static int stop_run(struct streammgr *m, const char *run_id, struct err *e)
     return err_set(e, ERR_REFUSED, "run %s is no instance that runs", run_id);
 }
 
-static int scale(struct streammgr *m, const bson_t *rq, struct err *e)
+static int scale_app(struct app *a, const struct conf_stream_app *c, const bson_t *rq, struct err *e)
 {
-    const struct conf_stream_app *c;
-    struct app *a = app_of(m, rq, &c, e);
+    struct streammgr *m = a->mgr;
+    bool by_monitor = !strcmp(json_get_str(rq, "by", ""), "monitor"), pin = json_get_bool(rq, "pin", false);
     int64_t count = json_get_i64(rq, "count", -1), epoch = json_get_i64(rq, "epoch", (int64_t)m->epoch),
             seq = json_get_i64(rq, "seq", -1), expires = json_get_i64(rq, "expires_ms", 0);
-    if (!a)
-        return e->code;
     if (epoch != (int64_t)m->epoch)
         return err_set(e, ERR_REFUSED, "the order is for an earlier streammgr (epoch %lld; now %lld)", (long long)epoch,
                        (long long)m->epoch);
@@ -231,6 +241,9 @@ static int scale(struct streammgr *m, const bson_t *rq, struct err *e)
                        (long long)a->order_seq);
     if (expires && expires <= clk_wall_ms())
         return err_set(e, ERR_REFUSED, "the order has expired");
+    if (by_monitor && a->pinned)
+        return err_set(e, ERR_REFUSED, "the count was set by command; `mysimbdp app scale %s/%s auto` gives it back", a->tenant,
+                       a->name);
     if (count < c->min_instances || count > c->max_instances)
         return err_set(e, ERR_REFUSED, "%lld instances are not within the agreement: min_instances %lld, max_instances %lld",
                        (long long)count, (long long)c->min_instances, (long long)c->max_instances);
@@ -238,16 +251,48 @@ static int scale(struct streammgr *m, const bson_t *rq, struct err *e)
         return err_set(e, ERR_REFUSED, "app %s/%s is stopped; `mysimbdp app start %s/%s` first", a->tenant, a->name, a->tenant,
                        a->name);
     int64_t before = a->wanted;
-    int r = count == before ? 0 : ask_for(a, count, false, e);
-    if (r < 0)
+    bool was_pinned = a->pinned;
+    a->pinned |= pin;
+    int r = count == before && a->pinned == was_pinned ? 0 : ask_for(a, count, false, e);
+    if (r < 0) {
+        a->pinned = was_pinned;
         return r;
+    }
     a->order_expires_wall_ms = expires;
     a->order_seq = seq >= 0 ? seq : a->order_seq;
     if (before != count)
-        log_info("scaled", a->tenant, NULL, "app %s: %lld instances are wanted, were %lld", a->name, (long long)count,
-                 (long long)before);
+        log_info("scaled", a->tenant, NULL, "app %s: %lld instances are wanted, were %lld (by %s)", a->name, (long long)count,
+                 (long long)before, by_monitor ? "the monitor" : "command");
     app_reconcile(a);
     return 0;
+}
+
+/* The monitor decides again. */
+static int unpin(struct app *a, struct err *e)
+{
+    a->pinned = false;
+    return ask_for(a, a->wanted, a->stopped, e);
+}
+
+static int scale(struct streammgr *m, struct ctl_conn *conn, const bson_t *rq, struct err *e)
+{
+    AUTO_BUF struct buf out = {0};
+    const struct conf_stream_app *c;
+    struct app *a = app_of(m, rq, &c, e);
+    bson_iter_t it;
+    if (!a)
+        return e->code;
+    bool only_unpin = !json_get_bool(rq, "pin", true) && !bson_iter_init_find(&it, rq, "count");
+    int r = only_unpin ? unpin(a, e) : scale_app(a, c, rq, e);
+    json_begin(&out, NULL, '{');
+    json_bool(&out, "ok", r == 0);
+    json_str(&out, "tenant", a->tenant);
+    json_str(&out, "app", a->name);
+    if (r < 0)
+        json_str(&out, "error", e->msg);
+    json_end(&out, '}');
+    ctl_send(conn, &out);
+    return 1;
 }
 
 static int wait_for_none(struct streammgr *m, struct ctl_conn *c, const char *tenant, struct err *e)
@@ -314,7 +359,7 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
     if (!strcmp(op, "stop"))
         return stop_app(m, rq, e);
     if (!strcmp(op, "scale"))
-        return scale(m, rq, e);
+        return scale(m, c, rq, e);
     if (!strcmp(op, "reload"))
         return streammgr_reload(m, e);
     if (!strcmp(op, "tenants")) {

@@ -176,11 +176,8 @@ static void tell_to_go(struct instance *i, enum manner manner, const char *why)
     struct app *a = i->app;
     const struct conf_tenant *t;
     const struct conf_stream_app *c = app_conf(a, &t);
-    if (i->stop) {
-        if (manner == AT_ONCE && i->term_at_ms)
-            send_term(i);
+    if (i->stop)
         return;
-    }
     i->stop = xstrdup(why);
     set_state(i, INSTANCE_draining);
     a->n--;
@@ -559,6 +556,7 @@ static void take_up(void *arg, const struct book_instance *b)
 static void take_app(void *arg, const struct book_app *b)
 {
     struct app *a = app_get(arg, b->tenant, b->app, true);
+    a->pinned = b->pinned;
     a->wanted = b->wanted; /* as many as there were: nothing is started or ended for our being new */
     a->stopped = b->stopped;
     a->args = xstrdup(b->args);

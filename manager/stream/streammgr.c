@@ -8,13 +8,11 @@
 #include "streammgr.h"
 
 #include "common/clk.h"
-#include "common/crash.h"
-#include "common/fd.h"
+#include "common/daemon.h"
 #include "common/log.h"
 #include "common/mem.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,9 +22,6 @@
 
 enum { TICK_MS = 1000, PRUNE_MS = 60000, PRUNE_AT_ONCE = 256 };
 
-static struct {
-    struct event *term, *interrupt, *hup, *chld, *leash;
-} evs;
 static struct timespec databases_seen;
 
 static void on_ready(void *arg)
@@ -130,43 +125,17 @@ int streammgr_reload(struct streammgr *m, struct err *e)
 
 /* ---- signals ---- */
 
-static void on_term(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd;
-    (void)what;
-    event_base_loopbreak(((struct streammgr *)arg)->base);
-}
-
-static void on_hup(evutil_socket_t fd, short what, void *arg)
+static void on_reload(void *arg)
 {
     struct err e = {0};
-    (void)fd;
-    (void)what;
     streammgr_reload(arg, &e);
 }
 
-static void on_chld(evutil_socket_t fd, short what, void *arg)
+static void on_child_ended(void *arg)
 {
-    (void)fd;
-    (void)what;
     (void)arg;
     while (waitpid(-1, NULL, WNOHANG) > 0)
         ;
-}
-
-static void on_leash(evutil_socket_t fd, short what, void *arg)
-{
-    char c;
-    (void)what;
-    if (read(fd, &c, 1) == 0)
-        event_base_loopbreak(((struct streammgr *)arg)->base);
-}
-
-static struct event *add_event(struct streammgr *m, int fd, short what, event_callback_fn fn)
-{
-    struct event *ev = event_new(m->base, fd, what | EV_PERSIST, fn, m);
-    event_add(ev, NULL);
-    return ev;
 }
 
 /* ---- life ---- */
@@ -199,28 +168,22 @@ static int start(struct streammgr *m, struct err *e)
 
 static void release(struct streammgr *m)
 {
-    struct event *all[] = {evs.term, evs.interrupt, evs.hup, evs.chld, evs.leash, m->tick_ev};
     instances_free(m);
     spawner_free(m->spawner);
     facts_free(m);
     book_close(m->book);
     conf_free(m->conf);
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        if (all[i])
-            event_free(all[i]);
+    if (m->tick_ev)
+        event_free(m->tick_ev);
 }
 
 static int run(struct streammgr *m, bool supervised, struct err *e)
 {
-    int lock = home_lock(&m->home, "streammgr", e);
+    int lock = home_lock(&m->home, "streammgr", 0, e);
     if (lock < 0)
         return lock;
-    evs.term = add_event(m, SIGTERM, EV_SIGNAL, on_term);
-    evs.interrupt = add_event(m, SIGINT, EV_SIGNAL, on_term);
-    evs.hup = add_event(m, SIGHUP, EV_SIGNAL, on_hup);
-    evs.chld = add_event(m, SIGCHLD, EV_SIGNAL, on_chld);
-    if (supervised)
-        evs.leash = add_event(m, STDIN_FILENO, EV_READ, on_leash);
+    struct daemon *d =
+        daemon_new(m->base, supervised, &(struct daemon_ops){"instances are left alone", on_reload, on_child_ended, m});
     int r = start(m, e);
     if (r == 0) {
         log_info("ready", NULL, NULL, "home %s", m->home.path);
@@ -229,6 +192,7 @@ static int run(struct streammgr *m, bool supervised, struct err *e)
     control_stop(m);
     watcher_free(m->watcher);
     m->watcher = NULL;
+    daemon_free(d);
     close(lock);
     return r;
 }
@@ -266,8 +230,7 @@ int main(int argc, char **argv)
 {
     struct streammgr m = {0};
     struct err e = {0};
-    log_init("streammgr");
-    crash_init();
+    daemon_prepare("streammgr");
     const char *home = home_take_arg(&argc, argv);
     if (argc == 2 && !strcmp(argv[1], "--help"))
         return fputs(usage, stdout) < 0;
@@ -277,10 +240,8 @@ int main(int argc, char **argv)
         return fputs(usage, stderr), 2;
     if (sodium_init() < 0)
         return 1;
-    signal(SIGPIPE, SIG_IGN);
-    fd_raise_limit();
     m.started_wall_ms = clk_wall_ms();
-    m.base = event_base_new();
+    m.base = daemon_loop(0);
     int r = home_open(&m.home, home, &e);
     if (r == 0)
         r = listing ? list(&m, argv[2], &e) : run(&m, supervised, &e);

@@ -3,7 +3,7 @@
 #define SIMBDP_STREAMMGR_H
 
 #include "common/cgroup.h"
-#include "common/conf.h"
+#include "common/conf/conf.h"
 #include "common/ctl.h"
 #include "common/home.h"
 #include "common/map.h"
@@ -52,6 +52,7 @@ struct app {
     /* What was asked for; in the book. */
     int64_t wanted; /* by order or activation; before min, max and what forbids it */
     bool stopped;   /* by command */
+    bool pinned;    /* a person said how many: the monitor does not decide */
     char *args;     /* {"args":[...]} instead of the configuration's, or NULL */
     bool forgotten; /* its tenant is being removed for good */
 

@@ -3,45 +3,26 @@
 #include "streammgr.h"
 
 #include "common/clk.h"
-#include "common/fd.h"
-#include "common/json.h"
-#include "common/log.h"
 #include "common/mem.h"
+#include "common/peer.h"
 
-#include <event2/buffer.h>
-#include <event2/bufferevent.h>
 #include <string.h>
 
-enum { AGAIN_MS = 200, PATIENCE_MS = 3000, MAX_LINE = 16 << 20 };
+enum { PATIENCE_MS = 3000 };
 
 struct watcher {
     struct streammgr *m;
-    struct bufferevent *bev;
-    struct event *timer;
+    struct peer *broker;
     char *endpoint;
     bool asked, again; /* a request is under way; another is wanted then */
     int64_t asked_ms;
 };
 
-static void open_connection(struct watcher *w);
-
-static void on_timer(evutil_socket_t fd, short what, void *arg)
+static void on_down(void *arg)
 {
-    (void)fd;
-    (void)what;
-    open_connection(arg);
-}
-
-static void again(struct watcher *w)
-{
-    struct timeval tv = {0, AGAIN_MS * 1000};
-    if (w->bev) {
-        bufferevent_free(w->bev);
-        instances_broker_gone(w->m);
-    }
-    w->bev = NULL;
+    struct watcher *w = arg;
     w->asked = w->again = false;
-    event_add(w->timer, &tv);
+    instances_broker_gone(w->m);
 }
 
 static void activate(struct watcher *w, const bson_t *what)
@@ -65,16 +46,16 @@ static void on_consumers(struct watcher *w, const bson_t *doc, const bson_iter_t
         watcher_ask(w);
 }
 
-static void on_line(struct watcher *w, const char *line)
+static void on_line(void *arg, const bson_t *doc)
 {
-    AUTO_BSON bson_t *doc = json_parse(line, strlen(line), NULL);
+    struct watcher *w = arg;
     bson_iter_t it;
     bson_t what;
-    if (doc && bson_iter_init_find(&it, doc, "activate") && json_iter_doc(&it, &what)) {
+    if (bson_iter_init_find(&it, doc, "activate") && json_iter_doc(&it, &what)) {
         activate(w, &what);
-    } else if (doc && json_get_iter(doc, "consumers", &it)) {
+    } else if (json_get_iter(doc, "consumers", &it)) {
         on_consumers(w, doc, &it);
-    } else if (doc && json_get_str(doc, "ipc", NULL)) {
+    } else if (json_get_str(doc, "ipc", NULL)) {
         const char *endpoint = json_get_str(doc, "ipc", NULL);
         if (!w->endpoint || strcmp(w->endpoint, endpoint) != 0) {
             xstr_set(&w->endpoint, endpoint);
@@ -84,47 +65,18 @@ static void on_line(struct watcher *w, const char *line)
     }
 }
 
-static void on_read(struct bufferevent *bev, void *arg)
+static void on_up(void *arg)
 {
-    struct watcher *w = arg;
-    struct evbuffer *in = bufferevent_get_input(bev);
-    for (char *line; (line = evbuffer_readln(in, NULL, EVBUFFER_EOL_LF));) {
-        on_line(w, line);
-        free(line);
-    }
-    if (evbuffer_get_length(in) > MAX_LINE)
-        again(w);
-}
-
-static void on_event(struct bufferevent *bev, short what, void *arg)
-{
-    (void)bev;
-    if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
-        again(arg);
-}
-
-static void open_connection(struct watcher *w)
-{
-    static const char asks[] = "{\"op\":\"status\"}\n{\"op\":\"watch\"}\n";
-    AUTO_FREE char *path = home_socket(&w->m->home, "broker.sock");
-    int fd = fd_unix_connect(path);
-    if (fd < 0) {
-        again(w);
-        return;
-    }
-    fd_set_nonblock(fd);
-    w->bev = bufferevent_socket_new(w->m->base, fd, BEV_OPT_CLOSE_ON_FREE);
-    bufferevent_setcb(w->bev, on_read, NULL, on_event, w);
-    bufferevent_enable(w->bev, EV_READ | EV_WRITE);
-    bufferevent_write(w->bev, asks, sizeof asks - 1);
+    static const char asks[] = "{\"op\":\"status\"}\n{\"op\":\"watch\"}";
+    peer_send(((struct watcher *)arg)->broker, asks, sizeof asks - 1);
 }
 
 struct watcher *watcher_new(struct streammgr *m)
 {
     struct watcher *w = xcalloc(1, sizeof *w);
+    AUTO_FREE char *path = home_socket(&m->home, "broker.sock");
     w->m = m;
-    w->timer = event_new(m->base, -1, 0, on_timer, w);
-    open_connection(w);
+    w->broker = peer_new(m->base, path, &(struct peer_ops){on_up, on_line, on_down, w});
     return w;
 }
 
@@ -132,9 +84,7 @@ void watcher_free(struct watcher *w)
 {
     if (!w)
         return;
-    if (w->bev)
-        bufferevent_free(w->bev);
-    event_free(w->timer);
+    peer_free(w->broker);
     free(w->endpoint);
     free(w);
 }
@@ -142,7 +92,7 @@ void watcher_free(struct watcher *w)
 bool watcher_ask(struct watcher *w)
 {
     AUTO_BUF struct buf held = {0}, ask = {0};
-    if (!w || !w->bev)
+    if (!w || !peer_is_up(w->broker))
         return false;
     if (w->asked) {
         w->again = true;
@@ -151,9 +101,8 @@ bool watcher_ask(struct watcher *w)
     w->asked = true;
     w->asked_ms = clk_now_ms();
     bool hold = instances_held(w->m, &held);
-    buf_addf(&ask, "{\"op\":\"consumers\"%s%s}\n", hold ? "," : "", hold ? held.p : "");
-    bufferevent_write(w->bev, ask.p, ask.n);
-    return true;
+    buf_addf(&ask, "{\"op\":\"consumers\"%s%s}", hold ? "," : "", hold ? held.p : "");
+    return peer_send(w->broker, ask.p, ask.n);
 }
 
 const char *watcher_endpoint(const struct watcher *w)

@@ -1,5 +1,5 @@
 /* The configuration parser: any bytes give a configuration or an error with a message. */
-#include "common/conf.h"
+#include "common/conf/conf.h"
 #include "common/fd.h"
 #include "common/home.h"
 

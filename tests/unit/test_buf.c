@@ -34,6 +34,21 @@ static void replaces_bytes_that_are_not_utf8(void **state)
     assert_string_equal(b.p, "\"a\xef\xbf\xbd\xc3\xa9\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"");
 }
 
+static void no_control_character_reaches_a_terminal(void **state)
+{
+    AUTO_BUF struct buf b = {0};
+    (void)state;
+    json_str(&b, NULL,
+             "\x7f \xc2\x9b"
+             "2J \xc2\xa0"); /* DEL, CSI of C1, a no-break space */
+    assert_string_equal(b.p, "\"\\u007f \\u009b2J \xc2\xa0\"");
+    buf_reset(&b);
+    buf_adds(&b, "kept\nnot\n\x1b[2J\xc2\x9b"
+                 "2J\xff\xc3\xa9");
+    buf_make_plain(&b, 5);
+    assert_string_equal(b.p, "kept\nnot??[2J??2J?\xc3\xa9");
+}
+
 /* Against a table of the standard's edge cases. */
 static void knows_utf8(void **state)
 {
@@ -96,8 +111,11 @@ static void reads_json(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(writes_valid_json), cmocka_unit_test(replaces_bytes_that_are_not_utf8),
-        cmocka_unit_test(knows_utf8),        cmocka_unit_test(consumes_from_the_front),
+        cmocka_unit_test(writes_valid_json),
+        cmocka_unit_test(replaces_bytes_that_are_not_utf8),
+        cmocka_unit_test(no_control_character_reaches_a_terminal),
+        cmocka_unit_test(knows_utf8),
+        cmocka_unit_test(consumes_from_the_front),
         cmocka_unit_test(reads_json),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /* Configuration: defaults, every kind of error with its place, and the rules between files. */
 #include "check.h"
-#include "common/conf.h"
+#include "common/conf/conf.h"
 #include "common/buf.h"
 #include "common/fd.h"
 #include "common/home.h"
@@ -92,7 +92,6 @@ static void errors(void **state)
     fails("tenants/acme.conf", "streams = ( { name = \"x\"; on_breach = \"cry\"; } );", "one of refuse|suspend");
     fails("tenants/acme.conf", "stream_apps = ( { app = \"a\"; stream = \"x\"; } );", "no stream");
     fails("tenants/acme.conf", "curve_keys = (\"short\");", "is no CURVE public key");
-    fails("mysimbdp.conf", "platform = { alerts = ( { name = \"x\"; } ); };", "not supported by this version");
     put("mysimbdp.conf", "platform = {};");
     fails("tenants/acme.conf", "batch = ( { app = \"a\"; exec = \"builtin:load\"; env = ( { name = \"A\"; value = \"b\"; } ); } );",
           "builtin:load has no use for it");

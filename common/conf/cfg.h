@@ -2,7 +2,7 @@
 #ifndef SIMBDP_CFG_H
 #define SIMBDP_CFG_H
 
-#include "err.h"
+#include "common/err.h"
 
 #include <stdbool.h>
 #include <stddef.h>

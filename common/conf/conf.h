@@ -2,8 +2,9 @@
 #ifndef SIMBDP_CONF_H
 #define SIMBDP_CONF_H
 
-#include "buf.h"
 #include "cfg.h"
+
+#include "common/buf.h"
 
 struct conf_env {
     int line;
@@ -90,7 +91,7 @@ struct conf_stream {
 
 struct conf_stream_app {
     int line;
-    char *app, *stream, *exec; /* exec empty: its instances are not the platform's */
+    char *app, *stream, *exec; /* stream empty: none of ours; exec empty: its instances are not the platform's */
     struct cfg_strs args;
     char *profile, *output, *dataset;
     struct cfg_list env;     /* struct conf_env */
@@ -101,6 +102,12 @@ struct conf_stream_app {
         double utilisation, min_processing_rate;
         int64_t drain_target_s, window_s, max_average_ingestion_ms;
     } scale;
+};
+
+struct conf_alert {
+    int line;
+    char *name, *when, *command; /* when: common/expr.h */
+    int64_t for_s;
 };
 
 struct conf_tenant {
@@ -132,8 +139,9 @@ struct conf {
         bool allow_missing_limits, allow_shared_credentials;
         char *listen; /* empty: no tcp */
         struct {
-            int64_t broker;
-        } ports; /* 0: picked once per home */
+            int64_t broker, monitor;
+        } ports;                /* 0: picked once per home */
+        struct cfg_list alerts; /* struct conf_alert */
     } platform;
     struct cfg_list profiles; /* struct conf_profile */
     struct conf_tenant *tenants;

@@ -1,7 +1,8 @@
 #include "cfg.h"
-#include "buf.h"
-#include "fd.h"
-#include "mem.h"
+
+#include "common/buf.h"
+#include "common/fd.h"
+#include "common/mem.h"
 
 #include <ctype.h>
 #include <errno.h>

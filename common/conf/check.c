@@ -1,0 +1,304 @@
+#include "check.h"
+
+#include "common/cron.h"
+#include "common/expr.h"
+#include "common/mem.h"
+#include "common/read/spec.h"
+
+#include <string.h>
+
+bool conf_valid_id(const char *id)
+{
+    size_t n = strlen(id);
+    return n >= 1 && n <= 32 && id[0] >= 'a' && id[0] <= 'z' && strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789_-") == n;
+}
+
+/* A name that becomes a directory below staging/. */
+static bool valid_name(const char *name)
+{
+    size_t n = strlen(name);
+    return n >= 1 && n <= 64 && name[0] != '.' &&
+           strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == n;
+}
+
+static int check_env(const char *file, const struct cfg_list *env, struct err *e)
+{
+    static const char *const reserved[] = {"SIMBDP_", "MONGO_", "ZMQ_", "LD_"};
+    const struct conf_env *v = env->v;
+    for (size_t i = 0; i < env->n; i++) {
+        if (!*v[i].name || strchr(v[i].name, '='))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'env.name': \"%s\" is no name of a variable", file, v[i].line, v[i].name);
+        for (size_t k = 0; k < sizeof reserved / sizeof *reserved; k++)
+            if (!strncmp(v[i].name, reserved[k], strlen(reserved[k])))
+                return err_set(e, ERR_CONFIG, "%s:%d: key 'env.name': %s is reserved (names starting with %s are)", file, v[i].line,
+                               v[i].name, reserved[k]);
+    }
+    return 0;
+}
+
+/* The reader's own check of dialect, rules and keys, with the line of the column at fault. */
+static int check_spec(const struct conf_tenant *t, const struct conf_dataset *d, struct err *e)
+{
+    AUTO_BUF struct buf json = {0};
+    struct spec *spec = NULL;
+    int rule = -1;
+    conf_spec_json(d, true, -1, 0, &json);
+    int r = json.n > SPEC_MAX_BYTES ? err_set(e, ERR_CONFIG, "more than 100 KiB of columns")
+                                    : spec_parse(json.p, json.n, &spec, &rule, e);
+    if (r < 0) {
+        const struct conf_column *columns = d->columns.v;
+        err_context(e, "%s:%d: dataset %s", t->file, rule >= 0 ? columns[rule].line : d->line, d->name);
+    }
+    spec_free(spec);
+    return r;
+}
+
+static int check_dataset(const struct conf_tenant *t, struct conf_dataset *d, struct err *e)
+{
+    if (!valid_name(d->name))
+        return err_set(e, ERR_CONFIG,
+                       "%s:%d: key 'datasets.name': \"%s\" must be 1 to 64 of A-Z a-z 0-9 _ - . and not "
+                       "start with a dot",
+                       t->file, d->line, d->name);
+    if (conf_dataset(t, d->name) != d)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'datasets.name': \"%s\" stands twice", t->file, d->line, d->name);
+    if (!*d->collection)
+        xstr_set(&d->collection, d->name);
+    if (strlen(d->collection) > 100 || strchr(d->collection, '$') || !strncmp(d->collection, "system.", 7))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'datasets.collection': \"%s\" is not a collection MongoDB accepts", t->file,
+                       d->line, d->collection);
+    return check_spec(t, d, e);
+}
+
+/* An executable: builtin:load where allowed, below apps/<tenant>/, or absolute. */
+static int check_exec(const struct conf_tenant *t, int line, const char *key, const char *exec, bool builtins, struct err *e)
+{
+    bool builtin = !strncmp(exec, "builtin:", 8);
+    if (!*exec || (builtin && (!builtins || strcmp(exec, BUILTIN_LOAD))) || (!builtin && exec[0] != '/' && strstr(exec, "..")))
+        return err_set(e, ERR_CONFIG, "%s:%d: key '%s': \"%s\" must be %sa path below apps/%s/ without '..', or absolute", t->file,
+                       line, key, exec, builtins ? "builtin:load, " : "", t->id);
+    return 0;
+}
+
+static int check_trigger(const struct conf_tenant *t, const struct conf_batch *b, struct err *e)
+{
+    struct cron *cron = NULL;
+    bool timed = !strncmp(b->trigger, CONF_CRON, strlen(CONF_CRON));
+    if (!timed && strcmp(b->trigger, CONF_ARRIVAL) && strcmp(b->trigger, CONF_MANUAL))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.trigger': \"%s\" must be arrival, manual, or cron: and a schedule",
+                       t->file, b->line, b->trigger);
+    int r = cron_new(timed ? b->trigger + strlen(CONF_CRON) : "@daily", b->timezone, &cron, e);
+    if (r < 0)
+        err_context(e, "%s:%d: key 'batch.%s'", t->file, b->line, strstr(e->msg, "time zone") ? "timezone" : "trigger");
+    cron_free(cron);
+    return r;
+}
+
+static int check_secrets(const struct conf_tenant *t, const struct cfg_list *secrets, struct err *e)
+{
+    const struct conf_secret *v = secrets->v;
+    for (size_t i = 0; i < secrets->n; i++) {
+        if (!valid_name(v[i].name))
+            return err_set(e, ERR_CONFIG,
+                           "%s:%d: key 'secrets.name': \"%s\" must be 1 to 64 of A-Z a-z 0-9 _ - . and not start "
+                           "with a dot",
+                           t->file, v[i].line, v[i].name);
+        if (!*v[i].file || (v[i].file[0] != '/' && strstr(v[i].file, "..")))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'secrets.file': \"%s\" must be absolute, or below keys/%s/ without '..'",
+                           t->file, v[i].line, v[i].file, t->id);
+        for (size_t k = 0; k < i; k++)
+            if (!strcmp(v[k].name, v[i].name))
+                return err_set(e, ERR_CONFIG, "%s:%d: key 'secrets.name': \"%s\" stands twice", t->file, v[i].line, v[i].name);
+    }
+    return 0;
+}
+
+static int check_batch(const struct conf *c, const struct conf_tenant *t, const struct conf_batch *b, struct err *e)
+{
+    if (!conf_valid_id(b->app))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.app': \"%s\" must match [a-z][a-z0-9_-]{0,31}", t->file, b->line, b->app);
+    if (conf_app(t, b->app) != b)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.app': \"%s\" stands twice", t->file, b->line, b->app);
+    if (!conf_profile(c, b->profile))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.profile': no profile \"%s\" in conf/profiles.conf", t->file, b->line,
+                       b->profile);
+    bool builtin = !strcmp(b->exec, BUILTIN_LOAD);
+    int r = check_exec(t, b->line, "batch.exec", b->exec, true, e);
+    if (r == 0 && *b->checker)
+        r = check_exec(t, b->line, "batch.checker", b->checker, false, e);
+    if (r == 0)
+        r = check_trigger(t, b, e);
+    if (r == 0)
+        r = check_secrets(t, &b->secrets, e);
+    if (r < 0)
+        return r;
+    if (b->group.max_files > 1 && !strcmp(b->output, "stdout"))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.group': output = \"stdout\" takes one file a run; use output = \"dir\"",
+                       t->file, b->line);
+    if (builtin && strcmp(b->output, "none"))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.output': builtin:load loads by itself; use \"none\"", t->file, b->line);
+    if (builtin && !*b->checker && (b->env.n || b->secrets.n))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.%s': builtin:load has no use for it", t->file, b->line,
+                       b->env.n ? "env" : "secrets");
+    if (builtin && b->args.n)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.args': builtin:load takes none", t->file, b->line);
+    for (size_t i = 0; i < b->datasets.n; i++)
+        if (!conf_dataset(t, b->datasets.v[i]))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.datasets': no dataset \"%s\" in this file", t->file, b->line,
+                           b->datasets.v[i]);
+    return check_env(t->file, &b->env, e);
+}
+
+static int check_stream(const struct conf_tenant *t, const struct conf_stream *s, struct err *e)
+{
+    if (!conf_valid_id(s->name))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'streams.name': \"%s\" must match [a-z][a-z0-9_-]{0,31}", t->file, s->line,
+                       s->name);
+    if (conf_stream(t, s->name) != s)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'streams.name': \"%s\" stands twice", t->file, s->line, s->name);
+    return 0;
+}
+
+static int check_instances(const struct conf *c, const struct conf_tenant *t, const struct conf_stream_app *a, struct err *e)
+{
+    const struct conf_dataset *d = *a->dataset ? conf_dataset(t, a->dataset) : NULL;
+    bool builtin = !strcmp(a->exec, BUILTIN_LOAD), stores = builtin || strcmp(a->output, "none");
+    int r = check_exec(t, a->line, "stream_apps.exec", a->exec, true, e);
+    if (r == 0)
+        r = check_secrets(t, &a->secrets, e);
+    if (r == 0)
+        r = check_env(t->file, &a->env, e);
+    if (r < 0)
+        return r;
+    if (!conf_profile(c, a->profile))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.profile': no profile \"%s\" in conf/profiles.conf", t->file, a->line,
+                       a->profile);
+    if (*a->dataset && !d)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.dataset': no dataset \"%s\" in this file", t->file, a->line,
+                       a->dataset);
+    if (stores && !d)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.dataset': %s needs a dataset to store rows in", t->file, a->line,
+                       builtin ? BUILTIN_LOAD : "an output mode");
+    if (d && !strcmp(d->on_key_conflict, "replace"))
+        return err_set(
+            e, ERR_CONFIG,
+            "%s:%d: key 'stream_apps.dataset': dataset %s has on_key_conflict = \"replace\", which is not for streams: a "
+            "message that is delivered again comes behind younger ones",
+            t->file, a->line, a->dataset);
+    if (builtin && (strcmp(a->output, "none") || a->args.n || a->env.n || a->secrets.n))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.%s': builtin:load has no use for it", t->file, a->line,
+                       strcmp(a->output, "none") ? "output"
+                       : a->args.n               ? "args"
+                       : a->env.n                ? "env"
+                                                 : "secrets");
+    if (a->min_instances > a->max_instances)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.min_instances': %lld is more than max_instances %lld", t->file,
+                       a->line, (long long)a->min_instances, (long long)a->max_instances);
+    return 0;
+}
+
+static int check_stream_app(const struct conf *c, const struct conf_tenant *t, size_t i, struct err *e)
+{
+    const struct conf_stream_app *v = t->stream_apps.v, *a = &v[i];
+    if (!conf_valid_id(a->app))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.app': \"%s\" must match [a-z][a-z0-9_-]{0,31}", t->file, a->line,
+                       a->app);
+    for (size_t k = 0; k < i; k++)
+        if (!strcmp(v[k].app, a->app))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.app': \"%s\" stands twice", t->file, a->line, a->app);
+    if (conf_app(t, a->app))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.app': \"%s\" is a batch app already", t->file, a->line, a->app);
+    if (!*a->stream && (!*a->exec || !strcmp(a->exec, BUILTIN_LOAD) || strcmp(a->output, "none")))
+        return err_set(e, ERR_CONFIG,
+                       "%s:%d: key 'stream_apps.stream': only an app with an exec of its own and output = \"none\" can do without",
+                       t->file, a->line);
+    if (*a->stream && !conf_stream(t, a->stream))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.stream': no stream \"%s\" in this file", t->file, a->line,
+                       a->stream);
+    return *a->exec ? check_instances(c, t, a, e) : 0;
+}
+
+static int check_curve_keys(const struct conf_tenant *t, struct err *e)
+{
+    static const char z85[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";
+    for (size_t i = 0; i < t->curve_keys.n; i++)
+        if (strlen(t->curve_keys.v[i]) != 40 || strspn(t->curve_keys.v[i], z85) != 40)
+            return err_set(e, ERR_CONFIG, "%s: key 'curve_keys': \"%s\" is no CURVE public key (40 characters of Z85)", t->file,
+                           t->curve_keys.v[i]);
+    return 0;
+}
+
+int conf_check_tenant(const struct conf *c, struct conf_tenant *t, struct err *e)
+{
+    int r = 0;
+    if (!*t->database)
+        xstr_set(&t->database, t->id);
+    if (!*t->display_name)
+        xstr_set(&t->display_name, t->id);
+    if (strlen(t->database) > 60 || strpbrk(t->database, "/\\. \"$*<>:|?") || !strcmp(t->database, "admin") ||
+        !strcmp(t->database, "local") || !strcmp(t->database, "config"))
+        return err_set(e, ERR_CONFIG, "%s: key 'database': \"%s\" is not a database a tenant can have", t->file, t->database);
+    struct conf_dataset *d = t->datasets.v;
+    const struct conf_batch *b = t->batch.v;
+    for (size_t i = 0; r == 0 && i < t->datasets.n; i++) {
+        r = check_dataset(t, &d[i], e);
+        if (r == 0 && t->retention.documents_days >= 0 && !strcmp(d[i].on_key_conflict, "replace"))
+            r = err_set(e, ERR_CONFIG,
+                        "%s:%d: key 'retention.documents_days': dataset %s has on_key_conflict = \"replace\", and a row "
+                        "that replaced another keeps no trace of when",
+                        t->file, d[i].line, d[i].name);
+    }
+    for (size_t i = 0; r == 0 && i < t->batch.n; i++)
+        r = check_batch(c, t, &b[i], e);
+    const struct conf_stream *s = t->streams.v;
+    for (size_t i = 0; r == 0 && i < t->streams.n; i++)
+        r = check_stream(t, &s[i], e);
+    for (size_t i = 0; r == 0 && i < t->stream_apps.n; i++)
+        r = check_stream_app(c, t, i, e);
+    return r < 0 ? r : check_curve_keys(t, e);
+}
+
+int conf_check_profiles(const char *file, const struct conf *c, struct err *e)
+{
+    const struct conf_profile *p = c->profiles.v;
+    for (size_t i = 0; i < c->profiles.n; i++) {
+        if (!conf_valid_id(p[i].name))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.name': \"%s\" must match [a-z][a-z0-9_-]{0,31}", file, p[i].line,
+                           p[i].name);
+        if (conf_profile(c, p[i].name) != &p[i])
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.name': \"%s\" stands twice", file, p[i].line, p[i].name);
+        double cpus = c->platform.capacity.cpus;
+        int64_t memory = c->platform.capacity.memory_bytes;
+        if ((cpus > 0 && p[i].requests.cpus > cpus) || (memory > 0 && p[i].requests.memory_bytes > memory))
+            return err_set(e, ERR_CONFIG,
+                           "%s:%d: key 'profiles.requests': \"%s\" requests more than "
+                           "platform.capacity; its runs could never start",
+                           file, p[i].line, p[i].name);
+        int r = check_env(file, &p[i].env, e);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+int conf_check_alerts(const char *file, const struct conf *c, struct err *e)
+{
+    const struct conf_alert *v = c->platform.alerts.v;
+    for (size_t i = 0; i < c->platform.alerts.n; i++) {
+        struct expr *x = NULL;
+        struct err why = {0};
+        if (!conf_valid_id(v[i].name))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.name': \"%s\" must match [a-z][a-z0-9_-]{0,31}", file, v[i].line,
+                           v[i].name);
+        for (size_t k = 0; k < i; k++)
+            if (!strcmp(v[k].name, v[i].name))
+                return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.name': \"%s\" stands twice", file, v[i].line, v[i].name);
+        if (expr_parse(v[i].when, &x, &why) < 0)
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.when': %s", file, v[i].line, why.msg);
+        expr_free(x);
+        if (*v[i].command && v[i].command[0] != '/')
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.command': \"%s\" is no absolute path (no shell runs it)", file,
+                           v[i].line, v[i].command);
+    }
+    return 0;
+}

@@ -1,0 +1,195 @@
+#include "conf.h"
+#include "check.h"
+#include "keys.h"
+
+#include "common/mem.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fnmatch.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int load_tenant(struct conf *c, const char *dir, const char *name, struct err *e)
+{
+    size_t n = strlen(name);
+    if (name[0] == '.' || n < 6 || strcmp(name + n - 5, ".conf"))
+        return 0;
+    c->tenants = xrealloc(c->tenants, (c->n_tenants + 1) * sizeof *c->tenants);
+    struct conf_tenant *t = &c->tenants[c->n_tenants++];
+    *t = (struct conf_tenant){.id = xstrndup(name, n - 5), .file = xasprintf("%s/%s", dir, name)};
+    if (!conf_valid_id(t->id))
+        return err_set(e, ERR_CONFIG, "%s: the file's name is the tenant's id and must match [a-z][a-z0-9_-]{0,31}", t->file);
+    return cfg_load(t->file, conf_tenant_keys, t, e);
+}
+
+static int by_id(const void *a, const void *b)
+{
+    return strcmp(((const struct conf_tenant *)a)->id, ((const struct conf_tenant *)b)->id);
+}
+
+static int load_tenants(struct conf *c, const char *home, struct err *e)
+{
+    AUTO_FREE char *dir = xasprintf("%s/conf/tenants", home);
+    DIR *d = opendir(dir);
+    if (!d)
+        return err_sys(e, -errno, "cannot open %s", dir);
+    int r = 0;
+    for (struct dirent *ent; r == 0 && (ent = readdir(d));)
+        r = load_tenant(c, dir, ent->d_name, e);
+    closedir(d);
+    if (c->n_tenants)
+        qsort(c->tenants, c->n_tenants, sizeof *c->tenants, by_id);
+    for (size_t i = 0; r == 0 && i < c->n_tenants; i++) {
+        r = conf_check_tenant(c, &c->tenants[i], e);
+        for (size_t k = 0; r == 0 && k < i; k++)
+            if (!strcmp(c->tenants[i].database, c->tenants[k].database) &&
+                !strcmp(c->tenants[i].mongo_url, c->tenants[k].mongo_url))
+                r = err_set(e, ERR_CONFIG, "%s: key 'database': \"%s\" is already the database of tenant %s", c->tenants[i].file,
+                            c->tenants[i].database, c->tenants[k].id);
+    }
+    return r;
+}
+
+int conf_load(const char *home, struct conf **ret, struct err *e)
+{
+    struct conf *c = xcalloc(1, sizeof *c);
+    AUTO_FREE char *platform = xasprintf("%s/conf/mysimbdp.conf", home);
+    AUTO_FREE char *profiles = xasprintf("%s/conf/profiles.conf", home);
+    int r = cfg_load(platform, conf_platform_keys, c, e);
+    if (r == 0)
+        r = conf_check_alerts(platform, c, e);
+    if (r == 0)
+        r = cfg_load(profiles, conf_profiles_keys, c, e);
+    if (r == 0)
+        r = conf_check_profiles(profiles, c, e);
+    if (r == 0)
+        r = load_tenants(c, home, e);
+    if (r < 0) {
+        conf_free(c);
+        return r;
+    }
+    *ret = c;
+    return 0;
+}
+
+void conf_free(struct conf *c)
+{
+    if (!c)
+        return;
+    cfg_free(conf_platform_keys, c);
+    cfg_free(conf_profiles_keys, c);
+    for (size_t i = 0; i < c->n_tenants; i++) {
+        cfg_free(conf_tenant_keys, &c->tenants[i]);
+        free(c->tenants[i].id);
+        free(c->tenants[i].file);
+    }
+    free(c->tenants);
+    free(c);
+}
+
+const struct conf_tenant *conf_tenant(const struct conf *c, const char *id)
+{
+    struct conf_tenant key = {.id = (char *)id};
+    return c->n_tenants ? bsearch(&key, c->tenants, c->n_tenants, sizeof key, by_id) : NULL;
+}
+
+const struct conf_profile *conf_profile(const struct conf *c, const char *name)
+{
+    const struct conf_profile *p = c->profiles.v;
+    for (size_t i = 0; i < c->profiles.n; i++)
+        if (!strcmp(p[i].name, name))
+            return &p[i];
+    return NULL;
+}
+
+const struct conf_dataset *conf_dataset(const struct conf_tenant *t, const char *name)
+{
+    const struct conf_dataset *d = t->datasets.v;
+    for (size_t i = 0; i < t->datasets.n; i++)
+        if (!strcmp(d[i].name, name))
+            return &d[i];
+    return NULL;
+}
+
+const struct conf_batch *conf_app(const struct conf_tenant *t, const char *app)
+{
+    const struct conf_batch *b = t->batch.v;
+    for (size_t i = 0; i < t->batch.n; i++)
+        if (!strcmp(b[i].app, app))
+            return &b[i];
+    return NULL;
+}
+
+const struct conf_stream_app *conf_stream_app(const struct conf_tenant *t, const char *app)
+{
+    const struct conf_stream_app *a = t->stream_apps.v;
+    for (size_t i = 0; i < t->stream_apps.n; i++)
+        if (!strcmp(a[i].app, app))
+            return &a[i];
+    return NULL;
+}
+
+const struct conf_stream *conf_stream(const struct conf_tenant *t, const char *name)
+{
+    const struct conf_stream *s = t->streams.v;
+    for (size_t i = 0; i < t->streams.n; i++)
+        if (!strcmp(s[i].name, name))
+            return &s[i];
+    return NULL;
+}
+
+const struct conf_batch *conf_route(const struct conf_tenant *t, const char *app, const char *dataset, const char *file)
+{
+    const struct conf_batch *b = t->batch.v;
+    for (size_t i = 0; i < t->batch.n; i++) {
+        if (app && strcmp(b[i].app, app))
+            continue;
+        bool takes = b[i].datasets.n == 0;
+        for (size_t k = 0; k < b[i].datasets.n; k++)
+            takes |= !strcmp(b[i].datasets.v[k], dataset);
+        if (takes && (app || fnmatch(b[i].pattern, file, 0) == 0))
+            return &b[i];
+    }
+    return NULL;
+}
+
+static int64_t tighter(int64_t a, int64_t b)
+{
+    return a < 0 ? b : b < 0 ? a : a < b ? a : b;
+}
+
+struct conf_limits conf_effective_limits(const struct conf_tenant *t, const struct conf_dataset *d)
+{
+    struct conf_limits l = t->limits;
+    /* Files and bytes in staging and per day are counted for each level on its own. */
+#define TIGHTER(field) l.field = tighter(l.field, d->limits.field)
+    TIGHTER(max_file_bytes);
+    TIGHTER(max_decompressed_bytes);
+    TIGHTER(max_rows);
+    TIGHTER(max_row_bytes);
+    TIGHTER(max_columns);
+    TIGHTER(max_rejects);
+#undef TIGHTER
+    l.formats = (struct cfg_strs){0};
+    return l;
+}
+
+static bool listed(const struct cfg_strs *l, const char *format)
+{
+    for (size_t i = 0; i < l->n; i++)
+        if (!strcmp(l->v[i], format))
+            return true;
+    return l->n == 0;
+}
+
+const char *conf_format_refusal(const struct conf *c, const struct conf_tenant *t, const struct conf_dataset *d, const char *format)
+{
+    if (strcmp(format, "csv") && strcmp(format, "json"))
+        return "format";
+    if (!listed(&c->platform.valid_formats, format))
+        return "valid_formats";
+    if (!listed(&t->limits.formats, format) || !listed(&d->limits.formats, format))
+        return "formats";
+    return strcmp(d->format, format) ? "format" : NULL;
+}

@@ -1,0 +1,261 @@
+/* What is read of the ledger; and the tenants, whose few rows are committed at once. */
+#include "ledger_rows.h"
+
+#include "common/conf/conf.h"
+#include "common/log.h"
+#include "common/mem.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+int ledger_tenant_uid(struct ledger *l, const char *tenant, int64_t uid_base, int64_t *ret_uid, struct err *e)
+{
+    int64_t uid = ledger_get_i64(ledger_reader(l), "SELECT uid FROM tenants WHERE id=?1", tenant, -1);
+    if (uid < 0) {
+        /* uid_base itself is the inspectors'. */
+        int64_t top = ledger_get_i64(ledger_reader(l), "SELECT max(uid) FROM tenants", NULL, uid_base);
+        uid = (top < uid_base ? uid_base : top) + 1;
+        AUTO_FREE char *sql = xasprintf("INSERT INTO tenants(id, uid) VALUES('%s', %lld)", tenant, (long long)uid);
+        if (sqlite3_exec(ledger_reader(l), sql, NULL, NULL, NULL) != SQLITE_OK)
+            return err_set(e, -EIO, "cannot give tenant %s a uid: %s", tenant, sqlite3_errmsg(ledger_reader(l)));
+    }
+    *ret_uid = uid;
+    return 0;
+}
+
+int ledger_set_suspended(struct ledger *l, const char *tenant, bool suspended, struct err *e)
+{
+    AUTO_FREE char *sql = xasprintf("UPDATE tenants SET suspended=%d WHERE id='%s'", suspended, tenant);
+    if (!conf_valid_id(tenant) || sqlite3_exec(ledger_reader(l), sql, NULL, NULL, NULL) != SQLITE_OK)
+        return err_set(e, -EIO, "cannot store that tenant %s is %s: %s", tenant, suspended ? "suspended" : "active",
+                       sqlite3_errmsg(ledger_reader(l)));
+    return 0;
+}
+
+bool ledger_is_suspended(struct ledger *l, const char *tenant)
+{
+    return ledger_get_i64(ledger_reader(l), "SELECT suspended FROM tenants WHERE id=?1", tenant, 0) != 0;
+}
+
+int ledger_set_purging(struct ledger *l, const char *tenant, int purging, struct err *e)
+{
+    AUTO_FREE char *sql =
+        xasprintf("UPDATE tenants SET purging=%d, suspended=%s WHERE id='%s'", purging, purging == 2 ? "0" : "suspended", tenant);
+    if (!conf_valid_id(tenant) || sqlite3_exec(ledger_reader(l), sql, NULL, NULL, NULL) != SQLITE_OK)
+        return err_set(e, -EIO, "cannot store that tenant %s is removed: %s", tenant, sqlite3_errmsg(ledger_reader(l)));
+    return 0;
+}
+
+void ledger_take_up(struct ledger *l, const char *tenant)
+{
+    AUTO_FREE char *sql = xasprintf("UPDATE tenants SET purging=0 WHERE id='%s'", tenant);
+    if (ledger_get_i64(ledger_reader(l), "SELECT purging FROM tenants WHERE id=?1", tenant, 0) == 2 &&
+        sqlite3_exec(ledger_reader(l), sql, NULL, NULL, NULL) != SQLITE_OK)
+        log_warn("ledger", tenant, NULL, "%s", sqlite3_errmsg(ledger_reader(l)));
+}
+
+/* A query whose ?1 is `first` (NULL: it has none). The caller finalizes; NULL, when it cannot be prepared, reads as no rows. */
+static sqlite3_stmt *query(struct ledger *l, const char *sql, const char *first)
+{
+    sqlite3_stmt *s = NULL;
+    if (sqlite3_prepare_v2(ledger_reader(l), sql, -1, &s, NULL) != SQLITE_OK)
+        log_error("ledger", NULL, NULL, "cannot read the ledger: %s", sqlite3_errmsg(ledger_reader(l)));
+    else if (first)
+        ledger_bind_text(s, 1, first);
+    return s;
+}
+
+int ledger_each_live_file(struct ledger *l, void (*fn)(void *arg, struct file *f), void *arg, struct err *e)
+{
+    sqlite3_stmt *s = query(l,
+                            "SELECT * FROM files WHERE state IN('received','queued','running','waiting') OR place='work' "
+                            "ORDER BY file_id",
+                            NULL);
+    int r = SQLITE_ERROR;
+    while (s && (r = sqlite3_step(s)) == SQLITE_ROW)
+        fn(arg, ledger_row_file(s));
+    sqlite3_finalize(s);
+    return r == SQLITE_DONE ? 0 : err_set(e, -EIO, "cannot read the ledger: %s", sqlite3_errmsg(ledger_reader(l)));
+}
+
+int ledger_get_file(struct ledger *l, const char *file_id, struct file **ret, struct err *e)
+{
+    sqlite3_stmt *s = query(l, "SELECT * FROM files WHERE file_id=?1", file_id);
+    int r = -ENOENT;
+    if (sqlite3_step(s) == SQLITE_ROW) {
+        *ret = ledger_row_file(s);
+        r = 0;
+    }
+    sqlite3_finalize(s);
+    return r < 0 ? err_set(e, r, "no file %s in the ledger", file_id) : 0;
+}
+
+int ledger_get_run(struct ledger *l, const char *run_id, struct run **ret, struct err *e)
+{
+    sqlite3_stmt *s = query(l, "SELECT * FROM runs WHERE run_id=?1", run_id);
+    if (sqlite3_step(s) != SQLITE_ROW) {
+        sqlite3_finalize(s);
+        return err_set(e, -ENOENT, "no run %s in the ledger", run_id);
+    }
+    *ret = ledger_row_run(s);
+    sqlite3_finalize(s);
+    return 0;
+}
+
+bool ledger_find_ingested(struct ledger *l, const char *tenant, const char *dataset, const char *hash, char ret_file_id[ID_SIZE],
+                          char ret_prefix[33], int64_t *ret_group_n)
+{
+    sqlite3_stmt *s = query(l,
+                            "SELECT file_id, prefix, group_n FROM files WHERE tenant=?1 AND dataset=?2 AND hash=?3 AND "
+                            "state='ingested' ORDER BY file_id DESC LIMIT 1",
+                            tenant);
+    bool found = false;
+    ledger_bind_text(s, 2, dataset);
+    ledger_bind_text(s, 3, hash);
+    if (sqlite3_step(s) == SQLITE_ROW) {
+        ledger_column_id(s, 0, ret_file_id, ID_SIZE);
+        ledger_column_id(s, 1, ret_prefix, 33);
+        *ret_group_n = sqlite3_column_int64(s, 2);
+        found = true;
+    }
+    sqlite3_finalize(s);
+    return found;
+}
+
+void ledger_taken_since(struct ledger *l, const char *tenant, const char *dataset, int64_t wall_ms, int64_t *ret_files,
+                        int64_t *ret_bytes)
+{
+    sqlite3_stmt *s = query(l,
+                            "SELECT count(*), sum(max(size,0)) FROM files WHERE tenant=?1 AND received_at>=?2 AND "
+                            "state NOT IN('rejected','vanished') AND size>=0 AND (?3 IS NULL OR dataset=?3)",
+                            tenant);
+    ledger_bind_text(s, 3, dataset);
+    sqlite3_bind_int64(s, 2, wall_ms);
+    *ret_files = *ret_bytes = 0;
+    if (sqlite3_step(s) == SQLITE_ROW) {
+        *ret_files = sqlite3_column_int64(s, 0);
+        *ret_bytes = sqlite3_column_int64(s, 1);
+    }
+    sqlite3_finalize(s);
+}
+
+static char **ids(sqlite3_stmt *s)
+{
+    char **v = xcalloc(1, sizeof *v);
+    size_t n = 0;
+    while (sqlite3_step(s) == SQLITE_ROW) {
+        v = xrealloc(v, (n + 2) * sizeof *v);
+        v[n++] = ledger_column(s, 0);
+        v[n] = NULL;
+    }
+    sqlite3_finalize(s);
+    return v;
+}
+
+char **ledger_purging(struct ledger *l)
+{
+    return ids(query(l, "SELECT id FROM tenants WHERE purging=1", NULL));
+}
+
+static int purge_some(sqlite3 *db, const char *tenant, void (*fn)(void *arg, const char *run_id), void *arg)
+{
+    static const char *const deletes[] = {
+        "DELETE FROM quality WHERE file_id IN(SELECT file_id FROM files WHERE tenant=?1 LIMIT 500)",
+        "DELETE FROM files WHERE file_id IN(SELECT file_id FROM files WHERE tenant=?1 LIMIT 500)",
+        "DELETE FROM runs WHERE run_id IN(SELECT run_id FROM runs WHERE tenant=?1 LIMIT 500)",
+    };
+    sqlite3_stmt *s = NULL;
+    int n = 0, r = sqlite3_prepare_v2(db, "SELECT run_id FROM runs WHERE tenant=?1 LIMIT 500", -1, &s, NULL);
+    ledger_bind_text(s, 1, tenant);
+    while (r == SQLITE_OK && sqlite3_step(s) == SQLITE_ROW)
+        fn(arg, (const char *)sqlite3_column_text(s, 0));
+    sqlite3_finalize(s);
+    if (r == SQLITE_OK)
+        r = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+    for (size_t i = 0; r == SQLITE_OK && i < sizeof deletes / sizeof *deletes; i++) {
+        r = sqlite3_prepare_v2(db, deletes[i], -1, &s, NULL);
+        ledger_bind_text(s, 1, tenant);
+        if (r == SQLITE_OK && (r = sqlite3_step(s)) == SQLITE_DONE)
+            r = SQLITE_OK;
+        sqlite3_finalize(s);
+        n += r == SQLITE_OK ? sqlite3_changes(db) : 0;
+    }
+    if (r == SQLITE_OK)
+        r = sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
+    return r == SQLITE_OK ? n : -EIO;
+}
+
+int ledger_purge(const struct home *h, const char *tenant, void (*fn)(void *arg, const char *run_id), void *arg, struct err *e)
+{
+    AUTO_FREE char *path = home_path(h, "state/ledger.db");
+    sqlite3 *db = NULL;
+    int r = ledger_connect(path, &db, e);
+    while (r == 0) {
+        int n = purge_some(db, tenant, fn, arg);
+        if (n < 0)
+            r = err_set(e, n, "cannot delete the tenant's rows of the ledger: %s", sqlite3_errmsg(db));
+        if (n <= 0)
+            break;
+    }
+    sqlite3_close(db);
+    return r;
+}
+
+/* ?1 tenant, ?2 a time, ?3 how many at most. */
+static char **ids_before(struct ledger *l, const char *sql, const char *tenant, int64_t wall_ms, int limit)
+{
+    sqlite3_stmt *s = query(l, sql, tenant);
+    sqlite3_bind_int64(s, 2, wall_ms);
+    sqlite3_bind_int(s, 3, limit);
+    return ids(s);
+}
+
+char **ledger_filed_before(struct ledger *l, const char *tenant, int64_t wall_ms, int limit)
+{
+    static const char sql[] = "SELECT file_id FROM files WHERE tenant=?1 AND ended_at>0 AND ended_at<?2 AND "
+                              "place IN('done','quarantine') LIMIT ?3";
+    return ids_before(l, sql, tenant, wall_ms, limit);
+}
+
+char **ledger_runs_before(struct ledger *l, const char *tenant, int64_t wall_ms, int limit)
+{
+    static const char sql[] = "SELECT run_id FROM runs WHERE tenant=?1 AND ended_at<?2 AND state='ended' AND pruned=0 AND run_id "
+                              "NOT IN(SELECT output_run FROM files WHERE (state IN('received','queued','running','waiting') OR "
+                              "place='work') AND output_run<>'') LIMIT ?3";
+    return ids_before(l, sql, tenant, wall_ms, limit);
+}
+
+char **ledger_stored_before(struct ledger *l, const char *tenant, const char *dataset, int64_t wall_ms, int limit,
+                            char ***ret_prefixes)
+{
+    char **v[2] = {xcalloc(1, sizeof **v), xcalloc(1, sizeof **v)};
+    size_t n = 0;
+    sqlite3_stmt *s =
+        query(l,
+              "SELECT file_id, prefix FROM files f WHERE tenant=?1 AND ended_at<?2 AND state='ingested' AND expired=0 AND "
+              "prefix<>'' AND dataset=?4 AND NOT EXISTS(SELECT 1 FROM files g WHERE g.tenant=f.tenant AND "
+              "g.dataset=f.dataset AND g.hash=f.hash AND g.state='ingested' AND g.prefix=f.prefix AND g.ended_at>=?2) LIMIT ?3",
+              tenant);
+    sqlite3_bind_int64(s, 2, wall_ms);
+    sqlite3_bind_int(s, 3, limit);
+    ledger_bind_text(s, 4, dataset);
+    for (; sqlite3_step(s) == SQLITE_ROW; n++)
+        for (int k = 0; k < 2; k++) {
+            v[k] = xrealloc(v[k], (n + 2) * sizeof **v);
+            v[k][n] = ledger_column(s, k);
+            v[k][n + 1] = NULL;
+        }
+    sqlite3_finalize(s);
+    *ret_prefixes = v[1];
+    return v[0];
+}
+
+char **ledger_retryable(struct ledger *l, const char *tenant)
+{
+    /* the first condition is the index' */
+    return ids(query(l,
+                     "SELECT file_id FROM files WHERE state IN('rejected','duplicate','vanished','quarantined') AND tenant=?1 AND "
+                     "state IN('quarantined','rejected') AND place IN('done','quarantine') ORDER BY file_id",
+                     tenant));
+}

@@ -1,0 +1,472 @@
+#include "controller.h"
+
+#include <math.h>
+#include <string.h>
+
+const struct scale_settings scale_defaults = {.utilisation = 0.95,
+                                              .drain_target_s = 10,
+                                              .window_s = 8,
+                                              .tolerance = 0.15,
+                                              .max_report_age_s = 15,
+                                              .max_average_s = NAN,
+                                              .min_processing_per_s = NAN};
+
+enum {
+    LONG_WINDOWS = 8, /* a small step down looks back over so many windows */
+    DOWN_EVERY_S = 2, /* two steps down are so far apart: the first is to show what it did */
+    SEEN_S = 10,      /* what is seen counts after that */
+    SATURATED_S = 4,  /* all were busy for so long: what is settled is what they can */
+    REACHED_S = 5,    /* not sooner is it looked at what a growth brought */
+    PLATEAU_S = 4,    /* so long is to be seen what a number of instances settles */
+    PLATEAU_SAMPLES = 3,
+    SUSPECT_S = 10,
+    NO_JUDGEMENT_S = 120,  /* after a mistake */
+    START_PATIENCE_S = 60, /* instances that do not come in that time are not waited for */
+    CEILING_S = 30,        /* more is tried again after that; twice as long each time */
+    MAX_CEILINGS = 5,
+    REGRET_S = 300, /* a step down that is taken back so soon was a mistake */
+    FLOOR_S = 600,
+    BEST_WINDOWS = 40,
+};
+
+#define MAX_NEED        1e6
+#define ENOUGH_MESSAGES 50.0
+#define ENOUGH_SAMPLES  8.0
+#define UNDER_WAY_S     1.5 /* arrivals of so long are no backlog */
+#define SIGMAS          4   /* more than that is not chance */
+#define CONFIRMED       3.4
+#define SURE_SIGMAS     8    /* and this needs no second sample */
+#define GROWTH_HELPS    0.25 /* of what it should bring, or it did not help */
+#define SUSPICIOUS      0.5
+#define ROUNDING        0.05 /* of an instance that would have little to do */
+#define SMALL_STEP      0.7  /* down to so much of the count, or less, is worth no long look */
+#define LONG_MARGIN     1.03
+#define SAME_LOAD       0.1
+#define TRUST_HIGH      1.5 /* reports may say so much more than is seen to be settled */
+#define TRUST_LOW       0.4
+
+static bool known(double v)
+{
+    return isfinite(v) && v >= 0;
+}
+
+static int64_t clamp(int64_t n, int64_t min, int64_t max)
+{
+    return n < min ? min : n > max ? max : n;
+}
+
+/* The weight of a sample that covers dt in an exponential mean over tau. */
+static double weight(double dt, double tau)
+{
+    return 1 - exp(-dt / tau);
+}
+
+/* ---- arrivals ---- */
+
+/* Smoothed while what comes in differs by chance only, whose size is learnt (bursts), and is at least that of Poisson arrivals. A
+ * rise counts at once when there is no doubt, or when a second sample, or a long one, confirms it. */
+static void learn_arrivals(const struct scale_settings *s, struct scale_memory *m, double lambda, double dt)
+{
+    if (!m->begun) {
+        m->lambda = m->sample = lambda;
+        m->arrival_samples = 1;
+        m->variance = lambda / (dt > 0 ? dt : 1);
+        return;
+    }
+    double sd = sqrt(fmax(m->variance, fmax(m->lambda, 1) / dt)), off = lambda - m->lambda;
+    double confirmed = dt >= 2 ? lambda : fmin(lambda, m->sample), dropped = dt >= 2 ? lambda : fmax(lambda, m->sample);
+    double w = weight(dt, s->window_s);
+    m->arrival_samples += m->arrival_samples < 1000;
+    if (off > SURE_SIGMAS * sd)
+        m->lambda = lambda;
+    else if (confirmed - m->lambda > (dt >= 2 ? SIGMAS : CONFIRMED) * sd)
+        m->lambda = confirmed;
+    else if (m->lambda - dropped > (dt >= 2 ? SIGMAS : CONFIRMED) * sd)
+        m->lambda = dropped;
+    else
+        m->lambda += fmax(w, 1.0 / m->arrival_samples) * off;
+    double change = fmin(fabs(lambda - m->sample), SURE_SIGMAS * sd); /* from one to the next: another level is no chance */
+    m->variance += weight(dt, s->window_s * 4) * (change * change / 2 - m->variance);
+    m->sample = lambda;
+}
+
+/* ---- what instances settle ---- */
+
+/* Messages a busy second of an instance; 0: nobody knows. */
+static double mu_of(const struct scale_memory *m)
+{
+    return m->busy > 0 && m->acks > 0 ? m->acks / m->busy * m->trust : 0;
+}
+
+/* After few messages mu may be chance. To add instances a little later costs less than to take some back. */
+static double hope(const struct scale_memory *m)
+{
+    return 1 + fmax(0, 0.75 / sqrt(fmax(m->acks_seen, 1)) - 0.1);
+}
+
+static bool is_saturated(const struct scale_memory *m, double now_s)
+{
+    return m->saturated_since_s > 0 && now_s - m->saturated_since_s >= SATURATED_S;
+}
+
+/* What they say of themselves is held against what is seen: they settle no more than that while all are busy, and no less ever. */
+static void hold_against(struct scale_memory *m, double now_s, double dt)
+{
+    double seen = m->holding > 0 ? m->settled / m->holding : 0, said = mu_of(m);
+    if (seen <= 0 || m->seen_s < fmax(SEEN_S, ENOUGH_SAMPLES * dt) || said <= 0)
+        return;
+    if ((is_saturated(m, now_s) && said > seen * TRUST_HIGH) || said < seen * TRUST_LOW)
+        m->trust *= seen / said;
+}
+
+/* What as many as now settle while all of them are busy. */
+static void see_plateau(struct scale_memory *m, const struct scale_input *in, double settled, double dt)
+{
+    double n = (double)in->instances;
+    bool full = n > 0 && in->ready >= n && in->leased >= n * 0.9;
+    if (!full || in->instances != m->plateau_n) {
+        m->plateau_n = full ? in->instances : 0;
+        m->plateau = m->plateau_s = 0;
+        m->plateau_samples = 0; /* this one covers the time before, too */
+        return;
+    }
+    m->plateau += settled * dt;
+    m->plateau_s += dt;
+    m->plateau_samples++;
+}
+
+static double plateau_of(const struct scale_memory *m)
+{
+    return m->plateau_samples >= PLATEAU_SAMPLES && m->plateau_s >= PLATEAU_S ? m->plateau / m->plateau_s : NAN;
+}
+
+/* Few messages are smoothed for longer. */
+static double memory_of(const struct scale_settings *s, const struct scale_memory *m, double dt)
+{
+    return fmax(fmin(fmax(ENOUGH_MESSAGES / fmax(m->settled, 0.01), s->window_s), s->window_s * 4), ENOUGH_SAMPLES * dt);
+}
+
+/* Before the decision: what they say. */
+static void learn_reported(const struct scale_settings *s, struct scale_memory *m, const struct scale_input *in, double dt)
+{
+    double w = weight(dt, memory_of(s, m, dt)), busy = fmax(fmin(in->leased, (double)in->instances), 0.25);
+    if (!m->begun)
+        m->trust = 1;
+    if (known(in->acks_per_busy_s) && in->acks_per_busy_s > 0) {
+        m->acks_seen += in->acks_per_busy_s * busy * (m->begun ? dt : 1);
+        w = fmax(w, 1.0 / ++m->samples); /* the first ones count alike */
+        m->samples -= m->samples == 1000;
+        m->acks += w * (in->acks_per_busy_s * busy - m->acks);
+        m->busy += w * (busy - m->busy);
+        m->reports = true;
+    } else if (!m->reports && is_saturated(m, in->now_s) && m->settled > 0) { /* apps that do not report */
+        m->acks = m->settled;
+        m->busy = m->holding;
+    }
+}
+
+/* After it: what is seen of them, which counts the next time. So more that comes in, or waits, never makes for fewer now. */
+static void learn_seen(const struct scale_settings *s, struct scale_memory *m, const struct scale_input *in, double backlog,
+                       double dt)
+{
+    double n = (double)in->instances, w = weight(dt, memory_of(s, m, dt));
+    bool full = n > 0 && in->ready >= n && in->leased >= n * 0.9;
+    if (m->begun) {
+        double settled = fmax(0, in->ingress_per_s - (backlog - m->backlog) / dt);
+        m->settled += w * (settled - m->settled); /* both from nothing: their ratio is right from the beginning */
+        m->holding += w * (fmin(in->leased, n) - m->holding);
+        m->seen_s += dt;
+        see_plateau(m, in, settled, dt);
+    }
+    m->saturated_since_s = !full ? 0 : m->saturated_since_s > 0 ? m->saturated_since_s : in->now_s;
+    if (m->reports)
+        hold_against(m, in->now_s, dt);
+    if (!full)
+        m->mu_best *= 1 - weight(dt, s->window_s * BEST_WINDOWS);
+    if (m->seen_s >= SEEN_S / 2 &&
+        m->holding > 0) /* what was seen, not what they say; who holds more than one is at works for less */
+        m->mu_best = fmax(m->mu_best, m->settled / m->holding);
+}
+
+/* ---- the window ---- */
+
+static void remember(const struct scale_settings *s, struct scale_memory *m, double now_s, double need, double dt)
+{
+    unsigned last = (m->head + SCALE_SLICES - 1) % SCALE_SLICES;
+    double w = weight(dt, s->window_s * LONG_WINDOWS / 2);
+    m->need_long += m->begun ? w * (need - m->need_long) : need - m->need_long;
+    if (m->begun && now_s - m->needs[last].at_s < s->window_s / (SCALE_SLICES / 2)) {
+        m->needs[last].need = fmax(need, m->needs[last].need);
+        return;
+    }
+    m->needs[m->head].at_s = now_s;
+    m->needs[m->head].need = need;
+    m->head = (m->head + 1) % SCALE_SLICES;
+}
+
+static double largest(const struct scale_settings *s, const struct scale_memory *m, double now_s, double need)
+{
+    for (unsigned i = 0; i < SCALE_SLICES; i++)
+        if (m->needs[i].at_s > 0 && now_s - m->needs[i].at_s <= s->window_s)
+            need = fmax(need, m->needs[i].need);
+    return need;
+}
+
+/* ---- growth that does not help ---- */
+
+/* What a growth by the rule on averages is to better, or any other; NaN: not known well enough to judge by. */
+static double performance(const struct scale_memory *m, const struct scale_input *in)
+{
+    return m->grown_for_average ? (in->average_s > 0 ? 1 / in->average_s : NAN) : plateau_of(m);
+}
+
+static void note_growth(struct scale_memory *m, const struct scale_input *in, int64_t desired, bool for_average)
+{
+    if (desired <= in->instances || in->instances < 1 || in->now_s < m->no_judgement_until_s ||
+        (m->grown_from && desired <= m->grown_to))
+        return;
+    if (!m->grown_from) {
+        m->grown_for_average = for_average;
+        m->before = performance(m, in);
+        if (isnan(m->before))
+            return;
+        m->grown_from = in->instances;
+    }
+    m->grown_to = desired;
+    m->grown_at_s = in->now_s;
+}
+
+static void set_ceiling(struct scale_memory *m, const struct scale_input *in, double after)
+{
+    int64_t enough = m->grown_for_average || m->mu_best <= 0 ? m->grown_from : (int64_t)ceil(after * 1.1 / m->mu_best);
+    m->ceiling = clamp(enough, 1, m->grown_from);
+    m->ceiling_settled = m->grown_for_average ? 0 : after;
+    m->ceiling_until_s = in->now_s + CEILING_S * (double)(1 << m->ceilings);
+    m->ceilings += m->ceilings < MAX_CEILINGS;
+}
+
+/* What the last growth brought, once its instances are there. */
+static void judge_growth(struct scale_memory *m, const struct scale_input *in)
+{
+    bool reached = in->instances >= m->grown_to || (in->now_s - m->grown_at_s > START_PATIENCE_S && in->instances > m->grown_from);
+    if (!m->grown_from)
+        return;
+    if (in->instances < m->grown_from || in->now_s - m->grown_at_s > 2 * START_PATIENCE_S ||
+        (!m->grown_for_average && m->saturated_since_s <= 0)) { /* they do not come, or it helped */
+        m->grown_from = 0;
+        return;
+    }
+    double after = performance(m, in), hoped = (double)in->instances / (double)m->grown_from - 1;
+    if (!reached || isnan(after) || in->now_s - m->grown_at_s < REACHED_S)
+        return;
+    if (after < m->before * (1 + GROWTH_HELPS * hoped))
+        set_ceiling(m, in, after);
+    else
+        m->ceilings = 0;
+    m->grown_from = 0;
+}
+
+/* All are busy for long, each settles far less than one can, and still it is not enough: are there too many? */
+static void suspect(struct scale_memory *m, const struct scale_input *in, double need)
+{
+    double settled = plateau_of(m), n = (double)in->instances;
+    if (m->ceiling || m->plateau_s < SUSPECT_S || isnan(settled) || need <= n || in->now_s < m->no_judgement_until_s ||
+        m->mu_best <= 0 || settled > n * m->mu_best * SUSPICIOUS || in->instances < 4)
+        return;
+    m->grown_from = in->instances;
+    m->grown_for_average = false;
+    set_ceiling(m, in, settled);
+    m->grown_from = 0;
+}
+
+static void judge_ceiling(struct scale_memory *m, const struct scale_input *in, double waits)
+{
+    double now = in->now_s, settled = plateau_of(m);
+    if (!m->ceiling && m->ceilings && now - m->ceiling_until_s > FLOOR_S)
+        m->ceilings = 0; /* long ago */
+    if (!m->ceiling)
+        return;
+    if (now >= m->ceiling_until_s || (m->ceiling_settled > 0 && m->lambda < m->ceiling_settled * 0.7 && waits <= 0)) {
+        m->ceiling = 0;
+    } else if (m->ceiling_settled > 0 && in->instances <= m->ceiling && settled < m->ceiling_settled * 0.85) {
+        m->ceiling = 0; /* it was none: fewer settle less */
+        m->ceilings = 0;
+        m->no_judgement_until_s = now + NO_JUDGEMENT_S;
+    }
+}
+
+/* ---- the decision ---- */
+
+/* Why there should be more than arrivals and backlog ask for; 0: they need not. */
+static double need_for_rules(const struct scale_settings *s, const struct scale_input *in, double waits, const char **reason)
+{
+    double n = (double)in->instances, need = 0;
+    if (n < 1)
+        return 0;
+    if (known(s->max_average_s) && known(in->average_s) && in->average_s > s->max_average_s) {
+        need = n * fmin(in->average_s / fmax(s->max_average_s, 1e-9), 2);
+        *reason = "a message takes longer than max_average_ingestion_ms";
+    }
+    if (known(s->min_processing_per_s) && known(in->processing_per_s) && waits > 0 &&
+        in->processing_per_s < s->min_processing_per_s) {
+        double more = n * fmin(s->min_processing_per_s / fmax(in->processing_per_s, 1e-9), 2);
+        if (more > need)
+            *reason = "fewer messages are processed than min_processing_rate";
+        need = fmax(need, more);
+    }
+    return need;
+}
+
+/* The tolerance grows with what chance does to the need. variance: before this sample was learnt. */
+static double tolerance(const struct scale_settings *s, const struct scale_memory *m, double variance, double dt)
+{
+    double w = fmax(weight(dt > 0 ? dt : 1, s->window_s), 1.0 / fmax(m->arrival_samples, 1));
+    if (m->lambda <= 0)
+        return s->tolerance;
+    double chance = fmax(variance, m->lambda) * w / (2 - w) / (m->lambda * m->lambda);
+    return fmax(s->tolerance, fmin(3 * sqrt(chance + 1 / fmax(m->acks_seen, 1)), 1));
+}
+
+static int64_t down(const struct scale_settings *s, struct scale_memory *m, const struct scale_input *in, int64_t current,
+                    double need)
+{
+    int64_t most = (int64_t)ceil(largest(s, m, in->now_s, need) - 1e-9);
+    if (most >= current || in->now_s - m->down_at_s < DOWN_EVERY_S)
+        return current;
+    if ((double)most > SMALL_STEP * (double)current) {
+        int64_t later = (int64_t)ceil(m->need_long * LONG_MARGIN - 1e-9);
+        most = later > most ? later : most;
+    }
+    if (m->floor && in->now_s < m->floor_until_s && m->lambda > m->down_lambda * (1 - SAME_LOAD) && most < m->floor)
+        most = m->floor;
+    bool idle = in->now_s - m->active_at_s >= s->window_s * LONG_WINDOWS; /* an instance is not started for each message */
+    int64_t half = current > 1 ? (current + 1) / 2 : idle ? 0 : 1;
+    return most >= current ? current : most > half ? most : half;
+}
+
+static void note_step(struct scale_memory *m, double now_s, int64_t current, int64_t desired)
+{
+    if (desired < current) {
+        m->down_at_s = now_s;
+        m->down_lambda = m->lambda;
+        m->down_from = current;
+    } else if (desired > current && m->down_from && now_s - m->down_at_s < REGRET_S &&
+               fabs(m->lambda - m->down_lambda) <= SAME_LOAD * m->down_lambda) {
+        m->floor = desired < m->down_from ? desired : m->down_from;
+        m->floor_until_s = now_s + FLOOR_S;
+    }
+}
+
+static struct scale_decision hold(int64_t current, int64_t min, int64_t max, const char *why)
+{
+    return (struct scale_decision){clamp(current, min, max), why};
+}
+
+static bool is_fresh(const struct scale_settings *s, const struct scale_input *in)
+{
+    return isfinite(in->now_s) && known(in->report_age_s) && in->report_age_s <= s->max_report_age_s && known(in->ingress_per_s) &&
+           known(in->ready) && known(in->leased) && in->instances >= 0;
+}
+
+/* What is behind, beyond what is under way anyhow where so much comes in. */
+static double waiting(const struct scale_settings *s, double lambda, const struct scale_input *in)
+{
+    double under_way = lambda * fmin(UNDER_WAY_S, s->drain_target_s / 2);
+    return fmax(0, in->ready + in->leased - under_way - SIGMAS * sqrt(fmax(under_way, 1)) - (double)in->instances);
+}
+
+/* steady: for what comes in alone. */
+static double need_of(const struct scale_settings *s, const struct scale_memory *m, const struct scale_input *in, double waits,
+                      double *ret_steady)
+{
+    double mu = mu_of(m) * hope(m);
+    *ret_steady = 0;
+    if (in->ingress_per_s <= 0 && in->ready + in->leased <= 0)
+        return 0;
+    if (mu <= 0) /* how fast an instance is will be known when there is one */
+        return in->instances > 0 ? (double)in->instances : 1;
+    *ret_steady = m->lambda / s->utilisation / mu;
+    return fmin(fmax(*ret_steady + waits / s->drain_target_s / mu, 1e-6), MAX_NEED);
+}
+
+static int64_t grown(double need, int64_t current)
+{
+    int64_t n = (int64_t)ceil(need - ROUNDING);
+    return n > current ? n : current > 0 ? current : 1;
+}
+
+/* What forbids more, or makes it careful. */
+static int64_t limit(const struct scale_memory *m, int64_t current, int64_t desired, const char **reason)
+{
+    int64_t careful = current + current / 4 + 1;
+    if (m->ceiling && desired > m->ceiling) {
+        *reason = "more of them did not settle more: something else is the bottleneck";
+        return m->ceiling > (current + 1) / 2 ? m->ceiling : (current + 1) / 2;
+    }
+    if (m->ceilings && m->grown_from && desired > current)
+        return current > m->grown_to   ? current
+               : desired < m->grown_to ? desired
+                                       : m->grown_to;            /* what the last step brings comes first */
+    return m->ceilings && desired > careful ? careful : desired; /* after it did not help */
+}
+
+struct scale_decision scale_decide(const struct scale_settings *s, struct scale_memory *m, const struct scale_input *in)
+{
+    int64_t min = in->min > 0 ? in->min : 0, max = in->max > min ? in->max : min;
+    int64_t current = clamp(m->begun || m->adopted ? m->desired : in->instances, 0, (int64_t)MAX_NEED), desired;
+    double measured = in->now_s - in->report_age_s, dt = m->begun ? measured - m->measured_s : 0;
+    double variance = m->variance, lambda = m->lambda, steady; /* as they were: with more that comes in, less would seem to wait */
+    const char *reason = "as many as are needed", *rule = NULL;
+    if (!is_fresh(s, in))
+        return hold(current, min, max, "no fresh figures: the count holds");
+    if (m->begun && dt < -s->window_s) { /* another clock */
+        *m = (struct scale_memory){.desired = m->desired, .adopted = true};
+        dt = 0;
+    } else if (m->begun && dt < 1e-3) {
+        return hold(current, min, max, "nothing new: the count holds");
+    }
+    learn_arrivals(s, m, in->ingress_per_s, dt);
+    learn_reported(s, m, in, dt);
+    double waits = waiting(s, m->lambda, in), need = need_of(s, m, in, waits, &steady),
+           by_rule = need_for_rules(s, in, waits, &rule);
+    bool is_rule = rule && by_rule >= need;
+    need = fmax(need, by_rule);
+    if (need > 0)
+        m->active_at_s = in->now_s;
+    remember(s, m, in->now_s, m->begun ? need : fmax(need, (double)current), dt); /* what there is stays for a window */
+    if ((need > 0 && !current) || steady > (double)current * (1 + tolerance(s, m, variance, dt)) ||
+        (need > (double)current && waiting(s, lambda, in) > 0) || by_rule > (double)current) {
+        desired = grown(need, current);
+        reason = is_rule     ? rule
+                 : !current  ? "messages came"
+                 : waits > 0 ? "a backlog has piled up"
+                             : "more comes in than they can take";
+    } else {
+        desired = down(s, m, in, current, need);
+        if (desired < current)
+            reason = desired ? "fewer are enough, and were for a while" : "nothing came for a while";
+    }
+    desired = limit(m, current, desired, &reason);
+    if (clamp(desired, min, max) != desired)
+        reason = desired > max ? "max_instances" : "min_instances";
+    desired = clamp(desired, min, max);
+    learn_seen(s, m, in, in->ready + in->leased, dt);
+    judge_growth(m, in);
+    judge_ceiling(m, in, waits);
+    suspect(m, in, need);
+    note_growth(m, in, desired, is_rule);
+    note_step(m, in->now_s, current, desired);
+    m->backlog = in->ready + in->leased;
+    m->measured_s = measured;
+    m->begun = true;
+    m->desired = desired;
+    return (struct scale_decision){desired, reason};
+}
+
+void scale_adopt(const struct scale_settings *s, struct scale_memory *m, double now_s, int64_t desired)
+{
+    if (m->begun && desired > m->desired)
+        remember(s, m, now_s, (double)desired, 0);
+    m->desired = desired;
+    m->adopted = true;
+}
