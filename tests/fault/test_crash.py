@@ -1,6 +1,5 @@
 """Kills at every named crash point, and at random on top; afterwards ledger, directories and MongoDB must equal the model."""
 import os
-import pathlib
 import random
 import re
 import signal

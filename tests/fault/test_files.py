@@ -7,10 +7,9 @@ import signal
 import socket
 import stat
 import subprocess
-import time
 
 import pytest
-from harness import FINAL, IS_ROOT, Mongo, until
+from harness import IS_ROOT, Mongo, until
 
 ROW = "a,b\n1,2\n"
 

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from harness import BUILD, DATA, RELEASE, until
+from harness import BUILD, DATA, RELEASE, json_lines, until
 from scripted import CLOSE, Scripted
 
 COLUMNS = '''columns = ( { name = "station"; type = "string"; required = true; regex = "^[A-Z]{3}$"; },
@@ -264,8 +264,7 @@ def load(tmp_path, server, text, spec="{}", checkpoint=0, name="x.csv", build=BU
         return p, d
     _, err = p.communicate(timeout=120)
     result = json.loads((d / "result.json").read_text()) if (d / "result.json").exists() else {}
-    rejects = [json.loads(line) for line in (d / "rejects.jsonl").read_text().splitlines()] if (d / "rejects.jsonl").exists() else []
-    return p.returncode, result, rejects, err
+    return p.returncode, result, json_lines(d / "rejects.jsonl"), err
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import os
 import pathlib
 import resource
 import signal
+import socket
 import subprocess
 import time
 
@@ -164,7 +165,7 @@ def test_r06_what_an_app_can_see(make_home):
     log = home.log_of(r["run_id"])
     env = {line.split("=", 1)[0][4:]: line.split("=", 1)[1] for line in log.splitlines() if line.startswith("env ")}
     assert env["MINE"] == "yes" and "PLATFORM_SECRET" not in env and "PLATFORM_SECRET" not in log
-    allowed = {"PATH", "LANG", "HOME", "TMPDIR", "MONGO_URL", "MONGO_DATABASE", "MINE", "PWD"}
+    allowed = {"PATH", "LANG", "HOME", "TMPDIR", "MONGO_URL", "MONGO_DATABASE", "ZMQ_MONITOR_ENDPOINT", "MINE", "PWD"}
     assert {k for k in env if not k.startswith("SIMBDP_")} <= allowed
     assert env["PATH"] == "/usr/local/bin:/usr/bin:/bin" and env["LANG"] == "C.UTF-8"
     assert (env["SIMBDP_TENANT_ID"], env["SIMBDP_APP"], env["SIMBDP_RUN_ID"], env["SIMBDP_ATTEMPT"], env["SIMBDP_DATASET"]) == \
@@ -386,8 +387,13 @@ def test_r14_running_out_of_descriptors_is_survived(misbehave):
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (top + 1, limits[1]))
     for i in range(20):
         home.do(f"print,{i}", name=f"{i}.csv")
+    idle = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+    for c in idle:
+        c.connect(home.socket_path())  # and says nothing, as the monitor between two questions
     assert home.control({"op": "status"})["ok"]
     assert home.control({"op": "status"})["ok"]
+    for c in idle:
+        c.close()
     resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
     files = home.wait_files(21)
     assert {f["state"] for f in files} == {"ingested"} and {f["attempts"] for f in files} == {1}
@@ -441,6 +447,30 @@ def test_down_ends_runs_and_costs_no_attempt(misbehave):
     home.up()
     f = home.wait_file(file_name="drained.csv")
     assert (f["state"], f["attempts"]) == ("ingested", 1)
+
+
+def test_down_does_not_wait_for_good(misbehave):
+    """A manager that hangs cannot end its runs: whoever is in a hurry leaves them to the next `up`. One that cannot start is given up."""
+    home = misbehave()
+    for i, hurry in enumerate((lambda: home.cli("down", "--leave-runs"), lambda: os.kill(home.up_process.pid, signal.SIGTERM))):
+        gate = home.base / f"gate{i}"
+        home.do(f"gate,{gate}", "exit,4", name=f"across{i}.csv")
+        run = home.wait_running()[0]
+        pids = home.marked(run["run_id"])
+        os.kill(home.batchmgr_pid(), signal.SIGSTOP)
+        down = subprocess.Popen([BUILD / "mysimbdp", "down"], env=home.env)
+        with pytest.raises(subprocess.TimeoutExpired):
+            down.wait(timeout=2)
+        hurry()
+        assert down.wait(timeout=60) == 0 and home.up_process.wait(timeout=60) == 0
+        home.up_process.stdout.close()
+        assert home.marked(run["run_id"]) == pids
+        home.up()
+        gate.touch()
+        assert home.wait_file(file_name=f"across{i}.csv")["state"] == "quarantined"
+    (home.path / "conf/mysimbdp.conf").write_text("platform = {")
+    home.kill("batchmgr")
+    home.down()
 
 
 def test_stop_quarantines_and_retry_brings_back(misbehave):

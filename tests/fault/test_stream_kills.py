@@ -10,9 +10,9 @@ import time
 
 import pymongo
 import pytest
-from harness import BUILD, RELEASE, ROOT, Home, until
+from harness import RELEASE, ROOT, Home, until
 
-MESSAGES = int(os.environ.get("SIMBDP_SOAK_MESSAGES", 60_000))
+MESSAGES = int(os.environ.get("SIMBDP_SOAK_MESSAGES", 40_000))
 PUBLISHER = """
 import sys, simbdp
 with simbdp.Publisher("events") as p:
@@ -20,7 +20,7 @@ with simbdp.Publisher("events") as p:
         p.publish('{"n":%d}' % i)
 print("all")
 """
-KINDS = {"broker": ("broker", ""), "streammgr": ("streammgr", ""), "batchmgr": ("batchmgr", ""), "spawner": ("simbdp-run", "--spawn"),
+KINDS = {"broker": ("broker", ""), "streammgr": ("streammgr", ""), "monitor": ("monitor", ""), "batchmgr": ("batchmgr", ""), "spawner": ("simbdp-run", "--spawn"),
          "runner or spawner": ("simbdp-run", ""), "instance": ("simbdp-load", "--stream"), "MongoDB": ("java", "EmbeddedMongo")}
 
 

@@ -106,6 +106,11 @@ class Mongo:
             self.kill()
 
 
+def json_lines(path):
+    """None of them where there is no such file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
 class Home:
     def __init__(self, mongo=None, platform="", own_mongo=False):
         self.base = temp_dir()
@@ -222,6 +227,9 @@ class Home:
         code = self.broker_process.wait(timeout=60)
         assert kill or code == 0, (self.base / "broker.err").read_text()
 
+    def stream_journal(self, tenant="acme"):
+        return json_lines(self.path / f"logs/tenants/{tenant}/stream.jsonl")
+
     def queue(self, app="consume", stream=None, tenant="acme"):
         found = [q for q in self.rows("queue", "list") if q["tenant_id"] == tenant and q["app"] == app and stream in (None, q["stream"])]
         return found[0]
@@ -273,6 +281,12 @@ class Home:
 
     def batchmgr_pid(self):
         return self.control({"op": "status"})["pid"]
+
+    def kill(self, program):
+        """SIGKILL, and wait for its end, not for the next one."""
+        for pid in self.pids(program):
+            os.kill(pid, signal.SIGKILL)
+            until(lambda: pid not in self.pids(program), self.path / "state", what=f"the end of {program}")
 
     def kill_batchmgr(self):
         """SIGKILL, and wait until `up` has started the next one and that answers."""

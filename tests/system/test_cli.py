@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 
-import pytest
 from harness import BUILD, IS_ROOT, until
 
 FILE_KEYS = ("file_id tenant_id dataset file_name size_bytes content_hash state reason detail attempts rows_parsed rows_loaded "
@@ -54,9 +53,9 @@ def test_exit_codes(home):
     assert r.returncode == 1 and "mysimbdp up" in r.stderr
     assert home.cli("files", "nosuchid", check=False).returncode == 1
     assert home.cli("retry", "nosuchid", check=False).returncode == 1
-    for verb in ("init up down check status tenant upload files runs logs rejects retry stats stop app queue dead publish doctor preview run reload").split():
+    for verb in ("init up down check status tenant upload files runs logs rejects retry stats stop app queue dead publish doctor preview run reload top advise").split():
         assert home.cli(verb, "--help").stdout.startswith("usage: mysimbdp " + verb)
-    for program in ("batchmgr", "streammgr", "broker", "simbdp-run", "simbdp-load", "simbdp-inspect", "simbdp-pipe"):
+    for program in ("batchmgr", "streammgr", "monitor", "broker", "simbdp-run", "simbdp-load", "simbdp-inspect", "simbdp-pipe"):
         assert "usage: " in subprocess.run([BUILD / program, "--help"], capture_output=True, text=True, check=True).stdout
 
 

@@ -4,7 +4,6 @@ import os
 import signal
 import struct
 import subprocess
-import sys
 
 import pytest
 from harness import BUILD, RELEASE, ROOT, until

@@ -1,6 +1,5 @@
 """What `mysimbdp doctor` says is what was tried on this host, and names the remedy."""
 import json
-import os
 import subprocess
 
 import pytest
@@ -91,7 +90,7 @@ def test_low_disk_and_taken_ports(make_home):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         s.listen()
-        (home.path / "state/ports.json").write_text(json.dumps({"mongo": s.getsockname()[1]}))
+        (home.path / "state/mongo.port").write_text(f"{s.getsockname()[1]}\n")
         found = findings(home, 1)
     assert found["files", "state"]["status"] == "failed" and "min_free_bytes" in found["files", "state"]["remedy"]
     assert [r["status"] for (a, s_), r in found.items() if a == "sockets" and s_.startswith("port ")] == ["failed"]

@@ -1,14 +1,14 @@
 """Every key of the configuration, and the test that shows it at work: a key without one fails here, and so does a test that is no more."""
-import pathlib
 import re
 
-from harness import BUILD, ROOT
+from harness import ROOT
 
 FILES, LOAD, RUNS = "tests/fault/test_files.py", "tests/fault/test_load.py", "tests/fault/test_runs.py"
 CLI, LIMITS, START = "tests/system/test_cli.py", "tests/system/test_limits.py", "tests/system/test_start.py"
-STREAMS, MANAGED = "tests/fault/test_streams.py", "tests/system/test_streammgr.py"
+STREAMS, PEERS, MANAGED = "tests/fault/test_streams.py", "tests/fault/test_stream_peers.py", "tests/system/test_streammgr.py"
+MONITOR, CONTROLLER = "tests/system/test_monitor.py", "tests/unit/test_controller.c"
 TRIGGERS, RETENTION = "tests/system/test_triggers.py", "tests/system/test_retention.py"
-S06, CUT_OFF = STREAMS + "::test_s06_limits_are_refused_by_name_and_recorded", STREAMS + "::test_s06_after_too_many_breaches_a_stream_is_cut_off"
+S06, CUT_OFF = PEERS + "::test_s06_limits_are_refused_by_name_and_recorded", PEERS + "::test_s06_after_too_many_breaches_a_stream_is_cut_off"
 INSIDE_OUTSIDE = FILES + "::test_f10_each_limit_just_inside_and_just_outside"
 RLIMITS = LIMITS + "::test_rlimits_are_what_the_profile_says"
 R04 = RUNS + "::test_r04_each_limit_holds_and_is_named"
@@ -123,10 +123,10 @@ TABLE = {
     "tenant.batch.retry.backoff_ms": LIMITS + "::test_backoff_is_waited_for",
     "tenant.batch.retry.max_backoff_ms": "tests/unit/test_verdict.c::backoff_doubles_is_capped_and_jittered",
     "tenant.batch.retry.give_up_s": RUNS + "::test_r07_exit_codes",
-    "platform.listen": STREAMS + "::test_s07_curve_on_tcp",
-    "platform.ports.broker": STREAMS + "::test_a_fixed_tcp_port_that_is_taken_is_named",
-    "tenant.curve_keys": STREAMS + "::test_s07_curve_on_tcp",
-    "tenant.streams.name": STREAMS + "::test_s07_a_tenant_reaches_its_own_streams_only",
+    "platform.listen": PEERS + "::test_s07_curve_on_tcp",
+    "platform.ports.broker": PEERS + "::test_a_fixed_tcp_port_that_is_taken_is_named",
+    "tenant.curve_keys": PEERS + "::test_s07_curve_on_tcp",
+    "tenant.streams.name": PEERS + "::test_s07_a_tenant_reaches_its_own_streams_only",
     "tenant.streams.max_message_bytes": S06,
     "tenant.streams.max_messages_per_s": S06,
     "tenant.streams.max_bytes_per_s": S06,
@@ -148,19 +148,25 @@ TABLE = {
     "tenant.stream_apps.max_instances": MANAGED + "::test_on_demand_off_and_min_instances",
     "tenant.stream_apps.on_demand": MANAGED + "::test_on_demand_off_and_min_instances",
     "tenant.stream_apps.drain_s": MANAGED + "::test_s11_an_instance_that_hangs_is_replaced",
-    # The monitor's; checked until there is one.
-    **dict.fromkeys((f"tenant.stream_apps.scale.{key}" for key in "utilisation drain_target_s window_s max_average_ingestion_ms min_processing_rate".split()),
-                    START + "::test_config_errors_name_file_line_key_and_what_is_allowed"),
+    "tenant.stream_apps.scale.utilisation": MONITOR + "::test_the_settings_of_an_app_bite",
+    "tenant.stream_apps.scale.max_average_ingestion_ms": MONITOR + "::test_the_settings_of_an_app_bite",
+    "tenant.stream_apps.scale.window_s": MONITOR + "::test_the_window_is_how_long_a_need_is_remembered",
+    "tenant.stream_apps.scale.drain_target_s": CONTROLLER + "::test_each_setting_bites",
+    "tenant.stream_apps.scale.min_processing_rate": CONTROLLER + "::test_rules_on_time_and_rate",
+    "platform.ports.monitor": MONITOR + "::test_reports_from_elsewhere_show_a_key",
+    **dict.fromkeys((f"platform.alerts.{key}" for key in "name when for_s command".split()), MONITOR + "::test_alerts_are_logged_and_told"),
 }
 
 # In the file format, refused by this version with a message that says so, unless they have the value that means unused.
-LATER = {"platform.ports.monitor", "platform.ports.streammgr", "platform.ports.gateway", "platform.alerts"}
+LATER = {"platform.ports.streammgr", "platform.ports.gateway"}
 
 
 def keys_of_the_program(home):
     """The keys that `mysimbdp check --keys` lists, dotted; groups are named by what is in them."""
     found, stack, root = [], [], ""
     for line in home.cli("check", "--keys").stdout.splitlines():
+        if line.startswith("columns of"):
+            break
         if line.startswith("conf/"):
             root, stack = "tenant." if "tenants" in line else "", []
             continue

@@ -1,6 +1,4 @@
 """What is kept, and how long: files, logs of runs, documents; and a tenant's whole life."""
-import json
-import os
 import sqlite3
 
 import pytest

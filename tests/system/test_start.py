@@ -1,4 +1,5 @@
 """What must be right before anything starts, and what is said when it is not."""
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -7,6 +8,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import time
 
 import pymongo
 import pytest
@@ -141,6 +143,45 @@ def test_two_ups_on_one_home(home):
     assert home.control({"op": "status"})["ok"]
 
 
+def test_what_is_asked_of_a_program_that_starts_is_answered_once_it_runs(home):
+    home.tenant()
+    home.up()
+    for program, *args in (("monitor", "top", "--once", "--json"), ("broker", "queue", "list", "--json"), ("broker", "dead", "list", "--json"),
+                           ("streammgr", "app", "list", "--json"), ("batchmgr", "retry", "--tenant", "acme"), ("batchmgr", "reload"), ("broker", "reload")):
+        for _ in range(2):
+            home.kill(program)
+            assert home.cli(*args).stderr == "", (program, args)
+    home.drop("x.csv", "a\n1\n")
+    (home.base / "y.csv").write_text("a\n2\n")
+    home.kill("batchmgr")
+    assert home.cli("upload", "acme", "data", home.base / "y.csv").stderr == ""
+    home.wait_files(2)
+
+
+def test_listings_of_a_store_that_starts_do_not_stop_it(home):
+    """The broker's store has one user: listings of a home that is down and `up` take turns."""
+    home.up()
+    home.down()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        listings = [pool.submit(home.cli, "queue", "list", "--json", check=False) for _ in range(12)]
+        home.up()
+        assert [f.result().stderr for f in listings] == [""] * 12
+    assert home.rows("queue", "list") == []
+
+
+def test_a_program_that_cannot_start_is_named_to_who_asks_it(home):
+    home.up()
+    conf = home.path / "conf/mysimbdp.conf"
+    good = conf.read_text()
+    conf.write_text("platform = {")
+    home.kill("monitor")
+    began = time.monotonic()
+    r = home.cli("top", "--once", check=False)
+    assert r.returncode == 1 and "monitor is down" in r.stderr and "logs/monitor.log" in r.stderr and 5 < time.monotonic() - began < 30
+    conf.write_text(good)
+    home.cli("top", "--once")
+
+
 def test_several_homes_do_not_disturb_each_other(make_home):
     one, two = make_home(), make_home()
     for h in (one, two):
@@ -252,15 +293,15 @@ def test_a_port_in_use_is_replaced_when_no_run_is_live(embedded):
     home.tenant()
     home.up()
     home.down()
-    port = json.loads((home.path / "state/ports.json").read_text())["mongo"]
+    port = int((home.path / "state/mongo.port").read_text())
     home.up()
-    assert json.loads((home.path / "state/ports.json").read_text())["mongo"] == port  # kept
+    assert int((home.path / "state/mongo.port").read_text()) == port  # kept
     home.down()
     with socket.socket() as s:
         s.bind(("127.0.0.1", port))
         s.listen()
         home.up()
-        assert json.loads((home.path / "state/ports.json").read_text())["mongo"] != port
+        assert int((home.path / "state/mongo.port").read_text()) != port
         home.down()
 
 
@@ -272,7 +313,7 @@ def test_a_port_in_use_is_named_while_runs_are_live(embedded):
     home.do(f"gate,{gate}")
     home.wait_running()
     home.down("--leave-runs")
-    port = json.loads((home.path / "state/ports.json").read_text())["mongo"]
+    port = int((home.path / "state/mongo.port").read_text())
     with socket.socket() as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         s.bind(("127.0.0.1", port))

@@ -181,7 +181,7 @@ def test_orders_with_epoch_and_expiry(platform):
     def ask(**rq):
         return platform.control(rq, "streammgr.sock")
     epoch = ask(op="apps")["epoch"]
-    assert ask(op="scale", tenant="acme", app="store", count=2, epoch=epoch)["ok"]
+    assert ask(op="scale", tenant="acme", app="store", count=2, epoch=epoch, pin=True)["ok"]  # the monitor is to keep out of this
     wait_app(platform, lambda a: a["running"] == 2)
     for _ in range(3):
         assert ask(op="scale", tenant="acme", app="store", count=2, epoch=epoch)["ok"]

@@ -6,7 +6,7 @@ import stat
 import time
 
 import pytest
-from harness import IS_ROOT, until
+from harness import until
 
 JOIN = r"""#!/bin/sh
 # one JSON line a row of every input, into SIMBDP_OUTPUT_DIR

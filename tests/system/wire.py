@@ -136,3 +136,11 @@ class Peer:
 
     def extend(self, messages, consumer=1):
         return self.settle(EXTEND, messages, consumer=consumer)
+
+
+def peer(home, **options):
+    return Peer(home.endpoint, **options)
+
+
+def bodies(n, start=0, size=0):
+    return [f"m{i}".encode().ljust(size, b".") for i in range(start, start + n)]
