@@ -17,7 +17,7 @@
 
 enum {
     TURN = 512,
-    RECEIVE_QUEUE = 64,    /* messages of a connection in memory; the rest waits at the sender */
+    RECEIVE_QUEUE = 1000,  /* messages of a connection in memory; the rest waits at the sender. 64 halve the rate */
     MAX_MESSAGE = 4 << 20, /* what is too large for a report is told so; what is more than this ends its connection */
     MAX_SOURCES = 20000,
     READ_AGAIN_MS = 200,
