@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import signal
+import sqlite3
 import subprocess
 import time
 
@@ -154,7 +155,7 @@ def test_what_is_no_report_is_refused_counted_and_named(platform):
     platform.up()
     wait_top(platform, lambda r: r["desired"] == 0)
     ipc, now = endpoint(platform)["ipc"], time.time()
-    before = platform.rows("app", "list")
+    before = until(lambda: (lambda rows: rows if rows[0]["state"] == "idle" else None)(platform.rows("app", "list")), platform.path / "state", what="a database")
     bad = {"malformed": [b"", b"hello", b"\x00" * 50, b"{", b'{"metrics": [1]}', b"\xff\xfe{}"],
            "huge": [b'{"x": "' + b"y" * 70000 + b'"}', b"[" * 3_000_000, of(counters={"messages": 1e30}), of(instance_id="i" * 100)],
            "negative": [of(metrics={"processing_rate": -5})],
@@ -197,11 +198,9 @@ def test_who_sends_a_report_is_what_the_connection_says(platform):
     worker(platform)
     platform.up()
     wait_top(platform, lambda r: r["desired"] == 0)
-    uid = {}
-    import sqlite3
     with sqlite3.connect(f"file:{platform.path}/state/ledger.db?mode=ro", uri=True) as db:
         uid = dict(db.execute("SELECT id, uid FROM tenants"))
-    script = "import json, sys, zmq; s = zmq.Context().socket(zmq.PUSH); s.linger = 2000; s.connect(sys.argv[1]); s.send(sys.argv[2].encode()); s.close()"
+    script = "import sys, zmq; c = zmq.Context(); s = c.socket(zmq.PUSH); s.linger = 20000; s.connect(sys.argv[1]); s.send(sys.argv[2].encode()); s.close(); c.term()"
 
     def send(report, uid):
         subprocess.run(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "/usr/bin/python3", "-c", script, endpoint(platform)["ipc"], json.dumps(report)], check=True)
