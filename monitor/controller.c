@@ -15,7 +15,8 @@ enum {
     LONG_WINDOWS = 8, /* a small step down looks back over so many windows */
     DOWN_EVERY_S = 2, /* two steps down are so far apart: the first is to show what it did */
     SEEN_S = 10,      /* what is seen counts after that */
-    SATURATED_S = 4,  /* all were busy for so long: what is settled is what they can */
+    BY_CHANCE_S = 16, /* so long is to be seen that instances are looked at by chance */
+    FULL_S = 1,       /* and so long what they settle without a pause */
     REACHED_S = 5,    /* not sooner is it looked at what a growth brought */
     PLATEAU_S = 4,    /* so long is to be seen what a number of instances settles */
     PLATEAU_SAMPLES = 3,
@@ -29,21 +30,26 @@ enum {
     BEST_WINDOWS = 40,
 };
 
-#define MAX_NEED        1e6
-#define ENOUGH_MESSAGES 50.0
-#define ENOUGH_SAMPLES  8.0
-#define UNDER_WAY_S     1.5 /* arrivals of so long are no backlog */
-#define SIGMAS          4   /* more than that is not chance */
-#define CONFIRMED       3.4
-#define SURE_SIGMAS     8    /* and this needs no second sample */
-#define GROWTH_HELPS    0.25 /* of what it should bring, or it did not help */
-#define SUSPICIOUS      0.5
-#define ROUNDING        0.05 /* of an instance that would have little to do */
-#define SMALL_STEP      0.7  /* down to so much of the count, or less, is worth no long look */
-#define LONG_MARGIN     1.03
-#define SAME_LOAD       0.1
-#define TRUST_HIGH      1.5 /* reports may say so much more than is seen to be settled */
-#define TRUST_LOW       0.4
+#define MAX_NEED         1e6
+#define ENOUGH_MESSAGES  50.0
+#define ENOUGH_SAMPLES   8.0
+#define UNDER_WAY_S      1.5 /* arrivals of so long are no backlog */
+#define SIGMAS           4   /* more than that is not chance */
+#define CONFIRMED        3.4
+#define SURE_SIGMAS      8    /* and this needs no second sample */
+#define GROWTH_HELPS     0.25 /* of what it should bring, or it did not help */
+#define SUSPICIOUS       0.5
+#define ROUNDING         0.05 /* of an instance that would have little to do */
+#define SMALL_STEP       0.7  /* down to so much of the count, or less, is worth no long look */
+#define LONG_MARGIN      1.03
+#define SAME_LOAD        0.1
+#define TRUST_HIGH       1.5 /* reports may say so much more than is seen to be settled */
+#define TRUST_LOW        0.4
+#define ENOUGH_SETTLED   30.0 /* messages, to judge reports by */
+#define ENOUGH_HELD      2    /* instances that hold a message */
+#define NONE_HELD        0.15 /* of the samples: exp(-ENOUGH_HELD) */
+#define LESS_THAN_CHANCE 0.25 /* of the mean: a variance that Poisson's law does not have */
+#define MORE_THAN_CHANCE 2
 
 static bool known(double v)
 {
@@ -90,6 +96,13 @@ static void learn_arrivals(const struct scale_settings *s, struct scale_memory *
     m->sample = lambda;
 }
 
+/* What is behind, beyond what is under way anyhow where so much comes in. */
+static double waiting(const struct scale_settings *s, double lambda, const struct scale_input *in)
+{
+    double under_way = lambda * fmin(UNDER_WAY_S, s->drain_target_s / 2);
+    return fmax(0, in->ready + in->leased - under_way - SIGMAS * sqrt(fmax(under_way, 1)) - (double)in->instances);
+}
+
 /* ---- what instances settle ---- */
 
 /* Messages a busy second of an instance; 0: nobody knows. */
@@ -104,26 +117,35 @@ static double hope(const struct scale_memory *m)
     return 1 + fmax(0, 0.75 / sqrt(fmax(m->acks_seen, 1)) - 0.1);
 }
 
-static bool is_saturated(const struct scale_memory *m, double now_s)
+/* What one of them settles at least, whatever the rest of its time is: a bound that needs no luck in when it is looked at. */
+static double least_seen(const struct scale_memory *m)
 {
-    return m->saturated_since_s > 0 && now_s - m->saturated_since_s >= SATURATED_S;
+    return m->there > 0 ? m->settled / m->there : 0;
 }
 
-/* What they say of themselves is held against what is seen: they settle no more than that while all are busy, and no less ever. */
-static void hold_against(struct scale_memory *m, double now_s, double dt)
+/* What one settles while it holds a message, where they are looked at by chance: then how many hold one differs from one time to
+ * the next as Poisson's law has it. Figures that are taken in step with the work (right after it, say, when hardly one holds any)
+ * differ less, or far more, and would make instances fast without end: with them it is only the least that is known. */
+static double seen_of(const struct scale_memory *m)
 {
-    double seen = m->holding > 0 ? m->settled / m->holding : 0, said = mu_of(m);
-    if (seen <= 0 || m->seen_s < fmax(SEEN_S, ENOUGH_SAMPLES * dt) || said <= 0)
-        return;
-    if ((is_saturated(m, now_s) && said > seen * TRUST_HIGH) || said < seen * TRUST_LOW)
-        m->trust *= seen / said;
+    return m->by_chance_s >= BY_CHANCE_S ? fmax(m->settled / m->holding, least_seen(m)) : least_seen(m);
+}
+
+/* How many hold a message, and whether that is what chance would have. */
+static void see_holding(struct scale_memory *m, double held, double w, double dt)
+{
+    double change = held - m->held;
+    m->holding += w * (held - m->holding);
+    m->holding_variance += w * (change * change / 2 - m->holding_variance); /* from one to the next: a trend is no chance */
+    m->none_held += w * ((held < 1) - m->none_held);
+    bool by_chance = m->holding >= ENOUGH_HELD && m->none_held < NONE_HELD && m->holding_variance > m->holding * LESS_THAN_CHANCE &&
+                     m->holding_variance < m->holding * MORE_THAN_CHANCE;
+    m->by_chance_s = by_chance || m->by_chance_s < 0 ? m->by_chance_s + dt : 0;
 }
 
 /* What as many as now settle while all of them are busy. */
-static void see_plateau(struct scale_memory *m, const struct scale_input *in, double settled, double dt)
+static void see_plateau(struct scale_memory *m, const struct scale_input *in, bool full, double settled, double dt)
 {
-    double n = (double)in->instances;
-    bool full = n > 0 && in->ready >= n && in->leased >= n * 0.9;
     if (!full || in->instances != m->plateau_n) {
         m->plateau_n = full ? in->instances : 0;
         m->plateau = m->plateau_s = 0;
@@ -138,6 +160,43 @@ static void see_plateau(struct scale_memory *m, const struct scale_input *in, do
 static double plateau_of(const struct scale_memory *m)
 {
     return m->plateau_samples >= PLATEAU_SAMPLES && m->plateau_s >= PLATEAU_S ? m->plateau / m->plateau_s : NAN;
+}
+
+/* What one settles while all are busy, however many there are. busy: all hold a message, and more wait; full: and did so all the
+ * time since the last sample, in which fewer came in than wait. */
+static void see_full(struct scale_memory *m, const struct scale_input *in, bool busy, bool full, double settled, double dt)
+{
+    if (!busy)
+        m->full_s = m->full_acks = m->full_busy = 0;
+    if (full && m->full && m->count == (double)in->instances) { /* the others cover another time, too */
+        m->full_s += dt;
+        m->full_acks += settled * dt;
+        m->full_busy += m->count * dt;
+    }
+}
+
+/* What one settles when it is never without a message; NaN: that was not seen for long enough. */
+static double full_speed(const struct scale_memory *m)
+{
+    return m->full_s >= FULL_S && m->full_acks >= ENOUGH_SETTLED ? m->full_acks / m->full_busy : NAN;
+}
+
+/* What they say of themselves is held against what is seen: they settle no more than that while all are busy, and no less ever.
+ * behind: more waits than should, and none is idle. */
+static void hold_against(struct scale_memory *m, bool behind, double dt)
+{
+    double said = mu_of(m), full = full_speed(m), seen = seen_of(m);
+    if (said <= 0 || m->seen_s < fmax(SEEN_S, ENOUGH_SAMPLES * dt))
+        return;
+    if (behind && m->trust > 1 && said > least_seen(m)) { /* they were held to be faster than they say, and are not */
+        m->trust = fmax(1, m->trust * least_seen(m) / said);
+        m->by_chance_s = -FLOOR_S;
+    } else if (said > full * TRUST_HIGH)
+        m->trust *= full / said;
+    else if (m->trust < 1 && said < full) /* it was held too low */
+        m->trust = fmin(1, m->trust * full / said);
+    else if (said < seen * TRUST_LOW)
+        m->trust *= seen / said;
 }
 
 /* Few messages are smoothed for longer. */
@@ -159,9 +218,9 @@ static void learn_reported(const struct scale_settings *s, struct scale_memory *
         m->acks += w * (in->acks_per_busy_s * busy - m->acks);
         m->busy += w * (busy - m->busy);
         m->reports = true;
-    } else if (!m->reports && is_saturated(m, in->now_s) && m->settled > 0) { /* apps that do not report */
-        m->acks = m->settled;
-        m->busy = m->holding;
+    } else if (!m->reports && full_speed(m) > 0) { /* apps that do not report */
+        m->acks = m->full_acks;
+        m->busy = m->full_busy;
     }
 }
 
@@ -169,23 +228,26 @@ static void learn_reported(const struct scale_settings *s, struct scale_memory *
 static void learn_seen(const struct scale_settings *s, struct scale_memory *m, const struct scale_input *in, double backlog,
                        double dt)
 {
-    double n = (double)in->instances, w = weight(dt, memory_of(s, m, dt));
-    bool full = n > 0 && in->ready >= n && in->leased >= n * 0.9;
+    double n = (double)in->instances, w = weight(dt, memory_of(s, m, dt)), held = fmin(in->leased, n);
+    bool busy = n > 0 && in->ready >= n && in->leased >= n * 0.9, full = busy && in->ready >= in->ingress_per_s * dt;
     if (m->begun) {
         double settled = fmax(0, in->ingress_per_s - (backlog - m->backlog) / dt);
         m->settled += w * (settled - m->settled); /* both from nothing: their ratio is right from the beginning */
-        m->holding += w * (fmin(in->leased, n) - m->holding);
+        see_holding(m, held, w, dt);
+        m->there += w * (fmax(n, m->count) - m->there);
         m->seen_s += dt;
-        see_plateau(m, in, settled, dt);
+        see_plateau(m, in, full, settled, dt);
+        see_full(m, in, busy, full, settled, dt);
     }
-    m->saturated_since_s = !full ? 0 : m->saturated_since_s > 0 ? m->saturated_since_s : in->now_s;
+    m->held = held;
+    m->count = n;
+    m->full = full;
     if (m->reports)
-        hold_against(m, in->now_s, dt);
+        hold_against(m, in->leased >= n * 0.9 && waiting(s, m->lambda, in) > 0, dt);
     if (!full)
         m->mu_best *= 1 - weight(dt, s->window_s * BEST_WINDOWS);
-    if (m->seen_s >= SEEN_S / 2 &&
-        m->holding > 0) /* what was seen, not what they say; who holds more than one is at works for less */
-        m->mu_best = fmax(m->mu_best, m->settled / m->holding);
+    if (m->seen_s >= SEEN_S / 2) /* what was seen, not what they say; who holds more than one is at works for less */
+        m->mu_best = fmax(m->mu_best, seen_of(m));
 }
 
 /* ---- the window ---- */
@@ -252,7 +314,7 @@ static void judge_growth(struct scale_memory *m, const struct scale_input *in)
     if (!m->grown_from)
         return;
     if (in->instances < m->grown_from || in->now_s - m->grown_at_s > 2 * START_PATIENCE_S ||
-        (!m->grown_for_average && m->saturated_since_s <= 0)) { /* they do not come, or it helped */
+        (!m->grown_for_average && !m->plateau_n)) { /* they do not come, or it helped */
         m->grown_from = 0;
         return;
     }
@@ -337,7 +399,7 @@ static int64_t down(const struct scale_settings *s, struct scale_memory *m, cons
         int64_t later = (int64_t)ceil(m->need_long * LONG_MARGIN - 1e-9);
         most = later > most ? later : most;
     }
-    if (m->floor && in->now_s < m->floor_until_s && m->lambda > m->down_lambda * (1 - SAME_LOAD) && most < m->floor)
+    if (m->floor && in->now_s < m->floor_until_s && m->lambda > m->floor_lambda * (1 - SAME_LOAD) && most < m->floor)
         most = m->floor;
     bool idle = in->now_s - m->active_at_s >= s->window_s * LONG_WINDOWS; /* an instance is not started for each message */
     int64_t half = current > 1 ? (current + 1) / 2 : idle ? 0 : 1;
@@ -353,6 +415,7 @@ static void note_step(struct scale_memory *m, double now_s, int64_t current, int
     } else if (desired > current && m->down_from && now_s - m->down_at_s < REGRET_S &&
                fabs(m->lambda - m->down_lambda) <= SAME_LOAD * m->down_lambda) {
         m->floor = desired < m->down_from ? desired : m->down_from;
+        m->floor_lambda = m->lambda;
         m->floor_until_s = now_s + FLOOR_S;
     }
 }
@@ -366,13 +429,6 @@ static bool is_fresh(const struct scale_settings *s, const struct scale_input *i
 {
     return isfinite(in->now_s) && known(in->report_age_s) && in->report_age_s <= s->max_report_age_s && known(in->ingress_per_s) &&
            known(in->ready) && known(in->leased) && in->instances >= 0;
-}
-
-/* What is behind, beyond what is under way anyhow where so much comes in. */
-static double waiting(const struct scale_settings *s, double lambda, const struct scale_input *in)
-{
-    double under_way = lambda * fmin(UNDER_WAY_S, s->drain_target_s / 2);
-    return fmax(0, in->ready + in->leased - under_way - SIGMAS * sqrt(fmax(under_way, 1)) - (double)in->instances);
 }
 
 /* steady: for what comes in alone. */

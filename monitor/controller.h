@@ -48,11 +48,16 @@ struct scale_memory {
     bool begun, adopted, reports; /* adopted: desired is known;  reports: its instances say how fast they are */
     int64_t desired;              /* in force; see scale_adopt */
     double measured_s, backlog;
+    bool full;
+    double full_s, full_acks, full_busy; /* while all of them have more than enough */
     /* Arrivals: smoothed, variance of a sample, the sample before, the mean over a long time. */
     double lambda, variance, sample;
-    /* What instances settle: messages and busy seconds (smoothed), what a report of mu is worth, what is seen to be settled and how
-     * many hold messages, since when all of them have more than enough, and the most that was seen of one. */
-    double acks, busy, acks_seen, trust, settled, holding, seen_s, saturated_since_s, mu_best;
+    /* What instances settle: messages and busy seconds (smoothed), what a report of mu is worth, what is seen to be settled, and
+     * the most that was seen of one. */
+    double acks, busy, acks_seen, trust, settled, seen_s, mu_best;
+    /* How many there are, and how many hold messages: the last sample, smoothed, its variance, how often none does, and for how
+     * long that is what chance would have. */
+    double count, there, held, holding, holding_variance, none_held, by_chance_s;
     /* Needs of the recent window: a ring of the largest of each slice; and the mean over a long time. */
     struct {
         double at_s, need;
@@ -61,7 +66,7 @@ struct scale_memory {
     double need_long;
     double down_at_s, down_lambda, active_at_s;
     int64_t down_from, floor; /* floor: fewer were too few lately; 0: none */
-    double floor_until_s;
+    double floor_until_s, floor_lambda;
     /* The last growth, until it is known what it brought. */
     int64_t grown_from, grown_to;
     double grown_at_s, before, no_judgement_until_s;

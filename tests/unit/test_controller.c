@@ -232,6 +232,134 @@ static void test_growth_that_does_not_help_is_taken_back(void **state)
     assert_true(few > 80); /* but now and then it is tried again */
 }
 
+/* ---- whenever the figures are taken ---- */
+
+enum sampling { AFTER_WORK, BEFORE_WORK, BY_CHANCE, N_SAMPLINGS };
+
+struct plant {
+    struct scale_settings s;
+    struct scale_memory m;
+    enum sampling sampling;
+    double mu, lie, prefetch;        /* a second of an instance; what it says is lie times that; messages it is given at once */
+    int64_t n, desired, starting[8]; /* ordered so many seconds ago */
+    int start_s, t, reversals, last;
+    double backlog, late_s; /* late: what waits is more than comes in 5 s */
+};
+
+/* A second in which so much comes in and all work as they can; the figures are those of its end, of its beginning, or in between.
+ */
+static void run_plant(struct plant *p, int seconds, double rate)
+{
+    for (; seconds--; p->t++) {
+        double n, before = p->backlog + rate, settled, ready, leased;
+        p->n = p->starting[p->t % p->start_s];
+        n = (double)p->n;
+        settled = fmin(before, p->mu * n);
+        p->backlog = before - settled;
+        double there = p->sampling == BEFORE_WORK ? before : p->backlog;
+        leased = fmin(there, n * p->prefetch);
+        ready = there - leased;
+        if (p->sampling == BY_CHANCE && p->backlog <= 0) {
+            leased = 0;
+            for (int64_t i = 0; i < p->n; i++)
+                leased += chance() < settled / (p->mu * n);
+        }
+        struct scale_decision d = scale_decide(&p->s, &p->m,
+                                               &(struct scale_input){.now_s = p->t,
+                                                                     .ingress_per_s = rate,
+                                                                     .ready = ready,
+                                                                     .leased = leased,
+                                                                     .acks_per_busy_s = p->mu * p->lie,
+                                                                     .average_s = 1 / p->mu,
+                                                                     .processing_per_s = settled,
+                                                                     .instances = p->n,
+                                                                     .min = 1,
+                                                                     .max = 200,
+                                                                     .report_age_s = 0.5});
+        int turn = d.desired > p->desired ? 1 : d.desired < p->desired ? -1 : 0;
+        p->reversals += turn && p->last && turn != p->last;
+        p->last = turn ? turn : p->last;
+        p->late_s += p->backlog > 5 * rate;
+        p->starting[p->t % p->start_s] = p->desired = d.desired;
+    }
+}
+
+static void begin_plant(struct plant *p)
+{
+    p->s = scale_defaults;
+    p->lie = p->lie > 0 ? p->lie : 1;
+    p->prefetch = p->prefetch > 0 ? p->prefetch : 1;
+    p->desired = 1;
+    for (int i = 0; i < 8; i++)
+        p->starting[i] = 1;
+}
+
+/* As many as the load needs, and no more than the tolerance and the rest of one above what utilisation makes of it. */
+static void assert_fits(const struct plant *p, double rate)
+{
+    double least = fmax(ceil(rate / p->mu - 1e-9), 1), most = fmax(ceil(rate / p->mu / p->s.utilisation), 1) * 1.15 + 1;
+    if ((double)p->desired < least || (double)p->desired > most)
+        fail_msg("%g/s, %g each, start %d s, sampling %d, %g at once: %lld instances", rate, p->mu, p->start_s, (int)p->sampling,
+                 p->prefetch, (long long)p->desired);
+}
+
+static void test_steps_whenever_the_figures_are_taken(void **state)
+{
+    static const double loads[][2] = {{9, 90}, {5.2, 52}, {20, 200}, {45, 45}, {100, 10}}, mus[] = {2, 5, 10, 33};
+    (void)state;
+    srandom(3);
+    for (size_t l = 0; l < 5; l++)
+        for (size_t k = 0; k < 4; k++)
+            for (int start_s = 1; start_s <= 5; start_s += 2)
+                for (enum sampling how = 0; how < N_SAMPLINGS; how++)
+                    for (int prefetch = 1; prefetch <= 10; prefetch += 9) {
+                        struct plant p = {.sampling = how, .mu = mus[k], .start_s = start_s, .prefetch = prefetch};
+                        begin_plant(&p);
+                        run_plant(&p, 60, loads[l][0]);
+                        assert_in_range(p.reversals, 0, 1); /* what piled up until the first were there */
+                        run_plant(&p, 90, loads[l][1]);
+                        assert_fits(&p, loads[l][1]);
+                        p.reversals = 0;
+                        run_plant(&p, 90, loads[l][1]);
+                        assert_int_equal(p.reversals, 0);
+                        assert_fits(&p, loads[l][1]);
+                        run_plant(&p, 120, loads[l][0]);
+                        assert_fits(&p, loads[l][0]);
+                        assert_true(p.late_s <= 20 + 2 * start_s);
+                    }
+}
+
+static void test_liars(void **state)
+{
+    static const double lies[] = {0.1, 0.3, 3, 10};
+    (void)state;
+    srandom(3);
+    for (size_t k = 0; k < 4; k++) {
+        struct plant p = {.sampling = BY_CHANCE, .mu = 10, .start_s = 2, .lie = lies[k]};
+        begin_plant(&p);
+        run_plant(&p, 300, 85);
+        p.late_s = 0;
+        run_plant(&p, 300, 85);
+        assert_in_range(p.desired, 8, 30);
+        assert_true(p.late_s < 10);
+    }
+}
+
+/* Found too few once, a count is not gone below for a while: under that load. Under a smaller one it is. */
+static void test_what_was_too_few_is_forgotten_with_the_load(void **state)
+{
+    struct plant p = {.sampling = AFTER_WORK, .mu = 1, .start_s = 3, .prefetch = 1};
+    (void)state;
+    begin_plant(&p);
+    run_plant(&p, 60, 5);
+    run_plant(&p, 40, 50);
+    p.backlog += 150; /* a burst, as if the step down had caused it */
+    run_plant(&p, 140, 50);
+    assert_fits(&p, 50);
+    run_plant(&p, 120, 5);
+    assert_fits(&p, 5);
+}
+
 static void test_rules_on_time_and_rate(void **state)
 {
     struct app a = {.s = scale_defaults, .mu = 10, .n = 2};
@@ -319,6 +447,9 @@ int main(void)
         cmocka_unit_test(test_garbage_is_survived),
         cmocka_unit_test(test_a_step_is_followed_at_once_and_back),
         cmocka_unit_test(test_growth_that_does_not_help_is_taken_back),
+        cmocka_unit_test(test_steps_whenever_the_figures_are_taken),
+        cmocka_unit_test(test_liars),
+        cmocka_unit_test(test_what_was_too_few_is_forgotten_with_the_load),
         cmocka_unit_test(test_rules_on_time_and_rate),
         cmocka_unit_test(test_each_setting_bites),
         cmocka_unit_test(test_what_somebody_else_asked_for_stays_a_while),
