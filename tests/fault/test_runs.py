@@ -246,7 +246,8 @@ def test_r09_what_crashes_again_and_again_comes_back_ever_later_until_it_is_heal
     home.up()
 
     def restart_after_kill():
-        (old,) = until(lambda: home.pids("batchmgr"), every=0.01, what="a batchmgr whose command line can be read")
+        # Its spawner has its command line until the exec.
+        (old,) = until(lambda: len(pids := home.pids("batchmgr")) == 1 and pids, every=0.01, what="one batchmgr")
         os.kill(old, signal.SIGKILL)
         began = time.monotonic()
         until(lambda: [p for p in home.pids("batchmgr") if p != old], every=0.01, what="the next batchmgr")

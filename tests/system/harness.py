@@ -275,8 +275,8 @@ class Home:
         return sorted(found)
 
     def spawner_of(self, manager="batchmgr"):
-        """Its process; not the runners that it made, which have its command line at first."""
-        (parent,) = self.pids(manager)
+        """Its process; not the runners that it made, which have its command line at first, as the manager's own children do."""
+        (parent,) = until(lambda: len(found := self.pids(manager)) == 1 and found, every=0.01, what=f"one {manager}")
         return next(p for p in self.pids("simbdp-run", "--spawn") if f"PPid:\t{parent}\n" in pathlib.Path(f"/proc/{p}/status").read_text())
 
     def batchmgr_pid(self):
