@@ -64,7 +64,8 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     p->bev = bufferevent_socket_new(p->base, sock, BEV_OPT_CLOSE_ON_FREE);
     bufferevent_setcb(p->bev, on_read, NULL, on_event, p);
     bufferevent_enable(p->bev, EV_READ | EV_WRITE);
-    p->ops.on_up(p->ops.arg);
+    if (p->ops.on_up)
+        p->ops.on_up(p->ops.arg);
 }
 
 struct peer *peer_new(struct event_base *base, const char *path, const struct peer_ops *ops)

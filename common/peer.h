@@ -11,7 +11,7 @@ struct event_base;
 struct peer;
 
 struct peer_ops {
-    void (*on_up)(void *arg); /* connected: say what is always to be said first */
+    void (*on_up)(void *arg); /* connected: say what is always to be said first; NULL: nothing is */
     void (*on_line)(void *arg,
                     const bson_t *doc); /* one answer, or a line of the other's own; lines that are no JSON are left out */
     void (*on_down)(void *arg);         /* it is gone; what was asked is not answered any more */

@@ -29,7 +29,6 @@ struct hooks {
         char *name, *command, *json;
     } waiting[QUEUE];
     size_t head, n;
-    uint64_t n_dropped;
 };
 
 /* ---- commands ---- */
@@ -62,23 +61,28 @@ static int start(const char *command, const char *json, pid_t *ret)
     return -r;
 }
 
+static void drop_first(struct hooks *h)
+{
+    free(h->waiting[h->head].name);
+    free(h->waiting[h->head].command);
+    free(h->waiting[h->head].json);
+    h->head = (h->head + 1) % QUEUE;
+    h->n--;
+}
+
 static void start_waiting(struct hooks *h)
 {
     for (size_t i = 0; h->n && i < AT_ONCE; i++) {
         if (h->going[i].pid)
             continue;
-        char *name = h->waiting[h->head].name, *command = h->waiting[h->head].command, *json = h->waiting[h->head].json;
-        int r = start(command, json, &h->going[i].pid);
+        const char *name = h->waiting[h->head].name, *command = h->waiting[h->head].command;
+        int r = start(command, h->waiting[h->head].json, &h->going[i].pid);
         if (r < 0)
             log_error("alert_command", NULL, NULL, "alert %s: cannot run %s: %s", name, command, err_text(r));
         h->going[i].pid = r < 0 ? 0 : h->going[i].pid;
         h->going[i].started_ms = clk_now_ms();
         xstr_set(&h->going[i].name, name);
-        free(name);
-        free(command);
-        free(json);
-        h->head = (h->head + 1) % QUEUE;
-        h->n--;
+        drop_first(h);
     }
 }
 
@@ -109,7 +113,6 @@ static void run_command(struct monitor *m, const struct alert *al, const char *j
         return;
     if (h->n == QUEUE) {
         log_error("alert_command", NULL, NULL, "alert %s: %d commands wait already; this one is not run", al->name, QUEUE);
-        h->n_dropped++;
         return;
     }
     size_t at = (h->head + h->n++) % QUEUE;
@@ -144,13 +147,11 @@ static void tell(struct monitor *m, const struct alert *al, const struct app *a,
     run_command(m, al, b.p);
 }
 
-void alerts_look(struct monitor *m, struct app *a)
+void alerts_look(struct monitor *m, struct app *a, const struct metric_row *row)
 {
-    struct metric_row row;
-    board_row(m, a, &row);
     for (size_t i = 0; i < m->n_alerts; i++) {
         struct alarm *s = &a->alarms[i];
-        bool holds = expr_holds(m->alerts[i].x, &row);
+        bool holds = expr_holds(m->alerts[i].x, row);
         int64_t since = s->since_ms;
         s->since_ms = !holds ? 0 : since ? since : m->now_ms;
         bool firing = holds && m->now_ms - s->since_ms >= m->alerts[i].for_ms;
@@ -251,11 +252,8 @@ void alerts_free(struct monitor *m)
 {
     struct hooks *h = m->hooks;
     release(m->alerts, m->n_alerts);
-    for (; h && h->n; h->n--, h->head = (h->head + 1) % QUEUE) {
-        free(h->waiting[h->head].name);
-        free(h->waiting[h->head].command);
-        free(h->waiting[h->head].json);
-    }
+    while (h && h->n)
+        drop_first(h);
     for (size_t i = 0; h && i < AT_ONCE; i++) {
         if (h->going[i].pid)
             kill(-h->going[i].pid, SIGKILL);

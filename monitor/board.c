@@ -125,11 +125,14 @@ static struct verdict verdict_of(const struct monitor *m, const struct app *a, c
     return say(APP_OK, "%s", "");
 }
 
-void board_judge(struct monitor *m, struct app *a)
+bool board_is_issue(const struct app *a)
 {
-    struct metric_row row;
-    board_row(m, a, &row);
-    struct verdict v = verdict_of(m, a, &row);
+    return a->state == APP_WARN || a->state == APP_STALLED;
+}
+
+void board_judge(struct monitor *m, struct app *a, const struct metric_row *row)
+{
+    struct verdict v = verdict_of(m, a, row);
     if (v.state != a->state) {
         log_line(v.state == APP_OK ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, "state", a->tenant, NULL, "app %s: %s -> %s%s%s", a->name,
                  board_state_name(a->state), board_state_name(v.state), *v.why ? ": " : "", v.why);
@@ -232,8 +235,7 @@ static void add_line(struct monitor *m, const struct app *a, struct buf *b)
 
 static bool is_quiet(const struct app *a)
 {
-    return (a->state == APP_OK || a->state == APP_STOPPED) &&
-           !(a->in_per_s > 0 || a->acked_per_s > 0 || a->ready + a->leased > 0) && !a->window.instances.n;
+    return !board_is_issue(a) && !(a->in_per_s > 0 || a->acked_per_s > 0 || a->ready + a->leased > 0) && !a->window.instances.n;
 }
 
 static void add_batch_app(struct monitor *m, const struct batch_app *a, struct buf *b)
@@ -298,8 +300,8 @@ void board_log(struct monitor *m)
     for (int pass = 0; pass < 2; pass++) { /* what needs somebody comes first */
         size_t i = 0;
         for (struct app *a; (a = map_next(&m->apps, &i));) {
-            bool issue = a->state == APP_WARN || a->state == APP_STALLED;
-            if (issue != (pass == 0) || (is_quiet(a) && a->shown_ms && m->now_ms - a->shown_ms < QUIET_MS) || lines == MAX_LINES)
+            if (board_is_issue(a) != (pass == 0) || (is_quiet(a) && a->shown_ms && m->now_ms - a->shown_ms < QUIET_MS) ||
+                lines == MAX_LINES)
                 continue;
             lines++;
             a->shown_ms = m->now_ms;

@@ -35,7 +35,7 @@ static void status(struct monitor *m, struct ctl_conn *c)
     json_i64(&out, "refused", (int64_t)m->n_refused);
     size_t i = 0, issues = 0;
     for (const struct app *a; (a = map_next(&m->apps, &i));)
-        issues += a->state == APP_WARN || a->state == APP_STALLED;
+        issues += board_is_issue(a);
     json_i64(&out, "apps", (int64_t)m->apps.n);
     json_i64(&out, "issues", (int64_t)issues);
     json_end(&out, '}');

@@ -65,12 +65,6 @@ static void each(struct monitor *m, const bson_t *doc, const char *key, void (*f
             fn(m, &one);
 }
 
-static void on_broker_up(void *arg)
-{
-    struct monitor *m = arg;
-    m->broker_asked = false;
-}
-
 static void on_broker(void *arg, const bson_t *doc)
 {
     struct monitor *m = arg;
@@ -114,12 +108,6 @@ static void see_app(struct monitor *m, const bson_t *doc)
                 map_put(&a->run_ids, bson_iter_utf8(&it, NULL), a);
 }
 
-static void on_streammgr_up(void *arg)
-{
-    struct monitor *m = arg;
-    m->streammgr_asked = false;
-}
-
 static void on_streammgr(void *arg, const bson_t *doc)
 {
     struct monitor *m = arg;
@@ -147,27 +135,23 @@ static void on_streammgr_down(void *arg)
 
 /* ---- batchmgr ---- */
 
-static void on_batchmgr_up(void *arg)
+/* batch: ours now; NULL: nothing is known. */
+static void set_batch(struct monitor *m, bson_t *batch)
 {
-    ((struct monitor *)arg)->batchmgr_asked = false;
+    m->batchmgr_asked = false;
+    if (m->batch)
+        bson_destroy(m->batch);
+    m->batch = batch;
 }
 
 static void on_batchmgr(void *arg, const bson_t *doc)
 {
-    struct monitor *m = arg;
-    m->batchmgr_asked = false;
-    if (m->batch)
-        bson_destroy(m->batch);
-    m->batch = bson_copy(doc);
+    set_batch(arg, bson_copy(doc));
 }
 
 static void on_batchmgr_down(void *arg)
 {
-    struct monitor *m = arg;
-    m->batchmgr_asked = false;
-    if (m->batch)
-        bson_destroy(m->batch);
-    m->batch = NULL;
+    set_batch(arg, NULL);
 }
 
 /* ---- asking ---- */
@@ -185,19 +169,18 @@ void follow_ask(struct monitor *m)
     ask(m->broker, &m->broker_asked, "{\"op\":\"queues\"}");
 }
 
-static struct peer *connect_to(struct monitor *m, const char *program, void (*up)(void *), void (*line)(void *, const bson_t *),
-                               void (*down)(void *))
+static struct peer *connect_to(struct monitor *m, const char *program, void (*line)(void *, const bson_t *), void (*down)(void *))
 {
     AUTO_FREE char *name = xasprintf("%s.sock", program);
     AUTO_FREE char *path = home_socket(&m->home, name);
-    return peer_new(m->base, path, &(struct peer_ops){up, line, down, m});
+    return peer_new(m->base, path, &(struct peer_ops){NULL, line, down, m});
 }
 
 void follow_start(struct monitor *m)
 {
-    m->broker = connect_to(m, "broker", on_broker_up, on_broker, on_broker_down);
-    m->streammgr = connect_to(m, "streammgr", on_streammgr_up, on_streammgr, on_streammgr_down);
-    m->batchmgr = connect_to(m, "batchmgr", on_batchmgr_up, on_batchmgr, on_batchmgr_down);
+    m->broker = connect_to(m, "broker", on_broker, on_broker_down);
+    m->streammgr = connect_to(m, "streammgr", on_streammgr, on_streammgr_down);
+    m->batchmgr = connect_to(m, "batchmgr", on_batchmgr, on_batchmgr_down);
 }
 
 void follow_stop(struct monitor *m)
@@ -205,6 +188,5 @@ void follow_stop(struct monitor *m)
     peer_free(m->broker);
     peer_free(m->streammgr);
     peer_free(m->batchmgr);
-    if (m->batch)
-        bson_destroy(m->batch);
+    set_batch(m, NULL);
 }

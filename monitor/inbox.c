@@ -204,9 +204,8 @@ static bool read_one(struct inbox *in)
         }
         more = zmq_msg_more(&msg);
         const char *peer = frames++ ? NULL : znet_peer(&msg, in->is_tcp);
-        if (peer) {
+        if (peer)
             take(in->m, source_of(in->m, peer, in->is_tcp), zmq_msg_data(&msg), zmq_msg_size(&msg));
-        }
         zmq_msg_close(&msg);
     }
     return true;

@@ -167,6 +167,7 @@ void monitor_judge(struct monitor *m)
     size_t i = 0;
     m->judged_ms = m->now_ms;
     for (struct app *a; (a = map_next(&m->apps, &i));) {
+        struct metric_row row;
         const char *who;
         size_t silent = windows_expire(&a->window, m->now_ms, alive, a, &who);
         if (silent > a->n_silent)
@@ -174,8 +175,9 @@ void monitor_judge(struct monitor *m)
                      silent);
         a->n_silent = silent;
         orders_decide(m, a);
-        alerts_look(m, a);
-        board_judge(m, a);
+        board_row(m, a, &row);
+        alerts_look(m, a, &row);
+        board_judge(m, a, &row);
     }
     i = 0;
     for (struct batch_app *a; (a = map_next(&m->batch_apps, &i));) {

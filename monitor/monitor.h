@@ -80,7 +80,6 @@ struct mtenant {
     double allowed_per_s, tokens; /* reports */
     int64_t filled_ms;
     uint64_t n_taken, n_refused[REPORT_N_REFUSALS];
-    uint64_t n_told[REPORT_N_REFUSALS];
     int64_t told_ms[REPORT_N_REFUSALS];
     char *last_refusal;
 };
@@ -150,7 +149,8 @@ void orders_lost(struct monitor *m); /* streammgr is gone */
 
 /* board.c */
 void board_row(const struct monitor *m, const struct app *a, struct metric_row *ret);
-void board_judge(struct monitor *m, struct app *a); /* sets its state */
+void board_judge(struct monitor *m, struct app *a, const struct metric_row *row); /* sets its state */
+bool board_is_issue(const struct app *a);                                         /* somebody should look at it */
 void board_add(const struct monitor *m, const struct app *a, struct buf *out);
 void board_add_batch(const struct monitor *m, const struct batch_app *a, struct buf *out); /* nothing, when none of it reports */
 void board_log(struct monitor *m); /* what `tail -f logs/monitor.log` shows */
@@ -158,7 +158,7 @@ const char *board_state_name(enum app_state s);
 
 /* alerts.c */
 int alerts_set(struct monitor *m, struct err *e); /* from the configuration; what fires goes on if its alert stays */
-void alerts_look(struct monitor *m, struct app *a);
+void alerts_look(struct monitor *m, struct app *a, const struct metric_row *row);
 void alerts_app_gone(struct monitor *m, struct app *a); /* it is not configured any more: what fires for it is over */
 void alerts_reap(struct monitor *m);                    /* commands that ended, or take too long */
 void alerts_free(struct monitor *m);
