@@ -16,13 +16,13 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sodium.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -97,27 +97,18 @@ static void start(struct up *u, struct program *p)
         return;
     }
     posix_spawn_file_actions_t fa;
-    posix_spawnattr_t attr;
-    sigset_t none;
-    sigemptyset(&none);
     posix_spawn_file_actions_init(&fa);
     posix_spawn_file_actions_adddup2(&fa, leash[0], 0);
     posix_spawn_file_actions_addopen(&fa, 1, log, O_WRONLY | O_CREAT | O_APPEND, 0640);
     posix_spawn_file_actions_adddup2(&fa, 1, 2);
-    posix_spawnattr_init(&attr);
-    posix_spawnattr_setsigmask(&attr, &none);
-    posix_spawnattr_setpgroup(&attr, 0); /* a terminal's ^C reaches `up` alone */
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
-    int r = posix_spawnp(&p->pid, p->argv[0], &fa, &attr, p->argv, environ);
-    posix_spawn_file_actions_destroy(&fa);
-    posix_spawnattr_destroy(&attr);
+    int r = spawn_start(p->argv, environ, &fa, POSIX_SPAWN_SETPGROUP, &p->pid); /* a terminal's ^C reaches `up` alone */
     close(leash[0]);
     p->leash = leash[1];
     p->started_ms = clk_now_ms();
     p->restart_at_ms = 0;
-    if (r) {
+    if (r < 0) {
         p->pid = 0;
-        log_error("start", NULL, NULL, "cannot start %s: %s", p->argv[0], strerror(r));
+        log_error("start", NULL, NULL, "cannot start %s: %s", p->argv[0], err_text(r));
         p->restart_at_ms = p->started_ms + MAX_DELAY_MS;
     }
 }

@@ -9,11 +9,11 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/read/src.h"
+#include "common/spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -154,22 +154,14 @@ static void start_one(struct inspector *in)
     char *argv[] = {program, uid, "--home", m->home.path, NULL};
     char *envp[] = {NULL};
     posix_spawn_file_actions_t fa;
-    posix_spawnattr_t attr;
-    sigset_t none;
-    sigemptyset(&none);
     posix_spawn_file_actions_init(&fa);
     posix_spawn_file_actions_adddup2(&fa, pair[1], SOCKET);
-    posix_spawnattr_init(&attr);
-    posix_spawnattr_setsigmask(&attr, &none);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
-    int r = posix_spawn(&in->pid, program, &fa, &attr, argv, envp);
-    posix_spawn_file_actions_destroy(&fa);
-    posix_spawnattr_destroy(&attr);
+    int r = spawn_start(argv, envp, &fa, 0, &in->pid);
     close(pair[1]);
-    if (r) {
+    if (r < 0) {
         in->pid = 0;
         close(pair[0]);
-        log_error("inspector", NULL, NULL, "cannot start %s: %s; trying again", program, strerror(r));
+        log_error("inspector", NULL, NULL, "cannot start %s: %s; trying again", program, err_text(r));
         timer(in, RESTART_MS * 5, on_restart);
         return;
     }

@@ -4,13 +4,13 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/spawn.h"
 #include "common/tree.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -95,21 +95,13 @@ static void start_program(struct spawner *s)
     }
     char *argv[] = {program, "--spawn", (char *)s->home->tag, "--home", s->home->path, NULL};
     posix_spawn_file_actions_t fa;
-    posix_spawnattr_t attr;
-    sigset_t none;
-    sigemptyset(&none);
     posix_spawn_file_actions_init(&fa);
     posix_spawn_file_actions_adddup2(&fa, pair[1], 3);
-    posix_spawnattr_init(&attr);
-    posix_spawnattr_setsigmask(&attr, &none);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
-    int r = posix_spawn(&pid, program, &fa, &attr, argv, environ);
-    posix_spawn_file_actions_destroy(&fa);
-    posix_spawnattr_destroy(&attr);
+    int r = spawn_start(argv, environ, &fa, 0, &pid);
     close(pair[1]);
-    if (r) {
+    if (r < 0) {
         close(pair[0]);
-        log_error("spawner", NULL, NULL, "cannot start %s: %s; trying again", program, strerror(r));
+        log_error("spawner", NULL, NULL, "cannot start %s: %s; trying again", program, err_text(r));
         wake_in(s, NO_FORK_PAUSE_MS);
         return;
     }
