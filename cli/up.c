@@ -84,11 +84,8 @@ static char *log_path(struct up *u, const struct program *p)
 static void start(struct up *u, struct program *p)
 {
     AUTO_FREE char *log = log_path(u, p);
-    AUTO_FREE char *old = xasprintf("%s.1", log);
-    struct stat st;
     int leash[2] = {-1, -1};
-    if (stat(log, &st) == 0 && st.st_size > LOG_ROTATE_BYTES)
-        rename(log, old);
+    fd_rotate(AT_FDCWD, log, LOG_ROTATE_BYTES);
     if (p->leash >= 0)
         close(p->leash);
     p->leash = -1;

@@ -120,6 +120,14 @@ int fd_append_file(int dirfd, const char *dir, const char *name, const void *p, 
     return fd_write_all(fd, p, n);
 }
 
+bool fd_rotate(int dirfd, const char *path, int64_t max_bytes)
+{
+    char old[PATH_MAX];
+    struct stat st;
+    return fstatat(dirfd, path, &st, 0) == 0 && st.st_size > max_bytes &&
+           (size_t)snprintf(old, sizeof old, "%s.1", path) < sizeof old && renameat(dirfd, path, dirfd, old) == 0;
+}
+
 int fd_mkdirs(int dirfd, const char *path, mode_t mode)
 {
     char part[PATH_MAX];

@@ -34,6 +34,8 @@ int fd_write_file(int dirfd, const char *path, const void *p, size_t n, mode_t m
 
 /* Adds bytes to the end of DIR/NAME, which are made if need be (mode: of the file). 0 or -errno. */
 int fd_append_file(int dirfd, const char *dir, const char *name, const void *p, size_t n, mode_t mode);
+/* Renames a file of more than max_bytes to PATH.1, which is replaced. False: it is smaller, there is none, or it cannot be. */
+bool fd_rotate(int dirfd, const char *path, int64_t max_bytes);
 
 int fd_sync_dir(int dirfd, const char *path);
 

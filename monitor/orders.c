@@ -15,7 +15,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum { ORDER_EXPIRES_MS = 10000, ROTATE_BYTES = 16 << 20 };
 
@@ -66,13 +65,6 @@ static struct scale_settings settings_of(const struct conf_stream_app *c)
 
 /* ---- the record: logs/decisions.jsonl ---- */
 
-static void rotate(struct monitor *m)
-{
-    struct stat st;
-    if (fstatat(m->home.dirfd, "logs/" RECORD, &st, 0) == 0 && st.st_size > ROTATE_BYTES)
-        renameat(m->home.dirfd, "logs/" RECORD, m->home.dirfd, "logs/" RECORD ".1");
-}
-
 static void record(struct monitor *m, struct app *a, const struct scale_settings *s, const struct scale_input *in)
 {
     AUTO_BUF struct buf b = {0};
@@ -101,7 +93,7 @@ static void record(struct monitor *m, struct app *a, const struct scale_settings
     json_f64(&b, "min_processing_per_s", s->min_processing_per_s);
     json_end(&b, '}');
     buf_adds(&b, "\n");
-    rotate(m);
+    fd_rotate(m->home.dirfd, "logs/" RECORD, ROTATE_BYTES);
     int r = fd_append_file(m->home.dirfd, "logs", RECORD, b.p, b.n, 0640);
     if (r < 0)
         log_error("record", a->tenant, NULL, "cannot write logs/" RECORD ": %s", err_text(r));
