@@ -11,9 +11,7 @@ static void print_tenants(const bson_t *doc)
     bson_t t;
     if (!json_get_iter(doc, "tenants", &it))
         return;
-    while (bson_iter_next(&it)) {
-        if (!json_iter_doc(&it, &t))
-            continue;
+    while (json_next_doc(&it, &t)) {
         const char *why = json_get_str(&t, "waits_for", NULL);
         printf("  %-20s %-12s unfinished %lld, queued %lld, held %lld, running %lld%s%s\n", json_get_str(&t, "tenant_id", ""),
                json_get_str(&t, "state", ""), (long long)json_get_i64(&t, "unfinished", 0),

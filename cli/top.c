@@ -33,6 +33,11 @@ struct view {
 
 /* ---- the board ---- */
 
+static bool is_issue(const char *state)
+{
+    return strcmp(state, "OK") != 0 && strcmp(state, "STOPPED") != 0;
+}
+
 static void read_rows(struct view *v)
 {
     bson_iter_t it;
@@ -40,20 +45,13 @@ static void read_rows(struct view *v)
     v->n = 0;
     if (!v->doc || !json_get_iter(v->doc, "rows", &it))
         return;
-    while (bson_iter_next(&it)) {
-        uint32_t len;
-        const uint8_t *p;
-        if (!BSON_ITER_HOLDS_DOCUMENT(&it))
-            continue;
-        bson_iter_document(&it, &len, &p);
-        if (!bson_init_static(&one, p, len))
-            continue;
+    while (json_next_doc(&it, &one)) {
         struct row r = {json_get_str(&one, "tenant_id", ""), json_get_str(&one, "app", ""),    json_get_str(&one, "state", ""),
                         json_get_str(&one, "why", NULL),     json_get_str(&one, "reason", ""), {0},
                         json_get_i64(&one, "decision", -1)};
         for (int m = 0; m < N_METRICS; m++)
             r.v[m] = json_get_f64(&one, metric_name((enum metric)m), NAN);
-        if (v->issues && (!strcmp(r.state, "OK") || !strcmp(r.state, "STOPPED")))
+        if (v->issues && !is_issue(r.state))
             continue;
         v->rows = xrealloc(v->rows, (v->n + 1) * sizeof *v->rows);
         v->rows[v->n++] = r;
@@ -142,11 +140,10 @@ static void add_row(struct buf *b, const struct row *r)
 static bool next_batch(bson_iter_t *it, bool issues, struct buf *b)
 {
     bson_t t;
-    while (bson_iter_next(it)) {
-        const char *why;
-        if (!json_iter_doc(it, &t) || !json_get_i64(&t, "unfinished", 0))
+    while (json_next_doc(it, &t)) {
+        const char *why = json_get_str(&t, "waits_for", NULL);
+        if (!json_get_i64(&t, "unfinished", 0))
             continue;
-        why = json_get_str(&t, "waits_for", NULL);
         if (issues && !why)
             continue;
         buf_addf(b, "%-32s %8lld %8lld %8lld %10lld  %s", json_get_str(&t, "tenant_id", ""),
@@ -161,40 +158,33 @@ static bool next_batch(bson_iter_t *it, bool issues, struct buf *b)
 static bool next_batch_app(bson_iter_t *it, bool issues, struct buf *b)
 {
     bson_t a;
-    while (!issues && bson_iter_next(it)) {
-        if (!json_iter_doc(it, &a))
-            continue;
-        AUTO_FREE char *name = xasprintf("%s/%s", json_get_str(&a, "tenant_id", ""), json_get_str(&a, "app", ""));
-        const char *error = json_get_str(&a, "error", "");
-        buf_addf(b, "%-32s %8lld", name, (long long)json_get_i64(&a, "reporting", 0));
-        figure(b, json_get_f64(&a, "acked_per_s", NAN), 9, "%.1f");
-        figure(b, json_get_f64(&a, "avg_ms", NAN), 8, "%.2f");
-        figure(b, json_get_f64(&a, "p99_ms", NAN), 8, "%.2f");
-        figure(b, json_get_f64(&a, "errors", NAN), 4, "%.0f");
-        buf_addf(b, "  %s", error);
-        return true;
-    }
-    return false;
+    if (issues || !json_next_doc(it, &a))
+        return false;
+    AUTO_FREE char *name = xasprintf("%s/%s", json_get_str(&a, "tenant_id", ""), json_get_str(&a, "app", ""));
+    buf_addf(b, "%-32s %8lld", name, (long long)json_get_i64(&a, "reporting", 0));
+    figure(b, json_get_f64(&a, "acked_per_s", NAN), 9, "%.1f");
+    figure(b, json_get_f64(&a, "avg_ms", NAN), 8, "%.2f");
+    figure(b, json_get_f64(&a, "p99_ms", NAN), 8, "%.2f");
+    figure(b, json_get_f64(&a, "errors", NAN), 4, "%.0f");
+    buf_addf(b, "  %s", json_get_str(&a, "error", ""));
+    return true;
 }
 
 /* Reports that were refused, a line a tenant. */
 static bool next_refused(bson_iter_t *it, bool issues, struct buf *b)
 {
     bson_t t;
+    bson_iter_t field;
     (void)issues; /* each is one */
-    while (bson_iter_next(it)) {
-        bson_iter_t field;
-        if (!json_iter_doc(it, &t) || !bson_iter_init(&field, &t))
-            continue;
-        const char *tenant = json_get_str(&t, "tenant_id", "");
-        buf_addf(b, "reports refused of %s:", *tenant ? tenant : "(unknown)");
-        while (bson_iter_next(&field))
-            if (strcmp(bson_iter_key(&field), "taken") != 0 && BSON_ITER_HOLDS_INT(&field) && bson_iter_as_int64(&field))
-                buf_addf(b, " %s %lld", bson_iter_key(&field), (long long)bson_iter_as_int64(&field));
-        buf_addf(b, "; the last: %s", json_get_str(&t, "last", ""));
-        return true;
-    }
-    return false;
+    if (!json_next_doc(it, &t) || !bson_iter_init(&field, &t))
+        return false;
+    const char *tenant = json_get_str(&t, "tenant_id", "");
+    buf_addf(b, "reports refused of %s:", *tenant ? tenant : "(unknown)");
+    while (bson_iter_next(&field))
+        if (strcmp(bson_iter_key(&field), "taken") != 0 && BSON_ITER_HOLDS_INT(&field) && bson_iter_as_int64(&field))
+            buf_addf(b, " %s %lld", bson_iter_key(&field), (long long)bson_iter_as_int64(&field));
+    buf_addf(b, "; the last: %s", json_get_str(&t, "last", ""));
+    return true;
 }
 
 /* What stands below the stream apps: whose files wait, what batch runs report, whose reports are refused. */
@@ -253,12 +243,9 @@ static void print_json(const struct view *v)
         bson_t one;
         if (!json_get_iter(v->doc, kinds[k][0], &it))
             continue;
-        while (bson_iter_next(&it)) {
+        while (json_next_doc(&it, &one)) {
             AUTO_BUF struct buf b = {0};
-            if (!json_iter_doc(&it, &one))
-                continue;
-            const char *state = json_get_str(&one, "state", "");
-            if (v->issues && k == 0 && (!strcmp(state, "OK") || !strcmp(state, "STOPPED")))
+            if (v->issues && k == 0 && !is_issue(json_get_str(&one, "state", "")))
                 continue;
             json_from_bson(&one, &b);
             printf("{\"kind\":\"%s\",%s\n", kinds[k][1], b.p + 1 + strspn(b.p + 1, " "));

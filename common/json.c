@@ -75,6 +75,14 @@ bool json_iter_doc(const bson_iter_t *it, bson_t *ret)
     return bson_init_static(ret, p, n);
 }
 
+bool json_next_doc(bson_iter_t *it, bson_t *ret)
+{
+    while (bson_iter_next(it))
+        if (json_iter_doc(it, ret))
+            return true;
+    return false;
+}
+
 static void add_i64(struct buf *out, int64_t v)
 {
     char text[24], *p = text + sizeof text;

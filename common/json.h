@@ -21,6 +21,8 @@ bool json_get_bool(const bson_t *doc, const char *key, bool def);
 bool json_get_iter(const bson_t *doc, const char *key, bson_iter_t *ret);
 /* A view (no copy) of the object under the iterator; false when it is none. */
 bool json_iter_doc(const bson_iter_t *it, bson_t *ret);
+/* A view of the next object of an array; what is none is left out. False: there is no more. */
+bool json_next_doc(bson_iter_t *it, bson_t *ret);
 
 /* The document as one line of relaxed Extended JSON (v2), doubles with as few digits as read back the same. */
 struct buf;

@@ -262,8 +262,8 @@ static void add_batch(struct monitor *m, struct buf *b)
     char stamp[CLK_RFC3339_SIZE];
     if (!m->batch || !json_get_iter(m->batch, "tenants", &it))
         return;
-    while (bson_iter_next(&it)) {
-        if (!json_iter_doc(&it, &t) || !json_get_i64(&t, "unfinished", 0))
+    while (json_next_doc(&it, &t)) {
+        if (!json_get_i64(&t, "unfinished", 0))
             continue;
         const char *why = json_get_str(&t, "waits_for", NULL);
         size_t from = b->n;

@@ -59,8 +59,8 @@ static void board(struct monitor *m, struct ctl_conn *c, const char *tenant)
     json_end(&out, ']');
     json_begin(&out, "batch", '[');
     if (m->batch && json_get_iter(m->batch, "tenants", &it))
-        while (bson_iter_next(&it))
-            if (json_iter_doc(&it, &one) && (!tenant || !strcmp(tenant, json_get_str(&one, "tenant_id", "")))) {
+        while (json_next_doc(&it, &one))
+            if (!tenant || !strcmp(tenant, json_get_str(&one, "tenant_id", ""))) {
                 AUTO_BUF struct buf text = {0};
                 json_from_bson(&one, &text);
                 json_raw(&out, NULL, text.p);

@@ -58,10 +58,8 @@ static void each(struct monitor *m, const bson_t *doc, const char *key, void (*f
 {
     bson_iter_t it;
     bson_t one;
-    if (!json_get_iter(doc, key, &it))
-        return;
-    while (bson_iter_next(&it))
-        if (json_iter_doc(&it, &one))
+    if (json_get_iter(doc, key, &it))
+        while (json_next_doc(&it, &one))
             fn(m, &one);
 }
 

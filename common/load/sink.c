@@ -233,9 +233,9 @@ static void find_ours(struct worker *w, struct batch *b)
     size_t n = 0;
     bson_append_document_begin(&query, "_id", 3, &in);
     if (json_get_iter(&b->reply, "writeErrors", &it))
-        while (bson_iter_next(&it)) {
+        while (json_next_doc(&it, &error)) {
             char key[16];
-            if (!json_iter_doc(&it, &error) || !is_key_conflict(&error))
+            if (!is_key_conflict(&error))
                 continue;
             int64_t i = json_get_i64(&error, "index", -1);
             if (i < 0 || (size_t)i >= b->n_rows || n == b->n_rows)
@@ -281,8 +281,8 @@ static bool has_key_conflicts(const struct batch *b)
     bson_iter_t it;
     bson_t error;
     if (json_get_iter(&b->reply, "writeErrors", &it))
-        while (bson_iter_next(&it))
-            if (json_iter_doc(&it, &error) && is_key_conflict(&error))
+        while (json_next_doc(&it, &error))
+            if (is_key_conflict(&error))
                 return true;
     return false;
 }
@@ -494,8 +494,8 @@ static int collect(struct sink *s, struct batch *b, struct err *e)
         r = sink_error(&b->error, "cannot store documents", e);
     } else {
         if (json_get_iter(&b->reply, "writeErrors", &it))
-            while (bson_iter_next(&it))
-                if (json_iter_doc(&it, &error) && !settle(s, b, &error))
+            while (json_next_doc(&it, &error))
+                if (!settle(s, b, &error))
                     stored--;
         s->o.on_acknowledged(s->o.arg, b->end, stored);
     }

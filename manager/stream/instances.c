@@ -488,9 +488,8 @@ void instances_see_consumers(struct streammgr *m, const bson_iter_t *consumers)
     bson_t doc;
     size_t at = 0;
     forget_consumers(m);
-    while (bson_iter_next(&it))
-        if (json_iter_doc(&it, &doc))
-            see_consumer(m, &doc);
+    while (json_next_doc(&it, &doc))
+        see_consumer(m, &doc);
     m->seen_ms = clk_now_ms();
     for (struct app *a; (a = map_next(&m->apps, &at));)
         look_for_absent(a);

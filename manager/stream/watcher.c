@@ -39,9 +39,8 @@ static void on_consumers(struct watcher *w, const bson_t *doc, const bson_iter_t
     w->asked = w->again = false;
     instances_see_consumers(w->m, consumers);
     if (json_get_iter(doc, "waiting", &it)) /* a notice may have come when it could not be followed */
-        while (bson_iter_next(&it))
-            if (json_iter_doc(&it, &what))
-                activate(w, &what);
+        while (json_next_doc(&it, &what))
+            activate(w, &what);
     if (once_more)
         watcher_ask(w);
 }
