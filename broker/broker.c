@@ -538,12 +538,10 @@ int main(int argc, char **argv)
     struct broker b = {.store_fd = -1};
     struct err e = {0};
     daemon_prepare("broker");
-    const char *home = home_take_arg(&argc, argv);
-    if (argc == 2 && !strcmp(argv[1], "--help"))
-        return fputs(usage, stdout) < 0;
+    const char *home;
+    bool supervised = daemon_take_args(&argc, argv, usage, &home);
     bool listing = argc >= 3 && argc <= 6 && !strcmp(argv[1], "--list") && (!strcmp(argv[2], "queues") || !strcmp(argv[2], "dead"));
-    bool supervised = argc == 2 && !strcmp(argv[1], "--supervised");
-    if (!listing && argc != 1 + supervised)
+    if (!listing && argc != 1)
         return fputs(usage, stderr), 2;
     b.started_wall_ms = clk_wall_ms();
     b.journal_ms = clk_now_ms();

@@ -1,10 +1,14 @@
 #include "daemon.h"
 #include "crash.h"
 #include "fd.h"
+#include "home.h"
 #include "log.h"
 #include "mem.h"
 
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 struct daemon {
@@ -19,6 +23,16 @@ void daemon_prepare(const char *program)
     crash_init();
     signal(SIGPIPE, SIG_IGN);
     fd_raise_limit();
+}
+
+bool daemon_take_args(int *argc, char **argv, const char *usage, const char **ret_home)
+{
+    *ret_home = home_take_arg(argc, argv);
+    if (*argc == 2 && !strcmp(argv[1], "--help"))
+        exit(fputs(usage, stdout) < 0);
+    bool supervised = *argc == 2 && !strcmp(argv[1], "--supervised");
+    *argc -= supervised;
+    return supervised;
 }
 
 struct event_base *daemon_loop(int max_callbacks)

@@ -19,6 +19,11 @@ struct daemon_ops {
  * are allowed as the host gives. */
 void daemon_prepare(const char *program);
 
+/* Takes what all of them know from the command line: --home HOME (in *ret_home, as home_take_arg says); --help, which prints
+ * `usage` and ends the program; --supervised. The last two only when nothing else is there. Returns whether it is supervised; what
+ * is left is the caller's. */
+bool daemon_take_args(int *argc, char **argv, const char *usage, const char **ret_home);
+
 /* A loop that looks for other events after max_callbacks at the latest; 0: after all that are active, as libevent does. For
  * programs whose callbacks follow one another at once. */
 struct event_base *daemon_loop(int max_callbacks);

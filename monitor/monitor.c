@@ -279,11 +279,9 @@ int main(int argc, char **argv)
     daemon_prepare("monitor");
     if (argc == 2 && !strcmp(argv[1], "--advise"))
         return advise(stdin, stdout) < 0;
-    const char *home = home_take_arg(&argc, argv);
-    if (argc == 2 && !strcmp(argv[1], "--help"))
-        return fputs(usage, stdout) < 0;
-    bool supervised = argc == 2 && !strcmp(argv[1], "--supervised");
-    if (argc != 1 + supervised)
+    const char *home;
+    bool supervised = daemon_take_args(&argc, argv, usage, &home);
+    if (argc != 1)
         return fputs(usage, stderr), 2;
     m.started_wall_ms = clk_wall_ms();
     m.started_ms = clk_now_ms();

@@ -673,11 +673,9 @@ int main(int argc, char **argv)
     struct batchmgr m = {.inotify_fd = -1, .runs_fd = -1};
     struct err e = {0};
     daemon_prepare("batchmgr"); /* with a descriptor a run, and a few a file that is looked at */
-    const char *home = home_take_arg(&argc, argv);
-    if (argc == 2 && !strcmp(argv[1], "--help"))
-        return fputs(usage, stdout) < 0;
-    bool supervised = argc == 2 && !strcmp(argv[1], "--supervised");
-    if (argc != 1 + supervised)
+    const char *home;
+    bool supervised = daemon_take_args(&argc, argv, usage, &home);
+    if (argc != 1)
         return fputs(usage, stderr), 2;
     the = &m;
     m.started_wall_ms = clk_wall_ms();

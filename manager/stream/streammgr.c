@@ -231,12 +231,10 @@ int main(int argc, char **argv)
     struct streammgr m = {0};
     struct err e = {0};
     daemon_prepare("streammgr");
-    const char *home = home_take_arg(&argc, argv);
-    if (argc == 2 && !strcmp(argv[1], "--help"))
-        return fputs(usage, stdout) < 0;
-    bool supervised = argc == 2 && !strcmp(argv[1], "--supervised");
+    const char *home;
+    bool supervised = daemon_take_args(&argc, argv, usage, &home);
     bool listing = argc == 3 && !strcmp(argv[1], "--list");
-    if (!listing && argc != 1 + supervised)
+    if (!listing && argc != 1)
         return fputs(usage, stderr), 2;
     if (sodium_init() < 0)
         return 1;
