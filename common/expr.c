@@ -132,34 +132,44 @@ static enum type unary(struct parser *p)
     return t;
 }
 
-static enum type product(struct parser *p)
+/* What joins parts from left to right, at one level of precedence. */
+struct level {
+    struct {
+        const char *token; /* NULL: there is only one */
+        enum op op;
+    } v[2];
+    enum type takes;
+    const char *what_else; /* that it takes nothing else */
+};
+
+static const struct level product_level = {{{"*", MUL}, {"/", DIV}}, IS_NUMBER, "* and / take numbers"},
+                          sum_level = {{{"+", ADD}, {"-", SUB}}, IS_NUMBER, "+ and - take numbers"},
+                          and_level = {{{"and", AND}}, IS_TRUTH, "\"and\" and \"or\" join conditions"},
+                          or_level = {{{"or", OR}}, IS_TRUTH, "\"and\" and \"or\" join conditions"};
+
+static enum type joined(struct parser *p, const struct level *l, enum type (*part)(struct parser *p))
 {
-    enum type t = unary(p);
+    enum type t = part(p);
     while (t != IS_WRONG) {
-        enum op op = take(p, "*") ? MUL : take(p, "/") ? DIV : NUMBER;
-        if (op == NUMBER)
+        int i = take(p, l->v[0].token) ? 0 : l->v[1].token && take(p, l->v[1].token) ? 1 : -1;
+        if (i < 0)
             break;
-        enum type right = unary(p);
-        if (right != IS_WRONG && (t != IS_NUMBER || right != IS_NUMBER))
-            return wrong(p, "* and / take numbers");
-        t = right == IS_WRONG || !add(p, op) ? IS_WRONG : IS_NUMBER;
+        enum type right = part(p);
+        if (right != IS_WRONG && (t != l->takes || right != l->takes))
+            return wrong(p, l->what_else);
+        t = right == IS_WRONG || !add(p, l->v[i].op) ? IS_WRONG : l->takes;
     }
     return t;
 }
 
+static enum type product(struct parser *p)
+{
+    return joined(p, &product_level, unary);
+}
+
 static enum type sum(struct parser *p)
 {
-    enum type t = product(p);
-    while (t != IS_WRONG) {
-        enum op op = take(p, "+") ? ADD : take(p, "-") ? SUB : NUMBER;
-        if (op == NUMBER)
-            break;
-        enum type right = product(p);
-        if (right != IS_WRONG && (t != IS_NUMBER || right != IS_NUMBER))
-            return wrong(p, "+ and - take numbers");
-        t = right == IS_WRONG || !add(p, op) ? IS_WRONG : IS_NUMBER;
-    }
-    return t;
+    return joined(p, &sum_level, product);
 }
 
 static enum type comparison(struct parser *p)
@@ -201,26 +211,14 @@ static enum type negation(struct parser *p)
     return t;
 }
 
-static enum type joined(struct parser *p, const char *word, enum op op, enum type (*part)(struct parser *p))
-{
-    enum type t = part(p);
-    while (t != IS_WRONG && take(p, word)) {
-        enum type right = part(p);
-        if (right != IS_WRONG && (t != IS_TRUTH || right != IS_TRUTH))
-            return wrong(p, "\"and\" and \"or\" join conditions");
-        t = right == IS_WRONG || !add(p, op) ? IS_WRONG : IS_TRUTH;
-    }
-    return t;
-}
-
 static enum type conjunction(struct parser *p)
 {
-    return joined(p, "and", AND, negation);
+    return joined(p, &and_level, negation);
 }
 
 static enum type condition(struct parser *p)
 {
-    return joined(p, "or", OR, conjunction);
+    return joined(p, &or_level, conjunction);
 }
 
 int expr_parse(const char *text, struct expr **ret, struct err *e)
