@@ -18,6 +18,17 @@ struct link {
     bool renewed, woken;
 };
 
+int link_use_keys(void *socket, const struct link_keys *keys, struct err *e)
+{
+    if (!keys || !keys->server || !*keys->server)
+        return 0;
+    if (!keys->public || !keys->secret || zmq_setsockopt(socket, ZMQ_CURVE_SERVERKEY, keys->server, 41) < 0 ||
+        zmq_setsockopt(socket, ZMQ_CURVE_PUBLICKEY, keys->public, 41) < 0 ||
+        zmq_setsockopt(socket, ZMQ_CURVE_SECRETKEY, keys->secret, 41) < 0)
+        return err_set(e, ERR_CONFIG, "the CURVE keys are none (40 characters of Z85 each)");
+    return 0;
+}
+
 static int make_sockets(struct link *l, const struct link_keys *keys, const char *endpoint, struct err *e)
 {
     int zero = 0, ivl = HEARTBEAT_MS, timeout = HEARTBEAT_TIMEOUT_MS, again = RECONNECT_MS, most = RECONNECT_MAX_MS;
@@ -32,11 +43,9 @@ static int make_sockets(struct link *l, const struct link_keys *keys, const char
     zmq_setsockopt(l->socket, ZMQ_HEARTBEAT_TIMEOUT, &timeout, sizeof timeout);
     zmq_setsockopt(l->socket, ZMQ_RECONNECT_IVL, &again, sizeof again);
     zmq_setsockopt(l->socket, ZMQ_RECONNECT_IVL_MAX, &most, sizeof most);
-    if (keys && keys->server && *keys->server &&
-        (zmq_setsockopt(l->socket, ZMQ_CURVE_SERVERKEY, keys->server, 41) < 0 ||
-         zmq_setsockopt(l->socket, ZMQ_CURVE_PUBLICKEY, keys->public, 41) < 0 ||
-         zmq_setsockopt(l->socket, ZMQ_CURVE_SECRETKEY, keys->secret, 41) < 0))
-        return err_set(e, ERR_CONFIG, "the CURVE keys are none (40 characters of Z85 each)");
+    int r = link_use_keys(l->socket, keys, e);
+    if (r < 0)
+        return r;
     if (zmq_socket_monitor(l->socket, "inproc://link", ZMQ_EVENT_HANDSHAKE_SUCCEEDED) < 0 ||
         zmq_connect(l->monitor, "inproc://link") < 0)
         return err_sys(e, -errno, "cannot watch the connection");

@@ -13,6 +13,9 @@ struct link_keys {
     const char *server, *public, *secret;
 };
 
+/* Has a ZeroMQ socket that is not connected yet show them. 0, also when there are none; ERR_CONFIG: one of them is none. */
+int link_use_keys(void *socket, const struct link_keys *keys, struct err *e);
+
 struct link_answer {
     struct wire_header h;
     struct wire_frame v[WIRE_MAX_FRAMES]; /* behind the header; valid until the next link_receive */

@@ -1,4 +1,5 @@
 #include "reporter.h"
+#include "link.h"
 
 #include "common/buf.h"
 #include "common/clk.h"
@@ -44,8 +45,8 @@ static double time_of(unsigned slot)
 
 static bool set_up(struct reporter *r, const char *endpoint)
 {
-    const char *server = getenv("SIMBDP_MONITOR_SERVER_KEY"), *public = getenv("SIMBDP_CURVE_PUBLIC_KEY"),
-               *secret = getenv("SIMBDP_CURVE_SECRET_KEY");
+    struct link_keys keys = {getenv("SIMBDP_MONITOR_SERVER_KEY"), getenv("SIMBDP_CURVE_PUBLIC_KEY"),
+                             getenv("SIMBDP_CURVE_SECRET_KEY")};
     int queue = SEND_QUEUE, linger = LINGER_MS, one = 1;
     r->zmq = zmq_ctx_new();
     r->socket = r->zmq ? zmq_socket(r->zmq, ZMQ_PUSH) : NULL;
@@ -54,12 +55,7 @@ static bool set_up(struct reporter *r, const char *endpoint)
     zmq_setsockopt(r->socket, ZMQ_SNDHWM, &queue, sizeof queue);
     zmq_setsockopt(r->socket, ZMQ_LINGER, &linger, sizeof linger);
     zmq_setsockopt(r->socket, ZMQ_IMMEDIATE, &one, sizeof one); /* nothing is kept for a monitor that is not there */
-    if (server && *server &&
-        (!public || !secret || zmq_setsockopt(r->socket, ZMQ_CURVE_SERVERKEY, server, 41) < 0 ||
-         zmq_setsockopt(r->socket, ZMQ_CURVE_PUBLICKEY, public, 41) < 0 ||
-         zmq_setsockopt(r->socket, ZMQ_CURVE_SECRETKEY, secret, 41) < 0))
-        return false;
-    return zmq_connect(r->socket, endpoint) == 0;
+    return link_use_keys(r->socket, &keys, NULL) == 0 && zmq_connect(r->socket, endpoint) == 0;
 }
 
 struct reporter *reporter_open(void)
