@@ -14,6 +14,7 @@ const struct scale_settings scale_defaults = {.utilisation = 0.95,
 enum {
     LONG_WINDOWS = 8, /* a small step down looks back over so many windows */
     DOWN_EVERY_S = 2, /* two steps down are so far apart: the first is to show what it did */
+    START_S = 4,      /* in which instances commonly have started */
     SEEN_S = 10,      /* what is seen counts after that */
     BY_CHANCE_S = 16, /* so long is to be seen that instances are looked at by chance */
     FULL_S = 1,       /* and so long what they settle without a pause */
@@ -70,7 +71,8 @@ static double weight(double dt, double tau)
 /* ---- arrivals ---- */
 
 /* Smoothed while what comes in differs by chance only, whose size is learnt (bursts), and is at least that of Poisson arrivals. A
- * rise counts at once when there is no doubt, or when a second sample, or a long one, confirms it. */
+ * rise counts at once when there is no doubt, and so does the next sample: the first one covers the time before the rise, too. It
+ * also counts when a second sample, or a long one, confirms it. */
 static void learn_arrivals(const struct scale_settings *s, struct scale_memory *m, double lambda, double dt)
 {
     if (!m->begun) {
@@ -83,7 +85,8 @@ static void learn_arrivals(const struct scale_settings *s, struct scale_memory *
     double confirmed = dt >= 2 ? lambda : fmin(lambda, m->sample), dropped = dt >= 2 ? lambda : fmax(lambda, m->sample);
     double w = weight(dt, s->window_s);
     m->arrival_samples += m->arrival_samples < 1000;
-    if (off > SURE_SIGMAS * sd)
+    bool rose = off > SURE_SIGMAS * sd;
+    if (rose || (m->rose && off > 0))
         m->lambda = lambda;
     else if (confirmed - m->lambda > (dt >= 2 ? SIGMAS : CONFIRMED) * sd)
         m->lambda = confirmed;
@@ -94,6 +97,7 @@ static void learn_arrivals(const struct scale_settings *s, struct scale_memory *
     double change = fmin(fabs(lambda - m->sample), SURE_SIGMAS * sd); /* from one to the next: another level is no chance */
     m->variance += weight(dt, s->window_s * 4) * (change * change / 2 - m->variance);
     m->sample = lambda;
+    m->rose = rose;
 }
 
 /* What is behind, beyond what is under way anyhow where so much comes in. */
@@ -412,8 +416,12 @@ static void note_step(struct scale_memory *m, double now_s, int64_t current, int
         m->down_at_s = now_s;
         m->down_lambda = m->lambda;
         m->down_from = current;
-    } else if (desired > current && m->down_from && now_s - m->down_at_s < REGRET_S &&
-               fabs(m->lambda - m->down_lambda) <= SAME_LOAD * m->down_lambda) {
+        return;
+    }
+    if (desired == current)
+        return;
+    m->up_at_s = now_s;
+    if (m->down_from && now_s - m->down_at_s < REGRET_S && fabs(m->lambda - m->down_lambda) <= SAME_LOAD * m->down_lambda) {
         m->floor = desired < m->down_from ? desired : m->down_from;
         m->floor_lambda = m->lambda;
         m->floor_until_s = now_s + FLOOR_S;
@@ -490,8 +498,11 @@ struct scale_decision scale_decide(const struct scale_settings *s, struct scale_
     if (need > 0)
         m->active_at_s = in->now_s;
     remember(s, m, in->now_s, m->begun ? need : fmax(need, (double)current), dt); /* what there is stays for a window */
+    bool starting =
+        in->instances < current && in->now_s - m->up_at_s < START_S; /* what piles up then is what they were ordered for */
+    double beyond = starting ? s->tolerance : 0;
     if ((need > 0 && !current) || steady > (double)current * (1 + tolerance(s, m, variance, dt)) ||
-        (need > (double)current && waiting(s, lambda, in) > 0) || by_rule > (double)current) {
+        (need > (double)current * (1 + beyond) && waiting(s, lambda, in) > 0) || by_rule > (double)current) {
         desired = grown(need, current);
         reason = is_rule     ? rule
                  : !current  ? "messages came"

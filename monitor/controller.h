@@ -50,8 +50,9 @@ struct scale_memory {
     double measured_s, backlog;
     bool full;
     double full_s, full_acks, full_busy; /* while all of them have more than enough */
-    /* Arrivals: smoothed, variance of a sample, the sample before, the mean over a long time. */
+    /* Arrivals: smoothed, variance of a sample, the sample before, and whether that one was a rise without doubt. */
     double lambda, variance, sample;
+    bool rose;
     /* What instances settle: messages and busy seconds (smoothed), what a report of mu is worth, what is seen to be settled, and
      * the most that was seen of one. */
     double acks, busy, acks_seen, trust, settled, seen_s, mu_best;
@@ -64,7 +65,7 @@ struct scale_memory {
     } needs[SCALE_SLICES];
     unsigned head;
     double need_long;
-    double down_at_s, down_lambda, active_at_s;
+    double down_at_s, down_lambda, up_at_s, active_at_s;
     int64_t down_from, floor; /* floor: fewer were too few lately; 0: none */
     double floor_until_s, floor_lambda;
     /* The last growth, until it is known what it brought. */

@@ -242,7 +242,7 @@ struct plant {
     enum sampling sampling;
     double mu, lie, prefetch;        /* a second of an instance; what it says is lie times that; messages it is given at once */
     int64_t n, desired, starting[8]; /* ordered so many seconds ago */
-    int start_s, t, reversals, last;
+    int start_s, t, reversals, ups, last;
     double backlog, late_s; /* late: what waits is more than comes in 5 s */
 };
 
@@ -278,6 +278,7 @@ static void run_plant(struct plant *p, int seconds, double rate)
                                                                      .report_age_s = 0.5});
         int turn = d.desired > p->desired ? 1 : d.desired < p->desired ? -1 : 0;
         p->reversals += turn && p->last && turn != p->last;
+        p->ups += turn > 0;
         p->last = turn ? turn : p->last;
         p->late_s += p->backlog > 5 * rate;
         p->starting[p->t % p->start_s] = p->desired = d.desired;
@@ -327,6 +328,30 @@ static void test_steps_whenever_the_figures_are_taken(void **state)
                         assert_fits(&p, loads[l][0]);
                         assert_true(p.late_s <= 20 + 2 * start_s);
                     }
+}
+
+/* A step hardly ever falls between two samples: the first that has some of it covers the time before it, too. */
+static void test_a_step_in_the_middle_of_a_sample_takes_no_more_orders(void **state)
+{
+    static const double loads[] = {5.2, 9, 15, 40};
+    int steps = 0, ups = 0;
+    (void)state;
+    srandom(3);
+    for (size_t l = 0; l < 4; l++)
+        for (double part = 0.05; part <= 1; part += 0.05)
+            for (int start_s = 1; start_s <= 3; start_s++) {
+                struct plant p = {.sampling = BY_CHANCE, .mu = 10, .start_s = start_s};
+                begin_plant(&p);
+                run_plant(&p, 60, loads[l]);
+                p.ups = 0;
+                run_plant(&p, 1, loads[l] * (1 + 9 * part));
+                run_plant(&p, 60, loads[l] * 10);
+                assert_in_range(p.ups, 1, 3);
+                assert_fits(&p, loads[l] * 10);
+                ups += p.ups;
+                steps++;
+            }
+    assert_true(ups <= 2 * steps);
 }
 
 static void test_liars(void **state)
@@ -448,6 +473,7 @@ int main(void)
         cmocka_unit_test(test_a_step_is_followed_at_once_and_back),
         cmocka_unit_test(test_growth_that_does_not_help_is_taken_back),
         cmocka_unit_test(test_steps_whenever_the_figures_are_taken),
+        cmocka_unit_test(test_a_step_in_the_middle_of_a_sample_takes_no_more_orders),
         cmocka_unit_test(test_liars),
         cmocka_unit_test(test_what_was_too_few_is_forgotten_with_the_load),
         cmocka_unit_test(test_rules_on_time_and_rate),
