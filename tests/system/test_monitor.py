@@ -392,7 +392,9 @@ def test_top_in_a_terminal(platform):
     socket = str(platform.base / "tmux")
 
     def tmux(*args):
-        return subprocess.run(["tmux", "-S", socket, *args], env={**platform.env, "TERM": "xterm"}, capture_output=True, text=True, check=True).stdout
+        # Without SHELL, tmux asks the shell of the user's account to run the command, and that of nobody refuses.
+        env = {**platform.env, "TERM": "xterm", "SHELL": "/bin/sh"}
+        return subprocess.run(["tmux", "-S", socket, *args], env=env, capture_output=True, text=True, check=True).stdout
     tmux("-f", "/dev/null", "new-session", "-d", "-x", "200", "-y", "24", f"{BUILD}/mysimbdp top; read line")
 
     def screen(test, what):
