@@ -393,6 +393,12 @@ static double tolerance(const struct scale_settings *s, const struct scale_memor
     return fmax(s->tolerance, fmin(3 * sqrt(chance + 1 / fmax(m->acks_seen, 1)), 1));
 }
 
+/* Are those that were ordered last still starting? What piles up then is what they were ordered for. */
+static bool is_starting(const struct scale_memory *m, const struct scale_input *in, int64_t current)
+{
+    return in->instances < current && in->now_s - m->up_at_s < START_S;
+}
+
 static int64_t down(const struct scale_settings *s, struct scale_memory *m, const struct scale_input *in, int64_t current,
                     double need)
 {
@@ -498,9 +504,7 @@ struct scale_decision scale_decide(const struct scale_settings *s, struct scale_
     if (need > 0)
         m->active_at_s = in->now_s;
     remember(s, m, in->now_s, m->begun ? need : fmax(need, (double)current), dt); /* what there is stays for a window */
-    bool starting =
-        in->instances < current && in->now_s - m->up_at_s < START_S; /* what piles up then is what they were ordered for */
-    double beyond = starting ? s->tolerance : 0;
+    double beyond = is_starting(m, in, current) ? s->tolerance : 0;
     if ((need > 0 && !current) || steady > (double)current * (1 + tolerance(s, m, variance, dt)) ||
         (need > (double)current * (1 + beyond) && waiting(s, lambda, in) > 0) || by_rule > (double)current) {
         desired = grown(need, current);

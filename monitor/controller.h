@@ -21,7 +21,7 @@ struct scale_settings {
     double utilisation;          /* 0.05 to 1: of an instance's time, when nothing is left over */
     double drain_target_s;       /* a backlog is to be gone in so long */
     double window_s;             /* down to the largest need of so long */
-    double tolerance;            /* of the count: less than that is no reason to grow while nothing waits */
+    double tolerance;            /* of the count: less than that is no reason to grow while nothing waits, or more are starting */
     double max_report_age_s;     /* older figures are none */
     double max_average_s;        /* more instances when a message takes longer; NaN: never mind */
     double min_processing_per_s; /* more when fewer are processed although they wait; NaN: never mind */
@@ -65,8 +65,8 @@ struct scale_memory {
     } needs[SCALE_SLICES];
     unsigned head;
     double need_long;
-    double down_at_s, down_lambda, up_at_s, active_at_s;
-    int64_t down_from, floor; /* floor: fewer were too few lately; 0: none */
+    double down_at_s, down_lambda, up_at_s, active_at_s; /* steps; active: when some were needed */
+    int64_t down_from, floor;                            /* floor: fewer were too few lately; 0: none */
     double floor_until_s, floor_lambda;
     /* The last growth, until it is known what it brought. */
     int64_t grown_from, grown_to;
