@@ -2,11 +2,11 @@
 #include "common/clk.h"
 #include "common/fd.h"
 #include "common/mem.h"
+#include "common/spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -430,27 +430,11 @@ static int64_t listing_limit(const struct cli *c, const char *limit)
 /* What one of our programs prints. Waits for its end. -EWOULDBLOCK: it cannot now, and knows no more. */
 static int output_of(char *const argv[], struct buf *out, struct err *e)
 {
-    int pair[2], status;
-    pid_t pid;
-    if (pipe2(pair, O_CLOEXEC) < 0)
-        return err_sys(e, -errno, "cannot run %s", argv[0]);
-    posix_spawn_file_actions_t fa;
-    posix_spawn_file_actions_init(&fa);
-    posix_spawn_file_actions_adddup2(&fa, pair[1], 1);
-    int r = posix_spawn(&pid, argv[0], &fa, NULL, argv, environ);
-    posix_spawn_file_actions_destroy(&fa);
-    close(pair[1]);
-    if (r == 0) {
-        r = fd_read_all(pair[0], out, MAX_OUTPUT);
-        waitpid(pid, &status, 0);
-        if (r == 0 && WIFEXITED(status) && WEXITSTATUS(status) == EX_TEMPFAIL)
-            r = err_set(e, -EWOULDBLOCK, "%s is starting, and does not answer yet; try again", argv[0]);
-        else if (r == 0 && (!WIFEXITED(status) || WEXITSTATUS(status)))
-            r = err_set(e, ERR_REFUSED, "%s is down, and what it left cannot be read (see above)", argv[0]);
-    } else {
-        r = err_sys(e, -r, "cannot run %s", argv[0]);
-    }
-    close(pair[0]);
+    int status, r = spawn_output(argv, environ, out, MAX_OUTPUT, &status, e);
+    if (r == 0 && WIFEXITED(status) && WEXITSTATUS(status) == EX_TEMPFAIL)
+        return err_set(e, -EWOULDBLOCK, "%s is starting, and does not answer yet; try again", argv[0]);
+    if (r == 0 && (!WIFEXITED(status) || WEXITSTATUS(status)))
+        return err_set(e, ERR_REFUSED, "%s is down, and what it left cannot be read (see above)", argv[0]);
     return r;
 }
 

@@ -5,14 +5,15 @@
 
 #include "common/cgroup.h"
 #include "common/fd.h"
+#include "common/isolation.h"
 #include "common/mem.h"
+#include "common/spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -368,23 +369,9 @@ static void probe(struct doctor *d, const char *url, const char *where)
     AUTO_FREE char *env_url = xasprintf("MONGO_URL=%s", url);
     char *argv[] = {program, "--probe", NULL};
     char *envp[] = {env_url, "MONGOC_DISABLE_SHM=1", NULL};
-    int out[2];
-    pid_t pid;
-    if (pipe2(out, O_CLOEXEC) < 0)
-        return;
-    posix_spawn_file_actions_t fa;
-    posix_spawn_file_actions_init(&fa);
-    posix_spawn_file_actions_adddup2(&fa, out[1], 1);
-    int r = posix_spawn(&pid, program, &fa, NULL, argv, envp);
-    posix_spawn_file_actions_destroy(&fa);
-    close(out[1]);
     AUTO_BUF struct buf b = {0};
-    if (r == 0)
-        fd_read_all(out[0], &b, 65536);
-    close(out[0]);
-    if (r == 0)
-        waitpid(pid, NULL, 0);
     buf_add(&b, "", 0);
+    spawn_output(argv, envp, &b, 65536, NULL, NULL);
     print_probe(d, where, b.p);
 }
 

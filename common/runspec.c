@@ -46,12 +46,16 @@ static void pairs_free(struct run_pairs *l)
 #define SPEC_NUMBERS(X) \
     X(uid) X(gid) X(wall_s) X(grace_s) X(output_bytes) X(cpu_s) X(as_bytes) X(nofile) X(nproc) X(fsize_bytes) \
     X(core_bytes) X(stack_bytes) X(cg_cpu_pct) X(cg_memory_bytes) X(cg_pids)
+/* Those that specs of older managers do not have; they had none of it. */
+#define SPEC_NEW_STRINGS(X) X(root)
+#define SPEC_NEW_NUMBERS(X) X(tmp_bytes) X(tmp_inodes) X(scratch_bytes) X(scratch_inodes)
 /* clang-format on */
 
 void run_spec_free(struct run_spec *s)
 {
 #define X(field) free(s->field);
     SPEC_STRINGS(X)
+    SPEC_NEW_STRINGS(X)
 #undef X
     for (size_t i = 0; i < s->args.n; i++)
         free(s->args.v[i]);
@@ -59,6 +63,7 @@ void run_spec_free(struct run_spec *s)
     pairs_free(&s->env);
     pairs_free(&s->files);
     pairs_free(&s->secrets);
+    pairs_free(&s->paths);
     *s = (struct run_spec){0};
 }
 
@@ -80,11 +85,14 @@ void run_spec_write(const struct run_spec *s, struct buf *out)
     json_i64(out, "v", RUNSPEC_VERSION);
 #define X(field) json_str(out, #field, s->field ? s->field : "");
     SPEC_STRINGS(X)
+    SPEC_NEW_STRINGS(X)
 #undef X
 #define X(field) json_i64(out, #field, s->field);
     SPEC_NUMBERS(X)
+    SPEC_NEW_NUMBERS(X)
 #undef X
     json_bool(out, "builtin", s->builtin);
+    json_bool(out, "full_isolation", s->full_isolation);
     json_begin(out, "args", '[');
     for (size_t i = 0; i < s->args.n; i++)
         json_str(out, NULL, s->args.v[i]);
@@ -92,6 +100,7 @@ void run_spec_write(const struct run_spec *s, struct buf *out)
     write_pairs(out, "env", &s->env);
     write_pairs(out, "files", &s->files);
     write_pairs(out, "secrets", &s->secrets);
+    write_pairs(out, "paths", &s->paths);
     json_end(out, '}');
 }
 
@@ -125,7 +134,14 @@ static int parse_spec(const bson_t *doc, struct run_spec *s, struct err *e)
         return err_set(e, ERR_FORMAT, "run spec: no number '%s' of -1 or more", #field);
     SPEC_NUMBERS(X)
 #undef X
+#define X(field) s->field = xstrdup(json_get_str(doc, #field, ""));
+    SPEC_NEW_STRINGS(X)
+#undef X
+#define X(field) s->field = json_get_i64(doc, #field, -1);
+    SPEC_NEW_NUMBERS(X)
+#undef X
     s->builtin = json_get_bool(doc, "builtin", false);
+    s->full_isolation = json_get_bool(doc, "full_isolation", false);
     bson_iter_t it;
     if (!json_get_iter(doc, "args", &it))
         return err_set(e, ERR_FORMAT, "run spec: no list 'args'");
@@ -140,6 +156,8 @@ static int parse_spec(const bson_t *doc, struct run_spec *s, struct err *e)
         r = parse_pairs(doc, "files", &s->files, e);
     if (r == 0 && json_get_iter(doc, "secrets", &it)) /* specs of older managers have none */
         r = parse_pairs(doc, "secrets", &s->secrets, e);
+    if (r == 0 && json_get_iter(doc, "paths", &it))
+        r = parse_pairs(doc, "paths", &s->paths, e);
     const struct run_pairs *named[] = {&s->files, &s->secrets};
     for (size_t k = 0; k < 2; k++)
         for (size_t i = 0; r == 0 && i < named[k]->n; i++) {

@@ -1,6 +1,10 @@
 #include "spawn.h"
+#include "fd.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/wait.h>
 
 int spawn_start(char *const argv[], char *const envp[], posix_spawn_file_actions_t *actions, short flags, pid_t *ret_pid)
 {
@@ -17,4 +21,34 @@ int spawn_start(char *const argv[], char *const envp[], posix_spawn_file_actions
     posix_spawnattr_destroy(&attr);
     posix_spawn_file_actions_destroy(actions);
     return -r;
+}
+
+int spawn_output(char *const argv[], char *const envp[], struct buf *out, size_t max, int *ret_status, struct err *e)
+{
+    int pair[2], status;
+    pid_t pid;
+    if (pipe2(pair, O_CLOEXEC) < 0)
+        return err_sys(e, -errno, "cannot run %s", argv[0]);
+    posix_spawn_file_actions_t fa;
+    posix_spawn_file_actions_init(&fa);
+    posix_spawn_file_actions_adddup2(&fa, pair[1], 1);
+    int r = spawn_start(argv, envp, &fa, 0, &pid);
+    close(pair[1]);
+    if (r < 0) {
+        close(pair[0]);
+        return err_sys(e, r, "cannot run %s", argv[0]);
+    }
+    buf_add(out, "", 0);
+    r = fd_read_all(pair[0], out, max);
+    close(pair[0]);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    if (r < 0)
+        return err_sys(e, r, "cannot read what %s prints", argv[0]);
+    if (ret_status)
+        *ret_status = status;
+    else if (!WIFEXITED(status) || WEXITSTATUS(status))
+        return err_set(e, ERR_REFUSED, "%s ended with %s %d", argv[0], WIFEXITED(status) ? "exit code" : "signal",
+                       WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+    return 0;
 }

@@ -2,11 +2,18 @@
 #ifndef SIMBDP_SPAWN_H
 #define SIMBDP_SPAWN_H
 
+#include "buf.h"
+#include "err.h"
+
 #include <spawn.h>
 
 /* Starts argv[0], looked for in PATH when it has no slash, with no signal blocked, whatever is blocked here. flags: more of
  * posix_spawn's: POSIX_SPAWN_SETPGROUP: in a process group of its own; POSIX_SPAWN_SETSIGDEF: no signal ignored, either.
  * `actions` are done in the child, and destroyed here. 0, or -errno when it cannot be started. Does not wait. */
 int spawn_start(char *const argv[], char *const envp[], posix_spawn_file_actions_t *actions, short flags, pid_t *ret_pid);
+
+/* Runs a program of ours to its end and takes what it prints, up to max bytes. 0 and the wait status in *ret_status (NULL: it must
+ * have exited with 0, else ERR_REFUSED), or negative: it cannot be started or read. Blocks until it ends. */
+int spawn_output(char *const argv[], char *const envp[], struct buf *out, size_t max, int *ret_status, struct err *e);
 
 #endif

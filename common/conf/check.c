@@ -258,6 +258,19 @@ int conf_check_tenant(const struct conf *c, struct conf_tenant *t, struct err *e
     return r < 0 ? r : check_curve_keys(t, e);
 }
 
+static int check_mounts(const char *file, const struct conf_profile *p, struct err *e)
+{
+    for (size_t i = 0; i < p->mounts.n; i++) {
+        const char *m = p->mounts.v[i];
+        size_t n = strlen(m) - (conf_mount_is_writable(m) ? strlen(CONF_WRITABLE) : 0);
+        if (m[0] != '/' || n < 2 || strstr(m, "/../") || strstr(m, "//") || (n >= 3 && !strncmp(m + n - 3, "/..", 3)))
+            return err_set(e, ERR_CONFIG,
+                           "%s:%d: key 'profiles.mounts': \"%s\" is no absolute path without .. and //, or one with %s behind it", file,
+                           p->line, m, CONF_WRITABLE);
+    }
+    return 0;
+}
+
 int conf_check_profiles(const char *file, const struct conf *c, struct err *e)
 {
     const struct conf_profile *p = c->profiles.v;
@@ -275,6 +288,8 @@ int conf_check_profiles(const char *file, const struct conf *c, struct err *e)
                            "platform.capacity; its runs could never start",
                            file, p[i].line, p[i].name);
         int r = check_env(file, &p[i].env, e);
+        if (r == 0)
+            r = check_mounts(file, &p[i], e);
         if (r < 0)
             return r;
     }

@@ -193,3 +193,9 @@ const char *conf_format_refusal(const struct conf *c, const struct conf_tenant *
         return "formats";
     return strcmp(d->format, format) ? "format" : NULL;
 }
+
+bool conf_mount_is_writable(const char *mount)
+{
+    size_t n = strlen(mount), k = strlen(CONF_WRITABLE);
+    return n > k && !strcmp(mount + n - k, CONF_WRITABLE);
+}

@@ -30,6 +30,9 @@ struct conf_profile {
     struct {
         int64_t cpu_pct, memory_bytes, pids;
     } cgroup;
+    char *isolation;                                                 /* full | basic */
+    int64_t tmp_bytes, tmp_inodes, scratch_bytes, scratch_inodes;    /* -1: no limit */
+    struct cfg_strs mounts;                                          /* absolute paths, with :rw to be written */
     struct cfg_list env; /* struct conf_env */
 };
 
@@ -149,6 +152,8 @@ struct conf {
 };
 
 #define BUILTIN_LOAD "builtin:load"
+#define CONF_FULL    "full"
+#define CONF_WRITABLE ":rw" /* behind a path of `mounts` */
 #define CONF_ARRIVAL "arrival"
 #define CONF_MANUAL  "manual"
 #define CONF_CRON    "cron:"
@@ -168,6 +173,9 @@ const struct conf_stream *conf_stream(const struct conf_tenant *t, const char *n
 const struct conf_stream_app *conf_stream_app(const struct conf_tenant *t, const char *app);
 /* The app for a file: the named one (NULL: any) whose datasets and pattern match. NULL: none. */
 const struct conf_batch *conf_route(const struct conf_tenant *t, const char *app, const char *dataset, const char *file);
+
+/* Whether runs may write below that entry of `mounts`. */
+bool conf_mount_is_writable(const char *mount);
 
 /* The tighter of tenant's and dataset's limit on a single file, key by key. `formats` is not combined. */
 struct conf_limits conf_effective_limits(const struct conf_tenant *t, const struct conf_dataset *d);

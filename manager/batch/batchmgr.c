@@ -278,6 +278,8 @@ static int check_host(struct batchmgr *m, const struct conf *c, struct err *e)
         for (int k = 0; k < 3; k++)
             if (limits[k] >= 0 && !*m->cgroups.base[k])
                 buf_addf(&missing, "%sprofile %s: cgroup.%s (%s)", missing.n ? "; " : "", p[i].name, keys[k], m->cgroups.why[k]);
+        if (!strcmp(p[i].isolation, CONF_FULL) && !m->isolation.full)
+            buf_addf(&missing, "%sprofile %s: isolation = \"full\" (%s)", missing.n ? "; " : "", p[i].name, m->isolation.why);
     }
     if (geteuid() != 0 && c->n_tenants > 1)
         buf_addf(&missing, "%sseveral tenants without root: they share one uid and are not kept apart", missing.n ? "; " : "");
@@ -553,6 +555,7 @@ static int start(struct batchmgr *m, struct err *e)
     sysinfo(&si);
     m->sched = sched_new(get_nprocs(), (int64_t)si.totalram * si.mem_unit);
     cgroup_probe(&m->cgroups, m->home.tag);
+    isolation_probe(&m->isolation, &m->home);
     m->runs_fd = openat(m->home.dirfd, "runs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     r = ledger_open(&m->home, m->base, &m->ledger, e);
     if (r < 0) {

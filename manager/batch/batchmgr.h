@@ -9,6 +9,7 @@
 #include "common/cgroup.h"
 #include "common/conf/conf.h"
 #include "common/home.h"
+#include "common/isolation.h"
 #include "common/map.h"
 #include "manager/live/live.h"
 
@@ -55,6 +56,7 @@ struct batchmgr {
     struct home home;
     struct conf *conf;
     struct cgroup_host cgroups;
+    struct isolation_host isolation;
     struct event_base *base;
     struct ledger *ledger;
     struct sched *sched;

@@ -210,6 +210,7 @@ static void add_inputs(struct batchmgr *m, struct run_spec *s, const struct run 
     free_names(names);
     run_pairs_add(&s->files, "input.jsonl", b.p);
     run_pairs_add(&s->env, "SIMBDP_INPUT_DIR", dir);
+    plan_path(s, dir, "r");
     run_pairs_add(&s->env, "SIMBDP_INPUT_FILES", list);
     run_pairs_add(&s->env, "SIMBDP_DATASET", first->dataset);
 }
@@ -220,9 +221,10 @@ static int by_name(const void *a, const void *b)
 }
 
 /* What an output mode collected, in the order of the names' bytes, so that offsets come out the same every time. */
-static int add_outputs(struct batchmgr *m, const struct file *f, struct buf *b, struct err *e)
+static int add_outputs(struct batchmgr *m, const struct file *f, struct run_spec *s, struct buf *b, struct err *e)
 {
     AUTO_FREE char *dir = xasprintf("%s/runs/%s/output", m->home.path, f->output_run);
+    plan_path(s, dir, "r");
     char **names = NULL;
     size_t n = 0;
     DIR *d = opendir(dir);
@@ -278,10 +280,11 @@ static int add_load_job(struct batchmgr *m, struct run_spec *s, const struct fil
     json_str(&b, "spec", spec.p);
     json_begin(&b, "inputs", '[');
     if (outputs) {
-        r = add_outputs(m, f, &b, e);
+        r = add_outputs(m, f, s, &b, e);
     } else {
         for (const struct file *g = f; g; g = g->mate) {
             AUTO_FREE char *path = xasprintf("%s/work/%s/in/%s", m->home.path, g->file_id, g->safe);
+            plan_path(s, path, "r");
             json_begin(&b, NULL, '{');
             json_str(&b, "path", path);
             json_str(&b, "name", g->name);
@@ -319,10 +322,12 @@ int runplan_make(struct batchmgr *m, const struct run *r, const struct conf_tena
         .gid = tenant->gid,
         .stdin_path = xstrdup(""),
         .output = xstrdup(load_step || check_step ? "none" : app->output),
+        .root = xstrdup(""),
     };
     int n = 0;
     s.exec = s.builtin ? home_program(&m->home, "simbdp-load") : runplan_exec(m, t->id, app, r->step);
     plan_limits(&s, p);
+    plan_isolation(&s, &m->home, p, &m->isolation);
     plan_env(&s, &p->env);
     if (s.builtin) {
         plan_builtin(&s, &m->home);

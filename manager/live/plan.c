@@ -103,6 +103,51 @@ void plan_builtin(struct run_spec *s, const struct home *h)
     run_pairs_add(&s->env, "MONGOC_DISABLE_SHM", "1"); /* counters in /dev/shm would outlive a killed loader */
 }
 
+void plan_path(struct run_spec *s, const char *path, const char *mode)
+{
+    if (s->full_isolation)
+        run_pairs_add(&s->paths, path, mode);
+}
+
+static void plan_mounts(struct run_spec *s, const struct conf_profile *p)
+{
+    for (size_t i = 0; i < p->mounts.n; i++) {
+        const char *m = p->mounts.v[i];
+        bool writable = conf_mount_is_writable(m);
+        AUTO_FREE char *path = xstrndup(m, strlen(m) - (writable ? strlen(CONF_WRITABLE) : 0));
+        plan_path(s, path, writable ? "prwx" : "prx");
+    }
+}
+
+/* An executable outside the home may lie where isolated runs see something else. */
+static bool is_hidden(const char *path)
+{
+    static const char *const hidden[] = {"/tmp/", "/var/tmp/", "/run/", "/dev/", "/sys/"};
+    for (size_t i = 0; i < sizeof hidden / sizeof *hidden; i++)
+        if (!strncmp(path, hidden[i], strlen(hidden[i])))
+            return true;
+    return false;
+}
+
+void plan_isolation(struct run_spec *s, const struct home *h, const struct conf_profile *p, const struct isolation_host *host)
+{
+    AUTO_FREE char *run = xasprintf("%s/runs/%s", h->path, s->run_id);
+    AUTO_FREE char *app = xasprintf("%s/app", s->dir);
+    AUTO_FREE char *apps = xasprintf("%s/apps/%s", h->path, s->tenant);
+    s->full_isolation = host->full && !strcmp(p->isolation, CONF_FULL);
+    plan_mounts(s, p);
+    plan_path(s, run, "r");
+    plan_path(s, app, "rwx");
+    plan_path(s, apps, "rx");
+    plan_path(s, h->runtime, "r");
+    if (!s->builtin && is_hidden(s->exec) && strncmp(s->exec, apps, strlen(apps)) != 0)
+        plan_path(s, s->exec, "prx");
+    s->tmp_bytes = p->tmp_bytes;
+    s->tmp_inodes = p->tmp_inodes;
+    s->scratch_bytes = p->scratch_bytes;
+    s->scratch_inodes = p->scratch_inodes;
+}
+
 char *plan_exec(const struct home *h, const char *tenant, const char *exec)
 {
     if (!strcmp(exec, BUILTIN_LOAD))

@@ -4,6 +4,7 @@
 
 #include "common/conf/conf.h"
 #include "common/home.h"
+#include "common/isolation.h"
 #include "common/runspec.h"
 
 struct plan_tenant {
@@ -20,6 +21,11 @@ void plan_secrets(struct run_spec *s, const struct home *h, const char *tenant,
                   const struct cfg_list *secrets); /* struct conf_secret */
 /* The platform's own program: what it needs beside an app, and what would harm it is left out. */
 void plan_builtin(struct run_spec *s, const struct home *h);
+
+/* Lets an isolated run see a path (mode as run_spec.paths has it); nothing else of the home is there. */
+void plan_path(struct run_spec *s, const char *path, const char *mode);
+/* Isolation as the profile wants it and the host gives it, and the paths that every run has. Once exec and dir are known. */
+void plan_isolation(struct run_spec *s, const struct home *h, const struct conf_profile *p, const struct isolation_host *host);
 
 /* Absolute path of what `exec` of the configuration names. Caller frees. */
 char *plan_exec(const struct home *h, const char *tenant, const char *exec);

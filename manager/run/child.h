@@ -9,16 +9,26 @@ struct child_plan {
     const struct run_spec *spec;
     char **argv, **envp;
     int exec_fd; /* the executable, opened before the uid changes; -1: by path */
-    int dir_fd;  /* becomes the working directory */
+    const char *dir; /* becomes the working directory; by path, since a descriptor would lead out of the run's view */
     int in, out, err;
     int procs[CGROUP_N_KINDS]; /* cgroup.procs, -1 where absent */
     int report_fd;             /* gets a struct child_failure when exec did not happen; close-on-exec */
 };
 
-enum child_stage { CHILD_CGROUP, CHILD_LIMITS, CHILD_IDENTITY, CHILD_DESCRIPTORS, CHILD_DIRECTORY, CHILD_EXEC };
+enum child_stage {
+    CHILD_CGROUP,
+    CHILD_VIEW,
+    CHILD_LIMITS,
+    CHILD_IDENTITY,
+    CHILD_CONFINE,
+    CHILD_DESCRIPTORS,
+    CHILD_DIRECTORY,
+    CHILD_EXEC,
+};
 
 struct child_failure {
     int stage, err_no;
+    char what[120]; /* more exactly, or "" */
 };
 
 /* Never returns. */

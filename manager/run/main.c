@@ -1,4 +1,5 @@
 /* simbdp-run: `simbdp-run SPEC` executes one step; `simbdp-run --spawn TAG --home HOME` serves a manager on descriptor 3. */
+#include "probe.h"
 #include "runner.h"
 #include "spawner.h"
 
@@ -12,6 +13,7 @@
 
 static const char usage[] = "usage: simbdp-run SPEC            run one step of a run; its directory then holds result.json\n"
                             "       simbdp-run --spawn TAG --home HOME   serve a manager on descriptor 3\n"
+                            "       simbdp-run --probe           what isolation this host gives, as JSON\n"
                             "SPEC is a JSON file as common/runspec.h describes. Exit: 0 a result was written, 1 the\n"
                             "step could not start, 2 usage.\n";
 
@@ -22,6 +24,8 @@ int main(int argc, char **argv)
     crash_init();
     if (argc == 2 && !strcmp(argv[1], "--help"))
         return fputs(usage, stdout) < 0;
+    if (argc == 2 && !strcmp(argv[1], "--probe"))
+        return probe_main();
     if (argc == 5 && !strcmp(argv[1], "--spawn"))
         return spawner_main(3, argv[2], argv[1]);
     if (argc != 2 || argv[1][0] == '-')

@@ -17,6 +17,7 @@
 #include "runner.h"
 #include "capture.h"
 #include "child.h"
+#include "isolate.h"
 #include "outcome.h"
 
 #include "common/clk.h"
@@ -61,6 +62,7 @@ struct runner {
     const char *ahead; /* cgroups that we entered and that are the run's now; NULL: none, or left again */
     int dirfd, lock, conn, listener, sigfd, result_fd;
     int out, err; /* read ends of the app's pipes, -1 when closed */
+    int status;   /* read end of the pipe that the run's init tells the app's status on, -1: the app is our child */
     struct capture log, collected;
     bool collects; /* output = stdout */
     enum state state;
@@ -205,7 +207,7 @@ static char **make_argv(const struct run_spec *s)
     return v;
 }
 
-static char **make_envp(const struct run_spec *s)
+static char **make_envp(const struct run_spec *s) /* ends with NULL */
 {
     char **v = xcalloc(s->env.n + 1, sizeof *v);
     for (size_t i = 0; i < s->env.n; i++)
@@ -228,74 +230,131 @@ static const char *exec_hint(const struct run_spec *s, int err_no)
     }
 }
 
-/* fork() for a child that is born in the cgroup: nothing has to move. Negative (errno) on kernels without (before 5.7). */
-static pid_t fork_into(int cgroup)
+/* fork() with flags of clone3, for a child that is born in the cgroup: nothing has to move. */
+static pid_t fork_with(unsigned long flags, int cgroup)
 {
-    struct clone_args args = {.flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (uint64_t)cgroup};
+    struct clone_args args = {.flags = flags | CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (uint64_t)cgroup};
     return (pid_t)syscall(SYS_clone3, &args, sizeof args);
+}
+
+static struct cgroup_limits limits_of(const struct run_spec *s)
+{
+    return (struct cgroup_limits){s->cg_cpu_pct, s->cg_memory_bytes, s->cg_pids < 0 ? -1 : s->cg_pids + s->full_isolation};
+}
+
+/* The child's side: from here on it is the run's init, or the app itself. */
+static _Noreturn void become_run(struct runner *r, struct child_plan *c, int status_fd, bool born_there)
+{
+    for (int k = 0; born_there && k < CGROUP_N_KINDS; k++)
+        if (r->cg->v2[k])
+            c->procs[k] = -1;
+    if (r->spec->full_isolation)
+        isolate_init(&(struct isolate_plan){c, status_fd});
+    child_exec(c);
+}
+
+static int fork_run(struct runner *r, struct child_plan *c, int status_fd, int tree, struct err *e)
+{
+    unsigned long flags = r->spec->full_isolation ? isolate_clone_flags(r->spec) : 0;
+    r->pid = tree < 0 ? -1 : fork_with(flags, tree);
+    if (r->pid == 0)
+        become_run(r, c, status_fd, true);
+    /* Kernels before 5.7 have no CLONE_INTO_CGROUP; nobody moves when we went ahead, so that there is no other way then. */
+    if (r->pid < 0 && (tree < 0 || !r->ahead)) {
+        struct clone_args args = {.flags = flags, .exit_signal = SIGCHLD};
+        r->pid = flags ? (pid_t)syscall(SYS_clone3, &args, sizeof args) : fork();
+        if (r->pid == 0)
+            become_run(r, c, status_fd, false);
+    }
+    return r->pid < 0 ? err_sys(e, -errno, "cannot fork the run's first process") : 0;
+}
+
+/* Ends of the pipes between the run and us; closed again as far as they are not taken. */
+struct run_pipes {
+    int out[2], err[2], report[2], status[2];
+};
+
+static int open_pipes(struct run_pipes *p, bool status, struct err *e)
+{
+    if (pipe2(p->out, O_CLOEXEC) < 0 || pipe2(p->err, O_CLOEXEC) < 0 || pipe2(p->report, O_CLOEXEC) < 0 ||
+        (status && pipe2(p->status, O_CLOEXEC | O_NONBLOCK) < 0))
+        return err_sys(e, -errno, "cannot make pipes");
+    return 0;
+}
+
+static void close_pipes(const struct run_pipes *p)
+{
+    const int all[] = {p->out[0], p->out[1], p->err[0], p->err[1], p->report[0], p->report[1], p->status[0], p->status[1]};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i] >= 0)
+            close(all[i]);
+}
+#define AUTO_PIPES __attribute__((cleanup(close_pipes)))
+
+static void free_list(char **v)
+{
+    for (char **at = v; *at; at++)
+        free(*at);
+    free(v);
+}
+
+/* Forks the run in its cgroup and learns whether exec came about. */
+static int launch(struct runner *r, struct child_plan *c, struct run_pipes *p, struct err *e)
+{
+    struct cgroup_limits limits = limits_of(r->spec);
+    AUTO_FD int tree = -1;
+    int n = r->ahead ? cgroup_adopt(r->cg, r->ahead, r->spec->claim, &limits, &tree, e)
+                     : cgroup_make(r->cg, r->spec->claim, &limits, c->procs, &tree, e);
+    if (n < 0)
+        return n;
+    r->started_ms = clk_now_ms();
+    r->started_wall_ms = clk_wall_ms();
+    crash_at(CRASH_run_fork);
+    n = fork_run(r, c, p->status[1], tree, e);
+    if (n == 0)
+        n = cgroup_limit_cpu(r->cg, r->spec->claim, &limits, e);
+    for (int k = 0; k < CGROUP_N_KINDS; k++)
+        if (c->procs[k] >= 0)
+            close(c->procs[k]);
+    int *ours[] = {&p->out[1], &p->err[1], &p->report[1], &p->status[1]};
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+        if (*ours[i] >= 0)
+            close(fd_take(ours[i]));
+    if (n == 0 && read(p->report[0], &r->failure, sizeof r->failure) == (ssize_t)sizeof r->failure)
+        r->evidence.exec_errno = r->failure.err_no;
+    return n;
 }
 
 static int start_app(struct runner *r, struct err *e)
 {
     const struct run_spec *s = r->spec;
-    int out[2] = {-1, -1}, err[2] = {-1, -1}, report[2] = {-1, -1};
-    struct child_plan plan = {.spec = s, .exec_fd = -1};
+    AUTO_PIPES struct run_pipes p = {{-1, -1}, {-1, -1}, {-1, -1}, {-1, -1}};
+    AUTO_FREE char *dir = xasprintf("%s/app", s->dir);
+    struct child_plan plan = {.spec = s, .exec_fd = -1, .dir = dir};
     AUTO_FD int in = open(*s->stdin_path ? s->stdin_path : "/dev/null", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (in < 0)
         return err_sys(e, -errno, "cannot open %s", s->stdin_path);
-    AUTO_FD int app_dir = openat(r->dirfd, "app", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (app_dir < 0 || pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0 || pipe2(report, O_CLOEXEC) < 0)
-        return err_sys(e, -errno, "cannot make pipes");
-    if (s->builtin && (plan.exec_fd = open(s->exec, O_RDONLY | O_CLOEXEC)) < 0)
-        return err_sys(e, -errno, "cannot open the platform's own %s", s->exec);
-    struct cgroup_limits limits = {s->cg_cpu_pct, s->cg_memory_bytes, s->cg_pids};
-    AUTO_FD int tree = -1;
-    for (int k = 0; k < CGROUP_N_KINDS; k++)
-        plan.procs[k] = -1;
-    int n = r->ahead ? cgroup_adopt(r->cg, r->ahead, s->claim, &limits, &tree, e)
-                     : cgroup_make(r->cg, s->claim, &limits, plan.procs, &tree, e);
+    int n = open_pipes(&p, s->full_isolation, e);
     if (n < 0)
         return n;
+    AUTO_FD int exec_fd = s->builtin ? open(s->exec, O_RDONLY | O_CLOEXEC) : -1;
+    if (s->builtin && exec_fd < 0)
+        return err_sys(e, -errno, "cannot open the platform's own %s", s->exec);
+    for (int k = 0; k < CGROUP_N_KINDS; k++)
+        plan.procs[k] = -1;
     plan.argv = make_argv(s);
     plan.envp = make_envp(s);
-    plan.dir_fd = app_dir;
+    plan.exec_fd = exec_fd;
     plan.in = in;
-    plan.out = r->collects ? out[1] : err[1];
-    plan.err = err[1];
-    plan.report_fd = report[1];
-    r->started_ms = clk_now_ms();
-    r->started_wall_ms = clk_wall_ms();
-    crash_at(CRASH_run_fork);
-    r->pid = tree < 0 ? -1 : fork_into(tree);
-    if (r->pid < 0 && tree >= 0 && r->ahead) { /* nobody moves then, so there is no other way */
-        n = -errno;
-        return err_sys(e, n, "cannot fork into the run's cgroup");
-    }
-    for (int k = 0; r->pid == 0 && k < CGROUP_N_KINDS; k++)
-        if (r->cg->v2[k])
-            plan.procs[k] = -1; /* born there */
-    if (r->pid < 0)
-        r->pid = fork();
-    if (r->pid == 0)
-        child_exec(&plan);
-    n = r->pid < 0 ? err_sys(e, -errno, "cannot fork") : cgroup_limit_cpu(r->cg, s->claim, &limits, e);
-    close(out[1]);
-    close(err[1]);
-    close(report[1]);
-    if (plan.exec_fd >= 0)
-        close(plan.exec_fd);
-    for (int k = 0; k < CGROUP_N_KINDS; k++)
-        if (plan.procs[k] >= 0)
-            close(plan.procs[k]);
-    for (size_t i = 0; i < s->env.n; i++)
-        free(plan.envp[i]);
-    free(plan.envp);
+    plan.out = r->collects ? p.out[1] : p.err[1];
+    plan.err = p.err[1];
+    plan.report_fd = p.report[1];
+    n = launch(r, &plan, &p, e);
+    free_list(plan.envp);
     free(plan.argv);
-    r->out = out[0];
-    r->err = err[0];
-    if (n == 0 && read(report[0], &r->failure, sizeof r->failure) == (ssize_t)sizeof r->failure)
-        r->evidence.exec_errno = r->failure.err_no;
-    close(report[0]);
+    r->out = fd_take(&p.out[0]);
+    r->err = fd_take(&p.err[0]);
+    r->status = fd_take(&p.status[0]);
     fd_set_nonblock(r->out);
     fd_set_nonblock(r->err);
     return n;
@@ -395,7 +454,7 @@ static void on_connect(struct runner *r)
 static void leave_cgroups(struct runner *r)
 {
     const struct run_spec *s = r->spec;
-    struct cgroup_limits limits = {s->cg_cpu_pct, s->cg_memory_bytes, s->cg_pids};
+    struct cgroup_limits limits = limits_of(s);
     if (r->ahead)
         cgroup_leave(r->cg, s->claim, &limits);
     r->ahead = NULL;
@@ -593,6 +652,9 @@ static void make_result(struct runner *r)
     r->evidence.cpu_limit_s = s->cpu_s;
     r->evidence.oom_kills = cgroup_oom_kills(r->cg, s->claim);
     r->evidence.pids_refused = cgroup_pids_refused(r->cg, s->claim);
+    int status;
+    if (r->status >= 0 && read(r->status, &status, sizeof status) == (ssize_t)sizeof status)
+        r->evidence.status = status; /* ours is that of its init */
     r->result.output_bytes = r->log.total + r->collected.total;
     r->result.output_bytes_dropped = r->log.dropped + r->collected.dropped;
     struct outcome o = outcome_of(&r->evidence);
@@ -600,7 +662,8 @@ static void make_result(struct runner *r)
         r->result.error =
             r->failure.stage == CHILD_EXEC
                 ? xasprintf("cannot execute %s: %s%s", s->exec, strerror(r->failure.err_no), exec_hint(s, r->failure.err_no))
-                : xasprintf("%s failed: %s", child_stage_name(r->failure.stage), strerror(r->failure.err_no));
+                : xasprintf("%s failed: %s%s%s", child_stage_name(r->failure.stage), r->failure.what, *r->failure.what ? ": " : "",
+                            strerror(r->failure.err_no));
     finish_output(r, &o);
     capture_close(&r->collected);
     take_app_result(r);
@@ -672,7 +735,7 @@ static void leave(struct runner *r)
         unlink(sock);
     if (r->lock >= 0 && r->dirfd >= 0)
         unlink(lock);
-    int *fds[] = {&r->dirfd, &r->lock, &r->conn, &r->listener, &r->sigfd, &r->result_fd, &r->out, &r->err};
+    int *fds[] = {&r->dirfd, &r->lock, &r->conn, &r->listener, &r->sigfd, &r->result_fd, &r->out, &r->err, &r->status};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         if (*fds[i] >= 0)
             close(fd_take(fds[i]));
@@ -687,7 +750,7 @@ static int run_step(struct runner *r, struct err *e)
     if (n < 0) {
         /* The fence stands, so the step must end with a result all the same. */
         r->evidence.exec_errno = -n > 0 && -n < 2000 ? -n : EIO;
-        r->failure = (struct child_failure){-1, r->evidence.exec_errno};
+        r->failure = (struct child_failure){.stage = -1, .err_no = r->evidence.exec_errno};
     }
     if (n == 0 && !r->evidence.exec_errno) {
         say(r, RUN_SAID_STARTED);
@@ -721,6 +784,7 @@ int runner_main(const struct run_spec *spec, const struct cgroup_host *cg, int c
                        .result_fd = -1,
                        .out = -1,
                        .err = -1,
+                       .status = -1,
                        .deadline_ms = -1,
                        .said = RUN_SAID_CLAIMED,
                        .log = {.fd = -1},

@@ -40,7 +40,8 @@ void spec_make(const struct instance *i, const struct conf_tenant *t, const stru
                          .uid = f->uid,
                          .gid = f->uid,
                          .stdin_path = xstrdup(""),
-                         .output = xstrdup("none")};
+                         .output = xstrdup("none"),
+                         .root = xstrdup("")};
     plan_limits(&s, p);
     s.wall_s = s.cpu_s = -1; /* an instance has no end of its own */
     s.grace_s = c->drain_s;
@@ -58,6 +59,7 @@ void spec_make(const struct instance *i, const struct conf_tenant *t, const stru
     } else {
         s.exec = xstrdup(exec);
     }
+    plan_isolation(&s, &m->home, p, &m->isolation);
     add_args(&s, i->app, c);
     plan_env(&s, &c->env);
     plan_secrets(&s, &m->home, t->id, &c->secrets);

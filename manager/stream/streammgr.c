@@ -148,6 +148,7 @@ static int start(struct streammgr *m, struct err *e)
     if (r < 0)
         return r;
     cgroup_probe(&m->cgroups, m->home.tag);
+    isolation_probe(&m->isolation, &m->home);
     randombytes_buf(&m->epoch, sizeof m->epoch);
     m->epoch >>= 2; /* a positive number in JSON, too */
     struct err none = {0};

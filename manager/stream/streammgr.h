@@ -6,6 +6,7 @@
 #include "common/conf/conf.h"
 #include "common/ctl.h"
 #include "common/home.h"
+#include "common/isolation.h"
 #include "common/map.h"
 #include "common/runspec.h"
 #include "common/tenant.h"
@@ -75,6 +76,7 @@ struct streammgr {
     struct home home;
     struct conf *conf;
     struct cgroup_host cgroups;
+    struct isolation_host isolation;
     struct spawner *spawner;
     struct book *book;
     struct map apps;  /* "tenant/app" -> struct app */

@@ -1,0 +1,17 @@
+/* What a process gives away for good before it becomes a tenant's app. Async-signal-safe calls only: between fork and exec. */
+#ifndef SIMBDP_CONFINE_H
+#define SIMBDP_CONFINE_H
+
+#include <stddef.h>
+
+/* No capability can ever come back, not even by an executable that has some. Needs CAP_SETPCAP: before the uid changes. 0 or -errno. */
+int confine_capabilities(void);
+
+/* A session keyring of its own: keys of whoever started the platform are not there. 0 or -errno; 0 where the kernel has no keyrings. */
+int confine_keyring(void);
+
+/* Landlock (Linux Documentation/userspace-api/landlock.rst) on top of the mounts: only what lies below `writable` can be changed,
+ * whatever else is found writable. Needs no_new_privs. 0 where the kernel has no Landlock, else 0 or -errno. */
+int confine_files(const char *const *writable, size_t n);
+
+#endif
