@@ -171,15 +171,20 @@ static void add_prefixes(struct buf *b, const struct file *first)
     map_fini(&seen);
 }
 
+/* Where the run's files lie. */
+static char *input_dir(struct batchmgr *m, const struct run *r)
+{
+    AUTO_FREE char *group = runplan_group_dir(r);
+    return r->n_files > 1 ? xasprintf("%s/%s/in", m->home.path, group) : xasprintf("%s/work/%s/in", m->home.path, r->file->file_id);
+}
+
 /* SIMBDP_INPUT_FILES: one JSON object a line. What libsimbdp is to know of the run stands in the first. */
 static void add_inputs(struct batchmgr *m, struct run_spec *s, const struct run *r, const struct conf_tenant *t)
 {
     const struct file *first = r->file;
     const struct conf_dataset *d = conf_dataset(t, first->dataset);
     struct conf_limits l = conf_effective_limits(t, d);
-    AUTO_FREE char *group = runplan_group_dir(r);
-    AUTO_FREE char *dir =
-        r->n_files > 1 ? xasprintf("%s/%s/in", m->home.path, group) : xasprintf("%s/work/%s/in", m->home.path, first->file_id);
+    AUTO_FREE char *dir = input_dir(m, r);
     AUTO_FREE char *list = xasprintf("%s/input.jsonl", s->dir);
     AUTO_BUF struct buf b = {0}, spec = {0};
     char **names = group_names(r);
@@ -252,9 +257,10 @@ static int add_outputs(struct batchmgr *m, const struct file *f, struct run_spec
 }
 
 /* The loader's job; loader/main.c describes it. */
-static int add_load_job(struct batchmgr *m, struct run_spec *s, const struct file *f, const struct conf_tenant *t, bool outputs,
+static int add_load_job(struct batchmgr *m, struct run_spec *s, const struct run *run, const struct conf_tenant *t, bool outputs,
                         struct err *e)
 {
+    const struct file *f = run->file;
     const struct conf_dataset *d = conf_dataset(t, f->dataset);
     struct conf_limits l = conf_effective_limits(t, d);
     AUTO_BUF struct buf b = {0}, spec = {0};
@@ -282,9 +288,11 @@ static int add_load_job(struct batchmgr *m, struct run_spec *s, const struct fil
     if (outputs) {
         r = add_outputs(m, f, s, &b, e);
     } else {
+        AUTO_FREE char *dir = input_dir(m, run);
+        char **names = group_names(run);
+        size_t i = 0;
         for (const struct file *g = f; g; g = g->mate) {
-            AUTO_FREE char *path = xasprintf("%s/work/%s/in/%s", m->home.path, g->file_id, g->safe);
-            plan_path(s, path, "r");
+            AUTO_FREE char *path = xasprintf("%s/%s", dir, names[i++]);
             json_begin(&b, NULL, '{');
             json_str(&b, "path", path);
             json_str(&b, "name", g->name);
@@ -292,6 +300,7 @@ static int add_load_job(struct batchmgr *m, struct run_spec *s, const struct fil
                 json_str(&b, "prefix", g->prefix);
             json_end(&b, '}');
         }
+        free_names(names);
     }
     json_end(&b, ']');
     json_end(&b, '}');
@@ -305,7 +314,6 @@ int runplan_make(struct batchmgr *m, const struct run *r, const struct conf_tena
 {
     const struct tenant *tenant = tenant_get(m, t->id);
     const struct conf_profile *p = conf_profile(m->conf, app->profile);
-    struct file *f = r->file;
     bool load_step = !strcmp(r->step, "load"), check_step = !strcmp(r->step, "check");
     struct run_spec s = {
         .run_id = xstrdup(r->run_id),
@@ -331,7 +339,7 @@ int runplan_make(struct batchmgr *m, const struct run *r, const struct conf_tena
     plan_env(&s, &p->env);
     if (s.builtin) {
         plan_builtin(&s, &m->home);
-        n = add_load_job(m, &s, f, t, load_step, e);
+        n = add_load_job(m, &s, r, t, load_step, e);
     } else {
         plan_env(&s, &app->env);
         plan_secrets(&s, &m->home, t->id, &app->secrets);

@@ -62,18 +62,15 @@ static int set_errno(int r)
     return r;
 }
 
-/* The walls that only an isolated run has; of two that hold the same, one may have a hole. */
-static int confine(const struct run_spec *s)
+/* Landlock, on top of the view: of two walls that hold the same, one may have a hole. */
+static int close_files(const struct run_spec *s)
 {
     enum { MAX_WRITABLE = 80 };
     const char *writable[MAX_WRITABLE];
     size_t n = 0;
-    if (!s->full_isolation)
-        return 0;
     while (n < MAX_WRITABLE && (writable[n] = view_writable(s, n)))
         n++;
-    int r = confine_files(writable, n);
-    return set_errno(r < 0 ? r : filter_install());
+    return set_errno(confine_files(writable, n));
 }
 
 static void reset_signals(void)
@@ -104,6 +101,8 @@ _Noreturn void child_exec(const struct child_plan *p)
             fail(report, CHILD_CGROUP);
     if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0)
         fail(report, CHILD_DESCRIPTORS);
+    if (p->spec->full_isolation && close_files(p->spec) < 0) /* while there may be descriptors */
+        fail(report, CHILD_CONFINE);
     if (set_limits(p->spec))
         fail(report, CHILD_LIMITS);
     if (chdir(p->dir) < 0)
@@ -117,7 +116,7 @@ _Noreturn void child_exec(const struct child_plan *p)
     if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0 && errno != ENOSYS)
         fail(report, CHILD_DESCRIPTORS);
     crash_at(CRASH_run_exec);
-    if (confine(p->spec) < 0)
+    if (p->spec->full_isolation && set_errno(filter_install()) < 0)
         fail(report, CHILD_CONFINE);
     if (exec_fd >= 0)
         syscall(SYS_execveat, exec_fd, "", p->argv, p->envp, AT_EMPTY_PATH);

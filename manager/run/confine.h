@@ -11,7 +11,8 @@ int confine_capabilities(void);
 int confine_keyring(void);
 
 /* Landlock (Linux Documentation/userspace-api/landlock.rst) on top of the mounts: only what lies below `writable` can be changed,
- * whatever else is found writable. Needs no_new_privs. 0 where the kernel has no Landlock, else 0 or -errno. */
+ * whatever else is found writable. Needs no_new_privs or
+ * CAP_SYS_ADMIN. 0 where the kernel has no Landlock, else 0 or -errno. */
 int confine_files(const char *const *writable, size_t n);
 
 #endif
