@@ -31,6 +31,8 @@ struct outcome outcome_of(const struct evidence *v)
         return (struct outcome){RUN_exec_error, -1, -1, NULL};
     if (v->output_exceeded)
         return (struct outcome){RUN_limit, code, sig, "output_bytes"};
+    if (v->scratch)
+        return (struct outcome){RUN_limit, code, sig, v->scratch};
     if (v->wall_exceeded)
         return (struct outcome){RUN_timeout, code, sig, "wall_s"};
     if (v->stopped)

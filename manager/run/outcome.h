@@ -9,6 +9,7 @@ struct evidence {
     int status;           /* as waitpid gives it */
     bool wall_exceeded;   /* our wall clock ended it */
     bool output_exceeded; /* it printed more than an output mode keeps */
+    const char *scratch;  /* key of the limit that its working directory broke, NULL: none */
     bool stopped;         /* a stop order ended it */
     int64_t oom_kills;    /* counted by the kernel */
     int64_t pids_refused; /* counted by the kernel */

@@ -19,6 +19,7 @@
 #include "child.h"
 #include "isolate.h"
 #include "outcome.h"
+#include "scratch.h"
 
 #include "common/clk.h"
 #include "common/crash.h"
@@ -72,6 +73,8 @@ struct runner {
     bool main_ended, forced;
     int kill_ticks;
     int64_t started_ms, started_wall_ms, deadline_ms, grace_end_ms;
+    struct scratch scratch;
+    int64_t look_ms; /* when to look at it again, -1: never */
     struct run_result result;
     char said;
 };
@@ -460,15 +463,22 @@ static void leave_cgroups(struct runner *r)
     r->ahead = NULL;
 }
 
+/* The earlier of two times; a negative one is never. */
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
 static int next_timeout(const struct runner *r, int64_t now)
 {
     int64_t at = r->deadline_ms;
     if (r->state == KILLING)
         return KILL_TICK_MS;
-    if (r->ahead && (at < 0 || at > r->started_ms + LEAVE_MS))
-        at = r->started_ms + LEAVE_MS;
+    if (r->ahead)
+        at = earlier(at, r->started_ms + LEAVE_MS);
     if (r->state == STOPPING)
         at = r->grace_end_ms;
+    at = earlier(at, r->look_ms);
     if (at < 0)
         return HOME_CHECK_MS;
     return at <= now ? 0 : at - now > HOME_CHECK_MS ? HOME_CHECK_MS : (int)(at - now);
@@ -490,9 +500,23 @@ static void on_sigchld(struct runner *r)
     }
 }
 
+/* A tenant that makes looking slow is looked at less often: this is not its own time. */
+static void look_at_scratch(struct runner *r)
+{
+    int64_t before = clk_now_ms();
+    r->evidence.scratch = scratch_look(&r->scratch, r->dirfd, "app");
+    int64_t now = clk_now_ms();
+    int64_t ms = scratch_interval_ms(&r->scratch), rest = (now - before) * 20;
+    r->look_ms = ms < 0 || r->evidence.scratch ? -1 : now + (rest > ms ? rest : ms);
+    if (r->evidence.scratch && r->state != KILLING)
+        begin_kill(r);
+}
+
 static void on_clock(struct runner *r)
 {
     int64_t now = clk_now_ms();
+    if (r->look_ms >= 0 && now >= r->look_ms && r->state != KILLING)
+        look_at_scratch(r);
     if (r->ahead && now >= r->started_ms + LEAVE_MS)
         leave_cgroups(r);
     if (r->state == RUNNING && r->deadline_ms >= 0 && now >= r->deadline_ms) {
@@ -650,6 +674,8 @@ static void make_result(struct runner *r)
     r->evidence.cpu_s =
         (double)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) + (double)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1e6;
     r->evidence.cpu_limit_s = s->cpu_s;
+    if (!r->evidence.exec_errno && !r->evidence.scratch)
+        r->evidence.scratch = scratch_look(&r->scratch, r->dirfd, "app");
     r->evidence.oom_kills = cgroup_oom_kills(r->cg, s->claim);
     r->evidence.pids_refused = cgroup_pids_refused(r->cg, s->claim);
     int status;
@@ -758,6 +784,8 @@ static int run_step(struct runner *r, struct err *e)
         r->state = RUNNING;
         if (r->spec->wall_s >= 0)
             r->deadline_ms = r->started_ms + r->spec->wall_s * 1000;
+        int first = scratch_interval_ms(&r->scratch);
+        r->look_ms = first < 0 ? -1 : r->started_ms + first;
     } else if (r->state != KILLING) {
         begin_kill(r);
         r->forced = false;
@@ -786,6 +814,8 @@ int runner_main(const struct run_spec *spec, const struct cgroup_host *cg, int c
                        .err = -1,
                        .status = -1,
                        .deadline_ms = -1,
+                       .look_ms = -1,
+                       .scratch = {spec->scratch_bytes, spec->scratch_inodes, 0, 0},
                        .said = RUN_SAID_CLAIMED,
                        .log = {.fd = -1},
                        .collected = {.fd = -1}};

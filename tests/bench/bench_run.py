@@ -19,8 +19,9 @@ from common import BENCH, BUILD, run
 
 S6_BEST_MS = 0.9
 PLATFORM = "platform = { min_free_bytes = 0L; %s };\n"
-PROFILE = ('profiles = ( { name = "small"; requests = { cpus = %s; memory_bytes = 16777216L; }; '
-           'cgroup = { cpu_pct = 100; memory_bytes = 268435456L; pids = 64; }; } );\n')
+# The stamp and its pipe lie below /tmp, of which an isolated run sees only what `mounts` names.
+PROFILE = '{ name = "%s"; isolation = "%s"; mounts = ("%s:rw"); requests = { cpus = %s; memory_bytes = 16777216L; }; ' \
+          'cgroup = { cpu_pct = 100; memory_bytes = 268435456L; pids = 64; }; }'
 
 
 def pause(seconds):
@@ -58,7 +59,8 @@ class Home:
         self.env.pop("MONGO_URL", None)
         self.cli("init", self.path)
         (self.path / "conf/mysimbdp.conf").write_text(PLATFORM % more)
-        (self.path / "conf/profiles.conf").write_text(PROFILE % cpus)
+        profiles = [PROFILE % (name, isolation, self.base, cpus) for name, isolation in (("small", "full"), ("basic", "basic"))]
+        (self.path / "conf/profiles.conf").write_text(f"profiles = ( {', '.join(profiles)} );\n")
         self.stamp = self.base / "stamp"
         shutil.copy(BENCH / "stamp", self.stamp)
         self.stamp.chmod(0o755)
@@ -71,10 +73,10 @@ class Home:
             fill(self.path / "state/ledger.db", rows, tenants)
             self.up()
 
-    def tenant(self, name, args, concurrency=8, exec_=None):
+    def tenant(self, name, args, concurrency=8, exec_=None, profile="small"):
         (self.path / f"conf/tenants/{name}.conf").write_text(
             f'concurrency = {concurrency}; datasets = ( {{ name = "data"; format = "csv"; }} );\n'
-            f'batch = ( {{ app = "app"; exec = "{exec_ or self.stamp}"; args = ( {args} ); retry = {{ attempts = 1; }}; }} );\n')
+            f'batch = ( {{ app = "app"; exec = "{exec_ or self.stamp}"; args = ( {args} ); profile = "{profile}"; retry = {{ attempts = 1; }}; }} );\n')
 
     def cli(self, *args):
         r = subprocess.run([BUILD / "mysimbdp", *map(str, args)], env=self.env, capture_output=True, text=True)
@@ -206,6 +208,36 @@ def short_runs(base, quick, rounds, report, note):
     for i in range(rounds):
         note("spawns/s", spawn_alone(base, 300)["per_s"])
         note("runs/s", n / home.burst(n, f"s{i}-"))
+    home.stop()
+
+
+def walls(base, quick, rounds, report, note):
+    """What isolation = "full" costs, beside "basic" in the same home at the same time."""
+    home = Home(base, tenants=1)
+    home.tenant("t1", f'"{home.fifo.path}"', profile="basic")
+    for name in ("p0", "p1"):
+        home.tenant(name, f'"{home.fifo.path}", "pause"', profile="small" if name == "p0" else "basic")
+    home.cli("reload")
+    kinds = (("full", "0"), ("basic", "1"))
+    for i in range(rounds):
+        for k in range(20 if quick else 60):
+            for kind, t in kinds:
+                pause(0.05)
+                note(f"dispatch {kind} us", home.close_one(f"w{i}-{k}", f"t{t}"))
+        for kind, t in kinds:
+            n = 300 if quick else 1000
+            note(f"runs/s {kind}", n / home.burst(n, f"b{i}-", (f"t{t}",)))
+    for kind, t in kinds:
+        for i in range(8):
+            home.close_one(f"p{i}", f"p{t}")
+    pause(0.3)
+    apps = [int(p.name) for p in pathlib.Path("/proc").iterdir() if p.name.isdigit() and str(home.stamp) in read_cmdline(p)]
+    for app in apps:
+        above = parent(app)
+        isolated = pathlib.Path(f"/proc/{above}/comm").read_text() == "simbdp-init\n"
+        note(f"a run's platform processes {'full' if isolated else 'basic'} kB", private_kb(above) + (private_kb(parent(above)) if isolated else 0))
+    for line in home.cli("runs", "--state", "running", "--json").splitlines():
+        home.cli("stop", json.loads(line)["run_id"])
     home.stop()
 
 
@@ -375,7 +407,7 @@ def bench_run(quick, rounds, report, only):
 
     def note(name, value):
         found.setdefault(name, []).append(value)
-    lines = [f for f in (dispatch, short_runs, restarts, instances, memory, quiet, growth) if only in f.__name__]
+    lines = [f for f in (dispatch, short_runs, walls, restarts, instances, memory, quiet, growth) if only in f.__name__]
     rows = n_instances = 0
     with tempfile.TemporaryDirectory(prefix="simbdp-bench-") as base:
         os.chmod(base, 0o755)
@@ -391,6 +423,13 @@ def bench_run(quick, rounds, report, only):
     if short_runs in lines:
         report("short_runs", "short runs, against spawning one after the other", m["runs/s"] / m["spawns/s"], 0.5,
                f"{m['runs/s']:,.0f} runs/s, ledger durable; {m['spawns/s']:,.0f} spawns/s")
+    if walls in lines:
+        full, basic = m["dispatch full us"] / 1000, m["dispatch basic us"] / 1000
+        report("walls_dispatch", 'dispatch p50 with isolation = "full" above "basic", ms', full - basic, 1, f"{full:.2f} ms; {basic:.2f} ms; p99 "
+               f"{percentile(found['dispatch full us'], 0.99) / 1000:.1f} and {percentile(found['dispatch basic us'], 0.99) / 1000:.1f} ms", at_most=True)
+        report("walls_runs", "short isolated runs a second", m["runs/s full"], 300, f"basic {m['runs/s basic']:,.0f}")
+        full, basic = (m[f"a run's platform processes {kind} kB"] for kind in ("full", "basic"))
+        report("walls_memory", "private kB of a run's init above a runner alone", full - basic, 100, f"{full:.0f} kB; {basic:.0f} kB", at_most=True)
     if "s6 restart ms" in m:
         peer = f"; supervisord {m['supervisord restart ms']:.0f} ms" if "supervisord restart ms" in m else ""
         # Debian 12's s6-supervise lets a second pass after every death; the targets' figure is from one that did not.

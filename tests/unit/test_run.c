@@ -171,6 +171,7 @@ static void outcomes(void **state)
         {{.status = SIGKILL, .wall_exceeded = true}, RUN_timeout, "wall_s"},
         {{.status = exited(0), .wall_exceeded = true}, RUN_timeout, "wall_s"},
         {{.status = exited(0), .output_exceeded = true}, RUN_limit, "output_bytes"},
+        {{.status = exited(0), .scratch = "scratch_bytes"}, RUN_limit, "scratch_bytes"},
         {{.status = SIGTERM, .stopped = true}, RUN_killed, NULL},
         {{.exec_errno = 2}, RUN_exec_error, NULL},
     };

@@ -1,0 +1,96 @@
+#include "scratch.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { MIN_MS = 50, MAX_MS = 2000, FASTEST_BYTES_PER_MS = 2 << 20, FASTEST_INODES_PER_MS = 200 };
+
+static const char key_bytes[] = "scratch_bytes", key_inodes[] = "scratch_inodes";
+
+static DIR *open_dir(int dirfd, const char *name)
+{
+    int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    if (!d && fd >= 0)
+        close(fd);
+    return d;
+}
+
+static const char *broken(const struct scratch *s)
+{
+    if (s->max_bytes >= 0 && s->bytes > s->max_bytes)
+        return key_bytes;
+    return s->max_inodes >= 0 && s->inodes > s->max_inodes ? key_inodes : NULL;
+}
+
+/* Counts one entry; true when it is a directory to go into. */
+static bool count(struct scratch *s, int dir, const char *name)
+{
+    struct stat st;
+    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return false; /* gone meanwhile */
+    s->inodes++;
+    s->bytes += (int64_t)st.st_blocks * 512 / (int64_t)(S_ISDIR(st.st_mode) || !st.st_nlink ? 1 : st.st_nlink);
+    return S_ISDIR(st.st_mode);
+}
+
+static const char *walk(struct scratch *s, DIR **stack, int *depth)
+{
+    while (*depth) {
+        DIR *d = stack[*depth - 1];
+        struct dirent *ent = readdir(d);
+        if (!ent) {
+            closedir(d);
+            (*depth)--;
+            continue;
+        }
+        if (!strcmp(ent->d_name, ".") || !strcmp(ent->d_name, ".."))
+            continue;
+        bool is_dir = count(s, dirfd(d), ent->d_name);
+        const char *key = broken(s);
+        if (key || (is_dir && *depth == SCRATCH_MAX_DEPTH))
+            return key ? key : key_inodes;
+        if (!is_dir)
+            continue;
+        if ((stack[*depth] = open_dir(dirfd(d), ent->d_name)))
+            (*depth)++;
+    }
+    return broken(s);
+}
+
+const char *scratch_look(struct scratch *s, int dirfd, const char *name)
+{
+    DIR *stack[SCRATCH_MAX_DEPTH];
+    int depth = 0;
+    if (s->max_bytes < 0 && s->max_inodes < 0)
+        return NULL;
+    s->bytes = s->inodes = 0;
+    if ((stack[0] = open_dir(dirfd, name)))
+        depth = 1;
+    const char *key = walk(s, stack, &depth);
+    while (depth)
+        closedir(stack[--depth]);
+    return key;
+}
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+int scratch_interval_ms(const struct scratch *s)
+{
+    int64_t ms = MAX_MS;
+    if (s->max_bytes < 0 && s->max_inodes < 0)
+        return -1;
+    if (s->max_bytes >= 0)
+        ms = least(ms, (s->max_bytes - s->bytes) / FASTEST_BYTES_PER_MS);
+    if (s->max_inodes >= 0)
+        ms = least(ms, (s->max_inodes - s->inodes) / FASTEST_INODES_PER_MS);
+    return ms < MIN_MS ? MIN_MS : (int)ms;
+}

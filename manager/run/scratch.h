@@ -1,0 +1,21 @@
+/* Holds a run's working directory to its limits, by looking: for file systems without project quotas. */
+#ifndef SIMBDP_SCRATCH_H
+#define SIMBDP_SCRATCH_H
+
+#include <stdint.h>
+
+struct scratch {
+    int64_t max_bytes, max_inodes; /* -1: no limit */
+    int64_t bytes, inodes;         /* as last seen; bytes as they take room on the disk */
+};
+
+/* Looks at everything below the directory `name` of dirfd: never follows a link, holds at most SCRATCH_MAX_DEPTH descriptors, stops at
+ * the first limit that is broken. Returns its key ("scratch_bytes" or "scratch_inodes"), or NULL. Deeper nesting breaks
+ * scratch_inodes. Blocks for about 1 us a file. */
+enum { SCRATCH_MAX_DEPTH = 128 };
+const char *scratch_look(struct scratch *s, int dirfd, const char *name);
+
+/* In how many ms to look again: the closer to the limit the sooner, so that a fast writer gets little beyond it. -1: never. */
+int scratch_interval_ms(const struct scratch *s);
+
+#endif
