@@ -2,8 +2,12 @@
 #include "confine.h"
 #include "view.h"
 
+#include "common/fd.h"
+
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/close_range.h>
+#include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,10 +17,65 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-unsigned long isolate_clone_flags(const struct run_spec *s)
+static const struct {
+    const char *name;
+    unsigned long flag;
+} spaces[ISOLATE_N_SPACES] = {{"mnt", CLONE_NEWNS}, {"ipc", CLONE_NEWIPC}, {"uts", CLONE_NEWUTS}, {"cgroup", CLONE_NEWCGROUP}};
+
+unsigned long isolate_clone_flags(bool prepared)
 {
-    (void)s;
-    return CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
+    unsigned long flags = CLONE_NEWPID;
+    for (size_t i = 0; i < ISOLATE_N_SPACES && !prepared; i++)
+        flags |= spaces[i].flag;
+    return flags & ~(unsigned long)CLONE_NEWCGROUP; /* whose root is to be the run's group, which comes later */
+}
+
+/* The process in which namespaces are made; it has no other purpose. */
+static _Noreturn void make_spaces(int ready, const char *home)
+{
+    char what[120] = "";
+    int r = unshare(CLONE_NEWCGROUP) < 0 ? -errno : view_prepare(home, "", what, sizeof what);
+    if (write(ready, r < 0 ? "-" : "+", 1) < 0)
+        _exit(1);
+    for (;;)
+        pause(); /* until we are killed */
+}
+
+bool isolate_prepare(struct isolate_spaces *ret, const char *home)
+{
+    struct clone_args args = {.flags = isolate_clone_flags(false) & ~(unsigned long)CLONE_NEWPID, .exit_signal = SIGCHLD};
+    int ready[2];
+    char said = '-';
+    for (size_t i = 0; i < ISOLATE_N_SPACES; i++)
+        ret->fd[i] = -1;
+    if (pipe2(ready, O_CLOEXEC) < 0)
+        return false;
+    pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof args);
+    if (pid == 0)
+        make_spaces(ready[1], home);
+    close(ready[1]);
+    bool made = pid > 0 && read(ready[0], &said, 1) == 1 && said == '+';
+    close(ready[0]);
+    for (size_t i = 0; made && i < ISOLATE_N_SPACES; i++) {
+        char path[64];
+        snprintf(path, sizeof path, "/proc/%d/ns/%s", (int)pid, spaces[i].name);
+        ret->fd[i] = open(path, O_RDONLY | O_CLOEXEC);
+        made = ret->fd[i] >= 0;
+    }
+    if (pid > 0) {
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+    }
+    if (!made)
+        isolate_release(ret);
+    return made;
+}
+
+void isolate_release(struct isolate_spaces *s)
+{
+    for (size_t i = 0; i < ISOLATE_N_SPACES; i++)
+        if (s->fd[i] >= 0)
+            close(fd_take(&s->fd[i]));
 }
 
 /* Nothing of ours but the status is needed from here on, and nothing of a tenant's reaches us: pid 1 takes no signal from within
@@ -52,6 +111,25 @@ static int join_cgroups(const struct child_plan *c)
     return 0;
 }
 
+static int make_view(const struct isolate_plan *p, struct child_failure *f)
+{
+    const struct run_spec *s = p->child->spec;
+    struct view_sources from;
+    f->stage = CHILD_VIEW;
+    int r = view_open(&from, s, f->what, sizeof f->what);
+    for (size_t i = 0; r == 0 && p->spaces && i < ISOLATE_N_SPACES; i++)
+        if (setns(p->spaces->fd[i], (int)spaces[i].flag) < 0)
+            r = -errno;
+    if (r == 0 && !p->spaces)
+        r = unshare(CLONE_NEWCGROUP) < 0 ? -errno : view_prepare(s->home, s->root, f->what, sizeof f->what);
+    if (r == 0)
+        r = view_finish(&from, s, f->what, sizeof f->what);
+    view_close(&from);
+    if (r == 0 && sethostname(s->tenant, strlen(s->tenant)) < 0)
+        r = -errno;
+    return r;
+}
+
 _Noreturn void isolate_init(const struct isolate_plan *p)
 {
     struct child_plan c = *p->child;
@@ -61,10 +139,8 @@ _Noreturn void isolate_init(const struct isolate_plan *p)
     signal(SIGPIPE, SIG_DFL);
     sigprocmask(SIG_SETMASK, &none, NULL);
     int r = join_cgroups(&c);
-    if (r == 0) {
-        f.stage = CHILD_VIEW;
-        r = sethostname(c.spec->tenant, strlen(c.spec->tenant)) < 0 ? -errno : view_build(c.spec, f.what, sizeof f.what);
-    }
+    if (r == 0)
+        r = make_view(p, &f);
     for (int k = 0; k < CGROUP_N_KINDS; k++)
         c.procs[k] = -1; /* children are born there */
     pid_t main = r < 0 ? -1 : fork();
@@ -72,8 +148,8 @@ _Noreturn void isolate_init(const struct isolate_plan *p)
         child_exec(&c);
     if (main < 0) {
         f.err_no = r < 0 ? -r : errno;
-        r = (int)write(c.report_fd, &f, sizeof f);
-        _exit(127);
+        ssize_t n = write(c.report_fd, &f, sizeof f);
+        _exit(n < 0 ? 126 : 127);
     }
     become_nobody(p->status_fd);
     reap_until(main);

@@ -27,7 +27,7 @@ int main(int argc, char **argv)
     if (argc == 2 && !strcmp(argv[1], "--probe"))
         return probe_main();
     if (argc == 5 && !strcmp(argv[1], "--spawn"))
-        return spawner_main(3, argv[2], argv[1]);
+        return spawner_main(3, argv[2], argv[4], argv[1]);
     if (argc != 2 || argv[1][0] == '-')
         return fputs(usage, stderr), 2;
     AUTO_BUF struct buf text = {0};

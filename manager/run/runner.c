@@ -61,6 +61,7 @@ struct runner {
     const struct run_spec *spec;
     const struct cgroup_host *cg;
     const char *ahead; /* cgroups that we entered and that are the run's now; NULL: none, or left again */
+    struct isolate_spaces *spaces; /* made ahead; NULL: none, or not for this run */
     int dirfd, lock, conn, listener, sigfd, result_fd;
     int out, err; /* read ends of the app's pipes, -1 when closed */
     int status;   /* read end of the pipe that the run's init tells the app's status on, -1: the app is our child */
@@ -252,13 +253,13 @@ static _Noreturn void become_run(struct runner *r, struct child_plan *c, int sta
         if (r->cg->v2[k])
             c->procs[k] = -1;
     if (r->spec->full_isolation)
-        isolate_init(&(struct isolate_plan){c, status_fd});
+        isolate_init(&(struct isolate_plan){c, r->spaces, status_fd});
     child_exec(c);
 }
 
 static int fork_run(struct runner *r, struct child_plan *c, int status_fd, int tree, struct err *e)
 {
-    unsigned long flags = r->spec->full_isolation ? isolate_clone_flags(r->spec) : 0;
+    unsigned long flags = r->spec->full_isolation ? isolate_clone_flags(r->spaces) : 0;
     r->pid = tree < 0 ? -1 : fork_with(flags, tree);
     if (r->pid == 0)
         become_run(r, c, status_fd, true);
@@ -799,11 +800,12 @@ static int run_step(struct runner *r, struct err *e)
     return r->result_fd < 0 ? n : write_result(r, e);
 }
 
-int runner_main(const struct run_spec *spec, const struct cgroup_host *cg, int conn, const char *ahead, struct err *e)
+int runner_main(const struct run_spec *spec, const struct cgroup_host *cg, int conn, struct runner_ahead *ahead, struct err *e)
 {
     struct runner r = {.spec = spec,
                        .cg = cg,
-                       .ahead = ahead,
+                       .ahead = ahead ? ahead->cgroups : NULL,
+                       .spaces = ahead && ahead->has_spaces && spec->full_isolation && !*spec->root ? &ahead->spaces : NULL,
                        .dirfd = -1,
                        .lock = -1,
                        .conn = conn,
@@ -819,6 +821,8 @@ int runner_main(const struct run_spec *spec, const struct cgroup_host *cg, int c
                        .said = RUN_SAID_CLAIMED,
                        .log = {.fd = -1},
                        .collected = {.fd = -1}};
+    if (ahead && ahead->has_spaces && !r.spaces)
+        isolate_release(&ahead->spaces);
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);

@@ -23,7 +23,7 @@ static void refuse(int conn, char why)
     }
 }
 
-static _Noreturn void become_runner(int spec_fd, int conn, const struct cgroup_host *cg, const char *ahead)
+static _Noreturn void become_runner(int spec_fd, int conn, const struct cgroup_host *cg, struct runner_ahead *ahead)
 {
     AUTO_BUF struct buf text = {0};
     struct run_spec spec;
@@ -52,38 +52,47 @@ static void detach(void)
     log_init("simbdp-run");
 }
 
-/* ---- a runner ahead of its run, where cgroups are such that somebody has to move (common/cgroup.h) ---- */
+/* ---- a runner ahead of its run: what takes long is done by then (common/cgroup.h, isolate.h) ---- */
 
 struct standby {
     int fd; /* -1: none */
 };
 
+struct host {
+    struct cgroup_host cg;
+    const char *home;
+};
+
 static const char standby_prefix[] = "standby-";
 
-static _Noreturn void stand_by(int fd, const struct cgroup_host *cg, char *role)
+static _Noreturn void stand_by(int fd, const struct host *h, char *role)
 {
     char name[64], byte;
     int fds[2];
     size_t n_fds = 0;
     struct err e = {0};
+    struct runner_ahead ahead = {0};
     detach();
+    signal(SIGCHLD, SIG_DFL);
     memcpy(role, STANDBY_ROLE, sizeof STANDBY_ROLE - 1);
     snprintf(name, sizeof name, "%s%d", standby_prefix, (int)getpid());
-    bool inside = cgroup_enter(cg, name, &e) == 0;
+    if (cgroup_must_move(&h->cg) && cgroup_enter(&h->cg, name, &e) == 0)
+        ahead.cgroups = name;
+    ahead.has_spaces = geteuid() == 0 && isolate_prepare(&ahead.spaces, h->home);
     ssize_t n = fd_recv(fd, &byte, 1, fds, 2, &n_fds);
     close(fd);
     if (n == 1 && n_fds == 2) {
         memcpy(role, SPAWNER_ROLE, sizeof SPAWNER_ROLE - 1);
-        if (!inside)
-            cgroup_leave(cg, name, NULL);
-        become_runner(fds[0], fds[1], cg, inside ? name : NULL);
+        if (!ahead.cgroups)
+            cgroup_leave(&h->cg, name, NULL);
+        become_runner(fds[0], fds[1], &h->cg, &ahead);
     }
-    cgroup_leave(cg, name, NULL); /* the spawner ended */
-    cgroup_remove(cg, name);
+    cgroup_leave(&h->cg, name, NULL); /* the spawner ended */
+    cgroup_remove(&h->cg, name);
     _exit(0);
 }
 
-static void prepare(struct standby *s, int manager, const struct cgroup_host *cg, char *role)
+static void prepare(struct standby *s, int manager, const struct host *h, char *role)
 {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
@@ -92,7 +101,7 @@ static void prepare(struct standby *s, int manager, const struct cgroup_host *cg
     if (pid == 0) {
         close(manager);
         close(pair[0]);
-        stand_by(pair[1], cg, role);
+        stand_by(pair[1], h, role);
     }
     close(pair[1]);
     s->fd = pair[0];
@@ -124,13 +133,13 @@ static void spawn(int manager, const int fds[2], const struct cgroup_host *cg)
     }
 }
 
-int spawner_main(int fd, const char *tag, char *role)
+int spawner_main(int fd, const char *tag, const char *home, char *role)
 {
-    struct cgroup_host cg;
+    struct host h = {.home = home};
     struct standby ahead = {-1};
-    cgroup_probe(&cg, tag);
-    cgroup_sweep(&cg, standby_prefix);
-    bool worth_it = cgroup_must_move(&cg);
+    cgroup_probe(&h.cg, tag);
+    cgroup_sweep(&h.cg, standby_prefix);
+    bool worth_it = cgroup_must_move(&h.cg) || geteuid() == 0;
     signal(SIGCHLD, SIG_IGN); /* runners are not waited for: their result files speak */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGINT, SIG_IGN); /* a terminal's ^C is for `mysimbdp up` to act on */
@@ -142,7 +151,7 @@ int spawner_main(int fd, const char *tag, char *role)
         size_t n_fds = 0;
         /* In a burst moving is quick, and a process more a run would only cost. */
         if (worth_it && ahead.fd < 0 && poll(&p, 1, IDLE_MS) == 0)
-            prepare(&ahead, fd, &cg, role);
+            prepare(&ahead, fd, &h, role);
         ssize_t n = fd_recv(fd, &byte, 1, fds, 2, &n_fds);
         if (n == 0 || (n < 0 && n != -EAGAIN))
             return n < 0; /* the manager ended; runners live on */
@@ -154,7 +163,7 @@ int spawner_main(int fd, const char *tag, char *role)
         }
         crash_at(CRASH_spawn_fork);
         if (!hand_over(&ahead, fds))
-            spawn(fd, fds, &cg);
+            spawn(fd, fds, &h.cg);
         close(fds[0]);
         close(fds[1]);
     }

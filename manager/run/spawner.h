@@ -10,6 +10,6 @@
  * descriptors: a file with the spec, and the runner's end of the order channel. `tag` is the home's: it names
  * the cgroup that the runs' cgroups are made in. `role` is the command line's own SPAWNER_ROLE, so that `ps` tells a runner that
  * waits for its run. Returns the program's exit code. */
-int spawner_main(int fd, const char *tag, char *role);
+int spawner_main(int fd, const char *tag, const char *home, char *role);
 
 #endif

@@ -9,8 +9,10 @@
  *   spec.paths   what the manager lists: this run's input, scratch, kept output, its tenant's apps, the directory of the platform's
  *                public sockets, the profile's `mounts`
  *
- * All sources are held as detached clones (open_tree) before anything is put over the host's tree; where they go is made on the
- * tmpfs by nobody but us, so that no path walked here can be bent by a tenant. Needs Linux 5.12 (mount_setattr). */
+ * It is made in two steps: what is the same for every run of a home can be made ahead, by a process that waits for its run
+ * (view_prepare); what is the run's own is opened on the host's tree (view_open) and put in its place (view_finish). All sources
+ * are held as detached clones (open_tree); where they go is made on the tmpfs by nobody but us, so that no path walked here can be
+ * bent by a tenant. Needs Linux 5.12 (mount_setattr). */
 #include "view.h"
 
 #include "common/fd.h"
@@ -19,26 +21,24 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-enum { MAX_PATHS = 64 };
+enum { OWN_INODES = 256 }; /* of the tmpfs, for what we make there */
 
 /* Where the tmpfs is while the view is made: /tmp exists everywhere, and is replaced last. */
 #define BASE "/tmp"
 
 struct view {
-    const struct run_spec *s;
     char root[sizeof BASE + 8]; /* "" where the host's root stays, else where the new one is made */
-    int sources[MAX_PATHS];     /* detached clones of spec.paths; -1: it is not there */
-    bool is_dir[MAX_PATHS];
-    int nodes[5], cpus;
     char *what;
     size_t what_size;
 };
@@ -77,35 +77,6 @@ static uint64_t flags_of(const char *mode)
            (strchr(mode, 'x') ? 0 : MOUNT_ATTR_NOEXEC);
 }
 
-static int open_sources(struct view *v)
-{
-    const struct run_pairs *p = &v->s->paths;
-    for (size_t i = 0; i < MAX_PATHS; i++)
-        v->sources[i] = -1;
-    if (p->n > MAX_PATHS) {
-        errno = E2BIG;
-        return failed(v, "opening", "its paths");
-    }
-    for (size_t i = 0; i < p->n; i++) {
-        struct stat st;
-        v->sources[i] = clone_of(p->v[i].name, AT_RECURSIVE);
-        if (v->sources[i] < 0 && errno == ENOENT)
-            continue; /* an app's executable that is missing is found out by exec, in words */
-        if (v->sources[i] < 0 || fstat(v->sources[i], &st) < 0 || set_flags(v->sources[i], flags_of(p->v[i].value)) < 0)
-            return failed(v, "opening", p->v[i].name);
-        v->is_dir[i] = S_ISDIR(st.st_mode);
-    }
-    for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++) {
-        char path[32];
-        snprintf(path, sizeof path, "/dev/%s", nodes[i].name);
-        v->nodes[i] = clone_of(path, 0);
-    }
-    v->cpus = clone_of("/sys/devices/system/cpu", AT_RECURSIVE);
-    if (v->cpus >= 0)
-        set_flags(v->cpus, flags_of("r"));
-    return 0;
-}
-
 /* mkdir -p below the view's root, and the last part as what is to be put over it. Existing parts are taken as they are. */
 static int make_target(const char *path, bool is_dir)
 {
@@ -132,7 +103,7 @@ static int put(struct view *v, int mount, const char *path, bool is_dir)
 /* Puts a directory of the tmpfs at `path`. */
 static int put_part(struct view *v, const char *part, const char *path, uint64_t flags)
 {
-    AUTO_FD int mount = clone_of(part, 0);
+    AUTO_FD int mount = clone_of(part, AT_RECURSIVE);
     if (mount < 0 || set_flags(mount, flags) < 0)
         return failed(v, "making", path);
     return put(v, mount, path, true);
@@ -145,11 +116,7 @@ static int make_base(struct view *v)
         mode_t mode;
     } parts[] = {{BASE "/tmp", 01777}, {BASE "/vartmp", 01777}, {BASE "/dev", 0755}, {BASE "/dev/shm", 01777},
                  {BASE "/run", 0755},  {BASE "/sys", 0755},     {BASE "/home", 0755}, {BASE "/root", 0755}};
-    AUTO_FREE char *options = v->s->tmp_bytes < 0
-                                  ? xasprintf("mode=0755,nr_inodes=%lld", (long long)(v->s->tmp_inodes < 0 ? 0 : v->s->tmp_inodes))
-                                  : xasprintf("mode=0755,size=%lld,nr_inodes=%lld", (long long)v->s->tmp_bytes,
-                                              (long long)(v->s->tmp_inodes < 0 ? 0 : v->s->tmp_inodes + 64));
-    if (mount("tmpfs", BASE, "tmpfs", MS_NOSUID, options) < 0)
+    if (mount("tmpfs", BASE, "tmpfs", MS_NOSUID, "mode=0755") < 0)
         return failed(v, "mounting a tmpfs at", BASE);
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (mkdir(parts[i].path, 0755) < 0 || (parts[i].mode != 0755 && chmod(parts[i].path, parts[i].mode) < 0))
@@ -162,12 +129,14 @@ static int make_devices(struct view *v)
     static const char *const links[][2] = {
         {"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"}};
     for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++) {
-        char path[64];
+        char path[64], host[64];
         snprintf(path, sizeof path, BASE "/dev/%s", nodes[i].name);
         if (mknod(path, S_IFCHR | 0666, makedev(1, nodes[i].minor)) == 0 && chmod(path, 0666) == 0)
             continue;
-        /* Not in a user namespace: then the host's own. */
-        if (v->nodes[i] < 0 || make_target(path, false) < 0 || attach(v->nodes[i], path) < 0)
+        /* Not in a user namespace: then the host's own, which is still at its place. */
+        snprintf(host, sizeof host, "/dev/%s", nodes[i].name);
+        AUTO_FD int node = clone_of(host, 0);
+        if (node < 0 || make_target(path, false) < 0 || attach(node, path) < 0)
             return failed(v, "making", path);
     }
     for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
@@ -180,14 +149,14 @@ static int make_devices(struct view *v)
 }
 
 /* An image's root is put together on the tmpfs, entry by entry, so that there is room beside them for what is mounted. */
-static int adopt_image(struct view *v)
+static int adopt_image(struct view *v, const char *image)
 {
-    DIR *d = opendir(v->s->root);
+    DIR *d = opendir(image);
     if (!d)
-        return failed(v, "opening the image", v->s->root);
+        return failed(v, "opening the image", image);
     int r = 0;
     for (struct dirent *ent; r == 0 && (ent = readdir(d));) {
-        AUTO_FREE char *from = xasprintf("%s/%s", v->s->root, ent->d_name);
+        AUTO_FREE char *from = xasprintf("%s/%s", image, ent->d_name);
         AUTO_FREE char *to = xasprintf("/%s", ent->d_name);
         AUTO_FREE char *at = xasprintf("%s%s", v->root, to);
         char link[4096];
@@ -216,102 +185,155 @@ static int close_host(struct view *v)
     return mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, &a, sizeof a) < 0 ? failed(v, "making read-only", "/") : 0;
 }
 
-/* Best effort: what programs size themselves by. */
-static void put_cgroups(struct view *v)
+/* What programs size themselves by (the JVM, Go): the run's own groups, as the root of their cgroup namespace shows them. With v1
+ * hierarchies this process is in the run's groups already. Best effort. */
+static const unsigned long cgroup_flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+
+static void make_cgroups(void)
 {
     static const char *const v1[] = {"memory", "cpu", "cpuacct", "cpuset", "pids"};
-    const unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
-    AUTO_FREE char *base = xasprintf("%s/sys/fs/cgroup", v->root);
-    if (unshare(CLONE_NEWCGROUP) < 0 || make_target(base, true) < 0 || mount("cgroup2", base, "cgroup2", flags, NULL) == 0)
+    struct statfs fs;
+    if (statfs("/sys/fs/cgroup", &fs) < 0 || mkdir(BASE "/sys/fs", 0755) < 0 || mkdir(BASE "/sys/fs/cgroup", 0755) < 0)
         return;
-    for (size_t i = 0; i < sizeof v1 / sizeof *v1; i++) {
-        AUTO_FREE char *at = xasprintf("%s/%s", base, v1[i]);
-        if (make_target(at, true) == 0)
-            mount("cgroup", at, "cgroup", flags, v1[i]);
+    for (size_t i = 0; fs.f_type != CGROUP2_SUPER_MAGIC && i < sizeof v1 / sizeof *v1; i++) {
+        char at[64];
+        snprintf(at, sizeof at, BASE "/sys/fs/cgroup/%s", v1[i]);
+        if (mkdir(at, 0755) < 0 || mount("cgroup", at, "cgroup", cgroup_flags, v1[i]) < 0)
+            rmdir(at);
     }
 }
 
-static int put_system(struct view *v)
+/* A v2 group can only be entered at birth, so that its namespace cannot be made ahead. */
+static void finish_cgroups(void)
 {
-    AUTO_FREE char *proc = xasprintf("%s/proc", v->root);
-    int r = make_devices(v);
-    if (r == 0 && (make_target(proc, true) < 0 || mount("proc", proc, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0))
-        r = failed(v, "mounting", "/proc");
-    if (r == 0)
-        r = put_part(v, BASE "/dev", "/dev", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+    if (access("/sys/fs/cgroup", F_OK) == 0 && access("/sys/fs/cgroup/memory", F_OK) < 0 && unshare(CLONE_NEWCGROUP) == 0)
+        mount("cgroup2", "/sys/fs/cgroup", "cgroup2", cgroup_flags, NULL);
+}
+
+/* /dev, /run, /sys, /tmp and the empty home. */
+static int put_parts(struct view *v, const char *home)
+{
+    AUTO_FD int cpus = clone_of("/sys/devices/system/cpu", AT_RECURSIVE), empty = clone_of(BASE "/home", 0);
+    AUTO_FD int tmp = clone_of(BASE "/tmp", 0);
+    if (empty < 0 || tmp < 0 || set_flags(empty, flags_of("w")) < 0 || set_flags(tmp, flags_of("wx")) < 0)
+        return failed(v, "making", "/tmp");
+    int r = put_part(v, BASE "/dev", "/dev", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
     if (r == 0)
         r = put_part(v, BASE "/run", "/run", flags_of("w"));
+    make_cgroups();
     if (r == 0)
         r = put_part(v, BASE "/sys", "/sys", flags_of("w"));
-    if (r == 0 && v->cpus >= 0)
-        r = put(v, v->cpus, "/sys/devices/system/cpu", true);
+    if (r == 0 && cpus >= 0 && set_flags(cpus, flags_of("r")) == 0)
+        r = put(v, cpus, "/sys/devices/system/cpu", true);
     if (r == 0)
-        put_cgroups(v);
-    return r;
+        r = put_part(v, BASE "/vartmp", "/var/tmp", flags_of("wx"));
+    if (r == 0)
+        r = put(v, tmp, "/tmp", true); /* where all of it came from is below it now */
+    return r == 0 ? put(v, empty, home, true) : r;
 }
 
-static int put_rest(struct view *v)
-{
-    const struct run_pairs *p = &v->s->paths;
-    AUTO_FD int home = clone_of(BASE "/home", 0), tmp = clone_of(BASE "/tmp", 0);
-    if (home < 0 || tmp < 0 || set_flags(home, flags_of("w")) < 0 || set_flags(tmp, flags_of("wx")) < 0)
-        return failed(v, "making", "/tmp");
-    int r = put_part(v, BASE "/vartmp", "/var/tmp", flags_of("wx"));
-    if (r == 0)
-        r = put(v, tmp, "/tmp", true);
-    for (size_t i = 0; r == 0 && i < p->n; i++) /* the provider's, under which the home may lie */
-        if (v->sources[i] >= 0 && strchr(p->v[i].value, 'p'))
-            r = put(v, v->sources[i], p->v[i].name, v->is_dir[i]);
-    if (r == 0)
-        r = put(v, home, v->s->home, true);
-    for (size_t i = 0; r == 0 && i < p->n; i++)
-        if (v->sources[i] >= 0 && !strchr(p->v[i].value, 'p'))
-            r = put(v, v->sources[i], p->v[i].name, v->is_dir[i]);
-    return r;
-}
-
-static int enter_image(struct view *v)
+static int enter_image(struct view *v, const char *image)
 {
     if (chdir(v->root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
-        return failed(v, "entering the image", v->s->root);
+        return failed(v, "entering the image", image);
     return 0;
 }
 
-static int build(struct view *v)
+int view_prepare(const char *home, const char *image, char *what, size_t what_size)
 {
-    bool image = *v->s->root;
-    int r = open_sources(v);
+    struct view v = {.what = what, .what_size = what_size};
+    int r = close_host(&v);
     if (r == 0)
-        r = close_host(v);
-    if (r == 0)
-        r = make_base(v);
-    if (r == 0 && image) {
+        r = make_base(&v);
+    if (r == 0 && *image) {
         AUTO_FD int root = clone_of(BASE "/root", 0);
-        strcpy(v->root, BASE "/root");
-        if (root < 0 || attach(root, v->root) < 0)
-            return failed(v, "mounting", v->root);
-        r = adopt_image(v);
+        strcpy(v.root, BASE "/root");
+        if (root < 0 || attach(root, v.root) < 0)
+            return failed(&v, "mounting", v.root);
+        r = adopt_image(&v, image);
     }
     if (r == 0)
-        r = put_system(v);
+        r = make_devices(&v);
     if (r == 0)
-        r = put_rest(v);
-    return r == 0 && image ? enter_image(v) : r;
+        r = put_parts(&v, home);
+    return r == 0 && *image ? enter_image(&v, image) : r;
 }
 
-int view_build(const struct run_spec *s, char *what, size_t what_size)
+/* ---- what is the run's own ---- */
+
+int view_open(struct view_sources *ret, const struct run_spec *s, char *what, size_t what_size)
 {
-    struct view v = {.s = s, .what = what, .what_size = what_size, .cpus = -1};
-    int r = build(&v);
-    for (size_t i = 0; i < MAX_PATHS; i++)
-        if (v.sources[i] >= 0)
-            close(v.sources[i]);
-    for (size_t i = 0; i < sizeof v.nodes / sizeof *v.nodes; i++)
-        if (v.nodes[i] >= 0)
-            close(v.nodes[i]);
-    if (v.cpus >= 0)
-        close(v.cpus);
+    struct view v = {.what = what, .what_size = what_size};
+    const struct run_pairs *p = &s->paths;
+    *ret = (struct view_sources){.n = p->n};
+    if (p->n > VIEW_MAX_PATHS) {
+        errno = E2BIG;
+        ret->n = 0;
+        return failed(&v, "opening", "its paths");
+    }
+    for (size_t i = 0; i < p->n; i++)
+        ret->fd[i] = -1;
+    for (size_t i = 0; i < p->n; i++) {
+        struct stat st;
+        ret->fd[i] = clone_of(p->v[i].name, AT_RECURSIVE);
+        if (ret->fd[i] < 0 && errno == ENOENT)
+            continue; /* an app's executable that is missing is found out by exec, in words */
+        if (ret->fd[i] < 0 || fstat(ret->fd[i], &st) < 0 || set_flags(ret->fd[i], flags_of(p->v[i].value)) < 0)
+            return failed(&v, "opening", p->v[i].name);
+        ret->is_dir[i] = S_ISDIR(st.st_mode);
+    }
+    return 0;
+}
+
+static int put_paths(struct view *v, const struct view_sources *from, const struct run_spec *s, bool providers)
+{
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < from->n; i++)
+        if (from->fd[i] >= 0 && (strchr(s->paths.v[i].value, 'p') != NULL) == providers)
+            r = put(v, from->fd[i], s->paths.v[i].name, from->is_dir[i]);
     return r;
+}
+
+static bool has_providers(const struct run_spec *s)
+{
+    for (size_t i = 0; i < s->paths.n; i++)
+        if (strchr(s->paths.v[i].value, 'p'))
+            return true;
+    return false;
+}
+
+/* The limits of the tmpfs, which all its parts share. */
+static int set_size(struct view *v, const struct run_spec *s)
+{
+    char options[96];
+    snprintf(options, sizeof options, "size=%lld,nr_inodes=%lld", (long long)(s->tmp_bytes < 0 ? 0 : s->tmp_bytes),
+             (long long)(s->tmp_inodes < 0 ? 0 : s->tmp_inodes + OWN_INODES));
+    return mount(NULL, "/tmp", NULL, MS_REMOUNT | MS_NOSUID, options) < 0 ? failed(v, "limiting", "/tmp") : 0;
+}
+
+int view_finish(const struct view_sources *from, const struct run_spec *s, char *what, size_t what_size)
+{
+    struct view v = {.what = what, .what_size = what_size};
+    int r = set_size(&v, s);
+    if (r == 0 && mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+        r = failed(&v, "mounting", "/proc");
+    if (r == 0)
+        finish_cgroups();
+    if (r == 0 && has_providers(s)) { /* the home may lie below one of them, and goes over it */
+        AUTO_FD int home = clone_of(s->home, 0);
+        r = home < 0 ? failed(&v, "opening", s->home) : put_paths(&v, from, s, true);
+        if (r == 0)
+            r = put(&v, home, s->home, true);
+    }
+    return r == 0 ? put_paths(&v, from, s, false) : r;
+}
+
+void view_close(struct view_sources *s)
+{
+    for (size_t i = 0; i < s->n; i++)
+        if (s->fd[i] >= 0)
+            close(s->fd[i]);
+    s->n = 0;
 }
 
 const char *view_writable(const struct run_spec *s, size_t n)

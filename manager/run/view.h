@@ -1,14 +1,31 @@
-/* What a run sees of the file system. */
+/* What an isolated run sees of the file system. */
 #ifndef SIMBDP_VIEW_H
 #define SIMBDP_VIEW_H
 
 #include "common/runspec.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
-/* In a new mount namespace, as its (namespace's) root: builds the view of `s`, after which the old one cannot be reached. 0, or
- * -errno with the step that failed in `what`. */
-int view_build(const struct run_spec *s, char *what, size_t what_size);
+enum { VIEW_MAX_PATHS = 64 };
+
+/* Detached clones of spec.paths, in their order; -1: it is not there. */
+struct view_sources {
+    size_t n;
+    int fd[VIEW_MAX_PATHS];
+    bool is_dir[VIEW_MAX_PATHS];
+};
+
+/* All three: 0, or -errno with the step that failed in `what`. CAP_SYS_ADMIN is needed. */
+
+/* In a new mount namespace: everything that does not depend on the run. `image` "": the host's root stays, read-only. */
+int view_prepare(const char *home, const char *image, char *what, size_t what_size);
+/* Where the host's tree is still to be seen: opens what spec.paths lists. view_close after it, also when it failed. */
+int view_open(struct view_sources *ret, const struct run_spec *s, char *what, size_t what_size);
+/* In the prepared namespace, by the run's first process in its own pid namespace and cgroup. */
+int view_finish(const struct view_sources *from, const struct run_spec *s, char *what, size_t what_size);
+
+void view_close(struct view_sources *s);
 
 /* The n-th path below which the run may write (absolute, in its view), NULL after the last. */
 const char *view_writable(const struct run_spec *s, size_t n);
