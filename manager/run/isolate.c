@@ -1,5 +1,6 @@
 #include "isolate.h"
 #include "confine.h"
+#include "title.h"
 #include "view.h"
 
 #include "common/fd.h"
@@ -89,18 +90,27 @@ static void become_nobody(int status_fd)
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     prctl(PR_SET_NAME, "simbdp-init", 0, 0, 0);
+    title_set(TITLE_INIT);
 }
 
+static void on_end_order(int sig)
+{
+    (void)sig;
+    kill(-1, SIGKILL);
+}
+
+/* What the kernel ends with us would not be counted: everything is reaped before, so that its times are the run's. */
 static _Noreturn void reap_until(pid_t main)
 {
-    for (;;) {
-        int status;
-        pid_t pid = waitpid(-1, &status, 0);
-        if (pid == main || (pid < 0 && errno == ECHILD)) {
-            ssize_t n = pid == main ? write(0, &status, sizeof status) : 0;
-            _exit(n < 0);
-        }
+    int status = 0, other;
+    for (pid_t pid; (pid = waitpid(-1, &other, 0)) != main && (pid > 0 || errno == EINTR);) {
     }
+    status = other;
+    kill(-1, SIGKILL);
+    while (waitpid(-1, &other, 0) > 0 || errno == EINTR) {
+    }
+    ssize_t n = write(0, &status, sizeof status);
+    _exit(n < 0);
 }
 
 static int join_cgroups(const struct child_plan *c)
@@ -151,6 +161,7 @@ _Noreturn void isolate_init(const struct isolate_plan *p)
         ssize_t n = write(c.report_fd, &f, sizeof f);
         _exit(n < 0 ? 126 : 127);
     }
+    signal(ISOLATE_END_SIGNAL, on_end_order);
     become_nobody(p->status_fd);
     reap_until(main);
 }

@@ -12,6 +12,8 @@
 
 #include "child.h"
 
+#include <signal.h>
+
 enum { ISOLATE_N_SPACES = 4 }; /* mount, ipc, uts, cgroup */
 
 /* Descriptors of namespaces, -1: none. Who holds them keeps them. */
@@ -22,6 +24,9 @@ struct isolate_spaces {
 /* Makes namespaces with the view of runs of this home. False when it cannot; then the run makes its own. Blocks about 1 ms. */
 bool isolate_prepare(struct isolate_spaces *ret, const char *home);
 void isolate_release(struct isolate_spaces *s);
+
+/* Sent to init from outside: it kills everything else of the run, and ends. Nobody in the run may signal it. */
+#define ISOLATE_END_SIGNAL SIGUSR2
 
 struct isolate_plan {
     const struct child_plan *child;

@@ -2,6 +2,7 @@
 #include "probe.h"
 #include "runner.h"
 #include "spawner.h"
+#include "title.h"
 
 #include "common/crash.h"
 #include "common/fd.h"
@@ -27,9 +28,10 @@ int main(int argc, char **argv)
     if (argc == 2 && !strcmp(argv[1], "--probe"))
         return probe_main();
     if (argc == 5 && !strcmp(argv[1], "--spawn"))
-        return spawner_main(3, argv[2], argv[4], argv[1]);
+        return title_init(argv[1]), spawner_main(3, argv[2], argv[4]);
     if (argc != 2 || argv[1][0] == '-')
         return fputs(usage, stderr), 2;
+    title_init(argv[1]);
     AUTO_BUF struct buf text = {0};
     struct run_spec spec;
     int r = fd_read_file(AT_FDCWD, argv[1], &text, RUN_MAX_SPEC_BYTES, &e);

@@ -49,6 +49,7 @@
 enum {
     RESULT_RESERVE_BYTES = 4096, /* a result without what the app says of itself; freeing more would cost a discard a run */
     KILL_TICK_MS = 20,
+    INIT_TICKS = 15,  /* so long the run's init may kill, since what it reaps is counted; its group may be out of CPU time */
     LEAVE_MS = 50, /* short runs are over by then and never pay for it */
     HOME_CHECK_MS = 10000,
     MAX_OUTPUT_FILES = 10000,
@@ -396,6 +397,11 @@ static bool kill_tick(struct runner *r)
     if (r->kill_ticks == 0 && r->main_ended && tree_reap(r->pid, &r->main_ended, &r->evidence.status) &&
         cgroup_is_empty(r->cg, r->spec->claim))
         return true; /* as most runs end: nothing was left behind */
+    if (r->status >= 0 && r->kill_ticks < INIT_TICKS && !r->main_ended && kill(r->pid, ISOLATE_END_SIGNAL) == 0) {
+        r->kill_ticks++;
+        tree_reap(r->pid, &r->main_ended, &r->evidence.status);
+        return false;
+    }
     if (tree)
         cgroup_kill(r->cg, r->spec->claim);
     if (!tree || r->kill_ticks > 5) {

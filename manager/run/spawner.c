@@ -1,5 +1,6 @@
 #include "spawner.h"
 #include "runner.h"
+#include "title.h"
 
 #include "common/crash.h"
 #include "common/fd.h"
@@ -65,7 +66,7 @@ struct host {
 
 static const char standby_prefix[] = "standby-";
 
-static _Noreturn void stand_by(int fd, const struct host *h, char *role)
+static _Noreturn void stand_by(int fd, const struct host *h)
 {
     char name[64], byte;
     int fds[2];
@@ -74,7 +75,7 @@ static _Noreturn void stand_by(int fd, const struct host *h, char *role)
     struct runner_ahead ahead = {0};
     detach();
     signal(SIGCHLD, SIG_DFL);
-    memcpy(role, STANDBY_ROLE, sizeof STANDBY_ROLE - 1);
+    title_set(TITLE_STANDBY);
     snprintf(name, sizeof name, "%s%d", standby_prefix, (int)getpid());
     if (cgroup_must_move(&h->cg) && cgroup_enter(&h->cg, name, &e) == 0)
         ahead.cgroups = name;
@@ -82,7 +83,7 @@ static _Noreturn void stand_by(int fd, const struct host *h, char *role)
     ssize_t n = fd_recv(fd, &byte, 1, fds, 2, &n_fds);
     close(fd);
     if (n == 1 && n_fds == 2) {
-        memcpy(role, SPAWNER_ROLE, sizeof SPAWNER_ROLE - 1);
+        title_set(TITLE_RUNNER);
         if (!ahead.cgroups)
             cgroup_leave(&h->cg, name, NULL);
         become_runner(fds[0], fds[1], &h->cg, &ahead);
@@ -92,7 +93,7 @@ static _Noreturn void stand_by(int fd, const struct host *h, char *role)
     _exit(0);
 }
 
-static void prepare(struct standby *s, int manager, const struct host *h, char *role)
+static void prepare(struct standby *s, int manager, const struct host *h)
 {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
@@ -101,7 +102,7 @@ static void prepare(struct standby *s, int manager, const struct host *h, char *
     if (pid == 0) {
         close(manager);
         close(pair[0]);
-        stand_by(pair[1], h, role);
+        stand_by(pair[1], h);
     }
     close(pair[1]);
     s->fd = pair[0];
@@ -133,7 +134,7 @@ static void spawn(int manager, const int fds[2], const struct cgroup_host *cg)
     }
 }
 
-int spawner_main(int fd, const char *tag, const char *home, char *role)
+int spawner_main(int fd, const char *tag, const char *home)
 {
     struct host h = {.home = home};
     struct standby ahead = {-1};
@@ -151,7 +152,7 @@ int spawner_main(int fd, const char *tag, const char *home, char *role)
         size_t n_fds = 0;
         /* In a burst moving is quick, and a process more a run would only cost. */
         if (worth_it && ahead.fd < 0 && poll(&p, 1, IDLE_MS) == 0)
-            prepare(&ahead, fd, &h, role);
+            prepare(&ahead, fd, &h);
         ssize_t n = fd_recv(fd, &byte, 1, fds, 2, &n_fds);
         if (n == 0 || (n < 0 && n != -EAGAIN))
             return n < 0; /* the manager ended; runners live on */

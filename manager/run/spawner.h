@@ -2,14 +2,9 @@
 #ifndef SIMBDP_SPAWNER_H
 #define SIMBDP_SPAWNER_H
 
-/* The first word of a process that waits for its run, in the place of --spawn: as long, so that it can be written over it. */
-#define SPAWNER_ROLE "--spawn"
-#define STANDBY_ROLE "standby"
-
 /* Serves requests on the SOCK_SEQPACKET socket `fd` until the manager closes it. A request is any one byte with two
  * descriptors: a file with the spec, and the runner's end of the order channel. `tag` is the home's: it names
- * the cgroup that the runs' cgroups are made in. `role` is the command line's own SPAWNER_ROLE, so that `ps` tells a runner that
- * waits for its run. Returns the program's exit code. */
-int spawner_main(int fd, const char *tag, const char *home, char *role);
+ * the cgroup that the runs' cgroups are made in; `home` is its path. Returns the program's exit code. */
+int spawner_main(int fd, const char *tag, const char *home);
 
 #endif

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from harness import BUILD, FINAL, RELEASE, until
+from harness import BUILD, FINAL, RELEASE, runner_of, until
 
 
 @pytest.fixture
@@ -296,21 +296,12 @@ def test_r10_ends_while_batchmgr_is_away_are_not_missed(misbehave):
     assert (f["state"], r["outcome"], r["exit_code"], len(home.rows("runs"))) == ("quarantined", "failed", 7, 1)
 
 
-def runner_of(home, run_id):
-    """The runner is the parent of the app, or of the init between them."""
-    at = home.marked(run_id)[0]
-    while True:
-        at = int(pathlib.Path(f"/proc/{at}/stat").read_text().rsplit(")", 1)[1].split()[1])
-        if pathlib.Path(f"/proc/{at}/comm").read_text() != "simbdp-init\n":
-            return at
-
-
 def test_r11_a_killed_runner_takes_its_tree_along_and_the_file_is_tried_again(misbehave):
     home = misbehave()
     gate = home.base / "gate"
     home.do("daemon", f"gate,{gate}", name="lost.csv")
     run = home.wait_running()[0]
-    os.kill(runner_of(home, run["run_id"]), signal.SIGKILL)
+    os.kill(runner_of(home.marked(run["run_id"])[0]), signal.SIGKILL)
     first = until(lambda: (lambda r: r if r["state"] == "ended" else None)(home.rows("runs", run["run_id"])[0]), home.path / "state")
     assert first["outcome"] == "lost" and home.marked(run["run_id"]) == []
     gate.touch()
@@ -325,7 +316,7 @@ def test_r11_also_while_batchmgr_is_down(misbehave):
     run = home.wait_running()[0]
     pid = home.batchmgr_pid()
     os.kill(pid, signal.SIGSTOP)
-    os.kill(runner_of(home, run["run_id"]), signal.SIGKILL)
+    os.kill(runner_of(home.marked(run["run_id"])[0]), signal.SIGKILL)
     os.kill(pid, signal.SIGKILL)
     gate.touch()
     f = home.wait_file(file_name="lost.csv")

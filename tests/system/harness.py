@@ -106,6 +106,15 @@ class Mongo:
             self.kill()
 
 
+def runner_of(app):
+    """The runner of a process: the parent of the app, or of the init between them."""
+    at = app
+    while True:
+        at = int(pathlib.Path(f"/proc/{at}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        if pathlib.Path(f"/proc/{at}/comm").read_text() != "simbdp-init\n":
+            return at
+
+
 def json_lines(path):
     """None of them where there is no such file."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
