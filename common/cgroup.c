@@ -307,6 +307,19 @@ void cgroup_leave(const struct cgroup_host *h, const char *name, const struct cg
     }
 }
 
+void cgroup_join(const struct cgroup_host *h, const char *name, pid_t pid)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%d", (int)pid);
+    for (int k = 0; k < CGROUP_N_KINDS; k++) {
+        char dir[640];
+        if (!is_own_dir(h, k))
+            continue;
+        run_dir(h, k, name, dir, sizeof dir);
+        write_text(dir, "cgroup.procs", text);
+    }
+}
+
 void cgroup_sweep(const struct cgroup_host *h, const char *prefix)
 {
     for (int k = 0; k < CGROUP_N_KINDS; k++) {

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 enum cgroup_kind { CGROUP_CPU, CGROUP_MEMORY, CGROUP_PIDS, CGROUP_TREE, CGROUP_N_KINDS };
 
@@ -47,6 +48,9 @@ int cgroup_adopt(const struct cgroup_host *h, const char *from, const char *name
 void cgroup_leave(const struct cgroup_host *h, const char *name, const struct cgroup_limits *l);
 /* Removes directories that dead processes entered and left behind. */
 void cgroup_sweep(const struct cgroup_host *h, const char *prefix);
+
+/* Moves a process of ours into the run's cgroups, to be charged and ended with it. Best effort; may take 10 ms. */
+void cgroup_join(const struct cgroup_host *h, const char *name, pid_t pid);
 
 /* True where killing and proof of emptiness work through the cgroup alone. */
 bool cgroup_has_tree(const struct cgroup_host *h);

@@ -47,8 +47,8 @@ static void pairs_free(struct run_pairs *l)
     X(uid) X(gid) X(wall_s) X(grace_s) X(output_bytes) X(cpu_s) X(as_bytes) X(nofile) X(nproc) X(fsize_bytes) \
     X(core_bytes) X(stack_bytes) X(cg_cpu_pct) X(cg_memory_bytes) X(cg_pids)
 /* Those that specs of older managers do not have; they had none of it. */
-#define SPEC_NEW_STRINGS(X) X(root)
-#define SPEC_NEW_NUMBERS(X) X(tmp_bytes) X(tmp_inodes) X(scratch_bytes) X(scratch_inodes)
+#define SPEC_NEW_STRINGS(X) X(root) X(relay)
+#define SPEC_NEW_NUMBERS(X) X(relay_uid) X(tmp_bytes) X(tmp_inodes) X(scratch_bytes) X(scratch_inodes)
 /* clang-format on */
 
 void run_spec_free(struct run_spec *s)
@@ -64,6 +64,7 @@ void run_spec_free(struct run_spec *s)
     pairs_free(&s->files);
     pairs_free(&s->secrets);
     pairs_free(&s->paths);
+    pairs_free(&s->targets);
     *s = (struct run_spec){0};
 }
 
@@ -93,6 +94,7 @@ void run_spec_write(const struct run_spec *s, struct buf *out)
 #undef X
     json_bool(out, "builtin", s->builtin);
     json_bool(out, "full_isolation", s->full_isolation);
+    json_bool(out, "own_network", s->own_network);
     json_begin(out, "args", '[');
     for (size_t i = 0; i < s->args.n; i++)
         json_str(out, NULL, s->args.v[i]);
@@ -101,6 +103,7 @@ void run_spec_write(const struct run_spec *s, struct buf *out)
     write_pairs(out, "files", &s->files);
     write_pairs(out, "secrets", &s->secrets);
     write_pairs(out, "paths", &s->paths);
+    write_pairs(out, "targets", &s->targets);
     json_end(out, '}');
 }
 
@@ -142,6 +145,7 @@ static int parse_spec(const bson_t *doc, struct run_spec *s, struct err *e)
 #undef X
     s->builtin = json_get_bool(doc, "builtin", false);
     s->full_isolation = json_get_bool(doc, "full_isolation", false);
+    s->own_network = s->full_isolation && json_get_bool(doc, "own_network", false);
     bson_iter_t it;
     if (!json_get_iter(doc, "args", &it))
         return err_set(e, ERR_FORMAT, "run spec: no list 'args'");
@@ -158,6 +162,8 @@ static int parse_spec(const bson_t *doc, struct run_spec *s, struct err *e)
         r = parse_pairs(doc, "secrets", &s->secrets, e);
     if (r == 0 && json_get_iter(doc, "paths", &it))
         r = parse_pairs(doc, "paths", &s->paths, e);
+    if (r == 0 && json_get_iter(doc, "targets", &it))
+        r = parse_pairs(doc, "targets", &s->targets, e);
     const struct run_pairs *named[] = {&s->files, &s->secrets};
     for (size_t k = 0; k < 2; k++)
         for (size_t i = 0; r == 0 && i < named[k]->n; i++) {
@@ -222,6 +228,7 @@ void run_result_write(const struct run_result *r, struct buf *out)
     json_str(out, "error", r->error);
     json_bool(out, "forced", r->forced);
     json_bool(out, "stopped", r->stopped);
+    json_i64(out, "network_refused", r->network_refused);
     json_i64(out, "started_wall_ms", r->started_wall_ms);
     json_i64(out, "ended_wall_ms", r->ended_wall_ms);
     json_f64(out, "wall_s", r->wall_s);
@@ -258,6 +265,7 @@ int run_result_parse(const char *text, size_t n, struct run_result *ret, struct 
         .error = xstrdup(json_get_str(doc, "error", NULL)),
         .forced = json_get_bool(doc, "forced", false),
         .stopped = json_get_bool(doc, "stopped", false),
+        .network_refused = json_get_i64(doc, "network_refused", 0),
         .started_wall_ms = json_get_i64(doc, "started_wall_ms", 0),
         .ended_wall_ms = json_get_i64(doc, "ended_wall_ms", 0),
         .wall_s = json_get_f64(doc, "wall_s", 0),

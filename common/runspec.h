@@ -54,6 +54,10 @@ struct run_spec {
     /* What it sees of the home and beside the host's own: path, mode. r: read, w: write, x: execute, p: the provider's, which comes
      * before the home. */
     struct run_pairs paths;
+    bool own_network;         /* a network namespace, out of which only `targets` lead; needs full_isolation */
+    struct run_pairs targets; /* host, port */
+    char *relay;              /* the program that leads there */
+    int64_t relay_uid;        /* whose it is; -1: ours */
     int64_t tmp_bytes, tmp_inodes;         /* of /tmp, /var/tmp and /dev/shm together; -1: none */
     int64_t scratch_bytes, scratch_inodes; /* of the working directory; -1: none */
     char *stdin_path;         /* "" is /dev/null */
@@ -75,6 +79,7 @@ struct run_result {
     char *error;           /* for people, or NULL */
     bool forced;           /* SIGKILL was needed */
     bool stopped;          /* a stop order ended it */
+    int64_t network_refused; /* connections and datagrams that its network did not let out */
     int64_t started_wall_ms, ended_wall_ms;
     double wall_s, cpu_s;
     int64_t max_rss_bytes, output_bytes, output_bytes_dropped;

@@ -1,5 +1,6 @@
 #include "check.h"
 
+#include "common/address.h"
 #include "common/cron.h"
 #include "common/expr.h"
 #include "common/mem.h"
@@ -271,6 +272,23 @@ static int check_mounts(const char *file, const struct conf_profile *p, struct e
     return 0;
 }
 
+static int check_network(const char *file, const struct conf_profile *p, struct err *e)
+{
+    static const char *const alone[] = {CONF_NET_NONE, CONF_NET_HOST};
+    struct address a;
+    for (size_t i = 0; i < 2; i++)
+        if (p->network.n > 1 && conf_network_has(p, alone[i]))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.network': \"%s\" stands alone or not at all", file, p->line, alone[i]);
+    for (size_t i = 0; i < p->network.n; i++) {
+        const char *v = p->network.v[i];
+        if (strcmp(v, CONF_NET_PLATFORM) != 0 && strcmp(v, CONF_NET_NONE) != 0 && strcmp(v, CONF_NET_HOST) != 0 &&
+            address_parse(v, strlen(v), 0, &a) < 0)
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.network': \"%s\" is none of platform, none, host, host:port and [address]:port",
+                           file, p->line, v);
+    }
+    return 0;
+}
+
 int conf_check_profiles(const char *file, const struct conf *c, struct err *e)
 {
     const struct conf_profile *p = c->profiles.v;
@@ -290,6 +308,8 @@ int conf_check_profiles(const char *file, const struct conf *c, struct err *e)
         int r = check_env(file, &p[i].env, e);
         if (r == 0)
             r = check_mounts(file, &p[i], e);
+        if (r == 0)
+            r = check_network(file, &p[i], e);
         if (r < 0)
             return r;
     }

@@ -199,3 +199,11 @@ bool conf_mount_is_writable(const char *mount)
     size_t n = strlen(mount), k = strlen(CONF_WRITABLE);
     return n > k && !strcmp(mount + n - k, CONF_WRITABLE);
 }
+
+bool conf_network_has(const struct conf_profile *p, const char *word)
+{
+    for (size_t i = 0; i < p->network.n; i++)
+        if (!strcmp(p->network.v[i], word))
+            return true;
+    return false;
+}

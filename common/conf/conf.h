@@ -32,6 +32,7 @@ struct conf_profile {
     } cgroup;
     char *isolation;                                                 /* full | basic */
     int64_t tmp_bytes, tmp_inodes, scratch_bytes, scratch_inodes;    /* -1: no limit */
+    struct cfg_strs network;                                         /* platform | none | host, or host:port */
     struct cfg_strs mounts;                                          /* absolute paths, with :rw to be written */
     struct cfg_list env; /* struct conf_env */
 };
@@ -153,6 +154,9 @@ struct conf {
 
 #define BUILTIN_LOAD "builtin:load"
 #define CONF_FULL    "full"
+#define CONF_NET_PLATFORM "platform"
+#define CONF_NET_NONE     "none"
+#define CONF_NET_HOST     "host"
 #define CONF_WRITABLE ":rw" /* behind a path of `mounts` */
 #define CONF_ARRIVAL "arrival"
 #define CONF_MANUAL  "manual"
@@ -174,6 +178,8 @@ const struct conf_stream_app *conf_stream_app(const struct conf_tenant *t, const
 /* The app for a file: the named one (NULL: any) whose datasets and pattern match. NULL: none. */
 const struct conf_batch *conf_route(const struct conf_tenant *t, const char *app, const char *dataset, const char *file);
 
+/* Whether `network` has that word. */
+bool conf_network_has(const struct conf_profile *p, const char *word);
 /* Whether runs may write below that entry of `mounts`. */
 bool conf_mount_is_writable(const char *mount);
 

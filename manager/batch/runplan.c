@@ -335,7 +335,7 @@ int runplan_make(struct batchmgr *m, const struct run *r, const struct conf_tena
     int n = 0;
     s.exec = s.builtin ? home_program(&m->home, "simbdp-load") : runplan_exec(m, t->id, app, r->step);
     plan_limits(&s, p);
-    plan_isolation(&s, &m->home, p, &m->isolation);
+    plan_isolation(&s, &(struct plan_host){&m->home, &m->isolation, m->conf->platform.uid_base}, p, tenant->mongo_url);
     plan_env(&s, &p->env);
     if (s.builtin) {
         plan_builtin(&s, &m->home);

@@ -1,9 +1,13 @@
 #include "plan.h"
+
+#include "common/address.h"
+#include "common/ids.h"
 #include "common/mem.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 void plan_env(struct run_spec *s, const struct cfg_list *env)
 {
@@ -129,23 +133,53 @@ static bool is_hidden(const char *path)
     return false;
 }
 
-void plan_isolation(struct run_spec *s, const struct home *h, const struct conf_profile *p, const struct isolation_host *host)
+static void add_target(void *arg, const struct address *a, const char *path)
 {
-    AUTO_FREE char *run = xasprintf("%s/runs/%s", h->path, s->run_id);
+    struct run_spec *s = arg;
+    char port[16];
+    if (path) {
+        plan_path(s, path, "r");
+        return;
+    }
+    snprintf(port, sizeof port, "%d", a->port);
+    run_pairs_add(&s->targets, a->host, port);
+}
+
+static void plan_network(struct run_spec *s, const struct plan_host *h, const struct conf_profile *p, const char *mongo_url)
+{
+    s->own_network = s->full_isolation && !conf_network_has(p, CONF_NET_HOST);
+    s->relay = home_program(h->home, "simbdp-relay");
+    s->relay_uid = geteuid() == 0 ? ids_program(h->uid_base, IDS_RELAY) : -1;
+    if (!s->own_network)
+        return;
+    for (size_t i = 0; i < p->network.n; i++) {
+        const char *v = p->network.v[i];
+        struct address a;
+        if (!strcmp(v, CONF_NET_PLATFORM))
+            address_of_mongo(mongo_url ? mongo_url : "", add_target, s);
+        else if (address_parse(v, strlen(v), 0, &a) == 0)
+            add_target(s, &a, NULL);
+    }
+}
+
+void plan_isolation(struct run_spec *s, const struct plan_host *h, const struct conf_profile *p, const char *mongo_url)
+{
+    AUTO_FREE char *run = xasprintf("%s/runs/%s", h->home->path, s->run_id);
     AUTO_FREE char *app = xasprintf("%s/app", s->dir);
-    AUTO_FREE char *apps = xasprintf("%s/apps/%s", h->path, s->tenant);
-    s->full_isolation = host->full && !strcmp(p->isolation, CONF_FULL);
+    AUTO_FREE char *apps = xasprintf("%s/apps/%s", h->home->path, s->tenant);
+    s->full_isolation = h->isolation->full && !strcmp(p->isolation, CONF_FULL);
     plan_mounts(s, p);
     plan_path(s, run, "r");
     plan_path(s, app, "rwx");
     plan_path(s, apps, "rx");
-    plan_path(s, h->runtime, "r");
+    plan_path(s, h->home->runtime, "r");
     if (!s->builtin && is_hidden(s->exec) && strncmp(s->exec, apps, strlen(apps)) != 0)
         plan_path(s, s->exec, "prx");
     s->tmp_bytes = p->tmp_bytes;
     s->tmp_inodes = p->tmp_inodes;
     s->scratch_bytes = p->scratch_bytes;
     s->scratch_inodes = p->scratch_inodes;
+    plan_network(s, h, p, mongo_url);
 }
 
 char *plan_exec(const struct home *h, const char *tenant, const char *exec)

@@ -24,8 +24,14 @@ void plan_builtin(struct run_spec *s, const struct home *h);
 
 /* Lets an isolated run see a path (mode as run_spec.paths has it); nothing else of the home is there. */
 void plan_path(struct run_spec *s, const char *path, const char *mode);
-/* Isolation as the profile wants it and the host gives it, and the paths that every run has. Once exec and dir are known. */
-void plan_isolation(struct run_spec *s, const struct home *h, const struct conf_profile *p, const struct isolation_host *host);
+/* Isolation as the profile wants it and the host gives it, the paths that every run has, and its network. Once exec and dir are
+ * known. */
+struct plan_host {
+    const struct home *home;
+    const struct isolation_host *isolation;
+    int64_t uid_base;
+};
+void plan_isolation(struct run_spec *s, const struct plan_host *h, const struct conf_profile *p, const char *mongo_url);
 
 /* Absolute path of what `exec` of the configuration names. Caller frees. */
 char *plan_exec(const struct home *h, const char *tenant, const char *exec);

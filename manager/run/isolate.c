@@ -1,5 +1,6 @@
 #include "isolate.h"
 #include "confine.h"
+#include "netns.h"
 #include "title.h"
 #include "view.h"
 
@@ -35,11 +36,20 @@ unsigned long isolate_clone_flags(bool prepared)
 static _Noreturn void make_spaces(int ready, const char *home)
 {
     char what[120] = "";
-    int r = unshare(CLONE_NEWCGROUP) < 0 ? -errno : view_prepare(home, "", what, sizeof what);
+    int r = unshare(CLONE_NEWCGROUP) < 0 ? -errno : netns_new();
+    if (r == 0)
+        r = view_prepare(home, "", what, sizeof what);
     if (write(ready, r < 0 ? "-" : "+", 1) < 0)
         _exit(1);
     for (;;)
         pause(); /* until we are killed */
+}
+
+static int open_space(pid_t pid, const char *name)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/ns/%s", (int)pid, name);
+    return open(path, O_RDONLY | O_CLOEXEC);
 }
 
 bool isolate_prepare(struct isolate_spaces *ret, const char *home)
@@ -47,6 +57,7 @@ bool isolate_prepare(struct isolate_spaces *ret, const char *home)
     struct clone_args args = {.flags = isolate_clone_flags(false) & ~(unsigned long)CLONE_NEWPID, .exit_signal = SIGCHLD};
     int ready[2];
     char said = '-';
+    ret->network = -1;
     for (size_t i = 0; i < ISOLATE_N_SPACES; i++)
         ret->fd[i] = -1;
     if (pipe2(ready, O_CLOEXEC) < 0)
@@ -57,12 +68,9 @@ bool isolate_prepare(struct isolate_spaces *ret, const char *home)
     close(ready[1]);
     bool made = pid > 0 && read(ready[0], &said, 1) == 1 && said == '+';
     close(ready[0]);
-    for (size_t i = 0; made && i < ISOLATE_N_SPACES; i++) {
-        char path[64];
-        snprintf(path, sizeof path, "/proc/%d/ns/%s", (int)pid, spaces[i].name);
-        ret->fd[i] = open(path, O_RDONLY | O_CLOEXEC);
-        made = ret->fd[i] >= 0;
-    }
+    for (size_t i = 0; made && i < ISOLATE_N_SPACES; i++)
+        made = (ret->fd[i] = open_space(pid, spaces[i].name)) >= 0;
+    made = made && (ret->network = open_space(pid, "net")) >= 0;
     if (pid > 0) {
         kill(pid, SIGKILL);
         waitpid(pid, NULL, 0);
@@ -77,6 +85,8 @@ void isolate_release(struct isolate_spaces *s)
     for (size_t i = 0; i < ISOLATE_N_SPACES; i++)
         if (s->fd[i] >= 0)
             close(fd_take(&s->fd[i]));
+    if (s->network >= 0)
+        close(fd_take(&s->network));
 }
 
 /* Nothing of ours but the status is needed from here on, and nothing of a tenant's reaches us: pid 1 takes no signal from within

@@ -20,6 +20,7 @@
 #include "isolate.h"
 #include "outcome.h"
 #include "scratch.h"
+#include "way_out.h"
 
 #include "common/clk.h"
 #include "common/crash.h"
@@ -54,6 +55,7 @@ enum {
     HOME_CHECK_MS = 10000,
     MAX_OUTPUT_FILES = 10000,
     SECRET_MAX_BYTES = 1 << 20,
+    N_POLLED = 5, /* descriptors, beside those of the run's network */
 };
 
 enum state { STARTING, RUNNING, STOPPING, KILLING, ENDED };
@@ -63,6 +65,7 @@ struct runner {
     const struct cgroup_host *cg;
     const char *ahead; /* cgroups that we entered and that are the run's now; NULL: none, or left again */
     struct isolate_spaces *spaces; /* made ahead; NULL: none, or not for this run */
+    struct way_out out_there;
     int dirfd, lock, conn, listener, sigfd, result_fd;
     int out, err; /* read ends of the app's pipes, -1 when closed */
     int status;   /* read end of the pipe that the run's init tells the app's status on, -1: the app is our child */
@@ -244,7 +247,8 @@ static pid_t fork_with(unsigned long flags, int cgroup)
 
 static struct cgroup_limits limits_of(const struct run_spec *s)
 {
-    return (struct cgroup_limits){s->cg_cpu_pct, s->cg_memory_bytes, s->cg_pids < 0 ? -1 : s->cg_pids + s->full_isolation};
+    int64_t ours = s->full_isolation + s->own_network; /* its init and its relay */
+    return (struct cgroup_limits){s->cg_cpu_pct, s->cg_memory_bytes, s->cg_pids < 0 ? -1 : s->cg_pids + ours};
 }
 
 /* The child's side: from here on it is the run's init, or the app itself. */
@@ -272,6 +276,19 @@ static int fork_run(struct runner *r, struct child_plan *c, int status_fd, int t
             become_run(r, c, status_fd, false);
     }
     return r->pid < 0 ? err_sys(e, -errno, "cannot fork the run's first process") : 0;
+}
+
+/* Born in its network, which only we lead out of. */
+static int fork_in_network(struct runner *r, struct child_plan *c, int status_fd, int tree, struct err *e)
+{
+    char what[120] = "";
+    int n = way_out_enter(&r->out_there, r->spec, r->spaces ? r->spaces->network : -1, r->dirfd, what, sizeof what);
+    if (n == 0)
+        n = fork_run(r, c, status_fd, tree, e);
+    else
+        n = err_sys(e, n, "cannot make the run's network%s%s", *what ? ": " : "", what);
+    way_out_return(&r->out_there);
+    return n;
 }
 
 /* Ends of the pipes between the run and us; closed again as far as they are not taken. */
@@ -315,7 +332,7 @@ static int launch(struct runner *r, struct child_plan *c, struct run_pipes *p, s
     r->started_ms = clk_now_ms();
     r->started_wall_ms = clk_wall_ms();
     crash_at(CRASH_run_fork);
-    n = fork_run(r, c, p->status[1], tree, e);
+    n = r->spec->own_network ? fork_in_network(r, c, p->status[1], tree, e) : fork_run(r, c, p->status[1], tree, e);
     if (n == 0)
         n = cgroup_limit_cpu(r->cg, r->spec->claim, &limits, e);
     for (int k = 0; k < CGROUP_N_KINDS; k++)
@@ -375,6 +392,7 @@ static void signal_tree(struct runner *r, int sig)
 
 static void begin_kill(struct runner *r)
 {
+    way_out_stop_relay(&r->out_there);
     if (!r->main_ended)
         r->forced = true;
     r->state = KILLING;
@@ -486,6 +504,8 @@ static int next_timeout(const struct runner *r, int64_t now)
     if (r->state == STOPPING)
         at = r->grace_end_ms;
     at = earlier(at, r->look_ms);
+    if (r->out_there.ns.n && !r->out_there.relay && r->out_there.again_ms > now)
+        at = earlier(at, r->out_there.again_ms);
     if (at < 0)
         return HOME_CHECK_MS;
     return at <= now ? 0 : at - now > HOME_CHECK_MS ? HOME_CHECK_MS : (int)(at - now);
@@ -498,6 +518,7 @@ static void on_sigchld(struct runner *r)
     for (ssize_t n; (n = read(r->sigfd, si, sizeof si)) > 0;)
         for (size_t i = 0; i < (size_t)n / sizeof *si; i++)
             stop |= si[i].ssi_signo == SIGTERM;
+    way_out_reap(&r->out_there, clk_now_ms());
     tree_reap(r->pid, &r->main_ended, &r->evidence.status);
     if (r->main_ended && r->state != KILLING)
         begin_kill(r);
@@ -534,12 +555,26 @@ static void on_clock(struct runner *r)
     }
 }
 
+/* Its time and memory are the run's. */
+static void start_relay(struct runner *r)
+{
+    way_out_start_relay(&r->out_there, r->spec, clk_now_ms());
+    if (r->out_there.relay)
+        cgroup_join(r->cg, r->spec->claim, r->out_there.relay);
+}
+
 static void watch(struct runner *r)
 {
     while (r->state != ENDED) {
-        struct pollfd p[] = {
+        struct pollfd p[N_POLLED + NETNS_MAX_LISTENERS] = {
             {r->sigfd, POLLIN, 0}, {r->out, POLLIN, 0}, {r->err, POLLIN, 0}, {r->conn, POLLIN, 0}, {r->listener, POLLIN, 0}};
-        poll(p, sizeof p / sizeof *p, next_timeout(r, clk_now_ms()));
+        int n = r->state == KILLING ? 0 : way_out_poll(&r->out_there, p + N_POLLED, clk_now_ms());
+        poll(p, (nfds_t)(N_POLLED + n), next_timeout(r, clk_now_ms()));
+        for (int i = 0; i < n; i++)
+            if (p[N_POLLED + i].revents) {
+                start_relay(r);
+                break;
+            }
         if (p[0].revents)
             on_sigchld(r);
         if (p[1].revents && r->out >= 0)
@@ -709,6 +744,7 @@ static void make_result(struct runner *r)
     r->result.limit = xstrdup(o.limit);
     r->result.forced = r->forced;
     r->result.stopped = r->evidence.stopped;
+    r->result.network_refused = s->own_network ? netns_refused(&r->out_there.ns) : 0;
     r->result.started_wall_ms = r->started_wall_ms;
     r->result.ended_wall_ms = clk_wall_ms();
     r->result.wall_s = (double)(clk_now_ms() - r->started_ms) / 1000;
@@ -762,6 +798,7 @@ static void leave(struct runner *r)
 {
     AUTO_FREE char *sock = xasprintf("%s/%s.sock", r->spec->runtime, r->spec->claim);
     AUTO_FREE char *lock = xasprintf("%s/%s.lock", r->spec->runtime, r->spec->claim);
+    way_out_close(&r->out_there);
     leave_cgroups(r);
     cgroup_remove(r->cg, r->spec->claim);
     if (r->dirfd >= 0)
@@ -823,6 +860,7 @@ int runner_main(const struct run_spec *spec, const struct cgroup_host *cg, int c
                        .status = -1,
                        .deadline_ms = -1,
                        .look_ms = -1,
+                       .out_there = {.host = -1, .leash = -1, .ns.counters = {-1, -1}},
                        .scratch = {spec->scratch_bytes, spec->scratch_inodes, 0, 0},
                        .said = RUN_SAID_CLAIMED,
                        .log = {.fd = -1},

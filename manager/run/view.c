@@ -265,7 +265,8 @@ int view_open(struct view_sources *ret, const struct run_spec *s, char *what, si
 {
     struct view v = {.what = what, .what_size = what_size};
     const struct run_pairs *p = &s->paths;
-    *ret = (struct view_sources){.n = p->n};
+    AUTO_FREE char *hosts = xasprintf("%s/hosts", s->dir);
+    *ret = (struct view_sources){.n = p->n, .hosts = s->own_network ? clone_of(hosts, 0) : -1};
     if (p->n > VIEW_MAX_PATHS) {
         errno = E2BIG;
         ret->n = 0;
@@ -325,7 +326,11 @@ int view_finish(const struct view_sources *from, const struct run_spec *s, char 
         if (r == 0)
             r = put(&v, home, s->home, true);
     }
-    return r == 0 ? put_paths(&v, from, s, false) : r;
+    if (r == 0)
+        r = put_paths(&v, from, s, false);
+    if (r == 0 && from->hosts >= 0 && (set_flags(from->hosts, flags_of("r")) < 0 || attach(from->hosts, "/etc/hosts") < 0))
+        r = failed(&v, "mounting", "/etc/hosts");
+    return r;
 }
 
 void view_close(struct view_sources *s)
@@ -333,6 +338,8 @@ void view_close(struct view_sources *s)
     for (size_t i = 0; i < s->n; i++)
         if (s->fd[i] >= 0)
             close(s->fd[i]);
+    if (s->hosts >= 0)
+        close(s->hosts);
     s->n = 0;
 }
 

@@ -14,6 +14,7 @@ struct view_sources {
     size_t n;
     int fd[VIEW_MAX_PATHS];
     bool is_dir[VIEW_MAX_PATHS];
+    int hosts; /* dir/hosts, which becomes /etc/hosts; -1: there is none */
 };
 
 /* All three: 0, or -errno with the step that failed in `what`. CAP_SYS_ADMIN is needed. */

@@ -59,7 +59,7 @@ void spec_make(const struct instance *i, const struct conf_tenant *t, const stru
     } else {
         s.exec = xstrdup(exec);
     }
-    plan_isolation(&s, &m->home, p, &m->isolation);
+    plan_isolation(&s, &(struct plan_host){&m->home, &m->isolation, m->conf->platform.uid_base}, p, f->mongo_url);
     add_args(&s, i->app, c);
     plan_env(&s, &c->env);
     plan_secrets(&s, &m->home, t->id, &c->secrets);
