@@ -87,6 +87,7 @@ static uint64_t hash(struct app *a, const struct conf_tenant *t, const struct co
     spec_make(&nobody, t, c, &s);
     if (s.builtin)
         xstr_set(&s.exec, c->exec);
+    xstr_set(&s.relay, "");
     run_spec_write(&s, &text);
     run_spec_free(&s);
     return XXH3_64bits_withSeed(text.p, text.n, (uint64_t)a->identity);
