@@ -26,6 +26,7 @@ struct doctor {
     struct home h;
     struct conf *conf;
     struct cgroup_host cg;
+    struct isolation_host isolation;
     sqlite3 *db;
     int n_bad;
 };
@@ -133,6 +134,31 @@ static void cgroups(struct doctor *d, const struct conf_profile *p)
     }
 }
 
+static void isolation(struct doctor *d, const struct conf_profile *p)
+{
+    static const char *const remedy =
+        "run as root on Linux 5.12 or newer where namespaces can be made, or set isolation = \"basic\"";
+    AUTO_FREE char *subject = xasprintf("%s: isolation = %s", p->name, p->isolation);
+    AUTO_FREE char *network = xasprintf("%s: network", p->name);
+    bool wanted = !strcmp(p->isolation, CONF_FULL), full = wanted && d->isolation.full;
+    AUTO_FREE char *how = xasprintf("namespaces, a view of its own, system calls filtered%s", d->isolation.landlock ? ", Landlock" : "");
+    AUTO_FREE char *why = xasprintf("a uid and limits are all that holds a run: %s", d->isolation.why);
+    say(d, "limit", subject, full ? "enforced" : wanted ? "absent" : "unlimited", full ? how : wanted ? why : NULL,
+        wanted && !full ? remedy : NULL);
+    if (conf_network_has(p, CONF_NET_HOST))
+        say(d, "limit", network, "unlimited", "every address is reachable", NULL);
+    else if (full)
+        say(d, "limit", network, "enforced", "a network namespace, and a relay to what it lists", NULL);
+    else if (wanted)
+        say(d, "limit", network, "absent", "every address is reachable", remedy);
+    const char *status = full ? "enforced" : wanted ? "absent" : "unlimited";
+    const char *tmp = full ? "a tmpfs of its own" : "/tmp is the host's";
+    limit(d, p, "tmp_bytes", p->tmp_bytes, status, tmp, wanted && !full ? remedy : NULL);
+    limit(d, p, "tmp_inodes", p->tmp_inodes, status, tmp, wanted && !full ? remedy : NULL);
+    limit(d, p, "scratch_bytes", p->scratch_bytes, "emulated", "the runner looks every 2 s, and sooner when it fills quickly", NULL);
+    limit(d, p, "scratch_inodes", p->scratch_inodes, "emulated", "the runner looks every 2 s, and sooner when it fills quickly", NULL);
+}
+
 static void profiles(struct doctor *d)
 {
     const struct conf_profile *p = d->conf->profiles.v;
@@ -142,6 +168,7 @@ static void profiles(struct doctor *d)
         limit(d, &p[i], "output_bytes", p[i].output_bytes, "enforced", "by the runner, which reads all output", NULL);
         rlimits(d, &p[i]);
         cgroups(d, &p[i]);
+        isolation(d, &p[i]);
     }
     if (cgroup_has_tree(&d->cg))
         say(d, "limit", "end of the whole tree", "enforced", "cgroup.kill and cgroup.events", NULL);
@@ -426,6 +453,7 @@ int verb_doctor(struct cli *c)
     AUTO_FREE char *n = xasprintf("%zu tenants, %zu profiles", d.conf->n_tenants, d.conf->profiles.n);
     say(&d, "config", "files below conf/", "ok", n, NULL);
     cgroup_probe(&d.cg, d.h.tag);
+    isolation_probe(&d.isolation, &d.h);
     d.db = cli_ledger(c, &d.h, &none);
     profiles(&d);
     tenants(&d);

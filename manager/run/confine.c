@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 /* Newer than the headers of Debian 12: rights that ABI 3 to 6 added. */
 #define FS_TRUNCATE (1ULL << 14)
@@ -24,6 +25,14 @@ int confine_capabilities(void)
         if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
             return errno == EINVAL ? 0 : -errno; /* the kernel knows no more of them */
     return 0;
+}
+
+int confine_keep(int capability)
+{
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct sets[2] = {0};
+    sets[CAP_TO_INDEX(capability)].effective = sets[CAP_TO_INDEX(capability)].permitted = CAP_TO_MASK(capability);
+    return syscall(SYS_capset, &header, sets) < 0 ? -errno : 0;
 }
 
 int confine_keyring(void)

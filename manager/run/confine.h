@@ -7,6 +7,9 @@
 /* No capability can ever come back, not even by an executable that has some. Needs CAP_SETPCAP: before the uid changes. 0 or -errno. */
 int confine_capabilities(void);
 
+/* This process, which never executes another program, keeps one capability and no other. 0 or -errno. */
+int confine_keep(int capability);
+
 /* A session keyring of its own: keys of whoever started the platform are not there. 0 or -errno; 0 where the kernel has no keyrings. */
 int confine_keyring(void);
 

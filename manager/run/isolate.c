@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/close_range.h>
 #include <linux/sched.h>
 #include <sched.h>
@@ -96,7 +97,7 @@ static void become_nobody(int status_fd)
     if (dup2(status_fd, 0) < 0)
         _exit(127);
     close_range(1, ~0u, 0);
-    confine_capabilities();
+    confine_keep(CAP_KILL);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     prctl(PR_SET_NAME, "simbdp-init", 0, 0, 0);

@@ -563,6 +563,17 @@ static void start_relay(struct runner *r)
         cgroup_join(r->cg, r->spec->claim, r->out_there.relay);
 }
 
+/* What its network did not let out, where the tenant looks for what went wrong. */
+static void log_refused(struct runner *r)
+{
+    r->result.network_refused = r->spec->own_network ? netns_refused(&r->out_there.ns) : 0;
+    if (r->result.network_refused <= 0)
+        return;
+    AUTO_FREE char *line = xasprintf("[simbdp] %lld connections or datagrams had nowhere to go: the profile's `network` does not lead there\n",
+                                     (long long)r->result.network_refused);
+    capture_write(&r->log, line, strlen(line));
+}
+
 static void watch(struct runner *r)
 {
     while (r->state != ENDED) {
@@ -597,6 +608,7 @@ static void watch(struct runner *r)
         if (poll(&none, 1, 0) <= 0)
             break;
     }
+    log_refused(r);
     capture_close(&r->log);
 }
 
@@ -744,7 +756,6 @@ static void make_result(struct runner *r)
     r->result.limit = xstrdup(o.limit);
     r->result.forced = r->forced;
     r->result.stopped = r->evidence.stopped;
-    r->result.network_refused = s->own_network ? netns_refused(&r->out_there.ns) : 0;
     r->result.started_wall_ms = r->started_wall_ms;
     r->result.ended_wall_ms = clk_wall_ms();
     r->result.wall_s = (double)(clk_now_ms() - r->started_ms) / 1000;

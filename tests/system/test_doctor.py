@@ -24,10 +24,10 @@ def test_every_limit_of_every_profile_is_listed(home):
     limits = {s.split(": ")[1].split(" = ")[0]: row["status"] for (a, s), row in found.items() if a == "limit" and s.startswith("small")}
     assert set(limits) == {"wall_s", "grace_s", "output_bytes", "rlimits.cpu_s", "rlimits.as_bytes", "rlimits.nofile", "rlimits.nproc",
                            "rlimits.fsize_bytes", "rlimits.core_bytes", "rlimits.stack_bytes", "cgroup.cpu_pct", "cgroup.memory_bytes",
-                           "cgroup.pids"}
+                           "cgroup.pids", "isolation", "network", "tmp_bytes", "tmp_inodes", "scratch_bytes", "scratch_inodes"}
     assert limits["rlimits.cpu_s"] == "enforced" and limits["rlimits.as_bytes"] == "unlimited"
     if IS_ROOT:
-        assert limits["cgroup.memory_bytes"] == "enforced"
+        assert limits["cgroup.memory_bytes"] == limits["isolation"] == limits["network"] == limits["tmp_bytes"] == "enforced"
         assert [r["status"] for (a, s), r in found.items() if a == "users"] == ["ok"]
     assert found["mongodb", "answers"]["status"] == "ok"
     assert "all is well" in home.cli("doctor").stdout
@@ -57,6 +57,16 @@ def test_a_host_without_cgroups(home):
     assert found["small: cgroup.cpu_pct = 50"]["status"] == "absent" and "allow_missing_limits" in found["small: cgroup.pids = 64"]["remedy"]
     assert found["small: cgroup.memory_bytes = 268435456"]["status"] == "emulated"
     assert found["end of the whole tree"]["status"] == "emulated"
+
+
+@pytest.mark.needs_root
+def test_a_host_without_namespaces(home):
+    """As in a container whose seccomp profile or capabilities forbid them."""
+    forbid = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]
+    home.tenant()
+    found = {s: r for (a, s), r in findings(home, 1, forbid).items() if a == "limit"}
+    assert found["small: isolation = full"]["status"] == found["small: network"]["status"] == "absent"
+    assert "Operation not permitted" in found["small: isolation = full"]["reason"] and "basic" in found["small: isolation = full"]["remedy"]
 
 
 def test_databases_that_are_down_or_say_no(make_home):

@@ -1,0 +1,443 @@
+"""What an app can do that wants to reach beyond its run: everything is tried by an app of a tenant's, and looked at from outside."""
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+
+import pytest
+from harness import until
+
+pytestmark = pytest.mark.needs_root
+
+# Runs in the app: `tried` is what became of each attempt, as JSON on stdout.
+PRELUDE = r'''#!/usr/bin/python3
+import ctypes, errno, json, os, pathlib, socket, subprocess, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+tried = {}
+def attempt(name, f, *a):
+    try:
+        v = f(*a)
+        tried[name] = v if isinstance(v, (int, str, list)) else "done"
+    except OSError as e:
+        tried[name] = errno.errorcode.get(e.errno, str(e.errno))
+def call(number, *a):
+    r = libc.syscall(number, *a)
+    if r < 0:
+        raise OSError(ctypes.get_errno(), "")
+    return r
+def tell():
+    print("TRIED " + json.dumps(tried), flush=True)
+'''
+
+
+def platform(make_home, isolation="full", mounts="", network="", more="", pids=64):
+    home = make_home()
+    (home.path / "conf/profiles.conf").write_text(
+        f'profiles = ( {{ name = "small"; wall_s = 60; grace_s = 1; output_bytes = 1048576L; isolation = "{isolation}"; '
+        f'mounts = ( {mounts} ); {network} {more} requests = {{ cpus = 0.1; memory_bytes = 16777216L; }}; '
+        f'cgroup = {{ memory_bytes = 268435456L; pids = {pids}; }}; }} );\n')
+    return home
+
+
+def app(home, script, tenant="acme", name="attack"):
+    path = home.path / f"apps/{tenant}" / name
+    path.write_text(PRELUDE + script)
+    path.chmod(0o755)
+    return path
+
+
+def run(home, script=None, tenant="acme", file="x.csv"):
+    """The file, its run, and what the app says it tried."""
+    if script is not None:
+        app(home, script, tenant)
+    home.drop(file, f"a,b\n{file},1\n", tenant)
+    f = home.wait_file(file_name=file, tenant_id=tenant)
+    r = home.rows("runs", f["run_id"])[0]
+    said = [line[6:] for line in home.log_of(r["run_id"]).splitlines() if line.startswith("TRIED ")]
+    return f, r, json.loads(said[-1]) if said else {}
+
+
+@pytest.fixture
+def walled(make_home):
+    home = platform(make_home)
+    for name in ("acme", "other"):
+        home.tenant(name, exec_="attack", retry="attempts = 1;")
+    home.up()
+    return home
+
+
+def test_a_run_sees_its_own_room_and_nothing_else(walled):
+    run(walled, "sys.exit(0)\n", tenant="other", file="theirs.csv")
+    canary = walled.base / "canary"
+    canary.write_text("x")
+    canary.chmod(0o666)
+    f, r, tried = run(walled, f'''
+home = pathlib.Path({str(walled.path)!r})
+attempt("home", lambda: sorted(os.listdir(home)))
+attempt("tenants", lambda: sorted(os.listdir(home / "apps")))
+attempt("runs", lambda: os.listdir(home / "runs") == [os.environ["SIMBDP_RUN_ID"]])
+attempt("tmp", lambda: os.listdir("/tmp") == [{walled.base.name!r}])
+attempt("canary", lambda: open({str(canary)!r}).read())
+for path in ("/etc/x", "/usr/x", "/var/lib/x", "/run/x", "/dev/x", "/sys/x", "/x", str(home / "x"), os.environ["SIMBDP_INPUT_DIR"] + "/x", str(home / "apps/acme/x"), "../x"):
+    attempt("write " + path, lambda: open(path, "w"))
+attempt("scratch", lambda: open("mine", "w"))
+attempt("processes", lambda: len([p for p in os.listdir("/proc") if p.isdigit()]))
+attempt("init", lambda: open("/proc/1/cmdline").read().split("\\0")[1].strip())
+attempt("init's memory", lambda: open("/proc/1/mem"))
+attempt("init's files", lambda: os.listdir("/proc/1/fd"))
+attempt("init's root", lambda: os.listdir("/proc/1/root/"))
+attempt("devices", lambda: sorted(os.listdir("/dev")))
+attempt("groups", lambda: sorted(os.listdir("/sys/fs/cgroup/memory"))[0][:6] if os.path.exists("/sys/fs/cgroup/memory") else "v2")
+attempt("other groups", lambda: [d for d in os.listdir("/sys/fs/cgroup/memory") if os.path.isdir("/sys/fs/cgroup/memory/" + d)] if os.path.exists("/sys/fs/cgroup/memory") else [])
+status = dict(line.split(":\\t") for line in open("/proc/self/status").read().splitlines() if ":\\t" in line)
+for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp"):
+    tried[key] = int(status[key], 16)
+tried["host"] = os.uname().nodename
+tell()
+''')
+    assert f["state"] == "ingested", f
+    assert tried["home"] == ["apps", "runs", "work"] and tried["tenants"] == ["acme"] and tried["runs"] is True
+    assert tried["tmp"] is True and tried["canary"] == "ENOENT"
+    refused = {k: v for k, v in tried.items() if k.startswith("write ")}
+    assert len(refused) == 11 and set(refused.values()) <= {"EROFS", "EACCES"}, refused
+    assert tried["scratch"] == "done" and tried["processes"] == 2 and tried["init"] == "init"
+    assert tried["init's memory"] == tried["init's files"] == tried["init's root"] == "EACCES"
+    assert tried["devices"] == ["fd", "full", "null", "random", "shm", "stderr", "stdin", "stdout", "urandom", "zero"]
+    assert tried["other groups"] == []
+    assert [tried[k] for k in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")] == [0, 0, 0, 0, 0, 1, 2]
+    assert tried["host"] == "acme"
+    assert not any((walled.path / d / "x").exists() for d in ("", "apps/acme"))
+
+
+def test_namespaces_mounts_keys_and_rare_calls_are_refused(walled):
+    f, _, tried = run(walled, '''
+NEW = {"user": 0x10000000, "mount": 0x20000, "net": 0x40000000, "pid": 0x20000000}
+for name, flag in NEW.items():
+    attempt("unshare " + name, call, 272, flag)
+    attempt("clone " + name, call, 56, flag | 17, 0, 0, 0, 0)
+attempt("clone3", call, 435, ctypes.create_string_buffer(88), 88)
+attempt("mount", call, 165, b"none", b"/tmp", b"tmpfs", 0, 0)
+attempt("umount", call, 166, b"/tmp", 2)
+attempt("open_tree", call, 428, -100, b"/tmp", 1)
+attempt("setns", lambda: call(308, os.open("/proc/self/ns/net", 0), 0))
+attempt("pivot_root", call, 155, b"/tmp", b"/tmp")
+attempt("chroot", os.chroot, "/tmp")
+attempt("keyctl", call, 250, 0, -3, 1)
+attempt("add_key", call, 248, b"user", b"x", b"y", 1, -3)
+attempt("bpf", call, 321, 0, 0, 0)
+attempt("perf", call, 298, 0, 0, -1, -1, 0)
+attempt("io_uring", call, 425, 1, ctypes.create_string_buffer(120))
+attempt("userfaultfd", call, 323, 0)
+attempt("open_by_handle", call, 304, 0, 0, 0)
+attempt("settime", call, 227, 0, ctypes.create_string_buffer(16))
+attempt("unknown", call, 1000)
+for name, family in (("vsock", 40), ("packet", 17), ("alg", 38), ("xdp", 44)):
+    attempt(name, lambda: socket.socket(family, socket.SOCK_DGRAM))
+attempt("raw", lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1))
+attempt("mknod", os.mknod, "disk", 0o60600, os.makedev(8, 0))
+attempt("core", lambda: open("/proc/sys/kernel/core_pattern", "w"))
+attempt("oom", lambda: open("/proc/self/oom_score_adj", "w").write("-1000"))
+attempt("nice", os.nice, -5)
+attempt("kill all", os.kill, -1, 0)
+attempt("kill init", os.kill, 1, 9)
+attempt("trace init", call, 101, 16, 1, 0, 0)
+attempt("setuid", os.setuid, 0)
+subprocess.run(["cp", "/usr/bin/id", "id"]); attempt("chmod", os.chmod, "id", 0o6755)
+attempt("su", lambda: subprocess.run(["/bin/su", "-c", "id -u"], stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout)
+tell()
+''')
+    assert f["state"] == "ingested", f
+    known = {k: tried.pop(k) for k in ("chmod", "kill all", "unknown", "clone3", "io_uring")}
+    assert known == {"chmod": "done", "kill all": "ESRCH", "unknown": "ENOSYS", "clone3": "ENOSYS", "io_uring": "ENOSYS"}
+    assert {tried.pop(k) for k in ("vsock", "packet", "alg", "xdp")} == {"EAFNOSUPPORT"}
+    assert tried.pop("su") == ""
+    assert tried.pop("core") in ("EACCES", "EROFS") and tried.pop("oom") == "EACCES"
+    assert set(tried.values()) == {"EPERM"}, tried
+
+
+def sysv_sets():
+    return sum(len(pathlib.Path(f"/proc/sysvipc/{kind}").read_text().splitlines()) for kind in ("sem", "msg", "shm"))
+
+
+def test_what_a_run_makes_in_shared_tables_is_its_own_and_goes_with_it(make_home):
+    home = platform(make_home, more="tmp_bytes = 4194304L; tmp_inodes = 500;")
+    home.tenant(exec_="attack", retry="attempts = 1;")
+    home.up()
+    before = sysv_sets(), set(os.listdir("/dev/shm")), set(os.listdir("/var/tmp"))
+    f, r, tried = run(home, '''
+n = 0
+try:
+    while n < 40000:
+        call(64, 0, 1, 0o1600); n += 1
+except OSError:
+    pass
+tried["semaphores"] = n
+attempt("queue", call, 68, 0, 0o1600)
+def fill(path):
+    with open(path, "wb", buffering=0) as out:
+        while True:
+            out.write(b"x" * 65536)
+for path in ("/tmp/big", "/var/tmp/big", "/dev/shm/big"):
+    attempt(path, fill, path)
+tried["bytes"] = sum(os.stat(p).st_size for p in ("/tmp/big", "/var/tmp/big", "/dev/shm/big"))
+os.unlink("/tmp/big"); os.unlink("/dev/shm/big"); os.unlink("/var/tmp/big")
+def many():
+    for i in range(100000):
+        open(f"/dev/shm/{i}", "w")
+attempt("inodes", many)
+tried["files"] = len(os.listdir("/dev/shm"))
+tell()
+''')
+    assert f["state"] == "ingested", f
+    assert tried["semaphores"] > 30000, "its own namespace has its own table"
+    assert {tried[p] for p in ("/tmp/big", "/var/tmp/big", "/dev/shm/big")} == {"ENOSPC"} and tried["bytes"] <= 4194304
+    assert tried["inodes"] == "ENOSPC" and 300 < tried["files"] < 1000
+    until(lambda: (sysv_sets(), set(os.listdir("/dev/shm")), set(os.listdir("/var/tmp"))) == before, home.path / "state", what="nothing to be left")
+
+
+class Echo:
+    """A server on loopback that sends back what it gets and half-closes when the peer does."""
+
+    def __init__(self):
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port = self.server.getsockname()[1]
+        self.n = 0
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                peer, _ = self.server.accept()
+            except OSError:
+                return
+            self.n += 1
+            threading.Thread(target=self.talk, args=(peer,), daemon=True).start()
+
+    @staticmethod
+    def talk(peer):
+        with peer:
+            try:
+                while data := peer.recv(1 << 16):
+                    peer.sendall(data)
+            except OSError:
+                pass
+
+
+@pytest.fixture
+def echo():
+    e = Echo()
+    yield e
+    e.server.close()
+
+
+CONNECT = '''
+import threading
+def connect(host, port):
+    with socket.create_connection((host, port), 5) as s:
+        s.sendall(b"hello"); s.shutdown(socket.SHUT_WR)
+        got = b""
+        while data := s.recv(100):
+            got += data
+        return got.decode()
+'''
+
+
+def own_address():
+    """An address of this machine that is not loopback's, so that nothing leaves it even where a wall is missing."""
+    r = subprocess.run(["hostname", "-I"], capture_output=True, text=True)
+    return next((a for a in r.stdout.split() if ":" not in a), None)
+
+
+def test_only_the_platform_is_reachable_and_what_is_refused_is_counted(make_home, echo):
+    home = platform(make_home)
+    home.tenant(exec_="attack", retry="attempts = 1;")
+    home.up()
+    outside = own_address()
+    f, r, tried = run(home, CONNECT + f'''
+attempt("echo", connect, "127.0.0.1", {echo.port})
+if {outside!r}:
+    for i in range(3):
+        attempt("outside", connect, {outside!r}, {echo.port})
+host, port = os.environ["MONGO_URL"].split("//")[1].split("/")[0].split("@")[-1].split(":")
+def ask():
+    with socket.create_connection((host, int(port)), 5) as s:
+        return "connected"
+attempt("mongo", ask)
+attempt("monitor", lambda: socket.socket(socket.AF_UNIX).connect(os.environ["ZMQ_MONITOR_ENDPOINT"][6:]))
+s = socket.socket(socket.AF_UNIX); s.bind("\\0simbdp-abstract")
+tell()
+''')
+    assert f["state"] == "ingested", f
+    assert tried["echo"] == "ECONNREFUSED" and tried["mongo"] == "connected" and tried["monitor"] == "done" and echo.n == 0
+    if outside:
+        assert tried["outside"] == "ENETUNREACH"
+        assert "3 connections" in home.log_of(r["run_id"]), "what was refused is counted and shown"
+
+
+@pytest.mark.parametrize("network, reached", [('network = ( "none" );', False), ('network = ( "host" );', True), ('network = "none";', False),
+                                              ('network = ( "platform", "127.0.0.1:%d" );', True), ('network = ( "localhost:%d" );', True)])
+def test_network_of_a_profile(make_home, echo, network, reached):
+    home = platform(make_home, network=network % echo.port if "%" in network else network)
+    home.tenant(exec_="attack", retry="attempts = 1;")
+    home.up()
+    host = "localhost" if "localhost" in network else "127.0.0.1"
+    f, r, tried = run(home, CONNECT + f'''
+attempt("echo", connect, {host!r}, {echo.port})
+tell()
+''')
+    assert f["state"] == "ingested" and tried["echo"] == ("hello" if reached else "ECONNREFUSED"), tried
+
+
+def test_the_relay_carries_much_many_and_half_closed_connections(make_home, echo):
+    home = platform(make_home, network=f'network = ( "127.0.0.1:{echo.port}" );', pids=400)
+    home.tenant(exec_="attack", retry="attempts = 1;")
+    home.up()
+    f, r, tried = run(home, CONNECT + f'''
+def much(n):
+    with socket.create_connection(("127.0.0.1", {echo.port}), 20) as s:
+        threading.Thread(target=lambda: (s.sendall(b"x" * n), s.shutdown(socket.SHUT_WR))).start()
+        got = 0
+        while data := s.recv(1 << 16):
+            got += len(data)
+        return got
+attempt("much", much, 20000000)
+def many():
+    held = [socket.create_connection(("127.0.0.1", {echo.port}), 20) for _ in range(200)]
+    for s in held:
+        s.sendall(b"y")
+    return sum(len(s.recv(1)) for s in held)
+attempt("many", many)
+attempt("again", connect, "127.0.0.1", {echo.port})
+tell()
+''')
+    assert f["state"] == "ingested" and (tried["much"], tried["many"], tried["again"]) == (20000000, 200, "hello"), tried
+    assert home.pids("simbdp-relay") == []
+
+
+@pytest.fixture
+def gate():
+    """A directory of the test's that a run may write."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="simbdp-test-gate-", dir="/tmp"))
+    path.chmod(0o777)
+    yield path
+    shutil.rmtree(path)
+
+
+def test_a_relay_is_nobody_ends_with_its_run_and_is_replaced(make_home, echo, gate):
+    home = platform(make_home, network=f'network = ( "127.0.0.1:{echo.port}" );', mounts=f'"{gate}:rw"')
+    home.tenant(exec_="attack", retry="attempts = 1;")
+    home.up()
+    app(home, CONNECT + f'''
+held = socket.create_connection(("127.0.0.1", {echo.port}), 5)
+held.sendall(b"x"); held.recv(1)
+open("{gate}/first", "w").close()
+try:
+    held.recv(1)
+except OSError:
+    pass
+tried["after"] = connect("127.0.0.1", {echo.port})
+tell()
+open("{gate}/second", "w").close()
+time.sleep(100)
+''')
+    home.drop("x.csv", "a\n1\n")
+    until((gate / "first").exists, gate, what="the first connection")
+    relay, = home.pids("simbdp-relay")
+    status = pathlib.Path(f"/proc/{relay}/status").read_text()
+    uid = int(status.split("Uid:")[1].split()[0])
+    tenant_uid = next(t["uid"] for t in home.rows("tenant", "list"))
+    assert uid not in (0, tenant_uid) and "NoNewPrivs:\t1" in status and "CapEff:\t0000000000000000" in status
+    os.kill(relay, 9)
+    until((gate / "second").exists, gate, what="another relay")
+    other, = home.pids("simbdp-relay")
+    assert other != relay
+    run_id = home.rows("runs", "--state", "running")[0]["run_id"]
+    home.cli("stop", run_id)
+    home.wait_file(file_name="x.csv")
+    assert home.pids("simbdp-relay") == [] and home.marked(run_id) == []
+
+
+@pytest.mark.parametrize("limit, script", [
+    ("scratch_bytes", "out = open('big', 'wb', buffering=0)\nwhile True: out.write(b'x' * 1048576)\n"),
+    ("scratch_bytes", "for i in range(100000): open(f'f{i}', 'wb').write(b'x' * 65536)\n"),
+    ("scratch_inodes", "for i in range(10**9): open(f'f{i}', 'w').close()\n"),
+    ("scratch_inodes", "while True:\n    os.mkdir('d'); os.chdir('d')\n")])
+def test_scratch_is_bounded(make_home, limit, script):
+    home = platform(make_home, more="scratch_bytes = 33554432L; scratch_inodes = 2000;")
+    home.tenant(exec_="attack", retry="attempts = 1;")
+    home.up()
+    f, r, _ = run(home, script)
+    assert (f["state"], r["outcome"], r["limit"]) == ("quarantined", "limit", limit)
+    assert r["wall_s"] < 20
+
+
+def test_hidden_executables_and_mounts_of_the_profile(make_home):
+    home = make_home()
+    shared = home.base / "shared"
+    shared.mkdir(mode=0o777)
+    shared.chmod(0o777)
+    (home.base / "reference").mkdir()
+    (home.base / "reference/data").write_text("42")
+    (home.base / "elsewhere").write_text(PRELUDE + f'''
+attempt("read", lambda: open("{home.base}/reference/data").read())
+attempt("write", lambda: open("{home.base}/reference/data", "w"))
+attempt("shared", lambda: open("{shared}/mine", "w"))
+attempt("hidden", lambda: os.listdir("{home.base}"))
+tell()
+''')
+    (home.base / "elsewhere").chmod(0o755)
+    home.profiles(mounts=f'"{home.base}/reference", "{shared}:rw"')
+    home.tenant(exec_=str(home.base / "elsewhere"), retry="attempts = 1;")
+    home.up()
+    f, r, tried = run(home)
+    assert f["state"] == "ingested" and (tried["read"], tried["write"], tried["shared"]) == ("42", "EROFS", "done"), (f, tried)
+    assert sorted(tried["hidden"]) == ["elsewhere", "home", "reference", "shared"] and (shared / "mine").exists()
+
+
+def test_basic_is_what_it_was(make_home, echo):
+    home = platform(make_home, isolation="basic")
+    home.tenant(exec_="attack", retry="attempts = 1;")
+    home.up()
+    f, _, tried = run(home, CONNECT + f'''
+attempt("echo", connect, "127.0.0.1", {echo.port})
+tried["seccomp"] = int([line for line in open("/proc/self/status") if line.startswith("Seccomp:")][0].split()[1])
+tried["tmp"] = os.path.exists("{home.base}/up.err")
+tell()
+''')
+    assert f["state"] == "ingested" and (tried["echo"], tried["seccomp"], tried["tmp"]) == ("hello", 0, True)
+
+
+def test_instances_and_checkers_have_walls_too(make_home, echo):
+    home = platform(make_home)
+    (home.path / "apps/acme").mkdir(exist_ok=True)
+    script = CONNECT + f'''
+attempt("echo", connect, "127.0.0.1", {echo.port})
+attempt("home", lambda: sorted(os.listdir({str(home.path)!r})))
+tell()
+'''
+    app(home, script, name="check")
+    app(home, script + "import signal\nsignal.pause()\n", name="consume")
+    home.db_of["acme"] = "acme"
+    (home.path / "conf/tenants/acme.conf").write_text(
+        'datasets = ( { name = "data"; format = "csv"; } );\n'
+        'batch = ( { app = "app"; exec = "builtin:load"; checker = "check"; retry = { attempts = 1; }; } );\n'
+        'streams = ( { name = "events"; } ); stream_apps = ( { app = "consume"; stream = "events"; exec = "consume"; min_instances = 1; } );\n')
+    home.up()
+
+    def said(kind):
+        for r in home.rows("runs"):
+            lines = [line for line in home.log_of(r["run_id"]).splitlines() if line.startswith("TRIED ")] if r["kind"] == kind else []
+            if lines:
+                return json.loads(lines[0][6:])
+        return None
+    stream = until(lambda: said("stream_app") or said("stream") or said("instance"), home.path / "logs", home.path / "runs", what="the instance")
+    home.drop("x.csv", "a\n1\n")
+    f = home.wait_file(file_name="x.csv")
+    assert f["state"] == "ingested", f
+    check = said("check")
+    assert stream["echo"] == check["echo"] == "ECONNREFUSED"
+    assert stream["home"] == ["apps", "runs"] and check["home"] == ["apps", "runs", "work"]
