@@ -141,9 +141,16 @@ static void isolation(struct doctor *d, const struct conf_profile *p)
     AUTO_FREE char *subject = xasprintf("%s: isolation = %s", p->name, p->isolation);
     AUTO_FREE char *network = xasprintf("%s: network", p->name);
     bool wanted = !strcmp(p->isolation, CONF_FULL), full = wanted && d->isolation.full;
-    AUTO_FREE char *how = xasprintf("namespaces, a view of its own, system calls filtered%s", d->isolation.landlock ? ", Landlock" : "");
+    AUTO_FREE char *how =
+        xasprintf("namespaces, a view of its own, system calls filtered%s", d->isolation.landlock ? ", Landlock" : "");
     AUTO_FREE char *why = xasprintf("a uid and limits are all that holds a run: %s", d->isolation.why);
-    say(d, "limit", subject, full ? "enforced" : wanted ? "absent" : "unlimited", full ? how : wanted ? why : NULL,
+    say(d, "limit", subject,
+        full     ? "enforced"
+        : wanted ? "absent"
+                 : "unlimited",
+        full     ? how
+        : wanted ? why
+                 : NULL,
         wanted && !full ? remedy : NULL);
     if (conf_network_has(p, CONF_NET_HOST))
         say(d, "limit", network, "unlimited", "every address is reachable", NULL);
@@ -155,8 +162,10 @@ static void isolation(struct doctor *d, const struct conf_profile *p)
     const char *tmp = full ? "a tmpfs of its own" : "/tmp is the host's";
     limit(d, p, "tmp_bytes", p->tmp_bytes, status, tmp, wanted && !full ? remedy : NULL);
     limit(d, p, "tmp_inodes", p->tmp_inodes, status, tmp, wanted && !full ? remedy : NULL);
-    limit(d, p, "scratch_bytes", p->scratch_bytes, "emulated", "the runner looks every 2 s, and sooner when it fills quickly", NULL);
-    limit(d, p, "scratch_inodes", p->scratch_inodes, "emulated", "the runner looks every 2 s, and sooner when it fills quickly", NULL);
+    limit(d, p, "scratch_bytes", p->scratch_bytes, "emulated", "the runner looks every 2 s, and sooner when it fills quickly",
+          NULL);
+    limit(d, p, "scratch_inodes", p->scratch_inodes, "emulated", "the runner looks every 2 s, and sooner when it fills quickly",
+          NULL);
 }
 
 static void profiles(struct doctor *d)

@@ -14,8 +14,8 @@ struct address {
 /* "host:port", "[address]:port" (IPv6), or without the port where default_port is not 0. n: length of the text. 0, or -EINVAL. */
 int address_parse(const char *text, size_t n, int default_port, struct address *ret);
 
-/* The hosts of a MongoDB URL, one call each: `path` is a Unix socket's, else `a` is where it listens. Returns how many there are, or
- * -EINVAL: it is no URL of that kind, or names a service record (mongodb+srv), whose hosts only DNS knows. */
+/* The hosts of a MongoDB URL, one call each: `path` is a Unix socket's, else `a` is where it listens. Returns how many there are,
+ * or -EINVAL: it is no URL of that kind, or names a service record (mongodb+srv), whose hosts only DNS knows. */
 int address_of_mongo(const char *url, void (*found)(void *arg, const struct address *a, const char *path), void *arg);
 
 #endif

@@ -54,14 +54,14 @@ struct run_spec {
     /* What it sees of the home and beside the host's own: path, mode. r: read, w: write, x: execute, p: the provider's, which comes
      * before the home. */
     struct run_pairs paths;
-    bool own_network;         /* a network namespace, out of which only `targets` lead; needs full_isolation */
-    struct run_pairs targets; /* host, port */
-    char *relay;              /* the program that leads there */
-    int64_t relay_uid;        /* whose it is; -1: ours */
+    bool own_network;                      /* a network namespace, out of which only `targets` lead; needs full_isolation */
+    struct run_pairs targets;              /* host, port */
+    char *relay;                           /* the program that leads there */
+    int64_t relay_uid;                     /* whose it is; -1: ours */
     int64_t tmp_bytes, tmp_inodes;         /* of /tmp, /var/tmp and /dev/shm together; -1: none */
     int64_t scratch_bytes, scratch_inodes; /* of the working directory; -1: none */
-    char *stdin_path;         /* "" is /dev/null */
-    char *output;             /* none | stdout | dir */
+    char *stdin_path;                      /* "" is /dev/null */
+    char *output;                          /* none | stdout | dir */
     int64_t wall_s, grace_s, output_bytes;
     int64_t cpu_s, as_bytes, nofile, nproc, fsize_bytes, core_bytes, stack_bytes; /* rlimits, -1: none */
     int64_t cg_cpu_pct, cg_memory_bytes, cg_pids;                                 /* cgroup, -1: none */
@@ -74,11 +74,11 @@ int run_spec_parse(const char *text, size_t n, struct run_spec *ret, struct err 
 struct run_result {
     char *run_id, *step, *node;
     enum run_outcome outcome;
-    int exit_code, signal; /* -1: none */
-    char *limit;           /* configuration key of the limit, or NULL */
-    char *error;           /* for people, or NULL */
-    bool forced;           /* SIGKILL was needed */
-    bool stopped;          /* a stop order ended it */
+    int exit_code, signal;   /* -1: none */
+    char *limit;             /* configuration key of the limit, or NULL */
+    char *error;             /* for people, or NULL */
+    bool forced;             /* SIGKILL was needed */
+    bool stopped;            /* a stop order ended it */
     int64_t network_refused; /* connections and datagrams that its network did not let out */
     int64_t started_wall_ms, ended_wall_ms;
     double wall_s, cpu_s;

@@ -61,7 +61,7 @@ static void describe(const struct cfg_key *k, struct buf *b)
         break;
     case CFG_STR:
     case CFG_STRS:
-        buf_adds(b, k->type == CFG_STR ? "a string" : "a list of strings (\"a\", \"b\")");
+        buf_adds(b, k->type == CFG_STR ? "a string" : "a string or a list of strings (\"a\", \"b\")");
         if (k->one_of)
             buf_addf(b, ", one of %s", k->one_of);
         break;
@@ -156,13 +156,14 @@ static int read_table(struct reading *r, const config_setting_t *group, const st
 static int read_strs(struct reading *r, const config_setting_t *s, const struct cfg_key *k, struct cfg_strs *ret)
 {
     int type = config_setting_type(s);
-    if (type != CONFIG_TYPE_LIST && type != CONFIG_TYPE_ARRAY)
+    bool alone = type == CONFIG_TYPE_STRING; /* a list of one */
+    if (type != CONFIG_TYPE_LIST && type != CONFIG_TYPE_ARRAY && !alone)
         return bad_value(r, s, k, type_name(s));
     strs_free(ret);
-    for (int i = 0; i < config_setting_length(s); i++) {
+    for (int i = 0; i < (alone ? 1 : config_setting_length(s)); i++) {
         ret->v = xrealloc(ret->v, (ret->n + 1) * sizeof *ret->v);
         ret->v[ret->n] = NULL;
-        int e = read_string(r, config_setting_get_elem(s, (unsigned)i), k, &ret->v[ret->n++]);
+        int e = read_string(r, alone ? s : config_setting_get_elem(s, (unsigned)i), k, &ret->v[ret->n++]);
         if (e < 0)
             return e;
     }

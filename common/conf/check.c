@@ -266,8 +266,8 @@ static int check_mounts(const char *file, const struct conf_profile *p, struct e
         size_t n = strlen(m) - (conf_mount_is_writable(m) ? strlen(CONF_WRITABLE) : 0);
         if (m[0] != '/' || n < 2 || strstr(m, "/../") || strstr(m, "//") || (n >= 3 && !strncmp(m + n - 3, "/..", 3)))
             return err_set(e, ERR_CONFIG,
-                           "%s:%d: key 'profiles.mounts': \"%s\" is no absolute path without .. and //, or one with %s behind it", file,
-                           p->line, m, CONF_WRITABLE);
+                           "%s:%d: key 'profiles.mounts': \"%s\" is no absolute path without .. and //, or one with %s behind it",
+                           file, p->line, m, CONF_WRITABLE);
     }
     return 0;
 }
@@ -278,12 +278,14 @@ static int check_network(const char *file, const struct conf_profile *p, struct 
     struct address a;
     for (size_t i = 0; i < 2; i++)
         if (p->network.n > 1 && conf_network_has(p, alone[i]))
-            return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.network': \"%s\" stands alone or not at all", file, p->line, alone[i]);
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.network': \"%s\" stands alone or not at all", file, p->line,
+                           alone[i]);
     for (size_t i = 0; i < p->network.n; i++) {
         const char *v = p->network.v[i];
         if (strcmp(v, CONF_NET_PLATFORM) != 0 && strcmp(v, CONF_NET_NONE) != 0 && strcmp(v, CONF_NET_HOST) != 0 &&
             address_parse(v, strlen(v), 0, &a) < 0)
-            return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.network': \"%s\" is none of platform, none, host, host:port and [address]:port",
+            return err_set(e, ERR_CONFIG,
+                           "%s:%d: key 'profiles.network': \"%s\" is none of platform, none, host, host:port and [address]:port",
                            file, p->line, v);
     }
     return 0;

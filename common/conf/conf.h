@@ -30,11 +30,11 @@ struct conf_profile {
     struct {
         int64_t cpu_pct, memory_bytes, pids;
     } cgroup;
-    char *isolation;                                                 /* full | basic */
-    int64_t tmp_bytes, tmp_inodes, scratch_bytes, scratch_inodes;    /* -1: no limit */
-    struct cfg_strs network;                                         /* platform | none | host, or host:port */
-    struct cfg_strs mounts;                                          /* absolute paths, with :rw to be written */
-    struct cfg_list env; /* struct conf_env */
+    char *isolation;                                              /* full | basic */
+    int64_t tmp_bytes, tmp_inodes, scratch_bytes, scratch_inodes; /* -1: no limit */
+    struct cfg_strs network;                                      /* platform | none | host, or host:port */
+    struct cfg_strs mounts;                                       /* absolute paths, with :rw to be written */
+    struct cfg_list env;                                          /* struct conf_env */
 };
 
 struct conf_limits {         /* -1: no limit */
@@ -152,15 +152,15 @@ struct conf {
     size_t n_tenants;
 };
 
-#define BUILTIN_LOAD "builtin:load"
-#define CONF_FULL    "full"
+#define BUILTIN_LOAD      "builtin:load"
+#define CONF_FULL         "full"
 #define CONF_NET_PLATFORM "platform"
 #define CONF_NET_NONE     "none"
 #define CONF_NET_HOST     "host"
-#define CONF_WRITABLE ":rw" /* behind a path of `mounts` */
-#define CONF_ARRIVAL "arrival"
-#define CONF_MANUAL  "manual"
-#define CONF_CRON    "cron:"
+#define CONF_WRITABLE     ":rw" /* behind a path of `mounts` */
+#define CONF_ARRIVAL      "arrival"
+#define CONF_MANUAL       "manual"
+#define CONF_CRON         "cron:"
 
 /* Reads and checks everything below HOME/conf; all or nothing. conf_free accepts NULL. */
 int conf_load(const char *home, struct conf **ret, struct err *e);

@@ -101,9 +101,11 @@ static const struct cfg_key profile_keys[] = {
             "the working directory of a run, bytes on disk; looked at while it runs"),
     INT_ROW(conf_profile, scratch_inodes, "scratch_inodes", "100000", -1, NO_MAX, "files and directories in it"),
     STRS_ROW(conf_profile, network, "network", "platform", NULL,
-             "what an isolated run reaches: platform (MongoDB, its streams, the monitor), host:port, or alone none or host (everything)"),
-    STRS_ROW(conf_profile, mounts, "mounts", "", NULL,
-             "paths of the host below /tmp, /run or elsewhere hidden that isolated runs see all the same, read-only unless PATH:rw"),
+             "what an isolated run reaches: platform (MongoDB, its streams, the monitor), host:port, or alone none or host "
+             "(everything)"),
+    STRS_ROW(
+        conf_profile, mounts, "mounts", "", NULL,
+        "paths of the host below /tmp, /run or elsewhere hidden that isolated runs see all the same, read-only unless PATH:rw"),
     LIST_ROW(conf_profile, env, "env", env_keys, conf_env, "environment variables"),
     END_ROW,
 };

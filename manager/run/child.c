@@ -128,9 +128,10 @@ _Noreturn void child_exec(const struct child_plan *p)
 const char *child_stage_name(int stage)
 {
     static const char *const names[] = {
-        "joining its cgroup",           "making its view of the file system", "setting its limits",
-        "taking the tenant's identity", "confining it",                       "arranging descriptors",
-        "entering its directory",       "exec",
+        "joining its cgroup",     "making its view of the file system",
+        "setting its limits",     "taking the tenant's identity",
+        "confining it",           "arranging descriptors",
+        "entering its directory", "exec",
     };
     return stage >= 0 && stage <= CHILD_EXEC ? names[stage] : "set-up";
 }

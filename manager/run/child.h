@@ -8,7 +8,7 @@
 struct child_plan {
     const struct run_spec *spec;
     char **argv, **envp;
-    int exec_fd; /* the executable, opened before the uid changes; -1: by path */
+    int exec_fd;     /* the executable, opened before the uid changes; -1: by path */
     const char *dir; /* becomes the working directory; by path, since a descriptor would lead out of the run's view */
     int in, out, err;
     int procs[CGROUP_N_KINDS]; /* cgroup.procs, -1 where absent */

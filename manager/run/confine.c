@@ -13,9 +13,9 @@
 #include <unistd.h>
 
 /* Newer than the headers of Debian 12: rights that ABI 3 to 6 added. */
-#define FS_TRUNCATE (1ULL << 14)
+#define FS_TRUNCATE                (1ULL << 14)
 #define SCOPE_ABSTRACT_UNIX_SOCKET (1ULL << 0)
-#define SCOPE_SIGNAL (1ULL << 1)
+#define SCOPE_SIGNAL               (1ULL << 1)
 
 enum { ABI_REFER = 2, ABI_TRUNCATE = 3, ABI_SCOPE = 6 };
 
@@ -56,7 +56,8 @@ static int allow(int ruleset, const char *path, uint64_t rights)
 int confine_files(const char *const *writable, size_t n)
 {
     const uint64_t reading = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
-    const uint64_t on_files = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | FS_TRUNCATE;
+    const uint64_t on_files =
+        LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | FS_TRUNCATE;
     long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
     if (abi < 1)
         return 0;

@@ -4,13 +4,15 @@
 
 #include <stddef.h>
 
-/* No capability can ever come back, not even by an executable that has some. Needs CAP_SETPCAP: before the uid changes. 0 or -errno. */
+/* No capability can ever come back, not even by an executable that has some. Needs CAP_SETPCAP: before the uid changes. 0 or
+ * -errno. */
 int confine_capabilities(void);
 
 /* This process, which never executes another program, keeps one capability and no other. 0 or -errno. */
 int confine_keep(int capability);
 
-/* A session keyring of its own: keys of whoever started the platform are not there. 0 or -errno; 0 where the kernel has no keyrings. */
+/* A session keyring of its own: keys of whoever started the platform are not there. 0 or -errno; 0 where the kernel has no
+ * keyrings. */
 int confine_keyring(void);
 
 /* Landlock (Linux Documentation/userspace-api/landlock.rst) on top of the mounts: only what lies below `writable` can be changed,

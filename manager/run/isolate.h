@@ -39,7 +39,8 @@ struct isolate_plan {
  * caller's. */
 unsigned long isolate_clone_flags(bool prepared);
 
-/* In that process: builds the run's view, starts the app and stays its init. Failures go to the child's report_fd. Never returns. */
+/* In that process: builds the run's view, starts the app and stays its init. Failures go to the child's report_fd. Never returns.
+ */
 _Noreturn void isolate_init(const struct isolate_plan *p);
 
 #endif

@@ -115,8 +115,8 @@ static int open_target(struct netns *n, const struct run_pair *t, int i, struct 
 
 int netns_open(struct netns *ret, const struct run_spec *s, struct buf *hosts, char *what, size_t what_size)
 {
-    *ret = (struct netns){.counters = {open("/proc/self/net/snmp", O_RDONLY | O_CLOEXEC),
-                                       open("/proc/self/net/snmp6", O_RDONLY | O_CLOEXEC)}};
+    *ret = (struct netns){
+        .counters = {open("/proc/self/net/snmp", O_RDONLY | O_CLOEXEC), open("/proc/self/net/snmp6", O_RDONLY | O_CLOEXEC)}};
     for (size_t i = 0; i < s->targets.n; i++) {
         int r = open_target(ret, &s->targets.v[i], (int)i, hosts);
         if (r < 0) {

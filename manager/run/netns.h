@@ -21,7 +21,8 @@ struct netns {
     int counters[2]; /* /proc/net/snmp and snmp6 of the namespace, held open; -1: none */
 };
 
-/* This process leaves its network namespace for a new one, whose loopback is up. 0 or -errno. CAP_SYS_ADMIN. Takes the kernel 0.7 ms. */
+/* This process leaves its network namespace for a new one, whose loopback is up. 0 or -errno. CAP_SYS_ADMIN. Takes the kernel 0.7
+ * ms. */
 int netns_new(void);
 
 /* In that namespace: opens a listener for each of the spec's targets, and adds what /etc/hosts has to say of them to `hosts`. 0, or

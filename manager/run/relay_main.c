@@ -1,8 +1,8 @@
 /* simbdp-relay: the way out of a run's network namespace. It lives outside, with listeners that were made inside (netns.h): who
  * connects to one of them is connected to the real target, and bytes go both ways until both have said that they are done.
  *
- * A runner starts it at its run's first connection. It reads nothing but bytes to pass on, has a uid of its own, no capability and a
- * bounded number of connections; a slow reader stops its writer, so that it holds at most CHUNK_BYTES a direction. It ends when
+ * A runner starts it at its run's first connection. It reads nothing but bytes to pass on, has a uid of its own, no capability and
+ * a bounded number of connections; a slow reader stops its writer, so that it holds at most CHUNK_BYTES a direction. It ends when
  * its runner does (stdin), or kills it; connections end with it, and the run's next one starts another.
  *
  *   accept -> connect (non-blocking) -> pass on, both ways -> end of one: half-close -> end of both: gone
@@ -26,7 +26,15 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
-enum { FIRST_LISTENER = 3, FIRST_TARGET = 4, MAX_TARGETS = 32, MAX_CONNECTIONS = 256, CHUNK_BYTES = 65536, EX_FAILED_CODE = 1, EX_USAGE_CODE = 2 };
+enum {
+    FIRST_LISTENER = 3,
+    FIRST_TARGET = 4,
+    MAX_TARGETS = 32,
+    MAX_CONNECTIONS = 256,
+    CHUNK_BYTES = 65536,
+    EX_FAILED_CODE = 1,
+    EX_USAGE_CODE = 2
+};
 
 enum kind { LEASH, LISTENER, SIDE };
 

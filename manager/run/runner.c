@@ -50,8 +50,8 @@
 enum {
     RESULT_RESERVE_BYTES = 4096, /* a result without what the app says of itself; freeing more would cost a discard a run */
     KILL_TICK_MS = 20,
-    INIT_TICKS = 15,  /* so long the run's init may kill, since what it reaps is counted; its group may be out of CPU time */
-    LEAVE_MS = 50, /* short runs are over by then and never pay for it */
+    INIT_TICKS = 15, /* so long the run's init may kill, since what it reaps is counted; its group may be out of CPU time */
+    LEAVE_MS = 50,   /* short runs are over by then and never pay for it */
     HOME_CHECK_MS = 10000,
     MAX_OUTPUT_FILES = 10000,
     SECRET_MAX_BYTES = 1 << 20,
@@ -63,7 +63,7 @@ enum state { STARTING, RUNNING, STOPPING, KILLING, ENDED };
 struct runner {
     const struct run_spec *spec;
     const struct cgroup_host *cg;
-    const char *ahead; /* cgroups that we entered and that are the run's now; NULL: none, or left again */
+    const char *ahead;             /* cgroups that we entered and that are the run's now; NULL: none, or left again */
     struct isolate_spaces *spaces; /* made ahead; NULL: none, or not for this run */
     struct way_out out_there;
     int dirfd, lock, conn, listener, sigfd, result_fd;
@@ -569,8 +569,9 @@ static void log_refused(struct runner *r)
     r->result.network_refused = r->spec->own_network ? netns_refused(&r->out_there.ns) : 0;
     if (r->result.network_refused <= 0)
         return;
-    AUTO_FREE char *line = xasprintf("[simbdp] %lld connections or datagrams had nowhere to go: the profile's `network` does not lead there\n",
-                                     (long long)r->result.network_refused);
+    AUTO_FREE char *line =
+        xasprintf("[simbdp] %lld connections or datagrams had nowhere to go: the profile's `network` does not lead there\n",
+                  (long long)r->result.network_refused);
     capture_write(&r->log, line, strlen(line));
 }
 

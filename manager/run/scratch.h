@@ -9,8 +9,8 @@ struct scratch {
     int64_t bytes, inodes;         /* as last seen; bytes as they take room on the disk */
 };
 
-/* Looks at everything below the directory `name` of dirfd: never follows a link, holds at most SCRATCH_MAX_DEPTH descriptors, stops at
- * the first limit that is broken. Returns its key ("scratch_bytes" or "scratch_inodes"), or NULL. Deeper nesting breaks
+/* Looks at everything below the directory `name` of dirfd: never follows a link, holds at most SCRATCH_MAX_DEPTH descriptors, stops
+ * at the first limit that is broken. Returns its key ("scratch_bytes" or "scratch_inodes"), or NULL. Deeper nesting breaks
  * scratch_inodes. Blocks for about 1 us a file. */
 enum { SCRATCH_MAX_DEPTH = 128 };
 const char *scratch_look(struct scratch *s, int dirfd, const char *name);

@@ -114,7 +114,7 @@ static int make_base(struct view *v)
     static const struct {
         const char *path;
         mode_t mode;
-    } parts[] = {{BASE "/tmp", 01777}, {BASE "/vartmp", 01777}, {BASE "/dev", 0755}, {BASE "/dev/shm", 01777},
+    } parts[] = {{BASE "/tmp", 01777}, {BASE "/vartmp", 01777}, {BASE "/dev", 0755},  {BASE "/dev/shm", 01777},
                  {BASE "/run", 0755},  {BASE "/sys", 0755},     {BASE "/home", 0755}, {BASE "/root", 0755}};
     if (mount("tmpfs", BASE, "tmpfs", MS_NOSUID, "mode=0755") < 0)
         return failed(v, "mounting a tmpfs at", BASE);

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.needs_root
 
 # Runs in the app: `tried` is what became of each attempt, as JSON on stdout.
 PRELUDE = r'''#!/usr/bin/python3
-import ctypes, errno, json, os, pathlib, socket, subprocess, sys, time
+import ctypes, errno, json, os, pathlib, signal, socket, subprocess, sys
 libc = ctypes.CDLL(None, use_errno=True)
 tried = {}
 def attempt(name, f, *a):
@@ -140,7 +140,7 @@ for name, family in (("vsock", 40), ("packet", 17), ("alg", 38), ("xdp", 44)):
 attempt("raw", lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1))
 attempt("mknod", os.mknod, "disk", 0o60600, os.makedev(8, 0))
 attempt("core", lambda: open("/proc/sys/kernel/core_pattern", "w"))
-attempt("oom", lambda: open("/proc/self/oom_score_adj", "w").write("-1000"))
+attempt("oom", lambda: os.write(os.open("/proc/self/oom_score_adj", os.O_WRONLY), b"-1000"))
 attempt("nice", os.nice, -5)
 attempt("kill all", os.kill, -1, 0)
 attempt("kill init", os.kill, 1, 9)
@@ -342,7 +342,7 @@ except OSError:
 tried["after"] = connect("127.0.0.1", {echo.port})
 tell()
 open("{gate}/second", "w").close()
-time.sleep(100)
+signal.pause()
 ''')
     home.drop("x.csv", "a\n1\n")
     until((gate / "first").exists, gate, what="the first connection")
@@ -420,7 +420,7 @@ attempt("home", lambda: sorted(os.listdir({str(home.path)!r})))
 tell()
 '''
     app(home, script, name="check")
-    app(home, script + "import signal\nsignal.pause()\n", name="consume")
+    app(home, script + "signal.pause()\n", name="consume")
     home.db_of["acme"] = "acme"
     (home.path / "conf/tenants/acme.conf").write_text(
         'datasets = ( { name = "data"; format = "csv"; } );\n'

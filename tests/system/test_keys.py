@@ -7,6 +7,7 @@ FILES, LOAD, RUNS = "tests/fault/test_files.py", "tests/fault/test_load.py", "te
 CLI, LIMITS, START = "tests/system/test_cli.py", "tests/system/test_limits.py", "tests/system/test_start.py"
 STREAMS, PEERS, MANAGED = "tests/fault/test_streams.py", "tests/fault/test_stream_peers.py", "tests/system/test_streammgr.py"
 MONITOR, CONTROLLER = "tests/system/test_monitor.py", "tests/unit/test_controller.c"
+WALLS = "tests/attack/test_walls.py"
 TRIGGERS, RETENTION = "tests/system/test_triggers.py", "tests/system/test_retention.py"
 S06, CUT_OFF = PEERS + "::test_s06_limits_are_refused_by_name_and_recorded", PEERS + "::test_s06_after_too_many_breaches_a_stream_is_cut_off"
 INSIDE_OUTSIDE = FILES + "::test_f10_each_limit_just_inside_and_just_outside"
@@ -43,6 +44,13 @@ TABLE = {
     "profiles.cgroup.cpu_pct": LIMITS + "::test_cpu_pct_throttles",
     "profiles.cgroup.memory_bytes": R04,
     "profiles.cgroup.pids": R04,
+    "profiles.isolation": WALLS + "::test_basic_is_what_it_was",
+    "profiles.network": WALLS + "::test_network_of_a_profile",
+    "profiles.tmp_bytes": WALLS + "::test_what_a_run_makes_in_shared_tables_is_its_own_and_goes_with_it",
+    "profiles.tmp_inodes": WALLS + "::test_what_a_run_makes_in_shared_tables_is_its_own_and_goes_with_it",
+    "profiles.scratch_bytes": WALLS + "::test_scratch_is_bounded",
+    "profiles.scratch_inodes": WALLS + "::test_scratch_is_bounded",
+    "profiles.mounts": WALLS + "::test_hidden_executables_and_mounts_of_the_profile",
     "profiles.env.name": LIMITS + "::test_env_of_profile_and_app",
     "profiles.env.value": LIMITS + "::test_env_of_profile_and_app",
     "tenant.display_name": LIMITS + "::test_display_name_is_shown",
