@@ -49,7 +49,8 @@ static char *filed_dir(const struct file *f, enum file_place place)
 static int write_reason(struct batchmgr *m, const struct file *f, const char *dir)
 {
     AUTO_BUF struct buf b = {0};
-    AUTO_FREE char *path = xasprintf("%s/%s/reason.json", dir, f->file_id);
+    /* Files that older versions claimed may have our name. */
+    AUTO_FREE char *path = xasprintf("%s/%s/%s%s", dir, f->file_id, strcmp(f->safe, FILING_REASON) ? "" : "_", FILING_REASON);
     json_begin(&b, NULL, '{');
     json_str(&b, "file_id", f->file_id);
     json_str(&b, "tenant_id", f->tenant);
@@ -63,7 +64,9 @@ static int write_reason(struct batchmgr *m, const struct file *f, const char *di
     json_time(&b, "ended_at", f->ended_wall_ms);
     json_end(&b, '}');
     buf_adds(&b, "\n");
-    AUTO_FD int fd = openat(m->home.dirfd, path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0640);
+    if (unlinkat(m->home.dirfd, path, 0) < 0 && errno != ENOENT) /* one that was written before a crash */
+        return -errno;
+    AUTO_FD int fd = openat(m->home.dirfd, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0640);
     return fd < 0 ? -errno : fd_write_all(fd, b.p, b.n); /* the ledger holds the truth, so this waits for no disk */
 }
 

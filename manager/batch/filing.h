@@ -4,6 +4,9 @@
 
 #include "batchmgr.h"
 
+/* Why a refused file was refused, in the directory that holds it. No tenant's file has this name there (intake_safe_name). */
+#define FILING_REASON "reason.json"
+
 /* Gives the file its final state and files it away. `run` (NULL: none) has ended with it; its row is committed in the
  * same transaction and its runner acknowledged after. detail is copied, reason too. */
 void filing_finish(struct batchmgr *m, struct file *f, enum file_state state, const char *reason, const char *detail,

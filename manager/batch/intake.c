@@ -80,6 +80,8 @@ char *intake_safe_name(const char *raw)
     for (char *p = safe; *p; p++)
         if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-", *p) || (p == safe && *p == '.'))
             *p = '_';
+    if (!strcmp(safe, FILING_REASON)) /* which the platform writes beside it */
+        safe[0] = '_';
     return safe;
 }
 
@@ -546,12 +548,15 @@ static void on_inotify(evutil_socket_t fd, short what, void *arg)
 
 /* ---- start ---- */
 
-static int make_staging(struct batchmgr *m, const struct tenant *t, const char *path, struct err *e)
+/* Owner and mode are changed by descriptor: whatever a tenant put there before the directory was wanted, no link is followed. */
+static int make_staging(struct batchmgr *m, const struct tenant *t, const char *path, mode_t mode, struct err *e)
 {
-    if (mkdirat(m->home.dirfd, path, 01770) < 0 && errno != EEXIST)
+    if (mkdirat(m->home.dirfd, path, 0700) < 0 && errno != EEXIST)
         return err_sys(e, -errno, "cannot make %s", path);
-    if ((t->gid >= 0 && fchownat(m->home.dirfd, path, geteuid(), (gid_t)t->gid, AT_SYMLINK_NOFOLLOW) < 0) ||
-        fchmodat(m->home.dirfd, path, 01770, 0) < 0)
+    AUTO_FD int fd = openat(m->home.dirfd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0 && (errno == ELOOP || errno == ENOTDIR))
+        return err_set(e, ERR_REFUSED, "%s is no directory; remove it", path);
+    if (fd < 0 || (t->gid >= 0 && fchown(fd, geteuid(), (gid_t)t->gid) < 0) || fchmod(fd, mode) < 0)
         return err_sys(e, -errno, "cannot give %s to tenant %s", path, t->id);
     return 0;
 }
@@ -560,7 +565,11 @@ static int add_dataset(struct batchmgr *m, const struct tenant *t, const char *d
 {
     AUTO_FREE char *rel = xasprintf("staging/%s/%s", t->id, dataset);
     AUTO_FREE char *path = home_path(&m->home, rel);
-    int r = make_staging(m, t, rel, e);
+    int r = make_staging(m, t, rel, 01770, e);
+    if (r == ERR_REFUSED) { /* the tenant's own doing: nobody else waits for that */
+        log_error("staging", t->id, NULL, "%s; until then nothing is taken in for this dataset", e->msg);
+        return 0;
+    }
     if (r < 0)
         return r;
     int wd = inotify_add_watch(m->inotify_fd, path, IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_ONLYDIR | IN_DONT_FOLLOW);
@@ -584,7 +593,7 @@ int intake_add_tenant(struct batchmgr *m, struct tenant *t, struct err *e)
     const struct conf_dataset *d = c->datasets.v;
     AUTO_FREE char *rel = xasprintf("staging/%s", t->id);
     AUTO_FREE char *apps = xasprintf("apps/%s", t->id);
-    int r = make_staging(m, t, rel, e);
+    int r = make_staging(m, t, rel, 0750, e); /* what lies in it is ours to make */
     if (r == 0 && mkdirat(m->home.dirfd, apps, 0755) < 0 && errno != EEXIST)
         r = err_sys(e, -errno, "cannot make %s", apps);
     for (size_t i = 0; r == 0 && i < c->datasets.n; i++)

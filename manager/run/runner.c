@@ -643,6 +643,32 @@ static int take_output_files(struct runner *r, int fd, int64_t *total, char *why
     return r0;
 }
 
+/* True when what lies at `name` is what `fd` has open: nobody put something else in its place. */
+static bool is_same(const struct runner *r, const char *name, int fd)
+{
+    struct stat a, b;
+    return fstat(fd, &a) == 0 && fstatat(r->dirfd, name, &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/* Takes SIMBDP_OUTPUT_DIR to where the tenant cannot reach it, then looks into it: first moved and owned, by the one descriptor,
+ * then believed. */
+static int take_output_dir(struct runner *r, int64_t *total, char *why, size_t why_size)
+{
+    gid_t gid = r->spec->gid >= 0 ? (gid_t)r->spec->gid : (gid_t)-1;
+    AUTO_FD int fd = openat(r->dirfd, "app/out", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || unlinkat(r->dirfd, "output.part", AT_REMOVEDIR) < 0 ||
+        renameat(r->dirfd, "app/out", r->dirfd, "output.part") < 0)
+        return -errno;
+    if (!is_same(r, "output.part", fd)) {
+        snprintf(why, why_size, "SIMBDP_OUTPUT_DIR was exchanged while it was taken");
+        return ERR_FORMAT;
+    }
+    if (fchown(fd, geteuid(), gid) < 0 || fchmod(fd, 0750) < 0)
+        return -errno;
+    int listed = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return listed < 0 ? -errno : take_output_files(r, listed, total, why, why_size);
+}
+
 /* Gives complete output its final name. */
 static void finish_output(struct runner *r, struct outcome *o)
 {
@@ -657,18 +683,12 @@ static void finish_output(struct runner *r, struct outcome *o)
             n = -errno;
     } else {
         int64_t total = 0;
-        int fd = openat(r->dirfd, "app/out", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        n = fd < 0 ? -errno : take_output_files(r, fd, &total, why, sizeof why);
+        n = take_output_dir(r, &total, why, sizeof why);
         r->result.output_bytes = total;
         if (n == 0 && total > r->spec->output_bytes) {
             *o = (struct outcome){RUN_limit, o->exit_code, -1, "output_bytes"};
             return;
         }
-        if (n == 0 &&
-            (unlinkat(r->dirfd, "output.part", AT_REMOVEDIR) < 0 || renameat(r->dirfd, "app/out", r->dirfd, "output.part") < 0 ||
-             fchownat(r->dirfd, "output.part", geteuid(), r->spec->gid >= 0 ? (gid_t)r->spec->gid : (gid_t)-1, 0) < 0 ||
-             fchmodat(r->dirfd, "output.part", 0750, 0) < 0))
-            n = -errno;
     }
     crash_at(CRASH_run_output_rename);
     if (n == 0 && renameat(r->dirfd, "output.part", r->dirfd, "output") < 0)
@@ -712,9 +732,13 @@ static void take_app_result(struct runner *r)
     if (a.rejects_file) {
         AUTO_FD int rejects = open_app_file(r, a.rejects_file, INT64_MAX);
         AUTO_FREE char *from = xasprintf("app/%s", a.rejects_file);
-        if (rejects >= 0 && renameat(r->dirfd, from, r->dirfd, "rejects.jsonl") == 0 && r->spec->uid >= 0 &&
-            fchown(rejects, geteuid(), getegid()) < 0)
+        bool moved = rejects >= 0 && renameat(r->dirfd, from, r->dirfd, "rejects.jsonl") == 0;
+        if (moved && !is_same(r, "rejects.jsonl", rejects)) {
+            unlinkat(r->dirfd, "rejects.jsonl", 0);
+            log_warn("rejects", r->spec->tenant, r->spec->run_id, "the rejects file was exchanged while it was taken; it is not kept");
+        } else if (moved && r->spec->uid >= 0 && fchown(rejects, geteuid(), getegid()) < 0) {
             log_warn("rejects", r->spec->tenant, r->spec->run_id, "cannot take over the rejects file: %s", strerror(errno));
+        }
     }
     app_result_free(&a);
 }

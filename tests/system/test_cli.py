@@ -207,7 +207,8 @@ def test_retention(make_home):
     assert len(list((home.path / "done/kept/data").iterdir())) == 2
     until(lambda: not list((home.path / "done/short/data").iterdir()), home.path / "done", what="files_days = 0")
     if IS_ROOT:
-        assert os.stat(home.path / "staging/kept").st_mode & 0o7777 == 0o1770
+        assert os.stat(home.path / "staging/kept").st_mode & 0o7777 == 0o750
+        assert os.stat(home.path / "staging/kept/data").st_mode & 0o7777 == 0o1770
 
 
 def test_suspend_and_resume(home):
