@@ -152,11 +152,11 @@ static void isolation(struct doctor *d, const struct conf_profile *p)
         : wanted ? why
                  : NULL,
         wanted && !full ? remedy : NULL);
-    if (conf_network_has(p, CONF_NET_HOST))
+    if (!wanted || conf_network_has(p, CONF_NET_HOST))
         say(d, "limit", network, "unlimited", "every address is reachable", NULL);
     else if (full)
         say(d, "limit", network, "enforced", "a network namespace, and a relay to what it lists", NULL);
-    else if (wanted)
+    else
         say(d, "limit", network, "absent", "every address is reachable", remedy);
     const char *status = full ? "enforced" : wanted ? "absent" : "unlimited";
     const char *tmp = full ? "a tmpfs of its own" : "/tmp is the host's";
