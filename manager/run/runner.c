@@ -647,7 +647,8 @@ static int take_output_files(struct runner *r, int fd, int64_t *total, char *why
 static bool is_same(const struct runner *r, const char *name, int fd)
 {
     struct stat a, b;
-    return fstat(fd, &a) == 0 && fstatat(r->dirfd, name, &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    return fstat(fd, &a) == 0 && fstatat(r->dirfd, name, &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_dev == b.st_dev &&
+           a.st_ino == b.st_ino;
 }
 
 /* Takes SIMBDP_OUTPUT_DIR to where the tenant cannot reach it, then looks into it: first moved and owned, by the one descriptor,
@@ -656,8 +657,7 @@ static int take_output_dir(struct runner *r, int64_t *total, char *why, size_t w
 {
     gid_t gid = r->spec->gid >= 0 ? (gid_t)r->spec->gid : (gid_t)-1;
     AUTO_FD int fd = openat(r->dirfd, "app/out", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0 || unlinkat(r->dirfd, "output.part", AT_REMOVEDIR) < 0 ||
-        renameat(r->dirfd, "app/out", r->dirfd, "output.part") < 0)
+    if (fd < 0 || unlinkat(r->dirfd, "output.part", AT_REMOVEDIR) < 0 || renameat(r->dirfd, "app/out", r->dirfd, "output.part") < 0)
         return -errno;
     if (!is_same(r, "output.part", fd)) {
         snprintf(why, why_size, "SIMBDP_OUTPUT_DIR was exchanged while it was taken");
@@ -735,7 +735,8 @@ static void take_app_result(struct runner *r)
         bool moved = rejects >= 0 && renameat(r->dirfd, from, r->dirfd, "rejects.jsonl") == 0;
         if (moved && !is_same(r, "rejects.jsonl", rejects)) {
             unlinkat(r->dirfd, "rejects.jsonl", 0);
-            log_warn("rejects", r->spec->tenant, r->spec->run_id, "the rejects file was exchanged while it was taken; it is not kept");
+            log_warn("rejects", r->spec->tenant, r->spec->run_id,
+                     "the rejects file was exchanged while it was taken; it is not kept");
         } else if (moved && r->spec->uid >= 0 && fchown(rejects, geteuid(), getegid()) < 0) {
             log_warn("rejects", r->spec->tenant, r->spec->run_id, "cannot take over the rejects file: %s", strerror(errno));
         }
