@@ -36,10 +36,8 @@ def tell():
 
 def platform(make_home, isolation="full", mounts="", network="", more="", pids=64):
     home = make_home()
-    (home.path / "conf/profiles.conf").write_text(
-        f'profiles = ( {{ name = "small"; wall_s = 60; grace_s = 1; output_bytes = 1048576L; isolation = "{isolation}"; '
-        f'mounts = ( {mounts} ); {network} {more} requests = {{ cpus = 0.1; memory_bytes = 16777216L; }}; '
-        f'cgroup = {{ memory_bytes = 268435456L; pids = {pids}; }}; }} );\n')
+    home.profiles(isolation=isolation, mounts=mounts, rlimits="", more=f"{network} {more}",
+                  cgroup=f"memory_bytes = 268435456L; pids = {pids};")
     return home
 
 

@@ -148,13 +148,14 @@ class Home:
     # -- configuration
 
     def profiles(self, **values):
-        v = {"wall_s": 60, "grace_s": 1, "output_bytes": "1048576L", "cpus": 0.1, "memory": "16777216L", "rlimits": "nofile = 64;", "mounts": f'"{self.base}:rw"', "isolation": "full" if IS_ROOT else "basic",
+        v = {"wall_s": 60, "grace_s": 1, "output_bytes": "1048576L", "cpus": 0.1, "memory": "16777216L", "rlimits": "nofile = 64;",
+             "mounts": f'"{self.base}:rw"', "isolation": "full" if IS_ROOT else "basic", "more": "",
              "cgroup": "memory_bytes = 268435456L; pids = 64;" if IS_ROOT else ""}
         v.update(values)
         (self.path / "conf/profiles.conf").write_text(
             'profiles = ( { name = "small"; wall_s = %(wall_s)s; grace_s = %(grace_s)s; output_bytes = %(output_bytes)s; '
             'requests = { cpus = %(cpus)s; memory_bytes = %(memory)s; }; rlimits = { %(rlimits)s }; '
-            'cgroup = { %(cgroup)s }; mounts = ( %(mounts)s ); isolation = "%(isolation)s"; } );\n' % v)
+            'cgroup = { %(cgroup)s }; mounts = ( %(mounts)s ); isolation = "%(isolation)s"; %(more)s } );\n' % v)
 
     def tenant(self, name="acme", exec_="builtin:load", limits="", dataset_limits="", batch="", tenant="", fmt="csv",
                retry="attempts = 3; backoff_ms = 20; max_backoff_ms = 100;", concurrency=4, app="app", apps=None):
