@@ -50,7 +50,6 @@ struct run_spec {
     struct run_pairs secrets; /* name, path: copied to dir/secrets/, only the tenant's to read, gone when the step ends */
     int64_t uid, gid;         /* -1: as the runner */
     bool full_isolation;      /* namespaces and a view of its own (manager/run/isolate.h) */
-    char *root;               /* directory that is its read-only root; "": the host's */
     /* What it sees of the home and beside the host's own: path, mode. r: read, w: write, x: execute, p: the provider's, which comes
      * before the home. */
     struct run_pairs paths;

@@ -330,7 +330,6 @@ int runplan_make(struct batchmgr *m, const struct run *r, const struct conf_tena
         .gid = tenant->gid,
         .stdin_path = xstrdup(""),
         .output = xstrdup(load_step || check_step ? "none" : app->output),
-        .root = xstrdup(""),
     };
     int n = 0;
     s.exec = s.builtin ? home_program(&m->home, "simbdp-load") : runplan_exec(m, t->id, app, r->step);

@@ -39,7 +39,7 @@ static _Noreturn void make_spaces(int ready, const char *home)
     char what[120] = "";
     int r = unshare(CLONE_NEWCGROUP) < 0 ? -errno : netns_new();
     if (r == 0)
-        r = view_prepare(home, "", what, sizeof what);
+        r = view_prepare(home, what, sizeof what);
     if (write(ready, r < 0 ? "-" : "+", 1) < 0)
         _exit(1);
     for (;;)
@@ -142,7 +142,7 @@ static int make_view(const struct isolate_plan *p, struct child_failure *f)
         if (setns(p->spaces->fd[i], (int)spaces[i].flag) < 0)
             r = -errno;
     if (r == 0 && !p->spaces)
-        r = unshare(CLONE_NEWCGROUP) < 0 ? -errno : view_prepare(s->home, s->root, f->what, sizeof f->what);
+        r = unshare(CLONE_NEWCGROUP) < 0 ? -errno : view_prepare(s->home, f->what, sizeof f->what);
     if (r == 0)
         r = view_finish(&from, s, f->what, sizeof f->what);
     view_close(&from);

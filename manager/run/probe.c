@@ -27,7 +27,7 @@ static int try_all(const struct run_spec *s, struct child_failure *f)
     f->stage = CHILD_VIEW;
     int r = view_open(&from, s, f->what, sizeof f->what);
     if (r == 0)
-        r = view_prepare(s->home, s->root, f->what, sizeof f->what);
+        r = view_prepare(s->home, f->what, sizeof f->what);
     if (r == 0)
         r = view_finish(&from, s, f->what, sizeof f->what);
     view_close(&from);
@@ -47,7 +47,7 @@ static int try_all(const struct run_spec *s, struct child_failure *f)
 
 static char *try_in_child(void)
 {
-    struct run_spec s = {.home = xstrdup("/tmp/home"), .root = xstrdup(""), .tmp_bytes = 1 << 20, .tmp_inodes = 100};
+    struct run_spec s = {.home = xstrdup("/tmp/home"), .tmp_bytes = 1 << 20, .tmp_inodes = 100};
     struct clone_args args = {.flags = isolate_clone_flags(false), .exit_signal = SIGCHLD};
     struct child_failure f = {.stage = -1, .err_no = EIO};
     int pair[2];

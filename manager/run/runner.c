@@ -885,7 +885,7 @@ int runner_main(const struct run_spec *spec, const struct cgroup_host *cg, int c
     struct runner r = {.spec = spec,
                        .cg = cg,
                        .ahead = ahead ? ahead->cgroups : NULL,
-                       .spaces = ahead && ahead->has_spaces && spec->full_isolation && !*spec->root ? &ahead->spaces : NULL,
+                       .spaces = ahead && ahead->has_spaces && spec->full_isolation ? &ahead->spaces : NULL,
                        .dirfd = -1,
                        .lock = -1,
                        .conn = conn,

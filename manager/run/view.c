@@ -1,6 +1,6 @@
 /* The view of a run, in a mount namespace of its own:
  *
- *   /            the host's, read-only, without setuid and devices; or the app's image
+ *   /            the host's, read-only, without setuid and devices
  *   /proc        of the run's own pid namespace
  *   /dev         null zero full random urandom, shm, fd
  *   /tmp /var/tmp /dev/shm   empty; parts of one tmpfs of tmp_bytes and tmp_inodes, which is the run's memory and goes with it
@@ -18,7 +18,6 @@
 #include "common/fd.h"
 #include "common/mem.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -28,7 +27,6 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -38,7 +36,6 @@ enum { OWN_INODES = 256 }; /* of the tmpfs, for what we make there */
 #define BASE "/tmp"
 
 struct view {
-    char root[sizeof BASE + 8]; /* "" where the host's root stays, else where the new one is made */
     char *what;
     size_t what_size;
 };
@@ -77,7 +74,7 @@ static uint64_t flags_of(const char *mode)
            (strchr(mode, 'x') ? 0 : MOUNT_ATTR_NOEXEC);
 }
 
-/* mkdir -p below the view's root, and the last part as what is to be put over it. Existing parts are taken as they are. */
+/* mkdir -p, and the last part as what is to be put over it. Existing parts are taken as they are. */
 static int make_target(const char *path, bool is_dir)
 {
     AUTO_FREE char *copy = xstrdup(path);
@@ -94,8 +91,7 @@ static int make_target(const char *path, bool is_dir)
 
 static int put(struct view *v, int mount, const char *path, bool is_dir)
 {
-    AUTO_FREE char *target = xasprintf("%s%s", v->root, path);
-    if (make_target(target, is_dir) < 0 || attach(mount, target) < 0)
+    if (make_target(path, is_dir) < 0 || attach(mount, path) < 0)
         return failed(v, "mounting", path);
     return 0;
 }
@@ -114,8 +110,8 @@ static int make_base(struct view *v)
     static const struct {
         const char *path;
         mode_t mode;
-    } parts[] = {{BASE "/tmp", 01777}, {BASE "/vartmp", 01777}, {BASE "/dev", 0755},  {BASE "/dev/shm", 01777},
-                 {BASE "/run", 0755},  {BASE "/sys", 0755},     {BASE "/home", 0755}, {BASE "/root", 0755}};
+    } parts[] = {{BASE "/tmp", 01777}, {BASE "/vartmp", 01777}, {BASE "/dev", 0755}, {BASE "/dev/shm", 01777},
+                 {BASE "/run", 0755},  {BASE "/sys", 0755},     {BASE "/home", 0755}};
     if (mount("tmpfs", BASE, "tmpfs", MS_NOSUID, "mode=0755") < 0)
         return failed(v, "mounting a tmpfs at", BASE);
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
@@ -146,37 +142,6 @@ static int make_devices(struct view *v)
             return failed(v, "making", path);
     }
     return 0;
-}
-
-/* An image's root is put together on the tmpfs, entry by entry, so that there is room beside them for what is mounted. */
-static int adopt_image(struct view *v, const char *image)
-{
-    DIR *d = opendir(image);
-    if (!d)
-        return failed(v, "opening the image", image);
-    int r = 0;
-    for (struct dirent *ent; r == 0 && (ent = readdir(d));) {
-        AUTO_FREE char *from = xasprintf("%s/%s", image, ent->d_name);
-        AUTO_FREE char *to = xasprintf("/%s", ent->d_name);
-        AUTO_FREE char *at = xasprintf("%s%s", v->root, to);
-        char link[4096];
-        struct stat st;
-        if (!strcmp(ent->d_name, ".") || !strcmp(ent->d_name, "..") || lstat(from, &st) < 0)
-            continue;
-        if (S_ISLNK(st.st_mode)) {
-            ssize_t n = readlink(from, link, sizeof link - 1);
-            link[n < 0 ? 0 : n] = 0;
-            if (symlink(link, at) < 0)
-                r = failed(v, "making", to);
-            continue;
-        }
-        AUTO_FD int mount = S_ISDIR(st.st_mode) || S_ISREG(st.st_mode) ? clone_of(from, 0) : -1;
-        if (mount < 0)
-            continue;
-        r = set_flags(mount, flags_of("rx")) < 0 ? failed(v, "opening", from) : put(v, mount, to, S_ISDIR(st.st_mode));
-    }
-    closedir(d);
-    return r;
 }
 
 static int close_host(struct view *v)
@@ -232,31 +197,15 @@ static int put_parts(struct view *v, const char *home)
     return r == 0 ? put(v, empty, home, true) : r;
 }
 
-static int enter_image(struct view *v, const char *image)
-{
-    if (chdir(v->root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
-        return failed(v, "entering the image", image);
-    return 0;
-}
-
-int view_prepare(const char *home, const char *image, char *what, size_t what_size)
+int view_prepare(const char *home, char *what, size_t what_size)
 {
     struct view v = {.what = what, .what_size = what_size};
     int r = close_host(&v);
     if (r == 0)
         r = make_base(&v);
-    if (r == 0 && *image) {
-        AUTO_FD int root = clone_of(BASE "/root", 0);
-        strcpy(v.root, BASE "/root");
-        if (root < 0 || attach(root, v.root) < 0)
-            return failed(&v, "mounting", v.root);
-        r = adopt_image(&v, image);
-    }
     if (r == 0)
         r = make_devices(&v);
-    if (r == 0)
-        r = put_parts(&v, home);
-    return r == 0 && *image ? enter_image(&v, image) : r;
+    return r == 0 ? put_parts(&v, home) : r;
 }
 
 /* ---- what is the run's own ---- */

@@ -19,8 +19,8 @@ struct view_sources {
 
 /* All three: 0, or -errno with the step that failed in `what`. CAP_SYS_ADMIN is needed. */
 
-/* In a new mount namespace: everything that does not depend on the run. `image` "": the host's root stays, read-only. */
-int view_prepare(const char *home, const char *image, char *what, size_t what_size);
+/* In a new mount namespace: everything that does not depend on the run. */
+int view_prepare(const char *home, char *what, size_t what_size);
 /* Where the host's tree is still to be seen: opens what spec.paths lists. view_close after it, also when it failed. */
 int view_open(struct view_sources *ret, const struct run_spec *s, char *what, size_t what_size);
 /* In the prepared namespace, by the run's first process in its own pid namespace and cgroup. */

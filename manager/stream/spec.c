@@ -40,8 +40,7 @@ void spec_make(const struct instance *i, const struct conf_tenant *t, const stru
                          .uid = f->uid,
                          .gid = f->uid,
                          .stdin_path = xstrdup(""),
-                         .output = xstrdup("none"),
-                         .root = xstrdup("")};
+                         .output = xstrdup("none")};
     plan_limits(&s, p);
     s.wall_s = s.cpu_s = -1; /* an instance has no end of its own */
     s.grace_s = c->drain_s;
