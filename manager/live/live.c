@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { SPAWNER_RESTART_MS = 100, RESOLVE_MS = 50, RESOLVE_AGAIN_MS = 1000, KILL_TICK_MS = 20, NO_FORK_PAUSE_MS = 1000 };
@@ -26,7 +27,8 @@ struct spawner {
     struct cgroup_host *cgroups;
     void (*ready)(void *arg);
     void *arg;
-    int fd; /* -1: there is none */
+    int fd;    /* -1: there is none */
+    pid_t pid; /* 0: there is none */
     struct event *ev, *timer;
     int64_t pause_until_ms;
 };
@@ -80,6 +82,7 @@ static void on_gone(evutil_socket_t fd, short what, void *arg)
     log_warn("spawner_gone", NULL, NULL, "the spawner ended; starting another, runs go on");
     event_free(s->ev);
     s->ev = NULL;
+    s->pid = 0;
     close(fd_take(&s->fd));
     wake_in(s, SPAWNER_RESTART_MS);
 }
@@ -106,6 +109,7 @@ static void start_program(struct spawner *s)
         return;
     }
     s->fd = pair[0];
+    s->pid = pid;
     s->ev = event_new(s->base, s->fd, EV_READ, on_gone, s);
     event_add(s->ev, NULL);
     tell_ready(s);
@@ -130,6 +134,8 @@ void spawner_free(struct spawner *s)
     event_free(s->timer);
     if (s->fd >= 0)
         close(s->fd);
+    while (s->pid && waitpid(s->pid, NULL, 0) < 0 && errno == EINTR) {
+    } /* it ends with its channel */
     free(s);
 }
 

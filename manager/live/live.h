@@ -22,7 +22,7 @@ struct live;
 /* Starts the program and keeps one running; ready: whenever it can take runs (again). Borrows home and cgroups. */
 struct spawner *spawner_new(struct event_base *base, const struct home *home, struct cgroup_host *cgroups, void (*ready)(void *arg),
                             void *arg);
-void spawner_free(struct spawner *s); /* NULL is fine; runs go on */
+void spawner_free(struct spawner *s); /* NULL is fine; runs go on. Blocks until the program has ended, some 10 ms */
 /* False while it is gone, or the process table was full a moment ago (then `ready` is called when to try again). */
 bool spawner_is_ready(const struct spawner *s);
 

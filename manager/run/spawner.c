@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { IDLE_MS = 5 };
@@ -57,6 +58,7 @@ static void detach(void)
 
 struct standby {
     int fd; /* -1: none */
+    pid_t pid;
 };
 
 struct host {
@@ -106,6 +108,7 @@ static void prepare(struct standby *s, int manager, const struct host *h)
     }
     close(pair[1]);
     s->fd = pair[0];
+    s->pid = pid;
     if (pid < 0)
         close(fd_take(&s->fd));
 }
@@ -118,6 +121,16 @@ static bool hand_over(struct standby *s, const int fds[2])
     int r = fd_send(s->fd, "r", 1, fds, 2);
     close(fd_take(&s->fd));
     return r == 0;
+}
+
+/* Nothing of ours is left behind when the platform is down: it leaves its cgroups and namespaces first. */
+static void dismiss(struct standby *s)
+{
+    if (s->fd < 0)
+        return;
+    close(fd_take(&s->fd));
+    while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR) {
+    } /* ECHILD once it has ended, since SIGCHLD is ignored */
 }
 
 static void spawn(int manager, const int fds[2], const struct cgroup_host *cg)
@@ -137,7 +150,7 @@ static void spawn(int manager, const int fds[2], const struct cgroup_host *cg)
 int spawner_main(int fd, const char *tag, const char *home)
 {
     struct host h = {.home = home};
-    struct standby ahead = {-1};
+    struct standby ahead = {-1, 0};
     cgroup_probe(&h.cg, tag);
     cgroup_sweep(&h.cg, standby_prefix);
     bool worth_it = cgroup_must_move(&h.cg) || geteuid() == 0;
@@ -154,8 +167,10 @@ int spawner_main(int fd, const char *tag, const char *home)
         if (worth_it && ahead.fd < 0 && poll(&p, 1, IDLE_MS) == 0)
             prepare(&ahead, fd, &h);
         ssize_t n = fd_recv(fd, &byte, 1, fds, 2, &n_fds);
-        if (n == 0 || (n < 0 && n != -EAGAIN))
+        if (n == 0 || (n < 0 && n != -EAGAIN)) {
+            dismiss(&ahead);
             return n < 0; /* the manager ended; runners live on */
+        }
         if (n_fds != 2) {
             log_error("spawn_request", NULL, NULL, "a request came with %zu descriptors instead of 2", n_fds);
             for (size_t i = 0; i < n_fds; i++)
