@@ -5,6 +5,7 @@
 #include "common/clk.h"
 #include "common/crash.h"
 #include "common/fd.h"
+#include "common/ids.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "common/mem.h"
@@ -146,7 +147,7 @@ static void start_one(struct inspector *in)
     char uid[24];
     int pair[2];
     timer_stop(in);
-    snprintf(uid, sizeof uid, "%lld", (long long)m->conf->platform.uid_base);
+    snprintf(uid, sizeof uid, "%lld", (long long)ids_inspector(m->conf->platform.uid_base));
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
         timer(in, RESTART_MS, on_restart);
         return;
