@@ -1,4 +1,5 @@
 #include "live.h"
+#include "scrap.h"
 #include "common/clk.h"
 #include "common/crash.h"
 #include "common/fd.h"
@@ -29,6 +30,7 @@ struct spawner {
     int fd; /* -1: there is none */
     struct event *ev, *timer;
     int64_t pause_until_ms;
+    struct scrap *scrap;
 };
 
 struct live {
@@ -117,6 +119,7 @@ struct spawner *spawner_new(struct event_base *base, const struct home *home, st
     struct spawner *s = xcalloc(1, sizeof *s);
     *s = (struct spawner){.base = base, .home = home, .cgroups = cgroups, .ready = ready, .arg = arg, .fd = -1};
     s->timer = event_new(base, -1, 0, on_timer, s);
+    s->scrap = scrap_new(home);
     start_program(s);
     return s;
 }
@@ -130,6 +133,7 @@ void spawner_free(struct spawner *s)
     event_free(s->timer);
     if (s->fd >= 0)
         close(s->fd);
+    scrap_free(s->scrap);
     free(s);
 }
 
@@ -207,6 +211,7 @@ void live_stop(struct live *l)
 
 void live_acknowledge(struct live *l)
 {
+    scrap_take(l->s->scrap, l->dir);
     order(l, RUN_ORDER_ACK);
     drop_conn(l);
 }
