@@ -184,6 +184,8 @@ struct conf_limits conf_effective_limits(const struct conf_tenant *t, const stru
 #define TIGHTER(field) l.field = tighter(l.field, d->limits.field)
     TIGHTER(max_file_bytes);
     TIGHTER(max_decompressed_bytes);
+    TIGHTER(max_expansion);
+    TIGHTER(max_inspect_s);
     TIGHTER(max_rows);
     TIGHTER(max_row_bytes);
     TIGHTER(max_columns);

@@ -33,10 +33,10 @@ struct conf_profile {
     struct cfg_list env; /* struct conf_env */
 };
 
-struct conf_limits {         /* -1: no limit */
-    struct cfg_strs formats; /* empty: as the level above */
-    int64_t max_file_bytes, max_decompressed_bytes, max_files_in_staging, max_files_per_day, max_bytes_per_day, max_rows,
-        max_row_bytes, max_columns, max_rejects;
+struct conf_limits {                                                              /* -1: no limit */
+    struct cfg_strs formats;                                                      /* empty: as the level above */
+    int64_t max_file_bytes, max_decompressed_bytes, max_expansion, max_inspect_s; /* -1 of the last three: a default */
+    int64_t max_files_in_staging, max_files_per_day, max_bytes_per_day, max_rows, max_row_bytes, max_columns, max_rejects;
 };
 
 #define CONF_SNIFFED "auto" /* of a conf_csv: what the configuration leaves to the sniffer; numbers: -1 */

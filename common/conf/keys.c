@@ -101,7 +101,11 @@ static const struct cfg_key profile_keys[] = {
 static const struct cfg_key limit_keys[] = {
     STRS_ROW(conf_limits, formats, "formats", "", "csv|json", "accepted formats (also .gz and .zst of these)"),
     LIMIT(max_file_bytes, "size of one file as delivered, bytes"),
-    LIMIT(max_decompressed_bytes, "size of one file decompressed, bytes"),
+    LIMIT(max_decompressed_bytes, "size of one file decompressed, bytes; -1: 10 GiB, or its size on the disk if that is more"),
+    LIMIT(max_expansion,
+          "how many times the bytes that it takes on the disk a file may be when it is read (compressed or with holes), "
+          "beyond 256 MiB; -1: 100"),
+    LIMIT(max_inspect_s, "how long one file may be inspected, seconds; -1: 60, and one for each 4 MiB that it may have"),
     LIMIT(max_files_in_staging, "files not yet finished, at any time"),
     LIMIT(max_files_per_day, "files taken per UTC day"),
     LIMIT(max_bytes_per_day, "bytes taken per UTC day"),
