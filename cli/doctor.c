@@ -5,6 +5,7 @@
 
 #include "common/cgroup.h"
 #include "common/fd.h"
+#include "common/ids.h"
 #include "common/isolation.h"
 #include "common/mem.h"
 #include "common/spawn.h"
@@ -283,7 +284,7 @@ static void tenant(struct doctor *d, const struct conf_tenant *t)
     } else if (geteuid() == 0)
         say(d, "users", subject, "ok", "its own", NULL);
     if (geteuid() == 0 && uid < 0)
-        uid = d->conf->platform.uid_base + 1; /* as good as the one it will get */
+        uid = ids_tenant_begin(d->conf->platform.uid_base); /* as good as the one it will get */
     reach(d, t->id, uid, "home", d->h.path, X_OK);
     const struct conf_stream_app *a = t->stream_apps.v;
     for (size_t i = 0; i < t->batch.n; i++) {
@@ -296,8 +297,19 @@ static void tenant(struct doctor *d, const struct conf_tenant *t)
         app(d, t, uid, a[i].app, a[i].exec, &a[i].secrets);
 }
 
+/* The block of uids (common/ids.h); conf_load refused it when another home has it. */
+static void block(struct doctor *d)
+{
+    const long long base = d->conf->platform.uid_base, n = d->conf->platform.n_uids;
+    AUTO_FREE char *range = xasprintf("%lld to %lld for inspectors and tenants, from %lld on for the platform's programs", base,
+                                      base + n - 1, base + IDS_PROGRAMS);
+    if (geteuid() == 0)
+        say(d, "users", "uids of this home", "ok", range, NULL);
+}
+
 static void tenants(struct doctor *d)
 {
+    block(d);
     if (geteuid() != 0 && d->conf->n_tenants > 1)
         say(d, "users", "isolation of tenants", "absent", "not root: all tenants share your uid",
             "run as root, or one home a tenant");

@@ -2,6 +2,7 @@
 #include "check.h"
 #include "keys.h"
 
+#include "common/ids.h"
 #include "common/mem.h"
 
 #include <dirent.h>
@@ -51,6 +52,21 @@ static int load_tenants(struct conf *c, const char *home, struct err *e)
     return r;
 }
 
+/* Last, so that a configuration with an error changes nothing on this host. */
+static int resolve_uids(const char *home, const char *file, struct conf *c, struct err *e)
+{
+    struct ids ids = {c->platform.uid_base, IDS_PROGRAMS};
+    if (ids.base >= 0 && ids.base < IDS_FIRST)
+        return err_set(e, ERR_CONFIG, "%s: key 'platform.uid_base': %lld must be -1 or at least %d", file, (long long)ids.base,
+                       IDS_FIRST);
+    int r = ids.base < 0 ? ids_of_home(home, &ids, e) : 0;
+    if (r == 0) {
+        c->platform.uid_base = ids.base;
+        c->platform.n_uids = ids.n;
+    }
+    return r;
+}
+
 int conf_load(const char *home, struct conf **ret, struct err *e)
 {
     struct conf *c = xcalloc(1, sizeof *c);
@@ -65,6 +81,8 @@ int conf_load(const char *home, struct conf **ret, struct err *e)
         r = conf_check_profiles(profiles, c, e);
     if (r == 0)
         r = load_tenants(c, home, e);
+    if (r == 0)
+        r = resolve_uids(home, platform, c, e);
     if (r < 0) {
         conf_free(c);
         return r;
@@ -166,6 +184,8 @@ struct conf_limits conf_effective_limits(const struct conf_tenant *t, const stru
 #define TIGHTER(field) l.field = tighter(l.field, d->limits.field)
     TIGHTER(max_file_bytes);
     TIGHTER(max_decompressed_bytes);
+    TIGHTER(max_expansion);
+    TIGHTER(max_inspect_s);
     TIGHTER(max_rows);
     TIGHTER(max_row_bytes);
     TIGHTER(max_columns);

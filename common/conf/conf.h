@@ -37,10 +37,10 @@ struct conf_profile {
     struct cfg_list env;                                          /* struct conf_env */
 };
 
-struct conf_limits {         /* -1: no limit */
-    struct cfg_strs formats; /* empty: as the level above */
-    int64_t max_file_bytes, max_decompressed_bytes, max_files_in_staging, max_files_per_day, max_bytes_per_day, max_rows,
-        max_row_bytes, max_columns, max_rejects;
+struct conf_limits {                                                              /* -1: no limit */
+    struct cfg_strs formats;                                                      /* empty: as the level above */
+    int64_t max_file_bytes, max_decompressed_bytes, max_expansion, max_inspect_s; /* -1 of the last three: a default */
+    int64_t max_files_in_staging, max_files_per_day, max_bytes_per_day, max_rows, max_row_bytes, max_columns, max_rejects;
 };
 
 #define CONF_SNIFFED "auto" /* of a conf_csv: what the configuration leaves to the sniffer; numbers: -1 */
@@ -139,7 +139,9 @@ struct conf {
             int64_t memory_bytes;
         } capacity;
         int64_t stream_pct;
-        int64_t uid_base, writer_wait_s, rescan_ms, min_free_bytes;
+        int64_t uid_base; /* after conf_load: the one in force (common/ids.h) */
+        int64_t n_uids;   /* no key: how many from uid_base on are for inspectors and tenants */
+        int64_t writer_wait_s, rescan_ms, min_free_bytes;
         bool allow_missing_limits, allow_shared_credentials;
         char *listen; /* empty: no tcp */
         struct {
@@ -162,7 +164,8 @@ struct conf {
 #define CONF_MANUAL       "manual"
 #define CONF_CRON         "cron:"
 
-/* Reads and checks everything below HOME/conf; all or nothing. conf_free accepts NULL. */
+/* Reads and checks everything below HOME/conf; all or nothing. As root it has uids chosen for a home that has none yet
+ * (ids_of_home). conf_free accepts NULL. */
 int conf_load(const char *home, struct conf **ret, struct err *e);
 void conf_free(struct conf *c);
 

@@ -356,7 +356,7 @@ int batchmgr_apply_conf(struct batchmgr *m, struct conf *next, struct err *e)
         ledger_take_up(m->ledger, c->id);
         t->suspended = ledger_is_suspended(m->ledger, c->id);
         int64_t uid;
-        r = ledger_tenant_uid(m->ledger, c->id, next->platform.uid_base, &uid, e);
+        r = ledger_tenant_uid(m->ledger, c->id, &(struct ids){next->platform.uid_base, next->platform.n_uids}, &uid, e);
         if (r == 0 && geteuid() == 0)
             t->uid = t->gid = uid;
         if (r == 0)

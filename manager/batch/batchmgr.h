@@ -2,6 +2,7 @@
 #ifndef SIMBDP_BATCHMGR_H
 #define SIMBDP_BATCHMGR_H
 
+#include "fair.h"
 #include "health.h"
 #include "ledger.h"
 #include "sched.h"
@@ -43,8 +44,9 @@ struct tenant {
     struct map datasets; /* name -> struct usage */
     struct candidate *first, **last;
     size_t n_candidates;
+    int n_claiming; /* whose row is being committed */
     struct file *inspect_first, **inspect_last;
-    double inspected; /* bytes over weight: who is inspected next */
+    struct fair_share share; /* of the inspectors */
 };
 
 struct parked { /* an app that could not be executed */
@@ -82,7 +84,8 @@ struct batchmgr {
     LIST_HEAD(laters, later) laters; /* of intake */
 
     struct inspector *inspectors;
-    size_t n_inspectors;
+    size_t n_inspectors, n_lanes;
+    struct event *inspect_ev;
 
     struct spawner *spawner;
     char *databases_told; /* what state/databases.json says; NULL: not written yet */

@@ -1,11 +1,12 @@
 #include "inspect.h"
 #include "admit.h"
+#include "fair.h"
 #include "intake.h"
 
 #include "common/clk.h"
 #include "common/crash.h"
 #include "common/fd.h"
-#include "common/json.h"
+#include "common/ids.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/read/src.h"
@@ -16,55 +17,136 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <sys/wait.h>
 
-enum { MAX_INSPECTORS = 8, SOCKET = 3, TRIES = 2, BASE_LIMIT_S = 30, SLOWEST_BYTES_PER_S = 2 << 20, RESTART_MS = 200 };
+enum {
+    MAX_LANES = 8,
+    SOCKET = 3,
+    TRIES = 2,
+    TICK_MS = 250,
+    RESTART_MS = 200,
+    STEP_BACK = 10, /* by how much nicer */
+};
+
+/* What holds where the configuration says nothing; and how many times its limit a stuck inspection is let be. */
+enum { EXPANSION = 100, STUCK = 10 };
+static const int64_t decompressed_bytes = INT64_C(10) << 30;
 
 struct inspector {
     struct batchmgr *m;
     pid_t pid; /* 0: none */
     int fd;
-    struct event *ev, *timer;
-    struct file *file; /* busy with */
+    struct event *ev, *timer; /* timer: starts again */
+    char *owner;              /* the one tenant whose bytes it has read; NULL: fresh */
+    struct file *file;        /* busy with */
     bool copying;
+    bool aside, back; /* fair.h */
+    int64_t since_ms, charged_at_ms, back_at_ms, back_ms, limit_ms;
 };
 
 static void submit_next(struct batchmgr *m);
 static void start_one(struct inspector *in);
+
+static struct tenant *tenant_of(const struct inspector *in)
+{
+    return tenant_get(in->m, in->file->tenant);
+}
+
+/* ---- who holds what ---- */
+
+static void charge(struct inspector *in, int64_t now_ms)
+{
+    struct tenant *t = tenant_of(in);
+    fair_charge(&t->share, now_ms - in->charged_at_ms, tenant_weight(in->m, t));
+    in->charged_at_ms = now_ms;
+}
+
+/* As nice as batchmgr, or nicer. Without privilege that cannot be taken back: the inspector is not used again then. */
+static void set_back(struct inspector *in, bool back, int64_t now_ms)
+{
+    if (in->back == back)
+        return;
+    if (!back)
+        in->back_ms += now_ms - in->back_at_ms;
+    in->back = back;
+    in->back_at_ms = now_ms;
+    if (setpriority(PRIO_PROCESS, (id_t)in->pid, getpriority(PRIO_PROCESS, 0) + (back ? STEP_BACK : 0)) < 0 && !back)
+        xstr_set(&in->owner, "");
+}
+
+static void hold(struct inspector *in, struct file *f, bool copying, int64_t limit_ms)
+{
+    int64_t now_ms = clk_now_ms();
+    in->file = f;
+    in->copying = copying;
+    in->since_ms = in->charged_at_ms = now_ms;
+    in->back_ms = 0;
+    in->limit_ms = limit_ms;
+    xstr_set(&in->owner, f->tenant);
+    tenant_of(in)->share.n_held++;
+    if (!evtimer_pending(in->m->inspect_ev, NULL)) {
+        struct timeval tv = {0, TICK_MS * 1000};
+        event_add(in->m->inspect_ev, &tv);
+    }
+}
+
+/* How long its file was looked at, apart from when it stepped back. */
+static int64_t looked_ms(const struct inspector *in, int64_t now_ms)
+{
+    return now_ms - in->since_ms - in->back_ms - (in->back ? now_ms - in->back_at_ms : 0);
+}
+
+static struct file *let_go(struct inspector *in)
+{
+    struct file *f = in->file;
+    int64_t now_ms = clk_now_ms();
+    if (!f)
+        return NULL;
+    charge(in, now_ms);
+    f->inspected_ms += looked_ms(in, now_ms);
+    tenant_of(in)->share.n_held--;
+    in->file = NULL;
+    in->aside = false;
+    return f;
+}
+
+static struct fair_pool pool(const struct batchmgr *m)
+{
+    struct fair_pool p = {.n_lanes = (int)m->n_lanes};
+    for (size_t i = 0; i < m->n_inspectors; i++) {
+        p.n_held += m->inspectors[i].file != NULL;
+        p.n_aside += m->inspectors[i].aside;
+    }
+    return p;
+}
+
+/* ---- processes ---- */
 
 static void on_restart(evutil_socket_t fd, short what, void *arg)
 {
     struct inspector *in = arg;
     (void)fd;
     (void)what;
+    event_free(in->timer);
+    in->timer = NULL;
     start_one(in);
     submit_next(in->m);
 }
 
-static void timer(struct inspector *in, int64_t ms, void (*fn)(evutil_socket_t, short, void *))
+static void start_later(struct inspector *in, int64_t ms)
 {
     struct timeval tv = {ms / 1000, ms % 1000 * 1000};
-    if (in->timer)
-        event_free(in->timer);
-    in->timer = event_new(in->m->base, -1, 0, fn, in);
+    if (!in->timer)
+        in->timer = event_new(in->m->base, -1, 0, on_restart, in);
     event_add(in->timer, &tv);
 }
 
-static void timer_stop(struct inspector *in)
+static void end_process(struct inspector *in)
 {
-    if (in->timer)
-        event_free(in->timer);
-    in->timer = NULL;
-}
-
-/* The inspector is gone. Its file gets another try, and after that a verdict of its own. */
-static void on_gone(struct inspector *in, const char *why)
-{
-    struct file *f = in->file;
-    struct inspect_reply re = {.status = INSPECT_FAILED};
-    bool copying = in->copying;
     if (in->ev)
         event_free(in->ev);
     in->ev = NULL;
@@ -72,38 +154,43 @@ static void on_gone(struct inspector *in, const char *why)
         close(fd_take(&in->fd));
     if (in->pid > 0)
         kill(in->pid, SIGKILL); /* not reaped yet, so the pid is still its own */
-    in->file = NULL;
-    in->copying = false;
-    timer(in, RESTART_MS, on_restart);
+    in->back = false;
+    xstr_set(&in->owner, NULL);
+}
+
+/* The inspector is gone, or has to go. A file that ended it gets another try, within the time that it had left: so two tries hold
+ * an inspector no longer than one. One that took too long gets none. */
+static void on_gone(struct inspector *in, const char *why, const char *limit)
+{
+    struct inspect_reply re = {.status = limit ? INSPECT_REFUSED : INSPECT_FAILED};
+    bool copying = in->copying;
+    struct file *f = let_go(in);
+    end_process(in);
+    start_later(in, RESTART_MS);
     if (!f)
         return;
     log_warn("inspector", f->tenant, NULL, "the inspector of %s (%s) %s", f->file_id, f->name, why);
     if (copying) {
         intake_copied(in->m, f, false, why);
-    } else if (++f->inspections < TRIES) {
+    } else if (!limit && ++f->inspections < TRIES) {
         inspect_submit(in->m, f);
     } else {
-        snprintf(re.detail, sizeof re.detail, "reading it made the inspector fail: it %s", why);
+        snprintf(re.reason, sizeof re.reason, "%s", limit ? limit : "");
+        snprintf(re.detail, sizeof re.detail, limit ? "%s" : "reading it made the inspector fail: it %s", why);
         admit_inspected(in->m, f, &re, NULL);
     }
 }
 
-static void on_too_slow(evutil_socket_t fd, short what, void *arg)
+static void check_time(struct inspector *in, int64_t now_ms)
 {
-    (void)fd;
-    (void)what;
-    on_gone(arg, "took too long and was ended");
+    char why[128];
+    if (in->file->inspected_ms + looked_ms(in, now_ms) <= in->limit_ms && now_ms - in->since_ms <= STUCK * in->limit_ms)
+        return;
+    snprintf(why, sizeof why, "took more than max_inspect_s, %lld s, and was ended", (long long)in->limit_ms / 1000);
+    on_gone(in, why, "max_inspect_s");
 }
 
-/* The figures as the inspector wrote them, as members to be put into an object; NULL when they are no JSON object. */
-static char *figures_of(const char *json, size_t n)
-{
-    AUTO_BSON bson_t *doc = n > 2 ? json_parse(json, n, NULL) : NULL;
-    for (size_t i = 0; i < n; i++)
-        if ((unsigned char)json[i] < 0x20)
-            return NULL;
-    return doc && json[0] == '{' && json[n - 1] == '}' ? xstrndup(json + 1, n - 2) : NULL;
-}
+/* ---- answers ---- */
 
 static void on_reply(evutil_socket_t fd, short what, void *arg)
 {
@@ -115,28 +202,28 @@ static void on_reply(evutil_socket_t fd, short what, void *arg)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n < (ssize_t)sizeof re || n > (ssize_t)sizeof message || !in->file) {
-        on_gone(in, n == 0 ? "ended" : "broke its protocol");
+        on_gone(in, n == 0 ? "ended" : "broke its protocol", NULL);
+        submit_next(in->m);
         return;
     }
     memcpy(&re, message, sizeof re);
-    AUTO_FREE char *figures = figures_of(message + sizeof re, (size_t)n - sizeof re);
-    struct file *f = in->file;
+    AUTO_FREE char *figures = inspect_figures(message + sizeof re, (size_t)n - sizeof re);
+    struct batchmgr *m = in->m;
     bool copying = in->copying;
-    timer_stop(in);
-    in->file = NULL;
-    in->copying = false;
-    re.reason[sizeof re.reason - 1] = 0;
-    re.detail[sizeof re.detail - 1] = 0;
-    if (re.rows < 0 || re.bytes < 0 || re.columns < 0 || re.rejects < 0 || re.status > INSPECT_FAILED) {
-        re.status = INSPECT_FAILED;
-        snprintf(re.detail, sizeof re.detail, "the inspector's answer makes no sense");
-    }
+    set_back(in, false, clk_now_ms());
+    struct file *f = let_go(in);
+    inspect_check_reply(&re, copying ? -1 : f->size);
     crash_at(CRASH_inspect_commit);
     if (copying)
-        intake_copied(in->m, f, re.status == INSPECT_OK, re.detail);
+        intake_copied(m, f, re.status == INSPECT_OK, re.detail);
     else
-        admit_inspected(in->m, f, &re, figures);
-    submit_next(in->m);
+        admit_inspected(m, f, &re, figures);
+    size_t n_started = 0;
+    for (size_t i = 0; i < m->n_inspectors; i++)
+        n_started += m->inspectors[i].fd >= 0;
+    if (n_started > m->n_lanes + 1) /* one was started in place of one that stood aside */
+        end_process(in);
+    submit_next(m);
 }
 
 static void start_one(struct inspector *in)
@@ -145,10 +232,9 @@ static void start_one(struct inspector *in)
     AUTO_FREE char *program = home_program(&m->home, "simbdp-inspect");
     char uid[24];
     int pair[2];
-    timer_stop(in);
-    snprintf(uid, sizeof uid, "%lld", (long long)m->conf->platform.uid_base);
+    snprintf(uid, sizeof uid, "%lld", (long long)ids_inspector(m->conf->platform.uid_base));
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
-        timer(in, RESTART_MS, on_restart);
+        start_later(in, RESTART_MS);
         return;
     }
     char *argv[] = {program, uid, "--home", m->home.path, NULL};
@@ -162,7 +248,7 @@ static void start_one(struct inspector *in)
         in->pid = 0;
         close(pair[0]);
         log_error("inspector", NULL, NULL, "cannot start %s: %s; trying again", program, err_text(r));
-        timer(in, RESTART_MS * 5, on_restart);
+        start_later(in, RESTART_MS * 5);
         return;
     }
     in->fd = pair[0];
@@ -171,16 +257,134 @@ static void start_one(struct inspector *in)
     event_add(in->ev, NULL);
 }
 
+/* ---- who is next ---- */
+
+/* An inspector that is free and has read bytes of no other tenant: what took it over, if anything ever does, sees no other's. */
+static struct inspector *free_for(struct batchmgr *m, const struct tenant *t)
+{
+    struct inspector *fresh = NULL, *others = NULL, *cold = NULL;
+    for (size_t i = 0; i < m->n_inspectors; i++) {
+        struct inspector *in = &m->inspectors[i];
+        if (in->file || in->timer)
+            continue;
+        if (in->fd < 0)
+            cold = in;
+        else if (!in->owner)
+            fresh = in;
+        else if (strcmp(in->owner, t->id))
+            others = in;
+        else
+            return in;
+    }
+    if (fresh)
+        return fresh;
+    struct inspector *in = others ? others : cold;
+    if (!in)
+        return NULL;
+    end_process(in);
+    start_one(in);
+    return in->fd >= 0 ? in : NULL;
+}
+
+static bool wants(const struct tenant *t)
+{
+    return t->inspect_first && t->configured; /* one without configuration is suspended */
+}
+
+static struct tenant *next_tenant(struct batchmgr *m)
+{
+    const struct fair_pool p = pool(m);
+    struct tenant *best = NULL, *warm = NULL;
+    size_t i = 0;
+    for (struct tenant *t; (t = map_next(&m->tenants, &i));)
+        if (wants(t) && fair_may_start(&p, &t->share) && (!best || fair_before(&t->share, &best->share)))
+            best = t;
+    for (i = 0; best && i < m->n_inspectors; i++) {
+        const struct inspector *in = &m->inspectors[i];
+        struct tenant *t = in->fd >= 0 && !in->file && in->owner ? map_get(&m->tenants, in->owner) : NULL;
+        if (t && wants(t) && fair_may_start(&p, &t->share) && fair_goes_on(&t->share, &best->share) &&
+            (!warm || fair_before(&t->share, &warm->share)))
+            warm = t;
+    }
+    return warm ? warm : best;
+}
+
+/* A tenant that waits and holds no inspector. */
+static bool somebody_waits(struct batchmgr *m)
+{
+    size_t i = 0;
+    for (struct tenant *t; (t = map_next(&m->tenants, &i));)
+        if (wants(t) && !t->share.n_held)
+            return true;
+    return false;
+}
+
+/* Has the oldest inspection stand aside for somebody who waits; false when none has to. */
+static bool make_room(struct batchmgr *m)
+{
+    const struct fair_pool p = pool(m);
+    struct inspector *oldest = NULL;
+    for (size_t i = 0; i < m->n_inspectors; i++) {
+        struct inspector *in = &m->inspectors[i];
+        if (in->file && !in->aside && (!oldest || in->since_ms < oldest->since_ms))
+            oldest = in;
+    }
+    if (!oldest || !fair_stands_aside(&p, clk_now_ms() - oldest->since_ms) || !somebody_waits(m))
+        return false;
+    return oldest->aside = true;
+}
+
+/* Long inspections step back for other tenants' short ones. */
+static void set_priorities(struct batchmgr *m)
+{
+    int64_t now_ms = clk_now_ms();
+    bool waits = pool(m).n_held > 0 && somebody_waits(m);
+    for (size_t i = 0; i < m->n_inspectors; i++) {
+        struct inspector *in = &m->inspectors[i];
+        int64_t youngest_ms = waits ? 0 : -1;
+        if (!in->file)
+            continue;
+        for (size_t k = 0; k < m->n_inspectors; k++) {
+            const struct inspector *other = &m->inspectors[k];
+            int64_t age_ms = now_ms - other->since_ms;
+            if (other->file && strcmp(other->file->tenant, in->file->tenant) && (youngest_ms < 0 || age_ms < youngest_ms))
+                youngest_ms = age_ms;
+        }
+        set_back(in, fair_steps_back(now_ms - in->since_ms, youngest_ms), now_ms);
+    }
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct batchmgr *m = arg;
+    bool any = false;
+    (void)fd;
+    (void)what;
+    for (size_t i = 0; i < m->n_inspectors; i++)
+        if (m->inspectors[i].file) {
+            charge(&m->inspectors[i], clk_now_ms());
+            check_time(&m->inspectors[i], clk_now_ms());
+        }
+    submit_next(m);
+    for (size_t i = 0; i < m->n_inspectors; i++)
+        any |= m->inspectors[i].file != NULL;
+    struct timeval tv = {0, TICK_MS * 1000};
+    if (any)
+        event_add(m->inspect_ev, &tv);
+}
+
 int inspect_start(struct batchmgr *m, struct err *e)
 {
     (void)e;
     int n = get_nprocs();
-    m->n_inspectors = n < 1 ? 1 : n > MAX_INSPECTORS ? MAX_INSPECTORS : (size_t)n;
+    m->n_lanes = n < 1 ? 1 : n > MAX_LANES ? MAX_LANES : (size_t)n;
+    m->n_inspectors = m->n_lanes + 1 + FAIR_MAX_ASIDE;
     m->inspectors = xcalloc(m->n_inspectors, sizeof *m->inspectors);
-    for (size_t i = 0; i < m->n_inspectors; i++) {
+    m->inspect_ev = event_new(m->base, -1, 0, on_tick, m);
+    for (size_t i = 0; i < m->n_inspectors; i++)
         m->inspectors[i] = (struct inspector){.m = m, .fd = -1};
+    for (size_t i = 0; i < m->n_lanes + 1; i++) /* the others when they are needed */
         start_one(&m->inspectors[i]);
-    }
     return 0;
 }
 
@@ -188,43 +392,32 @@ void inspect_stop(struct batchmgr *m)
 {
     for (size_t i = 0; i < m->n_inspectors; i++) {
         struct inspector *in = &m->inspectors[i];
-        timer_stop(in);
-        if (in->ev)
-            event_free(in->ev);
-        if (in->fd >= 0)
-            close(in->fd);
-        if (in->pid > 0)
-            kill(in->pid, SIGKILL);
+        if (in->timer)
+            event_free(in->timer);
+        end_process(in);
     }
+    if (m->inspect_ev)
+        event_free(m->inspect_ev);
+    m->inspect_ev = NULL;
     free(m->inspectors);
     m->inspectors = NULL;
     m->n_inspectors = 0;
 }
 
-static struct inspector *idle(struct batchmgr *m)
-{
-    for (size_t i = 0; i < m->n_inspectors; i++)
-        if (m->inspectors[i].fd >= 0 && !m->inspectors[i].file)
-            return &m->inspectors[i];
-    return NULL;
-}
+/* ---- requests ---- */
 
 static int send_request(struct inspector *in, struct file *f, const struct inspect_request *rq, const struct buf *spec,
-                        const int *fds, size_t n_fds)
+                        const int *fds, size_t n_fds, int64_t limit_ms)
 {
     AUTO_BUF struct buf message = {0};
     buf_add(&message, rq, sizeof *rq);
     if (spec)
         buf_add(&message, spec->p, spec->n);
     int r = fd_send(in->fd, message.p, message.n, fds, n_fds);
-    in->file = f; /* also when it failed: on_gone sees to it */
-    in->copying = rq->op == INSPECT_COPY;
-    if (r < 0) {
-        on_gone(in, "does not listen");
-        return r;
-    }
-    timer(in, BASE_LIMIT_S * 1000 + (f->size > 0 ? f->size / (SLOWEST_BYTES_PER_S / 1000) : 600000), on_too_slow);
-    return 0;
+    hold(in, f, rq->op == INSPECT_COPY, limit_ms); /* also when it failed: on_gone sees to it */
+    if (r < 0)
+        on_gone(in, "does not listen", NULL);
+    return r;
 }
 
 static void on_submit_again(evutil_socket_t fd, short what, void *arg)
@@ -259,11 +452,13 @@ static void inspect_one(struct inspector *in, struct file *f)
     }
     AUTO_BUF struct buf spec = {0};
     struct conf_limits l = conf_effective_limits(c, d);
+    int64_t most = f->size > decompressed_bytes ? f->size : decompressed_bytes;
     struct inspect_request rq = {
         .op = INSPECT_READ,
         .compression = src_compression_of(f->name, NULL),
         .full = !strcmp(d->inspect, "full"),
-        .max_decompressed_bytes = l.max_decompressed_bytes,
+        .max_decompressed_bytes = l.max_decompressed_bytes >= 0 ? l.max_decompressed_bytes : most,
+        .max_expansion = l.max_expansion >= 0 ? l.max_expansion : EXPANSION,
         .max_rows = l.max_rows,
         .max_row_bytes = l.max_row_bytes,
         .max_columns = l.max_columns,
@@ -272,44 +467,45 @@ static void inspect_one(struct inspector *in, struct file *f)
     const struct conf_batch *app = conf_route(c, f->app, f->dataset, f->name);
     bool stored_as_it_is = app && !strcmp(app->exec, BUILTIN_LOAD);
     conf_spec_json(d, stored_as_it_is, l.max_row_bytes, f->received_wall_ms, &spec);
-    send_request(in, f, &rq, &spec, &fd, 1);
-}
-
-/* The tenant whose files were inspected least, by bytes over weight. One without configuration is suspended. */
-static struct tenant *next_tenant(struct batchmgr *m)
-{
-    struct tenant *best = NULL;
-    size_t i = 0;
-    for (struct tenant *t; (t = map_next(&m->tenants, &i));)
-        if (t->inspect_first && t->configured && (!best || t->inspected < best->inspected))
-            best = t;
-    return best;
+    send_request(in, f, &rq, &spec, &fd, 1, inspect_limit_ms(&rq, l.max_inspect_s, f->size));
 }
 
 static void submit_next(struct batchmgr *m)
 {
-    struct inspector *in;
     struct tenant *t;
-    while ((in = idle(m)) && (t = next_tenant(m))) {
+    while ((t = next_tenant(m)) || (make_room(m) && (t = next_tenant(m)))) {
+        struct inspector *in = free_for(m, t);
+        if (!in)
+            break; /* one that starts again soon goes on here */
         struct file *f = t->inspect_first;
         t->inspect_first = f->next;
         if (!t->inspect_first)
             t->inspect_last = &t->inspect_first;
         f->next = NULL;
-        t->inspected += (double)(f->size + 4096) / (double)tenant_weight(m, t);
         inspect_one(in, f);
     }
+    set_priorities(m);
+}
+
+/* It takes part from now on. */
+static void join(struct batchmgr *m, struct tenant *t)
+{
+    struct tenant *least = NULL;
+    size_t i = 0;
+    if (t->inspect_first || t->share.n_held)
+        return;
+    for (struct tenant *other; (other = map_next(&m->tenants, &i));)
+        if (other != t && (wants(other) || other->share.n_held) && (!least || fair_before(&other->share, &least->share)))
+            least = other;
+    fair_join(&t->share, least ? &least->share : NULL);
 }
 
 void inspect_submit(struct batchmgr *m, struct file *f)
 {
     struct tenant *t = tenant_get(m, f->tenant);
-    if (!t->inspect_first) { /* starts level with those that wait already: idling earns no credit */
-        struct tenant *least = next_tenant(m);
-        if (least && t->inspected < least->inspected)
-            t->inspected = least->inspected;
+    join(m, t);
+    if (!t->inspect_first)
         t->inspect_last = &t->inspect_first;
-    }
     f->next = NULL;
     *t->inspect_last = f;
     t->inspect_last = &f->next;
@@ -325,9 +521,13 @@ void inspect_copy(struct batchmgr *m, struct file *f, int from, int to)
 {
     int fds[] = {from, to};
     struct inspect_request rq = {.op = INSPECT_COPY};
-    struct inspector *in = idle(m);
+    struct tenant *t = tenant_get(m, f->tenant);
+    const struct fair_pool p = pool(m);
+    struct stat st;
+    join(m, t);
+    struct inspector *in = fair_may_start(&p, &t->share) && fstat(from, &st) == 0 ? free_for(m, t) : NULL;
     if (in)
-        send_request(in, f, &rq, NULL, fds, 2);
+        send_request(in, f, &rq, NULL, fds, 2, inspect_limit_ms(&rq, -1, st.st_size));
     close(from);
     close(to);
     if (!in)

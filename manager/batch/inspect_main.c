@@ -117,13 +117,58 @@ static void describe(const struct reader *r, const struct spec *spec, const stru
     json_end(out, '}');
 }
 
+/* Bytes that the file takes on the disk. Where those that it is said to take are few, its data are looked for as well: some file
+ * systems count them late. */
+static int64_t on_disk(int fd, const struct stat *st, int64_t enough)
+{
+    int64_t n = (int64_t)st->st_blocks * 512;
+    off_t at = 0, end;
+    if (n >= enough)
+        return n;
+    for (n = 0; n < enough && (at = lseek(fd, at, SEEK_DATA)) >= 0 && (end = lseek(fd, at, SEEK_HOLE)) > at; at = end)
+        n += end - at;
+    return n;
+}
+
+/* How many bytes may be read of the file, compressed or not. False: it has more already, as holes; it was refused. */
+static bool within_expansion(int fd, const struct inspect_request *rq, struct inspect_reply *re, int64_t *ret_max)
+{
+    struct stat st;
+    *ret_max = rq->max_decompressed_bytes;
+    if (fstat(fd, &st) < 0)
+        return true;
+    int64_t times = rq->max_expansion > 0 ? rq->max_expansion : 1;
+    int64_t disk = on_disk(fd, &st, st.st_size / times + 1), most = disk > INT64_MAX / times ? INT64_MAX : disk * times;
+    if (most < INSPECT_FREE_BYTES)
+        most = INSPECT_FREE_BYTES;
+    if (st.st_size > most) {
+        say(re, INSPECT_REFUSED, "max_expansion", "it has holes: far fewer bytes are on the disk than it has when it is read");
+        return false;
+    }
+    if (most < *ret_max)
+        *ret_max = most;
+    return true;
+}
+
+static void refuse_expansion(const struct inspect_request *rq, struct inspect_reply *re, int64_t max)
+{
+    char detail[200];
+    snprintf(detail, sizeof detail,
+             "it has more than %lld bytes decompressed, which is 256 MiB and more than %lld times those on the disk",
+             (long long)max, (long long)rq->max_expansion);
+    say(re, INSPECT_REFUSED, "max_expansion", detail);
+}
+
 static void inspect(int fd, const struct inspect_request *rq, const struct spec *spec, struct inspect_reply *re, struct buf *json)
 {
     crypto_generichash_state hash;
     struct err e = {0};
+    int64_t max;
+    if (!within_expansion(fd, rq, re, &max))
+        return;
     crypto_generichash_init(&hash, NULL, 0, INSPECT_HASH_BYTES);
     lseek(fd, 0, SEEK_SET);
-    struct src *s = src_new(fd, rq->compression, rq->max_decompressed_bytes, hash_raw, &hash);
+    struct src *s = src_new(fd, rq->compression, max, hash_raw, &hash);
     struct reader *r = reader_new(s, spec);
     struct figures *f = rq->full ? figures_new() : NULL;
     if (f)
@@ -131,7 +176,9 @@ static void inspect(int fd, const struct inspect_request *rq, const struct spec 
     int n = read_records(r, rq, spec->format == READER_CSV, re, &e);
     re->raw_bytes = src_raw_bytes(s);
     re->bytes = reader_offset(r);
-    if (n == ERR_LIMIT)
+    if (n == ERR_LIMIT && max < rq->max_decompressed_bytes)
+        refuse_expansion(rq, re, max);
+    else if (n == ERR_LIMIT)
         say(re, INSPECT_REFUSED, "max_decompressed_bytes", e.msg);
     else if (n == ERR_CONFIG)
         say(re, INSPECT_REFUSED, "columns", e.msg);
@@ -148,26 +195,55 @@ static void inspect(int fd, const struct inspect_request *rq, const struct spec 
     src_free(s);
 }
 
+static int copy_some(int from, int to, char *chunk, int64_t n)
+{
+    while (n > 0) {
+        ssize_t got = read(from, chunk, n < COPY_BYTES ? (size_t)n : COPY_BYTES);
+        if (got <= 0)
+            return got < 0 ? -errno : 0; /* it became shorter: seen behind */
+        int r = fd_write_all(to, chunk, (size_t)got);
+        if (r < 0)
+            return r;
+        n -= got;
+    }
+    return 0;
+}
+
+/* Holes stay holes: a file of any size may take no space where it comes from. */
+static int copy_data(int from, int to, char *chunk, int64_t size)
+{
+    int64_t at = 0, end;
+    int r = 0;
+    while (r == 0 && at < size) {
+        int64_t data = lseek(from, at, SEEK_DATA);
+        if (data < 0 && errno == ENXIO)
+            break;
+        if (data < 0 || (end = lseek(from, data, SEEK_HOLE)) <= data) {
+            data = at; /* not to be had here */
+            end = size;
+        }
+        if (lseek(from, data, SEEK_SET) < 0 || lseek(to, data, SEEK_SET) < 0)
+            return -errno;
+        r = copy_some(from, to, chunk, end - data);
+        at = end;
+    }
+    return r < 0 ? r : ftruncate(to, size) < 0 ? -errno : 0;
+}
+
 static void copy(int from, int to, struct inspect_reply *re)
 {
     struct stat before, after;
     struct err e = {0};
     char *chunk = malloc(COPY_BYTES);
-    ssize_t n = chunk && fstat(from, &before) == 0 ? 0 : -1;
-    while (n >= 0 && (n = read(from, chunk, COPY_BYTES)) > 0) {
-        re->raw_bytes += n;
-        int w = fd_write_all(to, chunk, (size_t)n);
-        if (w < 0) {
-            errno = -w;
-            n = -1;
-        }
-    }
+    int r = !chunk ? -ENOMEM : fstat(from, &before) < 0 ? -errno : copy_data(from, to, chunk, before.st_size);
     free(chunk);
-    if (n < 0 || fsync(to) < 0 || fstat(from, &after) < 0) {
-        err_sys(&e, -errno, "cannot copy the file");
+    if (r == 0 && (fsync(to) < 0 || fstat(from, &after) < 0))
+        r = -errno;
+    if (r < 0) {
+        err_sys(&e, r, "cannot copy the file");
         say(re, INSPECT_FAILED, "copy", e.msg);
     } else if (before.st_size != after.st_size || before.st_mtim.tv_sec != after.st_mtim.tv_sec ||
-               before.st_mtim.tv_nsec != after.st_mtim.tv_nsec || re->raw_bytes != after.st_size) {
+               before.st_mtim.tv_nsec != after.st_mtim.tv_nsec) {
         say(re, INSPECT_FAILED, "changed", "the file changed while it was copied");
     }
 }
@@ -192,6 +268,7 @@ static int filter(void)
         SCMP_SYS(futex),       SCMP_SYS(rt_sigreturn),  SCMP_SYS(rt_sigaction),    SCMP_SYS(rt_sigprocmask), SCMP_SYS(exit),
         SCMP_SYS(exit_group),  SCMP_SYS(clock_gettime), SCMP_SYS(restart_syscall), SCMP_SYS(gettid),         SCMP_SYS(getpid),
         SCMP_SYS(sched_yield), SCMP_SYS(sigaltstack),   SCMP_SYS(getrandom),       SCMP_SYS(tgkill),         SCMP_SYS(fcntl),
+        SCMP_SYS(ftruncate),
     };
     scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
     int r = ctx ? 0 : -ENOMEM;

@@ -14,12 +14,16 @@ enum inspect_op {
 struct inspect_request {
     uint32_t op, compression; /* enum src_compression */
     uint32_t full;            /* types, rules and figures, not only the structure */
-    int64_t max_decompressed_bytes, max_rows, max_row_bytes, max_columns, max_rejects; /* -1: none */
+    int64_t max_decompressed_bytes, max_expansion;
+    int64_t max_rows, max_row_bytes, max_columns, max_rejects; /* -1: none */
     /* behind it: the spec of the file (common/read/spec.h) */
 };
 
 /* Both JSON objects end here; with the structs they fit a socket's default buffer. */
 enum { INSPECT_JSON_MAX = 128 << 10 };
+
+/* What a file may expand to whatever its size on the disk is; beyond, max_expansion counts. */
+#define INSPECT_FREE_BYTES (INT64_C(256) << 20)
 
 enum inspect_status {
     INSPECT_OK,

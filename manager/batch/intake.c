@@ -38,6 +38,8 @@
 
 enum {
     CLAIMS_PER_TURN = 32, /* per tenant, so that a flood does not hold up a quiet one */
+    READS_PER_TURN = 64,  /* of inotify: as much as it holds by default */
+    MAX_CLAIMING = 128,   /* likewise, between the row and the rename, which are done as many at once as there are */
     STABLE_MS = 2000,
     WRITER_POLL_MS = 200,
     RETRY_MS = 1000,
@@ -307,10 +309,22 @@ static void check_claimed(struct batchmgr *m, struct file *f)
     admit_claimed(m, f);
 }
 
+static void claim_soon(struct batchmgr *m)
+{
+    struct timeval now = {0, 0}; /* after what came in meanwhile: an active event would come before it */
+    if (m->n_candidates)
+        event_add(m->claim_ev, &now);
+}
+
 static void on_row_committed(void *arg)
 {
+    struct batchmgr *m = batchmgr_the();
+    struct file *f = arg;
+    struct tenant *t = tenant_get(m, f->tenant);
     crash_at(CRASH_intake_row_commit);
-    move_to_work(batchmgr_the(), arg);
+    if (t->n_claiming-- == MAX_CLAIMING)
+        claim_soon(m);
+    move_to_work(m, f);
 }
 
 static struct file *new_file(struct batchmgr *m, struct tenant *t, const char *dataset, const char *from, const char *raw)
@@ -415,6 +429,7 @@ static void try_claim(struct batchmgr *m, struct tenant *t, const struct candida
         return;
     struct file *f = new_file(m, t, c->dataset, from, c->name);
     map_put(&m->staged, key, f);
+    t->n_claiming++;
     ledger_put_file(m->ledger, f);
     ledger_then(m->ledger, on_row_committed, f);
 }
@@ -437,8 +452,9 @@ static void on_claim(evutil_socket_t fd, short what, void *arg)
     size_t i = 0;
     (void)fd;
     (void)what;
-    for (struct tenant *t; (t = map_next(&m->tenants, &i));)
-        for (int n = 0; t->first && n < CLAIMS_PER_TURN; n++) {
+    bool more = false;
+    for (struct tenant *t; (t = map_next(&m->tenants, &i));) {
+        for (int n = 0; t->first && n < CLAIMS_PER_TURN && t->n_claiming < MAX_CLAIMING; n++) {
             struct candidate *c = t->first;
             t->first = c->next;
             if (!t->first)
@@ -451,8 +467,10 @@ static void on_claim(evutil_socket_t fd, short what, void *arg)
                 try_claim(m, t, c);
             free_candidate(c);
         }
-    if (m->n_candidates)
-        event_active(m->claim_ev, EV_TIMEOUT, 0);
+        more |= t->first && t->n_claiming < MAX_CLAIMING;
+    }
+    if (more)
+        claim_soon(m);
 }
 
 static void scan(struct batchmgr *m, struct tenant *t, const char *dataset)
@@ -524,12 +542,10 @@ static void on_disk(evutil_socket_t fd, short what, void *arg)
         intake_rescan(m);
 }
 
-static void on_inotify(evutil_socket_t fd, short what, void *arg)
+static bool read_inotify(struct batchmgr *m)
 {
-    struct batchmgr *m = arg;
     char chunk[16384] __attribute__((aligned(8)));
-    (void)what;
-    ssize_t n = read(fd, chunk, sizeof chunk);
+    ssize_t n = read(m->inotify_fd, chunk, sizeof chunk);
     for (ssize_t i = 0; i < n;) {
         const struct inotify_event *ev = (const struct inotify_event *)(chunk + i);
         char key[16];
@@ -544,6 +560,16 @@ static void on_inotify(evutil_socket_t fd, short what, void *arg)
         if (w && ev->len)
             add_candidate(m, tenant_get(m, w->tenant), w->dataset, ev->name);
     }
+    return n > 0;
+}
+
+/* All that there is, or a quiet tenant's name would wait behind a flood of another's: claims are shared, this queue is not. */
+static void on_inotify(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    for (int i = 0; i < READS_PER_TURN && read_inotify(arg); i++)
+        ;
 }
 
 /* ---- start ---- */

@@ -11,6 +11,8 @@
 
 #include "model.h"
 
+#include "common/ids.h"
+
 struct event_base;
 struct ledger;
 
@@ -34,8 +36,9 @@ void ledger_then(struct ledger *l, void (*fn)(void *arg), void *arg);
 /* Whether commits fail; and why, as far as it fits into ret_why (NULL: not asked). */
 bool ledger_stalled(struct ledger *l, char *ret_why, size_t size);
 
-/* The tenant's uid offset: given once, kept for ever. Commits at once (start and reload only). */
-int ledger_tenant_uid(struct ledger *l, const char *tenant, int64_t uid_base, int64_t *ret_uid, struct err *e);
+/* The tenant's uid: given once out of the home's (ERR_LIMIT when all are), kept for ever. Commits at once (start and reload only).
+ */
+int ledger_tenant_uid(struct ledger *l, const char *tenant, const struct ids *ids, int64_t *ret_uid, struct err *e);
 int ledger_set_suspended(struct ledger *l, const char *tenant, bool suspended, struct err *e);
 bool ledger_is_suspended(struct ledger *l, const char *tenant);
 

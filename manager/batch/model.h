@@ -70,7 +70,8 @@ struct file {
     struct file *next;   /* in a queue */
     int64_t writer_since_ms;
     int inspections;
-    bool retrying; /* its bytes are on their way back from quarantine/ */
+    int64_t inspected_ms; /* by inspectors that failed */
+    bool retrying;        /* its bytes are on their way back from quarantine/ */
 };
 
 struct file *file_new(const char *tenant, const char *dataset);

@@ -1,4 +1,5 @@
 #include "live.h"
+#include "scrap.h"
 #include "common/clk.h"
 #include "common/crash.h"
 #include "common/fd.h"
@@ -31,6 +32,7 @@ struct spawner {
     pid_t pid; /* 0: there is none */
     struct event *ev, *timer;
     int64_t pause_until_ms;
+    struct scrap *scrap;
 };
 
 struct live {
@@ -121,6 +123,7 @@ struct spawner *spawner_new(struct event_base *base, const struct home *home, st
     struct spawner *s = xcalloc(1, sizeof *s);
     *s = (struct spawner){.base = base, .home = home, .cgroups = cgroups, .ready = ready, .arg = arg, .fd = -1};
     s->timer = event_new(base, -1, 0, on_timer, s);
+    s->scrap = scrap_new(home);
     start_program(s);
     return s;
 }
@@ -136,6 +139,7 @@ void spawner_free(struct spawner *s)
         close(s->fd);
     while (s->pid && waitpid(s->pid, NULL, 0) < 0 && errno == EINTR) {
     } /* it ends with its channel */
+    scrap_free(s->scrap);
     free(s);
 }
 
@@ -213,6 +217,7 @@ void live_stop(struct live *l)
 
 void live_acknowledge(struct live *l)
 {
+    scrap_take(l->s->scrap, l->dir);
     order(l, RUN_ORDER_ACK);
     drop_conn(l);
 }

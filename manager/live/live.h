@@ -45,7 +45,7 @@ void live_start(struct live *l, const struct run_spec *spec);
 void live_resolve(struct live *l);
 /* Orders a stop, now and when its runner is found again. */
 void live_stop(struct live *l);
-/* The step's end is durable: its runner may go. */
+/* The step's end is durable: its scratch is removed, and its runner may go. */
 void live_acknowledge(struct live *l);
 /* At start: runners whose step's end is durable, but whose manager died before it could say so, may go, too. */
 void live_dismiss_ended(const struct home *h, bool (*is_ended)(void *arg, const char *claim), void *arg);

@@ -10,6 +10,7 @@ MONITOR, CONTROLLER = "tests/system/test_monitor.py", "tests/unit/test_controlle
 WALLS = "tests/attack/test_walls.py"
 TRIGGERS, RETENTION = "tests/system/test_triggers.py", "tests/system/test_retention.py"
 S06, CUT_OFF = PEERS + "::test_s06_limits_are_refused_by_name_and_recorded", PEERS + "::test_s06_after_too_many_breaches_a_stream_is_cut_off"
+INTAKE = "tests/attack/test_intake.py"
 INSIDE_OUTSIDE = FILES + "::test_f10_each_limit_just_inside_and_just_outside"
 RLIMITS = LIMITS + "::test_rlimits_are_what_the_profile_says"
 R04 = RUNS + "::test_r04_each_limit_holds_and_is_named"
@@ -61,6 +62,8 @@ TABLE = {
     "tenant.limits.formats": FILES + "::test_f10_formats",
     "tenant.limits.max_file_bytes": INSIDE_OUTSIDE,
     "tenant.limits.max_decompressed_bytes": INSIDE_OUTSIDE,
+    "tenant.limits.max_expansion": INTAKE + "::test_max_expansion_bites",
+    "tenant.limits.max_inspect_s": INTAKE + "::test_max_inspect_s_bites_once",
     "tenant.limits.max_files_in_staging": FILES + "::test_f10_staging_cap",
     "tenant.limits.max_files_per_day": FILES + "::test_f10_daily_quotas_survive_a_restart",
     "tenant.limits.max_bytes_per_day": FILES + "::test_f10_daily_quotas_survive_a_restart",
@@ -79,6 +82,8 @@ TABLE = {
     "tenant.datasets.limits.formats": LIMITS + "::test_formats_of_a_dataset",
     "tenant.datasets.limits.max_file_bytes": INSIDE_OUTSIDE,
     "tenant.datasets.limits.max_decompressed_bytes": INSIDE_OUTSIDE,
+    "tenant.datasets.limits.max_expansion": INTAKE + "::test_max_expansion_bites",
+    "tenant.datasets.limits.max_inspect_s": INTAKE + "::test_max_inspect_s_bites_once",
     "tenant.datasets.limits.max_files_in_staging": RETENTION + "::test_limits_of_a_dataset_count_what_is_its_own_and_unfinished",
     "tenant.datasets.limits.max_files_per_day": RETENTION + "::test_limits_of_a_dataset_count_its_own_files",
     "tenant.datasets.limits.max_bytes_per_day": RETENTION + "::test_bytes_of_a_dataset_count_its_own_files",

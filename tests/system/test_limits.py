@@ -146,10 +146,14 @@ def test_uid_base_is_where_uids_begin(make_home):
     home = make_home(platform="uid_base = 71000;")
     home.tenant(exec_="misbehave")
     home.up()
-    f, r = run(home, "x.csv", "do,arg\nprint,hello\n")
+    gate = home.base / "gate"
+    home.do(f"gate,{gate}")
+    (r,) = home.wait_running()
     assert [t["uid"] for t in home.rows("tenant", "list")] == [71001]
     assert (home.path / "staging/acme/data").stat().st_gid == 71001
     assert (home.path / "runs" / r["run_id"] / "app").stat().st_uid == 71001
+    gate.touch()
+    home.wait_file()
 
 
 def test_an_app_runs_under_the_profile_it_names(home):
