@@ -1,6 +1,7 @@
 #include "mongo.h"
 #include "common/access.h"
 #include "common/fd.h"
+#include "common/ids.h"
 #include "common/json.h"
 #include "common/mem.h"
 
@@ -16,24 +17,31 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-static const char admin_user[] = "simbdp";
+enum { LISTEN_BACKLOG = 1024 };
 
-/* A port that can be bound now: `port`, or with 0 any. Negative when it is taken. */
-static int bindable(int port)
+/* Listens on `port`, or with 0 on any: a descriptor, or -errno: it is taken. */
+static int listen_on(int port)
 {
     struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t n = sizeof sa;
     int on = 1;
     AUTO_FD int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0 || listen(fd, 1) < 0)
+    if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0 || listen(fd, LISTEN_BACKLOG) < 0)
         return -errno;
+    return fd_take(&fd);
+}
+
+static int port_of(int fd)
+{
+    struct sockaddr_in sa = {0};
+    socklen_t n = sizeof sa;
     return getsockname(fd, (struct sockaddr *)&sa, &n) < 0 ? -errno : ntohs(sa.sin_port);
 }
 
 bool mongo_port_is_free(int port)
 {
-    return bindable(port) == port;
+    AUTO_FD int fd = listen_on(port);
+    return fd >= 0;
 }
 
 /* True when a runner of this home lives: it would go on with the old port. */
@@ -53,13 +61,15 @@ static bool has_live_runs(const struct home *h)
     return live;
 }
 
+/* Listens on the port that is kept, or a new one. */
 static int choose_port(const struct home *h, struct err *e)
 {
     int kept = home_kept_port(h, "mongo");
     /* An `up` that was killed leaves a MongoDB that is about to end. */
     for (int i = 0; kept > 0 && i < 40; i++) {
-        if (bindable(kept) == kept)
-            return kept;
+        int fd = listen_on(kept);
+        if (fd >= 0)
+            return fd;
         poll(NULL, 0, 50);
     }
     if (kept > 0 && has_live_runs(h))
@@ -67,11 +77,13 @@ static int choose_port(const struct home *h, struct err *e)
                        "port %d of this home's MongoDB is in use by another program, and runs that know it "
                        "are going; free the port (`ss -ltnp | grep %d` names the program), or end the runs",
                        kept, kept);
-    int port = bindable(0);
-    if (port < 0)
-        return err_sys(e, port, "no port can be bound on 127.0.0.1");
-    int r = home_keep_port(h, "mongo", port, e);
-    return r < 0 ? r : port;
+    int fd = listen_on(0);
+    if (fd < 0)
+        return err_sys(e, fd, "no port can be bound on 127.0.0.1");
+    int r = home_keep_port(h, "mongo", port_of(fd), e);
+    if (r < 0)
+        close(fd);
+    return r < 0 ? r : fd;
 }
 
 static void add_arg(struct mongo_plan *p, char *arg)
@@ -97,9 +109,42 @@ static char *on_path(const char *name)
     return NULL;
 }
 
-static int plan_embedded(const struct home *h, int port, struct mongo_plan *p, struct err *e)
+/* A file of the server's: whoever had it before (a backup was restored, the uids changed), it is the server's now. */
+static int own_file(int dirfd, const char *name, int64_t uid)
+{
+    struct stat st;
+    AUTO_FD int fd = openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return -errno;
+    if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_uid == (uid_t)uid)
+        return 0;
+    return fchownat(fd, "", (uid_t)uid, (gid_t)uid, AT_EMPTY_PATH) < 0 ? -errno : 0;
+}
+
+/* state/mongo, where it keeps a file for each database; before that there was one for all. */
+static int data_directory(const struct home *h, int64_t uid, struct err *e)
+{
+    int r = fd_mkdirs(h->dirfd, "state/mongo", 0700);
+    AUTO_FD int fd = r < 0 ? -1 : openat(h->dirfd, "state/mongo", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (r == 0 && fd < 0)
+        r = -errno;
+    if (r == 0 && renameat(h->dirfd, "state/mongo.mv", fd, "all.old") < 0 && errno != ENOENT)
+        r = -errno;
+    if (r == 0 && uid >= 0 && fchown(fd, (uid_t)uid, (gid_t)uid) < 0)
+        r = -errno;
+    DIR *d = r == 0 && uid >= 0 ? fdopendir(dup(fd)) : NULL;
+    for (struct dirent *ent; r == 0 && d && (ent = readdir(d));)
+        if (*ent->d_name != '.')
+            r = own_file(fd, ent->d_name, uid);
+    if (d)
+        closedir(d);
+    return r < 0 ? err_sys(e, r, "cannot use %s/state/mongo", h->path) : 0;
+}
+
+static int plan_embedded(const struct home *h, const struct conf *c, struct mongo_plan *p, struct err *e)
 {
     AUTO_FREE char *jars = xasprintf("%s/embedded-mongo/lib", h->bin);
+    const int64_t uid = geteuid() == 0 ? ids_program(c->platform.uid_base, IDS_MONGO) : -1;
     char *java = on_path("java");
     if (!java || access(jars, R_OK) < 0) {
         free(java);
@@ -109,25 +154,21 @@ static int plan_embedded(const struct home *h, int port, struct mongo_plan *p, s
                        java ? jars : "java is missing");
     }
     p->kind = "embedded";
-    const char *jvm[] = {"-Xms64m", "-Xmx2g", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-cp"};
-    add_arg(p, java);
-    for (size_t i = 0; i < sizeof jvm / sizeof *jvm; i++)
-        add_arg(p, xstrdup(jvm[i]));
-    add_arg(p, xasprintf("%s/embedded-mongo/classes:%s/*", h->bin, jars));
-    add_arg(p, xstrdup("EmbeddedMongo"));
-    add_arg(p, xstrdup("--home"));
+    add_arg(p, home_program(h, "simbdp-mongo"));
     add_arg(p, xstrdup(h->path));
-    add_arg(p, xstrdup("--port"));
-    add_arg(p, xasprintf("%d", port));
-    add_arg(p, xstrdup("--data"));
-    add_arg(p, home_path(h, "state/mongo.mv"));
-    add_arg(p, xstrdup("--access"));
-    add_arg(p, home_path(h, "keys/mongo-access"));
-    return access_embedded_url(h, port, "*", "*", &p->url, e);
+    add_arg(p, xasprintf("%lld", (long long)uid));
+    add_arg(p, java);
+    add_arg(p, home_path(h, "state/mongo"));
+    add_arg(p, home_path(h, "keys/mongo"));
+    add_arg(p, xasprintf("%s/embedded-mongo", h->bin));
+    int r = data_directory(h, uid, e);
+    return r < 0 ? r : access_embedded_url(h, port_of(p->listener), "*", "*", &p->url, e);
 }
 
-static int plan_mongod(const struct home *h, int port, char *mongod, struct mongo_plan *p, struct err *e)
+/* It binds its port itself. */
+static int plan_mongod(const struct home *h, char *mongod, struct mongo_plan *p, struct err *e)
 {
+    const int port = port_of(p->listener);
     char secret[ACCESS_SECRET_SIZE];
     int r = access_secret(h, "mongo", "*", secret, e);
     if (r == 0)
@@ -135,6 +176,7 @@ static int plan_mongod(const struct home *h, int port, char *mongod, struct mong
     if (r < 0)
         return r;
     p->kind = "mongod";
+    close(fd_take(&p->listener));
     add_arg(p, mongod);
     const char *flags[] = {"--auth", "--bind_ip", "127.0.0.1", "--quiet", "--dbpath"};
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
@@ -142,7 +184,7 @@ static int plan_mongod(const struct home *h, int port, char *mongod, struct mong
     add_arg(p, home_path(h, "state/mongod"));
     add_arg(p, xstrdup("--port"));
     add_arg(p, xasprintf("%d", port));
-    p->url = xasprintf("mongodb://%s:%s@127.0.0.1:%d/?authSource=admin", admin_user, secret, port);
+    p->url = xasprintf("mongodb://%s:%s@127.0.0.1:%d/?authSource=admin", ACCESS_PLATFORM, secret, port);
     return 0;
 }
 
@@ -160,18 +202,18 @@ static int write_state(const struct home *h, const struct mongo_plan *p, struct 
 int mongo_plan(const struct home *h, const struct conf *c, struct mongo_plan *ret, struct err *e)
 {
     const char *env = getenv("MONGO_URL");
-    *ret = (struct mongo_plan){0};
+    *ret = (struct mongo_plan){.listener = -1};
     const char *url = *c->platform.mongo_url ? c->platform.mongo_url : env && *env ? env : NULL;
     if (url) {
         ret->kind = "url";
         ret->url = xstrdup(url);
         return write_state(h, ret, e);
     }
-    int port = choose_port(h, e);
-    if (port < 0)
-        return port;
+    ret->listener = choose_port(h, e);
+    if (ret->listener < 0)
+        return ret->listener;
     char *mongod = on_path("mongod");
-    int r = mongod ? plan_mongod(h, port, mongod, ret, e) : plan_embedded(h, port, ret, e);
+    int r = mongod ? plan_mongod(h, mongod, ret, e) : plan_embedded(h, c, ret, e);
     if (r == 0)
         r = access_write_mongo(h, c, e);
     return r < 0 ? r : write_state(h, ret, e);
@@ -183,5 +225,7 @@ void mongo_plan_free(struct mongo_plan *p)
         free(*a);
     free(p->argv);
     free(p->url);
-    *p = (struct mongo_plan){0};
+    if (p->listener >= 0)
+        close(p->listener);
+    *p = (struct mongo_plan){.listener = -1};
 }

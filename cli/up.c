@@ -40,6 +40,7 @@ enum {
     LOG_ROTATE_BYTES = 64 << 20,
     N_DRAINS = 2,
     MAX_WAITERS = 16,
+    LEASH_FD = 3,
     HURRY_MS = 500, /* a signal so soon after another is the same wish */
     DRAIN_ASK_MS = 10000,
 };
@@ -50,6 +51,7 @@ struct program {
     char *own_argv[5]; /* where argv points to for programs of ours: they read the configuration */
     pid_t pid;         /* 0: not running */
     int leash;         /* write end of its stdin: the program ends when `up` is gone */
+    int listener;      /* what it has as stdin instead, and its leash as LEASH_FD; -1: nothing */
     int64_t started_ms, restart_at_ms, delay_ms;
 };
 
@@ -95,7 +97,9 @@ static void start(struct up *u, struct program *p)
     }
     posix_spawn_file_actions_t fa;
     posix_spawn_file_actions_init(&fa);
-    posix_spawn_file_actions_adddup2(&fa, leash[0], 0);
+    if (p->listener >= 0)
+        posix_spawn_file_actions_adddup2(&fa, p->listener, 0);
+    posix_spawn_file_actions_adddup2(&fa, leash[0], p->listener >= 0 ? LEASH_FD : 0);
     posix_spawn_file_actions_addopen(&fa, 1, log, O_WRONLY | O_CREAT | O_APPEND, 0640);
     posix_spawn_file_actions_adddup2(&fa, 1, 2);
     int r = spawn_start(p->argv, environ, &fa, POSIX_SPAWN_SETPGROUP, &p->pid); /* a terminal's ^C reaches `up` alone */
@@ -424,7 +428,7 @@ static int wait_for_predecessor(struct up *u, struct err *e)
 static void add_program(struct up *u, const char *name)
 {
     struct program *p = &u->programs[u->n++];
-    *p = (struct program){.name = name, .leash = -1, .argv = p->own_argv};
+    *p = (struct program){.name = name, .leash = -1, .listener = -1, .argv = p->own_argv};
     p->own_argv[0] = home_program(&u->home, name);
     p->own_argv[1] = "--supervised";
     p->own_argv[2] = "--home";
@@ -441,7 +445,7 @@ static int prepare(struct up *u, struct err *e)
     if (r < 0)
         return r;
     if (u->mongo.argv)
-        u->programs[u->n++] = (struct program){.name = "mongo", .leash = -1, .argv = u->mongo.argv};
+        u->programs[u->n++] = (struct program){.name = "mongo", .leash = -1, .listener = u->mongo.listener, .argv = u->mongo.argv};
     /* The managers are the last: they are stopped first, and drained before. */
     add_program(u, "broker");
     add_program(u, "monitor");
@@ -466,7 +470,6 @@ static int run(struct up *u, struct err *e)
         sigaddset(&set, sigs[i]);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
-    setenv("SIMBDP_SUPERVISED", "1", 1);  /* the embedded MongoDB ends when its stdin closes */
     setenv("MONGOC_DISABLE_SHM", "1", 0); /* its counters in /dev/shm would outlive a killed program */
     u->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     unlinkat(u->home.dirfd, "state/endpoints.json", 0);
@@ -485,7 +488,8 @@ static int run(struct up *u, struct err *e)
 
 int verb_up(struct cli *c)
 {
-    struct up u = {.sigfd = -1, .listener = -1, .drains = {{"batchmgr", -1, false}, {"streammgr", -1, false}}};
+    struct up u = {
+        .sigfd = -1, .listener = -1, .mongo = {.listener = -1}, .drains = {{"batchmgr", -1, false}, {"streammgr", -1, false}}};
     struct err e = {0};
     int r = cli_args(c, 0, 0);
     if (r || cli_home(c, &u.home))

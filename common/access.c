@@ -1,12 +1,15 @@
 #include "access.h"
 #include "buf.h"
 #include "fd.h"
+#include "ids.h"
 #include "mem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static int master_key(const struct home *h, unsigned char key[32], struct err *e)
 {
@@ -37,27 +40,42 @@ int access_secret(const struct home *h, const char *purpose, const char *who, ch
     return 0;
 }
 
+/* A group of the server's own may read it, nobody may write. */
+static int users_directory(const struct home *h, int64_t gid, struct err *e)
+{
+    int r = fd_mkdirs(h->dirfd, "keys/mongo", 0700);
+    AUTO_FD int fd = r < 0 ? -1 : openat(h->dirfd, "keys/mongo", O_DIRECTORY | O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (r == 0 && fd < 0)
+        r = -errno;
+    if (r == 0 && gid >= 0 && (fchown(fd, 0, (gid_t)gid) < 0 || fchmod(fd, 02750) < 0)) /* files in it inherit the group */
+        r = -errno;
+    return r < 0 ? err_sys(e, r, "cannot use %s/keys/mongo", h->path) : 0;
+}
+
 int access_write_mongo(const struct home *h, const struct conf *c, struct err *e)
 {
     AUTO_BUF struct buf b = {0}, old = {0};
     char secret[ACCESS_SECRET_SIZE];
     int r = access_secret(h, "mongo", "*", secret, e);
-    buf_addf(&b, "%s *\n", secret);
+    buf_addf(&b, "%s %s *\n", ACCESS_PLATFORM, secret);
     for (size_t i = 0; r == 0 && i < c->n_tenants; i++) {
         r = access_secret(h, "mongo", c->tenants[i].id, secret, e);
-        buf_addf(&b, "%s %s\n", secret, c->tenants[i].database);
+        buf_addf(&b, "%s_%s %s %s\n", ACCESS_PLATFORM, c->tenants[i].id, secret, c->tenants[i].database);
     }
-    if (r == 0 && fd_read_file(h->dirfd, "keys/mongo-access", &old, 16 << 20, NULL) == 0 && old.n == b.n &&
-        !memcmp(old.p, b.p, b.n))
+    if (r == 0)
+        r = users_directory(h, geteuid() == 0 ? ids_program(c->platform.uid_base, IDS_MONGO) : -1, e);
+    if (r == 0 && fd_read_file(h->dirfd, "keys/mongo/users", &old, 16 << 20, NULL) == 0 && old.n == b.n && !memcmp(old.p, b.p, b.n))
         return 0;
-    return r < 0 ? r : fd_write_file(h->dirfd, "keys/mongo-access", b.p, b.n, 0600, e);
+    return r < 0 ? r : fd_write_file(h->dirfd, "keys/mongo/users", b.p, b.n, 0640, e);
 }
 
 int access_embedded_url(const struct home *h, int port, const char *who, const char *database, char **ret, struct err *e)
 {
     char secret[ACCESS_SECRET_SIZE];
+    const bool all = !strcmp(who, "*");
     int r = access_secret(h, "mongo", who, secret, e);
     if (r == 0)
-        *ret = xasprintf("mongodb://127.0.0.1:%d/%s?appName=%s", port, strcmp(database, "*") ? database : "", secret);
+        *ret = xasprintf("mongodb://%s%s%s:%s@127.0.0.1:%d/%s?authSource=admin&authMechanism=SCRAM-SHA-256", ACCESS_PLATFORM,
+                         all ? "" : "_", all ? "" : who, secret, port, strcmp(database, "*") ? database : "");
     return r;
 }

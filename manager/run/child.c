@@ -1,6 +1,6 @@
 #include "child.h"
 #include "confine.h"
-#include "filter.h"
+#include "common/filter.h"
 #include "view.h"
 
 #include "common/crash.h"

@@ -1,6 +1,6 @@
 #include "probe.h"
 #include "confine.h"
-#include "filter.h"
+#include "common/filter.h"
 #include "isolate.h"
 #include "view.h"
 

@@ -11,9 +11,9 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/privs.h"
 
 #include <errno.h>
-#include <grp.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -22,7 +22,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -283,15 +282,8 @@ static const char usage[] =
 static int drop(long long uid)
 {
     struct rlimit files = {2 * MAX_CONNECTIONS + MAX_TARGETS + 64, 2 * MAX_CONNECTIONS + MAX_TARGETS + 64};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        return -errno;
     setrlimit(RLIMIT_NOFILE, &files); /* ours may be lower already */
-    if (uid < 0)
-        return 0;
-    return setgroups(0, NULL) < 0 || setresgid((gid_t)uid, (gid_t)uid, (gid_t)uid) < 0 ||
-                   setresuid((uid_t)uid, (uid_t)uid, (uid_t)uid) < 0
-               ? -errno
-               : 0;
+    return privs_become(uid);
 }
 
 int main(int argc, char **argv)

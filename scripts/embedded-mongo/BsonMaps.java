@@ -43,6 +43,18 @@ final class BsonMaps {
 
     MongoDatabase database(String name, CursorRegistry cursors) { return new Database(name, cursors); }
 
+    /** Copies the map `name` of one store into another. */
+    static void copy(MVStore from, MVStore to, String name) {
+        if (name.startsWith("databases.")) copy(from, to, name, new MVMap.Builder<Object, Document>().keyType(new Values()).valueType(new Documents()));
+        else if (name.contains("._index_")) copy(from, to, name, new MVMap.Builder<KeyValue, Object>().keyType(new Keys()).valueType(new Values()));
+        else copy(from, to, name, new MVMap.Builder<Object, Object>());
+    }
+
+    private static <K, V> void copy(MVStore from, MVStore to, String name, MVMap.Builder<K, V> types) {
+        MVMap<K, V> source = from.openMap(name, types), target = to.openMap(name, types);
+        source.forEach(target::put);
+    }
+
     /** H2Database's constructor calls these methods; what encloses the class is there by then, its own fields would not be. */
     private final class Database extends H2Database {
         Database(String name, CursorRegistry cursors) { super(name, store, cursors); }
@@ -71,6 +83,7 @@ final class BsonMaps {
         }
 
         @Override public T read(ByteBuffer in) {
+            Worker.check();
             ByteBuf b = Unpooled.wrappedBuffer(in);
             Document d = BsonDecoder.decodeBson(b);
             in.position(in.position() + b.readerIndex());
@@ -140,6 +153,7 @@ final class BsonMaps {
     /** Any total order will do that tells what differs. */
     @SuppressWarnings("unchecked")
     private static int compareValues(Object a, Object b) {
+        Worker.check();
         if (a == b) return 0;
         String kind = kindOf(a), other = kindOf(b);
         if (!kind.equals(other)) return kind.compareTo(other);
@@ -154,13 +168,23 @@ final class BsonMaps {
         return v == null ? "" : v instanceof Collection ? "list" : v instanceof Map ? "map" : v.getClass().getName();
     }
 
-    /** About how many bytes of heap; pages are split, and the cache is bounded, by it. */
-    private static int memory(Object v) {
+    /** What a message may nest, and an update may add to it. */
+    private static final int MAX_DEPTH = 2 * Guard.MAX_DEPTH + 10;
+
+    /** About how many bytes of heap; pages are split, and the cache is bounded, by it. It is asked for before a document is put into a
+     *  map, and refuses there what is nested so deep that a commit would fail. */
+    static int memory(Object v) {
+        Worker.check();
+        return memory(v, 0);
+    }
+
+    private static int memory(Object v, int depth) {
         int n = 24;
+        if (depth > MAX_DEPTH) throw new Worker.Ended("it nests documents deeper than " + MAX_DEPTH);
         if (v instanceof String s) n += 24 + s.length();
         else if (v instanceof BinData d) n += 24 + d.getData().length;
-        else if (v instanceof Map<?, ?> m) for (Object f : m.values()) n += 48 + memory(f);
-        else if (v instanceof Collection<?> c) for (Object f : c) n += 8 + memory(f);
+        else if (v instanceof Map<?, ?> m) for (Object f : m.values()) n += 48 + memory(f, depth + 1);
+        else if (v instanceof Collection<?> c) for (Object f : c) n += 8 + memory(f, depth + 1);
         return n;
     }
 }

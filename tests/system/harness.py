@@ -81,15 +81,19 @@ class Mongo:
         self.dir = pathlib.Path(directory)
         self.dir.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()
-        (self.dir / "access").write_text(f"{self.SECRET} *\n")
-        self.url = f"mongodb://127.0.0.1:{self.port}/?appName={self.SECRET}"
+        (self.dir / "access").write_text(f"simbdp {self.SECRET} *\n")
+        self.url = self.url_of("simbdp", self.SECRET)
         self.start()
 
+    def url_of(self, user, secret, database=""):
+        return f"mongodb://{user}:{secret}@127.0.0.1:{self.port}/{database}?authSource=admin&authMechanism=SCRAM-SHA-256"
+
     def start(self):
+        (self.dir / "data").mkdir(exist_ok=True)
         mongo = RELEASE / "embedded-mongo"
         self.process = subprocess.Popen(
             ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{mongo}/classes:{mongo}/lib/*",
-             "EmbeddedMongo", "--home", str(self.dir), "--port", str(self.port), "--data", str(self.dir / "data.mv"),
+             "EmbeddedMongo", "--home", str(self.dir), "--port", str(self.port), "--data", str(self.dir / "data"),
              "--access", str(self.dir / "access")], stderr=subprocess.PIPE, text=True)
         line = self.process.stderr.readline()
         assert "ready" in line, line

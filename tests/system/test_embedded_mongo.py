@@ -91,16 +91,35 @@ def test_a_ping_is_answered_while_a_command_runs(server):
     assert answered_meanwhile >= 5
 
 
-def test_a_file_of_another_format_is_left_alone(tmp_path):
+def test_a_file_of_another_format_is_left_alone(server):
     lib = RELEASE / "embedded-mongo"
-    (tmp_path / "Old.java").write_text("""
+    (server.dir / "Old.java").write_text("""
 public class Old { public static void main(String[] a) {
-    var s = org.h2.mvstore.MVStore.open(a[0]); s.openMap("databases.db.data").put("k", "v"); s.close(); } }""")
-    data = tmp_path / "data.mv"
-    subprocess.run(["java", "-cp", f"{lib}/lib/*", tmp_path / "Old.java", data], check=True)
+    var s = org.h2.mvstore.MVStore.open(a[0]); s.openMap("databases.old.data").put("k", "v"); s.close(); } }""")
+    data = server.dir / "data/old.mv"
+    subprocess.run(["java", "-cp", f"{lib}/lib/*", server.dir / "Old.java", data], check=True)
     before = data.read_bytes()
-    (tmp_path / "access").write_text("")
-    r = subprocess.run(["java", "-cp", f"{lib}/classes:{lib}/lib/*", "EmbeddedMongo", "--home", tmp_path, "--port", "1", "--data", data,
-                        "--access", tmp_path / "access"], stderr=subprocess.PIPE, text=True)
-    assert r.returncode == 3 and "its format is 0" in r.stderr and "move it away" in r.stderr, r
+    with pytest.raises(pymongo.errors.OperationFailure, match="its format is 0.*move it away"):
+        server.client.old.data.find_one()
+    server.client.db.data.insert_one({"other": "databases go on"})
     assert data.read_bytes() == before
+
+
+def test_a_home_of_one_file_becomes_one_of_many(tmp_path):
+    server = Mongo(tmp_path / "mongo")
+    docs = [{"_id": v, "value": w} for v, w in zip(range(len(VALUES)), VALUES)]
+    server.client.acme.types.insert_many(docs)
+    server.client.acme.types.create_index("value")
+    server.client.acme.keyed.create_index([("k", 1)], unique=True)
+    server.client.acme.keyed.insert_one({"k": 1})
+    server.client.close()
+    server.kill()
+    # As it was: the maps of all databases in one file.
+    (server.dir / "data/acme.mv").rename(server.dir / "data/all.old")
+    server.start()
+    db = server.client.acme
+    assert list(db.types.find(sort=[("_id", 1)])) == docs and "value_1" in db.types.index_information()
+    with pytest.raises(pymongo.errors.DuplicateKeyError):
+        db.keyed.insert_one({"k": 1})
+    assert sorted(p.name for p in (server.dir / "data").iterdir()) == ["acme.mv", "lock"]
+    server.stop()

@@ -1,0 +1,344 @@
+import de.bwaldvogel.mongo.bson.BinData;
+import de.bwaldvogel.mongo.bson.Document;
+import de.bwaldvogel.mongo.exception.MongoServerError;
+import de.bwaldvogel.mongo.exception.MongoServerException;
+import de.bwaldvogel.mongo.wire.MongoWireProtocolHandler;
+import de.bwaldvogel.mongo.wire.message.ClientRequest;
+import de.bwaldvogel.mongo.wire.message.MessageHeader;
+import de.bwaldvogel.mongo.wire.message.MongoMessage;
+import de.bwaldvogel.mongo.wire.message.MongoQuery;
+import de.bwaldvogel.mongo.wire.message.MongoReply;
+import io.netty.buffer.ByteBuf;
+import io.netty.buffer.Unpooled;
+import io.netty.channel.ChannelFutureListener;
+import io.netty.channel.ChannelHandlerContext;
+import io.netty.channel.ChannelInboundHandlerAdapter;
+import io.netty.util.concurrent.ScheduledFuture;
+import java.util.ArrayDeque;
+import java.util.Iterator;
+import java.util.LinkedHashSet;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+
+/**
+ * A client. Until it has proved who it is it may greet, in small messages, for a while, and gives way when too many have not. After that one
+ * message at a time is taken from it, when its user's share of memory has room for all of it.
+ */
+final class Connection extends ChannelInboundHandlerAdapter {
+    private static final int UNIDENTIFIED = 1024, OF_TENANT = 400, OF_PLATFORM = 4000;
+    private static final long IDENTIFY_S = 10, MESSAGE_S = 60, DECODED_TENANT = 512L << 20;
+    private static final AtomicInteger ids = new AtomicInteger();
+    private static final Set<Connection> unidentified = new LinkedHashSet<>(); // oldest first; under its lock
+    private static final Map<String, Integer> connections = new HashMap<>();   // of users; under its lock
+
+    /** Bytes of messages that are on their way in; who finds no room waits, first come first served. */
+    static final class Room {
+        private final int size;
+        private int free;
+        private final ArrayDeque<Runnable> waiting = new ArrayDeque<>();
+        Room(int size) { this.size = this.free = size; }
+
+        /** Calls r when n bytes are r's, at once or later on another thread. */
+        void take(int n, Runnable r) {
+            synchronized (this) {
+                if (!waiting.isEmpty() || free < Math.min(n, size)) {
+                    waiting.add(() -> take(n, r));
+                    return;
+                }
+                free -= n;
+            }
+            r.run();
+        }
+
+        void give(int n) {
+            Runnable[] next;
+            synchronized (this) {
+                free += n;
+                next = waiting.toArray(Runnable[]::new);
+                waiting.clear();
+            }
+            for (Runnable r : next) r.run();
+        }
+    }
+
+    private static final Room everybodys = new Room((int) Math.min(384L << 20, Runtime.getRuntime().maxMemory() / 4));
+    private static final Map<String, Room> rooms = new HashMap<>();
+
+    private static synchronized Room roomOf(Access.User u) {
+        return rooms.computeIfAbsent(u.name(), n -> new Room(u.isPlatform() ? 192 << 20 : 96 << 20));
+    }
+
+    private static final class Decoder extends MongoWireProtocolHandler {
+        ClientRequest message(ChannelHandlerContext ctx, ByteBuf b) throws Exception { return decode(ctx, b); }
+    }
+
+    private final Databases databases;
+    private final Lobby lobby;
+    private final Access access;
+    private final Decoder decoder = new Decoder();
+    private ChannelHandlerContext ctx;
+    private Access.User user; // null: not identified
+    private Access.Scram scram;
+    private ByteBuf rest, frame; // what is read but not looked at; the message that is coming in
+    private int length, taken;   // of it; of the rooms
+    private boolean busy;        // a message waits for room, or its reply is not out yet
+    private boolean closed;
+    private ScheduledFuture<?> deadline;
+
+    Connection(Databases databases, Lobby lobby, Access access) { this.databases = databases; this.lobby = lobby; this.access = access; }
+
+    @Override public void channelActive(ChannelHandlerContext c) {
+        ctx = c;
+        Connection oldest = null;
+        synchronized (unidentified) {
+            unidentified.add(this);
+            if (unidentified.size() > UNIDENTIFIED) {
+                Iterator<Connection> i = unidentified.iterator();
+                oldest = i.next();
+                i.remove();
+            }
+        }
+        if (oldest != null) oldest.ctx.close();
+        expect(IDENTIFY_S);
+    }
+
+    private void expect(long seconds) {
+        relax();
+        deadline = ctx.executor().schedule(() -> { ctx.close(); }, seconds, TimeUnit.SECONDS);
+    }
+
+    private void relax() {
+        if (deadline != null) deadline.cancel(false);
+        deadline = null;
+    }
+
+    @Override public void channelInactive(ChannelHandlerContext c) {
+        closed = true;
+        relax();
+        synchronized (unidentified) { unidentified.remove(this); }
+        if (rest != null) rest.release();
+        rest = null;
+        if (!busy) drop();
+        if (user == null) return;
+        synchronized (connections) { connections.merge(user.name(), -1, Integer::sum); }
+        if (!user.isPlatform()) databases.of(user.database()).closed(c.channel());
+    }
+
+    private void drop() {
+        frame = null;
+        if (taken == 0) return;
+        int n = taken;
+        taken = 0;
+        everybodys.give(n);
+        roomOf(user).give(n);
+    }
+
+    @Override public void exceptionCaught(ChannelHandlerContext c, Throwable cause) { c.close(); }
+
+    @Override public void channelRead(ChannelHandlerContext c, Object msg) {
+        ByteBuf in = (ByteBuf) msg;
+        if (closed) {
+            in.release();
+            return;
+        }
+        rest = rest == null ? in : Unpooled.wrappedBuffer(rest, in);
+        advance();
+    }
+
+    /** Goes on with what is read, until a message is complete or more is needed. */
+    private void advance() {
+        while (!closed && !busy && rest != null) {
+            if (frame == null && !begin()) break;
+            if (busy) break; // waits for room
+            int n = Math.min(rest.readableBytes(), length - frame.writerIndex());
+            frame.writeBytes(rest, n);
+            if (!rest.isReadable()) {
+                rest.release();
+                rest = null;
+            }
+            if (frame.writerIndex() == length) handle();
+        }
+        if (!closed) ctx.channel().config().setAutoRead(!busy);
+    }
+
+    private boolean begin() {
+        if (rest.readableBytes() < 4) return false;
+        length = rest.getIntLE(rest.readerIndex());
+        if (length < 21 || length > (user == null ? Guard.MAX_GREETING : Guard.MAX_MESSAGE)) {
+            ctx.close();
+            return false;
+        }
+        if (user != null) expect(MESSAGE_S);
+        if (length <= Guard.MAX_GREETING) {
+            frame = Unpooled.buffer(length, length);
+            return true;
+        }
+        busy = true;
+        Access.User u = user;
+        int n = length;
+        roomOf(u).take(n, () -> everybodys.take(n, () -> ctx.executor().execute(() -> {
+            busy = false;
+            taken = n;
+            if (closed) {
+                drop();
+                return;
+            }
+            frame = Unpooled.buffer(Guard.MAX_GREETING, n);
+            expect(MESSAGE_S);
+            advance();
+        })));
+        return true;
+    }
+
+    private void handle() {
+        ByteBuf b = frame;
+        frame = null;
+        if (user != null) relax();
+        busy = true;
+        try {
+            long heap = Guard.check(b.array(), length);
+            if (user != null && !user.isPlatform() && heap > DECODED_TENANT) throw new Guard.Malformed("it takes too much memory");
+            if (length > Guard.MAX_GREETING) {
+                databaseOfMessage(b);
+                return;
+            }
+            ClientRequest r = decoder.message(ctx, b);
+            Document query = documentOf(r);
+            String command = query.keySet().iterator().next();
+            if (Guard.GREETINGS.contains(Guard.lower(command))) reply(r, greet(Guard.lower(command), query));
+            else if (user == null) reply(r, error(13, "Unauthorized", "authentication required: the URL has to name a user and its secret"));
+            else dispatch(r, command, query);
+        } catch (Guard.Malformed e) {
+            if (user == null) ctx.close();
+            else reply(b.getIntLE(4), false, error(9, "FailedToParse", "the message is refused: " + e.getMessage()));
+        } catch (Exception e) { // whatever the decoder throws
+            ctx.close();
+            drop();
+        }
+    }
+
+    /** A large message is decoded in its turn only; a tenant has one database, the platform's are told apart by "$db". */
+    private void databaseOfMessage(ByteBuf b) {
+        Database d = user.isPlatform() ? null : databases.of(user.database());
+        Runnable r = () -> {
+            try {
+                ClientRequest m = decoder.message(ctx, b);
+                Document query = documentOf(m);
+                String command = query.keySet().iterator().next();
+                if (d != null) reply(m, d.command(ctx.channel(), user, databaseName(m), command, query));
+                else ctx.executor().execute(() -> dispatch(m, command, query));
+            } catch (Throwable e) {
+                ctx.close();
+                ctx.executor().execute(this::drop);
+            }
+        };
+        if (d != null) d.submit(r);
+        else databases.execute(r);
+    }
+
+    private static Document documentOf(ClientRequest r) throws Guard.Malformed {
+        if (r instanceof MongoMessage m && m.getDocument().get("$db") instanceof String) return m.getDocument();
+        if (r instanceof MongoQuery q && q.getCollectionName().equals("$cmd")) {
+            Document d = q.getQuery();
+            if (d.get("$query") instanceof Document inner) d = inner;
+            if (!d.isEmpty()) return d;
+        }
+        throw new Guard.Malformed("no command");
+    }
+
+    private static String databaseName(ClientRequest r) { return r.getDatabaseName(); }
+
+    private void dispatch(ClientRequest r, String command, Document query) {
+        try {
+            String name = databaseName(r), lower = Guard.lower(command);
+            if (lower.equals("listdatabases")) {
+                reply(r, listDatabases());
+                return;
+            }
+            if (name.equals("admin") && lower.equals("renamecollection")) name = ("" + query.get(command)).replaceFirst("\\..*", "");
+            else if (name.equals("admin") && user.isPlatform()) {
+                Guard.command(lower, query, true);
+                reply(r, lobby.handleCommand(ctx.channel(), name, command, query));
+                return;
+            }
+            String asked = databaseName(r), database = user.isPlatform() ? name : user.database();
+            Database d = databases.of(database);
+            d.submit(() -> reply(r, d.command(ctx.channel(), user, asked, command, query)));
+        } catch (MongoServerException e) {
+            reply(r, Database.error(e));
+        }
+    }
+
+    private Document listDatabases() {
+        List<Document> all = databases.names().stream().filter(n -> user.isPlatform() || n.equals(user.database()))
+                .map(n -> new Document("name", n).append("empty", false)).toList();
+        return new Document("databases", all).append("ok", 1.0);
+    }
+
+    private static Document error(int code, String name, String message) { return Database.error(new MongoServerError(code, name, message)); }
+
+    private Document greet(String command, Document query) {
+        return switch (command) {
+            case "saslstart", "saslcontinue" -> identify(command, query);
+            case "ismaster", "hello" -> lobby.handleCommand(ctx.channel(), "admin", "ismaster", query);
+            case "buildinfo", "whatsmyuri", "ping" -> lobby.handleCommand(ctx.channel(), "admin", command, query);
+            default -> new Document("ok", 1.0);
+        };
+    }
+
+    private Document identify(String command, Document query) {
+        try {
+            if (user != null && scram == null) throw new Access.Refused("this connection is identified already");
+            if (command.equals("saslstart") && !"SCRAM-SHA-256".equals(query.get("mechanism")))
+                throw new Access.Refused("the only mechanism is SCRAM-SHA-256");
+            byte[] payload = query.get("payload") instanceof BinData d ? d.getData() : new byte[0], answer = new byte[0];
+            boolean done = false;
+            if (command.equals("saslstart")) {
+                scram = access.new Scram();
+                answer = scram.start(payload);
+            } else if (scram == null) throw new Access.Refused("saslStart comes first");
+            else if (user == null) {
+                answer = scram.finish(payload);
+                admit(scram.user());
+            } else { // the empty exchange that ends it
+                scram = null;
+                done = true;
+            }
+            return new Document("conversationId", 1).append("done", done).append("payload", new BinData(answer)).append("ok", 1.0);
+        } catch (Access.Refused e) {
+            scram = null;
+            return error(18, "AuthenticationFailed", "authentication failed: " + e.getMessage());
+        }
+    }
+
+    private void admit(Access.User u) throws Access.Refused {
+        int max = u.isPlatform() ? OF_PLATFORM : OF_TENANT;
+        synchronized (connections) {
+            if (connections.getOrDefault(u.name(), 0) >= max) throw new Access.Refused(u.name() + " has " + max + " connections, which is all it may have");
+            connections.merge(u.name(), 1, Integer::sum);
+        }
+        synchronized (unidentified) { unidentified.remove(this); }
+        user = u;
+        relax();
+    }
+
+    /** From any thread. */
+    private void reply(ClientRequest r, Document d) { reply(r.getHeader().getRequestID(), r instanceof MongoQuery, d); }
+
+    private void reply(int request, boolean isQuery, Document d) {
+        MessageHeader h = new MessageHeader(ids.incrementAndGet(), request);
+        Object out = isQuery ? new MongoReply(h, List.of(d), 0) : new MongoMessage(ctx.channel(), h, d);
+        ctx.executor().execute(() -> {
+            drop();
+            ctx.writeAndFlush(out).addListener((ChannelFutureListener) f -> {
+                if (!f.isSuccess()) ctx.close();
+                busy = false;
+                advance();
+            });
+        });
+    }
+}

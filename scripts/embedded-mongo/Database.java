@@ -1,0 +1,261 @@
+import de.bwaldvogel.mongo.MongoDatabase;
+import de.bwaldvogel.mongo.backend.Cursor;
+import de.bwaldvogel.mongo.backend.CursorRegistry;
+import de.bwaldvogel.mongo.backend.h2.H2Backend;
+import de.bwaldvogel.mongo.bson.Document;
+import de.bwaldvogel.mongo.exception.CursorNotFoundException;
+import de.bwaldvogel.mongo.exception.MongoServerError;
+import de.bwaldvogel.mongo.exception.MongoServerException;
+import io.netty.channel.Channel;
+import java.nio.file.Path;
+import java.security.SecureRandom;
+import java.util.ArrayDeque;
+import java.util.Iterator;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.Executor;
+import org.h2.mvstore.MVStore;
+
+/**
+ * One database: a store of its own in a file of its own, a backend that knows no other, and its turn: one command at a time, in the order
+ * they came, beside those of other databases. Nothing that is asked for here can reach, stop or wait for another database.
+ *
+ * Durable: as it comes, MVStore commits from a background thread about once a second, so kill -9 loses documents that were acknowledged.
+ * Here autocommit is off, and a command that may write ends with commit() + sync() before its reply leaves. The write buffer has no
+ * limit either: above it MVStore commits in the middle of a command, and a kill then leaves a document without its entry in the
+ * index of _id.
+ *
+ * Whatever goes wrong in a command that is not the library's own refusal (it was ended, memory or stack ran out, the store panics, the disk is
+ * full) throws the open store away: the next command opens the file as the last commit left it.
+ */
+final class Database {
+    private static final int MAX_CURSORS = 200, BATCH = 1000, MAX_REPLY = 48_000_000, CACHES_MB = 256, MAX_CACHE_MB = 16;
+    private static final long IDLE_NS = 60_000_000_000L, CURSOR_NS = 600_000_000_000L;
+    private static final SecureRandom random = new SecureRandom();
+
+    private final String name;
+    private final Path file;
+    private final Executor workers;
+    private final ArrayDeque<Runnable> turns = new ArrayDeque<>();
+    private boolean active;
+    private long usedAt = System.nanoTime(), saidAt;
+    private MVStore store;
+    private Backend backend;
+    private volatile Cursors cursors = new Cursors();
+    private static int open; // stores, under the class's lock
+
+    Database(String name, Path file, Executor workers) { this.name = name; this.file = file; this.workers = workers; }
+
+    /** Ids that cannot be guessed, of one user each; the one unused for longest goes when there are too many. */
+    static final class Cursors extends CursorRegistry {
+        private record Kept(Cursor cursor, String user, long at) { }
+        private final Map<Long, Kept> kept = new LinkedHashMap<>(16, 0.75f, true);
+
+        private static String user() { return Thread.currentThread() instanceof Worker w && w.user() != null ? w.user().name() : ""; }
+
+        @Override public long generateCursorId() { return random.nextLong() >>> 1 | 1; }
+        @Override public synchronized Cursor getCursor(long id) {
+            Kept k = kept.get(id);
+            if (k == null || !k.user.equals(user())) throw new CursorNotFoundException(id);
+            kept.put(id, new Kept(k.cursor, k.user, System.nanoTime()));
+            return k.cursor;
+        }
+        @Override public boolean remove(Cursor cursor) { return remove(cursor.getId()); }
+        @Override public synchronized boolean remove(long id) {
+            Kept k = kept.get(id);
+            return k != null && k.user.equals(user()) && kept.remove(id) != null;
+        }
+        @Override public synchronized void add(Cursor cursor) {
+            kept.put(cursor.getId(), new Kept(cursor, user(), System.nanoTime()));
+            if (kept.size() > MAX_CURSORS) dropFirst();
+        }
+        @Override public synchronized int size() { return kept.size(); }
+        private void dropFirst() {
+            Iterator<?> i = kept.values().iterator();
+            i.next();
+            i.remove();
+        }
+        synchronized void expire() {
+            long now = System.nanoTime();
+            kept.values().removeIf(k -> now - k.at > CURSOR_NS);
+        }
+    }
+
+    private final class Backend extends H2Backend {
+        private final BsonMaps maps;
+        Backend(MVStore store) { super(store); maps = new BsonMaps(store); }
+
+        /** The wall: no other name exists for whoever got here, however it was asked for. */
+        @Override protected MongoDatabase openOrCreateDatabase(String asked) {
+            if (!asked.equals(name))
+                throw new MongoServerError(13, "Unauthorized", "not authorized on " + asked + ": this connection is bound to database " + name);
+            return (maps == null ? new BsonMaps(getMvStore()) : maps).database(name, cursors); // super() opens what there is
+        }
+
+        @Override protected Document handleGetMore(String database, String command, Document query) {
+            if (!database.equals(name)) openOrCreateDatabase(database);
+            long id = ((Number) query.get(command)).longValue();
+            Cursor cursor = cursors.getCursor(id);
+            List<Document> batch = cursor.takeDocuments(((Number) query.get("batchSize")).intValue());
+            if (cursor.isEmpty()) {
+                cursors.remove(id);
+                id = 0;
+            }
+            Document reply = new Document("cursor", new Document("id", id).append("ns", name + "." + query.get("collection")).append("nextBatch", batch));
+            reply.put("ok", 1.0);
+            return reply;
+        }
+
+        @Override protected Document handleKillCursors(Document query) {
+            Document reply = new Document();
+            java.util.ArrayList<Object> killed = new java.util.ArrayList<>(), unknown = new java.util.ArrayList<>();
+            for (Object id : (Iterable<?>) query.get("cursors")) (cursors.remove(((Number) id).longValue()) ? killed : unknown).add(id);
+            reply.append("cursorsKilled", killed).append("cursorsNotFound", unknown).append("ok", 1.0);
+            return reply;
+        }
+    }
+
+    /** Does r when it is its turn. */
+    void submit(Runnable r) {
+        synchronized (turns) {
+            turns.add(r);
+            if (active) return;
+            active = true;
+        }
+        workers.execute(this::work);
+    }
+
+    private void work() {
+        for (;;) {
+            Runnable r;
+            synchronized (turns) {
+                if ((r = turns.poll()) == null) {
+                    active = false;
+                    return;
+                }
+            }
+            try { r.run(); } catch (Throwable t) { say("a turn failed: " + t); }
+        }
+    }
+
+    private static int cacheMb(int change) {
+        synchronized (Database.class) { return Math.max(1, Math.min(MAX_CACHE_MB, CACHES_MB / Math.max(1, open += change))); }
+    }
+
+    /** The store in `file`, of our format. */
+    static MVStore openStore(Path file, int cacheMb) {
+        MVStore s = new MVStore.Builder().fileName(file.toString()).autoCommitDisabled().autoCommitBufferSize(0).cacheSize(cacheMb).open();
+        if (s.getMapNames().isEmpty()) s.setStoreVersion(BsonMaps.VERSION);
+        else if (s.getStoreVersion() != BsonMaps.VERSION) {
+            int version = s.getStoreVersion();
+            s.closeImmediately();
+            throw new IllegalStateException("its format is " + version + ", this program's is " + BsonMaps.VERSION);
+        }
+        return s;
+    }
+
+    private void open() {
+        if (backend != null && !store.isClosed()) return;
+        discard();
+        try {
+            store = openStore(file, cacheMb(1));
+            backend = new Backend(store);
+        } catch (RuntimeException | Error e) {
+            String why = "cannot open " + file + ": " + e.getMessage() + "; restore the file from a backup, or move it away to start empty";
+            if (store == null) cacheMb(-1);
+            discard();
+            say(why);
+            throw new MongoServerError(8, "UnknownError", why);
+        }
+    }
+
+    private void discard() {
+        cursors = new Cursors();
+        backend = null;
+        if (store == null) return;
+        try { store.closeImmediately(); } catch (Throwable t) { /* its file's lock goes with the collector, else with us */ }
+        store = null;
+        cacheMb(-1);
+    }
+
+    private void say(String what) {
+        long now = System.nanoTime();
+        if (saidAt != 0 && now - saidAt < 1_000_000_000) return;
+        saidAt = now;
+        System.err.println("embedded MongoDB: database " + name + ": " + what);
+    }
+
+    /** Reads are given in batches, also to who does not ask for them. */
+    private static void bound(Document query, String command) {
+        Object given = query.get("batchSize");
+        if ((command.equals("find") || command.equals("getmore")) && !(given instanceof Number n && n.longValue() > 0 && n.longValue() < 1 << 20))
+            query.put("batchSize", BATCH);
+    }
+
+    /** In turn: does a command of `user`, makes it durable, and returns its reply. Never throws. */
+    Document command(Channel channel, Access.User user, String database, String command, Document query) {
+        String lower = Guard.lower(command);
+        Worker w = Worker.current();
+        Document reply;
+        usedAt = System.nanoTime();
+        w.begin(user);
+        try {
+            Guard.command(lower, query, user.isPlatform());
+            open();
+            bound(query, lower);
+            try {
+                reply = backend.handleCommand(channel, database, command, query);
+                if (BsonMaps.memory(reply) > 2L * MAX_REPLY) throw new MongoServerError(10334, "BSONObjectTooLarge", "the reply is too large; ask for less, or set a batchSize");
+            } catch (MongoServerException e) {
+                reply = error(e);
+            }
+            w.settle();
+            if (!Guard.READS.contains(lower) && store.hasUnsavedChanges()) { // also after an error: an unordered insert may have stored a part
+                store.commit();
+                store.sync();
+            }
+        } catch (MongoServerException e) {
+            reply = error(e);
+            settled(w);
+        } catch (Throwable t) {
+            settled(w);
+            String why = w.ended() != null ? w.ended() : t instanceof Worker.Ended ? t.getMessage() : t instanceof OutOfMemoryError ? "it took more memory than there is"
+                    : t instanceof StackOverflowError ? "it is nested too deep" : "" + t;
+            say("a command '" + command + "' of " + user.name() + " was ended: " + why);
+            discard();
+            reply = w.ended() != null && why.contains(" s") ? error(new MongoServerError(50, "MaxTimeMSExpired", "the command was ended: " + why))
+                    : error(new MongoServerError(146, "ExceededMemoryLimit", "the command was ended: " + why));
+        }
+        w.forget();
+        usedAt = System.nanoTime();
+        return reply;
+    }
+
+    private static void settled(Worker w) {
+        try { w.settle(); } catch (Worker.Ended e) { /* that is why we are here */ }
+    }
+
+    static Document error(MongoServerException e) {
+        Document d = new Document("ok", 0.0).append("errmsg", e.getMessageWithoutErrorCode());
+        if (e instanceof MongoServerError m) {
+            d.put("code", m.getCode());
+            d.putIfNotNull("codeName", m.getCodeName());
+        }
+        return d;
+    }
+
+    /** Once a second: what is not used gives its memory back. */
+    void tick() {
+        cursors.expire();
+        if (store != null && cursors.size() == 0 && System.nanoTime() - usedAt > IDLE_NS)
+            submit(() -> { if (cursors.size() == 0 && System.nanoTime() - usedAt > IDLE_NS) discard(); });
+    }
+
+    int cursors() { return cursors.size(); }
+    void dropCursors() { submit(this::discard); }
+
+    void closed(Channel channel) {
+        submit(() -> { if (backend != null) backend.handleClose(channel); });
+    }
+}
