@@ -1,6 +1,9 @@
 /* What a run printed: runs/<run_id>/log.1 (older half) and log, then the loading step's. -f waits for more until the run
  * ended. */
 #include "cli.h"
+#include "text.h"
+
+#include "common/beneath.h"
 #include "common/fd.h"
 #include "common/mem.h"
 
@@ -12,17 +15,21 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 
-static int64_t print_from(int dirfd, const char *name, int64_t offset)
+/* raw: as it was printed; else nothing of it reaches the terminal as a command. */
+static int64_t print_from(int dirfd, const char *name, int64_t offset, bool raw)
 {
     char chunk[65536];
-    AUTO_FD int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
+    AUTO_FD int fd = beneath_open(dirfd, name, O_RDONLY | O_NONBLOCK, 0);
+    AUTO_BUF struct buf b = {0};
     ssize_t n;
     if (fd < 0)
         return offset;
     while ((n = pread(fd, chunk, sizeof chunk, offset)) > 0) {
-        if (fd_write_all(STDOUT_FILENO, chunk, (size_t)n) < 0)
+        buf_reset(&b);
+        size_t taken = raw ? (size_t)n : text_append(&b, chunk, (size_t)n, n > TEXT_MAX_CHARACTER);
+        if (fd_write_all(STDOUT_FILENO, raw ? chunk : b.p, raw ? (size_t)n : b.n) < 0)
             return offset;
-        offset += n;
+        offset += (int64_t)taken;
     }
     return offset;
 }
@@ -45,7 +52,7 @@ static bool ended(struct cli *c, const struct home *h, const char *run)
     return yes;
 }
 
-static void follow(struct cli *c, const struct home *h, const char *run, int dirfd, int64_t at, const char *dir)
+static void follow(struct cli *c, const struct home *h, const char *run, int dirfd, int64_t at, const char *dir, bool raw)
 {
     AUTO_FD int in = inotify_init1(IN_CLOEXEC);
     inotify_add_watch(in, dir, IN_MODIFY | IN_CREATE | IN_MOVED_TO);
@@ -57,17 +64,17 @@ static void follow(struct cli *c, const struct home *h, const char *run, int dir
         last = ended(c, h, run);
         struct stat st;
         if (fstatat(dirfd, "log", &st, 0) == 0 && st.st_size < at) {
-            print_from(dirfd, "log.1", at); /* it was turned while we slept */
+            print_from(dirfd, "log.1", at, raw); /* it was turned while we slept */
             at = 0;
         }
-        at = print_from(dirfd, "log", at);
+        at = print_from(dirfd, "log", at, raw);
     }
 }
 
 int verb_logs(struct cli *c)
 {
     struct home h;
-    bool f = cli_flag(c, "-f");
+    bool f = cli_flag(c, "-f"), raw = cli_flag(c, "--raw");
     int r = cli_args(c, 1, 1);
     if (r || cli_home(c, &h))
         return r ? r : CLI_FAILED;
@@ -82,11 +89,11 @@ int verb_logs(struct cli *c)
         home_close(&h);
         return CLI_FAILED;
     }
-    print_from(fd, "log.1", 0);
-    int64_t at = print_from(fd, "log", 0);
+    print_from(fd, "log.1", 0, raw);
+    int64_t at = print_from(fd, "log", 0, raw);
     if (f)
-        follow(c, &h, run, fd, at, dir);
-    print_from(fd, "load/log", 0);
+        follow(c, &h, run, fd, at, dir, raw);
+    print_from(fd, "load/log", 0, raw);
     home_close(&h);
     return CLI_DONE;
 }

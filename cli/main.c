@@ -29,7 +29,7 @@ static const struct {
     {"runs", verb_runs, "[RUN_ID] [--tenant T] [--file FILE_ID] [--state S] [--since T] [--limit N] [--json]",
      "the ledger of runs"},
     {"run", verb_run, "TENANT/APP", "let the files go that wait for the app's trigger or for their group"},
-    {"logs", verb_logs, "RUN [-f]", "what a run printed"},
+    {"logs", verb_logs, "RUN [-f] [--raw]", "what a run printed"},
     {"rejects", verb_rejects, "FILE_ID [--json]", "rows of a file that were not stored, and why"},
     {"preview", verb_preview,
      "FILE [--to json|csv] [--format csv|json] [--delimiter D] [--quote Q] [--escape E] [--encoding E] [--skip-rows N]\n"

@@ -1,5 +1,5 @@
-/* simbdp-mongo: makes a place for the embedded MongoDB and becomes it (scripts/embedded-mongo). As root it gets a uid of its own and a
- * mount namespace, in which its data, its users and its classes lie below /tmp, so that it can reach them wherever the home
+/* simbdp-mongo: makes a place for the embedded MongoDB and becomes it (scripts/embedded-mongo). As root it gets a uid of its own
+ * and a mount namespace, in which its data, its users and its classes lie below /tmp, so that it can reach them wherever the home
  * and the platform are, and nothing of them besides. Then no new privilege and the system calls of runs: the JVM is one, too. */
 #include "common/fd.h"
 #include "common/filter.h"
@@ -19,9 +19,9 @@
 
 enum { LEASH = 3, MAX_FILES = 65536 };
 
-static const char usage[] =
-    "usage: simbdp-mongo HOME UID JAVA DATA_DIRECTORY USERS_DIRECTORY CLASSES_DIRECTORY\n"
-    "stdin: the listening socket; descriptor 3: a pipe with whose end it ends. UID -1: as whoever calls. `mysimbdp up` starts it.\n";
+static const char usage[] = "usage: simbdp-mongo HOME UID JAVA DATA_DIRECTORY USERS_DIRECTORY CLASSES_DIRECTORY\n"
+                            "stdin: the listening socket; descriptor 3: a pipe with whose end it ends. UID -1: as whoever calls. "
+                            "`mysimbdp up` starts it.\n";
 
 struct place {
     const char *name; /* below /tmp of the namespace */
@@ -76,9 +76,9 @@ int main(int argc, char **argv)
     setrlimit(RLIMIT_CORE, &none);
     AUTO_FREE char *classpath = xasprintf("%s/classes:%s/lib/*", v[2].path, v[2].path);
     AUTO_FREE char *users = xasprintf("%s/users", v[1].path);
-    char *jvm[] = {argv[3],   "-Xms64m",  "-Xmx2g", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-cp",     classpath,
-                   "EmbeddedMongo", "--home", argv[1], "--port",          "inherited",        "--data", v[0].path,
-                   "--access", users,      "--leash", "3",                NULL};
+    char *jvm[] = {argv[3],   "-Xms64m", "-Xmx2g", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-cp",     classpath,  "EmbeddedMongo",
+                   "--home",  argv[1],   "--port", "inherited",        "--data",           v[0].path, "--access", users,
+                   "--leash", "3",       NULL};
     int r = privs_become(uid);
     if (r == 0)
         r = filter_install();

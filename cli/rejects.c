@@ -1,4 +1,7 @@
 #include "cli.h"
+#include "text.h"
+
+#include "common/beneath.h"
 #include "common/fd.h"
 #include "common/mem.h"
 
@@ -16,11 +19,16 @@ static void print_human(const char *line)
     printf("line %lld, byte %lld", (long long)json_get_i64(doc, "line", 0), (long long)json_get_i64(doc, "byte_offset", 0));
     if (column > 0)
         printf(", column %lld", (long long)column);
-    printf(": %s\n", json_get_str(doc, "message", ""));
+    printf(": ");
+    text_print(json_get_str(doc, "message", ""));
+    putchar('\n');
     if (raw) {
         AUTO_BUF struct buf b = {0};
-        json_str(&b, NULL, raw); /* control bytes must not reach the terminal */
-        printf("  %.*s\n", (int)b.n - 2, b.p + 1);
+        json_str(&b, NULL, raw);
+        printf("  ");
+        b.p[b.n - 1] = 0;
+        text_print(b.p + 1);
+        putchar('\n');
     }
 }
 
@@ -29,8 +37,9 @@ static int print_rejects(struct cli *c, const struct home *h, const char *run)
 {
     static const char *const dirs[] = {"load/", ""};
     for (int i = 0; i < 2; i++) {
-        AUTO_FREE char *path = xasprintf("%s/runs/%s/%srejects.jsonl", h->path, run, dirs[i]);
-        FILE *f = fopen(path, "re");
+        AUTO_FREE char *path = xasprintf("runs/%s/%srejects.jsonl", run, dirs[i]);
+        int fd = beneath_open(h->dirfd, path, O_RDONLY | O_NONBLOCK, 0);
+        FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
         char *line = NULL;
         size_t cap = 0;
         if (!f)
@@ -38,9 +47,10 @@ static int print_rejects(struct cli *c, const struct home *h, const char *run)
         for (ssize_t n; (n = getline(&line, &cap, f)) > 0;) {
             line[strcspn(line, "\n")] = 0;
             AUTO_BSON bson_t *doc = json_parse(line, strlen(line), NULL);
-            if (c->json && doc)
-                puts(line);
-            else if (doc)
+            if (c->json && doc) {
+                text_print(line); /* JSON has no control bytes but in its last C1 corner */
+                putchar('\n');
+            } else if (doc)
                 print_human(line);
         }
         free(line);

@@ -124,6 +124,29 @@ static int reload(struct cli *c, const struct home *h)
     return r < 0 ? cli_fail(c, &e) : CLI_DONE;
 }
 
+/* What somebody else wrote is not to take files of this host along: neither into the configuration nor into a run. */
+static int check_foreign(const char *from, const char *text, const struct conf_tenant *t, struct err *e)
+{
+    int line = 1;
+    for (const char *p = text; t == NULL && p && *p; p = strchr(p, '\n') ? strchr(p, '\n') + 1 : NULL, line++)
+        if (!strncmp(p + strspn(p, " \t\r\f\v"), "@include", 8))
+            return err_set(e, ERR_CONFIG, "%s:%d: a file of a tenant's cannot @include others", from, line);
+    for (size_t i = 0; t && i < t->batch.n + t->stream_apps.n; i++) {
+        const struct conf_batch *b = t->batch.v;
+        const struct conf_stream_app *a = t->stream_apps.v;
+        const struct cfg_list *list = i < t->batch.n ? &b[i].secrets : &a[i - t->batch.n].secrets;
+        const struct conf_secret *v = list->v;
+        for (size_t k = 0; k < list->n; k++)
+            if (v[k].file[0] == '/')
+                return err_set(
+                    e, ERR_CONFIG,
+                    "%s:%d: key 'secrets.file': \"%s\" is a file of this host; put a copy below keys/%s/ and name that, or add the "
+                    "line to conf/tenants/%s.conf yourself",
+                    from, v[k].line, v[k].file, t->id, t->id);
+    }
+    return 0;
+}
+
 static int add(struct cli *c, const struct home *h, const char *id, const char *from)
 {
     struct err e = {0};
@@ -141,17 +164,21 @@ static int add(struct cli *c, const struct home *h, const char *id, const char *
     }
     if (from && fd_read_file(AT_FDCWD, from, &text, 4 << 20, &e) < 0)
         return cli_fail(c, &e);
+    if (from && check_foreign(from, text.p, NULL, &e) < 0)
+        return cli_fail(c, &e);
     if (!from)
         buf_addf(&text, template, id, id, id);
-    if (fd_write_file(h->dirfd, rel, text.p ? text.p : "", text.n, 0644, &e) < 0)
+    if (fd_write_file(h->dirfd, rel, text.p ? text.p : "", text.n, 0640, &e) < 0)
         return cli_fail(c, &e);
     int r = conf_load(h->path, &conf, &e);
+    if (r == 0 && from)
+        r = check_foreign(from, NULL, conf_tenant(conf, id), &e);
     conf_free(conf);
     if (r < 0) { /* a bad file must not stop the next start */
         unlinkat(h->dirfd, rel, 0);
         return cli_fail(c, &e);
     }
-    mkdirat(h->dirfd, apps, 0755);
+    mkdirat(h->dirfd, apps, 0755); /* batchmgr gives it to the tenant */
     if (reload(c, h)) {
         unlinkat(h->dirfd, rel, 0);
         return CLI_FAILED;

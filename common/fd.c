@@ -146,32 +146,95 @@ int fd_mkdirs(int dirfd, const char *path, mode_t mode)
     }
 }
 
-int fd_remove_tree(int dirfd, const char *name)
+static bool is_dot(const char *name)
 {
-    if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
-        return 0;
-    if (errno != EISDIR && errno != EPERM)
-        return -errno;
+    return !strcmp(name, ".") || !strcmp(name, "..");
+}
+
+static DIR *open_dir(int dirfd, const char *name)
+{
     int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
-        return errno == ENOENT ? 0 : -errno;
-    DIR *d = fdopendir(fd);
-    if (!d) {
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    if (!d && fd >= 0)
         close(fd);
-        return -ENOMEM;
-    }
+    return d;
+}
+
+/* A directory of ours that its owner closed to himself; root needs none of it. */
+static void unlock_dir(int dirfd, const char *name)
+{
+    struct stat st;
+    AUTO_FD int fd = geteuid() == 0 ? -1 : openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    char self[64];
+    snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+    if (fd >= 0 && fstat(fd, &st) == 0 && (st.st_mode & 0700) != 0700 && chmod(self, 0700) < 0) /* lint: by descriptor */
+        return;
+}
+
+static int remove_flat(int dirfd, const char *name)
+{
+    return unlinkat(dirfd, name, 0) == 0 || unlinkat(dirfd, name, AT_REMOVEDIR) == 0 || errno == ENOENT ? 0 : -errno;
+}
+
+/* Removes what is in top/name but for directories that are not empty: they come to lie in top, under names of ours. */
+static int flatten(int top, const char *name, const atomic_bool *stop)
+{
+    static atomic_uint counter;
     int r = 0;
-    for (struct dirent *ent; (ent = readdir(d));) {
-        if (!strcmp(ent->d_name, ".") || !strcmp(ent->d_name, ".."))
+    unlock_dir(top, name);
+    DIR *d = open_dir(top, name);
+    if (!d)
+        return -errno;
+    for (struct dirent *ent; !(stop && *stop) && (ent = readdir(d));) {
+        if (is_dot(ent->d_name) || remove_flat(dirfd(d), ent->d_name) == 0)
             continue;
-        int one = fd_remove_tree(fd, ent->d_name);
-        if (one < 0)
-            r = one;
+        char to[48];
+        do
+            snprintf(to, sizeof to, ".rm-%d-%u", (int)getpid(), atomic_fetch_add(&counter, 1));
+        while (faccessat(top, to, F_OK, AT_SYMLINK_NOFOLLOW) == 0);
+        unlock_dir(dirfd(d), ent->d_name); /* its ".." changes */
+        if (renameat(dirfd(d), ent->d_name, top, to) < 0)
+            r = -errno;
     }
     closedir(d);
-    if (unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-        return -errno;
-    return r;
+    int own = remove_flat(top, name);
+    return r < 0 ? r : own;
+}
+
+int fd_empty_dir(int dirfd, const atomic_bool *stop)
+{
+    int failed = 0;
+    for (bool progress = true; progress && !(stop && *stop);) {
+        DIR *d = open_dir(dirfd, ".");
+        if (!d)
+            return -errno;
+        progress = false;
+        failed = 0;
+        for (struct dirent *ent; !(stop && *stop) && (ent = readdir(d));) {
+            if (is_dot(ent->d_name))
+                continue;
+            int r = remove_flat(dirfd, ent->d_name);
+            if (r < 0)
+                r = flatten(dirfd, ent->d_name, stop);
+            progress |= r == 0;
+            if (r < 0)
+                failed = r;
+        }
+        closedir(d);
+    }
+    return stop && *stop ? -ECANCELED : failed;
+}
+
+int fd_remove_tree(int dirfd, const char *name)
+{
+    if (remove_flat(dirfd, name) == 0)
+        return 0;
+    unlock_dir(dirfd, name);
+    AUTO_FD int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : -errno;
+    int r = fd_empty_dir(fd, NULL), own = remove_flat(dirfd, name);
+    return r < 0 ? r : own;
 }
 
 int fd_send(int sock, const void *p, size_t n, const int *fds, size_t n_fds)
@@ -252,7 +315,7 @@ int fd_unix_listen(const char *path, mode_t mode)
     if (fd < 0)
         return -errno;
     unlink(path);
-    if (bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0 || chmod(path, mode) < 0 || listen(fd, 64) < 0)
+    if (bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0 || chmod(path, mode) < 0 || listen(fd, 64) < 0) /* lint: ours */
         return -errno;
     return fd_take(&fd);
 }

@@ -5,6 +5,7 @@
 #include "buf.h"
 #include "err.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
@@ -42,8 +43,12 @@ int fd_sync_dir(int dirfd, const char *path);
 /* mkdir -p below dirfd; existing directories are left as they are. */
 int fd_mkdirs(int dirfd, const char *path, mode_t mode);
 
-/* Removes a tree without following links or crossing into mounts; ENOENT is success. */
+/* Removes a tree without following links or crossing into mounts; ENOENT is success. 0: nothing of it is left; else the last
+ * -errno. Trees of any depth: three descriptors and no stack, since what is not empty is moved up before its parent goes. */
 int fd_remove_tree(int dirfd, const char *name);
+
+/* The same for all that a directory holds. Ends with -ECANCELED soon after *stop (NULL: none) is set. */
+int fd_empty_dir(int dirfd, const atomic_bool *stop);
 
 /* Sends bytes with up to 4 descriptors over a Unix socket; receives likewise. fd_recv returns the byte count, 0 on end
  * of stream, or -errno; descriptors beyond max_fds are closed. */

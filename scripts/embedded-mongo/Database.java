@@ -88,13 +88,11 @@ final class Database {
 
         /** The wall: no other name exists for whoever got here, however it was asked for. */
         @Override protected MongoDatabase openOrCreateDatabase(String asked) {
-            if (!asked.equals(name))
-                throw new MongoServerError(13, "Unauthorized", "not authorized on " + asked + ": this connection is bound to database " + name);
+            if (!asked.equals(name)) throw elsewhere(asked);
             return (maps == null ? new BsonMaps(getMvStore()) : maps).database(name, cursors); // super() opens what there is
         }
 
         @Override protected Document handleGetMore(String database, String command, Document query) {
-            if (!database.equals(name)) openOrCreateDatabase(database);
             long id = ((Number) query.get(command)).longValue();
             Cursor cursor = cursors.getCursor(id);
             List<Document> batch = cursor.takeDocuments(((Number) query.get("batchSize")).intValue());
@@ -114,6 +112,10 @@ final class Database {
             reply.append("cursorsKilled", killed).append("cursorsNotFound", unknown).append("ok", 1.0);
             return reply;
         }
+    }
+
+    private MongoServerError elsewhere(String asked) {
+        return new MongoServerError(13, "Unauthorized", "not authorized on " + asked + ": this connection is bound to database " + name);
     }
 
     /** Does r when it is its turn. */
@@ -201,7 +203,8 @@ final class Database {
         usedAt = System.nanoTime();
         w.begin(user);
         try {
-            Guard.command(lower, query, user.isPlatform());
+            Guard.command(command, query, user.isPlatform());
+            if (!database.equals(name) && !lower.equals("renamecollection")) throw elsewhere(database);
             open();
             bound(query, lower);
             try {

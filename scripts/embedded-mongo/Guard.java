@@ -126,8 +126,9 @@ final class Guard {
     }
 
     /** Refuses by name what is not on the lists. */
-    static void command(String name, Document query, boolean platform) {
-        if (!READS.contains(name) && !WRITES.contains(name)) throw new MongoServerError(59, "CommandNotFound", "no such command: '" + name + "'");
+    static void command(String command, Document query, boolean platform) {
+        String name = lower(command);
+        if (!READS.contains(name) && !WRITES.contains(name)) throw new MongoServerError(59, "CommandNotFound", "no such command: '" + command + "'");
         if (PLATFORMS.contains(name) && !platform) throw new MongoServerError(13, "Unauthorized", "not authorized to execute " + name);
         if (name.equals("aggregate")) stages(query.get("pipeline"));
     }

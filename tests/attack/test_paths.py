@@ -109,3 +109,64 @@ while True:
         swapper.kill()
         swapper.communicate()
     assert (facts(target), {p.name: facts(p) for p in target.iterdir()}) == before
+
+
+def test_tenants_do_not_read_one_another(make_home):
+    home = make_home()
+    home.tenant()
+    home.tenant("other")
+    for path in ("conf", "conf/tenants", "apps", "apps/acme", "logs", "logs/tenants"):  # as versions before had them
+        (home.path / path).chmod(0o755)
+    home.install("acme", "/bin/true", "mine")
+    home.up()
+    home.drop("x.csv", "a\n1\n")
+    assert home.wait_file()["state"] == "ingested"
+    private = ["conf/tenants/acme.conf", "conf/mysimbdp.conf", "apps/acme/mine", "logs/tenants/acme/ingest.jsonl", "logs/batchmgr.log"]
+    script = "import sys\nfor p in %r:\n    try:\n        print(p, len(open(p, 'rb').read()))\n    except OSError as e:\n        pass\n"
+    for tenant, sees in (("other", set()), ("acme", {"apps/acme/mine", "logs/tenants/acme/ingest.jsonl"})):
+        out, _ = as_tenant(home, script % [str(home.path / p) for p in private], tenant).communicate()
+        assert {os.path.relpath(line.split()[0], home.path) for line in out.splitlines()} == sees, tenant
+
+
+def test_what_the_provider_narrowed_stays(make_home):
+    home = make_home()
+    home.tenant()
+    (home.path / "apps/acme").chmod(0o2770)
+    os.chown(home.path / "apps/acme", -1, 12345)
+    before = facts(home.path / "apps/acme")
+    home.up()
+    assert facts(home.path / "apps/acme") == before
+
+
+def test_purge_is_true_however_deep(make_home):
+    home = make_home()
+    home.tenant()
+    home.tenant("deep")
+    home.up()
+    home.drop("x.csv", "a\n1\n", "deep")
+    home.wait_file(tenant_id="deep")
+    script = f"import os\nos.chdir({str(home.path / 'staging/deep/data')!r})\nos.mkdir('.d'); os.chdir('.d')\n" \
+             "for i in range(60000):\n    os.mkdir('d'); os.chdir('d')\nfor i in range(100): open(str(i), 'w').close()\n"
+    assert as_tenant(home, script, "deep").wait() == 0
+    home.cli("tenant", "remove", "deep", "--purge")
+    left = [p for place in ("staging", "done", "quarantine", "apps", "keys", "logs/tenants") for p in (home.path / place).glob("deep*")]
+    assert left == [] and [p.name for p in (home.path / "staging").iterdir()] != []
+    home.drop("y.csv", "a\n1\n")
+    assert home.wait_file(tenant_id="acme")["state"] == "ingested"
+
+
+def test_rejects_follows_no_link(make_home):
+    home = make_home()
+    home.tenant(limits="max_rejects = 5;", tenant="")
+    conf = home.path / "conf/tenants/acme.conf"
+    conf.write_text(conf.read_text().replace('collection = "data";', 'collection = "data"; columns = ( { name = "a"; type = "int64"; } );'))
+    home.up()
+    home.drop("x.csv", "a\n1\nnone\n")
+    f = home.wait_file()
+    assert "none" in home.cli("rejects", f["file_id"]).stdout
+    kept = next((home.path / "runs" / f["run_id"]).rglob("rejects.jsonl"))
+    secret = home.base / "secret"
+    secret.write_text('{"line":1,"byte_offset":0,"message":"s3cret"}\n')
+    kept.unlink()
+    kept.symlink_to(secret)
+    assert "s3cret" not in home.cli("rejects", f["file_id"]).stdout

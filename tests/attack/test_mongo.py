@@ -1,0 +1,370 @@
+"""The embedded MongoDB against its tenants and strangers: each attack as it was found, and what others see of it."""
+import hashlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import time
+
+import bson
+import pymongo
+import pytest
+
+from harness import IS_ROOT, Mongo, until
+
+SECRETS = {"acme": "a" * 32, "quiet": "b" * 32}
+
+
+@pytest.fixture
+def server(tmp_path):
+    m = Mongo(tmp_path / "mongo")
+    with open(m.dir / "access", "a") as f:
+        for name, secret in SECRETS.items():
+            f.write(f"simbdp_{name} {secret} {name}\n")
+    m.tenants = {n: pymongo.MongoClient(m.url_of("simbdp_" + n, s, n)) for n, s in SECRETS.items()}
+    yield m
+    for c in m.tenants.values():
+        c.close()
+    m.stop()
+
+
+def refused(f, *args, code=None, **kw):
+    with pytest.raises(pymongo.errors.OperationFailure) as e:
+        f(*args, **kw)
+    assert code is None or e.value.code == code, e.value.details
+    return str(e.value)
+
+
+def msg(doc, flags=0, op=2013, more=b""):
+    body = struct.pack("<I", flags) + b"\0" + bson.encode(doc) + more if op == 2013 else doc
+    return struct.pack("<iiii", 16 + len(body), 7, 0, op) + body
+
+
+def receive(s):
+    def take(n):
+        data = b""
+        while len(data) < n:
+            part = s.recv(n - len(data))
+            if not part:
+                return None
+            data += part
+        return data
+    head = take(4)
+    return head and bson.decode(take(struct.unpack("<i", head)[0] - 4)[17:])
+
+
+def memory_of(pid):
+    """Resident bytes."""
+    return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+
+
+PIPELINES = {
+    "merge in facet": [{"$facet": {"x": [{"$merge": {"into": {"db": "quiet", "coll": "rows"}}}]}}],
+    "merge in lookup": [{"$lookup": {"from": "rows", "as": "x", "pipeline": [{"$merge": {"into": {"db": "quiet", "coll": "rows"}}}]}}],
+    "merge": [{"$merge": {"into": {"db": "quiet", "coll": "rows"}}}],
+    "out": [{"$out": {"db": "quiet", "coll": "rows"}}],
+    "lookup from": [{"$lookup": {"from": {"db": "quiet", "coll": "rows"}, "localField": "_id", "foreignField": "_id", "as": "x"}}],
+    "facet in facet": [{"$facet": {"x": [{"$facet": {"y": [{"$out": {"db": "quiet", "coll": "new"}}]}}]}}],
+}
+
+
+@pytest.mark.parametrize("attack", PIPELINES)
+def test_no_pipeline_leaves_its_database(server, attack):
+    acme, quiet = server.tenants["acme"].acme, server.tenants["quiet"].quiet
+    quiet.rows.insert_one({"_id": 1, "mine": True})
+    acme.rows.insert_one({"_id": 1, "mine": False})
+    try:
+        found = list(acme.rows.aggregate(PIPELINES[attack]))
+        assert all(d.get("x") in ([], None) for d in found), found
+    except pymongo.errors.OperationFailure:
+        pass
+    assert list(quiet.rows.find()) == [{"_id": 1, "mine": True}] and quiet.list_collection_names() == ["rows"]
+
+
+def test_other_databases_do_not_exist(server):
+    acme = server.tenants["acme"]
+    server.tenants["quiet"].quiet.rows.insert_one({"_id": 1})
+    for f in (acme.quiet.rows.find_one, acme.quiet.list_collection_names, lambda: acme.drop_database("quiet"),
+              lambda: acme.quiet.rows.insert_one({}), lambda: acme.admin.rows.insert_one({}), lambda: acme.local.rows.find_one(),
+              lambda: acme.admin.command("renameCollection", "quiet.rows", to="acme.rows"),
+              lambda: acme.admin.command({"renameCollection": "acme.rows", "to": "quiet.more"})):
+        refused(f)
+    assert acme.list_database_names() in ([], ["acme"])
+    acme.acme.rows.insert_one({})
+    acme.drop_database("acme")
+    server.client.acme2.rows.insert_one({})  # its name begins with the other's
+    acme.drop_database("acme")
+    assert server.tenants["quiet"].quiet.rows.count_documents({}) == 1 and server.client.acme2.rows.count_documents({}) == 1
+
+
+def test_what_is_not_on_the_lists_is_refused_by_name(server):
+    acme = server.tenants["acme"].acme
+    for command in ("eval", "mapReduce", "copydb", "shutdown", "createUser", "fsync", "setParameter", "triggerInternalException"):
+        assert command in refused(acme.command, command, code=59)
+    refused(acme.command, "serverStatus", code=13)
+    assert "$changeStream" in refused(lambda: list(acme.rows.aggregate([{"$changeStream": {}}])))
+    assert "$geoNear" in refused(lambda: list(acme.rows.aggregate([{"$facet": {"x": [{"$geoNear": {}}]}}])))
+
+
+def test_cursors_are_of_one_user_and_cannot_be_guessed(server):
+    quiet, acme = server.tenants["quiet"].quiet, server.tenants["acme"].acme
+    quiet.rows.insert_many([{"_id": i} for i in range(300)])
+    acme.rows.insert_one({})
+    ids = []
+    for _ in range(3):
+        reply = quiet.command("find", "rows", batchSize=10)
+        ids.append(reply["cursor"]["id"])
+    assert all(i > 2**32 for i in ids) and len(set(ids)) == 3
+    for i in [*range(1, 20), *ids]:
+        refused(acme.command, {"getMore": bson.Int64(i), "collection": "rows"}, code=43)
+        assert acme.command({"killCursors": "rows", "cursors": [bson.Int64(i)]})["cursorsKilled"] == []
+    assert len(quiet.command({"getMore": bson.Int64(ids[0]), "collection": "rows", "batchSize": 500})["cursor"]["nextBatch"]) == 290
+    for _ in range(400):  # only so many are kept
+        quiet.command("find", "rows", batchSize=10)
+    refused(quiet.command, {"getMore": bson.Int64(ids[1]), "collection": "rows"}, code=43)
+
+
+def test_a_secret_is_never_shown_and_has_to_be_right(server):
+    """Who listens in the server's place learns nothing that opens it, and cannot pass for it."""
+    with socket.create_server(("127.0.0.1", 0)) as fake:
+        seen = bytearray()
+
+        def pump(a, b):
+            try:
+                while data := a.recv(65536):
+                    seen.extend(data)
+                    b.sendall(data)
+            except OSError:
+                pass
+            b.close()
+
+        def listen():
+            while True:
+                c, _ = fake.accept()
+                real = socket.create_connection(("127.0.0.1", server.port))
+                for pair in ((c, real), (real, c)):
+                    threading.Thread(target=pump, args=pair, daemon=True).start()
+
+        t = threading.Thread(target=listen, daemon=True)
+        t.start()
+        url = server.url_of("simbdp_acme", SECRETS["acme"], "acme").replace(str(server.port), str(fake.getsockname()[1]))
+        with pymongo.MongoClient(url, serverSelectionTimeoutMS=8000) as client:
+            client.acme.command("ping")
+            client.acme.rows.find_one()
+        assert b"simbdp_acme" in seen and SECRETS["acme"].encode() not in seen
+    for user, secret in (("simbdp_acme", SECRETS["quiet"]), ("nobody", SECRETS["acme"]), ("simbdp", "x" * 32)):
+        with pymongo.MongoClient(server.url_of(user, secret, "acme")) as client:
+            assert "no such user, or not its secret" in refused(client.acme.rows.find_one, code=18)
+
+
+def test_strangers_may_greet_and_no_more(server):
+    with pymongo.MongoClient(f"mongodb://127.0.0.1:{server.port}/") as c:
+        c.admin.command("ping")
+        for f in (lambda: c.admin.command("serverStatus"), c.list_database_names, c.x.y.find_one, lambda: c.x.y.insert_one({}),
+                  lambda: c.x.command("create", "made"), lambda: c.admin.command("hostInfo")):
+            refused(f, code=13)
+    assert not (server.dir / "data/x.mv").exists()
+    # A large message of somebody unknown is not waited for.
+    before = memory_of(server.process.pid)
+    held = []
+    for _ in range(60):
+        s = socket.create_connection(("127.0.0.1", server.port))
+        s.sendall(struct.pack("<iiii", 47_000_000, 1, 0, 2013))
+        try:
+            s.sendall(b"x" * 1_000_000)
+        except OSError:
+            pass
+        held.append(s)
+    server.tenants["quiet"].quiet.rows.insert_one({})
+    assert memory_of(server.process.pid) - before < 60 << 20
+    for s in held:
+        s.close()
+
+
+def test_connections_that_do_not_say_who_they_are_give_way(server):
+    held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(1500)]
+    with pymongo.MongoClient(server.url_of("simbdp_quiet", SECRETS["quiet"], "quiet"), serverSelectionTimeoutMS=5000) as c:
+        c.quiet.rows.insert_one({})
+    closed = 0
+    for s in held[:400]:
+        s.settimeout(5)
+        closed += s.recv(1) == b""
+    assert closed == 400
+    held[-1].settimeout(20)
+    assert held[-1].recv(1) == b"", "and the others when they had their time"
+    for s in held:
+        s.close()
+
+
+def test_a_tenant_has_so_many_connections(server):
+    clients = []
+    try:
+        with pytest.raises(pymongo.errors.PyMongoError, match="simbdp_acme has 400 connections"):
+            for _ in range(450):
+                c = pymongo.MongoClient(server.url_of("simbdp_acme", SECRETS["acme"], "acme"), maxPoolSize=1, connect=False)
+                clients.append(c)
+                c.acme.rows.find_one()
+        server.tenants["quiet"].quiet.rows.insert_one({})
+        assert len(clients) >= 390
+    finally:
+        for c in clients:
+            c.close()
+
+
+HOGS = {
+    "range": [{"$project": {"x": {"$range": [0, 2000000000]}}}],
+    "doubling": [{"$addFields": {"s": {"$concat": ["$s", "$s"]}}}] * 40,
+    "range of ranges": [{"$project": {"x": {"$map": {"input": {"$range": [0, 1000000]}, "as": "i", "in": {"$range": [0, 1000]}}}}}],
+}
+
+
+@pytest.mark.parametrize("hog", HOGS)
+def test_a_query_that_takes_all_memory_is_ended_alone(server, hog):
+    acme, quiet = server.tenants["acme"].acme, server.tenants["quiet"].quiet
+    acme.rows.insert_one({"_id": 1, "s": "0123456789"})
+    pid, slowest, over = server.process.pid, [0.0], threading.Event()
+
+    def watch():
+        while not over.is_set():
+            t = time.monotonic()
+            quiet.rows.insert_one({})
+            slowest[0] = max(slowest[0], time.monotonic() - t)
+
+    t = threading.Thread(target=watch)
+    t.start()
+    try:
+        for _ in range(2):
+            text = refused(lambda: list(acme.rows.aggregate(HOGS[hog])))
+            assert "was ended" in text or "too large" in text or "maximum" in text, text
+    finally:
+        over.set()
+        t.join()
+    assert server.process.poll() is None and server.process.pid == pid and slowest[0] < 3
+    assert acme.rows.find_one()["s"] == "0123456789" and acme.rows.insert_one({}).acknowledged
+
+
+def test_a_query_without_end_is_ended(server):
+    """Nested lookups; and a pattern that backtracks for ever, which asks nobody whether it may."""
+    acme, quiet = server.tenants["acme"].acme, server.tenants["quiet"].quiet
+    acme.rows.insert_many([{"n": 1, "t": "a" * 60 + "!"} for i in range(2000)])
+    nested = [{"$lookup": {"from": "rows", "localField": "n", "foreignField": "n", "as": "x"}}, {"$unwind": "$x"}]
+    results = {}
+
+    def run(name, f):
+        try:
+            results[name] = list(f())
+        except pymongo.errors.OperationFailure as e:
+            results[name] = e.code
+
+    fs = {"lookup": lambda: acme.rows.aggregate(nested * 4 + [{"$count": "n"}])}
+    threads = [threading.Thread(target=run, args=i) for i in fs.items()]
+    for t in threads:
+        t.start()
+    slowest = 0
+    while any(t.is_alive() for t in threads):
+        t0 = time.monotonic()
+        quiet.rows.insert_one({})
+        slowest = max(slowest, time.monotonic() - t0)
+    assert slowest < 3 and results["lookup"] in (50, 146), (slowest, results)
+    acme.rows.insert_one({"it": "goes on"})
+
+
+def nested(depth):
+    d = b"\x05\0\0\0\0"
+    for _ in range(depth):
+        d = struct.pack("<i", len(d) + 8) + b"\x03a\0" + d + b"\0"
+    return d
+
+
+def test_nesting_wedges_nobody(server):
+    acme, quiet = server.tenants["acme"].acme, server.tenants["quiet"].quiet
+    deep = bson.raw_bson.RawBSONDocument(nested(3000))
+    assert "nested deeper than 100" in refused(acme.rows.insert_one, {"d": deep})
+    acme.rows.insert_one({"_id": 1})
+    # Deeper by each update, which no message shows.
+    with pytest.raises(pymongo.errors.PyMongoError):
+        for i in range(400):
+            acme.rows.update_one({"_id": 1}, {"$set": {".".join(["a"] * 90): {"n": i}}})
+            list(acme.rows.aggregate([{"$project": {"a": {"b": {"c": {"d": {"e": "$$ROOT"}}}}}}, {"$out": "rows"}]))
+    refused(acme.rows.update_one, {"_id": 1}, {"$set": {".".join(["a"] * 5000): 1}})
+    quiet.rows.insert_one({})
+    assert acme.rows.insert_one({}).acknowledged and acme.rows.count_documents({}) >= 1
+    quiet.client.close()
+    server.client.close()
+    server.kill()
+    server.start()
+    assert quiet.rows.count_documents({}) == 1 and acme.rows.count_documents({}) >= 1
+
+
+def test_garbage_ends_its_own_connection_only(server):
+    good = msg({"ping": 1, "$db": "admin"})
+    rng = hashlib.sha256(b"garbage")
+    quiet = server.tenants["quiet"].quiet
+    for n in range(400):
+        rng.update(b"x")
+        bad = bytearray(good)
+        for i, byte in enumerate(rng.digest()[:n % 8 + 1]):
+            bad[byte % len(bad)] = rng.digest()[i + 8]
+        with socket.create_connection(("127.0.0.1", server.port)) as s:
+            s.settimeout(0.01)
+            try:
+                s.sendall(bytes(bad))
+                s.recv(100)
+            except OSError:
+                pass
+    lies = [b"\x05\xff\xff\xff\x7f", b"\x02a\0\xff\xff\xff\x7f", b"\x05a\0\xff\xff\xff\x7f\0", b"\x03a\0\xff\xff\xff\xff"]
+    for lie in lies:
+        doc = struct.pack("<i", len(lie) + 5) + lie + b"\0"
+        with socket.create_connection(("127.0.0.1", server.port)) as s:
+            s.sendall(struct.pack("<iiii", 21 + len(doc), 1, 0, 2013) + b"\0\0\0\0\0" + doc)
+            s.settimeout(5)
+            assert s.recv(10) == b""
+    quiet.rows.insert_one({})
+
+
+def test_one_damaged_file_is_one_databases(server):
+    acme, quiet = server.tenants["acme"].acme, server.tenants["quiet"].quiet
+    acme.rows.insert_one({})
+    quiet.rows.insert_one({})
+    server.kill()
+    (server.dir / "data/acme.mv").write_bytes(os.urandom(20000))
+    server.start()
+    assert quiet.rows.count_documents({}) == 1
+    assert "acme.mv" in refused(acme.rows.find_one)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="uids of programs")
+def test_the_port_is_the_homes_while_it_runs_and_the_server_a_user_of_its_own(make_home):
+    home = make_home(own_mongo=True)
+    home.tenant()
+    home.up()
+    home.drop("x.csv", "a\n1\n")
+    assert home.wait_file()["state"] == "ingested"
+    java, = home.pids("java", "EmbeddedMongo")
+    status = dict(line.split(":\t") for line in pathlib.Path(f"/proc/{java}/status").read_text().splitlines() if ":\t" in line)
+    uid = int(status["Uid"].split()[0])
+    assert uid >= 60000 and int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0
+    assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"
+    # Nothing of the home but its own is reached with its rights.
+    seen = subprocess.run(["nsenter", "-t", str(java), "-m", "-S", str(uid), "-G", str(uid), "ls", "/tmp/data", home.path / "keys"],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert "acme" in seen.stdout and seen.stderr.startswith("ls: cannot access")
+    port = int(json.loads((home.path / "state/endpoints.json").read_text())["mongo_url"].rsplit("@127.0.0.1:", 1)[1].split("/")[0])
+    os.kill(java, signal.SIGKILL)
+    taken = 0
+    while java in home.pids("java", "EmbeddedMongo") or not home.pids("java", "EmbeddedMongo"):
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+                s.listen()
+                taken += 1
+            except OSError:
+                pass
+    assert taken == 0
+    home.drop("y.csv", "a\n2\n")
+    until(lambda: all(f["state"] == "ingested" for f in home.files()) and len(home.files()) == 2, home.path / "state", what="the second file")
