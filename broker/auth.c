@@ -56,28 +56,26 @@ static struct btenant *by_uid(struct broker *b, int64_t uid)
     return NULL;
 }
 
-int64_t auth_pid(const struct session *s)
+int auth_may_connect(void *broker, int64_t uid)
 {
-    return s->listener->is_tcp ? -1 : znet_peer_pid(s->peer);
+    struct broker *b = broker;
+    if (uid == (int64_t)geteuid() || uid == 0)
+        return ZNET_OF_PLATFORM;
+    if (!by_uid(b, uid) && may_read_again(b)) /* batchmgr may have given it to one meanwhile */
+        auth_read_tenants(b);
+    return by_uid(b, uid) ? ZNET_OF_TENANT : 0;
+}
+
+const char *auth_user_of_key(void *broker, const unsigned char key[CURVE_KEY], int *ret_max)
+{
+    const struct conf_tenant *t = znet_tenant_of_key(((struct broker *)broker)->conf, key);
+    *ret_max = ZNET_OF_TENANT;
+    return t ? t->id : NULL;
 }
 
 void auth_identify(struct broker *b, struct session *s)
 {
-    s->tenant = NULL;
-    s->is_operator = false;
-    if (s->listener->is_tcp) {
-        s->tenant = map_get(&b->tenants, s->peer);
-        return;
-    }
-    int64_t uid = znet_peer_uid(s->peer);
-    if (uid < 0)
-        return;
-    s->is_operator = uid == (int64_t)geteuid() || uid == 0;
-    if (s->is_operator)
-        return;
-    s->tenant = by_uid(b, uid);
-    if (!s->tenant && may_read_again(b)) { /* batchmgr may have given it one meanwhile */
-        auth_read_tenants(b);
-        s->tenant = by_uid(b, uid);
-    }
+    int64_t uid = zmtp_uid(s->conn);
+    s->is_operator = uid >= 0 && (uid == (int64_t)geteuid() || uid == 0);
+    s->tenant = s->is_operator ? NULL : uid < 0 ? map_get(&b->tenants, zmtp_user(s->conn)) : by_uid(b, uid);
 }

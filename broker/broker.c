@@ -5,7 +5,6 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "common/zev.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,14 +13,11 @@
 #include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
-#include <zmq.h>
 
 enum {
     TICK_MS = 1000,
     JOURNAL_TICKS = 5,
-    SYNC_MS = 100,      /* acks are durable after that at the latest */
-    RECEIVE_QUEUE = 64, /* requests a peer may have waiting in memory */
-    SEND_QUEUE = 2048,  /* answers and deliveries a peer may leave unread */
+    SYNC_MS = 100, /* acks are durable after that at the latest */
     MAX_CALLBACKS = 8,
     LISTING_WAIT_MS = 10000,
 };
@@ -187,9 +183,7 @@ static void limit_messages(struct broker *b)
             most = v[k].max_message_bytes > most ? v[k].max_message_bytes : most;
     }
     most += most / 2; /* so that what is a little too large is told so */
-    zmq_setsockopt(b->ipc.socket, ZMQ_MAXMSGSIZE, &most, sizeof most);
-    if (b->tcp.socket)
-        zmq_setsockopt(b->tcp.socket, ZMQ_MAXMSGSIZE, &most, sizeof most);
+    znet_limit(&b->net, (size_t)most);
 }
 
 int broker_reload(struct broker *b, struct err *e)
@@ -269,10 +263,6 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
     more |= queues_tidy(b->queues);
     if (queues_unsynced(b->queues) && !event_pending(b->sync_ev, EV_TIMEOUT, NULL))
         event_add(b->sync_ev, &(struct timeval){0, SYNC_MS * 1000});
-    b->has_read = false;
-    zev_touch(b->ipc.zev);
-    if (b->tcp.zev)
-        zev_touch(b->tcp.zev);
     if (more)
         broker_turn_soon(b);
 }
@@ -339,83 +329,23 @@ static void on_death(struct sub *s, const struct dead_letter *d)
 
 /* ---- listening ---- */
 
-static void on_probe(evutil_socket_t fd, short what, void *arg)
-{
-    static const int next_ms[] = {0, 1000, 50};
-    struct broker *b = arg;
-    (void)fd;
-    (void)what;
-    broker_look_at_clocks(b);
-    session_probe_all(b);
-    b->probes_left--;
-    if (b->probes_left > 0)
-        event_add(b->probe_ev, &(struct timeval){next_ms[b->probes_left] / 1000, next_ms[b->probes_left] % 1000 * 1000});
-}
-
-/* Some connection ended: ZeroMQ does not say whose. Its routing goes a little later, so it is looked for more than once. */
-static void on_monitor(void *arg)
-{
-    struct listener *l = arg;
-    char scratch[256];
-    bool any = false;
-    while (zmq_recv(l->monitor, scratch, sizeof scratch, ZMQ_DONTWAIT) >= 0)
-        any = true;
-    if (!any)
-        return;
-    l->b->probes_left = 3;
-    if (!event_pending(l->b->probe_ev, EV_TIMEOUT, NULL))
-        event_add(l->b->probe_ev, &(struct timeval){0, 5000});
-}
-
-static int open_listener(struct broker *b, struct listener *l, bool is_tcp, struct err *e)
-{
-    static const struct {
-        int option, value;
-    } options[] = {{ZMQ_ROUTER_MANDATORY, 1}, {ZMQ_RCVHWM, RECEIVE_QUEUE}, {ZMQ_SNDHWM, SEND_QUEUE}};
-    char monitor[64];
-    l->b = b;
-    l->is_tcp = is_tcp;
-    int r = znet_socket(&b->net, ZMQ_ROUTER, is_tcp, &l->socket, e);
-    for (size_t i = 0; r == 0 && i < sizeof options / sizeof *options; i++)
-        if (zmq_setsockopt(l->socket, options[i].option, &options[i].value, sizeof options[i].value) < 0)
-            r = err_sys(e, -errno, "cannot set a ZeroMQ option");
-    if (r < 0)
-        return r;
-    snprintf(monitor, sizeof monitor, "inproc://monitor-%s", is_tcp ? "tcp" : "ipc");
-    l->monitor = zmq_socket(b->net.zmq, ZMQ_PAIR);
-    if (!l->monitor || zmq_socket_monitor(l->socket, monitor, ZMQ_EVENT_DISCONNECTED) < 0 || zmq_connect(l->monitor, monitor) < 0)
-        return err_sys(e, -errno, "cannot watch connections");
-    r = is_tcp ? znet_bind_tcp(&b->net, l->socket, b->conf->platform.ports.broker, &l->endpoint, e)
-               : znet_bind_ipc(&b->net, l->socket, &l->endpoint, e);
-    if (r == 0)
-        r = zev_new(b->base, l->socket, session_on_readable, l, &l->zev, e);
-    return r < 0 ? r : zev_new(b->base, l->monitor, on_monitor, l, &l->monitor_zev, e);
-}
-
 static int start_listening(struct broker *b, struct err *e)
 {
-    int r = open_listener(b, &b->ipc, false, e);
-    if (r == 0 && *b->conf->platform.listen)
-        r = open_listener(b, &b->tcp, true, e);
+    static const struct zmtp_ops ops = {
+        .type = "ROUTER",
+        .peer_types = " DEALER REQ ROUTER ",
+        .may_connect = auth_may_connect,
+        .user_of_key = auth_user_of_key,
+        .on_open = session_on_open,
+        .on_message = session_on_message,
+        .on_drain = session_on_drain,
+        .on_close = session_on_close,
+    };
+    b->net = (struct znet){.base = b->base, .home = &b->home, .program = "broker", .ops = &ops, .arg = b};
+    int r = znet_start(&b->net, b->conf->platform.listen, b->conf->platform.ports.broker, e);
     if (r == 0)
         limit_messages(b);
     return r;
-}
-
-static void listener_stop(struct listener *l)
-{
-    zev_free(l->zev);
-    zev_free(l->monitor_zev);
-    if (l->socket) {
-        zmq_socket_monitor(l->socket, NULL, 0);
-        zmq_close(l->socket);
-    }
-    if (l->monitor) {
-        int zero = 0;
-        zmq_setsockopt(l->monitor, ZMQ_LINGER, &zero, sizeof zero);
-        zmq_close(l->monitor);
-    }
-    free(l->endpoint);
 }
 
 /* ---- life ---- */
@@ -456,7 +386,6 @@ static void make_events(struct broker *b, bool supervised)
     b->daemon = daemon_new(b->base, supervised, &(struct daemon_ops){NULL, on_reload, NULL, b});
     b->turn_ev = event_new(b->base, -1, 0, on_turn, b);
     b->sync_ev = event_new(b->base, -1, 0, on_sync, b);
-    b->probe_ev = event_new(b->base, -1, 0, on_probe, b);
     b->tick_ev = event_new(b->base, -1, EV_PERSIST, on_tick, b);
     event_add(b->tick_ev, &(struct timeval){TICK_MS / 1000, TICK_MS % 1000 * 1000});
 }
@@ -475,8 +404,6 @@ static void stop(struct broker *b)
                 bstream_free(b, stream_tag(q));
         queues_close(b->queues);
     }
-    listener_stop(&b->ipc);
-    listener_stop(&b->tcp);
     znet_stop(&b->net);
     i = 0;
     for (struct btenant *t; (t = map_next(&b->tenants, &i));) {
@@ -485,7 +412,7 @@ static void stop(struct broker *b)
     }
     map_fini(&b->tenants);
     daemon_free(b->daemon);
-    struct event *evs[] = {b->turn_ev, b->tick_ev, b->sync_ev, b->probe_ev};
+    struct event *evs[] = {b->turn_ev, b->tick_ev, b->sync_ev};
     for (i = 0; i < sizeof evs / sizeof *evs; i++)
         if (evs[i])
             event_free(evs[i]);
@@ -497,11 +424,8 @@ static void stop(struct broker *b)
 
 static int start(struct broker *b, bool supervised, struct err *e)
 {
-    b->net = (struct znet){.base = b->base, .home = &b->home, .conf = &b->conf, .program = "broker"};
     make_events(b, supervised);
     int r = open_queues(b, e);
-    if (r == 0)
-        r = znet_start(&b->net, e);
     if (r == 0)
         r = start_listening(b, e);
     return r < 0 ? r : control_start(b, e);
@@ -553,8 +477,8 @@ int main(int argc, char **argv)
         return home_close(&b.home), event_base_free(b.base), EX_TEMPFAIL;
     r = lock < 0 ? lock : listing ? list(&b, argc - 2, argv + 2, &e) : start(&b, supervised, &e);
     if (r == 0 && !listing) {
-        log_info("ready", NULL, NULL, "home %s, %s%s%s", b.home.path, b.ipc.endpoint, b.tcp.endpoint ? ", " : "",
-                 b.tcp.endpoint ? b.tcp.endpoint : "");
+        log_info("ready", NULL, NULL, "home %s, %s%s%s", b.home.path, b.net.ipc_endpoint, b.net.tcp_endpoint ? ", " : "",
+                 b.net.tcp_endpoint ? b.net.tcp_endpoint : "");
         event_base_dispatch(b.base);
     }
     if (r < 0)

@@ -1,4 +1,4 @@
-/* What the parts of the broker share. One thread and its loop; ZeroMQ has one of its own for the network.
+/* What the parts of the broker share. One thread and its loop.
  *
  * A turn: requests are read and acted upon, in memory and into the log (session.c); what was published is made durable with one
  * sync for all; answers leave; then consumers get what their windows allow (deliver.c). */
@@ -19,7 +19,6 @@
 #include <event2/event.h>
 
 struct broker;
-struct zev;
 
 struct btenant {
     char *id;
@@ -66,14 +65,11 @@ struct bsub {
     struct bsub *next;
 };
 
-/* A peer, by its routing id. */
+/* A peer: a connection. */
 struct session {
     struct broker *b;
-    char *key; /* of broker.sessions */
-    unsigned char *id;
-    size_t n_id;
-    struct listener *listener;
-    char *peer;             /* what identified it: must be the same in each of its messages */
+    char *key; /* of broker.sessions: its number */
+    struct zmtp_conn *conn;
     struct btenant *tenant; /* NULL: operator, or not known */
     bool is_operator;
     bool deaf;          /* its answers pile up unread */
@@ -86,14 +82,6 @@ struct session {
         struct session *session;
     } * *subscriptions;
     size_t n_subscriptions;
-};
-
-struct listener {
-    struct broker *b;
-    void *socket, *monitor;
-    struct zev *zev, *monitor_zev;
-    bool is_tcp;
-    char *endpoint;
 };
 
 /* CONFIRM or DONE, which leave when what they are about is written. */
@@ -111,19 +99,16 @@ struct broker {
     struct conf *conf;
     struct event_base *base;
     struct daemon *daemon;
-    struct event *turn_ev, *tick_ev, *sync_ev, *probe_ev;
+    struct event *turn_ev, *tick_ev, *sync_ev;
     struct znet net;
-    struct listener ipc, tcp;
     struct queues *queues;
     struct map tenants;  /* struct btenant, by id; never removed */
-    struct map sessions; /* by routing id */
+    struct map sessions; /* by number */
     int64_t tenants_read_s;
     int n_tenant_reads; /* in that second */
     struct buf answers; /* struct answer: of this turn */
     struct bsub *to_serve;
     struct btenant *parking; /* tenants with parked requests */
-    bool has_read;           /* this turn */
-    int probes_left;
     struct ctl *ctl;
     struct ctl_conn *watchers[8];
     size_t n_watchers;
@@ -150,21 +135,22 @@ uint64_t broker_n_refused(const struct bstream *st); /* for any reason */
 /* Reads the ledger's tenants anew. */
 void auth_read_tenants(struct broker *b);
 struct btenant *auth_tenant(struct broker *b, const char *id); /* makes it */
-/* Sets the session's tenant from `peer`: for ipc "…:uid:gid:pid" of SO_PEERCRED as ZeroMQ gives it, for tcp the tenant's id from
- * ZAP. */
+/* How many connections a uid may have: 0 for strangers; and who has a CURVE key. */
+int auth_may_connect(void *broker, int64_t uid);
+const char *auth_user_of_key(void *broker, const unsigned char key[CURVE_KEY], int *ret_max);
+/* Sets the session's tenant: by its uid on ipc, by the key that it has shown on tcp. */
 void auth_identify(struct broker *b, struct session *s);
-/* Of the peer's process on this machine; -1: not known. */
-int64_t auth_pid(const struct session *s);
 
-/* session.c: reads requests until there are none, or a turn's worth. */
-void session_on_readable(void *listener);
+/* session.c: a connection, its messages, its end. */
+void session_on_open(void *broker, struct zmtp_conn *c);
+void session_on_message(void *broker, struct zmtp_conn *c, struct zmtp_message *m);
+void session_on_drain(void *broker, struct zmtp_conn *c);
+void session_on_close(void *broker, struct zmtp_conn *c);
 /* A new turn for those that had their share of the last one. True when some still wait. */
 bool session_unpark(struct broker *b);
 void session_send_answers(struct broker *b);
-/* Frames to a peer: 0, -EAGAIN when it does not read, -EHOSTUNREACH when it is gone. */
+/* Frames to a peer: 0, or -EAGAIN when it does not read. */
 int session_send(struct session *s, const struct wire_frame *v, size_t n);
-/* Finds out who is gone. */
-void session_probe_all(struct broker *b);
 void session_end(struct session *s, bool lost);
 void session_end_all(struct broker *b);
 void session_drop_sub(struct broker *b, struct bsub *sub); /* its consumers' subscriptions end */

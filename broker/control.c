@@ -88,7 +88,7 @@ static void add_consumers(struct bsub *s, void *arg)
         json_str(out, "stream", s->stream->name);
         json_str(out, "app", sub_name(s->queue));
         json_i64(out, "session", (int64_t)session->number);
-        json_i64_or_null(out, "pid", auth_pid(session));
+        json_i64_or_null(out, "pid", zmtp_pid(session->conn));
         json_i64(out, "leased", (int64_t)consumer_n_leased(c));
         json_i64(out, "ran_out", (int64_t)consumer_n_ran_out(c));
         json_end(out, '}');
@@ -214,9 +214,9 @@ static void status(struct broker *b, struct ctl_conn *c)
     json_bool(&out, "ok", true);
     json_i64(&out, "pid", getpid());
     json_time(&out, "started_at", b->started_wall_ms);
-    json_str(&out, "ipc", b->ipc.endpoint);
-    json_str(&out, "tcp", b->tcp.endpoint);
-    json_str(&out, "server_key", b->tcp.endpoint ? b->net.server_public : NULL);
+    json_str(&out, "ipc", b->net.ipc_endpoint);
+    json_str(&out, "tcp", b->net.tcp_endpoint);
+    json_str(&out, "server_key", b->net.tcp_endpoint ? b->net.server_public : NULL);
     json_i64(&out, "peers", (int64_t)b->sessions.n);
     json_i64(&out, "requests", (int64_t)b->n_requests);
     json_i64(&out, "refused", (int64_t)b->n_refused);

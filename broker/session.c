@@ -3,18 +3,13 @@
 #include "common/clk.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "common/zev.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <zmq.h>
 
 enum {
-    TURN_REQUESTS = 1024,
-    TURN_BYTES = 2 << 20,
     TENANT_TURN_BYTES = 256 << 10, /* published by one tenant in a turn; the rest of its requests waits */
     MAX_PARKED_BYTES = 16 << 20,   /* of a tenant */
     PARKED_OVERHEAD = 512,
@@ -27,43 +22,13 @@ enum {
 
 /* ---- sessions ---- */
 
-static void key_of(const unsigned char *id, size_t n, char out[2 * 255 + 1])
+static struct session *session_new(struct broker *b, struct zmtp_conn *c)
 {
-    static const char digits[] = "0123456789abcdef";
-    for (size_t i = 0; i < n; i++) {
-        out[2 * i] = digits[id[i] >> 4];
-        out[2 * i + 1] = digits[id[i] & 15];
-    }
-    out[2 * n] = 0;
-}
-
-static struct session *session_of(struct listener *l, zmq_msg_t *id, const char *peer)
-{
-    char key[1 + 2 * 255 + 1] = "";
-    size_t n = zmq_msg_size(id);
-    key[0] = l->is_tcp ? 't' : 'i'; /* the two sockets number their peers apart */
-    key_of(zmq_msg_data(id), n, key + 1);
-    struct session *s = map_get(&l->b->sessions, key);
-    if (s && strcmp(s->peer, peer)) { /* a name of the peer's own choice, which somebody else has now */
-        session_end(s, true);
-        s = NULL;
-    }
-    if (s) {
-        if (!s->tenant && !s->is_operator)
-            auth_identify(l->b, s); /* it may be known by now */
-        return s;
-    }
-    s = xcalloc(1, sizeof *s);
-    *s = (struct session){.b = l->b,
-                          .key = xstrdup(key),
-                          .id = xmalloc(n + 1),
-                          .n_id = n,
-                          .listener = l,
-                          .peer = xstrdup(peer),
-                          .number = ++l->b->last_session};
-    memcpy(s->id, zmq_msg_data(id), n);
-    map_put(&l->b->sessions, key, s);
-    auth_identify(l->b, s);
+    struct session *s = xcalloc(1, sizeof *s);
+    *s = (struct session){.b = b, .conn = c, .number = ++b->last_session};
+    s->key = xasprintf("%llu", (unsigned long long)s->number);
+    map_put(&b->sessions, s->key, s);
+    auth_identify(b, s);
     return s;
 }
 
@@ -92,8 +57,6 @@ void session_end(struct session *s, bool lost)
             v[i].session = NULL;
     free(s->subscriptions);
     free(s->key);
-    free(s->id);
-    free(s->peer);
     free(s);
 }
 
@@ -118,21 +81,12 @@ void session_drop_sub(struct broker *b, struct bsub *sub)
 
 int session_send(struct session *s, const struct wire_frame *v, size_t n)
 {
-    if (zmq_send(s->listener->socket, s->id, s->n_id, ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0) {
-        if (errno == EHOSTUNREACH)
-            return -EHOSTUNREACH;
-        if (!s->deaf)
-            log_warn("deaf", s->tenant ? s->tenant->id : NULL, NULL,
-                     "peer %s does not read its answers; it is not listened to until it does", s->peer);
-        s->deaf = true;
-        return -EAGAIN;
-    }
-    s->deaf = false;
-    for (size_t i = 0; i < n; i++)
-        if (zmq_send(s->listener->socket, v[i].p, v[i].n, ZMQ_DONTWAIT | (i + 1 < n ? ZMQ_SNDMORE : 0)) < 0)
-            return -EAGAIN; /* not after the first frame went */
-    zev_touch(s->listener->zev);
-    return 0;
+    int r = zmtp_send(s->conn, v, n);
+    if (r < 0 && !s->deaf)
+        log_warn("deaf", s->tenant ? s->tenant->id : NULL, NULL,
+                 "peer %s does not read its answers; it is not listened to until it does", zmtp_user(s->conn));
+    s->deaf = r < 0;
+    return r;
 }
 
 static void refuse(struct session *s, const struct wire_header *h, enum wire_code code, int64_t retry_after_ms, const char *fmt,
@@ -153,7 +107,7 @@ static void refuse(struct session *s, const struct wire_header *h, enum wire_cod
     struct wire_frame v[] = {{header.p, header.n}, {name, strlen(name)}, {wait.p, wait.n}, {text, strlen(text)}};
     s->b->n_refused++;
     session_send(s, v, 4);
-    log_debug("refused", s->tenant ? s->tenant->id : NULL, NULL, "peer %s: %s: %s", s->peer, name, text);
+    log_debug("refused", s->tenant ? s->tenant->id : NULL, NULL, "peer %s: %s: %s", zmtp_user(s->conn), name, text);
 }
 
 static void done(struct session *s, const struct wire_header *h, uint64_t n)
@@ -173,7 +127,7 @@ static struct bstream *stream_of(struct session *s, const struct wire_request *r
     snprintf(tenant, sizeof tenant, "%.*s", slash ? (int)(slash - rq->stream) : 0, rq->stream);
     const char *id = slash ? tenant : s->tenant ? s->tenant->id : NULL;
     if (!s->tenant && !s->is_operator) {
-        refuse(s, &rq->h, WIRE_auth, 0, "this peer (%s) is no tenant of this platform", s->peer);
+        refuse(s, &rq->h, WIRE_auth, 0, "this peer (%s) is no tenant of this platform", zmtp_user(s->conn));
         return NULL;
     }
     if (!id) {
@@ -265,27 +219,23 @@ static bool has_no_room(struct session *s, struct bstream *st, const struct wire
 
 /* ---- a tenant's share of a turn ---- */
 
-/* A request that waits for the next turn, with its frames (the routing id first). */
+/* A request that waits for the next turn. */
 struct parked {
     struct session *session; /* NULL: gone */
-    zmq_msg_t v[WIRE_MAX_FRAMES + 1];
-    size_t n;
+    struct zmtp_message m;
     int64_t bytes;
     struct parked *next;
 };
 
-static void park(struct session *s, const struct wire_request *rq, struct btenant *t, zmq_msg_t *v, size_t n)
+static void park(struct session *s, const struct wire_request *rq, struct btenant *t, struct zmtp_message *m)
 {
     if (t->parked_bytes + (int64_t)rq->n_bytes > MAX_PARKED_BYTES) {
         refuse(s, &rq->h, WIRE_busy, BUSY_RETRY_MS, "tenant %s sends more at once than the broker takes", t->id);
         return;
     }
     struct parked *p = xcalloc(1, sizeof *p);
-    *p = (struct parked){.session = s, .n = n, .bytes = (int64_t)rq->n_bytes + PARKED_OVERHEAD};
-    for (size_t i = 0; i < n; i++) {
-        zmq_msg_init(&p->v[i]);
-        zmq_msg_move(&p->v[i], &v[i]);
-    }
+    *p = (struct parked){.session = s, .bytes = (int64_t)rq->n_bytes + PARKED_OVERHEAD};
+    zmtp_message_move(&p->m, m);
     if (!t->first_parked)
         t->last_parked = &t->first_parked;
     *t->last_parked = p;
@@ -308,13 +258,13 @@ static void forget_parked(struct session *s)
 
 static void publish_now(struct session *s, const struct wire_request *rq, struct bstream *st);
 
-static void publish(struct session *s, const struct wire_request *rq, zmq_msg_t *v, size_t n)
+static void publish(struct session *s, const struct wire_request *rq, struct zmtp_message *m)
 {
     struct bstream *st = stream_of(s, rq);
     if (!st)
         return;
     if (st->tenant->first_parked || st->tenant->turn_bytes >= TENANT_TURN_BYTES)
-        park(s, rq, st->tenant, v, n);
+        park(s, rq, st->tenant, m);
     else
         publish_now(s, rq, st);
 }
@@ -322,20 +272,16 @@ static void publish(struct session *s, const struct wire_request *rq, zmq_msg_t 
 static void unpark_one(struct btenant *t)
 {
     struct parked *p = t->first_parked;
-    struct wire_frame f[WIRE_MAX_FRAMES];
     static struct wire_request rq;
     const char *why;
     t->first_parked = p->next;
     t->parked_bytes -= p->bytes;
-    for (size_t i = 1; i < p->n; i++)
-        f[i - 1] = (struct wire_frame){zmq_msg_data(&p->v[i]), zmq_msg_size(&p->v[i])};
     struct bstream *st = NULL;
-    if (p->session && wire_parse(f, p->n - 1, &rq, &why))
+    if (p->session && wire_parse(p->m.f, p->m.n, &rq, &why))
         st = stream_of(p->session, &rq); /* it may be gone by now */
     if (st)
         publish_now(p->session, &rq, st);
-    for (size_t i = 0; i < p->n; i++)
-        zmq_msg_close(&p->v[i]);
+    zmtp_message_fini(&p->m);
     free(p);
 }
 
@@ -553,12 +499,12 @@ static void describe(struct session *s, const struct wire_request *rq)
     session_send(s, v, 2);
 }
 
-static void act(struct session *s, const struct wire_request *rq, zmq_msg_t *v, size_t n)
+static void act(struct session *s, const struct wire_request *rq, struct zmtp_message *m)
 {
     AUTO_BUF struct buf header = {0};
     switch (rq->h.verb) {
     case WIRE_PUBLISH:
-        publish(s, rq, v, n);
+        publish(s, rq, m);
         break;
     case WIRE_DESCRIBE:
         describe(s, rq);
@@ -596,76 +542,43 @@ static bool hears_again(struct session *s)
     return true;
 }
 
-/* One request with its frames; false when there is none. */
-static bool read_one(struct listener *l, size_t *bytes)
+/* ---- connections ---- */
+
+void session_on_open(void *broker, struct zmtp_conn *c)
 {
-    zmq_msg_t v[WIRE_MAX_FRAMES + 1], rest;
-    struct wire_frame f[WIRE_MAX_FRAMES];
+    zmtp_set_tag(c, session_new(broker, c));
+}
+
+void session_on_close(void *broker, struct zmtp_conn *c)
+{
+    (void)broker;
+    session_end(zmtp_tag(c), true);
+}
+
+/* What it missed it is told at once, and gets its messages again. */
+void session_on_drain(void *broker, struct zmtp_conn *c)
+{
+    struct session *s = zmtp_tag(c);
+    if (s->deaf && hears_again(s))
+        broker_turn_soon(broker);
+}
+
+void session_on_message(void *broker, struct zmtp_conn *c, struct zmtp_message *m)
+{
     static struct wire_request rq;
-    size_t n = 0;
-    bool more = true, too_many = false;
-    while (more) {
-        zmq_msg_t *m = n <= WIRE_MAX_FRAMES ? &v[n] : &rest;
-        zmq_msg_init(m);
-        if (zmq_msg_recv(m, l->socket, ZMQ_DONTWAIT) < 0) {
-            zmq_msg_close(m);
-            break;
-        }
-        more = zmq_msg_more(m);
-        *bytes += zmq_msg_size(m);
-        if (m == &rest) {
-            too_many = true;
-            zmq_msg_close(&rest);
-        } else {
-            n++;
-        }
-    }
-    if (!n)
-        return false;
-    const char *peer = n > 1 ? znet_peer(&v[1], l->is_tcp) : NULL;
-    if (peer) {
-        struct session *s = session_of(l, &v[0], peer);
-        const char *why;
-        for (size_t i = 1; i < n; i++)
-            f[i - 1] = (struct wire_frame){zmq_msg_data(&v[i]), zmq_msg_size(&v[i])};
-        l->b->n_requests++;
-        bool ok = wire_parse(f, n - 1, &rq, &why) && !too_many;
-        if (s->deaf && !hears_again(s))
-            s->n_unheard++;
-        else if (!ok)
-            refuse(s, &rq.h, WIRE_protocol, 0, "%s", too_many ? "too many frames" : why);
-        else
-            act(s, &rq, v, n);
-    }
-    for (size_t i = 0; i < n; i++)
-        zmq_msg_close(&v[i]);
-    return true;
-}
-
-void session_on_readable(void *arg)
-{
-    struct listener *l = arg;
-    size_t bytes = 0;
-    if (l->b->has_read)
-        return; /* the turn comes first */
-    l->b->has_read = true;
-    broker_look_at_clocks(l->b);
-    for (int i = 0; i < TURN_REQUESTS && bytes < TURN_BYTES && read_one(l, &bytes); i++) {
-    }
-    broker_turn_soon(l->b);
-}
-
-/* ---- who is gone ---- */
-
-void session_probe_all(struct broker *b)
-{
-    AUTO_BUF struct buf header = {0};
-    wire_add_header(&header, WIRE_PONG, 0, 0);
-    AUTO_FREE struct session **v = xmalloc((b->sessions.n + 1) * sizeof *v);
-    size_t n = 0, i = 0;
-    for (struct session *s; (s = map_next(&b->sessions, &i));)
-        v[n++] = s;
-    for (i = 0; i < n; i++)
-        if (session_send(v[i], &(struct wire_frame){header.p, header.n}, 1) == -EHOSTUNREACH)
-            session_end(v[i], true);
+    struct broker *b = broker;
+    struct session *s = zmtp_tag(c);
+    const char *why;
+    broker_look_at_clocks(b);
+    if (!s->tenant && !s->is_operator)
+        auth_identify(b, s); /* it may be known by now */
+    b->n_requests++;
+    bool ok = wire_parse(m->f, m->n, &rq, &why) && !m->too_many;
+    if (s->deaf && !hears_again(s))
+        s->n_unheard++;
+    else if (!ok)
+        refuse(s, &rq.h, WIRE_protocol, 0, "%s", m->too_many ? "too many frames" : why);
+    else
+        act(s, &rq, m);
+    broker_turn_soon(b);
 }

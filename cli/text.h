@@ -8,9 +8,9 @@
 
 enum { TEXT_MAX_CHARACTER = 4 }; /* bytes */
 
-/* Appends p[0..n) to `out` with everything that a terminal could obey as \xNN: control characters (C0 but for tab and newline, DEL, C1
- * in UTF-8; ECMA-48) and bytes that are no UTF-8 (8-bit C1 among them). Returns how many bytes it took: fewer than n where p ends
- * in the middle of a character, and `more` says that the rest may come. */
+/* Appends p[0..n) to `out` with everything that a terminal could obey as \xNN: control characters (C0 but for tab and newline, DEL,
+ * C1 in UTF-8; ECMA-48) and bytes that are no UTF-8 (8-bit C1 among them). Returns how many bytes it took: fewer than n where p
+ * ends in the middle of a character, and `more` says that the rest may come. */
 size_t text_append(struct buf *out, const char *p, size_t n, bool more);
 
 /* The same to stdout, of a whole string. */

@@ -43,12 +43,13 @@ static int walk(int dirfd, const char *path, int flags, mode_t mode)
 int beneath_open(int dirfd, const char *path, int flags, mode_t mode)
 {
     flags |= O_CLOEXEC | (flags & O_PATH ? 0 : O_NOCTTY);
-    struct open_how how = {
-        .flags = (unsigned)flags, .mode = flags & O_CREAT ? mode : 0, .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
+    struct open_how how = {.flags = (unsigned)flags,
+                           .mode = flags & O_CREAT ? mode : 0,
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
     int fd;
     do
         fd = (int)syscall(SYS_openat2, dirfd, path, &how, sizeof how);
-    while (fd < 0 && errno == EAGAIN); /* something was renamed meanwhile */
+    while (fd < 0 && errno == EAGAIN);                 /* something was renamed meanwhile */
     if (fd < 0 && (errno == ENOSYS || errno == EPERM)) /* EPERM: a container's filter that does not know it */
         return walk(dirfd, path, flags, mode);
     return fd < 0 ? -errno : fd;

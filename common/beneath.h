@@ -1,5 +1,6 @@
-/* Ways into directories that somebody else can write to. Nothing here follows a symbolic link, at any step of a path, nor leaves the
- * directory it starts from; owner and mode are changed by descriptor only (scripts/lint refuses the calls by name elsewhere). */
+/* Ways into directories that somebody else can write to. Nothing here follows a symbolic link, at any step of a path, nor leaves
+ * the directory it starts from; owner and mode are changed by descriptor only (scripts/lint refuses the calls by name elsewhere).
+ */
 #ifndef SIMBDP_BENEATH_H
 #define SIMBDP_BENEATH_H
 
@@ -7,7 +8,8 @@
 #include <sys/types.h>
 
 /* As openat(2), always with O_CLOEXEC and O_NOCTTY. `path` is relative. A descriptor or -errno; -ELOOP: a link was met, -EXDEV: the
- * path leaves dirfd. Does not wait for a FIFO's other end when flags has O_NONBLOCK. By openat2(2), step by step where the kernel has none (before 5.6). */
+ * path leaves dirfd. Does not wait for a FIFO's other end when flags has O_NONBLOCK. By openat2(2), step by step where the kernel
+ * has none (before 5.6). */
 int beneath_open(int dirfd, const char *path, int flags, mode_t mode);
 
 /* An existing directory gets this group (-1: keeps it), owner (the same) and mode, setgid and sticky bits included. 0 or -errno. */

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-enum { MAX_FDS = 4 };
+enum { MAX_FDS = 4, LISTEN_BACKLOG = 1024 };
 
 int fd_take(int *fd)
 {
@@ -315,7 +315,7 @@ int fd_unix_listen(const char *path, mode_t mode)
     if (fd < 0)
         return -errno;
     unlink(path);
-    if (bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0 || chmod(path, mode) < 0 || listen(fd, 64) < 0) /* lint: ours */
+    if (bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0 || chmod(path, mode) < 0 || listen(fd, LISTEN_BACKLOG) < 0) /* lint: ours */
         return -errno;
     return fd_take(&fd);
 }

@@ -2,98 +2,28 @@
 
 #include "buf.h"
 #include "fd.h"
-#include "log.h"
 #include "mem.h"
-#include "zev.h"
 
 #include <errno.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
-#include <zmq.h>
+#include <zmq.h> /* Z85 */
 
-enum {
-    HEARTBEAT_MS = 2000,
-    HEARTBEAT_TIMEOUT_MS = 6000,
-    HANDSHAKE_MS = 5000,
-    BACKLOG = 1024,
-    MAX_SOCKETS = 64,
-};
+enum { BACKLOG = 1024 };
 
-/* One of the three last numbers of "…:uid:gid:pid": uid (3 colons from the end), gid, pid (1). -1: they are not there. */
-static int64_t number_of(const char *peer, int which)
+const struct conf_tenant *znet_tenant_of_key(const struct conf *c, const unsigned char key[CURVE_KEY])
 {
-    const char *at = peer + strlen(peer);
-    int colons = 0;
-    while (at > peer && colons < which)
-        colons += *--at == ':';
-    char *end;
-    long long n = colons == which ? strtoll(at + 1, &end, 10) : -1;
-    return colons == which && *end == (which > 1 ? ':' : 0) && end != at + 1 ? n : -1;
-}
-
-const char *znet_peer(void *msg, bool is_tcp)
-{
-    return zmq_msg_gets(msg, is_tcp ? "User-Id" : "Peer-Address");
-}
-
-int64_t znet_peer_uid(const char *peer)
-{
-    return number_of(peer, 3);
-}
-
-int64_t znet_peer_pid(const char *peer)
-{
-    return number_of(peer, 1);
-}
-
-/* ---- ZAP ---- */
-
-static const struct conf_tenant *by_key(const struct conf *c, const char *key)
-{
+    char text[41];
+    if (!zmq_z85_encode(text, key, CURVE_KEY))
+        return NULL;
     for (size_t i = 0; i < c->n_tenants; i++)
         for (size_t k = 0; k < c->tenants[i].curve_keys.n; k++)
-            if (!strcmp(c->tenants[i].curve_keys.v[k], key))
+            if (!strcmp(c->tenants[i].curve_keys.v[k], text))
                 return &c->tenants[i];
     return NULL;
-}
-
-static void on_zap(void *arg)
-{
-    struct znet *z = arg;
-    enum { VERSION, REQUEST, DOMAIN, ADDRESS, IDENTITY, MECHANISM, KEY, N_FRAMES };
-    for (;;) {
-        char frames[N_FRAMES][256] = {0};
-        int sizes[N_FRAMES] = {0}, n = 0, more = 1;
-        size_t len = sizeof more;
-        while (more) {
-            char scratch[256];
-            int r = zmq_recv(z->zap, n < N_FRAMES ? frames[n] : scratch, 255, ZMQ_DONTWAIT);
-            if (r < 0)
-                return;
-            if (n < N_FRAMES)
-                sizes[n] = r > 255 ? 255 : r;
-            n++;
-            zmq_getsockopt(z->zap, ZMQ_RCVMORE, &more, &len);
-        }
-        char key[41] = "";
-        const struct conf_tenant *t = NULL;
-        if (n == N_FRAMES && sizes[MECHANISM] == 5 && !memcmp(frames[MECHANISM], "CURVE", 5) && sizes[KEY] == 32 &&
-            zmq_z85_encode(key, (const uint8_t *)frames[KEY], 32))
-            t = by_key(*z->conf, key);
-        if (!t)
-            log_warn("refused", NULL, NULL,
-                     "a peer at %.*s shows a CURVE key that no tenant has (%s); `curve_keys` of a tenant's "
-                     "configuration lists them",
-                     sizes[ADDRESS], frames[ADDRESS], *key ? key : "none");
-        const char *status = t ? "200" : "400", *text = t ? "OK" : "no tenant has this key", *user = t ? t->id : "";
-        zmq_send(z->zap, "1.0", 3, ZMQ_SNDMORE);
-        zmq_send(z->zap, frames[REQUEST], (size_t)sizes[REQUEST], ZMQ_SNDMORE);
-        zmq_send(z->zap, status, 3, ZMQ_SNDMORE);
-        zmq_send(z->zap, text, strlen(text), ZMQ_SNDMORE);
-        zmq_send(z->zap, user, strlen(user), ZMQ_SNDMORE);
-        zmq_send(z->zap, "", 0, 0);
-    }
 }
 
 /* keys/<program>.curve: the public key, then the secret one, a line each. */
@@ -101,108 +31,108 @@ static int server_key(struct znet *z, struct err *e)
 {
     AUTO_BUF struct buf text = {0};
     AUTO_FREE char *path = xasprintf("keys/%s.curve", z->program);
+    char secret[41];
     if (fd_read_file(z->home->dirfd, path, &text, 256, NULL) == 0) {
-        if (sscanf(text.p, "%40s %40s", z->server_public, z->server_secret) == 2 && strlen(z->server_public) == 40 &&
-            strlen(z->server_secret) == 40)
+        if (sscanf(text.p, "%40s %40s", z->server_public, secret) == 2 && strlen(z->server_public) == 40 && strlen(secret) == 40 &&
+            zmq_z85_decode(z->curve.public_key, z->server_public) && zmq_z85_decode(z->curve.secret_key, secret))
             return 0;
         return err_set(e, ERR_FORMAT, "%s/%s holds no pair of CURVE keys; restore it, or remove it to get a new pair",
                        z->home->path, path);
     }
-    if (zmq_curve_keypair(z->server_public, z->server_secret) < 0)
+    if (zmq_curve_keypair(z->server_public, secret) < 0 || !zmq_z85_decode(z->curve.public_key, z->server_public) ||
+        !zmq_z85_decode(z->curve.secret_key, secret))
         return err_sys(e, -errno, "cannot make CURVE keys");
     buf_reset(&text);
-    buf_addf(&text, "%s\n%s\n", z->server_public, z->server_secret);
+    buf_addf(&text, "%s\n%s\n", z->server_public, secret);
     return fd_write_file(z->home->dirfd, path, text.p, text.n, 0600, e);
-}
-
-int znet_start(struct znet *z, struct err *e)
-{
-    z->zmq = zmq_ctx_new();
-    zmq_ctx_set(z->zmq, ZMQ_MAX_SOCKETS, MAX_SOCKETS);
-    int r = server_key(z, e);
-    if (r < 0)
-        return r;
-    z->zap = zmq_socket(z->zmq, ZMQ_REP);
-    if (!z->zap || zmq_bind(z->zap, "inproc://zeromq.zap.01") < 0)
-        return err_sys(e, -errno, "cannot authenticate peers");
-    return zev_new(z->base, z->zap, on_zap, z, &z->zap_zev, e);
-}
-
-void znet_stop(struct znet *z)
-{
-    zev_free(z->zap_zev);
-    if (z->zap)
-        zmq_close(z->zap);
-    if (z->zmq)
-        zmq_ctx_term(z->zmq);
-    z->zap = z->zmq = NULL;
-    z->zap_zev = NULL;
 }
 
 /* ---- listening ---- */
 
-int znet_socket(struct znet *z, int type, bool is_tcp, void **ret, struct err *e)
+static int listen_tcp(const char *address, int64_t port, char **ret_endpoint, int *ret_port)
 {
-    static const struct {
-        int option, value;
-    } options[] = {
-        {ZMQ_LINGER, 0},
-        {ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS},
-        {ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS},
-        {ZMQ_HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS},
-        {ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS},
-        {ZMQ_BACKLOG, BACKLOG},
-    };
-    int one = 1;
-    void *s = zmq_socket(z->zmq, type);
-    if (!s)
-        return err_sys(e, -errno, "cannot make a ZeroMQ socket");
-    *ret = s;
-    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
-        if (zmq_setsockopt(s, options[i].option, &options[i].value, sizeof options[i].value) < 0)
-            return err_sys(e, -errno, "cannot set a ZeroMQ option");
-    if (is_tcp &&
-        (zmq_setsockopt(s, ZMQ_CURVE_SERVER, &one, sizeof one) < 0 ||
-         zmq_setsockopt(s, ZMQ_CURVE_SECRETKEY, z->server_secret, 41) < 0 || zmq_setsockopt(s, ZMQ_ZAP_DOMAIN, "mysimbdp", 8) < 0))
-        return err_sys(e, -errno, "cannot use CURVE (is libzmq built without it?)");
-    return 0;
+    char service[16], host[256], number[16];
+    struct addrinfo want = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *found = NULL;
+    struct sockaddr_storage bound;
+    socklen_t n = sizeof bound;
+    int on = 1;
+    size_t l = strlen(address);
+    const bool bracketed = l > 2 && address[0] == '[' && address[l - 1] == ']';
+    AUTO_FREE char *name = bracketed ? xstrndup(address + 1, l - 2) : xstrdup(address);
+    snprintf(service, sizeof service, "%lld", (long long)port);
+    if (getaddrinfo(!strcmp(name, "*") ? "0.0.0.0" : name, service, &want, &found) != 0)
+        return -EADDRNOTAVAIL;
+    AUTO_FD int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    int r = fd < 0 || bind(fd, found->ai_addr, found->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0 ||
+                    getsockname(fd, (struct sockaddr *)&bound, &n) < 0
+                ? -errno
+                : 0;
+    const bool v6 = found->ai_family == AF_INET6;
+    freeaddrinfo(found);
+    if (r < 0)
+        return r;
+    if (getnameinfo((struct sockaddr *)&bound, n, host, sizeof host, number, sizeof number, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+        return -EADDRNOTAVAIL;
+    *ret_endpoint = xasprintf(v6 ? "tcp://[%s]:%s" : "tcp://%s:%s", host, number);
+    *ret_port = atoi(number);
+    return fd_take(&fd);
 }
 
-static int bind_to(void *socket, const char *endpoint, char **ret, struct err *e)
+static int start_tcp(struct znet *z, const char *address, int64_t port, struct err *e)
 {
-    char bound[256];
-    size_t n = sizeof bound;
-    if (zmq_bind(socket, endpoint) < 0)
-        return err_sys(e, -errno, "cannot listen on %s", endpoint);
-    zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, bound, &n);
-    *ret = xstrdup(bound);
-    return 0;
+    int64_t kept = port ? 0 : home_kept_port(z->home, z->program);
+    int bound = 0, r = listen_tcp(address, port ? port : kept, &z->tcp_endpoint, &bound);
+    if (r < 0 && kept) /* it is somebody else's now */
+        r = listen_tcp(address, 0, &z->tcp_endpoint, &bound);
+    if (r < 0)
+        return err_sys(e, r, "cannot listen on tcp://%s:%lld", address, (long long)(port ? port : kept));
+    z->tcp_fd = r;
+    z->tcp = zmtp_server_new(z->base, r, &z->curve, z->ops, z->arg);
+    return port || bound == kept ? 0 : home_keep_port(z->home, z->program, bound, e);
 }
 
-int znet_bind_ipc(struct znet *z, void *socket, char **ret_endpoint, struct err *e)
+static int start_ipc(struct znet *z, struct err *e)
 {
     AUTO_FREE char *name = xasprintf("%s.ipc", z->program);
     AUTO_FREE char *path = home_socket(z->home, name);
-    AUTO_FREE char *endpoint = xasprintf("ipc://%s", path);
-    unlink(path);
-    int r = bind_to(socket, endpoint, ret_endpoint, e);
-    if (r == 0 && chmod(path, 0666) < 0) /* lint: ours */
-        r = err_sys(e, -errno, "cannot open %s to tenants", path);
-    return r;
+    int fd = fd_unix_listen(path, 0666); /* who may come is asked of the kernel at each connection */
+    if (fd < 0)
+        return err_sys(e, fd, "cannot listen on %s", path);
+    z->ipc_fd = fd;
+    z->ipc_endpoint = xasprintf("ipc://%s", path);
+    z->ipc = zmtp_server_new(z->base, fd, NULL, z->ops, z->arg);
+    return 0;
 }
 
-int znet_bind_tcp(struct znet *z, void *socket, int64_t port, char **ret_endpoint, struct err *e)
+int znet_start(struct znet *z, const char *address, int64_t port, struct err *e)
 {
-    const char *address = (*z->conf)->platform.listen;
-    int64_t kept = home_kept_port(z->home, z->program);
-    AUTO_FREE char *wanted = xasprintf("tcp://%s:%lld", address, (long long)(port ? port : kept));
-    AUTO_FREE char *any = xasprintf("tcp://%s:*", address);
-    struct err none;
-    if (port)
-        return bind_to(socket, wanted, ret_endpoint, e);
-    if (kept && bind_to(socket, wanted, ret_endpoint, &none) == 0)
-        return 0;
-    int r = bind_to(socket, any, ret_endpoint, e); /* the kept one is somebody else's now, or there is none yet */
-    const char *colon = r == 0 ? strrchr(*ret_endpoint, ':') : NULL;
-    return colon ? home_keep_port(z->home, z->program, atoi(colon + 1), e) : r;
+    z->ipc_fd = z->tcp_fd = -1;
+    fd_raise_limit();
+    int r = server_key(z, e);
+    if (r == 0)
+        r = start_ipc(z, e);
+    return r == 0 && *address ? start_tcp(z, address, port, e) : r;
+}
+
+void znet_stop(struct znet *z)
+{
+    if (!z->home)
+        return;
+    zmtp_server_free(z->ipc);
+    zmtp_server_free(z->tcp);
+    if (z->ipc_fd >= 0)
+        close(z->ipc_fd);
+    if (z->tcp_fd >= 0)
+        close(z->tcp_fd);
+    free(z->ipc_endpoint);
+    free(z->tcp_endpoint);
+    *z = (struct znet){0};
+}
+
+void znet_limit(struct znet *z, size_t max_message)
+{
+    zmtp_server_limit(z->ipc, max_message);
+    if (z->tcp)
+        zmtp_server_limit(z->tcp, max_message);
 }

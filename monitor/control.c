@@ -28,9 +28,9 @@ static void status(struct monitor *m, struct ctl_conn *c)
     json_bool(&out, "ok", true);
     json_i64(&out, "pid", getpid());
     json_time(&out, "started_at", m->started_wall_ms);
-    json_str(&out, "ipc", m->ipc.endpoint);
-    json_str(&out, "tcp", m->tcp.endpoint);
-    json_str(&out, "server_key", m->tcp.endpoint ? m->net.server_public : NULL);
+    json_str(&out, "ipc", m->net.ipc_endpoint);
+    json_str(&out, "tcp", m->net.tcp_endpoint);
+    json_str(&out, "server_key", m->net.tcp_endpoint ? m->net.server_public : NULL);
     json_i64(&out, "reports", (int64_t)m->n_reports);
     json_i64(&out, "refused", (int64_t)m->n_refused);
     size_t i = 0, issues = 0;

@@ -1,25 +1,22 @@
 /* Reports over ZeroMQ: PUSH at the instances, PULL here, one frame a report. Who sends is what the connection says (common/znet.h);
- * a tenant that a report names must be that one. ZeroMQ takes turns among connections; a tenant's reports over four a second for
- * each instance of its agreement are dropped unread, so that none costs more than its share. */
+ * a tenant that a report names must be that one. Connections are read in turn; a tenant's reports over four a second for
+ * each instance of its agreement are dropped unread, and connections that go on like that are not read for a while. */
 #include "monitor.h"
 
 #include "common/clk.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/tenant.h"
-#include "common/zev.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-#include <zmq.h>
 
 enum {
-    TURN = 512,
-    RECEIVE_QUEUE = 1000,  /* messages of a connection in memory; the rest waits at the sender. 64 halve the rate */
     MAX_MESSAGE = 4 << 20, /* what is too large for a report is told so; what is more than this ends its connection */
-    MAX_SOURCES = 20000,
+    FLOOD = 1000,          /* reports of a connection dropped in a second, until it is not read */
+    FLOOD_PAUSE_MS = 250,
     READ_AGAIN_MS = 200,
     TELL_MS = 10000,
     REPORTS_PER_INSTANCE = 4, /* a second */
@@ -27,12 +24,14 @@ enum {
     UNMANAGED_INSTANCES = 1000, /* of an app whose instances somebody else starts, and of a batch app, whose runs may be short */
 };
 
-/* A connection's other end. */
+/* A connection. */
 struct source {
     struct mtenant *tenant; /* NULL: unknown, or the operator */
     bool is_operator;
-    int64_t uid;  /* -1: tcp */
-    char pid[24]; /* names an instance that does not name itself; empty: unknown */
+    unsigned read; /* monitor.tenants_read when that was looked up */
+    char pid[24];  /* names an instance that does not name itself; empty: unknown */
+    int64_t flood_ms;
+    int n_dropped; /* since then */
 };
 
 static struct mtenant *tenant_get(struct monitor *m, const char *id)
@@ -51,21 +50,13 @@ static size_t instances_allowed(const struct conf_stream_app *a)
     return *a->exec ? (size_t)a->max_instances * 2 + 8 : UNMANAGED_INSTANCES; /* twice: old ones end while new ones begin */
 }
 
-static void forget_sources(struct monitor *m)
-{
-    size_t i = 0;
-    for (struct source *s; (s = map_next(&m->sources, &i));)
-        free(s);
-    map_fini(&m->sources);
-}
-
 void inbox_read_tenants(struct monitor *m)
 {
     struct tenant_state *v;
     struct err e = {0};
     size_t n;
     m->tenants_read_ms = clk_now_ms();
-    forget_sources(m);
+    m->tenants_read++;
     for (size_t i = 0; i < m->conf->n_tenants; i++) {
         const struct conf_tenant *c = &m->conf->tenants[i];
         const struct conf_stream_app *a = c->stream_apps.v;
@@ -92,27 +83,28 @@ static struct mtenant *by_uid(struct monitor *m, int64_t uid)
     return NULL;
 }
 
-static struct source *source_of(struct monitor *m, const char *peer, bool is_tcp)
+static bool is_platform(int64_t uid)
 {
-    struct source *s = map_get(&m->sources, peer);
-    if (s)
-        return s;
-    int64_t uid = is_tcp ? -1 : znet_peer_uid(peer), pid = is_tcp ? -1 : znet_peer_pid(peer);
-    struct mtenant *t = is_tcp ? map_get(&m->tenants, peer) : by_uid(m, uid);
-    if (!t && uid > 0 && clk_now_ms() - m->tenants_read_ms > READ_AGAIN_MS) { /* batchmgr may have given it one meanwhile */
+    return uid >= 0 && (uid == (int64_t)geteuid() || uid == 0);
+}
+
+/* A uid that is not known may be one that batchmgr has just given to a tenant. */
+static struct mtenant *known(struct monitor *m, int64_t uid)
+{
+    struct mtenant *t = by_uid(m, uid);
+    if (!t && clk_now_ms() - m->tenants_read_ms > READ_AGAIN_MS) {
         inbox_read_tenants(m);
         t = by_uid(m, uid);
     }
-    if (m->sources.n >= MAX_SOURCES)
-        forget_sources(m);
-    s = xcalloc(1, sizeof *s);
-    s->is_operator = uid >= 0 && (uid == (int64_t)geteuid() || uid == 0);
-    s->tenant = s->is_operator ? NULL : t;
-    if (pid > 0)
-        snprintf(s->pid, sizeof s->pid, "pid:%lld", (long long)pid);
-    s->uid = uid;
-    map_put(&m->sources, peer, s);
-    return s;
+    return t;
+}
+
+static void identify(struct monitor *m, struct source *s, const struct zmtp_conn *c)
+{
+    int64_t uid = zmtp_uid(c);
+    s->read = m->tenants_read;
+    s->is_operator = is_platform(uid);
+    s->tenant = s->is_operator ? NULL : uid < 0 ? map_get(&m->tenants, zmtp_user(c)) : by_uid(m, uid);
 }
 
 /* ---- refusing ---- */
@@ -129,6 +121,52 @@ static void refuse(struct monitor *m, struct mtenant *t, enum report_refusal why
     t->told_ms[why] = m->now_ms;
 }
 
+/* ---- connections ---- */
+
+static int may_connect(void *arg, int64_t uid)
+{
+    struct monitor *m = arg;
+    char who[64];
+    if (is_platform(uid) || known(m, uid))
+        return is_platform(uid) ? ZNET_OF_PLATFORM : ZNET_OF_TENANT;
+    snprintf(who, sizeof who, "a process of uid %lld is no tenant's", (long long)uid);
+    monitor_look_at_clocks(m);
+    refuse(m, &m->stranger, REPORT_foreign, "", who);
+    return 0;
+}
+
+static const char *user_of_key(void *arg, const unsigned char key[CURVE_KEY], int *ret_max)
+{
+    const struct conf_tenant *t = znet_tenant_of_key(((struct monitor *)arg)->conf, key);
+    *ret_max = ZNET_OF_TENANT;
+    return t ? t->id : NULL;
+}
+
+static void on_open(void *arg, struct zmtp_conn *c)
+{
+    struct source *s = xcalloc(1, sizeof *s);
+    identify(arg, s, c);
+    if (zmtp_pid(c) > 0)
+        snprintf(s->pid, sizeof s->pid, "pid:%lld", (long long)zmtp_pid(c));
+    zmtp_set_tag(c, s);
+}
+
+static void on_close(void *arg, struct zmtp_conn *c)
+{
+    (void)arg;
+    free(zmtp_tag(c));
+}
+
+static void on_dropped(struct monitor *m, struct source *s, struct zmtp_conn *c)
+{
+    if (m->now_ms - s->flood_ms >= 1000) {
+        s->flood_ms = m->now_ms;
+        s->n_dropped = 0;
+    }
+    if (++s->n_dropped >= FLOOD)
+        zmtp_pause(c, FLOOD_PAUSE_MS);
+}
+
 static bool may_report(struct monitor *m, struct mtenant *t)
 {
     double s = (double)(m->now_ms - t->filled_ms) / 1000;
@@ -142,7 +180,7 @@ static bool may_report(struct monitor *m, struct mtenant *t)
 
 /* ---- taking ---- */
 
-static void take(struct monitor *m, const struct source *s, const void *p, size_t n)
+static void take(struct monitor *m, struct source *s, struct zmtp_conn *c, const void *p, size_t n)
 {
     static struct report r;
     enum report_refusal why;
@@ -151,6 +189,7 @@ static void take(struct monitor *m, const struct source *s, const void *p, size_
     m->n_reports++;
     if (t && !may_report(m, t)) {
         refuse(m, t, REPORT_rate, "", "more reports a second than four for each instance that the agreement allows");
+        on_dropped(m, s, c);
         return;
     }
     int bad = report_parse(p, n, m->wall_ms, &r, &why, &e);
@@ -164,7 +203,7 @@ static void take(struct monitor *m, const struct source *s, const void *p, size_
                                : "origin.tenant_id%s is needed: the sender has no tenant's uid",
                      r.tenant);
         else
-            snprintf(who, sizeof who, "a process of uid %lld is no tenant's", (long long)s->uid);
+            snprintf(who, sizeof who, "%s is no tenant's any more", zmtp_user(c));
         bool is_named = bad && s->is_operator;
         refuse(m, &m->stranger, is_named ? why : REPORT_foreign, "", is_named ? e.msg : who);
         return;
@@ -191,73 +230,38 @@ static void take(struct monitor *m, const struct source *s, const void *p, size_
         t->n_taken++;
 }
 
-static bool read_one(struct inbox *in)
+static void on_message(void *arg, struct zmtp_conn *c, struct zmtp_message *msg)
 {
-    zmq_msg_t msg;
-    int frames = 0;
-    bool more = true;
-    while (more) {
-        zmq_msg_init(&msg);
-        if (zmq_msg_recv(&msg, in->socket, ZMQ_DONTWAIT) < 0) {
-            zmq_msg_close(&msg);
-            return frames > 0;
-        }
-        more = zmq_msg_more(&msg);
-        const char *peer = frames++ ? NULL : znet_peer(&msg, in->is_tcp);
-        if (peer)
-            take(in->m, source_of(in->m, peer, in->is_tcp), zmq_msg_data(&msg), zmq_msg_size(&msg));
-        zmq_msg_close(&msg);
-    }
-    return true;
-}
-
-static void on_readable(void *arg)
-{
-    struct inbox *in = arg;
-    monitor_look_at_clocks(in->m);
-    for (int i = 0; i < TURN && read_one(in); i++) {
-    }
-}
-
-static int open_inbox(struct monitor *m, struct inbox *in, bool is_tcp, struct err *e)
-{
-    int receive = RECEIVE_QUEUE;
-    int64_t most = MAX_MESSAGE;
-    in->m = m;
-    in->is_tcp = is_tcp;
-    int r = znet_socket(&m->net, ZMQ_PULL, is_tcp, &in->socket, e);
-    if (r < 0)
-        return r;
-    zmq_setsockopt(in->socket, ZMQ_RCVHWM, &receive, sizeof receive);
-    zmq_setsockopt(in->socket, ZMQ_MAXMSGSIZE, &most, sizeof most);
-    r = is_tcp ? znet_bind_tcp(&m->net, in->socket, m->conf->platform.ports.monitor, &in->endpoint, e)
-               : znet_bind_ipc(&m->net, in->socket, &in->endpoint, e);
-    return r < 0 ? r : zev_new(m->base, in->socket, on_readable, in, &in->zev, e);
+    struct monitor *m = arg;
+    struct source *s = zmtp_tag(c);
+    monitor_look_at_clocks(m);
+    if (s->read != m->tenants_read)
+        identify(m, s, c);
+    take(m, s, c, msg->f[0].p, msg->f[0].n);
 }
 
 int inbox_start(struct monitor *m, struct err *e)
 {
-    m->net = (struct znet){.base = m->base, .home = &m->home, .conf = &m->conf, .program = "monitor"};
+    static const struct zmtp_ops ops = {
+        .type = "PULL",
+        .peer_types = " PUSH ",
+        .may_connect = may_connect,
+        .user_of_key = user_of_key,
+        .on_open = on_open,
+        .on_message = on_message,
+        .on_close = on_close,
+    };
+    m->net = (struct znet){.base = m->base, .home = &m->home, .program = "monitor", .ops = &ops, .arg = m};
     inbox_read_tenants(m);
-    int r = znet_start(&m->net, e);
+    int r = znet_start(&m->net, m->conf->platform.listen, m->conf->platform.ports.monitor, e);
     if (r == 0)
-        r = open_inbox(m, &m->ipc, false, e);
-    if (r == 0 && *m->conf->platform.listen)
-        r = open_inbox(m, &m->tcp, true, e);
+        znet_limit(&m->net, MAX_MESSAGE);
     return r;
 }
 
 void inbox_stop(struct monitor *m)
 {
-    struct inbox *v[] = {&m->ipc, &m->tcp};
-    for (size_t i = 0; i < 2; i++) {
-        zev_free(v[i]->zev);
-        if (v[i]->socket)
-            zmq_close(v[i]->socket);
-        free(v[i]->endpoint);
-    }
     znet_stop(&m->net);
-    forget_sources(m);
     size_t i = 0;
     for (struct mtenant *t; (t = map_next(&m->tenants, &i));) {
         free(t->id);

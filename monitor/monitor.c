@@ -254,8 +254,8 @@ static int run(struct monitor *m, bool supervised, struct err *e)
     monitor_look_at_clocks(m);
     int r = start(m, e);
     if (r == 0) {
-        log_info("ready", NULL, NULL, "home %s, %s%s%s", m->home.path, m->ipc.endpoint, m->tcp.endpoint ? ", " : "",
-                 m->tcp.endpoint ? m->tcp.endpoint : "");
+        log_info("ready", NULL, NULL, "home %s, %s%s%s", m->home.path, m->net.ipc_endpoint, m->net.tcp_endpoint ? ", " : "",
+                 m->net.tcp_endpoint ? m->net.tcp_endpoint : "");
         event_base_dispatch(m->base);
     }
     daemon_free(d);

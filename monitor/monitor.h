@@ -90,26 +90,17 @@ struct alert {
     struct expr *x;
 };
 
-struct inbox {
-    struct monitor *m;
-    void *socket;
-    struct zev *zev;
-    bool is_tcp;
-    char *endpoint;
-};
-
 struct monitor {
     struct event_base *base;
     struct home home;
     struct conf *conf;
     struct znet net;
-    struct inbox ipc, tcp;
     struct map apps;         /* "tenant/app" -> struct app */
     struct map batch_apps;   /* likewise struct batch_app */
     struct map tenants;      /* struct mtenant; never removed */
-    struct map sources;      /* by what identifies a peer: struct source of inbox.c */
     struct mtenant stranger; /* of reports whose sender nobody knows */
     int64_t tenants_read_ms;
+    unsigned tenants_read; /* how often: who a connection is, is looked up anew then */
     struct peer *broker, *streammgr, *batchmgr;
     bool broker_asked, streammgr_asked, batchmgr_asked; /* and not answered yet */
     int64_t epoch;                                      /* of streammgr; 0: not known */

@@ -284,7 +284,11 @@ final class Connection extends ChannelInboundHandlerAdapter {
     private Document greet(String command, Document query) {
         return switch (command) {
             case "saslstart", "saslcontinue" -> identify(command, query);
-            case "ismaster", "hello" -> lobby.handleCommand(ctx.channel(), "admin", "ismaster", query);
+            case "ismaster", "hello" -> {
+                Document d = lobby.handleCommand(ctx.channel(), "admin", "ismaster", query);
+                if (query.containsKey("saslSupportedMechs")) d.put("saslSupportedMechs", List.of("SCRAM-SHA-256"));
+                yield d;
+            }
             case "buildinfo", "whatsmyuri", "ping" -> lobby.handleCommand(ctx.channel(), "admin", command, query);
             default -> new Document("ok", 1.0);
         };

@@ -18,7 +18,7 @@ final class Worker extends Thread {
     }
 
     private static final long TENANT_MS = 60_000, PLATFORM_MS = 3_600_000, ASKED_MS = 500, STACK_BYTES = 8 << 20, SMALL_BYTES = 64 << 20;
-    private static final double SCARCE = 0.5; // of the heap in use after a collection
+    private static final double SCARCE = 0.75; // of the heap in use after a collection
     private static final ThreadMXBean threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
     private static final Set<Worker> busy = ConcurrentHashMap.newKeySet();
 

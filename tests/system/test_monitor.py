@@ -210,7 +210,7 @@ def test_who_sends_a_report_is_what_the_connection_says(platform):
     wait_top(platform, lambda r: r["reporting"] == 1)
     send(of(instance_id="c"), 65534)
     wait_top(platform, lambda r: r["foreign"] == r["taken"] == 1, tenant="beta", kind="reports")
-    wait_top(platform, lambda r: r["foreign"] == 1, tenant="", kind="reports")
+    wait_top(platform, lambda r: r["foreign"] >= 1, tenant="", kind="reports")  # a connection that comes back
     assert top(platform, kind="reports") is None, "nothing was refused of acme"
 
 

@@ -254,13 +254,14 @@ def test_the_embedded_mongodb_keeps_tenants_apart(embedded):
     mine = pymongo.MongoClient(url)
     mine[home.db_of["acme"]].t.insert_one({"x": 1})
     for action in (lambda: mine[home.db_of["other"]].data.find_one(), lambda: mine[home.db_of["other"]].data.insert_one({}),
-                   mine.list_database_names, lambda: mine.drop_database(home.db_of["other"]),
+                   lambda: mine.drop_database(home.db_of["other"]),
                    lambda: list(mine[home.db_of["acme"]].t.aggregate([{"$out": {"db": home.db_of["other"], "coll": "y"}}]))):
         with pytest.raises(pymongo.errors.OperationFailure):
             action()
     endpoints = json.loads((home.path / "state/endpoints.json").read_text())
     assert os.stat(home.path / "state/endpoints.json").st_mode & 0o777 == 0o600
-    stranger = pymongo.MongoClient(endpoints["mongo_url"].split("?")[0])
+    assert mine.list_database_names() == [home.db_of["acme"]]
+    stranger = pymongo.MongoClient("mongodb://" + endpoints["mongo_url"].split("@")[1].split("/")[0])
     with pytest.raises(pymongo.errors.OperationFailure):
         stranger[home.db_of["acme"]].t.find_one()
     everything = pymongo.MongoClient(endpoints["mongo_url"])
