@@ -32,6 +32,7 @@ enum {
     KEEP_BYTES = 64 << 10,        /* of output: a larger buffer goes when it is empty */
     KEEP_IDLE_BYTES = 4096,       /* of messages */
     MIN_READ = 16 << 10,
+    MIN_BODY = 16 << 10, /* a frame from which on it is read to where it stays */
     ACCEPT_PAUSE_MS = 100,
     TELL_MS = 10000,
 };
@@ -66,6 +67,8 @@ struct zmtp_conn {
     struct zmtp_message msg;
     size_t off[ZMTP_MAX_FRAMES], n_frames;
     bool wants_more; /* of the message's frames */
+    size_t body_left; /* of a large frame, which is read to where it stays */
+    bool body_more;
     size_t counted;  /* of owner->partial */
     struct buf out;
     size_t out_at, out_counted;
@@ -469,6 +472,17 @@ static void begin_message(struct zmtp_conn *c)
         buf_fini(&c->msg.data);
 }
 
+static void end_frame(struct zmtp_conn *c, bool more)
+{
+    c->wants_more = more;
+    if (more)
+        return;
+    for (size_t i = 0; i < c->msg.n; i++)
+        c->msg.f[i].p = c->msg.data.p ? c->msg.data.p + c->off[i] : "";
+    c->s->ops->on_message(c->s->arg, c, &c->msg);
+    begin_message(c);
+}
+
 static void on_frame(struct zmtp_conn *c, bool more, const unsigned char *p, size_t n)
 {
     if (c->n_frames >= MAX_FRAMES_SENT || n > c->s->max_message || c->msg.data.n + n > c->s->max_message) {
@@ -482,13 +496,18 @@ static void on_frame(struct zmtp_conn *c, bool more, const unsigned char *p, siz
     } else {
         c->msg.too_many = true;
     }
-    c->wants_more = more;
-    if (more)
-        return;
-    for (size_t i = 0; i < c->msg.n; i++)
-        c->msg.f[i].p = c->msg.data.p ? c->msg.data.p + c->off[i] : "";
-    c->s->ops->on_message(c->s->arg, c, &c->msg);
-    begin_message(c);
+    end_frame(c, more);
+}
+
+/* The first n bytes of a frame of `size`; the rest is read behind them. */
+static void begin_body(struct zmtp_conn *c, bool more, const unsigned char *p, size_t n, size_t size)
+{
+    c->n_frames++;
+    c->off[c->msg.n] = c->msg.data.n;
+    c->msg.f[c->msg.n++].n = size;
+    buf_add(&c->msg.data, p, n);
+    c->body_left = size - n;
+    c->body_more = more;
 }
 
 static void on_boxed(struct zmtp_conn *c, unsigned char *p, size_t n)
@@ -547,6 +566,11 @@ static size_t take_frame(struct zmtp_conn *c, unsigned char *p, size_t n)
         return 0;
     }
     if (n < header + size) {
+        const bool plain = !handshake && !c->curve && !(flags & F_COMMAND);
+        if (plain && size >= MIN_BODY && c->n_frames < ZMTP_MAX_FRAMES && c->msg.data.n + size <= c->s->max_message) {
+            begin_body(c, flags & F_MORE, p + header, n - header, (size_t)size);
+            return n;
+        }
         c->want = header + (size_t)size;
         return 0;
     }
@@ -577,11 +601,11 @@ static void keep(struct zmtp_conn *c, size_t took, const unsigned char *scratch,
 {
     if (scratch && took < n)
         buf_add(&c->in, scratch + took, n - took);
-    else if (!scratch && took)
+    else if (!scratch && took && c->in.n)
         buf_consume(&c->in, took);
     if (!c->in.n && c->in.cap > 0)
         buf_fini(&c->in);
-    bool partial = c->in.n > 0 || c->wants_more;
+    bool partial = c->in.n > 0 || c->wants_more || c->body_left;
     if (!partial)
         c->partial_ms = 0;
     else if (!c->partial_ms || took)
@@ -595,12 +619,33 @@ static void stop_reading(struct zmtp_conn *c, int64_t until_ms)
     event_del(c->read_ev);
 }
 
+/* How many bytes, or what recv said. */
+static ssize_t read_body(struct zmtp_conn *c)
+{
+    struct buf *b = &c->msg.data;
+    size_t room = b->cap > b->n + 1 ? b->cap - b->n - 1 : 0;
+    if (room < MIN_READ && room < c->body_left) { /* it grows with what came, not with what was announced */
+        size_t more = b->n > SCRATCH ? b->n : SCRATCH;
+        buf_reserve(b, (more < c->body_left ? more : c->body_left) + 1);
+        room = b->cap - b->n - 1;
+    }
+    ssize_t n = recv(c->fd, b->p + b->n, room < c->body_left ? room : c->body_left, MSG_DONTWAIT);
+    if (n <= 0)
+        return n;
+    b->n += (size_t)n;
+    c->body_left -= (size_t)n;
+    if (!c->body_left)
+        end_frame(c, c->body_more);
+    return n;
+}
+
 static bool read_once(struct zmtp_conn *c)
 {
     struct zmtp_server *s = c->s;
+    const bool body = c->body_left > 0;
     unsigned char *p = s->scratch;
     size_t room = SCRATCH;
-    if (c->in.n) {
+    if (c->in.n && !body) {
         size_t missing = c->want > c->in.n ? c->want - c->in.n : 1;
         room = missing > MIN_READ ? missing : MIN_READ;
         if (room > SCRATCH)
@@ -608,7 +653,7 @@ static bool read_once(struct zmtp_conn *c)
         buf_reserve(&c->in, room + 1);
         p = (unsigned char *)c->in.p + c->in.n;
     }
-    ssize_t n = recv(c->fd, p, room, MSG_DONTWAIT);
+    ssize_t n = body ? read_body(c) : recv(c->fd, p, room, MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     if (n <= 0) {
@@ -616,7 +661,10 @@ static bool read_once(struct zmtp_conn *c)
         return false;
     }
     c->heard_ms = clk_now_ms();
-    if (p == s->scratch) {
+    if (body) {
+        if (!c->dead)
+            keep(c, 1, NULL, 0);
+    } else if (p == s->scratch) {
         size_t took = parse(c, p, (size_t)n);
         if (!c->dead)
             keep(c, took, p, (size_t)n);
@@ -634,7 +682,7 @@ static bool read_once(struct zmtp_conn *c)
         stop_reading(c, clk_now_ms() + TICK_MS);
         return false;
     }
-    return (size_t)n == room;
+    return body || c->body_left || (size_t)n == room;
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)

@@ -1,0 +1,271 @@
+"""Broker and monitor against whoever reaches their sockets: strangers, tenants that flood, and bytes that are not ZMTP."""
+import hashlib
+import json
+import os
+import pathlib
+import re
+import socket
+import struct
+import subprocess
+
+import pytest
+import zmq
+
+from harness import until
+from wire import Peer
+
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
+
+
+def ready(kind=b"DEALER"):
+    body = b"\5READY" + b"\x0bSocket-Type" + struct.pack(">I", len(kind)) + kind
+    return bytes([4, len(body)]) + body
+
+
+def frame(body, more=False):
+    return (bytes([more, len(body)]) if len(body) < 256 else bytes([2 | more]) + struct.pack(">Q", len(body))) + body
+
+
+def connect(endpoint):
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(10)
+    s.connect(endpoint.removeprefix("ipc://"))
+    return s
+
+
+def shake(endpoint, kind=b"DEALER"):
+    s = connect(endpoint)
+    s.sendall(GREETING + ready(kind))
+    got = b""
+    while len(got) < 66 or len(got) < 66 + got[65]:
+        part = s.recv(4096)
+        assert part, got
+        got += part
+    return s
+
+
+def is_ended(s):
+    s.settimeout(20)
+    try:
+        while s.recv(65536):
+            pass
+    except (ConnectionResetError, BrokenPipeError):
+        pass
+    return True
+
+
+def memory_of(pid):
+    return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+
+
+def descriptors_of(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+@pytest.fixture
+def home(make_home):
+    h = make_home()
+    h.streams("events")
+    h.streams("events", name="quiet")
+    h.up()
+    h.endpoints = {p: json.loads((h.path / "state/endpoints.json").read_text())[p]["ipc"] for p in ("broker", "monitor")}
+    yield h
+    with Peer(h.endpoints["broker"]) as p:  # whatever was done: it serves
+        assert p.publish("quiet/events", [b"x"])[1] == 1
+    assert all(len(h.pids(p)) == 1 for p in ("broker", "monitor"))
+
+
+def as_uid(uid, code, *args):
+    return subprocess.Popen(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "/usr/bin/python3", "-c", code, *args],
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+MANY = """
+import resource, socket, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE)[1:] * 2)
+open_ones = []
+for i in range(int(sys.argv[2])):
+    try:
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(sys.argv[1])
+    except OSError as e:
+        break
+    open_ones.append(s)
+n = 0
+for s in open_ones:
+    s.settimeout(5)
+    try:
+        n += s.recv(1) != b''
+    except OSError:
+        pass
+print('greeted', n, flush=True)
+"""
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("program", ["broker", "monitor"])
+def test_a_stranger_gets_no_connection(home, program):
+    pid, = home.pids(program)
+    before = memory_of(pid)
+    for _ in range(3):
+        out, _ = as_uid(4711, MANY, home.endpoints[program].removeprefix("ipc://"), "8000").communicate()
+        assert out == "greeted 0\n", out
+    assert home.pids(program) == [pid] and memory_of(pid) - before < 8 << 20 and descriptors_of(pid) < 100
+    assert len(re.findall('"event":"refused"', (home.path / f"logs/{program}.log").read_text())) < 10
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("program", ["broker", "monitor"])
+def test_a_tenant_has_so_many_connections(home, program):
+    pid, = home.pids(program)
+    uid = next(t["uid"] for t in home.rows("tenant", "list") if t["tenant_id"] == "acme")
+    flood = as_uid(uid, MANY, home.endpoints[program].removeprefix("ipc://"), "21000")
+    most = 0
+    while flood.poll() is None:
+        most = max(most, descriptors_of(pid))
+    out = flood.stdout.read()
+    assert int(out.split()[-1]) >= 200 and 200 < most < 700 and home.pids(program) == [pid], (out, most)
+    until(lambda: descriptors_of(pid) < 100, home.path, what="its connections to end")
+
+
+def test_endless_frames_end_their_connection(home):
+    pid, = home.pids("broker")
+    before = memory_of(pid)
+    s = shake(home.endpoints["broker"])
+    with pytest.raises(OSError):
+        for _ in range(2000):
+            s.sendall(frame(b"x" * 60000, more=True) * 10)
+    assert memory_of(pid) - before < 32 << 20
+    s = shake(home.endpoints["broker"])
+    with pytest.raises(OSError):
+        while True:
+            s.sendall(frame(b"", more=True) * 1000)
+    s = shake(home.endpoints["broker"])  # announced, never sent
+    s.sendall(b"\x02" + struct.pack(">Q", 1 << 62))
+    assert is_ended(s)
+
+
+def test_partial_messages_are_bounded_over_connections(home):
+    """Two hundred connections, each a megabyte into a message."""
+    pid, = home.pids("broker")
+    before = memory_of(pid)
+    held = [shake(home.endpoints["broker"]) for _ in range(200)]
+    for s in held:
+        s.setblocking(False)
+        try:
+            s.sendall(b"\x03" + struct.pack(">Q", 1_400_000))
+            for _ in range(16):
+                s.sendall(b"x" * 65536)
+        except OSError:
+            pass
+    with Peer(home.endpoints["broker"]) as p:
+        assert p.publish("quiet/events", [b"x"])[1] == 1
+    assert memory_of(pid) - before < 64 << 20
+    for s in held:
+        s.close()
+
+
+def test_answers_that_nobody_reads_are_bounded(home):
+    pid, = home.pids("broker")
+    before = memory_of(pid)
+    held = []
+    for _ in range(50):
+        s = shake(home.endpoints["broker"])
+        s.setblocking(False)
+        held.append(s)
+        ping = frame(struct.pack("<BBHI", 1, 1, 0, 1))
+        try:
+            for _ in range(200):
+                s.sendall(ping * 500)
+        except OSError:
+            pass
+    assert memory_of(pid) - before < 150 << 20
+    for s in held:
+        s.close()
+
+
+@pytest.mark.parametrize("program", ["broker", "monitor"])
+def test_bytes_that_are_not_zmtp(home, program):
+    endpoint, rng = home.endpoints[program], hashlib.sha256(b"zmtp")
+    good = GREETING + ready(b"DEALER" if program == "broker" else b"PUSH") + frame(b"hello")
+    for hello in (b"GET / HTTP/1.1\r\n\r\n", b"\x01\x00", b"\xff" + bytes(8) + b"\x7f\x01", b"\xff" + bytes(8) + b"\x7f\x02" + bytes(60), bytes(300),
+                  GREETING.replace(b"NULL", b"PLAIN"[:4] + b"") [:12] + b"PLAIN" + bytes(15) + bytes(32) + ready(), GREETING + frame(b"no handshake"),
+                  GREETING + ready(b"SUB"), GREETING + ready(b"X" * 200), GREETING + b"\x04\x06\5READY", GREETING + b"\x04\x14\5READY\xff" + b"a" * 13):
+        s = connect(endpoint)
+        s.sendall(hello)
+        assert is_ended(s), hello
+    for n in range(300):
+        rng.update(b"x")
+        bad = bytearray(good)
+        for i in range(n % 6 + 1):
+            bad[rng.digest()[i] % len(bad)] = rng.digest()[i + 8]
+        with connect(endpoint) as s:
+            try:
+                s.sendall(bytes(bad[:len(bad) - n % 3]))
+                s.settimeout(0.005)
+                s.recv(100)
+            except OSError:
+                pass
+
+
+def test_who_says_nothing_is_not_waited_for(home):
+    held = [connect(home.endpoints["broker"]) for _ in range(400)]
+    with Peer(home.endpoints["broker"]) as p:
+        assert p.publish("acme/events", [b"x"])[1] == 1
+    assert all(is_ended(s) for s in held)
+
+
+def test_a_byte_at_a_time_is_as_good_as_all_at_once(home):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(home.endpoints["broker"].removeprefix("ipc://"))
+        s.settimeout(10)
+        for b in GREETING + ready() + b"\x04\x0b\4PING\0\x64abcd" + frame(struct.pack("<BBHI", 1, 1, 0, 77)):
+            s.sendall(bytes([b]))
+        got = b""
+        while b"\4PONGabcd" not in got or struct.pack("<BBHI", 1, 64, 0, 77) not in got:
+            got += s.recv(4096)
+
+
+@pytest.mark.needs_root
+def test_reports_without_number_cost_their_sender(home):
+    uid = next(t["uid"] for t in home.rows("tenant", "list") if t["tenant_id"] == "acme")
+    code = ("import sys, zmq, time\nc = zmq.Context(); s = c.socket(zmq.PUSH); s.linger = 0; s.connect(sys.argv[1]); t = time.monotonic(); n = 0\n"
+            "while time.monotonic() - t < 4:\n    try:\n        s.send(b'{' * 2000, zmq.DONTWAIT); n += 1\n    except zmq.Again:\n        s.poll(100, zmq.POLLOUT)\nprint(n)\n")
+    pid, = home.pids("monitor")
+
+    def cpu():
+        return sum(map(int, pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+
+    before, size = cpu(), (home.path / "logs/monitor.log").stat().st_size
+    out, _ = as_uid(uid, code, home.endpoints["monitor"]).communicate()
+    assert cpu() - before < 2, f"{cpu() - before} s for {out}"
+    assert (home.path / "logs/monitor.log").stat().st_size - size < 20000
+
+
+def test_curve_keys_that_nobody_has(make_home):
+    home = make_home(platform='listen = "127.0.0.1";')
+    public, secret = zmq.curve_keypair()
+    home.streams("events", tenant=f'curve_keys = ("{public.decode()}");')
+    home.up()
+    e = json.loads((home.path / "state/endpoints.json").read_text())["broker"]
+    server = e["server_key"].encode()
+    context, strangers = zmq.Context(), []
+    for _ in range(100):
+        p, s = zmq.curve_keypair()
+        k = context.socket(zmq.DEALER)
+        k.linger, k.curve_serverkey, k.curve_publickey, k.curve_secretkey, k.reconnect_ivl = 0, server, p, s, 1
+        k.connect(e["tcp"])
+        strangers.append(k)
+    with Peer(e["tcp"], curve_serverkey=server, curve_publickey=public, curve_secretkey=secret) as p:
+        for n in range(50):
+            assert p.publish("events", [b"x" * n * 100])[1] == 1
+    # A handshake by somebody who does not know the server's key, and one that is played back.
+    host, port = e["tcp"].removeprefix("tcp://").rsplit(":", 1)
+    for hello in (bytes(200), b"\5HELLO\1\0" + bytes(193), os.urandom(200)):
+        with socket.create_connection((host, int(port))) as s:
+            s.sendall(GREETING[:12] + b"CURVE".ljust(20, b"\0") + bytes(32) + b"\x04\xc8" + hello[:200])
+            assert is_ended(s)
+    for k in strangers:
+        k.close()
+    context.term()
+    assert len(re.findall('"event":"refused"', (home.path / "logs/broker.log").read_text())) < 10
