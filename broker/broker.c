@@ -1,5 +1,8 @@
 #include "broker.h"
 
+#include "common/confine.h"
+#include "common/filter.h"
+#include "common/privs.h"
 #include "common/clk.h"
 #include "common/daemon.h"
 #include "common/fd.h"
@@ -422,13 +425,41 @@ static void stop(struct broker *b)
         close(b->store_fd);
 }
 
+/* Tenants and, on tcp, anybody talk to this program: from here on whoever got hold of it has no capability, no call beyond those of
+ * an app, and, where the kernel has Landlock, no file to change but the home's. As root in a home that is somebody else's it needs
+ * its capabilities. */
+static int give_up_rights(struct broker *b, struct err *e)
+{
+    struct stat st;
+    AUTO_FREE char *store = home_path(&b->home, "state/broker");
+    const char *const writable[] = {b->home.path, b->home.runtime, store,
+                                    "/dev/null"}; /* the store may be a link to another disk */
+    int r = fstat(b->home.dirfd, &st) < 0 ? -errno : 0;
+    if (r == 0 && geteuid() == 0 && st.st_uid == 0) {
+        r = confine_capabilities();
+        if (r == 0)
+            r = confine_keep(-1);
+    }
+    if (r == 0)
+        r = privs_become(-1);
+    if (r == 0)
+        r = confine_files(writable, sizeof writable / sizeof *writable);
+#ifndef __SANITIZE_ADDRESS__ /* which looks for leaks with ptrace */
+    if (r == 0)
+        r = filter_install();
+#endif
+    return r < 0 ? err_sys(e, r, "cannot give up rights") : 0;
+}
+
 static int start(struct broker *b, bool supervised, struct err *e)
 {
     make_events(b, supervised);
     int r = open_queues(b, e);
     if (r == 0)
         r = start_listening(b, e);
-    return r < 0 ? r : control_start(b, e);
+    if (r == 0)
+        r = control_start(b, e);
+    return r < 0 ? r : give_up_rights(b, e);
 }
 
 /* The listings of a home whose broker does not run: what the store holds. */

@@ -74,7 +74,7 @@ static size_t serve_round(struct broker *b, struct bsub *s)
         i = pass ? 0 : s->turn;
         for (struct consumer *c; n < ROUND_CONSUMERS && i < end && (c = sub_next_consumer(s->queue, &i));) {
             const struct session *session = ((struct subscription *)consumer_tag(c))->session;
-            if (consumer_may_lease(c) && !session->deaf && !session->held)
+            if (consumer_may_lease(c) && !session->deaf && !session->held && !zmtp_is_full(session->conn))
                 v[n++] = c;
         }
         if (n == ROUND_CONSUMERS)

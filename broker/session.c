@@ -57,6 +57,7 @@ void session_end(struct session *s, bool lost)
             v[i].session = NULL;
     free(s->subscriptions);
     free(s->key);
+    zmtp_set_tag(s->conn, NULL);
     free(s);
 }
 
@@ -552,15 +553,19 @@ void session_on_open(void *broker, struct zmtp_conn *c)
 void session_on_close(void *broker, struct zmtp_conn *c)
 {
     (void)broker;
-    session_end(zmtp_tag(c), true);
+    if (zmtp_tag(c)) /* the broker ends: sessions went first */
+        session_end(zmtp_tag(c), true);
 }
 
 /* What it missed it is told at once, and gets its messages again. */
 void session_on_drain(void *broker, struct zmtp_conn *c)
 {
     struct session *s = zmtp_tag(c);
-    if (s->deaf && hears_again(s))
-        broker_turn_soon(broker);
+    if (!s || (s->deaf && !hears_again(s)))
+        return;
+    for (size_t i = 0; i < s->n_subscriptions; i++)
+        deliver_want(sub_tag(consumer_sub(s->subscriptions[i]->consumer)));
+    broker_turn_soon(broker);
 }
 
 void session_on_message(void *broker, struct zmtp_conn *c, struct zmtp_message *m)

@@ -56,7 +56,8 @@ static bool on_hello(struct curve *c, const struct curve_server *s, const unsign
 }
 
 /* cookie, short nonce, Box[C, long nonce, Box[C', S](C->S'), metadata](C'->S') */
-static bool on_initiate(struct curve *c, const struct curve_server *s, unsigned char *p, size_t n, const unsigned char **ret, size_t *ret_n)
+static bool on_initiate(struct curve *c, const struct curve_server *s, unsigned char *p, size_t n, const unsigned char **ret,
+                        size_t *ret_n)
 {
     enum { FIXED = 9 + COOKIE + SHORT_NONCE + MAC, VOUCH = CURVE_KEY + LONG_NONCE + MAC + 2 * CURVE_KEY };
     unsigned char nonce[crypto_box_NONCEBYTES], vouch[2 * CURVE_KEY];
@@ -72,7 +73,8 @@ static bool on_initiate(struct curve *c, const struct curve_server *s, unsigned 
     const unsigned char *plain = box + MAC;
     memcpy(c->client_key, plain, CURVE_KEY);
     nonce_of(nonce, "VOUCH---", plain + CURVE_KEY);
-    if (crypto_box_open_easy(vouch, plain + CURVE_KEY + LONG_NONCE, sizeof vouch + MAC, nonce, c->client_key, c->server_short_secret) != 0 ||
+    if (crypto_box_open_easy(vouch, plain + CURVE_KEY + LONG_NONCE, sizeof vouch + MAC, nonce, c->client_key,
+                             c->server_short_secret) != 0 ||
         memcmp(vouch, c->client_short, CURVE_KEY) != 0 || memcmp(vouch + CURVE_KEY, s->public_key, CURVE_KEY) != 0)
         return false;
     c->received = number;
@@ -130,8 +132,7 @@ bool curve_unseal(struct curve *c, unsigned char *p, size_t n, unsigned char *re
     const uint64_t number = get_u64(p + 8);
     nonce_of(nonce, "CurveZMQMESSAGEC", p + 8);
     unsigned char *box = p + 16;
-    if (number <= c->received ||
-        crypto_box_open_detached_afternm(box + MAC, box + MAC, box, n - 16 - MAC, nonce, c->shared) != 0)
+    if (number <= c->received || crypto_box_open_detached_afternm(box + MAC, box + MAC, box, n - 16 - MAC, nonce, c->shared) != 0)
         return false;
     c->received = number;
     *ret_flags = box[MAC];

@@ -1,5 +1,5 @@
-/* The server's side of CurveZMQ (rfc.zeromq.org/spec/26), by libsodium: a handshake of four commands that shows each side that the other
- * has its secret key, and boxes for what follows. */
+/* The server's side of CurveZMQ (rfc.zeromq.org/spec/26), by libsodium: a handshake of four commands that shows each side that the
+ * other has its secret key, and boxes for what follows. */
 #ifndef SIMBDP_ZMTP_CURVE_H
 #define SIMBDP_ZMTP_CURVE_H
 
@@ -26,9 +26,9 @@ struct curve {
     enum { CURVE_HELLO, CURVE_INITIATE, CURVE_OPEN } state;
 };
 
-/* Takes a handshake command, name included. HELLO: appends WELCOME's body to `out`. INITIATE: *ret_metadata and *ret_n point into p, which is
- * decrypted in place; who calls decides about client_key, then asks for curve_ready. False: it is malformed, out of order, or proves
- * nothing. */
+/* Takes a handshake command, name included. HELLO: appends WELCOME's body to `out`. INITIATE: *ret_metadata and *ret_n point into
+ * p, which is decrypted in place; who calls decides about client_key, then asks for curve_ready. False: it is malformed, out of
+ * order, or proves nothing. */
 bool curve_handshake(struct curve *c, const struct curve_server *s, unsigned char *p, size_t n, struct buf *out,
                      const unsigned char **ret_metadata, size_t *ret_n);
 void curve_ready(struct curve *c, const void *metadata, size_t n, struct buf *out);

@@ -23,11 +23,14 @@ enum {
     HANDSHAKE_MS = 5000,
     HEARTBEAT_MS = 2000,
     HEARTBEAT_TIMEOUT_MS = 8000,
-    SLOW_MS = 120000,         /* a message has to be complete by then */
-    NO_ROOM_MS = 5000,        /* and when its owner has no room left, by then */
+    SLOW_MS = 120000,  /* a message has to be complete by then */
+    NO_ROOM_MS = 5000, /* and when its owner has no room left, by then */
     TICK_MS = 250,
-    MAX_UNREAD = 1 << 20,         /* of a connection */
-    MAX_OWNER_UNREAD = 32 << 20,  /* of all connections of an owner */
+    MAX_UNREAD = 64 << 20, /* of a connection: what the largest window may hold */
+    MAX_UNREAD_MESSAGES = 2048,
+    MAX_OWNER_UNREAD = 256 << 20, /* of all connections of an owner */
+    FULL = 1 << 20,               /* from here on what can wait should */
+    OWNER_FULL = 32 << 20,
     MIN_OWNER_PARTIAL = 16 << 20, /* bytes of messages that are not complete */
     KEEP_BYTES = 64 << 10,        /* of output: a larger buffer goes when it is empty */
     KEEP_IDLE_BYTES = 4096,       /* of messages */
@@ -37,8 +40,8 @@ enum {
     TELL_MS = 10000,
 };
 
-enum { F_MORE = 1, F_LONG = 2, F_COMMAND = 4 };          /* of a frame */
-enum { BOX_MORE = 1, BOX_COMMAND = 2 };                  /* of a frame in a box */
+enum { F_MORE = 1, F_LONG = 2, F_COMMAND = 4 }; /* of a frame */
+enum { BOX_MORE = 1, BOX_COMMAND = 2 };         /* of a frame in a box */
 enum refusal { STRANGER, TOO_MANY, BAD_KEY, MALFORMED, SLOW, N_REFUSALS };
 
 struct owner {
@@ -66,12 +69,12 @@ struct zmtp_conn {
     size_t want;   /* so much of it makes the next one whole */
     struct zmtp_message msg;
     size_t off[ZMTP_MAX_FRAMES], n_frames;
-    bool wants_more; /* of the message's frames */
+    bool wants_more;  /* of the message's frames */
     size_t body_left; /* of a large frame, which is read to where it stays */
     bool body_more;
-    size_t counted;  /* of owner->partial */
+    size_t counted; /* of owner->partial */
     struct buf out;
-    size_t out_at, out_counted;
+    size_t out_at, out_counted, out_messages; /* about so many: a part that left counts as its share of the bytes */
 };
 
 struct zmtp_server {
@@ -211,6 +214,7 @@ static void on_reap(evutil_socket_t fd, short what, void *arg)
 
 static void flush(struct zmtp_conn *c)
 {
+    const size_t before = c->out.n - c->out_at;
     while (!c->dead && c->out_at < c->out.n) {
         ssize_t n = send(c->fd, c->out.p + c->out_at, c->out.n - c->out_at, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && errno == EINTR)
@@ -238,7 +242,8 @@ static void flush(struct zmtp_conn *c)
         c->owner->unread += unread - c->out_counted;
         c->out_counted = unread;
     }
-    if (c->full && !c->dead && c->out.n - c->out_at < MAX_UNREAD / 4) {
+    c->out_messages = before ? c->out_messages * (c->out.n - c->out_at) / before : 0;
+    if (c->full && !c->dead && c->out.n - c->out_at < FULL / 4) {
         c->full = false;
         if (c->s->ops->on_drain)
             c->s->ops->on_drain(c->s->arg, c);
@@ -287,7 +292,8 @@ static void add_frame(struct zmtp_conn *c, unsigned flags, const void *p, size_t
 {
     if (c->curve && c->curve->state == CURVE_OPEN && c->state == OPEN) {
         add_frame_header(&c->out, 0, n + CURVE_BOX_OVERHEAD);
-        curve_seal(c->curve, (unsigned char)((flags & F_MORE ? BOX_MORE : 0) | (flags & F_COMMAND ? BOX_COMMAND : 0)), p, n, &c->out);
+        curve_seal(c->curve, (unsigned char)((flags & F_MORE ? BOX_MORE : 0) | (flags & F_COMMAND ? BOX_COMMAND : 0)), p, n,
+                   &c->out);
         return;
     }
     add_frame_header(&c->out, flags, n);
@@ -299,16 +305,25 @@ int zmtp_send(struct zmtp_conn *c, const struct wire_frame *v, size_t n)
     if (c->dead || c->state != OPEN)
         return -EAGAIN;
     size_t unread = c->out.n - c->out_at;
-    if (unread > MAX_UNREAD || (unread && c->owner->unread > MAX_OWNER_UNREAD)) {
+    if (unread && (unread > MAX_UNREAD || c->out_messages >= MAX_UNREAD_MESSAGES || c->owner->unread > MAX_OWNER_UNREAD)) {
         c->full = true;
         return -EAGAIN;
     }
+    c->out_messages++;
     for (size_t i = 0; i < n; i++)
         add_frame(c, i + 1 < n ? F_MORE : 0, v[i].p, v[i].n);
     c->owner->unread += c->out.n - c->out_at - c->out_counted;
     c->out_counted = c->out.n - c->out_at;
     flush_soon(c);
     return 0;
+}
+
+bool zmtp_is_full(struct zmtp_conn *c)
+{
+    size_t unread = c->out.n - c->out_at;
+    bool full = unread > FULL || (unread && c->owner->unread > OWNER_FULL);
+    c->full |= full;
+    return full;
 }
 
 /* ---- handshakes ---- */
@@ -456,7 +471,7 @@ static void on_command(struct zmtp_conn *c, unsigned char *p, size_t n)
         on_null(c, p, n);
     else if (n >= 7 && n <= 7 + 16 && !memcmp(p, "\4PING", 5)) {
         memcpy(p + 2, "\4PONG", 5); /* what is behind its time to live goes back */
-        if (c->out.n - c->out_at < MAX_UNREAD)
+        if (c->out.n - c->out_at < FULL)
             add_frame(c, F_COMMAND, p + 2, n - 2);
         flush_soon(c);
     } /* PONG was heard; what is not known is for later versions */
@@ -486,7 +501,8 @@ static void end_frame(struct zmtp_conn *c, bool more)
 static void on_frame(struct zmtp_conn *c, bool more, const unsigned char *p, size_t n)
 {
     if (c->n_frames >= MAX_FRAMES_SENT || n > c->s->max_message || c->msg.data.n + n > c->s->max_message) {
-        end(c, MALFORMED, c->n_frames >= MAX_FRAMES_SENT ? "a message of more than 1,024 frames" : "a message larger than any may be");
+        end(c, MALFORMED,
+            c->n_frames >= MAX_FRAMES_SENT ? "a message of more than 1,024 frames" : "a message larger than any may be");
         return;
     }
     if (c->n_frames++ < ZMTP_MAX_FRAMES) {
@@ -536,7 +552,8 @@ static size_t take_greeting(struct zmtp_conn *c, const unsigned char *p, size_t 
         return 0;
     }
     if (memcmp(p + 12, mechanism, l) != 0 || memcmp(p + 12 + l, zeros, 20 - l) != 0) {
-        end(c, c->curve ? BAD_KEY : MALFORMED, c->curve ? "it shows no CURVE key" : "it wants another security mechanism than NULL");
+        end(c, c->curve ? BAD_KEY : MALFORMED,
+            c->curve ? "it shows no CURVE key" : "it wants another security mechanism than NULL");
         return 0;
     }
     c->state = HANDSHAKE;
@@ -719,7 +736,7 @@ static void ping(struct zmtp_conn *c, int64_t now)
 {
     static const unsigned char body[7] = {4, 'P', 'I', 'N', 'G', 0, HEARTBEAT_TIMEOUT_MS / 100};
     c->pinged_ms = now;
-    if (c->out.n - c->out_at >= MAX_UNREAD)
+    if (c->out.n - c->out_at >= FULL)
         return;
     add_frame(c, F_COMMAND, body, sizeof body);
     flush_soon(c);
@@ -856,11 +873,12 @@ static void on_accept(evutil_socket_t listener, short what, void *arg)
 
 /* ---- the server ---- */
 
-struct zmtp_server *zmtp_server_new(struct event_base *base, int listener, const struct curve_server *curve, const struct zmtp_ops *ops,
-                                    void *arg)
+struct zmtp_server *zmtp_server_new(struct event_base *base, int listener, const struct curve_server *curve,
+                                    const struct zmtp_ops *ops, void *arg)
 {
     struct zmtp_server *s = xcalloc(1, sizeof *s);
-    *s = (struct zmtp_server){.base = base, .listener = listener, .curve = curve, .ops = ops, .arg = arg, .max_message = WIRE_MIN_REQUEST_BYTES};
+    *s = (struct zmtp_server){
+        .base = base, .listener = listener, .curve = curve, .ops = ops, .arg = arg, .max_message = WIRE_MIN_REQUEST_BYTES};
     s->scratch = xmalloc(SCRATCH);
     s->reap_ev = event_new(base, -1, 0, on_reap, s);
     s->flush_ev = event_new(base, -1, 0, on_flush, s);
@@ -877,8 +895,11 @@ void zmtp_server_free(struct zmtp_server *s)
     if (!s)
         return;
     while (s->first) {
-        flush(s->first); /* what an answer is in hurry about */
-        conn_free(s->first);
+        struct zmtp_conn *c = s->first;
+        flush(c); /* the last answers */
+        if (c->told)
+            s->ops->on_close(s->arg, c);
+        conn_free(c);
     }
     event_free(s->accept_ev);
     event_free(s->tick_ev);

@@ -1,10 +1,10 @@
-/* A listener for ZMTP 3 (rfc.zeromq.org/spec/23 and 37) on a libevent loop: what ZeroMQ's ROUTER and PULL sockets are to their peers, but
- * with bounds before anything is in memory. libzmq's own receiving side has none that hold: it takes every connection until
- * descriptors run out, and then aborts; and a message of endless frames until memory does.
+/* A listener for ZMTP 3 (rfc.zeromq.org/spec/23 and 37) on a libevent loop: what ZeroMQ's ROUTER and PULL sockets are to their
+ * peers, but with bounds before anything is in memory. libzmq's own receiving side has none that hold: it takes every connection
+ * until descriptors run out, and then aborts; and a message of endless frames until memory does.
  *
- * Who may connect is asked before a byte is read: on ipc of the kernel (SO_PEERCRED), on tcp by a CURVE key. Everything an owner (a uid, or a
- * user) has here is counted against it: connections, bytes of messages that are not complete, bytes it does not read. One thread, the loop's;
- * nothing here waits. */
+ * Who may connect is asked before a byte is read: on ipc of the kernel (SO_PEERCRED), on tcp by a CURVE key. Everything an owner (a
+ * uid, or a user) has here is counted against it: connections, bytes of messages that are not complete, bytes it does not read. One
+ * thread, the loop's; nothing here waits. */
 #ifndef SIMBDP_ZMTP_SERVER_H
 #define SIMBDP_ZMTP_SERVER_H
 
@@ -40,21 +40,27 @@ struct zmtp_ops {
     void (*on_open)(void *arg, struct zmtp_conn *c); /* the handshake is over */
     /* May keep the message with zmtp_message_move; may not free the connection. */
     void (*on_message)(void *arg, struct zmtp_conn *c, struct zmtp_message *m);
-    void (*on_drain)(void *arg, struct zmtp_conn *c); /* zmtp_send refused something, and may not any more. NULL: nobody asks */
-    void (*on_close)(void *arg, struct zmtp_conn *c); /* for each on_open, except from zmtp_server_free; never from within another call */
+    void (*on_drain)(void *arg,
+                     struct zmtp_conn *c); /* it was full or refused something, and would not any more. NULL: nobody asks */
+    /* For each on_open; never from within another call but zmtp_server_free. */
+    void (*on_close)(void *arg, struct zmtp_conn *c);
 };
 
-/* Takes a listening, non-blocking socket, which stays the caller's. curve: tcp; NULL: ipc. ops and curve are used until zmtp_server_free. */
-struct zmtp_server *zmtp_server_new(struct event_base *base, int listener, const struct curve_server *curve, const struct zmtp_ops *ops,
-                                    void *arg);
-void zmtp_server_free(struct zmtp_server *s); /* NULL is fine; connections end, on_close is not called */
+/* Takes a listening, non-blocking socket, which stays the caller's. curve: tcp; NULL: ipc. ops and curve are used until
+ * zmtp_server_free. */
+struct zmtp_server *zmtp_server_new(struct event_base *base, int listener, const struct curve_server *curve,
+                                    const struct zmtp_ops *ops, void *arg);
+void zmtp_server_free(struct zmtp_server *s); /* NULL is fine; connections end */
 /* Bytes of a message's frames together, from now on; a connection that goes beyond is ended. */
 void zmtp_server_limit(struct zmtp_server *s, size_t max_message);
 /* A connected stream socket as if it had been accepted; takes fd. For tests. */
 void zmtp_server_adopt(struct zmtp_server *s, int fd);
 
-/* A message to a peer, copied; leaves at the end of this loop turn. 0, or -EAGAIN: too much is unread, or the connection is ending. */
+/* A message to a peer, copied; leaves at the end of this loop turn. 0, or -EAGAIN: about 2,048 messages or too many bytes are
+ * unread, or the connection is ending. */
 int zmtp_send(struct zmtp_conn *c, const struct wire_frame *v, size_t n);
+/* So much is unread that what can wait should; on_drain says when it need not any more. */
+bool zmtp_is_full(struct zmtp_conn *c);
 /* Nothing is read from it for so long; what it sends waits at its side. */
 void zmtp_pause(struct zmtp_conn *c, int ms);
 

@@ -1,5 +1,5 @@
 #include "child.h"
-#include "confine.h"
+#include "common/confine.h"
 #include "common/filter.h"
 #include "view.h"
 

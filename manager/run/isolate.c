@@ -1,5 +1,5 @@
 #include "isolate.h"
-#include "confine.h"
+#include "common/confine.h"
 #include "netns.h"
 #include "title.h"
 #include "view.h"

@@ -1,5 +1,5 @@
 #include "probe.h"
-#include "confine.h"
+#include "common/confine.h"
 #include "common/filter.h"
 #include "isolate.h"
 #include "view.h"

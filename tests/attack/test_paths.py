@@ -159,7 +159,7 @@ def test_rejects_follows_no_link(make_home):
     home = make_home()
     home.tenant(limits="max_rejects = 5;", tenant="")
     conf = home.path / "conf/tenants/acme.conf"
-    conf.write_text(conf.read_text().replace('collection = "data";', 'collection = "data"; columns = ( { name = "a"; type = "int64"; } );'))
+    conf.write_text(conf.read_text().replace('collection = "data";', 'collection = "data"; columns = ( { name = "a"; type = "long"; } );'))
     home.up()
     home.drop("x.csv", "a\n1\nnone\n")
     f = home.wait_file()

@@ -1,4 +1,5 @@
-/* What a process gives away for good before it becomes a tenant's app. Async-signal-safe calls only: between fork and exec. */
+/* What a process gives away for good: before it becomes a tenant's app (async-signal-safe calls only: between fork and exec), or,
+ * as a program of the platform's, once it has what it needs. */
 #ifndef SIMBDP_CONFINE_H
 #define SIMBDP_CONFINE_H
 
@@ -8,7 +9,7 @@
  * -errno. */
 int confine_capabilities(void);
 
-/* This process, which never executes another program, keeps one capability and no other. 0 or -errno. */
+/* This process, which never executes another program, keeps one capability (negative: none) and no other. 0 or -errno. */
 int confine_keep(int capability);
 
 /* A session keyring of its own: keys of whoever started the platform are not there. 0 or -errno; 0 where the kernel has no

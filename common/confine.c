@@ -1,5 +1,5 @@
 #include "confine.h"
-#include "common/fd.h"
+#include "fd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +31,8 @@ int confine_keep(int capability)
 {
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct sets[2] = {0};
-    sets[CAP_TO_INDEX(capability)].effective = sets[CAP_TO_INDEX(capability)].permitted = CAP_TO_MASK(capability);
+    if (capability >= 0)
+        sets[CAP_TO_INDEX(capability)].effective = sets[CAP_TO_INDEX(capability)].permitted = CAP_TO_MASK(capability);
     return syscall(SYS_capset, &header, sets) < 0 ? -errno : 0;
 }
 
