@@ -364,10 +364,11 @@ int batchmgr_apply_conf(struct batchmgr *m, struct conf *next, struct err *e)
         t->health = health_for(m, *c->mongo_url ? c->mongo_url : m->mongo_url);
         set_apps(m, c);
     }
-    if (!strcmp(m->mongo_kind, "embedded"))
-        health_for(m, m->mongo_url);
-    else
+    struct health *h = health_for(m, m->mongo_url);
+    if (strcmp(m->mongo_kind, "embedded"))
         order_users(m);
+    if (strcmp(m->mongo_kind, "url"))
+        health_probe_writes(h);
     runs_unpark(m, NULL, NULL, false);
     inspect_kick(m);
     requeue(m);

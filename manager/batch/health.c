@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PING_EVERY_MS = 500, SELECT_MS = 1000, SOCKET_MS = 2000 };
+enum { PING_EVERY_MS = 500, WRITE_EVERY_MS = 5000, SELECT_MS = 1000, SOCKET_MS = 2000 };
 
 struct health {
     char *url;
@@ -30,6 +30,8 @@ struct health {
     int n_users;
     bool users_pending, users_made, shared_ok;
     char *admin, *admin_password;
+    bool writes;
+    int64_t written_ms; /* the last write that was taken; of the thread */
 };
 
 static mongoc_client_t *connect_to(const char *url)
@@ -52,6 +54,27 @@ static bool ping(mongoc_client_t *c, bson_error_t *be)
     bson_t *cmd = BCON_NEW("ping", BCON_INT32(1));
     bool ok = mongoc_client_command_simple(c, "admin", cmd, NULL, NULL, be);
     bson_destroy(cmd);
+    return ok;
+}
+
+/* A server may answer and refuse every write: its disk is full, its store broke. */
+static bool takes_writes(struct health *h, mongoc_client_t *c, bson_error_t *be)
+{
+    int64_t now = clk_now_ms();
+    if (h->written_ms && now - h->written_ms < WRITE_EVERY_MS)
+        return true;
+    bson_t *cmd = BCON_NEW("update", BCON_UTF8("health"), "updates", "[", "{", "q", "{", "_id", BCON_UTF8("write"), "}", "u", "{",
+                           "$set", "{", "at", BCON_DATE_TIME(clk_wall_ms()), "}", "}", "upsert", BCON_BOOL(true), "}", "]");
+    bson_t reply;
+    bool ok = mongoc_client_write_command_with_opts(c, HEALTH_DATABASE, cmd, NULL, &reply, be);
+    bson_destroy(&reply);
+    bson_destroy(cmd);
+    h->written_ms = ok ? now : 0;
+    if (!ok) {
+        char text[sizeof be->message];
+        snprintf(text, sizeof text, "it answers, and refuses to write: %s", be->message);
+        memcpy(be->message, text, sizeof text);
+    }
     return ok;
 }
 
@@ -160,11 +183,11 @@ static void *work(void *arg)
     while (!h->quit) {
         uint64_t asked = h->asked;
         bson_error_t be = {0};
-        bool admin = h->admin != NULL;
+        bool admin = h->admin != NULL, writes = h->writes;
         pthread_mutex_unlock(&h->lock);
         if (!c)
             c = connect_to(h->url);
-        bool up = c && ping(c, &be);
+        bool up = c && ping(c, &be) && (!writes || takes_writes(h, c, &be));
         if (!up && admin)
             make_admin(h);
         if (!up && c) { /* a client that failed waits five seconds before it tries again; a new one does not */
@@ -280,6 +303,13 @@ void health_set_users(struct health *h, struct health_user *users, int n, bool s
     h->shared_ok = shared_ok;
     h->users_pending = n > 0;
     pthread_cond_signal(&h->wake);
+    pthread_mutex_unlock(&h->lock);
+}
+
+void health_probe_writes(struct health *h)
+{
+    pthread_mutex_lock(&h->lock);
+    h->writes = true;
     pthread_mutex_unlock(&h->lock);
 }
 

@@ -368,3 +368,25 @@ def test_the_port_is_the_homes_while_it_runs_and_the_server_a_user_of_its_own(ma
     assert taken == 0
     home.drop("y.csv", "a\n2\n")
     until(lambda: all(f["state"] == "ingested" for f in home.files()) and len(home.files()) == 2, home.path / "state", what="the second file")
+
+
+def test_a_server_that_refuses_writes_is_down_and_nobodys_fault(make_home):
+    home = make_home(own_mongo=True)
+    home.tenant()
+    home.up()
+    home.drop("x.csv", "a\n1\n")
+    assert home.wait_file()["state"] == "ingested"
+    store = home.path / "state/mongo/simbdp_platform.mv"
+    until(lambda: store.exists(), home.path / "state", what="the first write")
+    kept = store.read_bytes()
+    java, = home.pids("java", "EmbeddedMongo")
+    os.kill(java, signal.SIGSTOP)
+    store.write_bytes(b"no store" * 1000)
+    os.kill(java, signal.SIGKILL)
+    status = until(lambda: (s := home.control({"op": "status"}))["database"] == "down" and "refuses to write" in (s["database_error"] or "") and s,
+                   home.path / "logs", what="the state of the database")
+    assert "simbdp_platform.mv" in status["database_error"]
+    home.drop("y.csv", "a\n2\n")
+    store.write_bytes(kept)
+    f = home.wait_file(file_name="y.csv")
+    assert f["state"] == "ingested" and f["attempts"] <= 1
