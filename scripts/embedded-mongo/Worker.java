@@ -17,8 +17,10 @@ final class Worker extends Thread {
         Ended(String why) { super(why, null, false, false); }
     }
 
-    private static final long TENANT_MS = 60_000, PLATFORM_MS = 3_600_000, ASKED_MS = 500, STACK_BYTES = 8 << 20, SMALL_BYTES = 64 << 20;
-    private static final double SCARCE = 0.75; // of the heap in use after a collection
+    /** simbdp.commandMs: for tests, which have less time. */
+    private static final long TENANT_MS = Long.getLong("simbdp.commandMs", 60_000), PLATFORM_MS = 3_600_000, ASKED_MS = 500, STACK_BYTES = 8 << 20, SMALL_BYTES = 64 << 20;
+    /** Of the heap in use after a collection: from when on a command that has had the whole heap's size is ended, and from when on any. */
+    private static final double TIGHT = 0.5, SCARCE = 0.75;
     private static final ThreadMXBean threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
     private static final Set<Worker> busy = ConcurrentHashMap.newKeySet();
 
@@ -103,7 +105,7 @@ final class Worker extends Thread {
     /** Watches all workers for ever; idle() is called once a second, scarce() when memory is and no command takes it. */
     static void watch(Runnable idle, Runnable scarce) {
         MemoryPoolMXBean heap = heap();
-        if (heap != null) heap.setCollectionUsageThreshold((long) (heap.getUsage().getMax() * SCARCE));
+        if (heap != null) heap.setCollectionUsageThreshold((long) (heap.getUsage().getMax() * TIGHT));
         Thread t = new Thread(() -> {
             for (long n = 1;; n++) {
                 try {
@@ -114,6 +116,8 @@ final class Worker extends Thread {
                     Worker most = null;
                     for (Worker w : busy)
                         if (most == null || w.allocated() > most.allocated()) most = w;
+                    boolean scarceNow = heap.getCollectionUsage().getUsed() > heap.getUsage().getMax() * SCARCE;
+                    if (!scarceNow && (most == null || most.allocated() < heap.getUsage().getMax())) continue;
                     if (most != null && most.allocated() > SMALL_BYTES) {
                         most.end("it took more memory than there is for one", true);
                         for (int i = 0; i < 100 && busy.contains(most); i++) Thread.sleep(10);

@@ -16,12 +16,12 @@ import pytest
 
 from harness import IS_ROOT, Mongo, until
 
-SECRETS = {"acme": "a" * 32, "quiet": "b" * 32}
+SECRETS = {"acme": "a" * 32, "quiet": "b" * 32, "other": "c" * 32}
 
 
 @pytest.fixture
 def server(tmp_path):
-    m = Mongo(tmp_path / "mongo")
+    m = Mongo(tmp_path / "mongo", jvm=["-Dsimbdp.commandMs=8000"])
     with open(m.dir / "access", "a") as f:
         for name, secret in SECRETS.items():
             f.write(f"simbdp_{name} {secret} {name}\n")
@@ -191,7 +191,7 @@ def test_connections_that_do_not_say_who_they_are_give_way(server):
         c.quiet.rows.insert_one({})
     closed = 0
     for s in held[:400]:
-        s.settimeout(5)
+        s.settimeout(20)
         closed += s.recv(1) == b""
     assert closed == 400
     held[-1].settimeout(20)
@@ -243,7 +243,7 @@ def test_a_query_that_takes_all_memory_is_ended_alone(server, hog):
     finally:
         over.set()
         t.join()
-    assert server.process.poll() is None and server.process.pid == pid and slowest[0] < 3
+    assert server.process.poll() is None and server.process.pid == pid and slowest[0] < 5
     assert acme.rows.find_one()["s"] == "0123456789" and acme.rows.insert_one({}).acknowledged
 
 
@@ -260,7 +260,10 @@ def test_a_query_without_end_is_ended(server):
         except pymongo.errors.OperationFailure as e:
             results[name] = e.code
 
-    fs = {"lookup": lambda: acme.rows.aggregate(nested * 4 + [{"$count": "n"}])}
+    server.client.other.rows.insert_one({"t": "a" * 60 + "!"})
+    regex = pymongo.MongoClient(server.url_of("simbdp_other", SECRETS["other"], "other"))
+    fs = {"lookup": lambda: acme.rows.aggregate(nested * 4 + [{"$count": "n"}]),
+          "pattern": lambda: regex.other.rows.find({"t": {"$regex": "^(a+)+\\1b$"}})}
     threads = [threading.Thread(target=run, args=i) for i in fs.items()]
     for t in threads:
         t.start()
@@ -269,8 +272,10 @@ def test_a_query_without_end_is_ended(server):
         t0 = time.monotonic()
         quiet.rows.insert_one({})
         slowest = max(slowest, time.monotonic() - t0)
-    assert slowest < 3 and results["lookup"] in (50, 146), (slowest, results)
-    acme.rows.insert_one({"it": "goes on"})
+    assert slowest < 5 and results["lookup"] in (50, 146) and results["pattern"] == 50, (slowest, results)
+    for db in (acme, regex.other):
+        assert db.rows.insert_one({"it": "goes on"}).acknowledged
+    regex.close()
 
 
 def nested(depth):

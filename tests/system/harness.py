@@ -77,7 +77,8 @@ class Mongo:
 
     SECRET = "0123456789abcdef0123456789abcdef"
 
-    def __init__(self, directory, port=None):
+    def __init__(self, directory, port=None, jvm=()):
+        self.jvm = jvm
         self.dir = pathlib.Path(directory)
         self.dir.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()
@@ -92,7 +93,7 @@ class Mongo:
         (self.dir / "data").mkdir(exist_ok=True)
         mongo = RELEASE / "embedded-mongo"
         self.process = subprocess.Popen(
-            ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{mongo}/classes:{mongo}/lib/*",
+            ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *self.jvm, "-cp", f"{mongo}/classes:{mongo}/lib/*",
              "EmbeddedMongo", "--home", str(self.dir), "--port", str(self.port), "--data", str(self.dir / "data"),
              "--access", str(self.dir / "access")], stderr=subprocess.PIPE, text=True)
         line = self.process.stderr.readline()
