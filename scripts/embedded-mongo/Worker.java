@@ -19,8 +19,9 @@ final class Worker extends Thread {
 
     /** simbdp.commandMs: for tests, which have less time. */
     private static final long TENANT_MS = Long.getLong("simbdp.commandMs", 60_000), PLATFORM_MS = 3_600_000, ASKED_MS = 500, STACK_BYTES = 8 << 20, SMALL_BYTES = 64 << 20;
-    /** Of the heap in use after a collection: from when on a command that has had the whole heap's size is ended, and from when on any. */
-    private static final double TIGHT = 0.5, SCARCE = 0.75;
+    /** Of the heap in use after a collection: from when on a tenant's command that has had MUCH times the heap is ended, and when any. */
+    private static final double TIGHT = 0.5, SCARCE = 0.85;
+    private static final int MUCH = 4;
     private static final ThreadMXBean threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
     private static final Set<Worker> busy = ConcurrentHashMap.newKeySet();
 
@@ -117,7 +118,7 @@ final class Worker extends Thread {
                     for (Worker w : busy)
                         if (most == null || w.allocated() > most.allocated()) most = w;
                     boolean scarceNow = heap.getCollectionUsage().getUsed() > heap.getUsage().getMax() * SCARCE;
-                    if (!scarceNow && (most == null || most.allocated() < heap.getUsage().getMax())) continue;
+                    if (!scarceNow && (most == null || most.user.isPlatform() || most.allocated() < MUCH * heap.getUsage().getMax())) continue;
                     if (most != null && most.allocated() > SMALL_BYTES) {
                         most.end("it took more memory than there is for one", true);
                         for (int i = 0; i < 100 && busy.contains(most); i++) Thread.sleep(10);
