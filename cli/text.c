@@ -3,20 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Bytes of the UTF-8 character (RFC 3629) that u begins: 0 if it is none, negative if more of it is needed to say. */
+/* Bytes of the UTF-8 character that u begins: 0 if it is none, negative if more of it is needed to say. */
 static int length(const unsigned char *u, size_t n)
 {
-    int want = u[0] < 0x80 ? 1 : u[0] >= 0xc2 && u[0] < 0xe0 ? 2 : (u[0] & 0xf0) == 0xe0 ? 3 : u[0] >= 0xf0 && u[0] < 0xf5 ? 4 : 0;
-    for (int i = 1; i < want; i++) {
-        if ((size_t)i >= n)
-            return -1;
-        if ((u[i] & 0xc0) != 0x80)
-            return 0;
-    }
-    if ((u[0] == 0xe0 && u[1] < 0xa0) || (u[0] == 0xed && u[1] > 0x9f) || (u[0] == 0xf0 && u[1] < 0x90) ||
-        (u[0] == 0xf4 && u[1] > 0x8f))
-        return 0; /* overlong, a surrogate, or beyond Unicode */
-    return want;
+    const size_t l = utf8_len(u, n), want = u[0] >= 0xf0 ? 4 : u[0] >= 0xe0 ? 3 : u[0] >= 0xc2 ? 2 : 1;
+    return l ? (int)l : n < want ? -1 : 0;
 }
 
 size_t text_append(struct buf *out, const char *p, size_t n, bool more)
