@@ -454,7 +454,7 @@ void store_figures(const struct store *s, int64_t *ret_bytes, int64_t *ret_kept_
 
 bool store_is_full(struct store *s)
 {
-    return !has_room(s, padded(STORE_HEADER), false);
+    return last(s) && !has_room(s, padded(STORE_HEADER), false); /* the first segment is made when something is stored */
 }
 
 /* ---- opening ---- */
