@@ -1,13 +1,13 @@
 #include "broker.h"
 
-#include "common/confine.h"
-#include "common/filter.h"
-#include "common/privs.h"
 #include "common/clk.h"
+#include "common/confine.h"
 #include "common/daemon.h"
 #include "common/fd.h"
+#include "common/filter.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/privs.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -102,11 +102,10 @@ struct broker {
     struct event *turn_ev, *tick_ev, *sync_ev;
     struct znet net;
     struct queues *queues;
-    struct map tenants;  /* struct btenant, by id; never removed */
-    struct map sessions; /* by number */
-    int64_t tenants_read_s;
-    int n_tenant_reads; /* in that second */
-    struct buf answers; /* struct answer: of this turn */
+    struct map tenants;      /* struct btenant, by id; never removed */
+    struct map sessions;     /* by number */
+    struct znet_looks looks; /* into the ledger, for connections of uids that were not known */
+    struct buf answers;      /* struct answer: of this turn */
     struct bsub *to_serve;
     struct btenant *parking; /* tenants with parked requests */
     struct ctl *ctl;

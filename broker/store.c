@@ -579,8 +579,7 @@ static int by_number(const void *a, const void *b)
 
 static int list(struct store *s, uint64_t **ret, size_t *ret_n, struct err *e)
 {
-    int fd = openat(s->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    DIR *d = fd_open_dir(s->dirfd, ".");
     if (!d)
         return err_sys(e, -errno, "cannot list the broker's store");
     *ret = NULL;

@@ -1,5 +1,4 @@
 #include "cli.h"
-#include "text.h"
 #include "common/clk.h"
 #include "common/fd.h"
 #include "common/mem.h"
@@ -306,9 +305,8 @@ static char *cell_text(sqlite3_stmt *s, int i, const struct col *col)
         return xasprintf("%.3f", sqlite3_column_double(s, i));
     if (col->kind == COL_BOOL)
         return xstrdup(sqlite3_column_int(s, i) ? "yes" : "no");
-    AUTO_BUF struct buf json = {0}, b = {0};
-    json_str(&json, NULL, (const char *)sqlite3_column_text(s, i));
-    text_append(&b, json.p, json.n, false);
+    AUTO_BUF struct buf b = {0};
+    json_str(&b, NULL, (const char *)sqlite3_column_text(s, i));
     size_t n = b.n - 2;
     if (n > MAX_CELL)
         for (n = MAX_CELL; n > MAX_CELL - 4 && (b.p[1 + n] & 0xc0) == 0x80; n--) {

@@ -18,7 +18,7 @@ size_t text_append(struct buf *out, const char *p, size_t n, bool more)
         int l = length(u, n - i);
         if (l < 0 && more)
             break;
-        bool control = (u[0] < 0x20 && u[0] != '\n' && u[0] != '\t') || u[0] == 0x7f || (u[0] == 0xc2 && l == 2 && u[1] < 0xa0);
+        bool control = l > 0 && u[0] != '\n' && u[0] != '\t' && utf8_is_control(u, (size_t)l);
         const int bad = control ? l : 1; /* bytes shown as numbers */
         if (control || l <= 0)
             for (int k = 0; k < bad; k++)

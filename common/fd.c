@@ -1,6 +1,5 @@
 #include "fd.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -151,7 +150,7 @@ static bool is_dot(const char *name)
     return !strcmp(name, ".") || !strcmp(name, "..");
 }
 
-static DIR *open_dir(int dirfd, const char *name)
+DIR *fd_open_dir(int dirfd, const char *name)
 {
     int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
@@ -182,7 +181,7 @@ static int flatten(int top, const char *name, const atomic_bool *stop)
     static atomic_uint counter;
     int r = 0;
     unlock_dir(top, name);
-    DIR *d = open_dir(top, name);
+    DIR *d = fd_open_dir(top, name);
     if (!d)
         return -errno;
     for (struct dirent *ent; !(stop && *stop) && (ent = readdir(d));) {
@@ -205,7 +204,7 @@ int fd_empty_dir(int dirfd, const atomic_bool *stop)
 {
     int failed = 0;
     for (bool progress = true; progress && !(stop && *stop);) {
-        DIR *d = open_dir(dirfd, ".");
+        DIR *d = fd_open_dir(dirfd, ".");
         if (!d)
             return -errno;
         progress = false;

@@ -5,6 +5,7 @@
 #include "buf.h"
 #include "err.h"
 
+#include <dirent.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -42,6 +43,9 @@ int fd_sync_dir(int dirfd, const char *path);
 
 /* mkdir -p below dirfd; existing directories are left as they are. */
 int fd_mkdirs(int dirfd, const char *path, mode_t mode);
+
+/* To list a directory; never through a link. NULL: errno says why. */
+DIR *fd_open_dir(int dirfd, const char *name);
 
 /* Removes a tree without following links or crossing into mounts; ENOENT is success. 0: nothing of it is left; else the last
  * -errno. Trees of any depth: three descriptors and no stack, since what is not empty is moved up before its parent goes. */

@@ -1,6 +1,7 @@
 #include "znet.h"
 
 #include "buf.h"
+#include "clk.h"
 #include "fd.h"
 #include "mem.h"
 
@@ -12,9 +13,9 @@
 #include <sys/stat.h>
 #include <zmq.h> /* Z85 */
 
-enum { BACKLOG = 1024 };
+enum { BACKLOG = 1024, LOOKS_PER_S = 20 };
 
-const struct conf_tenant *znet_tenant_of_key(const struct conf *c, const unsigned char key[CURVE_KEY])
+static const struct conf_tenant *tenant_of_key(const struct conf *c, const unsigned char key[CURVE_KEY])
 {
     char text[41];
     if (!zmq_z85_encode(text, key, CURVE_KEY))
@@ -24,6 +25,26 @@ const struct conf_tenant *znet_tenant_of_key(const struct conf *c, const unsigne
             if (!strcmp(c->tenants[i].curve_keys.v[k], text))
                 return &c->tenants[i];
     return NULL;
+}
+
+const char *znet_user_of_key(const struct conf *c, const unsigned char key[CURVE_KEY], int *ret_max)
+{
+    const struct conf_tenant *t = tenant_of_key(c, key);
+    *ret_max = ZNET_OF_TENANT;
+    return t ? t->id : NULL;
+}
+
+bool znet_is_platform(int64_t uid)
+{
+    return uid >= 0 && (uid == (int64_t)geteuid() || uid == 0);
+}
+
+bool znet_may_look(struct znet_looks *l)
+{
+    int64_t second = clk_now_ms() / 1000;
+    if (l->second != second)
+        *l = (struct znet_looks){second, 0};
+    return l->n++ < LOOKS_PER_S;
 }
 
 /* keys/<program>.curve: the public key, then the secret one, a line each. */

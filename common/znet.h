@@ -30,7 +30,16 @@ int znet_start(struct znet *z, const char *address, int64_t port, struct err *e)
 void znet_stop(struct znet *z); /* zeroed is fine */
 /* Bytes of a message, on both. */
 void znet_limit(struct znet *z, size_t max_message);
-/* The tenant that lists this key; NULL: none does. */
-const struct conf_tenant *znet_tenant_of_key(const struct conf *c, const unsigned char key[CURVE_KEY]);
+/* For zmtp_ops.user_of_key: the id of the tenant that lists this key. */
+const char *znet_user_of_key(const struct conf *c, const unsigned char key[CURVE_KEY], int *ret_max);
+/* The operator, who may act for every tenant: root, or who the platform runs as. */
+bool znet_is_platform(int64_t uid);
+
+/* Strangers must not keep a program reading the ledger: so many looks a second. */
+struct znet_looks {
+    int64_t second;
+    int n;
+};
+bool znet_may_look(struct znet_looks *l);
 
 #endif

@@ -11,13 +11,11 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 enum {
     MAX_MESSAGE = 4 << 20, /* what is too large for a report is told so; what is more than this ends its connection */
     FLOOD = 1000,          /* reports of a connection dropped in a second, until it is not read */
     FLOOD_PAUSE_MS = 250,
-    READS_PER_S = 20,
     TELL_MS = 10000,
     REPORTS_PER_INSTANCE = 4, /* a second */
     SPARE_REPORTS = 50,
@@ -82,26 +80,11 @@ static struct mtenant *by_uid(struct monitor *m, int64_t uid)
     return NULL;
 }
 
-static bool is_platform(int64_t uid)
-{
-    return uid >= 0 && (uid == (int64_t)geteuid() || uid == 0);
-}
-
-/* Strangers must not keep the monitor reading. */
-static bool may_read_again(struct monitor *m)
-{
-    int64_t second = clk_now_ms() / 1000;
-    if (m->tenants_read_s != second)
-        m->n_tenant_reads = 0;
-    m->tenants_read_s = second;
-    return m->n_tenant_reads++ < READS_PER_S;
-}
-
 /* A uid that is not known may be one that batchmgr has just given to a tenant. */
 static struct mtenant *known(struct monitor *m, int64_t uid)
 {
     struct mtenant *t = by_uid(m, uid);
-    if (!t && may_read_again(m)) {
+    if (!t && znet_may_look(&m->looks)) {
         inbox_read_tenants(m);
         t = by_uid(m, uid);
     }
@@ -112,7 +95,7 @@ static void identify(struct monitor *m, struct source *s, const struct zmtp_conn
 {
     int64_t uid = zmtp_uid(c);
     s->read = m->tenants_read;
-    s->is_operator = is_platform(uid);
+    s->is_operator = znet_is_platform(uid);
     s->tenant = s->is_operator ? NULL : uid < 0 ? map_get(&m->tenants, zmtp_user(c)) : by_uid(m, uid);
 }
 
@@ -136,8 +119,8 @@ static int may_connect(void *arg, int64_t uid)
 {
     struct monitor *m = arg;
     char who[64];
-    if (is_platform(uid) || known(m, uid))
-        return is_platform(uid) ? ZNET_OF_PLATFORM : ZNET_OF_TENANT;
+    if (znet_is_platform(uid) || known(m, uid))
+        return znet_is_platform(uid) ? ZNET_OF_PLATFORM : ZNET_OF_TENANT;
     snprintf(who, sizeof who, "a process of uid %lld is no tenant's", (long long)uid);
     monitor_look_at_clocks(m);
     refuse(m, &m->stranger, REPORT_foreign, "", who);
@@ -146,9 +129,7 @@ static int may_connect(void *arg, int64_t uid)
 
 static const char *user_of_key(void *arg, const unsigned char key[CURVE_KEY], int *ret_max)
 {
-    const struct conf_tenant *t = znet_tenant_of_key(((struct monitor *)arg)->conf, key);
-    *ret_max = ZNET_OF_TENANT;
-    return t ? t->id : NULL;
+    return znet_user_of_key(((struct monitor *)arg)->conf, key, ret_max);
 }
 
 static void on_open(void *arg, struct zmtp_conn *c)

@@ -99,9 +99,8 @@ struct monitor {
     struct map batch_apps;   /* likewise struct batch_app */
     struct map tenants;      /* struct mtenant; never removed */
     struct mtenant stranger; /* of reports whose sender nobody knows */
-    int64_t tenants_read_s;
-    int n_tenant_reads;    /* in that second, for connections of uids that were not known */
-    unsigned tenants_read; /* how often: who a connection is, is looked up anew then */
+    struct znet_looks looks; /* into the ledger, for connections of uids that were not known */
+    unsigned tenants_read;   /* how often: who a connection is, is looked up anew then */
     struct peer *broker, *streammgr, *batchmgr;
     bool broker_asked, streammgr_asked, batchmgr_asked; /* and not answered yet */
     int64_t epoch;                                      /* of streammgr; 0: not known */

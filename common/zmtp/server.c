@@ -79,7 +79,6 @@ struct zmtp_conn {
 
 struct zmtp_server {
     struct event_base *base;
-    int listener;
     const struct curve_server *curve;
     const struct zmtp_ops *ops;
     void *arg;
@@ -381,8 +380,7 @@ static void say_error(struct zmtp_conn *c, const char *why)
     buf_adds(&b, "\5ERROR");
     buf_add(&b, &n, 1);
     buf_adds(&b, why);
-    add_frame_header(&c->out, F_COMMAND, b.n);
-    buf_add(&c->out, b.p, b.n);
+    add_frame(c, F_COMMAND, b.p, b.n); /* not in a box: it is not let in */
     flush(c);
 }
 
@@ -877,8 +875,7 @@ struct zmtp_server *zmtp_server_new(struct event_base *base, int listener, const
                                     const struct zmtp_ops *ops, void *arg)
 {
     struct zmtp_server *s = xcalloc(1, sizeof *s);
-    *s = (struct zmtp_server){
-        .base = base, .listener = listener, .curve = curve, .ops = ops, .arg = arg, .max_message = WIRE_MIN_REQUEST_BYTES};
+    *s = (struct zmtp_server){.base = base, .curve = curve, .ops = ops, .arg = arg, .max_message = WIRE_MIN_REQUEST_BYTES};
     s->scratch = xmalloc(SCRATCH);
     s->reap_ev = event_new(base, -1, 0, on_reap, s);
     s->flush_ev = event_new(base, -1, 0, on_flush, s);

@@ -59,10 +59,7 @@ static void take_settled(struct scrap *s, const char *dir)
 
 static void find_left(struct scrap *s)
 {
-    int fd = openat(s->runs, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    if (!d && fd >= 0)
-        close(fd);
+    DIR *d = fd_open_dir(s->runs, ".");
     for (struct dirent *ent; d && !s->ending && (ent = readdir(d));)
         if (home_valid_id(ent->d_name)) {
             AUTO_FREE char *load = xasprintf("%s/load", ent->d_name);

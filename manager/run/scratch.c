@@ -1,5 +1,7 @@
 #include "scratch.h"
 
+#include "common/fd.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -11,15 +13,6 @@
 enum { MIN_MS = 50, MAX_MS = 2000, FASTEST_BYTES_PER_MS = 2 << 20, FASTEST_INODES_PER_MS = 200 };
 
 static const char key_bytes[] = "scratch_bytes", key_inodes[] = "scratch_inodes";
-
-static DIR *open_dir(int dirfd, const char *name)
-{
-    int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    if (!d && fd >= 0)
-        close(fd);
-    return d;
-}
 
 static const char *broken(const struct scratch *s)
 {
@@ -57,7 +50,7 @@ static const char *walk(struct scratch *s, DIR **stack, int *depth)
             return key ? key : key_inodes;
         if (!is_dir)
             continue;
-        if ((stack[*depth] = open_dir(dirfd(d), ent->d_name)))
+        if ((stack[*depth] = fd_open_dir(dirfd(d), ent->d_name)))
             (*depth)++;
     }
     return broken(s);
@@ -70,7 +63,7 @@ const char *scratch_look(struct scratch *s, int dirfd, const char *name)
     if (s->max_bytes < 0 && s->max_inodes < 0)
         return NULL;
     s->bytes = s->inodes = 0;
-    if ((stack[0] = open_dir(dirfd, name)))
+    if ((stack[0] = fd_open_dir(dirfd, name)))
         depth = 1;
     const char *key = walk(s, stack, &depth);
     while (depth)

@@ -229,7 +229,7 @@ final class Connection extends ChannelInboundHandlerAdapter {
                 ClientRequest m = decoder.message(ctx, b);
                 Document query = documentOf(m);
                 String command = query.keySet().iterator().next();
-                if (d != null) reply(m, d.command(ctx.channel(), user, databaseName(m), command, query));
+                if (d != null) reply(m, d.command(ctx.channel(), user, m.getDatabaseName(), command, query));
                 else ctx.executor().execute(() -> dispatch(m, command, query));
             } catch (Throwable e) {
                 ctx.close();
@@ -250,11 +250,9 @@ final class Connection extends ChannelInboundHandlerAdapter {
         throw new Guard.Malformed("no command");
     }
 
-    private static String databaseName(ClientRequest r) { return r.getDatabaseName(); }
-
     private void dispatch(ClientRequest r, String command, Document query) {
         try {
-            String name = databaseName(r), lower = Guard.lower(command);
+            String asked = r.getDatabaseName(), name = asked, lower = Guard.lower(command);
             if (lower.equals("listdatabases")) {
                 reply(r, listDatabases());
                 return;
@@ -265,7 +263,7 @@ final class Connection extends ChannelInboundHandlerAdapter {
                 reply(r, lobby.handleCommand(ctx.channel(), name, command, query));
                 return;
             }
-            String asked = databaseName(r), database = user.isPlatform() ? name : user.database();
+            String database = user.isPlatform() ? name : user.database();
             Database d = databases.of(database);
             d.submit(() -> reply(r, d.command(ctx.channel(), user, asked, command, query)));
         } catch (MongoServerException e) {

@@ -14,7 +14,7 @@ import bson
 import pymongo
 import pytest
 
-from harness import IS_ROOT, Mongo, until
+from harness import Mongo, until
 
 SECRETS = {"acme": "a" * 32, "quiet": "b" * 32, "other": "c" * 32}
 
@@ -342,7 +342,7 @@ def test_one_damaged_file_is_one_databases(server):
     assert "acme.mv" in refused(acme.rows.find_one)
 
 
-@pytest.mark.skipif(not IS_ROOT, reason="uids of programs")
+@pytest.mark.needs_root
 def test_the_port_is_the_homes_while_it_runs_and_the_server_a_user_of_its_own(make_home):
     home = make_home(own_mongo=True)
     home.tenant()
