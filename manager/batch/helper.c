@@ -14,7 +14,7 @@
 struct helper {
     pid_t pid;
     char *tenant, *job;
-    void (*done)(void *arg, bool ok);
+    helper_done_fn done;
     void *arg;
 };
 
@@ -55,7 +55,7 @@ static int spawn(struct batchmgr *m, const struct tenant *t, const char *job, pi
     return r;
 }
 
-bool helper_start(struct batchmgr *m, const struct tenant *t, const char *job, void (*done)(void *arg, bool ok), void *arg)
+bool helper_start(struct batchmgr *m, const struct tenant *t, const char *job, helper_done_fn done, void *arg)
 {
     struct err e = {0};
     if (map_get(&m->helpers, t->id) || !t->mongo_url || !*t->mongo_url)
@@ -78,10 +78,10 @@ bool helper_reaped(struct batchmgr *m, int pid, int status)
     size_t i = 0;
     for (struct helper *h; (h = map_next(&m->helpers, &i));)
         if (h->pid == pid) {
-            void (*done)(void *arg, bool ok) = h->done;
+            helper_done_fn done = h->done;
             void *arg = h->arg;
             finish(m, h);
-            done(arg, WIFEXITED(status) && WEXITSTATUS(status) == 0);
+            done(arg, WIFEXITED(status) && WEXITSTATUS(status) == 0 ? HELPER_DONE : HELPER_FAILED);
             return true;
         }
     return false;
@@ -96,10 +96,10 @@ void helper_stop(struct batchmgr *m)
             break;
         kill(h->pid, SIGKILL); /* our child, not reaped yet: the pid is its own */
         waitpid(h->pid, NULL, 0);
-        void (*done)(void *arg, bool ok) = h->done;
+        helper_done_fn done = h->done;
         void *arg = h->arg;
         finish(m, h);
-        done(arg, false);
+        done(arg, HELPER_STOPPED);
     }
     map_fini(&m->helpers);
 }

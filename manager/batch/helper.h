@@ -5,11 +5,14 @@
 
 #include "batchmgr.h"
 
-/* Starts it for the tenant (one at a time each) with the job's JSON text; done(arg, ok) is called on the loop. False when it was
+enum helper_end { HELPER_DONE, HELPER_FAILED, HELPER_STOPPED /* by helper_stop: how far it came is not known */ };
+typedef void (*helper_done_fn)(void *arg, enum helper_end end);
+
+/* Starts it for the tenant (one at a time each) with the job's JSON text; `done` is called on the loop. False when it was
  * not started: the tenant has one going, no database is known yet, or there is no process. */
-bool helper_start(struct batchmgr *m, const struct tenant *t, const char *job, void (*done)(void *arg, bool ok), void *arg);
+bool helper_start(struct batchmgr *m, const struct tenant *t, const char *job, helper_done_fn done, void *arg);
 /* SIGCHLD: takes the pid if it is a helper's. */
 bool helper_reaped(struct batchmgr *m, int pid, int status);
-void helper_stop(struct batchmgr *m); /* ends them; done(arg, false) is called */
+void helper_stop(struct batchmgr *m); /* ends them */
 
 #endif

@@ -99,15 +99,15 @@ static bool sweep(struct purge *p)
 
 /* ---- data ---- */
 
-static void on_dropped(void *arg, bool ok)
+static void on_dropped(void *arg, enum helper_end end)
 {
     struct purge *p = arg;
     p->helper_going = false;
-    if (ok)
+    if (end == HELPER_DONE)
         p->step = FILES;
-    else
+    else if (end == HELPER_FAILED)
         log_warn("purge", p->tenant, NULL, "its collections could not be dropped yet; trying again");
-    later(p, ok ? 0 : DATA_RETRY_MS);
+    later(p, end == HELPER_DONE ? 0 : DATA_RETRY_MS);
 }
 
 static void drop_data(struct purge *p)

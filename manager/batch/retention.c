@@ -68,8 +68,9 @@ static void on_marked(void *arg)
     retention_kick(arg);
 }
 
-static void on_expired(void *arg, bool ok)
+static void on_expired(void *arg, enum helper_end end)
 {
+    bool ok = end == HELPER_DONE;
     struct expiry *x = arg;
     size_t n = 0;
     for (char **id = x->ids; *id; id++, n++)
@@ -77,7 +78,7 @@ static void on_expired(void *arg, bool ok)
             ledger_note_expired(x->m->ledger, *id);
     if (ok)
         log_info("expired", x->tenant, NULL, "documents of %zu files were deleted: older than documents_days", n);
-    else
+    else if (end == HELPER_FAILED)
         log_warn("expired", x->tenant, NULL, "documents of %zu files could not be deleted; trying again with the next scan", n);
     struct batchmgr *m = x->m;
     free_ids(x->ids);

@@ -1,8 +1,10 @@
 """What is kept, and how long: files, logs of runs, documents; and a tenant's whole life."""
 import sqlite3
+import threading
 
 import pytest
 from harness import IS_ROOT, until
+from scripted import Scripted
 
 
 def age(home, days, where="1"):
@@ -80,6 +82,33 @@ def test_documents_wait_for_the_database(make_home, tmp_path):
     until(lambda: home.count() == 0, home.path / "state", what="the documents to go")
     home.cleanup()
     mongo.stop()
+
+
+def test_a_deletion_that_down_ends_has_not_failed(make_home):
+    class NeverDeletes(Scripted):
+        def message(self, body):
+            if b"\x02delete\0" in body:
+                self.never.wait()
+            return super().message(body)
+    server = NeverDeletes()
+    server.never = threading.Event()
+    server.replies["createUser"] = {"ok": 0.0, "code": 13, "errmsg": "not authorized"}
+    home = make_home(mongo=None, platform="rescan_ms = 200;")
+    home.tenant(tenant="retention = { documents_days = 1; };")
+    home.up(MONGO_URL=server.url)
+    home.drop("a.csv", "v\n1\n")
+    home.wait_files(1)
+    home.down()
+    age(home, 2)
+    home.up(MONGO_URL=server.url)
+    until(lambda: home.pids("simbdp-load"), home.path / "state", every=0.01, what="the deletion to begin")
+    home.down()
+    assert "could not be deleted" not in (home.path / "logs/batchmgr.log").read_text()
+    server.never.set()
+    home.up(MONGO_URL=server.url)
+    until(lambda: "1 files were deleted" in (home.path / "logs/batchmgr.log").read_text(), home.path / "logs", what="the deletion")
+    home.down()
+    server.stop()
 
 
 def test_replaced_rows_have_no_age(home):
