@@ -15,14 +15,9 @@
  * A runner that dies before `result` leaves a fence without lock and result: the next manager ends what is left of the
  * tree (by cgroup, else by run id in the environment) and calls the run lost. */
 #include "runner.h"
-#include "capture.h"
-#include "child.h"
-#include "isolate.h"
-#include "outcome.h"
-#include "scratch.h"
-#include "way_out.h"
+#include "start.h"
+#include "take.h"
 
-#include "common/beneath.h"
 #include "common/clk.h"
 #include "common/crash.h"
 #include "common/fd.h"
@@ -30,59 +25,26 @@
 #include "common/mem.h"
 #include "common/tree.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
-#include <linux/sched.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
+#include <unistd.h>
 
 enum {
-    RESULT_RESERVE_BYTES = 4096, /* a result without what the app says of itself; freeing more would cost a discard a run */
     KILL_TICK_MS = 20,
     INIT_TICKS = 15, /* so long the run's init may kill, since what it reaps is counted; its group may be out of CPU time */
     LEAVE_MS = 50,   /* short runs are over by then and never pay for it */
     HOME_CHECK_MS = 10000,
-    MAX_OUTPUT_FILES = 10000,
-    SECRET_MAX_BYTES = 1 << 20,
     N_POLLED = 5, /* descriptors, beside those of the run's network */
-};
-
-enum state { STARTING, RUNNING, STOPPING, KILLING, ENDED };
-
-struct runner {
-    const struct run_spec *spec;
-    const struct cgroup_host *cg;
-    const char *ahead;             /* cgroups that we entered and that are the run's now; NULL: none, or left again */
-    struct isolate_spaces *spaces; /* made ahead; NULL: none, or not for this run */
-    struct way_out out_there;
-    int dirfd, lock, conn, listener, sigfd, result_fd;
-    int out, err; /* read ends of the app's pipes, -1 when closed */
-    int status;   /* read end of the pipe that the run's init tells the app's status on, -1: the app is our child */
-    struct capture log, collected;
-    bool collects; /* output = stdout */
-    enum state state;
-    pid_t pid;
-    struct evidence evidence;
-    struct child_failure failure;
-    bool main_ended, forced;
-    int kill_ticks;
-    int64_t started_ms, started_wall_ms, deadline_ms, grace_end_ms;
-    struct scratch scratch;
-    int64_t look_ms; /* when to look at it again, -1: never */
-    struct run_result result;
-    char said;
 };
 
 static void say(struct runner *r, char what)
@@ -125,106 +87,6 @@ static int claim(struct runner *r, struct err *e)
     return 0;
 }
 
-static int give_dir(struct runner *r, const char *name, struct err *e)
-{
-    if (mkdirat(r->dirfd, name, 0700) < 0)
-        return err_sys(e, -errno, "cannot make %s/%s", r->spec->dir, name);
-    int n = r->spec->uid >= 0 ? beneath_own_dir(r->dirfd, name, r->spec->uid, r->spec->gid, 0700) : 0;
-    if (n < 0)
-        return err_sys(e, n, "cannot give %s/%s to the tenant", r->spec->dir, name);
-    return 0;
-}
-
-/* Copied rather than linked or named: the tenant's uid cannot reach where they come from, and they end with the step. */
-static int copy_secret(struct runner *r, int dir, const struct run_pair *secret, struct err *e)
-{
-    const struct run_spec *s = r->spec;
-    AUTO_BUF struct buf text = {0};
-    int n = fd_read_file(AT_FDCWD, secret->value, &text, SECRET_MAX_BYTES, e);
-    if (n < 0) {
-        err_context(e, "cannot read the secret \"%s\"", secret->name);
-        return n;
-    }
-    AUTO_FD int fd = openat(dir, secret->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0400);
-    n = fd < 0 ? -errno : fd_write_all(fd, text.p, text.n);
-    if (n == 0 && s->uid >= 0 && fchown(fd, (uid_t)s->uid, (gid_t)s->gid) < 0)
-        n = -errno;
-    if (text.p)
-        explicit_bzero(text.p, text.n);
-    return n < 0 ? err_sys(e, n, "cannot write %s/secrets/%s", s->dir, secret->name) : 0;
-}
-
-static int copy_secrets(struct runner *r, struct err *e)
-{
-    const struct run_spec *s = r->spec;
-    if (!s->secrets.n)
-        return 0;
-    int n = give_dir(r, "secrets", e);
-    AUTO_FD int dir = n < 0 ? -1 : openat(r->dirfd, "secrets", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (n == 0 && dir < 0)
-        n = err_sys(e, -errno, "cannot open %s/secrets", s->dir);
-    for (size_t i = 0; n == 0 && i < s->secrets.n; i++)
-        n = copy_secret(r, dir, &s->secrets.v[i], e);
-    return n;
-}
-
-static int write_files(struct runner *r, struct err *e)
-{
-    const struct run_spec *s = r->spec;
-    for (size_t i = 0; i < s->files.n; i++) {
-        const char *name = s->files.v[i].name, *text = s->files.v[i].value;
-        AUTO_FD int fd = openat(r->dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0440);
-        int n = fd < 0 ? -errno : fd_write_all(fd, text, strlen(text));
-        if (n == 0 && s->gid >= 0 && fchown(fd, (uid_t)-1, (gid_t)s->gid) < 0)
-            n = -errno;
-        if (n < 0)
-            return err_sys(e, n, "cannot write %s/%s", s->dir, name);
-    }
-    int n = give_dir(r, "app", e);
-    if (n == 0 && !strcmp(s->output, "dir"))
-        n = give_dir(r, "app/out", e);
-    if (n < 0)
-        return n;
-    n = capture_open(&r->log, r->dirfd, "log", s->output_bytes, true, 0640);
-    if (n < 0)
-        return err_sys(e, n, "cannot write %s/log", s->dir);
-    r->collects = !strcmp(s->output, "stdout");
-    if (r->collects || !strcmp(s->output, "dir")) {
-        if (mkdirat(r->dirfd, "output.part", 0750) < 0 ||
-            (s->gid >= 0 && fchownat(r->dirfd, "output.part", (uid_t)-1, (gid_t)s->gid, 0) < 0)) /* lint: ours */
-            return err_sys(e, -errno, "cannot make %s/output.part", s->dir);
-    }
-    if (r->collects && (n = capture_open(&r->collected, r->dirfd, "output.part/stdout", s->output_bytes, false, 0440)) < 0)
-        return err_sys(e, n, "cannot write %s/output.part/stdout", s->dir);
-    if (r->collects && s->gid >= 0 && fchown(r->collected.fd, (uid_t)-1, (gid_t)s->gid) < 0)
-        return err_sys(e, -errno, "cannot give %s/output.part/stdout to the tenant's group", s->dir);
-    /* The result must be writable even when the disk is full by then. */
-    r->result_fd = openat(r->dirfd, "result.json.tmp", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    n = r->result_fd < 0 ? -errno : -posix_fallocate(r->result_fd, 0, RESULT_RESERVE_BYTES);
-    if (n < 0 && n != -EOPNOTSUPP)
-        return err_sys(e, n, "cannot reserve space for %s/result.json", s->dir);
-    n = copy_secrets(r, e); /* last: from here on what goes wrong can be told */
-    crash_at(CRASH_run_files);
-    return n;
-}
-
-static char **make_argv(const struct run_spec *s)
-{
-    char **v = xcalloc(s->args.n + 2, sizeof *v);
-    v[0] = s->exec;
-    for (size_t i = 0; i < s->args.n; i++)
-        v[i + 1] = s->args.v[i];
-    return v;
-}
-
-static char **make_envp(const struct run_spec *s) /* ends with NULL */
-{
-    char **v = xcalloc(s->env.n + 1, sizeof *v);
-    for (size_t i = 0; i < s->env.n; i++)
-        v[i] = xasprintf("%s=%s", s->env.v[i].name, s->env.v[i].value);
-    return v;
-}
-
 static const char *exec_hint(const struct run_spec *s, int err_no)
 {
     switch (err_no) {
@@ -238,150 +100,6 @@ static const char *exec_hint(const struct run_spec *s, int err_no)
     default:
         return "";
     }
-}
-
-/* fork() with flags of clone3, for a child that is born in the cgroup: nothing has to move. */
-static pid_t fork_with(unsigned long flags, int cgroup)
-{
-    struct clone_args args = {.flags = flags | CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (uint64_t)cgroup};
-    return (pid_t)syscall(SYS_clone3, &args, sizeof args);
-}
-
-static struct cgroup_limits limits_of(const struct run_spec *s)
-{
-    int64_t ours = s->full_isolation + s->own_network; /* its init and its relay */
-    return (struct cgroup_limits){s->cg_cpu_pct, s->cg_memory_bytes, s->cg_pids < 0 ? -1 : s->cg_pids + ours};
-}
-
-/* The child's side: from here on it is the run's init, or the app itself. */
-static _Noreturn void become_run(struct runner *r, struct child_plan *c, int status_fd, bool born_there)
-{
-    for (int k = 0; born_there && k < CGROUP_N_KINDS; k++)
-        if (r->cg->v2[k])
-            c->procs[k] = -1;
-    if (r->spec->full_isolation)
-        isolate_init(&(struct isolate_plan){c, r->spaces, status_fd});
-    child_exec(c);
-}
-
-static int fork_run(struct runner *r, struct child_plan *c, int status_fd, int tree, struct err *e)
-{
-    unsigned long flags = r->spec->full_isolation ? isolate_clone_flags(r->spaces) : 0;
-    r->pid = tree < 0 ? -1 : fork_with(flags, tree);
-    if (r->pid == 0)
-        become_run(r, c, status_fd, true);
-    /* Kernels before 5.7 have no CLONE_INTO_CGROUP; nobody moves when we went ahead, so that there is no other way then. */
-    if (r->pid < 0 && (tree < 0 || !r->ahead)) {
-        struct clone_args args = {.flags = flags, .exit_signal = SIGCHLD};
-        r->pid = flags ? (pid_t)syscall(SYS_clone3, &args, sizeof args) : fork();
-        if (r->pid == 0)
-            become_run(r, c, status_fd, false);
-    }
-    return r->pid < 0 ? err_sys(e, -errno, "cannot fork the run's first process") : 0;
-}
-
-/* Born in its network, which only we lead out of. */
-static int fork_in_network(struct runner *r, struct child_plan *c, int status_fd, int tree, struct err *e)
-{
-    char what[120] = "";
-    int n = way_out_enter(&r->out_there, r->spec, r->spaces ? r->spaces->network : -1, r->dirfd, what, sizeof what);
-    if (n == 0)
-        n = fork_run(r, c, status_fd, tree, e);
-    else
-        n = err_sys(e, n, "cannot make the run's network%s%s", *what ? ": " : "", what);
-    way_out_return(&r->out_there);
-    return n;
-}
-
-/* Ends of the pipes between the run and us; closed again as far as they are not taken. */
-struct run_pipes {
-    int out[2], err[2], report[2], status[2];
-};
-
-static int open_pipes(struct run_pipes *p, bool status, struct err *e)
-{
-    if (pipe2(p->out, O_CLOEXEC) < 0 || pipe2(p->err, O_CLOEXEC) < 0 || pipe2(p->report, O_CLOEXEC) < 0 ||
-        (status && pipe2(p->status, O_CLOEXEC | O_NONBLOCK) < 0))
-        return err_sys(e, -errno, "cannot make pipes");
-    return 0;
-}
-
-static void close_pipes(const struct run_pipes *p)
-{
-    const int all[] = {p->out[0], p->out[1], p->err[0], p->err[1], p->report[0], p->report[1], p->status[0], p->status[1]};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        if (all[i] >= 0)
-            close(all[i]);
-}
-#define AUTO_PIPES __attribute__((cleanup(close_pipes)))
-
-static void free_list(char **v)
-{
-    for (char **at = v; *at; at++)
-        free(*at);
-    free(v);
-}
-
-/* Forks the run in its cgroup and learns whether exec came about. */
-static int launch(struct runner *r, struct child_plan *c, struct run_pipes *p, struct err *e)
-{
-    struct cgroup_limits limits = limits_of(r->spec);
-    AUTO_FD int tree = -1;
-    int n = r->ahead ? cgroup_adopt(r->cg, r->ahead, r->spec->claim, &limits, &tree, e)
-                     : cgroup_make(r->cg, r->spec->claim, &limits, c->procs, &tree, e);
-    if (n < 0)
-        return n;
-    r->started_ms = clk_now_ms();
-    r->started_wall_ms = clk_wall_ms();
-    crash_at(CRASH_run_fork);
-    n = r->spec->own_network ? fork_in_network(r, c, p->status[1], tree, e) : fork_run(r, c, p->status[1], tree, e);
-    if (n == 0)
-        n = cgroup_limit_cpu(r->cg, r->spec->claim, &limits, e);
-    for (int k = 0; k < CGROUP_N_KINDS; k++)
-        if (c->procs[k] >= 0)
-            close(c->procs[k]);
-    int *ours[] = {&p->out[1], &p->err[1], &p->report[1], &p->status[1]};
-    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
-        if (*ours[i] >= 0)
-            close(fd_take(ours[i]));
-    if (n == 0 && read(p->report[0], &r->failure, sizeof r->failure) == (ssize_t)sizeof r->failure)
-        r->evidence.exec_errno = r->failure.err_no;
-    return n;
-}
-
-static int start_app(struct runner *r, struct err *e)
-{
-    const struct run_spec *s = r->spec;
-    AUTO_PIPES struct run_pipes p = {{-1, -1}, {-1, -1}, {-1, -1}, {-1, -1}};
-    AUTO_FREE char *dir = xasprintf("%s/app", s->dir);
-    struct child_plan plan = {.spec = s, .exec_fd = -1, .dir = dir};
-    AUTO_FD int in = open(*s->stdin_path ? s->stdin_path : "/dev/null", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (in < 0)
-        return err_sys(e, -errno, "cannot open %s", s->stdin_path);
-    int n = open_pipes(&p, s->full_isolation, e);
-    if (n < 0)
-        return n;
-    AUTO_FD int exec_fd = s->builtin ? open(s->exec, O_RDONLY | O_CLOEXEC) : -1;
-    if (s->builtin && exec_fd < 0)
-        return err_sys(e, -errno, "cannot open the platform's own %s", s->exec);
-    for (int k = 0; k < CGROUP_N_KINDS; k++)
-        plan.procs[k] = -1;
-    plan.argv = make_argv(s);
-    plan.envp = make_envp(s);
-    plan.exec_fd = exec_fd;
-    plan.in = in;
-    plan.out = r->collects ? p.out[1] : p.err[1];
-    plan.err = p.err[1];
-    plan.report_fd = p.report[1];
-    n = launch(r, &plan, &p, e);
-    free_list(plan.envp);
-    free(plan.argv);
-    r->out = fd_take(&p.out[0]);
-    r->err = fd_take(&p.err[0]);
-    r->status = fd_take(&p.status[0]);
-    fd_set_nonblock(r->out);
-    fd_set_nonblock(r->err);
-    return n;
 }
 
 static void signal_tree(struct runner *r, int sig)
@@ -484,7 +202,7 @@ static void on_connect(struct runner *r)
 static void leave_cgroups(struct runner *r)
 {
     const struct run_spec *s = r->spec;
-    struct cgroup_limits limits = limits_of(s);
+    struct cgroup_limits limits = start_limits(s);
     if (r->ahead)
         cgroup_leave(r->cg, s->claim, &limits);
     r->ahead = NULL;
@@ -615,137 +333,6 @@ static void watch(struct runner *r)
     capture_close(&r->log);
 }
 
-/* Takes the files of SIMBDP_OUTPUT_DIR from the tenant: regular files with one link only, made the platform's. */
-static int take_output_files(struct runner *r, int fd, int64_t *total, char *why, size_t why_size)
-{
-    DIR *d = fdopendir(fd);
-    int n = 0, r0 = 0;
-    if (!d) {
-        close(fd);
-        return -ENOMEM;
-    }
-    for (struct dirent *ent; r0 == 0 && (ent = readdir(d));) {
-        if (!strcmp(ent->d_name, ".") || !strcmp(ent->d_name, ".."))
-            continue;
-        AUTO_FD int f = openat(fd, ent->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-        struct stat st;
-        if (f < 0 || fstat(f, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1 || ++n > MAX_OUTPUT_FILES) {
-            snprintf(why, why_size,
-                     "SIMBDP_OUTPUT_DIR may hold at most %d regular files with one link each; '%.200s' is "
-                     "not one",
-                     MAX_OUTPUT_FILES, ent->d_name);
-            return closedir(d), ERR_FORMAT;
-        }
-        *total += st.st_size;
-        if (fchown(f, r->spec->uid >= 0 ? geteuid() : (uid_t)-1, r->spec->gid >= 0 ? (gid_t)r->spec->gid : (gid_t)-1) < 0 ||
-            fchmod(f, 0440) < 0)
-            r0 = -errno;
-    }
-    closedir(d);
-    return r0;
-}
-
-/* True when what lies at `name` is what `fd` has open: nobody put something else in its place. */
-static bool is_same(const struct runner *r, const char *name, int fd)
-{
-    struct stat a, b;
-    return fstat(fd, &a) == 0 && fstatat(r->dirfd, name, &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_dev == b.st_dev &&
-           a.st_ino == b.st_ino;
-}
-
-/* Takes SIMBDP_OUTPUT_DIR to where the tenant cannot reach it, then looks into it: first moved and owned, by the one descriptor,
- * then believed. */
-static int take_output_dir(struct runner *r, int64_t *total, char *why, size_t why_size)
-{
-    gid_t gid = r->spec->gid >= 0 ? (gid_t)r->spec->gid : (gid_t)-1;
-    AUTO_FD int fd = openat(r->dirfd, "app/out", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0 || unlinkat(r->dirfd, "output.part", AT_REMOVEDIR) < 0 || renameat(r->dirfd, "app/out", r->dirfd, "output.part") < 0)
-        return -errno;
-    if (!is_same(r, "output.part", fd)) {
-        snprintf(why, why_size, "SIMBDP_OUTPUT_DIR was exchanged while it was taken");
-        return ERR_FORMAT;
-    }
-    if (fchown(fd, geteuid(), gid) < 0 || fchmod(fd, 0750) < 0)
-        return -errno;
-    int listed = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    return listed < 0 ? -errno : take_output_files(r, listed, total, why, why_size);
-}
-
-/* Gives complete output its final name. */
-static void finish_output(struct runner *r, struct outcome *o)
-{
-    char why[512] = "cannot keep the output";
-    int n = 0;
-    if (!strcmp(r->spec->output, "none") || o->outcome != RUN_ok)
-        return;
-    if (r->collects) {
-        if (r->collected.error)
-            n = r->collected.error;
-        else if (fsync(r->collected.fd) < 0)
-            n = -errno;
-    } else {
-        int64_t total = 0;
-        n = take_output_dir(r, &total, why, sizeof why);
-        r->result.output_bytes = total;
-        if (n == 0 && total > r->spec->output_bytes) {
-            *o = (struct outcome){RUN_limit, o->exit_code, -1, "output_bytes"};
-            return;
-        }
-    }
-    crash_at(CRASH_run_output_rename);
-    if (n == 0 && renameat(r->dirfd, "output.part", r->dirfd, "output") < 0)
-        n = -errno;
-    if (n < 0) {
-        o->outcome = RUN_failed;
-        r->result.error = n == ERR_FORMAT ? xstrdup(why) : xasprintf("%s: %s", why, err_text(n));
-    }
-}
-
-/* Opens a file that the tenant may have forged: bare name, no link, regular, one link, below `max` bytes. */
-static int open_app_file(struct runner *r, const char *name, int64_t max)
-{
-    AUTO_FD int app = openat(r->dirfd, "app", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (app < 0)
-        return -errno;
-    AUTO_FD int fd = openat(app, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return -errno;
-    if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_size > max)
-        return ERR_FORMAT;
-    return fd_take(&fd);
-}
-
-static void take_app_result(struct runner *r)
-{
-    AUTO_BUF struct buf b = {0};
-    AUTO_FD int fd = open_app_file(r, "result.json", RUN_MAX_APP_RESULT_BYTES);
-    if (fd == -ENOENT)
-        return;
-    if (fd < 0 || fd_read_all(fd, &b, RUN_MAX_APP_RESULT_BYTES) < 0) {
-        r->result.app_result = xstrdup("(not a regular file with one link and at most 64 KiB)");
-        return;
-    }
-    buf_add(&b, "", 0);
-    r->result.app_result = xstrdup(b.p);
-    struct app_result a;
-    if (app_result_parse(b.p, b.n, &a, NULL) < 0)
-        return;
-    if (a.rejects_file) {
-        AUTO_FD int rejects = open_app_file(r, a.rejects_file, INT64_MAX);
-        AUTO_FREE char *from = xasprintf("app/%s", a.rejects_file);
-        bool moved = rejects >= 0 && renameat(r->dirfd, from, r->dirfd, "rejects.jsonl") == 0;
-        if (moved && !is_same(r, "rejects.jsonl", rejects)) {
-            unlinkat(r->dirfd, "rejects.jsonl", 0);
-            log_warn("rejects", r->spec->tenant, r->spec->run_id,
-                     "the rejects file was exchanged while it was taken; it is not kept");
-        } else if (moved && r->spec->uid >= 0 && fchown(rejects, geteuid(), getegid()) < 0) {
-            log_warn("rejects", r->spec->tenant, r->spec->run_id, "cannot take over the rejects file: %s", strerror(errno));
-        }
-    }
-    app_result_free(&a);
-}
-
 static void make_result(struct runner *r)
 {
     const struct run_spec *s = r->spec;
@@ -772,7 +359,7 @@ static void make_result(struct runner *r)
                 ? xasprintf("cannot execute %s: %s%s", s->exec, strerror(r->failure.err_no), exec_hint(s, r->failure.err_no))
                 : xasprintf("%s failed: %s%s%s", child_stage_name(r->failure.stage), r->failure.what, *r->failure.what ? ": " : "",
                             strerror(r->failure.err_no));
-    finish_output(r, &o);
+    take_output(r, &o);
     capture_close(&r->collected);
     take_app_result(r);
     r->result.run_id = xstrdup(s->run_id);
@@ -853,7 +440,7 @@ static void leave(struct runner *r)
 
 static int run_step(struct runner *r, struct err *e)
 {
-    int n = write_files(r, e);
+    int n = start_files(r, e);
     if (n == 0)
         n = start_app(r, e);
     if (n < 0) {

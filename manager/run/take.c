@@ -1,0 +1,147 @@
+#include "take.h"
+
+#include "common/crash.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "common/mem.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { MAX_OUTPUT_FILES = 10000 };
+
+/* Takes the files of SIMBDP_OUTPUT_DIR from the tenant: regular files with one link only, made the platform's. */
+static int take_output_files(struct runner *r, int fd, int64_t *total, char *why, size_t why_size)
+{
+    DIR *d = fdopendir(fd);
+    int n = 0, r0 = 0;
+    if (!d) {
+        close(fd);
+        return -ENOMEM;
+    }
+    for (struct dirent *ent; r0 == 0 && (ent = readdir(d));) {
+        if (!strcmp(ent->d_name, ".") || !strcmp(ent->d_name, ".."))
+            continue;
+        AUTO_FD int f = openat(fd, ent->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        struct stat st;
+        if (f < 0 || fstat(f, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1 || ++n > MAX_OUTPUT_FILES) {
+            snprintf(why, why_size,
+                     "SIMBDP_OUTPUT_DIR may hold at most %d regular files with one link each; '%.200s' is "
+                     "not one",
+                     MAX_OUTPUT_FILES, ent->d_name);
+            return closedir(d), ERR_FORMAT;
+        }
+        *total += st.st_size;
+        if (fchown(f, r->spec->uid >= 0 ? geteuid() : (uid_t)-1, r->spec->gid >= 0 ? (gid_t)r->spec->gid : (gid_t)-1) < 0 ||
+            fchmod(f, 0440) < 0)
+            r0 = -errno;
+    }
+    closedir(d);
+    return r0;
+}
+
+/* True when what lies at `name` is what `fd` has open: nobody put something else in its place. */
+static bool is_same(const struct runner *r, const char *name, int fd)
+{
+    struct stat a, b;
+    return fstat(fd, &a) == 0 && fstatat(r->dirfd, name, &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_dev == b.st_dev &&
+           a.st_ino == b.st_ino;
+}
+
+/* Takes SIMBDP_OUTPUT_DIR to where the tenant cannot reach it, then looks into it: first moved and owned, by the one descriptor,
+ * then believed. */
+static int take_output_dir(struct runner *r, int64_t *total, char *why, size_t why_size)
+{
+    gid_t gid = r->spec->gid >= 0 ? (gid_t)r->spec->gid : (gid_t)-1;
+    AUTO_FD int fd = openat(r->dirfd, "app/out", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || unlinkat(r->dirfd, "output.part", AT_REMOVEDIR) < 0 || renameat(r->dirfd, "app/out", r->dirfd, "output.part") < 0)
+        return -errno;
+    if (!is_same(r, "output.part", fd)) {
+        snprintf(why, why_size, "SIMBDP_OUTPUT_DIR was exchanged while it was taken");
+        return ERR_FORMAT;
+    }
+    if (fchown(fd, geteuid(), gid) < 0 || fchmod(fd, 0750) < 0)
+        return -errno;
+    int listed = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return listed < 0 ? -errno : take_output_files(r, listed, total, why, why_size);
+}
+
+/* Gives complete output its final name. */
+void take_output(struct runner *r, struct outcome *o)
+{
+    char why[512] = "cannot keep the output";
+    int n = 0;
+    if (!strcmp(r->spec->output, "none") || o->outcome != RUN_ok)
+        return;
+    if (r->collects) {
+        if (r->collected.error)
+            n = r->collected.error;
+        else if (fsync(r->collected.fd) < 0)
+            n = -errno;
+    } else {
+        int64_t total = 0;
+        n = take_output_dir(r, &total, why, sizeof why);
+        r->result.output_bytes = total;
+        if (n == 0 && total > r->spec->output_bytes) {
+            *o = (struct outcome){RUN_limit, o->exit_code, -1, "output_bytes"};
+            return;
+        }
+    }
+    crash_at(CRASH_run_output_rename);
+    if (n == 0 && renameat(r->dirfd, "output.part", r->dirfd, "output") < 0)
+        n = -errno;
+    if (n < 0) {
+        o->outcome = RUN_failed;
+        r->result.error = n == ERR_FORMAT ? xstrdup(why) : xasprintf("%s: %s", why, err_text(n));
+    }
+}
+
+/* Opens a file that the tenant may have forged: bare name, no link, regular, one link, below `max` bytes. */
+static int open_app_file(struct runner *r, const char *name, int64_t max)
+{
+    AUTO_FD int app = openat(r->dirfd, "app", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (app < 0)
+        return -errno;
+    AUTO_FD int fd = openat(app, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return -errno;
+    if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_size > max)
+        return ERR_FORMAT;
+    return fd_take(&fd);
+}
+
+void take_app_result(struct runner *r)
+{
+    AUTO_BUF struct buf b = {0};
+    AUTO_FD int fd = open_app_file(r, "result.json", RUN_MAX_APP_RESULT_BYTES);
+    if (fd == -ENOENT)
+        return;
+    if (fd < 0 || fd_read_all(fd, &b, RUN_MAX_APP_RESULT_BYTES) < 0) {
+        r->result.app_result = xstrdup("(not a regular file with one link and at most 64 KiB)");
+        return;
+    }
+    buf_add(&b, "", 0);
+    r->result.app_result = xstrdup(b.p);
+    struct app_result a;
+    if (app_result_parse(b.p, b.n, &a, NULL) < 0)
+        return;
+    if (a.rejects_file) {
+        AUTO_FD int rejects = open_app_file(r, a.rejects_file, INT64_MAX);
+        AUTO_FREE char *from = xasprintf("app/%s", a.rejects_file);
+        bool moved = rejects >= 0 && renameat(r->dirfd, from, r->dirfd, "rejects.jsonl") == 0;
+        if (moved && !is_same(r, "rejects.jsonl", rejects)) {
+            unlinkat(r->dirfd, "rejects.jsonl", 0);
+            log_warn("rejects", r->spec->tenant, r->spec->run_id,
+                     "the rejects file was exchanged while it was taken; it is not kept");
+        } else if (moved && r->spec->uid >= 0 && fchown(rejects, geteuid(), getegid()) < 0) {
+            log_warn("rejects", r->spec->tenant, r->spec->run_id, "cannot take over the rejects file: %s", strerror(errno));
+        }
+    }
+    app_result_free(&a);
+}
