@@ -154,7 +154,7 @@ class Home:
 
     def profiles(self, **values):
         v = {"wall_s": 60, "grace_s": 1, "output_bytes": "1048576L", "cpus": 0.1, "memory": "16777216L", "rlimits": "nofile = 64;",
-             "mounts": f'"{self.base}:rw"', "isolation": "full" if IS_ROOT else "basic", "more": "",
+             "mounts": f'"{self.base}:rw", "{ROOT}"', "isolation": "full" if IS_ROOT else "basic", "more": "",
              "cgroup": "memory_bytes = 268435456L; pids = 64;" if IS_ROOT else ""}
         v.update(values)
         (self.path / "conf/profiles.conf").write_text(
