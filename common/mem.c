@@ -5,8 +5,17 @@
 #include <string.h>
 #include <unistd.h>
 
+static void (*on_exhausted)(void);
+
+void mem_on_exhausted(void (*fn)(void))
+{
+    on_exhausted = fn;
+}
+
 static void *check(void *p)
 {
+    if (!p && on_exhausted)
+        on_exhausted();
     if (!p) {
         static const char msg[] = "{\"level\":\"error\",\"event\":\"out_of_memory\"}\n";
         if (write(2, msg, sizeof msg - 1) < 0) {

@@ -13,6 +13,9 @@ char *xstrdup(const char *s); /* NULL gives NULL */
 char *xstrndup(const char *s, size_t n);
 char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* Called once when memory has run out, before the program ends; it may end it otherwise, and allocates nothing. */
+void mem_on_exhausted(void (*fn)(void));
+
 /* Replaces *p by a copy of s, freeing the old one. */
 void xstr_set(char **p, const char *s);
 

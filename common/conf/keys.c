@@ -340,6 +340,8 @@ static const struct cfg_key platform_keys[] = {
     INT_ROW(conf, platform.writer_wait_s, "writer_wait_s", "3600", 0, 1e9,
             "how long a claimed file may still have a writer, seconds"),
     INT_ROW(conf, platform.rescan_ms, "rescan_ms", "30000", 100, 86400000, "full scan of staging, every so many ms"),
+    INT_ROW(conf, platform.inspector_memory_bytes, "inspector_memory_bytes", "536870912", 16777216, NO_MAX,
+            "memory of a process that reads tenants' files, bytes; a file that takes more is refused"),
     INT_ROW(conf, platform.min_free_bytes, "min_free_bytes", "1073741824", 0, NO_MAX,
             "intake pauses while the disk has less, bytes"),
     {"allow_missing_limits", CFG_BOOL, OFF(conf, platform.allow_missing_limits), "false", 0, 0, NULL, true,

@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 enum { RAW_BYTES = 256 << 10 };
 
@@ -125,6 +126,8 @@ static ssize_t read_gzip(struct src *s, void *p, size_t n, struct err *e)
         s->at = s->n - s->z.avail_in;
         if (r == Z_STREAM_END)
             s->in_member = false;
+        else if (r == Z_MEM_ERROR)
+            return err_sys(e, -ENOMEM, "cannot decompress the file");
         else if (r != Z_OK && r != Z_BUF_ERROR)
             return err_set(e, ERR_FORMAT, "damaged gzip data after %lld bytes: %s", (long long)s->out_bytes,
                            s->z.msg ? s->z.msg : "not a gzip file");
@@ -145,6 +148,8 @@ static ssize_t read_zstd(struct src *s, void *p, size_t n, struct err *e)
         bool at_end = s->at == s->n;
         size_t z = ZSTD_decompressStream(s->zstd, &out, &in);
         s->at += in.pos;
+        if (ZSTD_getErrorCode(z) == ZSTD_error_memory_allocation)
+            return err_sys(e, -ENOMEM, "cannot decompress the file");
         if (ZSTD_isError(z))
             return err_set(e, ERR_FORMAT, "damaged zstd data after %lld bytes: %s", (long long)s->out_bytes, ZSTD_getErrorName(z));
         s->in_member = z != 0;

@@ -45,7 +45,7 @@ struct inspector {
     struct file *file;        /* busy with */
     bool copying;
     bool aside, back; /* fair.h */
-    int64_t since_ms, charged_at_ms, back_at_ms, back_ms, limit_ms;
+    int64_t since_ms, charged_at_ms, back_at_ms, back_ms, limit_ms, memory_bytes;
 };
 
 static void submit_next(struct batchmgr *m);
@@ -190,6 +190,13 @@ static void check_time(struct inspector *in, int64_t now_ms)
     on_gone(in, why, "max_inspect_s");
 }
 
+static void on_exhausted(struct inspector *in)
+{
+    char why[128];
+    snprintf(why, sizeof why, "took more than inspector_memory_bytes, %lld bytes, and was ended", (long long)in->memory_bytes);
+    on_gone(in, why, "inspector_memory_bytes");
+}
+
 /* ---- answers ---- */
 
 static void on_reply(evutil_socket_t fd, short what, void *arg)
@@ -207,6 +214,11 @@ static void on_reply(evutil_socket_t fd, short what, void *arg)
         return;
     }
     memcpy(&re, message, sizeof re);
+    if (re.status == INSPECT_EXHAUSTED) {
+        on_exhausted(in);
+        submit_next(in->m);
+        return;
+    }
     AUTO_FREE char *figures = inspect_figures(message + sizeof re, (size_t)n - sizeof re);
     struct batchmgr *m = in->m;
     bool copying = in->copying;
@@ -230,14 +242,16 @@ static void start_one(struct inspector *in)
 {
     struct batchmgr *m = in->m;
     AUTO_FREE char *program = home_program(&m->home, "simbdp-inspect");
-    char uid[24];
+    char uid[24], memory[24];
     int pair[2];
+    in->memory_bytes = m->conf->platform.inspector_memory_bytes;
+    snprintf(memory, sizeof memory, "%lld", (long long)in->memory_bytes);
     snprintf(uid, sizeof uid, "%lld", (long long)ids_inspector(m->conf->platform.uid_base));
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
         start_later(in, RESTART_MS);
         return;
     }
-    char *argv[] = {program, uid, "--home", m->home.path, NULL};
+    char *argv[] = {program, uid, memory, "--home", m->home.path, NULL};
     char *envp[] = {NULL};
     posix_spawn_file_actions_t fa;
     posix_spawn_file_actions_init(&fa);

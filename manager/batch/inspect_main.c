@@ -6,6 +6,7 @@
 #include "common/clk.h"
 #include "common/fd.h"
 #include "common/log.h"
+#include "common/mem.h"
 #include "common/read/reader.h"
 
 #include <errno.h>
@@ -17,8 +18,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { SOCKET = 3, COPY_BYTES = 1 << 20 };
 
@@ -32,6 +36,13 @@ static void say(struct inspect_reply *re, enum inspect_status s, const char *rea
     re->status = s;
     snprintf(re->reason, sizeof re->reason, "%s", reason);
     snprintf(re->detail, sizeof re->detail, "%s", detail);
+}
+
+static _Noreturn void on_exhausted(void)
+{
+    static const struct inspect_reply re = {.status = INSPECT_EXHAUSTED};
+    fd_send(SOCKET, &re, sizeof re, NULL, 0);
+    _exit(1);
 }
 
 /* True while the file keeps the limits that only grow while reading. */
@@ -176,6 +187,8 @@ static void inspect(int fd, const struct inspect_request *rq, const struct spec 
     int n = read_records(r, rq, spec->format == READER_CSV, re, &e);
     re->raw_bytes = src_raw_bytes(s);
     re->bytes = reader_offset(r);
+    if (n == -ENOMEM)
+        on_exhausted();
     if (n == ERR_LIMIT && max < rq->max_decompressed_bytes)
         refuse_expansion(rq, re, max);
     else if (n == ERR_LIMIT)
@@ -248,6 +261,26 @@ static void copy(int from, int to, struct inspect_reply *re)
     }
 }
 
+/* Beyond what the process has by now, which in a build with sanitizers are terabytes of address space. */
+static int limit_memory(int64_t bytes)
+{
+    AUTO_BUF struct buf statm = {0};
+    long long pages = 0;
+    int r = fd_read_file(AT_FDCWD, "/proc/self/statm", &statm, 4096, NULL);
+    if (r == 0 && sscanf(statm.p, "%*s %*s %*s %*s %*s %lld", &pages) != 1)
+        r = -EPROTO;
+    rlim_t max = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + (rlim_t)bytes;
+    return r < 0 ? r : setrlimit(RLIMIT_DATA, &(struct rlimit){max, max}) < 0 ? -errno : 0;
+}
+
+#ifdef __SANITIZE_ADDRESS__ /* whose malloc would end the process itself */
+const char *__asan_default_options(void);
+__attribute__((visibility("default"))) const char *__asan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+#endif
+
 /* An empty root and a uid of its own where we are root; without privilege the filter alone has to do. */
 static int drop_privileges(uid_t uid)
 {
@@ -274,11 +307,12 @@ static int filter(void)
     int r = ctx ? 0 : -ENOMEM;
     for (size_t i = 0; r == 0 && i < sizeof allowed / sizeof *allowed; i++)
         r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
-    /* Memory may be mapped, but never executable. */
+    /* Memory may be mapped, but never executable, and only of the kinds that RLIMIT_DATA counts. */
     if (r == 0)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, 4, 0));
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
     if (r == 0)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, 4, 0));
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 2, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),
+                             SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_SHARED | MAP_GROWSDOWN, 0));
     if (r == 0)
         r = seccomp_load(ctx);
     seccomp_release(ctx);
@@ -323,16 +357,21 @@ int main(int argc, char **argv)
 {
     log_init("simbdp-inspect");
     if (argc == 2 && !strcmp(argv[1], "--help"))
-        return puts("usage: simbdp-inspect UID --home HOME   started by batchmgr, with its socket on descriptor 3") < 0;
-    if (argc != 4)
-        return fputs("usage: simbdp-inspect UID --home HOME\n", stderr), 2;
+        return puts("usage: simbdp-inspect UID MEMORY_BYTES --home HOME   started by batchmgr, with its socket on descriptor 3") <
+               0;
+    if (argc != 5)
+        return fputs("usage: simbdp-inspect UID MEMORY_BYTES --home HOME\n", stderr), 2;
     signal(SIGPIPE, SIG_IGN);
     signal(SIGINT, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
+    mem_on_exhausted(on_exhausted);
+    bson_mem_set_vtable(&(const bson_mem_vtable_t){.malloc = xmalloc, .calloc = xcalloc, .realloc = xrealloc, .free = free});
     clk_now_ms(); /* so that libraries map what they need before the door closes */
     /* No sodium_init: it would choose BLAKE2b's AVX2 code, which is half as fast as the portable one on recent processors
      * (0.74 against 1.37 GB/s measured); hashing needs nothing else of it. */
-    int r = drop_privileges((uid_t)strtoul(argv[1], NULL, 10));
+    int r = limit_memory(strtoll(argv[2], NULL, 10));
+    if (r == 0)
+        r = drop_privileges((uid_t)strtoul(argv[1], NULL, 10));
     if (r == 0)
         r = filter();
     if (r < 0) {

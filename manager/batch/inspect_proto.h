@@ -27,8 +27,9 @@ enum { INSPECT_JSON_MAX = 128 << 10 };
 
 enum inspect_status {
     INSPECT_OK,
-    INSPECT_REFUSED, /* reason and detail say why */
-    INSPECT_FAILED,  /* could not be read; detail says why */
+    INSPECT_REFUSED,   /* reason and detail say why */
+    INSPECT_FAILED,    /* could not be read; detail says why */
+    INSPECT_EXHAUSTED, /* alone, without what follows: its memory has run out, and it ends */
 };
 
 #define INSPECT_HASH_BYTES 32

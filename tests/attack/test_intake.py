@@ -2,6 +2,8 @@
 import gzip
 import json
 import os
+import pathlib
+import re
 import subprocess
 import time
 
@@ -154,6 +156,28 @@ def test_max_inspect_s_bites_once(make_home):
     log = (home.path / "logs/batchmgr.log").read_text()
     assert log.count("took more than max_inspect_s") >= 2 and all(
         log.count(f'"inspector","tenant":"{t}"') == 1 for t in ("acme", "slow"))  # no second try
+
+
+def test_inspector_memory_bytes_bites(make_home):
+    """What makes an inspector grow ends in that file's verdict; the same files are taken where there is room."""
+    grows = {"wide.json": b'{"a":[' + b"1," * 4 * MB + b"1]}\n",
+             "nested.json": b'{"a":[' + b'{"b":[{}]},' * MB + b"{}]}\n",
+             "window.json.zst": subprocess.run(["zstd", "-q", "--long=27", "-c"], input=(b'{"a":"' + b"x" * 4000 + b'"}\n') * 34000, capture_output=True,
+                                               check=True).stdout}
+    for room, verdict in ((16 * MB, ("rejected", "inspector_memory_bytes")), (2048 * MB, ("queued", None))):
+        home = make_home(mongo=None, platform=f'inspector_memory_bytes = {room}L; mongo_url = "mongodb://127.0.0.1:1/";')
+        home.tenant(fmt="json")
+        home.up()
+        held = home.pids("simbdp-inspect")
+        assert held and all(re.search(r"^Max data size +\d+ +\d+ +bytes", pathlib.Path(f"/proc/{p}/limits").read_text(), re.M) for p in held)
+        for name, content in grows.items():
+            home.drop(name, content)
+        home.drop("plain.json", b'{"a":1}\n')
+        files = home.wait_files(len(grows) + 1, lambda f: f["state"] != "received")
+        assert {f["file_name"]: (f["state"], f["reason"]) for f in files} == {**dict.fromkeys(grows, verdict), "plain.json": ("queued", None)}
+        assert all(f"{room} bytes" in f["detail"] for f in files if f["state"] == "rejected")
+        log = (home.path / "logs/batchmgr.log").read_text()
+        assert log.count("took more than inspector_memory_bytes, ") == 2 * len(grows) * (verdict[0] == "rejected")  # once, and the verdict
 
 
 @pytest.mark.needs_root
