@@ -6,6 +6,7 @@
 #include "health.h"
 #include "ledger.h"
 #include "sched.h"
+#include "walk.h"
 
 #include "common/cgroup.h"
 #include "common/conf/conf.h"
@@ -45,6 +46,10 @@ struct tenant {
     struct candidate *first, **last;
     size_t n_candidates;
     int n_claiming; /* whose row is being committed */
+    struct walk walk;
+    double n_refused; /* lately, as of refused_at_ms; intake.c */
+    int64_t refused_at_ms;
+    bool slowed; /* for that: it was told */
     struct file *inspect_first, **inspect_last;
     struct fair_share share; /* of the inspectors */
 };
@@ -78,9 +83,10 @@ struct batchmgr {
     struct map purges;  /* purge.c */
     struct event *retention_ev;
     size_t retention_next; /* tenant that is looked at next */
-    struct event *inotify_ev, *rescan_ev, *claim_ev, *disk_ev, *park_ev, *dispatch_ev;
+    struct event *inotify_ev, *rescan_ev, *walk_ev, *claim_ev, *disk_ev, *park_ev, *dispatch_ev;
     bool disk_low, rescan_wanted;
     size_t n_candidates;
+    int64_t overflow_logged_ms;
     LIST_HEAD(laters, later) laters; /* of intake */
 
     struct inspector *inspectors;

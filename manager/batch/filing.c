@@ -4,6 +4,7 @@
  * harmless when it was done already (a report line may then stand twice; it carries the file_id). */
 #include "filing.h"
 #include "admit.h"
+#include "intake.h"
 #include "runs.h"
 
 #include "common/clk.h"
@@ -203,6 +204,8 @@ void filing_finish(struct batchmgr *m, struct file *f, enum file_state state, co
     file_set_state(f, state);
     if (run)
         ledger_put_run(m->ledger, run);
+    else if (state == FILE_rejected || state == FILE_vanished)
+        intake_refused(tenant_get(m, f->tenant));
     ledger_put_file(m->ledger, f);
     ledger_then(m->ledger, on_final_committed, fin);
 }

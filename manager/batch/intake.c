@@ -5,7 +5,7 @@
  *   own       owner the platform, group the tenant, mode 0440: no new writer can come, not even through /proc
  *   lease     a read lease is refused while anybody has it open for writing; a writer that got in is waited for
  *
- * A name is looked at when inotify says that something closed or moved, and in a full scan at start, after an inotify
+ * A name is looked at when inotify says that something closed or moved, and in a walk (walk.c) at start, after an inotify
  * overflow and every rescan_ms: inotify is a hint. Where leases are not to be had (network file systems, files of others
  * without privilege) a file counts as complete when size, mtime and ctime did not change for two seconds. Where the
  * rename is not possible, or the owner cannot be changed, an inspector copies the bytes:
@@ -45,6 +45,11 @@ enum {
     WRITER_POLL_MS = 200,
     RETRY_MS = 1000,
     DISK_POLL_MS = 1000,
+    OVERFLOW_LOG_MS = 60000,
+    /* Every refusal is a row of the ledger, a line of the log and a file in quarantine/, whatever limits are agreed. */
+    REFUSED_AT_ONCE = 2000,
+    REFUSED_PER_S = 10,
+    SLOWED_MS = 100,
 };
 
 struct watch {
@@ -93,8 +98,7 @@ static char *staged_key(const char *from, const char *raw_name)
     return xasprintf("%s/%s", from, raw_name);
 }
 
-/* Not the file's: it goes by, and the file is as it was. */
-static bool is_our_trouble(int error)
+bool intake_is_our_trouble(int error)
 {
     return error == EMFILE || error == ENFILE || error == ENOMEM;
 }
@@ -280,7 +284,7 @@ static void check_claimed(struct batchmgr *m, struct file *f)
         refuse(m, f, "not_regular", "only regular files can be ingested");
         return;
     }
-    if (fd < 0 && is_our_trouble(errno)) {
+    if (fd < 0 && intake_is_our_trouble(errno)) {
         file_timer(m, f, RETRY_MS, on_check_again);
         return;
     }
@@ -344,11 +348,20 @@ static struct file *new_file(struct batchmgr *m, struct tenant *t, const char *d
 
 /* ---- candidates ---- */
 
-static void add_candidate(struct batchmgr *m, struct tenant *t, const char *dataset, const char *name)
+static bool is_ignored(const char *name)
 {
     size_t n = strlen(name);
-    if (name[0] == '.' || (n >= 5 && !strcmp(name + n - 5, ".part")))
+    return name[0] == '.' || (n >= 5 && !strcmp(name + n - 5, ".part"));
+}
+
+void intake_saw(struct batchmgr *m, struct tenant *t, const char *dataset, const char *name)
+{
+    if (is_ignored(name))
         return;
+    if (t->n_candidates >= INTAKE_MAX_CANDIDATES) {
+        walk_begin(m, t, true); /* which waits until some of them are looked at */
+        return;
+    }
     struct candidate *c = xcalloc(1, sizeof *c);
     c->dataset = xstrdup(dataset);
     c->name = xstrdup(name);
@@ -382,7 +395,7 @@ static void on_later(evutil_socket_t fd, short what, void *arg)
     struct later *l = arg;
     (void)fd;
     (void)what;
-    add_candidate(l->m, tenant_get(l->m, l->tenant), l->dataset, l->name);
+    intake_saw(l->m, tenant_get(l->m, l->tenant), l->dataset, l->name);
     later_free(l);
 }
 
@@ -423,7 +436,7 @@ static void try_claim(struct batchmgr *m, struct tenant *t, const struct candida
         return;
     AUTO_FD int dir = openat(m->home.dirfd, from, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (dir < 0 || fstatat(dir, c->name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
-        m->rescan_wanted |= is_our_trouble(errno);
+        m->rescan_wanted |= intake_is_our_trouble(errno);
         return;
     }
     if (S_ISREG(st.st_mode) && !is_complete(m, t, c, dir, &st))
@@ -433,6 +446,32 @@ static void try_claim(struct batchmgr *m, struct tenant *t, const struct candida
     t->n_claiming++;
     ledger_put_file(m->ledger, f);
     ledger_then(m->ledger, on_row_committed, f);
+}
+
+/* Forgets REFUSED_PER_S a second. */
+static bool is_slowed(struct tenant *t)
+{
+    int64_t now_ms = clk_now_ms();
+    double forgotten = (double)(now_ms - t->refused_at_ms) / 1000 * REFUSED_PER_S;
+    t->n_refused = t->n_refused > forgotten ? t->n_refused - forgotten : 0;
+    t->refused_at_ms = now_ms;
+    t->slowed &= t->n_refused > REFUSED_AT_ONCE / 2.0;
+    return t->n_refused >= REFUSED_AT_ONCE;
+}
+
+void intake_refused(struct tenant *t)
+{
+    t->n_refused++;
+    if (!is_slowed(t) || t->slowed)
+        return;
+    t->slowed = true;
+    log_warn("slowed", t->id, NULL, "%d of its files were refused; until it delivers others, about %d a second are taken in",
+             REFUSED_AT_ONCE, REFUSED_PER_S);
+}
+
+static bool may_claim(struct tenant *t)
+{
+    return t->first && t->n_claiming < MAX_CLAIMING && !is_slowed(t);
 }
 
 static bool is_paused(struct batchmgr *m)
@@ -453,9 +492,9 @@ static void on_claim(evutil_socket_t fd, short what, void *arg)
     size_t i = 0;
     (void)fd;
     (void)what;
-    bool more = false;
+    bool more = false, slowed = false;
     for (struct tenant *t; (t = map_next(&m->tenants, &i));) {
-        for (int n = 0; t->first && n < CLAIMS_PER_TURN && t->n_claiming < MAX_CLAIMING; n++) {
+        for (int n = 0; n < CLAIMS_PER_TURN && may_claim(t); n++) {
             struct candidate *c = t->first;
             t->first = c->next;
             if (!t->first)
@@ -468,36 +507,30 @@ static void on_claim(evutil_socket_t fd, short what, void *arg)
                 try_claim(m, t, c);
             free_candidate(c);
         }
-        more |= t->first && t->n_claiming < MAX_CLAIMING;
+        more |= may_claim(t);
+        slowed |= t->first && is_slowed(t);
+        if (t->walk.on)
+            walk_go_on(m);
     }
+    struct timeval later = {0, SLOWED_MS * 1000};
     if (more)
         claim_soon(m);
+    else if (slowed)
+        event_add(m->claim_ev, &later);
 }
 
-static void scan(struct batchmgr *m, struct tenant *t, const char *dataset)
+static void walk_all(struct batchmgr *m, bool missed)
 {
-    AUTO_FREE char *path = xasprintf("%s/staging/%s/%s", m->home.path, t->id, dataset);
-    DIR *d = opendir(path);
-    if (!d)
-        m->rescan_wanted |= is_our_trouble(errno);
-    for (struct dirent *ent; d && (ent = readdir(d));)
-        add_candidate(m, t, dataset, ent->d_name);
-    if (d)
-        closedir(d);
+    size_t i = 0;
+    m->rescan_wanted = false;
+    for (struct tenant *t; (t = map_next(&m->tenants, &i));)
+        if (missed || !t->n_candidates) /* what is still to be looked at comes first */
+            walk_begin(m, t, missed);
 }
 
 void intake_rescan(struct batchmgr *m)
 {
-    size_t i = 0;
-    m->rescan_wanted = false;
-    for (struct tenant *t; (t = map_next(&m->tenants, &i));) {
-        const struct conf_tenant *c = tenant_conf(m, t);
-        const struct conf_dataset *d = c ? c->datasets.v : NULL;
-        if (t->n_candidates || !tenant_accepts(t))
-            continue; /* what is still to be looked at comes first */
-        for (size_t k = 0; c && k < c->datasets.n; k++)
-            scan(m, t, d[k].name);
-    }
+    walk_all(m, true);
 }
 
 static void on_rescan(evutil_socket_t fd, short what, void *arg)
@@ -505,7 +538,7 @@ static void on_rescan(evutil_socket_t fd, short what, void *arg)
     struct batchmgr *m = arg;
     (void)fd;
     (void)what;
-    intake_rescan(m);
+    walk_all(m, false);
     retention_kick(m);
     struct timeval tv = {m->conf->platform.rescan_ms / 1000, m->conf->platform.rescan_ms % 1000 * 1000};
     event_add(m->rescan_ev, &tv);
@@ -543,6 +576,16 @@ static void on_disk(evutil_socket_t fd, short what, void *arg)
         intake_rescan(m);
 }
 
+static void on_overflow(struct batchmgr *m)
+{
+    int64_t now_ms = clk_now_ms();
+    if (!m->overflow_logged_ms || now_ms - m->overflow_logged_ms > OVERFLOW_LOG_MS) {
+        log_warn("inotify_overflow", NULL, NULL, "too many changes at once; looking at everything");
+        m->overflow_logged_ms = now_ms;
+    }
+    intake_rescan(m);
+}
+
 static bool read_inotify(struct batchmgr *m)
 {
     char chunk[16384] __attribute__((aligned(8)));
@@ -552,14 +595,15 @@ static bool read_inotify(struct batchmgr *m)
         char key[16];
         i += (ssize_t)(sizeof *ev + ev->len);
         if (ev->mask & IN_Q_OVERFLOW) {
-            log_warn("inotify_overflow", NULL, NULL, "too many changes at once; scanning everything");
-            intake_rescan(m);
+            on_overflow(m);
             continue;
         }
+        if (!ev->len || is_ignored(ev->name))
+            continue;
         wd_key(ev->wd, key);
         const struct watch *w = map_get(&m->watches, key);
-        if (w && ev->len)
-            add_candidate(m, tenant_get(m, w->tenant), w->dataset, ev->name);
+        if (w)
+            intake_saw(m, tenant_get(m, w->tenant), w->dataset, ev->name);
     }
     return n > 0;
 }
@@ -661,6 +705,7 @@ int intake_start(struct batchmgr *m, struct err *e)
     m->claim_ev = event_new(m->base, -1, 0, on_claim, m);
     m->rescan_ev = event_new(m->base, -1, 0, on_rescan, m);
     m->disk_ev = event_new(m->base, -1, EV_PERSIST, on_disk, m);
+    walk_start(m);
     event_add(m->inotify_ev, NULL);
     struct timeval tv = {DISK_POLL_MS / 1000, 0};
     event_add(m->disk_ev, &tv);
@@ -678,6 +723,7 @@ void intake_stop(struct batchmgr *m)
             event_free(*evs[k]);
             *evs[k] = NULL;
         }
+    walk_stop(m);
     while (!LIST_EMPTY(&m->laters))
         later_free(LIST_FIRST(&m->laters));
     for (struct tenant *t; (t = map_next(&m->tenants, &i));)

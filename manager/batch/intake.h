@@ -9,6 +9,13 @@ void intake_stop(struct batchmgr *m);
 /* Makes and watches the staging directories of a tenant; called for each on start and reload. */
 int intake_add_tenant(struct batchmgr *m, struct tenant *t, struct err *e);
 void intake_rescan(struct batchmgr *m);
+/* A name was seen in a staging directory. */
+enum { INTAKE_MAX_CANDIDATES = 4096 }; /* of a tenant; beyond, names are looked for again later */
+void intake_saw(struct batchmgr *m, struct tenant *t, const char *dataset, const char *name);
+/* A file of the tenant's ended without ever being run: how many do is bounded, as long as a tenant makes them. */
+void intake_refused(struct tenant *t);
+/* Whether the error is not the file's: it goes by, and the file is as it was. */
+bool intake_is_our_trouble(int error);
 /* Goes on with a file whose row says `received`. */
 void intake_resume(struct batchmgr *m, struct file *f);
 /* The copy that intake asked an inspector for is done. */

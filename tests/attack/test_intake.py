@@ -1,9 +1,12 @@
 """One tenant's files against the others' intake: bombs, holes, floods. A quiet tenant's file is taken in as if it were alone."""
+import contextlib
 import gzip
 import json
 import os
 import pathlib
 import re
+import sqlite3
+import stat
 import subprocess
 import time
 
@@ -106,6 +109,59 @@ def test_ten_thousand_files_hold_nobody_up(tenants):
     for i, p in enumerate(paths):
         p.write_text(f"a,b\n{i},1\n")
     holds_up(home, paths, "files")
+
+
+def stalled(home, seconds, bound_s):
+    """For which part of so many seconds batchmgr's answer took longer than the bound."""
+    begin = time.monotonic()
+    lost = 0
+    while (start := time.monotonic()) < begin + seconds:
+        home.control({"op": "status"})
+        took = time.monotonic() - start
+        lost += took if took > bound_s else 0
+    return lost / seconds
+
+
+def test_names_that_are_ignored_hold_nobody_up(make_home):
+    """Dotfiles stay where they are, so each scan finds them again. What a scan of all of them takes is nobody's to wait for."""
+    home = make_home(platform="rescan_ms = 100;")
+    home.tenant("quiet")
+    home.tenant("greedy")
+    home.up()
+    alone = alone_s(home)
+    staging = home.path / "staging/greedy/data"
+    for i in range(200000):
+        os.mknod(staging / f".{i}", 0o600 | stat.S_IFREG)
+    start = time.monotonic()
+    assert sum(1 for _ in os.scandir(staging)) >= 200000
+    scan = time.monotonic() - start
+    part = stalled(home, 4, scan / 10)
+    assert part < 0.2, f"a scan takes {scan:.3f} s; batchmgr did not answer for {part:.0%} of the time"
+    assert max(accepted_s(home, f"dots-{i}.csv") for i in range(3)) <= 2 * alone + BOUND_S
+    home.drop("own.csv", "a,b\n1,2\n", "greedy")
+    assert home.wait_file(tenant_id="greedy")["state"] == "ingested"
+
+
+def test_refusals_are_slowed_down(tenants):
+    """Each is a row of the ledger and a line of the log: there are so many at once, then so many a second."""
+    home = tenants()
+    alone = alone_s(home)
+    staging = home.path / "staging/greedy/data"
+    start = time.monotonic()
+    for i in range(6000):
+        os.symlink("/etc/passwd", staging / f"{i:05}.csv") if i % 2 else os.mkdir(staging / f"{i:05}.csv")
+
+    def refused():
+        with contextlib.closing(sqlite3.connect(f"file:{home.path}/state/ledger.db?mode=ro", uri=True)) as db:
+            return db.execute("SELECT count(*) FROM files WHERE tenant = 'greedy' AND state = 'rejected'").fetchone()[0]
+    until(lambda: refused() >= 2000, home.path / "state", what="2000 refusals")
+    took = [accepted_s(home, f"links-{i}.csv") for i in range(3)]
+    assert max(took) <= 2 * alone + BOUND_S, f"alone {alone:.2f} s, beside links: {took}"
+    until(lambda: refused() >= 2200, home.path / "state", what="it to go on, slowly")
+    assert refused() <= 2000 + 128 + 32 + 10 * (time.monotonic() - start)
+    log = (home.path / "logs/batchmgr.log").read_text()
+    assert log.count('"event":"slowed"') == 1
+    assert log.count('"event":"rejected"') <= refused() + 32
 
 
 def test_long_rows_and_a_wide_file_hold_nobody_up(tenants):
