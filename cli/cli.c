@@ -229,7 +229,7 @@ static int attach_instances(sqlite3 *db, const struct home *h)
             db,
             "ATTACH ':memory:' AS streams; CREATE TABLE streams.instances(run_id TEXT, tenant TEXT, app TEXT, attempt INTEGER, "
             "state TEXT, outcome TEXT, exit_code INTEGER, signal INTEGER, lim TEXT, error TEXT, node TEXT, forced INTEGER, "
-            "started_at INTEGER, ended_at INTEGER, wall_s REAL, cpu_s REAL, max_rss INTEGER)",
+            "started_at INTEGER, ended_at INTEGER, wall_s REAL, cpu_s REAL, max_rss INTEGER, network_refused INTEGER)",
             NULL, NULL, NULL);
     int r = sqlite3_prepare_v2(db, "ATTACH ?1 AS streams", -1, &s, NULL);
     if (r == SQLITE_OK)

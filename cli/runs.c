@@ -3,13 +3,16 @@
 #include <string.h>
 
 static const struct col cols[] = {
-    {"run_id", COL_TEXT, true},   {"tenant_id", COL_TEXT, true},    {"app", COL_TEXT, true},
-    {"kind", COL_TEXT, false},    {"instance_id", COL_TEXT, false}, {"attempt", COL_COUNT, true},
-    {"state", COL_TEXT, true},    {"outcome", COL_TEXT, true},      {"exit_code", COL_COUNT, true},
-    {"signal", COL_COUNT, true},  {"limit", COL_TEXT, true},        {"forced", COL_BOOL, false},
-    {"error", COL_TEXT, true},    {"started_at", COL_TIME, true},   {"ended_at", COL_TIME, false},
-    {"wall_s", COL_NUMBER, true}, {"cpu_s", COL_NUMBER, false},     {"max_rss_bytes", COL_COUNT, false},
-    {"node", COL_TEXT, false},
+    {"run_id", COL_TEXT, true},       {"tenant_id", COL_TEXT, true},
+    {"app", COL_TEXT, true},          {"kind", COL_TEXT, false},
+    {"instance_id", COL_TEXT, false}, {"attempt", COL_COUNT, true},
+    {"state", COL_TEXT, true},        {"outcome", COL_TEXT, true},
+    {"exit_code", COL_COUNT, true},   {"signal", COL_COUNT, true},
+    {"limit", COL_TEXT, true},        {"forced", COL_BOOL, false},
+    {"error", COL_TEXT, true},        {"started_at", COL_TIME, true},
+    {"ended_at", COL_TIME, false},    {"wall_s", COL_NUMBER, true},
+    {"cpu_s", COL_NUMBER, false},     {"max_rss_bytes", COL_COUNT, false},
+    {"node", COL_TEXT, false},        {"network_refused", COL_COUNT, true},
 };
 
 /* Figures of a run are unknown until it ended. */
@@ -17,11 +20,12 @@ static const char select_sql[] =
     "SELECT * FROM (SELECT run_id, tenant, app, CASE step WHEN 'check' THEN 'check' ELSE 'batch' END AS kind, run_id AS "
     "instance_id, attempt, "
     "state, outcome, exit_code, signal, lim, CASE WHEN state='ended' THEN forced END, error, started_at, ended_at, "
-    "CASE WHEN state='ended' THEN wall_s END, CASE WHEN state='ended' THEN cpu_s END, max_rss, node FROM runs UNION ALL "
+    "CASE WHEN state='ended' THEN wall_s END, CASE WHEN state='ended' THEN cpu_s END, max_rss, node, network_refused FROM runs "
+    "UNION ALL "
     "SELECT run_id, tenant, app, 'stream', run_id, attempt, state, outcome, exit_code, signal, lim, CASE WHEN state='ended' THEN "
     "forced END, "
-    "error, started_at, ended_at, CASE WHEN state='ended' THEN wall_s END, CASE WHEN state='ended' THEN cpu_s END, max_rss, node "
-    "FROM streams.instances)";
+    "error, started_at, ended_at, CASE WHEN state='ended' THEN wall_s END, CASE WHEN state='ended' THEN cpu_s END, max_rss, node, "
+    "network_refused FROM streams.instances)";
 
 static const char *index_of(const char *option, const char *value)
 {

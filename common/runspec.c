@@ -265,7 +265,7 @@ int run_result_parse(const char *text, size_t n, struct run_result *ret, struct 
         .error = xstrdup(json_get_str(doc, "error", NULL)),
         .forced = json_get_bool(doc, "forced", false),
         .stopped = json_get_bool(doc, "stopped", false),
-        .network_refused = json_get_i64(doc, "network_refused", 0),
+        .network_refused = json_get_i64(doc, "network_refused", -1),
         .started_wall_ms = json_get_i64(doc, "started_wall_ms", 0),
         .ended_wall_ms = json_get_i64(doc, "ended_wall_ms", 0),
         .wall_s = json_get_f64(doc, "wall_s", 0),

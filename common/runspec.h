@@ -78,7 +78,7 @@ struct run_result {
     char *error;             /* for people, or NULL */
     bool forced;             /* SIGKILL was needed */
     bool stopped;            /* a stop order ended it */
-    int64_t network_refused; /* connections and datagrams that its network did not let out */
+    int64_t network_refused; /* connections and datagrams that its network did not let out; -1: nobody counted */
     int64_t started_wall_ms, ended_wall_ms;
     double wall_s, cpu_s;
     int64_t max_rss_bytes, output_bytes, output_bytes_dropped;

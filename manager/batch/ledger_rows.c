@@ -6,12 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SCHEMA_VERSION = 2 };
+enum { SCHEMA_VERSION = 3 };
 
 static const char schema[] =
     "BEGIN IMMEDIATE;"
     "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT);"
-    "INSERT OR IGNORE INTO meta VALUES('schema_version','2');"
+    "INSERT OR IGNORE INTO meta VALUES('schema_version','3');"
     "CREATE TABLE IF NOT EXISTS tenants(id TEXT PRIMARY KEY, uid INTEGER UNIQUE, suspended INTEGER NOT NULL DEFAULT 0,"
     " purging INTEGER NOT NULL DEFAULT 0);"
     "CREATE TABLE IF NOT EXISTS files(file_id TEXT PRIMARY KEY, tenant TEXT, dataset TEXT, name TEXT, raw_name BLOB,"
@@ -34,8 +34,8 @@ static const char schema[] =
     " attempt INTEGER, state TEXT, outcome TEXT, exit_code INTEGER, signal INTEGER, lim TEXT, error TEXT, node TEXT,"
     " forced INTEGER, started_at INTEGER, ended_at INTEGER, wall_s REAL, cpu_s REAL, max_rss INTEGER,"
     " output_dropped INTEGER, n_files INTEGER NOT NULL DEFAULT 1, rows_parsed INTEGER NOT NULL DEFAULT -1,"
-    " rows_loaded INTEGER NOT NULL DEFAULT -1, rows_rejected INTEGER NOT NULL DEFAULT -1, pruned INTEGER NOT NULL DEFAULT 0)"
-    " WITHOUT ROWID;"
+    " rows_loaded INTEGER NOT NULL DEFAULT -1, rows_rejected INTEGER NOT NULL DEFAULT -1, pruned INTEGER NOT NULL DEFAULT 0,"
+    " network_refused INTEGER NOT NULL DEFAULT -1) WITHOUT ROWID;"
     "CREATE INDEX IF NOT EXISTS runs_live ON runs(run_id) WHERE state<>'ended';"
     "CREATE INDEX IF NOT EXISTS runs_kept ON runs(tenant, ended_at) WHERE state='ended' AND pruned=0;"
     "CREATE INDEX IF NOT EXISTS runs_tenant ON runs(tenant, started_at);"
@@ -58,11 +58,16 @@ static const char from_1_to_2[] = "BEGIN IMMEDIATE;"
                                   "UPDATE meta SET value='2' WHERE key='schema_version';"
                                   "COMMIT;";
 
+static const char from_2_to_3[] = "BEGIN IMMEDIATE;"
+                                  "ALTER TABLE runs ADD COLUMN network_refused INTEGER NOT NULL DEFAULT -1;"
+                                  "UPDATE meta SET value='3' WHERE key='schema_version';"
+                                  "COMMIT;";
+
 static const char put_file_sql[] = "INSERT OR REPLACE INTO files VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,"
                                    "?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33,?34,?35,?36,?37,0)";
 static const char put_quality_sql[] = "INSERT OR REPLACE INTO quality VALUES(?1,?2)";
 static const char put_run_sql[] = "INSERT OR REPLACE INTO runs VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,"
-                                  "?16,?17,?18,?19,?20,?21,?22,?23,?24,0)";
+                                  "?16,?17,?18,?19,?20,?21,?22,?23,?24,0,?25)";
 
 void ledger_bind_text(sqlite3_stmt *s, int i, const char *text)
 {
@@ -100,6 +105,7 @@ int ledger_make_tables(sqlite3 *db, struct err *e)
         return err_set(e, ERR_VERSION, "schema version %lld is newer than this program's %d", (long long)version, SCHEMA_VERSION);
     if (sqlite3_exec(db, "PRAGMA journal_mode=WAL", NULL, NULL, NULL) != SQLITE_OK ||
         (version == 1 && sqlite3_exec(db, from_1_to_2, NULL, NULL, NULL) != SQLITE_OK) ||
+        ((version == 1 || version == 2) && sqlite3_exec(db, from_2_to_3, NULL, NULL, NULL) != SQLITE_OK) ||
         sqlite3_exec(db, schema, NULL, NULL, NULL) != SQLITE_OK)
         return err_set(e, -EIO, "%s", sqlite3_errmsg(db));
     return 0;
@@ -202,6 +208,7 @@ int ledger_put_run_row(const struct ledger_puts *p, const struct run *r)
     sqlite3_bind_int64(s, 22, r->rows_parsed);
     sqlite3_bind_int64(s, 23, r->rows_loaded);
     sqlite3_bind_int64(s, 24, r->rows_rejected);
+    sqlite3_bind_int64(s, 25, r->network_refused);
     int n = sqlite3_step(s);
     sqlite3_reset(s);
     return n == SQLITE_DONE ? SQLITE_OK : n;
@@ -300,5 +307,6 @@ struct run *ledger_row_run(sqlite3_stmt *s)
     r->rows_parsed = sqlite3_column_int64(s, 21);
     r->rows_loaded = sqlite3_column_int64(s, 22);
     r->rows_rejected = sqlite3_column_int64(s, 23);
+    r->network_refused = sqlite3_column_int64(s, 25);
     return r;
 }

@@ -130,7 +130,7 @@ struct run *run_new(void)
 {
     struct run *r = xcalloc(1, sizeof *r);
     r->outcome = r->exit_code = r->signal = -1;
-    r->max_rss_bytes = r->rows_parsed = r->rows_loaded = r->rows_rejected = -1;
+    r->max_rss_bytes = r->network_refused = r->rows_parsed = r->rows_loaded = r->rows_rejected = -1;
     r->n_files = 1;
     return r;
 }

@@ -100,7 +100,7 @@ struct run {
     bool forced;
     int64_t started_wall_ms, ended_wall_ms;
     double wall_s, cpu_s;
-    int64_t max_rss_bytes, output_bytes_dropped;
+    int64_t max_rss_bytes, output_bytes_dropped, network_refused; /* -1: nobody counted */
     int64_t n_files, rows_parsed, rows_loaded, rows_rejected; /* rows: of a group, where they are counted for the run; else -1 */
     /* not in the ledger */
     struct file *file; /* the first; the others hang on its `mate` */

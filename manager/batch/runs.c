@@ -123,6 +123,8 @@ static void fill_from_result(struct run *r, const struct run_result *res)
     if (res->max_rss_bytes > r->max_rss_bytes)
         r->max_rss_bytes = res->max_rss_bytes;
     r->output_bytes_dropped += res->output_bytes_dropped;
+    if (res->network_refused >= 0)
+        r->network_refused = (r->network_refused > 0 ? r->network_refused : 0) + res->network_refused;
 }
 
 /* Commits the run's end without a final state for its file. */

@@ -361,6 +361,7 @@ static void on_lost_tick(evutil_socket_t fd, short what, void *arg)
                                .outcome = RUN_lost,
                                .exit_code = -1,
                                .signal = -1,
+                               .network_refused = -1,
                                .ended_wall_ms = clk_wall_ms(),
                                .error = xstrdup("its runner died; everything that was left of the run was ended")};
     end(l, res);

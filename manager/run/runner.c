@@ -286,7 +286,7 @@ static void start_relay(struct runner *r)
 /* What its network did not let out, where the tenant looks for what went wrong. */
 static void log_refused(struct runner *r)
 {
-    r->result.network_refused = r->spec->own_network ? netns_refused(&r->out_there.ns) : 0;
+    r->result.network_refused = r->spec->own_network ? netns_refused(&r->out_there.ns) : -1;
     if (r->result.network_refused <= 0)
         return;
     AUTO_FREE char *line =

@@ -24,7 +24,8 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS instances(run_id TEXT PRIMARY KEY, tenant TEXT NOT NULL, app TEXT NOT NULL, generation INTEGER "
     "NOT NULL, attempt INTEGER NOT NULL, state TEXT NOT NULL, outcome TEXT, exit_code INTEGER, signal INTEGER, lim TEXT, error "
     "TEXT, node TEXT, forced INTEGER, started_at INTEGER NOT NULL, ended_at INTEGER, wall_s REAL, cpu_s REAL, max_rss INTEGER, "
-    "consumes INTEGER NOT NULL DEFAULT 0, pruned INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;"
+    "consumes INTEGER NOT NULL DEFAULT 0, pruned INTEGER NOT NULL DEFAULT 0, network_refused INTEGER NOT NULL DEFAULT -1) WITHOUT "
+    "ROWID;"
     "CREATE INDEX IF NOT EXISTS instances_live ON instances(run_id) WHERE state<>'ended';"
     "CREATE INDEX IF NOT EXISTS instances_tenant ON instances(tenant, started_at);"
     "CREATE INDEX IF NOT EXISTS instances_started ON instances(started_at);"
@@ -37,6 +38,14 @@ static int fail(struct book *b, const char *what, struct err *e)
     return err_set(e, -EIO, "state/streams.db: cannot %s: %s", what, b->db ? sqlite3_errmsg(b->db) : "out of memory");
 }
 
+/* What a book of an earlier version lacks. */
+static int add_column(struct book *b, const char *table, const char *column, const char *sql)
+{
+    if (sqlite3_table_column_metadata(b->db, NULL, table, column, NULL, NULL, NULL, NULL, NULL) == SQLITE_OK)
+        return SQLITE_OK;
+    return sqlite3_exec(b->db, sql, NULL, NULL, NULL);
+}
+
 int book_open(const struct home *h, struct book **ret, struct err *e)
 {
     AUTO_FREE char *path = home_path(h, "state/streams.db");
@@ -47,9 +56,11 @@ int book_open(const struct home *h, struct book **ret, struct err *e)
         r = sqlite3_busy_timeout(b->db, BUSY_MS);
     if (r == SQLITE_OK)
         r = sqlite3_exec(b->db, schema, NULL, NULL, NULL);
-    if (r == SQLITE_OK && sqlite3_table_column_metadata(b->db, NULL, "apps", "pinned", NULL, NULL, NULL, NULL, NULL) != SQLITE_OK)
-        r = sqlite3_exec(b->db, "ALTER TABLE apps ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0", NULL, NULL,
-                         NULL); /* a book of 0.1 */
+    if (r == SQLITE_OK)
+        r = add_column(b, "apps", "pinned", "ALTER TABLE apps ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0");
+    if (r == SQLITE_OK)
+        r = add_column(b, "instances", "network_refused",
+                       "ALTER TABLE instances ADD COLUMN network_refused INTEGER NOT NULL DEFAULT -1");
     if (r != SQLITE_OK) {
         r = fail(b, "open it", e);
         book_close(b);
@@ -148,7 +159,7 @@ void book_draining(struct book *b, const struct instance *i)
 void book_ended(struct book *b, const struct instance *i, const struct run_result *res)
 {
     static const char sql[] = "UPDATE instances SET state='ended', outcome=?2, exit_code=?3, signal=?4, lim=?5, error=?6, node=?7, "
-                              "forced=?8, ended_at=?9, wall_s=?10, cpu_s=?11, max_rss=?12 WHERE run_id=?1";
+                              "forced=?8, ended_at=?9, wall_s=?10, cpu_s=?11, max_rss=?12, network_refused=?13 WHERE run_id=?1";
     sqlite3_stmt *s = prepare(b, sql);
     bind_text(s, 1, i->run_id);
     bind_text(s, 2, run_outcome_name(res->outcome));
@@ -162,6 +173,7 @@ void book_ended(struct book *b, const struct instance *i, const struct run_resul
     sqlite3_bind_double(s, 10, res->wall_s);
     sqlite3_bind_double(s, 11, res->cpu_s);
     sqlite3_bind_int64(s, 12, res->max_rss_bytes);
+    sqlite3_bind_int64(s, 13, res->network_refused);
     run_or_complain(b, s, i);
 }
 

@@ -104,6 +104,7 @@ static void on_cancelled(void *arg, const char *why, int64_t delay_ms)
                              .exit_code = -1,
                              .signal = -1,
                              .max_rss_bytes = -1,
+                             .network_refused = -1,
                              .ended_wall_ms = clk_wall_ms(),
                              .error = (char *)why};
     log_warn("instance_cancelled", a->tenant, i->run_id, "app %s: %s", a->name, why);

@@ -274,6 +274,7 @@ tell()
     if outside:
         assert tried["outside"] == "ENETUNREACH"
         assert "3 connections" in home.log_of(r["run_id"]), "what was refused is counted and shown"
+    assert r["network_refused"] == (3 if outside else 0)
 
 
 @pytest.mark.parametrize("network, reached", [('network = ( "none" );', False), ('network = ( "host" );', True), ('network = "none";', False),
@@ -288,6 +289,7 @@ attempt("echo", connect, {host!r}, {echo.port})
 tell()
 ''')
     assert f["state"] == "ingested" and tried["echo"] == ("hello" if reached else "ECONNREFUSED"), tried
+    assert r["network_refused"] == (None if network == 'network = ( "host" );' else 0), "null where nobody counts"
 
 
 def test_the_relay_carries_much_many_and_half_closed_connections(make_home, echo):

@@ -12,7 +12,7 @@ import time
 
 import pymongo
 import pytest
-from harness import BUILD, RELEASE, until
+from harness import BUILD, IS_ROOT, RELEASE, until
 
 STREAM = 'streams = ( { name = "s"; } ); stream_apps = ( { app = "a"; stream = "s"; %s } );'
 BAD = [
@@ -108,6 +108,15 @@ def test_a_ledger_of_a_newer_schema_or_damaged_starts_nothing(home):
     assert home.pids("batchmgr") == []
 
 
+def older_ledger(home):
+    """As version 2 had it."""
+    db = sqlite3.connect(home.path / "state/ledger.db")
+    db.execute("ALTER TABLE runs DROP COLUMN network_refused")
+    db.execute("UPDATE meta SET value='2'")
+    db.commit()
+    db.close()
+
+
 def test_a_ledger_of_version_1_is_brought_up_to_date(home):
     home.tenant()
     home.up()
@@ -115,6 +124,7 @@ def test_a_ledger_of_version_1_is_brought_up_to_date(home):
     home.wait_files(1)
     before = home.files()
     home.down()
+    older_ledger(home)
     db = sqlite3.connect(home.path / "state/ledger.db")
     for index in ("files_stored", "files_filed", "files_failed", "runs_kept", "runs_live"):
         db.execute(f"DROP INDEX {index}")
@@ -132,8 +142,30 @@ def test_a_ledger_of_version_1_is_brought_up_to_date(home):
     home.wait_files(3)
     assert {f["file_name"]: f["state"] for f in home.files()} == {"old.csv": "ingested", "again.csv": "duplicate", "new.csv": "ingested"}
     db = sqlite3.connect(home.path / "state/ledger.db")
-    assert db.execute("SELECT value FROM meta").fetchall() == [("2",)]
+    assert db.execute("SELECT value FROM meta").fetchall() == [("3",)]
     db.close()
+
+
+def test_a_ledger_of_version_2_and_a_book_of_its_time_are_brought_up_to_date(home):
+    home.streams("s")
+    home.tenant("beta")
+    home.up()
+    home.drop("old.csv", "a\n1\n", "beta")
+    before = home.wait_files(1), [{**r, "network_refused": None} for r in home.rows("runs")]
+    home.down()
+    older_ledger(home)
+    db = sqlite3.connect(home.path / "state/streams.db")
+    db.execute("ALTER TABLE instances DROP COLUMN network_refused")
+    db.execute("INSERT INTO instances(run_id, tenant, app, generation, attempt, state, started_at) VALUES('old', 'acme', 'a', 1, 1, 'ended', 1)")
+    db.commit()
+    db.close()
+    home.up()
+    runs = home.rows("runs")
+    assert (home.files(), [r for r in runs if r["run_id"] != "old"]) == before
+    assert [r["network_refused"] for r in runs if r["run_id"] == "old"] == [None]
+    home.drop("new.csv", "a\n2\n", "beta")
+    home.wait_files(2)
+    assert [r["network_refused"] for r in home.rows("runs", "--tenant", "beta")] == [None, 0 if IS_ROOT else None]
 
 
 def test_two_ups_on_one_home(home):
