@@ -1,5 +1,6 @@
 #include "mongo.h"
 #include "common/access.h"
+#include "common/beneath.h"
 #include "common/fd.h"
 #include "common/ids.h"
 #include "common/json.h"
@@ -109,18 +110,6 @@ static char *on_path(const char *name)
     return NULL;
 }
 
-/* A file of the server's: whoever had it before (a backup was restored, the uids changed), it is the server's now. */
-static int own_file(int dirfd, const char *name, int64_t uid)
-{
-    struct stat st;
-    AUTO_FD int fd = openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return -errno;
-    if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_uid == (uid_t)uid)
-        return 0;
-    return fchownat(fd, "", (uid_t)uid, (gid_t)uid, AT_EMPTY_PATH) < 0 ? -errno : 0;
-}
-
 /* state/mongo, where it keeps a file for each database; before that there was one for all. */
 static int data_directory(const struct home *h, int64_t uid, struct err *e)
 {
@@ -130,14 +119,8 @@ static int data_directory(const struct home *h, int64_t uid, struct err *e)
         r = -errno;
     if (r == 0 && renameat(h->dirfd, "state/mongo.mv", fd, "all.old") < 0 && errno != ENOENT)
         r = -errno;
-    if (r == 0 && uid >= 0 && fchown(fd, (uid_t)uid, (gid_t)uid) < 0)
-        r = -errno;
-    DIR *d = r == 0 && uid >= 0 ? fdopendir(dup(fd)) : NULL;
-    for (struct dirent *ent; r == 0 && d && (ent = readdir(d));)
-        if (*ent->d_name != '.')
-            r = own_file(fd, ent->d_name, uid);
-    if (d)
-        closedir(d);
+    if (r == 0 && uid >= 0)
+        r = beneath_give(fd, uid);
     return r < 0 ? err_sys(e, r, "cannot use %s/state/mongo", h->path) : 0;
 }
 

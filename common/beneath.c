@@ -68,6 +68,33 @@ int beneath_own_dir(int dirfd, const char *path, int64_t uid, int64_t gid, mode_
     return fd < 0 ? fd : own(fd, uid, gid, mode);
 }
 
+static int give(int dirfd, const char *name, int64_t uid)
+{
+    struct stat st;
+    AUTO_FD int fd = openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return -errno;
+    if (S_ISDIR(st.st_mode)) {
+        AUTO_FD int dir = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        return dir < 0 ? -errno : beneath_give(dir, uid);
+    }
+    if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_uid == (uid_t)uid)
+        return 0;
+    return fchownat(fd, "", (uid_t)uid, (gid_t)uid, AT_EMPTY_PATH) < 0 ? -errno : 0;
+}
+
+int beneath_give(int dirfd, int64_t uid)
+{
+    int r = fchown(dirfd, (uid_t)uid, (gid_t)uid) < 0 ? -errno : 0;
+    DIR *d = r < 0 ? NULL : fd_open_dir(dirfd, ".");
+    for (struct dirent *ent; r == 0 && d && (ent = readdir(d));)
+        if (strcmp(ent->d_name, ".") != 0 && strcmp(ent->d_name, "..") != 0)
+            r = give(dirfd, ent->d_name, uid);
+    if (d)
+        closedir(d);
+    return r;
+}
+
 int beneath_narrow_dir(int dirfd, const char *path, mode_t most)
 {
     struct stat st;

@@ -1,5 +1,7 @@
 #include "confine.h"
 #include "fd.h"
+#include "filter.h"
+#include "privs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -79,4 +81,22 @@ int confine_files(const char *const *writable, size_t n)
     if (r == 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
         r = -errno;
     return r;
+}
+
+int confine_program(const struct confinement *c)
+{
+    int r = c->drop ? confine_capabilities() : 0;
+    if (r == 0)
+        r = privs_become(-1);
+    if (r == 0)
+        r = confine_files(c->writable, c->n_writable);
+    if (r == 0 && c->uid >= 0)
+        r = privs_become(c->uid);
+    if (r == 0 && c->drop)
+        r = confine_keep(c->capability);
+#ifdef __SANITIZE_ADDRESS__ /* which looks for leaks with ptrace */
+    return r < 0 || prctl(PR_SET_DUMPABLE, 1) == 0 ? r : -errno;
+#else
+    return r < 0 ? r : filter_install();
+#endif
 }

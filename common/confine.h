@@ -3,7 +3,9 @@
 #ifndef SIMBDP_CONFINE_H
 #define SIMBDP_CONFINE_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* No capability can ever come back, not even by an executable that has some. Needs CAP_SETPCAP: before the uid changes. 0 or
  * -errno. */
@@ -20,5 +22,17 @@ int confine_keyring(void);
  * whatever else is found writable. Needs no_new_privs or
  * CAP_SYS_ADMIN. 0 where the kernel has no Landlock, else 0 or -errno. */
 int confine_files(const char *const *writable, size_t n);
+
+struct confinement {
+    bool drop;                   /* capabilities: only in a home of one's own can a program do without */
+    int64_t uid;                 /* it becomes this user; -1: stays who it is */
+    int capability;              /* of one that stays root: the one that it keeps; -1: none */
+    const char *const *writable; /* paths, read before the uid changes */
+    size_t n_writable;
+};
+
+/* All of the above, no new privilege, and the filter of runs (filter.h), for a program of the platform's that has what it needs.
+ * One thread only; those that it makes later have no more. 0 or -errno (the process is to end then). */
+int confine_program(const struct confinement *c);
 
 #endif

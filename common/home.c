@@ -195,6 +195,12 @@ void home_narrow(const struct home *h)
     }
 }
 
+bool home_is_roots(const struct home *h)
+{
+    struct stat st;
+    return geteuid() == 0 && fstat(h->dirfd, &st) == 0 && st.st_uid == 0;
+}
+
 char *home_path(const struct home *h, const char *rel)
 {
     return xasprintf("%s/%s", h->path, rel);

@@ -26,6 +26,9 @@ void home_close(struct home *h);
  * tenants did. Never widens. */
 void home_narrow(const struct home *h);
 
+/* We are root and the home is root's: programs that tenants reach then have a uid of their own. */
+bool home_is_roots(const struct home *h);
+
 /* Makes a home at `path` (which may exist when empty). */
 int home_init(const char *path, struct err *e);
 

@@ -355,3 +355,8 @@ int ids_of_home(const char *home, struct ids *ret, struct err *e)
     *ret = read_claim(AT_FDCWD, path, &kept, NULL) == 0 ? kept.ids : (struct ids){IDS_UNUSED, IDS_PROGRAMS};
     return 0;
 }
+
+int64_t ids_of_program(const struct home *h, int64_t uid_base, enum ids_role role)
+{
+    return home_is_roots(h) ? ids_program(uid_base, role) : -1;
+}

@@ -22,6 +22,7 @@ enum ids_role {
     IDS_RELAY,
     IDS_GATEWAY,
     IDS_BUILDER,
+    IDS_HELPER,
 };
 
 static inline int64_t ids_inspector(int64_t uid_base)
@@ -49,6 +50,10 @@ static inline int64_t ids_program(int64_t uid_base, enum ids_role role)
 struct ids {
     int64_t base, n;
 };
+
+/* The uid of one of the home's programs, whose block begins at uid_base; -1: it runs as who starts it (home_is_roots). */
+struct home;
+int64_t ids_of_program(const struct home *h, int64_t uid_base, enum ids_role role);
 
 #define IDS_REGISTRY      "/var/lib/mysimbdp/uids"
 #define IDS_REGISTRY_ELSE "/run/mysimbdp/uids" /* where /var/lib cannot be written */

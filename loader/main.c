@@ -1,6 +1,6 @@
 /* simbdp-load: stores the records of its inputs in MongoDB, each exactly once in effect (common/load/ingest.h says how).
  *
- * Job (SIMBDP_LOAD_JOB, a JSON file written by batchmgr):
+ * Job (SIMBDP_LOAD_JOB, a JSON file written by batchmgr; where it only deletes there is no SIMBDP_RESULT_FILE):
  *   {"v":2,"tenant","dataset","database","collection","prefix":hex of 16 bytes,"delete_prefixes":[hex],
  *    "checkpoint":N,"max_rejects":N,"check_first":bool,"spec":text of a spec (common/read/spec.h),
  *    "inputs":[{"path","name","prefix"?}]}
@@ -15,6 +15,7 @@
  *
  * Exit: 0 all stored; 65 more rejects than allowed (check_first) or the collection cannot have the index, nothing stored; 75
  * the database does not answer; 77 the database refuses us; 78 the job cannot be read; 1 anything else. */
+#include "common/confine.h"
 #include "common/crash.h"
 #include "common/fd.h"
 #include "common/json.h"
@@ -163,8 +164,8 @@ static int read_job(struct load *l)
     struct err e = {0};
     AUTO_BUF struct buf text = {0};
     const char *file = getenv("SIMBDP_LOAD_JOB");
-    if (!file || !getenv("SIMBDP_RESULT_FILE")) {
-        fputs("simbdp-load: SIMBDP_LOAD_JOB and SIMBDP_RESULT_FILE must be set; batchmgr starts this program\n", stderr);
+    if (!file) {
+        fputs("simbdp-load: SIMBDP_LOAD_JOB must be set; batchmgr starts this program\n", stderr);
         return EXIT_CONFIG;
     }
     report_init(&l->in.report, getenv("SIMBDP_RESULT_FILE"));
@@ -287,9 +288,17 @@ int main(int argc, char **argv)
     log_init("simbdp-load");
     crash_init();
     if (argc == 2 && !strcmp(argv[1], "--help"))
-        return puts("usage: simbdp-load --home HOME   stores a run's files in MongoDB; batchmgr starts it\n"
+        return puts("usage: simbdp-load --home HOME [--uid UID]   stores a run's files in MongoDB; batchmgr starts it, and says\n"
+                    "                                             who it becomes where no run makes it the tenant (-1: nobody "
+                    "else)\n"
                     "       simbdp-load --stream [--output stdout|dir] [-- COMMAND ARGS...]   stores a stream's messages\n"
                     "       simbdp-load --probe       says whether MONGO_URL answers and lets users be made") < 0;
+    if (argc == 5 && !strcmp(argv[3], "--uid")) {
+        const long long uid = atoll(argv[4]);
+        int n = confine_program(&(struct confinement){uid >= 0, uid, -1, NULL, 0});
+        if (n < 0)
+            return fprintf(stderr, "simbdp-load: cannot give up rights: %s\n", err_text(n)), 1;
+    }
     if (sodium_init() < 0)
         return 1;
     mongoc_init();

@@ -1,55 +1,57 @@
 #include "helper.h"
 
 #include "common/fd.h"
+#include "common/ids.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/spawn.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 struct helper {
     pid_t pid;
-    char *tenant, *job;
+    char *tenant;
     helper_done_fn done;
     void *arg;
 };
 
 static void finish(struct batchmgr *m, struct helper *h)
 {
-    unlinkat(m->home.dirfd, h->job, 0);
-    AUTO_FREE char *result = xasprintf("%s.result", h->job);
-    unlinkat(m->home.dirfd, result, 0);
     map_remove(&m->helpers, h->tenant);
     free(h->tenant);
-    free(h->job);
     free(h);
 }
 
+/* The job is its stdin, where it can be read by a user that reaches nothing of the home. */
 static int spawn(struct batchmgr *m, const struct tenant *t, const char *job, pid_t *pid)
 {
     AUTO_FREE char *program = home_program(&m->home, "simbdp-load");
     AUTO_FREE char *log = home_path(&m->home, "logs/batchmgr.log");
-    AUTO_FREE char *job_env = xasprintf("SIMBDP_LOAD_JOB=%s/%s", m->home.path, job);
-    AUTO_FREE char *result_env = xasprintf("SIMBDP_RESULT_FILE=%s/%s.result", m->home.path, job);
     AUTO_FREE char *url_env = xasprintf("MONGO_URL=%s", t->mongo_url);
-    char *argv[] = {program, "--home", m->home.path, NULL};
-    char *envp[8] = {job_env, result_env, url_env, "MONGOC_DISABLE_SHM=1", "PATH=/usr/bin:/bin"};
-    size_t n = 5;
+    AUTO_FREE char *uid = xasprintf("%lld", (long long)ids_of_program(&m->home, m->conf->platform.uid_base, IDS_HELPER));
+    char *argv[] = {program, "--home", m->home.path, "--uid", uid, NULL};
+    char *envp[8] = {"SIMBDP_LOAD_JOB=/dev/stdin", url_env, "MONGOC_DISABLE_SHM=1", "PATH=/usr/bin:/bin"};
+    size_t n = 4;
     static const char *const kept[] = {"ASAN_OPTIONS", "LSAN_OPTIONS"};
     char *copies[2] = {NULL, NULL};
+    AUTO_FD int in = memfd_create("job", MFD_CLOEXEC);
+    int r = in < 0 ? -errno : fd_write_all(in, job, strlen(job));
+    if (r < 0)
+        return r;
     for (size_t i = 0; i < 2; i++)
         if (getenv(kept[i]))
             envp[n++] = copies[i] = xasprintf("%s=%s", kept[i], getenv(kept[i]));
     posix_spawn_file_actions_t fa;
     posix_spawn_file_actions_init(&fa);
-    posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_adddup2(&fa, in, 0);
     posix_spawn_file_actions_addopen(&fa, 1, log, O_WRONLY | O_CREAT | O_APPEND, 0640);
     posix_spawn_file_actions_adddup2(&fa, 1, 2);
-    int r = spawn_start(argv, envp, &fa, 0, pid);
+    r = spawn_start(argv, envp, &fa, 0, pid);
     free(copies[0]);
     free(copies[1]);
     return r;
@@ -57,18 +59,15 @@ static int spawn(struct batchmgr *m, const struct tenant *t, const char *job, pi
 
 bool helper_start(struct batchmgr *m, const struct tenant *t, const char *job, helper_done_fn done, void *arg)
 {
-    struct err e = {0};
     if (map_get(&m->helpers, t->id) || !t->mongo_url || !*t->mongo_url)
         return false;
     struct helper *h = xmalloc(sizeof *h);
-    *h = (struct helper){0, xstrdup(t->id), xasprintf("state/job-%s.json", t->id), done, arg};
+    *h = (struct helper){0, xstrdup(t->id), done, arg};
     map_put(&m->helpers, t->id, h);
-    int r = fd_write_file(m->home.dirfd, h->job, job, strlen(job), 0600, &e);
-    if (r == 0 && (r = spawn(m, t, h->job, &h->pid)) < 0)
-        err_sys(&e, r, "cannot start simbdp-load");
+    int r = spawn(m, t, job, &h->pid);
     if (r == 0)
         return true;
-    log_error("helper", t->id, NULL, "%s; trying again", e.msg);
+    log_error("helper", t->id, NULL, "cannot start simbdp-load: %s; trying again", err_text(r));
     finish(m, h);
     return false;
 }

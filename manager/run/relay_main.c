@@ -11,7 +11,7 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "common/privs.h"
+#include "common/confine.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -283,7 +283,7 @@ static int drop(long long uid)
 {
     struct rlimit files = {2 * MAX_CONNECTIONS + MAX_TARGETS + 64, 2 * MAX_CONNECTIONS + MAX_TARGETS + 64};
     setrlimit(RLIMIT_NOFILE, &files); /* ours may be lower already */
-    return privs_become(uid);
+    return confine_program(&(struct confinement){uid >= 0, uid, -1, NULL, 0});
 }
 
 int main(int argc, char **argv)
