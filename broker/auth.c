@@ -21,7 +21,7 @@ void auth_read_tenants(struct broker *b)
     struct tenant_state *v;
     struct err e = {0};
     size_t n;
-    if (tenant_states(&b->home, &v, &n, &e) < 0) {
+    if (keeper_tenants(b->keeper, &v, &n, &e) < 0) {
         log_error("tenants", NULL, NULL, "%s", e.msg);
         return;
     }

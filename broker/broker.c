@@ -1,13 +1,13 @@
 #include "broker.h"
 
+#include "common/beneath.h"
 #include "common/clk.h"
 #include "common/confine.h"
 #include "common/daemon.h"
 #include "common/fd.h"
-#include "common/filter.h"
+#include "common/ids.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "common/privs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,7 +25,8 @@ enum {
     LISTING_WAIT_MS = 10000,
 };
 
-#define CUT_OFF_FILE "state/broker/cut_off.json"
+#define STORE        "state/broker"
+#define CUT_OFF_FILE "cut_off.json" /* in it */
 
 /* ---- streams and subscriptions, as configured ---- */
 
@@ -169,7 +170,8 @@ static int apply_conf(struct broker *b, struct conf *c, struct err *e)
         for (size_t k = 0; r == 0 && k < c->tenants[t].streams.n; k++)
             r = apply_stream(b, &c->tenants[t], &v[k], e);
     }
-    conf_free(b->conf);
+    if (c != b->conf)
+        conf_free(b->conf);
     b->conf = c;
     queues_commit(b->queues, true);
     broker_serve_all(b);
@@ -192,7 +194,7 @@ static void limit_messages(struct broker *b)
 int broker_reload(struct broker *b, struct err *e)
 {
     struct conf *c = NULL;
-    int r = conf_load(b->home.path, &c, e);
+    int r = keeper_conf(b->keeper, &c, e);
     if (r == 0) {
         auth_read_tenants(b);
         r = apply_conf(b, c, e);
@@ -218,7 +220,7 @@ int broker_save_cut_off(struct broker *b)
             json_str(&out, NULL, stream_name(q));
     json_end(&out, ']');
     json_end(&out, '}');
-    int r = fd_write_file(b->home.dirfd, CUT_OFF_FILE, out.p, out.n, 0600, &e);
+    int r = fd_write_file(b->store_fd, CUT_OFF_FILE, out.p, out.n, 0600, &e);
     if (r < 0)
         log_error("cut_off", NULL, NULL, "%s", e.msg);
     return r;
@@ -228,7 +230,7 @@ static void load_cut_off(struct broker *b)
 {
     AUTO_BUF struct buf text = {0};
     bson_iter_t it;
-    if (fd_read_file(b->home.dirfd, CUT_OFF_FILE, &text, 16 << 20, NULL) < 0)
+    if (fd_read_file(b->store_fd, CUT_OFF_FILE, &text, 16 << 20, NULL) < 0)
         return;
     AUTO_BSON bson_t *doc = json_parse(text.p, text.n, NULL);
     if (!doc || !json_get_iter(doc, "streams", &it))
@@ -359,26 +361,28 @@ static void on_reload(void *arg)
     broker_reload(arg, &e);
 }
 
+/* What has to be had before rights are given up. */
+static int prepare(struct broker *b, struct err *e)
+{
+    if (mkdirat(b->home.dirfd, STORE, 0700) < 0 && errno != EEXIST)
+        return err_sys(e, -errno, "cannot make %s/" STORE, b->home.path);
+    b->store_fd = openat(b->home.dirfd, STORE, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (b->store_fd < 0)
+        return err_sys(e, -errno, "cannot open %s/" STORE, b->home.path);
+    int r = keeper_start(b->base, &b->home, "broker", &b->keeper, e);
+    return r < 0 ? r : keeper_conf(b->keeper, &b->conf, e);
+}
+
 static int open_queues(struct broker *b, struct err *e)
 {
-    struct conf *c = NULL;
-    if (mkdirat(b->home.dirfd, "state/broker", 0700) < 0 && errno != EEXIST)
-        return err_sys(e, -errno, "cannot make %s/state/broker", b->home.path);
-    b->store_fd = openat(b->home.dirfd, "state/broker", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (b->store_fd < 0)
-        return err_sys(e, -errno, "cannot open %s/state/broker", b->home.path);
-    int r = conf_load(b->home.path, &c, e);
-    if (r < 0)
-        return r;
-    r = queues_open(b->store_fd, &b->queues, e);
+    int r = queues_open(b->store_fd, &b->queues, e);
     if (r < 0) {
-        conf_free(c);
-        err_context(e, "the broker's store %s/state/broker cannot be used, and nothing was changed", b->home.path);
+        err_context(e, "the broker's store %s/" STORE " cannot be used, and nothing was changed", b->home.path);
         return r;
     }
     queues_on_death(b->queues, on_death);
     auth_read_tenants(b);
-    r = apply_conf(b, c, e);
+    r = apply_conf(b, b->conf, e);
     if (r == 0)
         load_cut_off(b);
     return r;
@@ -421,45 +425,38 @@ static void stop(struct broker *b)
             event_free(evs[i]);
     buf_fini(&b->answers);
     conf_free(b->conf);
+    keeper_stop(b->keeper);
     if (b->store_fd >= 0)
         close(b->store_fd);
 }
 
-/* Tenants and, on tcp, anybody talk to this program: from here on whoever got hold of it has no capability, no call beyond those of
- * an app, and, where the kernel has Landlock, no file to change but the home's. As root in a home that is somebody else's it needs
- * its capabilities. */
+/* Tenants and, on tcp, anybody talk to this program: from here on whoever got hold of it is a user of its own, with no capability,
+ * no call beyond those of an app, and, where the kernel has Landlock, no file to change but the store's. As root in a home that is
+ * somebody else's it needs its capabilities. */
 static int give_up_rights(struct broker *b, struct err *e)
 {
-    struct stat st;
-    AUTO_FREE char *store = home_path(&b->home, "state/broker");
-    const char *const writable[] = {b->home.path, b->home.runtime, store,
-                                    "/dev/null"}; /* the store may be a link to another disk */
-    int r = fstat(b->home.dirfd, &st) < 0 ? -errno : 0;
-    if (r == 0 && geteuid() == 0 && st.st_uid == 0) {
-        r = confine_capabilities();
-        if (r == 0)
-            r = confine_keep(-1);
-    }
-    if (r == 0)
-        r = privs_become(-1);
-    if (r == 0)
-        r = confine_files(writable, sizeof writable / sizeof *writable);
-#ifndef __SANITIZE_ADDRESS__ /* which looks for leaks with ptrace */
-    if (r == 0)
-        r = filter_install();
-#endif
+    AUTO_FREE char *store = home_path(&b->home, STORE);
+    const char *const writable[] = {store /* may be a link to another disk */, b->home.runtime, "/dev/null"};
+    const int64_t uid = ids_of_program(&b->home, b->conf->platform.uid_base, IDS_BROKER);
+    int r = uid >= 0 ? beneath_give(b->store_fd, uid) : 0;
+    if (r < 0)
+        return err_sys(e, r, "cannot make %s/" STORE " the broker's", b->home.path);
+    r = confine_program(&(struct confinement){home_is_roots(&b->home), uid, -1, writable, sizeof writable / sizeof *writable});
     return r < 0 ? err_sys(e, r, "cannot give up rights") : 0;
 }
 
+/* The store is opened last: by who has no right to anything else, and its thread is no other. Peers wait meanwhile. */
 static int start(struct broker *b, bool supervised, struct err *e)
 {
     make_events(b, supervised);
-    int r = open_queues(b, e);
+    int r = prepare(b, e);
     if (r == 0)
         r = start_listening(b, e);
     if (r == 0)
         r = control_start(b, e);
-    return r < 0 ? r : give_up_rights(b, e);
+    if (r == 0)
+        r = give_up_rights(b, e);
+    return r < 0 ? r : open_queues(b, e);
 }
 
 /* The listings of a home whose broker does not run: what the store holds. */
@@ -467,7 +464,11 @@ static int list(struct broker *b, int argc, char **argv, struct err *e)
 {
     AUTO_BUF struct buf out = {0};
     b->turn_ev = event_new(b->base, -1, 0, on_turn, b);
-    int r = open_queues(b, e);
+    int r = prepare(b, e);
+    if (r == 0)
+        r = give_up_rights(b, e);
+    if (r == 0)
+        r = open_queues(b, e);
     if (r < 0)
         return r;
     json_begin(&out, NULL, '[');

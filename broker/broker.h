@@ -11,6 +11,7 @@
 #include "common/conf/conf.h"
 #include "common/ctl.h"
 #include "common/home.h"
+#include "common/keeper.h"
 #include "common/map.h"
 #include "common/tenant.h"
 #include "common/wire.h"
@@ -96,7 +97,8 @@ struct answer {
 
 struct broker {
     struct home home;
-    struct conf *conf;
+    struct keeper *keeper;
+    struct conf *conf; /* what the keeper tells of it */
     struct event_base *base;
     struct daemon *daemon;
     struct event *turn_ev, *tick_ev, *sync_ev;
@@ -131,7 +133,7 @@ int broker_save_cut_off(struct broker *b);
 uint64_t broker_n_refused(const struct bstream *st); /* for any reason */
 
 /* auth.c */
-/* Reads the ledger's tenants anew. */
+/* Asks for the ledger's tenants anew. */
 void auth_read_tenants(struct broker *b);
 struct btenant *auth_tenant(struct broker *b, const char *id); /* makes it */
 /* How many connections a uid may have: 0 for strangers; and who has a CURVE key. */

@@ -15,6 +15,7 @@
 #include "broker.h"
 
 #include "common/clk.h"
+#include "common/ids.h"
 #include "common/log.h"
 #include "common/mem.h"
 
@@ -398,8 +399,11 @@ static void gone(void *arg, struct ctl_conn *c)
 
 int control_start(struct broker *b, struct err *e)
 {
+    static const char *const of_monitor[] = {"queues", NULL};
     AUTO_FREE char *path = home_socket(&b->home, "broker.sock");
-    return ctl_new(b->base, path, &(struct ctl_ops){serve, gone, b}, &b->ctl, e);
+    return ctl_new(b->base, path,
+                   &(struct ctl_ops){serve, gone, b, ids_of_program(&b->home, b->conf->platform.uid_base, IDS_MONITOR), of_monitor},
+                   &b->ctl, e);
 }
 
 void control_stop(struct broker *b)

@@ -9,11 +9,10 @@ enum { BREACH_EVERY_MS = 1000 }; /* of a stream: a publisher that runs wild must
 
 static void write_line(struct broker *b, const char *tenant, struct buf *line)
 {
-    AUTO_FREE char *dir = xasprintf("logs/tenants/%s", tenant);
     buf_adds(line, "\n");
-    int r = fd_append_file(b->home.dirfd, dir, "stream.jsonl", line->p, line->n, 0640);
+    int r = keeper_log(b->keeper, tenant, line->p, line->n);
     if (r < 0)
-        log_warn("journal", tenant, NULL, "cannot write %s/stream.jsonl: %s", dir, err_text(r));
+        log_warn("journal", tenant, NULL, "cannot write logs/tenants/%s/stream.jsonl: %s", tenant, err_text(r));
 }
 
 static void begin(struct buf *out, const char *event, const struct bstream *st, const char *app)

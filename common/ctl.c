@@ -18,6 +18,7 @@ struct ctl {
     struct ctl_conn *conns; /* that are open */
     struct ctl_ops ops;
     char *path;
+    uid_t owner;
     int fd, reserve_fd;
     struct event *ev, *again_ev;
 };
@@ -106,11 +107,27 @@ static void end(struct ctl_conn *c)
 }
 
 /* The socket's mode says so too; but a directory, and a mode, can be changed. */
-static bool may_order(int fd)
+static bool is_of(const struct ctl_conn *c, int64_t uid)
 {
     struct ucred peer;
     socklen_t n = sizeof peer;
-    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0 && (peer.uid == 0 || peer.uid == geteuid());
+    return c->bev && getsockopt(bufferevent_getfd(c->bev), SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0 && peer.uid == uid;
+}
+
+bool ctl_is_guest(const struct ctl_conn *c)
+{
+    const struct ctl *ctl = c->ctl;
+    return ctl->ops.guest_ops && ctl->ops.guest >= 0 && is_of(c, ctl->ops.guest);
+}
+
+static bool may_order(const struct ctl_conn *c, const bson_t *rq)
+{
+    if (is_of(c, 0) || is_of(c, c->ctl->owner))
+        return true;
+    bool may = false;
+    for (const char *const *op = c->ctl->ops.guest_ops; ctl_is_guest(c) && !may && *op; op++)
+        may = !strcmp(*op, json_get_str(rq, "op", ""));
+    return may;
 }
 
 static void on_read(struct bufferevent *bev, void *arg)
@@ -121,9 +138,9 @@ static void on_read(struct bufferevent *bev, void *arg)
     for (char *line; (line = evbuffer_readln(in, NULL, EVBUFFER_EOL_LF));) {
         struct err e = {0};
         bson_t *rq = json_parse(line, strlen(line), &e);
-        int r = !rq                                  ? ERR_FORMAT
-                : !may_order(bufferevent_getfd(bev)) ? err_set(&e, ERR_REFUSED, "only the provider may give orders here")
-                                                     : ctl->ops.serve(ctl->ops.arg, c, rq, &e);
+        int r = !rq                 ? ERR_FORMAT
+                : !may_order(c, rq) ? err_set(&e, ERR_REFUSED, "only the provider may give orders here")
+                                    : ctl->ops.serve(ctl->ops.arg, c, rq, &e);
         if (r <= 0)
             ctl_answer(c, r < 0 ? &e : NULL);
         if (rq)
@@ -201,11 +218,17 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
 
 int ctl_new(struct event_base *base, const char *path, const struct ctl_ops *ops, struct ctl **ret, struct err *e)
 {
-    int fd = fd_unix_listen(path, 0600);
+    const bool guest = ops->guest_ops && ops->guest >= 0;
+    int fd = fd_unix_listen(path, guest ? 0660 : 0600);
     if (fd < 0)
         return err_sys(e, fd, "cannot listen on %s", path);
+    if (guest && fchownat(AT_FDCWD, path, (uid_t)-1, (gid_t)ops->guest, AT_SYMLINK_NOFOLLOW) < 0) { /* lint: ours */
+        int r = -errno;
+        close(fd);
+        return err_sys(e, r, "cannot open %s to the monitor", path);
+    }
     struct ctl *ctl = xcalloc(1, sizeof *ctl);
-    *ctl = (struct ctl){.base = base, .ops = *ops, .path = xstrdup(path), .fd = fd, .reserve_fd = -1};
+    *ctl = (struct ctl){.base = base, .ops = *ops, .path = xstrdup(path), .owner = geteuid(), .fd = fd, .reserve_fd = -1};
     ctl->ev = event_new(base, fd, EV_READ | EV_PERSIST, on_accept, ctl);
     event_add(ctl->ev, NULL);
     ctl->again_ev = event_new(base, -1, 0, on_accept_again, ctl);

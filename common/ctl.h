@@ -1,6 +1,7 @@
 /* A program's control socket: requests of one JSON object a line, {"op":...}, answered with one line each: "ok":true, or "ok":false
- * and "error". The provider's own: the socket has mode 0600, and only root and the program's own uid (SO_PEERCRED) are served. On
- * the loop; nothing blocks. */
+ * and "error". The provider's own: the socket has mode 0600, and only root and who made the socket (SO_PEERCRED) are served,
+ * besides a guest: another program of the platform's, with a uid of its own, which is in the socket's group then and has the verbs
+ * that it needs. On the loop; nothing blocks. */
 #ifndef SIMBDP_CTL_H
 #define SIMBDP_CTL_H
 
@@ -18,6 +19,8 @@ struct ctl_ops {
     /* The connection ended; may be NULL. */
     void (*gone)(void *arg, struct ctl_conn *c);
     void *arg;
+    int64_t guest;                /* its uid; -1, or guest_ops NULL: none */
+    const char *const *guest_ops; /* ends with NULL */
 };
 
 int ctl_new(struct event_base *base, const char *path, const struct ctl_ops *ops, struct ctl **ret, struct err *e);
@@ -31,6 +34,7 @@ void ctl_answer(struct ctl_conn *c, const struct err *e); /* NULL: ok */
 /* A connection that is to be answered later is held: it stays valid, also when its other end goes, until it is released. */
 void ctl_hold(struct ctl_conn *c);
 void ctl_release(struct ctl_conn *c);
+bool ctl_is_guest(const struct ctl_conn *c);
 /* Something of the program's own, NULL at first. */
 void ctl_set_data(struct ctl_conn *c, void *data);
 void *ctl_data(const struct ctl_conn *c);

@@ -279,10 +279,10 @@ static void add_batch(struct monitor *m, struct buf *b)
 static void rotate(struct monitor *m)
 {
     struct stat out, file;
-    if (fstat(STDOUT_FILENO, &out) < 0 || fstatat(m->home.dirfd, "logs/monitor.log", &file, 0) < 0 || out.st_ino != file.st_ino ||
-        out.st_dev != file.st_dev || !fd_rotate(m->home.dirfd, "logs/monitor.log", ROTATE_BYTES))
+    if (fstat(STDOUT_FILENO, &out) < 0 || out.st_size <= ROTATE_BYTES || fstatat(m->home.dirfd, "logs/monitor.log", &file, 0) < 0 ||
+        out.st_ino != file.st_ino || out.st_dev != file.st_dev)
         return;
-    AUTO_FD int fd = openat(m->home.dirfd, "logs/monitor.log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    AUTO_FD int fd = keeper_rotate(m->keeper);
     if (fd < 0)
         return;
     dup2(fd, STDOUT_FILENO);

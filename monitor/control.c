@@ -102,7 +102,7 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
 int control_start(struct monitor *m, struct err *e)
 {
     AUTO_FREE char *path = home_socket(&m->home, "monitor.sock");
-    return ctl_new(m->base, path, &(struct ctl_ops){serve, NULL, m}, &m->ctl, e);
+    return ctl_new(m->base, path, &(struct ctl_ops){.serve = serve, .arg = m}, &m->ctl, e);
 }
 
 void control_stop(struct monitor *m)

@@ -62,7 +62,7 @@ void inbox_read_tenants(struct monitor *m)
         for (size_t k = 0; k < c->stream_apps.n; k++)
             t->allowed_per_s += (double)(REPORTS_PER_INSTANCE * instances_allowed(&a[k]) / 2);
     }
-    if (tenant_states(&m->home, &v, &n, &e) < 0) {
+    if (keeper_tenants(m->keeper, &v, &n, &e) < 0) {
         log_warn("tenants", NULL, NULL, "%s", e.msg);
         return;
     }

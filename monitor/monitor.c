@@ -5,7 +5,9 @@
 #include "advise.h"
 
 #include "common/clk.h"
+#include "common/confine.h"
 #include "common/daemon.h"
+#include "common/ids.h"
 #include "common/log.h"
 #include "common/mem.h"
 
@@ -131,7 +133,7 @@ static void set_apps(struct monitor *m)
 int monitor_reload(struct monitor *m, struct err *e)
 {
     struct conf *next = NULL;
-    int r = conf_load(m->home.path, &next, e);
+    int r = keeper_conf(m->keeper, &next, e);
     if (r < 0) {
         log_error("reload", NULL, NULL, "%s; the configuration stays as it was", e->msg);
         return r;
@@ -193,7 +195,6 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     monitor_look_at_clocks(m);
-    alerts_reap(m);
     if (m->now_ms - m->judged_ms > TICK_MS + TICK_MS / 2) /* the broker did not answer */
         monitor_judge(m);
     follow_ask(m);
@@ -207,16 +208,23 @@ static void on_reload(void *arg)
     monitor_reload(arg, &e);
 }
 
-static void on_child_ended(void *arg)
-{
-    alerts_reap(arg);
-}
-
 /* ---- life ---- */
+
+/* Tenants and, on tcp, anybody talk to this program; as the broker it is a user of its own from here on, and changes no file at
+ * all: what it writes to the disk and the commands of alerts are the keeper's. */
+static int give_up_rights(const struct monitor *m, struct err *e)
+{
+    const char *const writable[] = {m->home.runtime, "/dev/null"};
+    int r = confine_program(&(struct confinement){
+        home_is_roots(&m->home), ids_of_program(&m->home, m->conf->platform.uid_base, IDS_MONITOR), -1, writable, 2});
+    return r < 0 ? err_sys(e, r, "cannot give up rights") : 0;
+}
 
 static int start(struct monitor *m, struct err *e)
 {
-    int r = conf_load(m->home.path, &m->conf, e);
+    int r = keeper_start(m->base, &m->home, "monitor", &m->keeper, e);
+    if (r == 0)
+        r = keeper_conf(m->keeper, &m->conf, e);
     if (r < 0)
         return r;
     set_apps(m);
@@ -225,6 +233,8 @@ static int start(struct monitor *m, struct err *e)
         r = inbox_start(m, e);
     if (r == 0)
         r = control_start(m, e);
+    if (r == 0)
+        r = give_up_rights(m, e);
     if (r < 0)
         return r;
     follow_start(m);
@@ -241,6 +251,7 @@ static void release(struct monitor *m)
     alerts_free(m);
     free_apps(m);
     conf_free(m->conf);
+    keeper_stop(m->keeper);
     if (m->tick_ev)
         event_free(m->tick_ev);
 }
@@ -250,7 +261,7 @@ static int run(struct monitor *m, bool supervised, struct err *e)
     int lock = home_lock(&m->home, "monitor", 0, e);
     if (lock < 0)
         return lock;
-    struct daemon *d = daemon_new(m->base, supervised, &(struct daemon_ops){NULL, on_reload, on_child_ended, m});
+    struct daemon *d = daemon_new(m->base, supervised, &(struct daemon_ops){NULL, on_reload, NULL, m});
     monitor_look_at_clocks(m);
     int r = start(m, e);
     if (r == 0) {

@@ -15,6 +15,7 @@
 #include "common/expr.h"
 #include "common/home.h"
 #include "common/json.h"
+#include "common/keeper.h"
 #include "common/map.h"
 #include "common/znet.h"
 
@@ -85,15 +86,18 @@ struct mtenant {
 };
 
 struct alert {
-    char *name, *when, *command;
+    char *name, *when;
     int64_t for_ms;
+    int64_t index; /* in the configuration's list, as the keeper counts; -1: it is not there */
+    uint64_t generation;
     struct expr *x;
 };
 
 struct monitor {
     struct event_base *base;
     struct home home;
-    struct conf *conf;
+    struct keeper *keeper;
+    struct conf *conf; /* what the keeper tells of it */
     struct znet net;
     struct map apps;         /* "tenant/app" -> struct app */
     struct map batch_apps;   /* likewise struct batch_app */
@@ -107,7 +111,6 @@ struct monitor {
     bson_t *batch;                                      /* batchmgr's status, or NULL */
     struct alert *alerts;
     size_t n_alerts;
-    struct hooks *hooks;
     struct ctl *ctl;
     struct event *tick_ev;
     int64_t started_wall_ms, started_ms, now_ms, wall_ms, judged_ms, dashboard_ms;
@@ -151,7 +154,6 @@ const char *board_state_name(enum app_state s);
 int alerts_set(struct monitor *m, struct err *e); /* from the configuration; what fires goes on if its alert stays */
 void alerts_look(struct monitor *m, struct app *a, const struct metric_row *row);
 void alerts_app_gone(struct monitor *m, struct app *a); /* it is not configured any more: what fires for it is over */
-void alerts_reap(struct monitor *m);                    /* commands that ended, or take too long */
 void alerts_free(struct monitor *m);
 
 /* control.c */

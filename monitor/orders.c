@@ -6,19 +6,15 @@
 #include "monitor.h"
 
 #include "common/clk.h"
-#include "common/fd.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/peer.h"
 
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { ORDER_EXPIRES_MS = 10000, ROTATE_BYTES = 16 << 20 };
-
-#define RECORD "decisions.jsonl"
+enum { ORDER_EXPIRES_MS = 10000 };
 
 static double fresh_age(const struct monitor *m, int64_t told_ms)
 {
@@ -93,10 +89,9 @@ static void record(struct monitor *m, struct app *a, const struct scale_settings
     json_f64(&b, "min_processing_per_s", s->min_processing_per_s);
     json_end(&b, '}');
     buf_adds(&b, "\n");
-    fd_rotate(m->home.dirfd, "logs/" RECORD, ROTATE_BYTES);
-    int r = fd_append_file(m->home.dirfd, "logs", RECORD, b.p, b.n, 0640);
+    int r = keeper_log(m->keeper, NULL, b.p, b.n);
     if (r < 0)
-        log_error("record", a->tenant, NULL, "cannot write logs/" RECORD ": %s", err_text(r));
+        log_error("record", a->tenant, NULL, "cannot write logs/decisions.jsonl: %s", err_text(r));
     a->recorded = a->wanted;
     xstr_set(&a->recorded_reason, a->reason);
 }

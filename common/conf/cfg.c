@@ -15,6 +15,7 @@ enum { MAX_CONFIG_BYTES = 4 << 20 };
 
 struct reading {
     const char *file;
+    bool part; /* what is required may be missing */
     struct err *e;
 };
 
@@ -257,7 +258,7 @@ static int read_table(struct reading *r, const config_setting_t *group, const st
         if (e < 0)
             return e;
     }
-    for (const struct cfg_key *k = keys; k->name; k++)
+    for (const struct cfg_key *k = keys; k->name && !r->part; k++)
         if (!k->def && k->type != CFG_GROUP && k->type != CFG_LIST && !config_setting_get_member(group, k->name))
             return err_set(r->e, ERR_CONFIG, "%s:%d: key '%s' is missing: %s", r->file, config_setting_source_line(group), k->name,
                            k->help);
@@ -310,9 +311,22 @@ static int check_literals(struct reading *r, const char *p)
     return 0;
 }
 
+static int read_text(struct reading *r, const char *text, const struct cfg_key *keys, void *out)
+{
+    config_t c;
+    int n;
+    config_init(&c);
+    if (config_read_string(&c, text) != CONFIG_TRUE)
+        n = err_set(r->e, ERR_CONFIG, "%s:%d: %s", r->file, config_error_line(&c), config_error_text(&c));
+    else
+        n = read_table(r, config_root_setting(&c), keys, out);
+    config_destroy(&c);
+    return n;
+}
+
 int cfg_load(const char *file, const struct cfg_key *keys, void *out, struct err *e)
 {
-    struct reading r = {file, e};
+    struct reading r = {file, false, e};
     AUTO_BUF struct buf text = {0};
     int n = fd_read_file(AT_FDCWD, file, &text, MAX_CONFIG_BYTES, e);
     if (n < 0)
@@ -321,16 +335,103 @@ int cfg_load(const char *file, const struct cfg_key *keys, void *out, struct err
     if (memchr(text.p, 0, text.n))
         return err_set(e, ERR_CONFIG, "%s: contains a NUL byte; it is not a text file", file);
     n = check_literals(&r, text.p);
-    if (n < 0)
-        return n;
-    config_t c;
-    config_init(&c);
-    if (config_read_string(&c, text.p) != CONFIG_TRUE)
-        n = err_set(e, ERR_CONFIG, "%s:%d: %s", file, config_error_line(&c), config_error_text(&c));
-    else
-        n = read_table(&r, config_root_setting(&c), keys, out);
-    config_destroy(&c);
-    return n;
+    return n < 0 ? n : read_text(&r, text.p, keys, out);
+}
+
+int cfg_read_part(const char *text, const struct cfg_key *keys, void *out, struct err *e)
+{
+    return read_text(&(struct reading){"the configuration", true, e}, text, keys, out);
+}
+
+/* ---- writing ---- */
+
+/* Whether `path` is one of the names or below one (all of it is meant), or above one (a part is). */
+static bool is_named(const char *const *names, const char *path)
+{
+    size_t n = strlen(path);
+    for (; *names; names++) {
+        size_t k = strlen(*names);
+        if (!strncmp(*names, path, n < k ? n : k) && (n == k || (n < k ? (*names)[n] : path[k]) == '.'))
+            return true;
+    }
+    return false;
+}
+
+static void print_string(struct buf *out, const char *v)
+{
+    buf_adds(out, "\"");
+    for (; *v; v++)
+        if ((unsigned char)*v < ' ' || *v == '"' || *v == '\\')
+            buf_addf(out, "\\x%02x", (unsigned char)*v);
+        else
+            buf_add(out, v, 1);
+    buf_adds(out, "\"");
+}
+
+static void print_table(const struct cfg_key *keys, const char *in, const char *const *names, const char *path, struct buf *out);
+
+static void print_value(const struct cfg_key *k, const char *field, const char *const *names, const char *path, struct buf *out)
+{
+    const struct cfg_strs *strs = (const void *)field;
+    const struct cfg_list *list = (const void *)field;
+    double number;
+    switch (k->type) {
+    case CFG_INT:
+        buf_addf(out, "%lldL", (long long)*(const int64_t *)(const void *)field);
+        break;
+    case CFG_F64:
+        memcpy(&number, field, sizeof number);
+        buf_addf(out, "%.17e", number);
+        break;
+    case CFG_BOOL:
+        buf_adds(out, *(const bool *)field ? "true" : "false");
+        break;
+    case CFG_STR:
+        print_string(out, *(char *const *)(const void *)field);
+        break;
+    case CFG_STRS:
+    case CFG_LIST:
+        buf_adds(out, "(");
+        for (size_t i = 0; i < (k->type == CFG_STRS ? strs->n : list->n); i++) {
+            buf_adds(out, i ? ", " : "");
+            if (k->type == CFG_STRS)
+                print_string(out, strs->v[i]);
+            else
+                print_table(k->keys, (const char *)list->v + i * k->item_size, names, path, out);
+        }
+        buf_adds(out, ")");
+        break;
+    case CFG_GROUP:
+        print_table(k->keys, field, names, path, out);
+        break;
+    case CFG_LATER:
+        break;
+    }
+}
+
+static void print_keys(const struct cfg_key *keys, const char *in, const char *const *names, const char *path, struct buf *out)
+{
+    for (const struct cfg_key *k = keys; k->name; k++) {
+        AUTO_FREE char *at = xasprintf("%s%s%s", path, *path ? "." : "", k->name);
+        if (k->type == CFG_LATER || !is_named(names, at))
+            continue;
+        buf_addf(out, "%s = ", k->name);
+        print_value(k, in + k->offset, names, at, out);
+        buf_adds(out, "; ");
+    }
+}
+
+static void print_table(const struct cfg_key *keys, const char *in, const char *const *names, const char *path, struct buf *out)
+{
+    buf_adds(out, "{ ");
+    print_keys(keys, in, names, path, out);
+    buf_adds(out, "}");
+}
+
+void cfg_print(const struct cfg_key *keys, const void *in, const char *const *names, struct buf *out)
+{
+    print_keys(keys, in, names, "", out);
+    buf_add(out, "", 0);
 }
 
 void cfg_defaults(const struct cfg_key *keys, void *out)

@@ -46,12 +46,18 @@ struct cfg_key {
  * -ENOENT. On failure call cfg_free all the same. */
 int cfg_load(const char *file, const struct cfg_key *keys, void *out, struct err *e);
 
+/* Writes of `in` what `names` (ends with NULL) list as text that cfg_read_part reads: keys with dots between ("streams",
+ * "batch.app"), with all that is below them. They have finite numbers. */
+struct buf;
+void cfg_print(const struct cfg_key *keys, const void *in, const char *const *names, struct buf *out);
+/* The same way back, as cfg_load; what was not written has its default, or NULL where there is none. */
+int cfg_read_part(const char *text, const struct cfg_key *keys, void *out, struct err *e);
+
 /* Fills in defaults only. */
 void cfg_defaults(const struct cfg_key *keys, void *out);
 void cfg_free(const struct cfg_key *keys, void *out);
 
 /* The table as text, a line a key: for --help and the manual. */
-struct buf;
 void cfg_help(const struct cfg_key *keys, int indent, struct buf *out);
 
 #endif

@@ -17,6 +17,7 @@
 #include "runs.h"
 
 #include "common/ctl.h"
+#include "common/ids.h"
 #include "common/log.h"
 #include "common/mem.h"
 
@@ -278,8 +279,11 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
 
 int control_start(struct batchmgr *m, struct err *e)
 {
+    static const char *const of_monitor[] = {"status", NULL};
     AUTO_FREE char *path = home_socket(&m->home, "batchmgr.sock");
-    return ctl_new(m->base, path, &(struct ctl_ops){serve, gone, m}, &ctl, e);
+    return ctl_new(m->base, path,
+                   &(struct ctl_ops){serve, gone, m, ids_of_program(&m->home, m->conf->platform.uid_base, IDS_MONITOR), of_monitor},
+                   &ctl, e);
 }
 
 void control_stop(void)

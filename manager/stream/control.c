@@ -19,6 +19,7 @@
 #include "streammgr.h"
 
 #include "common/clk.h"
+#include "common/ids.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "common/mem.h"
@@ -227,10 +228,11 @@ static int stop_run(struct streammgr *m, const char *run_id, struct err *e)
     return err_set(e, ERR_REFUSED, "run %s is no instance that runs", run_id);
 }
 
-static int scale_app(struct app *a, const struct conf_stream_app *c, const bson_t *rq, struct err *e)
+/* guest: it is the monitor that orders, whatever it says. */
+static int scale_app(struct app *a, const struct conf_stream_app *c, const bson_t *rq, bool guest, struct err *e)
 {
     struct streammgr *m = a->mgr;
-    bool by_monitor = !strcmp(json_get_str(rq, "by", ""), "monitor"), pin = json_get_bool(rq, "pin", false);
+    bool by_monitor = guest || !strcmp(json_get_str(rq, "by", ""), "monitor"), pin = !guest && json_get_bool(rq, "pin", false);
     int64_t count = json_get_i64(rq, "count", -1), epoch = json_get_i64(rq, "epoch", (int64_t)m->epoch),
             seq = json_get_i64(rq, "seq", -1), expires = json_get_i64(rq, "expires_ms", 0);
     if (epoch != (int64_t)m->epoch)
@@ -282,8 +284,9 @@ static int scale(struct streammgr *m, struct ctl_conn *conn, const bson_t *rq, s
     bson_iter_t it;
     if (!a)
         return e->code;
-    bool only_unpin = !json_get_bool(rq, "pin", true) && !bson_iter_init_find(&it, rq, "count");
-    int r = only_unpin ? unpin(a, e) : scale_app(a, c, rq, e);
+    bool guest = ctl_is_guest(conn),
+         only_unpin = !guest && !json_get_bool(rq, "pin", true) && !bson_iter_init_find(&it, rq, "count");
+    int r = only_unpin ? unpin(a, e) : scale_app(a, c, rq, guest, e);
     json_begin(&out, NULL, '{');
     json_bool(&out, "ok", r == 0);
     json_str(&out, "tenant", a->tenant);
@@ -376,8 +379,11 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
 
 int control_start(struct streammgr *m, struct err *e)
 {
+    static const char *const of_monitor[] = {"apps", "scale", NULL};
     AUTO_FREE char *path = home_socket(&m->home, "streammgr.sock");
-    return ctl_new(m->base, path, &(struct ctl_ops){serve, NULL, m}, &m->ctl, e);
+    return ctl_new(m->base, path,
+                   &(struct ctl_ops){serve, NULL, m, ids_of_program(&m->home, m->conf->platform.uid_base, IDS_MONITOR), of_monitor},
+                   &m->ctl, e);
 }
 
 void control_stop(struct streammgr *m)

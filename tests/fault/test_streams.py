@@ -94,9 +94,9 @@ def test_s01_a_late_ack_counts(home):
 def test_s02_crash_at(home, point):
     """Killed at each point where something is written: what was confirmed is there, what was sent again is there once."""
     home.streams("events")
-    once = home.path / "crashed"
     home.broker()
     home.stop_broker()
+    once = home.crash_file()
     home.broker(SIMBDP_CRASH_AT=point, SIMBDP_CRASH_ONCE=str(once))
     sent = 0
     with peer(home) as p:
@@ -159,7 +159,7 @@ def test_s02_done_is_said_of_what_is_written(home):
         p.subscribe(STREAM, "consume")
         (m,) = p.take()
     home.stop_broker()
-    home.broker(SIMBDP_CRASH_AT="store_write", SIMBDP_CRASH_ONCE=str(home.path / "crashed"))
+    home.broker(SIMBDP_CRASH_AT="store_write", SIMBDP_CRASH_ONCE=str(home.crash_file()))
     with peer(home) as p:
         p.subscribe(STREAM, "consume", messages=0)  # takes nothing, so that the ack is what is written first
         p.send(header(ACK, 1, p.next_request()), struct.pack("<QQ", m.seq, m.seq))

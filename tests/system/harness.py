@@ -237,6 +237,14 @@ class Home:
         self.endpoint = re.findall(r"ipc://[^ ,\"]+", log.read_text())[-1]
         return self.broker_process
 
+    def crash_file(self):
+        """Where a program is told to leave that it crashed: the broker, which has run before, may write there whoever it is."""
+        path = pathlib.Path(self.endpoint.removeprefix("ipc://")).parent / "crash"
+        path.mkdir(exist_ok=True)
+        path.chmod(0o777)
+        (path / "once").unlink(missing_ok=True)
+        return path / "once"
+
     def stop_broker(self, kill=False):
         self.broker_process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
         code = self.broker_process.wait(timeout=60)

@@ -1,6 +1,7 @@
 /* Configuration: defaults, every kind of error with its place, and the rules between files. */
 #include "check.h"
 #include "common/conf/conf.h"
+#include "common/conf/told.h"
 #include "common/buf.h"
 #include "common/fd.h"
 #include "common/home.h"
@@ -151,6 +152,53 @@ static void routing_and_limits(void **state)
     conf_free(c);
 }
 
+/* What comes over is as it was, odd characters and numbers included, and what is not told is not there. */
+static void what_is_told(void **state)
+{
+    struct err e = {0};
+    struct conf *c = NULL, *told = NULL;
+    AUTO_BUF struct buf text = {0};
+    (void)state;
+    put("mysimbdp.conf", "platform = { mongo_url = \"mongodb://hidden\"; listen = \"127.0.0.1\"; ports = { broker = 7; }; alerts = ( { "
+                         "name = \"a\"; when = \"app == \\\"a\\\\\\\"\"; for_s = 3; command = \"/hidden\"; } ); };");
+    put("tenants/acme.conf", "mongo_url = \"mongodb://hidden\"; concurrency = 7; datasets = ( { name = \"hidden\"; } ); "
+                             "batch = ( { app = \"b\"; exec = \"hidden\"; } ); streams = ( { name = \"s\"; max_stored_bytes = 5000000000L; } ); "
+                             "stream_apps = ( { app = \"w\"; stream = \"s\"; exec = \"run\"; args = (\"hidden\"); max_instances = 3; "
+                             "scale = { utilisation = 0.7; min_processing_rate = 1e-3; }; } );");
+    put("tenants/empty.conf", "");
+    assert_int_equal(conf_load(home, &c, &e), 0);
+    json_begin(&text, NULL, '{');
+    conf_tell(c, &text);
+    json_end(&text, '}');
+    assert_null(strstr(text.p, "hidden"));
+    AUTO_BSON bson_t *doc = json_parse(text.p, text.n, &e);
+    assert_non_null(doc);
+    assert_int_equal(conf_told(doc, &told, &e), 0);
+    assert_string_equal(told->platform.listen, "127.0.0.1");
+    assert_int_equal(told->platform.ports.broker, 7);
+    assert_int_equal(told->platform.uid_base, c->platform.uid_base);
+    const struct conf_alert *a = told->platform.alerts.v;
+    assert_int_equal(told->platform.alerts.n, 1);
+    assert_string_equal(a->when, "app == \"a\\\"");
+    assert_int_equal(a->for_s, 3);
+    assert_string_equal(a->command, "");
+    assert_int_equal(told->n_tenants, 2);
+    const struct conf_tenant *t = conf_tenant(told, "acme");
+    assert_int_equal(t->concurrency, 7);
+    assert_string_equal(t->mongo_url, "");
+    assert_string_equal(conf_app(t, "b")->app, "b");
+    assert_int_equal(conf_stream(t, "s")->max_stored_bytes, 5000000000);
+    assert_int_equal(conf_stream(t, "s")->lease_ms, conf_stream(conf_tenant(c, "acme"), "s")->lease_ms);
+    const struct conf_stream_app *w = conf_stream_app(t, "w");
+    assert_string_equal(w->exec, "run");
+    assert_int_equal(w->args.n, 0);
+    assert_int_equal(w->max_instances, 3);
+    assert_true(w->on_demand && w->scale.utilisation == 0.7 && w->scale.min_processing_rate == 1e-3); /* to the last bit */
+    assert_int_equal(conf_tenant(told, "empty")->streams.n, 0);
+    conf_free(told);
+    conf_free(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -160,6 +208,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(two_tenants_one_database, make, drop),
         cmocka_unit_test_setup_teardown(a_profile_over_the_capacity, make, drop),
         cmocka_unit_test_setup_teardown(routing_and_limits, make, drop),
+        cmocka_unit_test_setup_teardown(what_is_told, make, drop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
