@@ -38,6 +38,49 @@ int confine_keep(int capability)
     return syscall(SYS_capset, &header, sets) < 0 ? -errno : 0;
 }
 
+int confine_manager(void)
+{
+    /* Modules, devices, clocks, other's logs and packets: the host's administration. */
+    static const int needless[] = {CAP_LINUX_IMMUTABLE,
+                                   CAP_NET_BROADCAST,
+                                   CAP_NET_RAW,
+                                   CAP_IPC_LOCK,
+                                   CAP_IPC_OWNER,
+                                   CAP_SYS_MODULE,
+                                   CAP_SYS_RAWIO,
+                                   CAP_SYS_PACCT,
+                                   CAP_SYS_BOOT,
+                                   CAP_SYS_TIME,
+                                   CAP_SYS_TTY_CONFIG,
+                                   CAP_AUDIT_WRITE,
+                                   CAP_AUDIT_CONTROL,
+                                   CAP_MAC_OVERRIDE,
+                                   CAP_MAC_ADMIN,
+                                   CAP_SYSLOG,
+                                   CAP_WAKE_ALARM,
+                                   CAP_BLOCK_SUSPEND,
+                                   CAP_AUDIT_READ,
+                                   CAP_PERFMON,
+                                   CAP_BPF,
+                                   CAP_CHECKPOINT_RESTORE};
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct sets[2];
+    if (geteuid() != 0)
+        return 0;
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || syscall(SYS_capget, &header, sets) < 0)
+        return -errno;
+    for (size_t i = 0; i < sizeof needless / sizeof *needless; i++) {
+        struct __user_cap_data_struct *s = &sets[CAP_TO_INDEX(needless[i])];
+        const uint32_t others = ~(uint32_t)CAP_TO_MASK(needless[i]);
+        if (prctl(PR_CAPBSET_DROP, needless[i], 0, 0, 0) < 0 && errno != EINVAL) /* EINVAL: the kernel does not know it */
+            return -errno;
+        s->effective &= others;
+        s->permitted &= others;
+        s->inheritable &= others;
+    }
+    return syscall(SYS_capset, &header, sets) < 0 ? -errno : 0;
+}
+
 int confine_keyring(void)
 {
     return syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS ? -errno : 0;

@@ -23,6 +23,10 @@ int confine_keyring(void);
  * CAP_SYS_ADMIN. 0 where the kernel has no Landlock, else 0 or -errno. */
 int confine_files(const char *const *writable, size_t n);
 
+/* As root: of who starts runs, and of all that come of him, only what making and ending them may need is left, and no executable
+ * gives them more. 0 or -errno. Before there are threads. */
+int confine_manager(void);
+
 struct confinement {
     bool drop;                   /* capabilities: only in a home of one's own can a program do without */
     int64_t uid;                 /* it becomes this user; -1: stays who it is */

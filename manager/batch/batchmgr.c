@@ -13,6 +13,7 @@
 
 #include "common/access.h"
 #include "common/clk.h"
+#include "common/confine.h"
 #include "common/daemon.h"
 #include "common/fd.h"
 #include "common/json.h"
@@ -647,6 +648,9 @@ static int run(struct batchmgr *m, const char *home_arg, bool supervised, struct
     int r = home_open(&m->home, home_arg, e);
     if (r < 0)
         return r;
+    r = confine_manager();
+    if (r < 0)
+        return err_sys(e, r, "cannot give up rights");
     int lock = home_lock(&m->home, "batchmgr", 0, e);
     if (lock < 0)
         return lock;

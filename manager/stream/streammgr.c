@@ -8,6 +8,7 @@
 #include "streammgr.h"
 
 #include "common/clk.h"
+#include "common/confine.h"
 #include "common/daemon.h"
 #include "common/log.h"
 #include "common/mem.h"
@@ -183,9 +184,12 @@ static int run(struct streammgr *m, bool supervised, struct err *e)
     int lock = home_lock(&m->home, "streammgr", 0, e);
     if (lock < 0)
         return lock;
+    int r = confine_manager();
+    if (r < 0)
+        return err_sys(e, r, "cannot give up rights");
     struct daemon *d =
         daemon_new(m->base, supervised, &(struct daemon_ops){"instances are left alone", on_reload, on_child_ended, m});
-    int r = start(m, e);
+    r = start(m, e);
     if (r == 0) {
         log_info("ready", NULL, NULL, "home %s", m->home.path);
         event_base_dispatch(m->base);

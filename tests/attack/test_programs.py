@@ -39,12 +39,16 @@ def uid_of(cell, base, tenant):
     return base + int(re.fullmatch(r"`uid_base`(?: \+ (\d+))?", cell).group(1) or 0)
 
 
+CAPABILITIES = [line.split()[1] for line in pathlib.Path("/usr/include/linux/capability.h").read_text().splitlines() if re.match(r"#define CAP_\w+\s+\d+$", line)]
+
+
 def capabilities_of(cell):
     """The bits that a program has; a run's init has them in its own namespaces."""
-    numbers = {"CAP_DAC_OVERRIDE": 1, "CAP_KILL": 5}
-    if cell.startswith("all"):
-        return int(status(os.getpid())["CapBnd"], 16)
-    return sum(1 << numbers[name] for name in re.findall(r"CAP_\w+", cell))
+    every = int(status(os.getpid())["CapBnd"], 16)
+    if "host's administration" in cell:
+        listed = next(line for line in re.split(r"\n\n", (ROOT / "docs/security.md").read_text()) if line.startswith("Of the host's administration"))
+        return every & ~sum(1 << CAPABILITIES.index(name) for name in re.findall(r"CAP_\w+", listed))
+    return every if cell.startswith("all") else sum(1 << CAPABILITIES.index(name) for name in re.findall(r"CAP_\w+", cell))
 
 
 def name_of(home, pid):
