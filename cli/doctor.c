@@ -163,10 +163,10 @@ static void isolation(struct doctor *d, const struct conf_profile *p)
     const char *tmp = full ? "a tmpfs of its own" : "/tmp is the host's";
     limit(d, p, "tmp_bytes", p->tmp_bytes, status, tmp, wanted && !full ? remedy : NULL);
     limit(d, p, "tmp_inodes", p->tmp_inodes, status, tmp, wanted && !full ? remedy : NULL);
-    limit(d, p, "scratch_bytes", p->scratch_bytes, "emulated", "the runner looks every 2 s, and sooner when it fills quickly",
-          NULL);
-    limit(d, p, "scratch_inodes", p->scratch_inodes, "emulated", "the runner looks every 2 s, and sooner when it fills quickly",
-          NULL);
+    bool memory = full && !strcmp(p->scratch, CONF_MEMORY);
+    const char *scratch = memory ? "a tmpfs of that size" : "the runner looks every 2 s, and sooner when it fills quickly";
+    limit(d, p, "scratch_bytes", p->scratch_bytes, memory ? "enforced" : "emulated", scratch, NULL);
+    limit(d, p, "scratch_inodes", p->scratch_inodes, memory ? "enforced" : "emulated", scratch, NULL);
 }
 
 static void profiles(struct doctor *d)

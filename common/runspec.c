@@ -95,6 +95,7 @@ void run_spec_write(const struct run_spec *s, struct buf *out)
     json_bool(out, "builtin", s->builtin);
     json_bool(out, "full_isolation", s->full_isolation);
     json_bool(out, "own_network", s->own_network);
+    json_bool(out, "scratch_in_memory", s->scratch_in_memory);
     json_begin(out, "args", '[');
     for (size_t i = 0; i < s->args.n; i++)
         json_str(out, NULL, s->args.v[i]);
@@ -146,6 +147,7 @@ static int parse_spec(const bson_t *doc, struct run_spec *s, struct err *e)
     s->builtin = json_get_bool(doc, "builtin", false);
     s->full_isolation = json_get_bool(doc, "full_isolation", false);
     s->own_network = s->full_isolation && json_get_bool(doc, "own_network", false);
+    s->scratch_in_memory = s->full_isolation && json_get_bool(doc, "scratch_in_memory", false);
     bson_iter_t it;
     if (!json_get_iter(doc, "args", &it))
         return err_set(e, ERR_FORMAT, "run spec: no list 'args'");

@@ -59,6 +59,7 @@ struct run_spec {
     int64_t relay_uid;                     /* whose it is; -1: ours */
     int64_t tmp_bytes, tmp_inodes;         /* of /tmp, /var/tmp and /dev/shm together; -1: none */
     int64_t scratch_bytes, scratch_inodes; /* of the working directory; -1: none */
+    bool scratch_in_memory;                /* a tmpfs of that size; needs full_isolation */
     char *stdin_path;                      /* "" is /dev/null */
     char *output;                          /* none | stdout | dir */
     int64_t wall_s, grace_s, output_bytes;

@@ -291,6 +291,19 @@ static int check_network(const char *file, const struct conf_profile *p, struct 
     return 0;
 }
 
+/* Its limits are the tmpfs's, for which none would mean no limit at all. */
+static int check_scratch(const char *file, const struct conf_profile *p, struct err *e)
+{
+    if (strcmp(p->scratch, CONF_MEMORY) != 0)
+        return 0;
+    if (strcmp(p->isolation, CONF_FULL) != 0)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.scratch': \"memory\" needs isolation = \"full\"", file, p->line);
+    if (p->scratch_bytes < 1 || p->scratch_inodes < 1)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.scratch': \"memory\" needs scratch_bytes and scratch_inodes", file,
+                       p->line);
+    return 0;
+}
+
 int conf_check_profiles(const char *file, const struct conf *c, struct err *e)
 {
     const struct conf_profile *p = c->profiles.v;
@@ -312,6 +325,8 @@ int conf_check_profiles(const char *file, const struct conf *c, struct err *e)
             r = check_mounts(file, &p[i], e);
         if (r == 0)
             r = check_network(file, &p[i], e);
+        if (r == 0)
+            r = check_scratch(file, &p[i], e);
         if (r < 0)
             return r;
     }

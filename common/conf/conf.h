@@ -31,6 +31,7 @@ struct conf_profile {
         int64_t cpu_pct, memory_bytes, pids;
     } cgroup;
     char *isolation;                                              /* full | basic */
+    char *scratch;                                                /* disk | memory */
     int64_t tmp_bytes, tmp_inodes, scratch_bytes, scratch_inodes; /* -1: no limit */
     struct cfg_strs network;                                      /* platform | none | host, or host:port */
     struct cfg_strs mounts;                                       /* absolute paths, with :rw to be written */
@@ -156,6 +157,7 @@ struct conf {
 
 #define BUILTIN_LOAD      "builtin:load"
 #define CONF_FULL         "full"
+#define CONF_MEMORY       "memory"
 #define CONF_NET_PLATFORM "platform"
 #define CONF_NET_NONE     "none"
 #define CONF_NET_HOST     "host"

@@ -100,6 +100,9 @@ static const struct cfg_key profile_keys[] = {
     INT_ROW(conf_profile, scratch_bytes, "scratch_bytes", "1073741824", -1, NO_MAX,
             "the working directory of a run, bytes on disk; looked at while it runs"),
     INT_ROW(conf_profile, scratch_inodes, "scratch_inodes", "100000", -1, NO_MAX, "files and directories in it"),
+    STR_ROW(conf_profile, scratch, "scratch", "disk", "disk|memory",
+            "where the working directory of a run is; memory: a tmpfs of scratch_bytes, part of its cgroup's memory, where what "
+            "goes beyond fails at once"),
     STRS_ROW(conf_profile, network, "network", "platform", NULL,
              "what an isolated run reaches: platform (MongoDB, its streams, the monitor), host:port, or alone none or host "
              "(everything)"),

@@ -179,6 +179,7 @@ void plan_isolation(struct run_spec *s, const struct plan_host *h, const struct 
     s->tmp_inodes = p->tmp_inodes;
     s->scratch_bytes = p->scratch_bytes;
     s->scratch_inodes = p->scratch_inodes;
+    s->scratch_in_memory = s->full_isolation && !strcmp(p->scratch, CONF_MEMORY);
     plan_network(s, h, p, mongo_url);
 }
 

@@ -10,6 +10,7 @@ struct child_plan {
     char **argv, **envp;
     int exec_fd;     /* the executable, opened before the uid changes; -1: by path */
     const char *dir; /* becomes the working directory; by path, since a descriptor would lead out of the run's view */
+    int scratch;     /* what is to be mounted there; -1: the host's */
     int in, out, err;
     int procs[CGROUP_N_KINDS]; /* cgroup.procs, -1 where absent */
     int report_fd;             /* gets a struct child_failure when exec did not happen; close-on-exec */

@@ -137,7 +137,7 @@ static int make_view(const struct isolate_plan *p, struct child_failure *f)
     const struct run_spec *s = p->child->spec;
     struct view_sources from;
     f->stage = CHILD_VIEW;
-    int r = view_open(&from, s, f->what, sizeof f->what);
+    int r = view_open(&from, s, p->child->scratch, f->what, sizeof f->what);
     for (size_t i = 0; r == 0 && p->spaces && i < ISOLATE_N_SPACES; i++)
         if (setns(p->spaces->fd[i], (int)spaces[i].flag) < 0)
             r = -errno;

@@ -25,7 +25,7 @@ static int try_all(const struct run_spec *s, struct child_failure *f)
 {
     struct view_sources from;
     f->stage = CHILD_VIEW;
-    int r = view_open(&from, s, f->what, sizeof f->what);
+    int r = view_open(&from, s, -1, f->what, sizeof f->what);
     if (r == 0)
         r = view_prepare(s->home, f->what, sizeof f->what);
     if (r == 0)

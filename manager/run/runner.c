@@ -431,7 +431,7 @@ static void leave(struct runner *r)
         unlink(sock);
     if (r->lock >= 0 && r->dirfd >= 0)
         unlink(lock);
-    int *fds[] = {&r->dirfd, &r->lock, &r->conn, &r->listener, &r->sigfd, &r->result_fd, &r->out, &r->err, &r->status};
+    int *fds[] = {&r->dirfd, &r->lock, &r->conn, &r->listener, &r->sigfd, &r->result_fd, &r->app, &r->out, &r->err, &r->status};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         if (*fds[i] >= 0)
             close(fd_take(fds[i]));
@@ -464,6 +464,8 @@ static int run_step(struct runner *r, struct err *e)
     if (r->spec->secrets.n && fd_remove_tree(r->dirfd, "secrets") < 0)
         log_warn("secrets", r->spec->tenant, r->spec->run_id, "cannot remove %s/secrets", r->spec->dir);
     make_result(r);
+    if (r->app >= 0)
+        close(fd_take(&r->app)); /* with it goes what is in memory: the manager may be long in coming */
     if (n < 0)
         xstr_set(&r->result.error, e->msg);
     return r->result_fd < 0 ? n : write_result(r, e);
@@ -481,16 +483,19 @@ int runner_main(const struct run_spec *spec, const struct cgroup_host *cg, int c
                        .listener = -1,
                        .sigfd = -1,
                        .result_fd = -1,
+                       .app = -1,
                        .out = -1,
                        .err = -1,
                        .status = -1,
                        .deadline_ms = -1,
                        .look_ms = -1,
                        .out_there = {.host = -1, .leash = -1, .ns.counters = {-1, -1}},
-                       .scratch = {spec->scratch_bytes, spec->scratch_inodes, 0, 0},
+                       .scratch = {-1, -1, 0, 0},
                        .said = RUN_SAID_CLAIMED,
                        .log = {.fd = -1},
                        .collected = {.fd = -1}};
+    if (!spec->scratch_in_memory)
+        r.scratch = (struct scratch){spec->scratch_bytes, spec->scratch_inodes, 0, 0};
     if (ahead && ahead->has_spaces && !r.spaces)
         isolate_release(&ahead->spaces);
     sigset_t set;

@@ -1,4 +1,5 @@
 #include "start.h"
+#include "view.h"
 
 #include "common/beneath.h"
 #include "common/clk.h"
@@ -20,14 +21,27 @@ enum {
     SECRET_MAX_BYTES = 1 << 20,
 };
 
-static int give_dir(struct runner *r, const char *name, struct err *e)
+static int give_dir(struct runner *r, int dirfd, const char *name, struct err *e)
 {
-    if (mkdirat(r->dirfd, name, 0700) < 0)
+    if (mkdirat(dirfd, name, 0700) < 0)
         return err_sys(e, -errno, "cannot make %s/%s", r->spec->dir, name);
-    int n = r->spec->uid >= 0 ? beneath_own_dir(r->dirfd, name, r->spec->uid, r->spec->gid, 0700) : 0;
+    int n = r->spec->uid >= 0 ? beneath_own_dir(dirfd, name, r->spec->uid, r->spec->gid, 0700) : 0;
     if (n < 0)
         return err_sys(e, n, "cannot give %s/%s to the tenant", r->spec->dir, name);
     return 0;
+}
+
+/* The working directory. One in memory goes with the last that holds it, us or the run: it is never attached to the host's tree. */
+static int give_app(struct runner *r, struct err *e)
+{
+    char what[120] = "";
+    int n = give_dir(r, r->dirfd, "app", e);
+    if (n == 0 && r->spec->scratch_in_memory && (n = view_scratch(r->spec, &r->app, what, sizeof what)) < 0)
+        return err_sys(e, n, "cannot make the working directory in memory: %s", what);
+    if (n == 0 && !r->spec->scratch_in_memory &&
+        (r->app = openat(r->dirfd, "app", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0)
+        return err_sys(e, -errno, "cannot open %s/app", r->spec->dir);
+    return n == 0 && !strcmp(r->spec->output, "dir") ? give_dir(r, r->app, "out", e) : n;
 }
 
 /* Copied rather than linked or named: the tenant's uid cannot reach where they come from, and they end with the step. */
@@ -54,7 +68,7 @@ static int copy_secrets(struct runner *r, struct err *e)
     const struct run_spec *s = r->spec;
     if (!s->secrets.n)
         return 0;
-    int n = give_dir(r, "secrets", e);
+    int n = give_dir(r, r->dirfd, "secrets", e);
     AUTO_FD int dir = n < 0 ? -1 : openat(r->dirfd, "secrets", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (n == 0 && dir < 0)
         n = err_sys(e, -errno, "cannot open %s/secrets", s->dir);
@@ -75,9 +89,7 @@ int start_files(struct runner *r, struct err *e)
         if (n < 0)
             return err_sys(e, n, "cannot write %s/%s", s->dir, name);
     }
-    int n = give_dir(r, "app", e);
-    if (n == 0 && !strcmp(s->output, "dir"))
-        n = give_dir(r, "app/out", e);
+    int n = give_app(r, e);
     if (n < 0)
         return n;
     n = capture_open(&r->log, r->dirfd, "log", s->output_bytes, true, 0640);
@@ -234,7 +246,7 @@ int start_app(struct runner *r, struct err *e)
     const struct run_spec *s = r->spec;
     AUTO_PIPES struct run_pipes p = {{-1, -1}, {-1, -1}, {-1, -1}, {-1, -1}};
     AUTO_FREE char *dir = xasprintf("%s/app", s->dir);
-    struct child_plan plan = {.spec = s, .exec_fd = -1, .dir = dir};
+    struct child_plan plan = {.spec = s, .exec_fd = -1, .scratch = -1, .dir = dir};
     AUTO_FD int in = open(*s->stdin_path ? s->stdin_path : "/dev/null", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (in < 0)
         return err_sys(e, -errno, "cannot open %s", s->stdin_path);
@@ -249,6 +261,7 @@ int start_app(struct runner *r, struct err *e)
     plan.argv = make_argv(s);
     plan.envp = make_envp(s);
     plan.exec_fd = exec_fd;
+    plan.scratch = s->scratch_in_memory ? r->app : -1;
     plan.in = in;
     plan.out = r->collects ? p.out[1] : p.err[1];
     plan.err = p.err[1];

@@ -15,6 +15,23 @@
 
 enum { MAX_OUTPUT_FILES = 10000 };
 
+/* From memory to the disk; at most `max` bytes, what is beyond ends the copying. */
+static int copy_file(struct runner *r, int from, const char *to, int64_t max)
+{
+    gid_t gid = r->spec->gid >= 0 ? (gid_t)r->spec->gid : (gid_t)-1;
+    AUTO_FD int fd = openat(r->dirfd, to, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0440);
+    int n = fd < 0 || fchown(fd, (uid_t)-1, gid) < 0 ? -errno : 0;
+    char chunk[65536];
+    ssize_t got = 0;
+    while (n == 0 && max >= 0 && (got = read(from, chunk, sizeof chunk)) > 0) {
+        n = fd_write_all(fd, chunk, (size_t)got);
+        max -= got;
+    }
+    if (n == 0 && got < 0)
+        n = -errno;
+    return n == 0 && fsync(fd) < 0 ? -errno : n;
+}
+
 /* Takes the files of SIMBDP_OUTPUT_DIR from the tenant: regular files with one link only, made the platform's. */
 static int take_output_files(struct runner *r, int fd, int64_t *total, char *why, size_t why_size)
 {
@@ -37,8 +54,11 @@ static int take_output_files(struct runner *r, int fd, int64_t *total, char *why
             return closedir(d), ERR_FORMAT;
         }
         *total += st.st_size;
-        if (fchown(f, r->spec->uid >= 0 ? geteuid() : (uid_t)-1, r->spec->gid >= 0 ? (gid_t)r->spec->gid : (gid_t)-1) < 0 ||
-            fchmod(f, 0440) < 0)
+        if (r->spec->scratch_in_memory) {
+            AUTO_FREE char *to = xasprintf("output.part/%s", ent->d_name);
+            r0 = *total > r->spec->output_bytes ? 0 : copy_file(r, f, to, st.st_size);
+        } else if (fchown(f, r->spec->uid >= 0 ? geteuid() : (uid_t)-1, r->spec->gid >= 0 ? (gid_t)r->spec->gid : (gid_t)-1) < 0 ||
+                   fchmod(f, 0440) < 0)
             r0 = -errno;
     }
     closedir(d);
@@ -51,6 +71,13 @@ static bool is_same(const struct runner *r, const char *name, int fd)
     struct stat a, b;
     return fstat(fd, &a) == 0 && fstatat(r->dirfd, name, &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_dev == b.st_dev &&
            a.st_ino == b.st_ino;
+}
+
+/* What is in memory nobody else reaches any more: its mount namespace went with the run. */
+static int take_output_of_memory(struct runner *r, int64_t *total, char *why, size_t why_size)
+{
+    int fd = openat(r->app, "out", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? -errno : take_output_files(r, fd, total, why, why_size);
 }
 
 /* Takes SIMBDP_OUTPUT_DIR to where the tenant cannot reach it, then looks into it: first moved and owned, by the one descriptor,
@@ -85,7 +112,8 @@ void take_output(struct runner *r, struct outcome *o)
             n = -errno;
     } else {
         int64_t total = 0;
-        n = take_output_dir(r, &total, why, sizeof why);
+        n = r->spec->scratch_in_memory ? take_output_of_memory(r, &total, why, sizeof why)
+                                       : take_output_dir(r, &total, why, sizeof why);
         r->result.output_bytes = total;
         if (n == 0 && total > r->spec->output_bytes) {
             *o = (struct outcome){RUN_limit, o->exit_code, -1, "output_bytes"};
@@ -104,16 +132,30 @@ void take_output(struct runner *r, struct outcome *o)
 /* Opens a file that the tenant may have forged: bare name, no link, regular, one link, below `max` bytes. */
 static int open_app_file(struct runner *r, const char *name, int64_t max)
 {
-    AUTO_FD int app = openat(r->dirfd, "app", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (app < 0)
-        return -errno;
-    AUTO_FD int fd = openat(app, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    AUTO_FD int fd = openat(r->app, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0)
         return -errno;
     if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_size > max)
         return ERR_FORMAT;
     return fd_take(&fd);
+}
+
+static void take_rejects(struct runner *r, const char *name)
+{
+    AUTO_FD int rejects = open_app_file(r, name, INT64_MAX);
+    AUTO_FREE char *from = xasprintf("app/%s", name);
+    int n = rejects >= 0 && r->spec->scratch_in_memory ? copy_file(r, rejects, "rejects.jsonl", r->spec->scratch_bytes) : 0;
+    if (n < 0)
+        log_warn("rejects", r->spec->tenant, r->spec->run_id, "cannot keep the rejects file: %s", err_text(n));
+    if (rejects < 0 || r->spec->scratch_in_memory || renameat(r->dirfd, from, r->dirfd, "rejects.jsonl") < 0)
+        return;
+    if (!is_same(r, "rejects.jsonl", rejects)) {
+        unlinkat(r->dirfd, "rejects.jsonl", 0);
+        log_warn("rejects", r->spec->tenant, r->spec->run_id, "the rejects file was exchanged while it was taken; it is not kept");
+    } else if (r->spec->uid >= 0 && fchown(rejects, geteuid(), getegid()) < 0) {
+        log_warn("rejects", r->spec->tenant, r->spec->run_id, "cannot take over the rejects file: %s", strerror(errno));
+    }
 }
 
 void take_app_result(struct runner *r)
@@ -131,17 +173,7 @@ void take_app_result(struct runner *r)
     struct app_result a;
     if (app_result_parse(b.p, b.n, &a, NULL) < 0)
         return;
-    if (a.rejects_file) {
-        AUTO_FD int rejects = open_app_file(r, a.rejects_file, INT64_MAX);
-        AUTO_FREE char *from = xasprintf("app/%s", a.rejects_file);
-        bool moved = rejects >= 0 && renameat(r->dirfd, from, r->dirfd, "rejects.jsonl") == 0;
-        if (moved && !is_same(r, "rejects.jsonl", rejects)) {
-            unlinkat(r->dirfd, "rejects.jsonl", 0);
-            log_warn("rejects", r->spec->tenant, r->spec->run_id,
-                     "the rejects file was exchanged while it was taken; it is not kept");
-        } else if (moved && r->spec->uid >= 0 && fchown(rejects, geteuid(), getegid()) < 0) {
-            log_warn("rejects", r->spec->tenant, r->spec->run_id, "cannot take over the rejects file: %s", strerror(errno));
-        }
-    }
+    if (a.rejects_file)
+        take_rejects(r, a.rejects_file);
     app_result_free(&a);
 }

@@ -210,11 +210,37 @@ int view_prepare(const char *home, char *what, size_t what_size)
 
 /* ---- what is the run's own ---- */
 
-int view_open(struct view_sources *ret, const struct run_spec *s, char *what, size_t what_size)
+int view_scratch(const struct run_spec *s, int *ret_fd, char *what, size_t what_size)
+{
+    struct view v = {.what = what, .what_size = what_size};
+    AUTO_FD int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
+    const struct {
+        const char *key;
+        int64_t value;
+    } options[] = {
+        {"size", s->scratch_bytes}, {"nr_inodes", s->scratch_inodes + 1 /* its root */}, {"uid", s->uid}, {"gid", s->gid}};
+    int r = fs < 0 ? -1 : fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0700", 0);
+    for (size_t i = 0; r == 0 && i < sizeof options / sizeof *options; i++) {
+        char text[24];
+        snprintf(text, sizeof text, "%lld", (long long)options[i].value);
+        if (options[i].value >= 0)
+            r = fsconfig(fs, FSCONFIG_SET_STRING, options[i].key, text, 0);
+    }
+    if (r == 0)
+        r = fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
+    int fd = r < 0 ? -1 : fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+    if (fd < 0)
+        return failed(&v, "making a tmpfs for", "the working directory");
+    *ret_fd = fd;
+    return 0;
+}
+
+int view_open(struct view_sources *ret, const struct run_spec *s, int scratch, char *what, size_t what_size)
 {
     struct view v = {.what = what, .what_size = what_size};
     const struct run_pairs *p = &s->paths;
     AUTO_FREE char *hosts = xasprintf("%s/hosts", s->dir);
+    AUTO_FREE char *app = xasprintf("%s/app", s->dir);
     *ret = (struct view_sources){.n = p->n, .hosts = s->own_network ? clone_of(hosts, 0) : -1};
     if (p->n > VIEW_MAX_PATHS) {
         errno = E2BIG;
@@ -225,7 +251,8 @@ int view_open(struct view_sources *ret, const struct run_spec *s, char *what, si
         ret->fd[i] = -1;
     for (size_t i = 0; i < p->n; i++) {
         struct stat st;
-        ret->fd[i] = clone_of(p->v[i].name, AT_RECURSIVE);
+        bool is_scratch = scratch >= 0 && !strcmp(p->v[i].name, app);
+        ret->fd[i] = is_scratch ? fcntl(scratch, F_DUPFD_CLOEXEC, 0) : clone_of(p->v[i].name, AT_RECURSIVE);
         if (ret->fd[i] < 0 && errno == ENOENT)
             continue; /* an app's executable that is missing is found out by exec, in words */
         if (ret->fd[i] < 0 || fstat(ret->fd[i], &st) < 0 || set_flags(ret->fd[i], flags_of(p->v[i].value)) < 0)

@@ -17,12 +17,15 @@ struct view_sources {
     int hosts; /* dir/hosts, which becomes /etc/hosts; -1: there is none */
 };
 
-/* All three: 0, or -errno with the step that failed in `what`. CAP_SYS_ADMIN is needed. */
+/* All: 0, or -errno with the step that failed in `what`. CAP_SYS_ADMIN is needed. */
 
 /* In a new mount namespace: everything that does not depend on the run. */
 int view_prepare(const char *home, char *what, size_t what_size);
-/* Where the host's tree is still to be seen: opens what spec.paths lists. view_close after it, also when it failed. */
-int view_open(struct view_sources *ret, const struct run_spec *s, char *what, size_t what_size);
+/* A tmpfs for the run's working directory, attached nowhere: its descriptor in *ret_fd. */
+int view_scratch(const struct run_spec *s, int *ret_fd, char *what, size_t what_size);
+/* Where the host's tree is still to be seen: opens what spec.paths lists; dir/app is `scratch` (-1: it is the host's). view_close
+ * after it, also when it failed. */
+int view_open(struct view_sources *ret, const struct run_spec *s, int scratch, char *what, size_t what_size);
 /* In the prepared namespace, by the run's first process in its own pid namespace and cgroup. */
 int view_finish(const struct view_sources *from, const struct run_spec *s, char *what, size_t what_size);
 

@@ -3,13 +3,14 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import threading
 
 import pytest
-from harness import until
+from harness import runner_of, until
 
 pytestmark = pytest.mark.needs_root
 
@@ -373,6 +374,95 @@ def test_scratch_is_bounded(make_home, limit, script):
     f, r, _ = run(home, script)
     assert (f["state"], r["outcome"], r["limit"]) == ("quarantined", "limit", limit)
     assert r["wall_s"] < 20
+
+
+IN_MEMORY = 'scratch = "memory"; scratch_bytes = 33554432L; scratch_inodes = 500;'
+
+
+def test_scratch_in_memory_is_full_at_once(make_home):
+    """What is beyond fails in the app, to the byte and to the file; nothing of it is the disk's."""
+    home = platform(make_home, more=IN_MEMORY)
+    home.tenant(exec_="attack", retry="attempts = 1;")
+    home.up()
+    f, r, tried = run(home, f"""
+tried["kind"] = [line.split(" - ")[1].split()[0] for line in open("/proc/self/mountinfo") if line.split()[4] == os.getcwd()]
+def fill():
+    with open("big", "wb", buffering=0) as big:
+        while True:
+            big.write(b"x" * 65536)
+attempt("bytes", fill)
+tried["written"] = os.stat("big").st_size
+os.unlink("big")
+def many():
+    for i in range(1000):
+        tried["files"] = i
+        open(f"f{{i}}", "w").close()
+attempt("inodes", many)
+tried["where"] = [os.getcwd(), os.environ["HOME"], os.environ["TMPDIR"], os.path.dirname(os.environ["SIMBDP_RESULT_FILE"])]
+tell()
+""")
+    assert (f["state"], r["outcome"]) == ("ingested", "ok"), (f, r, tried)
+    assert tried["kind"] == ["tmpfs"] and len(set(tried["where"])) == 1, tried
+    assert (tried["bytes"], tried["written"], tried["inodes"]) == ("ENOSPC", 32 * 2**20, "ENOSPC") and 490 <= tried["files"] <= 500, tried
+    report = [json.loads(line) for line in home.cli("doctor", "--json", check=False).stdout.splitlines()]
+    assert "enforced" in json.dumps([line for line in report if "scratch_bytes" in json.dumps(line)]), report
+
+
+def test_scratch_in_memory_is_the_runs_memory(make_home):
+    home = platform(make_home, more='scratch = "memory"; scratch_bytes = 1073741824L;')
+    home.tenant(exec_="attack", retry="attempts = 1;")
+    home.up()
+    f, r, _ = run(home, 'open("big", "wb").write(b"")\nfor i in range(16384):\n    open("big", "ab").write(b"x" * 65536)\n')
+    assert (f["state"], r["outcome"]) == ("quarantined", "oom"), r
+
+
+def test_what_is_kept_of_scratch_in_memory_gets_to_the_disk(make_home):
+    home = platform(make_home, more=IN_MEMORY)
+    home.tenant(exec_="attack", batch='output = "dir";', retry="attempts = 1;")
+    home.up()
+    out = 'os.chdir(os.environ["SIMBDP_OUTPUT_DIR"])\n'
+    f, r, _ = run(home, """
+open("rejects.jsonl", "w").write('{"line": 7}\\n')
+open(os.environ["SIMBDP_RESULT_FILE"], "w").write('{"rows_parsed": 1, "rejects_file": "rejects.jsonl"}')
+""" + out + """
+for name in "ab":
+    open(name + ".json", "w").write('{"from": "memory"}\\n' * 1000)
+""")
+    assert (f["state"], f["rows_loaded"]) == ("ingested", 2000), (f, r)
+    assert home.count() == 2000
+    assert json.loads((home.path / "runs" / r["run_id"] / "result.json").read_text())["app_result"]
+    assert '"line": 7' in (home.path / "runs" / r["run_id"] / "rejects.jsonl").read_text()
+    for name, script, expected in (
+            ("link.csv", 'os.symlink("/etc/passwd", "x")\n', ("quarantined", "failed", None)),
+            ("hard.csv", 'open("x", "w").write("{}")\nos.link("x", "y")\n', ("quarantined", "failed", None)),
+            ("fifo.csv", 'os.mkfifo("x")\n', ("quarantined", "failed", None)),
+            ("holes.csv", 'open("x", "w").truncate(1 << 24)\n', ("quarantined", "limit", "output_bytes"))):
+        f, r, _ = run(home, out + script, file=name)
+        assert (f["state"], r["outcome"], r["limit"]) == expected, (name, r)
+        assert not (home.path / "runs" / r["run_id"] / "output").exists()
+
+
+def test_scratch_in_memory_goes_with_a_killed_runner(make_home):
+    home = platform(make_home, more=IN_MEMORY)
+    home.tenant(exec_="attack", retry="attempts = 1;")
+    home.up()
+    app(home, 'open("held", "wb").write(b"x" * 2**24)\nprint("written", flush=True)\nsignal.pause()\n')
+    home.drop("x.csv", "a,b\n1,1\n")
+    (r,) = home.wait_running()
+    until(lambda: "written" in home.log_of(r["run_id"]), home.path / "runs" / r["run_id"], what="the app to write")
+    assert str(home.path) not in pathlib.Path("/proc/self/mountinfo").read_text(), "it is never on the host's tree"
+    assert not os.listdir(home.path / "runs" / r["run_id"] / "app")
+    (at,) = [p for p in home.marked(r["run_id"])]
+    device = os.stat(f"/proc/{at}/cwd").st_dev
+    os.kill(runner_of(at), signal.SIGKILL)
+    until(lambda: home.rows("runs", r["run_id"])[0]["state"] == "ended", home.path / "state", what="the run to end")
+    for p in pathlib.Path("/proc").iterdir():
+        if p.name.isdigit():
+            try:
+                held = f" {os.major(device)}:{os.minor(device)} " in (p / "mountinfo").read_text()
+            except OSError:
+                continue
+            assert not held, f"process {p.name} still has it"
 
 
 def test_hidden_executables_and_mounts_of_the_profile(make_home):

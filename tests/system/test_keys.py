@@ -52,6 +52,7 @@ TABLE = {
     "profiles.tmp_inodes": WALLS + "::test_what_a_run_makes_in_shared_tables_is_its_own_and_goes_with_it",
     "profiles.scratch_bytes": WALLS + "::test_scratch_is_bounded",
     "profiles.scratch_inodes": WALLS + "::test_scratch_is_bounded",
+    "profiles.scratch": WALLS + "::test_scratch_in_memory_is_full_at_once",
     "profiles.mounts": WALLS + "::test_hidden_executables_and_mounts_of_the_profile",
     "profiles.env.name": LIMITS + "::test_env_of_profile_and_app",
     "profiles.env.value": LIMITS + "::test_env_of_profile_and_app",

@@ -44,6 +44,10 @@ BAD = [
     ("stream app's scale", "tenant", STREAM % 'scale = { utilisation = 2.0; };', ["acme.conf:1", "utilisation"]),
     ("missing key", "tenant", 'batch = ( { app = "a"; } );', ["acme.conf:1", "exec", "missing"]),
     ("platform", "platform", "rescan_ms = 1;", ["mysimbdp.conf:1", "rescan_ms"]),
+    ("scratch without walls", "profiles", 'profiles = ( { name = "small"; isolation = "basic"; scratch = "memory"; } );',
+     ["profiles.conf:1", "profiles.scratch", "isolation"]),
+    ("scratch without limits", "profiles", 'profiles = ( { name = "small"; scratch = "memory"; scratch_bytes = -1; } );',
+     ["profiles.conf:1", "profiles.scratch", "scratch_bytes"]),
     ("profile", "profiles", 'profiles = ( { name = "small"; wall_s = "x"; } );', ["profiles.conf:1", "wall_s"]),
 ]
 
