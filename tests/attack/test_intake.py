@@ -224,8 +224,9 @@ def test_inspector_memory_bytes_bites(make_home):
         home = make_home(mongo=None, platform=f'inspector_memory_bytes = {room}L; mongo_url = "mongodb://127.0.0.1:1/";')
         home.tenant(fmt="json")
         home.up()
-        held = home.pids("simbdp-inspect")
-        assert held and all(re.search(r"^Max data size +\d+ +\d+ +bytes", pathlib.Path(f"/proc/{p}/limits").read_text(), re.M) for p in held)
+        until(lambda: (held := home.pids("simbdp-inspect")) and all(
+            re.search(r"^Max data size +\d+ +\d+ +bytes", pathlib.Path(f"/proc/{p}/limits").read_text(), re.M) for p in held),
+            home.path / "state", what="the inspectors to lock themselves in")
         for name, content in grows.items():
             home.drop(name, content)
         home.drop("plain.json", b'{"a":1}\n')
