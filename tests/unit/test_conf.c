@@ -159,12 +159,14 @@ static void what_is_told(void **state)
     struct conf *c = NULL, *told = NULL;
     AUTO_BUF struct buf text = {0};
     (void)state;
-    put("mysimbdp.conf", "platform = { mongo_url = \"mongodb://hidden\"; listen = \"127.0.0.1\"; ports = { broker = 7; }; alerts = ( { "
-                         "name = \"a\"; when = \"app == \\\"a\\\\\\\"\"; for_s = 3; command = \"/hidden\"; } ); };");
-    put("tenants/acme.conf", "mongo_url = \"mongodb://hidden\"; concurrency = 7; datasets = ( { name = \"hidden\"; } ); "
-                             "batch = ( { app = \"b\"; exec = \"hidden\"; } ); streams = ( { name = \"s\"; max_stored_bytes = 5000000000L; } ); "
-                             "stream_apps = ( { app = \"w\"; stream = \"s\"; exec = \"run\"; args = (\"hidden\"); max_instances = 3; "
-                             "scale = { utilisation = 0.7; min_processing_rate = 1e-3; }; } );");
+    put("mysimbdp.conf",
+        "platform = { mongo_url = \"mongodb://hidden\"; listen = \"127.0.0.1\"; ports = { broker = 7; }; alerts = ( { "
+        "name = \"a\"; when = \"app == \\\"a\\\\\\\"\"; for_s = 3; command = \"/hidden\"; } ); };");
+    put("tenants/acme.conf",
+        "mongo_url = \"mongodb://hidden\"; concurrency = 7; datasets = ( { name = \"hidden\"; } ); "
+        "batch = ( { app = \"b\"; exec = \"hidden\"; } ); streams = ( { name = \"s\"; max_stored_bytes = 5000000000L; } ); "
+        "stream_apps = ( { app = \"w\"; stream = \"s\"; exec = \"run\"; args = (\"hidden\"); max_instances = 3; "
+        "scale = { utilisation = 0.7; min_processing_rate = 1e-3; }; } );");
     put("tenants/empty.conf", "");
     assert_int_equal(conf_load(home, &c, &e), 0);
     json_begin(&text, NULL, '{');
