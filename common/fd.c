@@ -145,6 +145,19 @@ int fd_mkdirs(int dirfd, const char *path, mode_t mode)
     }
 }
 
+int fd_open_regular(const char *path, struct stat *ret)
+{
+    char self[64];
+    AUTO_FD int at = open(path, O_PATH | O_CLOEXEC);
+    if (at < 0 || fstat(at, ret) < 0)
+        return -errno;
+    if (!S_ISREG(ret->st_mode))
+        return -EINVAL;
+    snprintf(self, sizeof self, "/proc/self/fd/%d", at);
+    int fd = open(self, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
 static bool is_dot(const char *name)
 {
     return !strcmp(name, ".") || !strcmp(name, "..");
@@ -170,6 +183,16 @@ static void unlock_dir(int dirfd, const char *name)
         return;
 }
 
+/* Nobody adds to it from here on, not even who has it open or works in it: what is removed comes to an end. */
+static void take_dir(int fd)
+{
+    struct stat st;
+    if (geteuid() != 0 || fstat(fd, &st) < 0)
+        return;
+    if ((st.st_uid != 0 && fchown(fd, 0, (gid_t)-1) < 0) || ((st.st_mode & 0022) && fchmod(fd, 0700) < 0))
+        return;
+}
+
 static int remove_flat(int dirfd, const char *name)
 {
     return unlinkat(dirfd, name, 0) == 0 || unlinkat(dirfd, name, AT_REMOVEDIR) == 0 || errno == ENOENT ? 0 : -errno;
@@ -184,6 +207,7 @@ static int flatten(int top, const char *name, const atomic_bool *stop)
     DIR *d = fd_open_dir(top, name);
     if (!d)
         return -errno;
+    take_dir(dirfd(d));
     for (struct dirent *ent; !(stop && *stop) && (ent = readdir(d));) {
         if (is_dot(ent->d_name) || remove_flat(dirfd(d), ent->d_name) == 0)
             continue;
@@ -232,6 +256,7 @@ int fd_remove_tree(int dirfd, const char *name)
     AUTO_FD int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return errno == ENOENT ? 0 : -errno;
+    take_dir(fd);
     int r = fd_empty_dir(fd, NULL), own = remove_flat(dirfd, name);
     return r < 0 ? r : own;
 }

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -44,11 +45,16 @@ int fd_sync_dir(int dirfd, const char *path);
 /* mkdir -p below dirfd; existing directories are left as they are. */
 int fd_mkdirs(int dirfd, const char *path, mode_t mode);
 
+/* To read a regular file at a path whose last parts may be somebody else's: a device or FIFO there is not opened. A descriptor and
+ * its state, or -errno (-EINVAL: it is something else). */
+int fd_open_regular(const char *path, struct stat *ret);
+
 /* To list a directory; never through a link. NULL: errno says why. */
 DIR *fd_open_dir(int dirfd, const char *name);
 
 /* Removes a tree without following links or crossing into mounts; ENOENT is success. 0: nothing of it is left; else the last
- * -errno. Trees of any depth: three descriptors and no stack, since what is not empty is moved up before its parent goes. */
+ * -errno. Trees of any depth: three descriptors and no stack, since what is not empty is moved up before its parent goes. What is
+ * removed by root is root's before, so that whoever works in it cannot add to it for ever. */
 int fd_remove_tree(int dirfd, const char *name);
 
 /* The same for all that a directory holds. Ends with -ECANCELED soon after *stop (NULL: none) is set. */

@@ -558,7 +558,7 @@ static int start(struct batchmgr *m, struct err *e)
     m->sched = sched_new(get_nprocs(), (int64_t)si.totalram * si.mem_unit);
     cgroup_probe(&m->cgroups, m->home.tag);
     isolation_probe(&m->isolation, &m->home);
-    m->runs_fd = openat(m->home.dirfd, "runs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    m->runs_fd = openat(m->home.dirfd, "runs", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* lint: ours */
     r = ledger_open(&m->home, m->base, &m->ledger, e);
     if (r < 0) {
         conf_free(c);

@@ -78,7 +78,7 @@ static int move_away(struct batchmgr *m, struct file *f, enum file_place to)
     int r = 0;
     if (to == PLACE_gone) {
         crash_at(CRASH_work_remove);
-        return fd_remove_tree(m->home.dirfd, work);
+        return spawner_discard(m->spawner, m->home.dirfd, work);
     }
     AUTO_FREE char *dir = filed_dir(f, to);
     AUTO_FREE char *target = xasprintf("%s/%s", dir, f->file_id);
@@ -247,11 +247,11 @@ static void on_retry_row(void *arg)
         return;
     }
     f->place = PLACE_work;
-    if (!*f->hash) { /* refused before it was read: look at it again from the start */
+    if (!*f->hash) { /* refused before it was read, perhaps for being no file of its own: look at it again from the start */
         f->retrying = false;
         file_set_state(f, FILE_received);
         ledger_put_file(m->ledger, f);
-        admit_claimed(m, f);
+        intake_check_again(m, f);
         return;
     }
     ledger_put_file(m->ledger, f);

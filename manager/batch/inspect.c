@@ -454,7 +454,7 @@ static void inspect_one(struct inspector *in, struct file *f)
     const struct conf_dataset *d = c ? conf_dataset(c, f->dataset) : NULL;
     struct inspect_reply re = {.status = INSPECT_FAILED};
     AUTO_FREE char *path = xasprintf("work/%s/in/%s", f->file_id, f->safe);
-    AUTO_FD int fd = openat(m->home.dirfd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    AUTO_FD int fd = openat(m->home.dirfd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) { /* our trouble, not the file's */
         inspect_submit_later(m, f);
         return;

@@ -201,7 +201,7 @@ void intake_copied(struct batchmgr *m, struct file *f, bool ok, const char *deta
         return;
     }
     struct timespec times[2] = {st.st_atim, st.st_mtim};
-    utimensat(m->home.dirfd, copy, times, 0);
+    utimensat(m->home.dirfd, copy, times, 0); /* lint: ours */
     if (renameat(m->home.dirfd, copy, m->home.dirfd, copied) < 0) {
         file_timer(m, f, RETRY_MS, on_move_again);
         return;
@@ -686,8 +686,7 @@ int intake_add_tenant(struct batchmgr *m, struct tenant *t, struct err *e)
 
 void intake_clean_uploads(struct batchmgr *m)
 {
-    AUTO_FREE char *path = home_path(&m->home, "staging/.incoming");
-    DIR *d = opendir(path);
+    DIR *d = fd_open_dir(m->home.dirfd, "staging/.incoming");
     for (struct dirent *ent; d && (ent = readdir(d));)
         if (home_valid_id(ent->d_name) && !map_get(&m->files, ent->d_name))
             unlinkat(dirfd(d), ent->d_name, 0);
@@ -749,6 +748,12 @@ void intake_resume(struct batchmgr *m, struct file *f)
         map_put(&m->staged, key, f);
     }
     move_to_work(m, f);
+}
+
+void intake_check_again(struct batchmgr *m, struct file *f)
+{
+    f->writer_since_ms = 0;
+    check_claimed(m, f);
 }
 
 /* ---- uploads ---- */

@@ -18,6 +18,8 @@ void intake_refused(struct tenant *t);
 bool intake_is_our_trouble(int error);
 /* Goes on with a file whose row says `received`. */
 void intake_resume(struct batchmgr *m, struct file *f);
+/* The same for one that was refused and is to be tried again: it is in work/, and may be what it was refused for. */
+void intake_check_again(struct batchmgr *m, struct file *f);
 /* The copy that intake asked an inspector for is done. */
 void intake_copied(struct batchmgr *m, struct file *f, bool ok, const char *detail);
 

@@ -40,7 +40,7 @@ static size_t prune_files(struct batchmgr *m, const struct conf_tenant *t)
             continue; /* it was brought back meanwhile */
         AUTO_FREE char *path =
             xasprintf("%s/%s/%s/%s", f->place == PLACE_done ? "done" : "quarantine", f->tenant, f->dataset, f->file_id);
-        fd_remove_tree(m->home.dirfd, path);
+        spawner_discard(m->spawner, m->home.dirfd, path);
         f->place = PLACE_gone;
         ledger_note_file(m->ledger, f);
         file_free(f);

@@ -113,9 +113,9 @@ static void read_exec(int fd, const struct stat *st, struct exec_hash *x)
 
 static void hash_exec(struct batchmgr *m, crypto_generichash_state *h, const char *path)
 {
-    AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+    AUTO_FD int fd = fd_open_regular(path, &st);
+    if (fd < 0)
         return;
     struct exec_hash *x = map_get(&m->exec_hashes, path);
     if (!x)
@@ -232,7 +232,7 @@ static int add_outputs(struct batchmgr *m, const struct file *f, struct run_spec
     plan_path(s, dir, "r");
     char **names = NULL;
     size_t n = 0;
-    DIR *d = opendir(dir);
+    DIR *d = fd_open_dir(AT_FDCWD, dir);
     if (!d)
         return err_sys(e, -errno, "the kept output %s cannot be opened", dir);
     for (struct dirent *ent; (ent = readdir(d));) {

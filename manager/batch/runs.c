@@ -690,8 +690,7 @@ void runs_dismiss_ended(struct batchmgr *m)
 
 void runs_clean_groups(struct batchmgr *m)
 {
-    AUTO_FREE char *path = home_path(&m->home, "work");
-    DIR *d = opendir(path);
+    DIR *d = fd_open_dir(m->home.dirfd, "work");
     for (struct dirent *ent; d && (ent = readdir(d));)
         if (!strncmp(ent->d_name, "group-", 6) && !map_get(&m->runs, ent->d_name + 6))
             fd_remove_tree(dirfd(d), ent->d_name);

@@ -148,6 +148,11 @@ bool spawner_is_ready(const struct spawner *s)
     return s && s->fd >= 0 && clk_now_ms() >= s->pause_until_ms;
 }
 
+int spawner_discard(struct spawner *s, int dirfd, const char *path)
+{
+    return s && scrap_put(s->scrap, dirfd, path) ? 0 : fd_remove_tree(dirfd, path);
+}
+
 static void pause_for(struct spawner *s, int64_t ms)
 {
     s->pause_until_ms = clk_now_ms() + ms;
@@ -224,7 +229,7 @@ void live_acknowledge(struct live *l)
 
 void live_dismiss_ended(const struct home *h, bool (*is_ended)(void *arg, const char *claim), void *arg)
 {
-    DIR *d = opendir(h->runtime);
+    DIR *d = fd_open_dir(AT_FDCWD, h->runtime);
     for (struct dirent *ent; d && (ent = readdir(d));) {
         char claim[ID_SIZE + 16];
         size_t n = strlen(ent->d_name);
@@ -371,7 +376,7 @@ void live_resolve(struct live *l)
 {
     AUTO_FREE char *lock_path = xasprintf("%s/%s.lock", l->s->home->runtime, l->claim);
     AUTO_FREE char *sock_path = xasprintf("%s/%s.sock", l->s->home->runtime, l->claim);
-    AUTO_FD int lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    AUTO_FD int lock = open(lock_path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (lock < 0 || flock(lock, LOCK_EX | LOCK_NB) < 0) {
         int fd = lock < 0 ? -1 : fd_unix_connect(sock_path, false);
         if (fd >= 0)

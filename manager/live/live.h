@@ -25,6 +25,9 @@ struct spawner *spawner_new(struct event_base *base, const struct home *home, st
 void spawner_free(struct spawner *s); /* NULL is fine; runs go on. Blocks until the program has ended, some 10 ms */
 /* False while it is gone, or the process table was full a moment ago (then `ready` is called when to try again). */
 bool spawner_is_ready(const struct spawner *s);
+/* Removes what a tenant may have made as large as it liked: aside at once, then by a thread; where it cannot be moved, or s is
+ * NULL, here and now. 0 or -errno. */
+int spawner_discard(struct spawner *s, int dirfd, const char *path);
 
 struct live_ops {
     void (*started)(void *arg);                       /* perhaps again, after a reconnection */

@@ -97,7 +97,7 @@ static void wake(struct scrap *s)
 struct scrap *scrap_new(const struct home *h)
 {
     struct scrap *s = xcalloc(1, sizeof *s);
-    s->runs = openat(h->dirfd, "runs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    s->runs = openat(h->dirfd, "runs", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* lint: ours */
     if (s->runs >= 0)
         mkdirat(s->runs, ".scrap", 0700);
     s->bin = s->runs < 0 ? -1 : openat(s->runs, ".scrap", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -129,6 +129,14 @@ void scrap_free(struct scrap *s)
 void scrap_take(struct scrap *s, const char *dir)
 {
     AUTO_FREE char *app = xasprintf("%s/app", dir);
-    if (s->running && unlinkat(AT_FDCWD, app, AT_REMOVEDIR) < 0 && errno != ENOENT && move(s, AT_FDCWD, app))
-        wake(s);
+    if (s->running && unlinkat(AT_FDCWD, app, AT_REMOVEDIR) < 0 && errno != ENOENT)
+        scrap_put(s, AT_FDCWD, app);
+}
+
+bool scrap_put(struct scrap *s, int dirfd, const char *path)
+{
+    if (!s->running || !move(s, dirfd, path))
+        return false;
+    wake(s);
+    return true;
 }

@@ -21,7 +21,7 @@ static void turn(struct capture *c)
     c->older = c->written;
     c->written = 0;
     renameat(c->dirfd, c->name, c->dirfd, old);
-    c->fd = openat(c->dirfd, c->name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+    c->fd = openat(c->dirfd, c->name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0640);
     if (c->fd < 0)
         c->error = -errno;
 }

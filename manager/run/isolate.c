@@ -50,7 +50,7 @@ static int open_space(pid_t pid, const char *name)
 {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/ns/%s", (int)pid, name);
-    return open(path, O_RDONLY | O_CLOEXEC);
+    return open(path, O_RDONLY | O_CLOEXEC); /* lint: the kernel's */
 }
 
 bool isolate_prepare(struct isolate_spaces *ret, const char *home)

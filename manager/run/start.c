@@ -253,7 +253,7 @@ int start_app(struct runner *r, struct err *e)
     int n = open_pipes(&p, s->full_isolation, e);
     if (n < 0)
         return n;
-    AUTO_FD int exec_fd = s->builtin ? open(s->exec, O_RDONLY | O_CLOEXEC) : -1;
+    AUTO_FD int exec_fd = s->builtin ? open(s->exec, O_RDONLY | O_CLOEXEC) : -1; /* lint: ours */
     if (s->builtin && exec_fd < 0)
         return err_sys(e, -errno, "cannot open the platform's own %s", s->exec);
     for (int k = 0; k < CGROUP_N_KINDS; k++)
