@@ -1,5 +1,4 @@
 #include "cgroup.h"
-#include "buf.h"
 #include "fd.h"
 
 #include <dirent.h>
@@ -175,6 +174,8 @@ static int set_limit(const struct cgroup_host *h, enum cgroup_kind kind, const c
         r = write_text(dir, h->v2[kind] ? "memory.max" : "memory.limit_in_bytes", text);
         /* Swap would let a run go past the limit; absent without swap accounting. */
         write_text(dir, h->v2[kind] ? "memory.swap.max" : "memory.memsw.limit_in_bytes", h->v2[kind] ? "0" : text);
+        if (!h->v2[kind]) /* what lies in buffers of its connections; v2 counts that by itself */
+            write_text(dir, "memory.kmem.tcp.limit_in_bytes", text);
     } else if (kind == CGROUP_PIDS && l->pids >= 0) {
         snprintf(text, sizeof text, "%lld", (long long)l->pids);
         r = write_text(dir, "pids.max", text);
@@ -346,6 +347,17 @@ void cgroup_kill(const struct cgroup_host *h, const char *name)
             return;
     }
     cgroup_signal(h, name, SIGKILL);
+}
+
+int cgroup_procs(const struct cgroup_host *h, const char *name, struct buf *ret)
+{
+    int r = -ENOENT;
+    for (int k = CGROUP_TREE; k >= 0 && r < 0; k--) { /* who is in one hierarchy is in all */
+        char dir[640];
+        run_dir(h, k, name, dir, sizeof dir);
+        r = *h->base[k] ? read_text(dir, "cgroup.procs", ret) : r;
+    }
+    return r;
 }
 
 void cgroup_signal(const struct cgroup_host *h, const char *name, int sig)

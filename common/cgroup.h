@@ -4,6 +4,7 @@
 #ifndef SIMBDP_CGROUP_H
 #define SIMBDP_CGROUP_H
 
+#include "buf.h"
 #include "err.h"
 
 #include <stdbool.h>
@@ -56,6 +57,8 @@ void cgroup_join(const struct cgroup_host *h, const char *name, pid_t pid);
 bool cgroup_has_tree(const struct cgroup_host *h);
 /* SIGKILL to every process in it, at once. */
 void cgroup_kill(const struct cgroup_host *h, const char *name);
+/* Adds the pids of its processes, one a line. 0 or -errno. */
+int cgroup_procs(const struct cgroup_host *h, const char *name, struct buf *ret);
 /* Sends `sig` to each process in it. */
 void cgroup_signal(const struct cgroup_host *h, const char *name, int sig);
 /* True when no process is in it; also when it does not exist. */

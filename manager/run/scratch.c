@@ -1,16 +1,18 @@
 #include "scratch.h"
 
 #include "common/fd.h"
+#include "common/mem.h"
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MIN_MS = 50, MAX_MS = 2000, FASTEST_BYTES_PER_MS = 2 << 20, FASTEST_INODES_PER_MS = 200 };
+enum { MIN_MS = 50, MAX_MS = 2000, FASTEST_BYTES_PER_MS = 2 << 20, FASTEST_INODES_PER_MS = 200, MAX_HELD = 1 << 20 };
 
 static const char key_bytes[] = "scratch_bytes", key_inodes[] = "scratch_inodes";
 
@@ -69,6 +71,63 @@ const char *scratch_look(struct scratch *s, int dirfd, const char *name)
     while (depth)
         closedir(stack[--depth]);
     return key;
+}
+
+/* ---- without a name ---- */
+
+struct held {
+    ino_t ino;
+    int64_t bytes;
+};
+
+struct held_files {
+    dev_t dev;
+    int64_t uid;
+    struct held *v;
+    size_t n;
+};
+
+static void find_held(struct held_files *h, const char *pid, int digits, const char *what)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%.*s/%s", digits, pid, what);
+    DIR *d = fd_open_dir(AT_FDCWD, path);
+    struct stat st;
+    for (struct dirent *ent; d && h->n < MAX_HELD && (ent = readdir(d));) {
+        if (fstatat(dirfd(d), ent->d_name, &st, 0) < 0 || !S_ISREG(st.st_mode) || st.st_nlink || st.st_dev != h->dev ||
+            st.st_uid != (uid_t)h->uid)
+            continue;
+        h->v = (h->n & (h->n + 1)) ? h->v : xrealloc(h->v, (2 * h->n + 2) * sizeof *h->v);
+        h->v[h->n++] = (struct held){st.st_ino, (int64_t)st.st_blocks * 512};
+    }
+    if (d)
+        closedir(d);
+}
+
+static int by_inode(const void *a, const void *b)
+{
+    ino_t x = ((const struct held *)a)->ino, y = ((const struct held *)b)->ino;
+    return x < y ? -1 : x > y;
+}
+
+const char *scratch_look_held(struct scratch *s, int dirfd, const char *beside, int64_t uid, const char *pids)
+{
+    struct stat st;
+    struct held_files h = {.uid = uid};
+    if (s->max_bytes < 0 || fstatat(dirfd, beside, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return NULL;
+    h.dev = st.st_dev;
+    for (const char *pid = pids; *pid; pid += strcspn(pid, "\n"), pid += *pid == '\n') {
+        int digits = (int)strcspn(pid, "\n");
+        find_held(&h, pid, digits, "fd");
+        find_held(&h, pid, digits, "map_files");
+    }
+    if (h.n)
+        qsort(h.v, h.n, sizeof *h.v, by_inode);
+    for (size_t i = 0; i < h.n; i++)
+        s->bytes += i && h.v[i].ino == h.v[i - 1].ino ? 0 : h.v[i].bytes;
+    free(h.v);
+    return broken(s);
 }
 
 static int64_t least(int64_t a, int64_t b)

@@ -15,6 +15,11 @@ struct scratch {
 enum { SCRATCH_MAX_DEPTH = 128 };
 const char *scratch_look(struct scratch *s, int dirfd, const char *name);
 
+/* Adds what has no name any more and still takes room: files of `uid` on the file system of `beside` (a file of dirfd) that one of
+ * these processes (as cgroup_procs lists them) has open or mapped. Returns "scratch_bytes" when that is too much, or NULL. What is
+ * on its way through a socket is not seen. */
+const char *scratch_look_held(struct scratch *s, int dirfd, const char *beside, int64_t uid, const char *pids);
+
 /* In how many ms to look again: the closer to the limit the sooner, so that a fast writer gets little beyond it. -1: never. */
 int scratch_interval_ms(const struct scratch *s);
 

@@ -1,5 +1,6 @@
 #include "take.h"
 
+#include "common/beneath.h"
 #include "common/crash.h"
 #include "common/fd.h"
 #include "common/log.h"
@@ -13,7 +14,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_OUTPUT_FILES = 10000 };
+enum {
+    MAX_OUTPUT_FILES = 10000,
+    MAX_REJECTS_BYTES = 32 << 20, /* twice what the loader and libsimbdp write */
+};
 
 /* From memory to the disk; at most `max` bytes, what is beyond ends the copying. */
 static int copy_file(struct runner *r, int from, const char *to, int64_t max)
@@ -53,7 +57,7 @@ static int take_output_files(struct runner *r, int fd, int64_t *total, char *why
                      MAX_OUTPUT_FILES, ent->d_name);
             return closedir(d), ERR_FORMAT;
         }
-        *total += st.st_size;
+        *total = st.st_size > INT64_MAX - *total ? INT64_MAX : *total + st.st_size; /* holes cost nothing */
         if (r->spec->scratch_in_memory) {
             AUTO_FREE char *to = xasprintf("output.part/%s", ent->d_name);
             r0 = *total > r->spec->output_bytes ? 0 : copy_file(r, f, to, st.st_size);
@@ -85,8 +89,10 @@ static int take_output_of_memory(struct runner *r, int64_t *total, char *why, si
 static int take_output_dir(struct runner *r, int64_t *total, char *why, size_t why_size)
 {
     gid_t gid = r->spec->gid >= 0 ? (gid_t)r->spec->gid : (gid_t)-1;
-    AUTO_FD int fd = openat(r->dirfd, "app/out", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0 || unlinkat(r->dirfd, "output.part", AT_REMOVEDIR) < 0 || renameat(r->dirfd, "app/out", r->dirfd, "output.part") < 0)
+    AUTO_FD int fd = beneath_open(r->dirfd, "app/out", O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0)
+        return fd;
+    if (unlinkat(r->dirfd, "output.part", AT_REMOVEDIR) < 0 || renameat(r->dirfd, "app/out", r->dirfd, "output.part") < 0)
         return -errno;
     if (!is_same(r, "output.part", fd)) {
         snprintf(why, why_size, "SIMBDP_OUTPUT_DIR was exchanged while it was taken");
@@ -115,7 +121,10 @@ void take_output(struct runner *r, struct outcome *o)
         n = r->spec->scratch_in_memory ? take_output_of_memory(r, &total, why, sizeof why)
                                        : take_output_dir(r, &total, why, sizeof why);
         r->result.output_bytes = total;
-        if (n == 0 && total > r->spec->output_bytes) {
+        bool too_much = n == 0 && total > r->spec->output_bytes;
+        if (n < 0 || too_much)
+            fd_remove_tree(r->dirfd, "output.part"); /* as much as scratch may hold, which goes with the run */
+        if (too_much) {
             *o = (struct outcome){RUN_limit, o->exit_code, -1, "output_bytes"};
             return;
         }
@@ -141,21 +150,29 @@ static int open_app_file(struct runner *r, const char *name, int64_t max)
     return fd_take(&fd);
 }
 
+/* The file of rejects that the app names, to where the tenant cannot reach it. */
+static int move_rejects(struct runner *r, int fd, const char *name)
+{
+    AUTO_FREE char *from = xasprintf("app/%s", name);
+    if (renameat(r->dirfd, from, r->dirfd, "rejects.jsonl") < 0)
+        return -errno;
+    if (!is_same(r, "rejects.jsonl", fd)) {
+        fd_remove_tree(r->dirfd, "rejects.jsonl");
+        return -ESTALE;
+    }
+    return (r->spec->uid >= 0 && fchown(fd, geteuid(), getegid()) < 0) || fchmod(fd, 0600) < 0 ? -errno : 0;
+}
+
 static void take_rejects(struct runner *r, const char *name)
 {
-    AUTO_FD int rejects = open_app_file(r, name, INT64_MAX);
-    AUTO_FREE char *from = xasprintf("app/%s", name);
-    int n = rejects >= 0 && r->spec->scratch_in_memory ? copy_file(r, rejects, "rejects.jsonl", r->spec->scratch_bytes) : 0;
+    AUTO_FD int fd = open_app_file(r, name, MAX_REJECTS_BYTES);
+    int n = fd < 0                       ? fd
+            : r->spec->scratch_in_memory ? copy_file(r, fd, "rejects.jsonl", MAX_REJECTS_BYTES)
+                                         : move_rejects(r, fd, name);
     if (n < 0)
-        log_warn("rejects", r->spec->tenant, r->spec->run_id, "cannot keep the rejects file: %s", err_text(n));
-    if (rejects < 0 || r->spec->scratch_in_memory || renameat(r->dirfd, from, r->dirfd, "rejects.jsonl") < 0)
-        return;
-    if (!is_same(r, "rejects.jsonl", rejects)) {
-        unlinkat(r->dirfd, "rejects.jsonl", 0);
-        log_warn("rejects", r->spec->tenant, r->spec->run_id, "the rejects file was exchanged while it was taken; it is not kept");
-    } else if (r->spec->uid >= 0 && fchown(rejects, geteuid(), getegid()) < 0) {
-        log_warn("rejects", r->spec->tenant, r->spec->run_id, "cannot take over the rejects file: %s", strerror(errno));
-    }
+        log_warn("rejects", r->spec->tenant, r->spec->run_id,
+                 "the rejects file is not kept: it has to be a regular file with one link and at most %d MiB, and to stay one (%s)",
+                 MAX_REJECTS_BYTES >> 20, err_text(n));
 }
 
 void take_app_result(struct runner *r)
