@@ -1,5 +1,7 @@
 /* mysimbdp VERB: the one front door. A verb a file. */
 #include "cli.h"
+#include "text.h"
+
 #include "common/crash.h"
 #include "common/log.h"
 
@@ -75,6 +77,7 @@ int main(int argc, char **argv)
 {
     log_init("mysimbdp");
     crash_init();
+    text_guard();
     signal(SIGPIPE, SIG_DFL);
     const char *home = home_take_arg(&argc, argv);
     if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {

@@ -31,7 +31,7 @@ static void show_progress(struct publishing *k, bool last)
     if (!k->progress || (!last && now - k->shown_ms < PROGRESS_MS))
         return;
     k->shown_ms = now;
-    fprintf(stderr, "\r%llu confirmed%s", (unsigned long long)publisher_confirmed(k->p), last ? "\n" : "");
+    dprintf(STDERR_FILENO, "\r%llu confirmed%s", (unsigned long long)publisher_confirmed(k->p), last ? "\n" : "");
 }
 
 /* A breach of the agreement is told once; what is refused for a while is sent again. */

@@ -1,6 +1,9 @@
 #include "text.h"
 
+#include "common/fd.h"
+
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Bytes of the UTF-8 character that u begins: 0 if it is none, negative if more of it is needed to say. */
@@ -35,4 +38,54 @@ void text_print(const char *s)
     AUTO_BUF struct buf b = {0};
     text_append(&b, s, strlen(s), false);
     fwrite(b.p, 1, b.n, stdout);
+}
+
+/* A stream may be flushed in the middle of a character, which waits for the rest then. */
+struct guard {
+    FILE *terminal;
+    struct buf rest;
+};
+
+static struct guard guards[2];
+
+static ssize_t write_guarded(void *arg, const char *p, size_t n)
+{
+    struct guard *g = arg;
+    AUTO_BUF struct buf b = {0};
+    buf_add(&g->rest, p, n);
+    buf_consume(&g->rest, text_append(&b, g->rest.p, g->rest.n, n != 0));
+    return fd_write_all(fileno(g->terminal), b.p, b.n) < 0 ? 0 : (ssize_t)n;
+}
+
+static FILE *guarded(struct guard *g, FILE *stream)
+{
+    g->terminal = stream;
+    FILE *f = fopencookie(g, "w", (cookie_io_functions_t){.write = write_guarded});
+    if (!f)
+        return stream;
+    setvbuf(f, NULL, _IOLBF, BUFSIZ);
+    return f;
+}
+
+static void finish(void)
+{
+    fflush(stdout);
+    fflush(stderr);
+    for (int i = 0; i < 2; i++) {
+        write_guarded(&guards[i], "", 0);
+        buf_fini(&guards[i].rest);
+    }
+}
+
+void text_guard(void)
+{
+    stdout = guarded(&guards[0], stdout);
+    stderr = guarded(&guards[1], stderr);
+    atexit(finish);
+}
+
+void text_unguard(void)
+{
+    fflush(stdout);
+    stdout = guards[0].terminal;
 }

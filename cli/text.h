@@ -16,4 +16,10 @@ size_t text_append(struct buf *out, const char *p, size_t n, bool more);
 /* The same to stdout, of a whole string. */
 void text_print(const char *s);
 
+/* From here on all that is written to stdout and stderr goes that way, whoever had the words: names, reasons, configuration,
+ * messages of servers. What writes to the descriptors passes by: files as they are, progress bars. */
+void text_guard(void);
+/* Back to the terminal's own stream, for what draws on it. */
+void text_unguard(void);
+
 #endif

@@ -1,5 +1,6 @@
 /* mysimbdp top: what the monitor's board shows, live. */
 #include "cli.h"
+#include "text.h"
 
 #include "common/clk.h"
 #include "common/mem.h"
@@ -343,6 +344,7 @@ static int live(struct cli *c, const struct home *h, struct view *v, const char 
     struct err e = {0};
     int fd = -1;
     setlocale(LC_ALL, "");
+    text_unguard(); /* curses has escapes of its own, and shows those of names */
     if (!isatty(STDOUT_FILENO) || !initscr())
         return err_set(&e, ERR_USAGE, "this is no terminal; `mysimbdp top --once` prints it once"), cli_fail(c, &e);
     cbreak();

@@ -20,7 +20,7 @@ static void progress(const char *name, int64_t done, int64_t total)
         return;
     last_ms = clk_now_ms();
     int filled = total > 0 ? (int)(done * BAR / total) : BAR;
-    fprintf(stderr, "\r%-30.30s [%.*s%*s] %3d%% %.1f MB%s", name, filled, "##############################", BAR - filled, "",
+    dprintf(STDERR_FILENO, "\r%-30.30s [%.*s%*s] %3d%% %.1f MB%s", name, filled, "##############################", BAR - filled, "",
             total > 0 ? (int)(done * 100 / total) : 100, (double)done / 1e6, done >= total ? "\n" : "");
 }
 
