@@ -36,10 +36,13 @@ def home(make_home):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "needs_root: identities and cgroups are only there for root")
+    config.addinivalue_line("markers", "needs_root: identities and namespaces of the host are only there for root")
+    config.addinivalue_line("markers", "needs_cgroups: limits of whole runs are only there with controllers")
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
         if "needs_root" in item.keywords and not harness.IS_ROOT:
-            item.add_marker(pytest.mark.skip(reason="needs uids of its own or cgroups"))
+            item.add_marker(pytest.mark.skip(reason="needs uids of its own"))
+        if "needs_cgroups" in item.keywords and not harness.HAS_CGROUPS:
+            item.add_marker(pytest.mark.skip(reason="needs cgroup controllers"))

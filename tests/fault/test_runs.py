@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from harness import BUILD, FINAL, RELEASE, runner_of, until
+from harness import BUILD, FINAL, HAS_CGROUPS, RELEASE, runner_of, until
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_r03_daemons_are_gone_after_the_run(misbehave):
     assert home.marked(r["run_id"]) == []
 
 
-@pytest.mark.needs_root
+@pytest.mark.needs_cgroups
 def test_r03_a_fork_bomb_is_contained(misbehave):
     home = misbehave(wall_s=2, cgroup="pids = 30; memory_bytes = 268435456L; cpu_pct = 50;")
     home.tenant("neighbour", exec_="misbehave")
@@ -100,8 +100,8 @@ LIMITS = [
 
 @pytest.mark.parametrize("name,actions,profile,expected,limit", LIMITS, ids=[x[0] for x in LIMITS])
 def test_r04_each_limit_holds_and_is_named(misbehave, name, actions, profile, expected, limit):
-    if "cgroup" in profile and os.geteuid() != 0:
-        pytest.skip("needs cgroups")
+    if "cgroup" in profile and not HAS_CGROUPS:
+        pytest.skip("needs cgroup controllers")
     home = misbehave(**profile)
     f, r = outcome(home, *actions)
     assert (f["state"], r["outcome"], r["limit"]) == ("quarantined", expected, limit)

@@ -60,6 +60,21 @@ def test_a_host_without_cgroups(home):
 
 
 @pytest.mark.needs_root
+def test_a_host_with_a_bare_v2_tree(home):
+    """As in a container, or where systemd delegates nothing: which limits are missing is said, and the rest is used."""
+    home.profiles(cgroup="memory_bytes = 268435456L; pids = 64; cpu_pct = 50;")
+    bare = ["unshare", "-m", "sh", "-c", 'umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec "$@"', "x"]
+    probe = subprocess.run([*bare, "cat", "/sys/fs/cgroup/cgroup.controllers"], capture_output=True, text=True)
+    if probe.returncode or "memory" in probe.stdout.split():
+        pytest.skip("this host does not let us make a mount namespace, or has controllers in its v2 tree")
+    found = {s: r for (a, s), r in findings(home, 1, bare).items() if a == "limit"}
+    for key in ("cpu_pct = 50", "memory_bytes = 268435456", "pids = 64"):
+        row = found[f"small: cgroup.{key}"]
+        assert row["status"] in ("absent", "emulated") and "controller" in row["reason"], row
+    assert found["small: cgroup.cpu_pct = 50"]["status"] == "absent" and found["end of the whole tree"]["status"] == "enforced"
+
+
+@pytest.mark.needs_root
 def test_a_host_without_namespaces(home):
     """As in a container whose seccomp profile or capabilities forbid them."""
     forbid = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]

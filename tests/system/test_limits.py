@@ -12,7 +12,7 @@ def run(home, name, text, tenant="acme"):
     return f, next(r for r in home.rows("runs") if r["run_id"] == f["run_id"])
 
 
-@pytest.mark.needs_root
+@pytest.mark.needs_cgroups
 def test_cpu_pct_throttles(home):
     home.profiles(wall_s=2, grace_s=0, cgroup="cpu_pct = 20;")
     home.tenant(exec_="misbehave", retry="attempts = 1;")
