@@ -47,7 +47,8 @@ void csv_moved(struct csv *c, size_t shift)
 {
     if (!shift)
         return;
-    memmove(c->index, c->index + c->next, (c->n_index - c->next) * sizeof *c->index);
+    if (c->n_index > c->next) /* there may be no index at all yet */
+        memmove(c->index, c->index + c->next, (c->n_index - c->next) * sizeof *c->index);
     c->n_index -= c->next;
     c->next = 0;
     for (size_t i = 0; i < c->n_index; i++)
