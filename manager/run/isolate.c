@@ -141,6 +141,8 @@ static int make_view(const struct isolate_plan *p, struct child_failure *f)
     for (size_t i = 0; r == 0 && p->spaces && i < ISOLATE_N_SPACES; i++)
         if (setns(p->spaces->fd[i], (int)spaces[i].flag) < 0)
             r = -errno;
+    if (r == 0 && p->network >= 0 && setns(p->network, CLONE_NEWNET) < 0)
+        r = -errno;
     if (r == 0 && !p->spaces)
         r = unshare(CLONE_NEWCGROUP) < 0 ? -errno : view_prepare(s->home, f->what, sizeof f->what);
     if (r == 0)

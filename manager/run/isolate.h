@@ -32,6 +32,7 @@ void isolate_release(struct isolate_spaces *s);
 struct isolate_plan {
     const struct child_plan *child;
     const struct isolate_spaces *spaces; /* prepared ones; NULL: the process was made with those it needs */
+    int network;                         /* a namespace to go into; -1: the process was born in the run's */
     int status_fd;                       /* gets the main process' wait status, an int */
 };
 

@@ -500,7 +500,7 @@ int runner_main(const struct run_spec *spec, const struct cgroup_host *cg, int c
                        .status = -1,
                        .deadline_ms = -1,
                        .look_ms = -1,
-                       .out_there = {.host = -1, .leash = -1, .ns.counters = {-1, -1}},
+                       .out_there = {.host = -1, .space = -1, .leash = -1, .ns.counters = {-1, -1}},
                        .scratch = {-1, -1, 0, 0},
                        .said = RUN_SAID_CLAIMED,
                        .log = {.fd = -1},

@@ -152,7 +152,7 @@ static _Noreturn void become_run(struct runner *r, struct child_plan *c, int sta
         if (r->cg->v2[k])
             c->procs[k] = -1;
     if (r->spec->full_isolation)
-        isolate_init(&(struct isolate_plan){c, r->spaces, status_fd});
+        isolate_init(&(struct isolate_plan){c, r->spaces, r->out_there.space, status_fd});
     child_exec(c);
 }
 
@@ -172,7 +172,7 @@ static int fork_run(struct runner *r, struct child_plan *c, int status_fd, int t
     return r->pid < 0 ? err_sys(e, -errno, "cannot fork the run's first process") : 0;
 }
 
-/* Born in its network, which only we lead out of. */
+/* In its network, which only we lead out of. */
 static int fork_in_network(struct runner *r, struct child_plan *c, int status_fd, int tree, struct err *e)
 {
     char what[120] = "";

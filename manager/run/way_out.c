@@ -7,11 +7,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 enum { AGAIN_MS = 100, FIRST_LISTENER = 3 };
@@ -26,22 +28,67 @@ static int write_hosts(const struct buf *names, int dirfd)
     return r == 0 && fchmod(fd, 0444) < 0 ? -errno : r;
 }
 
-int way_out_enter(struct way_out *w, const struct run_spec *s, int prepared, int dirfd, char *what, size_t what_size)
+static int open_own(void)
+{
+    return open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+}
+
+static int go(struct netns *ns, const struct run_spec *s, int prepared, int dirfd, char *what, size_t what_size)
 {
     AUTO_BUF struct buf names = {0};
-    w->host = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-    int r = w->host < 0 ? -errno : 0;
+    int r = prepared < 0 ? netns_new() : setns(prepared, CLONE_NEWNET) < 0 ? -errno : 0;
     if (r == 0)
-        r = prepared < 0 ? netns_new() : setns(prepared, CLONE_NEWNET) < 0 ? -errno : 0;
-    if (r == 0)
-        r = netns_open(&w->ns, s, &names, what, what_size);
-    if (r == 0 && names.n)
-        r = write_hosts(&names, dirfd);
-    return r;
+        r = netns_open(ns, s, &names, what, what_size);
+    return r == 0 && names.n ? write_hosts(&names, dirfd) : r;
+}
+
+struct errand {
+    int r, space;
+    struct netns ns;
+    char what[120];
+};
+
+/* By a child that shares our descriptors: those that it opens are ours, by the numbers that it tells. */
+static int send_child(struct way_out *w, const struct run_spec *s, int prepared, int dirfd, char *what, size_t what_size)
+{
+    struct errand done = {.r = -ECHILD, .space = -1, .ns = w->ns};
+    struct clone_args args = {.flags = CLONE_FILES, .exit_signal = SIGCHLD};
+    int told[2];
+    if (pipe2(told, O_CLOEXEC) < 0)
+        return -errno;
+    pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof args);
+    if (pid == 0) {
+        done.r = go(&done.ns, s, prepared, dirfd, done.what, sizeof done.what);
+        done.space = done.r < 0 ? -1 : open_own();
+        _exit(write(told[1], &done, sizeof done) < 0);
+    }
+    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
+    }
+    close(told[1]);
+    if (read(told[0], &done, sizeof done) != (ssize_t)sizeof done)
+        done.r = -ECHILD;
+    close(told[0]);
+    w->ns = done.ns;
+    w->space = done.space;
+    snprintf(what, what_size, "%s", done.what);
+    return done.r;
+}
+
+int way_out_enter(struct way_out *w, const struct run_spec *s, int prepared, int dirfd, char *what, size_t what_size)
+{
+    w->host = open_own();
+    if (w->host < 0)
+        return -errno;
+    if (setns(w->host, CLONE_NEWNET) == 0) /* which leads nowhere yet, but tells whether we could return */
+        return go(&w->ns, s, prepared, dirfd, what, what_size);
+    close(fd_take(&w->host));
+    return send_child(w, s, prepared, dirfd, what, what_size);
 }
 
 void way_out_return(struct way_out *w)
 {
+    if (w->space >= 0)
+        close(fd_take(&w->space));
     if (w->host < 0)
         return;
     if (setns(w->host, CLONE_NEWNET) < 0) {
