@@ -129,10 +129,12 @@ static int make_devices(struct view *v)
         snprintf(path, sizeof path, BASE "/dev/%s", nodes[i].name);
         if (mknod(path, S_IFCHR | 0666, makedev(1, nodes[i].minor)) == 0 && chmod(path, 0666) == 0)
             continue;
-        /* Not in a user namespace: then the host's own, which is still at its place. */
+        /* Not in a user namespace: then the host's own, which is still at its place, if closed by now (close_host). */
+        struct mount_attr open = {.attr_clr = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV};
         snprintf(host, sizeof host, "/dev/%s", nodes[i].name);
         AUTO_FD int node = clone_of(host, 0);
-        if (node < 0 || make_target(path, false) < 0 || attach(node, path) < 0)
+        if (node < 0 || mount_setattr(node, "", AT_EMPTY_PATH, &open, sizeof open) < 0 || make_target(path, false) < 0 ||
+            attach(node, path) < 0)
             return failed(v, "making", path);
     }
     for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
