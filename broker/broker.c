@@ -502,7 +502,7 @@ int main(int argc, char **argv)
     b.started_wall_ms = clk_wall_ms();
     b.journal_ms = clk_now_ms();
     b.base = daemon_loop(MAX_CALLBACKS); /* turns that follow one another would otherwise be all that it does */
-    int r = home_open(&b.home, home, &e);
+    int r = home_enter(&b.home, home, &e);
     /* One that starts waits for a listing of what it left to end; a listing is for the one that runs to give. */
     int lock = r < 0 ? r : home_lock(&b.home, "broker", listing ? 0 : LISTING_WAIT_MS, &e);
     if (listing && lock == -EWOULDBLOCK)

@@ -92,6 +92,12 @@ int cli_home(struct cli *c, struct home *h)
     return home_open(h, c->home_arg, &e) < 0 ? cli_fail(c, &e) : 0;
 }
 
+int cli_enter(struct cli *c, struct home *h)
+{
+    struct err e = {0};
+    return home_enter(h, c->home_arg, &e) < 0 ? cli_fail(c, &e) : 0;
+}
+
 static bool is_down(int r)
 {
     return r == -ENOENT || r == -ECONNREFUSED;

@@ -33,7 +33,8 @@ int cli_usage(struct cli *c, const char *fmt, ...) __attribute__((format(printf,
 /* Prints "mysimbdp VERB: message" and gives CLI_FAILED. */
 int cli_fail(struct cli *c, const struct err *e);
 
-int cli_home(struct cli *c, struct home *h); /* 0 or CLI_FAILED, complained */
+int cli_home(struct cli *c, struct home *h);  /* 0 or CLI_FAILED, complained */
+int cli_enter(struct cli *c, struct home *h); /* the same with home_enter */
 
 /* One request to a program of the home over its socket. *ret is the answer (caller destroys) when it was ok. Waits up to ten
  * seconds for a program that `mysimbdp up` is starting; cli_request_now does not. */

@@ -9,6 +9,7 @@
 #include "common/isolation.h"
 #include "common/mem.h"
 #include "common/spawn.h"
+#include "common/userns.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,6 +29,8 @@ struct doctor {
     struct conf *conf;
     struct cgroup_host cg;
     struct isolation_host isolation;
+    struct userns_map map; /* of the home's user namespace, where it has one */
+    bool has_map;
     sqlite3 *db;
     int n_bad;
 };
@@ -103,7 +106,7 @@ static void rlimits(struct doctor *d, const struct conf_profile *p)
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         int64_t hard = -1;
         bool works = all[i].value < 0 || rlimit_works(all[i].resource, all[i].value, &hard);
-        bool lower = works && geteuid() != 0 && hard >= 0 && all[i].value > hard;
+        bool lower = works && (geteuid() != 0 || d->has_map) && hard >= 0 && all[i].value > hard;
         AUTO_FREE char *reason =
             lower ? xasprintf("at %lld: the hard limit of this process, which only root may raise", (long long)hard) : NULL;
         if (!lower && all[i].resource == RLIMIT_NPROC && geteuid() != 0)
@@ -275,7 +278,7 @@ static void tenant(struct doctor *d, const struct conf_tenant *t)
     const struct conf_batch *b = t->batch.v;
     int64_t uid = uid_of(d, t->id);
     AUTO_FREE char *subject = xasprintf("%s: uid %lld", t->id, (long long)uid);
-    const struct passwd *pw = uid >= 0 ? getpwuid((uid_t)uid) : NULL;
+    const struct passwd *pw = uid >= 0 ? getpwuid((uid_t)(d->has_map ? d->map.subuid + uid - 1 : uid)) : NULL;
     if (geteuid() == 0 && uid < 0)
         say(d, "users", t->id, "unknown", "it gets its uid when the platform first starts", NULL);
     else if (geteuid() == 0 && pw) {
@@ -307,14 +310,28 @@ static void block(struct doctor *d)
         say(d, "users", "uids of this home", "ok", range, NULL);
 }
 
+/* Which of three a user has: subordinate ids, none, or no user namespaces at all. */
+static void user_namespace(struct doctor *d)
+{
+    struct userns_host host;
+    AUTO_FREE char *ids =
+        xasprintf("%lld subordinate uids from %lld on, %lld gids from %lld on, in a user namespace", (long long)d->map.n_subuids,
+                  (long long)d->map.subuid, (long long)d->map.n_subgids, (long long)d->map.subgid);
+    if (d->has_map)
+        say(d, "users", "isolation of tenants", "ok", ids, NULL);
+    if (geteuid() == 0)
+        return;
+    userns_look(&host);
+    const bool several = d->conf->n_tenants > 1;
+    AUTO_FREE char *reason =
+        xasprintf("not root, and %s%s", host.why, several ? ": all tenants share your uid" : "; but there is no second tenant");
+    say(d, "users", "isolation of tenants", several ? "absent" : "ok", reason, host.remedy);
+}
+
 static void tenants(struct doctor *d)
 {
     block(d);
-    if (geteuid() != 0 && d->conf->n_tenants > 1)
-        say(d, "users", "isolation of tenants", "absent", "not root: all tenants share your uid",
-            "run as root, or one home a tenant");
-    else if (geteuid() != 0)
-        say(d, "users", "isolation of tenants", "ok", "not root, but there is no second tenant", NULL);
+    user_namespace(d);
     for (size_t i = 0; i < d->conf->n_tenants; i++)
         tenant(d, &d->conf->tenants[i]);
 }
@@ -464,7 +481,7 @@ int verb_doctor(struct cli *c)
     struct err e = {0};
     bool none;
     int r = cli_args(c, 0, 0);
-    if (r || cli_home(c, &d.h))
+    if (r || cli_enter(c, &d.h))
         return r ? r : CLI_FAILED;
     if (conf_load(d.h.path, &d.conf, &e) < 0) {
         say(&d, "config", "files below conf/", "failed", e.msg, "correct it; `mysimbdp check` says whether it is right");
@@ -473,6 +490,7 @@ int verb_doctor(struct cli *c)
     }
     AUTO_FREE char *n = xasprintf("%zu tenants, %zu profiles", d.conf->n_tenants, d.conf->profiles.n);
     say(&d, "config", "files below conf/", "ok", n, NULL);
+    d.has_map = userns_is_inside(d.h.path, &d.map);
     cgroup_probe(&d.cg, d.h.tag);
     isolation_probe(&d.isolation, &d.h);
     d.db = cli_ledger(c, &d.h, &none);

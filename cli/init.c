@@ -1,5 +1,6 @@
 #include "cli.h"
 #include "common/mem.h"
+#include "common/userns.h"
 
 #include <stdio.h>
 #include <sys/stat.h>
@@ -9,7 +10,7 @@
 static void warn_reach(const char *path)
 {
     char real[PATH_MAX];
-    if (geteuid() != 0 || !realpath(path, real))
+    if (!realpath(path, real))
         return;
     for (char *p = real + 1; *p; p++) {
         struct stat st;
@@ -35,9 +36,16 @@ int verb_init(struct cli *c)
     if (home_init(path, &e) < 0)
         return cli_fail(c, &e);
     printf("made %s\nnext: `mysimbdp tenant add NAME --home %s`, then `mysimbdp up --home %s`\n", path, path, path);
-    if (geteuid() != 0)
-        printf("not root: tenants would share your uid and cgroup limits may be missing, so conf/mysimbdp.conf has "
-               "allow_missing_limits = true\n");
-    warn_reach(path);
+    struct userns_host host;
+    userns_look(&host);
+    if (host.kind == USERNS_THERE)
+        printf("not root, but with %lld subordinate uids: each tenant gets one of its own, in a user namespace\n",
+               (long long)host.map.n_subuids);
+    else if (host.kind != USERNS_ROOT)
+        printf("not root, and %s: tenants would share your uid. Remedy: %s\n", host.why, host.remedy);
+    if (host.kind != USERNS_ROOT)
+        printf("cgroup limits may be missing, so conf/mysimbdp.conf has allow_missing_limits = true\n");
+    if (host.kind == USERNS_ROOT || host.kind == USERNS_THERE)
+        warn_reach(path);
     return CLI_DONE;
 }

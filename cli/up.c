@@ -492,7 +492,7 @@ int verb_up(struct cli *c)
         .sigfd = -1, .listener = -1, .mongo = {.listener = -1}, .drains = {{"batchmgr", -1, false}, {"streammgr", -1, false}}};
     struct err e = {0};
     int r = cli_args(c, 0, 0);
-    if (r || cli_home(c, &u.home))
+    if (r || cli_enter(c, &u.home))
         return r ? r : CLI_FAILED;
     r = run(&u, &e);
     if (r < 0 && e.msg[0])

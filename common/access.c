@@ -52,10 +52,18 @@ static int users_directory(const struct home *h, int64_t gid, struct err *e)
     return r < 0 ? err_sys(e, r, "cannot use %s/keys/mongo", h->path) : 0;
 }
 
+/* A home that was not root's before has it in its user's group. */
+static bool is_of_group(const struct home *h, const char *path, int64_t gid)
+{
+    struct stat st;
+    return gid < 0 || (fstatat(h->dirfd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_gid == (gid_t)gid);
+}
+
 int access_write_mongo(const struct home *h, const struct conf *c, struct err *e)
 {
     AUTO_BUF struct buf b = {0}, old = {0};
     char secret[ACCESS_SECRET_SIZE];
+    const int64_t gid = geteuid() == 0 ? ids_program(c->platform.uid_base, IDS_MONGO) : -1;
     int r = access_secret(h, "mongo", "*", secret, e);
     buf_addf(&b, "%s %s *\n", ACCESS_PLATFORM, secret);
     for (size_t i = 0; r == 0 && i < c->n_tenants; i++) {
@@ -63,8 +71,9 @@ int access_write_mongo(const struct home *h, const struct conf *c, struct err *e
         buf_addf(&b, "%s_%s %s %s\n", ACCESS_PLATFORM, c->tenants[i].id, secret, c->tenants[i].database);
     }
     if (r == 0)
-        r = users_directory(h, geteuid() == 0 ? ids_program(c->platform.uid_base, IDS_MONGO) : -1, e);
-    if (r == 0 && fd_read_file(h->dirfd, "keys/mongo/users", &old, 16 << 20, NULL) == 0 && old.n == b.n && !memcmp(old.p, b.p, b.n))
+        r = users_directory(h, gid, e);
+    if (r == 0 && is_of_group(h, "keys/mongo/users", gid) &&
+        fd_read_file(h->dirfd, "keys/mongo/users", &old, 16 << 20, NULL) == 0 && old.n == b.n && !memcmp(old.p, b.p, b.n))
         return 0;
     return r < 0 ? r : fd_write_file(h->dirfd, "keys/mongo/users", b.p, b.n, 0640, e);
 }

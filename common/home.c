@@ -6,6 +6,7 @@
 #include "json.h"
 #include "log.h"
 #include "mem.h"
+#include "userns.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -88,11 +89,15 @@ static int check_version(struct home *h, struct err *e)
     return 0;
 }
 
-/* Sockets need short paths: /run for root, else the user's run-time directory, else /tmp. The directory must be ours. */
+/* Sockets need short paths: /run for root, else the user's run-time directory, else /tmp. The directory must be ours. A user's own
+ * is closed to tenants' uids. */
 static int make_runtime(struct home *h, struct err *e)
 {
     const char *user = getenv("XDG_RUNTIME_DIR");
-    if (geteuid() == 0)
+    const int64_t owner = userns_owner(h->path);
+    if (owner >= 0)
+        h->runtime = xasprintf("/tmp/mysimbdp-%lld-%s", (long long)owner, h->tag);
+    else if (geteuid() == 0)
         h->runtime = xasprintf("/run/mysimbdp-%s", h->tag);
     else if (user && access(user, W_OK) == 0 && strlen(user) < 40)
         h->runtime = xasprintf("%s/mysimbdp-%s", user, h->tag);
@@ -108,7 +113,7 @@ static int make_runtime(struct home *h, struct err *e)
     return 0;
 }
 
-static int open_parts(struct home *h, const char *path, struct err *e)
+static int open_parts(struct home *h, const char *path, bool enter, struct err *e)
 {
     if (!path)
         path = getenv("MYSIMBDP_HOME");
@@ -128,16 +133,30 @@ static int open_parts(struct home *h, const char *path, struct err *e)
     if (h->dirfd < 0)
         return err_sys(e, -errno, "home %s", real);
     int r = check_version(h, e);
+    if (r == 0)
+        r = userns_admit(h->path, e);
+    if (r == 0 && (enter || userns_owner(h->path) >= 0))
+        r = userns_enter(h->path, e);
     return r < 0 ? r : make_runtime(h, e);
+}
+
+static int open_home(struct home *h, const char *path, bool enter, struct err *e)
+{
+    *h = (struct home){.dirfd = -1};
+    int r = open_parts(h, path, enter, e);
+    if (r < 0)
+        home_close(h);
+    return r;
 }
 
 int home_open(struct home *h, const char *path, struct err *e)
 {
-    *h = (struct home){.dirfd = -1};
-    int r = open_parts(h, path, e);
-    if (r < 0)
-        home_close(h);
-    return r;
+    return open_home(h, path, false, e);
+}
+
+int home_enter(struct home *h, const char *path, struct err *e)
+{
+    return open_home(h, path, true, e);
 }
 
 void home_close(struct home *h)

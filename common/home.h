@@ -18,8 +18,11 @@ struct home {
 };
 
 /* Opens an existing home. `path` NULL: MYSIMBDP_HOME, which must be set. Makes the run-time directory if needed. Errors
- * name what is missing; a home of a newer version is ERR_VERSION. */
+ * name what is missing; a home of a newer version is ERR_VERSION. Where the home has run in a user namespace, this process is in it
+ * from then on (userns_enter): before the process has threads. */
 int home_open(struct home *h, const char *path, struct err *e);
+/* The same for what runs the home: without root it gets such a namespace, where that can be had. */
+int home_enter(struct home *h, const char *path, struct err *e);
 void home_close(struct home *h);
 
 /* Takes from the home's directories what an earlier version let others have: they name the tenants' addresses and secrets, and what

@@ -17,10 +17,12 @@
 #include "home.h"
 #include "json.h"
 #include "mem.h"
+#include "userns.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pwd.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -176,10 +178,13 @@ static void host_fini(struct host *h)
     free(h->taken.v);
 }
 
-static void host_init(struct host *h, const char *map)
+/* In a home's own user namespace the ids are others than those of the host's users. */
+static void host_init(struct host *h, const char *map, bool own)
 {
     read_spans(map ? map : "/proc/self/uid_map", " ", 0, 2, &h->uids);
     read_spans(map ? map : "/proc/self/gid_map", " ", 0, 2, &h->gids);
+    if (own)
+        return;
     read_spans("/etc/subuid", ":", 1, 2, &h->taken);
     read_spans("/etc/subgid", ":", 1, 2, &h->taken);
     read_spans("/etc/passwd", ":", 2, -1, &h->taken);
@@ -276,7 +281,7 @@ static int confirm(int registry, const char *home, const struct claim *kept, str
     return enter(registry, home, kept, e);
 }
 
-/* The registry belongs to root alone: what stands in it decides who shares whose files. */
+/* The registry belongs to root (or the user) alone: what stands in it decides who shares whose files. */
 static int open_registry(const char *path, struct err *e)
 {
     struct stat st;
@@ -286,7 +291,9 @@ static int open_registry(const char *path, struct err *e)
         return err_sys(e, -errno, "cannot open %s", path);
     if (fstat(fd, &st) < 0 || st.st_uid != geteuid() || (st.st_mode & 0022)) {
         close(fd);
-        return err_set(e, -EPERM, "%s is not the platform's alone; remove it, or `chown root %s; chmod 0700 %s`", path, path, path);
+        return err_set(e, -EPERM,
+                       "%s is not the platform's alone; remove it, or give it to the platform's user and `chmod 0700 %s`", path,
+                       path);
     }
     fchmod(fd, 0700);
     if (faccessat(fd, ".", W_OK, AT_EACCESS) < 0) {
@@ -306,7 +313,13 @@ static bool is_entered(const char *registry, const char *home, const struct clai
     return read_claim(AT_FDCWD, path, &entry, NULL) == 0 && !strcmp(entry.id, kept->id) && !strcmp(entry.home, home);
 }
 
-static int resolve(const char *home, const char *registry, const char *other, const char *map, struct ids *ret, struct err *e)
+struct place {
+    const char *registry, *other; /* other: where the first cannot be written; NULL: none */
+    const char *map;              /* NULL: of this process */
+    bool own;                     /* in a user namespace of the home's */
+};
+
+static int resolve(const char *home, const struct place *p, struct ids *ret, struct err *e)
 {
     AUTO_FREE char *path = kept_path(home);
     AUTO_CLAIM struct claim kept = {0};
@@ -314,17 +327,17 @@ static int resolve(const char *home, const char *registry, const char *other, co
     int r = read_claim(AT_FDCWD, path, &kept, e);
     if (r < 0 && r != -ENOENT)
         return r == ERR_FORMAT ? r : err_sys(e, r, "cannot read %s", path);
-    host_init(&host, map);
+    host_init(&host, p->map, p->own);
     if (r == 0 && !is_mapped(&host, &kept.ids))
         return err_set(e, ERR_CONFIG, "the uids of %s (from %lld on) do not exist in this user namespace; set platform.uid_base",
                        home, (long long)kept.ids.base);
-    if (r == 0 && is_entered(registry, home, &kept)) { /* nearly always: needs no lock */
+    if (r == 0 && is_entered(p->registry, home, &kept)) { /* nearly always: needs no lock */
         *ret = kept.ids;
         return 0;
     }
-    AUTO_FD int dir = open_registry(registry, other ? NULL : e);
-    if (dir < 0 && dir != -EPERM && other)
-        dir = open_registry(other, e);
+    AUTO_FD int dir = open_registry(p->registry, p->other ? NULL : e);
+    if (dir < 0 && dir != -EPERM && p->other)
+        dir = open_registry(p->other, e);
     if (dir < 0)
         return dir;
     if (r < 0) /* a program of the same home may have been quicker */
@@ -340,7 +353,16 @@ static int resolve(const char *home, const char *registry, const char *other, co
 
 int ids_choose(const char *home, const char *registry, const char *map, struct ids *ret, struct err *e)
 {
-    return resolve(home, registry, NULL, map, ret, e);
+    return resolve(home, &(struct place){registry, NULL, map, false}, ret, e);
+}
+
+/* Of a user's homes; not by his environment, which differs between a shell and a service. */
+static int resolve_own(const char *home, int64_t uid, struct ids *ret, struct err *e)
+{
+    const struct passwd *pw = getpwuid((uid_t)uid);
+    AUTO_FREE char *registry = xasprintf("%s/.local/state/mysimbdp/uids", pw ? pw->pw_dir : "");
+    AUTO_FREE char *other = xasprintf("/var/tmp/mysimbdp-%lld/uids", (long long)uid);
+    return resolve(home, &(struct place){registry, other, NULL, true}, ret, e);
 }
 
 int ids_of_home(const char *home, struct ids *ret, struct err *e)
@@ -348,8 +370,11 @@ int ids_of_home(const char *home, struct ids *ret, struct err *e)
     char real[PATH_MAX];
     if (!realpath(home, real))
         return err_sys(e, -errno, "home %s", home);
+    struct userns_map map;
+    if (userns_is_inside(real, &map))
+        return resolve_own(real, map.uid, ret, e);
     if (geteuid() == 0)
-        return resolve(real, IDS_REGISTRY, IDS_REGISTRY_ELSE, NULL, ret, e);
+        return resolve(real, &(struct place){IDS_REGISTRY, IDS_REGISTRY_ELSE, NULL, false}, ret, e);
     AUTO_FREE char *path = kept_path(real);
     AUTO_CLAIM struct claim kept = {0};
     *ret = read_claim(AT_FDCWD, path, &kept, NULL) == 0 ? kept.ids : (struct ids){IDS_UNUSED, IDS_PROGRAMS};

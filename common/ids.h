@@ -1,5 +1,6 @@
-/* The uids (and gids) of the platform's own programs and of tenants when it runs as root. A home has a block of IDS_BLOCK ids from
- * its `platform.uid_base` on: the first is the inspectors', tenants' follow (the ledger keeps which), the programs' are at the end.
+/* The uids (and gids) of the platform's own programs and of tenants when it runs as root, of the host or of a user namespace. A
+ * home has a block of IDS_BLOCK ids from its `platform.uid_base` on: the first is the inspectors', tenants' follow (the ledger
+ * keeps which), the programs' are at the end.
  *
  * Blocks are chosen once per home (ids.c): state/uids.json keeps which, and a registry of this host who has which, so that two
  * homes never share one, and a copied home is told from its original. */
@@ -55,6 +56,7 @@ struct ids {
 struct home;
 int64_t ids_of_program(const struct home *h, int64_t uid_base, enum ids_role role);
 
+/* Root's; a user's is ~/.local/state/mysimbdp/uids, else /var/tmp/mysimbdp-UID/uids. */
 #define IDS_REGISTRY      "/var/lib/mysimbdp/uids"
 #define IDS_REGISTRY_ELSE "/run/mysimbdp/uids" /* where /var/lib cannot be written */
 

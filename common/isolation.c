@@ -3,6 +3,7 @@
 #include "json.h"
 #include "mem.h"
 #include "spawn.h"
+#include "userns.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -23,5 +24,8 @@ void isolation_probe(struct isolation_host *ret, const struct home *h)
     ret->full = json_get_bool(doc, "full", false);
     ret->landlock = (int)json_get_i64(doc, "landlock", 0);
     ret->user_namespace = json_get_bool(doc, "user_namespace", false);
-    snprintf(ret->why, sizeof ret->why, "%s", json_get_str(doc, "why", ""));
+    struct userns_host host = {0};
+    if (geteuid() != 0)
+        userns_look(&host);
+    snprintf(ret->why, sizeof ret->why, *host.why ? "%s, and %s" : "%s", json_get_str(doc, "why", ""), host.why);
 }

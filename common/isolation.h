@@ -8,7 +8,7 @@
 
 struct isolation_host {
     bool full;           /* a run can have namespaces and a view of its own */
-    char why[256];       /* not full: why */
+    char why[512];       /* not full: why */
     int landlock;        /* the kernel's ABI, 0: none */
     bool user_namespace; /* root here is not the host's */
 };

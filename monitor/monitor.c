@@ -297,7 +297,7 @@ int main(int argc, char **argv)
     m.started_wall_ms = clk_wall_ms();
     m.started_ms = clk_now_ms();
     m.base = daemon_loop(MAX_CALLBACKS); /* reports that follow one another would otherwise be all that it does */
-    int r = home_open(&m.home, home, &e);
+    int r = home_enter(&m.home, home, &e);
     if (r == 0)
         r = run(&m, supervised, &e);
     if (r < 0)

@@ -19,6 +19,7 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/userns.h"
 
 #include <errno.h>
 #include <event2/thread.h>
@@ -282,8 +283,13 @@ static int check_host(struct batchmgr *m, const struct conf *c, struct err *e)
         if (!strcmp(p[i].isolation, CONF_FULL) && !m->isolation.full)
             buf_addf(&missing, "%sprofile %s: isolation = \"full\" (%s)", missing.n ? "; " : "", p[i].name, m->isolation.why);
     }
-    if (geteuid() != 0 && c->n_tenants > 1)
-        buf_addf(&missing, "%sseveral tenants without root: they share one uid and are not kept apart", missing.n ? "; " : "");
+    if (geteuid() != 0 && c->n_tenants > 1) {
+        struct userns_host host;
+        userns_look(&host);
+        buf_addf(&missing,
+                 "%sseveral tenants without root and without subordinate ids (%s): they share one uid and are not kept apart",
+                 missing.n ? "; " : "", host.why);
+    }
     if (!missing.n)
         return 0;
     if (c->platform.allow_missing_limits) {
@@ -645,7 +651,7 @@ static void stop(struct batchmgr *m)
 
 static int run(struct batchmgr *m, const char *home_arg, bool supervised, struct err *e)
 {
-    int r = home_open(&m->home, home_arg, e);
+    int r = home_enter(&m->home, home_arg, e);
     if (r < 0)
         return r;
     r = confine_manager();

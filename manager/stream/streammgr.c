@@ -245,7 +245,7 @@ int main(int argc, char **argv)
         return 1;
     m.started_wall_ms = clk_wall_ms();
     m.base = daemon_loop(0);
-    int r = home_open(&m.home, home, &e);
+    int r = home_enter(&m.home, home, &e);
     if (r == 0)
         r = listing ? list(&m, argv[2], &e) : run(&m, supervised, &e);
     if (r < 0)

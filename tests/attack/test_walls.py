@@ -79,7 +79,7 @@ home = pathlib.Path({str(walled.path)!r})
 attempt("home", lambda: sorted(os.listdir(home)))
 attempt("tenants", lambda: sorted(os.listdir(home / "apps")))
 attempt("runs", lambda: os.listdir(home / "runs") == [os.environ["SIMBDP_RUN_ID"]])
-attempt("tmp", lambda: os.listdir("/tmp") == [{walled.base.name!r}])
+attempt("tmp", lambda: sorted(os.listdir("/tmp")))
 attempt("canary", lambda: open({str(canary)!r}).read())
 for path in ("/etc/x", "/usr/x", "/var/lib/x", "/run/x", "/dev/x", "/sys/x", "/x", str(home / "x"), os.environ["SIMBDP_INPUT_DIR"] + "/x", str(home / "apps/acme/x"), "../x"):
     attempt("write " + path, lambda: open(path, "w"))
@@ -100,7 +100,8 @@ tell()
 ''')
     assert f["state"] == "ingested", f
     assert tried["home"] == ["apps", "runs", "work"] and tried["tenants"] == ["acme"] and tried["runs"] is True
-    assert tried["tmp"] is True and tried["canary"] == "ENOENT"
+    own = (walled.base, pathlib.Path(walled.socket_path()).parent)
+    assert tried["tmp"] == sorted(p.name for p in own if p.parent == pathlib.Path("/tmp")) and tried["canary"] == "ENOENT"
     refused = {k: v for k, v in tried.items() if k.startswith("write ")}
     assert len(refused) == 11 and set(refused.values()) <= {"EROFS", "EACCES"}, refused
     assert tried["scratch"] == "done" and tried["processes"] == 2 and tried["init"] == "init"

@@ -136,6 +136,8 @@ def json_lines(path):
 
 
 class Home:
+    programs, as_user, all_walls = BUILD, [], IS_ROOT  # as_user: what a command begins with to be of another user's
+
     def __init__(self, mongo=None, platform="", own_mongo=False):
         self.base = temp_dir()
         self.path = self.base / "home"
@@ -155,7 +157,7 @@ class Home:
         self.mounts = []
         self.db_of = {}
         self.cli("init", str(self.path))
-        missing = "false" if HAS_CGROUPS else "true"
+        missing = "false" if HAS_CGROUPS and not self.as_user else "true"
         (self.path / "conf/mysimbdp.conf").write_text(
             f"platform = {{ min_free_bytes = 0L; allow_missing_limits = {missing}; allow_shared_credentials = true; {platform} }};\n")
         self.profiles()
@@ -164,7 +166,7 @@ class Home:
 
     def profiles(self, **values):
         v = {"wall_s": 60, "grace_s": 1, "output_bytes": "1048576L", "cpus": 0.1, "memory": "16777216L", "rlimits": "nofile = 64;",
-             "mounts": f'"{self.base}:rw", "{ROOT}"', "isolation": "full" if IS_ROOT else "basic", "more": "",
+             "mounts": f'"{self.base}:rw", "{ROOT}"', "isolation": "full" if self.all_walls else "basic", "more": "",
              "cgroup": "memory_bytes = 268435456L; pids = 64;" if IS_ROOT else ""}
         v.update(values)
         (self.path / "conf/profiles.conf").write_text(
@@ -204,7 +206,7 @@ class Home:
     # -- running
 
     def cli(self, *args, check=True, timeout=120, **kw):
-        r = subprocess.run([BUILD / "mysimbdp", *map(str, args)], env=self.env, capture_output=True, text=True, timeout=timeout, **kw)
+        r = subprocess.run([*self.as_user, self.programs / "mysimbdp", *map(str, args)], env=self.env, capture_output=True, text=True, timeout=timeout, **kw)
         if check:
             assert r.returncode == 0, f"{args}: {r.returncode}\n{r.stdout}\n{r.stderr}"
         return r
@@ -213,7 +215,7 @@ class Home:
         return [json.loads(line) for line in self.cli(*args, "--json").stdout.splitlines()]
 
     def up(self, ready=True, **env):
-        self.up_process = subprocess.Popen([BUILD / "mysimbdp", "up"], env={**self.env, **env}, stdout=subprocess.PIPE,
+        self.up_process = subprocess.Popen([*self.as_user, self.programs / "mysimbdp", "up"], env={**self.env, **env}, stdout=subprocess.PIPE,
                                            stderr=open(self.base / "up.err", "a"), text=True, start_new_session=True)
         if ready:
             line = self.up_process.stdout.readline()
@@ -223,7 +225,7 @@ class Home:
 
     def batchmgr(self, **env):
         """batchmgr alone, without `up`."""
-        return subprocess.Popen([BUILD / "batchmgr", "--home", str(self.path)], env={**self.env, **env},
+        return subprocess.Popen([*self.as_user, self.programs / "batchmgr", "--home", str(self.path)], env={**self.env, **env},
                                 stderr=open(self.base / "batchmgr.err", "a"))
 
     def streams(self, *streams, name="acme", apps=("consume",), tenant=""):
@@ -240,7 +242,7 @@ class Home:
         """The broker alone, without `up`; ready when this returns."""
         log = self.base / "broker.err"
         before = log.stat().st_size if log.exists() else 0
-        self.broker_process = subprocess.Popen([program or BUILD / "broker", "--home", str(self.path)], env={**self.env, **env},
+        self.broker_process = subprocess.Popen([*self.as_user, program or self.programs / "broker", "--home", str(self.path)], env={**self.env, **env},
                                                stderr=open(log, "a"))
         until(lambda: '"ready"' in log.read_text()[before:] or self.broker_process.poll() is not None, self.base, what="the broker")
         assert self.broker_process.poll() is None, log.read_text()
@@ -352,7 +354,7 @@ class Home:
         if self.up_process:
             for p in self.pids("misbehave"):
                 os.kill(p, signal.SIGKILL)
-            subprocess.run([BUILD / "mysimbdp", "down"], env=self.env, capture_output=True, timeout=60)
+            subprocess.run([*self.as_user, self.programs / "mysimbdp", "down"], env=self.env, capture_output=True, timeout=60)
             try:
                 self.up_process.wait(timeout=60)
             except subprocess.TimeoutExpired:
