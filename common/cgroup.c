@@ -83,6 +83,13 @@ static void own_path(const char *controller, char *ret, size_t size)
     }
 }
 
+bool cgroup_is_runs(const char *controller)
+{
+    char own[512];
+    own_path(controller, own, sizeof own);
+    return strstr(own, "/mysimbdp-");
+}
+
 /* Makes parent/mysimbdp-<tag> and shows that a child can be made in it; with a controller, that the child has `probe`. */
 static int make_base(const char *parent, const char *tag, const char *enable, const char *probe, char *ret, size_t size)
 {

@@ -20,6 +20,9 @@ struct cgroup_host {
     char why[CGROUP_N_KINDS][256]; /* why a base is "" */
 };
 
+/* Whether this process is in a group below such a parent, in the hierarchy of the v1 controller (NULL: the v2 tree). */
+bool cgroup_is_runs(const char *controller);
+
 /* Finds and makes the parents `mysimbdp-<tag>`. Never fails: what is not to be had is "". */
 void cgroup_probe(struct cgroup_host *h, const char *tag);
 

@@ -37,7 +37,7 @@ unsigned long isolate_clone_flags(bool prepared)
 static _Noreturn void make_spaces(int ready, const char *home)
 {
     char what[120] = "";
-    int r = unshare(CLONE_NEWCGROUP) < 0 ? -errno : netns_new();
+    int r = netns_new();
     if (r == 0)
         r = view_prepare(home, what, sizeof what);
     if (write(ready, r < 0 ? "-" : "+", 1) < 0)
@@ -144,7 +144,7 @@ static int make_view(const struct isolate_plan *p, struct child_failure *f)
     if (r == 0 && p->network >= 0 && setns(p->network, CLONE_NEWNET) < 0)
         r = -errno;
     if (r == 0 && !p->spaces)
-        r = unshare(CLONE_NEWCGROUP) < 0 ? -errno : view_prepare(s->home, f->what, sizeof f->what);
+        r = view_prepare(s->home, f->what, sizeof f->what);
     if (r == 0)
         r = view_finish(&from, s, f->what, sizeof f->what);
     view_close(&from);

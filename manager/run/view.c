@@ -15,6 +15,7 @@
  * bent by a tenant. Needs Linux 5.12 (mount_setattr). */
 #include "view.h"
 
+#include "common/cgroup.h"
 #include "common/fd.h"
 #include "common/mem.h"
 
@@ -152,28 +153,35 @@ static int close_host(struct view *v)
     return mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, &a, sizeof a) < 0 ? failed(v, "making read-only", "/") : 0;
 }
 
-/* What programs size themselves by (the JVM, Go): the run's own groups, as the root of their cgroup namespace shows them. With v1
- * hierarchies this process is in the run's groups already. Best effort. */
+/* What programs size themselves by (the JVM, Go): the run's own groups, as the root of their cgroup namespace shows them; where it
+ * has none, the groups of others would be seen. With v1 hierarchies this process is in the run's groups already. Best effort. */
 static const unsigned long cgroup_flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
 
-static void make_cgroups(void)
+static int make_cgroups(struct view *v)
 {
     static const char *const v1[] = {"memory", "cpu", "cpuacct", "cpuset", "pids"};
+    bool own[sizeof v1 / sizeof *v1];
     struct statfs fs;
+    for (size_t i = 0; i < sizeof v1 / sizeof *v1; i++)
+        own[i] = cgroup_is_runs(v1[i]);
+    if (unshare(CLONE_NEWCGROUP) < 0)
+        return failed(v, "making", "the cgroup namespace");
     if (statfs("/sys/fs/cgroup", &fs) < 0 || mkdir(BASE "/sys/fs", 0755) < 0 || mkdir(BASE "/sys/fs/cgroup", 0755) < 0)
-        return;
+        return 0;
     for (size_t i = 0; fs.f_type != CGROUP2_SUPER_MAGIC && i < sizeof v1 / sizeof *v1; i++) {
         char at[64];
         snprintf(at, sizeof at, BASE "/sys/fs/cgroup/%s", v1[i]);
-        if (mkdir(at, 0755) < 0 || mount("cgroup", at, "cgroup", cgroup_flags, v1[i]) < 0)
+        if (own[i] && mkdir(at, 0755) == 0 && mount("cgroup", at, "cgroup", cgroup_flags, v1[i]) < 0)
             rmdir(at);
     }
+    return 0;
 }
 
 /* A v2 group can only be entered at birth, so that its namespace cannot be made ahead. */
 static void finish_cgroups(void)
 {
-    if (access("/sys/fs/cgroup", F_OK) == 0 && access("/sys/fs/cgroup/memory", F_OK) < 0 && unshare(CLONE_NEWCGROUP) == 0)
+    if (access("/sys/fs/cgroup", F_OK) == 0 && access("/sys/fs/cgroup/memory", F_OK) < 0 && cgroup_is_runs(NULL) &&
+        unshare(CLONE_NEWCGROUP) == 0)
         mount("cgroup2", "/sys/fs/cgroup", "cgroup2", cgroup_flags, NULL);
 }
 
@@ -187,7 +195,8 @@ static int put_parts(struct view *v, const char *home)
     int r = put_part(v, BASE "/dev", "/dev", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
     if (r == 0)
         r = put_part(v, BASE "/run", "/run", flags_of("w"));
-    make_cgroups();
+    if (r == 0)
+        r = make_cgroups(v);
     if (r == 0)
         r = put_part(v, BASE "/sys", "/sys", flags_of("w"));
     if (r == 0 && cpus >= 0 && set_flags(cpus, flags_of("r")) == 0)
