@@ -31,7 +31,7 @@ static int try_all(const struct run_spec *s, struct child_failure *f)
     if (r == 0)
         r = view_finish(&from, s, f->what, sizeof f->what);
     view_close(&from);
-    AUTO_FD int null = r < 0 ? -1 : open("/dev/null", O_RDWR | O_CLOEXEC);
+    AUTO_FD int null = r < 0 ? -1 : open("/dev/null", O_RDWR | O_NOFOLLOW | O_CLOEXEC);
     if (r == 0 && null < 0) {
         snprintf(f->what, sizeof f->what, "/dev/null");
         r = -errno;
