@@ -136,7 +136,7 @@ def json_lines(path):
 
 
 class Home:
-    programs, as_user, all_walls = BUILD, [], IS_ROOT  # as_user: what a command begins with to be of another user's
+    programs, as_user, all_walls = None, [], IS_ROOT  # None: BUILD's. as_user: what a command begins with to be of another user's
 
     def __init__(self, mongo=None, platform="", own_mongo=False):
         self.base = temp_dir()
@@ -205,8 +205,11 @@ class Home:
 
     # -- running
 
+    def program(self, name):
+        return (self.programs or BUILD) / name
+
     def cli(self, *args, check=True, timeout=120, **kw):
-        r = subprocess.run([*self.as_user, self.programs / "mysimbdp", *map(str, args)], env=self.env, capture_output=True, text=True, timeout=timeout, **kw)
+        r = subprocess.run([*self.as_user, self.program("mysimbdp"), *map(str, args)], env=self.env, capture_output=True, text=True, timeout=timeout, **kw)
         if check:
             assert r.returncode == 0, f"{args}: {r.returncode}\n{r.stdout}\n{r.stderr}"
         return r
@@ -215,7 +218,7 @@ class Home:
         return [json.loads(line) for line in self.cli(*args, "--json").stdout.splitlines()]
 
     def up(self, ready=True, **env):
-        self.up_process = subprocess.Popen([*self.as_user, self.programs / "mysimbdp", "up"], env={**self.env, **env}, stdout=subprocess.PIPE,
+        self.up_process = subprocess.Popen([*self.as_user, self.program("mysimbdp"), "up"], env={**self.env, **env}, stdout=subprocess.PIPE,
                                            stderr=open(self.base / "up.err", "a"), text=True, start_new_session=True)
         if ready:
             line = self.up_process.stdout.readline()
@@ -225,7 +228,7 @@ class Home:
 
     def batchmgr(self, **env):
         """batchmgr alone, without `up`."""
-        return subprocess.Popen([*self.as_user, self.programs / "batchmgr", "--home", str(self.path)], env={**self.env, **env},
+        return subprocess.Popen([*self.as_user, self.program("batchmgr"), "--home", str(self.path)], env={**self.env, **env},
                                 stderr=open(self.base / "batchmgr.err", "a"))
 
     def streams(self, *streams, name="acme", apps=("consume",), tenant=""):
@@ -242,7 +245,7 @@ class Home:
         """The broker alone, without `up`; ready when this returns."""
         log = self.base / "broker.err"
         before = log.stat().st_size if log.exists() else 0
-        self.broker_process = subprocess.Popen([*self.as_user, program or self.programs / "broker", "--home", str(self.path)], env={**self.env, **env},
+        self.broker_process = subprocess.Popen([*self.as_user, program or self.program("broker"), "--home", str(self.path)], env={**self.env, **env},
                                                stderr=open(log, "a"))
         until(lambda: '"ready"' in log.read_text()[before:] or self.broker_process.poll() is not None, self.base, what="the broker")
         assert self.broker_process.poll() is None, log.read_text()
@@ -354,7 +357,7 @@ class Home:
         if self.up_process:
             for p in self.pids("misbehave"):
                 os.kill(p, signal.SIGKILL)
-            subprocess.run([*self.as_user, self.programs / "mysimbdp", "down"], env=self.env, capture_output=True, timeout=60)
+            subprocess.run([*self.as_user, self.program("mysimbdp"), "down"], env=self.env, capture_output=True, timeout=60)
             try:
                 self.up_process.wait(timeout=60)
             except subprocess.TimeoutExpired:
