@@ -16,7 +16,8 @@ from test_walls import (  # noqa: F401  what holds with root holds here
     test_what_a_run_makes_in_shared_tables_is_its_own_and_goes_with_it)
 
 pytestmark = pytest.mark.needs_root
-UID, SUBUID, COUNT = 1786543, 1777000000, 65536
+COUNT = 65536
+UID, SUBUID = 1400000000 + os.getpid(), 1500000000 + os.getpid() % 7000 * COUNT  # of this session alone
 
 
 @pytest.fixture(scope="module")
