@@ -11,8 +11,7 @@ import subprocess
 
 import pytest
 
-import harness
-from harness import BUILD, RELEASE, ROOT, json_lines, until
+from harness import BUILD, RELEASE, ROOT, Home, json_lines, until
 from wire import Peer
 
 STREAM = "acme/events"
@@ -75,7 +74,7 @@ def uids(home):
 @pytest.fixture
 def home(make_home, monkeypatch):
     """Of release programs: sanitizers cannot be under the filter."""
-    monkeypatch.setattr(harness, "BUILD", RELEASE)
+    monkeypatch.setattr(Home, "programs", RELEASE)
     return make_home()
 
 
@@ -88,7 +87,7 @@ LOAD = 'app = "store"; exec = "builtin:load"; stream = "events"; dataset = "data
 
 @pytest.mark.needs_root
 def test_every_program_is_what_the_table_says(make_home, monkeypatch):
-    monkeypatch.setattr(harness, "BUILD", RELEASE)
+    monkeypatch.setattr(Home, "programs", RELEASE)
     home = make_home(own_mongo=True)
     configure(home, LOAD)
     home.up()
