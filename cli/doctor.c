@@ -6,6 +6,7 @@
 #include "common/cgroup.h"
 #include "common/fd.h"
 #include "common/ids.h"
+#include "common/beneath.h"
 #include "common/isolation.h"
 #include "common/mem.h"
 #include "common/spawn.h"
@@ -257,13 +258,30 @@ static void reach(struct doctor *d, const char *tenant, int64_t uid, const char 
     say(d, "reach", subject, "failed", reason, remedy);
 }
 
+/* The root that an app brings along, and who unpacks it. */
+static void image(struct doctor *d, const struct conf_tenant *t, const char *name, const char *value)
+{
+    const char *tag;
+    AUTO_FREE char *path = home_image(&d->h, t->id, value, &tag), *umoci = spawn_find("umoci");
+    AUTO_FREE char *subject = xasprintf("%s: image of %s", t->id, name);
+    AUTO_FD int fd = beneath_root(path, O_PATH | O_DIRECTORY);
+    if (fd < 0)
+        say(d, "reach", subject, "failed", path, "put a directory or an OCI layout there; no part of the path may be a link");
+    else if (!umoci && faccessat(fd, "oci-layout", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        say(d, "reach", subject, "failed", "umoci is not there, which unpacks it", "apt-get install umoci");
+    else
+        say(d, "reach", subject, "ok", path, NULL);
+}
+
 /* An app's executable and what else it needs. */
-static void app(struct doctor *d, const struct conf_tenant *t, int64_t uid, const char *name, const char *exec,
+static void app(struct doctor *d, const struct conf_tenant *t, int64_t uid, const char *name, const char *exec, const char *root,
                 const struct cfg_list *secrets)
 {
     const struct conf_secret *s = secrets->v;
     AUTO_FREE char *path = home_exec(&d->h, t->id, exec);
-    if (*exec && strcmp(exec, BUILTIN_LOAD))
+    if (*root)
+        image(d, t, name, root);
+    if (*exec && strcmp(exec, BUILTIN_LOAD) && (!*root || exec[0] != '/')) /* else it is in the image */
         reach(d, t->id, uid, name, path, X_OK);
     for (size_t k = 0; k < secrets->n; k++) {
         AUTO_FREE char *file = home_secret(&d->h, t->id, s[k].file);
@@ -292,12 +310,12 @@ static void tenant(struct doctor *d, const struct conf_tenant *t)
     const struct conf_stream_app *a = t->stream_apps.v;
     for (size_t i = 0; i < t->batch.n; i++) {
         AUTO_FREE char *checker = home_exec(&d->h, t->id, b[i].checker);
-        app(d, t, uid, b[i].app, b[i].exec, &b[i].secrets);
-        if (*b[i].checker)
+        app(d, t, uid, b[i].app, b[i].exec, b[i].image, &b[i].secrets);
+        if (*b[i].checker && (!*b[i].image || b[i].checker[0] != '/'))
             reach(d, t->id, uid, "checker", checker, X_OK);
     }
     for (size_t i = 0; i < t->stream_apps.n; i++)
-        app(d, t, uid, a[i].app, a[i].exec, &a[i].secrets);
+        app(d, t, uid, a[i].app, a[i].exec, a[i].image, &a[i].secrets);
 }
 
 /* The block of uids (common/ids.h); conf_load refused it when another home has it. */

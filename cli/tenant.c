@@ -136,6 +136,13 @@ static int check_foreign(const char *from, const char *text, const struct conf_t
         const struct conf_stream_app *a = t->stream_apps.v;
         const struct cfg_list *list = i < t->batch.n ? &b[i].secrets : &a[i - t->batch.n].secrets;
         const struct conf_secret *v = list->v;
+        const char *image = i < t->batch.n ? b[i].image : a[i - t->batch.n].image;
+        if (image[0] == '/')
+            return err_set(
+                e, ERR_CONFIG,
+                "%s:%d: key 'image': \"%s\" is a directory of this host; put a copy below apps/%s/ and name that, or add "
+                "the line to conf/tenants/%s.conf yourself",
+                from, i < t->batch.n ? b[i].line : a[i - t->batch.n].line, image, t->id, t->id);
         for (size_t k = 0; k < list->n; k++)
             if (v[k].file[0] == '/')
                 return err_set(

@@ -55,6 +55,12 @@ int beneath_open(int dirfd, const char *path, int flags, mode_t mode)
     return fd < 0 ? -errno : fd;
 }
 
+int beneath_root(const char *path, int flags)
+{
+    AUTO_FD int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return root < 0 ? -errno : beneath_open(root, path + strspn(path, "/"), flags, 0);
+}
+
 static int own(int fd, int64_t uid, int64_t gid, mode_t mode)
 {
     if ((uid >= 0 || gid >= 0) && fchown(fd, (uid_t)uid, (gid_t)gid) < 0)

@@ -12,6 +12,9 @@
  * has none (before 5.6). */
 int beneath_open(int dirfd, const char *path, int flags, mode_t mode);
 
+/* The same of an absolute path: no part of it may be a link. */
+int beneath_root(const char *path, int flags);
+
 /* An existing directory gets this group (-1: keeps it), owner (the same) and mode, setgid and sticky bits included. 0 or -errno. */
 int beneath_own_dir(int dirfd, const char *path, int64_t uid, int64_t gid, mode_t mode);
 

@@ -56,7 +56,10 @@
     X(instance_begin)                                                                                                              \
     X(instance_drain)                                                                                                              \
     X(instance_end_seen)                                                                                                           \
-    X(instance_end_noted)
+    X(instance_end_noted)                                                                                                          \
+    X(image_copied)                                                                                                                \
+    X(image_unpacked)                                                                                                              \
+    X(image_rename)
 
 enum crash_point {
 #define X(name) CRASH_##name,

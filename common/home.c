@@ -235,6 +235,14 @@ char *home_exec(const struct home *h, const char *tenant, const char *exec)
     return exec[0] == '/' ? xstrdup(exec) : xasprintf("%s/apps/%s/%s", h->path, tenant, exec);
 }
 
+char *home_image(const struct home *h, const char *tenant, const char *image, const char **ret_tag)
+{
+    const char *slash = strrchr(image, '/'), *colon = strchr(slash ? slash : image, ':');
+    AUTO_FREE char *path = xstrndup(image, colon ? (size_t)(colon - image) : strlen(image));
+    *ret_tag = colon ? colon + 1 : "";
+    return home_exec(h, tenant, path);
+}
+
 char *home_secret(const struct home *h, const char *tenant, const char *file)
 {
     return file[0] == '/' ? xstrdup(file) : xasprintf("%s/keys/%s/%s", h->path, tenant, file);

@@ -41,10 +41,12 @@ char *home_path(const struct home *h, const char *rel);
 char *home_socket(const struct home *h, const char *name);
 /* Absolute path of one of the platform's programs. */
 char *home_program(const struct home *h, const char *name);
-/* What `exec` of a tenant's configuration names: below apps/<tenant>/ unless it is absolute. And a secret's file: below
- * keys/<tenant>/. Caller frees. */
+/* What `exec` of a tenant's configuration names: below apps/<tenant>/ unless it is absolute. A secret's file: below
+ * keys/<tenant>/. And the path of an `image`, as `exec`; *ret_tag is behind the colon of PATH:TAG, "" where there is none.
+ * Caller frees. */
 char *home_exec(const struct home *h, const char *tenant, const char *exec);
 char *home_secret(const struct home *h, const char *tenant, const char *file);
+char *home_image(const struct home *h, const char *tenant, const char *image, const char **ret_tag);
 
 /* Takes state/<name>.lock for this process' life; -EWOULDBLOCK when another holds it for wait_ms more (0: does not block).
  * The descriptor stays open. */

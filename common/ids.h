@@ -24,6 +24,7 @@ enum ids_role {
     IDS_GATEWAY,
     IDS_BUILDER,
     IDS_HELPER,
+    IDS_IMAGE,
 };
 
 static inline int64_t ids_inspector(int64_t uid_base)

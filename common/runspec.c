@@ -47,7 +47,7 @@ static void pairs_free(struct run_pairs *l)
     X(uid) X(gid) X(wall_s) X(grace_s) X(output_bytes) X(cpu_s) X(as_bytes) X(nofile) X(nproc) X(fsize_bytes) \
     X(core_bytes) X(stack_bytes) X(cg_cpu_pct) X(cg_memory_bytes) X(cg_pids)
 /* Those that specs of older managers do not have; they had none of it. */
-#define SPEC_NEW_STRINGS(X) X(relay)
+#define SPEC_NEW_STRINGS(X) X(relay) X(image)
 #define SPEC_NEW_NUMBERS(X) X(relay_uid) X(tmp_bytes) X(tmp_inodes) X(scratch_bytes) X(scratch_inodes)
 /* clang-format on */
 
@@ -148,6 +148,8 @@ static int parse_spec(const bson_t *doc, struct run_spec *s, struct err *e)
     s->full_isolation = json_get_bool(doc, "full_isolation", false);
     s->own_network = s->full_isolation && json_get_bool(doc, "own_network", false);
     s->scratch_in_memory = s->full_isolation && json_get_bool(doc, "scratch_in_memory", false);
+    if (*s->image && (s->image[0] != '/' || !s->full_isolation))
+        return err_set(e, ERR_FORMAT, "run spec: 'image' must be absolute, and needs full_isolation");
     bson_iter_t it;
     if (!json_get_iter(doc, "args", &it))
         return err_set(e, ERR_FORMAT, "run spec: no list 'args'");

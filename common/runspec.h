@@ -53,6 +53,7 @@ struct run_spec {
     /* What it sees of the home and beside the host's own: path, mode. r: read, w: write, x: execute, p: the provider's, which comes
      * before the home. */
     struct run_pairs paths;
+    char *image;                           /* a directory that is the root, read-only; "": the host's; needs full_isolation */
     bool own_network;                      /* a network namespace, out of which only `targets` lead; needs full_isolation */
     struct run_pairs targets;              /* host, port */
     char *relay;                           /* the program that leads there */

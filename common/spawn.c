@@ -1,9 +1,12 @@
 #include "spawn.h"
 #include "fd.h"
+#include "mem.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 
 int spawn_start(char *const argv[], char *const envp[], posix_spawn_file_actions_t *actions, short flags, pid_t *ret_pid)
@@ -21,6 +24,18 @@ int spawn_start(char *const argv[], char *const envp[], posix_spawn_file_actions
     posix_spawnattr_destroy(&attr);
     posix_spawn_file_actions_destroy(actions);
     return -r;
+}
+
+char *spawn_find(const char *name)
+{
+    const char *path = getenv("PATH");
+    AUTO_FREE char *copy = xstrdup(path ? path : "");
+    for (char *save, *dir = strtok_r(copy, ":", &save); dir; dir = strtok_r(NULL, ":", &save)) {
+        AUTO_FREE char *program = xasprintf("%s/%s", dir, name);
+        if (access(program, X_OK) == 0)
+            return xstrdup(program);
+    }
+    return NULL;
 }
 
 int spawn_output(char *const argv[], char *const envp[], struct buf *out, size_t max, int *ret_status, struct err *e)

@@ -12,6 +12,9 @@
  * `actions` are done in the child, and destroyed here. 0, or -errno when it cannot be started. Does not wait. */
 int spawn_start(char *const argv[], char *const envp[], posix_spawn_file_actions_t *actions, short flags, pid_t *ret_pid);
 
+/* The first executable of that name in PATH, as a path; NULL: there is none. Caller frees. */
+char *spawn_find(const char *name);
+
 /* Runs a program of ours to its end and takes what it prints, up to max bytes. 0 and the wait status in *ret_status (NULL: it must
  * have exited with 0, else ERR_REFUSED), or negative: it cannot be started or read. Blocks until it ends. */
 int spawn_output(char *const argv[], char *const envp[], struct buf *out, size_t max, int *ret_status, struct err *e);

@@ -81,6 +81,25 @@ static int check_exec(const struct conf_tenant *t, int line, const char *key, co
     return 0;
 }
 
+/* A root of its own: not for what needs ours, nor without a view of its own. */
+static int check_image(const struct conf *c, const struct conf_tenant *t, int line, const char *key, const char *image,
+                       const char *profile, const char *needs_host, struct err *e)
+{
+    const struct conf_profile *p = conf_profile(c, profile);
+    if (!*image)
+        return 0;
+    if (strstr(image, "..") || image[0] == ':')
+        return err_set(e, ERR_CONFIG, "%s:%d: key '%s': \"%s\" must be a path below apps/%s/ or absolute, without '..'", t->file,
+                       line, key, image, t->id);
+    if (needs_host)
+        return err_set(e, ERR_CONFIG, "%s:%d: key '%s': %s needs the host's root; leave the image out", t->file, line, key,
+                       needs_host);
+    if (p && strcmp(p->isolation, CONF_FULL) != 0)
+        return err_set(e, ERR_CONFIG, "%s:%d: key '%s': profile \"%s\" has isolation = \"%s\"; an image needs \"%s\"", t->file,
+                       line, key, profile, p->isolation, CONF_FULL);
+    return 0;
+}
+
 static int check_trigger(const struct conf_tenant *t, const struct conf_batch *b, struct err *e)
 {
     struct cron *cron = NULL;
@@ -128,6 +147,8 @@ static int check_batch(const struct conf *c, const struct conf_tenant *t, const 
     if (r == 0 && *b->checker)
         r = check_exec(t, b->line, "batch.checker", b->checker, false, e);
     if (r == 0)
+        r = check_image(c, t, b->line, "batch.image", b->image, b->profile, builtin ? BUILTIN_LOAD : NULL, e);
+    if (r == 0)
         r = check_trigger(t, b, e);
     if (r == 0)
         r = check_secrets(t, &b->secrets, e);
@@ -165,6 +186,12 @@ static int check_instances(const struct conf *c, const struct conf_tenant *t, co
     const struct conf_dataset *d = *a->dataset ? conf_dataset(t, a->dataset) : NULL;
     bool builtin = !strcmp(a->exec, BUILTIN_LOAD), stores = builtin || strcmp(a->output, "none");
     int r = check_exec(t, a->line, "stream_apps.exec", a->exec, true, e);
+    if (r == 0)
+        r = check_image(c, t, a->line, "stream_apps.image", a->image, a->profile,
+                        builtin  ? BUILTIN_LOAD
+                        : stores ? "an output mode, whose loader runs beside the app,"
+                                 : NULL,
+                        e);
     if (r == 0)
         r = check_secrets(t, &a->secrets, e);
     if (r == 0)

@@ -72,7 +72,7 @@ struct conf_dataset {
 
 struct conf_batch {
     int line;
-    char *app, *exec;
+    char *app, *exec, *image; /* image: home_image; empty: the host's root */
     struct cfg_strs args, datasets;
     char *pattern, *profile, *output, *checker;
     char *trigger, *timezone; /* trigger: CONF_ARRIVAL, CONF_MANUAL, or CONF_CRON and a schedule of common/cron.h */
@@ -96,7 +96,7 @@ struct conf_stream {
 
 struct conf_stream_app {
     int line;
-    char *app, *stream, *exec; /* stream empty: none of ours; exec empty: its instances are not the platform's */
+    char *app, *stream, *exec, *image; /* stream empty: none of ours; exec empty: its instances are not the platform's */
     struct cfg_strs args;
     char *profile, *output, *dataset;
     struct cfg_list env;     /* struct conf_env */
@@ -118,7 +118,7 @@ struct conf_alert {
 struct conf_tenant {
     char *id, *file; /* file: where it was read from, for messages */
     char *display_name, *mongo_url, *database;
-    int64_t weight, concurrency;
+    int64_t weight, concurrency, max_image_bytes, max_image_files;
     struct conf_limits limits;
     struct {
         int64_t files_days, documents_days, logs_days;

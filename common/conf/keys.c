@@ -214,9 +214,14 @@ static const struct cfg_key secret_keys[] = {
     END_ROW,
 };
 
+#define IMAGE_HELP                                                                                                                 \
+    "the root that its runs see instead of the host's: an OCI image layout (PATH or PATH:TAG) or a directory, relative to "        \
+    "apps/<tenant>/ or absolute; needs isolation = full; empty: none"
+
 static const struct cfg_key batch_keys[] = {
     STR_ROW(conf_batch, app, "app", NULL, NULL, "name of the app"),
     STR_ROW(conf_batch, exec, "exec", NULL, NULL, "executable: builtin:load, relative to apps/<tenant>/, or absolute"),
+    STR_ROW(conf_batch, image, "image", "", NULL, IMAGE_HELP),
     STRS_ROW(conf_batch, args, "args", "", NULL, "its arguments"),
     STRS_ROW(conf_batch, datasets, "datasets", "", NULL, "datasets it takes; empty: all"),
     STR_ROW(conf_batch, pattern, "pattern", "*", NULL, "file names it takes, as in a shell"),
@@ -274,6 +279,7 @@ static const struct cfg_key stream_app_keys[] = {
             "the stream it consumes; empty: it gets its messages elsewhere, and is scaled by its reports alone"),
     STR_ROW(conf_stream_app, exec, "exec", "", NULL,
             "executable: builtin:load, relative to apps/<tenant>/, or absolute; empty: somebody else starts its instances"),
+    STR_ROW(conf_stream_app, image, "image", "", NULL, IMAGE_HELP),
     STRS_ROW(conf_stream_app, args, "args", "", NULL, "its arguments"),
     STR_ROW(conf_stream_app, profile, "profile", "small", NULL, "name of a profile of conf/profiles.conf"),
     LIST_ROW(conf_stream_app, env, "env", env_keys, conf_env, "environment variables"),
@@ -294,6 +300,9 @@ const struct cfg_key conf_tenant_keys[] = {
     STR_ROW(conf_tenant, display_name, "display_name", "", NULL, "name for people"),
     INT_ROW(conf_tenant, weight, "weight", "1", 1, 1000, "share when tenants compete"),
     INT_ROW(conf_tenant, concurrency, "concurrency", "4", 1, 100000, "batch runs at once"),
+    INT_ROW(conf_tenant, max_image_bytes, "max_image_bytes", "2147483648", 1, NO_MAX,
+            "an image of its apps unpacked, bytes on disk"),
+    INT_ROW(conf_tenant, max_image_files, "max_image_files", "200000", 1, NO_MAX, "files and directories of an image"),
     STR_ROW(conf_tenant, mongo_url, "mongo_url", "", NULL, "the tenant's own MongoDB; empty: the platform's"),
     STR_ROW(conf_tenant, database, "database", "", NULL, "its database; empty: the tenant's id"),
     GROUP_ROW(conf_tenant, limits, "limits", limit_keys, "breaking one refuses the file and names the limit"),

@@ -395,6 +395,7 @@ int batchmgr_reload(struct batchmgr *m, struct err *e)
         return r;
     }
     log_info("reload", NULL, NULL, "%zu tenants, %zu profiles", m->conf->n_tenants, m->conf->profiles.n);
+    images_sweep(m->images);
     intake_rescan(m);
     return 0;
 }
@@ -628,6 +629,7 @@ static void stop(struct batchmgr *m)
         free(p->tenant);
         free(p->app);
         free(p->path);
+        free(p->image);
         free(p);
     }
     i = 0;

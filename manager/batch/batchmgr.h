@@ -13,6 +13,7 @@
 #include "common/home.h"
 #include "common/isolation.h"
 #include "common/map.h"
+#include "manager/live/images.h"
 #include "manager/live/live.h"
 
 #include <event2/event.h>
@@ -55,8 +56,8 @@ struct tenant {
 };
 
 struct parked { /* an app that could not be executed */
-    char *tenant, *app, *path;
-    int64_t identity; /* of the executable when it was parked */
+    char *tenant, *app, *path, *image;
+    int64_t identity; /* of executable and image when it was parked */
 };
 
 struct batchmgr {
@@ -94,7 +95,9 @@ struct batchmgr {
     struct event *inspect_ev;
 
     struct spawner *spawner;
-    char *databases_told; /* what state/databases.json says; NULL: not written yet */
+    struct images *images;
+    struct event *sweep_ev; /* of them */
+    char *databases_told;   /* what state/databases.json says; NULL: not written yet */
 
     struct map uploads;
 

@@ -144,7 +144,7 @@ struct run *run_copy(const struct run *r)
 #define X(field) c->field = xstrdup(r->field);
     RUN_STRINGS(X)
 #undef X
-    c->stop = c->output_mode = NULL;
+    c->stop = c->output_mode = c->image = c->image_digest = c->image_why = NULL;
     c->pending = NULL;
     c->live = NULL;
     return c;
@@ -159,6 +159,9 @@ void run_free(struct run *r)
 #undef X
     free(r->stop);
     free(r->output_mode);
+    free(r->image);
+    free(r->image_digest);
+    free(r->image_why);
     if (r->pending) {
         run_result_free(r->pending);
         free(r->pending);

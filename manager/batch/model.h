@@ -112,6 +112,8 @@ struct run {
     int64_t charged_at_ms;
     uint64_t check; /* number of the health check that `pending` waits for */
     char *output_mode;
+    char *image, *image_digest, *image_why; /* its root and what is in it, or why there is none; NULL: the host's */
+    int64_t image_identity;
     struct run_result *pending; /* waits for the health check */
     bool lost_kill;             /* leftovers of a dead runner are being ended */
 };

@@ -147,7 +147,7 @@ static int remove_run(void *arg, const char *run_id, struct err *e)
 static void *remove_all(void *arg)
 {
     struct purge *p = arg;
-    static const char *const places[] = {"staging", "done", "quarantine", "apps", "keys", "logs/tenants"};
+    static const char *const places[] = {"staging", "done", "quarantine", "apps", "keys", "logs/tenants", "state/images"};
     struct err e = {0};
     int r = 0;
     for (size_t i = 0; r == 0 && i < sizeof places / sizeof *places; i++) {

@@ -126,9 +126,10 @@ static void hash_exec(struct batchmgr *m, crypto_generichash_state *h, const cha
     crypto_generichash_update(h, x->digest, sizeof x->digest);
 }
 
-void runplan_prefix(struct batchmgr *m, const struct file *f, bool shared, const struct conf_tenant *t,
-                    const struct conf_batch *app, char out[33])
+void runplan_prefix(struct batchmgr *m, const struct run *r, const struct file *f, bool shared, const struct conf_batch *app,
+                    char out[33])
 {
+    const struct conf_tenant *t = conf_tenant(m->conf, r->tenant);
     crypto_generichash_state h;
     unsigned char hash[16];
     AUTO_FREE char *exec = runplan_exec(m, f->tenant, app, "app");
@@ -146,9 +147,12 @@ void runplan_prefix(struct batchmgr *m, const struct file *f, bool shared, const
         hash_text(&h, spec.p);
     } else {
         hash_text(&h, app->output);
+        if (r->image_digest)
+            hash_text(&h, r->image_digest);
         for (size_t i = 0; i < app->args.n; i++)
             hash_text(&h, app->args.v[i]);
-        hash_exec(m, &h, exec);
+        if (!r->image_digest || app->exec[0] != '/') /* else it is in the image */
+            hash_exec(m, &h, exec);
     }
     crypto_generichash_final(&h, hash, sizeof hash);
     sodium_bin2hex(out, 33, hash, sizeof hash);
@@ -328,6 +332,7 @@ int runplan_make(struct batchmgr *m, const struct run *r, const struct conf_tena
         .builtin = load_step || (!check_step && !strcmp(app->exec, BUILTIN_LOAD)),
         .uid = tenant->uid,
         .gid = tenant->gid,
+        .image = xstrdup(load_step ? NULL : r->image),
         .stdin_path = xstrdup(""),
         .output = xstrdup(load_step || check_step ? "none" : app->output),
     };

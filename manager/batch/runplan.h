@@ -17,10 +17,10 @@ char *runplan_group_dir(const struct run *r);
 int runplan_link_group(struct batchmgr *m, const struct run *r, struct err *e);
 
 /* The prefix of the _ids that loading this file with this app makes: hex of BLAKE2b-128 over tenant, dataset, content
- * hash (`shared`: the hashes of all its mates, too) and what produced the rows (the executable's bytes and arguments, or the
+ * hash (`shared`: the hashes of all its mates, too) and what produced the rows (image, executable's bytes and arguments, or the
  * built-in loader's version). */
-void runplan_prefix(struct batchmgr *m, const struct file *f, bool shared, const struct conf_tenant *t,
-                    const struct conf_batch *app, char out[33]);
+void runplan_prefix(struct batchmgr *m, const struct run *r, const struct file *f, bool shared, const struct conf_batch *app,
+                    char out[33]);
 
 /* Absolute path of what the step ("check" or another) of the app executes. Caller frees. */
 char *runplan_exec(struct batchmgr *m, const char *tenant, const struct conf_batch *app, const char *step);

@@ -24,7 +24,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { DISPATCH_PER_TURN = 64 };
+enum { DISPATCH_PER_TURN = 64, SWEEP_IMAGES_S = 600 };
 
 static void on_step_ended(void *arg, struct run_result *res);
 static void cancel(struct run *r, const char *why, int64_t delay_ms);
@@ -34,9 +34,29 @@ static void on_spawner_ready(void *arg)
     batchmgr_kick(arg);
 }
 
+static void on_image(void *arg)
+{
+    struct batchmgr *m = arg;
+    sched_unhold(m->sched);
+    batchmgr_kick(m);
+}
+
+static void on_sweep(evutil_socket_t fd, short what, void *arg)
+{
+    struct batchmgr *m = arg;
+    (void)fd;
+    (void)what;
+    images_sweep(m->images);
+}
+
 int runs_start(struct batchmgr *m, struct err *e)
 {
+    struct timeval tv = {SWEEP_IMAGES_S, 0};
     (void)e;
+    m->images = images_new(m->base, &m->home, &m->isolation, on_image, m);
+    m->sweep_ev = event_new(m->base, -1, EV_PERSIST, on_sweep, m);
+    event_add(m->sweep_ev, &tv);
+    images_sweep(m->images);
     m->spawner = spawner_new(m->base, &m->home, &m->cgroups, on_spawner_ready, m);
     return 0;
 }
@@ -54,6 +74,9 @@ void runs_stop_spawner(struct batchmgr *m)
         free_run(r);
     map_fini(&m->runs);
     spawner_free(m->spawner);
+    images_free(m->images);
+    if (m->sweep_ev)
+        event_free(m->sweep_ev);
 }
 
 /* ---- one run ---- */
@@ -178,24 +201,31 @@ static void park(struct batchmgr *m, const struct run *r, const struct conf_batc
     if (!app || map_get(&m->parked, key))
         return;
     struct parked *p = xmalloc(sizeof *p);
-    *p = (struct parked){xstrdup(r->tenant), xstrdup(r->app), runplan_exec(m, r->tenant, app, r->step), 0};
-    p->identity = plan_exec_identity(p->path);
+    *p = (struct parked){xstrdup(r->tenant), xstrdup(r->app), runplan_exec(m, r->tenant, app, r->step), xstrdup(app->image), 0};
+    p->identity = plan_exec_identity(p->path) ^ r->image_identity;
     map_put(&m->parked, key, p);
     sched_park_app(m->sched, r->tenant, r->app, true);
     log_error("app_parked", r->tenant, r->run_id,
-              "app %s is parked until its executable or the configuration changes, or "
+              "app %s is parked until its executable%s or the configuration changes, or "
               "`mysimbdp retry --tenant %s`: %s",
-              r->app, r->tenant, r->error ? r->error : "it cannot be executed");
+              r->app, *app->image ? ", its image" : "", r->tenant, r->error ? r->error : "it cannot be executed");
+}
+
+static int64_t identity_of(struct batchmgr *m, const struct parked *p)
+{
+    return plan_exec_identity(p->path) ^ (*p->image ? images_identity(&m->home, p->tenant, p->image) : 0);
 }
 
 void runs_unpark(struct batchmgr *m, const char *tenant, const char *app, bool only_changed)
 {
+    if (!only_changed && m->images) /* NULL: at start */
+        images_retry(m->images, tenant);
     for (bool again = true; again;) {
         size_t i = 0;
         again = false;
         for (struct parked *p; (p = map_next(&m->parked, &i));) {
             if ((tenant && strcmp(p->tenant, tenant)) || (app && strcmp(p->app, app)) ||
-                (only_changed && plan_exec_identity(p->path) == p->identity))
+                (only_changed && identity_of(m, p) == p->identity))
                 continue;
             AUTO_FREE char *key = xasprintf("%s/%s", p->tenant, p->app);
             log_info("app_unparked", p->tenant, NULL, "app %s may run again", p->app);
@@ -204,6 +234,7 @@ void runs_unpark(struct batchmgr *m, const char *tenant, const char *app, bool o
             free(p->tenant);
             free(p->app);
             free(p->path);
+            free(p->image);
             free(p);
             batchmgr_kick(m);
             again = true;
@@ -506,6 +537,14 @@ static void cancel(struct run *r, const char *why, int64_t delay_ms)
     ledger_then(m->ledger, on_run_end_committed, r);
 }
 
+/* As if it could not be executed: no runner has to find out. */
+static void fail_for_image(struct run *r)
+{
+    struct run_result *res = xcalloc(1, sizeof *res);
+    *res = (struct run_result){.outcome = RUN_exec_error, .exit_code = -1, .signal = -1, .error = xstrdup(r->image_why)};
+    on_step_ended(r, res);
+}
+
 /* Has the current step started. */
 static void spawn_step(struct run *r)
 {
@@ -516,6 +555,10 @@ static void spawn_step(struct run *r)
     struct err e = {0};
     if (!app || !conf_dataset(t, r->file->dataset)) {
         cancel(r, "its app or dataset is gone from the configuration", 1000);
+        return;
+    }
+    if (r->image_why) {
+        fail_for_image(r);
         return;
     }
     int made = r->n_files > 1 && !strcmp(r->step, "app") ? runplan_link_group(m, r, &e) : 0;
@@ -542,7 +585,7 @@ static void on_dispatch_committed(void *arg)
 
 /* What identifies the rows of each file. The built-in loader stores a group's files as if each were alone; other apps make rows
  * of all of them, which carry one prefix. */
-static void choose_prefix(struct batchmgr *m, const struct run *r, const struct conf_tenant *t, const struct conf_batch *app)
+static void choose_prefix(struct batchmgr *m, const struct run *r, const struct conf_batch *app)
 {
     bool shared = r->n_files > 1 && strcmp(app->exec, BUILTIN_LOAD) != 0;
     char prefix[33];
@@ -550,7 +593,7 @@ static void choose_prefix(struct batchmgr *m, const struct run *r, const struct 
         return; /* the kept output was made by the version that gave it its prefix */
     for (struct file *f = r->file; f; f = f->mate) {
         if (!shared || f == r->file)
-            runplan_prefix(m, f, shared, t, app, prefix);
+            runplan_prefix(m, r, f, shared, app, prefix);
         f->group_n = shared ? r->n_files : 1;
         if (r->n_files > 1)
             f->checkpoint = 0; /* is the run's, not a file's */
@@ -573,7 +616,24 @@ static int64_t count_files(struct batchmgr *m, struct file *f, const struct conf
     return n;
 }
 
-static void dispatch(struct batchmgr *m, struct file *first, const char *app_name, double cpus, int64_t memory_bytes)
+/* False: it is not known yet whether the image that the file's run needs is to be had. */
+static bool find_image(struct batchmgr *m, const struct file *f, const char *app_name, struct image *ret)
+{
+    const struct conf_batch *app = conf_app(conf_tenant(m->conf, f->tenant), app_name);
+    *ret = (struct image){0};
+    return *f->output_run || !*app->image || images_look(m->images, f->tenant, app->image, ret) != IMAGE_WAITS;
+}
+
+static void take_image(struct run *r, const struct image *i)
+{
+    xstr_set(&r->image, i->root);
+    xstr_set(&r->image_digest, i->digest);
+    xstr_set(&r->image_why, i->why);
+    r->image_identity = i->identity;
+}
+
+static void dispatch(struct batchmgr *m, struct file *first, const char *app_name, double cpus, int64_t memory_bytes,
+                     const struct image *image)
 {
     const struct conf_tenant *t = conf_tenant(m->conf, first->tenant);
     const struct conf_batch *app = conf_app(t, app_name);
@@ -592,8 +652,9 @@ static void dispatch(struct batchmgr *m, struct file *first, const char *app_nam
     r->cpus = cpus;
     r->memory_bytes = memory_bytes;
     r->charged_at_ms = clk_now_ms();
-    if (strcmp(r->step, "check"))
-        choose_prefix(m, r, t, app);
+    take_image(r, image);
+    if (strcmp(r->step, "check") && !r->image_why)
+        choose_prefix(m, r, app);
     if (*first->output_run) { /* the directory that the load step's lies in; its making is not the fence */
         AUTO_FREE char *dir = xasprintf("%s/runs/%s", m->home.path, r->run_id);
         mkdir(dir, 0711);
@@ -612,6 +673,7 @@ static void dispatch(struct batchmgr *m, struct file *first, const char *app_nam
 
 void runs_dispatch(struct batchmgr *m)
 {
+    struct image image;
     const char *app;
     double cpus;
     int64_t memory_bytes;
@@ -621,7 +683,11 @@ void runs_dispatch(struct batchmgr *m)
         struct file *f = sched_pick(m->sched, &app, &cpus, &memory_bytes);
         if (!f)
             return;
-        dispatch(m, f, app, cpus, memory_bytes);
+        if (!find_image(m, f, app, &image)) {
+            sched_hold(m->sched, app, f, cpus, memory_bytes);
+            continue;
+        }
+        dispatch(m, f, app, cpus, memory_bytes, &image);
     }
     batchmgr_kick(m);
 }

@@ -10,7 +10,7 @@ struct app {
     char *name;
     int64_t priority, memory_bytes;
     double cpus;
-    bool parked;
+    bool parked, held;
     struct file *first, **last;
     size_t n;
     struct app *next;
@@ -220,7 +220,7 @@ static struct app *best_app(const struct tenant *t)
 {
     struct app *best = NULL;
     for (struct app *a = t->apps; a; a = a->next)
-        if (a->first && !a->parked &&
+        if (a->first && !a->parked && !a->held &&
             (!best || a->priority > best->priority ||
              (a->priority == best->priority && strcmp(a->first->file_id, best->first->file_id) < 0)))
             best = a;
@@ -310,9 +310,8 @@ void sched_charge(struct sched *s, const char *tenant, double cpus, int64_t memo
     s->free_memory -= memory_bytes;
 }
 
-void sched_release(struct sched *s, const char *tenant, double cpus, int64_t memory_bytes, int64_t duration_ms)
+static void uncharge(struct sched *s, struct tenant *t, double cpus, int64_t memory_bytes)
 {
-    struct tenant *t = get_tenant(s, tenant);
     t->cpus -= cpus;
     t->memory_bytes -= memory_bytes;
     t->n_running--;
@@ -323,6 +322,35 @@ void sched_release(struct sched *s, const char *tenant, double cpus, int64_t mem
         t->cpus = 0;
     if (!s->n_running)
         s->free_cpus = s->cpus;
+}
+
+void sched_hold(struct sched *s, const char *app, struct file *f, double cpus, int64_t memory_bytes)
+{
+    struct tenant *t = get_tenant(s, f->tenant);
+    struct app *a = get_app(s, f->tenant, app);
+    uncharge(s, t, cpus, memory_bytes);
+    f->next = a->first;
+    if (!a->first)
+        a->last = &f->next;
+    a->first = f;
+    a->n++;
+    t->n_queued++;
+    s->n_queued++;
+    a->held = true;
+}
+
+void sched_unhold(struct sched *s)
+{
+    size_t i = 0;
+    for (struct tenant *t; (t = map_next(&s->tenants, &i));)
+        for (struct app *a = t->apps; a; a = a->next)
+            a->held = false;
+}
+
+void sched_release(struct sched *s, const char *tenant, double cpus, int64_t memory_bytes, int64_t duration_ms)
+{
+    struct tenant *t = get_tenant(s, tenant);
+    uncharge(s, t, cpus, memory_bytes);
     /* At least a millisecond, so that runs too short to measure count too. */
     t->served += share(s, cpus, memory_bytes) * (double)(duration_ms < 1 ? 1 : duration_ms) / (double)t->weight;
     /* One very long run must not keep its tenant behind the others for as long again. */
@@ -351,7 +379,7 @@ const char *sched_why_waiting(const struct sched *s, const char *tenant)
     if (t->blocked)
         return "suspended, or its database does not answer";
     if (!best_app(t))
-        return "its apps are parked";
+        return "its apps are parked, or wait for their images";
     if (!may_run(t))
         return "concurrency";
     return fits(s, t, best_app(t)) ? NULL : "capacity";

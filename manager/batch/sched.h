@@ -27,6 +27,9 @@ void sched_block_tenant(struct sched *s, const char *tenant, bool blocked);
 /* Makes or changes an app: its priority and what one run requests. */
 void sched_set_app(struct sched *s, const char *tenant, const char *app, int64_t priority, double cpus, int64_t memory_bytes);
 void sched_park_app(struct sched *s, const char *tenant, const char *app, bool parked);
+/* A file that was picked goes back to the front of its app's, from which no other is picked until sched_unhold. */
+void sched_hold(struct sched *s, const char *app, struct file *f, double cpus, int64_t memory_bytes);
+void sched_unhold(struct sched *s); /* all apps */
 
 /* Queues a file for an app that was set. */
 void sched_add(struct sched *s, const char *app, struct file *f);

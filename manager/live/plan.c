@@ -173,7 +173,7 @@ void plan_isolation(struct run_spec *s, const struct plan_host *h, const struct 
     plan_path(s, app, "rwx");
     plan_path(s, apps, "rx");
     plan_path(s, h->home->runtime, "r");
-    if (!s->builtin && is_hidden(s->exec) && strncmp(s->exec, apps, strlen(apps)) != 0)
+    if (!s->image && !s->builtin && is_hidden(s->exec) && strncmp(s->exec, apps, strlen(apps)) != 0)
         plan_path(s, s->exec, "prx");
     s->tmp_bytes = p->tmp_bytes;
     s->tmp_inodes = p->tmp_inodes;

@@ -24,8 +24,8 @@ void plan_builtin(struct run_spec *s, const struct home *h);
 
 /* Lets an isolated run see a path (mode as run_spec.paths has it); nothing else of the home is there. */
 void plan_path(struct run_spec *s, const char *path, const char *mode);
-/* Isolation as the profile wants it and the host gives it, the paths that every run has, and its network. Once exec and dir are
- * known. */
+/* Isolation as the profile wants it and the host gives it, the paths that every run has, and its network. Once exec, image and dir
+ * are known. */
 struct plan_host {
     const struct home *home;
     const struct isolation_host *isolation;

@@ -52,7 +52,7 @@ static int try_all(const struct run_spec *s, struct child_failure *f)
 
 static char *try_in_child(void)
 {
-    struct run_spec s = {.home = xstrdup("/tmp/home"), .tmp_bytes = 1 << 20, .tmp_inodes = 100};
+    struct run_spec s = {.home = xstrdup("/tmp/home"), .image = xstrdup(""), .tmp_bytes = 1 << 20, .tmp_inodes = 100};
     struct clone_args args = {.flags = isolate_clone_flags(false), .exit_signal = SIGCHLD};
     struct child_failure f = {.stage = -1, .err_no = EIO};
     int pair[2];

@@ -91,6 +91,8 @@ static const char *exec_hint(const struct run_spec *s, int err_no)
 {
     switch (err_no) {
     case ENOENT:
+        if (*s->image)
+            return "; it, its loader, or the interpreter named in its first line is not in the image";
         return access(s->exec, F_OK) == 0 ? "; the interpreter named in its first line, or its loader, does not exist"
                                           : "; copy the executable there";
     case EACCES:
@@ -442,7 +444,8 @@ static void leave(struct runner *r)
         unlink(sock);
     if (r->lock >= 0 && r->dirfd >= 0)
         unlink(lock);
-    int *fds[] = {&r->dirfd, &r->lock, &r->conn, &r->listener, &r->sigfd, &r->result_fd, &r->app, &r->out, &r->err, &r->status};
+    int *fds[] = {&r->dirfd, &r->lock, &r->conn, &r->listener, &r->sigfd, &r->result_fd,
+                  &r->app,   &r->out,  &r->err,  &r->status,   &r->image};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         if (*fds[i] >= 0)
             close(fd_take(fds[i]));
@@ -495,6 +498,7 @@ int runner_main(const struct run_spec *spec, const struct cgroup_host *cg, int c
                        .sigfd = -1,
                        .result_fd = -1,
                        .app = -1,
+                       .image = -1,
                        .out = -1,
                        .err = -1,
                        .status = -1,

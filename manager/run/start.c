@@ -12,6 +12,7 @@
 #include <linux/sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -241,6 +242,17 @@ static int launch(struct runner *r, struct child_plan *c, struct run_pipes *p, s
     return n;
 }
 
+static int hold_image(struct runner *r, struct err *e)
+{
+    const char *path = r->spec->image;
+    if (!*path)
+        return 0;
+    r->image = beneath_root(path, O_RDONLY | O_DIRECTORY);
+    if (r->image < 0)
+        return err_sys(e, r->image, "cannot open the image %s", path);
+    return flock(r->image, LOCK_SH | LOCK_NB) < 0 ? err_sys(e, -errno, "cannot lock the image %s", path) : 0;
+}
+
 int start_app(struct runner *r, struct err *e)
 {
     const struct run_spec *s = r->spec;
@@ -250,7 +262,9 @@ int start_app(struct runner *r, struct err *e)
     AUTO_FD int in = open(*s->stdin_path ? s->stdin_path : "/dev/null", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (in < 0)
         return err_sys(e, -errno, "cannot open %s", s->stdin_path);
-    int n = open_pipes(&p, s->full_isolation, e);
+    int n = hold_image(r, e);
+    if (n == 0)
+        n = open_pipes(&p, s->full_isolation, e);
     if (n < 0)
         return n;
     AUTO_FD int exec_fd = s->builtin ? open(s->exec, O_RDONLY | O_CLOEXEC) : -1; /* lint: ours */

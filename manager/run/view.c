@@ -1,6 +1,6 @@
 /* The view of a run, in a mount namespace of its own:
  *
- *   /            the host's, read-only, without setuid and devices
+ *   /            the host's, read-only, without setuid and devices; or the spec's image, likewise, with what follows put on it
  *   /proc        of the run's own pid namespace
  *   /dev         null zero full random urandom, shm, fd
  *   /tmp /var/tmp /dev/shm   empty; parts of one tmpfs of tmp_bytes and tmp_inodes, which is the run's memory and goes with it
@@ -12,9 +12,14 @@
  * It is made in two steps: what is the same for every run of a home can be made ahead, by a process that waits for its run
  * (view_prepare); what is the run's own is opened on the host's tree (view_open) and put in its place (view_finish). All sources
  * are held as detached clones (open_tree); where they go is made on the tmpfs by nobody but us, so that no path walked here can be
- * bent by a tenant. Needs Linux 5.12 (mount_setattr). */
+ * bent by a tenant. Needs Linux 5.12 (mount_setattr).
+ *
+ * With an image all of that is made just so, and then cloned onto another root (enter_image): an overlay of the image below and an
+ * empty directory of our tmpfs above, in which the places are made that the image lacks. The image itself is never written to.
+ * Its links are the tenant's: what stands in the way of a place and is no directory is hidden, never followed. */
 #include "view.h"
 
+#include "common/beneath.h"
 #include "common/cgroup.h"
 #include "common/fd.h"
 #include "common/mem.h"
@@ -24,10 +29,13 @@
 #include <linux/magic.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -246,13 +254,32 @@ int view_scratch(const struct run_spec *s, int *ret_fd, char *what, size_t what_
     return 0;
 }
 
+/* No part of the path is a link: what an image names is one directory, and stays it. */
+static int open_image(const char *path)
+{
+    AUTO_FD int fd = beneath_root(path, O_PATH | O_DIRECTORY);
+    if (fd < 0) {
+        errno = -fd;
+        return -1;
+    }
+    return open_tree(fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+}
+
 int view_open(struct view_sources *ret, const struct run_spec *s, int scratch, char *what, size_t what_size)
 {
     struct view v = {.what = what, .what_size = what_size};
     const struct run_pairs *p = &s->paths;
     AUTO_FREE char *hosts = xasprintf("%s/hosts", s->dir);
     AUTO_FREE char *app = xasprintf("%s/app", s->dir);
-    *ret = (struct view_sources){.n = p->n, .hosts = s->own_network ? clone_of(hosts, 0) : -1};
+    *ret = (struct view_sources){.n = p->n, .hosts = s->own_network ? clone_of(hosts, 0) : -1, .resolv = -1, .image = -1};
+    if (*s->image && (ret->image = open_image(s->image)) < 0) {
+        ret->n = 0;
+        return failed(&v, "opening the image", s->image);
+    }
+    if (*s->image && ret->hosts < 0) /* names as they are without an image */
+        ret->hosts = clone_of("/etc/hosts", 0);
+    if (*s->image && !s->own_network)
+        ret->resolv = clone_of("/etc/resolv.conf", 0);
     if (p->n > VIEW_MAX_PATHS) {
         errno = E2BIG;
         ret->n = 0;
@@ -299,6 +326,141 @@ static int set_size(struct view *v, const struct run_spec *s)
     return mount(NULL, "/tmp", NULL, MS_REMOUNT | MS_NOSUID, options) < 0 ? failed(v, "limiting", "/tmp") : 0;
 }
 
+/* ---- another root ---- */
+
+/* Something that was put over the host's tree, and goes to the same path of the image. */
+struct place {
+    const char *path;
+    bool is_dir;
+    int fd;
+};
+
+static int by_length(const void *a, const void *b)
+{
+    size_t x = strlen(((const struct place *)a)->path), y = strlen(((const struct place *)b)->path);
+    return (x > y) - (x < y);
+}
+
+static bool is_below(const char *path, const char *dir)
+{
+    size_t n = strlen(dir);
+    return !strncmp(path, dir, n) && (path[n] == '/' || !path[n]);
+}
+
+/* The topmost places, what lies below one comes along with it. */
+static size_t list_places(const struct view_sources *from, const struct run_spec *s, struct place *places)
+{
+    static const char *const always[] = {"/proc", "/dev", "/run", "/sys", "/tmp", "/var/tmp"};
+    size_t n = 0, kept = 0;
+    for (size_t i = 0; i < sizeof always / sizeof *always; i++)
+        places[n++] = (struct place){always[i], true, -1};
+    places[n++] = (struct place){s->home, true, -1};
+    for (size_t i = 0; i < from->n; i++)
+        if (from->fd[i] >= 0 && strchr(s->paths.v[i].value, 'p'))
+            places[n++] = (struct place){s->paths.v[i].name, from->is_dir[i], -1};
+    qsort(places, n, sizeof *places, by_length);
+    for (size_t i = 0; i < n; i++) {
+        bool comes_along = false;
+        for (size_t k = 0; k < kept && !comes_along; k++)
+            comes_along = is_below(places[i].path, places[k].path);
+        if (!comes_along)
+            places[kept++] = places[i];
+    }
+    return kept;
+}
+
+/* A directory of the overlay (or an empty file), whatever the image has there; O_PATH, or -1. */
+static int make_entry(int at, const char *name, bool is_dir)
+{
+    for (int tries = 0; tries < 2; tries++) {
+        struct stat st;
+        if ((is_dir ? mkdirat(at, name, 0755) : mknodat(at, name, S_IFREG | 0444, 0)) < 0 && errno != EEXIST)
+            return -1;
+        AUTO_FD int fd = openat(at, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0 || fstat(fd, &st) < 0)
+            return -1;
+        if (is_dir ? S_ISDIR(st.st_mode) : S_ISREG(st.st_mode))
+            return fd_take(&fd);
+        if (unlinkat(at, name, S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0) < 0)
+            return -1;
+    }
+    errno = EBUSY;
+    return -1;
+}
+
+static int put_on_image(struct view *v, int root, const struct place *p)
+{
+    AUTO_FREE char *copy = xstrdup(p->path);
+    AUTO_FD int at = fcntl(root, F_DUPFD_CLOEXEC, 0);
+    char *save, *part = strtok_r(copy, "/", &save);
+    while (part && at >= 0) {
+        char *next = strtok_r(NULL, "/", &save);
+        int fd = make_entry(at, part, next || p->is_dir);
+        close(at);
+        at = fd;
+        part = next;
+    }
+    if (at < 0 || move_mount(p->fd, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+        return failed(v, "mounting on the image", p->path);
+    return 0;
+}
+
+/* At BASE/root; the run's /tmp is cloned already and gives the base free. */
+static int mount_image(struct view *v, int image)
+{
+    static const char options[] = "userxattr,lowerdir=" BASE "/lower,upperdir=" BASE "/upper,workdir=" BASE "/work";
+    static const char *const dirs[] = {BASE "/lower", BASE "/upper", BASE "/work", BASE "/root"};
+    if (umount2(BASE, MNT_DETACH) < 0)
+        return failed(v, "baring", BASE);
+    for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++)
+        if (mkdir(dirs[i], 0755) < 0)
+            return failed(v, "making", dirs[i]);
+    /* How an overlay notes what hides the image's: only the host's root may set such attributes of its own, and needs no others. */
+    bool trusted = setxattr(BASE "/upper", "trusted.simbdp", "", 0, 0) == 0;
+    if (set_flags(image, flags_of("x")) < 0 || attach(image, BASE "/lower") < 0 ||
+        mount("overlay", BASE "/root", "overlay", MS_NOSUID | MS_NODEV, options + (trusted ? strlen("userxattr,") : 0)) < 0)
+        return failed(v, "mounting", "the image (an overlay)");
+    return 0;
+}
+
+static int put_places(struct view *v, int root, const struct view_sources *from, const struct place *places, size_t n)
+{
+    const struct place files[] = {{"/etc/hosts", false, from->hosts}, {"/etc/resolv.conf", false, from->resolv}};
+    struct mount_attr only_read = {.attr_set = MOUNT_ATTR_RDONLY};
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < n; i++)
+        r = put_on_image(v, root, &places[i]);
+    for (size_t i = 0; r == 0 && i < sizeof files / sizeof *files; i++)
+        if (files[i].fd >= 0)
+            r = set_flags(files[i].fd, flags_of("r")) < 0 ? failed(v, "limiting", files[i].path) : put_on_image(v, root, &files[i]);
+    if (r == 0 && mount_setattr(root, "", AT_EMPTY_PATH, &only_read, sizeof only_read) < 0)
+        r = failed(v, "making read-only", "the image");
+    return r;
+}
+
+static int enter_image(struct view *v, const struct view_sources *from, const struct run_spec *s)
+{
+    struct place places[VIEW_MAX_PATHS + 7];
+    size_t n = list_places(from, s, places), opened = 0;
+    int r = 0;
+    umask(0022); /* what is made here is for the tenant to pass; the app gets another */
+    for (; r == 0 && opened < n; opened++)
+        if ((places[opened].fd = clone_of(places[opened].path, AT_RECURSIVE)) < 0)
+            r = failed(v, "cloning", places[opened].path);
+    if (r == 0)
+        r = mount_image(v, from->image);
+    AUTO_FD int root = r < 0 ? -1 : open(BASE "/root", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (r == 0)
+        r = put_places(v, root, from, places, n);
+    while (opened)
+        if (places[--opened].fd >= 0)
+            close(places[opened].fd);
+    /* The old root comes to lie on the new one, and goes with all that was mounted there. */
+    if (r == 0 && (fchdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0))
+        r = failed(v, "entering", "the image");
+    return r;
+}
+
 int view_finish(const struct view_sources *from, const struct run_spec *s, char *what, size_t what_size)
 {
     struct view v = {.what = what, .what_size = what_size};
@@ -315,6 +477,8 @@ int view_finish(const struct view_sources *from, const struct run_spec *s, char 
     }
     if (r == 0)
         r = put_paths(&v, from, s, false);
+    if (r == 0 && from->image >= 0)
+        return enter_image(&v, from, s);
     if (r == 0 && from->hosts >= 0 && (set_flags(from->hosts, flags_of("r")) < 0 || attach(from->hosts, "/etc/hosts") < 0))
         r = failed(&v, "mounting", "/etc/hosts");
     return r;
@@ -325,8 +489,10 @@ void view_close(struct view_sources *s)
     for (size_t i = 0; i < s->n; i++)
         if (s->fd[i] >= 0)
             close(s->fd[i]);
-    if (s->hosts >= 0)
-        close(s->hosts);
+    const int others[] = {s->hosts, s->resolv, s->image};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (others[i] >= 0)
+            close(others[i]);
     s->n = 0;
 }
 

@@ -14,7 +14,8 @@ struct view_sources {
     size_t n;
     int fd[VIEW_MAX_PATHS];
     bool is_dir[VIEW_MAX_PATHS];
-    int hosts; /* dir/hosts, which becomes /etc/hosts; -1: there is none */
+    int hosts, resolv; /* what becomes /etc/hosts, and with an image /etc/resolv.conf; -1: nothing of ours does */
+    int image;         /* what becomes the root; -1: the host's stays */
 };
 
 /* All: 0, or -errno with the step that failed in `what`. CAP_SYS_ADMIN is needed. */

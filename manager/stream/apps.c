@@ -52,6 +52,7 @@ int64_t app_target(struct app *a, const char **ret_why)
                : !f                                 ? "the tenant is not known yet"
                : f->suspended                       ? "the tenant is suspended"
                : a->parked                          ? "parked"
+               : a->image_waits                     ? "its image is being unpacked"
                : !watcher_endpoint(a->mgr->watcher) ? "the broker is not there"
                : !f->database_up                    ? "the database is down"
                                                     : NULL;
@@ -89,22 +90,55 @@ bool app_has_capacity(const struct app *a, const struct conf_profile *p)
 
 /* ---- failures ---- */
 
-static int64_t identity_of(const struct app *a)
+/* Of its executable, in the image that has this identity. */
+static int64_t identity_in(const struct app *a, int64_t image_identity)
 {
     const struct conf_tenant *t;
     const struct conf_stream_app *c = app_conf(a, &t);
     AUTO_FREE char *path = c ? plan_exec(&a->mgr->home, a->tenant, c->exec) : NULL;
-    return path ? plan_exec_identity(path) : 0;
+    return path ? plan_exec_identity(path) ^ image_identity : 0;
+}
+
+static int64_t identity_now(const struct app *a)
+{
+    const struct conf_tenant *t;
+    const struct conf_stream_app *c = app_conf(a, &t);
+    return identity_in(a, c && *c->image ? images_identity(&a->mgr->home, a->tenant, c->image) : 0);
 }
 
 static void park(struct app *a, int64_t until_ms, const char *why)
 {
     xstr_set(&a->parked, why);
-    a->parked_identity = identity_of(a);
+    a->parked_identity = identity_in(a, a->image_identity);
     a->parked_until_ms = until_ms;
-    log_error("app_parked", a->tenant, NULL,
-              "stream app %s is parked until its executable or the configuration changes, or `mysimbdp app start %s/%s`%s: %s",
-              a->name, a->tenant, a->name, until_ms ? "; or for five minutes" : "", why);
+    log_error(
+        "app_parked", a->tenant, NULL,
+        "stream app %s is parked until its executable, its image or the configuration changes, or `mysimbdp app start %s/%s`%s: %s",
+        a->name, a->tenant, a->name, until_ms ? "; or for five minutes" : "", why);
+}
+
+void app_look_at_image(struct app *a)
+{
+    const struct conf_tenant *t;
+    const struct conf_stream_app *c = app_conf(a, &t);
+    struct image i;
+    a->image_waits = false;
+    if (!c || !*c->image) {
+        xstr_set(&a->image, NULL);
+        a->image_identity = 0;
+        return;
+    }
+    if (a->parked)
+        return;
+    enum image_state state = images_look(a->mgr->images, a->tenant, c->image, &i);
+    a->image_waits = state == IMAGE_WAITS;
+    if (a->image_waits)
+        return;
+    a->image_identity = i.identity;
+    if (state == IMAGE_FAILED)
+        park(a, 0, i.why);
+    else
+        xstr_set(&a->image, i.root);
 }
 
 static bool is_healthy(const struct instance *i)
@@ -156,6 +190,8 @@ static void unpark(struct app *a)
 void app_forgive(struct app *a)
 {
     unpark(a);
+    if (a->mgr->images)
+        images_retry(a->mgr->images, a->tenant);
     a->failures = 0;
 }
 
@@ -172,7 +208,7 @@ void app_unpark_if_due(struct app *a)
 {
     if (!a->parked)
         return;
-    if (identity_of(a) != a->parked_identity)
+    if (identity_now(a) != a->parked_identity)
         app_forgive(a);
     else if (a->parked_until_ms && clk_now_ms() >= a->parked_until_ms)
         unpark(a); /* its failures stay: another one parks it again */

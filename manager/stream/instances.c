@@ -326,6 +326,7 @@ void app_reconcile(struct app *a)
     const struct conf_tenant *t;
     const struct conf_stream_app *c = app_conf(a, &t);
     const char *why;
+    app_look_at_image(a);
     int64_t target = app_target(a, &why);
     bool may_start = c && !why && spawner_is_ready(m->spawner), go_on = true;
     uint64_t generation = spec_generation(a);
@@ -603,6 +604,7 @@ void instances_free(struct streammgr *m)
         free(a->tenant);
         free(a->name);
         free(a->args);
+        free(a->image);
         free(a->parked);
         free(a->last_end);
         free(a);

@@ -39,6 +39,7 @@ void spec_make(const struct instance *i, const struct conf_tenant *t, const stru
                          .tag = xstrdup(m->home.tag),
                          .uid = f->uid,
                          .gid = f->uid,
+                         .image = *c->image ? xstrdup(i->app->image) : NULL,
                          .stdin_path = xstrdup(""),
                          .output = xstrdup("none")};
     plan_limits(&s, p);
@@ -100,7 +101,10 @@ uint64_t spec_generation(struct app *a)
     if (!c || !facts_of(m, a->tenant) || !watcher_endpoint(m->watcher))
         return 0;
     AUTO_FREE char *exec = plan_exec(&m->home, t->id, c->exec);
-    int64_t identity = strcmp(c->exec, BUILTIN_LOAD) ? plan_exec_identity(exec) : 0;
+    bool of_host = strcmp(c->exec, BUILTIN_LOAD) && (!*c->image || c->exec[0] != '/');
+    int64_t identity = (of_host ? plan_exec_identity(exec) : 0) ^ a->image_identity;
+    if (*c->image && !a->image) /* what there is stays until it is known */
+        return a->generation;
     if (a->generation_of != m->version || a->identity != identity || !a->generation) {
         a->identity = identity;
         a->generation = hash(a, t, c);

@@ -157,6 +157,7 @@ static int start(struct streammgr *m, struct err *e)
         log_info("facts", NULL, NULL, "waiting for batchmgr: %s", none.msg);
     databases_changed(m);
     m->tick_ev = event_new(m->base, -1, 0, on_tick, m);
+    m->images = images_new(m->base, &m->home, &m->isolation, on_ready, m);
     m->spawner = spawner_new(m->base, &m->home, &m->cgroups, on_ready, m);
     r = instances_recover(m, e);
     if (r < 0)
@@ -172,6 +173,7 @@ static void release(struct streammgr *m)
 {
     instances_free(m);
     spawner_free(m->spawner);
+    images_free(m->images);
     facts_free(m);
     book_close(m->book);
     conf_free(m->conf);

@@ -10,6 +10,7 @@
 #include "common/map.h"
 #include "common/runspec.h"
 #include "common/tenant.h"
+#include "manager/live/images.h"
 #include "manager/live/live.h"
 
 #include <event2/event.h>
@@ -60,6 +61,10 @@ struct app {
     int64_t order_expires_wall_ms; /* 0: no order is in force */
     int64_t order_seq;             /* of the last one that had a number; -1: none had */
 
+    char *image;      /* its instances' root, or NULL */
+    bool image_waits; /* it is being unpacked */
+    int64_t image_identity;
+
     char *parked; /* why, or NULL */
     int64_t parked_identity, parked_until_ms;
     int64_t failures, restarts; /* ends by itself: in a row, none of them after health; since this streammgr began */
@@ -78,6 +83,7 @@ struct streammgr {
     struct cgroup_host cgroups;
     struct isolation_host isolation;
     struct spawner *spawner;
+    struct images *images;
     struct book *book;
     struct map apps;  /* "tenant/app" -> struct app */
     struct map facts; /* tenant -> struct facts */
@@ -115,6 +121,8 @@ void app_note_failure(struct app *a, const struct instance *i, const struct run_
 void app_forgive(struct app *a);
 /* Forgets what was asked for of an app whose tenant is gone: one that comes back under the name begins anew. */
 void app_forget_if_gone(struct app *a);
+/* Finds out what its instances have as their root; an app whose image is not to be had is parked. */
+void app_look_at_image(struct app *a);
 /* A parked app whose executable changed, or whose time is over, may try again. */
 void app_unpark_if_due(struct app *a);
 

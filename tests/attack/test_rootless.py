@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 from harness import BUILD, Home, runner_of, temp_dir, until
+import test_image as image
 from test_walls import (  # noqa: F401  what holds with root holds here
     app, echo, gate, run, test_a_relay_is_nobody_ends_with_its_run_and_is_replaced, test_a_run_sees_its_own_room_and_nothing_else,
     test_basic_is_what_it_was, test_instances_and_checkers_have_walls_too, test_namespaces_mounts_keys_and_rare_calls_are_refused,
@@ -34,7 +35,7 @@ def place():
     os.chown(at / "user", UID, UID)
     (at / "build").mkdir()
     for name in ("mysimbdp", "batchmgr", "streammgr", "monitor", "broker", "simbdp-run", "simbdp-keeper", "simbdp-relay", "simbdp-mongo", "simbdp-load",
-                 "simbdp-inspect", "embedded-mongo"):
+                 "simbdp-image", "simbdp-inspect", "embedded-mongo"):
         source = BUILD / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, at / "build" / name)
     yield at
@@ -168,6 +169,17 @@ tell()
     assert host_uid(holder) == subordinate(walled.uid_of("other")) and (walled.path / f"runs/{theirs}/app/secret").stat().st_uid == host_uid(holder)
     assert {host_uid(p) for p in walled.pids("batchmgr") + walled.pids("mysimbdp")} == {UID}
     assert {host_uid(p) for p in walled.pids("simbdp-inspect")} & {0, UID} == set()
+
+
+def test_an_image_is_the_root_there_too(make_home):
+    home = make_home()
+    home.profiles(rlimits="", mounts="")
+    (home.path / "apps/acme").mkdir(exist_ok=True)
+    image.layout(home.path / "apps/acme/img", *image.base('tried who "cat /etc/who"; tried write "touch /x"', [image.link("tmp", "/etc")]))
+    image.tenant(home)
+    home.up()
+    f, tried, said = image.run(home, "x.csv")
+    assert f["state"] == "ingested" and tried["who"] == "image" and "Read-only" in tried["write"], said
 
 
 def test_every_verb_works_from_outside(make_home):

@@ -7,6 +7,7 @@ FILES, LOAD, RUNS = "tests/fault/test_files.py", "tests/fault/test_load.py", "te
 CLI, LIMITS, START = "tests/system/test_cli.py", "tests/system/test_limits.py", "tests/system/test_start.py"
 STREAMS, PEERS, MANAGED = "tests/fault/test_streams.py", "tests/fault/test_stream_peers.py", "tests/system/test_streammgr.py"
 MONITOR, CONTROLLER = "tests/system/test_monitor.py", "tests/unit/test_controller.c"
+IMAGE = "tests/attack/test_image.py"
 WALLS = "tests/attack/test_walls.py"
 TRIGGERS, RETENTION = "tests/system/test_triggers.py", "tests/system/test_retention.py"
 S06, CUT_OFF = PEERS + "::test_s06_limits_are_refused_by_name_and_recorded", PEERS + "::test_s06_after_too_many_breaches_a_stream_is_cut_off"
@@ -119,6 +120,10 @@ TABLE = {
     "tenant.datasets.inspect": LOAD + "::test_inspection_of_the_structure_only",
     "tenant.batch.app": CLI + "::test_a_named_app_takes_the_file",
     "tenant.batch.exec": RUNS + "::test_r01_what_cannot_be_executed_parks_the_app",
+    "tenant.max_image_bytes": IMAGE + "::test_a_tree_without_end_and_bombs_are_bounded",
+    "tenant.max_image_files": IMAGE + "::test_a_tree_without_end_and_bombs_are_bounded",
+    "tenant.batch.image": IMAGE + "::test_a_run_has_the_image_as_its_root_and_changes_nothing_of_it",
+    "tenant.stream_apps.image": IMAGE + "::test_two_managers_unpack_it_once_and_a_new_image_replaces_instances",
     "tenant.batch.args": LIMITS + "::test_args_reach_the_app",
     "tenant.batch.datasets": LIMITS + "::test_an_app_takes_its_datasets_only",
     "tenant.batch.pattern": FILES + "::test_f10_no_app_takes_it",

@@ -98,7 +98,7 @@ static void several_at_once(void **state)
         v[i] = get(homes[i], map);
         for (int k = 0; k < i; k++)
             assert_true(disjoint(&v[i], &v[k]));
-        assert_true(v[i].base >= 1024 && v[i].base + IDS_PROGRAMS + IDS_BUILDER < 65536);
+        assert_true(v[i].base >= 1024 && v[i].base + IDS_PROGRAMS + IDS_IMAGE < 65536);
         free(homes[i]);
     }
 }

@@ -229,6 +229,36 @@ static void removal(void **state)
     end(s);
 }
 
+/* Its app waits, others of the tenant do not, and it is the first again afterwards; its room is free meanwhile. */
+static void a_held_file_keeps_its_place(void **state)
+{
+    struct sched *s = sched_new(1, 1000);
+    const char *app;
+    double cpus;
+    int64_t memory;
+    (void)state;
+    sched_set_app(s, "t", "held", 1, 1, 1000);
+    sched_set_app(s, "t", "other", 0, 1, 1000);
+    struct file *first = add(s, "t", "held", 1), *second = add(s, "t", "held", 2), *third = add(s, "t", "other", 3);
+    assert_ptr_equal(sched_pick(s, &app, &cpus, &memory), first);
+    sched_hold(s, app, first, cpus, memory);
+    assert_int_equal(sched_n_running(s, NULL), 0);
+    assert_int_equal(sched_n_queued(s, "t"), 3);
+    assert_ptr_equal(sched_pick(s, &app, &cpus, &memory), third);
+    sched_release(s, "t", cpus, memory, 1);
+    assert_null(sched_pick(s, &app, &cpus, &memory));
+    assert_string_equal(sched_why_waiting(s, "t"), "its apps are parked, or wait for their images");
+    sched_unhold(s);
+    struct file *const order[] = {first, second};
+    for (int i = 0; i < 2; i++) {
+        assert_ptr_equal(sched_pick(s, &app, &cpus, &memory), order[i]);
+        sched_release(s, "t", cpus, memory, 1);
+        file_free(order[i]);
+    }
+    file_free(third);
+    end(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -240,6 +270,7 @@ int main(void)
         cmocka_unit_test(concurrency_blocking_and_parking),
         cmocka_unit_test(a_large_request_is_not_starved),
         cmocka_unit_test(removal),
+        cmocka_unit_test(a_held_file_keeps_its_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

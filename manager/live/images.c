@@ -1,0 +1,243 @@
+#include "images.h"
+
+#include "common/beneath.h"
+#include "common/fd.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "common/map.h"
+#include "common/mem.h"
+#include "common/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { MAX_ANSWER_BYTES = 65536, MAX_TRIES = 3 };
+
+/* What `image` of a tenant names. */
+struct entry {
+    struct images *images;
+    char *tenant, *image;
+    enum { UNKNOWN, ASKED, READY, FAILED } state;
+    int64_t identity; /* that the answer is of */
+    int tries;        /* that ended without one */
+    char *root, *digest, *why;
+    int fd; /* of who is asked, -1: nobody */
+    struct event *ev;
+    struct buf answer;
+};
+
+struct images {
+    struct event_base *base;
+    const struct home *home;
+    const struct isolation_host *isolation;
+    void (*changed)(void *arg);
+    void *arg;
+    struct map entries; /* "tenant/image" */
+};
+
+struct images *images_new(struct event_base *base, const struct home *home, const struct isolation_host *isolation,
+                          void (*changed)(void *arg), void *arg)
+{
+    struct images *x = xcalloc(1, sizeof *x);
+    *x = (struct images){.base = base, .home = home, .isolation = isolation, .changed = changed, .arg = arg};
+    return x;
+}
+
+static void hang_up(struct entry *n)
+{
+    if (n->ev)
+        event_free(n->ev);
+    if (n->fd >= 0)
+        close(fd_take(&n->fd));
+    n->ev = NULL;
+    buf_fini(&n->answer);
+    n->answer = (struct buf){0};
+}
+
+void images_free(struct images *x)
+{
+    size_t i = 0;
+    if (!x)
+        return;
+    for (struct entry *n; (n = map_next(&x->entries, &i));) {
+        hang_up(n); /* who is asked ends with us */
+        char *texts[] = {n->tenant, n->image, n->root, n->digest, n->why};
+        for (size_t k = 0; k < sizeof texts / sizeof *texts; k++)
+            free(texts[k]);
+        free(n);
+    }
+    map_fini(&x->entries);
+    free(x);
+}
+
+static int64_t identity_of(const struct stat *st)
+{
+    return (int64_t)st->st_ino ^ ((int64_t)st->st_size << 20) ^ st->st_mtim.tv_sec ^ ((int64_t)st->st_mtim.tv_nsec << 12) ^
+           ((int64_t)st->st_mode << 40) ^ st->st_ctim.tv_nsec;
+}
+
+/* Of a layout: its index, and the directory of the blobs, where one that was missing may appear. */
+static int64_t look_at(const char *path, bool *ret_layout)
+{
+    struct stat st, blobs;
+    AUTO_FD int fd = beneath_root(path, O_PATH | O_DIRECTORY);
+    *ret_layout = false;
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return 0;
+    if (fstatat(fd, "oci-layout", &blobs, AT_SYMLINK_NOFOLLOW) < 0)
+        return identity_of(&st);
+    *ret_layout = true;
+    AUTO_FD int in = beneath_open(fd, "blobs/sha256", O_PATH | O_DIRECTORY, 0);
+    int64_t identity = in >= 0 && fstat(in, &blobs) == 0 ? identity_of(&blobs) << 1 : 0;
+    return fstatat(fd, "index.json", &st, AT_SYMLINK_NOFOLLOW) == 0 ? identity ^ identity_of(&st) : identity ^ 1;
+}
+
+int64_t images_identity(const struct home *h, const char *tenant, const char *image)
+{
+    const char *tag;
+    bool layout;
+    AUTO_FREE char *path = home_image(h, tenant, image, &tag);
+    return look_at(path, &layout);
+}
+
+static void set_failed(struct entry *n, const char *why)
+{
+    n->state = FAILED;
+    xstr_set(&n->why, why);
+}
+
+/* ---- asking ---- */
+
+static void take_answer(struct entry *n)
+{
+    AUTO_BSON bson_t *doc = n->answer.n ? json_parse(n->answer.p, n->answer.n, NULL) : NULL;
+    const char *root = doc ? json_get_str(doc, "root", NULL) : NULL, *why = doc ? json_get_str(doc, "why", NULL) : NULL;
+    if (root) {
+        n->state = READY;
+        xstr_set(&n->root, root);
+        xstr_set(&n->digest, json_get_str(doc, "digest", ""));
+    } else if (!why && ++n->tries < MAX_TRIES) {
+        n->state = UNKNOWN;
+    } else {
+        AUTO_FREE char *text = xasprintf("image %s: %s", n->image, why ? why : "simbdp-image ended without an answer");
+        set_failed(n, text);
+    }
+}
+
+static void on_answer(evutil_socket_t fd, short what, void *arg)
+{
+    struct entry *n = arg;
+    struct images *x = n->images;
+    (void)what;
+    buf_reserve(&n->answer, MAX_ANSWER_BYTES);
+    ssize_t r = read(fd, n->answer.p + n->answer.n, MAX_ANSWER_BYTES - n->answer.n);
+    if (r < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (r > 0) {
+        n->answer.n += (size_t)r;
+        return;
+    }
+    take_answer(n);
+    hang_up(n);
+    x->changed(x->arg);
+}
+
+static int start(char *const argv[], int out)
+{
+    pid_t pid;
+    posix_spawn_file_actions_t fa;
+    posix_spawn_file_actions_init(&fa);
+    posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
+    if (out >= 0)
+        posix_spawn_file_actions_adddup2(&fa, out, 1);
+    int r = spawn_start(argv, environ, &fa, POSIX_SPAWN_SETSIGDEF, &pid);
+    if (r < 0)
+        log_error("images", NULL, NULL, "cannot start %s: %s", argv[0], err_text(r));
+    return r;
+}
+
+static void ask(struct entry *n)
+{
+    struct images *x = n->images;
+    AUTO_FREE char *program = home_program(x->home, "simbdp-image");
+    char *argv[] = {program, "--home", x->home->path, n->tenant, n->image, NULL};
+    int pair[2];
+    if (pipe2(pair, O_CLOEXEC) < 0) {
+        set_failed(n, "it cannot be asked for: no descriptors are left");
+        return;
+    }
+    int r = start(argv, pair[1]);
+    close(pair[1]);
+    if (r < 0) {
+        close(pair[0]);
+        set_failed(n, "simbdp-image cannot be started");
+        return;
+    }
+    n->state = ASKED;
+    n->fd = pair[0];
+    fd_set_nonblock(n->fd);
+    n->ev = event_new(x->base, n->fd, EV_READ | EV_PERSIST, on_answer, n);
+    event_add(n->ev, NULL);
+}
+
+/* What changed at the path makes all that was known of it void. */
+static void find_out(struct entry *n, const char *path, int64_t identity, bool layout)
+{
+    if (n->identity != identity)
+        n->tries = 0;
+    n->identity = identity;
+    if (!n->images->isolation->full) {
+        AUTO_FREE char *why =
+            xasprintf("image %s: this host gives runs no view of their own: %s", n->image, n->images->isolation->why);
+        set_failed(n, why);
+    } else if (!identity) {
+        AUTO_FREE char *why = xasprintf("image %s: there is no directory %s (no part of which may be a link)", n->image, path);
+        set_failed(n, why);
+    } else if (layout) {
+        ask(n);
+    } else {
+        AUTO_FREE char *digest = xasprintf("directory %llx", (long long)identity);
+        n->state = READY;
+        xstr_set(&n->root, path);
+        xstr_set(&n->digest, digest);
+    }
+}
+
+enum image_state images_look(struct images *x, const char *tenant, const char *image, struct image *ret)
+{
+    const char *tag;
+    bool layout;
+    AUTO_FREE char *key = xasprintf("%s/%s", tenant, image), *path = home_image(x->home, tenant, image, &tag);
+    int64_t identity = look_at(path, &layout);
+    struct entry *n = map_get(&x->entries, key);
+    if (!n) {
+        n = xcalloc(1, sizeof *n);
+        *n = (struct entry){.images = x, .tenant = xstrdup(tenant), .image = xstrdup(image), .fd = -1};
+        map_put(&x->entries, key, n);
+    }
+    if (n->state == READY && access(n->root, F_OK) < 0) /* no app named it for a while, and it was removed */
+        n->state = UNKNOWN;
+    if (n->state != ASKED && (n->state == UNKNOWN || n->identity != identity))
+        find_out(n, path, identity, layout);
+    bool ready = n->state == READY, failed = n->state == FAILED;
+    *ret = (struct image){ready ? n->root : NULL, ready ? n->digest : NULL, failed ? n->why : NULL, n->identity};
+    return ready ? IMAGE_READY : failed ? IMAGE_FAILED : IMAGE_WAITS;
+}
+
+void images_retry(struct images *x, const char *tenant)
+{
+    size_t i = 0;
+    for (struct entry *n; (n = map_next(&x->entries, &i));)
+        if (n->state == FAILED && (!tenant || !strcmp(tenant, n->tenant)))
+            n->state = UNKNOWN, n->tries = 0;
+}
+
+void images_sweep(struct images *x)
+{
+    AUTO_FREE char *program = home_program(x->home, "simbdp-image");
+    char *argv[] = {program, "--home", x->home->path, "--sweep", NULL};
+    if (faccessat(x->home->dirfd, "state/images", F_OK, 0) == 0)
+        start(argv, -1);
+}
