@@ -268,8 +268,8 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
     more |= queues_tidy(b->queues);
     if (queues_unsynced(b->queues) && !event_pending(b->sync_ev, EV_TIMEOUT, NULL))
         event_add(b->sync_ev, &(struct timeval){0, SYNC_MS * 1000});
-    if (more)
-        broker_turn_soon(b);
+    if (more) /* not at once: others are to be heard in between */
+        event_add(b->turn_ev, &(struct timeval){0});
 }
 
 static void on_sync(evutil_socket_t fd, short what, void *arg)

@@ -30,6 +30,7 @@ struct btenant {
     int64_t parked_bytes;
     bool parking; /* in broker.parking */
     struct btenant *next;
+    int64_t told_deaf_ms; /* the last time that one of its peers did not read, as the log has it */
 };
 
 /* A stream as the broker sees it: the tag of its queue. */
@@ -63,6 +64,8 @@ struct bsub {
     uint64_t seen_acked, seen_acked_bytes, seen_failed, seen_died; /* at the last entry of the journal */
     double acked_per_s;
     uint64_t rate_seen;
+    int64_t dead_s; /* the second in which the log had so many */
+    int n_dead_told;
     struct bsub *next;
 };
 
@@ -117,6 +120,7 @@ struct broker {
     uint64_t last_session;
     int64_t started_wall_ms, now_ms, wall_ms; /* of this turn */
     int64_t journal_ms;                       /* the last interval ended */
+    int64_t told_deaf_ms; /* of the operator's peers */
     uint64_t n_requests, n_refused;
     int store_fd;
 };

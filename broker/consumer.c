@@ -139,7 +139,7 @@ void consumer_detach(struct consumer *c, bool lost, int64_t wall_ms)
 {
     struct sub *s = c->sub;
     bool alone = c->n_leased == 1;
-    uint64_t seq = s->floor;
+    uint64_t seq = c->low > s->floor ? c->low : s->floor; /* thousands may go at once, and much be leased */
     for (struct slot *t; c->n_leased && (t = sub_next_slot(s, &seq, UINT64_MAX)); seq++)
         if (is_held(t, c->id) && lost)
             fail(s, seq, t, alone, "its consumer went away", wall_ms);
@@ -215,6 +215,7 @@ static void lease(struct leasing *l, uint64_t seq, const void *p, size_t n, int6
     t->bytes = (uint32_t)n;
     t->since_ms = l->now_ms;
     t->until_ms = l->now_ms + s->lease_ms;
+    c->low = c->n_leased && c->low < seq ? c->low : seq;
     c->n_leased++;
     c->leased_bytes += n;
     l->n++;

@@ -5,7 +5,10 @@
 #include "common/log.h"
 #include "common/mem.h"
 
-enum { BREACH_EVERY_MS = 1000 }; /* of a stream: a publisher that runs wild must not fill the disk */
+enum {
+    BREACH_EVERY_MS = 1000, /* of a stream: a publisher that runs wild must not fill the disk */
+    DEAD_PER_S = 50,        /* of a subscription, for the same reason */
+};
 
 static void write_line(struct broker *b, const char *tenant, struct buf *line)
 {
@@ -115,6 +118,11 @@ void journal_cut_off(struct bstream *st, bool cut_off)
 void journal_dead(struct bsub *s, const struct dead_letter *d)
 {
     AUTO_BUF struct buf line = {0};
+    int64_t second = s->stream->b->now_ms / 1000;
+    s->n_dead_told = s->dead_s == second ? s->n_dead_told + 1 : 1;
+    s->dead_s = second;
+    if (s->n_dead_told > DEAD_PER_S)
+        return; /* the interval counts them all, and the store has them */
     begin(&line, "dead", s->stream, sub_name(s->queue));
     json_i64(&line, "seq", (int64_t)d->seq);
     json_i64(&line, "deliveries", d->deliveries);

@@ -17,7 +17,9 @@ enum {
     MAX_WINDOW = 65536,
     MAX_WINDOW_BYTES = 64 << 20,
     MAX_SUBSCRIPTIONS = 64, /* of a peer */
+    MAX_CONSUMERS = 1024,   /* of a subscription */
     FULL_RETRY_MS = 1000,
+    TELL_MS = 10000,
 };
 
 /* ---- sessions ---- */
@@ -83,9 +85,12 @@ void session_drop_sub(struct broker *b, struct bsub *sub)
 int session_send(struct session *s, const struct wire_frame *v, size_t n)
 {
     int r = zmtp_send(s->conn, v, n);
-    if (r < 0 && !s->deaf)
+    int64_t *told_ms = s->tenant ? &s->tenant->told_deaf_ms : &s->b->told_deaf_ms;
+    if (r < 0 && !s->deaf && (!*told_ms || s->b->now_ms - *told_ms >= TELL_MS)) {
+        *told_ms = s->b->now_ms;
         log_warn("deaf", s->tenant ? s->tenant->id : NULL, NULL,
                  "peer %s does not read its answers; it is not listened to until it does", zmtp_user(s->conn));
+    }
     s->deaf = r < 0;
     return r;
 }
@@ -385,6 +390,7 @@ static void subscribe(struct session *s, const struct wire_request *rq)
     struct bstream *st = stream_of(s, rq);
     struct bsub *bs = st ? broker_sub(st, rq->subscription) : NULL;
     struct subscription *sub = subscription(s, rq->h.consumer, &i);
+    struct sub_figures f;
     if (!st)
         return;
     if (!bs) {
@@ -398,6 +404,11 @@ static void subscribe(struct session *s, const struct wire_request *rq)
     }
     if (sub && consumer_sub(sub->consumer) != bs->queue) {
         refuse(s, &rq->h, WIRE_protocol, 0, "consumer %u of this connection is subscribed to something else", rq->h.consumer);
+        return;
+    }
+    sub_figures(bs->queue, &f);
+    if (!sub && f.n_consumers >= MAX_CONSUMERS) {
+        refuse(s, &rq->h, WIRE_quota, 0, "a subscription may have %d consumers", MAX_CONSUMERS);
         return;
     }
     if (!sub && s->n_subscriptions == MAX_SUBSCRIPTIONS) {

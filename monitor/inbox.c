@@ -14,7 +14,7 @@
 
 enum {
     MAX_MESSAGE = 4 << 20, /* what is too large for a report is told so; what is more than this ends its connection */
-    FLOOD = 1000,          /* reports of a connection dropped in a second, until it is not read */
+    FLOOD = 1000,          /* reports of a tenant dropped in a second, until it is not read */
     FLOOD_PAUSE_MS = 250,
     TELL_MS = 10000,
     REPORTS_PER_INSTANCE = 4, /* a second */
@@ -28,8 +28,6 @@ struct source {
     bool is_operator;
     unsigned read; /* monitor.tenants_read when that was looked up */
     char pid[24];  /* names an instance that does not name itself; empty: unknown */
-    int64_t flood_ms;
-    int n_dropped; /* since then */
 };
 
 static struct mtenant *tenant_get(struct monitor *m, const char *id)
@@ -147,13 +145,13 @@ static void on_close(void *arg, struct zmtp_conn *c)
     free(zmtp_tag(c));
 }
 
-static void on_dropped(struct monitor *m, struct source *s, struct zmtp_conn *c)
+static void on_dropped(struct monitor *m, struct mtenant *t, struct zmtp_conn *c)
 {
-    if (m->now_ms - s->flood_ms >= 1000) {
-        s->flood_ms = m->now_ms;
-        s->n_dropped = 0;
+    if (m->now_ms - t->flood_ms >= 1000) {
+        t->flood_ms = m->now_ms;
+        t->n_dropped = 0;
     }
-    if (++s->n_dropped >= FLOOD)
+    if (++t->n_dropped >= FLOOD)
         zmtp_pause(c, FLOOD_PAUSE_MS);
 }
 
@@ -177,25 +175,26 @@ static void take(struct monitor *m, struct source *s, struct zmtp_conn *c, const
     struct err e = {0};
     struct mtenant *t = s->tenant;
     m->n_reports++;
+    char who[160];
+    if (!t && !s->is_operator) {
+        snprintf(who, sizeof who, "%s is no tenant's any more", zmtp_user(c));
+        refuse(m, &m->stranger, REPORT_foreign, "", who);
+        on_dropped(m, &m->stranger, c);
+        return;
+    }
     if (t && !may_report(m, t)) {
         refuse(m, t, REPORT_rate, "", "more reports a second than four for each instance that the agreement allows");
-        on_dropped(m, s, c);
+        on_dropped(m, t, c);
         return;
     }
     int bad = report_parse(p, n, m->wall_ms, &r, &why, &e);
     if (s->is_operator)
         t = map_get(&m->tenants, r.tenant);
     if (!t) {
-        char who[160];
-        if (s->is_operator)
-            snprintf(who, sizeof who,
-                     *r.tenant ? "origin.tenant_id \"%s\" is no tenant"
-                               : "origin.tenant_id%s is needed: the sender has no tenant's uid",
-                     r.tenant);
-        else
-            snprintf(who, sizeof who, "%s is no tenant's any more", zmtp_user(c));
-        bool is_named = bad && s->is_operator;
-        refuse(m, &m->stranger, is_named ? why : REPORT_foreign, "", is_named ? e.msg : who);
+        snprintf(who, sizeof who,
+                 *r.tenant ? "origin.tenant_id \"%s\" is no tenant" : "origin.tenant_id%s is needed: the sender has no tenant's uid",
+                 r.tenant);
+        refuse(m, &m->stranger, bad ? why : REPORT_foreign, "", bad ? e.msg : who);
         return;
     }
     if (bad) {

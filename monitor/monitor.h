@@ -83,6 +83,8 @@ struct mtenant {
     uint64_t n_taken, n_refused[REPORT_N_REFUSALS];
     int64_t told_ms[REPORT_N_REFUSALS];
     char *last_refusal;
+    int64_t flood_ms;
+    int n_dropped; /* reports, since then */
 };
 
 struct alert {

@@ -35,9 +35,13 @@ enum {
     KEEP_BYTES = 64 << 10,        /* of output: a larger buffer goes when it is empty */
     KEEP_IDLE_BYTES = 4096,       /* of messages */
     MIN_READ = 16 << 10,
+    LEAST_READ = 4 << 10,
     MIN_BODY = 16 << 10, /* a frame from which on it is read to where it stays */
     ACCEPT_PAUSE_MS = 100,
     TELL_MS = 10000,
+    SHARE = 512 << 10,       /* bytes that are taken of an owner in a turn of the loop; the rest waits for the next */
+    FRAME_COST = 128,        /* of that, besides its bytes */
+    HANDSHAKE_COST = 64 << 10, /* a command of CURVE's: all who are not known have one share */
 };
 
 enum { F_MORE = 1, F_LONG = 2, F_COMMAND = 4 }; /* of a frame */
@@ -48,17 +52,19 @@ struct owner {
     char *name;
     int n;
     size_t partial, unread;
+    size_t taken; /* in this turn */
 };
 
 struct zmtp_conn {
     struct zmtp_server *s;
     struct zmtp_conn *next, **link; /* of all */
-    struct zmtp_conn *next_dead, *next_dirty;
+    struct zmtp_conn *next_dead, *next_dirty, *next_waiting;
     struct owner *owner; /* NULL: not known yet */
     int fd;
     struct event *read_ev, *write_ev;
     enum { GREET, HANDSHAKE, OPEN } state;
     bool dead, told, dirty, full;
+    bool waiting; /* for its owner's next turn; what it was read but not looked at is in `in` */
     void *tag;
     int64_t uid, pid;
     char *user;
@@ -67,6 +73,7 @@ struct zmtp_conn {
     bool no_room;
     struct buf in; /* what is not a whole frame yet */
     size_t want;   /* so much of it makes the next one whole */
+    size_t room;   /* of the next read: about what a turn takes of it */
     struct zmtp_message msg;
     size_t off[ZMTP_MAX_FRAMES], n_frames;
     bool wants_more;  /* of the message's frames */
@@ -82,9 +89,11 @@ struct zmtp_server {
     const struct curve_server *curve;
     const struct zmtp_ops *ops;
     void *arg;
-    struct event *accept_ev, *tick_ev, *reap_ev, *flush_ev;
+    struct event *accept_ev, *tick_ev, *reap_ev, *flush_ev, *turn_ev;
     struct zmtp_conn *first, *dead, *dirty;
+    struct zmtp_conn *waiting, **last_waiting;
     struct map owners;
+    struct owner unknown; /* has the turns of who has not said who he is */
     size_t n, n_unknown, max_message;
     int64_t accept_at_ms;
     struct {
@@ -148,6 +157,55 @@ static size_t max_partial(const struct zmtp_server *s)
     return s->max_message * 4 > MIN_OWNER_PARTIAL ? s->max_message * 4 : MIN_OWNER_PARTIAL;
 }
 
+/* ---- turns ---- */
+
+static struct owner *turn_of(struct zmtp_conn *c)
+{
+    return c->owner ? c->owner : &c->s->unknown;
+}
+
+static bool may_go_on(struct zmtp_conn *c)
+{
+    return turn_of(c)->taken < SHARE;
+}
+
+/* A turn ends when everybody who had something to say at its beginning was asked. */
+static void charge(struct zmtp_conn *c, size_t n)
+{
+    struct owner *o = turn_of(c);
+    if (!o->taken)
+        event_add(c->s->turn_ev, &(struct timeval){0});
+    o->taken += n;
+}
+
+static void wait_for_turn(struct zmtp_conn *c)
+{
+    struct zmtp_server *s = c->s;
+    event_del(c->read_ev);
+    if (c->waiting)
+        return;
+    c->waiting = true;
+    c->next_waiting = NULL;
+    if (!s->waiting)
+        s->last_waiting = &s->waiting;
+    *s->last_waiting = c;
+    s->last_waiting = &c->next_waiting;
+}
+
+static void stop_waiting(struct zmtp_conn *c)
+{
+    struct zmtp_server *s = c->s;
+    struct zmtp_conn **w = &s->waiting;
+    if (!c->waiting)
+        return;
+    while (*w != c)
+        w = &(*w)->next_waiting;
+    *w = c->next_waiting;
+    if (s->last_waiting == &c->next_waiting)
+        s->last_waiting = w;
+    c->waiting = false;
+}
+
 /* ---- the end of a connection ---- */
 
 static void mark_dead(struct zmtp_conn *c)
@@ -181,6 +239,7 @@ static void conn_free(struct zmtp_conn *c)
             *d = c->next_dirty;
             break;
         }
+    stop_waiting(c);
     s->n--;
     s->n_unknown -= c->state != OPEN;
     owner_leave(c);
@@ -422,6 +481,7 @@ static void on_curve(struct zmtp_conn *c, unsigned char *p, size_t n)
     AUTO_BUF struct buf answer = {0};
     const unsigned char *metadata;
     size_t n_metadata;
+    charge(c, HANDSHAKE_COST);
     if (!curve_handshake(c->curve, c->s->curve, p, n, &answer, &metadata, &n_metadata)) {
         end(c, BAD_KEY, "its CURVE handshake is not right: it does not know this server's key, or has not the key it shows");
         return;
@@ -602,11 +662,12 @@ static size_t parse(struct zmtp_conn *c, unsigned char *p, size_t n)
 {
     size_t at = 0;
     c->want = 0;
-    while (at < n && !c->dead && !c->paused_until_ms) {
+    while (at < n && !c->dead && !c->paused_until_ms && may_go_on(c)) {
         size_t took = c->state == GREET ? take_greeting(c, p + at, n - at) : take_frame(c, p + at, n - at);
         if (!took)
             break;
         at += took;
+        charge(c, took + FRAME_COST);
     }
     return at;
 }
@@ -649,6 +710,7 @@ static ssize_t read_body(struct zmtp_conn *c)
         return n;
     b->n += (size_t)n;
     c->body_left -= (size_t)n;
+    charge(c, (size_t)n);
     if (!c->body_left)
         end_frame(c, c->body_more);
     return n;
@@ -659,7 +721,7 @@ static bool read_once(struct zmtp_conn *c)
     struct zmtp_server *s = c->s;
     const bool body = c->body_left > 0;
     unsigned char *p = s->scratch;
-    size_t room = SCRATCH;
+    size_t room = c->room;
     if (c->in.n && !body) {
         size_t missing = c->want > c->in.n ? c->want - c->in.n : 1;
         room = missing > MIN_READ ? missing : MIN_READ;
@@ -678,9 +740,11 @@ static bool read_once(struct zmtp_conn *c)
     c->heard_ms = clk_now_ms();
     if (body) {
         if (!c->dead)
-            keep(c, 1, NULL, 0);
+            keep(c, c->body_left ? 0 : 1, NULL, 0);
     } else if (p == s->scratch) {
         size_t took = parse(c, p, (size_t)n);
+        c->room = may_go_on(c) ? c->room * 2 : took;
+        c->room = c->room > SCRATCH ? SCRATCH : c->room < LEAST_READ ? LEAST_READ : c->room;
         if (!c->dead)
             keep(c, took, p, (size_t)n);
     } else {
@@ -692,6 +756,10 @@ static bool read_once(struct zmtp_conn *c)
     }
     if (c->dead || c->paused_until_ms)
         return false;
+    if (!may_go_on(c)) {
+        wait_for_turn(c);
+        return false;
+    }
     if (c->owner && c->owner->partial > max_partial(s) && c->partial_ms) {
         c->no_room = true;
         stop_reading(c, clk_now_ms() + TICK_MS);
@@ -705,7 +773,9 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     struct zmtp_conn *c = arg;
     (void)fd;
     (void)what;
-    for (int i = 0; i < READS_PER_TURN && !c->dead && read_once(c); i++) {
+    if (!may_go_on(c))
+        wait_for_turn(c);
+    for (int i = 0; i < READS_PER_TURN && !c->dead && !c->waiting && read_once(c); i++) {
     }
 }
 
@@ -724,8 +794,37 @@ static void resume(struct zmtp_conn *c)
     if (c->dead)
         return;
     keep(c, took, NULL, 0);
-    if (!c->paused_until_ms)
+    if (c->paused_until_ms)
+        return;
+    if (may_go_on(c))
         event_add(c->read_ev, NULL);
+    else
+        wait_for_turn(c);
+}
+
+static void on_turn(evutil_socket_t fd, short what, void *arg)
+{
+    struct zmtp_server *s = arg;
+    struct zmtp_conn *v = s->waiting;
+    struct owner *o;
+    size_t i = 0;
+    (void)fd;
+    (void)what;
+    s->unknown.taken = 0;
+    while ((o = map_next(&s->owners, &i)))
+        o->taken = 0;
+    s->waiting = NULL;
+    while (v) { /* in the order in which they came; some wait again */
+        struct zmtp_conn *c = v;
+        v = c->next_waiting;
+        c->waiting = false;
+        if (c->dead)
+            continue;
+        if (may_go_on(c))
+            resume(c);
+        else
+            wait_for_turn(c);
+    }
 }
 
 /* ---- time ---- */
@@ -747,6 +846,8 @@ static void check(struct zmtp_conn *c, int64_t now)
             end(c, SLOW, "it did not say who it is in time");
         return;
     }
+    if (c->waiting)
+        return;
     if (c->paused_until_ms) {
         bool room = !c->no_room || c->owner->partial <= max_partial(c->s);
         if (c->no_room && now - c->partial_ms > NO_ROOM_MS)
@@ -797,6 +898,7 @@ static struct zmtp_conn *conn_new(struct zmtp_server *s, int fd, const struct uc
     struct zmtp_conn *c = xcalloc(1, sizeof *c);
     int64_t now = clk_now_ms();
     *c = (struct zmtp_conn){.s = s, .fd = fd, .uid = -1, .pid = -1, .opened_ms = now, .heard_ms = now, .pinged_ms = now};
+    c->room = MIN_READ;
     if (s->curve)
         c->curve = xcalloc(1, sizeof *c->curve);
     if (cred) {
@@ -879,6 +981,7 @@ struct zmtp_server *zmtp_server_new(struct event_base *base, int listener, const
     s->scratch = xmalloc(SCRATCH);
     s->reap_ev = event_new(base, -1, 0, on_reap, s);
     s->flush_ev = event_new(base, -1, 0, on_flush, s);
+    s->turn_ev = event_new(base, -1, 0, on_turn, s);
     s->tick_ev = event_new(base, -1, EV_PERSIST, on_tick, s);
     event_add(s->tick_ev, &(struct timeval){0, TICK_MS * 1000});
     s->accept_ev = event_new(base, listener, EV_READ | EV_PERSIST, on_accept, s);
@@ -901,6 +1004,7 @@ void zmtp_server_free(struct zmtp_server *s)
     event_free(s->accept_ev);
     event_free(s->tick_ev);
     event_free(s->flush_ev);
+    event_free(s->turn_ev);
     event_free(s->reap_ev);
     map_fini(&s->owners);
     free(s->scratch);
