@@ -120,7 +120,7 @@ struct broker {
     uint64_t last_session;
     int64_t started_wall_ms, now_ms, wall_ms; /* of this turn */
     int64_t journal_ms;                       /* the last interval ended */
-    int64_t told_deaf_ms; /* of the operator's peers */
+    int64_t told_deaf_ms;                     /* of the operator's peers */
     uint64_t n_requests, n_refused;
     int store_fd;
 };

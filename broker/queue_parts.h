@@ -109,7 +109,7 @@ struct consumer {
     uint32_t id;
     bool alone; /* holds suspects: nothing else meanwhile */
     uint64_t max_n, max_bytes, n_leased, leased_bytes;
-    uint64_t low; /* none of what it holds is before that */
+    uint64_t low;       /* none of what it holds is before that */
     uint64_t n_ran_out; /* leases, since it was last heard of */
 };
 

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
@@ -65,10 +66,11 @@ int access_write_mongo(const struct home *h, const struct conf *c, struct err *e
     char secret[ACCESS_SECRET_SIZE];
     const int64_t gid = geteuid() == 0 ? ids_program(c->platform.uid_base, IDS_MONGO) : -1;
     int r = access_secret(h, "mongo", "*", secret, e);
-    buf_addf(&b, "%s %s *\n", ACCESS_PLATFORM, secret);
+    buf_addf(&b, "%s %s * -1\n", ACCESS_PLATFORM, secret);
     for (size_t i = 0; r == 0 && i < c->n_tenants; i++) {
         r = access_secret(h, "mongo", c->tenants[i].id, secret, e);
-        buf_addf(&b, "%s_%s %s %s\n", ACCESS_PLATFORM, c->tenants[i].id, secret, c->tenants[i].database);
+        buf_addf(&b, "%s_%s %s %s %" PRId64 "\n", ACCESS_PLATFORM, c->tenants[i].id, secret, c->tenants[i].database,
+                 c->tenants[i].max_database_bytes);
     }
     if (r == 0)
         r = users_directory(h, gid, e);

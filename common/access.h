@@ -12,8 +12,8 @@ int access_secret(const struct home *h, const char *purpose, const char *who, ch
 /* The platform's user on a MongoDB that is ours; a tenant's is this, "_" and the tenant's id. */
 #define ACCESS_PLATFORM "simbdp"
 
-/* Writes keys/mongo/users, which the embedded MongoDB reads, a line "USER SECRET DATABASE" each: the platform with every database,
- * each tenant with its own. As root, the server's own group may read it. */
+/* Writes keys/mongo/users, which the embedded MongoDB reads, a line "USER SECRET DATABASE MAX_BYTES" each: the platform with every
+ * database, each tenant with its own. As root, the server's own group may read it. */
 int access_write_mongo(const struct home *h, const struct conf *c, struct err *e);
 
 /* The URL that opens `database` of the embedded MongoDB ("*": all). Caller frees. */

@@ -192,7 +192,8 @@ static void take(struct monitor *m, struct source *s, struct zmtp_conn *c, const
         t = map_get(&m->tenants, r.tenant);
     if (!t) {
         snprintf(who, sizeof who,
-                 *r.tenant ? "origin.tenant_id \"%s\" is no tenant" : "origin.tenant_id%s is needed: the sender has no tenant's uid",
+                 *r.tenant ? "origin.tenant_id \"%s\" is no tenant"
+                           : "origin.tenant_id%s is needed: the sender has no tenant's uid",
                  r.tenant);
         refuse(m, &m->stranger, bad ? why : REPORT_foreign, "", bad ? e.msg : who);
         return;

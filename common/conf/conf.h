@@ -118,7 +118,7 @@ struct conf_alert {
 struct conf_tenant {
     char *id, *file; /* file: where it was read from, for messages */
     char *display_name, *mongo_url, *database;
-    int64_t weight, concurrency, max_image_bytes, max_image_files;
+    int64_t weight, concurrency, max_database_bytes, max_image_bytes, max_image_files;
     struct conf_limits limits;
     struct {
         int64_t files_days, documents_days, logs_days;

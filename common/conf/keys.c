@@ -305,6 +305,8 @@ const struct cfg_key conf_tenant_keys[] = {
     INT_ROW(conf_tenant, max_image_files, "max_image_files", "200000", 1, NO_MAX, "files and directories of an image"),
     STR_ROW(conf_tenant, mongo_url, "mongo_url", "", NULL, "the tenant's own MongoDB; empty: the platform's"),
     STR_ROW(conf_tenant, database, "database", "", NULL, "its database; empty: the tenant's id"),
+    INT_ROW(conf_tenant, max_database_bytes, "max_database_bytes", "10737418240", -1, NO_MAX,
+            "what its database in the embedded MongoDB may take on the disk, bytes; above, nothing is added"),
     GROUP_ROW(conf_tenant, limits, "limits", limit_keys, "breaking one refuses the file and names the limit"),
     NEST_ROW("retention", retention_keys, "what becomes of files"),
     LIST_ROW(conf_tenant, datasets, "datasets", dataset_keys, conf_dataset, "what the tenant delivers"),

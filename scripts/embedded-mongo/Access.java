@@ -5,6 +5,7 @@ import java.nio.file.Path;
 import java.security.GeneralSecurityException;
 import java.security.MessageDigest;
 import java.security.SecureRandom;
+import java.util.Arrays;
 import java.util.Base64;
 import java.util.HashMap;
 import java.util.Map;
@@ -14,16 +15,21 @@ import javax.crypto.spec.PBEKeySpec;
 import javax.crypto.spec.SecretKeySpec;
 
 /**
- * Who may do what: the access file has a line "USER SECRET DATABASE" for each user; DATABASE "*" is the platform's, every one. It is
- * read again when a user is unknown.
+ * Who may do what: the access file has a line "USER SECRET DATABASE MAX_BYTES" for each user; DATABASE "*" is the platform's, every one;
+ * MAX_BYTES is what the database's file may hold before nothing is added any more, -1 or left out: anything. It is read again when
+ * it is another file.
  *
  * Users prove themselves, and are proved to, by SCRAM-SHA-256 (RFC 5802, RFC 7677): no secret passes the connection, so whoever
- * takes the port learns none.
+ * takes the port learns none. A user's salt stays while the server runs, so that the costly part is done once: who shows one wrong
+ * proof after another would else keep everybody's event loop busy.
  */
 final class Access {
-    record User(String name, String secret, String database) {
+    record User(String name, String secret, String database, long maxBytes) {
         boolean isPlatform() { return database.equals("*"); }
     }
+
+    /** RFC 5802's StoredKey and ServerKey. */
+    private record Keys(byte[] stored, byte[] server) { }
 
     @SuppressWarnings("serial")
     static final class Refused extends Exception {
@@ -34,25 +40,45 @@ final class Access {
     private static final SecureRandom random = new SecureRandom();
 
     private final Path file;
-    private volatile Map<String, User> users = Map.of();
+    private final byte[] salting = randomBytes(32);
+    private Object seen; // the file, as it was when it was read
+    private Map<String, User> users = Map.of();
+    private final Map<User, Keys> keys = new HashMap<>();
 
     Access(Path file) throws IOException { this.file = file; load(); }
 
     private synchronized void load() throws IOException {
+        Object now = Files.readAttributes(file, "unix:ino,size,ctime");
+        if (now.equals(seen)) return;
         Map<String, User> next = new HashMap<>();
         for (String line : Files.readAllLines(file, StandardCharsets.UTF_8)) {
             String[] w = line.trim().split("\\s+");
-            if (w.length == 3 && w[1].length() >= 16) next.put(w[0], new User(w[0], w[1], w[2]));
+            if ((w.length == 3 || w.length == 4) && w[1].length() >= 16)
+                next.put(w[0], new User(w[0], w[1], w[2], w.length == 4 ? Long.parseLong(w[3]) : -1));
         }
         users = next;
+        keys.keySet().retainAll(users.values());
+        seen = now;
     }
 
-    private User user(String name) {
-        User u = users.get(name);
-        if (u == null)
-            try { load(); u = users.get(name); } catch (IOException e) { return null; }
-        return u;
+    private synchronized User user(String name) {
+        try { load(); } catch (IOException | NumberFormatException e) { /* as it was */ }
+        return users.get(name);
     }
+
+    /** Of who is unknown: what nobody can prove. */
+    private synchronized Keys keysOf(User u, byte[] salt) throws GeneralSecurityException {
+        if (u == null) return new Keys(randomBytes(32), randomBytes(32));
+        Keys k = keys.get(u);
+        if (k == null) {
+            byte[] salted = SecretKeyFactory.getInstance("PBKDF2WithHmacSHA256")
+                    .generateSecret(new PBEKeySpec(u.secret().toCharArray(), salt, ITERATIONS, 256)).getEncoded();
+            keys.put(u, k = new Keys(sha256(hmac(salted, utf8("Client Key"))), hmac(salted, utf8("Server Key"))));
+        }
+        return k;
+    }
+
+    private static byte[] sha256(byte[] b) throws GeneralSecurityException { return MessageDigest.getInstance("SHA-256").digest(b); }
 
     private static byte[] hmac(byte[] key, byte[] text) throws GeneralSecurityException {
         Mac m = Mac.getInstance("HmacSHA256");
@@ -73,7 +99,7 @@ final class Access {
     final class Scram {
         private User user;
         private String bare, first, nonce, header;
-        private final byte[] salt = randomBytes(28); // as many as MongoDB's, which libmongoc asks for
+        private byte[] salt;
 
         /** Takes client-first-message, gives server-first-message. An unknown user is told apart from a wrong secret by nothing. */
         byte[] start(byte[] payload) throws Refused {
@@ -86,6 +112,8 @@ final class Access {
                 else if (part.startsWith("r=") && r == null) r = part.substring(2);
             if (name == null || r == null || r.isEmpty()) throw new Refused("malformed SCRAM message");
             user = Access.this.user(name);
+            try { salt = Arrays.copyOf(hmac(salting, utf8(name)), 28); // as many as MongoDB's, which libmongoc asks for
+            } catch (GeneralSecurityException e) { throw new Refused("no SCRAM here"); }
             nonce = r + base64(randomBytes(18));
             first = "r=" + nonce + ",s=" + base64(salt) + ",i=" + ITERATIONS;
             return utf8(first);
@@ -98,15 +126,13 @@ final class Access {
             if (first == null || at < 0) throw new Refused("malformed SCRAM message");
             String withoutProof = s.substring(0, at), message = bare + "," + first + "," + withoutProof;
             try {
-                byte[] salted = SecretKeyFactory.getInstance("PBKDF2WithHmacSHA256")
-                        .generateSecret(new PBEKeySpec((user == null ? base64(salt) : user.secret()).toCharArray(), salt, ITERATIONS, 256)).getEncoded();
-                byte[] clientKey = hmac(salted, utf8("Client Key"));
-                byte[] signature = hmac(MessageDigest.getInstance("SHA-256").digest(clientKey), utf8(message));
-                byte[] proof = Base64.getDecoder().decode(s.substring(at + 3));
-                for (int i = 0; i < signature.length; i++) signature[i] ^= clientKey[i];
-                if (!withoutProof.equals("c=" + base64(utf8(header)) + ",r=" + nonce) || !MessageDigest.isEqual(signature, proof) || user == null)
+                Keys k = keysOf(user, salt);
+                byte[] clientKey = hmac(k.stored, utf8(message)), proof = Base64.getDecoder().decode(s.substring(at + 3));
+                for (int i = 0; i < clientKey.length && i < proof.length; i++) clientKey[i] ^= proof[i];
+                if (!withoutProof.equals("c=" + base64(utf8(header)) + ",r=" + nonce) || proof.length != clientKey.length
+                        || !MessageDigest.isEqual(sha256(clientKey), k.stored) || user == null)
                     throw new Refused("no such user, or not its secret");
-                return utf8("v=" + base64(hmac(hmac(salted, utf8("Server Key")), utf8(message))));
+                return utf8("v=" + base64(hmac(k.server, utf8(message))));
             } catch (GeneralSecurityException | IllegalArgumentException e) {
                 throw new Refused("malformed SCRAM message");
             }

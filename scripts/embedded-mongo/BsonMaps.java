@@ -9,6 +9,7 @@ import de.bwaldvogel.mongo.backend.Missing;
 import de.bwaldvogel.mongo.backend.h2.H2Database;
 import de.bwaldvogel.mongo.bson.BinData;
 import de.bwaldvogel.mongo.bson.Document;
+import de.bwaldvogel.mongo.exception.MongoServerError;
 import de.bwaldvogel.mongo.wire.bson.BsonDecoder;
 import de.bwaldvogel.mongo.wire.bson.BsonEncoder;
 import io.netty.buffer.ByteBuf;
@@ -55,17 +56,41 @@ final class BsonMaps {
         source.forEach(target::put);
     }
 
-    /** H2Database's constructor calls these methods; what encloses the class is there by then, its own fields would not be. */
+    /** What is opened with a store costs memory and time for as long as that is open: collections and unique indexes take maps. */
+    private static final int MAX_MAPS = 10_000, MAX_INDEXES = 64, MAX_NAME = 256;
+
+    private void admit(String map) {
+        if (!store.hasMap(map) && store.getMapNames().size() >= MAX_MAPS)
+            throw new MongoServerError(12501, "QuotaExceeded", "a database has room for about " + MAX_MAPS / 3 + " collections; drop some");
+    }
+
+    /** H2Database's constructor calls these methods; what encloses the class is there by then, its own fields are not. */
     private final class Database extends H2Database {
-        Database(String name, CursorRegistry cursors) { super(name, store, cursors); }
+        private final boolean isOpen;
+        Database(String name, CursorRegistry cursors) { super(name, store, cursors); isOpen = true; }
+
+        private void admitIndex(String collection, String index) {
+            MongoCollection<Object> c = isOpen ? resolveCollection(collection, false) : null;
+            if (c != null && c.getNumIndexes() >= MAX_INDEXES)
+                throw new MongoServerError(67, "CannotCreateIndex", "a collection has " + MAX_INDEXES + " indexes at most");
+            if (isOpen && index.length() > MAX_NAME) throw new MongoServerError(67, "CannotCreateIndex", "an index's name of " + index.length() + " characters");
+        }
+
+        @Override protected Index<Object> openOrCreateSecondaryIndex(String collection, String index, List<IndexKey> keys, boolean sparse) {
+            admitIndex(collection, index);
+            return super.openOrCreateSecondaryIndex(collection, index, keys, sparse);
+        }
 
         @Override protected Index<Object> openOrCreateUniqueIndex(String collection, String index, List<IndexKey> keys, boolean sparse) {
+            admitIndex(collection, index);
+            admit(getFullCollectionNamespace(collection) + "._index_" + index);
             store.openMap(getFullCollectionNamespace(collection) + "._index_" + index,
                     new MVMap.Builder<KeyValue, Object>().keyType(new Keys()).valueType(new Values()));
             return super.openOrCreateUniqueIndex(collection, index, keys, sparse);
         }
 
         @Override protected MongoCollection<Object> openOrCreateCollection(String collection, CollectionOptions options) {
+            admit("databases." + getFullCollectionNamespace(collection));
             store.openMap("databases." + getFullCollectionNamespace(collection),
                     new MVMap.Builder<Object, Document>().keyType(new Values()).valueType(new Documents()));
             return super.openOrCreateCollection(collection, options);

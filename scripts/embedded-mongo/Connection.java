@@ -2,7 +2,9 @@ import de.bwaldvogel.mongo.bson.BinData;
 import de.bwaldvogel.mongo.bson.Document;
 import de.bwaldvogel.mongo.exception.MongoServerError;
 import de.bwaldvogel.mongo.exception.MongoServerException;
+import de.bwaldvogel.mongo.wire.MongoWireMessageEncoder;
 import de.bwaldvogel.mongo.wire.MongoWireProtocolHandler;
+import de.bwaldvogel.mongo.wire.MongoWireReplyEncoder;
 import de.bwaldvogel.mongo.wire.message.ClientRequest;
 import de.bwaldvogel.mongo.wire.message.MessageHeader;
 import de.bwaldvogel.mongo.wire.message.MongoMessage;
@@ -10,14 +12,16 @@ import de.bwaldvogel.mongo.wire.message.MongoQuery;
 import de.bwaldvogel.mongo.wire.message.MongoReply;
 import io.netty.buffer.ByteBuf;
 import io.netty.buffer.Unpooled;
+import io.netty.channel.ChannelFuture;
 import io.netty.channel.ChannelFutureListener;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelInboundHandlerAdapter;
+import io.netty.channel.nio.NioEventLoopGroup;
 import io.netty.util.concurrent.ScheduledFuture;
 import java.util.ArrayDeque;
 import java.util.Iterator;
-import java.util.LinkedHashSet;
 import java.util.HashMap;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -31,9 +35,11 @@ import java.util.concurrent.atomic.AtomicInteger;
 final class Connection extends ChannelInboundHandlerAdapter {
     private static final int UNIDENTIFIED = 1024, OF_TENANT = 400, OF_PLATFORM = 4000;
     private static final long IDENTIFY_S = 10, MESSAGE_S = 60, DECODED_TENANT = 512L << 20;
+    private static final long SMALL = 64 << 10, UNREAD_TENANT = 96 << 20, UNREAD_PLATFORM = 384 << 20, UNREAD = Math.min(768L << 20, Runtime.getRuntime().maxMemory() / 2);
     private static final AtomicInteger ids = new AtomicInteger();
     private static final Set<Connection> unidentified = new LinkedHashSet<>(); // oldest first; under its lock
-    private static final Map<String, Integer> connections = new HashMap<>();   // of users; under its lock
+    private static final Map<String, Integer> connections = new HashMap<>();   // of users; under its lock, and
+    private static final Map<String, NioEventLoopGroup> loops = new HashMap<>(); // each user's event loop, while there is a connection: who floods, floods his own
 
     /** Bytes of messages that are on their way in; who finds no room waits, first come first served. */
     static final class Room {
@@ -76,6 +82,35 @@ final class Connection extends ChannelInboundHandlerAdapter {
         ClientRequest message(ChannelHandlerContext ctx, ByteBuf b) throws Exception { return decode(ctx, b); }
     }
 
+    private static final class Encoder extends MongoWireMessageEncoder {
+        void message(MongoMessage m, ByteBuf b) { encode(null, m, b); }
+    }
+
+    private static final class ReplyEncoder extends MongoWireReplyEncoder {
+        void reply(MongoReply r, ByteBuf b) { encode(null, r, b); }
+    }
+
+    /** Bytes of replies that are not read yet, of each user; under its lock. "" is everybody. */
+    private static final Map<String, Long> unread = new HashMap<>();
+
+    /** Whether a reply of n bytes may be kept for u until it is read. */
+    private static boolean mayWait(Access.User u, int n) {
+        synchronized (unread) {
+            long his = unread.getOrDefault(u.name(), 0L), all = unread.getOrDefault("", 0L);
+            if (n > SMALL && (his + n > (u.isPlatform() ? UNREAD_PLATFORM : UNREAD_TENANT) || all + n > UNREAD)) return false;
+            unread.put(u.name(), his + n);
+            unread.put("", all + n);
+            return true;
+        }
+    }
+
+    private static void isRead(Access.User u, int n) {
+        synchronized (unread) {
+            unread.merge("", (long) -n, Long::sum);
+            unread.computeIfPresent(u.name(), (k, v) -> v == n ? null : v - n);
+        }
+    }
+
     private final Databases databases;
     private final Lobby lobby;
     private final Access access;
@@ -87,6 +122,7 @@ final class Connection extends ChannelInboundHandlerAdapter {
     private int length, taken;   // of it; of the rooms
     private boolean busy;        // a message waits for room, or its reply is not out yet
     private boolean closed;
+    private NioEventLoopGroup loop; // it is to move there
     private ScheduledFuture<?> deadline;
 
     Connection(Databases databases, Lobby lobby, Access access) { this.databases = databases; this.lobby = lobby; this.access = access; }
@@ -117,6 +153,7 @@ final class Connection extends ChannelInboundHandlerAdapter {
     }
 
     @Override public void channelInactive(ChannelHandlerContext c) {
+        if (closed) return;
         closed = true;
         relax();
         synchronized (unidentified) { unidentified.remove(this); }
@@ -124,7 +161,12 @@ final class Connection extends ChannelInboundHandlerAdapter {
         rest = null;
         if (!busy) drop();
         if (user == null) return;
-        synchronized (connections) { connections.merge(user.name(), -1, Integer::sum); }
+        synchronized (connections) {
+            if (connections.merge(user.name(), -1, Integer::sum) == 0) {
+                connections.remove(user.name());
+                loops.remove(user.name()).shutdownGracefully(0, 1, TimeUnit.SECONDS);
+            }
+        }
         if (!user.isPlatform()) databases.of(user.database()).closed(c.channel());
     }
 
@@ -197,8 +239,8 @@ final class Connection extends ChannelInboundHandlerAdapter {
     private void handle() {
         ByteBuf b = frame;
         frame = null;
-        if (user != null) relax();
         busy = true;
+        if (user != null) relax();
         try {
             long heap = Guard.check(b.array(), length);
             if (user != null && !user.isPlatform() && heap > DECODED_TENANT) throw new Guard.Malformed("it takes too much memory");
@@ -215,23 +257,28 @@ final class Connection extends ChannelInboundHandlerAdapter {
         } catch (Guard.Malformed e) {
             if (user == null) ctx.close();
             else reply(b.getIntLE(4), false, error(9, "FailedToParse", "the message is refused: " + e.getMessage()));
-        } catch (Exception e) { // whatever the decoder throws
+        } catch (Throwable e) { // whatever the decoder throws; nobody else's turn goes with it
             ctx.close();
             drop();
         }
     }
 
-    /** A large message is decoded in its turn only; a tenant has one database, the platform's are told apart by "$db". */
+    /** A large message is decoded in its turn only, watched as a command is; a tenant has one database, the platform's are told apart by "$db". */
     private void databaseOfMessage(ByteBuf b) {
         Database d = user.isPlatform() ? null : databases.of(user.database());
         Runnable r = () -> {
+            Worker w = Worker.current();
+            w.begin(user);
             try {
                 ClientRequest m = decoder.message(ctx, b);
+                w.settle();
                 Document query = documentOf(m);
                 String command = query.keySet().iterator().next();
                 if (d != null) reply(m, d.command(ctx.channel(), user, m.getDatabaseName(), command, query));
                 else ctx.executor().execute(() -> dispatch(m, command, query));
             } catch (Throwable e) {
+                Database.settled(w);
+                w.forget();
                 ctx.close();
                 ctx.executor().execute(this::drop);
             }
@@ -272,7 +319,7 @@ final class Connection extends ChannelInboundHandlerAdapter {
     }
 
     private Document listDatabases() {
-        List<Document> all = databases.names().stream().filter(n -> user.isPlatform() || n.equals(user.database()))
+        List<Document> all = (user.isPlatform() ? databases.names() : databases.exists(user.database()) ? Set.of(user.database()) : Set.<String>of()).stream()
                 .map(n -> new Document("name", n).append("empty", false)).toList();
         return new Document("databases", all).append("ok", 1.0);
     }
@@ -294,7 +341,7 @@ final class Connection extends ChannelInboundHandlerAdapter {
 
     private Document identify(String command, Document query) {
         try {
-            if (user != null && scram == null) throw new Access.Refused("this connection is identified already");
+            if (user != null && (scram == null || command.equals("saslstart"))) throw new Access.Refused("this connection is identified already");
             if (command.equals("saslstart") && !"SCRAM-SHA-256".equals(query.get("mechanism")))
                 throw new Access.Refused("the only mechanism is SCRAM-SHA-256");
             byte[] payload = query.get("payload") instanceof BinData d ? d.getData() : new byte[0], answer = new byte[0];
@@ -322,24 +369,76 @@ final class Connection extends ChannelInboundHandlerAdapter {
         synchronized (connections) {
             if (connections.getOrDefault(u.name(), 0) >= max) throw new Access.Refused(u.name() + " has " + max + " connections, which is all it may have");
             connections.merge(u.name(), 1, Integer::sum);
+            loop = loops.computeIfAbsent(u.name(), n -> new NioEventLoopGroup(1));
         }
         synchronized (unidentified) { unidentified.remove(this); }
         user = u;
         relax();
     }
 
+    private void goOn() {
+        busy = false;
+        advance();
+    }
+
+    /** From the event loop of strangers to its user's. */
+    private void move() {
+        NioEventLoopGroup to = loop;
+        loop = null;
+        ctx.channel().deregister().addListener(left -> to.register(ctx.channel()).addListener(f -> {
+            if (f.isSuccess()) goOn();
+            else {
+                ctx.close();
+                channelInactive(ctx); // it belongs to no loop that would say so
+            }
+        }));
+    }
+
     /** From any thread. */
     private void reply(ClientRequest r, Document d) { reply(r.getHeader().getRequestID(), r instanceof MongoQuery, d); }
 
-    private void reply(int request, boolean isQuery, Document d) {
+    /** Here and not in the event loop, which is everybody's. */
+    private ByteBuf encode(int request, boolean isQuery, Document d) {
         MessageHeader h = new MessageHeader(ids.incrementAndGet(), request);
-        Object out = isQuery ? new MongoReply(h, List.of(d), 0) : new MongoMessage(ctx.channel(), h, d);
+        ByteBuf b = ctx.alloc().ioBuffer();
+        try {
+            if (isQuery) new ReplyEncoder().reply(new MongoReply(h, List.of(d), 0), b);
+            else new Encoder().message(new MongoMessage(ctx.channel(), h, d), b);
+            return b;
+        } catch (Throwable t) {
+            b.release();
+            throw t;
+        }
+    }
+
+    private void reply(int request, boolean isQuery, Document d) {
+        Access.User u = user;
+        ByteBuf whole;
+        boolean kept;
+        try {
+            whole = encode(request, isQuery, d);
+            kept = u != null && mayWait(u, whole.readableBytes());
+            if (u != null && !kept) {
+                whole.release();
+                whole = encode(request, isQuery, error(146, "ExceededMemoryLimit", "too many replies wait to be read; read them, or ask for less at once"));
+            }
+        } catch (Throwable t) { // what cannot be said; memory ran out
+            ctx.close();
+            ctx.executor().execute(this::drop);
+            return;
+        }
+        ByteBuf out = whole;
+        int n = out.readableBytes();
         ctx.executor().execute(() -> {
             drop();
-            ctx.writeAndFlush(out).addListener((ChannelFutureListener) f -> {
+            ChannelFuture sent = ctx.writeAndFlush(out);
+            if (u != null && !sent.isDone()) expect(MESSAGE_S);
+            sent.addListener((ChannelFutureListener) f -> {
+                if (kept) isRead(u, n);
+                if (user != null && u != null) relax();
                 if (!f.isSuccess()) ctx.close();
-                busy = false;
-                advance();
+                if (loop != null) move();
+                else goOn();
             });
         });
     }

@@ -7,6 +7,8 @@ import de.bwaldvogel.mongo.exception.CursorNotFoundException;
 import de.bwaldvogel.mongo.exception.MongoServerError;
 import de.bwaldvogel.mongo.exception.MongoServerException;
 import io.netty.channel.Channel;
+import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.SecureRandom;
 import java.util.ArrayDeque;
@@ -31,6 +33,9 @@ import org.h2.mvstore.MVStore;
  */
 final class Database {
     private static final int MAX_CURSORS = 200, BATCH = 1000, MAX_REPLY = 48_000_000, CACHES_MB = 256, MAX_CACHE_MB = 16;
+    /** How long room that came free is left as it is; by then its successor was synced many times. The default, 45 s, lets one document take gigabytes. */
+    private static final int RETENTION_MS = 500, COMPACT_MS = 1000;
+    private static final long COMPACT_BYTES = 64L << 20;
     private static final long IDLE_NS = 60_000_000_000L, CURSOR_NS = 600_000_000_000L;
     private static final SecureRandom random = new SecureRandom();
 
@@ -148,6 +153,8 @@ final class Database {
     /** The store in `file`, of our format. */
     static MVStore openStore(Path file, int cacheMb) {
         MVStore s = new MVStore.Builder().fileName(file.toString()).autoCommitDisabled().autoCommitBufferSize(0).cacheSize(cacheMb).open();
+        s.setRetentionTime(RETENTION_MS);
+        s.setVersionsToKeep(0); // one command at a time, whose cursors hold documents and no pages
         if (s.getMapNames().isEmpty()) s.setStoreVersion(BsonMaps.VERSION);
         else if (s.getStoreVersion() != BsonMaps.VERSION) {
             int version = s.getStoreVersion();
@@ -206,6 +213,9 @@ final class Database {
             Guard.command(command, query, user.isPlatform());
             if (!database.equals(name) && !lower.equals("renamecollection")) throw elsewhere(database);
             open();
+            if (user.maxBytes() >= 0 && size() > user.maxBytes() && Guard.adds(command, query))
+                throw new MongoServerError(12501, "QuotaExceeded", "database " + name + " holds " + size() + " bytes; max_database_bytes is "
+                        + user.maxBytes() + ": delete something first, then try again");
             bound(query, lower);
             try {
                 reply = backend.handleCommand(channel, database, command, query);
@@ -217,6 +227,7 @@ final class Database {
             if (!Guard.READS.contains(lower) && store.hasUnsavedChanges()) { // also after an error: an unordered insert may have stored a part
                 store.commit();
                 store.sync();
+                giveBack(lower);
             }
         } catch (MongoServerException e) {
             reply = error(e);
@@ -235,7 +246,20 @@ final class Database {
         return reply;
     }
 
-    private static void settled(Worker w) {
+    private long size() { return store.getFileStore().size(); }
+
+    /** What was deleted is the file system's again: the file of a database that was dropped goes, a large one shrinks. */
+    private void giveBack(String command) throws IOException {
+        if (command.equals("dropdatabase")) {
+            discard();
+            Files.deleteIfExists(file);
+        } else if ((command.equals("drop") || command.equals("delete")) && size() > COMPACT_BYTES && store.getFileStore().getChunksFillRate() < 50) {
+            store.compactFile(COMPACT_MS);
+            store.setRetentionTime(RETENTION_MS); // it set another
+        }
+    }
+
+    static void settled(Worker w) {
         try { w.settle(); } catch (Worker.Ended e) { /* that is why we are here */ }
     }
 

@@ -56,6 +56,7 @@ final class Databases {
         }
     }
 
+    boolean exists(String name) { return Files.exists(dir.resolve(name + SUFFIX)); }
     void execute(Runnable r) { workers.execute(r); }
     void tick() { databases.values().forEach(Database::tick); }
 

@@ -1,5 +1,3 @@
-import de.bwaldvogel.mongo.wire.MongoWireMessageEncoder;
-import de.bwaldvogel.mongo.wire.MongoWireReplyEncoder;
 import io.netty.bootstrap.ServerBootstrap;
 import io.netty.channel.Channel;
 import io.netty.channel.ChannelInitializer;
@@ -88,7 +86,7 @@ public final class EmbeddedMongo {
                 .childOption(ChannelOption.TCP_NODELAY, true)
                 .childHandler(new ChannelInitializer<SocketChannel>() {
                     @Override public void initChannel(SocketChannel c) {
-                        c.pipeline().addLast(new MongoWireReplyEncoder(), new MongoWireMessageEncoder(), new Connection(d, lobby, a));
+                        c.pipeline().addLast(new Connection(d, lobby, a));
                     }
                 }).register().syncUninterruptibly();
         System.err.println("embedded MongoDB: ready on 127.0.0.1:" + ((InetSocketAddress) listener.getLocalAddress()).getPort());

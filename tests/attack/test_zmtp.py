@@ -7,12 +7,15 @@ import re
 import socket
 import struct
 import subprocess
+import sys
+import threading
+import time
 
 import pytest
 import zmq
 
 from harness import until
-from wire import Peer
+from wire import ACK, CONFIRM, DELIVER, PUBLISH, SUBSCRIBE, Peer, header
 
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
 
@@ -240,6 +243,112 @@ def test_reports_without_number_cost_their_sender(home):
     out, _ = as_uid(uid, code, home.endpoints["monitor"]).communicate()
     assert cpu() - before < 2, f"{cpu() - before} s for {out}"
     assert (home.path / "logs/monitor.log").stat().st_size - size < 20000
+
+
+class Quiet:
+    """Another tenant meanwhile: publishes a message, gets it, and so on; how long each took."""
+
+    def __init__(self, endpoint, **options):
+        self.endpoint, self.options, self.took, self.over = endpoint, options, [], threading.Event()
+        self.stream = b"events" if options else b"quiet/events"
+        self.thread = threading.Thread(target=self.run)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+    def run(self):
+        with Peer(self.endpoint, **self.options) as p:
+            p.send(header(SUBSCRIBE, 1, 1), self.stream, b"consume", struct.pack("<IQ", 100, 1 << 20))
+            while not self.over.is_set():
+                began, body, left = time.monotonic(), os.urandom(8), {CONFIRM, DELIVER}
+                p.send(header(PUBLISH, 0, 2), self.stream, b"", struct.pack("<I", 8), body)
+                while left:
+                    verb, _, _, frames = p.receive(30)
+                    for m in p.messages(frames) if verb == DELIVER else []:
+                        p.send(header(ACK, 1, 0), struct.pack("<QQ", m.seq, m.seq))
+                        left -= {DELIVER} if m.body == body else set()
+                    left -= {verb} - {DELIVER}
+                self.took.append(time.monotonic() - began)
+
+
+# Sends argv[3] for ever, over and over, on so many connections; reads what comes back, or not.
+FLOOD = """
+import select, socket, sys, time
+sys.path[:0] = sys.argv[5:]
+from test_zmtp import shake
+data, socks = bytes.fromhex(sys.stdin.read()), {}
+poll = select.epoll()
+for _ in range(int(sys.argv[2])):
+    s = shake(sys.argv[1], sys.argv[3].encode())
+    s.setblocking(False)
+    poll.register(s, select.EPOLLOUT | (select.EPOLLIN if sys.argv[4] == "reads" else 0))
+    socks[s.fileno()] = [s, 0]
+ends = time.monotonic() + 1.2
+while time.monotonic() < ends:
+    for fd, what in poll.poll(0.1):
+        s, at = socks[fd]
+        try:
+            if what & select.EPOLLIN and not s.recv(1 << 20):
+                poll.unregister(fd)
+                continue
+            socks[fd][1] = (at + s.send(data[at:])) % len(data)
+        except BlockingIOError:
+            pass
+        except OSError:
+            poll.unregister(fd)
+"""
+
+
+def request(*frames):
+    return b"".join(frame(f, i + 1 < len(frames)) for i, f in enumerate(frames))
+
+
+SUBSCRIBED = request(header(3, 1, 1), b"events", b"consume", struct.pack("<IQ", 10, 1000))
+RANGES = b"".join(struct.pack("<QQ", 1000 * i + 1, 1000 * i + 900) for i in range(4096))
+FLOODS = {  # program, connections, whether answers are read, what is sent
+    "pings": ("broker", 200, "reads", request(header(1, 0, 1)) * 6000),
+    "pings of one": ("broker", 1, "deaf", request(header(1, 0, 1)) * 6000),
+    "empty messages": ("broker", 200, "reads", b"\0\0" * 60000),
+    "commands": ("broker", 200, "reads", (b"\4\xc8\3FOO" + b"x" * 196) * 300),
+    "PING with context": ("broker", 200, "deaf", (b"\4\x17\4PING\0\1" + b"x" * 16) * 3000),
+    "small messages": ("broker", 200, "reads", request(header(2, 0, 1), b"events", b"", struct.pack("<I", 1), b"x") * 2000),
+    "new publishers": ("broker", 50, "reads", b"".join(request(header(2, 0, 1), b"events", struct.pack("<QQ", i, 1), struct.pack("<I", 1), b"x")
+                                                       for i in range(1, 2000))),
+    "what is refused": ("broker", 200, "reads", request(header(2, 0, 1), b"nothing", b"", struct.pack("<I", 1), b"x") * 2000),
+    "nobody reads": ("broker", 200, "deaf", request(header(2, 0, 1), b"nothing", b"", struct.pack("<I", 1), b"x") * 2000),
+    "ranges": ("broker", 4, "reads", SUBSCRIBED + (request(header(5, 1, 1), RANGES) + request(header(7, 1, 1), RANGES)) * 10),
+    "in and out": ("broker", 200, "reads", (SUBSCRIBED + request(header(4, 1, 1))) * 500),
+    "many consumers": ("broker", 200, "reads", b"".join(request(header(3, i, 1), b"events", b"consume", struct.pack("<IQ", 10, 1000)) for i in range(64))
+                       + request(header(2, 0, 1), b"events", b"", struct.pack("<I", 1), b"x") * 1000),
+    "reports": ("monitor", 200, "deaf", frame(b"{" * 100) * 800),
+    "empty reports": ("monitor", 200, "deaf", b"\0\0" * 60000),
+}
+
+
+@pytest.mark.needs_root
+def test_a_tenant_that_floods_waits_for_itself(home):
+    uid = next(t["uid"] for t in home.rows("tenant", "list") if t["tenant_id"] == "acme")
+    here = [str(pathlib.Path(__file__).parent), *(p for p in sys.path if p.endswith("tests/system"))]
+    found = {}
+    for name, (program, n, reads, data) in FLOODS.items():
+        log = home.path / f"logs/{program}.log"
+        before = log.stat().st_size
+        p = subprocess.Popen(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "/usr/bin/python3", "-c", FLOOD,
+                              home.endpoints[program], str(n), "DEALER" if program == "broker" else "PUSH", reads, *here],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        with Quiet(home.endpoints["broker"]) as quiet:
+            out, _ = p.communicate(data.hex())
+        assert p.returncode == 0, f"{name}: {out}"
+        took = sorted(quiet.took)
+        found[name] = (len(took), took[len(took) // 2], took[-1], log.stat().st_size - before)
+    print(*found.items(), sep="\n")
+    for name, (n, median, worst, logged) in found.items():
+        assert n > 20 and median < 0.1 and worst < 1 and logged < 50000, found
 
 
 def test_curve_keys_that_nobody_has(make_home):
