@@ -40,7 +40,7 @@ enum {
     ACCEPT_PAUSE_MS = 100,
     TELL_MS = 10000,
     SHARE = 512 << 10,         /* bytes that are taken of an owner in a turn of the loop; the rest waits for the next */
-    FRAME_COST = 128,          /* of that, besides its bytes */
+    FRAME_COST = 256,          /* of that, besides its bytes */
     HANDSHAKE_COST = 64 << 10, /* a command of CURVE's: all who are not known have one share */
 };
 
