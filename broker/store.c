@@ -334,13 +334,9 @@ static int begin_segment(struct store *s, uint32_t at_least)
     return 0;
 }
 
-static bool has_room(struct store *s, uint32_t total, bool vital)
+/* Another segment can be begun. */
+static bool has_next(struct store *s)
 {
-    struct segment *seg = last(s);
-    if (!seg || seg->used + total > seg->size)
-        return false;
-    if (vital || seg->used + total <= seg->size - seg->size / RESERVE_SHARE)
-        return true;
     pthread_mutex_lock(&s->lock);
     bool spare = s->spare;
     pthread_mutex_unlock(&s->lock);
@@ -350,6 +346,14 @@ static bool has_room(struct store *s, uint32_t total, bool vital)
     want_spare(s, 0); /* says so in the log, and when there is room again */
     pthread_mutex_unlock(&s->lock);
     return false;
+}
+
+static bool has_room(struct store *s, uint32_t total, bool vital)
+{
+    struct segment *seg = last(s);
+    if (!seg || seg->used + total > seg->size)
+        return false;
+    return vital || seg->used + total <= seg->size - seg->size / RESERVE_SHARE || has_next(s);
 }
 
 int store_append(struct store *s, int type, const struct iovec *parts, int n_parts, bool vital, struct store_pos *ret_at)
@@ -454,7 +458,10 @@ void store_figures(const struct store *s, int64_t *ret_bytes, int64_t *ret_kept_
 
 bool store_is_full(struct store *s)
 {
-    return last(s) && !has_room(s, padded(STORE_HEADER), false); /* the first segment is made when something is stored */
+    const struct segment *seg = last(s);
+    if (seg && seg->used + padded(STORE_HEADER) > seg->size) /* that one is, to the last byte */
+        return !has_next(s);
+    return seg && !has_room(s, padded(STORE_HEADER), false); /* the first segment is made when something is stored */
 }
 
 /* ---- opening ---- */

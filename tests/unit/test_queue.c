@@ -709,12 +709,29 @@ static void test_damage(void **state)
     }
 }
 
+/* Small records fill some segment to its last byte; the disk is not full then, and the next one is begun. */
+static void test_full_segments(void **state)
+{
+    struct err e = {0};
+    (void)state;
+    make_dir();
+    assert_int_equal(queues_open(dir_fd, &q, &e), 0);
+    struct sub *a = one_sub("t/a", "x");
+    for (int i = 0; i < 200000; i++) {
+        publish_n(a, 1, (size_t)(1 + i % 97));
+        assert_false(queues_full(q));
+        if (i % 500 == 0)
+            queues_commit(q, true);
+    }
+    queues_close(q);
+    remove_dir();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_poison), cmocka_unit_test(test_windows_and_time),
-        cmocka_unit_test(test_many),   cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_model),
+        cmocka_unit_test(test_poison), cmocka_unit_test(test_windows_and_time), cmocka_unit_test(test_many),
+        cmocka_unit_test(test_damage), cmocka_unit_test(test_full_segments),    cmocka_unit_test(test_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
