@@ -1,10 +1,11 @@
 /* simbdp-image: makes of an app's OCI layout the directory that its runs have as their root. batchmgr and streammgr start it, and
  * read its answer; nothing of it is in their loops.
  *
- *   state/images/<tenant>/<digest>      an image, whole: it gets this name when everything is there
- *   state/images/<tenant>/.unpack-<id>  one that is being unpacked (layout: its verified copy; run: the run that unpacks it), or
- * that is being removed state/images/<tenant>/.unused-<digest>   since when no app names it state/images/<tenant>/.lock held by who
- * does any of it
+ *   state/images/<tenant>/<digest>            an image, whole: it gets this name when everything is there
+ *   state/images/<tenant>/.unpack-<id>        one that is being unpacked or removed
+ *     layout, run                             its verified copy; the run that unpacks it
+ *   state/images/<tenant>/.unused-<digest>    since when no app names it
+ *   state/images/<tenant>/.lock               held by who does any of it
  *
  * A tenant has images of its own: who only knows a digest is not to get what another one ships under it.
  *
