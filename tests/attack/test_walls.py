@@ -409,6 +409,7 @@ tell()
     assert "enforced" in json.dumps([line for line in report if "scratch_bytes" in json.dumps(line)]), report
 
 
+@pytest.mark.needs_cgroups
 def test_scratch_in_memory_is_the_runs_memory(make_home):
     home = platform(make_home, more='scratch = "memory"; scratch_bytes = 1073741824L;')
     home.tenant(exec_="attack", retry="attempts = 1;")
