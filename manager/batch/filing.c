@@ -21,12 +21,6 @@
 
 enum { RETRY_MS = 1000 };
 
-struct finish {
-    struct batchmgr *m;
-    struct file *f;
-    struct run *run;
-};
-
 static bool is_failure(enum file_state s)
 {
     return s == FILE_rejected || s == FILE_quarantined;
@@ -183,20 +177,20 @@ static void file_away(struct batchmgr *m, struct file *f)
 
 static void on_final_committed(void *arg)
 {
-    struct finish *fin = arg;
+    struct file *f = arg;
+    struct batchmgr *m = batchmgr_the();
     crash_at(CRASH_verdict_commit);
-    if (fin->run)
-        runs_acknowledge(fin->m, fin->run);
-    file_away(fin->m, fin->f);
-    free(fin);
+    if (f->ended_by)
+        runs_acknowledge(m, f->ended_by);
+    f->ended_by = NULL;
+    file_away(m, f);
 }
 
 void filing_finish(struct batchmgr *m, struct file *f, enum file_state state, const char *reason, const char *detail,
                    struct run *run)
 {
-    struct finish *fin = xmalloc(sizeof *fin);
-    *fin = (struct finish){m, f, run};
     file_timer_stop(f);
+    f->ended_by = run;
     xstr_set(&f->reason, reason);
     xstr_set(&f->detail, detail);
     f->ended_wall_ms = clk_wall_ms();
@@ -207,7 +201,7 @@ void filing_finish(struct batchmgr *m, struct file *f, enum file_state state, co
     else if (state == FILE_rejected || state == FILE_vanished)
         intake_refused(tenant_get(m, f->tenant));
     ledger_put_file(m->ledger, f);
-    ledger_then(m->ledger, on_final_committed, fin);
+    ledger_then(m->ledger, on_final_committed, f);
 }
 
 void filing_resume(struct batchmgr *m, struct file *f)

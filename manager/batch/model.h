@@ -62,8 +62,9 @@ struct file {
     bool solo;                /* was in a group that failed: from now on alone */
     int64_t group_n;          /* files whose rows were stored under `prefix` together with its own; 1: its alone */
     /* not in the ledger */
-    struct file *mate; /* next one of the group that it runs in, or waits in with a kept output */
-    struct file *lead; /* that group's first; NULL: itself, or no group */
+    struct file *mate;    /* next one of the group that it runs in, or waits in with a kept output */
+    struct file *lead;    /* that group's first; NULL: itself, or no group */
+    struct run *ended_by; /* acknowledged once the file's end is committed; NULL: no run's */
     struct event *timer;
     struct file *behind; /* same content, in flight */
     int n_followers;     /* files whose `behind` is this one */

@@ -130,6 +130,14 @@ def runner_of(app):
             return at
 
 
+def has_ended(pid):
+    """A zombie, or gone: its sockets are closed. (Its command line goes before them.)"""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
 def json_lines(path):
     """None of them where there is no such file."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
@@ -324,7 +332,7 @@ class Home:
         """SIGKILL, and wait for its end, not for the next one."""
         for pid in self.pids(program):
             os.kill(pid, signal.SIGKILL)
-            until(lambda: pid not in self.pids(program), self.path / "state", what=f"the end of {program}")
+            until(lambda: has_ended(pid), self.path / "state", what=f"the end of {program}")
 
     def kill_batchmgr(self):
         """SIGKILL, and wait until `up` has started the next one and that answers."""
