@@ -51,7 +51,7 @@ class Fifo:
 class Home:
     """A platform with tenants whose app is `stamp`."""
 
-    def __init__(self, base, tenants=2, args="", cpus=0.1, more="", rows=0, concurrency=8):
+    def __init__(self, base, tenants=2, args="", cpus=0.1, more="", rows=0, concurrency=8, profile="small"):
         self.base = pathlib.Path(tempfile.mkdtemp(dir=base))
         self.base.chmod(0o755)
         self.path = self.base / "home"
@@ -66,7 +66,7 @@ class Home:
         self.stamp.chmod(0o755)
         self.fifo = Fifo(self.base / "fifo")
         for i in range(tenants):
-            self.tenant(f"t{i}", f'"{self.fifo.path}"{args}', concurrency)
+            self.tenant(f"t{i}", f'"{self.fifo.path}"{args}', concurrency, profile=profile)
         self.up()
         if rows:
             self.down()
@@ -295,12 +295,12 @@ def restarts(base, quick, rounds, report, note):
 
 
 def instances(base, quick, rounds, report, note):
-    """First restarts of stream apps' instances, each of an app of its own; what 200 instances take."""
+    """First restarts of stream apps' instances, each of an app of its own; what 200 instances take. Not isolated: pids are the host's then."""
     n_apps, n = (5, 50) if quick else (20, 200)
     home = Home(base, tenants=1, cpus=0.001)
 
     def app(name, count):
-        return (f'{{ app = "{name}"; stream = "e"; exec = "{home.stamp}"; args = ("{home.fifo.path}", "pause"); '
+        return (f'{{ app = "{name}"; stream = "e"; exec = "{home.stamp}"; args = ("{home.fifo.path}", "pause"); profile = "basic"; '
                 f'min_instances = {count}; max_instances = {count}; }}')
 
     def configure(*apps):
@@ -328,7 +328,7 @@ def instances(base, quick, rounds, report, note):
 
 
 def memory(base, quick, rounds, report, note):
-    home = Home(base, tenants=1, args=', "pause"', concurrency=100, cpus=0.01)
+    home = Home(base, tenants=1, args=', "pause"', concurrency=100, cpus=0.01, profile="basic")  # what `walls` has above it
     n = 20
     for i in range(n):
         home.close_one(f"m{i}")
