@@ -1,4 +1,5 @@
 #include "images.h"
+#include "plan.h"
 
 #include "common/beneath.h"
 #include "common/fd.h"
@@ -72,12 +73,6 @@ void images_free(struct images *x)
     free(x);
 }
 
-static int64_t identity_of(const struct stat *st)
-{
-    return (int64_t)st->st_ino ^ ((int64_t)st->st_size << 20) ^ st->st_mtim.tv_sec ^ ((int64_t)st->st_mtim.tv_nsec << 12) ^
-           ((int64_t)st->st_mode << 40) ^ st->st_ctim.tv_nsec;
-}
-
 /* Of a layout: its index, and the directory of the blobs, where one that was missing may appear. */
 static int64_t look_at(const char *path, bool *ret_layout)
 {
@@ -87,11 +82,11 @@ static int64_t look_at(const char *path, bool *ret_layout)
     if (fd < 0 || fstat(fd, &st) < 0)
         return 0;
     if (fstatat(fd, "oci-layout", &blobs, AT_SYMLINK_NOFOLLOW) < 0)
-        return identity_of(&st);
+        return plan_identity(&st);
     *ret_layout = true;
     AUTO_FD int in = beneath_open(fd, "blobs/sha256", O_PATH | O_DIRECTORY, 0);
-    int64_t identity = in >= 0 && fstat(in, &blobs) == 0 ? identity_of(&blobs) << 1 : 0;
-    return fstatat(fd, "index.json", &st, AT_SYMLINK_NOFOLLOW) == 0 ? identity ^ identity_of(&st) : identity ^ 1;
+    int64_t identity = in >= 0 && fstat(in, &blobs) == 0 ? plan_identity(&blobs) << 1 : 0;
+    return fstatat(fd, "index.json", &st, AT_SYMLINK_NOFOLLOW) == 0 ? identity ^ plan_identity(&st) : identity ^ 1;
 }
 
 int64_t images_identity(const struct home *h, const char *tenant, const char *image)

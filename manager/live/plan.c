@@ -190,11 +190,14 @@ char *plan_exec(const struct home *h, const char *tenant, const char *exec)
     return home_exec(h, tenant, exec);
 }
 
+int64_t plan_identity(const struct stat *st)
+{
+    return (int64_t)st->st_ino ^ ((int64_t)st->st_size << 20) ^ st->st_mtim.tv_sec ^ ((int64_t)st->st_mtim.tv_nsec << 12) ^
+           ((int64_t)st->st_mode << 40) ^ st->st_ctim.tv_nsec;
+}
+
 int64_t plan_exec_identity(const char *path)
 {
     struct stat st;
-    if (stat(path, &st) < 0)
-        return 0;
-    return (int64_t)st.st_ino ^ ((int64_t)st.st_size << 20) ^ st.st_mtim.tv_sec ^ ((int64_t)st.st_mtim.tv_nsec << 12) ^
-           ((int64_t)st.st_mode << 40) ^ st.st_ctim.tv_nsec;
+    return stat(path, &st) < 0 ? 0 : plan_identity(&st);
 }

@@ -7,6 +7,8 @@
 #include "common/isolation.h"
 #include "common/runspec.h"
 
+#include <sys/stat.h>
+
 struct plan_tenant {
     const char *id, *database, *mongo_url; /* mongo_url NULL: unknown */
     int64_t uid, gid;                      /* -1: as the platform */
@@ -35,7 +37,9 @@ void plan_isolation(struct run_spec *s, const struct plan_host *h, const struct 
 
 /* Absolute path of what `exec` of the configuration names. Caller frees. */
 char *plan_exec(const struct home *h, const char *tenant, const char *exec);
-/* Changes when the file at `path` does; 0: there is none. */
+/* Changes when what it describes does. */
+int64_t plan_identity(const struct stat *st);
+/* The same of the file at `path`; 0: there is none. */
 int64_t plan_exec_identity(const char *path);
 
 #endif

@@ -16,7 +16,7 @@ import pytest
 from harness import FINAL, ROOT, until
 from test_programs import status, table, uid_of
 
-pytestmark = [pytest.mark.needs_root, pytest.mark.skipif(not shutil.which("umoci"), reason="umoci is not there")]
+pytestmark = pytest.mark.needs_root
 
 POINTS = re.findall(r"X\((image_\w+)\)", (ROOT / "common/crash.h").read_text())
 
