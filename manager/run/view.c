@@ -239,6 +239,8 @@ int view_scratch(const struct run_spec *s, int *ret_fd, char *what, size_t what_
     } options[] = {
         {"size", s->scratch_bytes}, {"nr_inodes", s->scratch_inodes + 1 /* its root */}, {"uid", s->uid}, {"gid", s->gid}};
     int r = fs < 0 ? -1 : fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0700", 0);
+    if (r == 0) /* in a table of mounts it says whose it is: numbers of devices are used again */
+        r = fsconfig(fs, FSCONFIG_SET_STRING, "source", s->run_id, 0);
     for (size_t i = 0; r == 0 && i < sizeof options / sizeof *options; i++) {
         char text[24];
         snprintf(text, sizeof text, "%lld", (long long)options[i].value);

@@ -455,13 +455,14 @@ def test_scratch_in_memory_goes_with_a_killed_runner(make_home):
     assert str(home.path) not in pathlib.Path("/proc/self/mountinfo").read_text(), "it is never on the host's tree"
     assert not os.listdir(home.path / "runs" / r["run_id"] / "app")
     (at,) = [p for p in home.marked(r["run_id"])]
-    device = os.stat(f"/proc/{at}/cwd").st_dev
+    mounted = f" - tmpfs {r['run_id']} "
+    assert mounted in pathlib.Path(f"/proc/{at}/mountinfo").read_text()
     os.kill(runner_of(at), signal.SIGKILL)
     until(lambda: home.rows("runs", r["run_id"])[0]["state"] == "ended", home.path / "state", what="the run to end")
     for p in pathlib.Path("/proc").iterdir():
         if p.name.isdigit():
             try:
-                held = f" {os.major(device)}:{os.minor(device)} " in (p / "mountinfo").read_text()
+                held = mounted in (p / "mountinfo").read_text()
             except OSError:
                 continue
             assert not held, f"process {p.name} still has it"
