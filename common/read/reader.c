@@ -6,6 +6,7 @@
  * there and nothing but such rows follows, all of them are left out. */
 #include "reader.h"
 #include "common/mem.h"
+#include "json_split.h"
 #include "plan.h"
 #include "scan.h"
 #include "sniff.h"
@@ -25,7 +26,7 @@ struct reader {
     struct dialect dialect;
     struct csv csv;
     bool started, has_header, skip_to_line_end;
-    bool in_array, array_closed; /* JSON */
+    struct json_split json;
     char **columns;
     size_t n_columns;
     struct plan *plan;
@@ -114,114 +115,6 @@ static void refuse(struct record *rec, const char *rule, const char *why, size_t
     rec->spot = spot;
 }
 
-/* --- JSON --- */
-
-static bool is_space(char c)
-{
-    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
-
-static size_t count_lines(const char *p, size_t n)
-{
-    size_t lines = 0;
-    for (const char *end = p + n; (p = memchr(p, '\n', (size_t)(end - p))); p++)
-        lines++;
-    return lines;
-}
-
-static void advance_text(struct reader *r, size_t n)
-{
-    window_advance(&r->w, n, count_lines(r->w.p + r->w.at, n));
-}
-
-static bool json_line(const struct window *w, size_t *ret_n, size_t *ret_next)
-{
-    const char *p = w->p + w->at, *lf = memchr(p, '\n', w->n - w->at);
-    if (!lf && !w->end)
-        return false;
-    size_t n = lf ? (size_t)(lf - p) : w->n - w->at;
-    *ret_next = n + (lf != NULL);
-    *ret_n = n && p[n - 1] == '\r' ? n - 1 : n;
-    return true;
-}
-
-/* One element of a JSON array: up to the brace that closes it. False: more must be read. */
-static bool json_element(const struct window *w, struct record *rec, size_t *ret_n, size_t *ret_next)
-{
-    const char *start = w->p + w->at, *p = start, *end = w->p + w->n;
-    int depth = 0;
-    bool string = false;
-    if (p < end && *p != '{') {
-        while (p < end && *p != '{' && *p != ']')
-            p++;
-        if (p == end && !w->end)
-            return false;
-        refuse(rec, "json", "not a JSON object", 0, 0);
-        *ret_n = *ret_next = (size_t)(p - start);
-        return true;
-    }
-    for (; p < end; p++) {
-        if (string) {
-            if (*p == '\\' && p + 1 < end)
-                p++;
-            else if (*p == '"')
-                string = false;
-        } else if (*p == '"') {
-            string = true;
-        } else if (*p == '{' || *p == '[') {
-            depth++;
-        } else if ((*p == '}' || *p == ']') && --depth == 0) {
-            *ret_n = *ret_next = (size_t)(p + 1 - start);
-            return true;
-        }
-    }
-    if (!w->end)
-        return false;
-    refuse(rec, "json", "the file ends within this object", 0, (size_t)(end - start));
-    *ret_n = *ret_next = (size_t)(end - start);
-    return true;
-}
-
-/* Skips what stands between array elements: 1 at an element, 0 at the array's end, 2 when more must be read. */
-static int to_element(struct reader *r)
-{
-    while (r->w.at < r->w.n) {
-        char c = r->w.p[r->w.at];
-        if (is_space(c) || c == ',') {
-            advance_text(r, 1);
-        } else if (c == ']') {
-            r->array_closed = true;
-            return 0;
-        } else {
-            return 1;
-        }
-    }
-    return r->w.end ? 0 : 2;
-}
-
-static size_t count_members(const char *p, size_t n)
-{
-    size_t colons = 0;
-    int depth = 0;
-    bool string = false;
-    for (size_t i = 0; i < n; i++) {
-        if (string) {
-            if (p[i] == '\\')
-                i++;
-            else if (p[i] == '"')
-                string = false;
-        } else if (p[i] == '"')
-            string = true;
-        else if (p[i] == '{' || p[i] == '[')
-            depth++;
-        else if (p[i] == '}' || p[i] == ']')
-            depth--;
-        else if (p[i] == ':' && depth == 1)
-            colons++;
-    }
-    return colons;
-}
-
 /* --- footers --- */
 
 static bool is_remark(const char *p, size_t n)
@@ -290,101 +183,94 @@ static int is_footer(const struct reader *r, const struct csv_row *row)
 
 /* --- records --- */
 
-/* The record is longer than may be held: gives its beginning and skips the rest; an unclosed quote costs its first line
- * only. 1: given, 0: nothing to give. */
-static int too_long(struct reader *r, struct record *rec)
+/* The record is longer than may be held: gives its beginning. */
+static void give_beginning(const struct reader *r, struct record *rec)
+{
+    *rec = (struct record){.raw = r->w.p + r->w.at,
+                           .n = r->max_row < RAW_OF_TOO_LONG ? r->max_row : RAW_OF_TOO_LONG,
+                           .line = r->w.line,
+                           .offset = r->w.offset};
+}
+
+static void refuse_length(struct record *rec)
+{
+    rec->too_long = true;
+    refuse(rec, "max_row_bytes", "the row is longer than max_row_bytes", 0, 0);
+}
+
+static bool is_too_much(const struct reader *r)
+{
+    return r->w.n - r->w.at > r->max_row + 2 * WINDOW_BLOCK;
+}
+
+/* Skips the rest of what is too long; an unclosed quote costs its first line only. 1: a record is given, 0: nothing to give. */
+static int too_long_csv(struct reader *r, struct record *rec)
 {
     size_t n = 0, next = 0;
-    bool csv = r->spec->format == READER_CSV, skipping = r->skip_to_line_end;
-    rec->raw = r->w.p + r->w.at;
-    rec->n = r->max_row < RAW_OF_TOO_LONG ? r->max_row : RAW_OF_TOO_LONG;
-    rec->line = r->w.line;
-    rec->offset = r->w.offset;
-    if (csv && csv_line(&r->csv, &r->w, &n, &next) && n <= r->max_row) {
+    bool skipping = r->skip_to_line_end;
+    give_beginning(r, rec);
+    if (csv_line(&r->csv, &r->w, &n, &next) && n <= r->max_row) {
         struct csv_row row = {.next = next, .lines = 1};
         rec->n = n;
         refuse(rec, "quote", "a quote is opened and never closed", 0, 0);
         csv_advance(&r->csv, &r->w, &row);
         return 1;
     }
-    rec->too_long = true;
-    refuse(rec, "max_row_bytes", "the row is longer than max_row_bytes", 0, 0);
-    if (r->in_array)
-        advance_text(r, r->w.n - r->w.at);
-    else
-        window_advance(&r->w, r->w.n - r->w.at, 0);
+    refuse_length(rec);
+    window_advance(&r->w, r->w.n - r->w.at, 0);
     csv_resync(&r->csv, &r->w);
     r->skip_to_line_end = true;
     return !skipping;
 }
 
 /* Splits off the next record: 1, 0 at the end, 2 when more must be read. */
-static int split(struct reader *r, struct record *rec, size_t *ret_next, struct csv_row *row)
+static int split_csv(struct reader *r, struct record *rec, struct csv_row *row)
 {
-    bool csv = r->spec->format == READER_CSV, complete;
-    size_t n = 0;
-    if (r->in_array) {
-        int at = r->array_closed ? 0 : to_element(r);
-        if (at != 1)
-            return at;
-        complete = json_element(&r->w, rec, &n, ret_next);
+    bool complete;
+    if (r->w.at == r->w.n)
+        return r->w.end ? 0 : 2;
+    if (r->skip_to_line_end) {
+        complete = csv_line(&r->csv, &r->w, &row->n, &row->next);
+        row->lines = row->next > row->n;
     } else {
-        if (r->w.at == r->w.n)
-            return r->w.end ? 0 : 2;
-        if (csv && !r->skip_to_line_end) {
-            complete = csv_split(&r->csv, &r->w, row);
-            n = row->n;
-            *ret_next = row->next;
-            if (complete && row->damage)
-                refuse(rec, row->rule, row->damage, row->cell, row->spot);
-        } else {
-            complete = csv ? csv_line(&r->csv, &r->w, &n, ret_next) : json_line(&r->w, &n, ret_next);
-            row->lines = *ret_next > n;
-        }
+        complete = csv_split(&r->csv, &r->w, row);
+        if (complete && row->damage)
+            refuse(rec, row->rule, row->damage, row->cell, row->spot);
     }
-    rec->n = n;
+    rec->n = row->n;
     return complete ? 1 : 2;
 }
 
-static bool is_blank(const struct reader *r, const char *p, size_t n)
+/* 1: it was one, and is passed over; 2: more must be read to tell. */
+static int pass_footer(struct reader *r, const struct csv_row *row)
 {
-    if (r->spec->format == READER_CSV || r->in_array)
-        return n == 0;
-    for (size_t i = 0; i < n; i++)
-        if (!is_space(p[i]))
-            return false;
-    return true;
+    if (!r->has_header || r->skip_to_line_end || !r->dialect.footer_rows)
+        return 0;
+    int footer = is_footer(r, row);
+    if (footer != 1)
+        return footer;
+    r->footers += row->n > 0;
+    csv_advance(&r->csv, &r->w, row);
+    return 1;
 }
 
 /* The next record of any kind, before checks of its content. */
-static int next_raw(struct reader *r, struct record *rec, struct err *e)
+static int next_csv(struct reader *r, struct record *rec, struct err *e)
 {
-    bool csv = r->spec->format == READER_CSV;
     for (;;) {
         struct csv_row row = {0};
-        size_t next = 0;
         *rec = (struct record){0};
-        int s = split(r, rec, &next, &row);
-        bool incomplete = s == 2;
+        int s = split_csv(r, rec, &row), footer = s == 1 ? pass_footer(r, &row) : 0;
         if (s == 0)
             return 0;
-        if (s == 1 && csv && r->has_header && !r->skip_to_line_end && r->dialect.footer_rows) {
-            int footer = is_footer(r, &row);
-            if (footer == 1 && row.n)
-                r->footers++;
-            if (footer == 1) {
-                csv_advance(&r->csv, &r->w, &row);
-                continue;
-            }
-            s = footer == 2 ? 2 : 1;
-        }
-        if (incomplete && r->w.n - r->w.at > r->max_row + 2 * WINDOW_BLOCK) {
-            *rec = (struct record){0};
-            if (too_long(r, rec))
+        if (footer == 1)
+            continue;
+        if (s == 2 && is_too_much(r)) {
+            if (too_long_csv(r, rec))
                 return 1;
             continue;
         }
-        if (s == 2) {
+        if (s == 2 || footer == 2) {
             int n = grow(r, e);
             if (n < 0)
                 return n;
@@ -393,19 +279,44 @@ static int next_raw(struct reader *r, struct record *rec, struct err *e)
         rec->raw = r->w.p + r->w.at;
         rec->line = r->w.line;
         rec->offset = r->w.offset;
-        row.next = next;
         bool skipped = r->skip_to_line_end;
         r->skip_to_line_end = false;
-        if (csv)
-            csv_advance(&r->csv, &r->w, &row);
-        else
-            advance_text(r, next);
-        if (skipped || is_blank(r, rec->raw, rec->n))
+        csv_advance(&r->csv, &r->w, &row);
+        if (skipped || rec->n == 0)
             continue;
-        if (rec->n > r->max_row) {
-            rec->too_long = true;
-            refuse(rec, "max_row_bytes", "the row is longer than max_row_bytes", 0, 0);
+        if (rec->n > r->max_row)
+            refuse_length(rec);
+        return 1;
+    }
+}
+
+static int next_json(struct reader *r, struct record *rec, struct err *e)
+{
+    for (;;) {
+        struct json_row row;
+        int s = json_split(&r->json, &r->w, &row, e);
+        if (s == JSON_MORE && is_too_much(r)) {
+            bool again = r->json.discards;
+            give_beginning(r, rec);
+            refuse_length(rec);
+            json_discard(&r->json, &r->w);
+            if (!again)
+                return 1;
+            continue;
         }
+        if (s == JSON_MORE && (s = grow(r, e)) == 0)
+            continue;
+        if (s != JSON_ROW)
+            return s;
+        *rec = (struct record){.raw = r->w.p + r->w.at, .n = row.n, .line = r->w.line, .offset = r->w.offset};
+        window_advance_text(&r->w, row.next);
+        if (row.skipped)
+            continue;
+        if (row.damage)
+            refuse(rec, "json", row.damage, 0, row.spot);
+        else if (rec->n > r->max_row)
+            refuse_length(rec);
+        rec->n_columns = rec->reject ? 0 : row.members;
         return 1;
     }
 }
@@ -458,9 +369,9 @@ static int name_columns(struct reader *r, struct err *e)
 {
     struct record rec = {0};
     struct csv_row row;
-    size_t k = 0, next;
+    size_t k = 0;
     int n;
-    while ((n = split(r, &rec, &next, &row)) == 2 || (n == 1 && rec.n == 0)) {
+    while ((n = split_csv(r, &rec, &row)) == 2 || (n == 1 && rec.n == 0)) {
         if (n == 1)
             csv_advance(&r->csv, &r->w, &row); /* a blank line */
         else if ((n = grow(r, e)) < 0)
@@ -493,7 +404,7 @@ static int read_header(struct reader *r, struct err *e)
         n = name_columns(r, e);
     } else {
         for (int i = 0; n > 0 && i < r->dialect.header_rows; i++) {
-            n = next_raw(r, &rec, e);
+            n = next_csv(r, &rec, e);
             if (n <= 0)
                 break;
             if (rec.reject || scan_text(rec.raw, rec.n, &at) != TEXT_OK)
@@ -536,13 +447,6 @@ static int start_file(struct reader *r, struct err *e)
     r->w.offset = (int64_t)bom;
     window_set_encoding(&r->w, enc);
     if (r->spec->format == READER_JSON) {
-        size_t i = r->w.at;
-        while (i < r->w.n && is_space(r->w.p[i]))
-            i++;
-        if (i < r->w.n && r->w.p[i] == '[') {
-            advance_text(r, i + 1 - r->w.at);
-            r->in_array = true;
-        }
         r->plan = plan_new_json(r->spec);
         if (r->figures)
             plan_set_figures(r->plan, r->figures);
@@ -628,7 +532,7 @@ int reader_next(struct reader *r, struct record *rec, struct err *e)
         return n;
     if (csv && !r->has_header && (n = read_header(r, e)) <= 0)
         return n;
-    n = next_raw(r, rec, e);
+    n = csv ? next_csv(r, rec, e) : next_json(r, rec, e);
     if (n <= 0)
         return n;
     enum text_fault fault = rec->reject ? TEXT_OK : scan_text(rec->raw, rec->n, &at);
@@ -642,7 +546,7 @@ int reader_next(struct reader *r, struct record *rec, struct err *e)
         }
     }
     if (!csv) {
-        rec->n_columns = rec->reject ? 0 : count_members(rec->raw, rec->n);
+        rec->n_columns = rec->reject ? 0 : rec->n_columns;
         return 1;
     }
     rec->n_columns = rec->reject ? 0 : r->csv.n_cells;

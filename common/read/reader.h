@@ -2,7 +2,8 @@
  * loader, libsimbdp and preview alike, so that what the one promised is what the other does. Not thread-safe; blocks only in
  * read(2) of the source.
  *
- * JSON is one object a line, or one array of objects. A damaged record costs that record only. */
+ * A damaged record costs that record only; JSON whose records cannot be told apart any more, or that was cut off, is refused as a
+ * whole (json_split.h). */
 #ifndef SIMBDP_READER_H
 #define SIMBDP_READER_H
 
@@ -33,8 +34,8 @@ struct reader;
 struct reader *reader_new(struct src *s, const struct spec *spec);
 void reader_free(struct reader *r); /* accepts NULL */
 
-/* 1 and a record, 0 at the end. Negative with `e`: of the source; ERR_FORMAT the header is damaged; ERR_CONFIG the spec's
- * columns contradict the header. The dialect and the header are found before the first record. */
+/* 1 and a record, 0 at the end. Negative with `e`: of the source; ERR_FORMAT the header is damaged, or as said above; ERR_CONFIG
+ * the spec's columns contradict the header. The dialect and the header are found before the first record. */
 int reader_next(struct reader *r, struct record *ret, struct err *e);
 
 /* Appends the record's fields to `out` as BSON elements (no length, no final NUL). A record without damage of its own may

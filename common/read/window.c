@@ -39,6 +39,14 @@ void window_advance(struct window *w, size_t n, size_t lines)
     w->at += n;
 }
 
+void window_advance_text(struct window *w, size_t n)
+{
+    size_t lines = 0;
+    for (const char *p = w->p + w->at, *end = p + n; (p = memchr(p, '\n', (size_t)(end - p))); p++)
+        lines++;
+    window_advance(w, n, lines);
+}
+
 void window_set_encoding(struct window *w, enum encoding e)
 {
     w->decoder = (struct decoder){.encoding = e};

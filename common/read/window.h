@@ -26,6 +26,7 @@ int window_grow(struct window *w, size_t *ret_shift, struct err *e);
 
 /* The record starts n bytes and `lines` lines later. */
 void window_advance(struct window *w, size_t n, size_t lines);
+void window_advance_text(struct window *w, size_t n); /* counts the lines */
 
 /* What was read so far turns out to be of another encoding: decodes it (once, before anything was consumed). */
 void window_set_encoding(struct window *w, enum encoding e);

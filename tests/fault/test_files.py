@@ -291,6 +291,29 @@ def test_f10_a_file_of_another_format_than_its_datasets(home):
     assert [f["state"] for f in files] == ["rejected", "ingested", "ingested"] and home.count() == 4
 
 
+@pytest.mark.parametrize("text, why", [
+    ('[{"a":1},{"a":2}', "cut off"), ('[', "cut off"), ('[{"a":1},{"a":', "cut off"), ('{"a":1}\n{"a":2', "cut off"), ('{"a":1}\n{\n"a":2\n', "cut off"),
+    ('[{"a":1}][{"a":2}]', "line 1: something stands behind the array"), ('[{"a":1}]\ngarbage', "line 2: something stands behind the array"),
+    ('[{"a":1}\n{"a":2}]', "line 2: no comma"), ('[{"a":1},]', "behind a comma")])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_json_that_is_not_whole_is_refused(home, text, why, compressed):
+    home.tenant(fmt="json")
+    home.up()
+    home.drop("x.json.gz" if compressed else "x.json", gzip.compress(text.encode()) if compressed else text)
+    (f,) = home.wait_files(1)
+    assert (f["state"], f["reason"]) == ("rejected", "format") and why in f["detail"], f
+    assert home.count() == 0
+
+
+def test_json_objects_over_several_lines_are_rows(home):
+    home.tenant(fmt="json")
+    home.up()
+    home.drop("x.json", '{\n  "a": 1,\n  "b": {\n    "c": [\n      {"d": 2}\n    ]\n  }\n}\n{"a": 2} {"a": 3}\n{"a": 4\n{"a": 5}\n')
+    f = home.wait_file(file_name="x.json")
+    assert (f["state"], f["rows_loaded"], f["rows_rejected"]) == ("ingested", 4, 1)
+    assert home.count() == 4
+
+
 def test_f10_no_app_takes_it(home):
     home.tenant(batch='pattern = "in-*";')
     home.up()

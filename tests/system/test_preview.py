@@ -156,7 +156,8 @@ def test_json_against_python(tmp_path):
         return rng.choice(kinds)()
     rows = [{f"f{i}": value(0) for i in range(rng.randrange(1, 6))} for _ in range(500)]
     for name, text in (("l.json", "\n".join(json.dumps(r, ensure_ascii=rng.random() < 0.5) for r in rows)), ("a.json", json.dumps(rows, indent=1)),
-                       ("m.json", "[" + ",\n".join(json.dumps(r) for r in rows) + "]")):
+                       ("m.json", "[" + ",\n".join(json.dumps(r) for r in rows) + "]"), ("p.json", "\n".join(json.dumps(r, indent=rng.choice([None, 0, 1, 4])) for r in rows)),
+                       ("c.json", "".join(json.dumps(r, indent=rng.choice([None, 2])) for r in rows))):
         (tmp_path / name).write_text(text)
         code, got, err = docs(tmp_path / name)
         assert code == 0, err
@@ -164,7 +165,7 @@ def test_json_against_python(tmp_path):
 
 
 @pytest.mark.parametrize("line, why", [
-    ('{"a":1} {"b":2}', "behind the JSON object"), ('{"a":12345678901234567890}', "64 bits"), ('{"a":9999999999999999999}', "out of range"), ('{"a":100000000000000000000000000}', "64 bits"),
+    ('{"a":1} 2', "behind the JSON object"), ('{"a":1},', "behind the JSON object"), ('{"a":12345678901234567890}', "64 bits"), ('{"a":9999999999999999999}', "out of range"), ('{"a":100000000000000000000000000}', "64 bits"),
     ('{"a":1,}', "malformed"), ('{"a":01}', "malformed"), ("{'a':1}", "malformed"), ('[1]', "not a JSON object"), ('{"a":tru}', "malformed"),
     ('{"a":1,"a":2}', "twice"), ('{"x":{"a":1,"a":2}}', "twice"), ('{"_id":1}', "'_id'"), ('{"a":"\\ud800"}', "malformed"), ('{"a":"', "malformed")])
 def test_json_that_is_none(tmp_path, line, why):

@@ -138,7 +138,10 @@ static void json_lines_and_arrays(void **state)
     READS(JSON, "{\"a\":}\n{\"a\":2}\n[1]\n{\"_id\":1}\n",
           "1:0 !malformed JSON: Got parse error at \"}\", position 5: \"VALUE_EXPECTED\"\n2:7 { \"a\" : 2 }\n"
           "3:15 !not a JSON object\n4:19 !'_id' is set by the platform; name the field otherwise\nend");
-    READS(JSON, "[1, {\"a\":1}, {\"a\":", "1:1 !not a JSON object\n1:4 { \"a\" : 1 }\n1:13 !the file ends within this object\nend");
+    READS(JSON, "[1, {\"a\":1}, {\"a\":",
+          "1:1 !not a JSON object\n1:4 { \"a\" : 1 }\n"
+          "line 1: an element of the array begins here and is cut off");
+    READS(JSON, "{\n\"a\": 1\n}\n{\"a\":2}{\"a\":3}\n", "1:0 { \"a\" : 1 }\n4:11 { \"a\" : 2 }\n4:18 { \"a\" : 3 }\nend");
     READS(JSON, "[]", "end");
     READS(JSON, "{\"a\":1,\"a\":2}\n{\"x\":[{\"b\":1,\"c\":2,\"b\":3}]}\n{\"a\":{\"a\":1}}\n",
           "1:0 !a key stands twice in one object\n2:14 !a key stands twice in one object\n3:42 { \"a\" : { \"a\" : 1 } }\nend");
