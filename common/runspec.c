@@ -232,6 +232,7 @@ void run_result_write(const struct run_result *r, struct buf *out)
     json_str(out, "error", r->error);
     json_bool(out, "forced", r->forced);
     json_bool(out, "stopped", r->stopped);
+    json_bool(out, "not_started", r->not_started);
     json_i64(out, "network_refused", r->network_refused);
     json_i64(out, "started_wall_ms", r->started_wall_ms);
     json_i64(out, "ended_wall_ms", r->ended_wall_ms);
@@ -269,6 +270,7 @@ int run_result_parse(const char *text, size_t n, struct run_result *ret, struct 
         .error = xstrdup(json_get_str(doc, "error", NULL)),
         .forced = json_get_bool(doc, "forced", false),
         .stopped = json_get_bool(doc, "stopped", false),
+        .not_started = json_get_bool(doc, "not_started", false),
         .network_refused = json_get_i64(doc, "network_refused", -1),
         .started_wall_ms = json_get_i64(doc, "started_wall_ms", 0),
         .ended_wall_ms = json_get_i64(doc, "ended_wall_ms", 0),

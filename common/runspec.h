@@ -80,6 +80,7 @@ struct run_result {
     char *error;             /* for people, or NULL */
     bool forced;             /* SIGKILL was needed */
     bool stopped;            /* a stop order ended it */
+    bool not_started;        /* what the host did not give kept the app from being started: nothing of it ran. Outcome: lost */
     int64_t network_refused; /* connections and datagrams that its network did not let out; -1: nobody counted */
     int64_t started_wall_ms, ended_wall_ms;
     double wall_s, cpu_s;

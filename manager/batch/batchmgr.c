@@ -96,7 +96,7 @@ void file_set_state(struct file *f, enum file_state next)
     static const unsigned allowed[FILE_N_STATES] = {
         [FILE_received] = TO(queued) | TO(waiting) | TO(rejected) | TO(duplicate) | TO(vanished),
         [FILE_queued] = TO(running) | TO(rejected) | TO(waiting),
-        [FILE_running] = TO(ingested) | TO(quarantined) | TO(waiting) | TO(queued) | TO(rejected),
+        [FILE_running] = TO(ingested) | TO(quarantined) | TO(waiting) | TO(queued) | TO(rejected) | TO(vanished),
         [FILE_waiting] = TO(queued) | TO(running) | TO(duplicate) | TO(rejected) | TO(vanished) | TO(received),
         [FILE_rejected] = TO(waiting),
         [FILE_quarantined] = TO(waiting),

@@ -19,6 +19,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
@@ -326,7 +327,8 @@ static char *describe_end(const struct run *r)
 
 static bool needs_health_check(const struct run_result *res, const struct run *r)
 {
-    return !r->stop && res->outcome != RUN_ok && res->outcome != RUN_data_error && res->outcome != RUN_exec_error;
+    return !r->stop && res->outcome != RUN_ok && res->outcome != RUN_data_error && res->outcome != RUN_exec_error &&
+           !res->not_started;
 }
 
 /* The checker let the file pass: it goes on to its app. */
@@ -404,6 +406,7 @@ static void conclude(struct run *r, const struct run_result *res, bool database_
     bool contradicts = take_app_result(r, res, loader, &reason, &why);
     struct verdict_input in = {
         .outcome = res->outcome,
+        .not_started = res->not_started,
         .group = r->n_files > 1,
         .contradicts = contradicts && res->outcome == RUN_ok,
         .database_down = database_down, /* the loader's word alone is not enough: its document may be what ends connections */
@@ -545,6 +548,51 @@ static void fail_for_image(struct run *r)
     on_step_ended(r, res);
 }
 
+static bool has_bytes(const struct batchmgr *m, const struct file *f)
+{
+    AUTO_FREE char *path = xasprintf("work/%s/in/%s", f->file_id, f->safe);
+    return faccessat(m->home.dirfd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+}
+
+static bool bytes_are_gone(const struct run *r)
+{
+    for (const struct file *f = strcmp(r->step, "load") ? r->file : NULL; f; f = f->mate)
+        if (!has_bytes(r->mgr, f))
+            return true;
+    return false;
+}
+
+/* Somebody removed what was the platform's: no app's fault, and no retry would bring it back. The others of a group run again. */
+static void end_without_bytes(struct run *r)
+{
+    struct batchmgr *m = r->mgr;
+    r->state = RUN_STATE_ended;
+    r->outcome = RUN_lost;
+    r->ended_wall_ms = clk_wall_ms();
+    xstr_set(&r->error, "the bytes of its file are gone from work/");
+    release(r);
+    ledger_put_run(m->ledger, r);
+    for (struct file *f = r->file, *next; f; f = next) {
+        next = file_take_mate(f);
+        if (has_bytes(m, f)) {
+            put_back(m, f, FILE_queued, 0);
+            continue;
+        }
+        log_error("bytes_gone", f->tenant, r->run_id, "work/%s/in/%s of file %s (%s) is gone", f->file_id, f->safe, f->file_id,
+                  f->name);
+        filing_finish(m, f, FILE_vanished, "vanished", "its bytes are gone from work/; deliver it again", NULL);
+    }
+    ledger_then(m->ledger, on_run_end_committed, r);
+}
+
+/* The directory that the step's own lies in, where a kept output is loaded by a later run; its making is not the fence. */
+static int make_parent(const struct run *r, struct err *e)
+{
+    AUTO_FREE char *dir = xasprintf("runs/%s", r->run_id);
+    bool kept = *r->file->output_run && strcmp(r->file->output_run, r->run_id) != 0;
+    return kept && mkdirat(r->mgr->home.dirfd, dir, 0711) < 0 && errno != EEXIST ? err_sys(e, -errno, "cannot make %s", dir) : 0;
+}
+
 /* Has the current step started. */
 static void spawn_step(struct run *r)
 {
@@ -561,7 +609,16 @@ static void spawn_step(struct run *r)
         fail_for_image(r);
         return;
     }
-    int made = r->n_files > 1 && !strcmp(r->step, "app") ? runplan_link_group(m, r, &e) : 0;
+    if (bytes_are_gone(r)) {
+        end_without_bytes(r);
+        return;
+    }
+    int made = make_parent(r, &e);
+    if (made < 0) {
+        cancel(r, e.msg, 1000);
+        return;
+    }
+    made = r->n_files > 1 && !strcmp(r->step, "app") ? runplan_link_group(m, r, &e) : 0;
     crash_at(CRASH_group_link);
     if (made == 0)
         made = runplan_make(m, r, t, app, &spec, &e);
@@ -655,10 +712,6 @@ static void dispatch(struct batchmgr *m, struct file *first, const char *app_nam
     take_image(r, image);
     if (strcmp(r->step, "check") && !r->image_why)
         choose_prefix(m, r, app);
-    if (*first->output_run) { /* the directory that the load step's lies in; its making is not the fence */
-        AUTO_FREE char *dir = xasprintf("%s/runs/%s", m->home.path, r->run_id);
-        mkdir(dir, 0711);
-    }
     map_put(&m->runs, r->run_id, r);
     ledger_put_run(m->ledger, r);
     for (struct file *f = first; f; f = f->mate) {

@@ -13,6 +13,15 @@ static int64_t backoff(const struct verdict_input *in, int64_t tries)
     return ms / 2 + (int64_t)((double)(ms - ms / 2) * in->jitter);
 }
 
+/* How often it was tried is not counted; the time that passed gives the same doubling. */
+static int64_t tries_since(const struct verdict_input *in, int64_t first_wall_ms)
+{
+    int64_t tries = 1, since_ms = in->now_wall_ms - first_wall_ms;
+    for (int64_t ms = in->backoff_ms; ms < since_ms && tries < TEMP_DELAY_MAX_SHIFT && ms < in->max_backoff_ms; ms *= 2)
+        tries += ms > 0 ? 1 : TEMP_DELAY_MAX_SHIFT;
+    return tries;
+}
+
 static struct verdict failed(const struct verdict_input *in, struct verdict v, const char *reason)
 {
     v.attempts = in->attempts + 1;
@@ -59,6 +68,13 @@ struct verdict verdict_of(const struct verdict_input *in)
         v.park = true;
         return v;
     }
+    if (in->not_started) { /* nobody's fault that is charged; the longer it lasts, the rarer it is tried */
+        v.reason = "not_started";
+        if (!v.first_temp_wall_ms)
+            v.first_temp_wall_ms = in->now_wall_ms;
+        v.delay_ms = backoff(in, tries_since(in, v.first_temp_wall_ms));
+        return v;
+    }
     if (in->database_down) {
         v.reason = "database_down";
         v.delay_ms = DATABASE_DELAY_MS;
@@ -68,13 +84,8 @@ struct verdict verdict_of(const struct verdict_input *in)
         v.reason = "temp_fail";
         if (!v.first_temp_wall_ms)
             v.first_temp_wall_ms = in->now_wall_ms;
-        int64_t since_ms = in->now_wall_ms - v.first_temp_wall_ms;
-        /* The number of tries is not counted; the time that passed gives the same doubling. */
-        int64_t tries = 1;
-        for (int64_t ms = in->backoff_ms; ms < since_ms && tries < TEMP_DELAY_MAX_SHIFT && ms < in->max_backoff_ms; ms *= 2)
-            tries += ms > 0 ? 1 : TEMP_DELAY_MAX_SHIFT;
-        v.delay_ms = backoff(in, tries);
-        if (since_ms >= in->give_up_s * 1000) {
+        v.delay_ms = backoff(in, tries_since(in, v.first_temp_wall_ms));
+        if (in->now_wall_ms - v.first_temp_wall_ms >= in->give_up_s * 1000) {
             v.state = FILE_quarantined;
             v.reason = "give_up_s";
         }

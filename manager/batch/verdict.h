@@ -6,6 +6,7 @@
 
 struct verdict_input {
     enum run_outcome outcome;
+    bool not_started;   /* the host did not give what the run needs */
     bool group;         /* several files ran together */
     bool contradicts;   /* the app's result contradicts the inspection, or is malformed */
     bool database_down; /* the database did not answer at some time of the run, or does not now */

@@ -41,6 +41,7 @@ struct live {
     void *arg;
     char *tenant, *run_id, *claim, *dir;
     int conn;
+    bool deserted; /* its channel closed: whoever could have started it is gone */
     struct event *conn_ev, *timer;
     bool stop, ended;
 };
@@ -196,7 +197,7 @@ void live_set_step(struct live *l, const char *claim, const char *dir)
 {
     xstr_set(&l->claim, claim);
     xstr_set(&l->dir, dir);
-    l->ended = false;
+    l->ended = l->deserted = false;
 }
 
 static void call_in(struct live *l, int64_t ms, void (*fn)(evutil_socket_t, short, void *))
@@ -282,6 +283,7 @@ static void on_conn(evutil_socket_t fd, short what, void *arg)
         return;
     if (n <= 0) {
         drop_conn(l);
+        l->deserted = true;
         if (!l->ended)
             live_resolve(l);
     } else if (said == RUN_SAID_STARTED) {
@@ -372,6 +374,14 @@ static void on_lost_tick(evutil_socket_t fd, short what, void *arg)
     end(l, res);
 }
 
+/* With the directory that it lies in, which nobody else makes again. */
+static int make_fence(const char *dir)
+{
+    AUTO_FREE char *parent = xstrdup(dir);
+    *strrchr(parent, '/') = 0; /* an absolute path */
+    return mkdir(dir, 0711) == 0 || (errno == ENOENT && mkdir(parent, 0711) == 0 && mkdir(dir, 0711) == 0) ? 0 : -1;
+}
+
 void live_resolve(struct live *l)
 {
     AUTO_FREE char *lock_path = xasprintf("%s/%s.lock", l->s->home->runtime, l->claim);
@@ -391,8 +401,11 @@ void live_resolve(struct live *l)
     if (res) {
         cgroup_remove(l->s->cgroups, l->claim);
         end(l, res);
-    } else if (mkdir(l->dir, 0711) == 0) {
+    } else if (make_fence(l->dir) == 0) {
         l->ops->cancelled(l->arg, "it was never started", 0);
+    } else if (errno != EEXIST && l->deserted) {
+        AUTO_FREE char *why = xasprintf("it was never started: cannot make %s: %s", l->dir, strerror(errno));
+        l->ops->cancelled(l->arg, why, RESOLVE_AGAIN_MS);
     } else if (errno == EEXIST) {
         on_lost_tick(-1, 0, l);
     } else {

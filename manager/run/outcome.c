@@ -28,7 +28,7 @@ struct outcome outcome_of(const struct evidence *v)
     int code = exited ? WEXITSTATUS(v->status) : -1;
     int sig = v->exec_errno == 0 && WIFSIGNALED(v->status) ? WTERMSIG(v->status) : -1;
     if (v->exec_errno)
-        return (struct outcome){RUN_exec_error, -1, -1, NULL};
+        return (struct outcome){v->not_apps ? RUN_lost : RUN_exec_error, -1, -1, NULL};
     if (v->output_exceeded)
         return (struct outcome){RUN_limit, code, sig, "output_bytes"};
     if (v->scratch)

@@ -6,6 +6,7 @@
 
 struct evidence {
     int exec_errno;       /* over 0: exec, or the set-up before it, failed */
+    bool not_apps;        /* and for nothing that is the app's own */
     int status;           /* as waitpid gives it */
     bool wall_exceeded;   /* our wall clock ended it */
     bool output_exceeded; /* it printed more than an output mode keeps */

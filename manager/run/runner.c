@@ -297,6 +297,16 @@ static void start_relay(struct runner *r)
 }
 
 /* What its network did not let out, where the tenant looks for what went wrong. */
+/* Whether an app that could not be executed has itself to thank; one that is still being written will be whole in a moment. */
+static bool is_apps_own(const struct child_failure *f)
+{
+    static const int others[] = {ETXTBSY, ENOMEM, EAGAIN, EIO, ENOSPC, EMFILE, ENFILE, EINTR, EDQUOT, ESTALE};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (f->err_no == others[i])
+            return false;
+    return f->stage == CHILD_EXEC;
+}
+
 static void log_refused(struct runner *r)
 {
     r->result.network_refused = r->spec->own_network ? netns_refused(&r->out_there.ns) : -1;
@@ -366,7 +376,8 @@ static void make_result(struct runner *r)
     r->result.output_bytes = r->log.total + r->collected.total;
     r->result.output_bytes_dropped = r->log.dropped + r->collected.dropped;
     struct outcome o = outcome_of(&r->evidence);
-    if (o.outcome == RUN_exec_error)
+    r->result.not_started = r->evidence.exec_errno && r->evidence.not_apps;
+    if (r->evidence.exec_errno)
         r->result.error =
             r->failure.stage == CHILD_EXEC
                 ? xasprintf("cannot execute %s: %s%s", s->exec, strerror(r->failure.err_no), exec_hint(s, r->failure.err_no))
@@ -454,9 +465,12 @@ static void leave(struct runner *r)
 
 static int run_step(struct runner *r, struct err *e)
 {
-    int n = start_files(r, e);
+    int n = start_files(r, e), secrets = n == 0 ? start_secrets(r, e) : 0;
+    if (n == 0)
+        n = secrets;
     if (n == 0)
         n = start_app(r, e);
+    r->evidence.not_apps = n < 0 ? secrets == 0 : !is_apps_own(&r->failure);
     if (n < 0) {
         /* The fence stands, so the step must end with a result all the same. */
         r->evidence.exec_errno = -n > 0 && -n < 2000 ? -n : EIO;

@@ -166,7 +166,7 @@ void app_note_failure(struct app *a, const struct instance *i, const struct run_
                   : res->exit_code >= 0 ? xasprintf("exit code %d", res->exit_code)
                                         : xstrdup(run_outcome_name(res->outcome));
     a->not_before_ms = now + restart_delay_ms(a->failures, randombytes_random());
-    if (a->parked)
+    if (a->parked || res->not_started)
         return;
     if (res->outcome == RUN_exec_error) {
         park(a, 0, a->last_end);

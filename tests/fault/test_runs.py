@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from harness import BUILD, FINAL, HAS_CGROUPS, RELEASE, runner_of, until
+from harness import BUILD, FINAL, HAS_CGROUPS, RELEASE, Mongo, runner_of, until
 
 
 @pytest.fixture
@@ -55,6 +55,41 @@ def test_r01_what_cannot_be_executed_parks_the_app(make_home, case):
     tool.chmod(0o755)
     files = home.wait_files(2)
     assert [f["state"] for f in files] == ["ingested", "ingested"] and len(home.rows("runs")) <= n + 2
+
+
+def test_an_executable_that_is_still_being_written_is_waited_for(make_home):
+    home = make_home()
+    home.tenant(exec_="tool", retry="attempts = 1; backoff_ms = 50; max_backoff_ms = 100;")
+    tool = home.path / "apps/acme/tool"
+    tool.write_bytes(pathlib.Path("/bin/true").read_bytes())
+    tool.chmod(0o755)
+    home.up()
+    with tool.open("ab"):
+        home.drop("x.csv", "a\n1\n")
+        f = until(lambda: home.files(reason="not_started"), home.path / "state", what="the file to wait")[0]
+        assert (f["state"], f["attempts"]) == ("waiting", 0) and "Text file busy" in f["detail"]
+        until(lambda: len(home.rows("runs")) > 4, home.path / "state", what="further tries")
+        assert home.control({"op": "status"})["parked_apps"] == []
+    assert (lambda f: (f["state"], f["attempts"]))(home.wait_file(file_name="x.csv")) == ("ingested", 1)
+
+
+def test_bytes_that_are_gone_are_nobodys_fault_but_the_files(make_home):
+    home = make_home()
+    home.tenant(exec_="tool", retry="attempts = 1;")
+    home.up()
+    for i in range(3):
+        home.drop(f"x{i}.csv", f"a\n{i}\n")
+    until(lambda: home.files(reason="exec_error") and all(f["state"] in ("queued", "waiting") for f in home.wait_files(3, lambda f: True)), home.path / "state", what="the app to be parked")
+    gone = home.files(file_name="x1.csv")[0]
+    for path in (home.path / "work" / gone["file_id"]).rglob("*.csv"):
+        path.unlink()
+    tool = home.path / "apps/acme/tool"
+    tool.write_text("#!/bin/sh\ncat >/dev/null\n")
+    tool.chmod(0o755)
+    files = {f["file_name"]: f for f in home.wait_files(3)}
+    assert {n: f["state"] for n, f in files.items()} == {"x0.csv": "ingested", "x1.csv": "vanished", "x2.csv": "ingested"}
+    assert "gone from work/" in files["x1.csv"]["detail"]
+    assert "bytes_gone" in (home.path / "logs/batchmgr.log").read_text()
 
 
 def test_r02_ignoring_sigterm_ends_at_grace(misbehave):
@@ -567,3 +602,30 @@ def test_retry_runs_a_repaired_app_again_and_replaces_what_it_loaded(make_home):
     again.write_text("a\n1\n")
     home.cli("upload", "acme", "data", again, "--force", "--wait")
     assert [d["n"] for d in home.docs()] == [2]
+
+
+@pytest.mark.needs_root
+def test_a_kept_output_is_loaded_when_there_is_room_again(make_home, tmp_path):
+    mongo = Mongo(tmp_path / "mongo")
+    home = make_home(mongo=mongo)
+    runs = home.mount_tmpfs("runs", "32m")
+    home.tenant(exec_="tool", batch='output = "stdout";', retry="attempts = 1; backoff_ms = 50; max_backoff_ms = 100;")
+    tool = home.path / "apps/acme/tool"
+    tool.write_text("#!/bin/sh\ncat >/dev/null\nwhile ! [ -e $SIMBDP_APP_DIR/go ]; do :; done\necho '{\"a\": 1}'\n".replace("$SIMBDP_APP_DIR", str(home.path / "apps/acme")))
+    tool.chmod(0o755)
+    home.up()
+    home.drop("x.csv", "a\n1\n")
+    (r,) = home.wait_running()
+    mongo.kill()
+    (home.path / "apps/acme/go").touch()
+    home.wait_files(1, lambda f: f["reason"] == "database_down")
+    subprocess.run(["mount", "-o", f"remount,nr_inodes={sum(1 for _ in runs.rglob('*')) + 1}", str(runs)], check=True)
+    mongo.start()
+    until(lambda: "cannot make runs/" in (home.path / "logs/batchmgr.log").read_text(), home.path / "logs", what="the failed mkdir")
+    assert home.files()[0]["state"] != "quarantined"
+    subprocess.run(["mount", "-o", "remount,nr_inodes=100000", str(runs)], check=True)
+    f = home.wait_file(file_name="x.csv")
+    assert (f["state"], f["rows_loaded"], f["attempts"]) == ("ingested", 1, 1)
+    assert all(r["state"] == "ended" for r in home.rows("runs"))
+    home.cleanup()
+    mongo.stop()

@@ -174,6 +174,7 @@ static void outcomes(void **state)
         {{.status = exited(0), .scratch = "scratch_bytes"}, RUN_limit, "scratch_bytes"},
         {{.status = SIGTERM, .stopped = true}, RUN_killed, NULL},
         {{.exec_errno = 2}, RUN_exec_error, NULL},
+        {{.exec_errno = 28, .not_apps = true}, RUN_lost, NULL},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -120,6 +120,25 @@ static void exec_error_parks(void **state)
     assert_int_equal(v.attempts, 0);
 }
 
+static void what_the_host_did_not_give_is_never_charged(void **state)
+{
+    struct verdict_input in = base(RUN_lost);
+    (void)state;
+    in.not_started = true;
+    in.losses = 10;
+    in.attempts = 2;
+    struct verdict v = verdict_of(&in);
+    assert_int_equal(v.state, FILE_waiting);
+    assert_string_equal(v.reason, "not_started");
+    assert_int_equal(v.attempts, 2);
+    assert_int_equal(v.delay_ms, 1000);
+    assert_int_equal(v.first_temp_wall_ms, 1000000);
+    in.first_temp_wall_ms = 1;
+    v = verdict_of(&in);
+    assert_int_equal(v.state, FILE_waiting);
+    assert_int_equal(v.delay_ms, 60000);
+}
+
 static void lost_runs_are_free_three_times(void **state)
 {
     struct verdict_input in = base(RUN_lost);
@@ -169,6 +188,7 @@ int main(void)
         cmocka_unit_test(backoff_doubles_is_capped_and_jittered),
         cmocka_unit_test(temporary_failures_cost_nothing_until_given_up),
         cmocka_unit_test(exec_error_parks),
+        cmocka_unit_test(what_the_host_did_not_give_is_never_charged),
         cmocka_unit_test(lost_runs_are_free_three_times),
         cmocka_unit_test(stops),
         cmocka_unit_test(an_outage_costs_no_attempt),
