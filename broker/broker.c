@@ -316,10 +316,10 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     (void)what;
     broker_look_at_clocks(b);
     take_rates(b);
+    int64_t now = age_now(&b->age);
     for (struct stream *q; (q = queues_next(b->queues, &i));) {
         const struct conf_stream *c = &((struct bstream *)stream_tag(q))->conf;
-        stream_expire(q, before(b->wall_ms, c->retention_s), before(b->wall_ms, c->dead_retention_s),
-                      before(b->wall_ms, c->dedup_window_s));
+        stream_expire(q, before(now, c->retention_s), before(now, c->dead_retention_s), before(now, c->dedup_window_s));
     }
     if (++ticks % JOURNAL_TICKS == 0)
         journal_interval(b);
@@ -369,6 +369,7 @@ static int prepare(struct broker *b, struct err *e)
     b->store_fd = openat(b->home.dirfd, STORE, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (b->store_fd < 0)
         return err_sys(e, -errno, "cannot open %s/" STORE, b->home.path);
+    age_init(&b->age, b->store_fd, "clock");
     int r = keeper_start(b->base, &b->home, "broker", &b->keeper, e);
     return r < 0 ? r : keeper_conf(b->keeper, &b->conf, e);
 }

@@ -218,6 +218,8 @@ static void status(struct broker *b, struct ctl_conn *c)
     json_str(&out, "ipc", b->net.ipc_endpoint);
     json_str(&out, "tcp", b->net.tcp_endpoint);
     json_str(&out, "server_key", b->net.tcp_endpoint ? b->net.server_public : NULL);
+    age_now(&b->age);
+    json_i64(&out, "clock_ahead_s", b->age.ahead_ms / 1000);
     json_i64(&out, "peers", (int64_t)b->sessions.n);
     json_i64(&out, "requests", (int64_t)b->n_requests);
     json_i64(&out, "refused", (int64_t)b->n_refused);
@@ -371,6 +373,8 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
         return settle(b, c, rq, op[5] == 'r', e);
     if (!strcmp(op, "reload"))
         return broker_reload(b, e);
+    if (!strcmp(op, "trust_clock"))
+        return age_trust(&b->age), 0;
     if (!strcmp(op, "tenants"))
         return auth_read_tenants(b), broker_serve_all(b), 0;
     if (!strcmp(op, "resume") && tenant)

@@ -21,6 +21,8 @@ static const struct {
     {"doctor", verb_doctor, "[--json]", "what this host enforces of each limit, and whether all that is needed is there"},
     {"reload", verb_reload, "", "make the running platform take the changed configuration, all or nothing"},
     {"status", verb_status, "[--json]", "what the programs are doing"},
+    {"clock", verb_clock, "[trust] [--json]",
+     "whether retention goes by the host's clock; trust: it does from now on, though it leapt"},
     {"top", verb_top, "[--once] [--json] [--sort COLUMN] [--issues] [--tenant T]",
      "what stream apps do, how many instances they need and why, and who waits for what; live, or --once"},
     {"tenant", verb_tenant, "list [--json] | show T [--json] | add T [--from FILE] | suspend T | resume T | remove T [--purge]",

@@ -8,6 +8,7 @@
 #include "sched.h"
 #include "walk.h"
 
+#include "common/age.h"
 #include "common/cgroup.h"
 #include "common/conf/conf.h"
 #include "common/home.h"
@@ -82,6 +83,7 @@ struct batchmgr {
     struct map watches; /* "wd" -> struct watch */
     struct map helpers; /* helper.c */
     struct map purges;  /* purge.c */
+    struct age age;     /* what retention goes by */
     struct event *retention_ev;
     size_t retention_next; /* tenant that is looked at next */
     struct event *inotify_ev, *rescan_ev, *walk_ev, *claim_ev, *disk_ev, *park_ev, *dispatch_ev;

@@ -13,6 +13,7 @@
 #include "inspect.h"
 #include "intake.h"
 #include "purge.h"
+#include "retention.h"
 #include "release.h"
 #include "runs.h"
 
@@ -80,6 +81,8 @@ static void status(struct batchmgr *m, struct ctl_conn *c)
     json_str(&b, "intake", m->draining ? "draining" : m->disk_low ? "paused: disk low" : stalled ? "paused: ledger" : "open");
     json_str(&b, "database", up ? "up" : "down");
     json_str(&b, "database_error", up ? NULL : db_why);
+    age_now(&m->age);
+    json_i64(&b, "clock_ahead_s", m->age.ahead_ms / 1000);
     json_i64(&b, "unfinished", (int64_t)m->files.n);
     json_i64(&b, "inspecting", (int64_t)inspect_n_queued(m));
     json_i64(&b, "queued", (int64_t)sched_n_queued(m->sched, NULL));
@@ -268,6 +271,8 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
         return run_app(m, c, rq, e);
     if (!strcmp(op, "reload"))
         return batchmgr_reload(m, e);
+    if (!strcmp(op, "trust_clock"))
+        return age_trust(&m->age), retention_kick(m), 0;
     if (!strcmp(op, "suspend") || !strcmp(op, "resume"))
         return suspend(m, rq, op[0] == 's', e);
     if (!strcmp(op, "purge"))

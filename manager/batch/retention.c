@@ -1,7 +1,6 @@
 #include "retention.h"
 #include "helper.h"
 
-#include "common/clk.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/mem.h"
@@ -23,16 +22,16 @@ static void free_ids(char **ids)
     free(ids);
 }
 
-static int64_t before(int64_t days)
+static int64_t before(struct batchmgr *m, int64_t days)
 {
-    return clk_wall_ms() - days * DAY_MS;
+    return age_now(&m->age) - days * DAY_MS;
 }
 
 /* ---- files and logs ---- */
 
 static size_t prune_files(struct batchmgr *m, const struct conf_tenant *t)
 {
-    char **ids = ledger_filed_before(m->ledger, t->id, before(t->retention.files_days), AT_ONCE);
+    char **ids = ledger_filed_before(m->ledger, t->id, before(m, t->retention.files_days), AT_ONCE);
     size_t n = 0;
     for (char **id = ids; *id; id++, n++) {
         struct file *f = NULL;
@@ -51,7 +50,7 @@ static size_t prune_files(struct batchmgr *m, const struct conf_tenant *t)
 
 static size_t prune_logs(struct batchmgr *m, const struct conf_tenant *t)
 {
-    char **ids = ledger_runs_before(m->ledger, t->id, before(t->retention.logs_days), AT_ONCE);
+    char **ids = ledger_runs_before(m->ledger, t->id, before(m, t->retention.logs_days), AT_ONCE);
     size_t n = 0;
     for (char **id = ids; *id; id++, n++) {
         fd_remove_tree(m->runs_fd, *id);
@@ -116,7 +115,8 @@ static void expire_documents(struct batchmgr *m, const struct conf_tenant *c, co
     char **prefixes = NULL;
     if (map_get(&m->helpers, c->id) || !t->health || !health_is_up(t->health, NULL, 0))
         return;
-    char **ids = ledger_stored_before(m->ledger, c->id, d->name, before(c->retention.documents_days), DOCUMENTS_AT_ONCE, &prefixes);
+    char **ids =
+        ledger_stored_before(m->ledger, c->id, d->name, before(m, c->retention.documents_days), DOCUMENTS_AT_ONCE, &prefixes);
     leave_out_loading(m, ids, prefixes);
     if (!*ids) {
         free_ids(ids);
@@ -199,6 +199,7 @@ void retention_kick(struct batchmgr *m)
 
 void retention_start(struct batchmgr *m)
 {
+    age_init(&m->age, m->home.dirfd, "state/batchmgr.clock");
     m->retention_ev = event_new(m->base, -1, 0, on_tick, m);
 }
 

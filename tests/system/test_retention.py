@@ -1,9 +1,12 @@
 """What is kept, and how long: files, logs of runs, documents; and a tenant's whole life."""
+import json
 import sqlite3
+import struct
+import subprocess
 import threading
 
 import pytest
-from harness import IS_ROOT, until
+from harness import IS_ROOT, RELEASE, ROOT, until
 from scripted import Scripted
 
 
@@ -258,3 +261,58 @@ def test_limits_of_a_dataset_count_what_is_its_own_and_unfinished(home):
         home.drop(f"f{i}.csv", f"v\n{i}\n", dataset=dataset)
         until(lambda: len([f for f in home.files() if f["reason"]]) == i + 1, home.path / "state", what="the next file")
     assert [(f["state"], f["reason"]) for f in home.files()] == [("queued", "trigger")] * 3 + [("rejected", "max_files_in_staging")]
+
+
+@pytest.fixture(scope="module")
+def leap(tmp_path_factory):
+    """A library that shifts a program's calendar, and the file that says by how many seconds."""
+    where = tmp_path_factory.mktemp("leap")
+    subprocess.run(["cc", "-O1", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", where / "leap.so", ROOT / "tests/fault/leap.c", "-ldl"], check=True)
+    shift = where / "shift"
+    shift.write_bytes(bytes(8))
+    for p in (where.parent, where, where / "leap.so", shift):
+        p.chmod(0o755)
+
+    def by(days):
+        with shift.open("r+b") as f:
+            f.write(struct.pack("<q", days * 86400))
+    by.env = {"LD_PRELOAD": str(where / "leap.so"), "SIMBDP_TEST_LEAP": str(shift)}
+    yield by
+    by(0)
+
+
+def test_nothing_goes_for_a_clock_that_leapt(make_home, leap):
+    home = make_home(platform="rescan_ms = 200;")
+    home.programs = RELEASE  # sanitizers want to be loaded first
+    home.tenant(tenant='retention = { files_days = 30; logs_days = 30; documents_days = 30; }; streams = ( { name = "s"; retention_s = 86400; } ); '
+                       'stream_apps = ( { app = "consume"; stream = "s"; } );')
+    home.up(**leap.env)
+    home.drop("x.csv", "v\n1\n")
+    f = home.wait_file(file_name="x.csv")
+    home.cli("publish", "acme/s", input="a\nb\nc\n")
+
+    def leaps(program):
+        return (home.path / f"logs/{program}.log").read_text().count('"clock_leap"')
+
+    def ahead():
+        return [json.loads(line)["clock_ahead_s"] > 300 * 86400 for line in home.cli("clock", "--json").stdout.splitlines()]
+
+    def kept():
+        home.drop(f"{kept.n}.csv", f"v\n{kept.n}\n")
+        home.wait_file(file_name=f"{kept.n}.csv")
+        kept.n += 1
+        return (home.path / "done/acme/data" / f["file_id"] / "x.csv").exists() and (home.path / "runs" / f["run_id"]).exists() and {d["v"] for d in home.docs()} >= {1}
+    kept.n = 100
+    assert ahead() == [False, False]
+    leap(365)
+    until(lambda: leaps("broker") and leaps("batchmgr"), home.path / "logs", what="both to notice")
+    assert kept() and kept() and home.queue()["ready"] == 3 and ahead() == [True, True]
+    leap(0)
+    until(lambda: ahead() == [False, False], home.path / "logs", what="the clock to be followed again")
+    home.down()
+    leap(365)  # while it was down
+    home.up(**leap.env)
+    until(lambda: leaps("broker") == leaps("batchmgr") == 2, home.path / "logs", what="both to notice")
+    assert kept() and home.queue()["ready"] == 3
+    assert "ahead" not in home.cli("clock", "trust").stdout and ahead() == [False, False]
+    until(lambda: home.queue()["ready"] == 0 and not (home.path / "done/acme/data" / f["file_id"]).exists(), home.path / "state", what="what is old to go")
