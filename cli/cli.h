@@ -100,6 +100,7 @@ int verb_preview(struct cli *c);
 int verb_publish(struct cli *c);
 int verb_queue(struct cli *c);
 int verb_rejects(struct cli *c);
+int verb_verify(struct cli *c);
 int verb_clock(struct cli *c);
 int verb_reload(struct cli *c);
 int verb_retry(struct cli *c);

@@ -18,9 +18,10 @@ static bool show(const struct home *h, const char *program, bool json)
     if (json)
         printf("{\"program\":\"%s\",\"clock_ahead_s\":%lld}\n", program, (long long)ahead_s);
     else if (ahead_s)
-        printf("%-9s the clock is %lld s ahead of the time that has passed; nothing is removed by it (`mysimbdp clock trust` if it is "
-               "right)\n",
-               program, (long long)ahead_s);
+        printf(
+            "%-9s the clock is %lld s ahead of the time that has passed; nothing is removed by it (`mysimbdp clock trust` if it is "
+            "right)\n",
+            program, (long long)ahead_s);
     else
         printf("%-9s retention goes by the clock\n", program);
     return true;
@@ -43,7 +44,8 @@ int verb_clock(struct cli *c)
         if (trust && cli_tell(&h, socket_name, "trust_clock", NULL, &e) < 0)
             r = cli_fail(c, &e);
         else if (!show(&h, programs[i], c->json))
-            r = cli_fail(c, (err_set(&e, ERR_REFUSED, "%s does not answer (logs/%s.log may say why)", programs[i], programs[i]), &e));
+            r = cli_fail(c,
+                         (err_set(&e, ERR_REFUSED, "%s does not answer (logs/%s.log may say why)", programs[i], programs[i]), &e));
     }
     home_close(&h);
     return r;

@@ -62,6 +62,9 @@ static const struct {
      "decides."},
     {"retry", verb_retry, "FILE_ID | --tenant T", "try refused or failed files again"},
     {"stats", verb_stats, "[--tenant T] [--since T] [--json]", "figures per tenant and for the platform"},
+    {"verify", verb_verify, "[--accept] [--json]",
+     "whether the ledger and the directories of files agree; --accept: the next start takes the ledger as it is, though it lacks\n"
+     "what the home had"},
     {"stop", verb_stop, "RUN", "end a run; its file is quarantined"},
 };
 

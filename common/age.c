@@ -63,10 +63,11 @@ int64_t age_now(struct age *a)
     char then[CLK_RFC3339_SIZE];
     int64_t before = a->ahead_ms, now = age_step(a, since_boot_ms(), clk_wall_ms());
     if (a->ahead_ms && !before)
-        log_warn("clock_leap", NULL, NULL,
-                 "the clock is %lld s ahead of the time that has passed here (%s): nothing is removed for its age by it before it has "
-                 "stayed so for %d hours; `mysimbdp clock trust` if it is right",
-                 (long long)(a->ahead_ms / 1000), clk_rfc3339(now, then), AGE_SETTLED_MS / 3600000);
+        log_warn(
+            "clock_leap", NULL, NULL,
+            "the clock is %lld s ahead of the time that has passed here (%s): nothing is removed for its age by it before it has "
+            "stayed so for %d hours; `mysimbdp clock trust` if it is right",
+            (long long)(a->ahead_ms / 1000), clk_rfc3339(now, then), AGE_SETTLED_MS / 3600000);
     else if (before && !a->ahead_ms)
         log_info("clock_settled", NULL, NULL, "retention goes by the clock again");
     if (a->at_ms - a->kept_ms >= KEEP_EVERY_MS || a->at_ms < a->kept_ms)

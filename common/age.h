@@ -3,8 +3,8 @@
  * the next, what a small file says.
  *
  * Who is ahead by more than AGE_LEAP_MS is not followed: the age goes on as time passes, until the calendar has stayed ahead for
- * AGE_SETTLED_MS, or somebody trusts it. A home that was down is behind by as long, until then. A clock that is set back is followed:
- * nothing expires early by it. */
+ * AGE_SETTLED_MS, or somebody trusts it. A home that was down is behind by as long, until then. A clock that is set back is
+ * followed: nothing expires early by it. */
 #ifndef SIMBDP_AGE_H
 #define SIMBDP_AGE_H
 

@@ -1,4 +1,5 @@
 #include "ledger.h"
+#include "continuity.h"
 #include "ledger_rows.h"
 
 #include "common/fd.h"
@@ -36,6 +37,7 @@ struct batch {
 struct ledger {
     sqlite3 *reader, *writer;
     struct ledger_puts puts;
+    struct continuity continuity; /* the worker's */
     struct event *kick_ev, *lazy_ev, *done_ev;
     bool urgent; /* something in `pending` is waited for */
     int done_fd, home_fd;
@@ -118,7 +120,11 @@ static int commit(struct ledger *l, const struct batch *b)
     for (const struct op *op = b->first; op && r == SQLITE_OK; op = op->next)
         r = write_op(l, op);
     if (r == SQLITE_OK)
+        r = continuity_count(&l->continuity);
+    if (r == SQLITE_OK)
         r = sqlite3_exec(l->writer, "COMMIT", NULL, NULL, NULL);
+    if (r == SQLITE_OK)
+        continuity_committed(&l->continuity);
     if (r != SQLITE_OK) {
         snprintf(l->why, sizeof l->why, "%s", sqlite3_errmsg(l->writer));
         sqlite3_exec(l->writer, "ROLLBACK", NULL, NULL, NULL);
@@ -293,22 +299,31 @@ int ledger_open(const struct home *h, struct event_base *base, struct ledger **r
     AUTO_FREE char *path = home_path(h, "state/ledger.db");
     batch_init(&l->pending);
     batch_init(&l->working);
-    int r = ledger_connect(path, &l->writer, e);
+    l->continuity.fd = -1;
+    int r = continuity_look(h, e);
+    bool said = r < 0; /* what is to be done */
+    if (r == 0)
+        r = ledger_connect(path, &l->writer, e);
     if (r == 0)
         r = ledger_make_tables(l->writer, e);
     if (r == 0)
         r = ledger_puts_init(&l->puts, l->writer, e);
     if (r == 0)
         r = ledger_connect(path, &l->reader, e);
+    said |= r == 0;
+    if (r == 0)
+        r = continuity_init(&l->continuity, h, l->writer, e);
     if (r < 0) {
+        continuity_fini(&l->continuity);
         ledger_puts_fini(&l->puts);
         sqlite3_close(l->writer);
         sqlite3_close(l->reader);
         free(l);
-        err_context(e,
-                    "the ledger %s cannot be used, and nothing was started. Restore it (with its -wal file) from a "
-                    "backup, or free disk space",
-                    path);
+        if (!said)
+            err_context(e,
+                        "the ledger %s cannot be used, and nothing was started. Restore it (with its -wal file) from a "
+                        "backup, or free disk space",
+                        path);
         return r;
     }
     l->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -351,6 +366,7 @@ void ledger_close(struct ledger *l)
     event_free(l->lazy_ev);
     event_free(l->done_ev);
     close(l->done_fd);
+    continuity_fini(&l->continuity);
     ledger_puts_fini(&l->puts);
     sqlite3_close(l->reader);
     sqlite3_close(l->writer);

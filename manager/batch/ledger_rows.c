@@ -12,6 +12,7 @@ static const char schema[] =
     "BEGIN IMMEDIATE;"
     "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT);"
     "INSERT OR IGNORE INTO meta VALUES('schema_version','3');"
+    "CREATE TABLE IF NOT EXISTS continuity(id TEXT, commits INTEGER);"
     "CREATE TABLE IF NOT EXISTS tenants(id TEXT PRIMARY KEY, uid INTEGER UNIQUE, suspended INTEGER NOT NULL DEFAULT 0,"
     " purging INTEGER NOT NULL DEFAULT 0);"
     "CREATE TABLE IF NOT EXISTS files(file_id TEXT PRIMARY KEY, tenant TEXT, dataset TEXT, name TEXT, raw_name BLOB,"

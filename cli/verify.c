@@ -1,0 +1,180 @@
+/* Whether the ledger and the directories agree: every file that is under way or kept has its bytes, and nothing lies there that the
+ * ledger does not know. Works with the programs up or down; what moves meanwhile is looked at twice. */
+#include "cli.h"
+#include "common/fd.h"
+#include "common/mem.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+struct verify {
+    struct cli *cli;
+    struct home *home;
+    sqlite3 *db;
+    sqlite3_stmt *known;
+    int64_t files, found;
+};
+
+static void say(struct verify *v, const char *what, const char *tenant, const char *file_id, const char *path)
+{
+    AUTO_BUF struct buf b = {0};
+    v->found++;
+    if (!v->cli->json) {
+        printf("%-15s %s%s%s\n", what, file_id ? file_id : "", file_id ? "  " : "", path);
+        return;
+    }
+    json_begin(&b, NULL, '{');
+    json_str(&b, "found", what);
+    json_str(&b, "tenant_id", tenant);
+    json_str(&b, "file_id", file_id);
+    json_str(&b, "path", path);
+    json_end(&b, '}');
+    puts(b.p);
+}
+
+/* ---- what the ledger knows ---- */
+
+static bool lies_there(const struct verify *v, const char *path)
+{
+    return faccessat(v->home->dirfd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+}
+
+/* The path of the bytes of the row that s is at; NULL: it has none now. */
+static char *bytes_of(sqlite3_stmt *s)
+{
+    const char *place = (const char *)sqlite3_column_text(s, 4), *id = (const char *)sqlite3_column_text(s, 0);
+    if (!strcmp(place, "work"))
+        return xasprintf("work/%s/in/%s", id, (const char *)sqlite3_column_text(s, 3));
+    if (!strcmp(place, "done") || !strcmp(place, "quarantine"))
+        return xasprintf("%s/%s/%s/%s", place, (const char *)sqlite3_column_text(s, 1), (const char *)sqlite3_column_text(s, 2), id);
+    return NULL;
+}
+
+/* Its row as it is now says the same? */
+static bool still_missing(const struct verify *v, const char *id, const char *path)
+{
+    sqlite3_stmt *s = NULL;
+    bool missing = false;
+    if (sqlite3_prepare_v2(v->db, "SELECT file_id, tenant, dataset, safe, place FROM files WHERE file_id=?1", -1, &s, NULL) == SQLITE_OK) {
+        sqlite3_bind_text(s, 1, id, -1, SQLITE_STATIC);
+        if (sqlite3_step(s) == SQLITE_ROW) {
+            AUTO_FREE char *now = bytes_of(s);
+            missing = now && !strcmp(now, path) && !lies_there(v, path);
+        }
+    }
+    sqlite3_finalize(s);
+    return missing;
+}
+
+static int look_at_rows(struct verify *v)
+{
+    sqlite3_stmt *s = NULL;
+    int r = sqlite3_prepare_v2(v->db, "SELECT file_id, tenant, dataset, safe, place FROM files WHERE place IN('work','done','quarantine')",
+                               -1, &s, NULL);
+    while (r == SQLITE_OK && sqlite3_step(s) == SQLITE_ROW) {
+        AUTO_FREE char *path = bytes_of(s);
+        const char *id = (const char *)sqlite3_column_text(s, 0);
+        v->files++;
+        if (path && !lies_there(v, path) && still_missing(v, id, path))
+            say(v, "bytes missing", (const char *)sqlite3_column_text(s, 1), id, path);
+    }
+    sqlite3_finalize(s);
+    return r;
+}
+
+/* ---- what the directories have ---- */
+
+static bool is_known(const struct verify *v, const char *id)
+{
+    sqlite3_bind_text(v->known, 1, id, -1, SQLITE_TRANSIENT);
+    bool known = sqlite3_step(v->known) == SQLITE_ROW;
+    sqlite3_reset(v->known);
+    return known;
+}
+
+/* Files lie `depth` levels below the directory, each in one that has its id as its name. */
+static void look_below(struct verify *v, const char *path, int depth)
+{
+    DIR *d = fd_open_dir(v->home->dirfd, path);
+    for (struct dirent *ent; d && (ent = readdir(d));) {
+        AUTO_FREE char *below = xasprintf("%s/%s", path, ent->d_name);
+        if (ent->d_name[0] == '.')
+            continue;
+        if (depth)
+            look_below(v, below, depth - 1);
+        else if (home_valid_id(ent->d_name) && !is_known(v, ent->d_name) && lies_there(v, below))
+            say(v, "not in ledger", NULL, ent->d_name, below);
+    }
+    if (d)
+        closedir(d);
+}
+
+static bool is_sound(struct verify *v)
+{
+    sqlite3_stmt *s = NULL;
+    const char *text = "cannot be read";
+    if (sqlite3_prepare_v2(v->db, "PRAGMA main.integrity_check(1)", -1, &s, NULL) == SQLITE_OK && sqlite3_step(s) == SQLITE_ROW)
+        text = (const char *)sqlite3_column_text(s, 0);
+    bool ok = !strcmp(text, "ok");
+    if (!ok)
+        say(v, "ledger damaged", NULL, NULL, text);
+    sqlite3_finalize(s);
+    return ok;
+}
+
+static int verify(struct verify *v)
+{
+    if (sqlite3_prepare_v2(v->db, "SELECT 1 FROM files WHERE file_id=?1", -1, &v->known, NULL) != SQLITE_OK ||
+        look_at_rows(v) != SQLITE_OK) {
+        fprintf(stderr, "mysimbdp verify: cannot read the ledger: %s\n", sqlite3_errmsg(v->db));
+        return CLI_FAILED;
+    }
+    look_below(v, "work", 0);
+    look_below(v, "done", 2);
+    look_below(v, "quarantine", 2);
+    is_sound(v);
+    sqlite3_finalize(v->known);
+    if (!v->cli->json)
+        printf("%lld files of the ledger have bytes here; %lld things found\n", (long long)v->files, (long long)v->found);
+    return v->found ? CLI_FAILED : CLI_DONE;
+}
+
+/* With batchmgr down: it would go on writing what is to be forgotten. */
+static int accept(struct cli *c, struct home *h)
+{
+    struct err e = {0};
+    int lock = home_lock(h, "batchmgr", 0, &e);
+    if (lock < 0)
+        return cli_fail(c, &e);
+    int r = unlinkat(h->dirfd, HOME_CONTINUITY, 0) < 0 && errno != ENOENT ? -errno : 0;
+    close(lock);
+    if (r < 0)
+        return cli_fail(c, (err_sys(&e, r, "cannot remove %s/" HOME_CONTINUITY, h->path), &e));
+    puts("the next start takes the ledger as it is");
+    return CLI_DONE;
+}
+
+int verb_verify(struct cli *c)
+{
+    struct home h;
+    bool accepts = cli_flag(c, "--accept"), none = false;
+    int r = cli_args(c, 0, 0);
+    if (r || cli_enter(c, &h))
+        return r ? r : CLI_FAILED;
+    struct verify v = {.cli = c, .home = &h, .db = cli_ledger(c, &h, &none)};
+    if (v.db)
+        r = verify(&v);
+    else if (!none)
+        r = CLI_FAILED;
+    else
+        puts("there is no ledger yet");
+    sqlite3_close(v.db);
+    if (accepts)
+        r = accept(c, &h);
+    home_close(&h);
+    return r;
+}

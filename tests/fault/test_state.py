@@ -1,0 +1,111 @@
+"""State that was deleted, emptied, restored from an older copy or damaged: what is said, what is kept, what is lost."""
+import contextlib
+import json
+import shutil
+import signal
+import sqlite3
+
+import pytest
+from harness import until
+
+
+def ledger(home):
+    return home.path / "state/ledger.db"
+
+
+def gone(home):
+    for path in home.path.glob("state/ledger.db*"):
+        path.unlink()
+
+
+def emptied(home):
+    gone(home)
+    ledger(home).touch()
+
+
+def another(home):
+    gone(home)
+    with contextlib.closing(sqlite3.connect(ledger(home))) as db:
+        db.executescript("CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT); INSERT INTO meta VALUES('schema_version','3');")
+
+
+def older(home):
+    gone(home)
+    shutil.copy(home.base / "older.db", ledger(home))
+
+
+@pytest.mark.parametrize("damage, why", [(gone, "the ledger this home had is gone"), (emptied, "the ledger this home had is gone"), (another, "gone"), (older, "commits are missing")])
+def test_a_ledger_that_lacks_what_the_home_had_starts_nothing(home, damage, why):
+    home.tenant()
+    home.up()
+    home.drop("a.csv", "v\n1\n")
+    home.wait_file(file_name="a.csv")
+    home.down()
+    shutil.copy(ledger(home), home.base / "older.db")
+    home.up()
+    home.drop("b.csv", "v\n2\n")
+    b = home.wait_file(file_name="b.csv")
+    home.down()
+    kept = {p.name: p.read_bytes() for p in home.path.glob("state/ledger.db*")}
+    damage(home)
+    r = home.cli("up", check=False)
+    assert r.returncode == 1 and why in r.stderr and "verify --accept" in r.stderr and "ledger.db" in r.stderr, r.stderr
+    assert home.count() == 2 and home.pids("batchmgr") == []
+    r = home.cli("verify", check=False)
+    if damage is older:
+        assert r.returncode == 1 and f"not in ledger   {b['file_id']}" in r.stdout
+    gone(home)
+    for name, text in kept.items():  # put back: as if nothing had been
+        (home.path / "state" / name).write_bytes(text)
+    home.up()
+    home.drop("b.csv", "v\n2\n")
+    assert [f["state"] for f in home.wait_files(3)] == ["ingested", "ingested", "duplicate"]
+    home.down()
+    damage(home)
+    r = home.cli("verify", "--accept", check=False)
+    assert "takes the ledger as it is" in r.stdout
+    home.up()
+    home.drop("c.csv", "v\n3\n")
+    assert home.wait_file(file_name="c.csv")["state"] == "ingested"
+
+
+def test_a_ledger_whose_wal_went_is_noticed(home):
+    home.tenant()
+    home.up()
+    home.drop("a.csv", "v\n1\n")
+    home.wait_file(file_name="a.csv")
+    home.up_process.send_signal(signal.SIGSTOP)  # it is not to start another one
+    home.kill("batchmgr")
+    home.up_process.kill()
+    home.up_process.wait()
+    until(lambda: not any(home.pids(p) for p in ("broker", "streammgr", "monitor", "simbdp-run")), home.path / "logs", what="the others to end")
+    assert ledger(home).with_name("ledger.db-wal").stat().st_size
+    ledger(home).with_name("ledger.db-wal").unlink()
+    r = home.cli("up", check=False)
+    assert r.returncode == 1 and "verify --accept" in r.stderr, r.stderr
+
+
+def test_kills_and_restarts_are_continuous(home):
+    home.tenant()
+    home.up()
+    for i in range(4):
+        home.drop(f"{i}.csv", f"v\n{i}\n")
+        until(lambda: home.files(), home.path / "state")
+        home.kill("batchmgr")
+    assert {f["state"] for f in home.wait_files(4)} == {"ingested"}
+
+
+def test_verify_says_what_does_not_agree(home):
+    home.tenant()
+    home.up()
+    home.drop("a.csv", "v\n1\n")
+    home.drop("b.csv", "v\n2\n")
+    a, b = home.wait_files(2)
+    assert "0 things found" in home.cli("verify").stdout
+    shutil.rmtree(home.path / "done/acme/data" / a["file_id"])
+    (home.path / "work" / ("0" * 26)).mkdir()
+    found = [json.loads(line) for line in home.cli("verify", "--json", check=False).stdout.splitlines()]
+    assert [(f["found"], f["file_id"]) for f in found] == [("bytes missing", a["file_id"]), ("not in ledger", "0" * 26)]
+    assert found[0]["path"] == f"done/acme/data/{a['file_id']}" and found[0]["tenant_id"] == "acme"
+    home.down()
+    assert home.cli("verify", check=False).returncode == 1
