@@ -473,7 +473,9 @@ static int run(struct up *u, struct err *e)
     setenv("MONGOC_DISABLE_SHM", "1", 0); /* its counters in /dev/shm would outlive a killed program */
     u->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     unlinkat(u->home.dirfd, "state/endpoints.json", 0);
-    int r = prepare(u, e);
+    int r = home_mend(&u->home, e);
+    if (r == 0)
+        r = prepare(u, e);
     if (r < 0)
         return r;
     serve(u);

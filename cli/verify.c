@@ -50,7 +50,8 @@ static char *bytes_of(sqlite3_stmt *s)
     if (!strcmp(place, "work"))
         return xasprintf("work/%s/in/%s", id, (const char *)sqlite3_column_text(s, 3));
     if (!strcmp(place, "done") || !strcmp(place, "quarantine"))
-        return xasprintf("%s/%s/%s/%s", place, (const char *)sqlite3_column_text(s, 1), (const char *)sqlite3_column_text(s, 2), id);
+        return xasprintf("%s/%s/%s/%s", place, (const char *)sqlite3_column_text(s, 1), (const char *)sqlite3_column_text(s, 2),
+                         id);
     return NULL;
 }
 
@@ -59,7 +60,8 @@ static bool still_missing(const struct verify *v, const char *id, const char *pa
 {
     sqlite3_stmt *s = NULL;
     bool missing = false;
-    if (sqlite3_prepare_v2(v->db, "SELECT file_id, tenant, dataset, safe, place FROM files WHERE file_id=?1", -1, &s, NULL) == SQLITE_OK) {
+    if (sqlite3_prepare_v2(v->db, "SELECT file_id, tenant, dataset, safe, place FROM files WHERE file_id=?1", -1, &s, NULL) ==
+        SQLITE_OK) {
         sqlite3_bind_text(s, 1, id, -1, SQLITE_STATIC);
         if (sqlite3_step(s) == SQLITE_ROW) {
             AUTO_FREE char *now = bytes_of(s);
@@ -73,8 +75,8 @@ static bool still_missing(const struct verify *v, const char *id, const char *pa
 static int look_at_rows(struct verify *v)
 {
     sqlite3_stmt *s = NULL;
-    int r = sqlite3_prepare_v2(v->db, "SELECT file_id, tenant, dataset, safe, place FROM files WHERE place IN('work','done','quarantine')",
-                               -1, &s, NULL);
+    int r = sqlite3_prepare_v2(
+        v->db, "SELECT file_id, tenant, dataset, safe, place FROM files WHERE place IN('work','done','quarantine')", -1, &s, NULL);
     while (r == SQLITE_OK && sqlite3_step(s) == SQLITE_ROW) {
         AUTO_FREE char *path = bytes_of(s);
         const char *id = (const char *)sqlite3_column_text(s, 0);

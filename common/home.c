@@ -214,6 +214,22 @@ void home_narrow(const struct home *h)
     }
 }
 
+int home_mend(const struct home *h, struct err *e)
+{
+    for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++) {
+        if (mkdirat(h->dirfd, dirs[i].name, dirs[i].mode) < 0) {
+            if (errno != EEXIST)
+                return err_sys(e, -errno, "cannot make %s/%s", h->path, dirs[i].name);
+            continue;
+        }
+        int r = beneath_own_dir(h->dirfd, dirs[i].name, -1, -1, dirs[i].mode);
+        if (r < 0)
+            return err_sys(e, r, "cannot make %s/%s", h->path, dirs[i].name);
+        log_warn("made_again", NULL, NULL, "%s/%s was gone and was made again, empty", h->path, dirs[i].name);
+    }
+    return 0;
+}
+
 bool home_is_roots(const struct home *h)
 {
     struct stat st;

@@ -32,6 +32,10 @@ void home_close(struct home *h);
  * tenants did. Never widens. */
 void home_narrow(const struct home *h);
 
+/* Makes again what of its directories is gone (deleted, or no part of a backup that was restored), and logs each. For who starts
+ * the home, before anything else of it runs. */
+int home_mend(const struct home *h, struct err *e);
+
 /* We are root and the home is root's: programs that tenants reach then have a uid of their own. */
 bool home_is_roots(const struct home *h);
 

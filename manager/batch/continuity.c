@@ -49,10 +49,11 @@ static int give_id(struct continuity *c, sqlite3 *db, struct err *e)
 
 static int refuse(const struct home *h, const char *why, struct err *e)
 {
-    return err_set(e, ERR_REFUSED,
-                   "%s. Files it does not know would be stored again, and nothing was started or changed: put %s/state/ledger.db back with "
-                   "its -wal file; or `mysimbdp verify --accept` to go on with what there is, which says what it lacks",
-                   why, h->path);
+    return err_set(
+        e, ERR_REFUSED,
+        "%s. Files it does not know would be stored again, and nothing was started or changed: put %s/state/ledger.db back with "
+        "its -wal file; or `mysimbdp verify --accept` to go on with what there is, which says what it lacks",
+        why, h->path);
 }
 
 static int compare(const struct continuity *c, const struct continuity *had, const struct home *h, struct err *e)

@@ -3,7 +3,8 @@
  *
  * The ledger has an id and counts its commits (its table `continuity`, of one row); state/continuity says both again, one line
  *   <id> <commits, 20 digits>\n
- * (HOME_CONTINUITY) that is overwritten behind each commit and not synced: a power cut may leave it behind the ledger, never ahead. */
+ * (HOME_CONTINUITY) that is overwritten behind each commit and not synced: a power cut may leave it behind the ledger, never ahead.
+ */
 #ifndef SIMBDP_CONTINUITY_H
 #define SIMBDP_CONTINUITY_H
 

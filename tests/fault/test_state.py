@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import sqlite3
+import subprocess
 
 import pytest
 from harness import until
@@ -109,3 +110,43 @@ def test_verify_says_what_does_not_agree(home):
     assert found[0]["path"] == f"done/acme/data/{a['file_id']}" and found[0]["tenant_id"] == "acme"
     home.down()
     assert home.cli("verify", check=False).returncode == 1
+
+
+BACKED_UP = ("conf", "keys", "state", "apps")  # docs/operations.md
+
+
+def test_the_backup_of_the_docs_restored_as_they_say_goes_on(make_home):
+    home = make_home()
+    home.tenant()
+    home.up()
+    home.drop("a.csv", "v\n1\n")
+    home.wait_file(file_name="a.csv")
+    home.down()
+    for name in BACKED_UP:
+        subprocess.run(["cp", "-a", home.path / name, home.base / f"backup-{name}"], check=True)
+    for path in home.path.iterdir():
+        shutil.rmtree(path)
+    for name in BACKED_UP:
+        subprocess.run(["cp", "-a", home.base / f"backup-{name}", home.path / name], check=True)
+    home.up()
+    said = (home.base / "up.err").read_text()
+    assert all(f"home/{name} was gone and was made again" in said for name in ("logs", "staging", "work", "done", "quarantine", "runs"))
+    home.drop("a.csv", "v\n1\n")
+    home.drop("b.csv", "v\n2\n")
+    assert [f["state"] for f in home.wait_files(3)] == ["ingested", "duplicate", "ingested"]
+    assert home.count() == 2
+
+
+@pytest.mark.parametrize("name", ["logs", "apps", "work", "done", "quarantine", "runs", "staging", "staging/acme", "staging/acme/data", "logs/tenants"])
+def test_a_directory_that_is_gone_is_made_again(home, name):
+    home.tenant()
+    home.up()
+    home.drop("a.csv", "v\n1\n")
+    home.wait_file(file_name="a.csv")
+    home.down()
+    shutil.rmtree(home.path / name)
+    home.up()
+    if "/" not in name:
+        assert f"home/{name} was gone and was made again" in (home.base / "up.err").read_text()
+    home.drop("b.csv", "v\n2\n")
+    assert home.wait_file(file_name="b.csv")["state"] == "ingested"
