@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 
 enum { EXIT_DATA = 65, EXIT_TEMP = 75 }; /* sysexits.h: EX_DATAERR, EX_TEMPFAIL */
+enum { SHELL_SIGNAL = 128 }; /* POSIX, Shell Command Language 2.8.2: what a shell says of a command that a signal ended */
 
 static struct outcome by_signal(const struct evidence *v, int sig)
 {
@@ -33,6 +34,8 @@ struct outcome outcome_of(const struct evidence *v)
         return (struct outcome){RUN_limit, code, sig, "output_bytes"};
     if (v->scratch)
         return (struct outcome){RUN_limit, code, sig, v->scratch};
+    if (v->wall_exceeded && v->pids_refused > 0) /* it waited for processes that it could not have */
+        return (struct outcome){RUN_limit, code, sig, "pids"};
     if (v->wall_exceeded)
         return (struct outcome){RUN_timeout, code, sig, "wall_s"};
     if (v->stopped)
@@ -40,7 +43,9 @@ struct outcome outcome_of(const struct evidence *v)
     if (!exited)
         return by_signal(v, sig);
     if (code == 0)
-        return (struct outcome){RUN_ok, 0, -1, NULL};
+        return (struct outcome){RUN_ok, 0, -1, v->log_cut ? "output_bytes" : NULL};
+    if (code == SHELL_SIGNAL + SIGXFSZ || code == SHELL_SIGNAL + SIGXCPU)
+        return (struct outcome){RUN_limit, code, -1, code == SHELL_SIGNAL + SIGXFSZ ? "fsize_bytes" : "cpu_s"};
     if (code == EXIT_DATA)
         return (struct outcome){RUN_data_error, code, -1, NULL};
     if (code == EXIT_TEMP)

@@ -10,6 +10,7 @@ struct evidence {
     int status;           /* as waitpid gives it */
     bool wall_exceeded;   /* our wall clock ended it */
     bool output_exceeded; /* it printed more than an output mode keeps */
+    bool log_cut;         /* it printed more than is kept, and lost nothing but that */
     const char *scratch;  /* key of the limit that its working directory broke, NULL: none */
     bool stopped;         /* a stop order ended it */
     int64_t oom_kills;    /* counted by the kernel */
@@ -21,7 +22,7 @@ struct evidence {
 struct outcome {
     enum run_outcome outcome;
     int exit_code, signal; /* -1: none */
-    const char *limit;     /* static text or NULL */
+    const char *limit;     /* static text or NULL; of RUN_ok: it was held to this limit, which did no harm */
 };
 
 struct outcome outcome_of(const struct evidence *v);

@@ -375,6 +375,7 @@ static void make_result(struct runner *r)
         r->evidence.status = status; /* ours is that of its init */
     r->result.output_bytes = r->log.total + r->collected.total;
     r->result.output_bytes_dropped = r->log.dropped + r->collected.dropped;
+    r->evidence.log_cut = r->log.dropped > 0;
     struct outcome o = outcome_of(&r->evidence);
     r->result.not_started = r->evidence.exec_errno && r->evidence.not_apps;
     if (r->evidence.exec_errno)

@@ -175,7 +175,7 @@ def test_r05_floods_are_capped_and_the_manager_stays_small(misbehave):
     home = misbehave(output_bytes="65536L")
     before = int(pathlib.Path(f"/proc/{home.batchmgr_pid()}/statm").read_text().split()[1])
     f, r = outcome(home, "flood,300000000", "oneline,100000000", "print,the end")
-    assert f["state"] == "ingested"
+    assert (f["state"], r["outcome"], r["limit"]) == ("ingested", "ok", "output_bytes"), "it did no harm, and is named"
     run_dir = home.path / "runs" / r["run_id"]
     assert sum((run_dir / n).stat().st_size for n in ("log", "log.1")) <= 65536
     result = json.loads((run_dir / "result.json").read_text())

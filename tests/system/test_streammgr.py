@@ -126,6 +126,8 @@ def test_stop_start_and_restarts(platform):
     second, = wait_app(platform, lambda a: a["running"] == 1 and a["run_ids"] != [first])["run_ids"]
     platform.cli("app", "stop", "acme/store")
     assert wait_app(platform, lambda a: a["instances"] + a["draining"] == 0)["state"] == "stopped"
+    outcomes = {r["run_id"]: r["outcome"] for r in platform.rows("runs")}
+    assert (outcomes[first], outcomes[second]) == ("killed", "ok"), "what ends as it is told to was not killed"
     r = platform.cli("app", "scale", "acme/store", "2", check=False)
     assert r.returncode == 1 and "app start" in r.stderr
     r = platform.cli("app", "start", "acme/store", "--", "x", check=False)

@@ -173,6 +173,11 @@ static void outcomes(void **state)
         {{.status = exited(0), .output_exceeded = true}, RUN_limit, "output_bytes"},
         {{.status = exited(0), .scratch = "scratch_bytes"}, RUN_limit, "scratch_bytes"},
         {{.status = SIGTERM, .stopped = true}, RUN_killed, NULL},
+        {{.status = exited(0), .log_cut = true}, RUN_ok, "output_bytes"},
+        {{.status = exited(1), .log_cut = true}, RUN_failed, NULL},
+        {{.status = exited(153)}, RUN_limit, "fsize_bytes"}, /* a child of the shell that it is */
+        {{.status = exited(152)}, RUN_limit, "cpu_s"},
+        {{.status = SIGKILL, .wall_exceeded = true, .pids_refused = 1}, RUN_limit, "pids"},
         {{.exec_errno = 2}, RUN_exec_error, NULL},
         {{.exec_errno = 28, .not_apps = true}, RUN_lost, NULL},
     };
