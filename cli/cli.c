@@ -2,6 +2,7 @@
 #include "common/clk.h"
 #include "common/fd.h"
 #include "common/mem.h"
+#include "common/near.h"
 #include "common/spawn.h"
 
 #include <errno.h>
@@ -502,6 +503,46 @@ int cli_list_program(struct cli *c, const struct home *h, const struct cli_sourc
                : list_array(c, array.p ? array.p : "[]", array.p ? array.n : 2, cols, n_cols);
 }
 
+static int check_state(struct cli *c, const struct listing *l, const char *state)
+{
+    AUTO_BUF struct buf known = {0};
+    struct near near = {.word = state};
+    char meant[NEAR_TEXT_SIZE];
+    for (const char *const *s = l->states; *s; s++) {
+        if (!strcmp(*s, state))
+            return 0;
+        near_try(&near, *s);
+        buf_addf(&known, " %s", *s);
+    }
+    return cli_usage(c, "--state %s is none%s; there are:%s", state, near_text(&near, meant), known.p);
+}
+
+/* One that the ledger or the configuration knows. */
+static bool is_tenant(struct cli *c, const struct home *h, sqlite3 *db, const char *tenant)
+{
+    sqlite3_stmt *s = NULL;
+    struct near near = {.word = tenant};
+    char meant[NEAR_TEXT_SIZE];
+    AUTO_FREE char *conf = xasprintf("conf/tenants/%s.conf", tenant), *best = NULL;
+    bool found = !strchr(tenant, '/') && faccessat(h->dirfd, conf, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    if (sqlite3_prepare_v2(db, "SELECT id FROM tenants", -1, &s, NULL) != SQLITE_OK)
+        return true;
+    while (!found && sqlite3_step(s) == SQLITE_ROW) {
+        AUTO_FREE char *id = xstrdup((const char *)sqlite3_column_text(s, 0));
+        found = !strcmp(id, tenant);
+        const char *before = near.best;
+        near_try(&near, id);
+        if (near.best != before) {
+            xstr_set(&best, id);
+            near.best = best;
+        }
+    }
+    sqlite3_finalize(s);
+    if (!found)
+        fprintf(stderr, "mysimbdp %s: there is no tenant %s%s\n", c->verb, tenant, near_text(&near, meant));
+    return found;
+}
+
 int cli_listing(struct cli *c, const struct listing *l, const struct col *cols, size_t n_cols)
 {
     struct home h;
@@ -513,13 +554,17 @@ int cli_listing(struct cli *c, const struct listing *l, const struct col *cols, 
     const char *since = cli_opt(c, "--since"), *limit = cli_opt(c, "--limit");
     int64_t since_ms = 0;
     int r = cli_args(c, 0, 1);
+    for (int i = 0; i < 3 && !r; i++)
+        if (given[i] && !strcmp(l->filters[i].option, "--state"))
+            r = check_state(c, l, given[i]);
     if (!r && since && cli_since(since, &since_ms) < 0)
         r = cli_usage(c, "--since %s is no time", since);
     if (r || cli_home(c, &h))
         return r ? r : CLI_FAILED;
     int64_t n_max = listing_limit(c, limit);
     sqlite3 *db = cli_ledger(c, &h, &none);
-    if (db) {
+    bool known = !db || !given[0] || is_tenant(c, &h, db, given[0]);
+    if (db && known) {
         sqlite3_stmt *s = NULL;
         AUTO_FREE char *sql = listing_sql(c, l, given, since_ms, n_max, values, &n_values);
         if (sqlite3_prepare_v2(db, sql, -1, &s, NULL) != SQLITE_OK)
@@ -528,12 +573,14 @@ int cli_listing(struct cli *c, const struct listing *l, const struct col *cols, 
             sqlite3_bind_text(s, i + 1, values[i], -1, SQLITE_STATIC);
         n = cli_list(c, s, cols, n_cols);
         sqlite3_finalize(s);
-        sqlite3_close(db);
     }
+    sqlite3_close(db);
+    if (!c->json && !c->argc && !n && known && (db || none))
+        fprintf(stderr, "no %s%s\n", l->what, given[0] || given[1] || given[2] || since ? " like this" : " yet");
     if (!c->json && n && n == n_max)
         fprintf(stderr, "(the newest %d; --limit 0 shows all)\n", n);
     home_close(&h);
     if (c->argc && !n)
         fprintf(stderr, "mysimbdp %s: the ledger has no %s\n", c->verb, c->argv[0]);
-    return (!db && !none) || (c->argc && !n) ? CLI_FAILED : CLI_DONE;
+    return (!db && !none) || !known || (c->argc && !n) ? CLI_FAILED : CLI_DONE;
 }

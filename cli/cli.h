@@ -80,6 +80,8 @@ struct listing {
     struct {
         const char *option, *condition; /* condition: with ? for the option's value */
     } filters[3];
+    const char *const *states;                                   /* what --state may be; ends with NULL */
+    const char *what;                                            /* what it lists, for an empty one */
     const char *(*extra)(const char *option, const char *value); /* a condition that is true then and names an index, or NULL */
 };
 int cli_listing(struct cli *c, const struct listing *l, const struct col *cols, size_t n_cols);

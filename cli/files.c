@@ -32,11 +32,15 @@ static const char *index_of(const char *option, const char *value)
 
 int verb_files(struct cli *c)
 {
+    static const char *const states[] = {"received", "queued",    "running",  "waiting",     "ingested",
+                                         "rejected", "duplicate", "vanished", "quarantined", NULL};
     static const struct listing l = {
         .select = select_sql,
         .id = "file_id",
         .since = "received_at",
         .filters = {{"--tenant", "tenant=?"}, {"--dataset", "dataset=?"}, {"--state", "state=?"}},
+        .states = states,
+        .what = "files",
         .extra = index_of,
     };
     return cli_listing(c, &l, cols, sizeof cols / sizeof *cols);

@@ -4,6 +4,7 @@
 
 #include "common/crash.h"
 #include "common/log.h"
+#include "common/near.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -102,7 +103,10 @@ int main(int argc, char **argv)
         c.json = cli_flag(&c, "--json");
         return verbs[i].run(&c);
     }
-    fprintf(stderr, "mysimbdp: no verb \"%s\"\n", argv[1]);
-    print_usage(stderr);
+    struct near near = {.word = argv[1]};
+    char meant[NEAR_TEXT_SIZE];
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
+        near_try(&near, verbs[i].name);
+    fprintf(stderr, "mysimbdp: no verb \"%s\"%s; `mysimbdp help` lists all\n", argv[1], near_text(&near, meant));
     return CLI_USAGE;
 }

@@ -34,6 +34,7 @@ static const char *index_of(const char *option, const char *value)
 
 int verb_runs(struct cli *c)
 {
+    static const char *const states[] = {"starting", "running", "ended", NULL};
     /* The runs of a file are those that began with it, and the group it was last in. */
     static const struct listing l = {
         .select = select_sql,
@@ -43,6 +44,8 @@ int verb_runs(struct cli *c)
                     {"--file", "run_id IN(WITH w(id) AS (SELECT ?) SELECT r.run_id FROM runs r, w WHERE r.file_id=w.id UNION "
                                "SELECT f.run_id FROM files f, w WHERE f.file_id=w.id)"},
                     {"--state", "state=?"}},
+        .states = states,
+        .what = "runs",
         .extra = index_of,
     };
     return cli_listing(c, &l, cols, sizeof cols / sizeof *cols);

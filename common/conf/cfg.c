@@ -3,6 +3,7 @@
 #include "common/buf.h"
 #include "common/fd.h"
 #include "common/mem.h"
+#include "common/near.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -240,10 +241,14 @@ static int read_key(struct reading *r, const config_setting_t *s, const struct c
 static int unknown_key(struct reading *r, const config_setting_t *s, const struct cfg_key *keys)
 {
     AUTO_BUF struct buf known = {0};
-    for (const struct cfg_key *k = keys; k->name; k++)
+    struct near near = {.word = config_setting_name(s)};
+    char meant[NEAR_TEXT_SIZE];
+    for (const struct cfg_key *k = keys; k->name; k++) {
         buf_addf(&known, "%s%s", k == keys ? "" : " ", k->name);
-    return err_set(r->e, ERR_CONFIG, "%s:%d: unknown key '%s'; allowed here: %s", r->file, config_setting_source_line(s),
-                   config_setting_name(s), known.p);
+        near_try(&near, k->name);
+    }
+    return err_set(r->e, ERR_CONFIG, "%s:%d: unknown key '%s'%s; allowed here: %s", r->file, config_setting_source_line(s),
+                   config_setting_name(s), near_text(&near, meant), known.p);
 }
 
 static int read_table(struct reading *r, const config_setting_t *group, const struct cfg_key *keys, char *out)

@@ -211,6 +211,21 @@ def test_retention(make_home):
         assert os.stat(home.path / "staging/kept/data").st_mode & 0o7777 == 0o1770
 
 
+def test_words_that_are_none_say_what_may_have_been_meant(home):
+    home.tenant()
+    home.up()
+    for args, code, words in ((("fiels",), 2, ["did you mean 'files'?"]), (("files", "--state", "ingsted"), 2, ["did you mean 'ingested'?", "quarantined"]),
+                              (("files", "--tenant", "acem"), 1, ["no tenant acem", "did you mean 'acme'?"]), (("runs", "--tenant", "other"), 1, ["no tenant other"]),
+                              (("files",), 0, ["no files yet"]), (("runs", "--tenant", "acme"), 0, ["no runs like this"])):
+        r = home.cli(*args, check=False)
+        assert r.returncode == code and all(w in r.stderr for w in words) and not r.stdout.strip().endswith("?"), (args, r)
+    assert "did you mean" not in home.cli("files", "--tenant", "nothing-like-it", check=False).stderr
+    conf = home.path / "conf/tenants/acme.conf"
+    conf.write_text(conf.read_text().replace("database =", "databse ="))
+    r = home.cli("check", check=False)
+    assert "acme.conf:1: unknown key 'databse' (did you mean 'database'?)" in r.stdout + r.stderr
+
+
 def test_suspend_and_resume(home):
     home.tenant()
     home.up()
