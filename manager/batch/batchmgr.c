@@ -529,6 +529,7 @@ void batchmgr_check_quit(struct batchmgr *m)
         return;
     m->quit = true;
     control_drained();
+    purge_put_off(m);
     struct timeval tv = {0, QUIT_FLUSH_MS * 1000}; /* lets the answers leave */
     event_base_once(m->base, -1, EV_TIMEOUT, on_quit, m, &tv);
 }

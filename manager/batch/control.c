@@ -212,9 +212,9 @@ static int suspend(struct batchmgr *m, const bson_t *rq, bool suspended, struct 
     return 0;
 }
 
-static void on_purged(void *arg)
+static void on_purged(void *arg, const struct err *e)
 {
-    ctl_answer(arg, NULL);
+    ctl_answer(arg, e);
     ctl_release(arg);
 }
 
@@ -295,6 +295,8 @@ void control_stop(void)
 {
     ctl_free(ctl);
     ctl = NULL;
+    while (n_drain_waiters)
+        ctl_release(drain_waiters[--n_drain_waiters]);
 }
 
 void control_drained(void)

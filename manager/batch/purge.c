@@ -23,7 +23,7 @@ struct purge {
     enum { STOPPING, DATA, FILES, FORGETTING } step;
     bool helper_going, removed, failed;
     char why[256];
-    void (*done)(void *arg);
+    void (*done)(void *arg, const struct err *e); /* NULL: nobody waits, or does not any more */
     void *arg;
     struct event *timer;
     pthread_t thread;
@@ -187,6 +187,13 @@ static void remove_files(struct purge *p)
 
 /* ---- forget ---- */
 
+static void tell(struct purge *p, const struct err *e)
+{
+    if (p->done)
+        p->done(p->arg, e);
+    p->done = NULL;
+}
+
 static void purge_free(struct purge *p)
 {
     event_free(p->timer);
@@ -214,8 +221,7 @@ static void forget(struct purge *p)
     if (batchmgr_reload(m, &e) < 0) /* another file may be broken; what is gone is gone all the same */
         log_warn("purge", p->tenant, NULL, "the configuration in force still has it: %s", e.msg);
     log_info("purged", p->tenant, NULL, "everything it had was removed");
-    if (p->done)
-        p->done(p->arg);
+    tell(p, NULL);
     purge_free(p);
 }
 
@@ -243,7 +249,7 @@ static void step(struct purge *p)
     }
 }
 
-static void begin(struct batchmgr *m, const char *tenant, void (*done)(void *arg), void *arg)
+static void begin(struct batchmgr *m, const char *tenant, void (*done)(void *arg, const struct err *e), void *arg)
 {
     struct purge *p = xcalloc(1, sizeof *p);
     *p = (struct purge){.m = m, .tenant = xstrdup(tenant), .done = done, .arg = arg};
@@ -256,7 +262,7 @@ static void begin(struct batchmgr *m, const char *tenant, void (*done)(void *arg
     later(p, 0);
 }
 
-int purge_begin(struct batchmgr *m, const char *tenant, void (*done)(void *arg), void *arg, struct err *e)
+int purge_begin(struct batchmgr *m, const char *tenant, void (*done)(void *arg, const struct err *e), void *arg, struct err *e)
 {
     if (map_get(&m->purges, tenant))
         return err_set(e, ERR_REFUSED, "tenant %s is being removed already", tenant);
@@ -279,8 +285,19 @@ void purge_resume(struct batchmgr *m)
     free(ids);
 }
 
+void purge_put_off(struct batchmgr *m)
+{
+    size_t i = 0;
+    for (struct purge *p; (p = map_next(&m->purges, &i));) {
+        struct err e = {0};
+        err_set(&e, ERR_REFUSED, "the platform is going down; the rest of what tenant %s has goes with its next start", p->tenant);
+        tell(p, &e);
+    }
+}
+
 void purge_stop(struct batchmgr *m)
 {
+    purge_put_off(m);
     for (;;) {
         size_t i = 0;
         struct purge *p = map_next(&m->purges, &i);

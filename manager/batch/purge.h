@@ -11,10 +11,12 @@
 
 #include "batchmgr.h"
 
-/* Begins; done (may be NULL) is called once, on the loop, when all is gone. */
-int purge_begin(struct batchmgr *m, const char *tenant, void (*done)(void *arg), void *arg, struct err *e);
+/* Begins; done is called once: when all is gone (e NULL), or at the end of this program. */
+int purge_begin(struct batchmgr *m, const char *tenant, void (*done)(void *arg, const struct err *e), void *arg, struct err *e);
 /* Goes on where a crash left it (after recovery). */
 void purge_resume(struct batchmgr *m);
+/* Whoever waits is told that the next start goes on. */
+void purge_put_off(struct batchmgr *m);
 void purge_stop(struct batchmgr *m);
 
 #endif

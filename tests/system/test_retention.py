@@ -316,3 +316,23 @@ def test_nothing_goes_for_a_clock_that_leapt(make_home, leap):
     assert kept() and home.queue()["ready"] == 3
     assert "ahead" not in home.cli("clock", "trust").stdout and ahead() == [False, False]
     until(lambda: home.queue()["ready"] == 0 and not (home.path / "done/acme/data" / f["file_id"]).exists(), home.path / "state", what="what is old to go")
+
+
+def test_down_does_not_wait_for_a_purge_and_says_so(make_home, tmp_path):
+    """Its database is away, so it cannot end; nothing is leaked either (the home's sanitizer reports)."""
+    from harness import Mongo
+    mongo = Mongo(tmp_path / "mongo")
+    home = make_home(mongo=mongo)
+    home.tenant("gone")
+    home.up()
+    mongo.kill()
+    removal = subprocess.Popen([*home.as_user, home.program("mysimbdp"), "tenant", "remove", "gone", "--purge"], env=home.env, stderr=subprocess.PIPE, text=True)
+    until(lambda: '"event":"purge"' in (home.path / "logs/batchmgr.log").read_text(), home.path / "logs", what="it to begin")
+    home.down()
+    _, said = removal.communicate(timeout=60)
+    assert removal.returncode == 1 and "goes with its next start" in said, said
+    mongo.start()
+    home.up()
+    until(lambda: traces(home, "gone") == [], home.path / "state", what="the rest to go")
+    home.cleanup()
+    mongo.stop()
