@@ -21,6 +21,8 @@
 
 enum { LOCK_RETRY_MS = 20 };
 
+#define TMP_RUNTIME "/tmp/mysimbdp-"
+
 static const struct {
     const char *name;
     mode_t mode;
@@ -89,28 +91,74 @@ static int check_version(struct home *h, struct err *e)
     return 0;
 }
 
-/* Sockets need short paths: /run for root, else the user's run-time directory, else /tmp. The directory must be ours. A user's own
- * is closed to tenants' uids. */
+/* Made when it is not there, and ours alone to change: where others may make names (/tmp) it is not one of theirs, and as its
+ * owner only we can move it away from there. */
+static int own_runtime(const char *path, struct err *e)
+{
+    struct stat st;
+    if (mkdir(path, 0711) < 0 && errno != EEXIST)
+        return err_sys(e, -errno, "cannot make the run-time directory %s", path);
+    AUTO_FD int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC); /* lint: the last part, which is no link */
+    if (fd < 0 || fstat(fd, &st) < 0 || st.st_uid != geteuid())
+        return err_set(e, -EPERM, "the run-time directory %s is somebody else's, or no directory; have it removed", path);
+    if ((st.st_mode & 07777) != 0711 && fchmod(fd, 0711) < 0)
+        return err_sys(e, -errno, "cannot open the run-time directory %s to tenants", path);
+    return 0;
+}
+
+/* What state/runtime names, if it is there and can be had. */
+static char *kept_runtime(const struct home *h)
+{
+    AUTO_BUF struct buf b = {0};
+    char drawn[17], tag[17];
+    if (fd_read_file(h->dirfd, "state/runtime", &b, PATH_MAX, NULL) < 0 ||
+        sscanf(b.p, TMP_RUNTIME "%16[0-9a-f] of %16[0-9a-f]", drawn, tag) != 2 || strlen(drawn) != 16 || strcmp(tag, h->tag) != 0)
+        return NULL; /* another tag: it came with a home that was moved or copied, and is that one's */
+    AUTO_FREE char *path = xasprintf(TMP_RUNTIME "%s", drawn);
+    return own_runtime(path, NULL) < 0 ? NULL : xstrdup(path);
+}
+
+/* In /tmp anybody can make a directory first, so that the name must not be known: it is drawn, and kept in state/, which only the
+ * home's user reads. A name that was in use once can be seen; who takes it while it is not there (after a reboot) makes us draw
+ * another. Versions before this had `old`, which stays while it is there: runs may have their sockets in it. */
+static int tmp_runtime(struct home *h, const char *old, struct err *e)
+{
+    struct stat st;
+    if ((h->runtime = kept_runtime(h)))
+        return 0;
+    AUTO_FD int lock = openat(h->dirfd, "state/runtime.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (lock < 0 || flock(lock, LOCK_EX) < 0)
+        return err_sys(e, -errno, "cannot lock %s/state/runtime.lock", h->path);
+    if ((h->runtime = kept_runtime(h))) /* another process of this home was faster */
+        return 0;
+    if (lstat(old, &st) == 0 && st.st_uid == geteuid()) {
+        h->runtime = xstrdup(old);
+        return own_runtime(old, e);
+    }
+    char drawn[17];
+    unsigned char random[8];
+    randombytes_buf(random, sizeof random);
+    sodium_bin2hex(drawn, sizeof drawn, random, sizeof random);
+    h->runtime = xasprintf(TMP_RUNTIME "%s", drawn);
+    AUTO_FREE char *text = xasprintf("%s of %s\n", h->runtime, h->tag);
+    int r = own_runtime(h->runtime, e);
+    return r < 0 ? r : fd_write_file(h->dirfd, "state/runtime", text, strlen(text), 0600, e);
+}
+
+/* Sockets need short paths: /run for root, else the user's run-time directory, else /tmp. A user's own is closed to tenants' uids.
+ */
 static int make_runtime(struct home *h, struct err *e)
 {
     const char *user = getenv("XDG_RUNTIME_DIR");
     const int64_t owner = userns_owner(h->path);
-    if (owner >= 0)
-        h->runtime = xasprintf("/tmp/mysimbdp-%lld-%s", (long long)owner, h->tag);
-    else if (geteuid() == 0)
+    if (owner < 0 && geteuid() == 0)
         h->runtime = xasprintf("/run/mysimbdp-%s", h->tag);
-    else if (user && access(user, W_OK) == 0 && strlen(user) < 40)
+    else if (owner < 0 && user && access(user, W_OK) == 0 && strlen(user) < 40)
         h->runtime = xasprintf("%s/mysimbdp-%s", user, h->tag);
-    else
-        h->runtime = xasprintf("/tmp/mysimbdp-%u-%s", (unsigned)geteuid(), h->tag);
-    if (mkdir(h->runtime, 0711) < 0 && errno != EEXIST)
-        return err_sys(e, -errno, "cannot make the run-time directory %s", h->runtime);
-    struct stat st;
-    if (lstat(h->runtime, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid())
-        return err_set(e, -EPERM, "the run-time directory %s belongs to another user; remove it", h->runtime);
-    if ((st.st_mode & 07777) != 0711 && chmod(h->runtime, 0711) < 0) /* lint: ours; tenants reach the sockets in it */
-        return err_sys(e, -errno, "cannot open the run-time directory %s to tenants", h->runtime);
-    return 0;
+    if (h->runtime)
+        return own_runtime(h->runtime, e);
+    AUTO_FREE char *old = xasprintf(TMP_RUNTIME "%lld-%s", (long long)(owner >= 0 ? owner : geteuid()), h->tag);
+    return tmp_runtime(h, old, e);
 }
 
 static int open_parts(struct home *h, const char *path, bool enter, struct err *e)
