@@ -9,6 +9,7 @@
 #include "common/beneath.h"
 #include "common/isolation.h"
 #include "common/mem.h"
+#include "common/remains.h"
 #include "common/spawn.h"
 #include "common/userns.h"
 
@@ -493,11 +494,22 @@ static void ports(struct doctor *d)
             "`up` picks another when no run is live; `ss -ltnp` names the program");
 }
 
+/* What homes leave that were killed and never started again, or removed; and what trying made. */
+static void remains(struct doctor *d, bool fix)
+{
+    int n = remains_others(&d->h, &d->cg, fix);
+    AUTO_FREE char *reason = xasprintf(fix ? "%d could not be removed" : "%d of homes that do not run, and nobody is in them", n);
+    if (n || fix)
+        say(d, "host", "cgroups of other homes", "ok", reason, n ? "`mysimbdp doctor --fix` removes them" : NULL);
+    remains_retire(&d->h, &d->cg);
+}
+
 int verb_doctor(struct cli *c)
 {
     struct doctor d = {.c = c};
     struct err e = {0};
     bool none;
+    bool fix = cli_flag(c, "--fix");
     int r = cli_args(c, 0, 0);
     if (r || cli_enter(c, &d.h))
         return r ? r : CLI_FAILED;
@@ -520,6 +532,7 @@ int verb_doctor(struct cli *c)
     sockets(&d);
     ports(&d);
     mongodb(&d);
+    remains(&d, fix);
     if (!c->json)
         printf(d.n_bad ? "%d of these need attention\n" : "all is well\n", d.n_bad);
     sqlite3_close(d.db);

@@ -19,7 +19,9 @@ static const struct {
     {"up", verb_up, "", "run the platform in the foreground"},
     {"down", verb_down, "[--leave-runs]", "stop it; --leave-runs lets the tenants' runs go on"},
     {"check", verb_check, "[--keys]", "check the configuration; --keys lists every key"},
-    {"doctor", verb_doctor, "[--json]", "what this host enforces of each limit, and whether all that is needed is there"},
+    {"doctor", verb_doctor, "[--fix] [--json]",
+     "what this host enforces of each limit, and whether all that is needed is there; --fix: remove cgroups that homes left which "
+     "are gone"},
     {"reload", verb_reload, "", "make the running platform take the changed configuration, all or nothing"},
     {"status", verb_status, "[--json]", "what the programs are doing"},
     {"clock", verb_clock, "[trust] [--json]",

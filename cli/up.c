@@ -16,6 +16,7 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/remains.h"
 #include "common/spawn.h"
 
 #include <errno.h>
@@ -458,6 +459,24 @@ static int prepare(struct up *u, struct err *e)
     return 0;
 }
 
+/* What runs that go on have stays. */
+static void clear_up(struct up *u)
+{
+    struct cgroup_host cg;
+    for (size_t i = 0; i < u->n; i++) { /* a program that gave its rights up cannot remove its sockets itself */
+        int lock = is_ours(&u->programs[i]) ? home_lock(&u->home, u->programs[i].name, 0, NULL) : -1;
+        AUTO_FREE char *sock = xasprintf("%s/%s.sock", u->home.runtime, u->programs[i].name);
+        AUTO_FREE char *ipc = xasprintf("%s/%s.ipc", u->home.runtime, u->programs[i].name);
+        if (lock < 0) /* somebody started it by hand already */
+            continue;
+        unlink(sock);
+        unlink(ipc);
+        close(lock);
+    }
+    cgroup_probe(&cg, u->home.tag);
+    remains_retire(&u->home, &cg);
+}
+
 static int run(struct up *u, struct err *e)
 {
     sigset_t set;
@@ -479,6 +498,7 @@ static int run(struct up *u, struct err *e)
     if (r < 0)
         return r;
     serve(u);
+    clear_up(u);
     unlinkat(u->home.dirfd, "state/endpoints.json", 0);
     for (size_t i = 0; i < u->n_waiters; i++)
         if (send(u->waiters[i], "{\"ok\":true}\n", 12, MSG_NOSIGNAL) < 0)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 static const char *const controllers[] = {"cpu", "memory", "pids", ""};
+static const char *const turn_on[] = {"+cpu", "+memory", "+pids", NULL}; /* v2 */
 
 static int write_text(const char *dir, const char *file, const char *text)
 {
@@ -116,7 +117,6 @@ static int make_base(const char *parent, const char *tag, const char *enable, co
 
 static void probe_v2(struct cgroup_host *h, const char *tag, enum cgroup_kind kind)
 {
-    static const char *const enable[] = {"+cpu", "+memory", "+pids", NULL};
     static const char *const files[] = {"cpu.max", "memory.max", "pids.max", "cgroup.kill"};
     char mount[512], own[512], parent[1024];
     if (!find_mount(NULL, mount, sizeof mount)) {
@@ -125,11 +125,11 @@ static void probe_v2(struct cgroup_host *h, const char *tag, enum cgroup_kind ki
     }
     own_path(NULL, own, sizeof own);
     snprintf(parent, sizeof parent, "%s%s", mount, own);
-    int r = make_base(parent, tag, enable[kind], files[kind], h->base[kind], sizeof h->base[kind]);
+    int r = make_base(parent, tag, turn_on[kind], files[kind], h->base[kind], sizeof h->base[kind]);
     if (r < 0 && *own)
-        r = make_base(mount, tag, enable[kind], files[kind], h->base[kind], sizeof h->base[kind]);
+        r = make_base(mount, tag, turn_on[kind], files[kind], h->base[kind], sizeof h->base[kind]);
     if (r < 0)
-        snprintf(h->why[kind], sizeof h->why[kind], "%s%s: %s", parent, enable[kind] ? " (controller)" : "", err_text(r));
+        snprintf(h->why[kind], sizeof h->why[kind], "%s%s: %s", parent, turn_on[kind] ? " (controller)" : "", err_text(r));
     h->v2[kind] = r == 0;
 }
 
@@ -155,6 +155,21 @@ void cgroup_probe(struct cgroup_host *h, const char *tag)
 static void run_dir(const struct cgroup_host *h, enum cgroup_kind kind, const char *name, char *ret, size_t size)
 {
     snprintf(ret, size, "%s/%s", h->base[kind], name);
+}
+
+/* The parent may have been taken away while it was empty (common/remains.h): then it is made anew. */
+static int make_run_dir(const struct cgroup_host *h, enum cgroup_kind kind, const char *dir)
+{
+    if (mkdir(dir, 0755) == 0 || errno == EEXIST)
+        return 0;
+    if (errno != ENOENT)
+        return -errno;
+    if (mkdir(h->base[kind], 0755) < 0 && errno != EEXIST)
+        return -errno;
+    for (int k = 0; k < CGROUP_TREE; k++)
+        if (h->v2[k] && !strcmp(h->base[k], h->base[kind]))
+            write_text(h->base[k], "cgroup.subtree_control", turn_on[k]);
+    return mkdir(dir, 0755) < 0 && errno != EEXIST ? -errno : 0;
 }
 
 /* Kinds of one v2 hierarchy share a directory: the first of them stands for all. */
@@ -211,8 +226,8 @@ int cgroup_make(const struct cgroup_host *h, const char *name, const struct cgro
         if (!*h->base[k] || !is_needed(h, k, l))
             continue;
         run_dir(h, k, name, dir, sizeof dir);
-        if (is_own_dir(h, k) && mkdir(dir, 0755) < 0 && errno != EEXIST) {
-            r = err_sys(e, -errno, "cannot make cgroup %s", dir);
+        if (is_own_dir(h, k) && (r = make_run_dir(h, k, dir)) < 0) {
+            err_sys(e, r, "cannot make cgroup %s", dir);
             break;
         }
         r = set_limit(h, k, dir, l);
@@ -269,7 +284,9 @@ int cgroup_enter(const struct cgroup_host *h, const char *name, struct err *e)
         if (!is_v1(h, k))
             continue;
         run_dir(h, k, name, dir, sizeof dir);
-        int r = mkdir(dir, 0755) < 0 ? -errno : write_text(dir, "cgroup.procs", "0");
+        int r = make_run_dir(h, k, dir);
+        if (r == 0)
+            r = write_text(dir, "cgroup.procs", "0");
         if (r < 0)
             return err_sys(e, r, "cannot enter cgroup %s", dir);
     }
@@ -291,8 +308,8 @@ int cgroup_adopt(const struct cgroup_host *h, const char *from, const char *name
         int r = 0;
         if (is_v1(h, k))
             r = rename(old, dir) < 0 ? -errno : 0;
-        else if (is_own_dir(h, k) && mkdir(dir, 0755) < 0 && errno != EEXIST)
-            r = -errno;
+        else if (is_own_dir(h, k))
+            r = make_run_dir(h, k, dir);
         if (r == 0)
             r = set_limit(h, k, dir, is_v1(h, k) ? &with_us : l);
         if (r < 0)

@@ -19,6 +19,7 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/remains.h"
 #include "common/userns.h"
 
 #include <errno.h>
@@ -492,6 +493,7 @@ static int recover(struct batchmgr *m, struct err *e)
         }
     runs_resolve(m);
     runs_dismiss_ended(m);
+    remains_clear(&m->home, &m->cgroups);
     runs_clean_groups(m);
     regroup(&rec);
     for (size_t i = 0; i < rec.n; i++) {

@@ -44,6 +44,8 @@ enum {
     INIT_TICKS = 15, /* so long the run's init may kill, since what it reaps is counted; its group may be out of CPU time */
     LEAVE_MS = 50,   /* short runs are over by then and never pay for it */
     HOME_CHECK_MS = 10000,
+    LOCK_TRIES = 100,
+    LOCK_RETRY_MS = 2,
     N_POLLED = 5, /* descriptors, beside those of the run's network */
 };
 
@@ -58,12 +60,19 @@ static void say(struct runner *r, char what)
 static int open_lock(struct runner *r, struct err *e)
 {
     AUTO_FREE char *path = xasprintf("%s/%s.lock", r->spec->runtime, r->spec->claim);
-    r->lock = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (r->lock < 0)
-        return err_sys(e, -errno, "cannot open %s", path);
-    if (flock(r->lock, LOCK_EX | LOCK_NB) < 0)
-        return err_set(e, ERR_REFUSED, "another runner works on %s", r->spec->claim);
-    return 0;
+    for (int i = 0; i < LOCK_TRIES; i++) {
+        struct stat st;
+        r->lock = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (r->lock < 0)
+            return err_sys(e, -errno, "cannot open %s", path);
+        bool taken = flock(r->lock, LOCK_EX | LOCK_NB) == 0;
+        if (taken && fstat(r->lock, &st) == 0 && st.st_nlink)
+            return 0;
+        close(fd_take(&r->lock)); /* whoever clears up what dead runners left has looked at it (common/remains.c) */
+        if (!taken)
+            poll(NULL, 0, LOCK_RETRY_MS);
+    }
+    return err_set(e, ERR_REFUSED, "another runner works on %s", r->spec->claim);
 }
 
 static int claim(struct runner *r, struct err *e)

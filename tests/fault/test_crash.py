@@ -127,6 +127,8 @@ def test_crash_at(home, point):
     check_directories(home)
     for r in home.rows("runs"):
         assert home.marked(r["run_id"]) == []
+    home.down()
+    assert home.remains() == []
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -199,5 +201,7 @@ def test_random_kills_under_load(make_home, tmp_path, seed):
     assert sum(f["rows_loaded"] for f in files) == 72000
     until(lambda: all(r["state"] == "ended" for r in home.rows("runs")), home.path / "state", what="the end of all runs")
     until(lambda: not list((home.path / "work").iterdir()), home.path / "work", what="an empty work/")
+    home.down()
+    assert home.remains() == []
     home.cleanup()
     mongo.stop()

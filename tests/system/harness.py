@@ -2,6 +2,7 @@
 
 Nothing here sleeps: waiting is done on the ledger's inotify events, on pipes and on process ends."""
 import ctypes
+import hashlib
 import json
 import os
 import pathlib
@@ -160,7 +161,7 @@ class Home:
         self.env["UBSAN_OPTIONS"] = f"log_path={self.asan}/report:print_stacktrace=1:halt_on_error=1"
         if mongo and not own_mongo:
             self.env["MONGO_URL"] = mongo.url
-        self.up_process = self.broker_process = None
+        self.up_process = self.broker_process = self.endpoint = None
         self.cleaned = False
         self.mounts = []
         self.db_of = {}
@@ -358,6 +359,26 @@ class Home:
                     pass
         return found
 
+    def cgroups(self):
+        """The directories of this home's cgroups, in every hierarchy: its own, and those of its runs."""
+        found = []
+        tag = hashlib.blake2b(os.fsencode(self.path), digest_size=8).hexdigest()
+        own = {line.split(":", 2)[2] for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines()} | {"/"}
+        for kind, at in (line.split()[2:0:-1] for line in pathlib.Path("/proc/self/mounts").read_text().splitlines()):
+            for parent in {pathlib.Path(at + path) / f"mysimbdp-{tag}" for path in own} if kind in ("cgroup", "cgroup2") else ():
+                if parent.is_dir():
+                    found += [p for p in parent.iterdir() if p.is_dir()] + [parent]
+        return found
+
+    def runtime(self):
+        """Where its sockets lie, once it ran."""
+        return pathlib.Path(self.endpoint.removeprefix("ipc://")).parent
+
+    def remains(self):
+        """What a home that is down should not leave."""
+        return [*self.cgroups(), *(p for p in self.runtime().iterdir() if p.suffix in (".lock", ".sock")), *self.path.glob("runs/*/app"),
+                *self.path.glob("runs/.scrap/*")]
+
     def cleanup(self):
         if self.cleaned:
             return
@@ -385,6 +406,13 @@ class Home:
         for path in self.mounts:
             subprocess.run(["umount", "-l", str(path)], check=False)
         subprocess.run(["rm", "-rf", str(self.base)], check=False)  # which goes into trees of any depth
+        for path in self.cgroups():  # those that a killed home left; a process in one keeps it
+            try:
+                path.rmdir()
+            except OSError:
+                pass
+        if self.endpoint:
+            shutil.rmtree(self.runtime(), ignore_errors=True)
         assert not reports, "sanitizer reports or impossible moves:\n" + "\n".join(reports)
 
     # -- files
