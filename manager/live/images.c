@@ -1,7 +1,9 @@
 #include "images.h"
 #include "plan.h"
+#include "turns.h"
 
 #include "common/beneath.h"
+#include "common/clk.h"
 #include "common/fd.h"
 #include "common/json.h"
 #include "common/log.h"
@@ -13,16 +15,19 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 
-enum { MAX_ANSWER_BYTES = 65536, MAX_TRIES = 3 };
+enum { MAX_ANSWER_BYTES = 65536, MAX_TRIES = 3, MIN_PLACES = 2 };
 
 /* What `image` of a tenant names. */
 struct entry {
     struct images *images;
     char *tenant, *image;
-    enum { UNKNOWN, ASKED, READY, FAILED } state;
-    int64_t identity; /* that the answer is of */
-    int tries;        /* that ended without one */
+    enum { UNKNOWN, QUEUED, ASKED, READY, FAILED } state;
+    uint64_t number;   /* in the queue */
+    struct turn *turn; /* its tenant's */
+    int64_t identity;  /* that the answer is of */
+    int tries;         /* that ended without one */
     char *root, *digest, *why;
     int fd; /* of who is asked, -1: nobody */
     struct event *ev;
@@ -36,18 +41,30 @@ struct images {
     void (*changed)(void *arg);
     void *arg;
     struct map entries; /* "tenant/image" */
+    struct map turns;   /* by tenant */
+    uint64_t last_number;
+    int n_places, n_going;
+    struct event *turn_ev; /* who backs off may go on */
 };
+
+static void on_turn(evutil_socket_t fd, short what, void *arg);
 
 struct images *images_new(struct event_base *base, const struct home *home, const struct isolation_host *isolation,
                           void (*changed)(void *arg), void *arg)
 {
     struct images *x = xcalloc(1, sizeof *x);
     *x = (struct images){.base = base, .home = home, .isolation = isolation, .changed = changed, .arg = arg};
+    x->n_places = get_nprocs() > MIN_PLACES ? get_nprocs() : MIN_PLACES;
+    x->turn_ev = event_new(base, -1, 0, on_turn, x);
     return x;
 }
 
 static void hang_up(struct entry *n)
 {
+    if (n->fd >= 0) {
+        turn_end(n->turn, clk_now_ms());
+        n->images->n_going--;
+    }
     if (n->ev)
         event_free(n->ev);
     if (n->fd >= 0)
@@ -70,6 +87,11 @@ void images_free(struct images *x)
         free(n);
     }
     map_fini(&x->entries);
+    i = 0;
+    for (struct turn *t; (t = map_next(&x->turns, &i));)
+        free(t);
+    map_fini(&x->turns);
+    event_free(x->turn_ev);
     free(x);
 }
 
@@ -121,6 +143,8 @@ static void take_answer(struct entry *n)
     }
 }
 
+static void go_on(struct images *x);
+
 static void on_answer(evutil_socket_t fd, short what, void *arg)
 {
     struct entry *n = arg;
@@ -136,6 +160,7 @@ static void on_answer(evutil_socket_t fd, short what, void *arg)
     }
     take_answer(n);
     hang_up(n);
+    go_on(x);
     x->changed(x->arg);
 }
 
@@ -171,10 +196,55 @@ static void ask(struct entry *n)
         return;
     }
     n->state = ASKED;
+    turn_begin(n->turn, clk_now_ms());
+    x->n_going++;
     n->fd = pair[0];
     fd_set_nonblock(n->fd);
     n->ev = event_new(x->base, n->fd, EV_READ | EV_PERSIST, on_answer, n);
     event_add(n->ev, NULL);
+}
+
+/* Who is next; *ret_wait_ms: how long until another look is worth it (-1: not before something ends). */
+static struct entry *next_of(struct images *x, int64_t now_ms, int64_t *ret_wait_ms)
+{
+    struct entry *best = NULL;
+    size_t i = 0;
+    *ret_wait_ms = -1;
+    for (struct entry *n; (n = map_next(&x->entries, &i));) {
+        int64_t wait_ms = n->state == QUEUED ? turn_wait_ms(n->turn, x->n_places, x->n_going, now_ms) : -1;
+        if (wait_ms > 0 && (*ret_wait_ms < 0 || wait_ms < *ret_wait_ms))
+            *ret_wait_ms = wait_ms;
+        if (wait_ms == 0 && (!best || turn_before(n->turn, best->turn, now_ms) ||
+                             (n->number < best->number && !turn_before(best->turn, n->turn, now_ms))))
+            best = n;
+    }
+    return best;
+}
+
+static void go_on(struct images *x)
+{
+    int64_t now_ms = clk_now_ms(), wait_ms;
+    for (struct entry *n; (n = next_of(x, now_ms, &wait_ms));)
+        ask(n);
+    event_del(x->turn_ev);
+    struct timeval tv = {wait_ms / 1000, wait_ms % 1000 * 1000};
+    if (wait_ms > 0)
+        event_add(x->turn_ev, &tv);
+}
+
+static void on_turn(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    go_on(arg);
+}
+
+static void queue(struct entry *n)
+{
+    if (n->state != QUEUED)
+        n->number = ++n->images->last_number;
+    n->state = QUEUED;
+    go_on(n->images);
 }
 
 /* What changed at the path makes all that was known of it void. */
@@ -191,13 +261,23 @@ static void find_out(struct entry *n, const char *path, int64_t identity, bool l
         AUTO_FREE char *why = xasprintf("image %s: there is no directory %s (no part of which may be a link)", n->image, path);
         set_failed(n, why);
     } else if (layout) {
-        ask(n);
+        queue(n);
     } else {
         AUTO_FREE char *digest = xasprintf("directory %llx", (long long)identity);
         n->state = READY;
         xstr_set(&n->root, path);
         xstr_set(&n->digest, digest);
     }
+}
+
+static struct turn *turn_of(struct images *x, const char *tenant)
+{
+    struct turn *t = map_get(&x->turns, tenant);
+    if (!t) {
+        t = xcalloc(1, sizeof *t);
+        map_put(&x->turns, tenant, t);
+    }
+    return t;
 }
 
 enum image_state images_look(struct images *x, const char *tenant, const char *image, struct image *ret)
@@ -210,6 +290,7 @@ enum image_state images_look(struct images *x, const char *tenant, const char *i
     if (!n) {
         n = xcalloc(1, sizeof *n);
         *n = (struct entry){.images = x, .tenant = xstrdup(tenant), .image = xstrdup(image), .fd = -1};
+        n->turn = turn_of(x, tenant);
         map_put(&x->entries, key, n);
     }
     if (n->state == READY && access(n->root, F_OK) < 0) /* no app named it for a while, and it was removed */

@@ -13,7 +13,7 @@ import tarfile
 import time
 
 import pytest
-from harness import FINAL, ROOT, until
+from harness import FINAL, ROOT, has_ended, until
 from test_programs import status, table, uid_of
 
 pytestmark = pytest.mark.needs_root
@@ -474,3 +474,44 @@ def test_what_is_purged_takes_its_images_along(acme):
     assert len(tree(acme)) == 1
     acme.cli("tenant", "remove", "acme", "--purge")
     until(lambda: not (acme.path / "state/images/acme").exists(), acme.path / "state/images", what="the tenant's images to go")
+
+
+def many_tenants(home, n):
+    """n tenants whose images take a while, each with a file that wants its own."""
+    home.profiles(cpus=0.01, mounts="", rlimits="")
+    first = home.base / "slow"
+    layout(first, *base("exit 0"), layer(*[entry(f"many/{i}") for i in range(60000)]))
+    names = [f"slow{i}" for i in range(n)]
+    for name in names:
+        (home.path / f"apps/{name}").mkdir()
+        shutil.copytree(first, home.path / f"apps/{name}/img")
+        home.tenant(name, apps='{ app = "a"; exec = "/app"; image = "img"; }')
+    return names
+
+
+PLACES, SPARE = max(2, os.cpu_count()), 4
+
+
+def test_images_of_all_tenants_together_have_so_many_places(acme):
+    names = many_tenants(acme, PLACES + SPARE + 3)
+    acme.up()
+    for name in names:
+        acme.drop("x.csv", "a\n1\n", name)
+    until(lambda: len([f for f in acme.files() if f["state"] == "queued"]) == len(names), acme.path / "state", what=acme.files)
+    until(lambda: len(acme.pids("umoci")) == PLACES + SPARE, every=0.02, what="all places to be taken")
+    going = {pathlib.Path(f"/proc/{p}/cmdline").read_bytes().split(b"\0")[3] for p in acme.pids("simbdp-image", " slow") if not has_ended(p)}
+    assert len(going) == PLACES + SPARE and not events(acme, "image_unpacked"), going
+
+
+def test_a_quiet_tenants_image_does_not_wait_for_slow_ones(acme):
+    names = many_tenants(acme, PLACES)
+    layout(acme.apps / "img", *base("exit 0"))
+    tenant(acme)
+    acme.up()
+    for name in names:
+        acme.drop("x.csv", "a\n1\n", name)
+    slow = until(lambda: len(found := acme.pids("umoci")) == PLACES and found, every=0.02, what="all places to be taken")
+    acme.drop("x.csv", "a\n1\n")
+    until(lambda: acme.files(tenant_id="acme")[0]["state"] == "ingested" if acme.files(tenant_id="acme") else False, acme.path / "state", what=acme.files)
+    assert [p for p in slow if not has_ended(p)], "they were not slow: the test says nothing"
+    assert {f["state"] for f in acme.files() if f["tenant_id"] != "acme"} == {"queued"}

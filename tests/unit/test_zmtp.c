@@ -1,5 +1,5 @@
-/* The listener's sense of time, with a clock of our own: what takes too long is ended, what is only slow is not. The linker gives us
- * every call of clk_now_ms and of event_add (meson.build): its quarter of a second is a millisecond here. */
+/* The listener's sense of time, with a clock of our own: what takes too long is ended, what is only slow is not. The linker gives
+ * us every call of clk_now_ms and of event_add (meson.build): its quarter of a second is a millisecond here. */
 #include "check.h"
 
 #include "common/clk.h"
@@ -115,7 +115,8 @@ static void part(struct peer *p)
 /* A frame's head and first byte; then so many bytes, one each STEP_MS: shorter than the silence that ends a connection. */
 static void trickle(struct peer *p, size_t size, int64_t for_ms)
 {
-    const unsigned char head[10] = {2, 0, 0, 0, 0, 0, (unsigned char)(size >> 16), (unsigned char)(size >> 8), (unsigned char)size, 'x'};
+    const unsigned char head[10] = {2,  0, 0, 0, 0, 0, (unsigned char)(size >> 16), (unsigned char)(size >> 8), (unsigned char)size,
+                                    'x'};
     say(p, head, sizeof head);
     for (int64_t at = 0; at < for_ms && !p->ended; at += STEP_MS) {
         tick(p, STEP_MS);
