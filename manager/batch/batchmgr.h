@@ -5,6 +5,7 @@
 #include "fair.h"
 #include "health.h"
 #include "ledger.h"
+#include "refusals.h"
 #include "sched.h"
 #include "walk.h"
 
@@ -49,9 +50,7 @@ struct tenant {
     size_t n_candidates;
     int n_claiming; /* whose row is being committed */
     struct walk walk;
-    double n_refused; /* lately, as of refused_at_ms; intake.c */
-    int64_t refused_at_ms;
-    bool slowed; /* for that: it was told */
+    struct refusals refusals; /* lately */
     struct file *inspect_first, **inspect_last;
     struct fair_share share; /* of the inspectors */
 };

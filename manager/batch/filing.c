@@ -186,6 +186,17 @@ static void on_final_committed(void *arg)
     file_away(m, f);
 }
 
+/* In the file's detail, since that is where a tenant looks: the journal, `files`, reason.json. */
+static void count_refusal(struct batchmgr *m, struct file *f)
+{
+    if (!intake_refused(tenant_get(m, f->tenant)))
+        return;
+    char *told = xasprintf("%s (%d of your files were refused: about %d a second are taken in until fewer are)",
+                           f->detail ? f->detail : "", REFUSALS_AT_ONCE, REFUSALS_PER_S);
+    free(f->detail);
+    f->detail = told;
+}
+
 void filing_finish(struct batchmgr *m, struct file *f, enum file_state state, const char *reason, const char *detail,
                    struct run *run)
 {
@@ -199,7 +210,7 @@ void filing_finish(struct batchmgr *m, struct file *f, enum file_state state, co
     if (run)
         ledger_put_run(m->ledger, run);
     else if (state == FILE_rejected || state == FILE_vanished)
-        intake_refused(tenant_get(m, f->tenant));
+        count_refusal(m, f);
     ledger_put_file(m->ledger, f);
     ledger_then(m->ledger, on_final_committed, f);
 }

@@ -46,9 +46,6 @@ enum {
     RETRY_MS = 1000,
     DISK_POLL_MS = 1000,
     OVERFLOW_LOG_MS = 60000,
-    /* Every refusal is a row of the ledger, a line of the log and a file in quarantine/, whatever limits are agreed. */
-    REFUSED_AT_ONCE = 2000,
-    REFUSED_PER_S = 10,
     SLOWED_MS = 100,
 };
 
@@ -448,25 +445,24 @@ static void try_claim(struct batchmgr *m, struct tenant *t, const struct candida
     ledger_then(m->ledger, on_row_committed, f);
 }
 
-/* Forgets REFUSED_PER_S a second. */
-static bool is_slowed(struct tenant *t)
+bool intake_refused(struct tenant *t)
 {
     int64_t now_ms = clk_now_ms();
-    double forgotten = (double)(now_ms - t->refused_at_ms) / 1000 * REFUSED_PER_S;
-    t->n_refused = t->n_refused > forgotten ? t->n_refused - forgotten : 0;
-    t->refused_at_ms = now_ms;
-    t->slowed &= t->n_refused > REFUSED_AT_ONCE / 2.0;
-    return t->n_refused >= REFUSED_AT_ONCE;
+    refusals_count(&t->refusals, now_ms);
+    if (refusals_must_tell(&t->refusals, now_ms))
+        log_warn("slowed", t->id, NULL, "%d of its files were refused; until it delivers others, about %d a second are taken in",
+                 REFUSALS_AT_ONCE, REFUSALS_PER_S);
+    return refusals_slow_down(&t->refusals, now_ms);
 }
 
-void intake_refused(struct tenant *t)
+static bool is_slowed(struct tenant *t)
 {
-    t->n_refused++;
-    if (!is_slowed(t) || t->slowed)
-        return;
-    t->slowed = true;
-    log_warn("slowed", t->id, NULL, "%d of its files were refused; until it delivers others, about %d a second are taken in",
-             REFUSED_AT_ONCE, REFUSED_PER_S);
+    return refusals_slow_down(&t->refusals, clk_now_ms());
+}
+
+bool intake_is_slowed(struct tenant *t)
+{
+    return t->first && is_slowed(t);
 }
 
 static bool may_claim(struct tenant *t)

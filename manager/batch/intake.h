@@ -12,8 +12,11 @@ void intake_rescan(struct batchmgr *m);
 /* A name was seen in a staging directory. */
 enum { INTAKE_MAX_CANDIDATES = 4096 }; /* of a tenant; beyond, names are looked for again later */
 void intake_saw(struct batchmgr *m, struct tenant *t, const char *dataset, const char *name);
-/* A file of the tenant's ended without ever being run: how many do is bounded, as long as a tenant makes them. */
-void intake_refused(struct tenant *t);
+/* A file of the tenant's ended without ever being run: how many do is bounded, as long as a tenant makes them (refusals.h). True
+ * when it is being slowed down. */
+bool intake_refused(struct tenant *t);
+/* Names of the tenant's wait for that. */
+bool intake_is_slowed(struct tenant *t);
 /* Whether the error is not the file's: it goes by, and the file is as it was. */
 bool intake_is_our_trouble(int error);
 /* Goes on with a file whose row says `received`. */

@@ -11,7 +11,7 @@ import subprocess
 import time
 
 import pytest
-from harness import IS_ROOT, until
+from harness import IS_ROOT, json_lines, until
 
 MB = 1 << 20
 ROWS = b"a,b\n" + b"1,2\n" * 250000  # a megabyte
@@ -161,6 +161,10 @@ def test_refusals_are_slowed_down(tenants):
     assert refused() <= 2000 + 128 + 32 + 10 * (time.monotonic() - start)
     log = (home.path / "logs/batchmgr.log").read_text()
     assert log.count('"event":"slowed"') == 1
+    told = [e for e in json_lines(home.path / "logs/tenants/greedy/ingest.jsonl") if "about 10 a second are taken in" in (e["detail"] or "")]
+    assert told and "links are not followed" in " ".join(e["detail"] for e in told), "its tenant can see it"
+    waits = {t["tenant_id"]: t["waits_for"] for t in home.control({"op": "status"})["tenants"]}
+    assert "too many of its files were refused" in waits["greedy"] and not any("slowed" in (w or "") for t, w in waits.items() if t != "greedy")
     until(lambda: refused() >= log.count('"event":"rejected"'), home.path / "state", what="a row for each line of the log")
 
 

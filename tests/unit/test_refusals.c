@@ -1,0 +1,58 @@
+/* When a tenant whose files are refused is slowed down, and told so, with a clock of our own. */
+#include "check.h"
+
+#include "manager/batch/refusals.h"
+
+static void so_many_at_once_then_so_many_a_second(void **state)
+{
+    struct refusals r = {0};
+    int64_t now = 5000;
+    int n = 0;
+    (void)state;
+    for (; !refusals_slow_down(&r, now); n++)
+        refusals_count(&r, now);
+    assert_int_equal(n, REFUSALS_AT_ONCE);
+    for (int64_t end = now + 60000; now < end; now += 30)
+        for (; !refusals_slow_down(&r, now); n++)
+            refusals_count(&r, now);
+    assert_in_range(n - REFUSALS_AT_ONCE, 60 * REFUSALS_PER_S - 2, 60 * REFUSALS_PER_S + 1);
+}
+
+static void it_is_told_once_until_half_is_free_again(void **state)
+{
+    struct refusals r = {0};
+    int64_t now = 0;
+    int told = 0;
+    (void)state;
+    for (int i = 0; i < 3 * REFUSALS_AT_ONCE; i++) {
+        refusals_count(&r, now);
+        told += refusals_must_tell(&r, now);
+    }
+    assert_int_equal(told, 1);
+    now += (int64_t)3 * REFUSALS_AT_ONCE * 1000 / REFUSALS_PER_S;
+    assert_false(refusals_slow_down(&r, now));
+    for (int i = 0; i < REFUSALS_AT_ONCE; i++)
+        refusals_count(&r, now);
+    assert_true(refusals_must_tell(&r, now));
+    assert_false(refusals_must_tell(&r, now));
+}
+
+static void who_delivers_good_files_is_never_slowed(void **state)
+{
+    struct refusals r = {0};
+    (void)state;
+    for (int64_t now = 0; now < 3600000; now += 1000 / REFUSALS_PER_S) {
+        refusals_count(&r, now);
+        assert_false(refusals_slow_down(&r, now));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(so_many_at_once_then_so_many_a_second),
+        cmocka_unit_test(it_is_told_once_until_half_is_free_again),
+        cmocka_unit_test(who_delivers_good_files_is_never_slowed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
