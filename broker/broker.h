@@ -85,6 +85,7 @@ struct session {
         uint16_t tag;
         struct consumer *consumer;
         struct session *session;
+        unsigned char epoch[QUEUE_EPOCH]; /* it was told, of what is delivered next */
     } * *subscriptions;
     size_t n_subscriptions;
 };
@@ -166,6 +167,8 @@ void session_drop_sub(struct broker *b, struct bsub *sub); /* its consumers' sub
 void deliver_want(struct bsub *s); /* something may have become deliverable */
 bool deliver(struct broker *b);    /* true when there is more to do */
 void deliver_arm(struct bsub *s);  /* the timer for the next lease that ends */
+/* SUBSCRIBED: the answer to a request, or (0) what comes next has another epoch. 0 or -EAGAIN. */
+int deliver_terms(struct subscription *sub, uint32_t request);
 
 /* journal.c: logs/tenants/<tenant>/stream.jsonl */
 void journal_interval(struct broker *b);

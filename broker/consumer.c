@@ -194,10 +194,13 @@ struct leasing {
     void (*fn)(void *arg, uint64_t seq, int deliveries, int64_t wall_ms, const void *p, size_t n);
     void *arg;
     struct buf ranges; /* of struct range */
+    struct range same; /* of the first message's epoch */
 };
 
-static bool fits(const struct leasing *l, size_t n)
+static bool fits(const struct leasing *l, uint64_t seq, size_t n)
 {
+    if (l->n && (seq < l->same.first || seq > l->same.last))
+        return false;
     return !l->c->n_leased || ((!l->n || l->bytes + n <= l->max_bytes) && l->c->leased_bytes + n <= l->c->max_bytes);
 }
 
@@ -206,11 +209,14 @@ static void lease(struct leasing *l, uint64_t seq, const void *p, size_t n, int6
     struct consumer *c = l->c;
     struct sub *s = c->sub;
     struct slot *t = sub_slot_of(s, seq);
+    unsigned char epoch[QUEUE_EPOCH];
     struct range *last = l->ranges.n ? (struct range *)(l->ranges.p + l->ranges.n) - 1 : NULL;
     sub_set_state(s, seq, t, SLOT_LEASED);
     if (t->deliveries < MAX_DELIVERIES_COUNTED)
         t->deliveries++;
     s->redelivered += t->deliveries > 1;
+    if (!l->n)
+        l->same = sub_epoch(s, seq, epoch);
     t->consumer = c->id;
     t->bytes = (uint32_t)n;
     t->since_ms = l->now_ms;
@@ -252,7 +258,7 @@ static void lease_again(struct leasing *l, struct ring *r, uint8_t state, size_t
             lose(s, seq, seq + 1);
             continue;
         }
-        if (!fits(l, n) || sub_slot_of(s, seq)->deliveries > max_before)
+        if (!fits(l, seq, n) || sub_slot_of(s, seq)->deliveries > max_before)
             return;
         ring_pop(r);
         lease(l, seq, p, n, wall_ms);
@@ -272,7 +278,7 @@ static void lease_fresh(struct leasing *l)
             lose(s, seq, next);
             continue;
         }
-        if (!fits(l, n))
+        if (!fits(l, seq, n))
             return;
         sub_advance(s, seq + 1);
         lease(l, seq, p, n, wall_ms);

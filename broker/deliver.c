@@ -39,6 +39,31 @@ static void on_message(void *arg, uint64_t seq, int deliveries, int64_t wall_ms,
     buf_add(&batch->bytes, p, n);
 }
 
+int deliver_terms(struct subscription *sub, uint32_t request)
+{
+    const struct conf_stream *conf = &((struct bsub *)sub_tag(consumer_sub(sub->consumer)))->stream->conf;
+    AUTO_BUF struct buf header = {0}, terms = {0};
+    wire_add_header(&header, WIRE_SUBSCRIBED, sub->tag, request);
+    le_add_u32(&terms, (uint32_t)conf->lease_ms);
+    le_add_u32(&terms, (uint32_t)conf->max_deliveries);
+    struct wire_frame v[] = {{header.p, header.n}, {sub->epoch, WIRE_EPOCH_BYTES}, {terms.p, terms.n}};
+    return session_send(sub->session, v, 3);
+}
+
+/* Says so first where the messages from seq on have another epoch than those before. */
+static int tell_epoch(struct subscription *sub, uint64_t seq)
+{
+    unsigned char epoch[QUEUE_EPOCH];
+    sub_epoch(consumer_sub(sub->consumer), seq, epoch);
+    if (!memcmp(epoch, sub->epoch, sizeof epoch))
+        return 0;
+    memcpy(sub->epoch, epoch, sizeof epoch);
+    int r = deliver_terms(sub, 0);
+    if (r < 0)
+        memset(sub->epoch, 0, sizeof epoch); /* it was not told: the next time */
+    return r;
+}
+
 /* True when it got something. */
 static bool serve_one(struct broker *b, struct consumer *c, size_t max)
 {
@@ -52,7 +77,9 @@ static bool serve_one(struct broker *b, struct consumer *c, size_t max)
         return false;
     wire_add_header(&header, WIRE_DELIVER, sub->tag, 0);
     struct wire_frame v[] = {{header.p, header.n}, {batch.list.p, batch.list.n}, {batch.bytes.p, batch.bytes.n}};
-    int r = session_send(sub->session, v, 3);
+    int r = tell_epoch(sub, batch.first);
+    if (r == 0)
+        r = session_send(sub->session, v, 3);
     if (r < 0) /* it does not read: back with them, and nothing more until it is heard of */
         consumer_nack(c, &(struct range){batch.first, batch.last}, 1, 0, "its consumer does not read", b->now_ms, b->wall_ms);
     return r == 0;

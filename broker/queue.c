@@ -236,11 +236,14 @@ int queues_open(int dirfd, struct queues **ret, struct err *e)
     }
     for (struct stream *st; (st = map_next(&q->streams, &i));) {
         k = 0;
-        for (struct sub *s; (s = stream_next_sub(st, &k));)
+        for (struct sub *s; (s = stream_next_sub(st, &k));) {
             sub_recovered(s);
+            sub_settle_epoch(s);
+        }
         st->look_at_kept = true;
         stream_trim_kept(st);
     }
+    store_commit(q->store, true);
     *ret = q;
     return 0;
 }

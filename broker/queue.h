@@ -98,7 +98,6 @@ int queues_add_stream(struct queues *q, const char *name, struct stream **ret);
 void queues_drop_stream(struct queues *q, struct stream *st);
 
 const char *stream_name(const struct stream *st);
-const unsigned char *stream_epoch(const struct stream *st); /* QUEUE_EPOCH random bytes */
 void stream_figures(const struct stream *st, struct stream_figures *ret);
 /* Something of the broker's own. */
 void stream_set_tag(struct stream *st, void *tag);
@@ -124,6 +123,8 @@ struct stream *sub_stream(const struct sub *s);
 void sub_figures(const struct sub *s, struct sub_figures *ret);
 void sub_take_times(struct sub *s, struct sub_times *ret);
 void sub_configure(struct sub *s, int64_t lease_ms, int max_deliveries);
+/* What the _ids of a message's rows begin with, for this subscription, and which messages have the same. */
+struct range sub_epoch(const struct sub *s, uint64_t seq, unsigned char ret[QUEUE_EPOCH]);
 void sub_set_tag(struct sub *s, void *tag);
 void *sub_tag(const struct sub *s);
 
@@ -141,8 +142,8 @@ void consumer_heard(struct consumer *c);
 void consumer_detach(struct consumer *c, bool lost, int64_t wall_ms);
 struct consumer *sub_next_consumer(const struct sub *s, size_t *i);
 
-/* Leases what the window allows, at most max_n messages and about max_bytes, calling fn for each; how many. The payload is valid
- * during the call. */
+/* Leases what the window allows, at most max_n messages and about max_bytes, all of one epoch, calling fn for each; how many. The
+ * payload is valid during the call. */
 size_t consumer_lease(struct consumer *c, size_t max_n, size_t max_bytes, int64_t now_ms,
                       void (*fn)(void *arg, uint64_t seq, int deliveries, int64_t wall_ms, const void *p, size_t n), void *arg);
 /* True when consumer_lease would give something. */

@@ -1,5 +1,5 @@
-/* What queue.c (all streams, the log), stream.c (messages), sub.c (subscriptions), slots.c (what became of each message) and
- * consumer.c (who holds what) share. See queue.h for the contract. */
+/* What queue.c (all streams, the log), stream.c (messages), sub.c (subscriptions), slots.c (what became of each message),
+ * consumer.c (who holds what) and epoch.c (what the _ids of their rows begin with) share. See queue.h for the contract. */
 #ifndef SIMBDP_QUEUE_PARTS_H
 #define SIMBDP_QUEUE_PARTS_H
 
@@ -71,6 +71,8 @@ struct stream {
 
 enum { CHUNK = 512, N_TIMES = 128, MAX_DELIVERIES_COUNTED = 255 };
 
+#define SHARED_NOT_SET UINT64_MAX /* of sub.shared_below: the record is of an earlier version */
+
 enum slot_state { SLOT_AGAIN, SLOT_SUSPECT, SLOT_DELAYED, SLOT_LEASED, SLOT_DONE, SLOT_DEAD };
 
 struct slot {
@@ -118,6 +120,7 @@ struct sub {
     char *name;
     uint32_t id;
     uint64_t floor, cursor; /* all below floor are done or dead; from cursor on all are fresh */
+    uint64_t shared_below;  /* messages before have the stream's epoch: see epoch.c */
     struct chunk **chunks;  /* of the messages from floor (rounded down) to cursor; all_done where all are */
     size_t n_chunks, cap_chunks;
     struct ring again, suspects;
@@ -179,6 +182,8 @@ bool sub_needs(const struct sub *s, uint64_t first, uint64_t last);
 void sub_expire(struct sub *s, uint64_t first); /* all below are done, but for dead ones */
 void sub_expire_dead(struct sub *s, int64_t wall_ms);
 void sub_recovered(struct sub *s);
+/* Where a record of an earlier version was read: from here on its epoch is its own, and that is written down. */
+void sub_settle_epoch(struct sub *s);
 
 /* Advances the floor, and gives back what the stream need not keep for it: after slots were set to done. */
 void sub_finish(struct sub *s);

@@ -419,17 +419,13 @@ static void subscribe(struct session *s, const struct wire_request *rq)
         sub = xcalloc(1, sizeof *sub);
         *sub = (struct subscription){.tag = rq->h.consumer, .session = s};
         sub->consumer = sub_attach(bs->queue, sub);
+        sub_epoch(bs->queue, UINT64_MAX, sub->epoch);
         s->subscriptions = xrealloc(s->subscriptions, (s->n_subscriptions + 1) * sizeof(struct subscription *));
         s->subscriptions[s->n_subscriptions++] = sub;
     }
     consumer_set_window(sub->consumer, rq->max_messages < MAX_WINDOW ? rq->max_messages : MAX_WINDOW,
                         rq->max_bytes < MAX_WINDOW_BYTES ? rq->max_bytes : MAX_WINDOW_BYTES);
-    AUTO_BUF struct buf header = {0}, terms = {0};
-    wire_add_header(&header, WIRE_SUBSCRIBED, rq->h.consumer, rq->h.request);
-    le_add_u32(&terms, (uint32_t)st->conf.lease_ms);
-    le_add_u32(&terms, (uint32_t)st->conf.max_deliveries);
-    struct wire_frame v[] = {{header.p, header.n}, {stream_epoch(st->queue), WIRE_EPOCH_BYTES}, {terms.p, terms.n}};
-    session_send(s, v, 3);
+    deliver_terms(sub, rq->h.request);
     deliver_want(bs);
 }
 

@@ -50,11 +50,6 @@ const char *stream_name(const struct stream *st)
     return st->name;
 }
 
-const unsigned char *stream_epoch(const struct stream *st)
-{
-    return st->epoch;
-}
-
 void stream_set_tag(struct stream *st, void *tag)
 {
     st->tag = tag;

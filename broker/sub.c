@@ -311,6 +311,8 @@ void sub_record(const struct sub *s, struct buf *out)
         le_add_u32(out, (uint32_t)strlen(d->reason));
         buf_adds(out, d->reason);
     }
+    if (s->shared_below != SHARED_NOT_SET)
+        le_add_u64(out, s->shared_below);
 }
 
 /* In place of what is known of the subscription. False when the record makes no sense. */
@@ -362,6 +364,8 @@ bool sub_replay_record(struct stream *st, uint32_t id, const unsigned char *p, s
         p += len;
         n -= len;
     }
+    if (!take_u64(&p, &n, &s->shared_below))
+        s->shared_below = SHARED_NOT_SET;
     return true;
 }
 
@@ -382,6 +386,18 @@ void sub_replay_ranges(struct sub *s, int type, const struct range *v, size_t n)
         }
     }
     sub_finish(s);
+}
+
+void sub_settle_epoch(struct sub *s)
+{
+    AUTO_BUF struct buf b = {0};
+    if (s->shared_below != SHARED_NOT_SET)
+        return;
+    s->shared_below = s->stream->next_seq;
+    sub_record(s, &b);
+    struct iovec part = {b.p, b.n};
+    if (store_append(s->stream->q->store, REC_SUB, &part, 1, true, NULL) < 0)
+        s->shared_below = SHARED_NOT_SET; /* the disk is full: it goes on as before, and the next one tries again */
 }
 
 /* All that has a slot and is not done waits to be handed out, in order. */

@@ -29,8 +29,9 @@
  * Exactly once: a row's _id is made of what is loaded (tenant, dataset, the file's content, the app) and of its place: the
  * byte offset in the file, or the number of the row. A run that was killed is started again and makes the same _ids; rows that
  * are there already stay as they are. This holds as long as the app makes the same calls for the same input. Rows of an older
- * version of the app, and of an earlier upload that is replaced, are deleted by simbdp_open. On a stream it is made of the stream's
- * epoch, the message's sequence and the row's place in the message; a message is acknowledged after its rows are stored.
+ * version of the app, and of an earlier upload that is replaced, are deleted by simbdp_open. On a stream it is made of the
+ * subscription's epoch (other apps of the stream have other ones), the message's sequence and the row's place in the message; a
+ * message is acknowledged after its rows are stored.
  *
  * Threads: a handle (and its rows) belongs to one thread at a time; different handles may be used by different threads. The
  * library makes threads of its own that send; it does not touch signals, locale or environment. It must not be used in a

@@ -28,6 +28,7 @@ struct held {
     uint64_t ordinal, seq; /* ordinal: in the order of delivery, also to us again */
     enum { AT_HAND, DONE, REFUSED } state;
     uint32_t rows;
+    unsigned char epoch[WIRE_EPOCH_BYTES];
     int64_t end; /* DONE: of the rows that must be stored first */
     char *why;   /* it is refused, by the database or the caller */
 };
@@ -279,8 +280,11 @@ static void take_batch(struct drain *d)
         d->cap_held = d->n_held + d->batch.n + d->cap_held;
         d->held = xrealloc(d->held, d->cap_held * sizeof *d->held);
     }
-    for (size_t i = 0; i < d->batch.n; i++)
-        d->held[d->n_held++] = (struct held){.ordinal = d->next_ordinal + i, .seq = d->batch.v[i].seq};
+    for (size_t i = 0; i < d->batch.n; i++) {
+        struct held *h = &d->held[d->n_held++];
+        *h = (struct held){.ordinal = d->next_ordinal + i, .seq = d->batch.v[i].seq};
+        memcpy(h->epoch, d->batch.epoch, sizeof h->epoch);
+    }
     d->next_ordinal += d->batch.n;
 }
 
@@ -371,7 +375,7 @@ int drain_row(struct drain *d, uint64_t seq, const void *elements, size_t n, str
         return r;
     d->indexed = true;
     uint64_t be = htobe64(seq | (uint64_t)h->rows << SEQ_BITS);
-    memcpy(id, subscriber_epoch(d->s), WIRE_EPOCH_BYTES);
+    memcpy(id, h->epoch, WIRE_EPOCH_BYTES);
     memcpy(id + WIRE_EPOCH_BYTES, &be, sizeof be);
     buf_add(sink_begin(d->sink, id), elements, n);
     h->rows++;

@@ -2,7 +2,7 @@
  * acknowledged to the broker after the database acknowledged its rows; what was not when the program ends is delivered again, and
  * makes the same _ids. Shared by simbdp-load and libsimbdp. One thread.
  *
- * _id: 24 bytes: the stream's epoch (16), then big-endian the message's sequence (low 48 bits) and the number of the row in the
+ * _id: 24 bytes: the message's epoch (16), then big-endian the message's sequence (low 48 bits) and the number of the row in the
  * message (high 16 bits), as docs/wire.md has it.
  *
  * The window follows the pace: it doubles while messages are done quickly and shrinks when they are not, so that a slow consumer

@@ -13,8 +13,8 @@ struct subscriber {
     char *stream, *subscription;
     uint32_t max_messages, lease_ms;
     uint64_t max_bytes;
-    unsigned char epoch[WIRE_EPOCH_BYTES];
-    int64_t subscribe_ms; /* to be sent (again) then */
+    unsigned char epoch[WIRE_EPOCH_BYTES]; /* of what is delivered next */
+    int64_t subscribe_ms;                  /* to be sent (again) then */
     struct subscriber_message *v;
     size_t cap;
 };
@@ -104,7 +104,8 @@ static bool take_batch(struct subscriber *s, const struct link_answer *a, struct
         p += len;
         left -= len;
     }
-    *ret = (struct subscriber_batch){s->v, n};
+    *ret = (struct subscriber_batch){s->v, n, {0}};
+    memcpy(ret->epoch, s->epoch, sizeof ret->epoch);
     return n > 0;
 }
 
@@ -172,11 +173,6 @@ void subscriber_nack(struct subscriber *s, const struct wire_range *v, size_t n,
     AUTO_BUF struct buf delay = {0};
     le_add_u32(&delay, delay_ms);
     settle(s, WIRE_NACK, v, n, (struct wire_frame[]){{delay.p, delay.n}, {why, strnlen(why, WIRE_MAX_REASON)}}, 2);
-}
-
-const unsigned char *subscriber_epoch(const struct subscriber *s)
-{
-    return s->epoch;
 }
 
 uint32_t subscriber_lease_ms(const struct subscriber *s)

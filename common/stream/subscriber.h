@@ -18,6 +18,7 @@ struct subscriber_message {
 struct subscriber_batch {
     const struct subscriber_message *v;
     size_t n;
+    unsigned char epoch[WIRE_EPOCH_BYTES]; /* of all of them */
 };
 
 /* Holds at most max_messages and max_bytes unacknowledged. Does not wait for the broker. */
@@ -38,8 +39,6 @@ void subscriber_ack(struct subscriber *s, const struct wire_range *v, size_t n);
 void subscriber_nack(struct subscriber *s, const struct wire_range *v, size_t n, uint32_t delay_ms, const char *why);
 void subscriber_extend(struct subscriber *s, const struct wire_range *v, size_t n);
 
-/* From the first batch on. */
-const unsigned char *subscriber_epoch(const struct subscriber *s); /* WIRE_EPOCH_BYTES */
-uint32_t subscriber_lease_ms(const struct subscriber *s);
+uint32_t subscriber_lease_ms(const struct subscriber *s); /* from the first batch on */
 
 #endif

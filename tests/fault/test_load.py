@@ -249,6 +249,21 @@ def test_another_spec_replaces_the_rows_of_the_old_one(home):
 
 # -- a database that misbehaves
 
+def test_of_two_apps_on_one_dataset_the_later_one_replaces_the_rows(home):
+    """The same executable, told apart by its environment alone: no row of the first app's stays, and none counts as stored that is not."""
+    app = '{ app = "%s"; pattern = "%s*"; exec = "mark"; output = "stdout"; env = ( { name = "MARK"; value = "%s"; } ); }'
+    home.tenant(apps=", ".join(app % (a, a, a) for a in ("one", "two")))
+    script = home.path / "apps/acme/mark"
+    script.write_text('#!/bin/sh\nsed 1d | while read -r n; do echo "{\\"n\\": $n, \\"mark\\": \\"$MARK\\"}"; done\n')
+    script.chmod(0o755)
+    home.up()
+    for name in ("one.csv", "two.csv"):
+        (home.base / name).write_text("n\n1\n2\n3\n")
+    home.cli("upload", "acme", "data", home.base / "one.csv", "--wait")
+    home.cli("upload", "acme", "data", home.base / "two.csv", "--force", "--wait")
+    assert sorted((d["n"], d["mark"]) for d in home.docs()) == [(1, "two"), (2, "two"), (3, "two")]
+
+
 def load(tmp_path, server, text, spec="{}", checkpoint=0, name="x.csv", build=BUILD, **kw):
     d = tmp_path / "run"
     d.mkdir(exist_ok=True)

@@ -1,5 +1,6 @@
 """Messages into MongoDB: libsimbdp's loop in C and Python, builtin:load and the output modes on streams."""
 import json
+import lzma
 import os
 import signal
 import struct
@@ -384,3 +385,56 @@ def test_without_a_stream(mongo, tmp_path, home):
     r = subprocess.run(["/usr/bin/python3", "-c", "import simbdp\nrun = simbdp.open()\ntry:\n    run.next(0)\nexcept simbdp.Error as e:\n    print(e.exit_code, e)"], env=env,
                        capture_output=True, text=True, timeout=60)
     assert r.stdout.startswith("78 ZMQ_STREAM_ENDPOINT is not set"), r.stdout + r.stderr
+
+
+# ---- several writers of one collection
+
+NUMBERS = [f'{{"n":{i}}}'.encode() for i in range(1, 11)]
+
+
+def two_apps(home):
+    home.streams("events", apps=("consume", "copy"))
+    assert home.control({"op": "reload"}, "broker.sock")["ok"]
+
+
+def numbers(home):
+    return sorted(d["n"] for d in home.db.data.find())
+
+
+def test_two_apps_store_one_stream_into_one_collection(stream):
+    two_apps(stream)
+    stream.peer.publish(STREAM, NUMBERS)
+    for app in ("consume", "copy"):
+        p = load(stream, SIMBDP_SCHEMA="", SIMBDP_APP=app)
+        until(lambda: (q := stream.queue(app))["ready"] + q["leased"] == 0, stream.base, what=f"{app} to store all")
+        stop(p)
+    assert numbers(stream) == sorted([*range(1, 11)] * 2)
+
+
+def test_an_upgrade_stores_nothing_twice_and_parts_the_apps_from_then_on(home, mongo):
+    """tests/data/broker-shared-epoch.seg.xz is of a broker whose subscriptions shared the stream's epoch: of 10 messages "consume" has
+    acknowledged 4 and held 3 more, which are stored, too."""
+    mongo.client.drop_database("acme")
+    home.db = mongo.client.acme
+    home.streams("events", apps=("consume", "copy"))
+    (home.path / "state/broker").mkdir()
+    (home.path / "state/broker/0000000000000001.seg").write_bytes(lzma.decompress((ROOT / "tests/data/broker-shared-epoch.seg.xz").read_bytes()))
+    old = bytes.fromhex("16629ceb7a5b1581b8c35e2859865271")
+    home.db.data.insert_many([{"_id": id_of(old, n), "n": n} for n in range(1, 8)])
+    home.broker()
+    home.app_env = {**home.env, "ZMQ_STREAM_ENDPOINT": home.endpoint, "SIMBDP_STREAM": "acme/events", "MONGO_URL": mongo.url, "MONGO_DATABASE": "acme", "SIMBDP_DATASET": "data"}
+    with Peer(home.endpoint) as home.peer:
+        p = load(home, SIMBDP_APP="consume")
+        settled(home, dead=0)
+        assert numbers(home) == list(range(1, 11)), "what was stored before and is delivered again is known"
+        home.stop_broker(kill=True)
+        home.broker()
+        home.peer.publish(STREAM, NUMBERS, 5, 11)  # the loader goes on: the messages' epoch is another one
+        settled(home, dead=0)
+        assert numbers(home) == sorted([*range(1, 11)] * 2)
+        stop(p)
+        p = load(home, SIMBDP_APP="copy")
+        until(lambda: (q := home.queue("copy"))["ready"] + q["leased"] == 0, home.base, what="the copy")
+        stop(p)
+    # what was published before had one _id for both apps, and keeps it
+    assert numbers(home) == sorted([*range(1, 11)] * 3)

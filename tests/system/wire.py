@@ -12,8 +12,8 @@ def header(verb, consumer=0, request=0):
 
 
 class Message:
-    def __init__(self, seq, published_ms, deliveries, body):
-        self.seq, self.published_ms, self.deliveries, self.body = seq, published_ms, deliveries, body
+    def __init__(self, seq, published_ms, deliveries, body, epoch=None):
+        self.seq, self.published_ms, self.deliveries, self.body, self.epoch = seq, published_ms, deliveries, body, epoch
 
     def __repr__(self):
         return f"<{self.seq} x{self.deliveries} {self.body[:40]}>"
@@ -37,6 +37,7 @@ class Peer:
         self.socket.connect(endpoint)
         self.request = 0
         self.delivered = []
+        self.epochs = {}  # by consumer: of what is delivered to it next
 
     def close(self):
         self.socket.close()
@@ -59,6 +60,8 @@ class Peer:
             assert version == 1
             if verb == PONG and request == 0:
                 continue
+            if verb == SUBSCRIBED:
+                self.epochs[consumer] = rest[0]
             return verb, consumer, request, rest
         return None
 
@@ -69,17 +72,17 @@ class Peer:
             assert got, f"no answer to request {request}"
             verb, consumer, number, frames = got
             if verb == DELIVER:
-                self.delivered += self.messages(frames)
+                self.delivered += self.messages(frames, self.epochs[consumer])
             elif verb == REFUSED and number in (request, 0):  # others may be about what was sent to an earlier broker
                 raise Refused(frames[0].decode(), struct.unpack("<I", frames[1])[0], frames[2].decode())
             elif number == request:
                 return verb, frames
 
     @staticmethod
-    def messages(frames):
+    def messages(frames, epoch=None):
         found, at = [], 0
         for seq, ms, deliveries, n in struct.iter_unpack("<QqII", frames[0]):
-            found.append(Message(seq, ms, deliveries, frames[1][at:at + n]))
+            found.append(Message(seq, ms, deliveries, frames[1][at:at + n], epoch))
             at += n
         assert at == len(frames[1])
         return found
@@ -116,7 +119,7 @@ class Peer:
                 break
             assert got[0] in (DELIVER, SUBSCRIBED), got
             if got[0] == DELIVER:
-                self.delivered += self.messages(got[3])
+                self.delivered += self.messages(got[3], self.epochs[got[1]])
         found, self.delivered = self.delivered, []
         return found
 

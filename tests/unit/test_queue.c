@@ -1,8 +1,7 @@
 /* The queues against a model of a few lines, over restarts, kills and damage. SIMBDP_SEED=N tries one seed. */
 #include "check.h"
 
-#include "broker/queue.h"
-#include "broker/store.h"
+#include "broker/queue_parts.h"
 #include "common/buf.h"
 #include "common/fd.h"
 #include "common/mem.h"
@@ -727,11 +726,65 @@ static void test_full_segments(void **state)
     remove_dir();
 }
 
+static void epoch_at(const struct sub *s, uint64_t seq, unsigned char ret[QUEUE_EPOCH])
+{
+    struct range same = sub_epoch(s, seq, ret);
+    assert_true(same.first <= seq && seq <= same.last);
+}
+
+/* Each subscription has an epoch of its own, which is the same for ever; those of earlier versions have it from where they are
+ * opened on, and a batch has one epoch. */
+static void test_epochs(void **state)
+{
+    unsigned char shared[QUEUE_EPOCH], v[4][QUEUE_EPOCH];
+    struct err e = {0};
+    struct taken t;
+    (void)state;
+    make_dir();
+    assert_int_equal(queues_open(dir_fd, &q, &e), 0);
+    struct sub *a = one_sub("t/s", "a"), *b = one_sub("t/s", "b"), *other = one_sub("t/r", "a");
+    publish_n(a, 10, 10);
+    epoch_at(a, 1, v[0]);
+    epoch_at(b, 1, v[1]);
+    epoch_at(other, 1, v[2]);
+    assert_memory_not_equal(v[0], v[1], QUEUE_EPOCH);
+    assert_memory_not_equal(v[0], v[2], QUEUE_EPOCH);
+    /* a's record is written as an earlier version wrote it */
+    AUTO_BUF struct buf old = {0};
+    a->shared_below = SHARED_NOT_SET;
+    sub_record(a, &old);
+    assert_int_equal(store_append(q->store, REC_SUB, &(struct iovec){old.p, old.n}, 1, true, NULL), 0);
+    memcpy(shared, sub_stream(a)->epoch, QUEUE_EPOCH);
+    for (int again = 0; again < 2; again++) {
+        again ? queues_abandon(q) : queues_close(q);
+        assert_int_equal(queues_open(dir_fd, &q, &e), 0);
+        a = one_sub("t/s", "a");
+        b = one_sub("t/s", "b");
+        if (again == 0) {
+            publish_n(a, 5, 10);
+            queues_commit(q, true);
+        }
+        epoch_at(a, 10, v[2]);
+        epoch_at(a, 11, v[3]);
+        assert_memory_equal(v[2], shared, QUEUE_EPOCH);
+        assert_memory_equal(v[3], v[0], QUEUE_EPOCH);
+        epoch_at(b, 1, v[2]);
+        assert_memory_equal(v[2], v[1], QUEUE_EPOCH);
+    }
+    struct consumer *c = consumer(a);
+    assert_int_equal(take(c, &t), 10);
+    assert_int_equal(take(c, &t), 5);
+    consumer_detach(c, false, wall);
+    queues_close(q);
+    remove_dir();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_poison), cmocka_unit_test(test_windows_and_time), cmocka_unit_test(test_many),
-        cmocka_unit_test(test_damage), cmocka_unit_test(test_full_segments),    cmocka_unit_test(test_model),
+        cmocka_unit_test(test_damage), cmocka_unit_test(test_full_segments),    cmocka_unit_test(test_epochs),
+        cmocka_unit_test(test_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
