@@ -26,7 +26,8 @@ enum {
 };
 
 #define STORE        "state/broker"
-#define CUT_OFF_FILE "cut_off.json" /* in it */
+#define CUT_OFF_FILE "cut_off.json"      /* in it */
+#define MARKS        "state/broker.mark" /* not in it: it is not restored along with it */
 
 /* ---- streams and subscriptions, as configured ---- */
 
@@ -323,6 +324,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     }
     if (++ticks % JOURNAL_TICKS == 0)
         journal_interval(b);
+    queues_push_marks(b->queues);
     if (queues_unsynced(b->queues))
         broker_turn_soon(b);
 }
@@ -370,13 +372,16 @@ static int prepare(struct broker *b, struct err *e)
     if (b->store_fd < 0)
         return err_sys(e, -errno, "cannot open %s/" STORE, b->home.path);
     age_init(&b->age, b->store_fd, "clock");
+    b->marks_fd = openat(b->home.dirfd, MARKS, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (b->marks_fd < 0)
+        return err_sys(e, -errno, "cannot open %s/" MARKS, b->home.path);
     int r = keeper_start(b->base, &b->home, "broker", &b->keeper, e);
     return r < 0 ? r : keeper_conf(b->keeper, &b->conf, e);
 }
 
 static int open_queues(struct broker *b, struct err *e)
 {
-    int r = queues_open(b->store_fd, &b->queues, e);
+    int r = queues_open(b->store_fd, fd_take(&b->marks_fd), &b->queues, e);
     if (r < 0) {
         err_context(e, "the broker's store %s/" STORE " cannot be used, and nothing was changed", b->home.path);
         return r;
@@ -384,9 +389,13 @@ static int open_queues(struct broker *b, struct err *e)
     queues_on_death(b->queues, on_death);
     auth_read_tenants(b);
     r = apply_conf(b, b->conf, e);
-    if (r == 0)
-        load_cut_off(b);
-    return r;
+    if (r < 0)
+        return r;
+    load_cut_off(b);
+    size_t i = 0;
+    for (struct stream *q; (q = queues_next(b->queues, &i));)
+        journal_lost(stream_tag(q));
+    return 0;
 }
 
 static void make_events(struct broker *b, bool supervised)
@@ -429,6 +438,8 @@ static void stop(struct broker *b)
     keeper_stop(b->keeper);
     if (b->store_fd >= 0)
         close(b->store_fd);
+    if (b->marks_fd >= 0)
+        close(b->marks_fd);
 }
 
 /* Tenants and, on tcp, anybody talk to this program: from here on whoever got hold of it is a user of its own, with no capability,
@@ -492,7 +503,7 @@ static const char usage[] =
 
 int main(int argc, char **argv)
 {
-    struct broker b = {.store_fd = -1};
+    struct broker b = {.store_fd = -1, .marks_fd = -1};
     struct err e = {0};
     daemon_prepare("broker");
     const char *home;

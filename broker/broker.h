@@ -125,7 +125,7 @@ struct broker {
     int64_t journal_ms;                       /* the last interval ended */
     int64_t told_deaf_ms;                     /* of the operator's peers */
     uint64_t n_requests, n_refused;
-    int store_fd;
+    int store_fd, marks_fd;
 };
 
 /* broker.c */
@@ -175,6 +175,7 @@ void journal_interval(struct broker *b);
 void journal_breach(struct bstream *st, enum wire_code code, const char *detail);
 void journal_dead(struct bsub *s, const struct dead_letter *d);
 void journal_cut_off(struct bstream *st, bool cut_off);
+void journal_lost(struct bstream *st); /* what the store had lost when it was opened */
 
 /* control.c */
 int control_start(struct broker *b, struct err *e);

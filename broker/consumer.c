@@ -233,15 +233,16 @@ static void lease(struct leasing *l, uint64_t seq, const void *p, size_t n, int6
     l->fn(l->arg, seq, t->deliveries, wall_ms, p, n);
 }
 
-/* A message that is not to be had any more ends for this subscription. */
+/* A message that is not to be had any more ends for this subscription. Those that were missing from the start are counted. */
 static void lose(struct sub *s, uint64_t first, uint64_t next)
 {
+    bool counted = !stream_has(s->stream, first);
     sub_advance(s, next);
     uint64_t seq = first;
     for (struct slot *t; (t = sub_next_slot(s, &seq, next - 1)); seq++)
         if (t->state != SLOT_DONE && t->state != SLOT_DEAD) {
             sub_set_state(s, seq, t, SLOT_DONE);
-            s->lost++;
+            s->lost += !counted;
         }
 }
 

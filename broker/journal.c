@@ -115,6 +115,32 @@ void journal_cut_off(struct bstream *st, bool cut_off)
                  (long long)st->conf.breaches, (long long)st->conf.breach_window_s, st->tenant->id);
 }
 
+static void lost_line(struct bstream *st, const char *app, uint64_t n)
+{
+    AUTO_BUF struct buf line = {0};
+    const struct stream_loss loss = stream_loss(st->queue);
+    begin(&line, "lost", st, app);
+    json_i64(&line, "messages", (int64_t)n);
+    json_i64(&line, "first_seq", (int64_t)loss.first);
+    json_i64(&line, "last_seq", (int64_t)loss.last);
+    json_end(&line, '}');
+    write_line(st->b, st->tenant->id, &line);
+}
+
+void journal_lost(struct bstream *st)
+{
+    size_t i = 0;
+    if (!stream_loss(st->queue).n)
+        return;
+    lost_line(st, NULL, stream_loss(st->queue).n);
+    for (struct sub *s; (s = stream_next_sub(st->queue, &i));) {
+        struct sub_figures f;
+        sub_figures(s, &f);
+        if (f.lost)
+            lost_line(st, sub_name(s), f.lost);
+    }
+}
+
 void journal_dead(struct bsub *s, const struct dead_letter *d)
 {
     AUTO_BUF struct buf line = {0};

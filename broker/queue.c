@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -83,7 +82,7 @@ static bool replay_stream(struct queues *q, const unsigned char *p, size_t n)
         map_put(&q->streams, name, st);
         register_id(q, 's', id, st);
     }
-    memcpy(st->epoch, p, QUEUE_EPOCH);
+    stream_replay_epoch(st, p, next_seq);
     if (next_seq > st->next_seq)
         st->next_seq = next_seq;
     return true;
@@ -152,6 +151,10 @@ static bool replay_on_stream(struct queues *q, const struct store_pos *at, int t
         return publishers_replay(st, p, n);
     case REC_MESSAGES:
         return messages_replay(st, at, body, n_body);
+    case REC_EPOCHS:
+        return epochs_replay(st, p, n);
+    case REC_GAPS:
+        return gaps_replay(st, p, n);
     default:
         if (!take_u32(&p, &n, &zero) || !take_u64(&p, &n, &first) || first > st->next_seq)
             return false;
@@ -171,7 +174,8 @@ static void on_record(void *arg, const struct store_pos *at, int type, const uns
         ok = replay_stream(q, body, n_body);
     else if (ok && type == REC_SUB)
         ok = take_u32(&p, &n, &stream) && (!by_id(q, 's', stream) || sub_replay_record(by_id(q, 's', stream), id, p, n));
-    else if (ok && (type == REC_STREAM_DROP || type == REC_PUBLISHERS || type == REC_MESSAGES || type == REC_EXPIRED))
+    else if (ok && (type == REC_STREAM_DROP || type == REC_PUBLISHERS || type == REC_MESSAGES ||
+                    (type >= REC_EXPIRED && type <= REC_GAPS)))
         ok = replay_on_stream(q, at, type, id, body, n_body, p, n);
     else if (ok && type <= REC_DROP_DEAD)
         ok = replay_on_sub(q, type, id, p, n);
@@ -187,10 +191,18 @@ static void on_segment(void *arg)
     struct queues *q = arg;
     size_t i = 0, k;
     AUTO_BUF struct buf b = {0};
-    for (const struct stream *st; (st = map_next(&q->streams, &i));) {
+    for (struct stream *st; (st = map_next(&q->streams, &i));) {
         b.n = 0;
         stream_record(st, &b);
         log_event(q, REC_STREAM, b.p, b.n);
+        b.n = 0;
+        epochs_record(st, &b);
+        if (st->n_eras > 1)
+            log_event(q, REC_EPOCHS, b.p, b.n);
+        b.n = 0;
+        gaps_record(st, &b);
+        if (st->n_gaps)
+            log_event(q, REC_GAPS, b.p, b.n);
         b.n = 0;
         if (publishers_record(st, &b))
             log_event(q, REC_PUBLISHERS, b.p, b.n);
@@ -209,7 +221,7 @@ static size_t segment_begins_with(void *arg)
     const struct queues *q = arg;
     size_t i = 0, k, j, n = 0;
     for (const struct stream *st; (st = map_next(&q->streams, &i));) {
-        n += 512;
+        n += 1024 + st->n_eras * sizeof(struct era) + st->n_gaps * sizeof(struct range);
         j = 0;
         for (const struct publisher *p; (p = map_next(&st->publishers, &j));)
             n += 32 + p->n_seen * sizeof(struct range);
@@ -221,29 +233,34 @@ static size_t segment_begins_with(void *arg)
     return n;
 }
 
-int queues_open(int dirfd, struct queues **ret, struct err *e)
+int queues_open(int dirfd, int marks_fd, struct queues **ret, struct err *e)
 {
     struct queues *q = xcalloc(1, sizeof *q);
-    struct store_ops ops = {on_record, on_segment, segment_begins_with, q};
+    q->marks = marks_open(marks_fd);
+    struct store_ops ops = {.on_record = on_record,
+                            .on_segment = on_segment,
+                            .segment_begins_with = segment_begins_with,
+                            .arg = q,
+                            .newest = marks_newest_segment(q->marks),
+                            .is_copy = !marks_are_original(q->marks)};
     size_t i = 0, k;
     q->next_id = 1;
     q->replaying = true;
     int r = store_open(dirfd, &ops, &q->store, e);
     q->replaying = false;
     if (r < 0) {
+        marks_close(q->marks);
         free(q);
         return r;
     }
     for (struct stream *st; (st = map_next(&q->streams, &i));) {
         k = 0;
-        for (struct sub *s; (s = stream_next_sub(st, &k));) {
+        for (struct sub *s; (s = stream_next_sub(st, &k));)
             sub_recovered(s);
-            sub_settle_epoch(s);
-        }
         st->look_at_kept = true;
         stream_trim_kept(st);
     }
-    store_commit(q->store, true);
+    queues_recover(q);
     *ret = q;
     return 0;
 }
@@ -260,12 +277,15 @@ static void queues_free(struct queues *q)
         stream_free(st);
     map_fini(&q->streams);
     map_fini(&q->by_id);
+    marks_close(q->marks);
     buf_fini(&q->scratch);
     free(q);
 }
 
 void queues_close(struct queues *q)
 {
+    queues_commit(q, true);
+    marks_sync(q->marks);
     store_close(q->store);
     queues_free(q);
 }
@@ -279,7 +299,13 @@ void queues_abandon(struct queues *q)
 void queues_commit(struct queues *q, bool sync)
 {
     store_commit(q->store, sync || q->published);
+    queues_mark(q);
     q->published = false;
+}
+
+void queues_push_marks(struct queues *q)
+{
+    marks_push(q->marks, store_newest(q->store));
 }
 
 bool queues_unsynced(const struct queues *q)
@@ -322,7 +348,7 @@ int queues_add_stream(struct queues *q, const char *name, struct stream **ret)
     if (*ret)
         return 0;
     struct stream *st = stream_new(q, name, q->next_id);
-    randombytes_buf(st->epoch, sizeof st->epoch);
+    stream_begin_epoch(st);
     stream_record(st, &b);
     struct iovec part = {b.p, b.n};
     int r = store_append(q->store, REC_STREAM, &part, 1, true, NULL);
@@ -332,6 +358,7 @@ int queues_add_stream(struct queues *q, const char *name, struct stream **ret)
     }
     map_put(&q->streams, name, st);
     register_id(q, 's', st->id, st);
+    stream_touch(st);
     *ret = st;
     return 0;
 }
@@ -339,6 +366,7 @@ int queues_add_stream(struct queues *q, const char *name, struct stream **ret)
 void queues_drop_stream(struct queues *q, struct stream *st)
 {
     AUTO_BUF struct buf b = {0};
+    stream_unmark(st);
     le_add_u32(&b, st->id);
     log_event(q, REC_STREAM_DROP, b.p, b.n);
     for (size_t i = st->head; i < st->n; i++)
@@ -368,6 +396,7 @@ int stream_add_sub(struct stream *st, const char *name, struct sub **ret)
     }
     st->subs = xrealloc(st->subs, (st->n_subs + 1) * sizeof(struct sub *));
     st->subs[st->n_subs++] = s;
+    sub_touch(s);
     *ret = s;
     return 0;
 }

@@ -56,7 +56,8 @@ struct stream_figures {
 struct sub_figures {
     uint64_t ready, leased, delayed, dead;
     int64_t oldest_wall_ms; /* of the oldest that is neither done nor dead; 0: none */
-    /* Since the program started. failed: leases that ended without an ack; lost: damaged on the disk */
+    /* Since the program started. failed: leases that ended without an ack; lost: not to be had from the disk any more, with those
+     * that were missing when the program started */
     uint64_t acked, acked_bytes, failed, redelivered, died, lost, expired;
     size_t n_consumers;
 };
@@ -75,8 +76,14 @@ struct dead_letter {
     const char *reason;
 };
 
-/* Opens or makes the queues kept in directory dirfd. Errors are store_open's. Blocks. */
-int queues_open(int dirfd, struct queues **ret, struct err *e);
+/* Of a stream's messages that were confirmed, what queues_open did not find and no earlier one had missed. */
+struct stream_loss {
+    uint64_t n, first, last; /* n: those that some subscription should still have got, somewhere from first to last */
+};
+
+/* Opens or makes the queues kept in directory dirfd. marks_fd: the file of marks (mark.h), empty where it is new. TAKE marks_fd.
+ * Errors are store_open's. Blocks. */
+int queues_open(int dirfd, int marks_fd, struct queues **ret, struct err *e);
 /* fn is called for each message that dies. */
 void queues_on_death(struct queues *q, void (*fn)(struct sub *s, const struct dead_letter *d));
 void queues_close(struct queues *q);
@@ -84,6 +91,8 @@ void queues_abandon(struct queues *q); /* what was not committed is lost, as by 
 
 /* Ends a turn: what was changed is written and, where messages were published or `sync`, durable when it returns. */
 void queues_commit(struct queues *q, bool sync);
+/* The marks are on their way to the disk: about once a second. Does not wait for it, but where there are new streams. */
+void queues_push_marks(struct queues *q);
 /* True when acks and the like were written but are not durable yet. */
 bool queues_unsynced(const struct queues *q);
 /* Frees space, a bounded amount of work a call; true when there is more to do. */
@@ -99,6 +108,7 @@ void queues_drop_stream(struct queues *q, struct stream *st);
 
 const char *stream_name(const struct stream *st);
 void stream_figures(const struct stream *st, struct stream_figures *ret);
+struct stream_loss stream_loss(const struct stream *st);
 /* Something of the broker's own. */
 void stream_set_tag(struct stream *st, void *tag);
 void *stream_tag(const struct stream *st);
@@ -123,6 +133,7 @@ struct stream *sub_stream(const struct sub *s);
 void sub_figures(const struct sub *s, struct sub_figures *ret);
 void sub_take_times(struct sub *s, struct sub_times *ret);
 void sub_configure(struct sub *s, int64_t lease_ms, int max_deliveries);
+uint64_t sub_floor(const struct sub *s); /* all before are done or dead */
 /* What the _ids of a message's rows begin with, for this subscription, and which messages have the same. */
 struct range sub_epoch(const struct sub *s, uint64_t seq, unsigned char ret[QUEUE_EPOCH]);
 void sub_set_tag(struct sub *s, void *tag);

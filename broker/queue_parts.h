@@ -1,8 +1,10 @@
 /* What queue.c (all streams, the log), stream.c (messages), sub.c (subscriptions), slots.c (what became of each message),
- * consumer.c (who holds what) and epoch.c (what the _ids of their rows begin with) share. See queue.h for the contract. */
+ * consumer.c (who holds what), epoch.c (what the _ids of their rows begin with) and recover.c (what should be there) share. See
+ * queue.h for the contract. */
 #ifndef SIMBDP_QUEUE_PARTS_H
 #define SIMBDP_QUEUE_PARTS_H
 
+#include "mark.h"
 #include "queue.h"
 #include "store.h"
 
@@ -24,6 +26,8 @@ enum record {
     REC_REPLAY,      /* sub, 0, seq */
     REC_DROP_DEAD,   /* sub, 0, seq */
     REC_EXPIRED,     /* stream, 0, first seq that is kept */
+    REC_EPOCHS,      /* stream, n; of each: first seq, epoch; where a segment begins, behind REC_STREAM */
+    REC_GAPS,        /* stream, n, ranges: of what is lost; where a segment begins */
 };
 
 struct messages_header {
@@ -46,12 +50,26 @@ struct publisher {
     size_t n_seen;
 };
 
+/* From this sequence on. */
+struct era {
+    uint64_t first;
+    unsigned char epoch[QUEUE_EPOCH];
+};
+
 struct stream {
     struct queues *q;
     char *name;
     uint32_t id;
-    unsigned char epoch[QUEUE_EPOCH];
+    struct era *eras; /* by sequence, the first one from the beginning on */
+    size_t n_eras;
     uint64_t next_seq;
+    struct range *gaps; /* in order: sequences that are lost, as far as somebody has still to pass them */
+    size_t n_gaps;
+    struct stream_loss loss;
+    bool unsaved;  /* recover.c: something of it is to be written down before anything is published */
+    uint32_t slot; /* of its mark; 0: none */
+    bool touched;
+    struct stream *next_touched;
     int64_t bytes;
     void *tag;
     struct extent *extents; /* from `head` on, by sequence */
@@ -130,6 +148,9 @@ struct sub {
     size_t dead_head, n_dead;
     struct consumer **consumers; /* index: id - 1; NULL: free */
     size_t n_consumers, cap_consumers;
+    uint32_t slot; /* of its mark; 0: none */
+    bool touched;
+    struct sub *next_touched;
     uint64_t n_again, n_suspect, n_delayed, n_leased;
     uint64_t acked, acked_bytes, failed, redelivered, died, lost, expired;
     uint32_t times[N_TIMES]; /* of acks, by time_bucket() */
@@ -144,6 +165,10 @@ struct queues {
     struct map by_id;   /* "s<id>" a stream, "u<id>" a subscription */
     uint32_t next_id;
     bool replaying, published;
+    bool unsettled; /* what recover.c has to say is not written down yet */
+    struct marks *marks;
+    struct stream *touched_streams; /* whose marks are to be written */
+    struct sub *touched_subs;
     void (*on_death)(struct sub *s, const struct dead_letter *d);
     struct buf scratch;
 };
@@ -152,6 +177,29 @@ struct queues {
 void log_event(struct queues *q, int type, const void *p, size_t n);
 void register_id(struct queues *q, char kind, uint32_t id, void *v);
 void unregister_id(struct queues *q, char kind, uint32_t id);
+
+/* epoch.c */
+const unsigned char *stream_epoch(const struct stream *st); /* of what is published next */
+void stream_begin_epoch(struct stream *st);                 /* with what is published next */
+void epochs_record(struct stream *st, struct buf *out);
+bool epochs_replay(struct stream *st, const unsigned char *p, size_t n);
+/* A REC_STREAM says so. */
+void stream_replay_epoch(struct stream *st, const unsigned char epoch[QUEUE_EPOCH], uint64_t next_seq);
+
+/* recover.c */
+/* Once the log is read. */
+void queues_recover(struct queues *q);
+/* Writes down what has to be before anything is published; false on a full disk. */
+bool queues_settle(struct queues *q);
+void queues_mark(struct queues *q); /* the marks of what changed since, behind a commit */
+void stream_touch(struct stream *st);
+void sub_touch(struct sub *s);
+void stream_unmark(struct stream *st);
+void sub_unmark(struct sub *s);
+/* How many of the sequences from `from` to before `to` were found lost. */
+uint64_t stream_n_missing(const struct stream *st, uint64_t from, uint64_t to);
+void gaps_record(const struct stream *st, struct buf *out);
+bool gaps_replay(struct stream *st, const unsigned char *p, size_t n);
 
 /* stream.c */
 struct stream *stream_new(struct queues *q, const char *name, uint32_t id);
@@ -169,6 +217,7 @@ void stream_trim_kept(struct stream *st);
 bool stream_move(struct stream *st, uint64_t oldest, int64_t *budget);
 /* The message, or NULL: ret_next is the first sequence after it that may be there. */
 const void *stream_find(struct stream *st, uint64_t seq, size_t *ret_n, int64_t *ret_wall_ms, uint64_t *ret_next);
+bool stream_has(const struct stream *st, uint64_t seq);        /* whether it can be read or not */
 int64_t stream_wall_ms(const struct stream *st, uint64_t seq); /* about when it was published; 0: not there */
 
 /* sub.c */
@@ -182,8 +231,6 @@ bool sub_needs(const struct sub *s, uint64_t first, uint64_t last);
 void sub_expire(struct sub *s, uint64_t first); /* all below are done, but for dead ones */
 void sub_expire_dead(struct sub *s, int64_t wall_ms);
 void sub_recovered(struct sub *s);
-/* Where a record of an earlier version was read: from here on its epoch is its own, and that is written down. */
-void sub_settle_epoch(struct sub *s);
 
 /* Advances the floor, and gives back what the stream need not keep for it: after slots were set to done. */
 void sub_finish(struct sub *s);

@@ -419,7 +419,7 @@ static void subscribe(struct session *s, const struct wire_request *rq)
         sub = xcalloc(1, sizeof *sub);
         *sub = (struct subscription){.tag = rq->h.consumer, .session = s};
         sub->consumer = sub_attach(bs->queue, sub);
-        sub_epoch(bs->queue, UINT64_MAX, sub->epoch);
+        sub_epoch(bs->queue, sub_floor(bs->queue), sub->epoch);
         s->subscriptions = xrealloc(s->subscriptions, (s->n_subscriptions + 1) * sizeof(struct subscription *));
         s->subscriptions[s->n_subscriptions++] = sub;
     }

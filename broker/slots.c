@@ -103,6 +103,8 @@ void sub_advance_floor(struct sub *s)
         floor = s->cursor;
     size_t gone = (size_t)(floor / CHUNK - s->floor / CHUNK);
     drop_front(s, gone < s->n_chunks ? gone : s->n_chunks);
+    if (floor != s->floor)
+        sub_touch(s);
     s->floor = floor;
 }
 
@@ -163,6 +165,7 @@ void sub_reopen(struct sub *s, uint64_t seq)
                 s->chunks[i] = &sub_all_done;
         }
         s->floor = seq;
+        sub_touch(s);
     }
     struct chunk **c = sub_chunk_of(s, seq);
     if (*c == &sub_all_done)

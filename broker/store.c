@@ -46,7 +46,7 @@ struct store {
     struct store_ops ops;
     struct segment *segments; /* oldest first; the last one is written to */
     size_t n, cap;
-    uint64_t next_number, salt;
+    uint64_t next_number, salt, damage;
     struct buf pending; /* appended, not written: begins at the last segment's `written` */
     uint32_t written;
     bool unsynced, rolling;
@@ -76,6 +76,22 @@ static uint32_t check_of(const struct store *s, const unsigned char *p, size_t n
 static void name_of(uint64_t number, char out[32])
 {
     snprintf(out, 32, "%016llx.seg", (unsigned long long)number);
+}
+
+static void add_damage(struct store *s, uint64_t number, uint64_t at, char kind)
+{
+    uint64_t v[] = {number, at, (uint64_t)kind};
+    s->damage += XXH3_64bits(v, sizeof v);
+}
+
+uint64_t store_damage(const struct store *s)
+{
+    return s->damage;
+}
+
+uint64_t store_newest(const struct store *s)
+{
+    return s->n ? s->segments[s->n - 1].number : 0;
 }
 
 static struct segment *last(struct store *s)
@@ -499,6 +515,7 @@ static void set_aside(const struct reading *r, uint32_t from, uint32_t to, bool 
 {
     char name[64];
     mkdirat(r->s->dirfd, "damaged", 0700);
+    add_damage(r->s, r->number, from, 'r');
     snprintf(name, sizeof name, "damaged/%016llx-%08x", (unsigned long long)r->number, from);
     AUTO_FD int fd = openat(r->s->dirfd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd >= 0 && fd_write_all(fd, r->p + from, to - from) < 0)
@@ -567,7 +584,10 @@ static int read_segment(struct store *s, uint64_t number, bool is_last, struct e
     bool whole = b.n >= SEGMENT_HEADER && is_header(h);
     if (b.n >= SEGMENT_HEADER && !memcmp(h, MAGIC, 7) && h[7] > MAGIC[7] && le_u32(h + 56) == (uint32_t)XXH3_64bits(h, 56))
         return err_set(e, ERR_VERSION, "segment %s has format \"%.8s\", this program's is \"%s\"", name, b.p, MAGIC);
-    if (!whole || le_u64(h + 8) != number || le_u64(h + 16) != b.n)
+    bool sound = whole && le_u64(h + 8) == number && le_u64(h + 16) == b.n;
+    if (!sound)
+        add_damage(s, number, b.n, 'h');
+    if (!sound)
         log_error("store_damaged", NULL, NULL, "segment %s: its header %s; its records are read all the same", name,
                   whole && le_u64(h + 8) == number ? "says another size: it was cut short or added to" : "is damaged");
     struct segment *seg = add_segment(s, number, fd_take(&fd), (uint32_t)b.n);
@@ -621,6 +641,16 @@ static uint64_t salt_of(struct store *s, const uint64_t *numbers, size_t n)
     return salt;
 }
 
+/* Segments go from the oldest on: none is missing between others, or behind the last. */
+static void look_for(struct store *s, uint64_t number, uint64_t end)
+{
+    if (number == end)
+        return;
+    add_damage(s, number, end, 'm');
+    log_error("store_damaged", NULL, NULL, "segments %016llx to %016llx are missing; everything else is kept",
+              (unsigned long long)number, (unsigned long long)end - 1);
+}
+
 static int read_all(struct store *s, struct err *e)
 {
     AUTO_FREE uint64_t *numbers = NULL;
@@ -628,9 +658,16 @@ static int read_all(struct store *s, struct err *e)
     int r = list(s, &numbers, &n, e);
     if (r == 0)
         s->salt = salt_of(s, numbers, n);
-    for (size_t i = 0; r == 0 && i < n; i++)
+    for (size_t i = 0; r == 0 && i < n; i++) {
+        if (i)
+            look_for(s, numbers[i - 1] + 1, numbers[i]);
         r = read_segment(s, numbers[i], i + 1 == n, e);
+    }
     s->next_number = n ? numbers[n - 1] + 1 : 1;
+    if (s->ops.newest >= s->next_number) {
+        look_for(s, s->next_number, s->ops.newest + 1);
+        s->next_number = s->ops.newest + 1;
+    }
     if (s->n)
         s->written = last(s)->used;
     return r;
@@ -661,6 +698,8 @@ int store_open(int dirfd, const struct store_ops *ops, struct store **ret, struc
     pthread_cond_init(&s->wake, NULL);
     unlinkat(dirfd, SPARE_TEMP, 0);
     unlinkat(dirfd, SPARE_RAW, 0);
+    if (ops->is_copy)
+        unlinkat(dirfd, SPARE, 0);
     if (fstatat(dirfd, SPARE, &st, 0) == 0) {
         s->spare = st.st_size >= STORE_MIN_SEGMENT && st.st_size <= STORE_MAX_RECORD * 4LL;
         s->spare_size = (uint32_t)st.st_size;

@@ -51,6 +51,8 @@ struct store_ops {
     void (*on_segment)(void *arg);
     size_t (*segment_begins_with)(void *arg); /* how many bytes that may be */
     void *arg;
+    uint64_t newest; /* segment that is known to have been there; its number is not used again. 0: not known */
+    bool is_copy;    /* it may be an older state of the store: numbers come again, so what the spare segment held is not kept */
 };
 
 /* Opens or makes the store in directory `dirfd`, which is kept. Damage is logged and set aside; -errno when the directory cannot
@@ -82,6 +84,11 @@ void store_release(struct store *s, const struct store_pos *at);
 /* Gives back the oldest segments of which nothing is kept; commits and syncs before. True when the oldest one should be emptied
  * (its records appended anew and released) because the segments hold more than twice of what is kept. */
 bool store_tidy(struct store *s, uint64_t *ret_oldest);
+
+/* The segment that is written to; 0: none was begun. */
+uint64_t store_newest(const struct store *s);
+/* Stands for all damage that was found when it was opened, the same as long as that is there; 0: none. */
+uint64_t store_damage(const struct store *s);
 
 /* Bytes of segments, bytes kept of them; whether publishing has to wait for disk space. */
 void store_figures(const struct store *s, int64_t *ret_bytes, int64_t *ret_kept_bytes);

@@ -40,6 +40,8 @@ void stream_free(struct stream *st)
     free(st->subs);
     free(st->extents);
     free(st->kept);
+    free(st->eras);
+    free(st->gaps);
     buf_fini(&st->record);
     free(st->name);
     free(st);
@@ -374,6 +376,8 @@ static int append(struct stream *st, uint64_t publisher_id, uint64_t number, con
     struct messages_header h = {htole32(st->id),       htole32(n),      htole64(st->next_seq),
                                 htole64(publisher_id), htole64(number), (int64_t)htole64((uint64_t)wall_ms)};
     struct store_pos at;
+    if (q->unsettled && !queues_settle(q))
+        return -ENOSPC;
     q->scratch.n = 0;
     buf_add(&q->scratch, &h, sizeof h);
     for (uint32_t i = 0; i < n; i++)
@@ -390,6 +394,7 @@ static int append(struct stream *st, uint64_t publisher_id, uint64_t number, con
         return r;
     add_extent(st, (struct extent){st->next_seq, at, n, (uint32_t)(wall_ms / 1000)});
     st->next_seq += n;
+    stream_touch(st);
     if (publisher_id)
         see(publisher_get(st, publisher_id, wall_ms), number, number + n - 1);
     q->published = true;
@@ -486,6 +491,17 @@ const void *stream_read(struct stream *st, uint64_t seq, size_t *ret_n, int64_t 
     return stream_find(st, seq, ret_n, ret_wall_ms, &next);
 }
 
+bool stream_has(const struct stream *st, uint64_t seq)
+{
+    const struct extent *x = extent_at(st, seq);
+    return x && x->first <= seq;
+}
+
+struct stream_loss stream_loss(const struct stream *st)
+{
+    return st->loss;
+}
+
 int64_t stream_wall_ms(const struct stream *st, uint64_t seq)
 {
     const struct extent *x = extent_at(st, seq);
@@ -497,7 +513,7 @@ void stream_record(const struct stream *st, struct buf *out)
     le_add_u32(out, st->id);
     le_add_u32(out, (uint32_t)strlen(st->name));
     le_add_u64(out, st->next_seq);
-    buf_add(out, st->epoch, sizeof st->epoch);
+    buf_add(out, stream_epoch(st), QUEUE_EPOCH);
     buf_adds(out, st->name);
 }
 
@@ -550,6 +566,7 @@ void stream_drop_sub(struct stream *st, struct sub *s)
 {
     AUTO_BUF struct buf b = {0};
     le_add_u32(&b, s->id);
+    sub_unmark(s);
     log_event(st->q, REC_SUB_DROP, b.p, b.n);
     for (size_t i = 0; i < st->n_subs; i++)
         if (st->subs[i] == s)

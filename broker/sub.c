@@ -40,6 +40,11 @@ struct stream *sub_stream(const struct sub *s)
     return s->stream;
 }
 
+uint64_t sub_floor(const struct sub *s)
+{
+    return s->floor;
+}
+
 void sub_configure(struct sub *s, int64_t lease_ms, int max_deliveries)
 {
     s->lease_ms = lease_ms;
@@ -97,7 +102,8 @@ void sub_take_times(struct sub *s, struct sub_times *ret)
 void sub_figures(const struct sub *s, struct sub_figures *ret)
 {
     *ret = (struct sub_figures){
-        .ready = s->stream->next_seq - s->cursor + s->n_again + s->n_suspect,
+        .ready = s->stream->next_seq - s->cursor - stream_n_missing(s->stream, s->cursor, s->stream->next_seq) + s->n_again +
+                 s->n_suspect,
         .leased = s->n_leased,
         .delayed = s->n_delayed,
         .dead = s->n_dead - s->dead_head,
@@ -259,7 +265,7 @@ void sub_expire(struct sub *s, uint64_t first)
     if (first <= s->floor)
         return;
     if (s->cursor < first) {
-        s->expired += first - s->cursor;
+        s->expired += first - s->cursor - stream_n_missing(s->stream, s->cursor, first);
         sub_advance(s, first);
     }
     uint64_t seq = s->floor;
@@ -386,18 +392,6 @@ void sub_replay_ranges(struct sub *s, int type, const struct range *v, size_t n)
         }
     }
     sub_finish(s);
-}
-
-void sub_settle_epoch(struct sub *s)
-{
-    AUTO_BUF struct buf b = {0};
-    if (s->shared_below != SHARED_NOT_SET)
-        return;
-    s->shared_below = s->stream->next_seq;
-    sub_record(s, &b);
-    struct iovec part = {b.p, b.n};
-    if (store_append(s->stream->q->store, REC_SUB, &part, 1, true, NULL) < 0)
-        s->shared_below = SHARED_NOT_SET; /* the disk is full: it goes on as before, and the next one tries again */
 }
 
 /* All that has a slot and is not done waits to be handed out, in order. */

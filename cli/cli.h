@@ -105,6 +105,7 @@ int verb_rejects(struct cli *c);
 int verb_verify(struct cli *c);
 int verb_clock(struct cli *c);
 int verb_reload(struct cli *c);
+int verb_restored(struct cli *c);
 int verb_retry(struct cli *c);
 int verb_run(struct cli *c);
 int verb_runs(struct cli *c);

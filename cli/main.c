@@ -23,6 +23,7 @@ static const struct {
      "what this host enforces of each limit, and whether all that is needed is there; --fix: remove cgroups that homes left which "
      "are gone"},
     {"reload", verb_reload, "", "make the running platform take the changed configuration, all or nothing"},
+    {"restored", verb_restored, "", "say that state/ was put back from a backup, before `up`"},
     {"status", verb_status, "[--json]", "what the programs are doing"},
     {"clock", verb_clock, "[trust] [--json]",
      "whether retention goes by the host's clock; trust: it does from now on, though it leapt"},

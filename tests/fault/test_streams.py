@@ -540,7 +540,7 @@ def test_a_damaged_store_costs_what_was_hit_and_says_so(home, how):
         p.ack(got)
         assert p.publish(STREAM, [b"on"])[1] == 1
         assert p.take()[0].body == b"on"
-    assert home.queue()["lost"] == (10 if how == "flipped" else 0)
+    assert home.queue()["lost"] == (10 if how == "flipped" else 500)
 
 
 def test_publish_by_command(home):

@@ -12,7 +12,7 @@ int broker_main(int argc, char **argv);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static struct broker b = {.store_fd = -1};
+static struct broker b = {.store_fd = -1, .marks_fd = -1};
 
 /* The keeper, which writes the tenants' logs, is another process; here is none. */
 int keeper_start(struct event_base *base, const struct home *h, const char *program, struct keeper **ret, struct err *e)
@@ -81,7 +81,7 @@ static void start_once(void)
     if (r == 0 && (fd_mkdirs(home, STORE, 0700) < 0 || (b.store_fd = openat(home, STORE, O_DIRECTORY | O_RDONLY | O_CLOEXEC)) < 0))
         r = -errno;
     if (r == 0)
-        r = queues_open(b.store_fd, &b.queues, &e);
+        r = queues_open(b.store_fd, -1, &b.queues, &e);
     if (r == 0) { /* the peer is the operator */
         queues_on_death(b.queues, on_death);
         r = apply_conf(&b, b.conf, &e);

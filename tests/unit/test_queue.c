@@ -36,6 +36,13 @@ static void make_dir(void)
     assert_true(dir_fd >= 0);
 }
 
+static int marks(void)
+{
+    int fd = openat(dir_fd, "mark", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    return fd;
+}
+
 static void remove_dir(void)
 {
     close(dir_fd);
@@ -65,7 +72,7 @@ static uint64_t number[N_STREAMS];
 static void open_all(void)
 {
     struct err e = {0};
-    assert_int_equal(queues_open(dir_fd, &q, &e), 0);
+    assert_int_equal(queues_open(dir_fd, marks(), &q, &e), 0);
     for (int i = 0; i < N_STREAMS; i++) {
         char name[32];
         snprintf(name, sizeof name, "t%d/s", i);
@@ -485,7 +492,7 @@ static void test_poison(void **state)
     (void)state;
     make_dir();
     struct err e = {0};
-    assert_int_equal(queues_open(dir_fd, &q, &e), 0);
+    assert_int_equal(queues_open(dir_fd, marks(), &q, &e), 0);
     struct sub *s = one_sub("t/s", "a");
     publish_n(s, N, 10);
     size_t most = 0, deaths = 0;
@@ -538,7 +545,7 @@ static void test_windows_and_time(void **state)
     (void)state;
     make_dir();
     struct err e = {0};
-    assert_int_equal(queues_open(dir_fd, &q, &e), 0);
+    assert_int_equal(queues_open(dir_fd, marks(), &q, &e), 0);
     struct sub *s = one_sub("t/s", "a");
     publish_n(s, 50, 100);
     struct consumer *c = sub_attach(s, NULL);
@@ -600,7 +607,7 @@ static void test_many(void **state)
     (void)state;
     make_dir();
     struct err e = {0};
-    assert_int_equal(queues_open(dir_fd, &q, &e), 0);
+    assert_int_equal(queues_open(dir_fd, marks(), &q, &e), 0);
     struct sub *s = one_sub("t/s", "a");
     publish_n(s, N, 1);
     struct consumer *slow = consumer(s), *quick = consumer(s);
@@ -649,7 +656,7 @@ static void test_damage(void **state)
         struct err e = {0};
         struct taken t;
         make_dir();
-        assert_int_equal(queues_open(dir_fd, &q, &e), 0);
+        assert_int_equal(queues_open(dir_fd, marks(), &q, &e), 0);
         struct sub *a = one_sub("t/a", "x"), *b = one_sub("t/b", "x");
         for (int i = 0; i < N; i++) {
             publish_n(i % 2 ? a : b, 1, 400);
@@ -680,7 +687,7 @@ static void test_damage(void **state)
         }
         close(fd);
         for (int again = 0; again < 2; again++) { /* and it stays so */
-            assert_int_equal(queues_open(dir_fd, &q, &e), 0);
+            assert_int_equal(queues_open(dir_fd, marks(), &q, &e), 0);
             size_t i = 0, k = 0, all = 0;
             for (struct stream *s; (s = queues_next(q, &i));)
                 for (struct sub *sub; (sub = stream_next_sub(s, &k)); k = 0) {
@@ -714,7 +721,7 @@ static void test_full_segments(void **state)
     struct err e = {0};
     (void)state;
     make_dir();
-    assert_int_equal(queues_open(dir_fd, &q, &e), 0);
+    assert_int_equal(queues_open(dir_fd, marks(), &q, &e), 0);
     struct sub *a = one_sub("t/a", "x");
     for (int i = 0; i < 200000; i++) {
         publish_n(a, 1, (size_t)(1 + i % 97));
@@ -741,7 +748,7 @@ static void test_epochs(void **state)
     struct taken t;
     (void)state;
     make_dir();
-    assert_int_equal(queues_open(dir_fd, &q, &e), 0);
+    assert_int_equal(queues_open(dir_fd, marks(), &q, &e), 0);
     struct sub *a = one_sub("t/s", "a"), *b = one_sub("t/s", "b"), *other = one_sub("t/r", "a");
     publish_n(a, 10, 10);
     epoch_at(a, 1, v[0]);
@@ -754,10 +761,10 @@ static void test_epochs(void **state)
     a->shared_below = SHARED_NOT_SET;
     sub_record(a, &old);
     assert_int_equal(store_append(q->store, REC_SUB, &(struct iovec){old.p, old.n}, 1, true, NULL), 0);
-    memcpy(shared, sub_stream(a)->epoch, QUEUE_EPOCH);
+    memcpy(shared, stream_epoch(sub_stream(a)), QUEUE_EPOCH);
     for (int again = 0; again < 2; again++) {
         again ? queues_abandon(q) : queues_close(q);
-        assert_int_equal(queues_open(dir_fd, &q, &e), 0);
+        assert_int_equal(queues_open(dir_fd, marks(), &q, &e), 0);
         a = one_sub("t/s", "a");
         b = one_sub("t/s", "b");
         if (again == 0) {
@@ -779,12 +786,82 @@ static void test_epochs(void **state)
     remove_dir();
 }
 
+static void change_marks(off_t at, const void *p, size_t n)
+{
+    int fd = marks();
+    assert_int_equal(pwrite(fd, p, n, at), n);
+    close(fd);
+}
+
+/* What a stream's marks are worth: none and a copy begin an epoch, one that is behind, as after a power cut, does not; what was
+ * published keeps its epoch over restarts and segments. */
+static void test_marks(void **state)
+{
+    unsigned char v[2][QUEUE_EPOCH], old[4 * MARK_SLOT];
+    struct err e = {0};
+    struct range same[2];
+    (void)state;
+    make_dir();
+    assert_int_equal(queues_open(dir_fd, marks(), &q, &e), 0);
+    struct sub *s = one_sub("t/s", "a");
+    publish_n(s, 10, 10);
+    queues_commit(q, true);
+    int fd = marks();
+    assert_int_equal(pread(fd, old, sizeof old, 0), 3 * MARK_SLOT); /* the file, the stream, the subscription */
+    close(fd);
+    publish_n(s, 10, 10);
+    queues_close(q);
+    for (int round = 0; round < 4; round++) {
+        if (round == 0)
+            change_marks(0, old, 3 * MARK_SLOT); /* behind */
+        if (round == 1)
+            change_marks(MARK_SLOT + 17, "x", 1); /* the stream's is damaged */
+        if (round == 2)
+            change_marks(32, "x", 1), change_marks(0, "x", 1); /* the file's */
+        if (round == 3)
+            assert_int_equal(unlinkat(dir_fd, "mark", 0), 0);
+        assert_int_equal(queues_open(dir_fd, marks(), &q, &e), 0);
+        s = one_sub("t/s", "a");
+        uint64_t next = (uint64_t)(21 + 3 * round);
+        same[0] = sub_epoch(s, next - 1, v[0]);
+        same[1] = sub_epoch(s, next, v[1]);
+        assert_int_equal(memcmp(v[0], v[1], QUEUE_EPOCH) == 0, round == 0);
+        assert_true(round == 0 || (same[0].last == next - 1 && same[1].first == next));
+        publish_n(s, 3, 10);
+        queues_close(q);
+    }
+    unsigned char epochs[40][QUEUE_EPOCH];
+    for (int again = 0; again < 3; again++) { /* over many segments, of which the first ones go */
+        assert_int_equal(queues_open(dir_fd, marks(), &q, &e), 0);
+        s = one_sub("t/s", "a");
+        for (uint64_t seq = 15; seq < 40; seq++) {
+            sub_epoch(s, seq, v[0]);
+            if (again)
+                assert_memory_equal(v[0], epochs[seq], QUEUE_EPOCH);
+            memcpy(epochs[seq], v[0], QUEUE_EPOCH);
+        }
+        publish_n(s, 1500, 4000);
+        struct consumer *c = consumer(s);
+        struct taken t;
+        assert_true(take(c, &t) > 0);
+        if (!again)
+            assert_int_equal(sub_ack(s, &(struct range){1, 14}, 1, now), 14);
+        consumer_detach(c, false, wall);
+        queues_commit(q, true);
+        while (queues_tidy(q)) {
+        }
+        queues_close(q);
+    }
+    remove_dir();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_poison), cmocka_unit_test(test_windows_and_time), cmocka_unit_test(test_many),
-        cmocka_unit_test(test_damage), cmocka_unit_test(test_full_segments),    cmocka_unit_test(test_epochs),
-        cmocka_unit_test(test_model),
+        cmocka_unit_test(test_poison),        cmocka_unit_test(test_windows_and_time),
+        cmocka_unit_test(test_many),          cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_full_segments), cmocka_unit_test(test_epochs),
+        cmocka_unit_test(test_marks),         cmocka_unit_test(test_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
