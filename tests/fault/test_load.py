@@ -264,6 +264,29 @@ def test_of_two_apps_on_one_dataset_the_later_one_replaces_the_rows(home):
     assert sorted((d["n"], d["mark"]) for d in home.docs()) == [(1, "two"), (2, "two"), (3, "two")]
 
 
+def test_a_ledger_older_than_the_database_stores_nothing_twice(home):
+    """state/ is put back; what came since is not known any more, comes again, and makes the same _ids."""
+    home.tenant()
+    home.up()
+    home.drop("one.csv", "n\n1\n2\n")
+    home.wait_file(file_name="one.csv")
+    home.down()
+    subprocess.run(["cp", "-a", home.path / "state", home.base / "copy"], check=True)
+    home.up()
+    home.drop("two.csv", "n\n3\n4\n")
+    home.wait_file(file_name="two.csv")
+    home.down()
+    subprocess.run(["rm", "-rf", home.path / "state"], check=True)
+    subprocess.run(["cp", "-a", home.base / "copy", home.path / "state"], check=True)
+    home.cli("restored")
+    home.up()
+    assert [f["file_name"] for f in home.files()] == ["one.csv"]
+    home.drop("two.csv", "n\n3\n4\n")
+    f = home.wait_file(file_name="two.csv")
+    assert (f["state"], f["rows_loaded"]) == ("ingested", 2), f
+    assert sorted(d["n"] for d in home.docs()) == [1, 2, 3, 4]
+
+
 def load(tmp_path, server, text, spec="{}", checkpoint=0, name="x.csv", build=BUILD, **kw):
     d = tmp_path / "run"
     d.mkdir(exist_ok=True)

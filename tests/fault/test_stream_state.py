@@ -233,3 +233,26 @@ def test_restored_is_for_a_stopped_broker(home):
     assert r.returncode == 1 and "mysimbdp down" in r.stderr
     home.stop_broker()
     home.cli("restored")
+
+
+# ---- what is no full disk
+
+def test_nothing_is_full_on_a_home_without_streams(home):
+    home.tenant()
+    home.broker()
+    assert home.control({"op": "status"}, "broker.sock")["publishing"] == "open"
+
+
+def test_a_last_segment_that_was_cut_is_no_full_disk(home):
+    home.streams("events")
+    home.broker()
+    for cut in (1, 8, 100, 2**19, 2**20 - 64, 2**20 - 8):
+        with peer(home) as p:
+            p.publish(STREAM, bodies(10, size=100))
+        home.stop_broker()
+        path = segments(home)[-1]
+        path.write_bytes(path.read_bytes()[:-cut])
+        home.broker()
+        assert home.control({"op": "status"}, "broker.sock")["publishing"] == "open", cut
+        with peer(home) as p:
+            p.publish(STREAM, [b"x"])
