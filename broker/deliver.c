@@ -53,14 +53,15 @@ int deliver_terms(struct subscription *sub, uint32_t request)
 /* Says so first where the messages from seq on have another epoch than those before. */
 static int tell_epoch(struct subscription *sub, uint64_t seq)
 {
-    unsigned char epoch[QUEUE_EPOCH];
+    unsigned char epoch[QUEUE_EPOCH], before[QUEUE_EPOCH];
     sub_epoch(consumer_sub(sub->consumer), seq, epoch);
     if (!memcmp(epoch, sub->epoch, sizeof epoch))
         return 0;
+    memcpy(before, sub->epoch, sizeof before);
     memcpy(sub->epoch, epoch, sizeof epoch);
     int r = deliver_terms(sub, 0);
-    if (r < 0)
-        memset(sub->epoch, 0, sizeof epoch); /* it was not told: the next time */
+    if (r < 0) /* it was not told: the next time */
+        memcpy(sub->epoch, before, sizeof before);
     return r;
 }
 

@@ -2,6 +2,7 @@
  *
  *   the log ends before the mark      the end was lost, or an older copy of state/broker was put in its place: sequences go on
  *                                     behind the mark, and what is between is lost, and counted
+ *   messages were done that are not   the same, where there is no mark
  *   sequences are missing in between  lost to damage, and counted
  *   the marks are a copy, or none     nobody knows what was confirmed
  *   the store is damaged              where the mark is a little behind (after a power cut) it does not show what was lost
@@ -284,10 +285,12 @@ static void attach(struct queues *q, enum mark_kind kind, void (*fn)(struct queu
 static bool recover_stream(struct stream *st, bool doubt)
 {
     const struct mark *v = st->slot ? marks_at(st->q->marks, st->slot) : NULL;
-    bool anew = v && (v->next > st->next_seq || memcmp(v->epoch, stream_epoch(st), QUEUE_EPOCH) != 0);
-    if (v && v->next > st->next_seq)
-        st->next_seq = v->next;
-    anew = (anew || doubt || !v) && st->next_seq > 1;
+    uint64_t next = v ? v->next : 1;
+    for (size_t i = 0; i < st->n_subs; i++) /* what became of messages that are lost may be there */
+        next = st->subs[i]->cursor > next ? st->subs[i]->cursor : next;
+    bool anew = doubt || !v || next > st->next_seq || memcmp(v->epoch, stream_epoch(st), QUEUE_EPOCH) != 0;
+    if (next > st->next_seq)
+        st->next_seq = next;
     if (anew)
         stream_begin_epoch(st);
     st->unsaved |= count_gaps(st) || anew;

@@ -1,5 +1,5 @@
-/* After state/ was put back from a backup. What the programs do by themselves when files are copies, they cannot know of a disk or a
- * machine that was set back as a whole. */
+/* After state/ was put back from a backup. What the programs do by themselves when files are copies, they cannot know of a disk or
+ * a machine that was set back as a whole. */
 #include "cli.h"
 
 #include "common/fd.h"

@@ -185,8 +185,9 @@ def set_back_disk(home, copy):
     assert "new epochs" in r.stdout
 
 
+@pytest.mark.parametrize("before", [100, 0])
 @pytest.mark.parametrize("set_back", [set_back_broker, set_back_state, set_back_disk])
-def test_after_an_older_state_was_put_back_every_message_is_stored(home, mongo, set_back):
+def test_after_an_older_state_was_put_back_every_message_is_stored(home, mongo, set_back, before):
     rows = mongo.client[home.base.name].data
     home.streams(("events", "max_messages_per_s = -1;"))
     env = {**home.env, "SIMBDP_STREAM": STREAM, "SIMBDP_APP": "consume", "MONGO_URL": mongo.url, "MONGO_DATABASE": home.base.name, "SIMBDP_DATASET": "data"}
@@ -197,6 +198,8 @@ def test_after_an_older_state_was_put_back_every_message_is_stored(home, mongo, 
                 p.publish(STREAM, [json.dumps({"n": i}).encode() for i in range(at, min(at + 500, first + n))])
 
     def consume():
+        if not home.queue()["ready"]:
+            return
         loader = subprocess.Popen([BUILD / "simbdp-load", "--stream"], env={**env, "ZMQ_STREAM_ENDPOINT": home.endpoint})
         until(lambda: (q := home.queue())["ready"] + q["leased"] == 0, home.base, what=lambda: f"an empty queue: {home.queue()}")
         loader.send_signal(signal.SIGTERM)
@@ -204,13 +207,13 @@ def test_after_an_older_state_was_put_back_every_message_is_stored(home, mongo, 
 
     try:
         home.broker()
-        publish(0, 100)
+        publish(0, before)
         consume()
-        publish(100, 50)  # waits in the copy
+        publish(before, before // 2)  # waits in the copy
         home.stop_broker()
         subprocess.run(["cp", "-a", home.path / "state", home.base / "copy"], check=True)
         home.broker()
-        publish(150, 1000)
+        publish(before + before // 2, 1000)
         consume()
         publish(1150, 30)
         home.stop_broker()
@@ -221,7 +224,7 @@ def test_after_an_older_state_was_put_back_every_message_is_stored(home, mongo, 
         consume()
         publish(2000, 1000)
         consume()
-        assert sorted(d["n"] for d in rows.find()) == [*range(1150), *range(2000, 3000)]
+        assert sorted(d["n"] for d in rows.find()) == [*range(before + before // 2 + 1000), *range(2000, 3000)]
     finally:
         mongo.client.drop_database(home.base.name)
 

@@ -401,11 +401,12 @@ def numbers(home):
     return sorted(d["n"] for d in home.db.data.find())
 
 
-def test_two_apps_store_one_stream_into_one_collection(stream):
+@pytest.mark.parametrize("args", [(), ("--", "cat"), ("--output", "dir", "--", "sh", "-c", "cat >$SIMBDP_OUTPUT_DIR/a.json")], ids=["load", "stdout", "dir"])
+def test_two_apps_store_one_stream_into_one_collection(stream, args):
     two_apps(stream)
     stream.peer.publish(STREAM, NUMBERS)
     for app in ("consume", "copy"):
-        p = load(stream, SIMBDP_SCHEMA="", SIMBDP_APP=app)
+        p = load(stream, *args, SIMBDP_SCHEMA="", SIMBDP_APP=app)
         until(lambda: (q := stream.queue(app))["ready"] + q["leased"] == 0, stream.base, what=f"{app} to store all")
         stop(p)
     assert numbers(stream) == sorted([*range(1, 11)] * 2)

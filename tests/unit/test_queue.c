@@ -855,13 +855,49 @@ static void test_marks(void **state)
     remove_dir();
 }
 
+/* Without marks, what was done with messages says that they were there: their sequences are not used again. */
+static void test_acks_vouch(void **state)
+{
+    struct err e = {0};
+    struct taken t;
+    struct sub_figures f;
+    char path[200];
+    (void)state;
+    make_dir();
+    assert_int_equal(queues_open(dir_fd, marks(), &q, &e), 0);
+    struct sub *s = one_sub("t/s", "a");
+    publish_n(s, 10, 100);
+    struct store_pos at = sub_stream(s)->extents[9].at;
+    struct consumer *c = consumer(s);
+    assert_int_equal(take(c, &t), 10);
+    assert_int_equal(sub_ack(s, &(struct range){1, 10}, 1, now), 10);
+    consumer_detach(c, false, wall);
+    queues_close(q);
+    snprintf(path, sizeof path, "%s/%016llx.seg", dir_name, (unsigned long long)at.segment);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_int_equal(pwrite(fd, "?", 1, at.offset + STORE_HEADER + 50), 1);
+    close(fd);
+    assert_int_equal(unlinkat(dir_fd, "mark", 0), 0);
+    assert_int_equal(queues_open(dir_fd, marks(), &q, &e), 0);
+    s = one_sub("t/s", "a");
+    publish_n(s, 1, 100);
+    sub_figures(s, &f);
+    assert_int_equal(f.ready, 1);
+    assert_int_equal(f.lost, 0);
+    c = consumer(s);
+    assert_int_equal(take(c, &t), 1);
+    assert_int_equal(t.seqs[0], 11);
+    consumer_detach(c, false, wall);
+    queues_close(q);
+    remove_dir();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_poison),        cmocka_unit_test(test_windows_and_time),
-        cmocka_unit_test(test_many),          cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_full_segments), cmocka_unit_test(test_epochs),
-        cmocka_unit_test(test_marks),         cmocka_unit_test(test_model),
+        cmocka_unit_test(test_poison), cmocka_unit_test(test_windows_and_time), cmocka_unit_test(test_many),
+        cmocka_unit_test(test_damage), cmocka_unit_test(test_full_segments),    cmocka_unit_test(test_epochs),
+        cmocka_unit_test(test_marks),  cmocka_unit_test(test_acks_vouch),       cmocka_unit_test(test_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
