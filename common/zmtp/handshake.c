@@ -161,7 +161,7 @@ size_t conn_take_greeting(struct zmtp_conn *c, const unsigned char *p, size_t n)
     }
     if (memcmp(p + 12, mechanism, l) != 0 || memcmp(p + 12 + l, zeros, 20 - l) != 0) {
         conn_end(c, c->curve ? BAD_KEY : MALFORMED,
-            c->curve ? "it shows no CURVE key" : "it wants another security mechanism than NULL");
+                 c->curve ? "it shows no CURVE key" : "it wants another security mechanism than NULL");
         return 0;
     }
     c->state = HANDSHAKE;

@@ -1,5 +1,5 @@
-/* What server.c (accepting, time, ends), owner.c (what is counted against whom, and turns), send.c, handshake.c and read.c share. See
- * server.h for the contract. */
+/* What server.c (accepting, time, ends), owner.c (what is counted against whom, and turns), send.c, handshake.c and read.c share.
+ * See server.h for the contract. */
 #ifndef SIMBDP_ZMTP_PARTS_H
 #define SIMBDP_ZMTP_PARTS_H
 

@@ -38,7 +38,7 @@ static void on_frame(struct zmtp_conn *c, bool more, const unsigned char *p, siz
 {
     if (c->n_frames >= MAX_FRAMES_SENT || n > c->s->max_message || c->msg.data.n + n > c->s->max_message) {
         conn_end(c, MALFORMED,
-            c->n_frames >= MAX_FRAMES_SENT ? "a message of more than 1,024 frames" : "a message larger than any may be");
+                 c->n_frames >= MAX_FRAMES_SENT ? "a message of more than 1,024 frames" : "a message larger than any may be");
         return;
     }
     if (c->n_frames++ < ZMTP_MAX_FRAMES) {
