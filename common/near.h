@@ -1,5 +1,5 @@
-/* What somebody probably meant by a word that is none of those there are: the one that the fewest insertions, deletions, changes and
- * swaps of neighbours lead to (optimal string alignment distance), if they are few for its length. */
+/* What somebody probably meant by a word that is none of those there are: the one that the fewest insertions, deletions, changes
+ * and swaps of neighbours lead to (optimal string alignment distance), if they are few for its length. */
 #ifndef SIMBDP_NEAR_H
 #define SIMBDP_NEAR_H
 

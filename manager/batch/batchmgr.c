@@ -10,6 +10,8 @@
 #include "release.h"
 #include "retention.h"
 #include "runs.h"
+#include "staging.h"
+#include "uploads.h"
 
 #include "common/access.h"
 #include "common/clk.h"
@@ -368,7 +370,7 @@ int batchmgr_apply_conf(struct batchmgr *m, struct conf *next, struct err *e)
         if (r == 0 && geteuid() == 0)
             t->uid = t->gid = uid;
         if (r == 0)
-            r = intake_add_tenant(m, t, e);
+            r = staging_add_tenant(m, t, e);
         t->health = health_for(m, *c->mongo_url ? c->mongo_url : m->mongo_url);
         set_apps(m, c);
     }
@@ -590,7 +592,7 @@ static int start(struct batchmgr *m, struct err *e)
     if (r == 0)
         r = recover(m, e);
     if (r == 0)
-        intake_clean_uploads(m);
+        uploads_clean(m);
     if (r == 0)
         purge_resume(m);
     if (r == 0)

@@ -16,6 +16,7 @@
 #include "retention.h"
 #include "release.h"
 #include "runs.h"
+#include "uploads.h"
 
 #include "common/ctl.h"
 #include "common/ids.h"
@@ -38,7 +39,7 @@ static void end_upload(struct ctl_conn *c)
 static void gone(void *arg, struct ctl_conn *c)
 {
     if (ctl_data(c))
-        intake_upload_abort(arg, ctl_data(c));
+        uploads_abort(arg, ctl_data(c));
     end_upload(c);
 }
 
@@ -117,9 +118,9 @@ static int upload_begin(struct batchmgr *m, struct ctl_conn *c, const bson_t *rq
     char *path = NULL;
     if (ctl_data(c))
         return err_set(e, ERR_REFUSED, "one upload at a time on a connection");
-    int r = intake_upload_begin(m, json_get_str(rq, "tenant", ""), json_get_str(rq, "dataset", ""), json_get_str(rq, "name", ""),
-                                json_get_i64(rq, "size", 0), json_get_str(rq, "app", NULL), json_get_bool(rq, "force", false), id,
-                                &path, e);
+    int r =
+        uploads_begin(m, json_get_str(rq, "tenant", ""), json_get_str(rq, "dataset", ""), json_get_str(rq, "name", ""),
+                      json_get_i64(rq, "size", 0), json_get_str(rq, "app", NULL), json_get_bool(rq, "force", false), id, &path, e);
     if (r < 0)
         return r;
     ctl_set_data(c, xstrdup(id));
@@ -251,7 +252,7 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
         return upload_begin(m, c, rq, e);
     if (!strcmp(op, "upload_commit")) {
         const char *id = json_get_str(rq, "file_id", "");
-        int r = intake_upload_commit(m, id, on_upload_done, c, e);
+        int r = uploads_commit(m, id, on_upload_done, c, e);
         if (r == 0) {
             end_upload(c);
             ctl_hold(c);
@@ -259,7 +260,7 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
         return r < 0 ? r : 1;
     }
     if (!strcmp(op, "upload_abort")) {
-        intake_upload_abort(m, json_get_str(rq, "file_id", ""));
+        uploads_abort(m, json_get_str(rq, "file_id", ""));
         end_upload(c);
         return 0;
     }

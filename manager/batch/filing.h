@@ -4,7 +4,7 @@
 
 #include "batchmgr.h"
 
-/* Why a refused file was refused, in the directory that holds it. No tenant's file has this name there (intake_safe_name). */
+/* Why a refused file was refused, in the directory that holds it. No tenant's file has this name there (names_safe). */
 #define FILING_REASON "reason.json"
 
 /* Gives the file its final state and files it away. `run` (NULL: none) has ended with it; its row is committed in the

@@ -17,7 +17,9 @@
 #include "admit.h"
 #include "filing.h"
 #include "inspect.h"
+#include "names.h"
 #include "retention.h"
+#include "staging.h"
 
 #include "common/beneath.h"
 #include "common/clk.h"
@@ -26,69 +28,23 @@
 #include "common/log.h"
 #include "common/mem.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
 enum {
     CLAIMS_PER_TURN = 32, /* per tenant, so that a flood does not hold up a quiet one */
-    READS_PER_TURN = 64,  /* of inotify: as much as it holds by default */
     MAX_CLAIMING = 128,   /* likewise, between the row and the rename, which are done as many at once as there are */
     STABLE_MS = 2000,
     WRITER_POLL_MS = 200,
     RETRY_MS = 1000,
     DISK_POLL_MS = 1000,
-    OVERFLOW_LOG_MS = 60000,
     SLOWED_MS = 100,
 };
-
-struct watch {
-    char *tenant, *dataset;
-};
-
-struct upload {
-    struct file *file;
-    char *path;
-};
-
-static void wd_key(int wd, char out[16])
-{
-    snprintf(out, 16, "%d", wd);
-}
-
-char *intake_shown_name(const char *raw)
-{
-    AUTO_BUF struct buf b = {0};
-    size_t n = strlen(raw);
-    for (size_t i = 0; i < n;) {
-        size_t len = utf8_len((const unsigned char *)raw + i, n - i);
-        if (len)
-            buf_add(&b, raw + i, len);
-        else
-            buf_addf(&b, "\\x%02x", (unsigned char)raw[i]);
-        i += len ? len : 1;
-    }
-    return xstrndup(b.n ? b.p : "", b.n);
-}
-
-char *intake_safe_name(const char *raw)
-{
-    size_t n = strlen(raw), skip = n > 100 ? n - 100 : 0; /* the ending tells the format */
-    char *safe = xstrdup(raw + skip);
-    for (char *p = safe; *p; p++)
-        if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-", *p) || (p == safe && *p == '.'))
-            *p = '_';
-    if (!strcmp(safe, FILING_REASON)) /* which the platform writes beside it */
-        safe[0] = '_';
-    return safe;
-}
 
 static char *staged_key(const char *from, const char *raw_name)
 {
@@ -103,7 +59,6 @@ bool intake_is_our_trouble(int error)
 /* ---- claiming ---- */
 
 static void check_claimed(struct batchmgr *m, struct file *f);
-static void move_to_work(struct batchmgr *m, struct file *f);
 
 static void on_check_again(evutil_socket_t fd, short what, void *arg)
 {
@@ -118,7 +73,7 @@ static void on_move_again(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     file_timer_stop(arg);
-    move_to_work(batchmgr_the(), arg);
+    intake_move(batchmgr_the(), arg);
 }
 
 static char *in_path(const struct file *f, const char *name)
@@ -208,7 +163,7 @@ void intake_copied(struct batchmgr *m, struct file *f, bool ok, const char *deta
 }
 
 /* After the row is committed. Also the way recovery takes: every step is skipped when its effect is there. */
-static void move_to_work(struct batchmgr *m, struct file *f)
+void intake_move(struct batchmgr *m, struct file *f)
 {
     AUTO_FREE char *work = xasprintf("work/%s", f->file_id);
     AUTO_FREE char *in = xasprintf("work/%s/in", f->file_id);
@@ -326,16 +281,16 @@ static void on_row_committed(void *arg)
     crash_at(CRASH_intake_row_commit);
     if (t->n_claiming-- == MAX_CLAIMING)
         claim_soon(m);
-    move_to_work(m, f);
+    intake_move(m, f);
 }
 
-static struct file *new_file(struct batchmgr *m, struct tenant *t, const char *dataset, const char *from, const char *raw)
+struct file *intake_new_file(struct batchmgr *m, struct tenant *t, const char *dataset, const char *from, const char *raw)
 {
     struct file *f = file_new(t->id, dataset);
     home_new_id(f->file_id);
     f->raw_name = xstrdup(raw);
-    f->name = intake_shown_name(raw);
-    f->safe = intake_safe_name(raw);
+    f->name = names_shown(raw);
+    f->safe = names_safe(raw);
     f->from = xstrdup(from);
     f->received_wall_ms = clk_wall_ms();
     map_put(&m->files, f->file_id, f);
@@ -345,7 +300,7 @@ static struct file *new_file(struct batchmgr *m, struct tenant *t, const char *d
 
 /* ---- candidates ---- */
 
-static bool is_ignored(const char *name)
+bool intake_is_ignored(const char *name)
 {
     size_t n = strlen(name);
     return name[0] == '.' || (n >= 5 && !strcmp(name + n - 5, ".part"));
@@ -353,7 +308,7 @@ static bool is_ignored(const char *name)
 
 void intake_saw(struct batchmgr *m, struct tenant *t, const char *dataset, const char *name)
 {
-    if (is_ignored(name))
+    if (intake_is_ignored(name))
         return;
     if (t->n_candidates >= INTAKE_MAX_CANDIDATES) {
         walk_begin(m, t, true); /* which waits until some of them are looked at */
@@ -438,7 +393,7 @@ static void try_claim(struct batchmgr *m, struct tenant *t, const struct candida
     }
     if (S_ISREG(st.st_mode) && !is_complete(m, t, c, dir, &st))
         return;
-    struct file *f = new_file(m, t, c->dataset, from, c->name);
+    struct file *f = intake_new_file(m, t, c->dataset, from, c->name);
     map_put(&m->staged, key, f);
     t->n_claiming++;
     ledger_put_file(m->ledger, f);
@@ -572,136 +527,18 @@ static void on_disk(evutil_socket_t fd, short what, void *arg)
         intake_rescan(m);
 }
 
-static void on_overflow(struct batchmgr *m)
-{
-    int64_t now_ms = clk_now_ms();
-    if (!m->overflow_logged_ms || now_ms - m->overflow_logged_ms > OVERFLOW_LOG_MS) {
-        log_warn("inotify_overflow", NULL, NULL, "too many changes at once; looking at everything");
-        m->overflow_logged_ms = now_ms;
-    }
-    intake_rescan(m);
-}
-
-static bool read_inotify(struct batchmgr *m)
-{
-    char chunk[16384] __attribute__((aligned(8)));
-    ssize_t n = read(m->inotify_fd, chunk, sizeof chunk);
-    for (ssize_t i = 0; i < n;) {
-        const struct inotify_event *ev = (const struct inotify_event *)(chunk + i);
-        char key[16];
-        i += (ssize_t)(sizeof *ev + ev->len);
-        if (ev->mask & IN_Q_OVERFLOW) {
-            on_overflow(m);
-            continue;
-        }
-        if (!ev->len || is_ignored(ev->name))
-            continue;
-        wd_key(ev->wd, key);
-        const struct watch *w = map_get(&m->watches, key);
-        if (w)
-            intake_saw(m, tenant_get(m, w->tenant), w->dataset, ev->name);
-    }
-    return n > 0;
-}
-
-/* All that there is, or a quiet tenant's name would wait behind a flood of another's: claims are shared, this queue is not. */
-static void on_inotify(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd;
-    (void)what;
-    for (int i = 0; i < READS_PER_TURN && read_inotify(arg); i++)
-        ;
-}
-
 /* ---- start ---- */
-
-/* Owner and mode are changed by descriptor: whatever a tenant put there before the directory was wanted, no link is followed. */
-static int make_staging(struct batchmgr *m, const struct tenant *t, const char *path, mode_t mode, struct err *e)
-{
-    if (mkdirat(m->home.dirfd, path, 0700) < 0 && errno != EEXIST)
-        return err_sys(e, -errno, "cannot make %s", path);
-    int r = beneath_own_dir(m->home.dirfd, path, t->gid >= 0 ? (int64_t)geteuid() : -1, t->gid, mode);
-    if (r == -ELOOP || r == -ENOTDIR)
-        return err_set(e, ERR_REFUSED, "%s is no directory; remove it", path);
-    return r < 0 ? err_sys(e, r, "cannot give %s to tenant %s", path, t->id) : 0;
-}
-
-/* Of the tenant alone from when it is made, or from when it was open to all (a version before this): whoever narrowed it otherwise,
- * for a group that deploys, say, is left alone. A link is the provider's too: only he can write there. */
-static void keep_others_out(struct batchmgr *m, const struct tenant *t, const char *path)
-{
-    struct stat st;
-    mkdirat(m->home.dirfd, path, 0755);
-    if (fstatat(m->home.dirfd, path, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode) || !(st.st_mode & 0007))
-        return;
-    int r = beneath_own_dir(m->home.dirfd, path, -1, t->gid, st.st_mode & 07770);
-    if (r < 0)
-        log_warn("modes", t->id, NULL, "%s stays readable for every account: %s", path, err_text(r));
-}
-
-static int add_dataset(struct batchmgr *m, const struct tenant *t, const char *dataset, struct err *e)
-{
-    AUTO_FREE char *rel = xasprintf("staging/%s/%s", t->id, dataset);
-    AUTO_FREE char *path = home_path(&m->home, rel);
-    int r = make_staging(m, t, rel, 01770, e);
-    if (r == ERR_REFUSED) { /* the tenant's own doing: nobody else waits for that */
-        log_error("staging", t->id, NULL, "%s; until then nothing is taken in for this dataset", e->msg);
-        return 0;
-    }
-    if (r < 0)
-        return r;
-    int wd = inotify_add_watch(m->inotify_fd, path, IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_ONLYDIR | IN_DONT_FOLLOW);
-    if (wd < 0) {
-        log_warn("inotify", t->id, NULL, "cannot watch %s: %s; new files there are found every rescan_ms", path, strerror(errno));
-        return 0;
-    }
-    char key[16];
-    wd_key(wd, key);
-    if (map_get(&m->watches, key))
-        return 0;
-    struct watch *w = xmalloc(sizeof *w);
-    *w = (struct watch){xstrdup(t->id), xstrdup(dataset)};
-    map_put(&m->watches, key, w);
-    return 0;
-}
-
-int intake_add_tenant(struct batchmgr *m, struct tenant *t, struct err *e)
-{
-    const struct conf_tenant *c = tenant_conf(m, t);
-    const struct conf_dataset *d = c->datasets.v;
-    AUTO_FREE char *rel = xasprintf("staging/%s", t->id);
-    AUTO_FREE char *apps = xasprintf("apps/%s", t->id);
-    int r = make_staging(m, t, rel, 0750, e); /* what lies in it is ours to make */
-    AUTO_FREE char *logs = xasprintf("logs/tenants/%s", t->id);
-    keep_others_out(m, t, apps);
-    keep_others_out(m, t, logs);
-    for (size_t i = 0; r == 0 && i < c->datasets.n; i++)
-        r = add_dataset(m, t, d[i].name, e);
-    return r;
-}
-
-void intake_clean_uploads(struct batchmgr *m)
-{
-    DIR *d = fd_open_dir(m->home.dirfd, "staging/.incoming");
-    for (struct dirent *ent; d && (ent = readdir(d));)
-        if (home_valid_id(ent->d_name) && !map_get(&m->files, ent->d_name))
-            unlinkat(dirfd(d), ent->d_name, 0);
-    if (d)
-        closedir(d);
-}
 
 int intake_start(struct batchmgr *m, struct err *e)
 {
     signal(SIGIO, SIG_IGN); /* breaking a lease raises it */
-    m->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    if (m->inotify_fd < 0)
-        return err_sys(e, -errno, "cannot use inotify (too many instances? see /proc/sys/fs/inotify)");
-    m->inotify_ev = event_new(m->base, m->inotify_fd, EV_READ | EV_PERSIST, on_inotify, m);
+    int r = staging_start(m, e);
+    if (r < 0)
+        return r;
     m->claim_ev = event_new(m->base, -1, 0, on_claim, m);
     m->rescan_ev = event_new(m->base, -1, 0, on_rescan, m);
     m->disk_ev = event_new(m->base, -1, EV_PERSIST, on_disk, m);
     walk_start(m);
-    event_add(m->inotify_ev, NULL);
     struct timeval tv = {DISK_POLL_MS / 1000, 0};
     event_add(m->disk_ev, &tv);
     on_disk(-1, 0, m);
@@ -711,7 +548,7 @@ int intake_start(struct batchmgr *m, struct err *e)
 
 void intake_stop(struct batchmgr *m)
 {
-    struct event **evs[] = {&m->inotify_ev, &m->claim_ev, &m->rescan_ev, &m->disk_ev};
+    struct event **evs[] = {&m->claim_ev, &m->rescan_ev, &m->disk_ev};
     size_t i = 0;
     for (size_t k = 0; k < sizeof evs / sizeof *evs; k++)
         if (*evs[k]) {
@@ -726,15 +563,7 @@ void intake_stop(struct batchmgr *m)
             t->first = c->next;
             free_candidate(c);
         }
-    i = 0;
-    if (m->inotify_fd >= 0)
-        close(fd_take(&m->inotify_fd));
-    for (struct watch *w; (w = map_next(&m->watches, &i));) {
-        free(w->tenant);
-        free(w->dataset);
-        free(w);
-    }
-    map_fini(&m->watches);
+    staging_stop(m);
 }
 
 void intake_resume(struct batchmgr *m, struct file *f)
@@ -743,124 +572,11 @@ void intake_resume(struct batchmgr *m, struct file *f)
         AUTO_FREE char *key = staged_key(f->from, f->raw_name);
         map_put(&m->staged, key, f);
     }
-    move_to_work(m, f);
+    intake_move(m, f);
 }
 
 void intake_check_again(struct batchmgr *m, struct file *f)
 {
     f->writer_since_ms = 0;
     check_claimed(m, f);
-}
-
-/* ---- uploads ---- */
-
-int intake_upload_begin(struct batchmgr *m, const char *tenant, const char *dataset, const char *name, int64_t size,
-                        const char *app, bool force, char ret_id[ID_SIZE], char **ret_path, struct err *e)
-{
-    struct tenant *t = map_get(&m->tenants, tenant);
-    const struct conf_tenant *c = t ? tenant_conf(m, t) : NULL;
-    char why[256];
-    if (!c)
-        return err_set(e, ERR_REFUSED, "no tenant \"%s\"; `mysimbdp tenant list` shows them", tenant);
-    if (t->suspended)
-        return err_set(e, ERR_REFUSED, "tenant %s is suspended", tenant);
-    const struct conf_dataset *d = conf_dataset(c, dataset);
-    if (!d)
-        return err_set(e, ERR_REFUSED, "tenant %s has no dataset \"%s\"; see %s", tenant, dataset, c->file);
-    if (app && !conf_app(c, app))
-        return err_set(e, ERR_REFUSED, "tenant %s has no app \"%s\"; see %s", tenant, app, c->file);
-    if (!*name || strchr(name, '/') || !strcmp(name, ".") || !strcmp(name, "..") || strlen(name) > 255)
-        return err_set(e, ERR_REFUSED, "\"%s\" is no file name", name);
-    if (m->draining)
-        return err_set(e, ERR_REFUSED, "the platform is going down");
-    if (m->disk_low)
-        return err_set(e, ERR_REFUSED, "intake is paused: less than min_free_bytes of disk space is free");
-    if (ledger_stalled(m->ledger, why, sizeof why))
-        return err_set(e, ERR_REFUSED, "intake is paused: the ledger cannot be written (%s)", why);
-    struct conf_limits l = conf_effective_limits(c, d);
-    struct file *f = new_file(m, t, dataset, "staging/.incoming", name);
-    f->app = xstrdup(app);
-    f->force = force;
-    memcpy(ret_id, f->file_id, ID_SIZE);
-    if (l.max_file_bytes >= 0 && size > l.max_file_bytes) {
-        /* Not worth the transfer; the ledger says so all the same. */
-        char detail[200];
-        f->size = size;
-        snprintf(detail, sizeof detail, "%lld bytes; %lld are allowed", (long long)size, (long long)l.max_file_bytes);
-        xstr_set(&f->raw_name, NULL);
-        filing_finish(m, f, FILE_rejected, "max_file_bytes", detail, NULL);
-        return err_set(e, ERR_REFUSED, "rejected: max_file_bytes: %s (file %s)", detail, ret_id);
-    }
-    struct upload *u = xmalloc(sizeof *u);
-    AUTO_FREE char *rel = xasprintf("staging/.incoming/%s", f->file_id);
-    xstr_set(&f->raw_name, f->file_id); /* its name in .incoming */
-    *u = (struct upload){f, home_path(&m->home, rel)};
-    map_put(&m->uploads, f->file_id, u);
-    *ret_path = xstrdup(u->path);
-    return 0;
-}
-
-static struct file *take_upload(struct batchmgr *m, const char *id)
-{
-    struct upload *u = map_remove(&m->uploads, id);
-    struct file *f = u ? u->file : NULL;
-    if (u)
-        free(u->path);
-    free(u);
-    return f;
-}
-
-struct committed {
-    struct batchmgr *m;
-    struct file *f;
-    void (*done)(void *arg, const char *file_id);
-    void *arg;
-};
-
-static void on_upload_committed(void *arg)
-{
-    struct committed *c = arg;
-    crash_at(CRASH_upload_commit);
-    c->done(c->arg, c->f->file_id);
-    move_to_work(c->m, c->f);
-    free(c);
-}
-
-int intake_upload_commit(struct batchmgr *m, const char *id, void (*done)(void *arg, const char *file_id), void *arg, struct err *e)
-{
-    struct file *f = take_upload(m, id);
-    if (!f)
-        return err_set(e, ERR_REFUSED, "no upload %s is open (was batchmgr restarted?); upload the file again", id);
-    struct committed *c = xmalloc(sizeof *c);
-    *c = (struct committed){m, f, done, arg};
-    ledger_put_file(m->ledger, f);
-    ledger_then(m->ledger, on_upload_committed, c);
-    return 0;
-}
-
-void intake_abort_uploads(struct batchmgr *m, const char *tenant)
-{
-    for (bool again = true; again;) {
-        size_t i = 0;
-        again = false;
-        for (struct upload *u; !again && (u = map_next(&m->uploads, &i));)
-            if (!strcmp(u->file->tenant, tenant)) {
-                char id[ID_SIZE];
-                memcpy(id, u->file->file_id, ID_SIZE);
-                intake_upload_abort(m, id);
-                again = true;
-            }
-    }
-}
-
-void intake_upload_abort(struct batchmgr *m, const char *id)
-{
-    struct file *f = take_upload(m, id);
-    if (!f)
-        return;
-    AUTO_FREE char *path = xasprintf("staging/.incoming/%s", id);
-    unlinkat(m->home.dirfd, path, 0);
-    map_remove(&m->files, f->file_id);
-    tenant_count_live(m, f, -1);
-    file_free(f);
 }

@@ -5,6 +5,7 @@
 #include "intake.h"
 #include "release.h"
 #include "runs.h"
+#include "uploads.h"
 
 #include "common/crash.h"
 #include "common/fd.h"
@@ -77,7 +78,7 @@ static bool sweep(struct purge *p)
             if (!r->stop || strcmp(r->stop, "stopped"))
                 runs_order_stop(m, r, "stopped");
         }
-    intake_abort_uploads(m, p->tenant);
+    uploads_abort_all(m, p->tenant);
     release_drain(m, p->tenant, refuse, m);
     sched_drain_tenant(m->sched, p->tenant, refuse, m);
     while (t->inspect_first) {
