@@ -1,4 +1,4 @@
-#include "store.h"
+#include "store_parts.h"
 
 #include "common/clk.h"
 #include "common/crash.h"
@@ -7,82 +7,22 @@
 #include "common/log.h"
 #include "common/mem.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <sodium.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 enum {
-    SEGMENT_HEADER = 64,
-    ALIGN = 8,
     ZERO_CHUNK = 256 << 10,
     RESERVE_SHARE = 4, /* a quarter of the last segment is kept for vital records */
     GROWTH = 16,       /* a new segment is this share of all at least, so that what each begins with stays small */
     PREPARE_AGAIN_MS = 1000,
     QUICK_MS = 2000, /* a segment that is full sooner: there is no time to prepare the next */
-    MAX_HASHINGS = 32,
 };
 
-#define MAGIC      "simbdpq1"
 #define SPARE      "spare"
 #define SPARE_TEMP "spare.tmp"
 #define SPARE_RAW  "spare.raw"
-
-struct segment {
-    uint64_t number;
-    int fd;
-    uint32_t size, used; /* used: where the next record goes */
-    int64_t kept;        /* bytes of records that are kept */
-};
-
-struct store {
-    int dirfd;
-    struct store_ops ops;
-    struct segment *segments; /* oldest first; the last one is written to */
-    size_t n, cap;
-    uint64_t next_number, salt, damage;
-    struct buf pending; /* appended, not written: begins at the last segment's `written` */
-    uint32_t written;
-    bool unsynced, rolling;
-    int64_t kept, bytes;
-    uint32_t raw_size;    /* of the segment that is allocated and not written; 0: none */
-    int64_t raw_again_ms; /* the disk was full: not tried before */
-    int64_t began_ms;     /* the last segment */
-    /* the preparing thread */
-    pthread_t thread;
-    pthread_mutex_t lock;
-    pthread_cond_t wake;
-    bool quit, wanted, spare, failed;
-    uint32_t wanted_size, spare_size;
-    int64_t failed_at_ms;
-};
-
-static uint32_t padded(uint32_t n)
-{
-    return (n + ALIGN - 1) & ~(uint32_t)(ALIGN - 1);
-}
-
-static uint32_t check_of(const struct store *s, const unsigned char *p, size_t n, uint64_t segment)
-{
-    return (uint32_t)XXH3_64bits_withSeed(p + 8, n - 8, s->salt ^ segment);
-}
-
-static void name_of(uint64_t number, char out[32])
-{
-    snprintf(out, 32, "%016llx.seg", (unsigned long long)number);
-}
-
-static void add_damage(struct store *s, uint64_t number, uint64_t at, char kind)
-{
-    uint64_t v[] = {number, at, (uint64_t)kind};
-    s->damage += XXH3_64bits(v, sizeof v);
-}
 
 uint64_t store_damage(const struct store *s)
 {
@@ -210,7 +150,7 @@ static bool has_raw(struct store *s, uint32_t at_least)
 
 /* ---- segments ---- */
 
-static struct segment *add_segment(struct store *s, uint64_t number, int fd, uint32_t size)
+struct segment *store_add_segment(struct store *s, uint64_t number, int fd, uint32_t size)
 {
     if (s->n == s->cap) {
         s->cap = s->cap ? s->cap * 2 : 16;
@@ -282,7 +222,7 @@ bool store_is_synced(const struct store *s)
 static void add_record(struct store *s, int type, const struct iovec *parts, int n_parts, uint32_t size, struct store_pos *ret_at)
 {
     struct segment *seg = last(s);
-    uint32_t total = padded(size);
+    uint32_t total = store_padded(size);
     buf_reserve(&s->pending, total);
     unsigned char *p = (unsigned char *)s->pending.p + s->pending.n;
     memset(p, 0, STORE_HEADER);
@@ -295,7 +235,7 @@ static void add_record(struct store *s, int type, const struct iovec *parts, int
         at += parts[i].iov_len;
     }
     memset(p + at, 0, total - size);
-    le_set_u32(p + 4, check_of(s, p, size, seg->number));
+    le_set_u32(p + 4, store_check_of(s, p, size, seg->number));
     s->pending.n += total;
     if (ret_at)
         *ret_at = (struct store_pos){seg->number, seg->used, size};
@@ -305,7 +245,7 @@ static void add_record(struct store *s, int type, const struct iovec *parts, int
 static int begin_segment(struct store *s, uint32_t at_least)
 {
     char name[32];
-    unsigned char h[SEGMENT_HEADER] = MAGIC;
+    unsigned char h[SEGMENT_HEADER] = STORE_MAGIC;
     int64_t now = clk_now_ms();
     pthread_mutex_lock(&s->lock);
     bool raw = !s->spare;
@@ -325,7 +265,7 @@ static int begin_segment(struct store *s, uint32_t at_least)
         store_commit(s, true);
     }
     uint64_t number = s->next_number++;
-    name_of(number, name);
+    store_name_of(number, name);
     le_set_u64(h + 8, number);
     le_set_u64(h + 16, (uint64_t)st.st_size);
     le_set_u64(h + 24, s->salt);
@@ -336,7 +276,7 @@ static int begin_segment(struct store *s, uint32_t at_least)
     crash_at(CRASH_store_segment);
     if (renameat(s->dirfd, spare, s->dirfd, name) < 0 || fsync(s->dirfd) < 0)
         die("begin a segment", -errno);
-    add_segment(s, number, fd_take(&fd), (uint32_t)st.st_size);
+    store_add_segment(s, number, fd_take(&fd), (uint32_t)st.st_size);
     s->written = SEGMENT_HEADER;
     s->raw_size = raw ? 0 : s->raw_size;
     pthread_mutex_lock(&s->lock);
@@ -379,7 +319,7 @@ int store_append(struct store *s, int type, const struct iovec *parts, int n_par
         size += parts[i].iov_len;
     if (size > STORE_MAX_RECORD)
         return -EMSGSIZE;
-    uint32_t total = padded((uint32_t)size);
+    uint32_t total = store_padded((uint32_t)size);
     if (!has_room(s, total, vital || s->rolling)) {
         struct segment *seg = last(s);
         if (s->rolling || (seg && !vital && seg->used + total <= seg->size))
@@ -410,7 +350,7 @@ const unsigned char *store_read(struct store *s, const struct store_pos *at, voi
             n += got > 0 ? (uint32_t)got : 0;
         }
     }
-    return le_u32(p) == at->size && le_u32(p + 4) == check_of(s, p, at->size, at->segment) ? p + STORE_HEADER : NULL;
+    return le_u32(p) == at->size && le_u32(p + 4) == store_check_of(s, p, at->size, at->segment) ? p + STORE_HEADER : NULL;
 }
 
 void store_keep(struct store *s, const struct store_pos *at)
@@ -435,7 +375,7 @@ static void give_back(struct store *s)
 {
     struct segment *seg = &s->segments[0];
     char name[32];
-    name_of(seg->number, name);
+    store_name_of(seg->number, name);
     pthread_mutex_lock(&s->lock);
     bool again = !s->spare && !s->wanted && seg->size >= next_size(s, 0);
     if (again) {
@@ -475,202 +415,9 @@ void store_figures(const struct store *s, int64_t *ret_bytes, int64_t *ret_kept_
 bool store_is_full(struct store *s)
 {
     const struct segment *seg = last(s);
-    if (seg && seg->used + padded(STORE_HEADER) > seg->size) /* that one is, to the last byte */
+    if (seg && seg->used + store_padded(STORE_HEADER) > seg->size) /* that one is, to the last byte */
         return !has_next(s);
-    return seg && !has_room(s, padded(STORE_HEADER), false); /* the first segment is made when something is stored */
-}
-
-/* ---- opening ---- */
-
-struct reading {
-    struct store *s;
-    const unsigned char *p;
-    uint32_t size;
-    uint64_t number;
-    int64_t budget; /* bytes that may still be hashed: what looks like headers must not make reading take for ever */
-};
-
-static bool is_record(struct reading *r, uint32_t at)
-{
-    if (at + STORE_HEADER > r->size)
-        return false;
-    const unsigned char *p = r->p + at;
-    uint32_t size = le_u32(p);
-    if (size < STORE_HEADER || size > STORE_MAX_RECORD || size > r->size - at || !p[8] || r->budget < size)
-        return false;
-    r->budget -= size;
-    return le_u32(p + 4) == check_of(r->s, p, size, r->number);
-}
-
-static bool all_zero(const unsigned char *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (p[i])
-            return false;
-    return true;
-}
-
-/* Copies what was skipped to damaged/ so that nothing is thrown away unseen. */
-static void set_aside(const struct reading *r, uint32_t from, uint32_t to, bool tail)
-{
-    char name[64];
-    mkdirat(r->s->dirfd, "damaged", 0700);
-    add_damage(r->s, r->number, from, 'r');
-    snprintf(name, sizeof name, "damaged/%016llx-%08x", (unsigned long long)r->number, from);
-    AUTO_FD int fd = openat(r->s->dirfd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd >= 0 && fd_write_all(fd, r->p + from, to - from) < 0)
-        log_warn("store", NULL, NULL, "cannot write %s: %s", name, strerror(errno));
-    log_error("store_damaged", NULL, NULL,
-              "segment %016llx: bytes %u to %u %s; they were copied to state/broker/%s, and everything else is kept",
-              (unsigned long long)r->number, from, to,
-              tail ? "at its end are no whole record (a write that was cut short, or damage)" : "do not match their checksums",
-              name);
-}
-
-/* Reads a segment's records; where the next one goes. */
-static uint32_t replay(struct reading *r, bool is_last)
-{
-    uint32_t at = SEGMENT_HEADER;
-    while (at + STORE_HEADER <= r->size) {
-        if (is_record(r, at)) {
-            uint32_t size = le_u32(r->p + at);
-            struct store_pos pos = {r->number, at, size};
-            if (r->p[at + 8] == STORE_END)
-                return r->size;
-            r->s->ops.on_record(r->s->ops.arg, &pos, r->p[at + 8], r->p + at + STORE_HEADER, size - STORE_HEADER);
-            at += padded(size);
-            continue;
-        }
-        uint32_t next = at + ALIGN;
-        while (next + STORE_HEADER <= r->size && !is_record(r, next))
-            next += ALIGN;
-        bool more = next + STORE_HEADER <= r->size;
-        if (more) {
-            set_aside(r, at, next, false);
-            at = next;
-            continue;
-        }
-        /* Nothing follows: the end, unless somebody wrote there. A segment that is not the last ends with STORE_END. */
-        if (!is_last || !all_zero(r->p + at, STORE_HEADER)) {
-            uint32_t size = le_u32(r->p + at);
-            set_aside(r, at, size >= STORE_HEADER && size <= r->size - at ? at + size : at + STORE_HEADER, true);
-        }
-        return is_last ? at : r->size;
-    }
-    return at;
-}
-
-static bool is_header(const unsigned char *h)
-{
-    return !memcmp(h, MAGIC, 8) && le_u32(h + 56) == (uint32_t)XXH3_64bits(h, 56);
-}
-
-static int read_segment(struct store *s, uint64_t number, bool is_last, struct err *e)
-{
-    char name[32];
-    struct stat st;
-    name_of(number, name);
-    AUTO_FD int fd = openat(s->dirfd, name, O_RDWR | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return err_sys(e, -errno, "cannot open segment %s", name);
-    AUTO_BUF struct buf b = {0};
-    if (st.st_size > UINT32_MAX / 2)
-        return err_set(e, ERR_FORMAT, "segment %s is larger than any that this program writes", name);
-    int r = fd_read_all(fd, &b, UINT32_MAX / 2);
-    if (r < 0)
-        return err_sys(e, r, "cannot read segment %s", name);
-    buf_reserve(&b, SEGMENT_HEADER);
-    const unsigned char *h = (const unsigned char *)b.p;
-    bool whole = b.n >= SEGMENT_HEADER && is_header(h);
-    if (b.n >= SEGMENT_HEADER && !memcmp(h, MAGIC, 7) && h[7] > MAGIC[7] && le_u32(h + 56) == (uint32_t)XXH3_64bits(h, 56))
-        return err_set(e, ERR_VERSION, "segment %s has format \"%.8s\", this program's is \"%s\"", name, b.p, MAGIC);
-    bool sound = whole && le_u64(h + 8) == number && le_u64(h + 16) == b.n;
-    if (!sound)
-        add_damage(s, number, b.n, 'h');
-    if (!sound)
-        log_error("store_damaged", NULL, NULL, "segment %s: its header %s; its records are read all the same", name,
-                  whole && le_u64(h + 8) == number ? "says another size: it was cut short or added to" : "is damaged");
-    struct segment *seg = add_segment(s, number, fd_take(&fd), (uint32_t)b.n);
-    struct reading rd = {s, h, (uint32_t)b.n, number, (int64_t)b.n * MAX_HASHINGS};
-    uint32_t used = replay(&rd, is_last);
-    /* A last segment that was cut short is not written to: what is there stays as it is. */
-    seg->used = is_last && whole && le_u64(h + 16) == b.n ? used : (uint32_t)b.n;
-    return 0;
-}
-
-static int by_number(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
-static int list(struct store *s, uint64_t **ret, size_t *ret_n, struct err *e)
-{
-    DIR *d = fd_open_dir(s->dirfd, ".");
-    if (!d)
-        return err_sys(e, -errno, "cannot list the broker's store");
-    *ret = NULL;
-    *ret_n = 0;
-    for (struct dirent *ent; (ent = readdir(d));) {
-        char *end;
-        uint64_t number = strtoull(ent->d_name, &end, 16);
-        if (end != ent->d_name + 16 || strcmp(end, ".seg") || !number)
-            continue;
-        *ret = xrealloc(*ret, (*ret_n + 1) * sizeof **ret);
-        (*ret)[(*ret_n)++] = number;
-    }
-    closedir(d);
-    if (*ret_n)
-        qsort(*ret, *ret_n, sizeof **ret, by_number);
-    return 0;
-}
-
-/* The salt is the same in all headers; one that is whole tells it. */
-static uint64_t salt_of(struct store *s, const uint64_t *numbers, size_t n)
-{
-    unsigned char h[SEGMENT_HEADER];
-    uint64_t salt;
-    for (size_t i = 0; i < n; i++) {
-        char name[32];
-        name_of(numbers[i], name);
-        AUTO_FD int fd = openat(s->dirfd, name, O_RDONLY | O_CLOEXEC);
-        if (fd >= 0 && pread(fd, h, sizeof h, 0) == (ssize_t)sizeof h && is_header(h))
-            return le_u64(h + 24);
-    }
-    randombytes_buf(&salt, sizeof salt);
-    return salt;
-}
-
-/* Segments go from the oldest on: none is missing between others, or behind the last. */
-static void look_for(struct store *s, uint64_t number, uint64_t end)
-{
-    if (number == end)
-        return;
-    add_damage(s, number, end, 'm');
-    log_error("store_damaged", NULL, NULL, "segments %016llx to %016llx are missing; everything else is kept",
-              (unsigned long long)number, (unsigned long long)end - 1);
-}
-
-static int read_all(struct store *s, struct err *e)
-{
-    AUTO_FREE uint64_t *numbers = NULL;
-    size_t n = 0;
-    int r = list(s, &numbers, &n, e);
-    if (r == 0)
-        s->salt = salt_of(s, numbers, n);
-    for (size_t i = 0; r == 0 && i < n; i++) {
-        if (i)
-            look_for(s, numbers[i - 1] + 1, numbers[i]);
-        r = read_segment(s, numbers[i], i + 1 == n, e);
-    }
-    s->next_number = n ? numbers[n - 1] + 1 : 1;
-    if (s->ops.newest >= s->next_number) {
-        look_for(s, s->next_number, s->ops.newest + 1);
-        s->next_number = s->ops.newest + 1;
-    }
-    if (s->n)
-        s->written = last(s)->used;
-    return r;
+    return seg && !has_room(s, store_padded(STORE_HEADER), false); /* the first segment is made when something is stored */
 }
 
 static void store_free(struct store *s)
@@ -710,7 +457,7 @@ int store_open(int dirfd, const struct store_ops *ops, struct store **ret, struc
         return err_sys(e, -r, "cannot start the store's thread");
     }
     *ret = s; /* whoever is told of records may keep them already */
-    r = read_all(s, e);
+    r = store_read_all(s, e);
     if (r < 0)
         store_free(s);
     return r;
