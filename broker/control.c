@@ -403,10 +403,12 @@ static void gone(void *arg, struct ctl_conn *c)
 
 int control_start(struct broker *b, struct err *e)
 {
-    static const char *const of_monitor[] = {"queues", NULL};
+    static const char *const of_monitor[] = {"queues", NULL}, *const of_streammgr[] = {"status", "watch", "consumers", NULL};
+    const int64_t base = b->conf->platform.uid_base;
     AUTO_FREE char *path = home_socket(&b->home, "broker.sock");
     return ctl_new(b->base, path,
-                   &(struct ctl_ops){serve, gone, b, ids_of_program(&b->home, b->conf->platform.uid_base, IDS_MONITOR), of_monitor},
+                   &(struct ctl_ops){serve, gone, b, ids_of_program(&b->home, base, IDS_MONITOR), of_monitor,
+                                     ids_of_program(&b->home, base, IDS_STREAMMGR), of_streammgr},
                    &b->ctl, e);
 }
 

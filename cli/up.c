@@ -84,11 +84,21 @@ static char *log_path(struct up *u, const struct program *p)
     return xasprintf("%s/logs/%s.log", u->home.path, p->name);
 }
 
+/* What lies in logs/ may be a manager's: no link is followed there. */
+static int open_log(struct up *u, const struct program *p)
+{
+    AUTO_FREE char *rel = xasprintf("logs/%s.log", p->name);
+    fd_rotate(u->home.dirfd, rel, LOG_ROTATE_BYTES);
+    int fd = openat(u->home.dirfd, rel, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0640);
+    if (fd < 0)
+        log_error("start", NULL, NULL, "cannot open %s/%s: %s", u->home.path, rel, strerror(errno));
+    return fd;
+}
+
 static void start(struct up *u, struct program *p)
 {
-    AUTO_FREE char *log = log_path(u, p);
+    AUTO_FD int log = open_log(u, p);
     int leash[2] = {-1, -1};
-    fd_rotate(AT_FDCWD, log, LOG_ROTATE_BYTES);
     if (p->leash >= 0)
         close(p->leash);
     p->leash = -1;
@@ -101,7 +111,8 @@ static void start(struct up *u, struct program *p)
     if (p->listener >= 0)
         posix_spawn_file_actions_adddup2(&fa, p->listener, 0);
     posix_spawn_file_actions_adddup2(&fa, leash[0], p->listener >= 0 ? LEASH_FD : 0);
-    posix_spawn_file_actions_addopen(&fa, 1, log, O_WRONLY | O_CREAT | O_APPEND, 0640);
+    if (log >= 0)
+        posix_spawn_file_actions_adddup2(&fa, log, 1);
     posix_spawn_file_actions_adddup2(&fa, 1, 2);
     int r = spawn_start(p->argv, environ, &fa, POSIX_SPAWN_SETPGROUP, &p->pid); /* a terminal's ^C reaches `up` alone */
     close(leash[0]);

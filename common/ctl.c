@@ -124,8 +124,9 @@ static bool may_order(const struct ctl_conn *c, const bson_t *rq)
 {
     if (is_of(c, 0) || is_of(c, c->ctl->owner))
         return true;
-    bool may = false;
-    for (const char *const *op = c->ctl->ops.guest_ops; ctl_is_guest(c) && !may && *op; op++)
+    const struct ctl_ops *o = &c->ctl->ops;
+    bool is_other = o->other_ops && o->other >= 0 && is_of(c, o->other), may = false;
+    for (const char *const *op = ctl_is_guest(c) ? o->guest_ops : is_other ? o->other_ops : NULL; op && !may && *op; op++)
         may = !strcmp(*op, json_get_str(rq, "op", ""));
     return may;
 }

@@ -21,6 +21,8 @@ struct ctl_ops {
     void *arg;
     int64_t guest;                /* its uid; -1, or guest_ops NULL: none */
     const char *const *guest_ops; /* ends with NULL */
+    int64_t other;                /* likewise one that opens the socket by a capability of its own; only with other_ops */
+    const char *const *other_ops;
 };
 
 int ctl_new(struct event_base *base, const char *path, const struct ctl_ops *ops, struct ctl **ret, struct err *e);

@@ -1,4 +1,5 @@
 #include "fd.h"
+#include "privs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -91,7 +92,7 @@ int fd_write_file(int dirfd, const char *path, const void *p, size_t n, mode_t m
     char tmp[PATH_MAX], parent[PATH_MAX];
     if ((size_t)snprintf(tmp, sizeof tmp, "%s.tmp", path) >= sizeof tmp)
         return err_sys(e, -ENAMETOOLONG, "cannot write %s", path);
-    AUTO_FD int fd = openat(dirfd, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+    AUTO_FD int fd = openat(dirfd, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, mode);
     int r = fd < 0 ? -errno : fd_write_all(fd, p, n);
     if (r == 0 && (fchmod(fd, mode) < 0 || fsync(fd) < 0 || renameat(dirfd, tmp, dirfd, path) < 0))
         r = -errno;
@@ -113,7 +114,7 @@ int fd_append_file(int dirfd, const char *dir, const char *name, const void *p, 
     if ((size_t)snprintf(path, sizeof path, "%s/%s", dir, name) >= sizeof path)
         return -ENAMETOOLONG;
     int r = fd_mkdirs(dirfd, dir, 0755);
-    AUTO_FD int fd = openat(dirfd, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, mode);
+    AUTO_FD int fd = openat(dirfd, path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, mode);
     if (fd < 0)
         return r < 0 ? r : -errno;
     return fd_write_all(fd, p, n);
@@ -176,7 +177,7 @@ DIR *fd_open_dir(int dirfd, const char *name)
 static void unlock_dir(int dirfd, const char *name)
 {
     struct stat st;
-    AUTO_FD int fd = geteuid() == 0 ? -1 : openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    AUTO_FD int fd = privs_is_root() ? -1 : openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     char self[64];
     snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
     if (fd >= 0 && fstat(fd, &st) == 0 && (st.st_mode & 0700) != 0700 && chmod(self, 0700) < 0) /* lint: by descriptor */
@@ -187,9 +188,9 @@ static void unlock_dir(int dirfd, const char *name)
 static void take_dir(int fd)
 {
     struct stat st;
-    if (geteuid() != 0 || fstat(fd, &st) < 0)
+    if (!privs_is_root() || fstat(fd, &st) < 0)
         return;
-    if ((st.st_uid != 0 && fchown(fd, 0, (gid_t)-1) < 0) || ((st.st_mode & 0022) && fchmod(fd, 0700) < 0))
+    if ((st.st_uid != geteuid() && fchown(fd, geteuid(), (gid_t)-1) < 0) || ((st.st_mode & 0022) && fchmod(fd, 0700) < 0))
         return;
 }
 

@@ -6,6 +6,7 @@
 #include "json.h"
 #include "log.h"
 #include "mem.h"
+#include "privs.h"
 #include "userns.h"
 
 #include <dirent.h>
@@ -281,7 +282,7 @@ int home_mend(const struct home *h, struct err *e)
 bool home_is_roots(const struct home *h)
 {
     struct stat st;
-    return geteuid() == 0 && fstat(h->dirfd, &st) == 0 && st.st_uid == 0;
+    return privs_is_root() && fstat(h->dirfd, &st) == 0 && st.st_uid == 0;
 }
 
 char *home_path(const struct home *h, const char *rel)
@@ -321,7 +322,7 @@ int home_lock(const struct home *h, const char *name, int wait_ms, struct err *e
 {
     int64_t until = clk_now_ms() + wait_ms;
     AUTO_FREE char *rel = xasprintf("state/%s.lock", name);
-    int fd = openat(h->dirfd, rel, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int fd = openat(h->dirfd, rel, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return err_sys(e, -errno, "cannot open %s/%s", h->path, rel);
     while (flock(fd, LOCK_EX | LOCK_NB) < 0) {

@@ -25,6 +25,8 @@ enum ids_role {
     IDS_BUILDER,
     IDS_HELPER,
     IDS_IMAGE,
+    IDS_BATCHMGR,
+    IDS_STREAMMGR,
 };
 
 static inline int64_t ids_inspector(int64_t uid_base)

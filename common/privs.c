@@ -14,3 +14,15 @@ int privs_become(int64_t uid)
         return 0;
     return setgroups(0, NULL) < 0 || setresgid(u, u, u) < 0 || setresuid(u, u, u) < 0 ? -errno : 0;
 }
+
+static bool is_manager;
+
+void privs_set_manager(void)
+{
+    is_manager = true;
+}
+
+bool privs_is_root(void)
+{
+    return is_manager || geteuid() == 0;
+}

@@ -49,6 +49,7 @@ static void pairs_free(struct run_pairs *l)
 /* Those that specs of older managers do not have; they had none of it. */
 #define SPEC_NEW_STRINGS(X) X(relay) X(image)
 #define SPEC_NEW_NUMBERS(X) X(relay_uid) X(tmp_bytes) X(tmp_inodes) X(scratch_bytes) X(scratch_inodes)
+#define SPEC_BOOLS(X) X(builtin) X(full_isolation) X(own_network) X(scratch_in_memory)
 /* clang-format on */
 
 void run_spec_free(struct run_spec *s)
@@ -66,6 +67,29 @@ void run_spec_free(struct run_spec *s)
     pairs_free(&s->paths);
     pairs_free(&s->targets);
     *s = (struct run_spec){0};
+}
+
+static bool is_same(const char *a, const char *b)
+{
+    return !strcmp(a ? a : "", b ? b : "");
+}
+
+const char *run_spec_differs(const struct run_spec *a, const struct run_spec *b)
+{
+#define X(field)                                                                                                                   \
+    if (!is_same(a->field, b->field))                                                                                              \
+        return #field;
+    SPEC_STRINGS(X)
+    SPEC_NEW_STRINGS(X)
+#undef X
+#define X(field)                                                                                                                   \
+    if (a->field != b->field)                                                                                                      \
+        return #field;
+    SPEC_NUMBERS(X)
+    SPEC_NEW_NUMBERS(X)
+    SPEC_BOOLS(X)
+#undef X
+    return NULL;
 }
 
 static void write_pairs(struct buf *out, const char *key, const struct run_pairs *l)
@@ -92,10 +116,9 @@ void run_spec_write(const struct run_spec *s, struct buf *out)
     SPEC_NUMBERS(X)
     SPEC_NEW_NUMBERS(X)
 #undef X
-    json_bool(out, "builtin", s->builtin);
-    json_bool(out, "full_isolation", s->full_isolation);
-    json_bool(out, "own_network", s->own_network);
-    json_bool(out, "scratch_in_memory", s->scratch_in_memory);
+#define X(field) json_bool(out, #field, s->field);
+    SPEC_BOOLS(X)
+#undef X
     json_begin(out, "args", '[');
     for (size_t i = 0; i < s->args.n; i++)
         json_str(out, NULL, s->args.v[i]);

@@ -71,6 +71,8 @@ struct run_spec {
 void run_spec_free(struct run_spec *s); /* fields only */
 void run_spec_write(const struct run_spec *s, struct buf *out);
 int run_spec_parse(const char *text, size_t n, struct run_spec *ret, struct err *e);
+/* The name of a field in which the two differ, lists apart; NULL: in none. A string that is NULL is "". */
+const char *run_spec_differs(const struct run_spec *a, const struct run_spec *b);
 
 struct run_result {
     char *run_id, *step, *node;
@@ -107,6 +109,7 @@ enum run_said {
     RUN_SAID_ENDED = 'e',   /* result.json is there; acknowledge it */
     RUN_SAID_REFUSED = 'r', /* the fence stood already, or the spec was bad */
     RUN_SAID_NO_FORK = 'f', /* the process table is full; try again later */
+    RUN_SAID_DENIED = 'd',  /* the warden does not let it be: nobody got the spec */
 };
 enum run_order {
     RUN_ORDER_STOP = 'S',

@@ -21,6 +21,7 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/privs.h"
 #include "common/remains.h"
 #include "common/userns.h"
 
@@ -32,7 +33,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
-#include <sys/wait.h>
 
 enum { PARK_POLL_S = 1, QUIT_FLUSH_MS = 50, MAX_WAIT_MS = 86400000 };
 
@@ -286,7 +286,7 @@ static int check_host(struct batchmgr *m, const struct conf *c, struct err *e)
         if (!strcmp(p[i].isolation, CONF_FULL) && !m->isolation.full)
             buf_addf(&missing, "%sprofile %s: isolation = \"full\" (%s)", missing.n ? "; " : "", p[i].name, m->isolation.why);
     }
-    if (geteuid() != 0 && c->n_tenants > 1) {
+    if (!privs_is_root() && c->n_tenants > 1) {
         struct userns_host host;
         userns_look(&host);
         buf_addf(&missing,
@@ -367,7 +367,7 @@ int batchmgr_apply_conf(struct batchmgr *m, struct conf *next, struct err *e)
         t->suspended = ledger_is_suspended(m->ledger, c->id);
         int64_t uid;
         r = ledger_tenant_uid(m->ledger, c->id, &(struct ids){next->platform.uid_base, next->platform.n_uids}, &uid, e);
-        if (r == 0 && geteuid() == 0)
+        if (r == 0 && privs_is_root())
             t->uid = t->gid = uid;
         if (r == 0)
             r = staging_add_tenant(m, t, e);
@@ -391,6 +391,8 @@ int batchmgr_reload(struct batchmgr *m, struct err *e)
 {
     struct conf *next = NULL;
     int r = conf_load(m->home.path, &next, e);
+    if (r == 0)
+        r = spawner_tell(m->spawner, &(struct warden_request){.op = WARDEN_RELOAD}, NULL, NULL, 0);
     if (r == 0)
         r = batchmgr_apply_conf(m, next, e);
     if (r < 0) {
@@ -544,12 +546,9 @@ static void on_reload(void *arg)
     batchmgr_reload(arg, &e);
 }
 
-static void on_child_ended(void *arg)
+static void on_spawner_ready(void *arg)
 {
-    int status;
-    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
-        if (!inspect_reaped(arg, pid))
-            helper_reaped(arg, pid, status);
+    batchmgr_kick(arg);
 }
 
 static void on_park(evutil_socket_t fd, short what, void *arg)
@@ -570,6 +569,12 @@ static int start(struct batchmgr *m, struct err *e)
     m->sched = sched_new(get_nprocs(), (int64_t)si.totalram * si.mem_unit);
     cgroup_probe(&m->cgroups, m->home.tag);
     isolation_probe(&m->isolation, &m->home);
+    r = spawner_new(m->base, &m->home, "batchmgr", on_spawner_ready, m, &m->spawner, e);
+    if (r < 0) {
+        conf_free(c);
+        return r;
+    }
+    spawner_begin(m->spawner);
     m->runs_fd = openat(m->home.dirfd, "runs", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* lint: ours */
     r = ledger_open(&m->home, m->base, &m->ledger, e);
     if (r < 0) {
@@ -672,7 +677,7 @@ static int run(struct batchmgr *m, const char *home_arg, bool supervised, struct
     m->park_ev = event_new(m->base, -1, EV_PERSIST, on_park, m);
     struct timeval tv = {PARK_POLL_S, 0};
     event_add(m->park_ev, &tv);
-    struct daemon *d = daemon_new(m->base, supervised, &(struct daemon_ops){"runs are left alone", on_reload, on_child_ended, m});
+    struct daemon *d = daemon_new(m->base, supervised, &(struct daemon_ops){"runs are left alone", on_reload, NULL, m});
     r = start(m, e);
     if (r == 0) {
         log_info("ready", NULL, NULL, "home %s, %zu tenants", m->home.path, m->conf->n_tenants);

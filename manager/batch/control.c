@@ -288,7 +288,11 @@ int control_start(struct batchmgr *m, struct err *e)
     static const char *const of_monitor[] = {"status", NULL};
     AUTO_FREE char *path = home_socket(&m->home, "batchmgr.sock");
     return ctl_new(m->base, path,
-                   &(struct ctl_ops){serve, gone, m, ids_of_program(&m->home, m->conf->platform.uid_base, IDS_MONITOR), of_monitor},
+                   &(struct ctl_ops){.serve = serve,
+                                     .gone = gone,
+                                     .arg = m,
+                                     .guest = ids_of_program(&m->home, m->conf->platform.uid_base, IDS_MONITOR),
+                                     .guest_ops = of_monitor},
                    &ctl, e);
 }
 

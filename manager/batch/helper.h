@@ -11,8 +11,6 @@ typedef void (*helper_done_fn)(void *arg, enum helper_end end);
 /* Starts it for the tenant (one at a time each) with the job's JSON text; `done` is called on the loop. False when it was
  * not started: the tenant has one going, no database is known yet, or there is no process. */
 bool helper_start(struct batchmgr *m, const struct tenant *t, const char *job, helper_done_fn done, void *arg);
-/* SIGCHLD: takes the pid if it is a helper's. */
-bool helper_reaped(struct batchmgr *m, int pid, int status);
 void helper_stop(struct batchmgr *m); /* ends them */
 
 #endif

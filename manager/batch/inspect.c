@@ -6,30 +6,24 @@
 #include "common/clk.h"
 #include "common/crash.h"
 #include "common/fd.h"
-#include "common/ids.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/privs.h"
 #include "common/read/src.h"
-#include "common/spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
-#include <sys/wait.h>
 
 enum {
     MAX_LANES = 8,
-    SOCKET = 3,
     TRIES = 2,
     TICK_MS = 250,
     RESTART_MS = 200,
-    STEP_BACK = 10, /* by how much nicer */
 };
 
 /* What holds where the configuration says nothing; and how many times its limit a stuck inspection is let be. */
@@ -38,7 +32,7 @@ static const int64_t decompressed_bytes = INT64_C(10) << 30;
 
 struct inspector {
     struct batchmgr *m;
-    pid_t pid; /* 0: none */
+    struct job *job;
     int fd;
     struct event *ev, *timer; /* timer: starts again */
     char *owner;              /* the one tenant whose bytes it has read; NULL: fresh */
@@ -65,7 +59,7 @@ static void charge(struct inspector *in, int64_t now_ms)
     in->charged_at_ms = now_ms;
 }
 
-/* As nice as batchmgr, or nicer. Without privilege that cannot be taken back: the inspector is not used again then. */
+/* As nice as batchmgr, or nicer. Only the host's root can take that back: else the inspector is not used again then. */
 static void set_back(struct inspector *in, bool back, int64_t now_ms)
 {
     if (in->back == back)
@@ -74,7 +68,9 @@ static void set_back(struct inspector *in, bool back, int64_t now_ms)
         in->back_ms += now_ms - in->back_at_ms;
     in->back = back;
     in->back_at_ms = now_ms;
-    if (setpriority(PRIO_PROCESS, (id_t)in->pid, getpriority(PRIO_PROCESS, 0) + (back ? STEP_BACK : 0)) < 0 && !back)
+    if (in->job)
+        job_order(in->job, back ? WARDEN_STEP_BACK : WARDEN_GO_ON);
+    if (!back && (!privs_is_root() || in->m->isolation.user_namespace))
         xstr_set(&in->owner, "");
 }
 
@@ -152,8 +148,8 @@ static void end_process(struct inspector *in)
     in->ev = NULL;
     if (in->fd >= 0)
         close(fd_take(&in->fd));
-    if (in->pid > 0)
-        kill(in->pid, SIGKILL); /* not reaped yet, so the pid is still its own */
+    job_free(in->job);
+    in->job = NULL;
     in->back = false;
     xstr_set(&in->owner, NULL);
 }
@@ -238,30 +234,28 @@ static void on_reply(evutil_socket_t fd, short what, void *arg)
     submit_next(m);
 }
 
+/* Its socket says it, too. */
+static void on_job_ended(void *arg, int status)
+{
+    struct inspector *in = arg;
+    (void)status;
+    in->job = NULL;
+}
+
 static void start_one(struct inspector *in)
 {
     struct batchmgr *m = in->m;
-    AUTO_FREE char *program = home_program(&m->home, "simbdp-inspect");
-    char uid[24], memory[24];
     int pair[2];
     in->memory_bytes = m->conf->platform.inspector_memory_bytes;
-    snprintf(memory, sizeof memory, "%lld", (long long)in->memory_bytes);
-    snprintf(uid, sizeof uid, "%lld", (long long)ids_inspector(m->conf->platform.uid_base));
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
         start_later(in, RESTART_MS);
         return;
     }
-    char *argv[] = {program, uid, memory, "--home", m->home.path, NULL};
-    char *envp[] = {NULL};
-    posix_spawn_file_actions_t fa;
-    posix_spawn_file_actions_init(&fa);
-    posix_spawn_file_actions_adddup2(&fa, pair[1], SOCKET);
-    int r = spawn_start(argv, envp, &fa, 0, &in->pid);
+    job_free(in->job);
+    in->job = job_start(m->spawner, WARDEN_INSPECT, NULL, NULL, pair[1], on_job_ended, in);
     close(pair[1]);
-    if (r < 0) {
-        in->pid = 0;
+    if (!in->job) {
         close(pair[0]);
-        log_error("inspector", NULL, NULL, "cannot start %s: %s; trying again", program, err_text(r));
         start_later(in, RESTART_MS * 5);
         return;
     }
@@ -546,16 +540,6 @@ void inspect_copy(struct batchmgr *m, struct file *f, int from, int to)
     close(to);
     if (!in)
         intake_copied(m, f, false, "all inspectors are busy");
-}
-
-bool inspect_reaped(struct batchmgr *m, int pid)
-{
-    for (size_t i = 0; i < m->n_inspectors; i++)
-        if (m->inspectors[i].pid == pid) {
-            m->inspectors[i].pid = 0;
-            return true;
-        }
-    return false;
 }
 
 size_t inspect_n_queued(struct batchmgr *m)

@@ -13,8 +13,6 @@ void inspect_submit(struct batchmgr *m, struct file *f);
 void inspect_kick(struct batchmgr *m);
 /* Copies a file before it is claimed; intake_copied is called. Descriptors are taken. */
 void inspect_copy(struct batchmgr *m, struct file *f, int from, int to);
-/* SIGCHLD: takes the pid if it is an inspector's. */
-bool inspect_reaped(struct batchmgr *m, int pid);
 size_t inspect_n_queued(struct batchmgr *m);
 
 /* What an inspector says is checked as if a tenant had said it: counts, and texts, which are made fit for people. size: of the file

@@ -27,6 +27,7 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/privs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -213,7 +214,7 @@ static int own(struct batchmgr *m, struct file *f, int fd, const char *path)
         return refuse(m, f, "not_regular", "only regular files can be ingested"), 1;
     if (st.st_nlink != 1)
         return refuse(m, f, "hard_link", "it has another name somewhere; copy it instead of linking it"), 1;
-    if (st.st_uid != geteuid() && geteuid() != 0)
+    if (st.st_uid != geteuid() && !privs_is_root())
         return start_copy(m, f, path), 1;
     if (fchown(fd, geteuid(), t->gid >= 0 ? (gid_t)t->gid : (gid_t)-1) < 0 || fchmod(fd, 0440) < 0)
         return refuse(m, f, "unreadable", strerror(errno)), 1;

@@ -30,11 +30,6 @@ enum { DISPATCH_PER_TURN = 64, SWEEP_IMAGES_S = 600 };
 static void on_step_ended(void *arg, struct run_result *res);
 static void cancel(struct run *r, const char *why, int64_t delay_ms);
 
-static void on_spawner_ready(void *arg)
-{
-    batchmgr_kick(arg);
-}
-
 static void on_image(void *arg)
 {
     struct batchmgr *m = arg;
@@ -54,11 +49,10 @@ int runs_start(struct batchmgr *m, struct err *e)
 {
     struct timeval tv = {SWEEP_IMAGES_S, 0};
     (void)e;
-    m->images = images_new(m->base, &m->home, &m->isolation, on_image, m);
+    m->images = images_new(m->base, &m->home, &m->isolation, m->spawner, on_image, m);
     m->sweep_ev = event_new(m->base, -1, EV_PERSIST, on_sweep, m);
     event_add(m->sweep_ev, &tv);
     images_sweep(m->images);
-    m->spawner = spawner_new(m->base, &m->home, &m->cgroups, on_spawner_ready, m);
     return 0;
 }
 
@@ -74,8 +68,8 @@ void runs_stop_spawner(struct batchmgr *m)
     for (struct run *r; (r = map_next(&m->runs, &i));)
         free_run(r);
     map_fini(&m->runs);
-    spawner_free(m->spawner);
     images_free(m->images);
+    spawner_free(m->spawner);
     if (m->sweep_ev)
         event_free(m->sweep_ev);
 }

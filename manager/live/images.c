@@ -9,7 +9,6 @@
 #include "common/log.h"
 #include "common/map.h"
 #include "common/mem.h"
-#include "common/spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,6 +29,7 @@ struct entry {
     int tries;         /* that ended without one */
     char *root, *digest, *why;
     int fd; /* of who is asked, -1: nobody */
+    struct job *job;
     struct event *ev;
     struct buf answer;
 };
@@ -38,6 +38,8 @@ struct images {
     struct event_base *base;
     const struct home *home;
     const struct isolation_host *isolation;
+    struct spawner *spawner;
+    struct job *sweeping;
     void (*changed)(void *arg);
     void *arg;
     struct map entries; /* "tenant/image" */
@@ -50,10 +52,10 @@ struct images {
 static void on_turn(evutil_socket_t fd, short what, void *arg);
 
 struct images *images_new(struct event_base *base, const struct home *home, const struct isolation_host *isolation,
-                          void (*changed)(void *arg), void *arg)
+                          struct spawner *spawner, void (*changed)(void *arg), void *arg)
 {
     struct images *x = xcalloc(1, sizeof *x);
-    *x = (struct images){.base = base, .home = home, .isolation = isolation, .changed = changed, .arg = arg};
+    *x = (struct images){.base = base, .home = home, .isolation = isolation, .spawner = spawner, .changed = changed, .arg = arg};
     x->n_places = get_nprocs() > MIN_PLACES ? get_nprocs() : MIN_PLACES;
     x->turn_ev = event_new(base, -1, 0, on_turn, x);
     return x;
@@ -80,7 +82,8 @@ void images_free(struct images *x)
     if (!x)
         return;
     for (struct entry *n; (n = map_next(&x->entries, &i));) {
-        hang_up(n); /* who is asked ends with us */
+        hang_up(n);
+        job_free(n->job);
         char *texts[] = {n->tenant, n->image, n->root, n->digest, n->why};
         for (size_t k = 0; k < sizeof texts / sizeof *texts; k++)
             free(texts[k]);
@@ -92,6 +95,7 @@ void images_free(struct images *x)
         free(t);
     map_fini(&x->turns);
     event_free(x->turn_ev);
+    job_free(x->sweeping);
     free(x);
 }
 
@@ -164,33 +168,25 @@ static void on_answer(evutil_socket_t fd, short what, void *arg)
     x->changed(x->arg);
 }
 
-static int start(char *const argv[], int out)
+static void on_end(void *arg, int status)
 {
-    pid_t pid;
-    posix_spawn_file_actions_t fa;
-    posix_spawn_file_actions_init(&fa);
-    posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
-    if (out >= 0)
-        posix_spawn_file_actions_adddup2(&fa, out, 1);
-    int r = spawn_start(argv, environ, &fa, POSIX_SPAWN_SETSIGDEF, &pid);
-    if (r < 0)
-        log_error("images", NULL, NULL, "cannot start %s: %s", argv[0], err_text(r));
-    return r;
+    struct entry *n = arg;
+    (void)status; /* what it had to say is in the pipe */
+    n->job = NULL;
 }
 
 static void ask(struct entry *n)
 {
     struct images *x = n->images;
-    AUTO_FREE char *program = home_program(x->home, "simbdp-image");
-    char *argv[] = {program, "--home", x->home->path, n->tenant, n->image, NULL};
     int pair[2];
     if (pipe2(pair, O_CLOEXEC) < 0) {
         set_failed(n, "it cannot be asked for: no descriptors are left");
         return;
     }
-    int r = start(argv, pair[1]);
+    job_free(n->job); /* which has answered */
+    n->job = job_start(x->spawner, WARDEN_IMAGE, n->tenant, n->image, pair[1], on_end, n);
     close(pair[1]);
-    if (r < 0) {
+    if (!n->job) {
         close(pair[0]);
         set_failed(n, "simbdp-image cannot be started");
         return;
@@ -310,10 +306,15 @@ void images_retry(struct images *x, const char *tenant)
             n->state = UNKNOWN, n->tries = 0;
 }
 
+static void on_swept(void *arg, int status)
+{
+    struct images *x = arg;
+    (void)status;
+    x->sweeping = NULL;
+}
+
 void images_sweep(struct images *x)
 {
-    AUTO_FREE char *program = home_program(x->home, "simbdp-image");
-    char *argv[] = {program, "--home", x->home->path, "--sweep", NULL};
-    if (faccessat(x->home->dirfd, "state/images", F_OK, 0) == 0)
-        start(argv, -1);
+    if (!x->sweeping && faccessat(x->home->dirfd, "state/images", F_OK, 0) == 0)
+        x->sweeping = job_start(x->spawner, WARDEN_SWEEP, NULL, NULL, STDERR_FILENO, on_swept, x);
 }

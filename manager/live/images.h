@@ -4,6 +4,8 @@
 #ifndef SIMBDP_IMAGES_H
 #define SIMBDP_IMAGES_H
 
+#include "spawner.h"
+
 #include "common/home.h"
 #include "common/isolation.h"
 
@@ -22,9 +24,9 @@ struct image {
     int64_t identity;   /* changes when what is at the path does */
 };
 
-/* changed: one that waited does not any more. Borrows home and isolation. */
+/* changed: one that waited does not any more. Borrows home, isolation and spawner. */
 struct images *images_new(struct event_base *base, const struct home *home, const struct isolation_host *isolation,
-                          void (*changed)(void *arg), void *arg);
+                          struct spawner *spawner, void (*changed)(void *arg), void *arg);
 void images_free(struct images *x); /* NULL is fine; what is being unpacked is given up */
 
 /* A few system calls. A failure stays one until the identity changes, or images_retry. */

@@ -1,38 +1,28 @@
 #include "live.h"
-#include "scrap.h"
+#include "spawner.h"
 #include "common/clk.h"
 #include "common/crash.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "common/spawn.h"
-#include "common/tree.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-enum { SPAWNER_RESTART_MS = 100, RESOLVE_MS = 50, RESOLVE_AGAIN_MS = 1000, KILL_TICK_MS = 20, NO_FORK_PAUSE_MS = 1000 };
-
-struct spawner {
-    struct event_base *base;
-    const struct home *home;
-    struct cgroup_host *cgroups;
-    void (*ready)(void *arg);
-    void *arg;
-    int fd;    /* -1: there is none */
-    pid_t pid; /* 0: there is none */
-    struct event *ev, *timer;
-    int64_t pause_until_ms;
-    struct scrap *scrap;
+enum {
+    TELL_AGAIN_MS = 100,
+    DENIED_PAUSE_MS = 1000,
+    RESOLVE_MS = 50,
+    RESOLVE_AGAIN_MS = 1000,
+    KILL_TICK_MS = 20,
+    NO_FORK_PAUSE_MS = 1000
 };
 
 struct live {
@@ -45,121 +35,6 @@ struct live {
     struct event *conn_ev, *timer;
     bool stop, ended;
 };
-
-/* ---- the spawner ---- */
-
-static void start_program(struct spawner *s);
-
-static void wake_in(struct spawner *s, int64_t ms)
-{
-    struct timeval tv = {ms / 1000, ms % 1000 * 1000};
-    event_add(s->timer, &tv);
-}
-
-/* A timer may fire a little before its time. */
-static void tell_ready(struct spawner *s)
-{
-    int64_t left = s->pause_until_ms - clk_now_ms();
-    if (left > 0)
-        wake_in(s, left);
-    else
-        s->ready(s->arg);
-}
-
-static void on_timer(evutil_socket_t fd, short what, void *arg)
-{
-    struct spawner *s = arg;
-    (void)fd;
-    (void)what;
-    if (s->fd < 0)
-        start_program(s);
-    else
-        tell_ready(s);
-}
-
-static void on_gone(evutil_socket_t fd, short what, void *arg)
-{
-    struct spawner *s = arg;
-    (void)fd;
-    (void)what;
-    log_warn("spawner_gone", NULL, NULL, "the spawner ended; starting another, runs go on");
-    event_free(s->ev);
-    s->ev = NULL;
-    s->pid = 0;
-    close(fd_take(&s->fd));
-    wake_in(s, SPAWNER_RESTART_MS);
-}
-
-static void start_program(struct spawner *s)
-{
-    AUTO_FREE char *program = home_program(s->home, "simbdp-run");
-    int pair[2];
-    pid_t pid;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
-        wake_in(s, NO_FORK_PAUSE_MS);
-        return;
-    }
-    char *argv[] = {program, "--spawn", (char *)s->home->tag, "--home", s->home->path, NULL};
-    posix_spawn_file_actions_t fa;
-    posix_spawn_file_actions_init(&fa);
-    posix_spawn_file_actions_adddup2(&fa, pair[1], 3);
-    int r = spawn_start(argv, environ, &fa, 0, &pid);
-    close(pair[1]);
-    if (r < 0) {
-        close(pair[0]);
-        log_error("spawner", NULL, NULL, "cannot start %s: %s; trying again", program, err_text(r));
-        wake_in(s, NO_FORK_PAUSE_MS);
-        return;
-    }
-    s->fd = pair[0];
-    s->pid = pid;
-    s->ev = event_new(s->base, s->fd, EV_READ, on_gone, s);
-    event_add(s->ev, NULL);
-    tell_ready(s);
-}
-
-struct spawner *spawner_new(struct event_base *base, const struct home *home, struct cgroup_host *cgroups, void (*ready)(void *arg),
-                            void *arg)
-{
-    struct spawner *s = xcalloc(1, sizeof *s);
-    *s = (struct spawner){.base = base, .home = home, .cgroups = cgroups, .ready = ready, .arg = arg, .fd = -1};
-    s->timer = event_new(base, -1, 0, on_timer, s);
-    s->scrap = scrap_new(home);
-    start_program(s);
-    return s;
-}
-
-void spawner_free(struct spawner *s)
-{
-    if (!s)
-        return;
-    if (s->ev)
-        event_free(s->ev);
-    event_free(s->timer);
-    if (s->fd >= 0)
-        close(s->fd);
-    while (s->pid && waitpid(s->pid, NULL, 0) < 0 && errno == EINTR) {
-    } /* it ends with its channel */
-    scrap_free(s->scrap);
-    free(s);
-}
-
-bool spawner_is_ready(const struct spawner *s)
-{
-    return s && s->fd >= 0 && clk_now_ms() >= s->pause_until_ms;
-}
-
-int spawner_discard(struct spawner *s, int dirfd, const char *path)
-{
-    return s && scrap_put(s->scrap, dirfd, path) ? 0 : fd_remove_tree(dirfd, path);
-}
-
-static void pause_for(struct spawner *s, int64_t ms)
-{
-    s->pause_until_ms = clk_now_ms() + ms;
-    if (s->fd >= 0)
-        wake_in(s, ms);
-}
 
 /* ---- one run ---- */
 
@@ -205,7 +80,7 @@ static void call_in(struct live *l, int64_t ms, void (*fn)(evutil_socket_t, shor
     struct timeval tv = {ms / 1000, ms % 1000 * 1000};
     if (l->timer)
         event_free(l->timer);
-    l->timer = event_new(l->s->base, -1, 0, fn, l);
+    l->timer = event_new(spawner_base(l->s), -1, 0, fn, l);
     event_add(l->timer, &tv);
 }
 
@@ -223,7 +98,7 @@ void live_stop(struct live *l)
 
 void live_acknowledge(struct live *l)
 {
-    scrap_take(l->s->scrap, l->dir);
+    spawner_take_scratch(l->s, l->dir);
     order(l, RUN_ORDER_ACK);
     drop_conn(l);
 }
@@ -298,8 +173,11 @@ static void on_conn(evutil_socket_t fd, short what, void *arg)
             live_resolve(l);
     } else if (said == RUN_SAID_NO_FORK) {
         drop_conn(l);
-        pause_for(l->s, NO_FORK_PAUSE_MS);
+        spawner_pause(l->s, NO_FORK_PAUSE_MS);
         l->ops->cancelled(l->arg, "the process table is full; trying again later", NO_FORK_PAUSE_MS);
+    } else if (said == RUN_SAID_DENIED) {
+        drop_conn(l);
+        l->ops->cancelled(l->arg, "the warden refused it (its line in the log says why); trying again later", DENIED_PAUSE_MS);
     }
 }
 
@@ -307,7 +185,7 @@ static void watch(struct live *l, int fd)
 {
     drop_conn(l);
     l->conn = fd;
-    l->conn_ev = event_new(l->s->base, fd, EV_READ | EV_PERSIST, on_conn, l);
+    l->conn_ev = event_new(spawner_base(l->s), fd, EV_READ | EV_PERSIST, on_conn, l);
     event_add(l->conn_ev, NULL);
     if (l->stop)
         order(l, RUN_ORDER_STOP);
@@ -324,7 +202,7 @@ void live_start(struct live *l, const struct run_spec *spec)
         n = fd_write_all(file, text.p, text.n);
     if (n == 0) {
         int fds[] = {file, pair[1]};
-        n = l->s->fd < 0 ? -EPIPE : fd_send(l->s->fd, "r", 1, fds, 2);
+        n = spawner_tell(l->s, &(struct warden_request){.op = WARDEN_RUN}, NULL, fds, 2);
     }
     crash_at(CRASH_spawn_send);
     if (pair[1] >= 0)
@@ -333,11 +211,11 @@ void live_start(struct live *l, const struct run_spec *spec)
         watch(l, pair[0]);
         return;
     }
-    AUTO_FREE char *why = xasprintf("cannot hand the run to the spawner: %s", err_text(n));
+    AUTO_FREE char *why = xasprintf("cannot hand the run to the warden: %s", err_text(n));
     if (pair[0] >= 0)
         close(pair[0]);
-    pause_for(l->s, SPAWNER_RESTART_MS);
-    l->ops->cancelled(l->arg, why, SPAWNER_RESTART_MS);
+    spawner_pause(l->s, TELL_AGAIN_MS);
+    l->ops->cancelled(l->arg, why, TELL_AGAIN_MS);
 }
 
 /* ---- without a channel ---- */
@@ -349,19 +227,24 @@ static void on_resolve(evutil_socket_t fd, short what, void *arg)
     live_resolve(arg);
 }
 
+/* True when nothing is left of the step; the rest is killed. Its cgroup goes with that. */
+static bool end_rest(struct live *l, bool kills)
+{
+    char answer = 'n';
+    return spawner_ask(l->s, &(struct warden_request){.op = WARDEN_END, .number = kills}, l->claim, &answer, 1) == 1 &&
+           answer == 'y';
+}
+
 /* Ends what a dead runner left. */
 static void on_lost_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct live *l = arg;
     (void)fd;
     (void)what;
-    cgroup_kill(l->s->cgroups, l->claim);
-    int marked = tree_signal_marked("SIMBDP_RUN_ID", l->run_id, SIGKILL);
-    if (!cgroup_is_empty(l->s->cgroups, l->claim) || marked > 0) {
+    if (!end_rest(l, true)) {
         call_in(l, KILL_TICK_MS, on_lost_tick);
         return;
     }
-    cgroup_remove(l->s->cgroups, l->claim);
     struct run_result *res = xcalloc(1, sizeof *res);
     *res = (struct run_result){.run_id = xstrdup(l->run_id),
                                .step = xstrdup(""),
@@ -384,8 +267,8 @@ static int make_fence(const char *dir)
 
 void live_resolve(struct live *l)
 {
-    AUTO_FREE char *lock_path = xasprintf("%s/%s.lock", l->s->home->runtime, l->claim);
-    AUTO_FREE char *sock_path = xasprintf("%s/%s.sock", l->s->home->runtime, l->claim);
+    AUTO_FREE char *lock_path = xasprintf("%s/%s.lock", spawner_home(l->s)->runtime, l->claim);
+    AUTO_FREE char *sock_path = xasprintf("%s/%s.sock", spawner_home(l->s)->runtime, l->claim);
     AUTO_FD int lock = open(lock_path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (lock < 0 || flock(lock, LOCK_EX | LOCK_NB) < 0) {
         int fd = lock < 0 ? -1 : fd_unix_connect(sock_path, false);
@@ -399,7 +282,7 @@ void live_resolve(struct live *l)
     unlink(sock_path);
     unlink(lock_path);
     if (res) {
-        cgroup_remove(l->s->cgroups, l->claim);
+        end_rest(l, false);
         end(l, res);
     } else if (make_fence(l->dir) == 0) {
         l->ops->cancelled(l->arg, "it was never started", 0);

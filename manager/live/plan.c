@@ -3,6 +3,7 @@
 #include "common/address.h"
 #include "common/ids.h"
 #include "common/mem.h"
+#include "common/privs.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -149,7 +150,7 @@ static void plan_network(struct run_spec *s, const struct plan_host *h, const st
 {
     s->own_network = s->full_isolation && !conf_network_has(p, CONF_NET_HOST);
     s->relay = home_program(h->home, "simbdp-relay");
-    s->relay_uid = geteuid() == 0 ? ids_program(h->uid_base, IDS_RELAY) : -1;
+    s->relay_uid = privs_is_root() ? ids_program(h->uid_base, IDS_RELAY) : -1;
     if (!s->own_network)
         return;
     for (size_t i = 0; i < p->network.n; i++) {

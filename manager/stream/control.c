@@ -382,7 +382,10 @@ int control_start(struct streammgr *m, struct err *e)
     static const char *const of_monitor[] = {"apps", "scale", NULL};
     AUTO_FREE char *path = home_socket(&m->home, "streammgr.sock");
     return ctl_new(m->base, path,
-                   &(struct ctl_ops){serve, NULL, m, ids_of_program(&m->home, m->conf->platform.uid_base, IDS_MONITOR), of_monitor},
+                   &(struct ctl_ops){.serve = serve,
+                                     .arg = m,
+                                     .guest = ids_of_program(&m->home, m->conf->platform.uid_base, IDS_MONITOR),
+                                     .guest_ops = of_monitor},
                    &m->ctl, e);
 }
 

@@ -4,9 +4,9 @@
 #include "common/fd.h"
 #include "common/json.h"
 #include "common/mem.h"
+#include "common/privs.h"
 
 #include <string.h>
-#include <unistd.h>
 
 enum { MAX_BYTES = 16 << 20 };
 
@@ -54,7 +54,7 @@ int facts_read(struct streammgr *m, struct err *e)
     for (size_t i = 0; i < n; i++) {
         struct facts *f = xcalloc(1, sizeof *f);
         f->tenant = xstrdup(v[i].id);
-        f->uid = geteuid() == 0 ? v[i].uid : -1;
+        f->uid = privs_is_root() ? v[i].uid : -1;
         f->suspended = v[i].suspended;
         f->removed = v[i].removed;
         map_put(&m->facts, v[i].id, f);

@@ -408,19 +408,16 @@ size_t instances_of(const struct streammgr *m, const char *tenant)
 
 /* ---- what the broker sees of them ---- */
 
-/* The instance that a process is of: its environment says so. */
+/* The instance that a process is of: its environment says so, which the warden may read. */
 static struct instance *instance_of(struct app *a, int64_t pid)
 {
-    AUTO_BUF struct buf b = {0};
-    AUTO_FREE char *path = xasprintf("/proc/%lld/environ", (long long)pid);
-    static const char name[] = "SIMBDP_INSTANCE_ID=";
-    if (pid <= 0 || fd_read_file(AT_FDCWD, path, &b, 4 << 20, NULL) < 0)
+    char id[ID_SIZE] = "";
+    if (pid <= 0 ||
+        spawner_ask(a->mgr->spawner, &(struct warden_request){.op = WARDEN_WHOSE, .number = pid}, NULL, id, sizeof id - 1) <= 0)
         return NULL;
-    for (const char *p = b.p, *end = b.p + b.n; p < end; p += strnlen(p, (size_t)(end - p)) + 1)
-        if (!strncmp(p, name, sizeof name - 1))
-            for (struct instance *i = a->instances; i; i = i->next)
-                if (!strcmp(i->run_id, p + sizeof name - 1))
-                    return i;
+    for (struct instance *i = a->instances; i; i = i->next)
+        if (!strcmp(i->run_id, id))
+            return i;
     return NULL;
 }
 

@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum { TICK_MS = 1000, PRUNE_MS = 60000, PRUNE_AT_ONCE = 256 };
@@ -28,8 +27,7 @@ static struct timespec databases_seen;
 static void on_ready(void *arg)
 {
     struct streammgr *m = arg;
-    if (m->spawner) /* not from within spawner_new */
-        instances_reconcile(m);
+    instances_reconcile(m);
 }
 
 static bool databases_changed(struct streammgr *m)
@@ -110,6 +108,7 @@ int streammgr_reload(struct streammgr *m, struct err *e)
         m->conf = next;
         m->version++;
         conf_free(old);
+        spawner_tell(m->spawner, &(struct warden_request){.op = WARDEN_RELOAD}, NULL, NULL, 0);
         r = facts_read(m, e);
     }
     if (r < 0) {
@@ -132,24 +131,21 @@ static void on_reload(void *arg)
     streammgr_reload(arg, &e);
 }
 
-static void on_child_ended(void *arg)
-{
-    (void)arg;
-    while (waitpid(-1, NULL, WNOHANG) > 0)
-        ;
-}
-
 /* ---- life ---- */
 
 static int start(struct streammgr *m, struct err *e)
 {
     int r = conf_load(m->home.path, &m->conf, e);
-    if (r == 0)
-        r = book_open(&m->home, &m->book, e);
     if (r < 0)
         return r;
-    cgroup_probe(&m->cgroups, m->home.tag);
     isolation_probe(&m->isolation, &m->home);
+    r = spawner_new(m->base, &m->home, "streammgr", on_ready, m, &m->spawner, e);
+    if (r < 0)
+        return r;
+    spawner_begin(m->spawner);
+    r = book_open(&m->home, &m->book, e);
+    if (r < 0)
+        return r;
     randombytes_buf(&m->epoch, sizeof m->epoch);
     m->epoch >>= 2; /* a positive number in JSON, too */
     struct err none = {0};
@@ -157,8 +153,7 @@ static int start(struct streammgr *m, struct err *e)
         log_info("facts", NULL, NULL, "waiting for batchmgr: %s", none.msg);
     databases_changed(m);
     m->tick_ev = event_new(m->base, -1, 0, on_tick, m);
-    m->images = images_new(m->base, &m->home, &m->isolation, on_ready, m);
-    m->spawner = spawner_new(m->base, &m->home, &m->cgroups, on_ready, m);
+    m->images = images_new(m->base, &m->home, &m->isolation, m->spawner, on_ready, m);
     r = instances_recover(m, e);
     if (r < 0)
         return r;
@@ -172,8 +167,8 @@ static int start(struct streammgr *m, struct err *e)
 static void release(struct streammgr *m)
 {
     instances_free(m);
-    spawner_free(m->spawner);
     images_free(m->images);
+    spawner_free(m->spawner);
     facts_free(m);
     book_close(m->book);
     conf_free(m->conf);
@@ -189,8 +184,7 @@ static int run(struct streammgr *m, bool supervised, struct err *e)
     int r = confine_manager();
     if (r < 0)
         return err_sys(e, r, "cannot give up rights");
-    struct daemon *d =
-        daemon_new(m->base, supervised, &(struct daemon_ops){"instances are left alone", on_reload, on_child_ended, m});
+    struct daemon *d = daemon_new(m->base, supervised, &(struct daemon_ops){"instances are left alone", on_reload, NULL, m});
     r = start(m, e);
     if (r == 0) {
         log_info("ready", NULL, NULL, "home %s", m->home.path);

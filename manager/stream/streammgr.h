@@ -2,7 +2,6 @@
 #ifndef SIMBDP_STREAMMGR_H
 #define SIMBDP_STREAMMGR_H
 
-#include "common/cgroup.h"
 #include "common/conf/conf.h"
 #include "common/ctl.h"
 #include "common/home.h"
@@ -80,7 +79,6 @@ struct streammgr {
     struct event_base *base;
     struct home home;
     struct conf *conf;
-    struct cgroup_host cgroups;
     struct isolation_host isolation;
     struct spawner *spawner;
     struct images *images;

@@ -132,9 +132,9 @@ def runner_of(app):
 
 
 def has_ended(pid):
-    """A zombie, or gone: its sockets are closed. (Its command line goes before them.)"""
+    """A zombie whose other threads are gone, or gone itself: its sockets are closed. (Its command line goes before them.)"""
     try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX" and len(os.listdir(f"/proc/{pid}/task")) == 1
     except OSError:
         return True
 
@@ -322,8 +322,8 @@ class Home:
         return sorted(found)
 
     def spawner_of(self, manager="batchmgr"):
-        """Its process; not the runners that it made, which have its command line at first, as the manager's own children do."""
-        (parent,) = until(lambda: len(found := self.pids(manager)) == 1 and found, every=0.01, what=f"one {manager}")
+        """Its process; not the runners that it made, which have its command line at first, as the warden's own children do."""
+        (parent,) = until(lambda: len(found := self.pids("simbdp-warden", f"simbdp-warden {manager} ")) == 1 and found, every=0.01, what=f"one warden of {manager}")
         return next(p for p in self.pids("simbdp-run", "--spawn") if f"PPid:\t{parent}\n" in pathlib.Path(f"/proc/{p}/status").read_text())
 
     def batchmgr_pid(self):

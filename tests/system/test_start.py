@@ -250,7 +250,7 @@ def test_no_mongodb_at_all_is_said(home):
     home.env.pop("MONGO_URL")
     lonely = home.base / "bin"
     lonely.mkdir()
-    for name in ("mysimbdp", "batchmgr", "simbdp-run", "simbdp-load", "simbdp-inspect"):
+    for name in ("mysimbdp", "batchmgr", "simbdp-run", "simbdp-warden", "simbdp-load", "simbdp-inspect"):
         shutil.copy(BUILD / name, lonely / name)
     r = subprocess.run([lonely / "mysimbdp", "up"], env=home.env, capture_output=True, text=True, timeout=60)
     assert r.returncode == 1 and "scripts/setup" in r.stderr and "no MongoDB" in r.stderr

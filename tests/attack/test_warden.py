@@ -1,0 +1,286 @@
+"""What a manager could do that somebody got hold of: it tells its warden what to start. Specs of runs are recorded on their way from a
+real manager to its warden, changed in one thing each, and handed to a warden by hands that it was not made for."""
+import copy
+import json
+import os
+import pathlib
+import shutil
+import socket
+import struct
+import subprocess
+
+import pytest
+
+from harness import BUILD, IS_ROOT, Home, until
+from wire import Peer
+
+RUN, RELOAD, END, WHOSE, INSPECT, DELETE, IMAGE, SWEEP = range(8)
+RECORDER = """#!/usr/bin/python3
+import os, socket, subprocess, sys
+here = os.path.dirname(sys.argv[0])
+manager, (ours, theirs) = socket.socket(fileno=0), socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+warden = subprocess.Popen([os.path.join(here, "simbdp-warden.real"), *sys.argv[1:]], stdin=theirs)
+theirs.close()
+while True:
+    data, fds, _, _ = socket.recv_fds(manager, 70000, 2)
+    if not data:
+        break
+    if data[:4] == bytes(4):
+        at = os.path.join(here, "specs", f"{sys.argv[1]}-{len(os.listdir(os.path.join(here, 'specs')))}")
+        with open(at + ".part", "wb") as f:
+            f.write(os.pread(fds[0], 1 << 20, 0))
+        os.rename(at + ".part", at)
+    socket.send_fds(ours, [data], fds)
+    for fd in fds:
+        os.close(fd)
+ours.close()
+warden.wait()
+"""
+
+
+@pytest.fixture
+def programs(tmp_path_factory):
+    """All programs in a directory of their own, with a recorder as the warden."""
+    at = tmp_path_factory.mktemp("bin")
+    for p in (at, at.parent, at.parent.parent):
+        p.chmod(0o755)
+    for entry in BUILD.iterdir():
+        if entry.is_file() and os.access(entry, os.X_OK) and (entry.name.startswith("simbdp-") or entry.name in ("mysimbdp", "batchmgr", "streammgr", "broker", "monitor")):
+            shutil.copy2(entry, at / (entry.name + (".real" if entry.name == "simbdp-warden" else "")))
+    (at / "simbdp-warden").write_text(RECORDER)
+    (at / "simbdp-warden").chmod(0o755)
+    (at / "specs").mkdir()
+    yield at
+    shutil.rmtree(at)
+
+
+class Warden:
+    """A manager's warden."""
+
+    def __init__(self, home, programs, manager="batchmgr"):
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.log = home.base / "warden.err"
+        with open(self.log, "a") as log:
+            self.process = subprocess.Popen([programs / "simbdp-warden.real", manager, "--home", home.path], stdin=theirs, stderr=log, stdout=log, env=home.env)
+        theirs.close()
+
+    def tell(self, op, number=0, tenant=b"", text=b"", fds=()):
+        socket.send_fds(self.socket, [struct.pack("<I4xq64s", op, number, tenant) + text], fds)
+
+    def ask(self, op, fd=None, **rest):
+        """What comes back on the socket that goes with a request."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            ours.settimeout(30)
+            self.tell(op, fds=[theirs.fileno(), *([] if fd is None else [fd])], **rest)
+            theirs.close()
+            return ours.recv(100)
+
+    def run(self, spec):
+        """Everything that is said of a run until its end, and then that it may go."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.settimeout(60)
+            fd = os.memfd_create("spec")
+            os.write(fd, json.dumps(spec).encode() if isinstance(spec, dict) else spec)
+            self.tell(RUN, fds=[fd, theirs.fileno()])
+            os.close(fd)
+            theirs.close()
+            said = b""
+            while not said.endswith((b"e", b"d", b"r")):
+                part = ours.recv(1)
+                if not part:
+                    break
+                said += part
+            if said.endswith(b"e"):
+                ours.sendall(b"A")
+            return said
+
+    def close(self):
+        self.socket.close()
+        return self.process.wait(30)
+
+
+def specs_of(programs, manager):
+    return [json.loads(p.read_text()) for p in sorted(programs.glob(f"specs/{manager}-?"))]
+
+
+def renewed(spec, run_id):
+    """The same run under another id: the old one has its directory."""
+    return json.loads(json.dumps(spec).replace(spec["run_id"], run_id))
+
+
+def new_ids():
+    n = 0
+    while True:
+        n += 1
+        yield f"01{n:024d}"
+
+
+def put(name, value):
+    def change(spec):
+        spec[name] = value(spec) if callable(value) else value
+    return change
+
+
+def env(name, value):
+    def change(spec):
+        pairs = [p for p in spec["env"] if p["name"] != name]
+        spec["env"] = pairs + [{"name": name, "value": value(spec) if callable(value) else value}]
+    return change
+
+
+def add(name, *pair):
+    def change(spec):
+        spec[name] = spec[name] + [{"name": pair[0], "value": pair[1]}]
+    return change
+
+
+def mode(index, value):
+    def change(spec):
+        spec["paths"][index]["value"] = value
+    return change
+
+
+NEEDS_WALLS = ("paths", "scratch_in_memory", "own_network", "targets", "image")
+PEOPLES = put("args", ["-c", "id"])  # of an instance: what follows its program is for `app start` to give
+FORGED = {
+    "uid": [put("uid", 0), put("uid", -1), put("gid", 0), put("gid", lambda s: s["gid"] + 1)],
+    "exec": [put("exec", "/bin/sh"), put("exec", lambda s: s["exec"] + "/../../other/x"), put("builtin", True), put("app", "none"), put("tenant", "none"),
+             put("step", "check"), put("step", "load"), put("step", "x")],
+    "paths": [add("paths", "/etc", "rwx"), add("paths", "/etc", "r"), mode(0, "rwx"), mode(2, "rwx"), put("paths", lambda s: [{"name": "/", "value": "prwx"}] + s["paths"]),
+              put("paths", lambda s: s["paths"][1:]), add("paths", "HOME/keys", "r"), add("paths", "HOME/work/../keys", "r"), add("paths", "HOME/work/01000000000000000000000000/in/../../..", "r")],
+    "secrets": [add("secrets", "x", "/etc/shadow"), add("secrets", "x", "HOME/keys/master.key")],
+    "files": [add("files", "result.json", "{}"), add("files", "log", "x"), put("stdin_path", "/etc/shadow"), put("stdin_path", lambda s: s["stdin_path"] + "/../../../../keys/master.key")],
+    "places": [put("dir", "/etc/x"), put("dir", lambda s: s["dir"] + "/../x"), put("home", "/"), put("runtime", "/etc"), put("claim", "x"), put("tag", "x"), put("run_id", "x")],
+    "isolation": [put("full_isolation", False), put("own_network", False), put("relay", "/bin/sh"), put("relay_uid", 0), put("image", "/"), put("scratch_in_memory", True),
+                  add("targets", "192.0.2.1", "22"), env("MONGO_URL", "mongodb://192.0.2.1:22/")],
+    "limits": [put(k, v) for k in ("cg_memory_bytes", "cg_pids", "cg_cpu_pct", "wall_s", "cpu_s", "nofile", "output_bytes", "fsize_bytes", "stack_bytes", "scratch_bytes", "tmp_bytes", "core_bytes")
+               for v in (-1, 1 << 50)],
+    "env": [env("LD_PRELOAD", "/tmp/x.so"), env("PATH", "/tmp"), env("HOME", "/"), env("SIMBDP_INPUT_DIR", "/etc"), env("SIMBDP_TENANT_ID", "other"), env("SIMBDP_ATTEMPT", "x")],
+}
+
+
+@pytest.fixture
+def recorded(make_home, programs, monkeypatch):
+    """A stopped home, and the spec of a batch run and of an instance in it."""
+    monkeypatch.setattr(Home, "programs", programs)
+    home = make_home()
+    home.tenant("acme", exec_="app.sh", tenant='streams = ( { name = "events"; } ); stream_apps = ( { app = "take"; exec = "stream.sh"; stream = "events"; min_instances = 1; } );')
+    home.tenant("other")
+    for name, text in (("app.sh", "#!/bin/sh\ncat >/dev/null\n"), ("stream.sh", "#!/bin/sh\nexit 0\n")):
+        path = home.path / "apps/acme" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    home.up()
+    home.drop("x.csv", "a\n1\n")
+    assert home.wait_file()["state"] == "ingested"
+    until(lambda: specs_of(programs, "streammgr"), programs / "specs", what="an instance")
+    home.tenants = {t["tenant_id"]: t["uid"] for t in home.rows("tenant", "list")}
+    home.down()
+    return home
+
+
+def forge(home, change, spec):
+    """None: it changes nothing here."""
+    forged = copy.deepcopy(spec)
+    change(forged)
+    forged = json.loads(json.dumps(forged).replace("HOME/", f"{home.path}/"))
+    return None if forged == spec else forged
+
+
+@pytest.mark.parametrize("manager", ["batchmgr", "streammgr"])
+def test_a_run_is_what_the_configuration_says_or_none(recorded, programs, manager):
+    home, ids = recorded, new_ids()
+    genuine = specs_of(programs, manager)[0]
+    refused = 0
+    w = Warden(home, programs, manager)
+    forgeries = {**FORGED, "args": [PEOPLES] if manager == "batchmgr" else []}
+    input_dir = pathlib.Path(next((p["value"] for p in genuine["env"] if p["name"] == "SIMBDP_INPUT_DIR"), home.path / "work/x"))
+    (input_dir).mkdir(parents=True, exist_ok=True)  # the run's file was archived
+    if genuine["stdin_path"]:
+        pathlib.Path(genuine["stdin_path"]).write_text("a\n1\n")
+    assert w.run(renewed(genuine, next(ids))) == b"cse", w.log.read_text()
+    for kind, changes in forgeries.items():
+        for i, change in enumerate(changes):
+            forged = forge(home, change, renewed(genuine, next(ids)))
+            if forged is None or (kind in NEEDS_WALLS + ("isolation",) and not genuine["full_isolation"] and forged.get("relay") == genuine["relay"]):
+                continue
+            assert w.run(forged) == b"d", (kind, i)
+            assert not (home.path / "runs" / forged["run_id"]).exists()
+            refused += 1
+    assert refused > 40 and 10 <= w.log.read_text().count('"refused"') <= refused, "ten lines a second are written"
+    for uid in {home.tenants["other"], home.tenants["acme"] + 1000} if IS_ROOT else ():
+        spec = renewed(genuine, next(ids))
+        spec["uid"] = spec["gid"] = uid
+        assert w.run(spec).startswith(b"d" if uid == home.tenants["other"] else b"c"), "a uid that nobody had may become the tenant's"
+    if IS_ROOT:  # what each has it keeps
+        text = (home.path / "state/warden").glob("uids-*")
+        lines = dict(line.split() for line in next(text).read_text().splitlines())
+        assert lines[str(home.tenants["other"])] == "other" and lines[str(home.tenants["acme"])] == "acme"
+    assert w.run(renewed(genuine, next(ids))) == b"cse", "and the genuine one goes on"
+    assert "the warden refuses what" in w.log.read_text() and "'exec' is not what the configuration says" in w.log.read_text()
+    for text in (b"", b"{", b'{"v": 1}', b"\0" * 100, json.dumps(genuine).encode()[:-20]):
+        assert w.run(text) == b"d"
+    other = Warden(home, programs, "streammgr" if manager == "batchmgr" else "batchmgr")
+    assert other.run(renewed(genuine, next(ids))) == b"d", "one manager's runs are not the other's"
+    assert w.close() == other.close() == 0
+
+
+def test_the_spec_that_was_judged_is_the_one_that_runs(recorded, programs):
+    """Its bytes are the manager's as long as the manager has the descriptor."""
+    home, genuine = recorded, specs_of(programs, "streammgr")[0]
+    w = Warden(home, programs, "streammgr")
+    ids = new_ids()
+    marks = []
+    for _ in range(20):
+        spec = renewed(genuine, next(ids))
+        evil = copy.deepcopy(spec)
+        evil["exec"] = "/bin/sh"
+        evil["args"] = ["-c", "exit 65"]
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            fd = os.memfd_create("spec")
+            os.write(fd, json.dumps(spec).encode().ljust(20000))
+            w.tell(RUN, fds=[fd, theirs.fileno()])
+            os.pwrite(fd, json.dumps(evil).encode().ljust(20000), 0)
+            theirs.close()
+            ours.settimeout(60)
+            said = b""
+            while not said.endswith((b"e", b"d")):
+                said += ours.recv(1)
+            if said.endswith(b"e"):
+                marks.append(json.loads((home.path / "runs" / spec["run_id"] / "result.json").read_text())["exit_code"])
+                ours.sendall(b"A")
+            os.close(fd)
+    assert set(marks) <= {0}, "judged as one thing, run as another"
+    assert w.close() == 0
+
+
+def test_a_warden_starts_its_few_kinds_of_programs(recorded, programs):
+    home = recorded
+    w = Warden(home, programs)
+    with open(os.devnull) as null:
+        assert w.ask(IMAGE, null.fileno(), tenant=b"acme", text=b"/etc") == struct.pack("<i", -1), "no app has it"
+        assert w.ask(DELETE, null.fileno(), tenant=b"acme", text=b"mongodb://192.0.2.1:22/") == struct.pack("<i", -1), "not the tenant's MongoDB"
+    for claim in (b"..", b"../../x", b"X" * 26, b""):
+        assert w.ask(END, number=1, text=claim) == b""
+    assert w.ask(END, number=1, text=b"01000000000000000000000000") == b"y"
+    assert b"" == w.ask(WHOSE, number=os.getpid()), "batchmgr has no instances"
+    assert w.process.wait(30) == 0, "who asks for what it cannot have is not a manager any more"
+    s = Warden(home, programs, "streammgr")
+    assert s.ask(WHOSE, number=os.getpid()) == b""
+    child = subprocess.Popen(["/usr/bin/cat"], stdin=subprocess.PIPE, env={"SIMBDP_INSTANCE_ID": "01000000000000000000000001", "SECRET": "x"})
+    assert s.ask(WHOSE, number=child.pid) == b"01000000000000000000000001"
+    child.communicate()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        s.tell(INSPECT, fds=[theirs.fileno(), theirs.fileno()])
+        ours.settimeout(30)
+        assert ours.recv(8) == struct.pack("<i", -1)
+    for bad in (b"", b"x", struct.pack("<I4xq64s", 99, 0, b""), struct.pack("<I4xq64s", RUN, 0, b""), struct.pack("<I4xq64s", RELOAD, 0, b"x" * 64)):
+        v = Warden(home, programs, "streammgr")
+        v.socket.send(bad) if bad else v.socket.close()
+        assert v.process.wait(30) == 0, bad
+    assert s.close() == 0
