@@ -25,6 +25,11 @@ void crash_init(void)
             ordered = i;
 }
 
+const char *crash_file(void)
+{
+    return ordered < 0 ? NULL : once;
+}
+
 void crash_at(enum crash_point point)
 {
     if ((int)point != ordered)

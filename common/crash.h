@@ -72,5 +72,7 @@ enum crash_point {
 void crash_init(void);
 /* Async-signal-safe. Costs a compare when no crash is ordered. */
 void crash_at(enum crash_point point);
+/* The file that is then made; NULL: no crash is ordered. */
+const char *crash_file(void);
 
 #endif

@@ -308,6 +308,11 @@ char *home_image(const struct home *h, const char *tenant, const char *image, co
     return home_exec(h, tenant, path);
 }
 
+char *home_purge_mark(const char *tenant)
+{
+    return xasprintf("state/warden/purge-%s", tenant);
+}
+
 char *home_secret(const struct home *h, const char *tenant, const char *file)
 {
     return file[0] == '/' ? xstrdup(file) : xasprintf("%s/keys/%s/%s", h->path, tenant, file);

@@ -54,6 +54,8 @@ char *home_program(const struct home *h, const char *name);
 char *home_exec(const struct home *h, const char *tenant, const char *exec);
 char *home_secret(const struct home *h, const char *tenant, const char *file);
 char *home_image(const struct home *h, const char *tenant, const char *image, const char **ret_tag);
+/* The file that says, relative to the home, that the provider wants a tenant removed for good. Caller frees. */
+char *home_purge_mark(const char *tenant);
 
 /* Takes state/<name>.lock for this process' life; -EWOULDBLOCK when another holds it for wait_ms more (0: does not block).
  * The descriptor stays open. */

@@ -13,6 +13,8 @@
 #include "staging.h"
 #include "uploads.h"
 
+#include "manager/live/enter.h"
+
 #include "common/access.h"
 #include "common/clk.h"
 #include "common/confine.h"
@@ -338,8 +340,6 @@ int batchmgr_apply_conf(struct batchmgr *m, struct conf *next, struct err *e)
     int r = check_host(m, next, e);
     if (r == 0)
         r = find_database(m, next, e);
-    if (r == 0 && !strcmp(m->mongo_kind, "embedded"))
-        r = access_write_mongo(&m->home, next, e);
     if (r < 0) {
         conf_free(next);
         return r;
@@ -402,6 +402,11 @@ int batchmgr_reload(struct batchmgr *m, struct err *e)
     log_info("reload", NULL, NULL, "%zu tenants, %zu profiles", m->conf->n_tenants, m->conf->profiles.n);
     images_sweep(m->images);
     intake_rescan(m);
+    if (m->supervised && outside_lacks(m->outside, &m->home, m->conf)) {
+        log_info("restart", NULL, NULL,
+                 "the configuration names places of the host that this process does not see: starting again");
+        event_base_loopexit(m->base, &(struct timeval){0, QUIT_FLUSH_MS * 1000});
+    }
     return 0;
 }
 
@@ -569,7 +574,12 @@ static int start(struct batchmgr *m, struct err *e)
     m->sched = sched_new(get_nprocs(), (int64_t)si.totalram * si.mem_unit);
     cgroup_probe(&m->cgroups, m->home.tag);
     isolation_probe(&m->isolation, &m->home);
-    r = spawner_new(m->base, &m->home, "batchmgr", on_spawner_ready, m, &m->spawner, e);
+    char secret[ACCESS_SECRET_SIZE];
+    r = access_secret(&m->home, "mongo", "*", secret, e); /* makes the key where there is none */
+    if (r == 0)
+        r = spawner_new(m->base, &m->home, "batchmgr", on_spawner_ready, m, &m->spawner, e);
+    if (r == 0)
+        r = enter_room(&m->home, c, IDS_BATCHMGR, &m->outside, e);
     if (r < 0) {
         conf_free(c);
         return r;
@@ -654,6 +664,7 @@ static void stop(struct batchmgr *m)
             event_free(evs[k]);
     sched_free(m->sched);
     conf_free(m->conf);
+    outside_free(m->outside);
     free(m->mongo_kind);
     free(m->mongo_url);
     free(m->databases_told);
@@ -678,6 +689,7 @@ static int run(struct batchmgr *m, const char *home_arg, bool supervised, struct
     struct timeval tv = {PARK_POLL_S, 0};
     event_add(m->park_ev, &tv);
     struct daemon *d = daemon_new(m->base, supervised, &(struct daemon_ops){"runs are left alone", on_reload, NULL, m});
+    m->supervised = supervised;
     r = start(m, e);
     if (r == 0) {
         log_info("ready", NULL, NULL, "home %s, %zu tenants", m->home.path, m->conf->n_tenants);

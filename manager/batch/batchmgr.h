@@ -96,13 +96,14 @@ struct batchmgr {
     struct event *inspect_ev;
 
     struct spawner *spawner;
+    struct outside *outside;
     struct images *images;
     struct event *sweep_ev; /* of them */
     char *databases_told;   /* what state/databases.json says; NULL: not written yet */
 
     struct map uploads;
 
-    bool draining, quit;
+    bool draining, quit, supervised;
     int64_t started_wall_ms;
 };
 

@@ -223,6 +223,13 @@ static int own(struct batchmgr *m, struct file *f, int fd, const char *path)
     return 0;
 }
 
+/* Which this process' mounts do not open. */
+static bool is_device(struct batchmgr *m, const char *path)
+{
+    struct stat st;
+    return fstatat(m->home.dirfd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && (S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode));
+}
+
 static void check_claimed(struct batchmgr *m, struct file *f)
 {
     AUTO_FREE char *path = in_path(f, f->safe);
@@ -233,7 +240,7 @@ static void check_claimed(struct batchmgr *m, struct file *f)
         refuse(m, f, "symlink", "links are not followed; drop the file itself");
         return;
     }
-    if (fd < 0 && (errno == ENXIO || errno == ENODEV)) {
+    if (fd < 0 && (errno == ENXIO || errno == ENODEV || (errno == EACCES && is_device(m, path)))) {
         refuse(m, f, "not_regular", "only regular files can be ingested");
         return;
     }

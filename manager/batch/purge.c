@@ -148,7 +148,7 @@ static int remove_run(void *arg, const char *run_id, struct err *e)
 static void *remove_all(void *arg)
 {
     struct purge *p = arg;
-    static const char *const places[] = {"staging", "done", "quarantine", "apps", "keys", "logs/tenants", "state/images"};
+    static const char *const places[] = {"staging", "done", "quarantine", "logs/tenants"};
     struct err e = {0};
     int r = 0;
     for (size_t i = 0; r == 0 && i < sizeof places / sizeof *places; i++) {
@@ -157,6 +157,9 @@ static void *remove_all(void *arg)
         if (r < 0)
             err_sys(&e, r, "cannot remove %s", path);
     }
+    if (r == 0 && job_wait(p->m->spawner, WARDEN_FORGET, p->tenant, 0) != 0)
+        r = err_set(&e, ERR_REFUSED,
+                    "the warden cannot remove the tenant's apps, secrets and images (its line in the log says why)");
     crash_at(CRASH_purge_files);
     if (r == 0)
         r = ledger_purge(&p->m->home, p->tenant, remove_run, p, &e);
@@ -207,15 +210,17 @@ static void forget(struct purge *p)
 {
     struct batchmgr *m = p->m;
     struct tenant *t = tenant_get(m, p->tenant);
-    AUTO_FREE char *conf = xasprintf("conf/tenants/%s.conf", p->tenant);
     struct err e = {0};
     if (ledger_set_purging(m->ledger, p->tenant, 2, &e) < 0) {
         log_error("purge", p->tenant, NULL, "%s; trying again", e.msg);
         later(p, DATA_RETRY_MS);
         return;
     }
-    unlinkat(m->home.dirfd, conf, 0);
-    fd_sync_dir(m->home.dirfd, "conf/tenants");
+    if (job_wait(m->spawner, WARDEN_FORGET, p->tenant, 1) != 0) {
+        log_error("purge", p->tenant, NULL, "the warden cannot remove its configuration; trying again");
+        later(p, DATA_RETRY_MS);
+        return;
+    }
     crash_at(CRASH_purge_conf);
     t->purging = t->configured = t->suspended = false;
     t->purged = true;

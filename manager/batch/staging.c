@@ -124,10 +124,12 @@ int staging_add_tenant(struct batchmgr *m, struct tenant *t, struct err *e)
     const struct conf_tenant *c = tenant_conf(m, t);
     const struct conf_dataset *d = c->datasets.v;
     AUTO_FREE char *rel = xasprintf("staging/%s", t->id);
-    AUTO_FREE char *apps = xasprintf("apps/%s", t->id);
+    struct warden_request apps = {.op = WARDEN_APPS, .number = t->uid};
     int r = make_staging(m, t, rel, 0750, e); /* what lies in it is ours to make */
     AUTO_FREE char *logs = xasprintf("logs/tenants/%s", t->id);
-    keep_others_out(m, t, apps);
+    snprintf(apps.tenant, sizeof apps.tenant, "%s", t->id);
+    if (r == 0 && (r = spawner_tell(m->spawner, &apps, NULL, NULL, 0)) < 0)
+        err_sys(e, r, "cannot ask the warden for apps/%s", t->id);
     keep_others_out(m, t, logs);
     for (size_t i = 0; r == 0 && i < c->datasets.n; i++)
         r = add_dataset(m, t, d[i].name, e);

@@ -1,4 +1,5 @@
-/* runs/.scrap, 0700: what is in it is to be removed. Directories come in by rename, so that a crash loses none of them and no
+/* runs/.scrap and staging/.scrap, 0700: what is in them is to be removed; the second is for what lies where runs/ is another mount
+ * (common/room.h). Directories come in by rename, so that a crash loses none of them and no
  * process of the tenant's gets at them by name any more.
  *
  * A run whose manager died between its end and the rename is found by its result.json: that is written when everything was taken.
@@ -23,7 +24,7 @@
 enum { NICER = 10 };
 
 struct scrap {
-    int runs, bin; /* runs/ and runs/.scrap */
+    int runs, bins[2]; /* runs/, and in it and in staging/ */
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t cond;
@@ -32,21 +33,28 @@ struct scrap {
     atomic_uint n; /* makes names */
 };
 
-static bool move(struct scrap *s, int dirfd, const char *path)
+static bool move_to(struct scrap *s, int bin, int dirfd, const char *path)
 {
     char name[48];
     do
         snprintf(name, sizeof name, "%d-%u", (int)getpid(), atomic_fetch_add(&s->n, 1));
-    while (faccessat(s->bin, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0); /* of an earlier process of this number */
-    return renameat(dirfd, path, s->bin, name) == 0;
+    while (faccessat(bin, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0); /* of an earlier process of this number */
+    return renameat(dirfd, path, bin, name) == 0;
+}
+
+static bool move(struct scrap *s, int dirfd, const char *path)
+{
+    return move_to(s, s->bins[0], dirfd, path) || (errno == EXDEV && s->bins[1] >= 0 && move_to(s, s->bins[1], dirfd, path));
 }
 
 /* Until nothing is there, or nothing of it can be removed. */
 static void empty(struct scrap *s)
 {
-    int r = fd_empty_dir(s->bin, &s->ending);
-    if (r < 0 && !s->ending)
-        log_warn("scrap", NULL, NULL, "something below runs/.scrap cannot be removed: %s", err_text(r));
+    for (size_t i = 0; i < 2 && s->bins[i] >= 0; i++) {
+        int r = fd_empty_dir(s->bins[i], &s->ending);
+        if (r < 0 && !s->ending)
+            log_warn("scrap", NULL, NULL, "something below %s/.scrap cannot be removed: %s", i ? "staging" : "runs", err_text(r));
+    }
 }
 
 /* Of a run that has a result: its scratch is not needed any more, whatever became of its manager. */
@@ -94,16 +102,24 @@ static void wake(struct scrap *s)
     pthread_mutex_unlock(&s->lock);
 }
 
+static int open_bin(int dir)
+{
+    if (dir >= 0)
+        mkdirat(dir, ".scrap", 0700);
+    AUTO_FD int bin = dir < 0 ? -1 : openat(dir, ".scrap", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return bin >= 0 && faccessat(bin, ".", W_OK, AT_EACCESS) == 0 ? fd_take(&bin) : -1; /* to streammgr staging/ is read-only */
+}
+
 struct scrap *scrap_new(const struct home *h)
 {
     struct scrap *s = xcalloc(1, sizeof *s);
-    s->runs = openat(h->dirfd, "runs", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* lint: ours */
-    if (s->runs >= 0)
-        mkdirat(s->runs, ".scrap", 0700);
-    s->bin = s->runs < 0 ? -1 : openat(s->runs, ".scrap", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    s->runs = openat(h->dirfd, "runs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);                /* lint: ours */
+    AUTO_FD int staging = openat(h->dirfd, "staging", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* lint: ours */
+    s->bins[0] = open_bin(s->runs);
+    s->bins[1] = open_bin(staging);
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->cond, NULL);
-    s->running = s->bin >= 0 && pthread_create(&s->thread, NULL, work, s) == 0;
+    s->running = s->bins[0] >= 0 && pthread_create(&s->thread, NULL, work, s) == 0;
     if (!s->running)
         log_warn("scrap", NULL, NULL, "runs/.scrap cannot be used: scratch of runs stays until logs_days");
     return s;
@@ -119,8 +135,9 @@ void scrap_free(struct scrap *s)
         pthread_join(s->thread, NULL);
     pthread_cond_destroy(&s->cond);
     pthread_mutex_destroy(&s->lock);
-    if (s->bin >= 0)
-        close(s->bin);
+    for (size_t i = 0; i < 2; i++)
+        if (s->bins[i] >= 0)
+            close(s->bins[i]);
     if (s->runs >= 0)
         close(s->runs);
     free(s);

@@ -212,6 +212,21 @@ struct job *job_start(struct spawner *s, enum warden_op op, const char *tenant, 
     return j;
 }
 
+int job_wait(struct spawner *s, enum warden_op op, const char *tenant, int64_t number)
+{
+    struct warden_request rq = {.op = op, .number = number};
+    int pair[2], status = -EPIPE;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return -errno;
+    snprintf(rq.tenant, sizeof rq.tenant, "%s", tenant);
+    ssize_t n = spawner_tell(s, &rq, NULL, (int[]){pair[1], STDERR_FILENO}, 2);
+    close(pair[1]);
+    while (n == 0 && (n = recv(pair[0], &status, sizeof status, 0)) < 0 && errno == EINTR)
+        n = 0;
+    close(pair[0]);
+    return n == (ssize_t)sizeof status ? status : -EPIPE;
+}
+
 void job_order(struct job *j, enum warden_order order)
 {
     char byte = (char)order;

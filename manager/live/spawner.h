@@ -47,6 +47,8 @@ typedef void (*job_ended_fn)(void *arg, int status);
 /* `fd` is the program's; it stays the caller's. NULL: it cannot be asked for. */
 struct job *job_start(struct spawner *s, enum warden_op op, const char *tenant, const char *text, int fd, job_ended_fn ended,
                       void *arg);
+/* One without a descriptor, to its end: its status, as above. Blocks; on any thread. */
+int job_wait(struct spawner *s, enum warden_op op, const char *tenant, int64_t number);
 /* Kills it, if it still goes; `ended` is not called. NULL is fine. */
 void job_free(struct job *j);
 void job_order(struct job *j, enum warden_order order);

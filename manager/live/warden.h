@@ -8,12 +8,14 @@
  *   RELOAD   the configuration may have changed
  *   END      number 1: what is left of the step `text` (its claim) is killed; its cgroup goes when it is empty. Answer: a byte,
  *            'y' when nothing is left, 'n'
+ *   APPS     there is an apps/ of the tenant's, whose uid is `number`
  *   WHOSE    the instance that process `number` is of, by its environment. Answer: its id, or an empty packet
  * and those that start a program of the platform's as a job:
  *   INSPECT  a socket: an inspector
  *   DELETE   a file with a job for simbdp-load; text: the tenant's MongoDB
  *   IMAGE    a pipe for the answer; text: `image` of an app of the tenant's
  *   SWEEP    images that nobody uses go
+ *   FORGET   what a removed tenant has in apps/, keys/ and state/images/ goes, or with number 1 its configuration
  * An answer is sent to the socket that came with the request. A job's socket is its leash: it gets the wait status, an int, or
  * -errno when there is no process, and is closed; a byte in the other direction is an order; when the manager closes it, the
  * process is killed. Both end when the other does. */
@@ -33,6 +35,8 @@ enum warden_op {
     WARDEN_DELETE,
     WARDEN_IMAGE,
     WARDEN_SWEEP,
+    WARDEN_FORGET,
+    WARDEN_APPS,
 };
 
 /* The text follows. */

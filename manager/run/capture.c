@@ -1,4 +1,5 @@
 #include "capture.h"
+#include "common/beneath.h"
 #include "common/fd.h"
 
 #include <errno.h>
@@ -8,8 +9,8 @@
 int capture_open(struct capture *c, int dirfd, const char *name, int64_t cap, bool rotate, mode_t mode)
 {
     *c = (struct capture){.dirfd = dirfd, .name = name, .cap = cap, .rotate = rotate};
-    c->fd = openat(dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-    return c->fd < 0 ? -errno : 0;
+    c->fd = beneath_open(dirfd, name, O_WRONLY | O_CREAT | O_EXCL, mode);
+    return c->fd < 0 ? c->fd : 0;
 }
 
 static void turn(struct capture *c)

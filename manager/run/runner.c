@@ -81,11 +81,17 @@ static int claim(struct runner *r, struct err *e)
     int n = open_lock(r, e);
     if (n < 0)
         return n;
-    if (mkdir(s->dir, 0711) < 0)
+    /* Below runs/ the manager writes, too: no link of its is followed. (runs/ itself may be the provider's.) */
+    const char *slash = strrchr(s->dir, '/');
+    AUTO_FREE char *parent = xstrndup(s->dir, slash > s->dir ? (size_t)(slash - s->dir) : 1);
+    AUTO_FD int at = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC | (strcmp(s->step, "load") ? 0 : O_NOFOLLOW));
+    if (at < 0)
+        return err_sys(e, -errno, "cannot open %s", parent);
+    if (mkdirat(at, slash + 1, 0711) < 0)
         return errno == EEXIST ? err_set(e, ERR_REFUSED, "%s exists: this run was claimed or cancelled before", s->dir)
                                : err_sys(e, -errno, "cannot make %s", s->dir);
     crash_at(CRASH_run_claim_mkdir);
-    r->dirfd = open(s->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    r->dirfd = openat(at, slash + 1, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (r->dirfd < 0)
         return err_sys(e, -errno, "cannot open %s", s->dir);
     AUTO_FREE char *sock = xasprintf("%s/%s.sock", s->runtime, s->claim);

@@ -99,7 +99,7 @@ int start_files(struct runner *r, struct err *e)
     r->collects = !strcmp(s->output, "stdout");
     if (r->collects || !strcmp(s->output, "dir")) {
         if (mkdirat(r->dirfd, "output.part", 0750) < 0 ||
-            (s->gid >= 0 && fchownat(r->dirfd, "output.part", (uid_t)-1, (gid_t)s->gid, 0) < 0)) /* lint: ours */
+            (s->gid >= 0 && fchownat(r->dirfd, "output.part", (uid_t)-1, (gid_t)s->gid, AT_SYMLINK_NOFOLLOW) < 0)) /* lint: ours */
             return err_sys(e, -errno, "cannot make %s/output.part", s->dir);
     }
     if (r->collects && (n = capture_open(&r->collected, r->dirfd, "output.part/stdout", s->output_bytes, false, 0440)) < 0)
@@ -258,9 +258,10 @@ int start_app(struct runner *r, struct err *e)
     AUTO_PIPES struct run_pipes p = {{-1, -1}, {-1, -1}, {-1, -1}, {-1, -1}};
     AUTO_FREE char *dir = xasprintf("%s/app", s->dir);
     struct child_plan plan = {.spec = s, .exec_fd = -1, .scratch = -1, .dir = dir};
-    AUTO_FD int in = open(*s->stdin_path ? s->stdin_path : "/dev/null", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    /* work/ is the manager's, which is not to lead us elsewhere. */
+    AUTO_FD int in = beneath_root(*s->stdin_path ? s->stdin_path : "/dev/null", O_RDONLY);
     if (in < 0)
-        return err_sys(e, -errno, "cannot open %s", s->stdin_path);
+        return err_sys(e, in, "cannot open %s", s->stdin_path);
     int n = hold_image(r, e);
     if (n == 0)
         n = open_pipes(&p, s->full_isolation, e);

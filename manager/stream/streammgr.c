@@ -5,6 +5,7 @@
  * before it is started; the next streammgr takes up all that have not ended (manager/live/live.h) and wants as many as there were.
  */
 #include "book.h"
+#include "manager/live/enter.h"
 #include "streammgr.h"
 
 #include "common/clk.h"
@@ -20,7 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { TICK_MS = 1000, PRUNE_MS = 60000, PRUNE_AT_ONCE = 256 };
+enum { ANSWER_MS = 50, TICK_MS = 1000, PRUNE_MS = 60000, PRUNE_AT_ONCE = 256 };
 
 static struct timespec databases_seen;
 
@@ -120,6 +121,11 @@ int streammgr_reload(struct streammgr *m, struct err *e)
         app_forget_if_gone(a);
     }
     instances_reconcile(m);
+    if (m->supervised && outside_lacks(m->outside, &m->home, m->conf)) {
+        log_info("restart", NULL, NULL,
+                 "the configuration names places of the host that this process does not see: starting again");
+        event_base_loopexit(m->base, &(struct timeval){0, ANSWER_MS * 1000});
+    }
     return 0;
 }
 
@@ -140,6 +146,8 @@ static int start(struct streammgr *m, struct err *e)
         return r;
     isolation_probe(&m->isolation, &m->home);
     r = spawner_new(m->base, &m->home, "streammgr", on_ready, m, &m->spawner, e);
+    if (r == 0)
+        r = enter_room(&m->home, m->conf, IDS_STREAMMGR, &m->outside, e);
     if (r < 0)
         return r;
     spawner_begin(m->spawner);
@@ -172,6 +180,7 @@ static void release(struct streammgr *m)
     facts_free(m);
     book_close(m->book);
     conf_free(m->conf);
+    outside_free(m->outside);
     if (m->tick_ev)
         event_free(m->tick_ev);
 }
@@ -185,6 +194,7 @@ static int run(struct streammgr *m, bool supervised, struct err *e)
     if (r < 0)
         return err_sys(e, r, "cannot give up rights");
     struct daemon *d = daemon_new(m->base, supervised, &(struct daemon_ops){"instances are left alone", on_reload, NULL, m});
+    m->supervised = supervised;
     r = start(m, e);
     if (r == 0) {
         log_info("ready", NULL, NULL, "home %s", m->home.path);

@@ -81,6 +81,7 @@ struct streammgr {
     struct conf *conf;
     struct isolation_host isolation;
     struct spawner *spawner;
+    struct outside *outside;
     struct images *images;
     struct book *book;
     struct map apps;  /* "tenant/app" -> struct app */
@@ -94,7 +95,7 @@ struct streammgr {
     uint64_t version; /* of configuration, facts and the broker's endpoint */
     int64_t seen_ms;  /* when the broker told of its consumers */
     int64_t prune_at_ms;
-    bool draining;
+    bool draining, supervised;
     bool holding;  /* the broker was told of sessions that get nothing more */
     bool starving; /* an app waits for capacity for its first instance: nobody gets a further one */
     int64_t started_wall_ms;

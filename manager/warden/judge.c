@@ -469,6 +469,15 @@ int judge_mongo(struct judge *j, const char *tenant, const char *url, struct err
                : err_set(e, ERR_REFUSED, "the URL leads elsewhere than the configuration says");
 }
 
+int judge_tenant(struct judge *j, const char *tenant, int64_t uid, struct err *e)
+{
+    if (!conf_tenant(j->laws[0].conf, tenant))
+        return err_set(e, ERR_REFUSED, "the configuration has no such tenant");
+    if (!j->pins)
+        return uid == -1 ? 0 : err_set(e, ERR_REFUSED, "there are no uids");
+    return pins_check(j->pins, uid, tenant, e);
+}
+
 bool judge_image(struct judge *j, const char *tenant, const char *image)
 {
     const struct conf_tenant *t = conf_tenant(j->laws[0].conf, tenant);

@@ -25,6 +25,8 @@ int judge_spec(struct judge *j, const struct run_spec *s, struct err *e);
 
 /* Whether the URL leads only to where the tenant's (NULL: no tenant's own) or the platform's MongoDB is. */
 int judge_mongo(struct judge *j, const char *tenant, const char *url, struct err *e);
+/* The configuration has the tenant, and the uid is its own (-1 where there are none). */
+int judge_tenant(struct judge *j, const char *tenant, int64_t uid, struct err *e);
 /* An app of the tenant's has this image. */
 bool judge_image(struct judge *j, const char *tenant, const char *image);
 

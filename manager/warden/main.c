@@ -4,6 +4,7 @@
  * on is a copy: the manager cannot change it after it was judged. */
 #include "jobs.h"
 #include "judge.h"
+#include "upkeep.h"
 
 #include "manager/live/warden.h"
 
@@ -234,6 +235,32 @@ static void sweep(struct warden *w, int leash)
     jobs_start(&w->jobs, (char *[]){program, "--home", w->home.path, "--sweep", NULL}, environ, -1, STDOUT_FILENO, leash);
 }
 
+/* By ourselves, in a process of its own: there may be much. */
+static void forget(struct warden *w, const char *tenant, bool conf, int leash)
+{
+    AUTO_FREE char *program = home_program(&w->home, "simbdp-warden");
+    jobs_start(&w->jobs,
+               (char *[]){program, (char *)(conf ? "--forget-conf" : "--forget"), (char *)tenant, "--home", w->home.path, NULL},
+               environ, -1, STDOUT_FILENO, leash);
+}
+
+static void make_apps(struct warden *w, const char *tenant, int64_t uid)
+{
+    struct err e = {0};
+    int r = judge_tenant(w->judge, tenant, uid, &e);
+    if (r < 0)
+        log_refusal(w, tenant, NULL, e.msg);
+    else
+        upkeep_apps(&w->home, tenant, uid);
+}
+
+static void reload(struct warden *w)
+{
+    judge_reload(w->judge);
+    if (!w->streams)
+        upkeep_users(&w->home, judge_conf(w->judge));
+}
+
 /* ---- requests ---- */
 
 struct incoming {
@@ -243,7 +270,7 @@ struct incoming {
 
 static bool is_job(uint32_t op)
 {
-    return op == WARDEN_INSPECT || op == WARDEN_DELETE || op == WARDEN_IMAGE || op == WARDEN_SWEEP;
+    return op == WARDEN_INSPECT || op == WARDEN_DELETE || op == WARDEN_IMAGE || op == WARDEN_SWEEP || op == WARDEN_FORGET;
 }
 
 static void start_job(struct warden *w, const struct incoming *in, const int fds[2])
@@ -258,6 +285,8 @@ static void start_job(struct warden *w, const struct incoming *in, const int fds
         delete (w, in->rq.tenant, in->text, fds[1], leash);
     else if (in->rq.op == WARDEN_IMAGE)
         unpack(w, in->rq.tenant, in->text, fds[1], leash);
+    else if (in->rq.op == WARDEN_FORGET)
+        forget(w, in->rq.tenant, in->rq.number == 1, leash);
     else
         sweep(w, leash);
 }
@@ -265,7 +294,7 @@ static void start_job(struct warden *w, const struct incoming *in, const int fds
 /* How many descriptors a request comes with. */
 static size_t n_fds_of(uint32_t op)
 {
-    return op == WARDEN_RELOAD ? 0 : op == WARDEN_END || op == WARDEN_WHOSE ? 1 : 2;
+    return op == WARDEN_RELOAD || op == WARDEN_APPS ? 0 : op == WARDEN_END || op == WARDEN_WHOSE ? 1 : 2;
 }
 
 static bool act(struct warden *w, const struct incoming *in, int fds[2], size_t n_fds)
@@ -279,7 +308,9 @@ static bool act(struct warden *w, const struct incoming *in, int fds[2], size_t 
     if (good && in->rq.op == WARDEN_RUN)
         run(w, fds[0], fds[1]);
     else if (good && in->rq.op == WARDEN_RELOAD)
-        judge_reload(w->judge);
+        reload(w);
+    else if (good && in->rq.op == WARDEN_APPS && !w->streams)
+        make_apps(w, in->rq.tenant, in->rq.number);
     else if (good && in->rq.op == WARDEN_END)
         end_step(w, in->text, in->rq.number == 1, fds[0]);
     else if (good && in->rq.op == WARDEN_WHOSE && w->streams)
@@ -357,6 +388,19 @@ static void watch(struct warden *w)
     }
 }
 
+static int forget_main(const char *home, const char *tenant, bool conf)
+{
+    struct home h = {0};
+    struct err e = {0};
+    int r = home_open(&h, home, &e);
+    if (r == 0)
+        r = upkeep_forget(&h, tenant, conf, &e);
+    if (r < 0)
+        log_error("forget", tenant, NULL, "%s", e.msg);
+    home_close(&h);
+    return r < 0;
+}
+
 static const char usage[] = "usage: simbdp-warden batchmgr|streammgr --home HOME\n"
                             "stdin: the manager's socket, with which it ends. The managers start it.\n";
 
@@ -368,6 +412,8 @@ int main(int argc, char **argv)
     if (argc == 2 && !strcmp(argv[1], "--help"))
         return fputs(usage, stdout) < 0;
     const char *home = home_take_arg(&argc, argv);
+    if (argc == 3 && (!strcmp(argv[1], "--forget") || !strcmp(argv[1], "--forget-conf")))
+        return forget_main(home, argv[2], !strcmp(argv[1], "--forget-conf"));
     if (argc != 2 || (strcmp(argv[1], "batchmgr") && strcmp(argv[1], "streammgr")))
         return fputs(usage, stderr), 2;
     signal(SIGPIPE, SIG_IGN);
@@ -379,6 +425,8 @@ int main(int argc, char **argv)
         isolation_probe(&w.isolation, &w.home);
         r = judge_new(&w.home, &w.isolation, w.streams, &w.judge, &e);
     }
+    if (r == 0 && !w.streams)
+        upkeep_users(&w.home, judge_conf(w.judge));
     if (r == 0)
         watch(&w);
     else

@@ -167,7 +167,8 @@ tell()
     assert (tried["kill"], tried["root"], tried["theirs"]) == ("ESRCH", "EPERM", "EPERM")
     assert tried["uid"] == walled.uid_of("acme") != walled.uid_of("other")
     assert host_uid(holder) == subordinate(walled.uid_of("other")) and (walled.path / f"runs/{theirs}/app/secret").stat().st_uid == host_uid(holder)
-    assert {host_uid(p) for p in walled.pids("batchmgr") + walled.pids("mysimbdp")} == {UID}
+    assert {host_uid(p) for p in walled.pids("simbdp-warden") + walled.pids("mysimbdp")} == {UID}
+    assert {host_uid(p) for p in walled.pids("batchmgr") + walled.pids("streammgr")} & {0, UID} == set()
     assert {host_uid(p) for p in walled.pids("simbdp-inspect")} & {0, UID} == set()
 
 

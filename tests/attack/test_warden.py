@@ -284,3 +284,90 @@ def test_a_warden_starts_its_few_kinds_of_programs(recorded, programs):
         v.socket.send(bad) if bad else v.socket.close()
         assert v.process.wait(30) == 0, bad
     assert s.close() == 0
+
+
+# ---- within the room of a manager: its uid, capabilities and mount namespace, but neither its Landlock nor its filter
+
+WITHIN = """
+import ctypes, json, os, sys
+home, beside, warden = sys.argv[1:4]
+libc = ctypes.CDLL(None, use_errno=True)
+out = {"read": [], "changed": [], "made": [], "done": []}
+def attempt(kind, name, f, *args):
+    try:
+        if f(*args) not in (-1, False):
+            out[kind].append(name)
+    except OSError:
+        pass
+def opens(path, flags):
+    os.close(os.open(path, flags))
+changes = ["/etc/passwd", "/etc/hosts", "/usr", "/usr/bin/env", "/dev", "/proc/sys/kernel/core_pattern", "/", beside, home + "/conf", home + "/conf/mysimbdp.conf", home + "/conf/tenants/acme.conf",
+           home + "/apps", home + "/apps/acme", home + "/apps/acme/app.sh", home + "/keys", home + "/keys/master.key", home + "/state/uids.json", home + "/state/home.json", home + "/state/warden",
+           home + "/state/images", *(os.path.join(home, "state/warden", n) for n in os.listdir(home + "/state/warden"))]
+for path in changes:
+    is_dir = os.path.isdir(path)
+    attempt("changed", "write " + path, opens, os.path.join(path, "x") if is_dir else path, os.O_WRONLY | (os.O_CREAT if is_dir else os.O_APPEND))
+    attempt("changed", "chmod " + path, os.chmod, path, 0o777)
+    attempt("changed", "chown " + path, os.chown, path, os.getuid(), os.getuid())
+    attempt("changed", "rename " + path, os.rename, path, path + "-")
+    attempt("changed", "remove " + path, os.rmdir if is_dir else os.unlink, path)
+for name in ("state", "logs", "runs"):
+    attempt("changed", "rename " + name, os.rename, os.path.join(home, name), os.path.join(home, name + "-"))
+for name in ("shadow", "gshadow", "sudoers", "ssh/sshd_config"):
+    attempt("read", name, opens, "/etc/" + name, os.O_RDONLY)
+for at, dirs, names in os.walk(home + "/keys"):
+    out["read"] += [os.path.relpath(os.path.join(at, n), home) for n in names + dirs]
+for path in ("/root", "/home", "/var", beside):
+    attempt("read", path, os.path.exists, path)
+for path in ("broker", "mongo"):
+    attempt("read", "state/" + path, lambda: len(os.listdir(os.path.join(home, "state", path))) > 0)
+for what in ("root", "cwd", "environ", "mem", "fd"):
+    attempt("read", "warden's " + what, os.listdir if what in ("root", "cwd", "fd") else open, f"/proc/{warden}/{what}")
+for name in ("staging", "work", "done", "quarantine", "logs", "state", "runs"):
+    attempt("made", name, opens, os.path.join(home, name, "made"), os.O_WRONLY | os.O_CREAT)
+    attempt("done", "removed " + name, os.unlink, os.path.join(home, name, "made"))
+out["done"].clear()
+attempt("done", "setuid", os.setuid, 0)
+attempt("done", "setgroups", os.setgroups, [0])
+attempt("done", "kill", os.kill, int(warden), 0)
+attempt("done", "mknod", os.mknod, home + "/state/sda", 0o60600, os.makedev(8, 0))
+attempt("done", "chroot", os.chroot, "/usr")
+attempt("done", "umount", libc.umount2, (home + "/keys").encode(), 2)
+attempt("done", "mount", libc.mount, b"none", b"/dev", b"tmpfs", 0, None)
+attempt("done", "remount", libc.mount, None, (home + "/conf").encode(), None, 32, None)
+attempt("done", "unshare", libc.unshare, 0x20000)
+attempt("done", "setns", libc.setns, os.open("/proc/self/ns/mnt", os.O_RDONLY), 0)
+attempt("done", "ptrace", libc.ptrace, 16, int(warden), 0, 0)
+print(json.dumps(out))
+"""
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("manager, role, parts", [("batchmgr", 61448, ["staging", "work", "done", "quarantine", "logs", "state", "runs"]), ("streammgr", 61449, ["state", "runs"])])
+def test_a_manager_changes_its_parts_of_the_home_and_nothing_else(make_home, manager, role, parts):
+    home = make_home()
+    home.tenant("acme", exec_="app.sh")
+    (home.path / "apps/acme").mkdir(exist_ok=True)
+    (home.path / "apps/acme/app.sh").write_text("#!/bin/sh\ncat >/dev/null\n")
+    (home.path / "apps/acme/app.sh").chmod(0o755)
+    (home.path / "keys/acme").mkdir(exist_ok=True)
+    (home.path / "keys/acme/secret").write_text("x")
+    beside = home.base / "beside"
+    beside.write_text("x")
+    home.up()
+    base = json.loads((home.path / "state/uids.json").read_text())["uid_base"]
+    (pid,), (warden,) = home.pids(manager), home.pids("simbdp-warden", f"simbdp-warden {manager} ")
+    assert os.stat(f"/proc/{pid}").st_uid == base + role
+    kept = "+chown,+dac_override,+fowner" + (",+lease" if manager == "batchmgr" else "")
+    before = {str(p): (p.lstat().st_mode, p.lstat().st_uid, p.lstat().st_mtime_ns) for p in [beside, *home.path.glob("conf/**/*"), *home.path.glob("apps/**/*"), *home.path.glob("keys/**/*")]}
+    r = subprocess.run(["nsenter", f"--mount=/proc/{pid}/ns/mnt", "setpriv", f"--reuid={base + role}", f"--regid={base + role}", "--clear-groups", "--no-new-privs",
+                        f"--bounding-set=-all,{kept}", f"--inh-caps=-all,{kept}", f"--ambient-caps=-all,{kept}",
+                        "/usr/bin/python3", "-c", WITHIN, home.path, beside, str(warden)], capture_output=True, text=True, timeout=120)
+    assert r.returncode == 0, r.stderr
+    out = json.loads(r.stdout)
+    assert out["changed"] == [] and out["done"] == []
+    assert out["read"] == (["keys/master.key"] if manager == "batchmgr" else []), "MongoDB's secrets are made of that; other keys, and the host's, are not there"
+    assert out["made"] == parts
+    assert before == {p: (os.lstat(p).st_mode, os.lstat(p).st_uid, os.lstat(p).st_mtime_ns) for p in before}
+    home.drop("x.csv", "a\n1\n")
+    assert home.wait_file()["state"] == "ingested", "and it works on"

@@ -485,4 +485,5 @@ def test_a_drop_by_the_tenant_itself(home):
     f = home.wait_file(file_name="mine.csv")
     assert f["state"] == "ingested"
     archived = home.path / "done/acme/data" / f["file_id"] / "mine.csv"
-    assert archived.stat().st_uid == 0 and archived.stat().st_mode & 0o777 == 0o440
+    base = json.loads((home.path / "state/uids.json").read_text())["uid_base"]
+    assert archived.stat().st_uid == base + 61448 and archived.stat().st_mode & 0o777 == 0o440

@@ -1,0 +1,18 @@
+/* A manager's room (common/room.h): what of the host it needs beside the home is where the configuration's executables, checkers,
+ * images and MongoDBs' sockets lie, whose changes it looks for. */
+#ifndef SIMBDP_ENTER_H
+#define SIMBDP_ENTER_H
+
+#include "common/conf/conf.h"
+#include "common/home.h"
+#include "common/ids.h"
+
+struct outside;
+
+/* Where root runs a home of its own; else nothing is done. The last thing before threads and files. 0 or negative. */
+int enter_room(struct home *h, const struct conf *c, enum ids_role role, struct outside **ret, struct err *e);
+/* The configuration names a place that the room was made without: the program is to be started again. NULL: it has no room. */
+bool outside_lacks(const struct outside *o, const struct home *h, const struct conf *c);
+void outside_free(struct outside *o); /* NULL is fine */
+
+#endif
