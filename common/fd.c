@@ -159,6 +159,12 @@ int fd_open_regular(const char *path, struct stat *ret)
     return fd < 0 ? -errno : fd;
 }
 
+bool fd_exists(int dirfd, const char *path)
+{
+    struct stat st;
+    return fstatat(dirfd, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 static bool is_dot(const char *name)
 {
     return !strcmp(name, ".") || !strcmp(name, "..");
@@ -215,7 +221,7 @@ static int flatten(int top, const char *name, const atomic_bool *stop)
         char to[48];
         do
             snprintf(to, sizeof to, ".rm-%d-%u", (int)getpid(), atomic_fetch_add(&counter, 1));
-        while (faccessat(top, to, F_OK, AT_SYMLINK_NOFOLLOW) == 0);
+        while (fd_exists(top, to));
         unlock_dir(dirfd(d), ent->d_name); /* its ".." changes */
         if (renameat(dirfd(d), ent->d_name, top, to) < 0)
             r = -errno;
@@ -340,9 +346,13 @@ int fd_unix_listen(const char *path, mode_t mode)
     if (fd < 0)
         return -errno;
     unlink(path);
-    if (bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0 || chmod(path, mode) < 0 || listen(fd, LISTEN_BACKLOG) < 0) /* lint: ours */
-        return -errno;
-    return fd_take(&fd);
+    /* Its name gets the mode of the socket, less the umask: who may put a link there meanwhile has nothing changed by that. */
+    r = fchmod(fd, mode) < 0 ? -errno : 0;
+    mode_t mask = umask(0);
+    if (r == 0 && (bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0 || listen(fd, LISTEN_BACKLOG) < 0))
+        r = -errno;
+    umask(mask);
+    return r < 0 ? r : fd_take(&fd);
 }
 
 int fd_unix_connect(const char *path, bool wait)

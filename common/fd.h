@@ -49,6 +49,9 @@ int fd_mkdirs(int dirfd, const char *path, mode_t mode);
  * its state, or -errno (-EINVAL: it is something else). */
 int fd_open_regular(const char *path, struct stat *ret);
 
+/* Something is there, be it a link that leads nowhere. Unlike access(2) it does not forget capabilities. */
+bool fd_exists(int dirfd, const char *path);
+
 /* To list a directory; never through a link. NULL: errno says why. */
 DIR *fd_open_dir(int dirfd, const char *name);
 

@@ -439,7 +439,7 @@ static void on_due(evutil_socket_t fd, short what, void *arg)
 static bool bytes_are_in_work(struct batchmgr *m, const struct file *f)
 {
     AUTO_FREE char *path = xasprintf("work/%s/in", f->file_id);
-    return faccessat(m->home.dirfd, path, F_OK, 0) == 0;
+    return fd_exists(m->home.dirfd, path);
 }
 
 static void recover_waiting(struct batchmgr *m, struct file *f)
@@ -450,7 +450,7 @@ static void recover_waiting(struct batchmgr *m, struct file *f)
         f->place = PLACE_quarantine;
         xstr_set(&f->reason, "retry_interrupted");
         AUTO_FREE char *done = xasprintf("done/%s/%s/%s", f->tenant, f->dataset, f->file_id);
-        if (faccessat(m->home.dirfd, done, F_OK, 0) == 0)
+        if (fd_exists(m->home.dirfd, done))
             f->place = PLACE_done;
         ledger_put_file(m->ledger, f);
         map_remove(&m->files, f->file_id);

@@ -79,7 +79,7 @@ static int move_away(struct batchmgr *m, struct file *f, enum file_place to)
     r = fd_mkdirs(m->home.dirfd, dir, 0711);
     crash_at(CRASH_archive_mkdir);
     if (r == 0 && renameat(m->home.dirfd, in, m->home.dirfd, target) < 0)
-        r = errno == ENOENT && faccessat(m->home.dirfd, target, F_OK, 0) == 0 ? 0 : -errno;
+        r = errno == ENOENT && fd_exists(m->home.dirfd, target) ? 0 : -errno;
     crash_at(CRASH_archive_rename);
     if (r == -ENOENT) { /* nothing was ever claimed (an upload refused for its size) */
         f->place = PLACE_gone;
@@ -238,7 +238,7 @@ static void on_retry_row(void *arg)
     AUTO_FREE char *work = xasprintf("work/%s", f->file_id);
     AUTO_FREE char *in = xasprintf("work/%s/in", f->file_id);
     AUTO_FREE char *reason = xasprintf("work/%s/in/reason.json", f->file_id);
-    bool there = faccessat(m->home.dirfd, in, F_OK, 0) == 0;
+    bool there = fd_exists(m->home.dirfd, in);
     mkdirat(m->home.dirfd, work, 0711);
     for (int i = 0; i < 2; i++) {
         AUTO_FREE char *from = xasprintf("%s/%s", dirs[i], f->file_id);

@@ -178,7 +178,7 @@ void intake_move(struct batchmgr *m, struct file *f)
         file_timer(m, f, RETRY_MS, on_move_again);
         return;
     }
-    if (faccessat(m->home.dirfd, copied, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+    if (fd_exists(m->home.dirfd, copied)) {
         finish_copy(m, f);
         return;
     }

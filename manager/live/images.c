@@ -289,7 +289,7 @@ enum image_state images_look(struct images *x, const char *tenant, const char *i
         n->turn = turn_of(x, tenant);
         map_put(&x->entries, key, n);
     }
-    if (n->state == READY && access(n->root, F_OK) < 0) /* no app named it for a while, and it was removed */
+    if (n->state == READY && !fd_exists(AT_FDCWD, n->root)) /* no app named it for a while, and it was removed */
         n->state = UNKNOWN;
     if (n->state != ASKED && (n->state == UNKNOWN || n->identity != identity))
         find_out(n, path, identity, layout);
@@ -315,6 +315,6 @@ static void on_swept(void *arg, int status)
 
 void images_sweep(struct images *x)
 {
-    if (!x->sweeping && faccessat(x->home->dirfd, "state/images", F_OK, 0) == 0)
+    if (!x->sweeping && fd_exists(x->home->dirfd, "state/images"))
         x->sweeping = job_start(x->spawner, WARDEN_SWEEP, NULL, NULL, STDERR_FILENO, on_swept, x);
 }

@@ -38,7 +38,7 @@ static bool move_to(struct scrap *s, int bin, int dirfd, const char *path)
     char name[48];
     do
         snprintf(name, sizeof name, "%d-%u", (int)getpid(), atomic_fetch_add(&s->n, 1));
-    while (faccessat(bin, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0); /* of an earlier process of this number */
+    while (fd_exists(bin, name)); /* of an earlier process of this number */
     return renameat(dirfd, path, bin, name) == 0;
 }
 
@@ -61,7 +61,7 @@ static void empty(struct scrap *s)
 static void take_settled(struct scrap *s, const char *dir)
 {
     AUTO_FREE char *result = xasprintf("%s/result.json", dir), *app = xasprintf("%s/app", dir);
-    if (faccessat(s->runs, result, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+    if (fd_exists(s->runs, result))
         move(s, s->runs, app);
 }
 

@@ -371,3 +371,49 @@ def test_a_manager_changes_its_parts_of_the_home_and_nothing_else(make_home, man
     assert before == {p: (os.lstat(p).st_mode, os.lstat(p).st_uid, os.lstat(p).st_mtime_ns) for p in before}
     home.drop("x.csv", "a\n1\n")
     assert home.wait_file()["state"] == "ingested", "and it works on"
+
+
+@pytest.mark.needs_root
+def test_a_home_whose_managers_were_root_is_taken_over(make_home):
+    home = make_home()
+    home.tenant("acme")
+    home.up()
+    home.drop("x.csv", "a\n1\n")
+    assert home.wait_file()["state"] == "ingested"
+    home.down()
+    home.drop("y.csv", "a\n2\n")
+    base = json.loads((home.path / "state/uids.json").read_text())["uid_base"]
+    theirs = [p for p in home.path.rglob("*") if p.lstat().st_uid in (base + 61448, base + 61449)]
+    for p in theirs:
+        os.lchown(p, 0, p.lstat().st_gid)
+    shutil.rmtree(home.path / "state/warden")
+    assert len(theirs) > 5
+    home.up()
+    assert home.wait_file(file_name="y.csv")["state"] == "ingested"
+    home.drop("z.csv", "a\n3\n")
+    assert home.wait_file(file_name="z.csv")["state"] == "ingested"
+    assert (base + 61448) in {p.lstat().st_uid for p in (home.path / "done").rglob("*")}
+
+
+@pytest.mark.needs_root
+def test_places_that_a_reload_names_are_seen_from_then_on(make_home):
+    """An executable's bytes are part of what its rows are called; its file may lie anywhere."""
+    home = make_home()
+    home.tenant("acme")
+    home.up()
+    (before,) = home.pids("batchmgr")
+    app = home.base / "elsewhere/app.sh"
+    app.parent.mkdir()
+    app.write_text("#!/bin/sh\ncat >/dev/null\n")
+    app.chmod(0o755)
+    home.tenant("acme", exec_=str(app))
+    home.reload()
+    until(lambda: len(home.pids("batchmgr")) == 1 and home.pids("batchmgr")[0] != before, home.path / "logs", what="batchmgr again")
+    assert (pathlib.Path(f"/proc/{home.pids('batchmgr')[0]}/root") / str(app).lstrip("/")).exists()
+    home.drop("x.csv", "a\n1\n")
+    assert home.wait_file()["state"] == "ingested"
+    (again,) = home.pids("batchmgr")
+    app.write_text("#!/bin/sh\nexit 65\n")
+    home.reload()
+    home.drop("y.csv", "a\n2\n")
+    assert home.wait_file(file_name="y.csv")["state"] == "quarantined" and home.pids("batchmgr") == [again], "the place is known"

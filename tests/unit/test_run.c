@@ -64,6 +64,27 @@ static void spec_round_trip(void **state)
     run_spec_free(&back);
 }
 
+static void a_field_that_differs_is_named(void **state)
+{
+    struct run_spec a = make_spec(), b = make_spec();
+    (void)state;
+    assert_null(run_spec_differs(&a, &b));
+    b.core_bytes++;
+    assert_string_equal(run_spec_differs(&a, &b), "core_bytes");
+    b.core_bytes--;
+    b.full_isolation = !a.full_isolation;
+    assert_string_equal(run_spec_differs(&a, &b), "full_isolation");
+    b.full_isolation = a.full_isolation;
+    xstr_set(&b.image, "");
+    assert_null(run_spec_differs(&a, &b));
+    xstr_set(&b.image, "/x");
+    assert_string_equal(run_spec_differs(&a, &b), "image");
+    xstr_set(&b.exec, "/x");
+    assert_string_equal(run_spec_differs(&b, &a), "exec");
+    run_spec_free(&a);
+    run_spec_free(&b);
+}
+
 static void bad_specs_are_refused(void **state)
 {
     struct run_spec s = make_spec(), back;
@@ -225,9 +246,13 @@ static void capture_keeps_the_newest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(spec_round_trip),   cmocka_unit_test(bad_specs_are_refused),
-        cmocka_unit_test(result_round_trip), cmocka_unit_test(app_results),
-        cmocka_unit_test(outcomes),          cmocka_unit_test(capture_keeps_the_newest),
+        cmocka_unit_test(spec_round_trip),
+        cmocka_unit_test(a_field_that_differs_is_named),
+        cmocka_unit_test(bad_specs_are_refused),
+        cmocka_unit_test(result_round_trip),
+        cmocka_unit_test(app_results),
+        cmocka_unit_test(outcomes),
+        cmocka_unit_test(capture_keeps_the_newest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
