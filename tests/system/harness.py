@@ -324,7 +324,8 @@ class Home:
     def spawner_of(self, manager="batchmgr"):
         """Its process; not the runners that it made, which have its command line at first, as the warden's own children do."""
         (parent,) = until(lambda: len(found := self.pids("simbdp-warden", f"simbdp-warden {manager} ")) == 1 and found, every=0.01, what=f"one warden of {manager}")
-        return next(p for p in self.pids("simbdp-run", "--spawn") if f"PPid:\t{parent}\n" in pathlib.Path(f"/proc/{p}/status").read_text())
+        return until(lambda: next((p for p in self.pids("simbdp-run", "--spawn") if f"PPid:\t{parent}\n" in pathlib.Path(f"/proc/{p}/status").read_text()), None),
+                     every=0.01, what=f"the spawner of {manager}")
 
     def batchmgr_pid(self):
         return self.control({"op": "status"})["pid"]
