@@ -18,7 +18,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-enum { LISTEN_BACKLOG = 1024 };
+enum { LISTEN_BACKLOG = 4096 };
 
 /* Listens on `port`, or with 0 on any: a descriptor, or -errno: it is taken. */
 static int listen_on(int port)

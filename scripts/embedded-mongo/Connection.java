@@ -125,7 +125,13 @@ final class Connection extends ChannelInboundHandlerAdapter {
     private NioEventLoopGroup loop; // it is to move there
     private ScheduledFuture<?> deadline;
 
-    Connection(Databases databases, Lobby lobby, Access access) { this.databases = databases; this.lobby = lobby; this.access = access; }
+    /** first is what it has said already. */
+    Connection(Databases databases, Lobby lobby, Access access, ByteBuf first) {
+        this.databases = databases;
+        this.lobby = lobby;
+        this.access = access;
+        rest = first;
+    }
 
     @Override public void channelActive(ChannelHandlerContext c) {
         ctx = c;
@@ -140,6 +146,7 @@ final class Connection extends ChannelInboundHandlerAdapter {
         }
         if (oldest != null) oldest.ctx.close();
         expect(IDENTIFY_S);
+        advance();
     }
 
     private void expect(long seconds) {

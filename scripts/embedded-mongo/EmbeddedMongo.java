@@ -1,10 +1,6 @@
-import io.netty.bootstrap.ServerBootstrap;
-import io.netty.channel.Channel;
-import io.netty.channel.ChannelInitializer;
-import io.netty.channel.ChannelOption;
+import io.netty.buffer.Unpooled;
 import io.netty.channel.nio.NioEventLoopGroup;
-import io.netty.channel.socket.SocketChannel;
-import io.netty.channel.socket.nio.NioServerSocketChannel;
+import io.netty.channel.socket.nio.NioSocketChannel;
 import java.io.FileInputStream;
 import java.io.IOException;
 import java.net.InetSocketAddress;
@@ -19,7 +15,7 @@ import java.util.Set;
  *
  *   EmbeddedMongo --home HOME --port PORT|inherited --data DIRECTORY --access FILE [--leash FD]
  *
- * Connection has what is asked of a client, Guard of a message, Database of a command, Worker of what a command may take, Access who is who.
+ * Door takes clients in, Connection has what is asked of a client, Guard of a message, Database of a command, Worker of what a command may take, Access who is who.
  *
  * "inherited": stdin is the listening socket (its owner keeps it, so nobody else can have the port while this starts again).
  * --leash: it ends when that descriptor, the read end of a pipe, does.
@@ -48,7 +44,7 @@ public final class EmbeddedMongo {
             throw new IOException("stdin is no listening socket");
         }
         ServerSocketChannel c = ServerSocketChannel.open();
-        return c.bind(new InetSocketAddress("127.0.0.1", Integer.parseInt(port)), 1024);
+        return c.bind(new InetSocketAddress("127.0.0.1", Integer.parseInt(port)), 4096);
     }
 
     public static void main(String[] args) throws Exception {
@@ -81,14 +77,15 @@ public final class EmbeddedMongo {
         Databases d = databases;
         Access a = access;
         Lobby lobby = new Lobby();
-        NioServerSocketChannel channel = new NioServerSocketChannel(listener);
-        new ServerBootstrap().group(new NioEventLoopGroup(1), new NioEventLoopGroup(2)).channelFactory(() -> channel)
-                .childOption(ChannelOption.TCP_NODELAY, true)
-                .childHandler(new ChannelInitializer<SocketChannel>() {
-                    @Override public void initChannel(SocketChannel c) {
-                        c.pipeline().addLast(new Connection(d, lobby, a));
-                    }
-                }).register().syncUninterruptibly();
+        NioEventLoopGroup strangers = new NioEventLoopGroup(2);
+        new Door(listener, (c, said) -> {
+            NioSocketChannel channel = new NioSocketChannel(c);
+            channel.config().setTcpNoDelay(true);
+            channel.pipeline().addLast(new Connection(d, lobby, a, Unpooled.copiedBuffer(said)));
+            strangers.register(channel).addListener(f -> {
+                if (!f.isSuccess()) channel.unsafe().closeForcibly();
+            });
+        }).start();
         System.err.println("embedded MongoDB: ready on 127.0.0.1:" + ((InetSocketAddress) listener.getLocalAddress()).getPort());
     }
 }

@@ -5,6 +5,7 @@ import hmac
 import json
 import os
 import pathlib
+import resource
 import select
 import shutil
 import signal
@@ -192,7 +193,9 @@ def test_strangers_may_greet_and_no_more(server):
 
 
 def test_connections_that_do_not_say_who_they_are_give_way(server):
-    held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(1500)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 8192)), hard))
+    held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(4600)]
     with pymongo.MongoClient(server.url_of("simbdp_quiet", SECRETS["quiet"], "quiet"), serverSelectionTimeoutMS=5000) as c:
         c.quiet.rows.insert_one({})
     closed = 0
@@ -200,6 +203,9 @@ def test_connections_that_do_not_say_who_they_are_give_way(server):
         s.settimeout(20)
         closed += s.recv(1) == b""
     assert closed == 400
+    held[-1].setblocking(False)
+    with pytest.raises(BlockingIOError):
+        held[-1].recv(1)
     held[-1].settimeout(20)
     assert held[-1].recv(1) == b"", "and the others when they had their time"
     for s in held:
