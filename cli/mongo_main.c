@@ -76,9 +76,9 @@ int main(int argc, char **argv)
     setrlimit(RLIMIT_CORE, &none);
     AUTO_FREE char *classpath = xasprintf("%s/classes:%s/lib/*", v[2].path, v[2].path);
     AUTO_FREE char *users = xasprintf("%s/users", v[1].path);
-    char *jvm[] = {argv[3],   "-Xms64m", "-Xmx2g", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-cp",     classpath,  "EmbeddedMongo",
-                   "--home",  argv[1],   "--port", "inherited",        "--data",           v[0].path, "--access", users,
-                   "--leash", "3",       NULL};
+    AUTO_FREE char *options = xasprintf("-XX:VMOptionsFile=%s/classes/jvm.options", v[2].path);
+    char *jvm[] = {argv[3],     options,  "-cp",     classpath,  "EmbeddedMongo", "--home",  argv[1], "--port",
+                   "inherited", "--data", v[0].path, "--access", users,           "--leash", "3",     NULL};
     int r = privs_become(uid);
     if (r == 0)
         r = filter_install();

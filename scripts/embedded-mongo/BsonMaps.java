@@ -91,9 +91,9 @@ final class BsonMaps {
 
         @Override protected MongoCollection<Object> openOrCreateCollection(String collection, CollectionOptions options) {
             admit("databases." + getFullCollectionNamespace(collection));
-            store.openMap("databases." + getFullCollectionNamespace(collection),
+            MVMap<Object, Document> data = store.openMap("databases." + getFullCollectionNamespace(collection),
                     new MVMap.Builder<Object, Document>().keyType(new Values()).valueType(new Documents()));
-            return super.openOrCreateCollection(collection, options);
+            return new Rows(this, collection, options, data, store.openMap("meta." + getFullCollectionNamespace(collection)), cursorRegistry);
         }
     }
 
@@ -111,6 +111,7 @@ final class BsonMaps {
             Worker.check();
             ByteBuf b = Unpooled.wrappedBuffer(in);
             Document d = BsonDecoder.decodeBson(b);
+            Worker.read(b.readerIndex());
             in.position(in.position() + b.readerIndex());
             return unwrap(d);
         }
@@ -194,7 +195,7 @@ final class BsonMaps {
     }
 
     /** What a message may nest, and an update may add to it. */
-    private static final int MAX_DEPTH = 2 * Guard.MAX_DEPTH + 10;
+    private static final int MAX_DEPTH = 2 * Guard.MAX_DEPTH + 10, MAP_BYTES = 72;
 
     /** About how many bytes of heap; pages are split, and the cache is bounded, by it. It is asked for before a document is put into a
      *  map, and refuses there what is nested so deep that a commit would fail. */
@@ -208,7 +209,10 @@ final class BsonMaps {
         if (depth > MAX_DEPTH) throw new Worker.Ended("it nests documents deeper than " + MAX_DEPTH);
         if (v instanceof String s) n += 24 + s.length();
         else if (v instanceof BinData d) n += 24 + d.getData().length;
-        else if (v instanceof Map<?, ?> m) for (Object f : m.values()) n += 48 + memory(f, depth + 1);
+        else if (v instanceof Map<?, ?> m) {
+            n += MAP_BYTES;
+            for (Object f : m.values()) n += 48 + memory(f, depth + 1);
+        }
         else if (v instanceof Collection<?> c) for (Object f : c) n += 8 + memory(f, depth + 1);
         return n;
     }

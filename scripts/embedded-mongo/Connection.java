@@ -34,7 +34,7 @@ import java.util.concurrent.atomic.AtomicInteger;
  */
 final class Connection extends ChannelInboundHandlerAdapter {
     private static final int UNIDENTIFIED = 1024, OF_TENANT = 400, OF_PLATFORM = 4000;
-    private static final long IDENTIFY_S = 10, MESSAGE_S = 60, DECODED_TENANT = 512L << 20;
+    private static final long IDENTIFY_S = 10, MESSAGE_S = 60, DECODED_TENANT = 384L << 20;
     private static final long SMALL = 64 << 10, UNREAD_TENANT = 96 << 20, UNREAD_PLATFORM = 384 << 20, UNREAD = Math.min(768L << 20, Runtime.getRuntime().maxMemory() / 2);
     private static final AtomicInteger ids = new AtomicInteger();
     private static final Set<Connection> unidentified = new LinkedHashSet<>(); // oldest first; under its lock
@@ -252,7 +252,7 @@ final class Connection extends ChannelInboundHandlerAdapter {
             long heap = Guard.check(b.array(), length);
             if (user != null && !user.isPlatform() && heap > DECODED_TENANT) throw new Guard.Malformed("it takes too much memory");
             if (length > Guard.MAX_GREETING) {
-                databaseOfMessage(b);
+                databaseOfMessage(b, heap);
                 return;
             }
             ClientRequest r = decoder.message(ctx, b);
@@ -271,11 +271,11 @@ final class Connection extends ChannelInboundHandlerAdapter {
     }
 
     /** A large message is decoded in its turn only, watched as a command is; a tenant has one database, the platform's are told apart by "$db". */
-    private void databaseOfMessage(ByteBuf b) {
+    private void databaseOfMessage(ByteBuf b, long heap) {
         Database d = user.isPlatform() ? null : databases.of(user.database());
         Runnable r = () -> {
             Worker w = Worker.current();
-            w.begin(user);
+            w.begin(user, heap);
             try {
                 ClientRequest m = decoder.message(ctx, b);
                 w.settle();

@@ -32,7 +32,7 @@ import org.h2.mvstore.MVStore;
  * full) throws the open store away: the next command opens the file as the last commit left it.
  */
 final class Database {
-    private static final int MAX_CURSORS = 200, BATCH = 1000, MAX_REPLY = 48_000_000, CACHES_MB = 256, MAX_CACHE_MB = 16;
+    private static final int MAX_CURSORS = 200, MAX_KEYS = 500_000, BATCH = 1000, MAX_REPLY = 48_000_000, CACHES_MB = 256, MAX_CACHE_MB = 16;
     /** How long room that came free is left as it is; by then its successor was synced many times. The default, 45 s, lets one document take gigabytes. */
     private static final int RETENTION_MS = 500, COMPACT_MS = 1000;
     private static final long COMPACT_BYTES = 64L << 20;
@@ -73,8 +73,9 @@ final class Database {
         }
         @Override public synchronized void add(Cursor cursor) {
             kept.put(cursor.getId(), new Kept(cursor, user(), System.nanoTime()));
-            if (kept.size() > MAX_CURSORS) dropFirst();
+            while (kept.size() > MAX_CURSORS || kept.size() > 1 && keys() > MAX_KEYS) dropFirst();
         }
+        private long keys() { return kept.values().stream().mapToLong(k -> Rows.keysOf(k.cursor)).sum(); }
         @Override public synchronized int size() { return kept.size(); }
         private void dropFirst() {
             Iterator<?> i = kept.values().iterator();
@@ -208,7 +209,8 @@ final class Database {
         Worker w = Worker.current();
         Document reply;
         usedAt = System.nanoTime();
-        w.begin(user);
+        w.begin(user, 0);
+        if (lower.equals("aggregate") && Guard.writes(query.get("pipeline"))) w.rewrite();
         try {
             Guard.command(command, query, user.isPlatform());
             if (!database.equals(name) && !lower.equals("renamecollection")) throw elsewhere(database);

@@ -147,7 +147,7 @@ final class Guard {
         return ADDS.contains(lower(command)) || (lower(command).equals("aggregate") && writes(query.get("pipeline")));
     }
 
-    private static boolean writes(Object pipeline) {
+    static boolean writes(Object pipeline) {
         return pipeline instanceof Collection<?> c && c.stream().anyMatch(s -> s instanceof Document d && d.entrySet().stream().anyMatch(e ->
                 e.getKey().equals("$out") || e.getKey().equals("$merge") || e.getValue() instanceof Document inner
                 && (writes(inner.get("pipeline")) || e.getKey().equals("$facet") && inner.values().stream().anyMatch(Guard::writes))));
