@@ -24,7 +24,6 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/privs.h"
-#include "common/remains.h"
 #include "common/userns.h"
 
 #include <errno.h>
@@ -502,7 +501,6 @@ static int recover(struct batchmgr *m, struct err *e)
         }
     runs_resolve(m);
     runs_dismiss_ended(m);
-    remains_clear(&m->home, &m->cgroups);
     runs_clean_groups(m);
     regroup(&rec);
     for (size_t i = 0; i < rec.n; i++) {

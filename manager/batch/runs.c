@@ -545,7 +545,7 @@ static void fail_for_image(struct run *r)
 static bool has_bytes(const struct batchmgr *m, const struct file *f)
 {
     AUTO_FREE char *path = xasprintf("work/%s/in/%s", f->file_id, f->safe);
-    return faccessat(m->home.dirfd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+    return faccessat(m->home.dirfd, path, F_OK, AT_SYMLINK_NOFOLLOW | AT_EACCESS) == 0 || errno != ENOENT;
 }
 
 static bool bytes_are_gone(const struct run *r)

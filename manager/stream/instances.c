@@ -15,7 +15,6 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "common/remains.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -587,7 +586,6 @@ int instances_recover(struct streammgr *m, struct err *e)
             live_resolve(i->live); /* may find that it ended */
         }
     live_dismiss_ended(&m->home, is_ended, m->book);
-    remains_clear(&m->home, &m->cgroups);
     if (n)
         log_info("recovered", NULL, NULL, "%zu instances of an earlier streammgr", n);
     return 0;

@@ -15,6 +15,7 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/remains.h"
 #include "common/spawn.h"
 #include "common/tree.h"
 
@@ -368,6 +369,7 @@ static void watch(struct warden *w)
     sigaddset(&set, SIGCHLD);
     sigprocmask(SIG_BLOCK, &set, NULL);
     AUTO_FD int ended = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    remains_clear(&w->home, &w->cgroups);
     start_spawner(w);
     for (bool goes_on = true; goes_on;) {
         struct signalfd_siginfo si;
