@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from harness import BUILD, FINAL, HAS_CGROUPS, IS_ROOT, RELEASE, Mongo, runner_of, until
+from harness import BUILD, FINAL, HAS_CGROUPS, RELEASE, Mongo, allow_descriptors, runner_of, until
 
 
 @pytest.fixture
@@ -413,15 +413,8 @@ def test_r14_running_out_of_descriptors_is_survived(misbehave):
     home.do("print,before", name="before.csv")
     home.wait_file(file_name="before.csv")
     pid = home.batchmgr_pid()
-    before = next(line.split()[3] for line in pathlib.Path(f"/proc/{pid}/limits").read_text().splitlines() if line.startswith("Max open files"))
-
-    def allow(soft):
-        """By the program's own user: root may lack what it takes to change others' limits."""
-        uid = os.stat(f"/proc/{pid}").st_uid
-        as_it = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"] if IS_ROOT else []
-        subprocess.run([*as_it, "prlimit", "--pid", str(pid), f"--nofile={soft}:"], check=True)
     top = max(int(x) for x in os.listdir(f"/proc/{pid}/fd"))
-    allow(top + 1)
+    before = allow_descriptors(pid, top + 1)
     for i in range(20):
         home.do(f"print,{i}", name=f"{i}.csv")
     idle = [socket.socket(socket.AF_UNIX) for _ in range(3)]
@@ -431,7 +424,7 @@ def test_r14_running_out_of_descriptors_is_survived(misbehave):
     assert home.control({"op": "status"})["ok"]
     for c in idle:
         c.close()
-    allow(before)
+    allow_descriptors(pid, before)
     files = home.wait_files(21)
     assert {f["state"] for f in files} == {"ingested"} and {f["attempts"] for f in files} == {1}
     assert home.batchmgr_pid() == pid

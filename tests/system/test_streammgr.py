@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import re
-import resource
 import shutil
 import signal
 import sqlite3
@@ -13,7 +12,7 @@ import subprocess
 import time
 
 import pytest
-from harness import BUILD, IS_ROOT, ROOT, Mongo, runner_of, until
+from harness import BUILD, IS_ROOT, ROOT, Mongo, allow_descriptors, runner_of, until
 from wire import Peer
 
 STREAM = "acme/events"
@@ -369,11 +368,10 @@ def test_r14_descriptors_run_out(platform):
     platform.up()
     wait_app(platform, lambda a: a["ready"] == 1)
     pid, = platform.pids("streammgr")
-    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(int(x) for x in os.listdir(f"/proc/{pid}/fd")) + 1, limits[1]))
+    before = allow_descriptors(pid, max(int(x) for x in os.listdir(f"/proc/{pid}/fd")) + 1)
     platform.cli("app", "scale", "acme/store", "4")
     until(lambda: "Too many open files" in (platform.path / "logs/streammgr.log").read_text(), platform.path / "logs", what="the refusal")
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    allow_descriptors(pid, before)
     wait_app(platform, lambda a: a["ready"] == a["instances"] == 4)
     assert platform.pids("streammgr") == [pid]
 
