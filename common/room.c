@@ -151,6 +151,7 @@ static const struct part {
     {"state/uids.json", READ_ONLY},
     {"state/home.json", READ_ONLY},
     {"state/mongo.json", READ_ONLY},
+    {"state/broker.mark", READ_ONLY},
     {"state/userns.json", READ_ONLY},
     {"state/warden", READ_ONLY},
     {"state/images", READ_ONLY},
