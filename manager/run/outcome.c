@@ -34,10 +34,8 @@ struct outcome outcome_of(const struct evidence *v)
         return (struct outcome){RUN_limit, code, sig, "output_bytes"};
     if (v->scratch)
         return (struct outcome){RUN_limit, code, sig, v->scratch};
-    if (v->wall_exceeded && v->pids_refused > 0) /* it waited for processes that it could not have */
-        return (struct outcome){RUN_limit, code, sig, "pids"};
-    if (v->wall_exceeded)
-        return (struct outcome){RUN_timeout, code, sig, "wall_s"};
+    if (v->wall_exceeded) /* perhaps it waited for processes that it could not have */
+        return (struct outcome){RUN_timeout, code, sig, v->pids_refused > 0 ? "pids" : "wall_s"};
     if (v->stopped)
         return (struct outcome){RUN_killed, code, sig, NULL};
     if (!exited)

@@ -198,7 +198,7 @@ static void outcomes(void **state)
         {{.status = exited(1), .log_cut = true}, RUN_failed, NULL},
         {{.status = exited(153)}, RUN_limit, "fsize_bytes"}, /* a child of the shell that it is */
         {{.status = exited(152)}, RUN_limit, "cpu_s"},
-        {{.status = SIGKILL, .wall_exceeded = true, .pids_refused = 1}, RUN_limit, "pids"},
+        {{.status = SIGKILL, .wall_exceeded = true, .pids_refused = 1}, RUN_timeout, "pids"},
         {{.exec_errno = 2}, RUN_exec_error, NULL},
         {{.exec_errno = 28, .not_apps = true}, RUN_lost, NULL},
     };
