@@ -138,7 +138,8 @@ def add(name, *pair):
 
 def mode(index, value):
     def change(spec):
-        spec["paths"][index]["value"] = value
+        for p in spec["paths"][index:index + 1]:  # without walls there are none
+            p["value"] = value
     return change
 
 
