@@ -138,7 +138,7 @@ def test_a_query_that_takes_all_memory_is_ended_alone(server, hog):
     alive = server.alive(seen)
     stored = "stored" in hog
     assert max(alive, default=0) < (HELD_MB if stored else MADE_MB) + BASE_MB, alive
-    assert others.worst() < (1.5 if stored else 1), (others.worst(), others.took[-1], others.slower, alive)
+    assert others.worst() < (3 if stored else 2), (others.worst(), others.took[-1], others.slower, alive)
     assert server.process.poll() is None and server.process.pid == pid
     assert server.acme.rows.find_one()["s"] == "0123456789" and server.acme.written.insert_one({}).acknowledged
 
@@ -157,7 +157,7 @@ def test_reading_everything_takes_no_memory(server):
         for c in cursors:
             c.close()
     assert max(server.alive(seen), default=0) < MADE_MB + BASE_MB, server.alive(seen)
-    assert others.worst() < 1, (others.worst(), others.took[-1], others.slower)
+    assert others.worst() < 2, (others.worst(), others.took[-1], others.slower)
 
 
 def test_a_message_that_takes_much_memory_is_refused_before_it_does(server):
@@ -168,4 +168,4 @@ def test_a_message_that_takes_much_memory_is_refused_before_it_does(server):
             assert "it takes too much memory" in text
             assert server.acme.rows.find_one({"x": {"$in": list(range(900000))}}) is None
     assert max(server.alive(seen), default=0) < HELD_MB, server.alive(seen)
-    assert others.worst() < 1, (others.worst(), others.took[-1], others.slower)
+    assert others.worst() < 2, (others.worst(), others.took[-1], others.slower)
