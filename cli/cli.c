@@ -524,7 +524,7 @@ static bool is_tenant(struct cli *c, const struct home *h, sqlite3 *db, const ch
     struct near near = {.word = tenant};
     char meant[NEAR_TEXT_SIZE];
     AUTO_FREE char *conf = xasprintf("conf/tenants/%s.conf", tenant), *best = NULL;
-    bool found = !strchr(tenant, '/') && faccessat(h->dirfd, conf, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    bool found = !strchr(tenant, '/') && fd_exists(h->dirfd, conf);
     if (sqlite3_prepare_v2(db, "SELECT id FROM tenants", -1, &s, NULL) != SQLITE_OK)
         return true;
     while (!found && sqlite3_step(s) == SQLITE_ROW) {

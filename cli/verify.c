@@ -38,11 +38,6 @@ static void say(struct verify *v, const char *what, const char *tenant, const ch
 
 /* ---- what the ledger knows ---- */
 
-static bool lies_there(const struct verify *v, const char *path)
-{
-    return faccessat(v->home->dirfd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
-}
-
 /* The path of the bytes of the row that s is at; NULL: it has none now. */
 static char *bytes_of(sqlite3_stmt *s)
 {
@@ -65,7 +60,7 @@ static bool still_missing(const struct verify *v, const char *id, const char *pa
         sqlite3_bind_text(s, 1, id, -1, SQLITE_STATIC);
         if (sqlite3_step(s) == SQLITE_ROW) {
             AUTO_FREE char *now = bytes_of(s);
-            missing = now && !strcmp(now, path) && !lies_there(v, path);
+            missing = now && !strcmp(now, path) && fd_is_gone(v->home->dirfd, path);
         }
     }
     sqlite3_finalize(s);
@@ -81,7 +76,7 @@ static int look_at_rows(struct verify *v)
         AUTO_FREE char *path = bytes_of(s);
         const char *id = (const char *)sqlite3_column_text(s, 0);
         v->files++;
-        if (path && !lies_there(v, path) && still_missing(v, id, path))
+        if (path && fd_is_gone(v->home->dirfd, path) && still_missing(v, id, path))
             say(v, "bytes missing", (const char *)sqlite3_column_text(s, 1), id, path);
     }
     sqlite3_finalize(s);
@@ -108,7 +103,7 @@ static void look_below(struct verify *v, const char *path, int depth)
             continue;
         if (depth)
             look_below(v, below, depth - 1);
-        else if (home_valid_id(ent->d_name) && !is_known(v, ent->d_name) && lies_there(v, below))
+        else if (home_valid_id(ent->d_name) && !is_known(v, ent->d_name) && !fd_is_gone(v->home->dirfd, below))
             say(v, "not in ledger", NULL, ent->d_name, below);
     }
     if (d)

@@ -165,6 +165,11 @@ bool fd_exists(int dirfd, const char *path)
     return fstatat(dirfd, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+bool fd_is_gone(int dirfd, const char *path)
+{
+    return !fd_exists(dirfd, path) && errno == ENOENT;
+}
+
 static bool is_dot(const char *name)
 {
     return !strcmp(name, ".") || !strcmp(name, "..");

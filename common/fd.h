@@ -51,6 +51,8 @@ int fd_open_regular(const char *path, struct stat *ret);
 
 /* Something is there, be it a link that leads nowhere. Unlike access(2) it does not forget capabilities. */
 bool fd_exists(int dirfd, const char *path);
+/* Nothing is there, for certain: not when it cannot be told. */
+bool fd_is_gone(int dirfd, const char *path);
 
 /* To list a directory; never through a link. NULL: errno says why. */
 DIR *fd_open_dir(int dirfd, const char *name);

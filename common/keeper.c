@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 
 enum { MAX_TOLD = 256 << 20 };
 
@@ -49,23 +48,15 @@ int keeper_start(struct event_base *base, const struct home *h, const char *prog
 {
     AUTO_FREE char *path = home_program(h, "simbdp-keeper");
     char *argv[] = {path, (char *)program, "--home", h->path, NULL};
-    int pair[2];
+    int fd;
     pid_t pid;
-    posix_spawn_file_actions_t fa;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-        return err_sys(e, -errno, "cannot make a pair of sockets");
-    posix_spawn_file_actions_init(&fa);
-    posix_spawn_file_actions_adddup2(&fa, pair[1], STDIN_FILENO);
-    int r = spawn_start(argv, environ, &fa, POSIX_SPAWN_SETPGROUP, &pid); /* a terminal's ^C reaches the program alone */
-    close(pair[1]);
-    if (r < 0) {
-        close(pair[0]);
-        return err_sys(e, r, "cannot start %s", path);
-    }
+    int r = spawn_partner(argv, &fd, &pid, e);
+    if (r < 0)
+        return r;
     forget_environment();
     struct keeper *k = xcalloc(1, sizeof *k);
-    *k = (struct keeper){pair[0], pid, 0, base, NULL};
-    k->ev = event_new(base, pair[0], EV_READ, on_end, k); /* it says nothing unasked */
+    *k = (struct keeper){fd, pid, 0, base, NULL};
+    k->ev = event_new(base, fd, EV_READ, on_end, k); /* it says nothing unasked */
     event_add(k->ev, NULL);
     *ret = k;
     return 0;
@@ -76,9 +67,7 @@ void keeper_stop(struct keeper *k)
     if (!k)
         return;
     event_free(k->ev);
-    close(k->fd);
-    while (waitpid(k->pid, NULL, 0) < 0 && errno == EINTR) {
-    }
+    spawn_part(k->fd, k->pid);
     free(k);
 }
 

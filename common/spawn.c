@@ -7,7 +7,9 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 int spawn_start(char *const argv[], char *const envp[], posix_spawn_file_actions_t *actions, short flags, pid_t *ret_pid)
 {
@@ -24,6 +26,31 @@ int spawn_start(char *const argv[], char *const envp[], posix_spawn_file_actions
     posix_spawnattr_destroy(&attr);
     posix_spawn_file_actions_destroy(actions);
     return -r;
+}
+
+int spawn_partner(char *const argv[], int *ret_fd, pid_t *ret_pid, struct err *e)
+{
+    int pair[2];
+    posix_spawn_file_actions_t fa;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return err_sys(e, -errno, "cannot make a pair of sockets");
+    posix_spawn_file_actions_init(&fa);
+    posix_spawn_file_actions_adddup2(&fa, pair[1], STDIN_FILENO);
+    int r = spawn_start(argv, environ, &fa, POSIX_SPAWN_SETPGROUP, ret_pid);
+    close(pair[1]);
+    if (r < 0) {
+        close(pair[0]);
+        return err_sys(e, r, "cannot start %s", argv[0]);
+    }
+    *ret_fd = pair[0];
+    return 0;
+}
+
+void spawn_part(int fd, pid_t pid)
+{
+    close(fd);
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
+    }
 }
 
 char *spawn_find(const char *name)

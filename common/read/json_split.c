@@ -1,13 +1,9 @@
 #include "json_split.h"
+#include "scan.h"
 
 #include <string.h>
 
 enum { MAX_DEPTH = 64, SCAN_MORE = 0, SCAN_WHOLE, SCAN_DAMAGED };
-
-static bool is_blank(char c)
-{
-    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
 
 /* --- one value --- */
 
@@ -50,7 +46,7 @@ static void pass_string(struct json_scan *s, const char *p, size_t n)
 static int scan_scalar(struct json_scan *s, const char *p, size_t n)
 {
     if (s->first != '"') {
-        while (s->i < n && !is_blank(p[s->i]) && !memchr(",:[]{}\"", p[s->i], 7))
+        while (s->i < n && !scan_is_blank(p[s->i]) && !memchr(",:[]{}\"", p[s->i], 7))
             s->i++;
         return s->i < n ? SCAN_WHOLE : SCAN_MORE;
     }
@@ -95,7 +91,7 @@ static int scan_container(struct json_scan *s, const char *p, size_t n, bool by_
             s->first_lf = s->i + 1;
             s->next_line = true;
         }
-        if (!is_blank(c)) {
+        if (!scan_is_blank(c)) {
             s->last = c;
             s->next_line = false;
         }
@@ -161,7 +157,7 @@ static int to_element(struct json_split *j, struct window *w, struct err *e)
 {
     for (; w->at < w->n; window_advance_text(w, 1)) {
         char c = w->p[w->at];
-        if (is_blank(c))
+        if (scan_is_blank(c))
             continue;
         if (j->closed)
             return refuse(w, 0, "something stands behind the array", e);
@@ -223,7 +219,7 @@ static int on_whole(struct json_split *j, const struct window *w, size_t lead, s
 {
     size_t end = lead + j->scan.i, i = end, n = w->n - w->at;
     const char *p = w->p + w->at;
-    while (i < n && is_blank(p[i]) && p[i] != '\n')
+    while (i < n && scan_is_blank(p[i]) && p[i] != '\n')
         i++;
     if (i == n && !w->end)
         return JSON_MORE;
@@ -270,7 +266,7 @@ static int on_end(struct json_split *j, const struct window *w, size_t lead, str
 static size_t to_line(struct window *w)
 {
     size_t i = w->at;
-    while (i < w->n && is_blank(w->p[i]))
+    while (i < w->n && scan_is_blank(w->p[i]))
         if (w->p[i++] == '\n') {
             window_advance_text(w, i - w->at);
             i = w->at;

@@ -1,5 +1,6 @@
 /* JSON records, and JSON in the cells of CSV. libbson parses; what it would take and lose, json_trap finds before. */
 #include "plan_parts.h"
+#include "scan.h"
 #include "common/json.h"
 #include "common/mem.h"
 
@@ -7,11 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static bool is_space(char c)
-{
-    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
 
 /* libbson takes the first object and leaves what follows it, and wraps integers of more than 64 bits: both would lose data
  * without a word. NULL when neither is the case, else what is wrong, and where. */
@@ -42,7 +38,7 @@ static const char *json_trap(const char *p, size_t n, size_t *ret_at)
         if (depth == 0 && i < n && p[i] == '}') {
             for (i++; i < n; i++) {
                 *ret_at = i;
-                if (!is_space(p[i]))
+                if (!scan_is_blank(p[i]))
                     return "something stands behind the JSON object";
             }
         }
@@ -301,7 +297,7 @@ int plan_json(struct plan *p, struct record *rec, struct buf *out)
     int r = 0;
     p->json.n = 0;
     rec->type = "json";
-    while (i < rec->n && is_space(rec->raw[i]))
+    while (i < rec->n && scan_is_blank(rec->raw[i]))
         i++;
     if (i == rec->n || rec->raw[i] != '{')
         return plan_refuse(p, rec, "json", 0, "not a JSON object");

@@ -316,7 +316,7 @@ static int next_json(struct reader *r, struct record *rec, struct err *e)
             refuse(rec, "json", row.damage, 0, row.spot);
         else if (rec->n > r->max_row)
             refuse_length(rec);
-        rec->n_columns = rec->reject ? 0 : row.members;
+        rec->n_columns = row.members;
         return 1;
     }
 }

@@ -2,8 +2,15 @@
 #ifndef SIMBDP_SCAN_H
 #define SIMBDP_SCAN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* What JSON calls whitespace (RFC 8259, 2). */
+static inline bool scan_is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
 
 /* Positions in p[from, to) of any of the n (at most 5) bytes of `set`, in rising order, written to `out` (room for
  * to - from). Returns how many. 64 bytes at a time with SSE2 where there is such, a bit for each match: the idea of

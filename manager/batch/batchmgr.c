@@ -401,11 +401,8 @@ int batchmgr_reload(struct batchmgr *m, struct err *e)
     log_info("reload", NULL, NULL, "%zu tenants, %zu profiles", m->conf->n_tenants, m->conf->profiles.n);
     images_sweep(m->images);
     intake_rescan(m);
-    if (m->supervised && outside_lacks(m->outside, &m->home, m->conf)) {
-        log_info("restart", NULL, NULL,
-                 "the configuration names places of the host that this process does not see: starting again");
-        event_base_loopexit(m->base, &(struct timeval){0, QUIT_FLUSH_MS * 1000});
-    }
+    if (m->supervised)
+        outside_leave(m->outside, &m->home, m->conf, m->base);
     return 0;
 }
 

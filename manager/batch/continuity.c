@@ -12,9 +12,12 @@
 
 enum { LINE_BYTES = ID_SIZE - 1 + 1 + 20 + 1 };
 
-static int format_line(char out[LINE_BYTES + 1], const struct continuity *c)
+static void write_line(const struct continuity *c)
 {
-    return snprintf(out, LINE_BYTES + 1, "%s %020lld\n", c->id, (long long)c->commits);
+    char line[LINE_BYTES + 1];
+    snprintf(line, sizeof line, "%s %020lld\n", c->id, (long long)c->commits);
+    if (pwrite(c->fd, line, LINE_BYTES, 0) != LINE_BYTES)
+        log_warn("continuity", NULL, NULL, "cannot write " HOME_CONTINUITY ": %s", strerror(errno));
 }
 
 /* False: there is none, or it is none; then nothing is known of what the home had. */
@@ -89,10 +92,8 @@ int continuity_init(struct continuity *c, const struct home *h, sqlite3 *db, str
         r = give_id(c, db, e);
     if (r == 0 && sqlite3_prepare_v2(db, "UPDATE continuity SET commits=commits+1", -1, &c->bump, NULL) != SQLITE_OK)
         r = err_set(e, -EIO, "%s", sqlite3_errmsg(db));
-    if (r == 0) {
-        c->commits--; /* said as it is */
-        continuity_committed(c);
-    }
+    if (r == 0)
+        write_line(c);
     return r;
 }
 
@@ -113,9 +114,6 @@ int continuity_count(struct continuity *c)
 
 void continuity_committed(struct continuity *c)
 {
-    char line[LINE_BYTES + 1];
     c->commits++;
-    format_line(line, c);
-    if (pwrite(c->fd, line, LINE_BYTES, 0) != LINE_BYTES)
-        log_warn("continuity", NULL, NULL, "cannot write " HOME_CONTINUITY ": %s", strerror(errno));
+    write_line(c);
 }

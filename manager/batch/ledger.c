@@ -293,6 +293,23 @@ bool ledger_stalled(struct ledger *l, char *ret_why, size_t size)
     return stalled;
 }
 
+static int open_tables(struct ledger *l, const char *path, struct err *e)
+{
+    int r = ledger_connect(path, &l->writer, e);
+    if (r == 0)
+        r = ledger_make_tables(l->writer, e);
+    if (r == 0)
+        r = ledger_puts_init(&l->puts, l->writer, e);
+    if (r == 0)
+        r = ledger_connect(path, &l->reader, e);
+    if (r < 0)
+        err_context(e,
+                    "the ledger %s cannot be used, and nothing was started. Restore it (with its -wal file) from a "
+                    "backup, or free disk space",
+                    path);
+    return r;
+}
+
 int ledger_open(const struct home *h, struct event_base *base, struct ledger **ret, struct err *e)
 {
     struct ledger *l = xcalloc(1, sizeof *l);
@@ -301,16 +318,8 @@ int ledger_open(const struct home *h, struct event_base *base, struct ledger **r
     batch_init(&l->working);
     l->continuity.fd = -1;
     int r = continuity_look(h, e);
-    bool said = r < 0; /* what is to be done */
     if (r == 0)
-        r = ledger_connect(path, &l->writer, e);
-    if (r == 0)
-        r = ledger_make_tables(l->writer, e);
-    if (r == 0)
-        r = ledger_puts_init(&l->puts, l->writer, e);
-    if (r == 0)
-        r = ledger_connect(path, &l->reader, e);
-    said |= r == 0;
+        r = open_tables(l, path, e);
     if (r == 0)
         r = continuity_init(&l->continuity, h, l->writer, e);
     if (r < 0) {
@@ -319,11 +328,6 @@ int ledger_open(const struct home *h, struct event_base *base, struct ledger **r
         sqlite3_close(l->writer);
         sqlite3_close(l->reader);
         free(l);
-        if (!said)
-            err_context(e,
-                        "the ledger %s cannot be used, and nothing was started. Restore it (with its -wal file) from a "
-                        "backup, or free disk space",
-                        path);
         return r;
     }
     l->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -19,7 +19,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
@@ -519,17 +518,23 @@ static void on_step_ended(void *arg, struct run_result *res)
     free(res);
 }
 
-/* A run that came to nothing for reasons of ours: the file goes back as if it had not run. */
-static void cancel(struct run *r, const char *why, int64_t delay_ms)
+/* Its row; what becomes of its files is to follow. */
+static void come_to_nothing(struct run *r, const char *why)
 {
-    struct batchmgr *m = r->mgr;
     r->state = RUN_STATE_ended;
     r->outcome = RUN_lost;
     r->ended_wall_ms = clk_wall_ms();
     xstr_set(&r->error, why);
     release(r);
+    ledger_put_run(r->mgr->ledger, r);
+}
+
+/* A run that came to nothing for reasons of ours: the file goes back as if it had not run. */
+static void cancel(struct run *r, const char *why, int64_t delay_ms)
+{
+    struct batchmgr *m = r->mgr;
     log_warn("run_cancelled", r->tenant, r->run_id, "%s", why);
-    ledger_put_run(m->ledger, r);
+    come_to_nothing(r, why);
     put_all_back(r, delay_ms ? FILE_waiting : FILE_queued, delay_ms);
     ledger_then(m->ledger, on_run_end_committed, r);
 }
@@ -545,7 +550,7 @@ static void fail_for_image(struct run *r)
 static bool has_bytes(const struct batchmgr *m, const struct file *f)
 {
     AUTO_FREE char *path = xasprintf("work/%s/in/%s", f->file_id, f->safe);
-    return faccessat(m->home.dirfd, path, F_OK, AT_SYMLINK_NOFOLLOW | AT_EACCESS) == 0 || errno != ENOENT;
+    return !fd_is_gone(m->home.dirfd, path);
 }
 
 static bool bytes_are_gone(const struct run *r)
@@ -560,12 +565,7 @@ static bool bytes_are_gone(const struct run *r)
 static void end_without_bytes(struct run *r)
 {
     struct batchmgr *m = r->mgr;
-    r->state = RUN_STATE_ended;
-    r->outcome = RUN_lost;
-    r->ended_wall_ms = clk_wall_ms();
-    xstr_set(&r->error, "the bytes of its file are gone from work/");
-    release(r);
-    ledger_put_run(m->ledger, r);
+    come_to_nothing(r, "the bytes of its file are gone from work/");
     for (struct file *f = r->file, *next; f; f = next) {
         next = file_take_mate(f);
         if (has_bytes(m, f)) {

@@ -2,12 +2,16 @@
 
 #include "common/address.h"
 #include "common/crash.h"
+#include "common/log.h"
 #include "common/mem.h"
 #include "common/room.h"
 
+#include <event2/event.h>
 #include <linux/capability.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { ANSWER_MS = 50 };
 
 /* Directories: a file in them may be replaced, and is to be seen then. */
 struct outside {
@@ -112,14 +116,17 @@ int enter_room(struct home *h, const struct conf *c, enum ids_role role, struct 
     return r;
 }
 
-bool outside_lacks(const struct outside *o, const struct home *h, const struct conf *c)
+void outside_leave(const struct outside *o, const struct home *h, const struct conf *c, struct event_base *base)
 {
     if (!o)
-        return false;
+        return;
     struct outside *more = collect(h, c, o);
-    bool lacks = more->n > 0;
+    if (more->n) {
+        log_info("restart", NULL, NULL,
+                 "the configuration names places of the host that this process does not see: starting again");
+        event_base_loopexit(base, &(struct timeval){0, ANSWER_MS * 1000});
+    }
     outside_free(more);
-    return lacks;
 }
 
 void outside_free(struct outside *o)

@@ -7,12 +7,14 @@
 #include "common/home.h"
 #include "common/ids.h"
 
+struct event_base;
 struct outside;
 
 /* Where root runs a home of its own; else nothing is done. The last thing before threads and files. 0 or negative. */
 int enter_room(struct home *h, const struct conf *c, enum ids_role role, struct outside **ret, struct err *e);
-/* The configuration names a place that the room was made without: the program is to be started again. NULL: it has no room. */
-bool outside_lacks(const struct outside *o, const struct home *h, const struct conf *c);
+/* Where the configuration names a place that the room was made without, the loop is left, once what was answered is out: for a
+ * program that is started again then. NULL: it has no room. */
+void outside_leave(const struct outside *o, const struct home *h, const struct conf *c, struct event_base *base);
 void outside_free(struct outside *o); /* NULL is fine */
 
 #endif

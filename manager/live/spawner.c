@@ -11,8 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
-#include <sys/wait.h>
 
 struct spawner {
     struct event_base *base;
@@ -67,21 +65,13 @@ int spawner_new(struct event_base *base, const struct home *home, const char *ma
 {
     AUTO_FREE char *program = home_program(home, "simbdp-warden");
     char *argv[] = {program, (char *)manager, "--home", home->path, NULL};
-    int pair[2];
+    int fd;
     pid_t pid;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-        return err_sys(e, -errno, "cannot make a pair of sockets");
-    posix_spawn_file_actions_t fa;
-    posix_spawn_file_actions_init(&fa);
-    posix_spawn_file_actions_adddup2(&fa, pair[1], STDIN_FILENO);
-    int r = spawn_start(argv, environ, &fa, POSIX_SPAWN_SETPGROUP, &pid); /* a terminal's ^C reaches the manager alone */
-    close(pair[1]);
-    if (r < 0) {
-        close(pair[0]);
-        return err_sys(e, r, "cannot start %s", program);
-    }
+    int r = spawn_partner(argv, &fd, &pid, e);
+    if (r < 0)
+        return r;
     struct spawner *s = xcalloc(1, sizeof *s);
-    *s = (struct spawner){.base = base, .home = home, .ready = ready, .arg = arg, .fd = pair[0], .pid = pid};
+    *s = (struct spawner){.base = base, .home = home, .ready = ready, .arg = arg, .fd = fd, .pid = pid};
     s->timer = event_new(base, -1, 0, on_timer, s);
     s->ev = event_new(base, s->fd, EV_READ, on_gone, s); /* it says nothing */
     event_add(s->ev, NULL);
@@ -100,9 +90,7 @@ void spawner_free(struct spawner *s)
         return;
     event_free(s->ev);
     event_free(s->timer);
-    close(s->fd);
-    while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR) {
-    } /* it ends with its channel */
+    spawn_part(s->fd, s->pid);
     scrap_free(s->scrap);
     free(s);
 }
@@ -140,18 +128,24 @@ int spawner_tell(struct spawner *s, const struct warden_request *rq, const char 
     return fd_send(s->fd, b.p, b.n, fds, n_fds);
 }
 
-ssize_t spawner_ask(struct spawner *s, const struct warden_request *rq, const char *text, char *answer, size_t size)
+/* With a socket for the answer, and `fd` behind that (-1: none). The length of the answer, or -errno. */
+static ssize_t exchange(struct spawner *s, const struct warden_request *rq, const char *text, int fd, void *answer, size_t size)
 {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return -errno;
-    ssize_t n = spawner_tell(s, rq, text, &pair[1], 1);
+    ssize_t n = spawner_tell(s, rq, text, (int[]){pair[1], fd}, fd < 0 ? 1 : 2);
     close(pair[1]);
     while (n == 0 && (n = recv(pair[0], answer, size, 0)) < 0 && errno == EINTR)
         n = 0;
     n = n == -1 ? -errno : n;
     close(pair[0]);
     return n;
+}
+
+ssize_t spawner_ask(struct spawner *s, const struct warden_request *rq, const char *text, char *answer, size_t size)
+{
+    return exchange(s, rq, text, -1, answer, size);
 }
 
 int spawner_discard(struct spawner *s, int dirfd, const char *path)
@@ -215,15 +209,9 @@ struct job *job_start(struct spawner *s, enum warden_op op, const char *tenant, 
 int job_wait(struct spawner *s, enum warden_op op, const char *tenant, int64_t number)
 {
     struct warden_request rq = {.op = op, .number = number};
-    int pair[2], status = -EPIPE;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-        return -errno;
+    int status;
     snprintf(rq.tenant, sizeof rq.tenant, "%s", tenant);
-    ssize_t n = spawner_tell(s, &rq, NULL, (int[]){pair[1], STDERR_FILENO}, 2);
-    close(pair[1]);
-    while (n == 0 && (n = recv(pair[0], &status, sizeof status, 0)) < 0 && errno == EINTR)
-        n = 0;
-    close(pair[0]);
+    ssize_t n = exchange(s, &rq, NULL, STDERR_FILENO, &status, sizeof status);
     return n == (ssize_t)sizeof status ? status : -EPIPE;
 }
 

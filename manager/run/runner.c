@@ -311,7 +311,6 @@ static void start_relay(struct runner *r)
         cgroup_join(r->cg, r->spec->claim, r->out_there.relay);
 }
 
-/* What its network did not let out, where the tenant looks for what went wrong. */
 /* Whether an app that could not be executed has itself to thank; one that is still being written will be whole in a moment. */
 static bool is_apps_own(const struct child_failure *f)
 {
@@ -322,6 +321,7 @@ static bool is_apps_own(const struct child_failure *f)
     return f->stage == CHILD_EXEC;
 }
 
+/* What its network did not let out, where the tenant looks for what went wrong. */
 static void log_refused(struct runner *r)
 {
     r->result.network_refused = r->spec->own_network ? netns_refused(&r->out_there.ns) : -1;
@@ -481,12 +481,13 @@ static void leave(struct runner *r)
 
 static int run_step(struct runner *r, struct err *e)
 {
-    int n = start_files(r, e), secrets = n == 0 ? start_secrets(r, e) : 0;
-    if (n == 0)
-        n = secrets;
-    if (n == 0)
+    int n = start_files(r, e);
+    bool own = n == 0 && (n = start_secrets(r, e)) < 0;
+    if (n == 0) {
         n = start_app(r, e);
-    r->evidence.not_apps = n < 0 ? secrets == 0 : !is_apps_own(&r->failure);
+        own = n == 0 && is_apps_own(&r->failure);
+    }
+    r->evidence.not_apps = !own;
     if (n < 0) {
         /* The fence stands, so the step must end with a result all the same. */
         r->evidence.exec_errno = -n > 0 && -n < 2000 ? -n : EIO;

@@ -21,7 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { ANSWER_MS = 50, TICK_MS = 1000, PRUNE_MS = 60000, PRUNE_AT_ONCE = 256 };
+enum { TICK_MS = 1000, PRUNE_MS = 60000, PRUNE_AT_ONCE = 256 };
 
 static struct timespec databases_seen;
 
@@ -121,11 +121,8 @@ int streammgr_reload(struct streammgr *m, struct err *e)
         app_forget_if_gone(a);
     }
     instances_reconcile(m);
-    if (m->supervised && outside_lacks(m->outside, &m->home, m->conf)) {
-        log_info("restart", NULL, NULL,
-                 "the configuration names places of the host that this process does not see: starting again");
-        event_base_loopexit(m->base, &(struct timeval){0, ANSWER_MS * 1000});
-    }
+    if (m->supervised)
+        outside_leave(m->outside, &m->home, m->conf, m->base);
     return 0;
 }
 
