@@ -1,3 +1,4 @@
+import os
 import pathlib
 import shutil
 import sys
@@ -46,3 +47,10 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="needs uids of its own"))
         if "needs_cgroups" in item.keywords and not harness.HAS_CGROUPS:
             item.add_marker(pytest.mark.skip(reason="needs cgroup controllers"))
+
+
+def pytest_runtest_logreport(report):
+    """What failed, for scripts/test, which tries it once more."""
+    if report.failed and "SIMBDP_FAILED" in os.environ:
+        with open(os.environ["SIMBDP_FAILED"], "a", encoding="utf-8") as f:
+            f.write(report.nodeid + "\n")

@@ -273,6 +273,8 @@ def test_a_warden_starts_its_few_kinds_of_programs(recorded, programs):
     s = Warden(home, programs, "streammgr")
     assert s.ask(WHOSE, number=os.getpid()) == b""
     child = subprocess.Popen(["/usr/bin/cat"], stdin=subprocess.PIPE, env={"SIMBDP_INSTANCE_ID": "01000000000000000000000001", "SECRET": "x"})
+    # exec closes what tells Popen that it was done before the kernel knows where the environment lies
+    until(lambda: pathlib.Path(f"/proc/{child.pid}/environ").read_bytes(), every=0.01, what="an environment")
     assert s.ask(WHOSE, number=child.pid) == b"01000000000000000000000001"
     child.communicate()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
