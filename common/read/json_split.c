@@ -134,6 +134,8 @@ static int row_of_line(struct json_split *j, struct json_row *ret, const char *p
     size_t next = n;
     n -= n && p[n - 1] == '\n';
     n -= n && p[n - 1] == '\r';
+    if (j->spot > n) /* a string that its line's end cuts off */
+        j->spot = n;
     return row(j, ret, n, next);
 }
 
