@@ -124,6 +124,18 @@ static int data_directory(const struct home *h, int64_t uid, struct err *e)
     return r < 0 ? err_sys(e, r, "cannot use %s/state/mongo", h->path) : 0;
 }
 
+/* mongo/ in the run-time directory, where the server listens for relays, beside its port. Of the server's uid, and nobody's to
+ * enter but relays'. */
+static int door_directory(const struct home *h, int64_t uid, int64_t relay, struct err *e)
+{
+    AUTO_FD int runtime = open(h->runtime, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int r = runtime < 0 ? -errno : fd_mkdirs(runtime, "mongo", 0710);
+    AUTO_FD int fd = r < 0 ? -1 : openat(runtime, "mongo", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (r == 0 && (fd < 0 || (uid >= 0 && fchown(fd, (uid_t)uid, (gid_t)relay) < 0) || fchmod(fd, 0710) < 0))
+        r = -errno;
+    return r < 0 ? err_sys(e, r, "cannot use %s/mongo", h->runtime) : 0;
+}
+
 static int plan_embedded(const struct home *h, const struct conf *c, struct mongo_plan *p, struct err *e)
 {
     AUTO_FREE char *jars = xasprintf("%s/embedded-mongo/lib", h->bin);
@@ -144,7 +156,10 @@ static int plan_embedded(const struct home *h, const struct conf *c, struct mong
     add_arg(p, home_path(h, "state/mongo"));
     add_arg(p, home_path(h, "keys/mongo"));
     add_arg(p, xasprintf("%s/embedded-mongo", h->bin));
+    add_arg(p, xasprintf("%s/mongo", h->runtime));
     int r = data_directory(h, uid, e);
+    if (r == 0)
+        r = door_directory(h, uid, ids_program(c->platform.uid_base, IDS_RELAY), e);
     return r < 0 ? r : access_embedded_url(h, port_of(p->listener), "*", "*", &p->url, e);
 }
 

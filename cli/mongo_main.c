@@ -19,7 +19,7 @@
 
 enum { LEASH = 3, MAX_FILES = 65536 };
 
-static const char usage[] = "usage: simbdp-mongo HOME UID JAVA DATA_DIRECTORY USERS_DIRECTORY CLASSES_DIRECTORY\n"
+static const char usage[] = "usage: simbdp-mongo HOME UID JAVA DATA_DIRECTORY USERS_DIRECTORY CLASSES_DIRECTORY SOCKET_DIRECTORY\n"
                             "stdin: the listening socket; descriptor 3: a pipe with whose end it ends. UID -1: as whoever calls. "
                             "`mysimbdp up` starts it.\n";
 
@@ -54,12 +54,12 @@ static int gather(struct place *v, size_t n)
 int main(int argc, char **argv)
 {
     log_init("simbdp-mongo");
-    if (argc != 7) {
+    if (argc != 8) {
         fputs(usage, stderr);
         return 2;
     }
     int64_t uid = atoll(argv[2]);
-    struct place v[] = {{"data", argv[4], -1}, {"users", argv[5], -1}, {"classes", argv[6], -1}};
+    struct place v[] = {{"data", argv[4], -1}, {"users", argv[5], -1}, {"classes", argv[6], -1}, {"door", argv[7], -1}};
     if (uid >= 0) {
         int r = gather(v, sizeof v / sizeof *v);
         if (r == -EPERM) { /* a container: it stays who it is */
@@ -77,8 +77,8 @@ int main(int argc, char **argv)
     AUTO_FREE char *classpath = xasprintf("%s/classes:%s/lib/*", v[2].path, v[2].path);
     AUTO_FREE char *users = xasprintf("%s/users", v[1].path);
     AUTO_FREE char *options = xasprintf("-XX:VMOptionsFile=%s/classes/jvm.options", v[2].path);
-    char *jvm[] = {argv[3],     options,  "-cp",     classpath,  "EmbeddedMongo", "--home",  argv[1], "--port",
-                   "inherited", "--data", v[0].path, "--access", users,           "--leash", "3",     NULL};
+    char *jvm[] = {argv[3],  options,   "-cp",      classpath, "EmbeddedMongo", "--home",  argv[1],   "--port", "inherited",
+                   "--data", v[0].path, "--access", users,     "--door",        v[3].path, "--leash", "3",      NULL};
     int r = privs_become(uid);
     if (r == 0)
         r = filter_install();

@@ -24,10 +24,11 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 enum {
     FIRST_LISTENER = 3,
-    FIRST_TARGET = 4,
+    FIRST_TARGET = 6,
     MAX_TARGETS = 32,
     MAX_CONNECTIONS = 256,
     CHUNK_BYTES = 65536,
@@ -64,6 +65,7 @@ static struct {
     struct listener listeners[MAX_TARGETS];
     int n_listeners, n_connections;
     bool full;
+    const char *runtime; /* the home's directory for sockets */
     struct connection *dead;
     char chunk[CHUNK_BYTES];
 } relay;
@@ -213,12 +215,28 @@ static void on_side(struct side *s, uint32_t events)
     rearm(&c->b);
 }
 
+/* The home's own MongoDB also listens where only relays get to (EmbeddedMongo.java), past whoever crowds its port. -1: it is not
+ * that one, or not there; then its port leads to it as well. */
+static int connect_inside(const struct address *target)
+{
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    if (strcmp(target->host, "127.0.0.1") != 0 ||
+        snprintf(un.sun_path, sizeof un.sun_path, "%s/mongo/%d.sock", relay.runtime, target->port) >= (int)sizeof un.sun_path)
+        return -1;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&un, sizeof un) < 0)
+        close(fd_take(&fd));
+    return fd;
+}
+
 /* Blocks while a name is resolved: only connections of the same run wait for it. */
 static int connect_to(const struct address *target)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
     char port[16];
-    int fd = -1, on = 1;
+    int fd = connect_inside(target), on = 1;
+    if (fd >= 0)
+        return fd;
     snprintf(port, sizeof port, "%d", target->port);
     if (getaddrinfo(target->host, port, &hints, &found))
         return -1;
@@ -276,7 +294,8 @@ static void turn(void)
 }
 
 static const char usage[] =
-    "usage: simbdp-relay --home HOME --uid=UID TARGET...   host:port, one for each listener from descriptor 3 on\n"
+    "usage: simbdp-relay --home HOME --runtime DIRECTORY --uid=UID TARGET...   host:port, one for each listener from descriptor 3 "
+    "on\n"
     "Passes connections on; a runner starts it, and UID (-1: none) is who it becomes. Ends when stdin does.\n";
 
 static int drop(long long uid)
@@ -293,10 +312,11 @@ int main(int argc, char **argv)
     if (argc == 2 && !strcmp(argv[1], "--help"))
         return fputs(usage, stdout) < 0;
     if (argc <= FIRST_TARGET || argc - FIRST_TARGET > MAX_TARGETS || strcmp(argv[1], "--home") != 0 ||
-        strncmp(argv[3], "--uid=", 6) != 0)
+        strcmp(argv[3], "--runtime") != 0 || strncmp(argv[5], "--uid=", 6) != 0)
         return fputs(usage, stderr), EX_USAGE_CODE;
-    if (drop(atoll(argv[3] + 6)) < 0)
+    if (drop(atoll(argv[5] + 6)) < 0)
         return perror("simbdp-relay: cannot become its user"), EX_FAILED_CODE;
+    relay.runtime = argv[4];
     signal(SIGTERM, SIG_IGN); /* an order to the run's processes: they may still have something to say */
     signal(SIGPIPE, SIG_IGN);
     relay.ep = epoll_create1(EPOLL_CLOEXEC);

@@ -109,14 +109,16 @@ int way_out_poll(const struct way_out *w, struct pollfd *p, int64_t now_ms)
 
 static char **make_argv(const struct way_out *w, const struct run_spec *s)
 {
-    char **v = xcalloc((size_t)w->ns.n + 5, sizeof *v);
+    char **v = xcalloc((size_t)w->ns.n + 7, sizeof *v);
     v[0] = xstrdup(s->relay);
     v[1] = xstrdup("--home");
     v[2] = xstrdup(s->home);
-    v[3] = xasprintf("--uid=%lld", (long long)s->relay_uid);
+    v[3] = xstrdup("--runtime");
+    v[4] = xstrdup(s->runtime);
+    v[5] = xasprintf("--uid=%lld", (long long)s->relay_uid);
     for (int i = 0; i < w->ns.n; i++) {
         const struct run_pair *t = &s->targets.v[w->ns.listeners[i].target];
-        v[4 + i] = xasprintf(strchr(t->name, ':') ? "[%s]:%s" : "%s:%s", t->name, t->value);
+        v[6 + i] = xasprintf(strchr(t->name, ':') ? "[%s]:%s" : "%s:%s", t->name, t->value);
     }
     return v;
 }

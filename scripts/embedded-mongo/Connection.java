@@ -37,7 +37,6 @@ final class Connection extends ChannelInboundHandlerAdapter {
     private static final long IDENTIFY_S = 10, MESSAGE_S = 60, DECODED_TENANT = 384L << 20;
     private static final long SMALL = 64 << 10, UNREAD_TENANT = 96 << 20, UNREAD_PLATFORM = 384 << 20, UNREAD = Math.min(768L << 20, Runtime.getRuntime().maxMemory() / 2);
     private static final AtomicInteger ids = new AtomicInteger();
-    private static final Set<Connection> unidentified = new LinkedHashSet<>(); // oldest first; under its lock
     private static final Map<String, Integer> connections = new HashMap<>();   // of users; under its lock, and
     private static final Map<String, NioEventLoopGroup> loops = new HashMap<>(); // each user's event loop, while there is a connection: who floods, floods his own
 
@@ -111,6 +110,7 @@ final class Connection extends ChannelInboundHandlerAdapter {
         }
     }
 
+    private final Set<Connection> unidentified;
     private final Databases databases;
     private final Lobby lobby;
     private final Access access;
@@ -125,8 +125,12 @@ final class Connection extends ChannelInboundHandlerAdapter {
     private NioEventLoopGroup loop; // it is to move there
     private ScheduledFuture<?> deadline;
 
+    /** Those who came in by one door and are not identified, oldest first. */
+    static Set<Connection> newcomers() { return new LinkedHashSet<>(); }
+
     /** first is what it has said already. */
-    Connection(Databases databases, Lobby lobby, Access access, ByteBuf first) {
+    Connection(Databases databases, Lobby lobby, Access access, Set<Connection> newcomers, ByteBuf first) {
+        this.unidentified = newcomers;
         this.databases = databases;
         this.lobby = lobby;
         this.access = access;
@@ -341,7 +345,8 @@ final class Connection extends ChannelInboundHandlerAdapter {
                 if (query.containsKey("saslSupportedMechs")) d.put("saslSupportedMechs", List.of("SCRAM-SHA-256"));
                 yield d;
             }
-            case "buildinfo", "whatsmyuri", "ping" -> lobby.handleCommand(ctx.channel(), "admin", command, query);
+            case "whatsmyuri" -> new Document("you", String.valueOf(ctx.channel().remoteAddress())).append("ok", 1.0);
+            case "buildinfo", "ping" -> lobby.handleCommand(ctx.channel(), "admin", command, query);
             default -> new Document("ok", 1.0);
         };
     }

@@ -1,11 +1,19 @@
 import io.netty.buffer.Unpooled;
+import io.netty.channel.Channel;
 import io.netty.channel.nio.NioEventLoopGroup;
+import io.netty.channel.socket.nio.NioDomainSocketChannel;
 import io.netty.channel.socket.nio.NioSocketChannel;
 import java.io.FileInputStream;
 import java.io.IOException;
 import java.net.InetSocketAddress;
+import java.net.StandardProtocolFamily;
+import java.net.UnixDomainSocketAddress;
 import java.nio.channels.ServerSocketChannel;
+import java.nio.channels.SocketChannel;
+import java.nio.file.DirectoryStream;
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermissions;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.Set;
@@ -13,16 +21,20 @@ import java.util.Set;
 /**
  * The embedded MongoDB of a home: mongo-java-server on its H2 file store, made durable and given walls.
  *
- *   EmbeddedMongo --home HOME --port PORT|inherited --data DIRECTORY --access FILE [--leash FD]
+ *   EmbeddedMongo --home HOME --port PORT|inherited --data DIRECTORY --access FILE [--door DIRECTORY] [--leash FD]
  *
  * Door takes clients in, Connection has what is asked of a client, Guard of a message, Database of a command, Worker of what a command may take, Access who is who.
  *
  * "inherited": stdin is the listening socket (its owner keeps it, so nobody else can have the port while this starts again).
+ * --door: it also listens at DIRECTORY/<port>.sock, where runs' relays come in. Anybody on the machine can knock at the port, and when he does so
+ *   faster than connections are taken in, the kernel drops everybody's; who may enter that directory is not held up by them.
  * --leash: it ends when that descriptor, the read end of a pipe, does.
  *
  * Exit codes: 0 stopped by SIGTERM or its leash; 2 usage; 3 the data cannot be used; 98 the port is in use.
  */
 public final class EmbeddedMongo {
+    private static final int BACKLOG = 4096;
+
     /** Whoever started us holds the other end; when that closes, they are gone. */
     private static void endWith(String fd) {
         Thread t = new Thread(() -> {
@@ -44,15 +56,33 @@ public final class EmbeddedMongo {
             throw new IOException("stdin is no listening socket");
         }
         ServerSocketChannel c = ServerSocketChannel.open();
-        return c.bind(new InetSocketAddress("127.0.0.1", Integer.parseInt(port)), 4096);
+        return c.bind(new InetSocketAddress("127.0.0.1", Integer.parseInt(port)), BACKLOG);
+    }
+
+    /** The directory is ours alone to write to: what lies there is of an earlier start. */
+    private static ServerSocketChannel door(Path directory, int port) throws IOException {
+        Path at = directory.resolve(port + ".sock");
+        try (DirectoryStream<Path> old = Files.newDirectoryStream(directory, "*.sock")) {
+            for (Path p : old) Files.delete(p);
+        }
+        ServerSocketChannel c = ServerSocketChannel.open(StandardProtocolFamily.UNIX).bind(UnixDomainSocketAddress.of(at), BACKLOG);
+        Files.setPosixFilePermissions(at, PosixFilePermissions.fromString("rwxrwxrwx"));
+        return c;
+    }
+
+    private static Channel channelOf(SocketChannel c, boolean tcp) {
+        if (!tcp) return new NioDomainSocketChannel(c);
+        NioSocketChannel channel = new NioSocketChannel(c);
+        channel.config().setTcpNoDelay(true);
+        return channel;
     }
 
     public static void main(String[] args) throws Exception {
         Map<String, String> opt = new HashMap<>();
         for (int i = 0; i + 1 < args.length; i += 2) opt.put(args[i], args[i + 1]);
-        String leash = opt.remove("--leash");
+        String leash = opt.remove("--leash"), door = opt.remove("--door");
         if (!opt.keySet().equals(Set.of("--home", "--port", "--data", "--access"))) {
-            System.err.println("usage: EmbeddedMongo --home HOME --port PORT|inherited --data DIRECTORY --access FILE [--leash FD]");
+            System.err.println("usage: EmbeddedMongo --home HOME --port PORT|inherited --data DIRECTORY --access FILE [--door DIRECTORY] [--leash FD]");
             System.exit(2);
         }
         if (leash != null) endWith(leash);
@@ -66,26 +96,32 @@ public final class EmbeddedMongo {
                     + "; restore the file from a backup, or move it away to start empty");
             System.exit(3);
         }
-        ServerSocketChannel listener = null;
+        ServerSocketChannel listener = null, unix = null;
+        int port = 0;
         try {
             listener = listener(opt.get("--port"));
+            port = ((InetSocketAddress) listener.getLocalAddress()).getPort();
+            if (door != null) unix = door(Path.of(door), port);
         } catch (Exception e) {
-            System.err.println("embedded MongoDB: cannot listen on 127.0.0.1:" + opt.get("--port") + ": " + e.getMessage());
+            System.err.println("embedded MongoDB: cannot listen on " + (port == 0 ? "127.0.0.1:" + opt.get("--port") : door) + ": " + e.getMessage());
             System.exit(98);
         }
         Worker.watch(databases::tick, databases::relieve);
         Databases d = databases;
         Access a = access;
         Lobby lobby = new Lobby();
-        NioEventLoopGroup strangers = new NioEventLoopGroup(2);
-        new Door(listener, (c, said) -> {
-            NioSocketChannel channel = new NioSocketChannel(c);
-            channel.config().setTcpNoDelay(true);
-            channel.pipeline().addLast(new Connection(d, lobby, a, Unpooled.copiedBuffer(said)));
-            strangers.register(channel).addListener(f -> {
-                if (!f.isSuccess()) channel.unsafe().closeForcibly();
-            });
-        }).start();
-        System.err.println("embedded MongoDB: ready on 127.0.0.1:" + ((InetSocketAddress) listener.getLocalAddress()).getPort());
+        for (ServerSocketChannel l : unix == null ? new ServerSocketChannel[] {listener} : new ServerSocketChannel[] {unix, listener}) {
+            NioEventLoopGroup strangers = new NioEventLoopGroup(2);
+            Set<Connection> newcomers = Connection.newcomers();
+            boolean tcp = l == listener;
+            new Door(l, (c, said) -> {
+                Channel channel = channelOf(c, tcp);
+                channel.pipeline().addLast(new Connection(d, lobby, a, newcomers, Unpooled.copiedBuffer(said)));
+                strangers.register(channel).addListener(f -> {
+                    if (!f.isSuccess()) channel.unsafe().closeForcibly();
+                });
+            }).start();
+        }
+        System.err.println("embedded MongoDB: ready on 127.0.0.1:" + port);
     }
 }

@@ -534,3 +534,42 @@ tell()
     check = said("check")
     assert stream["echo"] == check["echo"] == "ECONNREFUSED"
     assert stream["home"] == ["apps", "runs"] and check["home"] == ["apps", "runs", "work"]
+
+
+LOGINS = '''
+import pymongo, time
+took = []
+for _ in range(25):
+    began = time.monotonic()
+    with pymongo.MongoClient(os.environ["MONGO_URL"], serverSelectionTimeoutMS=60000) as c:
+        c.get_default_database().command("count", "rows")
+    took.append(round(1000 * (time.monotonic() - began)))
+tried["took"] = took
+tell()
+'''
+
+
+def test_a_crowd_at_mongodbs_port_does_not_hold_runs_up(make_home):
+    """A stranger who connects as fast as he can fills the queue of the port; runs have a door of their own."""
+    home = make_home(own_mongo=True)
+    home.profiles(isolation="full", rlimits="", cgroup="memory_bytes = 268435456L; pids = 64;")
+    home.tenant(exec_="attack", retry="attempts = 1;")
+    home.up()
+    port = int(json.loads((home.path / "state/mongo.json").read_text())["url"].split("127.0.0.1:")[1].split("/")[0])
+    crowd = [subprocess.Popen(["/usr/bin/python3", "-c", f"""
+import os, socket
+os.setgid(65534)
+os.setuid(65534)
+while True:
+    s = socket.socket()
+    s.setblocking(False)
+    s.connect_ex(("127.0.0.1", {port}))
+    s.close()
+"""]) for _ in range(6)]
+    try:
+        f, r, tried = run(home, LOGINS)
+    finally:
+        for p in crowd:
+            p.kill()
+            p.wait()
+    assert f["state"] == "ingested" and sum(t >= 900 for t in tried["took"]) <= 2, tried
