@@ -1,5 +1,6 @@
 #include "cli.h"
 #include "common/clk.h"
+#include "common/db.h"
 #include "common/fd.h"
 #include "common/mem.h"
 #include "common/near.h"
@@ -254,10 +255,10 @@ sqlite3 *cli_ledger(struct cli *c, const struct home *h, bool *ret_none)
     *ret_none = access(path, F_OK) < 0 && errno == ENOENT;
     if (*ret_none)
         return NULL;
-    if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL) != SQLITE_OK || sqlite3_busy_timeout(db, 10000) != SQLITE_OK ||
+    if (db_open(path, SQLITE_OPEN_READWRITE, &db) != SQLITE_OK || sqlite3_busy_timeout(db, 10000) != SQLITE_OK ||
         attach_instances(db, h) != SQLITE_OK ||
         sqlite3_exec(db, "PRAGMA query_only=1; SELECT count(*) FROM meta", NULL, NULL, NULL) != SQLITE_OK) {
-        fprintf(stderr, "mysimbdp %s: cannot read the ledger %s: %s\n", c->verb, path, db ? sqlite3_errmsg(db) : "");
+        fprintf(stderr, "mysimbdp %s: cannot read the ledger %s: %s\n", c->verb, path, db_why(db));
         sqlite3_close(db);
         return NULL;
     }
@@ -460,7 +461,7 @@ static int list_array(struct cli *c, const char *array, size_t n, const struct c
         cli_list(c, s, cols, n_cols);
         r = CLI_DONE;
     } else {
-        fprintf(stderr, "mysimbdp %s: %s\n", c->verb, sqlite3_errmsg(db));
+        fprintf(stderr, "mysimbdp %s: %s\n", c->verb, db_why(db));
     }
     sqlite3_finalize(s);
     sqlite3_close(db);
@@ -568,7 +569,7 @@ int cli_listing(struct cli *c, const struct listing *l, const struct col *cols, 
         sqlite3_stmt *s = NULL;
         AUTO_FREE char *sql = listing_sql(c, l, given, since_ms, n_max, values, &n_values);
         if (sqlite3_prepare_v2(db, sql, -1, &s, NULL) != SQLITE_OK)
-            fprintf(stderr, "mysimbdp %s: cannot read the ledger: %s\n", c->verb, sqlite3_errmsg(db));
+            fprintf(stderr, "mysimbdp %s: cannot read the ledger: %s\n", c->verb, db_why(db));
         for (int i = 0; i < n_values; i++)
             sqlite3_bind_text(s, i + 1, values[i], -1, SQLITE_STATIC);
         n = cli_list(c, s, cols, n_cols);

@@ -1,6 +1,7 @@
 /* Whether the ledger and the directories agree: every file that is under way or kept has its bytes, and nothing lies there that the
  * ledger does not know. Works with the programs up or down; what moves meanwhile is looked at twice. */
 #include "cli.h"
+#include "common/db.h"
 #include "common/fd.h"
 #include "common/mem.h"
 
@@ -110,34 +111,60 @@ static void look_below(struct verify *v, const char *path, int depth)
         closedir(d);
 }
 
-static bool is_sound(struct verify *v)
+static void look_at_pages(struct verify *v, sqlite3 *db, const char *what)
+{
+    struct err e = {0};
+    if (db_check(db, &e) < 0)
+        say(v, what, NULL, NULL, e.msg);
+}
+
+static void look_at_book(struct verify *v)
+{
+    AUTO_FREE char *path = home_path(v->home, "state/streams.db");
+    sqlite3 *db = NULL;
+    if (db_open(path, SQLITE_OPEN_READWRITE, &db) == SQLITE_OK)
+        look_at_pages(v, db, "book damaged");
+    sqlite3_close(db);
+}
+
+static void look_at_ledger(struct verify *v)
 {
     sqlite3_stmt *s = NULL;
     const char *text = "cannot be read";
     if (sqlite3_prepare_v2(v->db, "PRAGMA main.integrity_check(1)", -1, &s, NULL) == SQLITE_OK && sqlite3_step(s) == SQLITE_ROW)
         text = (const char *)sqlite3_column_text(s, 0);
-    bool ok = !strcmp(text, "ok");
-    if (!ok)
+    if (strcmp(text, "ok") != 0)
         say(v, "ledger damaged", NULL, NULL, text);
+    else
+        look_at_pages(v, v->db, "ledger damaged");
     sqlite3_finalize(s);
-    return ok;
 }
 
 static int verify(struct verify *v)
 {
     if (sqlite3_prepare_v2(v->db, "SELECT 1 FROM files WHERE file_id=?1", -1, &v->known, NULL) != SQLITE_OK ||
         look_at_rows(v) != SQLITE_OK) {
-        fprintf(stderr, "mysimbdp verify: cannot read the ledger: %s\n", sqlite3_errmsg(v->db));
+        fprintf(stderr, "mysimbdp verify: cannot read the ledger: %s\n", db_why(v->db));
         return CLI_FAILED;
     }
     look_below(v, "work", 0);
     look_below(v, "done", 2);
     look_below(v, "quarantine", 2);
-    is_sound(v);
+    look_at_ledger(v);
+    look_at_book(v);
     sqlite3_finalize(v->known);
     if (!v->cli->json)
         printf("%lld files of the ledger have bytes here; %lld things found\n", (long long)v->files, (long long)v->found);
     return v->found ? CLI_FAILED : CLI_DONE;
+}
+
+static int accept_pages(const struct home *h, const char *name, struct err *e)
+{
+    AUTO_FREE char *path = xasprintf("%s/state/%s", h->path, name);
+    int64_t n = db_accept(path, e);
+    if (n > 0)
+        printf("%lld damaged pages of state/%s are taken as they are\n", (long long)n, name);
+    return n < 0 ? (int)n : 0;
 }
 
 /* With batchmgr down: it would go on writing what is to be forgotten. */
@@ -147,10 +174,14 @@ static int accept(struct cli *c, struct home *h)
     int lock = home_lock(h, "batchmgr", 0, &e);
     if (lock < 0)
         return cli_fail(c, &e);
-    int r = unlinkat(h->dirfd, HOME_CONTINUITY, 0) < 0 && errno != ENOENT ? -errno : 0;
+    int r = accept_pages(h, "ledger.db", &e);
+    if (r == 0)
+        r = accept_pages(h, "streams.db", &e);
+    if (r == 0 && unlinkat(h->dirfd, HOME_CONTINUITY, 0) < 0 && errno != ENOENT)
+        r = err_sys(&e, -errno, "cannot remove %s/" HOME_CONTINUITY, h->path);
     close(lock);
     if (r < 0)
-        return cli_fail(c, (err_sys(&e, r, "cannot remove %s/" HOME_CONTINUITY, h->path), &e));
+        return cli_fail(c, &e);
     puts("the next start takes the ledger as it is");
     return CLI_DONE;
 }

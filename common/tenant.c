@@ -1,8 +1,8 @@
 #include "tenant.h"
+#include "db.h"
 #include "mem.h"
 
 #include <errno.h>
-#include <sqlite3.h>
 #include <sys/stat.h>
 
 enum { BUSY_MS = 2000 };
@@ -18,7 +18,7 @@ int tenant_states(const struct home *h, struct tenant_state **ret, size_t *ret_n
     if (stat(path, &st) < 0 || st.st_size == 0)
         return 0;
     /* Read and write, so that the files of a write-ahead log may be opened; nothing is written. */
-    int r = sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL);
+    int r = db_open(path, SQLITE_OPEN_READWRITE, &db);
     if (r == SQLITE_OK)
         r = sqlite3_busy_timeout(db, BUSY_MS);
     if (r == SQLITE_OK)
@@ -33,7 +33,7 @@ int tenant_states(const struct home *h, struct tenant_state **ret, size_t *ret_n
     }
     sqlite3_finalize(s);
     if (r != SQLITE_DONE) {
-        err_set(e, -EIO, "cannot read the tenants from %s: %s", path, db ? sqlite3_errmsg(db) : "out of memory");
+        err_set(e, -EIO, "cannot read the tenants from %s: %s", path, db_why(db));
         tenant_states_free(*ret, *ret_n);
         *ret = NULL;
         *ret_n = 0;

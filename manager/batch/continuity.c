@@ -1,4 +1,5 @@
 #include "continuity.h"
+#include "common/db.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "ledger_rows.h"
@@ -47,7 +48,7 @@ static int give_id(struct continuity *c, sqlite3 *db, struct err *e)
     char sql[200];
     home_new_id(c->id);
     snprintf(sql, sizeof sql, "BEGIN IMMEDIATE; DELETE FROM continuity; INSERT INTO continuity VALUES('%s',0); COMMIT;", c->id);
-    return sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : err_set(e, -EIO, "%s", sqlite3_errmsg(db));
+    return sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : err_set(e, -EIO, "%s", db_why(db));
 }
 
 static int refuse(const struct home *h, const char *why, struct err *e)
@@ -91,7 +92,7 @@ int continuity_init(struct continuity *c, const struct home *h, sqlite3 *db, str
     if (r == 0 && !*c->id)
         r = give_id(c, db, e);
     if (r == 0 && sqlite3_prepare_v2(db, "UPDATE continuity SET commits=commits+1", -1, &c->bump, NULL) != SQLITE_OK)
-        r = err_set(e, -EIO, "%s", sqlite3_errmsg(db));
+        r = err_set(e, -EIO, "%s", db_why(db));
     if (r == 0)
         write_line(c);
     return r;

@@ -2,6 +2,7 @@
 #include "continuity.h"
 #include "ledger_rows.h"
 
+#include "common/db.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/map.h"
@@ -126,7 +127,7 @@ static int commit(struct ledger *l, const struct batch *b)
     if (r == SQLITE_OK)
         continuity_committed(&l->continuity);
     if (r != SQLITE_OK) {
-        snprintf(l->why, sizeof l->why, "%s", sqlite3_errmsg(l->writer));
+        snprintf(l->why, sizeof l->why, "%s", db_why(l->writer));
         sqlite3_exec(l->writer, "ROLLBACK", NULL, NULL, NULL);
     }
     return r;

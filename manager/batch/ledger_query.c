@@ -2,6 +2,7 @@
 #include "ledger_rows.h"
 
 #include "common/conf/conf.h"
+#include "common/db.h"
 #include "common/log.h"
 #include "common/mem.h"
 
@@ -25,7 +26,7 @@ int ledger_tenant_uid(struct ledger *l, const char *tenant, const struct ids *id
             xasprintf("INSERT INTO tenants(id, uid) VALUES('%s', %lld) ON CONFLICT(id) DO UPDATE SET uid=excluded.uid", tenant,
                       (long long)uid);
         if (sqlite3_exec(ledger_reader(l), sql, NULL, NULL, NULL) != SQLITE_OK)
-            return err_set(e, -EIO, "cannot give tenant %s a uid: %s", tenant, sqlite3_errmsg(ledger_reader(l)));
+            return err_set(e, -EIO, "cannot give tenant %s a uid: %s", tenant, db_why(ledger_reader(l)));
     }
     *ret_uid = uid;
     return 0;
@@ -36,7 +37,7 @@ int ledger_set_suspended(struct ledger *l, const char *tenant, bool suspended, s
     AUTO_FREE char *sql = xasprintf("UPDATE tenants SET suspended=%d WHERE id='%s'", suspended, tenant);
     if (!conf_valid_id(tenant) || sqlite3_exec(ledger_reader(l), sql, NULL, NULL, NULL) != SQLITE_OK)
         return err_set(e, -EIO, "cannot store that tenant %s is %s: %s", tenant, suspended ? "suspended" : "active",
-                       sqlite3_errmsg(ledger_reader(l)));
+                       db_why(ledger_reader(l)));
     return 0;
 }
 
@@ -50,7 +51,7 @@ int ledger_set_purging(struct ledger *l, const char *tenant, int purging, struct
     AUTO_FREE char *sql =
         xasprintf("UPDATE tenants SET purging=%d, suspended=%s WHERE id='%s'", purging, purging == 2 ? "0" : "suspended", tenant);
     if (!conf_valid_id(tenant) || sqlite3_exec(ledger_reader(l), sql, NULL, NULL, NULL) != SQLITE_OK)
-        return err_set(e, -EIO, "cannot store that tenant %s is removed: %s", tenant, sqlite3_errmsg(ledger_reader(l)));
+        return err_set(e, -EIO, "cannot store that tenant %s is removed: %s", tenant, db_why(ledger_reader(l)));
     return 0;
 }
 
@@ -59,7 +60,7 @@ void ledger_take_up(struct ledger *l, const char *tenant)
     AUTO_FREE char *sql = xasprintf("UPDATE tenants SET purging=0 WHERE id='%s'", tenant);
     if (ledger_get_i64(ledger_reader(l), "SELECT purging FROM tenants WHERE id=?1", tenant, 0) == 2 &&
         sqlite3_exec(ledger_reader(l), sql, NULL, NULL, NULL) != SQLITE_OK)
-        log_warn("ledger", tenant, NULL, "%s", sqlite3_errmsg(ledger_reader(l)));
+        log_warn("ledger", tenant, NULL, "%s", db_why(ledger_reader(l)));
 }
 
 /* A query whose ?1 is `first` (NULL: it has none). The caller finalizes; NULL, when it cannot be prepared, reads as no rows. */
@@ -67,7 +68,7 @@ static sqlite3_stmt *query(struct ledger *l, const char *sql, const char *first)
 {
     sqlite3_stmt *s = NULL;
     if (sqlite3_prepare_v2(ledger_reader(l), sql, -1, &s, NULL) != SQLITE_OK)
-        log_error("ledger", NULL, NULL, "cannot read the ledger: %s", sqlite3_errmsg(ledger_reader(l)));
+        log_error("ledger", NULL, NULL, "cannot read the ledger: %s", db_why(ledger_reader(l)));
     else if (first)
         ledger_bind_text(s, 1, first);
     return s;
@@ -83,7 +84,7 @@ int ledger_each_live_file(struct ledger *l, void (*fn)(void *arg, struct file *f
     while (s && (r = sqlite3_step(s)) == SQLITE_ROW)
         fn(arg, ledger_row_file(s));
     sqlite3_finalize(s);
-    return r == SQLITE_DONE ? 0 : err_set(e, -EIO, "cannot read the ledger: %s", sqlite3_errmsg(ledger_reader(l)));
+    return r == SQLITE_DONE ? 0 : err_set(e, -EIO, "cannot read the ledger: %s", db_why(ledger_reader(l)));
 }
 
 int ledger_get_file(struct ledger *l, const char *file_id, struct file **ret, struct err *e)
@@ -193,7 +194,7 @@ static int purge_some(sqlite3 *db, const char *tenant, int (*fn)(void *arg, cons
     }
     if (r == SQLITE_OK)
         r = sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
-    return r == SQLITE_OK ? n : err_set(e, -EIO, "cannot delete the tenant's rows of the ledger: %s", sqlite3_errmsg(db));
+    return r == SQLITE_OK ? n : err_set(e, -EIO, "cannot delete the tenant's rows of the ledger: %s", db_why(db));
 }
 
 int ledger_purge(const struct home *h, const char *tenant, int (*fn)(void *arg, const char *run_id, struct err *e), void *arg,

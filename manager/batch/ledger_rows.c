@@ -1,5 +1,6 @@
 #include "ledger_rows.h"
 
+#include "common/db.h"
 #include "common/mem.h"
 
 #include <errno.h>
@@ -77,12 +78,12 @@ void ledger_bind_text(sqlite3_stmt *s, int i, const char *text)
 
 int ledger_connect(const char *path, sqlite3 **ret, struct err *e)
 {
-    int r = sqlite3_open_v2(path, ret, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, NULL);
+    int r = db_open(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, ret);
     if (r == SQLITE_OK) {
         sqlite3_busy_timeout(*ret, 10000);
         r = sqlite3_exec(*ret, "PRAGMA synchronous=FULL; PRAGMA foreign_keys=OFF;", NULL, NULL, NULL);
     }
-    return r == SQLITE_OK ? 0 : err_set(e, -EIO, "%s", *ret ? sqlite3_errmsg(*ret) : "out of memory");
+    return r == SQLITE_OK ? 0 : err_set(e, -EIO, "%s", db_why(*ret));
 }
 
 int64_t ledger_get_i64(sqlite3 *db, const char *sql, const char *text, int64_t def)
@@ -104,11 +105,14 @@ int ledger_make_tables(sqlite3 *db, struct err *e)
     int64_t version = ledger_get_i64(db, "SELECT value FROM meta WHERE key='schema_version'", NULL, 0);
     if (version > SCHEMA_VERSION)
         return err_set(e, ERR_VERSION, "schema version %lld is newer than this program's %d", (long long)version, SCHEMA_VERSION);
+    int r = db_own(db, e);
+    if (r < 0)
+        return r;
     if (sqlite3_exec(db, "PRAGMA journal_mode=WAL", NULL, NULL, NULL) != SQLITE_OK ||
         (version == 1 && sqlite3_exec(db, from_1_to_2, NULL, NULL, NULL) != SQLITE_OK) ||
         ((version == 1 || version == 2) && sqlite3_exec(db, from_2_to_3, NULL, NULL, NULL) != SQLITE_OK) ||
         sqlite3_exec(db, schema, NULL, NULL, NULL) != SQLITE_OK)
-        return err_set(e, -EIO, "%s", sqlite3_errmsg(db));
+        return err_set(e, -EIO, "%s", db_why(db));
     return 0;
 }
 
@@ -119,7 +123,7 @@ int ledger_puts_init(struct ledger_puts *p, sqlite3 *db, struct err *e)
         sqlite3_prepare_v2(db, put_run_sql, -1, &p->run, NULL) != SQLITE_OK ||
         sqlite3_prepare_v2(db, "UPDATE runs SET pruned=1 WHERE run_id=?1", -1, &p->pruned, NULL) != SQLITE_OK ||
         sqlite3_prepare_v2(db, "UPDATE files SET expired=1 WHERE file_id=?1", -1, &p->expired, NULL) != SQLITE_OK)
-        return err_set(e, -EIO, "%s", sqlite3_errmsg(db));
+        return err_set(e, -EIO, "%s", db_why(db));
     return 0;
 }
 

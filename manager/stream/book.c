@@ -1,11 +1,11 @@
 #include "book.h"
+#include "common/db.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "streammgr.h"
 
 #include <errno.h>
-#include <sqlite3.h>
 #include <string.h>
 
 enum { BUSY_MS = 2000, N_STATEMENTS = 16, PRUNE_AT_ONCE = 1000 };
@@ -35,7 +35,7 @@ static const char schema[] =
 
 static int fail(struct book *b, const char *what, struct err *e)
 {
-    return err_set(e, -EIO, "state/streams.db: cannot %s: %s", what, b->db ? sqlite3_errmsg(b->db) : "out of memory");
+    return err_set(e, -EIO, "state/streams.db: cannot %s: %s", what, db_why(b->db));
 }
 
 /* What a book of an earlier version lacks. */
@@ -51,9 +51,17 @@ int book_open(const struct home *h, struct book **ret, struct err *e)
     AUTO_FREE char *path = home_path(h, "state/streams.db");
     struct book *b = xcalloc(1, sizeof *b);
     b->home = h;
-    int r = sqlite3_open_v2(path, &b->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
+    int r = db_open(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, &b->db);
     if (r == SQLITE_OK)
         r = sqlite3_busy_timeout(b->db, BUSY_MS);
+    if (r == SQLITE_OK && (r = db_own(b->db, e)) < 0) {
+        err_context(e,
+                    "%s cannot be used; put it back from a backup, or move it away: what is lost is which instances ran, and "
+                    "counts that a person set",
+                    path);
+        book_close(b);
+        return r;
+    }
     if (r == SQLITE_OK)
         r = sqlite3_exec(b->db, schema, NULL, NULL, NULL);
     if (r == SQLITE_OK)
@@ -128,7 +136,7 @@ int book_begin(struct book *b, const struct instance *i, struct err *e)
 static void run_or_complain(struct book *b, sqlite3_stmt *s, const struct instance *i)
 {
     if (!run(s))
-        log_error("book", i->app->tenant, i->run_id, "state/streams.db: %s", sqlite3_errmsg(b->db));
+        log_error("book", i->app->tenant, i->run_id, "state/streams.db: %s", db_why(b->db));
 }
 
 void book_started(struct book *b, const struct instance *i)

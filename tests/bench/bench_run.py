@@ -17,6 +17,9 @@ import time
 
 from common import BENCH, BUILD, run
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
+from harness import seal  # noqa: E402
+
 S6_BEST_MS = 0.9
 PLATFORM = "platform = { min_free_bytes = 0L; %s };\n"
 # The stamp and its pipe lie below /tmp, of which an isolated run sees only what `mounts` names.
@@ -159,6 +162,7 @@ def fill(path, n, tenants):
     db.commit()
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()
+    seal(pathlib.Path(path))
 
 
 def spawn_alone(base, n):

@@ -1,6 +1,7 @@
 """State that was deleted, emptied, restored from an older copy or damaged: what is said, what is kept, what is lost."""
 import contextlib
 import json
+import random
 import shutil
 import signal
 import sqlite3
@@ -84,6 +85,44 @@ def test_a_ledger_whose_wal_went_is_noticed(home):
     ledger(home).with_name("ledger.db-wal").unlink()
     r = home.cli("up", check=False)
     assert r.returncode == 1 and "verify --accept" in r.stderr, r.stderr
+
+
+def flipped(path, bit):
+    with open(path, "r+b") as f:
+        f.seek(bit // 8)
+        byte = f.read(1)[0]
+        f.seek(bit // 8)
+        f.write(bytes([byte ^ 1 << bit % 8]))
+
+
+@pytest.mark.parametrize("name", ["ledger.db", "streams.db"])
+def test_one_bit_that_flipped_is_noticed_wherever_it_is(home, name):
+    home.streams("s")
+    home.tenant("beta")
+    home.up()
+    for i in range(20):
+        home.drop(f"{i}.csv", f"v\n{i}\n", "beta")
+    home.wait_files(20)
+    home.down()
+    path = home.path / "state" / name
+    assert "0 things found" in home.cli("verify").stdout
+    draw, bits = random.Random(1), path.stat().st_size * 8
+    # In the header: the magic, the page size, the byte that says that there are checksums, the schema's format.
+    for n, bit in enumerate([3, 16 * 8 + 4, 20 * 8 + 2, 47 * 8, *(draw.randrange(bits) for _ in range(20))]):
+        flipped(path, bit)
+        r = home.cli("verify", check=False)
+        assert r.returncode == 1 and ("damaged" in r.stdout or "cannot read" in r.stderr), (bit, r.stdout, r.stderr)
+        if n % 6 == 2:
+            r = home.cli("up", check=False)
+            assert r.returncode == 1 and name in r.stderr and "damaged" in r.stderr and "backup" in r.stderr, (bit, r.stderr)
+        flipped(path, bit)
+    flipped(path, (path.stat().st_size - 2000) * 8)
+    assert home.cli("up", check=False).returncode == 1
+    assert f"1 damaged pages of state/{name} are taken" in home.cli("verify", "--accept", check=False).stdout
+    flipped(path, (path.stat().st_size - 2000) * 8)
+    home.up()
+    home.drop("0.csv", "v\n0\n", "beta")
+    assert len([f for f in home.wait_files(21) if f["state"] == "ingested"]) == 20
 
 
 def test_kills_and_restarts_are_continuous(home):

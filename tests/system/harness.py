@@ -1,6 +1,7 @@
 """A home of its own for each test, and the witnesses: pymongo for the data, the command line and /proc for the rest.
 
 Nothing here sleeps: waiting is done on the ledger's inotify events, on pipes and on process ends."""
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -11,9 +12,12 @@ import select
 import shutil
 import signal
 import socket
+import sqlite3
+import struct
 import subprocess
 import tempfile
 import time
+import zlib
 
 import pymongo
 import pytest
@@ -65,6 +69,28 @@ class Watch:
 
     def close(self):
         os.close(self.fd)
+
+
+def seal(path):
+    """Gives the pages of a database the checksums of common/db.h: for what a test wrote with SQLite alone."""
+    data = bytearray(path.read_bytes())
+    size = int.from_bytes(data[16:18], "big")
+    if data[20] != 4:
+        return
+    for at in range(0, len(data), size):
+        page = data[at:at + size - 4]
+        data[at + size - 4:at + size] = zlib.crc32(page, zlib.crc32(struct.pack("<I", at // size + 1))).to_bytes(4, "little")
+    path.write_bytes(data)
+
+
+@contextlib.contextmanager
+def change(path):
+    """The database, to be written to while nobody has it open."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        yield db
+        db.commit()
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    seal(path)
 
 
 def until(test, *paths, timeout=TIMEOUT, every=0.25, what="the condition"):

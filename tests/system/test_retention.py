@@ -6,18 +6,16 @@ import subprocess
 import threading
 
 import pytest
-from harness import IS_ROOT, RELEASE, ROOT, until
+from harness import IS_ROOT, RELEASE, ROOT, change, until
 from scripted import Scripted
 
 
 def age(home, days, where="1"):
     """Makes what the ledger has older; the platform is down."""
-    db = sqlite3.connect(home.path / "state/ledger.db")
     ms = days * 86400000
-    db.execute(f"UPDATE files SET received_at=received_at-{ms}, ended_at=ended_at-{ms} WHERE {where}")
-    db.execute(f"UPDATE runs SET started_at=started_at-{ms}, ended_at=ended_at-{ms}")
-    db.commit()
-    db.close()
+    with change(home.path / "state/ledger.db") as db:
+        db.execute(f"UPDATE files SET received_at=received_at-{ms}, ended_at=ended_at-{ms} WHERE {where}")
+        db.execute(f"UPDATE runs SET started_at=started_at-{ms}, ended_at=ended_at-{ms}")
 
 
 def test_documents_days_deletes_what_was_loaded_and_nothing_else(make_home):

@@ -1,5 +1,6 @@
 """What must be right before anything starts, and what is said when it is not."""
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
@@ -12,7 +13,7 @@ import time
 
 import pymongo
 import pytest
-from harness import BUILD, IS_ROOT, RELEASE, until
+from harness import BUILD, IS_ROOT, RELEASE, change, until
 
 STREAM = 'streams = ( { name = "s"; } ); stream_apps = ( { app = "a"; stream = "s"; %s } );'
 BAD = [
@@ -113,12 +114,17 @@ def test_a_ledger_of_a_newer_schema_or_damaged_starts_nothing(home):
 
 
 def older_ledger(home):
-    """As version 2 had it."""
-    db = sqlite3.connect(home.path / "state/ledger.db")
-    db.execute("ALTER TABLE runs DROP COLUMN network_refused")
-    db.execute("UPDATE meta SET value='2'")
-    db.commit()
-    db.close()
+    """As version 2 had it, and without checksums."""
+    path = home.path / "state/ledger.db"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        text = "\n".join(db.iterdump())
+    path.unlink()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript(text)
+        db.execute("ALTER TABLE runs DROP COLUMN network_refused")
+        db.execute("UPDATE meta SET value='2'")
+        db.commit()
+    assert path.read_bytes()[20] == 0
 
 
 def test_a_ledger_of_version_1_is_brought_up_to_date(home):
@@ -158,12 +164,11 @@ def test_a_ledger_of_version_2_and_a_book_of_its_time_are_brought_up_to_date(hom
     before = home.wait_files(1), [{**r, "network_refused": None} for r in home.rows("runs")]
     home.down()
     older_ledger(home)
-    db = sqlite3.connect(home.path / "state/streams.db")
-    db.execute("ALTER TABLE instances DROP COLUMN network_refused")
-    db.execute("INSERT INTO instances(run_id, tenant, app, generation, attempt, state, started_at) VALUES('old', 'acme', 'a', 1, 1, 'ended', 1)")
-    db.commit()
-    db.close()
+    with change(home.path / "state/streams.db") as db:
+        db.execute("ALTER TABLE instances DROP COLUMN network_refused")
+        db.execute("INSERT INTO instances(run_id, tenant, app, generation, attempt, state, started_at) VALUES('old', 'acme', 'a', 1, 1, 'ended', 1)")
     home.up()
+    assert (home.path / "state/ledger.db").read_bytes()[20] == 4, "checksums"
     runs = home.rows("runs")
     assert (home.files(), [r for r in runs if r["run_id"] != "old"]) == before
     assert [r["network_refused"] for r in runs if r["run_id"] == "old"] == [None]

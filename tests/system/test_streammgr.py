@@ -7,12 +7,11 @@ import pathlib
 import re
 import shutil
 import signal
-import sqlite3
 import subprocess
 import time
 
 import pytest
-from harness import BUILD, IS_ROOT, ROOT, Mongo, allow_descriptors, runner_of, until
+from harness import BUILD, IS_ROOT, ROOT, Mongo, allow_descriptors, change, runner_of, until
 from wire import Peer
 
 STREAM = "acme/events"
@@ -444,10 +443,8 @@ def test_logs_of_instances_are_kept_for_a_while_and_purged_with_their_tenant(pla
     second, = wait_app(platform, lambda a: a["ready"] == 1 and a["run_ids"] != [first])["run_ids"]
     until(lambda: {r["state"] for r in platform.rows("runs", first)} == {"ended"}, platform.path / "state", what="the end of the first")
     platform.down()
-    db = sqlite3.connect(platform.path / "state/streams.db")
-    db.execute("UPDATE instances SET ended_at = ended_at - 31 * 86400000 WHERE run_id = ?", [first])
-    db.commit()
-    db.close()
+    with change(platform.path / "state/streams.db") as db:
+        db.execute("UPDATE instances SET ended_at = ended_at - 31 * 86400000 WHERE run_id = ?", [first])
     platform.up()
     until(lambda: not (platform.path / "runs" / first).exists(), platform.path / "runs", what="retention.logs_days")
     assert (platform.path / "runs" / second).exists() and len(platform.rows("runs", first)) == 1

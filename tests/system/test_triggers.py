@@ -1,12 +1,11 @@
 """When files run, and with whom: triggers, groups, checkers, secrets."""
 import json
 import os
-import sqlite3
 import stat
 import time
 
 import pytest
-from harness import until
+from harness import change, until
 
 JOIN = r"""#!/bin/sh
 # one JSON line a row of every input, into SIMBDP_OUTPUT_DIR
@@ -103,10 +102,8 @@ def test_a_time_that_passed_while_it_was_down_is_made_up_for(home):
     home.drop("new.csv", "v\n2\n")
     held(home, 2)
     home.down()
-    db = sqlite3.connect(home.path / "state/ledger.db")
-    db.execute("UPDATE files SET received_at=received_at-400*86400000 WHERE name='old.csv'")
-    db.commit()
-    db.close()
+    with change(home.path / "state/ledger.db") as db:
+        db.execute("UPDATE files SET received_at=received_at-400*86400000 WHERE name='old.csv'")
     home.up()
     assert home.wait_file(file_name="old.csv")["state"] == "ingested"
     assert [f["file_name"] for f in held(home, 1)] == ["new.csv"]
