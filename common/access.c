@@ -2,6 +2,7 @@
 #include "buf.h"
 #include "fd.h"
 #include "ids.h"
+#include "log.h"
 #include "mem.h"
 
 #include <errno.h>
@@ -12,20 +13,47 @@
 #include <string.h>
 #include <sys/stat.h>
 
+enum { CHECK_SIZE = 8 + 1 };
+
+/* Of the key, 8 hex digits, so that one that was damaged is not taken for another. */
+static void check_digits(const unsigned char key[32], char out[CHECK_SIZE])
+{
+    unsigned char hash[16];
+    crypto_generichash(hash, sizeof hash, key, 32, NULL, 0);
+    sodium_bin2hex(out, CHECK_SIZE, hash, (CHECK_SIZE - 1) / 2);
+}
+
+static int make_key(const struct home *h, unsigned char key[32], struct err *e)
+{
+    struct stat st;
+    char hex[65], check[CHECK_SIZE], text[80];
+    randombytes_buf(key, 32);
+    sodium_bin2hex(hex, sizeof hex, key, 32);
+    check_digits(key, check);
+    snprintf(text, sizeof text, "%s\n%s\n", hex, check);
+    if (fstatat(h->dirfd, "state/ledger.db", &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size)
+        log_warn("key", NULL, NULL,
+                 "keys/master.key was gone, and is made anew: the secrets of tenants' databases are others from now on; restore it "
+                 "from a backup to have them again");
+    return fd_write_file(h->dirfd, "keys/master.key", text, strlen(text), 0600, e);
+}
+
+/* 64 hex digits and, since there are some, check digits on a line of their own. */
 static int master_key(const struct home *h, unsigned char key[32], struct err *e)
 {
     AUTO_BUF struct buf b = {0};
+    char check[CHECK_SIZE];
     size_t n = 0;
     int r = fd_read_file(h->dirfd, "keys/master.key", &b, 4096, NULL);
-    if (r == -ENOENT) {
-        char hex[66];
-        randombytes_buf(key, 32);
-        sodium_bin2hex(hex, sizeof hex, key, 32);
-        strcat(hex, "\n");
-        return fd_write_file(h->dirfd, "keys/master.key", hex, 65, 0600, e);
-    }
+    if (r == -ENOENT)
+        return make_key(h, key, e);
     if (r == 0 && (b.n < 64 || sodium_hex2bin(key, 32, b.p, 64, NULL, &n, NULL) < 0 || n != 32))
         r = ERR_FORMAT;
+    if (r == 0 && b.n > 65) {
+        check_digits(key, check);
+        if (b.n != 65 + CHECK_SIZE || b.p[64] != '\n' || strncmp(b.p + 65, check, CHECK_SIZE - 1) != 0)
+            r = ERR_FORMAT;
+    }
     return r < 0 ? err_sys(e, r, "cannot use %s/keys/master.key; restore it from a backup", h->path) : 0;
 }
 

@@ -75,7 +75,8 @@ static bool note_header(struct file *f, const unsigned char *p, int n)
 static int damaged(const struct file *f, int n, sqlite3_int64 offset)
 {
     if (!atomic_exchange(&said, true))
-        log_error("damaged", NULL, NULL, "page %lld of %s is damaged: its checksum differs", (long long)(n ? offset / n : 0) + 1, f->path);
+        log_error("damaged", NULL, NULL, "page %lld of %s is damaged: its checksum differs", (long long)(n ? offset / n : 0) + 1,
+                  f->path);
     return SQLITE_IOERR_DATA;
 }
 
@@ -184,8 +185,8 @@ static int x_shm_unmap(sqlite3_file *f, int delete)
 
 /* Version 2: without xFetch, so that no page is mapped and read past us. */
 static const sqlite3_io_methods methods = {
-    2,        x_close,    x_read,    x_write,   x_truncate, x_sync,     x_size,        x_lock,      x_unlock, x_reserved,
-    x_control, x_sector, x_traits, x_shm_map, x_shm_lock, x_shm_barrier, x_shm_unmap, NULL,     NULL,
+    2,         x_close,  x_read,   x_write,   x_truncate, x_sync,        x_size,      x_lock, x_unlock, x_reserved,
+    x_control, x_sector, x_traits, x_shm_map, x_shm_lock, x_shm_barrier, x_shm_unmap, NULL,   NULL,
 };
 
 /* Only databases are ours: logs and journals have SQLite's checksums, or none that matter. */

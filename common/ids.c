@@ -16,9 +16,11 @@
 #include "fd.h"
 #include "home.h"
 #include "json.h"
+#include "log.h"
 #include "mem.h"
 #include "userns.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -236,9 +238,41 @@ static int enter(int registry, const char *home, const struct claim *kept, struc
     return write_claim(registry, name, &entry, e);
 }
 
+/* The entry of a home that lost state/uids.json: its files are of these uids. A new one at the same path has no ledger yet, and
+ * does not get those of the one that was there before. */
+static bool find_lost(int registry, const char *home, struct claim *ret)
+{
+    struct stat st;
+    AUTO_FREE char *ledger = xasprintf("%s/state/ledger.db", home);
+    if (stat(ledger, &st) < 0 || !st.st_size)
+        return false;
+    DIR *d = fd_open_dir(registry, ".");
+    bool found = false;
+    for (struct dirent *ent; d && !found && (ent = readdir(d));) {
+        if (ent->d_name[0] == '.' || read_claim(registry, ent->d_name, ret, NULL) < 0)
+            continue;
+        found = !strcmp(ret->home, home);
+        if (!found)
+            claim_fini(ret);
+    }
+    if (d)
+        closedir(d);
+    return found;
+}
+
 static int choose(int registry, const char *home, const struct host *h, struct ids *ret, struct err *e)
 {
     char id[ID_SIZE];
+    AUTO_CLAIM struct claim lost = {0};
+    AUTO_FREE char *uids = kept_path(home);
+    if (find_lost(registry, home, &lost)) {
+        log_warn("uids", NULL, NULL, "%s was gone, and is made again from what this host knows: uids from %lld on", uids,
+                 (long long)lost.ids.base);
+        free(lost.home);
+        lost.home = NULL;
+        *ret = lost.ids;
+        return write_claim(AT_FDCWD, uids, &lost, e);
+    }
     struct claim own = {.id = id};
     bool found = false;
     AUTO_FREE char *path = kept_path(home);

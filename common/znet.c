@@ -52,10 +52,13 @@ static int server_key(struct znet *z, struct err *e)
 {
     AUTO_BUF struct buf text = {0};
     AUTO_FREE char *path = xasprintf("keys/%s.curve", z->program);
-    char secret[41];
-    if (fd_read_file(z->home->dirfd, path, &text, 256, NULL) == 0) {
-        if (sscanf(text.p, "%40s %40s", z->server_public, secret) == 2 && strlen(z->server_public) == 40 && strlen(secret) == 40 &&
-            zmq_z85_decode(z->curve.public_key, z->server_public) && zmq_z85_decode(z->curve.secret_key, secret))
+    char secret[41], public[41];
+    int r = fd_read_file(z->home->dirfd, path, &text, 256, NULL);
+    if (r != -ENOENT) {
+        if (r == 0 && text.n && sscanf(text.p, "%40s %40s", z->server_public, secret) == 2 && strlen(z->server_public) == 40 &&
+            strlen(secret) == 40 && zmq_z85_decode(z->curve.public_key, z->server_public) &&
+            zmq_z85_decode(z->curve.secret_key, secret) && zmq_curve_public(public, secret) == 0 &&
+            !strcmp(public, z->server_public))
             return 0;
         return err_set(e, ERR_FORMAT, "%s/%s holds no pair of CURVE keys; restore it, or remove it to get a new pair",
                        z->home->path, path);

@@ -88,7 +88,13 @@ int continuity_init(struct continuity *c, const struct home *h, sqlite3 *db, str
     if (c->fd < 0)
         return err_sys(e, -errno, "cannot open %s/" HOME_CONTINUITY, h->path);
     read_ledger(db, c);
-    int r = read_line(c->fd, &had) ? compare(c, &had, h, e) : 0;
+    bool known = read_line(c->fd, &had);
+    if (!known && *c->id)
+        log_warn("continuity", NULL, NULL,
+                 HOME_CONTINUITY
+                 " is gone or damaged, and is made again: whether the ledger is the one that this home had last cannot "
+                 "be told; `mysimbdp verify` compares it with the directories");
+    int r = known ? compare(c, &had, h, e) : 0;
     if (r == 0 && !*c->id)
         r = give_id(c, db, e);
     if (r == 0 && sqlite3_prepare_v2(db, "UPDATE continuity SET commits=commits+1", -1, &c->bump, NULL) != SQLITE_OK)

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 
 import pytest
-from harness import until
+from harness import IS_ROOT, until
 
 
 def ledger(home):
@@ -123,6 +123,57 @@ def test_one_bit_that_flipped_is_noticed_wherever_it_is(home, name):
     home.up()
     home.drop("0.csv", "v\n0\n", "beta")
     assert len([f for f in home.wait_files(21) if f["state"] == "ingested"]) == 20
+
+
+def damage(path, how):
+    data = bytearray(path.read_bytes())
+    if how == "deleted":
+        path.unlink()
+        return
+    if how == "flipped":
+        data[len(data) // 3] ^= 4
+    path.write_bytes({"emptied": b"", "half": data[:len(data) // 2], "flipped": data, "garbage": b"\xff\0garbage\n" * 40}[how])
+
+
+MADE_AGAIN = {"state/uids.json": "made again from what this host knows", "keys/master.key": "made anew", "state/continuity": "gone or damaged"}
+SMALL = [*((name, how) for name in ("keys/broker.curve", "keys/monitor.curve", "keys/master.key", "state/home.json", "state/uids.json") for how in ("emptied", "half", "flipped", "garbage")),
+         ("state/home.json", "deleted"), *((name, "deleted") for name in MADE_AGAIN), *(("state/continuity", how) for how in ("emptied", "half", "garbage")),
+         *((name, how) for name in ("state/databases.json", "state/mongo.json") for how in ("deleted", "emptied", "half", "garbage"))]
+
+
+def test_small_files_of_a_home_are_refused_by_name_or_made_again(home):
+    """Whatever becomes of them, nothing stalls, and nothing is lost or made up without a word."""
+    home.streams("s")
+    home.tenant("beta")
+    home.up()
+    home.drop("0.csv", "v\n0\n", "beta")
+    home.wait_files(1)
+    home.down()
+    kept = home.base / "kept"
+    subprocess.run(["/usr/bin/cp", "-a", home.path, kept], check=True)
+    for n, (name, how) in enumerate(SMALL, 1):
+        if name == "state/uids.json" and not IS_ROOT:
+            continue  # what they have is one uid
+        for d in ("state", "keys"):
+            shutil.rmtree(home.path / d)
+            subprocess.run(["/usr/bin/cp", "-a", kept / d, home.path / d], check=True)
+        for d in ("done/beta/data", "runs"):
+            for path in (home.path / d).iterdir():
+                if not (kept / d / path.name).exists():
+                    shutil.rmtree(path)
+        damage(home.path / name, how)
+        logs = {p: p.stat().st_size for p in (home.path / "logs").glob("*.log")}
+        if how != "deleted" and name not in ("state/continuity", "state/databases.json", "state/mongo.json") or name == "state/home.json":
+            r = home.cli("up", check=False)
+            assert r.returncode == 1 and name in r.stderr, (name, how, r.stderr)
+            continue
+        home.up()
+        home.drop(f"{n}.csv", f"v\n{n}\n", "beta")
+        assert home.wait_file(file_name=f"{n}.csv")["state"] == "ingested", (name, how)
+        said = (home.base / "up.err").read_text() + "".join(p.read_text()[logs.get(p, 0):] for p in (home.path / "logs").glob("*.log"))
+        assert MADE_AGAIN.get(name, "") in said, (name, how, said)
+        assert home.cli("verify", check=False).returncode == 0
+        home.down()
 
 
 def test_kills_and_restarts_are_continuous(home):

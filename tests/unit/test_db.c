@@ -35,9 +35,10 @@ static int64_t number(sqlite3 *db, const char *sql)
     return n;
 }
 
-static const char fill[] = "CREATE TABLE t(a INTEGER PRIMARY KEY, b BLOB);"
-                           "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<2000) INSERT INTO t SELECT i, randomblob(300) FROM n;"
-                           "INSERT INTO t VALUES(0, zeroblob(50000));";
+static const char fill[] =
+    "CREATE TABLE t(a INTEGER PRIMARY KEY, b BLOB);"
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<2000) INSERT INTO t SELECT i, randomblob(300) FROM n;"
+    "INSERT INTO t VALUES(0, zeroblob(50000));";
 
 static unsigned char byte_at(const char *path, off_t at, int flip)
 {
@@ -139,7 +140,8 @@ static void a_stranger_may_read(void **state)
     struct err e = {0};
     new_one(path, "PRAGMA journal_mode=WAL");
     assert_int_equal(db_open(path, SQLITE_OPEN_READWRITE, &db), SQLITE_OK);
-    exec(db, "PRAGMA wal_autocheckpoint=0; UPDATE t SET b=randomblob(200) WHERE a % 3 = 0; INSERT INTO t VALUES(-1, zeroblob(30000))");
+    exec(db,
+         "PRAGMA wal_autocheckpoint=0; UPDATE t SET b=randomblob(200) WHERE a % 3 = 0; INSERT INTO t VALUES(-1, zeroblob(30000))");
     int64_t is = number(db, "SELECT sum(a*length(hex(b))) FROM t");
     assert_int_equal(sqlite3_open(path, &stranger), SQLITE_OK);
     assert_int_equal(number(stranger, "SELECT sum(a*length(hex(b))) FROM t"), is);
@@ -191,10 +193,8 @@ static int remove_dir(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_page_is_looked_at),
-        cmocka_unit_test(what_is_damaged_is_not_read),
-        cmocka_unit_test(one_of_before_gets_them),
-        cmocka_unit_test(a_stranger_may_read),
+        cmocka_unit_test(every_page_is_looked_at), cmocka_unit_test(what_is_damaged_is_not_read),
+        cmocka_unit_test(one_of_before_gets_them), cmocka_unit_test(a_stranger_may_read),
         cmocka_unit_test(readers_beside_a_writer),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
