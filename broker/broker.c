@@ -36,7 +36,7 @@ static struct bsub *bsub_of(struct bstream *st, struct sub *queue)
     struct bsub *s = sub_tag(queue);
     if (!s) {
         s = xcalloc(1, sizeof *s);
-        *s = (struct bsub){.queue = queue, .stream = st, .due_ms = -1};
+        *s = (struct bsub){.queue = queue, .stream = st, .due_ms = -1, .rate_seen = sub_tally(queue)->v[TALLY_MESSAGES]};
         sub_set_tag(queue, s);
     }
     return s;
@@ -51,6 +51,7 @@ static struct bstream *bstream_of(struct broker *b, struct stream *queue)
         AUTO_FREE char *tenant = xstrndup(full, (size_t)(slash - full));
         st = xcalloc(1, sizeof *st);
         *st = (struct bstream){.b = b, .queue = queue, .tenant = auth_tenant(b, tenant), .name = xstrdup(slash + 1)};
+        st->rate_seen = stream_tally(queue)->v[TALLY_MESSAGES];
         stream_set_tag(queue, st);
     }
     for (struct sub *s; (s = stream_next_sub(queue, &i));)
@@ -131,14 +132,6 @@ static int apply_stream(struct broker *b, const struct conf_tenant *t, const str
     for (struct sub *s; (s = stream_next_sub(q, &i));)
         sub_configure(s, c->lease_ms, (int)c->max_deliveries);
     return 0;
-}
-
-uint64_t broker_n_refused(const struct bstream *st)
-{
-    uint64_t n = 0;
-    for (int i = 0; i < WIRE_N_CODES; i++)
-        n += st->n_refused[i];
-    return n;
 }
 
 void broker_serve_all(struct broker *b)
@@ -287,10 +280,11 @@ static void take_rates(struct broker *b)
         struct bstream *st = stream_tag(q);
         size_t k = 0;
         /* Smoothed over about three seconds. */
-        st->in_per_s += ((double)(st->n_in - st->rate_seen) * 1000 / TICK_MS - st->in_per_s) / 3;
+        uint64_t n_in = stream_tally(q)->v[TALLY_MESSAGES];
+        st->in_per_s += ((double)(n_in - st->rate_seen) * 1000 / TICK_MS - st->in_per_s) / 3;
         if (st->in_per_s < 0.05)
             st->in_per_s = 0;
-        st->rate_seen = st->n_in;
+        st->rate_seen = n_in;
         for (struct sub *s; (s = stream_next_sub(q, &k));) {
             struct bsub *bs = sub_tag(s);
             struct sub_figures f;
@@ -325,7 +319,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     if (++ticks % JOURNAL_TICKS == 0)
         journal_interval(b);
     queues_push_marks(b->queues);
-    if (queues_unsynced(b->queues))
+    if (queues_record_refusals(b->queues) || queues_unsynced(b->queues))
         broker_turn_soon(b);
 }
 

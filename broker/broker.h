@@ -46,8 +46,6 @@ struct bstream {
     struct bucket messages, bytes;
     struct breaches breaches;
     int64_t told_breach_ms; /* the last one that was written to the log */
-    uint64_t n_in, n_in_bytes, n_refused[WIRE_N_CODES];
-    uint64_t seen_in, seen_in_bytes, seen_refused; /* at the last entry of the journal */
     double in_per_s;
     uint64_t rate_seen;
 };
@@ -61,8 +59,7 @@ struct bsub {
     bool told;   /* watchers know that it needs an instance */
     size_t turn; /* where the next round over its consumers begins */
     struct event *timer;
-    int64_t due_ms;                                                /* the timer's; -1: not armed */
-    uint64_t seen_acked, seen_acked_bytes, seen_failed, seen_died; /* at the last entry of the journal */
+    int64_t due_ms; /* the timer's; -1: not armed */
     double acked_per_s;
     uint64_t rate_seen;
     int64_t dead_s; /* the second in which the log had so many */
@@ -137,7 +134,6 @@ struct bsub *broker_sub(const struct bstream *st, const char *app);
 void broker_serve_all(struct broker *b); /* who is suspended may have changed */
 void broker_drop_stream(struct broker *b, struct bstream *st);
 int broker_save_cut_off(struct broker *b);
-uint64_t broker_n_refused(const struct bstream *st); /* for any reason */
 
 /* auth.c */
 /* Asks for the ledger's tenants anew. */

@@ -128,7 +128,7 @@ struct consumer *sub_next_consumer(const struct sub *s, size_t *i)
 /* The lease of seq ended without an ack. own: for a reason of its own. */
 static void fail(struct sub *s, uint64_t seq, struct slot *t, bool own, const char *reason, int64_t wall_ms)
 {
-    s->failed++;
+    sub_count(s, TALLY_ERRORS, 1);
     if (own && t->deliveries >= s->max_deliveries)
         sub_die(s, seq, t, reason, wall_ms);
     else
@@ -320,20 +320,27 @@ static uint64_t ack_one(struct sub *s, uint64_t seq, struct slot *t, int64_t now
         return 0;
     if (t->state == SLOT_LEASED)
         sub_add_time(s, now_ms - t->since_ms);
-    s->acked_bytes += t->bytes;
+    uint32_t bytes = t->bytes;
+    if (t->state != SLOT_LEASED && !bytes) { /* delivered by an earlier program, and not again */
+        size_t n;
+        int64_t wall_ms;
+        bytes = stream_read(s->stream, seq, &n, &wall_ms) ? (uint32_t)n : 0;
+    }
+    sub_count(s, TALLY_BYTES, bytes);
     sub_set_state(s, seq, t, SLOT_DONE);
     return 1;
 }
 
-uint64_t sub_ack(struct sub *s, const struct range *v, size_t n, int64_t now_ms)
+uint64_t sub_ack(struct sub *s, const struct range *v, const uint32_t *rows, size_t n, int64_t now_ms)
 {
     uint64_t acked = 0;
     for (size_t i = 0; i < n; i++) {
-        uint64_t seq = v[i].first;
+        uint64_t seq = v[i].first, before = acked;
         for (struct slot *t; (t = sub_next_slot(s, &seq, v[i].last)); seq++)
             acked += ack_one(s, seq, t, now_ms);
+        sub_count(s, TALLY_ROWS, rows ? (acked - before) * rows[i] : 0);
     }
-    s->acked += acked;
+    sub_count(s, TALLY_MESSAGES, acked);
     if (acked)
         log_ranges(s, REC_ACK, v, n);
     sub_finish(s);
@@ -366,7 +373,7 @@ static void nack_one(struct consumer *c, uint64_t seq, struct slot *t, void *arg
     const struct nacking *k = arg;
     struct sub *s = c->sub;
     if (k->until_ms < 0) {
-        s->failed++;
+        sub_count(s, TALLY_ERRORS, 1);
         sub_die(s, seq, t, k->reason, k->wall_ms);
         return;
     }
@@ -374,7 +381,7 @@ static void nack_one(struct consumer *c, uint64_t seq, struct slot *t, void *arg
         fail(s, seq, t, true, k->reason, k->wall_ms);
         return;
     }
-    s->failed++;
+    sub_count(s, TALLY_ERRORS, 1);
     sub_set_state(s, seq, t, SLOT_DELAYED);
     t->until_ms = k->until_ms;
     add_timed(s, (struct timed){k->until_ms, seq, seq, 0});

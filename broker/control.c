@@ -54,8 +54,8 @@ static void add_queue(struct buf *out, const struct bstream *st, const struct bs
     json_i64(out, "acked", (int64_t)g.acked);
     json_i64(out, "lost", (int64_t)g.lost);
     json_i64(out, "expired", (int64_t)g.expired);
-    json_i64(out, "published", (int64_t)st->n_in);
-    json_i64(out, "refused", (int64_t)broker_n_refused(st));
+    json_i64(out, "published", (int64_t)stream_tally(st->queue)->v[TALLY_MESSAGES]);
+    json_i64(out, "refused", (int64_t)stream_tally(st->queue)->v[TALLY_REFUSED]);
     json_i64(out, "stored_bytes", f.bytes);
     json_i64(out, "last_seq", (int64_t)f.next_seq - 1);
     json_end(out, '}');

@@ -163,6 +163,13 @@ static bool replay_on_stream(struct queues *q, const struct store_pos *at, int t
     }
 }
 
+static bool replay_tally(const struct queues *q, uint32_t id, const unsigned char *p, size_t n)
+{
+    struct stream *st = by_id(q, 's', id);
+    struct sub *s = st ? NULL : by_id(q, 'u', id);
+    return st ? tally_replay(&st->tally, p, n) : s ? tally_replay(&s->tally, p, n) : true;
+}
+
 static void on_record(void *arg, const struct store_pos *at, int type, const unsigned char *body, size_t n_body)
 {
     struct queues *q = arg;
@@ -174,6 +181,8 @@ static void on_record(void *arg, const struct store_pos *at, int type, const uns
         ok = replay_stream(q, body, n_body);
     else if (ok && type == REC_SUB)
         ok = take_u32(&p, &n, &stream) && (!by_id(q, 's', stream) || sub_replay_record(by_id(q, 's', stream), id, p, n));
+    else if (ok && type == REC_TALLY)
+        ok = replay_tally(q, id, p, n);
     else if (ok && (type == REC_STREAM_DROP || type == REC_PUBLISHERS || type == REC_MESSAGES ||
                     (type >= REC_EXPIRED && type <= REC_GAPS)))
         ok = replay_on_stream(q, at, type, id, body, n_body, p, n);
@@ -206,11 +215,13 @@ static void on_segment(void *arg)
         b.n = 0;
         if (publishers_record(st, &b))
             log_event(q, REC_PUBLISHERS, b.p, b.n);
+        tally_append(q, &st->tally, st->id);
         k = 0;
-        for (const struct sub *s; (s = stream_next_sub(st, &k));) {
+        for (struct sub *s; (s = stream_next_sub(st, &k));) {
             b.n = 0;
             sub_record(s, &b);
             log_event(q, REC_SUB, b.p, b.n);
+            tally_append(q, &s->tally, s->id);
         }
     }
 }
@@ -227,7 +238,7 @@ static size_t segment_begins_with(void *arg)
             n += 32 + p->n_seen * sizeof(struct range);
         k = 0;
         for (const struct sub *s; (s = stream_next_sub(st, &k));)
-            n += 512 + (size_t)(s->n_again + s->n_suspect + s->n_delayed + s->n_leased) * 32 +
+            n += 768 + (size_t)(s->n_again + s->n_suspect + s->n_delayed + s->n_leased) * 32 +
                  (s->n_dead - s->dead_head) * (32 + QUEUE_REASON);
     }
     return n;
@@ -298,6 +309,7 @@ void queues_abandon(struct queues *q)
 
 void queues_commit(struct queues *q, bool sync)
 {
+    queues_record_tallies(q);
     store_commit(q->store, sync || q->published);
     queues_mark(q);
     q->published = false;

@@ -21,6 +21,8 @@
 #ifndef SIMBDP_QUEUE_H
 #define SIMBDP_QUEUE_H
 
+#include "tally.h"
+
 #include "common/err.h"
 
 #include <stdbool.h>
@@ -56,9 +58,10 @@ struct stream_figures {
 struct sub_figures {
     uint64_t ready, leased, delayed, dead;
     int64_t oldest_wall_ms; /* of the oldest that is neither done nor dead; 0: none */
-    /* Since the program started. failed: leases that ended without an ack; lost: not to be had from the disk any more, with those
-     * that were missing when the program started */
-    uint64_t acked, acked_bytes, failed, redelivered, died, lost, expired;
+    uint64_t acked;         /* ever */
+    /* Since the program started. lost: not to be had from the disk any more, with those that were missing when the program started
+     */
+    uint64_t redelivered, lost, expired;
     size_t n_consumers;
 };
 
@@ -98,6 +101,9 @@ bool queues_unsynced(const struct queues *q);
 /* Frees space, a bounded amount of work a call; true when there is more to do. */
 bool queues_tidy(struct queues *q);
 bool queues_full(struct queues *q); /* no disk space for messages */
+/* What was refused since is written with the next turn: about once a second, so that a flood of it costs no write of its own. True
+ * when there is something. */
+bool queues_record_refusals(struct queues *q);
 
 struct stream *queues_next(struct queues *q, size_t *i); /* iteration as map_next */
 struct stream *queues_stream(struct queues *q, const char *name);
@@ -118,6 +124,11 @@ void *stream_tag(const struct stream *st);
  * -ENOSPC, -EMSGSIZE; some may be stored then, and are known when they are sent again. */
 int stream_publish(struct stream *st, uint64_t publisher, uint64_t number, const struct message *v, size_t n, int64_t wall_ms,
                    uint64_t *ret_first, size_t *ret_known);
+/* One more request was refused. */
+void stream_count_refusal(struct stream *st);
+/* What it counts; the journal was told all of it. */
+const struct tally *stream_tally(const struct stream *st);
+void stream_tally_told(struct stream *st);
 /* Drops messages older than wall_ms, dead letters that died before dead_wall_ms, publishers not seen since seen_wall_ms. */
 void stream_expire(struct stream *st, int64_t wall_ms, int64_t dead_wall_ms, int64_t seen_wall_ms);
 /* Reads one message, also a dead one. NULL when it is not there (any more). Valid until the next call on the stream. */
@@ -131,6 +142,8 @@ void stream_drop_sub(struct stream *st, struct sub *s);
 const char *sub_name(const struct sub *s);
 struct stream *sub_stream(const struct sub *s);
 void sub_figures(const struct sub *s, struct sub_figures *ret);
+const struct tally *sub_tally(const struct sub *s); /* errors: leases that ended without an ack */
+void sub_tally_told(struct sub *s);
 void sub_take_times(struct sub *s, struct sub_times *ret);
 void sub_configure(struct sub *s, int64_t lease_ms, int max_deliveries);
 uint64_t sub_floor(const struct sub *s); /* all before are done or dead */
@@ -160,8 +173,9 @@ size_t consumer_lease(struct consumer *c, size_t max_n, size_t max_bytes, int64_
 /* True when consumer_lease would give something. */
 bool consumer_may_lease(const struct consumer *c);
 
-/* Done. From any consumer of the subscription, also when its lease is over: the work is done. How many were not done before. */
-uint64_t sub_ack(struct sub *s, const struct range *v, size_t n, int64_t now_ms);
+/* Done. From any consumer of the subscription, also when its lease is over: the work is done. How many were not done before.
+ * rows: how many each message of a range made, NULL: not known; the ranges are in order and apart then. */
+uint64_t sub_ack(struct sub *s, const struct range *v, const uint32_t *rows, size_t n, int64_t now_ms);
 /* Hands out again after delay_ms what this consumer holds, or never (-1: dead letters at once); reason is kept with those that
  * die of it. How many. */
 uint64_t consumer_nack(struct consumer *c, const struct range *v, size_t n, int64_t delay_ms, const char *reason, int64_t now_ms,

@@ -1,6 +1,6 @@
 /* What queue.c (all streams, the log), stream.c (messages), sub.c (subscriptions), slots.c (what became of each message),
- * consumer.c (who holds what), epoch.c (what the _ids of their rows begin with) and recover.c (what should be there) share. See
- * queue.h for the contract. */
+ * consumer.c (who holds what), epoch.c (what the _ids of their rows begin with), tally.c (what is counted) and recover.c (what
+ * should be there) share. See queue.h for the contract. */
 #ifndef SIMBDP_QUEUE_PARTS_H
 #define SIMBDP_QUEUE_PARTS_H
 
@@ -28,6 +28,7 @@ enum record {
     REC_EXPIRED,     /* stream, 0, first seq that is kept */
     REC_EPOCHS,      /* stream, n; of each: first seq, epoch; where a segment begins, behind REC_STREAM */
     REC_GAPS,        /* stream, n, ranges: of what is lost; where a segment begins */
+    REC_TALLY,       /* tally_record(), of a stream or subscription; also where a segment begins */
 };
 
 struct messages_header {
@@ -70,6 +71,7 @@ struct stream {
     uint32_t slot; /* of its mark; 0: none */
     bool touched;
     struct stream *next_touched;
+    struct tally tally;
     int64_t bytes;
     void *tag;
     struct extent *extents; /* from `head` on, by sequence */
@@ -151,8 +153,9 @@ struct sub {
     uint32_t slot; /* of its mark; 0: none */
     bool touched;
     struct sub *next_touched;
+    struct tally tally;
     uint64_t n_again, n_suspect, n_delayed, n_leased;
-    uint64_t acked, acked_bytes, failed, redelivered, died, lost, expired;
+    uint64_t redelivered, lost, expired;
     uint32_t times[N_TIMES]; /* of acks, by time_bucket() */
     int64_t times_sum_ms, times_max_ms, lease_ms;
     int max_deliveries;
@@ -200,6 +203,12 @@ void sub_unmark(struct sub *s);
 uint64_t stream_n_missing(const struct stream *st, uint64_t from, uint64_t to);
 void gaps_record(const struct stream *st, struct buf *out);
 bool gaps_replay(struct stream *st, const unsigned char *p, size_t n);
+
+/* tally.c */
+void tally_append(struct queues *q, struct tally *t, uint32_t id); /* to the log */
+void queues_record_tallies(struct queues *q);                      /* what was counted, with what it counts */
+void stream_count(struct stream *st, enum tally_count c, uint64_t n);
+void sub_count(struct sub *s, enum tally_count c, uint64_t n);
 
 /* stream.c */
 struct stream *stream_new(struct queues *q, const char *name, uint32_t id);

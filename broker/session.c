@@ -201,7 +201,7 @@ static bool breaks_limits(struct session *s, struct bstream *st, const struct wi
     }
     if (code == WIRE_N_CODES)
         return false;
-    st->n_refused[code]++;
+    stream_count_refusal(st->queue);
     refuse(s, &rq->h, code, wait, "stream %s: %s", stream_name(st->queue), text);
     breach(st, code, text);
     return true;
@@ -214,7 +214,7 @@ static bool has_no_room(struct session *s, struct bstream *st, const struct wire
     bool capped = st->conf.max_stored_bytes >= 0 && f.bytes + (int64_t)rq->n_bytes > st->conf.max_stored_bytes;
     if (!capped && !queues_full(s->b->queues))
         return false;
-    st->n_refused[WIRE_full]++;
+    stream_count_refusal(st->queue);
     if (capped)
         refuse(s, &rq->h, WIRE_full, FULL_RETRY_MS, "stream %s holds %" PRId64 " bytes; max_stored_bytes is %" PRId64,
                stream_name(st->queue), f.bytes, st->conf.max_stored_bytes);
@@ -317,7 +317,7 @@ static void publish_now(struct session *s, const struct wire_request *rq, struct
     struct broker *b = s->b;
     st->tenant->turn_bytes += (int64_t)rq->n_bytes + PARKED_OVERHEAD;
     if (st->tenant->suspended || st->cut_off) {
-        st->n_refused[WIRE_suspended]++;
+        stream_count_refusal(st->queue);
         refuse(s, &rq->h, WIRE_suspended, 0,
                st->cut_off ? "stream %s was cut off: %" PRId64 " breaches of its limits within %" PRId64
                              " s; the operator resumes it"
@@ -337,7 +337,7 @@ static void publish_now(struct session *s, const struct wire_request *rq, struct
     size_t known;
     int r = stream_publish(st->queue, rq->publisher, rq->number, v, rq->n, b->wall_ms, &c.first, &known);
     if (r < 0) {
-        st->n_refused[WIRE_full]++;
+        stream_count_refusal(st->queue);
         refuse(s, &rq->h, WIRE_full, FULL_RETRY_MS, "the broker's disk is full: %s", err_text(r));
         return;
     }
@@ -345,8 +345,6 @@ static void publish_now(struct session *s, const struct wire_request *rq, struct
     bucket_take(&st->bytes, st->conf.max_bytes_per_s, (int64_t)rq->n_bytes);
     c.known = (uint32_t)known;
     c.stored = (uint32_t)(rq->n - known);
-    st->n_in += c.stored;
-    st->n_in_bytes += rq->n_bytes;
     buf_add(&b->answers, &c, sizeof c);
     size_t i = 0;
     for (struct sub *sub; (sub = stream_next_sub(st->queue, &i));)
@@ -463,18 +461,20 @@ static void settle(struct session *s, const struct wire_request *rq)
     size_t i;
     struct subscription *sub = subscription_of(s, rq, &i);
     static struct range v[WIRE_MAX_RANGES];
+    static uint32_t rows[WIRE_MAX_RANGES];
     uint64_t n = 0;
     if (!sub)
         return;
     for (i = 0; i < rq->n; i++) {
         struct wire_range r = wire_range_at(rq, i);
         v[i] = (struct range){r.first, r.last};
+        rows[i] = rq->rows ? le_u32(rq->rows + i * 4) : 0;
     }
     struct bsub *bs = sub_tag(consumer_sub(sub->consumer));
     consumer_heard(sub->consumer);
-    size_t n_ranges = merge(v, rq->n);
+    size_t n_ranges = rq->rows ? rq->n : merge(v, rq->n);
     if (rq->h.verb == WIRE_ACK)
-        n = sub_ack(bs->queue, v, n_ranges, b->now_ms);
+        n = sub_ack(bs->queue, v, rq->rows ? rows : NULL, n_ranges, b->now_ms);
     else if (rq->h.verb == WIRE_NACK)
         n = consumer_nack(sub->consumer, v, n_ranges, rq->delay_ms == WIRE_NEVER ? -1 : (int64_t)rq->delay_ms, rq->reason,
                           b->now_ms, b->wall_ms);

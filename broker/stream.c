@@ -394,7 +394,8 @@ static int append(struct stream *st, uint64_t publisher_id, uint64_t number, con
         return r;
     add_extent(st, (struct extent){st->next_seq, at, n, (uint32_t)(wall_ms / 1000)});
     st->next_seq += n;
-    stream_touch(st);
+    stream_count(st, TALLY_MESSAGES, n);
+    stream_count(st, TALLY_BYTES, part.iov_len - sizeof h - (size_t)n * 4);
     if (publisher_id)
         see(publisher_get(st, publisher_id, wall_ms), number, number + n - 1);
     q->published = true;

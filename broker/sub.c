@@ -108,11 +108,8 @@ void sub_figures(const struct sub *s, struct sub_figures *ret)
         .delayed = s->n_delayed,
         .dead = s->n_dead - s->dead_head,
         .oldest_wall_ms = s->floor < s->stream->next_seq ? stream_wall_ms(s->stream, s->floor) : 0,
-        .acked = s->acked,
-        .acked_bytes = s->acked_bytes,
-        .failed = s->failed,
+        .acked = s->tally.v[TALLY_MESSAGES],
         .redelivered = s->redelivered,
-        .died = s->died,
         .lost = s->lost,
         .expired = s->expired,
         .n_consumers = s->n_consumers,
@@ -184,7 +181,7 @@ void sub_die(struct sub *s, uint64_t seq, struct slot *t, const char *reason, in
     log_event(s->stream->q, REC_DEAD, b.p, b.n);
     add_dead(s, seq, deliveries, wall_ms, reason, n);
     sub_set_state(s, seq, t, SLOT_DEAD);
-    s->died++;
+    sub_count(s, TALLY_DEAD, 1);
     if (s->stream->q->on_death)
         s->stream->q->on_death(s, &(struct dead_letter){seq, deliveries, wall_ms, reason});
 }

@@ -2,6 +2,7 @@
 #include "cli.h"
 #include "common/clk.h"
 #include "common/json.h"
+#include "common/map.h"
 #include "common/mem.h"
 
 #include <errno.h>
@@ -13,7 +14,7 @@
 
 struct figures {
     char *tenant; /* NULL: the platform */
-    int64_t files, ingested, rejected, duplicate, quarantined, bytes, rows, rows_rejected;
+    int64_t files, ingested, rejected, duplicate, quarantined, bytes, file_bytes, rows, rows_rejected;
     int64_t messages, messages_refused, messages_dead, messages_done;
     double run_s, cpu_s, instance_s, ingestion_s, message_ms; /* message_ms: of all that are done */
     double *seconds;                                          /* of each ingestion, sorted */
@@ -79,22 +80,56 @@ static void fill(sqlite3 *db, struct figures *f, int64_t since_ms)
     sqlite3_finalize(s);
 }
 
-/* A line of logs/tenants/<t>/stream.jsonl (broker/journal.c). */
-static void add_line(struct figures *f, const bson_t *line, int64_t since_ms)
+/* An interval's line of a stream or an app (broker/journal.c). */
+struct interval {
+    char line[20];
+    bool counted, of_app;
+    int64_t messages, bytes, rows, refused, dead;
+    double ms;
+};
+
+static void count(struct figures *f, const struct interval *v, int sign)
 {
-    int64_t at = 0, n = json_get_i64(line, "messages", 0);
-    const char *event = json_get_str(line, "event", "");
-    if (clk_parse(json_get_str(line, "ts", ""), &at) < 0 || at < since_ms)
+    if (!v->counted)
         return;
-    if (!strcmp(event, "dead")) {
-        f->messages_dead++;
-    } else if (!strcmp(event, "interval") && !json_get_str(line, "app", NULL)) {
-        f->messages += n;
-        f->messages_refused += json_get_i64(line, "refused", 0);
-    } else if (!strcmp(event, "interval")) {
-        f->messages_done += n;
-        f->message_ms += (double)n * json_get_f64(line, "avg_ms", 0);
+    if (v->of_app) {
+        f->messages_done += sign * v->messages;
+        f->message_ms += sign * v->ms;
+        f->bytes += sign * v->bytes;
+        f->rows += sign * v->rows;
+        f->messages_dead += sign * v->dead;
+    } else {
+        f->messages += sign * v->messages;
+        f->messages_refused += sign * v->refused;
     }
+}
+
+/* A line of logs/tenants/<t>/stream.jsonl. One with the number of the app's last is in its place: broker/tally.h. */
+static void add_line(struct figures *f, struct map *last, const bson_t *line, int64_t since_ms)
+{
+    int64_t at = 0;
+    const char *app = json_get_str(line, "app", NULL);
+    AUTO_FREE char *key = xasprintf("%s/%s", json_get_str(line, "stream", ""), app ? app : "");
+    if (strcmp(json_get_str(line, "event", ""), "interval") || clk_parse(json_get_str(line, "ts", ""), &at) < 0)
+        return;
+    struct interval v = {.counted = at >= since_ms,
+                         .of_app = app != NULL,
+                         .messages = json_get_i64(line, "messages", 0),
+                         .bytes = json_get_i64(line, "bytes", 0),
+                         .rows = json_get_i64(line, "rows", 0),
+                         .refused = json_get_i64(line, "refused", 0),
+                         .dead = json_get_i64(line, "dead", 0)};
+    snprintf(v.line, sizeof v.line, "%s", json_get_str(line, "line", ""));
+    v.ms = (double)v.messages * json_get_f64(line, "avg_ms", 0);
+    struct interval *was = map_get(last, key);
+    if (!was) {
+        was = xcalloc(1, sizeof *was);
+        map_put(last, key, was);
+    } else if (*v.line && !strcmp(was->line, v.line)) {
+        count(f, was, -1);
+    }
+    *was = v;
+    count(f, was, 1);
 }
 
 static void fill_streams(const struct home *h, struct figures *f, int64_t since_ms)
@@ -103,7 +138,8 @@ static void fill_streams(const struct home *h, struct figures *f, int64_t since_
     int fd = openat(h->dirfd, path, O_RDONLY | O_CLOEXEC);
     FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
     char *line = NULL;
-    size_t cap = 0;
+    size_t cap = 0, i = 0;
+    struct map last = {0};
     if (!file) {
         if (errno != ENOENT)
             fprintf(stderr, "mysimbdp stats: cannot read %s: %s\n", path, strerror(errno));
@@ -112,8 +148,11 @@ static void fill_streams(const struct home *h, struct figures *f, int64_t since_
     for (ssize_t n; (n = getline(&line, &cap, file)) > 0;) {
         AUTO_BSON bson_t *doc = json_parse(line, (size_t)n, NULL); /* the last line may be cut off by a crash */
         if (doc)
-            add_line(f, doc, since_ms);
+            add_line(f, &last, doc, since_ms);
     }
+    for (void *v; (v = map_next(&last, &i));)
+        free(v);
+    map_fini(&last);
     free(line);
     fclose(file);
 }
@@ -132,6 +171,7 @@ static void add_to(struct figures *sum, const struct figures *f)
     sum->duplicate += f->duplicate;
     sum->quarantined += f->quarantined;
     sum->bytes += f->bytes;
+    sum->file_bytes += f->file_bytes;
     sum->rows += f->rows;
     sum->rows_rejected += f->rows_rejected;
     sum->messages += f->messages;
@@ -166,7 +206,7 @@ static void print_json(const struct figures *f)
     json_f64(&b, "p50_s", percentile(f, 0.5));
     json_f64(&b, "p95_s", percentile(f, 0.95));
     json_f64(&b, "p99_s", percentile(f, 0.99));
-    json_f64(&b, "bytes_per_s", f->ingestion_s > 0 ? (double)f->bytes / f->ingestion_s : NAN);
+    json_f64(&b, "bytes_per_s", f->ingestion_s > 0 ? (double)f->file_bytes / f->ingestion_s : NAN);
     json_i64(&b, "messages", f->messages);
     json_i64(&b, "messages_refused", f->messages_refused);
     json_i64(&b, "messages_dead", f->messages_dead);
@@ -184,7 +224,7 @@ static void print_row(const struct figures *f)
            f->tenant ? f->tenant : "(platform)", (long long)f->files, (long long)f->ingested, (long long)f->rejected,
            (long long)f->duplicate, (long long)f->quarantined, (long long)f->bytes, (long long)f->rows, (long long)f->rows_rejected,
            f->n_seconds ? f->ingestion_s / (double)f->n_seconds : 0, f->n_seconds ? percentile(f, 0.5) : 0,
-           f->n_seconds ? percentile(f, 0.99) : 0, f->ingestion_s > 0 ? (double)f->bytes / f->ingestion_s / 1e6 : 0,
+           f->n_seconds ? percentile(f, 0.99) : 0, f->ingestion_s > 0 ? (double)f->file_bytes / f->ingestion_s / 1e6 : 0,
            (long long)f->messages, f->messages_done ? f->message_ms / (double)f->messages_done : 0, f->run_s, f->instance_s,
            f->cpu_s);
 }
@@ -225,6 +265,7 @@ int verb_stats(struct cli *c)
         int64_t *fields[] = {&f.files, &f.ingested, &f.rejected, &f.duplicate, &f.quarantined, &f.bytes, &f.rows, &f.rows_rejected};
         for (int i = 0; i < 8; i++)
             *fields[i] = sqlite3_column_int64(s, i + 1);
+        f.file_bytes = f.bytes;
         fill(db, &f, since_ms);
         fill_streams(&h, &f, since_ms);
         print(c, &f);

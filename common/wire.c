@@ -81,10 +81,24 @@ static bool parse_subscribe(const struct wire_frame *v, size_t n, struct wire_re
     return v[1].n && v[2].n && take_text(&v[1], rq->stream, WIRE_MAX_NAME) && take_text(&v[2], rq->subscription, WIRE_MAX_NAME);
 }
 
+/* How many each message of a range made. */
+static bool parse_rows(const struct wire_frame *f, struct wire_request *rq, const char **why)
+{
+    *why = "ACK: the rows have four bytes for each range, and are at most 65536 a message; the ranges are in order and apart";
+    if (f->n != rq->n * 4)
+        return false;
+    rq->rows = f->p;
+    for (size_t i = 0; i < rq->n; i++)
+        if (le_u32(rq->rows + i * 4) > WIRE_MAX_ROWS || (i && wire_range_at(rq, i).first <= wire_range_at(rq, i - 1).last))
+            return false;
+    return true;
+}
+
 static bool parse_ranges(const struct wire_frame *v, size_t n, size_t frames, struct wire_request *rq, const char **why)
 {
-    *why = "ACK and EXTEND have two frames (header, ranges of 16 bytes), NACK four (and delay, reason)";
-    if (n != frames || v[1].n % 16 || !v[1].n || v[1].n / 16 > WIRE_MAX_RANGES)
+    bool has_rows = n == 3 && rq->h.verb == WIRE_ACK;
+    *why = "EXTEND has two frames (header, ranges of 16 bytes), NACK four (and delay, reason), ACK two or three (and rows)";
+    if ((n != frames && !has_rows) || v[1].n % 16 || !v[1].n || v[1].n / 16 > WIRE_MAX_RANGES)
         return false;
     rq->ranges = v[1].p;
     rq->n = v[1].n / 16;
@@ -94,6 +108,8 @@ static bool parse_ranges(const struct wire_frame *v, size_t n, size_t frames, st
         if (!r.first || r.first > r.last)
             return false;
     }
+    if (has_rows)
+        return parse_rows(&v[2], rq, why);
     if (frames == 2)
         return true;
     *why = "NACK: the delay has four bytes, the reason is text of at most 1024";
@@ -110,6 +126,7 @@ bool wire_parse(const struct wire_frame *v, size_t n, struct wire_request *rq, c
     rq->publisher = rq->number = 0;
     rq->stream[0] = rq->subscription[0] = rq->reason[0] = 0;
     rq->n = rq->n_bytes = 0;
+    rq->rows = NULL;
     *why = "the first frame is the header: version 1, verb, consumer, request";
     if (!n || !wire_header(&v[0], &rq->h))
         return false;

@@ -17,6 +17,7 @@ enum {
     WIRE_MIN_REQUEST_BYTES = 1 << 20, /* a publish may always carry this much, and one message of the stream's size */
     WIRE_MAX_NAME = 128,              /* "tenant/stream" */
     WIRE_MAX_RANGES = 4096,
+    WIRE_MAX_ROWS = 65536, /* of a message */
     WIRE_MAX_REASON = 1024,
     WIRE_DELIVERY_BYTES = 24, /* of the list in DELIVER, a message */
 };
@@ -89,6 +90,7 @@ struct wire_request {
     uint32_t max_messages; /* SUBSCRIBE */
     uint64_t max_bytes;
     const unsigned char *ranges; /* ACK, NACK, EXTEND: n of them, unaligned; see wire_range_at */
+    const unsigned char *rows;   /* ACK: a u32 for each range, how many rows each of its messages made; NULL: not told */
     uint32_t delay_ms;           /* NACK; or WIRE_NEVER */
     char reason[WIRE_MAX_REASON + 1];
 };

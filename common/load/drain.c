@@ -15,7 +15,6 @@
 #include <unistd.h>
 
 enum {
-    MAX_ROWS = 65536, /* of a message */
     WINDOW_BYTES = 8 << 20,
     FAST_MS = 250,  /* a window that is done so soon is doubled */
     SLOW_MS = 1000, /* and one that takes so long halved */
@@ -188,13 +187,45 @@ static void add_range(struct wire_range *v, size_t *n, uint64_t seq)
         v[(*n)++] = (struct wire_range){seq, seq};
 }
 
+struct done {
+    uint64_t seq;
+    uint32_t rows;
+};
+
+static int by_seq(const void *a, const void *b)
+{
+    const struct done *x = a, *y = b;
+    return x->seq < y->seq ? -1 : x->seq > y->seq;
+}
+
+/* In ranges of messages with as many rows each. */
+static void acknowledge(struct drain *d, struct done *done, size_t n_done)
+{
+    AUTO_FREE struct wire_range *v = xcalloc(n_done, sizeof *v);
+    AUTO_FREE uint32_t *rows = xcalloc(n_done, sizeof *rows);
+    size_t n = 0;
+    qsort(done, n_done, sizeof *done, by_seq);
+    for (size_t i = 0; i < n_done; i++) {
+        uint64_t seq = done[i].seq;
+        if (i && seq == done[i - 1].seq) /* it was delivered again meanwhile */
+            continue;
+        if (n && v[n - 1].last + 1 == seq && rows[n - 1] == done[i].rows) {
+            v[n - 1].last = seq;
+        } else {
+            rows[n] = done[i].rows;
+            v[n++] = (struct wire_range){seq, seq};
+        }
+    }
+    subscriber_ack_rows(d->s, v, rows, n);
+}
+
 /* Tells the broker what is done and what never will be. */
 static void settle(struct drain *d)
 {
     size_t kept = 0, n = 0;
     if (!d->settled_any)
         return;
-    AUTO_FREE struct wire_range *v = xcalloc(d->n_held + 1, sizeof *v);
+    AUTO_FREE struct done *done = xcalloc(d->n_held + 1, sizeof *done);
     crash_at(CRASH_drain_stored);
     for (size_t i = 0; i < d->n_held; i++) {
         struct held *h = &d->held[i];
@@ -204,7 +235,7 @@ static void settle(struct drain *d)
             d->counts.refused++;
             free(h->why);
         } else if (ready) {
-            add_range(v, &n, h->seq);
+            done[n++] = (struct done){h->seq, h->rows};
             d->counts.acknowledged++;
         } else {
             d->held[kept++] = *h;
@@ -212,7 +243,7 @@ static void settle(struct drain *d)
     }
     d->n_held = kept;
     if (n)
-        subscriber_ack(d->s, v, n);
+        acknowledge(d, done, n);
     d->settled_any = false;
     crash_at(CRASH_drain_acked);
 }
@@ -368,8 +399,8 @@ int drain_row(struct drain *d, uint64_t seq, const void *elements, size_t n, str
     struct held *h = at_hand(d, seq);
     if (!h)
         return err_set(e, -ENOENT, "message %llu is not held", (unsigned long long)seq);
-    if (h->rows == MAX_ROWS)
-        return err_set(e, ERR_LIMIT, "the message has more than %d rows", MAX_ROWS);
+    if (h->rows == WIRE_MAX_ROWS)
+        return err_set(e, ERR_LIMIT, "the message has more than %d rows", WIRE_MAX_ROWS);
     int r = d->indexed ? 0 : index_make(d->sink, d->spec, e);
     if (r < 0)
         return r;

@@ -163,6 +163,18 @@ void subscriber_ack(struct subscriber *s, const struct wire_range *v, size_t n)
     settle(s, WIRE_ACK, v, n, NULL, 0);
 }
 
+void subscriber_ack_rows(struct subscriber *s, const struct wire_range *v, const uint32_t *rows, size_t n)
+{
+    AUTO_BUF struct buf b = {0};
+    for (size_t at = 0, some; at < n; at += some) {
+        some = n - at < WIRE_MAX_RANGES ? n - at : WIRE_MAX_RANGES;
+        b.n = 0;
+        for (size_t i = at; i < at + some; i++)
+            le_add_u32(&b, rows[i]);
+        settle(s, WIRE_ACK, v + at, some, &(struct wire_frame){b.p, b.n}, 1);
+    }
+}
+
 void subscriber_extend(struct subscriber *s, const struct wire_range *v, size_t n)
 {
     settle(s, WIRE_EXTEND, v, n, NULL, 0);

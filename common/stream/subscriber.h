@@ -36,6 +36,8 @@ void subscriber_watch(struct subscriber *s, int fd);
 int subscriber_next(struct subscriber *s, int64_t ms, struct subscriber_batch *ret, struct err *e);
 /* Done; given back after delay_ms, for `why`; held for another lease. Sent at once, without an answer. */
 void subscriber_ack(struct subscriber *s, const struct wire_range *v, size_t n);
+/* rows: how many each message of a range made, for the tenant's figures; the ranges are in order and apart. */
+void subscriber_ack_rows(struct subscriber *s, const struct wire_range *v, const uint32_t *rows, size_t n);
 void subscriber_nack(struct subscriber *s, const struct wire_range *v, size_t n, uint32_t delay_ms, const char *why);
 void subscriber_extend(struct subscriber *s, const struct wire_range *v, size_t n);
 

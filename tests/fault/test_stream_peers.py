@@ -66,6 +66,51 @@ def test_stats_count_messages(home):
     assert home.rows("stats", "--since", "2100-01-01T00:00:00Z")[0]["messages"] == 0
 
 
+def test_stats_count_what_stream_apps_stored_over_kills(home):
+    """Rows, bytes and messages of streams: each once, whenever the broker is killed."""
+    home.profiles(cpus=0.01)
+    home.db_of["acme"] = f"acme_{home.base.name.replace('-', '_')}"
+    (home.path / "conf/tenants/acme.conf").write_text(
+        f'database = "{home.db_of["acme"]}"; datasets = ( {{ name = "data"; format = "json"; }} ); streams = ( {{ name = "events"; }} );\n'
+        'stream_apps = ( { app = "store"; stream = "events"; exec = "builtin:load"; dataset = "data"; } );\n')
+    home.up()
+    sent = 0
+    two, one = b'[{"v":1},{"v":2}]', b'{"v":3}'
+    with peer(home) as p:
+        for _ in range(4):
+            p.publish(STREAM, [two, one, one])
+            with pytest.raises(Refused):
+                p.publish(STREAM, [b"x" * 65537])
+            sent += 3
+            until(lambda: home.queue("store")["acked"] == sent, home.path / "state", what=lambda: f"the acks: {home.queue('store')}")
+            assert home.queue("store")["published"] == sent
+            pid = home.control({"op": "status"}, "broker.sock")["pid"]
+            os.kill(pid, signal.SIGKILL)
+            until(lambda: restarted(home, pid), home.path / "state", what="the next broker")
+    home.down()
+    n_bytes = 4 * (len(two) + 2 * len(one))
+    for row in home.rows("stats"):
+        assert (row["messages"], row["rows"], row["bytes"], row["messages_dead"]) == (sent, 16, n_bytes, 0) and row["bytes_per_s"] is None
+        assert 1 <= row["messages_refused"] <= 4  # written once a second
+    assert home.count("acme") == 16
+
+
+def test_stats_take_the_last_of_lines_of_one_number(home):
+    """A broker that was killed before it remembered that a line was written writes it again, with more."""
+    home.streams("events")
+    home.up()
+    home.down()
+    log = home.path / "logs/tenants/acme/stream.jsonl"
+    log.parent.mkdir(exist_ok=True)
+    lines = [(None, "a1", 5, 0), ("consume", "b1", 5, 10), (None, "a1", 7, 0), ("consume", "b1", 6, 12), ("consume", "b2", 1, 1), (None, "a2", 1, 0)]
+    log.write_text("".join('{"ts":"2026-01-0%dT00:00:00Z","event":"interval","tenant_id":"acme","stream":"events","app":%s,"line":"%s","messages":%d,"bytes":%d,"rows":%d}\n'
+                           % (1 + i, f'"{app}"' if app else "null", number, n, n * 10, rows) for i, (app, number, n, rows) in enumerate(lines)))
+    acme = home.rows("stats", "--tenant", "acme")[0]
+    assert (acme["messages"], acme["rows"], acme["bytes"]) == (8, 13, 70)
+    acme = home.rows("stats", "--tenant", "acme", "--since", "2026-01-04T00:00:00Z")[0]
+    assert (acme["messages"], acme["rows"], acme["bytes"]) == (1, 13, 70)
+
+
 def test_s06_after_too_many_breaches_a_stream_is_cut_off(home):
     home.streams(("events", 'max_message_bytes = 10; on_breach = "suspend"; breaches = 3; breach_window_s = 60;'), "other")
     home.up()
@@ -106,6 +151,9 @@ def test_s07_malformed_requests_are_refused_with_what_is_wrong(home):
         ([b""], "header"), ([b"x"], "header"), ([b"\x02" + good[1:], b"s"], "header"), ([good], "five frames"),
         ([good, b"acme/events", b"", b"\1\0\0\0", b"xy"], "add up"), ([good, b"acme/events", b"", b"", b""], "five frames"),
         ([good, b"acme/events", b"", b"\xff\xff\xff\xff" * 3, b"x"], "add up"), ([good, b"acme/events", b"1234", b"\1\0\0\0", b"x"], "five frames"),
+        ([header(ACK, 1, 9), struct.pack("<QQ", 1, 1), b""], "four bytes for each range"),
+        ([header(ACK, 1, 9), struct.pack("<QQ", 1, 1), struct.pack("<I", 65537)], "65536"),
+        ([header(ACK, 1, 9), struct.pack("<QQQQ", 2, 2, 1, 1), struct.pack("<II", 1, 1)], "in order"),
         ([good, b"", b"", b"\1\0\0\0", b"x"], "name"), ([good, b"a" * 129, b"", b"\1\0\0\0", b"x"], "name"),
         ([good, b"acme/\xff", b"", b"\1\0\0\0", b"x"], "name"), ([good, b"acme/a\nb", b"", b"\1\0\0\0", b"x"], "name"),
         ([struct.pack("<BBHI", 1, 99, 0, 9)], "no such verb"), ([header(SUBSCRIBE, 1, 9), b"acme/events", b"consume", b"short"], "four frames"),

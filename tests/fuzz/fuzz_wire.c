@@ -32,6 +32,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (size_t i = 0; rq.h.verb == WIRE_PUBLISH && i < rq.n; i++)
             sum += le_u32(rq.lengths + i * 4);
         assert(rq.h.verb != WIRE_PUBLISH || sum == rq.n_bytes);
+        for (size_t i = 0; rq.rows && i < rq.n; i++)
+            assert(le_u32(rq.rows + i * 4) <= WIRE_MAX_ROWS);
         for (size_t i = 0; rq.h.verb >= WIRE_ACK && rq.h.verb <= WIRE_EXTEND && i < rq.n; i++)
             assert(wire_range_at(&rq, i).first <= wire_range_at(&rq, i).last);
         for (size_t i = 0; i < rq.n_bytes; i++)

@@ -173,8 +173,8 @@ static void consume(int i, int k, int c)
         struct range r = {g.seqs[a], g.seqs[b]};
         uint32_t what = rnd(10);
         if (what < 7) {
-            assert_int_equal(sub_ack(subs[i][k], &r, 1, now), r.last - r.first + 1);
-            assert_int_equal(sub_ack(subs[i][k], &r, 1, now), 0);
+            assert_int_equal(sub_ack(subs[i][k], &r, NULL, 1, now), r.last - r.first + 1);
+            assert_int_equal(sub_ack(subs[i][k], &r, NULL, 1, now), 0);
             for (uint64_t seq = r.first; seq <= r.last; seq++)
                 model[i].subs[k].fate[seq] = ACKED_LATELY;
         } else if (what < 8) {
@@ -318,7 +318,7 @@ static void drain(bool exact)
                 size_t n = consumer_lease(c, 1000, 1 << 30, now, on_drained, &d);
                 if (!n)
                     break;
-                assert_int_equal(sub_ack(subs[i][k], d.got, d.n, now), n);
+                assert_int_equal(sub_ack(subs[i][k], d.got, NULL, d.n, now), n);
                 d.n = 0;
             }
             for (uint64_t seq = 1; sub_next_dead(subs[i][k], seq, &l); seq = l.seq + 1)
@@ -503,7 +503,7 @@ static void test_poison(void **state)
             for (size_t i = 0; i < t.n && !killed; i++) {
                 killed = t.seqs[i] == POISON;
                 if (!killed)
-                    assert_int_equal(sub_ack(s, &(struct range){t.seqs[i], t.seqs[i]}, 1, now), 1);
+                    assert_int_equal(sub_ack(s, &(struct range){t.seqs[i], t.seqs[i]}, NULL, 1, now), 1);
             }
             if (round)
                 most = t.n > most ? t.n : most;
@@ -528,7 +528,7 @@ static void test_poison(void **state)
     struct consumer *c = consumer(s);
     assert_int_equal(take(c, &t), 1);
     assert_int_equal(t.seqs[0], POISON);
-    assert_int_equal(sub_ack(s, &(struct range){POISON, POISON}, 1, now), 1);
+    assert_int_equal(sub_ack(s, &(struct range){POISON, POISON}, NULL, 1, now), 1);
     consumer_detach(c, false, wall);
     struct stream_figures sf;
     stream_expire(sub_stream(s), 0, 0, 0);
@@ -552,13 +552,13 @@ static void test_windows_and_time(void **state)
     consumer_set_window(c, 10, 350);
     assert_int_equal(take(c, &t), 3); /* bytes */
     assert_int_equal(take(c, &t), 0);
-    assert_int_equal(sub_ack(s, &(struct range){1, 2}, 1, now), 2);
+    assert_int_equal(sub_ack(s, &(struct range){1, 2}, NULL, 1, now), 2);
     assert_int_equal(take(c, &t), 2);
     consumer_set_window(c, 4, 1 << 20);
     assert_int_equal(take(c, &t), 1); /* number */
     assert_int_equal(t.seqs[0], 6);
     consumer_set_window(c, 100, 1); /* one is always possible */
-    assert_int_equal(sub_ack(s, &(struct range){3, 6}, 1, now), 4);
+    assert_int_equal(sub_ack(s, &(struct range){3, 6}, NULL, 1, now), 4);
     assert_int_equal(take(c, &t), 1);
     /* a lease that is extended does not run out, one that is not does; a nack waits */
     int64_t due = sub_tick(s, now, wall);
@@ -616,7 +616,7 @@ static void test_many(void **state)
     consumer_set_window(quick, 1, 1000);
     for (int i = 1; i < N / 2; i++) {
         assert_int_equal(take(quick, &t), 1);
-        assert_int_equal(sub_ack(s, &(struct range){t.seqs[0], t.seqs[0]}, 1, now), 1);
+        assert_int_equal(sub_ack(s, &(struct range){t.seqs[0], t.seqs[0]}, NULL, 1, now), 1);
     }
     now += LEASE_MS + 1;
     sub_tick(s, now, wall);
@@ -634,7 +634,7 @@ static void test_many(void **state)
         assert_int_equal(seq % 2 ? sub_drop_dead(s, d.seq) : sub_replay(s, d.seq), 0);
     while (take(quick, &t))
         for (size_t i = 0; i < t.n; i++)
-            assert_int_equal(sub_ack(s, &(struct range){t.seqs[i], t.seqs[i]}, 1, now), 1);
+            assert_int_equal(sub_ack(s, &(struct range){t.seqs[i], t.seqs[i]}, NULL, 1, now), 1);
     sub_figures(s, &f);
     assert_int_equal(f.dead + f.ready + f.leased, 0);
     consumer_detach(quick, false, wall);
@@ -845,7 +845,7 @@ static void test_marks(void **state)
         struct taken t;
         assert_true(take(c, &t) > 0);
         if (!again)
-            assert_int_equal(sub_ack(s, &(struct range){1, 14}, 1, now), 14);
+            assert_int_equal(sub_ack(s, &(struct range){1, 14}, NULL, 1, now), 14);
         consumer_detach(c, false, wall);
         queues_commit(q, true);
         while (queues_tidy(q)) {
@@ -870,7 +870,7 @@ static void test_acks_vouch(void **state)
     struct store_pos at = sub_stream(s)->extents[9].at;
     struct consumer *c = consumer(s);
     assert_int_equal(take(c, &t), 10);
-    assert_int_equal(sub_ack(s, &(struct range){1, 10}, 1, now), 10);
+    assert_int_equal(sub_ack(s, &(struct range){1, 10}, NULL, 1, now), 10);
     consumer_detach(c, false, wall);
     queues_close(q);
     snprintf(path, sizeof path, "%s/%016llx.seg", dir_name, (unsigned long long)at.segment);
@@ -892,12 +892,55 @@ static void test_acks_vouch(void **state)
     remove_dir();
 }
 
+/* Counts are there after a kill as far as what they count is, and know what the journal was told. */
+static void test_counts(void **state)
+{
+    struct err e = {0};
+    struct taken t;
+    (void)state;
+    make_dir();
+    assert_int_equal(queues_open(dir_fd, marks(), &q, &e), 0);
+    struct sub *s = one_sub("t/s", "a");
+    struct stream *st = sub_stream(s);
+    publish_n(s, 10, 100);
+    stream_count_refusal(st);
+    assert_true(queues_record_refusals(q));
+    struct consumer *c = consumer(s);
+    assert_int_equal(take(c, &t), 10);
+    assert_int_equal(sub_ack(s, (struct range[]){{1, 2}, {4, 5}}, (uint32_t[]){3, 0}, 2, now), 4);
+    assert_int_equal(sub_ack(s, &(struct range){2, 3}, (uint32_t[]){7}, 1, now), 1); /* 2 is counted already */
+    sub_tally_told(s);
+    uint64_t line = sub_tally(s)->line;
+    assert_int_equal(sub_ack(s, &(struct range){6, 6}, (uint32_t[]){1}, 1, now), 1);
+    queues_commit(q, false);
+    assert_int_equal(sub_ack(s, &(struct range){7, 7}, (uint32_t[]){1}, 1, now), 1); /* neither is written */
+    queues_abandon(q);
+    assert_int_equal(queues_open(dir_fd, marks(), &q, &e), 0);
+    s = one_sub("t/s", "a");
+    st = sub_stream(s);
+    const struct tally *v = sub_tally(s);
+    assert_int_equal(v->v[TALLY_MESSAGES], 6);
+    assert_int_equal(v->v[TALLY_BYTES], 600);
+    assert_int_equal(v->v[TALLY_ROWS], 2 * 3 + 7 + 1);
+    assert_int_equal(tally_untold(v, TALLY_MESSAGES), 1);
+    assert_int_equal(v->line, line);
+    assert_int_equal(stream_tally(st)->v[TALLY_MESSAGES], 10);
+    assert_int_equal(stream_tally(st)->v[TALLY_BYTES], 1000);
+    assert_int_equal(stream_tally(st)->v[TALLY_REFUSED], 1);
+    /* what an earlier program delivered has its bytes, too */
+    assert_int_equal(sub_ack(s, &(struct range){7, 8}, NULL, 1, now), 2);
+    assert_int_equal(sub_tally(s)->v[TALLY_BYTES], 800);
+    queues_close(q);
+    remove_dir();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_poison), cmocka_unit_test(test_windows_and_time), cmocka_unit_test(test_many),
         cmocka_unit_test(test_damage), cmocka_unit_test(test_full_segments),    cmocka_unit_test(test_epochs),
-        cmocka_unit_test(test_marks),  cmocka_unit_test(test_acks_vouch),       cmocka_unit_test(test_model),
+        cmocka_unit_test(test_marks),  cmocka_unit_test(test_acks_vouch),       cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
