@@ -413,7 +413,7 @@ static void make_result(struct runner *r)
     r->result.stopped = r->evidence.stopped;
     r->result.started_wall_ms = r->started_wall_ms;
     r->result.ended_wall_ms = clk_wall_ms();
-    r->result.wall_s = (double)(clk_now_ms() - r->started_ms) / 1000;
+    r->result.wall_s = r->started_ms ? (double)(clk_now_ms() - r->started_ms) / 1000 : 0; /* 0: it never began */
     r->result.cpu_s = r->evidence.cpu_s;
     r->result.max_rss_bytes = ru.ru_maxrss * 1024;
 }

@@ -361,6 +361,7 @@ def test_a_missing_secret_is_named(home):
     until(lambda: home.files(reason="exec_error"), home.path / "state")
     r = home.rows("runs")[0]
     assert r["outcome"] == "exec_error" and 'cannot read the secret "token"' in r["error"] and "keys/acme/api" in r["error"]
+    assert r["wall_s"] == 0 and home.rows("stats", "--tenant", "acme")[0]["run_s"] == 0  # it never began
     (home.path / "keys/acme").mkdir()
     (home.path / "keys/acme/api").write_text("now")
     home.cli("retry", "--tenant", "acme")
