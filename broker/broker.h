@@ -159,6 +159,13 @@ void session_end(struct session *s, bool lost);
 void session_end_all(struct broker *b);
 void session_drop_sub(struct broker *b, struct bsub *sub); /* its consumers' subscriptions end */
 
+/* limits.c */
+/* WIRE_N_CODES, or what the request is refused with: how long to wait (0: it will never pass), and why. Takes nothing. */
+enum wire_code limits_broken(struct bstream *st, const struct wire_request *rq, int64_t *ret_wait_ms, char *text, size_t size);
+/* What one request may have. */
+int64_t limits_messages(const struct conf_stream *c);
+int64_t limits_bytes(const struct conf_stream *c);
+
 /* deliver.c */
 void deliver_want(struct bsub *s); /* something may have become deliverable */
 bool deliver(struct broker *b);    /* true when there is more to do */

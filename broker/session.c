@@ -164,45 +164,16 @@ static void breach(struct bstream *st, enum wire_code code, const char *detail)
     }
 }
 
-static int64_t max_request_bytes(const struct bstream *st)
-{
-    return st->conf.max_message_bytes > WIRE_MIN_REQUEST_BYTES ? st->conf.max_message_bytes : WIRE_MIN_REQUEST_BYTES;
-}
-
 /* What the stream's configuration says against this request; true when it was refused. */
 static bool breaks_limits(struct session *s, struct bstream *st, const struct wire_request *rq)
 {
-    const struct conf_stream *c = &st->conf;
-    enum wire_code code = WIRE_N_CODES;
-    int64_t wait = 0, most = max_request_bytes(st);
     char text[200];
-    for (size_t i = 0; i < rq->n && code == WIRE_N_CODES; i++)
-        if (le_u32(rq->lengths + i * 4) > c->max_message_bytes) {
-            code = WIRE_size;
-            snprintf(text, sizeof text, "a message of %" PRIu32 " bytes; max_message_bytes is %" PRId64,
-                     le_u32(rq->lengths + i * 4), c->max_message_bytes);
-        }
-    if (code == WIRE_N_CODES && (int64_t)rq->n > c->max_messages_per_request) {
-        code = WIRE_quota;
-        snprintf(text, sizeof text, "%zu messages in one request; max_messages_per_request is %" PRId64, rq->n,
-                 c->max_messages_per_request);
-    }
-    if (code == WIRE_N_CODES && (int64_t)rq->n_bytes > most) {
-        code = WIRE_size;
-        snprintf(text, sizeof text, "a request of %zu bytes; at most %" PRId64 " fit into one", rq->n_bytes, most);
-    }
-    if (code == WIRE_N_CODES && (wait = bucket_wait_ms(&st->messages, c->max_messages_per_s, (int64_t)rq->n, s->b->now_ms)) > 0) {
-        code = WIRE_rate;
-        snprintf(text, sizeof text, "max_messages_per_s is %" PRId64, c->max_messages_per_s);
-    }
-    if (code == WIRE_N_CODES && (wait = bucket_wait_ms(&st->bytes, c->max_bytes_per_s, (int64_t)rq->n_bytes, s->b->now_ms)) > 0) {
-        code = WIRE_rate;
-        snprintf(text, sizeof text, "max_bytes_per_s is %" PRId64, c->max_bytes_per_s);
-    }
+    int64_t wait_ms = 0;
+    enum wire_code code = limits_broken(st, rq, &wait_ms, text, sizeof text);
     if (code == WIRE_N_CODES)
         return false;
     stream_count_refusal(st->queue);
-    refuse(s, &rq->h, code, wait, "stream %s: %s", stream_name(st->queue), text);
+    refuse(s, &rq->h, code, wait_ms, "stream %s: %s", stream_name(st->queue), text);
     breach(st, code, text);
     return true;
 }
@@ -501,8 +472,8 @@ static void describe(struct session *s, const struct wire_request *rq)
         return;
     wire_add_header(&header, WIRE_DESCRIBED, 0, rq->h.request);
     le_add_u64(&terms, (uint64_t)st->conf.max_message_bytes);
-    le_add_u32(&terms, (uint32_t)st->conf.max_messages_per_request);
-    le_add_u64(&terms, (uint64_t)max_request_bytes(st));
+    le_add_u32(&terms, (uint32_t)limits_messages(&st->conf));
+    le_add_u64(&terms, (uint64_t)limits_bytes(&st->conf));
     struct wire_frame v[] = {{header.p, header.n}, {terms.p, terms.n}};
     session_send(s, v, 2);
 }

@@ -1,8 +1,8 @@
 /* What a stream or a subscription counts for the bill, and how much of it its tenant's journal has been told.
  *
- * A tally is a record of the log (REC_TALLY), written with what it counts: after a kill both are there or neither is. The journal is another
- * file. So each of its lines has the tally's number of the line, which changes once the line is written; who is killed in between
- * writes a line with the same number again, with all that the first one had and more, and who adds up takes the last. */
+ * A tally is a record of the log (REC_TALLY), written with what it counts: after a kill both are there or neither is. The journal
+ * is another file. So each of its lines has the tally's number of the line, which changes once the line is written; who is killed
+ * in between writes a line with the same number again, with all that the first one had and more, and who adds up takes the last. */
 #ifndef SIMBDP_TALLY_H
 #define SIMBDP_TALLY_H
 

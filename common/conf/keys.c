@@ -245,6 +245,9 @@ static const struct cfg_key stream_keys[] = {
     INT_ROW(conf_stream, max_message_bytes, "max_message_bytes", "65536", 1, CONF_MAX_MESSAGE, "size of one message, bytes"),
     INT_ROW(conf_stream, max_messages_per_s, "max_messages_per_s", "-1", -1, NO_MAX, "messages published a second"),
     INT_ROW(conf_stream, max_bytes_per_s, "max_bytes_per_s", "-1", -1, NO_MAX, "bytes published a second"),
+    INT_ROW(
+        conf_stream, burst_ms, "burst_ms", "1000", 1, 3600000,
+        "how much of these rates may come at once, after as long a pause or in one request, ms of them; 1000: a second's worth"),
     INT_ROW(conf_stream, max_messages_per_request, "max_messages_per_request", "1000", 1, 100000,
             "messages of one publish request"),
     INT_ROW(conf_stream, max_stored_bytes, "max_stored_bytes", "1073741824", -1, NO_MAX,

@@ -48,6 +48,31 @@ def test_s06_limits_are_refused_by_name_and_recorded(home):
     assert {e["reason"] for e in home.stream_journal() if e["event"] == "breach"} >= {"size"}
 
 
+def test_burst_ms_is_what_may_come_at_once(home):
+    home.streams(("events", "max_messages_per_s = 100;"), ("longer", "max_messages_per_s = 100; burst_ms = 4000;"),
+                 ("heavy", "max_bytes_per_s = 1000L; burst_ms = 500; max_message_bytes = 2000;"), tenant="")
+    home.broker()
+    with peer(home) as p:
+        def refused(stream, messages):
+            with pytest.raises(Refused) as e:
+                for _ in range(2):  # where the machine is slow, the first one is paid for by then
+                    p.publish(stream, messages)
+            return e.value
+        e = refused(STREAM, bodies(400))
+        assert e.code == "quota" and e.retry_after_ms == 0 and "max_messages_per_s = 100, 100 may come at once (burst_ms)" in e.text
+        e = refused(STREAM, bodies(100))
+        assert e.code == "rate" and 0 < e.retry_after_ms <= 1001 and home.queue()["published"] == 100
+        e = refused("acme/longer", bodies(400))
+        assert e.code == "rate" and 0 < e.retry_after_ms <= 4001 and home.queue(None, stream="longer")["published"] == 400
+        e = refused("acme/heavy", [b"x" * 1001] * 2)
+        assert e.code == "size" and "max_bytes_per_s = 1000, 2000 may come at once" in e.text
+        e = refused("acme/heavy", [b"x" * 2000])  # one message passes, and is paid for afterwards
+        assert e.code == "rate" and 1000 < e.retry_after_ms <= 2001 and home.queue(None, stream="heavy")["published"] == 1
+    path = home.base / "lines"
+    path.write_text("".join(f"{i}\n" for i in range(250)))  # our own publisher sends no more at once
+    assert "250 messages confirmed" in home.cli("publish", STREAM, str(path)).stdout
+
+
 def test_stats_count_messages(home):
     home.streams(("events", "max_message_bytes = 10; max_deliveries = 1;"))
     home.up()

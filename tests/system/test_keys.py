@@ -150,6 +150,7 @@ TABLE = {
     "tenant.streams.name": PEERS + "::test_s07_a_tenant_reaches_its_own_streams_only",
     "tenant.streams.max_message_bytes": S06,
     "tenant.streams.max_messages_per_s": S06,
+    "tenant.streams.burst_ms": PEERS + "::test_burst_ms_is_what_may_come_at_once",
     "tenant.streams.max_bytes_per_s": S06,
     "tenant.streams.max_messages_per_request": S06,
     "tenant.streams.max_stored_bytes": STREAMS + "::test_s03_at_its_byte_cap_a_stream_refuses_and_consumers_go_on",
