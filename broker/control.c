@@ -9,6 +9,7 @@
  *   dead_replay, dead_drop {tenant,stream,app?,seq?} -> {n}: one, or all
  *   reload; tenants                               reads configuration, or who is suspended
  *   resume {tenant}                               streams that were cut off are open again
+ *   account                                       what was counted is in the journals when it is answered
  *   forget {tenant}                               its streams are no more (tenant remove --purge)
  *   watch                                         then a line {"activate":{tenant,stream,app}} whenever a subscription has messages
  *                                                 and no consumer, and one for each that is so already */
@@ -303,6 +304,13 @@ static int forget(struct broker *b, const char *tenant, struct err *e)
     return 0;
 }
 
+static void account(struct broker *b)
+{
+    journal_interval(b);
+    queues_commit(b->queues, true);
+    auth_read_tenants(b); /* the keeper answers when it has written the lines */
+}
+
 /* v: NULL is none. */
 static void hold_sessions(struct broker *b, struct ctl_conn *holder, bson_iter_t *v)
 {
@@ -379,6 +387,8 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
         return auth_read_tenants(b), broker_serve_all(b), 0;
     if (!strcmp(op, "resume") && tenant)
         return auth_read_tenants(b), broker_serve_all(b), resume(b, tenant);
+    if (!strcmp(op, "account"))
+        return account(b), 0;
     if (!strcmp(op, "forget") && tenant)
         return forget(b, tenant, e);
     if (!strcmp(op, "consumers"))

@@ -48,8 +48,9 @@ static enum wire_code is_too_large(const struct conf_stream *c, const struct wir
     }
     int64_t most = bucket_size(c->max_messages_per_s, c->burst_ms);
     if ((int64_t)rq->n > most) {
-        snprintf(text, size, "%zu messages in one request; of max_messages_per_s = %" PRId64 ", %" PRId64 " may come at once (burst_ms)",
-                 rq->n, c->max_messages_per_s, most);
+        snprintf(text, size,
+                 "%zu messages in one request; of max_messages_per_s = %" PRId64 ", %" PRId64 " may come at once (burst_ms)", rq->n,
+                 c->max_messages_per_s, most);
         return WIRE_quota;
     }
     if ((int64_t)rq->n_bytes > burst_bytes(c)) {

@@ -2,11 +2,10 @@
 #include "cli.h"
 #include "common/clk.h"
 #include "common/json.h"
-#include "common/map.h"
 #include "common/mem.h"
+#include "common/stream_log.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,14 +18,15 @@ struct figures {
     double run_s, cpu_s, instance_s, ingestion_s, message_ms; /* message_ms: of all that are done */
     double *seconds;                                          /* of each ingestion, sorted */
     size_t n_seconds;
+    int64_t n_timed; /* ingestions that ingestion_s is of: with those of which only the sum is left */
 };
 
 static const char counts_sql[] =
-    "SELECT t.id, count(f.file_id), sum(f.state='ingested'), sum(f.state='rejected'), sum(f.state='duplicate'), "
+    "SELECT t.id, t.purging=2, count(f.file_id), sum(f.state='ingested'), sum(f.state='rejected'), sum(f.state='duplicate'), "
     "sum(f.state='quarantined'), sum(CASE WHEN f.state='ingested' THEN f.size END), "
     "sum(CASE WHEN f.state='ingested' THEN max(f.rows_loaded,0) END), "
     "sum(CASE WHEN f.state='ingested' THEN max(f.rows_rejected,0) END) FROM tenants t LEFT JOIN files f ON f.tenant=t.id "
-    "AND f.received_at>=?2 WHERE (?1 IS NULL OR t.id=?1) AND t.purging<2 GROUP BY t.id ORDER BY t.id";
+    "AND f.received_at>=?2 WHERE (?1 IS NULL OR t.id=?1) GROUP BY t.id ORDER BY t.id";
 /* Rows of a group are counted for its run. */
 static const char runs_sql[] = "SELECT sum(wall_s), sum(cpu_s), sum(CASE WHEN outcome='ok' THEN max(rows_loaded,0) END), "
                                "sum(CASE WHEN outcome='ok' THEN max(rows_rejected,0) END) FROM runs WHERE tenant=?1 AND "
@@ -76,21 +76,21 @@ static void fill(sqlite3 *db, struct figures *f, int64_t since_ms)
             f->seconds = xrealloc(f->seconds, (2 * f->n_seconds + 2) * sizeof *f->seconds);
         f->seconds[f->n_seconds] = sqlite3_column_double(s, 0);
         f->ingestion_s += f->seconds[f->n_seconds++];
+        f->n_timed++;
     }
     sqlite3_finalize(s);
 }
 
-/* An interval's line of a stream or an app (broker/journal.c). */
-struct interval {
-    char line[20];
-    bool counted, of_app;
-    int64_t messages, bytes, rows, refused, dead;
-    double ms;
+struct since {
+    struct figures *f;
+    int64_t ms;
 };
 
-static void count(struct figures *f, const struct interval *v, int sign)
+static void add_interval(void *arg, const struct stream_interval *v, int sign)
 {
-    if (!v->counted)
+    const struct since *since = arg;
+    struct figures *f = since->f;
+    if (v->at_ms < since->ms)
         return;
     if (v->of_app) {
         f->messages_done += sign * v->messages;
@@ -104,57 +104,61 @@ static void count(struct figures *f, const struct interval *v, int sign)
     }
 }
 
-/* A line of logs/tenants/<t>/stream.jsonl. One with the number of the app's last is in its place: broker/tally.h. */
-static void add_line(struct figures *f, struct map *last, const bson_t *line, int64_t since_ms)
-{
-    int64_t at = 0;
-    const char *app = json_get_str(line, "app", NULL);
-    AUTO_FREE char *key = xasprintf("%s/%s", json_get_str(line, "stream", ""), app ? app : "");
-    if (strcmp(json_get_str(line, "event", ""), "interval") || clk_parse(json_get_str(line, "ts", ""), &at) < 0)
-        return;
-    struct interval v = {.counted = at >= since_ms,
-                         .of_app = app != NULL,
-                         .messages = json_get_i64(line, "messages", 0),
-                         .bytes = json_get_i64(line, "bytes", 0),
-                         .rows = json_get_i64(line, "rows", 0),
-                         .refused = json_get_i64(line, "refused", 0),
-                         .dead = json_get_i64(line, "dead", 0)};
-    snprintf(v.line, sizeof v.line, "%s", json_get_str(line, "line", ""));
-    v.ms = (double)v.messages * json_get_f64(line, "avg_ms", 0);
-    struct interval *was = map_get(last, key);
-    if (!was) {
-        was = xcalloc(1, sizeof *was);
-        map_put(last, key, was);
-    } else if (*v.line && !strcmp(was->line, v.line)) {
-        count(f, was, -1);
-    }
-    *was = v;
-    count(f, was, 1);
-}
-
 static void fill_streams(const struct home *h, struct figures *f, int64_t since_ms)
 {
-    AUTO_FREE char *path = xasprintf("logs/tenants/%s/stream.jsonl", f->tenant);
-    int fd = openat(h->dirfd, path, O_RDONLY | O_CLOEXEC);
-    FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
-    char *line = NULL;
-    size_t cap = 0, i = 0;
-    struct map last = {0};
-    if (!file) {
-        if (errno != ENOENT)
-            fprintf(stderr, "mysimbdp stats: cannot read %s: %s\n", path, strerror(errno));
-        return;
-    }
-    for (ssize_t n; (n = getline(&line, &cap, file)) > 0;) {
-        AUTO_BSON bson_t *doc = json_parse(line, (size_t)n, NULL); /* the last line may be cut off by a crash */
-        if (doc)
-            add_line(f, &last, doc, since_ms);
-    }
-    for (void *v; (v = map_next(&last, &i));)
-        free(v);
-    map_fini(&last);
-    free(line);
-    fclose(file);
+    int r = stream_log_read(h->dirfd, f->tenant, add_interval, &(struct since){f, since_ms});
+    if (r < 0)
+        fprintf(stderr, "mysimbdp stats: cannot read logs/tenants/%s/stream.jsonl: %s\n", f->tenant, strerror(-r));
+}
+
+/* What is left of a tenant that was purged (manager/batch/bill.h): the days from that one on. */
+static void fill_bills(sqlite3 *db, const char *table, struct figures *f, int64_t since_ms)
+{
+    AUTO_FREE char *sql = xasprintf("SELECT name, sum(value) FROM %s WHERE tenant=?1 AND day>=?2 GROUP BY name", table);
+    const struct {
+        const char *name;
+        int64_t *n;
+        double *x;
+    } fields[] = {
+        {"files", &f->files, NULL},
+        {"ingested", &f->ingested, NULL},
+        {"rejected", &f->rejected, NULL},
+        {"duplicate", &f->duplicate, NULL},
+        {"quarantined", &f->quarantined, NULL},
+        {"bytes", &f->bytes, NULL},
+        {"file_bytes", &f->file_bytes, NULL},
+        {"rows", &f->rows, NULL},
+        {"rows_rejected", &f->rows_rejected, NULL},
+        {"timed", &f->n_timed, NULL},
+        {"ingestion_s", NULL, &f->ingestion_s},
+        {"run_s", NULL, &f->run_s},
+        {"cpu_s", NULL, &f->cpu_s},
+        {"instance_s", NULL, &f->instance_s},
+        {"messages", &f->messages, NULL},
+        {"messages_refused", &f->messages_refused, NULL},
+        {"messages_dead", &f->messages_dead, NULL},
+        {"messages_done", &f->messages_done, NULL},
+        {"message_ms", NULL, &f->message_ms},
+    };
+    sqlite3_stmt *s = NULL;
+    if (sqlite3_prepare_v2(db, sql, -1, &s, NULL) != SQLITE_OK)
+        return; /* of an earlier version: it kept none */
+    sqlite3_bind_text(s, 1, f->tenant, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(s, 2, clk_day(since_ms));
+    while (sqlite3_step(s) == SQLITE_ROW)
+        for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+            if (strcmp(fields[i].name, (const char *)sqlite3_column_text(s, 0)) != 0)
+                continue;
+            else if (fields[i].n)
+                *fields[i].n += sqlite3_column_int64(s, 1);
+            else
+                *fields[i].x += sqlite3_column_double(s, 1);
+    sqlite3_finalize(s);
+}
+
+static bool has_any(const struct figures *f)
+{
+    return f->files || f->messages || f->messages_refused || f->messages_done || f->run_s > 0 || f->instance_s > 0;
 }
 
 static int by_value(const void *a, const void *b)
@@ -183,6 +187,7 @@ static void add_to(struct figures *sum, const struct figures *f)
     sum->cpu_s += f->cpu_s;
     sum->instance_s += f->instance_s;
     sum->ingestion_s += f->ingestion_s;
+    sum->n_timed += f->n_timed;
     sum->seconds = xrealloc(sum->seconds, (sum->n_seconds + f->n_seconds) * sizeof *sum->seconds);
     if (f->n_seconds)
         memcpy(sum->seconds + sum->n_seconds, f->seconds, f->n_seconds * sizeof *f->seconds);
@@ -202,7 +207,7 @@ static void print_json(const struct figures *f)
     json_i64(&b, "bytes", f->bytes);
     json_i64(&b, "rows", f->rows);
     json_i64(&b, "rows_rejected", f->rows_rejected);
-    json_f64(&b, "avg_ingestion_s", f->n_seconds ? f->ingestion_s / (double)f->n_seconds : NAN);
+    json_f64(&b, "avg_ingestion_s", f->n_timed ? f->ingestion_s / (double)f->n_timed : NAN);
     json_f64(&b, "p50_s", percentile(f, 0.5));
     json_f64(&b, "p95_s", percentile(f, 0.95));
     json_f64(&b, "p99_s", percentile(f, 0.99));
@@ -223,7 +228,7 @@ static void print_row(const struct figures *f)
     printf("%-20s %7lld %8lld %8lld %9lld %11lld %13lld %9lld %8lld %8.3f %8.3f %8.3f %10.3f %10lld %9.1f %9.2f %10.1f %8.2f\n",
            f->tenant ? f->tenant : "(platform)", (long long)f->files, (long long)f->ingested, (long long)f->rejected,
            (long long)f->duplicate, (long long)f->quarantined, (long long)f->bytes, (long long)f->rows, (long long)f->rows_rejected,
-           f->n_seconds ? f->ingestion_s / (double)f->n_seconds : 0, f->n_seconds ? percentile(f, 0.5) : 0,
+           f->n_timed ? f->ingestion_s / (double)f->n_timed : 0, f->n_seconds ? percentile(f, 0.5) : 0,
            f->n_seconds ? percentile(f, 0.99) : 0, f->ingestion_s > 0 ? (double)f->file_bytes / f->ingestion_s / 1e6 : 0,
            (long long)f->messages, f->messages_done ? f->message_ms / (double)f->messages_done : 0, f->run_s, f->instance_s,
            f->cpu_s);
@@ -264,11 +269,14 @@ int verb_stats(struct cli *c)
         struct figures f = {.tenant = xstrdup((const char *)sqlite3_column_text(s, 0))};
         int64_t *fields[] = {&f.files, &f.ingested, &f.rejected, &f.duplicate, &f.quarantined, &f.bytes, &f.rows, &f.rows_rejected};
         for (int i = 0; i < 8; i++)
-            *fields[i] = sqlite3_column_int64(s, i + 1);
+            *fields[i] = sqlite3_column_int64(s, i + 2);
         f.file_bytes = f.bytes;
         fill(db, &f, since_ms);
         fill_streams(&h, &f, since_ms);
-        print(c, &f);
+        fill_bills(db, "main.bills", &f, since_ms);
+        fill_bills(db, "streams.bills", &f, since_ms);
+        if (!sqlite3_column_int(s, 1) || has_any(&f))
+            print(c, &f);
         add_to(&sum, &f);
         free(f.tenant);
         free(f.seconds);

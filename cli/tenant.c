@@ -234,7 +234,7 @@ static int remove_tenant(struct cli *c, const struct home *h, const char *id, bo
     /* What a manager asks for is done where there is no doubt that it was asked for here. */
     AUTO_FREE char *mark = home_purge_mark(id);
     if (fd_mkdirs(h->dirfd, "state/warden", 0700) < 0 || fd_write_file(h->dirfd, mark, "", 0, 0600, &e) < 0 ||
-        cli_tell(h, "streammgr.sock", "forget", id, &e) < 0)
+        cli_tell(h, "streammgr.sock", "forget", id, &e) < 0 || cli_tell(h, "broker.sock", "account", id, &e) < 0)
         return cli_fail(c, &e);
     json_begin(&b, NULL, '{');
     json_str(&b, "op", "purge");

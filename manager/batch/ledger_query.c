@@ -166,16 +166,44 @@ char **ledger_purging(struct ledger *l)
     return ids(query(l, "SELECT id FROM tenants WHERE purging=1", NULL));
 }
 
+#define SOME_FILES "SELECT file_id FROM files WHERE tenant=?1 LIMIT 500"
+#define SOME_RUNS  "SELECT run_id FROM runs WHERE tenant=?1 LIMIT 500"
+/* What stats (cli/stats.c) says of them. */
+static const char bill_files_sql[] =
+    "WITH some AS (SELECT received_at/86400000 AS day, * FROM files WHERE file_id IN(" SOME_FILES ")),"
+    " done AS (SELECT * FROM some WHERE state='ingested'), timed AS (SELECT * FROM done WHERE started_at>0),"
+    " v(day, name, value) AS (SELECT day, 'files', 1 FROM some"
+    " UNION ALL SELECT day, state, 1 FROM some"
+    " UNION ALL SELECT day, 'bytes', size FROM done"
+    " UNION ALL SELECT day, 'file_bytes', size FROM done"
+    " UNION ALL SELECT day, 'rows', max(rows_loaded, 0) FROM done"
+    " UNION ALL SELECT day, 'rows_rejected', max(rows_rejected, 0) FROM done"
+    " UNION ALL SELECT day, 'timed', 1 FROM timed"
+    " UNION ALL SELECT day, 'ingestion_s', (ended_at-started_at)/1000.0 FROM timed)"
+    " INSERT INTO bills SELECT ?1, day, name, sum(value) FROM v WHERE value<>0 GROUP BY day, name"
+    " ON CONFLICT DO UPDATE SET value=value+excluded.value";
+static const char bill_runs_sql[] = "WITH some AS (SELECT started_at/86400000 AS day, * FROM runs WHERE run_id IN(" SOME_RUNS ")),"
+                                    " v(day, name, value) AS (SELECT day, 'run_s', wall_s FROM some"
+                                    " UNION ALL SELECT day, 'cpu_s', cpu_s FROM some"
+                                    " UNION ALL SELECT day, 'rows', max(rows_loaded, 0) FROM some WHERE outcome='ok'"
+                                    " UNION ALL SELECT day, 'rows_rejected', max(rows_rejected, 0) FROM some WHERE outcome='ok')"
+                                    " INSERT INTO bills SELECT ?1, day, name, sum(value) FROM v WHERE value<>0 GROUP BY day, name"
+                                    " ON CONFLICT DO UPDATE SET value=value+excluded.value";
+enum { FIRST_DELETE = 2 };
+
+/* What is deleted is billed in the same transaction. */
 static int purge_some(sqlite3 *db, const char *tenant, int (*fn)(void *arg, const char *run_id, struct err *e), void *arg,
                       struct err *e)
 {
-    static const char *const deletes[] = {
-        "DELETE FROM quality WHERE file_id IN(SELECT file_id FROM files WHERE tenant=?1 LIMIT 500)",
-        "DELETE FROM files WHERE file_id IN(SELECT file_id FROM files WHERE tenant=?1 LIMIT 500)",
-        "DELETE FROM runs WHERE run_id IN(SELECT run_id FROM runs WHERE tenant=?1 LIMIT 500)",
+    static const char *const sql[] = {
+        bill_files_sql,
+        bill_runs_sql,
+        "DELETE FROM quality WHERE file_id IN(" SOME_FILES ")",
+        "DELETE FROM files WHERE file_id IN(" SOME_FILES ")",
+        "DELETE FROM runs WHERE run_id IN(" SOME_RUNS ")",
     };
     sqlite3_stmt *s = NULL;
-    int n = 0, gone = 0, r = sqlite3_prepare_v2(db, "SELECT run_id FROM runs WHERE tenant=?1 LIMIT 500", -1, &s, NULL);
+    int n = 0, gone = 0, r = sqlite3_prepare_v2(db, SOME_RUNS, -1, &s, NULL);
     ledger_bind_text(s, 1, tenant);
     while (r == SQLITE_OK && gone == 0 && sqlite3_step(s) == SQLITE_ROW)
         gone = fn(arg, (const char *)sqlite3_column_text(s, 0), e);
@@ -184,13 +212,13 @@ static int purge_some(sqlite3 *db, const char *tenant, int (*fn)(void *arg, cons
         return gone;
     if (r == SQLITE_OK)
         r = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
-    for (size_t i = 0; r == SQLITE_OK && i < sizeof deletes / sizeof *deletes; i++) {
-        r = sqlite3_prepare_v2(db, deletes[i], -1, &s, NULL);
+    for (size_t i = 0; r == SQLITE_OK && i < sizeof sql / sizeof *sql; i++) {
+        r = sqlite3_prepare_v2(db, sql[i], -1, &s, NULL);
         ledger_bind_text(s, 1, tenant);
         if (r == SQLITE_OK && (r = sqlite3_step(s)) == SQLITE_DONE)
             r = SQLITE_OK;
         sqlite3_finalize(s);
-        n += r == SQLITE_OK ? sqlite3_changes(db) : 0;
+        n += r == SQLITE_OK && i >= FIRST_DELETE ? sqlite3_changes(db) : 0;
     }
     if (r == SQLITE_OK)
         r = sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);

@@ -38,6 +38,8 @@ static const char schema[] =
     " output_dropped INTEGER, n_files INTEGER NOT NULL DEFAULT 1, rows_parsed INTEGER NOT NULL DEFAULT -1,"
     " rows_loaded INTEGER NOT NULL DEFAULT -1, rows_rejected INTEGER NOT NULL DEFAULT -1, pruned INTEGER NOT NULL DEFAULT 0,"
     " network_refused INTEGER NOT NULL DEFAULT -1) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS bills(tenant TEXT, day INTEGER, name TEXT, value REAL NOT NULL, PRIMARY KEY(tenant, day, name))"
+    " WITHOUT ROWID;"
     "CREATE INDEX IF NOT EXISTS runs_live ON runs(run_id) WHERE state<>'ended';"
     "CREATE INDEX IF NOT EXISTS runs_kept ON runs(tenant, ended_at) WHERE state='ended' AND pruned=0;"
     "CREATE INDEX IF NOT EXISTS runs_tenant ON runs(tenant, started_at);"

@@ -1,5 +1,6 @@
 #include "purge.h"
 #include "admit.h"
+#include "bill.h"
 #include "filing.h"
 #include "helper.h"
 #include "intake.h"
@@ -150,7 +151,7 @@ static void *remove_all(void *arg)
     struct purge *p = arg;
     static const char *const places[] = {"staging", "done", "quarantine", "logs/tenants"};
     struct err e = {0};
-    int r = 0;
+    int r = bill_streams(&p->m->home, p->tenant, &e);
     for (size_t i = 0; r == 0 && i < sizeof places / sizeof *places; i++) {
         AUTO_FREE char *path = xasprintf("%s/%s", places[i], p->tenant);
         r = fd_remove_tree(p->m->home.dirfd, path);

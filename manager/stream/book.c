@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
-enum { BUSY_MS = 2000, N_STATEMENTS = 16, PRUNE_AT_ONCE = 1000 };
+enum { BUSY_MS = 2000, N_STATEMENTS = 20, PRUNE_AT_ONCE = 1000 };
 
 struct book {
     const struct home *home;
@@ -30,6 +30,8 @@ static const char schema[] =
     "CREATE INDEX IF NOT EXISTS instances_tenant ON instances(tenant, started_at);"
     "CREATE INDEX IF NOT EXISTS instances_started ON instances(started_at);"
     "CREATE INDEX IF NOT EXISTS instances_kept ON instances(tenant, ended_at) WHERE state='ended' AND pruned=0;"
+    "CREATE TABLE IF NOT EXISTS bills(tenant TEXT, day INTEGER, name TEXT, value REAL NOT NULL, PRIMARY KEY(tenant, day, name)) "
+    "WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS apps(tenant TEXT, app TEXT, wanted INTEGER NOT NULL, stopped INTEGER NOT NULL, args TEXT, PRIMARY "
     "KEY(tenant, app)) WITHOUT ROWID;";
 
@@ -263,14 +265,26 @@ int book_prune(struct book *b, const char *tenant, int64_t before_wall_ms, int m
 
 int book_forget(struct book *b, const char *tenant, struct err *e)
 {
-    static const char *const sql[] = {"DELETE FROM instances WHERE tenant=?1", "DELETE FROM apps WHERE tenant=?1"};
+    /* What it is billed by stays, by UTC day, as `mysimbdp stats` has it (manager/batch/bill.h). */
+    static const char *const sql[] = {
+        "INSERT INTO bills SELECT tenant, ended_at/86400000, 'instance_s', sum(max(0, ended_at-started_at))/1000.0 FROM instances "
+        "WHERE "
+        "tenant=?1 AND ended_at IS NOT NULL GROUP BY 1,2 ON CONFLICT DO UPDATE SET value=value+excluded.value",
+        "INSERT INTO bills SELECT tenant, ended_at/86400000, 'cpu_s', sum(cpu_s) FROM instances WHERE tenant=?1 AND ended_at IS "
+        "NOT "
+        "NULL AND cpu_s IS NOT NULL GROUP BY 1,2 ON CONFLICT DO UPDATE SET value=value+excluded.value",
+        "DELETE FROM instances WHERE tenant=?1", "DELETE FROM apps WHERE tenant=?1"};
     while (book_prune(b, tenant, INT64_MAX, PRUNE_AT_ONCE) == PRUNE_AT_ONCE) {
     }
-    for (size_t i = 0; i < sizeof sql / sizeof *sql; i++) {
+    bool ok = sqlite3_exec(b->db, "BEGIN IMMEDIATE", NULL, NULL, NULL) == SQLITE_OK;
+    for (size_t i = 0; ok && i < sizeof sql / sizeof *sql; i++) {
         sqlite3_stmt *s = prepare(b, sql[i]);
         bind_text(s, 1, tenant);
-        if (!run(s))
-            return fail(b, "forget a tenant", e);
+        ok = run(s);
     }
-    return 0;
+    if (ok && sqlite3_exec(b->db, "COMMIT", NULL, NULL, NULL) == SQLITE_OK)
+        return 0;
+    fail(b, "forget a tenant", e);
+    sqlite3_exec(b->db, "ROLLBACK", NULL, NULL, NULL);
+    return e->code;
 }

@@ -192,7 +192,8 @@ def test_remove_puts_aside_and_purge_deletes_everything_while_running(home):
     assert all(home.marked(r) == [] and not (home.path / "runs" / r).exists() for r in runs)
     assert home.mongo.client[home.db_of["gone"]].list_collection_names() == []
     assert [t["tenant_id"] for t in home.rows("tenant", "list")] == ["stays"] and home.count("stays") == 1
-    assert [t["tenant_id"] for t in home.rows("stats")] == ["stays", None]
+    assert [t["tenant_id"] for t in home.rows("stats")] == ["gone", "stays", None]  # its bill is kept
+    assert [t["tenant_id"] for t in home.rows("stats", "--since", "2100-01-01T00:00:00Z")] == ["stays", None]
     assert [t["tenant_id"] for t in home.control({"op": "status"})["tenants"]] == ["stays"]
     home.drop("goes on.csv", "v\n2\n", "stays")
     assert home.wait_file(file_name="goes on.csv")["state"] == "ingested"
@@ -231,10 +232,21 @@ def test_a_purge_that_was_cut_short_goes_on(home, point):
     home.drop("a.csv", "v\n1\n", "gone")
     home.drop("b.csv", "v\n1\n", "stays")
     home.wait_files(2)
+    day = "2026-01-%02dT12:00:00Z"
+    (home.path / "logs/tenants/gone/stream.jsonl").write_text("".join(
+        '{"ts":"%s","event":"interval","stream":"s","app":%s,"line":"%d","messages":%d,"bytes":10,"rows":20,"refused":1,"dead":1,"avg_ms":2.5}\n'
+        % (day % (1 + i), app, i, 4 + i) for i, app in enumerate(["null", '"a"', '"a"'])))
+    names = [k for k in home.rows("stats")[0] if k not in ("p50_s", "p95_s", "p99_s")]
+    before = [{k: home.rows("stats", *args)[0][k] for k in names} for args in ([], ["--since", day % 3])]
+    assert (before[0]["messages"], before[0]["rows"], before[0]["messages_dead"], before[1]["rows"]) == (4, 41, 2, 21)
     r = home.cli("tenant", "remove", "gone", "--purge", check=False)
     assert r.returncode == 1 and (home.base / "crashed").exists()
     until(lambda: traces(home, "gone") == [], home.path / "state", what="the rest to go")
     until(lambda: home.mongo.client[home.db_of["gone"]].list_collection_names() == [], home.path / "state")
+    # what it is billed by stays, by day, and is counted once
+    for args, was in zip(([], ["--since", day % 3]), before):
+        now = home.rows("stats", "--tenant", "gone", *args)[0]
+        assert {k: now[k] for k in names} == pytest.approx(was), args
     home.drop("c.csv", "v\n2\n", "stays")
     assert home.wait_file(file_name="c.csv")["state"] == "ingested" and home.count("stays") == 2
 

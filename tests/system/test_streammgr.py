@@ -451,7 +451,10 @@ def test_logs_of_instances_are_kept_for_a_while_and_purged_with_their_tenant(pla
     wait_app(platform, lambda a: a["ready"] == 1)
     assert platform.rows("stats", "--tenant", "acme")[0]["instance_s"] > 0
     conf = (platform.path / "conf/tenants/acme.conf").read_text()
+    billed = platform.rows("stats", "--tenant", "acme")[0]
     platform.cli("tenant", "remove", "acme", "--purge")
+    bill, = [s for s in platform.rows("stats") if s["tenant_id"] == "acme"]
+    assert bill["instance_s"] >= billed["instance_s"] > 0 and bill["cpu_s"] >= billed["cpu_s"] > 0
     assert platform.rows("runs") == [] and [p.name for p in (platform.path / "runs").iterdir()] == [".scrap"] and platform.pids("simbdp-load", "--stream") == []
     (platform.path / "conf/tenants/acme.conf").write_text(conf)
     platform.cli("reload")
