@@ -2,7 +2,7 @@
  *
  * Job (SIMBDP_LOAD_JOB, a JSON file written by batchmgr; where it only deletes there is no SIMBDP_RESULT_FILE):
  *   {"v":2,"tenant","dataset","database","collection","prefix":hex of 16 bytes,"delete_prefixes":[hex],
- *    "checkpoint":N,"max_rejects":N,"check_first":bool,"spec":text of a spec (common/read/spec.h),
+ *    "checkpoint":N,"max_rejects":N,"max_reject_pct":X,"check_first":bool,"spec":text of a spec (common/read/spec.h),
  *    "inputs":[{"path","name","prefix"?}]}
  *   {"v":2,"tenant","database","drop_all":true}            instead: drops every collection of the database
  * The database is opened with MONGO_URL. Inputs with prefixes of their own (a group of files) count their offsets each from 0, as
@@ -74,7 +74,7 @@ static bool looks_like_csv(int fd)
 }
 
 /* Stores one input, or only counts its rejects. */
-static int read_input(struct load *l, const char *path, const char *name, int64_t *count_rejects)
+static int read_input(struct load *l, const char *path, const char *name, struct ingest_rejects *count_rejects)
 {
     struct err e = {0};
     size_t stem;
@@ -101,7 +101,7 @@ static bool parse_prefix(const char *hex, unsigned char out[INGEST_PREFIX])
     return hex && sodium_hex2bin(out, INGEST_PREFIX, hex, strlen(hex), NULL, &n, NULL) == 0 && n == INGEST_PREFIX;
 }
 
-static int each_input(struct load *l, int64_t *count_rejects)
+static int each_input(struct load *l, struct ingest_rejects *count_rejects)
 {
     bson_iter_t it;
     int r = 0;
@@ -129,17 +129,18 @@ static int each_input(struct load *l, int64_t *count_rejects)
 
 static int check_first(struct load *l)
 {
-    int64_t max = json_get_i64(l->job, "max_rejects", -1), rejects = 0;
-    if (max < 0 || !json_get_bool(l->job, "check_first", false))
+    int64_t max = json_get_i64(l->job, "max_rejects", -1);
+    double max_pct = json_get_f64(l->job, "max_reject_pct", -1);
+    struct ingest_rejects n = {0};
+    if ((max < 0 && max_pct < 0) || !json_get_bool(l->job, "check_first", false))
         return 0;
-    int r = each_input(l, &rejects);
-    if (r == 0 && rejects > max) {
-        char text[200];
-        snprintf(text, sizeof text, "%lld damaged rows in the app's output; max_rejects is %lld; nothing was stored",
-                 (long long)rejects, (long long)max);
-        return say(l, EXIT_DATA, "max_rejects", text);
-    }
-    return r;
+    char why[200], text[260];
+    int r = each_input(l, &n);
+    const char *key = r == 0 ? ingest_rejects_broken(&n, max, max_pct, why, sizeof why) : NULL;
+    if (!key)
+        return r;
+    snprintf(text, sizeof text, "in the app's output: %s; nothing was stored", why);
+    return say(l, EXIT_DATA, key, text);
 }
 
 static int delete_prefixes(struct load *l)

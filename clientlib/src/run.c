@@ -51,6 +51,7 @@ static int take_input(struct simbdp *run, const bson_t *doc)
     xstr_set(&run->schema, json_get_str(doc, "schema", NULL));
     xstr_set(&run->collection, json_get_str(doc, "collection", NULL));
     run->max_rejects = json_get_i64(doc, "max_rejects", -1);
+    run->max_reject_pct = json_get_f64(doc, "max_reject_pct", -1);
     if (!json_get_iter(doc, "delete_prefixes", &it))
         return 0;
     while (bson_iter_next(&it)) {
@@ -94,6 +95,7 @@ int simbdp_open(struct simbdp **ret, char *error, size_t size)
     run->database = env("MONGO_DATABASE");
     run->attempt = atoi(getenv("SIMBDP_ATTEMPT") ? getenv("SIMBDP_ATTEMPT") : "1");
     run->max_rejects = -1;
+    run->max_reject_pct = -1;
     report_init(&run->in.report, getenv("SIMBDP_RESULT_FILE"));
     if (files)
         r = read_inputs(run, files);
@@ -273,14 +275,15 @@ static bool is_json(const char *name, size_t stem)
 
 static int check_rejects(struct simbdp *run, int fd, enum src_compression c, const struct spec *spec)
 {
-    int64_t rejects = 0;
-    if (run->max_rejects < 0)
+    struct ingest_rejects n = {0};
+    char why[200];
+    if (run->max_rejects < 0 && run->max_reject_pct < 0)
         return 0;
-    int r = ingest_count_rejects(fd, c, spec, &rejects, &run->err);
-    if (r == 0 && rejects > run->max_rejects) {
-        snprintf(run->reason, sizeof run->reason, "max_rejects");
-        r = err_set(&run->err, ERR_LIMIT, "%lld damaged rows; max_rejects is %lld; nothing was stored", (long long)rejects,
-                    (long long)run->max_rejects);
+    int r = ingest_count_rejects(fd, c, spec, &n, &run->err);
+    const char *key = r == 0 ? ingest_rejects_broken(&n, run->max_rejects, run->max_reject_pct, why, sizeof why) : NULL;
+    if (key) {
+        snprintf(run->reason, sizeof run->reason, "%s", key);
+        r = err_set(&run->err, ERR_LIMIT, "%s; nothing was stored", why);
     }
     if (r == 0 && lseek(fd, 0, SEEK_SET) < 0)
         r = err_sys(&run->err, -errno, "cannot read the file again");

@@ -21,6 +21,7 @@ struct simbdp {
     unsigned char (*old_prefixes)[INGEST_PREFIX];
     size_t n_old_prefixes;
     int64_t max_rejects;
+    double max_reject_pct;
     struct ingest in;
     struct spec *spec; /* that the sink was opened for */
     int failed;        /* code of the first failure */

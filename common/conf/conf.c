@@ -191,6 +191,9 @@ struct conf_limits conf_effective_limits(const struct conf_tenant *t, const stru
     TIGHTER(max_columns);
     TIGHTER(max_rejects);
 #undef TIGHTER
+    double pct = d->limits.max_reject_pct;
+    if (pct >= 0 && (l.max_reject_pct < 0 || pct < l.max_reject_pct))
+        l.max_reject_pct = pct;
     l.formats = (struct cfg_strs){0};
     return l;
 }

@@ -42,6 +42,7 @@ struct conf_limits {                                                            
     struct cfg_strs formats;                                                      /* empty: as the level above */
     int64_t max_file_bytes, max_decompressed_bytes, max_expansion, max_inspect_s; /* -1 of the last three: a default */
     int64_t max_files_in_staging, max_files_per_day, max_bytes_per_day, max_rows, max_row_bytes, max_columns, max_rejects;
+    double max_reject_pct;
 };
 
 #define CONF_SNIFFED "auto" /* of a conf_csv: what the configuration leaves to the sniffer; numbers: -1 */

@@ -130,6 +130,8 @@ static const struct cfg_key limit_keys[] = {
     LIMIT(max_row_bytes, "size of one row, bytes"),
     LIMIT(max_columns, "columns of one file"),
     LIMIT(max_rejects, "damaged rows of one file"),
+    F64_ROW(conf_limits, max_reject_pct, "max_reject_pct", "-1", -1, 100,
+            "damaged rows of one file, percent of its rows; -1: any number"),
     END_ROW,
 };
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <math.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <string.h>
 
 static void on_refused(void *arg, const struct sink_refusal *why)
@@ -196,7 +197,7 @@ int ingest_input(struct ingest *in, int fd, enum src_compression c, const struct
     return r ? r : n;
 }
 
-int ingest_count_rejects(int fd, enum src_compression c, const struct spec *spec, int64_t *rejects, struct err *e)
+int ingest_count_rejects(int fd, enum src_compression c, const struct spec *spec, struct ingest_rejects *ret, struct err *e)
 {
     struct src *s = src_new(fd, c, -1, NULL, NULL);
     struct reader *rd = reader_new(s, spec);
@@ -205,9 +206,24 @@ int ingest_count_rejects(int fd, enum src_compression c, const struct spec *spec
     int n;
     while ((n = reader_next(rd, &rec, e)) > 0) {
         row.n = 0;
-        *rejects += reader_row(rd, &rec, &row) < 0;
+        ret->rows++;
+        ret->rejects += reader_row(rd, &rec, &row) < 0;
     }
     reader_free(rd);
     src_free(s);
     return n;
+}
+
+const char *ingest_rejects_broken(const struct ingest_rejects *n, int64_t max, double max_pct, char *text, size_t size)
+{
+    if (max >= 0 && n->rejects > max) {
+        snprintf(text, size, "%lld damaged rows; max_rejects is %lld", (long long)n->rejects, (long long)max);
+        return "max_rejects";
+    }
+    if (reader_rejects_exceed(n->rejects, n->rows, max_pct)) {
+        snprintf(text, size, "%lld of %lld rows are damaged; max_reject_pct is %g", (long long)n->rejects, (long long)n->rows,
+                 max_pct);
+        return "max_reject_pct";
+    }
+    return NULL;
 }

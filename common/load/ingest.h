@@ -43,7 +43,13 @@ int ingest_input(struct ingest *in, int fd, enum src_compression c, const struct
 int ingest_row(struct ingest *in, const struct spec *spec, const struct record *rec, int64_t end, const struct buf *elements,
                struct err *e);
 
-/* Only counts what an input's rejects would be. */
-int ingest_count_rejects(int fd, enum src_compression c, const struct spec *spec, int64_t *rejects, struct err *e);
+struct ingest_rejects {
+    int64_t rows, rejects; /* rows: with them */
+};
+
+/* Only counts, to what is there already, what an input's rejects would be. */
+int ingest_count_rejects(int fd, enum src_compression c, const struct spec *spec, struct ingest_rejects *n, struct err *e);
+/* NULL, or the key of the agreement that they break, and what to say of it; -1: no limit. */
+const char *ingest_rejects_broken(const struct ingest_rejects *n, int64_t max, double max_pct, char *text, size_t size);
 
 #endif

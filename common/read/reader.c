@@ -577,3 +577,8 @@ int reader_row(struct reader *r, struct record *rec, struct buf *out)
         figures_reject(r->figures, rec->column - 1, rec->rule);
     return n;
 }
+
+bool reader_rejects_exceed(int64_t rejects, int64_t rows, double max_pct)
+{
+    return max_pct >= 0 && (double)rejects * 100 > (double)rows * max_pct * (1 + 1e-12);
+}

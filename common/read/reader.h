@@ -56,6 +56,9 @@ const struct cell *reader_cells(const struct reader *r, size_t *ret_n); /* of th
 /* How many rows at the end were taken for a footer. */
 int64_t reader_footers(const struct reader *r);
 
+/* Whether more of the rows (damaged ones included) are damaged than max_pct percent; -1: any number may be. */
+bool reader_rejects_exceed(int64_t rejects, int64_t rows, double max_pct);
+
 /* The byte offset behind the last record. */
 int64_t reader_offset(const struct reader *r);
 

@@ -9,8 +9,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-static const char add_sql[] =
-    "INSERT INTO bills VALUES(?1,?2,?3,?4) ON CONFLICT DO UPDATE SET value=value+excluded.value";
+static const char add_sql[] = "INSERT INTO bills VALUES(?1,?2,?3,?4) ON CONFLICT DO UPDATE SET value=value+excluded.value";
 
 struct billing {
     sqlite3 *db;
@@ -47,8 +46,8 @@ static void on_interval(void *arg, const struct stream_interval *v, int sign)
     }
 }
 
-/* The file that was billed last is remembered by its inode and time of birth, with the bill: a purge that was cut short comes again.
- * 0 where there is none. */
+/* The file that was billed last is remembered by its inode and time of birth, with the bill: a purge that was cut short comes
+ * again. 0 where there is none. */
 static double identity_of(const struct home *h, const char *tenant)
 {
     AUTO_FREE char *path = xasprintf("logs/tenants/%s/stream.jsonl", tenant);

@@ -1,5 +1,5 @@
-/* What a tenant that is purged is billed by stays: the figures of `mysimbdp stats` by UTC day and name, in the ledger's table `bills`
- * (streammgr's book has one of its own). Files and runs go there as they are deleted (ledger_purge). */
+/* What a tenant that is purged is billed by stays: the figures of `mysimbdp stats` by UTC day and name, in the ledger's table
+ * `bills` (streammgr's book has one of its own). Files and runs go there as they are deleted (ledger_purge). */
 #ifndef SIMBDP_BILL_H
 #define SIMBDP_BILL_H
 

@@ -471,6 +471,7 @@ static void inspect_one(struct inspector *in, struct file *f)
         .max_row_bytes = l.max_row_bytes,
         .max_columns = l.max_columns,
         .max_rejects = l.max_rejects,
+        .max_reject_pct = l.max_reject_pct,
     };
     const struct conf_batch *app = conf_route(c, f->app, f->dataset, f->name);
     bool stored_as_it_is = app && !strcmp(app->exec, BUILTIN_LOAD);

@@ -69,6 +69,15 @@ static bool within(const struct inspect_request *rq, struct inspect_reply *re, c
     return false;
 }
 
+/* Known when all rows are. */
+static void refuse_share(const struct inspect_request *rq, struct inspect_reply *re)
+{
+    char detail[200];
+    snprintf(detail, sizeof detail, "%lld of %lld rows are damaged; max_reject_pct is %g", (long long)re->rejects,
+             (long long)re->rows, rq->max_reject_pct);
+    say(re, INSPECT_REFUSED, "max_reject_pct", detail);
+}
+
 static int read_records(struct reader *r, const struct inspect_request *rq, bool csv, struct inspect_reply *re, struct err *e)
 {
     struct record rec;
@@ -199,6 +208,8 @@ static void inspect(int fd, const struct inspect_request *rq, const struct spec 
         say(re, INSPECT_REFUSED, "format", e.msg);
     else if (n < 0)
         say(re, INSPECT_FAILED, "read", e.msg);
+    else if (re->status == INSPECT_OK && reader_rejects_exceed(re->rejects, re->rows, rq->max_reject_pct))
+        refuse_share(rq, re);
     else if (re->status == INSPECT_OK && re->raw_bytes == 0)
         say(re, INSPECT_REFUSED, "empty", "the file is empty");
     crypto_generichash_final(&hash, re->hash, INSPECT_HASH_BYTES);

@@ -16,6 +16,7 @@ struct inspect_request {
     uint32_t full;            /* types, rules and figures, not only the structure */
     int64_t max_decompressed_bytes, max_expansion;
     int64_t max_rows, max_row_bytes, max_columns, max_rejects; /* -1: none */
+    double max_reject_pct;                                     /* -1: none */
     /* behind it: the spec of the file (common/read/spec.h) */
 };
 

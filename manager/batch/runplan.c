@@ -208,6 +208,7 @@ static void add_inputs(struct batchmgr *m, struct run_spec *s, const struct run 
             add_prefixes(&b, f);
             json_str(&b, "collection", d->collection);
             json_i64(&b, "max_rejects", l.max_rejects);
+            json_f64(&b, "max_reject_pct", l.max_reject_pct);
             conf_spec_json(d, true, l.max_row_bytes, f->received_wall_ms, &spec);
             json_str(&b, "schema", spec.p);
         }
@@ -282,6 +283,7 @@ static int add_load_job(struct batchmgr *m, struct run_spec *s, const struct run
     add_prefixes(&b, f);
     json_i64(&b, "checkpoint", anew ? 0 : f->checkpoint);
     json_i64(&b, "max_rejects", l.max_rejects);
+    json_f64(&b, "max_reject_pct", l.max_reject_pct);
     json_bool(&b, "check_first", outputs);
     if (outputs)
         conf_output_spec_json(d, l.max_row_bytes, &spec);

@@ -172,12 +172,13 @@ def test_f06_too_many_rejects_are_refused_before_a_row_is_written(home):
     assert home.count() == 1
 
 
-def test_f06_rejects_in_an_apps_output_count_too(home):
-    home.tenant(exec_="misbehave", batch='output = "stdout";', limits="max_rejects = 0;")
+@pytest.mark.parametrize("key,value", [("max_rejects", "0"), ("max_reject_pct", "33.3")])
+def test_f06_rejects_in_an_apps_output_count_too(home, key, value):
+    home.tenant(exec_="misbehave", batch='output = "stdout";', limits=f"{key} = {value};")
     home.up()
     home.do("rows,2", "print,not json", name="x.csv")
     f = home.wait_file(file_name="x.csv")
-    assert (f["state"], f["reason"]) == ("quarantined", "max_rejects")
+    assert (f["state"], f["reason"]) == ("quarantined", key)
     assert home.count() == 0
 
 
@@ -247,13 +248,14 @@ LIMITS = [
     ("max_row_bytes", 5, "a,b\n1,234\n", "a,b\n1,2345\n"),
     ("max_columns", 2, ROW, "a,b,c\n1,2,3\n"),
     ("max_rejects", 1, ROW + "1\n", ROW + "1\n2\n"),
+    ("max_reject_pct", 50.0, ROW + "1\n", ROW + "1\n2\n"),
 ]
 
 
 @pytest.mark.parametrize("level", ["limits", "dataset_limits"])
 @pytest.mark.parametrize("key,value,inside,outside", LIMITS, ids=[x[0] for x in LIMITS])
 def test_f10_each_limit_just_inside_and_just_outside(home, key, value, inside, outside, level):
-    loose = {"limits": f"{key} = 1000000;"} if level == "dataset_limits" else {}
+    loose = {"limits": f"{key} = {'100.0' if key.endswith('_pct') else 1000000};"} if level == "dataset_limits" else {}
     home.tenant(**{**loose, level: f"{key} = {value};"})
     home.up()
     home.drop("inside.csv", inside)
