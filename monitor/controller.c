@@ -26,6 +26,7 @@ enum {
     START_PATIENCE_S = 60, /* instances that do not come in that time are not waited for */
     CEILING_S = 30,        /* more is tried again after that; twice as long each time */
     MAX_CEILINGS = 5,
+    TRIAL_S = 600,  /* more instances for the average's sake are tried again after that; twice as long each time */
     REGRET_S = 300, /* a step down that is taken back so soon was a mistake */
     FLOOR_S = 600,
     BEST_WINDOWS = 40,
@@ -286,13 +287,14 @@ static double performance(const struct scale_memory *m, const struct scale_input
     return m->grown_for_average ? (in->average_s > 0 ? 1 / in->average_s : NAN) : plateau_of(m);
 }
 
-static void note_growth(struct scale_memory *m, const struct scale_input *in, int64_t desired, bool for_average)
+static void note_growth(struct scale_memory *m, const struct scale_input *in, int64_t desired, bool for_average, bool trial)
 {
     if (desired <= in->instances || in->instances < 1 || in->now_s < m->no_judgement_until_s ||
         (m->grown_from && desired <= m->grown_to))
         return;
     if (!m->grown_from) {
         m->grown_for_average = for_average;
+        m->trial = trial;
         m->before = performance(m, in);
         if (isnan(m->before))
             return;
@@ -311,8 +313,16 @@ static void set_ceiling(struct scale_memory *m, const struct scale_input *in, do
     m->ceilings += m->ceilings < MAX_CEILINGS;
 }
 
+/* Messages take as long with more instances: that says nothing of how many the load needs. */
+static void end_trial(struct scale_memory *m, double now_s)
+{
+    m->no_trial_until_s = now_s + TRIAL_S * (double)(1 << m->trials);
+    m->trials += m->trials < MAX_CEILINGS;
+    m->take_back = m->grown_from;
+}
+
 /* What the last growth brought, once its instances are there. */
-static void judge_growth(struct scale_memory *m, const struct scale_input *in)
+static void judge_growth(const struct scale_settings *s, struct scale_memory *m, const struct scale_input *in)
 {
     bool reached = in->instances >= m->grown_to || (in->now_s - m->grown_at_s > START_PATIENCE_S && in->instances > m->grown_from);
     if (!m->grown_from)
@@ -323,9 +333,14 @@ static void judge_growth(struct scale_memory *m, const struct scale_input *in)
         return;
     }
     double after = performance(m, in), hoped = (double)in->instances / (double)m->grown_from - 1;
-    if (!reached || isnan(after) || in->now_s - m->grown_at_s < REACHED_S)
+    if (!reached || isnan(after) || in->now_s - m->grown_at_s < (m->trial ? s->window_s : REACHED_S))
         return;
-    if (after < m->before * (1 + GROWTH_HELPS * hoped))
+    bool helped = after >= m->before * (1 + GROWTH_HELPS * hoped);
+    if (m->trial && !helped)
+        end_trial(m, in->now_s);
+    else if (m->trial)
+        m->trials = 0;
+    else if (!helped)
         set_ceiling(m, in, after);
     else
         m->ceilings = 0;
@@ -363,24 +378,29 @@ static void judge_ceiling(struct scale_memory *m, const struct scale_input *in, 
 
 /* ---- the decision ---- */
 
-/* Why there should be more than arrivals and backlog ask for; 0: they need not. */
-static double need_for_rules(const struct scale_settings *s, const struct scale_input *in, double waits, const char **reason)
+static bool is_slow(const struct scale_settings *s, const struct scale_input *in)
 {
-    double n = (double)in->instances, need = 0;
-    if (n < 1)
+    return known(s->max_average_s) && known(in->average_s) && in->average_s > s->max_average_s;
+}
+
+/* More instances make a message faster only where they were in one another's way, so a few more are tried, and what that brings is
+ * looked at before there are any more. 0: none. */
+static double need_for_average(const struct scale_settings *s, const struct scale_memory *m, const struct scale_input *in)
+{
+    double n = (double)in->instances;
+    if (!is_slow(s, in) || in->now_s < m->no_trial_until_s || in->now_s < m->no_judgement_until_s || m->grown_from || n < 1)
         return 0;
-    if (known(s->max_average_s) && known(in->average_s) && in->average_s > s->max_average_s) {
-        need = n * fmin(in->average_s / fmax(s->max_average_s, 1e-9), 2);
-        *reason = "a message takes longer than max_average_ingestion_ms";
-    }
+    return n + fmin(fmax(floor(n / 4), 1), fmax(n * (in->average_s / fmax(s->max_average_s, 1e-9) - 1), ROUNDING * 2));
+}
+
+/* Why there should be more than arrivals and backlog ask for; 0: they need not. */
+static double need_for_rate(const struct scale_settings *s, const struct scale_input *in, double waits)
+{
+    double n = (double)in->instances;
     if (known(s->min_processing_per_s) && known(in->processing_per_s) && waits > 0 &&
-        in->processing_per_s < s->min_processing_per_s) {
-        double more = n * fmin(s->min_processing_per_s / fmax(in->processing_per_s, 1e-9), 2);
-        if (more > need)
-            *reason = "fewer messages are processed than min_processing_rate";
-        need = fmax(need, more);
-    }
-    return need;
+        in->processing_per_s < s->min_processing_per_s)
+        return n * fmin(s->min_processing_per_s / fmax(in->processing_per_s, 1e-9), 2);
+    return 0;
 }
 
 /* The tolerance grows with what chance does to the need. variance: before this sample was learnt. */
@@ -414,6 +434,18 @@ static int64_t down(const struct scale_settings *s, struct scale_memory *m, cons
     bool idle = in->now_s - m->active_at_s >= s->window_s * LONG_WINDOWS; /* an instance is not started for each message */
     int64_t half = current > 1 ? (current + 1) / 2 : idle ? 0 : 1;
     return most >= current ? current : most > half ? most : half;
+}
+
+/* What is tried stays until it is judged, and goes at once when it did not help. */
+static int64_t after_trial(struct scale_memory *m, int64_t current, double need, int64_t desired)
+{
+    int64_t back = m->take_back, half = (current + 1) / 2;
+    m->take_back = 0;
+    if (m->grown_from && m->trial)
+        return current;
+    if (!back || back >= desired || need > (double)back)
+        return desired;
+    return back > half ? back : half;
 }
 
 static void note_step(struct scale_memory *m, double now_s, int64_t current, int64_t desired)
@@ -486,7 +518,7 @@ struct scale_decision scale_decide(const struct scale_settings *s, struct scale_
     int64_t current = clamp(m->begun || m->adopted ? m->desired : in->instances, 0, (int64_t)MAX_NEED), desired;
     double measured = in->now_s - in->report_age_s, dt = m->begun ? measured - m->measured_s : 0;
     double variance = m->variance, lambda = m->lambda, steady; /* as they were: with more that comes in, less would seem to wait */
-    const char *reason = "as many as are needed", *rule = NULL;
+    const char *reason = "as many as are needed";
     if (!is_fresh(s, in))
         return hold(current, min, max, "no fresh figures: the count holds");
     if (m->begun && dt < -s->window_s) { /* another clock */
@@ -497,35 +529,39 @@ struct scale_decision scale_decide(const struct scale_settings *s, struct scale_
     }
     learn_arrivals(s, m, in->ingress_per_s, dt);
     learn_reported(s, m, in, dt);
-    double waits = waiting(s, m->lambda, in), need = need_of(s, m, in, waits, &steady),
-           by_rule = need_for_rules(s, in, waits, &rule);
-    bool is_rule = rule && by_rule >= need;
+    double waits = waiting(s, m->lambda, in), need = need_of(s, m, in, waits, &steady), by_rule = need_for_rate(s, in, waits),
+           by_average = need_for_average(s, m, in);
+    bool is_rule = by_rule > 0 && by_rule >= need;
     need = fmax(need, by_rule);
+    bool is_trial = by_average > fmax(need, (double)current);
     if (need > 0)
         m->active_at_s = in->now_s;
     remember(s, m, in->now_s, m->begun ? need : fmax(need, (double)current), dt); /* what there is stays for a window */
     double beyond = is_starting(m, in, current) ? s->tolerance : 0;
     if ((need > 0 && !current) || steady > (double)current * (1 + tolerance(s, m, variance, dt)) ||
-        (need > (double)current * (1 + beyond) && waiting(s, lambda, in) > 0) || by_rule > (double)current) {
-        desired = grown(need, current);
-        reason = is_rule     ? rule
+        (need > (double)current * (1 + beyond) && waiting(s, lambda, in) > 0) || by_rule > (double)current || is_trial) {
+        desired = grown(is_trial ? by_average : need, current);
+        reason = is_trial    ? "a message takes longer than max_average_ingestion_ms"
+                 : is_rule   ? "fewer messages are processed than min_processing_rate"
                  : !current  ? "messages came"
                  : waits > 0 ? "a backlog has piled up"
                              : "more comes in than they can take";
     } else {
-        desired = down(s, m, in, current, need);
+        desired = after_trial(m, current, need, down(s, m, in, current, need));
         if (desired < current)
             reason = desired ? "fewer are enough, and were for a while" : "nothing came for a while";
     }
+    if (is_slow(s, in) && in->now_s < m->no_trial_until_s && desired <= current)
+        reason = "more of them did not make a message faster, which takes longer than max_average_ingestion_ms";
     desired = limit(m, current, desired, &reason);
     if (clamp(desired, min, max) != desired)
         reason = desired > max ? "max_instances" : "min_instances";
     desired = clamp(desired, min, max);
     learn_seen(s, m, in, in->ready + in->leased, dt);
-    judge_growth(m, in);
+    judge_growth(s, m, in);
     judge_ceiling(m, in, waits);
     suspect(m, in, need);
-    note_growth(m, in, desired, is_rule);
+    note_growth(m, in, desired, is_rule || is_trial, is_trial);
     note_step(m, in->now_s, current, desired);
     m->backlog = in->ready + in->leased;
     m->measured_s = measured;

@@ -74,7 +74,10 @@ struct scale_memory {
     double plateau, plateau_s; /* settled while all of plateau_n were busy, and how long */
     int64_t plateau_n;
     int plateau_samples, samples, arrival_samples;
-    bool grown_for_average;
+    bool grown_for_average, trial; /* trial: for max_average_s, one small step */
+    double no_trial_until_s;
+    int trials;        /* in a row that did not help */
+    int64_t take_back; /* to as many as there were before one that did not; 0: none */
     /* More did not help. */
     int64_t ceiling; /* 0: none */
     double ceiling_until_s, ceiling_settled;

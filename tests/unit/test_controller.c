@@ -385,18 +385,56 @@ static void test_what_was_too_few_is_forgotten_with_the_load(void **state)
     assert_fits(&p, 5);
 }
 
-static void test_rules_on_time_and_rate(void **state)
+/* An average that no number of instances can have: one more is tried, once, and the load is followed as ever. */
+static void test_growth_for_the_average_is_tried_once_and_small(void **state)
+{
+    static const struct {
+        int64_t n, tried;
+        double load;
+    } cases[] = {{1, 2, 5}, {2, 3, 15}, {8, 10, 75}};
+    (void)state;
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        struct app a = {.s = scale_defaults, .mu = 10, .n = cases[k].n};
+        for (int i = 0; i < 60; i++)
+            second(&a, cases[k].load);
+        assert_int_equal(a.n, cases[k].n);
+        a.s.max_average_s = 0.001; /* each takes 0.1 s, whatever there is */
+        int64_t most = 0, before = a.n;
+        int grown = 0, seconds = 0;
+        for (int i = 0; i < 300; i++) {
+            second(&a, cases[k].load);
+            most = a.n > most ? a.n : most;
+            grown += a.n > before;
+            seconds += a.n > cases[k].n;
+            before = a.n;
+            assert_true((i && i < 30) || strstr(a.d.reason, "max_average_ingestion_ms"));
+        }
+        assert_int_equal(most, cases[k].tried);
+        assert_int_equal(grown, 1);
+        assert_in_range(seconds, 5, 100); /* and taken back */
+        for (int i = 0; i < 5; i++)
+            second(&a, cases[k].load + 50);
+        assert_true(a.n >= cases[k].n + 5); /* what comes in is no trial */
+    }
+}
+
+/* Where it helps there are more of them, step by step. */
+static void test_growth_for_the_average_that_helps_goes_on(void **state)
 {
     struct app a = {.s = scale_defaults, .mu = 10, .n = 2};
     (void)state;
-    a.s.max_average_s = 0.05; /* but each takes 0.1 s, whatever there is */
-    bool said = false;
-    for (int i = 0; i < 20; i++) {
+    a.s.max_average_s = 0.05;
+    for (int i = 0; i < 120; i++) {
+        a.mu = 5 * (double)a.n; /* they are in one another's way */
         second(&a, 5);
-        said |= strstr(a.d.reason, "max_average_ingestion_ms") != NULL;
-        assert_true(a.n <= 20);
     }
-    assert_true(said);
+    assert_in_range(a.n, 4, 5);
+}
+
+static void test_rules_on_time_and_rate(void **state)
+{
+    bool said;
+    (void)state;
     struct app b = {.s = scale_defaults, .mu = 10, .n = 2};
     b.s.min_processing_per_s = 100;
     b.s.utilisation = 1;
@@ -476,6 +514,8 @@ int main(void)
         cmocka_unit_test(test_a_step_in_the_middle_of_a_sample_takes_no_more_orders),
         cmocka_unit_test(test_liars),
         cmocka_unit_test(test_what_was_too_few_is_forgotten_with_the_load),
+        cmocka_unit_test(test_growth_for_the_average_is_tried_once_and_small),
+        cmocka_unit_test(test_growth_for_the_average_that_helps_goes_on),
         cmocka_unit_test(test_rules_on_time_and_rate),
         cmocka_unit_test(test_each_setting_bites),
         cmocka_unit_test(test_what_somebody_else_asked_for_stays_a_while),
