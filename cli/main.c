@@ -38,10 +38,11 @@ static const struct {
      "the ledger of runs"},
     {"run", verb_run, "TENANT/APP", "let the files go that wait for the app's trigger or for their group"},
     {"logs", verb_logs, "RUN [-f] [--raw]", "what a run printed"},
-    {"rejects", verb_rejects, "FILE_ID [--json]", "rows of a file that were not stored, and why"},
+    {"rejects", verb_rejects, "FILE_ID [--json]", "rows of a file that were not stored, or that were repaired, and why"},
     {"preview", verb_preview,
      "FILE [--to json|csv] [--format csv|json] [--delimiter D] [--quote Q] [--escape E] [--encoding E] [--skip-rows N]\n"
-     "           [--header-rows N] [--no-header] [--types all-string] [--ragged reject|pad|keep_extra] [--tenant T --dataset D]",
+     "           [--header-rows N] [--no-header] [--types all-string] [--ragged reject|pad|keep_extra] [--damaged reject|repair]\n"
+     "           [--tenant T --dataset D]",
      "read a file as the platform would: dialect, columns, first rows, rejects; --to prints all of it"},
     {"publish", verb_publish, "TENANT/STREAM [--csv] [FILE...] [--json]",
      "put lines (--csv: rows, as JSON objects) into a stream; done when all are confirmed"},

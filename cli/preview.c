@@ -19,11 +19,11 @@ struct preview {
     struct spec *spec;
     enum src_compression compression;
     struct figures *figures;
-    int64_t rows, rejects;
+    int64_t rows, rejects, repaired;
     struct buf out;                         /* of --to */
     char *table[SHOWN_ROWS][SHOWN_COLUMNS]; /* first rows */
     size_t n_table;
-    struct buf complaints;
+    struct buf complaints, repairs;
     char **keys; /* JSON to CSV: all members of all objects */
     size_t n_keys;
 };
@@ -63,7 +63,7 @@ static char *unescape(const char *text)
 }
 
 struct options {
-    const char *delimiter, *quote, *escape, *encoding, *skip_rows, *header_rows, *ragged, *types, *tenant, *dataset;
+    const char *delimiter, *quote, *escape, *encoding, *skip_rows, *header_rows, *ragged, *damaged, *types, *tenant, *dataset;
     bool no_header;
 };
 
@@ -125,6 +125,7 @@ static int make_spec(struct cli *c, struct preview *p, const struct options *o)
     add_opt(&csv, "escape", escape);
     add_opt(&csv, "encoding", o->encoding);
     add_opt(&csv, "ragged", o->ragged);
+    add_opt(&csv, "damaged", o->damaged);
     int r = add_number(c, &csv, "--skip-rows", "skip_rows", o->skip_rows);
     if (r == 0)
         r = add_number(c, &csv, "--header-rows", "header_rows", o->no_header ? "0" : o->header_rows);
@@ -206,16 +207,16 @@ static void add_shown(struct buf *b, const char *p, size_t n, size_t width, size
     }
 }
 
-static void complain(struct preview *p, const struct record *rec)
+/* The record with a caret under the spot; `nth`: how many there were. */
+static void complain(struct buf *b, int64_t nth, const struct record *rec, const char *what)
 {
-    struct buf *b = &p->complaints;
     size_t from = 0, at;
-    if (p->rejects > SHOWN_REJECTS)
+    if (nth > SHOWN_REJECTS)
         return;
     buf_addf(b, "line %lld, byte %lld", (long long)rec->line, (long long)rec->offset);
     if (rec->column > 0)
         buf_addf(b, ", column %d", rec->column);
-    buf_addf(b, ": %s\n", rec->reject);
+    buf_addf(b, ": %s\n", what);
     if (rec->spot > RAW_WIDTH * 2 / 3) { /* the spot shall be in what is shown */
         from = rec->spot - RAW_WIDTH / 3;
         while (from < rec->n && ((unsigned char)rec->raw[from] & 0xc0) == 0x80)
@@ -437,6 +438,14 @@ static const char *char_name(int c, char text[8])
     return text;
 }
 
+static void print_header_repair(const struct reader *r, const char *indent, FILE *to)
+{
+    int64_t line, offset;
+    const char *repaired = reader_header_repair(r, &line, &offset);
+    if (repaired)
+        fprintf(to, "%sheader at line %lld repaired: %s\n", indent, (long long)line, repaired);
+}
+
 static void print_dialect(const struct preview *p, const struct reader *r)
 {
     const struct dialect *d = reader_dialect(r);
@@ -454,6 +463,7 @@ static void print_dialect(const struct preview *p, const struct reader *r)
                                     : "mixed");
     printf("  lines before the header %d  header rows %d  footer rows %lld\n", d->skip_rows, d->header_rows,
            (long long)reader_footers(r));
+    print_header_repair(r, "  ", stdout);
     printf("  %.0f %% sure%s%s\n", d->confidence * 100, *d->why ? ": " : "", d->why);
 }
 
@@ -489,9 +499,10 @@ static int read_all(struct preview *p, int fd, struct err *e)
         buf_add(&row, "\0\0\0\0", 4);
         p->rows++;
         if (reader_row(r, &rec, &row) < 0) {
-            p->rejects++;
-            complain(p, &rec);
+            complain(&p->complaints, ++p->rejects, &rec, rec.reject);
         } else {
+            if (rec.repaired)
+                complain(&p->repairs, ++p->repaired, &rec, rec.repaired);
             on_row(p, r, &row);
         }
         if (!flush(p, OUT_BYTES))
@@ -500,6 +511,8 @@ static int read_all(struct preview *p, int fd, struct err *e)
     if (n == 0 && csv && !header && reader_n_columns(r))
         add_csv_header(p, r);
     flush(p, 0);
+    if (p->to)
+        print_header_repair(r, "", stderr);
     if (!p->to) {
         print_dialect(p, r);
         if (n == 0)
@@ -512,6 +525,12 @@ static int read_all(struct preview *p, int fd, struct err *e)
     return n > 0 ? err_set(e, -EPIPE, "cannot write to the standard output") : n;
 }
 
+static void print_rows(const struct preview *p, const char *title, int64_t n, const struct buf *shown, FILE *to)
+{
+    if (n)
+        fprintf(to, "%s%s%s\n%s", p->to ? "" : "\n", title, n > SHOWN_REJECTS ? " (the first ones)" : "", shown->p);
+}
+
 static int preview(struct cli *c, struct preview *p, int fd)
 {
     struct err e = {0};
@@ -521,10 +540,8 @@ static int preview(struct cli *c, struct preview *p, int fd)
     if (r == 0)
         r = read_all(p, fd, &e);
     FILE *to = p->to ? stderr : stdout;
-    if (p->rejects) {
-        fprintf(to, "%srejects%s\n", p->to ? "" : "\n", p->rejects > SHOWN_REJECTS ? " (the first ones)" : "");
-        fwrite(p->complaints.p, 1, p->complaints.n, to);
-    }
+    print_rows(p, "repaired", p->repaired, &p->repairs, to);
+    print_rows(p, "rejects", p->rejects, &p->complaints, to);
     if (r < 0) {
         fflush(stdout);
         err_context(&e, "%s", p->file);
@@ -532,17 +549,19 @@ static int preview(struct cli *c, struct preview *p, int fd)
     }
     if (!p->to && !p->rows && !figures_n_columns(p->figures))
         puts("\nthe file is empty");
-    else if (!p->to || p->rejects)
-        fprintf(to, "%s%lld rows, %lld rejected\n", p->to ? "" : "\n", (long long)p->rows, (long long)p->rejects);
+    else if (!p->to || p->rejects || p->repaired)
+        fprintf(to, p->repaired ? "%s%lld rows, %lld rejected, %lld repaired\n" : "%s%lld rows, %lld rejected\n", p->to ? "" : "\n",
+                (long long)p->rows, (long long)p->rejects, (long long)p->repaired);
     return p->rejects ? CLI_FAILED : CLI_DONE;
 }
 
 int verb_preview(struct cli *c)
 {
     struct preview p = {.to = cli_opt(c, "--to"), .format = cli_opt(c, "--format")};
-    struct options o = {cli_opt(c, "--delimiter"), cli_opt(c, "--quote"),       cli_opt(c, "--escape"),    cli_opt(c, "--encoding"),
-                        cli_opt(c, "--skip-rows"), cli_opt(c, "--header-rows"), cli_opt(c, "--ragged"),    cli_opt(c, "--types"),
-                        cli_opt(c, "--tenant"),    cli_opt(c, "--dataset"),     cli_flag(c, "--no-header")};
+    struct options o = {cli_opt(c, "--delimiter"), cli_opt(c, "--quote"),     cli_opt(c, "--escape"),
+                        cli_opt(c, "--encoding"),  cli_opt(c, "--skip-rows"), cli_opt(c, "--header-rows"),
+                        cli_opt(c, "--ragged"),    cli_opt(c, "--damaged"),   cli_opt(c, "--types"),
+                        cli_opt(c, "--tenant"),    cli_opt(c, "--dataset"),   cli_flag(c, "--no-header")};
     struct err e = {0};
     int r = cli_args(c, 1, 1);
     if (r)
@@ -569,6 +588,7 @@ int verb_preview(struct cli *c)
     spec_free(p.spec);
     buf_fini(&p.out);
     buf_fini(&p.complaints);
+    buf_fini(&p.repairs);
     for (size_t k = 0; k < p.n_table; k++)
         for (size_t i = 0; i < SHOWN_COLUMNS; i++)
             free(p.table[k][i]);

@@ -19,7 +19,7 @@ static void print_human(const char *line)
     printf("line %lld, byte %lld", (long long)json_get_i64(doc, "line", 0), (long long)json_get_i64(doc, "byte_offset", 0));
     if (column > 0)
         printf(", column %lld", (long long)column);
-    printf(": ");
+    printf(json_get_str(doc, "repaired", NULL) ? ": repaired: " : ": ");
     text_print(json_get_str(doc, "message", ""));
     putchar('\n');
     if (raw) {

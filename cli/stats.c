@@ -13,7 +13,7 @@
 
 struct figures {
     char *tenant; /* NULL: the platform */
-    int64_t files, ingested, rejected, duplicate, quarantined, bytes, file_bytes, rows, rows_rejected;
+    int64_t files, ingested, rejected, duplicate, quarantined, bytes, file_bytes, rows, rows_rejected, rows_repaired;
     int64_t messages, messages_refused, messages_dead, messages_done;
     double run_s, cpu_s, instance_s, ingestion_s, message_ms; /* message_ms: of all that are done */
     double *seconds;                                          /* of each ingestion, sorted */
@@ -25,11 +25,13 @@ static const char counts_sql[] =
     "SELECT t.id, t.purging=2, count(f.file_id), sum(f.state='ingested'), sum(f.state='rejected'), sum(f.state='duplicate'), "
     "sum(f.state='quarantined'), sum(CASE WHEN f.state='ingested' THEN f.size END), "
     "sum(CASE WHEN f.state='ingested' THEN max(f.rows_loaded,0) END), "
-    "sum(CASE WHEN f.state='ingested' THEN max(f.rows_rejected,0) END) FROM tenants t LEFT JOIN files f ON f.tenant=t.id "
+    "sum(CASE WHEN f.state='ingested' THEN max(f.rows_rejected,0) END), "
+    "sum(CASE WHEN f.state='ingested' THEN max(f.rows_repaired,0) END) FROM tenants t LEFT JOIN files f ON f.tenant=t.id "
     "AND f.received_at>=?2 WHERE (?1 IS NULL OR t.id=?1) GROUP BY t.id ORDER BY t.id";
 /* Rows of a group are counted for its run. */
 static const char runs_sql[] = "SELECT sum(wall_s), sum(cpu_s), sum(CASE WHEN outcome='ok' THEN max(rows_loaded,0) END), "
-                               "sum(CASE WHEN outcome='ok' THEN max(rows_rejected,0) END) FROM runs WHERE tenant=?1 AND "
+                               "sum(CASE WHEN outcome='ok' THEN max(rows_rejected,0) END), "
+                               "sum(CASE WHEN outcome='ok' THEN max(rows_repaired,0) END) FROM runs WHERE tenant=?1 AND "
                                "started_at>=?2 AND state='ended'";
 /* Of stream apps; those that run still count until now. */
 static const char instances_sql[] = "SELECT sum(max(0, coalesce(ended_at, ?3) - max(started_at, ?2))) / 1000.0, sum(cpu_s) FROM "
@@ -57,6 +59,7 @@ static void fill(sqlite3 *db, struct figures *f, int64_t since_ms)
         f->cpu_s = sqlite3_column_double(s, 1);
         f->rows += sqlite3_column_int64(s, 2);
         f->rows_rejected += sqlite3_column_int64(s, 3);
+        f->rows_repaired += sqlite3_column_int64(s, 4);
     }
     sqlite3_finalize(s);
     sqlite3_prepare_v2(db, instances_sql, -1, &s, NULL);
@@ -178,6 +181,7 @@ static void add_to(struct figures *sum, const struct figures *f)
     sum->file_bytes += f->file_bytes;
     sum->rows += f->rows;
     sum->rows_rejected += f->rows_rejected;
+    sum->rows_repaired += f->rows_repaired;
     sum->messages += f->messages;
     sum->messages_refused += f->messages_refused;
     sum->messages_dead += f->messages_dead;
@@ -207,6 +211,7 @@ static void print_json(const struct figures *f)
     json_i64(&b, "bytes", f->bytes);
     json_i64(&b, "rows", f->rows);
     json_i64(&b, "rows_rejected", f->rows_rejected);
+    json_i64(&b, "rows_repaired", f->rows_repaired);
     json_f64(&b, "avg_ingestion_s", f->n_timed ? f->ingestion_s / (double)f->n_timed : NAN);
     json_f64(&b, "p50_s", percentile(f, 0.5));
     json_f64(&b, "p95_s", percentile(f, 0.95));
@@ -225,13 +230,14 @@ static void print_json(const struct figures *f)
 
 static void print_row(const struct figures *f)
 {
-    printf("%-20s %7lld %8lld %8lld %9lld %11lld %13lld %9lld %8lld %8.3f %8.3f %8.3f %10.3f %10lld %9.1f %9.2f %10.1f %8.2f\n",
-           f->tenant ? f->tenant : "(platform)", (long long)f->files, (long long)f->ingested, (long long)f->rejected,
-           (long long)f->duplicate, (long long)f->quarantined, (long long)f->bytes, (long long)f->rows, (long long)f->rows_rejected,
-           f->n_timed ? f->ingestion_s / (double)f->n_timed : 0, f->n_seconds ? percentile(f, 0.5) : 0,
-           f->n_seconds ? percentile(f, 0.99) : 0, f->ingestion_s > 0 ? (double)f->file_bytes / f->ingestion_s / 1e6 : 0,
-           (long long)f->messages, f->messages_done ? f->message_ms / (double)f->messages_done : 0, f->run_s, f->instance_s,
-           f->cpu_s);
+    printf(
+        "%-20s %7lld %8lld %8lld %9lld %11lld %13lld %9lld %8lld %8lld %8.3f %8.3f %8.3f %10.3f %10lld %9.1f %9.2f %10.1f %8.2f\n",
+        f->tenant ? f->tenant : "(platform)", (long long)f->files, (long long)f->ingested, (long long)f->rejected,
+        (long long)f->duplicate, (long long)f->quarantined, (long long)f->bytes, (long long)f->rows, (long long)f->rows_rejected,
+        (long long)f->rows_repaired, f->n_timed ? f->ingestion_s / (double)f->n_timed : 0,
+        f->n_seconds ? percentile(f, 0.5) : 0, f->n_seconds ? percentile(f, 0.99) : 0,
+        f->ingestion_s > 0 ? (double)f->file_bytes / f->ingestion_s / 1e6 : 0, (long long)f->messages,
+        f->messages_done ? f->message_ms / (double)f->messages_done : 0, f->run_s, f->instance_s, f->cpu_s);
 }
 
 static void print(struct cli *c, const struct figures *f)
@@ -255,9 +261,9 @@ int verb_stats(struct cli *c)
     if (r || cli_home(c, &h))
         return r ? r : CLI_FAILED;
     if (!c->json)
-        printf("%-20s %7s %8s %8s %9s %11s %13s %9s %8s %8s %8s %8s %10s %10s %9s %9s %10s %8s\n", "tenant", "files", "ingested",
-               "rejected", "duplicate", "quarantined", "bytes", "rows", "rejects", "avg_s", "p50_s", "p99_s", "MB/s", "messages",
-               "avg_ms", "run_s", "instance_s", "cpu_s");
+        printf("%-20s %7s %8s %8s %9s %11s %13s %9s %8s %8s %8s %8s %8s %10s %10s %9s %9s %10s %8s\n", "tenant", "files",
+               "ingested", "rejected", "duplicate", "quarantined", "bytes", "rows", "rejects", "repaired", "avg_s", "p50_s",
+               "p99_s", "MB/s", "messages", "avg_ms", "run_s", "instance_s", "cpu_s");
     sqlite3 *db = cli_ledger(c, &h, &none);
     sqlite3_stmt *s = NULL;
     if (db)
@@ -267,8 +273,9 @@ int verb_stats(struct cli *c)
     sqlite3_bind_int64(s, 2, since_ms);
     while (s && sqlite3_step(s) == SQLITE_ROW) {
         struct figures f = {.tenant = xstrdup((const char *)sqlite3_column_text(s, 0))};
-        int64_t *fields[] = {&f.files, &f.ingested, &f.rejected, &f.duplicate, &f.quarantined, &f.bytes, &f.rows, &f.rows_rejected};
-        for (int i = 0; i < 8; i++)
+        int64_t *fields[] = {&f.files, &f.ingested, &f.rejected,      &f.duplicate,    &f.quarantined,
+                             &f.bytes, &f.rows,     &f.rows_rejected, &f.rows_repaired};
+        for (int i = 0; i < 9; i++)
             *fields[i] = sqlite3_column_int64(s, i + 2);
         f.file_bytes = f.bytes;
         fill(db, &f, since_ms);

@@ -96,7 +96,7 @@ int run_result_parse(const char *text, size_t n, struct run_result *ret, struct 
 
 /* What an app, libsimbdp or the loader says in SIMBDP_RESULT_FILE. Counts are -1 when absent. */
 struct app_result {
-    int64_t rows_parsed, rows_loaded, rows_rejected, bytes, checkpoint;
+    int64_t rows_parsed, rows_loaded, rows_rejected, rows_repaired, bytes, checkpoint;
     char *error, *reason, *rejects_file;
 };
 void app_result_free(struct app_result *r);

@@ -48,7 +48,7 @@ struct conf_limits {                                                            
 #define CONF_SNIFFED "auto" /* of a conf_csv: what the configuration leaves to the sniffer; numbers: -1 */
 
 struct conf_csv {
-    char *delimiter, *quote, *escape, *encoding, *line_end, *ragged;
+    char *delimiter, *quote, *escape, *encoding, *line_end, *ragged, *damaged;
     int64_t skip_rows, header_rows, footer_rows;
     struct cfg_strs null;
 };

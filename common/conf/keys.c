@@ -158,6 +158,8 @@ static const struct cfg_key csv_keys[] = {
     INT_ROW(conf_csv, footer_rows, "footer_rows", "-1", -1, 100, "rows at the end that are none; -1: those that look like remarks"),
     STR_ROW(conf_csv, ragged, "ragged", "reject", "reject|pad|keep_extra",
             "rows with missing or extra cells: refused; missing ones null; extra ones also kept, in the field _extra"),
+    STR_ROW(conf_csv, damaged, "damaged", "reject", "reject|repair",
+            "rows with stray quotes, missing or extra cells, and headers: refused, or read as far as they go, and listed"),
     STRS_ROW(conf_csv, null, "null", CONF_SNIFFED, NULL,
              "unquoted cells that are null; absent: empty ones, and NA and the like among numbers"),
     END_ROW,

@@ -64,6 +64,8 @@ void conf_spec_json(const struct conf_dataset *d, bool keys, int64_t max_row_byt
     json_i64(out, "header_rows", c->header_rows);
     json_i64(out, "footer_rows", c->footer_rows);
     json_str(out, "ragged", c->ragged);
+    if (strcmp(c->damaged, "reject")) /* this text is part of the rows' identity: that of homes without the key stays */
+        json_str(out, "damaged", c->damaged);
     if (nulls)
         add_texts(out, "null", &c->null);
     json_end(out, '}');

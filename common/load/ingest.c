@@ -15,11 +15,15 @@ static void on_refused(void *arg, const struct sink_refusal *why)
 {
     struct ingest *in = arg;
     in->refused = true;
+    struct report_row row = {
+        .line = why->line, .offset = why->offset, .rule = why->rule, .message = why->message, .raw = why->raw, .n_raw = why->n_raw};
     if (strcmp(why->rule, "key")) {
-        report_reject(&in->report, why->line, why->offset, 0, NULL, why->message, why->raw, why->n_raw);
+        report_reject(&in->report, &row);
     } else if (in->on_key_conflict != KEY_KEEP) {
         AUTO_FREE char *text = xasprintf("a row with this key is there already: %s", why->message);
-        report_reject(&in->report, why->line, why->offset, 0, "key", text, why->raw, why->n_raw);
+        row.type = "key";
+        row.message = text;
+        report_reject(&in->report, &row);
     }
 }
 
@@ -136,9 +140,32 @@ int ingest_row(struct ingest *in, const struct spec *spec, const struct record *
     return sink_row(in->sink, rec->line, rec->offset, in->base + end, rec->raw, rec->n, e);
 }
 
+static struct report_row row_of(const struct record *rec, const char *message)
+{
+    return (struct report_row){rec->line, rec->offset, rec->column, rec->type, rec->rule, message, rec->raw, rec->n};
+}
+
 static void reject(struct ingest *in, const struct record *rec)
 {
-    report_reject(&in->report, rec->line, rec->offset, rec->column, rec->type, rec->reject, rec->raw, rec->n);
+    struct report_row row = row_of(rec, rec->reject);
+    report_reject(&in->report, &row);
+}
+
+/* Of a row that is taken. */
+static void tell_repair(struct ingest *in, const struct record *rec)
+{
+    if (!rec->repaired)
+        return;
+    struct report_row row = row_of(rec, rec->repaired);
+    report_repair(&in->report, &row);
+}
+
+static void tell_header(struct ingest *in, const struct reader *rd)
+{
+    struct report_row row = {.rule = "header"};
+    row.message = reader_header_repair(rd, &row.line, &row.offset);
+    if (row.message)
+        report_header_repair(&in->report, &row);
 }
 
 /* One record straight into the command. */
@@ -153,6 +180,7 @@ static int store(struct ingest *in, struct reader *rd, const struct spec *spec, 
         reject(in, rec);
         return 0;
     }
+    tell_repair(in, rec);
     if (spec->on_key_conflict == KEY_REPLACE)
         set_key_id(in, spec, b, from);
     return sink_row(in->sink, rec->line, rec->offset, in->base + reader_offset(rd), rec->raw, rec->n, e);
@@ -172,6 +200,7 @@ static int look(struct ingest *in, struct reader *rd, const struct spec *spec, s
         reject(in, rec);
         return 0;
     }
+    tell_repair(in, rec);
     return ingest_row(in, spec, rec, reader_offset(rd), row, e);
 }
 
@@ -183,7 +212,13 @@ int ingest_input(struct ingest *in, int fd, enum src_compression c, const struct
     struct record rec;
     AUTO_BUF struct buf row = {0};
     int r = 0, n = 0;
-    while (r == 0 && (n = reader_next(rd, &rec, e)) > 0) {
+    bool first = true;
+    while (r == 0 && (n = reader_next(rd, &rec, e)) >= 0) {
+        if (first)
+            tell_header(in, rd);
+        first = false;
+        if (n == 0)
+            break;
         in->report.parsed++;
         if (fn || in->base + rec.offset < in->skip_until)
             r = look(in, rd, spec, &rec, &row, fn, arg, e);

@@ -33,34 +33,54 @@ static void open_rejects(struct report *r)
     r->rejects_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 }
 
-void report_reject(struct report *r, int64_t line, int64_t offset, int column, const char *type, const char *message,
-                   const char *raw, size_t n)
+static void list(struct report *r, const struct report_row *row, bool repaired)
 {
     AUTO_BUF struct buf b = {0};
-    AUTO_FREE char *named = r->input ? xasprintf("%s: %s", r->input, message) : NULL;
-    r->rejected++;
-    if (!r->result_file || r->rejects_bytes > REJECTS_MAX_BYTES)
+    AUTO_FREE char *named = r->input ? xasprintf("%s: %s", r->input, row->message) : NULL;
+    int64_t max = repaired ? REJECTS_MAX_BYTES / 2 : REJECTS_MAX_BYTES;
+    if (!r->result_file || r->rejects_bytes > max)
         return;
     json_begin(&b, NULL, '{');
-    json_i64(&b, "line", line);
-    json_i64(&b, "byte_offset", offset);
-    if (column > 0)
-        json_i64(&b, "column", column);
+    json_i64(&b, "line", row->line);
+    json_i64(&b, "byte_offset", row->offset);
+    if (row->column > 0)
+        json_i64(&b, "column", row->column);
     else
         json_null(&b, "column");
-    json_str(&b, "type", type);
-    json_str(&b, "message", named ? named : message);
-    if (raw)
-        json_strn(&b, "raw", raw, n > RAW_SHOWN ? RAW_SHOWN : n);
+    json_str(&b, "type", row->type);
+    json_str(&b, "message", named ? named : row->message);
+    if (row->raw)
+        json_strn(&b, "raw", row->raw, row->n_raw > RAW_SHOWN ? RAW_SHOWN : row->n_raw);
     else
         json_null(&b, "raw");
+    if (repaired)
+        json_str(&b, "repaired", row->rule);
     json_end(&b, '}');
     buf_adds(&b, "\n");
     if (r->rejects_fd < 0)
         open_rejects(r);
+    if (repaired && r->rejects_bytes + (int64_t)b.n > max)
+        return;
     r->rejects_bytes += (int64_t)b.n;
-    if (r->rejects_fd >= 0 && r->rejects_bytes <= REJECTS_MAX_BYTES)
+    if (r->rejects_fd >= 0 && r->rejects_bytes <= max)
         fd_write_all(r->rejects_fd, b.p, b.n);
+}
+
+void report_reject(struct report *r, const struct report_row *row)
+{
+    r->rejected++;
+    list(r, row, false);
+}
+
+void report_repair(struct report *r, const struct report_row *row)
+{
+    r->repaired++;
+    list(r, row, true);
+}
+
+void report_header_repair(struct report *r, const struct report_row *row)
+{
+    list(r, row, true);
 }
 
 int report_write(struct report *r, const char *reason, const char *error)
@@ -73,6 +93,7 @@ int report_write(struct report *r, const char *reason, const char *error)
     json_i64_or_null(&b, "rows_parsed", r->parsed_unknown ? -1 : r->parsed);
     json_i64(&b, "rows_loaded", r->loaded);
     json_i64(&b, "rows_rejected", r->rejected);
+    json_i64(&b, "rows_repaired", r->repaired);
     json_i64(&b, "bytes", r->bytes);
     json_i64(&b, "checkpoint", r->checkpoint);
     json_str(&b, "rejects_file", r->rejects_fd >= 0 ? rejects_name : NULL);

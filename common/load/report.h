@@ -1,6 +1,8 @@
 /* What a run says of itself while it stores rows: counts and the checkpoint in SIMBDP_RESULT_FILE, and the rows that were not
- * stored in rejects.jsonl beside it, an object a line:
- *   {"line","byte_offset","column","type","message","raw"}      raw: the row's first 1,024 bytes */
+ * stored, or that were repaired, in rejects.jsonl beside it, an object a line:
+ *   {"line","byte_offset","column","type","message","raw"}      raw: the row's first 1,024 bytes
+ * Lines of repaired rows also have "repaired": the rule by its short name; they are left out once they take half of the file's 16
+ * MiB. */
 #ifndef SIMBDP_REPORT_H
 #define SIMBDP_REPORT_H
 
@@ -11,7 +13,7 @@ struct report {
     int rejects_fd;    /* -1: none yet */
     const char *input; /* borrowed; put before messages where a run has several files; NULL: not */
     int64_t rejects_bytes;
-    int64_t parsed, loaded, rejected, bytes;
+    int64_t parsed, loaded, rejected, repaired, bytes;
     bool parsed_unknown; /* rows that came from no file say nothing of how many it has */
     int64_t checkpoint;  /* everything before is stored */
     int64_t written_at_ms;
@@ -20,8 +22,19 @@ struct report {
 void report_init(struct report *r, const char *result_file);
 void report_fini(struct report *r);
 
-void report_reject(struct report *r, int64_t line, int64_t offset, int column, const char *type, const char *message,
-                   const char *raw, size_t n);
+/* One line of rejects.jsonl. */
+struct report_row {
+    int64_t line, offset;
+    int column;                        /* 1-based; 0: none's */
+    const char *type, *rule, *message; /* type: NULL: none */
+    const char *raw;                   /* NULL: none */
+    size_t n_raw;
+};
+
+void report_reject(struct report *r, const struct report_row *row);
+void report_repair(struct report *r, const struct report_row *row);
+/* Of the header, which is no row: listed only. */
+void report_header_repair(struct report *r, const struct report_row *row);
 
 /* Writes the result file, at once or (tick) when a while passed since the last time. Atomic. 0 or -errno. */
 int report_write(struct report *r, const char *reason, const char *error);

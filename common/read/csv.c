@@ -148,15 +148,14 @@ static void damage(struct walk *k, const char *rule, const char *why, size_t spo
     k->row->spot = spot - k->w->at;
 }
 
-/* Removes escapes from p[0, n). */
-static void add_unescaped(struct walk *k, const char *p, size_t n, bool quoted)
+/* Removes escapes from p[0, n); a quote that is not doubled is none. */
+static void add_unescaped(struct csv *c, const char *p, size_t n, bool quoted)
 {
-    struct csv *c = k->c;
     size_t from = c->arena.n;
     buf_reserve(&c->arena, n);
     char *o = c->arena.p + from;
     for (size_t i = 0; i < n; i++) {
-        if ((unsigned char)p[i] == c->d->escape && i + 1 < n)
+        if ((unsigned char)p[i] == c->d->escape && i + 1 < n && (c->d->escape != c->d->quote || p[i + 1] == p[i]))
             i++;
         *o++ = p[i];
     }
@@ -228,7 +227,7 @@ static enum step unquoted(struct walk *k)
         }
         size_t to = delimiter ? pos : trim_cr(k, k->cell, pos);
         if (escaped)
-            add_unescaped(k, w->p + k->cell, to - k->cell, false);
+            add_unescaped(k->c, w->p + k->cell, to - k->cell, false);
         else
             add_cell(k->c, w->p + k->cell, to - k->cell, false);
         if (delimiter) {
@@ -314,7 +313,7 @@ static enum step quoted(struct walk *k)
     const char *text = w->p + k->cell + 1;
     size_t n = close - k->cell - 1;
     if (escaped)
-        add_unescaped(k, text, n, true);
+        add_unescaped(k->c, text, n, true);
     else
         add_cell(k->c, text, n, true);
     if (delimiter) {
@@ -375,6 +374,17 @@ static enum step plain_cells(struct walk *k)
     return STEP_CELL;
 }
 
+/* Cells without a place lie in the arena, in their order. */
+static void place_unescaped(struct csv *c)
+{
+    size_t used = 0;
+    for (size_t i = 0; c->arena.n && i < c->n_cells; i++)
+        if (!c->cells[i].p) {
+            c->cells[i].p = c->arena.p + used;
+            used += c->cells[i].n;
+        }
+}
+
 bool csv_split(struct csv *c, struct window *w, struct csv_row *ret)
 {
     struct csv_row row = {0};
@@ -408,13 +418,94 @@ bool csv_split(struct csv *c, struct window *w, struct csv_row *ret)
             break;
         }
     }
-    size_t used = 0;
-    if (c->arena.n)
-        for (size_t i = 0; i < c->n_cells; i++)
-            if (!c->cells[i].p) {
-                c->cells[i].p = c->arena.p + used;
-                used += c->cells[i].n;
-            }
+    place_unescaped(c);
     *ret = row;
+    return true;
+}
+
+/* --- repair --- */
+
+/* A damaged record, which is walked over without places: few are. */
+struct mend {
+    struct csv *c;
+    const char *p;
+    size_t n;
+    size_t barren; /* no quote before it closes a cell, unless it is the first behind the one that opens */
+};
+
+static bool has_delimiter(const struct mend *m, size_t at)
+{
+    const struct dialect *d = m->c->d;
+    return m->n - at >= d->n_delimiter && !memcmp(m->p + at, d->delimiter, d->n_delimiter);
+}
+
+static bool behind_delimiter(const struct mend *m, size_t at)
+{
+    size_t n = m->c->d->n_delimiter;
+    return at >= n && has_delimiter(m, at - n);
+}
+
+/* The quote that closes the cell whose first byte is the quote at `open`; 0: none does. A quote behind a delimiter opens another
+ * cell, so that this one was never closed. From any quote within what was searched in vain, pairs of quotes look the same but
+ * for those that it touches itself: only the first single one behind it is looked at, and the cost stays linear. */
+static size_t closing_in_record(struct mend *m, size_t open, bool *ret_escaped)
+{
+    const struct dialect *d = m->c->d;
+    bool first_only = open < m->barren;
+    size_t i = open + 1;
+    for (; i < m->n; i++) {
+        unsigned char b = (unsigned char)m->p[i];
+        if (b == d->escape && i + 1 < m->n && (d->escape != d->quote || (unsigned char)m->p[i + 1] == d->quote)) {
+            *ret_escaped = true;
+            i++;
+        } else if (b == d->quote) {
+            if (i + 1 == m->n || has_delimiter(m, i + 1))
+                return i;
+            if (first_only || behind_delimiter(m, i))
+                break;
+        }
+    }
+    if (i > m->barren)
+        m->barren = i;
+    return 0;
+}
+
+static size_t end_of_text(const struct mend *m, size_t from, bool *ret_escaped)
+{
+    const struct dialect *d = m->c->d;
+    for (size_t i = from; i < m->n; i++) {
+        if (m->p[i] == d->delimiter[0] && has_delimiter(m, i))
+            return i;
+        if ((unsigned char)m->p[i] == d->escape && d->escape != d->quote) {
+            *ret_escaped = true;
+            i++;
+        }
+    }
+    return m->n;
+}
+
+bool csv_repair(struct csv *c, const struct window *w, const struct csv_row *row)
+{
+    struct mend m = {c, w->p + w->at, row->n, 0};
+    size_t at = 0, end;
+    c->n_cells = 0;
+    c->arena.n = 0;
+    do {
+        bool escaped = false, opened = at < m.n && (unsigned char)m.p[at] == c->d->quote;
+        size_t close = opened ? closing_in_record(&m, at, &escaped) : 0;
+        size_t from = close ? at + 1 : at;
+        if (c->n_cells == CSV_MAX_CELLS)
+            return false;
+        if (!close)
+            escaped = false;
+        end = close ? close : end_of_text(&m, at, &escaped);
+        if (escaped)
+            add_unescaped(c, m.p + from, end - from, close > 0);
+        else
+            add_cell(c, m.p + from, end - from, close > 0);
+        end += close > 0;
+        at = end + c->d->n_delimiter;
+    } while (end < m.n);
+    place_unescaped(c);
     return true;
 }

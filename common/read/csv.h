@@ -47,6 +47,11 @@ void csv_moved(struct csv *c, size_t shift);
 /* After something else moved the window's start. */
 void csv_resync(struct csv *c, const struct window *w);
 
+/* Reads the record at the window's start, which csv_split or csv_line gave as damaged by a quote, again: the same bytes, but a
+ * quote closes a cell only where a delimiter or the record's end follows, and one that no such quote closes is text, like all
+ * others that neither open nor close. So repairing moves no record. False: too many cells. */
+bool csv_repair(struct csv *c, const struct window *w, const struct csv_row *row);
+
 /* Length of the line at the window's start (its end not counted), whatever quotes it has. False: more must be read. */
 bool csv_line(const struct csv *c, const struct window *w, size_t *ret_n, size_t *ret_next);
 

@@ -22,14 +22,18 @@ struct column {
     unsigned char registers[REGISTERS];
 };
 
-struct figures {
-    struct column **columns;
-    size_t n_columns;
+struct rule_counts {
     struct {
         const char *rule;
         int64_t n;
     } rules[MAX_RULES];
-    size_t n_rules;
+    size_t n;
+};
+
+struct figures {
+    struct column **columns;
+    size_t n_columns;
+    struct rule_counts rejects, repaired;
 };
 
 struct figures *figures_new(void)
@@ -168,18 +172,28 @@ void figures_add(struct figures *f, size_t i, const struct value *v, int64_t lin
     count_distinct(c, v->p ? XXH3_64bits(v->p, v->n) : XXH3_64bits(&v->i, sizeof v->i));
 }
 
-void figures_reject(struct figures *f, int i, const char *rule)
+static void count_rule(struct rule_counts *c, const char *rule)
 {
     size_t k = 0;
-    if (i >= 0 && (size_t)i < f->n_columns)
-        f->columns[i]->rejects++;
-    while (k < f->n_rules && strcmp(f->rules[k].rule, rule))
+    while (k < c->n && strcmp(c->rules[k].rule, rule))
         k++;
     if (k == MAX_RULES)
         return;
-    if (k == f->n_rules)
-        f->rules[f->n_rules++].rule = rule;
-    f->rules[k].n++;
+    if (k == c->n)
+        c->rules[c->n++].rule = rule;
+    c->rules[k].n++;
+}
+
+void figures_reject(struct figures *f, int i, const char *rule)
+{
+    if (i >= 0 && (size_t)i < f->n_columns)
+        f->columns[i]->rejects++;
+    count_rule(&f->rejects, rule);
+}
+
+void figures_repair(struct figures *f, const char *rule)
+{
+    count_rule(&f->repaired, rule);
 }
 
 static int64_t n_values(const struct column *c)
@@ -245,12 +259,19 @@ static void add_column(const struct column *c, int64_t now_ms, struct buf *out)
     json_end(out, '}');
 }
 
+static void add_rules(const struct rule_counts *c, const char *key, struct buf *out)
+{
+    json_begin(out, key, '{');
+    for (size_t i = 0; i < c->n; i++)
+        json_i64(out, c->rules[i].rule, c->rules[i].n);
+    json_end(out, '}');
+}
+
 void figures_json(const struct figures *f, int64_t now_ms, struct buf *out)
 {
-    json_begin(out, "rejects_by_rule", '{');
-    for (size_t i = 0; i < f->n_rules; i++)
-        json_i64(out, f->rules[i].rule, f->rules[i].n);
-    json_end(out, '}');
+    add_rules(&f->rejects, "rejects_by_rule", out);
+    if (f->repaired.n)
+        add_rules(&f->repaired, "repaired_by_rule", out);
     json_begin(out, "by_column", '{');
     for (size_t i = 0; i < f->n_columns; i++)
         add_column(f->columns[i], now_ms, out);

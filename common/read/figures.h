@@ -22,13 +22,14 @@ size_t figures_find(struct figures *f, const char *name);
 void figures_add(struct figures *f, size_t i, const struct value *v, int64_t line);
 /* A row was rejected for `rule` (static text), in column i (-1: no column). */
 void figures_reject(struct figures *f, int i, const char *rule);
+/* A row was repaired. */
+void figures_repair(struct figures *f, const char *rule);
 
-/* Members "rejects_by_rule":{rule:n} and "by_column":{name:{...}} of an open JSON object. A column has
- *   type        the narrowest that holds all its values, or "mixed"; with "types":{type:n} and "changed_at_line" (the first
- *               line whose value is of another kind than those before)
- *   nulls, values, rejects, min, max (numbers, dates and texts; of texts the first 40 bytes)
- *   distinct    how many different values, estimated: HyperLogLog (Flajolet et al., 2007), 4096 registers, 1.6 % off
- *   newest_age_s of dates: how long before now_ms the newest one is */
+/* Members "rejects_by_rule":{rule:n}, "repaired_by_rule" (where there are some) and "by_column":{name:{...}} of an open JSON
+ * object. A column has type        the narrowest that holds all its values, or "mixed"; with "types":{type:n} and "changed_at_line"
+ * (the first line whose value is of another kind than those before) nulls, values, rejects, min, max (numbers, dates and texts; of
+ * texts the first 40 bytes) distinct    how many different values, estimated: HyperLogLog (Flajolet et al., 2007), 4096
+ * registers, 1.6 % off newest_age_s of dates: how long before now_ms the newest one is */
 void figures_json(const struct figures *f, int64_t now_ms, struct buf *out);
 
 /* For tables: the type, nulls and values of column i. */

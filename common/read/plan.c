@@ -260,6 +260,7 @@ int plan_refuse(struct plan *p, struct record *rec, const char *rule, int column
     vsnprintf(p->why, sizeof p->why, fmt, ap);
     va_end(ap);
     rec->reject = p->why;
+    rec->repaired = NULL;
     rec->rule = rule;
     rec->column = column;
     return ERR_FORMAT;
@@ -456,7 +457,7 @@ static char *put_extra(struct plan *p, char *o, const struct cell *cells, size_t
     o += 4;
     for (size_t i = 0; i < n; i++) {
         op.n_key = (uint32_t)snprintf(op.key, sizeof op.key, "%zu", i) + 1;
-        if (p->spec->all_string)
+        if (p->spec->all_string || p->spec->ragged != RAGGED_KEEP_EXTRA) /* the latter: a repair, which infers nothing */
             v = (struct value){.type = VALUE_string, .p = cells[i].p, .n = cells[i].n};
         else
             value_infer(cells[i].p, cells[i].n, &v);
@@ -507,6 +508,14 @@ static int convert(struct plan *p, size_t i, const struct cell *cell, struct rec
     return c->checked ? plan_check_value(p, c, v, rec, (int)i + 1) : 0;
 }
 
+/* The row ends before it. */
+static int no_cell(struct plan *p, size_t i, struct record *rec)
+{
+    const struct column *c = &p->columns[i];
+    p->values[i].type = VALUE_null;
+    return c->checked ? plan_check_value(p, c, &p->values[i], rec, (int)i + 1) : 0;
+}
+
 static void count(struct plan *p, const struct record *rec)
 {
     for (size_t i = 0; i < p->n_cells; i++)
@@ -515,11 +524,10 @@ static void count(struct plan *p, const struct record *rec)
 
 int plan_row(struct plan *p, struct record *rec, const struct cell *cells, size_t n_cells, struct buf *out)
 {
-    static const struct cell missing = {.p = ""};
     size_t extra = n_cells > p->n_cells ? n_cells - p->n_cells : 0;
     p->json.n = 0;
     for (size_t i = 0; i < p->n_cells; i++) {
-        int r = convert(p, i, i < n_cells ? &cells[i] : &missing, rec);
+        int r = i < n_cells ? convert(p, i, &cells[i], rec) : no_cell(p, i, rec);
         if (r < 0) {
             rec->spot =
                 i < n_cells && cells[i].p >= rec->raw && cells[i].p <= rec->raw + rec->n ? (size_t)(cells[i].p - rec->raw) : 0;

@@ -6,6 +6,7 @@
  * there and nothing but such rows follows, all of them are left out. */
 #include "reader.h"
 #include "common/mem.h"
+#include "header.h"
 #include "json_split.h"
 #include "plan.h"
 #include "scan.h"
@@ -27,12 +28,11 @@ struct reader {
     struct csv csv;
     bool started, has_header, skip_to_line_end;
     struct json_split json;
-    char **columns;
-    size_t n_columns;
+    struct header header;
     struct plan *plan;
     struct figures *figures;
     int64_t footers;
-    char why[300];
+    char why[500];
 };
 
 struct reader *reader_new(struct src *s, const struct spec *spec)
@@ -49,9 +49,7 @@ void reader_free(struct reader *r)
 {
     if (!r)
         return;
-    for (size_t i = 0; i < r->n_columns; i++)
-        free(r->columns[i]);
-    free(r->columns);
+    header_fini(&r->header);
     plan_free(r->plan);
     csv_fini(&r->csv);
     window_fini(&r->w);
@@ -60,12 +58,12 @@ void reader_free(struct reader *r)
 
 size_t reader_n_columns(const struct reader *r)
 {
-    return r->n_columns;
+    return r->header.n;
 }
 
 const char *reader_column(const struct reader *r, size_t i)
 {
-    return r->columns[i];
+    return r->header.names[i];
 }
 
 const struct dialect *reader_dialect(const struct reader *r)
@@ -77,6 +75,13 @@ const struct cell *reader_cells(const struct reader *r, size_t *ret_n)
 {
     *ret_n = r->csv.n_cells;
     return r->csv.cells;
+}
+
+const char *reader_header_repair(const struct reader *r, int64_t *ret_line, int64_t *ret_offset)
+{
+    *ret_line = r->header.line;
+    *ret_offset = r->header.offset;
+    return r->header.repaired.n ? r->header.repaired.p : NULL;
 }
 
 int64_t reader_offset(const struct reader *r)
@@ -110,9 +115,33 @@ static void refuse(struct record *rec, const char *rule, const char *why, size_t
     if (rec->reject)
         return;
     rec->reject = why;
+    rec->repaired = NULL;
     rec->rule = rule;
     rec->column = (int)column;
     rec->spot = spot;
+}
+
+static bool repairs(const struct reader *r)
+{
+    return r->spec->damaged == DAMAGED_REPAIR;
+}
+
+static void note_repair(struct record *rec, const char *rule, const char *what, size_t column, size_t spot)
+{
+    rec->repaired = what;
+    rec->rule = rule;
+    rec->column = (int)column;
+    rec->spot = spot;
+}
+
+/* The cells of a damaged record, where they are to be had. */
+static void mend_quotes(struct reader *r, struct record *rec, const struct csv_row *row)
+{
+    if (repairs(r) && !strcmp(row->rule, "quote") && csv_repair(&r->csv, &r->w, row)) {
+        note_repair(rec, row->rule, "a stray quote is text", row->cell, row->spot);
+        return;
+    }
+    refuse(rec, row->rule, row->damage, row->cell, row->spot);
 }
 
 /* --- footers --- */
@@ -169,12 +198,12 @@ static int is_footer(const struct reader *r, const struct csv_row *row)
         size_t n = (size_t)r->dialect.footer_rows, behind = rows_behind(r, row->next, n);
         return behind >= n || w->n - w->at > FOOTER_MAX_AHEAD ? 0 : w->end ? 1 : 2;
     }
-    if (r->dialect.footer_rows == 0 || r->n_columns < 2 || row->damage || r->csv.n_cells == r->n_columns || !lone_cell(&r->csv))
+    if (r->dialect.footer_rows == 0 || r->header.n < 2 || row->damage || r->csv.n_cells == r->header.n || !lone_cell(&r->csv))
         return 0;
     bool behind_blank = w->at > 0 && (w->p[w->at - 1] == '\n' || w->p[w->at - 1] == '\r') &&
                         (w->at == 1 || w->p[w->at - 2] == '\n' ||
                          (w->p[w->at - 2] == '\r' && (w->at < 3 || w->p[w->at - 3] == '\n' || w->p[w->at - 3] == '\r')));
-    if (!is_remark(w->p + w->at, row->n) && !(behind_blank && r->n_columns > 2))
+    if (!is_remark(w->p + w->at, row->n) && !(behind_blank && r->header.n > 2))
         return 0;
     if (w->end)
         return only_remarks_follow(r, row->next);
@@ -210,9 +239,9 @@ static int too_long_csv(struct reader *r, struct record *rec)
     bool skipping = r->skip_to_line_end;
     give_beginning(r, rec);
     if (csv_line(&r->csv, &r->w, &n, &next) && n <= r->max_row) {
-        struct csv_row row = {.next = next, .lines = 1};
+        struct csv_row row = {n, next, 1, "a quote is opened and never closed", "quote", 0, 0};
         rec->n = n;
-        refuse(rec, "quote", "a quote is opened and never closed", 0, 0);
+        mend_quotes(r, rec, &row);
         csv_advance(&r->csv, &r->w, &row);
         return 1;
     }
@@ -235,7 +264,7 @@ static int split_csv(struct reader *r, struct record *rec, struct csv_row *row)
     } else {
         complete = csv_split(&r->csv, &r->w, row);
         if (complete && row->damage)
-            refuse(rec, row->rule, row->damage, row->cell, row->spot);
+            mend_quotes(r, rec, row);
     }
     rec->n = row->n;
     return complete ? 1 : 2;
@@ -323,47 +352,6 @@ static int next_json(struct reader *r, struct record *rec, struct err *e)
 
 /* --- the header --- */
 
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static int check_names(const struct reader *r, struct err *e)
-{
-    AUTO_FREE char **sorted = xcalloc(r->n_columns + 1, sizeof *sorted);
-    memcpy(sorted, r->columns, r->n_columns * sizeof *sorted);
-    qsort(sorted, r->n_columns, sizeof *sorted, by_name);
-    for (size_t i = 1; i < r->n_columns; i++)
-        if (!strcmp(sorted[i - 1], sorted[i]))
-            return err_set(e, ERR_FORMAT, "the header names column '%.100s' twice", sorted[i]);
-    return 0;
-}
-
-/* Adds the cells of one more header row to the columns' names. */
-static void add_names(struct reader *r)
-{
-    for (size_t i = 0; i < r->csv.n_cells; i++) {
-        const struct cell *c = &r->csv.cells[i];
-        const char *p = c->p;
-        size_t n = c->n;
-        while (n && (*p == ' ' || *p == '\t'))
-            p++, n--;
-        while (n && (p[n - 1] == ' ' || p[n - 1] == '\t'))
-            n--;
-        if (i == r->n_columns) {
-            r->columns = xrealloc(r->columns, (i + 1) * sizeof *r->columns);
-            r->columns[r->n_columns++] = xstrndup(p, n);
-        } else if (n && *r->columns[i]) {
-            char *joined = xasprintf("%s_%.*s", r->columns[i], (int)n, p);
-            free(r->columns[i]);
-            r->columns[i] = joined;
-        } else if (n) {
-            free(r->columns[i]);
-            r->columns[i] = xstrndup(p, n);
-        }
-    }
-}
-
 /* Columns of a file without a header are named by the configuration, in its order, else column_1 and so on. */
 static int name_columns(struct reader *r, struct err *e)
 {
@@ -380,17 +368,17 @@ static int name_columns(struct reader *r, struct err *e)
     if (n == 0)
         return 0;
     /* As many as most rows have, or else the first row, which stays where it is. */
-    r->n_columns = r->dialect.n_cells ? r->dialect.n_cells : r->csv.n_cells;
+    r->header.n = r->dialect.n_cells ? r->dialect.n_cells : r->csv.n_cells;
     if (r->spec->fixed_columns) {
-        r->n_columns = 0;
+        r->header.n = 0;
         for (size_t i = 0; i < r->spec->n_rules; i++)
-            r->n_columns += !r->spec->rules[i].value;
+            r->header.n += !r->spec->rules[i].value;
     }
-    r->columns = xcalloc(r->n_columns + 1, sizeof *r->columns);
-    for (size_t i = 0; i < r->n_columns; i++) {
+    r->header.names = xcalloc(r->header.n + 1, sizeof *r->header.names);
+    for (size_t i = 0; i < r->header.n; i++) {
         while (k < r->spec->n_rules && r->spec->rules[k].value)
             k++;
-        r->columns[i] = k < r->spec->n_rules ? xstrdup(r->spec->rules[k++].name) : xasprintf("column_%zu", i + 1);
+        r->header.names[i] = k < r->spec->n_rules ? xstrdup(r->spec->rules[k++].name) : xasprintf("column_%zu", i + 1);
     }
     return 1;
 }
@@ -400,6 +388,7 @@ static int read_header(struct reader *r, struct err *e)
     struct record rec;
     size_t at;
     int n = 1;
+    bool repair = repairs(r) && r->dialect.header_rows > 0;
     if (r->dialect.header_rows == 0) {
         n = name_columns(r, e);
     } else {
@@ -407,23 +396,28 @@ static int read_header(struct reader *r, struct err *e)
             n = next_csv(r, &rec, e);
             if (n <= 0)
                 break;
-            if (rec.reject || scan_text(rec.raw, rec.n, &at) != TEXT_OK)
+            if (rec.reject || (!repair && scan_text(rec.raw, rec.n, &at) != TEXT_OK))
                 return err_set(e, ERR_FORMAT, "the header row is damaged: %s",
                                rec.reject ? rec.reject : "not valid UTF-8 or a NUL byte");
-            add_names(r);
-        }
-        for (size_t i = 0; i < r->n_columns; i++)
-            if (!*r->columns[i]) {
-                free(r->columns[i]);
-                r->columns[i] = xasprintf("column_%zu", i + 1);
+            if (i == 0) {
+                r->header.line = rec.line;
+                r->header.offset = rec.offset;
             }
+            if (rec.repaired)
+                header_repaired(&r->header, "%s", rec.repaired);
+            header_add(&r->header, r->csv.cells, r->csv.n_cells, repair);
+        }
     }
-    if (n < 0 || (n == 0 && !r->n_columns))
+    if (n < 0 || (n == 0 && !r->header.n))
         return n;
     r->has_header = true;
-    n = check_names(r, e);
+    n = 0;
+    if (repair)
+        header_repair(&r->header, r->spec);
+    else
+        n = header_check(&r->header, e);
     if (n == 0)
-        n = plan_new_csv(r->spec, &r->dialect, r->columns, r->n_columns, &r->plan, e);
+        n = plan_new_csv(r->spec, &r->dialect, r->header.names, r->header.n, &r->plan, e);
     if (n == 0 && r->figures)
         plan_set_figures(r->plan, r->figures);
     return n < 0 ? n : 1;
@@ -477,16 +471,16 @@ static int start_file(struct reader *r, struct err *e)
     return 0;
 }
 
-/* A row whose number of cells is not the table's. */
-static void check_ragged(struct reader *r, struct record *rec)
+/* In r->why: what is said of a row with so many cells, behind what was repaired in it before. */
+static void describe_ragged(struct reader *r, const struct record *rec, size_t have, size_t want)
 {
     static const char others[] = {';', ',', '\t', '|'};
-    size_t have = r->csv.n_cells, want = r->n_columns;
-    if (have == want || (have < want && r->dialect.ragged != RAGGED_REJECT) ||
-        (have > want && r->dialect.ragged == RAGGED_KEEP_EXTRA))
-        return;
-    int n = snprintf(r->why, sizeof r->why, "%s cells than the header has columns (%zu of %zu)", have < want ? "fewer" : "more",
-                     have, want);
+    bool fewer = have < want;
+    int n = snprintf(r->why, sizeof r->why, "%s%s%s cells than the header has columns (%zu of %zu)%s",
+                     rec->repaired ? rec->repaired : "", rec->repaired ? "; " : "", fewer ? "fewer" : "more", have, want,
+                     !repairs(r) ? ""
+                     : fewer     ? ": those that are missing are null"
+                                 : ": further ones are in _extra");
     for (size_t i = 0; i < sizeof others; i++) {
         size_t found = 0;
         for (size_t k = 0; k < rec->n; k++)
@@ -494,22 +488,39 @@ static void check_ragged(struct reader *r, struct record *rec)
         if (have == 1 && found + 1 == want && others[i] != r->dialect.delimiter[0])
             snprintf(r->why + n, sizeof r->why - (size_t)n, "; it seems to be delimited by '%c'", others[i]);
     }
-    size_t spot = have < want ? rec->n
-                  : r->csv.cells[want].p >= rec->raw && r->csv.cells[want].p <= rec->raw + rec->n
-                      ? (size_t)(r->csv.cells[want].p - rec->raw)
-                      : 0;
-    refuse(rec, "ragged", r->why, have < want ? have + 1 : want + 1, spot);
+}
+
+/* A row whose number of cells is not the table's. */
+static void check_ragged(struct reader *r, struct record *rec)
+{
+    size_t have = r->csv.n_cells, want = r->header.n, spot = 0;
+    if (have == want || (have < want && r->dialect.ragged != RAGGED_REJECT) ||
+        (have > want && r->dialect.ragged == RAGGED_KEEP_EXTRA))
+        return;
+    describe_ragged(r, rec, have, want);
+    if (have < want)
+        spot = rec->n;
+    else if (r->csv.cells[want].p >= rec->raw && r->csv.cells[want].p <= rec->raw + rec->n)
+        spot = (size_t)(r->csv.cells[want].p - rec->raw);
+    size_t column = have < want ? have + 1 : want + 1;
+    if (!repairs(r)) {
+        refuse(rec, "ragged", r->why, column, spot);
+    } else if (rec->repaired) {
+        rec->repaired = r->why; /* the spot stays the quote's */
+    } else {
+        note_repair(rec, "ragged", r->why, column, spot);
+    }
 }
 
 /* Files put behind one another repeat their header. */
 static bool is_header_again(const struct reader *r)
 {
-    if (r->n_columns < 2 || r->dialect.header_rows != 1 || r->csv.n_cells != r->n_columns || !r->csv.cells[0].n ||
-        r->csv.cells[0].p[0] != r->columns[0][0])
+    if (r->header.n < 2 || r->dialect.header_rows != 1 || r->csv.n_cells != r->header.n || !r->csv.cells[0].n ||
+        r->csv.cells[0].p[0] != r->header.names[0][0])
         return false;
-    for (size_t i = 0; i < r->n_columns; i++) {
+    for (size_t i = 0; i < r->header.n; i++) {
         const struct cell *c = &r->csv.cells[i];
-        if (strlen(r->columns[i]) != c->n || memcmp(r->columns[i], c->p, c->n))
+        if (strlen(r->header.names[i]) != c->n || memcmp(r->header.names[i], c->p, c->n))
             return false;
     }
     return true;
@@ -575,6 +586,8 @@ int reader_row(struct reader *r, struct record *rec, struct buf *out)
                                           : plan_json(r->plan, rec, out);
     if (n < 0 && r->figures)
         figures_reject(r->figures, rec->column - 1, rec->rule);
+    else if (rec->repaired && r->figures)
+        figures_repair(r->figures, rec->rule);
     return n;
 }
 

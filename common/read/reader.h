@@ -21,7 +21,8 @@ struct record {
     int64_t line, offset; /* of its first byte: 1-based line, byte offset in the decompressed file */
     size_t n_columns;     /* cells, or top-level members */
     const char *reject;   /* why it is refused, for people, or NULL; valid until the next call */
-    const char *rule;     /* the same as a short name (static): type, required, ragged, quote ... */
+    const char *repaired; /* what was repaired (csv.damaged), for people, or NULL; rule, column and spot are its, then */
+    const char *rule;     /* the reason as a short name (static): type, required, ragged, quote ... */
     const char *type;     /* the type that was expected (static), or NULL */
     int column;           /* 1-based column of the damage, 0 when it is none's */
     size_t spot;          /* where in raw it is */
@@ -39,7 +40,8 @@ void reader_free(struct reader *r); /* accepts NULL */
 int reader_next(struct reader *r, struct record *ret, struct err *e);
 
 /* Appends the record's fields to `out` as BSON elements (no length, no final NUL). A record without damage of its own may
- * still be refused here: 0, or ERR_FORMAT with record->reject and what follows it; `out` is then as it was. */
+ * still be refused here: 0, or ERR_FORMAT with record->reject and what follows it; `out` is then as it was. What is refused was
+ * not repaired. */
 int reader_row(struct reader *r, struct record *rec, struct buf *out);
 
 /* The same for one JSON object that comes from no file. */
@@ -53,6 +55,8 @@ const struct dialect *reader_dialect(const struct reader *r);           /* of JS
 size_t reader_n_columns(const struct reader *r);                        /* of CSV */
 const char *reader_column(const struct reader *r, size_t i);            /* as the header names it */
 const struct cell *reader_cells(const struct reader *r, size_t *ret_n); /* of the last CSV record */
+/* What was repaired in the header, for people, or NULL, and where the header is. */
+const char *reader_header_repair(const struct reader *r, int64_t *ret_line, int64_t *ret_offset);
 /* How many rows at the end were taken for a footer. */
 int64_t reader_footers(const struct reader *r);
 

@@ -138,13 +138,16 @@ static int parse_csv(struct parse *p, const bson_iter_t *outer)
         } else if (!strcmp(k, "ragged")) {
             r = take_word(p, &it, "reject|pad|keep_extra", &word);
             s->ragged = (enum ragged)word;
+        } else if (!strcmp(k, "damaged")) {
+            r = take_word(p, &it, "reject|repair", &word);
+            s->damaged = (enum damaged)word;
         } else if (!strcmp(k, "null")) {
             r = take_strs(p, &it, &s->null);
             s->null_given = true;
         } else {
             r = bad(p, k,
                     "unknown; allowed in csv: delimiter quote escape encoding line_end skip_rows header_rows footer_rows "
-                    "ragged null");
+                    "ragged damaged null");
         }
         if (r < 0)
             return r;

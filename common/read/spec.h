@@ -1,7 +1,7 @@
 /* What is known of a file before it is read: its format, dialect, column rules, keys. One JSON object, the same for
  * inspector, loader, preview and libsimbdp; its keys are those of a dataset in the configuration (docs/tenant-guide.md):
  *   {"format":"csv"|"json", "csv":{"delimiter","quote","escape","encoding","line_end","skip_rows":N,"header_rows":N,
- *    "footer_rows":N,"ragged","null":[...]}, "columns":[{"name","type","required","regex","min","max","enum":[...],
+ *    "footer_rows":N,"ragged","damaged","null":[...]}, "columns":[{"name","type","required","regex","min","max","enum":[...],
  *    "unique","max_age_days":N,"as","value"}], "key":[...], "on_key_conflict", "max_row_bytes":N, "now_ms":N,
  *    "types":"all-string"}
  * Every key is optional; unknown ones are errors. */
@@ -16,6 +16,7 @@
 #include <pcre2.h>
 
 enum reader_format { READER_CSV, READER_JSON };
+enum damaged { DAMAGED_REJECT, DAMAGED_REPAIR };
 enum on_key_conflict { KEY_REJECT, KEY_KEEP, KEY_REPLACE };
 
 struct strs {
@@ -41,7 +42,8 @@ struct spec {
     char *delimiter, *quote, *escape, *encoding;       /* NULL: sniffed */
     int line_end, skip_rows, header_rows, footer_rows; /* SNIFFED */
     enum ragged ragged;
-    bool null_given; /* else "" is null, and in columns of numbers the usual tokens are */
+    enum damaged damaged; /* of CSV records and headers */
+    bool null_given;      /* else "" is null, and in columns of numbers the usual tokens are */
     struct strs null;
     bool fixed_columns; /* CSV without a header has the rules' columns, neither more nor less */
     bool all_string;    /* no inference: every cell that has no rule is a string, also an empty one */

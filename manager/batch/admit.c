@@ -219,6 +219,7 @@ static void keep_quality(struct file *f, const struct inspect_reply *re, const c
     json_i64(&q, "bytes", re->bytes);
     json_i64(&q, "longest_row_bytes", re->longest_row_bytes);
     json_i64(&q, "rejects", re->rejects);
+    json_i64(&q, "rows_repaired", re->repaired);
     if (figures) {
         buf_adds(&q, ",");
         buf_adds(&q, figures);

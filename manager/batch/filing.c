@@ -111,6 +111,7 @@ static void report(struct batchmgr *m, const struct file *f)
     json_i64_or_null(&b, "size_bytes", f->size);
     json_i64_or_null(&b, "rows_loaded", f->rows_loaded);
     json_i64_or_null(&b, "rows_rejected", f->rows_rejected);
+    json_i64_or_null(&b, "rows_repaired", f->rows_repaired);
     json_str(&b, "reason", f->reason);
     json_str(&b, "detail", f->detail);
     json_i64(&b, "attempts", f->attempts);

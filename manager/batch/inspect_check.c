@@ -64,9 +64,10 @@ char *inspect_figures(const char *json, size_t n)
 
 void inspect_check_reply(struct inspect_reply *re, int64_t size)
 {
-    const int64_t counts[] = {re->raw_bytes, re->bytes, re->rows, re->columns, re->longest_row_bytes, re->rejects};
+    const int64_t counts[] = {re->raw_bytes, re->bytes, re->rows, re->columns, re->longest_row_bytes, re->rejects, re->repaired};
     AUTO_BUF struct buf detail = {0};
-    bool ok = re->status <= INSPECT_FAILED && re->rejects <= re->rows && (size < 0 || re->raw_bytes <= size);
+    bool ok =
+        re->status <= INSPECT_FAILED && re->rejects <= re->rows && re->repaired <= re->rows && (size < 0 || re->raw_bytes <= size);
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         ok &= counts[i] >= 0 && counts[i] < INT64_C(1) << 53;
     re->reason[sizeof re->reason - 1] = 0;

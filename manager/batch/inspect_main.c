@@ -90,6 +90,7 @@ static int read_records(struct reader *r, const struct inspect_request *rq, bool
             if (rq->full)
                 reader_row(r, &rec, &row);
             re->rejects += rec.reject != NULL;
+            re->repaired += rec.repaired != NULL;
             if ((int64_t)rec.n > re->longest_row_bytes)
                 re->longest_row_bytes = (int64_t)rec.n;
             if ((int64_t)rec.n_columns > re->columns && !rec.reject)
@@ -127,6 +128,10 @@ static void describe(const struct reader *r, const struct spec *spec, const stru
         json_str(out, "why", d->why);
         json_end(out, '}');
     }
+    int64_t line, offset;
+    const char *header = reader_header_repair(r, &line, &offset);
+    if (header)
+        json_str(out, "header_repaired", header);
     size_t n = out->n;
     if (f)
         figures_json(f, spec->now_ms, out);

@@ -37,10 +37,10 @@ enum inspect_status {
 
 struct inspect_reply {
     uint32_t status;
-    char reason[32];                                                     /* configuration key or code */
-    char detail[256];                                                    /* for people */
-    unsigned char hash[INSPECT_HASH_BYTES];                              /* BLAKE2b-256 of the raw bytes; only with INSPECT_OK */
-    int64_t raw_bytes, bytes, rows, columns, longest_row_bytes, rejects; /* bytes: decompressed */
+    char reason[32];                        /* configuration key or code */
+    char detail[256];                       /* for people */
+    unsigned char hash[INSPECT_HASH_BYTES]; /* BLAKE2b-256 of the raw bytes; only with INSPECT_OK */
+    int64_t raw_bytes, bytes, rows, columns, longest_row_bytes, rejects, repaired; /* bytes: decompressed */
     /* behind it: what becomes part of the file's `quality` */
 };
 

@@ -44,11 +44,11 @@ struct file {
     char *app;      /* asked for at upload, or NULL */
     enum file_state state;
     enum file_place place;
-    char *reason, *detail;                           /* NULL: none */
-    int64_t size, rows, columns;                     /* -1: not known yet */
-    char hash[65];                                   /* hex, "" until inspected */
-    int64_t rows_parsed, rows_loaded, rows_rejected; /* -1: unknown */
-    char *quality;                                   /* figures that the ledger does not have yet */
+    char *reason, *detail;                                          /* NULL: none */
+    int64_t size, rows, columns;                                    /* -1: not known yet */
+    char hash[65];                                                  /* hex, "" until inspected */
+    int64_t rows_parsed, rows_loaded, rows_rejected, rows_repaired; /* -1: unknown */
+    char *quality;                                                  /* figures that the ledger does not have yet */
     int64_t attempts, losses;
     bool force;
     int64_t received_wall_ms, started_wall_ms, ended_wall_ms, not_before_wall_ms, first_temp_wall_ms;
@@ -102,7 +102,8 @@ struct run {
     int64_t started_wall_ms, ended_wall_ms;
     double wall_s, cpu_s;
     int64_t max_rss_bytes, output_bytes_dropped, network_refused; /* -1: nobody counted */
-    int64_t n_files, rows_parsed, rows_loaded, rows_rejected; /* rows: of a group, where they are counted for the run; else -1 */
+    int64_t n_files;
+    int64_t rows_parsed, rows_loaded, rows_rejected, rows_repaired; /* of a group, where they are counted for the run; else -1 */
     /* not in the ledger */
     struct file *file; /* the first; the others hang on its `mate` */
     struct batchmgr *mgr;

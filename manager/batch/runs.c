@@ -273,6 +273,9 @@ static bool take_app_result(struct run *r, const struct run_result *res, bool pl
     if (a.rows_loaded >= 0 && a.rows_parsed >= 0 && a.rows_loaded + (a.rows_rejected > 0 ? a.rows_rejected : 0) > a.rows_parsed)
         *ret_why = xasprintf("it says rows_loaded %lld and rows_rejected %lld of rows_parsed %lld", (long long)a.rows_loaded,
                              (long long)a.rows_rejected, (long long)a.rows_parsed);
+    else if (a.rows_parsed >= 0 && a.rows_repaired > a.rows_parsed)
+        *ret_why =
+            xasprintf("it says rows_repaired %lld of rows_parsed %lld", (long long)a.rows_repaired, (long long)a.rows_parsed);
     else if (res->outcome == RUN_ok && step_reads_files(r) && a.rows_parsed >= 0 && inspected_rows(r) >= 0 &&
              a.rows_parsed != inspected_rows(r))
         *ret_why = xasprintf("it says rows_parsed %lld, the inspection counted %lld", (long long)a.rows_parsed,
@@ -283,10 +286,12 @@ static bool take_app_result(struct run *r, const struct run_result *res, bool pl
             r->rows_parsed = a.rows_parsed;
             r->rows_loaded = a.rows_loaded;
             r->rows_rejected = a.rows_rejected;
+            r->rows_repaired = a.rows_repaired;
         } else if (strcmp(r->step, "check")) {
             f->rows_parsed = a.rows_parsed;
             f->rows_loaded = a.rows_loaded;
             f->rows_rejected = a.rows_rejected;
+            f->rows_repaired = a.rows_repaired;
             if (platform_loader && a.checkpoint >= 0)
                 f->checkpoint = a.checkpoint;
         }

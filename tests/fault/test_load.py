@@ -115,6 +115,64 @@ def test_every_csv_key(home):
     assert all(docs[1][k] is None for k in "abcdef")
 
 
+DIRT = b'id,,name,id\n1,a,"x"y,9\n2,b\n3,c,"d ""e""",8,more,7\n4,"f\ng",h,6\n5,\xff,i,5\n6,"never,j,4\n7,k,l,3\n'
+
+
+def test_damaged_rows_are_repaired_counted_and_listed(home):
+    dataset(home, 'csv = { damaged = "repair"; };')
+    home.up()
+    home.drop("x.csv", DIRT)
+    f = home.wait_file(file_name="x.csv")
+    assert (f["state"], f["rows_parsed"], f["rows_loaded"], f["rows_rejected"], f["rows_repaired"]) == ("ingested", 7, 6, 1, 4), f
+    docs = sorted(home.docs(), key=lambda d: d["id"])
+    ids = [d.pop("_id") for d in docs]
+    assert docs == [{"id": 1, "column_2": "a", "name": '"x"y', "id_4": 9}, {"id": 2, "column_2": "b", "name": None, "id_4": None},
+                    {"id": 3, "column_2": "c", "name": 'd "e"', "id_4": 8, "_extra": ["more", "7"]}, {"id": 4, "column_2": "f\ng", "name": "h", "id_4": 6},
+                    {"id": 6, "column_2": '"never', "name": "j", "id_4": 4}, {"id": 7, "column_2": "k", "name": "l", "id_4": 3}]
+    at = {n: DIRT.index(b"\n%d," % n) + 1 for n in range(1, 8)}
+    assert [int.from_bytes(i[16:], "big") for i in ids] == [at[n] for n in (1, 2, 3, 4, 6, 7)]  # a row's identity: content, and where it stands
+    header, *rows = home.rows("rejects", f["file_id"])
+    assert (header["line"], header["byte_offset"], header["repaired"], header["raw"]) == (1, 0, "header", None)
+    assert "column 2 has no name: read as 'column_2'" in header["message"] and "column 4, 'id', is named like another: read as 'id_4'" in header["message"]
+    assert [(r["line"], r["byte_offset"], r["column"], r.get("repaired")) for r in rows] == [
+        (2, at[1], 3, "quote"), (3, at[2], 3, "ragged"), (4, at[3], 5, "ragged"), (7, at[5], 2, None), (8, at[6], 2, "quote")]
+    assert rows[0]["raw"] == '1,a,"x"y,9' and rows[0]["message"] == "a stray quote is text" and "(2 of 4): those that are missing are null" in rows[1]["message"]
+    text = home.cli("rejects", f["file_id"]).stdout
+    assert "line 2, byte 12, column 3: repaired: a stray quote is text\n" in text and "line 7, byte 62, column 2: not valid UTF-8" in text, text
+    q = f["quality"]
+    assert (q["rejects"], q["rows_repaired"], q["repaired_by_rule"], q["rejects_by_rule"]) == (1, 4, {"quote": 2, "ragged": 2}, {"encoding": 1})
+    assert q["header_repaired"] == header["message"]
+    assert [s["rows_repaired"] for s in home.rows("stats")] == [4, 4]
+    line, = json_lines(home.path / "logs/tenants/acme/ingest.jsonl")
+    assert (line["rows_rejected"], line["rows_repaired"]) == (1, 4)
+    result = json.loads((home.path / f"runs/{f['run_id']}/result.json").read_text())
+    assert json.loads(result["app_result"])["rows_repaired"] == 4
+
+
+def test_what_is_repaired_keeps_its_identity(home):
+    """Whichever way a file is read, its rows begin where they did; read again under the other, nothing is there twice."""
+    text = b'id,name\n1,a\n2,"x"y\n3,b\n4\n5,"c\nd"\n'
+    dataset(home, "")
+    home.up()
+    home.drop("x.csv", text)
+    f = home.wait_file(file_name="x.csv")
+    assert (f["rows_loaded"], f["rows_rejected"], f["rows_repaired"]) == (3, 2, 0), f
+    before = {d["_id"][16:]: d["name"] for d in home.docs()}
+    conf = home.path / "conf/tenants/acme.conf"
+    conf.write_text(conf.read_text().replace('collection = "data";', 'collection = "data"; csv = { damaged = "repair"; };'))
+    home.cli("reload")
+    ids = []
+    for name in ("again.csv", "and-again.csv"):
+        (home.base / name).write_bytes(text)
+        home.cli("upload", "acme", "data", home.base / name, "--force")
+        f = home.wait_file(file_name=name)
+        assert (f["rows_loaded"], f["rows_rejected"], f["rows_repaired"]) == (5, 0, 2), f
+        after = {d["_id"][16:]: d["name"] for d in home.docs()}
+        ids.append({d["_id"] for d in home.docs()})
+        assert len(ids[-1]) == 5 and before.items() <= after.items() and sorted(map(str, after.values())) == ['"x"y', "None", "a", "b", "c\nd"]
+    assert ids[0] == ids[1]
+
+
 def test_json_with_rules(home):
     home.tenant(fmt="json")
     conf = home.path / "conf/tenants/acme.conf"

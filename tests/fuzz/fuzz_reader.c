@@ -1,5 +1,5 @@
 /* The reader: any bytes, as CSV, as JSON, and as a stream's message. Offsets rise, raw text is what stands there, and small row
- * caps hold. */
+ * caps hold. Repairing moves no record and changes none that is not damaged. */
 #include "common/read/message.h"
 
 #include <assert.h>
@@ -44,11 +44,11 @@ static void read_as(const uint8_t *data, size_t size, const struct spec *spec, e
             buf_add(&row, "", 1);
             uint32_t n = (uint32_t)row.n;
             memcpy(row.p, &n, 4);
-            assert(!rec.reject);
+            assert(!rec.reject && (!rec.repaired || rec.rule));
             assert(bson_init_static(&doc, (const uint8_t *)row.p, row.n));
             assert(bson_validate(&doc, BSON_VALIDATE_UTF8, NULL));
         } else {
-            assert(rec.reject && rec.rule && row.n == 4);
+            assert(rec.reject && !rec.repaired && rec.rule && row.n == 4);
         }
     }
     struct buf json = {0};
@@ -61,6 +61,62 @@ static void read_as(const uint8_t *data, size_t size, const struct spec *spec, e
     reader_free(rd);
     src_free(s);
     close(fd);
+}
+
+struct reading {
+    struct src *src;
+    struct reader *reader;
+    struct record rec;
+    struct buf row;
+    int got, row_is;
+};
+
+static struct reading open_reading(int fd, const struct spec *spec)
+{
+    struct reading g = {.src = src_new(fd, SRC_PLAIN, 1 << 24, NULL, NULL)};
+    g.reader = reader_new(g.src, spec);
+    return g;
+}
+
+static bool read_on(struct reading *g)
+{
+    struct err e = {0};
+    g->row.n = 0;
+    g->got = reader_next(g->reader, &g->rec, &e);
+    g->row_is = g->got > 0 ? reader_row(g->reader, &g->rec, &g->row) : -1;
+    return g->got > 0;
+}
+
+static void close_reading(struct reading *g)
+{
+    reader_free(g->reader);
+    src_free(g->src);
+    buf_fini(&g->row);
+}
+
+/* Where the strict reader takes the header, a repairing one gives the same records, and the same rows for those it took. */
+static void read_both(const uint8_t *data, size_t size, const struct spec *strict, const struct spec *repair)
+{
+    int fds[2] = {memfd_create("strict", 0), memfd_create("repair", 0)};
+    for (int i = 0; i < 2; i++) {
+        assert(write(fds[i], data, size) == (ssize_t)size);
+        lseek(fds[i], 0, SEEK_SET);
+    }
+    struct reading a = open_reading(fds[0], strict), b = open_reading(fds[1], repair);
+    bool header = true;
+    while (read_on(&a)) {
+        int64_t line, offset;
+        assert(read_on(&b) && a.rec.offset == b.rec.offset && a.rec.line == b.rec.line && a.rec.n == b.rec.n);
+        header = header && !reader_header_repair(b.reader, &line, &offset);
+        if (a.row_is == 0)
+            assert(b.row_is == 0 && !b.rec.repaired && (!header || (a.row.n == b.row.n && !memcmp(a.row.p, b.row.p, a.row.n))));
+    }
+    if (a.got == 0)
+        assert(!read_on(&b) && b.got == 0);
+    close_reading(&a);
+    close_reading(&b);
+    close(fds[0]);
+    close(fds[1]);
 }
 
 /* A message that is taken has rows that are documents; one that is not says why. */
@@ -90,7 +146,7 @@ static void read_message(const uint8_t *data, size_t size, const struct spec *sp
 /* The last byte chooses how the rest is read. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const struct spec *specs[5];
+    static const struct spec *specs[7];
     if (!specs[0]) {
         specs[0] = spec_of("{}");
         specs[1] = spec_of("{\"max_row_bytes\":16,\"csv\":{\"line_end\":\"any\",\"footer_rows\":2}}");
@@ -103,6 +159,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         specs[4] =
             spec_of("{\"format\":\"json\",\"columns\":[{\"name\":\"a\",\"type\":\"double\",\"as\":\"n.a\"},"
                     "{\"name\":\"b\",\"type\":\"date\"},{\"name\":\"c.d\",\"type\":\"string\",\"as\":\"cd\"}],\"key\":[\"k\"]}");
+        specs[5] = spec_of("{\"csv\":{\"damaged\":\"repair\"}}");
+        specs[6] =
+            spec_of("{\"max_row_bytes\":64,\"csv\":{\"damaged\":\"repair\",\"delimiter\":\",\",\"escape\":\"\\\\\",\"line_end\":"
+                    "\"any\"},\"columns\":[{\"name\":\"a\",\"type\":\"int\"},{\"name\":\"b\",\"as\":\"x.b\"}]}");
     }
     if (!size)
         return 0;
@@ -115,7 +175,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     read_message(data, size, columns);
     read_message(data, size, data[size - 1] & 1 ? json : specs[data[size - 1] % 3]);
-    read_as(data, size, specs[data[size - 1] % 5], c);
+    read_as(data, size, specs[data[size - 1] % 7], c);
     read_as(data, size, data[size - 1] & 1 ? json : specs[0], c);
+    read_both(data, size, specs[0], specs[5]);
     return 0;
 }

@@ -7,10 +7,10 @@ import subprocess
 from harness import BUILD, IS_ROOT, until
 
 FILE_KEYS = ("file_id tenant_id dataset file_name size_bytes content_hash state reason detail attempts rows_parsed rows_loaded "
-             "rows_rejected quality received_at started_at ended_at run_id").split()
+             "rows_rejected rows_repaired quality received_at started_at ended_at run_id").split()
 RUN_KEYS = ("run_id tenant_id app kind instance_id attempt state outcome exit_code signal limit forced error started_at ended_at "
             "wall_s cpu_s max_rss_bytes node network_refused").split()
-STATS_KEYS = ("tenant_id files ingested rejected duplicate quarantined bytes rows rows_rejected avg_ingestion_s p50_s p95_s p99_s "
+STATS_KEYS = ("tenant_id files ingested rejected duplicate quarantined bytes rows rows_rejected rows_repaired avg_ingestion_s p50_s p95_s p99_s "
               "bytes_per_s messages messages_refused messages_dead avg_message_ms run_s cpu_s instance_s").split()
 STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
 

@@ -108,6 +108,7 @@ TABLE = {
     "tenant.datasets.csv.header_rows": CSV,
     "tenant.datasets.csv.footer_rows": CSV,
     "tenant.datasets.csv.ragged": CSV,
+    "tenant.datasets.csv.damaged": LOAD + "::test_damaged_rows_are_repaired_counted_and_listed",
     "tenant.datasets.csv.null": CSV,
     "tenant.datasets.columns.name": COLUMNS,
     "tenant.datasets.columns.type": COLUMNS,

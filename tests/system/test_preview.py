@@ -282,6 +282,32 @@ def test_dirt_costs_its_own_rows(tmp_path):
     assert err.endswith("12 rows, 8 rejected\n")
 
 
+def test_damage_is_repaired(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes(b'a,b,a\n1,2,3\n4,"never closed,5\n6,7\n8,9,10,11\n"12"x,13,14\n\xff,15,16\na,b,a\n')
+    code, got, err = docs(path)
+    assert (code, got) == (1, []) and "the header names column 'a' twice" in err and "csv.damaged" in err
+    code, got, err = docs(path, "--damaged", "repair")
+    assert code == 1 and got == [{"a": 1, "b": 2, "a_3": 3}, {"a": 4, "b": '"never closed', "a_3": 5}, {"a": 6, "b": 7, "a_3": None},
+                                 {"a": 8, "b": 9, "a_3": 10, "_extra": ["11"]}, {"a": '"12"x', "b": 13, "a_3": 14}, {"a": "a", "b": "b", "a_3": "a"}]
+    assert err.startswith("header at line 1 repaired: column 3, 'a', is named like another: read as 'a_3'\nrepaired\nline 3, byte 12, column 2: a stray quote is text\n")
+    assert '    4,"never closed,5\n      ^\n' in err and "line 4, byte 30, column 3: fewer cells" in err and "line 5, byte 34, column 4: more cells" in err
+    assert err.endswith("7 rows, 1 rejected, 4 repaired\n") and "rejects\nline 7" in err
+    code, out, _ = preview(path, "--damaged", "repair")
+    assert "  header at line 1 repaired: column 3" in out and "\nrepaired\nline 3" in out and "7 rows, 1 rejected, 4 repaired\n" in out
+    path.write_bytes(path.read_bytes().replace(b"\xff", b"17"))
+    assert preview(path, "--damaged", "repair")[0] == 0
+    assert preview(path, "--damaged", "drop")[0] == 2
+
+
+def test_quotes_over_the_whole_window_are_repaired(tmp_path):
+    """A quote that is not closed within what may be held."""
+    path = tmp_path / "t.csv"
+    path.write_text('a,b\n1,"open\n' + ("2," + "x" * 9000 + "\n") * 2000 + "3,three\n")
+    code, rows, _ = table(path, "--damaged", "repair")
+    assert code == 0 and rows[1] == ["1", '"open'] and rows[2] == ["2", "x" * 9000] and rows[-1] == ["3", "three"] and len(rows) == 2003
+
+
 def test_huge_fields(tmp_path):
     path = tmp_path / "t.csv"
     big = "x" * (5 << 20) + '""' + "y\n" * 1000

@@ -29,6 +29,7 @@ static void errors(void **state)
     wrong("{\"csv\":{\"quote\":\",\",\"delimiter\":\",\"}}", -1, "quote");
     wrong("{\"csv\":{\"header_rows\":99}}", -1, "header_rows");
     wrong("{\"csv\":{\"ragged\":\"drop\"}}", -1, "reject|pad|keep_extra");
+    wrong("{\"csv\":{\"damaged\":\"drop\"}}", -1, "reject|repair");
     wrong("{\"columns\":[{\"name\":\"a\"},{\"type\":\"int\"}]}", 1, "name");
     wrong("{\"columns\":[{\"name\":\"a\"},{\"name\":\"b\",\"enum\":[1]}]}", 1, "enum");
     wrong("{\"columns\":[{\"name\":\"b\",\"value\":\"x\",\"required\":true}]}", 0, "no rules");
