@@ -282,7 +282,7 @@ static void app(struct doctor *d, const struct conf_tenant *t, int64_t uid, cons
     AUTO_FREE char *path = home_exec(&d->h, t->id, exec);
     if (*root)
         image(d, t, name, root);
-    if (*exec && strcmp(exec, BUILTIN_LOAD) && (!*root || exec[0] != '/')) /* else it is in the image */
+    if (*exec && strncmp(exec, "builtin:", 8) && (!*root || exec[0] != '/')) /* else it is in the image */
         reach(d, t->id, uid, name, path, X_OK);
     for (size_t k = 0; k < secrets->n; k++) {
         AUTO_FREE char *file = home_secret(&d->h, t->id, s[k].file);

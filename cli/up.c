@@ -504,6 +504,8 @@ static int run(struct up *u, struct err *e)
     u->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     unlinkat(u->home.dirfd, "state/endpoints.json", 0);
     int r = home_mend(&u->home, e);
+    if (r == 0 && home_put_tools(&u->home, e) < 0) /* a full disk, say: apps that call them fail, and no others */
+        log_warn("tools", NULL, NULL, "apps may not find simbdp-pipe: %s", e->msg);
     if (r == 0)
         r = prepare(u, e);
     if (r < 0)

@@ -24,6 +24,8 @@ enum { LOCK_RETRY_MS = 20 };
 
 #define TMP_RUNTIME "/tmp/mysimbdp-"
 
+enum { TOOL_MAX_BYTES = 64 << 20 };
+
 static const struct {
     const char *name;
     mode_t mode;
@@ -277,6 +279,24 @@ int home_mend(const struct home *h, struct err *e)
         log_warn("made_again", NULL, NULL, "%s/%s was gone and was made again, empty", h->path, dirs[i].name);
     }
     return 0;
+}
+
+int home_put_tools(const struct home *h, struct err *e)
+{
+    static const char tool[] = HOME_TOOLS "/simbdp-pipe";
+    AUTO_BUF struct buf ours = {0}, there = {0};
+    AUTO_FREE char *from = home_program(h, "simbdp-pipe");
+    int r = fd_read_file(AT_FDCWD, from, &ours, TOOL_MAX_BYTES, e);
+    if (r < 0)
+        return r;
+    if (mkdirat(h->dirfd, HOME_TOOLS, 0711) < 0 && errno != EEXIST)
+        return err_sys(e, -errno, "cannot make %s/%s", h->path, HOME_TOOLS);
+    r = beneath_own_dir(h->dirfd, HOME_TOOLS, -1, -1, 0711);
+    if (r < 0)
+        return err_sys(e, r, "cannot open %s/%s to all", h->path, HOME_TOOLS);
+    if (fd_read_file(h->dirfd, tool, &there, TOOL_MAX_BYTES, NULL) == 0 && there.n == ours.n && !memcmp(there.p, ours.p, ours.n))
+        return 0;
+    return fd_write_file(h->dirfd, tool, ours.p, ours.n, 0755, e);
 }
 
 bool home_is_roots(const struct home *h)

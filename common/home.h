@@ -36,6 +36,11 @@ void home_narrow(const struct home *h);
  * the home, before anything else of it runs. */
 int home_mend(const struct home *h, struct err *e);
 
+/* Programs of ours that tenants' runs may call, in HOME/bin, which is on their PATH: where the platform itself lies they may not
+ * reach. For who starts the home; writes only what is another than it was. */
+#define HOME_TOOLS "bin"
+int home_put_tools(const struct home *h, struct err *e);
+
 /* We are root and the home is root's: programs that tenants reach then have a uid of their own. */
 bool home_is_roots(const struct home *h);
 

@@ -144,6 +144,7 @@ static const struct part {
 } parts[] = {
     {"conf", READ_ONLY},
     {"apps", READ_ONLY},
+    {"bin", READ_ONLY},
     {"keys", HIDDEN},
     {"state", OWN_MOUNT},
     {"logs", OWN_MOUNT},

@@ -71,13 +71,19 @@ static int check_dataset(const struct conf_tenant *t, struct conf_dataset *d, st
     return check_spec(t, d, e);
 }
 
-/* An executable: builtin:load where allowed, below apps/<tenant>/, or absolute. */
-static int check_exec(const struct conf_tenant *t, int line, const char *key, const char *exec, bool builtins, struct err *e)
+/* An executable: one of the platform's that are allowed here (a list that ends with NULL), below apps/<tenant>/, or absolute. */
+static int check_exec(const struct conf_tenant *t, int line, const char *key, const char *exec, const char *const *builtins,
+                      struct err *e)
 {
-    bool builtin = !strncmp(exec, "builtin:", 8);
-    if (!*exec || (builtin && (!builtins || strcmp(exec, BUILTIN_LOAD))) || (!builtin && exec[0] != '/' && strstr(exec, "..")))
+    AUTO_BUF struct buf names = {0};
+    bool builtin = !strncmp(exec, "builtin:", 8), known = false;
+    for (; *builtins; builtins++) {
+        known |= !strcmp(exec, *builtins);
+        buf_addf(&names, "%s, ", *builtins);
+    }
+    if (!*exec || (builtin && !known) || (!builtin && exec[0] != '/' && strstr(exec, "..")))
         return err_set(e, ERR_CONFIG, "%s:%d: key '%s': \"%s\" must be %sa path below apps/%s/ without '..', or absolute", t->file,
-                       line, key, exec, builtins ? "builtin:load, " : "", t->id);
+                       line, key, exec, names.n ? names.p : "", t->id);
     return 0;
 }
 
@@ -143,9 +149,9 @@ static int check_batch(const struct conf *c, const struct conf_tenant *t, const 
         return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.profile': no profile \"%s\" in conf/profiles.conf", t->file, b->line,
                        b->profile);
     bool builtin = !strcmp(b->exec, BUILTIN_LOAD);
-    int r = check_exec(t, b->line, "batch.exec", b->exec, true, e);
+    int r = check_exec(t, b->line, "batch.exec", b->exec, (const char *const[]){BUILTIN_LOAD, NULL}, e);
     if (r == 0 && *b->checker)
-        r = check_exec(t, b->line, "batch.checker", b->checker, false, e);
+        r = check_exec(t, b->line, "batch.checker", b->checker, (const char *const[]){NULL}, e);
     if (r == 0)
         r = check_image(c, t, b->line, "batch.image", b->image, b->profile, builtin ? BUILTIN_LOAD : NULL, e);
     if (r == 0)
@@ -181,11 +187,34 @@ static int check_stream(const struct conf_tenant *t, const struct conf_stream *s
     return 0;
 }
 
+/* A line a message into a command, which stores what it likes. */
+static int check_pipe(const struct conf_tenant *t, const struct conf_stream_app *a, struct err *e)
+{
+    bool command = false;
+    for (size_t i = 0; i + 1 < a->args.n && !command; i++)
+        command = !strcmp(a->args.v[i], "--");
+    if (strcmp(a->output, "none"))
+        return err_set(e, ERR_CONFIG,
+                       "%s:%d: key 'stream_apps.output': builtin:pipe stores nothing; name the command itself in exec", t->file,
+                       a->line);
+    if (*a->image)
+        return err_set(e, ERR_CONFIG,
+                       "%s:%d: key 'stream_apps.image': builtin:pipe needs the host's libraries; put simbdp-pipe into "
+                       "the image and name it in exec",
+                       t->file, a->line);
+    if (!command)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.args': builtin:pipe needs a command: args = (\"--\", \"COMMAND\")",
+                       t->file, a->line);
+    return 0;
+}
+
 static int check_instances(const struct conf *c, const struct conf_tenant *t, const struct conf_stream_app *a, struct err *e)
 {
     const struct conf_dataset *d = *a->dataset ? conf_dataset(t, a->dataset) : NULL;
     bool builtin = !strcmp(a->exec, BUILTIN_LOAD), stores = builtin || strcmp(a->output, "none");
-    int r = check_exec(t, a->line, "stream_apps.exec", a->exec, true, e);
+    int r = check_exec(t, a->line, "stream_apps.exec", a->exec, (const char *const[]){BUILTIN_LOAD, BUILTIN_PIPE, NULL}, e);
+    if (r == 0 && !strcmp(a->exec, BUILTIN_PIPE))
+        r = check_pipe(t, a, e);
     if (r == 0)
         r = check_image(c, t, a->line, "stream_apps.image", a->image, a->profile,
                         builtin  ? BUILTIN_LOAD
@@ -236,7 +265,7 @@ static int check_stream_app(const struct conf *c, const struct conf_tenant *t, s
             return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.app': \"%s\" stands twice", t->file, a->line, a->app);
     if (conf_app(t, a->app))
         return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.app': \"%s\" is a batch app already", t->file, a->line, a->app);
-    if (!*a->stream && (!*a->exec || !strcmp(a->exec, BUILTIN_LOAD) || strcmp(a->output, "none")))
+    if (!*a->stream && (!*a->exec || !strncmp(a->exec, "builtin:", 8) || strcmp(a->output, "none")))
         return err_set(e, ERR_CONFIG,
                        "%s:%d: key 'stream_apps.stream': only an app with an exec of its own and output = \"none\" can do without",
                        t->file, a->line);

@@ -157,6 +157,7 @@ struct conf {
 };
 
 #define BUILTIN_LOAD      "builtin:load"
+#define BUILTIN_PIPE      "builtin:pipe" /* of stream apps: simbdp-pipe with their args */
 #define CONF_FULL         "full"
 #define CONF_MEMORY       "memory"
 #define CONF_NET_PLATFORM "platform"

@@ -285,7 +285,8 @@ static const struct cfg_key stream_app_keys[] = {
     STR_ROW(conf_stream_app, stream, "stream", "", NULL,
             "the stream it consumes; empty: it gets its messages elsewhere, and is scaled by its reports alone"),
     STR_ROW(conf_stream_app, exec, "exec", "", NULL,
-            "executable: builtin:load, relative to apps/<tenant>/, or absolute; empty: somebody else starts its instances"),
+            "executable: builtin:load, builtin:pipe, relative to apps/<tenant>/, or absolute; empty: somebody else starts its "
+            "instances"),
     STR_ROW(conf_stream_app, image, "image", "", NULL, IMAGE_HELP),
     STRS_ROW(conf_stream_app, args, "args", "", NULL, "its arguments"),
     STR_ROW(conf_stream_app, profile, "profile", "small", NULL, "name of a profile of conf/profiles.conf"),

@@ -30,12 +30,13 @@ void plan_common_env(struct run_spec *s, const struct plan_tenant *t, const char
     AUTO_FREE char *app_dir = xasprintf("%s/app", s->dir);
     AUTO_FREE char *result = xasprintf("%s/app/result.json", s->dir);
     AUTO_FREE char *monitor = xasprintf("ipc://%s/monitor.ipc", s->runtime);
+    AUTO_FREE char *path = xasprintf("/usr/local/bin:/usr/bin:/bin:%s/" HOME_TOOLS, s->home);
     char tries[24];
     snprintf(tries, sizeof tries, "%lld", (long long)attempt);
     const struct {
         const char *name, *value;
     } env[] = {
-        {"PATH", "/usr/local/bin:/usr/bin:/bin"},
+        {"PATH", path},
         {"LANG", "C.UTF-8"},
         {"HOME", app_dir},
         {"TMPDIR", app_dir},
@@ -52,6 +53,14 @@ void plan_common_env(struct run_spec *s, const struct plan_tenant *t, const char
     };
     for (size_t i = 0; i < sizeof env / sizeof *env; i++)
         run_pairs_add(&s->env, env[i].name, env[i].value);
+}
+
+void plan_app_dir(struct run_spec *s, const struct home *h, const char *exec)
+{
+    bool ours = !*exec || !strncmp(exec, "builtin:", 8);
+    AUTO_FREE char *dir = home_exec(h, s->tenant, ours ? "x" : exec);
+    *strrchr(dir, '/') = 0;
+    run_pairs_add(&s->env, "SIMBDP_APP_DIR", *dir ? dir : "/");
 }
 
 void plan_limits(struct run_spec *s, const struct conf_profile *p)
@@ -168,11 +177,13 @@ void plan_isolation(struct run_spec *s, const struct plan_host *h, const struct 
     AUTO_FREE char *run = xasprintf("%s/runs/%s", h->home->path, s->run_id);
     AUTO_FREE char *app = xasprintf("%s/app", s->dir);
     AUTO_FREE char *apps = xasprintf("%s/apps/%s", h->home->path, s->tenant);
+    AUTO_FREE char *tools = home_path(h->home, HOME_TOOLS);
     s->full_isolation = h->isolation->full && !strcmp(p->isolation, CONF_FULL);
     plan_mounts(s, p);
     plan_path(s, run, "r");
     plan_path(s, app, "rwx");
     plan_path(s, apps, "rx");
+    plan_path(s, tools, "rx");
     plan_path(s, h->home->runtime, "r");
     if (!s->image && !s->builtin && is_hidden(s->exec) && strncmp(s->exec, apps, strlen(apps)) != 0)
         plan_path(s, s->exec, "prx");
@@ -188,6 +199,8 @@ char *plan_exec(const struct home *h, const char *tenant, const char *exec)
 {
     if (!strcmp(exec, BUILTIN_LOAD))
         return home_program(h, "simbdp-load");
+    if (!strcmp(exec, BUILTIN_PIPE))
+        return home_path(h, HOME_TOOLS "/simbdp-pipe");
     return home_exec(h, tenant, exec);
 }
 

@@ -17,6 +17,9 @@ struct plan_tenant {
 /* Environment in this order: what is added later goes over what is there. */
 void plan_env(struct run_spec *s, const struct cfg_list *env); /* of struct conf_env */
 void plan_common_env(struct run_spec *s, const struct plan_tenant *t, const char *app, const char *run_id, int64_t attempt);
+/* SIMBDP_APP_DIR: where the executable is that `exec` of the configuration names; where it is none of the tenant's, apps/<tenant>.
+ */
+void plan_app_dir(struct run_spec *s, const struct home *h, const char *exec);
 void plan_limits(struct run_spec *s, const struct conf_profile *p);
 void plan_arg(struct run_spec *s, const char *arg);
 void plan_secrets(struct run_spec *s, const struct home *h, const char *tenant,

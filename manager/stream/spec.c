@@ -64,6 +64,7 @@ void spec_make(const struct instance *i, const struct conf_tenant *t, const stru
     plan_env(&s, &c->env);
     plan_secrets(&s, &m->home, t->id, &c->secrets);
     plan_common_env(&s, &(struct plan_tenant){t->id, t->database, f->mongo_url, f->uid, f->uid}, c->app, i->run_id, i->attempt);
+    plan_app_dir(&s, &m->home, c->exec);
     run_pairs_add(&s.env, "ZMQ_STREAM_ENDPOINT", watcher_endpoint(m->watcher));
     AUTO_FREE char *full = xasprintf("%s/%s", t->id, c->stream);
     run_pairs_add(&s.env, "SIMBDP_STREAM", f->uid >= 0 ? c->stream : full); /* who has our uid is not one tenant to the broker */
@@ -101,7 +102,7 @@ uint64_t spec_generation(struct app *a)
     if (!c || !facts_of(m, a->tenant) || !watcher_endpoint(m->watcher))
         return 0;
     AUTO_FREE char *exec = plan_exec(&m->home, t->id, c->exec);
-    bool of_host = strcmp(c->exec, BUILTIN_LOAD) && (!*c->image || c->exec[0] != '/');
+    bool of_host = strncmp(c->exec, "builtin:", 8) && (!*c->image || c->exec[0] != '/');
     int64_t identity = (of_host ? plan_exec_identity(exec) : 0) ^ a->image_identity;
     if (*c->image && !a->image) /* what there is stays until it is known */
         return a->generation;

@@ -313,6 +313,7 @@ static void want_batch(struct trial *c)
         for (size_t i = 0; i < a->args.n && !check; i++)
             plan_arg(w, a->args.v[i]);
     }
+    plan_app_dir(w, j->home, load ? BUILTIN_LOAD : check ? a->checker : a->exec);
     AUTO_FREE char *list = xasprintf("%s/input.jsonl", w->dir), *out = xasprintf("%s/app/out", w->dir);
     run_pairs_add(&w->env, "SIMBDP_INPUT_FILES", list);
     run_pairs_add(&w->env, "SIMBDP_OUTPUT_DIR", out);
@@ -363,6 +364,7 @@ static void want_stream(struct trial *c)
         plan_arg(w, a->args.v[i]);
     plan_env(w, &a->env);
     plan_secrets(w, j->home, w->tenant, &a->secrets);
+    plan_app_dir(w, j->home, a->exec);
     want_stream_env(c);
 }
 

@@ -141,7 +141,7 @@ tried apps "ls %s"; tried hosts "cat /etc/hosts"; tried run "ls /run"; tried nul
     assert set(tried["root"].split()) >= {"app", "bin", "dev", "etc", "proc", "run", "sys", "tmp", "var"} and "home" not in tried["root"]
     assert all("Read-only" in tried[f"write:{p}"] or "denied" in tried[f"write:{p}"] for p in ("/x", "/etc/x", "/bin/x", "/app")), tried
     assert all(tried[f"write:{p}"] == "good" for p in ("/tmp/x", "/var/tmp/x", "/dev/shm/x", "x")), tried
-    assert tried["input"].startswith("a,b") and tried["self"] == "cat" and tried["home"].split() == ["apps", "runs", "work"] and tried["run"] == f"mysimbdp-{pathlib.Path(acme.socket_path()).parent.name[-16:]}"
+    assert tried["input"].startswith("a,b") and tried["self"] == "cat" and tried["home"].split() == ["apps", "bin", "runs", "work"] and tried["run"] == f"mysimbdp-{pathlib.Path(acme.socket_path()).parent.name[-16:]}"
     assert "img" in tried["apps"] and "localhost" in tried["hosts"] and tried["null"] == "good"
     kept = acme.path / "state/images/acme" / digest
     assert tree(acme) == [digest] and kept.stat().st_uid == kept.stat().st_gid > 65536 and (kept / "tmp").is_symlink()

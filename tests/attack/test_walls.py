@@ -99,7 +99,7 @@ tried["host"] = os.uname().nodename
 tell()
 ''')
     assert f["state"] == "ingested", f
-    assert tried["home"] == ["apps", "runs", "work"] and tried["tenants"] == ["acme"] and tried["runs"] is True
+    assert tried["home"] == ["apps", "bin", "runs", "work"] and tried["tenants"] == ["acme"] and tried["runs"] is True
     own = (walled.base, pathlib.Path(walled.socket_path()).parent)
     assert tried["tmp"] == sorted(p.name for p in own if p.parent == pathlib.Path("/tmp")) and tried["canary"] == "ENOENT"
     refused = {k: v for k, v in tried.items() if k.startswith("write ")}
@@ -573,3 +573,4 @@ while True:
             p.kill()
             p.wait()
     assert f["state"] == "ingested" and sum(t >= 900 for t in tried["took"]) <= 2, tried
+    assert stream["home"] == ["apps", "bin", "runs"] and check["home"] == ["apps", "bin", "runs", "work"]

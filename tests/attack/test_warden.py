@@ -305,7 +305,7 @@ def attempt(kind, name, f, *args):
 def opens(path, flags):
     os.close(os.open(path, flags))
 changes = ["/etc/passwd", "/etc/hosts", "/usr", "/usr/bin/env", "/dev", "/proc/sys/kernel/core_pattern", "/", beside, home + "/conf", home + "/conf/mysimbdp.conf", home + "/conf/tenants/acme.conf",
-           home + "/apps", home + "/apps/acme", home + "/apps/acme/app.sh", home + "/keys", home + "/keys/master.key", home + "/state/uids.json", home + "/state/home.json", home + "/state/warden",
+           home + "/apps", home + "/apps/acme", home + "/apps/acme/app.sh", home + "/bin", home + "/bin/simbdp-pipe", home + "/keys", home + "/keys/master.key", home + "/state/uids.json", home + "/state/home.json", home + "/state/warden",
            home + "/state/images", *(os.path.join(home, "state/warden", n) for n in os.listdir(home + "/state/warden"))]
 for path in changes:
     is_dir = os.path.isdir(path)
@@ -362,7 +362,7 @@ def test_a_manager_changes_its_parts_of_the_home_and_nothing_else(make_home, man
     (pid,), (warden,) = home.pids(manager), home.pids("simbdp-warden", f"simbdp-warden {manager} ")
     assert os.stat(f"/proc/{pid}").st_uid == base + role
     kept = "+chown,+dac_override,+fowner" + (",+lease" if manager == "batchmgr" else "")
-    before = {str(p): (p.lstat().st_mode, p.lstat().st_uid, p.lstat().st_mtime_ns) for p in [beside, *home.path.glob("conf/**/*"), *home.path.glob("apps/**/*"), *home.path.glob("keys/**/*")]}
+    before = {str(p): (p.lstat().st_mode, p.lstat().st_uid, p.lstat().st_mtime_ns) for p in [beside, *home.path.glob("conf/**/*"), *home.path.glob("apps/**/*"), *home.path.glob("bin/*"), *home.path.glob("keys/**/*")]}
     r = subprocess.run(["nsenter", f"--mount=/proc/{pid}/ns/mnt", "setpriv", f"--reuid={base + role}", f"--regid={base + role}", "--clear-groups", "--no-new-privs",
                         f"--bounding-set=-all,{kept}", f"--inh-caps=-all,{kept}", f"--ambient-caps=-all,{kept}",
                         "/usr/bin/python3", "-c", WITHIN, home.path, beside, str(warden)], capture_output=True, text=True, timeout=120)

@@ -203,7 +203,7 @@ def test_r06_what_an_app_can_see(make_home):
     assert env["MINE"] == "yes" and "PLATFORM_SECRET" not in env and "PLATFORM_SECRET" not in log
     allowed = {"PATH", "LANG", "HOME", "TMPDIR", "MONGO_URL", "MONGO_DATABASE", "ZMQ_MONITOR_ENDPOINT", "MINE", "PWD"}
     assert {k for k in env if not k.startswith("SIMBDP_")} <= allowed
-    assert env["PATH"] == "/usr/local/bin:/usr/bin:/bin" and env["LANG"] == "C.UTF-8"
+    assert env["PATH"] == f"/usr/local/bin:/usr/bin:/bin:{home.path}/bin" and env["SIMBDP_APP_DIR"] == str(home.path / "apps/acme") and env["LANG"] == "C.UTF-8"
     assert (env["SIMBDP_TENANT_ID"], env["SIMBDP_APP"], env["SIMBDP_RUN_ID"], env["SIMBDP_ATTEMPT"], env["SIMBDP_DATASET"]) == \
         ("acme", "app", r["run_id"], "1", "data")
     assert env["MONGO_DATABASE"] == home.db_of["acme"]

@@ -45,8 +45,8 @@ def configure(home, *apps, stream=""):
 
 def script(home, name, text):
     path = home.path / "apps/acme" / name
-    path.parent.mkdir(exist_ok=True)
-    temp = path.with_name(name + ".new")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temp = path.with_name(path.name + ".new")
     temp.write_text(text)
     temp.chmod(0o755)
     temp.rename(path)
@@ -95,6 +95,31 @@ def test_s08_a_message_wakes_an_app_with_no_instance(platform):
     until(lambda: platform.count() == 2, platform.path / "state", every=0.02, what="the row of one that was woken again")
     platform.down()
     assert platform.pids("simbdp-load") == []
+
+
+def said(home, name, text):
+    return any(text in home.log_of(r["run_id"]) for r in home.rows("runs") if r["app"] == name)
+
+
+def test_the_pipe_is_built_in_and_on_the_path_of_apps(platform):
+    """Also where the platform's programs lie in a directory that no tenant reaches: it is the home's copy."""
+    configure(platform, 'app = "built-in"; exec = "builtin:pipe"; args = ("--batch", "2", "--", "sh", "-c", "sed s/^/got-/; echo in:$SIMBDP_APP_DIR");',
+              'app = "script"; exec = "deep/consume.sh";', 'app = "store"; exec = "deep/row.sh"; output = "stdout"; dataset = "data";')
+    script(platform, "deep/consume.sh", '#!/bin/sh\nexec simbdp-pipe -- "$SIMBDP_APP_DIR/lines.sh"\n')
+    script(platform, "deep/lines.sh", "#!/bin/sh\nsed s/^/lines-/\n")
+    script(platform, "deep/row.sh", """#!/bin/sh\nwhile read -r l; do echo "{\\"dir\\":\\"$SIMBDP_APP_DIR\\"}"; done\n""")
+    (platform.path / "bin").mkdir()
+    (platform.path / "bin/simbdp-pipe").write_text("an older one")
+    platform.up()
+    assert (platform.path / "bin/simbdp-pipe").read_bytes() == (BUILD / "simbdp-pipe").read_bytes()
+    publish(platform, b"one", b"two")
+    apps = platform.path / "apps/acme"
+    for name, texts in (("built-in", ("got-one", "got-two", f"in:{apps}\n")), ("script", ("lines-one", "lines-two"))):
+        for text in texts:
+            until(lambda: said(platform, name, text), platform.path / "runs", what=text)
+        until(lambda: platform.queue(name)["acked"] == 2, platform.path / "state", what="the acks")
+    until(lambda: platform.count() == 2, platform.path / "state", what="the rows")
+    assert {d["dir"] for d in platform.docs()} == {f"{apps}/deep"}
 
 
 def test_on_demand_off_and_min_instances(platform):

@@ -28,6 +28,8 @@ static int drop(void **state)
     return fd_remove_tree(AT_FDCWD, home);
 }
 
+#define STREAM_APP "streams = ( { name = \"s\"; } ); stream_apps = ( { app = \"a\"; stream = \"s\"; "
+
 static void put(const char *rel, const char *text)
 {
     AUTO_FREE char *path = xasprintf("%s/conf/%s", home, rel);
@@ -93,6 +95,16 @@ static void errors(void **state)
     fails("tenants/acme.conf", "streams = ( { name = \"x\"; on_breach = \"cry\"; } );", "one of refuse|suspend");
     fails("tenants/acme.conf", "stream_apps = ( { app = \"a\"; stream = \"x\"; } );", "no stream");
     fails("tenants/acme.conf", "curve_keys = (\"short\");", "is no CURVE public key");
+    fails("tenants/acme.conf", "batch = ( { app = \"a\"; exec = \"builtin:pipe\"; } );", "must be builtin:load, a path below");
+    fails("tenants/acme.conf", STREAM_APP "exec = \"builtin:pip\"; } );", "must be builtin:load, builtin:pipe, a path below");
+    fails("tenants/acme.conf", STREAM_APP "exec = \"builtin:pipe\"; args = (\"--\"); } );", "builtin:pipe needs a command");
+    fails("tenants/acme.conf", STREAM_APP "exec = \"builtin:pipe\"; output = \"stdout\"; args = (\"--\", \"cat\"); } );",
+          "builtin:pipe stores nothing");
+    fails("tenants/acme.conf", STREAM_APP "exec = \"builtin:pipe\"; image = \"i\"; args = (\"--\", \"cat\"); } );",
+          "host's libraries");
+    fails("tenants/acme.conf",
+          "stream_apps = ( { app = \"a\"; stream = \"\"; exec = \"builtin:pipe\"; args = (\"--\", \"cat\"); } );",
+          "only an app with an exec of its own");
     put("mysimbdp.conf", "platform = {};");
     fails("tenants/acme.conf", "batch = ( { app = \"a\"; exec = \"builtin:load\"; env = ( { name = \"A\"; value = \"b\"; } ); } );",
           "builtin:load has no use for it");
