@@ -1,6 +1,8 @@
-"""Puts the shared library beside the module where the tree has built it; elsewhere the system's is used."""
+"""Puts the shared library beside the module where the tree has built it; elsewhere the system's is used. A wheel with it is for
+this machine's architecture, and for any Python."""
 import pathlib
 import shutil
+import sysconfig
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
@@ -16,4 +18,19 @@ class WithLibrary(build_py):
             shutil.copy(LIBRARY, self.build_lib)
 
 
-setup(cmdclass={"build_py": WithLibrary})
+commands = {"build_py": WithLibrary}
+try:
+    from wheel.bdist_wheel import bdist_wheel
+except ImportError:  # newer setuptools have it
+    try:
+        from setuptools.command.bdist_wheel import bdist_wheel
+    except ImportError:
+        bdist_wheel = None
+if bdist_wheel and LIBRARY.exists():
+    class ForPlatform(bdist_wheel):
+        def get_tag(self):
+            return "py3", "none", sysconfig.get_platform().replace("-", "_").replace(".", "_")
+
+    commands["bdist_wheel"] = ForPlatform
+
+setup(cmdclass=commands)

@@ -2,8 +2,10 @@
 import ctypes
 import json
 import os
+import re
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
@@ -140,14 +142,18 @@ print(run.finish())
     assert "stored" not in r.stdout and mongo.client.byhand.rows.count_documents({}) == 2, r.stdout + r.stderr
 
 
-def test_a_program_in_c_against_the_installed_library(mongo, tmp_path):
+def pkg_config(*args, **env):
+    return subprocess.run(["pkg-config", *args], env={**os.environ, **env}, capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_a_program_in_c_against_the_tree_and_the_installed_library(mongo, tmp_path):
     """What a tenant has: a header, pkg-config, the shared and the static library."""
     if not (RELEASE / "build.ninja").exists():
         pytest.skip("nothing to install from: this is a copy of the programs")
     subprocess.run(["meson", "install", "-C", str(RELEASE), "--no-rebuild", "--destdir", str(tmp_path / "root")], check=True, capture_output=True)
     pc = next((tmp_path / "root").rglob("simbdp.pc"))
-    env = {**os.environ, "PKG_CONFIG_PATH": str(pc.parent), "PKG_CONFIG_SYSROOT_DIR": str(tmp_path / "root")}
-    shared = subprocess.run(["pkg-config", "--cflags", "--libs", "simbdp"], env=env, capture_output=True, text=True, check=True).stdout.split()
+    shared = pkg_config("--cflags", "--libs", "simbdp", PKG_CONFIG_PATH=str(pc.parent), PKG_CONFIG_SYSROOT_DIR=str(tmp_path / "root"))
+    tree = pkg_config("--cflags", "--libs", "simbdp", PKG_CONFIG_PATH=str(RELEASE / "meson-uninstalled"))
     lib = next((tmp_path / "root").rglob("libsimbdp.so.1"))
     include = next((tmp_path / "root").rglob("simbdp.h")).parent
     source = tmp_path / "app.c"
@@ -185,12 +191,11 @@ int main(void)
     return 0;
 }
 """)
-    for kind in ("shared", "static"):
+    for kind in ("shared", "tree", "static"):
         mongo.client.drop_database("byhand")
-        flags = shared if kind == "shared" else \
+        flags = shared if kind == "shared" else tree if kind == "tree" else \
             [f"-I{include}", str(next((tmp_path / "root").rglob("libsimbdp.a"))),
-             *subprocess.run(["pkg-config", "--libs", "libmongoc-1.0", "libsodium", "zlib", "libzstd", "libpcre2-8", "libzmq"], capture_output=True,
-                             text=True).stdout.split(), "-lm", "-lpthread"]
+             *pkg_config("--libs", "libmongoc-1.0", "libsodium", "zlib", "libzstd", "libpcre2-8", "libzmq"), "-lm", "-lpthread"]
         subprocess.run(["gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", str(source), "-o", str(tmp_path / kind), *flags], check=True)
         r = subprocess.run([str(tmp_path / kind)], env=by_hand(mongo, "byhand", LD_LIBRARY_PATH=str(lib.parent)), capture_output=True, text=True)
         assert (r.returncode, r.stdout) == (0, "0 10\n"), r.stdout + r.stderr
@@ -209,6 +214,24 @@ def test_the_abi_is_the_recorded_one():
     assert all(line.split()[-1].startswith("simbdp_") for line in out.splitlines() if len(line.split()) == 3)
 
 
+def test_an_install_below_a_prefix_is_found_by_its_pkg_config_file(tmp_path):
+    if not (RELEASE / "build.ninja").exists():
+        pytest.skip("nothing to install from: this is a copy of the programs")
+    subprocess.run(["meson", "setup", str(tmp_path / "b"), str(ROOT), f"--prefix={tmp_path}/opt", "--libdir=lib", "-Dtests=false"], check=True, capture_output=True)
+    text = (tmp_path / "b/meson-private/simbdp.pc").read_text()
+    (tmp_path / "simbdp.pc").write_text(text)
+    flags = pkg_config("--cflags", "--libs", "simbdp", PKG_CONFIG_PATH=str(tmp_path))
+    assert {f"-I{tmp_path}/opt/include", f"-L{tmp_path}/opt/lib", "-lsimbdp"} <= set(flags) and str(ROOT) not in str(flags)
+
+
+def test_the_module_is_two_files(tmp_path):
+    for file in (ROOT / "clientlib/python/simbdp.py", LIBRARY):
+        subprocess.run(["cp", str(file), str(tmp_path)], check=True)
+    (tmp_path / "app.py").write_text("import simbdp; print(simbdp.version(), simbdp._lib()._name)")
+    r = subprocess.run(["/usr/bin/python3", str(tmp_path / "app.py")], env={"PATH": os.environ["PATH"]}, cwd="/", capture_output=True, text=True)
+    assert r.stdout.split() == ["0.1.0", str(tmp_path / "libsimbdp.so.1")], r.stdout + r.stderr
+
+
 def test_pip_installs_from_the_tree(tmp_path):
     env = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     source = tmp_path / "clientlib/python"  # a copy: building writes beside the sources
@@ -222,3 +245,9 @@ def test_pip_installs_from_the_tree(tmp_path):
     r = subprocess.run(["/usr/bin/python3", "-c", "import simbdp; print(simbdp.version(), simbdp._lib()._name)"], cwd=tmp_path,
                        env={"PYTHONPATH": str(tmp_path / "site"), "PATH": os.environ["PATH"]}, capture_output=True, text=True)
     assert r.stdout.split()[0] == "0.1.0" and "site" in r.stdout, r.stdout + r.stderr
+    r = subprocess.run(["/usr/bin/python3", "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", "-w", str(tmp_path / "wheels"), str(source)],
+                       env=env, capture_output=True, text=True)
+    assert r.returncode == 0, r.stderr
+    wheel, = (tmp_path / "wheels").iterdir()
+    assert re.fullmatch(r"simbdp-0.1.0-py3-none-linux_\w+[.]whl", wheel.name)
+    assert {"simbdp.py", "libsimbdp.so.1"} <= set(zipfile.ZipFile(wheel).namelist())
