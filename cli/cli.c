@@ -1,4 +1,6 @@
 #include "cli.h"
+#include "words.h"
+
 #include "common/clk.h"
 #include "common/db.h"
 #include "common/fd.h"
@@ -105,8 +107,7 @@ static bool is_down(int r)
     return r == -ENOENT || r == -ECONNREFUSED;
 }
 
-/* Whether there is somebody who starts a program that ended. */
-static bool is_supervised(const struct home *h)
+bool cli_is_running(const struct home *h)
 {
     AUTO_FREE char *path = home_socket(h, "up.sock");
     AUTO_FD int fd = fd_unix_connect(path, false);
@@ -119,7 +120,7 @@ int cli_connect(const struct home *h, const char *socket_name, struct err *e)
     int fd = fd_unix_connect(path, true);
     if (!is_down(fd))
         return fd < 0 ? err_sys(e, fd, "cannot connect to %s", path) : fd;
-    if (!is_supervised(h))
+    if (!cli_is_running(h))
         return err_set(e, fd, "the platform of %s is not running; start it with `mysimbdp up --home %s`", h->path, h->path);
     int n = (int)strcspn(socket_name, ".");
     return err_set(e, fd, "%.*s is down, and `mysimbdp up` starts it again; %s/logs/%.*s.log says why", n, socket_name, h->path, n,
@@ -131,7 +132,7 @@ int cli_connect_wait(const struct home *h, const char *socket_name, struct err *
     AUTO_FREE char *path = home_socket(h, socket_name);
     int64_t now = clk_now_ms(), until = now + START_WAIT_MS, look_ms = now;
     int fd = fd_unix_connect(path, true);
-    while (is_down(fd) && now < until && (now < look_ms || is_supervised(h))) {
+    while (is_down(fd) && now < until && (now < look_ms || cli_is_running(h))) {
         look_ms = now < look_ms ? look_ms : now + LOOK_MS;
         poll(NULL, 0, RETRY_MS);
         fd = fd_unix_connect(path, true);
@@ -256,7 +257,7 @@ sqlite3 *cli_ledger(struct cli *c, const struct home *h, bool *ret_none)
     if (*ret_none)
         return NULL;
     if (db_open(path, SQLITE_OPEN_READWRITE, &db) != SQLITE_OK || sqlite3_busy_timeout(db, 10000) != SQLITE_OK ||
-        attach_instances(db, h) != SQLITE_OK ||
+        attach_instances(db, h) != SQLITE_OK || words_register(db) != SQLITE_OK ||
         sqlite3_exec(db, "PRAGMA query_only=1; SELECT count(*) FROM meta", NULL, NULL, NULL) != SQLITE_OK) {
         fprintf(stderr, "mysimbdp %s: cannot read the ledger %s: %s\n", c->verb, path, db_why(db));
         sqlite3_close(db);
@@ -281,6 +282,7 @@ static void cell_json(struct buf *b, sqlite3_stmt *s, int i, const struct col *c
     }
     switch (col->kind) {
     case COL_TEXT:
+    case COL_WORDS:
         json_str(b, col->name, (const char *)sqlite3_column_text(s, i));
         break;
     case COL_COUNT:
@@ -368,7 +370,8 @@ int cli_list(struct cli *c, sqlite3_stmt *s, const struct col *cols, size_t n_co
             AUTO_BUF struct buf b = {0};
             json_begin(&b, NULL, '{');
             for (size_t i = 0; i < n_cols; i++)
-                cell_json(&b, s, (int)i, &cols[i]);
+                if (cols[i].kind != COL_WORDS)
+                    cell_json(&b, s, (int)i, &cols[i]);
             json_end(&b, '}');
             puts(b.p);
         } else {

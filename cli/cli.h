@@ -33,6 +33,9 @@ int cli_usage(struct cli *c, const char *fmt, ...) __attribute__((format(printf,
 /* Prints "mysimbdp VERB: message" and gives CLI_FAILED. */
 int cli_fail(struct cli *c, const struct err *e);
 
+/* Whether there is a `mysimbdp up`, which starts a program that ended. */
+bool cli_is_running(const struct home *h);
+
 int cli_home(struct cli *c, struct home *h);  /* 0 or CLI_FAILED, complained */
 int cli_enter(struct cli *c, struct home *h); /* the same with home_enter */
 
@@ -56,10 +59,10 @@ int cli_exchange(int fd, const char *request, bson_t **ret, struct err *e);
 sqlite3 *cli_ledger(struct cli *c, const struct home *h, bool *ret_none);
 
 /* A listing: the same rows as JSON objects or as an aligned table. */
-enum col_kind { COL_TEXT, COL_COUNT, COL_NUMBER, COL_TIME, COL_BOOL, COL_JSON };
+enum col_kind { COL_TEXT, COL_COUNT, COL_NUMBER, COL_TIME, COL_BOOL, COL_JSON, COL_WORDS };
 struct col {
     const char *name;
-    enum col_kind kind; /* COL_COUNT: negative is null; COL_TIME: milliseconds, 0 is null */
+    enum col_kind kind; /* COL_COUNT: negative is null; COL_TIME: milliseconds, 0 is null; COL_WORDS: text for people only */
     bool in_table;
 };
 /* Column i of the statement is cols[i]. Returns the number of rows. */

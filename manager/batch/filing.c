@@ -198,6 +198,16 @@ static void count_refusal(struct batchmgr *m, struct file *f)
     f->detail = told;
 }
 
+/* An ingested file that is not all there says so wherever its detail is shown. */
+static void tell_rejects(struct file *f)
+{
+    if (f->state != FILE_ingested || f->rows_rejected <= 0)
+        return;
+    free(f->detail);
+    f->detail = xasprintf("%lld rows, %lld rejected; `mysimbdp rejects %s` lists them",
+                          (long long)(f->rows_loaded > 0 ? f->rows_loaded : 0), (long long)f->rows_rejected, f->file_id);
+}
+
 void filing_finish(struct batchmgr *m, struct file *f, enum file_state state, const char *reason, const char *detail,
                    struct run *run)
 {
@@ -208,6 +218,7 @@ void filing_finish(struct batchmgr *m, struct file *f, enum file_state state, co
     f->ended_wall_ms = clk_wall_ms();
     f->place = state == FILE_vanished ? PLACE_gone : PLACE_work;
     file_set_state(f, state);
+    tell_rejects(f);
     if (run)
         ledger_put_run(m->ledger, run);
     else if (state == FILE_rejected || state == FILE_vanished)

@@ -1,10 +1,15 @@
 #include "capture.h"
 #include "common/beneath.h"
+#include "common/buf.h"
 #include "common/fd.h"
+#include "common/mem.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
+
+enum { LINE_SHOWN = 240 };
 
 int capture_open(struct capture *c, int dirfd, const char *name, int64_t cap, bool rotate, mode_t mode)
 {
@@ -54,4 +59,58 @@ void capture_close(struct capture *c)
 {
     if (c->fd >= 0)
         close(fd_take(&c->fd));
+}
+
+void tail_add(struct tail *t, const char *p, size_t n)
+{
+    const size_t room = sizeof t->p;
+    if (n > room) {
+        t->cut = true;
+        p += n - room;
+        n = room;
+    }
+    size_t keep = t->n + n > room ? room - n : t->n;
+    t->cut |= keep < t->n;
+    memmove(t->p, t->p + t->n - keep, keep);
+    memcpy(t->p + keep, p, n);
+    t->n = keep + n;
+}
+
+static bool ends_line(char c)
+{
+    return c == '\n' || c == '\r';
+}
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == 0 || ends_line(c);
+}
+
+char *tail_line(const struct tail *t)
+{
+    size_t end = t->n, from, begin;
+    while (end && is_blank(t->p[end - 1]))
+        end--;
+    for (from = end; from && !ends_line(t->p[from - 1]); from--) {
+    }
+    for (begin = from; begin < end && is_blank(t->p[begin]); begin++) {
+    }
+    bool cut = from == 0 && t->cut, more = end - begin > LINE_SHOWN;
+    if (begin == end)
+        return NULL;
+    if (more)
+        end = begin + LINE_SHOWN;
+    while (cut && begin < end && (t->p[begin] & 0xc0) == 0x80) /* the rest of a character */
+        begin++;
+    for (size_t i = end; more && i > begin && i + 3 >= end; i--)
+        if ((t->p[i] & 0xc0) != 0x80) {
+            end = i;
+            break;
+        }
+    AUTO_BUF struct buf b = {0};
+    buf_adds(&b, cut ? "…" : "");
+    buf_add(&b, t->p + begin, end - begin);
+    buf_adds(&b, more ? "…" : "");
+    buf_make_plain(&b, 0);
+    return xstrdup(b.p);
 }

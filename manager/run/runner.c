@@ -184,6 +184,8 @@ static bool drain(struct runner *r, int *fd, struct capture *to, int max_reads)
             return false;
         }
         capture_write(to, chunk, (size_t)n);
+        if (to == &r->log)
+            tail_add(&r->last_words, chunk, (size_t)n);
         if (to->exceeded && !r->evidence.output_exceeded) {
             r->evidence.output_exceeded = true;
             begin_kill(r);
@@ -371,6 +373,14 @@ static void watch(struct runner *r)
     capture_close(&r->log);
 }
 
+/* What an app said last is mostly why it failed, and whoever looks at the file should not have to look for it in the log. */
+static void take_last_words(struct runner *r, const struct outcome *o)
+{
+    AUTO_FREE char *line = tail_line(&r->last_words);
+    if (line && !r->result.error && o->outcome != RUN_ok && !r->evidence.stopped && !r->spec->builtin)
+        r->result.error = xasprintf("it printed last: %s", line);
+}
+
 static void make_result(struct runner *r)
 {
     const struct run_spec *s = r->spec;
@@ -402,6 +412,7 @@ static void make_result(struct runner *r)
     take_output(r, &o);
     capture_close(&r->collected);
     take_app_result(r);
+    take_last_words(r, &o);
     r->result.run_id = xstrdup(s->run_id);
     r->result.step = xstrdup(s->step);
     r->result.node = xstrdup(node);

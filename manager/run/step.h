@@ -30,7 +30,9 @@ struct runner {
     int out, err; /* read ends of the app's pipes, -1 when closed */
     int status;   /* read end of the pipe that the run's init tells the app's status on, -1: the app is our child */
     struct capture log, collected;
-    bool collects; /* output = stdout */
+    struct tail
+        last_words; /* of stderr; of both where stdout is not collected, which share a pipe so that their lines keep their order */
+    bool collects;  /* output = stdout */
     enum state state;
     pid_t pid;
     struct evidence evidence;

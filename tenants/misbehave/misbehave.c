@@ -5,6 +5,7 @@
  *   spin            use CPU for ever                leak N          touch N bytes of memory
  *   flood N         print N bytes in lines          oneline N       print one line of N bytes
  *   rows N          print N JSON documents          print TEXT      print TEXT
+ *   complain TEXT   print TEXT on stderr
  *   file N          write a file of N bytes         out NAME        write a JSON row to SIMBDP_OUTPUT_DIR/NAME
  *   fork N          N children that sleep           bomb            fork without end
  *   daemon          double fork, setsid, sleep      fds N           open N descriptors
@@ -136,6 +137,8 @@ static void act(const char *what, char *arg)
             printf("{\"n\":%lld}\n", i);
     else if (!strcmp(what, "print"))
         puts(arg);
+    else if (!strcmp(what, "complain"))
+        fprintf(stderr, "%s\n", arg);
     else if (!strcmp(what, "file"))
         write_bytes(n);
     else if (!strcmp(what, "out")) {

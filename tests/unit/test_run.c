@@ -213,6 +213,51 @@ static void outcomes(void **state)
     }
 }
 
+static void check_tail(const char *wanted, const char *a, const char *b)
+{
+    struct tail t = {0};
+    tail_add(&t, a, strlen(a));
+    tail_add(&t, b, strlen(b));
+    char *line = tail_line(&t);
+    if (wanted)
+        assert_string_equal(line, wanted);
+    else
+        assert_null(line);
+    free(line);
+}
+
+static void the_last_line_is_found(void **state)
+{
+    char big[2001], many[1001], wanted[300];
+    (void)state;
+    check_tail(NULL, "", "");
+    check_tail(NULL, "\n", " \r\n");
+    check_tail("KeyError: 'price'", "Traceback:\n  File\nKeyErr", "or: 'price'\n\n");
+    check_tail("no end", "x\n  no ", "end");
+    check_tail("100 %", "10 %\r50 %\r", "100 %\r\n");
+    check_tail("?[31mred?", "x\n\x1b[31mre", "d\xff\n");
+    memset(big, 'x', sizeof big - 1);
+    big[sizeof big - 1] = 0;
+    snprintf(wanted, sizeof wanted, "…%.240s…", big);
+    check_tail(wanted, big, "");
+    check_tail("end", big, "\nend\n");
+    memset(big, 'y', 100);
+    big[99] = '\n';
+    snprintf(wanted, sizeof wanted, "%.240s…", big + 100);
+    big[400] = 0;
+    check_tail(wanted, big, "");
+    for (size_t i = 0; i + 1 < sizeof many; i += 2) /* two bytes each, cut within one at both ends */
+        memcpy(many + i, "ä", 2);
+    many[1000] = 0;
+    struct tail t = {0};
+    tail_add(&t, "a", 1);
+    tail_add(&t, many, 999);
+    char *line = tail_line(&t);
+    assert_null(strchr(line, '?'));
+    assert_true(!strncmp(line, "…ä", 5) && !strcmp(line + strlen(line) - 5, "ä…"));
+    free(line);
+}
+
 static void capture_keeps_the_newest(void **state)
 {
     char dir[] = "/tmp/simbdp-unit-XXXXXX";
@@ -253,6 +298,7 @@ int main(void)
         cmocka_unit_test(app_results),
         cmocka_unit_test(outcomes),
         cmocka_unit_test(capture_keeps_the_newest),
+        cmocka_unit_test(the_last_line_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

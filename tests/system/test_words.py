@@ -1,0 +1,122 @@
+"""What people read: reasons in words, the last words of an app, and how far an upload is."""
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import termios
+
+from harness import BUILD, json_lines, until
+
+
+class Terminal:
+    """A command whose stderr (and stdout, if `both`) is a terminal of that width."""
+
+    def __init__(self, home, *args, columns=80, both=False):
+        self.fd, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        self.process = subprocess.Popen([BUILD / "mysimbdp", *map(str, args)], env=home.env, stdout=slave if both else subprocess.PIPE, stderr=slave, text=True)
+        os.close(slave)
+        self.shown = ""
+
+    def read(self, seconds):
+        try:
+            if select.select([self.fd], [], [], seconds)[0]:
+                self.shown += os.read(self.fd, 65536).decode(errors="replace")
+                return True
+        except OSError:  # nobody has the other end any more
+            pass
+        return False
+
+    def until(self, pattern):
+        until(lambda: self.read(0.05) and False or re.search(pattern, self.shown), every=0.01, what=lambda: f"{pattern}: {self.shown[-400:]!r}")
+
+    def end(self):
+        """The exit code and what it printed on stdout (with `both`: on the terminal)."""
+        out = self.process.stdout.read() if self.process.stdout else None
+        while self.process.poll() is None or self.read(0):
+            self.read(0.05)
+        if self.process.stdout:
+            self.process.stdout.close()
+        os.close(self.fd)
+        return self.process.returncode, self.shown.replace("\r\n", "\n") if out is None else out
+
+
+def test_what_an_app_printed_last_is_in_the_detail(home):
+    home.tenant(exec_="misbehave", retry="attempts = 1;")
+    home.up()
+    home.do("complain,Traceback:", "print,not this", "complain,KeyError: 'price'", "exit,1", name="a.csv")
+    f = home.wait_file(file_name="a.csv")
+    assert f["reason"] == "failed" and f["detail"].endswith("failed, exit code 1: it printed last: KeyError: 'price'"), f["detail"]
+    assert home.rows("runs")[0]["error"] == "it printed last: KeyError: 'price'"
+    home.do("complain,only a warning", name="b.csv")
+    assert home.wait_file(file_name="b.csv")["state"] == "ingested" and home.rows("runs")[1]["error"] is None
+    home.tenant(apps='{ app = "rows"; exec = "misbehave"; output = "stdout"; retry = { attempts = 1; }; }')
+    home.reload()
+    home.do("complain,why", "rows,3", "exit,1", name="c.csv")
+    assert home.wait_file(file_name="c.csv")["detail"].endswith(": it printed last: why")
+
+
+def test_rows_that_were_not_stored_are_told_everywhere(home):
+    home.tenant(limits="max_rows = 6;")
+    home.up()
+    x = home.base / "x.csv"
+    x.write_text("a,b\n1,2\n3\n4\n5\n6\n7,8\n")
+    r = home.cli("upload", "acme", "data", x, "--wait")
+    (f,) = home.files()
+    assert r.stdout == f"{f['file_id']} ingested: 2 rows, 4 rejected\n" and "\r" not in r.stderr
+    assert f["detail"] == f"2 rows, 4 rejected; `mysimbdp rejects {f['file_id']}` lists them" and "2 rows, 4 rejected\n" in home.cli("files").stdout
+    assert json_lines(home.path / "logs/tenants/acme/ingest.jsonl")[0]["detail"] == f["detail"]
+    x.write_text("a,b\n1,2\n")
+    assert home.cli("upload", "acme", "data", x, "--wait").stdout.endswith(" ingested: 1 rows\n")
+
+
+def test_upload_waits_and_says_how_it_went(home):
+    home.tenant(exec_="misbehave", retry="attempts = 1;", limits="max_rows = 3;")
+    home.up()
+    x = home.base / "x.csv"
+    for text, code, words in (("do,arg\nexit,1\n", 1, r"quarantined: the app failed: run \w+, attempt 1: failed, exit code 1"), ("do,arg\nprint,a\n", 0, "ingested"),
+                              ("do,arg\nprint,a\n", 0, r"duplicate: same content as file \w+"), ("do,arg\n" + "print,a\n" * 4, 1, "rejected: max_rows: more than 3 rows")):
+        x.write_text(text)
+        r = home.cli("upload", "acme", "data", x, "--wait", check=False)
+        assert r.returncode == code and re.fullmatch(rf"\w+ {words}\n", r.stdout), r
+    x.write_text("do,arg\nexit,2\n")
+    (answer,) = [r for r in [home.cli("upload", "acme", "data", x, "--wait", "--json", check=False)] if r.returncode == 1]
+    f = home.files()[-1]
+    assert [f[k] for k in ("file_id", "file_name", "state", "reason", "detail", "rows_loaded", "rows_rejected")] == list(json.loads(answer.stdout).values())
+
+
+def test_upload_shows_the_whole_way(home):
+    home.tenant(exec_="misbehave")
+    home.up()
+    gates = [home.base / f"gate{i}" for i in range(2)]
+    x = home.base / "x.csv"
+    x.write_text('do,arg\ngate,{}\nresult,{{"rows_loaded":2,"rows_rejected":1}}\ngate,{}\nprint,a\n'.format(*gates))
+    t = Terminal(home, "upload", "acme", "data", x, "--wait")
+    t.until(r"\rx.csv: copying \[#{20}\] 100% 0.0 MB")
+    t.until(r"\rx.csv: running app app \d+ s")
+    gates[0].touch()
+    t.until(r"\rx.csv: running app app \[#{15} {5}\]  75% 3 rows")
+    gates[1].touch()
+    code, out = t.end()
+    assert code == 0 and re.fullmatch(r"\w+ ingested: 2 rows, 1 rejected\n", out), out
+    assert t.shown.endswith(" \r") and "\n" not in t.shown and all(len(line) < 80 for line in t.shown.split("\r"))
+
+
+def test_an_upload_that_waits_ends_with_the_platform(home):
+    home.tenant(exec_="misbehave")
+    home.up()
+    gate = home.base / "gate"
+    x = home.base / "x.csv"
+    x.write_text(f"do,arg\ngate,{gate}\n")
+    t = Terminal(home, "upload", "acme", "data", x, "--wait")
+    t.until("running app app")
+    home.down()
+    code, out = t.end()
+    assert code == 1 and "the platform went down" in t.shown and "next `mysimbdp up`" in t.shown and not out
+    home.up()
+    gate.touch()
+    assert home.wait_file(file_name="x.csv")["state"] == "ingested"
