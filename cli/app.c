@@ -7,14 +7,10 @@
 #include <string.h>
 
 static const struct col cols[] = {
-    {"tenant_id", COL_TEXT, true},      {"app", COL_TEXT, true},
-    {"stream", COL_TEXT, true},         {"state", COL_TEXT, true},
-    {"instances", COL_COUNT, true},     {"running", COL_COUNT, false},
-    {"ready", COL_COUNT, true},         {"draining", COL_COUNT, true},
-    {"desired", COL_COUNT, true},       {"pinned", COL_BOOL, true},
-    {"min_instances", COL_COUNT, true}, {"max_instances", COL_COUNT, true},
-    {"restarts", COL_COUNT, true},      {"reason", COL_TEXT, true},
-    {"run_ids", COL_JSON, false},
+    {"tenant_id", COL_TEXT, 2},  {"app", COL_TEXT, 1},      {"stream", COL_TEXT, 5},         {"state", COL_TEXT, 1},
+    {"instances", COL_COUNT, 1}, {"running", COL_COUNT, 0}, {"ready", COL_COUNT, 3},         {"draining", COL_COUNT, 7},
+    {"desired", COL_COUNT, 1},   {"pinned", COL_BOOL, 6},   {"min_instances", COL_COUNT, 8}, {"max_instances", COL_COUNT, 8},
+    {"restarts", COL_COUNT, 4},  {"reason", COL_LONG, 1},   {"run_ids", COL_JSON, 0},
 };
 
 static int list(struct cli *c, const char *tenant)

@@ -1,4 +1,5 @@
 #include "cli.h"
+#include "table.h"
 #include "words.h"
 
 #include "common/clk.h"
@@ -21,7 +22,6 @@
 enum {
     MAX_ANSWER = 64 << 20,
     MAX_OUTPUT = 256 << 20,
-    MAX_CELL = 60,
     START_WAIT_MS = 10000, /* the longest delay of `up` before a start */
     RETRY_MS = 20,
     LOOK_MS = 1000, /* between looks whether `up` is there */
@@ -266,12 +266,38 @@ sqlite3 *cli_ledger(struct cli *c, const struct home *h, bool *ret_none)
     return db;
 }
 
+int cli_whole_id(struct cli *c, const struct home *h, bool run, const char **id)
+{
+    static const char files[] = "SELECT file_id FROM files WHERE file_id>=?1 AND file_id<?1||'~' AND file_id LIKE '%'||?2 LIMIT 2";
+    static const char runs[] = "SELECT run_id FROM (SELECT run_id FROM runs UNION ALL SELECT run_id FROM streams.instances) "
+                               "WHERE run_id>=?1 AND run_id<?1||'~' AND run_id LIKE '%'||?2 LIMIT 2";
+    const char *gap = strstr(*id, ID_GAP);
+    bool none;
+    int n = 0;
+    if (strlen(*id) >= ID_SIZE - 1 || strlen(*id) < 4)
+        return 0;
+    sqlite3 *db = cli_ledger(c, h, &none);
+    sqlite3_stmt *s = NULL;
+    if (db && sqlite3_prepare_v2(db, run ? runs : files, -1, &s, NULL) == SQLITE_OK)
+        sqlite3_bind_text(s, 1, *id, gap ? (int)(gap - *id) : -1, SQLITE_STATIC);
+    if (s)
+        sqlite3_bind_text(s, 2, gap ? gap + strlen(ID_GAP) : "", -1, SQLITE_STATIC);
+    for (; s && sqlite3_step(s) == SQLITE_ROW; n++)
+        snprintf(c->whole_id, sizeof c->whole_id, "%s", (const char *)sqlite3_column_text(s, 0));
+    sqlite3_finalize(s);
+    sqlite3_close(db);
+    if (n > 1)
+        return fprintf(stderr, "mysimbdp %s: several ids are like %s; give more of it\n", c->verb, *id), CLI_FAILED;
+    *id = n ? c->whole_id : *id;
+    return 0;
+}
+
 static bool is_null(sqlite3_stmt *s, int i, enum col_kind kind)
 {
     if (sqlite3_column_type(s, i) == SQLITE_NULL)
         return true;
     return (kind == COL_COUNT && sqlite3_column_int64(s, i) < 0) || (kind == COL_TIME && sqlite3_column_int64(s, i) <= 0) ||
-           ((kind == COL_TEXT || kind == COL_JSON) && sqlite3_column_bytes(s, i) == 0);
+           (kind != COL_NUMBER && kind != COL_BOOL && kind != COL_COUNT && kind != COL_TIME && sqlite3_column_bytes(s, i) == 0);
 }
 
 static void cell_json(struct buf *b, sqlite3_stmt *s, int i, const struct col *col)
@@ -282,6 +308,8 @@ static void cell_json(struct buf *b, sqlite3_stmt *s, int i, const struct col *c
     }
     switch (col->kind) {
     case COL_TEXT:
+    case COL_ID:
+    case COL_LONG:
     case COL_WORDS:
         json_str(b, col->name, (const char *)sqlite3_column_text(s, i));
         break;
@@ -303,88 +331,48 @@ static void cell_json(struct buf *b, sqlite3_stmt *s, int i, const struct col *c
     }
 }
 
-/* Text for a terminal: control bytes of tenants' names must not reach it. */
 static char *cell_text(sqlite3_stmt *s, int i, const struct col *col)
 {
     char stamp[CLK_RFC3339_SIZE];
     if (is_null(s, i, col->kind))
-        return xstrdup("-");
+        return NULL;
     if (col->kind == COL_TIME)
         return xstrndup(clk_rfc3339(sqlite3_column_int64(s, i), stamp), 19);
     if (col->kind == COL_NUMBER)
         return xasprintf("%.3f", sqlite3_column_double(s, i));
     if (col->kind == COL_BOOL)
         return xstrdup(sqlite3_column_int(s, i) ? "yes" : "no");
+    return xstrdup((const char *)sqlite3_column_text(s, i));
+}
+
+static void print_object(sqlite3_stmt *s, const struct col *cols, size_t n_cols)
+{
     AUTO_BUF struct buf b = {0};
-    json_str(&b, NULL, (const char *)sqlite3_column_text(s, i));
-    size_t n = b.n - 2;
-    if (n > MAX_CELL)
-        for (n = MAX_CELL; n > MAX_CELL - 4 && (b.p[1 + n] & 0xc0) == 0x80; n--) {
-        }
-    return b.n - 2 > MAX_CELL ? xasprintf("%.*s…", (int)n, b.p + 1) : xstrndup(b.p + 1, n);
-}
-
-static size_t width(const char *text)
-{
-    size_t n = 0;
-    for (; *text; text++)
-        n += (*text & 0xc0) != 0x80;
-    return n;
-}
-
-static void print_table(char **cells, int n_rows, const struct col *cols, size_t n_cols)
-{
-    for (size_t k = 0; k < n_cols; k++) {
-        size_t w = 0;
-        if (!cols[k].in_table)
-            continue;
-        w = strlen(cols[k].name);
-        for (int r = 0; r < n_rows; r++)
-            if (width(cells[(size_t)r * n_cols + k]) > w)
-                w = width(cells[(size_t)r * n_cols + k]);
-        cells[(size_t)n_rows * n_cols + k] = (char *)(uintptr_t)w;
-    }
-    for (int r = -1; r < n_rows; r++) {
-        AUTO_BUF struct buf line = {0};
-        for (size_t k = 0; k < n_cols; k++) {
-            if (!cols[k].in_table)
-                continue;
-            const char *text = r < 0 ? cols[k].name : cells[(size_t)r * n_cols + k];
-            size_t w = (size_t)(uintptr_t)cells[(size_t)n_rows * n_cols + k];
-            bool right = cols[k].kind == COL_COUNT || cols[k].kind == COL_NUMBER;
-            int pad = (int)(w - width(text));
-            buf_addf(&line, "%*s%s%*s  ", right ? pad : 0, "", text, right ? 0 : pad, "");
-        }
-        while (line.n && line.p[line.n - 1] == ' ')
-            line.n--;
-        printf("%.*s\n", (int)line.n, line.p ? line.p : "");
-    }
+    json_begin(&b, NULL, '{');
+    for (size_t i = 0; i < n_cols; i++)
+        if (cols[i].kind != COL_WORDS)
+            cell_json(&b, s, (int)i, &cols[i]);
+    json_end(&b, '}');
+    puts(b.p);
 }
 
 int cli_list(struct cli *c, sqlite3_stmt *s, const struct col *cols, size_t n_cols)
 {
-    char **cells = NULL;
+    struct table *t = c->json ? NULL : table_new(cols, n_cols);
+    char **cells = xcalloc(n_cols, sizeof *cells);
     int n = 0;
-    while (sqlite3_step(s) == SQLITE_ROW) {
+    for (; sqlite3_step(s) == SQLITE_ROW; n++) {
         if (c->json) {
-            AUTO_BUF struct buf b = {0};
-            json_begin(&b, NULL, '{');
-            for (size_t i = 0; i < n_cols; i++)
-                if (cols[i].kind != COL_WORDS)
-                    cell_json(&b, s, (int)i, &cols[i]);
-            json_end(&b, '}');
-            puts(b.p);
-        } else {
-            cells = xrealloc(cells, (size_t)(n + 2) * n_cols * sizeof *cells);
-            for (size_t i = 0; i < n_cols; i++)
-                cells[(size_t)n * n_cols + i] = cell_text(s, (int)i, &cols[i]);
+            print_object(s, cols, n_cols);
+            continue;
         }
-        n++;
+        for (size_t i = 0; i < n_cols; i++)
+            cells[i] = cell_text(s, (int)i, &cols[i]);
+        table_add(t, cells);
     }
-    if (!c->json && n)
-        print_table(cells, n, cols, n_cols);
-    for (size_t i = 0; cells && i < (size_t)n * n_cols; i++)
-        free(cells[i]);
+    if (t && n)
+        table_print(t);
+    table_free(t);
     free(cells);
     return n;
 }
@@ -565,6 +553,10 @@ int cli_listing(struct cli *c, const struct listing *l, const struct col *cols, 
         r = cli_usage(c, "--since %s is no time", since);
     if (r || cli_home(c, &h))
         return r ? r : CLI_FAILED;
+    if (c->argc && cli_whole_id(c, &h, !strcmp(l->id, "run_id"), (const char **)&c->argv[0])) {
+        home_close(&h);
+        return CLI_FAILED;
+    }
     int64_t n_max = listing_limit(c, limit);
     sqlite3 *db = cli_ledger(c, &h, &none);
     bool known = !db || !given[0] || is_tenant(c, &h, db, given[0]);

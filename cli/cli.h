@@ -20,7 +20,10 @@ struct cli {
     int argc;
     char **argv; /* positional arguments once all options are taken; NULL-terminated */
     bool json;
+    char whole_id[ID_SIZE];
 };
+
+#define ID_GAP ".." /* of an id whose middle is left out */
 
 typedef int (*cli_verb)(struct cli *c);
 
@@ -58,12 +61,18 @@ int cli_exchange(int fd, const char *request, bson_t **ret, struct err *e);
  * that never ran has no ledger and *ret_none. */
 sqlite3 *cli_ledger(struct cli *c, const struct home *h, bool *ret_none);
 
+/* A table shows ids as short as they can be told apart, so the beginning of one, or BEGINNING..END, is as good as all of it, if it
+ * is that of one only. *id (not NULL) becomes the whole one, which is kept in `c`; it stays as it is where there is none, or no
+ * ledger. 0, or CLI_FAILED with a complaint. */
+int cli_whole_id(struct cli *c, const struct home *h, bool run, const char **id);
+
 /* A listing: the same rows as JSON objects or as an aligned table. */
-enum col_kind { COL_TEXT, COL_COUNT, COL_NUMBER, COL_TIME, COL_BOOL, COL_JSON, COL_WORDS };
+enum col_kind { COL_TEXT, COL_ID, COL_LONG, COL_COUNT, COL_NUMBER, COL_TIME, COL_BOOL, COL_JSON, COL_WORDS };
 struct col {
     const char *name;
-    enum col_kind kind; /* COL_COUNT: negative is null; COL_TIME: milliseconds, 0 is null; COL_WORDS: text for people only */
-    bool in_table;
+    enum col_kind kind; /* COL_COUNT: negative is null; COL_TIME: milliseconds, 0 is null; COL_ID, COL_LONG: text of which a table
+                           may show the beginning; COL_WORDS: as COL_LONG, and in no JSON */
+    int rank;           /* 0: in JSON only. Else in tables; a terminal that is too narrow leaves out the highest first, 1 never */
 };
 /* Column i of the statement is cols[i]. Returns the number of rows. */
 int cli_list(struct cli *c, sqlite3_stmt *s, const struct col *cols, size_t n_cols);

@@ -2,6 +2,7 @@
  * from versions: what is reported was tried. */
 #include "cli.h"
 #include "mongo.h"
+#include "table.h"
 
 #include "common/cgroup.h"
 #include "common/fd.h"
@@ -37,6 +38,22 @@ struct doctor {
     int n_bad;
 };
 
+enum { WIDE = 120, FAR = 59, NARROW = 20 }; /* columns: of a terminal where texts go to the right, and where they begin */
+
+/* Where a terminal is narrow, the text stands below. */
+static void print_beside(struct buf *b, size_t at, const char *text, size_t room)
+{
+    AUTO_FREE char *plain = table_plain(text);
+    if (!room || at + table_width(plain) <= room || room >= WIDE) {
+        table_fold(b, plain, at, FAR, room);
+        return;
+    }
+    while (b->n && b->p[b->n - 1] == ' ')
+        b->p[--b->n] = 0;
+    buf_addf(b, "\n%*s", NARROW, "");
+    table_fold(b, plain, NARROW, NARROW, room);
+}
+
 /* status: ok | enforced | emulated | unlimited | absent | failed | unknown. The last but two are good; remedy NULL: none needed. */
 static void say(struct doctor *d, const char *area, const char *subject, const char *status, const char *reason, const char *remedy)
 {
@@ -54,9 +71,16 @@ static void say(struct doctor *d, const char *area, const char *subject, const c
         puts(b.p);
         return;
     }
-    printf("%-9s %-9s %-38s %s\n", status, area, subject, reason ? reason : "");
-    if (remedy)
-        printf("%20s%-39s-> %s\n", "", "", remedy);
+    const size_t room = table_room();
+    AUTO_BUF struct buf b = {0};
+    buf_addf(&b, "%-9s %-9s %-38s ", status, area, subject);
+    print_beside(&b, table_width(b.p), reason ? reason : "", room);
+    if (remedy) {
+        AUTO_FREE char *text = xasprintf("-> %s", remedy);
+        buf_addf(&b, "\n%*s", room && room < WIDE ? NARROW : FAR, "");
+        table_fold(&b, text, room && room < WIDE ? NARROW : FAR, (room && room < WIDE ? NARROW : FAR) + 3, room);
+    }
+    puts(b.p);
 }
 
 /* ---- limits ---- */

@@ -79,6 +79,10 @@ int verb_logs(struct cli *c)
     if (r || cli_home(c, &h))
         return r ? r : CLI_FAILED;
     const char *run = c->argv[0];
+    if (cli_whole_id(c, &h, true, &run)) {
+        home_close(&h);
+        return CLI_FAILED;
+    }
     AUTO_FREE char *dir = xasprintf("%s/runs/%s", h.path, run);
     AUTO_FD int fd = home_valid_id(run) ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (fd < 0) {

@@ -100,7 +100,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
         if (strcmp(argv[1], verbs[i].name))
             continue;
-        struct cli c = {verbs[i].name, verbs[i].args, home, argc - 2, argv + 2, false};
+        struct cli c = {verbs[i].name, verbs[i].args, home, argc - 2, argv + 2, false, ""};
         if (cli_flag(&c, "--help")) {
             printf("usage: mysimbdp %s %s [--home HOME]\n%s\n", c.verb, c.usage, verbs[i].help);
             return CLI_DONE;

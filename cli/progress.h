@@ -13,8 +13,8 @@ struct progress {
 };
 
 void progress_begin(struct progress *p, const char *name);
-/* `done` of `total` (negative: not known) in this phase. unit: "B" for bytes, shown as MB, else a word in the plural; NULL: the time
- * is all that is shown. */
+/* `done` of `total` (negative: not known) in this phase. unit: "B" for bytes, shown as MB, else a word in the plural; NULL: the
+ * time is all that is shown. */
 void progress_show(struct progress *p, const char *phase, int64_t done, int64_t total, const char *unit);
 /* The line is empty again: something else is to be printed. */
 void progress_clear(struct progress *p);

@@ -7,19 +7,17 @@
 #include <string.h>
 
 static const struct col queue_cols[] = {
-    {"tenant_id", COL_TEXT, true},      {"stream", COL_TEXT, true},       {"app", COL_TEXT, true},
-    {"state", COL_TEXT, true},          {"consumers", COL_COUNT, true},   {"ready", COL_COUNT, true},
-    {"leased", COL_COUNT, true},        {"in_per_s", COL_NUMBER, true},   {"acked_per_s", COL_NUMBER, true},
-    {"oldest_age_s", COL_NUMBER, true}, {"redelivered", COL_COUNT, true}, {"dead", COL_COUNT, true},
-    {"acked", COL_COUNT, false},        {"lost", COL_COUNT, false},       {"expired", COL_COUNT, false},
-    {"published", COL_COUNT, false},    {"refused", COL_COUNT, false},    {"stored_bytes", COL_COUNT, false},
-    {"last_seq", COL_COUNT, false},
+    {"tenant_id", COL_TEXT, 2},     {"stream", COL_TEXT, 1},         {"app", COL_TEXT, 1},          {"state", COL_TEXT, 1},
+    {"consumers", COL_COUNT, 4},    {"ready", COL_COUNT, 1},         {"leased", COL_COUNT, 3},      {"in_per_s", COL_NUMBER, 5},
+    {"acked_per_s", COL_NUMBER, 5}, {"oldest_age_s", COL_NUMBER, 4}, {"redelivered", COL_COUNT, 7}, {"dead", COL_COUNT, 3},
+    {"acked", COL_COUNT, 0},        {"lost", COL_COUNT, 0},          {"expired", COL_COUNT, 0},     {"published", COL_COUNT, 0},
+    {"refused", COL_COUNT, 0},      {"stored_bytes", COL_COUNT, 0},  {"last_seq", COL_COUNT, 0},
 };
 
 static const struct col dead_cols[] = {
-    {"tenant_id", COL_TEXT, true},   {"stream", COL_TEXT, true},  {"app", COL_TEXT, true},          {"seq", COL_COUNT, true},
-    {"deliveries", COL_COUNT, true}, {"reason", COL_TEXT, true},  {"published_at", COL_TEXT, true}, {"died_at", COL_TEXT, false},
-    {"bytes", COL_COUNT, true},      {"message", COL_TEXT, true}, {"base64", COL_TEXT, false},
+    {"tenant_id", COL_TEXT, 2},   {"stream", COL_TEXT, 1},  {"app", COL_TEXT, 1},          {"seq", COL_COUNT, 1},
+    {"deliveries", COL_COUNT, 4}, {"reason", COL_LONG, 2},  {"published_at", COL_TEXT, 4}, {"died_at", COL_TEXT, 0},
+    {"bytes", COL_COUNT, 5},      {"message", COL_LONG, 3}, {"base64", COL_TEXT, 0},
 };
 
 static int list(struct cli *c, const char *what, const char *tenant, const char *stream, const char *app, const struct col *cols,

@@ -64,6 +64,10 @@ int verb_rejects(struct cli *c)
     int r = cli_args(c, 1, 1);
     if (r || cli_home(c, &h))
         return r ? r : CLI_FAILED;
+    if (cli_whole_id(c, &h, false, (const char **)&c->argv[0])) {
+        home_close(&h);
+        return CLI_FAILED;
+    }
     sqlite3 *db = cli_ledger(c, &h, &none);
     sqlite3_stmt *s = NULL;
     r = CLI_FAILED;

@@ -3,16 +3,11 @@
 #include <string.h>
 
 static const struct col cols[] = {
-    {"run_id", COL_TEXT, true},       {"tenant_id", COL_TEXT, true},
-    {"app", COL_TEXT, true},          {"kind", COL_TEXT, false},
-    {"instance_id", COL_TEXT, false}, {"attempt", COL_COUNT, true},
-    {"state", COL_TEXT, true},        {"outcome", COL_TEXT, true},
-    {"exit_code", COL_COUNT, true},   {"signal", COL_COUNT, true},
-    {"limit", COL_TEXT, true},        {"forced", COL_BOOL, false},
-    {"error", COL_TEXT, true},        {"started_at", COL_TIME, true},
-    {"ended_at", COL_TIME, false},    {"wall_s", COL_NUMBER, true},
-    {"cpu_s", COL_NUMBER, false},     {"max_rss_bytes", COL_COUNT, false},
-    {"node", COL_TEXT, false},        {"network_refused", COL_COUNT, true},
+    {"run_id", COL_ID, 1},       {"tenant_id", COL_TEXT, 2},      {"app", COL_TEXT, 1},      {"kind", COL_TEXT, 0},
+    {"instance_id", COL_ID, 0},  {"attempt", COL_COUNT, 8},       {"state", COL_TEXT, 3},    {"outcome", COL_TEXT, 1},
+    {"exit_code", COL_COUNT, 5}, {"signal", COL_COUNT, 5},        {"limit", COL_TEXT, 5},    {"forced", COL_BOOL, 0},
+    {"error", COL_LONG, 2},      {"started_at", COL_TIME, 4},     {"ended_at", COL_TIME, 0}, {"wall_s", COL_NUMBER, 6},
+    {"cpu_s", COL_NUMBER, 0},    {"max_rss_bytes", COL_COUNT, 0}, {"node", COL_TEXT, 0},     {"network_refused", COL_COUNT, 9},
 };
 
 /* Figures of a run are unknown until it ended. */

@@ -1,5 +1,7 @@
 /* Figures over the ledger and the streams' journals: a line a tenant, then one for the platform (tenant_id null). */
 #include "cli.h"
+#include "table.h"
+
 #include "common/clk.h"
 #include "common/json.h"
 #include "common/mem.h"
@@ -228,24 +230,39 @@ static void print_json(const struct figures *f)
     puts(b.p);
 }
 
-static void print_row(const struct figures *f)
+static const struct col cols[] = {
+    {"tenant", COL_TEXT, 1},       {"files", COL_COUNT, 1},       {"ingested", COL_COUNT, 1}, {"rejected", COL_COUNT, 2},
+    {"duplicate", COL_COUNT, 6},   {"quarantined", COL_COUNT, 2}, {"bytes", COL_COUNT, 4},    {"rows", COL_COUNT, 1},
+    {"rejects", COL_COUNT, 3},     {"repaired", COL_COUNT, 8},     {"avg_s", COL_NUMBER, 5},      {"p50_s", COL_NUMBER, 8},   {"p99_s", COL_NUMBER, 7},
+    {"MB/s", COL_NUMBER, 5},       {"messages", COL_COUNT, 4},    {"avg_ms", COL_NUMBER, 7},  {"run_s", COL_NUMBER, 8},
+    {"instance_s", COL_NUMBER, 9}, {"cpu_s", COL_NUMBER, 8},
+};
+
+static char *count_cell(int64_t n)
 {
-    printf(
-        "%-20s %7lld %8lld %8lld %9lld %11lld %13lld %9lld %8lld %8lld %8.3f %8.3f %8.3f %10.3f %10lld %9.1f %9.2f %10.1f %8.2f\n",
-        f->tenant ? f->tenant : "(platform)", (long long)f->files, (long long)f->ingested, (long long)f->rejected,
-        (long long)f->duplicate, (long long)f->quarantined, (long long)f->bytes, (long long)f->rows, (long long)f->rows_rejected,
-        (long long)f->rows_repaired, f->n_timed ? f->ingestion_s / (double)f->n_timed : 0,
-        f->n_seconds ? percentile(f, 0.5) : 0, f->n_seconds ? percentile(f, 0.99) : 0,
-        f->ingestion_s > 0 ? (double)f->file_bytes / f->ingestion_s / 1e6 : 0, (long long)f->messages,
-        f->messages_done ? f->message_ms / (double)f->messages_done : 0, f->run_s, f->instance_s, f->cpu_s);
+    return xasprintf("%lld", (long long)n);
 }
 
-static void print(struct cli *c, const struct figures *f)
+static void add_row(struct table *t, const struct figures *f)
 {
-    if (c->json)
-        print_json(f);
+    bool some = f->n_seconds > 0;
+    table_add(t, (char *[]){xstrdup(f->tenant ? f->tenant : "(platform)"), count_cell(f->files), count_cell(f->ingested),
+                            count_cell(f->rejected), count_cell(f->duplicate), count_cell(f->quarantined), count_cell(f->bytes),
+                            count_cell(f->rows), count_cell(f->rows_rejected), count_cell(f->rows_repaired),
+                            xasprintf("%.3f", f->n_timed ? f->ingestion_s / (double)f->n_timed : 0),
+                            xasprintf("%.3f", some ? percentile(f, 0.5) : 0), xasprintf("%.3f", some ? percentile(f, 0.99) : 0),
+                            xasprintf("%.3f", f->ingestion_s > 0 ? (double)f->file_bytes / f->ingestion_s / 1e6 : 0),
+                            count_cell(f->messages),
+                            xasprintf("%.1f", f->messages_done ? f->message_ms / (double)f->messages_done : 0),
+                            xasprintf("%.2f", f->run_s), xasprintf("%.1f", f->instance_s), xasprintf("%.2f", f->cpu_s)});
+}
+
+static void print(struct table *t, const struct figures *f)
+{
+    if (t)
+        add_row(t, f);
     else
-        print_row(f);
+        print_json(f);
 }
 
 int verb_stats(struct cli *c)
@@ -260,10 +277,7 @@ int verb_stats(struct cli *c)
         r = cli_usage(c, "--since %s is no time", since);
     if (r || cli_home(c, &h))
         return r ? r : CLI_FAILED;
-    if (!c->json)
-        printf("%-20s %7s %8s %8s %9s %11s %13s %9s %8s %8s %8s %8s %8s %10s %10s %9s %9s %10s %8s\n", "tenant", "files",
-               "ingested", "rejected", "duplicate", "quarantined", "bytes", "rows", "rejects", "repaired", "avg_s", "p50_s",
-               "p99_s", "MB/s", "messages", "avg_ms", "run_s", "instance_s", "cpu_s");
+    struct table *t = c->json ? NULL : table_new(cols, sizeof cols / sizeof *cols);
     sqlite3 *db = cli_ledger(c, &h, &none);
     sqlite3_stmt *s = NULL;
     if (db)
@@ -283,7 +297,7 @@ int verb_stats(struct cli *c)
         fill_bills(db, "main.bills", &f, since_ms);
         fill_bills(db, "streams.bills", &f, since_ms);
         if (!sqlite3_column_int(s, 1) || has_any(&f))
-            print(c, &f);
+            print(t, &f);
         add_to(&sum, &f);
         free(f.tenant);
         free(f.seconds);
@@ -291,8 +305,11 @@ int verb_stats(struct cli *c)
     if (!tenant) {
         if (sum.n_seconds)
             qsort(sum.seconds, sum.n_seconds, sizeof *sum.seconds, by_value);
-        print(c, &sum);
+        print(t, &sum);
     }
+    if (t)
+        table_print(t);
+    table_free(t);
     free(sum.seconds);
     sqlite3_finalize(s);
     sqlite3_close(db);

@@ -1,23 +1,34 @@
 #include "cli.h"
+#include "table.h"
+
 #include "common/fd.h"
 #include "common/mem.h"
 
 #include <stdio.h>
 #include <string.h>
 
+static const struct col tenant_cols[] = {
+    {"tenant", COL_TEXT, 1}, {"state", COL_TEXT, 1},    {"unfinished", COL_COUNT, 2}, {"queued", COL_COUNT, 1},
+    {"held", COL_COUNT, 2},  {"running", COL_COUNT, 1}, {"waits for", COL_LONG, 1},
+};
+
+static char *count_of(const bson_t *t, const char *key)
+{
+    return xasprintf("%lld", (long long)json_get_i64(t, key, 0));
+}
+
 static void print_tenants(const bson_t *doc)
 {
     bson_iter_t it;
     bson_t t;
-    if (!json_get_iter(doc, "tenants", &it))
-        return;
-    while (json_next_doc(&it, &t)) {
-        const char *why = json_get_str(&t, "waits_for", NULL);
-        printf("  %-20s %-12s unfinished %lld, queued %lld, held %lld, running %lld%s%s\n", json_get_str(&t, "tenant_id", ""),
-               json_get_str(&t, "state", ""), (long long)json_get_i64(&t, "unfinished", 0),
-               (long long)json_get_i64(&t, "queued", 0), (long long)json_get_i64(&t, "held", 0),
-               (long long)json_get_i64(&t, "running", 0), why ? ", waits for: " : "", why ? why : "");
-    }
+    struct table *table = table_new(tenant_cols, sizeof tenant_cols / sizeof *tenant_cols);
+    if (json_get_iter(doc, "tenants", &it))
+        while (json_next_doc(&it, &t))
+            table_add(table, (char *[]){xstrdup(json_get_str(&t, "tenant_id", "")), xstrdup(json_get_str(&t, "state", "")),
+                                        count_of(&t, "unfinished"), count_of(&t, "queued"), count_of(&t, "held"),
+                                        count_of(&t, "running"), xstrdup(json_get_str(&t, "waits_for", NULL))});
+    table_print(table);
+    table_free(table);
 }
 
 static void print_parked(const bson_t *doc)

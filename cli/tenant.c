@@ -1,4 +1,6 @@
 #include "cli.h"
+#include "table.h"
+
 #include "common/fd.h"
 #include "common/mem.h"
 
@@ -36,16 +38,22 @@ static int64_t ledger_value(sqlite3 *db, const char *column, const char *id)
     return v;
 }
 
-static void print_tenant(struct cli *c, sqlite3 *db, const struct conf_tenant *t)
+static const struct col tenant_cols[] = {
+    {"tenant_id", COL_TEXT, 1},    {"state", COL_TEXT, 1},    {"uid", COL_COUNT, 4},         {"weight", COL_COUNT, 3},
+    {"concurrency", COL_COUNT, 3}, {"database", COL_TEXT, 2}, {"display_name", COL_LONG, 2},
+};
+
+static void print_tenant(struct table *table, sqlite3 *db, const struct conf_tenant *t)
 {
     const struct conf_dataset *d = t->datasets.v;
     const struct conf_batch *a = t->batch.v;
     AUTO_BUF struct buf b = {0};
     const char *state = ledger_value(db, "suspended", t->id) == 1 ? "suspended" : "active";
     int64_t uid = ledger_value(db, "uid", t->id);
-    if (!c->json) {
-        printf("%-20s %-10s uid %-6lld weight %-3lld concurrency %-3lld database %-16s %s\n", t->id, state, (long long)uid,
-               (long long)t->weight, (long long)t->concurrency, t->database, t->display_name);
+    if (table) {
+        table_add(table, (char *[]){xstrdup(t->id), xstrdup(state), uid < 0 ? NULL : xasprintf("%lld", (long long)uid),
+                                    xasprintf("%lld", (long long)t->weight), xasprintf("%lld", (long long)t->concurrency),
+                                    xstrdup(t->database), xstrdup(t->display_name)});
         return;
     }
     json_begin(&b, NULL, '{');
@@ -68,7 +76,7 @@ static void print_tenant(struct cli *c, sqlite3 *db, const struct conf_tenant *t
     puts(b.p);
 }
 
-static void print_gone(struct cli *c, sqlite3 *db, const struct conf *conf)
+static void print_gone(struct table *table, sqlite3 *db, const struct conf *conf)
 {
     sqlite3_stmt *s = NULL;
     if (!db || sqlite3_prepare_v2(db, "SELECT id, uid FROM tenants WHERE purging<2 ORDER BY id", -1, &s, NULL) != SQLITE_OK)
@@ -77,13 +85,14 @@ static void print_gone(struct cli *c, sqlite3 *db, const struct conf *conf)
         const char *id = (const char *)sqlite3_column_text(s, 0);
         if (conf_tenant(conf, id))
             continue;
-        if (c->json)
+        long long uid = sqlite3_column_int64(s, 1);
+        if (table)
+            table_add(table, (char *[]){xstrdup(id), xstrdup("suspended"), xasprintf("%lld", uid), NULL, NULL, NULL,
+                                        xasprintf("its file conf/tenants/%s.conf is gone; nothing was deleted", id)});
+        else
             printf("{\"tenant_id\":\"%s\",\"display_name\":null,\"state\":\"suspended\",\"uid\":%lld,\"weight\":null,"
                    "\"concurrency\":null,\"database\":null,\"datasets\":[],\"apps\":[]}\n",
-                   id, (long long)sqlite3_column_int64(s, 1));
-        else
-            printf("%-20s %-10s uid %-6lld its file conf/tenants/%s.conf is gone; nothing was deleted\n", id, "suspended",
-                   (long long)sqlite3_column_int64(s, 1), id);
+                   id, uid);
     }
     sqlite3_finalize(s);
 }
@@ -96,15 +105,19 @@ static int list(struct cli *c, const struct home *h, const char *only)
     if (conf_load(h->path, &conf, &e) < 0)
         return cli_fail(c, &e);
     sqlite3 *db = cli_ledger(c, h, &none);
+    struct table *t = c->json ? NULL : table_new(tenant_cols, sizeof tenant_cols / sizeof *tenant_cols);
     int r = only && !conf_tenant(conf, only) ? CLI_FAILED : CLI_DONE;
     for (size_t i = 0; i < conf->n_tenants; i++)
         if (!only || !strcmp(only, conf->tenants[i].id))
-            print_tenant(c, db, &conf->tenants[i]);
+            print_tenant(t, db, &conf->tenants[i]);
     if (!only)
-        print_gone(c, db, conf);
-    else if (r)
+        print_gone(t, db, conf);
+    if (t)
+        table_print(t);
+    table_free(t);
+    if (only && r)
         fprintf(stderr, "mysimbdp tenant: no file conf/tenants/%s.conf\n", only);
-    else if (!c->json) {
+    else if (only && !c->json) {
         AUTO_BUF struct buf b = {0};
         if (fd_read_file(AT_FDCWD, conf_tenant(conf, only)->file, &b, 4 << 20, NULL) == 0)
             printf("# %s\n%s", conf_tenant(conf, only)->file, b.p);

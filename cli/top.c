@@ -1,5 +1,6 @@
 /* mysimbdp top: what the monitor's board shows, live. */
 #include "cli.h"
+#include "table.h"
 #include "text.h"
 
 #include "common/clk.h"
@@ -15,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { REFRESH_MS = 1000, MAX_CELL = 160 };
+enum { REFRESH_MS = 1000 };
 
 struct row {
     const char *tenant, *app, *state, *why, *reason;
@@ -107,34 +108,78 @@ static void figure(struct buf *b, double v, int width, const char *format)
     buf_addf(b, " %*s", width, cell);
 }
 
-static const char header[] =
-    "STATE   TENANT/APP                   IN/S  ACKED/S    READY  LEASED OLDEST  DRAIN   INST   AVG ms   P99 "
-    "ms  ERR  DECISION";
+/* Beside state and name; a terminal that is too narrow leaves out those of the highest rank first. */
+static const struct column {
+    const char *name;
+    int width, rank;
+    enum metric metric;
+    const char *format;
+} columns[] = {
+    {"IN/S", 8, 1, METRIC_in_per_s, "%.1f"},        {"ACKED/S", 8, 1, METRIC_acked_per_s, "%.1f"},
+    {"READY", 8, 1, METRIC_ready, "%.0f"},          {"LEASED", 7, 4, METRIC_leased, "%.0f"},
+    {"OLDEST", 6, 2, METRIC_oldest_age_s, "%.0fs"}, {"DRAIN", 6, 5, METRIC_drain_s, "%.0fs"},
+    {"INST", 6, 1, METRIC_instances, NULL},         {"AVG ms", 8, 6, METRIC_avg_ms, "%.2f"},
+    {"P99 ms", 8, 7, METRIC_p99_ms, "%.2f"},        {"ERR", 4, 3, METRIC_errors, "%.0f"},
+};
+enum { N_COLUMNS = sizeof columns / sizeof *columns, NAME_END = 32, DECISION_INDENT = 8 };
+static const char decision_name[] = "DECISION";
 
-static void add_row(struct buf *b, const struct row *r)
+/* The highest rank of a column that there is room for (0: for all). */
+static int rank_shown(size_t room)
 {
-    char name[80], inst[32] = "-";
-    snprintf(name, sizeof name, "%s/%s", r->tenant, r->app);
-    buf_addf(b, "%-7s %-24.24s", r->state, name);
-    figure(b, r->v[METRIC_in_per_s], 8, "%.1f");
-    figure(b, r->v[METRIC_acked_per_s], 8, "%.1f");
-    figure(b, r->v[METRIC_ready], 8, "%.0f");
-    figure(b, r->v[METRIC_leased], 7, "%.0f");
-    figure(b, r->v[METRIC_oldest_age_s], 6, "%.0fs");
-    figure(b, r->v[METRIC_drain_s], 6, "%.0fs");
+    for (int rank = 9; room && rank > 1; rank--) {
+        size_t n = NAME_END;
+        for (size_t k = 0; k < N_COLUMNS; k++)
+            n += columns[k].rank <= rank ? (size_t)columns[k].width + 1 : 0;
+        if (n <= room)
+            return rank;
+    }
+    return room ? 1 : 9;
+}
+
+static void add_header(struct buf *b, size_t room)
+{
+    buf_addf(b, "%-7s %-24s", "STATE", "TENANT/APP");
+    for (size_t k = 0; k < N_COLUMNS; k++)
+        if (columns[k].rank <= rank_shown(room))
+            buf_addf(b, " %*s", columns[k].width, columns[k].name);
+    if (!room || b->n + 2 + strlen(decision_name) <= room)
+        buf_addf(b, "  %s", decision_name);
+}
+
+static void add_figure(struct buf *b, const struct row *r, const struct column *c)
+{
+    char inst[32] = "-";
+    if (c->format) {
+        figure(b, r->v[c->metric], c->width, c->format);
+        return;
+    }
     if (!isnan(r->v[METRIC_instances]))
         snprintf(inst, sizeof inst, "%.0f/%.0f", r->v[METRIC_instances], r->v[METRIC_desired]);
-    buf_addf(b, " %6s", inst);
-    figure(b, r->v[METRIC_avg_ms], 8, "%.2f");
-    figure(b, r->v[METRIC_p99_ms], 8, "%.2f");
-    figure(b, r->v[METRIC_errors], 4, "%.0f");
-    buf_adds(b, "  ");
+    buf_addf(b, " %*s", c->width, inst);
+}
+
+/* What was decided is all there: behind the figures, or on lines below where that is too long. */
+static void add_row(struct buf *b, const struct row *r, size_t room)
+{
+    AUTO_BUF struct buf decision = {0};
+    AUTO_FREE char *name = xasprintf("%s/%s", r->tenant, r->app);
+    buf_addf(b, "%-7s %-24.24s", r->state, name);
+    for (size_t k = 0; k < N_COLUMNS; k++)
+        if (columns[k].rank <= rank_shown(room))
+            add_figure(b, r, &columns[k]);
     if (r->decision >= 0)
-        buf_addf(b, "%lld: ", (long long)r->decision);
-    buf_adds(b, r->reason);
-    if (r->why)
-        buf_addf(b, "  [%s]", r->why);
+        buf_addf(&decision, "%lld: ", (long long)r->decision);
+    buf_addf(&decision, "%s%s%s%s", r->reason, r->why ? "  [" : "", r->why ? r->why : "", r->why ? "]" : "");
+    buf_make_plain(&decision, 0);
     buf_make_plain(b, 0);
+    size_t at = b->n + 2;
+    if (room && at + table_width(decision.p) > room) {
+        buf_addf(b, "\n%*s", DECISION_INDENT, "");
+        table_fold(b, decision.p, DECISION_INDENT, DECISION_INDENT, room);
+    } else {
+        buf_addf(b, "  %s", decision.p);
+    }
 }
 
 /* The next tenant that has files; false: none. */
@@ -147,7 +192,7 @@ static bool next_batch(bson_iter_t *it, bool issues, struct buf *b)
             continue;
         if (issues && !why)
             continue;
-        buf_addf(b, "%-32s %8lld %8lld %8lld %10lld  %s", json_get_str(&t, "tenant_id", ""),
+        buf_addf(b, "%-24s %8lld %8lld %8lld %10lld  %s", json_get_str(&t, "tenant_id", ""),
                  (long long)json_get_i64(&t, "queued", 0), (long long)json_get_i64(&t, "held", 0),
                  (long long)json_get_i64(&t, "running", 0), (long long)json_get_i64(&t, "unfinished", 0), why ? why : "");
         return true;
@@ -162,7 +207,7 @@ static bool next_batch_app(bson_iter_t *it, bool issues, struct buf *b)
     if (issues || !json_next_doc(it, &a))
         return false;
     AUTO_FREE char *name = xasprintf("%s/%s", json_get_str(&a, "tenant_id", ""), json_get_str(&a, "app", ""));
-    buf_addf(b, "%-32s %8lld", name, (long long)json_get_i64(&a, "reporting", 0));
+    buf_addf(b, "%-24s %8lld", name, (long long)json_get_i64(&a, "reporting", 0));
     figure(b, json_get_f64(&a, "acked_per_s", NAN), 9, "%.1f");
     figure(b, json_get_f64(&a, "avg_ms", NAN), 8, "%.2f");
     figure(b, json_get_f64(&a, "p99_ms", NAN), 8, "%.2f");
@@ -193,8 +238,8 @@ static const struct section {
     const char *key, *header; /* NULL: its lines need none */
     bool (*next)(bson_iter_t *it, bool issues, struct buf *b);
 } sections[] = {
-    {"batch", "FILES OF TENANT                    QUEUED     HELD  RUNNING UNFINISHED  WAITS FOR", next_batch},
-    {"batch_apps", "BATCH APP                       REPORTING    DONE/S   AVG ms   P99 ms  ERR  THE LAST ERROR", next_batch_app},
+    {"batch", "FILES OF TENANT            QUEUED     HELD  RUNNING UNFINISHED  WAITS FOR", next_batch},
+    {"batch_apps", "BATCH APP               REPORTING    DONE/S   AVG ms   P99 ms  ERR  LAST ERROR", next_batch_app},
     {"refused", NULL, next_refused},
 };
 
@@ -206,7 +251,7 @@ static bool is_header(const char *line)
     return false;
 }
 
-static size_t add_section(const struct view *v, const struct section *s, struct buf *out)
+static size_t add_section(const struct view *v, const struct section *s, size_t room, struct buf *out)
 {
     bson_iter_t it;
     size_t lines = 0;
@@ -221,16 +266,25 @@ static size_t add_section(const struct view *v, const struct section *s, struct 
             lines++;
         }
         buf_make_plain(&b, 0);
-        buf_addf(out, "%s\n", b.p);
+        table_fold(out, b.p, 0, DECISION_INDENT, room);
+        buf_adds(out, "\n");
     }
 }
 
-static size_t add_below(const struct view *v, struct buf *out)
+static bool add_below(const struct view *v, size_t room, struct buf *out)
 {
     size_t lines = 0;
     for (size_t k = 0; v->doc && k < sizeof sections / sizeof *sections; k++)
-        lines += add_section(v, &sections[k], out);
-    return lines;
+        lines += add_section(v, &sections[k], room, out);
+    return lines > 0;
+}
+
+static int count_lines(const char *text)
+{
+    int n = 0;
+    for (; text && (text = strchr(text, '\n')); text++)
+        n++;
+    return n;
 }
 
 /* ---- once ---- */
@@ -256,15 +310,18 @@ static void print_json(const struct view *v)
 
 static void print_text(struct view *v)
 {
+    const size_t room = table_room();
+    AUTO_BUF struct buf all = {0};
     arrange(v);
-    puts(header);
+    add_header(&all, room);
     for (size_t i = 0; i < v->n; i++) {
         AUTO_BUF struct buf b = {0};
-        add_row(&b, &v->rows[i]);
-        puts(b.p);
+        add_row(&b, &v->rows[i], room);
+        buf_addf(&all, "\n%s", b.p);
     }
+    puts(all.p);
     AUTO_BUF struct buf below = {0};
-    if (add_below(v, &below))
+    if (add_below(v, room, &below))
         printf("\n%s", below.p);
 }
 
@@ -277,26 +334,42 @@ static void put(int y, const char *text, int attributes)
     attroff(attributes);
 }
 
-static void draw(const struct view *v, const char *home, const char *trouble)
+/* The row's lines, as far as they go. */
+static int draw_row(const struct row *r, int y, int end)
+{
+    AUTO_BUF struct buf b = {0};
+    add_row(&b, r, (size_t)COLS);
+    char *at = b.p;
+    for (char *l; y < end && (l = strsep(&at, "\n")); y++)
+        put(y, l, !strcmp(r->state, "STALLED") ? A_STANDOUT : !strcmp(r->state, "WARN") ? A_BOLD : A_NORMAL);
+    return y;
+}
+
+static void draw_head(const struct view *v, const char *home, const char *trouble)
 {
     char line[512];
-    int y = 3, left = LINES - 5;
-    erase();
+    AUTO_BUF struct buf header = {0};
     snprintf(line, sizeof line, "mysimbdp top  %s  %s  %zu apps%s  sorted by %s%s", home,
              v->doc ? json_get_str(v->doc, "at", "") : "", v->n, v->issues ? " with issues" : "", metric_name(v->sort),
              v->reversed ? ", reversed" : "");
     put(0, line, A_BOLD);
     if (trouble)
         put(1, trouble, A_STANDOUT);
-    put(2, header, A_REVERSE);
+    add_header(&header, (size_t)COLS);
+    put(2, header.p, A_REVERSE);
+}
+
+static void draw(const struct view *v, const char *home, const char *trouble)
+{
+    int y = 3, left = LINES - 5;
+    erase();
+    draw_head(v, home, trouble);
     AUTO_BUF struct buf below = {0};
-    int n_below = (int)add_below(v, &below), room = left / 3 + 1;
+    add_below(v, (size_t)COLS, &below);
+    int n_below = count_lines(below.p), room = left / 3 + 1;
     n_below = n_below < room ? n_below : room;
-    for (size_t i = v->top; i < v->n && y < LINES - 1 - n_below; i++, y++) {
-        AUTO_BUF struct buf b = {0};
-        add_row(&b, &v->rows[i]);
-        put(y, b.p, !strcmp(v->rows[i].state, "STALLED") ? A_STANDOUT : !strcmp(v->rows[i].state, "WARN") ? A_BOLD : A_NORMAL);
-    }
+    for (size_t i = v->top; i < v->n && y < LINES - 1 - n_below; i++)
+        y = draw_row(&v->rows[i], y, LINES - 1 - n_below);
     char *at = below.p;
     for (char *l; y < LINES - 1 && at && (l = strsep(&at, "\n")) && *l; y++)
         put(y, l, is_header(l) ? A_REVERSE : A_NORMAL);

@@ -56,7 +56,7 @@ char *words_of(const char *state, const char *reason, const char *detail, int64_
 {
     bool has = detail && *detail;
     if (!strcmp(state, "ingested"))
-        return rejected > 0 ? xasprintf("%lld rows, %lld rejected", (long long)(loaded > 0 ? loaded : 0), (long long)rejected)
+        return rejected > 0  ? xasprintf("%lld rows, %lld rejected", (long long)(loaded > 0 ? loaded : 0), (long long)rejected)
                : loaded >= 0 ? xasprintf("%lld rows", (long long)loaded)
                              : NULL;
     if (!reason || !*reason || !strcmp(reason, state)) /* duplicate, vanished: the detail says of what, and when */

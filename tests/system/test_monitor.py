@@ -408,6 +408,11 @@ def test_top_in_a_terminal(platform):
         screen(lambda s: "sorted by in_per_s" in s and "acme/work" in s, "another order")
         tmux("send-keys", "r")
         screen(lambda s: "reversed" in s, "reversed")
+        tmux("resize-window", "-x", "80", "-y", "24")
+        reason = next(r["reason"] for r in map(json.loads, platform.cli("top", "--once", "--json").stdout.splitlines()) if r.get("app") == "quiet")
+        assert reason
+        s = screen(lambda s: "acme/quiet" in s and "AVG ms" not in s and f": {reason}" in re.sub(r"\s+", " ", s), "the whole decision on 80 columns")
+        assert all(len(line) <= 80 for line in s.splitlines())
         os.kill(platform.pids("monitor")[0], signal.SIGSTOP)
         tmux("send-keys", "j")
         os.kill(platform.pids("monitor")[0], signal.SIGCONT)

@@ -120,3 +120,32 @@ def test_an_upload_that_waits_ends_with_the_platform(home):
     home.up()
     gate.touch()
     assert home.wait_file(file_name="x.csv")["state"] == "ingested"
+
+
+def test_tables_fit_the_terminal(home):
+    home.tenant("acme-of-the-long-name", exec_="misbehave", retry="attempts = 1;")
+    home.up()
+    for name in ("a.csv", 'quote"and\\tab\t.csv', "漢字" * 30 + ".csv"):
+        home.do("complain," + "why it failed " * 9 + "END", "exit,1", name=name, tenant="acme-of-the-long-name")
+    files = home.wait_files(3)
+    for verb, full in (("files", "END"), ("runs", "END"), ("stats", "instance_s"), ("status", "acme-of-the-long-name"), ("tenant", "display_name"), ("app", ""), ("queue", ""), ("doctor", "unlimited")):
+        args = [verb, "list"] if verb in ("tenant", "app", "queue") else [verb]
+        for columns in (80, 60, 132):
+            code, shown = Terminal(home, *args, columns=columns, both=True).end()
+            lines = shown.splitlines()
+            wide = [line for line in lines if len(line) + sum(c in "漢字" for c in line) > columns]
+            assert not wide or verb == "status" and all(": " in line for line in wide), (verb, columns, wide)
+            if columns == 80 and verb in ("files", "runs"):
+                assert "\\\"" not in shown and f"left out: " in lines[-1] + lines[-2] and [n for n in ("state", "outcome") if n in lines[0]], shown
+                short = [line.split()[0] for line in lines[1:4]]  # which a verb takes as well
+                assert all(10 <= len(i) <= 16 for i in short) and [home.rows(verb, i) for i in short] == [[row] for row in home.rows(verb)], shown
+        piped = home.cli(*args, check=False).stdout
+        assert full in piped and "\r" not in piped and "\x1b" not in piped and "left out" not in piped
+    (run, *_) = home.rows("runs")
+    assert home.cli("logs", run["run_id"][:-1], check=False).stdout == home.cli("logs", run["run_id"]).stdout != ""
+    same = files[0]["file_id"][:4]  # of this day
+    for args in (["files", same], ["rejects", same], ["retry", same], ["logs", same], ["stop", same], ["runs", same]):
+        r = home.cli(*args, check=False)
+        assert r.returncode == 1 and f"several ids are like {same}" in r.stderr, r
+    listing = home.cli("files").stdout
+    assert 'quote"and\\tab\\x09.csv' in listing and all(f["file_id"] in listing for f in files)

@@ -1,0 +1,27 @@
+/* Rows under one another that fit the terminal: columns are left out and long texts cut as far as it takes, never wrapped. Where
+ * stdout is no terminal, nothing is left out or cut. */
+#ifndef SIMBDP_TABLE_H
+#define SIMBDP_TABLE_H
+
+#include "cli.h"
+
+struct table;
+
+/* cols is borrowed. */
+struct table *table_new(const struct col *cols, size_t n_cols);
+void table_free(struct table *t);
+/* TAKE each of the n_cols texts; NULL: "-". What a terminal would obey, and what would end the line, is shown as numbers. */
+void table_add(struct table *t, char *const *cells);
+void table_print(struct table *t); /* nothing, where it has no row */
+
+/* Columns of the terminal that stdout is; 0: it is none. */
+size_t table_room(void);
+/* Columns that a text takes there. */
+size_t table_width(const char *text);
+/* The text without what a terminal would obey, and on one line. Caller frees. */
+char *table_plain(const char *text);
+/* Appends it in lines of `room` columns (0: one line), each but the first behind `indent` spaces and broken between words. `at`: the
+ * column that the first begins in. */
+void table_fold(struct buf *out, const char *text, size_t at, size_t indent, size_t room);
+
+#endif
