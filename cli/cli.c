@@ -7,6 +7,7 @@
 #include "common/fd.h"
 #include "common/mem.h"
 #include "common/near.h"
+#include "common/reach.h"
 #include "common/spawn.h"
 
 #include <errno.h>
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 
@@ -88,6 +90,17 @@ int cli_fail(struct cli *c, const struct err *e)
 {
     fprintf(stderr, "mysimbdp %s: %s\n", c->verb, e->msg);
     return CLI_FAILED;
+}
+
+void cli_warn_reach(const struct cli *c, const char *home)
+{
+    struct stat st;
+    AUTO_FREE char *closed = reach_closed(home);
+    if (closed && stat(closed, &st) == 0)
+        fprintf(stderr,
+                "mysimbdp %s: warning: tenants' apps cannot reach a home below %s (mode %03o); `chmod o+x %s`, or have the home "
+                "elsewhere\n",
+                c->verb, closed, st.st_mode & 0777, closed);
 }
 
 int cli_home(struct cli *c, struct home *h)
@@ -553,7 +566,9 @@ int cli_listing(struct cli *c, const struct listing *l, const struct col *cols, 
         r = cli_usage(c, "--since %s is no time", since);
     if (r || cli_home(c, &h))
         return r ? r : CLI_FAILED;
-    if (c->argc && cli_whole_id(c, &h, !strcmp(l->id, "run_id"), (const char **)&c->argv[0])) {
+    bool by_file = !c->argc && !strcmp(l->filters[1].option, "--file") && given[1];
+    if ((c->argc && cli_whole_id(c, &h, !strcmp(l->id, "run_id"), (const char **)&c->argv[0])) ||
+        (by_file && cli_whole_id(c, &h, false, &given[1]))) {
         home_close(&h);
         return CLI_FAILED;
     }

@@ -36,6 +36,8 @@ int cli_usage(struct cli *c, const char *fmt, ...) __attribute__((format(printf,
 /* Prints "mysimbdp VERB: message" and gives CLI_FAILED. */
 int cli_fail(struct cli *c, const struct err *e);
 
+/* Warns of a home that uids of tenants cannot walk down to. */
+void cli_warn_reach(const struct cli *c, const char *home);
 /* Whether there is a `mysimbdp up`, which starts a program that ended. */
 bool cli_is_running(const struct home *h);
 

@@ -10,6 +10,7 @@
 #include "common/beneath.h"
 #include "common/isolation.h"
 #include "common/mem.h"
+#include "common/reach.h"
 #include "common/remains.h"
 #include "common/spawn.h"
 #include "common/userns.h"
@@ -36,6 +37,7 @@ struct doctor {
     bool has_map;
     sqlite3 *db;
     int n_bad;
+    bool warns; /* says only what is bad, as warnings of `up` */
 };
 
 enum { WIDE = 120, FAR = 59, NARROW = 20 }; /* columns: of a terminal where texts go to the right, and where they begin */
@@ -59,6 +61,12 @@ static void say(struct doctor *d, const char *area, const char *subject, const c
 {
     bool bad = !strcmp(status, "absent") || !strcmp(status, "failed");
     d->n_bad += bad;
+    if (d->warns) {
+        if (bad)
+            printf("mysimbdp up: warning: %s%s%s%s%s\n", subject, reason ? ": " : "", reason ? reason : "", remedy ? "; " : "",
+                   remedy ? remedy : "");
+        return;
+    }
     if (d->c->json) {
         AUTO_BUF struct buf b = {0};
         json_begin(&b, NULL, '{');
@@ -247,40 +255,24 @@ static int reaches(int64_t uid, const char *path, int mode)
     return -WEXITSTATUS(status);
 }
 
-/* The first directory on the way that does not let others through. */
-static char *closed_directory(const char *path)
-{
-    char real[PATH_MAX];
-    if (!realpath(path, real))
-        return xstrdup(path);
-    for (char *p = real + 1; *p; p++) {
-        struct stat st;
-        if (*p != '/')
-            continue;
-        *p = 0;
-        if (stat(real, &st) == 0 && !(st.st_mode & 0001))
-            return xstrdup(real);
-        *p = '/';
-    }
-    return xstrdup(real);
-}
-
-static void reach(struct doctor *d, const char *tenant, int64_t uid, const char *what, const char *path, int mode)
+/* False: it does not get there, which was said. */
+static bool reach(struct doctor *d, const char *tenant, int64_t uid, const char *what, const char *path, int mode)
 {
     AUTO_FREE char *subject = xasprintf("%s: %s", tenant, what);
     int r = reaches(uid, path, mode);
     if (r == 0) {
         say(d, "reach", subject, "ok", path, NULL);
-        return;
+        return true;
     }
-    AUTO_FREE char *closed = closed_directory(path);
+    AUTO_FREE char *closed = reach_closed(path);
     struct stat st;
     bool is_file = stat(path, &st) == 0 && S_ISREG(st.st_mode);
     AUTO_FREE char *reason = xasprintf("%s: %s (as uid %lld)", path, err_text(r), (long long)(uid >= 0 ? uid : (int64_t)geteuid()));
     AUTO_FREE char *remedy = r == -ENOENT ? xstrdup("copy it there")
-                                          : xasprintf("`chmod o+x %s`%s", closed,
+                                          : xasprintf("`chmod o+x %s`%s", closed ? closed : path,
                                                       is_file ? ", and the executable itself must have r and x for others" : "");
     say(d, "reach", subject, "failed", reason, remedy);
+    return false;
 }
 
 /* The root that an app brings along, and who unpacks it. */
@@ -331,7 +323,8 @@ static void tenant(struct doctor *d, const struct conf_tenant *t)
         say(d, "users", subject, "ok", "its own", NULL);
     if (geteuid() == 0 && uid < 0)
         uid = ids_tenant_begin(d->conf->platform.uid_base); /* as good as the one it will get */
-    reach(d, t->id, uid, "home", d->h.path, X_OK);
+    if (!reach(d, t->id, uid, "home", d->h.path, X_OK) && d->warns)
+        return; /* nothing of it, then */
     const struct conf_stream_app *a = t->stream_apps.v;
     for (size_t i = 0; i < t->batch.n; i++) {
         AUTO_FREE char *checker = home_exec(&d->h, t->id, b[i].checker);
@@ -528,12 +521,39 @@ static void remains(struct doctor *d, bool fix)
     remains_retire(&d->h, &d->cg);
 }
 
+/* What makes a start worth a warning, tried quickly and without touching anything. */
+static void warn(struct doctor *d)
+{
+    tenants(d);
+    space(d);
+}
+
+static void examine(struct doctor *d, bool fix)
+{
+    AUTO_FREE char *n = xasprintf("%zu tenants, %zu profiles", d->conf->n_tenants, d->conf->profiles.n);
+    say(d, "config", "files below conf/", "ok", n, NULL);
+    cgroup_probe(&d->cg, d->h.tag);
+    isolation_probe(&d->isolation, &d->h);
+    profiles(d);
+    tenants(d);
+    leases(d);
+    same_file_system(d);
+    space(d);
+    sockets(d);
+    ports(d);
+    mongodb(d);
+    remains(d, fix);
+    if (!d->c->json)
+        printf(d->n_bad ? "%d of these need attention\n" : "all is well\n", d->n_bad);
+}
+
 int verb_doctor(struct cli *c)
 {
     struct doctor d = {.c = c};
     struct err e = {0};
     bool none;
     bool fix = cli_flag(c, "--fix");
+    d.warns = cli_flag(c, "--warn");
     int r = cli_args(c, 0, 0);
     if (r || cli_enter(c, &d.h))
         return r ? r : CLI_FAILED;
@@ -542,23 +562,12 @@ int verb_doctor(struct cli *c)
         home_close(&d.h);
         return CLI_FAILED;
     }
-    AUTO_FREE char *n = xasprintf("%zu tenants, %zu profiles", d.conf->n_tenants, d.conf->profiles.n);
-    say(&d, "config", "files below conf/", "ok", n, NULL);
     d.has_map = userns_is_inside(d.h.path, &d.map);
-    cgroup_probe(&d.cg, d.h.tag);
-    isolation_probe(&d.isolation, &d.h);
     d.db = cli_ledger(c, &d.h, &none);
-    profiles(&d);
-    tenants(&d);
-    leases(&d);
-    same_file_system(&d);
-    space(&d);
-    sockets(&d);
-    ports(&d);
-    mongodb(&d);
-    remains(&d, fix);
-    if (!c->json)
-        printf(d.n_bad ? "%d of these need attention\n" : "all is well\n", d.n_bad);
+    if (d.warns)
+        warn(&d);
+    else
+        examine(&d, fix);
     sqlite3_close(d.db);
     conf_free(d.conf);
     home_close(&d.h);

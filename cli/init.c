@@ -1,30 +1,7 @@
 #include "cli.h"
-#include "common/mem.h"
 #include "common/userns.h"
 
 #include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-/* A tenant's uid must be able to walk down to the home. */
-static void warn_reach(const char *path)
-{
-    char real[PATH_MAX];
-    if (!realpath(path, real))
-        return;
-    for (char *p = real + 1; *p; p++) {
-        struct stat st;
-        if (*p != '/')
-            continue;
-        *p = 0;
-        if (stat(real, &st) == 0 && !(st.st_mode & 0001))
-            fprintf(stderr,
-                    "mysimbdp init: warning: tenants' apps cannot reach a home below %s (mode %03o); `chmod o+x %s`, "
-                    "or make the home elsewhere\n",
-                    real, st.st_mode & 0777, real);
-        *p = '/';
-    }
-}
 
 int verb_init(struct cli *c)
 {
@@ -46,6 +23,6 @@ int verb_init(struct cli *c)
     if (host.kind != USERNS_ROOT)
         printf("cgroup limits may be missing, so conf/mysimbdp.conf has allow_missing_limits = true\n");
     if (host.kind == USERNS_ROOT || host.kind == USERNS_THERE)
-        warn_reach(path);
+        cli_warn_reach(c, path);
     return CLI_DONE;
 }

@@ -19,9 +19,9 @@ static const struct {
     {"up", verb_up, "", "run the platform in the foreground"},
     {"down", verb_down, "[--leave-runs]", "stop it; --leave-runs lets the tenants' runs go on"},
     {"check", verb_check, "[--keys]", "check the configuration; --keys lists every key"},
-    {"doctor", verb_doctor, "[--fix] [--json]",
+    {"doctor", verb_doctor, "[--fix | --warn] [--json]",
      "what this host enforces of each limit, and whether all that is needed is there; --fix: remove cgroups that homes left which "
-     "are gone"},
+     "are gone;\n--warn: only what `up` warns of: users, executables and secrets that are out of reach, and space"},
     {"reload", verb_reload, "", "make the running platform take the changed configuration, all or nothing"},
     {"restored", verb_restored, "", "say that state/ was put back from a backup, before `up`"},
     {"status", verb_status, "[--json]", "what the programs are doing"},

@@ -20,8 +20,8 @@ size_t table_room(void);
 size_t table_width(const char *text);
 /* The text without what a terminal would obey, and on one line. Caller frees. */
 char *table_plain(const char *text);
-/* Appends it in lines of `room` columns (0: one line), each but the first behind `indent` spaces and broken between words. `at`: the
- * column that the first begins in. */
+/* Appends it in lines of `room` columns (0: one line), each but the first behind `indent` spaces and broken between words. `at`:
+ * the column that the first begins in. */
 void table_fold(struct buf *out, const char *text, size_t at, size_t indent, size_t room);
 
 #endif

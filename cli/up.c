@@ -220,6 +220,20 @@ static bson_t *status_of(const struct up *u, const char *program)
 }
 
 /* Everything answers: say so once. */
+/* What will go wrong although the platform is well, beside the rest: its end is not waited for. */
+static void start_warnings(const struct up *u)
+{
+    AUTO_FREE char *program = home_program(&u->home, "mysimbdp");
+    char *argv[] = {program, "doctor", "--warn", "--home", u->home.path, NULL};
+    posix_spawn_file_actions_t actions;
+    pid_t pid;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
+    int r = spawn_start(argv, environ, &actions, POSIX_SPAWN_SETPGROUP, &pid);
+    if (r < 0)
+        log_warn("warnings", NULL, NULL, "cannot start %s: %s", program, err_text(r));
+}
+
 static void check_ready(struct up *u)
 {
     AUTO_BSON bson_t *batchmgr = NULL, *broker = NULL, *streammgr = NULL, *monitor = NULL;
@@ -232,6 +246,7 @@ static void check_ready(struct up *u)
         return;
     u->ready = true;
     write_endpoints(u, broker, monitor);
+    start_warnings(u);
     printf("mysimbdp: ready; home %s; `mysimbdp down --home %s` or ^C stops\n", u->home.path, u->home.path);
     if (!up)
         printf("mysimbdp: MongoDB does not answer; files are taken in and wait (`mysimbdp status` says why)\n");
@@ -529,6 +544,8 @@ int verb_up(struct cli *c)
     int r = cli_args(c, 0, 0);
     if (r || cli_enter(c, &u.home))
         return r ? r : CLI_FAILED;
+    if (geteuid() == 0) /* perhaps in a user namespace */
+        cli_warn_reach(c, u.home.path);
     r = run(&u, &e);
     if (r < 0 && e.msg[0])
         cli_fail(c, &e);

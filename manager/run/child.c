@@ -111,6 +111,8 @@ _Noreturn void child_exec(const struct child_plan *p)
         fail(report, CHILD_CONFINE);
     if (set_identity(p->spec) < 0)
         fail(report, CHILD_IDENTITY);
+    if (access(p->dir, X_OK) < 0) /* being in it is not enough: its files are named by path */
+        fail(report, CHILD_REACH);
     umask(0027);
     /* Everything else is close-on-exec by construction; this is the belt to those braces. */
     if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0 && errno != ENOSYS)
@@ -128,10 +130,15 @@ _Noreturn void child_exec(const struct child_plan *p)
 const char *child_stage_name(int stage)
 {
     static const char *const names[] = {
-        "joining its cgroup",     "making its view of the file system",
-        "setting its limits",     "taking the tenant's identity",
-        "confining it",           "arranging descriptors",
-        "entering its directory", "exec",
+        "joining its cgroup",
+        "making its view of the file system",
+        "setting its limits",
+        "taking the tenant's identity",
+        "reaching its directory",
+        "confining it",
+        "arranging descriptors",
+        "entering its directory",
+        "exec",
     };
     return stage >= 0 && stage <= CHILD_EXEC ? names[stage] : "set-up";
 }

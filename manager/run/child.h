@@ -21,6 +21,7 @@ enum child_stage {
     CHILD_VIEW,
     CHILD_LIMITS,
     CHILD_IDENTITY,
+    CHILD_REACH, /* the way there is closed to the tenant, mostly above the home */
     CHILD_CONFINE,
     CHILD_DESCRIPTORS,
     CHILD_DIRECTORY,

@@ -23,6 +23,7 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/reach.h"
 #include "common/tree.h"
 
 #include <errno.h>
@@ -377,8 +378,22 @@ static void watch(struct runner *r)
 static void take_last_words(struct runner *r, const struct outcome *o)
 {
     AUTO_FREE char *line = tail_line(&r->last_words);
-    if (line && !r->result.error && o->outcome != RUN_ok && !r->evidence.stopped && !r->spec->builtin)
+    if (line && !r->result.error && o->outcome != RUN_ok && !r->evidence.stopped)
         r->result.error = xasprintf("it printed last: %s", line);
+}
+
+/* Why its executable did not become the run's first process. Caller frees. */
+static char *describe_failure(const struct runner *r)
+{
+    const struct run_spec *s = r->spec;
+    const struct child_failure *f = &r->failure;
+    AUTO_FREE char *closed = f->stage == CHILD_REACH ? reach_closed(s->dir) : NULL;
+    if (f->stage == CHILD_EXEC)
+        return xasprintf("cannot execute %s: %s%s", s->exec, strerror(f->err_no), exec_hint(s, f->err_no));
+    if (closed)
+        return xasprintf("uid %lld cannot reach %s: %s is closed to others; `chmod o+x %s`, or have the home elsewhere",
+                         (long long)s->uid, s->dir, closed, closed);
+    return xasprintf("%s failed: %s%s%s", child_stage_name(f->stage), f->what, *f->what ? ": " : "", strerror(f->err_no));
 }
 
 static void make_result(struct runner *r)
@@ -404,11 +419,7 @@ static void make_result(struct runner *r)
     struct outcome o = outcome_of(&r->evidence);
     r->result.not_started = r->evidence.exec_errno && r->evidence.not_apps;
     if (r->evidence.exec_errno)
-        r->result.error =
-            r->failure.stage == CHILD_EXEC
-                ? xasprintf("cannot execute %s: %s%s", s->exec, strerror(r->failure.err_no), exec_hint(s, r->failure.err_no))
-                : xasprintf("%s failed: %s%s%s", child_stage_name(r->failure.stage), r->failure.what, *r->failure.what ? ": " : "",
-                            strerror(r->failure.err_no));
+        r->result.error = describe_failure(r);
     take_output(r, &o);
     capture_close(&r->collected);
     take_app_result(r);

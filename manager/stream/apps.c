@@ -160,11 +160,14 @@ void app_note_failure(struct app *a, const struct instance *i, const struct run_
     a->restarts++;
     a->failures = is_healthy(i) ? 1 : a->failures + 1;
     free(a->last_end);
-    a->last_end = res->error            ? xstrdup(res->error)
-                  : res->limit          ? xasprintf("%s: %s", run_outcome_name(res->outcome), res->limit)
-                  : res->signal > 0     ? xasprintf("signal %d", res->signal)
-                  : res->exit_code >= 0 ? xasprintf("exit code %d", res->exit_code)
-                                        : xstrdup(run_outcome_name(res->outcome));
+    AUTO_FREE char *end = res->limit            ? xasprintf("%s: %s", run_outcome_name(res->outcome), res->limit)
+                          : res->signal > 0     ? xasprintf("signal %d", res->signal)
+                          : res->exit_code >= 0 ? xasprintf("exit code %d", res->exit_code)
+                                                : NULL;
+    a->last_end = end && res->error ? xasprintf("%s: %s", end, res->error)
+                                    : xstrdup(end          ? end
+                                              : res->error ? res->error
+                                                           : run_outcome_name(res->outcome));
     a->not_before_ms = now + restart_delay_ms(a->failures, randombytes_random());
     if (a->parked || res->not_started)
         return;

@@ -9,7 +9,9 @@ import struct
 import subprocess
 import termios
 
-from harness import BUILD, json_lines, until
+import pytest
+
+from harness import BUILD, IS_ROOT, json_lines, until
 
 
 class Terminal:
@@ -142,6 +144,7 @@ def test_tables_fit_the_terminal(home):
         piped = home.cli(*args, check=False).stdout
         assert full in piped and "\r" not in piped and "\x1b" not in piped and "left out" not in piped
     (run, *_) = home.rows("runs")
+    assert home.rows("runs", "--file", files[0]["file_id"][:10] + ".." + files[0]["file_id"][-4:]) == home.rows("runs", "--file", files[0]["file_id"]) != []
     assert home.cli("logs", run["run_id"][:-1], check=False).stdout == home.cli("logs", run["run_id"]).stdout != ""
     same = files[0]["file_id"][:4]  # of this day
     for args in (["files", same], ["rejects", same], ["retry", same], ["logs", same], ["stop", same], ["runs", same]):
@@ -149,3 +152,32 @@ def test_tables_fit_the_terminal(home):
         assert r.returncode == 1 and f"several ids are like {same}" in r.stderr, r
     listing = home.cli("files").stdout
     assert 'quote"and\\tab\\x09.csv' in listing and all(f["file_id"] in listing for f in files)
+
+
+def test_up_warns_of_what_doctor_would(home):
+    home.tenant(apps='{ app = "gone"; exec = "not-there"; secrets = ( { name = "s"; file = "none"; } ); }')
+    home.up()
+    err = home.base / "up.err"
+    until(lambda: f"mysimbdp up: warning: acme: gone: {home.path}/apps/acme/not-there: No such file or directory" in err.read_text() and
+          f"mysimbdp up: warning: acme: secret s: {home.path}/keys/acme/none; put the file there" in err.read_text(), home.base, what=err.read_text)
+    assert all(" warning: " in line for line in err.read_text().splitlines() if line.startswith("mysimbdp up")), err.read_text()
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="without root, runs have the home's uid")
+@pytest.mark.parametrize("isolation", ["full", "basic"])
+@pytest.mark.parametrize("exec_", ["builtin:load", "misbehave"])
+def test_a_home_that_tenants_cannot_reach_charges_no_file(home, exec_, isolation):
+    if isolation == "full" and not home.all_walls:
+        pytest.skip("no walls here")
+    home.profiles(isolation=isolation)
+    home.tenant(exec_=exec_, retry="attempts = 1; backoff_ms = 20; max_backoff_ms = 100;")
+    home.base.chmod(0o700)
+    home.up()
+    assert f"mysimbdp up: warning: tenants' apps cannot reach a home below {home.base} (mode 700)" in (home.base / "up.err").read_text()
+    home.drop("x.csv", "do,arg\nprint,a\n")
+    (f,) = until(lambda: len(home.rows("runs")) >= 3 and home.files(state="waiting"), home.path / "state", what=lambda: f"three tries: {home.files()}")
+    assert (f["reason"], f["attempts"]) == ("not_started", 0) and f"{home.base} is closed to others; `chmod o+x {home.base}`" in f["detail"], f
+    assert home.control({"op": "status"})["parked_apps"] == []
+    home.base.chmod(0o755)
+    f = home.wait_file(file_name="x.csv")
+    assert (f["state"], f["attempts"]) == ("ingested", 1)
