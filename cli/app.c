@@ -9,9 +9,19 @@
 static const struct col cols[] = {
     {"tenant_id", COL_TEXT, 2},  {"app", COL_TEXT, 1},      {"stream", COL_TEXT, 5},         {"state", COL_TEXT, 1},
     {"instances", COL_COUNT, 1}, {"running", COL_COUNT, 0}, {"ready", COL_COUNT, 3},         {"draining", COL_COUNT, 7},
-    {"desired", COL_COUNT, 1},   {"pinned", COL_BOOL, 6},   {"min_instances", COL_COUNT, 8}, {"max_instances", COL_COUNT, 8},
-    {"restarts", COL_COUNT, 4},  {"reason", COL_LONG, 1},   {"run_ids", COL_JSON, 0},
+    {"desired", COL_COUNT, 1},   {"pinned", COL_BOOL, 6}, {"by_hand", COL_COUNT, 0},   {"min_instances", COL_COUNT, 8}, {"max_instances", COL_COUNT, 8},
+    {"restarts", COL_COUNT, 4},  {"reason", COL_LONG, 1},   {"run_ids", COL_JSON, 0}, {"asks", COL_JSON, 0},
 };
+
+/* Its run id on the standard output alone, for scripts. */
+static void print_started(const bson_t *answer)
+{
+    const char *run_id = json_get_str(answer, "run_id", NULL);
+    if (run_id)
+        puts(run_id);
+    else
+        fprintf(stderr, "no instance yet: %s\n", json_get_str(answer, "reason", "?"));
+}
 
 static int list(struct cli *c, const char *tenant)
 {
@@ -82,5 +92,5 @@ int verb_app(struct cli *c)
         json_end(&rq, ']');
     }
     json_end(&rq, '}');
-    return cli_order(c, "streammgr.sock", rq.p, NULL);
+    return cli_order(c, "streammgr.sock", rq.p, start ? print_started : NULL);
 }

@@ -1,5 +1,7 @@
 #include "cli.h"
 
+#include <stdio.h>
+
 /* Makes the run's id a whole one, and finds out whose it is. 0, or CLI_FAILED with a complaint. */
 static int look_up(struct cli *c, bool *ret_instance)
 {
@@ -20,6 +22,13 @@ static int look_up(struct cli *c, bool *ret_instance)
     return r;
 }
 
+static void print_note(const bson_t *answer)
+{
+    const char *note = json_get_str(answer, "note", NULL);
+    if (note)
+        puts(note);
+}
+
 int verb_stop(struct cli *c)
 {
     AUTO_BUF struct buf b = {0};
@@ -31,5 +40,5 @@ int verb_stop(struct cli *c)
     json_str(&b, "op", "stop");
     json_str(&b, "run_id", c->argv[0]);
     json_end(&b, '}');
-    return cli_order(c, instance ? "streammgr.sock" : "batchmgr.sock", b.p, NULL);
+    return cli_order(c, instance ? "streammgr.sock" : "batchmgr.sock", b.p, print_note);
 }

@@ -94,6 +94,7 @@ static void see_app(struct monitor *m, const bson_t *doc)
     a->instances = json_get_i64(doc, "instances", 0);
     a->running = json_get_i64(doc, "ready", 0);
     a->desired = json_get_i64(doc, "desired", 0);
+    a->by_hand = json_get_i64(doc, "by_hand", 0);
     a->restarts = json_get_i64(doc, "restarts", 0);
     a->order_seq = json_get_i64(doc, "order_seq", -1);
     a->pinned = json_get_bool(doc, "pinned", false);

@@ -50,7 +50,7 @@ struct app {
     /* As streammgr said at managed_ms; 0: it did not. */
     int64_t managed_ms;
     char *managed_state, *why; /* why: of its state, or NULL */
-    int64_t instances, running, desired, restarts, order_seq;
+    int64_t instances, running, desired, by_hand, restarts, order_seq;
     bool pinned, blocked; /* blocked: for `why` it cannot run now, however many are wanted */
     struct map run_ids;   /* value: the app itself */
 

@@ -26,13 +26,14 @@ static void gather(const struct monitor *m, const struct app *a, struct scale_in
 {
     const struct conf_stream_app *c = a->conf;
     struct windows_figures f;
+    int64_t max = c->max_instances > a->by_hand ? c->max_instances - a->by_hand : 0;
     windows_figures(&a->window, m->now_ms, &f);
     *in = (struct scale_input){.now_s = (double)m->now_ms / 1000,
                                .acks_per_busy_s = f.acks_per_busy_s,
                                .average_s = f.avg_s,
                                .instances = a->running,
-                               .min = c->min_instances,
-                               .max = c->max_instances};
+                               .min = c->min_instances < max ? c->min_instances : max,
+                               .max = max};
     if (*a->stream) {
         in->ingress_per_s = a->ingress_per_s;
         in->ready = a->ready;

@@ -27,7 +27,7 @@ struct app *app_get(struct streammgr *m, const char *tenant, const char *name, b
     if (a || !make)
         return a;
     a = xcalloc(1, sizeof *a);
-    *a = (struct app){.tenant = xstrdup(tenant), .name = xstrdup(name), .mgr = m, .order_seq = -1};
+    *a = (struct app){.tenant = xstrdup(tenant), .name = xstrdup(name), .mgr = m, .order_seq = -1, .least = -1};
     map_put(&m->apps, key, a);
     return a;
 }
@@ -40,22 +40,29 @@ const struct conf_stream_app *app_conf(const struct app *a, const struct conf_te
     return c && *c->exec ? c : NULL;
 }
 
+const char *app_obstacle(const struct app *a)
+{
+    const struct conf_tenant *t;
+    const struct conf_stream_app *c = app_conf(a, &t);
+    const struct facts *f = facts_of(a->mgr, a->tenant);
+    return !c                                   ? "it is not configured"
+           : !a->mgr->watcher                   ? "streammgr does not run"
+           : a->mgr->draining                   ? "the platform stops"
+           : !f                                 ? "the tenant is not known yet"
+           : f->suspended                       ? "the tenant is suspended"
+           : a->image_waits                     ? "its image is being unpacked"
+           : !watcher_endpoint(a->mgr->watcher) ? "the broker is not there"
+           : !f->database_up                    ? "the database is down"
+                                                : NULL;
+}
+
 int64_t app_target(struct app *a, const char **ret_why)
 {
     const struct conf_tenant *t;
     const struct conf_stream_app *c = app_conf(a, &t);
     const struct facts *f = facts_of(a->mgr, a->tenant);
-    *ret_why = !c                                   ? "it is not configured"
-               : !a->mgr->watcher                   ? "streammgr does not run"
-               : a->mgr->draining                   ? "the platform stops"
-               : a->stopped                         ? "stopped by command"
-               : !f                                 ? "the tenant is not known yet"
-               : f->suspended                       ? "the tenant is suspended"
-               : a->parked                          ? "parked"
-               : a->image_waits                     ? "its image is being unpacked"
-               : !watcher_endpoint(a->mgr->watcher) ? "the broker is not there"
-               : !f->database_up                    ? "the database is down"
-                                                    : NULL;
+    const char *obstacle = app_obstacle(a);
+    *ret_why = a->stopped ? "stopped by command" : obstacle ? obstacle : a->parked ? "parked" : NULL;
     if (!c || a->mgr->draining || a->stopped || (f && f->suspended))
         return 0;
     if (a->order_expires_wall_ms && clk_wall_ms() >= a->order_expires_wall_ms) {
@@ -63,8 +70,9 @@ int64_t app_target(struct app *a, const char **ret_why)
         log_info("order_expired", a->tenant, NULL, "app %s: the last order for %lld instances has expired; they stay", a->name,
                  (long long)a->wanted);
     }
-    int64_t n = a->wanted < c->min_instances ? c->min_instances : a->wanted;
-    return n > c->max_instances ? c->max_instances : n;
+    int64_t min = a->least >= 0 && a->least < c->min_instances ? a->least : c->min_instances;
+    int64_t n = a->wanted < min ? min : a->wanted, max = c->max_instances - (int64_t)a->n_asks;
+    return n <= max ? n : max > 0 ? max : 0;
 }
 
 bool app_has_capacity(const struct app *a, const struct conf_profile *p)
@@ -149,7 +157,7 @@ static bool is_healthy(const struct instance *i)
 static bool has_healthy(const struct app *a, uint64_t generation)
 {
     for (const struct instance *i = a->instances; i; i = i->next)
-        if (!i->stop && i->generation == generation && is_healthy(i))
+        if (instance_is_scaled(i) && i->generation == generation && is_healthy(i))
             return true;
     return false;
 }
@@ -204,6 +212,8 @@ void app_forget_if_gone(struct app *a)
         return;
     a->forgotten = a->stopped = a->pinned = false;
     a->wanted = 0;
+    a->least = -1;
+    asks_end(a);
     xstr_set(&a->args, NULL);
 }
 

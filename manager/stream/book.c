@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
-enum { BUSY_MS = 2000, N_STATEMENTS = 20, PRUNE_AT_ONCE = 1000 };
+enum { BUSY_MS = 2800, N_STATEMENTS = 28, PRUNE_AT_ONCE = 1000 };
 
 struct book {
     const struct home *home;
@@ -33,7 +33,9 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS bills(tenant TEXT, day INTEGER, name TEXT, value REAL NOT NULL, PRIMARY KEY(tenant, day, name)) "
     "WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS apps(tenant TEXT, app TEXT, wanted INTEGER NOT NULL, stopped INTEGER NOT NULL, args TEXT, PRIMARY "
-    "KEY(tenant, app)) WITHOUT ROWID;";
+    "KEY(tenant, app)) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS asks(id TEXT PRIMARY KEY, tenant TEXT NOT NULL, app TEXT NOT NULL, args TEXT NOT NULL) WITHOUT "
+    "ROWID;";
 
 static int fail(struct book *b, const char *what, struct err *e)
 {
@@ -68,6 +70,10 @@ int book_open(const struct home *h, struct book **ret, struct err *e)
         r = sqlite3_exec(b->db, schema, NULL, NULL, NULL);
     if (r == SQLITE_OK)
         r = add_column(b, "apps", "pinned", "ALTER TABLE apps ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0");
+    if (r == SQLITE_OK)
+        r = add_column(b, "apps", "least", "ALTER TABLE apps ADD COLUMN least INTEGER NOT NULL DEFAULT -1");
+    if (r == SQLITE_OK)
+        r = add_column(b, "instances", "ask", "ALTER TABLE instances ADD COLUMN ask TEXT");
     if (r == SQLITE_OK)
         r = add_column(b, "instances", "network_refused",
                        "ALTER TABLE instances ADD COLUMN network_refused INTEGER NOT NULL DEFAULT -1");
@@ -123,8 +129,8 @@ static const char *text(sqlite3_stmt *s, int column)
 
 int book_begin(struct book *b, const struct instance *i, struct err *e)
 {
-    static const char sql[] = "INSERT INTO instances(run_id, tenant, app, generation, attempt, state, started_at, max_rss) "
-                              "VALUES(?1, ?2, ?3, ?4, ?5, 'starting', ?6, -1)";
+    static const char sql[] = "INSERT INTO instances(run_id, tenant, app, generation, attempt, state, started_at, max_rss, ask) "
+                              "VALUES(?1, ?2, ?3, ?4, ?5, 'starting', ?6, -1, ?7)";
     sqlite3_stmt *s = prepare(b, sql);
     bind_text(s, 1, i->run_id);
     bind_text(s, 2, i->app->tenant);
@@ -132,6 +138,7 @@ int book_begin(struct book *b, const struct instance *i, struct err *e)
     sqlite3_bind_int64(s, 4, (int64_t)i->generation);
     sqlite3_bind_int64(s, 5, i->attempt);
     sqlite3_bind_int64(s, 6, i->started_wall_ms);
+    bind_text(s, 7, *i->ask ? i->ask : NULL);
     return run(s) ? 0 : fail(b, "note an instance", e);
 }
 
@@ -190,13 +197,14 @@ void book_ended(struct book *b, const struct instance *i, const struct run_resul
 int book_each_live(struct book *b, void (*fn)(void *arg, const struct book_instance *i), void *arg, struct err *e)
 {
     static const char sql[] =
-        "SELECT run_id, tenant, app, error, generation, attempt, started_at, consumes FROM instances WHERE state<>'ended' "
+        "SELECT run_id, tenant, app, ask, error, generation, attempt, started_at, consumes FROM instances WHERE state<>'ended' "
         "ORDER BY run_id";
     sqlite3_stmt *s = prepare(b, sql);
     int r = SQLITE_ERROR;
     while (s && (r = sqlite3_step(s)) == SQLITE_ROW)
-        fn(arg, &(struct book_instance){text(s, 0), text(s, 1), text(s, 2), text(s, 3), (uint64_t)sqlite3_column_int64(s, 4),
-                                        sqlite3_column_int64(s, 5), sqlite3_column_int64(s, 6), sqlite3_column_int(s, 7)});
+        fn(arg,
+           &(struct book_instance){text(s, 0), text(s, 1), text(s, 2), text(s, 3), text(s, 4), (uint64_t)sqlite3_column_int64(s, 5),
+                                   sqlite3_column_int64(s, 6), sqlite3_column_int64(s, 7), sqlite3_column_int(s, 8)});
     sqlite3_reset(s);
     return r == SQLITE_DONE ? 0 : fail(b, "read the instances", e);
 }
@@ -214,7 +222,7 @@ bool book_is_ended(struct book *b, const char *run_id)
 int book_put_app(struct book *b, const struct app *a, struct err *e)
 {
     static const char sql[] =
-        "INSERT OR REPLACE INTO apps(tenant, app, wanted, stopped, args, pinned) VALUES(?1, ?2, ?3, ?4, ?5, ?6)";
+        "INSERT OR REPLACE INTO apps(tenant, app, wanted, stopped, args, pinned, least) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     sqlite3_stmt *s = prepare(b, sql);
     bind_text(s, 1, a->tenant);
     bind_text(s, 2, a->name);
@@ -222,19 +230,52 @@ int book_put_app(struct book *b, const struct app *a, struct err *e)
     sqlite3_bind_int(s, 4, a->stopped);
     bind_text(s, 5, a->args);
     sqlite3_bind_int(s, 6, a->pinned);
+    sqlite3_bind_int64(s, 7, a->least);
     return run(s) ? 0 : fail(b, "note what is asked for of an app", e);
 }
 
 int book_each_app(struct book *b, void (*fn)(void *arg, const struct book_app *a), void *arg, struct err *e)
 {
-    static const char sql[] = "SELECT tenant, app, args, wanted, stopped, pinned FROM apps";
+    static const char sql[] = "SELECT tenant, app, args, wanted, least, stopped, pinned FROM apps";
     sqlite3_stmt *s = prepare(b, sql);
     int r = SQLITE_ERROR;
     while (s && (r = sqlite3_step(s)) == SQLITE_ROW)
-        fn(arg, &(struct book_app){text(s, 0), text(s, 1), text(s, 2), sqlite3_column_int64(s, 3), sqlite3_column_int(s, 4),
-                                   sqlite3_column_int(s, 5)});
+        fn(arg, &(struct book_app){text(s, 0), text(s, 1), text(s, 2), sqlite3_column_int64(s, 3), sqlite3_column_int64(s, 4),
+                                   sqlite3_column_int(s, 5), sqlite3_column_int(s, 6)});
     sqlite3_reset(s);
     return r == SQLITE_DONE ? 0 : fail(b, "read what is asked for", e);
+}
+
+int book_put_ask(struct book *b, const struct app *a, const struct ask *ask, struct err *e)
+{
+    static const char sql[] = "INSERT INTO asks(id, tenant, app, args) VALUES(?1, ?2, ?3, ?4)";
+    sqlite3_stmt *s = prepare(b, sql);
+    bind_text(s, 1, ask->id);
+    bind_text(s, 2, a->tenant);
+    bind_text(s, 3, a->name);
+    bind_text(s, 4, ask->args);
+    return run(s) ? 0 : fail(b, "note an instance that is asked for", e);
+}
+
+void book_drop_ask(struct book *b, const struct app *a, const struct ask *ask)
+{
+    static const char sql[] = "DELETE FROM asks WHERE id=?1";
+    sqlite3_stmt *s = prepare(b, sql);
+    bind_text(s, 1, ask->id);
+    if (!run(s))
+        log_error("book", a->tenant, ask->id, "state/streams.db: %s", sqlite3_errmsg(b->db));
+}
+
+int book_each_ask(struct book *b, void (*fn)(void *arg, const char *tenant, const char *app, const char *id, const char *args),
+                  void *arg, struct err *e)
+{
+    static const char sql[] = "SELECT tenant, app, id, args FROM asks ORDER BY id DESC";
+    sqlite3_stmt *s = prepare(b, sql);
+    int r = SQLITE_ERROR;
+    while (s && (r = sqlite3_step(s)) == SQLITE_ROW)
+        fn(arg, text(s, 0), text(s, 1), text(s, 2), text(s, 3));
+    sqlite3_reset(s);
+    return r == SQLITE_DONE ? 0 : fail(b, "read which instances are asked for", e);
 }
 
 int book_prune(struct book *b, const char *tenant, int64_t before_wall_ms, int max)
@@ -273,7 +314,7 @@ int book_forget(struct book *b, const char *tenant, struct err *e)
         "INSERT INTO bills SELECT tenant, ended_at/86400000, 'cpu_s', sum(cpu_s) FROM instances WHERE tenant=?1 AND ended_at IS "
         "NOT "
         "NULL AND cpu_s IS NOT NULL GROUP BY 1,2 ON CONFLICT DO UPDATE SET value=value+excluded.value",
-        "DELETE FROM instances WHERE tenant=?1", "DELETE FROM apps WHERE tenant=?1"};
+        "DELETE FROM instances WHERE tenant=?1", "DELETE FROM apps WHERE tenant=?1", "DELETE FROM asks WHERE tenant=?1"};
     while (book_prune(b, tenant, INT64_MAX, PRUNE_AT_ONCE) == PRUNE_AT_ONCE) {
     }
     bool ok = sqlite3_exec(b->db, "BEGIN IMMEDIATE", NULL, NULL, NULL) == SQLITE_OK;

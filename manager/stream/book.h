@@ -24,7 +24,7 @@ void book_draining(struct book *b, const struct instance *i);
 void book_ended(struct book *b, const struct instance *i, const struct run_result *res);
 
 struct book_instance {
-    const char *run_id, *tenant, *app;
+    const char *run_id, *tenant, *app, *ask;
     const char *stop; /* it was told to go, because of this; or NULL */
     uint64_t generation;
     int64_t attempt, started_wall_ms;
@@ -35,11 +35,18 @@ int book_each_live(struct book *b, void (*fn)(void *arg, const struct book_insta
 /* Whether there is a row of it, and it has ended. */
 bool book_is_ended(struct book *b, const char *run_id);
 
-/* What was asked for: wanted, stopped, pinned, args. */
+struct ask;
+/* Instances that a person asked for (streammgr.h). */
+int book_put_ask(struct book *b, const struct app *a, const struct ask *ask, struct err *e);
+void book_drop_ask(struct book *b, const struct app *a, const struct ask *ask);
+int book_each_ask(struct book *b, void (*fn)(void *arg, const char *tenant, const char *app, const char *id, const char *args),
+                  void *arg, struct err *e);
+
+/* What was asked for: wanted, stopped, pinned, least, args. */
 int book_put_app(struct book *b, const struct app *a, struct err *e);
 struct book_app {
     const char *tenant, *app, *args;
-    int64_t wanted;
+    int64_t wanted, least;
     bool stopped, pinned;
 };
 int book_each_app(struct book *b, void (*fn)(void *arg, const struct book_app *a), void *arg, struct err *e);

@@ -2,17 +2,15 @@
  *
  *   status
  *   apps {tenant?}                     -> {"epoch","apps":[...]}
- *   start {tenant,app,args?}           by a person; args: instead of the configuration's, until the next start
+ *   start {tenant,app,args?}           by a person -> {"run_id","reason"}: the youngest instance, or null and why there is none;
+ *                                      args: one more instance, with these instead of the configuration's (asks.c)
  *   stop {tenant,app}                  by a person: it stays stopped until it is started
- *   stop {run_id}                      one instance; another comes in its place if it is wanted
- *   scale {tenant,app,count,by?,pin?,epoch?,seq?,expires_ms?}
- *                                      an absolute count. epoch: as `apps` told it; another one is an earlier streammgr's, and
- *                                      stale. seq: a lower one than the last is stale, too. expires_ms (wall clock): not after.
- *                                      pin: true: the monitor's orders (by: "monitor") are refused from now on; false: no longer,
- *                                      and the count may be left out. Answered with tenant and app
- *   reload                             reads the configuration
- *   tenants                            reads who is suspended, and where databases are
- *   forget {tenant}                    tenant remove --purge: its instances end and are forgotten; answered then
+ *   stop {run_id}                      by a person -> {"note"}: one instance, and the count is lower by it; the last one stops the
+ * app scale {tenant,app,count,by?,pin?,epoch?,seq?,expires_ms?} an absolute count. epoch: as `apps` told it; another one is an
+ * earlier streammgr's, and stale. seq: a lower one than the last is stale, too. expires_ms (wall clock): not after. pin: true: the
+ * monitor's orders (by: "monitor") are refused from now on; false: no longer, and the count may be left out. Answered with tenant
+ * and app reload                             reads the configuration tenants                            reads who is suspended, and
+ * where databases are forget {tenant}                    tenant remove --purge: its instances end and are forgotten; answered then
  *   drain                              answered when no instance is left
  */
 #include "book.h"
@@ -48,6 +46,27 @@ static const char *state_of(const struct app *a, int64_t target, const char *why
                                                                        : "idle";
 }
 
+/* Those that a person asked for, with their instances. */
+static void add_asks(struct buf *out, const struct app *a)
+{
+    json_begin(out, "asks", '[');
+    for (const struct ask *k = a->asks; k; k = k->next) {
+        const struct instance *i = ask_instance(a, k->id);
+        bson_iter_t args;
+        AUTO_BSON bson_t *doc = json_parse(k->args, strlen(k->args), NULL);
+        json_begin(out, NULL, '{');
+        json_str(out, "id", k->id);
+        json_str(out, "run_id", i ? i->run_id : NULL);
+        json_begin(out, "args", '[');
+        if (doc && json_get_iter(doc, "args", &args))
+            while (bson_iter_next(&args))
+                json_str(out, NULL, bson_iter_utf8(&args, NULL));
+        json_end(out, ']');
+        json_end(out, '}');
+    }
+    json_end(out, ']');
+}
+
 static void add_app(struct streammgr *m, struct buf *out, const struct conf_tenant *t, const struct conf_stream_app *c)
 {
     struct app *a = app_get(m, t->id, c->app, true);
@@ -62,8 +81,8 @@ static void add_app(struct streammgr *m, struct buf *out, const struct conf_tena
     else if (!why && (int64_t)a->n < target && !app_has_capacity(a, p))
         why = "stream_pct of the platform's capacity is taken";
     for (const struct instance *i = a->instances; i; i = i->next) {
-        n[i->state]++;
-        ready += instance_is_ready(i);
+        n[i->state] += !*i->ask;
+        ready += !*i->ask && instance_is_ready(i);
     }
     json_begin(out, NULL, '{');
     json_str(out, "tenant_id", t->id);
@@ -75,6 +94,7 @@ static void add_app(struct streammgr *m, struct buf *out, const struct conf_tena
     json_i64(out, "ready", ready);
     json_i64(out, "draining", n[INSTANCE_draining]);
     json_i64(out, "desired", target);
+    json_i64(out, "by_hand", (int64_t)a->n_asks);
     json_i64(out, "min_instances", c->min_instances);
     json_i64(out, "max_instances", c->max_instances);
     json_str(out, "reason", a->parked ? a->parked : why);
@@ -86,6 +106,7 @@ static void add_app(struct streammgr *m, struct buf *out, const struct conf_tena
     for (const struct instance *i = a->instances; i; i = i->next)
         json_str(out, NULL, i->run_id);
     json_end(out, ']');
+    add_asks(out, a);
     json_end(out, '}');
 }
 
@@ -149,58 +170,102 @@ static struct app *app_of(struct streammgr *m, const bson_t *rq, const struct co
 }
 
 /* Sets what is asked for, in the book first. */
-static int ask_for(struct app *a, int64_t wanted, bool stopped, struct err *e)
+static int ask_for(struct app *a, int64_t wanted, int64_t least, bool stopped, struct err *e)
 {
-    int64_t wanted_before = a->wanted;
+    int64_t wanted_before = a->wanted, least_before = a->least;
     bool stopped_before = a->stopped;
     a->wanted = wanted;
+    a->least = least;
     a->stopped = stopped;
     int r = book_put_app(a->mgr->book, a, e);
     if (r < 0) {
         a->wanted = wanted_before;
+        a->least = least_before;
         a->stopped = stopped_before;
     }
     return r;
 }
 
-static int start_app(struct streammgr *m, const bson_t *rq, struct err *e)
+/* What a request says as arguments, as an ask keeps them. */
+static int read_args(const struct conf_stream_app *c, bson_iter_t *args, char **ret, struct err *e)
 {
-    const struct conf_stream_app *c;
-    struct app *a = app_of(m, rq, &c, e);
-    bson_iter_t args;
-    AUTO_FREE char *text = NULL;
-    if (!a)
-        return e->code;
-    if (c->max_instances < 1)
-        return err_set(e, ERR_REFUSED, "max_instances of %s/%s is 0", a->tenant, a->name);
-    if (json_get_iter(rq, "args", &args)) {
-        if (!strcmp(c->exec, BUILTIN_LOAD))
-            return err_set(e, ERR_REFUSED, "%s takes no arguments", BUILTIN_LOAD);
-        AUTO_BUF struct buf b = {0};
-        json_begin(&b, NULL, '{');
-        json_begin(&b, "args", '[');
-        while (bson_iter_next(&args)) {
-            if (!BSON_ITER_HOLDS_UTF8(&args))
-                return err_set(e, ERR_USAGE, "arguments are strings");
-            json_str(&b, NULL, bson_iter_utf8(&args, NULL));
-        }
-        json_end(&b, ']');
-        json_end(&b, '}');
-        text = xstrdup(b.p);
+    AUTO_BUF struct buf b = {0};
+    if (!strcmp(c->exec, BUILTIN_LOAD))
+        return err_set(e, ERR_REFUSED, "%s takes no arguments", BUILTIN_LOAD);
+    json_begin(&b, NULL, '{');
+    json_begin(&b, "args", '[');
+    while (bson_iter_next(args)) {
+        if (!BSON_ITER_HOLDS_UTF8(args))
+            return err_set(e, ERR_USAGE, "arguments are strings");
+        json_str(&b, NULL, bson_iter_utf8(args, NULL));
     }
-    char *before = a->args;
-    a->args = text;
-    int r = ask_for(a, a->wanted > 0 ? a->wanted : 1, false, e);
+    json_end(&b, ']');
+    json_end(&b, '}');
+    *ret = xstrdup(b.p);
+    return 0;
+}
+
+static void answer_started(struct ctl_conn *conn, const struct app *a, const char *run_id, const char *why)
+{
+    AUTO_BUF struct buf out = {0};
+    json_begin(&out, NULL, '{');
+    json_bool(&out, "ok", true);
+    json_str(&out, "tenant", a->tenant);
+    json_str(&out, "app", a->name);
+    json_str(&out, "run_id", run_id);
+    json_str(&out, "reason", run_id ? NULL : why);
+    json_end(&out, '}');
+    ctl_send(conn, &out);
+}
+
+/* It may run again, with at least one instance. */
+static int start_scaled(struct app *a, struct ctl_conn *conn, struct err *e)
+{
+    char *args = a->args;
+    const char *why;
+    a->args = NULL;
+    int r = ask_for(a, a->wanted > 0 ? a->wanted : 1, -1, false, e);
     if (r < 0) {
-        a->args = before;
+        a->args = args;
         return r;
     }
-    text = before;
+    free(args);
     a->generation = 0;
     log_info("app_started", a->tenant, NULL, "app %s: by command", a->name);
     app_forgive(a);
     app_reconcile(a);
-    return 0;
+    const struct instance *i = a->instances;
+    while (i && !instance_is_scaled(i))
+        i = i->next;
+    int64_t target = app_target(a, &why);
+    answer_started(conn, a, i ? i->run_id : NULL,
+                   why       ? why
+                   : !target ? "max_instances are there by hand already"
+                             : "there is no room in stream_pct of the capacity yet, or what starts programs is not ready");
+    return 1;
+}
+
+static int start_app(struct streammgr *m, struct ctl_conn *conn, const bson_t *rq, struct err *e)
+{
+    const struct conf_stream_app *c;
+    struct app *a = app_of(m, rq, &c, e);
+    const struct ask *k;
+    bson_iter_t args;
+    char *text;
+    if (!a)
+        return e->code;
+    if (c->max_instances < 1)
+        return err_set(e, ERR_REFUSED, "max_instances of %s/%s is 0", a->tenant, a->name);
+    if (!json_get_iter(rq, "args", &args))
+        return start_scaled(a, conn, e);
+    int r = read_args(c, &args, &text, e);
+    if (r == 0)
+        r = ask_start(a, text, &k, e);
+    if (r < 0)
+        return r;
+    log_info("ask_started", a->tenant, k->id, "app %s: an instance with arguments of its own, by command", a->name);
+    answer_started(conn, a, k->id, NULL);
+    return 1;
 }
 
 static int stop_app(struct streammgr *m, const bson_t *rq, struct err *e)
@@ -210,21 +275,81 @@ static int stop_app(struct streammgr *m, const bson_t *rq, struct err *e)
     if (!a)
         return e->code;
     a->pinned = false;
-    int r = ask_for(a, 0, true, e);
+    int r = ask_for(a, 0, -1, true, e);
     if (r < 0)
         return r;
     log_info("app_stopped", a->tenant, NULL, "app %s: by command", a->name);
+    asks_end(a);
     instances_stop(m, a, "stopped by command");
     app_reconcile(a);
     return 0;
 }
 
-static int stop_run(struct streammgr *m, const char *run_id, struct err *e)
+/* One fewer is wanted from now on, by a person; without the last one the app is stopped, or a message would wake another. */
+static int lower_count(struct app *a, char **ret_note, struct err *e)
+{
+    const char *why;
+    int64_t count = app_target(a, &why);
+    bool pinned_before = a->pinned, last = count <= 1;
+    if (a->stopped) { /* or its tenant is suspended, and so on: nothing to be lowered */
+        *ret_note = xasprintf("%s/%s is stopped", a->tenant, a->name);
+        return 0;
+    }
+    a->pinned = !last;
+    int r = ask_for(a, last ? 0 : count - 1, last ? -1 : count - 1, last, e);
+    if (r < 0) {
+        a->pinned = pinned_before;
+        return r;
+    }
+    *ret_note = last ? xasprintf("%s/%s had no other instance: it is stopped until `mysimbdp app start %s/%s`", a->tenant, a->name,
+                                 a->tenant, a->name)
+                     : xasprintf("%s/%s has %lld instances from now on, was %lld, until `mysimbdp app scale %s/%s COUNT|auto`",
+                                 a->tenant, a->name, (long long)count - 1, (long long)count, a->tenant, a->name);
+    return 0;
+}
+
+static void answer_stopped(struct ctl_conn *conn, const struct app *a, const char *run_id, const char *note)
+{
+    AUTO_BUF struct buf out = {0};
+    log_info("instance_stopped", a->tenant, run_id, "by command: %s", note);
+    json_begin(&out, NULL, '{');
+    json_bool(&out, "ok", true);
+    json_str(&out, "tenant", a->tenant);
+    json_str(&out, "app", a->name);
+    json_str(&out, "note", note);
+    json_end(&out, '}');
+    ctl_send(conn, &out);
+}
+
+static struct instance *find_instance(struct app *a, const char *run_id)
+{
+    struct instance *i = a->instances;
+    while (i && strcmp(i->run_id, run_id) != 0)
+        i = i->next;
+    return i ? i : ask_instance(a, run_id);
+}
+
+static int stop_run(struct streammgr *m, struct ctl_conn *conn, const char *run_id, struct err *e)
 {
     size_t at = 0;
-    for (struct app *a; (a = map_next(&m->apps, &at));)
-        if (instance_stop(a, run_id, "stopped by command"))
-            return 0;
+    for (struct app *a; (a = map_next(&m->apps, &at));) {
+        struct instance *i = find_instance(a, run_id);
+        const char *ask = i ? i->ask : ask_of(a, run_id) ? run_id : "";
+        AUTO_FREE char *note = NULL;
+        if (!i && !*ask)
+            continue;
+        int r = i && instance_is_scaled(i) ? lower_count(a, &note, e) : 0;
+        if (r < 0)
+            return r;
+        if (!note)
+            note = xstrdup(*ask ? "it had arguments of its own, and no other comes in its place" : "it was told to go already");
+        ask_end(a, ask);
+        if (i)
+            instance_stop(i, "stopped by command");
+        app_reconcile(a);
+        answer_stopped(conn, a, run_id, note);
+        return 1;
+    }
     return err_set(e, ERR_REFUSED, "run %s is no instance that runs", run_id);
 }
 
@@ -246,6 +371,9 @@ static int scale_app(struct app *a, const struct conf_stream_app *c, const bson_
     if (by_monitor && a->pinned)
         return err_set(e, ERR_REFUSED, "the count was set by command; `mysimbdp app scale %s/%s auto` gives it back", a->tenant,
                        a->name);
+    if (!by_monitor && count > c->max_instances - (int64_t)a->n_asks && count <= c->max_instances)
+        return err_set(e, ERR_REFUSED, "max_instances of %s/%s is %lld, and %zu of them are there by hand", a->tenant, a->name,
+                       (long long)c->max_instances, a->n_asks);
     if (count < c->min_instances || count > c->max_instances)
         return err_set(e, ERR_REFUSED, "%lld instances are not within the agreement: min_instances %lld, max_instances %lld",
                        (long long)count, (long long)c->min_instances, (long long)c->max_instances);
@@ -255,7 +383,7 @@ static int scale_app(struct app *a, const struct conf_stream_app *c, const bson_
     int64_t before = a->wanted;
     bool was_pinned = a->pinned;
     a->pinned |= pin;
-    int r = count == before && a->pinned == was_pinned ? 0 : ask_for(a, count, false, e);
+    int r = count == before && a->pinned == was_pinned && a->least < 0 ? 0 : ask_for(a, count, -1, false, e);
     if (r < 0) {
         a->pinned = was_pinned;
         return r;
@@ -273,7 +401,10 @@ static int scale_app(struct app *a, const struct conf_stream_app *c, const bson_
 static int unpin(struct app *a, struct err *e)
 {
     a->pinned = false;
-    return ask_for(a, a->wanted, a->stopped, e);
+    int r = ask_for(a, a->wanted, -1, a->stopped, e);
+    if (r == 0)
+        app_reconcile(a);
+    return r;
 }
 
 static int scale(struct streammgr *m, struct ctl_conn *conn, const bson_t *rq, struct err *e)
@@ -319,6 +450,7 @@ static int forget(struct streammgr *m, struct ctl_conn *c, const bson_t *rq, str
         if (!strcmp(a->tenant, tenant)) {
             a->stopped = a->forgotten = true;
             a->wanted = 0;
+            asks_end(a);
             instances_stop(m, a, "the tenant is removed");
         }
     return wait_for_none(m, c, tenant, e);
@@ -356,9 +488,9 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
     if (!strcmp(op, "apps"))
         return apps(m, c, json_get_str(rq, "tenant", NULL)), 1;
     if (!strcmp(op, "stop") && json_get_str(rq, "run_id", NULL))
-        return stop_run(m, json_get_str(rq, "run_id", ""), e);
+        return stop_run(m, c, json_get_str(rq, "run_id", ""), e);
     if (!strcmp(op, "start"))
-        return start_app(m, rq, e);
+        return start_app(m, c, rq, e);
     if (!strcmp(op, "stop"))
         return stop_app(m, rq, e);
     if (!strcmp(op, "scale"))

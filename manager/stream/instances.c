@@ -48,6 +48,11 @@ static void on_started(void *arg)
     book_started(i->app->mgr->book, i);
 }
 
+bool instance_is_scaled(const struct instance *i)
+{
+    return !i->stop && !*i->ask;
+}
+
 static void unlink_instance(struct instance *i)
 {
     struct app *a = i->app;
@@ -56,7 +61,7 @@ static void unlink_instance(struct instance *i)
             *at = i->next;
             break;
         }
-    a->n -= !i->stop;
+    a->n -= instance_is_scaled(i);
     a->mgr->cpus -= i->cpus;
     a->mgr->memory_bytes -= i->memory_bytes;
     if (!instances_of(a->mgr, NULL))
@@ -81,7 +86,9 @@ static void on_ended(void *arg, struct run_result *res)
     book_ended(m->book, i, res);
     crash_at(CRASH_instance_end_noted);
     unlink_instance(i);
-    if (!i->stop)
+    if (*i->ask)
+        ask_note_end(a, i, res);
+    else if (!i->stop)
         app_note_failure(a, i, res);
     app_reconcile(a);
     /* Another may be starting by now; what follows can wait. */
@@ -111,7 +118,10 @@ static void on_cancelled(void *arg, const char *why, int64_t delay_ms)
                              .error = (char *)why};
     log_warn("instance_cancelled", a->tenant, i->run_id, "app %s: %s", a->name, why);
     book_ended(a->mgr->book, i, &res);
-    a->not_before_ms = clk_now_ms() + delay_ms;
+    if (*i->ask)
+        ask_note_cancelled(a, i, delay_ms);
+    else
+        a->not_before_ms = clk_now_ms() + delay_ms;
     unlink_instance(i);
     free_instance(i);
     streammgr_wake_in(a->mgr, delay_ms);
@@ -134,26 +144,30 @@ static void add_instance(struct app *a, struct instance *i)
     a->mgr->memory_bytes += i->memory_bytes;
     i->next = a->instances;
     a->instances = i;
-    a->n += !i->stop;
+    a->n += instance_is_scaled(i);
     i->live = live_new(a->mgr->spawner, a->tenant, i->run_id, &live_ops, i);
     live_set_step(i->live, i->run_id, dir);
 }
 
-static int start(struct app *a, const struct conf_tenant *t, const struct conf_stream_app *c, uint64_t generation)
+int instance_start(struct app *a, const struct ask *ask, struct err *e)
 {
+    const struct conf_tenant *t;
+    const struct conf_stream_app *c = app_conf(a, &t);
     struct instance *i = xcalloc(1, sizeof *i);
     struct run_spec spec;
-    struct err e = {0};
     home_new_id(i->run_id);
+    if (ask)
+        snprintf(i->ask, sizeof i->ask, "%s", ask->id);
+    if (ask && !ask->begun)
+        snprintf(i->run_id, sizeof i->run_id, "%s", ask->id);
     i->app = a;
-    i->generation = generation;
+    i->generation = spec_generation(a);
     i->attempt = a->failures + 1;
     i->started_wall_ms = clk_wall_ms();
     i->started_ms = clk_now_ms();
-    int r = book_begin(a->mgr->book, i, &e);
+    int r = book_begin(a->mgr->book, i, e);
     if (r < 0) {
-        log_error("book", a->tenant, NULL, "app %s is not started: %s", a->name, e.msg);
-        a->not_before_ms = clk_now_ms() + 1000;
+        log_error("book", a->tenant, NULL, "app %s is not started: %s", a->name, e->msg);
         free(i);
         return r;
     }
@@ -183,7 +197,7 @@ static void tell_to_go(struct instance *i, enum manner manner, const char *why)
         return;
     i->stop = xstrdup(why);
     set_state(i, INSTANCE_draining);
-    a->n--;
+    a->n -= !*i->ask;
     book_draining(a->mgr->book, i);
     crash_at(CRASH_instance_drain);
     if (manner == GENTLY && i->n_sessions && c && c->drain_s > 0) {
@@ -232,7 +246,7 @@ static struct instance *victim(struct app *a, uint64_t generation, bool only_old
     for (struct instance *i = a->instances; i; i = i->next) {
         bool old = i->generation != generation;
         int64_t rank = 2 * old + !instance_is_ready(i);
-        if (i->stop || (only_old && !old))
+        if (!instance_is_scaled(i) || (only_old && !old))
             continue;
         if (!found || rank > found_rank || (rank == found_rank && i->leased < found->leased)) {
             found = i;
@@ -262,7 +276,7 @@ static struct app_view view_of(struct app *a, int64_t target, bool may_start, ui
     const struct conf_stream_app *c = app_conf(a, &t);
     struct app_view v = {.target = target, .max = c ? c->max_instances : 0, .may_start = may_start};
     for (struct instance *i = a->instances; i; i = i->next) {
-        if (i->stop)
+        if (!instance_is_scaled(i))
             continue;
         if (i->generation != generation)
             ++*(instance_is_ready(i) ? &v.n_old_ready : &v.n_old_unready);
@@ -300,8 +314,9 @@ static bool needs_first(struct app *a)
 }
 
 /* False: not now; somebody will come back to it. */
-static bool start_one(struct app *a, uint64_t generation)
+static bool start_one(struct app *a)
 {
+    struct err e = {0};
     struct streammgr *m = a->mgr;
     const struct conf_tenant *t;
     const struct conf_stream_app *c = app_conf(a, &t);
@@ -319,7 +334,10 @@ static bool start_one(struct app *a, uint64_t generation)
         }
         return false;
     }
-    return start(a, t, c, generation) == 0 && spawner_is_ready(m->spawner);
+    if (instance_start(a, NULL, &e) == 0)
+        return spawner_is_ready(m->spawner);
+    a->not_before_ms = clk_now_ms() + 1000;
+    return false;
 }
 
 void app_reconcile(struct app *a)
@@ -329,6 +347,7 @@ void app_reconcile(struct app *a)
     const struct conf_stream_app *c = app_conf(a, &t);
     const char *why;
     app_look_at_image(a);
+    asks_reconcile(a);
     int64_t target = app_target(a, &why);
     bool may_start = c && !why && spawner_is_ready(m->spawner), go_on = true;
     uint64_t generation = spec_generation(a);
@@ -336,7 +355,7 @@ void app_reconcile(struct app *a)
         struct app_view v = view_of(a, target, may_start, generation);
         switch (decide(&v)) {
         case DECIDE_start:
-            go_on = start_one(a, generation);
+            go_on = start_one(a);
             break;
         case DECIDE_drain:
             /* Some are to go, some to stay: who is idle is asked for, and the answer brings us here again. */
@@ -385,15 +404,9 @@ void instances_stop(struct streammgr *m, struct app *only, const char *why)
                 tell_to_go(i, GENTLY, why);
 }
 
-bool instance_stop(struct app *a, const char *run_id, const char *why)
+void instance_stop(struct instance *i, const char *why)
 {
-    for (struct instance *i = a->instances; i; i = i->next)
-        if (!strcmp(i->run_id, run_id)) {
-            tell_to_go(i, GENTLY, why);
-            app_reconcile(a);
-            return true;
-        }
-    return false;
+    tell_to_go(i, GENTLY, why);
 }
 
 size_t instances_of(const struct streammgr *m, const char *tenant)
@@ -540,6 +553,7 @@ static void take_up(void *arg, const struct book_instance *b)
     struct instance *i = xcalloc(1, sizeof *i);
     struct app *a = app_get(arg, b->tenant, b->app, true);
     snprintf(i->run_id, sizeof i->run_id, "%s", b->run_id);
+    snprintf(i->ask, sizeof i->ask, "%s", b->ask ? b->ask : "");
     i->generation = b->generation;
     i->attempt = b->attempt;
     i->started_wall_ms = b->started_wall_ms;
@@ -558,8 +572,14 @@ static void take_app(void *arg, const struct book_app *b)
     struct app *a = app_get(arg, b->tenant, b->app, true);
     a->pinned = b->pinned;
     a->wanted = b->wanted; /* as many as there were: nothing is started or ended for our being new */
+    a->least = b->least;
     a->stopped = b->stopped;
     a->args = xstrdup(b->args);
+}
+
+static void take_ask(void *arg, const char *tenant, const char *app, const char *id, const char *args)
+{
+    ask_add(app_get(arg, tenant, app, true), id, args);
 }
 
 /* The end of these is in the book, but their runners were not told. */
@@ -571,6 +591,8 @@ static bool is_ended(void *arg, const char *claim)
 int instances_read(struct streammgr *m, struct err *e)
 {
     int r = book_each_app(m->book, take_app, m, e);
+    if (r == 0)
+        r = book_each_ask(m->book, take_ask, m, e);
     return r < 0 ? r : book_each_live(m->book, take_up, m, e);
 }
 
@@ -600,6 +622,7 @@ void instances_free(struct streammgr *m)
             unlink_instance(i);
             free_instance(i);
         }
+        asks_free(a);
         free(a->tenant);
         free(a->name);
         free(a->args);

@@ -8,10 +8,13 @@
 #include <string.h>
 #include <xxhash.h>
 
-static void add_args(struct run_spec *s, const struct app *a, const struct conf_stream_app *c)
+static void add_args(struct run_spec *s, const struct instance *i, const struct conf_stream_app *c)
 {
+    const struct app *a = i->app;
     bson_iter_t it;
-    AUTO_BSON bson_t *doc = a->args ? json_parse(a->args, strlen(a->args), NULL) : NULL;
+    const struct ask *ask = ask_of(a, i->ask);
+    const char *args = ask ? ask->args : a->args;
+    AUTO_BSON bson_t *doc = args ? json_parse(args, strlen(args), NULL) : NULL;
     for (size_t k = 0; !doc && k < c->args.n; k++)
         plan_arg(s, c->args.v[k]);
     if (doc && json_get_iter(doc, "args", &it))
@@ -60,7 +63,7 @@ void spec_make(const struct instance *i, const struct conf_tenant *t, const stru
         s.exec = xstrdup(exec);
     }
     plan_isolation(&s, &(struct plan_host){&m->home, &m->isolation, m->conf->platform.uid_base}, p, f->mongo_url);
-    add_args(&s, i->app, c);
+    add_args(&s, i, c);
     plan_env(&s, &c->env);
     plan_secrets(&s, &m->home, t->id, &c->secrets);
     plan_common_env(&s, &(struct plan_tenant){t->id, t->database, f->mongo_url, f->uid, f->uid}, c->app, i->run_id, i->attempt);

@@ -25,6 +25,7 @@ enum instance_state { INSTANCE_starting, INSTANCE_running, INSTANCE_draining, IN
 /* One process tree that consumes: a run of kind "stream". */
 struct instance {
     char run_id[ID_SIZE];
+    char ask[ID_SIZE]; /* of the ask that it is there for; "": it is one of those that are scaled */
     struct app *app;
     enum instance_state state;
     uint64_t generation; /* of configuration and executable that it was started with */
@@ -43,18 +44,30 @@ struct instance {
     struct instance *next;
 };
 
+/* One instance more with arguments of its own, that a person asked for (asks.c). In the book. */
+struct ask {
+    char id[ID_SIZE];      /* the run id of its first instance */
+    char *args;            /* {"args":[...]} */
+    int64_t not_before_ms; /* of the next start */
+    bool begun;            /* there was an instance */
+    struct ask *next;
+};
+
 /* What is known of a stream app beside its configuration. Lives as long as streammgr. */
 struct app {
     char *tenant, *name;
     struct streammgr *mgr;
     struct instance *instances; /* the youngest first */
-    size_t n;                   /* of them, not draining */
+    size_t n;                   /* of them, scaled and not draining */
+    struct ask *asks;
+    size_t n_asks;
 
     /* What was asked for; in the book. */
     int64_t wanted; /* by order or activation; before min, max and what forbids it */
     bool stopped;   /* by command */
     bool pinned;    /* a person said how many: the monitor does not decide */
-    char *args;     /* {"args":[...]} instead of the configuration's, or NULL */
+    int64_t least;  /* instead of min_instances, since a person stopped an instance; -1: no */
+    char *args;     /* {"args":[...]} instead of the configuration's, by a book of before there were asks; or NULL */
     bool forgotten; /* its tenant is being removed for good */
 
     int64_t order_expires_wall_ms; /* 0: no order is in force */
@@ -110,7 +123,9 @@ int streammgr_reload(struct streammgr *m, struct err *e);
 struct app *app_get(struct streammgr *m, const char *tenant, const char *name, bool make);
 /* NULL: it is not configured, or has no executable. */
 const struct conf_stream_app *app_conf(const struct app *a, const struct conf_tenant **ret_tenant);
-/* How many instances there should be now, and why not more (static; NULL: nothing forbids it). */
+/* What forbids any instance now, scaled or not (static); NULL: nothing. */
+const char *app_obstacle(const struct app *a);
+/* How many instances there should be now, beside those of asks, and why not more (static; NULL: nothing forbids it). */
 int64_t app_target(struct app *a, const char **ret_why);
 /* stream_pct of the capacity has room for one more of these. */
 bool app_has_capacity(const struct app *a, const struct conf_profile *p);
@@ -136,10 +151,13 @@ uint64_t spec_generation(struct app *a);
 /* Starts and drains until what is there is what should be; called whenever something changed, and once a second. */
 void instances_reconcile(struct streammgr *m);
 void app_reconcile(struct app *a);
+/* Starts one, for an ask or NULL. */
+int instance_start(struct app *a, const struct ask *ask, struct err *e);
+bool instance_is_scaled(const struct instance *i); /* it counts: for no ask, and not told to go */
 /* Orders every instance of the app (NULL: of all) to go. */
 void instances_stop(struct streammgr *m, struct app *a, const char *why);
-/* The same of one; false: there is none of this id. */
-bool instance_stop(struct app *a, const char *run_id, const char *why);
+/* The same of one. */
+void instance_stop(struct instance *i, const char *why);
 /* It runs, and consumes if its elders do. */
 bool instance_is_ready(const struct instance *i);
 size_t instances_of(const struct streammgr *m, const char *tenant); /* NULL: any */
@@ -157,6 +175,26 @@ void instances_broker_gone(struct streammgr *m);
 void instances_activate(struct streammgr *m, const char *tenant, const char *app);
 /* The sessions that are to get nothing more, as a JSON array; false: none is, and none was. */
 bool instances_held(struct streammgr *m, struct buf *out);
+
+/* ---- asks.c: instances with arguments of their own ---- */
+
+/* Takes up one that the book has. */
+void ask_add(struct app *a, const char *id, const char *args);
+/* A new one, and its instance. TAKE args, also on failure. ERR_REFUSED: there is no room for it, or it cannot be started now. */
+int ask_start(struct app *a, char *args, const struct ask **ret, struct err *e);
+/* It is over; its instance, if there is one, is the caller's to stop. */
+void ask_end(struct app *a, const char *id);
+void asks_end(struct app *a); /* all of the app's */
+void asks_free(struct app *a);
+const struct ask *ask_of(const struct app *a, const char *id);
+/* Its instance that was not told to go, or NULL. */
+struct instance *ask_instance(const struct app *a, const char *id);
+/* An instance of an ask ended: is that the ask's end, or is another to be started? */
+void ask_note_end(struct app *a, const struct instance *i, const struct run_result *res);
+/* The same of one that could not be started. */
+void ask_note_cancelled(struct app *a, const struct instance *i, int64_t delay_ms);
+/* Starts those that have no instance, and tells them to go where none is allowed. */
+void asks_reconcile(struct app *a);
 
 /* ---- facts.c: what batchmgr knows of the tenants ---- */
 

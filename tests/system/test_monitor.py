@@ -293,6 +293,7 @@ while True:
     assert r["state"] == "WARN" and r["alerts"] == ["silence"] and r["acked_per_s"] is None, "missing is not zero"
     assert any(x["event"] == "alert" and "silence" in x["msg"] for x in log(platform))
     platform.cli("stop", run_id)  # what does not run is not missed
+    platform.cli("app", "start", "acme/work")
     wait_top(platform, lambda r: r["silent"] == 0 and r["reporting"] == 1 and r["state"] == "OK", "the next one")
     assert any(x["event"] == "alert_over" for x in log(platform))
 

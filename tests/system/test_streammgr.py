@@ -422,22 +422,138 @@ def test_stream_pct_of_the_capacity(platform):
     wait_app(platform, lambda a: a["ready"] == 8)
 
 
-def test_arguments_of_a_start(platform):
-    configure(platform, 'app = "store"; exec = "echo.sh"; args = ("of", "conf"); max_instances = 1;')
-    script(platform, "echo.sh", "#!/bin/sh\necho \"$*\"\nexec tail -f /dev/null\n")
-    platform.up()
+ECHO = "#!/bin/sh\necho \"$*\"\ncase $1 in end) exit $2;; esac\nexec tail -f /dev/null\n"
 
-    def says(text):
-        return until(lambda: (lambda ids: ids and text == platform.cli("logs", ids[0]).stdout and ids[0])(app(platform)["run_ids"]), platform.path / "runs", what=text)
-    platform.cli("app", "start", "acme/store")
-    says("of conf\n")
-    platform.cli("app", "start", "acme/store", "--", "--fast", "two words")
-    run = says("--fast two words\n")
+
+def started(home, *args):
+    """The run id that `app start` answers with."""
+    r = home.cli("app", "start", "acme/store", *args)
+    run, = r.stdout.split()
+    assert len(run) == 26 and not r.stderr, r
+    return run
+
+
+def says(home, run, text):
+    until(lambda: home.cli("logs", run, check=False).stdout == text, home.path / "runs", what=lambda: f"{text!r}: {home.cli('logs', run).stdout!r}")
+
+
+def test_a_start_answers_with_an_instance(platform):
+    configure(platform, 'app = "store"; exec = "echo.sh"; args = ("of", "conf"); max_instances = 4;')
+    script(platform, "echo.sh", ECHO)
+    platform.up()
+    wait_app(platform, lambda a: a["state"] == "idle")
+    plain = started(platform)
+    says(platform, plain, "of conf\n")
+    assert started(platform) == plain, "there is one already"
+    platform.cli("tenant", "suspend", "acme")
+    wait_app(platform, lambda a: not a["run_ids"])
+    r = platform.cli("app", "start", "acme/store")
+    assert r.stdout == "" and "no instance yet: the tenant is suspended" in r.stderr
+    r = platform.cli("app", "start", "acme/store", "--", "x", check=False)
+    assert r.returncode == 1 and "cannot be started now: the tenant is suspended" in r.stderr
+
+
+def test_instances_with_arguments_of_their_own(platform):
+    configure(platform, 'app = "store"; exec = "echo.sh"; args = ("of", "conf"); max_instances = 4;')
+    script(platform, "echo.sh", ECHO)
+    platform.up()
+    wait_app(platform, lambda a: a["state"] == "idle")
+    plain = started(platform)
+    fast, slow = started(platform, "--", "--fast", "two words"), started(platform, "--", "--slow")
+    for run, text in ((plain, "of conf\n"), (fast, "--fast two words\n"), (slow, "--slow\n")):
+        says(platform, run, text)
+    a = app(platform)
+    assert (a["instances"], a["desired"], a["by_hand"]) == (1, 1, 2) and sorted(a["run_ids"]) == sorted([plain, fast, slow]), a
+    assert {k["id"]: (k["run_id"], k["args"]) for k in a["asks"]} == {fast: (fast, ["--fast", "two words"]), slow: (slow, ["--slow"])}
+    # they are within the agreement, and the count is what is left of it
+    r = platform.cli("app", "scale", "acme/store", "3", check=False)
+    assert r.returncode == 1 and "max_instances of acme/store is 4, and 2 of them are there by hand" in r.stderr
+    platform.cli("app", "scale", "acme/store", "2")
+    wait_app(platform, lambda a: a["running"] == 2)
+    r = platform.cli("app", "start", "acme/store", "--", "x", check=False)
+    assert r.returncode == 1 and "2 instances that are scaled and 2 by hand" in r.stderr
+    platform.cli("app", "scale", "acme/store", "1")
+    # nobody who is scaled down is one of them, and what is rolled out neither replaces nor counts them
+    plain, = set(wait_app(platform, lambda a: a["instances"] == 1 and not a["draining"])["run_ids"]) - {fast, slow}
+    script(platform, "echo.sh", ECHO + "\n# another\n")
+    wait_app(platform, lambda a: plain not in a["run_ids"] and a["instances"] == 1 and {fast, slow} < set(a["run_ids"]))
+    # one that ends by itself has ended
+    ended = started(platform, "--", "end", "3")
+    wait_app(platform, lambda a: ended not in a["run_ids"])
+    row, = platform.rows("runs", ended)
+    assert (row["outcome"], row["exit_code"]) == ("failed", 3)
+    assert (app(platform)["by_hand"], app(platform)["restarts"]) == (2, 0)
+    # and so has one that is stopped; streammgr's own end is none
     os.kill(platform.pids("streammgr")[0], signal.SIGKILL)
     until(lambda: streammgr_answers(platform), platform.path / "state", what="streammgr")
-    assert says("--fast two words\n") == run
-    platform.cli("app", "start", "acme/store")
-    says("of conf\n")
+    assert {fast, slow} < set(app(platform)["run_ids"])
+    assert "no other comes" in platform.cli("stop", fast).stdout
+    a = wait_app(platform, lambda a: fast not in a["run_ids"])
+    assert (a["by_hand"], a["instances"]) == (1, 1)
+    # `down` is no end, either: another has its arguments, and is known by the id that was given
+    platform.down()
+    platform.up()
+    again = wait_app(platform, lambda a: a["asks"] and a["asks"][0]["run_id"] and a["instances"] == 1)["asks"][0]
+    assert again["id"] == slow != again["run_id"] and again["args"] == ["--slow"]
+    says(platform, again["run_id"], "--slow\n")
+    platform.cli("stop", slow)
+    wait_app(platform, lambda a: again["run_id"] not in a["run_ids"] and a["by_hand"] == 0)
+    last = started(platform, "--", "last")
+    platform.cli("app", "stop", "acme/store")
+    a = wait_app(platform, lambda a: not a["run_ids"])
+    assert (a["state"], a["by_hand"]) == ("stopped", 0)
+    assert platform.rows("runs", last)[0]["outcome"] == "ok"
+    alone = started(platform, "--", "alone")  # which does not start the app
+    says(platform, alone, "alone\n")
+    assert (app(platform)["state"], app(platform)["run_ids"]) == ("stopped", [alone])
+
+
+def test_a_killed_runner_is_no_end_of_what_was_asked_for(platform):
+    configure(platform, 'app = "store"; exec = "echo.sh"; max_instances = 2;')
+    script(platform, "echo.sh", ECHO)
+    platform.up()
+    wait_app(platform, lambda a: a["state"] == "idle")
+    run = started(platform, "--", "mine")
+    says(platform, run, "mine\n")
+    os.kill(runner_of(platform.marked(run)[-1]), signal.SIGKILL)
+    again = wait_app(platform, lambda a: a["asks"] and a["asks"][0]["run_id"] not in (None, run))["asks"][0]
+    says(platform, again["run_id"], "mine\n")
+    assert platform.rows("runs", run)[0]["outcome"] == "lost"
+    os.kill(platform.marked(again["run_id"])[-1], signal.SIGKILL)
+    wait_app(platform, lambda a: a["by_hand"] == 0 and not a["run_ids"])
+
+
+def test_stop_of_one_instance_holds(platform):
+    configure(platform, 'app = "store"; exec = "echo.sh"; min_instances = 2; max_instances = 4;', 'app = "load"; exec = "builtin:load"; dataset = "data";')
+    script(platform, "echo.sh", ECHO)
+    platform.up()
+    platform.cli("app", "scale", "acme/store", "3")
+    ids = wait_app(platform, lambda a: a["running"] == 3)["run_ids"]
+    for left in (2, 1):  # also below min_instances: it is a person who says so
+        said = platform.cli("stop", ids[left]).stdout
+        assert f"acme/store has {left} instances from now on, was {left + 1}" in said, said
+        a = wait_app(platform, lambda a: a["instances"] == left and not a["draining"])
+        assert (a["run_ids"], a["desired"], a["pinned"]) == (ids[:left], left, True)
+    os.kill(platform.pids("streammgr")[0], signal.SIGKILL)
+    until(lambda: streammgr_answers(platform), platform.path / "state", what="streammgr")
+    assert app(platform)["desired"] == 1, "it is in the book"
+    assert "it is stopped until `mysimbdp app start acme/store`" in platform.cli("stop", ids[0]).stdout
+    a = wait_app(platform, lambda a: not a["run_ids"])
+    assert (a["state"], a["desired"]) == ("stopped", 0)
+    started(platform)
+    wait_app(platform, lambda a: a["running"] == 2)
+    platform.cli("stop", app(platform)["run_ids"][0])
+    platform.cli("app", "scale", "acme/store", "auto")
+    wait_app(platform, lambda a: a["running"] == 2)
+    # a message that waits wakes no other, either
+    publish(platform, b'{"n":1}')
+    until(lambda: platform.count() == 1, platform.path / "state", what="the row")
+    platform.cli("stop", app(platform, "load")["run_ids"][0])
+    publish(platform, b'{"n":2}')
+    a = wait_app(platform, lambda a: not a["run_ids"], "load")
+    assert a["state"] == "stopped" and platform.queue("load")["ready"] == 1
+    platform.cli("app", "start", "acme/load")
+    until(lambda: platform.count() == 2, platform.path / "state", what="the other row")
 
 
 def test_the_database_is_waited_for(make_home, tmp_path):
@@ -465,6 +581,7 @@ def test_logs_of_instances_are_kept_for_a_while_and_purged_with_their_tenant(pla
     platform.up()
     first, = wait_app(platform, lambda a: a["ready"] == 1)["run_ids"]
     platform.cli("stop", first)
+    platform.cli("app", "start", "acme/store")
     second, = wait_app(platform, lambda a: a["ready"] == 1 and a["run_ids"] != [first])["run_ids"]
     until(lambda: {r["state"] for r in platform.rows("runs", first)} == {"ended"}, platform.path / "state", what="the end of the first")
     platform.down()
@@ -515,9 +632,11 @@ def test_runs_logs_and_stop_know_instances(platform):
     until(lambda: "hello from" in platform.cli("logs", run).stdout, platform.path / "runs", what="its log")
     assert platform.cli("logs", run).stdout == f"hello from {run} on {'events' if IS_ROOT else 'acme/events'}\n"
     platform.cli("stop", run)
-    wait_app(platform, lambda a: a["running"] == 1 and a["run_ids"] != [run])
+    wait_app(platform, lambda a: not a["run_ids"])
     ended, = platform.rows("runs", run)
     assert (ended["state"], ended["signal"], ended["error"]) == ("ended", 15, "stopped by command"), ended
+    platform.cli("app", "start", "acme/store")
+    wait_app(platform, lambda a: a["running"] == 1)
     assert [r["kind"] for r in platform.rows("runs", "--tenant", "acme")] == ["stream", "stream"]
     assert platform.cli("stop", "0" * 26, check=False).returncode == 1
     platform.down()
