@@ -84,11 +84,11 @@ SIMBDP_API int simbdp_exit_code(int code);
 struct simbdp;
 
 /* Opens the run that the environment describes: MONGO_URL and MONGO_DATABASE, SIMBDP_TENANT_ID, SIMBDP_INPUT_FILES,
- * SIMBDP_RESULT_FILE; of a stream app ZMQ_STREAM_ENDPOINT, SIMBDP_STREAM, SIMBDP_APP (the subscription), and where there are such
- * SIMBDP_DATASET, SIMBDP_SCHEMA, SIMBDP_COLLECTION and SIMBDP_CURVE_{SERVER,PUBLIC,SECRET}_KEY. Without SIMBDP_INPUT_FILES (an app
- * tried by hand) there are no inputs, and rows are told apart by the content of the files that are ingested; rows made one by one
- * are then new ones every time. Does not talk to the database yet. On failure *ret stays as it is and `error` (may be NULL) gets
- * one line, cut to `size` bytes: SIMBDP_CONFIG. */
+ * SIMBDP_RESULT_FILE; ZMQ_STREAM_ENDPOINT where there are streams; of a stream app SIMBDP_STREAM, SIMBDP_APP (the subscription),
+ * and where there are such SIMBDP_DATASET, SIMBDP_SCHEMA, SIMBDP_COLLECTION and SIMBDP_CURVE_{SERVER,PUBLIC,SECRET}_KEY. Without
+ * SIMBDP_INPUT_FILES (an app tried by hand) there are no inputs, and rows are told apart by the content of the files that are
+ * ingested; rows made one by one are then new ones every time. Does not talk to the database yet. On failure *ret stays as it is
+ * and `error` (may be NULL) gets one line, cut to `size` bytes: SIMBDP_CONFIG. */
 SIMBDP_API int simbdp_open(struct simbdp **ret, char *error, size_t size);
 
 /* Ends it and frees it. What was not finished may or may not be stored; the platform then sees a failed run. NULL is fine. */

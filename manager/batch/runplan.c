@@ -355,6 +355,8 @@ int runplan_make(struct batchmgr *m, const struct run *r, const struct conf_tena
     plan_common_env(&s, &(struct plan_tenant){t->id, t->database, tenant->mongo_url, tenant->uid, tenant->gid}, r->app, r->run_id,
                     r->attempt);
     plan_app_dir(&s, &m->home, load_step ? BUILTIN_LOAD : check_step ? app->checker : app->exec);
+    if (!s.builtin)
+        plan_publish_env(&s, t);
     if (!load_step)
         add_inputs(m, &s, r, t);
     if (!strcmp(s.output, "dir")) {

@@ -63,6 +63,13 @@ void plan_app_dir(struct run_spec *s, const struct home *h, const char *exec)
     run_pairs_add(&s->env, "SIMBDP_APP_DIR", *dir ? dir : "/");
 }
 
+void plan_publish_env(struct run_spec *s, const struct conf_tenant *t)
+{
+    AUTO_FREE char *endpoint = xasprintf("ipc://%s/broker.ipc", s->runtime);
+    if (t->streams.n)
+        run_pairs_add(&s->env, "ZMQ_STREAM_ENDPOINT", endpoint);
+}
+
 void plan_limits(struct run_spec *s, const struct conf_profile *p)
 {
     s->wall_s = p->wall_s;

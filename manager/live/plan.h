@@ -20,6 +20,9 @@ void plan_common_env(struct run_spec *s, const struct plan_tenant *t, const char
 /* SIMBDP_APP_DIR: where the executable is that `exec` of the configuration names; where it is none of the tenant's, apps/<tenant>.
  */
 void plan_app_dir(struct run_spec *s, const struct home *h, const char *exec);
+/* Where a batch app may publish: ZMQ_STREAM_ENDPOINT, if its tenant has streams. The broker's place is known when it does not run.
+ */
+void plan_publish_env(struct run_spec *s, const struct conf_tenant *t);
 void plan_limits(struct run_spec *s, const struct conf_profile *p);
 void plan_arg(struct run_spec *s, const char *arg);
 void plan_secrets(struct run_spec *s, const struct home *h, const char *tenant,

@@ -312,6 +312,7 @@ static void want_batch(struct trial *c)
         plan_secrets(w, j->home, w->tenant, &a->secrets);
         for (size_t i = 0; i < a->args.n && !check; i++)
             plan_arg(w, a->args.v[i]);
+        plan_publish_env(w, c->t);
     }
     plan_app_dir(w, j->home, load ? BUILTIN_LOAD : check ? a->checker : a->exec);
     AUTO_FREE char *list = xasprintf("%s/input.jsonl", w->dir), *out = xasprintf("%s/app/out", w->dir);

@@ -378,6 +378,46 @@ except simbdp.Error as e:
     assert sorted(d["n"] for d in stream.db.data.find()) == list(range(20000))
 
 
+FEED = {"pyzmq": """
+from wire import Peer
+with Peer(os.environ["ZMQ_STREAM_ENDPOINT"]) as p:
+    for line in lines:
+        p.publish(os.environ["SIMBDP_TENANT_ID"] + "/events", [line])
+""", "libsimbdp": """
+import simbdp
+with simbdp.Publisher("events") as p:
+    for line in lines:
+        p.publish(line)
+"""}
+
+
+@pytest.mark.parametrize("network", ("platform", "none"))
+@pytest.mark.parametrize("how", FEED)
+def test_a_batch_app_publishes(home, how, network):
+    home.profiles(rlimits="nofile = 256;", more=f'network = "{network}";')
+    home.tenant(exec_="feed.py", tenant='streams = ( { name = "events"; } ); stream_apps = ( { app = "consume"; stream = "events"; } );')
+    home.install("acme", "/dev/null", "feed.py").write_text(f"""#!/usr/bin/python3
+import os, sys
+os.environ["SIMBDP_LIBRARY"] = {str(LIBRARY)!r}
+sys.path += [{str(ROOT / "tests/system")!r}, {str(ROOT / "clientlib/python")!r}]
+lines = sys.stdin.buffer.read().splitlines()
+{FEED[how]}""")
+    home.up()
+    home.drop("a.csv", "n\n1\n2\n")
+    f = home.wait_file(file_name="a.csv")
+    assert f["state"] == "ingested", (f, home.log_of(f["run_id"]))
+    assert home.queue()["ready"] == 3
+
+
+def test_a_batch_app_of_a_tenant_without_streams_has_no_endpoint(home):
+    home.tenant(exec_="env.sh")
+    home.install("acme", "/dev/null", "env.sh").write_text("#!/bin/sh\nenv\n")
+    home.up()
+    home.drop("a.csv", "n\n1\n")
+    out = home.log_of(home.wait_file(file_name="a.csv")["run_id"])
+    assert "ZMQ_MONITOR_ENDPOINT=" in out and "ZMQ_STREAM_ENDPOINT" not in out
+
+
 def test_without_a_stream(mongo, tmp_path, home):
     env = {**os.environ, "MONGO_URL": mongo.url, "MONGO_DATABASE": "acme", "SIMBDP_LIBRARY": str(LIBRARY), "PYTHONPATH": str(ROOT / "clientlib/python")}
     for name in ("ZMQ_STREAM_ENDPOINT", "SIMBDP_STREAM"):
