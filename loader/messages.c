@@ -219,10 +219,15 @@ static int store_outputs(struct task *k, const struct message *m)
     return r;
 }
 
+static void say_end(int code, char *why, size_t size)
+{
+    snprintf(why, size, code < 128 ? "the command exits with %d" : "the command ends by signal %d", code < 128 ? code : code - 128);
+}
+
 /* What became of a message that COMMAND had alone: 0, an error, or EXIT_TEMP. */
 static int after_one(struct task *k, const struct message *m, int code)
 {
-    char why[64];
+    char why[80];
     if (code == ERR_LIMIT) {
         drain_refuse(k->d, m->seq, k->err.msg);
         k->err = (struct err){0};
@@ -230,8 +235,7 @@ static int after_one(struct task *k, const struct message *m, int code)
     }
     if (code < 0 || code == EXIT_TEMP)
         return code;
-    snprintf(why, sizeof why, code < 128 ? "the command exits with %d" : "the command ends by signal %d",
-             code < 128 ? code : code - 128);
+    say_end(code, why, sizeof why);
     if (code == EXIT_DATA)
         drain_refuse(k->d, m->seq, why);
     else if (code)
@@ -245,6 +249,19 @@ static int after_one(struct task *k, const struct message *m, int code)
     return 0;
 }
 
+/* At most once: COMMAND has seen them, and may not see them again. */
+static int drop_all(struct task *k, int code)
+{
+    char why[80] = "the command prints another number of lines than it has messages";
+    if (code > 0)
+        say_end(code, why, sizeof why);
+    for (size_t i = 0; i < k->n; i++)
+        drain_refuse(k->d, k->v[i].seq, code < 0 ? k->err.msg : why);
+    fprintf(stderr, "simbdp-load: %zu messages are lost (delivery = \"at_most_once\"): %s\n", k->n, code < 0 ? k->err.msg : why);
+    k->err = (struct err){0};
+    return 0;
+}
+
 static int run_batch(struct task *k)
 {
     if (!*k->output_dir && k->n > 1) {
@@ -255,6 +272,8 @@ static int run_batch(struct task *k)
         bool header = lines == k->n + 1 && k->out.p[0] != '{';
         if (lines == k->n || header)
             return store_lines(k, header);
+        if (drain_is_at_most_once(k->d))
+            return drop_all(k, code);
         k->err = (struct err){0};
     }
     int r = 0;
@@ -263,13 +282,19 @@ static int run_batch(struct task *k)
     return r;
 }
 
+/* Told to stop, it finishes what nobody else will. */
+static bool goes_on(struct task *k)
+{
+    return !stopping || drain_owes(k->d);
+}
+
 /* Takes what is at hand, up to a batch. 0 when there is none, 1, or an error. */
 static int gather(struct task *k)
 {
     struct subscriber_message m;
     int64_t until = 0;
     k->n = k->text.n = 0;
-    for (int got; !stopping && k->n < BATCH && k->text.n < MAX_BATCH_BYTES;) {
+    for (int got; goes_on(k) && k->n < BATCH && k->text.n < MAX_BATCH_BYTES;) {
         int64_t now = clk_now_ms();
         got = drain_next(k->d, !k->n ? LOOK_MS : until > now ? until - now : 0, &m, &k->err);
         if (got < 0)
@@ -289,9 +314,9 @@ static int by_command(struct task *k)
 {
     int r = 0;
     k->v = xcalloc(BATCH, sizeof *k->v);
-    while (r == 0 && !stopping) {
+    while (r == 0 && goes_on(k)) {
         r = gather(k);
-        r = r > 0 && !stopping ? run_batch(k) : r < 0 ? r : 0;
+        r = r > 0 && (!stopping || drain_is_at_most_once(k->d)) ? run_batch(k) : r < 0 ? r : 0;
     }
     return r;
 }
@@ -300,7 +325,7 @@ static int by_itself(struct task *k)
 {
     struct subscriber_message m;
     int r = 0;
-    while (r >= 0 && !stopping) {
+    while (r >= 0 && goes_on(k)) {
         r = drain_next(k->d, LOOK_MS, &m, &k->err);
         if (r > 0)
             r = store(k, m.seq, m.published_ms, m.p, m.n);

@@ -46,7 +46,7 @@ static void on_stop(int sig)
 struct pipe {
     struct subscriber *s;
     char **command;
-    bool echo;
+    bool echo, once; /* once: at most; COMMAND sees no message again */
     uint32_t batch;
     int64_t wait_ms;
     /* the messages at hand */
@@ -126,6 +126,11 @@ static int run_batch(struct pipe *k, struct err *e)
     int code = run_on(k, 0, k->n, e);
     if (code == 0)
         each_open(k, 0, k->n, subscriber_ack);
+    if (code > 0 && k->once) {
+        fprintf(stderr, "simbdp-pipe: %zu messages are lost (delivery = \"at_most_once\"): the command ends with %d\n", k->n, code);
+        reporter_error(k->reporter, "the command failed");
+        return code == EX_TEMPFAIL ? code : 0;
+    }
     for (size_t i = 0; code > 0 && code != EX_TEMPFAIL && i < k->n; i++) {
         int one = k->n > 1 ? run_on(k, i, i + 1, e) : code;
         if (one < 0 || one == EX_TEMPFAIL)
@@ -140,15 +145,21 @@ static int run_batch(struct pipe *k, struct err *e)
     return code == EX_TEMPFAIL || code < 0 ? code : 0;
 }
 
+/* Told to stop, it finishes what nobody else will. */
+static bool goes_on(struct pipe *k)
+{
+    return !stopping || subscriber_owes(k->s);
+}
+
 static int by_batches(struct pipe *k, struct err *e)
 {
     int r = 0;
-    while (r == 0 && !stopping) {
+    while (r == 0 && goes_on(k)) {
         struct subscriber_batch b;
         k->n = k->text.n = 0;
         k->extend_ms = 0;
         int64_t until = 0;
-        while (!stopping && k->n < k->batch && k->text.n < MAX_BATCH_BYTES && (!k->n || clk_now_ms() < until)) {
+        while (goes_on(k) && k->n < k->batch && k->text.n < MAX_BATCH_BYTES && (!k->n || clk_now_ms() < until)) {
             int got = subscriber_next(k->s, k->n ? until - clk_now_ms() : LOOK_MS, &b, e);
             reporter_tick(k->reporter, clk_now_us());
             if (got < 0)
@@ -159,7 +170,7 @@ static int by_batches(struct pipe *k, struct err *e)
                 add(k, &b);
         }
         int64_t began = clk_now_us();
-        if (k->n && !stopping)
+        if (k->n && (!stopping || k->once))
             r = run_batch(k, e);
         reporter_done(k->reporter, k->n, k->text.n, clk_now_us() - began);
     }
@@ -210,7 +221,7 @@ static int by_echo(struct pipe *k, struct err *e)
         struct subscriber_batch b;
         struct pollfd p[] = {{c.out, POLLIN, 0}, {c.in, POLLOUT, 0}};
         bool more = written < k->text.n;
-        if (stopping && c.in >= 0)
+        if (!goes_on(k) && (!k->once || written == k->text.n) && c.in >= 0)
             close(fd_take(&c.in)); /* it sees the end, finishes, and exits */
         int got = c.in >= 0 ? subscriber_next(k->s, more || k->n ? 0 : LOOK_MS, &b, e) : 0;
         if (got < 0)
@@ -258,6 +269,9 @@ static int open_subscriber(struct pipe *k, struct err *e)
     int r = stream_env_read(&env, e);
     if (r == 0)
         r = subscriber_open(env.endpoint, &env.keys, env.stream, env.app, k->batch, MAX_BATCH_BYTES, &k->s, e);
+    k->once = r == 0 && env.delivery == DELIVERY_AT_MOST_ONCE;
+    if (k->once)
+        subscriber_ack_first(k->s);
     stream_env_fini(&env);
     return r;
 }

@@ -36,9 +36,10 @@ int simbdp_next(struct simbdp *run, int timeout_ms, struct simbdp_message *ret)
     if (r)
         return r;
     run->has_message = false;
-    if (atomic_load(&run->stopping))
+    bool stopping = atomic_load(&run->stopping);
+    if (stopping && !drain_owes(run->drain))
         return 0;
-    r = drain_next(run->drain, timeout_ms, &run->message, &run->err);
+    r = drain_next(run->drain, stopping ? 0 : timeout_ms, &run->message, &run->err);
     if (r < 0)
         return run_fail(run, run_code(run, r));
     if (r == 0)

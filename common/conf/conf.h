@@ -99,7 +99,7 @@ struct conf_stream_app {
     int line;
     char *app, *stream, *exec, *image; /* stream empty: none of ours; exec empty: its instances are not the platform's */
     struct cfg_strs args;
-    char *profile, *output, *dataset;
+    char *profile, *output, *dataset, *delivery;
     struct cfg_list env;     /* struct conf_env */
     struct cfg_list secrets; /* struct conf_secret */
     int64_t min_instances, max_instances, drain_s;
@@ -160,6 +160,7 @@ struct conf {
 #define BUILTIN_PIPE      "builtin:pipe" /* of stream apps: simbdp-pipe with their args */
 #define CONF_FULL         "full"
 #define CONF_MEMORY       "memory"
+#define CONF_EXACTLY_ONCE "exactly_once"
 #define CONF_NET_PLATFORM "platform"
 #define CONF_NET_NONE     "none"
 #define CONF_NET_HOST     "host"

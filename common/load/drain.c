@@ -2,7 +2,6 @@
 #include "common/clk.h"
 #include "common/crash.h"
 #include "common/mem.h"
-#include "common/stream/env.h"
 #include "common/stream/reporter.h"
 #include "index.h"
 
@@ -16,9 +15,10 @@
 
 enum {
     WINDOW_BYTES = 8 << 20,
-    FAST_MS = 250,  /* a window that is done so soon is doubled */
-    SLOW_MS = 1000, /* and one that takes so long halved */
-    LOOK_MS = 20,   /* how long rows may wait to be sent while messages are at hand */
+    MAX_LOST = 1000, /* what a killed consumer may lose, at most once */
+    FAST_MS = 250,   /* a window that is done so soon is doubled */
+    SLOW_MS = 1000,  /* and one that takes so long halved */
+    LOOK_MS = 20,    /* how long rows may wait to be sent while messages are at hand */
     FOREVER_MS = 60000,
     SEQ_BITS = 48,
 };
@@ -36,7 +36,8 @@ struct drain {
     struct subscriber *s;
     struct sink *sink;
     const struct spec *spec;
-    bool indexed;
+    bool indexed, finishing;
+    enum stream_delivery delivery;
     int wake_fd;
     _Atomic bool woken;
     struct subscriber_batch batch;
@@ -111,12 +112,14 @@ int drain_open(const struct drain_options *o, struct drain **ret, struct err *e)
                               .database = o->database,
                               .collection = o->collection,
                               .in_order = index_is_needed(o->spec),
+                              .fresh = o->delivery != DELIVERY_EXACTLY_ONCE,
                               .arg = d,
                               .on_refused = on_refused,
                               .on_acknowledged = on_acknowledged};
     d->spec = o->spec;
     d->window = 1;
-    d->max_window = o->max_messages;
+    d->delivery = o->delivery;
+    d->max_window = drain_is_at_most_once(d) && o->max_messages > MAX_LOST ? MAX_LOST : o->max_messages;
     d->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     int r = d->wake_fd < 0 ? err_sys(e, -errno, "cannot make an eventfd") : sink_open(&so, &d->sink, e);
     if (r == 0)
@@ -125,6 +128,8 @@ int drain_open(const struct drain_options *o, struct drain **ret, struct err *e)
         drain_close(d);
         return r;
     }
+    if (drain_is_at_most_once(d))
+        subscriber_ack_first(d->s);
     d->reporter = reporter_open();
     sink_set_wake_fd(d->sink, d->wake_fd);
     subscriber_watch(d->s, d->wake_fd);
@@ -144,6 +149,7 @@ int drain_open_here(const struct spec *spec, const char *database, const char *c
                               .stream = env.stream,
                               .subscription = env.app,
                               .max_messages = max_messages,
+                              .delivery = env.delivery,
                               .url = getenv("MONGO_URL"),
                               .database = database,
                               .collection = collection,
@@ -362,7 +368,7 @@ int drain_next(struct drain *d, int64_t ms, struct subscriber_message *ret, stru
             return got;
         if (got)
             take_batch(d);
-        else if (atomic_exchange(&d->woken, false))
+        else if (atomic_exchange(&d->woken, false) || d->finishing)
             return 0;
         now_us = clk_now_us();
         now = now_us / 1000;
@@ -379,6 +385,19 @@ int drain_next(struct drain *d, int64_t ms, struct subscriber_message *ret, stru
     d->since_us = since_us;
     give(d, ret);
     return 1;
+}
+
+bool drain_is_at_most_once(const struct drain *d)
+{
+    return d->delivery == DELIVERY_AT_MOST_ONCE;
+}
+
+bool drain_owes(struct drain *d)
+{
+    if (!drain_is_at_most_once(d))
+        return false;
+    d->finishing = true;
+    return subscriber_owes(d->s) || d->at < d->batch.n;
 }
 
 void drain_wake(struct drain *d)
@@ -451,6 +470,8 @@ int drain_retry(struct drain *d, uint64_t seq, uint32_t delay_ms, const char *wh
     struct held *h = at_hand(d, seq);
     if (!h)
         return -ENOENT;
+    if (drain_is_at_most_once(d))
+        return drain_refuse(d, seq, why);
     subscriber_nack(d->s, &(struct wire_range){seq, seq}, 1, delay_ms, *why ? why : "given back by the app");
     reporter_error(d->reporter, *why ? why : "given back by the app");
     free(h->why);

@@ -2,6 +2,9 @@
  * acknowledged to the broker after the database acknowledged its rows; what was not when the program ends is delivered again, and
  * makes the same _ids. Shared by simbdp-load and libsimbdp. One thread.
  *
+ * That is exactly once, in effect. At least once: rows get fresh ids, and are stored twice when they are delivered twice. At most
+ * once: messages are acknowledged before drain_next gives them; what is refused or given back then is told as an error, and gone.
+ *
  * _id: 24 bytes: the message's epoch (16), then big-endian the message's sequence (low 48 bits) and the number of the row in the
  * message (high 16 bits), as docs/wire.md has it.
  *
@@ -11,6 +14,7 @@
 #define SIMBDP_DRAIN_H
 
 #include "common/read/message.h"
+#include "common/stream/env.h"
 #include "common/stream/subscriber.h"
 #include "sink.h"
 
@@ -21,6 +25,7 @@ struct drain_options {
     struct link_keys keys;
     const char *stream, *subscription;
     uint32_t max_messages; /* held at most */
+    enum stream_delivery delivery;
     const char *url, *database, *collection;
     const struct spec *spec; /* for unique indexes and on_key_conflict; borrowed, stays */
 };
@@ -45,6 +50,11 @@ void drain_close(struct drain *d);
  * messages acknowledged, leases extended. Errors of sink_flush and index_make; ERR_REFUSED: by the broker. Nothing works after an
  * error. */
 int drain_next(struct drain *d, int64_t ms, struct subscriber_message *ret, struct err *e);
+/* At the end, at most once: messages are acknowledged that drain_next has not given yet. It gives them without waiting from now on,
+ * and takes no others. */
+bool drain_owes(struct drain *d);
+/* Whether a message may be handed to somebody once only. */
+bool drain_is_at_most_once(const struct drain *d);
 /* Ends the drain_next that waits, or the next one that would. Async-signal-safe. */
 void drain_wake(struct drain *d);
 

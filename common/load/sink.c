@@ -28,6 +28,8 @@ enum {
     SOCKET_MS = 60000,
     COMMAND_MAX = 15 << 20,
     ID_HEAD = 10,
+    OID_HEAD = 5,
+    OID_BYTES = 12,
 };
 
 struct row {
@@ -123,6 +125,15 @@ static void add_id(struct buf *b, const unsigned char id[SINK_ID_BYTES])
     memcpy(b->p + b->n, head, sizeof head);
     memcpy(b->p + b->n + sizeof head, id, SINK_ID_BYTES);
     b->n += sizeof head + SINK_ID_BYTES;
+}
+
+static void add_fresh_id(struct buf *b)
+{
+    static const char head[OID_HEAD] = {0x07, '_', 'i', 'd', 0};
+    bson_oid_t id;
+    bson_oid_init(&id, NULL);
+    buf_add(b, head, sizeof head);
+    buf_add(b, id.bytes, sizeof id.bytes);
 }
 
 /* The key of the next array element. */
@@ -224,6 +235,34 @@ static bool is_key_conflict(const bson_t *error)
     return json_get_i64(error, "code", 0) == 11000 && !is_id_conflict(json_get_str(error, "errmsg", ""));
 }
 
+static void append_id(const struct sink *s, const struct batch *b, size_t row, const char *key, bson_t *ids)
+{
+    const uint8_t *id = (const uint8_t *)b->command.p + b->rows[row].doc_at;
+    bson_oid_t oid;
+    if (!s->o.fresh) {
+        bson_append_binary(ids, key, -1, BSON_SUBTYPE_BINARY, id, SINK_ID_BYTES);
+        return;
+    }
+    memcpy(oid.bytes, id, sizeof oid.bytes);
+    bson_append_oid(ids, key, -1, &oid);
+}
+
+/* The bytes of a document's _id, if it is such as ours are. */
+static const uint8_t *id_in(const struct sink *s, const bson_t *doc, size_t *ret_len)
+{
+    const uint8_t *id = NULL;
+    uint32_t len = 0;
+    bson_iter_t it;
+    *ret_len = s->o.fresh ? OID_BYTES : SINK_ID_BYTES;
+    if (!bson_iter_init_find(&it, doc, "_id"))
+        return NULL;
+    if (s->o.fresh)
+        return BSON_ITER_HOLDS_OID(&it) ? bson_iter_oid(&it)->bytes : NULL;
+    if (BSON_ITER_HOLDS_BINARY(&it))
+        bson_iter_binary(&it, NULL, &len, &id);
+    return len == SINK_ID_BYTES ? id : NULL;
+}
+
 /* A key that is there already may be this row's own, stored before a crash: servers tell of the index they meet first. */
 static void find_ours(struct worker *w, struct batch *b)
 {
@@ -241,8 +280,7 @@ static void find_ours(struct worker *w, struct batch *b)
             if (i < 0 || (size_t)i >= b->n_rows || n == b->n_rows)
                 continue;
             snprintf(key, sizeof key, "%zu", n);
-            bson_append_binary(&ids, key, -1, BSON_SUBTYPE_BINARY, (const uint8_t *)b->command.p + b->rows[i].doc_at,
-                               SINK_ID_BYTES);
+            append_id(w->s, b, (size_t)i, key, &ids);
             index[n++] = (size_t)i;
         }
     bson_append_array(&in, "$in", 3, &ids);
@@ -255,14 +293,10 @@ static void find_ours(struct worker *w, struct batch *b)
         free(b->ours);
         b->ours = xcalloc(b->n_rows, sizeof *b->ours);
         while (mongoc_cursor_next(c, &doc)) {
-            const uint8_t *id;
-            uint32_t len;
-            bson_iter_t di;
-            if (!bson_iter_init_find(&di, doc, "_id") || !BSON_ITER_HOLDS_BINARY(&di))
-                continue;
-            bson_iter_binary(&di, NULL, &len, &id);
-            for (size_t k = 0; k < n && len == SINK_ID_BYTES; k++)
-                if (!memcmp(id, b->command.p + b->rows[index[k]].doc_at, SINK_ID_BYTES))
+            size_t len;
+            const uint8_t *id = id_in(w->s, doc, &len);
+            for (size_t k = 0; k < n && id; k++)
+                if (!memcmp(id, b->command.p + b->rows[index[k]].doc_at, len))
                     b->ours[index[k]] = true;
         }
         if (mongoc_cursor_error(c, &be)) {
@@ -576,7 +610,10 @@ struct buf *sink_begin(struct sink *s, const unsigned char id[SINK_ID_BYTES])
         add_key(&b->command, 0x03, "u");
     }
     s->row_at = open_document(&b->command);
-    add_id(&b->command, id);
+    if (s->o.fresh)
+        add_fresh_id(&b->command);
+    else
+        add_id(&b->command, id);
     return &b->command;
 }
 
@@ -612,8 +649,9 @@ int sink_row(struct sink *s, int64_t line, int64_t offset, int64_t end, const ch
         s->broken = send_batch(s, e);
         if (s->broken)
             return s->broken;
-        unsigned char id[SINK_ID_BYTES];
-        memcpy(id, doc.p + 4 + ID_HEAD, SINK_ID_BYTES);
+        unsigned char id[SINK_ID_BYTES] = {0};
+        if (!s->o.fresh)
+            memcpy(id, doc.p + 4 + ID_HEAD, SINK_ID_BYTES);
         sink_begin(s, id);
         b = s->filling;
         b->command.n = s->row_at;
@@ -627,7 +665,7 @@ int sink_row(struct sink *s, int64_t line, int64_t offset, int64_t end, const ch
         b->cap_rows = b->cap_rows ? b->cap_rows * 2 : 1024;
         b->rows = xrealloc(b->rows, b->cap_rows * sizeof *b->rows);
     }
-    b->rows[b->n_rows++] = (struct row){line, offset, b->raw.n, n, s->row_at + 4 + ID_HEAD};
+    b->rows[b->n_rows++] = (struct row){line, offset, b->raw.n, n, s->row_at + 4 + (s->o.fresh ? OID_HEAD : ID_HEAD)};
     buf_add(&b->raw, raw, n);
     b->end = s->passed = end;
     if (b->n_rows < BATCH_ROWS && b->command.n < BATCH_BYTES)

@@ -28,6 +28,7 @@ struct sink_refusal {
 struct sink_options {
     const char *url, *database, *collection;
     bool replace;  /* a row replaces the one with its _id */
+    bool fresh;    /* rows get ObjectIds of their own, whatever sink_begin is given; not with replace */
     bool in_order; /* one command at a time: of two rows with one key the first wins (with replace, the last) */
     void *arg;
     void (*on_refused)(void *arg, const struct sink_refusal *why);

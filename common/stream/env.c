@@ -26,13 +26,29 @@ int stream_env_read_for(const char *stream, struct stream_env *ret, struct err *
     return 0;
 }
 
+static int read_delivery(enum stream_delivery *ret, struct err *e)
+{
+    static const char *const names[] = {"exactly_once", "at_least_once", "at_most_once"};
+    const char *is = getenv("SIMBDP_DELIVERY");
+    *ret = DELIVERY_EXACTLY_ONCE;
+    for (size_t i = 0; is && *is; i++) {
+        if (i == sizeof names / sizeof *names)
+            return err_set(e, ERR_CONFIG, "SIMBDP_DELIVERY is \"%s\"; it may be exactly_once, at_least_once or at_most_once", is);
+        *ret = (enum stream_delivery)i;
+        if (!strcmp(is, names[i]))
+            break;
+    }
+    return 0;
+}
+
 int stream_env_read(struct stream_env *ret, struct err *e)
 {
     int r = stream_env_read_for(NULL, ret, e);
-    if (r == 0 && !ret->app) {
+    if (r < 0)
+        return r;
+    r = ret->app ? read_delivery(&ret->delivery, e) : missing("SIMBDP_APP", e);
+    if (r < 0)
         stream_env_fini(ret);
-        return missing("SIMBDP_APP", e);
-    }
     return r;
 }
 

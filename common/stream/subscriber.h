@@ -24,6 +24,13 @@ struct subscriber_batch {
 /* Holds at most max_messages and max_bytes unacknowledged. Does not wait for the broker. */
 int subscriber_open(const char *endpoint, const struct link_keys *keys, const char *stream, const char *subscription,
                     uint32_t max_messages, uint64_t max_bytes, struct subscriber **ret, struct err *e);
+/* From here on messages are acknowledged before they are given out, and only those are given out whose acknowledgement the broker
+ * has written and nobody else's was before: nobody else is given them, whatever is killed. ack, nack and extend do nothing then.
+ * Before the first subscriber_next. */
+void subscriber_ack_first(struct subscriber *s);
+/* At the end: takes no more, and waits (a second at most) until it is known which of those that were acknowledged are ours. True:
+ * there are some that were not given out; subscriber_next does not wait from now on. Without subscriber_ack_first: false. */
+bool subscriber_owes(struct subscriber *s);
 /* Gives back what is held, if the broker is there. NULL is fine. */
 void subscriber_close(struct subscriber *s);
 

@@ -63,6 +63,12 @@ void plan_app_dir(struct run_spec *s, const struct home *h, const char *exec)
     run_pairs_add(&s->env, "SIMBDP_APP_DIR", *dir ? dir : "/");
 }
 
+void plan_delivery(struct run_spec *s, const struct conf_stream_app *c)
+{
+    if (strcmp(c->delivery, CONF_EXACTLY_ONCE) != 0)
+        run_pairs_add(&s->env, "SIMBDP_DELIVERY", c->delivery);
+}
+
 void plan_publish_env(struct run_spec *s, const struct conf_tenant *t)
 {
     AUTO_FREE char *endpoint = xasprintf("ipc://%s/broker.ipc", s->runtime);

@@ -20,6 +20,8 @@ void plan_common_env(struct run_spec *s, const struct plan_tenant *t, const char
 /* SIMBDP_APP_DIR: where the executable is that `exec` of the configuration names; where it is none of the tenant's, apps/<tenant>.
  */
 void plan_app_dir(struct run_spec *s, const struct home *h, const char *exec);
+/* How a stream app's messages are delivered: SIMBDP_DELIVERY, where it is not exactly once. */
+void plan_delivery(struct run_spec *s, const struct conf_stream_app *c);
 /* Where a batch app may publish: ZMQ_STREAM_ENDPOINT, if its tenant has streams. The broker's place is known when it does not run.
  */
 void plan_publish_env(struct run_spec *s, const struct conf_tenant *t);

@@ -72,6 +72,7 @@ void spec_make(const struct instance *i, const struct conf_tenant *t, const stru
     AUTO_FREE char *full = xasprintf("%s/%s", t->id, c->stream);
     run_pairs_add(&s.env, "SIMBDP_STREAM", f->uid >= 0 ? c->stream : full); /* who has our uid is not one tenant to the broker */
     run_pairs_add(&s.env, "SIMBDP_DATASET", c->dataset);
+    plan_delivery(&s, c);
     if (d) {
         AUTO_BUF struct buf spec = {0};
         struct conf_limits l = conf_effective_limits(t, d);

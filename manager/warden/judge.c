@@ -328,6 +328,7 @@ static void want_stream_env(struct trial *c)
     AUTO_FREE char *full = xasprintf("%s/%s", c->t->id, a->stream);
     run_pairs_add(&w->env, "SIMBDP_STREAM", w->uid >= 0 ? a->stream : full);
     run_pairs_add(&w->env, "SIMBDP_DATASET", a->dataset);
+    plan_delivery(w, a);
     if (d) {
         AUTO_BUF struct buf spec = {0};
         conf_spec_json(d, true, conf_effective_limits(c->t, d).max_row_bytes, 0, &spec);

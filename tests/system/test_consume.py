@@ -7,6 +7,7 @@ import struct
 import subprocess
 
 import pytest
+from bson import ObjectId
 from harness import BUILD, RELEASE, ROOT, until
 from wire import Peer
 
@@ -166,6 +167,117 @@ def test_killed_between_storing_and_acknowledging(stream, point):
     settled(stream, dead=0)
     stop(p)
     assert sorted(d["n"] for d in stream.db.data.find()) == list(range(1000))
+
+
+# ---- delivery
+
+DELIVERIES = ("exactly_once", "at_least_once", "at_most_once")
+
+
+def ids(*numbers):
+    return [json.dumps({"station": "OSL", "n": i}).encode() for i in numbers]
+
+
+@pytest.mark.parametrize("delivery", DELIVERIES)
+def test_delivery_and_a_loader_killed_after_it_stored(stream, delivery):
+    stream.peer.publish(STREAM, ids(*range(100)))
+    p = load(stream, SIMBDP_DELIVERY=delivery, SIMBDP_CRASH_AT="load_insert", SIMBDP_CRASH_ONCE=str(stream.base / "once"))
+    assert p.wait(60) == -signal.SIGKILL
+    p = load(stream, SIMBDP_DELIVERY=delivery)
+    settled(stream, dead=0)
+    stop(p)
+    docs = list(stream.db.data.find())
+    found = sorted(d["n"] for d in docs)
+    if delivery == "exactly_once":
+        assert found == list(range(100))
+    elif delivery == "at_least_once":
+        assert set(found) == set(range(100)) and len(found) > 100, "what was stored and not acknowledged is there twice"
+    else:
+        assert len(found) == len(set(found)) and found
+    assert {type(d["_id"]) for d in docs} == {bytes if delivery == "exactly_once" else ObjectId}
+
+
+KILLED = """
+with simbdp.open() as run:
+    for message in run.messages():
+        if os.environ.get("DIE"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        run.store({"n": message.json()["n"], "deliveries": message.deliveries})
+        message.done()
+"""
+
+
+@pytest.mark.parametrize("delivery", DELIVERIES)
+def test_delivery_and_an_app_killed_before_it_stored(stream, delivery):
+    stream.peer.publish(STREAM, ids(0))
+    assert python(stream, KILLED, DIE="1", SIMBDP_DELIVERY=delivery).wait(60) == -signal.SIGKILL
+    stream.peer.publish(STREAM, ids(1, 2))
+    p = python(stream, KILLED, SIMBDP_DELIVERY=delivery)
+    settled(stream, dead=0)
+    found = {d["n"]: d["deliveries"] for d in until(lambda: (lambda d: d if {1, 2} <= {x["n"] for x in d} else None)(list(stream.db.data.find())), stream.base, what="the rows")}
+    assert found == ({1: 1, 2: 1} if delivery == "at_most_once" else {0: 2, 1: 1, 2: 1})
+    p.kill()
+    p.communicate()
+
+
+def test_at_most_once_loses_nothing_when_it_is_told_to_stop(stream):
+    for at in range(0, 20000, 500):
+        stream.peer.publish(STREAM, ids(*range(at, at + 500)))
+    for more in (500, 3000):
+        p = load(stream, SIMBDP_DELIVERY="at_most_once")
+        until(lambda: stream.db.data.count_documents({}) >= more, stream.base, every=0.01, what="some rows")
+        stop(p)
+    p = load(stream, SIMBDP_DELIVERY="at_most_once")
+    settled(stream, dead=0)
+    stop(p)
+    assert sorted(d["n"] for d in stream.db.data.find()) == list(range(20000))
+
+
+def test_at_most_once_and_leases_that_ran_out(stream):
+    """What a stopped consumer had on its way to it goes to another; it finds that out, and does not take it as well."""
+    slow = """
+with simbdp.open() as run:
+    for message in run.messages():
+        run.store({"n": message.json()["n"], "who": os.environ["WHO"]})
+        message.done()
+        if message.json()["n"] == 0:
+            os.kill(os.getpid(), signal.SIGSTOP)
+"""
+    stopped = python(stream, slow, WHO="stopped", SIMBDP_DELIVERY="at_most_once")
+    stream.peer.publish(STREAM, ids(0))
+    until(lambda: open(f"/proc/{stopped.pid}/stat").read().rsplit(")", 1)[1].split()[0] == "T", stream.base, every=0.02, what="it stands still")
+    stream.peer.publish(STREAM, ids(*range(1, 60)))
+    other = python(stream, slow, WHO="other", SIMBDP_DELIVERY="at_most_once")
+    settled(stream)
+    stopped.send_signal(signal.SIGCONT)
+    stream.peer.publish(STREAM, ids(*range(60, 100)))
+    settled(stream)
+    dead = {json.loads(d)["n"] for d in dead_letters(stream)}  # its lease ran out as often as max_deliveries says
+
+    def found():
+        return sorted([d["n"] for d in stream.db.data.find()] + list(dead))
+    until(lambda: len(found()) >= 100, stream.base, what=lambda: f"all rows: {found()}")
+    for p in (stopped, other):
+        p.terminate()
+        p.communicate(timeout=60)
+    assert found() == list(range(100)), "nobody has what another has, or what is a dead letter"
+
+
+@pytest.mark.parametrize("program", ("simbdp-load", "simbdp-pipe"))
+def test_at_most_once_hands_a_command_nothing_twice(stream, program):
+    out = stream.base / "seen"
+    command = ["sh", "-c", f"tee -a {out} | grep -q bad && exit 3; exit 0"]
+    stream.peer.publish(STREAM, [b"1", b"2", b"bad", b"4"])
+    p = start(stream, BUILD / program, *(["--stream"] if program == "simbdp-load" else []), "--", *command, SIMBDP_DELIVERY="at_most_once")
+    settled(stream, dead=0)
+    until(lambda: out.exists() and len(out.read_text().split()) == 4, stream.base, what="all of them")
+    err = stop(p)
+    assert sorted(out.read_text().split()) == ["1", "2", "4", "bad"]
+    assert "lost" in err and "exits with 3" in err or "ends with 3" in err, err
+
+
+def test_a_delivery_that_is_none(stream):
+    assert "at_most_once" in stop_itself(load(stream, SIMBDP_DELIVERY="twice"), 78)
 
 
 # ---- output modes

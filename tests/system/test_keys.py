@@ -169,6 +169,7 @@ TABLE = {
     "tenant.stream_apps.stream": STREAMS + "::test_each_app_has_its_own_copy_and_instances_compete",
     **dict.fromkeys((f"tenant.stream_apps.{key}" for key in "exec args output dataset profile env.name env.value secrets.name secrets.file".split()),
                     MANAGED + "::test_five_lines_of_shell_are_a_stream_app"),
+    "tenant.stream_apps.delivery": MANAGED + "::test_delivery_is_the_apps_to_choose",
     "tenant.stream_apps.min_instances": MANAGED + "::test_on_demand_off_and_min_instances",
     "tenant.stream_apps.max_instances": MANAGED + "::test_on_demand_off_and_min_instances",
     "tenant.stream_apps.on_demand": MANAGED + "::test_on_demand_off_and_min_instances",

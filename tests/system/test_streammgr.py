@@ -556,6 +556,20 @@ def test_stop_of_one_instance_holds(platform):
     until(lambda: platform.count() == 2, platform.path / "state", what="the other row")
 
 
+def test_delivery_is_the_apps_to_choose(platform):
+    configure(platform, LOAD, 'app = "fresh"; exec = "builtin:load"; dataset = "data"; delivery = "at_least_once";',
+              'app = "env"; exec = "env.sh"; delivery = "at_most_once"; min_instances = 1;')
+    script(platform, "env.sh", "#!/bin/sh\necho $SIMBDP_DELIVERY\nexec tail -f /dev/null\n")
+    platform.up()
+    publish(platform, b'{"n":1}')
+    until(lambda: platform.count() == 2, platform.path / "state", what="a row of each")
+    assert {type(d["_id"]).__name__ for d in platform.docs()} == {"bytes", "ObjectId"}
+    says(platform, wait_app(platform, lambda a: a["running"] == 1, "env")["run_ids"][0], "at_most_once\n")
+    configure(platform, LOAD + 'delivery = "twice";')
+    r = platform.cli("check", check=False)
+    assert r.returncode == 1 and "exactly_once" in r.stderr + r.stdout
+
+
 def test_the_database_is_waited_for(make_home, tmp_path):
     own = Mongo(tmp_path / "mongo")
     home = make_home(mongo=own)
