@@ -7,10 +7,11 @@
 #include <string.h>
 
 static const struct col cols[] = {
-    {"tenant_id", COL_TEXT, 2},  {"app", COL_TEXT, 1},      {"stream", COL_TEXT, 5},         {"state", COL_TEXT, 1},
-    {"instances", COL_COUNT, 1}, {"running", COL_COUNT, 0}, {"ready", COL_COUNT, 3},         {"draining", COL_COUNT, 7},
-    {"desired", COL_COUNT, 1},   {"pinned", COL_BOOL, 6}, {"by_hand", COL_COUNT, 0},   {"min_instances", COL_COUNT, 8}, {"max_instances", COL_COUNT, 8},
-    {"restarts", COL_COUNT, 4},  {"reason", COL_LONG, 1},   {"run_ids", COL_JSON, 0}, {"asks", COL_JSON, 0},
+    {"tenant_id", COL_TEXT, 2},      {"app", COL_TEXT, 1},       {"stream", COL_TEXT, 5},   {"state", COL_TEXT, 1},
+    {"instances", COL_COUNT, 1},     {"running", COL_COUNT, 0},  {"ready", COL_COUNT, 3},   {"draining", COL_COUNT, 7},
+    {"desired", COL_COUNT, 1},       {"pinned", COL_BOOL, 6},    {"by_hand", COL_COUNT, 0}, {"min_instances", COL_COUNT, 8},
+    {"max_instances", COL_COUNT, 8}, {"restarts", COL_COUNT, 4}, {"reason", COL_LONG, 1},   {"run_ids", COL_JSON, 0},
+    {"asks", COL_JSON, 0},
 };
 
 /* Its run id on the standard output alone, for scripts. */

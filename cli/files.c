@@ -3,11 +3,11 @@
 #include <string.h>
 
 static const struct col cols[] = {
-    {"file_id", COL_ID, 1},          {"tenant_id", COL_TEXT, 2},    {"dataset", COL_TEXT, 5},      {"file_name", COL_LONG, 1},
-    {"size_bytes", COL_COUNT, 7},    {"content_hash", COL_TEXT, 0}, {"state", COL_TEXT, 1},        {"reason", COL_TEXT, 0},
-    {"detail", COL_TEXT, 0},         {"attempts", COL_COUNT, 8},    {"rows_parsed", COL_COUNT, 0}, {"rows_loaded", COL_COUNT, 6},
-    {"rows_rejected", COL_COUNT, 6}, {"rows_repaired", COL_COUNT, 7}, {"quality", COL_JSON, 0},      {"received_at", COL_TIME, 4},  {"started_at", COL_TIME, 0},
-    {"ended_at", COL_TIME, 0},       {"run_id", COL_ID, 0},         {"why", COL_WORDS, 1},
+    {"file_id", COL_ID, 1},          {"tenant_id", COL_TEXT, 2},      {"dataset", COL_TEXT, 5},      {"file_name", COL_LONG, 1},
+    {"size_bytes", COL_COUNT, 7},    {"content_hash", COL_TEXT, 0},   {"state", COL_TEXT, 1},        {"reason", COL_TEXT, 0},
+    {"detail", COL_TEXT, 0},         {"attempts", COL_COUNT, 8},      {"rows_parsed", COL_COUNT, 0}, {"rows_loaded", COL_COUNT, 6},
+    {"rows_rejected", COL_COUNT, 6}, {"rows_repaired", COL_COUNT, 7}, {"quality", COL_JSON, 0},      {"received_at", COL_TIME, 4},
+    {"started_at", COL_TIME, 0},     {"ended_at", COL_TIME, 0},       {"run_id", COL_ID, 0},         {"why", COL_WORDS, 1},
 };
 
 static const char select_sql[] =

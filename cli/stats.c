@@ -231,11 +231,11 @@ static void print_json(const struct figures *f)
 }
 
 static const struct col cols[] = {
-    {"tenant", COL_TEXT, 1},       {"files", COL_COUNT, 1},       {"ingested", COL_COUNT, 1}, {"rejected", COL_COUNT, 2},
-    {"duplicate", COL_COUNT, 6},   {"quarantined", COL_COUNT, 2}, {"bytes", COL_COUNT, 4},    {"rows", COL_COUNT, 1},
-    {"rejects", COL_COUNT, 3},     {"repaired", COL_COUNT, 8},     {"avg_s", COL_NUMBER, 5},      {"p50_s", COL_NUMBER, 8},   {"p99_s", COL_NUMBER, 7},
-    {"MB/s", COL_NUMBER, 5},       {"messages", COL_COUNT, 4},    {"avg_ms", COL_NUMBER, 7},  {"run_s", COL_NUMBER, 8},
-    {"instance_s", COL_NUMBER, 9}, {"cpu_s", COL_NUMBER, 8},
+    {"tenant", COL_TEXT, 1},     {"files", COL_COUNT, 1},       {"ingested", COL_COUNT, 1}, {"rejected", COL_COUNT, 2},
+    {"duplicate", COL_COUNT, 6}, {"quarantined", COL_COUNT, 2}, {"bytes", COL_COUNT, 4},    {"rows", COL_COUNT, 1},
+    {"rejects", COL_COUNT, 3},   {"repaired", COL_COUNT, 8},    {"avg_s", COL_NUMBER, 5},   {"p50_s", COL_NUMBER, 8},
+    {"p99_s", COL_NUMBER, 7},    {"MB/s", COL_NUMBER, 5},       {"messages", COL_COUNT, 4}, {"avg_ms", COL_NUMBER, 7},
+    {"run_s", COL_NUMBER, 8},    {"instance_s", COL_NUMBER, 9}, {"cpu_s", COL_NUMBER, 8},
 };
 
 static char *count_cell(int64_t n)
