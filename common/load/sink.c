@@ -177,9 +177,9 @@ int sink_error(const bson_error_t *be, const char *what, struct err *e)
                   be->domain == MONGOC_ERROR_WRITE_CONCERN;
     /* Server codes: 13 Unauthorized, 18 AuthenticationFailed; those that pass: 6 HostUnreachable, 7 HostNotFound, 50
      * MaxTimeMSExpired, 64 WriteConcernFailed, 89 NetworkTimeout, 91 ShutdownInProgress, 112 WriteConflict, 189
-     * PrimarySteppedDown, 262 ExceededTimeLimit, 9001 SocketException, 10107 NotWritablePrimary, 11600 InterruptedAtShutdown,
-     * 11602 InterruptedDueToReplStateChange, 13435 NotPrimaryNoSecondaryOk, 13436 NotPrimaryOrSecondary. */
-    static const uint32_t passing[] = {6, 7, 50, 64, 89, 91, 112, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436};
+     * PrimarySteppedDown, 262 ExceededTimeLimit, 14031 OutOfDiskSpace, 9001 SocketException, 10107 NotWritablePrimary, 11600
+     * InterruptedAtShutdown, 11602 InterruptedDueToReplStateChange, 13435 NotPrimaryNoSecondaryOk, 13436 NotPrimaryOrSecondary. */
+    static const uint32_t passing[] = {6, 7, 50, 64, 89, 91, 112, 189, 262, 9001, 14031, 10107, 11600, 11602, 13435, 13436};
     int code = ERR_DATABASE;
     if (be->domain == MONGOC_ERROR_SERVER_SELECTION || be->domain == MONGOC_ERROR_STREAM || be->domain == MONGOC_ERROR_PROTOCOL)
         code = -ECONNREFUSED;

@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PING_EVERY_MS = 500, WRITE_EVERY_MS = 5000, SELECT_MS = 1000, SOCKET_MS = 2000 };
+enum { PING_EVERY_MS = 500, WRITE_EVERY_MS = 5000, WRITE_ASKED_MS = 100, SELECT_MS = 1000, SOCKET_MS = 2000 };
 
 struct health {
     char *url;
@@ -57,11 +57,11 @@ static bool ping(mongoc_client_t *c, bson_error_t *be)
     return ok;
 }
 
-/* A server may answer and refuse every write: its disk is full, its store broke. */
-static bool takes_writes(struct health *h, mongoc_client_t *c, bson_error_t *be)
+/* A server may answer and refuse every write: its disk is full, its store broke. asked: somebody failed there just now. */
+static bool takes_writes(struct health *h, mongoc_client_t *c, bool asked, bson_error_t *be)
 {
     int64_t now = clk_now_ms();
-    if (h->written_ms && now - h->written_ms < WRITE_EVERY_MS)
+    if (h->written_ms && now - h->written_ms < (asked ? WRITE_ASKED_MS : WRITE_EVERY_MS))
         return true;
     bson_t *cmd = BCON_NEW("update", BCON_UTF8("health"), "updates", "[", "{", "q", "{", "_id", BCON_UTF8("write"), "}", "u", "{",
                            "$set", "{", "at", BCON_DATE_TIME(clk_wall_ms()), "}", "}", "upsert", BCON_BOOL(true), "}", "]");
@@ -183,11 +183,11 @@ static void *work(void *arg)
     while (!h->quit) {
         uint64_t asked = h->asked;
         bson_error_t be = {0};
-        bool admin = h->admin != NULL, writes = h->writes;
+        bool admin = h->admin != NULL, writes = h->writes, somebody = asked != h->checked;
         pthread_mutex_unlock(&h->lock);
         if (!c)
             c = connect_to(h->url);
-        bool up = c && ping(c, &be) && (!writes || takes_writes(h, c, &be));
+        bool up = c && ping(c, &be) && (!writes || takes_writes(h, c, somebody, &be));
         if (!up && admin)
             make_admin(h);
         if (!up && c) { /* a client that failed waits five seconds before it tries again; a new one does not */

@@ -18,6 +18,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Executor;
 import org.h2.mvstore.MVStore;
+import org.h2.mvstore.MVStoreException;
 
 /**
  * One database: a store of its own in a file of its own, a backend that knows no other, and its turn: one command at a time, in the order
@@ -36,6 +37,10 @@ final class Database {
     /** How long room that came free is left as it is; by then its successor was synced many times. The default, 45 s, lets one document take gigabytes. */
     private static final int RETENTION_MS = 500, COMPACT_MS = 1000;
     private static final long COMPACT_BYTES = 64L << 20;
+    /** Of the file system: below that nothing is added, so that what deletes, and the programs beside us, have room to write. */
+    private static final long SPARE_BYTES = 8L << 20;
+    /** MongoDB's codes: the disk is full; the command did not come to its end, and may be sent again. */
+    private static final int NO_SPACE = 14031, INTERRUPTED = 11600;
     private static final long IDLE_NS = 60_000_000_000L, CURSOR_NS = 600_000_000_000L;
     private static final SecureRandom random = new SecureRandom();
 
@@ -176,7 +181,7 @@ final class Database {
             if (store == null) cacheMb(-1);
             discard();
             say(why);
-            throw new MongoServerError(8, "UnknownError", why);
+            throw storeFailed(e) ? failure(e, why) : new MongoServerError(8, "UnknownError", why);
         }
     }
 
@@ -218,6 +223,8 @@ final class Database {
             if (user.maxBytes() >= 0 && size() > user.maxBytes() && Guard.adds(command, query))
                 throw new MongoServerError(12501, "QuotaExceeded", "database " + name + " holds " + size() + " bytes; max_database_bytes is "
                         + user.maxBytes() + ": delete something first, then try again");
+            if (Guard.adds(command, query) && file.getParent().toFile().getUsableSpace() < SPARE_BYTES)
+                throw new MongoServerError(NO_SPACE, "OutOfDiskSpace", "the disk under " + file.getParent() + " is full: less than " + (SPARE_BYTES >> 20) + " MiB are left");
             bound(query, lower);
             try {
                 reply = backend.handleCommand(channel, database, command, query);
@@ -240,12 +247,28 @@ final class Database {
                     : t instanceof StackOverflowError ? "it is nested too deep" : "" + t;
             say("a command '" + command + "' of " + user.name() + " was ended: " + why);
             discard();
-            reply = w.ended() != null && why.contains(" s") ? error(new MongoServerError(50, "MaxTimeMSExpired", "the command was ended: " + why))
+            reply = storeFailed(t) ? error(failure(t, "the store of database " + name + " failed and is opened anew, as the last command left it: " + why))
+                    : w.ended() != null && why.contains(" s") ? error(new MongoServerError(50, "MaxTimeMSExpired", "the command was ended: " + why))
                     : error(new MongoServerError(146, "ExceededMemoryLimit", "the command was ended: " + why));
         }
         w.forget();
         usedAt = System.nanoTime();
         return reply;
+    }
+
+    /** Neither the command's fault nor its bounds': what the file system did, or what an earlier failure left. */
+    private static boolean storeFailed(Throwable t) {
+        for (; t != null; t = t.getCause()) if (t instanceof MVStoreException || t instanceof IOException) return true;
+        return false;
+    }
+
+    private static boolean noSpace(Throwable t) {
+        for (; t != null; t = t.getCause()) if (("" + t.getMessage()).contains("No space left") || ("" + t.getMessage()).contains("quota exceeded")) return true;
+        return false;
+    }
+
+    private static MongoServerError failure(Throwable t, String why) {
+        return noSpace(t) ? new MongoServerError(NO_SPACE, "OutOfDiskSpace", why) : new MongoServerError(INTERRUPTED, "InterruptedAtShutdown", why);
     }
 
     private long size() { return store.getFileStore().size(); }
