@@ -36,7 +36,10 @@ static struct bsub *bsub_of(struct bstream *st, struct sub *queue)
     struct bsub *s = sub_tag(queue);
     if (!s) {
         s = xcalloc(1, sizeof *s);
-        *s = (struct bsub){.queue = queue, .stream = st, .due_ms = -1, .rate_seen = sub_tally(queue)->v[TALLY_MESSAGES]};
+        uint64_t acked = sub_tally(queue)->v[TALLY_MESSAGES];
+        *s = (struct bsub){.queue = queue, .stream = st, .due_ms = -1, .rate_seen = acked};
+        s->minute.begun_ms = clk_now_ms();
+        s->minute.acked = acked;
         sub_set_tag(queue, s);
     }
     return s;
@@ -202,17 +205,25 @@ int broker_reload(struct broker *b, struct err *e)
     return r;
 }
 
+static void list_cut_off(struct broker *b, struct buf *out, const char *key, bool for_rejects)
+{
+    size_t i = 0;
+    json_begin(out, key, '[');
+    for (struct stream *q; (q = queues_next(b->queues, &i));) {
+        const struct bstream *st = stream_tag(q);
+        if (st->cut_off && (st->too_many_rejects || !for_rejects))
+            json_str(out, NULL, stream_name(q));
+    }
+    json_end(out, ']');
+}
+
 int broker_save_cut_off(struct broker *b)
 {
     AUTO_BUF struct buf out = {0};
     struct err e = {0};
-    size_t i = 0;
     json_begin(&out, NULL, '{');
-    json_begin(&out, "streams", '[');
-    for (struct stream *q; (q = queues_next(b->queues, &i));)
-        if (((struct bstream *)stream_tag(q))->cut_off)
-            json_str(&out, NULL, stream_name(q));
-    json_end(&out, ']');
+    list_cut_off(b, &out, "streams", false);
+    list_cut_off(b, &out, "for_rejects", true);
     json_end(&out, '}');
     int r = fd_write_file(b->store_fd, CUT_OFF_FILE, out.p, out.n, 0600, &e);
     if (r < 0)
@@ -220,20 +231,29 @@ int broker_save_cut_off(struct broker *b)
     return r;
 }
 
+static void cut_off_again(struct broker *b, bson_iter_t *names, bool for_rejects)
+{
+    while (bson_iter_next(names)) {
+        struct stream *q = BSON_ITER_HOLDS_UTF8(names) ? queues_stream(b->queues, bson_iter_utf8(names, NULL)) : NULL;
+        struct bstream *st = q ? stream_tag(q) : NULL;
+        if (st)
+            st->cut_off = true;
+        if (st)
+            st->too_many_rejects |= for_rejects;
+    }
+}
+
 static void load_cut_off(struct broker *b)
 {
     AUTO_BUF struct buf text = {0};
+    static const char *const keys[] = {"streams", "for_rejects"};
     bson_iter_t it;
     if (fd_read_file(b->store_fd, CUT_OFF_FILE, &text, 16 << 20, NULL) < 0)
         return;
     AUTO_BSON bson_t *doc = json_parse(text.p, text.n, NULL);
-    if (!doc || !json_get_iter(doc, "streams", &it))
-        return;
-    while (bson_iter_next(&it)) {
-        struct stream *q = BSON_ITER_HOLDS_UTF8(&it) ? queues_stream(b->queues, bson_iter_utf8(&it, NULL)) : NULL;
-        if (q)
-            ((struct bstream *)stream_tag(q))->cut_off = true;
-    }
+    for (int k = 0; doc && k < 2; k++)
+        if (json_get_iter(doc, keys[k], &it))
+            cut_off_again(b, &it, k == 1);
 }
 
 /* ---- turns ---- */
@@ -293,6 +313,7 @@ static void take_rates(struct broker *b)
             if (bs->acked_per_s < 0.05)
                 bs->acked_per_s = 0;
             bs->rate_seen = f.acked;
+            limits_look_at_rejects(bs);
         }
     }
 }

@@ -42,6 +42,7 @@ struct bstream {
     char *name; /* within the tenant */
     bool configured;
     bool cut_off;            /* after too many breaches, until `tenant resume` */
+    bool too_many_rejects;   /* and that is why */
     struct conf_stream conf; /* a copy; its strings belong to the configuration */
     struct bucket messages, bytes;
     struct breaches breaches;
@@ -62,7 +63,12 @@ struct bsub {
     int64_t due_ms; /* the timer's; -1: not armed */
     double acked_per_s;
     uint64_t rate_seen;
-    int64_t dead_s; /* the second in which the log had so many */
+    struct bucket rows; /* of max_rows_per_s */
+    struct {
+        int64_t begun_ms;
+        uint64_t acked, rejected; /* when it began */
+    } minute;                     /* of max_reject_pct */
+    int64_t dead_s;               /* the second in which the log had so many */
     int n_dead_told;
     struct bsub *next;
 };
@@ -162,6 +168,12 @@ void session_drop_sub(struct broker *b, struct bsub *sub); /* its consumers' sub
 /* limits.c */
 /* WIRE_N_CODES, or what the request is refused with: how long to wait (0: it will never pass), and why. Takes nothing. */
 enum wire_code limits_broken(struct bstream *st, const struct wire_request *rq, int64_t *ret_wait_ms, char *text, size_t size);
+/* The app made so many rows of messages. */
+void limits_take_rows(struct bsub *s, uint64_t n);
+/* How long it gets no messages for that, ms. */
+int64_t limits_rows_wait_ms(struct bsub *s);
+/* Once a second: cuts the stream off where an app refuses too many of its messages. */
+void limits_look_at_rejects(struct bsub *s);
 /* What one request may have. */
 int64_t limits_messages(const struct conf_stream *c);
 int64_t limits_bytes(const struct conf_stream *c);
@@ -177,8 +189,8 @@ int deliver_terms(struct subscription *sub, uint32_t request);
 void journal_interval(struct broker *b);
 void journal_breach(struct bstream *st, enum wire_code code, const char *detail);
 void journal_dead(struct bsub *s, const struct dead_letter *d);
-void journal_cut_off(struct bstream *st, bool cut_off);
-void journal_lost(struct bstream *st); /* what the store had lost when it was opened */
+void journal_cut_off(struct bstream *st, const char *app, bool cut_off); /* app: whose rejects were too many */
+void journal_lost(struct bstream *st);                                   /* what the store had lost when it was opened */
 
 /* control.c */
 int control_start(struct broker *b, struct err *e);

@@ -373,6 +373,7 @@ static void nack_one(struct consumer *c, uint64_t seq, struct slot *t, void *arg
     const struct nacking *k = arg;
     struct sub *s = c->sub;
     if (k->until_ms < 0) {
+        s->rejected++;
         sub_count(s, TALLY_ERRORS, 1);
         sub_die(s, seq, t, k->reason, k->wall_ms);
         return;

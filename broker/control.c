@@ -281,9 +281,9 @@ static int resume(struct broker *b, const char *tenant)
         struct bstream *st = stream_tag(q);
         if (strcmp(st->tenant->id, tenant) || !st->cut_off)
             continue;
-        st->cut_off = false;
+        st->cut_off = st->too_many_rejects = false;
         breaches_fini(&st->breaches);
-        journal_cut_off(st, false);
+        journal_cut_off(st, NULL, false);
     }
     return broker_save_cut_off(b);
 }

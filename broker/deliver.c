@@ -129,7 +129,9 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 void deliver_arm(struct bsub *s)
 {
     struct broker *b = s->stream->b;
-    int64_t due = sub_tick(s->queue, b->now_ms, b->wall_ms);
+    int64_t due = sub_tick(s->queue, b->now_ms, b->wall_ms), wait_ms = limits_rows_wait_ms(s);
+    if (wait_ms > 0 && (due < 0 || b->now_ms + wait_ms < due))
+        due = b->now_ms + wait_ms;
     if (due < 0 || (s->due_ms >= 0 && s->due_ms <= due))
         return; /* a timer that comes too early arms itself anew */
     if (!s->timer)
@@ -162,7 +164,7 @@ bool deliver(struct broker *b)
         s->listed = false;
         bool may = s->configured && s->stream->configured && !s->stream->tenant->suspended;
         sub_tick(s->queue, b->now_ms, b->wall_ms); /* leases that ended are handed out now */
-        size_t served = may && left ? serve_round(b, s) : 0;
+        size_t served = may && left && !limits_rows_wait_ms(s) ? serve_round(b, s) : 0;
         left -= served < left ? served : left;
         deliver_arm(s);
         if (served || (may && !left)) { /* there may be more: after those that wait */

@@ -117,16 +117,14 @@ void journal_breach(struct bstream *st, enum wire_code code, const char *detail)
     write_line(st->b, st->tenant->id, &line);
 }
 
-void journal_cut_off(struct bstream *st, bool cut_off)
+void journal_cut_off(struct bstream *st, const char *app, bool cut_off)
 {
     AUTO_BUF struct buf line = {0};
-    begin(&line, cut_off ? "cut_off" : "resumed", st, NULL);
+    begin(&line, cut_off ? "cut_off" : "resumed", st, app);
+    if (cut_off)
+        json_str(&line, "reason", st->too_many_rejects ? "max_reject_pct" : "breaches");
     json_end(&line, '}');
     write_line(st->b, st->tenant->id, &line);
-    if (cut_off)
-        log_warn("cut_off", st->tenant->id, NULL,
-                 "stream %s: %lld breaches within %lld s; publishing is refused until `mysimbdp tenant resume %s`", st->name,
-                 (long long)st->conf.breaches, (long long)st->conf.breach_window_s, st->tenant->id);
 }
 
 static void lost_line(struct bstream *st, const char *app, uint64_t n)

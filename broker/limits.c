@@ -1,8 +1,13 @@
 /* What a stream's configuration says against a request. */
 #include "broker.h"
 
+#include "common/log.h"
+#include "common/read/reader.h"
+
 #include <inttypes.h>
 #include <stdio.h>
+
+enum { MINUTE_MS = 60000, ENOUGH_MESSAGES = 20 };
 
 static int64_t max_request_bytes(const struct conf_stream *c)
 {
@@ -76,4 +81,41 @@ enum wire_code limits_broken(struct bstream *st, const struct wire_request *rq, 
              wait_ms ? c->max_messages_per_s : c->max_bytes_per_s);
     *ret_wait_ms = wait_ms + bytes_ms;
     return WIRE_rate;
+}
+
+void limits_take_rows(struct bsub *s, uint64_t n)
+{
+    bucket_take(&s->rows, s->stream->conf.max_rows_per_s, (int64_t)n);
+}
+
+int64_t limits_rows_wait_ms(struct bsub *s)
+{
+    const struct conf_stream *c = &s->stream->conf;
+    return bucket_wait_ms(&s->rows, c->max_rows_per_s, c->burst_ms, 1, s->stream->b->now_ms);
+}
+
+void limits_look_at_rejects(struct bsub *s)
+{
+    struct bstream *st = s->stream;
+    struct sub_figures f;
+    sub_figures(s->queue, &f);
+    uint64_t rejected = f.rejected - s->minute.rejected, all = f.acked - s->minute.acked + rejected;
+    double most = st->conf.max_reject_pct;
+    bool broken =
+        st->configured && !st->cut_off && all >= ENOUGH_MESSAGES && reader_rejects_exceed((int64_t)rejected, (int64_t)all, most);
+    if (broken) {
+        st->cut_off = st->too_many_rejects = true;
+        broker_save_cut_off(st->b);
+        log_warn("cut_off", st->tenant->id, NULL,
+                 "stream %s: app %s refused %" PRIu64 " of %" PRIu64
+                 " messages within a minute; max_reject_pct is %g; publishing is refused "
+                 "until `mysimbdp tenant resume %s`",
+                 st->name, sub_name(s->queue), rejected, all, most, st->tenant->id);
+        journal_cut_off(st, sub_name(s->queue), true);
+    }
+    if (broken || st->b->now_ms - s->minute.begun_ms >= MINUTE_MS) {
+        s->minute.begun_ms = st->b->now_ms;
+        s->minute.acked = f.acked;
+        s->minute.rejected = f.rejected;
+    }
 }

@@ -61,7 +61,7 @@ struct sub_figures {
     uint64_t acked;         /* ever */
     /* Since the program started. lost: not to be had from the disk any more, with those that were missing when the program started
      */
-    uint64_t redelivered, lost, expired;
+    uint64_t redelivered, lost, expired, rejected; /* rejected: dead at once, by a nack that said so */
     size_t n_consumers;
 };
 

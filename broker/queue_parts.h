@@ -155,7 +155,7 @@ struct sub {
     struct sub *next_touched;
     struct tally tally;
     uint64_t n_again, n_suspect, n_delayed, n_leased;
-    uint64_t redelivered, lost, expired;
+    uint64_t redelivered, lost, expired, rejected;
     uint32_t times[N_TIMES]; /* of acks, by time_bucket() */
     int64_t times_sum_ms, times_max_ms, lease_ms;
     int max_deliveries;

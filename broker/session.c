@@ -160,7 +160,10 @@ static void breach(struct bstream *st, enum wire_code code, const char *detail)
         breaches_add(&st->breaches, (size_t)st->conf.breaches, st->conf.breach_window_s * 1000, b->now_ms)) {
         st->cut_off = true;
         broker_save_cut_off(b);
-        journal_cut_off(st, true);
+        log_warn("cut_off", st->tenant->id, NULL,
+                 "stream %s: %lld breaches within %lld s; publishing is refused until `mysimbdp tenant resume %s`", st->name,
+                 (long long)st->conf.breaches, (long long)st->conf.breach_window_s, st->tenant->id);
+        journal_cut_off(st, NULL, true);
     }
 }
 
@@ -283,17 +286,28 @@ bool session_unpark(struct broker *b)
     return b->parking != NULL;
 }
 
+static void refuse_suspended(struct session *s, const struct wire_request *rq, const struct bstream *st)
+{
+    const char *name = stream_name(st->queue);
+    if (st->cut_off && st->too_many_rejects)
+        refuse(s, &rq->h, WIRE_suspended, 0,
+               "stream %s was cut off: of its messages an app refused more than max_reject_pct = %g; the operator resumes it", name,
+               st->conf.max_reject_pct);
+    else if (st->cut_off)
+        refuse(s, &rq->h, WIRE_suspended, 0,
+               "stream %s was cut off: %" PRId64 " breaches of its limits within %" PRId64 " s; the operator resumes it", name,
+               st->conf.breaches, st->conf.breach_window_s);
+    else
+        refuse(s, &rq->h, WIRE_suspended, 0, "the tenant of stream %s is suspended", name);
+}
+
 static void publish_now(struct session *s, const struct wire_request *rq, struct bstream *st)
 {
     struct broker *b = s->b;
     st->tenant->turn_bytes += (int64_t)rq->n_bytes + PARKED_OVERHEAD;
     if (st->tenant->suspended || st->cut_off) {
         stream_count_refusal(st->queue);
-        refuse(s, &rq->h, WIRE_suspended, 0,
-               st->cut_off ? "stream %s was cut off: %" PRId64 " breaches of its limits within %" PRId64
-                             " s; the operator resumes it"
-                           : "the tenant of stream %s is suspended",
-               stream_name(st->queue), st->conf.breaches, st->conf.breach_window_s);
+        refuse_suspended(s, rq, st);
         return;
     }
     if (breaks_limits(s, st, rq) || has_no_room(s, st, rq))
@@ -426,6 +440,13 @@ static struct subscription *subscription_of(struct session *s, const struct wire
     return sub;
 }
 
+static uint64_t acknowledge(struct bsub *bs, const struct range *v, const uint32_t *rows, size_t n_ranges)
+{
+    uint64_t before = sub_tally(bs->queue)->v[TALLY_ROWS], n = sub_ack(bs->queue, v, rows, n_ranges, bs->stream->b->now_ms);
+    limits_take_rows(bs, rows ? sub_tally(bs->queue)->v[TALLY_ROWS] - before : n);
+    return n;
+}
+
 static void settle(struct session *s, const struct wire_request *rq)
 {
     struct broker *b = s->b;
@@ -445,7 +466,7 @@ static void settle(struct session *s, const struct wire_request *rq)
     consumer_heard(sub->consumer);
     size_t n_ranges = rq->rows ? rq->n : merge(v, rq->n);
     if (rq->h.verb == WIRE_ACK)
-        n = sub_ack(bs->queue, v, rq->rows ? rows : NULL, n_ranges, b->now_ms);
+        n = acknowledge(bs, v, rq->rows ? rows : NULL, n_ranges);
     else if (rq->h.verb == WIRE_NACK)
         n = consumer_nack(sub->consumer, v, n_ranges, rq->delay_ms == WIRE_NEVER ? -1 : (int64_t)rq->delay_ms, rq->reason,
                           b->now_ms, b->wall_ms);

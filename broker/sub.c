@@ -112,6 +112,7 @@ void sub_figures(const struct sub *s, struct sub_figures *ret)
         .redelivered = s->redelivered,
         .lost = s->lost,
         .expired = s->expired,
+        .rejected = s->rejected,
         .n_consumers = s->n_consumers,
     };
 }

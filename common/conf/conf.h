@@ -93,6 +93,8 @@ struct conf_stream {
     char *name, *on_breach;
     int64_t max_message_bytes, max_messages_per_s, max_bytes_per_s, max_messages_per_request, max_stored_bytes;
     int64_t retention_s, dead_retention_s, dedup_window_s, lease_ms, max_deliveries, breaches, breach_window_s, burst_ms;
+    int64_t max_rows_per_s;
+    double max_reject_pct;
 };
 
 struct conf_stream_app {

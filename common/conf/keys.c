@@ -126,9 +126,9 @@ static const struct cfg_key limit_keys[] = {
     LIMIT(max_files_in_staging, "files not yet finished, at any time"),
     LIMIT(max_files_per_day, "files taken per UTC day"),
     LIMIT(max_bytes_per_day, "bytes taken per UTC day"),
-    LIMIT(max_rows, "rows of one file"),
+    LIMIT(max_rows, "rows of one file, or of one message of a stream app with this dataset"),
     LIMIT(max_row_bytes, "size of one row, bytes"),
-    LIMIT(max_columns, "columns of one file"),
+    LIMIT(max_columns, "columns of one file, or of one such message"),
     LIMIT(max_rejects, "damaged rows of one file"),
     F64_ROW(conf_limits, max_reject_pct, "max_reject_pct", "-1", -1, 100,
             "damaged rows of one file, percent of its rows; -1: any number"),
@@ -250,8 +250,14 @@ static const struct cfg_key stream_keys[] = {
     INT_ROW(conf_stream, max_messages_per_s, "max_messages_per_s", "-1", -1, NO_MAX, "messages published a second"),
     INT_ROW(conf_stream, max_bytes_per_s, "max_bytes_per_s", "-1", -1, NO_MAX, "bytes published a second"),
     INT_ROW(
-        conf_stream, burst_ms, "burst_ms", "1000", 1, 3600000,
-        "how much of these rates may come at once, after as long a pause or in one request, ms of them; 1000: a second's worth"),
+        conf_stream, max_rows_per_s, "max_rows_per_s", "-1", -1, NO_MAX,
+        "rows that one app makes of its messages a second (as it says with its acks; one a message where it does not); more waits"),
+    F64_ROW(
+        conf_stream, max_reject_pct, "max_reject_pct", "-1", -1, 100,
+        "messages that an app refuses as no good, percent of the 20 or more that it settles within a minute; above, the stream is "
+        "cut off as after too many breaches; -1: any number"),
+    INT_ROW(conf_stream, burst_ms, "burst_ms", "1000", 1, 3600000,
+            "how much of the rates may come at once, after as long a pause or in one request, ms of them; 1000: a second's worth"),
     INT_ROW(conf_stream, max_messages_per_request, "max_messages_per_request", "1000", 1, 100000,
             "messages of one publish request"),
     INT_ROW(conf_stream, max_stored_bytes, "max_stored_bytes", "1073741824", -1, NO_MAX,

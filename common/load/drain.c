@@ -159,6 +159,14 @@ int drain_open_here(const struct spec *spec, const char *database, const char *c
     return r;
 }
 
+static void limit_from(const char *name, int64_t *ret)
+{
+    const char *text = getenv(name);
+    char *end;
+    long long n = text && *text ? strtoll(text, &end, 10) : -1;
+    *ret = n >= 0 && !*end ? n : -1;
+}
+
 int drain_spec(const char *schema, struct spec **ret, struct err *e)
 {
     const char *text = schema && *schema ? schema : "{}";
@@ -167,6 +175,8 @@ int drain_spec(const char *schema, struct spec **ret, struct err *e)
         return err_context(e, "SIMBDP_SCHEMA"), ERR_CONFIG;
     if (!strstr(text, "\"format\""))
         (*ret)->format = READER_JSON;
+    limit_from("SIMBDP_MAX_ROWS", &(*ret)->max_rows);
+    limit_from("SIMBDP_MAX_COLUMNS", &(*ret)->max_columns);
     return 0;
 }
 

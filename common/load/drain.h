@@ -41,7 +41,9 @@ int drain_open(const struct drain_options *o, struct drain **ret, struct err *e)
 /* The same for an app in its environment: where and who as common/stream/env.h has it, the database's URL MONGO_URL. */
 int drain_open_here(const struct spec *spec, const char *database, const char *collection, uint32_t max_messages,
                     struct drain **ret, struct err *e);
-/* The spec of a dataset for messages: they are JSON where it does not say. schema NULL or "": no rules. */
+/* The spec of a dataset for messages: they are JSON where it does not say. schema NULL or "": no rules. What rows and columns a
+ * message may have are SIMBDP_MAX_ROWS and SIMBDP_MAX_COLUMNS of the environment: an app may be linked with a version that does not
+ * know them. */
 int drain_spec(const char *schema, struct spec **ret, struct err *e);
 /* Gives back what is held. NULL is fine. */
 void drain_close(struct drain *d);

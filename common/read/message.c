@@ -80,6 +80,18 @@ static void take(struct message_rows *r)
     r->ends[r->n++] = r->elements.n;
 }
 
+/* What the agreement says of a message's size; r: what became of the row. */
+static int keep_limits(const struct spec *s, const struct reader *rd, const struct record *rec, size_t seen, int r, struct err *e)
+{
+    size_t csv = s->format == READER_CSV ? reader_n_columns(rd) : 0, columns = csv ? csv : rec->n_columns;
+    if (s->max_rows >= 0 && (int64_t)seen > s->max_rows)
+        return err_set(e, ERR_FORMAT, "more than %lld rows (max_rows)", (long long)s->max_rows);
+    if (s->max_columns >= 0 && r >= 0 && (int64_t)columns > s->max_columns)
+        return err_set(e, ERR_FORMAT, "line %lld: %zu columns; max_columns is %lld", (long long)rec->line, columns,
+                       (long long)s->max_columns);
+    return 0;
+}
+
 int message_read(const struct spec *spec, int64_t published_ms, const void *p, size_t n, message_row_fn fn, void *arg,
                  struct message_rows *ret, struct err *e)
 {
@@ -105,7 +117,10 @@ int message_read(const struct spec *spec, int64_t published_ms, const void *p, s
             take(ret);
         else
             ret->elements.n = at;
-        if (r < 0)
+        int kept = keep_limits(&s, rd, &rec, seen, r, e);
+        if (kept < 0)
+            r = kept;
+        else if (r < 0)
             err_set(e, ERR_FORMAT, "line %lld: %s", (long long)rec.line, rec.reject ? rec.reject : "refused");
     }
     if (r >= 0 && got < 0)

@@ -329,7 +329,7 @@ int spec_parse(const char *json, size_t n, struct spec **ret, int *ret_rule, str
     struct spec *s = xcalloc(1, sizeof *s);
     struct parse p = {s, e, -1};
     s->line_end = s->skip_rows = s->header_rows = s->footer_rows = SNIFFED;
-    s->max_row_bytes = -1;
+    s->max_row_bytes = s->max_rows = s->max_columns = -1;
     AUTO_BSON bson_t *doc = json_parse(json, n, e);
     int r = doc ? parse_all(&p, doc) : ERR_FORMAT;
     if (ret_rule)

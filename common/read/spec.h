@@ -51,8 +51,9 @@ struct spec {
     size_t n_rules;
     struct strs key;
     enum on_key_conflict on_key_conflict;
-    int64_t max_row_bytes; /* -1: SPEC_MAX_ROW_BYTES */
-    int64_t now_ms;        /* wall clock for max_age_days: the same for everyone who reads the file */
+    int64_t max_row_bytes;         /* -1: SPEC_MAX_ROW_BYTES */
+    int64_t max_rows, max_columns; /* of a stream's message (common/read/message.h); -1: no limit. Not part of the text */
+    int64_t now_ms;                /* wall clock for max_age_days: the same for everyone who reads the file */
 };
 
 enum { SPEC_MAX_ROW_BYTES = 16 << 20, SPEC_MAX_BYTES = 100 << 10 };

@@ -99,6 +99,20 @@ void plan_arg(struct run_spec *s, const char *arg)
     s->args.v[s->args.n++] = xstrdup(arg);
 }
 
+static void plan_number(struct run_spec *s, const char *name, int64_t n)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%lld", (long long)n);
+    if (n >= 0)
+        run_pairs_add(&s->env, name, text);
+}
+
+void plan_message_limits(struct run_spec *s, const struct conf_limits *l)
+{
+    plan_number(s, "SIMBDP_MAX_ROWS", l->max_rows);
+    plan_number(s, "SIMBDP_MAX_COLUMNS", l->max_columns);
+}
+
 void plan_secrets(struct run_spec *s, const struct home *h, const char *tenant, const struct cfg_list *secrets)
 {
     const struct conf_secret *v = secrets->v;

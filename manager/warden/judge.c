@@ -331,9 +331,11 @@ static void want_stream_env(struct trial *c)
     plan_delivery(w, a);
     if (d) {
         AUTO_BUF struct buf spec = {0};
-        conf_spec_json(d, true, conf_effective_limits(c->t, d).max_row_bytes, 0, &spec);
+        struct conf_limits l = conf_effective_limits(c->t, d);
+        conf_spec_json(d, true, l.max_row_bytes, 0, &spec);
         run_pairs_add(&w->env, "SIMBDP_SCHEMA", spec.p);
         run_pairs_add(&w->env, "SIMBDP_COLLECTION", d->collection);
+        plan_message_limits(w, &l);
     }
 }
 

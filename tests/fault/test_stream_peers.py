@@ -73,6 +73,48 @@ def test_burst_ms_is_what_may_come_at_once(home):
     assert "250 messages confirmed" in home.cli("publish", STREAM, str(path)).stdout
 
 
+def test_max_reject_pct_cuts_a_stream_off(home):
+    home.streams(("events", "max_reject_pct = 20.0;"), tenant="")
+    home.up()
+    never = 0xffffffff
+    with peer(home) as p:
+        p.subscribe(STREAM, "consume")
+        p.publish(STREAM, bodies(40))
+        m = p.take(40)
+        assert p.nack(m[:4], never, "no good") == 4 and p.ack(m[4:20]) == 16  # 4 of 20
+        line = lambda event: [e for e in home.stream_journal() if e["event"] == event]
+        # what is looked at once a second was looked at: the interval is written by the same clock, later
+        until(lambda: any(e["app"] == "consume" and e["dead"] == 4 for e in line("interval")), home.path / "logs", what="the interval")
+        assert home.queue()["state"] == "active" and line("cut_off") == []
+        assert p.nack(m[20:25], never, "no good") == 5
+        until(lambda: home.queue()["state"] == "cut_off", home.path / "state", what="the stream to be cut off")
+        for restart in (True, False):
+            with pytest.raises(Refused) as e:
+                p.publish(STREAM, [b"x"])
+            assert e.value.code == "suspended" and "more than max_reject_pct = 20" in e.value.text
+            if restart:
+                pid = home.control({"op": "status"}, "broker.sock")["pid"]
+                os.kill(pid, signal.SIGKILL)
+                until(lambda: restarted(home, pid), home.path / "state", what="the next broker")
+        assert [(e["app"], e["reason"]) for e in line("cut_off")] == [("consume", "max_reject_pct")]
+        home.cli("tenant", "resume", "acme")
+        p.publish(STREAM, [b"x"])
+        assert home.queue()["state"] == "active"
+
+
+def test_max_rows_per_s_is_what_an_app_gets_messages_for(home):
+    home.streams(("events", "max_rows_per_s = 100;"), ("other", "max_rows_per_s = -1;"), tenant="")
+    home.broker()
+    with peer(home) as p:
+        p.subscribe(STREAM, "consume", messages=10)
+        p.publish(STREAM, bodies(100))
+        m = p.take(10)
+        began = time.monotonic()
+        assert p.settle(ACK, m, struct.pack("<10I", *[50] * 10)) == 10  # 500 rows, of which 100 may come at once
+        assert len(p.take(1)) >= 1 and time.monotonic() - began > 3.5
+        assert home.queue()["acked"] == 10
+
+
 def test_stats_count_messages(home):
     home.streams(("events", "max_message_bytes = 10; max_deliveries = 1;"))
     home.up()

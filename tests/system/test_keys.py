@@ -153,6 +153,8 @@ TABLE = {
     "tenant.streams.name": PEERS + "::test_s07_a_tenant_reaches_its_own_streams_only",
     "tenant.streams.max_message_bytes": S06,
     "tenant.streams.max_messages_per_s": S06,
+    "tenant.streams.max_reject_pct": PEERS + "::test_max_reject_pct_cuts_a_stream_off",
+    "tenant.streams.max_rows_per_s": PEERS + "::test_max_rows_per_s_is_what_an_app_gets_messages_for",
     "tenant.streams.burst_ms": PEERS + "::test_burst_ms_is_what_may_come_at_once",
     "tenant.streams.max_bytes_per_s": S06,
     "tenant.streams.max_messages_per_request": S06,

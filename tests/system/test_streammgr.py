@@ -80,6 +80,19 @@ def publish(home, *bodies):
 LOAD = 'app = "store"; exec = "builtin:load"; dataset = "data"; max_instances = 4;'
 
 
+def test_what_the_agreement_says_of_rows_holds_for_messages(platform):
+    configure(platform, LOAD)
+    conf = platform.path / "conf/tenants/acme.conf"
+    conf.write_text(conf.read_text().replace('name = "data"; format', 'name = "data"; limits = { max_rows = 2; }; format') + "limits = { max_columns = 3; max_rows = 100; };\n")
+    platform.up()
+    good = [b'[{"a":1},{"a":2}]', b'{"a":1,"b":2,"c":3}']
+    bad = {b'[{"a":1},{"a":2},{"a":3}]': "more than 2 rows (max_rows)", b'{"a":1}\n{"a":1,"b":2,"c":3,"d":4}': "line 2: 4 columns; max_columns is 3"}
+    publish(platform, *good, *bad)
+    until(lambda: len(platform.rows("dead", "list", STREAM)) == len(bad) and platform.queue("store")["acked"] == 2, platform.path / "state", what="the dead letters")
+    assert {d["message"].encode(): d["reason"] for d in platform.rows("dead", "list", STREAM)} == bad
+    assert platform.count() == 3
+
+
 def test_s08_a_message_wakes_an_app_with_no_instance(platform):
     configure(platform, LOAD)
     platform.up()
