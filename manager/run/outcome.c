@@ -41,7 +41,7 @@ struct outcome outcome_of(const struct evidence *v)
     if (!exited)
         return by_signal(v, sig);
     if (code == 0)
-        return (struct outcome){RUN_ok, 0, -1, v->log_cut ? "output_bytes" : NULL};
+        return (struct outcome){RUN_ok, 0, -1, v->log_cut ? "output_bytes" : v->full_file ? "fsize_bytes" : NULL};
     if (code == SHELL_SIGNAL + SIGXFSZ || code == SHELL_SIGNAL + SIGXCPU)
         return (struct outcome){RUN_limit, code, -1, code == SHELL_SIGNAL + SIGXFSZ ? "fsize_bytes" : "cpu_s"};
     if (code == EXIT_DATA)
@@ -52,5 +52,5 @@ struct outcome outcome_of(const struct evidence *v)
         return (struct outcome){RUN_oom, code, -1, "memory_bytes"};
     if (v->pids_refused > 0)
         return (struct outcome){RUN_limit, code, -1, "pids"};
-    return (struct outcome){RUN_failed, code, -1, NULL};
+    return (struct outcome){RUN_failed, code, -1, v->full_file ? "fsize_bytes" : NULL};
 }

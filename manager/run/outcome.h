@@ -10,6 +10,7 @@ struct evidence {
     int status;           /* as waitpid gives it */
     bool wall_exceeded;   /* our wall clock ended it */
     bool output_exceeded; /* it printed more than an output mode keeps */
+    bool full_file;       /* it left a file of just fsize_bytes, as one is that was cut off there */
     bool log_cut;         /* it printed more than is kept, and lost nothing but that */
     const char *scratch;  /* key of the limit that its working directory broke, NULL: none */
     bool stopped;         /* a stop order ended it */
@@ -22,7 +23,8 @@ struct evidence {
 struct outcome {
     enum run_outcome outcome;
     int exit_code, signal; /* -1: none */
-    const char *limit;     /* static text or NULL; of RUN_ok: it was held to this limit, which did no harm */
+    const char *limit;     /* static text or NULL; of RUN_ok: it was held to this limit, which did no harm; of RUN_failed: that
+                            * may be why */
 };
 
 struct outcome outcome_of(const struct evidence *v);

@@ -416,6 +416,7 @@ static void make_result(struct runner *r)
     r->result.output_bytes = r->log.total + r->collected.total;
     r->result.output_bytes_dropped = r->log.dropped + r->collected.dropped;
     r->evidence.log_cut = r->log.dropped > 0;
+    r->evidence.full_file = r->scratch.full_file;
     struct outcome o = outcome_of(&r->evidence);
     r->result.not_started = r->evidence.exec_errno && r->evidence.not_apps;
     if (r->evidence.exec_errno)
@@ -558,12 +559,13 @@ int runner_main(const struct run_spec *spec, const struct cgroup_host *cg, int c
                        .deadline_ms = -1,
                        .look_ms = -1,
                        .out_there = {.host = -1, .space = -1, .leash = -1, .ns.counters = {-1, -1}},
-                       .scratch = {-1, -1, 0, 0},
+                       .scratch = {.max_bytes = -1, .max_inodes = -1, .fsize_bytes = -1},
                        .said = RUN_SAID_CLAIMED,
                        .log = {.fd = -1},
                        .collected = {.fd = -1}};
     if (!spec->scratch_in_memory)
-        r.scratch = (struct scratch){spec->scratch_bytes, spec->scratch_inodes, 0, 0};
+        r.scratch = (struct scratch){
+            .max_bytes = spec->scratch_bytes, .max_inodes = spec->scratch_inodes, .fsize_bytes = spec->fsize_bytes};
     if (ahead && ahead->has_spaces && !r.spaces)
         isolate_release(&ahead->spaces);
     sigset_t set;

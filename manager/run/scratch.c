@@ -31,6 +31,7 @@ static bool count(struct scratch *s, int dir, const char *name)
         return false; /* gone meanwhile */
     s->inodes++;
     s->bytes += (int64_t)st.st_blocks * 512 / (int64_t)(S_ISDIR(st.st_mode) || !st.st_nlink ? 1 : st.st_nlink);
+    s->full_file |= S_ISREG(st.st_mode) && st.st_size > 0 && st.st_size == s->fsize_bytes;
     return S_ISDIR(st.st_mode);
 }
 
@@ -62,9 +63,10 @@ const char *scratch_look(struct scratch *s, int dirfd, const char *name)
 {
     DIR *stack[SCRATCH_MAX_DEPTH];
     int depth = 0;
-    if (s->max_bytes < 0 && s->max_inodes < 0)
+    if (s->max_bytes < 0 && s->max_inodes < 0 && s->fsize_bytes < 0)
         return NULL;
     s->bytes = s->inodes = 0;
+    s->full_file = false;
     if ((stack[0] = fd_open_dir(dirfd, name)))
         depth = 1;
     const char *key = walk(s, stack, &depth);

@@ -2,11 +2,14 @@
 #ifndef SIMBDP_SCRATCH_H
 #define SIMBDP_SCRATCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct scratch {
     int64_t max_bytes, max_inodes; /* -1: no limit */
     int64_t bytes, inodes;         /* as last seen; bytes as they take room on the disk */
+    int64_t fsize_bytes;           /* RLIMIT_FSIZE of the run; -1: none */
+    bool full_file;                /* a file was seen that has just as many bytes: what is cut off at the limit does */
 };
 
 /* Looks at everything below the directory `name` of dirfd: never follows a link, holds at most SCRATCH_MAX_DEPTH descriptors, stops

@@ -148,6 +148,22 @@ def test_r04_just_inside_the_limits_is_fine(misbehave):
     assert (f["state"], r["outcome"]) == ("ingested", "ok")
 
 
+@pytest.mark.parametrize("size,code,limit", [(200000, 0, "fsize_bytes"), (200000, 3, "fsize_bytes"), (99999, 0, None)])
+def test_r04_a_file_that_was_cut_off_is_named_whoever_wrote_it(home, size, code, limit):
+    """The kernel tells the process alone, and its parent need not pass it on: the file tells."""
+    home.profiles(rlimits="fsize_bytes = 100000L; nofile = 64;")
+    home.tenant(exec_="cut", retry="attempts = 1;")
+    path = home.path / "apps/acme/cut"
+    path.write_text(f"#!/bin/sh\nmkdir deep\n(head -c {size} /dev/zero > deep/file)\nexit {code}\n")
+    path.chmod(0o755)
+    home.up()
+    home.drop("x.csv", "v\n1\n")
+    f = home.wait_file(file_name="x.csv")
+    r = home.rows("runs", f["run_id"])[0]
+    assert (r["outcome"], r["limit"]) == ("failed" if code else "ok", limit)
+    assert f["state"] == ("quarantined" if code else "ingested")
+
+
 def test_r04_a_plain_kill_is_told_apart_from_oom(misbehave):
     home = misbehave()
     f, r = outcome(home, "signal,9")

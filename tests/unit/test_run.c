@@ -196,6 +196,9 @@ static void outcomes(void **state)
         {{.status = SIGTERM, .stopped = true}, RUN_killed, NULL},
         {{.status = exited(0), .log_cut = true}, RUN_ok, "output_bytes"},
         {{.status = exited(1), .log_cut = true}, RUN_failed, NULL},
+        {{.status = exited(0), .full_file = true}, RUN_ok, "fsize_bytes"},
+        {{.status = exited(0), .full_file = true, .log_cut = true}, RUN_ok, "output_bytes"},
+        {{.status = exited(1), .full_file = true}, RUN_failed, "fsize_bytes"},
         {{.status = exited(153)}, RUN_limit, "fsize_bytes"}, /* a child of the shell that it is */
         {{.status = exited(152)}, RUN_limit, "cpu_s"},
         {{.status = SIGKILL, .wall_exceeded = true, .pids_refused = 1}, RUN_timeout, "pids"},
