@@ -168,7 +168,7 @@ def test_another_image_is_another_root_and_another_version_of_the_rows(acme):
 def test_an_image_made_as_the_guide_says(acme):
     """The commands of docs/tenant-guide.md, for programs that are on this machine."""
     guide = (ROOT / "docs/tenant-guide.md").read_text()
-    commands = re.search(r"```\n(umoci init.*?)```", guide, re.S).group(1).replace("/usr/bin/jq", "/bin/cat")
+    commands = re.search(r"```sh\n(umoci init.*?)```", guide, re.S).group(1).replace("/usr/bin/jq", "/bin/cat")
     subprocess.run(["bash", "-euc", commands], cwd=acme.base, env=acme.env, check=True, capture_output=True)
     (acme.apps / "mine").write_text("#!/bin/sh\ncat >/dev/null && cat /etc/os-release || echo TRIED other root\n")
     (acme.apps / "mine").chmod(0o755)

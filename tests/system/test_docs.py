@@ -1,0 +1,198 @@
+"""Every code block of README and docs/, run as it stands there: in order, in an empty directory that has a checkout's folders.
+
+A block whose first two lines hold a comment with a file's name is that file; sh is run, all blocks of a page by one shell; conf is a
+home's configuration. What cannot be run (a picture, a whole test run, what nobody types) is marked as text: no other block is left out."""
+import json
+import os
+import pathlib
+import re
+import subprocess
+
+import pytest
+import zmq
+
+from harness import ROOT, until
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FILE = re.compile(r"^(?:#|/\*) ([a-z_]+[.](?:c|py|sh))\b", re.M)
+
+
+def blocks(page):
+    """(language, text) of each fenced block."""
+    found, fences = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.S | re.M), page.read_text().count("```")
+    assert len(found) * 2 == fences, f"{page.name}: a fence is not closed, or not at the beginning of its line"
+    return found
+
+
+def file_of(text):
+    return FILE.search("\n".join(text.split("\n", 2)[:2]))
+
+
+class Page:
+    """The blocks of a page, and which of them were run."""
+
+    def __init__(self, name, home):
+        self.home, self.todo = home, [b for b in blocks(ROOT / name) if b[0] != "text"]
+        self.dir = home.base / "empty"
+        self.dir.mkdir()
+        for folder in ("build", "clientlib", "scripts", "tenants"):
+            (self.dir / folder).symlink_to(ROOT / folder)
+        self.log = self.dir / ".said"
+        self.shell, self.marks = None, 0
+
+    def start(self, **env):
+        keep = {k: v for k, v in self.home.env.items() if k != "MONGO_URL"}
+        self.shell = subprocess.Popen(["bash", "-eu"], cwd=self.dir, env={**keep, "MYSIMBDP_HOME": str(self.home.path), **env}, stdin=subprocess.PIPE,
+                                      stdout=open(self.log, "w"), stderr=subprocess.STDOUT, text=True)
+
+    def said(self):
+        return self.log.read_text(errors="replace")
+
+    def wait(self, word):
+        until(lambda: word in self.said() or self.shell.poll() is not None, self.dir, timeout=180, what=lambda: f"{word}: {self.said()}")
+        assert word in self.said(), self.said()
+
+    def type(self, text):
+        """As a person does: goes on when the prompt is there again."""
+        self.marks += 1
+        part = self.dir / f".block{self.marks}"
+        part.write_text(text)
+        self.shell.stdin.write(f". {part} </dev/null; echo '<<{self.marks}>>'\n")
+        self.shell.stdin.flush()
+        self.wait(f"<<{self.marks}>>")
+
+    def next(self, language):
+        """The next block, which has to be of that language; a file is written."""
+        is_, text = self.todo.pop(0)
+        assert is_ == language, f"a block of {is_} comes before one of {language}: {text}"
+        name = file_of(text)
+        if name:
+            (self.dir / name[1]).write_text(text)
+            return self.dir / name[1]
+        return text
+
+    def run_shell(self):
+        """All blocks up to the end: files are written, commands typed."""
+        while self.todo:
+            language, text = self.todo[0]
+            text = self.next(language)
+            if isinstance(text, pathlib.Path):
+                continue
+            assert language == "sh", f"what is to be done with this block of {language}? {text}"
+            before, background, after = text.partition("up &")
+            self.type(before + background + (after.split("\n", 1)[0] if background else ""))
+            if background:
+                self.wait("mysimbdp: ready")
+                self.type(after.split("\n", 1)[1])
+
+    def end(self):
+        assert self.todo == [], "not run"
+        if self.shell:
+            self.shell.communicate(timeout=60)
+            assert self.shell.returncode == 0, self.said()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *failure):
+        if failure[0] and self.shell and self.shell.poll() is None:
+            self.home.cli("down", check=False)
+            self.shell.kill()
+            self.shell.wait()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_each_page_has_a_test_that_runs_its_blocks(page):
+    languages = {language for language, _ in blocks(page)}
+    assert languages <= {"sh", "c", "python", "conf", "text"}, "what cannot be run is text"
+    runnable = languages - {"text"}
+    assert (page.name in RUN) == bool(runnable), f"{page.name}: {runnable}"
+
+
+def test_the_readme(make_home):
+    home = make_home()
+    subprocess.run(["rm", "-rf", home.path], check=True)  # it makes its own
+    with Page("README.md", home) as page:
+        the_readme(home, page)
+
+
+def the_readme(home, page):
+    page.start()
+    page.run_shell()
+    files = {f["file_name"]: (f["state"], f["rows_loaded"]) for f in home.files()}
+    assert files == {"readings.csv": ("ingested", 2), "readings2.csv": ("ingested", 2)}, page.said()
+    queue = until(lambda: next((q for q in home.rows("queue", "list") if q["app"] == "store" and q["acked"] + q["dead"] == 2), None), home.path / "logs", what="both messages")
+    assert (queue["acked"], queue["dead"]) == (1, 1)
+    for word in ("columns (2)", "VIE", "2 rows, 0 rejected", "2 messages confirmed", "convert", "acme/store"):
+        assert word in page.said(), page.said()
+    page.type("mysimbdp down")
+    page.end()
+
+
+def test_the_tenants_guide(home):
+    """Its apps are built, deployed and used."""
+    home.tenant()
+    home.profiles(rlimits="nofile = 256;")
+    (home.path / "apps/acme").mkdir(exist_ok=True)
+    with Page("docs/tenant-guide.md", home) as page:
+        page.start()
+        page.run_shell()
+        page.end()
+    apps = home.path / "apps/acme"
+    assert {p.name for p in apps.iterdir()} == {"shop", "load", "load.py", "simbdp.py", "libsimbdp.so.1", "celsius.sh", "consume", "consume.py", "publish.py"}
+    database = home.db_of["acme"]
+    (home.path / "conf/tenants/acme.conf").write_text(f'database = "{database}"; streams = ( {{ name = "events"; }} );\n'
+        'datasets = ( { name = "c"; format = "csv"; }, { name = "py"; format = "csv"; }, { name = "consumed"; format = "json"; }, { name = "celsius"; format = "json"; } );\n'
+        'batch = ( { app = "load"; exec = "load"; datasets = ("c"); }, { app = "load-py"; exec = "load.py"; datasets = ("py"); } );\n'
+        'stream_apps = ( { app = "consume"; stream = "events"; exec = "consume"; dataset = "consumed"; }, { app = "consume-py"; stream = "events"; exec = "consume.py"; dataset = "consumed"; },\n'
+        '  { app = "celsius"; stream = "events"; exec = "celsius.sh"; output = "stdout"; dataset = "celsius"; } );\n')
+    home.up()
+    for name in ("c", "py"):
+        home.drop(f"{name}.csv", "v\n1\n2\n", dataset=name)
+        f = home.wait_file(file_name=f"{name}.csv")
+        assert (f["state"], f["rows_loaded"]) == ("ingested", 2), f
+    assert {d["source"] for d in home.docs(collection="c")} == {"load.c"} and {d["source"] for d in home.docs(collection="py")} == {"acme"}
+    env = {**os.environ, "ZMQ_STREAM_ENDPOINT": home.endpoint, "SIMBDP_TENANT_ID": "acme"}
+    r = subprocess.run(["/usr/bin/python3", apps / "publish.py"], env=env, capture_output=True, text=True, timeout=60)
+    assert r.returncode == 0, r.stderr
+    until(lambda: home.count(collection="consumed") == 2 and home.queue("celsius")["acked"] + home.queue("celsius")["dead"] == 1, home.path / "logs", what="the message, taken by all")
+    assert {json.loads(d["text"])["station"] for d in home.docs(collection="consumed")} == {"OSL"}
+
+
+def test_the_wire_page(home, tmp_path):
+    """What its programs do when the broker dies is in tests/fault/test_streams.py."""
+    page = Page("docs/wire.md", home)
+    publisher, consumer = page.next("python"), page.next("python")
+    page.end()
+    home.streams("events")
+    home.broker()
+    c = subprocess.Popen(["/usr/bin/python3", consumer, home.endpoint, "acme/events", "consume"], stdout=subprocess.PIPE, text=True)
+    r = subprocess.run(["/usr/bin/python3", publisher, home.endpoint, "acme/events"], input="one\ntwo\n", text=True, timeout=60)
+    assert r.returncode == 0 and [c.stdout.readline() for _ in range(2)] == ["one\n", "two\n"]
+    c.kill()
+    c.wait()
+
+
+def test_the_page_of_reports(home, tmp_path):
+    page = Page("docs/reports.md", home)
+    report = page.next("python")
+    page.end()
+    with zmq.Context() as context, context.socket(zmq.PULL) as socket:
+        socket.bind(f"ipc://{tmp_path}/monitor.ipc")
+        env = {**os.environ, "ZMQ_MONITOR_ENDPOINT": f"ipc://{tmp_path}/monitor.ipc", "SIMBDP_APP": "load", "SIMBDP_TENANT_ID": "acme"}
+        p = subprocess.Popen(["/usr/bin/python3", "-i", report], env=env, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        got = socket.recv_json() if socket.poll(60000) else None
+        p.communicate()
+    assert got == {"metrics": {"processing_rate": 120, "average_ingestion_time": 0.008}, "origin": {"streaming_app_id": "load", "tenant_id": "acme"}}
+
+
+def test_the_page_of_operations(make_home):
+    home = make_home()
+    page = Page("docs/operations.md", home)
+    (home.path / "conf/mysimbdp.conf").write_text(page.next("conf"))
+    page.end()
+    r = home.cli("check")
+    assert "warning" not in r.stdout.replace("/usr/local/bin/page", ""), r.stdout
+
+
+RUN = {"README.md", "tenant-guide.md", "wire.md", "reports.md", "operations.md"}
