@@ -1,9 +1,13 @@
 #include "cli.h"
+#include "common/fd.h"
 #include "common/mem.h"
 #include "common/spawn.h"
 
+#include <errno.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 static void warn_image(const struct home *h, const struct conf_tenant *t, int line, const char *image)
@@ -42,6 +46,32 @@ static void warn(const struct home *h, const struct conf_tenant *t)
         warn_exec(h, t, a[k].line, a[k].exec, a[k].image);
 }
 
+/* Whether it is this host's: tried, since only that says it. NULL: it is. */
+static const char *listen_trouble(const char *address)
+{
+    struct addrinfo want = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *found = NULL;
+    size_t n = strlen(address);
+    AUTO_FREE char *name = address[0] == '[' ? xstrndup(address + 1, n - 2) : xstrdup(address);
+    if (!*address)
+        return NULL;
+    int r = getaddrinfo(!strcmp(name, "*") ? "0.0.0.0" : name, "0", &want, &found);
+    if (r != 0)
+        return gai_strerror(r);
+    AUTO_FD int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    r = fd < 0 || bind(fd, found->ai_addr, found->ai_addrlen) < 0 ? -errno : 0;
+    freeaddrinfo(found);
+    return r < 0 ? err_text(r) : NULL;
+}
+
+static int check_listen(const struct home *h, const struct conf *conf)
+{
+    const char *why = listen_trouble(conf->platform.listen);
+    if (why)
+        fprintf(stderr, "%s/conf/mysimbdp.conf: key 'platform.listen': nothing can listen on \"%s\" of this host: %s\n", h->path,
+                conf->platform.listen, why);
+    return why ? -EADDRNOTAVAIL : 0;
+}
+
 int verb_check(struct cli *c)
 {
     struct home h;
@@ -65,7 +95,9 @@ int verb_check(struct cli *c)
     } else {
         for (size_t i = 0; i < conf->n_tenants; i++)
             warn(&h, &conf->tenants[i]);
-        printf("ok: %zu tenants, %zu profiles\n", conf->n_tenants, conf->profiles.n);
+        r = check_listen(&h, conf);
+        if (r == 0)
+            printf("ok: %zu tenants, %zu profiles\n", conf->n_tenants, conf->profiles.n);
     }
     conf_free(conf);
     home_close(&h);

@@ -269,10 +269,22 @@ sqlite3 *cli_ledger(struct cli *c, const struct home *h, bool *ret_none)
     *ret_none = access(path, F_OK) < 0 && errno == ENOENT;
     if (*ret_none)
         return NULL;
-    if (db_open(path, SQLITE_OPEN_READWRITE, &db) != SQLITE_OK || sqlite3_busy_timeout(db, 10000) != SQLITE_OK ||
-        attach_instances(db, h) != SQLITE_OK || words_register(db) != SQLITE_OK ||
-        sqlite3_exec(db, "PRAGMA query_only=1; SELECT count(*) FROM meta", NULL, NULL, NULL) != SQLITE_OK) {
-        fprintf(stderr, "mysimbdp %s: cannot read the ledger %s: %s\n", c->verb, path, db_why(db));
+    const char *file = "ledger.db";
+    int r = db_open(path, SQLITE_OPEN_READWRITE, &db);
+    if (r == SQLITE_OK)
+        r = sqlite3_busy_timeout(db, 10000);
+    if (r == SQLITE_OK)
+        r = words_register(db);
+    if (r == SQLITE_OK)
+        r = sqlite3_exec(db, "SELECT count(*) FROM meta", NULL, NULL, NULL);
+    if (r == SQLITE_OK) {
+        file = "streams.db";
+        r = attach_instances(db, h);
+    }
+    if (r == SQLITE_OK)
+        r = sqlite3_exec(db, "PRAGMA query_only=1; SELECT 1 FROM streams.instances LIMIT 1", NULL, NULL, NULL);
+    if (r != SQLITE_OK) {
+        fprintf(stderr, "mysimbdp %s: cannot read %s/state/%s: %s\n", c->verb, h->path, file, db_why(db));
         sqlite3_close(db);
         return NULL;
     }

@@ -11,6 +11,7 @@
 #include "common/isolation.h"
 #include "common/mem.h"
 #include "common/reach.h"
+#include "common/script.h"
 #include "common/remains.h"
 #include "common/spawn.h"
 #include "common/userns.h"
@@ -275,6 +276,15 @@ static bool reach(struct doctor *d, const char *tenant, int64_t uid, const char 
     return false;
 }
 
+static void executable(struct doctor *d, const char *tenant, int64_t uid, const char *name, const char *path)
+{
+    if (!reach(d, tenant, uid, name, path, X_OK) || !script_has_crlf(path))
+        return;
+    AUTO_FREE char *subject = xasprintf("%s: %s", tenant, name), *remedy = xasprintf("`sed -i 's/\\r$//' %s`", path);
+    say(d, "reach", subject, "failed", "its first line ends with CRLF: no interpreter has a name that ends with a carriage return",
+        remedy);
+}
+
 /* The root that an app brings along, and who unpacks it. */
 static void image(struct doctor *d, const struct conf_tenant *t, const char *name, const char *value)
 {
@@ -299,7 +309,7 @@ static void app(struct doctor *d, const struct conf_tenant *t, int64_t uid, cons
     if (*root)
         image(d, t, name, root);
     if (*exec && strncmp(exec, "builtin:", 8) && (!*root || exec[0] != '/')) /* else it is in the image */
-        reach(d, t->id, uid, name, path, X_OK);
+        executable(d, t->id, uid, name, path);
     for (size_t k = 0; k < secrets->n; k++) {
         AUTO_FREE char *file = home_secret(&d->h, t->id, s[k].file);
         AUTO_FREE char *what = xasprintf("%s: secret %s", t->id, s[k].name);
@@ -330,7 +340,7 @@ static void tenant(struct doctor *d, const struct conf_tenant *t)
         AUTO_FREE char *checker = home_exec(&d->h, t->id, b[i].checker);
         app(d, t, uid, b[i].app, b[i].exec, b[i].image, &b[i].secrets);
         if (*b[i].checker && (!*b[i].image || b[i].checker[0] != '/'))
-            reach(d, t->id, uid, "checker", checker, X_OK);
+            executable(d, t->id, uid, "checker", checker);
     }
     for (size_t i = 0; i < t->stream_apps.n; i++)
         app(d, t, uid, a[i].app, a[i].exec, a[i].image, &a[i].secrets);

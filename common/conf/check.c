@@ -6,6 +6,7 @@
 #include "common/mem.h"
 #include "common/read/spec.h"
 
+#include <arpa/inet.h>
 #include <string.h>
 
 bool conf_valid_id(const char *id)
@@ -389,7 +390,24 @@ int conf_check_profiles(const char *file, const struct conf *c, struct err *e)
     return 0;
 }
 
-int conf_check_alerts(const char *file, const struct conf *c, struct err *e)
+/* A name may be one that is known only where it is looked up; what cannot be one is refused. */
+static int check_listen(const char *file, const struct conf *c, struct err *e)
+{
+    static const char hint[] = "an address, a host's name or \"*\"; the ports are those of platform.ports";
+    const char *v = c->platform.listen;
+    size_t n = strlen(v);
+    unsigned char bytes[sizeof(struct in6_addr)];
+    bool bracketed = n > 2 && v[0] == '[' && v[n - 1] == ']';
+    AUTO_FREE char *name = bracketed ? xstrndup(v + 1, n - 2) : xstrdup(v);
+    bool digits = *v && strspn(v, "0123456789.") == n, colons = strchr(name, ':') != NULL;
+    AUTO_FREE char *no_zone = xstrndup(name, strcspn(name, "%"));
+    if (strpbrk(v, "/ \t") || (digits && inet_pton(AF_INET, v, bytes) != 1) ||
+        ((colons || bracketed) && inet_pton(AF_INET6, no_zone, bytes) != 1))
+        return err_set(e, ERR_CONFIG, "%s: key 'platform.listen': \"%s\" is not %s", file, v, hint);
+    return 0;
+}
+
+static int check_alerts(const char *file, const struct conf *c, struct err *e)
 {
     const struct conf_alert *v = c->platform.alerts.v;
     for (size_t i = 0; i < c->platform.alerts.n; i++) {
@@ -409,4 +427,10 @@ int conf_check_alerts(const char *file, const struct conf *c, struct err *e)
                            v[i].line, v[i].command);
     }
     return 0;
+}
+
+int conf_check_platform(const char *file, const struct conf *c, struct err *e)
+{
+    int r = check_listen(file, c, e);
+    return r < 0 ? r : check_alerts(file, c, e);
 }

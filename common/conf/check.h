@@ -5,7 +5,7 @@
 
 #include "conf.h"
 
-int conf_check_alerts(const char *file, const struct conf *c, struct err *e);
+int conf_check_platform(const char *file, const struct conf *c, struct err *e);
 int conf_check_profiles(const char *file, const struct conf *c, struct err *e); /* after the platform's file */
 /* After both; fills in what is by default the tenant's id or the dataset's name. */
 int conf_check_tenant(const struct conf *c, struct conf_tenant *t, struct err *e);

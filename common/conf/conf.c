@@ -74,7 +74,7 @@ int conf_load(const char *home, struct conf **ret, struct err *e)
     AUTO_FREE char *profiles = xasprintf("%s/conf/profiles.conf", home);
     int r = cfg_load(platform, conf_platform_keys, c, e);
     if (r == 0)
-        r = conf_check_alerts(platform, c, e);
+        r = conf_check_platform(platform, c, e);
     if (r == 0)
         r = cfg_load(profiles, conf_profiles_keys, c, e);
     if (r == 0)

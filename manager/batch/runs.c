@@ -266,19 +266,20 @@ static bool take_app_result(struct run *r, const struct run_result *res, bool pl
     if (!res->app_result)
         return false;
     if (app_result_parse(res->app_result, strlen(res->app_result), &a, &e) < 0) {
-        *ret_why = xstrdup(e.msg);
+        *ret_why = res->app_result[0] == '(' ? xstrdup(res->app_result) /* the runner's words (manager/run/take.c) */
+                                             : xasprintf("the result file cannot be read: %s", e.msg);
         return true;
     }
     bool contradicts = false;
     if (a.rows_loaded >= 0 && a.rows_parsed >= 0 && a.rows_loaded + (a.rows_rejected > 0 ? a.rows_rejected : 0) > a.rows_parsed)
-        *ret_why = xasprintf("it says rows_loaded %lld and rows_rejected %lld of rows_parsed %lld", (long long)a.rows_loaded,
-                             (long long)a.rows_rejected, (long long)a.rows_parsed);
+        *ret_why = xasprintf("the result file says rows_loaded %lld and rows_rejected %lld of rows_parsed %lld",
+                             (long long)a.rows_loaded, (long long)a.rows_rejected, (long long)a.rows_parsed);
     else if (a.rows_parsed >= 0 && a.rows_repaired > a.rows_parsed)
-        *ret_why =
-            xasprintf("it says rows_repaired %lld of rows_parsed %lld", (long long)a.rows_repaired, (long long)a.rows_parsed);
+        *ret_why = xasprintf("the result file says rows_repaired %lld of rows_parsed %lld", (long long)a.rows_repaired,
+                             (long long)a.rows_parsed);
     else if (res->outcome == RUN_ok && step_reads_files(r) && a.rows_parsed >= 0 && inspected_rows(r) >= 0 &&
              a.rows_parsed != inspected_rows(r))
-        *ret_why = xasprintf("it says rows_parsed %lld, the inspection counted %lld", (long long)a.rows_parsed,
+        *ret_why = xasprintf("the result file says rows_parsed %lld, the inspection counted %lld", (long long)a.rows_parsed,
                              (long long)inspected_rows(r));
     contradicts = *ret_why != NULL;
     if (!contradicts) {
@@ -415,8 +416,7 @@ static void conclude(struct run *r, const struct run_result *res, bool database_
     r->ended_wall_ms = res->ended_wall_ms ? res->ended_wall_ms : clk_wall_ms();
     if (in.contradicts) {
         r->outcome = RUN_failed;
-        AUTO_FREE char *text = xasprintf("the result file contradicts the inspection: %s", why ? why : "");
-        xstr_set(&r->error, text);
+        xstr_set(&r->error, why);
     }
     release(r);
     if (!strcmp(r->step, "check") && r->outcome == RUN_ok && !r->stop) {

@@ -24,6 +24,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/reach.h"
+#include "common/script.h"
 #include "common/tree.h"
 
 #include <errno.h>
@@ -47,7 +48,8 @@ enum {
     HOME_CHECK_MS = 10000,
     LOCK_TRIES = 100,
     LOCK_RETRY_MS = 2,
-    N_POLLED = 5, /* descriptors, beside those of the run's network */
+    NOT_FOUND = 127, /* POSIX: a shell, or env, did not find the command */
+    N_POLLED = 5,    /* descriptors, beside those of the run's network */
 };
 
 static void say(struct runner *r, char what)
@@ -109,6 +111,8 @@ static const char *exec_hint(const struct run_spec *s, int err_no)
     case ENOENT:
         if (*s->image)
             return "; it, its loader, or the interpreter named in its first line is not in the image";
+        if (script_has_crlf(s->exec))
+            return "; " SCRIPT_CRLF;
         return access(s->exec, F_OK) == 0 ? "; the interpreter named in its first line, or its loader, does not exist"
                                           : "; copy the executable there";
     case EACCES:
@@ -378,6 +382,8 @@ static void watch(struct runner *r)
 static void take_last_words(struct runner *r, const struct outcome *o)
 {
     AUTO_FREE char *line = tail_line(&r->last_words);
+    if (o->exit_code == NOT_FOUND && !r->result.error && !*r->spec->image && script_has_crlf(r->spec->exec)) /* env was found */
+        r->result.error = xasprintf("%s: %s", r->spec->exec, SCRIPT_CRLF);
     if (line && !r->result.error && o->outcome != RUN_ok && !r->evidence.stopped)
         r->result.error = xasprintf("it printed last: %s", line);
 }

@@ -16,6 +16,7 @@
 
 enum {
     MAX_OUTPUT_FILES = 10000,
+    NAME_SHOWN = 200,
     MAX_REJECTS_BYTES = 32 << 20, /* twice what the loader and libsimbdp write */
 };
 
@@ -36,6 +37,60 @@ static int copy_file(struct runner *r, int from, const char *to, int64_t max)
     return n == 0 && fsync(fd) < 0 ? -errno : n;
 }
 
+/* What it is instead of a regular file with one link; `st` was looked at without following a link. NULL: it is one. */
+static const char *what_else(const struct stat *st)
+{
+    return S_ISLNK(st->st_mode)    ? "a symbolic link"
+           : S_ISDIR(st->st_mode)  ? "a directory"
+           : S_ISFIFO(st->st_mode) ? "a pipe"
+           : S_ISSOCK(st->st_mode) ? "a socket"
+           : !S_ISREG(st->st_mode) ? "a device"
+           : st->st_nlink != 1     ? "a hard link"
+                                   : NULL;
+}
+
+/* The name as it may be shown: bytes that are no UTF-8 as numbers. */
+static char *shown_name(const char *name)
+{
+    AUTO_BUF struct buf b = {0};
+    buf_add(&b, "", 0);
+    for (size_t i = 0, n = strlen(name), l; i < n && b.n < NAME_SHOWN; i += l ? l : 1) {
+        l = utf8_len((const unsigned char *)name + i, n - i);
+        if (l && !utf8_is_control((const unsigned char *)name + i, l))
+            buf_add(&b, name + i, l);
+        else
+            for (size_t k = 0; k < (l ? l : 1); k++)
+                buf_addf(&b, "\\x%02x", (unsigned char)name[i + k]);
+    }
+    return xstrdup(b.p);
+}
+
+/* Opens one file of SIMBDP_OUTPUT_DIR: a regular one with one link. The descriptor, or ERR_FORMAT with why not. */
+static int open_output(int dir, const char *name, int n, struct stat *st, char *why, size_t why_size)
+{
+    AUTO_FREE char *shown = shown_name(name);
+    AUTO_FD int f = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int e = errno;
+    if (n > MAX_OUTPUT_FILES) {
+        snprintf(why, why_size, "SIMBDP_OUTPUT_DIR holds more than %d files; write fewer, larger ones", MAX_OUTPUT_FILES);
+        return ERR_FORMAT;
+    }
+    if (!utf8_valid(name, strlen(name))) {
+        snprintf(why, why_size, "the name of the output file '%s' is not UTF-8", shown);
+        return ERR_FORMAT;
+    }
+    if ((f < 0 ? fstatat(dir, name, st, AT_SYMLINK_NOFOLLOW) : fstat(f, st)) == 0 && what_else(st)) {
+        snprintf(why, why_size, "'%s' in SIMBDP_OUTPUT_DIR is %s; only regular files with one link are taken", shown,
+                 what_else(st));
+        return ERR_FORMAT;
+    }
+    if (f < 0) {
+        snprintf(why, why_size, "'%s' in SIMBDP_OUTPUT_DIR cannot be opened: %s", shown, err_text(-e));
+        return ERR_FORMAT;
+    }
+    return fd_take(&f);
+}
+
 /* Takes the files of SIMBDP_OUTPUT_DIR from the tenant: regular files with one link only, made the platform's. */
 static int take_output_files(struct runner *r, int fd, int64_t *total, char *why, size_t why_size)
 {
@@ -46,17 +101,12 @@ static int take_output_files(struct runner *r, int fd, int64_t *total, char *why
         return -ENOMEM;
     }
     for (struct dirent *ent; r0 == 0 && (ent = readdir(d));) {
+        struct stat st;
         if (!strcmp(ent->d_name, ".") || !strcmp(ent->d_name, ".."))
             continue;
-        AUTO_FD int f = openat(fd, ent->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-        struct stat st;
-        if (f < 0 || fstat(f, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1 || ++n > MAX_OUTPUT_FILES) {
-            snprintf(why, why_size,
-                     "SIMBDP_OUTPUT_DIR may hold at most %d regular files with one link each; '%.200s' is "
-                     "not one",
-                     MAX_OUTPUT_FILES, ent->d_name);
-            return closedir(d), ERR_FORMAT;
-        }
+        AUTO_FD int f = open_output(fd, ent->d_name, ++n, &st, why, why_size);
+        if (f < 0)
+            return closedir(d), f;
         *total = st.st_size > INT64_MAX - *total ? INT64_MAX : *total + st.st_size; /* holes cost nothing */
         if (r->spec->scratch_in_memory) {
             AUTO_FREE char *to = xasprintf("output.part/%s", ent->d_name);
@@ -175,6 +225,16 @@ static void take_rejects(struct runner *r, const char *name)
                  MAX_REJECTS_BYTES >> 20, err_text(n));
 }
 
+/* In the place of what cannot be read; no JSON, so that the manager takes it for what it is. Caller frees. */
+static char *unreadable_result(const struct runner *r)
+{
+    struct stat st;
+    const char *what = fstatat(r->app, "result.json", &st, AT_SYMLINK_NOFOLLOW) < 0 ? "not there any more" : what_else(&st);
+    AUTO_FREE char *size = xasprintf("of more than %d KiB", RUN_MAX_APP_RESULT_BYTES >> 10);
+    return xasprintf("(SIMBDP_RESULT_FILE is %s; it has to be a regular file with one link and at most %d KiB)", what ? what : size,
+                     RUN_MAX_APP_RESULT_BYTES >> 10);
+}
+
 void take_app_result(struct runner *r)
 {
     AUTO_BUF struct buf b = {0};
@@ -182,7 +242,7 @@ void take_app_result(struct runner *r)
     if (fd == -ENOENT)
         return;
     if (fd < 0 || fd_read_all(fd, &b, RUN_MAX_APP_RESULT_BYTES) < 0) {
-        r->result.app_result = xstrdup("(not a regular file with one link and at most 64 KiB)");
+        r->result.app_result = unreadable_result(r);
         return;
     }
     buf_add(&b, "", 0);

@@ -181,3 +181,70 @@ def test_a_home_that_tenants_cannot_reach_charges_no_file(home, exec_, isolation
     home.base.chmod(0o755)
     f = home.wait_file(file_name="x.csv")
     assert (f["state"], f["attempts"]) == ("ingested", 1)
+
+
+@pytest.mark.parametrize("first", ["#!/bin/sh", "#!/usr/bin/env sh"])
+def test_crlf_in_a_script_is_named(home, first):
+    home.tenant(exec_="dos.sh", retry="attempts = 1;")
+    script = home.path / "apps/acme/dos.sh"
+    script.write_bytes(f"{first}\r\necho hello\r\n".encode())
+    script.chmod(0o755)
+    home.up()
+    home.drop("x.csv", "a\n1\n")
+    f = until(lambda: next(iter(home.files(reason="exec_error") or home.files(reason="failed")), None), home.path / "state", what=lambda: home.files())
+    assert "its lines end with CRLF" in f["detail"] and "sed -i 's/\\r$//'" in f["detail"], f
+    r = home.cli("doctor", check=False)
+    assert r.returncode == 1 and re.search(r"failed +reach +acme: app +its first line ends with CRLF", r.stdout) and f"`sed -i 's/\\r$//' {script}`" in r.stdout
+    until(lambda: "warning: acme: app: its first line ends with CRLF" in (home.base / "up.err").read_text(), home.base, what="the warning")
+
+
+def test_the_file_that_cannot_be_read_is_blamed(home):
+    home.tenant(exec_="misbehave")
+    home.up()
+    home.down()
+    for name, other in (("streams.db", "ledger.db"), ("ledger.db", "streams.db")):
+        db = home.path / "state" / name
+        whole = db.read_bytes()
+        db.write_bytes(b"no database" * 1000)
+        for verb in ("files", "runs", "stats"):
+            r = home.cli(verb, check=False)
+            assert r.returncode == 1 and f"state/{name}: " in r.stderr and other not in r.stderr, r
+        db.write_bytes(whole)
+    assert home.cli("files").returncode == 0
+
+
+def test_check_finds_addresses_that_nothing_can_listen_on(home):
+    conf = home.path / "conf/mysimbdp.conf"
+    for listen, why in (("127.0.0.1:5555", '"127.0.0.1:5555" is not an address'), ("tcp://127.0.0.1", "is not an address"), ("300.1.1.1", "is not an address"), ("[::1", "is not an address"),
+                        ("::zz", "is not an address"), ("192.0.2.77", 'nothing can listen on "192.0.2.77" of this host: '), ("no-such-host.invalid", "nothing can listen on")):
+        conf.write_text(f'platform = {{ listen = "{listen}"; }};\n')
+        r = home.cli("check", check=False)
+        assert r.returncode == 1 and why in r.stderr and f"{conf}: key 'platform.listen': " in r.stderr, r
+    for listen in ("127.0.0.1", "*", "localhost"):
+        conf.write_text(f'platform = {{ listen = "{listen}"; }};\n')
+        assert home.cli("check").stdout.startswith("ok: ")
+
+
+@pytest.mark.parametrize("make, why", [
+    ("mkdir d", "'d' in SIMBDP_OUTPUT_DIR is a directory; only regular files"),
+    ("mkfifo p", "'p' in SIMBDP_OUTPUT_DIR is a pipe"),
+    ("ln -s /etc/passwd l", "'l' in SIMBDP_OUTPUT_DIR is a symbolic link"),
+    ("echo >a.json; ln a.json b.json", ".json' in SIMBDP_OUTPUT_DIR is a hard link"),
+    (r"echo '{}' >$(printf 'a\377\033.json')", r"the name of the output file 'a\xff\x1b.json' is not UTF-8"),
+    ("i=0; while [ $i -le 10000 ]; do : >$i.json; i=$((i + 1)); done", "SIMBDP_OUTPUT_DIR holds more than 10000 files; write fewer"),
+    ("cd ..; mkdir result.json", "(SIMBDP_RESULT_FILE is a directory; it has to be"),
+    ("cd ..; head -c 70000 /dev/zero >result.json", "(SIMBDP_RESULT_FILE is of more than 64 KiB; it has to be"),
+    ("cd ..; ln -s /etc/passwd result.json", "(SIMBDP_RESULT_FILE is a symbolic link; it has to be"),
+    ("cd ..; echo '{' >result.json", "the result file cannot be read: "),
+    ("""cd ..; echo '{"rows_parsed":7}' >result.json""", "the result file says rows_parsed 7, the inspection counted 1"),
+], ids=["directory", "pipe", "symlink", "hard link", "bytes", "many", "result directory", "result size", "result symlink", "result cut", "result"])
+def test_the_cause_is_told_of_output_that_cannot_be_taken(home, make, why):
+    home.profiles(rlimits="")
+    home.tenant(apps='{ app = "app"; exec = "out.sh"; output = "dir"; retry = { attempts = 1; }; }')
+    script = home.path / "apps/acme/out.sh"
+    script.write_text(f"#!/bin/sh\ncd \"$SIMBDP_OUTPUT_DIR\" || exit 1\n{make}\n")
+    script.chmod(0o755)
+    home.up()
+    home.drop("x.csv", "a\n1\n")
+    f = home.wait_file(file_name="x.csv")
+    assert f["state"] == "quarantined" and why in f["detail"], f
