@@ -89,9 +89,13 @@ int verb_check(struct cli *c)
     }
     if (cli_home(c, &h))
         return CLI_FAILED;
-    r = conf_load(h.path, &conf, &e);
+    AUTO_BUF struct buf all = {0};
+    r = conf_load_all(h.path, &all, &conf, &e);
     if (r < 0) {
-        fprintf(stderr, "%s\n", e.msg);
+        if (all.n)
+            fputs(all.p, stderr);
+        else
+            fprintf(stderr, "%s\n", e.msg);
     } else {
         for (size_t i = 0; i < conf->n_tenants; i++)
             warn(&h, &conf->tenants[i]);

@@ -464,7 +464,10 @@ static void add_program(struct up *u, const char *name)
 
 static int prepare(struct up *u, struct err *e)
 {
-    int r = conf_load(u->home.path, &u->conf, e);
+    AUTO_BUF struct buf all = {0};
+    int r = conf_load_all(u->home.path, &all, &u->conf, e);
+    if (r < 0 && all.n)
+        fputs(all.p, stderr);
     if (r == 0)
         r = wait_for_predecessor(u, e);
     if (r == 0)

@@ -1,24 +1,46 @@
 #include "cfg.h"
+#include "syntax.h"
 
 #include "common/buf.h"
 #include "common/fd.h"
 #include "common/mem.h"
 #include "common/near.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libconfig.h>
 #include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
-enum { MAX_CONFIG_BYTES = 4 << 20 };
+enum { MAX_CONFIG_BYTES = 4 << 20, WHERE_SIZE = 128 };
 
 struct reading {
     const char *file;
     bool part; /* what is required may be missing */
     struct err *e;
+    struct buf *all;        /* gets every error, a line each, and reading goes on; NULL: the first is the end of it */
+    bool unreadable;        /* for libconfig, which would say less */
+    char where[WHERE_SIZE]; /* the elements of lists that are being read, "batch 1: " */
 };
+
+/* Every error begins with its place. ERR_CONFIG, or 0 where reading goes on. */
+static int wrong(struct reading *r, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static int wrong(struct reading *r, int line, const char *fmt, ...)
+{
+    struct err one = {0};
+    char text[sizeof one.msg];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    err_set(&one, ERR_CONFIG, "%s:%d: %s%s", r->file, line, r->where, text);
+    if (!r->all)
+        return err_set(r->e, ERR_CONFIG, "%s", one.msg);
+    buf_addf(r->all, "%s\n", one.msg);
+    return 0;
+}
 
 static const char *type_name(const config_setting_t *s)
 {
@@ -83,8 +105,7 @@ static int bad_value(struct reading *r, const config_setting_t *s, const struct 
 {
     AUTO_BUF struct buf allowed = {0};
     describe(k, &allowed);
-    return err_set(r->e, ERR_CONFIG, "%s:%d: key '%s': expected %s, got %s", r->file, config_setting_source_line(s), k->name,
-                   allowed.p, got);
+    return wrong(r, (int)config_setting_source_line(s), "key '%s': expected %s, got %s", k->name, allowed.p, got);
 }
 
 static bool one_of(const char *choices, const char *value)
@@ -101,12 +122,22 @@ static void store_f64(char *field, double value)
     memcpy(field, &value, sizeof value);
 }
 
+static int bad_number(struct reading *r, const config_setting_t *s, const struct cfg_key *k)
+{
+    const char *text = config_setting_type(s) == CONFIG_TYPE_STRING ? config_setting_get_string(s) : NULL;
+    char number[32];
+    if (!text || !syntax_number(k->name, text, strlen(text), number))
+        return bad_value(r, s, k, type_name(s));
+    AUTO_FREE char *got = xasprintf("the string \"%s\"; write %s", text, number);
+    return bad_value(r, s, k, got);
+}
+
 static int read_number(struct reading *r, const config_setting_t *s, const struct cfg_key *k, char *field)
 {
     int type = config_setting_type(s);
     bool whole = type == CONFIG_TYPE_INT || type == CONFIG_TYPE_INT64;
     if (!whole && !(k->type == CFG_F64 && type == CONFIG_TYPE_FLOAT))
-        return bad_value(r, s, k, type_name(s));
+        return bad_number(r, s, k);
     long long i = whole ? config_setting_get_int64(s) : 0;
     double d = whole ? (double)i : config_setting_get_float(s);
     if (!(d >= k->min && d <= k->max)) {
@@ -182,14 +213,14 @@ static int read_list(struct reading *r, const config_setting_t *s, const struct 
         const config_setting_t *item = config_setting_get_elem(s, (unsigned)i);
         char *at = (char *)ret->v + (size_t)i * k->item_size;
         ret->n++;
-        if (config_setting_type(item) != CONFIG_TYPE_GROUP)
-            return bad_value(r, item, k, type_name(item));
         *(int *)at = config_setting_source_line(item);
-        int e = read_table(r, item, k->keys, at);
-        if (e < 0) {
-            err_context(r->e, "%s %d", k->name, i + 1);
+        size_t outer = strlen(r->where);
+        snprintf(r->where + outer, sizeof r->where - outer, "%s %d: ", k->name, i + 1);
+        int e = config_setting_type(item) == CONFIG_TYPE_GROUP ? read_table(r, item, k->keys, at)
+                                                               : bad_value(r, item, k, type_name(item));
+        r->where[outer] = 0;
+        if (e < 0)
             return e;
-        }
     }
     return 0;
 }
@@ -207,8 +238,8 @@ static int read_later(struct reading *r, const config_setting_t *s, const struct
     }
     if (empty || same)
         return 0;
-    return err_set(r->e, ERR_CONFIG, "%s:%d: key '%s' is not supported by this version (%s); remove it", r->file,
-                   config_setting_source_line(s), k->name, k->help);
+    return wrong(r, (int)config_setting_source_line(s), "key '%s' is not supported by this version (%s); remove it", k->name,
+                 k->help);
 }
 
 static int read_key(struct reading *r, const config_setting_t *s, const struct cfg_key *k, char *field)
@@ -247,8 +278,8 @@ static int unknown_key(struct reading *r, const config_setting_t *s, const struc
         buf_addf(&known, "%s%s", k == keys ? "" : " ", k->name);
         near_try(&near, k->name);
     }
-    return err_set(r->e, ERR_CONFIG, "%s:%d: unknown key '%s'%s; allowed here: %s", r->file, config_setting_source_line(s),
-                   config_setting_name(s), near_text(&near, meant), known.p);
+    return wrong(r, (int)config_setting_source_line(s), "unknown key '%s'%s; allowed here: %s", config_setting_name(s),
+                 near_text(&near, meant), known.p);
 }
 
 static int read_table(struct reading *r, const config_setting_t *group, const struct cfg_key *keys, char *out)
@@ -263,57 +294,39 @@ static int read_table(struct reading *r, const config_setting_t *group, const st
         if (e < 0)
             return e;
     }
-    for (const struct cfg_key *k = keys; k->name && !r->part; k++)
+    int e = 0;
+    for (const struct cfg_key *k = keys; e == 0 && k->name && !r->part; k++)
         if (!k->def && k->type != CFG_GROUP && k->type != CFG_LIST && !config_setting_get_member(group, k->name))
-            return err_set(r->e, ERR_CONFIG, "%s:%d: key '%s' is missing: %s", r->file, config_setting_source_line(group), k->name,
-                           k->help);
-    return 0;
+            e = wrong(r, (int)config_setting_source_line(group), "key '%s' is missing: %s", k->name, k->help);
+    return e;
 }
 
-/* libconfig 1.5 wraps an integer over 32 bits without the suffix L silently; find such literals in the text. */
-static int check_literals(struct reading *r, const char *p)
+/* libconfig 1.5 wraps an integer over 32 bits without the suffix L silently, and calls one with a unit a syntax error. */
+static int check_literal(void *arg, const struct syntax_literal *l)
 {
-    int line = 1;
-    for (; *p; p++) {
-        if (*p == '\n')
-            line++;
-        else if (*p == '#' || (*p == '/' && p[1] == '/'))
-            p += strcspn(p, "\n") - 1;
-        else if (*p == '/' && p[1] == '*') {
-            for (p += 2; *p && !(*p == '*' && p[1] == '/'); p++)
-                line += *p == '\n';
-            if (!*p)
-                return 0;
-            p++;
-        } else if (*p == '"') {
-            for (p++; *p && *p != '"'; p++) {
-                line += *p == '\n';
-                if (*p == '\\' && p[1])
-                    p++;
-            }
-            if (!*p)
-                return 0;
-        } else if (isalpha((unsigned char)*p) || *p == '_') {
-            p += strspn(p, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") - 1;
-        } else if (isdigit((unsigned char)*p)) {
-            const char *start = p;
-            size_t n = strspn(p, "0123456789abcdefABCDEFxX.+-");
-            bool hex = n > 2 && (p[1] == 'x' || p[1] == 'X');
-            bool plain = strspn(p, "0123456789") == n || hex;
-            errno = 0;
-            unsigned long long v = strtoull(start, NULL, hex ? 16 : 10);
-            p += n;
-            bool suffixed = *p == 'L';
-            if (plain && !suffixed && (v > (hex ? UINT32_MAX : INT32_MAX) || errno))
-                return err_set(r->e, ERR_CONFIG, "%s:%d: the number %.*s needs the suffix L (it is over 32 bits)", r->file, line,
-                               (int)n, start);
-            if (plain && suffixed && (v > INT64_MAX || errno))
-                return err_set(r->e, ERR_CONFIG, "%s:%d: the number %.*s is over 64 bits", r->file, line, (int)n, start);
-            if (!suffixed)
-                p--;
-        }
-    }
-    return 0;
+    struct reading *r = arg;
+    char number[32], text[64];
+    bool hex = l->n > 2 && (l->p[1] == 'x' || l->p[1] == 'X');
+    size_t digits = hex ? 2 + strspn(l->p + 2, "0123456789abcdefABCDEF") : strspn(l->p, "0123456789");
+    snprintf(text, sizeof text, "%.*s", (int)digits, l->p);
+    errno = 0;
+    unsigned long long v = strtoull(text, NULL, hex ? 16 : 10);
+    if (digits == l->n && (v > (hex ? UINT32_MAX : INT32_MAX) || errno))
+        return wrong(r, l->line, "the number %s needs the suffix L (it is over 32 bits)", text);
+    if (digits < l->n && l->p[digits] == 'L' && (v > INT64_MAX || errno))
+        return wrong(r, l->line, "the number %s is over 64 bits", text);
+    if (hex || digits == l->n || l->p[digits] == 'L' || strspn(l->p, "0123456789.eE+-") == l->n ||
+        !syntax_number(l->key, l->p, l->n, number))
+        return 0;
+    r->unreadable = true;
+    return wrong(r, l->line, "key '%s': %.*s has a unit; write %s", l->key, (int)l->n, l->p, number);
+}
+
+static int syntax_error(struct reading *r, const char *text, const config_t *c)
+{
+    char hint[SYNTAX_HINT_SIZE] = "";
+    int line = syntax_explain(text, hint);
+    return wrong(r, line ? line : config_error_line(c), "%s%s%s", config_error_text(c), line ? ": " : "", hint);
 }
 
 static int read_text(struct reading *r, const char *text, const struct cfg_key *keys, void *out)
@@ -322,30 +335,38 @@ static int read_text(struct reading *r, const char *text, const struct cfg_key *
     int n;
     config_init(&c);
     if (config_read_string(&c, text) != CONFIG_TRUE)
-        n = err_set(r->e, ERR_CONFIG, "%s:%d: %s", r->file, config_error_line(&c), config_error_text(&c));
+        n = syntax_error(r, text, &c);
     else
         n = read_table(r, config_root_setting(&c), keys, out);
     config_destroy(&c);
     return n;
 }
 
-int cfg_load(const char *file, const struct cfg_key *keys, void *out, struct err *e)
+int cfg_load_all(const char *file, const struct cfg_key *keys, void *out, struct buf *all, struct err *e)
 {
-    struct reading r = {file, false, e};
+    struct reading r = {.file = file, .e = e, .all = all};
     AUTO_BUF struct buf text = {0};
+    size_t before = all ? all->n : 0;
     int n = fd_read_file(AT_FDCWD, file, &text, MAX_CONFIG_BYTES, e);
     if (n < 0)
         return n;
     buf_add(&text, "", 0);
     if (memchr(text.p, 0, text.n))
         return err_set(e, ERR_CONFIG, "%s: contains a NUL byte; it is not a text file", file);
-    n = check_literals(&r, text.p);
-    return n < 0 ? n : read_text(&r, text.p, keys, out);
+    n = syntax_each_literal(text.p, check_literal, &r);
+    if (n == 0 && !r.unreadable)
+        n = read_text(&r, text.p, keys, out);
+    return n == 0 && all && all->n > before ? err_set(e, ERR_CONFIG, "%s", CFG_TOLD) : n;
+}
+
+int cfg_load(const char *file, const struct cfg_key *keys, void *out, struct err *e)
+{
+    return cfg_load_all(file, keys, out, NULL, e);
 }
 
 int cfg_read_part(const char *text, const struct cfg_key *keys, void *out, struct err *e)
 {
-    return read_text(&(struct reading){"the configuration", true, e}, text, keys, out);
+    return read_text(&(struct reading){.file = "the configuration", .part = true, .e = e}, text, keys, out);
 }
 
 /* ---- writing ---- */

@@ -42,13 +42,19 @@ struct cfg_key {
     size_t item_size;           /* CFG_LIST */
 };
 
+struct buf;
+
 /* Reads FILE into `out` (zeroed by the caller) by the table. Every error names file:line and key. A missing file is
  * -ENOENT. On failure call cfg_free all the same. */
 int cfg_load(const char *file, const struct cfg_key *keys, void *out, struct err *e);
 
+/* The same, but all errors of the file are told, a line each behind what `all` has; ERR_CONFIG then says CFG_TOLD only. NULL: as
+ * cfg_load. What could not be read is NULL or has its default, so that nobody must use `out`. */
+#define CFG_TOLD "the configuration has errors"
+int cfg_load_all(const char *file, const struct cfg_key *keys, void *out, struct buf *all, struct err *e);
+
 /* Writes of `in` what `names` (ends with NULL) list as text that cfg_read_part reads: keys with dots between ("streams",
  * "batch.app"), with all that is below them. They have finite numbers. */
-struct buf;
 void cfg_print(const struct cfg_key *keys, const void *in, const char *const *names, struct buf *out);
 /* The same way back, as cfg_load; what was not written has its default, or NULL where there is none. */
 int cfg_read_part(const char *text, const struct cfg_key *keys, void *out, struct err *e);

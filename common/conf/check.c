@@ -299,20 +299,21 @@ int conf_check_tenant(const struct conf *c, struct conf_tenant *t, struct err *e
     struct conf_dataset *d = t->datasets.v;
     const struct conf_batch *b = t->batch.v;
     for (size_t i = 0; r == 0 && i < t->datasets.n; i++) {
-        r = check_dataset(t, &d[i], e);
+        r = conf_collect(c, check_dataset(t, &d[i], e), e);
         if (r == 0 && t->retention.documents_days >= 0 && !strcmp(d[i].on_key_conflict, "replace"))
             r = err_set(e, ERR_CONFIG,
                         "%s:%d: key 'retention.documents_days': dataset %s has on_key_conflict = \"replace\", and a row "
                         "that replaced another keeps no trace of when",
                         t->file, d[i].line, d[i].name);
+        r = conf_collect(c, r, e);
     }
     for (size_t i = 0; r == 0 && i < t->batch.n; i++)
-        r = check_batch(c, t, &b[i], e);
+        r = conf_collect(c, check_batch(c, t, &b[i], e), e);
     const struct conf_stream *s = t->streams.v;
     for (size_t i = 0; r == 0 && i < t->streams.n; i++)
-        r = check_stream(t, &s[i], e);
+        r = conf_collect(c, check_stream(t, &s[i], e), e);
     for (size_t i = 0; r == 0 && i < t->stream_apps.n; i++)
-        r = check_stream_app(c, t, i, e);
+        r = conf_collect(c, check_stream_app(c, t, i, e), e);
     return r < 0 ? r : check_curve_keys(t, e);
 }
 
@@ -361,33 +362,35 @@ static int check_scratch(const char *file, const struct conf_profile *p, struct 
     return 0;
 }
 
+static int check_profile(const char *file, const struct conf *c, const struct conf_profile *p, struct err *e)
+{
+    if (!conf_valid_id(p->name))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.name': \"%s\" must match [a-z][a-z0-9_-]{0,31}", file, p->line,
+                       p->name);
+    if (conf_profile(c, p->name) != p)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.name': \"%s\" stands twice", file, p->line, p->name);
+    double cpus = c->platform.capacity.cpus;
+    int64_t memory = c->platform.capacity.memory_bytes;
+    if ((cpus > 0 && p->requests.cpus > cpus) || (memory > 0 && p->requests.memory_bytes > memory))
+        return err_set(e, ERR_CONFIG,
+                       "%s:%d: key 'profiles.requests': \"%s\" requests more than "
+                       "platform.capacity; its runs could never start",
+                       file, p->line, p->name);
+    int r = check_env(file, &p->env, e);
+    if (r == 0)
+        r = check_mounts(file, p, e);
+    if (r == 0)
+        r = check_network(file, p, e);
+    return r == 0 ? check_scratch(file, p, e) : r;
+}
+
 int conf_check_profiles(const char *file, const struct conf *c, struct err *e)
 {
     const struct conf_profile *p = c->profiles.v;
-    for (size_t i = 0; i < c->profiles.n; i++) {
-        if (!conf_valid_id(p[i].name))
-            return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.name': \"%s\" must match [a-z][a-z0-9_-]{0,31}", file, p[i].line,
-                           p[i].name);
-        if (conf_profile(c, p[i].name) != &p[i])
-            return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.name': \"%s\" stands twice", file, p[i].line, p[i].name);
-        double cpus = c->platform.capacity.cpus;
-        int64_t memory = c->platform.capacity.memory_bytes;
-        if ((cpus > 0 && p[i].requests.cpus > cpus) || (memory > 0 && p[i].requests.memory_bytes > memory))
-            return err_set(e, ERR_CONFIG,
-                           "%s:%d: key 'profiles.requests': \"%s\" requests more than "
-                           "platform.capacity; its runs could never start",
-                           file, p[i].line, p[i].name);
-        int r = check_env(file, &p[i].env, e);
-        if (r == 0)
-            r = check_mounts(file, &p[i], e);
-        if (r == 0)
-            r = check_network(file, &p[i], e);
-        if (r == 0)
-            r = check_scratch(file, &p[i], e);
-        if (r < 0)
-            return r;
-    }
-    return 0;
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < c->profiles.n; i++)
+        r = conf_collect(c, check_profile(file, c, &p[i], e), e);
+    return r;
 }
 
 /* A name may be one that is known only where it is looked up; what cannot be one is refused. */

@@ -5,6 +5,9 @@
 
 #include "conf.h"
 
+/* Whether what was found ends the reading: puts it to the others, where all are told (conf_load_all). r, or 0. */
+int conf_collect(const struct conf *c, int r, struct err *e);
+
 int conf_check_platform(const char *file, const struct conf *c, struct err *e);
 int conf_check_profiles(const char *file, const struct conf *c, struct err *e); /* after the platform's file */
 /* After both; fills in what is by default the tenant's id or the dataset's name. */

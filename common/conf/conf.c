@@ -2,6 +2,7 @@
 #include "check.h"
 #include "keys.h"
 
+#include "common/buf.h"
 #include "common/ids.h"
 #include "common/mem.h"
 
@@ -11,6 +12,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What one part of it says is no reason not to look at the others, where all is to be told. */
+int conf_collect(const struct conf *c, int r, struct err *e)
+{
+    if (r >= 0 || !c->all)
+        return r;
+    if (strcmp(e->msg, CFG_TOLD) != 0)
+        buf_addf(c->all, "%s\n", e->msg);
+    *e = (struct err){0};
+    return 0;
+}
+
 static int load_tenant(struct conf *c, const char *dir, const char *name, struct err *e)
 {
     size_t n = strlen(name);
@@ -19,9 +31,13 @@ static int load_tenant(struct conf *c, const char *dir, const char *name, struct
     c->tenants = xrealloc(c->tenants, (c->n_tenants + 1) * sizeof *c->tenants);
     struct conf_tenant *t = &c->tenants[c->n_tenants++];
     *t = (struct conf_tenant){.id = xstrndup(name, n - 5), .file = xasprintf("%s/%s", dir, name)};
+    int r = 0;
     if (!conf_valid_id(t->id))
-        return err_set(e, ERR_CONFIG, "%s: the file's name is the tenant's id and must match [a-z][a-z0-9_-]{0,31}", t->file);
-    return cfg_load(t->file, conf_tenant_keys, t, e);
+        r = err_set(e, ERR_CONFIG, "%s: the file's name is the tenant's id and must match [a-z][a-z0-9_-]{0,31}", t->file);
+    if (r == 0)
+        r = cfg_load_all(t->file, conf_tenant_keys, t, c->all, e);
+    t->broken = r < 0;
+    return conf_collect(c, r, e);
 }
 
 static int by_id(const void *a, const void *b)
@@ -29,7 +45,18 @@ static int by_id(const void *a, const void *b)
     return strcmp(((const struct conf_tenant *)a)->id, ((const struct conf_tenant *)b)->id);
 }
 
-static int load_tenants(struct conf *c, const char *home, struct err *e)
+static int check_database(const struct conf *c, size_t i, struct err *e)
+{
+    for (size_t k = 0; k < i; k++)
+        if (!c->tenants[k].broken && !strcmp(c->tenants[i].database, c->tenants[k].database) &&
+            !strcmp(c->tenants[i].mongo_url, c->tenants[k].mongo_url))
+            return err_set(e, ERR_CONFIG, "%s: key 'database': \"%s\" is already the database of tenant %s", c->tenants[i].file,
+                           c->tenants[i].database, c->tenants[k].id);
+    return 0;
+}
+
+/* whole: the other files are, so that these can be held against them. */
+static int load_tenants(struct conf *c, const char *home, bool whole, struct err *e)
 {
     AUTO_FREE char *dir = xasprintf("%s/conf/tenants", home);
     DIR *d = opendir(dir);
@@ -41,13 +68,12 @@ static int load_tenants(struct conf *c, const char *home, struct err *e)
     closedir(d);
     if (c->n_tenants)
         qsort(c->tenants, c->n_tenants, sizeof *c->tenants, by_id);
-    for (size_t i = 0; r == 0 && i < c->n_tenants; i++) {
-        r = conf_check_tenant(c, &c->tenants[i], e);
-        for (size_t k = 0; r == 0 && k < i; k++)
-            if (!strcmp(c->tenants[i].database, c->tenants[k].database) &&
-                !strcmp(c->tenants[i].mongo_url, c->tenants[k].mongo_url))
-                r = err_set(e, ERR_CONFIG, "%s: key 'database': \"%s\" is already the database of tenant %s", c->tenants[i].file,
-                            c->tenants[i].database, c->tenants[k].id);
+    for (size_t i = 0; r == 0 && whole && i < c->n_tenants; i++) {
+        if (c->tenants[i].broken)
+            continue;
+        r = conf_collect(c, conf_check_tenant(c, &c->tenants[i], e), e);
+        if (r == 0)
+            r = conf_collect(c, check_database(c, i, e), e);
     }
     return r;
 }
@@ -67,28 +93,46 @@ static int resolve_uids(const char *home, const char *file, struct conf *c, stru
     return r;
 }
 
-int conf_load(const char *home, struct conf **ret, struct err *e)
+static int load(struct conf *c, const char *home, struct err *e)
 {
-    struct conf *c = xcalloc(1, sizeof *c);
     AUTO_FREE char *platform = xasprintf("%s/conf/mysimbdp.conf", home);
     AUTO_FREE char *profiles = xasprintf("%s/conf/profiles.conf", home);
-    int r = cfg_load(platform, conf_platform_keys, c, e);
+    bool whole = true;
+    int r = cfg_load_all(platform, conf_platform_keys, c, c->all, e);
     if (r == 0)
         r = conf_check_platform(platform, c, e);
+    whole &= r == 0;
+    r = conf_collect(c, r, e);
     if (r == 0)
-        r = cfg_load(profiles, conf_profiles_keys, c, e);
-    if (r == 0)
+        r = cfg_load_all(profiles, conf_profiles_keys, c, c->all, e);
+    if (r == 0 && whole)
         r = conf_check_profiles(profiles, c, e);
+    whole &= r == 0;
+    r = conf_collect(c, r, e);
     if (r == 0)
-        r = load_tenants(c, home, e);
-    if (r == 0)
-        r = resolve_uids(home, platform, c, e);
+        r = load_tenants(c, home, whole, e);
+    if (r == 0 && c->all && c->all->n)
+        return err_set(e, ERR_CONFIG, "%s", CFG_TOLD);
+    return r < 0 ? r : resolve_uids(home, platform, c, e);
+}
+
+int conf_load_all(const char *home, struct buf *all, struct conf **ret, struct err *e)
+{
+    struct conf *c = xcalloc(1, sizeof *c);
+    c->all = all;
+    int r = load(c, home, e);
+    c->all = NULL;
     if (r < 0) {
         conf_free(c);
         return r;
     }
     *ret = c;
     return 0;
+}
+
+int conf_load(const char *home, struct conf **ret, struct err *e)
+{
+    return conf_load_all(home, NULL, ret, e);
 }
 
 void conf_free(struct conf *c)

@@ -120,6 +120,7 @@ struct conf_alert {
 
 struct conf_tenant {
     char *id, *file; /* file: where it was read from, for messages */
+    bool broken;     /* while it is read: its file cannot be used */
     char *display_name, *mongo_url, *database;
     int64_t weight, concurrency, max_database_bytes, max_image_bytes, max_image_files;
     struct conf_limits limits;
@@ -135,6 +136,7 @@ struct conf_tenant {
 };
 
 struct conf {
+    struct buf *all; /* of conf_load_all, while it reads */
     struct {
         char *mongo_url;
         struct cfg_strs valid_formats;
@@ -174,6 +176,8 @@ struct conf {
 /* Reads and checks everything below HOME/conf; all or nothing. As root it has uids chosen for a home that has none yet
  * (ids_of_home). conf_free accepts NULL. */
 int conf_load(const char *home, struct conf **ret, struct err *e);
+/* The same, and all errors there are, a line each, are in `all` (NULL: as conf_load); ERR_CONFIG with CFG_TOLD then. */
+int conf_load_all(const char *home, struct buf *all, struct conf **ret, struct err *e);
 void conf_free(struct conf *c);
 
 /* [a-z][a-z0-9_-]{0,31} */

@@ -1,6 +1,7 @@
 /* Configuration: defaults, every kind of error with its place, and the rules between files. */
 #include "check.h"
 #include "common/conf/conf.h"
+#include "common/conf/syntax.h"
 #include "common/conf/told.h"
 #include "common/buf.h"
 #include "common/fd.h"
@@ -72,6 +73,98 @@ static void defaults(void **state)
     assert_int_equal(p->rlimits.core_bytes, 0);
     assert_null(conf_tenant(c, "nobody"));
     conf_free(c);
+}
+
+static void mistakes_of_syntax_are_explained(void **state)
+{
+    (void)state;
+    fails("tenants/acme.conf", "weight\nconcurrency = 2;", "acme.conf:1: syntax error: '=' is missing behind weight");
+    fails("tenants/acme.conf", "\nweight 3;\n", "acme.conf:2: syntax error: '=' is missing behind weight");
+    fails("tenants/acme.conf", "# x\nweight =\n\nconcurrency = 2;", "acme.conf:2: syntax error: a value is missing behind '='");
+    fails("tenants/acme.conf", "weight = ;", "acme.conf:1: syntax error: a value is missing behind '='");
+    fails("tenants/acme.conf", "display_name = Acme;", "acme.conf:1: syntax error: Acme is no value; a string needs quotes");
+    fails("tenants/acme.conf", "display_name = \"Acme;\n\nweight = 1;\n", "acme.conf:1: syntax error: the string that begins here");
+    fails("tenants/acme.conf", "datasets = ( { name = \"a\"; }\n  { name = \"b\"; } );",
+          "acme.conf:1: syntax error: ',' is missing behind }");
+    fails("tenants/acme.conf", "/* x\n */ limits = {\n max_rows = 1;\nweight = 2;\n",
+          "acme.conf:2: syntax error: the '{' of this line is not closed");
+    fails("tenants/acme.conf", "datasets = ( { name = \"a\";\n);",
+          "acme.conf:1: syntax error: '}' is missing before the ')' of line 2");
+    fails("tenants/acme.conf", "weight = 1;\n};", "acme.conf:2: syntax error: '}' does not belong here");
+    fails("tenants/acme.conf", "weight = 1;\n;", "acme.conf:2: syntax error: ';' does not belong here");
+}
+
+static void units_are_told_as_numbers(void **state)
+{
+    static const struct {
+        const char *key, *value, *wanted;
+    } all[] = {
+        {"x_bytes", "10M", "10485760"},
+        {"x_bytes", "2 GiB", "2147483648L"},
+        {"x_bytes", "1.5kB", "1536"},
+        {"x_bytes", "7", "7"},
+        {"wall_s", "2h", "7200"},
+        {"rescan_ms", "2 min", "120000"},
+        {"logs_days", "2w", "14"},
+        {"wall_s", "10M", NULL},
+        {"logs_days", "3h", NULL},
+        {"x_bytes", "M", NULL},
+        {"x_bytes", "10X", NULL},
+        {"x", "-3M", NULL},
+        {"x_bytes", "99999999999999T", NULL},
+        {"x_bytes", "1Mx", NULL},
+    };
+    char out[32];
+    (void)state;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        const char *got = syntax_number(all[i].key, all[i].value, strlen(all[i].value), out);
+        if (!all[i].wanted != !got || (got && strcmp(got, all[i].wanted) != 0))
+            fail_msg("%s = %s: %s", all[i].key, all[i].value, got ? got : "nothing");
+    }
+    fails("tenants/acme.conf", "limits = { max_file_bytes = \"10M\"; };",
+          "acme.conf:1: key 'max_file_bytes': expected an integer from -1 (-1: no limit), got the string \"10M\"; write 10485760");
+    fails("tenants/acme.conf", "\nlimits = { max_file_bytes = 10G; };",
+          "acme.conf:2: key 'max_file_bytes': 10G has a unit; write 10737418240L");
+    fails("profiles.conf", "profiles = ( { name = \"small\"; wall_s = 2h; } );",
+          "profiles.conf:1: key 'wall_s': 2h has a unit; write 7200");
+}
+
+/* Each line of `wanted` begins one of what is told, in that order. */
+static void all_of(const char *wanted)
+{
+    struct err e = {0};
+    struct conf *c = NULL;
+    AUTO_BUF struct buf all = {0};
+    assert_int_equal(conf_load_all(home, &all, &c, &e), ERR_CONFIG);
+    const char *at = all.p;
+    for (const char *w = wanted; *w; w += strcspn(w, "\n") + 1) {
+        AUTO_FREE char *line = xasprintf("%s/conf/%.*s", home, (int)strcspn(w, "\n"), w);
+        if (!at || strncmp(at, line, strlen(line)) != 0)
+            fail_msg("'%s' is not where it should be in:\n%s", line, all.p);
+        at = strchr(at, '\n') + 1;
+    }
+    assert_string_equal(at, "");
+}
+
+static void all_errors_of_all_files_are_told(void **state)
+{
+    (void)state;
+    put("mysimbdp.conf", "platform = { lissten = 1;\n min_free_bytes = \"1G\";\n};");
+    put("tenants/acme.conf", "weight = \"x\";\nbatch = (\n{ app = \"a\"; exec = 3; excec = \"x\"; },\n{ app = 1; } );\nlimits = { "
+                             "max_rows = 5000000000; };");
+    all_of("mysimbdp.conf:1: unknown key 'lissten' (did you mean 'listen'?)\nmysimbdp.conf:2: key 'min_free_bytes': expected\n"
+           "tenants/acme.conf:5: the number 5000000000 needs\ntenants/acme.conf:1: key 'weight'\ntenants/acme.conf:3: batch 1: key "
+           "'exec'\n"
+           "tenants/acme.conf:3: batch 1: unknown key 'excec'\ntenants/acme.conf:4: batch 2: key 'app'\ntenants/acme.conf:4: batch "
+           "2: key 'exec' is missing\n"
+           "");
+    put("mysimbdp.conf", "");
+    put("tenants/acme.conf",
+        "datasets = ( { name = \"d\"; }, { name = \".x\"; }, { name = \"d\"; } );\nbatch = ( { app = \"A\"; exec = \"x\"; },\n"
+        "{ app = \"b\"; exec = \"../x\"; } );\n");
+    put("tenants/beta.conf", "database = \"admin\";");
+    all_of("tenants/acme.conf:1: key 'datasets.name': \".x\"\ntenants/acme.conf:1: key 'datasets.name': \"d\" stands twice\n"
+           "tenants/acme.conf:2: key 'batch.app'\ntenants/acme.conf:3: key 'batch.exec'\ntenants/beta.conf: key 'database'\n");
 }
 
 static void errors(void **state)
@@ -218,6 +311,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(defaults, make, drop),
         cmocka_unit_test_setup_teardown(errors, make, drop),
+        cmocka_unit_test_setup_teardown(mistakes_of_syntax_are_explained, make, drop),
+        cmocka_unit_test_setup_teardown(units_are_told_as_numbers, make, drop),
+        cmocka_unit_test_setup_teardown(all_errors_of_all_files_are_told, make, drop),
         cmocka_unit_test_setup_teardown(unused_later_keys_are_accepted, make, drop),
         cmocka_unit_test_setup_teardown(two_tenants_one_database, make, drop),
         cmocka_unit_test_setup_teardown(a_profile_over_the_capacity, make, drop),
