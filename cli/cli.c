@@ -534,8 +534,7 @@ static int check_state(struct cli *c, const struct listing *l, const char *state
     return cli_usage(c, "--state %s is none%s; there are:%s", state, near_text(&near, meant), known.p);
 }
 
-/* One that the ledger or the configuration knows. */
-static bool is_tenant(struct cli *c, const struct home *h, sqlite3 *db, const char *tenant)
+bool cli_is_tenant(struct cli *c, const struct home *h, sqlite3 *db, const char *tenant)
 {
     sqlite3_stmt *s = NULL;
     struct near near = {.word = tenant};
@@ -586,7 +585,7 @@ int cli_listing(struct cli *c, const struct listing *l, const struct col *cols, 
     }
     int64_t n_max = listing_limit(c, limit);
     sqlite3 *db = cli_ledger(c, &h, &none);
-    bool known = !db || !given[0] || is_tenant(c, &h, db, given[0]);
+    bool known = !db || !given[0] || cli_is_tenant(c, &h, db, given[0]);
     if (db && known) {
         sqlite3_stmt *s = NULL;
         AUTO_FREE char *sql = listing_sql(c, l, given, since_ms, n_max, values, &n_values);

@@ -68,6 +68,9 @@ sqlite3 *cli_ledger(struct cli *c, const struct home *h, bool *ret_none);
  * ledger. 0, or CLI_FAILED with a complaint. */
 int cli_whole_id(struct cli *c, const struct home *h, bool run, const char **id);
 
+/* Whether the ledger or the configuration knows it; complained. */
+bool cli_is_tenant(struct cli *c, const struct home *h, sqlite3 *db, const char *tenant);
+
 /* A listing: the same rows as JSON objects or as an aligned table. */
 enum col_kind { COL_TEXT, COL_ID, COL_LONG, COL_COUNT, COL_NUMBER, COL_TIME, COL_BOOL, COL_JSON, COL_WORDS };
 struct col {

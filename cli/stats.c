@@ -280,6 +280,7 @@ int verb_stats(struct cli *c)
     struct table *t = c->json ? NULL : table_new(cols, sizeof cols / sizeof *cols);
     sqlite3 *db = cli_ledger(c, &h, &none);
     sqlite3_stmt *s = NULL;
+    bool known = !db || !tenant || cli_is_tenant(c, &h, db, tenant);
     if (db)
         sqlite3_prepare_v2(db, counts_sql, -1, &s, NULL);
     if (s && tenant)
@@ -314,5 +315,5 @@ int verb_stats(struct cli *c)
     sqlite3_finalize(s);
     sqlite3_close(db);
     home_close(&h);
-    return db || none ? CLI_DONE : CLI_FAILED;
+    return known && (db || none) ? CLI_DONE : CLI_FAILED;
 }

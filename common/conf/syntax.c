@@ -189,7 +189,6 @@ int syntax_each_literal(const char *text, int (*found)(void *arg, const struct s
     return 0;
 }
 
-
 struct unit {
     const char *key, *name;
     double factor;
@@ -197,9 +196,9 @@ struct unit {
 
 /* Bytes are what is left when nothing else fits the key's name. */
 static const struct unit units[] = {
-    {"_ms", "ms", 1},      {"_ms", "s", 1000}, {"_ms", "min", 60000}, {"_ms", "m", 60000}, {"_ms", "h", 3600000},
+    {"_ms", "ms", 1},       {"_ms", "s", 1000}, {"_ms", "min", 60000}, {"_ms", "m", 60000}, {"_ms", "h", 3600000},
     {"_ms", "d", 86400000}, {"_s", "s", 1},     {"_s", "min", 60},     {"_s", "m", 60},     {"_s", "h", 3600},
-    {"_s", "d", 86400},    {"_days", "d", 1},  {"_days", "w", 7},
+    {"_s", "d", 86400},     {"_days", "d", 1},  {"_days", "w", 7},
 };
 
 static double factor_of(const char *key, const char *unit, size_t n)

@@ -19,8 +19,8 @@ struct syntax_literal {
 /* One call each, until one is negative, which is returned. */
 int syntax_each_literal(const char *text, int (*found)(void *arg, const struct syntax_literal *l), void *arg);
 
-/* What to write for `value` (as "10M", "2h"; n bytes) of a key whose name ends with its unit (_bytes, _s, _ms, _days); NULL: it is no
- * number, or of another unit. */
+/* What to write for `value` (as "10M", "2h"; n bytes) of a key whose name ends with its unit (_bytes, _s, _ms, _days); NULL: it is
+ * no number, or of another unit. */
 const char *syntax_number(const char *key, const char *value, size_t n, char out[32]);
 
 #endif

@@ -216,6 +216,7 @@ def test_words_that_are_none_say_what_may_have_been_meant(home):
     home.up()
     for args, code, words in ((("fiels",), 2, ["did you mean 'files'?"]), (("files", "--state", "ingsted"), 2, ["did you mean 'ingested'?", "quarantined"]),
                               (("files", "--tenant", "acem"), 1, ["no tenant acem", "did you mean 'acme'?"]), (("runs", "--tenant", "other"), 1, ["no tenant other"]),
+                              (("stats", "--tenant", "acem"), 1, ["no tenant acem", "did you mean 'acme'?"]),
                               (("files",), 0, ["no files yet"]), (("runs", "--tenant", "acme"), 0, ["no runs like this"])):
         r = home.cli(*args, check=False)
         assert r.returncode == code and all(w in r.stderr for w in words) and not r.stdout.strip().endswith("?"), (args, r)
