@@ -1,6 +1,9 @@
-/* Whether the ledger and the directories agree: every file that is under way or kept has its bytes, and nothing lies there that the
- * ledger does not know. Works with the programs up or down; what moves meanwhile is looked at twice. */
+/* Whether the ledger, the directories and MongoDB agree: every file that is under way or kept has its bytes, nothing lies there
+ * that the ledger does not know, and every file that was ingested has its rows (verify_rows.c). Works with the programs up or down;
+ * what moves meanwhile is looked at twice. */
 #include "cli.h"
+#include "verify_rows.h"
+
 #include "common/db.h"
 #include "common/fd.h"
 #include "common/mem.h"
@@ -140,6 +143,24 @@ static void look_at_ledger(struct verify *v)
     sqlite3_finalize(s);
 }
 
+static void say_rows(void *arg, const char *what, const char *tenant, const char *file_id, const char *text)
+{
+    say(arg, what, tenant, file_id, text);
+}
+
+static void look_at_mongodb(struct verify *v)
+{
+    struct verify_rows rows = {.home = v->home, .db = v->db, .say = say_rows, .arg = v};
+    struct err e = {0};
+    if (verify_rows(&rows, &e) < 0)
+        fprintf(stderr, "mysimbdp verify: rows are not compared with the ledger: %s\n", e.msg);
+    if (rows.missing && !v->cli->json)
+        printf("rows are loaded again by `mysimbdp upload TENANT DATASET FILE --force`; the files lie in "
+               "%s/done/TENANT/DATASET/FILE_ID/ "
+               "where they are kept, and `mysimbdp upload` takes them from there\n",
+               v->home->path);
+}
+
 static int verify(struct verify *v)
 {
     if (sqlite3_prepare_v2(v->db, "SELECT 1 FROM files WHERE file_id=?1", -1, &v->known, NULL) != SQLITE_OK ||
@@ -152,6 +173,7 @@ static int verify(struct verify *v)
     look_below(v, "quarantine", 2);
     look_at_ledger(v);
     look_at_book(v);
+    look_at_mongodb(v);
     sqlite3_finalize(v->known);
     if (!v->cli->json)
         printf("%lld files of the ledger have bytes here; %lld things found\n", (long long)v->files, (long long)v->found);

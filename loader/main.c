@@ -24,6 +24,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/read/message.h"
+#include "count.h"
 #include "messages.h"
 
 #include <errno.h>
@@ -293,7 +294,8 @@ int main(int argc, char **argv)
                     "                                             who it becomes where no run makes it the tenant (-1: nobody "
                     "else)\n"
                     "       simbdp-load --stream [--output stdout|dir] [-- COMMAND ARGS...]   stores a stream's messages\n"
-                    "       simbdp-load --probe       says whether MONGO_URL answers and lets users be made") < 0;
+                    "       simbdp-load --probe       says whether MONGO_URL answers and lets users be made\n"
+                    "       simbdp-load --count DATABASE COLLECTION   how many rows of ours there are by prefix") < 0;
     if (argc == 5 && !strcmp(argv[3], "--uid")) {
         const long long uid = atoll(argv[4]);
         int n = confine_program(&(struct confinement){uid >= 0, uid, -1, NULL, 0});
@@ -305,6 +307,7 @@ int main(int argc, char **argv)
     mongoc_init();
     mongoc_log_set_handler(NULL, NULL);
     int r = argc == 2 && !strcmp(argv[1], "--probe")    ? probe(getenv("MONGO_URL"))
+            : argc == 4 && !strcmp(argv[1], "--count")  ? count_main(getenv("MONGO_URL"), argv[2], argv[3])
             : argc >= 2 && !strcmp(argv[1], "--stream") ? messages_main(argc - 2, argv + 2)
             : argc >= 4 && !strcmp(argv[3], "--stream") ? messages_main(argc - 4, argv + 4) /* behind --home HOME */
                                                         : run(&l);

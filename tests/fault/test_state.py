@@ -240,3 +240,82 @@ def test_a_directory_that_is_gone_is_made_again(home, name):
         assert f"home/{name} was gone and was made again" in (home.base / "up.err").read_text()
     home.drop("b.csv", "v\n2\n")
     assert home.wait_file(file_name="b.csv")["state"] == "ingested"
+
+
+def found_rows(home, check=False):
+    return {f["file_id"]: f["path"] for f in map(json.loads, home.cli("verify", "--json", check=check).stdout.splitlines()) if f["found"] == "rows missing"}
+
+
+def test_verify_misses_rows_and_loading_again_mends(home):
+    home.tenant()
+    home.up()
+    for name, text in (("a.csv", "v\n1\n2\n3\n"), ("b.csv", "v\n4\n5\n"), ("c.csv", "v\n6\n")):
+        home.drop(name, text)
+        home.wait_file(file_name=name)
+    home.cli("upload", "acme", "data", "--force", "--wait", next((home.path / "done/acme/data").glob("*/c.csv")))  # replaces its own rows
+    assert found_rows(home, check=True) == {}
+    home.mongo.client[home.db_of["acme"]].data.delete_many({"v": {"$in": [1, 3, 4, 5]}})
+    ids = {f["file_name"]: f["file_id"] for f in home.files()}
+    found = found_rows(home)
+    assert set(found) == {ids["a.csv"], ids["b.csv"]}
+    assert "acme/data/a.csv: the ledger says 3 rows, MongoDB has 1 of them" in found[ids["a.csv"]] and "has 0 of them" in found[ids["b.csv"]]
+    r = home.cli("verify", check=False)
+    assert r.returncode == 1 and "upload TENANT DATASET FILE --force" in r.stdout
+    for name in ("a.csv", "b.csv"):
+        home.cli("upload", "acme", "data", "--force", "--wait", home.path / "done/acme/data" / ids[name] / name)
+    assert found_rows(home, check=True) == {}
+    assert sorted(d["v"] for d in home.docs()) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_store_that_was_deleted_or_is_older_is_noticed(make_home):
+    home = make_home(own_mongo=True)
+    home.tenant()
+    home.up()
+    home.drop("a.csv", "v\n1\n2\n3\n")
+    a = home.wait_file(file_name="a.csv")["file_id"]
+    home.down()
+    store = home.path / f"state/mongo/{home.db_of['acme']}.mv"
+    shutil.copy(store, home.base / "older.mv")
+    home.up()
+    home.drop("b.csv", "v\n4\n5\n")
+    b = home.wait_file(file_name="b.csv")["file_id"]
+    assert found_rows(home, check=True) == {}
+    home.down()
+    r = home.cli("verify")
+    assert "are not compared with the ledger: MongoDB" in r.stderr, "it does not run, and nothing is said of its rows"
+    with open(store, "wb") as f:  # the owner stays
+        f.write((home.base / "older.mv").read_bytes())
+    home.up()
+    assert set(found_rows(home)) == {b}
+    home.down()
+    store.unlink()
+    home.up()
+    assert set(found_rows(home)) == {a, b}
+    for file_id, name in ((a, "a.csv"), (b, "b.csv")):
+        home.cli("upload", "acme", "data", "--force", "--wait", home.path / "done/acme/data" / file_id / name)
+    assert found_rows(home, check=True) == {}
+
+
+def test_rows_that_cannot_be_told_by_prefix_are_no_false_alarm(home):
+    """A driver of the app's own, a group, outputs, keys that replace, documents that were taken away for their age."""
+    own = """#!/usr/bin/python3
+import json, os, pymongo
+n = pymongo.MongoClient(os.environ["MONGO_URL"])[os.environ["MONGO_DATABASE"]].data.insert_one({"own": 1})
+open(os.environ["SIMBDP_RESULT_FILE"], "w").write(json.dumps({"rows_parsed": 1, "rows_loaded": 1, "rows_rejected": 0}))
+"""
+    home.tenant(apps='{ app = "own"; exec = "own.py"; pattern = "own*"; }, { app = "out"; exec = "/bin/cat"; output = "stdout"; pattern = "out*"; },'
+                     '{ app = "many"; exec = "builtin:load"; pattern = "many*"; group = { max_files = 2; max_wait_ms = 60000; }; },'
+                     '{ app = "catted"; exec = "cat.sh"; output = "dir"; pattern = "cat*"; group = { max_files = 2; max_wait_ms = 60000; }; },'
+                     '{ app = "app"; exec = "builtin:load"; }')
+    home.install("acme", "/dev/null", "own.py").write_text(own)
+    home.install("acme", "/dev/null", "cat.sh").write_text("#!/bin/sh\ncat $SIMBDP_INPUT_DIR/cat-1.csv > $SIMBDP_OUTPUT_DIR/a.csv\n")
+    home.profiles(rlimits="nofile = 256;")
+    home.up()
+    for name in ("own.csv", "out.csv", "many-1.csv", "many-2.csv", "cat-1.csv", "cat-2.csv", "x.csv"):
+        home.drop(name, f"v\n{name}\n")
+    assert {f["state"] for f in home.wait_files(7)} == {"ingested"}
+    assert found_rows(home, check=True) == {}
+    home.mongo.client[home.db_of["acme"]].data.delete_many({})
+    found = found_rows(home)
+    names = {f["file_id"]: f["file_name"] for f in home.files()}
+    assert {"own.csv", "out.csv", "x.csv"} <= {names[i] for i in found}, "also what an app wrote by itself, once there is nothing at all"
