@@ -377,7 +377,7 @@ int batchmgr_apply_conf(struct batchmgr *m, struct conf *next, struct err *e)
     if (strcmp(m->mongo_kind, "embedded"))
         order_users(m);
     if (strcmp(m->mongo_kind, "url"))
-        health_probe_writes(h);
+        health_probe_writes(h, m->home.dirfd);
     runs_unpark(m, NULL, NULL, false);
     inspect_kick(m);
     requeue(m);

@@ -1,4 +1,5 @@
 #include "health.h"
+#include "dbmark.h"
 #include "common/clk.h"
 #include "common/log.h"
 #include "common/mem.h"
@@ -31,6 +32,7 @@ struct health {
     bool users_pending, users_made, shared_ok;
     char *admin, *admin_password;
     bool writes;
+    struct dbmark mark;
     int64_t written_ms; /* the last write that was taken; of the thread */
 };
 
@@ -63,12 +65,7 @@ static bool takes_writes(struct health *h, mongoc_client_t *c, bool asked, bson_
     int64_t now = clk_now_ms();
     if (h->written_ms && now - h->written_ms < (asked ? WRITE_ASKED_MS : WRITE_EVERY_MS))
         return true;
-    bson_t *cmd = BCON_NEW("update", BCON_UTF8("health"), "updates", "[", "{", "q", "{", "_id", BCON_UTF8("write"), "}", "u", "{",
-                           "$set", "{", "at", BCON_DATE_TIME(clk_wall_ms()), "}", "}", "upsert", BCON_BOOL(true), "}", "]");
-    bson_t reply;
-    bool ok = mongoc_client_write_command_with_opts(c, HEALTH_DATABASE, cmd, NULL, &reply, be);
-    bson_destroy(&reply);
-    bson_destroy(cmd);
+    bool ok = dbmark_write(&h->mark, c, HEALTH_DATABASE, be);
     h->written_ms = ok ? now : 0;
     if (!ok) {
         char text[sizeof be->message];
@@ -306,9 +303,11 @@ void health_set_users(struct health *h, struct health_user *users, int n, bool s
     pthread_mutex_unlock(&h->lock);
 }
 
-void health_probe_writes(struct health *h)
+void health_probe_writes(struct health *h, int dirfd)
 {
     pthread_mutex_lock(&h->lock);
+    if (!h->writes)
+        h->mark.dirfd = dirfd;
     h->writes = true;
     pthread_mutex_unlock(&h->lock);
 }

@@ -29,9 +29,10 @@ uint64_t health_checked(struct health *h);
 /* The users that must exist (TAKE). They are made after the next successful ping. With `shared_ok`, a server that does
  * not let us is accepted: tenants then use the platform's URL. */
 void health_set_users(struct health *h, struct health_user *users, int n, bool shared_ok);
-/* A server of ours is up only when it also takes a write, tried every few seconds: one document of the database HEALTH_DATABASE. */
+/* A server of ours is up only when it also takes a write, tried every few seconds: one document of the database HEALTH_DATABASE
+ * (dbmark.h), which tells whether it is the one that the home had, too. dirfd: the home's; borrowed. */
 #define HEALTH_DATABASE "simbdp_platform"
-void health_probe_writes(struct health *h);
+void health_probe_writes(struct health *h, int dirfd);
 /* A mongod that we started with --auth and that has no user yet lets a local client make the first one: this one. */
 void health_set_admin(struct health *h, const char *user, const char *password);
 /* True when tenants have users of their own there. */

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 
 import pytest
-from harness import IS_ROOT, until
+from harness import IS_ROOT, json_lines, until
 
 
 def ledger(home):
@@ -319,3 +319,43 @@ open(os.environ["SIMBDP_RESULT_FILE"], "w").write(json.dumps({"rows_parsed": 1, 
     found = found_rows(home)
     names = {f["file_id"]: f["file_name"] for f in home.files()}
     assert {"own.csv", "out.csv", "x.csv"} <= {names[i] for i in found}, "also what an app wrote by itself, once there is nothing at all"
+
+
+@pytest.mark.parametrize("damage, event", (("deleted", "database_emptied"), ("another", "database_another"), ("older", "database_older")))
+def test_a_mongodb_that_is_not_the_homes_is_told_of_at_the_start(make_home, damage, event):
+    def told():
+        return [e["event"] for e in json_lines(home.path / "logs/batchmgr.log") if e["event"].startswith("database_") and e["level"] == "error"]
+
+    def marked():
+        mark = home.path / "state/mongo.mark"
+        return mark.exists() and int(mark.read_text().split()[1])
+
+    def up_and_marked(more=0):
+        home.up()
+        until(lambda: (marked() or 0) > more, home.path / "state", what="the mark")
+    home = make_home(own_mongo=True)
+    home.tenant()
+    up_and_marked()
+    home.down()
+    store = home.path / "state/mongo/simbdp_platform.mv"
+    older = store.read_bytes()
+    up_and_marked(marked())
+    home.down()
+    up_and_marked(marked())
+    home.down()
+    assert told() == [], "restarts are none"
+    mark = home.path / "state/mongo.mark"
+    if damage == "deleted":
+        store.unlink()
+    elif damage == "older":
+        with open(store, "wb") as f:
+            f.write(older)
+    else:
+        mark.write_text("0" * 26 + mark.read_text()[26:])
+    home.up()
+    until(lambda: told() == [event], home.path / "logs", what=lambda: f"{event}: {told()}")
+    assert "mysimbdp verify" in (home.path / "logs/batchmgr.log").read_text()
+    home.down()
+    home.up()
+    until(lambda: home.control({"op": "status"})["database"] == "up", home.path / "logs", what="the database")
+    assert told() == [event], "once"
