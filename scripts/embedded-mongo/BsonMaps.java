@@ -1,3 +1,5 @@
+import static java.nio.charset.StandardCharsets.UTF_8;
+
 import de.bwaldvogel.mongo.MongoCollection;
 import de.bwaldvogel.mongo.MongoDatabase;
 import de.bwaldvogel.mongo.backend.CollectionOptions;
@@ -20,8 +22,12 @@ import java.util.Arrays;
 import java.util.Collection;
 import java.util.Collections;
 import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
+import org.h2.compress.CompressLZF;
+import org.h2.mvstore.DataUtils;
 import org.h2.mvstore.MVMap;
 import org.h2.mvstore.MVStore;
 import org.h2.mvstore.WriteBuffer;
@@ -35,19 +41,58 @@ import org.h2.mvstore.type.BasicDataType;
  * time of an insert: a key was serialised at every step of a search, and a class description stored with every document.
  */
 final class BsonMaps {
-    /** The store version of data files; 0 was Java serialisation. A change of compare() or of what is written needs another. */
-    static final int VERSION = 1;
+    /** The store version of data files; 0 was Java serialisation, 1 had every document under its _id: such collections stay as they are. A
+     *  change of compare() or of what is written needs another. */
+    static final int VERSION = 2, OLDEST = 1;
+
+    private static final long MAX_LATE = 64L << 20;
 
     private final MVStore store;
+    private final long maxRecent;
+    private final Set<Rows> touched = new LinkedHashSet<>(), behind = new LinkedHashSet<>();
+    private long recent, late;
 
-    BsonMaps(MVStore store) { this.store = store; }
+    /** maxRecent: bytes of what unique indexes keep in memory before it is merged. */
+    BsonMaps(MVStore store, long maxRecent) {
+        this.store = store;
+        this.maxRecent = maxRecent;
+    }
 
     MongoDatabase database(String name, CursorRegistry cursors) { return new Database(name, cursors); }
 
+    void touch(Rows r) { touched.add(r); }
+
+    void grow(Rows r, int bytes) {
+        recent += bytes;
+        behind.add(r);
+    }
+
+    /** Before a commit: what collections keep beside the store and no document says goes there. */
+    void settle() {
+        touched.forEach(Rows::settle);
+        touched.clear();
+    }
+
+    /** n bytes of documents came that would be read again. */
+    void come(int n) { late += n; }
+
+    boolean isFull() { return recent > maxRecent || late > MAX_LATE; }
+
+    /** In commits of its own, so that what is written lies together, and its room is free again after the next time. */
+    void merge(Runnable written) {
+        for (Rows r : behind) r.merge(written);
+        written.run();
+        behind.clear();
+        late = 0;
+    }
+
+    boolean isBehind() { return recent > 0; }
+
     /** Copies the map `name` of one store into another. */
     static void copy(MVStore from, MVStore to, String name) {
-        if (name.startsWith("databases.")) copy(from, to, name, new MVMap.Builder<Object, Document>().keyType(new Values()).valueType(new Documents()));
-        else if (name.contains("._index_")) copy(from, to, name, new MVMap.Builder<KeyValue, Object>().keyType(new Keys()).valueType(new Values()));
+        if (name.startsWith("databases.")) copy(from, to, name, rows());
+        else if (name.contains(UNIQUE)) copy(from, to, name, places());
+        else if (name.contains(INDEX)) copy(from, to, name, new MVMap.Builder<KeyValue, Object>().keyType(new Keys()).valueType(new Values()));
         else copy(from, to, name, new MVMap.Builder<Object, Object>());
     }
 
@@ -55,6 +100,12 @@ final class BsonMaps {
         MVMap<K, V> source = from.openMap(name, types), target = to.openMap(name, types);
         source.forEach(target::put);
     }
+
+    /** In the names of UniqueIndex's maps, and of the library's own. */
+    private static final String UNIQUE = "._unique_", INDEX = "._index_";
+
+    private static MVMap.Builder<Object, byte[]> rows() { return new MVMap.Builder<Object, byte[]>().keyType(new Values()).valueType(new Bytes()); }
+    private static MVMap.Builder<byte[], Long> places() { return new MVMap.Builder<byte[], Long>().keyType(new Ordered()).valueType(new Places()); }
 
     /** What is opened with a store costs memory and time for as long as that is open: collections and unique indexes take maps. */
     private static final int MAX_MAPS = 10_000, MAX_INDEXES = 64, MAX_NAME = 256;
@@ -83,17 +134,41 @@ final class BsonMaps {
 
         @Override protected Index<Object> openOrCreateUniqueIndex(String collection, String index, List<IndexKey> keys, boolean sparse) {
             admitIndex(collection, index);
-            admit(getFullCollectionNamespace(collection) + "._index_" + index);
-            store.openMap(getFullCollectionNamespace(collection) + "._index_" + index,
-                    new MVMap.Builder<KeyValue, Object>().keyType(new Keys()).valueType(new Values()));
+            String old = getFullCollectionNamespace(collection) + INDEX + index, name = getFullCollectionNamespace(collection) + UNIQUE + index;
+            Rows rows = (Rows) resolveCollection(collection, true);
+            if (rows.isInOrder()) {
+                admit(name);
+                UniqueIndex u = new UniqueIndex(rows, store.openMap(name, places()), index, keys, sparse);
+                if (!u.isEmpty()) rows.catchUp(u);
+                return u;
+            }
+            admit(old);
+            store.openMap(old, new MVMap.Builder<KeyValue, Object>().keyType(new Keys()).valueType(new Values()));
             return super.openOrCreateUniqueIndex(collection, index, keys, sparse);
+        }
+
+        @Override protected void dropIndex(MongoCollection<Object> collection, String index) {
+            for (Index<Object> i : collection.getIndexes()) if (i instanceof UniqueIndex u && index.equals(i.getName())) u.forget();
+            super.dropIndex(collection, index);
+            store.removeMap(getFullCollectionNamespace(collection.getCollectionName()) + UNIQUE + index);
+        }
+
+        @Override public void moveCollection(MongoDatabase from, MongoCollection<?> collection, String to) {
+            String old = getFullCollectionNamespace(collection.getCollectionName()), name = getFullCollectionNamespace(to);
+            super.moveCollection(from, collection, to);
+            for (String kind : List.of("databases.", "meta.")) { // the library makes new ones
+                store.removeMap(kind + name);
+                store.renameMap(store.openMap(kind + old), kind + name);
+            }
+            for (Index<?> i : collection.getIndexes())
+                for (String kind : List.of(UNIQUE, INDEX))
+                    if (store.hasMap(old + kind + i.getName())) store.renameMap(store.openMap(old + kind + i.getName()), name + kind + i.getName());
         }
 
         @Override protected MongoCollection<Object> openOrCreateCollection(String collection, CollectionOptions options) {
             admit("databases." + getFullCollectionNamespace(collection));
-            MVMap<Object, Document> data = store.openMap("databases." + getFullCollectionNamespace(collection),
-                    new MVMap.Builder<Object, Document>().keyType(new Values()).valueType(new Documents()));
-            return new Rows(this, collection, options, data, store.openMap("meta." + getFullCollectionNamespace(collection)), cursorRegistry);
+            return new Rows(BsonMaps.this, this, collection, options, store.openMap("databases." + getFullCollectionNamespace(collection), rows()),
+                    store.openMap("meta." + getFullCollectionNamespace(collection)), cursorRegistry);
         }
     }
 
@@ -126,11 +201,73 @@ final class BsonMaps {
         @Override public Object[] createStorage(int n) { return new Object[n]; }
     }
 
-    private static final class Documents extends Type<Document> {
-        @Override Map<String, ?> wrap(Document d) { return d; }
-        @Override Document unwrap(Document d) { return d; }
-        @Override public int getMemory(Document d) { return memory(d); }
-        @Override public Document[] createStorage(int n) { return new Document[n]; }
+    /**
+     * Documents as they are written, which is how they are kept: one is written again with all that is on its page, and read for one of them.
+     * A page's are a document after the other, or where it makes them smaller -1, their length, the compressed length, and that by LZF.
+     */
+    private static final class Bytes extends BasicDataType<byte[]> {
+        private static final int COMPRESSED = -1, LITTLE = 256;
+        private static final ThreadLocal<CompressLZF> lzf = ThreadLocal.withInitial(CompressLZF::new);
+
+        @Override public void write(WriteBuffer out, byte[] v) { out.put(v); }
+        @Override public byte[] read(ByteBuffer in) { throw new UnsupportedOperationException(); }
+
+        @Override public void write(WriteBuffer out, Object storage, int n) {
+            int length = 0, at = 0;
+            for (byte[] v : Arrays.asList(cast(storage)).subList(0, n)) length += v.length;
+            byte[] all = new byte[length], small = new byte[2 * length + LITTLE];
+            for (byte[] v : Arrays.asList(cast(storage)).subList(0, n)) {
+                System.arraycopy(v, 0, all, at, v.length);
+                at += v.length;
+            }
+            int packed = length < LITTLE ? length : lzf.get().compress(all, 0, length, small, 0);
+            if (packed + LITTLE / 8 < length) out.putInt(COMPRESSED).putVarInt(length).putVarInt(packed).put(small, 0, packed);
+            else out.put(all);
+        }
+
+        @Override public void read(ByteBuffer in, Object storage, int n) {
+            Worker.check();
+            byte[] all = in.array();
+            int start = in.arrayOffset() + in.position(), at = start;
+            if (n > 0 && int32(all, at) == COMPRESSED) {
+                in.getInt();
+                byte[] whole = new byte[DataUtils.readVarInt(in)];
+                int packed = DataUtils.readVarInt(in);
+                lzf.get().expand(all, in.arrayOffset() + in.position(), packed, whole, 0, whole.length);
+                in.position(in.position() + packed);
+                all = whole;
+                start = at = 0;
+            }
+            for (int i = 0; i < n; i++) {
+                cast(storage)[i] = Arrays.copyOfRange(all, at, at + int32(all, at));
+                at += cast(storage)[i].length;
+            }
+            if (all == in.array()) in.position(in.position() + at - start);
+        }
+
+        @Override public int getMemory(byte[] v) { return 24 + v.length; }
+        @Override public byte[][] createStorage(int n) { return new byte[n][]; }
+    }
+
+    /** Keys by their bytes. */
+    private static final class Ordered extends BasicDataType<byte[]> {
+        @Override public void write(WriteBuffer out, byte[] v) { out.putVarInt(v.length).put(v); }
+        @Override public byte[] read(ByteBuffer in) {
+            byte[] b = new byte[DataUtils.readVarInt(in)];
+            in.get(b);
+            return b;
+        }
+        @Override public int compare(byte[] a, byte[] b) { return Arrays.compareUnsigned(a, b); }
+        @Override public int getMemory(byte[] v) { return 24 + v.length; }
+        @Override public byte[][] createStorage(int n) { return new byte[n][]; }
+    }
+
+    /** Where documents are, of those that lie in the order they came. */
+    private static final class Places extends BasicDataType<Long> {
+        @Override public void write(WriteBuffer out, Long v) { out.putVarLong(v); }
+        @Override public Long read(ByteBuffer in) { return DataUtils.readVarLong(in); }
+        @Override public int getMemory(Long v) { return 24; }
+        @Override public Long[] createStorage(int n) { return new Long[n]; }
     }
 
     /** The values of an index's fields. */
@@ -152,6 +289,53 @@ final class BsonMaps {
 
     private static final ThreadLocal<ByteBuf> buffer = ThreadLocal.withInitial(() -> Unpooled.buffer(1024));
 
+    static Document documentOf(byte[] bson) {
+        Worker.check();
+        return BsonDecoder.decodeBson(Unpooled.wrappedBuffer(bson));
+    }
+
+    private static int int32(byte[] b, int at) { return b[at] & 255 | (b[at + 1] & 255) << 8 | (b[at + 2] & 255) << 16 | b[at + 3] << 24; }
+
+    /** Of a document only the fields of these names; what else it has, however large, is passed over. */
+    static Document documentOf(byte[] bson, Set<String> names) {
+        ByteBuf some = Unpooled.buffer(256).writeIntLE(0);
+        for (int at = 4; bson[at] != 0;) {
+            int name = at + 1, value = name;
+            while (bson[value] != 0) value++;
+            int end = ++value + sizeOf(bson[at], bson, value);
+            if (names.contains(new String(bson, name, value - 1 - name, UTF_8))) some.writeBytes(bson, at, end - at);
+            at = end;
+        }
+        some.writeByte(0).setIntLE(0, some.writerIndex());
+        return BsonDecoder.decodeBson(some);
+    }
+
+    /** Of a value that stands at `at`; bsonspec.org. */
+    private static int sizeOf(byte type, byte[] b, int at) {
+        return switch (type) {
+            case 0x01, 0x09, 0x11, 0x12 -> 8;
+            case 0x02, 0x0d, 0x0e -> 4 + int32(b, at);
+            case 0x03, 0x04 -> int32(b, at);
+            case 0x05 -> 5 + int32(b, at);
+            case 0x07 -> 12;
+            case 0x08 -> 1;
+            case 0x0b -> {
+                int end = at;
+                for (int strings = 0; strings < 2; end++) if (b[end] == 0) strings++;
+                yield end - at;
+            }
+            case 0x10 -> 4;
+            case 0x13 -> 16;
+            case 0x06, 0x0a, 0x7f, -1 -> 0;
+            default -> throw new IllegalStateException("BSON of type " + type);
+        };
+    }
+
+    static byte[] bytesOf(Map<String, ?> d) {
+        ByteBuf b = encode(d);
+        return Arrays.copyOf(b.array(), b.writerIndex());
+    }
+
     /** Valid until this thread's next. */
     private static ByteBuf encode(Map<String, ?> d) {
         ByteBuf b = buffer.get().clear();
@@ -160,7 +344,7 @@ final class BsonMaps {
     }
 
     /** Values under their number; "-" marks one that is missing, which is not null. */
-    private static Map<String, Object> fields(Iterable<?> values) {
+    static Map<String, Object> fields(Iterable<?> values) {
         Map<String, Object> d = new LinkedHashMap<>();
         int i = 0;
         for (Object v : values)
@@ -169,7 +353,7 @@ final class BsonMaps {
         return d;
     }
 
-    private static List<Object> valuesOf(Document d) {
+    static List<Object> valuesOf(Document d) {
         List<Object> values = new ArrayList<>(d.size());
         for (Map.Entry<String, Object> e : d.entrySet())
             values.add(e.getKey().startsWith("-") ? Missing.getInstance() : e.getValue());
@@ -181,6 +365,7 @@ final class BsonMaps {
     private static int compareValues(Object a, Object b) {
         Worker.check();
         if (a == b) return 0;
+        if (a instanceof Long x && b instanceof Long y) return Long.compare(x, y);
         String kind = kindOf(a), other = kindOf(b);
         if (!kind.equals(other)) return kind.compareTo(other);
         if (a instanceof Comparable) return ((Comparable<Object>) a).compareTo(b);

@@ -33,15 +33,15 @@ import org.h2.mvstore.MVStoreException;
  * full) throws the open store away: the next command opens the file as the last commit left it.
  */
 final class Database {
-    private static final int MAX_CURSORS = 200, MAX_KEYS = 500_000, BATCH = 1000, MAX_REPLY = 48_000_000, CACHES_MB = 256, MAX_CACHE_MB = 16;
+    private static final int MAX_CURSORS = 200, MAX_KEYS = 500_000, BATCH = 1000, MAX_REPLY = 48_000_000, CACHES_MB = 256, MAX_CACHE_MB = 16, RECENT_MB = 192, MAX_RECENT_MB = 32;
     /** How long room that came free is left as it is; by then its successor was synced many times. The default, 45 s, lets one document take gigabytes. */
-    private static final int RETENTION_MS = 500, COMPACT_MS = 1000;
+    private static final int RETENTION_MS = 500, COMPACT_MS = 1000, FULL = 80;
     private static final long COMPACT_BYTES = 64L << 20;
     /** Of the file system: below that nothing is added, so that what deletes, and the programs beside us, have room to write. */
     private static final long SPARE_BYTES = 8L << 20;
     /** MongoDB's codes: the disk is full; the command did not come to its end, and may be sent again. */
     private static final int NO_SPACE = 14031, INTERRUPTED = 11600;
-    private static final long IDLE_NS = 60_000_000_000L, CURSOR_NS = 600_000_000_000L;
+    private static final long IDLE_NS = 60_000_000_000L, TIDY_NS = 3_000_000_000L, CURSOR_NS = 600_000_000_000L;
     private static final SecureRandom random = new SecureRandom();
 
     private final String name;
@@ -49,8 +49,10 @@ final class Database {
     private final Executor workers;
     private final ArrayDeque<Runnable> turns = new ArrayDeque<>();
     private boolean active;
+    private volatile boolean tidy; // nothing is left to do while it is idle
     private long usedAt = System.nanoTime(), saidAt;
     private MVStore store;
+    private BsonMaps maps;
     private Backend backend;
     private volatile Cursors cursors = new Cursors();
     private static int open; // stores, under the class's lock
@@ -94,13 +96,12 @@ final class Database {
     }
 
     private final class Backend extends H2Backend {
-        private final BsonMaps maps;
-        Backend(MVStore store) { super(store); maps = new BsonMaps(store); }
+        Backend(MVStore store) { super(store); }
 
         /** The wall: no other name exists for whoever got here, however it was asked for. */
         @Override protected MongoDatabase openOrCreateDatabase(String asked) {
             if (!asked.equals(name)) throw elsewhere(asked);
-            return (maps == null ? new BsonMaps(getMvStore()) : maps).database(name, cursors); // super() opens what there is
+            return maps.database(name, cursors); // super() opens what there is
         }
 
         @Override protected Document handleGetMore(String database, String command, Document query) {
@@ -156,12 +157,18 @@ final class Database {
         synchronized (Database.class) { return Math.max(1, Math.min(MAX_CACHE_MB, CACHES_MB / Math.max(1, open += change))); }
     }
 
+    /** What indexes keep in memory (UniqueIndex), of each open store. The property is for tests, which have fewer documents. */
+    private static long recentBytes() {
+        synchronized (Database.class) { return Long.getLong("simbdp.recentBytes", Math.min(MAX_RECENT_MB, RECENT_MB / Math.max(1, open)) * 1024L * 1024); }
+    }
+
     /** The store in `file`, of our format. */
     static MVStore openStore(Path file, int cacheMb) {
         MVStore s = new MVStore.Builder().fileName(file.toString()).autoCommitDisabled().autoCommitBufferSize(0).cacheSize(cacheMb).open();
         s.setRetentionTime(RETENTION_MS);
         s.setVersionsToKeep(0); // one command at a time, whose cursors hold documents and no pages
         if (s.getMapNames().isEmpty()) s.setStoreVersion(BsonMaps.VERSION);
+        else if (s.getStoreVersion() == BsonMaps.OLDEST) s.setStoreVersion(BsonMaps.VERSION);
         else if (s.getStoreVersion() != BsonMaps.VERSION) {
             int version = s.getStoreVersion();
             s.closeImmediately();
@@ -175,6 +182,7 @@ final class Database {
         discard();
         try {
             store = openStore(file, cacheMb(1));
+            maps = new BsonMaps(store, recentBytes());
             backend = new Backend(store);
         } catch (RuntimeException | Error e) {
             String why = "cannot open " + file + ": " + e.getMessage() + "; restore the file from a backup, or move it away to start empty";
@@ -214,6 +222,7 @@ final class Database {
         Worker w = Worker.current();
         Document reply;
         usedAt = System.nanoTime();
+        tidy = false;
         w.begin(user, 0);
         if (lower.equals("aggregate") && Guard.writes(query.get("pipeline"))) w.rewrite();
         try {
@@ -233,10 +242,14 @@ final class Database {
                 reply = error(e);
             }
             w.settle();
-            if (!Guard.READS.contains(lower) && store.hasUnsavedChanges()) { // also after an error: an unordered insert may have stored a part
-                store.commit();
-                store.sync();
-                giveBack(lower);
+            if (!Guard.READS.contains(lower)) { // also after an error: an unordered insert may have stored a part
+                maps.settle();
+                if (store.hasUnsavedChanges()) {
+                    store.commit();
+                    if (maps.isFull()) merge();
+                    store.sync();
+                    giveBack(lower);
+                }
             }
         } catch (MongoServerException e) {
             reply = error(e);
@@ -271,6 +284,13 @@ final class Database {
         return noSpace(t) ? new MongoServerError(NO_SPACE, "OutOfDiskSpace", why) : new MongoServerError(INTERRUPTED, "InterruptedAtShutdown", why);
     }
 
+    private void merge() {
+        maps.merge(() -> {
+            store.commit();
+            store.sync(); // before room that came free by it is used again
+        });
+    }
+
     private long size() { return store.getFileStore().size(); }
 
     /** What was deleted is the file system's again: the file of a database that was dropped goes, a large one shrinks. */
@@ -278,10 +298,7 @@ final class Database {
         if (command.equals("dropdatabase")) {
             discard();
             Files.deleteIfExists(file);
-        } else if ((command.equals("drop") || command.equals("delete")) && size() > COMPACT_BYTES && store.getFileStore().getChunksFillRate() < 50) {
-            store.compactFile(COMPACT_MS);
-            store.setRetentionTime(RETENTION_MS); // it set another
-        }
+        } else if ((command.equals("drop") || command.equals("delete")) && size() > COMPACT_BYTES && store.getFileStore().getChunksFillRate() < 50) shrink();
     }
 
     static void settled(Worker w) {
@@ -300,8 +317,30 @@ final class Database {
     /** Once a second: what is not used gives its memory back. */
     void tick() {
         cursors.expire();
-        if (store != null && cursors.size() == 0 && System.nanoTime() - usedAt > IDLE_NS)
-            submit(() -> { if (cursors.size() == 0 && System.nanoTime() - usedAt > IDLE_NS) discard(); });
+        if (store == null) return;
+        if (!tidy && isIdle(TIDY_NS)) submit(this::tidy);
+        if (cursors.size() == 0 && isIdle(IDLE_NS)) submit(() -> { if (cursors.size() == 0 && isIdle(IDLE_NS)) discard(); });
+    }
+
+    private boolean isIdle(long ns) { return System.nanoTime() - usedAt > ns; }
+
+    /** Behind a load: who opens the file next has nothing to read again, and what is free in it is the file system's. */
+    private void tidy() {
+        if (tidy || backend == null || store.isClosed() || !isIdle(TIDY_NS)) return;
+        tidy = true;
+        try {
+            maps.settle();
+            if (maps.isBehind()) merge();
+            if (size() > COMPACT_BYTES && store.getFillRate() < FULL) shrink();
+        } catch (Throwable t) {
+            say("tidying up failed: " + t);
+            discard();
+        }
+    }
+
+    private void shrink() {
+        store.compactFile(COMPACT_MS);
+        store.setRetentionTime(RETENTION_MS); // it set another
     }
 
     int cursors() { return cursors.size(); }

@@ -1,18 +1,28 @@
 import de.bwaldvogel.mongo.MongoDatabase;
 import de.bwaldvogel.mongo.backend.AbstractCursor;
+import de.bwaldvogel.mongo.backend.ArrayFilters;
 import de.bwaldvogel.mongo.backend.CollectionOptions;
 import de.bwaldvogel.mongo.backend.Cursor;
 import de.bwaldvogel.mongo.backend.CursorRegistry;
 import de.bwaldvogel.mongo.backend.DocumentWithPosition;
+import de.bwaldvogel.mongo.backend.Index;
+import de.bwaldvogel.mongo.backend.Missing;
 import de.bwaldvogel.mongo.backend.QueryResult;
+import de.bwaldvogel.mongo.backend.Utils;
 import de.bwaldvogel.mongo.backend.h2.H2Collection;
+import de.bwaldvogel.mongo.bson.BinData;
 import de.bwaldvogel.mongo.bson.Document;
+import de.bwaldvogel.mongo.bson.ObjectId;
+import de.bwaldvogel.mongo.oplog.Oplog;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collection;
 import java.util.Comparator;
 import java.util.Iterator;
 import java.util.List;
 import java.util.NoSuchElementException;
+import java.util.UUID;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
@@ -25,27 +35,173 @@ import org.h2.mvstore.MVMap;
  */
 final class Rows extends H2Collection {
     private static final int FEW = 16;
+    private static final String MERGED = "merged", DATA_SIZE = "dataSize", ID_INDEX = "_id_";
 
-    private final MVMap<Object, Document> data;
+    private final BsonMaps maps;
+    private final MVMap<Object, byte[]> data;
+    private final MVMap<String, Object> meta;
+    private final boolean inOrder;
+    private long next, merged; // places: of the next document; of the last whose keys are in the maps of the indexes
+    private int grown;         // what the size in `meta` lacks
+    private long reader, unread; // when the command began that reads, and how many bytes it has not read
 
-    Rows(MongoDatabase database, String name, CollectionOptions options, MVMap<Object, Document> data, MVMap<String, Object> meta, CursorRegistry cursors) {
-        super(database, name, options, data, meta, cursors);
+    @SuppressWarnings("unchecked") // the library only hands it to what is overridden here, counts, and asks whether it is empty
+    Rows(BsonMaps maps, MongoDatabase database, String name, CollectionOptions options, MVMap<Object, byte[]> data, MVMap<String, Object> meta, CursorRegistry cursors) {
+        super(database, name, options, (MVMap<Object, Document>) (MVMap<Object, ?>) data, meta, cursors);
+        this.maps = maps;
         this.data = data;
+        this.meta = meta;
+        if (data.isEmpty() && "_id".equals(options.getIdField()) && !meta.containsKey(MERGED)) meta.put(MERGED, -1L);
+        inOrder = meta.get(MERGED) instanceof Long;
+        merged = inOrder ? (Long) meta.get(MERGED) : -1;
+        next = Math.max(merged, inOrder && !data.isEmpty() ? (Long) data.lastKey() : -1) + 1;
+    }
+
+    /** Whether documents lie in the order they came; else under their _ids, as they once did. */
+    boolean isInOrder() { return inOrder; }
+    long merged() { return merged; }
+    void grow(int bytes) { maps.grow(this, bytes); }
+
+    @Override protected synchronized void updateDataSize(int change) {
+        grown += change;
+        maps.touch(this);
+    }
+
+    @Override protected int getDataSize() { return super.getDataSize() + grown; }
+
+    void settle() {
+        if (grown != 0 && !meta.isClosed()) super.updateDataSize(grown);
+        grown = 0;
+    }
+
+    void merge(Runnable written) {
+        for (Index<Object> i : getIndexes()) if (i instanceof UniqueIndex u) u.merge(written);
+        merged = next - 1;
+        if (inOrder && !meta.isClosed()) meta.put(MERGED, merged);
+    }
+
+    /** An index that was just opened has what was merged: the rest is read again. */
+    void catchUp(UniqueIndex index) {
+        for (org.h2.mvstore.Cursor<Object, byte[]> c = data.cursor(merged + 1); c.hasNext();) {
+            Long place = (Long) c.next();
+            index.recall(BsonMaps.documentOf(c.getValue(), index.names()), place);
+        }
+    }
+
+    /** A document counts to what its command read as often as it is, but all together not as more than there is. */
+    private Document read(byte[] bytes) {
+        if (Worker.begun() != reader) {
+            reader = Worker.begun();
+            unread = ((Number) meta.get(DATA_SIZE)).longValue() + grown;
+        }
+        if (unread > 0) Worker.read(bytes.length);
+        unread -= bytes.length;
+        return BsonMaps.documentOf(bytes);
+    }
+
+    private static byte[] encode(Document d) {
+        BsonMaps.memory(d); // refuses what is nested too deep
+        return BsonMaps.bytesOf(d);
+    }
+
+    @Override protected Object addDocumentInternal(Document d) { return add(d, encode(d)); }
+
+    private Object add(Document d, byte[] bytes) {
+        Object key = inOrder ? (Object) next : getIdField() == null ? UUID.randomUUID() : Missing.ofNullable(Utils.getSubdocumentValue(d, getIdField()));
+        if (data.put(key, bytes) != null) throw new IllegalStateException("there is a document under " + key + " in " + this);
+        if (!inOrder) return key;
+        next++;
+        maps.come(bytes.length);
+        return key;
+    }
+
+    @Override protected Document getDocument(Object place) {
+        byte[] bytes = data.get(place);
+        return bytes == null ? null : read(bytes);
+    }
+
+    @Override protected void removeDocument(Object place) {
+        if (data.remove(place) == null) throw new NoSuchElementException("no document under " + place + " in " + this);
+    }
+
+    @Override protected Stream<DocumentWithPosition<Object>> streamAllDocumentsWithPosition() {
+        return data.entrySet().stream().map(e -> new DocumentWithPosition<>(read(e.getValue()), e.getKey()));
+    }
+
+    @Override protected void handleUpdate(Object place, Document before, Document after) { data.put(Missing.ofNullable(place), encode(after)); }
+
+    /** As the library does, with each key made and looked for once. */
+    @Override public synchronized void addDocument(Document d) {
+        Object id = d.get("_id");
+        if (!inOrder || id == null || id instanceof Collection) super.addDocument(d);
+        else addTo(d, encode(d), false);
+    }
+
+    private void addTo(Document d, byte[] bytes, boolean isNew) {
+        List<Index<Object>> indexes = getIndexes();
+        List<List<UniqueIndex.Key>> keys = new ArrayList<>(indexes.size());
+        for (Index<Object> i : indexes) keys.add(i instanceof UniqueIndex u ? u.keysOf(d, this, isNew && u.getName().equals(ID_INDEX)) : List.of());
+        Long place = (Long) add(d, bytes);
+        for (int i = 0; i < indexes.size(); i++) if (indexes.get(i) instanceof UniqueIndex u) u.add(keys.get(i), place);
+        updateDataSize(bytes.length);
+    }
+
+    @Override public synchronized Document updateDocuments(Document query, Document update, ArrayFilters filters, boolean many, boolean upsert, Oplog oplog) {
+        Document result = many ? null : replace(query, update, upsert);
+        return result != null ? result : super.updateDocuments(query, update, filters, many, upsert, oplog);
+    }
+
+    /** One whole document for another, by a plain _id: what loads do a million times. Null: that is not what is asked for. */
+    private Document replace(Document query, Document by, boolean upsert) {
+        Object id = query.get("_id");
+        if (!inOrder || query.size() != 1 || !(id instanceof BinData || id instanceof String || id instanceof ObjectId)) return null;
+        if (!(getIndexes().get(0) instanceof UniqueIndex ids) || !ids.getName().equals(ID_INDEX) ) return null;
+        for (String name : by.keySet()) if (name.startsWith("$")) return null;
+        if (by.containsKey("_id") && !id.equals(by.get("_id"))) return null;
+        Document d = by;
+        if (by.isEmpty() || !by.keySet().iterator().next().equals("_id")) {
+            d = new Document("_id", id);
+            d.putAll(by);
+        }
+        Utils.validateFieldNames(d);
+        byte[] bytes = BsonMaps.bytesOf(d); // its depth is a message's
+        Long place = ids.placeOf(id);
+        Document result = new Document();
+        if (place == null && upsert) {
+            addTo(d, bytes, true);
+            result.put("upserted", id);
+        }
+        byte[] old = place == null ? null : data.get(place);
+        boolean differs = old != null && !Arrays.equals(old, bytes);
+        if (differs) put(place, old, d, bytes);
+        return result.append("n", old == null ? 0 : 1).append("nModified", differs ? 1 : 0);
+    }
+
+    private void put(Long place, byte[] old, Document d, byte[] bytes) {
+        Document before = getIndexes().size() > 1 ? read(old) : null;
+        if (before != null) {
+            for (Index<Object> i : getIndexes()) i.checkUpdate(before, d, this);
+            for (Index<Object> i : getIndexes()) i.updateInPlace(before, d, place, this);
+        }
+        data.put(place, bytes);
+        updateDataSize(bytes.length - old.length);
     }
 
     @Override protected QueryResult matchDocuments(Document query, Document orderBy, int skip, int limit, int batch, Document fields) {
         if (isNaturalDescending(orderBy)) return super.matchDocuments(query, orderBy, skip, limit, batch, fields);
         if (deriveComparator(orderBy) != null) return inOrder(streamAllDocumentsWithPosition(), query, orderBy, skip, limit, batch, fields);
-        if (Worker.rewrites()) return super.matchDocuments(query, orderBy, skip, limit, batch, fields);
+        if (Worker.rewrites()) return matchDocumentsFromStream(all(), query, orderBy, skip, limit, batch, fields);
         if (batch <= 0) return new QueryResult(() -> new Scan(query, skip, limit, fields));
         return firstOf(new Scan(query, skip, limit, fields), batch);
     }
 
     @Override protected QueryResult matchDocuments(Document query, Iterable<Object> positions, Document orderBy, int skip, int limit, int batch, Document fields) {
         Stream<DocumentWithPosition<Object>> found = StreamSupport.stream(positions.spliterator(), false)
-                .filter(p -> getDocument(p) != null).map(p -> new DocumentWithPosition<>(getDocument(p), p));
+                .map(p -> new DocumentWithPosition<>(getDocument(p), p)).filter(d -> d.getDocument() != null);
         return inOrder(found, query, orderBy, skip, limit, batch, fields);
     }
+
+    private Stream<Document> all() { return streamAllDocumentsWithPosition().map(DocumentWithPosition::getDocument); }
 
     private QueryResult inOrder(Stream<DocumentWithPosition<Object>> all, Document query, Document orderBy, int skip, int limit, int batch, Document fields) {
         Comparator<Document> order = deriveComparator(orderBy);
@@ -94,7 +250,7 @@ final class Rows extends H2Collection {
         @Override public List<Document> takeDocuments(int n) {
             List<Document> found = new ArrayList<>();
             while (found.size() < n && !isEmpty()) {
-                Document d = data.get(keys.poll());
+                Document d = getDocument(keys.poll());
                 if (d != null) found.add(d);
             }
             return project(found, fields);
@@ -108,7 +264,7 @@ final class Rows extends H2Collection {
         private int toSkip, left, step = 1;
         private Object last;
         private boolean over;
-        private org.h2.mvstore.Cursor<Object, Document> at; // of one command
+        private org.h2.mvstore.Cursor<Object, byte[]> at; // of one command
 
         Scan(Document query, int skip, int limit, Document fields) {
             super(cursorRegistry.generateCursorId());
@@ -126,7 +282,7 @@ final class Rows extends H2Collection {
             }
             while (!over && left > 0 && at.hasNext()) {
                 last = at.next();
-                Document d = at.getValue();
+                Document d = read(at.getValue());
                 if (!documentMatchesQuery(d, query) || toSkip > 0 && toSkip-- > 0) continue;
                 left--;
                 return d;

@@ -93,6 +93,9 @@ final class Worker extends Thread {
     void rewrite() { rewrites = true; }
     static boolean rewrites() { return Thread.currentThread() instanceof Worker w && w.rewrites; }
 
+    /** Tells this thread's command from the one before. */
+    static long begun() { return Thread.currentThread() instanceof Worker w ? w.since : 0; }
+
     /** This thread has read a document of n bytes. */
     static void read(int n) {
         if (Thread.currentThread() instanceof Worker w) w.read += (long) IN_HEAP * n;

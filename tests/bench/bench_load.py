@@ -11,6 +11,7 @@ import tempfile
 
 import pymongo
 
+from bench_keyed import bench_keyed
 from common import BENCH, BUILD, PYTHON, ROOT, run
 
 TYPES = "isifssffbisifsis"
@@ -88,12 +89,15 @@ def peer(path, url, mode):
     return result["rows"] / result["s"]
 
 
-def bench_load(quick, rounds, report):
+def bench_load(quick, rounds, report, only=""):
+    keyed = bench_keyed(quick, report) if only in "keyed" else None
+    if only and keyed:
+        return {"keyed": keyed}
     subprocess.run([PYTHON, "-c", "import bson, pymongo; assert bson.has_c() and pymongo.has_c()"], check=True)  # the peer at its best
     classes = BUILD / "embedded-mongo" / "classes"
     subprocess.run(["javac", "-cp", f"{BUILD}/embedded-mongo/lib/*", "-d", str(classes), str(ROOT / "tests/bench/MemoryMongo.java")], check=True)
     n_big, n_small, n_server = (1000000, 60000, 200000) if quick else (2000000, 200000, 300000)
-    found = {}
+    found = {"keyed": keyed} if keyed else {}
 
     def note(name, rate):
         found.setdefault(name, []).append(rate)
@@ -131,7 +135,7 @@ def bench_load(quick, rounds, report):
         finally:
             sink.stop()
             memory.stop()
-    m = {k: statistics.median(v) for k, v in found.items()}
+    m = {k: statistics.median(v) for k, v in found.items() if k != "keyed"}
     report("load", "CSV to a sink, one core, against pymongo typed", m["load"] / m["pymongo typed"], 25,
            f"{m['load']:,.0f} rows/s; pymongo typed {m['pymongo typed']:,.0f}, strings {m['pymongo strings']:,.0f}; bare C probe {m['bare probe']:,.0f}")
     report("server", "CSV to a real server, against prebuilt BSON", m["server load"] / m["server prebuilt"], 0.95,

@@ -1,0 +1,237 @@
+import static java.nio.charset.StandardCharsets.UTF_8;
+
+import de.bwaldvogel.mongo.MongoCollection;
+import de.bwaldvogel.mongo.backend.AbstractUniqueIndex;
+import de.bwaldvogel.mongo.backend.IndexKey;
+import de.bwaldvogel.mongo.backend.KeyValue;
+import de.bwaldvogel.mongo.backend.Missing;
+import de.bwaldvogel.mongo.backend.Utils;
+import de.bwaldvogel.mongo.bson.BinData;
+import de.bwaldvogel.mongo.bson.Document;
+import de.bwaldvogel.mongo.bson.ObjectId;
+import java.util.AbstractMap.SimpleEntry;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.HashMap;
+import java.util.Iterator;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
+import org.h2.mvstore.MVMap;
+
+/**
+ * A unique index of a collection whose documents lie in the order they came (Rows): from the BSON of a key's values to its document's place.
+ *
+ * Keys come in any order, so that each of them would have another page of the map written with its command's commit, and room in the file
+ * is free only when all around it is: files grew to thirty times their data. So the map has what was merged; keys of the documents behind
+ * Rows.merged() are kept in memory until they are many, then put into it in order. A kill loses none of them, since these documents are
+ * read again when the file is opened: whatever is of a document before that place goes to the map at once.
+ */
+final class UniqueIndex extends AbstractUniqueIndex<Object> {
+    /** A key in `recent`, about: its entry, the key, its bytes' head, the place. */
+    private static final byte OTHER = 0, TEXT = 2, BINARY = 5, OBJECT_ID = 7;
+    private static final int RECENT_BYTES = 120, MAX_FILTER = 8 << 20, PART = 20_000;
+
+    /** head: its first bytes, by which keys are told apart mostly. */
+    record Key(byte[] bytes, long head, int hash) implements Comparable<Key> {
+        Key(byte[] bytes) { this(bytes, headOf(bytes), Arrays.hashCode(bytes)); }
+        private static long headOf(byte[] b) {
+            long h = 0;
+            for (int i = 0; i < 8; i++) h = h << 8 | (i < b.length ? b[i] & 255 : 0);
+            return h;
+        }
+        @Override public int hashCode() { return hash; }
+        @Override public boolean equals(Object o) { return o instanceof Key k && head == k.head && Arrays.equals(bytes, k.bytes); }
+        @Override public int compareTo(Key k) {
+            int c = Long.compareUnsigned(head, k.head);
+            return c != 0 ? c : Arrays.compareUnsigned(bytes, k.bytes);
+        }
+    }
+
+    private final Rows rows;
+    private final MVMap<byte[], Long> map;
+    private final Map<Key, Long> recent = new HashMap<>();
+    private final String[] fields;
+    private long recentBytes;
+    private Filter filter; // null: none is kept
+
+    /** Which keys may be there: a word of bits for many keys, of which each sets some. Most keys of a load are new, and not looked for then. */
+    private static final class Filter {
+        private static final int KEYS_A_WORD = 4;
+        private final long[] words;
+        Filter(long keys) { words = new long[Integer.highestOneBit((int) (keys / KEYS_A_WORD) | 511) * 2]; }
+
+        static long bytes(long keys) { return 16 * (keys / KEYS_A_WORD + 512); }
+        long room() { return (long) words.length * KEYS_A_WORD; }
+
+        private static long mix(int hash) {
+            long h = hash * 0x9e3779b97f4a7c15L;
+            return (h ^ h >>> 32) * 0xd6e8feb86659fd93L;
+        }
+
+        private static long bits(long h) { return 1L << h | 1L << (h >>> 6) | 1L << (h >>> 12) | 1L << (h >>> 18); }
+
+        void add(Key k) {
+            long h = mix(k.hash);
+            words[(int) (h >>> 40) & words.length - 1] |= bits(h);
+        }
+
+        boolean mayHave(Key k) {
+            long h = mix(k.hash), b = bits(h);
+            return (words[(int) (h >>> 40) & words.length - 1] & b) == b;
+        }
+    }
+
+    UniqueIndex(Rows rows, MVMap<byte[], Long> map, String name, List<IndexKey> keys, boolean sparse) {
+        super(name, keys, sparse);
+        this.rows = rows;
+        this.map = map;
+        fields = keys().toArray(String[]::new);
+        if (map.isEmpty()) filter = new Filter(0);
+    }
+
+    /** The key's bytes: of one text, binary or ObjectId the BSON type and its own; of anything else 0 and a BSON document. */
+    private static byte[] encode(Object one) {
+        if (one instanceof BinData d) return behind(BINARY, d.getData());
+        if (one instanceof ObjectId o) return behind(OBJECT_ID, o.toByteArray());
+        return one instanceof String s ? behind(TEXT, s.getBytes(UTF_8)) : encode(Collections.singletonList(one));
+    }
+
+    private static byte[] encode(List<?> values) { return behind(OTHER, BsonMaps.bytesOf(BsonMaps.fields(values))); }
+    private static byte[] encode(KeyValue k) { return k.size() == 1 ? encode(k.get(0)) : encode(k.stream().toList()); }
+
+    private static byte[] behind(byte type, byte[] v) {
+        byte[] b = new byte[1 + v.length];
+        b[0] = type;
+        System.arraycopy(v, 0, b, 1, v.length);
+        return b;
+    }
+
+    private static KeyValue decode(byte[] key) {
+        byte[] v = Arrays.copyOfRange(key, 1, key.length);
+        return switch (key[0]) {
+            case BINARY -> new KeyValue(new BinData(v));
+            case OBJECT_ID -> new KeyValue(new ObjectId(v));
+            case TEXT -> new KeyValue(new String(v, UTF_8));
+            default -> new KeyValue(BsonMaps.valuesOf(BsonMaps.documentOf(v)));
+        };
+    }
+
+    private Long find(Key k) {
+        if (filter != null && !filter.mayHave(k)) return null;
+        Long place = recent.isEmpty() ? null : recent.get(k);
+        return place != null ? place : map.get(k.bytes);
+    }
+
+    @Override protected Object getPosition(KeyValue k) { return find(new Key(encode(k))); }
+
+    @Override protected Object removeDocument(KeyValue k) {
+        Key key = new Key(encode(k));
+        Long place = recent.remove(key);
+        if (place == null) return map.remove(key.bytes);
+        grow(-RECENT_BYTES - key.bytes.length);
+        return place;
+    }
+
+    @Override protected boolean putKeyPosition(KeyValue k, Object place) {
+        Key key = new Key(encode(k));
+        if (find(key) != null) return false;
+        put(key, (Long) place);
+        return true;
+    }
+
+    private void put(Key k, Long place) {
+        if (filter != null) filter.add(k);
+        if (place <= rows.merged()) map.put(k.bytes, place);
+        else {
+            recent.put(k, place);
+            grow(RECENT_BYTES + k.bytes.length);
+        }
+    }
+
+    private void grow(int bytes) {
+        recentBytes += bytes;
+        rows.grow(bytes);
+    }
+
+    /** Puts what is recent into the map, a part at a time: written() then writes it. */
+    @SuppressWarnings("unchecked")
+    void merge(Runnable written) {
+        Map.Entry<Key, Long>[] all = recent.entrySet().toArray(Map.Entry[]::new);
+        Arrays.sort(all, Map.Entry.comparingByKey());
+        for (int i = 0; i < all.length; i++) {
+            map.put(all[i].getKey().bytes, all[i].getValue());
+            if (i % PART == PART - 1) written.run();
+        }
+        recent.clear();
+        grow((int) -recentBytes);
+        refilter();
+    }
+
+    /** Of a document that was not merged yet when the file was opened, or only in a part of the indexes. */
+    void recall(Document d, Long place) {
+        for (Key k : keysOf(d)) if (map.get(k.bytes) == null) put(k, place);
+    }
+
+    /** A filter with room for as many again, where there is memory for it. */
+    private void refilter() {
+        long n = map.sizeAsLong();
+        if (filter != null && n < filter.room() / 2) return;
+        filter = Filter.bytes(2 * n) > MAX_FILTER ? null : new Filter(2 * n);
+        if (filter == null) return;
+        for (Iterator<byte[]> i = map.keyIterator(null); i.hasNext();) filter.add(new Key(i.next()));
+    }
+
+    /** What `recent` holds of it goes, as the index does. */
+    void forget() { grow((int) -recentBytes); }
+
+    /** The keys of a document that is to be added, which are nobody else's; known: somebody has looked already. */
+    List<Key> keysOf(Document d, MongoCollection<Object> collection, boolean known) {
+        List<Key> keys = keysOf(d);
+        if (!known) for (Key k : keys) if (find(k) != null) checkAdd(d, collection); // which says so
+        return keys;
+    }
+
+    private List<Key> keysOf(Document d) {
+        Key plain = keyOf(d);
+        if (plain != null) return List.of(plain);
+        if (isSparse() && keys().stream().allMatch(f -> Utils.getSubdocumentValue(d, f) instanceof Missing)) return List.of();
+        List<Key> all = new ArrayList<>();
+        for (KeyValue k : getKeyValues(d)) all.add(new Key(encode(k)));
+        return all;
+    }
+
+    void add(List<Key> keys, Long place) {
+        for (Key k : keys) put(k, place);
+    }
+
+    /** The one key of a document whose values are plain and what they would be normalised to; null: the library knows. */
+    private Key keyOf(Document d) {
+        Object[] plain = new Object[fields.length];
+        for (int i = 0; i < fields.length; i++) {
+            plain[i] = d.get(fields[i]);
+            if (!(plain[i] instanceof String || plain[i] instanceof BinData || plain[i] instanceof ObjectId)) return null;
+        }
+        return new Key(plain.length == 1 ? encode(plain[0]) : encode(Arrays.asList(plain)));
+    }
+
+    Long placeOf(Object plain) { return find(new Key(encode(plain))); }
+
+    @Override protected Iterable<Map.Entry<KeyValue, Object>> getIterable() {
+        Stream<Map.Entry<KeyValue, Object>> merged = map.entrySet().stream().map(e -> entry(e.getKey(), e.getValue())),
+                late = recent.entrySet().stream().map(e -> entry(e.getKey().bytes, e.getValue()));
+        return Stream.concat(merged, late)::iterator;
+    }
+
+    /** Of the fields that keys are made of, at the top of a document. */
+    Set<String> names() { return keys().stream().map(f -> f.replaceFirst("\\..*", "")).collect(Collectors.toSet()); }
+
+    private static Map.Entry<KeyValue, Object> entry(byte[] key, Long place) { return new SimpleEntry<>(decode(key), place); }
+
+    @Override public long getCount() { return map.sizeAsLong() + recent.size(); }
+    @Override public boolean isEmpty() { return getCount() == 0; }
+    @Override public long getDataSize() { return getCount(); }
+}
