@@ -139,8 +139,8 @@ def key_of(rng, n=10**9):
 
 
 def test_replacing_by_random_keys_leaves_a_file_below_three_times_its_data(tmp_path):
-    rng, data, n = random.Random(3), 0, 40000
-    server = Mongo(tmp_path / "mongo", jvm=["-Dsimbdp.recentBytes=1000000"])
+    rng, data, n = random.Random(3), 0, 16000
+    server = Mongo(tmp_path / "mongo", jvm=["-Dsimbdp.recentBytes=400000"])
     c = server.client.db.rows
     c.create_index([("order", 1)], unique=True)
     docs = [{"_id": key_of(rng), "order": f"{i:09d}A", "customer": f"customer{rng.randrange(10**6):07d}", "country": "AT", "city": "Wien", "at":
@@ -148,12 +148,12 @@ def test_replacing_by_random_keys_leaves_a_file_below_three_times_its_data(tmp_p
             for i in range(n)]
     rng.shuffle(docs)
     for round_ in range(2):
-        for i in range(0, n, 2500):
-            for d in docs[i:i + 2500]:
+        for i in range(0, n, 800):
+            for d in docs[i:i + 800]:
                 d["quantity"] += round_
-            result = c.bulk_write([pymongo.ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in docs[i:i + 2500]], ordered=False)
-            assert (result.upserted_count, result.modified_count) == ((0, 2500) if round_ else (2500, 0))
-            data += 0 if round_ else sum(len(bson.encode(d)) for d in docs[i:i + 2500])
+            result = c.bulk_write([pymongo.ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in docs[i:i + 800]], ordered=False)
+            assert (result.upserted_count, result.modified_count) == ((0, 800) if round_ else (800, 0))
+            data += 0 if round_ else sum(len(bson.encode(d)) for d in docs[i:i + 800])
         assert (server.dir / "data/db.mv").stat().st_size < 3 * data
     assert restart(server).rows.count_documents({}) == n
     server.stop()
