@@ -45,7 +45,7 @@ final class BsonMaps {
      *  change of compare() or of what is written needs another. */
     static final int VERSION = 2, OLDEST = 1;
 
-    private static final long MAX_LATE = 64L << 20;
+    private static final long MAX_LATE = 24L << 20;
 
     private final MVStore store;
     private final long maxRecent;

@@ -196,6 +196,7 @@ final class Database {
     private void discard() {
         cursors = new Cursors();
         backend = null;
+        maps = null;
         if (store == null) return;
         try { store.closeImmediately(); } catch (Throwable t) { /* its file's lock goes with the collector, else with us */ }
         store = null;
