@@ -533,7 +533,7 @@ tell()
     assert f["state"] == "ingested", f
     check = said("check")
     assert stream["echo"] == check["echo"] == "ECONNREFUSED"
-    assert stream["home"] == ["apps", "runs"] and check["home"] == ["apps", "runs", "work"]
+    assert stream["home"] == ["apps", "bin", "runs"] and check["home"] == ["apps", "bin", "runs", "work"]
 
 
 LOGINS = '''
@@ -573,4 +573,3 @@ while True:
             p.kill()
             p.wait()
     assert f["state"] == "ingested" and sum(t >= 900 for t in tried["took"]) <= 2, tried
-    assert stream["home"] == ["apps", "bin", "runs"] and check["home"] == ["apps", "bin", "runs", "work"]

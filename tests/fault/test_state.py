@@ -152,8 +152,8 @@ def test_small_files_of_a_home_are_refused_by_name_or_made_again(home):
     kept = home.base / "kept"
     subprocess.run(["/usr/bin/cp", "-a", home.path, kept], check=True)
     for n, (name, how) in enumerate(SMALL, 1):
-        if name == "state/uids.json" and not IS_ROOT:
-            continue  # what they have is one uid
+        if name == "state/uids.json" and (not IS_ROOT or how == "flipped"):
+            continue  # what they have is one uid; a digit of its id is as good as another
         for d in ("state", "keys"):
             shutil.rmtree(home.path / d)
             subprocess.run(["/usr/bin/cp", "-a", kept / d, home.path / d], check=True)

@@ -18,7 +18,7 @@ from harness import BUILD, IS_ROOT, RELEASE, change, until
 STREAM = 'streams = ( { name = "s"; } ); stream_apps = ( { app = "a"; stream = "s"; %s } );'
 BAD = [
     ("unknown key", "tenant", "concurency = 2;", ["acme.conf:1", "concurency"]),
-    ("wrong type", "tenant", 'weight = "2";', ["acme.conf:1", "weight", "integer", "a string"]),
+    ("wrong type", "tenant", 'weight = "2";', ["acme.conf:1", "weight", "integer", "the string", "write 2"]),
     ("out of range", "tenant", "weight = 0;", ["acme.conf:1", "weight", "from 1 to 1000"]),
     ("over 32 bits", "tenant", "\nlimits = { max_file_bytes = 10000000000; };", ["acme.conf:2", "L"]),
     ("syntax", "tenant", "weight = ;", ["acme.conf:1", "syntax"]),
