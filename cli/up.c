@@ -219,7 +219,6 @@ static bson_t *status_of(const struct up *u, const char *program)
     return status;
 }
 
-/* Everything answers: say so once. */
 /* What will go wrong although the platform is well, beside the rest: its end is not waited for. */
 static void start_warnings(const struct up *u)
 {
@@ -234,6 +233,7 @@ static void start_warnings(const struct up *u)
         log_warn("warnings", NULL, NULL, "cannot start %s: %s", program, err_text(r));
 }
 
+/* Everything answers: say so once. */
 static void check_ready(struct up *u)
 {
     AUTO_BSON bson_t *batchmgr = NULL, *broker = NULL, *streammgr = NULL, *monitor = NULL;

@@ -435,7 +435,8 @@ class Home:
         if self.mongo and self.mongo.process.poll() is None:
             for name in self.db_of.values():
                 self.mongo.client.drop_database(name)
-        reports = [p.read_text() for p in self.asan.iterdir()]
+        # LeakSanitizer says so where a thread ends while it looks at all of them: that is no finding.
+        reports = [text for text in (re.sub(r"==\d+==Unable to get registers from thread \d+\.\n", "", p.read_text()) for p in self.asan.iterdir()) if text]
         log = self.path / "logs/batchmgr.log"
         if log.exists():
             reports += [line for line in log.read_text().splitlines() if '"event":"state"' in line and '"level":"error"' in line]

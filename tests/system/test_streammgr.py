@@ -511,6 +511,7 @@ def test_instances_with_arguments_of_their_own(platform):
     says(platform, again["run_id"], "--slow\n")
     platform.cli("stop", slow)
     wait_app(platform, lambda a: again["run_id"] not in a["run_ids"] and a["by_hand"] == 0)
+    until(lambda: platform.control({"op": "status"})["database"] == "up", platform.path / "logs", what="MongoDB, which was away for a moment")
     last = started(platform, "--", "last")
     platform.cli("app", "stop", "acme/store")
     a = wait_app(platform, lambda a: not a["run_ids"])
