@@ -131,10 +131,13 @@ static void on_filed(void *arg)
 {
     struct file *f = arg;
     struct batchmgr *m = batchmgr_the();
+    struct err e = {0};
     crash_at(CRASH_archive_commit);
     tenant_count_live(m, f, -1);
     map_remove(&m->files, f->file_id);
     admit_followers(m, f);
+    if (f->retry_asked && filing_retry(m, f->file_id, &e) < 0)
+        log_warn("retry", f->tenant, NULL, "%s", e.msg);
     file_free(f);
     batchmgr_kick(m);
     batchmgr_check_quit(m);
@@ -289,6 +292,10 @@ int filing_retry(struct batchmgr *m, const char *file_id, struct err *e)
         f->attempts = 0;
         f->first_temp_wall_ms = 0;
         admit_queue(m, f);
+        return 0;
+    }
+    if (f && is_failure(f->state) && place_for(m, f) != PLACE_gone) {
+        f->retry_asked = true;
         return 0;
     }
     if (f)

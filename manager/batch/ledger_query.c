@@ -296,6 +296,6 @@ char **ledger_retryable(struct ledger *l, const char *tenant)
     /* the first condition is the index' */
     return ids(query(l,
                      "SELECT file_id FROM files WHERE state IN('rejected','duplicate','vanished','quarantined') AND tenant=?1 AND "
-                     "state IN('quarantined','rejected') AND place IN('done','quarantine') ORDER BY file_id",
+                     "state IN('quarantined','rejected') AND place IN('done','quarantine','work') ORDER BY file_id",
                      tenant));
 }

@@ -73,6 +73,7 @@ struct file {
     int inspections;
     int64_t inspected_ms; /* by inspectors that failed */
     bool retrying;        /* its bytes are on their way back from quarantine/ */
+    bool retry_asked;     /* while they were on their way into it: then, once they are there */
 };
 
 struct file *file_new(const char *tenant, const char *dataset);

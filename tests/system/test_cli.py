@@ -126,6 +126,23 @@ def test_retry_of_a_tenant(home):
     home.wait_files(3, lambda f: f["state"] == "ingested")
 
 
+def test_retry_of_what_is_still_being_filed(home):
+    home.tenant(exec_="misbehave", retry="attempts = 1;")
+    home.up()
+    gate = home.base / "gate"
+    there = home.path / "quarantine/acme"
+    there.rename(there.with_name("aside")) if there.exists() else None
+    there.touch()
+    home.do(f"read,{gate}", "exit,1", name="x.csv")
+    f = home.wait_file(file_name="x.csv")
+    until(lambda: "cannot file" in (home.path / "logs/batchmgr.log").read_text(), what="it to stay in work/")
+    home.install("acme", "/bin/true", "misbehave")
+    assert home.cli("retry", "--tenant", "acme").stdout == "1 files are tried again\n"
+    home.cli("retry", f["file_id"])
+    there.unlink()
+    assert home.wait_file(state="ingested")["file_id"] == f["file_id"]
+
+
 def test_twin_keys_are_a_reject_and_not_a_dead_connection(home):
     home.tenant(fmt="json")
     home.up()
