@@ -112,8 +112,9 @@ def test_doctor_finds_and_removes_those_of_homes_that_are_gone(make_home):
     until(lambda: not gone.marked(run_id), what="the tree to end")
     left = gone.cgroups()
     assert [p for p in left if p.name == run_id]
-    standing_by = [int(p.name.split("-")[1]) for p in left if p.name.startswith("standby-")]
-    until(lambda: not any(pathlib.Path(f"/proc/{p}").exists() for p in standing_by), what="init to reap the killed, which were in its cgroups until then")
+    # Their cgroups have their pids, which are taken (also for doctor) until init has reaped them: has_ended() is too early.
+    standing_by = [p.name.split("-")[1] for p in left if p.name.startswith("standby-")]
+    until(lambda: not any(pathlib.Path("/proc", pid).exists() for pid in standing_by), what="init to reap the killed")
     shutil.rmtree(gone.path)
 
     def fix():

@@ -436,7 +436,8 @@ class Home:
             for name in self.db_of.values():
                 self.mongo.client.drop_database(name)
         # LeakSanitizer says so where a thread ends while it looks at all of them: that is no finding.
-        reports = [text for text in (re.sub(r"==\d+==Unable to get registers from thread \d+\.\n", "", p.read_text()) for p in self.asan.iterdir()) if text]
+        no_finding = re.compile(r"==\d+==Unable to get registers from thread \d+\.\n")
+        reports = [text for p in self.asan.iterdir() if (text := no_finding.sub("", p.read_text()))]
         log = self.path / "logs/batchmgr.log"
         if log.exists():
             reports += [line for line in log.read_text().splitlines() if '"event":"state"' in line and '"level":"error"' in line]

@@ -129,11 +129,9 @@ def test_retry_of_a_tenant(home):
 def test_retry_of_what_is_still_being_filed(home):
     home.tenant(exec_="misbehave", retry="attempts = 1;")
     home.up()
-    gate = home.base / "gate"
     there = home.path / "quarantine/acme"
-    there.rename(there.with_name("aside")) if there.exists() else None
-    there.touch()
-    home.do(f"read,{gate}", "exit,1", name="x.csv")
+    there.touch(exist_ok=False)
+    home.do("exit,1", name="x.csv")
     f = home.wait_file(file_name="x.csv")
     until(lambda: "cannot file" in (home.path / "logs/batchmgr.log").read_text(), what="it to stay in work/")
     home.install("acme", "/bin/true", "misbehave")
