@@ -2,6 +2,7 @@
 
 The limit is starting the same program with posix_spawn and nothing else; the peers are s6-supervise and supervisord, where they are
 installed (Debian: s6, supervisor). All in one run, interleaved."""
+import atexit
 import json
 import os
 import pathlib
@@ -89,6 +90,7 @@ class Home:
 
     def up(self):
         self.process = subprocess.Popen([BUILD / "mysimbdp", "up"], env=self.env, stdout=subprocess.PIPE, text=True)
+        atexit.register(self.process.terminate)  # where a line fails
         if "ready" not in self.process.stdout.readline():
             sys.exit("bench: the platform does not start")
         self.socket = json.loads((self.path / "state/endpoints.json").read_text())["batchmgr"]["ipc"]
@@ -142,15 +144,14 @@ class Home:
 def fill(path, n, tenants):
     """A ledger with a past: n files and runs that ended, a week of them."""
     db = sqlite3.connect(path)
-    columns = {t: [c[0] for c in db.execute(f"SELECT * FROM {t} LIMIT 0").description] for t in ("files", "runs")}
+    columns = {t: {name: 0 if notnull else None for _, name, _, notnull, *_ in db.execute(f"PRAGMA table_info({t})")} for t in ("files", "runs")}
     now = int(time.time() * 1000)
-    zero = {c: 0 for c in ("losses", "force", "not_before", "first_temp", "checkpoint", "released_at", "checked", "solo", "expired", "rows_rejected")}
 
     def rows(table):
         for i in range(n):
             at = now - 86400000 - (n - i) * 600
             name = {"file_id": f"{0x1000000000000 + i:026x}", "run_id": f"{0x2000000000000 + i:026x}", "tenant": f"t{i % tenants}"}
-            row = {**zero, **name, "dataset": "data", "name": f"f{i}.csv", "safe": f"f{i}.csv", "source": "staging", "state": "ingested" if table == "files" else "ended",
+            row = {**columns[table], **name, "dataset": "data", "name": f"f{i}.csv", "safe": f"f{i}.csv", "source": "staging", "state": "ingested" if table == "files" else "ended",
                    "place": "gone", "size": 1000, "rows": 10, "columns": 2, "hash": os.urandom(32).hex(), "rows_parsed": 10, "rows_loaded": 10,
                    "attempts": 1, "attempt": 1, "received_at": at, "started_at": at + 5, "ended_at": at + 10 + i % 100, "output_run": "",
                    "prefix": os.urandom(16).hex(), "group_n": 1, "app": "app", "step": "app", "outcome": "ok", "exit_code": 0, "signal": -1,
