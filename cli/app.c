@@ -30,6 +30,10 @@ static int list(struct cli *c, const char *tenant)
     AUTO_BUF struct buf rq = {0};
     if (cli_home(c, &h))
         return CLI_FAILED;
+    if (!cli_knows_tenant(c, &h, tenant)) {
+        home_close(&h);
+        return CLI_FAILED;
+    }
     json_begin(&rq, NULL, '{');
     json_str(&rq, "op", "apps");
     if (tenant)
@@ -37,8 +41,8 @@ static int list(struct cli *c, const char *tenant)
     json_end(&rq, '}');
     AUTO_FREE char *program = home_program(&h, "streammgr");
     char *offline[] = {program, "--list", (char *)(tenant ? tenant : ""), "--home", h.path, NULL};
-    int r =
-        cli_list_program(c, &h, &(struct cli_source){"streammgr.sock", rq.p, "apps", offline}, cols, sizeof cols / sizeof *cols);
+    int r = cli_list_program(c, &h, &(struct cli_source){"streammgr.sock", rq.p, "apps", offline, "stream apps"}, cols,
+                             sizeof cols / sizeof *cols);
     home_close(&h);
     return r;
 }

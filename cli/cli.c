@@ -115,6 +115,17 @@ int cli_enter(struct cli *c, struct home *h)
     return home_enter(h, c->home_arg, &e) < 0 ? cli_fail(c, &e) : 0;
 }
 
+int cli_conf(struct cli *c, const struct home *h, struct conf **ret)
+{
+    AUTO_BUF struct buf all = {0};
+    struct err e = {0};
+    if (conf_load_all(h->path, &all, ret, &e) == 0)
+        return 0;
+    if (all.n)
+        fputs(all.p, stderr);
+    return cli_fail(c, &e);
+}
+
 static bool is_down(int r)
 {
     return r == -ENOENT || r == -ECONNREFUSED;
@@ -462,7 +473,7 @@ static int output_of(char *const argv[], struct buf *out, struct err *e)
     return r;
 }
 
-static int list_array(struct cli *c, const char *array, size_t n, const struct col *cols, size_t n_cols)
+static int list_array(struct cli *c, const char *what, const char *array, size_t n, const struct col *cols, size_t n_cols)
 {
     AUTO_BUF struct buf sql = {0};
     sqlite3 *db = NULL;
@@ -474,7 +485,8 @@ static int list_array(struct cli *c, const char *array, size_t n, const struct c
     int r = CLI_FAILED;
     if (sqlite3_open(":memory:", &db) == SQLITE_OK && sqlite3_prepare_v2(db, sql.p, -1, &s, NULL) == SQLITE_OK &&
         sqlite3_bind_text(s, 1, array, (int)n, SQLITE_STATIC) == SQLITE_OK) {
-        cli_list(c, s, cols, n_cols);
+        if (!cli_list(c, s, cols, n_cols) && !c->json)
+            fprintf(stderr, "no %s\n", what);
         r = CLI_DONE;
     } else {
         fprintf(stderr, "mysimbdp %s: %s\n", c->verb, db_why(db));
@@ -484,16 +496,16 @@ static int list_array(struct cli *c, const char *array, size_t n, const struct c
     return r;
 }
 
-static int list_answer(struct cli *c, const bson_t *answer, const char *key, const struct col *cols, size_t n_cols)
+static int list_answer(struct cli *c, const bson_t *answer, const struct cli_source *from, const struct col *cols, size_t n_cols)
 {
     bson_t one = BSON_INITIALIZER;
     bson_iter_t it;
     int r = CLI_DONE;
-    if (bson_iter_init_find(&it, answer, key)) {
+    if (bson_iter_init_find(&it, answer, from->key)) {
         bson_append_value(&one, "a", 1, bson_iter_value(&it));
         char *text = bson_as_relaxed_extended_json(&one, NULL);
         const char *array = strchr(text, '[');
-        r = list_array(c, array, (size_t)(strrchr(array, ']') - array) + 1, cols, n_cols);
+        r = list_array(c, from->what, array, (size_t)(strrchr(array, ']') - array) + 1, cols, n_cols);
         bson_free(text);
     }
     bson_destroy(&one);
@@ -516,8 +528,8 @@ int cli_list_program(struct cli *c, const struct home *h, const struct cli_sourc
     }
     if (r < 0)
         return cli_fail(c, &e);
-    return doc ? list_answer(c, doc, from->key, cols, n_cols)
-               : list_array(c, array.p ? array.p : "[]", array.p ? array.n : 2, cols, n_cols);
+    return doc ? list_answer(c, doc, from, cols, n_cols)
+               : list_array(c, from->what, array.p ? array.p : "[]", array.p ? array.n : 2, cols, n_cols);
 }
 
 static int check_state(struct cli *c, const struct listing *l, const char *state)
@@ -541,9 +553,9 @@ bool cli_is_tenant(struct cli *c, const struct home *h, sqlite3 *db, const char 
     char meant[NEAR_TEXT_SIZE];
     AUTO_FREE char *conf = xasprintf("conf/tenants/%s.conf", tenant), *best = NULL;
     bool found = !strchr(tenant, '/') && fd_exists(h->dirfd, conf);
-    if (sqlite3_prepare_v2(db, "SELECT id FROM tenants", -1, &s, NULL) != SQLITE_OK)
+    if (db && sqlite3_prepare_v2(db, "SELECT id FROM tenants", -1, &s, NULL) != SQLITE_OK)
         return true;
-    while (!found && sqlite3_step(s) == SQLITE_ROW) {
+    while (!found && s && sqlite3_step(s) == SQLITE_ROW) {
         AUTO_FREE char *id = xstrdup((const char *)sqlite3_column_text(s, 0));
         found = !strcmp(id, tenant);
         const char *before = near.best;
@@ -557,6 +569,17 @@ bool cli_is_tenant(struct cli *c, const struct home *h, sqlite3 *db, const char 
     if (!found)
         fprintf(stderr, "mysimbdp %s: there is no tenant %s%s\n", c->verb, tenant, near_text(&near, meant));
     return found;
+}
+
+bool cli_knows_tenant(struct cli *c, const struct home *h, const char *tenant)
+{
+    bool none = false;
+    if (!tenant)
+        return true;
+    sqlite3 *db = cli_ledger(c, h, &none);
+    bool known = (db || none) && cli_is_tenant(c, h, db, tenant);
+    sqlite3_close(db);
+    return known;
 }
 
 int cli_listing(struct cli *c, const struct listing *l, const struct col *cols, size_t n_cols)

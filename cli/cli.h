@@ -54,6 +54,9 @@ int cli_order(struct cli *c, const char *socket_name, const char *request, void 
 int cli_tell(const struct home *h, const char *socket_name, const char *op, const char *tenant, struct err *e);
 /* The same to all programs but batchmgr, which is asked first because it can refuse. */
 int cli_tell_others(const struct home *h, const char *op, struct err *e);
+/* conf_load; all errors there are are printed, a line each. *ret is freed with conf_free. 0 or CLI_FAILED, complained. */
+int cli_conf(struct cli *c, const struct home *h, struct conf **ret);
+
 /* A request on a connection that is kept. As above: cli_connect does not wait. */
 int cli_connect(const struct home *h, const char *socket_name, struct err *e);
 int cli_connect_wait(const struct home *h, const char *socket_name, struct err *e);
@@ -68,8 +71,10 @@ sqlite3 *cli_ledger(struct cli *c, const struct home *h, bool *ret_none);
  * ledger. 0, or CLI_FAILED with a complaint. */
 int cli_whole_id(struct cli *c, const struct home *h, bool run, const char **id);
 
-/* Whether the ledger or the configuration knows it; complained. */
+/* Whether the ledger (NULL: there is none) or the configuration knows it; complained. The second opens the ledger by itself, and
+ * takes NULL for no tenant, which is right. */
 bool cli_is_tenant(struct cli *c, const struct home *h, sqlite3 *db, const char *tenant);
+bool cli_knows_tenant(struct cli *c, const struct home *h, const char *tenant);
 
 /* A listing: the same rows as JSON objects or as an aligned table. */
 enum col_kind { COL_TEXT, COL_ID, COL_LONG, COL_COUNT, COL_NUMBER, COL_TIME, COL_BOOL, COL_JSON, COL_WORDS };
@@ -86,6 +91,7 @@ int cli_list(struct cli *c, sqlite3_stmt *s, const struct col *cols, size_t n_co
 struct cli_source {
     const char *socket_name, *request, *key; /* key: of the array in its answer */
     char *const *offline;                    /* while it does not run: a program and its arguments that print the array */
+    const char *what;                        /* what it lists, for an empty one */
 };
 int cli_list_program(struct cli *c, const struct home *h, const struct cli_source *from, const struct col *cols, size_t n_cols);
 

@@ -557,18 +557,29 @@ static void examine(struct doctor *d, bool fix)
         printf(d->n_bad ? "%d of these need attention\n" : "all is well\n", d->n_bad);
 }
 
+/* All errors of the configuration, each by itself. */
+static int read_conf(struct doctor *d)
+{
+    AUTO_BUF struct buf all = {0};
+    struct err e = {0};
+    if (conf_load_all(d->h.path, &all, &d->conf, &e) == 0)
+        return 0;
+    char *rest = NULL;
+    for (char *line = strtok_r(all.n ? all.p : e.msg, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
+        say(d, "config", "files below conf/", "failed", line, "correct it; `mysimbdp check` says whether it is right");
+    return CLI_FAILED;
+}
+
 int verb_doctor(struct cli *c)
 {
     struct doctor d = {.c = c};
-    struct err e = {0};
     bool none;
     bool fix = cli_flag(c, "--fix");
     d.warns = cli_flag(c, "--warn");
     int r = cli_args(c, 0, 0);
     if (r || cli_enter(c, &d.h))
         return r ? r : CLI_FAILED;
-    if (conf_load(d.h.path, &d.conf, &e) < 0) {
-        say(&d, "config", "files below conf/", "failed", e.msg, "correct it; `mysimbdp check` says whether it is right");
+    if (read_conf(&d)) {
         home_close(&d.h);
         return CLI_FAILED;
     }

@@ -75,8 +75,12 @@ static int dataset_spec(struct cli *c, const struct options *o, struct buf *out)
     struct conf *conf = NULL;
     if (cli_home(c, &h))
         return CLI_FAILED;
-    int r = conf_load(h.path, &conf, &e);
-    const struct conf_tenant *t = conf ? conf_tenant(conf, o->tenant) : NULL;
+    int r = 0;
+    if (cli_conf(c, &h, &conf)) {
+        home_close(&h);
+        return CLI_FAILED;
+    }
+    const struct conf_tenant *t = conf_tenant(conf, o->tenant);
     const struct conf_dataset *d = t ? conf_dataset(t, o->dataset) : NULL;
     if (r == 0 && !t)
         r = err_set(&e, ERR_USAGE, "no tenant \"%s\" in conf/tenants/", o->tenant);

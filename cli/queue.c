@@ -27,6 +27,10 @@ static int list(struct cli *c, const char *what, const char *tenant, const char 
     AUTO_BUF struct buf rq = {0};
     if (cli_home(c, &h))
         return CLI_FAILED;
+    if (!cli_knows_tenant(c, &h, tenant)) {
+        home_close(&h);
+        return CLI_FAILED;
+    }
     json_begin(&rq, NULL, '{');
     json_str(&rq, "op", what);
     if (tenant)
@@ -40,7 +44,8 @@ static int list(struct cli *c, const char *what, const char *tenant, const char 
     char *offline[] = {
         program,  "--list", (char *)what, (char *)(tenant ? tenant : ""), (char *)(stream ? stream : ""), (char *)(app ? app : ""),
         "--home", h.path,   NULL};
-    int r = cli_list_program(c, &h, &(struct cli_source){"broker.sock", rq.p, what, offline}, cols, n_cols);
+    const char *shown = !strcmp(what, "dead") ? "dead letters" : "queues";
+    int r = cli_list_program(c, &h, &(struct cli_source){"broker.sock", rq.p, what, offline, shown}, cols, n_cols);
     home_close(&h);
     return r;
 }

@@ -99,11 +99,10 @@ static void print_gone(struct table *table, sqlite3 *db, const struct conf *conf
 
 static int list(struct cli *c, const struct home *h, const char *only)
 {
-    struct err e = {0};
     struct conf *conf = NULL;
     bool none;
-    if (conf_load(h->path, &conf, &e) < 0)
-        return cli_fail(c, &e);
+    if (cli_conf(c, h, &conf))
+        return CLI_FAILED;
     sqlite3 *db = cli_ledger(c, h, &none);
     struct table *t = c->json ? NULL : table_new(tenant_cols, sizeof tenant_cols / sizeof *tenant_cols);
     int r = only && !conf_tenant(conf, only) ? CLI_FAILED : CLI_DONE;
@@ -190,13 +189,13 @@ static int add(struct cli *c, const struct home *h, const char *id, const char *
         buf_addf(&text, template, id, id, id);
     if (fd_write_file(h->dirfd, rel, text.p ? text.p : "", text.n, 0640, &e) < 0)
         return cli_fail(c, &e);
-    int r = conf_load(h->path, &conf, &e);
-    if (r == 0 && from)
-        r = check_foreign(from, NULL, conf_tenant(conf, id), &e);
+    int r = cli_conf(c, h, &conf);
+    if (!r && from && check_foreign(from, NULL, conf_tenant(conf, id), &e) < 0)
+        r = cli_fail(c, &e);
     conf_free(conf);
-    if (r < 0) { /* a bad file must not stop the next start */
+    if (r) { /* a bad file must not stop the next start */
         unlinkat(h->dirfd, rel, 0);
-        return cli_fail(c, &e);
+        return r;
     }
     mkdirat(h->dirfd, apps, 0755); /* batchmgr gives it to the tenant */
     if (reload(c, h)) {

@@ -473,6 +473,10 @@ int verb_top(struct cli *c)
     v.sort = (enum metric)column;
     if (cli_home(c, &h))
         return CLI_FAILED;
+    if (!cli_knows_tenant(c, &h, tenant)) {
+        home_close(&h);
+        return CLI_FAILED;
+    }
     json_begin(&rq, NULL, '{');
     json_str(&rq, "op", "board");
     if (tenant)

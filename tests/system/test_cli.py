@@ -232,6 +232,10 @@ def test_words_that_are_none_say_what_may_have_been_meant(home):
     for args, code, words in ((("fiels",), 2, ["did you mean 'files'?"]), (("files", "--state", "ingsted"), 2, ["did you mean 'ingested'?", "quarantined"]),
                               (("files", "--tenant", "acem"), 1, ["no tenant acem", "did you mean 'acme'?"]), (("runs", "--tenant", "other"), 1, ["no tenant other"]),
                               (("stats", "--tenant", "acem"), 1, ["no tenant acem", "did you mean 'acme'?"]),
+                              *((verb, 1, ["no tenant acem", "did you mean 'acme'?"]) for verb in (
+                                  ("queue", "list", "--tenant", "acem"), ("dead", "list", "acem"), ("dead", "list", "acem/s"), ("app", "list", "--tenant", "acem"),
+                                  ("top", "--once", "--tenant", "acem"))),
+                              (("queue", "list"), 0, ["no queues"]), (("dead", "list", "acme"), 0, ["no dead letters"]), (("app", "list"), 0, ["no stream apps"]),
                               (("files",), 0, ["no files yet"]), (("runs", "--tenant", "acme"), 0, ["no runs like this"])):
         r = home.cli(*args, check=False)
         assert r.returncode == code and all(w in r.stderr for w in words) and not r.stdout.strip().endswith("?"), (args, r)
@@ -240,6 +244,26 @@ def test_words_that_are_none_say_what_may_have_been_meant(home):
     conf.write_text(conf.read_text().replace("database =", "databse ="))
     r = home.cli("check", check=False)
     assert "acme.conf:1: unknown key 'databse' (did you mean 'database'?)" in r.stdout + r.stderr
+
+
+def test_every_verb_tells_all_errors_of_the_configuration(home, tmp_path):
+    home.tenant()
+    home.up()
+    conf, bad = home.path / "conf/tenants/acme.conf", tmp_path / "bad.conf"
+    good = conf.read_text()
+    bad.write_text("weight = 0;\nconcurency = 2;\n")
+    errors = ("key 'weight'", "unknown key 'concurency' (did you mean 'concurrency'?)")
+    r = home.cli("tenant", "add", "other", "--from", bad, check=False)
+    assert r.returncode == 1 and all(f"conf/tenants/other.conf:{i + 1}: {e}" in r.stderr for i, e in enumerate(errors)), r.stderr
+    assert not (home.path / "conf/tenants/other.conf").exists()
+    conf.write_text(bad.read_text())
+    for verb in ("reload",), ("doctor",), ("tenant", "list"):
+        r = home.cli(*verb, check=False)
+        assert r.returncode == 1 and all(f"acme.conf:{i + 1}: {e}" in " ".join((r.stdout + r.stderr).split()) for i, e in enumerate(errors)), (verb, r)
+    found = [json.loads(line) for line in home.cli("doctor", "--json", check=False).stdout.splitlines()]
+    assert [f["status"] for f in found] == ["failed"] * 2 and all(e in f["reason"] for e, f in zip(errors, found))
+    conf.write_text(good)
+    home.reload()
 
 
 def test_suspend_and_resume(home):
