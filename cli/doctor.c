@@ -12,6 +12,7 @@
 #include "common/mem.h"
 #include "common/reach.h"
 #include "common/script.h"
+#include "common/space.h"
 #include "common/remains.h"
 #include "common/spawn.h"
 #include "common/userns.h"
@@ -25,7 +26,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/wait.h>
 
 struct doctor {
@@ -421,16 +421,16 @@ static void same_file_system(struct doctor *d)
 static void space(struct doctor *d)
 {
     static const char *const places[] = {"staging", "state", "logs", "runs", "work"};
+    const int64_t min_bytes = d->conf->platform.min_free_bytes, min_inodes = d->conf->platform.min_free_inodes;
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         AUTO_FREE char *path = home_path(&d->h, places[i]);
-        struct statvfs v;
-        if (statvfs(path, &v) < 0)
+        struct space s;
+        if (space_of(path, &s) < 0)
             continue;
-        int64_t free_bytes = (int64_t)v.f_bavail * (int64_t)v.f_frsize;
-        AUTO_FREE char *reason = xasprintf("%lld bytes are free, min_free_bytes is %lld", (long long)free_bytes,
-                                           (long long)d->conf->platform.min_free_bytes);
-        if (free_bytes < d->conf->platform.min_free_bytes)
-            say(d, "files", places[i], "failed", reason, "free space, or lower platform.min_free_bytes: until then intake pauses");
+        AUTO_FREE char *reason = space_text(&s, min_bytes, min_inodes);
+        if (space_is_low(&s, min_bytes, min_inodes))
+            say(d, "files", places[i], "failed", reason,
+                "free space, or lower platform.min_free_bytes or min_free_inodes: until then intake pauses");
         else
             say(d, "files", places[i], "ok", reason, NULL);
     }

@@ -147,7 +147,7 @@ struct conf {
         int64_t stream_pct;
         int64_t uid_base; /* after conf_load: the one in force (common/ids.h) */
         int64_t n_uids;   /* no key: how many from uid_base on are for inspectors and tenants */
-        int64_t writer_wait_s, rescan_ms, inspector_memory_bytes, min_free_bytes;
+        int64_t writer_wait_s, rescan_ms, inspector_memory_bytes, min_free_bytes, min_free_inodes;
         bool allow_missing_limits, allow_shared_credentials;
         char *listen; /* empty: no tcp */
         struct {

@@ -374,6 +374,8 @@ static const struct cfg_key platform_keys[] = {
             "memory of a process that reads tenants' files, bytes; a file that takes more is refused"),
     INT_ROW(conf, platform.min_free_bytes, "min_free_bytes", "1073741824", 0, NO_MAX,
             "intake pauses while the disk has less, bytes"),
+    INT_ROW(conf, platform.min_free_inodes, "min_free_inodes", "1024", 0, NO_MAX,
+            "intake pauses while the disk has fewer inodes, on file systems that count them"),
     {"allow_missing_limits", CFG_BOOL, OFF(conf, platform.allow_missing_limits), "false", 0, 0, NULL, true,
      "start although this host cannot enforce a limit", NULL, 0},
     {"allow_shared_credentials", CFG_BOOL, OFF(conf, platform.allow_shared_credentials), "false", 0, 0, NULL, true,

@@ -28,6 +28,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/privs.h"
+#include "common/space.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -35,7 +36,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 
 enum {
     CLAIMS_PER_TURN = 32, /* per tenant, so that a flood does not hold up a quiet one */
@@ -174,7 +174,8 @@ void intake_move(struct batchmgr *m, struct file *f)
     int r = fd_mkdirs(m->home.dirfd, in, 0711);
     crash_at(CRASH_intake_mkdir);
     if (r < 0) {
-        log_error("claim", f->tenant, NULL, "cannot make %s: %s; trying again", work, err_text(r));
+        if (!m->disk_low) /* which was said already, and a line a file and second would fill what is left */
+            log_error("claim", f->tenant, NULL, "cannot make %s: %s; trying again", work, err_text(r));
         file_timer(m, f, RETRY_MS, on_move_again);
         return;
     }
@@ -508,21 +509,19 @@ static void on_disk(evutil_socket_t fd, short what, void *arg)
 {
     struct batchmgr *m = arg;
     static const char *const places[] = {"staging", "state", "logs", "runs", "work"};
+    const int64_t min_bytes = m->conf->platform.min_free_bytes, min_inodes = m->conf->platform.min_free_inodes;
     bool low = false;
     (void)fd;
     (void)what;
     for (size_t i = 0; i < sizeof places / sizeof *places && !low; i++) {
-        struct statvfs v;
+        struct space s;
         AUTO_FREE char *path = home_path(&m->home, places[i]);
-        if (statvfs(path, &v) < 0)
+        if (space_of(path, &s) < 0)
             continue;
-        int64_t free_bytes = (int64_t)v.f_bavail * (int64_t)v.f_frsize;
-        low = free_bytes < m->conf->platform.min_free_bytes;
-        if (low && !m->disk_low)
-            log_error("disk_low", NULL, NULL,
-                      "%lld bytes are free under %s, min_free_bytes is %lld: intake and dispatch "
-                      "pause until there is space",
-                      (long long)free_bytes, path, (long long)m->conf->platform.min_free_bytes);
+        low = space_is_low(&s, min_bytes, min_inodes);
+        AUTO_FREE char *text = low && !m->disk_low ? space_text(&s, min_bytes, min_inodes) : NULL;
+        if (text)
+            log_error("disk_low", NULL, NULL, "%s: %s: intake and dispatch pause until there is space", path, text);
     }
     if (!low && m->disk_low) {
         log_info("disk_ok", NULL, NULL, "there is disk space again: intake goes on");

@@ -45,7 +45,7 @@ int uploads_begin(struct batchmgr *m, const char *tenant, const char *dataset, c
     if (m->draining)
         return err_set(e, ERR_REFUSED, "the platform is going down");
     if (m->disk_low)
-        return err_set(e, ERR_REFUSED, "intake is paused: less than min_free_bytes of disk space is free");
+        return err_set(e, ERR_REFUSED, "intake is paused: less than min_free_bytes or min_free_inodes is free");
     if (ledger_stalled(m->ledger, why, sizeof why))
         return err_set(e, ERR_REFUSED, "intake is paused: the ledger cannot be written (%s)", why);
     struct conf_limits l = conf_effective_limits(c, d);

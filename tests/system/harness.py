@@ -203,7 +203,7 @@ class Home:
         self.cli("init", str(self.path))
         missing = "false" if HAS_CGROUPS and not self.as_user else "true"
         (self.path / "conf/mysimbdp.conf").write_text(
-            f"platform = {{ min_free_bytes = 0L; allow_missing_limits = {missing}; allow_shared_credentials = true; {platform} }};\n")
+            f"platform = {{ min_free_bytes = 0L; min_free_inodes = 0L; allow_missing_limits = {missing}; allow_shared_credentials = true; {platform} }};\n")
         self.profiles()
 
     # -- configuration

@@ -28,6 +28,7 @@ TABLE = {
     "platform.writer_wait_s": FILES + "::test_f01_a_writer_that_got_in_is_waited_for_then_refused",
     "platform.rescan_ms": LIMITS + "::test_rescan_finds_what_inotify_cannot_tell",
     "platform.inspector_memory_bytes": INTAKE + "::test_inspector_memory_bytes_bites",
+    "platform.min_free_inodes": "tests/fault/test_bad_disk.py::test_no_inode_left",
     "platform.min_free_bytes": FILES + "::test_f13_a_full_disk_pauses_intake_and_loses_nothing",
     "platform.allow_missing_limits": START + "::test_no_cgroups_is_named_and_refused_unless_allowed",
     "platform.allow_shared_credentials": START + "::test_a_url_that_may_not_make_users_is_refused_unless_shared",
