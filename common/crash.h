@@ -44,6 +44,8 @@
     X(work_remove)                                                                                                                 \
     X(run_ack)                                                                                                                     \
     X(retry_rename)                                                                                                                \
+    X(across_copy)                                                                                                                 \
+    X(across_rename)                                                                                                               \
     X(retry_commit)                                                                                                                \
     X(upload_commit)                                                                                                               \
     X(report_write)                                                                                                                \

@@ -454,6 +454,7 @@ static void recover_waiting(struct batchmgr *m, struct file *f)
         file_free(f);
         return;
     }
+    filing_drop_filed(m, f);
     if (f->reason && !strcmp(f->reason, "same_content"))
         wait_ms = 0; /* queues behind the same content again, or finds it ingested */
     if (wait_ms > MAX_WAIT_MS)

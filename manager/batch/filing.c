@@ -3,6 +3,7 @@
  * committed. A crash between leaves a final row whose place is "work": the same steps are done again, each of them
  * harmless when it was done already (a report line may then stand twice; it carries the file_id). */
 #include "filing.h"
+#include "across.h"
 #include "admit.h"
 #include "intake.h"
 #include "runs.h"
@@ -31,7 +32,7 @@ static enum file_place place_for(struct batchmgr *m, const struct file *f)
     const struct conf_tenant *c = conf_tenant(m->conf, f->tenant);
     const char *what =
         is_failure(f->state) ? (c ? c->retention.on_failure : "quarantine") : (c ? c->retention.on_success : "archive");
-    if (f->state == FILE_vanished || !strcmp(what, "delete"))
+    if (f->state == FILE_vanished || !strcmp(what, "delete") || tenant_get(m, f->tenant)->purging)
         return PLACE_gone;
     return !strcmp(what, "archive") ? PLACE_done : PLACE_quarantine;
 }
@@ -78,8 +79,8 @@ static int move_away(struct batchmgr *m, struct file *f, enum file_place to)
     AUTO_FREE char *target = xasprintf("%s/%s", dir, f->file_id);
     r = fd_mkdirs(m->home.dirfd, dir, 0711);
     crash_at(CRASH_archive_mkdir);
-    if (r == 0 && renameat(m->home.dirfd, in, m->home.dirfd, target) < 0)
-        r = errno == ENOENT && fd_exists(m->home.dirfd, target) ? 0 : -errno;
+    if (r == 0 && !fd_exists(m->home.dirfd, target) && renameat(m->home.dirfd, in, m->home.dirfd, target) < 0)
+        r = -errno;
     crash_at(CRASH_archive_rename);
     if (r == -ENOENT) { /* nothing was ever claimed (an upload refused for its size) */
         f->place = PLACE_gone;
@@ -161,10 +162,28 @@ static void drop_outputs(struct batchmgr *m, const struct file *f)
     fd_remove_tree(m->runs_fd, path);
 }
 
+static void on_filed_across(struct batchmgr *m, struct file *f, int r);
+
+static void filed(struct batchmgr *m, struct file *f)
+{
+    drop_outputs(m, f);
+    crash_at(CRASH_report_write);
+    report(m, f);
+    ledger_put_file(m->ledger, f);
+    ledger_then(m->ledger, on_filed, f);
+}
+
 static void file_away(struct batchmgr *m, struct file *f)
 {
     enum file_place to = place_for(m, f);
     int r = move_away(m, f, to);
+    if (r == -EXDEV) {
+        AUTO_FREE char *in = xasprintf("work/%s/in", f->file_id);
+        AUTO_FREE char *dir = filed_dir(f, to);
+        AUTO_FREE char *target = xasprintf("%s/%s", dir, f->file_id);
+        across_move(m, f, in, target, on_filed_across);
+        return;
+    }
     if (r < 0) {
         log_error("filing", f->tenant, NULL, "cannot file %s (%s) away: %s; trying again", f->file_id, f->name, err_text(r));
         file_timer(m, f, RETRY_MS, on_retry);
@@ -172,11 +191,21 @@ static void file_away(struct batchmgr *m, struct file *f)
     }
     if (f->place != PLACE_gone)
         f->place = to;
-    drop_outputs(m, f);
-    crash_at(CRASH_report_write);
-    report(m, f);
-    ledger_put_file(m->ledger, f);
-    ledger_then(m->ledger, on_filed, f);
+    filed(m, f);
+}
+
+/* What is there is no move any more: file_away goes on behind it. */
+static void on_filed_across(struct batchmgr *m, struct file *f, int r)
+{
+    if (r == 0) {
+        file_away(m, f);
+    } else if (r == ERR_REFUSED) { /* the ledger says where it is */
+        log_warn("filing", f->tenant, NULL, "%s (%s) is no regular file, and stays in work/%s", f->file_id, f->name, f->file_id);
+        filed(m, f);
+    } else {
+        log_error("filing", f->tenant, NULL, "cannot file %s (%s) away: %s; trying again", f->file_id, f->name, err_text(r));
+        file_timer(m, f, RETRY_MS, on_retry);
+    }
 }
 
 static void on_final_committed(void *arg)
@@ -243,29 +272,12 @@ static void on_retry_committed(void *arg)
     admit_again(batchmgr_the(), arg);
 }
 
-/* The row says `waiting` in work/ before the rename, so that a crash leaves a live file; recovery looks for the bytes in
- * both places. */
-static void on_retry_row(void *arg)
+/* The bytes are in work/ again. */
+static void taken_back(struct batchmgr *m, struct file *f)
 {
-    struct file *f = arg;
-    struct batchmgr *m = batchmgr_the();
-    char *dirs[] = {filed_dir(f, PLACE_quarantine), filed_dir(f, PLACE_done)};
-    AUTO_FREE char *work = xasprintf("work/%s", f->file_id);
-    AUTO_FREE char *in = xasprintf("work/%s/in", f->file_id);
     AUTO_FREE char *reason = xasprintf("work/%s/in/reason.json", f->file_id);
-    bool there = fd_exists(m->home.dirfd, in);
-    mkdirat(m->home.dirfd, work, 0711);
-    for (int i = 0; i < 2; i++) {
-        AUTO_FREE char *from = xasprintf("%s/%s", dirs[i], f->file_id);
-        there = there || renameat(m->home.dirfd, from, m->home.dirfd, in) == 0;
-        free(dirs[i]);
-    }
     crash_at(CRASH_retry_rename);
     unlinkat(m->home.dirfd, reason, 0);
-    if (!there) {
-        filing_finish(m, f, FILE_vanished, "vanished", "its bytes are neither in quarantine/ nor in done/", NULL);
-        return;
-    }
     f->place = PLACE_work;
     if (!*f->hash) { /* refused before it was read, perhaps for being no file of its own: look at it again from the start */
         f->retrying = false;
@@ -276,6 +288,52 @@ static void on_retry_row(void *arg)
     }
     ledger_put_file(m->ledger, f);
     ledger_then(m->ledger, on_retry_committed, f);
+}
+
+static void on_taken_back_across(struct batchmgr *m, struct file *f, int r)
+{
+    if (r < 0) {
+        AUTO_FREE char *why = xasprintf("its bytes could not be taken back into work/: %s", err_text(r));
+        f->retrying = false;
+        filing_finish(m, f, FILE_rejected, "retry_interrupted", why, NULL);
+        return;
+    }
+    filing_drop_filed(m, f);
+    taken_back(m, f);
+}
+
+void filing_drop_filed(struct batchmgr *m, const struct file *f)
+{
+    for (int i = 0; i < 2; i++) {
+        AUTO_FREE char *dir = filed_dir(f, i ? PLACE_done : PLACE_quarantine);
+        AUTO_FREE char *path = xasprintf("%s/%s", dir, f->file_id);
+        fd_remove_tree(m->home.dirfd, path);
+    }
+}
+
+/* The row says `waiting` in work/ before the rename, so that a crash leaves a live file; recovery looks for the bytes in
+ * both places. */
+static void on_retry_row(void *arg)
+{
+    struct file *f = arg;
+    struct batchmgr *m = batchmgr_the();
+    AUTO_FREE char *work = xasprintf("work/%s", f->file_id);
+    AUTO_FREE char *in = xasprintf("work/%s/in", f->file_id);
+    bool there = fd_exists(m->home.dirfd, in);
+    mkdirat(m->home.dirfd, work, 0711);
+    for (int i = 0; i < 2 && !there; i++) {
+        AUTO_FREE char *dir = filed_dir(f, i ? PLACE_done : PLACE_quarantine);
+        AUTO_FREE char *from = xasprintf("%s/%s", dir, f->file_id);
+        there = renameat(m->home.dirfd, from, m->home.dirfd, in) == 0;
+        if (!there && errno == EXDEV) {
+            across_move(m, f, from, in, on_taken_back_across);
+            return;
+        }
+    }
+    if (there)
+        taken_back(m, f);
+    else
+        filing_finish(m, f, FILE_vanished, "vanished", "its bytes are neither in quarantine/ nor in done/", NULL);
 }
 
 int filing_retry(struct batchmgr *m, const char *file_id, struct err *e)

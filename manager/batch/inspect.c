@@ -1,4 +1,5 @@
 #include "inspect.h"
+#include "across.h"
 #include "admit.h"
 #include "fair.h"
 #include "intake.h"
@@ -120,6 +121,14 @@ static struct fair_pool pool(const struct batchmgr *m)
     return p;
 }
 
+static void copied(struct batchmgr *m, struct file *f, bool ok, const char *detail)
+{
+    if (f->across)
+        across_copied(m, f, ok, detail);
+    else
+        intake_copied(m, f, ok, detail);
+}
+
 /* ---- processes ---- */
 
 static void on_restart(evutil_socket_t fd, short what, void *arg)
@@ -167,7 +176,7 @@ static void on_gone(struct inspector *in, const char *why, const char *limit)
         return;
     log_warn("inspector", f->tenant, NULL, "the inspector of %s (%s) %s", f->file_id, f->name, why);
     if (copying) {
-        intake_copied(in->m, f, false, why);
+        copied(in->m, f, false, why);
     } else if (!limit && ++f->inspections < TRIES) {
         inspect_submit(in->m, f);
     } else {
@@ -223,7 +232,7 @@ static void on_reply(evutil_socket_t fd, short what, void *arg)
     inspect_check_reply(&re, copying ? -1 : f->size);
     crash_at(CRASH_inspect_commit);
     if (copying)
-        intake_copied(m, f, re.status == INSPECT_OK, re.detail);
+        copied(m, f, re.status == INSPECT_OK, re.detail);
     else
         admit_inspected(m, f, &re, figures);
     size_t n_started = 0;
@@ -479,6 +488,19 @@ static void inspect_one(struct inspector *in, struct file *f)
     send_request(in, f, &rq, &spec, &fd, 1, inspect_limit_ms(&rq, l.max_inspect_s, f->size));
 }
 
+static void copy_one(struct inspector *in, struct file *f)
+{
+    static const struct inspect_request rq = {.op = INSPECT_COPY};
+    int fds[2];
+    struct stat st;
+    if ((f->across ? across_open_copy : intake_open_copy)(in->m, f, fds) < 0)
+        return;
+    int64_t size = fstat(fds[0], &st) == 0 ? st.st_size : 0;
+    send_request(in, f, &rq, NULL, fds, 2, inspect_limit_ms(&rq, -1, size));
+    close(fds[0]);
+    close(fds[1]);
+}
+
 static void submit_next(struct batchmgr *m)
 {
     struct tenant *t;
@@ -491,7 +513,10 @@ static void submit_next(struct batchmgr *m)
         if (!t->inspect_first)
             t->inspect_last = &t->inspect_first;
         f->next = NULL;
-        inspect_one(in, f);
+        if (f->to_copy)
+            copy_one(in, f);
+        else
+            inspect_one(in, f);
     }
     set_priorities(m);
 }
@@ -509,10 +534,11 @@ static void join(struct batchmgr *m, struct tenant *t)
     fair_join(&t->share, least ? &least->share : NULL);
 }
 
-void inspect_submit(struct batchmgr *m, struct file *f)
+static void enqueue(struct batchmgr *m, struct file *f, bool to_copy)
 {
     struct tenant *t = tenant_get(m, f->tenant);
     join(m, t);
+    f->to_copy = to_copy;
     if (!t->inspect_first)
         t->inspect_last = &t->inspect_first;
     f->next = NULL;
@@ -521,26 +547,19 @@ void inspect_submit(struct batchmgr *m, struct file *f)
     submit_next(m);
 }
 
+void inspect_submit(struct batchmgr *m, struct file *f)
+{
+    enqueue(m, f, false);
+}
+
+void inspect_copy(struct batchmgr *m, struct file *f)
+{
+    enqueue(m, f, true);
+}
+
 void inspect_kick(struct batchmgr *m)
 {
     submit_next(m);
-}
-
-void inspect_copy(struct batchmgr *m, struct file *f, int from, int to)
-{
-    int fds[] = {from, to};
-    struct inspect_request rq = {.op = INSPECT_COPY};
-    struct tenant *t = tenant_get(m, f->tenant);
-    const struct fair_pool p = pool(m);
-    struct stat st;
-    join(m, t);
-    struct inspector *in = fair_may_start(&p, &t->share) && fstat(from, &st) == 0 ? free_for(m, t) : NULL;
-    if (in)
-        send_request(in, f, &rq, NULL, fds, 2, inspect_limit_ms(&rq, -1, st.st_size));
-    close(from);
-    close(to);
-    if (!in)
-        intake_copied(m, f, false, "all inspectors are busy");
 }
 
 size_t inspect_n_queued(struct batchmgr *m)

@@ -11,8 +11,8 @@ void inspect_stop(struct batchmgr *m);
 void inspect_submit(struct batchmgr *m, struct file *f);
 /* Tenants may have come back with a reload. */
 void inspect_kick(struct batchmgr *m);
-/* Copies a file before it is claimed; intake_copied is called. Descriptors are taken. */
-void inspect_copy(struct batchmgr *m, struct file *f, int from, int to);
+/* Queues a file that is to be copied before it is claimed: intake_open_copy is called when it is its turn, then intake_copied. */
+void inspect_copy(struct batchmgr *m, struct file *f);
 size_t inspect_n_queued(struct batchmgr *m);
 
 /* What an inspector says is checked as if a tenant had said it: counts, and texts, which are made fit for people. size: of the file

@@ -97,9 +97,12 @@ static void unstage(struct batchmgr *m, struct file *f)
         map_remove(&m->staged, key);
 }
 
-static void start_copy(struct batchmgr *m, struct file *f, const char *source)
+int intake_open_copy(struct batchmgr *m, struct file *f, int fds[2])
 {
     AUTO_FREE char *copy = in_path(f, ".copy");
+    AUTO_FREE char *final = in_path(f, f->safe);
+    AUTO_FREE char *staged = staged_key(f->from, f->raw_name ? f->raw_name : "");
+    const char *source = fd_exists(m->home.dirfd, final) ? final : staged;
     AUTO_FD int from = openat(m->home.dirfd, source, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     AUTO_FD int to = from < 0 ? -1 : openat(m->home.dirfd, copy, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     struct stat st;
@@ -112,8 +115,11 @@ static void start_copy(struct batchmgr *m, struct file *f, const char *source)
     } else if (!S_ISREG(st.st_mode)) {
         refuse(m, f, "not_regular", "only regular files can be ingested");
     } else {
-        inspect_copy(m, f, fd_take(&from), fd_take(&to));
+        fds[0] = fd_take(&from);
+        fds[1] = fd_take(&to);
+        return 0;
     }
+    return -1;
 }
 
 static bool same_content_stamp(const struct stat *a, const struct stat *b)
@@ -190,7 +196,7 @@ void intake_move(struct batchmgr *m, struct file *f)
             unstage(m, f);
             filing_finish(m, f, FILE_vanished, "vanished", "it was removed or renamed before it could be claimed", NULL);
         } else if (errno == EXDEV || errno == EPERM || errno == EACCES) {
-            start_copy(m, f, from);
+            inspect_copy(m, f);
         } else {
             log_error("claim", f->tenant, NULL, "cannot move %s to %s: %s; trying again", from, to, strerror(errno));
             file_timer(m, f, RETRY_MS, on_move_again);
@@ -203,7 +209,7 @@ void intake_move(struct batchmgr *m, struct file *f)
 }
 
 /* Regular, one link, then the platform's. 0, or 1 when it was finished or put off here. */
-static int own(struct batchmgr *m, struct file *f, int fd, const char *path)
+static int own(struct batchmgr *m, struct file *f, int fd)
 {
     const struct tenant *t = tenant_get(m, f->tenant);
     struct stat st;
@@ -216,7 +222,7 @@ static int own(struct batchmgr *m, struct file *f, int fd, const char *path)
     if (st.st_nlink != 1)
         return refuse(m, f, "hard_link", "it has another name somewhere; copy it instead of linking it"), 1;
     if (st.st_uid != geteuid() && !privs_is_root())
-        return start_copy(m, f, path), 1;
+        return inspect_copy(m, f), 1;
     if (fchown(fd, geteuid(), t->gid >= 0 ? (gid_t)t->gid : (gid_t)-1) < 0 || fchmod(fd, 0440) < 0)
         return refuse(m, f, "unreadable", strerror(errno)), 1;
     crash_at(CRASH_intake_own);
@@ -253,7 +259,7 @@ static void check_claimed(struct batchmgr *m, struct file *f)
         refuse(m, f, "unreadable", strerror(errno));
         return;
     }
-    if (own(m, f, fd, path))
+    if (own(m, f, fd))
         return;
     if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0 && errno == EAGAIN) {
         if (!f->writer_since_ms)

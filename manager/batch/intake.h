@@ -21,6 +21,9 @@ bool intake_is_our_trouble(int error);
 void intake_resume(struct batchmgr *m, struct file *f);
 /* The same for one that was refused and is to be tried again: it is in work/, and may be what it was refused for. */
 void intake_check_again(struct batchmgr *m, struct file *f);
+/* Between file systems, and from another owner, an inspector copies (inspect_copy). What from and what to, when it is the file's
+ * turn: 0, and the caller closes both; or -1: the file was put off, or finished. */
+int intake_open_copy(struct batchmgr *m, struct file *f, int fds[2]);
 /* The copy that intake asked an inspector for is done. */
 void intake_copied(struct batchmgr *m, struct file *f, bool ok, const char *detail);
 

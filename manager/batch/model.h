@@ -69,6 +69,8 @@ struct file {
     struct file *behind; /* same content, in flight */
     int n_followers;     /* files whose `behind` is this one */
     struct file *next;   /* in a queue */
+    bool to_copy;        /* in that for an inspector: copied, not looked at */
+    struct across *across; /* to another file system (across.h); NULL: no */
     int64_t writer_since_ms;
     int inspections;
     int64_t inspected_ms; /* by inspectors that failed */

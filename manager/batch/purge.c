@@ -1,4 +1,5 @@
 #include "purge.h"
+#include "across.h"
 #include "admit.h"
 #include "bill.h"
 #include "filing.h"
@@ -86,7 +87,11 @@ static bool sweep(struct purge *p)
         struct file *f = t->inspect_first;
         t->inspect_first = f->next;
         f->next = NULL;
-        refuse(m, f);
+        across_forget(f);
+        if (file_state_is_final(f->state))
+            filing_resume(m, f); /* to where it is deleted with the tenant */
+        else
+            refuse(m, f);
     }
     t->inspect_last = &t->inspect_first;
     i = 0;

@@ -85,9 +85,11 @@ def check_directories(home):
 @pytest.mark.parametrize("point", POINTS)
 def test_crash_at(home, point):
     free = prepare(home)
+    if point in ("intake_copy", "across_copy", "across_rename") and not IS_ROOT:
+        pytest.skip("needs a file system of its own")
+    if point.startswith("across"):
+        home.mount_tmpfs("work", "24m")
     if point == "intake_copy":
-        if not IS_ROOT:
-            pytest.skip("needs a file system of its own for staging/")
         (home.mount_tmpfs("staging", "24m") / ".incoming").mkdir(mode=0o700)
     once = free / "crashed"
     home.up(SIMBDP_CRASH_AT=point, SIMBDP_CRASH_ONCE=str(once))
