@@ -408,14 +408,18 @@ static void leases(struct doctor *d)
 
 static void same_file_system(struct doctor *d)
 {
+    static const char *const others[][2] = {{"staging", "claimed"}, {"done", "filed"}, {"quarantine", "filed"}};
     struct stat a, b;
-    if (fstatat(d->h.dirfd, "staging", &a, 0) < 0 || fstatat(d->h.dirfd, "work", &b, 0) < 0)
-        return;
-    if (a.st_dev == b.st_dev)
-        say(d, "files", "staging and work", "ok", "files are claimed by rename", NULL);
-    else
-        say(d, "files", "staging and work", "emulated", "on different file systems: files are claimed by copying",
-            "put both on one file system");
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        if (fstatat(d->h.dirfd, others[i][0], &a, 0) < 0 || fstatat(d->h.dirfd, "work", &b, 0) < 0)
+            continue;
+        bool same = a.st_dev == b.st_dev;
+        AUTO_FREE char *subject = xasprintf("%s and work", others[i][0]);
+        AUTO_FREE char *how =
+            xasprintf("%sfiles are %s by %s", same ? "" : "on different file systems: ", others[i][1], same ? "rename" : "copying");
+        say(d, "files", subject, same ? "ok" : "emulated", how,
+            same ? NULL : "put both on one file system, which costs nothing a file");
+    }
 }
 
 static void space(struct doctor *d)

@@ -4,8 +4,9 @@
 
 static void print_count(const bson_t *answer)
 {
+    long long n = (long long)json_get_i64(answer, "n", 0);
     if (bson_has_field(answer, "n"))
-        printf("%lld files are tried again\n", (long long)json_get_i64(answer, "n", 0));
+        printf(n == 1 ? "%lld file is tried again\n" : "%lld files are tried again\n", n);
 }
 
 static int make_whole(struct cli *c)

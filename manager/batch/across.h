@@ -8,7 +8,8 @@
 /* r: 0, -errno, or ERR_REFUSED for what is no regular file and stays where it is. */
 typedef void (*across_done)(struct batchmgr *m, struct file *f, int r);
 
-/* Moves the directory `from` to `to`, which is not there; both are relative to the home. `done` may be called before this returns. */
+/* Moves the directory `from` to `to`, which is not there; both are relative to the home. `done` may be called before this returns.
+ */
 void across_move(struct batchmgr *m, struct file *f, const char *from, const char *to, across_done done);
 /* Nobody waits for it any more. */
 void across_forget(struct file *f);

@@ -1,5 +1,6 @@
 /* batchmgr: from a dropped file to a true verdict. The loop here wires the modules of this folder together. */
 #include "batchmgr.h"
+#include "across.h"
 #include "admit.h"
 #include "control.h"
 #include "filing.h"
@@ -628,6 +629,7 @@ static void stop(struct batchmgr *m)
     ledger_close(m->ledger);
     for (struct file *f; (f = map_next(&m->files, &i));) {
         file_timer_stop(f);
+        across_forget(f);
         file_free(f);
     }
     i = 0;

@@ -42,6 +42,14 @@ static char *filed_dir(const struct file *f, enum file_place place)
     return xasprintf("%s/%s/%s", place == PLACE_done ? "done" : "quarantine", f->tenant, f->dataset);
 }
 
+char *filing_path(const struct file *f)
+{
+    if (f->place == PLACE_work)
+        return xasprintf("work/%s", f->file_id);
+    AUTO_FREE char *dir = filed_dir(f, f->place);
+    return xasprintf("%s/%s", dir, f->file_id);
+}
+
 static int write_reason(struct batchmgr *m, const struct file *f, const char *dir)
 {
     AUTO_BUF struct buf b = {0};

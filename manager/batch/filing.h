@@ -17,6 +17,8 @@ void filing_resume(struct batchmgr *m, struct file *f);
 /* Brings a filed file back to work/ and queues it (the `retry` command). */
 int filing_retry(struct batchmgr *m, const char *file_id, struct err *e);
 
+/* Where the bytes of a filed file lie, relative to the home. The caller frees it. */
+char *filing_path(const struct file *f);
 /* What lies in done/ and quarantine/ of a file whose bytes are in work/: the rest of a way between file systems. */
 void filing_drop_filed(struct batchmgr *m, const struct file *f);
 

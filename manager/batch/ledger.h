@@ -64,6 +64,8 @@ void ledger_taken_since(struct ledger *l, const char *tenant, const char *datase
                         int64_t *ret_bytes);
 /* File ids in done/ or quarantine/ that ended before wall_ms; NULL-terminated, caller frees all. */
 char **ledger_filed_before(struct ledger *l, const char *tenant, int64_t wall_ms, int limit);
+/* The same of those that could not be filed away and stay in work/. */
+char **ledger_left_in_work(struct ledger *l, const char *tenant, int64_t wall_ms, int limit);
 /* Ids of ended runs whose directory is there still and that ended before wall_ms, but for those whose output is yet to be loaded.
  */
 char **ledger_runs_before(struct ledger *l, const char *tenant, int64_t wall_ms, int limit);

@@ -258,6 +258,15 @@ char **ledger_filed_before(struct ledger *l, const char *tenant, int64_t wall_ms
     return ids_before(l, sql, tenant, wall_ms, limit);
 }
 
+char **ledger_left_in_work(struct ledger *l, const char *tenant, int64_t wall_ms, int limit)
+{
+    /* the first condition is the index' */
+    static const char sql[] = "SELECT file_id FROM files WHERE (state IN('received','queued','running','waiting') OR place='work') "
+                              "AND tenant=?1 AND place='work' AND ended_at>0 AND ended_at<?2 AND "
+                              "state NOT IN('received','queued','running','waiting') LIMIT ?3";
+    return ids_before(l, sql, tenant, wall_ms, limit);
+}
+
 char **ledger_runs_before(struct ledger *l, const char *tenant, int64_t wall_ms, int limit)
 {
     static const char sql[] = "SELECT run_id FROM runs WHERE tenant=?1 AND ended_at<?2 AND state='ended' AND pruned=0 AND run_id "

@@ -66,10 +66,10 @@ struct file {
     struct file *lead;    /* that group's first; NULL: itself, or no group */
     struct run *ended_by; /* acknowledged once the file's end is committed; NULL: no run's */
     struct event *timer;
-    struct file *behind; /* same content, in flight */
-    int n_followers;     /* files whose `behind` is this one */
-    struct file *next;   /* in a queue */
-    bool to_copy;        /* in that for an inspector: copied, not looked at */
+    struct file *behind;   /* same content, in flight */
+    int n_followers;       /* files whose `behind` is this one */
+    struct file *next;     /* in a queue */
+    bool to_copy;          /* in that for an inspector: copied, not looked at */
     struct across *across; /* to another file system (across.h); NULL: no */
     int64_t writer_since_ms;
     int inspections;

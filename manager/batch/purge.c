@@ -176,9 +176,21 @@ static void *remove_all(void *arg)
     return NULL;
 }
 
+/* What could not be filed away (across.h). */
+static void discard_left(struct purge *p)
+{
+    char **ids = ledger_left_in_work(p->m->ledger, p->tenant, INT64_MAX, -1);
+    for (char **id = ids; *id; free(*id++)) {
+        AUTO_FREE char *path = xasprintf("work/%s", *id);
+        spawner_discard(p->m->spawner, p->m->home.dirfd, path);
+    }
+    free(ids);
+}
+
 static void remove_files(struct purge *p)
 {
     if (!p->has_thread) {
+        discard_left(p);
         p->has_thread = pthread_create(&p->thread, NULL, remove_all, p) == 0;
         if (!p->has_thread)
             later(p, DATA_RETRY_MS);

@@ -1,4 +1,5 @@
 #include "retention.h"
+#include "filing.h"
 #include "helper.h"
 
 #include "common/fd.h"
@@ -29,16 +30,14 @@ static int64_t before(struct batchmgr *m, int64_t days)
 
 /* ---- files and logs ---- */
 
-static size_t prune_files(struct batchmgr *m, const struct conf_tenant *t)
+static size_t prune_listed(struct batchmgr *m, char **ids)
 {
-    char **ids = ledger_filed_before(m->ledger, t->id, before(m, t->retention.files_days), AT_ONCE);
     size_t n = 0;
     for (char **id = ids; *id; id++, n++) {
         struct file *f = NULL;
         if (map_get(&m->files, *id) || ledger_get_file(m->ledger, *id, &f, NULL) < 0)
             continue; /* it was brought back meanwhile */
-        AUTO_FREE char *path =
-            xasprintf("%s/%s/%s/%s", f->place == PLACE_done ? "done" : "quarantine", f->tenant, f->dataset, f->file_id);
+        AUTO_FREE char *path = filing_path(f);
         spawner_discard(m->spawner, m->home.dirfd, path);
         f->place = PLACE_gone;
         ledger_note_file(m->ledger, f);
@@ -46,6 +45,13 @@ static size_t prune_files(struct batchmgr *m, const struct conf_tenant *t)
     }
     free_ids(ids);
     return n;
+}
+
+static size_t prune_files(struct batchmgr *m, const struct conf_tenant *t)
+{
+    int64_t until = before(m, t->retention.files_days);
+    size_t n = prune_listed(m, ledger_filed_before(m->ledger, t->id, until, AT_ONCE));
+    return n + prune_listed(m, ledger_left_in_work(m->ledger, t->id, until, AT_ONCE));
 }
 
 static size_t prune_logs(struct batchmgr *m, const struct conf_tenant *t)

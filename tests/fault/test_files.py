@@ -445,6 +445,43 @@ def test_f13_a_full_disk_pauses_intake_and_loses_nothing(home):
     assert not list(dataset.iterdir())
 
 
+@pytest.mark.needs_root
+@pytest.mark.parametrize("apart", ["work", "done", "quarantine"])
+def test_a_file_goes_all_its_way_over_file_systems(home, apart):
+    """To done/, to quarantine/ and back; a copy waits for its turn, and nothing is tried again."""
+    mounted = home.mount_tmpfs(apart, "24m")
+    home.tenant(exec_="tool", concurrency=8, retry="attempts = 1;")
+    tool, mended = home.path / "apps/acme/tool", home.path / "apps/acme/mended"
+    tool.write_text(f"#!/bin/sh\nif grep -q bad; then [ -e {mended} ]; fi\n")
+    tool.chmod(0o755)
+    home.up()
+    for i in range(40):
+        home.drop(f"w{i}.csv", f"a\n{i}\n")
+    home.drop("bad.csv", "a\nbad\n")
+    (home.path / "staging/acme/data/a directory.csv").mkdir()
+    (home.path / "staging/acme/data/a directory.csv/within").write_text("kept")
+    files = home.wait_files(42)
+    bad, refused = ([f for f in files if f["file_name"] == n][0] for n in ("bad.csv", "a directory.csv"))
+    assert [f["state"] for f in files].count("ingested") == 40 and (bad["state"], refused["reason"]) == ("quarantined", "not_regular" if apart == "work" else "directory")
+    done, quarantine, work = (home.path / p for p in ("done/acme/data", "quarantine/acme/data", "work"))
+    until(lambda: len(list(done.glob("*/*.csv"))) == 40 and (quarantine / bad["file_id"] / "reason.json").exists(), done, quarantine, what="all to be filed")
+    before = (quarantine / bad["file_id"] / "bad.csv").stat()
+    mended.touch()
+    home.cli("retry", bad["file_id"])
+    assert home.wait_file(file_name="bad.csv", state="ingested")["attempts"] == 1
+    until(lambda: (done / bad["file_id"] / "bad.csv").exists() and not (quarantine / bad["file_id"]).exists(), done, quarantine, what="it to be filed")
+    after = (done / bad["file_id"] / "bad.csv").stat()
+    assert (after.st_mode, after.st_uid, after.st_gid, after.st_mtime_ns) == (before.st_mode, before.st_uid, before.st_gid, before.st_mtime_ns)
+    place = {"work": home.path / "staging/acme/data", "done": quarantine, "quarantine": work}[apart]  # what is no file stays where it is
+    until(lambda: list(place.glob("**/within")), place, what="the directory")
+    until(lambda: len(list(work.iterdir())) == (apart == "quarantine"), work, what="work/ to be empty")
+    log = (home.path / "logs/batchmgr.log").read_text()
+    assert "trying again" not in log and ("no regular file, and stays" in log) == (apart == "quarantine")
+    assert home.cli("verify", check=False).returncode == 0
+    home.cli("tenant", "remove", "acme", "--purge")
+    assert not list(work.iterdir()) and not list(mounted.glob("acme/*"))
+
+
 def fill(path):
     """Writes until the disk is full."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT)

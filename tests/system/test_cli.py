@@ -135,7 +135,7 @@ def test_retry_of_what_is_still_being_filed(home):
     f = home.wait_file(file_name="x.csv")
     until(lambda: "cannot file" in (home.path / "logs/batchmgr.log").read_text(), what="it to stay in work/")
     home.install("acme", "/bin/true", "misbehave")
-    assert home.cli("retry", "--tenant", "acme").stdout == "1 files are tried again\n"
+    assert home.cli("retry", "--tenant", "acme").stdout == "1 file is tried again\n"
     home.cli("retry", f["file_id"])
     there.unlink()
     assert home.wait_file(state="ingested")["file_id"] == f["file_id"]
