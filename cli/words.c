@@ -40,7 +40,7 @@ static const struct {
     {"tenant_removed", "its tenant was removed"},
     {"timeout", "the app took longer than it may"},
     {"trigger", "waits for the app's trigger"},
-    {"unreadable", "it cannot be opened"},
+    {"unreadable", "it cannot be read"},
     {"writer", "somebody kept it open"},
 };
 

@@ -57,6 +57,8 @@ static int fail(struct load *l, int r, const struct err *e)
         return say(l, EXIT_TEMP, "database_down", e->msg);
     case -EACCES:
         return say(l, EXIT_NOPERM, "database_refused", e->msg);
+    case -EIO: /* of the disk that the input is on */
+        return say(l, EXIT_TEMP, "unreadable", e->msg);
     case ERR_CONFIG:
         return say(l, EXIT_DATA, "columns", e->msg);
     case ERR_FORMAT:

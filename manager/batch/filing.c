@@ -20,7 +20,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { RETRY_MS = 1000 };
+enum { RETRY_MS = 1000, MAX_RETRY_MS = 30000 };
 
 static bool is_failure(enum file_state s)
 {
@@ -181,6 +181,15 @@ static void filed(struct batchmgr *m, struct file *f)
     ledger_then(m->ledger, on_filed, f);
 }
 
+/* What lasts is tried ever more rarely, and fills no log. */
+static int64_t retry_delay_ms(struct file *f)
+{
+    f->filing_ms = f->filing_ms ? f->filing_ms * 2 : RETRY_MS;
+    if (f->filing_ms > MAX_RETRY_MS)
+        f->filing_ms = MAX_RETRY_MS;
+    return f->filing_ms;
+}
+
 static void file_away(struct batchmgr *m, struct file *f)
 {
     enum file_place to = place_for(m, f);
@@ -194,7 +203,7 @@ static void file_away(struct batchmgr *m, struct file *f)
     }
     if (r < 0) {
         log_error("filing", f->tenant, NULL, "cannot file %s (%s) away: %s; trying again", f->file_id, f->name, err_text(r));
-        file_timer(m, f, RETRY_MS, on_retry);
+        file_timer(m, f, retry_delay_ms(f), on_retry);
         return;
     }
     if (f->place != PLACE_gone)
@@ -212,7 +221,7 @@ static void on_filed_across(struct batchmgr *m, struct file *f, int r)
         filed(m, f);
     } else {
         log_error("filing", f->tenant, NULL, "cannot file %s (%s) away: %s; trying again", f->file_id, f->name, err_text(r));
-        file_timer(m, f, RETRY_MS, on_retry);
+        file_timer(m, f, retry_delay_ms(f), on_retry);
     }
 }
 

@@ -202,6 +202,28 @@ static void on_exhausted(struct inspector *in)
     on_gone(in, why, "inspector_memory_bytes");
 }
 
+/* ---- what is not the file's fault ---- */
+
+static void on_submit_again(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    file_timer_stop(arg);
+    inspect_submit(batchmgr_the(), arg);
+}
+
+/* The disk does not give its bytes: nothing is known of the file, and it is looked at ever more rarely. */
+static void wait_for_disk(struct batchmgr *m, struct file *f, const char *why)
+{
+    int64_t ms = INT64_C(1000) << (f->inspections < 6 ? f->inspections : 6);
+    f->inspections++;
+    log_error("disk", f->tenant, NULL, "%s (%s) in work/%s: %s; trying again", f->file_id, f->name, f->file_id, why);
+    xstr_set(&f->reason, "unreadable");
+    xstr_set(&f->detail, why);
+    ledger_note_file(m->ledger, f);
+    file_timer(m, f, ms, on_submit_again);
+}
+
 /* ---- answers ---- */
 
 static void on_reply(evutil_socket_t fd, short what, void *arg)
@@ -233,6 +255,8 @@ static void on_reply(evutil_socket_t fd, short what, void *arg)
     crash_at(CRASH_inspect_commit);
     if (copying)
         copied(m, f, re.status == INSPECT_OK, re.detail);
+    else if (re.status == INSPECT_FAILED && !strcmp(re.reason, INSPECT_NOT_READ))
+        wait_for_disk(m, f, re.detail);
     else
         admit_inspected(m, f, &re, figures);
     size_t n_started = 0;
@@ -437,19 +461,6 @@ static int send_request(struct inspector *in, struct file *f, const struct inspe
     return r;
 }
 
-static void on_submit_again(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd;
-    (void)what;
-    file_timer_stop(arg);
-    inspect_submit(batchmgr_the(), arg);
-}
-
-static void inspect_submit_later(struct batchmgr *m, struct file *f)
-{
-    file_timer(m, f, RESTART_MS * 5, on_submit_again);
-}
-
 static void inspect_one(struct inspector *in, struct file *f)
 {
     struct batchmgr *m = in->m;
@@ -459,7 +470,7 @@ static void inspect_one(struct inspector *in, struct file *f)
     AUTO_FREE char *path = xasprintf("work/%s/in/%s", f->file_id, f->safe);
     AUTO_FD int fd = openat(m->home.dirfd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) { /* our trouble, not the file's */
-        inspect_submit_later(m, f);
+        file_timer(m, f, RESTART_MS * 5, on_submit_again);
         return;
     }
     if (fd < 0 || !d) {

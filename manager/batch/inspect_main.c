@@ -212,7 +212,7 @@ static void inspect(int fd, const struct inspect_request *rq, const struct spec 
     else if (n == ERR_FORMAT)
         say(re, INSPECT_REFUSED, "format", e.msg);
     else if (n < 0)
-        say(re, INSPECT_FAILED, "read", e.msg);
+        say(re, INSPECT_FAILED, INSPECT_NOT_READ, e.msg);
     else if (re->status == INSPECT_OK && reader_rejects_exceed(re->rejects, re->rows, rq->max_reject_pct))
         refuse_share(rq, re);
     else if (re->status == INSPECT_OK && re->raw_bytes == 0)

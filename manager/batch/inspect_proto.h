@@ -29,7 +29,7 @@ enum { INSPECT_JSON_MAX = 128 << 10 };
 enum inspect_status {
     INSPECT_OK,
     INSPECT_REFUSED,   /* reason and detail say why */
-    INSPECT_FAILED,    /* could not be read; detail says why */
+    INSPECT_FAILED,    /* could not be read; detail says why, and reason INSPECT_NOT_READ that the disk did not give its bytes */
     INSPECT_EXHAUSTED, /* alone, without what follows: its memory has run out, and it ends */
 };
 
@@ -43,5 +43,7 @@ struct inspect_reply {
     int64_t raw_bytes, bytes, rows, columns, longest_row_bytes, rejects, repaired; /* bytes: decompressed */
     /* behind it: what becomes part of the file's `quality` */
 };
+
+#define INSPECT_NOT_READ "read"
 
 #endif

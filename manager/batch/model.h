@@ -74,6 +74,7 @@ struct file {
     int64_t writer_since_ms;
     int inspections;
     int64_t inspected_ms; /* by inspectors that failed */
+    int64_t filing_ms;    /* until filing is tried again; 0: it has not failed */
     bool retrying;        /* its bytes are on their way back from quarantine/ */
     bool retry_asked;     /* while they were on their way into it: then, once they are there */
 };

@@ -1,5 +1,6 @@
 """A disk that fails, or has no inode left, below each directory of a home and below all of it: nothing is lost, nothing is charged to
 a file, and everything goes on by itself when the disk is well again."""
+import errno
 import json
 import os
 import shutil
@@ -124,3 +125,84 @@ def test_a_disk_that_fails_on_writes(home, library, place):
     assert not home.files()
     disk.fail(False)
     check_all(home)
+
+
+class Loop:
+    """A file system under a directory of the home, in an image whose blocks can be taken away and given back: reading is EIO then."""
+
+    def __init__(self, home, place):
+        self.image, path = home.base / "image", home.path / place
+        mkfs, losetup = (shutil.which(name, path="/usr/sbin:/sbin") for name in ("mkfs.ext4", "losetup"))
+        if not mkfs or not losetup:
+            pytest.skip("no mkfs.ext4 or losetup")
+        with open(self.image, "wb") as f:
+            f.truncate(24 << 20)
+        subprocess.run([mkfs, "-q", "-F", self.image], check=True)
+        r = subprocess.run([losetup, "-f", "--show", self.image], capture_output=True, text=True)
+        if r.returncode:
+            pytest.skip(f"no loop device: {r.stderr.strip()}")
+        self.device, mode = r.stdout.strip(), path.stat().st_mode & 0o7777
+        try:
+            subprocess.run(["mount", self.device, path], check=True)
+        finally:
+            subprocess.run([losetup, "-d", self.device], check=True)  # with the mount
+        home.mounts.append(path)
+        path.chmod(mode)
+        (path / "lost+found").rmdir()
+
+    def lose(self, path):
+        """What the file has is not in memory any more, and not to be had."""
+        subprocess.run(["sync", "-f", path], check=True)
+        self.blocks = self.image.read_bytes()
+        fd = os.open(path, os.O_RDONLY)
+        os.truncate(self.image, 1 << 20)
+
+        def lost():
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            try:
+                os.pread(fd, 1 << 20, 0)
+            except OSError as e:
+                return e.errno == errno.EIO
+        until(lost, path.parent, what="a read to fail")
+        os.close(fd)
+
+    def find(self):
+        with open(self.image, "r+b") as f:
+            f.write(self.blocks)
+
+
+BIG = "a,b\n" + "".join(f"{i},{i}\n" for i in range(100000))
+
+
+@pytest.mark.needs_root
+def test_bytes_that_the_disk_does_not_give_are_waited_for_when_they_are_looked_at(home):
+    disk = Loop(home, "work")
+    home.tenant()
+    once = home.base / "crashed"
+    first = home.batchmgr(SIMBDP_CRASH_AT="intake_own", SIMBDP_CRASH_ONCE=str(once))
+    until(lambda: (home.path / "staging/acme/data").exists(), home.path / "staging", what="the staging directory")
+    home.drop("big.csv", BIG)
+    first.wait()
+    (path,) = (home.path / "work").glob("*/in/big.csv")
+    disk.lose(path)
+    home.up()
+    (f,) = home.wait_files(1, lambda f: f["reason"] == "unreadable")
+    assert (f["state"], f["attempts"]) == ("received", 0) and f["detail"] == "cannot read the file: Input/output error"
+    disk.find()
+    assert home.wait_file(file_name="big.csv")["state"] == "ingested" and home.count() == 100000
+
+
+@pytest.mark.needs_root
+def test_bytes_that_the_disk_does_not_give_are_not_the_loaders_fault(home):
+    disk = Loop(home, "work")
+    home.tenant(batch='trigger = "manual";', retry="attempts = 1; backoff_ms = 20; max_backoff_ms = 100;")
+    home.up()
+    home.drop("big.csv", BIG)
+    home.wait_files(1, lambda f: f["state"] == "queued")
+    (path,) = (home.path / "work").glob("*/in/big.csv")
+    disk.lose(path)
+    home.cli("run", "acme/app")
+    (f,) = home.wait_files(1, lambda f: f["reason"] == "temp_fail")
+    assert f["state"] != "quarantined" and not f["attempts"] and "cannot read the file: Input/output error" in f["detail"]
+    disk.find()
+    assert home.wait_file(file_name="big.csv")["state"] == "ingested" and home.count() == 100000
