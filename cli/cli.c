@@ -257,7 +257,8 @@ static int attach_instances(sqlite3 *db, const struct home *h)
 {
     AUTO_FREE char *path = home_path(h, "state/streams.db");
     sqlite3_stmt *s = NULL;
-    if (access(path, F_OK) < 0)
+    struct stat st;
+    if (stat(path, &st) < 0 || !st.st_size) /* `verify` tells when there was one */
         return sqlite3_exec(
             db,
             "ATTACH ':memory:' AS streams; CREATE TABLE streams.instances(run_id TEXT, tenant TEXT, app TEXT, attempt INTEGER, "

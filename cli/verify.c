@@ -4,13 +4,13 @@
 #include "cli.h"
 #include "verify_rows.h"
 
+#include "common/continuity.h"
 #include "common/db.h"
 #include "common/fd.h"
 #include "common/mem.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -121,11 +121,20 @@ static void look_at_pages(struct verify *v, sqlite3 *db, const char *what)
         say(v, what, NULL, NULL, e.msg);
 }
 
+static void look_at_continuity(struct verify *v, const struct continuity_of *of, sqlite3 *db, const char *what)
+{
+    struct err e = {0};
+    if (continuity_check(of, v->home, db, &e) == ERR_REFUSED)
+        say(v, what, NULL, NULL, e.msg);
+}
+
 static void look_at_book(struct verify *v)
 {
     AUTO_FREE char *path = home_path(v->home, "state/streams.db");
     sqlite3 *db = NULL;
-    if (db_open(path, SQLITE_OPEN_READWRITE, &db) == SQLITE_OK)
+    bool open = db_open(path, SQLITE_OPEN_READWRITE, &db) == SQLITE_OK;
+    look_at_continuity(v, &continuity_book, open ? db : NULL, "book changed");
+    if (open)
         look_at_pages(v, db, "book damaged");
     sqlite3_close(db);
 }
@@ -136,6 +145,7 @@ static void look_at_ledger(struct verify *v)
     const char *text = "cannot be read";
     if (sqlite3_prepare_v2(v->db, "PRAGMA main.integrity_check(1)", -1, &s, NULL) == SQLITE_OK && sqlite3_step(s) == SQLITE_ROW)
         text = (const char *)sqlite3_column_text(s, 0);
+    look_at_continuity(v, &continuity_ledger, v->db, "ledger changed");
     if (strcmp(text, "ok") != 0)
         say(v, "ledger damaged", NULL, NULL, text);
     else
@@ -189,22 +199,35 @@ static int accept_pages(const struct home *h, const char *name, struct err *e)
     return n < 0 ? (int)n : 0;
 }
 
-/* With batchmgr down: it would go on writing what is to be forgotten. */
+/* Where there is no ledger. */
+static int verify_without(struct verify *v)
+{
+    look_at_continuity(v, &continuity_ledger, NULL, "ledger changed");
+    look_at_book(v);
+    if (!v->found)
+        puts("there is no ledger yet");
+    return v->found ? CLI_FAILED : CLI_DONE;
+}
+
+static int accept_all(struct home *h, struct err *e)
+{
+    int r = accept_pages(h, "ledger.db", e);
+    if (r == 0)
+        r = accept_pages(h, "streams.db", e);
+    if (r == 0)
+        r = continuity_forget(&continuity_ledger, h, e);
+    return r < 0 ? r : continuity_forget(&continuity_book, h, e);
+}
+
+/* With the managers down: they would go on writing what is to be forgotten. */
 static int accept(struct cli *c, struct home *h)
 {
     struct err e = {0};
-    int lock = home_lock(h, "batchmgr", 0, &e);
-    if (lock < 0)
+    AUTO_FD int lock = home_lock(h, "batchmgr", 0, &e);
+    AUTO_FD int other = lock < 0 ? lock : home_lock(h, "streammgr", 0, &e);
+    if (other < 0 || accept_all(h, &e) < 0)
         return cli_fail(c, &e);
-    int r = accept_pages(h, "ledger.db", &e);
-    if (r == 0)
-        r = accept_pages(h, "streams.db", &e);
-    if (r == 0 && unlinkat(h->dirfd, HOME_CONTINUITY, 0) < 0 && errno != ENOENT)
-        r = err_sys(&e, -errno, "cannot remove %s/" HOME_CONTINUITY, h->path);
-    close(lock);
-    if (r < 0)
-        return cli_fail(c, &e);
-    puts("the next start takes the ledger as it is");
+    puts("the next start takes the ledger as it is, and the book of instances");
     return CLI_DONE;
 }
 
@@ -221,7 +244,7 @@ int verb_verify(struct cli *c)
     else if (!none)
         r = CLI_FAILED;
     else
-        puts("there is no ledger yet");
+        r = verify_without(&v);
     sqlite3_close(v.db);
     if (accepts)
         r = accept(c, &h);

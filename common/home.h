@@ -9,9 +9,6 @@
 
 enum { HOME_VERSION = 1 };
 
-/* What the ledger has to know; without it any ledger is taken as it is (manager/batch/continuity.h). */
-#define HOME_CONTINUITY "state/continuity"
-
 struct home {
     char *path;    /* absolute, real */
     char *bin;     /* directory of the platform's programs */

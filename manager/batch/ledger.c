@@ -1,7 +1,7 @@
 #include "ledger.h"
-#include "continuity.h"
 #include "ledger_rows.h"
 
+#include "common/continuity.h"
 #include "common/db.h"
 #include "common/fd.h"
 #include "common/log.h"
@@ -318,11 +318,11 @@ int ledger_open(const struct home *h, struct event_base *base, struct ledger **r
     batch_init(&l->pending);
     batch_init(&l->working);
     l->continuity.fd = -1;
-    int r = continuity_look(h, e);
+    int r = continuity_look(&continuity_ledger, h, e);
     if (r == 0)
         r = open_tables(l, path, e);
     if (r == 0)
-        r = continuity_init(&l->continuity, h, l->writer, e);
+        r = continuity_init(&l->continuity, &continuity_ledger, h, l->writer, e);
     if (r < 0) {
         continuity_fini(&l->continuity);
         ledger_puts_fini(&l->puts);

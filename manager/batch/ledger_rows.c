@@ -1,5 +1,6 @@
 #include "ledger_rows.h"
 
+#include "common/continuity.h"
 #include "common/db.h"
 #include "common/mem.h"
 
@@ -12,8 +13,7 @@ enum { SCHEMA_VERSION = 4 };
 static const char schema[] =
     "BEGIN IMMEDIATE;"
     "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT);"
-    "INSERT OR IGNORE INTO meta VALUES('schema_version','4');"
-    "CREATE TABLE IF NOT EXISTS continuity(id TEXT, commits INTEGER);"
+    "INSERT OR IGNORE INTO meta VALUES('schema_version','4');" CONTINUITY_TABLE
     "CREATE TABLE IF NOT EXISTS tenants(id TEXT PRIMARY KEY, uid INTEGER UNIQUE, suspended INTEGER NOT NULL DEFAULT 0,"
     " purging INTEGER NOT NULL DEFAULT 0);"
     "CREATE TABLE IF NOT EXISTS files(file_id TEXT PRIMARY KEY, tenant TEXT, dataset TEXT, name TEXT, raw_name BLOB,"

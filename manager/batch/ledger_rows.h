@@ -3,7 +3,7 @@
  *
  * Version 2 of the schema. Times are wall-clock milliseconds since the epoch, 0: none; counts are -1 when unknown.
  *   meta(key, value)                      schema_version
- *   continuity(id, commits)               one row (continuity.h)
+ *   continuity(id, commits)               one row (common/continuity.h)
  *   tenants(id, uid, suspended, purging)  a uid is never given twice; purging: 1 being removed, 2 removed
  *   files(...), runs(...)                 one column a field of struct file and struct run
  *   quality(file_id, quality)             a file's figures, a kilobyte or more: apart, so that they are written once and not with

@@ -1,4 +1,5 @@
 #include "book.h"
+#include "common/continuity.h"
 #include "common/db.h"
 #include "common/fd.h"
 #include "common/log.h"
@@ -6,6 +7,7 @@
 #include "streammgr.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { BUSY_MS = 2800, N_STATEMENTS = 28, PRUNE_AT_ONCE = 1000 };
@@ -13,14 +15,16 @@ enum { BUSY_MS = 2800, N_STATEMENTS = 28, PRUNE_AT_ONCE = 1000 };
 struct book {
     const struct home *home;
     sqlite3 *db;
-    struct { /* prepared once; sql is a literal of this file */
+    struct continuity continuity; /* fd -1: nothing is counted */
+    char why[200];                /* of the write that failed last */
+    struct {                      /* prepared once; sql is a literal of this file */
         const char *sql;
         sqlite3_stmt *s;
     } statements[N_STATEMENTS];
 };
 
 static const char schema[] =
-    "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+    "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" CONTINUITY_TABLE
     "CREATE TABLE IF NOT EXISTS instances(run_id TEXT PRIMARY KEY, tenant TEXT NOT NULL, app TEXT NOT NULL, generation INTEGER "
     "NOT NULL, attempt INTEGER NOT NULL, state TEXT NOT NULL, outcome TEXT, exit_code INTEGER, signal INTEGER, lim TEXT, error "
     "TEXT, node TEXT, forced INTEGER, started_at INTEGER NOT NULL, ended_at INTEGER, wall_s REAL, cpu_s REAL, max_rss INTEGER, "
@@ -50,35 +54,44 @@ static int add_column(struct book *b, const char *table, const char *column, con
     return sqlite3_exec(b->db, sql, NULL, NULL, NULL);
 }
 
-int book_open(const struct home *h, struct book **ret, struct err *e)
+static int open_tables(struct book *b, const char *path, struct err *e)
 {
-    AUTO_FREE char *path = home_path(h, "state/streams.db");
-    struct book *b = xcalloc(1, sizeof *b);
-    b->home = h;
+    static const char *const later[][3] = {
+        {"apps", "pinned", "ALTER TABLE apps ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0"},
+        {"apps", "least", "ALTER TABLE apps ADD COLUMN least INTEGER NOT NULL DEFAULT -1"},
+        {"instances", "ask", "ALTER TABLE instances ADD COLUMN ask TEXT"},
+        {"instances", "network_refused", "ALTER TABLE instances ADD COLUMN network_refused INTEGER NOT NULL DEFAULT -1"},
+    };
     int r = db_open(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, &b->db);
     if (r == SQLITE_OK)
         r = sqlite3_busy_timeout(b->db, BUSY_MS);
     if (r == SQLITE_OK && (r = db_own(b->db, e)) < 0) {
-        err_context(e,
-                    "%s cannot be used; put it back from a backup, or move it away: what is lost is which instances ran, and "
-                    "counts that a person set",
-                    path);
-        book_close(b);
+        err_context(
+            e,
+            "%s cannot be used; put it back from a backup, or move it away and say `mysimbdp verify --accept`: what is lost "
+            "is which instances ran, and counts that a person set",
+            path);
         return r;
     }
     if (r == SQLITE_OK)
         r = sqlite3_exec(b->db, schema, NULL, NULL, NULL);
-    if (r == SQLITE_OK)
-        r = add_column(b, "apps", "pinned", "ALTER TABLE apps ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0");
-    if (r == SQLITE_OK)
-        r = add_column(b, "apps", "least", "ALTER TABLE apps ADD COLUMN least INTEGER NOT NULL DEFAULT -1");
-    if (r == SQLITE_OK)
-        r = add_column(b, "instances", "ask", "ALTER TABLE instances ADD COLUMN ask TEXT");
-    if (r == SQLITE_OK)
-        r = add_column(b, "instances", "network_refused",
-                       "ALTER TABLE instances ADD COLUMN network_refused INTEGER NOT NULL DEFAULT -1");
-    if (r != SQLITE_OK) {
-        r = fail(b, "open it", e);
+    for (size_t i = 0; r == SQLITE_OK && i < sizeof later / sizeof *later; i++)
+        r = add_column(b, later[i][0], later[i][1], later[i][2]);
+    return r == SQLITE_OK ? 0 : fail(b, "open it", e);
+}
+
+int book_open(const struct home *h, bool owns, struct book **ret, struct err *e)
+{
+    AUTO_FREE char *path = home_path(h, "state/streams.db");
+    struct book *b = xcalloc(1, sizeof *b);
+    b->home = h;
+    b->continuity.fd = -1;
+    int r = continuity_look(&continuity_book, h, e);
+    if (r == 0)
+        r = open_tables(b, path, e);
+    if (r == 0 && owns)
+        r = continuity_init(&b->continuity, &continuity_book, h, b->db, e);
+    if (r < 0) {
         book_close(b);
         return r;
     }
@@ -92,6 +105,7 @@ void book_close(struct book *b)
         return;
     for (int i = 0; i < N_STATEMENTS; i++)
         sqlite3_finalize(b->statements[i].s);
+    continuity_fini(&b->continuity);
     sqlite3_close(b->db);
     free(b);
 }
@@ -115,11 +129,47 @@ static void bind_text(sqlite3_stmt *s, int i, const char *text)
     sqlite3_bind_text(s, i, text, -1, SQLITE_TRANSIENT);
 }
 
-static bool run(sqlite3_stmt *s)
+static bool step(sqlite3_stmt *s)
 {
     bool ok = s && sqlite3_step(s) == SQLITE_DONE;
     sqlite3_reset(s);
     return ok;
+}
+
+/* A transaction is counted (common/continuity.h). */
+static bool begin(struct book *b)
+{
+    return sqlite3_exec(b->db, "BEGIN IMMEDIATE", NULL, NULL, NULL) == SQLITE_OK;
+}
+
+static bool commit(struct book *b, bool ok)
+{
+    if (ok && b->continuity.fd >= 0)
+        ok = continuity_count(&b->continuity) == SQLITE_OK;
+    if (ok)
+        ok = sqlite3_exec(b->db, "COMMIT", NULL, NULL, NULL) == SQLITE_OK;
+    if (ok && b->continuity.fd >= 0)
+        continuity_committed(&b->continuity);
+    return ok;
+}
+
+/* To be said by the caller: nothing of it is there. */
+static bool give_up(struct book *b)
+{
+    snprintf(b->why, sizeof b->why, "%s", db_why(b->db));
+    if (!sqlite3_get_autocommit(b->db))
+        sqlite3_exec(b->db, "ROLLBACK", NULL, NULL, NULL);
+    return false;
+}
+
+static bool run(struct book *b, sqlite3_stmt *s)
+{
+    return commit(b, begin(b) && step(s)) || give_up(b);
+}
+
+static int fail_write(struct book *b, const char *what, struct err *e)
+{
+    return err_set(e, -EIO, "state/streams.db: cannot %s: %s", what, b->why);
 }
 
 static const char *text(sqlite3_stmt *s, int column)
@@ -139,13 +189,13 @@ int book_begin(struct book *b, const struct instance *i, struct err *e)
     sqlite3_bind_int64(s, 5, i->attempt);
     sqlite3_bind_int64(s, 6, i->started_wall_ms);
     bind_text(s, 7, *i->ask ? i->ask : NULL);
-    return run(s) ? 0 : fail(b, "note an instance", e);
+    return run(b, s) ? 0 : fail_write(b, "note an instance", e);
 }
 
 static void run_or_complain(struct book *b, sqlite3_stmt *s, const struct instance *i)
 {
-    if (!run(s))
-        log_error("book", i->app->tenant, i->run_id, "state/streams.db: %s", db_why(b->db));
+    if (!run(b, s))
+        log_error("book", i->app->tenant, i->run_id, "state/streams.db: %s", b->why);
 }
 
 void book_started(struct book *b, const struct instance *i)
@@ -231,7 +281,7 @@ int book_put_app(struct book *b, const struct app *a, struct err *e)
     bind_text(s, 5, a->args);
     sqlite3_bind_int(s, 6, a->pinned);
     sqlite3_bind_int64(s, 7, a->least);
-    return run(s) ? 0 : fail(b, "note what is asked for of an app", e);
+    return run(b, s) ? 0 : fail_write(b, "note what is asked for of an app", e);
 }
 
 int book_each_app(struct book *b, void (*fn)(void *arg, const struct book_app *a), void *arg, struct err *e)
@@ -254,7 +304,7 @@ int book_put_ask(struct book *b, const struct app *a, const struct ask *ask, str
     bind_text(s, 2, a->tenant);
     bind_text(s, 3, a->name);
     bind_text(s, 4, ask->args);
-    return run(s) ? 0 : fail(b, "note an instance that is asked for", e);
+    return run(b, s) ? 0 : fail_write(b, "note an instance that is asked for", e);
 }
 
 void book_drop_ask(struct book *b, const struct app *a, const struct ask *ask)
@@ -262,8 +312,8 @@ void book_drop_ask(struct book *b, const struct app *a, const struct ask *ask)
     static const char sql[] = "DELETE FROM asks WHERE id=?1";
     sqlite3_stmt *s = prepare(b, sql);
     bind_text(s, 1, ask->id);
-    if (!run(s))
-        log_error("book", a->tenant, ask->id, "state/streams.db: %s", sqlite3_errmsg(b->db));
+    if (!run(b, s))
+        log_error("book", a->tenant, ask->id, "state/streams.db: %s", b->why);
 }
 
 int book_each_ask(struct book *b, void (*fn)(void *arg, const char *tenant, const char *app, const char *id, const char *args),
@@ -295,11 +345,16 @@ int book_prune(struct book *b, const char *tenant, int64_t before_wall_ms, int m
     for (int i = 0; i < n; i++) {
         AUTO_FREE char *dir = xasprintf("runs/%s", ids[i]);
         fd_remove_tree(b->home->dirfd, dir);
+    }
+    bool ok = begin(b);
+    for (int i = 0; i < n; i++) {
         s = prepare(b, mark);
         bind_text(s, 1, ids[i]);
-        run(s);
+        ok = ok && step(s);
         free(ids[i]);
     }
+    if (!commit(b, ok))
+        give_up(b); /* they are looked for once more the next time */
     free(ids);
     return n;
 }
@@ -317,15 +372,11 @@ int book_forget(struct book *b, const char *tenant, struct err *e)
         "DELETE FROM instances WHERE tenant=?1", "DELETE FROM apps WHERE tenant=?1", "DELETE FROM asks WHERE tenant=?1"};
     while (book_prune(b, tenant, INT64_MAX, PRUNE_AT_ONCE) == PRUNE_AT_ONCE) {
     }
-    bool ok = sqlite3_exec(b->db, "BEGIN IMMEDIATE", NULL, NULL, NULL) == SQLITE_OK;
+    bool ok = begin(b);
     for (size_t i = 0; ok && i < sizeof sql / sizeof *sql; i++) {
         sqlite3_stmt *s = prepare(b, sql[i]);
         bind_text(s, 1, tenant);
-        ok = run(s);
+        ok = step(s);
     }
-    if (ok && sqlite3_exec(b->db, "COMMIT", NULL, NULL, NULL) == SQLITE_OK)
-        return 0;
-    fail(b, "forget a tenant", e);
-    sqlite3_exec(b->db, "ROLLBACK", NULL, NULL, NULL);
-    return e->code;
+    return commit(b, ok) || give_up(b) ? 0 : fail_write(b, "forget a tenant", e);
 }

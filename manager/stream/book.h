@@ -12,8 +12,9 @@ struct book;
 struct app;
 struct instance;
 
-/* Borrows h. */
-int book_open(const struct home *h, struct book **ret, struct err *e);
+/* Borrows h. owns: it is to be the one that the home had (common/continuity.h), and its writes are counted; ERR_REFUSED where it is
+ * not. Else it is for reading alone, and only said in the log. */
+int book_open(const struct home *h, bool owns, struct book **ret, struct err *e);
 void book_close(struct book *b); /* NULL is fine */
 
 /* The row of an instance follows its life; what cannot be written after the first is said in the log. */

@@ -148,7 +148,7 @@ static int start(struct streammgr *m, struct err *e)
     if (r < 0)
         return r;
     spawner_begin(m->spawner);
-    r = book_open(&m->home, &m->book, e);
+    r = book_open(&m->home, true, &m->book, e);
     if (r < 0)
         return r;
     randombytes_buf(&m->epoch, sizeof m->epoch);
@@ -211,7 +211,7 @@ static int list(struct streammgr *m, const char *tenant, struct err *e)
     AUTO_BUF struct buf out = {0};
     int r = conf_load(m->home.path, &m->conf, e);
     if (r == 0)
-        r = book_open(&m->home, &m->book, e);
+        r = book_open(&m->home, false, &m->book, e);
     if (r == 0)
         r = instances_read(m, e);
     if (r == 0) {

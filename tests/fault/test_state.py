@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 
 import pytest
-from harness import IS_ROOT, json_lines, until
+from harness import IS_ROOT, change, json_lines, until
 
 
 def ledger(home):
@@ -54,6 +54,7 @@ def test_a_ledger_that_lacks_what_the_home_had_starts_nothing(home, damage, why)
     assert r.returncode == 1 and why in r.stderr and "verify --accept" in r.stderr and "ledger.db" in r.stderr, r.stderr
     assert home.count() == 2 and home.pids("batchmgr") == []
     r = home.cli("verify", check=False)
+    assert r.returncode == 1 and ("ledger changed" in r.stdout or damage is emptied)
     if damage is older:
         assert r.returncode == 1 and f"not in ledger   {b['file_id']}" in r.stdout
     gone(home)
@@ -85,6 +86,72 @@ def test_a_ledger_whose_wal_went_is_noticed(home):
     ledger(home).with_name("ledger.db-wal").unlink()
     r = home.cli("up", check=False)
     assert r.returncode == 1 and "verify --accept" in r.stderr, r.stderr
+
+
+def book_gone(home):
+    for path in home.path.glob("state/streams.db*"):
+        path.unlink()
+
+
+def book_emptied(home):
+    book_gone(home)
+    (home.path / "state/streams.db").touch()
+
+
+def book_older(home):
+    book_gone(home)
+    shutil.copy(home.base / "older.db", home.path / "state/streams.db")
+
+
+def book_another(home):
+    book_older(home)
+    with change(home.path / "state/streams.db") as db:
+        db.execute("UPDATE continuity SET id=?", ["0" * 26])
+
+
+@pytest.mark.parametrize("damage, why", [(book_gone, "this home had is gone"), (book_emptied, "this home had is gone"), (book_another, "is another one than this home had"), (book_older, "commits are missing")])
+def test_a_book_that_lacks_what_the_home_had_starts_nothing(home, damage, why):
+    def state():
+        (app,) = home.rows("app", "list")
+        return app["state"]
+    home.streams("s")
+    conf = home.path / "conf/tenants/acme.conf"
+    conf.write_text(conf.read_text().replace('app = "consume"; stream = "s";', 'app = "consume"; stream = "s"; exec = "/bin/cat"; min_instances = 0;'))
+    home.up()
+    home.down()
+    shutil.copy(home.path / "state/streams.db", home.base / "older.db")
+    home.up()
+    home.cli("app", "stop", "acme/consume")
+    home.down()
+    assert state() == "stopped" and "0 things found" in home.cli("verify").stdout
+    kept = {p: p.read_bytes() for p in home.path.glob("state/streams.*")}
+    damage(home)
+    for _ in range(2):  # a refusal, and what lists, leave all as it is
+        r = home.cli("up", check=False)
+        assert r.returncode == 1 and why in r.stderr and "verify --accept" in r.stderr and "streams.db" in r.stderr, r.stderr
+        assert damage in (book_another, book_older) or home.cli("app", "list", check=False).returncode == 1
+    r = home.cli("verify", check=False)
+    assert r.returncode == 1 and "book changed" in r.stdout and why in r.stdout, r.stdout
+    book_gone(home)
+    for path, text in kept.items():
+        path.write_bytes(text)
+    home.up()
+    assert state() == "stopped"
+    assert home.cli("verify", "--accept", check=False).returncode == 1, "streammgr would go on writing"
+    home.down()
+    damage(home)
+    assert "and the book" in home.cli("verify", "--accept", check=False).stdout
+    home.up()
+    assert state() != "stopped" and "0 things found" in home.cli("verify").stdout
+
+
+def test_a_book_whose_mark_went_is_taken_with_a_word(home):
+    home.streams("s")
+    home.up()
+    home.down()
+    (home.path / "state/streams.mark").unlink()
+    home.up()
+    assert "state/streams.mark is gone" in (home.path / "logs/streammgr.log").read_text()
 
 
 def flipped(path, bit):
