@@ -1,6 +1,7 @@
 /* What this host gives, and what it does not: every limit of every profile, and what the platform relies on. Nothing is concluded
  * from versions: what is reported was tried. */
 #include "cli.h"
+#include "marks.h"
 #include "mongo.h"
 #include "table.h"
 
@@ -490,8 +491,15 @@ static void probe(struct doctor *d, const char *url, const char *where)
     print_probe(d, where, b.p);
 }
 
+static void say_lost(void *arg, const char *tenant, const char *why)
+{
+    AUTO_FREE char *what = xasprintf("is the one that %s had", tenant);
+    say(arg, "mongodb", what, "failed", why, NULL);
+}
+
 static void mongodb(struct doctor *d)
 {
+    marks_each_lost(&d->h, say_lost, d);
     const char *env = getenv("MONGO_URL");
     const char *url = *d->conf->platform.mongo_url ? d->conf->platform.mongo_url : env && *env ? env : NULL;
     bson_t *doc = NULL;

@@ -2,6 +2,7 @@
  * that the ledger does not know, and every file that was ingested has its rows (verify_rows.c). Works with the programs up or down;
  * what moves meanwhile is looked at twice. */
 #include "cli.h"
+#include "marks.h"
 #include "verify_rows.h"
 
 #include "common/continuity.h"
@@ -28,7 +29,7 @@ static void say(struct verify *v, const char *what, const char *tenant, const ch
     AUTO_BUF struct buf b = {0};
     v->found++;
     if (!v->cli->json) {
-        printf("%-15s %s%s%s\n", what, file_id ? file_id : "", file_id ? "  " : "", path);
+        printf("%-16s %s%s%s\n", what, file_id ? file_id : "", file_id ? "  " : "", path);
         return;
     }
     json_begin(&b, NULL, '{');
@@ -158,8 +159,14 @@ static void say_rows(void *arg, const char *what, const char *tenant, const char
     say(arg, what, tenant, file_id, text);
 }
 
+static void say_lost(void *arg, const char *tenant, const char *why)
+{
+    say(arg, "database changed", tenant, NULL, why);
+}
+
 static void look_at_mongodb(struct verify *v)
 {
+    marks_each_lost(v->home, say_lost, v);
     struct verify_rows rows = {.home = v->home, .db = v->db, .say = say_rows, .arg = v};
     struct err e = {0};
     if (verify_rows(&rows, &e) < 0)
@@ -216,6 +223,8 @@ static int accept_all(struct home *h, struct err *e)
         r = accept_pages(h, "streams.db", e);
     if (r == 0)
         r = continuity_forget(&continuity_ledger, h, e);
+    if (r == 0 && unlinkat(h->dirfd, MARKS_PATH, 0) < 0 && errno != ENOENT)
+        r = err_sys(e, -errno, "cannot remove %s/" MARKS_PATH, h->path);
     return r < 0 ? r : continuity_forget(&continuity_book, h, e);
 }
 
@@ -227,7 +236,7 @@ static int accept(struct cli *c, struct home *h)
     AUTO_FD int other = lock < 0 ? lock : home_lock(h, "streammgr", 0, &e);
     if (other < 0 || accept_all(h, &e) < 0)
         return cli_fail(c, &e);
-    puts("the next start takes the ledger as it is, and the book of instances");
+    puts("the next start takes the ledger as it is, the book of instances, and the databases of tenants");
     return CLI_DONE;
 }
 

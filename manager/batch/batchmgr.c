@@ -160,6 +160,18 @@ static char *user_url(struct batchmgr *m, const struct conf_tenant *c)
     return url;
 }
 
+/* Databases that are not the home's own: is it the one that the tenant had? */
+static void look_at_ident(struct batchmgr *m, struct tenant *t, const struct conf_tenant *c, bool up)
+{
+    bool ours = !c || (!*c->mongo_url && strcmp(m->mongo_kind, "url") != 0);
+    if (ours || t->purging)
+        idents_drop(m->idents, t->id, t->purging);
+    else if (up && idents_want(m->idents, &(struct ident_of){t->id, health_url(t->health), t->mongo_url, c->database}))
+        health_check(t->health);
+    free(t->database_why);
+    t->database_why = up ? idents_why_not(m->idents, t->id) : NULL;
+}
+
 static void refresh_tenant(struct batchmgr *m, struct tenant *t)
 {
     const struct conf_tenant *c = tenant_conf(m, t);
@@ -175,7 +187,8 @@ static void refresh_tenant(struct batchmgr *m, struct tenant *t)
             url = user_url(m, c);
         xstr_set(&t->mongo_url, url ? url : *c->mongo_url ? c->mongo_url : m->mongo_url);
     }
-    sched_block_tenant(m->sched, t->id, !tenant_accepts(t) || !up);
+    look_at_ident(m, t, c, up);
+    sched_block_tenant(m->sched, t->id, !tenant_accepts(t) || !up || t->database_why);
 }
 
 /* What streammgr needs to know: state/databases.json. */
@@ -187,8 +200,9 @@ static void tell_databases(struct batchmgr *m)
     json_begin(&b, NULL, '{');
     for (struct tenant *t; (t = map_next(&m->tenants, &i));) {
         json_begin(&b, t->id, '{');
-        json_bool(&b, "up", t->health && health_is_up(t->health, NULL, 0));
+        json_bool(&b, "up", !t->database_why && t->health && health_is_up(t->health, NULL, 0));
         json_str(&b, "url", t->mongo_url);
+        json_str(&b, "why", t->database_why);
         json_end(&b, '}');
     }
     json_end(&b, '}');
@@ -220,7 +234,9 @@ static struct health *health_for(struct batchmgr *m, const char *url)
         if (!strcmp(health_url(m->healths[i]), url))
             return m->healths[i];
     m->healths = xrealloc(m->healths, (m->n_healths + 1) * sizeof *m->healths);
-    return m->healths[m->n_healths++] = health_new(m->base, url, on_health, m);
+    struct health *h = m->healths[m->n_healths++] = health_new(m->base, url, on_health, m);
+    health_look_at_idents(h, m->idents);
+    return h;
 }
 
 static void order_users(struct batchmgr *m)
@@ -588,6 +604,7 @@ static int start(struct batchmgr *m, struct err *e)
         conf_free(c);
         return r;
     }
+    m->idents = idents_new(&m->home);
     retention_start(m);
     m->conf = c; /* intake needs it; apply_conf checks the host */
     r = intake_start(m, e);
@@ -626,6 +643,7 @@ static void stop(struct batchmgr *m)
     for (size_t k = 0; k < m->n_healths; k++)
         health_free(m->healths[k]);
     free(m->healths);
+    idents_free(m->idents);
     ledger_close(m->ledger);
     for (struct file *f; (f = map_next(&m->files, &i));) {
         file_timer_stop(f);
@@ -636,6 +654,7 @@ static void stop(struct batchmgr *m)
     for (struct tenant *t; (t = map_next(&m->tenants, &i));) {
         free(t->id);
         free(t->mongo_url);
+        free(t->database_why);
         size_t k = 0;
         for (struct usage *u; (u = map_next(&t->datasets, &k));)
             free(u);

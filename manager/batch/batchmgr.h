@@ -4,6 +4,7 @@
 
 #include "fair.h"
 #include "health.h"
+#include "idents.h"
 #include "ledger.h"
 #include "refusals.h"
 #include "sched.h"
@@ -42,8 +43,9 @@ struct tenant {
     bool purged;      /* nothing of it is left */
     int64_t uid, gid; /* -1: the platform's */
     struct health *health;
-    char *mongo_url;  /* what its runs get */
-    size_t n_waiting; /* files held or gathering: release.c */
+    char *mongo_url;    /* what its runs get */
+    char *database_why; /* it answers, and may not be used yet: why; or NULL */
+    size_t n_waiting;   /* files held or gathering: release.c */
     struct usage usage;
     struct map datasets; /* name -> struct usage */
     struct candidate *first, **last;
@@ -74,6 +76,7 @@ struct batchmgr {
     size_t n_waiting;
     struct health **healths;
     size_t n_healths;
+    struct idents *idents;
     char *mongo_url;  /* the platform's */
     char *mongo_kind; /* embedded | mongod | url */
     bool shared_credentials;

@@ -48,7 +48,9 @@ static void add_tenants(struct batchmgr *m, struct buf *b)
     size_t i = 0;
     json_begin(b, "tenants", '[');
     for (struct tenant *t; (t = map_next(&m->tenants, &i));) {
-        const char *why = intake_is_slowed(t) ? "slowed: too many of its files were refused" : sched_why_waiting(m->sched, t->id);
+        const char *why = t->database_why       ? t->database_why
+                          : intake_is_slowed(t) ? "slowed: too many of its files were refused"
+                                                : sched_why_waiting(m->sched, t->id);
         if (t->purged)
             continue;
         json_begin(b, NULL, '{');

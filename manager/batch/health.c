@@ -1,5 +1,6 @@
 #include "health.h"
 #include "dbmark.h"
+#include "idents.h"
 #include "common/clk.h"
 #include "common/log.h"
 #include "common/mem.h"
@@ -33,7 +34,8 @@ struct health {
     char *admin, *admin_password;
     bool writes;
     struct dbmark mark;
-    int64_t written_ms; /* the last write that was taken; of the thread */
+    struct idents *idents; /* NULL: none are looked at */
+    int64_t written_ms;    /* the last write that was taken; of the thread */
 };
 
 static mongoc_client_t *connect_to(const char *url)
@@ -149,7 +151,7 @@ static bool make_users(struct health *h, mongoc_client_t *c)
     return ok || h->shared_ok;
 }
 
-static void report(struct health *h, uint64_t asked, bool up, const char *why)
+static void report(struct health *h, uint64_t asked, bool up, bool idents_changed, const char *why)
 {
     bool changed = !h->known || up != h->up;
     if (changed && !up && !h->known)
@@ -168,7 +170,7 @@ static void report(struct health *h, uint64_t asked, bool up, const char *why)
     bool answered = h->checked != asked;
     h->checked = asked;
     uint64_t one = 1;
-    if ((changed || answered) && write(h->fd, &one, sizeof one) < 0) {
+    if ((changed || answered || idents_changed) && write(h->fd, &one, sizeof one) < 0) {
     }
 }
 
@@ -181,19 +183,23 @@ static void *work(void *arg)
         uint64_t asked = h->asked;
         bson_error_t be = {0};
         bool admin = h->admin != NULL, writes = h->writes, somebody = asked != h->checked;
+        struct idents *idents = h->idents;
         pthread_mutex_unlock(&h->lock);
         if (!c)
             c = connect_to(h->url);
         bool up = c && ping(c, &be) && (!writes || takes_writes(h, c, somebody, &be));
         if (!up && admin)
             make_admin(h);
+        bool changed = up && idents && idents_look(idents, h->url, c, connect_to);
+        if (!up && idents)
+            idents_down(idents, h->url);
         if (!up && c) { /* a client that failed waits five seconds before it tries again; a new one does not */
             mongoc_client_destroy(c);
             c = NULL;
         }
         pthread_mutex_lock(&h->lock);
         bool ready = up && (!h->users_pending || make_users(h, c));
-        report(h, asked, ready, up ? h->why : be.message);
+        report(h, asked, ready, changed, up ? h->why : be.message);
         if (h->quit || h->asked != asked)
             continue;
         struct timespec until;
@@ -309,6 +315,13 @@ void health_probe_writes(struct health *h, int dirfd)
     if (!h->writes)
         h->mark.dirfd = dirfd;
     h->writes = true;
+    pthread_mutex_unlock(&h->lock);
+}
+
+void health_look_at_idents(struct health *h, struct idents *x)
+{
+    pthread_mutex_lock(&h->lock);
+    h->idents = x;
     pthread_mutex_unlock(&h->lock);
 }
 

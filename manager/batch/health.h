@@ -7,6 +7,7 @@
 
 struct event_base;
 struct health;
+struct idents;
 
 struct health_user { /* a tenant's own MongoDB user, to be made or updated */
     char *name, *password, *database;
@@ -33,6 +34,9 @@ void health_set_users(struct health *h, struct health_user *users, int n, bool s
  * (dbmark.h), which tells whether it is the one that the home had, too. dirfd: the home's; borrowed. */
 #define HEALTH_DATABASE "simbdp_platform"
 void health_probe_writes(struct health *h, int dirfd);
+/* A server that is not ours: while it is up, the databases on it that are wanted are looked at (idents.h; borrowed, outlives h).
+ * on_change tells of those, too. */
+void health_look_at_idents(struct health *h, struct idents *x);
 /* A mongod that we started with --auth and that has no user yet lets a local client make the first one: this one. */
 void health_set_admin(struct health *h, const char *user, const char *password);
 /* True when tenants have users of their own there. */

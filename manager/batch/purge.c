@@ -282,6 +282,7 @@ static void begin(struct batchmgr *m, const char *tenant, void (*done)(void *arg
     struct tenant *t = tenant_get(m, tenant);
     t->purging = true;
     sched_block_tenant(m->sched, tenant, true);
+    idents_drop(m->idents, tenant, true);
     log_info("purge", tenant, NULL, "everything it has is being removed");
     later(p, 0);
 }

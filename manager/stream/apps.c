@@ -52,6 +52,7 @@ const char *app_obstacle(const struct app *a)
            : f->suspended                       ? "the tenant is suspended"
            : a->image_waits                     ? "its image is being unpacked"
            : !watcher_endpoint(a->mgr->watcher) ? "the broker is not there"
+           : f->database_why                    ? f->database_why
            : !f->database_up                    ? "the database is down"
                                                 : NULL;
 }

@@ -16,6 +16,7 @@ static void clear(struct streammgr *m)
     for (struct facts *f; (f = map_next(&m->facts, &i));) {
         free(f->tenant);
         free(f->mongo_url);
+        free(f->database_why);
         free(f);
     }
     map_fini(&m->facts);
@@ -37,6 +38,7 @@ static int read_databases(struct streammgr *m, struct err *e)
         if (!f || !json_iter_doc(&it, &one))
             continue;
         xstr_set(&f->mongo_url, json_get_str(&one, "url", NULL));
+        xstr_set(&f->database_why, json_get_str(&one, "why", NULL));
         f->database_up = f->mongo_url && json_get_bool(&one, "up", false);
     }
     return 0;

@@ -204,6 +204,7 @@ struct facts {
     bool suspended, database_up;
     bool removed; /* for good */
     char *mongo_url;
+    char *database_why; /* it answers, and may not be used: why; or NULL */
 };
 int facts_read(struct streammgr *m, struct err *e);
 const struct facts *facts_of(const struct streammgr *m, const char *tenant); /* NULL: batchmgr does not know it yet */

@@ -56,7 +56,7 @@ def test_a_ledger_that_lacks_what_the_home_had_starts_nothing(home, damage, why)
     r = home.cli("verify", check=False)
     assert r.returncode == 1 and ("ledger changed" in r.stdout or damage is emptied)
     if damage is older:
-        assert r.returncode == 1 and f"not in ledger   {b['file_id']}" in r.stdout
+        assert r.returncode == 1 and f"not in ledger    {b['file_id']}" in r.stdout
     gone(home)
     for name, text in kept.items():  # put back: as if nothing had been
         (home.path / "state" / name).write_bytes(text)

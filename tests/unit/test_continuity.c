@@ -45,7 +45,9 @@ static int open_book(struct opened *o, struct err *e)
     int r = continuity_look(&continuity_book, &home, e);
     if (r == 0) {
         assert_int_equal(db_open(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, &o->db), SQLITE_OK);
-        assert_int_equal(sqlite3_exec(o->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" CONTINUITY_TABLE, NULL, NULL, NULL), SQLITE_OK);
+        assert_int_equal(
+            sqlite3_exec(o->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" CONTINUITY_TABLE, NULL, NULL, NULL),
+            SQLITE_OK);
         r = continuity_init(&o->c, &continuity_book, &home, o->db, e);
     }
     return r;
