@@ -53,6 +53,7 @@ static void add_queue(struct buf *out, const struct bstream *st, const struct bs
     json_i64(out, "redelivered", (int64_t)g.redelivered);
     json_i64(out, "dead", (int64_t)g.dead);
     json_i64(out, "acked", (int64_t)g.acked);
+    json_i64(out, "rows", s ? (int64_t)sub_tally(s->queue)->v[TALLY_ROWS] : 0);
     json_i64(out, "lost", (int64_t)g.lost);
     json_i64(out, "expired", (int64_t)g.expired);
     json_i64(out, "published", (int64_t)stream_tally(st->queue)->v[TALLY_MESSAGES]);

@@ -1,5 +1,6 @@
 /* Whether the ledger, the directories and MongoDB agree: every file that is under way or kept has its bytes, nothing lies there
- * that the ledger does not know, and every file that was ingested has its rows (verify_rows.c). Works with the programs up or down;
+ * that the ledger does not know, and every file that was ingested, and every stream app, has its rows (verify_rows.c,
+ * verify_streams.c). Works with the programs up or down;
  * what moves meanwhile is looked at twice. */
 #include "cli.h"
 #include "marks.h"
@@ -159,6 +160,14 @@ static void say_rows(void *arg, const char *what, const char *tenant, const char
     say(arg, what, tenant, file_id, text);
 }
 
+/* No finding: what agrees, or not, is not known. */
+static void note_rows(void *arg, const char *tenant, const char *text)
+{
+    struct verify *v = arg;
+    say(v, "not comparable", tenant, NULL, text);
+    v->found--;
+}
+
 static void say_lost(void *arg, const char *tenant, const char *why)
 {
     say(arg, "database changed", tenant, NULL, why);
@@ -167,7 +176,7 @@ static void say_lost(void *arg, const char *tenant, const char *why)
 static void look_at_mongodb(struct verify *v)
 {
     marks_each_lost(v->home, say_lost, v);
-    struct verify_rows rows = {.home = v->home, .db = v->db, .say = say_rows, .arg = v};
+    struct verify_rows rows = {.home = v->home, .db = v->db, .say = say_rows, .note = note_rows, .arg = v};
     struct err e = {0};
     if (verify_rows(&rows, &e) < 0)
         fprintf(stderr, "mysimbdp verify: rows are not compared with the ledger: %s\n", e.msg);

@@ -312,7 +312,7 @@ void app_result_free(struct app_result *r)
     free(r->error);
     free(r->reason);
     free(r->rejects_file);
-    *r = (struct app_result){-1, -1, -1, -1, -1, -1, NULL, NULL, NULL};
+    *r = (struct app_result){-1, -1, -1, -1, -1, -1, -1, NULL, NULL, NULL};
 }
 
 static int count(const bson_t *doc, const char *key, int64_t *ret, struct err *e)
@@ -330,7 +330,7 @@ static int count(const bson_t *doc, const char *key, int64_t *ret, struct err *e
 
 int app_result_parse(const char *text, size_t n, struct app_result *ret, struct err *e)
 {
-    struct app_result a = {-1, -1, -1, -1, -1, -1, NULL, NULL, NULL};
+    struct app_result a = {-1, -1, -1, -1, -1, -1, -1, NULL, NULL, NULL};
     AUTO_BSON bson_t *doc = json_parse(text, n, e);
     if (!doc) {
         err_context(e, "result file");
@@ -343,6 +343,8 @@ int app_result_parse(const char *text, size_t n, struct app_result *ret, struct 
         r = count(doc, "rows_rejected", &a.rows_rejected, e);
     if (r == 0)
         r = count(doc, "rows_repaired", &a.rows_repaired, e);
+    if (r == 0)
+        r = count(doc, "rows_added", &a.rows_added, e);
     if (r == 0)
         r = count(doc, "bytes", &a.bytes, e);
     if (r == 0)

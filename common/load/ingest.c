@@ -31,6 +31,8 @@ static void on_acknowledged(void *arg, int64_t end, int64_t n)
 {
     struct ingest *in = arg;
     in->report.loaded += n;
+    if (in->on_key_conflict == KEY_REPLACE)
+        in->report.added = sink_n_added(in->sink);
     if (!in->refused)
         in->report.checkpoint = end;
     report_tick(&in->report);

@@ -15,7 +15,7 @@ static const char rejects_name[] = "rejects.jsonl";
 
 void report_init(struct report *r, const char *result_file)
 {
-    *r = (struct report){.result_file = xstrdup(result_file), .rejects_fd = -1};
+    *r = (struct report){.result_file = xstrdup(result_file), .rejects_fd = -1, .added = -1};
 }
 
 void report_fini(struct report *r)
@@ -94,6 +94,7 @@ int report_write(struct report *r, const char *reason, const char *error)
     json_i64(&b, "rows_loaded", r->loaded);
     json_i64(&b, "rows_rejected", r->rejected);
     json_i64(&b, "rows_repaired", r->repaired);
+    json_i64_or_null(&b, "rows_added", r->added);
     json_i64(&b, "bytes", r->bytes);
     json_i64(&b, "checkpoint", r->checkpoint);
     json_str(&b, "rejects_file", r->rejects_fd >= 0 ? rejects_name : NULL);

@@ -14,6 +14,7 @@ struct report {
     const char *input; /* borrowed; put before messages where a run has several files; NULL: not */
     int64_t rejects_bytes;
     int64_t parsed, loaded, rejected, repaired, bytes;
+    int64_t added;       /* where a key replaces rows: those that replaced none; else -1 */
     bool parsed_unknown; /* rows that came from no file say nothing of how many it has */
     int64_t checkpoint;  /* everything before is stored */
     int64_t written_at_ms;

@@ -71,6 +71,7 @@ struct sink {
     int wake_fd; /* borrowed; -1: none */
     struct worker workers[MAX_WORKERS];
     size_t n_workers, max_workers;
+    int64_t n_added;
     struct batch batches[MAX_WORKERS + 1];
     size_t n_batches;
     struct batch *filling;
@@ -492,6 +493,11 @@ void sink_set_wake_fd(struct sink *s, int fd)
     s->wake_fd = fd;
 }
 
+int64_t sink_n_added(const struct sink *s)
+{
+    return s->n_added;
+}
+
 mongoc_collection_t *sink_collection(struct sink *s)
 {
     return s->collection;
@@ -531,6 +537,9 @@ static int collect(struct sink *s, struct batch *b, struct err *e)
             while (json_next_doc(&it, &error))
                 if (!settle(s, b, &error))
                     stored--;
+        if (s->o.replace && json_get_iter(&b->reply, "upserted", &it))
+            while (json_next_doc(&it, &error))
+                s->n_added++;
         s->o.on_acknowledged(s->o.arg, b->end, stored);
     }
     bson_destroy(&b->reply);

@@ -66,6 +66,9 @@ void sink_set_wake_fd(struct sink *s, int fd);
  * ERR_DATABASE: anything else that is no row's fault. After an error nothing more is sent. */
 int sink_flush(struct sink *s, struct err *e);
 
+/* With replace: how many of the rows that were acknowledged replaced none. Of a command that was sent again none may be known. */
+int64_t sink_n_added(const struct sink *s);
+
 /* The class of a driver's error, as above. */
 int sink_error(const bson_error_t *be, const char *what, struct err *e);
 

@@ -3,6 +3,7 @@
 #include "common/fd.h"
 #include "common/json.h"
 #include "common/log.h"
+#include "common/map.h"
 #include "common/mem.h"
 
 #include <pthread.h>
@@ -33,6 +34,7 @@ struct idents {
     const struct home *home;
     pthread_mutex_t lock, file_lock; /* file_lock is taken first */
     struct ident *first;
+    struct map wanted; /* tenant -> its struct ident; one at a time */
 };
 
 static struct ident *get(struct idents *x, const char *tenant, const char *where)
@@ -119,21 +121,23 @@ static char *where_of(const char *url, const char *database)
 
 bool idents_want(struct idents *x, const struct ident_of *of)
 {
-    AUTO_FREE char *where = where_of(of->url, of->database);
     pthread_mutex_lock(&x->lock);
-    struct ident *one = get(x, of->tenant, where);
-    for (struct ident *i = x->first; i; i = i->next)
-        if (i != one && !strcmp(i->tenant, of->tenant))
-            i->wanted = false;
-    bool is_new = !one->wanted || strcmp(one->url, of->url) != 0 || strcmp(one->server, of->server) != 0;
+    struct ident *one = map_get(&x->wanted, of->tenant);
+    bool is_new =
+        !one || strcmp(one->url, of->url) != 0 || strcmp(one->server, of->server) != 0 || strcmp(one->database, of->database) != 0;
     if (is_new) {
+        AUTO_FREE char *where = where_of(of->url, of->database);
+        if (one)
+            one->wanted = false;
+        one = get(x, of->tenant, where);
+        one->wanted = true;
         one->looked = false;
         one->due_ms = one->count_ms = 0;
         xstr_set(&one->url, of->url);
         xstr_set(&one->server, of->server);
         xstr_set(&one->database, of->database);
+        map_put(&x->wanted, of->tenant, one);
     }
-    one->wanted = true;
     pthread_mutex_unlock(&x->lock);
     return is_new;
 }
@@ -142,19 +146,21 @@ void idents_drop(struct idents *x, const char *tenant, bool forget)
 {
     bool known = false;
     pthread_mutex_lock(&x->lock);
-    for (struct ident *i = x->first; i; i = i->next) {
+    struct ident *one = map_get(&x->wanted, tenant);
+    if (one) {
+        one->wanted = false;
+        map_remove(&x->wanted, tenant);
+    }
+    for (struct ident *i = forget ? x->first : NULL; i; i = i->next) {
         if (strcmp(i->tenant, tenant) != 0)
             continue;
-        i->wanted = false;
         known |= *i->id != 0;
-        if (forget) {
-            *i->id = 0;
-            i->n = 0;
-            xstr_set(&i->lost, NULL);
-        }
+        *i->id = 0;
+        i->n = 0;
+        xstr_set(&i->lost, NULL);
     }
     pthread_mutex_unlock(&x->lock);
-    if (forget && known)
+    if (known)
         save(x);
 }
 
@@ -162,14 +168,11 @@ char *idents_why_not(struct idents *x, const char *tenant)
 {
     char *why = NULL;
     pthread_mutex_lock(&x->lock);
-    for (const struct ident *i = x->first; i && !why; i = i->next) {
-        if (!i->wanted || strcmp(i->tenant, tenant) != 0)
-            continue;
-        if (i->lost)
-            why = xstrdup(i->lost);
-        else if (!i->looked)
-            why = xasprintf("whether the MongoDB at %s is the one it had is being looked at", i->where);
-    }
+    const struct ident *i = map_get(&x->wanted, tenant);
+    if (i && i->lost)
+        why = xstrdup(i->lost);
+    else if (i && !i->looked)
+        why = xasprintf("whether the MongoDB at %s is the one it had is being looked at", i->where);
     pthread_mutex_unlock(&x->lock);
     return why;
 }
@@ -243,8 +246,7 @@ static enum seen ask(mongoc_client_t *c, struct look *l, bson_error_t *be)
     int64_t n, any;
     if (!*l->id)
         return make_mark(c, l, be);
-    if (!find(c, l->database, BCON_NEW("_id", BCON_UTF8(l->id)), &n, be) ||
-        (!n && !find(c, l->database, bson_new(), &any, be)))
+    if (!find(c, l->database, BCON_NEW("_id", BCON_UTF8(l->id)), &n, be) || (!n && !find(c, l->database, bson_new(), &any, be)))
         return be->domain == MONGOC_ERROR_SERVER && (be->code == UNAUTHORIZED || be->code == ATLAS_DENIES) ? DENIED : UNCLEAR;
     if (!n)
         return any ? LOST_ANOTHER : LOST_ALL;
@@ -287,10 +289,11 @@ static bool take(struct ident *i, const struct look *l, enum seen seen, const ch
         *ret_save = true;
     }
     if (seen == DENIED && !i->told)
-        log_warn("database_unmarked", i->tenant, NULL,
-                 "the MongoDB at %s does not let the platform keep a mark in %s (%s): one that is emptied, or another one, will not "
-                 "be noticed there",
-                 i->where, IDENTS_COLLECTION, error);
+        log_warn(
+            "database_unmarked", i->tenant, NULL,
+            "the MongoDB at %s does not let the platform keep a mark in %s (%s): one that is emptied, or another one, will not "
+            "be noticed there",
+            i->where, IDENTS_COLLECTION, error);
     i->told |= seen == DENIED;
     if (seen == SEEN || seen == MADE) {
         *ret_save |= seen == MADE || l->n != i->n;
@@ -313,11 +316,8 @@ static bool next_due(struct idents *x, const char *server, struct look *ret)
             best = i;
     if (!best)
         return false;
-    *ret = (struct look){.of = best,
-                         .url = xstrdup(best->url),
-                         .database = xstrdup(best->database),
-                         .n = best->n,
-                         .count = best->count_ms <= now};
+    *ret = (struct look){
+        .of = best, .url = xstrdup(best->url), .database = xstrdup(best->database), .n = best->n, .count = best->count_ms <= now};
     memcpy(ret->id, best->id, sizeof ret->id);
     return true;
 }
@@ -398,6 +398,7 @@ void idents_free(struct idents *x)
         free(i->lost);
         free(i);
     }
+    map_fini(&x->wanted);
     pthread_mutex_destroy(&x->lock);
     pthread_mutex_destroy(&x->file_lock);
     free(x);

@@ -38,8 +38,8 @@ char *idents_why_not(struct idents *x, const char *tenant);
 
 /* ---- of the server's thread ---- */
 
-/* Looks at those of the server that are due, for about a second. connect: for a URL of its own, NULL when it is none. True: something
- * is other than it was. Blocks. */
+/* Looks at those of the server that are due, for about a second. connect: for a URL of its own, NULL when it is none. True:
+ * something is other than it was. Blocks. */
 bool idents_look(struct idents *x, const char *server, mongoc_client_t *c, mongoc_client_t *(*connect)(const char *url));
 /* The server does not answer: what it is when it does again is to be seen first. */
 void idents_down(struct idents *x, const char *server);

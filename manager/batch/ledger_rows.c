@@ -8,12 +8,12 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SCHEMA_VERSION = 4 };
+enum { SCHEMA_VERSION = 5 };
 
 static const char schema[] =
     "BEGIN IMMEDIATE;"
     "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT);"
-    "INSERT OR IGNORE INTO meta VALUES('schema_version','4');" CONTINUITY_TABLE
+    "INSERT OR IGNORE INTO meta VALUES('schema_version','5');" CONTINUITY_TABLE
     "CREATE TABLE IF NOT EXISTS tenants(id TEXT PRIMARY KEY, uid INTEGER UNIQUE, suspended INTEGER NOT NULL DEFAULT 0,"
     " purging INTEGER NOT NULL DEFAULT 0);"
     "CREATE TABLE IF NOT EXISTS files(file_id TEXT PRIMARY KEY, tenant TEXT, dataset TEXT, name TEXT, raw_name BLOB,"
@@ -23,7 +23,7 @@ static const char schema[] =
     " not_before INTEGER, first_temp INTEGER, run_id TEXT, output_run TEXT, prefix TEXT, old_prefixes TEXT,"
     " checkpoint INTEGER, released_at INTEGER NOT NULL DEFAULT 0, checked INTEGER NOT NULL DEFAULT 0,"
     " solo INTEGER NOT NULL DEFAULT 0, group_n INTEGER NOT NULL DEFAULT 1, expired INTEGER NOT NULL DEFAULT 0,"
-    " rows_repaired INTEGER NOT NULL DEFAULT -1) WITHOUT ROWID;"
+    " rows_repaired INTEGER NOT NULL DEFAULT -1, rows_added INTEGER NOT NULL DEFAULT -1) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS quality(file_id TEXT PRIMARY KEY, quality TEXT) WITHOUT ROWID;"
     "CREATE INDEX IF NOT EXISTS files_live ON files(file_id) WHERE state IN('received','queued','running','waiting') OR"
     " place='work';"
@@ -38,7 +38,8 @@ static const char schema[] =
     " forced INTEGER, started_at INTEGER, ended_at INTEGER, wall_s REAL, cpu_s REAL, max_rss INTEGER,"
     " output_dropped INTEGER, n_files INTEGER NOT NULL DEFAULT 1, rows_parsed INTEGER NOT NULL DEFAULT -1,"
     " rows_loaded INTEGER NOT NULL DEFAULT -1, rows_rejected INTEGER NOT NULL DEFAULT -1, pruned INTEGER NOT NULL DEFAULT 0,"
-    " network_refused INTEGER NOT NULL DEFAULT -1, rows_repaired INTEGER NOT NULL DEFAULT -1) WITHOUT ROWID;"
+    " network_refused INTEGER NOT NULL DEFAULT -1, rows_repaired INTEGER NOT NULL DEFAULT -1,"
+    " rows_added INTEGER NOT NULL DEFAULT -1) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS bills(tenant TEXT, day INTEGER, name TEXT, value REAL NOT NULL, PRIMARY KEY(tenant, day, name))"
     " WITHOUT ROWID;"
     "CREATE INDEX IF NOT EXISTS runs_live ON runs(run_id) WHERE state<>'ended';"
@@ -74,12 +75,18 @@ static const char from_3_to_4[] = "BEGIN IMMEDIATE;"
                                   "UPDATE meta SET value='4' WHERE key='schema_version';"
                                   "COMMIT;";
 
+static const char from_4_to_5[] = "BEGIN IMMEDIATE;"
+                                  "ALTER TABLE files ADD COLUMN rows_added INTEGER NOT NULL DEFAULT -1;"
+                                  "ALTER TABLE runs ADD COLUMN rows_added INTEGER NOT NULL DEFAULT -1;"
+                                  "UPDATE meta SET value='5' WHERE key='schema_version';"
+                                  "COMMIT;";
+
 static const char put_file_sql[] =
     "INSERT OR REPLACE INTO files VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,"
-    "?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33,?34,?35,?36,?37,0,?38)";
+    "?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33,?34,?35,?36,?37,0,?38,?39)";
 static const char put_quality_sql[] = "INSERT OR REPLACE INTO quality VALUES(?1,?2)";
 static const char put_run_sql[] = "INSERT OR REPLACE INTO runs VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,"
-                                  "?16,?17,?18,?19,?20,?21,?22,?23,?24,0,?25,?26)";
+                                  "?16,?17,?18,?19,?20,?21,?22,?23,?24,0,?25,?26,?27)";
 
 void ledger_bind_text(sqlite3_stmt *s, int i, const char *text)
 {
@@ -122,6 +129,7 @@ int ledger_make_tables(sqlite3 *db, struct err *e)
         (version == 1 && sqlite3_exec(db, from_1_to_2, NULL, NULL, NULL) != SQLITE_OK) ||
         ((version == 1 || version == 2) && sqlite3_exec(db, from_2_to_3, NULL, NULL, NULL) != SQLITE_OK) ||
         (version >= 1 && version <= 3 && sqlite3_exec(db, from_3_to_4, NULL, NULL, NULL) != SQLITE_OK) ||
+        (version >= 1 && version <= 4 && sqlite3_exec(db, from_4_to_5, NULL, NULL, NULL) != SQLITE_OK) ||
         sqlite3_exec(db, schema, NULL, NULL, NULL) != SQLITE_OK)
         return err_set(e, -EIO, "%s", db_why(db));
     return 0;
@@ -187,6 +195,7 @@ int ledger_put_file_row(const struct ledger_puts *p, const struct file *f)
     sqlite3_bind_int(s, 36, f->solo);
     sqlite3_bind_int64(s, 37, f->group_n);
     sqlite3_bind_int64(s, 38, f->rows_repaired);
+    sqlite3_bind_int64(s, 39, f->rows_added);
     int r = sqlite3_step(s);
     sqlite3_reset(s);
     if (r == SQLITE_DONE && f->quality) {
@@ -227,6 +236,7 @@ int ledger_put_run_row(const struct ledger_puts *p, const struct run *r)
     sqlite3_bind_int64(s, 24, r->rows_rejected);
     sqlite3_bind_int64(s, 25, r->network_refused);
     sqlite3_bind_int64(s, 26, r->rows_repaired);
+    sqlite3_bind_int64(s, 27, r->rows_added);
     int n = sqlite3_step(s);
     sqlite3_reset(s);
     return n == SQLITE_DONE ? SQLITE_OK : n;
@@ -295,6 +305,7 @@ struct file *ledger_row_file(sqlite3_stmt *s)
     f->solo = sqlite3_column_int(s, 35) != 0;
     f->group_n = sqlite3_column_int64(s, 36);
     f->rows_repaired = sqlite3_column_int64(s, 38);
+    f->rows_added = sqlite3_column_int64(s, 39);
     return f;
 }
 
@@ -328,5 +339,6 @@ struct run *ledger_row_run(sqlite3_stmt *s)
     r->rows_rejected = sqlite3_column_int64(s, 23);
     r->network_refused = sqlite3_column_int64(s, 25);
     r->rows_repaired = sqlite3_column_int64(s, 26);
+    r->rows_added = sqlite3_column_int64(s, 27);
     return r;
 }

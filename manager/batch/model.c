@@ -52,7 +52,7 @@ struct file *file_new(const char *tenant, const char *dataset)
     struct file *f = xcalloc(1, sizeof *f);
     f->tenant = xstrdup(tenant);
     f->dataset = xstrdup(dataset);
-    f->size = f->rows = f->columns = f->rows_parsed = f->rows_loaded = f->rows_rejected = f->rows_repaired = -1;
+    f->size = f->rows = f->columns = f->rows_parsed = f->rows_loaded = f->rows_rejected = f->rows_repaired = f->rows_added = -1;
     f->group_n = 1;
     return f;
 }
@@ -130,7 +130,8 @@ struct run *run_new(void)
 {
     struct run *r = xcalloc(1, sizeof *r);
     r->outcome = r->exit_code = r->signal = -1;
-    r->max_rss_bytes = r->network_refused = r->rows_parsed = r->rows_loaded = r->rows_rejected = r->rows_repaired = -1;
+    r->max_rss_bytes = r->network_refused = r->rows_parsed = r->rows_loaded = r->rows_rejected = r->rows_repaired = r->rows_added =
+        -1;
     r->n_files = 1;
     return r;
 }

@@ -48,7 +48,8 @@ struct file {
     int64_t size, rows, columns;                                    /* -1: not known yet */
     char hash[65];                                                  /* hex, "" until inspected */
     int64_t rows_parsed, rows_loaded, rows_rejected, rows_repaired; /* -1: unknown */
-    char *quality;                                                  /* figures that the ledger does not have yet */
+    int64_t rows_added; /* where a key replaces rows: those that replaced none, as far as the platform's loader knows; else -1 */
+    char *quality;      /* figures that the ledger does not have yet */
     int64_t attempts, losses;
     bool force;
     int64_t received_wall_ms, started_wall_ms, ended_wall_ms, not_before_wall_ms, first_temp_wall_ms;
@@ -107,7 +108,8 @@ struct run {
     double wall_s, cpu_s;
     int64_t max_rss_bytes, output_bytes_dropped, network_refused; /* -1: nobody counted */
     int64_t n_files;
-    int64_t rows_parsed, rows_loaded, rows_rejected, rows_repaired; /* of a group, where they are counted for the run; else -1 */
+    int64_t rows_parsed, rows_loaded, rows_rejected, rows_repaired,
+        rows_added; /* of a group, where they are counted for the run; else -1 */
     /* not in the ledger */
     struct file *file; /* the first; the others hang on its `mate` */
     struct batchmgr *mgr;

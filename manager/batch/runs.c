@@ -288,11 +288,13 @@ static bool take_app_result(struct run *r, const struct run_result *res, bool pl
             r->rows_loaded = a.rows_loaded;
             r->rows_rejected = a.rows_rejected;
             r->rows_repaired = a.rows_repaired;
+            r->rows_added = platform_loader ? a.rows_added : -1;
         } else if (strcmp(r->step, "check")) {
             f->rows_parsed = a.rows_parsed;
             f->rows_loaded = a.rows_loaded;
             f->rows_rejected = a.rows_rejected;
             f->rows_repaired = a.rows_repaired;
+            f->rows_added = platform_loader ? a.rows_added : -1;
             if (platform_loader && a.checkpoint >= 0)
                 f->checkpoint = a.checkpoint;
         }

@@ -94,7 +94,8 @@ def test_a_mongodb_that_is_not_the_one_of_a_tenant_gets_no_loads(outside, damage
     assert told(home) == [(event, "acme")]
     home.down()
     home.up()  # not forgotten
-    until(lambda: text in waits_for(home), home.path / "logs", what="the reason again")
+    until(lambda: told(home) == [(event, "acme")] * 2, home.path / "logs", what="the words again")
+    assert text in waits_for(home)
     with stopped(server):  # put back: it goes on by itself, and nothing was charged
         set_back(server, kept)
     c = home.wait_file(file_name="c.csv")

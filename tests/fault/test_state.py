@@ -28,7 +28,7 @@ def emptied(home):
 def another(home):
     gone(home)
     with contextlib.closing(sqlite3.connect(ledger(home))) as db:
-        db.executescript("CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT); INSERT INTO meta VALUES('schema_version','4');")
+        db.executescript("CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT); INSERT INTO meta VALUES('schema_version','5');")
 
 
 def older(home):
@@ -140,7 +140,7 @@ def test_a_book_that_lacks_what_the_home_had_starts_nothing(home, damage, why):
     assert home.cli("verify", "--accept", check=False).returncode == 1, "streammgr would go on writing"
     home.down()
     damage(home)
-    assert "and the book" in home.cli("verify", "--accept", check=False).stdout
+    assert "the book of instances" in home.cli("verify", "--accept", check=False).stdout
     home.up()
     assert state() != "stopped" and "0 things found" in home.cli("verify").stdout
 
