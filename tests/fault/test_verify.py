@@ -59,6 +59,7 @@ def test_what_files_of_an_earlier_version_added_is_not_known_but_an_empty_collec
     with change(home.path / "state/ledger.db") as db:
         db.execute("UPDATE files SET rows_added = -1")
     home.up()
+    until(lambda: json.loads((home.path / "state/databases.json").read_text())["acme"]["up"], home.path / "state", what="the database")
     found, code = verify(home)
     assert code == 0 and found == {"not comparable": [f"acme/data: a key replaces rows, and of 1 of 1 files it was not noted how many they made; 2 documents are in {home.db_of['acme']}.data"]}
     r = home.cli("verify")
