@@ -68,9 +68,9 @@ static const struct {
      "decides."},
     {"retry", verb_retry, "FILE_ID | --tenant T", "try refused or failed files again"},
     {"stats", verb_stats, "[--tenant T] [--since T] [--json]", "figures per tenant and for the platform"},
-    {"verify", verb_verify, "[--accept] [--json]",
-     "whether the ledger and the directories of files agree; --accept: the next start takes the ledger as it is, though it lacks\n"
-     "what the home had"},
+    {"verify", verb_verify, "[--accept [--tenant TENANT]] [--json]",
+     "whether ledger, directories, MongoDB and streams agree; --accept: the next start takes all as it is, though it lacks what\n"
+     "the home had; with --tenant only that tenant's database, at once"},
     {"stop", verb_stop, "RUN", "end a run; its file is quarantined"},
 };
 

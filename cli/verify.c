@@ -249,11 +249,25 @@ static int accept(struct cli *c, struct home *h)
     return CLI_DONE;
 }
 
+/* The database of one tenant, with the platform up. */
+static int accept_database(struct cli *c, const char *tenant)
+{
+    AUTO_BUF struct buf b = {0};
+    json_begin(&b, NULL, '{');
+    json_str(&b, "op", "accept_database");
+    json_str(&b, "tenant", tenant);
+    json_end(&b, '}');
+    return cli_order(c, "batchmgr.sock", b.p, NULL);
+}
+
 int verb_verify(struct cli *c)
 {
     struct home h;
     bool accepts = cli_flag(c, "--accept"), none = false;
+    const char *tenant = cli_opt(c, "--tenant");
     int r = cli_args(c, 0, 0);
+    if (r == 0 && tenant)
+        return accepts ? accept_database(c, tenant) : cli_usage(c, "--tenant goes with --accept");
     if (r || cli_enter(c, &h))
         return r ? r : CLI_FAILED;
     struct verify v = {.cli = c, .home = &h, .db = cli_ledger(c, &h, &none)};

@@ -92,7 +92,7 @@ const struct counted *counts_of(struct counts *c, const struct conf_tenant *t, c
         return one;
     map_put(&c->collections, key, one = xcalloc(1, sizeof *one));
     one->total = -1;
-    const char *why = "its URL is not known: it never ran";
+    const char *why = "its URL is not known: it never ran, or MongoDB has not answered since the start";
     if (bson_iter_init_find(&it, c->databases, t->id) && json_iter_doc(&it, &known) && json_get_str(&known, "url", NULL))
         ask(c, t, collection, json_get_str(&known, "url", ""), one, &why, &error);
     if (one->total < 0) {

@@ -172,6 +172,12 @@ static void look_at_ident(struct batchmgr *m, struct tenant *t, const struct con
     t->database_why = up ? idents_why_not(m->idents, t->id) : NULL;
 }
 
+void batchmgr_let_tenant(struct batchmgr *m, struct tenant *t)
+{
+    bool up = t->health && health_is_up(t->health, NULL, 0);
+    sched_block_tenant(m->sched, t->id, !tenant_accepts(t) || !up || t->database_why);
+}
+
 static void refresh_tenant(struct batchmgr *m, struct tenant *t)
 {
     const struct conf_tenant *c = tenant_conf(m, t);
@@ -188,7 +194,7 @@ static void refresh_tenant(struct batchmgr *m, struct tenant *t)
         xstr_set(&t->mongo_url, url ? url : *c->mongo_url ? c->mongo_url : m->mongo_url);
     }
     look_at_ident(m, t, c, up);
-    sched_block_tenant(m->sched, t->id, !tenant_accepts(t) || !up || t->database_why);
+    batchmgr_let_tenant(m, t);
 }
 
 /* What streammgr needs to know: state/databases.json. */
@@ -226,6 +232,18 @@ static void on_health(void *arg, struct health *h)
     tell_databases(m);
     runs_on_health(m);
     batchmgr_kick(m);
+}
+
+int batchmgr_accept_database(struct batchmgr *m, const char *tenant, struct err *e)
+{
+    struct tenant *t = map_get(&m->tenants, tenant);
+    if (!t)
+        return err_set(e, ERR_REFUSED, "no tenant \"%s\"; `mysimbdp tenant list` shows them", tenant);
+    if (!idents_accept(m->idents, tenant))
+        return err_set(e, ERR_REFUSED, "nothing is wrong with the database of %s, as far as is known", tenant);
+    on_health(m, NULL);
+    health_check(t->health);
+    return 0;
 }
 
 static struct health *health_for(struct batchmgr *m, const char *url)

@@ -127,6 +127,10 @@ void file_set_state(struct file *f, enum file_state next);
 int batchmgr_apply_conf(struct batchmgr *m, struct conf *next, struct err *e);
 int batchmgr_reload(struct batchmgr *m, struct err *e);
 void batchmgr_check_quit(struct batchmgr *m);
+/* Whether the tenant's runs may start is another thing than it was: suspended, resumed, its database. */
+void batchmgr_let_tenant(struct batchmgr *m, struct tenant *t);
+/* What `verify --accept --tenant` says. ERR_REFUSED: nothing is wrong with its database. */
+int batchmgr_accept_database(struct batchmgr *m, const char *tenant, struct err *e);
 /* Runs dispatch once more at the end of this loop turn. */
 void batchmgr_kick(struct batchmgr *m);
 

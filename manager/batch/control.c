@@ -5,6 +5,7 @@
  *   stop {run_id}
  *   run {tenant,app} -> {n}: releases the files that wait for the app's trigger or for their group
  *   reload; suspend {tenant}; resume {tenant}
+ *   accept_database {tenant}               what its MongoDB is now is what it had (idents.h)
  *   purge {tenant}                         answered when everything of the tenant is gone
  *   drain                                  answered when no run is left; the program then ends
  * An upload whose client goes away before upload_commit is aborted. */
@@ -206,9 +207,7 @@ static int suspend(struct batchmgr *m, const bson_t *rq, bool suspended, struct 
     if (r < 0)
         return r;
     t->suspended = suspended;
-    char why[8];
-    bool up = t->health && health_is_up(t->health, why, sizeof why);
-    sched_block_tenant(m->sched, id, !tenant_accepts(t) || !up);
+    batchmgr_let_tenant(m, t);
     log_info(suspended ? "suspended" : "resumed", id, NULL, "by command");
     intake_rescan(m);
     batchmgr_kick(m);
@@ -278,6 +277,8 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
         return age_trust(&m->age), retention_kick(m), 0;
     if (!strcmp(op, "suspend") || !strcmp(op, "resume"))
         return suspend(m, rq, op[0] == 's', e);
+    if (!strcmp(op, "accept_database"))
+        return batchmgr_accept_database(m, json_get_str(rq, "tenant", ""), e);
     if (!strcmp(op, "purge"))
         return purge(m, c, rq, e);
     if (!strcmp(op, "drain"))

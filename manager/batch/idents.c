@@ -18,14 +18,15 @@ enum {
     COUNT_EVERY_MS = 600000,
     TURN_MS = 1000,
 };
-enum { UNAUTHORIZED = 13, ATLAS_DENIES = 8000 };
+enum { UNAUTHORIZED = 13, AUTHENTICATION_FAILED = 18, ATLAS_DENIES = 8000 };
 
 struct ident {
     char *tenant, *where, *server, *url, *database;
     bool wanted, looked, told;
     char id[ID_SIZE]; /* "": none was written */
     int64_t n;
-    char *lost; /* NULL: it is not */
+    char *lost;    /* NULL: it is not */
+    char *unclear; /* why it could not be looked at the last time; NULL */
     int64_t due_ms, count_ms;
     struct ident *next;
 };
@@ -164,6 +165,26 @@ void idents_drop(struct idents *x, const char *tenant, bool forget)
         save(x);
 }
 
+bool idents_accept(struct idents *x, const char *tenant)
+{
+    pthread_mutex_lock(&x->lock);
+    struct ident *one = map_get(&x->wanted, tenant);
+    bool lost = one && one->lost;
+    if (lost) {
+        *one->id = 0;
+        one->n = 0;
+        one->looked = false;
+        one->due_ms = one->count_ms = 0;
+        xstr_set(&one->lost, NULL);
+    }
+    pthread_mutex_unlock(&x->lock);
+    if (lost) {
+        log_warn("database_accepted", tenant, NULL, "by command: its MongoDB is taken as it is");
+        save(x);
+    }
+    return lost;
+}
+
 char *idents_why_not(struct idents *x, const char *tenant)
 {
     char *why = NULL;
@@ -172,7 +193,8 @@ char *idents_why_not(struct idents *x, const char *tenant)
     if (i && i->lost)
         why = xstrdup(i->lost);
     else if (i && !i->looked)
-        why = xasprintf("whether the MongoDB at %s is the one it had is being looked at", i->where);
+        why = xasprintf("whether the MongoDB at %s is the one it had is being looked at%s%s", i->where, i->unclear ? ": " : "",
+                        i->unclear ? i->unclear : "");
     pthread_mutex_unlock(&x->lock);
     return why;
 }
@@ -221,6 +243,13 @@ static bool count_up(mongoc_client_t *c, const struct look *l, bool make, bson_e
     return ok;
 }
 
+static bool is_denied(const bson_error_t *be)
+{
+    return (be->domain == MONGOC_ERROR_SERVER &&
+            (be->code == UNAUTHORIZED || be->code == AUTHENTICATION_FAILED || be->code == ATLAS_DENIES)) ||
+           (be->domain == MONGOC_ERROR_CLIENT && be->code == MONGOC_ERROR_CLIENT_AUTHENTICATE);
+}
+
 /* Not for want of rights: the server goes down, or is no primary just now. */
 static bool passes(const bson_error_t *be)
 {
@@ -228,7 +257,7 @@ static bool passes(const bson_error_t *be)
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
         if (be->code == codes[i])
             return true;
-    return be->domain != MONGOC_ERROR_SERVER && be->domain != MONGOC_ERROR_WRITE_CONCERN;
+    return !is_denied(be) && be->domain != MONGOC_ERROR_SERVER && be->domain != MONGOC_ERROR_WRITE_CONCERN;
 }
 
 static enum seen make_mark(mongoc_client_t *c, struct look *l, bson_error_t *be)
@@ -247,7 +276,7 @@ static enum seen ask(mongoc_client_t *c, struct look *l, bson_error_t *be)
     if (!*l->id)
         return make_mark(c, l, be);
     if (!find(c, l->database, BCON_NEW("_id", BCON_UTF8(l->id)), &n, be) || (!n && !find(c, l->database, bson_new(), &any, be)))
-        return be->domain == MONGOC_ERROR_SERVER && (be->code == UNAUTHORIZED || be->code == ATLAS_DENIES) ? DENIED : UNCLEAR;
+        return is_denied(be) ? DENIED : UNCLEAR; /* the first load says what else is wrong with the user */
     if (!n)
         return any ? LOST_ANOTHER : LOST_ALL;
     if (n < l->n)
@@ -264,9 +293,9 @@ static char *say_lost(const struct ident *i, enum seen seen)
     static const char *const what[] = {"lost what it had, or is another one than this home had",
                                        "is another one than this home had", "is older than what this home had"};
     static const char *const event[] = {"database_emptied", "database_another", "database_older"};
-    char *why = xasprintf("its MongoDB at %s %s: point mongo_url back or restore it; or go on with it as it is: `mysimbdp down`, "
-                          "`mysimbdp verify --accept`, `mysimbdp up`, and `mysimbdp verify` says which files' rows are gone",
-                          i->where, what[seen - LOST_ALL]);
+    char *why = xasprintf("its MongoDB at %s %s: point mongo_url back or restore it; or `mysimbdp verify --accept --tenant %s` to go on with it "
+                          "as it is (`mysimbdp verify` says which files' rows are gone)",
+                          i->where, what[seen - LOST_ALL], i->tenant);
     log_error(event[seen - LOST_ALL], i->tenant, NULL, "%s. Its loads wait", why);
     return why;
 }
@@ -277,8 +306,12 @@ static bool take(struct ident *i, const struct look *l, enum seen seen, const ch
     int64_t now = clk_now_ms();
     bool was = i->looked && !i->lost, was_lost = i->lost != NULL;
     i->due_ms = now + (seen >= LOST_ALL || seen == UNCLEAR ? LOST_EVERY_MS : LOOK_EVERY_MS);
-    if (seen == UNCLEAR)
-        return false;
+    if (seen == UNCLEAR) {
+        bool other = !i->looked && !i->lost && (!i->unclear || strcmp(i->unclear, error) != 0);
+        xstr_set(&i->unclear, error);
+        return other;
+    }
+    xstr_set(&i->unclear, NULL);
     if (seen >= LOST_ALL && (!i->lost || !i->looked)) {
         free(i->lost);
         i->lost = say_lost(i, seen);
@@ -330,7 +363,11 @@ static bool look_at(struct idents *x, struct look *l, mongoc_client_t *c, const 
     char before[ID_SIZE];
     memcpy(before, l->id, sizeof before);
     mongoc_client_t *own = strcmp(l->url, server) ? connect(l->url) : NULL;
-    enum seen seen = strcmp(l->url, server) && !own ? UNCLEAR : ask(own ? own : c, l, &be);
+    enum seen seen = UNCLEAR;
+    if (strcmp(l->url, server) && !own)
+        snprintf(be.message, sizeof be.message, "its URL is none");
+    else
+        seen = ask(own ? own : c, l, &be);
     pthread_mutex_lock(&x->lock);
     /* What the loop changed meanwhile is looked at anew. */
     if (l->of->wanted && !strcmp(l->of->url, l->url) && !strcmp(l->of->id, before))
@@ -396,6 +433,7 @@ void idents_free(struct idents *x)
         free(i->url);
         free(i->database);
         free(i->lost);
+        free(i->unclear);
         free(i);
     }
     map_fini(&x->wanted);

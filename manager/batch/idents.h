@@ -7,7 +7,7 @@
  *   {"marks":[{"tenant":"acme","where":"host:27017/acme","id":"...","n":3,"lost":null}]}
  * `n` is written there when the server has acknowledged it (majority, journaled), so it is behind the document or equal. A home
  * that finds no document of its id, or a smaller n, does not dispatch for that tenant; it goes on by itself when the document is
- * there again. `verify --accept` removes the file.
+ * there again. `verify --accept` removes the file, with `--tenant` one mark.
  *
  * Asked on the threads of health.c; what the loop calls never waits for a server. */
 #ifndef SIMBDP_IDENTS_H
@@ -33,6 +33,9 @@ struct ident_of {
 bool idents_want(struct idents *x, const struct ident_of *of);
 /* It is not any more; `forget` also what is known of it. */
 void idents_drop(struct idents *x, const char *tenant, bool forget);
+/* What the tenant's place has now is what it had: another mark is made there. False: nothing was wrong with it. Blocks for a small
+ * file. */
+bool idents_accept(struct idents *x, const char *tenant);
 /* NULL: the tenant may use it. Else why not yet, for people; the caller frees. */
 char *idents_why_not(struct idents *x, const char *tenant);
 

@@ -104,13 +104,22 @@ def test_a_mongodb_that_is_not_the_one_of_a_tenant_gets_no_loads(outside, damage
     with stopped(server):
         damage(server, older)
     until(lambda: text in waits_for(home), home.path / "logs", what="the reason once more")
-    home.down()
-    assert "the databases of tenants" in home.cli("verify", "--accept", check=False).stdout
-    home.up()
     home.drop("d.csv", "v\n4\n")
+    home.cli("tenant", "suspend", "acme")
+    home.cli("tenant", "resume", "acme")
+    (d,) = home.wait_files(1, lambda f: f["file_name"] == "d.csv" and f["state"] == "queued")[-1:]
+    if damage is empty:  # either way
+        home.down()
+        assert "the databases of tenants" in home.cli("verify", "--accept", check=False).stdout
+        home.up()
+    else:
+        home.cli("verify", "--accept", "--tenant", "acme")
     assert home.wait_file(file_name="d.csv")["state"] == "ingested"
     assert a["file_id"] in home.cli("verify", check=False).stdout or damage is set_back
-    assert told(home)[3:] == [(event, "acme")]
+    assert told(home)[3:] == [(event, "acme")] and len(home.docs(collection="simbdp_home")) == (2 if damage is not empty else 1)
+    r = home.cli("verify", "--accept", "--tenant", "acme", check=False)
+    assert r.returncode == 1 and "nothing is wrong" in r.stderr
+    assert home.cli("verify", "--tenant", "acme", check=False).returncode == 2
 
 
 def test_an_emptied_one_is_noticed_before_anything_is_loaded_and_streams_wait(outside):
@@ -186,6 +195,7 @@ def test_who_may_not_write_a_mark_goes_on_without_and_is_told_once(make_home):
     home.tenant()
 
     server = Scripted()
+    server.replies["createUser"] = {"ok": 0.0, "code": 13, "errmsg": "not authorized"}
     server.replies["findAndModify"] = {"ok": 0.0, "code": 13, "codeName": "Unauthorized", "errmsg": "not authorized to execute findAndModify"}
     home.env["MONGO_URL"] = server.url
     try:
@@ -195,6 +205,41 @@ def test_who_may_not_write_a_mark_goes_on_without_and_is_told_once(make_home):
             assert home.wait_file(file_name=name)["state"] == "ingested"
         assert told(home) == [("database_unmarked", "acme")] and len(server.documents) == 2
         assert "not authorized" in (home.path / "logs/batchmgr.log").read_text() and waits_for(home) == ""
+    finally:
+        home.cleanup()
+        server.stop()
+
+
+def test_a_tenants_own_user_is_asked_and_one_that_is_refused_holds_nothing_up(make_home):
+    """The server makes users and then takes none of them: what is wrong is for the loader to say."""
+    home = make_home()
+    home.tenant()
+    server = Scripted()
+    home.env["MONGO_URL"] = server.url
+    try:
+        home.up()
+        home.drop("a.csv", "v\n1\n")
+        (f,) = home.wait_files(1, lambda f: f["attempts"] or f["state"] == "waiting")
+        assert "saslStart" in server.commands and told(home) == [("database_unmarked", "acme")] and server.documents == {}
+    finally:
+        home.cleanup()
+        server.stop()
+
+
+def test_what_cannot_be_looked_at_is_waited_for_with_the_reason(make_home):
+    home = make_home()
+    home.tenant()
+    server = Scripted()
+    server.replies["createUser"] = {"ok": 0.0, "code": 13, "errmsg": "not authorized"}
+    server.replies["findAndModify"] = {"ok": 0.0, "code": 11600, "errmsg": "interrupted at shutdown"}
+    home.env["MONGO_URL"] = server.url
+    try:
+        home.up()
+        home.drop("a.csv", "v\n1\n")
+        until(lambda: "is being looked at: interrupted at shutdown" in waits_for(home), home.path / "logs", what=lambda: f"the reason: {waits_for(home)!r}")
+        assert [f["state"] for f in home.files()] in (["queued"], ["received"], []) and server.documents == {}
+        server.replies["findAndModify"] = {"ok": 1.0}
+        assert home.wait_file(file_name="a.csv")["state"] == "ingested" and told(home) == []
     finally:
         home.cleanup()
         server.stop()
