@@ -1,4 +1,6 @@
 #include "address.h"
+#include "buf.h"
+#include "mem.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -105,4 +107,46 @@ int address_of_mongo(const char *url, void (*found)(void *arg, const struct addr
             return n + 1;
     }
     return n ? n : -EINVAL;
+}
+
+static bool is_of_login(const char *option, size_t n)
+{
+    static const char *const names[] = {"authSource=", "authMechanism=", "authMechanismProperties="};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (n >= strlen(names[i]) && !strncasecmp(option, names[i], strlen(names[i])))
+            return true;
+    return false;
+}
+
+static void add_escaped(struct buf *b, const char *text)
+{
+    for (const unsigned char *p = (const unsigned char *)text; *p; p++)
+        if (isalnum(*p) || strchr("-._~", *p))
+            buf_add(b, p, 1);
+        else
+            buf_addf(b, "%%%02X", *p);
+}
+
+char *address_mongo_as(const char *url, const char *user, const char *secret, const char *database)
+{
+    AUTO_BUF struct buf b = {0};
+    const char *scheme_end = strstr(url, "://"), *hosts = scheme_end ? scheme_end + 3 : NULL;
+    if (!hosts || (strncmp(url, "mongodb://", 10) && strncmp(url, "mongodb+srv://", 14)))
+        return NULL;
+    const char *end = hosts + strcspn(hosts, "/?"), *query = strchr(end, '?');
+    buf_add(&b, url, (size_t)(hosts - url));
+    for (const char *p = hosts; p < end; p++)
+        if (*p == '@')
+            hosts = p + 1;
+    buf_addf(&b, "%s:%s@%.*s/", user, secret, (int)(end - hosts), hosts);
+    add_escaped(&b, database);
+    buf_adds(&b, "?authSource=");
+    add_escaped(&b, database);
+    for (const char *p = query ? query + 1 : ""; *p;) {
+        size_t n = strcspn(p, "&;");
+        if (n && !is_of_login(p, n))
+            buf_addf(&b, "&%.*s", (int)n, p);
+        p += n + (p[n] != 0);
+    }
+    return xstrdup(b.p);
 }

@@ -17,6 +17,7 @@
 #include "manager/live/enter.h"
 
 #include "common/access.h"
+#include "common/address.h"
 #include "common/clk.h"
 #include "common/confine.h"
 #include "common/daemon.h"
@@ -147,17 +148,10 @@ void batchmgr_kick(struct batchmgr *m)
 static char *user_url(struct batchmgr *m, const struct conf_tenant *c)
 {
     char secret[ACCESS_SECRET_SIZE];
-    mongoc_uri_t *uri = mongoc_uri_new(m->mongo_url);
-    if (!uri || access_secret(&m->home, "mongo", c->id, secret, NULL) < 0)
-        return NULL;
     AUTO_FREE char *user = xasprintf("simbdp_%s", c->id);
-    mongoc_uri_set_username(uri, user);
-    mongoc_uri_set_password(uri, secret);
-    mongoc_uri_set_database(uri, c->database);
-    mongoc_uri_set_auth_source(uri, c->database);
-    char *url = xstrdup(mongoc_uri_get_string(uri));
-    mongoc_uri_destroy(uri);
-    return url;
+    if (access_secret(&m->home, "mongo", c->id, secret, NULL) < 0)
+        return NULL;
+    return address_mongo_as(m->mongo_url, user, secret, c->database);
 }
 
 /* Databases that are not the home's own: is it the one that the tenant had? */

@@ -31,6 +31,8 @@ struct health {
     struct health_user *users;
     int n_users;
     bool users_pending, users_made, shared_ok;
+    bool users_settled; /* it was seen once whether they can be made */
+    bool users_news;    /* the loop is to know */
     char *admin, *admin_password;
     bool writes;
     struct dbmark mark;
@@ -143,6 +145,8 @@ static bool make_users(struct health *h, mongoc_client_t *c)
         h->users_pending = !ok && !h->shared_ok;
         h->users_made = ok && n > 0;
     }
+    h->users_news = true;
+    h->users_settled |= ok || h->shared_ok;
     if (!ok && !h->shared_ok)
         snprintf(h->why, sizeof h->why,
                  "its user may not create users (%.120s); give a URL that may, or set "
@@ -170,8 +174,9 @@ static void report(struct health *h, uint64_t asked, bool up, bool idents_change
     bool answered = h->checked != asked;
     h->checked = asked;
     uint64_t one = 1;
-    if ((changed || answered || idents_changed) && write(h->fd, &one, sizeof one) < 0) {
+    if ((changed || answered || idents_changed || h->users_news) && write(h->fd, &one, sizeof one) < 0) {
     }
+    h->users_news = false;
 }
 
 static void *work(void *arg)
@@ -265,9 +270,9 @@ const char *health_url(const struct health *h)
 bool health_is_up(struct health *h, char *ret_why, int why_size)
 {
     pthread_mutex_lock(&h->lock);
-    bool up = h->up;
+    bool early = h->up && h->users_pending && !h->users_settled, up = h->up && !early;
     if (ret_why)
-        snprintf(ret_why, (size_t)why_size, "%s", up ? "" : h->why);
+        snprintf(ret_why, (size_t)why_size, "%s", up ? "" : early ? "the tenants' users are being made" : h->why);
     pthread_mutex_unlock(&h->lock);
     return up;
 }

@@ -23,7 +23,8 @@ enum { UNAUTHORIZED = 13, AUTHENTICATION_FAILED = 18, ATLAS_DENIES = 8000 };
 struct ident {
     char *tenant, *where, *server, *url, *database;
     bool wanted, looked, told;
-    char id[ID_SIZE]; /* "": none was written */
+    char id[ID_SIZE];    /* "": none was written */
+    char draft[ID_SIZE]; /* of the one that would be: an answer that was lost makes no second one */
     int64_t n;
     char *lost;    /* NULL: it is not */
     char *unclear; /* why it could not be looked at the last time; NULL */
@@ -45,6 +46,7 @@ static struct ident *get(struct idents *x, const char *tenant, const char *where
             return i;
     struct ident *i = xcalloc(1, sizeof *i);
     *i = (struct ident){.tenant = xstrdup(tenant), .where = xstrdup(where), .next = x->first};
+    home_new_id(i->draft);
     return x->first = i;
 }
 
@@ -157,6 +159,7 @@ void idents_drop(struct idents *x, const char *tenant, bool forget)
             continue;
         known |= *i->id != 0;
         *i->id = 0;
+        home_new_id(i->draft);
         i->n = 0;
         xstr_set(&i->lost, NULL);
     }
@@ -172,6 +175,7 @@ bool idents_accept(struct idents *x, const char *tenant)
     bool lost = one && one->lost;
     if (lost) {
         *one->id = 0;
+        home_new_id(one->draft);
         one->n = 0;
         one->looked = false;
         one->due_ms = one->count_ms = 0;
@@ -204,7 +208,7 @@ char *idents_why_not(struct idents *x, const char *tenant)
 struct look { /* a copy, for while the server is asked */
     struct ident *of;
     char *url, *database;
-    char id[ID_SIZE];
+    char id[ID_SIZE], draft[ID_SIZE];
     int64_t n;
     bool count;
 };
@@ -262,7 +266,7 @@ static bool passes(const bson_error_t *be)
 
 static enum seen make_mark(mongoc_client_t *c, struct look *l, bson_error_t *be)
 {
-    home_new_id(l->id);
+    memcpy(l->id, l->draft, sizeof l->id);
     l->n = 1;
     if (count_up(c, l, true, be))
         return MADE;
@@ -293,9 +297,10 @@ static char *say_lost(const struct ident *i, enum seen seen)
     static const char *const what[] = {"lost what it had, or is another one than this home had",
                                        "is another one than this home had", "is older than what this home had"};
     static const char *const event[] = {"database_emptied", "database_another", "database_older"};
-    char *why = xasprintf("its MongoDB at %s %s: point mongo_url back or restore it; or `mysimbdp verify --accept --tenant %s` to go on with it "
-                          "as it is (`mysimbdp verify` says which files' rows are gone)",
-                          i->where, what[seen - LOST_ALL], i->tenant);
+    char *why = xasprintf(
+        "its MongoDB at %s %s: point mongo_url back or restore it; or `mysimbdp verify --accept --tenant %s` to go on with it "
+        "as it is (`mysimbdp verify` says which files' rows are gone)",
+        i->where, what[seen - LOST_ALL], i->tenant);
     log_error(event[seen - LOST_ALL], i->tenant, NULL, "%s. Its loads wait", why);
     return why;
 }
@@ -352,6 +357,7 @@ static bool next_due(struct idents *x, const char *server, struct look *ret)
     *ret = (struct look){
         .of = best, .url = xstrdup(best->url), .database = xstrdup(best->database), .n = best->n, .count = best->count_ms <= now};
     memcpy(ret->id, best->id, sizeof ret->id);
+    memcpy(ret->draft, best->draft, sizeof ret->draft);
     return true;
 }
 

@@ -1,5 +1,6 @@
 /* err, clk, map, ids: the small things. */
 #include "check.h"
+#include "common/address.h"
 #include "common/clk.h"
 #include "common/err.h"
 #include "common/home.h"
@@ -103,12 +104,33 @@ static void takes_the_home_argument(void **state)
     assert_null(argv[3]);
 }
 
+static void a_url_for_another_user_keeps_hosts_and_options(void **state)
+{
+    static const char *const v[][2] = {
+        {"mongodb://h", "mongodb://u:s@h/d%20b?authSource=d%20b"},
+        {"mongodb://h:1,[::1]:2/?replicaSet=r&tls=true", "mongodb://u:s@h:1,[::1]:2/d%20b?authSource=d%20b&replicaSet=r&tls=true"},
+        {"mongodb://root:p%40w@h/admin?authSource=admin&w=2&AUTHMECHANISM=SCRAM-SHA-256",
+         "mongodb://u:s@h/d%20b?authSource=d%20b&w=2"},
+        {"mongodb+srv://x:y@name.example/?&retryWrites=true&",
+         "mongodb+srv://u:s@name.example/d%20b?authSource=d%20b&retryWrites=true"},
+        {"mongodb://h?w=1", "mongodb://u:s@h/d%20b?authSource=d%20b&w=1"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof v / sizeof *v; i++) {
+        char *url = address_mongo_as(v[i][0], "u", "s", "d b");
+        assert_string_equal(url, v[i][1]);
+        free(url);
+    }
+    assert_null(address_mongo_as("http://h/", "u", "s", "d"));
+    assert_null(address_mongo_as("", "u", "s", "d"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors_gather_context),    cmocka_unit_test(stamps_go_both_ways),
         cmocka_unit_test(map_agrees_with_an_array), cmocka_unit_test(ids_are_unique_and_sorted),
-        cmocka_unit_test(takes_the_home_argument),
+        cmocka_unit_test(takes_the_home_argument),  cmocka_unit_test(a_url_for_another_user_keeps_hosts_and_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
