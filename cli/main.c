@@ -67,7 +67,8 @@ static const struct {
      "{\"now_s\",\"desired\",\"reason\"}, or {\"line\",\"error\"} for what is no JSON object. docs/scaling.md says how it "
      "decides."},
     {"retry", verb_retry, "FILE_ID | --tenant T", "try refused or failed files again"},
-    {"stats", verb_stats, "[--tenant T] [--since T] [--json]", "figures per tenant and for the platform"},
+    {"stats", verb_stats, "[--streams] [--tenant T] [--since T] [--json]",
+     "figures per tenant and for the platform; --streams: per stream app and UTC day, with the quality of what was read"},
     {"verify", verb_verify, "[--accept [--tenant TENANT]] [--json]",
      "whether ledger, directories, MongoDB and streams agree; --accept: the next start takes all as it is, though it lacks what\n"
      "the home had; with --tenant only that tenant's database, at once"},

@@ -1,5 +1,6 @@
 /* Figures over the ledger and the streams' journals: a line a tenant, then one for the platform (tenant_id null). */
 #include "cli.h"
+#include "stats_streams.h"
 #include "table.h"
 
 #include "common/clk.h"
@@ -265,22 +266,12 @@ static void print(struct table *t, const struct figures *f)
         print_json(f);
 }
 
-int verb_stats(struct cli *c)
+/* One line each, and one of all. */
+static void print_tenants(struct cli *c, const struct home *h, sqlite3 *db, const char *tenant, int64_t since_ms)
 {
-    struct home h;
-    bool none;
     struct figures sum = {0};
-    const char *tenant = cli_opt(c, "--tenant"), *since = cli_opt(c, "--since");
-    int64_t since_ms = 0;
-    int r = cli_args(c, 0, 0);
-    if (!r && since && cli_since(since, &since_ms) < 0)
-        r = cli_usage(c, "--since %s is no time", since);
-    if (r || cli_home(c, &h))
-        return r ? r : CLI_FAILED;
     struct table *t = c->json ? NULL : table_new(cols, sizeof cols / sizeof *cols);
-    sqlite3 *db = cli_ledger(c, &h, &none);
     sqlite3_stmt *s = NULL;
-    bool known = !db || !tenant || cli_is_tenant(c, &h, db, tenant);
     if (db)
         sqlite3_prepare_v2(db, counts_sql, -1, &s, NULL);
     if (s && tenant)
@@ -294,7 +285,7 @@ int verb_stats(struct cli *c)
             *fields[i] = sqlite3_column_int64(s, i + 2);
         f.file_bytes = f.bytes;
         fill(db, &f, since_ms);
-        fill_streams(&h, &f, since_ms);
+        fill_streams(h, &f, since_ms);
         fill_bills(db, "main.bills", &f, since_ms);
         fill_bills(db, "streams.bills", &f, since_ms);
         if (!sqlite3_column_int(s, 1) || has_any(&f))
@@ -313,6 +304,25 @@ int verb_stats(struct cli *c)
     table_free(t);
     free(sum.seconds);
     sqlite3_finalize(s);
+}
+
+int verb_stats(struct cli *c)
+{
+    struct home h;
+    bool none, streams = cli_flag(c, "--streams");
+    const char *tenant = cli_opt(c, "--tenant"), *since = cli_opt(c, "--since");
+    int64_t since_ms = 0;
+    int r = cli_args(c, 0, 0);
+    if (!r && since && cli_since(since, &since_ms) < 0)
+        r = cli_usage(c, "--since %s is no time", since);
+    if (r || cli_home(c, &h))
+        return r ? r : CLI_FAILED;
+    sqlite3 *db = cli_ledger(c, &h, &none);
+    bool known = !db || !tenant || cli_is_tenant(c, &h, db, tenant);
+    if (streams)
+        stats_streams(c, &h, db, tenant, since_ms);
+    else
+        print_tenants(c, &h, db, tenant, since_ms);
     sqlite3_close(db);
     home_close(&h);
     return known && (db || none) ? CLI_DONE : CLI_FAILED;

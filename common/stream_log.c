@@ -24,6 +24,8 @@ static void add_line(struct reading *k, const bson_t *line)
     if (strcmp(json_get_str(line, "event", ""), "interval") || clk_parse(json_get_str(line, "ts", ""), &v.at_ms) < 0)
         return;
     AUTO_FREE char *key = xasprintf("%s/%s", json_get_str(line, "stream", ""), app ? app : "");
+    snprintf(v.stream, sizeof v.stream, "%s", json_get_str(line, "stream", ""));
+    snprintf(v.app, sizeof v.app, "%s", app ? app : "");
     snprintf(v.line, sizeof v.line, "%s", json_get_str(line, "line", ""));
     v.bytes = json_get_i64(line, "bytes", 0);
     v.rows = json_get_i64(line, "rows", 0);

@@ -8,6 +8,7 @@
 struct stream_interval {
     char line[20]; /* its number */
     int64_t at_ms;
+    char stream[64], app[64];      /* app: empty where it is not of an app */
     bool of_app;                   /* what an app acknowledged; else what was published */
     int64_t messages, bytes, rows; /* bytes and rows: of an app */
     int64_t refused, dead;         /* requests of the stream; messages of an app */

@@ -19,6 +19,7 @@
 #include "common/clk.h"
 #include "common/fd.h"
 #include "common/load/drain.h"
+#include "common/load/quality_log.h"
 #include "common/load/report.h"
 #include "common/mem.h"
 #include "common/stream/command.h"
@@ -61,6 +62,8 @@ struct task {
     char **command;       /* NULL: none */
     char output_dir[300]; /* "": stdout */
     struct message_rows rows;
+    struct report report;
+    struct quality_log *quality; /* of what is read, and would be stored; or NULL */
     struct buf text, out;
     struct message {
         uint64_t seq;
@@ -71,7 +74,25 @@ struct task {
     struct err err;
 };
 
+/* --- what is told --- */
+
+/* Tells how it goes, if that is due. Returns how long a message may be waited for. */
+static int64_t tell(struct task *k)
+{
+    int64_t due = quality_log_tell(k->quality, k->d, &k->report);
+    return due >= 0 && due < LOOK_MS ? due : LOOK_MS;
+}
+
 /* --- one message's rows --- */
+
+/* message_read, counted. 0, or ERR_FORMAT: the message is refused. */
+static int read_rows(struct task *k, uint64_t seq, int64_t published_ms, const char *p, size_t n, struct err *why)
+{
+    k->rows.figures = quality_log_begin(k->quality, seq);
+    int r = message_read(k->spec, published_ms, p, n, NULL, NULL, &k->rows, why);
+    quality_log_end(k->quality, published_ms, r == 0 ? (int64_t)k->rows.n : -1);
+    return r;
+}
 
 /* What was read, as rows of the message: false in *ret_good when there are too many, and it is a dead letter. */
 static int add_rows(struct task *k, uint64_t seq, bool *ret_good)
@@ -91,7 +112,7 @@ static int store(struct task *k, uint64_t seq, int64_t published_ms, const char 
     struct err why = {0};
     if (k->command)
         k->spec->format = message_looks_like_csv(p, n) ? READER_CSV : READER_JSON;
-    if (message_read(k->spec, published_ms, p, n, NULL, NULL, &k->rows, &why) < 0) {
+    if (read_rows(k, seq, published_ms, p, n, &why) < 0) {
         drain_refuse(k->d, seq, why.msg);
         return 0;
     }
@@ -114,6 +135,7 @@ static void keep(void *arg)
     struct task *k = arg;
     if (!k->err.code)
         drain_look(k->d, &k->err);
+    tell(k);
 }
 
 static int run_on(struct task *k, size_t from, size_t to)
@@ -202,7 +224,7 @@ static int store_outputs(struct task *k, const struct message *m)
         if (r == 0 && good && !is_blank(b.n ? b.p : "", b.n)) {
             size_t len = strlen(files[i]);
             k->spec->format = len > 4 && !strcmp(files[i] + len - 4, ".csv") ? READER_CSV : READER_JSON;
-            good = message_read(k->spec, m->published_ms, b.p, b.n, NULL, NULL, &k->rows, &why) == 0;
+            good = read_rows(k, m->seq, m->published_ms, b.p, b.n, &why) == 0;
             if (good) {
                 r = add_rows(k, m->seq, &good);
             } else {
@@ -296,7 +318,7 @@ static int gather(struct task *k)
     k->n = k->text.n = 0;
     for (int got; goes_on(k) && k->n < BATCH && k->text.n < MAX_BATCH_BYTES;) {
         int64_t now = clk_now_ms();
-        got = drain_next(k->d, !k->n ? LOOK_MS : until > now ? until - now : 0, &m, &k->err);
+        got = drain_next(k->d, !k->n ? tell(k) : until > now ? until - now : 0, &m, &k->err);
         if (got < 0)
             return got;
         if (!got)
@@ -326,7 +348,7 @@ static int by_itself(struct task *k)
     struct subscriber_message m;
     int r = 0;
     while (r >= 0 && goes_on(k)) {
-        r = drain_next(k->d, LOOK_MS, &m, &k->err);
+        r = drain_next(k->d, tell(k), &m, &k->err);
         if (r > 0)
             r = store(k, m.seq, m.published_ms, m.p, m.n);
     }
@@ -356,22 +378,15 @@ static int make_output_dir(struct task *k)
 
 static int finish(struct task *k, int r)
 {
-    struct drain_counts c = {0};
-    struct report report;
-    report_init(&report, getenv("SIMBDP_RESULT_FILE"));
     if (r >= 0 && k->d) {
         int f = drain_flush(k->d, &k->err);
         r = f < 0 ? f : r;
     }
-    if (k->d)
-        drain_counts(k->d, &c);
-    report.parsed = c.messages;
-    report.loaded = c.rows;
-    report.rejected = c.refused;
+    quality_log_fill(k->quality, k->d, &k->report);
     if (r < 0)
         fprintf(stderr, "simbdp-load: %s\n", k->err.msg);
-    report_write(&report, r == -ECONNREFUSED ? "database_down" : NULL, r < 0 ? k->err.msg : NULL);
-    report_fini(&report);
+    report_write(&k->report, r == -ECONNREFUSED ? "database_down" : NULL, r < 0 ? k->err.msg : NULL);
+    report_fini(&k->report);
     return r;
 }
 
@@ -400,6 +415,8 @@ int messages_main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     sigaction(SIGTERM, &(struct sigaction){.sa_handler = on_stop}, NULL);
     sigaction(SIGINT, &(struct sigaction){.sa_handler = on_stop}, NULL);
+    report_init(&k.report, getenv("SIMBDP_RESULT_FILE"));
+    k.quality = quality_log_open();
     int r = dir ? make_output_dir(&k) : 0;
     if (r == 0)
         r = start(&k);
@@ -409,6 +426,7 @@ int messages_main(int argc, char **argv)
     to_wake = NULL;
     r = finish(&k, r);
     drain_close(k.d);
+    quality_log_close(k.quality);
     spec_free(k.spec);
     message_rows_fini(&k.rows);
     buf_fini(&k.text);

@@ -357,13 +357,8 @@ int simbdp_finish(struct simbdp *run, struct simbdp_result *ret)
                            : 0;
     if (r < 0)
         run_fail(run, run_code(run, r));
-    if (run->drain) {
-        struct drain_counts c;
-        drain_counts(run->drain, &c);
-        p->parsed = c.messages;
-        p->loaded = c.rows;
-        p->rejected = c.refused;
-    }
+    if (run->drain)
+        quality_log_fill(run->quality, run->drain, p);
     p->checkpoint = 0; /* the app runs again from its start */
     p->parsed_unknown = run->rows_one_by_one;
     r = report_write(p, *run->reason ? run->reason : NULL, run->failed ? run->err.msg : NULL);

@@ -6,6 +6,7 @@
 
 #include "common/load/drain.h"
 #include "common/load/ingest.h"
+#include "common/load/quality_log.h"
 #include "common/read/message.h"
 
 struct input {
@@ -33,6 +34,7 @@ struct simbdp {
     struct subscriber_message message;
     bool has_message;
     struct message_rows rows;
+    struct quality_log *quality; /* of simbdp_store_message; or NULL */
     _Atomic bool stopping;
 };
 

@@ -23,7 +23,22 @@ static int open_drain(struct simbdp *run)
     int r = run->spec ? 0 : drain_spec(run->schema, &run->spec, &run->err);
     if (r == 0)
         r = drain_open_here(run->spec, run->database, run->collection, MAX_MESSAGES, &run->drain, &run->err);
+    if (r == 0)
+        run->quality = quality_log_open();
     return r < 0 ? run_fail(run, SIMBDP_CONFIG) : 0;
+}
+
+/* Waits for a message, and tells meanwhile what was read. */
+static int wait_for_message(struct simbdp *run, int64_t ms)
+{
+    for (;;) {
+        int64_t due = quality_log_tell(run->quality, run->drain, &run->in.report);
+        bool all = due < 0 || (ms >= 0 && ms <= due);
+        int r = drain_next(run->drain, all ? ms : due, &run->message, &run->err);
+        if (r != 0 || all || atomic_load(&run->stopping))
+            return r;
+        ms -= ms >= 0 ? due : 0;
+    }
 }
 
 int simbdp_next(struct simbdp *run, int timeout_ms, struct simbdp_message *ret)
@@ -39,7 +54,7 @@ int simbdp_next(struct simbdp *run, int timeout_ms, struct simbdp_message *ret)
     bool stopping = atomic_load(&run->stopping);
     if (stopping && !drain_owes(run->drain))
         return 0;
-    r = drain_next(run->drain, stopping ? 0 : timeout_ms, &run->message, &run->err);
+    r = wait_for_message(run, stopping ? 0 : timeout_ms);
     if (r < 0)
         return run_fail(run, run_code(run, r));
     if (r == 0)
@@ -102,8 +117,11 @@ int simbdp_store_message(struct simbdp *run, simbdp_row_fn fn, void *arg)
         return run->failed;
     if (!run->drain || !run->has_message)
         return usage(run, "there is no message; simbdp_next gives one");
-    if (message_read(run->spec, run->message.published_ms, run->message.p, run->message.n, fn ? row_call : NULL, &call, &run->rows,
-                     &run->err) < 0)
+    run->rows.figures = quality_log_begin(run->quality, run->message.seq);
+    int r = message_read(run->spec, run->message.published_ms, run->message.p, run->message.n, fn ? row_call : NULL, &call,
+                         &run->rows, &run->err);
+    quality_log_end(run->quality, run->message.published_ms, r == 0 ? (int64_t)run->rows.n : -1);
+    if (r < 0)
         return SIMBDP_DATA;
     return stream_code(run, drain_rows(run->drain, run->message.seq, &run->rows, &run->err));
 }
@@ -135,6 +153,8 @@ void stream_close(struct simbdp *run)
 {
     drain_close(run->drain);
     run->drain = NULL;
+    quality_log_close(run->quality);
+    run->quality = NULL;
     message_rows_fini(&run->rows);
 }
 

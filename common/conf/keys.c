@@ -193,7 +193,7 @@ static const struct cfg_key dataset_keys[] = {
     LIST_ROW(conf_dataset, columns, "columns", column_keys, conf_column, "types and rules of columns; others are inferred"),
     STR_ROW(conf_dataset, inspect, "inspect", "full", "full|structure",
             "full: types, rules, quality figures; structure: rows, columns, sizes and encoding only, for large files of apps that "
-            "check themselves"),
+            "check themselves; of messages: with figures, or none"),
     END_ROW,
 };
 

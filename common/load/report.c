@@ -100,6 +100,8 @@ int report_write(struct report *r, const char *reason, const char *error)
     json_str(&b, "rejects_file", r->rejects_fd >= 0 ? rejects_name : NULL);
     json_str(&b, "reason", reason);
     json_str(&b, "error", error);
+    if (r->quality)
+        json_raw(&b, "quality", r->quality);
     json_end(&b, '}');
     AUTO_FD int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     int n = fd < 0 ? -errno : fd_write_all(fd, b.p, b.n);

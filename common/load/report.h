@@ -17,6 +17,7 @@ struct report {
     int64_t added;       /* where a key replaces rows: those that replaced none; else -1 */
     bool parsed_unknown; /* rows that came from no file say nothing of how many it has */
     int64_t checkpoint;  /* everything before is stored */
+    const char *quality; /* borrowed: a JSON array of days (quality_log.h), or NULL */
     int64_t written_at_ms;
 };
 

@@ -1,44 +1,19 @@
-#include "figures.h"
+#include "figures_parts.h"
+
 #include "common/clk.h"
 #include "common/mem.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { BITS = 12, REGISTERS = 1 << BITS, TEXT_KEPT = 40, MAX_RULES = 24 };
-
-struct column {
-    char *name;
-    int64_t counts[VALUE_N_TYPES], rejects;
-    int64_t int_min, int_max; /* of int, long */
-    double min, max;          /* of double, decimal */
-    int64_t ms_min, ms_max;   /* of date, datetime */
-    char text_min[TEXT_KEPT + 1], text_max[TEXT_KEPT + 1];
-    size_t n_text_min, n_text_max;
-    enum value_type first;
-    int64_t changed_at_line;
-    unsigned char registers[REGISTERS];
-};
-
-struct rule_counts {
-    struct {
-        const char *rule;
-        int64_t n;
-    } rules[MAX_RULES];
-    size_t n;
-};
-
-struct figures {
-    struct column **columns;
-    size_t n_columns;
-    struct rule_counts rejects, repaired;
-};
-
 struct figures *figures_new(void)
 {
-    return xcalloc(1, sizeof(struct figures));
+    struct figures *f = xcalloc(1, sizeof *f);
+    f->max_name = SIZE_MAX;
+    return f;
 }
 
 void figures_free(struct figures *f)
@@ -61,6 +36,17 @@ void figures_column(struct figures *f, size_t i, const char *name)
     f->columns[f->n_columns++] = xcalloc(1, sizeof(struct column));
     f->columns[i]->name = xstrdup(name);
     f->columns[i]->first = VALUE_null;
+    f->columns[i]->bits = FIGURES_BITS;
+}
+
+void figures_limit_names(struct figures *f, size_t max)
+{
+    f->max_name = max;
+}
+
+void figures_place(struct figures *f, int64_t place)
+{
+    f->place = place;
 }
 
 size_t figures_n_columns(const struct figures *f)
@@ -70,18 +56,22 @@ size_t figures_n_columns(const struct figures *f)
 
 size_t figures_find(struct figures *f, const char *name)
 {
-    size_t i = 0;
-    while (i < f->n_columns && strcmp(f->columns[i]->name, name))
-        i++;
-    if (i == f->n_columns)
+    size_t i = f->last + 1; /* rows are alike: it is the one behind the last, as a rule */
+    if (i >= f->n_columns || strcmp(f->columns[i]->name, name) != 0)
+        for (i = 0; i < f->n_columns && strcmp(f->columns[i]->name, name) != 0;)
+            i++;
+    if (i == f->n_columns && strlen(name) <= f->max_name)
         figures_column(f, i, name);
+    if (i == f->n_columns)
+        return FIGURES_MAX_COLUMNS;
+    f->last = i;
     return i;
 }
 
 static void count_distinct(struct column *c, uint64_t h)
 {
-    unsigned char rank = (unsigned char)(__builtin_clzll(h << BITS | 1ull << (BITS - 1)) + 1);
-    unsigned char *r = &c->registers[h >> (64 - BITS)];
+    unsigned char rank = (unsigned char)(__builtin_clzll(h << c->bits | 1ull << (c->bits - 1)) + 1);
+    unsigned char *r = &c->registers[h >> (64 - c->bits)];
     if (rank > *r)
         *r = rank;
 }
@@ -89,8 +79,8 @@ static void count_distinct(struct column *c, uint64_t h)
 static double distinct(const struct column *c)
 {
     size_t having[64] = {0}; /* registers of each rank */
-    double sum = 0, m = REGISTERS;
-    for (size_t i = 0; i < REGISTERS; i++)
+    double sum = 0, m = (double)((size_t)1 << c->bits);
+    for (size_t i = 0; i < (size_t)1 << c->bits; i++)
         having[c->registers[i]]++;
     for (int rank = 0; rank < 64; rank++)
         sum += (double)having[rank] * ldexp(1, -rank);
@@ -98,7 +88,7 @@ static double distinct(const struct column *c)
     return e <= 2.5 * m && having[0] ? m * log(m / (double)having[0]) : e;
 }
 
-static int compare(const char *a, size_t n, const char *b, size_t m)
+int figures_compare(const char *a, size_t n, const char *b, size_t m)
 {
     int c = memcmp(a, b, n < m ? n : m);
     return c ? c : n < m ? -1 : n > m;
@@ -114,14 +104,14 @@ static void add_text(struct column *c, const char *p, size_t n)
 {
     bool first = c->counts[VALUE_string] == 1;
     n = n < TEXT_KEPT ? n : TEXT_KEPT;
-    if (first || compare(p, n, c->text_min, c->n_text_min) < 0)
+    if (first || figures_compare(p, n, c->text_min, c->n_text_min) < 0)
         keep(c->text_min, &c->n_text_min, p, n);
-    if (first || compare(p, n, c->text_max, c->n_text_max) > 0)
+    if (first || figures_compare(p, n, c->text_max, c->n_text_max) > 0)
         keep(c->text_max, &c->n_text_max, p, n);
 }
 
 /* Numbers are one kind, whatever their width; dates are one. */
-static enum value_type kind(enum value_type t)
+enum value_type figures_kind(enum value_type t)
 {
     return t == VALUE_int || t == VALUE_long || t == VALUE_decimal ? VALUE_double : t == VALUE_date ? VALUE_datetime : t;
 }
@@ -137,8 +127,8 @@ void figures_add(struct figures *f, size_t i, const struct value *v, int64_t lin
         return;
     if (c->first == VALUE_null)
         c->first = v->type;
-    else if (c->first != v->type && !c->changed_at_line && kind(c->first) != kind(v->type))
-        c->changed_at_line = line;
+    else if (c->first != v->type && !c->changed_at_line && figures_kind(c->first) != figures_kind(v->type))
+        c->changed_at_line = f->place ? f->place : line;
     switch (v->type) {
     case VALUE_int:
     case VALUE_long:
@@ -172,7 +162,7 @@ void figures_add(struct figures *f, size_t i, const struct value *v, int64_t lin
     count_distinct(c, v->p ? XXH3_64bits(v->p, v->n) : XXH3_64bits(&v->i, sizeof v->i));
 }
 
-static void count_rule(struct rule_counts *c, const char *rule)
+void figures_count_rule(struct rule_counts *c, const char *rule, int64_t n)
 {
     size_t k = 0;
     while (k < c->n && strcmp(c->rules[k].rule, rule))
@@ -180,20 +170,20 @@ static void count_rule(struct rule_counts *c, const char *rule)
     if (k == MAX_RULES)
         return;
     if (k == c->n)
-        c->rules[c->n++].rule = rule;
-    c->rules[k].n++;
+        snprintf(c->rules[c->n++].rule, sizeof c->rules->rule, "%s", rule);
+    c->rules[k].n += n;
 }
 
 void figures_reject(struct figures *f, int i, const char *rule)
 {
     if (i >= 0 && (size_t)i < f->n_columns)
         f->columns[i]->rejects++;
-    count_rule(&f->rejects, rule);
+    figures_count_rule(&f->rejects, rule, 1);
 }
 
 void figures_repair(struct figures *f, const char *rule)
 {
-    count_rule(&f->repaired, rule);
+    figures_count_rule(&f->repaired, rule, 1);
 }
 
 static int64_t n_values(const struct column *c)
@@ -204,21 +194,30 @@ static int64_t n_values(const struct column *c)
     return n;
 }
 
+/* Where figures were added up it may not be known since when. */
+static bool is_mixed(const struct column *c)
+{
+    bool others = false;
+    for (int t = 0; t < VALUE_N_TYPES; t++)
+        others |= t != VALUE_null && c->counts[t] && figures_kind((enum value_type)t) != figures_kind(c->first);
+    return others;
+}
+
 static const char *type_of(const struct column *c)
 {
     if (!n_values(c))
         return "null";
-    if (c->changed_at_line)
+    if (is_mixed(c))
         return "mixed";
-    if (kind(c->first) != VALUE_double)
-        return value_type_name(kind(c->first) == VALUE_datetime && c->counts[VALUE_datetime] ? VALUE_datetime : c->first);
+    if (figures_kind(c->first) != VALUE_double)
+        return value_type_name(figures_kind(c->first) == VALUE_datetime && c->counts[VALUE_datetime] ? VALUE_datetime : c->first);
     return c->counts[VALUE_decimal] ? "decimal" : c->counts[VALUE_double] ? "double" : c->counts[VALUE_long] ? "long" : "int";
 }
 
 static void add_range(const struct column *c, struct buf *out)
 {
     bool ints = c->counts[VALUE_int] || c->counts[VALUE_long], floats = c->counts[VALUE_double] || c->counts[VALUE_decimal];
-    if (c->changed_at_line || (!ints && !floats && !c->counts[VALUE_string] && kind(c->first) != VALUE_datetime)) {
+    if (is_mixed(c) || (!ints && !floats && !c->counts[VALUE_string] && figures_kind(c->first) != VALUE_datetime)) {
         json_null(out, "min");
         json_null(out, "max");
     } else if (floats) {
@@ -237,7 +236,7 @@ static void add_range(const struct column *c, struct buf *out)
     }
 }
 
-static void add_column(const struct column *c, int64_t now_ms, struct buf *out)
+static void add_column(const struct figures *f, const struct column *c, int64_t now_ms, struct buf *out)
 {
     json_begin(out, c->name, '{');
     json_str(out, "type", type_of(c));
@@ -246,13 +245,14 @@ static void add_column(const struct column *c, int64_t now_ms, struct buf *out)
     json_i64(out, "rejects", c->rejects);
     json_i64(out, "distinct", (int64_t)(distinct(c) + 0.5));
     add_range(c, out);
-    if (c->changed_at_line) {
+    if (is_mixed(c)) {
         json_begin(out, "types", '{');
         for (int t = 0; t < VALUE_N_TYPES; t++)
             if (c->counts[t] && t != VALUE_null)
                 json_i64(out, value_type_name((enum value_type)t), c->counts[t]);
         json_end(out, '}');
-        json_i64(out, "changed_at_line", c->changed_at_line);
+        if (c->changed_at_line)
+            json_i64(out, f->place ? "changed_at_sequence" : "changed_at_line", c->changed_at_line);
     }
     if (c->counts[VALUE_date] || c->counts[VALUE_datetime])
         json_i64(out, "newest_age_s", (now_ms - c->ms_max) / 1000);
@@ -274,8 +274,14 @@ void figures_json(const struct figures *f, int64_t now_ms, struct buf *out)
         add_rules(&f->repaired, "repaired_by_rule", out);
     json_begin(out, "by_column", '{');
     for (size_t i = 0; i < f->n_columns; i++)
-        add_column(f->columns[i], now_ms, out);
+        add_column(f, f->columns[i], now_ms, out);
     json_end(out, '}');
+}
+
+void figures_rules(const struct figures *f, struct buf *out)
+{
+    for (size_t i = 0; i < f->rejects.n; i++)
+        buf_addf(out, "%s%s %lld", i ? ", " : "", f->rejects.rules[i].rule, (long long)f->rejects.rules[i].n);
 }
 
 const char *figures_type(const struct figures *f, size_t i)

@@ -80,13 +80,25 @@ static void take(struct message_rows *r)
     r->ends[r->n++] = r->elements.n;
 }
 
+/* Counts a refusal that is no row's. */
+static void count_reject(struct message_rows *rows, const char *rule)
+{
+    if (rows->figures)
+        figures_reject(rows->figures, -1, rule);
+}
+
 /* What the agreement says of a message's size; r: what became of the row. */
-static int keep_limits(const struct spec *s, const struct reader *rd, const struct record *rec, size_t seen, int r, struct err *e)
+static int keep_limits(const struct spec *s, const struct reader *rd, const struct record *rec, size_t seen, int r,
+                       struct message_rows *rows, struct err *e)
 {
     size_t csv = s->format == READER_CSV ? reader_n_columns(rd) : 0, columns = csv ? csv : rec->n_columns;
-    if (s->max_rows >= 0 && (int64_t)seen > s->max_rows)
+    bool too_many = s->max_rows >= 0 && (int64_t)seen > s->max_rows;
+    bool too_wide = s->max_columns >= 0 && r >= 0 && (int64_t)columns > s->max_columns;
+    if (r >= 0 && (too_many || too_wide))
+        count_reject(rows, too_many ? "max_rows" : "max_columns");
+    if (too_many)
         return err_set(e, ERR_FORMAT, "more than %lld rows (max_rows)", (long long)s->max_rows);
-    if (s->max_columns >= 0 && r >= 0 && (int64_t)columns > s->max_columns)
+    if (too_wide)
         return err_set(e, ERR_FORMAT, "line %lld: %zu columns; max_columns is %lld", (long long)rec->line, columns,
                        (long long)s->max_columns);
     return 0;
@@ -98,6 +110,8 @@ int message_read(const struct spec *spec, int64_t published_ms, const void *p, s
     struct spec s = settle(spec, published_ms, p, n);
     struct src *src = src_new_text(p, n);
     struct reader *rd = reader_new(src, &s);
+    if (ret->figures)
+        reader_set_figures(rd, ret->figures);
     struct record rec;
     AUTO_BUF struct buf row = {0};
     int r = 0, got = 0;
@@ -110,6 +124,8 @@ int message_read(const struct spec *spec, int64_t published_ms, const void *p, s
         r = reader_row(rd, &rec, fn ? &row : &ret->elements);
         if (r == 0 && fn) {
             r = fn(arg, &rec, &row);
+            if (r < 0)
+                count_reject(ret, "app");
             if (r == 0)
                 buf_add(&ret->elements, row.p, row.n);
         }
@@ -117,12 +133,14 @@ int message_read(const struct spec *spec, int64_t published_ms, const void *p, s
             take(ret);
         else
             ret->elements.n = at;
-        int kept = keep_limits(&s, rd, &rec, seen, r, e);
+        int kept = keep_limits(&s, rd, &rec, seen, r, ret, e);
         if (kept < 0)
             r = kept;
         else if (r < 0)
             err_set(e, ERR_FORMAT, "line %lld: %s", (long long)rec.line, rec.reject ? rec.reject : "refused");
     }
+    if (r >= 0 && (got < 0 || !seen))
+        count_reject(ret, got < 0 ? "format" : "empty");
     if (r >= 0 && got < 0)
         r = e->code = ERR_FORMAT; /* a header that is no good, too, is this message's fault */
     if (r >= 0 && !seen)

@@ -16,6 +16,8 @@ struct message_rows {
     struct buf elements; /* of all rows, as BSON elements */
     size_t *ends;        /* of each row in it */
     size_t n, cap;
+    /* Borrowed, or NULL: where what is read is counted, also the rows of a message that is refused for a later one. */
+    struct figures *figures;
 };
 
 /* Sees a row before it is taken: 0 take it as it then is, 1 leave it out, ERR_FORMAT refuse (and set rec->reject). */

@@ -238,6 +238,7 @@ void plan_free(struct plan *p)
     free(p->ops);
     free(p->columns);
     free(p->values);
+    free(p->slots);
     buf_fini(&p->json);
     pcre2_match_data_free(p->match);
     pcre2_match_context_free(p->match_limits);
@@ -247,8 +248,17 @@ void plan_free(struct plan *p)
 void plan_set_figures(struct plan *p, struct figures *f)
 {
     p->figures = f;
+    p->slots = xrealloc(p->slots, (p->n_cells + 1) * sizeof *p->slots);
     for (size_t i = 0; i < p->n_cells; i++)
-        figures_column(f, i, p->columns[i].name);
+        p->slots[i] = figures_find(f, p->columns[i].name);
+}
+
+int plan_slot(const struct plan *p, int column)
+{
+    if (!p || !p->figures || column < 1 || (size_t)column > p->n_columns)
+        return -1;
+    size_t i = figures_find(p->figures, p->columns[column - 1].name);
+    return i < FIGURES_MAX_COLUMNS ? (int)i : -1;
 }
 
 /* --- checking --- */
@@ -519,7 +529,7 @@ static int no_cell(struct plan *p, size_t i, struct record *rec)
 static void count(struct plan *p, const struct record *rec)
 {
     for (size_t i = 0; i < p->n_cells; i++)
-        figures_add(p->figures, i, &p->values[i], rec->line);
+        figures_add(p->figures, p->slots[i], &p->values[i], rec->line);
 }
 
 int plan_row(struct plan *p, struct record *rec, const struct cell *cells, size_t n_cells, struct buf *out)

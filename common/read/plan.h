@@ -12,7 +12,10 @@ int plan_new_csv(const struct spec *s, const struct dialect *d, char *const *col
 struct plan *plan_new_json(const struct spec *s);
 void plan_free(struct plan *p); /* accepts NULL */
 
+/* The figures may be those of other files, or messages, with other columns. */
 void plan_set_figures(struct plan *p, struct figures *f);
+/* Where the figures have column `column` (1-based, as a record has it); -1: nowhere. p may be NULL. */
+int plan_slot(const struct plan *p, int column);
 
 /* Both as reader_row; the text of a refusal lies in the plan. */
 int plan_row(struct plan *p, struct record *rec, const struct cell *cells, size_t n_cells, struct buf *out);

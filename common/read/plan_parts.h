@@ -36,6 +36,7 @@ struct plan {
     bool empty_is_null;
     struct buf json; /* documents of json cells */
     struct figures *figures;
+    size_t *slots; /* of CSV: of each cell's column in the figures */
     pcre2_match_data *match;
     pcre2_match_context *match_limits;
     bool nested; /* JSON: fields were renamed */

@@ -585,7 +585,7 @@ int reader_row(struct reader *r, struct record *rec, struct buf *out)
         n = r->spec->format == READER_CSV ? plan_row(r->plan, rec, r->csv.cells, r->csv.n_cells, out)
                                           : plan_json(r->plan, rec, out);
     if (n < 0 && r->figures)
-        figures_reject(r->figures, rec->column - 1, rec->rule);
+        figures_reject(r->figures, plan_slot(r->plan, rec->column), rec->rule);
     else if (rec->repaired && r->figures)
         figures_repair(r->figures, rec->rule);
     return n;

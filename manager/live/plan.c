@@ -107,8 +107,10 @@ static void plan_number(struct run_spec *s, const char *name, int64_t n)
         run_pairs_add(&s->env, name, text);
 }
 
-void plan_message_limits(struct run_spec *s, const struct conf_limits *l)
+void plan_message_limits(struct run_spec *s, const struct conf_limits *l, const struct conf_dataset *d)
 {
+    if (strcmp(d->inspect, CONF_FULL) != 0)
+        run_pairs_add(&s->env, "SIMBDP_QUALITY", "0");
     plan_number(s, "SIMBDP_MAX_ROWS", l->max_rows);
     plan_number(s, "SIMBDP_MAX_COLUMNS", l->max_columns);
 }

@@ -27,8 +27,8 @@ void plan_delivery(struct run_spec *s, const struct conf_stream_app *c);
 void plan_publish_env(struct run_spec *s, const struct conf_tenant *t);
 void plan_limits(struct run_spec *s, const struct conf_profile *p);
 void plan_arg(struct run_spec *s, const char *arg);
-/* What the agreement says of a message's rows, where it does. */
-void plan_message_limits(struct run_spec *s, const struct conf_limits *l);
+/* What the agreement says of a message's rows, where it does, and whether figures are wanted of them. */
+void plan_message_limits(struct run_spec *s, const struct conf_limits *l, const struct conf_dataset *d);
 void plan_secrets(struct run_spec *s, const struct home *h, const char *tenant,
                   const struct cfg_list *secrets); /* struct conf_secret */
 /* The platform's own program: what it needs beside an app, and what would harm it is left out. */

@@ -4,13 +4,14 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "quality.h"
 #include "streammgr.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { BUSY_MS = 2800, N_STATEMENTS = 28, PRUNE_AT_ONCE = 1000 };
+enum { BUSY_MS = 2800, N_STATEMENTS = 32, PRUNE_AT_ONCE = 1000 };
 
 struct book {
     const struct home *home;
@@ -36,6 +37,10 @@ static const char schema[] =
     "CREATE INDEX IF NOT EXISTS instances_kept ON instances(tenant, ended_at) WHERE state='ended' AND pruned=0;"
     "CREATE TABLE IF NOT EXISTS bills(tenant TEXT, day INTEGER, name TEXT, value REAL NOT NULL, PRIMARY KEY(tenant, day, name)) "
     "WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS quality(tenant TEXT, app TEXT, day INTEGER, run_id TEXT, quality TEXT NOT NULL, PRIMARY "
+    "KEY(tenant, "
+    "app, day, run_id)) WITHOUT ROWID;"
+    "CREATE INDEX IF NOT EXISTS quality_live ON quality(run_id) WHERE run_id<>'';"
     "CREATE TABLE IF NOT EXISTS apps(tenant TEXT, app TEXT, wanted INTEGER NOT NULL, stopped INTEGER NOT NULL, args TEXT, PRIMARY "
     "KEY(tenant, app)) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS asks(id TEXT PRIMARY KEY, tenant TEXT NOT NULL, app TEXT NOT NULL, args TEXT NOT NULL) WITHOUT "
@@ -223,7 +228,7 @@ void book_draining(struct book *b, const struct instance *i)
     run_or_complain(b, s, i);
 }
 
-void book_ended(struct book *b, const struct instance *i, const struct run_result *res)
+static void note_end(struct book *b, const struct instance *i, const struct run_result *res)
 {
     static const char sql[] = "UPDATE instances SET state='ended', outcome=?2, exit_code=?3, signal=?4, lim=?5, error=?6, node=?7, "
                               "forced=?8, ended_at=?9, wall_s=?10, cpu_s=?11, max_rss=?12, network_refused=?13 WHERE run_id=?1";
@@ -242,6 +247,69 @@ void book_ended(struct book *b, const struct instance *i, const struct run_resul
     sqlite3_bind_int64(s, 12, res->max_rss_bytes);
     sqlite3_bind_int64(s, 13, res->network_refused);
     run_or_complain(b, s, i);
+}
+
+void book_ended(struct book *b, const struct instance *i, const struct run_result *res)
+{
+    bool ok = sqlite3_exec(b->db, "BEGIN IMMEDIATE", NULL, NULL, NULL) == SQLITE_OK;
+    if (ok) {
+        quality_end(b, i, res);
+        note_end(b, i, res);
+        ok = sqlite3_exec(b->db, "COMMIT", NULL, NULL, NULL) == SQLITE_OK;
+    }
+    if (ok)
+        return;
+    log_error("book", i->app->tenant, i->run_id, "state/streams.db: %s", db_why(b->db));
+    if (!sqlite3_get_autocommit(b->db))
+        sqlite3_exec(b->db, "ROLLBACK", NULL, NULL, NULL);
+    note_end(b, i, res);
+}
+
+static void bind_quality(sqlite3_stmt *s, const struct instance *i, const char *run_id, int64_t day)
+{
+    bind_text(s, 1, i->app->tenant);
+    bind_text(s, 2, i->app->name);
+    sqlite3_bind_int64(s, 3, day);
+    bind_text(s, 4, run_id);
+}
+
+void book_put_quality(struct book *b, const struct instance *i, const char *run_id, int64_t day, const char *text)
+{
+    static const char sql[] = "INSERT OR REPLACE INTO quality(tenant, app, day, run_id, quality) VALUES(?1, ?2, ?3, ?4, ?5)";
+    sqlite3_stmt *s = prepare(b, sql);
+    bind_quality(s, i, run_id, day);
+    bind_text(s, 5, text);
+    run_or_complain(b, s, i);
+}
+
+char *book_quality(struct book *b, const struct instance *i, const char *run_id, int64_t day)
+{
+    static const char sql[] = "SELECT quality FROM quality WHERE tenant=?1 AND app=?2 AND day=?3 AND run_id=?4";
+    sqlite3_stmt *s = prepare(b, sql);
+    bind_quality(s, i, run_id, day);
+    char *found = s && sqlite3_step(s) == SQLITE_ROW ? xstrdup(text(s, 0)) : NULL;
+    sqlite3_reset(s);
+    return found;
+}
+
+size_t book_quality_days(struct book *b, const struct instance *i, int64_t *days, size_t max)
+{
+    static const char sql[] = "SELECT day FROM quality WHERE run_id=?1 AND run_id<>'' ORDER BY day";
+    size_t n = 0;
+    sqlite3_stmt *s = prepare(b, sql);
+    bind_text(s, 1, i->run_id);
+    while (s && n < max && sqlite3_step(s) == SQLITE_ROW)
+        days[n++] = sqlite3_column_int64(s, 0);
+    sqlite3_reset(s);
+    return n;
+}
+
+bool book_drop_quality(struct book *b, const struct instance *i, int64_t day)
+{
+    static const char sql[] = "DELETE FROM quality WHERE tenant=?1 AND app=?2 AND day=?3 AND run_id=?4";
+    sqlite3_stmt *s = prepare(b, sql);
+    bind_quality(s, i, i->run_id, day);
+    return run(s);
 }
 
 int book_each_live(struct book *b, void (*fn)(void *arg, const struct book_instance *i), void *arg, struct err *e)
@@ -369,7 +437,10 @@ int book_forget(struct book *b, const char *tenant, struct err *e)
         "INSERT INTO bills SELECT tenant, ended_at/86400000, 'cpu_s', sum(cpu_s) FROM instances WHERE tenant=?1 AND ended_at IS "
         "NOT "
         "NULL AND cpu_s IS NOT NULL GROUP BY 1,2 ON CONFLICT DO UPDATE SET value=value+excluded.value",
-        "DELETE FROM instances WHERE tenant=?1", "DELETE FROM apps WHERE tenant=?1", "DELETE FROM asks WHERE tenant=?1"};
+        "DELETE FROM instances WHERE tenant=?1",
+        "DELETE FROM quality WHERE tenant=?1",
+        "DELETE FROM apps WHERE tenant=?1",
+        "DELETE FROM asks WHERE tenant=?1"};
     while (book_prune(b, tenant, INT64_MAX, PRUNE_AT_ONCE) == PRUNE_AT_ONCE) {
     }
     bool ok = begin(b);

@@ -22,7 +22,15 @@ int book_begin(struct book *b, const struct instance *i, struct err *e);
 void book_started(struct book *b, const struct instance *i);
 void book_consumes(struct book *b, const struct instance *i);
 void book_draining(struct book *b, const struct instance *i);
+/* And what it read counts for its app from then on (quality.h). */
 void book_ended(struct book *b, const struct instance *i, const struct run_result *res);
+
+/* What an app read in a UTC day (common/read/quality.h): run_id is an instance's, for what it has read until now, or "" for what
+ * those read that have ended. Kept until the tenant is removed for good. */
+void book_put_quality(struct book *b, const struct instance *i, const char *run_id, int64_t day, const char *text);
+char *book_quality(struct book *b, const struct instance *i, const char *run_id, int64_t day); /* caller frees; NULL: none */
+size_t book_quality_days(struct book *b, const struct instance *i, int64_t *days, size_t max); /* of the instance */
+bool book_drop_quality(struct book *b, const struct instance *i, int64_t day);
 
 struct book_instance {
     const char *run_id, *tenant, *app, *ask;

@@ -79,7 +79,7 @@ void spec_make(const struct instance *i, const struct conf_tenant *t, const stru
         conf_spec_json(d, true, l.max_row_bytes, 0, &spec);
         run_pairs_add(&s.env, "SIMBDP_SCHEMA", spec.p);
         run_pairs_add(&s.env, "SIMBDP_COLLECTION", d->collection);
-        plan_message_limits(&s, &l);
+        plan_message_limits(&s, &l, d);
     }
     *ret = s;
 }

@@ -6,6 +6,7 @@
  */
 #include "book.h"
 #include "manager/live/enter.h"
+#include "quality.h"
 #include "streammgr.h"
 
 #include "common/clk.h"
@@ -81,6 +82,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         log_warn("facts", NULL, NULL, "%s", e.msg);
     instances_reconcile(m);
     watcher_ask(m->watcher);
+    quality_look(m);
     if (clk_now_ms() >= m->prune_at_ms) {
         m->prune_at_ms = clk_now_ms() + PRUNE_MS;
         prune_logs(m);

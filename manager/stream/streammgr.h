@@ -40,6 +40,8 @@ struct instance {
     int64_t leased;     /* messages that its processes hold, as the broker said last; -1: they do not consume */
     uint64_t sessions[MAX_SESSIONS];
     size_t n_sessions;
+    uint64_t quality_ino; /* of its result file when it was looked at last */
+    struct timespec quality_mtime;
     struct live *live;
     struct instance *next;
 };
@@ -108,6 +110,7 @@ struct streammgr {
     uint64_t version; /* of configuration, facts and the broker's endpoint */
     int64_t seen_ms;  /* when the broker told of its consumers */
     int64_t prune_at_ms;
+    size_t quality_at; /* whose result file is looked at next, by number */
     bool draining, supervised;
     bool holding;  /* the broker was told of sessions that get nothing more */
     bool starving; /* an app waits for capacity for its first instance: nobody gets a further one */

@@ -335,7 +335,7 @@ static void want_stream_env(struct trial *c)
         conf_spec_json(d, true, l.max_row_bytes, 0, &spec);
         run_pairs_add(&w->env, "SIMBDP_SCHEMA", spec.p);
         run_pairs_add(&w->env, "SIMBDP_COLLECTION", d->collection);
-        plan_message_limits(w, &l);
+        plan_message_limits(w, &l, d);
     }
 }
 
