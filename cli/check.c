@@ -44,6 +44,9 @@ static void warn(const struct home *h, const struct conf_tenant *t)
         warn_exec(h, t, b[k].line, b[k].exec, b[k].image);
     for (size_t k = 0; k < t->stream_apps.n; k++)
         warn_exec(h, t, a[k].line, a[k].exec, a[k].image);
+    for (size_t k = 0; k < t->stream_apps.n; k++)
+        if (*a[k].checker)
+            warn_exec(h, t, a[k].line, a[k].checker, "");
 }
 
 /* Whether it is this host's: tried, since only that says it. NULL: it is. */

@@ -343,8 +343,12 @@ static void tenant(struct doctor *d, const struct conf_tenant *t)
         if (*b[i].checker && (!*b[i].image || b[i].checker[0] != '/'))
             executable(d, t->id, uid, "checker", checker);
     }
-    for (size_t i = 0; i < t->stream_apps.n; i++)
+    for (size_t i = 0; i < t->stream_apps.n; i++) {
+        AUTO_FREE char *checker = home_exec(&d->h, t->id, a[i].checker);
         app(d, t, uid, a[i].app, a[i].exec, a[i].image, &a[i].secrets);
+        if (*a[i].checker)
+            executable(d, t->id, uid, "checker", checker);
+    }
 }
 
 /* The block of uids (common/ids.h); conf_load refused it when another home has it. */

@@ -116,8 +116,8 @@ static void print_json(const struct app_day *d)
 }
 
 static const struct col cols[] = {
-    {"tenant", COL_TEXT, 1},   {"app", COL_TEXT, 1},     {"day", COL_TEXT, 1},   {"messages", COL_COUNT, 1},
-    {"bytes", COL_COUNT, 5},   {"rows", COL_COUNT, 1},   {"dead", COL_COUNT, 2}, {"avg_ms", COL_NUMBER, 6},
+    {"tenant", COL_TEXT, 1},   {"app", COL_TEXT, 1},    {"day", COL_TEXT, 1},         {"messages", COL_COUNT, 1},
+    {"bytes", COL_COUNT, 5},   {"rows", COL_COUNT, 1},  {"dead", COL_COUNT, 2},       {"avg_ms", COL_NUMBER, 6},
     {"columns", COL_COUNT, 4}, {"nulls", COL_COUNT, 4}, {"refused for", COL_LONG, 2},
 };
 
@@ -137,11 +137,11 @@ static void add_row(struct table *t, const struct app_day *d)
     if (f)
         figures_rules(f, &rules);
     day_text(d->day, day);
-    table_add(t, (char *[]){xstrdup(d->tenant), xstrdup(d->app), xstrdup(day), count_cell(d->messages), count_cell(d->bytes),
-                            count_cell(d->rows), count_cell(d->dead),
-                            xasprintf("%.1f", d->messages ? d->ms / (double)d->messages : 0),
-                            f ? count_cell((int64_t)figures_n_columns(f)) : NULL, f ? count_cell(nulls) : NULL,
-                            rules.n ? xstrdup(rules.p) : NULL});
+    table_add(t,
+              (char *[]){xstrdup(d->tenant), xstrdup(d->app), xstrdup(day), count_cell(d->messages), count_cell(d->bytes),
+                         count_cell(d->rows), count_cell(d->dead), xasprintf("%.1f", d->messages ? d->ms / (double)d->messages : 0),
+                         f ? count_cell((int64_t)figures_n_columns(f)) : NULL, f ? count_cell(nulls) : NULL,
+                         rules.n ? xstrdup(rules.p) : NULL});
 }
 
 static int by_key(const void *a, const void *b)

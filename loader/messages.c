@@ -3,6 +3,7 @@
  *     simbdp-load --stream                                        the messages themselves: JSON or CSV
  *     simbdp-load --stream [--output stdout] -- COMMAND ARGS...   what COMMAND prints for them: JSON lines or CSV
  *     simbdp-load --stream --output dir -- COMMAND ARGS...        the .json and .csv files it leaves in SIMBDP_OUTPUT_DIR
+ *     simbdp-load --stream --checker PROGRAM --checker-s N ...    PROGRAM sees the messages first, and may refuse some (checker.h)
  *
  * COMMAND gets messages on stdin, one escaped line each (common/stream/command.h), many at once. Where it prints a line for each
  * (an empty one: no row), or a CSV header and a line for each, they belong together in their order. Where the numbers differ, or it
@@ -13,9 +14,15 @@
  * and the loader ends with 75; else the message is tried again, and is a dead letter after the stream's max_deliveries. A message,
  * or an output, that is no good as the dataset's columns have it becomes a dead letter that says why.
  *
+ * A checker that does not answer as it has to (it dies, takes longer than N seconds, prints something else) is run again with one
+ * message at a time; a message that it fails on alone is tried again, and is a dead letter after the stream's max_deliveries. Where
+ * that is so for MAX_FAILURES messages in a row it is no message's fault: the loader ends, and what is left waits. Nothing is
+ * acknowledged before the checker said ok, but with at most once.
+ *
  * Environment: that of libsimbdp's stream apps (clientlib/include/simbdp.h). Exit: 0 stopped by SIGTERM, 75 the database does not
  * answer, 77 it or the broker refuses us, 78 environment, 1 else. */
 #include "messages.h"
+#include "checker.h"
 #include "common/clk.h"
 #include "common/fd.h"
 #include "common/load/drain.h"
@@ -42,6 +49,9 @@ enum {
     WAIT_MS = 50,
     MAX_BATCH_BYTES = 16 << 20,
     MAX_OUTPUT_BYTES = 64 << 20,
+    MAX_FAILURES = 10,
+    CHECK_AGAIN_MS = 1000,
+    CHECKER_MS = 10000,
     LOOK_MS = 60000
 };
 
@@ -64,11 +74,15 @@ struct task {
     struct message_rows rows;
     struct report report;
     struct quality_log *quality; /* of what is read, and would be stored; or NULL */
-    struct buf text, out;
+    struct checker checker;
+    int failures;         /* messages that the checker failed on, in a row */
+    struct buf text, out; /* text: the messages as lines */
+    struct buf bodies;    /* and as they are, where they are stored themselves */
     struct message {
         uint64_t seq;
         int64_t published_ms;
-        size_t at, n; /* of its line in `text` */
+        size_t at, n;           /* of its line in `text` */
+        size_t body_at, n_body; /* in `bodies` */
     } * v;
     size_t n;
     struct err err;
@@ -142,7 +156,14 @@ static int run_on(struct task *k, size_t from, size_t to)
 {
     size_t at = k->v[from].at, end = k->v[to - 1].at + k->v[to - 1].n;
     k->out.n = 0;
-    int code = command_run(k->command, k->text.p + at, end - at, &k->out, MAX_OUTPUT_BYTES, keep, k, &k->err);
+    struct command_job job = {.argv = k->command,
+                              .in = k->text.p + at,
+                              .n = end - at,
+                              .out = &k->out,
+                              .max_out = MAX_OUTPUT_BYTES,
+                              .tick = keep,
+                              .arg = k};
+    int code = command_run(&job, &k->err);
     buf_add(&k->out, "", 1); /* strspn and friends need an end */
     k->out.n--;
     return code < 0 ? code : k->err.code ? k->err.code : code;
@@ -304,6 +325,96 @@ static int run_batch(struct task *k)
     return r;
 }
 
+/* --- the checker --- */
+
+static const char *env_or(const char *name, const char *def)
+{
+    const char *value = getenv(name);
+    return value ? value : def;
+}
+
+/* It did not answer as it has to with message `m` alone. 0, or an error: it is no message's fault. */
+static int after_failure(struct task *k, const struct message *m, const struct err *why)
+{
+    const char *tenant = env_or("SIMBDP_TENANT_ID", "?"), *app = env_or("SIMBDP_APP", "?"), *run = env_or("SIMBDP_RUN_ID", "RUN");
+    AUTO_FREE char *text = xasprintf("%s/%s: the checker %s %s", tenant, app, k->checker.path, why->msg);
+    fprintf(stderr, "simbdp-load: message %llu: %s; mend the checker: what it printed stands in `mysimbdp logs %s`\n",
+            (unsigned long long)m->seq, text, run);
+    drain_retry(k->d, m->seq, CHECK_AGAIN_MS, text);
+    if (++k->failures < MAX_FAILURES)
+        return 0;
+    return err_set(
+        &k->err, ERR_FORMAT,
+        "%s, and so on %d messages in a row; messages wait until it is mended (a line for each message: ok, or reject and why)",
+        text, k->failures);
+}
+
+/* What the checker said of the messages from `from` on; those that it let pass are kept, from *kept on. */
+static void take_verdicts(struct task *k, size_t from, size_t n, size_t *kept)
+{
+    k->failures = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct message *m = &k->v[from + i];
+        const char *why = k->checker.why[i];
+        if (why) {
+            quality_log_refuse(k->quality, m->seq, m->published_ms, "checker");
+            drain_refuse(k->d, m->seq, why);
+        } else {
+            k->v[(*kept)++] = *m;
+        }
+    }
+}
+
+/* Lines of messages that are no more among them go. */
+static void close_ranks(struct task *k)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < k->n; i++) {
+        memmove(k->text.p + n, k->text.p + k->v[i].at, k->v[i].n);
+        k->v[i].at = n;
+        n += k->v[i].n;
+    }
+    k->text.n = n;
+}
+
+static int check_some(struct task *k, size_t from, size_t n, struct err *e)
+{
+    size_t at = k->v[from].at, end = k->v[from + n - 1].at + k->v[from + n - 1].n;
+    int r = checker_run(&k->checker, k->text.p + at, end - at, n, e);
+    if (r < 0)
+        err_context(e, "%s/%s: the checker", env_or("SIMBDP_TENANT_ID", "?"), env_or("SIMBDP_APP", "?"));
+    return k->err.code ? k->err.code : r;
+}
+
+/* 0: what is left of the batch passed. Else an error, or EXIT_TEMP. */
+static int check(struct task *k)
+{
+    struct err why = {0};
+    size_t kept = 0;
+    int r = check_some(k, 0, k->n, &why);
+    if (r == CHECKED)
+        take_verdicts(k, 0, k->n, &kept);
+    for (size_t i = 0; r == CHECKED_NOTHING && i < k->n && !(stopping && !drain_is_at_most_once(k->d)); i++) {
+        if (k->n > 1) {
+            why = (struct err){0};
+            r = check_some(k, i, 1, &why);
+        }
+        if (r == CHECKED)
+            take_verdicts(k, i, 1, &kept);
+        else if (r == CHECKED_NOTHING && after_failure(k, &k->v[i], &why) < 0)
+            return k->err.code;
+        if (r == CHECKED)
+            r = CHECKED_NOTHING; /* the next one is alone, too */
+    }
+    if (r < 0 && !k->err.code)
+        k->err = why;
+    if (r < 0 || r == CHECKED_AGAIN)
+        return r < 0 ? r : EXIT_TEMP;
+    k->n = kept;
+    close_ranks(k);
+    return 0;
+}
+
 /* Told to stop, it finishes what nobody else will. */
 static bool goes_on(struct task *k)
 {
@@ -315,7 +426,7 @@ static int gather(struct task *k)
 {
     struct subscriber_message m;
     int64_t until = 0;
-    k->n = k->text.n = 0;
+    k->n = k->text.n = k->bodies.n = 0;
     for (int got; goes_on(k) && k->n < BATCH && k->text.n < MAX_BATCH_BYTES;) {
         int64_t now = clk_now_ms();
         got = drain_next(k->d, !k->n ? tell(k) : until > now ? until - now : 0, &m, &k->err);
@@ -327,18 +438,36 @@ static int gather(struct task *k)
             until = now + WAIT_MS;
         size_t at = k->text.n;
         command_add_line(&k->text, m.p, m.n);
-        k->v[k->n++] = (struct message){m.seq, m.published_ms, at, k->text.n - at};
+        k->v[k->n++] = (struct message){m.seq, m.published_ms, at, k->text.n - at, k->bodies.n, m.n};
+        if (!k->command)
+            buf_add(&k->bodies, m.p, m.n);
     }
     return k->n > 0;
 }
 
-static int by_command(struct task *k)
+static int store_batch(struct task *k)
+{
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < k->n; i++)
+        r = store(k, k->v[i].seq, k->v[i].published_ms, k->bodies.p + k->v[i].body_at, k->v[i].n_body);
+    return r;
+}
+
+static int by_batch(struct task *k)
 {
     int r = 0;
     k->v = xcalloc(BATCH, sizeof *k->v);
+    k->checker.tick = keep;
+    k->checker.arg = k;
     while (r == 0 && goes_on(k)) {
         r = gather(k);
-        r = r > 0 && (!stopping || drain_is_at_most_once(k->d)) ? run_batch(k) : r < 0 ? r : 0;
+        if (r <= 0 || (stopping && !drain_is_at_most_once(k->d))) {
+            r = r < 0 ? r : 0;
+            continue;
+        }
+        r = k->checker.path ? check(k) : 0;
+        if (r == 0 && k->n)
+            r = k->command ? run_batch(k) : store_batch(k);
     }
     return r;
 }
@@ -364,7 +493,9 @@ static int start(struct task *k)
     int r = drain_spec(getenv("SIMBDP_SCHEMA"), &k->spec, &k->err);
     if (r == 0 && (!database || !*database))
         r = err_set(&k->err, ERR_CONFIG, "MONGO_DATABASE is not set");
-    return r < 0 ? r : drain_open_here(k->spec, database, collection, k->command ? COMMAND_MESSAGES : MAX_MESSAGES, &k->d, &k->err);
+    return r < 0 ? r
+                 : drain_open_here(k->spec, database, collection, k->command || k->checker.path ? COMMAND_MESSAGES : MAX_MESSAGES,
+                                   &k->d, &k->err);
 }
 
 static int make_output_dir(struct task *k)
@@ -390,46 +521,62 @@ static int finish(struct task *k, int r)
     return r;
 }
 
-static const char usage[] = "usage: simbdp-load --stream [--home HOME] [--output stdout|dir] [-- COMMAND ARGS...]\n"
-                            "Stores the messages of a stream, or what COMMAND makes of them, as rows of a dataset.\n";
+static const char usage[] =
+    "usage: simbdp-load --stream [--home HOME] [--checker PROGRAM] [--checker-s SECONDS] [--output stdout|dir] "
+    "[-- COMMAND ARGS...]\n"
+    "Stores the messages of a stream, or what COMMAND makes of them, as rows of a dataset; PROGRAM sees them "
+    "first and may refuse some.\n";
+
+/* 0, or an exit code. */
+static int take_args(struct task *k, int argc, char **argv, bool *ret_dir)
+{
+    int i = 0;
+    k->checker.limit_ms = CHECKER_MS;
+    for (; i < argc && strcmp(argv[i], "--"); i++) {
+        const char *option = argv[i], *value = i + 1 < argc ? argv[++i] : "";
+        bool output = !strcmp(option, "--output"), checker = !strcmp(option, "--checker"), limit = !strcmp(option, "--checker-s");
+        if (output)
+            *ret_dir = !strcmp(value, "dir");
+        else if (checker)
+            xstr_set(&k->checker.path, value);
+        else if (limit)
+            k->checker.limit_ms = atoll(value) * 1000;
+        if (!*value || (output && !*ret_dir && strcmp(value, "stdout")) || (limit && k->checker.limit_ms <= 0) ||
+            (!output && !checker && !limit && strcmp(option, "--home") != 0)) /* --home: for those who look at the process table */
+            return fputs(usage, stderr), 2;
+    }
+    if (i + 1 < argc)
+        k->command = argv + i + 1;
+    return i + 1 == argc || (*ret_dir && !k->command) ? (fputs(usage, stderr), 2) : 0;
+}
 
 int messages_main(int argc, char **argv)
 {
     struct task k = {0};
     bool dir = false;
-    int i = 0;
-    for (; i < argc && strcmp(argv[i], "--"); i++) {
-        if (!strcmp(argv[i], "--home") && i + 1 < argc) { /* for those who look at the process table */
-            i++;
-            continue;
-        }
-        const char *mode = !strcmp(argv[i], "--output") && i + 1 < argc ? argv[++i] : "";
-        dir = !strcmp(mode, "dir");
-        if (!dir && strcmp(mode, "stdout"))
-            return fputs(usage, stderr), 2;
-    }
-    if (i + 1 < argc)
-        k.command = argv + i + 1;
-    if (i + 1 == argc || (dir && !k.command))
-        return fputs(usage, stderr), 2;
+    int r = take_args(&k, argc, argv, &dir);
+    if (r)
+        return checker_fini(&k.checker), r;
     signal(SIGPIPE, SIG_IGN);
     sigaction(SIGTERM, &(struct sigaction){.sa_handler = on_stop}, NULL);
     sigaction(SIGINT, &(struct sigaction){.sa_handler = on_stop}, NULL);
     report_init(&k.report, getenv("SIMBDP_RESULT_FILE"));
     k.quality = quality_log_open();
-    int r = dir ? make_output_dir(&k) : 0;
+    r = dir ? make_output_dir(&k) : 0;
     if (r == 0)
         r = start(&k);
     to_wake = k.d;
     if (r == 0)
-        r = k.command ? by_command(&k) : by_itself(&k);
+        r = k.command || k.checker.path ? by_batch(&k) : by_itself(&k);
     to_wake = NULL;
     r = finish(&k, r);
     drain_close(k.d);
     quality_log_close(k.quality);
     spec_free(k.spec);
     message_rows_fini(&k.rows);
+    checker_fini(&k.checker);
     buf_fini(&k.text);
+    buf_fini(&k.bodies);
     buf_fini(&k.out);
     free(k.v);
     if (*k.output_dir)

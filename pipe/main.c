@@ -108,7 +108,8 @@ static void keep(void *arg)
 static int run_on(struct pipe *k, size_t from, size_t to, struct err *e)
 {
     size_t at = k->v[from].at, end = k->v[to - 1].at + k->v[to - 1].n;
-    return command_run(k->command, k->text.p + at, end - at, NULL, 0, keep, k, e);
+    struct command_job job = {.argv = k->command, .in = k->text.p + at, .n = end - at, .tick = keep, .arg = k};
+    return command_run(&job, e);
 }
 
 static void give_back(struct pipe *k, size_t i, int code)

@@ -214,6 +214,13 @@ static int check_instances(const struct conf *c, const struct conf_tenant *t, co
     const struct conf_dataset *d = *a->dataset ? conf_dataset(t, a->dataset) : NULL;
     bool builtin = !strcmp(a->exec, BUILTIN_LOAD), stores = builtin || strcmp(a->output, "none");
     int r = check_exec(t, a->line, "stream_apps.exec", a->exec, (const char *const[]){BUILTIN_LOAD, BUILTIN_PIPE, NULL}, e);
+    if (r == 0 && *a->checker)
+        r = check_exec(t, a->line, "stream_apps.checker", a->checker, (const char *const[]){NULL}, e);
+    if (r == 0 && *a->checker && !stores)
+        r = err_set(e, ERR_CONFIG,
+                    "%s:%d: key 'stream_apps.checker': only builtin:load and apps with an output mode have one; other apps check "
+                    "messages themselves",
+                    t->file, a->line);
     if (r == 0 && !strcmp(a->exec, BUILTIN_PIPE))
         r = check_pipe(t, a, e);
     if (r == 0)
@@ -243,7 +250,7 @@ static int check_instances(const struct conf *c, const struct conf_tenant *t, co
             "%s:%d: key 'stream_apps.dataset': dataset %s has on_key_conflict = \"replace\", which is not for streams: a "
             "message that is delivered again comes behind younger ones",
             t->file, a->line, a->dataset);
-    if (builtin && (strcmp(a->output, "none") || a->args.n || a->env.n || a->secrets.n))
+    if (builtin && (strcmp(a->output, "none") || a->args.n || (!*a->checker && (a->env.n || a->secrets.n))))
         return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.%s': builtin:load has no use for it", t->file, a->line,
                        strcmp(a->output, "none") ? "output"
                        : a->args.n               ? "args"

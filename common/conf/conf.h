@@ -101,7 +101,8 @@ struct conf_stream_app {
     int line;
     char *app, *stream, *exec, *image; /* stream empty: none of ours; exec empty: its instances are not the platform's */
     struct cfg_strs args;
-    char *profile, *output, *dataset, *delivery;
+    char *profile, *output, *dataset, *delivery, *checker; /* checker empty: none */
+    int64_t checker_s;
     struct cfg_list env;     /* struct conf_env */
     struct cfg_list secrets; /* struct conf_secret */
     int64_t min_instances, max_instances, drain_s;

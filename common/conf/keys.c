@@ -301,6 +301,10 @@ static const struct cfg_key stream_app_keys[] = {
              "files that only its instances can read, in SIMBDP_SECRETS_DIR"),
     STR_ROW(conf_stream_app, dataset, "dataset", "", NULL, "whose columns, rules and collection hold for what is stored"),
     STR_ROW(conf_stream_app, output, "output", "none", "none|stdout|dir", "what the platform stores for the app"),
+    STR_ROW(conf_stream_app, checker, "checker", "", NULL,
+            "executable that sees the messages first, a line each, and prints ok or reject for each; with builtin:load and output "
+            "modes; as exec; empty: none"),
+    INT_ROW(conf_stream_app, checker_s, "checker_s", "10", 1, 3600, "how long it may take over those that it is given, seconds"),
     STR_ROW(conf_stream_app, delivery, "delivery", CONF_EXACTLY_ONCE, CONF_EXACTLY_ONCE "|at_least_once|at_most_once",
             "what a killed instance does to messages: rows are stored once in effect; perhaps twice; perhaps not at all"),
     INT_ROW(conf_stream_app, min_instances, "min_instances", "0", 0, CONF_MAX_INSTANCES, "instances that always run"),

@@ -1,6 +1,6 @@
 /* Gathers the quality of messages while an instance reads them, a UTC day at a time, and writes it as the member "quality" of its
- * result file: an array of days (common/read/quality.h), the youngest first, of which the oldest are left out when there is no room.
- * streammgr looks there now and then, and takes it over at the end.
+ * result file: an array of days (common/read/quality.h), the youngest first, of which the oldest are left out when there is no
+ * room. streammgr looks there now and then, and takes it over at the end.
  *
  * What is delivered again is counted again. Memory: FIGURES_MAX_COLUMNS columns of about 4 KiB, and two days of text. */
 #ifndef SIMBDP_QUALITY_LOG_H

@@ -1,5 +1,5 @@
-/* Figures as text that can be read back and added up: of an instance's messages until now, of an app's day. They pass through a file
- * of the tenant's, so what is read back is believed as little as a report: counts are bounded, names and texts short.
+/* Figures as text that can be read back and added up: of an instance's messages until now, of an app's day. They pass through a
+ * file of the tenant's, so what is read back is believed as little as a report: counts are bounded, names and texts short.
  *
  *   "rejects_by_rule":[{"rule","n"}...] and "repaired_by_rule" likewise,
  *   "columns":[{"name","types":{type:n},"rejects","int_min","int_max","min","max","ms_min","ms_max","text_min","text_max",

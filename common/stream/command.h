@@ -22,9 +22,19 @@ int command_start(char **argv, bool with_output, struct command *ret, struct err
 /* The exit code as a shell gives it, of what waitpid says. */
 int command_code(int status);
 
-/* Runs a command on `in`, calling tick a few times a second meanwhile: its exit code, or negative. It need not read all. `out` (may
- * be NULL) gets what it prints; ERR_LIMIT: more than max_out, and it was killed. */
-int command_run(char **argv, const char *in, size_t n, struct buf *out, size_t max_out, void (*tick)(void *arg), void *arg,
-                struct err *e);
+struct command_job {
+    char **argv;
+    const char *in; /* it need not read all */
+    size_t n;
+    struct buf *out; /* gets what it prints; NULL: its stdout is ours */
+    size_t max_out;
+    int64_t max_ms;          /* 0: it may take as long as it likes. Else it has a process group of its own */
+    void (*tick)(void *arg); /* called a few times a second meanwhile */
+    void *arg;
+};
+
+/* Runs a command: its exit code, or negative. ERR_LIMIT: it printed more than max_out, -ETIMEDOUT: it took longer than max_ms; it
+ * (with its process group, where it has one) was killed then. */
+int command_run(const struct command_job *job, struct err *e);
 
 #endif

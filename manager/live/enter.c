@@ -72,6 +72,7 @@ static void add_tenant(struct collect *c, const struct conf_tenant *t)
     }
     for (size_t i = 0; i < t->stream_apps.n; i++) {
         add(c, a[i].exec);
+        add(c, a[i].checker);
         add(c, a[i].image);
     }
     address_of_mongo(t->mongo_url, add_socket, c);

@@ -152,6 +152,18 @@ void plan_path(struct run_spec *s, const char *path, const char *mode)
         run_pairs_add(&s->paths, path, mode);
 }
 
+void plan_checker(struct run_spec *s, const struct home *h, const struct conf_stream_app *c)
+{
+    AUTO_FREE char *path = plan_exec(h, s->tenant, c->checker);
+    AUTO_FREE char *seconds = xasprintf("%lld", (long long)c->checker_s);
+    if (!*c->checker)
+        return;
+    plan_arg(s, "--checker");
+    plan_arg(s, path);
+    plan_arg(s, "--checker-s");
+    plan_arg(s, seconds);
+}
+
 static void plan_mounts(struct run_spec *s, const struct conf_profile *p)
 {
     for (size_t i = 0; i < p->mounts.n; i++) {
@@ -170,6 +182,13 @@ static bool is_hidden(const char *path)
         if (!strncmp(path, hidden[i], strlen(hidden[i])))
             return true;
     return false;
+}
+
+void plan_checker_path(struct run_spec *s, const struct home *h, const struct conf_stream_app *c)
+{
+    AUTO_FREE char *path = plan_exec(h, s->tenant, c->checker), *apps = xasprintf("%s/apps/%s/", h->path, s->tenant);
+    if (*c->checker && is_hidden(path) && strncmp(path, apps, strlen(apps)) != 0)
+        plan_path(s, path, "prx");
 }
 
 static void add_target(void *arg, const struct address *a, const char *path)

@@ -29,6 +29,9 @@ void plan_limits(struct run_spec *s, const struct conf_profile *p);
 void plan_arg(struct run_spec *s, const char *arg);
 /* What the agreement says of a message's rows, where it does, and whether figures are wanted of them. */
 void plan_message_limits(struct run_spec *s, const struct conf_limits *l, const struct conf_dataset *d);
+/* A stream app's checker, where it has one: arguments of simbdp-load, and (once the isolation is planned) that it is to be seen. */
+void plan_checker(struct run_spec *s, const struct home *h, const struct conf_stream_app *c);
+void plan_checker_path(struct run_spec *s, const struct home *h, const struct conf_stream_app *c);
 void plan_secrets(struct run_spec *s, const struct home *h, const char *tenant,
                   const struct cfg_list *secrets); /* struct conf_secret */
 /* The platform's own program: what it needs beside an app, and what would harm it is left out. */

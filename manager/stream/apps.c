@@ -99,13 +99,22 @@ bool app_has_capacity(const struct app *a, const struct conf_profile *p)
 
 /* ---- failures ---- */
 
-/* Of its executable, in the image that has this identity. */
+int64_t app_checker_identity(const struct app *a)
+{
+    const struct conf_tenant *t;
+    const struct conf_stream_app *c = app_conf(a, &t);
+    AUTO_FREE char *path = c && *c->checker ? plan_exec(&a->mgr->home, a->tenant, c->checker) : NULL;
+    return path ? (int64_t)((uint64_t)plan_exec_identity(path) * 0x9e3779b97f4a7c15u)
+                : 0; /* other bits than the same file as exec */
+}
+
+/* Of its executable, in the image that has this identity, and of its checker. */
 static int64_t identity_in(const struct app *a, int64_t image_identity)
 {
     const struct conf_tenant *t;
     const struct conf_stream_app *c = app_conf(a, &t);
     AUTO_FREE char *path = c ? plan_exec(&a->mgr->home, a->tenant, c->exec) : NULL;
-    return path ? plan_exec_identity(path) ^ image_identity : 0;
+    return path ? plan_exec_identity(path) ^ image_identity ^ app_checker_identity(a) : 0;
 }
 
 static int64_t identity_now(const struct app *a)
@@ -161,6 +170,16 @@ static bool has_healthy(const struct app *a, uint64_t generation)
         if (instance_is_scaled(i) && i->generation == generation && is_healthy(i))
             return true;
     return false;
+}
+
+void app_take_words(struct run_result *res)
+{
+    enum { SHOWN = 400 };
+    struct app_result r;
+    if (res->error || !res->app_result || app_result_parse(res->app_result, strlen(res->app_result), &r, NULL) < 0)
+        return;
+    res->error = r.error && *r.error ? xstrndup(r.error, SHOWN) : NULL;
+    app_result_free(&r);
 }
 
 void app_note_failure(struct app *a, const struct instance *i, const struct run_result *res)

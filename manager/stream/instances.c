@@ -83,6 +83,8 @@ static void on_ended(void *arg, struct run_result *res)
     crash_at(CRASH_instance_end_seen);
     if (i->stop && res->outcome == RUN_killed && !res->forced)
         res->outcome = RUN_ok; /* it ended as it was told to */
+    if (!i->stop)
+        app_take_words(res);
     book_ended(m->book, i, res);
     crash_at(CRASH_instance_end_noted);
     unlink_instance(i);

@@ -1,7 +1,7 @@
-/* What the messages of stream apps were like, by app and UTC day. Instances that use our code write it into their result file as they
- * go (common/load/quality_log.h); a copy of that is in the book while they run, and is added to their app's day with their end, in the
- * one transaction that notes it. So an instance that is killed, or lost with its runner, counts up to what was seen of it last, and
- * none counts twice.
+/* What the messages of stream apps were like, by app and UTC day. Instances that use our code write it into their result file as
+ * they go (common/load/quality_log.h); a copy of that is in the book while they run, and is added to their app's day with their
+ * end, in the one transaction that notes it. So an instance that is killed, or lost with its runner, counts up to what was seen of
+ * it last, and none counts twice.
  *
  * The file is the tenant's to forge: it is opened without following or waiting, is small, and what is in it is checked and written
  * anew before it is kept. */

@@ -53,6 +53,7 @@ void spec_make(const struct instance *i, const struct conf_tenant *t, const stru
         s.exec = home_program(&m->home, "simbdp-load");
         plan_builtin(&s, &m->home);
         plan_arg(&s, "--stream");
+        plan_checker(&s, &m->home, c);
         if (stores) {
             plan_arg(&s, "--output");
             plan_arg(&s, c->output);
@@ -63,11 +64,12 @@ void spec_make(const struct instance *i, const struct conf_tenant *t, const stru
         s.exec = xstrdup(exec);
     }
     plan_isolation(&s, &(struct plan_host){&m->home, &m->isolation, m->conf->platform.uid_base}, p, f->mongo_url);
+    plan_checker_path(&s, &m->home, c);
     add_args(&s, i, c);
     plan_env(&s, &c->env);
     plan_secrets(&s, &m->home, t->id, &c->secrets);
     plan_common_env(&s, &(struct plan_tenant){t->id, t->database, f->mongo_url, f->uid, f->uid}, c->app, i->run_id, i->attempt);
-    plan_app_dir(&s, &m->home, c->exec);
+    plan_app_dir(&s, &m->home, stores || !*c->checker ? c->exec : c->checker);
     run_pairs_add(&s.env, "ZMQ_STREAM_ENDPOINT", watcher_endpoint(m->watcher));
     AUTO_FREE char *full = xasprintf("%s/%s", t->id, c->stream);
     run_pairs_add(&s.env, "SIMBDP_STREAM", f->uid >= 0 ? c->stream : full); /* who has our uid is not one tenant to the broker */
@@ -108,7 +110,7 @@ uint64_t spec_generation(struct app *a)
         return 0;
     AUTO_FREE char *exec = plan_exec(&m->home, t->id, c->exec);
     bool of_host = strncmp(c->exec, "builtin:", 8) && (!*c->image || c->exec[0] != '/');
-    int64_t identity = (of_host ? plan_exec_identity(exec) : 0) ^ a->image_identity;
+    int64_t identity = (of_host ? plan_exec_identity(exec) : 0) ^ a->image_identity ^ app_checker_identity(a);
     if (*c->image && !a->image) /* what there is stays until it is known */
         return a->generation;
     if (a->generation_of != m->version || a->identity != identity || !a->generation) {

@@ -130,8 +130,12 @@ const struct conf_stream_app *app_conf(const struct app *a, const struct conf_te
 const char *app_obstacle(const struct app *a);
 /* How many instances there should be now, beside those of asks, and why not more (static; NULL: nothing forbids it). */
 int64_t app_target(struct app *a, const char **ret_why);
+/* Another when its checker is; 0: it has none. */
+int64_t app_checker_identity(const struct app *a);
 /* stream_pct of the capacity has room for one more of these. */
 bool app_has_capacity(const struct app *a, const struct conf_profile *p);
+/* What our code in an instance said of its end, in its result file, where nobody else says why; the tenant may have written it. */
+void app_take_words(struct run_result *res);
 /* An instance ended by itself: when is the next worth trying, or is the app parked? */
 void app_note_failure(struct app *a, const struct instance *i, const struct run_result *res);
 /* Forgets why an app was parked, and its failures. */

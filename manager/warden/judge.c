@@ -355,6 +355,7 @@ static void want_stream(struct trial *c)
     if (loads || stores) {
         plan_builtin(w, j->home);
         plan_arg(w, "--stream");
+        plan_checker(w, j->home, a);
     }
     if (stores) {
         plan_arg(w, "--output");
@@ -363,12 +364,13 @@ static void want_stream(struct trial *c)
         plan_arg(w, exec);
     }
     plan_isolation(w, &(struct plan_host){j->home, j->isolation, c->law->conf->platform.uid_base}, c->p, env_of(c->s, "MONGO_URL"));
+    plan_checker_path(w, j->home, a);
     c->free_args = !loads;
     for (size_t i = 0; i < a->args.n && loads; i++)
         plan_arg(w, a->args.v[i]);
     plan_env(w, &a->env);
     plan_secrets(w, j->home, w->tenant, &a->secrets);
-    plan_app_dir(w, j->home, a->exec);
+    plan_app_dir(w, j->home, stores || !*a->checker ? a->exec : a->checker);
     want_stream_env(c);
 }
 

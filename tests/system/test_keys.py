@@ -9,6 +9,7 @@ STREAMS, PEERS, MANAGED = "tests/fault/test_streams.py", "tests/fault/test_strea
 MONITOR, CONTROLLER = "tests/system/test_monitor.py", "tests/unit/test_controller.c"
 IMAGE = "tests/attack/test_image.py"
 WALLS = "tests/attack/test_walls.py"
+CHECKER = "tests/system/test_checker.py"
 TRIGGERS, RETENTION = "tests/system/test_triggers.py", "tests/system/test_retention.py"
 S06, CUT_OFF = PEERS + "::test_s06_limits_are_refused_by_name_and_recorded", PEERS + "::test_s06_after_too_many_breaches_a_stream_is_cut_off"
 INTAKE = "tests/attack/test_intake.py"
@@ -173,6 +174,8 @@ TABLE = {
     **dict.fromkeys((f"tenant.stream_apps.{key}" for key in "exec args output dataset profile env.name env.value secrets.name secrets.file".split()),
                     MANAGED + "::test_five_lines_of_shell_are_a_stream_app"),
     "tenant.stream_apps.delivery": MANAGED + "::test_delivery_is_the_apps_to_choose",
+    "tenant.stream_apps.checker": CHECKER + "::test_the_checker_of_a_stream_app",
+    "tenant.stream_apps.checker_s": CHECKER + "::test_an_app_whose_checker_is_broken_waits_until_it_is_mended",
     "tenant.stream_apps.min_instances": MANAGED + "::test_on_demand_off_and_min_instances",
     "tenant.stream_apps.max_instances": MANAGED + "::test_on_demand_off_and_min_instances",
     "tenant.stream_apps.on_demand": MANAGED + "::test_on_demand_off_and_min_instances",

@@ -157,9 +157,11 @@ static void what_makes_no_sense_is_left_out(void **state)
     static const char *const texts[] = {
         "{\"day\":20001,\"messages\":5}",
         "{\"day\":20000,\"messages\":-5,\"rows\":1e300,\"until_ms\":9e18,\"columns\":7,\"rejects_by_rule\":{\"a\":1}}",
-        "{\"day\":20000,\"columns\":[1,{},{\"name\":1},{\"name\":\"a\"},{\"name\":\"a\",\"types\":[]},{\"name\":\"a\",\"types\":{\"int\":-1,"
+        "{\"day\":20000,\"columns\":[1,{},{\"name\":1},{\"name\":\"a\"},{\"name\":\"a\",\"types\":[]},{\"name\":\"a\",\"types\":{"
+        "\"int\":-1,"
         "\"what\":3}}]}",
-        "{\"day\":20000,\"columns\":[{\"name\":\"a\",\"types\":{\"int\":9e18,\"date\":1,\"double\":1,\"string\":1},\"ms_min\":-9e18,"
+        "{\"day\":20000,\"columns\":[{\"name\":\"a\",\"types\":{\"int\":9e18,\"date\":1,\"double\":1,\"string\":1},\"ms_min\":-"
+        "9e18,"
         "\"ms_max\":9223372036854775807,\"int_min\":\"x\",\"min\":\"NaN\",\"text_min\":5,\"registers\":\"oooo\"}]}",
         "{\"day\":20000,\"rejects_by_rule\":[{\"rule\":\"A B\",\"n\":1},{\"rule\":\"\",\"n\":1},{\"rule\":\"type\",\"n\":-3}]}",
     };
@@ -179,8 +181,10 @@ static void what_makes_no_sense_is_left_out(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parts_are_the_whole),          cmocka_unit_test(what_has_no_room_is_coarser_or_left_out),
-        cmocka_unit_test(a_column_of_two_kinds_is_mixed), cmocka_unit_test(names_are_bounded),
+        cmocka_unit_test(parts_are_the_whole),
+        cmocka_unit_test(what_has_no_room_is_coarser_or_left_out),
+        cmocka_unit_test(a_column_of_two_kinds_is_mixed),
+        cmocka_unit_test(names_are_bounded),
         cmocka_unit_test(what_makes_no_sense_is_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
