@@ -87,7 +87,8 @@ static int take_lines(struct checker *c, size_t n, struct err *e)
         }
         p = eol ? eol + 1 : end;
     }
-    return lines == n ? CHECKED : nothing(e, "prints %zu line%s for %zu message%s", lines, lines == 1 ? "" : "s", n, n == 1 ? "" : "s");
+    return lines == n ? CHECKED
+                      : nothing(e, "prints %zu line%s for %zu message%s", lines, lines == 1 ? "" : "s", n, n == 1 ? "" : "s");
 }
 
 static void make_room(struct checker *c, size_t n)

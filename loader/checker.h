@@ -1,5 +1,5 @@
-/* A tenant's checker of messages: a program that is started for each batch, gets a line a message on stdin (common/stream/command.h)
- * and prints a line for each, in their order: "ok", or "reject", perhaps with a reason behind it. */
+/* A tenant's checker of messages: a program that is started for each batch, gets a line a message on stdin
+ * (common/stream/command.h) and prints a line for each, in their order: "ok", or "reject", perhaps with a reason behind it. */
 #ifndef SIMBDP_CHECKER_H
 #define SIMBDP_CHECKER_H
 
@@ -25,8 +25,8 @@ enum checked {
     CHECKED_NOTHING /* it did not answer as it has to; e says how */
 };
 
-/* Runs it on n messages in `text`. An enum checked, or negative: it cannot be started. Exit code 65 for a single message refuses it.
- * Blocks for up to limit_ms; all that it started in its process group is killed then. */
+/* Runs it on n messages in `text`. An enum checked, or negative: it cannot be started. Exit code 65 for a single message refuses
+ * it. Blocks for up to limit_ms; all that it started in its process group is killed then. */
 int checker_run(struct checker *c, const char *text, size_t n_text, size_t n, struct err *e);
 void checker_fini(struct checker *c);
 

@@ -38,13 +38,14 @@ void quality_log_close(struct quality_log *l)
 /* A clock that is set back begins no day anew. */
 static void look_at_day(struct quality_log *l)
 {
-    AUTO_BUF struct buf all = {0};
+    AUTO_BUF struct buf day_text = {0}, all = {0};
     int64_t day = clk_day(clk_wall_ms());
     if (day <= l->today.day)
         return;
     if (l->today.messages) {
+        quality_keep(&l->today, &day_text);
         buf_adds(&all, ",");
-        quality_keep(&l->today, &all);
+        buf_add(&all, day_text.p, day_text.n);
         if (all.n + l->over.n <= OVER_MAX_BYTES)
             buf_add(&all, l->over.p, l->over.n);
         buf_reset(&l->over);

@@ -3,12 +3,13 @@ import contextlib
 import datetime
 import json
 import os
-import pathlib
 import signal
 import sqlite3
 
 import pytest
-from harness import until
+from harness import RELEASE, until
+from test_consume import python, settled, start, stop, stream  # noqa: F401 (stream: a fixture)
+from test_retention import leap  # noqa: F401 (a fixture)
 from test_streammgr import LOAD, configure, publish, script, wait_app
 
 COLUMNS = ('columns = ( { name = "station"; type = "string"; regex = "^[A-Z]{3}$"; }, { name = "celsius"; type = "double"; max = 60.0; }, '
@@ -171,7 +172,40 @@ def test_the_structure_only_has_no_figures(platform):
     assert [r["quality"] for r in platform.rows("stats", "--streams")] == [None]
 
 
-def test_commands_and_libsimbdp_count_alike(platform):
+def written(home, n):
+    """The days of the result file, once there are so many messages in all."""
+    def look():
+        path = home.base / "result.json"
+        days = json.loads(path.read_text()).get("quality", []) if path.exists() else []
+        return days if sum(d["messages"] for d in days) == n else None
+    return until(look, home.base, what=f"{n} messages in the result file")
+
+
+def test_libsimbdp_counts_what_it_reads_and_writes_it_while_it_waits(stream):
+    p = python(stream, "simbdp.main(lambda run: run.ingest_stream())")
+    stream.peer.publish("acme/events", [b'{"station":"OSL","celsius":1.5}', b'{"station":"TRD"}', b'{"station":"x"}', b""])
+    settled(stream, dead=2)
+    day, = written(stream, 4)
+    assert (day["rows"], day["rejects"], {c["name"] for c in day["columns"]}) == (2, 2, {"station", "celsius"})
+    assert {r["rule"]: r["n"] for r in day["rejects_by_rule"]} == {"regex": 1, "empty": 1}
+    stop(p)
+    assert written(stream, 4) == [day]
+
+
+def test_an_instance_that_lives_for_days_has_each_of_them(stream, leap):
+    leap(0)
+    p = start(stream, RELEASE / "simbdp-load", "--stream", **leap.env)
+    for days, n in ((0, 3), (1, 2), (3, 4)):
+        leap(days)
+        stream.peer.publish("acme/events", [b'{"station":"OSL"}'] * n)
+        settled(stream, dead=0)
+    days = written(stream, 9)
+    stop(p)
+    first = days[-1]["day"]
+    assert [(d["day"] - first, d["messages"]) for d in days] == [(3, 4), (1, 2), (0, 3)]
+
+
+def test_commands_count_alike(platform):
     script(platform, "cat.sh", "#!/bin/sh\nexec cat\n")
     configure(platform, LOAD, 'app = "printed"; exec = "cat.sh"; output = "stdout"; dataset = "data";')
     columns(platform)
@@ -179,4 +213,3 @@ def test_commands_and_libsimbdp_count_alike(platform):
     publish(platform, *rows_of(*range(30)), b'{"station":"abc"}')
     qualities = [wait_messages(platform, 31, app)["quality"] for app in ("store", "printed")]
     assert qualities[0]["by_column"] == qualities[1]["by_column"] and qualities[0]["rejects_by_rule"] == qualities[1]["rejects_by_rule"] == {"regex": 1}
-    assert pathlib.Path(platform.path / "logs/tenants/acme/stream.jsonl").exists()
