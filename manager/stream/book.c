@@ -22,6 +22,7 @@ struct book {
         const char *sql;
         sqlite3_stmt *s;
     } statements[N_STATEMENTS];
+    bool within, failed; /* a transaction of several statements is open; one of them failed */
 };
 
 static const char schema[] =
@@ -167,8 +168,16 @@ static bool give_up(struct book *b)
     return false;
 }
 
+/* A transaction of its own, or part of one that is open. */
 static bool run(struct book *b, sqlite3_stmt *s)
 {
+    if (b->within) {
+        bool ok = step(s);
+        if (!ok)
+            snprintf(b->why, sizeof b->why, "%s", db_why(b->db));
+        b->failed |= !ok;
+        return ok;
+    }
     return commit(b, begin(b) && step(s)) || give_up(b);
 }
 
@@ -251,18 +260,18 @@ static void note_end(struct book *b, const struct instance *i, const struct run_
 
 void book_ended(struct book *b, const struct instance *i, const struct run_result *res)
 {
-    bool ok = sqlite3_exec(b->db, "BEGIN IMMEDIATE", NULL, NULL, NULL) == SQLITE_OK;
-    if (ok) {
+    b->failed = !begin(b);
+    if (!b->failed) {
+        b->within = true;
         quality_end(b, i, res);
         note_end(b, i, res);
-        ok = sqlite3_exec(b->db, "COMMIT", NULL, NULL, NULL) == SQLITE_OK;
+        b->within = false;
+        if (commit(b, !b->failed))
+            return;
     }
-    if (ok)
-        return;
-    log_error("book", i->app->tenant, i->run_id, "state/streams.db: %s", db_why(b->db));
-    if (!sqlite3_get_autocommit(b->db))
-        sqlite3_exec(b->db, "ROLLBACK", NULL, NULL, NULL);
-    note_end(b, i, res);
+    give_up(b);
+    log_error("book", i->app->tenant, i->run_id, "state/streams.db: %s", b->why);
+    note_end(b, i, res); /* without what was read, if it must be */
 }
 
 static void bind_quality(sqlite3_stmt *s, const struct instance *i, const char *run_id, int64_t day)
@@ -309,7 +318,7 @@ bool book_drop_quality(struct book *b, const struct instance *i, int64_t day)
     static const char sql[] = "DELETE FROM quality WHERE tenant=?1 AND app=?2 AND day=?3 AND run_id=?4";
     sqlite3_stmt *s = prepare(b, sql);
     bind_quality(s, i, i->run_id, day);
-    return run(s);
+    return run(b, s);
 }
 
 int book_each_live(struct book *b, void (*fn)(void *arg, const struct book_instance *i), void *arg, struct err *e)
