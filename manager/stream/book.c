@@ -75,7 +75,7 @@ static int open_tables(struct book *b, const char *path, struct err *e)
         err_context(
             e,
             "%s cannot be used; put it back from a backup, or move it away and say `mysimbdp verify --accept`: what is lost "
-            "is which instances ran, and counts that a person set",
+            "is which instances ran, counts that a person set, and the quality of what stream apps read",
             path);
         return r;
     }
