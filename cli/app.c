@@ -1,5 +1,7 @@
 /* mysimbdp app: the stream apps, and how many instances of each run. */
 #include "cli.h"
+#include "ledger.h"
+#include "listing.h"
 #include "common/mem.h"
 
 #include <stdio.h>

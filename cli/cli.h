@@ -8,7 +8,6 @@
 #include "common/home.h"
 #include "common/json.h"
 
-#include <sqlite3.h>
 #include <stdbool.h>
 
 enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
@@ -22,8 +21,6 @@ struct cli {
     bool json;
     char whole_id[ID_SIZE];
 };
-
-#define ID_GAP ".." /* of an id whose middle is left out */
 
 typedef int (*cli_verb)(struct cli *c);
 
@@ -40,6 +37,8 @@ int cli_fail(struct cli *c, const struct err *e);
 void cli_warn_reach(const struct cli *c, const char *home);
 /* Whether there is a `mysimbdp up`, which starts a program that ended. */
 bool cli_is_running(const struct home *h);
+/* How long one that is being started is waited for (the longest delay of `up` before a start), and how often it is tried. */
+enum { CLI_START_WAIT_MS = 10000, CLI_RETRY_MS = 20 };
 
 int cli_home(struct cli *c, struct home *h);  /* 0 or CLI_FAILED, complained */
 int cli_enter(struct cli *c, struct home *h); /* the same with home_enter */
@@ -61,56 +60,6 @@ int cli_conf(struct cli *c, const struct home *h, struct conf **ret);
 int cli_connect(const struct home *h, const char *socket_name, struct err *e);
 int cli_connect_wait(const struct home *h, const char *socket_name, struct err *e);
 int cli_exchange(int fd, const char *request, bson_t **ret, struct err *e);
-
-/* The ledger, for reading, with the instances of stream apps beside it (streams.instances). NULL with CLI_FAILED complained; a home
- * that never ran has no ledger and *ret_none. */
-sqlite3 *cli_ledger(struct cli *c, const struct home *h, bool *ret_none);
-
-/* A table shows ids as short as they can be told apart, so the beginning of one, or BEGINNING..END, is as good as all of it, if it
- * is that of one only. *id (not NULL) becomes the whole one, which is kept in `c`; it stays as it is where there is none, or no
- * ledger. 0, or CLI_FAILED with a complaint. */
-int cli_whole_id(struct cli *c, const struct home *h, bool run, const char **id);
-
-/* Whether the ledger (NULL: there is none) or the configuration knows it; complained. The second opens the ledger by itself, and
- * takes NULL for no tenant, which is right. */
-bool cli_is_tenant(struct cli *c, const struct home *h, sqlite3 *db, const char *tenant);
-bool cli_knows_tenant(struct cli *c, const struct home *h, const char *tenant);
-
-/* A listing: the same rows as JSON objects or as an aligned table. */
-enum col_kind { COL_TEXT, COL_ID, COL_LONG, COL_COUNT, COL_NUMBER, COL_TIME, COL_BOOL, COL_JSON, COL_WORDS };
-struct col {
-    const char *name;
-    enum col_kind kind; /* COL_COUNT: negative is null; COL_TIME: milliseconds, 0 is null; COL_ID, COL_LONG: text of which a table
-                           may show the beginning; COL_WORDS: as COL_LONG, and in no JSON */
-    int rank;           /* 0: in JSON only. Else in tables; a terminal that is too narrow leaves out the highest first, 1 never */
-};
-/* Column i of the statement is cols[i]. Returns the number of rows. */
-int cli_list(struct cli *c, sqlite3_stmt *s, const struct col *cols, size_t n_cols);
-
-/* The same of what a program knows, ordered by the first three columns. CLI_DONE or CLI_FAILED, complained. */
-struct cli_source {
-    const char *socket_name, *request, *key; /* key: of the array in its answer */
-    char *const *offline;                    /* while it does not run: a program and its arguments that print the array */
-    const char *what;                        /* what it lists, for an empty one */
-};
-int cli_list_program(struct cli *c, const struct home *h, const struct cli_source *from, const struct col *cols, size_t n_cols);
-
-/* A whole listing verb: a positional id, options that filter, --since, --limit; newest last. The statement is put together of
- * what was asked for only, so that an index serves it: a listing costs what it shows, not what the ledger holds. */
-struct listing {
-    const char *select;     /* SELECT ... FROM ... */
-    const char *id, *since; /* columns */
-    struct {
-        const char *option, *condition; /* condition: with ? for the option's value */
-    } filters[3];
-    const char *const *states;                                   /* what --state may be; ends with NULL */
-    const char *what;                                            /* what it lists, for an empty one */
-    const char *(*extra)(const char *option, const char *value); /* a condition that is true then and names an index, or NULL */
-};
-int cli_listing(struct cli *c, const struct listing *l, const struct col *cols, size_t n_cols);
-
-/* A stamp of "2026-01-31", "2026-01-31T12:00:00Z" or "15m", "2h", "7d" ago. */
-int cli_since(const char *text, int64_t *ret_wall_ms);
 
 int verb_advise(struct cli *c);
 int verb_app(struct cli *c);

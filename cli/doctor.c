@@ -1,6 +1,7 @@
 /* What this host gives, and what it does not: every limit of every profile, and what the platform relies on. Nothing is concluded
  * from versions: what is reported was tried. */
 #include "cli.h"
+#include "ledger.h"
 #include "marks.h"
 #include "mongo.h"
 #include "table.h"

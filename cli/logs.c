@@ -1,6 +1,7 @@
 /* What a run printed: runs/<run_id>/log.1 (older half) and log, then the loading step's. -f waits for more until the run
  * ended. */
 #include "cli.h"
+#include "ledger.h"
 #include "text.h"
 
 #include "common/beneath.h"

@@ -1,5 +1,7 @@
 /* `queue list` and `dead list|replay|drop`: what the broker says, or, while it is down, what its store holds. */
 #include "cli.h"
+#include "ledger.h"
+#include "listing.h"
 
 #include "common/mem.h"
 

@@ -1,4 +1,5 @@
 #include "cli.h"
+#include "ledger.h"
 #include "text.h"
 
 #include "common/beneath.h"

@@ -1,4 +1,5 @@
 #include "cli.h"
+#include "listing.h"
 
 #include <string.h>
 

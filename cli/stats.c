@@ -1,5 +1,7 @@
 /* Figures over the ledger and the streams' journals: a line a tenant, then one for the platform (tenant_id null). */
 #include "cli.h"
+#include "ledger.h"
+#include "listing.h"
 #include "stats_streams.h"
 #include "table.h"
 

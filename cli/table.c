@@ -1,6 +1,7 @@
 #include "table.h"
 #include "text.h"
 
+#include "common/home.h"
 #include "common/mem.h"
 
 #include <locale.h>

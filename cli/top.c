@@ -1,5 +1,6 @@
 /* mysimbdp top: what the monitor's board shows, live. */
 #include "cli.h"
+#include "ledger.h"
 #include "table.h"
 #include "text.h"
 

@@ -1,5 +1,6 @@
 /* Asks batchmgr for a slot, writes below staging/.incoming, commits. The file is the platform's once commit is answered. */
 #include "cli.h"
+#include "ledger.h"
 #include "progress.h"
 
 #include "common/beneath.h"

@@ -3,6 +3,7 @@
  * verify_streams.c). Works with the programs up or down;
  * what moves meanwhile is looked at twice. */
 #include "cli.h"
+#include "ledger.h"
 #include "marks.h"
 #include "verify_rows.h"
 

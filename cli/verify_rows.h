@@ -4,7 +4,7 @@
 
 #include "cli.h"
 
-#include <errno.h>
+#include <sqlite3.h>
 
 struct verify_rows {
     const struct home *home;

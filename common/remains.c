@@ -2,11 +2,11 @@
 #include "clk.h"
 #include "fd.h"
 #include "mem.h"
+#include "tree.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,7 +67,7 @@ static bool is_made_by_the_dead(const char *name)
 {
     const char *dash = strchr(name, '-');
     long pid = dash ? strtol(dash + 1, NULL, 10) : 0;
-    return pid > 1 && kill((pid_t)pid, 0) < 0 && errno == ESRCH;
+    return pid > 1 && !tree_is_alive((pid_t)pid);
 }
 
 static bool is_old(int dir, const char *name)

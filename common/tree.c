@@ -17,7 +17,8 @@ struct proc {
     bool ours;
 };
 
-static pid_t parent_of(const char *pid)
+/* 0; or -1: there is no such process, or nobody may look at it. */
+static int look_at(const char *pid, char *ret_state, int *ret_parent)
 {
     char path[64], text[512];
     snprintf(path, sizeof path, "/proc/%.20s/stat", pid);
@@ -27,9 +28,25 @@ static pid_t parent_of(const char *pid)
         return -1;
     text[n] = 0;
     /* "pid (name) state ppid": the name may hold anything, so look for its last parenthesis. */
-    char *p = strrchr(text, ')'), state;
+    char *p = strrchr(text, ')');
+    return p && sscanf(p + 1, " %c %d", ret_state, ret_parent) == 2 ? 0 : -1;
+}
+
+static pid_t parent_of(const char *pid)
+{
+    char state;
     int parent;
-    return p && sscanf(p + 1, " %c %d", &state, &parent) == 2 ? parent : -1;
+    return look_at(pid, &state, &parent) < 0 ? -1 : parent;
+}
+
+bool tree_is_alive(pid_t pid)
+{
+    char name[16], state;
+    int parent;
+    snprintf(name, sizeof name, "%d", pid);
+    if (kill(pid, 0) < 0 && errno == ESRCH)
+        return false;
+    return look_at(name, &state, &parent) < 0 || (state != 'Z' && state != 'X');
 }
 
 int tree_signal(int sig)

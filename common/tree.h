@@ -12,6 +12,10 @@ int tree_signal(int sig);
 /* Signals every process whose environment holds NAME=VALUE (for trees whose runner died, where no cgroup tells). */
 int tree_signal_marked(const char *name, const char *value, int sig);
 
+/* Whether the process is there and has not ended. One that nobody reaps is a zombie for ever, where a container's first process is
+ * no init, and keeps its pid. */
+bool tree_is_alive(pid_t pid);
+
 /* Reaps what has ended; stores main's status when it is among it. True when no child is left. */
 bool tree_reap(pid_t main, bool *main_ended, int *status);
 

@@ -5,11 +5,14 @@
 #include "common/err.h"
 #include "common/home.h"
 #include "common/map.h"
+#include "common/tree.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static void errors_gather_context(void **state)
 {
@@ -125,12 +128,27 @@ static void a_url_for_another_user_keeps_hosts_and_options(void **state)
     assert_null(address_mongo_as("", "u", "s", "d"));
 }
 
+static void a_zombie_is_not_alive(void **state)
+{
+    siginfo_t info;
+    (void)state;
+    assert_true(tree_is_alive(getpid()));
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(0);
+    assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+    assert_false(tree_is_alive(pid));
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    assert_false(tree_is_alive(pid));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors_gather_context),    cmocka_unit_test(stamps_go_both_ways),
         cmocka_unit_test(map_agrees_with_an_array), cmocka_unit_test(ids_are_unique_and_sorted),
         cmocka_unit_test(takes_the_home_argument),  cmocka_unit_test(a_url_for_another_user_keeps_hosts_and_options),
+        cmocka_unit_test(a_zombie_is_not_alive),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
