@@ -7,6 +7,7 @@
 #include "helper.h"
 #include "inspect.h"
 #include "intake.h"
+#include "parking.h"
 #include "purge.h"
 #include "release.h"
 #include "retention.h"
@@ -37,7 +38,7 @@
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
 
-enum { PARK_POLL_S = 1, QUIT_FLUSH_MS = 50, MAX_WAIT_MS = 86400000 };
+enum { QUIT_FLUSH_MS = 50, MAX_WAIT_MS = 86400000 };
 
 static struct batchmgr *the;
 
@@ -407,7 +408,7 @@ int batchmgr_apply_conf(struct batchmgr *m, struct conf *next, struct err *e)
         order_users(m);
     if (strcmp(m->mongo_kind, "url"))
         health_probe_writes(h, m->home.dirfd);
-    runs_unpark(m, NULL, NULL, false);
+    parking_lift(m->parking, NULL, NULL, false);
     inspect_kick(m);
     requeue(m);
     on_health(m, NULL);
@@ -581,13 +582,6 @@ static void on_spawner_ready(void *arg)
     batchmgr_kick(arg);
 }
 
-static void on_park(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd;
-    (void)what;
-    runs_unpark(arg, NULL, NULL, true);
-}
-
 static int start(struct batchmgr *m, struct err *e)
 {
     struct conf *c = NULL;
@@ -673,24 +667,15 @@ static void stop(struct batchmgr *m)
         map_fini(&t->datasets);
         free(t);
     }
-    i = 0;
-    for (struct parked *p; (p = map_next(&m->parked, &i));) {
-        free(p->tenant);
-        free(p->app);
-        free(p->path);
-        free(p->image);
-        free(p);
-    }
+    parking_free(m->parking);
     i = 0;
     for (void *x; (x = map_next(&m->exec_hashes, &i));)
         free(x);
-    struct map *maps[] = {&m->tenants, &m->files, &m->staged, &m->contents, &m->parked, &m->uploads, &m->exec_hashes};
+    struct map *maps[] = {&m->tenants, &m->files, &m->staged, &m->contents, &m->uploads, &m->exec_hashes};
     for (size_t k = 0; k < sizeof maps / sizeof *maps; k++)
         map_fini(maps[k]);
-    struct event *evs[] = {m->dispatch_ev, m->park_ev};
-    for (size_t k = 0; k < sizeof evs / sizeof *evs; k++)
-        if (evs[k])
-            event_free(evs[k]);
+    if (m->dispatch_ev)
+        event_free(m->dispatch_ev);
     sched_free(m->sched);
     conf_free(m->conf);
     outside_free(m->outside);
@@ -714,9 +699,7 @@ static int run(struct batchmgr *m, const char *home_arg, bool supervised, struct
         return lock;
     home_narrow(&m->home);
     m->dispatch_ev = event_new(m->base, -1, 0, on_dispatch, m);
-    m->park_ev = event_new(m->base, -1, EV_PERSIST, on_park, m);
-    struct timeval tv = {PARK_POLL_S, 0};
-    event_add(m->park_ev, &tv);
+    m->parking = parking_new(m);
     struct daemon *d = daemon_new(m->base, supervised, &(struct daemon_ops){"runs are left alone", on_reload, NULL, m});
     m->supervised = supervised;
     r = start(m, e);

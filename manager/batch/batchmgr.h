@@ -57,11 +57,6 @@ struct tenant {
     struct fair_share share; /* of the inspectors */
 };
 
-struct parked { /* an app that could not be executed */
-    char *tenant, *app, *path, *image;
-    int64_t identity; /* of executable and image when it was parked */
-};
-
 struct batchmgr {
     struct home home;
     struct conf *conf;
@@ -70,7 +65,8 @@ struct batchmgr {
     struct event_base *base;
     struct ledger *ledger;
     struct sched *sched;
-    struct map tenants, files, staged, contents, runs, parked;
+    struct parking *parking;
+    struct map tenants, files, staged, contents, runs;
     struct map exec_hashes; /* by path; runplan.c */
     struct map waiting;     /* release.c */
     size_t n_waiting;
@@ -88,7 +84,7 @@ struct batchmgr {
     struct age age;     /* what retention goes by */
     struct event *retention_ev;
     size_t retention_next; /* tenant that is looked at next */
-    struct event *inotify_ev, *rescan_ev, *walk_ev, *claim_ev, *disk_ev, *park_ev, *dispatch_ev;
+    struct event *inotify_ev, *rescan_ev, *walk_ev, *claim_ev, *disk_ev, *dispatch_ev;
     bool disk_low, rescan_wanted;
     size_t n_candidates;
     int64_t overflow_logged_ms;

@@ -13,6 +13,7 @@
 #include "filing.h"
 #include "inspect.h"
 #include "intake.h"
+#include "parking.h"
 #include "purge.h"
 #include "retention.h"
 #include "release.h"
@@ -77,7 +78,6 @@ static void status(struct batchmgr *m, struct ctl_conn *c)
     char db_why[256] = "";
     bool stalled = ledger_stalled(m->ledger, NULL, 0);
     bool up = m->n_healths && health_is_up(m->healths[0], db_why, sizeof db_why);
-    size_t i = 0;
     json_begin(&b, NULL, '{');
     json_bool(&b, "ok", true);
     json_i64(&b, "pid", getpid());
@@ -93,10 +93,7 @@ static void status(struct batchmgr *m, struct ctl_conn *c)
     json_i64(&b, "held", (int64_t)release_n(m, NULL));
     json_i64(&b, "running", (int64_t)m->runs.n);
     json_begin(&b, "parked_apps", '[');
-    for (struct parked *p; (p = map_next(&m->parked, &i));) {
-        AUTO_FREE char *name = xasprintf("%s/%s", p->tenant, p->app);
-        json_str(&b, NULL, name);
-    }
+    parking_list(m->parking, &b);
     json_end(&b, ']');
     add_tenants(m, &b);
     json_end(&b, '}');
@@ -155,14 +152,14 @@ static int retry(struct batchmgr *m, struct ctl_conn *c, const bson_t *rq, struc
     if (id) {
         struct file *f = map_get(&m->files, id);
         if (f && f->reason && !strcmp(f->reason, "exec_error")) {
-            runs_unpark(m, f->tenant, NULL, false);
+            parking_lift(m->parking, f->tenant, NULL, false);
             return 0;
         }
         return filing_retry(m, id, e);
     }
     if (!tenant || !conf_valid_id(tenant))
         return err_set(e, ERR_USAGE, "retry needs a file_id or a tenant");
-    runs_unpark(m, tenant, NULL, false);
+    parking_lift(m->parking, tenant, NULL, false);
     char **ids = ledger_retryable(m->ledger, tenant);
     for (char **at = ids; *at; at++) {
         n += filing_retry(m, *at, NULL) == 0;

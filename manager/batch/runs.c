@@ -7,6 +7,7 @@
 #include "runs.h"
 #include "admit.h"
 #include "filing.h"
+#include "parking.h"
 #include "runplan.h"
 #include "manager/live/plan.h"
 #include "verdict.h"
@@ -187,56 +188,6 @@ static void put_all_back(struct run *r, enum file_state state, int64_t delay_ms)
     }
 }
 
-/* ---- parking ---- */
-
-static void park(struct batchmgr *m, const struct run *r, const struct conf_batch *app)
-{
-    AUTO_FREE char *key = xasprintf("%s/%s", r->tenant, r->app);
-    if (!app || map_get(&m->parked, key))
-        return;
-    struct parked *p = xmalloc(sizeof *p);
-    *p = (struct parked){xstrdup(r->tenant), xstrdup(r->app), runplan_exec(m, r->tenant, app, r->step), xstrdup(app->image), 0};
-    p->identity = plan_exec_identity(p->path) ^ r->image_identity;
-    map_put(&m->parked, key, p);
-    sched_park_app(m->sched, r->tenant, r->app, true);
-    log_error("app_parked", r->tenant, r->run_id,
-              "app %s is parked until its executable%s or the configuration changes, or "
-              "`mysimbdp retry --tenant %s`: %s",
-              r->app, *app->image ? ", its image" : "", r->tenant, r->error ? r->error : "it cannot be executed");
-}
-
-static int64_t identity_of(struct batchmgr *m, const struct parked *p)
-{
-    return plan_exec_identity(p->path) ^ (*p->image ? images_identity(&m->home, p->tenant, p->image) : 0);
-}
-
-void runs_unpark(struct batchmgr *m, const char *tenant, const char *app, bool only_changed)
-{
-    if (!only_changed && m->images) /* NULL: at start */
-        images_retry(m->images, tenant);
-    for (bool again = true; again;) {
-        size_t i = 0;
-        again = false;
-        for (struct parked *p; (p = map_next(&m->parked, &i));) {
-            if ((tenant && strcmp(p->tenant, tenant)) || (app && strcmp(p->app, app)) ||
-                (only_changed && identity_of(m, p) == p->identity))
-                continue;
-            AUTO_FREE char *key = xasprintf("%s/%s", p->tenant, p->app);
-            log_info("app_unparked", p->tenant, NULL, "app %s may run again", p->app);
-            sched_park_app(m->sched, p->tenant, p->app, false);
-            map_remove(&m->parked, key);
-            free(p->tenant);
-            free(p->app);
-            free(p->path);
-            free(p->image);
-            free(p);
-            batchmgr_kick(m);
-            again = true;
-            break;
-        }
-    }
-}
-
 /* ---- the end of a run ---- */
 
 static bool step_reads_files(const struct run *r)
@@ -387,7 +338,7 @@ static void conclude_file(struct run *r, struct file *f, const struct conf_batch
     if (r->n_files > 1 && state == FILE_waiting && strcmp(v->reason, "database_down"))
         f->solo = true;
     if (v->park) {
-        park(m, r, app);
+        parking_add(m->parking, r, app);
         file_set_state(f, FILE_waiting);
         ledger_put_file(m->ledger, f);
         sched_add(m->sched, r->app, f);

@@ -19,7 +19,5 @@ void runs_order_stop(struct batchmgr *m, struct run *r, const char *why);
 void runs_on_health(struct batchmgr *m);
 /* The run's end is committed: tell its runner, forget it. */
 void runs_acknowledge(struct batchmgr *m, struct run *r);
-/* Unparks apps: those of one tenant (NULL: all), or only those whose executable changed. */
-void runs_unpark(struct batchmgr *m, const char *tenant, const char *app, bool only_changed);
 
 #endif
