@@ -66,7 +66,8 @@ void parking_add(struct parking *p, const struct run *r, const struct conf_batch
     if (!app || map_get(&p->apps, key))
         return;
     struct parked *one = xmalloc(sizeof *one);
-    *one = (struct parked){xstrdup(r->tenant), xstrdup(r->app), runplan_exec(p->m, r->tenant, app, r->step), xstrdup(app->image), 0};
+    *one =
+        (struct parked){xstrdup(r->tenant), xstrdup(r->app), runplan_exec(p->m, r->tenant, app, r->step), xstrdup(app->image), 0};
     one->identity = plan_exec_identity(one->path) ^ r->image_identity;
     map_put(&p->apps, key, one);
     sched_park_app(p->m->sched, r->tenant, r->app, true);

@@ -1,5 +1,5 @@
-/* Apps that could not be executed: nothing of theirs is started until their executable, their image or the configuration changes, or
- * somebody says so. Not kept over a restart: what still cannot be executed is parked again by the next file. */
+/* Apps that could not be executed: nothing of theirs is started until their executable, their image or the configuration changes,
+ * or somebody says so. Not kept over a restart: what still cannot be executed is parked again by the next file. */
 #ifndef SIMBDP_PARKING_H
 #define SIMBDP_PARKING_H
 
