@@ -215,8 +215,8 @@ static void on_submit_again(evutil_socket_t fd, short what, void *arg)
 /* The disk does not give its bytes: nothing is known of the file, and it is looked at ever more rarely. */
 static void wait_for_disk(struct batchmgr *m, struct file *f, const char *why)
 {
-    int64_t ms = INT64_C(1000) << (f->inspections < 6 ? f->inspections : 6);
-    f->inspections++;
+    int64_t ms = INT64_C(1000) << (f->unread < 6 ? f->unread : 6);
+    f->unread++;
     log_error("disk", f->tenant, NULL, "%s (%s) in work/%s: %s; trying again", f->file_id, f->name, f->file_id, why);
     xstr_set(&f->reason, "unreadable");
     xstr_set(&f->detail, why);

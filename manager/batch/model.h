@@ -74,6 +74,7 @@ struct file {
     struct across *across; /* to another file system (across.h); NULL: no */
     int64_t writer_since_ms;
     int inspections;
+    int unread;           /* times that the disk did not give its bytes */
     int64_t inspected_ms; /* by inspectors that failed */
     int64_t filing_ms;    /* until filing is tried again; 0: it has not failed */
     bool retrying;        /* its bytes are on their way back from quarantine/ */
