@@ -1,6 +1,6 @@
+#include "base/json.h"
+#include "base/mem.h"
 #include "run.h"
-#include "common/json.h"
-#include "common/mem.h"
 
 #include <math.h>
 #include <stdio.h>

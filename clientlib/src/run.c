@@ -1,8 +1,8 @@
 #include "run.h"
-#include "common/fd.h"
-#include "common/json.h"
-#include "common/load/index.h"
-#include "common/mem.h"
+#include "base/fd.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "load/index.h"
 
 #include <endian.h>
 #include <errno.h>

@@ -1,13 +1,13 @@
 /* The inside of a run and a row. */
-#ifndef SIMBDP_RUN_H
-#define SIMBDP_RUN_H
+#ifndef SIMBDP_CLIENTLIB_SRC_RUN_H
+#define SIMBDP_CLIENTLIB_SRC_RUN_H
 
 #include "simbdp.h"
 
-#include "common/load/drain.h"
-#include "common/load/ingest.h"
-#include "common/load/quality_log.h"
-#include "common/read/message.h"
+#include "load/drain.h"
+#include "load/ingest.h"
+#include "load/quality_log.h"
+#include "read/message.h"
 
 struct input {
     char *path, *name;

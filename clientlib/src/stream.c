@@ -1,7 +1,7 @@
+#include "base/mem.h"
 #include "run.h"
-#include "common/mem.h"
-#include "common/stream/env.h"
-#include "common/stream/publisher.h"
+#include "stream/env.h"
+#include "stream/publisher.h"
 
 #include <errno.h>
 #include <stdatomic.h>

@@ -18,7 +18,7 @@ from test_programs import status, table, uid_of
 
 pytestmark = pytest.mark.needs_root
 
-POINTS = re.findall(r"X\((image_\w+)\)", (ROOT / "common/crash.h").read_text())
+POINTS = re.findall(r"X\((image_\w+)\)", (ROOT / "lib/base/crash.h").read_text())
 
 
 def entry(name, data=b"", mode=0o644, **more):

@@ -13,7 +13,7 @@ from harness import ROOT, Mongo
 from test_mongo import SECRETS, refused
 
 # As `mysimbdp up` starts it.
-OPTIONS = (ROOT / "scripts/embedded-mongo/jvm.options").read_text().split()
+OPTIONS = (ROOT / "programs/mongo/jvm.options").read_text().split()
 RANGES = {"$range": [0, 50000]}
 EVERY = [{"$addFields": {"y": RANGES}}]
 

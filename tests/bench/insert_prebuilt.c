@@ -1,8 +1,8 @@
 /* The server's limit: the documents of a CSV file, built before the clock starts, through the same connections that the
  * loader uses.
  *   insert_prebuilt FILE URL DATABASE COLLECTION     prints {"rows":N,"s":SECONDS} */
-#include "common/clk.h"
-#include "common/load/ingest.h"
+#include "base/clk.h"
+#include "load/ingest.h"
 
 #include <fcntl.h>
 #include <stdio.h>

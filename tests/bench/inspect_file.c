@@ -1,7 +1,7 @@
 /* What the inspector does with a file, without its process around it.
  *   inspect_file FILE structure|full [hash]     prints {"rows":N,"bytes":N,"s":SECONDS} */
-#include "common/clk.h"
-#include "common/read/reader.h"
+#include "base/clk.h"
+#include "read/reader.h"
 
 #include <fcntl.h>
 #include <sodium.h>

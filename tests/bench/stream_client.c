@@ -5,10 +5,10 @@
  *     stream_client latency ENDPOINT STREAM APP N               microseconds from publish to the app, one at a time; a line each
  *     stream_client flood ENDPOINT STREAM BYTES                 publishes until it is killed
  *     stream_client limit DIRECTORY N                           microseconds: libzmq round trip over ipc, fdatasync of an append */
-#include "common/clk.h"
-#include "common/mem.h"
-#include "common/stream/publisher.h"
-#include "common/stream/subscriber.h"
+#include "base/clk.h"
+#include "base/mem.h"
+#include "stream/publisher.h"
+#include "stream/subscriber.h"
 
 #include <fcntl.h>
 #include <pthread.h>

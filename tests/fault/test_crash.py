@@ -9,7 +9,7 @@ import time
 import pytest
 from harness import DATA, FINAL, IS_ROOT, RELEASE, ROOT, Mongo, until
 
-POINTS = re.findall(r"^\s+X\((\w+)\)", (ROOT / "common/crash.h").read_text(), re.M)
+POINTS = re.findall(r"^\s+X\((\w+)\)", (ROOT / "lib/base/crash.h").read_text(), re.M)
 # Those that are not on a file's path: tests/system/test_retention.py, tests/fault/test_streams.py, tests/system/test_consume.py, tests/attack/test_image.py
 POINTS = [p for p in POINTS if not p.startswith(("purge_", "store_", "drain_", "instance_", "image_"))]
 

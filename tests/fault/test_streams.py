@@ -16,7 +16,7 @@ from harness import BUILD, RELEASE, ROOT, until
 from wire import ACK, CONFIRM, DELIVER, PONG, REFUSED, SUBSCRIBE, Refused, bodies, header, peer
 
 STREAM = "acme/events"
-POINTS = [p for p in re.findall(r"^\s+X\((\w+)\)", (ROOT / "common/crash.h").read_text(), re.M) if p.startswith("store_")]
+POINTS = [p for p in re.findall(r"^\s+X\((\w+)\)", (ROOT / "lib/base/crash.h").read_text(), re.M) if p.startswith("store_")]
 
 
 CONSUMER = f"""

@@ -3,7 +3,7 @@
  * of the peer. The program's own main is called something else here. */
 #define main broker_main
 int broker_main(int argc, char **argv);
-#include "broker/broker.c"
+#include "programs/broker/main.c"
 #undef main
 
 #include <assert.h>

@@ -1,7 +1,7 @@
 /* The configuration parser: any bytes give a configuration or an error with a message. */
-#include "common/conf/conf.h"
-#include "common/fd.h"
-#include "common/home.h"
+#include "base/fd.h"
+#include "conf/conf.h"
+#include "host/home.h"
 
 #include <assert.h>
 #include <fcntl.h>

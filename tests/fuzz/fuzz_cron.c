@@ -1,6 +1,6 @@
 /* Schedules of triggers: any text is refused with a reason, or has a next time, which lies ahead. The first byte chooses the zone.
  */
-#include "common/cron.h"
+#include "conf/cron.h"
 
 #include <assert.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* Structure-aware: the input is a table and a way to write it, not a file. What was written must be read back cell by cell by
  * a reader that is told the dialect; one that has to find it out must at least keep its wits.
  *   byte 0 delimiter, 1 quote and escape, 2 encoding and line end, 3 columns; the rest: cells, 0xff ends one */
-#include "common/read/reader.h"
+#include "read/reader.h"
 
 #include <assert.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* Conditions of alerts: any text is an expression that can be evaluated, or is refused with a reason. */
-#include "common/expr.h"
+#include "conf/expr.h"
 
 #include <assert.h>
 #include <math.h>

@@ -1,9 +1,9 @@
 /* What an inspector that was taken over may say: the reply as it lies in memory, then its figures. What passes is possible, and fit
  * to be shown, and to be put into an object. */
-#include "manager/batch/inspect.h"
+#include "programs/batchmgr/inspect.h"
 
-#include "common/json.h"
-#include "common/mem.h"
+#include "base/json.h"
+#include "base/mem.h"
 
 #include <assert.h>
 #include <string.h>

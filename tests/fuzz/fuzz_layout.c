@@ -1,5 +1,5 @@
 /* The index of an OCI layout: what is chosen is a digest, and what is not has its reason. */
-#include "manager/image/layout.h"
+#include "programs/image/layout.h"
 
 #include <assert.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* The reader: any bytes, as CSV, as JSON, and as a stream's message. Offsets rise, raw text is what stands there, and small row
  * caps hold. Repairing moves no record and changes none that is not damaged. */
-#include "common/read/message.h"
+#include "read/message.h"
 
 #include <assert.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* Reports of instances, as JSON or BSON, and what windows make of them. */
-#include "monitor/report.h"
-#include "monitor/windows.h"
+#include "programs/monitor/report.h"
+#include "programs/monitor/windows.h"
 
 #include <assert.h>
 #include <math.h>

@@ -1,7 +1,7 @@
 /* Run results and what apps say of themselves. */
-#include "common/json.h"
-#include "common/read/quality.h"
-#include "common/runspec.h"
+#include "base/json.h"
+#include "read/quality.h"
+#include "run/spec.h"
 
 #include <assert.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* The run spec parser: what is accepted is written and read back the same. */
-#include "common/runspec.h"
+#include "run/spec.h"
 
 #include <assert.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* Requests of publishers and consumers: frames as a u16 length and bytes each. What is parsed must lie within its frames. */
-#include "common/wire.h"
+#include "wire/wire.h"
 
 #include <assert.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* What a peer sends to the broker's and the monitor's listener: the first byte says in what pieces, and whether the server wants
  * CURVE; every message is sent back. What is parsed must lie within its message, and a connection never takes more than it may. */
-#include "common/zmtp/server.h"
+#include "zmtp/server.h"
 
 #include <assert.h>
 #include <event2/event.h>

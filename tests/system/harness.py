@@ -72,7 +72,7 @@ class Watch:
 
 
 def seal(path):
-    """Gives the pages of a database the checksums of common/db.h: for what a test wrote with SQLite alone."""
+    """Gives the pages of a database the checksums of lib/db/db.h: for what a test wrote with SQLite alone."""
     data = bytearray(path.read_bytes())
     size = int.from_bytes(data[16:18], "big")
     if data[20] != 4:

@@ -343,7 +343,7 @@ def test_down_ends_the_instances_of_a_streammgr_that_died(platform):
     assert platform.pids("simbdp-load", "--stream") == [] and platform.pids("simbdp-run") == []
 
 
-POINTS = re.findall(r"X\((instance_\w+)\)", (ROOT / "common/crash.h").read_text())
+POINTS = re.findall(r"X\((instance_\w+)\)", (ROOT / "lib/base/crash.h").read_text())
 
 
 @pytest.mark.parametrize("point", POINTS)

@@ -1,6 +1,6 @@
 /* Retention goes by time that passed, not by a clock that leapt. */
 #include "check.h"
-#include "common/age.h"
+#include "host/age.h"
 
 enum { SECOND = 1000, HOUR = 3600 * SECOND };
 static const int64_t DAY = 24LL * HOUR, YEAR = 365LL * 24 * HOUR, T0 = 1700000000000;

@@ -1,7 +1,7 @@
 /* Ways into directories that others write to: the same answers with openat2(2), and on kernels and in containers that have none. */
+#include "base/beneath.h"
+#include "base/fd.h"
 #include "check.h"
-#include "common/beneath.h"
-#include "common/fd.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
+#include "base/buf.h"
+#include "base/json.h"
 #include "check.h"
-#include "common/buf.h"
-#include "common/json.h"
 
 #include <math.h>
 #include <string.h>

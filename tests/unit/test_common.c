@@ -1,11 +1,11 @@
 /* err, clk, map, ids: the small things. */
+#include "base/address.h"
+#include "base/clk.h"
+#include "base/err.h"
+#include "base/map.h"
 #include "check.h"
-#include "common/address.h"
-#include "common/clk.h"
-#include "common/err.h"
-#include "common/home.h"
-#include "common/map.h"
-#include "common/tree.h"
+#include "host/home.h"
+#include "run/tree.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,12 +1,12 @@
 /* Configuration: defaults, every kind of error with its place, and the rules between files. */
+#include "base/buf.h"
+#include "base/fd.h"
+#include "base/mem.h"
 #include "check.h"
-#include "common/conf/conf.h"
-#include "common/conf/syntax.h"
-#include "common/conf/told.h"
-#include "common/buf.h"
-#include "common/fd.h"
-#include "common/home.h"
-#include "common/mem.h"
+#include "conf/conf.h"
+#include "conf/syntax.h"
+#include "front/told.h"
+#include "host/home.h"
 
 #include <fcntl.h>
 #include <stdio.h>

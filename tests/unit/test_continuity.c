@@ -1,9 +1,9 @@
 /* Which database passes for the one that the home had. Kills and copies are played by files; another boot by its id in the mark. */
-#include "common/continuity.h"
-#include "common/db.h"
-#include "common/fd.h"
-#include "common/mem.h"
+#include "base/fd.h"
+#include "base/mem.h"
 #include "check.h"
+#include "db/continuity.h"
+#include "db/db.h"
 
 #include <fcntl.h>
 #include <stdio.h>

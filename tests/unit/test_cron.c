@@ -1,8 +1,8 @@
 /* Known instants around changes of the clock, checked against the published rules of the zones. */
 #include "check.h"
 
-#include "common/clk.h"
-#include "common/cron.h"
+#include "base/clk.h"
+#include "conf/cron.h"
 
 #include <string.h>
 

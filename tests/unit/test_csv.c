@@ -1,7 +1,7 @@
 /* Splitting must not depend on where reads end: any text, in any dialect, in pieces of any size, gives the same records as in
  * one piece. src_read below stands in for the real one. */
 #include "check.h"
-#include "common/read/csv.h"
+#include "read/csv.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* Checksums of a database's pages: what is written has them, what is damaged is not read, what had none gets them. */
-#include "common/db.h"
-#include "common/fd.h"
-#include "common/mem.h"
+#include "base/fd.h"
+#include "base/mem.h"
 #include "check.h"
+#include "db/db.h"
 
 #include <errno.h>
 #include <fcntl.h>

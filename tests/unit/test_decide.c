@@ -1,4 +1,4 @@
-#include "manager/stream/decide.h"
+#include "programs/streammgr/decide.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 #include "check.h"
-#include "common/expr.h"
+#include "conf/expr.h"
 
 #include <math.h>
 #include <stdio.h>

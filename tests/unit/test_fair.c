@@ -1,6 +1,6 @@
 /* Whose file is inspected next: each rule, and a day of greedy tenants in a simulation. */
 #include "check.h"
-#include "manager/batch/fair.h"
+#include "programs/batchmgr/fair.h"
 
 #include <stdio.h>
 #include <string.h>

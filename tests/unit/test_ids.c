@@ -1,9 +1,9 @@
 /* Blocks of uids: disjoint, kept, told from copies, and found in user namespaces. */
+#include "base/fd.h"
+#include "base/mem.h"
 #include "check.h"
-#include "common/ids.h"
-#include "common/fd.h"
-#include "common/home.h"
-#include "common/mem.h"
+#include "host/home.h"
+#include "host/uids.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,9 +1,9 @@
 /* What batchmgr believes of an inspector that was taken over: nothing that cannot be, and no text that could do anything. */
 #include "check.h"
-#include "manager/batch/inspect.h"
+#include "programs/batchmgr/inspect.h"
 
-#include "common/mem.h"
-#include "common/read/src.h"
+#include "base/mem.h"
+#include "read/src.h"
 
 #include <string.h>
 

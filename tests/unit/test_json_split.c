@@ -1,8 +1,8 @@
 /* JSON files are split the same however they are read, damage costs what it must, and what was cut off is refused. */
+#include "base/buf.h"
+#include "base/mem.h"
 #include "check.h"
-#include "common/buf.h"
-#include "common/mem.h"
-#include "common/read/json_split.h"
+#include "read/json_split.h"
 
 #include <stdlib.h>
 #include <string.h>

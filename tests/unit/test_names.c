@@ -1,7 +1,7 @@
 /* Names as tenants give them. */
 #include "check.h"
 
-#include "manager/batch/names.h"
+#include "programs/batchmgr/names.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* What was probably meant. */
+#include "base/near.h"
 #include "check.h"
-#include "common/near.h"
 
 #include <string.h>
 

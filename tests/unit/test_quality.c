@@ -1,8 +1,8 @@
 /* Figures that are kept as text and added up say what figures of all rows at once say. */
+#include "base/json.h"
+#include "base/mem.h"
 #include "check.h"
-#include "common/json.h"
-#include "common/mem.h"
-#include "common/read/quality.h"
+#include "read/quality.h"
 
 #include <stdio.h>
 #include <stdlib.h>

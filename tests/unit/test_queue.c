@@ -1,10 +1,10 @@
 /* The queues against a model of a few lines, over restarts, kills and damage. SIMBDP_SEED=N tries one seed. */
 #include "check.h"
 
-#include "broker/queue_parts.h"
-#include "common/buf.h"
-#include "common/fd.h"
-#include "common/mem.h"
+#include "base/buf.h"
+#include "base/fd.h"
+#include "base/mem.h"
+#include "programs/broker/queue_parts.h"
 
 #include <dirent.h>
 #include <errno.h>

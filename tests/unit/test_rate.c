@@ -1,7 +1,7 @@
 /* Token buckets and breach windows, by hand. */
 #include "check.h"
 
-#include "broker/rate.h"
+#include "programs/broker/rate.h"
 
 static void a_bucket_gives_its_rate(void **state)
 {

@@ -1,7 +1,7 @@
 /* The reader on whole inputs, at every size of read and with every kind of damage. */
+#include "base/buf.h"
 #include "check.h"
-#include "common/buf.h"
-#include "common/read/reader.h"
+#include "read/reader.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* When a tenant whose files are refused is slowed down, and told so, with a clock of our own. */
 #include "check.h"
 
-#include "manager/batch/refusals.h"
+#include "programs/batchmgr/refusals.h"
 
 static void so_many_at_once_then_so_many_a_second(void **state)
 {

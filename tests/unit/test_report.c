@@ -1,8 +1,8 @@
+#include "base/hist.h"
+#include "base/mem.h"
 #include "check.h"
-#include "common/hist.h"
-#include "common/mem.h"
-#include "monitor/report.h"
-#include "monitor/windows.h"
+#include "programs/monitor/report.h"
+#include "programs/monitor/windows.h"
 
 #include <bson/bson.h>
 #include <math.h>

@@ -1,10 +1,10 @@
 /* Spec and result round trips, outcome from evidence, capture with its cap. */
+#include "base/fd.h"
+#include "base/mem.h"
 #include "check.h"
-#include "common/fd.h"
-#include "common/mem.h"
-#include "common/runspec.h"
-#include "manager/run/capture.h"
-#include "manager/run/outcome.h"
+#include "programs/runner/capture.h"
+#include "programs/runner/outcome.h"
+#include "run/spec.h"
 
 #include <fcntl.h>
 #include <signal.h>

@@ -1,6 +1,6 @@
+#include "base/mem.h"
 #include "check.h"
-#include "common/mem.h"
-#include "manager/batch/sched.h"
+#include "programs/batchmgr/sched.h"
 
 #include <stdio.h>
 #include <string.h>

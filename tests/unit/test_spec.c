@@ -1,8 +1,8 @@
 /* Specs that are wrong are refused with the column at fault; figures say what was there. */
+#include "base/buf.h"
 #include "check.h"
-#include "common/buf.h"
-#include "common/read/figures.h"
-#include "common/read/spec.h"
+#include "read/figures.h"
+#include "read/spec.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* Whose image is unpacked next, with a clock of our own. */
 #include "check.h"
 
-#include "manager/live/turns.h"
+#include "manager/turns.h"
 
 enum { PLACES = 2, S = 1000 };
 

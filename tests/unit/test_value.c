@@ -1,8 +1,8 @@
 /* Text to values: what is one, what is none, and that inference gives every text back. */
 #include "check.h"
-#include "common/read/decode.h"
-#include "common/read/scan.h"
-#include "common/read/value.h"
+#include "read/decode.h"
+#include "read/scan.h"
+#include "read/value.h"
 
 #include <locale.h>
 #include <stdio.h>

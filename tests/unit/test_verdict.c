@@ -1,6 +1,6 @@
 /* The table of docs/architecture.md, row by row. */
 #include "check.h"
-#include "manager/batch/verdict.h"
+#include "programs/batchmgr/verdict.h"
 
 static struct verdict_input base(enum run_outcome o)
 {

@@ -2,8 +2,8 @@
  * us every call of clk_now_ms and of event_add (meson.build): its quarter of a second is a millisecond here. */
 #include "check.h"
 
-#include "common/clk.h"
-#include "common/zmtp/server.h"
+#include "base/clk.h"
+#include "zmtp/server.h"
 
 #include <event2/event.h>
 #include <string.h>

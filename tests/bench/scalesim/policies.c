@@ -1,6 +1,6 @@
-/* The policies: ours is monitor/controller.c itself, the others are made from what is published of them, and an oracle that knows
- * the load. Each has settings; `best` is the one with the least time out of SLO among those that stay within 2.5 times the oracle's
- * instance-seconds over all loads (scalesim --tune, seeds 1 to 15). */
+/* The policies: ours is programs/monitor/controller.c itself, the others are made from what is published of them, and an oracle
+ * that knows the load. Each has settings; `best` is the one with the least time out of SLO among those that stay within 2.5 times
+ * the oracle's instance-seconds over all loads (scalesim --tune, seeds 1 to 15). */
 #include "scalesim.h"
 
 #include <math.h>

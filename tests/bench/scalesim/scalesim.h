@@ -3,7 +3,7 @@
 #ifndef SCALESIM_H
 #define SCALESIM_H
 
-#include "monitor/controller.h"
+#include "programs/monitor/controller.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,0 +1,22 @@
+/* Clocks: monotonic for intervals, calendar for records. */
+#ifndef SIMBDP_BASE_CLK_H
+#define SIMBDP_BASE_CLK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+int64_t clk_now_ms(void); /* monotonic, since boot */
+int64_t clk_now_us(void);
+int64_t clk_wall_ms(void); /* since the epoch, UTC */
+
+#define CLK_RFC3339_SIZE 32
+/* Writes "2026-01-31T12:00:00.123Z"; returns `out`. */
+char *clk_rfc3339(int64_t wall_ms, char out[CLK_RFC3339_SIZE]);
+
+/* Parses a date or a date and time of RFC 3339; 0 or ERR_FORMAT. */
+int clk_parse(const char *text, int64_t *ret_wall_ms);
+
+/* The number of the UTC day that wall_ms lies in, counted from the epoch. */
+int64_t clk_day(int64_t wall_ms);
+
+#endif

@@ -1,0 +1,39 @@
+/* Error codes and the error object that travels to where a person reads it. */
+#ifndef SIMBDP_BASE_ERR_H
+#define SIMBDP_BASE_ERR_H
+
+/* Functions return 0 or a negative code: -errno for system failures, one of these for ours. */
+#define ERR_CODES(X)                                                                                                               \
+    X(CONFIG, 2000, "configuration error")                                                                                         \
+    X(FORMAT, 2001, "malformed data")                                                                                              \
+    X(LIMIT, 2002, "limit exceeded")                                                                                               \
+    X(VERSION, 2003, "unsupported version")                                                                                        \
+    X(CLOSED, 2004, "peer closed the connection")                                                                                  \
+    X(REFUSED, 2005, "refused")                                                                                                    \
+    X(DATABASE, 2006, "database error")                                                                                            \
+    X(USAGE, 2007, "usage error")
+
+enum err_code {
+#define X(name, number, text) ERR_##name = -(number),
+    ERR_CODES(X)
+#undef X
+};
+
+struct err {
+    int code;       /* 0: none */
+    char msg[1024]; /* one line, without a final newline; cut when longer */
+};
+
+/* The short text of a code, or of errno for -errno. Static or thread-local storage. */
+const char *err_text(int code);
+
+/* Sets `e` (which may be NULL) and returns `code`, so that `return err_set(...)` reads well. */
+int err_set(struct err *e, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* As err_set with ": <text of code>" appended; for system failures. */
+int err_sys(struct err *e, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* Puts context in front of the message while the error travels up. */
+void err_context(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

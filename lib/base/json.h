@@ -1,0 +1,41 @@
+/* Reading JSON objects, on libbson. Absent keys and other types give the default. */
+#ifndef SIMBDP_BASE_JSON_H
+#define SIMBDP_BASE_JSON_H
+
+#include "err.h"
+
+#include <bson/bson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Parses one JSON object. NULL on malformed text (message in e). The caller frees with bson_destroy. */
+bson_t *json_parse(const char *text, size_t n, struct err *e);
+/* The same into an empty document of the caller's. ERR_FORMAT: all that may be done with it is bson_destroy. */
+int json_read(const char *text, size_t n, bson_t *doc, struct err *e);
+
+const char *json_get_str(const bson_t *doc, const char *key, const char *def); /* points into doc */
+int64_t json_get_i64(const bson_t *doc, const char *key, int64_t def);
+double json_get_f64(const bson_t *doc, const char *key, double def);
+bool json_get_bool(const bson_t *doc, const char *key, bool def);
+/* An iterator over the elements of the array or object at key; false when there is none. */
+bool json_get_iter(const bson_t *doc, const char *key, bson_iter_t *ret);
+/* A view (no copy) of the object under the iterator; false when it is none. */
+bool json_iter_doc(const bson_iter_t *it, bson_t *ret);
+/* A view of the next object of an array; what is none is left out. False: there is no more. */
+bool json_next_doc(bson_iter_t *it, bson_t *ret);
+
+/* The document as one line of relaxed Extended JSON (v2), doubles with as few digits as read back the same. */
+struct buf;
+void json_from_bson(const bson_t *doc, struct buf *out);
+
+/* The document that n bytes of BSON elements make, which is built in `room` (replaced) and views it. False: they make none. */
+bool json_doc_of_elements(const void *elements, size_t n, struct buf *room, bson_t *ret);
+
+static inline void bson_cleanup(bson_t **doc)
+{
+    if (*doc)
+        bson_destroy(*doc);
+}
+#define AUTO_BSON __attribute__((cleanup(bson_cleanup)))
+
+#endif

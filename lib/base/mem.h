@@ -1,0 +1,28 @@
+/* Allocation for programs whose crash safety is tested: running out of memory ends the program with a message, its
+ * supervisor starts it again, and recovery goes on from the ledger. Sizes that a tenant influences are capped before. */
+#ifndef SIMBDP_BASE_MEM_H
+#define SIMBDP_BASE_MEM_H
+
+#include <stddef.h>
+#include <stdlib.h>
+
+void *xmalloc(size_t n);
+void *xcalloc(size_t n, size_t size);
+void *xrealloc(void *p, size_t n);
+char *xstrdup(const char *s); /* NULL gives NULL */
+char *xstrndup(const char *s, size_t n);
+char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* Called once when memory has run out, before the program ends; it may end it otherwise, and allocates nothing. */
+void mem_on_exhausted(void (*fn)(void));
+
+/* Replaces *p by a copy of s, freeing the old one. */
+void xstr_set(char **p, const char *s);
+
+static inline void free_cleanup(void *p)
+{
+    free(*(void **)p);
+}
+#define AUTO_FREE __attribute__((cleanup(free_cleanup)))
+
+#endif

@@ -1,0 +1,21 @@
+/* Whether a file system has room for what the platform is going to write: bytes and inodes, either of which stops it. */
+#ifndef SIMBDP_BASE_SPACE_H
+#define SIMBDP_BASE_SPACE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct space {
+    int64_t free_bytes, free_inodes; /* for who is not root; -1: the file system does not count inodes (btrfs) */
+};
+
+/* What is free where `path` lies. 0 or -errno. */
+int space_of(const char *path, struct space *ret);
+
+/* Whether that is less than either floor (0: none). */
+bool space_is_low(const struct space *s, int64_t min_free_bytes, int64_t min_free_inodes);
+
+/* "N bytes and N inodes are free, min_free_bytes is N and min_free_inodes is N". The caller frees it. */
+char *space_text(const struct space *s, int64_t min_free_bytes, int64_t min_free_inodes);
+
+#endif

@@ -1,0 +1,446 @@
+#include "check.h"
+
+#include "base/address.h"
+#include "base/mem.h"
+#include "cron.h"
+#include "expr.h"
+#include "read/spec.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+
+bool conf_valid_id(const char *id)
+{
+    size_t n = strlen(id);
+    return n >= 1 && n <= 32 && id[0] >= 'a' && id[0] <= 'z' && strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789_-") == n;
+}
+
+/* A name that becomes a directory below staging/. */
+static bool valid_name(const char *name)
+{
+    size_t n = strlen(name);
+    return n >= 1 && n <= 64 && name[0] != '.' &&
+           strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == n;
+}
+
+static int check_env(const char *file, const struct cfg_list *env, struct err *e)
+{
+    static const char *const reserved[] = {"SIMBDP_", "MONGO_", "ZMQ_", "LD_"};
+    const struct conf_env *v = env->v;
+    for (size_t i = 0; i < env->n; i++) {
+        if (!*v[i].name || strchr(v[i].name, '='))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'env.name': \"%s\" is no name of a variable", file, v[i].line, v[i].name);
+        for (size_t k = 0; k < sizeof reserved / sizeof *reserved; k++)
+            if (!strncmp(v[i].name, reserved[k], strlen(reserved[k])))
+                return err_set(e, ERR_CONFIG, "%s:%d: key 'env.name': %s is reserved (names starting with %s are)", file, v[i].line,
+                               v[i].name, reserved[k]);
+    }
+    return 0;
+}
+
+/* The reader's own check of dialect, rules and keys, with the line of the column at fault. */
+static int check_spec(const struct conf_tenant *t, const struct conf_dataset *d, struct err *e)
+{
+    AUTO_BUF struct buf json = {0};
+    struct spec *spec = NULL;
+    int rule = -1;
+    conf_spec_json(d, true, -1, 0, &json);
+    int r = json.n > SPEC_MAX_BYTES ? err_set(e, ERR_CONFIG, "more than 100 KiB of columns")
+                                    : spec_parse(json.p, json.n, &spec, &rule, e);
+    if (r < 0) {
+        const struct conf_column *columns = d->columns.v;
+        err_context(e, "%s:%d: dataset %s", t->file, rule >= 0 ? columns[rule].line : d->line, d->name);
+    }
+    spec_free(spec);
+    return r;
+}
+
+static int check_dataset(const struct conf_tenant *t, struct conf_dataset *d, struct err *e)
+{
+    if (!valid_name(d->name))
+        return err_set(e, ERR_CONFIG,
+                       "%s:%d: key 'datasets.name': \"%s\" must be 1 to 64 of A-Z a-z 0-9 _ - . and not "
+                       "start with a dot",
+                       t->file, d->line, d->name);
+    if (conf_dataset(t, d->name) != d)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'datasets.name': \"%s\" stands twice", t->file, d->line, d->name);
+    if (!*d->collection)
+        xstr_set(&d->collection, d->name);
+    if (strlen(d->collection) > 100 || strchr(d->collection, '$') || !strncmp(d->collection, "system.", 7))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'datasets.collection': \"%s\" is not a collection MongoDB accepts", t->file,
+                       d->line, d->collection);
+    return check_spec(t, d, e);
+}
+
+/* An executable: one of the platform's that are allowed here (a list that ends with NULL), below apps/<tenant>/, or absolute. */
+static int check_exec(const struct conf_tenant *t, int line, const char *key, const char *exec, const char *const *builtins,
+                      struct err *e)
+{
+    AUTO_BUF struct buf names = {0};
+    bool builtin = !strncmp(exec, "builtin:", 8), known = false;
+    for (; *builtins; builtins++) {
+        known |= !strcmp(exec, *builtins);
+        buf_addf(&names, "%s, ", *builtins);
+    }
+    if (!*exec || (builtin && !known) || (!builtin && exec[0] != '/' && strstr(exec, "..")))
+        return err_set(e, ERR_CONFIG, "%s:%d: key '%s': \"%s\" must be %sa path below apps/%s/ without '..', or absolute", t->file,
+                       line, key, exec, names.n ? names.p : "", t->id);
+    return 0;
+}
+
+/* A root of its own: not for what needs ours, nor without a view of its own. */
+static int check_image(const struct conf *c, const struct conf_tenant *t, int line, const char *key, const char *image,
+                       const char *profile, const char *needs_host, struct err *e)
+{
+    const struct conf_profile *p = conf_profile(c, profile);
+    if (!*image)
+        return 0;
+    if (strstr(image, "..") || image[0] == ':')
+        return err_set(e, ERR_CONFIG, "%s:%d: key '%s': \"%s\" must be a path below apps/%s/ or absolute, without '..'", t->file,
+                       line, key, image, t->id);
+    if (needs_host)
+        return err_set(e, ERR_CONFIG, "%s:%d: key '%s': %s needs the host's root; leave the image out", t->file, line, key,
+                       needs_host);
+    if (p && strcmp(p->isolation, CONF_FULL) != 0)
+        return err_set(e, ERR_CONFIG, "%s:%d: key '%s': profile \"%s\" has isolation = \"%s\"; an image needs \"%s\"", t->file,
+                       line, key, profile, p->isolation, CONF_FULL);
+    return 0;
+}
+
+static int check_trigger(const struct conf_tenant *t, const struct conf_batch *b, struct err *e)
+{
+    struct cron *cron = NULL;
+    bool timed = !strncmp(b->trigger, CONF_CRON, strlen(CONF_CRON));
+    if (!timed && strcmp(b->trigger, CONF_ARRIVAL) && strcmp(b->trigger, CONF_MANUAL))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.trigger': \"%s\" must be arrival, manual, or cron: and a schedule",
+                       t->file, b->line, b->trigger);
+    int r = cron_new(timed ? b->trigger + strlen(CONF_CRON) : "@daily", b->timezone, &cron, e);
+    if (r < 0)
+        err_context(e, "%s:%d: key 'batch.%s'", t->file, b->line, strstr(e->msg, "time zone") ? "timezone" : "trigger");
+    cron_free(cron);
+    return r;
+}
+
+static int check_secrets(const struct conf_tenant *t, const struct cfg_list *secrets, struct err *e)
+{
+    const struct conf_secret *v = secrets->v;
+    for (size_t i = 0; i < secrets->n; i++) {
+        if (!valid_name(v[i].name))
+            return err_set(e, ERR_CONFIG,
+                           "%s:%d: key 'secrets.name': \"%s\" must be 1 to 64 of A-Z a-z 0-9 _ - . and not start "
+                           "with a dot",
+                           t->file, v[i].line, v[i].name);
+        if (!*v[i].file || (v[i].file[0] != '/' && strstr(v[i].file, "..")))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'secrets.file': \"%s\" must be absolute, or below keys/%s/ without '..'",
+                           t->file, v[i].line, v[i].file, t->id);
+        for (size_t k = 0; k < i; k++)
+            if (!strcmp(v[k].name, v[i].name))
+                return err_set(e, ERR_CONFIG, "%s:%d: key 'secrets.name': \"%s\" stands twice", t->file, v[i].line, v[i].name);
+    }
+    return 0;
+}
+
+static int check_batch(const struct conf *c, const struct conf_tenant *t, const struct conf_batch *b, struct err *e)
+{
+    if (!conf_valid_id(b->app))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.app': \"%s\" must match [a-z][a-z0-9_-]{0,31}", t->file, b->line, b->app);
+    if (conf_app(t, b->app) != b)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.app': \"%s\" stands twice", t->file, b->line, b->app);
+    if (!conf_profile(c, b->profile))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.profile': no profile \"%s\" in conf/profiles.conf", t->file, b->line,
+                       b->profile);
+    bool builtin = !strcmp(b->exec, BUILTIN_LOAD);
+    int r = check_exec(t, b->line, "batch.exec", b->exec, (const char *const[]){BUILTIN_LOAD, NULL}, e);
+    if (r == 0 && *b->checker)
+        r = check_exec(t, b->line, "batch.checker", b->checker, (const char *const[]){NULL}, e);
+    if (r == 0)
+        r = check_image(c, t, b->line, "batch.image", b->image, b->profile, builtin ? BUILTIN_LOAD : NULL, e);
+    if (r == 0)
+        r = check_trigger(t, b, e);
+    if (r == 0)
+        r = check_secrets(t, &b->secrets, e);
+    if (r < 0)
+        return r;
+    if (b->group.max_files > 1 && !strcmp(b->output, "stdout"))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.group': output = \"stdout\" takes one file a run; use output = \"dir\"",
+                       t->file, b->line);
+    if (builtin && strcmp(b->output, "none"))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.output': builtin:load loads by itself; use \"none\"", t->file, b->line);
+    if (builtin && !*b->checker && (b->env.n || b->secrets.n))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.%s': builtin:load has no use for it", t->file, b->line,
+                       b->env.n ? "env" : "secrets");
+    if (builtin && b->args.n)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.args': builtin:load takes none", t->file, b->line);
+    for (size_t i = 0; i < b->datasets.n; i++)
+        if (!conf_dataset(t, b->datasets.v[i]))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.datasets': no dataset \"%s\" in this file", t->file, b->line,
+                           b->datasets.v[i]);
+    return check_env(t->file, &b->env, e);
+}
+
+static int check_stream(const struct conf_tenant *t, const struct conf_stream *s, struct err *e)
+{
+    if (!conf_valid_id(s->name))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'streams.name': \"%s\" must match [a-z][a-z0-9_-]{0,31}", t->file, s->line,
+                       s->name);
+    if (conf_stream(t, s->name) != s)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'streams.name': \"%s\" stands twice", t->file, s->line, s->name);
+    return 0;
+}
+
+/* A line a message into a command, which stores what it likes. */
+static int check_pipe(const struct conf_tenant *t, const struct conf_stream_app *a, struct err *e)
+{
+    bool command = false;
+    for (size_t i = 0; i + 1 < a->args.n && !command; i++)
+        command = !strcmp(a->args.v[i], "--");
+    if (strcmp(a->output, "none"))
+        return err_set(e, ERR_CONFIG,
+                       "%s:%d: key 'stream_apps.output': builtin:pipe stores nothing; name the command itself in exec", t->file,
+                       a->line);
+    if (*a->image)
+        return err_set(e, ERR_CONFIG,
+                       "%s:%d: key 'stream_apps.image': builtin:pipe needs the host's libraries; put simbdp-pipe into "
+                       "the image and name it in exec",
+                       t->file, a->line);
+    if (!command)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.args': builtin:pipe needs a command: args = (\"--\", \"COMMAND\")",
+                       t->file, a->line);
+    return 0;
+}
+
+static int check_instances(const struct conf *c, const struct conf_tenant *t, const struct conf_stream_app *a, struct err *e)
+{
+    const struct conf_dataset *d = *a->dataset ? conf_dataset(t, a->dataset) : NULL;
+    bool builtin = !strcmp(a->exec, BUILTIN_LOAD), stores = builtin || strcmp(a->output, "none");
+    int r = check_exec(t, a->line, "stream_apps.exec", a->exec, (const char *const[]){BUILTIN_LOAD, BUILTIN_PIPE, NULL}, e);
+    if (r == 0 && *a->checker)
+        r = check_exec(t, a->line, "stream_apps.checker", a->checker, (const char *const[]){NULL}, e);
+    if (r == 0 && *a->checker && !stores)
+        r = err_set(e, ERR_CONFIG,
+                    "%s:%d: key 'stream_apps.checker': only builtin:load and apps with an output mode have one; other apps check "
+                    "messages themselves",
+                    t->file, a->line);
+    if (r == 0 && !strcmp(a->exec, BUILTIN_PIPE))
+        r = check_pipe(t, a, e);
+    if (r == 0)
+        r = check_image(c, t, a->line, "stream_apps.image", a->image, a->profile,
+                        builtin  ? BUILTIN_LOAD
+                        : stores ? "an output mode, whose loader runs beside the app,"
+                                 : NULL,
+                        e);
+    if (r == 0)
+        r = check_secrets(t, &a->secrets, e);
+    if (r == 0)
+        r = check_env(t->file, &a->env, e);
+    if (r < 0)
+        return r;
+    if (!conf_profile(c, a->profile))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.profile': no profile \"%s\" in conf/profiles.conf", t->file, a->line,
+                       a->profile);
+    if (*a->dataset && !d)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.dataset': no dataset \"%s\" in this file", t->file, a->line,
+                       a->dataset);
+    if (stores && !d)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.dataset': %s needs a dataset to store rows in", t->file, a->line,
+                       builtin ? BUILTIN_LOAD : "an output mode");
+    if (d && !strcmp(d->on_key_conflict, "replace"))
+        return err_set(
+            e, ERR_CONFIG,
+            "%s:%d: key 'stream_apps.dataset': dataset %s has on_key_conflict = \"replace\", which is not for streams: a "
+            "message that is delivered again comes behind younger ones",
+            t->file, a->line, a->dataset);
+    if (builtin && (strcmp(a->output, "none") || a->args.n || (!*a->checker && (a->env.n || a->secrets.n))))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.%s': builtin:load has no use for it", t->file, a->line,
+                       strcmp(a->output, "none") ? "output"
+                       : a->args.n               ? "args"
+                       : a->env.n                ? "env"
+                                                 : "secrets");
+    if (a->min_instances > a->max_instances)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.min_instances': %lld is more than max_instances %lld", t->file,
+                       a->line, (long long)a->min_instances, (long long)a->max_instances);
+    return 0;
+}
+
+static int check_stream_app(const struct conf *c, const struct conf_tenant *t, size_t i, struct err *e)
+{
+    const struct conf_stream_app *v = t->stream_apps.v, *a = &v[i];
+    if (!conf_valid_id(a->app))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.app': \"%s\" must match [a-z][a-z0-9_-]{0,31}", t->file, a->line,
+                       a->app);
+    for (size_t k = 0; k < i; k++)
+        if (!strcmp(v[k].app, a->app))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.app': \"%s\" stands twice", t->file, a->line, a->app);
+    if (conf_app(t, a->app))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.app': \"%s\" is a batch app already", t->file, a->line, a->app);
+    if (!*a->stream && (!*a->exec || !strncmp(a->exec, "builtin:", 8) || strcmp(a->output, "none")))
+        return err_set(e, ERR_CONFIG,
+                       "%s:%d: key 'stream_apps.stream': only an app with an exec of its own and output = \"none\" can do without",
+                       t->file, a->line);
+    if (*a->stream && !conf_stream(t, a->stream))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.stream': no stream \"%s\" in this file", t->file, a->line,
+                       a->stream);
+    return *a->exec ? check_instances(c, t, a, e) : 0;
+}
+
+static int check_curve_keys(const struct conf_tenant *t, struct err *e)
+{
+    static const char z85[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";
+    for (size_t i = 0; i < t->curve_keys.n; i++)
+        if (strlen(t->curve_keys.v[i]) != 40 || strspn(t->curve_keys.v[i], z85) != 40)
+            return err_set(e, ERR_CONFIG, "%s: key 'curve_keys': \"%s\" is no CURVE public key (40 characters of Z85)", t->file,
+                           t->curve_keys.v[i]);
+    return 0;
+}
+
+int conf_check_tenant(const struct conf *c, struct conf_tenant *t, struct err *e)
+{
+    int r = 0;
+    if (!*t->database)
+        xstr_set(&t->database, t->id);
+    if (!*t->display_name)
+        xstr_set(&t->display_name, t->id);
+    if (strlen(t->database) > 60 || strpbrk(t->database, "/\\. \"$*<>:|?") || !strcmp(t->database, "admin") ||
+        !strcmp(t->database, "local") || !strcmp(t->database, "config"))
+        return err_set(e, ERR_CONFIG, "%s: key 'database': \"%s\" is not a database a tenant can have", t->file, t->database);
+    struct conf_dataset *d = t->datasets.v;
+    const struct conf_batch *b = t->batch.v;
+    for (size_t i = 0; r == 0 && i < t->datasets.n; i++) {
+        r = conf_collect(c, check_dataset(t, &d[i], e), e);
+        if (r == 0 && t->retention.documents_days >= 0 && !strcmp(d[i].on_key_conflict, "replace"))
+            r = err_set(e, ERR_CONFIG,
+                        "%s:%d: key 'retention.documents_days': dataset %s has on_key_conflict = \"replace\", and a row "
+                        "that replaced another keeps no trace of when",
+                        t->file, d[i].line, d[i].name);
+        r = conf_collect(c, r, e);
+    }
+    for (size_t i = 0; r == 0 && i < t->batch.n; i++)
+        r = conf_collect(c, check_batch(c, t, &b[i], e), e);
+    const struct conf_stream *s = t->streams.v;
+    for (size_t i = 0; r == 0 && i < t->streams.n; i++)
+        r = conf_collect(c, check_stream(t, &s[i], e), e);
+    for (size_t i = 0; r == 0 && i < t->stream_apps.n; i++)
+        r = conf_collect(c, check_stream_app(c, t, i, e), e);
+    return r < 0 ? r : check_curve_keys(t, e);
+}
+
+static int check_mounts(const char *file, const struct conf_profile *p, struct err *e)
+{
+    for (size_t i = 0; i < p->mounts.n; i++) {
+        const char *m = p->mounts.v[i];
+        size_t n = strlen(m) - (conf_mount_is_writable(m) ? strlen(CONF_WRITABLE) : 0);
+        if (m[0] != '/' || n < 2 || strstr(m, "/../") || strstr(m, "//") || (n >= 3 && !strncmp(m + n - 3, "/..", 3)))
+            return err_set(e, ERR_CONFIG,
+                           "%s:%d: key 'profiles.mounts': \"%s\" is no absolute path without .. and //, or one with %s behind it",
+                           file, p->line, m, CONF_WRITABLE);
+    }
+    return 0;
+}
+
+static int check_network(const char *file, const struct conf_profile *p, struct err *e)
+{
+    static const char *const alone[] = {CONF_NET_NONE, CONF_NET_HOST};
+    struct address a;
+    for (size_t i = 0; i < 2; i++)
+        if (p->network.n > 1 && conf_network_has(p, alone[i]))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.network': \"%s\" stands alone or not at all", file, p->line,
+                           alone[i]);
+    for (size_t i = 0; i < p->network.n; i++) {
+        const char *v = p->network.v[i];
+        if (strcmp(v, CONF_NET_PLATFORM) != 0 && strcmp(v, CONF_NET_NONE) != 0 && strcmp(v, CONF_NET_HOST) != 0 &&
+            address_parse(v, strlen(v), 0, &a) < 0)
+            return err_set(e, ERR_CONFIG,
+                           "%s:%d: key 'profiles.network': \"%s\" is none of platform, none, host, host:port and [address]:port",
+                           file, p->line, v);
+    }
+    return 0;
+}
+
+/* Its limits are the tmpfs's, for which none would mean no limit at all. */
+static int check_scratch(const char *file, const struct conf_profile *p, struct err *e)
+{
+    if (strcmp(p->scratch, CONF_MEMORY) != 0)
+        return 0;
+    if (strcmp(p->isolation, CONF_FULL) != 0)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.scratch': \"memory\" needs isolation = \"full\"", file, p->line);
+    if (p->scratch_bytes < 1 || p->scratch_inodes < 1)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.scratch': \"memory\" needs scratch_bytes and scratch_inodes", file,
+                       p->line);
+    return 0;
+}
+
+static int check_profile(const char *file, const struct conf *c, const struct conf_profile *p, struct err *e)
+{
+    if (!conf_valid_id(p->name))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.name': \"%s\" must match [a-z][a-z0-9_-]{0,31}", file, p->line,
+                       p->name);
+    if (conf_profile(c, p->name) != p)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.name': \"%s\" stands twice", file, p->line, p->name);
+    double cpus = c->platform.capacity.cpus;
+    int64_t memory = c->platform.capacity.memory_bytes;
+    if ((cpus > 0 && p->requests.cpus > cpus) || (memory > 0 && p->requests.memory_bytes > memory))
+        return err_set(e, ERR_CONFIG,
+                       "%s:%d: key 'profiles.requests': \"%s\" requests more than "
+                       "platform.capacity; its runs could never start",
+                       file, p->line, p->name);
+    int r = check_env(file, &p->env, e);
+    if (r == 0)
+        r = check_mounts(file, p, e);
+    if (r == 0)
+        r = check_network(file, p, e);
+    return r == 0 ? check_scratch(file, p, e) : r;
+}
+
+int conf_check_profiles(const char *file, const struct conf *c, struct err *e)
+{
+    const struct conf_profile *p = c->profiles.v;
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < c->profiles.n; i++)
+        r = conf_collect(c, check_profile(file, c, &p[i], e), e);
+    return r;
+}
+
+/* A name may be one that is known only where it is looked up; what cannot be one is refused. */
+static int check_listen(const char *file, const struct conf *c, struct err *e)
+{
+    static const char hint[] = "an address, a host's name or \"*\"; the ports are those of platform.ports";
+    const char *v = c->platform.listen;
+    size_t n = strlen(v);
+    unsigned char bytes[sizeof(struct in6_addr)];
+    bool bracketed = n > 2 && v[0] == '[' && v[n - 1] == ']';
+    AUTO_FREE char *name = bracketed ? xstrndup(v + 1, n - 2) : xstrdup(v);
+    bool digits = *v && strspn(v, "0123456789.") == n, colons = strchr(name, ':') != NULL;
+    AUTO_FREE char *no_zone = xstrndup(name, strcspn(name, "%"));
+    if (strpbrk(v, "/ \t") || (digits && inet_pton(AF_INET, v, bytes) != 1) ||
+        ((colons || bracketed) && inet_pton(AF_INET6, no_zone, bytes) != 1))
+        return err_set(e, ERR_CONFIG, "%s: key 'platform.listen': \"%s\" is not %s", file, v, hint);
+    return 0;
+}
+
+static int check_alerts(const char *file, const struct conf *c, struct err *e)
+{
+    const struct conf_alert *v = c->platform.alerts.v;
+    for (size_t i = 0; i < c->platform.alerts.n; i++) {
+        struct expr *x = NULL;
+        struct err why = {0};
+        if (!conf_valid_id(v[i].name))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.name': \"%s\" must match [a-z][a-z0-9_-]{0,31}", file, v[i].line,
+                           v[i].name);
+        for (size_t k = 0; k < i; k++)
+            if (!strcmp(v[k].name, v[i].name))
+                return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.name': \"%s\" stands twice", file, v[i].line, v[i].name);
+        if (expr_parse(v[i].when, &x, &why) < 0)
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.when': %s", file, v[i].line, why.msg);
+        expr_free(x);
+        if (*v[i].command && v[i].command[0] != '/')
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.command': \"%s\" is no absolute path (no shell runs it)", file,
+                           v[i].line, v[i].command);
+    }
+    return 0;
+}
+
+int conf_check_platform(const char *file, const struct conf *c, struct err *e)
+{
+    int r = check_listen(file, c, e);
+    return r < 0 ? r : check_alerts(file, c, e);
+}

@@ -1,0 +1,276 @@
+#include "conf.h"
+#include "check.h"
+#include "keys.h"
+
+#include "base/buf.h"
+#include "base/mem.h"
+#include "host/uids.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fnmatch.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What one part of it says is no reason not to look at the others, where all is to be told. */
+int conf_collect(const struct conf *c, int r, struct err *e)
+{
+    if (r >= 0 || !c->all)
+        return r;
+    if (strcmp(e->msg, CFG_TOLD) != 0)
+        buf_addf(c->all, "%s\n", e->msg);
+    *e = (struct err){0};
+    return 0;
+}
+
+static int load_tenant(struct conf *c, const char *dir, const char *name, struct err *e)
+{
+    size_t n = strlen(name);
+    if (name[0] == '.' || n < 6 || strcmp(name + n - 5, ".conf"))
+        return 0;
+    c->tenants = xrealloc(c->tenants, (c->n_tenants + 1) * sizeof *c->tenants);
+    struct conf_tenant *t = &c->tenants[c->n_tenants++];
+    *t = (struct conf_tenant){.id = xstrndup(name, n - 5), .file = xasprintf("%s/%s", dir, name)};
+    int r = 0;
+    if (!conf_valid_id(t->id))
+        r = err_set(e, ERR_CONFIG, "%s: the file's name is the tenant's id and must match [a-z][a-z0-9_-]{0,31}", t->file);
+    if (r == 0)
+        r = cfg_load_all(t->file, conf_tenant_keys, t, c->all, e);
+    t->broken = r < 0;
+    return conf_collect(c, r, e);
+}
+
+static int by_id(const void *a, const void *b)
+{
+    return strcmp(((const struct conf_tenant *)a)->id, ((const struct conf_tenant *)b)->id);
+}
+
+static int check_database(const struct conf *c, size_t i, struct err *e)
+{
+    for (size_t k = 0; k < i; k++)
+        if (!c->tenants[k].broken && !strcmp(c->tenants[i].database, c->tenants[k].database) &&
+            !strcmp(c->tenants[i].mongo_url, c->tenants[k].mongo_url))
+            return err_set(e, ERR_CONFIG, "%s: key 'database': \"%s\" is already the database of tenant %s", c->tenants[i].file,
+                           c->tenants[i].database, c->tenants[k].id);
+    return 0;
+}
+
+/* whole: the other files are, so that these can be held against them. */
+static int load_tenants(struct conf *c, const char *home, bool whole, struct err *e)
+{
+    AUTO_FREE char *dir = xasprintf("%s/conf/tenants", home);
+    DIR *d = opendir(dir);
+    if (!d)
+        return err_sys(e, -errno, "cannot open %s", dir);
+    int r = 0;
+    for (struct dirent *ent; r == 0 && (ent = readdir(d));)
+        r = load_tenant(c, dir, ent->d_name, e);
+    closedir(d);
+    if (c->n_tenants)
+        qsort(c->tenants, c->n_tenants, sizeof *c->tenants, by_id);
+    for (size_t i = 0; r == 0 && whole && i < c->n_tenants; i++) {
+        if (c->tenants[i].broken)
+            continue;
+        r = conf_collect(c, conf_check_tenant(c, &c->tenants[i], e), e);
+        if (r == 0)
+            r = conf_collect(c, check_database(c, i, e), e);
+    }
+    return r;
+}
+
+/* Last, so that a configuration with an error changes nothing on this host. */
+static int resolve_uids(const char *home, const char *file, struct conf *c, struct err *e)
+{
+    struct ids ids = {c->platform.uid_base, IDS_PROGRAMS};
+    if (ids.base >= 0 && ids.base < IDS_FIRST)
+        return err_set(e, ERR_CONFIG, "%s: key 'platform.uid_base': %lld must be -1 or at least %d", file, (long long)ids.base,
+                       IDS_FIRST);
+    int r = ids.base < 0 ? ids_of_home(home, &ids, e) : 0;
+    if (r == 0) {
+        c->platform.uid_base = ids.base;
+        c->platform.n_uids = ids.n;
+    }
+    return r;
+}
+
+static int load(struct conf *c, const char *home, struct err *e)
+{
+    AUTO_FREE char *platform = xasprintf("%s/conf/mysimbdp.conf", home);
+    AUTO_FREE char *profiles = xasprintf("%s/conf/profiles.conf", home);
+    bool whole = true;
+    int r = cfg_load_all(platform, conf_platform_keys, c, c->all, e);
+    if (r == 0)
+        r = conf_check_platform(platform, c, e);
+    whole &= r == 0;
+    r = conf_collect(c, r, e);
+    if (r == 0)
+        r = cfg_load_all(profiles, conf_profiles_keys, c, c->all, e);
+    if (r == 0 && whole)
+        r = conf_check_profiles(profiles, c, e);
+    whole &= r == 0;
+    r = conf_collect(c, r, e);
+    if (r == 0)
+        r = load_tenants(c, home, whole, e);
+    if (r == 0 && c->all && c->all->n)
+        return err_set(e, ERR_CONFIG, "%s", CFG_TOLD);
+    return r < 0 ? r : resolve_uids(home, platform, c, e);
+}
+
+int conf_load_all(const char *home, struct buf *all, struct conf **ret, struct err *e)
+{
+    struct conf *c = xcalloc(1, sizeof *c);
+    c->all = all;
+    int r = load(c, home, e);
+    c->all = NULL;
+    if (r < 0) {
+        conf_free(c);
+        return r;
+    }
+    *ret = c;
+    return 0;
+}
+
+int conf_load(const char *home, struct conf **ret, struct err *e)
+{
+    return conf_load_all(home, NULL, ret, e);
+}
+
+void conf_free(struct conf *c)
+{
+    if (!c)
+        return;
+    cfg_free(conf_platform_keys, c);
+    cfg_free(conf_profiles_keys, c);
+    for (size_t i = 0; i < c->n_tenants; i++) {
+        cfg_free(conf_tenant_keys, &c->tenants[i]);
+        free(c->tenants[i].id);
+        free(c->tenants[i].file);
+    }
+    free(c->tenants);
+    free(c);
+}
+
+const struct conf_tenant *conf_tenant(const struct conf *c, const char *id)
+{
+    struct conf_tenant key = {.id = (char *)id};
+    return c->n_tenants ? bsearch(&key, c->tenants, c->n_tenants, sizeof key, by_id) : NULL;
+}
+
+const struct conf_profile *conf_profile(const struct conf *c, const char *name)
+{
+    const struct conf_profile *p = c->profiles.v;
+    for (size_t i = 0; i < c->profiles.n; i++)
+        if (!strcmp(p[i].name, name))
+            return &p[i];
+    return NULL;
+}
+
+const struct conf_dataset *conf_dataset(const struct conf_tenant *t, const char *name)
+{
+    const struct conf_dataset *d = t->datasets.v;
+    for (size_t i = 0; i < t->datasets.n; i++)
+        if (!strcmp(d[i].name, name))
+            return &d[i];
+    return NULL;
+}
+
+const struct conf_batch *conf_app(const struct conf_tenant *t, const char *app)
+{
+    const struct conf_batch *b = t->batch.v;
+    for (size_t i = 0; i < t->batch.n; i++)
+        if (!strcmp(b[i].app, app))
+            return &b[i];
+    return NULL;
+}
+
+const struct conf_stream_app *conf_stream_app(const struct conf_tenant *t, const char *app)
+{
+    const struct conf_stream_app *a = t->stream_apps.v;
+    for (size_t i = 0; i < t->stream_apps.n; i++)
+        if (!strcmp(a[i].app, app))
+            return &a[i];
+    return NULL;
+}
+
+const struct conf_stream *conf_stream(const struct conf_tenant *t, const char *name)
+{
+    const struct conf_stream *s = t->streams.v;
+    for (size_t i = 0; i < t->streams.n; i++)
+        if (!strcmp(s[i].name, name))
+            return &s[i];
+    return NULL;
+}
+
+const struct conf_batch *conf_route(const struct conf_tenant *t, const char *app, const char *dataset, const char *file)
+{
+    const struct conf_batch *b = t->batch.v;
+    for (size_t i = 0; i < t->batch.n; i++) {
+        if (app && strcmp(b[i].app, app))
+            continue;
+        bool takes = b[i].datasets.n == 0;
+        for (size_t k = 0; k < b[i].datasets.n; k++)
+            takes |= !strcmp(b[i].datasets.v[k], dataset);
+        if (takes && (app || fnmatch(b[i].pattern, file, 0) == 0))
+            return &b[i];
+    }
+    return NULL;
+}
+
+static int64_t tighter(int64_t a, int64_t b)
+{
+    return a < 0 ? b : b < 0 ? a : a < b ? a : b;
+}
+
+struct conf_limits conf_effective_limits(const struct conf_tenant *t, const struct conf_dataset *d)
+{
+    struct conf_limits l = t->limits;
+    /* Files and bytes in staging and per day are counted for each level on its own. */
+#define TIGHTER(field) l.field = tighter(l.field, d->limits.field)
+    TIGHTER(max_file_bytes);
+    TIGHTER(max_decompressed_bytes);
+    TIGHTER(max_expansion);
+    TIGHTER(max_inspect_s);
+    TIGHTER(max_rows);
+    TIGHTER(max_row_bytes);
+    TIGHTER(max_columns);
+    TIGHTER(max_rejects);
+#undef TIGHTER
+    double pct = d->limits.max_reject_pct;
+    if (pct >= 0 && (l.max_reject_pct < 0 || pct < l.max_reject_pct))
+        l.max_reject_pct = pct;
+    l.formats = (struct strs){0};
+    return l;
+}
+
+static bool listed(const struct strs *l, const char *format)
+{
+    for (size_t i = 0; i < l->n; i++)
+        if (!strcmp(l->v[i], format))
+            return true;
+    return l->n == 0;
+}
+
+const char *conf_format_refusal(const struct conf *c, const struct conf_tenant *t, const struct conf_dataset *d, const char *format)
+{
+    if (strcmp(format, "csv") && strcmp(format, "json"))
+        return "format";
+    if (!listed(&c->platform.valid_formats, format))
+        return "valid_formats";
+    if (!listed(&t->limits.formats, format) || !listed(&d->limits.formats, format))
+        return "formats";
+    return strcmp(d->format, format) ? "format" : NULL;
+}
+
+bool conf_mount_is_writable(const char *mount)
+{
+    size_t n = strlen(mount), k = strlen(CONF_WRITABLE);
+    return n > k && !strcmp(mount + n - k, CONF_WRITABLE);
+}
+
+bool conf_network_has(const struct conf_profile *p, const char *word)
+{
+    for (size_t i = 0; i < p->network.n; i++)
+        if (!strcmp(p->network.v[i], word))
+            return true;
+    return false;
+}

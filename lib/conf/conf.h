@@ -1,0 +1,217 @@
+/* The configuration of a home: conf/mysimbdp.conf, conf/profiles.conf, conf/tenants/<tenant>.conf. */
+#ifndef SIMBDP_CONF_CONF_H
+#define SIMBDP_CONF_CONF_H
+
+#include "cfg.h"
+
+#include "base/buf.h"
+
+struct conf_env {
+    int line;
+    char *name, *value;
+};
+
+struct conf_secret {
+    int line;
+    char *name, *file; /* file: absolute, or relative to HOME/keys/<tenant>/ */
+};
+
+struct conf_profile {
+    int line;
+    char *name;
+    int64_t wall_s, grace_s, output_bytes;
+    struct {
+        double cpus;
+        int64_t memory_bytes;
+    } requests;
+    struct {
+        int64_t cpu_s, as_bytes, nofile, nproc, fsize_bytes, core_bytes, stack_bytes;
+    } rlimits;
+    struct {
+        int64_t cpu_pct, memory_bytes, pids;
+    } cgroup;
+    char *isolation;                                              /* full | basic */
+    char *scratch;                                                /* disk | memory */
+    int64_t tmp_bytes, tmp_inodes, scratch_bytes, scratch_inodes; /* -1: no limit */
+    struct strs network;                                          /* platform | none | host, or host:port */
+    struct strs mounts;                                           /* absolute paths, with :rw to be written */
+    struct cfg_list env;                                          /* struct conf_env */
+};
+
+struct conf_limits {                                                              /* -1: no limit */
+    struct strs formats;                                                          /* empty: as the level above */
+    int64_t max_file_bytes, max_decompressed_bytes, max_expansion, max_inspect_s; /* -1 of the last three: a default */
+    int64_t max_files_in_staging, max_files_per_day, max_bytes_per_day, max_rows, max_row_bytes, max_columns, max_rejects;
+    double max_reject_pct;
+};
+
+#define CONF_SNIFFED "auto" /* of a conf_csv: what the configuration leaves to the sniffer; numbers: -1 */
+
+struct conf_csv {
+    char *delimiter, *quote, *escape, *encoding, *line_end, *ragged, *damaged;
+    int64_t skip_rows, header_rows, footer_rows;
+    struct strs null;
+};
+
+struct conf_column {
+    int line;
+    char *name, *type, *regex, *as, *value; /* empty: none */
+    bool required, unique;
+    double min, max; /* NaN: none */
+    struct strs one_of;
+    int64_t max_age_days;
+};
+
+struct conf_dataset {
+    int line;
+    char *name, *format, *collection, *on_key_conflict, *inspect;
+    struct conf_csv csv;
+    struct cfg_list columns; /* struct conf_column */
+    struct strs key;
+    struct conf_limits limits; /* as written; conf_effective_limits combines them with the tenant's */
+};
+
+struct conf_batch {
+    int line;
+    char *app, *exec, *image; /* image: home_image; empty: the host's root */
+    struct strs args, datasets;
+    char *pattern, *profile, *output, *checker;
+    char *trigger, *timezone; /* trigger: CONF_ARRIVAL, CONF_MANUAL, or CONF_CRON and a schedule of lib/conf/cron.h */
+    int64_t priority;
+    struct {
+        int64_t max_files, max_wait_ms;
+    } group;
+    struct cfg_list env;     /* struct conf_env */
+    struct cfg_list secrets; /* struct conf_secret */
+    struct {
+        int64_t attempts, backoff_ms, max_backoff_ms, give_up_s;
+    } retry;
+};
+
+struct conf_stream {
+    int line;
+    char *name, *on_breach;
+    int64_t max_message_bytes, max_messages_per_s, max_bytes_per_s, max_messages_per_request, max_stored_bytes;
+    int64_t retention_s, dead_retention_s, dedup_window_s, lease_ms, max_deliveries, breaches, breach_window_s, burst_ms;
+    int64_t max_rows_per_s;
+    double max_reject_pct;
+};
+
+struct conf_stream_app {
+    int line;
+    char *app, *stream, *exec, *image; /* stream empty: none of ours; exec empty: its instances are not the platform's */
+    struct strs args;
+    char *profile, *output, *dataset, *delivery, *checker; /* checker empty: none */
+    int64_t checker_s;
+    struct cfg_list env;     /* struct conf_env */
+    struct cfg_list secrets; /* struct conf_secret */
+    int64_t min_instances, max_instances, drain_s;
+    bool on_demand;
+    struct {
+        double utilisation, min_processing_rate;
+        int64_t drain_target_s, window_s, max_average_ingestion_ms;
+    } scale;
+};
+
+struct conf_alert {
+    int line;
+    char *name, *when, *command; /* when: lib/conf/expr.h */
+    int64_t for_s;
+};
+
+struct conf_tenant {
+    char *id, *file; /* file: where it was read from, for messages */
+    bool broken;     /* while it is read: its file cannot be used */
+    char *display_name, *mongo_url, *database;
+    int64_t weight, concurrency, max_database_bytes, max_image_bytes, max_image_files;
+    struct conf_limits limits;
+    struct {
+        int64_t files_days, documents_days, logs_days;
+        char *on_success, *on_failure;
+    } retention;
+    struct cfg_list datasets;    /* struct conf_dataset */
+    struct cfg_list batch;       /* struct conf_batch */
+    struct cfg_list streams;     /* struct conf_stream */
+    struct cfg_list stream_apps; /* struct conf_stream_app */
+    struct strs curve_keys;      /* public keys of its peers on tcp, Z85 */
+};
+
+struct conf {
+    struct buf *all; /* of conf_load_all, while it reads */
+    struct {
+        char *mongo_url;
+        struct strs valid_formats;
+        struct {
+            double cpus;
+            int64_t memory_bytes;
+        } capacity;
+        int64_t stream_pct;
+        int64_t uid_base; /* after conf_load: the one in force (lib/host/uids.h) */
+        int64_t n_uids;   /* no key: how many from uid_base on are for inspectors and tenants */
+        int64_t writer_wait_s, rescan_ms, inspector_memory_bytes, min_free_bytes, min_free_inodes;
+        bool allow_missing_limits, allow_shared_credentials;
+        char *listen; /* empty: no tcp */
+        struct {
+            int64_t broker, monitor;
+        } ports;                /* 0: picked once per home */
+        struct cfg_list alerts; /* struct conf_alert */
+    } platform;
+    struct cfg_list profiles; /* struct conf_profile */
+    struct conf_tenant *tenants;
+    size_t n_tenants;
+};
+
+#define BUILTIN_LOAD      "builtin:load"
+#define BUILTIN_PIPE      "builtin:pipe" /* of stream apps: simbdp-pipe with their args */
+#define CONF_FULL         "full"
+#define CONF_MEMORY       "memory"
+#define CONF_EXACTLY_ONCE "exactly_once"
+#define CONF_NET_PLATFORM "platform"
+#define CONF_NET_NONE     "none"
+#define CONF_NET_HOST     "host"
+#define CONF_WRITABLE     ":rw" /* behind a path of `mounts` */
+#define CONF_ARRIVAL      "arrival"
+#define CONF_MANUAL       "manual"
+#define CONF_CRON         "cron:"
+
+/* Reads and checks everything below HOME/conf; all or nothing. As root it has uids chosen for a home that has none yet
+ * (ids_of_home). conf_free accepts NULL. */
+int conf_load(const char *home, struct conf **ret, struct err *e);
+/* The same, and all errors there are, a line each, are in `all` (NULL: as conf_load); ERR_CONFIG with CFG_TOLD then. */
+int conf_load_all(const char *home, struct buf *all, struct conf **ret, struct err *e);
+void conf_free(struct conf *c);
+
+/* [a-z][a-z0-9_-]{0,31} */
+bool conf_valid_id(const char *id);
+
+const struct conf_tenant *conf_tenant(const struct conf *c, const char *id);
+const struct conf_profile *conf_profile(const struct conf *c, const char *name);
+const struct conf_dataset *conf_dataset(const struct conf_tenant *t, const char *name);
+const struct conf_batch *conf_app(const struct conf_tenant *t, const char *app);
+const struct conf_stream *conf_stream(const struct conf_tenant *t, const char *name);
+const struct conf_stream_app *conf_stream_app(const struct conf_tenant *t, const char *app);
+/* The app for a file: the named one (NULL: any) whose datasets and pattern match. NULL: none. */
+const struct conf_batch *conf_route(const struct conf_tenant *t, const char *app, const char *dataset, const char *file);
+
+/* Whether `network` has that word. */
+bool conf_network_has(const struct conf_profile *p, const char *word);
+/* Whether runs may write below that entry of `mounts`. */
+bool conf_mount_is_writable(const char *mount);
+
+/* The tighter of tenant's and dataset's limit on a single file, key by key. `formats` is not combined. */
+struct conf_limits conf_effective_limits(const struct conf_tenant *t, const struct conf_dataset *d);
+/* What the reader is to know of the dataset's files, as lib/read/spec.h has it. keys: also those of the collection, where
+ * the files' own columns are stored. now_ms 0: none. */
+void conf_spec_json(const struct conf_dataset *d, bool keys, int64_t max_row_bytes, int64_t now_ms, struct buf *out);
+
+/* The same for what an app of the dataset put out: its columns are the app's, only the keys are the dataset's (as fields). */
+void conf_output_spec_json(const struct conf_dataset *d, int64_t max_row_bytes, struct buf *out);
+
+/* Why a file of this format is refused: format, formats or valid_formats; NULL when it is not. */
+const char *conf_format_refusal(const struct conf *c, const struct conf_tenant *t, const struct conf_dataset *d,
+                                const char *format);
+
+/* All tables as text. */
+void conf_help(struct buf *out);
+
+#endif

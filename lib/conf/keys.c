@@ -1,0 +1,415 @@
+#include "keys.h"
+#include "conf.h"
+
+#include "metric.h"
+
+#include <math.h>
+#include <stddef.h>
+
+#define NO_MAX             9.2e18
+#define CONF_MAX_GROUP     1000
+#define CONF_MAX_MESSAGE   16777216
+#define CONF_MAX_INSTANCES 10000
+#define OFF(type, field)   offsetof(struct type, field)
+#define INT_ROW(type, field, key, def, lo, hi, help)                                                                               \
+    {                                                                                                                              \
+        key, CFG_INT, OFF(type, field), def, lo, hi, NULL, true, help, NULL, 0                                                     \
+    }
+#define STR_ROW(type, field, key, def, choices, help)                                                                              \
+    {                                                                                                                              \
+        key, CFG_STR, OFF(type, field), def, 0, 0, choices, true, help, NULL, 0                                                    \
+    }
+#define STRS_ROW(type, field, key, def, choices, help)                                                                             \
+    {                                                                                                                              \
+        key, CFG_STRS, OFF(type, field), def, 0, 0, choices, true, help, NULL, 0                                                   \
+    }
+#define GROUP_ROW(type, field, key, keys, help)                                                                                    \
+    {                                                                                                                              \
+        key, CFG_GROUP, OFF(type, field), NULL, 0, 0, NULL, true, help, keys, 0                                                    \
+    }
+/* A group whose keys' offsets already count from the outer struct. */
+#define NEST_ROW(key, keys, help)                                                                                                  \
+    {                                                                                                                              \
+        key, CFG_GROUP, 0, NULL, 0, 0, NULL, true, help, keys, 0                                                                   \
+    }
+#define LIST_ROW(type, field, key, keys, item, help)                                                                               \
+    {                                                                                                                              \
+        key, CFG_LIST, OFF(type, field), NULL, 0, 0, NULL, true, help, keys, sizeof(struct item)                                   \
+    }
+#define F64_ROW(type, field, key, def, lo, hi, help)                                                                               \
+    {                                                                                                                              \
+        key, CFG_F64, OFF(type, field), def, lo, hi, NULL, true, help, NULL, 0                                                     \
+    }
+#define BOOL_ROW(type, field, key, def, help)                                                                                      \
+    {                                                                                                                              \
+        key, CFG_BOOL, OFF(type, field), def, 0, 0, NULL, true, help, NULL, 0                                                      \
+    }
+#define LATER_ROW(key, unused, help)                                                                                               \
+    {                                                                                                                              \
+        key, CFG_LATER, 0, unused, 0, 0, NULL, false, help, NULL, 0                                                                \
+    }
+#define END_ROW                                                                                                                    \
+    {                                                                                                                              \
+        NULL, CFG_INT, 0, NULL, 0, 0, NULL, false, NULL, NULL, 0                                                                   \
+    }
+
+static const struct cfg_key env_keys[] = {
+    STR_ROW(conf_env, name, "name", NULL, NULL, "name of an environment variable"),
+    STR_ROW(conf_env, value, "value", NULL, NULL, "its value"),
+    END_ROW,
+};
+
+static const struct cfg_key requests_keys[] = {
+    {"cpus", CFG_F64, OFF(conf_profile, requests.cpus), "1", 0.001, 4096, NULL, true, "cores charged while a run lasts", NULL, 0},
+    INT_ROW(conf_profile, requests.memory_bytes, "memory_bytes", "268435456", 1, NO_MAX, "memory charged while a run lasts, bytes"),
+    END_ROW,
+};
+
+static const struct cfg_key rlimit_keys[] = {
+    INT_ROW(conf_profile, rlimits.cpu_s, "cpu_s", "-1", -1, 1e9, "RLIMIT_CPU of each process, seconds"),
+    INT_ROW(conf_profile, rlimits.as_bytes, "as_bytes", "-1", -1, NO_MAX, "RLIMIT_AS of each process, bytes"),
+    INT_ROW(conf_profile, rlimits.nofile, "nofile", "256", 8, 1048576, "RLIMIT_NOFILE, descriptors"),
+    INT_ROW(conf_profile, rlimits.nproc, "nproc", "-1", -1, 4194304, "RLIMIT_NPROC, counts per uid"),
+    INT_ROW(conf_profile, rlimits.fsize_bytes, "fsize_bytes", "-1", -1, NO_MAX, "RLIMIT_FSIZE, bytes"),
+    INT_ROW(conf_profile, rlimits.core_bytes, "core_bytes", "0", -1, NO_MAX, "RLIMIT_CORE, bytes"),
+    INT_ROW(conf_profile, rlimits.stack_bytes, "stack_bytes", "8388608", -1, NO_MAX, "RLIMIT_STACK, bytes"),
+    END_ROW,
+};
+
+static const struct cfg_key cgroup_keys[] = {
+    INT_ROW(conf_profile, cgroup.cpu_pct, "cpu_pct", "-1", -1, 1e6, "CPU time of the whole run, percent of one core"),
+    INT_ROW(conf_profile, cgroup.memory_bytes, "memory_bytes", "-1", -1, NO_MAX, "memory of the whole run, bytes"),
+    INT_ROW(conf_profile, cgroup.pids, "pids", "-1", -1, 4194304, "processes and threads of the whole run"),
+    END_ROW,
+};
+
+static const struct cfg_key profile_keys[] = {
+    STR_ROW(conf_profile, name, "name", NULL, NULL, "name that apps refer to"),
+    INT_ROW(conf_profile, wall_s, "wall_s", "600", -1, 1e9, "a run's longest duration, seconds"),
+    INT_ROW(conf_profile, grace_s, "grace_s", "10", 0, 86400, "seconds between SIGTERM and SIGKILL"),
+    INT_ROW(conf_profile, output_bytes, "output_bytes", "10485760", 4096, NO_MAX,
+            "kept output: the log, and what an output mode collects, bytes"),
+    NEST_ROW("requests", requests_keys, "what the scheduler charges"),
+    NEST_ROW("rlimits", rlimit_keys, "limits of each process"),
+    NEST_ROW("cgroup", cgroup_keys, "limits of the whole run"),
+    STR_ROW(conf_profile, isolation, "isolation", "full", "full|basic",
+            "full: namespaces and a file system view of its own, system calls filtered; basic: limits and a uid only"),
+    INT_ROW(conf_profile, tmp_bytes, "tmp_bytes", "134217728", -1, NO_MAX,
+            "/tmp, /var/tmp and /dev/shm of an isolated run together, in its memory, bytes"),
+    INT_ROW(conf_profile, tmp_inodes, "tmp_inodes", "100000", -1, NO_MAX, "files and directories in them"),
+    INT_ROW(conf_profile, scratch_bytes, "scratch_bytes", "1073741824", -1, NO_MAX,
+            "the working directory of a run, bytes on disk; looked at while it runs"),
+    INT_ROW(conf_profile, scratch_inodes, "scratch_inodes", "100000", -1, NO_MAX, "files and directories in it"),
+    STR_ROW(conf_profile, scratch, "scratch", "disk", "disk|memory",
+            "where the working directory of a run is; memory: a tmpfs of scratch_bytes, part of its cgroup's memory, where what "
+            "goes beyond fails at once"),
+    STRS_ROW(conf_profile, network, "network", "platform", NULL,
+             "what an isolated run reaches: platform (MongoDB, its streams, the monitor), host:port, or alone none or host "
+             "(everything)"),
+    STRS_ROW(
+        conf_profile, mounts, "mounts", "", NULL,
+        "paths of the host below /tmp, /run or elsewhere hidden that isolated runs see all the same, read-only unless PATH:rw"),
+    LIST_ROW(conf_profile, env, "env", env_keys, conf_env, "environment variables"),
+    END_ROW,
+};
+
+/* Limits are a struct of their own because tenants and datasets share them. */
+#define LIMIT(field, help) INT_ROW(conf_limits, field, #field, "-1", -1, NO_MAX, help)
+static const struct cfg_key limit_keys[] = {
+    STRS_ROW(conf_limits, formats, "formats", "", "csv|json", "accepted formats (also .gz and .zst of these)"),
+    LIMIT(max_file_bytes, "size of one file as delivered, bytes"),
+    LIMIT(max_decompressed_bytes, "size of one file decompressed, bytes; -1: 10 GiB, or its size on the disk if that is more"),
+    LIMIT(max_expansion,
+          "how many times the bytes that it takes on the disk a file may be when it is read (compressed or with holes), "
+          "beyond 256 MiB; -1: 100"),
+    LIMIT(max_inspect_s, "how long one file may be inspected, seconds; -1: 60, and one for each 4 MiB that it may have"),
+    LIMIT(max_files_in_staging, "files not yet finished, at any time"),
+    LIMIT(max_files_per_day, "files taken per UTC day"),
+    LIMIT(max_bytes_per_day, "bytes taken per UTC day"),
+    LIMIT(max_rows, "rows of one file, or of one message of a stream app with this dataset"),
+    LIMIT(max_row_bytes, "size of one row, bytes"),
+    LIMIT(max_columns, "columns of one file, or of one such message"),
+    LIMIT(max_rejects, "damaged rows of one file"),
+    F64_ROW(conf_limits, max_reject_pct, "max_reject_pct", "-1", -1, 100,
+            "damaged rows of one file, percent of its rows; -1: any number"),
+    END_ROW,
+};
+
+static const struct cfg_key retention_keys[] = {
+    INT_ROW(conf_tenant, retention.files_days, "files_days", "-1", -1, 36500, "days that archived files are kept"),
+    INT_ROW(conf_tenant, retention.documents_days, "documents_days", "-1", -1, 36500,
+            "days after loading that documents are kept which builtin:load, an output mode or libsimbdp stored"),
+    INT_ROW(conf_tenant, retention.logs_days, "logs_days", "30", -1, 36500, "days that logs and rejects of ended runs are kept"),
+    STR_ROW(conf_tenant, retention.on_success, "on_success", "archive", "archive|delete", "what becomes of ingested files"),
+    STR_ROW(conf_tenant, retention.on_failure, "on_failure", "quarantine", "quarantine|archive|delete",
+            "what becomes of refused and failed files"),
+    END_ROW,
+};
+
+static const struct cfg_key csv_keys[] = {
+    STR_ROW(conf_csv, delimiter, "delimiter", CONF_SNIFFED, NULL, "one to eight bytes between cells"),
+    STR_ROW(conf_csv, quote, "quote", CONF_SNIFFED, NULL, "character around cells; \"\": none"),
+    STR_ROW(conf_csv, escape, "escape", CONF_SNIFFED, NULL, "character before a quote in a cell; the quote itself: doubled"),
+    STR_ROW(conf_csv, encoding, "encoding", CONF_SNIFFED, NULL, "utf-8, latin-1, windows-1252, utf-16, utf-16le or utf-16be"),
+    STR_ROW(conf_csv, line_end, "line_end", CONF_SNIFFED, "auto|lf|cr|any", "lf (also CRLF), cr, or any of the three"),
+    INT_ROW(conf_csv, skip_rows, "skip_rows", "-1", -1, 1000000, "lines before the header; -1: sniffed"),
+    INT_ROW(conf_csv, header_rows, "header_rows", "-1", -1, 10,
+            "rows of column names, joined with '_'; 0: columns are named by `columns`, in order; -1: sniffed"),
+    INT_ROW(conf_csv, footer_rows, "footer_rows", "-1", -1, 100, "rows at the end that are none; -1: those that look like remarks"),
+    STR_ROW(conf_csv, ragged, "ragged", "reject", "reject|pad|keep_extra",
+            "rows with missing or extra cells: refused; missing ones null; extra ones also kept, in the field _extra"),
+    STR_ROW(conf_csv, damaged, "damaged", "reject", "reject|repair",
+            "rows with stray quotes, missing or extra cells, and headers: refused, or read as far as they go, and listed"),
+    STRS_ROW(conf_csv, null, "null", CONF_SNIFFED, NULL,
+             "unquoted cells that are null; absent: empty ones, and NA and the like among numbers"),
+    END_ROW,
+};
+
+static const struct cfg_key column_keys[] = {
+    STR_ROW(conf_column, name, "name", NULL, NULL, "as in the header, or the member of a JSON object"),
+    STR_ROW(conf_column, type, "type", "", "|string|int|long|double|decimal|bool|date|datetime|json",
+            "empty: inferred, cell by cell"),
+    BOOL_ROW(conf_column, required, "required", "false", "must be in the header and never null"),
+    STR_ROW(conf_column, regex, "regex", "", NULL, "Perl-compatible; must match somewhere in the value"),
+    F64_ROW(conf_column, min, "min", "nan", -INFINITY, INFINITY, "least number allowed"),
+    F64_ROW(conf_column, max, "max", "nan", -INFINITY, INFINITY, "greatest number allowed"),
+    STRS_ROW(conf_column, one_of, "enum", "", NULL, "the values allowed; empty: any"),
+    BOOL_ROW(conf_column, unique, "unique", "false", "a unique index of the collection"),
+    INT_ROW(conf_column, max_age_days, "max_age_days", "-1", -1, 1000000, "of dates, counted from the file's arrival, days"),
+    STR_ROW(conf_column, as, "as", "", NULL, "field it is stored as; dots nest; empty: its name"),
+    STR_ROW(conf_column, value, "value", "", NULL, "a constant for every row instead of a column of the file"),
+    END_ROW,
+};
+
+static const struct cfg_key dataset_keys[] = {
+    STR_ROW(conf_dataset, name, "name", NULL, NULL, "name of the dataset and of its staging directory"),
+    STR_ROW(conf_dataset, format, "format", "csv", "csv|json", "format of its files"),
+    STR_ROW(conf_dataset, collection, "collection", "", NULL, "MongoDB collection; empty: the dataset's name"),
+    GROUP_ROW(conf_dataset, limits, "limits", limit_keys, "tighter than the tenant's"),
+    STRS_ROW(conf_dataset, key, "key", "", NULL, "columns that identify a row: a unique index of the collection"),
+    STR_ROW(conf_dataset, on_key_conflict, "on_key_conflict", "reject", "reject|keep|replace",
+            "a row whose key is there already: refused, left out, or put in the place of its elder"),
+    GROUP_ROW(conf_dataset, csv, "csv", csv_keys, "how its CSV files are written; what is absent is sniffed"),
+    LIST_ROW(conf_dataset, columns, "columns", column_keys, conf_column, "types and rules of columns; others are inferred"),
+    STR_ROW(conf_dataset, inspect, "inspect", "full", "full|structure",
+            "full: types, rules, quality figures; structure: rows, columns, sizes and encoding only, for large files of apps that "
+            "check themselves; of messages: with figures, or none"),
+    END_ROW,
+};
+
+static const struct cfg_key retry_keys[] = {
+    INT_ROW(conf_batch, retry.attempts, "attempts", "3", 1, 1000, "tries in all"),
+    INT_ROW(conf_batch, retry.backoff_ms, "backoff_ms", "1000", 0, 86400000, "wait before the second try, ms; doubles"),
+    INT_ROW(conf_batch, retry.max_backoff_ms, "max_backoff_ms", "60000", 0, 86400000, "longest wait, ms"),
+    INT_ROW(conf_batch, retry.give_up_s, "give_up_s", "86400", 0, 1e9, "how long exit code 75 may repeat, seconds"),
+    END_ROW,
+};
+
+static const struct cfg_key group_keys[] = {
+    INT_ROW(conf_batch, group.max_files, "max_files", "1", 1, CONF_MAX_GROUP, "files of one dataset that one run gets at most"),
+    INT_ROW(conf_batch, group.max_wait_ms, "max_wait_ms", "0", 0, 86400000,
+            "how long a file waits for others, ms; 0: a run takes those that wait anyway"),
+    END_ROW,
+};
+
+static const struct cfg_key secret_keys[] = {
+    STR_ROW(conf_secret, name, "name", NULL, NULL, "name of the file that the app sees"),
+    STR_ROW(conf_secret, file, "file", NULL, NULL, "where it comes from: absolute, or relative to keys/<tenant>/ of the home"),
+    END_ROW,
+};
+
+#define IMAGE_HELP                                                                                                                 \
+    "the root that its runs see instead of the host's: an OCI image layout (PATH or PATH:TAG) or a directory, relative to "        \
+    "apps/<tenant>/ or absolute; needs isolation = full; empty: none"
+
+static const struct cfg_key batch_keys[] = {
+    STR_ROW(conf_batch, app, "app", NULL, NULL, "name of the app"),
+    STR_ROW(conf_batch, exec, "exec", NULL, NULL, "executable: builtin:load, relative to apps/<tenant>/, or absolute"),
+    STR_ROW(conf_batch, image, "image", "", NULL, IMAGE_HELP),
+    STRS_ROW(conf_batch, args, "args", "", NULL, "its arguments"),
+    STRS_ROW(conf_batch, datasets, "datasets", "", NULL, "datasets it takes; empty: all"),
+    STR_ROW(conf_batch, pattern, "pattern", "*", NULL, "file names it takes, as in a shell"),
+    STR_ROW(conf_batch, profile, "profile", "small", NULL, "name of a profile of conf/profiles.conf"),
+    INT_ROW(conf_batch, priority, "priority", "0", -1000, 1000, "files of apps with a higher one go first in a tenant"),
+    STR_ROW(conf_batch, output, "output", "none", "none|stdout|dir", "what the platform loads for the app"),
+    STR_ROW(conf_batch, checker, "checker", "", NULL,
+            "executable that sees each file first and may refuse it with exit code 65; as exec; empty: none"),
+    STR_ROW(conf_batch, trigger, "trigger", CONF_ARRIVAL, NULL,
+            "when files are run: arrival, manual (`mysimbdp run`), or \"cron: */15 * * * *\""),
+    STR_ROW(conf_batch, timezone, "timezone", "UTC", NULL, "of a cron trigger, as in Europe/Vienna"),
+    NEST_ROW("group", group_keys, "several files in one run"),
+    LIST_ROW(conf_batch, env, "env", env_keys, conf_env, "environment variables"),
+    LIST_ROW(conf_batch, secrets, "secrets", secret_keys, conf_secret, "files that only its runs can read, in SIMBDP_SECRETS_DIR"),
+    NEST_ROW("retry", retry_keys, "when a run fails"),
+    END_ROW,
+};
+
+static const struct cfg_key stream_keys[] = {
+    STR_ROW(conf_stream, name, "name", NULL, NULL, "name of the stream"),
+    INT_ROW(conf_stream, max_message_bytes, "max_message_bytes", "65536", 1, CONF_MAX_MESSAGE, "size of one message, bytes"),
+    INT_ROW(conf_stream, max_messages_per_s, "max_messages_per_s", "-1", -1, NO_MAX, "messages published a second"),
+    INT_ROW(conf_stream, max_bytes_per_s, "max_bytes_per_s", "-1", -1, NO_MAX, "bytes published a second"),
+    INT_ROW(
+        conf_stream, max_rows_per_s, "max_rows_per_s", "-1", -1, NO_MAX,
+        "rows that one app makes of its messages a second (as it says with its acks; one a message where it does not); more waits"),
+    F64_ROW(
+        conf_stream, max_reject_pct, "max_reject_pct", "-1", -1, 100,
+        "messages that an app refuses as no good, percent of the 20 or more that it settles within a minute; above, the stream is "
+        "cut off as after too many breaches; -1: any number"),
+    INT_ROW(conf_stream, burst_ms, "burst_ms", "1000", 1, 3600000,
+            "how much of the rates may come at once, after as long a pause or in one request, ms of them; 1000: a second's worth"),
+    INT_ROW(conf_stream, max_messages_per_request, "max_messages_per_request", "1000", 1, 100000,
+            "messages of one publish request"),
+    INT_ROW(conf_stream, max_stored_bytes, "max_stored_bytes", "1073741824", -1, NO_MAX,
+            "bytes on disk; above, publishing is refused"),
+    INT_ROW(conf_stream, retention_s, "retention_s", "86400", -1, 1e9, "how long a message is kept at most, seconds"),
+    INT_ROW(conf_stream, dead_retention_s, "dead_retention_s", "604800", -1, 1e9, "how long a dead letter is kept, seconds"),
+    INT_ROW(conf_stream, dedup_window_s, "dedup_window_s", "600", 0, 1e9,
+            "how long the numbers of a publisher are remembered that publishes no more, seconds"),
+    INT_ROW(conf_stream, lease_ms, "lease_ms", "30000", 10, 86400000, "how long a consumer may take over a message, ms"),
+    INT_ROW(conf_stream, max_deliveries, "max_deliveries", "5", 1, 250, "tries before a message becomes a dead letter"),
+    STR_ROW(conf_stream, on_breach, "on_breach", "refuse", "refuse|suspend",
+            "when publishers break limits: refuse what breaks them, or after `breaches` of them everything"),
+    INT_ROW(conf_stream, breaches, "breaches", "10", 1, 100000, "refusals that suspend, in breach_window_s"),
+    INT_ROW(conf_stream, breach_window_s, "breach_window_s", "5", 1, 86400, "in which breaches are counted, seconds"),
+    END_ROW,
+};
+
+static const struct cfg_key scale_keys[] = {
+    F64_ROW(conf_stream_app, scale.utilisation, "utilisation", "0.95", 0.05, 1, "how busy instances are to be, of 1"),
+    INT_ROW(conf_stream_app, scale.drain_target_s, "drain_target_s", "10", 1, 86400, "how soon a backlog is to be gone, seconds"),
+    INT_ROW(conf_stream_app, scale.window_s, "window_s", "8", 5, 3600, "over which the load is looked at, seconds"),
+    INT_ROW(conf_stream_app, scale.max_average_ingestion_ms, "max_average_ingestion_ms", "-1", -1, 86400000,
+            "more instances when messages take longer, ms; -1: never mind"),
+    F64_ROW(conf_stream_app, scale.min_processing_rate, "min_processing_rate", "-1", -1, 1e9,
+            "more instances when fewer messages a second are processed; -1: never mind"),
+    END_ROW,
+};
+
+static const struct cfg_key stream_app_keys[] = {
+    STR_ROW(conf_stream_app, app, "app", NULL, NULL, "name of the app, and of its subscription"),
+    STR_ROW(conf_stream_app, stream, "stream", "", NULL,
+            "the stream it consumes; empty: it gets its messages elsewhere, and is scaled by its reports alone"),
+    STR_ROW(conf_stream_app, exec, "exec", "", NULL,
+            "executable: builtin:load, builtin:pipe, relative to apps/<tenant>/, or absolute; empty: somebody else starts its "
+            "instances"),
+    STR_ROW(conf_stream_app, image, "image", "", NULL, IMAGE_HELP),
+    STRS_ROW(conf_stream_app, args, "args", "", NULL, "its arguments"),
+    STR_ROW(conf_stream_app, profile, "profile", "small", NULL, "name of a profile of conf/profiles.conf"),
+    LIST_ROW(conf_stream_app, env, "env", env_keys, conf_env, "environment variables"),
+    LIST_ROW(conf_stream_app, secrets, "secrets", secret_keys, conf_secret,
+             "files that only its instances can read, in SIMBDP_SECRETS_DIR"),
+    STR_ROW(conf_stream_app, dataset, "dataset", "", NULL, "whose columns, rules and collection hold for what is stored"),
+    STR_ROW(conf_stream_app, output, "output", "none", "none|stdout|dir", "what the platform stores for the app"),
+    STR_ROW(conf_stream_app, checker, "checker", "", NULL,
+            "executable that sees the messages first, a line each, and prints ok or reject for each; with builtin:load and output "
+            "modes; as exec; empty: none"),
+    INT_ROW(conf_stream_app, checker_s, "checker_s", "10", 1, 3600, "how long it may take over those that it is given, seconds"),
+    STR_ROW(conf_stream_app, delivery, "delivery", CONF_EXACTLY_ONCE, CONF_EXACTLY_ONCE "|at_least_once|at_most_once",
+            "what a killed instance does to messages: rows are stored once in effect; perhaps twice; perhaps not at all"),
+    INT_ROW(conf_stream_app, min_instances, "min_instances", "0", 0, CONF_MAX_INSTANCES, "instances that always run"),
+    INT_ROW(conf_stream_app, max_instances, "max_instances", "1", 0, CONF_MAX_INSTANCES, "instances at most"),
+    BOOL_ROW(conf_stream_app, on_demand, "on_demand", "true", "a message for an app without an instance starts one"),
+    INT_ROW(conf_stream_app, drain_s, "drain_s", "10", 0, 86400,
+            "how long an instance that is to go may finish what it holds, seconds"),
+    NEST_ROW("scale", scale_keys, "how many instances"),
+    END_ROW,
+};
+
+const struct cfg_key conf_tenant_keys[] = {
+    STR_ROW(conf_tenant, display_name, "display_name", "", NULL, "name for people"),
+    INT_ROW(conf_tenant, weight, "weight", "1", 1, 1000, "share when tenants compete"),
+    INT_ROW(conf_tenant, concurrency, "concurrency", "4", 1, 100000, "batch runs at once"),
+    INT_ROW(conf_tenant, max_image_bytes, "max_image_bytes", "2147483648", 1, NO_MAX,
+            "an image of its apps unpacked, bytes on disk"),
+    INT_ROW(conf_tenant, max_image_files, "max_image_files", "200000", 1, NO_MAX, "files and directories of an image"),
+    STR_ROW(conf_tenant, mongo_url, "mongo_url", "", NULL, "the tenant's own MongoDB; empty: the platform's"),
+    STR_ROW(conf_tenant, database, "database", "", NULL, "its database; empty: the tenant's id"),
+    INT_ROW(conf_tenant, max_database_bytes, "max_database_bytes", "10737418240", -1, NO_MAX,
+            "what its database in the embedded MongoDB may take on the disk, bytes; above, nothing is added"),
+    GROUP_ROW(conf_tenant, limits, "limits", limit_keys, "breaking one refuses the file and names the limit"),
+    NEST_ROW("retention", retention_keys, "what becomes of files"),
+    LIST_ROW(conf_tenant, datasets, "datasets", dataset_keys, conf_dataset, "what the tenant delivers"),
+    LIST_ROW(conf_tenant, batch, "batch", batch_keys, conf_batch, "the tenant's batch apps"),
+    LIST_ROW(conf_tenant, streams, "streams", stream_keys, conf_stream, "the tenant's queues of messages"),
+    LIST_ROW(conf_tenant, stream_apps, "stream_apps", stream_app_keys, conf_stream_app, "who consumes them"),
+    STRS_ROW(conf_tenant, curve_keys, "curve_keys", "", NULL, "CURVE public keys (Z85) of the tenant's peers on tcp"),
+    END_ROW,
+};
+
+static const struct cfg_key alert_keys[] = {
+    STR_ROW(conf_alert, name, "name", NULL, NULL, "name of the alert"),
+    STR_ROW(conf_alert, when, "when", NULL, NULL, "condition over the figures of a stream app, such as oldest_age_s > 60"),
+    INT_ROW(conf_alert, for_s, "for_s", "0", 0, 86400, "how long it must hold, seconds"),
+    STR_ROW(conf_alert, command, "command", "", NULL,
+            "run when it begins and ends, with JSON on stdin: an absolute path and arguments, separated by blanks; empty: none"),
+    END_ROW,
+};
+
+static const struct cfg_key capacity_keys[] = {
+    {"cpus", CFG_F64, OFF(conf, platform.capacity.cpus), "-1", -1, 1e6, NULL, true,
+     "cores to share out, never exceeded; -1: this host's, of which a tenant with nothing running may borrow", NULL, 0},
+    INT_ROW(conf, platform.capacity.memory_bytes, "memory_bytes", "-1", -1, NO_MAX, "memory to share out, bytes; -1: this host's"),
+    END_ROW,
+};
+
+static const struct cfg_key port_keys[] = {
+    {"broker", CFG_INT, OFF(conf, platform.ports.broker), "0", 0, 65535, NULL, false, "of the broker", NULL, 0},
+    {"monitor", CFG_INT, OFF(conf, platform.ports.monitor), "0", 0, 65535, NULL, false, "of the monitor", NULL, 0},
+    LATER_ROW("streammgr", "0", "of streammgr"),
+    LATER_ROW("gateway", "0", "of the gateway"),
+    END_ROW,
+};
+
+static const struct cfg_key platform_keys[] = {
+    STR_ROW(conf, platform.mongo_url, "mongo_url", "", NULL,
+            "empty: MONGO_URL of the environment, else mongod on PATH, else the embedded one"),
+    STRS_ROW(conf, platform.valid_formats, "valid_formats", "csv json", "csv|json", "formats for every tenant"),
+    NEST_ROW("capacity", capacity_keys, "what runs may use together"),
+    INT_ROW(conf, platform.stream_pct, "stream_pct", "-1", -1, 100,
+            "share of capacity that is kept for stream instances, percent; -1: 50 where a tenant has stream apps, else none"),
+    {"uid_base", CFG_INT, OFF(conf, platform.uid_base), "-1", -1, 4e9, NULL, false,
+     "first of the 65536 uids of this home, for tenants (kept in the ledger) and the platform's programs; -1: chosen once", NULL,
+     0},
+    INT_ROW(conf, platform.writer_wait_s, "writer_wait_s", "3600", 0, 1e9,
+            "how long a claimed file may still have a writer, seconds"),
+    INT_ROW(conf, platform.rescan_ms, "rescan_ms", "30000", 100, 86400000, "full scan of staging, every so many ms"),
+    INT_ROW(conf, platform.inspector_memory_bytes, "inspector_memory_bytes", "536870912", 16777216, NO_MAX,
+            "memory of a process that reads tenants' files, bytes; a file that takes more is refused"),
+    INT_ROW(conf, platform.min_free_bytes, "min_free_bytes", "1073741824", 0, NO_MAX,
+            "intake pauses while the disk has less, bytes"),
+    INT_ROW(conf, platform.min_free_inodes, "min_free_inodes", "1024", 0, NO_MAX,
+            "intake pauses while the disk has fewer inodes, on file systems that count them"),
+    {"allow_missing_limits", CFG_BOOL, OFF(conf, platform.allow_missing_limits), "false", 0, 0, NULL, true,
+     "start although this host cannot enforce a limit", NULL, 0},
+    {"allow_shared_credentials", CFG_BOOL, OFF(conf, platform.allow_shared_credentials), "false", 0, 0, NULL, true,
+     "give tenants the platform's MongoDB URL where it may not create users", NULL, 0},
+    NEST_ROW("ports", port_keys, "of tcp endpoints; 0: picked once and kept"),
+    {"listen", CFG_STR, OFF(conf, platform.listen), "", 0, 0, NULL, false, "address of the tcp endpoints; empty: there are none",
+     NULL, 0},
+    LIST_ROW(conf, platform.alerts, "alerts", alert_keys, conf_alert, "what is worth telling somebody; always logged"),
+    END_ROW,
+};
+
+const struct cfg_key conf_platform_keys[] = {
+    {"platform", CFG_GROUP, 0, NULL, 0, 0, NULL, true, "the provider's settings", platform_keys, 0},
+    END_ROW,
+};
+
+const struct cfg_key conf_profiles_keys[] = {
+    LIST_ROW(conf, profiles, "profiles", profile_keys, conf_profile, "named sets of limits for runs"),
+    END_ROW,
+};
+
+void conf_help(struct buf *out)
+{
+    buf_adds(out, "conf/mysimbdp.conf\n");
+    cfg_help(conf_platform_keys, 2, out);
+    buf_adds(out, "conf/profiles.conf\n");
+    cfg_help(conf_profiles_keys, 2, out);
+    buf_adds(out, "conf/tenants/<tenant>.conf\n");
+    cfg_help(conf_tenant_keys, 2, out);
+    buf_adds(out, "columns of `mysimbdp top`, in conditions of alerts too\n");
+    for (int m = 0; m < N_METRICS; m++)
+        buf_addf(out, "  %-14s %s\n", metric_name((enum metric)m), metric_help((enum metric)m));
+}

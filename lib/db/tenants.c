@@ -1,0 +1,50 @@
+#include "tenants.h"
+#include "base/mem.h"
+#include "db.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+enum { BUSY_MS = 2000 };
+
+int tenant_states(const struct home *h, struct tenant_state **ret, size_t *ret_n, struct err *e)
+{
+    AUTO_FREE char *path = home_path(h, "state/ledger.db");
+    struct stat st;
+    sqlite3 *db = NULL;
+    sqlite3_stmt *s = NULL;
+    *ret = NULL;
+    *ret_n = 0;
+    if (stat(path, &st) < 0 || st.st_size == 0)
+        return 0;
+    /* Read and write, so that the files of a write-ahead log may be opened; nothing is written. */
+    int r = db_open(path, SQLITE_OPEN_READWRITE, &db);
+    if (r == SQLITE_OK)
+        r = sqlite3_busy_timeout(db, BUSY_MS);
+    if (r == SQLITE_OK)
+        r = sqlite3_prepare_v2(db, "SELECT id, uid, suspended OR purging = 1, purging = 2 FROM tenants", -1, &s, NULL);
+    while (r == SQLITE_OK || r == SQLITE_ROW) {
+        r = sqlite3_step(s);
+        if (r != SQLITE_ROW)
+            break;
+        *ret = xrealloc(*ret, (*ret_n + 1) * sizeof **ret);
+        (*ret)[(*ret_n)++] = (struct tenant_state){xstrdup((const char *)sqlite3_column_text(s, 0)), sqlite3_column_int64(s, 1),
+                                                   sqlite3_column_int(s, 2) != 0, sqlite3_column_int(s, 3) != 0};
+    }
+    sqlite3_finalize(s);
+    if (r != SQLITE_DONE) {
+        err_set(e, -EIO, "cannot read the tenants from %s: %s", path, db_why(db));
+        tenant_states_free(*ret, *ret_n);
+        *ret = NULL;
+        *ret_n = 0;
+    }
+    sqlite3_close(db);
+    return r == SQLITE_DONE ? 0 : -EIO;
+}
+
+void tenant_states_free(struct tenant_state *v, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        free(v[i].id);
+    free(v);
+}

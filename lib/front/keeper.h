@@ -1,0 +1,58 @@
+/* What a program that tenants reach (broker, monitor) needs now and then and may not do itself: its keeper does it, a process of
+ * the same home that kept the rights which the program gave up. It is started before the program listens, and knows what it may be
+ * asked for:
+ *   CONF      read the configuration, and tell what of it is for such programs (conf/told.h)
+ *   TENANTS   which tenant has which uid, and who is suspended (tenant.h)
+ *   LOG       add lines to the broker's journal of a tenant, or to the monitor's record of decisions
+ *   ROTATE    begin another logs/monitor.log
+ *   ALERT     start a command of the configuration, by its alert's place in the list, with a JSON object on stdin
+ * Both end when the other does; a program that is killed so leaves nothing behind. Requests and answers are packets
+ * (SOCK_SEQPACKET); what may be long comes in a memfd. Calls block as long as the keeper reads files. */
+#ifndef SIMBDP_FRONT_KEEPER_H
+#define SIMBDP_FRONT_KEEPER_H
+
+#include "base/err.h"
+#include "conf/conf.h"
+#include "db/tenants.h"
+#include "host/home.h"
+
+#include <event2/event.h>
+
+enum { KEEPER_MAX_TEXT = 128 << 10 };
+
+enum keeper_op { KEEPER_CONF, KEEPER_TENANTS, KEEPER_LOG, KEEPER_ROTATE, KEEPER_ALERT };
+
+/* On the wire; the text of LOG and ALERT follows. */
+struct keeper_request {
+    uint32_t op;
+    uint32_t index;      /* ALERT */
+    uint64_t generation; /* ALERT: of the configuration that it counts in; the last two are known */
+    char tenant[64];     /* LOG */
+};
+
+/* To CONF, TENANTS and ROTATE, with a descriptor when code is 0. */
+struct keeper_answer {
+    int32_t code;
+    char msg[sizeof((struct err *)0)->msg];
+};
+
+struct keeper;
+
+/* Starts the keeper of `program`, which takes over the environment: nothing is left of it here. When it ends, the loop is left. */
+int keeper_start(struct event_base *base, const struct home *h, const char *program, struct keeper **ret, struct err *e);
+/* Waits until it did what it was told. NULL is fine. */
+void keeper_stop(struct keeper *k);
+
+/* As conf_load and tenant_states. */
+int keeper_conf(struct keeper *k, struct conf **ret, struct err *e);
+int keeper_tenants(struct keeper *k, struct tenant_state **ret, size_t *ret_n, struct err *e);
+/* Which configuration keeper_conf gave last. */
+uint64_t keeper_generation(const struct keeper *k);
+
+/* Whole lines; tenant NULL: the monitor's. 0 or -errno: it was not told. */
+int keeper_log(struct keeper *k, const char *tenant, const char *text, size_t n);
+/* A descriptor of the new log, or -errno. */
+int keeper_rotate(struct keeper *k);
+int keeper_alert(struct keeper *k, uint64_t generation, size_t index, const char *json);
+
+#endif

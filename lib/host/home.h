@@ -1,0 +1,79 @@
+/* A home directory: its layout, version, lock, ids and where its programs listen. */
+#ifndef SIMBDP_HOST_HOME_H
+#define SIMBDP_HOST_HOME_H
+
+#include "base/err.h"
+
+#include <limits.h>
+#include <stdbool.h>
+
+enum { HOME_VERSION = 1 };
+
+struct home {
+    char *path;    /* absolute, real */
+    char *bin;     /* directory of the platform's programs */
+    char *runtime; /* short directory for sockets, 0711 */
+    char tag[17];  /* 16 hex digits of hash(path): names cgroups and the run-time directory */
+    int dirfd;     /* the home itself */
+};
+
+/* Opens an existing home. `path` NULL: MYSIMBDP_HOME, which must be set. Makes the run-time directory if needed. Errors
+ * name what is missing; a home of a newer version is ERR_VERSION. Where the home has run in a user namespace, this process is in it
+ * from then on (userns_enter): before the process has threads. */
+int home_open(struct home *h, const char *path, struct err *e);
+/* The same for what runs the home: without root it gets such a namespace, where that can be had. */
+int home_enter(struct home *h, const char *path, struct err *e);
+void home_close(struct home *h);
+
+/* Takes from the home's directories what an earlier version let others have: they name the tenants' addresses and secrets, and what
+ * tenants did. Never widens. */
+void home_narrow(const struct home *h);
+
+/* Makes again what of its directories is gone (deleted, or no part of a backup that was restored), and logs each. For who starts
+ * the home, before anything else of it runs. */
+int home_mend(const struct home *h, struct err *e);
+
+/* Programs of ours that tenants' runs may call, in HOME/bin, which is on their PATH: where the platform itself lies they may not
+ * reach. For who starts the home; writes only what is another than it was. */
+#define HOME_TOOLS "bin"
+int home_put_tools(const struct home *h, struct err *e);
+
+/* We are root and the home is root's: programs that tenants reach then have a uid of their own. */
+bool home_is_roots(const struct home *h);
+
+/* Makes a home at `path` (which may exist when empty). */
+int home_init(const char *path, struct err *e);
+
+/* HOME/rel as a new string. */
+char *home_path(const struct home *h, const char *rel);
+/* A socket path in the run-time directory; at most 107 bytes. */
+char *home_socket(const struct home *h, const char *name);
+/* Absolute path of one of the platform's programs. */
+char *home_program(const struct home *h, const char *name);
+/* What `exec` of a tenant's configuration names: below apps/<tenant>/ unless it is absolute. A secret's file: below
+ * keys/<tenant>/. And the path of an `image`, as `exec`; *ret_tag is behind the colon of PATH:TAG, "" where there is none.
+ * Caller frees. */
+char *home_exec(const struct home *h, const char *tenant, const char *exec);
+char *home_secret(const struct home *h, const char *tenant, const char *file);
+char *home_image(const struct home *h, const char *tenant, const char *image, const char **ret_tag);
+/* The file that says, relative to the home, that the provider wants a tenant removed for good. Caller frees. */
+char *home_purge_mark(const char *tenant);
+
+/* Takes state/<name>.lock for this process' life; -EWOULDBLOCK when another holds it for wait_ms more (0: does not block).
+ * The descriptor stays open. */
+int home_lock(const struct home *h, const char *name, int wait_ms, struct err *e);
+
+/* The port a program of this home had last (state/<program>.port); 0: none. Ports are kept so that endpoints stay what
+ * peers know. */
+int home_kept_port(const struct home *h, const char *program);
+int home_keep_port(const struct home *h, const char *program, int port, struct err *e);
+
+/* 26 characters that sort by time (the ULID layout, lower case). */
+#define ID_SIZE 27
+void home_new_id(char out[ID_SIZE]);
+bool home_valid_id(const char *id);
+
+/* The value of --home=X or --home X among the arguments, removing it; NULL when absent. */
+const char *home_take_arg(int *argc, char **argv);
+
+#endif

@@ -1,0 +1,717 @@
+/* A batch is one command under construction or in flight:
+ *   {"insert": collection, "ordered": false, "writeConcern": {"w": "majority", "j": true}, "documents": [ rows ]}
+ *   {"update": collection, ..., "updates": [{"q": {"_id": id}, "u": row, "upsert": true}]}
+ * Batches go round: free -> (filled) -> queued -> (a worker's) -> done -> collected by the caller's thread -> free. They are
+ * collected in the order they were filled, so acknowledged ends rise. */
+#include "sink.h"
+#include "base/clk.h"
+#include "base/crash.h"
+#include "base/json.h"
+#include "base/le.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+enum {
+    BATCH_BYTES = 1 << 20,
+    BATCH_ROWS = 10000,
+    KEPT_BYTES = 4 << 20, /* buffers that grew beyond are given back */
+    MAX_WORKERS = 2,      /* one hides the other's round trip; three cost the embedded server a fifth (its lock) */
+    RETRY_MS = 10000,
+    RETRY_PAUSE_MS = 200,
+    SELECTION_MS = 5000,
+    SOCKET_MS = 60000,
+    COMMAND_MAX = 15 << 20,
+    ID_HEAD = 10,
+    OID_HEAD = 5,
+    OID_BYTES = 12,
+};
+
+struct row {
+    int64_t line, offset;
+    size_t raw_at, n_raw, doc_at; /* doc_at: of the row's _id in the command */
+};
+
+struct batch {
+    enum { FREE, FILLING, QUEUED, WORKING, DONE } state;
+    uint64_t number;
+    struct buf command, raw;
+    size_t array_at; /* of the array's length */
+    struct row *rows;
+    size_t n_rows, cap_rows;
+    int64_t end;
+    bool failed;
+    bson_t reply; /* initialised when DONE */
+    bson_error_t error;
+    bool *ours; /* rows whose key is there already, under their own _id: stored before */
+};
+
+struct worker {
+    struct sink *s;
+    pthread_t thread;
+    mongoc_client_t *client;
+    mongoc_collection_t *collection;
+};
+
+struct sink {
+    struct sink_options o;
+    char *database, *collection_name;
+    mongoc_uri_t *uri;
+    mongoc_write_concern_t *concern;
+    mongoc_client_t *client; /* the caller's thread's */
+    mongoc_collection_t *collection;
+    pthread_mutex_t lock;
+    pthread_cond_t work, done;
+    _Atomic bool quit;
+    int wake_fd; /* borrowed; -1: none */
+    struct worker workers[MAX_WORKERS];
+    size_t n_workers, max_workers;
+    int64_t n_added;
+    struct batch batches[MAX_WORKERS + 1];
+    size_t n_batches;
+    struct batch *filling;
+    uint64_t next_number, collected;
+    size_t row_at; /* of the document under construction */
+    size_t element_at;
+    int64_t passed;
+    int broken;
+};
+
+/* --- BSON by hand; element types as in bsonspec.org --- */
+
+static void add_key(struct buf *b, char type, const char *key)
+{
+    buf_add(b, &type, 1);
+    buf_add(b, key, strlen(key) + 1);
+}
+
+static size_t open_document(struct buf *b)
+{
+    size_t at = b->n;
+    buf_add(b, "\0\0\0\0", 4);
+    return at;
+}
+
+static void close_document(struct buf *b, size_t at)
+{
+    buf_add(b, "", 1);
+    le_set_u32(b->p + at, (uint32_t)(b->n - at));
+}
+
+static void add_bool(struct buf *b, const char *key, bool v)
+{
+    char byte = v;
+    add_key(b, 0x08, key);
+    buf_add(b, &byte, 1);
+}
+
+static void add_string(struct buf *b, const char *key, const char *v)
+{
+    char len[4];
+    le_set_u32(len, (uint32_t)strlen(v) + 1);
+    add_key(b, 0x02, key);
+    buf_add(b, len, 4);
+    buf_add(b, v, strlen(v) + 1);
+}
+
+static void add_id(struct buf *b, const unsigned char id[SINK_ID_BYTES])
+{
+    static const char head[ID_HEAD] = {0x05, '_', 'i', 'd', 0, SINK_ID_BYTES, 0, 0, 0, 0}; /* binary, generic */
+    buf_reserve(b, sizeof head + SINK_ID_BYTES);
+    memcpy(b->p + b->n, head, sizeof head);
+    memcpy(b->p + b->n + sizeof head, id, SINK_ID_BYTES);
+    b->n += sizeof head + SINK_ID_BYTES;
+}
+
+static void add_fresh_id(struct buf *b)
+{
+    static const char head[OID_HEAD] = {0x07, '_', 'i', 'd', 0};
+    bson_oid_t id;
+    bson_oid_init(&id, NULL);
+    buf_add(b, head, sizeof head);
+    buf_add(b, id.bytes, sizeof id.bytes);
+}
+
+/* The key of the next array element. */
+static void add_index(struct buf *b, size_t i)
+{
+    char text[16], *p = text + sizeof text;
+    *--p = 0;
+    do
+        *--p = (char)('0' + i % 10);
+    while (i /= 10);
+    *--p = 0x03;
+    buf_add(b, p, (size_t)(text + sizeof text - p));
+}
+
+static void start_batch(struct sink *s, struct batch *b)
+{
+    b->state = FILLING;
+    b->number = s->next_number++;
+    b->n_rows = b->raw.n = b->command.n = 0;
+    b->failed = false;
+    b->end = s->passed;
+    struct buf *c = &b->command;
+    open_document(c);
+    add_string(c, s->o.replace ? "update" : "insert", s->collection_name);
+    add_bool(c, "ordered", false);
+    add_key(c, 0x03, "writeConcern");
+    size_t at = open_document(c);
+    add_string(c, "w", "majority");
+    add_bool(c, "j", true);
+    close_document(c, at);
+    add_key(c, 0x04, s->o.replace ? "updates" : "documents");
+    b->array_at = open_document(c);
+    s->filling = b;
+}
+
+/* --- errors --- */
+
+int sink_error(const bson_error_t *be, const char *what, struct err *e)
+{
+    bool server = be->domain == MONGOC_ERROR_SERVER || be->domain == MONGOC_ERROR_QUERY || be->domain == MONGOC_ERROR_COMMAND ||
+                  be->domain == MONGOC_ERROR_WRITE_CONCERN;
+    /* Server codes: 13 Unauthorized, 18 AuthenticationFailed; those that pass: 6 HostUnreachable, 7 HostNotFound, 50
+     * MaxTimeMSExpired, 64 WriteConcernFailed, 89 NetworkTimeout, 91 ShutdownInProgress, 112 WriteConflict, 189
+     * PrimarySteppedDown, 262 ExceededTimeLimit, 14031 OutOfDiskSpace, 9001 SocketException, 10107 NotWritablePrimary, 11600
+     * InterruptedAtShutdown, 11602 InterruptedDueToReplStateChange, 13435 NotPrimaryNoSecondaryOk, 13436 NotPrimaryOrSecondary. */
+    static const uint32_t passing[] = {6, 7, 50, 64, 89, 91, 112, 189, 262, 9001, 14031, 10107, 11600, 11602, 13435, 13436};
+    int code = ERR_DATABASE;
+    if (be->domain == MONGOC_ERROR_SERVER_SELECTION || be->domain == MONGOC_ERROR_STREAM || be->domain == MONGOC_ERROR_PROTOCOL)
+        code = -ECONNREFUSED;
+    else if (be->domain == MONGOC_ERROR_CLIENT)
+        code = be->code == MONGOC_ERROR_CLIENT_AUTHENTICATE ? -EACCES : -ECONNREFUSED;
+    else if (server && (be->code == 13 || be->code == 18))
+        code = -EACCES;
+    for (size_t i = 0; server && i < sizeof passing / sizeof *passing; i++)
+        if (be->code == passing[i])
+            code = -ECONNREFUSED;
+    if (be->domain == MONGOC_ERROR_WRITE_CONCERN)
+        code = -ECONNREFUSED;
+    return err_set(e, code, "%s: %s", what, be->message);
+}
+
+/* An error that the reply itself tells of: a write concern that was not met, or a whole command refused. */
+static bool reply_error(const bson_t *reply, bson_error_t *be)
+{
+    bson_iter_t it;
+    bson_t doc;
+    if (bson_iter_init_find(&it, reply, "writeConcernError") && json_iter_doc(&it, &doc)) {
+        bson_set_error(be, MONGOC_ERROR_WRITE_CONCERN, (uint32_t)json_get_i64(&doc, "code", 64), "%s",
+                       json_get_str(&doc, "errmsg", "write concern not met"));
+        return true;
+    }
+    return false;
+}
+
+/* --- workers --- */
+
+static bool run_once(struct worker *w, struct batch *b)
+{
+    bson_t command;
+    if (!bson_init_static(&command, (const uint8_t *)b->command.p, b->command.n)) {
+        bson_init(&b->reply);
+        bson_set_error(&b->error, MONGOC_ERROR_BSON, 1, "the command is damaged");
+        return false;
+    }
+    bool ok = mongoc_client_write_command_with_opts(w->client, w->s->database, &command, NULL, &b->reply, &b->error);
+    bson_iter_t it;
+    if (!ok && bson_iter_init_find(&it, &b->reply, "writeErrors") && !bson_has_field(&b->reply, "writeConcernError"))
+        ok = true; /* the rows' errors, not the command's */
+    return ok && !reply_error(&b->reply, &b->error);
+}
+
+static bool is_id_conflict(const char *message)
+{
+    return strstr(message, "index: _id_") || strstr(message, "_id_ dup key");
+}
+
+static bool is_key_conflict(const bson_t *error)
+{
+    return json_get_i64(error, "code", 0) == 11000 && !is_id_conflict(json_get_str(error, "errmsg", ""));
+}
+
+static void append_id(const struct sink *s, const struct batch *b, size_t row, const char *key, bson_t *ids)
+{
+    const uint8_t *id = (const uint8_t *)b->command.p + b->rows[row].doc_at;
+    bson_oid_t oid;
+    if (!s->o.fresh) {
+        bson_append_binary(ids, key, -1, BSON_SUBTYPE_BINARY, id, SINK_ID_BYTES);
+        return;
+    }
+    memcpy(oid.bytes, id, sizeof oid.bytes);
+    bson_append_oid(ids, key, -1, &oid);
+}
+
+/* The bytes of a document's _id, if it is such as ours are. */
+static const uint8_t *id_in(const struct sink *s, const bson_t *doc, size_t *ret_len)
+{
+    const uint8_t *id = NULL;
+    uint32_t len = 0;
+    bson_iter_t it;
+    *ret_len = s->o.fresh ? OID_BYTES : SINK_ID_BYTES;
+    if (!bson_iter_init_find(&it, doc, "_id"))
+        return NULL;
+    if (s->o.fresh)
+        return BSON_ITER_HOLDS_OID(&it) ? bson_iter_oid(&it)->bytes : NULL;
+    if (BSON_ITER_HOLDS_BINARY(&it))
+        bson_iter_binary(&it, NULL, &len, &id);
+    return len == SINK_ID_BYTES ? id : NULL;
+}
+
+/* A key that is there already may be this row's own, stored before a crash: servers tell of the index they meet first. */
+static void find_ours(struct worker *w, struct batch *b)
+{
+    bson_iter_t it;
+    bson_t ids = BSON_INITIALIZER, query = BSON_INITIALIZER, in, error;
+    AUTO_FREE size_t *index = xcalloc(b->n_rows + 1, sizeof *index);
+    size_t n = 0;
+    bson_append_document_begin(&query, "_id", 3, &in);
+    if (json_get_iter(&b->reply, "writeErrors", &it))
+        while (json_next_doc(&it, &error)) {
+            char key[16];
+            if (!is_key_conflict(&error))
+                continue;
+            int64_t i = json_get_i64(&error, "index", -1);
+            if (i < 0 || (size_t)i >= b->n_rows || n == b->n_rows)
+                continue;
+            snprintf(key, sizeof key, "%zu", n);
+            append_id(w->s, b, (size_t)i, key, &ids);
+            index[n++] = (size_t)i;
+        }
+    bson_append_array(&in, "$in", 3, &ids);
+    bson_append_document_end(&query, &in);
+    if (n) {
+        bson_t *opts = BCON_NEW("projection", "{", "_id", BCON_INT32(1), "}");
+        mongoc_cursor_t *c = mongoc_collection_find_with_opts(w->collection, &query, opts, NULL);
+        const bson_t *doc;
+        bson_error_t be;
+        free(b->ours);
+        b->ours = xcalloc(b->n_rows, sizeof *b->ours);
+        while (mongoc_cursor_next(c, &doc)) {
+            size_t len;
+            const uint8_t *id = id_in(w->s, doc, &len);
+            for (size_t k = 0; k < n && id; k++)
+                if (!memcmp(id, b->command.p + b->rows[index[k]].doc_at, len))
+                    b->ours[index[k]] = true;
+        }
+        if (mongoc_cursor_error(c, &be)) {
+            b->failed = true;
+            b->error = be;
+        }
+        mongoc_cursor_destroy(c);
+        bson_destroy(opts);
+    }
+    bson_destroy(&ids);
+    bson_destroy(&query);
+}
+
+static bool has_key_conflicts(const struct batch *b)
+{
+    bson_iter_t it;
+    bson_t error;
+    if (json_get_iter(&b->reply, "writeErrors", &it))
+        while (json_next_doc(&it, &error))
+            if (is_key_conflict(&error))
+                return true;
+    return false;
+}
+
+static void run_batch(struct worker *w, struct batch *b)
+{
+    int64_t until = clk_now_ms() + RETRY_MS;
+    while (!run_once(w, b)) {
+        if (sink_error(&b->error, "", NULL) != -ECONNREFUSED || clk_now_ms() >= until || w->s->quit) {
+            b->failed = true;
+            return;
+        }
+        bson_destroy(&b->reply);
+        poll(NULL, 0, RETRY_PAUSE_MS);
+    }
+    if (has_key_conflicts(b))
+        find_ours(w, b);
+}
+
+static struct batch *queued(struct sink *s)
+{
+    struct batch *first = NULL;
+    for (size_t i = 0; i < s->n_batches; i++)
+        if (s->batches[i].state == QUEUED && (!first || s->batches[i].number < first->number))
+            first = &s->batches[i];
+    return first;
+}
+
+static bool connect_worker(struct worker *w)
+{
+    struct sink *s = w->s;
+    w->client = mongoc_client_new_from_uri(s->uri);
+    if (!w->client)
+        return false;
+    mongoc_client_set_error_api(w->client, MONGOC_ERROR_API_VERSION_2);
+    w->collection = mongoc_client_get_collection(w->client, s->database, s->collection_name);
+    return true;
+}
+
+static void *work(void *arg)
+{
+    struct worker *w = arg;
+    struct sink *s = w->s;
+    pthread_mutex_lock(&s->lock);
+    while (!s->quit) {
+        struct batch *b = queued(s);
+        if (!b) {
+            pthread_cond_wait(&s->work, &s->lock);
+            continue;
+        }
+        b->state = WORKING;
+        pthread_mutex_unlock(&s->lock);
+        run_batch(w, b);
+        pthread_mutex_lock(&s->lock);
+        b->state = DONE;
+        pthread_cond_broadcast(&s->done);
+        if (s->wake_fd >= 0)
+            eventfd_write(s->wake_fd, 1);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return NULL;
+}
+
+/* One more worker, when all are busy. Where no thread can be had, the caller's own does the work. */
+static void add_worker(struct sink *s)
+{
+    size_t busy = 0;
+    for (size_t i = 0; i < s->n_batches; i++)
+        busy += s->batches[i].state == QUEUED || s->batches[i].state == WORKING;
+    if (s->n_workers >= s->max_workers || busy <= s->n_workers)
+        return;
+    struct worker *w = &s->workers[s->n_workers];
+    w->s = s;
+    if (s->n_workers == 0) { /* the connection that exists already */
+        w->client = s->client;
+        w->collection = s->collection;
+    } else if (!connect_worker(w)) {
+        return;
+    }
+    /* The app's signals are for the app's own threads. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int r = pthread_create(&w->thread, NULL, work, w);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (r == 0) {
+        s->n_workers++;
+    } else if (s->n_workers > 0) {
+        mongoc_collection_destroy(w->collection);
+        mongoc_client_destroy(w->client);
+    }
+}
+
+/* --- the caller's side --- */
+
+int sink_open(const struct sink_options *o, struct sink **ret, struct err *e)
+{
+    bson_error_t be;
+    struct sink *s = xcalloc(1, sizeof *s);
+    s->o = *o;
+    s->wake_fd = -1;
+    s->database = xstrdup(o->database);
+    s->collection_name = xstrdup(o->collection);
+    s->max_workers = o->replace || o->in_order ? 1 : MAX_WORKERS;
+    s->n_batches = s->max_workers + 1;
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->work, NULL);
+    pthread_cond_init(&s->done, NULL);
+    s->uri = o->url ? mongoc_uri_new_with_error(o->url, &be) : NULL;
+    if (!s->uri) {
+        int r = err_set(e, ERR_CONFIG, "MONGO_URL is %s", o->url ? be.message : "not set");
+        sink_close(s);
+        return r;
+    }
+    mongoc_uri_set_option_as_int32(s->uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, SELECTION_MS);
+    mongoc_uri_set_option_as_int32(s->uri, MONGOC_URI_SOCKETTIMEOUTMS, SOCKET_MS);
+    s->client = mongoc_client_new_from_uri(s->uri);
+    if (!s->client) {
+        sink_close(s);
+        return err_set(e, ERR_CONFIG, "MONGO_URL cannot be used");
+    }
+    mongoc_client_set_error_api(s->client, MONGOC_ERROR_API_VERSION_2);
+    s->collection = mongoc_client_get_collection(s->client, s->database, s->collection_name);
+    s->concern = mongoc_write_concern_new();
+    mongoc_write_concern_set_w(s->concern, MONGOC_WRITE_CONCERN_W_MAJORITY);
+    mongoc_write_concern_set_journal(s->concern, true);
+    mongoc_collection_set_write_concern(s->collection, s->concern);
+    *ret = s;
+    return 0;
+}
+
+void sink_close(struct sink *s)
+{
+    if (!s)
+        return;
+    pthread_mutex_lock(&s->lock);
+    s->quit = true;
+    pthread_cond_broadcast(&s->work);
+    pthread_mutex_unlock(&s->lock);
+    for (size_t i = 0; i < s->n_workers; i++)
+        pthread_join(s->workers[i].thread, NULL);
+    for (size_t i = 1; i < s->n_workers; i++) {
+        mongoc_collection_destroy(s->workers[i].collection);
+        mongoc_client_destroy(s->workers[i].client);
+    }
+    for (size_t i = 0; i < s->n_batches; i++) {
+        struct batch *b = &s->batches[i];
+        if (b->state == DONE)
+            bson_destroy(&b->reply);
+        buf_fini(&b->command);
+        buf_fini(&b->raw);
+        free(b->rows);
+        free(b->ours);
+    }
+    if (s->collection)
+        mongoc_collection_destroy(s->collection);
+    if (s->client)
+        mongoc_client_destroy(s->client);
+    if (s->uri)
+        mongoc_uri_destroy(s->uri);
+    if (s->concern)
+        mongoc_write_concern_destroy(s->concern);
+    pthread_mutex_destroy(&s->lock);
+    pthread_cond_destroy(&s->work);
+    pthread_cond_destroy(&s->done);
+    free(s->database);
+    free(s->collection_name);
+    free(s);
+}
+
+void sink_set_wake_fd(struct sink *s, int fd)
+{
+    s->wake_fd = fd;
+}
+
+int64_t sink_n_added(const struct sink *s)
+{
+    return s->n_added;
+}
+
+mongoc_collection_t *sink_collection(struct sink *s)
+{
+    return s->collection;
+}
+
+/* Sorts one complaint: stored before, or refused. True when the row is stored. */
+static bool settle(struct sink *s, struct batch *b, const bson_t *error)
+{
+    int64_t i = json_get_i64(error, "index", -1), code = json_get_i64(error, "code", 0);
+    const char *message = json_get_str(error, "errmsg", "refused by MongoDB");
+    if (i < 0 || (size_t)i >= b->n_rows)
+        return true;
+    const struct row *r = &b->rows[i];
+    if (code == 11000 && ((!s->o.replace && is_id_conflict(message)) || (b->ours && b->ours[i] && !s->o.replace)))
+        return true;
+    struct sink_refusal why = {.line = r->line,
+                               .offset = r->offset,
+                               .rule = code == 11000 ? "key" : "server",
+                               .message = message,
+                               .raw = b->raw.p ? b->raw.p + r->raw_at : "",
+                               .n_raw = r->n_raw};
+    s->o.on_refused(s->o.arg, &why);
+    return false;
+}
+
+static int collect(struct sink *s, struct batch *b, struct err *e)
+{
+    bson_iter_t it;
+    bson_t error;
+    int64_t stored = (int64_t)b->n_rows;
+    int r = 0;
+    crash_at(CRASH_load_insert);
+    if (b->failed) {
+        r = sink_error(&b->error, "cannot store documents", e);
+    } else {
+        if (json_get_iter(&b->reply, "writeErrors", &it))
+            while (json_next_doc(&it, &error))
+                if (!settle(s, b, &error))
+                    stored--;
+        if (s->o.replace && json_get_iter(&b->reply, "upserted", &it))
+            while (json_next_doc(&it, &error))
+                s->n_added++;
+        s->o.on_acknowledged(s->o.arg, b->end, stored);
+    }
+    bson_destroy(&b->reply);
+    free(b->ours);
+    b->ours = NULL;
+    if (b->command.cap > KEPT_BYTES)
+        buf_fini(&b->command);
+    if (b->raw.cap > KEPT_BYTES)
+        buf_fini(&b->raw);
+    b->state = FREE;
+    s->collected++;
+    return r;
+}
+
+/* Collects batches that are done, in order, until one is free (or all are, with `all`). */
+static int wait_for_batches(struct sink *s, bool all, struct err *e)
+{
+    for (;;) {
+        struct batch *next = NULL, *idle = NULL;
+        pthread_mutex_lock(&s->lock);
+        for (size_t i = 0; i < s->n_batches; i++) {
+            if (s->batches[i].state == FREE)
+                idle = &s->batches[i];
+            else if (s->batches[i].state != FILLING && s->batches[i].number == s->collected)
+                next = &s->batches[i];
+        }
+        bool wait = next && (all || !idle);
+        while (wait && next->state != DONE)
+            pthread_cond_wait(&s->done, &s->lock);
+        bool ready = next && next->state == DONE;
+        pthread_mutex_unlock(&s->lock);
+        if (!ready)
+            return 0;
+        int r = collect(s, next, e);
+        if (r < 0)
+            return r;
+    }
+}
+
+static int send_batch(struct sink *s, struct err *e)
+{
+    struct batch *b = s->filling;
+    s->filling = NULL;
+    close_document(&b->command, b->array_at);
+    close_document(&b->command, 0);
+    pthread_mutex_lock(&s->lock);
+    b->state = QUEUED;
+    add_worker(s);
+    pthread_cond_signal(&s->work);
+    pthread_mutex_unlock(&s->lock);
+    if (!s->n_workers) {
+        struct worker self = {.s = s, .client = s->client, .collection = s->collection};
+        run_batch(&self, b);
+        b->state = DONE;
+    }
+    return wait_for_batches(s, false, e);
+}
+
+struct buf *sink_begin(struct sink *s, const unsigned char id[SINK_ID_BYTES])
+{
+    for (size_t i = 0; !s->filling && i < s->n_batches; i++) {
+        pthread_mutex_lock(&s->lock);
+        bool idle = s->batches[i].state == FREE;
+        pthread_mutex_unlock(&s->lock);
+        if (idle)
+            start_batch(s, &s->batches[i]);
+    }
+    struct batch *b = s->filling;
+    s->element_at = b->command.n;
+    add_index(&b->command, b->n_rows);
+    if (s->o.replace) {
+        open_document(&b->command); /* at element_at + its key; closed in sink_row */
+        add_key(&b->command, 0x03, "q");
+        size_t q = open_document(&b->command);
+        add_id(&b->command, id);
+        close_document(&b->command, q);
+        add_key(&b->command, 0x03, "u");
+    }
+    s->row_at = open_document(&b->command);
+    if (s->o.fresh)
+        add_fresh_id(&b->command);
+    else
+        add_id(&b->command, id);
+    return &b->command;
+}
+
+void sink_set_id(struct sink *s, const unsigned char id[SINK_ID_BYTES])
+{
+    char *p = s->filling->command.p;
+    memcpy(p + s->row_at + 4 + ID_HEAD, id, SINK_ID_BYTES);
+    if (s->o.replace) /* the filter's: key and length of the element, key and length of "q", head */
+        memcpy(p + s->element_at + 1 + strlen(p + s->element_at + 1) + 1 + 4 + 3 + 4 + ID_HEAD, id, SINK_ID_BYTES);
+}
+
+void sink_cancel(struct sink *s)
+{
+    s->filling->command.n = s->element_at;
+}
+
+int sink_row(struct sink *s, int64_t line, int64_t offset, int64_t end, const char *raw, size_t n, struct err *e)
+{
+    struct batch *b = s->filling;
+    if (s->broken)
+        return s->broken;
+    close_document(&b->command, s->row_at);
+    if (b->command.n - s->row_at > SINK_MAX_DOCUMENT) {
+        struct sink_refusal why = {line, offset, "server", "the document is larger than MongoDB takes (16 MiB)", raw, n};
+        sink_cancel(s);
+        s->o.on_refused(s->o.arg, &why);
+        return 0;
+    }
+    if (b->command.n > COMMAND_MAX && b->n_rows) { /* too much for one command: this row starts the next */
+        AUTO_BUF struct buf doc = {0};
+        buf_add(&doc, b->command.p + s->row_at, b->command.n - s->row_at);
+        sink_cancel(s);
+        s->broken = send_batch(s, e);
+        if (s->broken)
+            return s->broken;
+        unsigned char id[SINK_ID_BYTES] = {0};
+        if (!s->o.fresh)
+            memcpy(id, doc.p + 4 + ID_HEAD, SINK_ID_BYTES);
+        sink_begin(s, id);
+        b = s->filling;
+        b->command.n = s->row_at;
+        buf_add(&b->command, doc.p, doc.n);
+    }
+    if (s->o.replace) {
+        add_bool(&b->command, "upsert", true);
+        close_document(&b->command, s->element_at + 1 + strlen(b->command.p + s->element_at + 1) + 1);
+    }
+    if (b->n_rows == b->cap_rows) {
+        b->cap_rows = b->cap_rows ? b->cap_rows * 2 : 1024;
+        b->rows = xrealloc(b->rows, b->cap_rows * sizeof *b->rows);
+    }
+    b->rows[b->n_rows++] = (struct row){line, offset, b->raw.n, n, s->row_at + 4 + (s->o.fresh ? OID_HEAD : ID_HEAD)};
+    buf_add(&b->raw, raw, n);
+    b->end = s->passed = end;
+    if (b->n_rows < BATCH_ROWS && b->command.n < BATCH_BYTES)
+        return 0;
+    s->broken = send_batch(s, e);
+    return s->broken;
+}
+
+void sink_passed(struct sink *s, int64_t end)
+{
+    s->passed = end;
+    if (s->filling)
+        s->filling->end = end;
+}
+
+int sink_push(struct sink *s, struct err *e)
+{
+    size_t busy = 0;
+    if (s->broken)
+        return s->broken;
+    s->broken = wait_for_batches(s, false, e);
+    pthread_mutex_lock(&s->lock);
+    for (size_t i = 0; i < s->n_batches; i++)
+        busy += s->batches[i].state != FREE && s->batches[i].state != FILLING;
+    pthread_mutex_unlock(&s->lock);
+    if (!s->broken && s->filling && s->filling->n_rows && busy < s->max_workers)
+        s->broken = send_batch(s, e);
+    return s->broken;
+}
+
+int sink_flush(struct sink *s, struct err *e)
+{
+    if (s->broken)
+        return s->broken;
+    if (s->filling && s->filling->n_rows)
+        s->broken = send_batch(s, e);
+    if (!s->broken)
+        s->broken = wait_for_batches(s, true, e);
+    return s->broken;
+}

@@ -1,0 +1,20 @@
+/* A manager's room (lib/sandbox/room.h): what of the host it needs beside the home is where the configuration's executables,
+ * checkers, images and MongoDBs' sockets lie, whose changes it looks for. */
+#ifndef SIMBDP_MANAGER_ENTER_H
+#define SIMBDP_MANAGER_ENTER_H
+
+#include "conf/conf.h"
+#include "host/home.h"
+#include "host/uids.h"
+
+struct event_base;
+struct outside;
+
+/* Where root runs a home of its own; else nothing is done. The last thing before threads and files. 0 or negative. */
+int enter_room(struct home *h, const struct conf *c, enum ids_role role, struct outside **ret, struct err *e);
+/* Where the configuration names a place that the room was made without, the loop is left, once what was answered is out: for a
+ * program that is started again then. NULL: it has no room. */
+void outside_leave(const struct outside *o, const struct home *h, const struct conf *c, struct event_base *base);
+void outside_free(struct outside *o); /* NULL is fine */
+
+#endif

@@ -1,0 +1,58 @@
+/* What every run's spec has, batch or stream. */
+#ifndef SIMBDP_MANAGER_PLAN_H
+#define SIMBDP_MANAGER_PLAN_H
+
+#include "conf/conf.h"
+#include "host/home.h"
+#include "host/isolation.h"
+#include "run/spec.h"
+
+#include <sys/stat.h>
+
+struct plan_tenant {
+    const char *id, *database, *mongo_url; /* mongo_url NULL: unknown */
+    int64_t uid, gid;                      /* -1: as the platform */
+};
+
+/* Environment in this order: what is added later goes over what is there. */
+void plan_env(struct run_spec *s, const struct cfg_list *env); /* of struct conf_env */
+void plan_common_env(struct run_spec *s, const struct plan_tenant *t, const char *app, const char *run_id, int64_t attempt);
+/* SIMBDP_APP_DIR: where the executable is that `exec` of the configuration names; where it is none of the tenant's, apps/<tenant>.
+ */
+void plan_app_dir(struct run_spec *s, const struct home *h, const char *exec);
+/* How a stream app's messages are delivered: SIMBDP_DELIVERY, where it is not exactly once. */
+void plan_delivery(struct run_spec *s, const struct conf_stream_app *c);
+/* Where a batch app may publish: ZMQ_STREAM_ENDPOINT, if its tenant has streams. The broker's place is known when it does not run.
+ */
+void plan_publish_env(struct run_spec *s, const struct conf_tenant *t);
+void plan_limits(struct run_spec *s, const struct conf_profile *p);
+void plan_arg(struct run_spec *s, const char *arg);
+/* What the agreement says of a message's rows, where it does, and whether figures are wanted of them. */
+void plan_message_limits(struct run_spec *s, const struct conf_limits *l, const struct conf_dataset *d);
+/* A stream app's checker, where it has one: arguments of simbdp-load, and (once the isolation is planned) that it is to be seen. */
+void plan_checker(struct run_spec *s, const struct home *h, const struct conf_stream_app *c);
+void plan_checker_path(struct run_spec *s, const struct home *h, const struct conf_stream_app *c);
+void plan_secrets(struct run_spec *s, const struct home *h, const char *tenant,
+                  const struct cfg_list *secrets); /* struct conf_secret */
+/* The platform's own program: what it needs beside an app, and what would harm it is left out. */
+void plan_builtin(struct run_spec *s, const struct home *h);
+
+/* Lets an isolated run see a path (mode as run_spec.paths has it); nothing else of the home is there. */
+void plan_path(struct run_spec *s, const char *path, const char *mode);
+/* Isolation as the profile wants it and the host gives it, the paths that every run has, and its network. Once exec, image and dir
+ * are known. */
+struct plan_host {
+    const struct home *home;
+    const struct isolation_host *isolation;
+    int64_t uid_base;
+};
+void plan_isolation(struct run_spec *s, const struct plan_host *h, const struct conf_profile *p, const char *mongo_url);
+
+/* Absolute path of what `exec` of the configuration names. Caller frees. */
+char *plan_exec(const struct home *h, const char *tenant, const char *exec);
+/* Changes when what it describes does. */
+int64_t plan_identity(const struct stat *st);
+/* The same of the file at `path`; 0: there is none. */
+int64_t plan_exec_identity(const char *path);
+
+#endif

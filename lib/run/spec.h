@@ -1,0 +1,120 @@
+/* The contract of simbdp-run: the spec of one step of a run, the result of it, and the order channel to a live runner.
+ * Both files are JSON objects with a version `v`; unknown keys are ignored, a newer version is refused.
+ *
+ * A run has one or two steps, each executed by a runner of its own: "app" (directory runs/<run_id>) and, where the
+ * platform loads what the app printed, "load" (directory runs/<run_id>/load). */
+#ifndef SIMBDP_RUN_SPEC_H
+#define SIMBDP_RUN_SPEC_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/strs.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { RUNSPEC_VERSION = 1, RUNRESULT_VERSION = 1 };
+enum { RUN_MAX_SPEC_BYTES = 8 << 20, RUN_MAX_RESULT_BYTES = 1 << 20, RUN_MAX_APP_RESULT_BYTES = 64 << 10 };
+
+#define RUN_OUTCOMES(X) X(ok) X(data_error) X(temp_fail) X(failed) X(timeout) X(oom) X(killed) X(limit) X(exec_error) X(lost)
+
+enum run_outcome {
+#define X(name) RUN_##name,
+    RUN_OUTCOMES(X)
+#undef X
+        RUN_N_OUTCOMES
+};
+const char *run_outcome_name(enum run_outcome o);
+int run_outcome_parse(const char *name); /* or ERR_FORMAT */
+
+struct run_pair {
+    char *name, *value;
+};
+struct run_pairs {
+    struct run_pair *v;
+    size_t n;
+};
+void run_pairs_add(struct run_pairs *l, const char *name, const char *value);
+
+struct run_spec {
+    char *run_id, *step, *tenant, *app;
+    char *home, *dir; /* absolute; dir is made by the runner: the fence */
+    char *runtime;    /* where <claim>.lock and <claim>.sock lie */
+    char *claim;      /* <run_id> or <run_id>-load */
+    char *tag;        /* of the home: names the cgroup */
+    char *exec;       /* absolute path */
+    bool builtin;     /* a platform program: opened before the uid changes */
+    struct strs args;
+    struct run_pairs env;     /* the whole environment */
+    struct run_pairs files;   /* name, content: written into dir, readable by the tenant */
+    struct run_pairs secrets; /* name, path: copied to dir/secrets/, only the tenant's to read, gone when the step ends */
+    int64_t uid, gid;         /* -1: as the runner */
+    bool full_isolation;      /* namespaces and a view of its own (programs/runner/isolate.h) */
+    /* What it sees of the home and beside the host's own: path, mode. r: read, w: write, x: execute, p: the provider's, which comes
+     * before the home. */
+    struct run_pairs paths;
+    char *image;                           /* a directory that is the root, read-only; "": the host's; needs full_isolation */
+    bool own_network;                      /* a network namespace, out of which only `targets` lead; needs full_isolation */
+    struct run_pairs targets;              /* host, port */
+    char *relay;                           /* the program that leads there */
+    int64_t relay_uid;                     /* whose it is; -1: ours */
+    int64_t tmp_bytes, tmp_inodes;         /* of /tmp, /var/tmp and /dev/shm together; -1: none */
+    int64_t scratch_bytes, scratch_inodes; /* of the working directory; -1: none */
+    bool scratch_in_memory;                /* a tmpfs of that size; needs full_isolation */
+    char *stdin_path;                      /* "" is /dev/null */
+    char *output;                          /* none | stdout | dir */
+    int64_t wall_s, grace_s, output_bytes;
+    int64_t cpu_s, as_bytes, nofile, nproc, fsize_bytes, core_bytes, stack_bytes; /* rlimits, -1: none */
+    int64_t cg_cpu_pct, cg_memory_bytes, cg_pids;                                 /* cgroup, -1: none */
+};
+
+void run_spec_free(struct run_spec *s); /* fields only */
+void run_spec_write(const struct run_spec *s, struct buf *out);
+int run_spec_parse(const char *text, size_t n, struct run_spec *ret, struct err *e);
+/* The name of a field in which the two differ, lists apart; NULL: in none. A string that is NULL is "". */
+const char *run_spec_differs(const struct run_spec *a, const struct run_spec *b);
+
+struct run_result {
+    char *run_id, *step, *node;
+    enum run_outcome outcome;
+    int exit_code, signal;   /* -1: none */
+    char *limit;             /* configuration key of the limit, or NULL */
+    char *error;             /* for people, or NULL */
+    bool forced;             /* SIGKILL was needed */
+    bool stopped;            /* a stop order ended it */
+    bool not_started;        /* what the host did not give kept the app from being started: nothing of it ran. Outcome: lost */
+    int64_t network_refused; /* connections and datagrams that its network did not let out; -1: nobody counted */
+    int64_t started_wall_ms, ended_wall_ms;
+    double wall_s, cpu_s;
+    int64_t max_rss_bytes, output_bytes, output_bytes_dropped;
+    char *app_result; /* text of SIMBDP_RESULT_FILE as the app left it, or NULL */
+};
+
+void run_result_free(struct run_result *r); /* fields only */
+void run_result_write(const struct run_result *r, struct buf *out);
+int run_result_parse(const char *text, size_t n, struct run_result *ret, struct err *e);
+
+/* What an app, libsimbdp or the loader says in SIMBDP_RESULT_FILE. Counts are -1 when absent. */
+struct app_result {
+    int64_t rows_parsed, rows_loaded, rows_rejected, rows_repaired, rows_added, bytes,
+        checkpoint; /* rows_added: as in lib/load/report.h */
+    char *error, *reason, *rejects_file;
+};
+void app_result_free(struct app_result *r);
+int app_result_parse(const char *text, size_t n, struct app_result *ret, struct err *e);
+
+/* Order channel: one byte each way. The runner says what it did; the manager orders. */
+enum run_said {
+    RUN_SAID_CLAIMED = 'c',
+    RUN_SAID_STARTED = 's',
+    RUN_SAID_ENDED = 'e',   /* result.json is there; acknowledge it */
+    RUN_SAID_REFUSED = 'r', /* the fence stood already, or the spec was bad */
+    RUN_SAID_NO_FORK = 'f', /* the process table is full; try again later */
+    RUN_SAID_DENIED = 'd',  /* the warden does not let it be: nobody got the spec */
+};
+enum run_order {
+    RUN_ORDER_STOP = 'S',
+    RUN_ORDER_ACK = 'A',
+};
+
+#endif

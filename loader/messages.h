@@ -1,8 +1,0 @@
-/* A stream into a collection (simbdp-load --stream): builtin:load, and the output modes of stream apps. */
-#ifndef SIMBDP_MESSAGES_H
-#define SIMBDP_MESSAGES_H
-
-/* Arguments behind --stream; the exit code. */
-int messages_main(int argc, char **argv);
-
-#endif

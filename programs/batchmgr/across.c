@@ -1,0 +1,120 @@
+#include "across.h"
+#include "inspect.h"
+
+#include "base/crash.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct across {
+    char *from, *to, *made; /* made: `to` until it is whole */
+    across_done done;
+};
+
+void across_forget(struct file *f)
+{
+    struct across *a = f->across;
+    f->across = NULL;
+    if (!a)
+        return;
+    free(a->from);
+    free(a->to);
+    free(a->made);
+    free(a);
+}
+
+static void end(struct batchmgr *m, struct file *f, int r)
+{
+    across_done done = f->across->done;
+    across_forget(f);
+    done(m, f, r);
+}
+
+void across_move(struct batchmgr *m, struct file *f, const char *from, const char *to, across_done done)
+{
+    f->across = xmalloc(sizeof *f->across);
+    *f->across = (struct across){xstrdup(from), xstrdup(to), xasprintf("%s.copy", to), done};
+    inspect_copy(m, f);
+}
+
+static char *made_file(const struct file *f)
+{
+    return xasprintf("%s/%s", f->across->made, f->safe);
+}
+
+/* As the original: owner, mode and times. */
+static int dress(int fd, const struct stat *as)
+{
+    const struct timespec times[2] = {as->st_atim, as->st_mtim};
+    if (fchown(fd, (uid_t)-1, as->st_gid) < 0 || fchmod(fd, as->st_mode & 0777) < 0 || futimens(fd, times) < 0)
+        return -errno;
+    return 0;
+}
+
+/* All of it is in `made`: from now on that is the file. */
+static int settle(struct batchmgr *m, const struct across *a)
+{
+    struct stat st;
+    AUTO_FD int from = openat(m->home.dirfd, a->from, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    AUTO_FD int made = openat(m->home.dirfd, a->made, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (from < 0 || made < 0 || fstat(from, &st) < 0)
+        return -errno;
+    int r = dress(made, &st);
+    if (r == 0 && fsync(made) < 0)
+        r = -errno;
+    crash_at(CRASH_across_copy);
+    if (r == 0 && renameat(m->home.dirfd, a->made, m->home.dirfd, a->to) < 0)
+        r = -errno;
+    crash_at(CRASH_across_rename);
+    return r;
+}
+
+int across_open_copy(struct batchmgr *m, struct file *f, int fds[2])
+{
+    AUTO_FREE char *source = xasprintf("%s/%s", f->across->from, f->safe);
+    AUTO_FREE char *target = made_file(f);
+    struct stat st;
+    int r = fd_mkdirs(m->home.dirfd, f->across->made, 0700);
+    bool none = r == 0 && fstatat(m->home.dirfd, source, &st, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT;
+    if (none) {
+        end(m, f, settle(m, f->across));
+        return -1;
+    }
+    AUTO_FD int from = r < 0 ? -1 : openat(m->home.dirfd, source, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (r == 0 && (from < 0 || fstat(from, &st) < 0))
+        r = errno == ELOOP || errno == ENXIO ? ERR_REFUSED : -errno;
+    else if (r == 0 && !S_ISREG(st.st_mode))
+        r = ERR_REFUSED;
+    AUTO_FD int to = r < 0 ? -1 : openat(m->home.dirfd, target, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (r == 0 && to < 0)
+        r = -errno;
+    if (r < 0) {
+        end(m, f, r);
+        return -1;
+    }
+    fds[0] = fd_take(&from);
+    fds[1] = fd_take(&to);
+    return 0;
+}
+
+void across_copied(struct batchmgr *m, struct file *f, bool ok, const char *detail)
+{
+    AUTO_FREE char *source = xasprintf("%s/%s", f->across->from, f->safe);
+    AUTO_FREE char *target = made_file(f);
+    struct stat st;
+    if (!ok) {
+        log_warn("copy", f->tenant, NULL, "%s (%s) to %s: %s", f->file_id, f->name, f->across->to, detail);
+        end(m, f, -EIO);
+        return;
+    }
+    AUTO_FD int fd = openat(m->home.dirfd, target, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    int r = fd < 0 || fstatat(m->home.dirfd, source, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : dress(fd, &st);
+    end(m, f, r < 0 ? r : settle(m, f->across));
+}

@@ -1,0 +1,12 @@
+/* What a tenant that is purged is billed by stays: the figures of `mysimbdp stats` by UTC day and name, in the ledger's table
+ * `bills` (streammgr's book has one of its own). Files and runs go there as they are deleted (ledger_purge). */
+#ifndef SIMBDP_BATCHMGR_BILL_H
+#define SIMBDP_BATCHMGR_BILL_H
+
+#include "base/err.h"
+#include "host/home.h"
+
+/* What its stream.jsonl says, once for each such file however often it is called. Blocks. */
+int bill_streams(const struct home *h, const char *tenant, struct err *e);
+
+#endif

@@ -1,0 +1,402 @@
+/* A final state is committed first, with the place still "work"; then work/<file_id>/in is renamed to
+ * done|quarantine/<tenant>/<dataset>/<file_id>, the reason file and the report line are written, and the new place is
+ * committed. A crash between leaves a final row whose place is "work": the same steps are done again, each of them
+ * harmless when it was done already (a report line may then stand twice; it carries the file_id). */
+#include "filing.h"
+#include "across.h"
+#include "admit.h"
+#include "intake.h"
+#include "runs.h"
+
+#include "base/clk.h"
+#include "base/crash.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { RETRY_MS = 1000, MAX_RETRY_MS = 30000 };
+
+static bool is_failure(enum file_state s)
+{
+    return s == FILE_rejected || s == FILE_quarantined;
+}
+
+static enum file_place place_for(struct batchmgr *m, const struct file *f)
+{
+    const struct conf_tenant *c = conf_tenant(m->conf, f->tenant);
+    const char *what =
+        is_failure(f->state) ? (c ? c->retention.on_failure : "quarantine") : (c ? c->retention.on_success : "archive");
+    if (f->state == FILE_vanished || !strcmp(what, "delete") || tenant_get(m, f->tenant)->purging)
+        return PLACE_gone;
+    return !strcmp(what, "archive") ? PLACE_done : PLACE_quarantine;
+}
+
+static char *filed_dir(const struct file *f, enum file_place place)
+{
+    return xasprintf("%s/%s/%s", place == PLACE_done ? "done" : "quarantine", f->tenant, f->dataset);
+}
+
+char *filing_path(const struct file *f)
+{
+    if (f->place == PLACE_work)
+        return xasprintf("work/%s", f->file_id);
+    AUTO_FREE char *dir = filed_dir(f, f->place);
+    return xasprintf("%s/%s", dir, f->file_id);
+}
+
+static int write_reason(struct batchmgr *m, const struct file *f, const char *dir)
+{
+    AUTO_BUF struct buf b = {0};
+    /* Files that older versions claimed may have our name. */
+    AUTO_FREE char *path = xasprintf("%s/%s/%s%s", dir, f->file_id, strcmp(f->safe, FILING_REASON) ? "" : "_", FILING_REASON);
+    json_begin(&b, NULL, '{');
+    json_str(&b, "file_id", f->file_id);
+    json_str(&b, "tenant_id", f->tenant);
+    json_str(&b, "dataset", f->dataset);
+    json_str(&b, "file_name", f->name);
+    json_str(&b, "state", file_state_name(f->state));
+    json_str(&b, "reason", f->reason);
+    json_str(&b, "detail", f->detail);
+    json_i64(&b, "attempts", f->attempts);
+    json_str(&b, "run_id", *f->run_id ? f->run_id : NULL);
+    json_time(&b, "ended_at", f->ended_wall_ms);
+    json_end(&b, '}');
+    buf_adds(&b, "\n");
+    if (unlinkat(m->home.dirfd, path, 0) < 0 && errno != ENOENT) /* one that was written before a crash */
+        return -errno;
+    AUTO_FD int fd = openat(m->home.dirfd, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0640);
+    return fd < 0 ? -errno : fd_write_all(fd, b.p, b.n); /* the ledger holds the truth, so this waits for no disk */
+}
+
+static int move_away(struct batchmgr *m, struct file *f, enum file_place to)
+{
+    AUTO_FREE char *work = xasprintf("work/%s", f->file_id);
+    AUTO_FREE char *in = xasprintf("work/%s/in", f->file_id);
+    int r = 0;
+    if (to == PLACE_gone) {
+        crash_at(CRASH_work_remove);
+        return spawner_discard(m->spawner, m->home.dirfd, work);
+    }
+    AUTO_FREE char *dir = filed_dir(f, to);
+    AUTO_FREE char *target = xasprintf("%s/%s", dir, f->file_id);
+    r = fd_mkdirs(m->home.dirfd, dir, 0711);
+    crash_at(CRASH_archive_mkdir);
+    if (r == 0 && !fd_exists(m->home.dirfd, target) && renameat(m->home.dirfd, in, m->home.dirfd, target) < 0)
+        r = -errno;
+    crash_at(CRASH_archive_rename);
+    if (r == -ENOENT) { /* nothing was ever claimed (an upload refused for its size) */
+        f->place = PLACE_gone;
+        return 0;
+    }
+    if (r == 0 && is_failure(f->state))
+        r = write_reason(m, f, dir);
+    if (r == 0) {
+        ledger_sync_dir(m->ledger, dir);
+        crash_at(CRASH_work_remove);
+        fd_remove_tree(m->home.dirfd, work);
+    }
+    return r;
+}
+
+/* One line a file, like the ledger's row but for `tail -f` and log collectors. */
+static void report(struct batchmgr *m, const struct file *f)
+{
+    AUTO_BUF struct buf b = {0};
+    AUTO_FREE char *dir = xasprintf("logs/tenants/%s", f->tenant);
+    int64_t from = f->started_wall_ms ? f->started_wall_ms : f->received_wall_ms;
+    json_begin(&b, NULL, '{');
+    json_time(&b, "ts", clk_wall_ms());
+    json_str(&b, "status", file_state_name(f->state));
+    json_str(&b, "tenant_id", f->tenant);
+    json_str(&b, "dataset", f->dataset);
+    json_str(&b, "file_id", f->file_id);
+    json_str(&b, "file_name", f->name);
+    json_i64_or_null(&b, "size_bytes", f->size);
+    json_i64_or_null(&b, "rows_loaded", f->rows_loaded);
+    json_i64_or_null(&b, "rows_rejected", f->rows_rejected);
+    json_i64_or_null(&b, "rows_repaired", f->rows_repaired);
+    json_str(&b, "reason", f->reason);
+    json_str(&b, "detail", f->detail);
+    json_i64(&b, "attempts", f->attempts);
+    json_str(&b, "run_id", *f->run_id ? f->run_id : NULL);
+    json_time(&b, "received_at", f->received_wall_ms);
+    json_time(&b, "started_at", f->started_wall_ms);
+    json_time(&b, "ended_at", f->ended_wall_ms);
+    json_f64(&b, "seconds", (double)(f->ended_wall_ms - from) / 1000);
+    json_end(&b, '}');
+    buf_adds(&b, "\n");
+    int r = fd_append_file(m->home.dirfd, dir, "ingest.jsonl", b.p, b.n, 0644);
+    if (r < 0)
+        log_warn("report", f->tenant, NULL, "cannot write %s/ingest.jsonl: %s", dir, err_text(r));
+}
+
+static void on_filed(void *arg)
+{
+    struct file *f = arg;
+    struct batchmgr *m = batchmgr_the();
+    struct err e = {0};
+    crash_at(CRASH_archive_commit);
+    tenant_count_live(m, f, -1);
+    map_remove(&m->files, f->file_id);
+    admit_followers(m, f);
+    if (f->retry_asked && filing_retry(m, f->file_id, &e) < 0)
+        log_warn("retry", f->tenant, NULL, "%s", e.msg);
+    file_free(f);
+    batchmgr_kick(m);
+    batchmgr_check_quit(m);
+}
+
+static void file_away(struct batchmgr *m, struct file *f);
+
+static void on_retry(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    file_timer_stop(arg);
+    file_away(batchmgr_the(), arg);
+}
+
+static void drop_outputs(struct batchmgr *m, const struct file *f)
+{
+    if (f->state != FILE_ingested || !*f->output_run)
+        return;
+    AUTO_FREE char *path = xasprintf("%s/output", f->output_run);
+    fd_remove_tree(m->runs_fd, path);
+}
+
+static void on_filed_across(struct batchmgr *m, struct file *f, int r);
+
+static void filed(struct batchmgr *m, struct file *f)
+{
+    drop_outputs(m, f);
+    crash_at(CRASH_report_write);
+    report(m, f);
+    ledger_put_file(m->ledger, f);
+    ledger_then(m->ledger, on_filed, f);
+}
+
+/* What lasts is tried ever more rarely, and fills no log. */
+static int64_t retry_delay_ms(struct file *f)
+{
+    f->filing_ms = f->filing_ms ? f->filing_ms * 2 : RETRY_MS;
+    if (f->filing_ms > MAX_RETRY_MS)
+        f->filing_ms = MAX_RETRY_MS;
+    return f->filing_ms;
+}
+
+static void file_away(struct batchmgr *m, struct file *f)
+{
+    enum file_place to = place_for(m, f);
+    int r = move_away(m, f, to);
+    if (r == -EXDEV) {
+        AUTO_FREE char *in = xasprintf("work/%s/in", f->file_id);
+        AUTO_FREE char *dir = filed_dir(f, to);
+        AUTO_FREE char *target = xasprintf("%s/%s", dir, f->file_id);
+        across_move(m, f, in, target, on_filed_across);
+        return;
+    }
+    if (r < 0) {
+        log_error("filing", f->tenant, NULL, "cannot file %s (%s) away: %s; trying again", f->file_id, f->name, err_text(r));
+        file_timer(m, f, retry_delay_ms(f), on_retry);
+        return;
+    }
+    if (f->place != PLACE_gone)
+        f->place = to;
+    filed(m, f);
+}
+
+/* What is there is no move any more: file_away goes on behind it. */
+static void on_filed_across(struct batchmgr *m, struct file *f, int r)
+{
+    if (r == 0) {
+        file_away(m, f);
+    } else if (r == ERR_REFUSED) { /* the ledger says where it is */
+        log_warn("filing", f->tenant, NULL, "%s (%s) is no regular file, and stays in work/%s", f->file_id, f->name, f->file_id);
+        filed(m, f);
+    } else {
+        log_error("filing", f->tenant, NULL, "cannot file %s (%s) away: %s; trying again", f->file_id, f->name, err_text(r));
+        file_timer(m, f, retry_delay_ms(f), on_retry);
+    }
+}
+
+static void on_final_committed(void *arg)
+{
+    struct file *f = arg;
+    struct batchmgr *m = batchmgr_the();
+    crash_at(CRASH_verdict_commit);
+    if (f->ended_by)
+        runs_acknowledge(m, f->ended_by);
+    f->ended_by = NULL;
+    file_away(m, f);
+}
+
+/* In the file's detail, since that is where a tenant looks: the journal, `files`, reason.json. */
+static void count_refusal(struct batchmgr *m, struct file *f)
+{
+    if (!intake_refused(tenant_get(m, f->tenant)))
+        return;
+    char *told = xasprintf("%s (%d of your files were refused: about %d a second are taken in until fewer are)",
+                           f->detail ? f->detail : "", REFUSALS_AT_ONCE, REFUSALS_PER_S);
+    free(f->detail);
+    f->detail = told;
+}
+
+/* An ingested file that is not all there says so wherever its detail is shown. */
+static void tell_rejects(struct file *f)
+{
+    if (f->state != FILE_ingested || f->rows_rejected <= 0)
+        return;
+    free(f->detail);
+    f->detail = xasprintf("%lld rows, %lld rejected; `mysimbdp rejects %s` lists them",
+                          (long long)(f->rows_loaded > 0 ? f->rows_loaded : 0), (long long)f->rows_rejected, f->file_id);
+}
+
+void filing_finish(struct batchmgr *m, struct file *f, enum file_state state, const char *reason, const char *detail,
+                   struct run *run)
+{
+    file_timer_stop(f);
+    f->ended_by = run;
+    xstr_set(&f->reason, reason);
+    xstr_set(&f->detail, detail);
+    f->ended_wall_ms = clk_wall_ms();
+    f->place = state == FILE_vanished ? PLACE_gone : PLACE_work;
+    file_set_state(f, state);
+    tell_rejects(f);
+    if (run)
+        ledger_put_run(m->ledger, run);
+    else if (state == FILE_rejected || state == FILE_vanished)
+        count_refusal(m, f);
+    ledger_put_file(m->ledger, f);
+    ledger_then(m->ledger, on_final_committed, f);
+}
+
+void filing_resume(struct batchmgr *m, struct file *f)
+{
+    file_away(m, f);
+}
+
+static void on_retry_committed(void *arg)
+{
+    struct file *f = arg;
+    crash_at(CRASH_retry_commit);
+    f->retrying = false;
+    admit_again(batchmgr_the(), arg);
+}
+
+/* The bytes are in work/ again. */
+static void taken_back(struct batchmgr *m, struct file *f)
+{
+    AUTO_FREE char *reason = xasprintf("work/%s/in/reason.json", f->file_id);
+    crash_at(CRASH_retry_rename);
+    unlinkat(m->home.dirfd, reason, 0);
+    f->place = PLACE_work;
+    if (!*f->hash) { /* refused before it was read, perhaps for being no file of its own: look at it again from the start */
+        f->retrying = false;
+        file_set_state(f, FILE_received);
+        ledger_put_file(m->ledger, f);
+        intake_check_again(m, f);
+        return;
+    }
+    ledger_put_file(m->ledger, f);
+    ledger_then(m->ledger, on_retry_committed, f);
+}
+
+static void on_taken_back_across(struct batchmgr *m, struct file *f, int r)
+{
+    if (r < 0) {
+        AUTO_FREE char *why = xasprintf("its bytes could not be taken back into work/: %s", err_text(r));
+        f->retrying = false;
+        filing_finish(m, f, FILE_rejected, "retry_interrupted", why, NULL);
+        return;
+    }
+    filing_drop_filed(m, f);
+    taken_back(m, f);
+}
+
+void filing_drop_filed(struct batchmgr *m, const struct file *f)
+{
+    for (int i = 0; i < 2; i++) {
+        AUTO_FREE char *dir = filed_dir(f, i ? PLACE_done : PLACE_quarantine);
+        AUTO_FREE char *path = xasprintf("%s/%s", dir, f->file_id);
+        fd_remove_tree(m->home.dirfd, path);
+    }
+}
+
+/* The row says `waiting` in work/ before the rename, so that a crash leaves a live file; recovery looks for the bytes in
+ * both places. */
+static void on_retry_row(void *arg)
+{
+    struct file *f = arg;
+    struct batchmgr *m = batchmgr_the();
+    AUTO_FREE char *work = xasprintf("work/%s", f->file_id);
+    AUTO_FREE char *in = xasprintf("work/%s/in", f->file_id);
+    bool there = fd_exists(m->home.dirfd, in);
+    mkdirat(m->home.dirfd, work, 0711);
+    for (int i = 0; i < 2 && !there; i++) {
+        AUTO_FREE char *dir = filed_dir(f, i ? PLACE_done : PLACE_quarantine);
+        AUTO_FREE char *from = xasprintf("%s/%s", dir, f->file_id);
+        there = renameat(m->home.dirfd, from, m->home.dirfd, in) == 0;
+        if (!there && errno == EXDEV) {
+            across_move(m, f, from, in, on_taken_back_across);
+            return;
+        }
+    }
+    if (there)
+        taken_back(m, f);
+    else
+        filing_finish(m, f, FILE_vanished, "vanished", "its bytes are neither in quarantine/ nor in done/", NULL);
+}
+
+int filing_retry(struct batchmgr *m, const char *file_id, struct err *e)
+{
+    struct file *f = map_get(&m->files, file_id);
+    if (f && f->retrying)
+        return 0; /* asked for a second time */
+    if (f && f->lead)
+        f = f->lead; /* they wait together */
+    if (f && f->state == FILE_waiting && !f->behind) {
+        file_timer_stop(f);
+        sched_remove(m->sched, f);
+        f->not_before_wall_ms = 0;
+        f->attempts = 0;
+        f->first_temp_wall_ms = 0;
+        admit_queue(m, f);
+        return 0;
+    }
+    if (f && is_failure(f->state) && place_for(m, f) != PLACE_gone) {
+        f->retry_asked = true;
+        return 0;
+    }
+    if (f)
+        return err_set(e, ERR_REFUSED, "file %s is %s already", file_id, file_state_name(f->state));
+    int r = ledger_get_file(m->ledger, file_id, &f, e);
+    if (r < 0)
+        return r;
+    if (!is_failure(f->state) || (f->place != PLACE_quarantine && f->place != PLACE_done)) {
+        r = err_set(e, ERR_REFUSED,
+                    "file %s is %s%s; only quarantined and rejected files whose bytes were kept can be "
+                    "retried",
+                    file_id, file_state_name(f->state), f->place == PLACE_gone ? " and its bytes are gone" : "");
+        file_free(f);
+        return r;
+    }
+    file_drop_output(f); /* the app may have been repaired */
+    f->state = FILE_waiting;
+    f->attempts = f->losses = 0;
+    f->first_temp_wall_ms = f->not_before_wall_ms = f->ended_wall_ms = 0;
+    xstr_set(&f->reason, NULL);
+    xstr_set(&f->detail, NULL);
+    f->place = PLACE_work;
+    f->retrying = true;
+    map_put(&m->files, f->file_id, f);
+    tenant_count_live(m, f, 1);
+    ledger_put_file(m->ledger, f);
+    ledger_then(m->ledger, on_retry_row, f);
+    return 0;
+}

@@ -1,0 +1,25 @@
+/* The end of a file: final state, archive or quarantine with its reason, report. */
+#ifndef SIMBDP_BATCHMGR_FILING_H
+#define SIMBDP_BATCHMGR_FILING_H
+
+#include "batchmgr.h"
+
+/* Why a refused file was refused, in the directory that holds it. No tenant's file has this name there (names_safe). */
+#define FILING_REASON "reason.json"
+
+/* Gives the file its final state and files it away. `run` (NULL: none) has ended with it; its row is committed in the
+ * same transaction and its runner acknowledged after. detail is copied, reason too. */
+void filing_finish(struct batchmgr *m, struct file *f, enum file_state state, const char *reason, const char *detail,
+                   struct run *run);
+/* Takes up filing where a crash left it: the state is final, the bytes are still in work/. */
+void filing_resume(struct batchmgr *m, struct file *f);
+
+/* Brings a filed file back to work/ and queues it (the `retry` command). */
+int filing_retry(struct batchmgr *m, const char *file_id, struct err *e);
+
+/* Where the bytes of a filed file lie, relative to the home. The caller frees it. */
+char *filing_path(const struct file *f);
+/* What lies in done/ and quarantine/ of a file whose bytes are in work/: the rest of a way between file systems. */
+void filing_drop_filed(struct batchmgr *m, const struct file *f);
+
+#endif

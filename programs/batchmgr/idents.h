@@ -1,0 +1,50 @@
+/* Whether a MongoDB that is not the home's own is the one that a tenant had there: one that was emptied, restored to an earlier
+ * time, or is another one at the same address answers as well as any, and the ledger goes on saying ingested.
+ *
+ * The platform writes a document {_id: id drawn by the home, n: counted up now and then} into the collection IDENTS_COLLECTION of
+ * the tenant's database, with the tenant's own user, and never again once it did. state/mongo.marks says the same, by tenant and
+ * place (hosts and database; a user or a password that changes makes no other):
+ *   {"marks":[{"tenant":"acme","where":"host:27017/acme","id":"...","n":3,"lost":null}]}
+ * `n` is written there when the server has acknowledged it (majority, journaled), so it is behind the document or equal. A home
+ * that finds no document of its id, or a smaller n, does not dispatch for that tenant; it goes on by itself when the document is
+ * there again. `verify --accept` removes the file, with `--tenant` one mark.
+ *
+ * Asked on the threads of health.c; what the loop calls never waits for a server. */
+#ifndef SIMBDP_BATCHMGR_IDENTS_H
+#define SIMBDP_BATCHMGR_IDENTS_H
+
+#include "host/home.h"
+
+#include <mongoc/mongoc.h>
+
+#define IDENTS_COLLECTION "simbdp_home"
+
+struct idents;
+
+struct idents *idents_new(const struct home *h); /* borrows h; blocks for a small file */
+void idents_free(struct idents *x);              /* after the threads ended; NULL is fine */
+
+/* ---- the loop's ---- */
+
+struct ident_of {
+    const char *tenant, *server, *url, *database; /* server: the URL that health.c pings; url: the tenant's own */
+};
+/* From now on the tenant's database is looked at. True: it is to be looked at now. */
+bool idents_want(struct idents *x, const struct ident_of *of);
+/* It is not any more; `forget` also what is known of it. */
+void idents_drop(struct idents *x, const char *tenant, bool forget);
+/* What the tenant's place has now is what it had: another mark is made there. False: nothing was wrong with it. Blocks for a small
+ * file. */
+bool idents_accept(struct idents *x, const char *tenant);
+/* NULL: the tenant may use it. Else why not yet, for people; the caller frees. */
+char *idents_why_not(struct idents *x, const char *tenant);
+
+/* ---- of the server's thread ---- */
+
+/* Looks at those of the server that are due, for about a second. connect: for a URL of its own, NULL when it is none. True:
+ * something is other than it was. Blocks. */
+bool idents_look(struct idents *x, const char *server, mongoc_client_t *c, mongoc_client_t *(*connect)(const char *url));
+/* The server does not answer: what it is when it does again is to be seen first. */
+void idents_down(struct idents *x, const char *server);
+
+#endif

@@ -1,0 +1,171 @@
+#include "model.h"
+#include "base/mem.h"
+
+#include <string.h>
+
+static const char *const states[] = {
+#define X(name) #name,
+    FILE_STATES(X)
+#undef X
+};
+static const char *const places[] = {
+#define X(name) #name,
+    FILE_PLACES(X)
+#undef X
+};
+
+static int lookup(const char *const *names, int n, const char *name)
+{
+    for (int i = 0; i < n; i++)
+        if (!strcmp(names[i], name))
+            return i;
+    return ERR_FORMAT;
+}
+
+const char *file_state_name(enum file_state s)
+{
+    return states[s];
+}
+
+int file_state_parse(const char *name)
+{
+    return lookup(states, FILE_N_STATES, name);
+}
+
+bool file_state_is_final(enum file_state s)
+{
+    return s >= FILE_ingested;
+}
+
+const char *file_place_name(enum file_place p)
+{
+    return places[p];
+}
+
+int file_place_parse(const char *name)
+{
+    return lookup(places, PLACE_N, name);
+}
+
+struct file *file_new(const char *tenant, const char *dataset)
+{
+    struct file *f = xcalloc(1, sizeof *f);
+    f->tenant = xstrdup(tenant);
+    f->dataset = xstrdup(dataset);
+    f->size = f->rows = f->columns = f->rows_parsed = f->rows_loaded = f->rows_rejected = f->rows_repaired = f->rows_added = -1;
+    f->group_n = 1;
+    return f;
+}
+
+#define FILE_STRINGS(X)                                                                                                            \
+    X(tenant) X(dataset) X(name) X(raw_name) X(safe) X(from) X(app) X(reason) X(detail) X(quality) X(old_prefixes)
+
+struct file *file_copy(const struct file *f)
+{
+    struct file *c = xmalloc(sizeof *c);
+    *c = *f;
+#define X(field) c->field = xstrdup(f->field);
+    FILE_STRINGS(X)
+#undef X
+    c->timer = NULL;
+    c->behind = c->mate = c->lead = NULL;
+    return c;
+}
+
+void file_free(struct file *f)
+{
+    if (!f)
+        return;
+#define X(field) free(f->field);
+    FILE_STRINGS(X)
+#undef X
+    free(f);
+}
+
+void file_add_old_prefix(struct file *f, const char *prefix)
+{
+    if (!*prefix || (f->old_prefixes && strstr(f->old_prefixes, prefix)))
+        return;
+    AUTO_FREE char *all = f->old_prefixes && *f->old_prefixes ? xasprintf("%s %s", f->old_prefixes, prefix) : xstrdup(prefix);
+    xstr_set(&f->old_prefixes, all);
+}
+
+void file_drop_output(struct file *f)
+{
+    if (!*f->output_run)
+        return;
+    file_add_old_prefix(f, f->prefix);
+    f->output_run[0] = 0;
+    f->checkpoint = 0;
+}
+
+bool file_may_be_grouped(const struct file *f)
+{
+    return !f->solo && !f->attempts && !f->losses && !f->first_temp_wall_ms && !*f->output_run;
+}
+
+void file_add_mate(struct file *f, struct file *mate)
+{
+    struct file *last = f;
+    while (last->mate)
+        last = last->mate;
+    last->mate = mate;
+    mate->lead = f;
+}
+
+struct file *file_take_mate(struct file *f)
+{
+    struct file *mate = f->mate;
+    f->mate = f->lead = NULL;
+    return mate;
+}
+
+const char *run_state_name(int state)
+{
+    static const char *const names[] = {"starting", "running", "ended"};
+    return names[state];
+}
+
+struct run *run_new(void)
+{
+    struct run *r = xcalloc(1, sizeof *r);
+    r->outcome = r->exit_code = r->signal = -1;
+    r->max_rss_bytes = r->network_refused = r->rows_parsed = r->rows_loaded = r->rows_rejected = r->rows_repaired = r->rows_added =
+        -1;
+    r->n_files = 1;
+    return r;
+}
+
+#define RUN_STRINGS(X) X(tenant) X(app) X(step) X(limit) X(error) X(node)
+
+struct run *run_copy(const struct run *r)
+{
+    struct run *c = xmalloc(sizeof *c);
+    *c = *r;
+#define X(field) c->field = xstrdup(r->field);
+    RUN_STRINGS(X)
+#undef X
+    c->stop = c->output_mode = c->image = c->image_digest = c->image_why = NULL;
+    c->pending = NULL;
+    c->live = NULL;
+    return c;
+}
+
+void run_free(struct run *r)
+{
+    if (!r)
+        return;
+#define X(field) free(r->field);
+    RUN_STRINGS(X)
+#undef X
+    free(r->stop);
+    free(r->output_mode);
+    free(r->image);
+    free(r->image_digest);
+    free(r->image_why);
+    if (r->pending) {
+        run_result_free(r->pending);
+        free(r->pending);
+    }
+    free(r);
+}

@@ -1,0 +1,135 @@
+/* What batchmgr remembers of a file and of a run; the ledger's rows in memory. */
+#ifndef SIMBDP_BATCHMGR_MODEL_H
+#define SIMBDP_BATCHMGR_MODEL_H
+
+#include "host/home.h"
+#include "run/spec.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define FILE_STATES(X) X(received) X(queued) X(running) X(waiting) X(ingested) X(rejected) X(duplicate) X(vanished) X(quarantined)
+
+enum file_state {
+#define X(name) FILE_##name,
+    FILE_STATES(X)
+#undef X
+        FILE_N_STATES
+};
+const char *file_state_name(enum file_state s);
+int file_state_parse(const char *name); /* or ERR_FORMAT */
+bool file_state_is_final(enum file_state s);
+
+/* Where the bytes are. */
+#define FILE_PLACES(X) X(staging) X(work) X(done) X(quarantine) X(gone)
+enum file_place {
+#define X(name) PLACE_##name,
+    FILE_PLACES(X)
+#undef X
+        PLACE_N
+};
+const char *file_place_name(enum file_place p);
+int file_place_parse(const char *name);
+
+struct event;
+struct run;
+
+struct file {
+    char file_id[ID_SIZE];
+    char *tenant, *dataset;
+    char *name;     /* as delivered, bytes that are not UTF-8 as \xNN */
+    char *raw_name; /* as delivered; not kept once the file left staging */
+    char *safe;     /* name below work/<file_id>/in/ */
+    char *from;     /* directory it was delivered to, relative to the home */
+    char *app;      /* asked for at upload, or NULL */
+    enum file_state state;
+    enum file_place place;
+    char *reason, *detail;                                          /* NULL: none */
+    int64_t size, rows, columns;                                    /* -1: not known yet */
+    char hash[65];                                                  /* hex, "" until inspected */
+    int64_t rows_parsed, rows_loaded, rows_rejected, rows_repaired; /* -1: unknown */
+    int64_t rows_added; /* where a key replaces rows: those that replaced none, as far as the platform's loader knows; else -1 */
+    char *quality;      /* figures that the ledger does not have yet */
+    int64_t attempts, losses;
+    bool force;
+    int64_t received_wall_ms, started_wall_ms, ended_wall_ms, not_before_wall_ms, first_temp_wall_ms;
+    char run_id[ID_SIZE];     /* last run */
+    char output_run[ID_SIZE]; /* run whose kept output waits to be loaded */
+    char prefix[33];          /* hex: rows may be stored under this prefix */
+    char *old_prefixes;       /* blank-separated hex: to be deleted before loading */
+    int64_t checkpoint;       /* of the load under `prefix` */
+    int64_t released_wall_ms; /* when its app's trigger let it go, 0: not yet */
+    bool checked;             /* its app's checker let it pass */
+    bool solo;                /* was in a group that failed: from now on alone */
+    int64_t group_n;          /* files whose rows were stored under `prefix` together with its own; 1: its alone */
+    /* not in the ledger */
+    struct file *mate;    /* next one of the group that it runs in, or waits in with a kept output */
+    struct file *lead;    /* that group's first; NULL: itself, or no group */
+    struct run *ended_by; /* acknowledged once the file's end is committed; NULL: no run's */
+    struct event *timer;
+    struct file *behind;   /* same content, in flight */
+    int n_followers;       /* files whose `behind` is this one */
+    struct file *next;     /* in a queue */
+    bool to_copy;          /* in that for an inspector: copied, not looked at */
+    struct across *across; /* to another file system (across.h); NULL: no */
+    int64_t writer_since_ms;
+    int inspections;
+    int unread;           /* times that the disk did not give its bytes */
+    int64_t inspected_ms; /* by inspectors that failed */
+    int64_t filing_ms;    /* until filing is tried again; 0: it has not failed */
+    bool retrying;        /* its bytes are on their way back from quarantine/ */
+    bool retry_asked;     /* while they were on their way into it: then, once they are there */
+};
+
+struct file *file_new(const char *tenant, const char *dataset);
+struct file *file_copy(const struct file *f);
+void file_free(struct file *f); /* accepts NULL */
+
+/* Notes that rows under this prefix are to be deleted before the next load ("" and known ones are ignored). */
+void file_add_old_prefix(struct file *f, const char *prefix);
+/* Forgets the kept output, so that the app runs again; what was loaded of it goes before the new output is loaded. */
+void file_drop_output(struct file *f);
+/* False for one that was tried before: what failed is retried file by file. */
+bool file_may_be_grouped(const struct file *f);
+/* Hangs `mate` on the end of the group of `f`. */
+void file_add_mate(struct file *f, struct file *mate);
+/* Takes the group apart, from its first on; gives the file after `f`. */
+struct file *file_take_mate(struct file *f);
+
+struct run {
+    char run_id[ID_SIZE], file_id[ID_SIZE];
+    char *tenant, *app, *step; /* step: check | app | load */
+    int64_t attempt;
+    enum { RUN_STATE_starting, RUN_STATE_running, RUN_STATE_ended } state;
+    int outcome; /* enum run_outcome, -1 until ended */
+    int exit_code, signal;
+    char *limit, *error, *node;
+    bool forced;
+    int64_t started_wall_ms, ended_wall_ms;
+    double wall_s, cpu_s;
+    int64_t max_rss_bytes, output_bytes_dropped, network_refused; /* -1: nobody counted */
+    int64_t n_files;
+    int64_t rows_parsed, rows_loaded, rows_rejected, rows_repaired,
+        rows_added; /* of a group, where they are counted for the run; else -1 */
+    /* not in the ledger */
+    struct file *file; /* the first; the others hang on its `mate` */
+    struct batchmgr *mgr;
+    struct live *live; /* its current step's; NULL: none was started or looked for yet */
+    char *stop;        /* why a stop was ordered: "stopped" or "drain" */
+    double cpus;       /* charged */
+    int64_t memory_bytes;
+    int64_t charged_at_ms;
+    uint64_t check; /* number of the health check that `pending` waits for */
+    char *output_mode;
+    char *image, *image_digest, *image_why; /* its root and what is in it, or why there is none; NULL: the host's */
+    int64_t image_identity;
+    struct run_result *pending; /* waits for the health check */
+    bool lost_kill;             /* leftovers of a dead runner are being ended */
+};
+
+const char *run_state_name(int state);
+struct run *run_new(void);
+struct run *run_copy(const struct run *r); /* ledger columns only */
+void run_free(struct run *r);
+
+#endif

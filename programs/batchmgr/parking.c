@@ -1,0 +1,118 @@
+#include "parking.h"
+#include "runplan.h"
+#include "sched.h"
+
+#include "manager/plan.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <string.h>
+
+enum { LOOK_S = 1 };
+
+struct parked {
+    char *tenant, *app, *path, *image;
+    int64_t identity; /* of executable and image when it was parked */
+};
+
+struct parking {
+    struct batchmgr *m;
+    struct map apps; /* "TENANT/APP" -> its struct parked */
+    struct event *ev;
+};
+
+static void on_look(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    parking_lift(arg, NULL, NULL, true);
+}
+
+struct parking *parking_new(struct batchmgr *m)
+{
+    struct timeval tv = {LOOK_S, 0};
+    struct parking *p = xcalloc(1, sizeof *p);
+    p->m = m;
+    p->ev = event_new(m->base, -1, EV_PERSIST, on_look, p);
+    event_add(p->ev, &tv);
+    return p;
+}
+
+static void free_parked(struct parked *one)
+{
+    free(one->tenant);
+    free(one->app);
+    free(one->path);
+    free(one->image);
+    free(one);
+}
+
+void parking_free(struct parking *p)
+{
+    size_t i = 0;
+    if (!p)
+        return;
+    for (struct parked *one; (one = map_next(&p->apps, &i));)
+        free_parked(one);
+    map_fini(&p->apps);
+    event_free(p->ev);
+    free(p);
+}
+
+void parking_add(struct parking *p, const struct run *r, const struct conf_batch *app)
+{
+    AUTO_FREE char *key = xasprintf("%s/%s", r->tenant, r->app);
+    if (!app || map_get(&p->apps, key))
+        return;
+    struct parked *one = xmalloc(sizeof *one);
+    *one =
+        (struct parked){xstrdup(r->tenant), xstrdup(r->app), runplan_exec(p->m, r->tenant, app, r->step), xstrdup(app->image), 0};
+    one->identity = plan_exec_identity(one->path) ^ r->image_identity;
+    map_put(&p->apps, key, one);
+    sched_park_app(p->m->sched, r->tenant, r->app, true);
+    log_error("app_parked", r->tenant, r->run_id,
+              "app %s is parked until its executable%s or the configuration changes, or "
+              "`mysimbdp retry --tenant %s`: %s",
+              r->app, *app->image ? ", its image" : "", r->tenant, r->error ? r->error : "it cannot be executed");
+}
+
+static int64_t identity_of(const struct parking *p, const struct parked *one)
+{
+    return plan_exec_identity(one->path) ^ (*one->image ? images_identity(&p->m->home, one->tenant, one->image) : 0);
+}
+
+static struct parked *first_of(struct parking *p, const char *tenant, const char *app, bool only_changed)
+{
+    size_t i = 0;
+    for (struct parked *one; (one = map_next(&p->apps, &i));)
+        if ((!tenant || !strcmp(one->tenant, tenant)) && (!app || !strcmp(one->app, app)) &&
+            (!only_changed || identity_of(p, one) != one->identity))
+            return one;
+    return NULL;
+}
+
+void parking_lift(struct parking *p, const char *tenant, const char *app, bool only_changed)
+{
+    if (!p)
+        return;
+    if (!only_changed && p->m->images) /* NULL: at start */
+        images_retry(p->m->images, tenant);
+    for (struct parked *one; (one = first_of(p, tenant, app, only_changed));) {
+        AUTO_FREE char *key = xasprintf("%s/%s", one->tenant, one->app);
+        log_info("app_unparked", one->tenant, NULL, "app %s may run again", one->app);
+        sched_park_app(p->m->sched, one->tenant, one->app, false);
+        map_remove(&p->apps, key);
+        free_parked(one);
+        batchmgr_kick(p->m);
+    }
+}
+
+void parking_list(const struct parking *p, struct buf *out)
+{
+    size_t i = 0;
+    for (const struct parked *one; p && (one = map_next(&p->apps, &i));) {
+        AUTO_FREE char *name = xasprintf("%s/%s", one->tenant, one->app);
+        json_str(out, NULL, name);
+    }
+}

@@ -1,0 +1,386 @@
+#include "sched.h"
+#include "base/map.h"
+#include "base/mem.h"
+
+#include <string.h>
+
+enum { MAX_AHEAD_MS = 10000 }; /* of the whole machine */
+
+struct app {
+    char *name;
+    int64_t priority, memory_bytes;
+    double cpus;
+    bool parked, held;
+    struct file *first, **last;
+    size_t n;
+    struct app *next;
+};
+
+struct tenant {
+    char *id;
+    int64_t weight, concurrency;
+    bool blocked;
+    double cpus;
+    int64_t memory_bytes;
+    size_t n_running, n_queued;
+    double served;
+    uint64_t last_pick; /* tells equals apart: who waited longer goes first */
+    struct app *apps;
+};
+
+struct sched {
+    double cpus, free_cpus;
+    bool lend;
+    int64_t memory_bytes, free_memory;
+    struct map tenants;
+    size_t n_queued, n_running;
+    uint64_t n_picks;
+};
+
+struct sched *sched_new(double cpus, int64_t memory_bytes)
+{
+    struct sched *s = xcalloc(1, sizeof *s);
+    s->cpus = s->free_cpus = cpus;
+    s->memory_bytes = s->free_memory = memory_bytes;
+    return s;
+}
+
+void sched_set_capacity(struct sched *s, double cpus, int64_t memory_bytes)
+{
+    s->free_cpus += cpus - s->cpus;
+    s->free_memory += memory_bytes - s->memory_bytes;
+    s->cpus = cpus;
+    s->memory_bytes = memory_bytes;
+}
+
+void sched_lend_cores(struct sched *s, bool lend)
+{
+    s->lend = lend;
+}
+
+void sched_free(struct sched *s)
+{
+    size_t i = 0;
+    if (!s)
+        return;
+    for (struct tenant *t; (t = map_next(&s->tenants, &i));) {
+        for (struct app *a = t->apps; a;) {
+            struct app *next = a->next;
+            free(a->name);
+            free(a);
+            a = next;
+        }
+        free(t->id);
+        free(t);
+    }
+    map_fini(&s->tenants);
+    free(s);
+}
+
+static struct tenant *get_tenant(struct sched *s, const char *id)
+{
+    struct tenant *t = map_get(&s->tenants, id);
+    if (!t) {
+        t = xcalloc(1, sizeof *t);
+        t->id = xstrdup(id);
+        t->weight = 1;
+        t->concurrency = INT64_MAX;
+        map_put(&s->tenants, id, t);
+    }
+    return t;
+}
+
+static struct app *get_app(struct sched *s, const char *tenant, const char *name)
+{
+    struct tenant *t = get_tenant(s, tenant);
+    for (struct app *a = t->apps; a; a = a->next)
+        if (!strcmp(a->name, name))
+            return a;
+    struct app *a = xcalloc(1, sizeof *a);
+    a->name = xstrdup(name);
+    a->last = &a->first;
+    a->next = t->apps;
+    t->apps = a;
+    return a;
+}
+
+void sched_set_tenant(struct sched *s, const char *tenant, int64_t weight, int64_t concurrency)
+{
+    struct tenant *t = get_tenant(s, tenant);
+    t->weight = weight;
+    t->concurrency = concurrency;
+}
+
+void sched_block_tenant(struct sched *s, const char *tenant, bool blocked)
+{
+    get_tenant(s, tenant)->blocked = blocked;
+}
+
+void sched_set_app(struct sched *s, const char *tenant, const char *app, int64_t priority, double cpus, int64_t memory_bytes)
+{
+    struct app *a = get_app(s, tenant, app);
+    a->priority = priority;
+    a->cpus = cpus;
+    a->memory_bytes = memory_bytes;
+}
+
+void sched_park_app(struct sched *s, const char *tenant, const char *app, bool parked)
+{
+    get_app(s, tenant, app)->parked = parked;
+}
+
+static double share(const struct sched *s, double cpus, int64_t memory_bytes)
+{
+    double c = s->cpus > 0 ? cpus / s->cpus : 0;
+    double m = s->memory_bytes > 0 ? (double)memory_bytes / (double)s->memory_bytes : 0;
+    return c > m ? c : m;
+}
+
+static bool is_busy(const struct tenant *t)
+{
+    return t->n_queued || t->n_running;
+}
+
+/* Service of the least served busy tenant but `t`; -1 when there is none. */
+static double least_served(const struct sched *s, const struct tenant *t)
+{
+    size_t i = 0;
+    double least = -1;
+    for (const struct tenant *other; (other = map_next(&s->tenants, &i));)
+        if (other != t && is_busy(other) && (least < 0 || other->served < least))
+            least = other->served;
+    return least;
+}
+
+/* A tenant that becomes busy starts level with the least served busy one. */
+static void level(struct sched *s, struct tenant *joining)
+{
+    double least = least_served(s, joining);
+    if (least > joining->served)
+        joining->served = least;
+}
+
+void sched_add(struct sched *s, const char *app, struct file *f)
+{
+    struct tenant *t = get_tenant(s, f->tenant);
+    struct app *a = get_app(s, f->tenant, app);
+    if (!is_busy(t))
+        level(s, t);
+    f->next = NULL;
+    *a->last = f;
+    a->last = &f->next;
+    a->n++;
+    t->n_queued++;
+    s->n_queued++;
+}
+
+static void unlink_file(struct sched *s, struct tenant *t, struct app *a, struct file **at)
+{
+    struct file *f = *at;
+    *at = f->next;
+    if (a->last == &f->next)
+        a->last = at;
+    f->next = NULL;
+    a->n--;
+    t->n_queued--;
+    s->n_queued--;
+}
+
+bool sched_remove(struct sched *s, struct file *f)
+{
+    struct tenant *t = get_tenant(s, f->tenant);
+    for (struct app *a = t->apps; a; a = a->next)
+        for (struct file **at = &a->first; *at; at = &(*at)->next)
+            if (*at == f) {
+                unlink_file(s, t, a, at);
+                return true;
+            }
+    return false;
+}
+
+void sched_drain(struct sched *s, void (*fn)(void *arg, struct file *f), void *arg)
+{
+    size_t i = 0;
+    for (struct tenant *t; (t = map_next(&s->tenants, &i));)
+        sched_drain_tenant(s, t->id, fn, arg);
+}
+
+void sched_drain_tenant(struct sched *s, const char *tenant, void (*fn)(void *arg, struct file *f), void *arg)
+{
+    struct tenant *t = get_tenant(s, tenant);
+    for (struct app *a = t->apps; a; a = a->next)
+        while (a->first) {
+            struct file *f = a->first;
+            unlink_file(s, t, a, &a->first);
+            fn(arg, f);
+        }
+}
+
+static struct app *best_app(const struct tenant *t)
+{
+    struct app *best = NULL;
+    for (struct app *a = t->apps; a; a = a->next)
+        if (a->first && !a->parked && !a->held &&
+            (!best || a->priority > best->priority ||
+             (a->priority == best->priority && strcmp(a->first->file_id, best->first->file_id) < 0)))
+            best = a;
+    return best;
+}
+
+static bool may_run(const struct tenant *t)
+{
+    return t->n_queued && !t->blocked && (int64_t)t->n_running < t->concurrency;
+}
+
+static bool goes_before(const struct sched *s, const struct tenant *a, const struct tenant *b)
+{
+    double x = share(s, a->cpus, a->memory_bytes) / (double)a->weight;
+    double y = share(s, b->cpus, b->memory_bytes) / (double)b->weight;
+    if (x < y - 1e-9 || x > y + 1e-9)
+        return x < y;
+    if (a->served != b->served)
+        return a->served < b->served;
+    if (a->last_pick != b->last_pick)
+        return a->last_pick < b->last_pick;
+    return strcmp(a->id, b->id) < 0;
+}
+
+static bool fits(const struct sched *s, const struct tenant *t, const struct app *a)
+{
+    /* A request above the whole capacity runs alone: better late than never. */
+    if (s->n_running == 0)
+        return true;
+    double cpus = s->free_cpus + (s->lend && !t->n_running ? s->cpus : 0);
+    return a->cpus <= cpus + 1e-9 && a->memory_bytes <= s->free_memory;
+}
+
+struct file *sched_pick(struct sched *s, const char **ret_app, double *ret_cpus, int64_t *ret_memory_bytes)
+{
+    struct tenant *next = NULL;
+    size_t i = 0;
+    if (!s->n_queued)
+        return NULL;
+    for (struct tenant *t; (t = map_next(&s->tenants, &i));)
+        if (may_run(t) && best_app(t) && (!next || goes_before(s, t, next)))
+            next = t;
+    struct app *a = next ? best_app(next) : NULL;
+    if (!a || !fits(s, next, a))
+        return NULL;
+    struct file *f = a->first;
+    unlink_file(s, next, a, &a->first);
+    next->last_pick = ++s->n_picks;
+    sched_charge(s, next->id, a->cpus, a->memory_bytes);
+    *ret_app = a->name;
+    *ret_cpus = a->cpus;
+    *ret_memory_bytes = a->memory_bytes;
+    return f;
+}
+
+int64_t sched_take_mates(struct sched *s, const char *app, struct file *f, int64_t max)
+{
+    struct tenant *t = get_tenant(s, f->tenant);
+    struct app *a = get_app(s, f->tenant, app);
+    struct file **to = &f->mate;
+    int64_t n = 0;
+    for (struct file **at = &a->first; *at && n < max;) {
+        struct file *other = *at;
+        if (strcmp(other->dataset, f->dataset) || !file_may_be_grouped(other)) {
+            at = &other->next;
+            continue;
+        }
+        unlink_file(s, t, a, at);
+        *to = other;
+        other->lead = f;
+        to = &other->mate;
+        n++;
+    }
+    return n;
+}
+
+void sched_charge(struct sched *s, const char *tenant, double cpus, int64_t memory_bytes)
+{
+    struct tenant *t = get_tenant(s, tenant);
+    if (!is_busy(t))
+        level(s, t);
+    t->cpus += cpus;
+    t->memory_bytes += memory_bytes;
+    t->n_running++;
+    s->n_running++;
+    s->free_cpus -= cpus;
+    s->free_memory -= memory_bytes;
+}
+
+static void uncharge(struct sched *s, struct tenant *t, double cpus, int64_t memory_bytes)
+{
+    t->cpus -= cpus;
+    t->memory_bytes -= memory_bytes;
+    t->n_running--;
+    s->n_running--;
+    s->free_cpus += cpus;
+    s->free_memory += memory_bytes;
+    if (!t->n_running)
+        t->cpus = 0;
+    if (!s->n_running)
+        s->free_cpus = s->cpus;
+}
+
+void sched_hold(struct sched *s, const char *app, struct file *f, double cpus, int64_t memory_bytes)
+{
+    struct tenant *t = get_tenant(s, f->tenant);
+    struct app *a = get_app(s, f->tenant, app);
+    uncharge(s, t, cpus, memory_bytes);
+    f->next = a->first;
+    if (!a->first)
+        a->last = &f->next;
+    a->first = f;
+    a->n++;
+    t->n_queued++;
+    s->n_queued++;
+    a->held = true;
+}
+
+void sched_unhold(struct sched *s)
+{
+    size_t i = 0;
+    for (struct tenant *t; (t = map_next(&s->tenants, &i));)
+        for (struct app *a = t->apps; a; a = a->next)
+            a->held = false;
+}
+
+void sched_release(struct sched *s, const char *tenant, double cpus, int64_t memory_bytes, int64_t duration_ms)
+{
+    struct tenant *t = get_tenant(s, tenant);
+    uncharge(s, t, cpus, memory_bytes);
+    /* At least a millisecond, so that runs too short to measure count too. */
+    t->served += share(s, cpus, memory_bytes) * (double)(duration_ms < 1 ? 1 : duration_ms) / (double)t->weight;
+    /* One very long run must not keep its tenant behind the others for as long again. */
+    double least = least_served(s, t);
+    if (least >= 0 && t->served > least + MAX_AHEAD_MS)
+        t->served = least + MAX_AHEAD_MS;
+}
+
+size_t sched_n_queued(const struct sched *s, const char *tenant)
+{
+    const struct tenant *t = tenant ? map_get(&s->tenants, tenant) : NULL;
+    return tenant ? (t ? t->n_queued : 0) : s->n_queued;
+}
+
+size_t sched_n_running(const struct sched *s, const char *tenant)
+{
+    const struct tenant *t = tenant ? map_get(&s->tenants, tenant) : NULL;
+    return tenant ? (t ? t->n_running : 0) : s->n_running;
+}
+
+const char *sched_why_waiting(const struct sched *s, const char *tenant)
+{
+    const struct tenant *t = map_get(&s->tenants, tenant);
+    if (!t || !t->n_queued)
+        return NULL;
+    if (t->blocked)
+        return "suspended, or its database does not answer";
+    if (!best_app(t))
+        return "its apps are parked, or wait for their images";
+    if (!may_run(t))
+        return "concurrency";
+    return fits(s, t, best_app(t)) ? NULL : "capacity";
+}

@@ -1,0 +1,17 @@
+/* Uploads: a client asks for a place in staging/.incoming, writes there, and commits. */
+#ifndef SIMBDP_BATCHMGR_UPLOADS_H
+#define SIMBDP_BATCHMGR_UPLOADS_H
+
+#include "batchmgr.h"
+
+/* An upload in two steps; `path` (caller frees) is where the client writes. */
+int uploads_begin(struct batchmgr *m, const char *tenant, const char *dataset, const char *name, int64_t size, const char *app,
+                  bool force, char ret_id[ID_SIZE], char **ret_path, struct err *e);
+int uploads_commit(struct batchmgr *m, const char *id, void (*done)(void *arg, const char *file_id), void *arg, struct err *e);
+void uploads_abort(struct batchmgr *m, const char *id);
+/* Those of one tenant. */
+void uploads_abort_all(struct batchmgr *m, const char *tenant);
+/* Removes what uploads of an earlier batchmgr left behind. After recovery, which knows the committed ones. */
+void uploads_clean(struct batchmgr *m);
+
+#endif

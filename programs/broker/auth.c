@@ -1,0 +1,65 @@
+#include "broker.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <string.h>
+
+struct btenant *auth_tenant(struct broker *b, const char *id)
+{
+    struct btenant *t = map_get(&b->tenants, id);
+    if (!t) {
+        t = xcalloc(1, sizeof *t);
+        *t = (struct btenant){.id = xstrdup(id), .uid = -1};
+        map_put(&b->tenants, id, t);
+    }
+    return t;
+}
+
+void auth_read_tenants(struct broker *b)
+{
+    struct tenant_state *v;
+    struct err e = {0};
+    size_t n;
+    if (keeper_tenants(b->keeper, &v, &n, &e) < 0) {
+        log_error("tenants", NULL, NULL, "%s", e.msg);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct btenant *t = auth_tenant(b, v[i].id);
+        t->uid = v[i].uid;
+        t->suspended = v[i].suspended;
+    }
+    tenant_states_free(v, n);
+}
+
+static struct btenant *by_uid(struct broker *b, int64_t uid)
+{
+    size_t i = 0;
+    for (struct btenant *t; (t = map_next(&b->tenants, &i));)
+        if (t->uid == uid)
+            return t;
+    return NULL;
+}
+
+int auth_may_connect(void *broker, int64_t uid)
+{
+    struct broker *b = broker;
+    if (znet_is_platform(uid))
+        return ZNET_OF_PLATFORM;
+    if (!by_uid(b, uid) && znet_may_look(&b->looks)) /* batchmgr may have given it to one meanwhile */
+        auth_read_tenants(b);
+    return by_uid(b, uid) ? ZNET_OF_TENANT : 0;
+}
+
+const char *auth_user_of_key(void *broker, const unsigned char key[CURVE_KEY], int *ret_max)
+{
+    return znet_user_of_key(((struct broker *)broker)->conf, key, ret_max);
+}
+
+void auth_identify(struct broker *b, struct session *s)
+{
+    int64_t uid = zmtp_uid(s->conn);
+    s->is_operator = znet_is_platform(uid);
+    s->tenant = s->is_operator ? NULL : uid < 0 ? map_get(&b->tenants, zmtp_user(s->conn)) : by_uid(b, uid);
+}

@@ -1,0 +1,127 @@
+#include "ledger.h"
+#include "table.h"
+#include "words.h"
+
+#include "base/fd.h"
+#include "base/mem.h"
+#include "base/near.h"
+#include "db/db.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* The instances of stream apps are streammgr's (programs/streammgr/book.h); a home where it never ran has none. */
+static int attach_instances(sqlite3 *db, const struct home *h)
+{
+    AUTO_FREE char *path = home_path(h, "state/streams.db");
+    sqlite3_stmt *s = NULL;
+    struct stat st;
+    if (stat(path, &st) < 0 || !st.st_size) /* `verify` tells when there was one */
+        return sqlite3_exec(
+            db,
+            "ATTACH ':memory:' AS streams; CREATE TABLE streams.instances(run_id TEXT, tenant TEXT, app TEXT, attempt INTEGER, "
+            "state TEXT, outcome TEXT, exit_code INTEGER, signal INTEGER, lim TEXT, error TEXT, node TEXT, forced INTEGER, "
+            "started_at INTEGER, ended_at INTEGER, wall_s REAL, cpu_s REAL, max_rss INTEGER, network_refused INTEGER)",
+            NULL, NULL, NULL);
+    int r = sqlite3_prepare_v2(db, "ATTACH ?1 AS streams", -1, &s, NULL);
+    if (r == SQLITE_OK)
+        r = sqlite3_bind_text(s, 1, path, -1, SQLITE_STATIC);
+    if (r == SQLITE_OK)
+        r = sqlite3_step(s) == SQLITE_DONE ? SQLITE_OK : SQLITE_ERROR;
+    sqlite3_finalize(s);
+    return r;
+}
+
+sqlite3 *cli_ledger(struct cli *c, const struct home *h, bool *ret_none)
+{
+    AUTO_FREE char *path = home_path(h, "state/ledger.db");
+    sqlite3 *db = NULL;
+    *ret_none = access(path, F_OK) < 0 && errno == ENOENT;
+    if (*ret_none)
+        return NULL;
+    const char *file = "ledger.db";
+    int r = db_open(path, SQLITE_OPEN_READWRITE, &db);
+    if (r == SQLITE_OK)
+        r = sqlite3_busy_timeout(db, 10000);
+    if (r == SQLITE_OK)
+        r = words_register(db);
+    if (r == SQLITE_OK)
+        r = sqlite3_exec(db, "SELECT count(*) FROM meta", NULL, NULL, NULL);
+    if (r == SQLITE_OK) {
+        file = "streams.db";
+        r = attach_instances(db, h);
+    }
+    if (r == SQLITE_OK)
+        r = sqlite3_exec(db, "PRAGMA query_only=1; SELECT 1 FROM streams.instances LIMIT 1", NULL, NULL, NULL);
+    if (r != SQLITE_OK) {
+        fprintf(stderr, "mysimbdp %s: cannot read %s/state/%s: %s\n", c->verb, h->path, file, db_why(db));
+        sqlite3_close(db);
+        return NULL;
+    }
+    return db;
+}
+
+int cli_whole_id(struct cli *c, const struct home *h, bool run, const char **id)
+{
+    static const char files[] = "SELECT file_id FROM files WHERE file_id>=?1 AND file_id<?1||'~' AND file_id LIKE '%'||?2 LIMIT 2";
+    static const char runs[] = "SELECT run_id FROM (SELECT run_id FROM runs UNION ALL SELECT run_id FROM streams.instances) "
+                               "WHERE run_id>=?1 AND run_id<?1||'~' AND run_id LIKE '%'||?2 LIMIT 2";
+    const char *gap = strstr(*id, ID_GAP);
+    bool none;
+    int n = 0;
+    if (strlen(*id) >= ID_SIZE - 1 || strlen(*id) < 4)
+        return 0;
+    sqlite3 *db = cli_ledger(c, h, &none);
+    sqlite3_stmt *s = NULL;
+    if (db && sqlite3_prepare_v2(db, run ? runs : files, -1, &s, NULL) == SQLITE_OK)
+        sqlite3_bind_text(s, 1, *id, gap ? (int)(gap - *id) : -1, SQLITE_STATIC);
+    if (s)
+        sqlite3_bind_text(s, 2, gap ? gap + strlen(ID_GAP) : "", -1, SQLITE_STATIC);
+    for (; s && sqlite3_step(s) == SQLITE_ROW; n++)
+        snprintf(c->whole_id, sizeof c->whole_id, "%s", (const char *)sqlite3_column_text(s, 0));
+    sqlite3_finalize(s);
+    sqlite3_close(db);
+    if (n > 1)
+        return fprintf(stderr, "mysimbdp %s: several ids are like %s; give more of it\n", c->verb, *id), CLI_FAILED;
+    *id = n ? c->whole_id : *id;
+    return 0;
+}
+
+bool cli_is_tenant(struct cli *c, const struct home *h, sqlite3 *db, const char *tenant)
+{
+    sqlite3_stmt *s = NULL;
+    struct near near = {.word = tenant};
+    char meant[NEAR_TEXT_SIZE];
+    AUTO_FREE char *conf = xasprintf("conf/tenants/%s.conf", tenant), *best = NULL;
+    bool found = !strchr(tenant, '/') && fd_exists(h->dirfd, conf);
+    if (db && sqlite3_prepare_v2(db, "SELECT id FROM tenants", -1, &s, NULL) != SQLITE_OK)
+        return true;
+    while (!found && s && sqlite3_step(s) == SQLITE_ROW) {
+        AUTO_FREE char *id = xstrdup((const char *)sqlite3_column_text(s, 0));
+        found = !strcmp(id, tenant);
+        const char *before = near.best;
+        near_try(&near, id);
+        if (near.best != before) {
+            xstr_set(&best, id);
+            near.best = best;
+        }
+    }
+    sqlite3_finalize(s);
+    if (!found)
+        fprintf(stderr, "mysimbdp %s: there is no tenant %s%s\n", c->verb, tenant, near_text(&near, meant));
+    return found;
+}
+
+bool cli_knows_tenant(struct cli *c, const struct home *h, const char *tenant)
+{
+    bool none = false;
+    if (!tenant)
+        return true;
+    sqlite3 *db = cli_ledger(c, h, &none);
+    bool known = (db || none) && cli_is_tenant(c, h, db, tenant);
+    sqlite3_close(db);
+    return known;
+}

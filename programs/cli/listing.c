@@ -1,0 +1,284 @@
+#include "listing.h"
+#include "ledger.h"
+
+#include "base/clk.h"
+#include "base/fd.h"
+#include "base/mem.h"
+#include "base/near.h"
+#include "base/spawn.h"
+#include "db/db.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+
+enum { MAX_OUTPUT = 256 << 20 };
+
+static bool is_null(sqlite3_stmt *s, int i, enum col_kind kind)
+{
+    if (sqlite3_column_type(s, i) == SQLITE_NULL)
+        return true;
+    return (kind == COL_COUNT && sqlite3_column_int64(s, i) < 0) || (kind == COL_TIME && sqlite3_column_int64(s, i) <= 0) ||
+           (kind != COL_NUMBER && kind != COL_BOOL && kind != COL_COUNT && kind != COL_TIME && sqlite3_column_bytes(s, i) == 0);
+}
+
+static void cell_json(struct buf *b, sqlite3_stmt *s, int i, const struct col *col)
+{
+    if (is_null(s, i, col->kind)) {
+        json_null(b, col->name);
+        return;
+    }
+    switch (col->kind) {
+    case COL_TEXT:
+    case COL_ID:
+    case COL_LONG:
+    case COL_WORDS:
+        json_str(b, col->name, (const char *)sqlite3_column_text(s, i));
+        break;
+    case COL_COUNT:
+        json_i64(b, col->name, sqlite3_column_int64(s, i));
+        break;
+    case COL_NUMBER:
+        json_f64(b, col->name, sqlite3_column_double(s, i));
+        break;
+    case COL_TIME:
+        json_time(b, col->name, sqlite3_column_int64(s, i));
+        break;
+    case COL_BOOL:
+        json_bool(b, col->name, sqlite3_column_int(s, i) != 0);
+        break;
+    case COL_JSON:
+        json_raw(b, col->name, (const char *)sqlite3_column_text(s, i));
+        break;
+    }
+}
+
+static char *cell_text(sqlite3_stmt *s, int i, const struct col *col)
+{
+    char stamp[CLK_RFC3339_SIZE];
+    if (is_null(s, i, col->kind))
+        return NULL;
+    if (col->kind == COL_TIME)
+        return xstrndup(clk_rfc3339(sqlite3_column_int64(s, i), stamp), 19);
+    if (col->kind == COL_NUMBER)
+        return xasprintf("%.3f", sqlite3_column_double(s, i));
+    if (col->kind == COL_BOOL)
+        return xstrdup(sqlite3_column_int(s, i) ? "yes" : "no");
+    return xstrdup((const char *)sqlite3_column_text(s, i));
+}
+
+static void print_object(sqlite3_stmt *s, const struct col *cols, size_t n_cols)
+{
+    AUTO_BUF struct buf b = {0};
+    json_begin(&b, NULL, '{');
+    for (size_t i = 0; i < n_cols; i++)
+        if (cols[i].kind != COL_WORDS)
+            cell_json(&b, s, (int)i, &cols[i]);
+    json_end(&b, '}');
+    puts(b.p);
+}
+
+int cli_list(struct cli *c, sqlite3_stmt *s, const struct col *cols, size_t n_cols)
+{
+    struct table *t = c->json ? NULL : table_new(cols, n_cols);
+    char **cells = xcalloc(n_cols, sizeof *cells);
+    int n = 0;
+    for (; sqlite3_step(s) == SQLITE_ROW; n++) {
+        if (c->json) {
+            print_object(s, cols, n_cols);
+            continue;
+        }
+        for (size_t i = 0; i < n_cols; i++)
+            cells[i] = cell_text(s, (int)i, &cols[i]);
+        table_add(t, cells);
+    }
+    if (t && n)
+        table_print(t);
+    table_free(t);
+    free(cells);
+    return n;
+}
+
+int cli_since(const char *text, int64_t *ret_wall_ms)
+{
+    char *end;
+    long long n = strtoll(text, &end, 10);
+    const char *units = "smhd", *unit = *end && !end[1] ? strchr(units, *end) : NULL;
+    static const int64_t ms[] = {1000, 60000, 3600000, 86400000};
+    if (end != text && unit && n >= 0) {
+        *ret_wall_ms = clk_wall_ms() - n * ms[unit - units];
+        return 0;
+    }
+    return clk_parse(text, ret_wall_ms);
+}
+
+/* The statement for what was asked; values to bind are put into `values`. */
+static char *listing_sql(const struct cli *c, const struct listing *l, const char *const given[3], int64_t since_ms, int64_t limit,
+                         const char *values[4], int *n_values)
+{
+    AUTO_BUF struct buf b = {0};
+    *n_values = 0;
+    buf_addf(&b, "%s WHERE 1", l->select);
+    if (c->argc) {
+        buf_addf(&b, " AND %s=?", l->id);
+        values[(*n_values)++] = c->argv[0];
+    }
+    for (int i = 0; i < 3; i++) {
+        const char *extra = given[i] ? l->extra(l->filters[i].option, given[i]) : NULL;
+        if (!given[i])
+            continue;
+        buf_addf(&b, " AND %s", l->filters[i].condition);
+        if (extra)
+            buf_addf(&b, " AND %s", extra);
+        values[(*n_values)++] = given[i];
+    }
+    if (since_ms)
+        buf_addf(&b, " AND %s>=%lld", l->since, (long long)since_ms);
+    if (limit <= 0)
+        return xasprintf("%s ORDER BY %s", b.p, l->id);
+    /* Ids sort by time; a tenant's index does by its own column of it. */
+    AUTO_FREE char *newest = given[0] && !given[2] ? xasprintf("%s DESC, %s", l->since, l->id) : xstrdup(l->id);
+    return xasprintf("SELECT * FROM (%s ORDER BY %s DESC LIMIT %lld) ORDER BY %s", b.p, newest, (long long)limit, l->id);
+}
+
+static int64_t listing_limit(const struct cli *c, const char *limit)
+{
+    if (limit)
+        return strtoll(limit, NULL, 10);
+    return c->json || c->argc ? 0 : 100;
+}
+
+/* What one of our programs prints. Waits for its end. -EWOULDBLOCK: it cannot now, and knows no more. */
+static int output_of(char *const argv[], struct buf *out, struct err *e)
+{
+    int status, r = spawn_output(argv, environ, out, MAX_OUTPUT, &status, e);
+    if (r == 0 && WIFEXITED(status) && WEXITSTATUS(status) == EX_TEMPFAIL)
+        return err_set(e, -EWOULDBLOCK, "%s is starting, and does not answer yet; try again", argv[0]);
+    if (r == 0 && (!WIFEXITED(status) || WEXITSTATUS(status)))
+        return err_set(e, ERR_REFUSED, "%s is down, and what it left cannot be read (see above)", argv[0]);
+    return r;
+}
+
+static int list_array(struct cli *c, const char *what, const char *array, size_t n, const struct col *cols, size_t n_cols)
+{
+    AUTO_BUF struct buf sql = {0};
+    sqlite3 *db = NULL;
+    sqlite3_stmt *s = NULL;
+    buf_adds(&sql, "SELECT ");
+    for (size_t i = 0; i < n_cols; i++)
+        buf_addf(&sql, "%sjson_extract(value,'$.%s')", i ? "," : "", cols[i].name);
+    buf_adds(&sql, " FROM json_each(?1) ORDER BY 1, 2, 3");
+    int r = CLI_FAILED;
+    if (sqlite3_open(":memory:", &db) == SQLITE_OK && sqlite3_prepare_v2(db, sql.p, -1, &s, NULL) == SQLITE_OK &&
+        sqlite3_bind_text(s, 1, array, (int)n, SQLITE_STATIC) == SQLITE_OK) {
+        if (!cli_list(c, s, cols, n_cols) && !c->json)
+            fprintf(stderr, "no %s\n", what);
+        r = CLI_DONE;
+    } else {
+        fprintf(stderr, "mysimbdp %s: %s\n", c->verb, db_why(db));
+    }
+    sqlite3_finalize(s);
+    sqlite3_close(db);
+    return r;
+}
+
+static int list_answer(struct cli *c, const bson_t *answer, const struct cli_source *from, const struct col *cols, size_t n_cols)
+{
+    bson_t one = BSON_INITIALIZER;
+    bson_iter_t it;
+    int r = CLI_DONE;
+    if (bson_iter_init_find(&it, answer, from->key)) {
+        bson_append_value(&one, "a", 1, bson_iter_value(&it));
+        char *text = bson_as_relaxed_extended_json(&one, NULL);
+        const char *array = strchr(text, '[');
+        r = list_array(c, from->what, array, (size_t)(strrchr(array, ']') - array) + 1, cols, n_cols);
+        bson_free(text);
+    }
+    bson_destroy(&one);
+    return r;
+}
+
+int cli_list_program(struct cli *c, const struct home *h, const struct cli_source *from, const struct col *cols, size_t n_cols)
+{
+    struct err e = {0};
+    AUTO_BUF struct buf array = {0};
+    AUTO_BSON bson_t *doc = NULL;
+    int r;
+    int64_t until = clk_now_ms() + CLI_START_WAIT_MS;
+    for (;;) { /* one that dies while it is asked is down now; one that starts has its store but does not answer yet */
+        AUTO_FD int fd = cli_connect(h, from->socket_name, NULL);
+        r = fd < 0 ? output_of(from->offline, &array, &e) : cli_exchange(fd, from->request, &doc, &e);
+        if ((r != ERR_CLOSED && r != -EWOULDBLOCK) || clk_now_ms() >= until)
+            break;
+        poll(NULL, 0, CLI_RETRY_MS);
+    }
+    if (r < 0)
+        return cli_fail(c, &e);
+    return doc ? list_answer(c, doc, from, cols, n_cols)
+               : list_array(c, from->what, array.p ? array.p : "[]", array.p ? array.n : 2, cols, n_cols);
+}
+
+static int check_state(struct cli *c, const struct listing *l, const char *state)
+{
+    AUTO_BUF struct buf known = {0};
+    struct near near = {.word = state};
+    char meant[NEAR_TEXT_SIZE];
+    for (const char *const *s = l->states; *s; s++) {
+        if (!strcmp(*s, state))
+            return 0;
+        near_try(&near, *s);
+        buf_addf(&known, " %s", *s);
+    }
+    return cli_usage(c, "--state %s is none%s; there are:%s", state, near_text(&near, meant), known.p);
+}
+
+int cli_listing(struct cli *c, const struct listing *l, const struct col *cols, size_t n_cols)
+{
+    struct home h;
+    bool none;
+    const char *given[3], *values[4];
+    int n_values, n = 0;
+    for (int i = 0; i < 3; i++)
+        given[i] = cli_opt(c, l->filters[i].option);
+    const char *since = cli_opt(c, "--since"), *limit = cli_opt(c, "--limit");
+    int64_t since_ms = 0;
+    int r = cli_args(c, 0, 1);
+    for (int i = 0; i < 3 && !r; i++)
+        if (given[i] && !strcmp(l->filters[i].option, "--state"))
+            r = check_state(c, l, given[i]);
+    if (!r && since && cli_since(since, &since_ms) < 0)
+        r = cli_usage(c, "--since %s is no time", since);
+    if (r || cli_home(c, &h))
+        return r ? r : CLI_FAILED;
+    bool by_file = !c->argc && !strcmp(l->filters[1].option, "--file") && given[1];
+    if ((c->argc && cli_whole_id(c, &h, !strcmp(l->id, "run_id"), (const char **)&c->argv[0])) ||
+        (by_file && cli_whole_id(c, &h, false, &given[1]))) {
+        home_close(&h);
+        return CLI_FAILED;
+    }
+    int64_t n_max = listing_limit(c, limit);
+    sqlite3 *db = cli_ledger(c, &h, &none);
+    bool known = !db || !given[0] || cli_is_tenant(c, &h, db, given[0]);
+    if (db && known) {
+        sqlite3_stmt *s = NULL;
+        AUTO_FREE char *sql = listing_sql(c, l, given, since_ms, n_max, values, &n_values);
+        if (sqlite3_prepare_v2(db, sql, -1, &s, NULL) != SQLITE_OK)
+            fprintf(stderr, "mysimbdp %s: cannot read the ledger: %s\n", c->verb, db_why(db));
+        for (int i = 0; i < n_values; i++)
+            sqlite3_bind_text(s, i + 1, values[i], -1, SQLITE_STATIC);
+        n = cli_list(c, s, cols, n_cols);
+        sqlite3_finalize(s);
+    }
+    sqlite3_close(db);
+    if (!c->json && !c->argc && !n && known && (db || none))
+        fprintf(stderr, "no %s%s\n", l->what, given[0] || given[1] || given[2] || since ? " like this" : " yet");
+    if (!c->json && n && n == n_max)
+        fprintf(stderr, "(the newest %d; --limit 0 shows all)\n", n);
+    home_close(&h);
+    if (c->argc && !n)
+        fprintf(stderr, "mysimbdp %s: the ledger has no %s\n", c->verb, c->argv[0]);
+    return (!db && !none) || !known || (c->argc && !n) ? CLI_FAILED : CLI_DONE;
+}

@@ -1,0 +1,118 @@
+/* mysimbdp VERB: the one front door. A verb a file. */
+#include "cli.h"
+#include "text.h"
+
+#include "base/crash.h"
+#include "base/log.h"
+#include "base/near.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    cli_verb run;
+    const char *args, *help; /* lines after the first are for --help of the verb alone */
+} verbs[] = {
+    {"init", verb_init, "HOME", "make a home directory"},
+    {"up", verb_up, "", "run the platform in the foreground"},
+    {"down", verb_down, "[--leave-runs]", "stop it; --leave-runs lets the tenants' runs go on"},
+    {"check", verb_check, "[--keys]", "check the configuration; --keys lists every key"},
+    {"doctor", verb_doctor, "[--fix | --warn] [--json]",
+     "what this host enforces of each limit, and whether all that is needed is there; --fix: remove cgroups that homes left which "
+     "are gone;\n--warn: only what `up` warns of: users, executables and secrets that are out of reach, and space"},
+    {"reload", verb_reload, "", "make the running platform take the changed configuration, all or nothing"},
+    {"restored", verb_restored, "", "say that state/ was put back from a backup, before `up`"},
+    {"status", verb_status, "[--json]", "what the programs are doing"},
+    {"clock", verb_clock, "[trust] [--json]",
+     "whether retention goes by the host's clock; trust: it does from now on, though it leapt"},
+    {"top", verb_top, "[--once] [--json] [--sort COLUMN] [--issues] [--tenant T]",
+     "what stream apps do, how many instances they need and why, and who waits for what; live, or --once"},
+    {"tenant", verb_tenant, "list [--json] | show T [--json] | add T [--from FILE] | suspend T | resume T | remove T [--purge]",
+     "tenants"},
+    {"upload", verb_upload, "TENANT DATASET FILE... [--app A] [--force] [--wait] [--json]",
+     "hand files in; --wait: until each is done, exit code 1 unless all were ingested (also with rejected rows) or are duplicates"},
+    {"files", verb_files, "[FILE_ID] [--tenant T] [--dataset D] [--state S] [--since T] [--limit N] [--json]",
+     "the ledger of files"},
+    {"runs", verb_runs, "[RUN_ID] [--tenant T] [--file FILE_ID] [--state S] [--since T] [--limit N] [--json]",
+     "the ledger of runs"},
+    {"run", verb_run, "TENANT/APP", "let the files go that wait for the app's trigger or for their group"},
+    {"logs", verb_logs, "RUN [-f] [--raw]", "what a run printed"},
+    {"rejects", verb_rejects, "FILE_ID [--json]", "rows of a file that were not stored, or that were repaired, and why"},
+    {"preview", verb_preview,
+     "FILE [--to json|csv] [--format csv|json] [--delimiter D] [--quote Q] [--escape E] [--encoding E] [--skip-rows N]\n"
+     "           [--header-rows N] [--no-header] [--types all-string] [--ragged reject|pad|keep_extra] [--damaged reject|repair]\n"
+     "           [--tenant T --dataset D]",
+     "read a file as the platform would: dialect, columns, first rows, rejects; --to prints all of it"},
+    {"publish", verb_publish, "TENANT/STREAM [--csv] [FILE...] [--json]",
+     "put lines (--csv: rows, as JSON objects) into a stream; done when all are confirmed"},
+    {"queue", verb_queue, "list [--tenant T] [--json]", "the streams: what waits for whom"},
+    {"dead", verb_dead, "list [TENANT[/STREAM]] [--app A] [--json] | replay|drop TENANT/STREAM [--app A] --seq N|--all",
+     "messages that no consumer could take"},
+    {"app", verb_app,
+     "list [--tenant T] [--json] | start TENANT/APP [[--] ARGUMENT...] | stop TENANT/APP | scale TENANT/APP COUNT|auto",
+     "stream apps and their instances"},
+    {"advise", verb_advise, "< FIGURES",
+     "how many instances the monitor would want: a JSON object of figures a line, answered at once\n\n"
+     "Figures, each line those of one moment of one app (what is null, missing or no number is not known):\n"
+     "  now_s            seconds, of any clock that runs forward\n"
+     "  ingress_per_s    messages that come in a second\n"
+     "  ready, leased    messages that wait, and that instances hold\n"
+     "  acks_per_busy_s  messages that one instance settles in a second in which it works\n"
+     "  instances        that run\n"
+     "  min, max         how many there may be\n"
+     "  report_age_s     seconds since the last of these figures was measured; over 15 is as not known\n"
+     "Other keys do no harm: lines of HOME/logs/decisions.jsonl can be fed as they are, those of one app at a time. Answers are\n"
+     "{\"now_s\",\"desired\",\"reason\"}, or {\"line\",\"error\"} for what is no JSON object. docs/scaling.md says how it "
+     "decides."},
+    {"retry", verb_retry, "FILE_ID | --tenant T", "try refused or failed files again"},
+    {"stats", verb_stats, "[--streams] [--tenant T] [--since T] [--json]",
+     "figures per tenant and for the platform; --streams: per stream app and UTC day, with the quality of what was read"},
+    {"verify", verb_verify, "[--accept [--tenant TENANT]] [--json]",
+     "whether ledger, directories, MongoDB and streams agree; --accept: the next start takes all as it is, though it lacks what\n"
+     "the home had; with --tenant only that tenant's database, at once"},
+    {"stop", verb_stop, "RUN", "end a run; its file is quarantined"},
+};
+
+static void print_usage(FILE *to)
+{
+    fputs("usage: mysimbdp VERB [ARGUMENTS] [--home HOME]      (or MYSIMBDP_HOME)\n\n", to);
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
+        fprintf(to, "  %-8s %.*s\n           %s\n", verbs[i].name, (int)strcspn(verbs[i].help, "\n"), verbs[i].help, verbs[i].args);
+    fputs("\n--since takes 2026-01-31, 2026-01-31T12:00:00Z, or 15m, 2h, 7d ago. Listings take --json: an object a line.\n"
+          "Exit: 0 done, 1 the thing asked for failed or was refused, 2 usage.\n",
+          to);
+}
+
+int main(int argc, char **argv)
+{
+    log_init("mysimbdp");
+    crash_init();
+    text_guard();
+    signal(SIGPIPE, SIG_DFL);
+    const char *home = home_take_arg(&argc, argv);
+    if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+        print_usage(argc < 2 ? stderr : stdout);
+        return argc < 2 ? CLI_USAGE : CLI_DONE;
+    }
+    if (!strcmp(argv[1], "--version"))
+        return puts("mysimbdp " SIMBDP_VERSION) < 0;
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+        if (strcmp(argv[1], verbs[i].name))
+            continue;
+        struct cli c = {verbs[i].name, verbs[i].args, home, argc - 2, argv + 2, false, ""};
+        if (cli_flag(&c, "--help")) {
+            printf("usage: mysimbdp %s %s [--home HOME]\n%s\n", c.verb, c.usage, verbs[i].help);
+            return CLI_DONE;
+        }
+        c.json = cli_flag(&c, "--json");
+        return verbs[i].run(&c);
+    }
+    struct near near = {.word = argv[1]};
+    char meant[NEAR_TEXT_SIZE];
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
+        near_try(&near, verbs[i].name);
+    fprintf(stderr, "mysimbdp: no verb \"%s\"%s; `mysimbdp help` lists all\n", argv[1], near_text(&near, meant));
+    return CLI_USAGE;
+}

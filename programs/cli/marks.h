@@ -1,0 +1,13 @@
+/* What the home remembers of MongoDBs that are not its own (state/mongo.marks; programs/batchmgr/idents.h says its format). */
+#ifndef SIMBDP_CLI_MARKS_H
+#define SIMBDP_CLI_MARKS_H
+
+#include "host/home.h"
+
+#define MARKS_PATH "state/mongo.marks"
+
+/* fn for each that was another or lacked something when it was looked at last; why: for people, with what to do. Blocks for a small
+ * file. */
+void marks_each_lost(const struct home *h, void (*fn)(void *arg, const char *tenant, const char *why), void *arg);
+
+#endif

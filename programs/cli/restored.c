@@ -1,0 +1,43 @@
+/* After state/ was put back from a backup. What the programs do by themselves when files are copies, they cannot know of a disk or
+ * a machine that was set back as a whole. */
+#include "cli.h"
+
+#include "base/fd.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+enum { MAX_MARKS = 256 << 20 };
+
+#define MARKS "state/broker.mark"
+
+/* The broker takes marks in a file that is a copy for those of another state, and begins new epochs (programs/broker/recover.c). */
+static int copy_marks(const struct home *h, struct err *e)
+{
+    AUTO_BUF struct buf b = {0};
+    int r = home_lock(h, "broker", 0, e);
+    if (r == -EWOULDBLOCK)
+        return err_set(e, ERR_REFUSED, "the broker is running: `mysimbdp down`, restore state/, then this, then `mysimbdp up`");
+    if (r < 0)
+        return r;
+    r = fd_read_file(h->dirfd, MARKS, &b, MAX_MARKS, NULL);
+    if (r == -ENOENT)
+        return 0; /* as good */
+    return r < 0 ? err_sys(e, r, "cannot read %s/" MARKS, h->path) : fd_write_file(h->dirfd, MARKS, b.p, b.n, 0600, e);
+}
+
+int verb_restored(struct cli *c)
+{
+    struct home h;
+    struct err e = {0};
+    int r = cli_args(c, 0, 0);
+    if (r || cli_home(c, &h))
+        return r ? r : CLI_FAILED;
+    r = copy_marks(&h, &e);
+    home_close(&h);
+    if (r < 0)
+        return cli_fail(c, &e);
+    puts("streams begin new epochs with the next start: no message gets the _id of one that was published after the backup");
+    return 0;
+}

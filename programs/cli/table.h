@@ -1,0 +1,39 @@
+/* Rows under one another that fit the terminal: columns are left out and long texts cut as far as it takes, never wrapped. Where
+ * stdout is no terminal, nothing is left out or cut. */
+#ifndef SIMBDP_CLI_TABLE_H
+#define SIMBDP_CLI_TABLE_H
+
+#include "base/buf.h"
+
+#include <stddef.h>
+
+#define ID_GAP ".." /* of an id whose middle is left out */
+
+enum col_kind { COL_TEXT, COL_ID, COL_LONG, COL_COUNT, COL_NUMBER, COL_TIME, COL_BOOL, COL_JSON, COL_WORDS };
+struct col {
+    const char *name;
+    enum col_kind kind; /* COL_COUNT: negative is null; COL_TIME: milliseconds, 0 is null; COL_ID, COL_LONG: text of which a table
+                           may show the beginning; COL_WORDS: as COL_LONG, and in no JSON */
+    int rank;           /* 0: in JSON only. Else in tables; a terminal that is too narrow leaves out the highest first, 1 never */
+};
+
+struct table;
+
+/* cols is borrowed. */
+struct table *table_new(const struct col *cols, size_t n_cols);
+void table_free(struct table *t);
+/* TAKE each of the n_cols texts; NULL: "-". What a terminal would obey, and what would end the line, is shown as numbers. */
+void table_add(struct table *t, char *const *cells);
+void table_print(struct table *t); /* nothing, where it has no row */
+
+/* Columns of the terminal that stdout is; 0: it is none. */
+size_t table_room(void);
+/* Columns that a text takes there. */
+size_t table_width(const char *text);
+/* The text without what a terminal would obey, and on one line. Caller frees. */
+char *table_plain(const char *text);
+/* Appends it in lines of `room` columns (0: one line), each but the first behind `indent` spaces and broken between words. `at`:
+ * the column that the first begins in. */
+void table_fold(struct buf *out, const char *text, size_t at, size_t indent, size_t room);
+
+#endif

@@ -1,0 +1,314 @@
+#include "cli.h"
+#include "ledger.h"
+#include "table.h"
+
+#include "base/fd.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const char template[] =
+    "# Tenant %s. `mysimbdp check --keys` lists every key with its range and default.\n"
+    "display_name = \"%s\";\n"
+    "weight = 1;                             # share when tenants compete\n"
+    "concurrency = 2;                        # batch runs at once\n"
+    "limits = { max_file_bytes = 1073741824L; max_columns = 256; };   # breaking one refuses the file and names it\n"
+    "datasets = (\n"
+    "  { name = \"data\"; format = \"csv\"; collection = \"data\"; }\n"
+    ");\n"
+    "batch = (\n"
+    "  { app = \"load\"; exec = \"builtin:load\"; datasets = (\"data\"); }   # or an executable in apps/%s/\n"
+    ");\n";
+
+/* The ledger knows what the configuration does not: uids, and tenants whose file is gone. */
+static int64_t ledger_value(sqlite3 *db, const char *column, const char *id)
+{
+    AUTO_FREE char *sql = xasprintf("SELECT %s FROM tenants WHERE id=?1", column);
+    sqlite3_stmt *s = NULL;
+    int64_t v = -1;
+    if (db && sqlite3_prepare_v2(db, sql, -1, &s, NULL) == SQLITE_OK) {
+        sqlite3_bind_text(s, 1, id, -1, SQLITE_STATIC);
+        if (sqlite3_step(s) == SQLITE_ROW)
+            v = sqlite3_column_int64(s, 0);
+    }
+    sqlite3_finalize(s);
+    return v;
+}
+
+static const struct col tenant_cols[] = {
+    {"tenant_id", COL_TEXT, 1},    {"state", COL_TEXT, 1},    {"uid", COL_COUNT, 4},         {"weight", COL_COUNT, 3},
+    {"concurrency", COL_COUNT, 3}, {"database", COL_TEXT, 2}, {"display_name", COL_LONG, 2},
+};
+
+static void print_tenant(struct table *table, sqlite3 *db, const struct conf_tenant *t)
+{
+    const struct conf_dataset *d = t->datasets.v;
+    const struct conf_batch *a = t->batch.v;
+    AUTO_BUF struct buf b = {0};
+    const char *state = ledger_value(db, "suspended", t->id) == 1 ? "suspended" : "active";
+    int64_t uid = ledger_value(db, "uid", t->id);
+    if (table) {
+        table_add(table, (char *[]){xstrdup(t->id), xstrdup(state), uid < 0 ? NULL : xasprintf("%lld", (long long)uid),
+                                    xasprintf("%lld", (long long)t->weight), xasprintf("%lld", (long long)t->concurrency),
+                                    xstrdup(t->database), xstrdup(t->display_name)});
+        return;
+    }
+    json_begin(&b, NULL, '{');
+    json_str(&b, "tenant_id", t->id);
+    json_str(&b, "display_name", t->display_name);
+    json_str(&b, "state", state);
+    json_i64_or_null(&b, "uid", uid);
+    json_i64(&b, "weight", t->weight);
+    json_i64(&b, "concurrency", t->concurrency);
+    json_str(&b, "database", t->database);
+    json_begin(&b, "datasets", '[');
+    for (size_t i = 0; i < t->datasets.n; i++)
+        json_str(&b, NULL, d[i].name);
+    json_end(&b, ']');
+    json_begin(&b, "apps", '[');
+    for (size_t i = 0; i < t->batch.n; i++)
+        json_str(&b, NULL, a[i].app);
+    json_end(&b, ']');
+    json_end(&b, '}');
+    puts(b.p);
+}
+
+static void print_gone(struct table *table, sqlite3 *db, const struct conf *conf)
+{
+    sqlite3_stmt *s = NULL;
+    if (!db || sqlite3_prepare_v2(db, "SELECT id, uid FROM tenants WHERE purging<2 ORDER BY id", -1, &s, NULL) != SQLITE_OK)
+        return;
+    while (sqlite3_step(s) == SQLITE_ROW) {
+        const char *id = (const char *)sqlite3_column_text(s, 0);
+        if (conf_tenant(conf, id))
+            continue;
+        long long uid = sqlite3_column_int64(s, 1);
+        if (table)
+            table_add(table, (char *[]){xstrdup(id), xstrdup("suspended"), xasprintf("%lld", uid), NULL, NULL, NULL,
+                                        xasprintf("its file conf/tenants/%s.conf is gone; nothing was deleted", id)});
+        else
+            printf("{\"tenant_id\":\"%s\",\"display_name\":null,\"state\":\"suspended\",\"uid\":%lld,\"weight\":null,"
+                   "\"concurrency\":null,\"database\":null,\"datasets\":[],\"apps\":[]}\n",
+                   id, uid);
+    }
+    sqlite3_finalize(s);
+}
+
+static int list(struct cli *c, const struct home *h, const char *only)
+{
+    struct conf *conf = NULL;
+    bool none;
+    if (cli_conf(c, h, &conf))
+        return CLI_FAILED;
+    sqlite3 *db = cli_ledger(c, h, &none);
+    struct table *t = c->json ? NULL : table_new(tenant_cols, sizeof tenant_cols / sizeof *tenant_cols);
+    int r = only && !conf_tenant(conf, only) ? CLI_FAILED : CLI_DONE;
+    for (size_t i = 0; i < conf->n_tenants; i++)
+        if (!only || !strcmp(only, conf->tenants[i].id))
+            print_tenant(t, db, &conf->tenants[i]);
+    if (!only)
+        print_gone(t, db, conf);
+    if (t)
+        table_print(t);
+    table_free(t);
+    if (only && r)
+        fprintf(stderr, "mysimbdp tenant: no file conf/tenants/%s.conf\n", only);
+    else if (only && !c->json) {
+        AUTO_BUF struct buf b = {0};
+        if (fd_read_file(AT_FDCWD, conf_tenant(conf, only)->file, &b, 4 << 20, NULL) == 0)
+            printf("# %s\n%s", conf_tenant(conf, only)->file, b.p);
+    }
+    sqlite3_close(db);
+    conf_free(conf);
+    return r;
+}
+
+/* A running platform takes the change at once; one that is down takes it when it starts. */
+static int reload(struct cli *c, const struct home *h)
+{
+    struct err e = {0};
+    int r = cli_tell(h, "batchmgr.sock", "reload", NULL, &e);
+    if (r == 0)
+        r = cli_tell_others(h, "reload", &e);
+    return r < 0 ? cli_fail(c, &e) : CLI_DONE;
+}
+
+/* What somebody else wrote is not to take files of this host along: neither into the configuration nor into a run. */
+static int check_foreign(const char *from, const char *text, const struct conf_tenant *t, struct err *e)
+{
+    int line = 1;
+    for (const char *p = text; t == NULL && p && *p; p = strchr(p, '\n') ? strchr(p, '\n') + 1 : NULL, line++)
+        if (!strncmp(p + strspn(p, " \t\r\f\v"), "@include", 8))
+            return err_set(e, ERR_CONFIG, "%s:%d: a file of a tenant's cannot @include others", from, line);
+    for (size_t i = 0; t && i < t->batch.n + t->stream_apps.n; i++) {
+        const struct conf_batch *b = t->batch.v;
+        const struct conf_stream_app *a = t->stream_apps.v;
+        const struct cfg_list *list = i < t->batch.n ? &b[i].secrets : &a[i - t->batch.n].secrets;
+        const struct conf_secret *v = list->v;
+        const char *image = i < t->batch.n ? b[i].image : a[i - t->batch.n].image;
+        if (image[0] == '/')
+            return err_set(
+                e, ERR_CONFIG,
+                "%s:%d: key 'image': \"%s\" is a directory of this host; put a copy below apps/%s/ and name that, or add "
+                "the line to conf/tenants/%s.conf yourself",
+                from, i < t->batch.n ? b[i].line : a[i - t->batch.n].line, image, t->id, t->id);
+        for (size_t k = 0; k < list->n; k++)
+            if (v[k].file[0] == '/')
+                return err_set(
+                    e, ERR_CONFIG,
+                    "%s:%d: key 'secrets.file': \"%s\" is a file of this host; put a copy below keys/%s/ and name that, or add the "
+                    "line to conf/tenants/%s.conf yourself",
+                    from, v[k].line, v[k].file, t->id, t->id);
+    }
+    return 0;
+}
+
+static int add(struct cli *c, const struct home *h, const char *id, const char *from)
+{
+    struct err e = {0};
+    struct conf *conf = NULL;
+    AUTO_BUF struct buf text = {0};
+    AUTO_FREE char *rel = xasprintf("conf/tenants/%s.conf", id);
+    AUTO_FREE char *apps = xasprintf("apps/%s", id);
+    if (!conf_valid_id(id)) {
+        err_set(&e, ERR_USAGE, "\"%s\" is no tenant id: it must match [a-z][a-z0-9_-]{0,31}", id);
+        return cli_fail(c, &e);
+    }
+    if (faccessat(h->dirfd, rel, F_OK, 0) == 0) {
+        err_set(&e, -EEXIST, "tenant %s exists: %s/%s; edit it and run `mysimbdp check`", id, h->path, rel);
+        return cli_fail(c, &e);
+    }
+    if (from && fd_read_file(AT_FDCWD, from, &text, 4 << 20, &e) < 0)
+        return cli_fail(c, &e);
+    if (from && check_foreign(from, text.p, NULL, &e) < 0)
+        return cli_fail(c, &e);
+    if (!from)
+        buf_addf(&text, template, id, id, id);
+    if (fd_write_file(h->dirfd, rel, text.p ? text.p : "", text.n, 0640, &e) < 0)
+        return cli_fail(c, &e);
+    int r = cli_conf(c, h, &conf);
+    if (!r && from && check_foreign(from, NULL, conf_tenant(conf, id), &e) < 0)
+        r = cli_fail(c, &e);
+    conf_free(conf);
+    if (r) { /* a bad file must not stop the next start */
+        unlinkat(h->dirfd, rel, 0);
+        return r;
+    }
+    mkdirat(h->dirfd, apps, 0755); /* batchmgr gives it to the tenant */
+    if (reload(c, h)) {
+        unlinkat(h->dirfd, rel, 0);
+        return CLI_FAILED;
+    }
+    printf("tenant %s: %s/%s\n", id, h->path, rel);
+    return CLI_DONE;
+}
+
+/* Its file is put aside: the tenant is suspended, and back with it. */
+static int put_aside(struct cli *c, const struct home *h, const char *id)
+{
+    struct err e = {0};
+    AUTO_FREE char *from = xasprintf("conf/tenants/%s.conf", id);
+    AUTO_FREE char *to = xasprintf("conf/tenants/%s.conf.removed", id);
+    if (renameat(h->dirfd, from, h->dirfd, to) < 0) {
+        err_sys(&e, -errno, "cannot put %s/%s aside", h->path, from);
+        return cli_fail(c, &e);
+    }
+    if (reload(c, h)) {
+        renameat(h->dirfd, to, h->dirfd, from);
+        return CLI_FAILED;
+    }
+    printf("tenant %s is suspended and nothing was deleted; its file is %s/%s\n"
+           "`mv` it back and `mysimbdp reload` to have it again, `mysimbdp tenant remove %s --purge` to delete all it has\n",
+           id, h->path, to, id);
+    return CLI_DONE;
+}
+
+static int remove_tenant(struct cli *c, const struct home *h, const char *id, bool purge)
+{
+    AUTO_FREE char *conf = xasprintf("conf/tenants/%s.conf", id);
+    AUTO_FREE char *aside = xasprintf("conf/tenants/%s.conf.removed", id);
+    struct err e = {0};
+    bson_t *doc = NULL;
+    AUTO_BUF struct buf b = {0};
+    bool there = faccessat(h->dirfd, conf, F_OK, 0) == 0;
+    if (!conf_valid_id(id) || (!there && faccessat(h->dirfd, aside, F_OK, 0) < 0)) {
+        err_set(&e, -ENOENT, "no tenant %s: neither %s nor %s is there in %s", id, conf, aside, h->path);
+        return cli_fail(c, &e);
+    }
+    if (!purge)
+        return there ? put_aside(c, h, id) : CLI_DONE;
+    /* Its file says which database is its own, so it must be there once more. */
+    if (!there && (renameat(h->dirfd, aside, h->dirfd, conf) < 0 || reload(c, h)))
+        return CLI_FAILED;
+    /* What a manager asks for is done where there is no doubt that it was asked for here. */
+    AUTO_FREE char *mark = home_purge_mark(id);
+    if (fd_mkdirs(h->dirfd, "state/warden", 0700) < 0 || fd_write_file(h->dirfd, mark, "", 0, 0600, &e) < 0 ||
+        cli_tell(h, "streammgr.sock", "forget", id, &e) < 0 || cli_tell(h, "broker.sock", "account", id, &e) < 0)
+        return cli_fail(c, &e);
+    json_begin(&b, NULL, '{');
+    json_str(&b, "op", "purge");
+    json_str(&b, "tenant", id);
+    json_end(&b, '}');
+    int r = cli_request(h, "batchmgr.sock", b.p, &doc, &e);
+    if (doc)
+        bson_destroy(doc);
+    if (r == 0)
+        r = cli_tell_others(h, "reload", &e);
+    if (r == 0)
+        r = cli_tell(h, "broker.sock", "forget", id, &e);
+    if (r < 0)
+        return cli_fail(c, &e);
+    unlinkat(h->dirfd, aside, 0);
+    printf("tenant %s and everything it had are gone\n", id);
+    return CLI_DONE;
+}
+
+static int suspend(struct cli *c, const struct home *h, const char *verb, const char *id)
+{
+    struct err e = {0};
+    bson_t *doc = NULL;
+    AUTO_BUF struct buf b = {0};
+    json_begin(&b, NULL, '{');
+    json_str(&b, "op", verb);
+    json_str(&b, "tenant", id);
+    json_end(&b, '}');
+    int r = cli_request(h, "batchmgr.sock", b.p, &doc, &e);
+    if (doc)
+        bson_destroy(doc);
+    if (r == 0)
+        r = cli_tell(h, "broker.sock", strcmp(verb, "resume") ? "tenants" : "resume", id, &e);
+    if (r == 0)
+        r = cli_tell(h, "streammgr.sock", "tenants", id, &e);
+    return r < 0 ? cli_fail(c, &e) : CLI_DONE;
+}
+
+int verb_tenant(struct cli *c)
+{
+    struct home h;
+    const char *from = cli_opt(c, "--from");
+    bool purge = cli_flag(c, "--purge");
+    int r = cli_args(c, 1, 2);
+    if (r)
+        return r;
+    const char *what = c->argv[0], *id = c->argc > 1 ? c->argv[1] : NULL;
+    bool known = !strcmp(what, "list") || !strcmp(what, "show") || !strcmp(what, "add") || !strcmp(what, "suspend") ||
+                 !strcmp(what, "resume") || !strcmp(what, "remove");
+    if (!known || (strcmp(what, "list") && !id) || (!strcmp(what, "list") && id))
+        return cli_usage(c, known ? "%s: wrong number of arguments" : "unknown: %s", what);
+    if (cli_home(c, &h))
+        return CLI_FAILED;
+    if (!strcmp(what, "list") || !strcmp(what, "show"))
+        r = list(c, &h, id);
+    else if (!strcmp(what, "add"))
+        r = add(c, &h, id, from);
+    else if (!strcmp(what, "remove"))
+        r = remove_tenant(c, &h, id, purge);
+    else
+        r = suspend(c, &h, what, id);
+    home_close(&h);
+    return r;
+}

@@ -1,0 +1,91 @@
+#include "text.h"
+
+#include "base/fd.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Bytes of the UTF-8 character that u begins: 0 if it is none, negative if more of it is needed to say. */
+static int length(const unsigned char *u, size_t n)
+{
+    const size_t l = utf8_len(u, n), want = u[0] >= 0xf0 ? 4 : u[0] >= 0xe0 ? 3 : u[0] >= 0xc2 ? 2 : 1;
+    return l ? (int)l : n < want ? -1 : 0;
+}
+
+size_t text_append(struct buf *out, const char *p, size_t n, bool more)
+{
+    size_t i = 0;
+    while (i < n) {
+        const unsigned char *u = (const unsigned char *)p + i;
+        int l = length(u, n - i);
+        if (l < 0 && more)
+            break;
+        bool control = l > 0 && u[0] != '\n' && u[0] != '\t' && utf8_is_control(u, (size_t)l);
+        const int bad = control ? l : 1; /* bytes shown as numbers */
+        if (control || l <= 0)
+            for (int k = 0; k < bad; k++)
+                buf_addf(out, "\\x%02x", u[k]);
+        else
+            buf_add(out, u, (size_t)l);
+        i += control || l <= 0 ? (size_t)bad : (size_t)l;
+    }
+    return i;
+}
+
+void text_print(const char *s)
+{
+    AUTO_BUF struct buf b = {0};
+    text_append(&b, s, strlen(s), false);
+    fwrite(b.p, 1, b.n, stdout);
+}
+
+/* A stream may be flushed in the middle of a character, which waits for the rest then. */
+struct guard {
+    FILE *terminal;
+    struct buf rest;
+};
+
+static struct guard guards[2];
+
+static ssize_t write_guarded(void *arg, const char *p, size_t n)
+{
+    struct guard *g = arg;
+    AUTO_BUF struct buf b = {0};
+    buf_add(&g->rest, p, n);
+    buf_consume(&g->rest, text_append(&b, g->rest.p, g->rest.n, n != 0));
+    return fd_write_all(fileno(g->terminal), b.p, b.n) < 0 ? 0 : (ssize_t)n;
+}
+
+static FILE *guarded(struct guard *g, FILE *stream)
+{
+    g->terminal = stream;
+    FILE *f = fopencookie(g, "w", (cookie_io_functions_t){.write = write_guarded});
+    if (!f)
+        return stream;
+    setvbuf(f, NULL, _IOLBF, BUFSIZ);
+    return f;
+}
+
+static void finish(void)
+{
+    fflush(stdout);
+    fflush(stderr);
+    for (int i = 0; i < 2; i++) {
+        write_guarded(&guards[i], "", 0);
+        buf_fini(&guards[i].rest);
+    }
+}
+
+void text_guard(void)
+{
+    stdout = guarded(&guards[0], stdout);
+    stderr = guarded(&guards[1], stderr);
+    atexit(finish);
+}
+
+void text_unguard(void)
+{
+    fflush(stdout);
+    stdout = guards[0].terminal;
+}

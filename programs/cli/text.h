@@ -1,0 +1,25 @@
+/* Text of tenants on its way to a terminal. */
+#ifndef SIMBDP_CLI_TEXT_H
+#define SIMBDP_CLI_TEXT_H
+
+#include "base/buf.h"
+
+#include <stdbool.h>
+
+enum { TEXT_MAX_CHARACTER = 4 }; /* bytes */
+
+/* Appends p[0..n) to `out` with everything that a terminal could obey as \xNN: control characters (C0 but for tab and newline, DEL,
+ * C1 in UTF-8; ECMA-48) and bytes that are no UTF-8 (8-bit C1 among them). Returns how many bytes it took: fewer than n where p
+ * ends in the middle of a character, and `more` says that the rest may come. */
+size_t text_append(struct buf *out, const char *p, size_t n, bool more);
+
+/* The same to stdout, of a whole string. */
+void text_print(const char *s);
+
+/* From here on all that is written to stdout and stderr goes that way, whoever had the words: names, reasons, configuration,
+ * messages of servers. What writes to the descriptors passes by: files as they are, progress bars. */
+void text_guard(void);
+/* Back to the terminal's own stream, for what draws on it. */
+void text_unguard(void);
+
+#endif

@@ -1,0 +1,85 @@
+#include "words.h"
+
+#include "base/mem.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Reasons that are a limit's name say it best themselves. */
+static const struct {
+    const char *reason, *words;
+} known[] = {
+    {"checker", "the app's checker refused it"},
+    {"columns", "its header is not what the dataset's columns say"},
+    {"data_error", "the app refused its data"},
+    {"database_down", "waits for the database"},
+    {"directory", "it is a directory"},
+    {"documents_days", "waits until old documents are deleted"},
+    {"empty", "it holds nothing"},
+    {"exec_error", "the app cannot be executed and is parked"},
+    {"failed", "the app failed"},
+    {"format", "it is not of the dataset's format"},
+    {"give_up_s", "the app asked for a later try for longer than give_up_s"},
+    {"group", "it came in a group"},
+    {"hard_link", "it is a hard link"},
+    {"inspect", "it could not be read"},
+    {"killed", "the app was killed"},
+    {"limit", "the app met a limit"},
+    {"lost", "its run was lost"},
+    {"no_app", "no app takes it"},
+    {"no_dataset", "its dataset is not in the configuration"},
+    {"not_regular", "it is no regular file"},
+    {"not_started", "the host does not give its run what it needs"},
+    {"oom", "the app needed more memory than it may have"},
+    {"result_contradicts", "the app's result cannot be true"},
+    {"same_content", "waits for a file of the same bytes"},
+    {"stopped", "it was stopped by the provider"},
+    {"symlink", "it is a symbolic link"},
+    {"temp_fail", "the app asked for a later try"},
+    {"tenant_removed", "its tenant was removed"},
+    {"timeout", "the app took longer than it may"},
+    {"trigger", "waits for the app's trigger"},
+    {"unreadable", "it cannot be read"},
+    {"writer", "somebody kept it open"},
+};
+
+static const char *words_of_reason(const char *reason)
+{
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (!strcmp(known[i].reason, reason))
+            return known[i].words;
+    return reason;
+}
+
+char *words_of(const char *state, const char *reason, const char *detail, int64_t loaded, int64_t rejected)
+{
+    bool has = detail && *detail;
+    if (!strcmp(state, "ingested"))
+        return rejected > 0  ? xasprintf("%lld rows, %lld rejected", (long long)(loaded > 0 ? loaded : 0), (long long)rejected)
+               : loaded >= 0 ? xasprintf("%lld rows", (long long)loaded)
+                             : NULL;
+    if (!reason || !*reason || !strcmp(reason, state)) /* duplicate, vanished: the detail says of what, and when */
+        return has ? xstrdup(detail) : NULL;
+    return xasprintf("%s%s%s", words_of_reason(reason), has ? ": " : "", has ? detail : "");
+}
+
+static int64_t count_at(sqlite3_value *v)
+{
+    return sqlite3_value_type(v) == SQLITE_NULL ? -1 : sqlite3_value_int64(v);
+}
+
+static void on_words(sqlite3_context *c, int n, sqlite3_value **v)
+{
+    (void)n;
+    const char *state = (const char *)sqlite3_value_text(v[0]);
+    char *text = state ? words_of(state, (const char *)sqlite3_value_text(v[1]), (const char *)sqlite3_value_text(v[2]),
+                                  count_at(v[3]), count_at(v[4]))
+                       : NULL;
+    sqlite3_result_text(c, text, -1, free); /* NULL gives null */
+}
+
+int words_register(sqlite3 *db)
+{
+    return sqlite3_create_function(db, "words", 5, SQLITE_UTF8, NULL, on_words, NULL, NULL);
+}

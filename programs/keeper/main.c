@@ -1,0 +1,228 @@
+/* simbdp-keeper: what broker and monitor may not do themselves (lib/front/keeper.h). The program that it serves may be somebody
+ * else's by now: of a request it takes a verb, a place in a list, a tenant's name that must be one, and text. The broker's keeper
+ * starts nothing and changes journals only, so it keeps the capability that opens files, and no other. */
+#include "hooks.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "db/tenants.h"
+#include "front/keeper.h"
+#include "front/told.h"
+#include "host/home.h"
+#include "sandbox/confine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+
+enum { TICK_MS = 1000, ROTATE_BYTES = 16 << 20 };
+
+#define DECISIONS "decisions.jsonl"
+
+struct keep {
+    struct home home;
+    bool is_broker, confined;
+    uint64_t generation;
+    struct conf *confs[2]; /* of the last two generations, by their lowest bit */
+    struct hooks *hooks;   /* NULL: of the broker */
+};
+
+static void answer(int code, const struct err *e, int fd)
+{
+    struct keeper_answer a = {.code = code};
+    snprintf(a.msg, sizeof a.msg, "%s", e ? e->msg : "");
+    if (fd_send(STDIN_FILENO, &a, sizeof a, &fd, fd >= 0) < 0)
+        log_debug("keeper", NULL, NULL, "nobody takes the answer");
+}
+
+static void answer_doc(const struct buf *doc)
+{
+    struct err e = {0};
+    AUTO_FD int fd = memfd_create("answer", MFD_CLOEXEC);
+    int r = fd < 0 ? -errno : fd_write_all(fd, doc->p, doc->n);
+    if (r == 0 && lseek(fd, 0, SEEK_SET) < 0)
+        r = -errno;
+    if (r < 0)
+        err_sys(&e, r, "cannot hand over the answer");
+    answer(r, &e, r < 0 ? -1 : fd);
+}
+
+/* Once the configuration was read for the first time: uids may have had to be chosen for it. */
+static int confine(struct keep *k, struct err *e)
+{
+    AUTO_FREE char *logs = home_path(&k->home, "logs"), *state = home_path(&k->home, "state");
+    const char *const writable[] = {logs, state /* SQLite's */, "/dev/null"};
+    if (!k->is_broker || k->confined)
+        return 0;
+    int r = confine_program(&(struct confinement){home_is_roots(&k->home), -1, CAP_DAC_OVERRIDE, writable, 3});
+    k->confined = r == 0;
+    return r < 0 ? err_sys(e, r, "cannot give up rights") : 0;
+}
+
+static void tell_conf(struct keep *k)
+{
+    AUTO_BUF struct buf out = {0};
+    struct err e = {0};
+    struct conf *c = NULL;
+    int r = conf_load(k->home.path, &c, &e);
+    if (r == 0)
+        r = confine(k, &e);
+    if (r < 0) {
+        conf_free(c);
+        answer(r, &e, -1);
+        return;
+    }
+    struct conf **at = &k->confs[++k->generation % 2];
+    conf_free(*at);
+    *at = c;
+    json_begin(&out, NULL, '{');
+    json_i64(&out, "generation", (int64_t)k->generation);
+    conf_tell(c, &out);
+    json_end(&out, '}');
+    answer_doc(&out);
+}
+
+static void tell_tenants(struct keep *k)
+{
+    AUTO_BUF struct buf out = {0};
+    struct tenant_state *v;
+    struct err e = {0};
+    size_t n;
+    int r = tenant_states(&k->home, &v, &n, &e);
+    if (r < 0) {
+        answer(r, &e, -1);
+        return;
+    }
+    json_begin(&out, NULL, '{');
+    json_begin(&out, "tenants", '[');
+    for (size_t i = 0; i < n; i++) {
+        json_begin(&out, NULL, '{');
+        json_str(&out, "id", v[i].id);
+        json_i64(&out, "uid", v[i].uid);
+        json_bool(&out, "suspended", v[i].suspended);
+        json_bool(&out, "removed", v[i].removed);
+        json_end(&out, '}');
+    }
+    json_end(&out, ']');
+    json_end(&out, '}');
+    tenant_states_free(v, n);
+    answer_doc(&out);
+}
+
+static void add_to_log(struct keep *k, const struct keeper_request *rq, const char *text, size_t n)
+{
+    AUTO_FREE char *dir = k->is_broker ? xasprintf("logs/tenants/%s", rq->tenant) : xstrdup("logs");
+    const char *name = k->is_broker ? "stream.jsonl" : DECISIONS;
+    if (k->is_broker && !conf_valid_id(rq->tenant))
+        return;
+    if (!k->is_broker)
+        fd_rotate(k->home.dirfd, "logs/" DECISIONS, ROTATE_BYTES);
+    int r = fd_append_file(k->home.dirfd, dir, name, text, n, 0640);
+    if (r < 0)
+        log_warn("journal", *rq->tenant ? rq->tenant : NULL, NULL, "cannot write %s/%s: %s", dir, name, err_text(r));
+}
+
+static void rotate(struct keep *k)
+{
+    struct err e = {0};
+    fd_rotate(k->home.dirfd, "logs/monitor.log", ROTATE_BYTES);
+    AUTO_FD int fd = openat(k->home.dirfd, "logs/monitor.log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    int r = fd < 0 ? err_sys(&e, -errno, "cannot open logs/monitor.log") : 0;
+    if (r == 0) {
+        dup2(fd, STDOUT_FILENO);
+        dup2(fd, STDERR_FILENO);
+    }
+    answer(r, &e, fd);
+}
+
+static void run_alert(struct keep *k, const struct keeper_request *rq, const char *json)
+{
+    const struct conf *c =
+        rq->generation == k->generation || rq->generation + 1 == k->generation ? k->confs[rq->generation % 2] : NULL;
+    const struct conf_alert *v = c ? c->platform.alerts.v : NULL;
+    if (v && rq->index < c->platform.alerts.n && *v[rq->index].command)
+        hooks_run(k->hooks, v[rq->index].name, v[rq->index].command, json);
+}
+
+/* False: the program is gone, or is not what it was. */
+static bool serve(struct keep *k)
+{
+    static struct {
+        struct keeper_request rq;
+        char text[KEEPER_MAX_TEXT + 1];
+    } in;
+    ssize_t n = recv(STDIN_FILENO, &in, sizeof in - 1, MSG_TRUNC);
+    if (n < 0 && errno == EINTR)
+        return true;
+    if (n < (ssize_t)sizeof in.rq || n >= (ssize_t)sizeof in || in.rq.tenant[sizeof in.rq.tenant - 1])
+        return false;
+    n -= (ssize_t)sizeof in.rq;
+    in.text[n] = 0;
+    if (in.rq.op == KEEPER_CONF)
+        tell_conf(k);
+    else if (in.rq.op == KEEPER_TENANTS)
+        tell_tenants(k);
+    else if (in.rq.op == KEEPER_LOG)
+        add_to_log(k, &in.rq, in.text, (size_t)n);
+    else if (in.rq.op == KEEPER_ROTATE && k->hooks)
+        rotate(k);
+    else if (in.rq.op == KEEPER_ALERT && k->hooks)
+        run_alert(k, &in.rq, in.text);
+    else
+        return false;
+    return true;
+}
+
+static void keep(struct keep *k)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    AUTO_FD int ended = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    for (bool goes_on = true; goes_on;) {
+        struct signalfd_siginfo si;
+        struct pollfd p[] = {{STDIN_FILENO, POLLIN, 0}, {ended, POLLIN, 0}};
+        poll(p, 2, k->hooks && hooks_are_going(k->hooks) ? TICK_MS : -1);
+        while (read(ended, &si, sizeof si) == (ssize_t)sizeof si) {
+        }
+        if (k->hooks)
+            hooks_reap(k->hooks);
+        if (p[0].revents)
+            goes_on = serve(k);
+    }
+}
+
+static const char usage[] = "usage: simbdp-keeper broker|monitor --home HOME\n"
+                            "stdin: the program's socket, with which it ends. broker and monitor start it.\n";
+
+int main(int argc, char **argv)
+{
+    struct keep k = {0};
+    struct err e = {0};
+    const char *home = home_take_arg(&argc, argv);
+    if (argc != 2 || (strcmp(argv[1], "broker") && strcmp(argv[1], "monitor")))
+        return fputs(usage, stderr), 2;
+    log_init(argv[1]);
+    signal(SIGPIPE, SIG_IGN);
+    k.is_broker = !strcmp(argv[1], "broker");
+    if (home_open(&k.home, home, &e) < 0) {
+        log_error("start", NULL, NULL, "%s", e.msg);
+        return 1;
+    }
+    k.hooks = k.is_broker ? NULL : hooks_new();
+    keep(&k);
+    hooks_free(k.hooks);
+    conf_free(k.confs[0]);
+    conf_free(k.confs[1]);
+    home_close(&k.home);
+    return 0;
+}

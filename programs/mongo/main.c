@@ -1,0 +1,91 @@
+/* simbdp-mongo: makes a place for the embedded MongoDB and becomes it (mongo). As root it gets a uid of its own
+ * and a mount namespace, in which its data, its users and its classes lie below /tmp, so that it can reach them wherever the home
+ * and the platform are, and nothing of them besides. Then no new privilege and the system calls of runs: the JVM is one, too. */
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/privs.h"
+#include "sandbox/filter.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+enum { LEASH = 3, MAX_FILES = 65536 };
+
+static const char usage[] = "usage: simbdp-mongo HOME UID JAVA DATA_DIRECTORY USERS_DIRECTORY CLASSES_DIRECTORY SOCKET_DIRECTORY\n"
+                            "stdin: the listening socket; descriptor 3: a pipe with whose end it ends. UID -1: as whoever calls. "
+                            "`mysimbdp up` starts it.\n";
+
+struct place {
+    const char *name; /* below /tmp of the namespace */
+    char *path;       /* where the JVM finds it */
+    int fd;
+};
+
+/* What is at the places' paths, below a /tmp of this process's own. 0 or -errno; what is half done is seen by nobody else. */
+static int gather(struct place *v, size_t n)
+{
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        return -errno;
+    for (size_t i = 0; i < n; i++)
+        if ((v[i].fd = open(v[i].path, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
+            return -errno;
+    if (mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=1m") < 0)
+        return -errno;
+    for (size_t i = 0; i < n; i++) {
+        char from[64];
+        snprintf(from, sizeof from, "/proc/self/fd/%d", v[i].fd);
+        AUTO_FREE char *to = xasprintf("/tmp/%s", v[i].name);
+        if (mkdir(to, 0755) < 0 || mount(from, to, NULL, MS_BIND | MS_REC, NULL) < 0)
+            return -errno;
+        v[i].path = to;
+        to = NULL;
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    log_init("simbdp-mongo");
+    if (argc != 8) {
+        fputs(usage, stderr);
+        return 2;
+    }
+    int64_t uid = atoll(argv[2]);
+    struct place v[] = {{"data", argv[4], -1}, {"users", argv[5], -1}, {"classes", argv[6], -1}, {"door", argv[7], -1}};
+    if (uid >= 0) {
+        int r = gather(v, sizeof v / sizeof *v);
+        if (r == -EPERM) { /* a container: it stays who it is */
+            log_warn("mongo", NULL, NULL, "no mount namespace can be had here: the embedded MongoDB runs as root");
+            uid = -1;
+        } else if (r < 0 || fchown(LEASH, (uid_t)uid, (gid_t)uid) < 0) {
+            log_error("mongo", NULL, NULL, "cannot make the embedded MongoDB's place: %s", err_text(r < 0 ? r : -errno));
+            return 1;
+        }
+    }
+    struct rlimit files = {MAX_FILES, MAX_FILES}, none = {0, 0};
+    if (setrlimit(RLIMIT_NOFILE, &files) < 0)
+        fd_raise_limit();
+    setrlimit(RLIMIT_CORE, &none);
+    AUTO_FREE char *classpath = xasprintf("%s/classes:%s/lib/*", v[2].path, v[2].path);
+    AUTO_FREE char *users = xasprintf("%s/users", v[1].path);
+    AUTO_FREE char *options = xasprintf("-XX:VMOptionsFile=%s/classes/jvm.options", v[2].path);
+    char *jvm[] = {argv[3],  options,   "-cp",      classpath, "EmbeddedMongo", "--home",  argv[1],   "--port", "inherited",
+                   "--data", v[0].path, "--access", users,     "--door",        v[3].path, "--leash", "3",      NULL};
+    int r = privs_become(uid);
+    if (r == 0)
+        r = filter_install();
+    if (r == 0) {
+        execv(argv[3], jvm);
+        r = -errno;
+    }
+    log_error("mongo", NULL, NULL, "cannot start %s: %s", argv[3], err_text(r));
+    return 1;
+}

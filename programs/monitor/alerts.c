@@ -1,0 +1,138 @@
+/* Alerts: conditions over the board's columns. One that begins or ends is logged, and its command, if it has one, is told on stdin:
+ * the keeper knows the commands, and runs them. */
+#include "monitor.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <string.h>
+
+/* over: why it is; NULL: it begins. */
+static void tell(struct monitor *m, const struct alert *al, const struct app *a, const char *over, int64_t since_ms)
+{
+    AUTO_BUF struct buf b = {0};
+    bool firing = !over;
+    log_line(firing ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, firing ? "alert" : "alert_over", a->tenant, NULL, "app %s: %s: %s%s%s",
+             a->name, al->name, al->when, firing ? "" : " ", firing ? "" : over);
+    json_begin(&b, NULL, '{');
+    json_str(&b, "alert", al->name);
+    json_str(&b, "state", firing ? "firing" : "over");
+    json_time(&b, "at", m->wall_ms);
+    json_time(&b, "since", m->wall_ms - (m->now_ms - since_ms));
+    json_str(&b, "when", al->when);
+    json_str(&b, "tenant_id", a->tenant);
+    json_str(&b, "app", a->name);
+    json_begin(&b, "rows", '[');
+    board_add(m, a, &b);
+    json_end(&b, ']');
+    json_end(&b, '}');
+    buf_adds(&b, "\n");
+    int r = al->index < 0 ? 0 : keeper_alert(m->keeper, al->generation, (size_t)al->index, b.p);
+    if (r < 0)
+        log_error("alert_command", NULL, NULL, "alert %s: its command cannot be asked for: %s", al->name, err_text(r));
+}
+
+void alerts_look(struct monitor *m, struct app *a, const struct metric_row *row)
+{
+    for (size_t i = 0; i < m->n_alerts; i++) {
+        struct alarm *s = &a->alarms[i];
+        bool holds = expr_holds(m->alerts[i].x, row);
+        int64_t since = s->since_ms;
+        s->since_ms = !holds ? 0 : since ? since : m->now_ms;
+        bool firing = holds && m->now_ms - s->since_ms >= m->alerts[i].for_ms;
+        if (firing == s->firing)
+            continue;
+        s->firing = firing;
+        a->n_firing += firing ? 1 : (size_t)-1;
+        tell(m, &m->alerts[i], a, firing ? NULL : "no longer holds", firing ? s->since_ms : since);
+    }
+}
+
+static bool is_same(const struct alert *a, const struct alert *b)
+{
+    return !strcmp(a->name, b->name) && !strcmp(a->when, b->when);
+}
+
+/* Those that fire and are not among `next`: who was told of them is told that they are over. */
+static void end(struct monitor *m, struct app *a, const struct alert *next, size_t n, const char *why)
+{
+    for (size_t k = 0; a->alarms && k < m->n_alerts; k++) {
+        bool stays = !a->alarms[k].firing;
+        for (size_t i = 0; i < n && !stays; i++)
+            stays = is_same(&next[i], &m->alerts[k]);
+        if (!stays)
+            tell(m, &m->alerts[k], a, why, a->alarms[k].since_ms);
+    }
+}
+
+void alerts_app_gone(struct monitor *m, struct app *a)
+{
+    end(m, a, NULL, 0, "is over: the app is gone");
+}
+
+static void release(struct alert *v, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        free(v[i].name);
+        free(v[i].when);
+        expr_free(v[i].x);
+    }
+    free(v);
+}
+
+static int add(struct alert *al, const char *name, const char *when, int64_t for_s, struct err *e)
+{
+    *al = (struct alert){.name = xstrdup(name), .when = xstrdup(when), .for_ms = for_s * 1000, .index = -1};
+    return expr_parse(when, &al->x, e);
+}
+
+/* Where each app's alarms stand goes over to the alert of the same name and condition. */
+static void carry_over(struct monitor *m, const struct alert *next, size_t n)
+{
+    size_t at = 0;
+    for (struct app *a; (a = map_next(&m->apps, &at));) {
+        struct alarm *alarms = xcalloc(n, sizeof *alarms);
+        end(m, a, next, n, "is over: it is not configured any more");
+        a->n_firing = 0;
+        for (size_t i = 0; i < n; i++)
+            for (size_t k = 0; a->alarms && k < m->n_alerts; k++)
+                if (is_same(&next[i], &m->alerts[k]))
+                    alarms[i] = a->alarms[k];
+        for (size_t i = 0; i < n; i++)
+            a->n_firing += alarms[i].firing;
+        free(a->alarms);
+        a->alarms = alarms;
+    }
+}
+
+int alerts_set(struct monitor *m, struct err *e)
+{
+    static const char silence[] = "silence"; /* always there, unless somebody says otherwise under this name */
+    const struct conf_alert *c = m->conf->platform.alerts.v;
+    size_t n = m->conf->platform.alerts.n, k = 0;
+    struct alert *v = xcalloc(n + 1, sizeof *v);
+    bool has_silence = false;
+    int r = 0;
+    for (; r == 0 && k < n; k++) {
+        has_silence |= !strcmp(c[k].name, silence);
+        r = add(&v[k], c[k].name, c[k].when, c[k].for_s, e);
+        v[k].index = (int64_t)k;
+        v[k].generation = keeper_generation(m->keeper);
+    }
+    if (r == 0 && !has_silence)
+        r = add(&v[k++], silence, "silent > 0", 0, e);
+    if (r < 0) {
+        release(v, k);
+        return r;
+    }
+    carry_over(m, v, k);
+    release(m->alerts, m->n_alerts);
+    m->alerts = v;
+    m->n_alerts = k;
+    return 0;
+}
+
+void alerts_free(struct monitor *m)
+{
+    release(m->alerts, m->n_alerts);
+}

@@ -1,0 +1,111 @@
+/* The monitor's control socket. Requests (lib/loop/ctl.h):
+ *   status                -> what it listens on, and how many reports were taken and refused
+ *   board {tenant?}       -> {rows:[...],batch:[...],batch_apps:[...],refused:[...]}: what `mysimbdp top` shows
+ *   reload                reads the configuration
+ *   tenants               reads the tenants' uids */
+#include "monitor.h"
+
+#include "base/mem.h"
+
+#include <string.h>
+#include <unistd.h>
+
+static void add_refused(const struct mtenant *t, struct buf *out)
+{
+    json_begin(out, NULL, '{');
+    json_str(out, "tenant_id", t->id);
+    json_i64(out, "taken", (int64_t)t->n_taken);
+    for (int i = 0; i < REPORT_N_REFUSALS; i++)
+        json_i64(out, report_refusal_name((enum report_refusal)i), (int64_t)t->n_refused[i]);
+    json_str(out, "last", t->last_refusal);
+    json_end(out, '}');
+}
+
+static void status(struct monitor *m, struct ctl_conn *c)
+{
+    AUTO_BUF struct buf out = {0};
+    json_begin(&out, NULL, '{');
+    json_bool(&out, "ok", true);
+    json_i64(&out, "pid", getpid());
+    json_time(&out, "started_at", m->started_wall_ms);
+    json_str(&out, "ipc", m->net.ipc_endpoint);
+    json_str(&out, "tcp", m->net.tcp_endpoint);
+    json_str(&out, "server_key", m->net.tcp_endpoint ? m->net.server_public : NULL);
+    json_i64(&out, "reports", (int64_t)m->n_reports);
+    json_i64(&out, "refused", (int64_t)m->n_refused);
+    size_t i = 0, issues = 0;
+    for (const struct app *a; (a = map_next(&m->apps, &i));)
+        issues += board_is_issue(a);
+    json_i64(&out, "apps", (int64_t)m->apps.n);
+    json_i64(&out, "issues", (int64_t)issues);
+    json_end(&out, '}');
+    ctl_send(c, &out);
+}
+
+static void board(struct monitor *m, struct ctl_conn *c, const char *tenant)
+{
+    AUTO_BUF struct buf out = {0};
+    size_t i = 0;
+    bson_iter_t it;
+    bson_t one;
+    monitor_look_at_clocks(m);
+    json_begin(&out, NULL, '{');
+    json_bool(&out, "ok", true);
+    json_time(&out, "at", m->wall_ms);
+    json_begin(&out, "rows", '[');
+    for (const struct app *a; (a = map_next(&m->apps, &i));)
+        if (!tenant || !strcmp(tenant, a->tenant))
+            board_add(m, a, &out);
+    json_end(&out, ']');
+    json_begin(&out, "batch", '[');
+    if (m->batch && json_get_iter(m->batch, "tenants", &it))
+        while (json_next_doc(&it, &one))
+            if (!tenant || !strcmp(tenant, json_get_str(&one, "tenant_id", ""))) {
+                AUTO_BUF struct buf text = {0};
+                json_from_bson(&one, &text);
+                json_raw(&out, NULL, text.p);
+            }
+    json_end(&out, ']');
+    json_begin(&out, "batch_apps", '[');
+    i = 0;
+    for (const struct batch_app *a; (a = map_next(&m->batch_apps, &i));)
+        if (!tenant || !strcmp(tenant, a->tenant))
+            board_add_batch(m, a, &out);
+    json_end(&out, ']');
+    json_begin(&out, "refused", '[');
+    i = 0;
+    for (const struct mtenant *t; (t = map_next(&m->tenants, &i));)
+        if (t->last_refusal && (!tenant || !strcmp(tenant, t->id)))
+            add_refused(t, &out);
+    if (m->stranger.last_refusal && !tenant)
+        add_refused(&m->stranger, &out);
+    json_end(&out, ']');
+    json_end(&out, '}');
+    ctl_send(c, &out);
+}
+
+static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
+{
+    struct monitor *m = arg;
+    const char *op = json_get_str(rq, "op", "");
+    if (!strcmp(op, "status"))
+        return status(m, c), 1;
+    if (!strcmp(op, "board"))
+        return board(m, c, json_get_str(rq, "tenant", NULL)), 1;
+    if (!strcmp(op, "reload"))
+        return monitor_reload(m, e);
+    if (!strcmp(op, "tenants"))
+        return inbox_read_tenants(m), 0;
+    return err_set(e, ERR_USAGE, "the monitor does not know \"%s\"", op);
+}
+
+int control_start(struct monitor *m, struct err *e)
+{
+    AUTO_FREE char *path = home_socket(&m->home, "monitor.sock");
+    return ctl_new(m->base, path, &(struct ctl_ops){.serve = serve, .arg = m}, &m->ctl, e);
+}
+
+void control_stop(struct monitor *m)
+{
+    ctl_free(m->ctl);
+}

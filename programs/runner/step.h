@@ -1,0 +1,49 @@
+/* What runner.c, start.c and take.c share of one step. Nobody else includes it. */
+#ifndef SIMBDP_RUNNER_STEP_H
+#define SIMBDP_RUNNER_STEP_H
+
+#include "capture.h"
+#include "child.h"
+#include "isolate.h"
+#include "outcome.h"
+#include "scratch.h"
+#include "way_out.h"
+
+#include "host/cgroup.h"
+#include "run/spec.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum state { STARTING, RUNNING, STOPPING, KILLING, ENDED };
+
+struct runner {
+    const struct run_spec *spec;
+    const struct cgroup_host *cg;
+    const char *ahead;             /* cgroups that we entered and that are the run's now; NULL: none, or left again */
+    struct isolate_spaces *spaces; /* made ahead; NULL: none, or not for this run */
+    struct way_out out_there;
+    int dirfd, lock, conn, listener, sigfd, result_fd;
+    int app;      /* dir/app, the tenant's; with scratch_in_memory the tmpfs that only the run sees there */
+    int image;    /* its root, -1: the host's; locked as long as the run lasts, so that it is not removed meanwhile */
+    int out, err; /* read ends of the app's pipes, -1 when closed */
+    int status;   /* read end of the pipe that the run's init tells the app's status on, -1: the app is our child */
+    struct capture log, collected;
+    struct tail
+        last_words; /* of stderr; of both where stdout is not collected, which share a pipe so that their lines keep their order */
+    bool collects;  /* output = stdout */
+    enum state state;
+    pid_t pid;
+    struct evidence evidence;
+    struct child_failure failure;
+    bool main_ended, forced;
+    int kill_ticks;
+    int64_t started_ms, started_wall_ms, deadline_ms, grace_end_ms;
+    struct scratch scratch;
+    int64_t look_ms; /* when to look at it again, -1: never */
+    struct run_result result;
+    char said;
+};
+
+#endif

@@ -1,0 +1,12 @@
+/* What is taken from a tenant's directory when a step is over. Nobody of the run is left then, but others with its uid may be. */
+#ifndef SIMBDP_RUNNER_TAKE_H
+#define SIMBDP_RUNNER_TAKE_H
+
+#include "step.h"
+
+/* Gives complete output its final name; what is wrong with it becomes the outcome. */
+void take_output(struct runner *r, struct outcome *o);
+/* What the app says of itself (result.json), and its rejects file. */
+void take_app_result(struct runner *r);
+
+#endif

@@ -1,0 +1,532 @@
+/* streammgr's control socket. Requests (lib/loop/ctl.h):
+ *
+ *   status
+ *   apps {tenant?}                     -> {"epoch","apps":[...]}
+ *   start {tenant,app,args?}           by a person -> {"run_id","reason"}: the youngest instance, or null and why there is none;
+ *                                      args: one more instance, with these instead of the configuration's (asks.c)
+ *   stop {tenant,app}                  by a person: it stays stopped until it is started
+ *   stop {run_id}                      by a person -> {"note"}: one instance, and the count is lower by it; the last one stops the
+ * app scale {tenant,app,count,by?,pin?,epoch?,seq?,expires_ms?} an absolute count. epoch: as `apps` told it; another one is an
+ * earlier streammgr's, and stale. seq: a lower one than the last is stale, too. expires_ms (wall clock): not after. pin: true: the
+ * monitor's orders (by: "monitor") are refused from now on; false: no longer, and the count may be left out. Answered with tenant
+ * and app reload                             reads the configuration tenants                            reads who is suspended, and
+ * where databases are forget {tenant}                    tenant remove --purge: its instances end and are forgotten; answered then
+ *   drain                              answered when no instance is left
+ */
+#include "book.h"
+#include "streammgr.h"
+
+#include "base/clk.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "host/uids.h"
+
+#include <string.h>
+#include <unistd.h>
+
+/* For the end of all instances, or of a tenant's. */
+static struct waiter {
+    struct ctl_conn *conn;
+    char *tenant; /* NULL: all */
+} waiters[16];
+static size_t n_waiters;
+
+static const char *state_of(const struct app *a, int64_t target, const char *why)
+{
+    const struct facts *f = facts_of(a->mgr, a->tenant);
+    return a->stopped                                                  ? "stopped"
+           : f && f->suspended                                         ? "suspended"
+           : a->parked                                                 ? "parked"
+           : (int64_t)a->n < target && clk_now_ms() < a->not_before_ms ? "backoff"
+           : why && !a->n                                              ? "waiting"
+           : (int64_t)a->n < target && a->n                            ? "scaling"
+           : (int64_t)a->n < target                                    ? "starting"
+           : a->n                                                      ? "running"
+                                                                       : "idle";
+}
+
+/* Those that a person asked for, with their instances. */
+static void add_asks(struct buf *out, const struct app *a)
+{
+    json_begin(out, "asks", '[');
+    for (const struct ask *k = a->asks; k; k = k->next) {
+        const struct instance *i = ask_instance(a, k->id);
+        bson_iter_t args;
+        AUTO_BSON bson_t *doc = json_parse(k->args, strlen(k->args), NULL);
+        json_begin(out, NULL, '{');
+        json_str(out, "id", k->id);
+        json_str(out, "run_id", i ? i->run_id : NULL);
+        json_begin(out, "args", '[');
+        if (doc && json_get_iter(doc, "args", &args))
+            while (bson_iter_next(&args))
+                json_str(out, NULL, bson_iter_utf8(&args, NULL));
+        json_end(out, ']');
+        json_end(out, '}');
+    }
+    json_end(out, ']');
+}
+
+static void add_app(struct streammgr *m, struct buf *out, const struct conf_tenant *t, const struct conf_stream_app *c)
+{
+    struct app *a = app_get(m, t->id, c->app, true);
+    AUTO_FREE char *backoff = NULL;
+    const char *why;
+    int64_t target = app_target(a, &why), n[INSTANCE_N_STATES] = {0}, ready = 0, wait = a->not_before_ms - clk_now_ms();
+    const struct conf_profile *p = conf_profile(m->conf, c->profile);
+    bool blocked = why != NULL;
+    if (!why && (int64_t)a->n < target && wait > 0)
+        why = backoff = xasprintf("ended by itself %lld times in a row, the last time with %s; the next start is in %.1f s",
+                                  (long long)a->failures, a->last_end ? a->last_end : "?", (double)wait / 1000);
+    else if (!why && (int64_t)a->n < target && !app_has_capacity(a, p))
+        why = "stream_pct of the platform's capacity is taken";
+    for (const struct instance *i = a->instances; i; i = i->next) {
+        n[i->state] += !*i->ask;
+        ready += !*i->ask && instance_is_ready(i);
+    }
+    json_begin(out, NULL, '{');
+    json_str(out, "tenant_id", t->id);
+    json_str(out, "app", c->app);
+    json_str(out, "stream", c->stream);
+    json_str(out, "state", state_of(a, target, why));
+    json_i64(out, "instances", n[INSTANCE_starting] + n[INSTANCE_running]);
+    json_i64(out, "running", n[INSTANCE_running]);
+    json_i64(out, "ready", ready);
+    json_i64(out, "draining", n[INSTANCE_draining]);
+    json_i64(out, "desired", target);
+    json_i64(out, "by_hand", (int64_t)a->n_asks);
+    json_i64(out, "min_instances", c->min_instances);
+    json_i64(out, "max_instances", c->max_instances);
+    json_str(out, "reason", a->parked ? a->parked : why);
+    json_bool(out, "pinned", a->pinned);
+    json_bool(out, "blocked", blocked);
+    json_i64(out, "order_seq", a->order_seq);
+    json_i64(out, "restarts", a->restarts);
+    json_begin(out, "run_ids", '[');
+    for (const struct instance *i = a->instances; i; i = i->next)
+        json_str(out, NULL, i->run_id);
+    json_end(out, ']');
+    add_asks(out, a);
+    json_end(out, '}');
+}
+
+void control_print_apps(struct streammgr *m, struct buf *out, const char *tenant)
+{
+    for (size_t k = 0; k < m->conf->n_tenants; k++) {
+        const struct conf_tenant *t = &m->conf->tenants[k];
+        const struct conf_stream_app *v = t->stream_apps.v;
+        for (size_t i = 0; i < t->stream_apps.n; i++)
+            if (*v[i].exec && (!tenant || !strcmp(tenant, t->id)))
+                add_app(m, out, t, &v[i]);
+    }
+}
+
+static void apps(struct streammgr *m, struct ctl_conn *c, const char *tenant)
+{
+    AUTO_BUF struct buf out = {0};
+    json_begin(&out, NULL, '{');
+    json_bool(&out, "ok", true);
+    json_i64(&out, "epoch", (int64_t)m->epoch);
+    json_begin(&out, "apps", '[');
+    control_print_apps(m, &out, tenant);
+    json_end(&out, ']');
+    json_end(&out, '}');
+    ctl_send(c, &out);
+}
+
+static void status(struct streammgr *m, struct ctl_conn *c)
+{
+    AUTO_BUF struct buf out = {0};
+    size_t at = 0;
+    int64_t parked = 0;
+    for (struct app *a; (a = map_next(&m->apps, &at));)
+        parked += a->parked != NULL;
+    json_begin(&out, NULL, '{');
+    json_bool(&out, "ok", true);
+    json_i64(&out, "pid", getpid());
+    json_time(&out, "started_at", m->started_wall_ms);
+    json_i64(&out, "instances", (int64_t)instances_of(m, NULL));
+    json_i64(&out, "parked", parked);
+    json_str(&out, "broker", watcher_endpoint(m->watcher) ? "up" : "down");
+    json_end(&out, '}');
+    ctl_send(c, &out);
+}
+
+/* The app that a request names, with its configuration. */
+static struct app *app_of(struct streammgr *m, const bson_t *rq, const struct conf_stream_app **ret, struct err *e)
+{
+    const char *tenant = json_get_str(rq, "tenant", ""), *name = json_get_str(rq, "app", "");
+    const struct conf_tenant *t = conf_tenant(m->conf, tenant);
+    const struct conf_stream_app *c = t ? conf_stream_app(t, name) : NULL;
+    if (!c || !*c->exec) {
+        err_set(e, ERR_REFUSED,
+                c ? "app %s/%s has no exec: its instances are not the platform's"
+                  : "there is no stream app %s/%s; `mysimbdp app list` shows them",
+                tenant, name);
+        return NULL;
+    }
+    *ret = c;
+    return app_get(m, tenant, name, true);
+}
+
+/* Sets what is asked for, in the book first. */
+static int ask_for(struct app *a, int64_t wanted, int64_t least, bool stopped, struct err *e)
+{
+    int64_t wanted_before = a->wanted, least_before = a->least;
+    bool stopped_before = a->stopped;
+    a->wanted = wanted;
+    a->least = least;
+    a->stopped = stopped;
+    int r = book_put_app(a->mgr->book, a, e);
+    if (r < 0) {
+        a->wanted = wanted_before;
+        a->least = least_before;
+        a->stopped = stopped_before;
+    }
+    return r;
+}
+
+/* What a request says as arguments, as an ask keeps them. */
+static int read_args(const struct conf_stream_app *c, bson_iter_t *args, char **ret, struct err *e)
+{
+    AUTO_BUF struct buf b = {0};
+    if (!strcmp(c->exec, BUILTIN_LOAD))
+        return err_set(e, ERR_REFUSED, "%s takes no arguments", BUILTIN_LOAD);
+    json_begin(&b, NULL, '{');
+    json_begin(&b, "args", '[');
+    while (bson_iter_next(args)) {
+        if (!BSON_ITER_HOLDS_UTF8(args))
+            return err_set(e, ERR_USAGE, "arguments are strings");
+        json_str(&b, NULL, bson_iter_utf8(args, NULL));
+    }
+    json_end(&b, ']');
+    json_end(&b, '}');
+    *ret = xstrdup(b.p);
+    return 0;
+}
+
+static void answer_started(struct ctl_conn *conn, const struct app *a, const char *run_id, const char *why)
+{
+    AUTO_BUF struct buf out = {0};
+    json_begin(&out, NULL, '{');
+    json_bool(&out, "ok", true);
+    json_str(&out, "tenant", a->tenant);
+    json_str(&out, "app", a->name);
+    json_str(&out, "run_id", run_id);
+    json_str(&out, "reason", run_id ? NULL : why);
+    json_end(&out, '}');
+    ctl_send(conn, &out);
+}
+
+/* It may run again, with at least one instance. */
+static int start_scaled(struct app *a, struct ctl_conn *conn, struct err *e)
+{
+    char *args = a->args;
+    const char *why;
+    a->args = NULL;
+    int r = ask_for(a, a->wanted > 0 ? a->wanted : 1, -1, false, e);
+    if (r < 0) {
+        a->args = args;
+        return r;
+    }
+    free(args);
+    a->generation = 0;
+    log_info("app_started", a->tenant, NULL, "app %s: by command", a->name);
+    app_forgive(a);
+    app_reconcile(a);
+    const struct instance *i = a->instances;
+    while (i && !instance_is_scaled(i))
+        i = i->next;
+    int64_t target = app_target(a, &why);
+    answer_started(conn, a, i ? i->run_id : NULL,
+                   why       ? why
+                   : !target ? "max_instances are there by hand already"
+                             : "there is no room in stream_pct of the capacity yet, or what starts programs is not ready");
+    return 1;
+}
+
+static int start_app(struct streammgr *m, struct ctl_conn *conn, const bson_t *rq, struct err *e)
+{
+    const struct conf_stream_app *c;
+    struct app *a = app_of(m, rq, &c, e);
+    const struct ask *k;
+    bson_iter_t args;
+    char *text = NULL;
+    if (!a)
+        return e->code;
+    if (c->max_instances < 1)
+        return err_set(e, ERR_REFUSED, "max_instances of %s/%s is 0", a->tenant, a->name);
+    if (!json_get_iter(rq, "args", &args))
+        return start_scaled(a, conn, e);
+    int r = read_args(c, &args, &text, e);
+    if (r == 0)
+        r = ask_start(a, text, &k, e);
+    if (r < 0)
+        return r;
+    log_info("ask_started", a->tenant, k->id, "app %s: an instance with arguments of its own, by command", a->name);
+    answer_started(conn, a, k->id, NULL);
+    return 1;
+}
+
+static int stop_app(struct streammgr *m, const bson_t *rq, struct err *e)
+{
+    const struct conf_stream_app *c;
+    struct app *a = app_of(m, rq, &c, e);
+    if (!a)
+        return e->code;
+    a->pinned = false;
+    int r = ask_for(a, 0, -1, true, e);
+    if (r < 0)
+        return r;
+    log_info("app_stopped", a->tenant, NULL, "app %s: by command", a->name);
+    asks_end(a);
+    instances_stop(m, a, "stopped by command");
+    app_reconcile(a);
+    return 0;
+}
+
+/* One fewer is wanted from now on, by a person; without the last one the app is stopped, or a message would wake another. */
+static int lower_count(struct app *a, char **ret_note, struct err *e)
+{
+    const char *why;
+    int64_t count = app_target(a, &why);
+    bool pinned_before = a->pinned, last = count <= 1;
+    if (a->stopped) { /* or its tenant is suspended, and so on: nothing to be lowered */
+        *ret_note = xasprintf("%s/%s is stopped", a->tenant, a->name);
+        return 0;
+    }
+    a->pinned = !last;
+    int r = ask_for(a, last ? 0 : count - 1, last ? -1 : count - 1, last, e);
+    if (r < 0) {
+        a->pinned = pinned_before;
+        return r;
+    }
+    *ret_note = last ? xasprintf("%s/%s had no other instance: it is stopped until `mysimbdp app start %s/%s`", a->tenant, a->name,
+                                 a->tenant, a->name)
+                     : xasprintf("%s/%s has %lld instances from now on, was %lld, until `mysimbdp app scale %s/%s COUNT|auto`",
+                                 a->tenant, a->name, (long long)count - 1, (long long)count, a->tenant, a->name);
+    return 0;
+}
+
+static void answer_stopped(struct ctl_conn *conn, const struct app *a, const char *run_id, const char *note)
+{
+    AUTO_BUF struct buf out = {0};
+    log_info("instance_stopped", a->tenant, run_id, "by command: %s", note);
+    json_begin(&out, NULL, '{');
+    json_bool(&out, "ok", true);
+    json_str(&out, "tenant", a->tenant);
+    json_str(&out, "app", a->name);
+    json_str(&out, "note", note);
+    json_end(&out, '}');
+    ctl_send(conn, &out);
+}
+
+static struct instance *find_instance(struct app *a, const char *run_id)
+{
+    struct instance *i = a->instances;
+    while (i && strcmp(i->run_id, run_id) != 0)
+        i = i->next;
+    return i ? i : ask_instance(a, run_id);
+}
+
+static int stop_run(struct streammgr *m, struct ctl_conn *conn, const char *run_id, struct err *e)
+{
+    size_t at = 0;
+    for (struct app *a; (a = map_next(&m->apps, &at));) {
+        struct instance *i = find_instance(a, run_id);
+        const char *ask = i ? i->ask : ask_of(a, run_id) ? run_id : "";
+        AUTO_FREE char *note = NULL;
+        if (!i && !*ask)
+            continue;
+        int r = i && instance_is_scaled(i) ? lower_count(a, &note, e) : 0;
+        if (r < 0)
+            return r;
+        if (!note)
+            note = xstrdup(*ask ? "it had arguments of its own, and no other comes in its place" : "it was told to go already");
+        ask_end(a, ask);
+        if (i)
+            instance_stop(i, "stopped by command");
+        app_reconcile(a);
+        answer_stopped(conn, a, run_id, note);
+        return 1;
+    }
+    return err_set(e, ERR_REFUSED, "run %s is no instance that runs", run_id);
+}
+
+/* guest: it is the monitor that orders, whatever it says. */
+static int scale_app(struct app *a, const struct conf_stream_app *c, const bson_t *rq, bool guest, struct err *e)
+{
+    struct streammgr *m = a->mgr;
+    bool by_monitor = guest || !strcmp(json_get_str(rq, "by", ""), "monitor"), pin = !guest && json_get_bool(rq, "pin", false);
+    int64_t count = json_get_i64(rq, "count", -1), epoch = json_get_i64(rq, "epoch", (int64_t)m->epoch),
+            seq = json_get_i64(rq, "seq", -1), expires = json_get_i64(rq, "expires_ms", 0);
+    if (epoch != (int64_t)m->epoch)
+        return err_set(e, ERR_REFUSED, "the order is for an earlier streammgr (epoch %lld; now %lld)", (long long)epoch,
+                       (long long)m->epoch);
+    if (seq >= 0 && seq < a->order_seq)
+        return err_set(e, ERR_REFUSED, "the order is older than the last one (seq %lld; the last was %lld)", (long long)seq,
+                       (long long)a->order_seq);
+    if (expires && expires <= clk_wall_ms())
+        return err_set(e, ERR_REFUSED, "the order has expired");
+    if (by_monitor && a->pinned)
+        return err_set(e, ERR_REFUSED, "the count was set by command; `mysimbdp app scale %s/%s auto` gives it back", a->tenant,
+                       a->name);
+    if (!by_monitor && count > c->max_instances - (int64_t)a->n_asks && count <= c->max_instances)
+        return err_set(e, ERR_REFUSED, "max_instances of %s/%s is %lld, and %zu of them are there by hand", a->tenant, a->name,
+                       (long long)c->max_instances, a->n_asks);
+    if (count < c->min_instances || count > c->max_instances)
+        return err_set(e, ERR_REFUSED, "%lld instances are not within the agreement: min_instances %lld, max_instances %lld",
+                       (long long)count, (long long)c->min_instances, (long long)c->max_instances);
+    if (a->stopped)
+        return err_set(e, ERR_REFUSED, "app %s/%s is stopped; `mysimbdp app start %s/%s` first", a->tenant, a->name, a->tenant,
+                       a->name);
+    int64_t before = a->wanted;
+    bool was_pinned = a->pinned;
+    a->pinned |= pin;
+    int r = count == before && a->pinned == was_pinned && a->least < 0 ? 0 : ask_for(a, count, -1, false, e);
+    if (r < 0) {
+        a->pinned = was_pinned;
+        return r;
+    }
+    a->order_expires_wall_ms = expires;
+    a->order_seq = seq >= 0 ? seq : a->order_seq;
+    if (before != count)
+        log_info("scaled", a->tenant, NULL, "app %s: %lld instances are wanted, were %lld (by %s)", a->name, (long long)count,
+                 (long long)before, by_monitor ? "the monitor" : "command");
+    app_reconcile(a);
+    return 0;
+}
+
+/* The monitor decides again. */
+static int unpin(struct app *a, struct err *e)
+{
+    a->pinned = false;
+    int r = ask_for(a, a->wanted, -1, a->stopped, e);
+    if (r == 0)
+        app_reconcile(a);
+    return r;
+}
+
+static int scale(struct streammgr *m, struct ctl_conn *conn, const bson_t *rq, struct err *e)
+{
+    AUTO_BUF struct buf out = {0};
+    const struct conf_stream_app *c;
+    struct app *a = app_of(m, rq, &c, e);
+    bson_iter_t it;
+    if (!a)
+        return e->code;
+    bool guest = ctl_is_guest(conn),
+         only_unpin = !guest && !json_get_bool(rq, "pin", true) && !bson_iter_init_find(&it, rq, "count");
+    int r = only_unpin ? unpin(a, e) : scale_app(a, c, rq, guest, e);
+    json_begin(&out, NULL, '{');
+    json_bool(&out, "ok", r == 0);
+    json_str(&out, "tenant", a->tenant);
+    json_str(&out, "app", a->name);
+    if (r < 0)
+        json_str(&out, "error", e->msg);
+    json_end(&out, '}');
+    ctl_send(conn, &out);
+    return 1;
+}
+
+static int wait_for_none(struct streammgr *m, struct ctl_conn *c, const char *tenant, struct err *e)
+{
+    if (n_waiters == sizeof waiters / sizeof *waiters)
+        return err_set(e, ERR_REFUSED, "enough others wait already");
+    ctl_hold(c);
+    waiters[n_waiters++] = (struct waiter){c, xstrdup(tenant)};
+    control_check_drained(m);
+    return 1;
+}
+
+/* The tenant's instances end before the rest of what it has is deleted. */
+static int forget(struct streammgr *m, struct ctl_conn *c, const bson_t *rq, struct err *e)
+{
+    const char *tenant = json_get_str(rq, "tenant", NULL);
+    size_t at = 0;
+    if (!tenant)
+        return err_set(e, ERR_USAGE, "which tenant?");
+    for (struct app *a; (a = map_next(&m->apps, &at));)
+        if (!strcmp(a->tenant, tenant)) {
+            a->stopped = a->forgotten = true;
+            a->wanted = 0;
+            asks_end(a);
+            instances_stop(m, a, "the tenant is removed");
+        }
+    return wait_for_none(m, c, tenant, e);
+}
+
+static int drain(struct streammgr *m, struct ctl_conn *c, struct err *e)
+{
+    m->draining = true;
+    instances_stop(m, NULL, "the platform stops");
+    return wait_for_none(m, c, NULL, e);
+}
+
+void control_check_drained(struct streammgr *m)
+{
+    for (size_t i = n_waiters; i-- > 0;) {
+        struct waiter w = waiters[i];
+        struct err e = {0};
+        if (instances_of(m, w.tenant))
+            continue;
+        waiters[i] = waiters[--n_waiters];
+        if (w.tenant)
+            book_forget(m->book, w.tenant, &e);
+        ctl_answer(w.conn, e.code ? &e : NULL);
+        ctl_release(w.conn);
+        free(w.tenant);
+    }
+}
+
+static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
+{
+    struct streammgr *m = arg;
+    const char *op = json_get_str(rq, "op", "");
+    if (!strcmp(op, "status"))
+        return status(m, c), 1;
+    if (!strcmp(op, "apps"))
+        return apps(m, c, json_get_str(rq, "tenant", NULL)), 1;
+    if (!strcmp(op, "stop") && json_get_str(rq, "run_id", NULL))
+        return stop_run(m, c, json_get_str(rq, "run_id", ""), e);
+    if (!strcmp(op, "start"))
+        return start_app(m, c, rq, e);
+    if (!strcmp(op, "stop"))
+        return stop_app(m, rq, e);
+    if (!strcmp(op, "scale"))
+        return scale(m, c, rq, e);
+    if (!strcmp(op, "reload"))
+        return streammgr_reload(m, e);
+    if (!strcmp(op, "tenants")) {
+        int r = facts_read(m, e);
+        instances_reconcile(m);
+        return r;
+    }
+    if (!strcmp(op, "forget"))
+        return forget(m, c, rq, e);
+    if (!strcmp(op, "drain"))
+        return drain(m, c, e);
+    return err_set(e, ERR_USAGE, "streammgr does not know \"%s\"", op);
+}
+
+int control_start(struct streammgr *m, struct err *e)
+{
+    static const char *const of_monitor[] = {"apps", "scale", NULL};
+    AUTO_FREE char *path = home_socket(&m->home, "streammgr.sock");
+    return ctl_new(m->base, path,
+                   &(struct ctl_ops){.serve = serve,
+                                     .arg = m,
+                                     .guest = ids_of_program(&m->home, m->conf->platform.uid_base, IDS_MONITOR),
+                                     .guest_ops = of_monitor},
+                   &m->ctl, e);
+}
+
+void control_stop(struct streammgr *m)
+{
+    ctl_free(m->ctl);
+    m->ctl = NULL;
+    while (n_waiters) {
+        ctl_release(waiters[--n_waiters].conn);
+        free(waiters[n_waiters].tenant);
+    }
+}

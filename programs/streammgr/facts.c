@@ -1,0 +1,76 @@
+/* What batchmgr knows of the tenants: uids and who is suspended from the ledger, databases from state/databases.json. */
+#include "streammgr.h"
+
+#include "base/fd.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/privs.h"
+
+#include <string.h>
+
+enum { MAX_BYTES = 16 << 20 };
+
+static void clear(struct streammgr *m)
+{
+    size_t i = 0;
+    for (struct facts *f; (f = map_next(&m->facts, &i));) {
+        free(f->tenant);
+        free(f->mongo_url);
+        free(f->database_why);
+        free(f);
+    }
+    map_fini(&m->facts);
+}
+
+static int read_databases(struct streammgr *m, struct err *e)
+{
+    AUTO_BUF struct buf b = {0};
+    bson_iter_t it;
+    int r = fd_read_file(m->home.dirfd, "state/databases.json", &b, MAX_BYTES, e);
+    if (r < 0)
+        return r;
+    AUTO_BSON bson_t *doc = json_parse(b.p, b.n, e);
+    if (!doc || !bson_iter_init(&it, doc))
+        return ERR_FORMAT;
+    while (bson_iter_next(&it)) {
+        struct facts *f = map_get(&m->facts, bson_iter_key(&it));
+        bson_t one;
+        if (!f || !json_iter_doc(&it, &one))
+            continue;
+        xstr_set(&f->mongo_url, json_get_str(&one, "url", NULL));
+        xstr_set(&f->database_why, json_get_str(&one, "why", NULL));
+        f->database_up = f->mongo_url && json_get_bool(&one, "up", false);
+    }
+    return 0;
+}
+
+int facts_read(struct streammgr *m, struct err *e)
+{
+    struct tenant_state *v;
+    size_t n;
+    int r = tenant_states(&m->home, &v, &n, e);
+    if (r < 0)
+        return r;
+    clear(m);
+    m->version++;
+    for (size_t i = 0; i < n; i++) {
+        struct facts *f = xcalloc(1, sizeof *f);
+        f->tenant = xstrdup(v[i].id);
+        f->uid = privs_is_root() ? v[i].uid : -1;
+        f->suspended = v[i].suspended;
+        f->removed = v[i].removed;
+        map_put(&m->facts, v[i].id, f);
+    }
+    tenant_states_free(v, n);
+    return read_databases(m, e);
+}
+
+const struct facts *facts_of(const struct streammgr *m, const char *tenant)
+{
+    return map_get(&m->facts, tenant);
+}
+
+void facts_free(struct streammgr *m)
+{
+    clear(m);
+}

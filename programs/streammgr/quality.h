@@ -1,0 +1,15 @@
+/* The quality of what stream apps read. On the loop; reads small files. */
+#ifndef SIMBDP_STREAMMGR_QUALITY_H
+#define SIMBDP_STREAMMGR_QUALITY_H
+
+struct streammgr;
+struct book;
+struct instance;
+struct run_result;
+
+/* Looks at what some of the instances have written meanwhile; in turn. */
+void quality_look(struct streammgr *m);
+/* It ended: what it read counts for its app. Within the transaction of book_ended. */
+void quality_end(struct book *b, const struct instance *i, const struct run_result *res);
+
+#endif

@@ -1,0 +1,122 @@
+/* The run spec of an instance. */
+#include "manager/plan.h"
+#include "streammgr.h"
+
+#include "base/json.h"
+#include "base/mem.h"
+
+#include <string.h>
+#include <xxhash.h>
+
+static void add_args(struct run_spec *s, const struct instance *i, const struct conf_stream_app *c)
+{
+    const struct app *a = i->app;
+    bson_iter_t it;
+    const struct ask *ask = ask_of(a, i->ask);
+    const char *args = ask ? ask->args : a->args;
+    AUTO_BSON bson_t *doc = args ? json_parse(args, strlen(args), NULL) : NULL;
+    for (size_t k = 0; !doc && k < c->args.n; k++)
+        plan_arg(s, c->args.v[k]);
+    if (doc && json_get_iter(doc, "args", &it))
+        while (bson_iter_next(&it))
+            if (BSON_ITER_HOLDS_UTF8(&it))
+                plan_arg(s, bson_iter_utf8(&it, NULL));
+}
+
+void spec_make(const struct instance *i, const struct conf_tenant *t, const struct conf_stream_app *c, struct run_spec *ret)
+{
+    struct streammgr *m = i->app->mgr;
+    const struct conf_profile *p = conf_profile(m->conf, c->profile);
+    const struct facts *f = facts_of(m, t->id);
+    const struct conf_dataset *d = *c->dataset ? conf_dataset(t, c->dataset) : NULL;
+    bool stores = strcmp(c->output, "none") != 0;
+    AUTO_FREE char *exec = plan_exec(&m->home, t->id, c->exec);
+    struct run_spec s = {.run_id = xstrdup(i->run_id),
+                         .step = xstrdup("app"),
+                         .tenant = xstrdup(t->id),
+                         .app = xstrdup(c->app),
+                         .home = xstrdup(m->home.path),
+                         .dir = xasprintf("%s/runs/%s", m->home.path, i->run_id),
+                         .runtime = xstrdup(m->home.runtime),
+                         .claim = xstrdup(i->run_id),
+                         .tag = xstrdup(m->home.tag),
+                         .uid = f->uid,
+                         .gid = f->uid,
+                         .image = *c->image ? xstrdup(i->app->image) : NULL,
+                         .stdin_path = xstrdup(""),
+                         .output = xstrdup("none")};
+    plan_limits(&s, p);
+    s.wall_s = s.cpu_s = -1; /* an instance has no end of its own */
+    s.grace_s = c->drain_s;
+    plan_env(&s, &p->env);
+    if (!strcmp(c->exec, BUILTIN_LOAD) || stores) {
+        s.exec = home_program(&m->home, "simbdp-load");
+        plan_builtin(&s, &m->home);
+        plan_arg(&s, "--stream");
+        plan_checker(&s, &m->home, c);
+        if (stores) {
+            plan_arg(&s, "--output");
+            plan_arg(&s, c->output);
+            plan_arg(&s, "--");
+            plan_arg(&s, exec);
+        }
+    } else {
+        s.exec = xstrdup(exec);
+    }
+    plan_isolation(&s, &(struct plan_host){&m->home, &m->isolation, m->conf->platform.uid_base}, p, f->mongo_url);
+    plan_checker_path(&s, &m->home, c);
+    add_args(&s, i, c);
+    plan_env(&s, &c->env);
+    plan_secrets(&s, &m->home, t->id, &c->secrets);
+    plan_common_env(&s, &(struct plan_tenant){t->id, t->database, f->mongo_url, f->uid, f->uid}, c->app, i->run_id, i->attempt);
+    plan_app_dir(&s, &m->home, stores || !*c->checker ? c->exec : c->checker);
+    run_pairs_add(&s.env, "ZMQ_STREAM_ENDPOINT", watcher_endpoint(m->watcher));
+    AUTO_FREE char *full = xasprintf("%s/%s", t->id, c->stream);
+    run_pairs_add(&s.env, "SIMBDP_STREAM", f->uid >= 0 ? c->stream : full); /* who has our uid is not one tenant to the broker */
+    run_pairs_add(&s.env, "SIMBDP_DATASET", c->dataset);
+    plan_delivery(&s, c);
+    if (d) {
+        AUTO_BUF struct buf spec = {0};
+        struct conf_limits l = conf_effective_limits(t, d);
+        conf_spec_json(d, true, l.max_row_bytes, 0, &spec);
+        run_pairs_add(&s.env, "SIMBDP_SCHEMA", spec.p);
+        run_pairs_add(&s.env, "SIMBDP_COLLECTION", d->collection);
+        plan_message_limits(&s, &l, d);
+    }
+    *ret = s;
+}
+
+/* Our own programs are left out: instances live on when the platform is upgraded. */
+static uint64_t hash(struct app *a, const struct conf_tenant *t, const struct conf_stream_app *c)
+{
+    struct instance nobody = {.app = a};
+    struct run_spec s;
+    AUTO_BUF struct buf text = {0};
+    spec_make(&nobody, t, c, &s);
+    if (s.builtin)
+        xstr_set(&s.exec, c->exec);
+    xstr_set(&s.relay, "");
+    run_spec_write(&s, &text);
+    run_spec_free(&s);
+    return XXH3_64bits_withSeed(text.p, text.n, (uint64_t)a->identity);
+}
+
+uint64_t spec_generation(struct app *a)
+{
+    struct streammgr *m = a->mgr;
+    const struct conf_tenant *t;
+    const struct conf_stream_app *c = app_conf(a, &t);
+    if (!c || !facts_of(m, a->tenant) || !watcher_endpoint(m->watcher))
+        return 0;
+    AUTO_FREE char *exec = plan_exec(&m->home, t->id, c->exec);
+    bool of_host = strncmp(c->exec, "builtin:", 8) && (!*c->image || c->exec[0] != '/');
+    int64_t identity = (of_host ? plan_exec_identity(exec) : 0) ^ a->image_identity ^ app_checker_identity(a);
+    if (*c->image && !a->image) /* what there is stays until it is known */
+        return a->generation;
+    if (a->generation_of != m->version || a->identity != identity || !a->generation) {
+        a->identity = identity;
+        a->generation = hash(a, t, c);
+        a->generation_of = m->version;
+    }
+    return a->generation;
+}
