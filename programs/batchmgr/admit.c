@@ -1,7 +1,12 @@
 #include "admit.h"
+#include "deletions.h"
+#include "files.h"
 #include "filing.h"
 #include "inspect.h"
+#include "ledger.h"
 #include "release.h"
+#include "state.h"
+#include "tenants.h"
 
 #include "base/clk.h"
 #include "base/crash.h"
@@ -14,7 +19,11 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { UNCONFIGURED_POLL_MS = 1000, HELPER_POLL_MS = 200 };
+struct contents {
+    struct map in_flight; /* content_key -> the file that has it */
+};
+
+enum { UNCONFIGURED_POLL_MS = 1000, DELETION_POLL_MS = 200 };
 
 char *admit_format(const char *name)
 {
@@ -76,14 +85,6 @@ static void take(struct tenant *t, const struct file *f, int by)
     }
 }
 
-static void on_admit_again(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd;
-    (void)what;
-    file_timer_stop(arg);
-    admit_claimed(batchmgr_the(), arg);
-}
-
 void admit_claimed(struct batchmgr *m, struct file *f)
 {
     struct tenant *t = tenant_get(m, f->tenant);
@@ -95,7 +96,7 @@ void admit_claimed(struct batchmgr *m, struct file *f)
         return;
     }
     if (!c) { /* the tenant's configuration was taken away meanwhile: it is suspended, its files wait */
-        file_timer(m, f, UNCONFIGURED_POLL_MS, on_admit_again);
+        file_timer(m, f, UNCONFIGURED_POLL_MS, admit_claimed);
         return;
     }
     if (!d) {
@@ -137,23 +138,15 @@ static char *content_key(const struct file *f)
 void admit_index(struct batchmgr *m, struct file *f)
 {
     AUTO_FREE char *key = content_key(f);
-    if (*f->hash && !map_get(&m->contents, key))
-        map_put(&m->contents, key, f);
+    if (*f->hash && !map_get(&m->contents->in_flight, key))
+        map_put(&m->contents->in_flight, key, f);
 }
 
 void admit_unindex(struct batchmgr *m, struct file *f)
 {
     AUTO_FREE char *key = content_key(f);
-    if (*f->hash && map_get(&m->contents, key) == f)
-        map_remove(&m->contents, key);
-}
-
-static void on_helper_over(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd;
-    (void)what;
-    file_timer_stop(arg);
-    admit_again(batchmgr_the(), arg);
+    if (*f->hash && map_get(&m->contents->in_flight, key) == f)
+        map_remove(&m->contents->in_flight, key);
 }
 
 /* Same content before: ingested is a duplicate, in flight is waited for. True when the file goes no further now. */
@@ -162,7 +155,7 @@ static bool is_repeated(struct batchmgr *m, struct file *f)
     char id[ID_SIZE], prefix[33], detail[200];
     int64_t group_n;
     AUTO_FREE char *key = content_key(f);
-    struct file *other = map_get(&m->contents, key);
+    struct file *other = map_get(&m->contents->in_flight, key);
     if (other && other != f) {
         f->behind = other;
         other->n_followers++;
@@ -173,15 +166,15 @@ static bool is_repeated(struct batchmgr *m, struct file *f)
         ledger_put_file(m->ledger, f);
         return true;
     }
-    if (f->force && map_get(&m->helpers, f->tenant)) { /* its elder's rows may be on their way out: not both at once */
+    if (f->force && deletions_are_going(m, f->tenant)) { /* its elder's rows may be on their way out: not both at once */
         if (f->state != FILE_waiting)
             file_set_state(f, FILE_waiting);
         xstr_set(&f->reason, "documents_days");
         ledger_put_file(m->ledger, f);
-        file_timer(m, f, HELPER_POLL_MS, on_helper_over);
+        file_timer(m, f, DELETION_POLL_MS, admit_again);
         return true;
     }
-    map_put(&m->contents, key, f);
+    map_put(&m->contents->in_flight, key, f);
     if (!ledger_find_ingested(m->ledger, f->tenant, f->dataset, f->hash, id, prefix, &group_n))
         return false;
     if (f->force && group_n > 1) {
@@ -313,4 +306,17 @@ void admit_followers(struct batchmgr *m, struct file *f)
             heir->n_followers++;
         }
     }
+}
+
+void admit_start(struct batchmgr *m)
+{
+    m->contents = xcalloc(1, sizeof *m->contents);
+}
+
+void admit_stop(struct batchmgr *m)
+{
+    if (m->contents)
+        map_fini(&m->contents->in_flight);
+    free(m->contents);
+    m->contents = NULL;
 }

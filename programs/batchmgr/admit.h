@@ -2,8 +2,13 @@
 #ifndef SIMBDP_BATCHMGR_ADMIT_H
 #define SIMBDP_BATCHMGR_ADMIT_H
 
-#include "batchmgr.h"
 #include "manager/inspect_proto.h"
+#include "model.h"
+
+struct batchmgr;
+
+void admit_start(struct batchmgr *m);
+void admit_stop(struct batchmgr *m);
 
 /* Checks that need no content, then hands the file to the inspectors. */
 void admit_claimed(struct batchmgr *m, struct file *f);

@@ -5,19 +5,28 @@
  *   stop {run_id}
  *   run {tenant,app} -> {n}: releases the files that wait for the app's trigger or for their group
  *   reload; suspend {tenant}; resume {tenant}
- *   accept_database {tenant}               what its MongoDB is now is what it had (idents.h)
+ *   accept_database {tenant}               what its MongoDB is now is what it had (database_identity.h)
  *   purge {tenant}                         answered when everything of the tenant is gone
  *   drain                                  answered when no run is left; the program then ends
  * An upload whose client goes away before upload_commit is aborted. */
 #include "control.h"
+#include "candidates.h"
+#include "databases.h"
+#include "files.h"
 #include "filing.h"
 #include "inspect.h"
 #include "intake.h"
+#include "ledger.h"
 #include "parking.h"
 #include "purge.h"
 #include "release.h"
+#include "reload.h"
 #include "retention.h"
 #include "runs.h"
+#include "sched.h"
+#include "state.h"
+#include "tenants.h"
+#include "turn.h"
 #include "uploads.h"
 
 #include "base/log.h"
@@ -50,9 +59,9 @@ static void add_tenants(struct batchmgr *m, struct buf *b)
     size_t i = 0;
     json_begin(b, "tenants", '[');
     for (struct tenant *t; (t = map_next(&m->tenants, &i));) {
-        const char *why = t->database_why       ? t->database_why
-                          : intake_is_slowed(t) ? "slowed: too many of its files were refused"
-                                                : sched_why_waiting(m->sched, t->id);
+        const char *why = t->database_why            ? t->database_why
+                          : candidates_are_slowed(t) ? "slowed: too many of its files were refused"
+                                                     : sched_why_waiting(m->sched, t->id);
         if (t->purged)
             continue;
         json_begin(b, NULL, '{');
@@ -77,7 +86,7 @@ static void status(struct batchmgr *m, struct ctl_conn *c)
     AUTO_BUF struct buf b = {0};
     char db_why[256] = "";
     bool stalled = ledger_stalled(m->ledger, NULL, 0);
-    bool up = m->n_healths && health_is_up(m->healths[0], db_why, sizeof db_why);
+    bool up = databases_is_up(m->databases, db_why, sizeof db_why);
     json_begin(&b, NULL, '{');
     json_bool(&b, "ok", true);
     json_i64(&b, "pid", getpid());
@@ -85,8 +94,7 @@ static void status(struct batchmgr *m, struct ctl_conn *c)
     json_str(&b, "intake", m->draining ? "draining" : m->disk_low ? "paused: disk low" : stalled ? "paused: ledger" : "open");
     json_str(&b, "database", up ? "up" : "down");
     json_str(&b, "database_error", up ? NULL : db_why);
-    age_now(&m->age);
-    json_i64(&b, "clock_ahead_s", m->age.ahead_ms / 1000);
+    json_i64(&b, "clock_ahead_s", retention_ahead_s(m));
     json_i64(&b, "unfinished", (int64_t)m->files.n);
     json_i64(&b, "inspecting", (int64_t)inspect_n_queued(m));
     json_i64(&b, "queued", (int64_t)sched_n_queued(m->sched, NULL));
@@ -111,6 +119,13 @@ static void on_upload_done(void *arg, const char *file_id)
     ctl_send(c, &b);
     ctl_release(c);
 }
+
+static void on_upload_dropped(void *arg)
+{
+    ctl_release(arg);
+}
+
+static const struct uploads_ops upload_ops = {on_upload_done, on_upload_dropped};
 
 static int upload_begin(struct batchmgr *m, struct ctl_conn *c, const bson_t *rq, struct err *e)
 {
@@ -150,7 +165,7 @@ static int retry(struct batchmgr *m, struct ctl_conn *c, const bson_t *rq, struc
     const char *id = json_get_str(rq, "file_id", NULL), *tenant = json_get_str(rq, "tenant", NULL);
     int64_t n = 0;
     if (id) {
-        struct file *f = map_get(&m->files, id);
+        struct file *f = file_find(m, id);
         if (f && f->reason && !strcmp(f->reason, "exec_error")) {
             parking_lift(m->parking, f->tenant, NULL, false);
             return 0;
@@ -204,10 +219,10 @@ static int suspend(struct batchmgr *m, const bson_t *rq, bool suspended, struct 
     if (r < 0)
         return r;
     t->suspended = suspended;
-    batchmgr_let_tenant(m, t);
+    databases_let_tenant(m->databases, t);
     log_info(suspended ? "suspended" : "resumed", id, NULL, "by command");
     intake_rescan(m);
-    batchmgr_kick(m);
+    turn_kick(m);
     return 0;
 }
 
@@ -236,7 +251,7 @@ static int drain(struct batchmgr *m, struct ctl_conn *c, struct err *e)
     log_info("drain", NULL, NULL, "admission has stopped; %zu runs are asked to end", m->runs.n);
     for (struct run *r; (r = map_next(&m->runs, &i));)
         runs_order_stop(m, r, "drain");
-    batchmgr_check_quit(m);
+    turn_check_quit(m);
     return 1;
 }
 
@@ -250,7 +265,7 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
         return upload_begin(m, c, rq, e);
     if (!strcmp(op, "upload_commit")) {
         const char *id = json_get_str(rq, "file_id", "");
-        int r = uploads_commit(m, id, on_upload_done, c, e);
+        int r = uploads_commit(m, id, &upload_ops, c, e);
         if (r == 0) {
             end_upload(c);
             ctl_hold(c);
@@ -269,13 +284,13 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
     if (!strcmp(op, "run"))
         return run_app(m, c, rq, e);
     if (!strcmp(op, "reload"))
-        return batchmgr_reload(m, e);
+        return reload(m, e);
     if (!strcmp(op, "trust_clock"))
-        return age_trust(&m->age), retention_kick(m), 0;
+        return retention_trust_clock(m), 0;
     if (!strcmp(op, "suspend") || !strcmp(op, "resume"))
         return suspend(m, rq, op[0] == 's', e);
     if (!strcmp(op, "accept_database"))
-        return batchmgr_accept_database(m, json_get_str(rq, "tenant", ""), e);
+        return databases_accept(m->databases, json_get_str(rq, "tenant", ""), e);
     if (!strcmp(op, "purge"))
         return purge(m, c, rq, e);
     if (!strcmp(op, "drain"))

@@ -2,7 +2,9 @@
 #ifndef SIMBDP_BATCHMGR_CONTROL_H
 #define SIMBDP_BATCHMGR_CONTROL_H
 
-#include "batchmgr.h"
+#include "base/err.h"
+
+struct batchmgr;
 
 int control_start(struct batchmgr *m, struct err *e);
 void control_stop(void);

@@ -3,10 +3,17 @@
  * committed. A crash between leaves a final row whose place is "work": the same steps are done again, each of them
  * harmless when it was done already (a report line may then stand twice; it carries the file_id). */
 #include "filing.h"
-#include "across.h"
-#include "admit.h"
-#include "intake.h"
-#include "runs.h"
+#include "cross_device.h"
+#include "files.h"
+#include "ledger.h"
+#include "names.h"
+#include "refusals.h"
+#include "sched.h"
+#include "state.h"
+#include "tenants.h"
+#include "turn.h"
+
+#include "manager/spawner.h"
 
 #include "base/clk.h"
 #include "base/crash.h"
@@ -21,6 +28,10 @@
 #include <sys/stat.h>
 
 enum { RETRY_MS = 1000, MAX_RETRY_MS = 30000 };
+
+struct filing {
+    const struct filing_ops *ops;
+};
 
 static bool is_failure(enum file_state s)
 {
@@ -54,7 +65,7 @@ static int write_reason(struct batchmgr *m, const struct file *f, const char *di
 {
     AUTO_BUF struct buf b = {0};
     /* Files that older versions claimed may have our name. */
-    AUTO_FREE char *path = xasprintf("%s/%s/%s%s", dir, f->file_id, strcmp(f->safe, FILING_REASON) ? "" : "_", FILING_REASON);
+    AUTO_FREE char *path = xasprintf("%s/%s/%s%s", dir, f->file_id, strcmp(f->safe, NAMES_REASON) ? "" : "_", NAMES_REASON);
     json_begin(&b, NULL, '{');
     json_str(&b, "file_id", f->file_id);
     json_str(&b, "tenant_id", f->tenant);
@@ -136,31 +147,20 @@ static void report(struct batchmgr *m, const struct file *f)
         log_warn("report", f->tenant, NULL, "cannot write %s/ingest.jsonl: %s", dir, err_text(r));
 }
 
-static void on_filed(void *arg)
+static void on_filed(struct batchmgr *m, struct file *f)
 {
-    struct file *f = arg;
-    struct batchmgr *m = batchmgr_the();
     struct err e = {0};
     crash_at(CRASH_archive_commit);
-    tenant_count_live(m, f, -1);
-    map_remove(&m->files, f->file_id);
-    admit_followers(m, f);
+    file_remove(m, f);
+    m->filing->ops->filed(m, f);
     if (f->retry_asked && filing_retry(m, f->file_id, &e) < 0)
         log_warn("retry", f->tenant, NULL, "%s", e.msg);
     file_free(f);
-    batchmgr_kick(m);
-    batchmgr_check_quit(m);
+    turn_kick(m);
+    turn_check_quit(m);
 }
 
 static void file_away(struct batchmgr *m, struct file *f);
-
-static void on_retry(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd;
-    (void)what;
-    file_timer_stop(arg);
-    file_away(batchmgr_the(), arg);
-}
 
 static void drop_outputs(struct batchmgr *m, const struct file *f)
 {
@@ -178,7 +178,7 @@ static void filed(struct batchmgr *m, struct file *f)
     crash_at(CRASH_report_write);
     report(m, f);
     ledger_put_file(m->ledger, f);
-    ledger_then(m->ledger, on_filed, f);
+    file_then(m, f, on_filed);
 }
 
 /* What lasts is tried ever more rarely, and fills no log. */
@@ -198,12 +198,12 @@ static void file_away(struct batchmgr *m, struct file *f)
         AUTO_FREE char *in = xasprintf("work/%s/in", f->file_id);
         AUTO_FREE char *dir = filed_dir(f, to);
         AUTO_FREE char *target = xasprintf("%s/%s", dir, f->file_id);
-        across_move(m, f, in, target, on_filed_across);
+        cross_device_move(m, f, in, target, on_filed_across);
         return;
     }
     if (r < 0) {
         log_error("filing", f->tenant, NULL, "cannot file %s (%s) away: %s; trying again", f->file_id, f->name, err_text(r));
-        file_timer(m, f, retry_delay_ms(f), on_retry);
+        file_timer(m, f, retry_delay_ms(f), file_away);
         return;
     }
     if (f->place != PLACE_gone)
@@ -221,17 +221,15 @@ static void on_filed_across(struct batchmgr *m, struct file *f, int r)
         filed(m, f);
     } else {
         log_error("filing", f->tenant, NULL, "cannot file %s (%s) away: %s; trying again", f->file_id, f->name, err_text(r));
-        file_timer(m, f, retry_delay_ms(f), on_retry);
+        file_timer(m, f, retry_delay_ms(f), file_away);
     }
 }
 
-static void on_final_committed(void *arg)
+static void on_final_committed(struct batchmgr *m, struct file *f)
 {
-    struct file *f = arg;
-    struct batchmgr *m = batchmgr_the();
     crash_at(CRASH_verdict_commit);
     if (f->ended_by)
-        runs_acknowledge(m, f->ended_by);
+        m->filing->ops->end_committed(m, f->ended_by);
     f->ended_by = NULL;
     file_away(m, f);
 }
@@ -239,7 +237,7 @@ static void on_final_committed(void *arg)
 /* In the file's detail, since that is where a tenant looks: the journal, `files`, reason.json. */
 static void count_refusal(struct batchmgr *m, struct file *f)
 {
-    if (!intake_refused(tenant_get(m, f->tenant)))
+    if (!tenant_count_refusal(tenant_get(m, f->tenant)))
         return;
     char *told = xasprintf("%s (%d of your files were refused: about %d a second are taken in until fewer are)",
                            f->detail ? f->detail : "", REFUSALS_AT_ONCE, REFUSALS_PER_S);
@@ -273,7 +271,7 @@ void filing_finish(struct batchmgr *m, struct file *f, enum file_state state, co
     else if (state == FILE_rejected || state == FILE_vanished)
         count_refusal(m, f);
     ledger_put_file(m->ledger, f);
-    ledger_then(m->ledger, on_final_committed, f);
+    file_then(m, f, on_final_committed);
 }
 
 void filing_resume(struct batchmgr *m, struct file *f)
@@ -281,12 +279,11 @@ void filing_resume(struct batchmgr *m, struct file *f)
     file_away(m, f);
 }
 
-static void on_retry_committed(void *arg)
+static void on_retry_committed(struct batchmgr *m, struct file *f)
 {
-    struct file *f = arg;
     crash_at(CRASH_retry_commit);
     f->retrying = false;
-    admit_again(batchmgr_the(), arg);
+    m->filing->ops->retry(m, f);
 }
 
 /* The bytes are in work/ again. */
@@ -300,11 +297,11 @@ static void taken_back(struct batchmgr *m, struct file *f)
         f->retrying = false;
         file_set_state(f, FILE_received);
         ledger_put_file(m->ledger, f);
-        intake_check_again(m, f);
+        m->filing->ops->retry(m, f);
         return;
     }
     ledger_put_file(m->ledger, f);
-    ledger_then(m->ledger, on_retry_committed, f);
+    file_then(m, f, on_retry_committed);
 }
 
 static void on_taken_back_across(struct batchmgr *m, struct file *f, int r)
@@ -330,10 +327,8 @@ void filing_drop_filed(struct batchmgr *m, const struct file *f)
 
 /* The row says `waiting` in work/ before the rename, so that a crash leaves a live file; recovery looks for the bytes in
  * both places. */
-static void on_retry_row(void *arg)
+static void on_retry_row(struct batchmgr *m, struct file *f)
 {
-    struct file *f = arg;
-    struct batchmgr *m = batchmgr_the();
     AUTO_FREE char *work = xasprintf("work/%s", f->file_id);
     AUTO_FREE char *in = xasprintf("work/%s/in", f->file_id);
     bool there = fd_exists(m->home.dirfd, in);
@@ -343,7 +338,7 @@ static void on_retry_row(void *arg)
         AUTO_FREE char *from = xasprintf("%s/%s", dir, f->file_id);
         there = renameat(m->home.dirfd, from, m->home.dirfd, in) == 0;
         if (!there && errno == EXDEV) {
-            across_move(m, f, from, in, on_taken_back_across);
+            cross_device_move(m, f, from, in, on_taken_back_across);
             return;
         }
     }
@@ -355,7 +350,7 @@ static void on_retry_row(void *arg)
 
 int filing_retry(struct batchmgr *m, const char *file_id, struct err *e)
 {
-    struct file *f = map_get(&m->files, file_id);
+    struct file *f = file_find(m, file_id);
     if (f && f->retrying)
         return 0; /* asked for a second time */
     if (f && f->lead)
@@ -366,7 +361,7 @@ int filing_retry(struct batchmgr *m, const char *file_id, struct err *e)
         f->not_before_wall_ms = 0;
         f->attempts = 0;
         f->first_temp_wall_ms = 0;
-        admit_queue(m, f);
+        m->filing->ops->queue(m, f);
         return 0;
     }
     if (f && is_failure(f->state) && place_for(m, f) != PLACE_gone) {
@@ -387,16 +382,27 @@ int filing_retry(struct batchmgr *m, const char *file_id, struct err *e)
         return r;
     }
     file_drop_output(f); /* the app may have been repaired */
-    f->state = FILE_waiting;
+    file_set_state(f, FILE_waiting);
     f->attempts = f->losses = 0;
     f->first_temp_wall_ms = f->not_before_wall_ms = f->ended_wall_ms = 0;
     xstr_set(&f->reason, NULL);
     xstr_set(&f->detail, NULL);
     f->place = PLACE_work;
     f->retrying = true;
-    map_put(&m->files, f->file_id, f);
-    tenant_count_live(m, f, 1);
+    file_add(m, f);
     ledger_put_file(m->ledger, f);
-    ledger_then(m->ledger, on_retry_row, f);
+    file_then(m, f, on_retry_row);
     return 0;
+}
+
+void filing_start(struct batchmgr *m, const struct filing_ops *ops)
+{
+    m->filing = xcalloc(1, sizeof *m->filing);
+    m->filing->ops = ops;
+}
+
+void filing_stop(struct batchmgr *m)
+{
+    free(m->filing);
+    m->filing = NULL;
 }

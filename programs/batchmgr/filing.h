@@ -2,10 +2,18 @@
 #ifndef SIMBDP_BATCHMGR_FILING_H
 #define SIMBDP_BATCHMGR_FILING_H
 
-#include "batchmgr.h"
+#include "files.h"
 
-/* Why a refused file was refused, in the directory that holds it. No tenant's file has this name there (names_safe). */
-#define FILING_REASON "reason.json"
+/* Where a file goes on that filing has done with. */
+struct filing_ops {
+    file_fn filed; /* it is filed away, and not among the unfinished files any more; freed after this */
+    file_fn retry; /* its bytes are back in work/: `received`, to be looked at from the start, or `waiting` */
+    file_fn queue; /* it waited, and need not any longer */
+    void (*end_committed)(struct batchmgr *m, struct run *r); /* the run that the file ended with */
+};
+
+void filing_start(struct batchmgr *m, const struct filing_ops *ops); /* ops are borrowed */
+void filing_stop(struct batchmgr *m);
 
 /* Gives the file its final state and files it away. `run` (NULL: none) has ended with it; its row is committed in the
  * same transaction and its runner acknowledged after. detail is copied, reason too. */

@@ -1,8 +1,11 @@
 #include "inspect.h"
-#include "across.h"
-#include "admit.h"
 #include "fair.h"
-#include "intake.h"
+#include "files.h"
+#include "inspect_check.h"
+#include "ledger.h"
+#include "manager/spawner.h"
+#include "state.h"
+#include "tenants.h"
 
 #include "base/clk.h"
 #include "base/crash.h"
@@ -41,6 +44,13 @@ struct inspector {
     bool copying;
     bool aside, back; /* fair.h */
     int64_t since_ms, charged_at_ms, back_at_ms, back_ms, limit_ms, memory_bytes;
+};
+
+struct inspection {
+    inspect_fn inspected;
+    struct inspector *v;
+    size_t n, n_lanes; /* n: with those that are only there while others stand aside */
+    struct event *tick_ev;
 };
 
 static void submit_next(struct batchmgr *m);
@@ -85,9 +95,9 @@ static void hold(struct inspector *in, struct file *f, bool copying, int64_t lim
     in->limit_ms = limit_ms;
     xstr_set(&in->owner, f->tenant);
     tenant_of(in)->share.n_held++;
-    if (!evtimer_pending(in->m->inspect_ev, NULL)) {
+    if (!evtimer_pending(in->m->inspection->tick_ev, NULL)) {
         struct timeval tv = {0, TICK_MS * 1000};
-        event_add(in->m->inspect_ev, &tv);
+        event_add(in->m->inspection->tick_ev, &tv);
     }
 }
 
@@ -113,20 +123,12 @@ static struct file *let_go(struct inspector *in)
 
 static struct fair_pool pool(const struct batchmgr *m)
 {
-    struct fair_pool p = {.n_lanes = (int)m->n_lanes};
-    for (size_t i = 0; i < m->n_inspectors; i++) {
-        p.n_held += m->inspectors[i].file != NULL;
-        p.n_aside += m->inspectors[i].aside;
+    struct fair_pool p = {.n_lanes = (int)m->inspection->n_lanes};
+    for (size_t i = 0; i < m->inspection->n; i++) {
+        p.n_held += m->inspection->v[i].file != NULL;
+        p.n_aside += m->inspection->v[i].aside;
     }
     return p;
-}
-
-static void copied(struct batchmgr *m, struct file *f, bool ok, const char *detail)
-{
-    if (f->across)
-        across_copied(m, f, ok, detail);
-    else
-        intake_copied(m, f, ok, detail);
 }
 
 /* ---- processes ---- */
@@ -176,13 +178,13 @@ static void on_gone(struct inspector *in, const char *why, const char *limit)
         return;
     log_warn("inspector", f->tenant, NULL, "the inspector of %s (%s) %s", f->file_id, f->name, why);
     if (copying) {
-        copied(in->m, f, false, why);
+        f->copy->copied(in->m, f, false, why);
     } else if (!limit && ++f->inspections < TRIES) {
         inspect_submit(in->m, f);
     } else {
         snprintf(re.reason, sizeof re.reason, "%s", limit ? limit : "");
         snprintf(re.detail, sizeof re.detail, limit ? "%s" : "reading it made the inspector fail: it %s", why);
-        admit_inspected(in->m, f, &re, NULL);
+        in->m->inspection->inspected(in->m, f, &re, NULL);
     }
 }
 
@@ -204,14 +206,6 @@ static void on_exhausted(struct inspector *in)
 
 /* ---- what is not the file's fault ---- */
 
-static void on_submit_again(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd;
-    (void)what;
-    file_timer_stop(arg);
-    inspect_submit(batchmgr_the(), arg);
-}
-
 /* The disk does not give its bytes: nothing is known of the file, and it is looked at ever more rarely. */
 static void wait_for_disk(struct batchmgr *m, struct file *f, const char *why)
 {
@@ -221,7 +215,7 @@ static void wait_for_disk(struct batchmgr *m, struct file *f, const char *why)
     xstr_set(&f->reason, "unreadable");
     xstr_set(&f->detail, why);
     ledger_note_file(m->ledger, f);
-    file_timer(m, f, ms, on_submit_again);
+    file_timer(m, f, ms, inspect_submit);
 }
 
 /* ---- answers ---- */
@@ -254,15 +248,15 @@ static void on_reply(evutil_socket_t fd, short what, void *arg)
     inspect_check_reply(&re, copying ? -1 : f->size);
     crash_at(CRASH_inspect_commit);
     if (copying)
-        copied(m, f, re.status == INSPECT_OK, re.detail);
+        f->copy->copied(m, f, re.status == INSPECT_OK, re.detail);
     else if (re.status == INSPECT_FAILED && !strcmp(re.reason, INSPECT_NOT_READ))
         wait_for_disk(m, f, re.detail);
     else
-        admit_inspected(m, f, &re, figures);
+        m->inspection->inspected(m, f, &re, figures);
     size_t n_started = 0;
-    for (size_t i = 0; i < m->n_inspectors; i++)
-        n_started += m->inspectors[i].fd >= 0;
-    if (n_started > m->n_lanes + 1) /* one was started in place of one that stood aside */
+    for (size_t i = 0; i < m->inspection->n; i++)
+        n_started += m->inspection->v[i].fd >= 0;
+    if (n_started > m->inspection->n_lanes + 1) /* one was started in place of one that stood aside */
         end_process(in);
     submit_next(m);
 }
@@ -304,8 +298,8 @@ static void start_one(struct inspector *in)
 static struct inspector *free_for(struct batchmgr *m, const struct tenant *t)
 {
     struct inspector *fresh = NULL, *others = NULL, *cold = NULL;
-    for (size_t i = 0; i < m->n_inspectors; i++) {
-        struct inspector *in = &m->inspectors[i];
+    for (size_t i = 0; i < m->inspection->n; i++) {
+        struct inspector *in = &m->inspection->v[i];
         if (in->file || in->timer)
             continue;
         if (in->fd < 0)
@@ -329,7 +323,7 @@ static struct inspector *free_for(struct batchmgr *m, const struct tenant *t)
 
 static bool wants(const struct tenant *t)
 {
-    return t->inspect_first && t->configured; /* one without configuration is suspended */
+    return t->inspections.first && t->configured; /* one without configuration is suspended */
 }
 
 static struct tenant *next_tenant(struct batchmgr *m)
@@ -340,8 +334,8 @@ static struct tenant *next_tenant(struct batchmgr *m)
     for (struct tenant *t; (t = map_next(&m->tenants, &i));)
         if (wants(t) && fair_may_start(&p, &t->share) && (!best || fair_before(&t->share, &best->share)))
             best = t;
-    for (i = 0; best && i < m->n_inspectors; i++) {
-        const struct inspector *in = &m->inspectors[i];
+    for (i = 0; best && i < m->inspection->n; i++) {
+        const struct inspector *in = &m->inspection->v[i];
         struct tenant *t = in->fd >= 0 && !in->file && in->owner ? map_get(&m->tenants, in->owner) : NULL;
         if (t && wants(t) && fair_may_start(&p, &t->share) && fair_goes_on(&t->share, &best->share) &&
             (!warm || fair_before(&t->share, &warm->share)))
@@ -365,8 +359,8 @@ static bool make_room(struct batchmgr *m)
 {
     const struct fair_pool p = pool(m);
     struct inspector *oldest = NULL;
-    for (size_t i = 0; i < m->n_inspectors; i++) {
-        struct inspector *in = &m->inspectors[i];
+    for (size_t i = 0; i < m->inspection->n; i++) {
+        struct inspector *in = &m->inspection->v[i];
         if (in->file && !in->aside && (!oldest || in->since_ms < oldest->since_ms))
             oldest = in;
     }
@@ -380,13 +374,13 @@ static void set_priorities(struct batchmgr *m)
 {
     int64_t now_ms = clk_now_ms();
     bool waits = pool(m).n_held > 0 && somebody_waits(m);
-    for (size_t i = 0; i < m->n_inspectors; i++) {
-        struct inspector *in = &m->inspectors[i];
+    for (size_t i = 0; i < m->inspection->n; i++) {
+        struct inspector *in = &m->inspection->v[i];
         int64_t youngest_ms = waits ? 0 : -1;
         if (!in->file)
             continue;
-        for (size_t k = 0; k < m->n_inspectors; k++) {
-            const struct inspector *other = &m->inspectors[k];
+        for (size_t k = 0; k < m->inspection->n; k++) {
+            const struct inspector *other = &m->inspection->v[k];
             int64_t age_ms = now_ms - other->since_ms;
             if (other->file && strcmp(other->file->tenant, in->file->tenant) && (youngest_ms < 0 || age_ms < youngest_ms))
                 youngest_ms = age_ms;
@@ -401,48 +395,50 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     bool any = false;
     (void)fd;
     (void)what;
-    for (size_t i = 0; i < m->n_inspectors; i++)
-        if (m->inspectors[i].file) {
-            charge(&m->inspectors[i], clk_now_ms());
-            check_time(&m->inspectors[i], clk_now_ms());
+    for (size_t i = 0; i < m->inspection->n; i++)
+        if (m->inspection->v[i].file) {
+            charge(&m->inspection->v[i], clk_now_ms());
+            check_time(&m->inspection->v[i], clk_now_ms());
         }
     submit_next(m);
-    for (size_t i = 0; i < m->n_inspectors; i++)
-        any |= m->inspectors[i].file != NULL;
+    for (size_t i = 0; i < m->inspection->n; i++)
+        any |= m->inspection->v[i].file != NULL;
     struct timeval tv = {0, TICK_MS * 1000};
     if (any)
-        event_add(m->inspect_ev, &tv);
+        event_add(m->inspection->tick_ev, &tv);
 }
 
-int inspect_start(struct batchmgr *m, struct err *e)
+int inspect_start(struct batchmgr *m, inspect_fn inspected, struct err *e)
 {
-    (void)e;
+    struct inspection *x = m->inspection = xcalloc(1, sizeof *x);
     int n = get_nprocs();
-    m->n_lanes = n < 1 ? 1 : n > MAX_LANES ? MAX_LANES : (size_t)n;
-    m->n_inspectors = m->n_lanes + 1 + FAIR_MAX_ASIDE;
-    m->inspectors = xcalloc(m->n_inspectors, sizeof *m->inspectors);
-    m->inspect_ev = event_new(m->base, -1, 0, on_tick, m);
-    for (size_t i = 0; i < m->n_inspectors; i++)
-        m->inspectors[i] = (struct inspector){.m = m, .fd = -1};
-    for (size_t i = 0; i < m->n_lanes + 1; i++) /* the others when they are needed */
-        start_one(&m->inspectors[i]);
+    (void)e;
+    x->inspected = inspected;
+    x->n_lanes = n < 1 ? 1 : n > MAX_LANES ? MAX_LANES : (size_t)n;
+    x->n = x->n_lanes + 1 + FAIR_MAX_ASIDE;
+    x->v = xcalloc(x->n, sizeof *x->v);
+    x->tick_ev = event_new(m->base, -1, 0, on_tick, m);
+    for (size_t i = 0; i < x->n; i++)
+        x->v[i] = (struct inspector){.m = m, .fd = -1};
+    for (size_t i = 0; i < x->n_lanes + 1; i++) /* the others when they are needed */
+        start_one(&x->v[i]);
     return 0;
 }
 
 void inspect_stop(struct batchmgr *m)
 {
-    for (size_t i = 0; i < m->n_inspectors; i++) {
-        struct inspector *in = &m->inspectors[i];
-        if (in->timer)
-            event_free(in->timer);
-        end_process(in);
+    struct inspection *x = m->inspection;
+    if (!x)
+        return;
+    for (size_t i = 0; i < x->n; i++) {
+        if (x->v[i].timer)
+            event_free(x->v[i].timer);
+        end_process(&x->v[i]);
     }
-    if (m->inspect_ev)
-        event_free(m->inspect_ev);
-    m->inspect_ev = NULL;
-    free(m->inspectors);
-    m->inspectors = NULL;
-    m->n_inspectors = 0;
+    event_free(x->tick_ev);
+    free(x->v);
+    free(x);
+    m->inspection = NULL;
 }
 
 /* ---- requests ---- */
@@ -467,15 +463,15 @@ static void inspect_one(struct inspector *in, struct file *f)
     const struct conf_tenant *c = conf_tenant(m->conf, f->tenant);
     const struct conf_dataset *d = c ? conf_dataset(c, f->dataset) : NULL;
     struct inspect_reply re = {.status = INSPECT_FAILED};
-    AUTO_FREE char *path = xasprintf("work/%s/in/%s", f->file_id, f->safe);
+    AUTO_FREE char *path = file_in_path(f, f->safe);
     AUTO_FD int fd = openat(m->home.dirfd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) { /* our trouble, not the file's */
-        file_timer(m, f, RESTART_MS * 5, on_submit_again);
+        file_timer(m, f, RESTART_MS * 5, inspect_submit);
         return;
     }
     if (fd < 0 || !d) {
         snprintf(re.detail, sizeof re.detail, "%s", fd < 0 ? strerror(errno) : "its dataset is gone from the configuration");
-        admit_inspected(m, f, &re, NULL);
+        m->inspection->inspected(m, f, &re, NULL);
         return;
     }
     AUTO_BUF struct buf spec = {0};
@@ -504,7 +500,7 @@ static void copy_one(struct inspector *in, struct file *f)
     static const struct inspect_request rq = {.op = INSPECT_COPY};
     int fds[2];
     struct stat st;
-    if ((f->across ? across_open_copy : intake_open_copy)(in->m, f, fds) < 0)
+    if (f->copy->open(in->m, f, fds) < 0)
         return;
     int64_t size = fstat(fds[0], &st) == 0 ? st.st_size : 0;
     send_request(in, f, &rq, NULL, fds, 2, inspect_limit_ms(&rq, -1, size));
@@ -519,12 +515,8 @@ static void submit_next(struct batchmgr *m)
         struct inspector *in = free_for(m, t);
         if (!in)
             break; /* one that starts again soon goes on here */
-        struct file *f = t->inspect_first;
-        t->inspect_first = f->next;
-        if (!t->inspect_first)
-            t->inspect_last = &t->inspect_first;
-        f->next = NULL;
-        if (f->to_copy)
+        struct file *f = file_list_take(&t->inspections);
+        if (f->copy)
             copy_one(in, f);
         else
             inspect_one(in, f);
@@ -537,7 +529,7 @@ static void join(struct batchmgr *m, struct tenant *t)
 {
     struct tenant *least = NULL;
     size_t i = 0;
-    if (t->inspect_first || t->share.n_held)
+    if (t->inspections.first || t->share.n_held)
         return;
     for (struct tenant *other; (other = map_next(&m->tenants, &i));)
         if (other != t && (wants(other) || other->share.n_held) && (!least || fair_before(&other->share, &least->share)))
@@ -545,41 +537,37 @@ static void join(struct batchmgr *m, struct tenant *t)
     fair_join(&t->share, least ? &least->share : NULL);
 }
 
-static void enqueue(struct batchmgr *m, struct file *f, bool to_copy)
+static void enqueue(struct batchmgr *m, struct file *f, const struct inspect_copy_ops *copy)
 {
     struct tenant *t = tenant_get(m, f->tenant);
     join(m, t);
-    f->to_copy = to_copy;
-    if (!t->inspect_first)
-        t->inspect_last = &t->inspect_first;
-    f->next = NULL;
-    *t->inspect_last = f;
-    t->inspect_last = &f->next;
+    f->copy = copy;
+    file_list_add(&t->inspections, f);
     submit_next(m);
 }
 
 void inspect_submit(struct batchmgr *m, struct file *f)
 {
-    enqueue(m, f, false);
+    enqueue(m, f, NULL);
 }
 
-void inspect_copy(struct batchmgr *m, struct file *f)
+void inspect_copy(struct batchmgr *m, struct file *f, const struct inspect_copy_ops *ops)
 {
-    enqueue(m, f, true);
+    enqueue(m, f, ops);
 }
 
 void inspect_kick(struct batchmgr *m)
 {
-    submit_next(m);
+    if (m->inspection)
+        submit_next(m);
 }
 
 size_t inspect_n_queued(struct batchmgr *m)
 {
     size_t n = 0, i = 0;
     for (struct tenant *t; (t = map_next(&m->tenants, &i));)
-        for (const struct file *f = t->inspect_first; f; f = f->next)
-            n++;
-    for (i = 0; i < m->n_inspectors; i++)
-        n += m->inspectors[i].file != NULL;
+        n += t->inspections.n;
+    for (i = 0; i < m->inspection->n; i++)
+        n += m->inspection->v[i].file != NULL;
     return n;
 }

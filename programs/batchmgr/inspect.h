@@ -1,27 +1,31 @@
-/* The pool of inspectors: who is inspected next, and what came of it. */
+/* The pool of inspectors: whose file is inspected next, and what came of it. Inspectors also copy, where a file cannot be renamed.
+ */
 #ifndef SIMBDP_BATCHMGR_INSPECT_H
 #define SIMBDP_BATCHMGR_INSPECT_H
 
-#include "batchmgr.h"
 #include "manager/inspect_proto.h"
+#include "model.h"
 
-int inspect_start(struct batchmgr *m, struct err *e);
+struct batchmgr;
+
+/* What an inspector found; `figures`: further members of the file's quality, as JSON; NULL: none. */
+typedef void (*inspect_fn)(struct batchmgr *m, struct file *f, const struct inspect_reply *re, const char *figures);
+
+struct inspect_copy_ops {
+    /* It is the file's turn. 0: what from and what to, which the caller closes; -1: the file was put off, or finished. */
+    int (*open)(struct batchmgr *m, struct file *f, int ret_fds[2]);
+    void (*copied)(struct batchmgr *m, struct file *f, bool ok, const char *detail);
+};
+
+int inspect_start(struct batchmgr *m, inspect_fn inspected, struct err *e);
 void inspect_stop(struct batchmgr *m);
-/* Queues a claimed file; admit_inspected is called with the reply. */
+
+/* Queues a claimed file. One that an inspector fails on twice is answered for here. */
 void inspect_submit(struct batchmgr *m, struct file *f);
+/* Queues a file that is to be copied. ops are borrowed. */
+void inspect_copy(struct batchmgr *m, struct file *f, const struct inspect_copy_ops *ops);
 /* Tenants may have come back with a reload. */
 void inspect_kick(struct batchmgr *m);
-/* Queues a file that is to be copied before it is claimed: intake_open_copy is called when it is its turn, then intake_copied. */
-void inspect_copy(struct batchmgr *m, struct file *f);
-size_t inspect_n_queued(struct batchmgr *m);
-
-/* What an inspector says is checked as if a tenant had said it: counts, and texts, which are made fit for people. size: of the file
- * (-1: not known). A reply that cannot be becomes one that says so. */
-void inspect_check_reply(struct inspect_reply *re, int64_t size);
-/* The figures as the inspector wrote them, as members to be put into an object (caller frees); NULL when they are no JSON object.
- */
-char *inspect_figures(const char *json, size_t n);
-/* How long an inspector may look at a file of this size. max_inspect_s -1: what its bytes may take. */
-int64_t inspect_limit_ms(const struct inspect_request *rq, int64_t max_inspect_s, int64_t size);
+size_t inspect_n_queued(struct batchmgr *m); /* with those that are being looked at */
 
 #endif

@@ -1,5 +1,7 @@
 /* Decisions about inspections that need no inspector. */
-#include "inspect.h"
+#include "inspect_check.h"
+
+#include "base/buf.h"
 
 #include "base/json.h"
 #include "base/mem.h"

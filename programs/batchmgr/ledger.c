@@ -24,7 +24,7 @@ struct op {
         struct file *file;
         struct run *run;
         struct {
-            void (*fn)(void *arg);
+            void (*fn)(void *arg), (*drop)(void *arg);
             void *arg;
         } then;
     };
@@ -267,11 +267,12 @@ void ledger_note_run(struct ledger *l, const struct run *r)
     add(l, OP_RUN, false)->run = run_copy(r);
 }
 
-void ledger_then(struct ledger *l, void (*fn)(void *arg), void *arg)
+void ledger_then(struct ledger *l, void (*fn)(void *arg), void *arg, void (*drop)(void *arg))
 {
     struct op *op = add(l, OP_THEN, true);
     op->then.fn = fn;
     op->then.arg = arg;
+    op->then.drop = drop;
 }
 
 void ledger_note_pruned(struct ledger *l, const char *run_id)
@@ -348,6 +349,8 @@ static void drop(struct batch *b)
 {
     for (struct op *op = b->first; op;) {
         struct op *next = op->next;
+        if (op->kind == OP_THEN && op->then.drop)
+            op->then.drop(op->then.arg);
         op_free(op);
         op = next;
     }

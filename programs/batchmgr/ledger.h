@@ -32,7 +32,9 @@ void ledger_note_run(struct ledger *l, const struct run *r); /* as ledger_note_f
 /* Lasting marks: the run's directory, or the file's documents, were deleted by age. */
 void ledger_note_pruned(struct ledger *l, const char *run_id);
 void ledger_note_expired(struct ledger *l, const char *file_id);
-void ledger_then(struct ledger *l, void (*fn)(void *arg), void *arg);
+/* Calls fn on the loop when all that was put before is durable. If the ledger is closed before that, drop is called instead
+ * (NULL: nothing is). */
+void ledger_then(struct ledger *l, void (*fn)(void *arg), void *arg, void (*drop)(void *arg));
 /* Whether commits fail; and why, as far as it fits into ret_why (NULL: not asked). */
 bool ledger_stalled(struct ledger *l, char *ret_why, size_t size);
 

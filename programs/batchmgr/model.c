@@ -1,6 +1,7 @@
 #include "model.h"
 #include "base/mem.h"
 
+#include <assert.h>
 #include <string.h>
 
 static const char *const states[] = {
@@ -68,7 +69,10 @@ struct file *file_copy(const struct file *f)
     FILE_STRINGS(X)
 #undef X
     c->timer = NULL;
-    c->behind = c->mate = c->lead = NULL;
+    c->list = NULL;
+    c->copy = NULL;
+    c->move = NULL;
+    c->behind = c->mate = c->lead = c->next = c->previous = NULL;
     return c;
 }
 
@@ -80,6 +84,47 @@ void file_free(struct file *f)
     FILE_STRINGS(X)
 #undef X
     free(f);
+}
+
+void file_list_add(struct file_list *l, struct file *f)
+{
+    assert(!f->list);
+    f->list = l;
+    f->next = NULL;
+    f->previous = l->last;
+    *(l->last ? &l->last->next : &l->first) = f;
+    l->last = f;
+    l->n++;
+}
+
+void file_list_add_first(struct file_list *l, struct file *f)
+{
+    assert(!f->list);
+    f->list = l;
+    f->previous = NULL;
+    f->next = l->first;
+    *(l->first ? &l->first->previous : &l->last) = f;
+    l->first = f;
+    l->n++;
+}
+
+void file_list_remove(struct file *f)
+{
+    struct file_list *l = f->list;
+    assert(l);
+    *(f->previous ? &f->previous->next : &l->first) = f->next;
+    *(f->next ? &f->next->previous : &l->last) = f->previous;
+    l->n--;
+    f->list = NULL;
+    f->next = f->previous = NULL;
+}
+
+struct file *file_list_take(struct file_list *l)
+{
+    struct file *f = l->first;
+    if (f)
+        file_list_remove(f);
+    return f;
 }
 
 void file_add_old_prefix(struct file *f, const char *prefix)

@@ -31,8 +31,16 @@ enum file_place {
 const char *file_place_name(enum file_place p);
 int file_place_parse(const char *name);
 
-struct event;
+struct cross_device;
+struct inspect_copy_ops;
+struct file_timer;
 struct run;
+
+/* Files in order of arrival. A file hangs on one such list at most, and knows which. */
+struct file_list {
+    struct file *first, *last;
+    size_t n;
+};
 
 struct file {
     char file_id[ID_SIZE];
@@ -63,15 +71,16 @@ struct file {
     bool solo;                /* was in a group that failed: from now on alone */
     int64_t group_n;          /* files whose rows were stored under `prefix` together with its own; 1: its alone */
     /* not in the ledger */
-    struct file *mate;    /* next one of the group that it runs in, or waits in with a kept output */
-    struct file *lead;    /* that group's first; NULL: itself, or no group */
-    struct run *ended_by; /* acknowledged once the file's end is committed; NULL: no run's */
-    struct event *timer;
-    struct file *behind;   /* same content, in flight */
-    int n_followers;       /* files whose `behind` is this one */
-    struct file *next;     /* in a queue */
-    bool to_copy;          /* in that for an inspector: copied, not looked at */
-    struct across *across; /* to another file system (across.h); NULL: no */
+    struct file *mate;                   /* next one of the group that it runs in, or waits in with a kept output */
+    struct file *lead;                   /* that group's first; NULL: itself, or no group */
+    struct run *ended_by;                /* acknowledged once the file's end is committed; NULL: no run's */
+    struct file_timer *timer;            /* files.c; NULL: it waits for nothing */
+    struct file *behind;                 /* same content, in flight */
+    int n_followers;                     /* files whose `behind` is this one */
+    struct file_list *list;              /* that it waits on: for an inspector, a trigger or a run; NULL: none */
+    struct file *next, *previous;        /* on it */
+    const struct inspect_copy_ops *copy; /* on the list for inspectors: to be copied so; NULL: looked at */
+    struct cross_device *move;           /* to another file system (cross_device.h); NULL: none is under way */
     int64_t writer_since_ms;
     int inspections;
     int unread;           /* times that the disk did not give its bytes */
@@ -84,6 +93,11 @@ struct file {
 struct file *file_new(const char *tenant, const char *dataset);
 struct file *file_copy(const struct file *f);
 void file_free(struct file *f); /* accepts NULL */
+
+void file_list_add(struct file_list *l, struct file *f);       /* behind the others; it must be on no list */
+void file_list_add_first(struct file_list *l, struct file *f); /* before them */
+struct file *file_list_take(struct file_list *l);              /* the first one; NULL: it is empty */
+void file_list_remove(struct file *f);                         /* from the list that it is on */
 
 /* Notes that rows under this prefix are to be deleted before the next load ("" and known ones are ignored). */
 void file_add_old_prefix(struct file *f, const char *prefix);

@@ -1,5 +1,4 @@
 #include "names.h"
-#include "filing.h"
 
 #include "base/buf.h"
 #include "base/mem.h"
@@ -28,7 +27,7 @@ char *names_safe(const char *raw)
     for (char *p = safe; *p; p++)
         if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-", *p) || (p == safe && *p == '.'))
             *p = '_';
-    if (!strcmp(safe, FILING_REASON)) /* which the platform writes beside it */
+    if (!strcmp(safe, NAMES_REASON)) /* which the platform writes beside it */
         safe[0] = '_';
     return safe;
 }

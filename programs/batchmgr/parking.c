@@ -1,7 +1,10 @@
 #include "parking.h"
-#include "runplan.h"
+#include "run_plan.h"
 #include "sched.h"
+#include "state.h"
+#include "turn.h"
 
+#include "manager/images.h"
 #include "manager/plan.h"
 
 #include "base/log.h"
@@ -67,7 +70,7 @@ void parking_add(struct parking *p, const struct run *r, const struct conf_batch
         return;
     struct parked *one = xmalloc(sizeof *one);
     *one =
-        (struct parked){xstrdup(r->tenant), xstrdup(r->app), runplan_exec(p->m, r->tenant, app, r->step), xstrdup(app->image), 0};
+        (struct parked){xstrdup(r->tenant), xstrdup(r->app), run_plan_exec(p->m, r->tenant, app, r->step), xstrdup(app->image), 0};
     one->identity = plan_exec_identity(one->path) ^ r->image_identity;
     map_put(&p->apps, key, one);
     sched_park_app(p->m->sched, r->tenant, r->app, true);
@@ -104,7 +107,7 @@ void parking_lift(struct parking *p, const char *tenant, const char *app, bool o
         sched_park_app(p->m->sched, one->tenant, one->app, false);
         map_remove(&p->apps, key);
         free_parked(one);
-        batchmgr_kick(p->m);
+        turn_kick(p->m);
     }
 }
 

@@ -3,7 +3,11 @@
 #ifndef SIMBDP_BATCHMGR_PARKING_H
 #define SIMBDP_BATCHMGR_PARKING_H
 
-#include "batchmgr.h"
+#include "model.h"
+
+#include "conf/conf.h"
+
+struct batchmgr;
 
 struct parking;
 

@@ -1,13 +1,20 @@
 #include "purge.h"
-#include "across.h"
 #include "admit.h"
 #include "bill.h"
+#include "cross_device.h"
+#include "databases.h"
+#include "deletions.h"
 #include "filing.h"
-#include "helper.h"
-#include "intake.h"
+#include "ledger.h"
 #include "release.h"
+#include "reload.h"
 #include "runs.h"
+#include "sched.h"
+#include "state.h"
+#include "tenants.h"
 #include "uploads.h"
+
+#include "manager/spawner.h"
 
 #include "base/crash.h"
 #include "base/fd.h"
@@ -20,11 +27,15 @@
 
 enum { POLL_MS = 50, DATA_RETRY_MS = 1000 };
 
+struct purges {
+    struct map going; /* tenant -> struct purge */
+};
+
 struct purge {
     struct batchmgr *m;
     char *tenant;
     enum { STOPPING, DATA, FILES, FORGETTING } step;
-    bool helper_going, removed, failed;
+    bool deleting, removed, failed;
     char why[256];
     void (*done)(void *arg, const struct err *e); /* NULL: nobody waits, or does not any more */
     void *arg;
@@ -83,17 +94,13 @@ static bool sweep(struct purge *p)
     uploads_abort_all(m, p->tenant);
     release_drain(m, p->tenant, refuse, m);
     sched_drain_tenant(m->sched, p->tenant, refuse, m);
-    while (t->inspect_first) {
-        struct file *f = t->inspect_first;
-        t->inspect_first = f->next;
-        f->next = NULL;
-        across_forget(f);
+    for (struct file *f; (f = file_list_take(&t->inspections));) {
+        cross_device_forget(f);
         if (file_state_is_final(f->state))
             filing_resume(m, f); /* to where it is deleted with the tenant */
         else
             refuse(m, f);
     }
-    t->inspect_last = &t->inspect_first;
     i = 0;
     for (struct file *f; (f = map_next(&m->files, &i));)
         if (!strcmp(f->tenant, p->tenant)) {
@@ -106,15 +113,15 @@ static bool sweep(struct purge *p)
 
 /* ---- data ---- */
 
-static void on_dropped(void *arg, enum helper_end end)
+static void on_dropped(void *arg, enum deletion_end end)
 {
     struct purge *p = arg;
-    p->helper_going = false;
-    if (end == HELPER_DONE)
+    p->deleting = false;
+    if (end == DELETION_DONE)
         p->step = FILES;
-    else if (end == HELPER_FAILED)
+    else if (end == DELETION_FAILED)
         log_warn("purge", p->tenant, NULL, "its collections could not be dropped yet; trying again");
-    later(p, end == HELPER_DONE ? 0 : DATA_RETRY_MS);
+    later(p, end == DELETION_DONE ? 0 : DATA_RETRY_MS);
 }
 
 static void drop_data(struct purge *p)
@@ -137,8 +144,8 @@ static void drop_data(struct purge *p)
     json_str(&b, "database", c->database);
     json_bool(&b, "drop_all", true);
     json_end(&b, '}');
-    p->helper_going = t->health && health_is_up(t->health, NULL, 0) && helper_start(m, t, b.p, on_dropped, p);
-    if (!p->helper_going)
+    p->deleting = databases_serve(t) && deletions_begin(m, t, b.p, on_dropped, p);
+    if (!p->deleting)
         later(p, DATA_RETRY_MS);
 }
 
@@ -219,7 +226,7 @@ static void tell(struct purge *p, const struct err *e)
 static void purge_free(struct purge *p)
 {
     event_free(p->timer);
-    map_remove(&p->m->purges, p->tenant);
+    map_remove(&p->m->purges->going, p->tenant);
     free(p->tenant);
     free(p);
 }
@@ -242,7 +249,7 @@ static void forget(struct purge *p)
     crash_at(CRASH_purge_conf);
     t->purging = t->configured = t->suspended = false;
     t->purged = true;
-    if (batchmgr_reload(m, &e) < 0) /* another file may be broken; what is gone is gone all the same */
+    if (reload(m, &e) < 0) /* another file may be broken; what is gone is gone all the same */
         log_warn("purge", p->tenant, NULL, "the configuration in force still has it: %s", e.msg);
     log_info("purged", p->tenant, NULL, "everything it had was removed");
     tell(p, NULL);
@@ -258,10 +265,10 @@ static void step(struct purge *p)
             break;
         }
         p->step = DATA;
-        ledger_then(p->m->ledger, on_flushed, p);
+        ledger_then(p->m->ledger, on_flushed, p, NULL);
         break;
     case DATA:
-        if (!p->helper_going)
+        if (!p->deleting)
             drop_data(p);
         break;
     case FILES:
@@ -278,18 +285,18 @@ static void begin(struct batchmgr *m, const char *tenant, void (*done)(void *arg
     struct purge *p = xcalloc(1, sizeof *p);
     *p = (struct purge){.m = m, .tenant = xstrdup(tenant), .done = done, .arg = arg};
     p->timer = event_new(m->base, -1, 0, on_timer, p);
-    map_put(&m->purges, tenant, p);
+    map_put(&m->purges->going, tenant, p);
     struct tenant *t = tenant_get(m, tenant);
     t->purging = true;
     sched_block_tenant(m->sched, tenant, true);
-    idents_drop(m->idents, tenant, true);
+    databases_forget(m->databases, tenant);
     log_info("purge", tenant, NULL, "everything it has is being removed");
     later(p, 0);
 }
 
 int purge_begin(struct batchmgr *m, const char *tenant, void (*done)(void *arg, const struct err *e), void *arg, struct err *e)
 {
-    if (map_get(&m->purges, tenant))
+    if (map_get(&m->purges->going, tenant))
         return err_set(e, ERR_REFUSED, "tenant %s is being removed already", tenant);
     if (!map_get(&m->tenants, tenant))
         return err_set(e, ERR_REFUSED, "no tenant \"%s\"; `mysimbdp tenant list` shows them", tenant);
@@ -313,24 +320,33 @@ void purge_resume(struct batchmgr *m)
 void purge_put_off(struct batchmgr *m)
 {
     size_t i = 0;
-    for (struct purge *p; (p = map_next(&m->purges, &i));) {
+    for (struct purge *p; (p = map_next(&m->purges->going, &i));) {
         struct err e = {0};
         err_set(&e, ERR_REFUSED, "the platform is going down; the rest of what tenant %s has goes with its next start", p->tenant);
         tell(p, &e);
     }
 }
 
+void purge_start(struct batchmgr *m)
+{
+    m->purges = xcalloc(1, sizeof *m->purges);
+}
+
 void purge_stop(struct batchmgr *m)
 {
+    if (!m->purges)
+        return;
     purge_put_off(m);
     for (;;) {
         size_t i = 0;
-        struct purge *p = map_next(&m->purges, &i);
+        struct purge *p = map_next(&m->purges->going, &i);
         if (!p)
             break;
         if (p->has_thread)
             pthread_join(p->thread, NULL);
         purge_free(p);
     }
-    map_fini(&m->purges);
+    map_fini(&m->purges->going);
+    free(m->purges);
+    m->purges = NULL;
 }

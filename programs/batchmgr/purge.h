@@ -9,8 +9,11 @@
 #ifndef SIMBDP_BATCHMGR_PURGE_H
 #define SIMBDP_BATCHMGR_PURGE_H
 
-#include "batchmgr.h"
+#include "base/err.h"
 
+struct batchmgr;
+
+void purge_start(struct batchmgr *m);
 /* Begins; done is called once: when all is gone (e NULL), or at the end of this program. */
 int purge_begin(struct batchmgr *m, const char *tenant, void (*done)(void *arg, const struct err *e), void *arg, struct err *e);
 /* Goes on where a crash left it (after recovery). */

@@ -1,4 +1,9 @@
 #include "release.h"
+#include "ledger.h"
+#include "sched.h"
+#include "state.h"
+#include "tenants.h"
+#include "turn.h"
 
 #include "base/clk.h"
 #include "base/crash.h"
@@ -17,40 +22,36 @@ struct waiting {
     struct batchmgr *m;
     char *key, *tenant, *app;
     bool gathering;
-    struct file *first, **last;
-    size_t n;
+    struct file_list files;
     struct cron *cron; /* NULL: released by `run` only */
     int64_t next_wall_ms, armed_wall_ms;
     struct event *timer;
+};
+
+struct releases {
+    struct map waiting; /* key -> struct waiting */
+    size_t n;           /* files */
 };
 
 static void arm_cron(struct waiting *w);
 
 static void count(struct waiting *w, int by)
 {
-    w->n += (size_t)by;
-    w->m->n_waiting += (size_t)by;
+    w->m->releases->n += (size_t)by;
     tenant_get(w->m, w->tenant)->n_waiting += (size_t)by;
 }
 
 static void append(struct waiting *w, struct file *f)
 {
-    f->next = NULL;
-    *w->last = f;
-    w->last = &f->next;
+    file_list_add(&w->files, f);
     count(w, 1);
 }
 
 static struct file *take_first(struct waiting *w)
 {
-    struct file *f = w->first;
-    if (!f)
-        return NULL;
-    w->first = f->next;
-    if (!w->first)
-        w->last = &w->first;
-    f->next = NULL;
-    count(w, -1);
+    struct file *f = file_list_take(&w->files);
+    if (f)
+        count(w, -1);
     return f;
 }
 
@@ -67,7 +68,7 @@ static void waiting_free(struct waiting *w)
 
 static void forget(struct waiting *w)
 {
-    map_remove(&w->m->waiting, w->key);
+    map_remove(&w->m->releases->waiting, w->key);
     waiting_free(w);
 }
 
@@ -75,14 +76,13 @@ static struct waiting *get(struct batchmgr *m, const struct file *f, const struc
 {
     AUTO_FREE char *key =
         gathering ? xasprintf("%s/%s/%s", f->tenant, app->app, f->dataset) : xasprintf("%s/%s", f->tenant, app->app);
-    struct waiting *w = map_get(&m->waiting, key);
+    struct waiting *w = map_get(&m->releases->waiting, key);
     if (w)
         return w;
     w = xcalloc(1, sizeof *w);
     *w = (struct waiting){
         .m = m, .key = xstrdup(key), .tenant = xstrdup(f->tenant), .app = xstrdup(app->app), .gathering = gathering};
-    w->last = &w->first;
-    map_put(&m->waiting, key, w);
+    map_put(&m->releases->waiting, key, w);
     return w;
 }
 
@@ -101,7 +101,7 @@ static void go(struct waiting *w)
 {
     for (struct file *f; (f = take_first(w));)
         sched_add(w->m->sched, w->app, f);
-    batchmgr_kick(w->m);
+    turn_kick(w->m);
     forget(w);
 }
 
@@ -116,9 +116,9 @@ static void gather(struct batchmgr *m, struct file *f, const struct conf_batch *
 {
     struct waiting *w = get(m, f, app, true);
     append(w, f);
-    if ((int64_t)w->n >= app->group.max_files)
+    if ((int64_t)w->files.n >= app->group.max_files)
         go(w);
-    else if (w->n == 1)
+    else if (w->files.n == 1)
         timer(w, app->group.max_wait_ms, on_waited);
 }
 
@@ -147,8 +147,8 @@ static int64_t release_all(struct waiting *w)
         sched_add(w->m->sched, w->app, f);
     }
     if (n)
-        ledger_then(w->m->ledger, on_released, NULL);
-    batchmgr_kick(w->m);
+        ledger_then(w->m->ledger, on_released, NULL, NULL);
+    turn_kick(w->m);
     return n;
 }
 
@@ -164,7 +164,7 @@ static void on_cron(evutil_socket_t fd, short what, void *arg)
         arm_cron(w);
         return;
     }
-    log_info("released", w->tenant, NULL, "%zu files for app %s by its trigger", w->n, w->app);
+    log_info("released", w->tenant, NULL, "%zu files for app %s by its trigger", w->files.n, w->app);
     release_all(w);
     forget(w);
 }
@@ -228,29 +228,25 @@ void release_add(struct batchmgr *m, struct file *f, const struct conf_batch *ap
         return;
     }
     sched_add(m->sched, app ? app->app : "", f);
-    batchmgr_kick(m);
+    turn_kick(m);
 }
 
 bool release_remove(struct batchmgr *m, struct file *f)
 {
     size_t i = 0;
-    for (struct waiting *w; (w = map_next(&m->waiting, &i));)
-        for (struct file **at = &w->first; !strcmp(w->tenant, f->tenant) && *at; at = &(*at)->next)
-            if (*at == f) {
-                *at = f->next;
-                if (w->last == &f->next)
-                    w->last = at;
-                f->next = NULL;
-                count(w, -1);
-                return true;
-            }
+    for (struct waiting *w; (w = map_next(&m->releases->waiting, &i));)
+        if (f->list == &w->files) {
+            file_list_remove(f);
+            count(w, -1);
+            return true;
+        }
     return false;
 }
 
 static struct waiting *any(struct batchmgr *m, const char *tenant, const char *app)
 {
     size_t i = 0;
-    for (struct waiting *w; (w = map_next(&m->waiting, &i));)
+    for (struct waiting *w; (w = map_next(&m->releases->waiting, &i));)
         if ((!tenant || !strcmp(w->tenant, tenant)) && (!app || !strcmp(w->app, app)))
             return w;
     return NULL;
@@ -278,7 +274,7 @@ int64_t release_app(struct batchmgr *m, const char *tenant, const char *app)
 size_t release_n(const struct batchmgr *m, const char *tenant)
 {
     const struct tenant *t = tenant ? map_get(&m->tenants, tenant) : NULL;
-    return tenant ? (t ? t->n_waiting : 0) : m->n_waiting;
+    return tenant ? (t ? t->n_waiting : 0) : m->releases->n;
 }
 
 static void drop(void *arg, struct file *f)
@@ -287,8 +283,17 @@ static void drop(void *arg, struct file *f)
     (void)f;
 }
 
+void release_start(struct batchmgr *m)
+{
+    m->releases = xcalloc(1, sizeof *m->releases);
+}
+
 void release_stop(struct batchmgr *m)
 {
+    if (!m->releases)
+        return;
     release_drain(m, NULL, drop, NULL);
-    map_fini(&m->waiting);
+    map_fini(&m->releases->waiting);
+    free(m->releases);
+    m->releases = NULL;
 }

@@ -6,7 +6,11 @@
 #ifndef SIMBDP_BATCHMGR_RELEASE_H
 #define SIMBDP_BATCHMGR_RELEASE_H
 
-#include "batchmgr.h"
+#include "model.h"
+
+#include "conf/conf.h"
+
+struct batchmgr;
 
 /* A queued file whose app is `app`: held, put to others, or handed to the scheduler. */
 void release_add(struct batchmgr *m, struct file *f, const struct conf_batch *app);
@@ -20,6 +24,7 @@ int64_t release_app(struct batchmgr *m, const char *tenant, const char *app);
 
 /* Files that wait here; tenant NULL: all. */
 size_t release_n(const struct batchmgr *m, const char *tenant);
+void release_start(struct batchmgr *m);
 void release_stop(struct batchmgr *m);
 
 #endif

@@ -1,14 +1,28 @@
 #include "retention.h"
+#include "databases.h"
+#include "deletions.h"
+#include "files.h"
 #include "filing.h"
-#include "helper.h"
+#include "ledger.h"
+#include "state.h"
+#include "tenants.h"
+
+#include "manager/spawner.h"
 
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "host/age.h"
 
 #include <string.h>
 
 enum { DAY_MS = 86400000, AT_ONCE = 16, NEXT_MS = 5, DOCUMENTS_AT_ONCE = 500 };
+
+struct retention {
+    struct age age; /* the clock that it goes by: it does not follow one that is set */
+    struct event *ev;
+    size_t next; /* tenant that is looked at next */
+};
 
 struct expiry { /* documents of one dataset that are being deleted */
     struct batchmgr *m;
@@ -25,7 +39,7 @@ static void free_ids(char **ids)
 
 static int64_t before(struct batchmgr *m, int64_t days)
 {
-    return age_now(&m->age) - days * DAY_MS;
+    return age_now(&m->retention->age) - days * DAY_MS;
 }
 
 /* ---- files and logs ---- */
@@ -35,7 +49,7 @@ static size_t prune_listed(struct batchmgr *m, char **ids)
     size_t n = 0;
     for (char **id = ids; *id; id++, n++) {
         struct file *f = NULL;
-        if (map_get(&m->files, *id) || ledger_get_file(m->ledger, *id, &f, NULL) < 0)
+        if (file_find(m, *id) || ledger_get_file(m->ledger, *id, &f, NULL) < 0)
             continue; /* it was brought back meanwhile */
         AUTO_FREE char *path = filing_path(f);
         spawner_discard(m->spawner, m->home.dirfd, path);
@@ -73,9 +87,9 @@ static void on_marked(void *arg)
     retention_kick(arg);
 }
 
-static void on_expired(void *arg, enum helper_end end)
+static void on_expired(void *arg, enum deletion_end end)
 {
-    bool ok = end == HELPER_DONE;
+    bool ok = end == DELETION_DONE;
     struct expiry *x = arg;
     size_t n = 0;
     for (char **id = x->ids; *id; id++, n++)
@@ -83,18 +97,18 @@ static void on_expired(void *arg, enum helper_end end)
             ledger_note_expired(x->m->ledger, *id);
     if (ok)
         log_info("expired", x->tenant, NULL, "documents of %zu files were deleted: older than documents_days", n);
-    else if (end == HELPER_FAILED)
+    else if (end == DELETION_FAILED)
         log_warn("expired", x->tenant, NULL, "documents of %zu files could not be deleted; trying again with the next scan", n);
     struct batchmgr *m = x->m;
     free_ids(x->ids);
     free(x->tenant);
     free(x);
     if (ok)
-        ledger_then(m->ledger, on_marked, m); /* there may be more */
+        ledger_then(m->ledger, on_marked, m, NULL); /* there may be more */
 }
 
 /* A forced upload of the same content may be storing rows under one of the prefixes now. (One that comes later waits for the
- * helper: admit.c.) */
+ * deletion: admit.c.) */
 static void leave_out_loading(struct batchmgr *m, char **ids, char **prefixes)
 {
     struct map loading = {0};
@@ -119,7 +133,7 @@ static void expire_documents(struct batchmgr *m, const struct conf_tenant *c, co
 {
     struct tenant *t = tenant_get(m, c->id);
     char **prefixes = NULL;
-    if (map_get(&m->helpers, c->id) || !t->health || !health_is_up(t->health, NULL, 0))
+    if (deletions_are_going(m, c->id) || !databases_serve(t))
         return;
     char **ids =
         ledger_stored_before(m->ledger, c->id, d->name, before(m, c->retention.documents_days), DOCUMENTS_AT_ONCE, &prefixes);
@@ -147,7 +161,7 @@ static void expire_documents(struct batchmgr *m, const struct conf_tenant *c, co
     free_ids(prefixes);
     struct expiry *x = xmalloc(sizeof *x);
     *x = (struct expiry){m, xstrdup(c->id), ids};
-    if (helper_start(m, t, b.p, on_expired, x))
+    if (deletions_begin(m, t, b.p, on_expired, x))
         return;
     free_ids(x->ids);
     free(x->tenant);
@@ -161,7 +175,7 @@ static void go_on(void *arg)
 {
     struct batchmgr *m = arg;
     struct timeval tv = {0, NEXT_MS * 1000};
-    event_add(m->retention_ev, &tv);
+    event_add(m->retention->ev, &tv);
 }
 
 static size_t look_at(struct batchmgr *m, const struct conf_tenant *t)
@@ -185,33 +199,48 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     struct batchmgr *m = arg;
     (void)fd;
     (void)what;
-    for (int i = 0; i < AT_ONCE && m->retention_next < m->conf->n_tenants; i++) {
-        if (look_at(m, &m->conf->tenants[m->retention_next])) {
-            ledger_then(m->ledger, go_on, m);
+    for (int i = 0; i < AT_ONCE && m->retention->next < m->conf->n_tenants; i++) {
+        if (look_at(m, &m->conf->tenants[m->retention->next])) {
+            ledger_then(m->ledger, go_on, m, NULL);
             return;
         }
-        m->retention_next++;
+        m->retention->next++;
     }
-    if (m->retention_next < m->conf->n_tenants)
+    if (m->retention->next < m->conf->n_tenants)
         go_on(m);
 }
 
 void retention_kick(struct batchmgr *m)
 {
     struct timeval now = {0, 0};
-    m->retention_next = 0;
-    event_add(m->retention_ev, &now);
+    m->retention->next = 0;
+    event_add(m->retention->ev, &now);
+}
+
+int64_t retention_ahead_s(struct batchmgr *m)
+{
+    age_now(&m->retention->age);
+    return m->retention->age.ahead_ms / 1000;
+}
+
+void retention_trust_clock(struct batchmgr *m)
+{
+    age_trust(&m->retention->age);
+    retention_kick(m);
 }
 
 void retention_start(struct batchmgr *m)
 {
-    age_init(&m->age, m->home.dirfd, "state/batchmgr.clock");
-    m->retention_ev = event_new(m->base, -1, 0, on_tick, m);
+    m->retention = xcalloc(1, sizeof *m->retention);
+    age_init(&m->retention->age, m->home.dirfd, "state/batchmgr.clock");
+    m->retention->ev = event_new(m->base, -1, 0, on_tick, m);
 }
 
 void retention_stop(struct batchmgr *m)
 {
-    if (m->retention_ev)
-        event_free(m->retention_ev);
-    m->retention_ev = NULL;
+    if (!m->retention)
+        return;
+    event_free(m->retention->ev);
+    free(m->retention);
+    m->retention = NULL;
 }

@@ -5,11 +5,17 @@
 #ifndef SIMBDP_BATCHMGR_RETENTION_H
 #define SIMBDP_BATCHMGR_RETENTION_H
 
-#include "batchmgr.h"
+#include <stdint.h>
+
+struct batchmgr;
 
 void retention_start(struct batchmgr *m);
 /* Looks whether something is due; also called with every rescan of staging. */
 void retention_kick(struct batchmgr *m);
+/* How far the calendar clock is ahead of the time that passed, and is not believed; `mysimbdp clock trust` says that it is right.
+ */
+int64_t retention_ahead_s(struct batchmgr *m);
+void retention_trust_clock(struct batchmgr *m);
 void retention_stop(struct batchmgr *m);
 
 #endif

@@ -6,11 +6,22 @@
  * The spawner, the channel, and what becomes of a step without one: lib/manager/live.h. */
 #include "runs.h"
 #include "admit.h"
+#include "database_health.h"
+#include "files.h"
 #include "filing.h"
-#include "manager/plan.h"
+#include "ledger.h"
 #include "parking.h"
-#include "runplan.h"
+#include "run_plan.h"
+#include "sched.h"
+#include "state.h"
+#include "tenants.h"
+#include "turn.h"
 #include "verdict.h"
+
+#include "manager/images.h"
+#include "manager/live.h"
+#include "manager/plan.h"
+#include "manager/spawner.h"
 
 #include "base/clk.h"
 #include "base/crash.h"
@@ -27,6 +38,10 @@
 
 enum { DISPATCH_PER_TURN = 64, SWEEP_IMAGES_S = 600 };
 
+struct dispatching {
+    struct event *sweep_ev; /* of images that nobody uses */
+};
+
 static void on_step_ended(void *arg, struct run_result *res);
 static void cancel(struct run *r, const char *why, int64_t delay_ms);
 
@@ -34,7 +49,7 @@ static void on_image(void *arg)
 {
     struct batchmgr *m = arg;
     sched_unhold(m->sched);
-    batchmgr_kick(m);
+    turn_kick(m);
 }
 
 static void on_sweep(evutil_socket_t fd, short what, void *arg)
@@ -49,9 +64,10 @@ int runs_start(struct batchmgr *m, struct err *e)
 {
     struct timeval tv = {SWEEP_IMAGES_S, 0};
     (void)e;
+    m->dispatching = xcalloc(1, sizeof *m->dispatching);
     m->images = images_new(m->base, &m->home, &m->isolation, m->spawner, on_image, m);
-    m->sweep_ev = event_new(m->base, -1, EV_PERSIST, on_sweep, m);
-    event_add(m->sweep_ev, &tv);
+    m->dispatching->sweep_ev = event_new(m->base, -1, EV_PERSIST, on_sweep, m);
+    event_add(m->dispatching->sweep_ev, &tv);
     images_sweep(m->images);
     return 0;
 }
@@ -62,7 +78,7 @@ static void free_run(struct run *r)
     run_free(r);
 }
 
-void runs_stop_spawner(struct batchmgr *m)
+void runs_stop(struct batchmgr *m)
 {
     size_t i = 0;
     for (struct run *r; (r = map_next(&m->runs, &i));)
@@ -70,8 +86,10 @@ void runs_stop_spawner(struct batchmgr *m)
     map_fini(&m->runs);
     images_free(m->images);
     spawner_free(m->spawner);
-    if (m->sweep_ev)
-        event_free(m->sweep_ev);
+    if (m->dispatching)
+        event_free(m->dispatching->sweep_ev);
+    free(m->dispatching);
+    m->dispatching = NULL;
 }
 
 /* ---- one run ---- */
@@ -95,7 +113,7 @@ static const struct live_ops live_ops = {on_started, on_step_ended, on_cancelled
 /* The live side of the run's current step. */
 static struct live *step_of(struct run *r)
 {
-    AUTO_FREE char *claim = runplan_claim(r), *dir = runplan_dir(r->mgr, r);
+    AUTO_FREE char *claim = run_plan_claim(r), *dir = run_plan_dir(r->mgr, r);
     if (!r->live)
         r->live = live_new(r->mgr->spawner, r->tenant, r->run_id, &live_ops, r);
     live_set_step(r->live, claim, dir);
@@ -108,15 +126,15 @@ void runs_acknowledge(struct batchmgr *m, struct run *r)
 {
     crash_at(CRASH_run_ack);
     if (r->n_files > 1) {
-        AUTO_FREE char *dir = runplan_group_dir(r);
+        AUTO_FREE char *dir = run_plan_group_dir(r);
         fd_remove_tree(m->home.dirfd, dir);
     }
     if (r->live)
         live_acknowledge(r->live);
     map_remove(&m->runs, r->run_id);
     free_run(r);
-    batchmgr_kick(m);
-    batchmgr_check_quit(m);
+    turn_kick(m);
+    turn_check_quit(m);
 }
 
 static void release(struct run *r)
@@ -153,14 +171,6 @@ static void on_run_end_committed(void *arg)
     runs_acknowledge(r->mgr, r);
 }
 
-static void on_wait_over(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd;
-    (void)what;
-    file_timer_stop(arg);
-    admit_queue(batchmgr_the(), arg);
-}
-
 /* Puts the file back to be run again, after delay_ms; with its mates, if it has any. */
 static void put_back(struct batchmgr *m, struct file *first, enum file_state state, int64_t delay_ms)
 {
@@ -170,7 +180,7 @@ static void put_back(struct batchmgr *m, struct file *first, enum file_state sta
         ledger_put_file(m->ledger, f);
     }
     if (state == FILE_waiting)
-        file_timer(m, first, delay_ms, on_wait_over);
+        file_timer(m, first, delay_ms, admit_queue);
     else
         admit_queue(m, first);
 }
@@ -301,7 +311,7 @@ static void conclude_check(struct run *r)
     xstr_set(&f->detail, NULL);
     ledger_put_run(m->ledger, r);
     put_back(m, f, FILE_queued, 0);
-    ledger_then(m->ledger, on_check_committed, r);
+    ledger_then(m->ledger, on_check_committed, r, NULL);
 }
 
 static struct verdict verdict_for(const struct file *f, const struct conf_batch *app, struct verdict_input in)
@@ -392,7 +402,7 @@ static void conclude(struct run *r, const struct run_result *res, bool database_
     if (stays)
         conclude_file(r, first, app, &v, detail, true);
     if (!final)
-        ledger_then(m->ledger, on_run_end_committed, r);
+        ledger_then(m->ledger, on_run_end_committed, r, NULL);
 }
 
 void runs_on_health(struct batchmgr *m)
@@ -453,7 +463,7 @@ static void on_step_ended(void *arg, struct run_result *res)
             ledger_put_run(m->ledger, r);
             for (struct file *f = r->file; f; f = f->mate)
                 ledger_put_file(m->ledger, f);
-            ledger_then(m->ledger, on_load_step_committed, r);
+            ledger_then(m->ledger, on_load_step_committed, r, NULL);
             run_result_free(res);
             free(res);
             return;
@@ -494,7 +504,7 @@ static void cancel(struct run *r, const char *why, int64_t delay_ms)
     log_warn("run_cancelled", r->tenant, r->run_id, "%s", why);
     come_to_nothing(r, why);
     put_all_back(r, delay_ms ? FILE_waiting : FILE_queued, delay_ms);
-    ledger_then(m->ledger, on_run_end_committed, r);
+    ledger_then(m->ledger, on_run_end_committed, r, NULL);
 }
 
 /* As if it could not be executed: no runner has to find out. */
@@ -534,7 +544,7 @@ static void end_without_bytes(struct run *r)
                   f->name);
         filing_finish(m, f, FILE_vanished, "vanished", "its bytes are gone from work/; deliver it again", NULL);
     }
-    ledger_then(m->ledger, on_run_end_committed, r);
+    ledger_then(m->ledger, on_run_end_committed, r, NULL);
 }
 
 /* The directory that the step's own lies in, where a kept output is loaded by a later run; its making is not the fence. */
@@ -570,10 +580,10 @@ static void spawn_step(struct run *r)
         cancel(r, e.msg, 1000);
         return;
     }
-    made = r->n_files > 1 && !strcmp(r->step, "app") ? runplan_link_group(m, r, &e) : 0;
+    made = r->n_files > 1 && !strcmp(r->step, "app") ? run_plan_link_group(m, r, &e) : 0;
     crash_at(CRASH_group_link);
     if (made == 0)
-        made = runplan_make(m, r, t, app, &spec, &e);
+        made = run_plan_make(m, r, t, app, &spec, &e);
     if (made < 0) {
         for (struct file *f = r->file; f; f = f->mate)
             file_drop_output(f); /* it is gone, so the app has to run again */
@@ -602,7 +612,7 @@ static void choose_prefix(struct batchmgr *m, const struct run *r, const struct 
         return; /* the kept output was made by the version that gave it its prefix */
     for (struct file *f = r->file; f; f = f->mate) {
         if (!shared || f == r->file)
-            runplan_prefix(m, r, f, shared, app, prefix);
+            run_plan_prefix(m, r, f, shared, app, prefix);
         f->group_n = shared ? r->n_files : 1;
         if (r->n_files > 1)
             f->checkpoint = 0; /* is the run's, not a file's */
@@ -673,7 +683,7 @@ static void dispatch(struct batchmgr *m, struct file *first, const char *app_nam
         file_set_state(f, FILE_running);
         ledger_put_file(m->ledger, f);
     }
-    ledger_then(m->ledger, on_dispatch_committed, r);
+    ledger_then(m->ledger, on_dispatch_committed, r, NULL);
 }
 
 void runs_dispatch(struct batchmgr *m)
@@ -694,7 +704,7 @@ void runs_dispatch(struct batchmgr *m)
         }
         dispatch(m, f, app, cpus, memory_bytes, &image);
     }
-    batchmgr_kick(m);
+    turn_kick(m);
 }
 
 void runs_order_stop(struct batchmgr *m, struct run *r, const char *why)
@@ -738,7 +748,7 @@ void runs_resolve(struct batchmgr *m)
         live_resolve(step_of(r));
 }
 
-/* A claim is the run's id, and for a step after the app's something more (runplan_claim). */
+/* A claim is the run's id, and for a step after the app's something more (run_plan_claim). */
 static bool is_ended(void *arg, const char *claim)
 {
     struct batchmgr *m = arg;
@@ -746,7 +756,7 @@ static bool is_ended(void *arg, const char *claim)
     snprintf(id, sizeof id, "%s", claim);
     struct run *r = map_get(&m->runs, id);
     if (r) { /* its steps before this one are */
-        AUTO_FREE char *now = runplan_claim(r);
+        AUTO_FREE char *now = run_plan_claim(r);
         return strcmp(now, claim) != 0;
     }
     bool ended = ledger_get_run(m->ledger, id, &r, NULL) == 0 && r->state == RUN_STATE_ended;

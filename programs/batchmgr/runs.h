@@ -2,10 +2,12 @@
 #ifndef SIMBDP_BATCHMGR_RUNS_H
 #define SIMBDP_BATCHMGR_RUNS_H
 
-#include "batchmgr.h"
+#include "model.h"
+
+struct batchmgr;
 
 int runs_start(struct batchmgr *m, struct err *e); /* the spawner */
-void runs_stop_spawner(struct batchmgr *m);
+void runs_stop(struct batchmgr *m);
 void runs_dispatch(struct batchmgr *m);
 /* A file whose row says `running`: takes up its run. When all are known, runs_resolve finds the runners, their results, or what is
  * left of them. */

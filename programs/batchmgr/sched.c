@@ -6,17 +6,16 @@
 
 enum { MAX_AHEAD_MS = 10000 }; /* of the whole machine */
 
-struct app {
+struct app_queue {
     char *name;
     int64_t priority, memory_bytes;
     double cpus;
     bool parked, held;
-    struct file *first, **last;
-    size_t n;
-    struct app *next;
+    struct file_list files;
+    struct app_queue *next;
 };
 
-struct tenant {
+struct tenant_queue {
     char *id;
     int64_t weight, concurrency;
     bool blocked;
@@ -25,7 +24,7 @@ struct tenant {
     size_t n_running, n_queued;
     double served;
     uint64_t last_pick; /* tells equals apart: who waited longer goes first */
-    struct app *apps;
+    struct app_queue *apps;
 };
 
 struct sched {
@@ -63,9 +62,9 @@ void sched_free(struct sched *s)
     size_t i = 0;
     if (!s)
         return;
-    for (struct tenant *t; (t = map_next(&s->tenants, &i));) {
-        for (struct app *a = t->apps; a;) {
-            struct app *next = a->next;
+    for (struct tenant_queue *t; (t = map_next(&s->tenants, &i));) {
+        for (struct app_queue *a = t->apps; a;) {
+            struct app_queue *next = a->next;
             free(a->name);
             free(a);
             a = next;
@@ -77,9 +76,9 @@ void sched_free(struct sched *s)
     free(s);
 }
 
-static struct tenant *get_tenant(struct sched *s, const char *id)
+static struct tenant_queue *get_tenant(struct sched *s, const char *id)
 {
-    struct tenant *t = map_get(&s->tenants, id);
+    struct tenant_queue *t = map_get(&s->tenants, id);
     if (!t) {
         t = xcalloc(1, sizeof *t);
         t->id = xstrdup(id);
@@ -90,15 +89,14 @@ static struct tenant *get_tenant(struct sched *s, const char *id)
     return t;
 }
 
-static struct app *get_app(struct sched *s, const char *tenant, const char *name)
+static struct app_queue *get_app(struct sched *s, const char *tenant, const char *name)
 {
-    struct tenant *t = get_tenant(s, tenant);
-    for (struct app *a = t->apps; a; a = a->next)
+    struct tenant_queue *t = get_tenant(s, tenant);
+    for (struct app_queue *a = t->apps; a; a = a->next)
         if (!strcmp(a->name, name))
             return a;
-    struct app *a = xcalloc(1, sizeof *a);
+    struct app_queue *a = xcalloc(1, sizeof *a);
     a->name = xstrdup(name);
-    a->last = &a->first;
     a->next = t->apps;
     t->apps = a;
     return a;
@@ -106,7 +104,7 @@ static struct app *get_app(struct sched *s, const char *tenant, const char *name
 
 void sched_set_tenant(struct sched *s, const char *tenant, int64_t weight, int64_t concurrency)
 {
-    struct tenant *t = get_tenant(s, tenant);
+    struct tenant_queue *t = get_tenant(s, tenant);
     t->weight = weight;
     t->concurrency = concurrency;
 }
@@ -118,7 +116,7 @@ void sched_block_tenant(struct sched *s, const char *tenant, bool blocked)
 
 void sched_set_app(struct sched *s, const char *tenant, const char *app, int64_t priority, double cpus, int64_t memory_bytes)
 {
-    struct app *a = get_app(s, tenant, app);
+    struct app_queue *a = get_app(s, tenant, app);
     a->priority = priority;
     a->cpus = cpus;
     a->memory_bytes = memory_bytes;
@@ -136,24 +134,24 @@ static double share(const struct sched *s, double cpus, int64_t memory_bytes)
     return c > m ? c : m;
 }
 
-static bool is_busy(const struct tenant *t)
+static bool is_busy(const struct tenant_queue *t)
 {
     return t->n_queued || t->n_running;
 }
 
 /* Service of the least served busy tenant but `t`; -1 when there is none. */
-static double least_served(const struct sched *s, const struct tenant *t)
+static double least_served(const struct sched *s, const struct tenant_queue *t)
 {
     size_t i = 0;
     double least = -1;
-    for (const struct tenant *other; (other = map_next(&s->tenants, &i));)
+    for (const struct tenant_queue *other; (other = map_next(&s->tenants, &i));)
         if (other != t && is_busy(other) && (least < 0 || other->served < least))
             least = other->served;
     return least;
 }
 
 /* A tenant that becomes busy starts level with the least served busy one. */
-static void level(struct sched *s, struct tenant *joining)
+static void level(struct sched *s, struct tenant_queue *joining)
 {
     double least = least_served(s, joining);
     if (least > joining->served)
@@ -162,77 +160,67 @@ static void level(struct sched *s, struct tenant *joining)
 
 void sched_add(struct sched *s, const char *app, struct file *f)
 {
-    struct tenant *t = get_tenant(s, f->tenant);
-    struct app *a = get_app(s, f->tenant, app);
+    struct tenant_queue *t = get_tenant(s, f->tenant);
+    struct app_queue *a = get_app(s, f->tenant, app);
     if (!is_busy(t))
         level(s, t);
-    f->next = NULL;
-    *a->last = f;
-    a->last = &f->next;
-    a->n++;
+    file_list_add(&a->files, f);
     t->n_queued++;
     s->n_queued++;
 }
 
-static void unlink_file(struct sched *s, struct tenant *t, struct app *a, struct file **at)
+static void unlink_file(struct sched *s, struct tenant_queue *t, struct file *f)
 {
-    struct file *f = *at;
-    *at = f->next;
-    if (a->last == &f->next)
-        a->last = at;
-    f->next = NULL;
-    a->n--;
+    file_list_remove(f);
     t->n_queued--;
     s->n_queued--;
 }
 
 bool sched_remove(struct sched *s, struct file *f)
 {
-    struct tenant *t = get_tenant(s, f->tenant);
-    for (struct app *a = t->apps; a; a = a->next)
-        for (struct file **at = &a->first; *at; at = &(*at)->next)
-            if (*at == f) {
-                unlink_file(s, t, a, at);
-                return true;
-            }
+    struct tenant_queue *t = get_tenant(s, f->tenant);
+    for (struct app_queue *a = t->apps; a; a = a->next)
+        if (f->list == &a->files) {
+            unlink_file(s, t, f);
+            return true;
+        }
     return false;
 }
 
 void sched_drain(struct sched *s, void (*fn)(void *arg, struct file *f), void *arg)
 {
     size_t i = 0;
-    for (struct tenant *t; (t = map_next(&s->tenants, &i));)
+    for (struct tenant_queue *t; (t = map_next(&s->tenants, &i));)
         sched_drain_tenant(s, t->id, fn, arg);
 }
 
 void sched_drain_tenant(struct sched *s, const char *tenant, void (*fn)(void *arg, struct file *f), void *arg)
 {
-    struct tenant *t = get_tenant(s, tenant);
-    for (struct app *a = t->apps; a; a = a->next)
-        while (a->first) {
-            struct file *f = a->first;
-            unlink_file(s, t, a, &a->first);
+    struct tenant_queue *t = get_tenant(s, tenant);
+    for (struct app_queue *a = t->apps; a; a = a->next)
+        for (struct file *f; (f = a->files.first);) {
+            unlink_file(s, t, f);
             fn(arg, f);
         }
 }
 
-static struct app *best_app(const struct tenant *t)
+static struct app_queue *best_app(const struct tenant_queue *t)
 {
-    struct app *best = NULL;
-    for (struct app *a = t->apps; a; a = a->next)
-        if (a->first && !a->parked && !a->held &&
+    struct app_queue *best = NULL;
+    for (struct app_queue *a = t->apps; a; a = a->next)
+        if (a->files.first && !a->parked && !a->held &&
             (!best || a->priority > best->priority ||
-             (a->priority == best->priority && strcmp(a->first->file_id, best->first->file_id) < 0)))
+             (a->priority == best->priority && strcmp(a->files.first->file_id, best->files.first->file_id) < 0)))
             best = a;
     return best;
 }
 
-static bool may_run(const struct tenant *t)
+static bool may_run(const struct tenant_queue *t)
 {
     return t->n_queued && !t->blocked && (int64_t)t->n_running < t->concurrency;
 }
 
-static bool goes_before(const struct sched *s, const struct tenant *a, const struct tenant *b)
+static bool goes_before(const struct sched *s, const struct tenant_queue *a, const struct tenant_queue *b)
 {
     double x = share(s, a->cpus, a->memory_bytes) / (double)a->weight;
     double y = share(s, b->cpus, b->memory_bytes) / (double)b->weight;
@@ -245,7 +233,7 @@ static bool goes_before(const struct sched *s, const struct tenant *a, const str
     return strcmp(a->id, b->id) < 0;
 }
 
-static bool fits(const struct sched *s, const struct tenant *t, const struct app *a)
+static bool fits(const struct sched *s, const struct tenant_queue *t, const struct app_queue *a)
 {
     /* A request above the whole capacity runs alone: better late than never. */
     if (s->n_running == 0)
@@ -256,18 +244,18 @@ static bool fits(const struct sched *s, const struct tenant *t, const struct app
 
 struct file *sched_pick(struct sched *s, const char **ret_app, double *ret_cpus, int64_t *ret_memory_bytes)
 {
-    struct tenant *next = NULL;
+    struct tenant_queue *next = NULL;
     size_t i = 0;
     if (!s->n_queued)
         return NULL;
-    for (struct tenant *t; (t = map_next(&s->tenants, &i));)
+    for (struct tenant_queue *t; (t = map_next(&s->tenants, &i));)
         if (may_run(t) && best_app(t) && (!next || goes_before(s, t, next)))
             next = t;
-    struct app *a = next ? best_app(next) : NULL;
+    struct app_queue *a = next ? best_app(next) : NULL;
     if (!a || !fits(s, next, a))
         return NULL;
-    struct file *f = a->first;
-    unlink_file(s, next, a, &a->first);
+    struct file *f = a->files.first;
+    unlink_file(s, next, f);
     next->last_pick = ++s->n_picks;
     sched_charge(s, next->id, a->cpus, a->memory_bytes);
     *ret_app = a->name;
@@ -278,17 +266,15 @@ struct file *sched_pick(struct sched *s, const char **ret_app, double *ret_cpus,
 
 int64_t sched_take_mates(struct sched *s, const char *app, struct file *f, int64_t max)
 {
-    struct tenant *t = get_tenant(s, f->tenant);
-    struct app *a = get_app(s, f->tenant, app);
+    struct tenant_queue *t = get_tenant(s, f->tenant);
+    struct app_queue *a = get_app(s, f->tenant, app);
     struct file **to = &f->mate;
     int64_t n = 0;
-    for (struct file **at = &a->first; *at && n < max;) {
-        struct file *other = *at;
-        if (strcmp(other->dataset, f->dataset) || !file_may_be_grouped(other)) {
-            at = &other->next;
+    for (struct file *other = a->files.first, *following; other && n < max; other = following) {
+        following = other->next;
+        if (strcmp(other->dataset, f->dataset) || !file_may_be_grouped(other))
             continue;
-        }
-        unlink_file(s, t, a, at);
+        unlink_file(s, t, other);
         *to = other;
         other->lead = f;
         to = &other->mate;
@@ -299,7 +285,7 @@ int64_t sched_take_mates(struct sched *s, const char *app, struct file *f, int64
 
 void sched_charge(struct sched *s, const char *tenant, double cpus, int64_t memory_bytes)
 {
-    struct tenant *t = get_tenant(s, tenant);
+    struct tenant_queue *t = get_tenant(s, tenant);
     if (!is_busy(t))
         level(s, t);
     t->cpus += cpus;
@@ -310,7 +296,7 @@ void sched_charge(struct sched *s, const char *tenant, double cpus, int64_t memo
     s->free_memory -= memory_bytes;
 }
 
-static void uncharge(struct sched *s, struct tenant *t, double cpus, int64_t memory_bytes)
+static void uncharge(struct sched *s, struct tenant_queue *t, double cpus, int64_t memory_bytes)
 {
     t->cpus -= cpus;
     t->memory_bytes -= memory_bytes;
@@ -326,14 +312,10 @@ static void uncharge(struct sched *s, struct tenant *t, double cpus, int64_t mem
 
 void sched_hold(struct sched *s, const char *app, struct file *f, double cpus, int64_t memory_bytes)
 {
-    struct tenant *t = get_tenant(s, f->tenant);
-    struct app *a = get_app(s, f->tenant, app);
+    struct tenant_queue *t = get_tenant(s, f->tenant);
+    struct app_queue *a = get_app(s, f->tenant, app);
     uncharge(s, t, cpus, memory_bytes);
-    f->next = a->first;
-    if (!a->first)
-        a->last = &f->next;
-    a->first = f;
-    a->n++;
+    file_list_add_first(&a->files, f);
     t->n_queued++;
     s->n_queued++;
     a->held = true;
@@ -342,14 +324,14 @@ void sched_hold(struct sched *s, const char *app, struct file *f, double cpus, i
 void sched_unhold(struct sched *s)
 {
     size_t i = 0;
-    for (struct tenant *t; (t = map_next(&s->tenants, &i));)
-        for (struct app *a = t->apps; a; a = a->next)
+    for (struct tenant_queue *t; (t = map_next(&s->tenants, &i));)
+        for (struct app_queue *a = t->apps; a; a = a->next)
             a->held = false;
 }
 
 void sched_release(struct sched *s, const char *tenant, double cpus, int64_t memory_bytes, int64_t duration_ms)
 {
-    struct tenant *t = get_tenant(s, tenant);
+    struct tenant_queue *t = get_tenant(s, tenant);
     uncharge(s, t, cpus, memory_bytes);
     /* At least a millisecond, so that runs too short to measure count too. */
     t->served += share(s, cpus, memory_bytes) * (double)(duration_ms < 1 ? 1 : duration_ms) / (double)t->weight;
@@ -361,19 +343,19 @@ void sched_release(struct sched *s, const char *tenant, double cpus, int64_t mem
 
 size_t sched_n_queued(const struct sched *s, const char *tenant)
 {
-    const struct tenant *t = tenant ? map_get(&s->tenants, tenant) : NULL;
+    const struct tenant_queue *t = tenant ? map_get(&s->tenants, tenant) : NULL;
     return tenant ? (t ? t->n_queued : 0) : s->n_queued;
 }
 
 size_t sched_n_running(const struct sched *s, const char *tenant)
 {
-    const struct tenant *t = tenant ? map_get(&s->tenants, tenant) : NULL;
+    const struct tenant_queue *t = tenant ? map_get(&s->tenants, tenant) : NULL;
     return tenant ? (t ? t->n_running : 0) : s->n_running;
 }
 
 const char *sched_why_waiting(const struct sched *s, const char *tenant)
 {
-    const struct tenant *t = map_get(&s->tenants, tenant);
+    const struct tenant_queue *t = map_get(&s->tenants, tenant);
     if (!t || !t->n_queued)
         return NULL;
     if (t->blocked)

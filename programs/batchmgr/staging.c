@@ -1,5 +1,9 @@
 #include "staging.h"
-#include "intake.h"
+#include "candidates.h"
+#include "state.h"
+#include "tenants.h"
+
+#include "manager/spawner.h"
 
 #include "base/beneath.h"
 #include "base/clk.h"
@@ -23,6 +27,14 @@ struct watch {
     char *tenant, *dataset;
 };
 
+struct staging {
+    void (*overflow)(struct batchmgr *m);
+    int fd; /* of inotify */
+    struct event *ev;
+    struct map watches; /* "wd" -> struct watch */
+    int64_t overflow_logged_ms;
+};
+
 static void wd_key(int wd, char out[16])
 {
     snprintf(out, 16, "%d", wd);
@@ -31,17 +43,17 @@ static void wd_key(int wd, char out[16])
 static void on_overflow(struct batchmgr *m)
 {
     int64_t now_ms = clk_now_ms();
-    if (!m->overflow_logged_ms || now_ms - m->overflow_logged_ms > OVERFLOW_LOG_MS) {
+    if (!m->staging->overflow_logged_ms || now_ms - m->staging->overflow_logged_ms > OVERFLOW_LOG_MS) {
         log_warn("inotify_overflow", NULL, NULL, "too many changes at once; looking at everything");
-        m->overflow_logged_ms = now_ms;
+        m->staging->overflow_logged_ms = now_ms;
     }
-    intake_rescan(m);
+    m->staging->overflow(m);
 }
 
 static bool read_inotify(struct batchmgr *m)
 {
     char chunk[16384] __attribute__((aligned(8)));
-    ssize_t n = read(m->inotify_fd, chunk, sizeof chunk);
+    ssize_t n = read(m->staging->fd, chunk, sizeof chunk);
     for (ssize_t i = 0; i < n;) {
         const struct inotify_event *ev = (const struct inotify_event *)(chunk + i);
         char key[16];
@@ -50,12 +62,12 @@ static bool read_inotify(struct batchmgr *m)
             on_overflow(m);
             continue;
         }
-        if (!ev->len || intake_is_ignored(ev->name))
+        if (!ev->len || candidates_ignore(ev->name))
             continue;
         wd_key(ev->wd, key);
-        const struct watch *w = map_get(&m->watches, key);
+        const struct watch *w = map_get(&m->staging->watches, key);
         if (w)
-            intake_saw(m, tenant_get(m, w->tenant), w->dataset, ev->name);
+            candidates_saw(m, tenant_get(m, w->tenant), w->dataset, ev->name);
     }
     return n > 0;
 }
@@ -104,18 +116,18 @@ static int add_dataset(struct batchmgr *m, const struct tenant *t, const char *d
     }
     if (r < 0)
         return r;
-    int wd = inotify_add_watch(m->inotify_fd, path, IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_ONLYDIR | IN_DONT_FOLLOW);
+    int wd = inotify_add_watch(m->staging->fd, path, IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_ONLYDIR | IN_DONT_FOLLOW);
     if (wd < 0) {
         log_warn("inotify", t->id, NULL, "cannot watch %s: %s; new files there are found every rescan_ms", path, strerror(errno));
         return 0;
     }
     char key[16];
     wd_key(wd, key);
-    if (map_get(&m->watches, key))
+    if (map_get(&m->staging->watches, key))
         return 0;
     struct watch *w = xmalloc(sizeof *w);
     *w = (struct watch){xstrdup(t->id), xstrdup(dataset)};
-    map_put(&m->watches, key, w);
+    map_put(&m->staging->watches, key, w);
     return 0;
 }
 
@@ -136,28 +148,34 @@ int staging_add_tenant(struct batchmgr *m, struct tenant *t, struct err *e)
     return r;
 }
 
-int staging_start(struct batchmgr *m, struct err *e)
+int staging_start(struct batchmgr *m, void (*overflow)(struct batchmgr *m), struct err *e)
 {
-    m->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    if (m->inotify_fd < 0)
+    struct staging *x = m->staging = xcalloc(1, sizeof *x);
+    x->overflow = overflow;
+    x->fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (x->fd < 0)
         return err_sys(e, -errno, "cannot use inotify (too many instances? see /proc/sys/fs/inotify)");
-    m->inotify_ev = event_new(m->base, m->inotify_fd, EV_READ | EV_PERSIST, on_inotify, m);
-    event_add(m->inotify_ev, NULL);
+    x->ev = event_new(m->base, x->fd, EV_READ | EV_PERSIST, on_inotify, m);
+    event_add(x->ev, NULL);
     return 0;
 }
 
 void staging_stop(struct batchmgr *m)
 {
+    struct staging *x = m->staging;
     size_t i = 0;
-    if (m->inotify_ev)
-        event_free(m->inotify_ev);
-    m->inotify_ev = NULL;
-    if (m->inotify_fd >= 0)
-        close(fd_take(&m->inotify_fd));
-    for (struct watch *w; (w = map_next(&m->watches, &i));) {
+    if (!x)
+        return;
+    if (x->ev)
+        event_free(x->ev);
+    if (x->fd >= 0)
+        close(x->fd);
+    for (struct watch *w; (w = map_next(&x->watches, &i));) {
         free(w->tenant);
         free(w->dataset);
         free(w);
     }
-    map_fini(&m->watches);
+    map_fini(&x->watches);
+    free(x);
+    m->staging = NULL;
 }

@@ -1,6 +1,10 @@
 #include "uploads.h"
+#include "claim.h"
+#include "files.h"
 #include "filing.h"
-#include "intake.h"
+#include "ledger.h"
+#include "state.h"
+#include "tenants.h"
 
 #include "base/crash.h"
 #include "base/fd.h"
@@ -9,6 +13,10 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <string.h>
+
+struct uploads {
+    struct map open; /* file id -> struct upload */
+};
 
 struct upload {
     struct file *file;
@@ -19,7 +27,7 @@ void uploads_clean(struct batchmgr *m)
 {
     DIR *d = fd_open_dir(m->home.dirfd, "staging/.incoming");
     for (struct dirent *ent; d && (ent = readdir(d));)
-        if (home_valid_id(ent->d_name) && !map_get(&m->files, ent->d_name))
+        if (home_valid_id(ent->d_name) && !file_find(m, ent->d_name))
             unlinkat(dirfd(d), ent->d_name, 0);
     if (d)
         closedir(d);
@@ -49,7 +57,7 @@ int uploads_begin(struct batchmgr *m, const char *tenant, const char *dataset, c
     if (ledger_stalled(m->ledger, why, sizeof why))
         return err_set(e, ERR_REFUSED, "intake is paused: the ledger cannot be written (%s)", why);
     struct conf_limits l = conf_effective_limits(c, d);
-    struct file *f = intake_new_file(m, t, dataset, "staging/.incoming", name);
+    struct file *f = claim_new_file(m, t, dataset, "staging/.incoming", name);
     f->app = xstrdup(app);
     f->force = force;
     memcpy(ret_id, f->file_id, ID_SIZE);
@@ -66,14 +74,14 @@ int uploads_begin(struct batchmgr *m, const char *tenant, const char *dataset, c
     AUTO_FREE char *rel = xasprintf("staging/.incoming/%s", f->file_id);
     xstr_set(&f->raw_name, f->file_id); /* its name in .incoming */
     *u = (struct upload){f, home_path(&m->home, rel)};
-    map_put(&m->uploads, f->file_id, u);
+    map_put(&m->uploads->open, f->file_id, u);
     *ret_path = xstrdup(u->path);
     return 0;
 }
 
 static struct file *take_upload(struct batchmgr *m, const char *id)
 {
-    struct upload *u = map_remove(&m->uploads, id);
+    struct upload *u = map_remove(&m->uploads->open, id);
     struct file *f = u ? u->file : NULL;
     if (u)
         free(u->path);
@@ -84,7 +92,7 @@ static struct file *take_upload(struct batchmgr *m, const char *id)
 struct committed {
     struct batchmgr *m;
     struct file *f;
-    void (*done)(void *arg, const char *file_id);
+    const struct uploads_ops *ops;
     void *arg;
 };
 
@@ -92,20 +100,27 @@ static void on_upload_committed(void *arg)
 {
     struct committed *c = arg;
     crash_at(CRASH_upload_commit);
-    c->done(c->arg, c->f->file_id);
-    intake_move(c->m, c->f);
+    c->ops->done(c->arg, c->f->file_id);
+    claim_move(c->m, c->f);
     free(c);
 }
 
-int uploads_commit(struct batchmgr *m, const char *id, void (*done)(void *arg, const char *file_id), void *arg, struct err *e)
+static void drop_committed(void *arg)
+{
+    struct committed *c = arg;
+    c->ops->dropped(c->arg);
+    free(c);
+}
+
+int uploads_commit(struct batchmgr *m, const char *id, const struct uploads_ops *ops, void *arg, struct err *e)
 {
     struct file *f = take_upload(m, id);
     if (!f)
         return err_set(e, ERR_REFUSED, "no upload %s is open (was batchmgr restarted?); upload the file again", id);
     struct committed *c = xmalloc(sizeof *c);
-    *c = (struct committed){m, f, done, arg};
+    *c = (struct committed){m, f, ops, arg};
     ledger_put_file(m->ledger, f);
-    ledger_then(m->ledger, on_upload_committed, c);
+    ledger_then(m->ledger, on_upload_committed, c, drop_committed);
     return 0;
 }
 
@@ -114,7 +129,7 @@ void uploads_abort_all(struct batchmgr *m, const char *tenant)
     for (bool again = true; again;) {
         size_t i = 0;
         again = false;
-        for (struct upload *u; !again && (u = map_next(&m->uploads, &i));)
+        for (struct upload *u; !again && (u = map_next(&m->uploads->open, &i));)
             if (!strcmp(u->file->tenant, tenant)) {
                 char id[ID_SIZE];
                 memcpy(id, u->file->file_id, ID_SIZE);
@@ -131,7 +146,25 @@ void uploads_abort(struct batchmgr *m, const char *id)
         return;
     AUTO_FREE char *path = xasprintf("staging/.incoming/%s", id);
     unlinkat(m->home.dirfd, path, 0);
-    map_remove(&m->files, f->file_id);
-    tenant_count_live(m, f, -1);
+    file_remove(m, f);
     file_free(f);
+}
+
+void uploads_start(struct batchmgr *m)
+{
+    m->uploads = xcalloc(1, sizeof *m->uploads);
+}
+
+void uploads_stop(struct batchmgr *m)
+{
+    size_t i = 0;
+    if (!m->uploads)
+        return;
+    for (struct upload *u; (u = map_next(&m->uploads->open, &i));) {
+        free(u->path);
+        free(u);
+    }
+    map_fini(&m->uploads->open);
+    free(m->uploads);
+    m->uploads = NULL;
 }

@@ -2,12 +2,27 @@
 #ifndef SIMBDP_BATCHMGR_UPLOADS_H
 #define SIMBDP_BATCHMGR_UPLOADS_H
 
-#include "batchmgr.h"
+#include "base/err.h"
+#include "host/home.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct batchmgr;
+
+void uploads_start(struct batchmgr *m);
+void uploads_stop(struct batchmgr *m);
 
 /* An upload in two steps; `path` (caller frees) is where the client writes. */
 int uploads_begin(struct batchmgr *m, const char *tenant, const char *dataset, const char *name, int64_t size, const char *app,
                   bool force, char ret_id[ID_SIZE], char **ret_path, struct err *e);
-int uploads_commit(struct batchmgr *m, const char *id, void (*done)(void *arg, const char *file_id), void *arg, struct err *e);
+/* One of the two is called, once, when uploads_commit gave 0. */
+struct uploads_ops {
+    void (*done)(void *arg, const char *file_id); /* its row is durable */
+    void (*dropped)(void *arg);                   /* batchmgr ended before */
+};
+/* The client has written everything. ops are borrowed. */
+int uploads_commit(struct batchmgr *m, const char *id, const struct uploads_ops *ops, void *arg, struct err *e);
 void uploads_abort(struct batchmgr *m, const char *id);
 /* Those of one tenant. */
 void uploads_abort_all(struct batchmgr *m, const char *tenant);

@@ -1,4 +1,5 @@
-/* What the home remembers of MongoDBs that are not its own (state/mongo.marks; programs/batchmgr/idents.h says its format). */
+/* What the home remembers of MongoDBs that are not its own (state/mongo.marks; programs/batchmgr/database_identity.h says its
+ * format). */
 #ifndef SIMBDP_CLI_MARKS_H
 #define SIMBDP_CLI_MARKS_H
 

@@ -1,5 +1,7 @@
-#include "runplan.h"
+#include "run_plan.h"
 #include "manager/plan.h"
+#include "state.h"
+#include "tenants.h"
 
 #include "base/beneath.h"
 #include "base/fd.h"
@@ -13,25 +15,29 @@
 #include <string.h>
 #include <sys/stat.h>
 
+struct run_plans {
+    struct map exec_hashes; /* path -> struct exec_hash */
+};
+
 enum { EXEC_HASH_BYTES = 64 << 20 };
 static const char loader_version[] = "builtin:load 2";
 
-char *runplan_dir(struct batchmgr *m, const struct run *r)
+char *run_plan_dir(struct batchmgr *m, const struct run *r)
 {
     return xasprintf("%s/runs/%s%s", m->home.path, r->run_id, strcmp(r->step, "load") ? "" : "/load");
 }
 
-char *runplan_claim(const struct run *r)
+char *run_plan_claim(const struct run *r)
 {
     return xasprintf("%s%s", r->run_id, strcmp(r->step, "load") ? "" : "-load");
 }
 
-char *runplan_group_dir(const struct run *r)
+char *run_plan_group_dir(const struct run *r)
 {
     return xasprintf("work/group-%s", r->run_id);
 }
 
-char *runplan_exec(struct batchmgr *m, const char *tenant, const struct conf_batch *app, const char *step)
+char *run_plan_exec(struct batchmgr *m, const char *tenant, const struct conf_batch *app, const char *step)
 {
     return plan_exec(&m->home, tenant, strcmp(step, "check") ? app->exec : app->checker);
 }
@@ -57,10 +63,10 @@ static void free_names(char **names)
     free(names);
 }
 
-int runplan_link_group(struct batchmgr *m, const struct run *r, struct err *e)
+int run_plan_link_group(struct batchmgr *m, const struct run *r, struct err *e)
 {
     const struct tenant *t = tenant_get(m, r->tenant);
-    AUTO_FREE char *dir = runplan_group_dir(r);
+    AUTO_FREE char *dir = run_plan_group_dir(r);
     AUTO_FREE char *in = xasprintf("%s/in", dir);
     char **names = group_names(r);
     int n = fd_remove_tree(m->home.dirfd, dir); /* of a spawn that did not come off */
@@ -117,22 +123,22 @@ static void hash_exec(struct batchmgr *m, crypto_generichash_state *h, const cha
     AUTO_FD int fd = fd_open_regular(path, &st);
     if (fd < 0)
         return;
-    struct exec_hash *x = map_get(&m->exec_hashes, path);
+    struct exec_hash *x = map_get(&m->run_plans->exec_hashes, path);
     if (!x)
-        map_put(&m->exec_hashes, path, x = xcalloc(1, sizeof *x));
+        map_put(&m->run_plans->exec_hashes, path, x = xcalloc(1, sizeof *x));
     if (x->dev != st.st_dev || x->ino != st.st_ino || x->size != st.st_size || !same_time(x->mtime, st.st_mtim) ||
         !same_time(x->ctime, st.st_ctim))
         read_exec(fd, &st, x);
     crypto_generichash_update(h, x->digest, sizeof x->digest);
 }
 
-void runplan_prefix(struct batchmgr *m, const struct run *r, const struct file *f, bool shared, const struct conf_batch *app,
-                    char out[33])
+void run_plan_prefix(struct batchmgr *m, const struct run *r, const struct file *f, bool shared, const struct conf_batch *app,
+                     char out[33])
 {
     const struct conf_tenant *t = conf_tenant(m->conf, r->tenant);
     crypto_generichash_state h;
     unsigned char hash[16];
-    AUTO_FREE char *exec = runplan_exec(m, f->tenant, app, "app");
+    AUTO_FREE char *exec = run_plan_exec(m, f->tenant, app, "app");
     const struct conf_dataset *d = conf_dataset(t, f->dataset);
     crypto_generichash_init(&h, NULL, 0, sizeof hash);
     hash_text(&h, f->tenant);
@@ -178,7 +184,7 @@ static void add_prefixes(struct buf *b, const struct file *first)
 /* Where the run's files lie. */
 static char *input_dir(struct batchmgr *m, const struct run *r)
 {
-    AUTO_FREE char *group = runplan_group_dir(r);
+    AUTO_FREE char *group = run_plan_group_dir(r);
     return r->n_files > 1 ? xasprintf("%s/%s/in", m->home.path, group) : xasprintf("%s/work/%s/in", m->home.path, r->file->file_id);
 }
 
@@ -315,8 +321,8 @@ static int add_load_job(struct batchmgr *m, struct run_spec *s, const struct run
     return r;
 }
 
-int runplan_make(struct batchmgr *m, const struct run *r, const struct conf_tenant *t, const struct conf_batch *app,
-                 struct run_spec *ret, struct err *e)
+int run_plan_make(struct batchmgr *m, const struct run *r, const struct conf_tenant *t, const struct conf_batch *app,
+                  struct run_spec *ret, struct err *e)
 {
     const struct tenant *tenant = tenant_get(m, t->id);
     const struct conf_profile *p = conf_profile(m->conf, app->profile);
@@ -327,9 +333,9 @@ int runplan_make(struct batchmgr *m, const struct run *r, const struct conf_tena
         .tenant = xstrdup(t->id),
         .app = xstrdup(r->app),
         .home = xstrdup(m->home.path),
-        .dir = runplan_dir(m, r),
+        .dir = run_plan_dir(m, r),
         .runtime = xstrdup(m->home.runtime),
-        .claim = runplan_claim(r),
+        .claim = run_plan_claim(r),
         .tag = xstrdup(m->home.tag),
         .builtin = load_step || (!check_step && !strcmp(app->exec, BUILTIN_LOAD)),
         .uid = tenant->uid,
@@ -339,7 +345,7 @@ int runplan_make(struct batchmgr *m, const struct run *r, const struct conf_tena
         .output = xstrdup(load_step || check_step ? "none" : app->output),
     };
     int n = 0;
-    s.exec = s.builtin ? home_program(&m->home, "simbdp-load") : runplan_exec(m, t->id, app, r->step);
+    s.exec = s.builtin ? home_program(&m->home, "simbdp-load") : run_plan_exec(m, t->id, app, r->step);
     plan_limits(&s, p);
     plan_isolation(&s, &(struct plan_host){&m->home, &m->isolation, m->conf->platform.uid_base}, p, tenant->mongo_url);
     plan_env(&s, &p->env);
@@ -368,4 +374,21 @@ int runplan_make(struct batchmgr *m, const struct run *r, const struct conf_tena
     else
         *ret = s;
     return n;
+}
+
+void run_plan_start(struct batchmgr *m)
+{
+    m->run_plans = xcalloc(1, sizeof *m->run_plans);
+}
+
+void run_plan_stop(struct batchmgr *m)
+{
+    size_t i = 0;
+    if (!m->run_plans)
+        return;
+    for (struct exec_hash *x; (x = map_next(&m->run_plans->exec_hashes, &i));)
+        free(x);
+    map_fini(&m->run_plans->exec_hashes);
+    free(m->run_plans);
+    m->run_plans = NULL;
 }

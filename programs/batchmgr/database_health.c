@@ -1,9 +1,9 @@
-#include "health.h"
+#include "database_health.h"
 #include "base/clk.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "dbmark.h"
-#include "idents.h"
+#include "database_identity.h"
+#include "database_mark.h"
 
 #include <event2/event.h>
 #include <mongoc/mongoc.h>
@@ -36,8 +36,8 @@ struct health {
     char *admin, *admin_password;
     bool writes;
     struct dbmark mark;
-    struct idents *idents; /* NULL: none are looked at */
-    int64_t written_ms;    /* the last write that was taken; of the thread */
+    struct identities *identities; /* NULL: none are looked at */
+    int64_t written_ms;            /* the last write that was taken; of the thread */
 };
 
 static mongoc_client_t *connect_to(const char *url)
@@ -155,7 +155,7 @@ static bool make_users(struct health *h, mongoc_client_t *c)
     return ok || h->shared_ok;
 }
 
-static void report(struct health *h, uint64_t asked, bool up, bool idents_changed, const char *why)
+static void report(struct health *h, uint64_t asked, bool up, bool identities_changed, const char *why)
 {
     bool changed = !h->known || up != h->up;
     if (changed && !up && !h->known)
@@ -174,7 +174,7 @@ static void report(struct health *h, uint64_t asked, bool up, bool idents_change
     bool answered = h->checked != asked;
     h->checked = asked;
     uint64_t one = 1;
-    if ((changed || answered || idents_changed || h->users_news) && write(h->fd, &one, sizeof one) < 0) {
+    if ((changed || answered || identities_changed || h->users_news) && write(h->fd, &one, sizeof one) < 0) {
     }
     h->users_news = false;
 }
@@ -188,16 +188,16 @@ static void *work(void *arg)
         uint64_t asked = h->asked;
         bson_error_t be = {0};
         bool admin = h->admin != NULL, writes = h->writes, somebody = asked != h->checked;
-        struct idents *idents = h->idents;
+        struct identities *identities = h->identities;
         pthread_mutex_unlock(&h->lock);
         if (!c)
             c = connect_to(h->url);
         bool up = c && ping(c, &be) && (!writes || takes_writes(h, c, somebody, &be));
         if (!up && admin)
             make_admin(h);
-        bool changed = up && idents && idents_look(idents, h->url, c, connect_to);
-        if (!up && idents)
-            idents_down(idents, h->url);
+        bool changed = up && identities && identities_look(identities, h->url, c, connect_to);
+        if (!up && identities)
+            identities_down(identities, h->url);
         if (!up && c) { /* a client that failed waits five seconds before it tries again; a new one does not */
             mongoc_client_destroy(c);
             c = NULL;
@@ -323,10 +323,10 @@ void health_probe_writes(struct health *h, int dirfd)
     pthread_mutex_unlock(&h->lock);
 }
 
-void health_look_at_idents(struct health *h, struct idents *x)
+void health_look_at_identities(struct health *h, struct identities *x)
 {
     pthread_mutex_lock(&h->lock);
-    h->idents = x;
+    h->identities = x;
     pthread_mutex_unlock(&h->lock);
 }
 

@@ -4,8 +4,8 @@
  * A document of HEALTH_DATABASE, {_id: "home", id: drawn once, n: counted up by each probe}; state/mongo.mark says both again, one
  * line <id, 26 characters> <n, 20 digits>\n that is overwritten when the server has acknowledged, and not synced: a power cut may
  * leave it behind the document, never ahead. */
-#ifndef SIMBDP_BATCHMGR_DBMARK_H
-#define SIMBDP_BATCHMGR_DBMARK_H
+#ifndef SIMBDP_BATCHMGR_DATABASE_MARK_H
+#define SIMBDP_BATCHMGR_DATABASE_MARK_H
 
 #include "host/home.h"
 

@@ -1,13 +1,13 @@
 /* Whether a MongoDB answers. One thread a URL pings it and reports to the loop; dispatch waits while it is down. */
-#ifndef SIMBDP_BATCHMGR_HEALTH_H
-#define SIMBDP_BATCHMGR_HEALTH_H
+#ifndef SIMBDP_BATCHMGR_DATABASE_HEALTH_H
+#define SIMBDP_BATCHMGR_DATABASE_HEALTH_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 struct event_base;
 struct health;
-struct idents;
+struct identities;
 
 struct health_user { /* a tenant's own MongoDB user, to be made or updated */
     char *name, *password, *database;
@@ -31,12 +31,12 @@ uint64_t health_checked(struct health *h);
  * not let us is accepted: tenants then use the platform's URL. */
 void health_set_users(struct health *h, struct health_user *users, int n, bool shared_ok);
 /* A server of ours is up only when it also takes a write, tried every few seconds: one document of the database HEALTH_DATABASE
- * (dbmark.h), which tells whether it is the one that the home had, too. dirfd: the home's; borrowed. */
+ * (database_mark.h), which tells whether it is the one that the home had, too. dirfd: the home's; borrowed. */
 #define HEALTH_DATABASE "simbdp_platform"
 void health_probe_writes(struct health *h, int dirfd);
-/* A server that is not ours: while it is up, the databases on it that are wanted are looked at (idents.h; borrowed, outlives h).
- * on_change tells of those, too. */
-void health_look_at_idents(struct health *h, struct idents *x);
+/* A server that is not ours: while it is up, the databases on it that are wanted are looked at (database_identity.h; borrowed,
+ * outlives h). on_change tells of those, too. */
+void health_look_at_identities(struct health *h, struct identities *x);
 /* A mongod that we started with --auth and that has no user yet lets a local client make the first one: this one. */
 void health_set_admin(struct health *h, const char *user, const char *password);
 /* True when tenants have users of their own there. */

@@ -9,9 +9,9 @@
  * that finds no document of its id, or a smaller n, does not dispatch for that tenant; it goes on by itself when the document is
  * there again. `verify --accept` removes the file, with `--tenant` one mark.
  *
- * Asked on the threads of health.c; what the loop calls never waits for a server. */
-#ifndef SIMBDP_BATCHMGR_IDENTS_H
-#define SIMBDP_BATCHMGR_IDENTS_H
+ * Asked on the threads of database_health.c; what the loop calls never waits for a server. */
+#ifndef SIMBDP_BATCHMGR_DATABASE_IDENTITY_H
+#define SIMBDP_BATCHMGR_DATABASE_IDENTITY_H
 
 #include "host/home.h"
 
@@ -19,32 +19,32 @@
 
 #define IDENTS_COLLECTION "simbdp_home"
 
-struct idents;
+struct identities;
 
-struct idents *idents_new(const struct home *h); /* borrows h; blocks for a small file */
-void idents_free(struct idents *x);              /* after the threads ended; NULL is fine */
+struct identities *identities_new(const struct home *h); /* borrows h; blocks for a small file */
+void identities_free(struct identities *x);              /* after the threads ended; NULL is fine */
 
 /* ---- the loop's ---- */
 
-struct ident_of {
-    const char *tenant, *server, *url, *database; /* server: the URL that health.c pings; url: the tenant's own */
+struct identity_of {
+    const char *tenant, *server, *url, *database; /* server: the URL that database_health.c pings; url: the tenant's own */
 };
 /* From now on the tenant's database is looked at. True: it is to be looked at now. */
-bool idents_want(struct idents *x, const struct ident_of *of);
+bool identities_want(struct identities *x, const struct identity_of *of);
 /* It is not any more; `forget` also what is known of it. */
-void idents_drop(struct idents *x, const char *tenant, bool forget);
+void identities_drop(struct identities *x, const char *tenant, bool forget);
 /* What the tenant's place has now is what it had: another mark is made there. False: nothing was wrong with it. Blocks for a small
  * file. */
-bool idents_accept(struct idents *x, const char *tenant);
+bool identities_accept(struct identities *x, const char *tenant);
 /* NULL: the tenant may use it. Else why not yet, for people; the caller frees. */
-char *idents_why_not(struct idents *x, const char *tenant);
+char *identities_why_not(struct identities *x, const char *tenant);
 
 /* ---- of the server's thread ---- */
 
 /* Looks at those of the server that are due, for about a second. connect: for a URL of its own, NULL when it is none. True:
  * something is other than it was. Blocks. */
-bool idents_look(struct idents *x, const char *server, mongoc_client_t *c, mongoc_client_t *(*connect)(const char *url));
+bool identities_look(struct identities *x, const char *server, mongoc_client_t *c, mongoc_client_t *(*connect)(const char *url));
 /* The server does not answer: what it is when it does again is to be seen first. */
-void idents_down(struct idents *x, const char *server);
+void identities_down(struct identities *x, const char *server);
 
 #endif

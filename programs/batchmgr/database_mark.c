@@ -1,4 +1,4 @@
-#include "dbmark.h"
+#include "database_mark.h"
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/log.h"

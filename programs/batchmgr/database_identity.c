@@ -1,4 +1,4 @@
-#include "idents.h"
+#include "database_identity.h"
 #include "base/clk.h"
 #include "base/fd.h"
 #include "base/json.h"
@@ -32,14 +32,14 @@ struct ident {
     struct ident *next;
 };
 
-struct idents {
+struct identities {
     const struct home *home;
     pthread_mutex_t lock, file_lock; /* file_lock is taken first */
     struct ident *first;
     struct map wanted; /* tenant -> its struct ident; one at a time */
 };
 
-static struct ident *get(struct idents *x, const char *tenant, const char *where)
+static struct ident *get(struct identities *x, const char *tenant, const char *where)
 {
     for (struct ident *i = x->first; i; i = i->next)
         if (!strcmp(i->tenant, tenant) && !strcmp(i->where, where))
@@ -52,7 +52,7 @@ static struct ident *get(struct idents *x, const char *tenant, const char *where
 
 /* ---- the file ---- */
 
-static void load(struct idents *x)
+static void load(struct identities *x)
 {
     AUTO_BUF struct buf b = {0};
     struct err e = {0};
@@ -76,7 +76,7 @@ static void load(struct idents *x)
     }
 }
 
-static void save(struct idents *x)
+static void save(struct identities *x)
 {
     AUTO_BUF struct buf b = {0};
     struct err e = {0};
@@ -122,7 +122,7 @@ static char *where_of(const char *url, const char *database)
     return xstrdup(b.p);
 }
 
-bool idents_want(struct idents *x, const struct ident_of *of)
+bool identities_want(struct identities *x, const struct identity_of *of)
 {
     pthread_mutex_lock(&x->lock);
     struct ident *one = map_get(&x->wanted, of->tenant);
@@ -145,7 +145,7 @@ bool idents_want(struct idents *x, const struct ident_of *of)
     return is_new;
 }
 
-void idents_drop(struct idents *x, const char *tenant, bool forget)
+void identities_drop(struct identities *x, const char *tenant, bool forget)
 {
     bool known = false;
     pthread_mutex_lock(&x->lock);
@@ -168,7 +168,7 @@ void idents_drop(struct idents *x, const char *tenant, bool forget)
         save(x);
 }
 
-bool idents_accept(struct idents *x, const char *tenant)
+bool identities_accept(struct identities *x, const char *tenant)
 {
     pthread_mutex_lock(&x->lock);
     struct ident *one = map_get(&x->wanted, tenant);
@@ -189,7 +189,7 @@ bool idents_accept(struct idents *x, const char *tenant)
     return lost;
 }
 
-char *idents_why_not(struct idents *x, const char *tenant)
+char *identities_why_not(struct identities *x, const char *tenant)
 {
     char *why = NULL;
     pthread_mutex_lock(&x->lock);
@@ -345,7 +345,7 @@ static bool take(struct ident *i, const struct look *l, enum seen seen, const ch
 }
 
 /* With the lock; the one that is due for longest. False: none is. */
-static bool next_due(struct idents *x, const char *server, struct look *ret)
+static bool next_due(struct identities *x, const char *server, struct look *ret)
 {
     int64_t now = clk_now_ms();
     struct ident *best = NULL;
@@ -361,7 +361,7 @@ static bool next_due(struct idents *x, const char *server, struct look *ret)
     return true;
 }
 
-static bool look_at(struct idents *x, struct look *l, mongoc_client_t *c, const char *server,
+static bool look_at(struct identities *x, struct look *l, mongoc_client_t *c, const char *server,
                     mongoc_client_t *(*connect)(const char *url))
 {
     bson_error_t be = {0};
@@ -386,7 +386,7 @@ static bool look_at(struct idents *x, struct look *l, mongoc_client_t *c, const 
     return changed;
 }
 
-bool idents_look(struct idents *x, const char *server, mongoc_client_t *c, mongoc_client_t *(*connect)(const char *url))
+bool identities_look(struct identities *x, const char *server, mongoc_client_t *c, mongoc_client_t *(*connect)(const char *url))
 {
     int64_t until = clk_now_ms() + TURN_MS;
     bool changed = false;
@@ -404,7 +404,7 @@ bool idents_look(struct idents *x, const char *server, mongoc_client_t *c, mongo
     }
 }
 
-void idents_down(struct idents *x, const char *server)
+void identities_down(struct identities *x, const char *server)
 {
     pthread_mutex_lock(&x->lock);
     for (struct ident *i = x->first; i; i = i->next)
@@ -417,9 +417,9 @@ void idents_down(struct idents *x, const char *server)
 
 /* ---- */
 
-struct idents *idents_new(const struct home *h)
+struct identities *identities_new(const struct home *h)
 {
-    struct idents *x = xcalloc(1, sizeof *x);
+    struct identities *x = xcalloc(1, sizeof *x);
     x->home = h;
     pthread_mutex_init(&x->lock, NULL);
     pthread_mutex_init(&x->file_lock, NULL);
@@ -427,7 +427,7 @@ struct idents *idents_new(const struct home *h)
     return x;
 }
 
-void idents_free(struct idents *x)
+void identities_free(struct identities *x)
 {
     if (!x)
         return;

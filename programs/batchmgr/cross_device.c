@@ -1,5 +1,6 @@
-#include "across.h"
+#include "cross_device.h"
 #include "inspect.h"
+#include "state.h"
 
 #include "base/crash.h"
 #include "base/fd.h"
@@ -13,15 +14,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct across {
+struct cross_device {
     char *from, *to, *made; /* made: `to` until it is whole */
-    across_done done;
+    cross_device_done done;
 };
 
-void across_forget(struct file *f)
+void cross_device_forget(struct file *f)
 {
-    struct across *a = f->across;
-    f->across = NULL;
+    struct cross_device *a = f->move;
+    f->move = NULL;
     if (!a)
         return;
     free(a->from);
@@ -32,21 +33,14 @@ void across_forget(struct file *f)
 
 static void end(struct batchmgr *m, struct file *f, int r)
 {
-    across_done done = f->across->done;
-    across_forget(f);
+    cross_device_done done = f->move->done;
+    cross_device_forget(f);
     done(m, f, r);
-}
-
-void across_move(struct batchmgr *m, struct file *f, const char *from, const char *to, across_done done)
-{
-    f->across = xmalloc(sizeof *f->across);
-    *f->across = (struct across){xstrdup(from), xstrdup(to), xasprintf("%s.copy", to), done};
-    inspect_copy(m, f);
 }
 
 static char *made_file(const struct file *f)
 {
-    return xasprintf("%s/%s", f->across->made, f->safe);
+    return xasprintf("%s/%s", f->move->made, f->safe);
 }
 
 /* As the original: owner, mode and times. */
@@ -59,7 +53,7 @@ static int dress(int fd, const struct stat *as)
 }
 
 /* All of it is in `made`: from now on that is the file. */
-static int settle(struct batchmgr *m, const struct across *a)
+static int settle(struct batchmgr *m, const struct cross_device *a)
 {
     struct stat st;
     AUTO_FD int from = openat(m->home.dirfd, a->from, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -76,15 +70,15 @@ static int settle(struct batchmgr *m, const struct across *a)
     return r;
 }
 
-int across_open_copy(struct batchmgr *m, struct file *f, int fds[2])
+static int open_copy(struct batchmgr *m, struct file *f, int fds[2])
 {
-    AUTO_FREE char *source = xasprintf("%s/%s", f->across->from, f->safe);
+    AUTO_FREE char *source = xasprintf("%s/%s", f->move->from, f->safe);
     AUTO_FREE char *target = made_file(f);
     struct stat st;
-    int r = fd_mkdirs(m->home.dirfd, f->across->made, 0700);
+    int r = fd_mkdirs(m->home.dirfd, f->move->made, 0700);
     bool none = r == 0 && fstatat(m->home.dirfd, source, &st, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT;
     if (none) {
-        end(m, f, settle(m, f->across));
+        end(m, f, settle(m, f->move));
         return -1;
     }
     AUTO_FD int from = r < 0 ? -1 : openat(m->home.dirfd, source, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
@@ -104,17 +98,26 @@ int across_open_copy(struct batchmgr *m, struct file *f, int fds[2])
     return 0;
 }
 
-void across_copied(struct batchmgr *m, struct file *f, bool ok, const char *detail)
+static void on_copied(struct batchmgr *m, struct file *f, bool ok, const char *detail)
 {
-    AUTO_FREE char *source = xasprintf("%s/%s", f->across->from, f->safe);
+    AUTO_FREE char *source = xasprintf("%s/%s", f->move->from, f->safe);
     AUTO_FREE char *target = made_file(f);
     struct stat st;
     if (!ok) {
-        log_warn("copy", f->tenant, NULL, "%s (%s) to %s: %s", f->file_id, f->name, f->across->to, detail);
+        log_warn("copy", f->tenant, NULL, "%s (%s) to %s: %s", f->file_id, f->name, f->move->to, detail);
         end(m, f, -EIO);
         return;
     }
     AUTO_FD int fd = openat(m->home.dirfd, target, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     int r = fd < 0 || fstatat(m->home.dirfd, source, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : dress(fd, &st);
-    end(m, f, r < 0 ? r : settle(m, f->across));
+    end(m, f, r < 0 ? r : settle(m, f->move));
+}
+
+static const struct inspect_copy_ops copy_ops = {open_copy, on_copied};
+
+void cross_device_move(struct batchmgr *m, struct file *f, const char *from, const char *to, cross_device_done done)
+{
+    f->move = xmalloc(sizeof *f->move);
+    *f->move = (struct cross_device){xstrdup(from), xstrdup(to), xasprintf("%s.copy", to), done};
+    inspect_copy(m, f, &copy_ops);
 }

@@ -1,0 +1,12 @@
+/* What a batchmgr before this one left unfinished is taken up where it was. */
+#ifndef SIMBDP_BATCHMGR_RECOVERY_H
+#define SIMBDP_BATCHMGR_RECOVERY_H
+
+#include "base/err.h"
+
+struct batchmgr;
+
+/* Reads the ledger's unfinished files and hands each to the module whose step it was in. Once, after all modules started. Blocks. */
+int recovery_run(struct batchmgr *m, struct err *e);
+
+#endif

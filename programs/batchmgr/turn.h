@@ -1,0 +1,20 @@
+/* The loop's turn: runs are dispatched once at its end, however many reasons there were; and the program ends when a drain is over. */
+#ifndef SIMBDP_BATCHMGR_TURN_H
+#define SIMBDP_BATCHMGR_TURN_H
+
+struct batchmgr;
+
+struct turn_ops {
+    void (*dispatch)(struct batchmgr *m);
+    void (*drained)(struct batchmgr *m); /* no run is left: whoever waits for that is told, and the loop ends soon after */
+};
+
+void turn_start(struct batchmgr *m, const struct turn_ops *ops); /* ops are borrowed */
+void turn_stop(struct batchmgr *m);
+
+/* Runs are dispatched once more at the end of this turn. */
+void turn_kick(struct batchmgr *m);
+/* A run or a file ended: it may have been the last that a drain waits for. */
+void turn_check_quit(struct batchmgr *m);
+
+#endif
