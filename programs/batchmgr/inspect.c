@@ -500,7 +500,7 @@ static void copy_one(struct inspector *in, struct file *f)
     static const struct inspect_request rq = {.op = INSPECT_COPY};
     int fds[2];
     struct stat st;
-    if (f->copy->open(in->m, f, fds) < 0)
+    if (f->copy->begin(in->m, f, fds) < 0)
         return;
     int64_t size = fstat(fds[0], &st) == 0 ? st.st_size : 0;
     send_request(in, f, &rq, NULL, fds, 2, inspect_limit_ms(&rq, -1, size));

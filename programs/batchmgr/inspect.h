@@ -13,7 +13,7 @@ typedef void (*inspect_fn)(struct batchmgr *m, struct file *f, const struct insp
 
 struct inspect_copy_ops {
     /* It is the file's turn. 0: what from and what to, which the caller closes; -1: the file was put off, or finished. */
-    int (*open)(struct batchmgr *m, struct file *f, int ret_fds[2]);
+    int (*begin)(struct batchmgr *m, struct file *f, int ret_fds[2]);
     void (*copied)(struct batchmgr *m, struct file *f, bool ok, const char *detail);
 };
 

@@ -116,4 +116,3 @@ int recovery_run(struct batchmgr *m, struct err *e)
     free(rec.v);
     return r;
 }
-

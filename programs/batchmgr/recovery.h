@@ -6,7 +6,8 @@
 
 struct batchmgr;
 
-/* Reads the ledger's unfinished files and hands each to the module whose step it was in. Once, after all modules started. Blocks. */
+/* Reads the ledger's unfinished files and hands each to the module whose step it was in. Once, after all modules started. Blocks.
+ */
 int recovery_run(struct batchmgr *m, struct err *e);
 
 #endif

@@ -89,7 +89,8 @@ static void set_capacity(struct batchmgr *m)
     sysinfo(&si);
     double cpus = c->platform.capacity.cpus > 0 ? c->platform.capacity.cpus : get_nprocs();
     int64_t memory = c->platform.capacity.memory_bytes > 0 ? c->platform.capacity.memory_bytes : (int64_t)si.totalram * si.mem_unit;
-    double share = (100.0 - (c->platform.stream_pct > 0 ? (double)c->platform.stream_pct : 0)) / 100; /* the rest is for stream instances */
+    double share =
+        (100.0 - (c->platform.stream_pct > 0 ? (double)c->platform.stream_pct : 0)) / 100; /* the rest is for stream instances */
     /* The host's own cores can be shared for a while; a number that somebody wrote down is a promise. */
     sched_lend_cores(m->sched, c->platform.capacity.cpus < 0);
     sched_set_capacity(m->sched, cpus * share, (int64_t)((double)memory * share));
@@ -157,4 +158,3 @@ int reload(struct batchmgr *m, struct err *e)
         outside_leave(m->outside, &m->home, m->conf, m->base);
     return 0;
 }
-

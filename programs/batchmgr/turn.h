@@ -1,4 +1,5 @@
-/* The loop's turn: runs are dispatched once at its end, however many reasons there were; and the program ends when a drain is over. */
+/* The loop's turn: runs are dispatched once at its end, however many reasons there were; and the program ends when a drain is over.
+ */
 #ifndef SIMBDP_BATCHMGR_TURN_H
 #define SIMBDP_BATCHMGR_TURN_H
 
