@@ -1,5 +1,6 @@
 /* What an inspector that was taken over may say: the reply as it lies in memory, then its figures. What passes is possible, and fit
  * to be shown, and to be put into an object. */
+#include "base/buf.h"
 #include "programs/batchmgr/inspect_check.h"
 
 #include "base/json.h"
