@@ -247,7 +247,6 @@ static void on_lost_tick(evutil_socket_t fd, short what, void *arg)
     }
     struct run_result *res = xcalloc(1, sizeof *res);
     *res = (struct run_result){.run_id = xstrdup(l->run_id),
-                               .step = xstrdup(""),
                                .outcome = RUN_lost,
                                .exit_code = -1,
                                .signal = -1,

@@ -5,6 +5,7 @@
 #include "base/privs.h"
 #include "host/uids.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -74,6 +75,14 @@ void plan_publish_env(struct run_spec *s, const struct conf_tenant *t)
     AUTO_FREE char *endpoint = xasprintf("ipc://%s/broker.ipc", s->runtime);
     if (t->streams.n)
         run_pairs_add(&s->env, "ZMQ_STREAM_ENDPOINT", endpoint);
+}
+
+enum run_output plan_output(const char *output)
+{
+    enum run_output o = RUN_OUTPUT_none;
+    int r = run_output_of(output, &o);
+    assert(r == 0);
+    return o;
 }
 
 void plan_limits(struct run_spec *s, const struct conf_profile *p)

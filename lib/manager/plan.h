@@ -25,6 +25,8 @@ void plan_delivery(struct run_spec *s, const struct conf_stream_app *c);
 /* Where a batch app may publish: ZMQ_STREAM_ENDPOINT, if its tenant has streams. The broker's place is known when it does not run.
  */
 void plan_publish_env(struct run_spec *s, const struct conf_tenant *t);
+/* `output` of the configuration, of an app or a stream app; the table of keys lets no other text through. */
+enum run_output plan_output(const char *output);
 void plan_limits(struct run_spec *s, const struct conf_profile *p);
 void plan_arg(struct run_spec *s, const char *arg);
 /* What the agreement says of a message's rows, where it does, and whether figures are wanted of them. */

@@ -4,25 +4,6 @@
 
 #include <string.h>
 
-static const char *const outcome_names[] = {
-#define X(name) #name,
-    RUN_OUTCOMES(X)
-#undef X
-};
-
-const char *run_outcome_name(enum run_outcome o)
-{
-    return outcome_names[o];
-}
-
-int run_outcome_parse(const char *name)
-{
-    for (int i = 0; i < RUN_N_OUTCOMES; i++)
-        if (!strcmp(name, outcome_names[i]))
-            return i;
-    return ERR_FORMAT;
-}
-
 void run_pairs_add(struct run_pairs *l, const char *name, const char *value)
 {
     l->v = xrealloc(l->v, (l->n + 1) * sizeof *l->v);
@@ -39,10 +20,12 @@ static void pairs_free(struct run_pairs *l)
     *l = (struct run_pairs){0};
 }
 
-/* One table for both directions, so that what is written is what is read. */
+/* One table for both directions, so that what is written is what is read. The order is the file's, and stays: the generation of an
+ * instance is a hash of it (programs/streammgr/spec.c), and another one replaces every instance. */
 /* clang-format off */
-#define SPEC_STRINGS(X) \
-    X(run_id) X(step) X(tenant) X(app) X(home) X(dir) X(runtime) X(claim) X(tag) X(exec) X(stdin_path) X(output)
+#define SPEC_TEXTS(X) \
+    X(string, run_id) X(step, step) X(string, tenant) X(string, app) X(string, home) X(string, dir) X(string, runtime) \
+    X(string, claim) X(string, tag) X(string, exec) X(string, stdin_path) X(output, output)
 #define SPEC_NUMBERS(X) \
     X(uid) X(gid) X(wall_s) X(grace_s) X(output_bytes) X(cpu_s) X(as_bytes) X(nofile) X(nproc) X(fsize_bytes) \
     X(core_bytes) X(stack_bytes) X(cg_cpu_pct) X(cg_memory_bytes) X(cg_pids)
@@ -52,10 +35,60 @@ static void pairs_free(struct run_pairs *l)
 #define SPEC_BOOLS(X) X(builtin) X(full_isolation) X(own_network) X(scratch_in_memory)
 /* clang-format on */
 
+/* What the tables need of each kind of text. */
+
+static const char *text_of_string(const char *v)
+{
+    return v ? v : "";
+}
+
+static const char *text_of_step(enum run_step v)
+{
+    return run_step_name(v);
+}
+
+static const char *text_of_output(enum run_output v)
+{
+    return run_output_name(v);
+}
+
+static int string_of_text(const char *text, char **ret)
+{
+    *ret = xstrdup(text);
+    return 0;
+}
+
+static int step_of_text(const char *text, enum run_step *ret)
+{
+    return run_step_of(text, ret);
+}
+
+static int output_of_text(const char *text, enum run_output *ret)
+{
+    return run_output_of(text, ret);
+}
+
+static void drop_string(char **v)
+{
+    free(*v);
+}
+
+static void drop_step(enum run_step *v)
+{
+    (void)v;
+}
+
+static void drop_output(enum run_output *v)
+{
+    (void)v;
+}
+
 void run_spec_free(struct run_spec *s)
 {
+#define X(kind, field) drop_##kind(&s->field);
+    SPEC_TEXTS(X)
+#undef X
 #define X(field) free(s->field);
-    SPEC_STRINGS(X)
     SPEC_NEW_STRINGS(X)
 #undef X
     for (size_t i = 0; i < s->args.n; i++)
@@ -69,17 +102,16 @@ void run_spec_free(struct run_spec *s)
     *s = (struct run_spec){0};
 }
 
-static bool is_same(const char *a, const char *b)
-{
-    return !strcmp(a ? a : "", b ? b : "");
-}
-
 const char *run_spec_differs(const struct run_spec *a, const struct run_spec *b)
 {
-#define X(field)                                                                                                                   \
-    if (!is_same(a->field, b->field))                                                                                              \
+#define X(kind, field)                                                                                                             \
+    if (strcmp(text_of_##kind(a->field), text_of_##kind(b->field)) != 0)                                                           \
         return #field;
-    SPEC_STRINGS(X)
+    SPEC_TEXTS(X)
+#undef X
+#define X(field)                                                                                                                   \
+    if (strcmp(text_of_string(a->field), text_of_string(b->field)) != 0)                                                           \
+        return #field;
     SPEC_NEW_STRINGS(X)
 #undef X
 #define X(field)                                                                                                                   \
@@ -108,8 +140,10 @@ void run_spec_write(const struct run_spec *s, struct buf *out)
 {
     json_begin(out, NULL, '{');
     json_i64(out, "v", RUNSPEC_VERSION);
-#define X(field) json_str(out, #field, s->field ? s->field : "");
-    SPEC_STRINGS(X)
+#define X(kind, field) json_str(out, #field, text_of_##kind(s->field));
+    SPEC_TEXTS(X)
+#undef X
+#define X(field) json_str(out, #field, text_of_string(s->field));
     SPEC_NEW_STRINGS(X)
 #undef X
 #define X(field) json_i64(out, #field, s->field);
@@ -149,11 +183,13 @@ static int parse_pairs(const bson_t *doc, const char *key, struct run_pairs *ret
 
 static int parse_spec(const bson_t *doc, struct run_spec *s, struct err *e)
 {
-#define X(field)                                                                                                                   \
-    s->field = xstrdup(json_get_str(doc, #field, NULL));                                                                           \
-    if (!s->field)                                                                                                                 \
-        return err_set(e, ERR_FORMAT, "run spec: no string '%s'", #field);
-    SPEC_STRINGS(X)
+    const char *text;
+#define X(kind, field)                                                                                                             \
+    if (!(text = json_get_str(doc, #field, NULL)))                                                                                 \
+        return err_set(e, ERR_FORMAT, "run spec: no string '%s'", #field);                                                         \
+    if (kind##_of_text(text, &s->field) < 0)                                                                                       \
+        return err_set(e, ERR_FORMAT, "run spec: '%s' has an unknown value", #field);
+    SPEC_TEXTS(X)
 #undef X
 #define X(field)                                                                                                                   \
     s->field = json_get_i64(doc, #field, -2);                                                                                      \
@@ -233,9 +269,7 @@ int run_spec_parse(const char *text, size_t n, struct run_spec *ret, struct err 
 void run_result_free(struct run_result *r)
 {
     free(r->run_id);
-    free(r->step);
     free(r->node);
-    free(r->limit);
     free(r->error);
     free(r->app_result);
     *r = (struct run_result){0};
@@ -246,12 +280,12 @@ void run_result_write(const struct run_result *r, struct buf *out)
     json_begin(out, NULL, '{');
     json_i64(out, "v", RUNRESULT_VERSION);
     json_str(out, "run_id", r->run_id);
-    json_str(out, "step", r->step);
+    json_str(out, "step", run_step_name(r->step));
     json_str(out, "node", r->node);
     json_str(out, "outcome", run_outcome_name(r->outcome));
     json_i64(out, "exit_code", r->exit_code);
     json_i64(out, "signal", r->signal);
-    json_str(out, "limit", r->limit);
+    json_str(out, "limit", run_limit_name(r->limit));
     json_str(out, "error", r->error);
     json_bool(out, "forced", r->forced);
     json_bool(out, "stopped", r->stopped);
@@ -279,17 +313,21 @@ int run_result_parse(const char *text, size_t n, struct run_result *ret, struct 
     if (r < 0)
         return r;
     const char *id = json_get_str(doc, "run_id", NULL);
-    int outcome = run_outcome_parse(json_get_str(doc, "outcome", ""));
-    if (!id || outcome < 0)
+    enum run_step step;
+    enum run_outcome outcome;
+    enum run_limit limit;
+    if (!id || run_outcome_of(json_get_str(doc, "outcome", NULL), &outcome) < 0)
         return err_set(e, ERR_FORMAT, "run result: no run_id or no known outcome");
+    if (run_step_of(json_get_str(doc, "step", "app"), &step) < 0 || run_limit_of(json_get_str(doc, "limit", NULL), &limit) < 0)
+        return err_set(e, ERR_FORMAT, "run result: 'step' or 'limit' has an unknown value");
     *ret = (struct run_result){
         .run_id = xstrdup(id),
-        .step = xstrdup(json_get_str(doc, "step", "app")),
         .node = xstrdup(json_get_str(doc, "node", NULL)),
-        .outcome = (enum run_outcome)outcome,
+        .step = step,
+        .outcome = outcome,
         .exit_code = (int)json_get_i64(doc, "exit_code", -1),
         .signal = (int)json_get_i64(doc, "signal", -1),
-        .limit = xstrdup(json_get_str(doc, "limit", NULL)),
+        .limit = limit,
         .error = xstrdup(json_get_str(doc, "error", NULL)),
         .forced = json_get_bool(doc, "forced", false),
         .stopped = json_get_bool(doc, "stopped", false),

@@ -1,31 +1,21 @@
 /* The contract of simbdp-run: the spec of one step of a run, the result of it, and the order channel to a live runner.
  * Both files are JSON objects with a version `v`; unknown keys are ignored, a newer version is refused.
  *
- * A run has one or two steps, each executed by a runner of its own: "app" (directory runs/<run_id>) and, where the
- * platform loads what the app printed, "load" (directory runs/<run_id>/load). */
+ * A run has one or two steps, each executed by a runner of its own: "app" or "check" (directory runs/<run_id>) and, where the
+ * platform loads what the app put out, "load" (directory runs/<run_id>/load). */
 #ifndef SIMBDP_RUN_SPEC_H
 #define SIMBDP_RUN_SPEC_H
 
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/strs.h"
+#include "kinds.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 enum { RUNSPEC_VERSION = 1, RUNRESULT_VERSION = 1 };
 enum { RUN_MAX_SPEC_BYTES = 8 << 20, RUN_MAX_RESULT_BYTES = 1 << 20, RUN_MAX_APP_RESULT_BYTES = 64 << 10 };
-
-#define RUN_OUTCOMES(X) X(ok) X(data_error) X(temp_fail) X(failed) X(timeout) X(oom) X(killed) X(limit) X(exec_error) X(lost)
-
-enum run_outcome {
-#define X(name) RUN_##name,
-    RUN_OUTCOMES(X)
-#undef X
-        RUN_N_OUTCOMES
-};
-const char *run_outcome_name(enum run_outcome o);
-int run_outcome_parse(const char *name); /* or ERR_FORMAT */
 
 struct run_pair {
     char *name, *value;
@@ -37,7 +27,8 @@ struct run_pairs {
 void run_pairs_add(struct run_pairs *l, const char *name, const char *value);
 
 struct run_spec {
-    char *run_id, *step, *tenant, *app;
+    char *run_id, *tenant, *app;
+    enum run_step step;
     char *home, *dir; /* absolute; dir is made by the runner: the fence */
     char *runtime;    /* where <claim>.lock and <claim>.sock lie */
     char *claim;      /* <run_id> or <run_id>-load */
@@ -62,7 +53,7 @@ struct run_spec {
     int64_t scratch_bytes, scratch_inodes; /* of the working directory; -1: none */
     bool scratch_in_memory;                /* a tmpfs of that size; needs full_isolation */
     char *stdin_path;                      /* "" is /dev/null */
-    char *output;                          /* none | stdout | dir */
+    enum run_output output;
     int64_t wall_s, grace_s, output_bytes;
     int64_t cpu_s, as_bytes, nofile, nproc, fsize_bytes, core_bytes, stack_bytes; /* rlimits, -1: none */
     int64_t cg_cpu_pct, cg_memory_bytes, cg_pids;                                 /* cgroup, -1: none */
@@ -75,10 +66,11 @@ int run_spec_parse(const char *text, size_t n, struct run_spec *ret, struct err 
 const char *run_spec_differs(const struct run_spec *a, const struct run_spec *b);
 
 struct run_result {
-    char *run_id, *step, *node;
+    char *run_id, *node;
+    enum run_step step;
     enum run_outcome outcome;
     int exit_code, signal;   /* -1: none */
-    char *limit;             /* configuration key of the limit, or NULL */
+    enum run_limit limit;    /* the one it met */
     char *error;             /* for people, or NULL */
     bool forced;             /* SIGKILL was needed */
     bool stopped;            /* a stop order ended it */

@@ -191,7 +191,7 @@ static int stop(struct batchmgr *m, const bson_t *rq, struct err *e)
     struct run *r = map_get(&m->runs, id);
     if (!r)
         return err_set(e, ERR_REFUSED, "no run %s is going; `mysimbdp runs` shows them", id);
-    runs_order_stop(m, r, "stopped");
+    runs_order_stop(m, r, RUN_STOP_person);
     return 0;
 }
 
@@ -250,7 +250,7 @@ static int drain(struct batchmgr *m, struct ctl_conn *c, struct err *e)
     m->draining = true;
     log_info("drain", NULL, NULL, "admission has stopped; %zu runs are asked to end", m->runs.n);
     for (struct run *r; (r = map_next(&m->runs, &i));)
-        runs_order_stop(m, r, "drain");
+        runs_order_stop(m, r, RUN_STOP_drain);
     turn_check_quit(m);
     return 1;
 }

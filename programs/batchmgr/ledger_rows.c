@@ -214,13 +214,13 @@ int ledger_put_run_row(const struct ledger_puts *p, const struct run *r)
     ledger_bind_text(s, 2, r->file_id);
     ledger_bind_text(s, 3, r->tenant);
     ledger_bind_text(s, 4, r->app);
-    ledger_bind_text(s, 5, r->step);
+    ledger_bind_text(s, 5, run_step_name(r->step));
     sqlite3_bind_int64(s, 6, r->attempt);
     ledger_bind_text(s, 7, run_state_name(r->state));
     ledger_bind_text(s, 8, r->outcome < 0 ? NULL : run_outcome_name((enum run_outcome)r->outcome));
     sqlite3_bind_int(s, 9, r->exit_code);
     sqlite3_bind_int(s, 10, r->signal);
-    ledger_bind_text(s, 11, r->limit);
+    ledger_bind_text(s, 11, run_limit_name(r->limit));
     ledger_bind_text(s, 12, r->error);
     ledger_bind_text(s, 13, r->node);
     sqlite3_bind_int(s, 14, r->forced);
@@ -309,21 +309,26 @@ struct file *ledger_row_file(sqlite3_stmt *s)
     return f;
 }
 
+static const char *column_text(sqlite3_stmt *s, int i)
+{
+    return (const char *)sqlite3_column_text(s, i);
+}
+
 struct run *ledger_row_run(sqlite3_stmt *s)
 {
     struct run *r = run_new();
-    const char *state = (const char *)sqlite3_column_text(s, 6), *outcome = (const char *)sqlite3_column_text(s, 7);
+    enum run_outcome outcome;
     ledger_column_id(s, 0, r->run_id, sizeof r->run_id);
     ledger_column_id(s, 1, r->file_id, sizeof r->file_id);
     r->tenant = ledger_column(s, 2);
     r->app = ledger_column(s, 3);
-    r->step = ledger_column(s, 4);
+    run_step_of(column_text(s, 4), &r->step); /* what is none stays the first: `app` */
     r->attempt = sqlite3_column_int64(s, 5);
-    r->state = !strcmp(state, "ended") ? RUN_STATE_ended : !strcmp(state, "running") ? RUN_STATE_running : RUN_STATE_starting;
-    r->outcome = outcome ? run_outcome_parse(outcome) : -1;
+    run_state_of(column_text(s, 6), &r->state); /* likewise: `starting`, whose runner is looked for */
+    r->outcome = run_outcome_of(column_text(s, 7), &outcome) == 0 ? (int)outcome : -1;
     r->exit_code = sqlite3_column_int(s, 8);
     r->signal = sqlite3_column_int(s, 9);
-    r->limit = ledger_column(s, 10);
+    run_limit_of(column_text(s, 10), &r->limit);
     r->error = ledger_column(s, 11);
     r->node = ledger_column(s, 12);
     r->forced = sqlite3_column_int(s, 13);

@@ -18,7 +18,7 @@ static const char *const places[] = {
 static int lookup(const char *const *names, int n, const char *name)
 {
     for (int i = 0; i < n; i++)
-        if (!strcmp(names[i], name))
+        if (name && !strcmp(names[i], name))
             return i;
     return ERR_FORMAT;
 }
@@ -165,10 +165,24 @@ struct file *file_take_mate(struct file *f)
     return mate;
 }
 
-const char *run_state_name(int state)
+static const char *const run_states[] = {
+#define X(name) #name,
+    RUN_STATES(X)
+#undef X
+};
+
+const char *run_state_name(enum run_state s)
 {
-    static const char *const names[] = {"starting", "running", "ended"};
-    return names[state];
+    return run_states[s];
+}
+
+int run_state_of(const char *text, enum run_state *ret)
+{
+    int i = lookup(run_states, RUN_N_STATES, text);
+    if (i < 0)
+        return i;
+    *ret = (enum run_state)i;
+    return 0;
 }
 
 struct run *run_new(void)
@@ -181,7 +195,7 @@ struct run *run_new(void)
     return r;
 }
 
-#define RUN_STRINGS(X) X(tenant) X(app) X(step) X(limit) X(error) X(node)
+#define RUN_STRINGS(X) X(tenant) X(app) X(error) X(node)
 
 struct run *run_copy(const struct run *r)
 {
@@ -190,7 +204,9 @@ struct run *run_copy(const struct run *r)
 #define X(field) c->field = xstrdup(r->field);
     RUN_STRINGS(X)
 #undef X
-    c->stop = c->output_mode = c->image = c->image_digest = c->image_why = NULL;
+    c->stop = RUN_STOP_none;
+    c->output = RUN_OUTPUT_none;
+    c->image = c->image_digest = c->image_why = NULL;
     c->pending = NULL;
     c->live = NULL;
     return c;
@@ -203,8 +219,6 @@ void run_free(struct run *r)
 #define X(field) free(r->field);
     RUN_STRINGS(X)
 #undef X
-    free(r->stop);
-    free(r->output_mode);
     free(r->image);
     free(r->image_digest);
     free(r->image_why);

@@ -110,14 +110,33 @@ void file_add_mate(struct file *f, struct file *mate);
 /* Takes the group apart, from its first on; gives the file after `f`. */
 struct file *file_take_mate(struct file *f);
 
+#define RUN_STATES(X) X(starting) X(running) X(ended)
+enum run_state {
+#define X(name) RUN_STATE_##name,
+    RUN_STATES(X)
+#undef X
+        RUN_N_STATES
+};
+const char *run_state_name(enum run_state s);
+int run_state_of(const char *text, enum run_state *ret); /* or ERR_FORMAT */
+
+/* Why a stop was ordered; of two orders the later one here counts. */
+enum run_stop {
+    RUN_STOP_none,
+    RUN_STOP_drain,  /* the platform goes down: its files are run again as if it had not been */
+    RUN_STOP_person, /* or a purge: its files are quarantined as `stopped` */
+};
+
 struct run {
     char run_id[ID_SIZE], file_id[ID_SIZE];
-    char *tenant, *app, *step; /* step: check | app | load */
+    char *tenant, *app;
+    enum run_step step;
     int64_t attempt;
-    enum { RUN_STATE_starting, RUN_STATE_running, RUN_STATE_ended } state;
+    enum run_state state;
     int outcome; /* enum run_outcome, -1 until ended */
     int exit_code, signal;
-    char *limit, *error, *node;
+    enum run_limit limit;
+    char *error, *node;
     bool forced;
     int64_t started_wall_ms, ended_wall_ms;
     double wall_s, cpu_s;
@@ -129,19 +148,18 @@ struct run {
     struct file *file; /* the first; the others hang on its `mate` */
     struct batchmgr *mgr;
     struct live *live; /* its current step's; NULL: none was started or looked for yet */
-    char *stop;        /* why a stop was ordered: "stopped" or "drain" */
-    double cpus;       /* charged */
+    enum run_stop stop;
+    double cpus; /* charged */
     int64_t memory_bytes;
     int64_t charged_at_ms;
     uint64_t check; /* number of the health check that `pending` waits for */
-    char *output_mode;
+    enum run_output output;
     char *image, *image_digest, *image_why; /* its root and what is in it, or why there is none; NULL: the host's */
     int64_t image_identity;
     struct run_result *pending; /* waits for the health check */
     bool lost_kill;             /* leftovers of a dead runner are being ended */
 };
 
-const char *run_state_name(int state);
 struct run *run_new(void);
 struct run *run_copy(const struct run *r); /* ledger columns only */
 void run_free(struct run *r);

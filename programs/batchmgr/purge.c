@@ -88,8 +88,8 @@ static bool sweep(struct purge *p)
     for (struct run *r; (r = map_next(&m->runs, &i));)
         if (!strcmp(r->tenant, p->tenant)) {
             any = true;
-            if (!r->stop || strcmp(r->stop, "stopped"))
-                runs_order_stop(m, r, "stopped");
+            if (r->stop != RUN_STOP_person)
+                runs_order_stop(m, r, RUN_STOP_person);
         }
     uploads_abort_all(m, p->tenant);
     release_drain(m, p->tenant, refuse, m);

@@ -24,12 +24,12 @@ static const char loader_version[] = "builtin:load 2";
 
 char *run_plan_dir(struct batchmgr *m, const struct run *r)
 {
-    return xasprintf("%s/runs/%s%s", m->home.path, r->run_id, strcmp(r->step, "load") ? "" : "/load");
+    return xasprintf("%s/runs/%s%s", m->home.path, r->run_id, r->step == RUN_STEP_load ? "/load" : "");
 }
 
 char *run_plan_claim(const struct run *r)
 {
-    return xasprintf("%s%s", r->run_id, strcmp(r->step, "load") ? "" : "-load");
+    return xasprintf("%s%s", r->run_id, r->step == RUN_STEP_load ? "-load" : "");
 }
 
 char *run_plan_group_dir(const struct run *r)
@@ -37,9 +37,9 @@ char *run_plan_group_dir(const struct run *r)
     return xasprintf("work/group-%s", r->run_id);
 }
 
-char *run_plan_exec(struct batchmgr *m, const char *tenant, const struct conf_batch *app, const char *step)
+char *run_plan_exec(struct batchmgr *m, const char *tenant, const struct conf_batch *app, enum run_step step)
 {
-    return plan_exec(&m->home, tenant, strcmp(step, "check") ? app->exec : app->checker);
+    return plan_exec(&m->home, tenant, step == RUN_STEP_check ? app->checker : app->exec);
 }
 
 /* The names that the files of a group have in their common directory: their safe names, made different where they are not. */
@@ -138,7 +138,7 @@ void run_plan_prefix(struct batchmgr *m, const struct run *r, const struct file 
     const struct conf_tenant *t = conf_tenant(m->conf, r->tenant);
     crypto_generichash_state h;
     unsigned char hash[16];
-    AUTO_FREE char *exec = run_plan_exec(m, f->tenant, app, "app");
+    AUTO_FREE char *exec = run_plan_exec(m, f->tenant, app, RUN_STEP_app);
     const struct conf_dataset *d = conf_dataset(t, f->dataset);
     crypto_generichash_init(&h, NULL, 0, sizeof hash);
     hash_text(&h, f->tenant);
@@ -326,10 +326,10 @@ int run_plan_make(struct batchmgr *m, const struct run *r, const struct conf_ten
 {
     const struct tenant *tenant = tenant_get(m, t->id);
     const struct conf_profile *p = conf_profile(m->conf, app->profile);
-    bool load_step = !strcmp(r->step, "load"), check_step = !strcmp(r->step, "check");
+    bool load_step = r->step == RUN_STEP_load, check_step = r->step == RUN_STEP_check;
     struct run_spec s = {
         .run_id = xstrdup(r->run_id),
-        .step = xstrdup(r->step),
+        .step = r->step,
         .tenant = xstrdup(t->id),
         .app = xstrdup(r->app),
         .home = xstrdup(m->home.path),
@@ -342,7 +342,7 @@ int run_plan_make(struct batchmgr *m, const struct run *r, const struct conf_ten
         .gid = tenant->gid,
         .image = xstrdup(load_step ? NULL : r->image),
         .stdin_path = xstrdup(""),
-        .output = xstrdup(load_step || check_step ? "none" : app->output),
+        .output = load_step || check_step ? RUN_OUTPUT_none : plan_output(app->output),
     };
     int n = 0;
     s.exec = s.builtin ? home_program(&m->home, "simbdp-load") : run_plan_exec(m, t->id, app, r->step);
@@ -365,7 +365,7 @@ int run_plan_make(struct batchmgr *m, const struct run *r, const struct conf_ten
         plan_publish_env(&s, t);
     if (!load_step)
         add_inputs(m, &s, r, t);
-    if (!strcmp(s.output, "dir")) {
+    if (s.output == RUN_OUTPUT_dir) {
         AUTO_FREE char *out = xasprintf("%s/app/out", s.dir);
         run_pairs_add(&s.env, "SIMBDP_OUTPUT_DIR", out);
     }

@@ -150,7 +150,7 @@ static void fill_from_result(struct run *r, const struct run_result *res)
     r->exit_code = res->exit_code;
     r->signal = res->signal;
     r->forced |= res->forced;
-    xstr_set(&r->limit, res->limit);
+    r->limit = res->limit;
     if (res->error)
         xstr_set(&r->error, res->error);
     xstr_set(&r->node, res->node);
@@ -202,7 +202,7 @@ static void put_all_back(struct run *r, enum file_state state, int64_t delay_ms)
 
 static bool step_reads_files(const struct run *r)
 {
-    return !strcmp(r->step, "app");
+    return r->step == RUN_STEP_app;
 }
 
 /* Rows of all files of the run, -1 when they are not known of one. */
@@ -250,7 +250,7 @@ static bool take_app_result(struct run *r, const struct run_result *res, bool pl
             r->rows_rejected = a.rows_rejected;
             r->rows_repaired = a.rows_repaired;
             r->rows_added = platform_loader ? a.rows_added : -1;
-        } else if (strcmp(r->step, "check")) {
+        } else if (r->step != RUN_STEP_check) {
             f->rows_parsed = a.rows_parsed;
             f->rows_loaded = a.rows_loaded;
             f->rows_rejected = a.rows_rejected;
@@ -281,7 +281,7 @@ static char *describe_end(const struct run *r)
     if (r->signal > 0)
         buf_addf(&b, ", signal %d (%s)", r->signal, strsignal(r->signal));
     if (r->limit)
-        buf_addf(&b, ", limit %s", r->limit);
+        buf_addf(&b, ", limit %s", run_limit_name(r->limit));
     if (r->error)
         buf_addf(&b, ": %s", r->error);
     return xstrndup(b.p, b.n);
@@ -333,7 +333,7 @@ static void conclude_file(struct run *r, struct file *f, const struct conf_batch
                           bool last)
 {
     struct batchmgr *m = r->mgr;
-    bool refused = !strcmp(r->step, "check") && r->outcome == RUN_data_error && v->state == FILE_quarantined;
+    bool refused = r->step == RUN_STEP_check && r->outcome == RUN_data_error && v->state == FILE_quarantined;
     enum file_state state = refused ? FILE_rejected : v->state;
     f->attempts = v->attempts;
     f->losses = v->losses;
@@ -362,7 +362,7 @@ static void conclude(struct run *r, const struct run_result *res, bool database_
     struct batchmgr *m = r->mgr;
     const struct conf_tenant *t = conf_tenant(m->conf, r->tenant);
     const struct conf_batch *app = t ? conf_app(t, r->app) : NULL;
-    bool loader = !strcmp(r->step, "load") || (app && !strcmp(app->exec, BUILTIN_LOAD));
+    bool loader = r->step == RUN_STEP_load || (app && !strcmp(app->exec, BUILTIN_LOAD));
     AUTO_FREE char *reason = NULL;
     AUTO_FREE char *why = NULL;
     bool contradicts = take_app_result(r, res, loader, &reason, &why);
@@ -382,7 +382,7 @@ static void conclude(struct run *r, const struct run_result *res, bool database_
         xstr_set(&r->error, why);
     }
     release(r);
-    if (!strcmp(r->step, "check") && r->outcome == RUN_ok && !r->stop) {
+    if (r->step == RUN_STEP_check && r->outcome == RUN_ok && !r->stop) {
         conclude_check(r);
         return;
     }
@@ -450,16 +450,16 @@ static void on_step_ended(void *arg, struct run_result *res)
 {
     struct run *r = arg;
     struct batchmgr *m = r->mgr;
-    bool app_step = !strcmp(r->step, "app");
+    bool app_step = r->step == RUN_STEP_app;
     fill_from_result(r, res);
-    if (app_step && res->outcome == RUN_ok && strcmp(r->output_mode, "none") && !r->stop) {
+    if (app_step && res->outcome == RUN_ok && r->output != RUN_OUTPUT_none && !r->stop) {
         char *reason = NULL, *why = NULL;
         bool contradicts = take_app_result(r, res, false, &reason, &why);
         free(reason);
         free(why);
         if (!contradicts) {
             keep_output(r);
-            xstr_set(&r->step, "load");
+            r->step = RUN_STEP_load;
             ledger_put_run(m->ledger, r);
             for (struct file *f = r->file; f; f = f->mate)
                 ledger_put_file(m->ledger, f);
@@ -469,7 +469,7 @@ static void on_step_ended(void *arg, struct run_result *res)
             return;
         }
     }
-    if (app_step && res->outcome == RUN_ok && strcmp(r->output_mode, "none") && r->stop) {
+    if (app_step && res->outcome == RUN_ok && r->output != RUN_OUTPUT_none && r->stop) {
         /* It printed everything before the stop reached it; loading that is left for later. */
         keep_output(r);
         res->outcome = RUN_killed;
@@ -523,7 +523,7 @@ static bool has_bytes(const struct batchmgr *m, const struct file *f)
 
 static bool bytes_are_gone(const struct run *r)
 {
-    for (const struct file *f = strcmp(r->step, "load") ? r->file : NULL; f; f = f->mate)
+    for (const struct file *f = r->step == RUN_STEP_load ? NULL : r->file; f; f = f->mate)
         if (!has_bytes(r->mgr, f))
             return true;
     return false;
@@ -580,7 +580,7 @@ static void spawn_step(struct run *r)
         cancel(r, e.msg, 1000);
         return;
     }
-    made = r->n_files > 1 && !strcmp(r->step, "app") ? run_plan_link_group(m, r, &e) : 0;
+    made = r->n_files > 1 && r->step == RUN_STEP_app ? run_plan_link_group(m, r, &e) : 0;
     crash_at(CRASH_group_link);
     if (made == 0)
         made = run_plan_make(m, r, t, app, &spec, &e);
@@ -625,10 +625,10 @@ static void choose_prefix(struct batchmgr *m, const struct run *r, const struct 
 }
 
 /* The files that run with `f`: those that its kept output was made of, or others that wait for the same. */
-static int64_t count_files(struct batchmgr *m, struct file *f, const struct conf_batch *app, const char *step)
+static int64_t count_files(struct batchmgr *m, struct file *f, const struct conf_batch *app, enum run_step step)
 {
     int64_t n = 1;
-    if (!strcmp(step, "app") && app->group.max_files > 1 && file_may_be_grouped(f))
+    if (step == RUN_STEP_app && app->group.max_files > 1 && file_may_be_grouped(f))
         return n + sched_take_mates(m->sched, app->app, f, app->group.max_files - 1);
     for (const struct file *mate = f->mate; mate; mate = mate->mate)
         n++;
@@ -661,8 +661,8 @@ static void dispatch(struct batchmgr *m, struct file *first, const char *app_nam
     memcpy(r->file_id, first->file_id, ID_SIZE);
     r->tenant = xstrdup(first->tenant);
     r->app = xstrdup(app_name);
-    r->step = xstrdup(*first->output_run ? "load" : *app->checker && !first->checked ? "check" : "app");
-    r->output_mode = xstrdup(!strcmp(r->step, "check") ? "none" : app->output);
+    r->step = *first->output_run ? RUN_STEP_load : *app->checker && !first->checked ? RUN_STEP_check : RUN_STEP_app;
+    r->output = r->step == RUN_STEP_check ? RUN_OUTPUT_none : plan_output(app->output);
     r->attempt = first->attempts + 1;
     r->started_wall_ms = clk_wall_ms();
     r->file = first;
@@ -672,7 +672,7 @@ static void dispatch(struct batchmgr *m, struct file *first, const char *app_nam
     r->memory_bytes = memory_bytes;
     r->charged_at_ms = clk_now_ms();
     take_image(r, image);
-    if (strcmp(r->step, "check") && !r->image_why)
+    if (r->step != RUN_STEP_check && !r->image_why)
         choose_prefix(m, r, app);
     map_put(&m->runs, r->run_id, r);
     ledger_put_run(m->ledger, r);
@@ -707,11 +707,11 @@ void runs_dispatch(struct batchmgr *m)
     turn_kick(m);
 }
 
-void runs_order_stop(struct batchmgr *m, struct run *r, const char *why)
+void runs_order_stop(struct batchmgr *m, struct run *r, enum run_stop why)
 {
     (void)m;
-    if (!r->stop || !strcmp(why, "stopped"))
-        xstr_set(&r->stop, why);
+    if (why > r->stop)
+        r->stop = why;
     if (r->live)
         live_stop(r->live);
 }
@@ -733,7 +733,7 @@ void runs_recover(struct batchmgr *m, struct file *f)
     const struct conf_profile *p = app ? conf_profile(m->conf, app->profile) : NULL;
     r->file = f;
     r->mgr = m;
-    r->output_mode = xstrdup(app && strcmp(r->step, "check") ? app->output : "none");
+    r->output = app && r->step != RUN_STEP_check ? plan_output(app->output) : RUN_OUTPUT_none;
     r->cpus = p ? p->requests.cpus : 1;
     r->memory_bytes = p ? p->requests.memory_bytes : 0;
     r->charged_at_ms = clk_now_ms();

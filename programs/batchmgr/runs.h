@@ -15,8 +15,8 @@ void runs_recover(struct batchmgr *m, struct file *f);
 void runs_resolve(struct batchmgr *m);
 void runs_dismiss_ended(struct batchmgr *m); /* runners that were not told that all is over */
 void runs_clean_groups(struct batchmgr *m);  /* directories of groups whose runs are no more */
-/* Orders a stop; `why` is "stopped" or "drain". */
-void runs_order_stop(struct batchmgr *m, struct run *r, const char *why);
+/* Orders a stop. One of a person stays one when a drain follows. */
+void runs_order_stop(struct batchmgr *m, struct run *r, enum run_stop why);
 /* The database answered a check; verdicts that waited for it go on. */
 void runs_on_health(struct batchmgr *m);
 /* The run's end is committed: tell its runner, forget it. */

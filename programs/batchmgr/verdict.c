@@ -41,11 +41,11 @@ struct verdict verdict_of(const struct verdict_input *in)
         v.attempts++;
         return v;
     }
-    if (in->stop && in->stop[0] == 'd') { /* drain: as if it had not run */
+    if (in->stop == RUN_STOP_drain) { /* as if it had not run */
         v.state = FILE_queued;
         return v;
     }
-    if (in->stop) {
+    if (in->stop == RUN_STOP_person) {
         v.state = FILE_quarantined;
         v.attempts++;
         v.reason = "stopped";

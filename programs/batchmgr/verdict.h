@@ -10,10 +10,10 @@ struct verdict_input {
     bool group;         /* several files ran together */
     bool contradicts;   /* the app's result contradicts the inspection, or is malformed */
     bool database_down; /* the database did not answer at some time of the run, or does not now */
-    const char *stop;   /* NULL, "stopped" or "drain" */
-    const char *reason; /* what the app or loader named, or NULL */
-    int64_t attempts;   /* used before this run */
-    int64_t losses;     /* runs lost before this one */
+    enum run_stop stop;
+    const char *reason;                                          /* what the app or loader named, or NULL */
+    int64_t attempts;                                            /* used before this run */
+    int64_t losses;                                              /* runs lost before this one */
     int64_t max_attempts, backoff_ms, max_backoff_ms, give_up_s; /* batch.retry */
     int64_t now_wall_ms, first_temp_wall_ms;                     /* first exit 75 in a row, 0: none */
     double jitter;                                               /* 0 to 1 */

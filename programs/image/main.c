@@ -196,7 +196,7 @@ static void make_spec(const struct image *m, const char *umoci, struct run_spec 
     AUTO_FREE char *dir = xasprintf("%s/" IMAGES "/%s/" UNPACK "%s/run", m->home->path, m->tenant->id, m->id);
     AUTO_FREE char *app = xasprintf("%s/app", dir), *image = xasprintf("%s:" LAYOUT_REF, layout);
     *ret = (struct run_spec){.run_id = xstrdup(m->id),
-                             .step = xstrdup("app"),
+                             .step = RUN_STEP_app,
                              .tenant = xstrdup(m->tenant->id),
                              .app = xstrdup("image"),
                              .home = xstrdup(m->home->path),
@@ -218,7 +218,7 @@ static void make_spec(const struct image *m, const char *umoci, struct run_spec 
                              .scratch_bytes = m->tenant->max_image_bytes,
                              .scratch_inodes = m->tenant->max_image_files,
                              .stdin_path = xstrdup(""),
-                             .output = xstrdup("none"),
+                             .output = RUN_OUTPUT_none,
                              .wall_s = WALL_S,
                              .grace_s = 1,
                              .output_bytes = LOG_BYTES,
@@ -292,9 +292,9 @@ static int judge(const struct image *m, const struct run_result *res, int dir, s
     AUTO_FREE char *said = last_words(dir);
     if (res->outcome == RUN_ok)
         return 0;
-    if (res->limit && !strcmp(res->limit, "scratch_bytes"))
+    if (res->limit == RUN_LIMIT_scratch_bytes)
         return err_set(e, ERR_LIMIT, "unpacked it has more than max_image_bytes = %lld", (long long)m->tenant->max_image_bytes);
-    if (res->limit && !strcmp(res->limit, "scratch_inodes"))
+    if (res->limit == RUN_LIMIT_scratch_inodes)
         return err_set(e, ERR_LIMIT, "it has more than max_image_files = %lld files and directories, or is too deep",
                        (long long)m->tenant->max_image_files);
     if (res->outcome == RUN_timeout || res->outcome == RUN_oom)

@@ -8,17 +8,17 @@ enum { SHELL_SIGNAL = 128 }; /* POSIX, Shell Command Language 2.8.2: what a shel
 
 static struct outcome by_signal(const struct evidence *v, int sig)
 {
-    struct outcome o = {RUN_killed, -1, sig, NULL};
+    struct outcome o = {RUN_killed, -1, sig, RUN_LIMIT_none};
     if (v->oom_kills > 0 && sig == SIGKILL) {
         o.outcome = RUN_oom;
-        o.limit = "memory_bytes";
+        o.limit = RUN_LIMIT_memory_bytes;
     } else if (sig == SIGXCPU || (sig == SIGKILL && v->cpu_limit_s >= 0 && v->cpu_s >= (double)v->cpu_limit_s)) {
         /* The kernel sends SIGXCPU at the soft limit and SIGKILL at the hard one. */
         o.outcome = RUN_limit;
-        o.limit = "cpu_s";
+        o.limit = RUN_LIMIT_cpu_s;
     } else if (sig == SIGXFSZ) {
         o.outcome = RUN_limit;
-        o.limit = "fsize_bytes";
+        o.limit = RUN_LIMIT_fsize_bytes;
     }
     return o;
 }
@@ -29,28 +29,31 @@ struct outcome outcome_of(const struct evidence *v)
     int code = exited ? WEXITSTATUS(v->status) : -1;
     int sig = v->exec_errno == 0 && WIFSIGNALED(v->status) ? WTERMSIG(v->status) : -1;
     if (v->exec_errno)
-        return (struct outcome){v->not_apps ? RUN_lost : RUN_exec_error, -1, -1, NULL};
+        return (struct outcome){v->not_apps ? RUN_lost : RUN_exec_error, -1, -1, RUN_LIMIT_none};
     if (v->output_exceeded)
-        return (struct outcome){RUN_limit, code, sig, "output_bytes"};
+        return (struct outcome){RUN_limit, code, sig, RUN_LIMIT_output_bytes};
     if (v->scratch)
         return (struct outcome){RUN_limit, code, sig, v->scratch};
     if (v->wall_exceeded) /* perhaps it waited for processes that it could not have */
-        return (struct outcome){RUN_timeout, code, sig, v->pids_refused > 0 ? "pids" : "wall_s"};
+        return (struct outcome){RUN_timeout, code, sig, v->pids_refused > 0 ? RUN_LIMIT_pids : RUN_LIMIT_wall_s};
     if (v->stopped)
-        return (struct outcome){RUN_killed, code, sig, NULL};
+        return (struct outcome){RUN_killed, code, sig, RUN_LIMIT_none};
     if (!exited)
         return by_signal(v, sig);
     if (code == 0)
-        return (struct outcome){RUN_ok, 0, -1, v->log_cut ? "output_bytes" : v->full_file ? "fsize_bytes" : NULL};
+        return (struct outcome){RUN_ok, 0, -1,
+                                v->log_cut     ? RUN_LIMIT_output_bytes
+                                : v->full_file ? RUN_LIMIT_fsize_bytes
+                                               : RUN_LIMIT_none};
     if (code == SHELL_SIGNAL + SIGXFSZ || code == SHELL_SIGNAL + SIGXCPU)
-        return (struct outcome){RUN_limit, code, -1, code == SHELL_SIGNAL + SIGXFSZ ? "fsize_bytes" : "cpu_s"};
+        return (struct outcome){RUN_limit, code, -1, code == SHELL_SIGNAL + SIGXFSZ ? RUN_LIMIT_fsize_bytes : RUN_LIMIT_cpu_s};
     if (code == EXIT_DATA)
-        return (struct outcome){RUN_data_error, code, -1, NULL};
+        return (struct outcome){RUN_data_error, code, -1, RUN_LIMIT_none};
     if (code == EXIT_TEMP)
-        return (struct outcome){RUN_temp_fail, code, -1, NULL};
+        return (struct outcome){RUN_temp_fail, code, -1, RUN_LIMIT_none};
     if (v->oom_kills > 0)
-        return (struct outcome){RUN_oom, code, -1, "memory_bytes"};
+        return (struct outcome){RUN_oom, code, -1, RUN_LIMIT_memory_bytes};
     if (v->pids_refused > 0)
-        return (struct outcome){RUN_limit, code, -1, "pids"};
-    return (struct outcome){RUN_failed, code, -1, v->full_file ? "fsize_bytes" : NULL};
+        return (struct outcome){RUN_limit, code, -1, RUN_LIMIT_pids};
+    return (struct outcome){RUN_failed, code, -1, v->full_file ? RUN_LIMIT_fsize_bytes : RUN_LIMIT_none};
 }

@@ -87,7 +87,7 @@ static int claim(struct runner *r, struct err *e)
     /* Below runs/ the manager writes, too: no link of its is followed. (runs/ itself may be the provider's.) */
     const char *slash = strrchr(s->dir, '/');
     AUTO_FREE char *parent = xstrndup(s->dir, slash > s->dir ? (size_t)(slash - s->dir) : 1);
-    AUTO_FD int at = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC | (strcmp(s->step, "load") ? 0 : O_NOFOLLOW));
+    AUTO_FD int at = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC | (s->step == RUN_STEP_load ? O_NOFOLLOW : 0));
     if (at < 0)
         return err_sys(e, -errno, "cannot open %s", parent);
     if (mkdirat(at, slash + 1, 0711) < 0)
@@ -273,11 +273,11 @@ static void on_sigchld(struct runner *r)
 }
 
 /* Only a tenant of its own uid is told from others here. */
-static const char *look_at_held(struct runner *r)
+static enum run_limit look_at_held(struct runner *r)
 {
     AUTO_BUF struct buf pids = {0};
     if (r->spec->uid < 0 || cgroup_procs(r->cg, r->spec->claim, &pids) < 0)
-        return NULL;
+        return RUN_LIMIT_none;
     return scratch_look_held(&r->scratch, r->dirfd, "log", r->spec->uid, pids.p);
 }
 
@@ -432,12 +432,12 @@ static void make_result(struct runner *r)
     take_app_result(r);
     take_last_words(r, &o);
     r->result.run_id = xstrdup(s->run_id);
-    r->result.step = xstrdup(s->step);
+    r->result.step = s->step;
     r->result.node = xstrdup(node);
     r->result.outcome = o.outcome;
     r->result.exit_code = o.exit_code;
     r->result.signal = o.signal;
-    r->result.limit = xstrdup(o.limit);
+    r->result.limit = o.limit;
     r->result.forced = r->forced;
     r->result.stopped = r->evidence.stopped;
     r->result.started_wall_ms = r->started_wall_ms;
@@ -461,7 +461,7 @@ static int write_result(struct runner *r, struct err *e)
     }
     /* Kept output must be there when the ledger says so, also after a power cut. A result alone that a power cut takes
      * makes its run `lost`, which costs no attempt and stores nothing twice; two journal commits a run would cost more. */
-    bool keeps = strcmp(r->spec->output, "none") != 0;
+    bool keeps = r->spec->output != RUN_OUTPUT_none;
     if (n == 0 && (ftruncate(r->result_fd, (off_t)b.n) < 0 || (keeps && fsync(r->result_fd) < 0)))
         n = -errno;
     crash_at(CRASH_run_result_write);

@@ -14,13 +14,11 @@
 
 enum { MIN_MS = 50, MAX_MS = 2000, FASTEST_BYTES_PER_MS = 2 << 20, FASTEST_INODES_PER_MS = 200, MAX_HELD = 1 << 20 };
 
-static const char key_bytes[] = "scratch_bytes", key_inodes[] = "scratch_inodes";
-
-static const char *broken(const struct scratch *s)
+static enum run_limit broken(const struct scratch *s)
 {
     if (s->max_bytes >= 0 && s->bytes > s->max_bytes)
-        return key_bytes;
-    return s->max_inodes >= 0 && s->inodes > s->max_inodes ? key_inodes : NULL;
+        return RUN_LIMIT_scratch_bytes;
+    return s->max_inodes >= 0 && s->inodes > s->max_inodes ? RUN_LIMIT_scratch_inodes : RUN_LIMIT_none;
 }
 
 /* Counts one entry; true when it is a directory to go into. */
@@ -35,7 +33,7 @@ static bool count(struct scratch *s, int dir, const char *name)
     return S_ISDIR(st.st_mode);
 }
 
-static const char *walk(struct scratch *s, DIR **stack, int *depth)
+static enum run_limit walk(struct scratch *s, DIR **stack, int *depth)
 {
     while (*depth) {
         DIR *d = stack[*depth - 1];
@@ -48,9 +46,9 @@ static const char *walk(struct scratch *s, DIR **stack, int *depth)
         if (!strcmp(ent->d_name, ".") || !strcmp(ent->d_name, ".."))
             continue;
         bool is_dir = count(s, dirfd(d), ent->d_name);
-        const char *key = broken(s);
-        if (key || (is_dir && *depth == SCRATCH_MAX_DEPTH))
-            return key ? key : key_inodes;
+        enum run_limit limit = broken(s);
+        if (limit || (is_dir && *depth == SCRATCH_MAX_DEPTH))
+            return limit ? limit : RUN_LIMIT_scratch_inodes;
         if (!is_dir)
             continue;
         if ((stack[*depth] = fd_open_dir(dirfd(d), ent->d_name)))
@@ -59,20 +57,20 @@ static const char *walk(struct scratch *s, DIR **stack, int *depth)
     return broken(s);
 }
 
-const char *scratch_look(struct scratch *s, int dirfd, const char *name)
+enum run_limit scratch_look(struct scratch *s, int dirfd, const char *name)
 {
     DIR *stack[SCRATCH_MAX_DEPTH];
     int depth = 0;
     if (s->max_bytes < 0 && s->max_inodes < 0 && s->fsize_bytes < 0)
-        return NULL;
+        return RUN_LIMIT_none;
     s->bytes = s->inodes = 0;
     s->full_file = false;
     if ((stack[0] = fd_open_dir(dirfd, name)))
         depth = 1;
-    const char *key = walk(s, stack, &depth);
+    enum run_limit limit = walk(s, stack, &depth);
     while (depth)
         closedir(stack[--depth]);
-    return key;
+    return limit;
 }
 
 /* ---- without a name ---- */
@@ -112,12 +110,12 @@ static int by_inode(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-const char *scratch_look_held(struct scratch *s, int dirfd, const char *beside, int64_t uid, const char *pids)
+enum run_limit scratch_look_held(struct scratch *s, int dirfd, const char *beside, int64_t uid, const char *pids)
 {
     struct stat st;
     struct held_files h = {.uid = uid};
     if (s->max_bytes < 0 || fstatat(dirfd, beside, &st, AT_SYMLINK_NOFOLLOW) < 0)
-        return NULL;
+        return RUN_LIMIT_none;
     h.dev = st.st_dev;
     for (const char *pid = pids; *pid; pid += strcspn(pid, "\n"), pid += *pid == '\n') {
         int digits = (int)strcspn(pid, "\n");

@@ -2,6 +2,8 @@
 #ifndef SIMBDP_RUNNER_SCRATCH_H
 #define SIMBDP_RUNNER_SCRATCH_H
 
+#include "run/kinds.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -13,15 +15,15 @@ struct scratch {
 };
 
 /* Looks at everything below the directory `name` of dirfd: never follows a link, holds at most SCRATCH_MAX_DEPTH descriptors, stops
- * at the first limit that is broken. Returns its key ("scratch_bytes" or "scratch_inodes"), or NULL. Deeper nesting breaks
+ * at the first limit that is broken. Returns that one (scratch_bytes or scratch_inodes), or RUN_LIMIT_none. Deeper nesting breaks
  * scratch_inodes. Blocks for about 1 us a file. */
 enum { SCRATCH_MAX_DEPTH = 128 };
-const char *scratch_look(struct scratch *s, int dirfd, const char *name);
+enum run_limit scratch_look(struct scratch *s, int dirfd, const char *name);
 
 /* Adds what has no name any more and still takes room: files of `uid` on the file system of `beside` (a file of dirfd) that one of
- * these processes (as cgroup_procs lists them) has open or mapped. Returns "scratch_bytes" when that is too much, or NULL. What is
- * on its way through a socket is not seen. */
-const char *scratch_look_held(struct scratch *s, int dirfd, const char *beside, int64_t uid, const char *pids);
+ * these processes (as cgroup_procs lists them) has open or mapped. Returns RUN_LIMIT_scratch_bytes when that is too much, or
+ * RUN_LIMIT_none. What is on its way through a socket is not seen. */
+enum run_limit scratch_look_held(struct scratch *s, int dirfd, const char *beside, int64_t uid, const char *pids);
 
 /* In how many ms to look again: the closer to the limit the sooner, so that a fast writer gets little beyond it. -1: never. */
 int scratch_interval_ms(const struct scratch *s);

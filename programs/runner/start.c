@@ -42,7 +42,7 @@ static int give_app(struct runner *r, struct err *e)
     if (n == 0 && !r->spec->scratch_in_memory &&
         (r->app = openat(r->dirfd, "app", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0)
         return err_sys(e, -errno, "cannot open %s/app", r->spec->dir);
-    return n == 0 && !strcmp(r->spec->output, "dir") ? give_dir(r, r->app, "out", e) : n;
+    return n == 0 && r->spec->output == RUN_OUTPUT_dir ? give_dir(r, r->app, "out", e) : n;
 }
 
 /* Copied rather than linked or named: the tenant's uid cannot reach where they come from, and they end with the step. */
@@ -96,8 +96,8 @@ int start_files(struct runner *r, struct err *e)
     n = capture_open(&r->log, r->dirfd, "log", s->output_bytes, true, 0640);
     if (n < 0)
         return err_sys(e, n, "cannot write %s/log", s->dir);
-    r->collects = !strcmp(s->output, "stdout");
-    if (r->collects || !strcmp(s->output, "dir")) {
+    r->collects = s->output == RUN_OUTPUT_stdout;
+    if (r->collects || s->output == RUN_OUTPUT_dir) {
         if (mkdirat(r->dirfd, "output.part", 0750) < 0 ||
             (s->gid >= 0 && fchownat(r->dirfd, "output.part", (uid_t)-1, (gid_t)s->gid, AT_SYMLINK_NOFOLLOW) < 0)) /* lint: ours */
             return err_sys(e, -errno, "cannot make %s/output.part", s->dir);

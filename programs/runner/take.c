@@ -159,7 +159,7 @@ void take_output(struct runner *r, struct outcome *o)
 {
     char why[512] = "cannot keep the output";
     int n = 0;
-    if (!strcmp(r->spec->output, "none") || o->outcome != RUN_ok)
+    if (r->spec->output == RUN_OUTPUT_none || o->outcome != RUN_ok)
         return;
     if (r->collects) {
         if (r->collected.error)
@@ -175,7 +175,7 @@ void take_output(struct runner *r, struct outcome *o)
         if (n < 0 || too_much)
             fd_remove_tree(r->dirfd, "output.part"); /* as much as scratch may hold, which goes with the run */
         if (too_much) {
-            *o = (struct outcome){RUN_limit, o->exit_code, -1, "output_bytes"};
+            *o = (struct outcome){RUN_limit, o->exit_code, -1, RUN_LIMIT_output_bytes};
             return;
         }
     }

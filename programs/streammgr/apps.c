@@ -188,7 +188,7 @@ void app_note_failure(struct app *a, const struct instance *i, const struct run_
     a->restarts++;
     a->failures = is_healthy(i) ? 1 : a->failures + 1;
     free(a->last_end);
-    AUTO_FREE char *end = res->limit            ? xasprintf("%s: %s", run_outcome_name(res->outcome), res->limit)
+    AUTO_FREE char *end = res->limit            ? xasprintf("%s: %s", run_outcome_name(res->outcome), run_limit_name(res->limit))
                           : res->signal > 0     ? xasprintf("signal %d", res->signal)
                           : res->exit_code >= 0 ? xasprintf("exit code %d", res->exit_code)
                                                 : NULL;

@@ -246,7 +246,7 @@ static void note_end(struct book *b, const struct instance *i, const struct run_
     bind_text(s, 2, run_outcome_name(res->outcome));
     sqlite3_bind_int(s, 3, res->exit_code);
     sqlite3_bind_int(s, 4, res->signal);
-    bind_text(s, 5, res->limit);
+    bind_text(s, 5, run_limit_name(res->limit));
     bind_text(s, 6, i->stop ? i->stop : res->error);
     bind_text(s, 7, res->node);
     sqlite3_bind_int(s, 8, res->forced);

@@ -29,10 +29,10 @@ void spec_make(const struct instance *i, const struct conf_tenant *t, const stru
     const struct conf_profile *p = conf_profile(m->conf, c->profile);
     const struct facts *f = facts_of(m, t->id);
     const struct conf_dataset *d = *c->dataset ? conf_dataset(t, c->dataset) : NULL;
-    bool stores = strcmp(c->output, "none") != 0;
+    bool stores = plan_output(c->output) != RUN_OUTPUT_none;
     AUTO_FREE char *exec = plan_exec(&m->home, t->id, c->exec);
     struct run_spec s = {.run_id = xstrdup(i->run_id),
-                         .step = xstrdup("app"),
+                         .step = RUN_STEP_app,
                          .tenant = xstrdup(t->id),
                          .app = xstrdup(c->app),
                          .home = xstrdup(m->home.path),
@@ -44,7 +44,7 @@ void spec_make(const struct instance *i, const struct conf_tenant *t, const stru
                          .gid = f->uid,
                          .image = *c->image ? xstrdup(i->app->image) : NULL,
                          .stdin_path = xstrdup(""),
-                         .output = xstrdup("none")};
+                         .output = RUN_OUTPUT_none};
     plan_limits(&s, p);
     s.wall_s = s.cpu_s = -1; /* an instance has no end of its own */
     s.grace_s = c->drain_s;

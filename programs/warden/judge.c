@@ -296,10 +296,10 @@ static void want_batch(struct trial *c)
     struct run_spec *w = &c->want;
     const struct judge *j = c->j;
     const struct conf_batch *a = c->batch;
-    bool load = !strcmp(w->step, "load"), check = !strcmp(w->step, "check");
+    bool load = w->step == RUN_STEP_load, check = w->step == RUN_STEP_check;
     w->builtin = load || (!check && !strcmp(a->exec, BUILTIN_LOAD));
     w->exec = w->builtin ? home_program(j->home, "simbdp-load") : plan_exec(j->home, w->tenant, check ? a->checker : a->exec);
-    w->output = xstrdup(load || check ? "none" : a->output);
+    w->output = load || check ? RUN_OUTPUT_none : plan_output(a->output);
     plan_limits(w, c->p);
     plan_isolation(w, &(struct plan_host){j->home, j->isolation, c->law->conf->platform.uid_base}, c->p, env_of(c->s, "MONGO_URL"));
     plan_env(w, &c->p->env);
@@ -344,9 +344,9 @@ static void want_stream(struct trial *c)
     struct run_spec *w = &c->want;
     const struct judge *j = c->j;
     const struct conf_stream_app *a = c->stream;
-    bool stores = strcmp(a->output, "none") != 0, loads = !strcmp(a->exec, BUILTIN_LOAD);
+    bool stores = plan_output(a->output) != RUN_OUTPUT_none, loads = !strcmp(a->exec, BUILTIN_LOAD);
     AUTO_FREE char *exec = plan_exec(j->home, w->tenant, a->exec);
-    w->output = xstrdup("none");
+    w->output = RUN_OUTPUT_none;
     plan_limits(w, c->p);
     w->wall_s = w->cpu_s = -1;
     w->grace_s = a->drain_s;
@@ -374,11 +374,24 @@ static void want_stream(struct trial *c)
     want_stream_env(c);
 }
 
+static bool has_step(const struct trial *c, enum run_step step)
+{
+    switch (step) {
+    case RUN_STEP_app:
+        return true;
+    case RUN_STEP_check:
+        return c->batch && *c->batch->checker;
+    case RUN_STEP_load:
+        return c->batch && plan_output(c->batch->output) != RUN_OUTPUT_none;
+    default:
+        return false;
+    }
+}
+
 /* The spec's own names, which everything else is made of. */
 static int find_app(struct trial *c, struct err *e)
 {
     const struct run_spec *s = c->s;
-    bool load = !strcmp(s->step, "load"), check = !strcmp(s->step, "check"), app = !strcmp(s->step, "app");
     c->t = conf_tenant(c->law->conf, s->tenant);
     c->batch = c->t && !c->j->streams ? conf_app(c->t, s->app) : NULL;
     c->stream = c->t && c->j->streams ? conf_stream_app(c->t, s->app) : NULL;
@@ -386,7 +399,7 @@ static int find_app(struct trial *c, struct err *e)
         return err_set(e, ERR_REFUSED, "'run_id' is none");
     if ((!c->batch && !c->stream) || (c->stream && !*c->stream->exec))
         return err_set(e, ERR_REFUSED, "the configuration has no such app");
-    if (!app && (c->stream || (!load && !check) || (check && !*c->batch->checker) || (load && !strcmp(c->batch->output, "none"))))
+    if (!has_step(c, s->step))
         return err_set(e, ERR_REFUSED, "'step' is none of the app's");
     c->p = conf_profile(c->law->conf, c->batch ? c->batch->profile : c->stream->profile);
     return 0;
@@ -396,10 +409,10 @@ static void want_names(struct trial *c)
 {
     const struct run_spec *s = c->s;
     const struct home *h = c->j->home;
-    bool load = !strcmp(s->step, "load");
+    bool load = s->step == RUN_STEP_load;
     c->want = (struct run_spec){
         .run_id = xstrdup(s->run_id),
-        .step = xstrdup(s->step),
+        .step = s->step,
         .tenant = xstrdup(c->t->id),
         .app = xstrdup(s->app),
         .home = xstrdup(h->path),
@@ -447,7 +460,7 @@ static int judge_by(struct judge *j, const struct law *law, const struct run_spe
     if (r == 0 && j->pins)
         r = pins_check(j->pins, s->uid, s->tenant, e);
     if (r == 0)
-        r = check_image(&c, !strcmp(s->step, "load") ? "" : c.batch ? c.batch->image : c.stream->image, e);
+        r = check_image(&c, s->step == RUN_STEP_load ? "" : c.batch ? c.batch->image : c.stream->image, e);
     if (r < 0)
         return r;
     want_names(&c);

@@ -135,7 +135,7 @@ static void run(struct warden *w, int spec_fd, int conn)
     if (r == 0)
         r = run_spec_parse(text.p ? text.p : "", text.n, &spec, &e);
     if (r == 0 && (r = judge_spec(w->judge, &spec, &e)) < 0)
-        err_context(&e, "app %s, step %s", spec.app, spec.step);
+        err_context(&e, "app %s, step %s", spec.app, run_step_name(spec.step));
     if (r == 0) {
         hand_over(w, text.p, text.n, conn);
     } else {

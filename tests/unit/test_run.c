@@ -15,7 +15,7 @@
 static struct run_spec make_spec(void)
 {
     struct run_spec s = {.run_id = xstrdup("r1"),
-                         .step = xstrdup("app"),
+                         .step = RUN_STEP_app,
                          .tenant = xstrdup("t"),
                          .app = xstrdup("a"),
                          .home = xstrdup("/h"),
@@ -25,7 +25,7 @@ static struct run_spec make_spec(void)
                          .tag = xstrdup("ab"),
                          .exec = xstrdup("/bin/true"),
                          .stdin_path = xstrdup(""),
-                         .output = xstrdup("none"),
+                         .output = RUN_OUTPUT_none,
                          .builtin = true,
                          .uid = -1,
                          .gid = 5,
@@ -97,6 +97,9 @@ static void bad_specs_are_refused(void **state)
                                              {"\"v\":1", "\"w\":1"},
                                              {"\"dir\":\"/h", "\"dir\":\"h"},
                                              {"\"uid\":-1", "\"uid\":-7"},
+                                             {"\"step\":\"app\"", "\"step\":\"appx\""},
+                                             {"\"step\":\"app\"", "\"step\":\"\""},
+                                             {"\"output\":\"none\"", "\"output\":\"files\""},
                                              {"input.jsonl", "../jsonl"},
                                              {"\"args\":[\"", "\"args\":[1,\""},
                                              {"\"claim\":\"r1", "\"claim\":\"r/1"}};
@@ -110,14 +113,49 @@ static void bad_specs_are_refused(void **state)
         assert_true(run_spec_parse(good.p, n, &back, &e) < 0);
 }
 
+/* What is on disk, and in ledgers, has these texts. */
+static void kinds_have_their_texts(void **state)
+{
+    enum run_step step = RUN_STEP_check;
+    enum run_output output = RUN_OUTPUT_none;
+    enum run_limit limit = RUN_LIMIT_pids;
+    enum run_outcome outcome = RUN_ok;
+    (void)state;
+    assert_string_equal(run_step_name(RUN_STEP_load), "load");
+    assert_string_equal(run_output_name(RUN_OUTPUT_stdout), "stdout");
+    assert_int_equal(run_output_of("stdout", &output), 0);
+    assert_int_equal(output, RUN_OUTPUT_stdout);
+    for (int i = 0; i < RUN_N_LIMITS; i++) {
+        assert_int_equal(run_limit_of(run_limit_name((enum run_limit)i), &limit), 0);
+        assert_int_equal(limit, i);
+    }
+    assert_null(run_limit_name(RUN_LIMIT_none));
+    assert_int_equal(run_step_of("x", &step), ERR_FORMAT);
+    assert_int_equal(run_step_of(NULL, &step), ERR_FORMAT);
+    assert_int_equal(run_outcome_of("", &outcome), ERR_FORMAT);
+    assert_int_equal(run_limit_of("none", &limit), ERR_FORMAT);
+    assert_true(step == RUN_STEP_check && outcome == RUN_ok);
+}
+
+static void bad_results_are_refused(void **state)
+{
+    static const char *const bad[] = {"{\"v\":1,\"run_id\":\"r\",\"outcome\":\"well\"}", "{\"v\":1,\"outcome\":\"ok\"}",
+                                      "{\"v\":1,\"run_id\":\"r\",\"outcome\":\"ok\",\"step\":\"run\"}",
+                                      "{\"v\":1,\"run_id\":\"r\",\"outcome\":\"ok\",\"limit\":\"luck\"}"};
+    struct run_result r;
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_int_equal(run_result_parse(bad[i], strlen(bad[i]), &r, NULL), ERR_FORMAT);
+}
+
 static void result_round_trip(void **state)
 {
     struct run_result r = {.run_id = xstrdup("r1"),
-                           .step = xstrdup("load"),
+                           .step = RUN_STEP_load,
                            .outcome = RUN_limit,
                            .exit_code = -1,
                            .signal = 24,
-                           .limit = xstrdup("cpu_s"),
+                           .limit = RUN_LIMIT_cpu_s,
                            .forced = true,
                            .started_wall_ms = 5,
                            .ended_wall_ms = 6,
@@ -173,46 +211,43 @@ static void outcomes(void **state)
     const struct {
         struct evidence v;
         enum run_outcome o;
-        const char *limit;
+        enum run_limit limit;
     } cases[] = {
-        {{.status = exited(0)}, RUN_ok, NULL},
-        {{.status = exited(65)}, RUN_data_error, NULL},
-        {{.status = exited(75)}, RUN_temp_fail, NULL},
-        {{.status = exited(1)}, RUN_failed, NULL},
-        {{.status = exited(137)}, RUN_failed, NULL}, /* not out of memory: the counter says so */
-        {{.status = exited(137), .oom_kills = 1}, RUN_oom, "memory_bytes"},
-        {{.status = SIGKILL, .oom_kills = 1}, RUN_oom, "memory_bytes"},
-        {{.status = SIGKILL, .cpu_limit_s = -1}, RUN_killed, NULL},
-        {{.status = SIGKILL, .cpu_limit_s = 2, .cpu_s = 2.1}, RUN_limit, "cpu_s"},
-        {{.status = SIGXCPU}, RUN_limit, "cpu_s"},
-        {{.status = SIGXFSZ}, RUN_limit, "fsize_bytes"},
-        {{.status = SIGSEGV, .oom_kills = 1}, RUN_killed, NULL},
-        {{.status = exited(1), .pids_refused = 3}, RUN_limit, "pids"},
-        {{.status = exited(0), .pids_refused = 3}, RUN_ok, NULL},
-        {{.status = SIGKILL, .wall_exceeded = true}, RUN_timeout, "wall_s"},
-        {{.status = exited(0), .wall_exceeded = true}, RUN_timeout, "wall_s"},
-        {{.status = exited(0), .output_exceeded = true}, RUN_limit, "output_bytes"},
-        {{.status = exited(0), .scratch = "scratch_bytes"}, RUN_limit, "scratch_bytes"},
-        {{.status = SIGTERM, .stopped = true}, RUN_killed, NULL},
-        {{.status = exited(0), .log_cut = true}, RUN_ok, "output_bytes"},
-        {{.status = exited(1), .log_cut = true}, RUN_failed, NULL},
-        {{.status = exited(0), .full_file = true}, RUN_ok, "fsize_bytes"},
-        {{.status = exited(0), .full_file = true, .log_cut = true}, RUN_ok, "output_bytes"},
-        {{.status = exited(1), .full_file = true}, RUN_failed, "fsize_bytes"},
-        {{.status = exited(153)}, RUN_limit, "fsize_bytes"}, /* a child of the shell that it is */
-        {{.status = exited(152)}, RUN_limit, "cpu_s"},
-        {{.status = SIGKILL, .wall_exceeded = true, .pids_refused = 1}, RUN_timeout, "pids"},
-        {{.exec_errno = 2}, RUN_exec_error, NULL},
-        {{.exec_errno = 28, .not_apps = true}, RUN_lost, NULL},
+        {{.status = exited(0)}, RUN_ok, RUN_LIMIT_none},
+        {{.status = exited(65)}, RUN_data_error, RUN_LIMIT_none},
+        {{.status = exited(75)}, RUN_temp_fail, RUN_LIMIT_none},
+        {{.status = exited(1)}, RUN_failed, RUN_LIMIT_none},
+        {{.status = exited(137)}, RUN_failed, RUN_LIMIT_none}, /* not out of memory: the counter says so */
+        {{.status = exited(137), .oom_kills = 1}, RUN_oom, RUN_LIMIT_memory_bytes},
+        {{.status = SIGKILL, .oom_kills = 1}, RUN_oom, RUN_LIMIT_memory_bytes},
+        {{.status = SIGKILL, .cpu_limit_s = -1}, RUN_killed, RUN_LIMIT_none},
+        {{.status = SIGKILL, .cpu_limit_s = 2, .cpu_s = 2.1}, RUN_limit, RUN_LIMIT_cpu_s},
+        {{.status = SIGXCPU}, RUN_limit, RUN_LIMIT_cpu_s},
+        {{.status = SIGXFSZ}, RUN_limit, RUN_LIMIT_fsize_bytes},
+        {{.status = SIGSEGV, .oom_kills = 1}, RUN_killed, RUN_LIMIT_none},
+        {{.status = exited(1), .pids_refused = 3}, RUN_limit, RUN_LIMIT_pids},
+        {{.status = exited(0), .pids_refused = 3}, RUN_ok, RUN_LIMIT_none},
+        {{.status = SIGKILL, .wall_exceeded = true}, RUN_timeout, RUN_LIMIT_wall_s},
+        {{.status = exited(0), .wall_exceeded = true}, RUN_timeout, RUN_LIMIT_wall_s},
+        {{.status = exited(0), .output_exceeded = true}, RUN_limit, RUN_LIMIT_output_bytes},
+        {{.status = exited(0), .scratch = RUN_LIMIT_scratch_bytes}, RUN_limit, RUN_LIMIT_scratch_bytes},
+        {{.status = SIGTERM, .stopped = true}, RUN_killed, RUN_LIMIT_none},
+        {{.status = exited(0), .log_cut = true}, RUN_ok, RUN_LIMIT_output_bytes},
+        {{.status = exited(1), .log_cut = true}, RUN_failed, RUN_LIMIT_none},
+        {{.status = exited(0), .full_file = true}, RUN_ok, RUN_LIMIT_fsize_bytes},
+        {{.status = exited(0), .full_file = true, .log_cut = true}, RUN_ok, RUN_LIMIT_output_bytes},
+        {{.status = exited(1), .full_file = true}, RUN_failed, RUN_LIMIT_fsize_bytes},
+        {{.status = exited(153)}, RUN_limit, RUN_LIMIT_fsize_bytes}, /* a child of the shell that it is */
+        {{.status = exited(152)}, RUN_limit, RUN_LIMIT_cpu_s},
+        {{.status = SIGKILL, .wall_exceeded = true, .pids_refused = 1}, RUN_timeout, RUN_LIMIT_pids},
+        {{.exec_errno = 2}, RUN_exec_error, RUN_LIMIT_none},
+        {{.exec_errno = 28, .not_apps = true}, RUN_lost, RUN_LIMIT_none},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct outcome o = outcome_of(&cases[i].v);
         assert_int_equal(o.outcome, cases[i].o);
-        if (cases[i].limit)
-            assert_string_equal(o.limit, cases[i].limit);
-        else
-            assert_null(o.limit);
+        assert_int_equal(o.limit, cases[i].limit);
     }
 }
 
@@ -294,6 +329,8 @@ static void capture_keeps_the_newest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(kinds_have_their_texts),
+        cmocka_unit_test(bad_results_are_refused),
         cmocka_unit_test(spec_round_trip),
         cmocka_unit_test(a_field_that_differs_is_named),
         cmocka_unit_test(bad_specs_are_refused),

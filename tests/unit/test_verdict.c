@@ -20,7 +20,7 @@ static void ok_is_ingested(void **state)
     struct verdict v = verdict_of(&in);
     assert_int_equal(v.state, FILE_ingested);
     assert_int_equal(v.attempts, 1);
-    in.stop = "stopped"; /* it was quicker than the stop */
+    in.stop = RUN_STOP_person; /* it was quicker than the stop */
     assert_int_equal(verdict_of(&in).state, FILE_ingested);
 }
 
@@ -156,10 +156,10 @@ static void stops(void **state)
 {
     struct verdict_input in = base(RUN_killed);
     (void)state;
-    in.stop = "stopped";
+    in.stop = RUN_STOP_person;
     assert_int_equal(verdict_of(&in).state, FILE_quarantined);
     assert_string_equal(verdict_of(&in).reason, "stopped");
-    in.stop = "drain";
+    in.stop = RUN_STOP_drain;
     struct verdict v = verdict_of(&in);
     assert_int_equal(v.state, FILE_queued);
     assert_int_equal(v.attempts, 0);
