@@ -1,15 +1,15 @@
-/* The closed sets that a run's spec and result name. In memory they are enums; in spec.json, result.json, the ledger and the book of
- * instances they are texts, which are the names in these tables and stay as they are: files of earlier versions have them.
+/* The closed sets that a run's spec and result name. In memory they are enums; in spec.json, result.json, the ledger and the book
+ * of instances they are texts, which are the names in these tables and stay as they are: files of earlier versions have them.
  *
- * x_name gives the text, static. x_of finds the value of a text: 0, or ERR_FORMAT for a text that is none of them (*ret is untouched
- * then). Texts come from disk, so none of these asserts on them. */
+ * x_name gives the text, static. x_of finds the value of a text: 0, or ERR_FORMAT for a text that is none of them (*ret is
+ * untouched then). Texts come from disk, so none of these asserts on them. */
 #ifndef SIMBDP_RUN_KINDS_H
 #define SIMBDP_RUN_KINDS_H
 
 #include "base/err.h"
 
-/* What a step of a run does. `check`: the app's checker looks at the file; `app`: the app itself; `load`: the platform stores what the
- * app put out. */
+/* What a step of a run does. `check`: the app's checker looks at the file; `app`: the app itself; `load`: the platform stores what
+ * the app put out. */
 #define RUN_STEPS(X) X(app) X(check) X(load)
 enum run_step {
 #define X(name) RUN_STEP_##name,
@@ -43,8 +43,7 @@ const char *run_outcome_name(enum run_outcome o);
 int run_outcome_of(const char *text, enum run_outcome *ret);
 
 /* The limit that a step met, by its configuration key. */
-#define RUN_LIMITS(X)                                                                                                              \
-    X(wall_s) X(output_bytes) X(scratch_bytes) X(scratch_inodes) X(cpu_s) X(fsize_bytes) X(memory_bytes) X(pids)
+#define RUN_LIMITS(X) X(wall_s) X(output_bytes) X(scratch_bytes) X(scratch_inodes) X(cpu_s) X(fsize_bytes) X(memory_bytes) X(pids)
 enum run_limit {
     RUN_LIMIT_none,
 #define X(name) RUN_LIMIT_##name,
@@ -52,7 +51,7 @@ enum run_limit {
 #undef X
         RUN_N_LIMITS
 };
-const char *run_limit_name(enum run_limit l); /* RUN_LIMIT_none: NULL, which is no text in any file */
+const char *run_limit_name(enum run_limit l);            /* RUN_LIMIT_none: NULL, which is no text in any file */
 int run_limit_of(const char *text, enum run_limit *ret); /* NULL: RUN_LIMIT_none */
 
 #endif

@@ -208,7 +208,7 @@ struct run *run_copy(const struct run *r)
     c->output = RUN_OUTPUT_none;
     c->image = c->image_digest = c->image_why = NULL;
     c->pending = NULL;
-    c->live = NULL;
+    c->handle = NULL;
     return c;
 }
 

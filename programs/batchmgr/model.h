@@ -147,7 +147,7 @@ struct run {
     /* not in the ledger */
     struct file *file; /* the first; the others hang on its `mate` */
     struct batchmgr *mgr;
-    struct live *live; /* its current step's; NULL: none was started or looked for yet */
+    struct run_handle *handle; /* its current step's; NULL: none was started or looked for yet */
     enum run_stop stop;
     double cpus; /* charged */
     int64_t memory_bytes;

@@ -3,7 +3,7 @@
  * step `load` committed, the app's runner acknowledged, and the same again for the loading step -> verdict and end
  * committed -> runner acknowledged.
  *
- * The spawner, the channel, and what becomes of a step without one: lib/manager/live.h. */
+ * The spawner, the channel, and what becomes of a step without one: lib/manager/run_handle.h. */
 #include "runs.h"
 #include "admit.h"
 #include "database_health.h"
@@ -19,7 +19,7 @@
 #include "verdict.h"
 
 #include "manager/images.h"
-#include "manager/live.h"
+#include "manager/run_handle.h"
 #include "manager/plan.h"
 #include "manager/spawner.h"
 
@@ -74,7 +74,7 @@ int runs_start(struct batchmgr *m, struct err *e)
 
 static void free_run(struct run *r)
 {
-    live_free(r->live);
+    run_handle_free(r->handle);
     run_free(r);
 }
 
@@ -108,18 +108,18 @@ static void on_cancelled(void *arg, const char *why, int64_t delay_ms)
     cancel(arg, why, delay_ms);
 }
 
-static const struct live_ops live_ops = {on_started, on_step_ended, on_cancelled};
+static const struct run_handle_ops handle_ops = {on_started, on_step_ended, on_cancelled};
 
-/* The live side of the run's current step. */
-static struct live *step_of(struct run *r)
+/* The handle of the run, at its current step. */
+static struct run_handle *step_of(struct run *r)
 {
     AUTO_FREE char *claim = run_plan_claim(r), *dir = run_plan_dir(r->mgr, r);
-    if (!r->live)
-        r->live = live_new(r->mgr->spawner, r->tenant, r->run_id, &live_ops, r);
-    live_set_step(r->live, claim, dir);
+    if (!r->handle)
+        r->handle = run_handle_new(r->mgr->spawner, r->tenant, r->run_id, &handle_ops, r);
+    run_handle_set_step(r->handle, claim, dir);
     if (r->stop)
-        live_stop(r->live);
-    return r->live;
+        run_handle_stop(r->handle);
+    return r->handle;
 }
 
 void runs_acknowledge(struct batchmgr *m, struct run *r)
@@ -129,8 +129,8 @@ void runs_acknowledge(struct batchmgr *m, struct run *r)
         AUTO_FREE char *dir = run_plan_group_dir(r);
         fd_remove_tree(m->home.dirfd, dir);
     }
-    if (r->live)
-        live_acknowledge(r->live);
+    if (r->handle)
+        run_handle_acknowledge(r->handle);
     map_remove(&m->runs, r->run_id);
     free_run(r);
     turn_kick(m);
@@ -433,7 +433,7 @@ static void on_load_step_committed(void *arg)
 {
     struct run *r = arg;
     crash_at(CRASH_load_step_commit);
-    live_acknowledge(r->live); /* the app's runner is done */
+    run_handle_acknowledge(r->handle); /* the app's runner is done */
     spawn_step(r);
 }
 
@@ -590,7 +590,7 @@ static void spawn_step(struct run *r)
         cancel(r, e.msg, 1000);
         return;
     }
-    live_start(step_of(r), &spec);
+    run_handle_start(step_of(r), &spec);
     run_spec_free(&spec);
 }
 
@@ -712,8 +712,8 @@ void runs_order_stop(struct batchmgr *m, struct run *r, enum run_stop why)
     (void)m;
     if (why > r->stop)
         r->stop = why;
-    if (r->live)
-        live_stop(r->live);
+    if (r->handle)
+        run_handle_stop(r->handle);
 }
 
 void runs_recover(struct batchmgr *m, struct file *f)
@@ -745,7 +745,7 @@ void runs_resolve(struct batchmgr *m)
 {
     size_t i = 0;
     for (struct run *r; (r = map_next(&m->runs, &i));)
-        live_resolve(step_of(r));
+        run_handle_resolve(step_of(r));
 }
 
 /* A claim is the run's id, and for a step after the app's something more (run_plan_claim). */
@@ -766,7 +766,7 @@ static bool is_ended(void *arg, const char *claim)
 
 void runs_dismiss_ended(struct batchmgr *m)
 {
-    live_dismiss_ended(&m->home, is_ended, m);
+    run_handle_dismiss_ended(&m->home, is_ended, m);
 }
 
 void runs_clean_groups(struct batchmgr *m)

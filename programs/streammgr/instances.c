@@ -1,7 +1,7 @@
-/* Instances: a row in the book -> spec to the spawner -> claimed, started, ended, each said by the runner (lib/manager/live.h) ->
- * the row's end -> runner acknowledged. What is there is compared with what should be whenever something changed; the difference
- * is started, or told to go. An instance that ends by itself is started again: at once the first time, then after a delay that
- * doubles (apps.c).
+/* Instances: a row in the book -> spec to the spawner -> claimed, started, ended, each said by the runner
+ * (lib/manager/run_handle.h) -> the row's end -> runner acknowledged. What is there is compared with what should be whenever
+ * something changed; the difference is started, or told to go. An instance that ends by itself is started again: at once the first
+ * time, then after a delay that doubles (apps.c).
  *
  * Told to go, an instance gets no more messages from the broker, has drain_s to finish those it holds, then SIGTERM, and
  * after drain_s again SIGKILL. One that hangs gets SIGTERM at once. */
@@ -70,7 +70,7 @@ static void unlink_instance(struct instance *i)
 
 static void free_instance(struct instance *i)
 {
-    live_free(i->live);
+    run_handle_free(i->handle);
     free(i->stop);
     free(i);
 }
@@ -100,7 +100,7 @@ static void on_ended(void *arg, struct run_result *res)
     else
         log_warn("instance_ended", a->tenant, i->run_id, "app %s ended by itself: %s, exit code %d, signal %d%s%s", a->name,
                  run_outcome_name(res->outcome), res->exit_code, res->signal, res->error ? ": " : "", res->error ? res->error : "");
-    live_acknowledge(i->live);
+    run_handle_acknowledge(i->handle);
     free_instance(i);
     run_result_free(res);
     free(res);
@@ -130,7 +130,7 @@ static void on_cancelled(void *arg, const char *why, int64_t delay_ms)
     control_check_drained(a->mgr);
 }
 
-static const struct live_ops live_ops = {on_started, on_ended, on_cancelled};
+static const struct run_handle_ops handle_ops = {on_started, on_ended, on_cancelled};
 
 static void add_instance(struct app *a, struct instance *i)
 {
@@ -147,8 +147,8 @@ static void add_instance(struct app *a, struct instance *i)
     i->next = a->instances;
     a->instances = i;
     a->n += instance_is_scaled(i);
-    i->live = live_new(a->mgr->spawner, a->tenant, i->run_id, &live_ops, i);
-    live_set_step(i->live, i->run_id, dir);
+    i->handle = run_handle_new(a->mgr->spawner, a->tenant, i->run_id, &handle_ops, i);
+    run_handle_set_step(i->handle, i->run_id, dir);
 }
 
 int instance_start(struct app *a, const struct ask *ask, struct err *e)
@@ -176,7 +176,7 @@ int instance_start(struct app *a, const struct ask *ask, struct err *e)
     crash_at(CRASH_instance_begin);
     add_instance(a, i);
     spec_make(i, t, c, &spec);
-    live_start(i->live, &spec); /* may cancel it at once */
+    run_handle_start(i->handle, &spec); /* may cancel it at once */
     run_spec_free(&spec);
     return 0;
 }
@@ -187,7 +187,7 @@ enum manner { AT_ONCE, GENTLY };
 static void send_term(struct instance *i)
 {
     i->term_at_ms = 0;
-    live_stop(i->live);
+    run_handle_stop(i->handle);
 }
 
 static void tell_to_go(struct instance *i, enum manner manner, const char *why)
@@ -566,7 +566,7 @@ static void take_up(void *arg, const struct book_instance *b)
         i->state = INSTANCE_draining;
     add_instance(a, i);
     if (i->stop)
-        live_stop(i->live);
+        run_handle_stop(i->handle);
 }
 
 static void take_app(void *arg, const struct book_app *b)
@@ -607,9 +607,9 @@ int instances_recover(struct streammgr *m, struct err *e)
     for (struct app *a; (a = map_next(&m->apps, &at));)
         for (struct instance *i = a->instances, *next; i; i = next, n++) {
             next = i->next;
-            live_resolve(i->live); /* may find that it ended */
+            run_handle_resolve(i->handle); /* may find that it ended */
         }
-    live_dismiss_ended(&m->home, is_ended, m->book);
+    run_handle_dismiss_ended(&m->home, is_ended, m->book);
     if (n)
         log_info("recovered", NULL, NULL, "%zu instances of an earlier streammgr", n);
     return 0;

@@ -2,7 +2,8 @@
  * on the control socket, and from the broker, which says when a message waits for an app that has no instance.
  *
  * Failure story: instances are runs like any other (programs/runner/runner.c) and outlive this program. Each has a row in the book
- * before it is started; the next streammgr takes up all that have not ended (lib/manager/live.h) and wants as many as there were.
+ * before it is started; the next streammgr takes up all that have not ended (lib/manager/run_handle.h) and wants as many as there
+ * were.
  */
 #include "book.h"
 #include "manager/enter.h"

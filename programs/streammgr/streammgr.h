@@ -9,7 +9,7 @@
 #include "host/isolation.h"
 #include "loop/ctl.h"
 #include "manager/images.h"
-#include "manager/live.h"
+#include "manager/run_handle.h"
 #include "run/spec.h"
 
 #include <event2/event.h>
@@ -42,7 +42,7 @@ struct instance {
     size_t n_sessions;
     uint64_t quality_ino; /* of its result file when it was looked at last */
     struct timespec quality_mtime;
-    struct live *live;
+    struct run_handle *handle;
     struct instance *next;
 };
 
