@@ -1,4 +1,5 @@
 #include "plan.h"
+#include "env.h"
 
 #include "base/address.h"
 #include "base/mem.h"
@@ -10,72 +11,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-void plan_env(struct run_spec *s, const struct cfg_list *env)
-{
-    const struct conf_env *v = env->v;
-    for (size_t i = 0; i < env->n; i++) {
-        bool set = false;
-        for (size_t k = 0; k < s->env.n && !set; k++)
-            if (!strcmp(s->env.v[k].name, v[i].name)) { /* the app's goes over the profile's */
-                xstr_set(&s->env.v[k].value, v[i].value);
-                set = true;
-            }
-        if (!set)
-            run_pairs_add(&s->env, v[i].name, v[i].value);
-    }
-}
-
-void plan_common_env(struct run_spec *s, const struct plan_tenant *t, const char *app, const char *run_id, int64_t attempt)
-{
-    AUTO_FREE char *app_dir = xasprintf("%s/app", s->dir);
-    AUTO_FREE char *result = xasprintf("%s/app/result.json", s->dir);
-    AUTO_FREE char *monitor = xasprintf("ipc://%s/monitor.ipc", s->runtime);
-    AUTO_FREE char *path = xasprintf("/usr/local/bin:/usr/bin:/bin:%s/" HOME_TOOLS, s->home);
-    char tries[24];
-    snprintf(tries, sizeof tries, "%lld", (long long)attempt);
-    const struct {
-        const char *name, *value;
-    } env[] = {
-        {"PATH", path},
-        {"LANG", "C.UTF-8"},
-        {"HOME", app_dir},
-        {"TMPDIR", app_dir},
-        {"MONGO_URL", t->mongo_url ? t->mongo_url : ""},
-        {"MONGO_DATABASE", t->database},
-        {"SIMBDP_TENANT_ID", t->id},
-        {"SIMBDP_APP", app},
-        {"SIMBDP_RUN_ID", run_id},
-        {"SIMBDP_INSTANCE_ID", run_id},
-        {"ZMQ_MONITOR_ENDPOINT", monitor},
-        {"SIMBDP_REPORT_INTERVAL_S", "1"},
-        {"SIMBDP_ATTEMPT", tries},
-        {"SIMBDP_RESULT_FILE", result},
-    };
-    for (size_t i = 0; i < sizeof env / sizeof *env; i++)
-        run_pairs_add(&s->env, env[i].name, env[i].value);
-}
-
-void plan_app_dir(struct run_spec *s, const struct home *h, const char *exec)
-{
-    bool ours = !*exec || !strncmp(exec, "builtin:", 8);
-    AUTO_FREE char *dir = home_exec(h, s->tenant, ours ? "x" : exec);
-    *strrchr(dir, '/') = 0;
-    run_pairs_add(&s->env, "SIMBDP_APP_DIR", *dir ? dir : "/");
-}
-
-void plan_delivery(struct run_spec *s, const struct conf_stream_app *c)
-{
-    if (strcmp(c->delivery, CONF_EXACTLY_ONCE) != 0)
-        run_pairs_add(&s->env, "SIMBDP_DELIVERY", c->delivery);
-}
-
-void plan_publish_env(struct run_spec *s, const struct conf_tenant *t)
-{
-    AUTO_FREE char *endpoint = xasprintf("ipc://%s/broker.ipc", s->runtime);
-    if (t->streams.n)
-        run_pairs_add(&s->env, "ZMQ_STREAM_ENDPOINT", endpoint);
-}
 
 enum run_output plan_output(const char *output)
 {
@@ -108,22 +43,6 @@ void plan_arg(struct run_spec *s, const char *arg)
     s->args.v[s->args.n++] = xstrdup(arg);
 }
 
-static void plan_number(struct run_spec *s, const char *name, int64_t n)
-{
-    char text[24];
-    snprintf(text, sizeof text, "%lld", (long long)n);
-    if (n >= 0)
-        run_pairs_add(&s->env, name, text);
-}
-
-void plan_message_limits(struct run_spec *s, const struct conf_limits *l, const struct conf_dataset *d)
-{
-    if (strcmp(d->inspect, CONF_FULL) != 0)
-        run_pairs_add(&s->env, "SIMBDP_QUALITY", "0");
-    plan_number(s, "SIMBDP_MAX_ROWS", l->max_rows);
-    plan_number(s, "SIMBDP_MAX_COLUMNS", l->max_columns);
-}
-
 void plan_secrets(struct run_spec *s, const struct home *h, const char *tenant, const struct cfg_list *secrets)
 {
     const struct conf_secret *v = secrets->v;
@@ -133,16 +52,7 @@ void plan_secrets(struct run_spec *s, const struct home *h, const char *tenant, 
         run_pairs_add(&s->secrets, v[i].name, path);
     }
     if (secrets->n)
-        run_pairs_add(&s->env, "SIMBDP_SECRETS_DIR", dir);
-}
-
-/* A platform program may be told to crash by a test; tenants' programs never see these. */
-static void add_crash_env(struct run_spec *s)
-{
-    static const char *const names[] = {"SIMBDP_CRASH_AT", "SIMBDP_CRASH_ONCE", "ASAN_OPTIONS", "LSAN_OPTIONS"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (getenv(names[i]))
-            run_pairs_add(&s->env, names[i], getenv(names[i]));
+        env_add(s, "SIMBDP_SECRETS_DIR", dir);
 }
 
 void plan_builtin(struct run_spec *s, const struct home *h)
@@ -151,8 +61,7 @@ void plan_builtin(struct run_spec *s, const struct home *h)
     s->as_bytes = -1; /* the cgroup holds the loader; an address space limit would hit its sanitizers */
     plan_arg(s, "--home");
     plan_arg(s, h->path);
-    add_crash_env(s);
-    run_pairs_add(&s->env, "MONGOC_DISABLE_SHM", "1"); /* counters in /dev/shm would outlive a killed loader */
+    env_add_builtin(s);
 }
 
 void plan_path(struct run_spec *s, const char *path, const char *mode)

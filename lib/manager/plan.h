@@ -1,4 +1,4 @@
-/* What every run's spec has, batch or stream. */
+/* What every run's spec has, batch or stream; its environment is env.h. */
 #ifndef SIMBDP_MANAGER_PLAN_H
 #define SIMBDP_MANAGER_PLAN_H
 
@@ -9,28 +9,10 @@
 
 #include <sys/stat.h>
 
-struct plan_tenant {
-    const char *id, *database, *mongo_url; /* mongo_url NULL: unknown */
-    int64_t uid, gid;                      /* -1: as the platform */
-};
-
-/* Environment in this order: what is added later goes over what is there. */
-void plan_env(struct run_spec *s, const struct cfg_list *env); /* of struct conf_env */
-void plan_common_env(struct run_spec *s, const struct plan_tenant *t, const char *app, const char *run_id, int64_t attempt);
-/* SIMBDP_APP_DIR: where the executable is that `exec` of the configuration names; where it is none of the tenant's, apps/<tenant>.
- */
-void plan_app_dir(struct run_spec *s, const struct home *h, const char *exec);
-/* How a stream app's messages are delivered: SIMBDP_DELIVERY, where it is not exactly once. */
-void plan_delivery(struct run_spec *s, const struct conf_stream_app *c);
-/* Where a batch app may publish: ZMQ_STREAM_ENDPOINT, if its tenant has streams. The broker's place is known when it does not run.
- */
-void plan_publish_env(struct run_spec *s, const struct conf_tenant *t);
 /* `output` of the configuration, of an app or a stream app; the table of keys lets no other text through. */
 enum run_output plan_output(const char *output);
 void plan_limits(struct run_spec *s, const struct conf_profile *p);
 void plan_arg(struct run_spec *s, const char *arg);
-/* What the agreement says of a message's rows, where it does, and whether figures are wanted of them. */
-void plan_message_limits(struct run_spec *s, const struct conf_limits *l, const struct conf_dataset *d);
 /* A stream app's checker, where it has one: arguments of simbdp-load, and (once the isolation is planned) that it is to be seen. */
 void plan_checker(struct run_spec *s, const struct home *h, const struct conf_stream_app *c);
 void plan_checker_path(struct run_spec *s, const struct home *h, const struct conf_stream_app *c);

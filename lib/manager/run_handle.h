@@ -1,9 +1,8 @@
-/* clang-format off */
 /* A run as its manager holds it: for the current step of each, the order channel to its runner.
  *
- * The channel only hurries things up; what counts is on disk. A step whose channel broke, and every step that was under way when the
- * manager started, is resolved by three things: the lock that a living runner holds (<claim>.lock), the step's directory, which is
- * the fence (who makes it decides whether the step is started), and result.json in it.
+ * The channel only hurries things up; what counts is on disk. A step whose channel broke, and every step that was under way when
+ * the manager started, is resolved by three things: the lock that a living runner holds (<claim>.lock), the step's directory, which
+ * is the fence (who makes it decides whether the step is started), and result.json in it.
  *
  *   lock   directory  result.json   so
  *   held   any        any           a runner lives: connect to its socket; it says again what it said last
@@ -12,7 +11,6 @@
  *   free   yes        no            the runner died: end what is left of its processes, then the outcome is `lost`
  *
  * On the loop; nothing blocks but small files. Callbacks may free the handle that they are about, except `started`. */
-/* clang-format on */
 #ifndef SIMBDP_MANAGER_RUN_HANDLE_H
 #define SIMBDP_MANAGER_RUN_HANDLE_H
 

@@ -1,4 +1,5 @@
 /* The run spec of an instance. */
+#include "manager/env.h"
 #include "manager/plan.h"
 #include "streammgr.h"
 
@@ -28,7 +29,6 @@ void spec_make(const struct instance *i, const struct conf_tenant *t, const stru
     struct streammgr *m = i->app->mgr;
     const struct conf_profile *p = conf_profile(m->conf, c->profile);
     const struct facts *f = facts_of(m, t->id);
-    const struct conf_dataset *d = *c->dataset ? conf_dataset(t, c->dataset) : NULL;
     bool stores = plan_output(c->output) != RUN_OUTPUT_none;
     AUTO_FREE char *exec = plan_exec(&m->home, t->id, c->exec);
     struct run_spec s = {.run_id = xstrdup(i->run_id),
@@ -48,7 +48,7 @@ void spec_make(const struct instance *i, const struct conf_tenant *t, const stru
     plan_limits(&s, p);
     s.wall_s = s.cpu_s = -1; /* an instance has no end of its own */
     s.grace_s = c->drain_s;
-    plan_env(&s, &p->env);
+    env_add_configured(&s, &p->env);
     if (!strcmp(c->exec, BUILTIN_LOAD) || stores) {
         s.exec = home_program(&m->home, "simbdp-load");
         plan_builtin(&s, &m->home);
@@ -66,23 +66,12 @@ void spec_make(const struct instance *i, const struct conf_tenant *t, const stru
     plan_isolation(&s, &(struct plan_host){&m->home, &m->isolation, m->conf->platform.uid_base}, p, f->mongo_url);
     plan_checker_path(&s, &m->home, c);
     add_args(&s, i, c);
-    plan_env(&s, &c->env);
+    env_add_configured(&s, &c->env);
     plan_secrets(&s, &m->home, t->id, &c->secrets);
-    plan_common_env(&s, &(struct plan_tenant){t->id, t->database, f->mongo_url, f->uid, f->uid}, c->app, i->run_id, i->attempt);
-    plan_app_dir(&s, &m->home, stores || !*c->checker ? c->exec : c->checker);
-    run_pairs_add(&s.env, "ZMQ_STREAM_ENDPOINT", watcher_endpoint(m->watcher));
-    AUTO_FREE char *full = xasprintf("%s/%s", t->id, c->stream);
-    run_pairs_add(&s.env, "SIMBDP_STREAM", f->uid >= 0 ? c->stream : full); /* who has our uid is not one tenant to the broker */
-    run_pairs_add(&s.env, "SIMBDP_DATASET", c->dataset);
-    plan_delivery(&s, c);
-    if (d) {
-        AUTO_BUF struct buf spec = {0};
-        struct conf_limits l = conf_effective_limits(t, d);
-        conf_spec_json(d, true, l.max_row_bytes, 0, &spec);
-        run_pairs_add(&s.env, "SIMBDP_SCHEMA", spec.p);
-        run_pairs_add(&s.env, "SIMBDP_COLLECTION", d->collection);
-        plan_message_limits(&s, &l, d);
-    }
+    env_add_common(&s, &(struct env_tenant){t->id, t->database, f->mongo_url}, c->app, i->run_id, i->attempt);
+    env_add_app_dir(&s, &m->home, stores || !*c->checker ? c->exec : c->checker);
+    env_add(&s, "ZMQ_STREAM_ENDPOINT", watcher_endpoint(m->watcher));
+    env_add_stream(&s, t, c);
     *ret = s;
 }
 

@@ -1,6 +1,7 @@
 #include "judge.h"
 #include "pins.h"
 
+#include "manager/env.h"
 #include "manager/plan.h"
 
 #include "base/address.h"
@@ -302,41 +303,22 @@ static void want_batch(struct trial *c)
     w->output = load || check ? RUN_OUTPUT_none : plan_output(a->output);
     plan_limits(w, c->p);
     plan_isolation(w, &(struct plan_host){j->home, j->isolation, c->law->conf->platform.uid_base}, c->p, env_of(c->s, "MONGO_URL"));
-    plan_env(w, &c->p->env);
+    env_add_configured(w, &c->p->env);
     if (w->builtin) {
         AUTO_FREE char *job = xasprintf("%s/job.json", w->dir);
         plan_builtin(w, j->home);
-        run_pairs_add(&w->env, "SIMBDP_LOAD_JOB", job);
+        env_add(w, "SIMBDP_LOAD_JOB", job);
     } else {
-        plan_env(w, &a->env);
+        env_add_configured(w, &a->env);
         plan_secrets(w, j->home, w->tenant, &a->secrets);
         for (size_t i = 0; i < a->args.n && !check; i++)
             plan_arg(w, a->args.v[i]);
-        plan_publish_env(w, c->t);
+        env_add_publishing(w, c->t);
     }
-    plan_app_dir(w, j->home, load ? BUILTIN_LOAD : check ? a->checker : a->exec);
+    env_add_app_dir(w, j->home, load ? BUILTIN_LOAD : check ? a->checker : a->exec);
     AUTO_FREE char *list = xasprintf("%s/input.jsonl", w->dir), *out = xasprintf("%s/app/out", w->dir);
-    run_pairs_add(&w->env, "SIMBDP_INPUT_FILES", list);
-    run_pairs_add(&w->env, "SIMBDP_OUTPUT_DIR", out);
-}
-
-static void want_stream_env(struct trial *c)
-{
-    struct run_spec *w = &c->want;
-    const struct conf_stream_app *a = c->stream;
-    const struct conf_dataset *d = *a->dataset ? conf_dataset(c->t, a->dataset) : NULL;
-    AUTO_FREE char *full = xasprintf("%s/%s", c->t->id, a->stream);
-    run_pairs_add(&w->env, "SIMBDP_STREAM", w->uid >= 0 ? a->stream : full);
-    run_pairs_add(&w->env, "SIMBDP_DATASET", a->dataset);
-    plan_delivery(w, a);
-    if (d) {
-        AUTO_BUF struct buf spec = {0};
-        struct conf_limits l = conf_effective_limits(c->t, d);
-        conf_spec_json(d, true, l.max_row_bytes, 0, &spec);
-        run_pairs_add(&w->env, "SIMBDP_SCHEMA", spec.p);
-        run_pairs_add(&w->env, "SIMBDP_COLLECTION", d->collection);
-        plan_message_limits(w, &l, d);
-    }
+    env_add(w, "SIMBDP_INPUT_FILES", list);
+    env_add(w, "SIMBDP_OUTPUT_DIR", out);
 }
 
 static void want_stream(struct trial *c)
@@ -350,7 +332,7 @@ static void want_stream(struct trial *c)
     plan_limits(w, c->p);
     w->wall_s = w->cpu_s = -1;
     w->grace_s = a->drain_s;
-    plan_env(w, &c->p->env);
+    env_add_configured(w, &c->p->env);
     w->exec = loads || stores ? home_program(j->home, "simbdp-load") : xstrdup(exec);
     if (loads || stores) {
         plan_builtin(w, j->home);
@@ -368,10 +350,10 @@ static void want_stream(struct trial *c)
     c->free_args = !loads;
     for (size_t i = 0; i < a->args.n && loads; i++)
         plan_arg(w, a->args.v[i]);
-    plan_env(w, &a->env);
+    env_add_configured(w, &a->env);
     plan_secrets(w, j->home, w->tenant, &a->secrets);
-    plan_app_dir(w, j->home, stores || !*a->checker ? a->exec : a->checker);
-    want_stream_env(c);
+    env_add_app_dir(w, j->home, stores || !*a->checker ? a->exec : a->checker);
+    env_add_stream(w, c->t, a);
 }
 
 static bool has_step(const struct trial *c, enum run_step step)
@@ -430,12 +412,12 @@ static void want_names(struct trial *c)
 static int compare(struct trial *c, struct err *e)
 {
     const struct run_spec *s = c->s;
-    const struct plan_tenant t = {c->t->id, c->t->database, NULL, s->uid, s->gid};
+    const struct env_tenant t = {c->t->id, c->t->database, NULL};
     if (c->batch)
         want_batch(c);
     else
         want_stream(c);
-    plan_common_env(&c->want, &t, s->app, s->run_id, 0);
+    env_add_common(&c->want, &t, s->app, s->run_id, 0);
     const char *field = run_spec_differs(&c->want, s);
     if (field)
         return differs(e, field);
