@@ -20,7 +20,8 @@ void env_add(struct run_spec *s, const char *name, const char *value);
 void env_add_configured(struct run_spec *s, const struct cfg_list *env);
 /* What every run has: PATH, MONGO_URL, SIMBDP_RUN_ID ... s->dir, home and runtime are set. */
 void env_add_common(struct run_spec *s, const struct env_tenant *t, const char *app, const char *run_id, int64_t attempt);
-/* SIMBDP_APP_DIR: the directory of the executable that `exec` of the configuration names. Of a program of the platform's, and of none
+/* SIMBDP_APP_DIR: the directory of the executable that `exec` of the configuration names. Of a program of the platform's, and of
+ * none
  * (""): apps/<tenant>. */
 void env_add_app_dir(struct run_spec *s, const struct home *h, const char *exec);
 /* Of a batch app: ZMQ_STREAM_ENDPOINT, if its tenant has streams to publish to. The broker need not run for that. */

@@ -1,4 +1,5 @@
 #include "model.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 #include <assert.h>
@@ -183,6 +184,13 @@ int run_state_of(const char *text, enum run_state *ret)
         return i;
     *ret = (enum run_state)i;
     return 0;
+}
+
+void run_set_state(struct run *r, enum run_state next)
+{
+    assert(next < RUN_N_STATES && next > r->state);
+    log_debug("state", r->tenant, r->run_id, "%s -> %s", run_state_name(r->state), run_state_name(next));
+    r->state = next;
 }
 
 struct run *run_new(void)

@@ -161,6 +161,9 @@ struct run {
 };
 
 struct run *run_new(void);
+/* starting -> running -> ended, or from starting to ended at once. Another move is a bug of ours and ends the program; which state
+ * a run had in the ledger is not a move (ledger_rows.c). */
+void run_set_state(struct run *r, enum run_state next);
 struct run *run_copy(const struct run *r); /* ledger columns only */
 void run_free(struct run *r);
 

@@ -99,7 +99,7 @@ static void on_started(void *arg)
     struct run *r = arg;
     if (r->state != RUN_STATE_starting)
         return;
-    r->state = RUN_STATE_running;
+    run_set_state(r, RUN_STATE_running);
     ledger_note_run(r->mgr->ledger, r);
 }
 
@@ -375,7 +375,7 @@ static void conclude(struct run *r, const struct run_result *res, bool database_
         .stop = r->stop,
         .reason = reason,
     };
-    r->state = RUN_STATE_ended;
+    run_set_state(r, RUN_STATE_ended);
     r->ended_wall_ms = res->ended_wall_ms ? res->ended_wall_ms : clk_wall_ms();
     if (in.contradicts) {
         r->outcome = RUN_failed;
@@ -489,7 +489,7 @@ static void on_step_ended(void *arg, struct run_result *res)
 /* Its row; what becomes of its files is to follow. */
 static void come_to_nothing(struct run *r, const char *why)
 {
-    r->state = RUN_STATE_ended;
+    run_set_state(r, RUN_STATE_ended);
     r->outcome = RUN_lost;
     r->ended_wall_ms = clk_wall_ms();
     xstr_set(&r->error, why);
