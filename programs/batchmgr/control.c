@@ -99,7 +99,7 @@ static void status(struct batchmgr *m, struct ctl_conn *c)
     json_i64(&b, "inspecting", (int64_t)inspect_n_queued(m));
     json_i64(&b, "queued", (int64_t)sched_n_queued(m->sched, NULL));
     json_i64(&b, "held", (int64_t)release_n(m, NULL));
-    json_i64(&b, "running", (int64_t)m->runs.n);
+    json_i64(&b, "running", (int64_t)runs_n(m));
     json_begin(&b, "parked_apps", '[');
     parking_list(m->parking, &b);
     json_end(&b, ']');
@@ -188,10 +188,10 @@ static int retry(struct batchmgr *m, struct ctl_conn *c, const bson_t *rq, struc
 static int stop(struct batchmgr *m, const bson_t *rq, struct err *e)
 {
     const char *id = json_get_str(rq, "run_id", "");
-    struct run *r = map_get(&m->runs, id);
+    struct run *r = runs_find(m, id);
     if (!r)
         return err_set(e, ERR_REFUSED, "no run %s is going; `mysimbdp runs` shows them", id);
-    runs_order_stop(m, r, RUN_STOP_person);
+    runs_order_stop(r, RUN_STOP_person);
     return 0;
 }
 
@@ -242,15 +242,13 @@ static int purge(struct batchmgr *m, struct ctl_conn *c, const bson_t *rq, struc
 
 static int drain(struct batchmgr *m, struct ctl_conn *c, struct err *e)
 {
-    size_t i = 0;
     if (n_drain_waiters == sizeof drain_waiters / sizeof *drain_waiters)
         return err_set(e, ERR_REFUSED, "enough others wait for that already");
     ctl_hold(c);
     drain_waiters[n_drain_waiters++] = c;
     m->draining = true;
-    log_info("drain", NULL, NULL, "admission has stopped; %zu runs are asked to end", m->runs.n);
-    for (struct run *r; (r = map_next(&m->runs, &i));)
-        runs_order_stop(m, r, RUN_STOP_drain);
+    log_info("drain", NULL, NULL, "admission has stopped; %zu runs are asked to end", runs_n(m));
+    runs_order_stop_all(m, NULL, RUN_STOP_drain);
     turn_check_quit(m);
     return 1;
 }

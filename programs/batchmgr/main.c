@@ -5,7 +5,7 @@
  *   inspect                                what it holds
  *   admit                                  constraints, its app, duplicates
  *   release, sched                         when its app's trigger lets it go, and whose turn it is
- *   runs, run_plan, run_end                the app's run
+ *   dispatch, run_plan, runs, run_end      the app's run
  *   verdict                                what that means for the file
  *   filing                                 done/ or quarantine/, and the report
  *
@@ -17,6 +17,7 @@
 #include "cross_device.h"
 #include "databases.h"
 #include "deletions.h"
+#include "dispatch.h"
 #include "disk.h"
 #include "files.h"
 #include "filing.h"
@@ -29,6 +30,7 @@
 #include "release.h"
 #include "reload.h"
 #include "retention.h"
+#include "run_end.h"
 #include "run_plan.h"
 #include "runs.h"
 #include "sched.h"
@@ -60,11 +62,11 @@ static void on_drained(struct batchmgr *m)
     purge_put_off(m);
 }
 
-static const struct turn_ops turn_ops = {runs_dispatch, on_drained};
+static const struct turn_ops turn_ops = {dispatch_turn, runs_n, on_drained};
 
 static void on_databases(struct batchmgr *m)
 {
-    runs_on_health(m);
+    run_end_on_health(m);
     turn_kick(m);
 }
 
@@ -122,6 +124,7 @@ static int start_modules(struct batchmgr *m, struct err *e)
     filing_start(m, &filing_ops);
     admit_start(m);
     release_start(m);
+    runs_start(m);
     run_plan_start(m);
     uploads_start(m);
     deletions_start(m);
@@ -147,10 +150,10 @@ static int start(struct batchmgr *m, struct err *e)
         intake_begin(m);
     if (r == 0)
         r = inspect_start(m, admit_inspected, e);
-    if (r == 0)
-        r = runs_start(m, e);
-    if (r == 0)
-        r = recovery_run(m, e);
+    if (r < 0)
+        return r;
+    dispatch_start(m);
+    r = recovery_run(m, e);
     if (r < 0)
         return r;
     uploads_clean(m);
@@ -168,6 +171,7 @@ static void stop(struct batchmgr *m)
     purge_stop(m);
     retention_stop(m);
     runs_stop(m);
+    dispatch_stop(m);
     databases_free(m->databases);
     ledger_close(m->ledger); /* the files that callbacks are about are there still */
     uploads_stop(m);

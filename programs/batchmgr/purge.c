@@ -84,13 +84,7 @@ static bool sweep(struct purge *p)
     struct batchmgr *m = p->m;
     struct tenant *t = tenant_get(m, p->tenant);
     size_t i = 0;
-    bool any = false;
-    for (struct run *r; (r = map_next(&m->runs, &i));)
-        if (!strcmp(r->tenant, p->tenant)) {
-            any = true;
-            if (r->stop != RUN_STOP_person)
-                runs_order_stop(m, r, RUN_STOP_person);
-        }
+    bool any = runs_order_stop_all(m, p->tenant, RUN_STOP_person) > 0;
     uploads_abort_all(m, p->tenant);
     release_drain(m, p->tenant, refuse, m);
     sched_drain_tenant(m->sched, p->tenant, refuse, m);

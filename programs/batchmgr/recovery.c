@@ -2,6 +2,7 @@
 #include "admit.h"
 #include "filing.h"
 #include "claim.h"
+#include "dispatch.h"
 #include "runs.h"
 #include "state.h"
 #include "ledger.h"
@@ -91,12 +92,12 @@ int recovery_run(struct batchmgr *m, struct err *e)
             admit_index(m, rec.v[i]);
     for (size_t i = 0; i < rec.n; i++)
         if (rec.v[i]->state == FILE_running) {
-            runs_recover(m, rec.v[i]); /* may have queued it already */
+            dispatch_recover(m, rec.v[i]); /* may have queued it already */
             rec.v[i] = NULL;
         }
-    runs_resolve(m);
-    runs_dismiss_ended(m);
-    runs_clean_groups(m);
+    dispatch_resolve(m);
+    dispatch_dismiss_ended(m);
+    dispatch_clean_groups(m);
     regroup(&rec);
     for (size_t i = 0; i < rec.n; i++) {
         struct file *f = rec.v[i];
@@ -112,7 +113,7 @@ int recovery_run(struct batchmgr *m, struct err *e)
             take_up_waiting(m, f);
     }
     if (rec.n)
-        log_info("recovered", NULL, NULL, "%zu unfinished files, %zu of them with runs", rec.n, m->runs.n);
+        log_info("recovered", NULL, NULL, "%zu unfinished files, %zu of them with runs", rec.n, runs_n(m));
     free(rec.v);
     return r;
 }

@@ -1,76 +1,18 @@
-/* A run: ledger row `starting` (with the file's `running`) committed -> spec to the spawner, with one end of an order
- * channel -> the runner claims, starts, ends, each said over the channel -> result read -> for an output mode: row with
- * step `load` committed, the app's runner acknowledged, and the same again for the loading step -> verdict and end
- * committed -> runner acknowledged.
- *
- * The spawner, the channel, and what becomes of a step without one: lib/manager/run_handle.h. */
 #include "runs.h"
-#include "admit.h"
-#include "database_health.h"
-#include "files.h"
-#include "filing.h"
-#include "ledger.h"
-#include "parking.h"
 #include "run_plan.h"
-#include "sched.h"
 #include "state.h"
-#include "tenants.h"
 #include "turn.h"
-#include "verdict.h"
 
-#include "manager/images.h"
-#include "manager/run_handle.h"
-#include "manager/plan.h"
-#include "manager/spawner.h"
-
-#include "base/clk.h"
 #include "base/crash.h"
 #include "base/fd.h"
-#include "base/log.h"
 #include "base/mem.h"
+#include "manager/run_handle.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <sodium.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
-enum { DISPATCH_PER_TURN = 64, SWEEP_IMAGES_S = 600 };
-
-struct dispatching {
-    struct event *sweep_ev; /* of images that nobody uses */
+struct runs {
+    struct map going; /* id -> struct run */
 };
-
-static void on_step_ended(void *arg, struct run_result *res);
-static void cancel(struct run *r, const char *why, int64_t delay_ms);
-
-static void on_image(void *arg)
-{
-    struct batchmgr *m = arg;
-    sched_unhold(m->sched);
-    turn_kick(m);
-}
-
-static void on_sweep(evutil_socket_t fd, short what, void *arg)
-{
-    struct batchmgr *m = arg;
-    (void)fd;
-    (void)what;
-    images_sweep(m->images);
-}
-
-int runs_start(struct batchmgr *m, struct err *e)
-{
-    struct timeval tv = {SWEEP_IMAGES_S, 0};
-    (void)e;
-    m->dispatching = xcalloc(1, sizeof *m->dispatching);
-    m->images = images_new(m->base, &m->home, &m->isolation, m->spawner, on_image, m);
-    m->dispatching->sweep_ev = event_new(m->base, -1, EV_PERSIST, on_sweep, m);
-    event_add(m->dispatching->sweep_ev, &tv);
-    images_sweep(m->images);
-    return 0;
-}
 
 static void free_run(struct run *r)
 {
@@ -78,48 +20,61 @@ static void free_run(struct run *r)
     run_free(r);
 }
 
+void runs_start(struct batchmgr *m)
+{
+    m->runs = xcalloc(1, sizeof *m->runs);
+}
+
 void runs_stop(struct batchmgr *m)
 {
     size_t i = 0;
-    for (struct run *r; (r = map_next(&m->runs, &i));)
-        free_run(r);
-    map_fini(&m->runs);
-    images_free(m->images);
-    spawner_free(m->spawner);
-    if (m->dispatching)
-        event_free(m->dispatching->sweep_ev);
-    free(m->dispatching);
-    m->dispatching = NULL;
-}
-
-/* ---- one run ---- */
-
-static void on_started(void *arg)
-{
-    struct run *r = arg;
-    if (r->state != RUN_STATE_starting)
+    if (!m->runs)
         return;
-    run_set_state(r, RUN_STATE_running);
-    ledger_note_run(r->mgr->ledger, r);
+    for (struct run *r; (r = map_next(&m->runs->going, &i));)
+        free_run(r);
+    map_fini(&m->runs->going);
+    free(m->runs);
+    m->runs = NULL;
 }
 
-static void on_cancelled(void *arg, const char *why, int64_t delay_ms)
+void runs_add(struct batchmgr *m, struct run *r)
 {
-    cancel(arg, why, delay_ms);
+    map_put(&m->runs->going, r->run_id, r);
 }
 
-static const struct run_handle_ops handle_ops = {on_started, on_step_ended, on_cancelled};
-
-/* The handle of the run, at its current step. */
-static struct run_handle *step_of(struct run *r)
+struct run *runs_find(struct batchmgr *m, const char *run_id)
 {
-    AUTO_FREE char *claim = run_plan_claim(r), *dir = run_plan_dir(r->mgr, r);
-    if (!r->handle)
-        r->handle = run_handle_new(r->mgr->spawner, r->tenant, r->run_id, &handle_ops, r);
-    run_handle_set_step(r->handle, claim, dir);
-    if (r->stop)
+    return map_get(&m->runs->going, run_id);
+}
+
+size_t runs_n(const struct batchmgr *m)
+{
+    return m->runs ? m->runs->going.n : 0;
+}
+
+struct run *runs_next(struct batchmgr *m, size_t *i)
+{
+    return map_next(&m->runs->going, i);
+}
+
+void runs_order_stop(struct run *r, enum run_stop why)
+{
+    if (why > r->stop)
+        r->stop = why;
+    if (r->handle)
         run_handle_stop(r->handle);
-    return r->handle;
+}
+
+size_t runs_order_stop_all(struct batchmgr *m, const char *tenant, enum run_stop why)
+{
+    size_t i = 0, n = 0;
+    for (struct run *r; (r = runs_next(m, &i));)
+        if (!tenant || !strcmp(r->tenant, tenant)) {
+            n++;
+            if (r->stop < why)
+                runs_order_stop(r, why);
+        }
+    return n;
 }
 
 void runs_acknowledge(struct batchmgr *m, struct run *r)
@@ -131,650 +86,8 @@ void runs_acknowledge(struct batchmgr *m, struct run *r)
     }
     if (r->handle)
         run_handle_acknowledge(r->handle);
-    map_remove(&m->runs, r->run_id);
+    map_remove(&m->runs->going, r->run_id);
     free_run(r);
     turn_kick(m);
     turn_check_quit(m);
-}
-
-static void release(struct run *r)
-{
-    if (r->charged_at_ms)
-        sched_release(r->mgr->sched, r->tenant, r->cpus, r->memory_bytes, clk_now_ms() - r->charged_at_ms);
-    r->charged_at_ms = 0;
-}
-
-static void fill_from_result(struct run *r, const struct run_result *res)
-{
-    r->outcome = res->outcome;
-    r->exit_code = res->exit_code;
-    r->signal = res->signal;
-    r->forced |= res->forced;
-    r->limit = res->limit;
-    if (res->error)
-        xstr_set(&r->error, res->error);
-    xstr_set(&r->node, res->node);
-    r->wall_s += res->wall_s;
-    r->cpu_s += res->cpu_s;
-    if (res->max_rss_bytes > r->max_rss_bytes)
-        r->max_rss_bytes = res->max_rss_bytes;
-    r->output_bytes_dropped += res->output_bytes_dropped;
-    if (res->network_refused >= 0)
-        r->network_refused = (r->network_refused > 0 ? r->network_refused : 0) + res->network_refused;
-}
-
-/* Commits the run's end without a final state for its file. */
-static void on_run_end_committed(void *arg)
-{
-    struct run *r = arg;
-    crash_at(CRASH_verdict_commit);
-    runs_acknowledge(r->mgr, r);
-}
-
-/* Puts the file back to be run again, after delay_ms; with its mates, if it has any. */
-static void put_back(struct batchmgr *m, struct file *first, enum file_state state, int64_t delay_ms)
-{
-    for (struct file *f = first; f; f = f->mate) {
-        f->not_before_wall_ms = state == FILE_waiting ? clk_wall_ms() + delay_ms : 0;
-        file_set_state(f, state);
-        ledger_put_file(m->ledger, f);
-    }
-    if (state == FILE_waiting)
-        file_timer(m, first, delay_ms, admit_queue);
-    else
-        admit_queue(m, first);
-}
-
-/* A group with a kept output waits as it is, since the output is all of theirs; any other is taken apart. */
-static void put_all_back(struct run *r, enum file_state state, int64_t delay_ms)
-{
-    if (*r->file->output_run) {
-        put_back(r->mgr, r->file, state, delay_ms);
-        return;
-    }
-    for (struct file *f = r->file, *next; f; f = next) {
-        next = file_take_mate(f);
-        put_back(r->mgr, f, state, delay_ms);
-    }
-}
-
-/* ---- the end of a run ---- */
-
-static bool step_reads_files(const struct run *r)
-{
-    return r->step == RUN_STEP_app;
-}
-
-/* Rows of all files of the run, -1 when they are not known of one. */
-static int64_t inspected_rows(const struct run *r)
-{
-    int64_t n = 0;
-    for (const struct file *f = r->file; f; f = f->mate) {
-        if (f->rows < 0)
-            return -1;
-        n += f->rows;
-    }
-    return n;
-}
-
-/* Reads what the app said of itself. True when it contradicts what the inspection saw, or is malformed. */
-static bool take_app_result(struct run *r, const struct run_result *res, bool platform_loader, char **ret_reason, char **ret_why)
-{
-    struct file *f = r->file;
-    struct app_result a;
-    struct err e = {0};
-    *ret_reason = *ret_why = NULL;
-    if (!res->app_result)
-        return false;
-    if (app_result_parse(res->app_result, strlen(res->app_result), &a, &e) < 0) {
-        *ret_why = res->app_result[0] == '(' ? xstrdup(res->app_result) /* the runner's words (programs/runner/take.c) */
-                                             : xasprintf("the result file cannot be read: %s", e.msg);
-        return true;
-    }
-    bool contradicts = false;
-    if (a.rows_loaded >= 0 && a.rows_parsed >= 0 && a.rows_loaded + (a.rows_rejected > 0 ? a.rows_rejected : 0) > a.rows_parsed)
-        *ret_why = xasprintf("the result file says rows_loaded %lld and rows_rejected %lld of rows_parsed %lld",
-                             (long long)a.rows_loaded, (long long)a.rows_rejected, (long long)a.rows_parsed);
-    else if (a.rows_parsed >= 0 && a.rows_repaired > a.rows_parsed)
-        *ret_why = xasprintf("the result file says rows_repaired %lld of rows_parsed %lld", (long long)a.rows_repaired,
-                             (long long)a.rows_parsed);
-    else if (res->outcome == RUN_ok && step_reads_files(r) && a.rows_parsed >= 0 && inspected_rows(r) >= 0 &&
-             a.rows_parsed != inspected_rows(r))
-        *ret_why = xasprintf("the result file says rows_parsed %lld, the inspection counted %lld", (long long)a.rows_parsed,
-                             (long long)inspected_rows(r));
-    contradicts = *ret_why != NULL;
-    if (!contradicts) {
-        if (r->n_files > 1) {
-            r->rows_parsed = a.rows_parsed;
-            r->rows_loaded = a.rows_loaded;
-            r->rows_rejected = a.rows_rejected;
-            r->rows_repaired = a.rows_repaired;
-            r->rows_added = platform_loader ? a.rows_added : -1;
-        } else if (r->step != RUN_STEP_check) {
-            f->rows_parsed = a.rows_parsed;
-            f->rows_loaded = a.rows_loaded;
-            f->rows_rejected = a.rows_rejected;
-            f->rows_repaired = a.rows_repaired;
-            f->rows_added = platform_loader ? a.rows_added : -1;
-            if (platform_loader && a.checkpoint >= 0)
-                f->checkpoint = a.checkpoint;
-        }
-        *ret_reason = xstrdup(platform_loader ? a.reason : NULL);
-        if (a.error)
-            xstr_set(&r->error, a.error);
-    }
-    app_result_free(&a);
-    return contradicts;
-}
-
-static double jitter(void)
-{
-    return (double)randombytes_uniform(1000001) / 1e6;
-}
-
-static char *describe_end(const struct run *r)
-{
-    AUTO_BUF struct buf b = {0};
-    buf_addf(&b, "run %s, attempt %lld: %s", r->run_id, (long long)r->attempt, run_outcome_name((enum run_outcome)r->outcome));
-    if (r->exit_code >= 0)
-        buf_addf(&b, ", exit code %d", r->exit_code);
-    if (r->signal > 0)
-        buf_addf(&b, ", signal %d (%s)", r->signal, strsignal(r->signal));
-    if (r->limit)
-        buf_addf(&b, ", limit %s", run_limit_name(r->limit));
-    if (r->error)
-        buf_addf(&b, ": %s", r->error);
-    return xstrndup(b.p, b.n);
-}
-
-static bool needs_health_check(const struct run_result *res, const struct run *r)
-{
-    return !r->stop && res->outcome != RUN_ok && res->outcome != RUN_data_error && res->outcome != RUN_exec_error &&
-           !res->not_started;
-}
-
-/* The checker let the file pass: it goes on to its app. */
-static void on_check_committed(void *arg)
-{
-    struct run *r = arg;
-    crash_at(CRASH_check_commit);
-    runs_acknowledge(r->mgr, r);
-}
-
-static void conclude_check(struct run *r)
-{
-    struct batchmgr *m = r->mgr;
-    struct file *f = r->file;
-    log_info("run_ended", r->tenant, r->run_id, "the checker of app %s let file %s (%s) pass", r->app, f->file_id, f->name);
-    f->checked = true;
-    xstr_set(&f->reason, NULL);
-    xstr_set(&f->detail, NULL);
-    ledger_put_run(m->ledger, r);
-    put_back(m, f, FILE_queued, 0);
-    ledger_then(m->ledger, on_check_committed, r, NULL);
-}
-
-static struct verdict verdict_for(const struct file *f, const struct conf_batch *app, struct verdict_input in)
-{
-    in.attempts = f->attempts;
-    in.losses = f->losses;
-    in.first_temp_wall_ms = f->first_temp_wall_ms;
-    in.max_attempts = app ? app->retry.attempts : 3;
-    in.backoff_ms = app ? app->retry.backoff_ms : 1000;
-    in.max_backoff_ms = app ? app->retry.max_backoff_ms : 60000;
-    in.give_up_s = app ? app->retry.give_up_s : 86400;
-    in.now_wall_ms = clk_wall_ms();
-    in.jitter = jitter();
-    return verdict_of(&in);
-}
-
-/* What the run means for one of its files. `last`: the run's own end goes with it. */
-static void conclude_file(struct run *r, struct file *f, const struct conf_batch *app, const struct verdict *v, const char *detail,
-                          bool last)
-{
-    struct batchmgr *m = r->mgr;
-    bool refused = r->step == RUN_STEP_check && r->outcome == RUN_data_error && v->state == FILE_quarantined;
-    enum file_state state = refused ? FILE_rejected : v->state;
-    f->attempts = v->attempts;
-    f->losses = v->losses;
-    f->first_temp_wall_ms = v->first_temp_wall_ms;
-    log_info("run_ended", r->tenant, r->run_id, "%s; file %s (%s) is %s", detail, f->file_id, f->name, file_state_name(state));
-    if (file_state_is_final(state)) {
-        filing_finish(m, f, state, refused ? "checker" : v->reason, state == FILE_ingested ? NULL : detail, last ? r : NULL);
-        return;
-    }
-    xstr_set(&f->reason, v->reason);
-    xstr_set(&f->detail, state == FILE_queued ? NULL : detail);
-    if (r->n_files > 1 && state == FILE_waiting && strcmp(v->reason, "database_down"))
-        f->solo = true;
-    if (v->park) {
-        parking_add(m->parking, r, app);
-        file_set_state(f, FILE_waiting);
-        ledger_put_file(m->ledger, f);
-        sched_add(m->sched, r->app, f);
-    } else if (!f->lead) {
-        put_back(m, f, state, v->delay_ms);
-    }
-}
-
-static void conclude(struct run *r, const struct run_result *res, bool database_down)
-{
-    struct batchmgr *m = r->mgr;
-    const struct conf_tenant *t = conf_tenant(m->conf, r->tenant);
-    const struct conf_batch *app = t ? conf_app(t, r->app) : NULL;
-    bool loader = r->step == RUN_STEP_load || (app && !strcmp(app->exec, BUILTIN_LOAD));
-    AUTO_FREE char *reason = NULL;
-    AUTO_FREE char *why = NULL;
-    bool contradicts = take_app_result(r, res, loader, &reason, &why);
-    struct verdict_input in = {
-        .outcome = res->outcome,
-        .not_started = res->not_started,
-        .group = r->n_files > 1,
-        .contradicts = contradicts && res->outcome == RUN_ok,
-        .database_down = database_down, /* the loader's word alone is not enough: its document may be what ends connections */
-        .stop = r->stop,
-        .reason = reason,
-    };
-    run_set_state(r, RUN_STATE_ended);
-    r->ended_wall_ms = res->ended_wall_ms ? res->ended_wall_ms : clk_wall_ms();
-    if (in.contradicts) {
-        r->outcome = RUN_failed;
-        xstr_set(&r->error, why);
-    }
-    release(r);
-    if (r->step == RUN_STEP_check && r->outcome == RUN_ok && !r->stop) {
-        conclude_check(r);
-        return;
-    }
-    AUTO_FREE char *detail = describe_end(r);
-    struct file *first = r->file;
-    struct verdict v = verdict_for(first, app, in);
-    bool final = file_state_is_final(v.state), stays = !final && !v.park && *first->output_run;
-    if (!final)
-        ledger_put_run(m->ledger, r);
-    /* A group that stays together has one verdict; otherwise each file has its own, as it may have been tried before. */
-    for (struct file *f = stays ? first->mate : first, *next; f; f = next) {
-        next = stays ? f->mate : file_take_mate(f);
-        if (f != first && !stays)
-            v = verdict_for(f, app, in);
-        conclude_file(r, f, app, &v, detail, !next);
-    }
-    if (stays)
-        conclude_file(r, first, app, &v, detail, true);
-    if (!final)
-        ledger_then(m->ledger, on_run_end_committed, r, NULL);
-}
-
-void runs_on_health(struct batchmgr *m)
-{
-    for (bool again = true; again;) {
-        size_t i = 0;
-        again = false;
-        for (struct run *r; (r = map_next(&m->runs, &i));) {
-            struct health *h = tenant_get(m, r->tenant)->health;
-            if (!r->pending || (h && health_checked(h) < r->check))
-                continue;
-            struct run_result *res = r->pending;
-            int64_t down = h ? health_last_down_ms(h) : -1;
-            bool was_down = h && (!health_is_up(h, NULL, 0) || down >= r->charged_at_ms);
-            r->pending = NULL;
-            conclude(r, res, was_down);
-            run_result_free(res);
-            free(res);
-            again = true;
-            break;
-        }
-    }
-}
-
-static void spawn_step(struct run *r);
-
-static void on_load_step_committed(void *arg)
-{
-    struct run *r = arg;
-    crash_at(CRASH_load_step_commit);
-    run_handle_acknowledge(r->handle); /* the app's runner is done */
-    spawn_step(r);
-}
-
-static void keep_output(struct run *r)
-{
-    for (struct file *f = r->file; f; f = f->mate) {
-        memcpy(f->output_run, r->run_id, ID_SIZE);
-        f->checkpoint = 0;
-    }
-}
-
-/* TAKE res. */
-static void on_step_ended(void *arg, struct run_result *res)
-{
-    struct run *r = arg;
-    struct batchmgr *m = r->mgr;
-    bool app_step = r->step == RUN_STEP_app;
-    fill_from_result(r, res);
-    if (app_step && res->outcome == RUN_ok && r->output != RUN_OUTPUT_none && !r->stop) {
-        char *reason = NULL, *why = NULL;
-        bool contradicts = take_app_result(r, res, false, &reason, &why);
-        free(reason);
-        free(why);
-        if (!contradicts) {
-            keep_output(r);
-            r->step = RUN_STEP_load;
-            ledger_put_run(m->ledger, r);
-            for (struct file *f = r->file; f; f = f->mate)
-                ledger_put_file(m->ledger, f);
-            ledger_then(m->ledger, on_load_step_committed, r, NULL);
-            run_result_free(res);
-            free(res);
-            return;
-        }
-    }
-    if (app_step && res->outcome == RUN_ok && r->output != RUN_OUTPUT_none && r->stop) {
-        /* It printed everything before the stop reached it; loading that is left for later. */
-        keep_output(r);
-        res->outcome = RUN_killed;
-        r->outcome = RUN_killed;
-    }
-    struct health *h = tenant_get(m, r->tenant)->health;
-    if (h && needs_health_check(res, r)) {
-        r->pending = res;
-        r->check = health_check(h);
-        return;
-    }
-    conclude(r, res, false);
-    run_result_free(res);
-    free(res);
-}
-
-/* Its row; what becomes of its files is to follow. */
-static void come_to_nothing(struct run *r, const char *why)
-{
-    run_set_state(r, RUN_STATE_ended);
-    r->outcome = RUN_lost;
-    r->ended_wall_ms = clk_wall_ms();
-    xstr_set(&r->error, why);
-    release(r);
-    ledger_put_run(r->mgr->ledger, r);
-}
-
-/* A run that came to nothing for reasons of ours: the file goes back as if it had not run. */
-static void cancel(struct run *r, const char *why, int64_t delay_ms)
-{
-    struct batchmgr *m = r->mgr;
-    log_warn("run_cancelled", r->tenant, r->run_id, "%s", why);
-    come_to_nothing(r, why);
-    put_all_back(r, delay_ms ? FILE_waiting : FILE_queued, delay_ms);
-    ledger_then(m->ledger, on_run_end_committed, r, NULL);
-}
-
-/* As if it could not be executed: no runner has to find out. */
-static void fail_for_image(struct run *r)
-{
-    struct run_result *res = xcalloc(1, sizeof *res);
-    *res = (struct run_result){.outcome = RUN_exec_error, .exit_code = -1, .signal = -1, .error = xstrdup(r->image_why)};
-    on_step_ended(r, res);
-}
-
-static bool has_bytes(const struct batchmgr *m, const struct file *f)
-{
-    AUTO_FREE char *path = xasprintf("work/%s/in/%s", f->file_id, f->safe);
-    return !fd_is_gone(m->home.dirfd, path);
-}
-
-static bool bytes_are_gone(const struct run *r)
-{
-    for (const struct file *f = r->step == RUN_STEP_load ? NULL : r->file; f; f = f->mate)
-        if (!has_bytes(r->mgr, f))
-            return true;
-    return false;
-}
-
-/* Somebody removed what was the platform's: no app's fault, and no retry would bring it back. The others of a group run again. */
-static void end_without_bytes(struct run *r)
-{
-    struct batchmgr *m = r->mgr;
-    come_to_nothing(r, "the bytes of its file are gone from work/");
-    for (struct file *f = r->file, *next; f; f = next) {
-        next = file_take_mate(f);
-        if (has_bytes(m, f)) {
-            put_back(m, f, FILE_queued, 0);
-            continue;
-        }
-        log_error("bytes_gone", f->tenant, r->run_id, "work/%s/in/%s of file %s (%s) is gone", f->file_id, f->safe, f->file_id,
-                  f->name);
-        filing_finish(m, f, FILE_vanished, "vanished", "its bytes are gone from work/; deliver it again", NULL);
-    }
-    ledger_then(m->ledger, on_run_end_committed, r, NULL);
-}
-
-/* The directory that the step's own lies in, where a kept output is loaded by a later run; its making is not the fence. */
-static int make_parent(const struct run *r, struct err *e)
-{
-    AUTO_FREE char *dir = xasprintf("runs/%s", r->run_id);
-    bool kept = *r->file->output_run && strcmp(r->file->output_run, r->run_id) != 0;
-    return kept && mkdirat(r->mgr->home.dirfd, dir, 0711) < 0 && errno != EEXIST ? err_sys(e, -errno, "cannot make %s", dir) : 0;
-}
-
-/* Has the current step started. */
-static void spawn_step(struct run *r)
-{
-    struct batchmgr *m = r->mgr;
-    const struct conf_tenant *t = conf_tenant(m->conf, r->tenant);
-    const struct conf_batch *app = t ? conf_app(t, r->app) : NULL;
-    struct run_spec spec;
-    struct err e = {0};
-    if (!app || !conf_dataset(t, r->file->dataset)) {
-        cancel(r, "its app or dataset is gone from the configuration", 1000);
-        return;
-    }
-    if (r->image_why) {
-        fail_for_image(r);
-        return;
-    }
-    if (bytes_are_gone(r)) {
-        end_without_bytes(r);
-        return;
-    }
-    int made = make_parent(r, &e);
-    if (made < 0) {
-        cancel(r, e.msg, 1000);
-        return;
-    }
-    made = r->n_files > 1 && r->step == RUN_STEP_app ? run_plan_link_group(m, r, &e) : 0;
-    crash_at(CRASH_group_link);
-    if (made == 0)
-        made = run_plan_make(m, r, t, app, &spec, &e);
-    if (made < 0) {
-        for (struct file *f = r->file; f; f = f->mate)
-            file_drop_output(f); /* it is gone, so the app has to run again */
-        cancel(r, e.msg, 1000);
-        return;
-    }
-    run_handle_start(step_of(r), &spec);
-    run_spec_free(&spec);
-}
-
-/* ---- dispatch ---- */
-
-static void on_dispatch_committed(void *arg)
-{
-    crash_at(CRASH_dispatch_commit);
-    spawn_step(arg);
-}
-
-/* What identifies the rows of each file. The built-in loader stores a group's files as if each were alone; other apps make rows
- * of all of them, which carry one prefix. */
-static void choose_prefix(struct batchmgr *m, const struct run *r, const struct conf_batch *app)
-{
-    bool shared = r->n_files > 1 && strcmp(app->exec, BUILTIN_LOAD) != 0;
-    char prefix[33];
-    if (*r->file->output_run)
-        return; /* the kept output was made by the version that gave it its prefix */
-    for (struct file *f = r->file; f; f = f->mate) {
-        if (!shared || f == r->file)
-            run_plan_prefix(m, r, f, shared, app, prefix);
-        f->group_n = shared ? r->n_files : 1;
-        if (r->n_files > 1)
-            f->checkpoint = 0; /* is the run's, not a file's */
-        if (!strcmp(prefix, f->prefix))
-            continue;
-        file_add_old_prefix(f, f->prefix);
-        memcpy(f->prefix, prefix, sizeof prefix);
-        f->checkpoint = 0;
-    }
-}
-
-/* The files that run with `f`: those that its kept output was made of, or others that wait for the same. */
-static int64_t count_files(struct batchmgr *m, struct file *f, const struct conf_batch *app, enum run_step step)
-{
-    int64_t n = 1;
-    if (step == RUN_STEP_app && app->group.max_files > 1 && file_may_be_grouped(f))
-        return n + sched_take_mates(m->sched, app->app, f, app->group.max_files - 1);
-    for (const struct file *mate = f->mate; mate; mate = mate->mate)
-        n++;
-    return n;
-}
-
-/* False: it is not known yet whether the image that the file's run needs is to be had. */
-static bool find_image(struct batchmgr *m, const struct file *f, const char *app_name, struct image *ret)
-{
-    const struct conf_batch *app = conf_app(conf_tenant(m->conf, f->tenant), app_name);
-    *ret = (struct image){0};
-    return *f->output_run || !*app->image || images_look(m->images, f->tenant, app->image, ret) != IMAGE_WAITS;
-}
-
-static void take_image(struct run *r, const struct image *i)
-{
-    xstr_set(&r->image, i->root);
-    xstr_set(&r->image_digest, i->digest);
-    xstr_set(&r->image_why, i->why);
-    r->image_identity = i->identity;
-}
-
-static void dispatch(struct batchmgr *m, struct file *first, const char *app_name, double cpus, int64_t memory_bytes,
-                     const struct image *image)
-{
-    const struct conf_tenant *t = conf_tenant(m->conf, first->tenant);
-    const struct conf_batch *app = conf_app(t, app_name);
-    struct run *r = run_new();
-    home_new_id(r->run_id);
-    memcpy(r->file_id, first->file_id, ID_SIZE);
-    r->tenant = xstrdup(first->tenant);
-    r->app = xstrdup(app_name);
-    r->step = *first->output_run ? RUN_STEP_load : *app->checker && !first->checked ? RUN_STEP_check : RUN_STEP_app;
-    r->output = r->step == RUN_STEP_check ? RUN_OUTPUT_none : plan_output(app->output);
-    r->attempt = first->attempts + 1;
-    r->started_wall_ms = clk_wall_ms();
-    r->file = first;
-    r->n_files = count_files(m, first, app, r->step);
-    r->mgr = m;
-    r->cpus = cpus;
-    r->memory_bytes = memory_bytes;
-    r->charged_at_ms = clk_now_ms();
-    take_image(r, image);
-    if (r->step != RUN_STEP_check && !r->image_why)
-        choose_prefix(m, r, app);
-    map_put(&m->runs, r->run_id, r);
-    ledger_put_run(m->ledger, r);
-    for (struct file *f = first; f; f = f->mate) {
-        memcpy(f->run_id, r->run_id, ID_SIZE);
-        if (!f->started_wall_ms)
-            f->started_wall_ms = r->started_wall_ms;
-        file_set_state(f, FILE_running);
-        ledger_put_file(m->ledger, f);
-    }
-    ledger_then(m->ledger, on_dispatch_committed, r, NULL);
-}
-
-void runs_dispatch(struct batchmgr *m)
-{
-    struct image image;
-    const char *app;
-    double cpus;
-    int64_t memory_bytes;
-    if (m->draining || m->disk_low || !spawner_is_ready(m->spawner) || ledger_stalled(m->ledger, NULL, 0))
-        return;
-    for (int i = 0; i < DISPATCH_PER_TURN; i++) {
-        struct file *f = sched_pick(m->sched, &app, &cpus, &memory_bytes);
-        if (!f)
-            return;
-        if (!find_image(m, f, app, &image)) {
-            sched_hold(m->sched, app, f, cpus, memory_bytes);
-            continue;
-        }
-        dispatch(m, f, app, cpus, memory_bytes, &image);
-    }
-    turn_kick(m);
-}
-
-void runs_order_stop(struct batchmgr *m, struct run *r, enum run_stop why)
-{
-    (void)m;
-    if (why > r->stop)
-        r->stop = why;
-    if (r->handle)
-        run_handle_stop(r->handle);
-}
-
-void runs_recover(struct batchmgr *m, struct file *f)
-{
-    struct run *r = map_get(&m->runs, f->run_id);
-    const struct conf_tenant *t = conf_tenant(m->conf, f->tenant);
-    if (r) {
-        file_add_mate(r->file, f);
-        return;
-    }
-    if (ledger_get_run(m->ledger, f->run_id, &r, NULL) < 0 || r->state == RUN_STATE_ended) {
-        run_free(r);
-        put_back(m, f, FILE_waiting, 0);
-        return;
-    }
-    const struct conf_batch *app = t ? conf_app(t, r->app) : NULL;
-    const struct conf_profile *p = app ? conf_profile(m->conf, app->profile) : NULL;
-    r->file = f;
-    r->mgr = m;
-    r->output = app && r->step != RUN_STEP_check ? plan_output(app->output) : RUN_OUTPUT_none;
-    r->cpus = p ? p->requests.cpus : 1;
-    r->memory_bytes = p ? p->requests.memory_bytes : 0;
-    r->charged_at_ms = clk_now_ms();
-    map_put(&m->runs, r->run_id, r);
-    sched_charge(m->sched, r->tenant, r->cpus, r->memory_bytes);
-}
-
-void runs_resolve(struct batchmgr *m)
-{
-    size_t i = 0;
-    for (struct run *r; (r = map_next(&m->runs, &i));)
-        run_handle_resolve(step_of(r));
-}
-
-/* A claim is the run's id, and for a step after the app's something more (run_plan_claim). */
-static bool is_ended(void *arg, const char *claim)
-{
-    struct batchmgr *m = arg;
-    char id[ID_SIZE];
-    snprintf(id, sizeof id, "%s", claim);
-    struct run *r = map_get(&m->runs, id);
-    if (r) { /* its steps before this one are */
-        AUTO_FREE char *now = run_plan_claim(r);
-        return strcmp(now, claim) != 0;
-    }
-    bool ended = ledger_get_run(m->ledger, id, &r, NULL) == 0 && r->state == RUN_STATE_ended;
-    run_free(r);
-    return ended;
-}
-
-void runs_dismiss_ended(struct batchmgr *m)
-{
-    run_handle_dismiss_ended(&m->home, is_ended, m);
-}
-
-void runs_clean_groups(struct batchmgr *m)
-{
-    DIR *d = fd_open_dir(m->home.dirfd, "work");
-    for (struct dirent *ent; d && (ent = readdir(d));)
-        if (!strncmp(ent->d_name, "group-", 6) && !map_get(&m->runs, ent->d_name + 6))
-            fd_remove_tree(dirfd(d), ent->d_name);
-    if (d)
-        closedir(d);
 }

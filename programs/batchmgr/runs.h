@@ -1,4 +1,4 @@
-/* Runs: dispatch, steps, their ends, and taking them back after a restart. */
+/* The runs that have not ended: found by their id, told to stop, and forgotten when their end is durable. */
 #ifndef SIMBDP_BATCHMGR_RUNS_H
 #define SIMBDP_BATCHMGR_RUNS_H
 
@@ -6,20 +6,21 @@
 
 struct batchmgr;
 
-int runs_start(struct batchmgr *m, struct err *e); /* the spawner */
-void runs_stop(struct batchmgr *m);
-void runs_dispatch(struct batchmgr *m);
-/* A file whose row says `running`: takes up its run. When all are known, runs_resolve finds the runners, their results, or what is
- * left of them. */
-void runs_recover(struct batchmgr *m, struct file *f);
-void runs_resolve(struct batchmgr *m);
-void runs_dismiss_ended(struct batchmgr *m); /* runners that were not told that all is over */
-void runs_clean_groups(struct batchmgr *m);  /* directories of groups whose runs are no more */
-/* Orders a stop. One of a person stays one when a drain follows. */
-void runs_order_stop(struct batchmgr *m, struct run *r, enum run_stop why);
-/* The database answered a check; verdicts that waited for it go on. */
-void runs_on_health(struct batchmgr *m);
-/* The run's end is committed: tell its runner, forget it. */
+void runs_start(struct batchmgr *m);
+void runs_stop(struct batchmgr *m); /* lets go of them; they go on */
+
+void runs_add(struct batchmgr *m, struct run *r); /* TAKE */
+struct run *runs_find(struct batchmgr *m, const char *run_id);
+size_t runs_n(const struct batchmgr *m);
+/* Each of them, as map_next does it. */
+struct run *runs_next(struct batchmgr *m, size_t *i);
+
+/* Orders a stop; of two orders the later one of enum run_stop counts. */
+void runs_order_stop(struct run *r, enum run_stop why);
+/* The same for all runs of a tenant, or (NULL) of all. How many they are. */
+size_t runs_order_stop_all(struct batchmgr *m, const char *tenant, enum run_stop why);
+
+/* The run's end is durable: its runner may go, and the run is forgotten and freed. */
 void runs_acknowledge(struct batchmgr *m, struct run *r);
 
 #endif

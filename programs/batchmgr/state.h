@@ -26,10 +26,9 @@ struct batchmgr {
     struct ledger *ledger;
     struct map tenants; /* id -> struct tenant */
     struct map files;   /* id -> struct file, the unfinished ones */
-    struct map runs;    /* id -> struct run, those that have not ended */
     struct sched *sched;
     struct spawner *spawner; /* the warden's side of it */
-    struct images *images;   /* of apps; NULL until runs_start */
+    struct images *images;   /* of apps; NULL until dispatch_start */
     struct outside *outside; /* what this process sees of the host beside the home */
     int runs_fd;             /* HOME/runs */
 
@@ -45,7 +44,8 @@ struct batchmgr {
     struct inspection *inspection;
     struct contents *contents; /* admit.c */
     struct releases *releases;
-    struct dispatching *dispatching; /* runs.c */
+    struct runs *runs;
+    struct dispatching *dispatching;
     struct parking *parking;
     struct run_plans *run_plans;
     struct deletions *deletions;

@@ -49,7 +49,7 @@ static void on_quit(evutil_socket_t fd, short what, void *arg)
 
 void turn_check_quit(struct batchmgr *m)
 {
-    if (!m->draining || m->runs.n || m->turn->quit)
+    if (!m->draining || m->turn->ops->n_runs(m) || m->turn->quit)
         return;
     m->turn->quit = true;
     m->turn->ops->drained(m);

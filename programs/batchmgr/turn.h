@@ -3,11 +3,14 @@
 #ifndef SIMBDP_BATCHMGR_TURN_H
 #define SIMBDP_BATCHMGR_TURN_H
 
+#include <stddef.h>
+
 struct batchmgr;
 
 struct turn_ops {
     void (*dispatch)(struct batchmgr *m);
-    void (*drained)(struct batchmgr *m); /* no run is left: whoever waits for that is told, and the loop ends soon after */
+    size_t (*n_runs)(const struct batchmgr *m); /* that have not ended */
+    void (*drained)(struct batchmgr *m);        /* no run is left: whoever waits for that is told, and the loop ends soon after */
 };
 
 void turn_start(struct batchmgr *m, const struct turn_ops *ops); /* ops are borrowed */
