@@ -65,7 +65,7 @@ def test_an_executable_that_is_still_being_written_is_waited_for(make_home):
     home.up()
     with tool.open("ab"):
         home.drop("x.csv", "a\n1\n")
-        f = until(lambda: home.files(reason="not_started"), home.path / "state", what="the file to wait")[0]
+        f = until(lambda: home.files(reason="not_started", state="waiting"), home.path / "state", what="the file to wait")[0]
         assert (f["state"], f["attempts"]) == ("waiting", 0) and "Text file busy" in f["detail"]
         until(lambda: len(home.rows("runs")) > 4, home.path / "state", what="further tries")
         assert home.control({"op": "status"})["parked_apps"] == []
