@@ -83,9 +83,10 @@ static void describe(const struct cfg_key *k, struct buf *b)
     case CFG_BOOL:
         buf_adds(b, "true or false");
         break;
+    case CFG_ENUM:
     case CFG_STR:
     case CFG_STRS:
-        buf_adds(b, k->type == CFG_STR ? "a string" : "a string or a list of strings (\"a\", \"b\")");
+        buf_adds(b, k->type != CFG_STRS ? "a string" : "a string or a list of strings (\"a\", \"b\")");
         if (k->one_of)
             buf_addf(b, ", one of %s", k->one_of);
         break;
@@ -108,13 +109,28 @@ static int bad_value(struct reading *r, const config_setting_t *s, const struct 
     return wrong(r, (int)config_setting_source_line(s), "key '%s': expected %s, got %s", k->name, allowed.p, got);
 }
 
-static bool one_of(const char *choices, const char *value)
+/* Which of the choices it is, from 0; -1: none. */
+static int which_of(const char *choices, const char *value)
 {
     size_t n = strlen(value);
-    for (const char *p = choices; p; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL)
+    int i = 0;
+    for (const char *p = choices; p; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL, i++)
         if (!strncmp(p, value, n) && (p[n] == 0 || p[n] == '|'))
-            return true;
-    return false;
+            return i;
+    return -1;
+}
+
+char *cfg_choice(const char *one_of, int n)
+{
+    for (; n > 0; n--)
+        one_of = strchr(one_of, '|') + 1;
+    return xstrndup(one_of, strcspn(one_of, "|"));
+}
+
+static void store_choice(const struct cfg_key *k, const char *value, char *field)
+{
+    int i = which_of(k->one_of, value);
+    memcpy(field, &i, sizeof i);
 }
 
 static void store_f64(char *field, double value)
@@ -157,12 +173,21 @@ static int read_string(struct reading *r, const config_setting_t *s, const struc
     if (config_setting_type(s) != CONFIG_TYPE_STRING)
         return bad_value(r, s, k, type_name(s));
     const char *value = config_setting_get_string(s);
-    if (k->one_of && !one_of(k->one_of, value)) {
+    if (k->one_of && which_of(k->one_of, value) < 0) {
         AUTO_FREE char *got = xasprintf("\"%s\"", value);
         return bad_value(r, s, k, got);
     }
     xstr_set(ret, value);
     return 0;
+}
+
+static int read_choice(struct reading *r, const config_setting_t *s, const struct cfg_key *k, char *field)
+{
+    AUTO_FREE char *value = NULL;
+    int n = read_string(r, s, k, &value);
+    if (n == 0)
+        store_choice(k, value, field);
+    return n;
 }
 
 static void strs_free(struct strs *l)
@@ -253,6 +278,8 @@ static int read_key(struct reading *r, const config_setting_t *s, const struct c
             return bad_value(r, s, k, type_name(s));
         *(bool *)field = config_setting_get_bool(s);
         return 0;
+    case CFG_ENUM:
+        return read_choice(r, s, k, field);
     case CFG_STR:
         return read_string(r, s, k, (char **)field);
     case CFG_STRS:
@@ -400,7 +427,9 @@ static void print_value(const struct cfg_key *k, const char *field, const char *
 {
     const struct strs *strs = (const void *)field;
     const struct cfg_list *list = (const void *)field;
+    AUTO_FREE char *choice = NULL;
     double number;
+    int n;
     switch (k->type) {
     case CFG_INT:
         buf_addf(out, "%lldL", (long long)*(const int64_t *)(const void *)field);
@@ -411,6 +440,11 @@ static void print_value(const struct cfg_key *k, const char *field, const char *
         break;
     case CFG_BOOL:
         buf_adds(out, *(const bool *)field ? "true" : "false");
+        break;
+    case CFG_ENUM:
+        memcpy(&n, field, sizeof n);
+        choice = cfg_choice(k->one_of, n);
+        print_string(out, choice);
         break;
     case CFG_STR:
         print_string(out, *(char *const *)(const void *)field);
@@ -474,6 +508,8 @@ void cfg_defaults(const struct cfg_key *keys, void *out)
             store_f64(field, strtod(k->def, NULL));
         else if (k->type == CFG_BOOL)
             *(bool *)field = !strcmp(k->def, "true");
+        else if (k->type == CFG_ENUM)
+            store_choice(k, k->def, field);
         else if (k->type == CFG_STR)
             xstr_set((char **)field, k->def);
         else if (k->type == CFG_STRS)

@@ -14,6 +14,7 @@ enum cfg_type {
     CFG_F64,   /* double; integers are accepted */
     CFG_BOOL,  /* bool */
     CFG_STR,   /* char *, owned */
+    CFG_ENUM,  /* an enum whose values count from 0 in the order of `one_of` */
     CFG_STRS,  /* struct strs: an array or list of strings */
     CFG_GROUP, /* a nested table at the same struct: `offset` is added to its keys' offsets */
     CFG_LIST,  /* struct cfg_list of nested structs */
@@ -31,7 +32,7 @@ struct cfg_key {
     size_t offset;
     const char *def;    /* NULL: required. Strings as they are, lists separated by blanks */
     double min, max;    /* CFG_INT and CFG_F64 */
-    const char *one_of; /* CFG_STR and CFG_STRS: allowed values separated by '|', NULL any */
+    const char *one_of; /* CFG_ENUM, CFG_STR and CFG_STRS: allowed values separated by '|', NULL any */
     bool reloadable;
     const char *help;           /* with the unit */
     const struct cfg_key *keys; /* CFG_GROUP, CFG_LIST; ends with a NULL name */
@@ -54,6 +55,9 @@ int cfg_load_all(const char *file, const struct cfg_key *keys, void *out, struct
 void cfg_print(const struct cfg_key *keys, const void *in, const char *const *names, struct buf *out);
 /* The same way back, as cfg_load; what was not written has its default, or NULL where there is none. */
 int cfg_read_part(const char *text, const struct cfg_key *keys, void *out, struct err *e);
+
+/* The nth of such choices, as text. Caller frees. */
+char *cfg_choice(const char *one_of, int n);
 
 /* Fills in defaults only. */
 void cfg_defaults(const struct cfg_key *keys, void *out);

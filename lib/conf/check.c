@@ -101,9 +101,9 @@ static int check_image(const struct conf *c, const struct conf_tenant *t, int li
     if (needs_host)
         return err_set(e, ERR_CONFIG, "%s:%d: key '%s': %s needs the host's root; leave the image out", t->file, line, key,
                        needs_host);
-    if (p && strcmp(p->isolation, CONF_FULL) != 0)
+    if (p && p->isolation != ISOLATION_full)
         return err_set(e, ERR_CONFIG, "%s:%d: key '%s': profile \"%s\" has isolation = \"%s\"; an image needs \"%s\"", t->file,
-                       line, key, profile, p->isolation, CONF_FULL);
+                       line, key, profile, conf_isolation_name(p->isolation), conf_isolation_name(ISOLATION_full));
     return 0;
 }
 
@@ -161,10 +161,10 @@ static int check_batch(const struct conf *c, const struct conf_tenant *t, const 
         r = check_secrets(t, &b->secrets, e);
     if (r < 0)
         return r;
-    if (b->group.max_files > 1 && !strcmp(b->output, "stdout"))
+    if (b->group.max_files > 1 && b->output == RUN_OUTPUT_stdout)
         return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.group': output = \"stdout\" takes one file a run; use output = \"dir\"",
                        t->file, b->line);
-    if (builtin && strcmp(b->output, "none"))
+    if (builtin && b->output != RUN_OUTPUT_none)
         return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.output': builtin:load loads by itself; use \"none\"", t->file, b->line);
     if (builtin && !*b->checker && (b->env.n || b->secrets.n))
         return err_set(e, ERR_CONFIG, "%s:%d: key 'batch.%s': builtin:load has no use for it", t->file, b->line,
@@ -194,7 +194,7 @@ static int check_pipe(const struct conf_tenant *t, const struct conf_stream_app 
     bool command = false;
     for (size_t i = 0; i + 1 < a->args.n && !command; i++)
         command = !strcmp(a->args.v[i], "--");
-    if (strcmp(a->output, "none"))
+    if (a->output != RUN_OUTPUT_none)
         return err_set(e, ERR_CONFIG,
                        "%s:%d: key 'stream_apps.output': builtin:pipe stores nothing; name the command itself in exec", t->file,
                        a->line);
@@ -212,7 +212,7 @@ static int check_pipe(const struct conf_tenant *t, const struct conf_stream_app 
 static int check_instances(const struct conf *c, const struct conf_tenant *t, const struct conf_stream_app *a, struct err *e)
 {
     const struct conf_dataset *d = *a->dataset ? conf_dataset(t, a->dataset) : NULL;
-    bool builtin = !strcmp(a->exec, BUILTIN_LOAD), stores = builtin || strcmp(a->output, "none");
+    bool builtin = !strcmp(a->exec, BUILTIN_LOAD), stores = builtin || a->output != RUN_OUTPUT_none;
     int r = check_exec(t, a->line, "stream_apps.exec", a->exec, (const char *const[]){BUILTIN_LOAD, BUILTIN_PIPE, NULL}, e);
     if (r == 0 && *a->checker)
         r = check_exec(t, a->line, "stream_apps.checker", a->checker, (const char *const[]){NULL}, e);
@@ -244,18 +244,18 @@ static int check_instances(const struct conf *c, const struct conf_tenant *t, co
     if (stores && !d)
         return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.dataset': %s needs a dataset to store rows in", t->file, a->line,
                        builtin ? BUILTIN_LOAD : "an output mode");
-    if (d && !strcmp(d->on_key_conflict, "replace"))
+    if (d && d->on_key_conflict == KEY_replace)
         return err_set(
             e, ERR_CONFIG,
             "%s:%d: key 'stream_apps.dataset': dataset %s has on_key_conflict = \"replace\", which is not for streams: a "
             "message that is delivered again comes behind younger ones",
             t->file, a->line, a->dataset);
-    if (builtin && (strcmp(a->output, "none") || a->args.n || (!*a->checker && (a->env.n || a->secrets.n))))
+    if (builtin && (a->output != RUN_OUTPUT_none || a->args.n || (!*a->checker && (a->env.n || a->secrets.n))))
         return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.%s': builtin:load has no use for it", t->file, a->line,
-                       strcmp(a->output, "none") ? "output"
-                       : a->args.n               ? "args"
-                       : a->env.n                ? "env"
-                                                 : "secrets");
+                       a->output != RUN_OUTPUT_none ? "output"
+                       : a->args.n                  ? "args"
+                       : a->env.n                   ? "env"
+                                                    : "secrets");
     if (a->min_instances > a->max_instances)
         return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.min_instances': %lld is more than max_instances %lld", t->file,
                        a->line, (long long)a->min_instances, (long long)a->max_instances);
@@ -273,7 +273,7 @@ static int check_stream_app(const struct conf *c, const struct conf_tenant *t, s
             return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.app': \"%s\" stands twice", t->file, a->line, a->app);
     if (conf_app(t, a->app))
         return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.app': \"%s\" is a batch app already", t->file, a->line, a->app);
-    if (!*a->stream && (!*a->exec || !strncmp(a->exec, "builtin:", 8) || strcmp(a->output, "none")))
+    if (!*a->stream && (!*a->exec || !strncmp(a->exec, "builtin:", 8) || a->output != RUN_OUTPUT_none))
         return err_set(e, ERR_CONFIG,
                        "%s:%d: key 'stream_apps.stream': only an app with an exec of its own and output = \"none\" can do without",
                        t->file, a->line);
@@ -307,7 +307,7 @@ int conf_check_tenant(const struct conf *c, struct conf_tenant *t, struct err *e
     const struct conf_batch *b = t->batch.v;
     for (size_t i = 0; r == 0 && i < t->datasets.n; i++) {
         r = conf_collect(c, check_dataset(t, &d[i], e), e);
-        if (r == 0 && t->retention.documents_days >= 0 && !strcmp(d[i].on_key_conflict, "replace"))
+        if (r == 0 && t->retention.documents_days >= 0 && d[i].on_key_conflict == KEY_replace)
             r = err_set(e, ERR_CONFIG,
                         "%s:%d: key 'retention.documents_days': dataset %s has on_key_conflict = \"replace\", and a row "
                         "that replaced another keeps no trace of when",
@@ -359,9 +359,9 @@ static int check_network(const char *file, const struct conf_profile *p, struct 
 /* Its limits are the tmpfs's, for which none would mean no limit at all. */
 static int check_scratch(const char *file, const struct conf_profile *p, struct err *e)
 {
-    if (strcmp(p->scratch, CONF_MEMORY) != 0)
+    if (p->scratch != SCRATCH_memory)
         return 0;
-    if (strcmp(p->isolation, CONF_FULL) != 0)
+    if (p->isolation != ISOLATION_full)
         return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.scratch': \"memory\" needs isolation = \"full\"", file, p->line);
     if (p->scratch_bytes < 1 || p->scratch_inodes < 1)
         return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.scratch': \"memory\" needs scratch_bytes and scratch_inodes", file,

@@ -23,6 +23,20 @@ int conf_collect(const struct conf *c, int r, struct err *e)
     return 0;
 }
 
+#define X(name) #name,
+const char *conf_isolation_name(enum conf_isolation v)
+{
+    static const char *const names[] = {CONF_ISOLATIONS(X)};
+    return names[v];
+}
+
+const char *conf_delivery_name(enum conf_delivery v)
+{
+    static const char *const names[] = {CONF_DELIVERIES(X)};
+    return names[v];
+}
+#undef X
+
 static int load_tenant(struct conf *c, const char *dir, const char *name, struct err *e)
 {
     size_t n = strlen(name);

@@ -5,6 +5,38 @@
 #include "cfg.h"
 
 #include "base/buf.h"
+#include "read/spec.h"
+#include "run/kinds.h"
+
+/* Closed sets: a value's name here is its word in the files. */
+#define CONF_ISOLATIONS(X) X(full) X(basic)
+#define CONF_SCRATCHES(X)  X(disk) X(memory)
+#define CONF_ON_SUCCESS(X) X(archive) X(delete)
+#define CONF_ON_FAILURE(X) X(quarantine) X(archive) X(delete)
+#define CONF_INSPECTS(X)   X(full) X(structure)
+#define CONF_ON_BREACH(X)  X(refuse) X(suspend)
+#define CONF_DELIVERIES(X) X(exactly_once) X(at_least_once) X(at_most_once)
+#define X(name)            ISOLATION_##name,
+enum conf_isolation { CONF_ISOLATIONS(X) };
+#undef X
+#define X(name) SCRATCH_##name,
+enum conf_scratch { CONF_SCRATCHES(X) };
+#undef X
+#define X(name) ON_SUCCESS_##name,
+enum conf_on_success { CONF_ON_SUCCESS(X) };
+#undef X
+#define X(name) ON_FAILURE_##name,
+enum conf_on_failure { CONF_ON_FAILURE(X) };
+#undef X
+#define X(name) CONF_INSPECT_##name,
+enum conf_inspect { CONF_INSPECTS(X) };
+#undef X
+#define X(name) ON_BREACH_##name,
+enum conf_on_breach { CONF_ON_BREACH(X) };
+#undef X
+#define X(name) DELIVERY_##name,
+enum conf_delivery { CONF_DELIVERIES(X) };
+#undef X
 
 struct conf_env {
     int line;
@@ -30,8 +62,8 @@ struct conf_profile {
     struct {
         int64_t cpu_pct, memory_bytes, pids;
     } cgroup;
-    char *isolation;                                              /* full | basic */
-    char *scratch;                                                /* disk | memory */
+    enum conf_isolation isolation;
+    enum conf_scratch scratch;
     int64_t tmp_bytes, tmp_inodes, scratch_bytes, scratch_inodes; /* -1: no limit */
     struct strs network;                                          /* platform | none | host, or host:port */
     struct strs mounts;                                           /* absolute paths, with :rw to be written */
@@ -44,6 +76,9 @@ struct conf_limits {                                                            
     int64_t max_files_in_staging, max_files_per_day, max_bytes_per_day, max_rows, max_row_bytes, max_columns, max_rejects;
     double max_reject_pct;
 };
+
+const char *conf_isolation_name(enum conf_isolation v);
+const char *conf_delivery_name(enum conf_delivery v);
 
 #define CONF_SNIFFED "auto" /* of a conf_csv: what the configuration leaves to the sniffer; numbers: -1 */
 
@@ -64,7 +99,9 @@ struct conf_column {
 
 struct conf_dataset {
     int line;
-    char *name, *format, *collection, *on_key_conflict, *inspect;
+    char *name, *format, *collection;
+    enum on_key_conflict on_key_conflict;
+    enum conf_inspect inspect;
     struct conf_csv csv;
     struct cfg_list columns; /* struct conf_column */
     struct strs key;
@@ -75,7 +112,8 @@ struct conf_batch {
     int line;
     char *app, *exec, *image; /* image: home_image; empty: the host's root */
     struct strs args, datasets;
-    char *pattern, *profile, *output, *checker;
+    char *pattern, *profile, *checker;
+    enum run_output output;
     char *trigger, *timezone; /* trigger: CONF_ARRIVAL, CONF_MANUAL, or CONF_CRON and a schedule of lib/conf/cron.h */
     int64_t priority;
     struct {
@@ -90,7 +128,8 @@ struct conf_batch {
 
 struct conf_stream {
     int line;
-    char *name, *on_breach;
+    char *name;
+    enum conf_on_breach on_breach;
     int64_t max_message_bytes, max_messages_per_s, max_bytes_per_s, max_messages_per_request, max_stored_bytes;
     int64_t retention_s, dead_retention_s, dedup_window_s, lease_ms, max_deliveries, breaches, breach_window_s, burst_ms;
     int64_t max_rows_per_s;
@@ -101,7 +140,9 @@ struct conf_stream_app {
     int line;
     char *app, *stream, *exec, *image; /* stream empty: none of ours; exec empty: its instances are not the platform's */
     struct strs args;
-    char *profile, *output, *dataset, *delivery, *checker; /* checker empty: none */
+    char *profile, *dataset, *checker; /* checker empty: none */
+    enum run_output output;
+    enum conf_delivery delivery;
     int64_t checker_s;
     struct cfg_list env;     /* struct conf_env */
     struct cfg_list secrets; /* struct conf_secret */
@@ -127,7 +168,8 @@ struct conf_tenant {
     struct conf_limits limits;
     struct {
         int64_t files_days, documents_days, logs_days;
-        char *on_success, *on_failure;
+        enum conf_on_success on_success;
+        enum conf_on_failure on_failure;
     } retention;
     struct cfg_list datasets;    /* struct conf_dataset */
     struct cfg_list batch;       /* struct conf_batch */
@@ -163,9 +205,6 @@ struct conf {
 
 #define BUILTIN_LOAD      "builtin:load"
 #define BUILTIN_PIPE      "builtin:pipe" /* of stream apps: simbdp-pipe with their args */
-#define CONF_FULL         "full"
-#define CONF_MEMORY       "memory"
-#define CONF_EXACTLY_ONCE "exactly_once"
 #define CONF_NET_PLATFORM "platform"
 #define CONF_NET_NONE     "none"
 #define CONF_NET_HOST     "host"

@@ -19,6 +19,12 @@
     {                                                                                                                              \
         key, CFG_STR, OFF(type, field), def, 0, 0, choices, true, help, NULL, 0                                                    \
     }
+#define CHOICE(name) "|" #name
+/* `choices`: the X-macro that the enum is made of, too. */
+#define ENUM_ROW(type, field, key, def, choices, help)                                                                             \
+    {                                                                                                                              \
+        key, CFG_ENUM, OFF(type, field), def, 0, 0, &(choices(CHOICE))[1], true, help, NULL, 0                                     \
+    }
 #define STRS_ROW(type, field, key, def, choices, help)                                                                             \
     {                                                                                                                              \
         key, CFG_STRS, OFF(type, field), def, 0, 0, choices, true, help, NULL, 0                                                   \
@@ -92,17 +98,17 @@ static const struct cfg_key profile_keys[] = {
     NEST_ROW("requests", requests_keys, "what the scheduler charges"),
     NEST_ROW("rlimits", rlimit_keys, "limits of each process"),
     NEST_ROW("cgroup", cgroup_keys, "limits of the whole run"),
-    STR_ROW(conf_profile, isolation, "isolation", "full", "full|basic",
-            "full: namespaces and a file system view of its own, system calls filtered; basic: limits and a uid only"),
+    ENUM_ROW(conf_profile, isolation, "isolation", "full", CONF_ISOLATIONS,
+             "full: namespaces and a file system view of its own, system calls filtered; basic: limits and a uid only"),
     INT_ROW(conf_profile, tmp_bytes, "tmp_bytes", "134217728", -1, NO_MAX,
             "/tmp, /var/tmp and /dev/shm of an isolated run together, in its memory, bytes"),
     INT_ROW(conf_profile, tmp_inodes, "tmp_inodes", "100000", -1, NO_MAX, "files and directories in them"),
     INT_ROW(conf_profile, scratch_bytes, "scratch_bytes", "1073741824", -1, NO_MAX,
             "the working directory of a run, bytes on disk; looked at while it runs"),
     INT_ROW(conf_profile, scratch_inodes, "scratch_inodes", "100000", -1, NO_MAX, "files and directories in it"),
-    STR_ROW(conf_profile, scratch, "scratch", "disk", "disk|memory",
-            "where the working directory of a run is; memory: a tmpfs of scratch_bytes, part of its cgroup's memory, where what "
-            "goes beyond fails at once"),
+    ENUM_ROW(conf_profile, scratch, "scratch", "disk", CONF_SCRATCHES,
+             "where the working directory of a run is; memory: a tmpfs of scratch_bytes, part of its cgroup's memory, where what "
+             "goes beyond fails at once"),
     STRS_ROW(conf_profile, network, "network", "platform", NULL,
              "what an isolated run reaches: platform (MongoDB, its streams, the monitor), host:port, or alone none or host "
              "(everything)"),
@@ -140,9 +146,9 @@ static const struct cfg_key retention_keys[] = {
     INT_ROW(conf_tenant, retention.documents_days, "documents_days", "-1", -1, 36500,
             "days after loading that documents are kept which builtin:load, an output mode or libsimbdp stored"),
     INT_ROW(conf_tenant, retention.logs_days, "logs_days", "30", -1, 36500, "days that logs and rejects of ended runs are kept"),
-    STR_ROW(conf_tenant, retention.on_success, "on_success", "archive", "archive|delete", "what becomes of ingested files"),
-    STR_ROW(conf_tenant, retention.on_failure, "on_failure", "quarantine", "quarantine|archive|delete",
-            "what becomes of refused and failed files"),
+    ENUM_ROW(conf_tenant, retention.on_success, "on_success", "archive", CONF_ON_SUCCESS, "what becomes of ingested files"),
+    ENUM_ROW(conf_tenant, retention.on_failure, "on_failure", "quarantine", CONF_ON_FAILURE,
+             "what becomes of refused and failed files"),
     END_ROW,
 };
 
@@ -187,13 +193,13 @@ static const struct cfg_key dataset_keys[] = {
     STR_ROW(conf_dataset, collection, "collection", "", NULL, "MongoDB collection; empty: the dataset's name"),
     GROUP_ROW(conf_dataset, limits, "limits", limit_keys, "tighter than the tenant's"),
     STRS_ROW(conf_dataset, key, "key", "", NULL, "columns that identify a row: a unique index of the collection"),
-    STR_ROW(conf_dataset, on_key_conflict, "on_key_conflict", "reject", "reject|keep|replace",
-            "a row whose key is there already: refused, left out, or put in the place of its elder"),
+    ENUM_ROW(conf_dataset, on_key_conflict, "on_key_conflict", "reject", KEY_CONFLICTS,
+             "a row whose key is there already: refused, left out, or put in the place of its elder"),
     GROUP_ROW(conf_dataset, csv, "csv", csv_keys, "how its CSV files are written; what is absent is sniffed"),
     LIST_ROW(conf_dataset, columns, "columns", column_keys, conf_column, "types and rules of columns; others are inferred"),
-    STR_ROW(conf_dataset, inspect, "inspect", "full", "full|structure",
-            "full: types, rules, quality figures; structure: rows, columns, sizes and encoding only, for large files of apps that "
-            "check themselves; of messages: with figures, or none"),
+    ENUM_ROW(conf_dataset, inspect, "inspect", "full", CONF_INSPECTS,
+             "full: types, rules, quality figures; structure: rows, columns, sizes and encoding only, for large files of apps that "
+             "check themselves; of messages: with figures, or none"),
     END_ROW,
 };
 
@@ -231,7 +237,7 @@ static const struct cfg_key batch_keys[] = {
     STR_ROW(conf_batch, pattern, "pattern", "*", NULL, "file names it takes, as in a shell"),
     STR_ROW(conf_batch, profile, "profile", "small", NULL, "name of a profile of conf/profiles.conf"),
     INT_ROW(conf_batch, priority, "priority", "0", -1000, 1000, "files of apps with a higher one go first in a tenant"),
-    STR_ROW(conf_batch, output, "output", "none", "none|stdout|dir", "what the platform loads for the app"),
+    ENUM_ROW(conf_batch, output, "output", "none", RUN_OUTPUTS, "what the platform loads for the app"),
     STR_ROW(conf_batch, checker, "checker", "", NULL,
             "executable that sees each file first and may refuse it with exit code 65; as exec; empty: none"),
     STR_ROW(conf_batch, trigger, "trigger", CONF_ARRIVAL, NULL,
@@ -268,8 +274,8 @@ static const struct cfg_key stream_keys[] = {
             "how long the numbers of a publisher are remembered that publishes no more, seconds"),
     INT_ROW(conf_stream, lease_ms, "lease_ms", "30000", 10, 86400000, "how long a consumer may take over a message, ms"),
     INT_ROW(conf_stream, max_deliveries, "max_deliveries", "5", 1, 250, "tries before a message becomes a dead letter"),
-    STR_ROW(conf_stream, on_breach, "on_breach", "refuse", "refuse|suspend",
-            "when publishers break limits: refuse what breaks them, or after `breaches` of them everything"),
+    ENUM_ROW(conf_stream, on_breach, "on_breach", "refuse", CONF_ON_BREACH,
+             "when publishers break limits: refuse what breaks them, or after `breaches` of them everything"),
     INT_ROW(conf_stream, breaches, "breaches", "10", 1, 100000, "refusals that suspend, in breach_window_s"),
     INT_ROW(conf_stream, breach_window_s, "breach_window_s", "5", 1, 86400, "in which breaches are counted, seconds"),
     END_ROW,
@@ -300,13 +306,13 @@ static const struct cfg_key stream_app_keys[] = {
     LIST_ROW(conf_stream_app, secrets, "secrets", secret_keys, conf_secret,
              "files that only its instances can read, in SIMBDP_SECRETS_DIR"),
     STR_ROW(conf_stream_app, dataset, "dataset", "", NULL, "whose columns, rules and collection hold for what is stored"),
-    STR_ROW(conf_stream_app, output, "output", "none", "none|stdout|dir", "what the platform stores for the app"),
+    ENUM_ROW(conf_stream_app, output, "output", "none", RUN_OUTPUTS, "what the platform stores for the app"),
     STR_ROW(conf_stream_app, checker, "checker", "", NULL,
             "executable that sees the messages first, a line each, and prints ok or reject for each; with builtin:load and output "
             "modes; as exec; empty: none"),
     INT_ROW(conf_stream_app, checker_s, "checker_s", "10", 1, 3600, "how long it may take over those that it is given, seconds"),
-    STR_ROW(conf_stream_app, delivery, "delivery", CONF_EXACTLY_ONCE, CONF_EXACTLY_ONCE "|at_least_once|at_most_once",
-            "what a killed instance does to messages: rows are stored once in effect; perhaps twice; perhaps not at all"),
+    ENUM_ROW(conf_stream_app, delivery, "delivery", "exactly_once", CONF_DELIVERIES,
+             "what a killed instance does to messages: rows are stored once in effect; perhaps twice; perhaps not at all"),
     INT_ROW(conf_stream_app, min_instances, "min_instances", "0", 0, CONF_MAX_INSTANCES, "instances that always run"),
     INT_ROW(conf_stream_app, max_instances, "max_instances", "1", 0, CONF_MAX_INSTANCES, "instances at most"),
     BOOL_ROW(conf_stream_app, on_demand, "on_demand", "true", "a message for an app without an instance starts one"),

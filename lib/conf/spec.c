@@ -75,7 +75,7 @@ void conf_spec_json(const struct conf_dataset *d, bool keys, int64_t max_row_byt
     json_end(out, ']');
     if (keys) {
         add_texts(out, "key", &d->key);
-        json_str(out, "on_key_conflict", d->on_key_conflict);
+        json_str(out, "on_key_conflict", key_conflict_name(d->on_key_conflict));
     }
     json_i64(out, "max_row_bytes", max_row_bytes);
     if (now_ms)
@@ -110,7 +110,7 @@ void conf_output_spec_json(const struct conf_dataset *d, int64_t max_row_bytes, 
     for (size_t i = 0; i < d->key.n; i++)
         json_str(out, NULL, stored_as(d, d->key.v[i]));
     json_end(out, ']');
-    json_str(out, "on_key_conflict", d->on_key_conflict);
+    json_str(out, "on_key_conflict", key_conflict_name(d->on_key_conflict));
     json_i64(out, "max_row_bytes", max_row_bytes);
     json_end(out, '}');
 }

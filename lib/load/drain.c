@@ -86,7 +86,7 @@ static void on_refused(void *arg, const struct sink_refusal *why)
     struct drain *d = arg;
     struct held *h = by_ordinal(d, (uint64_t)why->offset);
     bool key = !strcmp(why->rule, "key");
-    if (h && !h->why && !(key && d->spec->on_key_conflict == KEY_KEEP))
+    if (h && !h->why && !(key && d->spec->on_key_conflict == KEY_keep))
         h->why =
             xasprintf("row %lld: %s%s", (long long)why->line, key ? "a row with this key is there already: " : "", why->message);
     if (h && h->why)
@@ -103,7 +103,7 @@ static void on_acknowledged(void *arg, int64_t end, int64_t n)
 
 int drain_open(const struct drain_options *o, struct drain **ret, struct err *e)
 {
-    if (o->spec->on_key_conflict == KEY_REPLACE)
+    if (o->spec->on_key_conflict == KEY_replace)
         return err_set(e, ERR_CONFIG,
                        "on_key_conflict = \"replace\" is not for streams: messages that are delivered again come behind "
                        "younger ones; use \"keep\" or \"reject\"");

@@ -19,7 +19,7 @@ static void on_refused(void *arg, const struct sink_refusal *why)
         .line = why->line, .offset = why->offset, .rule = why->rule, .message = why->message, .raw = why->raw, .n_raw = why->n_raw};
     if (strcmp(why->rule, "key")) {
         report_reject(&in->report, &row);
-    } else if (in->on_key_conflict != KEY_KEEP) {
+    } else if (in->on_key_conflict != KEY_keep) {
         AUTO_FREE char *text = xasprintf("a row with this key is there already: %s", why->message);
         row.type = "key";
         row.message = text;
@@ -31,7 +31,7 @@ static void on_acknowledged(void *arg, int64_t end, int64_t n)
 {
     struct ingest *in = arg;
     in->report.loaded += n;
-    if (in->on_key_conflict == KEY_REPLACE)
+    if (in->on_key_conflict == KEY_replace)
         in->report.added = sink_n_added(in->sink);
     if (!in->refused)
         in->report.checkpoint = end;
@@ -44,7 +44,7 @@ int ingest_open(struct ingest *in, const char *url, const char *database, const 
     struct sink_options o = {.url = url,
                              .database = database,
                              .collection = collection,
-                             .replace = spec->on_key_conflict == KEY_REPLACE,
+                             .replace = spec->on_key_conflict == KEY_replace,
                              .in_order = index_is_needed(spec),
                              .arg = in,
                              .on_refused = on_refused,
@@ -137,7 +137,7 @@ int ingest_row(struct ingest *in, const struct spec *spec, const struct record *
     struct buf *b = sink_begin(in->sink, id);
     size_t from = b->n;
     buf_add(b, elements->p, elements->n);
-    if (spec->on_key_conflict == KEY_REPLACE)
+    if (spec->on_key_conflict == KEY_replace)
         set_key_id(in, spec, b, from);
     return sink_row(in->sink, rec->line, rec->offset, in->base + end, rec->raw, rec->n, e);
 }
@@ -183,7 +183,7 @@ static int store(struct ingest *in, struct reader *rd, const struct spec *spec, 
         return 0;
     }
     tell_repair(in, rec);
-    if (spec->on_key_conflict == KEY_REPLACE)
+    if (spec->on_key_conflict == KEY_replace)
         set_key_id(in, spec, b, from);
     return sink_row(in->sink, rec->line, rec->offset, in->base + reader_offset(rd), rec->raw, rec->n, e);
 }

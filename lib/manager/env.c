@@ -83,8 +83,8 @@ void env_add_builtin(struct run_spec *s)
 
 static void add_delivery(struct run_spec *s, const struct conf_stream_app *c)
 {
-    if (strcmp(c->delivery, CONF_EXACTLY_ONCE) != 0)
-        env_add(s, "SIMBDP_DELIVERY", c->delivery);
+    if (c->delivery != DELIVERY_exactly_once)
+        env_add(s, "SIMBDP_DELIVERY", conf_delivery_name(c->delivery));
 }
 
 static void add_number(struct run_spec *s, const char *name, int64_t n)
@@ -97,7 +97,7 @@ static void add_number(struct run_spec *s, const char *name, int64_t n)
 
 static void add_message_limits(struct run_spec *s, const struct conf_limits *l, const struct conf_dataset *d)
 {
-    if (strcmp(d->inspect, CONF_FULL) != 0)
+    if (d->inspect != CONF_INSPECT_full)
         env_add(s, "SIMBDP_QUALITY", "0");
     add_number(s, "SIMBDP_MAX_ROWS", l->max_rows);
     add_number(s, "SIMBDP_MAX_COLUMNS", l->max_columns);

@@ -12,14 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum run_output plan_output(const char *output)
-{
-    enum run_output o = RUN_OUTPUT_none;
-    int r = run_output_of(output, &o);
-    assert(r == 0);
-    return o;
-}
-
 void plan_limits(struct run_spec *s, const struct conf_profile *p)
 {
     s->wall_s = p->wall_s;
@@ -144,7 +136,7 @@ void plan_isolation(struct run_spec *s, const struct plan_host *h, const struct 
     AUTO_FREE char *app = xasprintf("%s/app", s->dir);
     AUTO_FREE char *apps = xasprintf("%s/apps/%s", h->home->path, s->tenant);
     AUTO_FREE char *tools = home_path(h->home, HOME_TOOLS);
-    s->full_isolation = h->isolation->full && !strcmp(p->isolation, CONF_FULL);
+    s->full_isolation = h->isolation->full && p->isolation == ISOLATION_full;
     plan_mounts(s, p);
     plan_path(s, run, "r");
     plan_path(s, app, "rwx");
@@ -157,7 +149,7 @@ void plan_isolation(struct run_spec *s, const struct plan_host *h, const struct 
     s->tmp_inodes = p->tmp_inodes;
     s->scratch_bytes = p->scratch_bytes;
     s->scratch_inodes = p->scratch_inodes;
-    s->scratch_in_memory = s->full_isolation && !strcmp(p->scratch, CONF_MEMORY);
+    s->scratch_in_memory = s->full_isolation && p->scratch == SCRATCH_memory;
     plan_network(s, h, p, mongo_url);
 }
 

@@ -9,8 +9,6 @@
 
 #include <sys/stat.h>
 
-/* `output` of the configuration, of an app or a stream app; the table of keys lets no other text through. */
-enum run_output plan_output(const char *output);
 void plan_limits(struct run_spec *s, const struct conf_profile *p);
 void plan_arg(struct run_spec *s, const char *arg);
 /* A stream app's checker, where it has one: arguments of simbdp-load, and (once the isolation is planned) that it is to be seen. */

@@ -61,6 +61,14 @@ static int take_f64(struct parse *p, const bson_iter_t *it, double *ret)
     return 0;
 }
 
+const char *key_conflict_name(enum on_key_conflict v)
+{
+#define X(name) #name,
+    static const char *const names[] = {KEY_CONFLICTS(X)};
+#undef X
+    return names[v];
+}
+
 static void strs_add(struct strs *l, const char *s)
 {
     l->v = xrealloc(l->v, (l->n + 1) * sizeof *l->v);
@@ -319,7 +327,7 @@ static int parse_all(struct parse *p, const bson_t *doc)
             r = bad(p, k, "unknown; allowed: format csv columns key on_key_conflict max_row_bytes now_ms types");
         }
     }
-    if (r == 0 && s->on_key_conflict == KEY_REPLACE && !s->key.n)
+    if (r == 0 && s->on_key_conflict == KEY_replace && !s->key.n)
         r = bad(p, "on_key_conflict", "\"replace\" needs a key");
     return r;
 }

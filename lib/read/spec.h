@@ -18,7 +18,14 @@
 
 enum reader_format { READER_CSV, READER_JSON };
 enum damaged { DAMAGED_REJECT, DAMAGED_REPAIR };
-enum on_key_conflict { KEY_REJECT, KEY_KEEP, KEY_REPLACE };
+#define KEY_CONFLICTS(X) X(reject) X(keep) X(replace)
+enum on_key_conflict {
+#define X(name) KEY_##name,
+    KEY_CONFLICTS(X)
+#undef X
+};
+
+const char *key_conflict_name(enum on_key_conflict v);
 
 struct rule {
     char *name;

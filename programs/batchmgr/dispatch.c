@@ -240,7 +240,7 @@ static void dispatch(struct batchmgr *m, struct file *first, const char *app_nam
     r->tenant = xstrdup(first->tenant);
     r->app = xstrdup(app_name);
     r->step = *first->output_run ? RUN_STEP_load : *app->checker && !first->checked ? RUN_STEP_check : RUN_STEP_app;
-    r->output = r->step == RUN_STEP_check ? RUN_OUTPUT_none : plan_output(app->output);
+    r->output = r->step == RUN_STEP_check ? RUN_OUTPUT_none : app->output;
     r->attempt = first->attempts + 1;
     r->started_wall_ms = clk_wall_ms();
     r->file = first;
@@ -302,7 +302,7 @@ void dispatch_recover(struct batchmgr *m, struct file *f)
     const struct conf_profile *p = app ? conf_profile(m->conf, app->profile) : NULL;
     r->file = f;
     r->mgr = m;
-    r->output = app && r->step != RUN_STEP_check ? plan_output(app->output) : RUN_OUTPUT_none;
+    r->output = app && r->step != RUN_STEP_check ? app->output : RUN_OUTPUT_none;
     r->cpus = p ? p->requests.cpus : 1;
     r->memory_bytes = p ? p->requests.memory_bytes : 0;
     r->charged_at_ms = clk_now_ms();

@@ -41,11 +41,19 @@ static bool is_failure(enum file_state s)
 static enum file_place place_for(struct batchmgr *m, const struct file *f)
 {
     const struct conf_tenant *c = conf_tenant(m->conf, f->tenant);
-    const char *what =
-        is_failure(f->state) ? (c ? c->retention.on_failure : "quarantine") : (c ? c->retention.on_success : "archive");
-    if (f->state == FILE_vanished || !strcmp(what, "delete") || tenant_get(m, f->tenant)->purging)
+    if (f->state == FILE_vanished || tenant_get(m, f->tenant)->purging)
         return PLACE_gone;
-    return !strcmp(what, "archive") ? PLACE_done : PLACE_quarantine;
+    if (!is_failure(f->state))
+        return c && c->retention.on_success == ON_SUCCESS_delete ? PLACE_gone : PLACE_done;
+    switch (c ? c->retention.on_failure : ON_FAILURE_quarantine) {
+    case ON_FAILURE_delete:
+        return PLACE_gone;
+    case ON_FAILURE_archive:
+        return PLACE_done;
+    case ON_FAILURE_quarantine:
+        break;
+    }
+    return PLACE_quarantine;
 }
 
 static char *filed_dir(const struct file *f, enum file_place place)

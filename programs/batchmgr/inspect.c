@@ -480,7 +480,7 @@ static void inspect_one(struct inspector *in, struct file *f)
     struct inspect_request rq = {
         .op = INSPECT_READ,
         .compression = src_compression_of(f->name, NULL),
-        .full = !strcmp(d->inspect, "full"),
+        .full = d->inspect == CONF_INSPECT_full,
         .max_decompressed_bytes = l.max_decompressed_bytes >= 0 ? l.max_decompressed_bytes : most,
         .max_expansion = l.max_expansion >= 0 ? l.max_expansion : EXPANSION,
         .max_rows = l.max_rows,

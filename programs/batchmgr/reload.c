@@ -32,7 +32,7 @@ static int check_host(struct batchmgr *m, const struct conf *c, struct err *e)
         for (int k = 0; k < 3; k++)
             if (limits[k] >= 0 && !*m->cgroups.base[k])
                 buf_addf(&missing, "%sprofile %s: cgroup.%s (%s)", missing.n ? "; " : "", p[i].name, keys[k], m->cgroups.why[k]);
-        if (!strcmp(p[i].isolation, CONF_FULL) && !m->isolation.full)
+        if (p[i].isolation == ISOLATION_full && !m->isolation.full)
             buf_addf(&missing, "%sprofile %s: isolation = \"full\" (%s)", missing.n ? "; " : "", p[i].name, m->isolation.why);
     }
     if (!privs_is_root() && c->n_tenants > 1) {

@@ -1,6 +1,7 @@
 /* The end of a step, as its runner says it, and what follows: the loading of what the app put out is a step more; any other end is
  * the run's, and the verdict says what it means for each of its files (verdict.c). A failure may be the database's, so the verdict
- * waits until the server was asked once more. The run's row and its files' rows are committed together; only then may the runner go. */
+ * waits until the server was asked once more. The run's row and its files' rows are committed together; only then may the runner
+ * go. */
 #include "run_end.h"
 #include "admit.h"
 #include "database_health.h"
@@ -413,4 +414,3 @@ void run_end_without_bytes(struct run *r)
     }
     ledger_then(m->ledger, on_run_end_committed, r, NULL);
 }
-

@@ -153,7 +153,7 @@ void run_plan_prefix(struct batchmgr *m, const struct run *r, const struct file 
         hash_text(&h, loader_version);
         hash_text(&h, spec.p);
     } else {
-        hash_text(&h, app->output);
+        hash_text(&h, run_output_name(app->output));
         if (r->image_digest)
             hash_text(&h, r->image_digest);
         for (size_t i = 0; i < app->args.n; i++)
@@ -343,7 +343,7 @@ int run_plan_make(struct batchmgr *m, const struct run *r, const struct conf_ten
         .gid = tenant->gid,
         .image = xstrdup(load_step ? NULL : r->image),
         .stdin_path = xstrdup(""),
-        .output = load_step || check_step ? RUN_OUTPUT_none : plan_output(app->output),
+        .output = load_step || check_step ? RUN_OUTPUT_none : app->output,
     };
     int n = 0;
     s.exec = s.builtin ? home_program(&m->home, "simbdp-load") : run_plan_exec(m, t->id, app, r->step);

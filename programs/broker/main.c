@@ -157,7 +157,8 @@ static int apply_conf(struct broker *b, struct conf *c, struct err *e)
         struct bstream *st = bstream_of(b, q);
         size_t k = 0;
         st->configured = false;
-        st->conf = (struct conf_stream){.retention_s = -1, .dead_retention_s = -1, .dedup_window_s = 600, .on_breach = "refuse"};
+        st->conf =
+            (struct conf_stream){.retention_s = -1, .dead_retention_s = -1, .dedup_window_s = 600, .on_breach = ON_BREACH_refuse};
         for (struct sub *s; (s = stream_next_sub(q, &k));)
             bsub_of(st, s)->configured = false;
     }

@@ -156,7 +156,7 @@ static void breach(struct bstream *st, enum wire_code code, const char *detail)
 {
     struct broker *b = st->b;
     journal_breach(st, code, detail);
-    if (!strcmp(st->conf.on_breach, "suspend") &&
+    if (st->conf.on_breach == ON_BREACH_suspend &&
         breaches_add(&st->breaches, (size_t)st->conf.breaches, st->conf.breach_window_s * 1000, b->now_ms)) {
         st->cut_off = true;
         broker_save_cut_off(b);

@@ -179,9 +179,9 @@ static void isolation(struct doctor *d, const struct conf_profile *p)
 {
     static const char *const remedy =
         "run as root on Linux 5.12 or newer where namespaces can be made, or set isolation = \"basic\"";
-    AUTO_FREE char *subject = xasprintf("%s: isolation = %s", p->name, p->isolation);
+    AUTO_FREE char *subject = xasprintf("%s: isolation = %s", p->name, conf_isolation_name(p->isolation));
     AUTO_FREE char *network = xasprintf("%s: network", p->name);
-    bool wanted = !strcmp(p->isolation, CONF_FULL), full = wanted && d->isolation.full;
+    bool wanted = p->isolation == ISOLATION_full, full = wanted && d->isolation.full;
     AUTO_FREE char *how =
         xasprintf("namespaces, a view of its own, system calls filtered%s", d->isolation.landlock ? ", Landlock" : "");
     AUTO_FREE char *why = xasprintf("a uid and limits are all that holds a run: %s", d->isolation.why);
@@ -203,7 +203,7 @@ static void isolation(struct doctor *d, const struct conf_profile *p)
     const char *tmp = full ? "a tmpfs of its own" : "/tmp is the host's";
     limit(d, p, "tmp_bytes", p->tmp_bytes, status, tmp, wanted && !full ? remedy : NULL);
     limit(d, p, "tmp_inodes", p->tmp_inodes, status, tmp, wanted && !full ? remedy : NULL);
-    bool memory = full && !strcmp(p->scratch, CONF_MEMORY);
+    bool memory = full && p->scratch == SCRATCH_memory;
     const char *scratch = memory ? "a tmpfs of that size" : "the runner looks every 2 s, and sooner when it fills quickly";
     limit(d, p, "scratch_bytes", p->scratch_bytes, memory ? "enforced" : "emulated", scratch, NULL);
     limit(d, p, "scratch_inodes", p->scratch_inodes, memory ? "enforced" : "emulated", scratch, NULL);

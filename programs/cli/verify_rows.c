@@ -138,7 +138,7 @@ static void count_by_prefix(struct rows *r, sqlite3_stmt *s, const struct conf_t
     const char *file_id = text(s, FILE_ID);
     const struct conf_batch *app = conf_app(t, text(s, APP));
     const struct counted *c = counts_of(r->counts, t, d->collection);
-    bool ours = app && (!strcmp(app->exec, BUILTIN_LOAD) || strcmp(app->output, "none") != 0);
+    bool ours = app && (!strcmp(app->exec, BUILTIN_LOAD) || app->output != RUN_OUTPUT_none);
     int64_t has = counted_rows(c, text(s, PREFIX));
     if (c->total < 0 || has >= loaded)
         return;
@@ -204,7 +204,7 @@ static void look_at(struct rows *r, sqlite3_stmt *s)
         cannot_tell(r, tenant, text(s, DATASET), "it is not configured any more");
     else if (loaded < 0)
         cannot_tell(r, tenant, text(s, DATASET), "its app did not say how many rows it stored");
-    else if (!strcmp(d->on_key_conflict, "replace"))
+    else if (d->on_key_conflict == KEY_replace)
         note_replaced(r, s, t, d, loaded);
     else if (is_of_run(s) && has_own_prefix(s))
         note_group(r, s, t, d, loaded);

@@ -46,13 +46,13 @@ bson_t *streams_counted(const struct home *h)
 /* Why what it stored cannot be told; NULL: it can. */
 static const char *obstacle(const struct conf_stream_app *a, const struct conf_dataset *d)
 {
-    bool loads = a && !strcmp(a->exec, BUILTIN_LOAD), output = a && *a->exec && strcmp(a->output, "none") != 0;
+    bool loads = a && !strcmp(a->exec, BUILTIN_LOAD), output = a && *a->exec && a->output != RUN_OUTPUT_none;
     return !a                                     ? "it is not configured any more"
            : !*a->exec                            ? "its consumers are not the platform's"
            : !loads && !output                    ? "it stores by itself"
            : !d                                   ? "its dataset is not configured any more"
-           : !strcmp(a->delivery, "at_most_once") ? "delivery = \"at_most_once\" acknowledges before it stores"
-           : !strcmp(d->on_key_conflict, "keep")  ? "on_key_conflict = \"keep\" acknowledges rows that it does not store"
+           : a->delivery == DELIVERY_at_most_once ? "delivery = \"at_most_once\" acknowledges before it stores"
+           : d->on_key_conflict == KEY_keep       ? "on_key_conflict = \"keep\" acknowledges rows that it does not store"
                                                   : NULL;
 }
 

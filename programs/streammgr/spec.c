@@ -29,7 +29,7 @@ void spec_make(const struct instance *i, const struct conf_tenant *t, const stru
     struct streammgr *m = i->app->mgr;
     const struct conf_profile *p = conf_profile(m->conf, c->profile);
     const struct facts *f = facts_of(m, t->id);
-    bool stores = plan_output(c->output) != RUN_OUTPUT_none;
+    bool stores = c->output != RUN_OUTPUT_none;
     AUTO_FREE char *exec = plan_exec(&m->home, t->id, c->exec);
     struct run_spec s = {.run_id = xstrdup(i->run_id),
                          .step = RUN_STEP_app,
@@ -56,7 +56,7 @@ void spec_make(const struct instance *i, const struct conf_tenant *t, const stru
         plan_checker(&s, &m->home, c);
         if (stores) {
             plan_arg(&s, "--output");
-            plan_arg(&s, c->output);
+            plan_arg(&s, run_output_name(c->output));
             plan_arg(&s, "--");
             plan_arg(&s, exec);
         }

@@ -300,7 +300,7 @@ static void want_batch(struct trial *c)
     bool load = w->step == RUN_STEP_load, check = w->step == RUN_STEP_check;
     w->builtin = load || (!check && !strcmp(a->exec, BUILTIN_LOAD));
     w->exec = w->builtin ? home_program(j->home, "simbdp-load") : plan_exec(j->home, w->tenant, check ? a->checker : a->exec);
-    w->output = load || check ? RUN_OUTPUT_none : plan_output(a->output);
+    w->output = load || check ? RUN_OUTPUT_none : a->output;
     plan_limits(w, c->p);
     plan_isolation(w, &(struct plan_host){j->home, j->isolation, c->law->conf->platform.uid_base}, c->p, env_of(c->s, "MONGO_URL"));
     env_add_configured(w, &c->p->env);
@@ -326,7 +326,7 @@ static void want_stream(struct trial *c)
     struct run_spec *w = &c->want;
     const struct judge *j = c->j;
     const struct conf_stream_app *a = c->stream;
-    bool stores = plan_output(a->output) != RUN_OUTPUT_none, loads = !strcmp(a->exec, BUILTIN_LOAD);
+    bool stores = a->output != RUN_OUTPUT_none, loads = !strcmp(a->exec, BUILTIN_LOAD);
     AUTO_FREE char *exec = plan_exec(j->home, w->tenant, a->exec);
     w->output = RUN_OUTPUT_none;
     plan_limits(w, c->p);
@@ -341,7 +341,7 @@ static void want_stream(struct trial *c)
     }
     if (stores) {
         plan_arg(w, "--output");
-        plan_arg(w, a->output);
+        plan_arg(w, run_output_name(a->output));
         plan_arg(w, "--");
         plan_arg(w, exec);
     }
@@ -364,7 +364,7 @@ static bool has_step(const struct trial *c, enum run_step step)
     case RUN_STEP_check:
         return c->batch && *c->batch->checker;
     case RUN_STEP_load:
-        return c->batch && plan_output(c->batch->output) != RUN_OUTPUT_none;
+        return c->batch && c->batch->output != RUN_OUTPUT_none;
     default:
         return false;
     }

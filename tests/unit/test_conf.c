@@ -63,7 +63,7 @@ static void defaults(void **state)
     assert_string_equal(t->database, "acme");
     assert_int_equal(t->concurrency, 4);
     assert_int_equal(t->limits.max_rows, -1);
-    assert_string_equal(t->retention.on_failure, "quarantine");
+    assert_int_equal(t->retention.on_failure, ON_FAILURE_quarantine);
     const struct conf_batch *b = conf_app(t, "a");
     assert_int_equal(b->retry.attempts, 3);
     assert_string_equal(b->profile, "small");
