@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "load/index.h"
+#include "read/format.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -264,15 +265,6 @@ static int content_prefix(struct simbdp *run, int fd, const char *schema)
     return n < 0 || lseek(fd, 0, SEEK_SET) < 0 ? err_sys(&run->err, -errno, "cannot read the file") : 0;
 }
 
-static bool is_json(const char *name, size_t stem)
-{
-    static const char *const ends[] = {".json", ".jsonl", ".ndjson"};
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
-        if (stem > strlen(ends[i]) && !strncmp(name + stem - strlen(ends[i]), ends[i], strlen(ends[i])))
-            return true;
-    return false;
-}
-
 static int check_rejects(struct simbdp *run, int fd, enum src_compression c, const struct spec *spec)
 {
     struct ingest_rejects n = {0};
@@ -294,9 +286,8 @@ static int ingest_one(struct simbdp *run, const char *path, const char *name, co
 {
     struct row_call call = {.run = run, .fn = fn, .arg = arg};
     struct spec *spec = NULL;
-    size_t stem;
     const char *text = schema ? schema : run->schema ? run->schema : "{}";
-    enum src_compression c = src_compression_of(name, &stem);
+    enum src_compression c = src_compression_of(name, NULL);
     AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         err_sys(&run->err, -errno, "cannot open %s", path);
@@ -307,8 +298,8 @@ static int ingest_one(struct simbdp *run, const char *path, const char *name, co
         err_context(&run->err, "schema");
         return run_fail(run, SIMBDP_CONFIG);
     }
-    if (!strstr(text, "\"format\""))
-        spec->format = is_json(name, stem) ? READER_JSON : READER_CSV;
+    if (!strstr(text, "\"format\"") && format_of_name(name, &spec->format) < 0)
+        spec->format = READER_CSV;
     if (!run->has_prefix)
         r = content_prefix(run, fd, text);
     if (r == 0 && schema) /* the inspection has checked the dataset's own */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -29,10 +30,10 @@ enum src_compression src_compression_of(const char *name, size_t *ret_stem_len)
 {
     size_t n = strlen(name);
     enum src_compression c = SRC_PLAIN;
-    if (n > 3 && !strcmp(name + n - 3, ".gz")) {
+    if (n > 3 && !strcasecmp(name + n - 3, ".gz")) {
         c = SRC_GZIP;
         n -= 3;
-    } else if (n > 4 && !strcmp(name + n - 4, ".zst")) {
+    } else if (n > 4 && !strcasecmp(name + n - 4, ".zst")) {
         c = SRC_ZSTD;
         n -= 4;
     }

@@ -12,7 +12,7 @@
 #include "base/crash.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "read/src.h"
+#include "read/format.h"
 
 #include <sodium.h>
 #include <stdarg.h>
@@ -24,16 +24,6 @@ struct contents {
 };
 
 enum { UNCONFIGURED_POLL_MS = 1000, DELETION_POLL_MS = 200 };
-
-char *admit_format(const char *name)
-{
-    size_t n;
-    src_compression_of(name, &n);
-    for (size_t i = n; i-- > 0;)
-        if (name[i] == '.')
-            return xstrndup(name + i + 1, n - i - 1);
-    return xstrdup("");
-}
 
 static void reject(struct batchmgr *m, struct file *f, const char *reason, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
@@ -90,7 +80,9 @@ void admit_claimed(struct batchmgr *m, struct file *f)
     struct tenant *t = tenant_get(m, f->tenant);
     const struct conf_tenant *c = tenant_conf(m, t);
     const struct conf_dataset *d = c ? conf_dataset(c, f->dataset) : NULL;
-    AUTO_FREE char *format = admit_format(f->name);
+    AUTO_FREE char *ending = format_ending(f->name);
+    enum reader_format known;
+    const char *format = format_of_name(f->name, &known) == 0 ? format_name(known) : ending;
     if (t->purging) {
         reject(m, f, "tenant_removed", "the tenant was removed");
         return;
@@ -105,7 +97,7 @@ void admit_claimed(struct batchmgr *m, struct file *f)
     }
     const char *refusal = conf_format_refusal(m->conf, c, d, format);
     if (refusal) {
-        reject(m, f, refusal, "\"%s\" is not a format of dataset %s (%s; the ending of the name decides)", format, d->name,
+        reject(m, f, refusal, "\"%s\" is not a format of dataset %s (%s; the ending of the name decides)", ending, d->name,
                d->format);
         return;
     }

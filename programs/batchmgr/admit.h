@@ -23,7 +23,5 @@ void admit_followers(struct batchmgr *m, struct file *f);
 /* Enters an in-flight file's content in the index (recovery). */
 void admit_index(struct batchmgr *m, struct file *f);
 void admit_unindex(struct batchmgr *m, struct file *f);
-/* The format named by the file name's ending (before .gz or .zst): "csv", "json" or what it is. Caller frees. */
-char *admit_format(const char *name);
 
 #endif

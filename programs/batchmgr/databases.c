@@ -9,8 +9,8 @@
 #include "databases.h"
 #include "database_health.h"
 #include "database_identity.h"
-#include "state.h"
 #include "sched.h"
+#include "state.h"
 #include "tenants.h"
 
 #include "base/address.h"

@@ -1,6 +1,6 @@
 #include "files.h"
-#include "state.h"
 #include "ledger.h"
+#include "state.h"
 #include "tenants.h"
 
 #include "base/log.h"

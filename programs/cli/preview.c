@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "cli.h"
+#include "read/format.h"
 #include "read/reader.h"
 
 #include <errno.h>
@@ -161,18 +162,11 @@ static int make_spec(struct cli *c, struct preview *p, const struct options *o)
 
 /* --- the file --- */
 
-static bool ends_with(const char *name, size_t n, const char *end)
-{
-    size_t k = strlen(end);
-    return n > k && !strncasecmp(name + n - k, end, k);
-}
-
 /* Format and compression, by the name, else by the first bytes (a pipe has neither: CSV). */
 static void guess_format(struct preview *p, int fd)
 {
-    size_t stem;
     unsigned char first[512];
-    p->compression = src_compression_of(p->file, &stem);
+    p->compression = src_compression_of(p->file, NULL);
     ssize_t n = pread(fd, first, sizeof first, 0), i = 0;
     if (n >= 2 && first[0] == 0x1f && first[1] == 0x8b)
         p->compression = SRC_GZIP;
@@ -182,9 +176,10 @@ static void guess_format(struct preview *p, int fd)
         return;
     while (i < n && strchr(" \t\r\n\xef\xbb\xbf", first[i]))
         i++;
-    bool json = ends_with(p->file, stem, ".json") || ends_with(p->file, stem, ".jsonl") || ends_with(p->file, stem, ".ndjson");
-    bool csv = ends_with(p->file, stem, ".csv") || ends_with(p->file, stem, ".tsv") || ends_with(p->file, stem, ".txt");
-    p->format = json || (!csv && p->compression == SRC_PLAIN && i < n && (first[i] == '{' || first[i] == '[')) ? "json" : "csv";
+    enum reader_format format;
+    if (format_of_name(p->file, &format) < 0)
+        format = p->compression == SRC_PLAIN && i < n && (first[i] == '{' || first[i] == '[') ? READER_JSON : READER_CSV;
+    p->format = format_name(format);
 }
 
 /* --- what is printed --- */

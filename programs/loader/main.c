@@ -24,6 +24,7 @@
 #include "load/index.h"
 #include "load/ingest.h"
 #include "messages.h"
+#include "read/format.h"
 #include "read/message.h"
 #include "sandbox/confine.h"
 
@@ -80,17 +81,15 @@ static bool looks_like_csv(int fd)
 static int read_input(struct load *l, const char *path, const char *name, struct ingest_rejects *count_rejects)
 {
     struct err e = {0};
-    size_t stem;
-    enum src_compression c = src_compression_of(name, &stem);
+    AUTO_FREE char *ending = format_ending(name);
+    enum src_compression c = src_compression_of(name, NULL);
     AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0) {
         fprintf(stderr, "simbdp-load: cannot open %s: %s\n", path, strerror(errno));
         return EXIT_CONFIG;
     }
-    bool csv = stem >= 4 && !strncmp(name + stem - 4, ".csv", 4);
-    if (!memchr(name, '.', stem))
-        csv = looks_like_csv(fd);
-    l->spec->format = csv ? READER_CSV : READER_JSON;
+    if (format_of_name(name, &l->spec->format) < 0) /* an output that its app named as it liked */
+        l->spec->format = !*ending && looks_like_csv(fd) ? READER_CSV : READER_JSON;
     int r = count_rejects ? ingest_count_rejects(fd, c, l->spec, count_rejects, &e)
                           : ingest_input(&l->in, fd, c, l->spec, NULL, NULL, &e);
     if (r < 0)

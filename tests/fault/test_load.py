@@ -23,6 +23,30 @@ def dataset(home, text, limits="", tenant="acme"):
     conf.write_text(conf.read_text().replace('collection = "data";', f'collection = "data"; {text}'))
 
 
+# -- formats
+
+def test_every_ending_of_a_format_is_taken(make_home):
+    home = make_home()
+    home.tenant("acme", limits="")
+    conf = home.path / "conf/tenants/acme.conf"
+    text = conf.read_text()
+    home.up()
+    home.drop("tabs.tsv", "a\tb\n1\t2\n")
+    home.drop("UPPER.CSV", "a,b\n3,4\n")
+    home.drop("x.txt", "a,b\n5,6\n")
+    done = {f["file_name"]: f for f in home.wait_files(3)}
+    assert {n: f["state"] for n, f in done.items()} == {"tabs.tsv": "ingested", "UPPER.CSV": "ingested", "x.txt": "rejected"}, done
+    assert done["x.txt"]["reason"] == "format" and '"txt" is not a format' in done["x.txt"]["detail"]
+    assert sorted((d["a"], d["b"]) for d in home.docs()) == [(1, 2), (3, 4)]
+    conf.write_text(text.replace('format = "csv";', 'format = "json";'))
+    home.control({"op": "reload"})
+    home.drop("x.jsonl", '{"a":5,"b":6}\n')
+    home.drop("x.ndjson", '{"a":7,"b":8}\n')
+    done = {f["file_name"]: f for f in home.wait_files(5)}
+    assert done["x.jsonl"]["state"] == done["x.ndjson"]["state"] == "ingested", done
+    assert sorted((d["a"], d["b"]) for d in home.docs()) == [(1, 2), (3, 4), (5, 6), (7, 8)]
+
+
 # -- types and rules (f05, f06)
 
 def test_f05_columns_rules_and_nesting(home):

@@ -1,6 +1,6 @@
 /* What batchmgr believes of an inspector that was taken over: nothing that cannot be, and no text that could do anything. */
-#include "check.h"
 #include "base/buf.h"
+#include "check.h"
 #include "programs/batchmgr/inspect_check.h"
 
 #include "base/mem.h"

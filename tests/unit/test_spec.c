@@ -2,6 +2,7 @@
 #include "base/buf.h"
 #include "check.h"
 #include "read/figures.h"
+#include "read/format.h"
 #include "read/spec.h"
 
 #include <stdio.h>
@@ -72,8 +73,39 @@ static void figures_of_a_column(void **state)
     figures_free(f);
 }
 
+static void formats_by_name(void **state)
+{
+    static const struct {
+        const char *name;
+        int format; /* -1: none */
+    } cases[] = {{"a.csv", READER_CSV},
+                 {"a.tsv", READER_CSV},
+                 {"a.b.csv.gz", READER_CSV},
+                 {"A.CSV.GZ", READER_CSV},
+                 {"a.json", READER_JSON},
+                 {"a.jsonl", READER_JSON},
+                 {"a.ndjson", READER_JSON},
+                 {"a.ndjson.zst", READER_JSON},
+                 {"a.Jsonl", READER_JSON},
+                 {"a.txt", -1},
+                 {"a", -1},
+                 {"csv", -1},
+                 {"a.csv.bak", -1},
+                 {"a.csv.gz.gz", -1},
+                 {"", -1},
+                 {".", -1}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        enum reader_format format = (enum reader_format)77;
+        int r = format_of_name(cases[i].name, &format);
+        assert_int_equal(r, cases[i].format < 0 ? ERR_FORMAT : 0);
+        assert_int_equal((int)format, cases[i].format < 0 ? 77 : cases[i].format);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(errors), cmocka_unit_test(figures_of_a_column)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(errors), cmocka_unit_test(formats_by_name),
+                                       cmocka_unit_test(figures_of_a_column)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
