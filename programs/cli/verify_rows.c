@@ -1,4 +1,4 @@
-/* The ledger against MongoDB: a file that was ingested has as many documents under its prefix (docs/architecture.md, simbdp-load)
+/* The ledger against MongoDB: a file that was ingested has as many documents under its prefix (docs/files.md)
  * as the ledger says rows were loaded. Of several files of one content and dataset the last one replaced the others' rows, and what
  * has such a successor, or is under way again, is not looked at.
  *
