@@ -437,9 +437,9 @@ def bench_run(quick, rounds, report, only):
         report("walls_memory", "private kB of a run's init above a runner alone", full - basic, 100, f"{full:.0f} kB; {basic:.0f} kB", at_most=True)
     if "s6 restart ms" in m:
         peer = f"; supervisord {m['supervisord restart ms']:.0f} ms" if "supervisord restart ms" in m else ""
-        # Debian 12's s6-supervise lets a second pass after every death; the targets' figure is from one that did not.
+        # Debian 12's s6-supervise lets a second pass after every death; the figure of docs/targets.md is from one that did not.
         report("restart", "crash -> running again, against s6-supervise at its best", m["up restart ms"] / min(m["s6 restart ms"], S6_BEST_MS), 2,
-               f"{m['up restart ms']:.2f} ms; s6 {m['s6 restart ms']:.0f} ms here, {S6_BEST_MS} ms in the targets{peer}", at_most=True)
+               f"{m['up restart ms']:.2f} ms; s6 {m['s6 restart ms']:.0f} ms here, {S6_BEST_MS} ms in docs/targets.md{peer}", at_most=True)
     elif restarts in lines:
         print(f"        crash -> running again: {m['up restart ms']:.2f} ms (no s6 here to compare with)")
     if instances in lines:

@@ -1,4 +1,4 @@
-"""Scenarios f01 to f13: what arrives, in every way it can arrive."""
+"""Scenarios f01 to f13 of docs/scenarios.md: what arrives, in every way it can arrive."""
 import errno
 import gzip
 import json

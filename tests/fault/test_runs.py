@@ -1,4 +1,4 @@
-"""Scenarios r01 to r15 as far as batch goes: what an executable can do, and what can happen to it."""
+"""Scenarios r01 to r15 of docs/scenarios.md as far as batch goes: what an executable can do, and what can happen to it."""
 import json
 import os
 import pathlib

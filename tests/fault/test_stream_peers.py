@@ -1,4 +1,4 @@
-"""s06 and s07 of scenarios.md: what publishers and strangers may do, with pyzmq as an independent client."""
+"""s06 and s07 of docs/scenarios.md: what publishers and strangers may do, with pyzmq as an independent client."""
 import os
 import random
 import signal

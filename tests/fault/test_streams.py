@@ -1,4 +1,4 @@
-"""s01 to s05 of scenarios.md, and what streams keep: the broker, with pyzmq as an independent client."""
+"""s01 to s05 of docs/scenarios.md, and what streams keep: the broker, with pyzmq as an independent client."""
 import json
 import os
 import pathlib
