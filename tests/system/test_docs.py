@@ -109,6 +109,44 @@ def test_each_page_has_a_test_that_runs_its_blocks(page):
     assert (page.name in RUN) == bool(runnable), f"{page.name}: {runnable}"
 
 
+PATH = re.compile(r"(?<![\w/.{])((?:lib|programs|tests|scripts|docs|clientlib|tenants)/[\w./-]*\w)")
+COMMENT = re.compile(r"/\*.*?\*/|^\s*#.*?$|\"\"\".*?\"\"\"", re.S | re.M)
+SOURCES = [p for folder in ("lib", "programs", "clientlib", "tests", "scripts") for p in (ROOT / folder).rglob("*") if p.suffix in {".c", ".h", ".py", ".java", ".build"}]
+
+
+def gone(text):
+    """Paths of the repository that a text names and that are not there. A header or source may be named without its ending."""
+    return [path for path in PATH.findall(text) if not (ROOT / path).exists() and not any((ROOT / f"{path}.{e}").exists() for e in "ch")]
+
+
+def test_paths_that_docs_name_are_there():
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        text = page.read_text()
+        assert not gone(" ".join(re.findall(r"`([^`\n]+)`", text))), page
+        targets = [t for t in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in t]
+        for target in targets:
+            name, _, anchor = target.partition("#")
+            there = page.parent / name if name else page
+            assert there.exists(), f"{page.name}: {target}"
+            heads = {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)$", there.read_text(), re.M)} if anchor else {anchor}
+            assert anchor in heads, f"{page.name}: {target}"
+
+
+def test_paths_that_comments_name_are_there():
+    missing = {str(p.relative_to(ROOT)): g for p in SOURCES if (g := gone("\n".join(COMMENT.findall(p.read_text()))))}
+    assert not missing
+
+
+def test_every_page_is_linked_and_fits_a_screen():
+    pages = "\n".join(p.read_text() for p in PAGES)
+    for page in PAGES[1:]:
+        assert f"{page.name}" in pages.replace(page.read_text(), ""), f"nobody links {page.name}"
+    for page in PAGES:
+        prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.S | re.M)
+        wide = [line for line in prose.split("\n") if len(line) > 120 and not line.startswith(("|", "    "))]
+        assert not wide, f"{page.name}: {wide[0]}"
+
+
 def test_the_readme(make_home):
     home = make_home()
     subprocess.run(["rm", "-rf", home.path], check=True)  # it makes its own
