@@ -53,7 +53,7 @@ int address_parse(const char *text, size_t n, int default_port, struct address *
     return 0;
 }
 
-/* A Unix socket stands there percent-encoded and ends with .sock. */
+/* In a URL the path of a Unix socket is percent-encoded, and ends with .sock. */
 static int decode_path(const char *text, size_t n, char *ret, size_t size)
 {
     size_t out = 0;

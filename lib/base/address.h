@@ -18,9 +18,8 @@ int address_parse(const char *text, size_t n, int default_port, struct address *
  * or -EINVAL: it is no URL of that kind, or names a service record (mongodb+srv), whose hosts only DNS knows. */
 int address_of_mongo(const char *url, void (*found)(void *arg, const struct address *a, const char *path), void *arg);
 
-/* The same MongoDB URL for another user, whose account is in his database: hosts and options stay, but for those that say how
- * somebody else logs in. user and secret are taken as they are: they have nothing that a URL would escape. NULL: it is no such URL.
- * The caller frees. */
+/* The same MongoDB URL for another user, whose account is in his own database. Hosts and options stay, except those that say how
+ * somebody else logs in. user and secret must need no escaping in a URL. NULL: it is no such URL. The caller frees. */
 char *address_mongo_as(const char *url, const char *user, const char *secret, const char *database);
 
 #endif

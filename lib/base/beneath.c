@@ -49,7 +49,7 @@ int beneath_open(int dirfd, const char *path, int flags, mode_t mode)
     int fd;
     do
         fd = (int)syscall(SYS_openat2, dirfd, path, &how, sizeof how);
-    while (fd < 0 && errno == EAGAIN);                 /* something was renamed meanwhile */
+    while (fd < 0 && errno == EAGAIN);                 /* a rename raced with us: once more */
     if (fd < 0 && (errno == ENOSYS || errno == EPERM)) /* EPERM: a container's filter that does not know it */
         return walk(dirfd, path, flags, mode);
     return fd < 0 ? -errno : fd;
@@ -65,7 +65,7 @@ static int own(int fd, int64_t uid, int64_t gid, mode_t mode)
 {
     if ((uid >= 0 || gid >= 0) && fchown(fd, (uid_t)uid, (gid_t)gid) < 0)
         return -errno;
-    return fchmod(fd, mode) < 0 ? -errno : 0; /* after the owner, whose change takes bits away */
+    return fchmod(fd, mode) < 0 ? -errno : 0; /* behind chown, which clears setuid and setgid */
 }
 
 int beneath_own_dir(int dirfd, const char *path, int64_t uid, int64_t gid, mode_t mode)

@@ -15,14 +15,16 @@ int beneath_open(int dirfd, const char *path, int flags, mode_t mode);
 /* The same of an absolute path: no part of it may be a link. */
 int beneath_root(const char *path, int flags);
 
-/* An existing directory gets this group (-1: keeps it), owner (the same) and mode, setgid and sticky bits included. 0 or -errno. */
+/* Gives an existing directory this owner and group (-1: it keeps what it has) and this mode, setgid and sticky bits included. 0 or
+ * -errno. */
 int beneath_own_dir(int dirfd, const char *path, int64_t uid, int64_t gid, mode_t mode);
 
-/* The directory of a program becomes that user's, with the files and directories in it, whoever had them before (the program had
- * another uid, a backup was restored); files with another name elsewhere are left alone. 0 or -errno. */
+/* Makes that user the owner of a program's directory and of the files and directories in it. They may have had another owner: the
+ * program ran with another uid before, or a backup was restored. Files that have a second name (hard link) elsewhere are left
+ * alone. 0 or -errno. */
 int beneath_give(int dirfd, int64_t uid);
 
-/* An existing directory loses the bits of its mode that are not in `most`, if it is ours. 0 or -errno. */
+/* Takes from an existing directory the mode bits that are not in `most`, if the directory is ours. 0 or -errno. */
 int beneath_narrow_dir(int dirfd, const char *path, mode_t most);
 
 #endif

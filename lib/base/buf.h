@@ -19,7 +19,7 @@ void buf_add(struct buf *b, const void *p, size_t n);
 void buf_adds(struct buf *b, const char *s);
 void buf_addf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void buf_consume(struct buf *b, size_t n); /* drops n bytes from the front */
-/* Makes what stands from `from` on fit for one line of a terminal: '?' for control characters and for what is no UTF-8. */
+/* Makes the text from `from` on fit for one line of a terminal: control characters and bytes that are not UTF-8 become '?'. */
 void buf_make_plain(struct buf *b, size_t from);
 
 /* JSON: commas are placed by looking at what was written last. A NULL key writes an array element. Strings are escaped;

@@ -20,7 +20,7 @@ enum err_code {
 };
 
 struct err {
-    int code;       /* 0: none */
+    int code;       /* 0: no error */
     char msg[1024]; /* one line, without a final newline; cut when longer */
 };
 
@@ -30,7 +30,7 @@ const char *err_text(int code);
 /* Sets `e` (which may be NULL) and returns `code`, so that `return err_set(...)` reads well. */
 int err_set(struct err *e, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
-/* As err_set with ": <text of code>" appended; for system failures. */
+/* As err_set, with ": <text of code>" appended. For system failures. */
 int err_sys(struct err *e, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* Puts context in front of the message while the error travels up. */

@@ -184,7 +184,7 @@ DIR *fd_open_dir(int dirfd, const char *name)
     return d;
 }
 
-/* A directory of ours that its owner closed to himself; root needs none of it. */
+/* A directory that its owner closed to himself (mode 000, say) is opened for removal. Root does not need this. */
 static void unlock_dir(int dirfd, const char *name)
 {
     struct stat st;
@@ -195,7 +195,8 @@ static void unlock_dir(int dirfd, const char *name)
         return;
 }
 
-/* Nobody adds to it from here on, not even who has it open or works in it: what is removed comes to an end. */
+/* From here on nobody can add to the directory, not even a process that has it open or works in it. Without that the removal of a
+ * tree might never end. */
 static void take_dir(int fd)
 {
     struct stat st;
@@ -210,7 +211,7 @@ static int remove_flat(int dirfd, const char *name)
     return unlinkat(dirfd, name, 0) == 0 || unlinkat(dirfd, name, AT_REMOVEDIR) == 0 || errno == ENOENT ? 0 : -errno;
 }
 
-/* Removes what is in top/name but for directories that are not empty: they come to lie in top, under names of ours. */
+/* Removes what is in top/name, except directories that are not empty: those are moved to `top`, under names of ours. */
 static int flatten(int top, const char *name, const atomic_bool *stop)
 {
     static atomic_uint counter;
@@ -227,7 +228,7 @@ static int flatten(int top, const char *name, const atomic_bool *stop)
         do
             snprintf(to, sizeof to, ".rm-%d-%u", (int)getpid(), atomic_fetch_add(&counter, 1));
         while (fd_exists(top, to));
-        unlock_dir(dirfd(d), ent->d_name); /* its ".." changes */
+        unlock_dir(dirfd(d), ent->d_name); /* moving a directory changes its "..", which needs this */
         if (renameat(dirfd(d), ent->d_name, top, to) < 0)
             r = -errno;
     }
@@ -351,7 +352,7 @@ int fd_unix_listen(const char *path, mode_t mode)
     if (fd < 0)
         return -errno;
     unlink(path);
-    /* Its name gets the mode of the socket, less the umask: who may put a link there meanwhile has nothing changed by that. */
+    /* bind gives the name its mode, by the umask. chmod by name would follow a link that somebody puts there meanwhile. */
     r = fchmod(fd, mode) < 0 ? -errno : 0;
     mode_t mask = umask(0);
     if (r == 0 && (bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0 || listen(fd, LISTEN_BACKLOG) < 0))

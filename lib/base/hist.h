@@ -18,12 +18,12 @@ struct hist {
     uint64_t n;
 };
 
-/* us: microseconds; negative and not-a-number count as 0. */
+/* us: microseconds; negative values and NaN count as 0. */
 unsigned hist_bucket(double us);
 void hist_add(struct hist *h, double us, uint64_t n);
 void hist_add_bucket(struct hist *h, unsigned bucket, uint64_t n); /* bucket < HIST_BUCKETS */
 void hist_merge(struct hist *h, const struct hist *other);
-/* q: 0 to 1. Microseconds; NaN: it is empty. */
+/* The quantile q (0 to 1) in microseconds; NaN when the histogram is empty. */
 double hist_quantile(const struct hist *h, double q);
 
 #endif

@@ -107,8 +107,8 @@ static void add_double(struct buf *out, double v)
         buf_add(out, ".0", 2);
         return;
     }
-    /* Few decimals, as most numbers that people wrote have: mantissa and power of ten are exact, so their quotient is what
-     * reading the text back gives. */
+    /* Most numbers that people write have few decimals. For these mantissa and power of ten are exact doubles, so their quotient is
+     * the double that parsing the text gives. */
     double power = 10;
     for (int decimals = 1; decimals <= 9; decimals++, power *= 10) {
         double m = rint(v * power);
@@ -182,7 +182,7 @@ static void add_value(struct buf *out, const char *key, const bson_iter_t *it)
     case BSON_TYPE_NULL:
         buf_adds(out, "null");
         break;
-    default: { /* what JSON lines may bring as Extended JSON: ObjectId, binary and so on */
+    default: { /* types that come in as Extended JSON only: ObjectId, binary and so on */
         bson_t one = BSON_INITIALIZER;
         bson_append_iter(&one, "v", 1, it);
         char *json = bson_as_relaxed_extended_json(&one, NULL);

@@ -10,25 +10,26 @@
 
 /* Parses one JSON object. NULL on malformed text (message in e). The caller frees with bson_destroy. */
 bson_t *json_parse(const char *text, size_t n, struct err *e);
-/* The same into an empty document of the caller's. ERR_FORMAT: all that may be done with it is bson_destroy. */
+/* The same into an empty document of the caller's. After ERR_FORMAT the document may only be destroyed. */
 int json_read(const char *text, size_t n, bson_t *doc, struct err *e);
 
 const char *json_get_str(const bson_t *doc, const char *key, const char *def); /* points into doc */
 int64_t json_get_i64(const bson_t *doc, const char *key, int64_t def);
 double json_get_f64(const bson_t *doc, const char *key, double def);
 bool json_get_bool(const bson_t *doc, const char *key, bool def);
-/* An iterator over the elements of the array or object at key; false when there is none. */
+/* Sets an iterator to the elements of the array or object at key. False when there is none. */
 bool json_get_iter(const bson_t *doc, const char *key, bson_iter_t *ret);
-/* A view (no copy) of the object under the iterator; false when it is none. */
+/* A view (no copy) of the object under the iterator. False when the value is no object. */
 bool json_iter_doc(const bson_iter_t *it, bson_t *ret);
-/* A view of the next object of an array; what is none is left out. False: there is no more. */
+/* A view of the next object of an array; elements that are no objects are skipped. False at the end. */
 bool json_next_doc(bson_iter_t *it, bson_t *ret);
 
-/* The document as one line of relaxed Extended JSON (v2), doubles with as few digits as read back the same. */
+/* The document as one line of relaxed Extended JSON (v2). Doubles have as few digits as read back the same. */
 struct buf;
 void json_from_bson(const bson_t *doc, struct buf *out);
 
-/* The document that n bytes of BSON elements make, which is built in `room` (replaced) and views it. False: they make none. */
+/* Makes a document of n bytes of BSON elements (no header, no end). It is built in `room`, whose content is replaced, and is a view
+ * of it. False when the bytes are no elements. */
 bool json_doc_of_elements(const void *elements, size_t n, struct buf *room, bson_t *ret);
 
 static inline void bson_cleanup(bson_t **doc)

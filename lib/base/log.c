@@ -40,6 +40,6 @@ void log_line(enum log_level level, const char *event, const char *tenant, const
     json_str(&b, "msg", msg);
     json_end(&b, '}');
     buf_add(&b, "\n", 1);
-    if (write(STDERR_FILENO, b.p, b.n) < 0) { /* there is nowhere else to say so */
+    if (write(STDERR_FILENO, b.p, b.n) < 0) { /* the log itself failed: there is nowhere to report that */
     }
 }

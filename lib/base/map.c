@@ -66,7 +66,7 @@ void *map_remove(struct map *m, const char *key)
     free(m->slots[i].key);
     m->slots[i] = (struct map_slot){0};
     m->n--;
-    /* Close the gap: entries behind it may have been pushed past it. */
+    /* Close the gap: entries behind it may have been pushed past this place when it was taken. */
     for (size_t k = (i + 1) & (m->cap - 1); m->slots[k].key; k = (k + 1) & (m->cap - 1)) {
         struct map_slot moved = m->slots[k];
         m->slots[k] = (struct map_slot){0};

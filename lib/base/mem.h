@@ -1,5 +1,5 @@
-/* Allocation for programs whose crash safety is tested: running out of memory ends the program with a message, its
- * supervisor starts it again, and recovery goes on from the ledger. Sizes that a tenant influences are capped before. */
+/* Allocation for programs whose crash safety is tested. Running out of memory ends the program with a message; its supervisor
+ * starts it again, and recovery goes on from the ledger. Sizes that a tenant influences are capped before they get here. */
 #ifndef SIMBDP_BASE_MEM_H
 #define SIMBDP_BASE_MEM_H
 
@@ -13,7 +13,7 @@ char *xstrdup(const char *s); /* NULL gives NULL */
 char *xstrndup(const char *s, size_t n);
 char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* Called once when memory has run out, before the program ends; it may end it otherwise, and allocates nothing. */
+/* Called once when memory has run out, before the program ends. It may end the program in its own way; it must not allocate. */
 void mem_on_exhausted(void (*fn)(void));
 
 /* Replaces *p by a copy of s, freeing the old one. */

@@ -1,18 +1,18 @@
-/* What somebody probably meant by a word that is none of those there are: the one that the fewest insertions, deletions, changes
- * and swaps of neighbours lead to (optimal string alignment distance), if they are few for its length. */
+/* Suggestions for a misspelt word: which of the known words is nearest. Distance is the least number of insertions, deletions,
+ * changes and swaps of neighbours (optimal string alignment); how many are allowed depends on the word's length. */
 #ifndef SIMBDP_BASE_NEAR_H
 #define SIMBDP_BASE_NEAR_H
 
 #include <stddef.h>
 
-enum { NEAR_MAX = 64 }; /* longer words are near to none */
+enum { NEAR_MAX = 64 }; /* longer words get no suggestion */
 
 struct near {
-    const char *word, *best; /* borrowed; best NULL: none is near */
-    size_t distance;         /* of the best */
+    const char *word, *best; /* borrowed; best NULL: no suggestion */
+    size_t distance;         /* distance of `best` */
 };
 
-/* All zero but `word` at first. Looks at one that there is. */
+/* Offers one of the known words. Before the first, everything but `word` is zero. */
 void near_try(struct near *n, const char *candidate);
 
 /* " (did you mean 'best'?)", or "". */

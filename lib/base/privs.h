@@ -1,15 +1,15 @@
-/* Giving privileges up. */
+/* Giving up privileges. */
 #ifndef SIMBDP_BASE_PRIVS_H
 #define SIMBDP_BASE_PRIVS_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-/* This process gets no privilege any more, whatever it executes; with uid 0 or more it becomes that user, in the group of the same
- * number and no other, for good. 0 or -errno (the process is to end then). One thread only. */
+/* This process cannot gain privileges any more, whatever it executes. With uid >= 0 it also becomes that user for good, in the
+ * group of the same number and no other. 0 or -errno (the process must end then). For processes with one thread. */
 int privs_become(int64_t uid);
 
-/* This process is root, or was when it became a manager that has what root may do with tenants' files. */
+/* This process is root, or is a manager that was root and kept the capabilities for tenants' files. */
 bool privs_is_root(void);
 void privs_set_manager(void);
 

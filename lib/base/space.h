@@ -6,13 +6,13 @@
 #include <stdint.h>
 
 struct space {
-    int64_t free_bytes, free_inodes; /* for who is not root; -1: the file system does not count inodes (btrfs) */
+    int64_t free_bytes, free_inodes; /* for users other than root; inodes -1: not counted (btrfs) */
 };
 
-/* What is free where `path` lies. 0 or -errno. */
+/* Free space of the file system that `path` is on. 0 or -errno. */
 int space_of(const char *path, struct space *ret);
 
-/* Whether that is less than either floor (0: none). */
+/* Whether less than one of the floors is free (0: no floor). */
 bool space_is_low(const struct space *s, int64_t min_free_bytes, int64_t min_free_inodes);
 
 /* "N bytes and N inodes are free, min_free_bytes is N and min_free_inodes is N". The caller frees it. */
