@@ -1,10 +1,10 @@
-/* The time that retention goes by. It is the calendar's, but for leaps: a clock that is set a year ahead for some seconds must not
- * make a year's messages, files and rows go. What is seen is how the calendar moves against the time since boot; from one start to
- * the next, what a small file says.
+/* The time that retention goes by: the calendar's, except for leaps. A clock that is set a year ahead for some seconds must not let
+ * a year's messages, files and rows expire. A leap is seen by comparing how far the calendar moved with how far the time since boot
+ * did; from one start to the next a small file has the last values.
  *
- * Who is ahead by more than AGE_LEAP_MS is not followed: the age goes on as time passes, until the calendar has stayed ahead for
- * AGE_SETTLED_MS, or somebody trusts it. A home that was down is behind by as long, until then. A clock that is set back is
- * followed: nothing expires early by it. */
+ * A calendar that is ahead by more than AGE_LEAP_MS is not followed. The age goes on as time passes, until the calendar has stayed
+ * ahead for AGE_SETTLED_MS, or somebody trusts it. A home that was down looks the same: its age is behind by the time it was down,
+ * until then. A clock that is set back is followed: nothing expires early by that. */
 #ifndef SIMBDP_HOST_AGE_H
 #define SIMBDP_HOST_AGE_H
 
@@ -14,22 +14,22 @@ enum { AGE_LEAP_MS = 10 * 60 * 1000, AGE_SETTLED_MS = 24 * 60 * 60 * 1000 };
 
 struct age {
     int dirfd;
-    const char *file;     /* below it */
+    const char *file;     /* a smaller difference is no leap */
     int64_t at_ms;        /* since the epoch; 0: nothing was seen yet */
-    int64_t boot_ms;      /* when that was, since boot, sleep included */
+    int64_t boot_ms;      /* the time since boot then, sleep included */
     int64_t ahead_ms;     /* how far the calendar is ahead while it is not followed; else 0 */
-    int64_t held_boot_ms; /* since when it is not */
-    int64_t kept_ms;      /* what the file says */
+    int64_t held_boot_ms; /* since when it is not followed */
+    int64_t kept_ms;      /* as the file has it */
 };
 
-/* The decision alone. Gives the time to go by. */
+/* The decision alone, without clock or file. Returns the time to go by. */
 int64_t age_step(struct age *a, int64_t boot_ms, int64_t wall_ms);
 
-/* Reads the file. Borrows both; blocks for small files. */
+/* Reads the file. Borrows its arguments; blocks for small files. */
 void age_init(struct age *a, int dirfd, const char *file);
 /* The time to go by now. Logs when the calendar leaps and when it is followed again. */
 int64_t age_now(struct age *a);
-/* The calendar is right. */
+/* The calendar is right: it is followed from now on (`mysimbdp clock trust`). */
 void age_trust(struct age *a);
 
 #endif

@@ -91,7 +91,8 @@ bool cgroup_is_runs(const char *controller)
     return strstr(own, "/mysimbdp-");
 }
 
-/* Makes parent/mysimbdp-<tag> and shows that a child can be made in it; with a controller, that the child has `probe`. */
+/* Makes parent/mysimbdp-<tag> and checks that a child can be made in it. With a controller, also that the child has the file
+ * `probe`. */
 static int make_base(const char *parent, const char *tag, const char *enable, const char *probe, char *ret, size_t size)
 {
     char base[512], child[600];
@@ -157,7 +158,7 @@ static void run_dir(const struct cgroup_host *h, enum cgroup_kind kind, const ch
     snprintf(ret, size, "%s/%s", h->base[kind], name);
 }
 
-/* The parent may have been taken away while it was empty (lib/run/remains.h): then it is made anew. */
+/* The parent may have been removed while it was empty (lib/run/remains.h). It is made again then. */
 static int make_run_dir(const struct cgroup_host *h, enum cgroup_kind kind, const char *dir)
 {
     if (mkdir(dir, 0755) == 0 || errno == EEXIST)
@@ -172,7 +173,7 @@ static int make_run_dir(const struct cgroup_host *h, enum cgroup_kind kind, cons
     return mkdir(dir, 0755) < 0 && errno != EEXIST ? -errno : 0;
 }
 
-/* Kinds of one v2 hierarchy share a directory: the first of them stands for all. */
+/* Controllers of one v2 hierarchy share a directory: the first of them stands for all. */
 static bool is_own_dir(const struct cgroup_host *h, enum cgroup_kind kind)
 {
     for (int k = 0; k < (int)kind; k++)
@@ -181,7 +182,8 @@ static bool is_own_dir(const struct cgroup_host *h, enum cgroup_kind kind)
     return *h->base[kind];
 }
 
-/* A v1 hierarchy is only worth its directory when something is limited there, or counted (memory: processes the kernel killed). */
+/* A v1 hierarchy costs a directory for each run. It is only used when it limits something, or counts something (memory: processes
+ * that the kernel killed). */
 static bool is_needed(const struct cgroup_host *h, enum cgroup_kind kind, const struct cgroup_limits *l)
 {
     return h->v2[kind] || kind == CGROUP_MEMORY || (kind == CGROUP_CPU ? l->cpu_pct : l->pids) >= 0;
@@ -194,9 +196,9 @@ static int set_limit(const struct cgroup_host *h, enum cgroup_kind kind, const c
     if (kind == CGROUP_MEMORY && l->memory_bytes >= 0) {
         snprintf(text, sizeof text, "%lld", (long long)l->memory_bytes);
         r = write_text(dir, h->v2[kind] ? "memory.max" : "memory.limit_in_bytes", text);
-        /* Swap would let a run go past the limit; absent without swap accounting. */
+        /* Swap would let a run pass its memory limit. The file is absent without swap accounting. */
         write_text(dir, h->v2[kind] ? "memory.swap.max" : "memory.memsw.limit_in_bytes", h->v2[kind] ? "0" : text);
-        if (!h->v2[kind]) /* what lies in buffers of its connections; v2 counts that by itself */
+        if (!h->v2[kind]) /* socket buffers of the run's connections; v2 counts them by itself */
             write_text(dir, "memory.kmem.tcp.limit_in_bytes", text);
     } else if (kind == CGROUP_PIDS && l->pids >= 0) {
         snprintf(text, sizeof text, "%lld", (long long)l->pids);
@@ -274,7 +276,7 @@ bool cgroup_must_move(const struct cgroup_host *h)
     bool any = false;
     for (int k = 0; k < CGROUP_N_KINDS; k++)
         any |= is_v1(h, k);
-    return any && *h->base[CGROUP_TREE]; /* the tree tells the run's processes from the one that went ahead */
+    return any && *h->base[CGROUP_TREE]; /* the v2 tree tells the run's processes from the standby's */
 }
 
 int cgroup_enter(const struct cgroup_host *h, const char *name, struct err *e)
@@ -351,7 +353,7 @@ void cgroup_sweep(const struct cgroup_host *h, const char *prefix)
         DIR *d = is_v1(h, k) ? opendir(h->base[k]) : NULL;
         for (struct dirent *ent; d && (ent = readdir(d));)
             if (!strncmp(ent->d_name, prefix, strlen(prefix)))
-                unlinkat(dirfd(d), ent->d_name, AT_REMOVEDIR); /* refused while somebody is in it */
+                unlinkat(dirfd(d), ent->d_name, AT_REMOVEDIR); /* rmdir is refused while a process is in it */
         if (d)
             closedir(d);
     }

@@ -94,8 +94,8 @@ static int check_version(struct home *h, struct err *e)
     return 0;
 }
 
-/* Made when it is not there, and ours alone to change: where others may make names (/tmp) it is not one of theirs, and as its
- * owner only we can move it away from there. */
+/* Makes the run-time directory if it is not there, changeable by us alone. Where others may make names (/tmp), one that somebody
+ * else made is not accepted; one that we own, only we can move away. */
 static int own_runtime(const char *path, struct err *e)
 {
     struct stat st;
@@ -109,21 +109,22 @@ static int own_runtime(const char *path, struct err *e)
     return 0;
 }
 
-/* What state/runtime names, if it is there and can be had. */
+/* The directory that state/runtime names, if it exists and can be used. */
 static char *kept_runtime(const struct home *h)
 {
     AUTO_BUF struct buf b = {0};
     char drawn[17], tag[17];
     if (fd_read_file(h->dirfd, "state/runtime", &b, PATH_MAX, NULL) < 0 ||
         sscanf(b.p, TMP_RUNTIME "%16[0-9a-f] of %16[0-9a-f]", drawn, tag) != 2 || strlen(drawn) != 16 || strcmp(tag, h->tag) != 0)
-        return NULL; /* another tag: it came with a home that was moved or copied, and is that one's */
+        return NULL; /* another tag: the home was moved or copied, and that directory is the other one's */
     AUTO_FREE char *path = xasprintf(TMP_RUNTIME "%s", drawn);
     return own_runtime(path, NULL) < 0 ? NULL : xstrdup(path);
 }
 
-/* In /tmp anybody can make a directory first, so that the name must not be known: it is drawn, and kept in state/, which only the
- * home's user reads. A name that was in use once can be seen; who takes it while it is not there (after a reboot) makes us draw
- * another. Versions before this had `old`, which stays while it is there: runs may have their sockets in it. */
+/* In /tmp anybody can make a directory first, so the name must not be known. It is drawn at random and kept in state/, which only
+ * the home's user can read. A name that was in use can be seen by others: if somebody takes it while it is not there (after a
+ * reboot), another one is drawn. `old` is the name of versions before this; it is kept while the directory is there, since runs may
+ * have their sockets in it. */
 static int tmp_runtime(struct home *h, const char *old, struct err *e)
 {
     struct stat st;
@@ -132,7 +133,7 @@ static int tmp_runtime(struct home *h, const char *old, struct err *e)
     AUTO_FD int lock = openat(h->dirfd, "state/runtime.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (lock < 0 || flock(lock, LOCK_EX) < 0)
         return err_sys(e, -errno, "cannot lock %s/state/runtime.lock", h->path);
-    if ((h->runtime = kept_runtime(h))) /* another process of this home was faster */
+    if ((h->runtime = kept_runtime(h))) /* another process of this home drew one first */
         return 0;
     if (lstat(old, &st) == 0 && st.st_uid == geteuid()) {
         h->runtime = xstrdup(old);
@@ -148,8 +149,8 @@ static int tmp_runtime(struct home *h, const char *old, struct err *e)
     return r < 0 ? r : fd_write_file(h->dirfd, "state/runtime", text, strlen(text), 0600, e);
 }
 
-/* Sockets need short paths: /run for root, else the user's run-time directory, else /tmp. A user's own is closed to tenants' uids.
- */
+/* Socket paths must be short: /run for root, else the user's run-time directory, else /tmp. A user's own run-time directory is
+ * closed to other uids, so tenants' could not use it. */
 static int make_runtime(struct home *h, struct err *e)
 {
     const char *user = getenv("XDG_RUNTIME_DIR");
@@ -259,7 +260,7 @@ int home_init(const char *path, struct err *e)
 void home_narrow(const struct home *h)
 {
     for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++) {
-        int r = beneath_narrow_dir(h->dirfd, dirs[i].name, dirs[i].mode | 0070); /* a group of the provider's choice stays */
+        int r = beneath_narrow_dir(h->dirfd, dirs[i].name, dirs[i].mode | 0070); /* the provider's own group stays */
         if (r < 0 && r != -ENOENT)
             log_warn("modes", NULL, NULL, "%s/%s: %s", h->path, dirs[i].name, err_text(r));
     }
@@ -374,7 +375,7 @@ int home_kept_port(const struct home *h, const char *program)
 
 int home_keep_port(const struct home *h, const char *program, int port, struct err *e)
 {
-    /* A file for each program: they start side by side, and would lose each other's number in a common one. */
+    /* Each program has a file of its own. They start side by side, and would overwrite each other's number in a common one. */
     AUTO_FREE char *rel = xasprintf("state/%s.port", program);
     AUTO_FREE char *text = xasprintf("%d\n", port);
     return fd_write_file(h->dirfd, rel, text, strlen(text), 0600, e);

@@ -21,24 +21,24 @@ struct home {
  * name what is missing; a home of a newer version is ERR_VERSION. Where the home has run in a user namespace, this process is in it
  * from then on (userns_enter): before the process has threads. */
 int home_open(struct home *h, const char *path, struct err *e);
-/* The same for what runs the home: without root it gets such a namespace, where that can be had. */
+/* The same for programs that run the home (`up`, managers): without root such a namespace is made first, where possible. */
 int home_enter(struct home *h, const char *path, struct err *e);
 void home_close(struct home *h);
 
-/* Takes from the home's directories what an earlier version let others have: they name the tenants' addresses and secrets, and what
- * tenants did. Never widens. */
+/* Removes permissions that earlier versions gave to others: names of files there tell tenants' addresses and secrets, and what
+ * tenants did. Never adds any. */
 void home_narrow(const struct home *h);
 
-/* Makes again what of its directories is gone (deleted, or no part of a backup that was restored), and logs each. For who starts
- * the home, before anything else of it runs. */
+/* Makes directories of the home that are gone (deleted, or not in the backup that was restored), and logs each. To be called by who
+ * starts the home, before any other program of it runs. */
 int home_mend(const struct home *h, struct err *e);
 
-/* Programs of ours that tenants' runs may call, in HOME/bin, which is on their PATH: where the platform itself lies they may not
- * reach. For who starts the home; writes only what is another than it was. */
+/* Copies programs that tenants' runs may call into HOME/bin, which is on their PATH: the directory where the platform is installed
+ * may be out of their reach. To be called by who starts the home. Writes only what has changed. */
 #define HOME_TOOLS "bin"
 int home_put_tools(const struct home *h, struct err *e);
 
-/* We are root and the home is root's: programs that tenants reach then have a uid of their own. */
+/* Whether we are root and the home is root's: then programs that tenants reach have uids of their own. */
 bool home_is_roots(const struct home *h);
 
 /* Makes a home at `path` (which may exist when empty). */
@@ -50,17 +50,17 @@ char *home_path(const struct home *h, const char *rel);
 char *home_socket(const struct home *h, const char *name);
 /* Absolute path of one of the platform's programs. */
 char *home_program(const struct home *h, const char *name);
-/* What `exec` of a tenant's configuration names: below apps/<tenant>/ unless it is absolute. A secret's file: below
- * keys/<tenant>/. And the path of an `image`, as `exec`; *ret_tag is behind the colon of PATH:TAG, "" where there is none.
- * Caller frees. */
+/* The path that `exec` of a tenant's configuration means: below apps/<tenant>/ unless it is absolute. Likewise of a secret's file,
+ * below keys/<tenant>/, and of an `image`, as for `exec`; *ret_tag is behind the colon of PATH:TAG, "" where there is none. The
+ * caller frees. */
 char *home_exec(const struct home *h, const char *tenant, const char *exec);
 char *home_secret(const struct home *h, const char *tenant, const char *file);
 char *home_image(const struct home *h, const char *tenant, const char *image, const char **ret_tag);
-/* The file that says, relative to the home, that the provider wants a tenant removed for good. Caller frees. */
+/* Path, relative to the home, of the mark by which the provider orders a tenant's purge. The caller frees. */
 char *home_purge_mark(const char *tenant);
 
-/* Takes state/<name>.lock for this process' life; -EWOULDBLOCK when another holds it for wait_ms more (0: does not block).
- * The descriptor stays open. */
+/* Takes the lock state/<name>.lock for this process' life. -EWOULDBLOCK: somebody else still held it after wait_ms (0: does not
+ * block). The descriptor stays open. */
 int home_lock(const struct home *h, const char *name, int wait_ms, struct err *e);
 
 /* The port a program of this home had last (state/<program>.port); 0: none. Ports are kept so that endpoints stay what

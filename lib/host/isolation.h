@@ -1,4 +1,4 @@
-/* What this host gives to `isolation = "full"`: asked of simbdp-run, which tries it. */
+/* What this host can do for `isolation = "full"`. simbdp-run is asked, which tries it. */
 #ifndef SIMBDP_HOST_ISOLATION_H
 #define SIMBDP_HOST_ISOLATION_H
 
@@ -8,12 +8,12 @@
 
 struct isolation_host {
     bool full;           /* a run can have namespaces and a view of its own */
-    char why[512];       /* not full: why */
-    int landlock;        /* the kernel's ABI, 0: none */
-    bool user_namespace; /* root here is not the host's */
+    char why[512];       /* why runs cannot have full isolation */
+    int landlock;        /* Landlock's ABI version, 0: not there */
+    bool user_namespace; /* root of a user namespace, not of the host */
 };
 
-/* Blocks for some milliseconds. A program that cannot be asked counts as a host that gives nothing. */
+/* Blocks for some milliseconds. If simbdp-run cannot be asked, the host counts as one that can do nothing. */
 void isolation_probe(struct isolation_host *ret, const struct home *h);
 
 #endif

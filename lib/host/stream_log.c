@@ -54,7 +54,7 @@ int stream_log_read(int home_fd, const char *tenant, void (*fn)(void *arg, const
     if (!file)
         return errno == ENOENT ? 0 : -errno;
     for (ssize_t n; (n = getline(&line, &cap, file)) > 0;) {
-        AUTO_BSON bson_t *doc = json_parse(line, (size_t)n, NULL); /* the last line may be cut off by a crash */
+        AUTO_BSON bson_t *doc = json_parse(line, (size_t)n, NULL); /* a crash may have cut off the last line */
         if (doc)
             add_line(&k, doc);
     }

@@ -1,4 +1,5 @@
-/* The intervals of a tenant's logs/tenants/<tenant>/stream.jsonl, which the broker writes: what its streams are billed by. */
+/* Reads a tenant's logs/tenants/<tenant>/stream.jsonl, which the broker writes: what its streams are billed by, interval by
+ * interval. */
 #ifndef SIMBDP_HOST_STREAM_LOG_H
 #define SIMBDP_HOST_STREAM_LOG_H
 
@@ -6,17 +7,18 @@
 #include <stdint.h>
 
 struct stream_interval {
-    char line[20]; /* its number */
+    char line[20]; /* the line's number */
     int64_t at_ms;
     char stream[64], app[64];      /* app: empty where it is not of an app */
-    bool of_app;                   /* what an app acknowledged; else what was published */
-    int64_t messages, bytes, rows; /* bytes and rows: of an app */
-    int64_t refused, dead;         /* requests of the stream; messages of an app */
-    double ms;                     /* all messages together took so long */
+    bool of_app;                   /* of an app: acknowledged; of a stream: published */
+    int64_t messages, bytes, rows; /* bytes and rows of an app */
+    int64_t refused, dead;         /* refused: requests of the stream; errors: messages of an app */
+    double ms;                     /* the sum over all messages */
 };
 
-/* fn is called with 1 for each, and with -1 for one that counts no more: the next line of the same app has its number, and is in
- * its place (programs/broker/tally.h). 0, also where there is none, or -errno. Blocks. */
+/* Calls fn with 1 for each interval. After a kill the broker may write an interval again, with the same number
+ * (programs/broker/tally.h): fn is then called with -1 for the earlier one, which no longer counts. 0, also when there is no log,
+ * or -errno. Blocks. */
 int stream_log_read(int home_fd, const char *tenant, void (*fn)(void *arg, const struct stream_interval *v, int sign), void *arg);
 
 #endif

@@ -1,16 +1,18 @@
-/* Who has which block of uids on this host.
+/* Which home has which block of uids on this host.
  *
  *   HOME/state/uids.json      {"id": ID, "uid_base": N, "n": N}            what this home has; ID is random, made with it
- *   IDS_REGISTRY/<uid_base>   {"id": ID, "home": PATH}                     who has that block; root's, 0700
+ *   IDS_REGISTRY/<uid_base>   {"id": ID, "home": PATH}                     which home has that block; root's, 0700
  *
- * An entry counts while the home at PATH has that id and block: else that home was removed, moved or made anew, and the block may
- * be entered for another, though never while there is one that nobody had, since files of the old uids may still lie about.
- * Choosing happens under a lock on the registry. It enters first and keeps then: a crash between the two leaves an entry that does
- * not count.
+ * An entry counts while the home at PATH has that id and block. Otherwise that home was removed, moved or made anew, and the block
+ * may be given to another home. That is only done when no unused block is left, since files of the old uids may still lie about.
  *
- * Where: systemd's UIDS-GIDS page leaves 0x70000000 to 0x7fffffff to nobody in particular; below 2000200000 are what sssd and
- * FreeIPA hand out. The start is random, not made of the home's path: homes of containers often have the same path, and containers
- * see one kernel but each its own registry. In a user namespace that maps less, blocks are looked for in what it maps. */
+ * Choosing happens under a lock on the registry. The entry is made first, state/uids.json second: a crash between the two leaves an
+ * entry that does not count.
+ *
+ * Where blocks lie: systemd's UIDS-GIDS page assigns 0x70000000 to 0x7fffffff to nobody in particular; sssd and FreeIPA hand out
+ * ids below 2000200000. The start is random and not made of the home's path: homes in containers often have the same path, and
+ * containers share one kernel while each has its own registry. In a user namespace that maps less, blocks are looked for in what it
+ * maps. */
 #include "uids.h"
 #include "base/buf.h"
 #include "base/fd.h"
@@ -43,13 +45,13 @@ struct spans {
     size_t n;
 };
 
-/* Where blocks are looked for, in this order, and what apart they are. */
+/* Ranges in which blocks are looked for, in this order, and the distance between blocks. */
 static const struct {
     int64_t first, end, stride;
 } regions[] = {
     {0x78000000, 0x7fff0000, IDS_BLOCK},
-    {2 * IDS_BLOCK, 0x70000000, IDS_BLOCK}, /* of a user namespace with many ids */
-    {1024, 65536 - IDS_PROGRAMS, 64},       /* of one with the usual 65536 */
+    {2 * IDS_BLOCK, 0x70000000, IDS_BLOCK}, /* in a user namespace with many ids */
+    {1024, 65536 - IDS_PROGRAMS, 64},       /* in one with the usual 65536 */
 };
 
 struct claim {
@@ -122,7 +124,7 @@ static int read_entry(int registry, int64_t base, struct claim *ret)
     return read_claim(registry, name, ret, NULL);
 }
 
-/* ---- what is taken by others than homes ---- */
+/* ---- ids that others than homes use ---- */
 
 static void add_span(struct spans *s, int64_t lo, int64_t n)
 {
@@ -130,7 +132,8 @@ static void add_span(struct spans *s, int64_t lo, int64_t n)
     s->v[s->n++] = (struct span){lo, n};
 }
 
-/* Lines of numbers, the fields `lo` and `n` (counted from 0; n -1: one id). A missing file is none. */
+/* Reads lines of numbers. `lo` and `n` are the fields (from 0) with the first id and the count; n -1: one id a line. A missing file
+ * counts as empty. */
 static void read_spans(const char *path, const char *separator, int lo_at, int n_at, struct spans *s)
 {
     AUTO_BUF struct buf b = {0};
@@ -170,7 +173,7 @@ static bool within(const struct spans *s, int64_t lo, int64_t n)
 }
 
 struct host {
-    struct spans uids, gids, taken; /* mapped, mapped, of users, groups and subordinate ids */
+    struct spans uids, gids, taken; /* two maps, then users, groups and subordinate ids */
 };
 
 static void host_fini(struct host *h)
@@ -180,7 +183,7 @@ static void host_fini(struct host *h)
     free(h->taken.v);
 }
 
-/* In a home's own user namespace the ids are others than those of the host's users. */
+/* In a home's own user namespace ids are not those of the host's users, so these files say nothing about them. */
 static void host_init(struct host *h, const char *map, bool own)
 {
     read_spans(map ? map : "/proc/self/uid_map", " ", 0, 2, &h->uids);
@@ -211,7 +214,7 @@ static bool is_free(const struct host *h, const struct ids *ids)
 
 /* ---- choosing ---- */
 
-/* reuse: also a block whose entry does not count any more. */
+/* reuse: a block may be taken whose entry does not count any more. */
 static bool choose_in(int registry, const struct host *h, size_t region, bool reuse, struct ids *ret)
 {
     int64_t stride = regions[region].stride, slots = (regions[region].end - regions[region].first) / stride;
@@ -238,8 +241,8 @@ static int enter(int registry, const char *home, const struct claim *kept, struc
     return write_claim(registry, name, &entry, e);
 }
 
-/* The entry of a home that lost state/uids.json: its files are of these uids. A new one at the same path has no ledger yet, and
- * does not get those of the one that was there before. */
+/* Finds the entry of a home that lost state/uids.json: its files belong to these uids. A new home at the same path has no ledger
+ * yet, and does not get the uids of the one that was there before. */
 static bool find_lost(int registry, const char *home, struct claim *ret)
 {
     struct stat st;
@@ -290,7 +293,7 @@ static int choose(int registry, const char *home, const struct host *h, struct i
     return r;
 }
 
-/* What the home kept, unless another one has it by now. */
+/* The block that state/uids.json has, unless another home has it by now. */
 static int confirm(int registry, const char *home, const struct claim *kept, struct err *e)
 {
     AUTO_CLAIM struct claim entry = {0};
@@ -315,7 +318,7 @@ static int confirm(int registry, const char *home, const struct claim *kept, str
     return enter(registry, home, kept, e);
 }
 
-/* The registry belongs to root (or the user) alone: what stands in it decides who shares whose files. */
+/* The registry must belong to root (or the user) alone: its entries decide who shares whose files. */
 static int open_registry(const char *path, struct err *e)
 {
     struct stat st;
@@ -348,8 +351,8 @@ static bool is_entered(const char *registry, const char *home, const struct clai
 }
 
 struct place {
-    const char *registry, *other; /* other: where the first cannot be written; NULL: none */
-    const char *map;              /* NULL: of this process */
+    const char *registry, *other; /* other: the registry where the first cannot be written; NULL: none */
+    const char *map;              /* what is mapped; NULL: of this process */
     bool own;                     /* in a user namespace of the home's */
 };
 
@@ -365,7 +368,7 @@ static int resolve(const char *home, const struct place *p, struct ids *ret, str
     if (r == 0 && !is_mapped(&host, &kept.ids))
         return err_set(e, ERR_CONFIG, "the uids of %s (from %lld on) do not exist in this user namespace; set platform.uid_base",
                        home, (long long)kept.ids.base);
-    if (r == 0 && is_entered(p->registry, home, &kept)) { /* nearly always: needs no lock */
+    if (r == 0 && is_entered(p->registry, home, &kept)) { /* the usual case needs no lock */
         *ret = kept.ids;
         return 0;
     }
@@ -374,7 +377,7 @@ static int resolve(const char *home, const struct place *p, struct ids *ret, str
         dir = open_registry(p->other, e);
     if (dir < 0)
         return dir;
-    if (r < 0) /* a program of the same home may have been quicker */
+    if (r < 0) /* another program of this home may have chosen meanwhile */
         r = read_claim(AT_FDCWD, path, &kept, e);
     if (r == -ENOENT)
         return choose(dir, home, &host, ret, e);
@@ -390,7 +393,7 @@ int ids_choose(const char *home, const char *registry, const char *map, struct i
     return resolve(home, &(struct place){registry, NULL, map, false}, ret, e);
 }
 
-/* Of a user's homes; not by his environment, which differs between a shell and a service. */
+/* The registry of a user's homes. $HOME is not used: it differs between a shell and a service. */
 static int resolve_own(const char *home, int64_t uid, struct ids *ret, struct err *e)
 {
     const struct passwd *pw = getpwuid((uid_t)uid);

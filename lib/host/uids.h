@@ -1,9 +1,9 @@
-/* The uids (and gids) of the platform's own programs and of tenants when it runs as root, of the host or of a user namespace. A
+/* The uids (and gids) of the platform's own programs and of tenants, when it runs as root of the host or of a user namespace. A
  * home has a block of IDS_BLOCK ids from its `platform.uid_base` on: the first is the inspectors', tenants' follow (the ledger
- * keeps which), the programs' are at the end.
+ * keeps which), and those of programs are at the end.
  *
- * Blocks are chosen once per home (ids.c): state/uids.json keeps which, and a registry of this host who has which, so that two
- * homes never share one, and a copied home is told from its original. */
+ * A block is chosen once per home (uids.c). state/uids.json keeps which, and a registry of this host keeps which home has which
+ * block. So two homes never share one, and a copied home is told from its original. */
 #ifndef SIMBDP_HOST_UIDS_H
 #define SIMBDP_HOST_UIDS_H
 
@@ -13,7 +13,8 @@
 
 enum { IDS_FIRST = 1000, IDS_BLOCK = 65536, IDS_PROGRAMS = 61440 };
 
-/* What a home counts from that never ran as root: numbers for the ledger that nobody is given. Root gives them anew. */
+/* The base of a home that never ran as root: numbers for the ledger that nobody is given. When root starts it, it gets real ones.
+ */
 #define IDS_UNUSED INT64_C(0xf0000000)
 
 enum ids_role {
@@ -49,23 +50,24 @@ static inline int64_t ids_program(int64_t uid_base, enum ids_role role)
     return uid_base + IDS_PROGRAMS + role;
 }
 
-/* A home's block. n: ids from `base` on for inspectors and tenants, and for programs from base + IDS_PROGRAMS on; IDS_PROGRAMS,
- * or fewer in a user namespace that has no room for whole blocks. */
+/* A home's block. n: how many ids from `base` on are for inspectors and tenants: IDS_PROGRAMS, or less in a user namespace that has
+ * no room for whole blocks. Programs' ids are from base + IDS_PROGRAMS on. */
 struct ids {
     int64_t base, n;
 };
 
-/* The uid of one of the home's programs, whose block begins at uid_base; -1: it runs as who starts it (home_is_roots). */
+/* The uid of one of the home's programs, whose block begins at uid_base. -1: it runs as whoever starts it (home_is_roots is false).
+ */
 struct home;
 int64_t ids_of_program(const struct home *h, int64_t uid_base, enum ids_role role);
 
-/* Root's; a user's is ~/.local/state/mysimbdp/uids, else /var/tmp/mysimbdp-UID/uids. */
+/* Of root; a user's is ~/.local/state/mysimbdp/uids, else /var/tmp/mysimbdp-UID/uids. */
 #define IDS_REGISTRY      "/var/lib/mysimbdp/uids"
-#define IDS_REGISTRY_ELSE "/run/mysimbdp/uids" /* where /var/lib cannot be written */
+#define IDS_REGISTRY_ELSE "/run/mysimbdp/uids" /* used where /var/lib cannot be written */
 
-/* The block of the home at `home` (any path to it); chosen, kept and entered into the host's registry when it has none. Not root:
- * what is kept, else IDS_UNUSED. Blocks for the registry's lock (brief). Fails with its
- * remedy when another home has the block (this one is a copy), when it is not mapped here, and when there is none. */
+/* The block of the home at `home` (any path to it). Chosen, kept and entered into the host's registry when it has none. Without
+ * root: what is kept, else IDS_UNUSED. Fails, with the remedy, when another home has the block (this one is a copy), when the block
+ * is not mapped here, and when none is free. Blocks for the registry's lock (briefly). */
 int ids_of_home(const char *home, struct ids *ret, struct err *e);
 
 /* The same with another registry and another list of what is mapped (the format of /proc/self/uid_map); for tests. */

@@ -1,8 +1,8 @@
-/* HOME/state/userns.json   {"uid": N, "subuid": N, "n_subuids": N, "gid": N, "subgid": N, "n_subgids": N}, as of the host
+/*   HOME/state/userns.json   {"uid": N, "subuid": N, "n_subuids": N, "gid": N, "subgid": N, "n_subgids": N}, ids of the host
  *
- * Only processes of one user namespace may look at and end one another's: a second start joins the namespace that its home's
- * runs live in. It is found by them, so that nothing has to be kept and nothing is left when the last has ended; a lock (on the
- * directory state/) makes it one where several programs start at once. */
+ * Only processes of one user namespace may look at and end one another's. So a later start joins the namespace in which its home's
+ * processes live. It is found by them, so nothing has to keep it alive, and nothing is left when the last process has ended. When
+ * several programs start at once, a lock (on the directory state/) makes sure that only one namespace is made. */
 #include "userns.h"
 #include "base/buf.h"
 #include "base/fd.h"
@@ -29,7 +29,7 @@
 enum {
     MAX_TEXT = 1 << 20,
     MAX_ENVIRON = 4 << 20,
-    TOOL_REFUSES = -EKEYREJECTED, /* newuidmap or newgidmap; unlike anything that unshare says. -ENOENT: they are not there */
+    TOOL_REFUSES = -EKEYREJECTED, /* newuidmap or newgidmap failed, as opposed to unshare. -ENOENT: they are not installed */
 };
 
 /* ---- what is mapped, and what was ---- */
@@ -76,7 +76,7 @@ static bool same(const struct userns_map *a, const struct userns_map *b)
     return !memcmp(a, b, sizeof *a);
 }
 
-/* One of a process' two maps: the user's id and his range, and nothing else. */
+/* Checks one of a process' two maps: it must have the user's id and his range, and nothing else. */
 static bool read_map(const char *pid, const char *name, int64_t *ret_id, int64_t *ret_first, int64_t *ret_n)
 {
     char path[64];
@@ -135,17 +135,18 @@ static int run_tool(const char *tool, pid_t pid, int64_t id, int64_t first, int6
     pid_t child;
     int status;
     posix_spawn_file_actions_init(&fa);
-    posix_spawn_file_actions_addopen(&fa, 2, "/dev/null", O_WRONLY, 0); /* what it says is said in our words */
+    posix_spawn_file_actions_addopen(&fa, 2, "/dev/null", O_WRONLY, 0); /* its message is replaced by ours */
     int r = spawn_start(argv, environ, &fa, POSIX_SPAWN_SETSIGDEF, &child);
     if (r < 0)
-        return -ENOENT; /* or not for us to execute */
+        return -ENOENT; /* or we may not execute it */
     while (waitpid(child, &status, 0) < 0)
         if (errno != EINTR)
             return -errno;
     return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : TOOL_REFUSES;
 }
 
-/* The process that stays outside for a moment: only from there may the tools write our map. Ends with an errno. */
+/* The child that stays outside of the namespace for a moment: newuidmap and newgidmap can only write our map from there. Its exit
+ * code is an errno. */
 static _Noreturn void write_map(int go, pid_t pid, const struct userns_map *m)
 {
     char byte;
@@ -179,14 +180,14 @@ static int make(const struct userns_map *m)
 
 /* ---- what the host gives ---- */
 
-/* Tried by a child: there is no way back. m NULL: without ids. */
+/* A child tries it, since a process cannot leave the namespace again. m NULL: without subordinate ids. */
 static int attempt(const struct userns_map *m)
 {
     int status = 0;
     pid_t pid = fork();
     if (pid == 0) {
         int r = m ? make(m) : unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0 ? -errno : 0;
-        if (r == 0 && m && setresuid(1, 1, 1) < 0) /* AppArmor lets us in, and then do nothing */
+        if (r == 0 && m && setresuid(1, 1, 1) < 0) /* AppArmor may let us create the namespace, and then forbid everything in it */
             r = -errno;
         _exit(-r);
     }
@@ -197,7 +198,7 @@ static int attempt(const struct userns_map *m)
     return WIFEXITED(status) ? -WEXITSTATUS(status) : -ECANCELED;
 }
 
-/* The largest range that the file gives the user, by name or number. */
+/* The largest range that the file (/etc/subuid, say) gives the user, by name or number. */
 static bool find_range(const char *file, const char *name, int64_t uid, int64_t *ret_first, int64_t *ret_n)
 {
     AUTO_BUF struct buf b = {0};
@@ -308,8 +309,8 @@ static bool holds_path(const char *pid, const char *file, const char *home)
     return false;
 }
 
-/* Programs and runs' inits name the home in their command line, and tenants' processes in their environment (HOME is the scratch
- * directory). */
+/* Programs, and the inits of runs, have the home in their command line. Tenants' processes have it in their environment (HOME is
+ * the scratch directory). */
 static bool is_of_home(int proc, const char *pid, const char *home, const struct userns_map *m, bool own)
 {
     struct stat st;
@@ -317,7 +318,7 @@ static bool is_of_home(int proc, const char *pid, const char *home, const struct
            (holds_path(pid, "cmdline", home) || holds_path(pid, "environ", home));
 }
 
-/* own: by a process of the user's own; else by one of a tenant's, who may name any home: second best. */
+/* own: found by a process of the user's own. One found only by a tenant's process, which may name any home, is second best. */
 static int open_living(const char *home, const struct userns_map *m, bool own)
 {
     int found = -1;
@@ -327,14 +328,15 @@ static int open_living(const char *home, const struct userns_map *m, bool own)
         if (!is_of_home(dirfd(d), ent->d_name, home, m, own))
             continue;
         snprintf(path, sizeof path, "/proc/%.20s/ns/user", ent->d_name);
-        found = open(path, O_RDONLY | O_CLOEXEC); /* -1: it has just ended */
+        found = open(path, O_RDONLY | O_CLOEXEC); /* -1: the process has just ended */
     }
     if (d)
         closedir(d);
     return found;
 }
 
-/* Another program of ours, but for the command line, works on the home: it, or a run, began outside and cannot be taken along. */
+/* Whether another program of the platform, except the command line, works on the home outside of the namespace. It, or a run of
+ * its, cannot be taken along. */
 static bool is_in_use(const char *home)
 {
     char own[PATH_MAX] = "", exe[PATH_MAX], path[64];
@@ -360,7 +362,7 @@ static int join(int fd)
     return setns(fd, CLONE_NEWUSER) < 0 || unshare(CLONE_NEWNS) < 0 ? -errno : 0;
 }
 
-/* Nothing of the home's tenants could be read, and new ones would get the ids of others. */
+/* Without its ids none of the tenants' files could be read, and new tenants would get the ids of others. */
 static int refuse_lost(const char *path, const struct userns_map *kept, const struct userns_host *host, struct err *e)
 {
     return err_set(
@@ -399,7 +401,7 @@ static int enter_first(const char *path, struct err *e)
     AUTO_FREE char *uids = xasprintf("%s/state/uids.json", path);
     userns_look(&host);
     if (host.kind != USERNS_THERE)
-        return 0; /* one uid for all, as long as the configuration allows that */
+        return 0; /* then there is one uid for all, if the configuration allows it */
     if (access(uids, F_OK) == 0)
         return refuse_roots(path, e);
     if (is_in_use(path)) {
