@@ -15,7 +15,7 @@ enum { BOOT_ID = 36, LINE_BYTES = ID_SIZE - 1 + 1 + 20 + 1, BOOT_LINE_BYTES = BO
 
 struct continuity_of {
     const char *file, *mark, *name, *harm;
-    bool synced; /* each commit is */
+    bool synced; /* the database syncs each commit */
 };
 const struct continuity_of continuity_ledger = {"state/ledger.db", "state/continuity", "ledger",
                                                 "Files it does not know would be stored again", true};
@@ -36,7 +36,7 @@ static void read_boot(char out[BOOT_ID + 1])
         snprintf(out, BOOT_ID + 1, "%0*d", BOOT_ID, 0);
 }
 
-/* False: there is none, or it is none; then nothing is known of what the home had. */
+/* False: there is no mark, or none that can be read; then nothing is known of what the home had. */
 static bool read_mark(int fd, struct mark *ret)
 {
     char line[LINE_BYTES + 1] = "", boot[BOOT_LINE_BYTES + 1] = "";
@@ -62,8 +62,9 @@ static void write_mark(const struct continuity *c, bool settled)
         log_warn("continuity", NULL, NULL, "cannot write %s: %s", c->of->mark, strerror(errno));
 }
 
-/* What is committed is durable from here on: what is not in the database file, which SQLite syncs, is in its log. That has no locks
- * that closing it could take from SQLite. */
+/* Makes all that is committed durable. The database file is synced by SQLite; what is not in it yet is in the write-ahead log,
+ * which is synced here. On the log SQLite holds no locks that closing it here could drop (POSIX locks go with any close of their
+ * file). */
 static void settle(const struct continuity *c)
 {
     AUTO_FREE char *wal = xasprintf("%s-wal", c->of->file);
@@ -153,7 +154,7 @@ int continuity_init(struct continuity *c, const struct continuity_of *of, const 
                  of->mark, of->name);
     int r = known ? say_remedy(of, h, compare(of, c->id, c->commits, &had, e), e) : 0;
     if (r < 0) {
-        close(fd_take(&c->fd)); /* the mark stays what it was */
+        close(fd_take(&c->fd)); /* without counting: the mark stays as it was */
         return r;
     }
     if (!*c->id)
@@ -195,7 +196,8 @@ int continuity_check(const struct continuity_of *of, const struct home *h, sqlit
     int64_t commits = 0;
     AUTO_FD int fd = openat(h->dirfd, of->mark, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     int r = is_there(of, h, e);
-    if (r < 0 || !db || !read_mark(fd, &had)) /* the mark first: it is never ahead of what is read behind it */
+    /* The mark is read first, so that it is never ahead of the database that is read after it. */
+    if (r < 0 || !db || !read_mark(fd, &had))
         return r;
     read_database(db, id, &commits);
     return compare(of, id, commits, &had, e);

@@ -18,10 +18,10 @@
 enum { HEADER_BYTES = 100, AT_PAGE_SIZE = 16, AT_RESERVED = 20, SUM_BYTES = 4, MIN_PAGE = 512, MAX_PAGE = 65536 };
 static const char magic[16] = "SQLite format 3";
 
-struct file { /* of a database; followed by the file of the VFS below */
+struct file { /* of a database file; SQLite's own file of the default VFS lies behind it */
     sqlite3_file base;
-    const char *path;    /* SQLite's, as long as the file is open */
-    unsigned char *page; /* a copy to write, with its checksum */
+    const char *path;    /* SQLite's name of the file, valid while it is open */
+    unsigned char *page; /* room for a copy of a page with its checksum, which is what is written */
     int page_size;       /* 0: not known yet */
     bool checked;
 };
@@ -54,7 +54,7 @@ static bool agrees(const unsigned char *page, int n, sqlite3_int64 offset)
     return !s || s == sum(page, n, offset);
 }
 
-/* What the header says of all pages. The byte that says that there are checksums has one itself, in the page's. */
+/* Learns from the header of page 1 how large pages are and whether they have checksums. That page has a checksum, too. */
 static bool note_header(struct file *f, const unsigned char *p, int n)
 {
     if (n < HEADER_BYTES || memcmp(p, magic, sizeof magic) != 0)
@@ -100,7 +100,7 @@ static int x_read(sqlite3_file *sf, void *p, int n, sqlite3_int64 offset)
         return SQLITE_OK;
     if (!agrees(p, n, offset))
         return damaged(f, n, offset);
-    le_set_u32((unsigned char *)p + n - SUM_BYTES, 0); /* what it writes to the log has none, not an old one */
+    le_set_u32((unsigned char *)p + n - SUM_BYTES, 0); /* a page on its way to the log has no checksum, rather than an old one */
     return SQLITE_OK;
 }
 
@@ -183,13 +183,13 @@ static int x_shm_unmap(sqlite3_file *f, int delete)
     return real(f)->pMethods->xShmUnmap(real(f), delete);
 }
 
-/* Version 2: without xFetch, so that no page is mapped and read past us. */
+/* Version 2 of the methods has no xFetch: so no page is memory-mapped and read without passing here. */
 static const sqlite3_io_methods methods = {
     2,         x_close,  x_read,   x_write,   x_truncate, x_sync,        x_size,      x_lock, x_unlock, x_reserved,
     x_control, x_sector, x_traits, x_shm_map, x_shm_lock, x_shm_barrier, x_shm_unmap, NULL,   NULL,
 };
 
-/* Only databases are ours: logs and journals have SQLite's checksums, or none that matter. */
+/* Only database files get checksums here: logs and journals have SQLite's own, or none that matter. */
 static int x_open(sqlite3_vfs *v, const char *path, sqlite3_file *sf, int flags, int *out)
 {
     (void)v;
@@ -225,7 +225,7 @@ int db_open(const char *path, int flags, sqlite3 **ret)
     pthread_once(&once, make_vfs);
     int r = sqlite3_open_v2(path, ret, flags, "simbdp");
     if (r == SQLITE_OK)
-        sqlite3_file_control(*ret, "main", SQLITE_FCNTL_RESERVE_BYTES, &bytes); /* of a database that has none yet */
+        sqlite3_file_control(*ret, "main", SQLITE_FCNTL_RESERVE_BYTES, &bytes); /* in a database that has no checksums yet */
     return r;
 }
 
@@ -248,7 +248,7 @@ static struct file *file_of(sqlite3 *db)
     return f && f->base.pMethods == &methods ? f : NULL;
 }
 
-/* Once more, where somebody may just have been writing it. */
+/* A page that seems damaged is read once more, since somebody may just have been writing it. */
 static int read_page(struct file *f, unsigned char *page, sqlite3_int64 at)
 {
     for (int i = 0; i < 3; i++)
@@ -257,7 +257,7 @@ static int read_page(struct file *f, unsigned char *page, sqlite3_int64 at)
     return x_read(&f->base, page, f->page_size, at);
 }
 
-/* All that is in the database file. */
+/* Checks all pages of the database file. */
 static int read_all(sqlite3 *db, struct file *f, struct err *e)
 {
     sqlite3_int64 size = 0;
@@ -300,7 +300,7 @@ int db_own(sqlite3 *db, struct err *e)
     return db_check(db, e);
 }
 
-/* The log goes where it belongs by SQLite alone, which does not ask for checksums. */
+/* Checkpoints the log by SQLite alone, whose VFS does not check. */
 static int bring_in_log(const char *path)
 {
     sqlite3 *db = NULL;

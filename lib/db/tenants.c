@@ -17,7 +17,7 @@ int tenant_states(const struct home *h, struct tenant_state **ret, size_t *ret_n
     *ret_n = 0;
     if (stat(path, &st) < 0 || st.st_size == 0)
         return 0;
-    /* Read and write, so that the files of a write-ahead log may be opened; nothing is written. */
+    /* Opened for writing too, since SQLite needs that for the files of a write-ahead log. Nothing is written. */
     int r = db_open(path, SQLITE_OPEN_READWRITE, &db);
     if (r == SQLITE_OK)
         r = sqlite3_busy_timeout(db, BUSY_MS);

@@ -15,7 +15,7 @@ enum { MAX_LINE = 1 << 20, ACCEPT_PAUSE_MS = 100, RESERVE_S = 2 };
 
 struct ctl {
     struct event_base *base;
-    struct ctl_conn *conns; /* that are open */
+    struct ctl_conn *conns; /* open connections */
     struct ctl_ops ops;
     char *path;
     uid_t owner;
@@ -26,8 +26,8 @@ struct ctl {
 struct ctl_conn {
     struct ctl *ctl;
     struct ctl_conn *next, **at;
-    struct bufferevent *bev; /* NULL: gone */
-    bool on_reserve;         /* there is no other descriptor: it is closed when it was answered, since the next one waits */
+    struct bufferevent *bev; /* NULL: the other end is gone */
+    bool on_reserve;         /* it has the reserve descriptor: closed once answered, for the next one */
     bool is_answered;
     int held;
     void *data;
@@ -78,8 +78,8 @@ size_t ctl_backlog(const struct ctl_conn *c)
     return c->bev ? evbuffer_get_length(bufferevent_get_output(c->bev)) : 0;
 }
 
-/* Its descriptor becomes the reserve if that was used: were it closed and another opened, somebody else might be faster. (And
- * bufferevent_free closes later than it returns.) */
+/* If the reserve was used, this connection's descriptor becomes the reserve. Were it closed and another one opened, somebody else
+ * could get the number in between. (And bufferevent_free closes later than it returns.) */
 static void close_conn(struct ctl_conn *c)
 {
     struct ctl *ctl = c->ctl;
@@ -106,7 +106,7 @@ static void end(struct ctl_conn *c)
     ctl_release(c);
 }
 
-/* The socket's mode says so too; but a directory, and a mode, can be changed. */
+/* The socket's mode says the same; but a mode, and a directory, can be changed. */
 static bool is_of(const struct ctl_conn *c, int64_t uid)
 {
     struct ucred peer;
@@ -167,7 +167,7 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
     if ((what & (BEV_EVENT_EOF | BEV_EVENT_ERROR)) || !c->held)
         end(c);
     else
-        bufferevent_enable(c->bev, EV_READ); /* which its patience has ended; an answer is to come */
+        bufferevent_enable(c->bev, EV_READ); /* it timed out while an answer is still to come */
 }
 
 static void keep_reserve(struct ctl *ctl)
@@ -193,10 +193,10 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
     int s = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (s < 0 && (errno == EMFILE || errno == ENFILE) && ctl->reserve_fd >= 0) {
         on_reserve = true;
-        close(fd_take(&ctl->reserve_fd)); /* kept for this: to answer also when descriptors have run out */
+        close(fd_take(&ctl->reserve_fd)); /* what it is for: to answer also when no descriptors are left */
         s = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     }
-    if (s < 0) { /* not again at once: whoever waits there would make us spin */
+    if (s < 0) { /* a pause, since the connection that waits would make us spin */
         struct timeval tv = {0, ACCEPT_PAUSE_MS * 1000};
         event_del(ctl->ev);
         event_add(ctl->again_ev, &tv);
