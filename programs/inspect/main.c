@@ -69,7 +69,7 @@ static bool within(const struct inspect_request *rq, struct inspect_reply *re, c
     return false;
 }
 
-/* Known when all rows are. */
+/* A percentage, which can only be judged when all rows were read. */
 static void refuse_share(const struct inspect_request *rq, struct inspect_reply *re)
 {
     char detail[200];
@@ -135,15 +135,15 @@ static void describe(const struct reader *r, const struct spec *spec, const stru
     size_t n = out->n;
     if (f)
         figures_json(f, spec->now_ms, out);
-    if (out->n >= INSPECT_JSON_MAX) { /* columns with names of kilobytes */
+    if (out->n >= INSPECT_JSON_MAX) { /* too large: columns have names of kilobytes */
         out->n = n;
         json_null(out, "by_column");
     }
     json_end(out, '}');
 }
 
-/* Bytes that the file takes on the disk. Where those that it is said to take are few, its data are looked for as well: some file
- * systems count them late. */
+/* Bytes that the file takes on the disk. When these are not `enough`, the file's data are counted as well (SEEK_DATA): some file
+ * systems account for blocks late. */
 static int64_t on_disk(int fd, const struct stat *st, int64_t enough)
 {
     int64_t n = (int64_t)st->st_blocks * 512;
@@ -155,7 +155,7 @@ static int64_t on_disk(int fd, const struct stat *st, int64_t enough)
     return n;
 }
 
-/* How many bytes may be read of the file, compressed or not. False: it has more already, as holes; it was refused. */
+/* How many bytes may be read of the file, compressed or not. False: it already has more, as holes, and was refused. */
 static bool within_expansion(int fd, const struct inspect_request *rq, struct inspect_reply *re, int64_t *ret_max)
 {
     struct stat st;
@@ -229,7 +229,7 @@ static int copy_some(int from, int to, char *chunk, int64_t n)
     while (n > 0) {
         ssize_t got = read(from, chunk, n < COPY_BYTES ? (size_t)n : COPY_BYTES);
         if (got <= 0)
-            return got < 0 ? -errno : 0; /* it became shorter: seen behind */
+            return got < 0 ? -errno : 0; /* the file became shorter; that is noticed below */
         int r = fd_write_all(to, chunk, (size_t)got);
         if (r < 0)
             return r;
@@ -238,7 +238,7 @@ static int copy_some(int from, int to, char *chunk, int64_t n)
     return 0;
 }
 
-/* Holes stay holes: a file of any size may take no space where it comes from. */
+/* Copies a file with its holes: in staging/ it may be of any size and take no space. */
 static int copy_data(int from, int to, char *chunk, int64_t size)
 {
     int64_t at = 0, end;
@@ -248,7 +248,7 @@ static int copy_data(int from, int to, char *chunk, int64_t size)
         if (data < 0 && errno == ENXIO)
             break;
         if (data < 0 || (end = lseek(from, data, SEEK_HOLE)) <= data) {
-            data = at; /* not to be had here */
+            data = at; /* this file system cannot do that */
             end = size;
         }
         if (lseek(from, data, SEEK_SET) < 0 || lseek(to, data, SEEK_SET) < 0)
@@ -277,7 +277,7 @@ static void copy(int from, int to, struct inspect_reply *re)
     }
 }
 
-/* Beyond what the process has by now, which in a build with sanitizers are terabytes of address space. */
+/* The limit is counted from what the process has mapped by now, which in a build with sanitizers are terabytes. */
 static int limit_memory(int64_t bytes)
 {
     AUTO_BUF struct buf statm = {0};
@@ -289,7 +289,7 @@ static int limit_memory(int64_t bytes)
     return r < 0 ? r : setrlimit(RLIMIT_DATA, &(struct rlimit){max, max}) < 0 ? -errno : 0;
 }
 
-#ifdef __SANITIZE_ADDRESS__ /* whose malloc would end the process itself */
+#ifdef __SANITIZE_ADDRESS__ /* its malloc would end the process instead of returning NULL */
 const char *__asan_default_options(void);
 __attribute__((visibility("default"))) const char *__asan_default_options(void)
 {
@@ -297,7 +297,7 @@ __attribute__((visibility("default"))) const char *__asan_default_options(void)
 }
 #endif
 
-/* An empty root and a uid of its own where we are root; without privilege the filter alone has to do. */
+/* An empty root and a uid of its own when we are root. Without privilege the filter alone has to do. */
 static int drop_privileges(uid_t uid)
 {
     if (geteuid() == 0) {
@@ -382,7 +382,7 @@ int main(int argc, char **argv)
     signal(SIGHUP, SIG_IGN);
     mem_on_exhausted(on_exhausted);
     bson_mem_set_vtable(&(const bson_mem_vtable_t){.malloc = xmalloc, .calloc = xcalloc, .realloc = xrealloc, .free = free});
-    clk_now_ms(); /* so that libraries map what they need before the door closes */
+    clk_now_ms(); /* let libraries map what they need before mapping is forbidden */
     /* No sodium_init: it would choose BLAKE2b's AVX2 code, which is half as fast as the portable one on recent processors
      * (0.74 against 1.37 GB/s measured); hashing needs nothing else of it. */
     int r = limit_memory(strtoll(argv[2], NULL, 10));

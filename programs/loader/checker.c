@@ -27,7 +27,7 @@ void checker_fini(struct checker *c)
     *c = (struct checker){0};
 }
 
-/* As much of its words as people need, on one line. Caller frees. */
+/* The beginning of what it printed, on one line, as much as people need. The caller frees. */
 static char *shown(const char *p, size_t n, size_t max)
 {
     AUTO_BUF struct buf b = {0};
@@ -38,7 +38,7 @@ static char *shown(const char *p, size_t n, size_t max)
     while (n && strchr(" \t\r", p[n - 1]))
         n--;
     n = n < max ? n : max;
-    while (n && n == max && ((unsigned char)p[n - 1] & 0xc0) == 0x80) /* not in the middle of a character */
+    while (n && n == max && ((unsigned char)p[n - 1] & 0xc0) == 0x80) /* do not cut a character in two */
         n--;
     buf_add(&b, p, n);
     buf_add(&b, "", 0);
@@ -52,7 +52,7 @@ static bool says(const char *p, size_t n, const char *word)
     return n >= len && !memcmp(p, word, len) && (n == len || strchr(" \t\r:", p[len]));
 }
 
-/* False: the line is no answer. */
+/* Takes one line of the answer. False: it is neither "ok" nor "reject". */
 static bool take_line(struct checker *c, size_t i, const char *p, size_t n)
 {
     if (says(p, n, "reject")) {

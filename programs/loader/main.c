@@ -58,7 +58,7 @@ static int fail(struct load *l, int r, const struct err *e)
         return say(l, EXIT_TEMP, "database_down", e->msg);
     case -EACCES:
         return say(l, EXIT_NOPERM, "database_refused", e->msg);
-    case -EIO: /* of the disk that the input is on */
+    case -EIO: /* EIO and the like: the disk that the input is on */
         return say(l, EXIT_TEMP, "unreadable", e->msg);
     case ERR_CONFIG:
         return say(l, EXIT_DATA, "columns", e->msg);
@@ -123,7 +123,8 @@ static int each_input(struct load *l, struct ingest_rejects *count_rejects)
         }
         struct err e = {0};
         r = path && name ? read_input(l, path, name, count_rejects) : EXIT_CONFIG;
-        if (r == 0 && prefix && !count_rejects && sink_flush(l->in.sink, &e) < 0) /* what the server refuses is this input's */
+        /* Flushed here, so that rows that the server refuses count for this input. */
+        if (r == 0 && prefix && !count_rejects && sink_flush(l->in.sink, &e) < 0)
             r = fail(l, e.code, &e);
     }
     return r;
@@ -192,7 +193,7 @@ static int read_job(struct load *l)
     return 0;
 }
 
-/* Collection by collection: a tenant's own user may not drop its database. */
+/* Drops one collection after the other, since a tenant's own user may not drop its database. */
 static int drop_all(const char *url, const char *database)
 {
     bson_error_t be = {0};
@@ -249,7 +250,7 @@ static int run(struct load *l)
     return report_write(&l->in.report, NULL, NULL) < 0 ? 1 : 0;
 }
 
-/* For `mysimbdp doctor`: whether the server answers, and whether users can be made there. One JSON object. */
+/* For `mysimbdp doctor`: prints whether the server answers, and whether users can be created there, as one JSON object. */
 static int probe(const char *url)
 {
     static const char name[] = "simbdp_doctor_probe";
@@ -310,7 +311,7 @@ int main(int argc, char **argv)
     int r = argc == 2 && !strcmp(argv[1], "--probe")    ? probe(getenv("MONGO_URL"))
             : argc == 4 && !strcmp(argv[1], "--count")  ? count_main(getenv("MONGO_URL"), argv[2], argv[3])
             : argc >= 2 && !strcmp(argv[1], "--stream") ? messages_main(argc - 2, argv + 2)
-            : argc >= 4 && !strcmp(argv[3], "--stream") ? messages_main(argc - 4, argv + 4) /* behind --home HOME */
+            : argc >= 4 && !strcmp(argv[3], "--stream") ? messages_main(argc - 4, argv + 4) /* the arguments follow --home HOME */
                                                         : run(&l);
     ingest_close(&l.in);
     spec_free(l.spec);

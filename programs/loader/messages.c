@@ -5,22 +5,22 @@
  *     simbdp-load --stream --output dir -- COMMAND ARGS...        the .json and .csv files it leaves in SIMBDP_OUTPUT_DIR
  *     simbdp-load --stream --checker PROGRAM --checker-s N ...    PROGRAM sees the messages first, and may refuse some (checker.h)
  *
- * COMMAND gets messages on stdin, one escaped line each (lib/stream/command.h), many at once. Where it prints a line for each
- * (an empty one: no row), or a CSV header and a line for each, they belong together in their order. Where the numbers differ, or it
- * fails, it is run again with one message at a time: then all that it prints belongs to that message. With --output dir it always
- * is. So a row's _id is the same whenever, and beside whatever, its message is delivered.
+ * COMMAND gets many messages on stdin, one escaped line each (lib/stream/command.h). When it prints one line for each message (an
+ * empty one: no row), or a CSV header and one line for each, lines and messages are matched by their order. When the numbers
+ * differ, or COMMAND fails, it is run again with one message at a time: then everything it prints belongs to that message. With
+ * --output dir it is always run so. Therefore a row's _id does not depend on when, or together with what, its message is delivered.
  *
- * Exit codes of COMMAND, alone with a message: 0 its rows are stored; 65 the message becomes a dead letter; 75 all is given back
- * and the loader ends with 75; else the message is tried again, and is a dead letter after the stream's max_deliveries. A message,
- * or an output, that is no good as the dataset's columns have it becomes a dead letter that says why.
+ * Exit codes of COMMAND, alone with a message: 0 its rows are stored; 65 the message becomes a dead letter; 75 everything is given
+ * back and the loader ends with 75; else the message is tried again, and becomes a dead letter after the stream's max_deliveries. A
+ * message, or an output, that breaks the dataset's columns and rules becomes a dead letter that says why.
  *
- * A checker that does not answer as it has to (it dies, takes longer than N seconds, prints something else) is run again with one
- * message at a time; a message that it fails on alone is tried again, and is a dead letter after the stream's max_deliveries. Where
- * that is so for MAX_FAILURES messages in a row it is no message's fault: the loader ends, and what is left waits. Nothing is
- * acknowledged before the checker said ok, but with at most once.
+ * A checker that breaks the rules (it dies, takes longer than N seconds, prints something else) is run again with one message at a
+ * time. A message that it fails on alone is tried again, and becomes a dead letter after the stream's max_deliveries. When that
+ * happens for MAX_FAILURES messages in a row, the checker is at fault and not the messages: the loader ends, and what is left
+ * waits. No message is acknowledged before the checker said ok, except with delivery at_most_once.
  *
- * Environment: that of libsimbdp's stream apps (clientlib/include/simbdp.h). Exit: 0 stopped by SIGTERM, 75 the database does not
- * answer, 77 it or the broker refuses us, 78 environment, 1 else. */
+ * Environment: that of libsimbdp's stream apps (clientlib/include/simbdp.h). Exit: 0 stopped by SIGTERM; 75 the database does not
+ * answer; 77 it or the broker refuses us; 78 environment; 1 else. */
 #include "messages.h"
 #include "base/clk.h"
 #include "base/fd.h"
@@ -41,7 +41,8 @@
 #include <unistd.h>
 
 enum { EXIT_DATA = 65, EXIT_TEMP = 75, EXIT_NOPERM = 77, EXIT_CONFIG = 78 };
-/* A command is slow, as a rule: what one instance holds, others that come cannot have. */
+/* Windows are small with a command, which is slow as a rule: messages that this instance holds are not available to others that
+ * could work on them. */
 enum {
     MAX_MESSAGES = 10000,
     COMMAND_MESSAGES = 2000,
@@ -73,11 +74,11 @@ struct task {
     char output_dir[300]; /* "": stdout */
     struct message_rows rows;
     struct report report;
-    struct quality_log *quality; /* of what is read, and would be stored; or NULL */
+    struct quality_log *quality; /* figures of the messages that were read; NULL: none are kept */
     struct checker checker;
-    int failures;         /* messages that the checker failed on, in a row */
-    struct buf text, out; /* text: the messages as lines */
-    struct buf bodies;    /* and as they are, where they are stored themselves */
+    int failures;         /* messages in a row that the checker failed on */
+    struct buf text, out; /* the messages as lines, for commands */
+    struct buf bodies;    /* and as they are, when they are stored themselves */
     struct message {
         uint64_t seq;
         int64_t published_ms;
@@ -90,7 +91,7 @@ struct task {
 
 /* --- what is told --- */
 
-/* Tells how it goes, if that is due. Returns how long a message may be waited for. */
+/* Sends a report if one is due. Returns how long the caller may wait for a message. */
 static int64_t tell(struct task *k)
 {
     int64_t due = quality_log_tell(k->quality, k->d, &k->report);
@@ -99,7 +100,7 @@ static int64_t tell(struct task *k)
 
 /* --- one message's rows --- */
 
-/* message_read, counted. 0, or ERR_FORMAT: the message is refused. */
+/* message_read, and its figures are counted. 0, or ERR_FORMAT: the message is refused. */
 static int read_rows(struct task *k, uint64_t seq, int64_t published_ms, const char *p, size_t n, struct err *why)
 {
     k->rows.figures = quality_log_begin(k->quality, seq);
@@ -108,7 +109,7 @@ static int read_rows(struct task *k, uint64_t seq, int64_t published_ms, const c
     return r;
 }
 
-/* What was read, as rows of the message: false in *ret_good when there are too many, and it is a dead letter. */
+/* Stores what was read as the message's rows. *ret_good is false when there are too many: the message is a dead letter. */
 static int add_rows(struct task *k, uint64_t seq, bool *ret_good)
 {
     int r = drain_rows(k->d, seq, &k->rows, &k->err);
@@ -164,7 +165,7 @@ static int run_on(struct task *k, size_t from, size_t to)
                               .tick = keep,
                               .arg = k};
     int code = command_run(&job, &k->err);
-    buf_add(&k->out, "", 1); /* strspn and friends need an end */
+    buf_add(&k->out, "", 1); /* the text must end with a NUL for strspn */
     k->out.n--;
     return code < 0 ? code : k->err.code ? k->err.code : code;
 }
@@ -179,7 +180,7 @@ static size_t count_lines(const struct buf *b)
     return n;
 }
 
-/* A line for each message, perhaps behind a header that goes in front of each. */
+/* Matches lines with messages; a header, if there is one, is put in front of each line. */
 static int store_lines(struct task *k, bool header)
 {
     AUTO_BUF struct buf row = {0};
@@ -209,7 +210,7 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* The files of SIMBDP_OUTPUT_DIR by their names, dotfiles not. */
+/* The files of SIMBDP_OUTPUT_DIR in the order of their names, without those that begin with a dot. */
 static size_t list_outputs(const char *dir, char ***ret)
 {
     DIR *d = opendir(dir);
@@ -267,7 +268,7 @@ static void say_end(int code, char *why, size_t size)
     snprintf(why, size, code < 128 ? "the command exits with %d" : "the command ends by signal %d", code < 128 ? code : code - 128);
 }
 
-/* What became of a message that COMMAND had alone: 0, an error, or EXIT_TEMP. */
+/* Handles the end of COMMAND for a single message. 0, an error, or EXIT_TEMP. */
 static int after_one(struct task *k, const struct message *m, int code)
 {
     char why[80];
@@ -292,7 +293,7 @@ static int after_one(struct task *k, const struct message *m, int code)
     return 0;
 }
 
-/* At most once: COMMAND has seen them, and may not see them again. */
+/* With at_most_once COMMAND must not see a message twice: all that it has seen are done. */
 static int drop_all(struct task *k, int code)
 {
     char why[80] = "the command prints another number of lines than it has messages";
@@ -333,7 +334,7 @@ static const char *env_or(const char *name, const char *def)
     return value ? value : def;
 }
 
-/* It did not answer as it has to with message `m` alone. 0, or an error: it is no message's fault. */
+/* The checker broke the rules with message `m` alone. 0, or an error when no message is to blame. */
 static int after_failure(struct task *k, const struct message *m, const struct err *why)
 {
     const char *tenant = env_or("SIMBDP_TENANT_ID", "?"), *app = env_or("SIMBDP_APP", "?"), *run = env_or("SIMBDP_RUN_ID", "RUN");
@@ -349,7 +350,7 @@ static int after_failure(struct task *k, const struct message *m, const struct e
         text, k->failures);
 }
 
-/* What the checker said of the messages from `from` on; those that it let pass are kept, from *kept on. */
+/* Takes the checker's answers for the messages from `from` on. Those that passed are moved together, from *kept on. */
 static void take_verdicts(struct task *k, size_t from, size_t n, size_t *kept)
 {
     k->failures = 0;
@@ -365,7 +366,7 @@ static void take_verdicts(struct task *k, size_t from, size_t n, size_t *kept)
     }
 }
 
-/* Lines of messages that are no more among them go. */
+/* Removes the lines of messages that are no longer in the batch. */
 static void close_ranks(struct task *k)
 {
     size_t n = 0;
@@ -386,7 +387,7 @@ static int check_some(struct task *k, size_t from, size_t n, struct err *e)
     return k->err.code ? k->err.code : r;
 }
 
-/* 0: what is left of the batch passed. Else an error, or EXIT_TEMP. */
+/* 0: the messages that are left in the batch passed. Else an error, or EXIT_TEMP. */
 static int check(struct task *k)
 {
     struct err why = {0};
@@ -404,7 +405,7 @@ static int check(struct task *k)
         else if (r == CHECKED_NOTHING && after_failure(k, &k->v[i], &why) < 0)
             return k->err.code;
         if (r == CHECKED)
-            r = CHECKED_NOTHING; /* the next one is alone, too */
+            r = CHECKED_NOTHING; /* the next message is checked alone, too */
     }
     if (r < 0 && !k->err.code)
         k->err = why;
@@ -415,13 +416,14 @@ static int check(struct task *k)
     return 0;
 }
 
-/* Told to stop, it finishes what nobody else will. */
+/* Whether there is more to do. After a stop order only messages that are acknowledged already (at_most_once), since nobody else
+ * will do them. */
 static bool goes_on(struct task *k)
 {
     return !stopping || drain_owes(k->d);
 }
 
-/* Takes what is at hand, up to a batch. 0 when there is none, 1, or an error. */
+/* Takes the messages that have arrived, up to a batch. 1; 0 when there are none; or an error. */
 static int gather(struct task *k)
 {
     struct subscriber_message m;
@@ -542,7 +544,7 @@ static int take_args(struct task *k, int argc, char **argv, bool *ret_dir)
         else if (limit)
             k->checker.limit_ms = atoll(value) * 1000;
         if (!*value || (output && !*ret_dir && strcmp(value, "stdout")) || (limit && k->checker.limit_ms <= 0) ||
-            (!output && !checker && !limit && strcmp(option, "--home") != 0)) /* --home: for those who look at the process table */
+            (!output && !checker && !limit && strcmp(option, "--home") != 0)) /* for people who look at the process table */
             return fputs(usage, stderr), 2;
     }
     if (i + 1 < argc)

@@ -2,7 +2,7 @@
 #ifndef SIMBDP_LOADER_MESSAGES_H
 #define SIMBDP_LOADER_MESSAGES_H
 
-/* Arguments behind --stream; the exit code. */
+/* argv: what follows --stream. Returns the exit code. */
 int messages_main(int argc, char **argv);
 
 #endif

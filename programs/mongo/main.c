@@ -1,6 +1,6 @@
-/* simbdp-mongo: makes a place for the embedded MongoDB and becomes it (mongo). As root it gets a uid of its own
- * and a mount namespace, in which its data, its users and its classes lie below /tmp, so that it can reach them wherever the home
- * and the platform are, and nothing of them besides. Then no new privilege and the system calls of runs: the JVM is one, too. */
+/* simbdp-mongo: prepares a sandbox for the embedded MongoDB and becomes it (exec). As root it takes a uid of its own and a mount
+ * namespace, in which its data, its users and its classes lie below /tmp. So it can reach them wherever home and platform are, and
+ * nothing of either besides. Then no new privileges, and the system call filter of runs, which the JVM can live with. */
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -24,12 +24,12 @@ static const char usage[] = "usage: simbdp-mongo HOME UID JAVA DATA_DIRECTORY US
                             "`mysimbdp up` starts it.\n";
 
 struct place {
-    const char *name; /* below /tmp of the namespace */
+    const char *name; /* its name below /tmp of the namespace */
     char *path;       /* where the JVM finds it */
     int fd;
 };
 
-/* What is at the places' paths, below a /tmp of this process's own. 0 or -errno; what is half done is seen by nobody else. */
+/* Mounts the places below a /tmp of this process's own. 0 or -errno; what is half done nobody else can see. */
 static int gather(struct place *v, size_t n)
 {
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
@@ -62,7 +62,7 @@ int main(int argc, char **argv)
     struct place v[] = {{"data", argv[4], -1}, {"users", argv[5], -1}, {"classes", argv[6], -1}, {"door", argv[7], -1}};
     if (uid >= 0) {
         int r = gather(v, sizeof v / sizeof *v);
-        if (r == -EPERM) { /* a container: it stays who it is */
+        if (r == -EPERM) { /* in a container that may not be possible: it keeps its uid */
             log_warn("mongo", NULL, NULL, "no mount namespace can be had here: the embedded MongoDB runs as root");
             uid = -1;
         } else if (r < 0 || fchown(LEASH, (uid_t)uid, (gid_t)uid) < 0) {

@@ -46,13 +46,13 @@ static void on_stop(int sig)
 struct pipe {
     struct subscriber *s;
     char **command;
-    bool echo, once; /* once: at most; COMMAND sees no message again */
+    bool echo, once; /* delivery is at_most_once: COMMAND sees no message twice */
     uint32_t batch;
     int64_t wait_ms;
-    /* the messages at hand */
+    /* the messages that are being worked on */
     struct message {
         uint64_t seq;
-        size_t at, n; /* of its line, with the newline, in `text` */
+        size_t at, n; /* place and length of its line in `text`, newline included */
         bool done;
         int64_t came_us;
     } * v;
@@ -60,7 +60,7 @@ struct pipe {
     struct buf text;
     int64_t extend_ms;
     struct reporter *reporter;
-    int64_t settled_us; /* --echo: the last one */
+    int64_t settled_us; /* --echo: when the last message was done */
 };
 
 static void add(struct pipe *k, const struct subscriber_batch *b)
@@ -77,7 +77,7 @@ static void add(struct pipe *k, const struct subscriber_batch *b)
     }
 }
 
-/* Calls fn for the messages from..to that are not done, as ranges. */
+/* Calls fn for ranges of those messages from..to that are not done yet. */
 static void each_open(struct pipe *k, size_t from, size_t to,
                       void (*fn)(struct subscriber *s, const struct wire_range *v, size_t n))
 {
@@ -104,7 +104,7 @@ static void keep(void *arg)
     extend_if_due(arg);
 }
 
-/* Runs COMMAND on the lines of messages from..to; its exit code, or an error. */
+/* Runs COMMAND on the lines of messages from..to. Returns its exit code, or an error. */
 static int run_on(struct pipe *k, size_t from, size_t to, struct err *e)
 {
     size_t at = k->v[from].at, end = k->v[to - 1].at + k->v[to - 1].n;
@@ -146,7 +146,8 @@ static int run_batch(struct pipe *k, struct err *e)
     return code == EX_TEMPFAIL || code < 0 ? code : 0;
 }
 
-/* Told to stop, it finishes what nobody else will. */
+/* Whether there is more to do. After a stop order only messages that are acknowledged already (at_most_once), since nobody else
+ * will do them. */
 static bool goes_on(struct pipe *k)
 {
     return !stopping || subscriber_owes(k->s);
@@ -184,9 +185,10 @@ static bool acknowledge(struct pipe *k, const char *line, size_t n)
 {
     for (size_t i = 0; i < k->n; i++)
         if (!k->v[i].done && k->v[i].n == n && !memcmp(k->text.p + k->v[i].at, line, n)) {
-            int64_t now = clk_now_us(); /* one after the other: since the one before, or since it came */
+            int64_t now = clk_now_us();
             each_open(k, i, i + 1, subscriber_ack);
             k->v[i].done = true;
+            /* COMMAND does one after another: this one's time began when it came, or when the one before was done. */
             reporter_done(k->reporter, 1, n, now - (k->v[i].came_us > k->settled_us ? k->v[i].came_us : k->settled_us));
             k->settled_us = now;
             return true;
@@ -194,7 +196,7 @@ static bool acknowledge(struct pipe *k, const char *line, size_t n)
     return false;
 }
 
-/* What is done and was written goes; *ret_written moves with it. */
+/* Forgets the messages at the front that are done and whose lines were written; *written moves along with the buffer. */
 static void forget_done(struct pipe *k, size_t *written)
 {
     size_t i = 0;
@@ -223,7 +225,7 @@ static int by_echo(struct pipe *k, struct err *e)
         struct pollfd p[] = {{c.out, POLLIN, 0}, {c.in, POLLOUT, 0}};
         bool more = written < k->text.n;
         if (!goes_on(k) && (!k->once || written == k->text.n) && c.in >= 0)
-            close(fd_take(&c.in)); /* it sees the end, finishes, and exits */
+            close(fd_take(&c.in)); /* COMMAND sees the end of its input, finishes and exits */
         int got = c.in >= 0 ? subscriber_next(k->s, more || k->n ? 0 : LOOK_MS, &b, e) : 0;
         if (got < 0)
             break;
@@ -245,7 +247,7 @@ static int by_echo(struct pipe *k, struct err *e)
         for (char *end; done < answer.n && (end = memchr(answer.p + done, '\n', answer.n - done));) {
             size_t len = (size_t)(end + 1 - (answer.p + done));
             if (!acknowledge(k, answer.p + done, len))
-                fwrite(answer.p + done, 1, len, stderr); /* no message: its own words */
+                fwrite(answer.p + done, 1, len, stderr); /* a line that is no message's: something else that it printed */
             done += len;
         }
         if (done)
