@@ -1,4 +1,5 @@
-/* mysimbdp advise: the monitor's decision on figures from stdin. The monitor itself decides; it needs no home for that. */
+/* mysimbdp advise: the monitor's decision on figures from stdin. The program `monitor` makes it (monitor --advise); no home is
+ * needed. */
 #include "cli.h"
 
 #include "base/mem.h"

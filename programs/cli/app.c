@@ -16,7 +16,7 @@ static const struct col cols[] = {
     {"asks", COL_JSON, 0},
 };
 
-/* Its run id on the standard output alone, for scripts. */
+/* Prints the run id alone on the standard output, for scripts. */
 static void print_started(const bson_t *answer)
 {
     const char *run_id = json_get_str(answer, "run_id", NULL);
@@ -49,7 +49,7 @@ static int list(struct cli *c, const char *tenant)
     return r;
 }
 
-/* Cuts off what follows a "--", or else what follows `n` arguments. */
+/* Takes the arguments behind "--" off, or, without one, those behind the first `n`. */
 static char **take_arguments(struct cli *c, int n)
 {
     int at = 0;
@@ -90,7 +90,7 @@ int verb_app(struct cli *c)
         if (*end || end == count || n < 0)
             return cli_usage(c, "\"%s\" is no number of instances, nor auto", count);
         json_i64(&rq, "count", n);
-        json_bool(&rq, "pin", n > 0); /* none is what a message wakes up; `stop` keeps it so */
+        json_bool(&rq, "pin", n > 0); /* with none, a message may start one; `stop` prevents that */
     }
     if (start && *arguments) {
         json_begin(&rq, "args", '[');

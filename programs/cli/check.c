@@ -35,7 +35,7 @@ static void warn_exec(const struct home *h, const struct conf_tenant *t, int lin
         printf("%s:%d: warning: %s is not executable\n", t->file, line, path);
 }
 
-/* Things that are no errors of the files but will bite at run time. */
+/* Warnings: what is no error of the files, but will fail at run time. */
 static void warn(const struct home *h, const struct conf_tenant *t)
 {
     const struct conf_batch *b = t->batch.v;
@@ -49,7 +49,8 @@ static void warn(const struct home *h, const struct conf_tenant *t)
             warn_exec(h, t, a[k].line, a[k].checker, "");
 }
 
-/* Whether it is this host's: tried, since only that says it. NULL: it is. */
+/* Whether something can listen on the address of `listen` here. That is tried, since nothing else tells. NULL: it can; else why
+ * not. */
 static const char *listen_trouble(const char *address)
 {
     struct addrinfo want = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *found = NULL;

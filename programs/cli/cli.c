@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-enum { MAX_ANSWER = 64 << 20, LOOK_MS = 1000 /* between looks whether `up` is there */ };
+enum { MAX_ANSWER = 64 << 20, LOOK_MS = 1000 /* how often it is looked whether `up` is there */ };
 
 static void take(struct cli *c, int i, int n)
 {
@@ -121,7 +121,7 @@ bool cli_is_running(const struct home *h)
 {
     AUTO_FREE char *path = home_socket(h, "up.sock");
     AUTO_FD int fd = fd_unix_connect(path, false);
-    return fd >= 0 || fd == -EAGAIN; /* it stops, and takes nobody in */
+    return fd >= 0 || fd == -EAGAIN; /* it is stopping: it accepts no connections any more */
 }
 
 int cli_connect(const struct home *h, const char *socket_name, struct err *e)

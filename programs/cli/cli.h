@@ -12,12 +12,12 @@
 
 enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
-/* The rest of the command line of one verb; cli_opt and cli_flag take out what they find. */
+/* What is left of a verb's command line: cli_opt and cli_flag take out what they find. */
 struct cli {
     const char *verb, *usage;
     const char *home_arg;
     int argc;
-    char **argv; /* positional arguments once all options are taken; NULL-terminated */
+    char **argv; /* the positional arguments, once all options were taken; NULL-terminated */
     bool json;
     char whole_id[ID_SIZE];
 };
@@ -27,36 +27,37 @@ typedef int (*cli_verb)(struct cli *c);
 /* The value of --name V or --name=V; NULL when absent. */
 const char *cli_opt(struct cli *c, const char *name);
 bool cli_flag(struct cli *c, const char *name);
-/* After all options: complains about unknown ones and about the number of arguments. 0 or CLI_USAGE. */
+/* To be called after all options: complains about those that nobody took, and about the number of arguments. 0 or CLI_USAGE. */
 int cli_args(struct cli *c, int min, int max);
 int cli_usage(struct cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Prints "mysimbdp VERB: message" and gives CLI_FAILED. */
 int cli_fail(struct cli *c, const struct err *e);
 
-/* Warns of a home that uids of tenants cannot walk down to. */
+/* Warns when tenants' uids cannot reach the home. */
 void cli_warn_reach(const struct cli *c, const char *home);
-/* Whether there is a `mysimbdp up`, which starts a program that ended. */
+/* Whether a `mysimbdp up` runs for the home: it would start a program that ended. */
 bool cli_is_running(const struct home *h);
-/* How long one that is being started is waited for (the longest delay of `up` before a start), and how often it is tried. */
+/* How long a program that `up` is starting is waited for (the longest delay of `up` before a start), and how often that is tried.
+ */
 enum { CLI_START_WAIT_MS = 10000, CLI_RETRY_MS = 20 };
 
-int cli_home(struct cli *c, struct home *h);  /* 0 or CLI_FAILED, complained */
-int cli_enter(struct cli *c, struct home *h); /* the same with home_enter */
+int cli_home(struct cli *c, struct home *h);  /* 0, or CLI_FAILED after a complaint */
+int cli_enter(struct cli *c, struct home *h); /* the same, with home_enter */
 
-/* One request to a program of the home over its socket. *ret is the answer (caller destroys) when it was ok. Waits up to ten
- * seconds for a program that `mysimbdp up` is starting; cli_request_now does not. */
+/* Sends one request to a program of the home over its control socket. *ret is the answer, when that is ok; the caller destroys it.
+ * Waits up to ten seconds for a program that `mysimbdp up` is starting; cli_request_now does not. */
 int cli_request(const struct home *h, const char *socket_name, const char *request, bson_t **ret, struct err *e);
 int cli_request_now(const struct home *h, const char *socket_name, const char *request, bson_t **ret, struct err *e);
-/* A whole verb that is one request: opens the home, asks, complains. `print` (NULL: nothing) gets the answer. */
+/* A verb that is one request: opens the home, asks, complains. The answer goes to `print` (NULL: nothing is printed). */
 int cli_order(struct cli *c, const char *socket_name, const char *request, void (*print)(const bson_t *answer));
-/* Tells a program that runs or is being started; one that does not run learns it when it starts. */
+/* Tells a program that runs or is being started. One that does not run learns it when it starts. */
 int cli_tell(const struct home *h, const char *socket_name, const char *op, const char *tenant, struct err *e);
-/* The same to all programs but batchmgr, which is asked first because it can refuse. */
+/* The same to all programs except batchmgr, which is asked before them because it may refuse. */
 int cli_tell_others(const struct home *h, const char *op, struct err *e);
-/* conf_load; all errors there are are printed, a line each. *ret is freed with conf_free. 0 or CLI_FAILED, complained. */
+/* conf_load, which prints all errors, a line each. *ret is freed with conf_free. 0, or CLI_FAILED after a complaint. */
 int cli_conf(struct cli *c, const struct home *h, struct conf **ret);
 
-/* A request on a connection that is kept. As above: cli_connect does not wait. */
+/* Requests on a connection that is kept. As above, but cli_connect does not wait. */
 int cli_connect(const struct home *h, const char *socket_name, struct err *e);
 int cli_connect_wait(const struct home *h, const char *socket_name, struct err *e);
 int cli_exchange(int fd, const char *request, bson_t **ret, struct err *e);

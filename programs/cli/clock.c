@@ -1,4 +1,4 @@
-/* What retention goes by, when the host's clock leapt (lib/host/age.h). */
+/* mysimbdp clock: the time that retention goes by, after the host's clock leapt (lib/host/age.h). */
 #include "base/mem.h"
 #include "cli.h"
 

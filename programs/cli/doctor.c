@@ -36,16 +36,20 @@ struct doctor {
     struct conf *conf;
     struct cgroup_host cg;
     struct isolation_host isolation;
-    struct userns_map map; /* of the home's user namespace, where it has one */
+    struct userns_map map; /* when the home has a user namespace: the ids mapped in it */
     bool has_map;
     sqlite3 *db;
     int n_bad;
-    bool warns; /* says only what is bad, as warnings of `up` */
+    bool warns; /* quiet: only what is bad is printed, as warnings of `up` */
 };
 
-enum { WIDE = 120, FAR = 59, NARROW = 20 }; /* columns: of a terminal where texts go to the right, and where they begin */
+enum {
+    WIDE = 120,
+    FAR = 59,
+    NARROW = 20
+}; /* columns: terminals from which on texts stand to the right, and where; else where they stand below */
 
-/* Where a terminal is narrow, the text stands below. */
+/* On a narrow terminal the text stands on lines below. */
 static void print_beside(struct buf *b, size_t at, const char *text, size_t room)
 {
     AUTO_FREE char *plain = table_plain(text);
@@ -59,7 +63,8 @@ static void print_beside(struct buf *b, size_t at, const char *text, size_t room
     table_fold(b, plain, NARROW, NARROW, room);
 }
 
-/* status: ok | enforced | emulated | unlimited | absent | failed | unknown. The last but two are good; remedy NULL: none needed. */
+/* status: ok | enforced | emulated | unlimited | absent | failed | unknown. `absent` and `failed` are bad. remedy NULL: none is
+ * needed. */
 static void say(struct doctor *d, const char *area, const char *subject, const char *status, const char *reason, const char *remedy)
 {
     bool bad = !strcmp(status, "absent") || !strcmp(status, "failed");
@@ -241,7 +246,7 @@ static int64_t uid_of(struct doctor *d, const char *tenant)
     return uid;
 }
 
-/* Tried as the tenant: -errno, or 0. */
+/* Tries it with the tenant's uid, in a child. 0 or -errno. */
 static int reaches(int64_t uid, const char *path, int mode)
 {
     pid_t pid = fork();
@@ -258,7 +263,7 @@ static int reaches(int64_t uid, const char *path, int mode)
     return -WEXITSTATUS(status);
 }
 
-/* False: it does not get there, which was said. */
+/* Whether the tenant can reach the path. False: that was reported. */
 static bool reach(struct doctor *d, const char *tenant, int64_t uid, const char *what, const char *path, int mode)
 {
     AUTO_FREE char *subject = xasprintf("%s: %s", tenant, what);
@@ -287,7 +292,7 @@ static void executable(struct doctor *d, const char *tenant, int64_t uid, const 
         remedy);
 }
 
-/* The root that an app brings along, and who unpacks it. */
+/* An app's image, and whether there is something to unpack it. */
 static void image(struct doctor *d, const struct conf_tenant *t, const char *name, const char *value)
 {
     const char *tag;
@@ -334,9 +339,9 @@ static void tenant(struct doctor *d, const struct conf_tenant *t)
     } else if (geteuid() == 0)
         say(d, "users", subject, "ok", "its own", NULL);
     if (geteuid() == 0 && uid < 0)
-        uid = ids_tenant_begin(d->conf->platform.uid_base); /* as good as the one it will get */
+        uid = ids_tenant_begin(d->conf->platform.uid_base); /* no tenant has one yet: any serves for the trial */
     if (!reach(d, t->id, uid, "home", d->h.path, X_OK) && d->warns)
-        return; /* nothing of it, then */
+        return; /* then nothing else of the tenant is checked */
     const struct conf_stream_app *a = t->stream_apps.v;
     for (size_t i = 0; i < t->batch.n; i++) {
         AUTO_FREE char *checker = home_exec(&d->h, t->id, b[i].checker);
@@ -352,7 +357,7 @@ static void tenant(struct doctor *d, const struct conf_tenant *t)
     }
 }
 
-/* The block of uids (lib/host/uids.h); conf_load refused it when another home has it. */
+/* The block of uids (lib/host/uids.h). One that another home has was refused by conf_load. */
 static void block(struct doctor *d)
 {
     const long long base = d->conf->platform.uid_base, n = d->conf->platform.n_uids;
@@ -362,7 +367,7 @@ static void block(struct doctor *d)
         say(d, "users", "uids of this home", "ok", range, NULL);
 }
 
-/* Which of three a user has: subordinate ids, none, or no user namespaces at all. */
+/* What a user other than root has: subordinate ids, none of them, or no user namespaces at all. */
 static void user_namespace(struct doctor *d)
 {
     struct userns_host host;
@@ -483,7 +488,7 @@ static void print_probe(struct doctor *d, const char *where, const char *line)
             "give the platform a URL whose user has userAdminAnyDatabase");
 }
 
-/* The driver stays out of the command line: simbdp-load asks. */
+/* simbdp-load asks MongoDB, so that the command line need not be linked with the driver. */
 static void probe(struct doctor *d, const char *url, const char *where)
 {
     AUTO_FREE char *program = home_program(&d->h, "simbdp-load");
@@ -538,7 +543,7 @@ static void ports(struct doctor *d)
             "`up` picks another when no run is live; `ss -ltnp` names the program");
 }
 
-/* What homes leave that were killed and never started again, or removed; and what trying made. */
+/* What homes left behind that were killed and never started again, or removed; and what doctor's own trials made. */
 static void remains(struct doctor *d, bool fix)
 {
     int n = remains_others(&d->h, &d->cg, fix);
@@ -548,7 +553,7 @@ static void remains(struct doctor *d, bool fix)
     remains_retire(&d->h, &d->cg);
 }
 
-/* What makes a start worth a warning, tried quickly and without touching anything. */
+/* Checks for `up`: what deserves a warning at the start. Quick, and without touching anything. */
 static void warn(struct doctor *d)
 {
     tenants(d);
@@ -574,7 +579,7 @@ static void examine(struct doctor *d, bool fix)
         printf(d->n_bad ? "%d of these need attention\n" : "all is well\n", d->n_bad);
 }
 
-/* All errors of the configuration, each by itself. */
+/* Reports each error of the configuration by itself. */
 static int read_conf(struct doctor *d)
 {
     AUTO_BUF struct buf all = {0};

@@ -19,7 +19,7 @@ static const char select_sql[] =
     "words(state, reason, detail, rows_loaded, rows_rejected) "
     "FROM files";
 
-/* The partial indexes of the ledger are found by their own words. */
+/* SQLite only uses a partial index when the statement repeats the index's condition word for word. */
 static const char *index_of(const char *option, const char *value)
 {
     static const char *const live[] = {"received", "queued", "running", "waiting"};

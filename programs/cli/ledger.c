@@ -13,13 +13,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The instances of stream apps are streammgr's (programs/streammgr/book.h); a home where it never ran has none. */
+/* Instances of stream apps are in streammgr's book (programs/streammgr/book.h). A home in which it never ran has none. */
 static int attach_instances(sqlite3 *db, const struct home *h)
 {
     AUTO_FREE char *path = home_path(h, "state/streams.db");
     sqlite3_stmt *s = NULL;
     struct stat st;
-    if (stat(path, &st) < 0 || !st.st_size) /* `verify` tells when there was one */
+    if (stat(path, &st) < 0 || !st.st_size) /* a book that was lost is for `verify` to tell */
         return sqlite3_exec(
             db,
             "ATTACH ':memory:' AS streams; CREATE TABLE streams.instances(run_id TEXT, tenant TEXT, app TEXT, attempt INTEGER, "

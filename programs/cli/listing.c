@@ -115,7 +115,7 @@ int cli_since(const char *text, int64_t *ret_wall_ms)
     return clk_parse(text, ret_wall_ms);
 }
 
-/* The statement for what was asked; values to bind are put into `values`. */
+/* Makes the statement for the options that were given; values to bind are put into `values`. */
 static char *listing_sql(const struct cli *c, const struct listing *l, const char *const given[3], int64_t since_ms, int64_t limit,
                          const char *values[4], int *n_values)
 {
@@ -139,7 +139,7 @@ static char *listing_sql(const struct cli *c, const struct listing *l, const cha
         buf_addf(&b, " AND %s>=%lld", l->since, (long long)since_ms);
     if (limit <= 0)
         return xasprintf("%s ORDER BY %s", b.p, l->id);
-    /* Ids sort by time; a tenant's index does by its own column of it. */
+    /* Rows are sorted by id, which is by time. With a tenant its index has the ids in that order, too. */
     AUTO_FREE char *newest = given[0] && !given[2] ? xasprintf("%s DESC, %s", l->since, l->id) : xstrdup(l->id);
     return xasprintf("SELECT * FROM (%s ORDER BY %s DESC LIMIT %lld) ORDER BY %s", b.p, newest, (long long)limit, l->id);
 }
@@ -151,7 +151,7 @@ static int64_t listing_limit(const struct cli *c, const char *limit)
     return c->json || c->argc ? 0 : 100;
 }
 
-/* What one of our programs prints. Waits for its end. -EWOULDBLOCK: it cannot now, and knows no more. */
+/* Takes what one of our programs prints, and waits for its end. -EWOULDBLOCK: it cannot say now. */
 static int output_of(char *const argv[], struct buf *out, struct err *e)
 {
     int status, r = spawn_output(argv, environ, out, MAX_OUTPUT, &status, e);
@@ -208,7 +208,8 @@ int cli_list_program(struct cli *c, const struct home *h, const struct cli_sourc
     AUTO_BSON bson_t *doc = NULL;
     int r;
     int64_t until = clk_now_ms() + CLI_START_WAIT_MS;
-    for (;;) { /* one that dies while it is asked is down now; one that starts has its store but does not answer yet */
+    /* A program that died while it was asked counts as down. One that is starting holds its store, but does not answer yet. */
+    for (;;) {
         AUTO_FD int fd = cli_connect(h, from->socket_name, NULL);
         r = fd < 0 ? output_of(from->offline, &array, &e) : cli_exchange(fd, from->request, &doc, &e);
         if ((r != ERR_CLOSED && r != -EWOULDBLOCK) || clk_now_ms() >= until)

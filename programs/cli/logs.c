@@ -1,5 +1,5 @@
-/* What a run printed: runs/<run_id>/log.1 (older half) and log, then the loading step's. -f waits for more until the run
- * ended. */
+/* What a run printed: runs/<run_id>/log.1 (the older half) and log, then those of the loading step. -f goes on until the run ended.
+ */
 #include "cli.h"
 #include "ledger.h"
 #include "text.h"
@@ -16,7 +16,7 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 
-/* raw: as it was printed; else nothing of it reaches the terminal as a command. */
+/* raw: bytes as they were printed. Else a terminal is not given anything that it would obey. */
 static int64_t print_from(int dirfd, const char *name, int64_t offset, bool raw)
 {
     char chunk[65536];
@@ -65,7 +65,7 @@ static void follow(struct cli *c, const struct home *h, const char *run, int dir
         last = ended(c, h, run);
         struct stat st;
         if (fstatat(dirfd, "log", &st, 0) == 0 && st.st_size < at) {
-            print_from(dirfd, "log.1", at, raw); /* it was turned while we slept */
+            print_from(dirfd, "log.1", at, raw); /* the log was rotated since the last look */
             at = 0;
         }
         at = print_from(dirfd, "log", at, raw);

@@ -1,4 +1,4 @@
-/* mysimbdp VERB: the one front door. A verb a file. */
+/* mysimbdp VERB: the command line. Each verb has a file. */
 #include "cli.h"
 #include "text.h"
 

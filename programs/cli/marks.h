@@ -1,5 +1,5 @@
-/* What the home remembers of MongoDBs that are not its own (state/mongo.marks; programs/batchmgr/database_identity.h says its
- * format). */
+/* What the home remembers of MongoDBs that are not its own: state/mongo.marks, whose format is in
+ * programs/batchmgr/database_identity.h. */
 #ifndef SIMBDP_CLI_MARKS_H
 #define SIMBDP_CLI_MARKS_H
 
@@ -7,8 +7,8 @@
 
 #define MARKS_PATH "state/mongo.marks"
 
-/* fn for each that was another or lacked something when it was looked at last; why: for people, with what to do. Blocks for a small
- * file. */
+/* Calls fn for each database that was another one, or lacked something, when it was looked at last. why: for people, with what to
+ * do. Blocks for a small file. */
 void marks_each_lost(const struct home *h, void (*fn)(void *arg, const char *tenant, const char *why), void *arg);
 
 #endif

@@ -20,7 +20,7 @@
 
 enum { LISTEN_BACKLOG = 4096 };
 
-/* Listens on `port`, or with 0 on any: a descriptor, or -errno: it is taken. */
+/* Listens on `port` (0: any). A descriptor or -errno; the port may be taken. */
 static int listen_on(int port)
 {
     struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -45,7 +45,7 @@ bool mongo_port_is_free(int port)
     return fd >= 0;
 }
 
-/* True when a runner of this home lives: it would go on with the old port. */
+/* Whether a runner of this home lives: it would go on with the old port. */
 static bool has_live_runs(const struct home *h)
 {
     bool live = false;
@@ -62,11 +62,11 @@ static bool has_live_runs(const struct home *h)
     return live;
 }
 
-/* Listens on the port that is kept, or a new one. */
+/* Listens on the port that the home kept, or on a new one. */
 static int choose_port(const struct home *h, struct err *e)
 {
     int kept = home_kept_port(h, "mongo");
-    /* An `up` that was killed leaves a MongoDB that is about to end. */
+    /* After an `up` that was killed, its MongoDB may be about to end. */
     for (int i = 0; kept > 0 && i < 40; i++) {
         int fd = listen_on(kept);
         if (fd >= 0)
@@ -110,7 +110,7 @@ static char *on_path(const char *name)
     return NULL;
 }
 
-/* state/mongo, where it keeps a file for each database; before that there was one for all. */
+/* The directory state/mongo, with a file for each database. Earlier versions had one file for all. */
 static int data_directory(const struct home *h, int64_t uid, struct err *e)
 {
     int r = fd_mkdirs(h->dirfd, "state/mongo", 0700);
@@ -124,8 +124,8 @@ static int data_directory(const struct home *h, int64_t uid, struct err *e)
     return r < 0 ? err_sys(e, r, "cannot use %s/state/mongo", h->path) : 0;
 }
 
-/* mongo/ in the run-time directory, where the server listens for relays, beside its port. Of the server's uid, and nobody's to
- * enter but relays'. */
+/* The directory mongo/ of the run-time directory, where the server listens for relays, beside its port. It belongs to the server's
+ * uid, and only relays may enter it. */
 static int door_directory(const struct home *h, int64_t uid, int64_t relay, struct err *e)
 {
     AUTO_FD int runtime = open(h->runtime, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -163,7 +163,7 @@ static int plan_embedded(const struct home *h, const struct conf *c, struct mong
     return r < 0 ? r : access_embedded_url(h, port_of(p->listener), "*", "*", &p->url, e);
 }
 
-/* It binds its port itself. */
+/* mongod binds its port itself. */
 static int plan_mongod(const struct home *h, char *mongod, struct mongo_plan *p, struct err *e)
 {
     const int port = port_of(p->listener);

@@ -1,5 +1,4 @@
-/* mysimbdp preview: the reader itself, shown. Nothing of a platform has to run or even exist, unless --tenant and --dataset
- * name a configuration. */
+/* mysimbdp preview: what the reader makes of a file. It needs no running platform, and a home only for --tenant and --dataset. */
 #include "base/clk.h"
 #include "base/fd.h"
 #include "base/mem.h"
@@ -21,11 +20,11 @@ struct preview {
     enum src_compression compression;
     struct figures *figures;
     int64_t rows, rejects, repaired;
-    struct buf out;                         /* of --to */
-    char *table[SHOWN_ROWS][SHOWN_COLUMNS]; /* first rows */
+    struct buf out;                         /* the format of --to */
+    char *table[SHOWN_ROWS][SHOWN_COLUMNS]; /* how many first rows are shown */
     size_t n_table;
     struct buf complaints, repairs;
-    char **keys; /* JSON to CSV: all members of all objects */
+    char **keys; /* JSON to CSV: the columns, which are all members of all objects */
     size_t n_keys;
 };
 
@@ -49,7 +48,7 @@ static int add_number(struct cli *c, struct buf *b, const char *opt, const char 
     return 0;
 }
 
-/* "\t" and the like, as people type them. */
+/* Understands "\t" and the like, which people type. */
 static char *unescape(const char *text)
 {
     if (!text)
@@ -94,7 +93,7 @@ static int dataset_spec(struct cli *c, const struct options *o, struct buf *out)
     return r < 0 ? cli_fail(c, &e) : 0;
 }
 
-/* Members of `from`, less those that the options set, into the open object `out`. */
+/* Puts the members of `from` into the open object `out`, except those that options set. */
 static void add_other_members(struct buf *out, const bson_t *from, const bson_t *over)
 {
     bson_iter_t it;
@@ -162,7 +161,7 @@ static int make_spec(struct cli *c, struct preview *p, const struct options *o)
 
 /* --- the file --- */
 
-/* Format and compression, by the name, else by the first bytes (a pipe has neither: CSV). */
+/* Finds format and compression by the file's name, else by its first bytes. A pipe has neither: CSV. */
 static void guess_format(struct preview *p, int fd)
 {
     unsigned char first[512];
@@ -184,7 +183,7 @@ static void guess_format(struct preview *p, int fd)
 
 /* --- what is printed --- */
 
-/* Text for a terminal: no control bytes; at most `width` characters. *ret_at: how many characters stand before byte `spot`. */
+/* Shows text on a terminal: no control bytes, at most `width` characters. *ret_at: how many characters stand before byte `spot`. */
 static void add_shown(struct buf *b, const char *p, size_t n, size_t width, size_t spot, size_t *ret_at)
 {
     size_t shown = 0;
@@ -206,7 +205,7 @@ static void add_shown(struct buf *b, const char *p, size_t n, size_t width, size
     }
 }
 
-/* The record with a caret under the spot; `nth`: how many there were. */
+/* Shows the record with a caret under the spot; `nth`: which of the file's rejects it is. */
 static void complain(struct buf *b, int64_t nth, const struct record *rec, const char *what)
 {
     size_t from = 0, at;
@@ -216,7 +215,7 @@ static void complain(struct buf *b, int64_t nth, const struct record *rec, const
     if (rec->column > 0)
         buf_addf(b, ", column %d", rec->column);
     buf_addf(b, ": %s\n", what);
-    if (rec->spot > RAW_WIDTH * 2 / 3) { /* the spot shall be in what is shown */
+    if (rec->spot > RAW_WIDTH * 2 / 3) { /* start later, so that the spot is in what is shown */
         from = rec->spot - RAW_WIDTH / 3;
         while (from < rec->n && ((unsigned char)rec->raw[from] & 0xc0) == 0x80)
             from++;
@@ -353,7 +352,7 @@ static void on_row(struct preview *p, struct reader *r, struct buf *row)
     }
 }
 
-/* Every member that an object of the file has; CSV needs its header first. */
+/* Collects every member that any object of the file has: CSV needs its header first. */
 static int collect_keys(struct preview *p, int fd, struct err *e)
 {
     struct src *s = src_new(fd, p->compression, -1, NULL, NULL);
@@ -370,7 +369,7 @@ static int collect_keys(struct preview *p, int fd, struct err *e)
             continue;
         for (size_t i = 0; bson_iter_next(&it); i++) {
             const char *key = bson_iter_key(&it);
-            size_t k = i < p->n_keys && !strcmp(p->keys[i], key) ? i : 0; /* mostly where it was in the row before */
+            size_t k = i < p->n_keys && !strcmp(p->keys[i], key) ? i : 0; /* most stand where they stood before */
             while (k < p->n_keys && strcmp(p->keys[k], key))
                 k++;
             if (k == p->n_keys) {

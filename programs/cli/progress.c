@@ -66,7 +66,7 @@ char *progress_text(const char *phase, int64_t done, int64_t first, int64_t tota
     return xstrdup(b.p);
 }
 
-/* No line is as long as the terminal is wide: the cursor stays on it. */
+/* A line is shorter than the terminal is wide, so that the cursor stays on it. */
 static size_t room(void)
 {
     struct winsize w;

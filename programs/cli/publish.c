@@ -20,7 +20,7 @@ struct publishing {
     struct publisher *p;
     const char *stream;
     uint64_t refused;  /* damaged rows, and messages that are too large */
-    uint64_t deferred; /* times that the stream took nothing for a while, as far as it was told */
+    uint64_t deferred; /* how often the stream refused for a while, as far as that was told */
     int64_t shown_ms;
     bool progress;
 };
@@ -34,7 +34,7 @@ static void show_progress(struct publishing *k, bool last)
     dprintf(STDERR_FILENO, "\r%llu confirmed%s", (unsigned long long)publisher_confirmed(k->p), last ? "\n" : "");
 }
 
-/* A breach of the agreement is told once; what is refused for a while is sent again. */
+/* Tells a breach of the agreement once. What was refused for a while is sent again. */
 static void tell_deferral(struct publishing *k)
 {
     struct link_refusal why;
@@ -44,7 +44,7 @@ static void tell_deferral(struct publishing *k)
     k->deferred = n;
 }
 
-/* False when nothing more can be published; e says why. What is too large is complained about and left out. */
+/* Publishes a message. False: nothing more can be published; e says why. A message that is too large is told and skipped. */
 static bool add(struct publishing *k, const char *file, int64_t line, const void *message, size_t n, struct err *e)
 {
     int r = publisher_put(k->p, message, n, GIVE_UP_MS, e);
@@ -59,7 +59,7 @@ static bool add(struct publishing *k, const char *file, int64_t line, const void
     return r == 0;
 }
 
-/* What was read so far does not wait for what a slow pipe may bring. */
+/* Publishes what was read so far: a slow pipe may take long to bring more. */
 static bool flush_if_idle(struct publishing *k, int fd, struct err *e)
 {
     struct pollfd p = {fd, POLLIN, 0};
@@ -152,7 +152,7 @@ static int publish(struct cli *c, const struct home *h, bool csv, struct err *e)
         ok = publish_file(&k, c->argv[i], csv, e);
     if (ok && c->argc == 1)
         ok = publish_file(&k, "-", csv, e);
-    /* Also after an error: what was read is published. */
+    /* also after an error, since what was read is to be published */
     struct err late = {0};
     r = publisher_flush(k.p, GIVE_UP_MS, &late);
     if (r < 0 && ok)

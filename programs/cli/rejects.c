@@ -26,7 +26,7 @@ static void print_human(const char *line)
     if (raw) {
         AUTO_BUF struct buf b = {0};
         json_str(&b, NULL, raw);
-        printf("  %.*s\n", (int)b.n - 2, b.p + 1); /* JSON has no control bytes */
+        printf("  %.*s\n", (int)b.n - 2, b.p + 1); /* JSON of ours has no control bytes */
     }
 }
 
@@ -46,7 +46,7 @@ static int print_rejects(struct cli *c, const struct home *h, const char *run)
             line[strcspn(line, "\n")] = 0;
             AUTO_BSON bson_t *doc = json_parse(line, strlen(line), NULL);
             if (c->json && doc) {
-                text_print(line); /* an app may have written it, with DEL or C1 as they are */
+                text_print(line); /* an app may have written the file, with DEL or C1 as they are */
                 putchar('\n');
             } else if (doc)
                 print_human(line);

@@ -1,6 +1,6 @@
 #include "cli.h"
 
-/* All or nothing: an error keeps the configuration in force and names file, line and key. */
+/* mysimbdp reload is all or nothing: after an error the old configuration stays in force, and file, line and key are named. */
 int verb_reload(struct cli *c)
 {
     struct home h;
@@ -9,7 +9,7 @@ int verb_reload(struct cli *c)
     int r = cli_args(c, 0, 0);
     if (r || cli_home(c, &h))
         return r ? r : CLI_FAILED;
-    r = cli_conf(c, &h, &conf); /* batchmgr would name the first error only */
+    r = cli_conf(c, &h, &conf); /* all errors are told here; batchmgr would only name the first */
     conf_free(conf);
     if (!r)
         r = cli_order(c, "batchmgr.sock", "{\"op\":\"reload\"}", NULL);

@@ -1,5 +1,5 @@
-/* After state/ was put back from a backup. What the programs do by themselves when files are copies, they cannot know of a disk or
- * a machine that was set back as a whole. */
+/* mysimbdp restored: to be called after state/ was put back from a backup. When files were copied, programs notice that by
+ * themselves. They cannot when a disk or a machine was set back as a whole; this makes it look like a copy. */
 #include "cli.h"
 
 #include "base/fd.h"
@@ -12,7 +12,7 @@ enum { MAX_MARKS = 256 << 20 };
 
 #define MARKS "state/broker.mark"
 
-/* The broker takes marks in a file that is a copy for those of another state, and begins new epochs (programs/broker/recover.c). */
+/* The broker takes a marks file that is a copy for one of another state, and begins new epochs (programs/broker/recover.c). */
 static int copy_marks(const struct home *h, struct err *e)
 {
     AUTO_BUF struct buf b = {0};
@@ -23,7 +23,7 @@ static int copy_marks(const struct home *h, struct err *e)
         return r;
     r = fd_read_file(h->dirfd, MARKS, &b, MAX_MARKS, NULL);
     if (r == -ENOENT)
-        return 0; /* as good */
+        return 0; /* no marks have the same effect */
     return r < 0 ? err_sys(e, r, "cannot read %s/" MARKS, h->path) : fd_write_file(h->dirfd, MARKS, b.p, b.n, 0600, e);
 }
 

@@ -31,7 +31,7 @@ static const char *index_of(const char *option, const char *value)
 int verb_runs(struct cli *c)
 {
     static const char *const states[] = {"starting", "running", "ended", NULL};
-    /* The runs of a file are those that began with it, and the group it was last in. */
+    /* The runs of a file are those that began with it, and the run of the group that it was in last. */
     static const struct listing l = {
         .select = select_sql,
         .id = "run_id",

@@ -1,4 +1,5 @@
-/* Figures over the ledger and the streams' journals: a line a tenant, then one for the platform (tenant_id null). */
+/* mysimbdp stats: figures from the ledger and the streams' journals, a line for each tenant, then one for the platform (tenant_id
+ * null). */
 #include "cli.h"
 #include "ledger.h"
 #include "listing.h"
@@ -20,10 +21,10 @@ struct figures {
     char *tenant; /* NULL: the platform */
     int64_t files, ingested, rejected, duplicate, quarantined, bytes, file_bytes, rows, rows_rejected, rows_repaired;
     int64_t messages, messages_refused, messages_dead, messages_done;
-    double run_s, cpu_s, instance_s, ingestion_s, message_ms; /* message_ms: of all that are done */
-    double *seconds;                                          /* of each ingestion, sorted */
+    double run_s, cpu_s, instance_s, ingestion_s, message_ms; /* message_ms: the sum over all messages that are done */
+    double *seconds;                                          /* seconds of each ingestion, sorted */
     size_t n_seconds;
-    int64_t n_timed; /* ingestions that ingestion_s is of: with those of which only the sum is left */
+    int64_t n_timed; /* how many ingestions ingestion_s is the sum of, purged tenants' included */
 };
 
 static const char counts_sql[] =
@@ -38,7 +39,7 @@ static const char runs_sql[] = "SELECT sum(wall_s), sum(cpu_s), sum(CASE WHEN ou
                                "sum(CASE WHEN outcome='ok' THEN max(rows_rejected,0) END), "
                                "sum(CASE WHEN outcome='ok' THEN max(rows_repaired,0) END) FROM runs WHERE tenant=?1 AND "
                                "started_at>=?2 AND state='ended'";
-/* Of stream apps; those that run still count until now. */
+/* Runs of stream apps; those that still run count until now. */
 static const char instances_sql[] = "SELECT sum(max(0, coalesce(ended_at, ?3) - max(started_at, ?2))) / 1000.0, sum(cpu_s) FROM "
                                     "streams.instances WHERE tenant=?1 AND coalesce(ended_at, ?3)>=?2";
 static const char seconds_sql[] = "SELECT (ended_at-started_at)/1000.0 FROM files WHERE tenant=?1 AND received_at>=?2 AND "
@@ -119,7 +120,7 @@ static void fill_streams(const struct home *h, struct figures *f, int64_t since_
         fprintf(stderr, "mysimbdp stats: cannot read logs/tenants/%s/stream.jsonl: %s\n", f->tenant, strerror(-r));
 }
 
-/* What is left of a tenant that was purged (programs/batchmgr/bill.h): the days from that one on. */
+/* Adds what is left of a purged tenant (programs/batchmgr/bill.h), from that day on. */
 static void fill_bills(sqlite3 *db, const char *table, struct figures *f, int64_t since_ms)
 {
     AUTO_FREE char *sql = xasprintf("SELECT name, sum(value) FROM %s WHERE tenant=?1 AND day>=?2 GROUP BY name", table);
@@ -150,7 +151,7 @@ static void fill_bills(sqlite3 *db, const char *table, struct figures *f, int64_
     };
     sqlite3_stmt *s = NULL;
     if (sqlite3_prepare_v2(db, sql, -1, &s, NULL) != SQLITE_OK)
-        return; /* of an earlier version: it kept none */
+        return; /* a ledger of an earlier version has none */
     sqlite3_bind_text(s, 1, f->tenant, -1, SQLITE_STATIC);
     sqlite3_bind_int64(s, 2, clk_day(since_ms));
     while (sqlite3_step(s) == SQLITE_ROW)
@@ -268,7 +269,7 @@ static void print(struct table *t, const struct figures *f)
         print_json(f);
 }
 
-/* One line each, and one of all. */
+/* Prints a line for each tenant, and one for all. */
 static void print_tenants(struct cli *c, const struct home *h, sqlite3 *db, const char *tenant, int64_t since_ms)
 {
     struct figures sum = {0};

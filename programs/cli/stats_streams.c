@@ -13,12 +13,12 @@
 
 enum { DAY_MS = 86400000 };
 
-/* What an app did in a day. */
+/* What an app did on one day. */
 struct app_day {
-    char *key, *tenant, *app, *stream; /* stream NULL: nothing is known of it */
+    char *key, *tenant, *app, *stream; /* stream NULL: nothing is known of the app's stream */
     int64_t day, messages, bytes, rows, dead;
-    double ms; /* of all messages */
-    bool read; /* there is a quality */
+    double ms; /* summed over all messages */
+    bool read; /* whether there are figures of quality */
     struct quality quality;
 };
 
@@ -65,13 +65,13 @@ static void add_interval(void *arg, const struct stream_interval *v, int sign)
     d->ms += sign * v->ms;
 }
 
-/* Instances that run, and what is left of those that ended, alike. */
+/* Running instances, and the sums that those that ended left, are added alike. */
 static void add_qualities(struct gathering *g, sqlite3 *db)
 {
     static const char sql[] = "SELECT app, day, quality FROM streams.quality WHERE tenant=?1 AND day>=?2";
     sqlite3_stmt *s = NULL;
     if (sqlite3_prepare_v2(db, sql, -1, &s, NULL) != SQLITE_OK)
-        return; /* of a version that kept none */
+        return; /* a book of an earlier version has none */
     sqlite3_bind_text(s, 1, g->tenant, -1, SQLITE_STATIC);
     sqlite3_bind_int64(s, 2, clk_day(g->since_ms));
     while (sqlite3_step(s) == SQLITE_ROW) {

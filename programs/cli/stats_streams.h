@@ -6,7 +6,7 @@
 
 #include <sqlite3.h>
 
-/* From the day of since_ms on. db NULL: there is no ledger yet. tenant NULL: all. */
+/* Prints from the day of since_ms on. db NULL: there is no ledger yet. tenant NULL: all. */
 void stats_streams(struct cli *c, const struct home *h, sqlite3 *db, const char *tenant, int64_t since_ms);
 
 #endif

@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-/* Makes the run's id a whole one, and finds out whose it is. 0, or CLI_FAILED with a complaint. */
+/* Completes the run's id and finds out which manager has it. 0, or CLI_FAILED after a complaint. */
 static int look_up(struct cli *c, bool *ret_instance)
 {
     struct home h;

@@ -17,7 +17,7 @@ enum { GAP = 2, DEFAULT_ROOM = 80, MIN_ID = 10, MAX_HEAD = 16, MIN_TAIL = 4, MIN
 struct table {
     const struct col *cols;
     size_t n_cols, n_rows;
-    char **cells; /* row by row */
+    char **cells; /* texts of the cells, row by row */
     size_t *widths;
     bool *shown;
 };
@@ -32,7 +32,7 @@ size_t table_room(void)
     return ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col ? w.ws_col : DEFAULT_ROOM;
 }
 
-/* The character at p: its bytes and the columns that it takes. */
+/* The character at p: how many bytes it has, and how many columns it takes. */
 static size_t next_char(const char *p, size_t *ret_columns)
 {
     static locale_t utf8;
@@ -58,7 +58,7 @@ size_t table_width(const char *text)
     return columns;
 }
 
-/* As many bytes of it as `columns` hold. */
+/* How many bytes of the text fit in `columns`. */
 static size_t bytes_within(const char *text, size_t columns)
 {
     size_t at = 0, used = 0, one;
@@ -160,7 +160,7 @@ static void measure(struct table *t, size_t k)
     }
 }
 
-/* Columns that all of it takes; `least`: with its long texts as short as they may get. */
+/* How wide the table is. least: with its long texts cut as far as they may be. */
 static size_t total(const struct table *t, bool least)
 {
     size_t n = 0;
@@ -182,7 +182,7 @@ static char *short_id(const char *id, size_t head, size_t tail)
                                                       : xstrndup(id, head);
 }
 
-/* Whether the column's ids are still told apart when so much of them is left. */
+/* Whether the ids of the column can still be told apart when only so much of them is left. */
 static bool tells_apart(const struct table *t, size_t k, size_t head, size_t tail)
 {
     char **sorted = xcalloc(t->n_rows, sizeof *sorted);
@@ -198,8 +198,8 @@ static bool tells_apart(const struct table *t, size_t k, size_t head, size_t tai
     return !same;
 }
 
-/* Ids get as short as they can be told apart, here: their beginning, or that and the end, which counts up within a millisecond. A
- * verb takes both (cli_whole_id). */
+/* Shortens ids as far as those in this table can still be told apart: to their beginning, or to that and the end, which counts up
+ * within a millisecond. Verbs take both (cli_whole_id). */
 static void shorten_ids(struct table *t, size_t k)
 {
     size_t head = MIN_ID, tail = 0;
@@ -224,7 +224,8 @@ static bool is_blank(const struct table *t, size_t k)
     return true;
 }
 
-/* Leaves out the column that matters least: one that says nothing, else the one of the highest rank. False: all have to stay. */
+/* Leaves out the column that matters least: one in which no row says anything, else the one of the highest rank. False: none can
+ * go. */
 static bool leave_out(struct table *t)
 {
     size_t worst = t->n_cols;
@@ -244,7 +245,7 @@ static bool leave_out(struct table *t)
     return true;
 }
 
-/* Takes from the widest text until the rest fits. False: it does not. */
+/* Cuts the widest texts until the table fits. False: it does not fit. */
 static bool squeeze(struct table *t, bool names, size_t room)
 {
     while (total(t, false) > room) {
@@ -317,7 +318,7 @@ static const char *text_of(const struct table *t, size_t row, size_t k)
     return *cell(t, row, k);
 }
 
-/* For people only, who may wonder where a column is. */
+/* Only for people, who may miss a column: names those that were left out. */
 static void tell_left_out(const struct table *t)
 {
     AUTO_BUF struct buf names = {0};

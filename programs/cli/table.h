@@ -1,5 +1,5 @@
-/* Rows under one another that fit the terminal: columns are left out and long texts cut as far as it takes, never wrapped. Where
- * stdout is no terminal, nothing is left out or cut. */
+/* A table that fits the terminal. Columns are left out and long texts cut as far as it takes; lines are never wrapped. When stdout
+ * is no terminal, nothing is left out or cut. */
 #ifndef SIMBDP_CLI_TABLE_H
 #define SIMBDP_CLI_TABLE_H
 
@@ -7,7 +7,7 @@
 
 #include <stddef.h>
 
-#define ID_GAP ".." /* of an id whose middle is left out */
+#define ID_GAP ".." /* stands in an id whose middle is left out */
 
 enum col_kind { COL_TEXT, COL_ID, COL_LONG, COL_COUNT, COL_NUMBER, COL_TIME, COL_BOOL, COL_JSON, COL_WORDS };
 struct col {
@@ -22,18 +22,18 @@ struct table;
 /* cols is borrowed. */
 struct table *table_new(const struct col *cols, size_t n_cols);
 void table_free(struct table *t);
-/* TAKE each of the n_cols texts; NULL: "-". What a terminal would obey, and what would end the line, is shown as numbers. */
+/* Adds a row. TAKE each of the n_cols texts; NULL is shown as "-". Control characters are shown as numbers. */
 void table_add(struct table *t, char *const *cells);
-void table_print(struct table *t); /* nothing, where it has no row */
+void table_print(struct table *t); /* prints nothing when there is no row */
 
-/* Columns of the terminal that stdout is; 0: it is none. */
+/* Width of the terminal that stdout is; 0: it is none. */
 size_t table_room(void);
-/* Columns that a text takes there. */
+/* How many columns of a terminal a text takes. */
 size_t table_width(const char *text);
-/* The text without what a terminal would obey, and on one line. Caller frees. */
+/* The text on one line, without control characters. The caller frees. */
 char *table_plain(const char *text);
-/* Appends it in lines of `room` columns (0: one line), each but the first behind `indent` spaces and broken between words. `at`:
- * the column that the first begins in. */
+/* Appends the text in lines of `room` columns (0: one line), broken between words. Lines after the first are indented by `indent`
+ * spaces. `at`: the column in which the first line begins. */
 void table_fold(struct buf *out, const char *text, size_t at, size_t indent, size_t room);
 
 #endif

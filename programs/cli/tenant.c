@@ -127,7 +127,7 @@ static int list(struct cli *c, const struct home *h, const char *only)
     return r;
 }
 
-/* A running platform takes the change at once; one that is down takes it when it starts. */
+/* A running platform takes the change over at once; a stopped one when it starts. */
 static int reload(struct cli *c, const struct home *h)
 {
     struct err e = {0};
@@ -137,7 +137,7 @@ static int reload(struct cli *c, const struct home *h)
     return r < 0 ? cli_fail(c, &e) : CLI_DONE;
 }
 
-/* What somebody else wrote is not to take files of this host along: neither into the configuration nor into a run. */
+/* A configuration that somebody else wrote must not pull in files of this host: neither into itself nor into a run. */
 static int check_foreign(const char *from, const char *text, const struct conf_tenant *t, struct err *e)
 {
     int line = 1;
@@ -207,7 +207,7 @@ static int add(struct cli *c, const struct home *h, const char *id, const char *
     return CLI_DONE;
 }
 
-/* Its file is put aside: the tenant is suspended, and back with it. */
+/* The tenant's file is put aside. That suspends the tenant; putting the file back undoes it. */
 static int put_aside(struct cli *c, const struct home *h, const char *id)
 {
     struct err e = {0};
@@ -241,10 +241,10 @@ static int remove_tenant(struct cli *c, const struct home *h, const char *id, bo
     }
     if (!purge)
         return there ? put_aside(c, h, id) : CLI_DONE;
-    /* Its file says which database is its own, so it must be there once more. */
+    /* The tenant's file says which database is its own, so it has to be in place for the purge. */
     if (!there && (renameat(h->dirfd, aside, h->dirfd, conf) < 0 || reload(c, h)))
         return CLI_FAILED;
-    /* What a manager asks for is done where there is no doubt that it was asked for here. */
+    /* The mark proves to the warden that the purge was asked for here, and not by a manager that somebody took over. */
     AUTO_FREE char *mark = home_purge_mark(id);
     if (fd_mkdirs(h->dirfd, "state/warden", 0700) < 0 || fd_write_file(h->dirfd, mark, "", 0, 0600, &e) < 0 ||
         cli_tell(h, "streammgr.sock", "forget", id, &e) < 0 || cli_tell(h, "broker.sock", "account", id, &e) < 0)

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Bytes of the UTF-8 character that u begins: 0 if it is none, negative if more of it is needed to say. */
+/* Length of the UTF-8 character that begins at u: 0 if there is none, negative if more bytes are needed to tell. */
 static int length(const unsigned char *u, size_t n)
 {
     const size_t l = utf8_len(u, n), want = u[0] >= 0xf0 ? 4 : u[0] >= 0xe0 ? 3 : u[0] >= 0xc2 ? 2 : 1;
@@ -22,7 +22,7 @@ size_t text_append(struct buf *out, const char *p, size_t n, bool more)
         if (l < 0 && more)
             break;
         bool control = l > 0 && u[0] != '\n' && u[0] != '\t' && utf8_is_control(u, (size_t)l);
-        const int bad = control ? l : 1; /* bytes shown as numbers */
+        const int bad = control ? l : 1; /* shown as \xNN */
         if (control || l <= 0)
             for (int k = 0; k < bad; k++)
                 buf_addf(out, "\\x%02x", u[k]);
@@ -40,7 +40,7 @@ void text_print(const char *s)
     fwrite(b.p, 1, b.n, stdout);
 }
 
-/* A stream may be flushed in the middle of a character, which waits for the rest then. */
+/* A stream may be flushed in the middle of a character. Then its bytes wait for the rest. */
 struct guard {
     FILE *terminal;
     struct buf rest;

@@ -1,4 +1,4 @@
-/* Text of tenants on its way to a terminal. */
+/* Tenants' text on its way to a terminal. */
 #ifndef SIMBDP_CLI_TEXT_H
 #define SIMBDP_CLI_TEXT_H
 
@@ -16,10 +16,10 @@ size_t text_append(struct buf *out, const char *p, size_t n, bool more);
 /* The same to stdout, of a whole string. */
 void text_print(const char *s);
 
-/* From here on all that is written to stdout and stderr goes that way, whoever had the words: names, reasons, configuration,
- * messages of servers. What writes to the descriptors passes by: files as they are, progress bars. */
+/* From here on everything written to stdout and stderr passes through text_append, whoever wrote the words: names, reasons,
+ * configuration, messages of servers. Only what writes to the descriptors directly does not: files as they are, progress bars. */
 void text_guard(void);
-/* Back to the terminal's own stream, for what draws on it. */
+/* Undoes that, for a program that draws on the terminal itself. */
 void text_unguard(void);
 
 #endif

@@ -76,7 +76,7 @@ static int by_name(const struct row *a, const struct row *b)
     return c ? c : strcmp(a->app, b->app);
 }
 
-/* Texts rise, figures fall: what is worth a look comes first. What is not known comes last. */
+/* Order of rows: texts ascending, figures descending, so that what deserves a look comes first; unknown figures last. */
 static int by_column(const void *pa, const void *pb, void *arg)
 {
     const struct row *a = pa, *b = pb;
@@ -109,7 +109,7 @@ static void figure(struct buf *b, double v, int width, const char *format)
     buf_addf(b, " %*s", width, cell);
 }
 
-/* Beside state and name; a terminal that is too narrow leaves out those of the highest rank first. */
+/* Columns beside state and name. A terminal that is too narrow leaves out those of the highest rank first. */
 static const struct column {
     const char *name;
     int width, rank;
@@ -125,7 +125,7 @@ static const struct column {
 enum { N_COLUMNS = sizeof columns / sizeof *columns, NAME_END = 32, DECISION_INDENT = 8 };
 static const char decision_name[] = "DECISION";
 
-/* The highest rank of a column that there is room for (0: for all). */
+/* The highest rank that there is room for (0: for all). */
 static int rank_shown(size_t room)
 {
     for (int rank = 9; room && rank > 1; rank--) {
@@ -160,7 +160,7 @@ static void add_figure(struct buf *b, const struct row *r, const struct column *
     buf_addf(b, " %*s", c->width, inst);
 }
 
-/* What was decided is all there: behind the figures, or on lines below where that is too long. */
+/* The last decision is shown whole: behind the figures, or on lines below where it is too long. */
 static void add_row(struct buf *b, const struct row *r, size_t room)
 {
     AUTO_BUF struct buf decision = {0};
@@ -234,9 +234,9 @@ static bool next_refused(bson_iter_t *it, bool issues, struct buf *b)
     return true;
 }
 
-/* What stands below the stream apps: whose files wait, what batch runs report, whose reports are refused. */
+/* What stands below the stream apps: tenants whose files wait, batch apps that report, refused reports. */
 static const struct section {
-    const char *key, *header; /* NULL: its lines need none */
+    const char *key, *header; /* heading of the block; NULL: it needs none */
     bool (*next)(bson_iter_t *it, bool issues, struct buf *b);
 } sections[] = {
     {"batch", "FILES OF TENANT            QUEUED     HELD  RUNNING UNFINISHED  WAITS FOR", next_batch},
@@ -335,7 +335,7 @@ static void put(int y, const char *text, int attributes)
     attroff(attributes);
 }
 
-/* The row's lines, as far as they go. */
+/* Draws the row's lines, as far as there is room. */
 static int draw_row(const struct row *r, int y, int end)
 {
     AUTO_BUF struct buf b = {0};
@@ -418,7 +418,7 @@ static int live(struct cli *c, const struct home *h, struct view *v, const char 
     struct err e = {0};
     int fd = -1;
     setlocale(LC_ALL, "");
-    text_unguard(); /* curses has escapes of its own, and shows those of names */
+    text_unguard(); /* curses writes escape sequences of its own, and shows those in names itself */
     if (!isatty(STDOUT_FILENO) || !initscr())
         return err_set(&e, ERR_USAGE, "this is no terminal; `mysimbdp top --once` prints it once"), cli_fail(c, &e);
     cbreak();

@@ -42,17 +42,17 @@ enum {
     N_DRAINS = 2,
     MAX_WAITERS = 16,
     LEASH_FD = 3,
-    HURRY_MS = 500, /* a signal so soon after another is the same wish */
+    HURRY_MS = 500, /* a second signal so soon after the first counts as the same */
     DRAIN_ASK_MS = 10000,
 };
 
 struct program {
     const char *name;
     char **argv;
-    char *own_argv[5]; /* where argv points to for programs of ours: they read the configuration */
+    char *own_argv[5]; /* argv of our own programs points here: they read the configuration themselves */
     pid_t pid;         /* 0: not running */
-    int leash;         /* write end of its stdin: the program ends when `up` is gone */
-    int listener;      /* what it has as stdin instead, and its leash as LEASH_FD; -1: nothing */
+    int leash;         /* write end of its stdin (its leash): the program ends when `up` is gone */
+    int listener;      /* a descriptor that it gets as stdin; its leash is LEASH_FD then. -1: none */
     int64_t started_ms, restart_at_ms, delay_ms;
 };
 
@@ -65,12 +65,12 @@ struct up {
     int sigfd, listener;
     struct drain {
         const char *program;
-        int fd; /* on which it says that no run is left; -1: it was not asked yet */
+        int fd; /* the connection on which a manager tells when no run is left; -1: it was not asked yet */
         bool wanted;
     } drains[N_DRAINS];
     int64_t stopping_ms; /* since then */
     bool ready, stopping, leave_runs, failed;
-    int waiters[MAX_WAITERS]; /* connections of those who asked for down, until it is */
+    int waiters[MAX_WAITERS]; /* connections of those who asked for `down`, which are answered when it is done */
     size_t n_waiters;
 };
 
@@ -84,7 +84,7 @@ static char *log_path(struct up *u, const struct program *p)
     return xasprintf("%s/logs/%s.log", u->home.path, p->name);
 }
 
-/* What lies in logs/ may be a manager's: no link is followed there. */
+/* A manager may write to logs/, so no link is followed there. */
 static int open_log(struct up *u, const struct program *p)
 {
     AUTO_FREE char *rel = xasprintf("logs/%s.log", p->name);
@@ -168,7 +168,7 @@ static void reap(struct up *u)
                 on_end(u, &u->programs[i], status);
 }
 
-/* What tenants reach over ZeroMQ. */
+/* The programs that tenants reach over ZeroMQ. */
 static void add_endpoint(struct buf *b, const char *program, const bson_t *status)
 {
     json_begin(b, program, '{');
@@ -200,7 +200,7 @@ static void write_endpoints(struct up *u, const bson_t *broker, const bson_t *mo
         log_error("endpoints", NULL, NULL, "%s", e.msg);
 }
 
-/* A connection to one of our programs; it never waits for one that does not take it. */
+/* A connection to one of our programs. Does not wait for a program that does not accept it. */
 static int connect_to(const struct up *u, const char *program)
 {
     AUTO_FREE char *name = xasprintf("%s.sock", program);
@@ -219,7 +219,7 @@ static bson_t *status_of(const struct up *u, const char *program)
     return status;
 }
 
-/* What will go wrong although the platform is well, beside the rest: its end is not waited for. */
+/* Starts the checks for warnings (what will go wrong although the platform is well). Their end is not waited for. */
 static void start_warnings(const struct up *u)
 {
     AUTO_FREE char *program = home_program(&u->home, "mysimbdp");
@@ -233,7 +233,7 @@ static void start_warnings(const struct up *u)
         log_warn("warnings", NULL, NULL, "cannot start %s: %s", program, err_text(r));
 }
 
-/* Everything answers: say so once. */
+/* Everything answers: that is said once. */
 static void check_ready(struct up *u)
 {
     AUTO_BSON bson_t *batchmgr = NULL, *broker = NULL, *streammgr = NULL, *monitor = NULL;
@@ -241,7 +241,7 @@ static void check_ready(struct up *u)
         !(monitor = status_of(u, "monitor")) || !(broker = status_of(u, "broker")))
         return;
     bool up = !strcmp(json_get_str(batchmgr, "database", ""), "up");
-    /* A MongoDB of somebody else's may be down for long: the platform works without it and says so. */
+    /* A MongoDB that is not ours may be down for long: the platform works without it and says so. */
     if (!up && strcmp(u->mongo.kind, "url"))
         return;
     u->ready = true;
@@ -327,7 +327,7 @@ static void tick(struct up *u)
         check_ready(u);
 }
 
-/* Nothing to do until a signal or a request comes, unless something is starting or waits for its restart. */
+/* How long to wait: for ever, unless something is starting or waits for its restart. */
 static int next_tick_ms(const struct up *u)
 {
     bool busy = !u->ready;
@@ -341,7 +341,7 @@ static void stop_program(struct up *u, struct program *p)
     int64_t until = clk_now_ms() + TERM_WAIT_MS;
     if (!p->pid)
         return;
-    kill(p->pid, SIGTERM); /* our child, not reaped yet: the pid is its own */
+    kill(p->pid, SIGTERM); /* it is our child and was not reaped, so the pid is still its own */
     while (p->pid && clk_now_ms() < until) {
         struct pollfd f = {u->sigfd, POLLIN, 0};
         poll(&f, 1, TICK_MS);
@@ -364,7 +364,7 @@ static struct program *program_of(struct up *u, const char *name)
     return NULL;
 }
 
-/* Asks for the end of all runs. A manager that is not there is started for it: nobody else knows its runs. */
+/* Asks both managers to end all runs. A manager that is not running is started for that, since nobody else knows its runs. */
 static void ask_to_drain(struct up *u, struct drain *d)
 {
     struct program *p = program_of(u, d->program);
@@ -433,7 +433,7 @@ static void serve(struct up *u)
         stop_program(u, &u->programs[i]);
 }
 
-/* The programs of an `up` that was killed are about to end; gives them a while. */
+/* Programs of an `up` that was killed are about to end: gives them some time. */
 static int wait_for_predecessor(struct up *u, struct err *e)
 {
     int64_t until = clk_now_ms() + TERM_WAIT_MS;
@@ -476,7 +476,7 @@ static int prepare(struct up *u, struct err *e)
         return r;
     if (u->mongo.argv)
         u->programs[u->n++] = (struct program){.name = "mongo", .leash = -1, .listener = u->mongo.listener, .argv = u->mongo.argv};
-    /* The managers are the last: they are stopped first, and drained before. */
+    /* Stops the programs in reverse order. The managers were started last and drained before, so they are stopped first. */
     add_program(u, "broker");
     add_program(u, "monitor");
     add_program(u, "streammgr");
@@ -488,7 +488,7 @@ static int prepare(struct up *u, struct err *e)
     return 0;
 }
 
-/* What runs that go on have stays. */
+/* Removes what nobody needs any more; what belongs to runs that go on stays. */
 static void clear_up(struct up *u)
 {
     struct cgroup_host cg;
@@ -518,11 +518,11 @@ static int run(struct up *u, struct err *e)
         sigaddset(&set, sigs[i]);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
-    setenv("MONGOC_DISABLE_SHM", "1", 0); /* its counters in /dev/shm would outlive a killed program */
+    setenv("MONGOC_DISABLE_SHM", "1", 0); /* libmongoc's counters in /dev/shm would outlive a killed program */
     u->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     unlinkat(u->home.dirfd, "state/endpoints.json", 0);
     int r = home_mend(&u->home, e);
-    if (r == 0 && home_put_tools(&u->home, e) < 0) /* a full disk, say: apps that call them fail, and no others */
+    if (r == 0 && home_put_tools(&u->home, e) < 0) /* on a full disk, say: apps that call these tools fail, others do not */
         log_warn("tools", NULL, NULL, "apps may not find simbdp-pipe: %s", e->msg);
     if (r == 0)
         r = prepare(u, e);
@@ -547,7 +547,7 @@ int verb_up(struct cli *c)
     int r = cli_args(c, 0, 0);
     if (r || cli_enter(c, &u.home))
         return r ? r : CLI_FAILED;
-    if (geteuid() == 0) /* perhaps in a user namespace */
+    if (geteuid() == 0) /* without root this may enter a user namespace */
         cli_warn_reach(c, u.home.path);
     r = run(&u, &e);
     if (r < 0 && e.msg[0])

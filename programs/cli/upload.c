@@ -1,4 +1,5 @@
-/* Asks batchmgr for a slot, writes below staging/.incoming, commits. The file is the platform's once commit is answered. */
+/* mysimbdp upload: asks batchmgr for a slot, writes the file below staging/.incoming, and commits. Once the commit is answered, the
+ * file is the platform's. */
 #include "cli.h"
 #include "ledger.h"
 #include "progress.h"
@@ -82,7 +83,7 @@ struct wait {
     struct progress *p;
 };
 
-/* What the loader, or an app, wrote of itself meanwhile. False: nothing that can be read. */
+/* Reads the counts that the loader, or an app, has written so far. False: there is nothing that can be read. */
 static bool rows_so_far(const struct wait *w, const char *run, const char *step, int64_t *ret_rows)
 {
     AUTO_FREE char *path = xasprintf("runs/%s/%sapp/result.json", run, strcmp(step, "load") ? "" : "load/");
@@ -96,7 +97,7 @@ static bool rows_so_far(const struct wait *w, const char *run, const char *step,
     return loaded >= 0;
 }
 
-/* s: as progress_sql selects. */
+/* s: a row of progress_sql. */
 static void show(const struct wait *w, sqlite3_stmt *s)
 {
     const char *state = (const char *)sqlite3_column_text(s, 0), *why = (const char *)sqlite3_column_text(s, 4);
@@ -145,7 +146,7 @@ static const char progress_sql[] =
     "f.rows_rejected, words(f.state, f.reason, f.detail, f.rows_loaded, f.rows_rejected), f.run_id, nullif(f.rows, -1), r.app, "
     "r.step, f.reason, f.detail FROM files f LEFT JOIN runs r ON r.run_id=f.run_id WHERE f.file_id=?1";
 
-/* True: the file has its final state, which was printed; *ret is the exit code then. */
+/* Whether the file has its final state, which was printed; *ret is then the exit code. */
 static bool look(const struct wait *w, sqlite3_stmt *s, int *ret)
 {
     bool ended = false;
@@ -163,7 +164,7 @@ static bool look(const struct wait *w, sqlite3_stmt *s, int *ret)
     return ended;
 }
 
-/* Until the file has its final state; prints it. CLI_FAILED unless it was ingested or is a duplicate. */
+/* Waits until the file has its final state, and prints that. CLI_FAILED unless it was ingested or is a duplicate. */
 static int wait_for(const struct wait *w)
 {
     bool none, ended = false;

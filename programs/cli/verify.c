@@ -1,7 +1,6 @@
-/* Whether the ledger, the directories and MongoDB agree: every file that is under way or kept has its bytes, nothing lies there
- * that the ledger does not know, and every file that was ingested, and every stream app, has its rows (verify_rows.c,
- * verify_streams.c). Works with the programs up or down;
- * what moves meanwhile is looked at twice. */
+/* mysimbdp verify: whether ledger, directories and MongoDB agree. Every file that is under way or kept has its bytes; nothing lies
+ * there that the ledger does not know; every file that was ingested, and every stream app, has its rows (verify_rows.c,
+ * verify_streams.c). Works with the programs up or down. What moves meanwhile is looked at twice. */
 #include "cli.h"
 #include "ledger.h"
 #include "marks.h"
@@ -45,7 +44,7 @@ static void say(struct verify *v, const char *what, const char *tenant, const ch
 
 /* ---- what the ledger knows ---- */
 
-/* The path of the bytes of the row that s is at; NULL: it has none now. */
+/* Where the bytes of the row at s should be; NULL: it should have none now. */
 static char *bytes_of(sqlite3_stmt *s)
 {
     const char *place = (const char *)sqlite3_column_text(s, 4), *id = (const char *)sqlite3_column_text(s, 0);
@@ -57,7 +56,7 @@ static char *bytes_of(sqlite3_stmt *s)
     return NULL;
 }
 
-/* Its row as it is now says the same? */
+/* Whether the row still says the same now. */
 static bool still_missing(const struct verify *v, const char *id, const char *path)
 {
     sqlite3_stmt *s = NULL;
@@ -100,7 +99,7 @@ static bool is_known(const struct verify *v, const char *id)
     return known;
 }
 
-/* Files lie `depth` levels below the directory, each in one that has its id as its name. */
+/* Looks at a directory in which files lie `depth` levels below, each in a directory that has its id as name. */
 static void look_below(struct verify *v, const char *path, int depth)
 {
     DIR *d = fd_open_dir(v->home->dirfd, path);
@@ -161,7 +160,7 @@ static void say_rows(void *arg, const char *what, const char *tenant, const char
     say(arg, what, tenant, file_id, text);
 }
 
-/* No finding: what agrees, or not, is not known. */
+/* Prints what cannot be compared. That is no finding. */
 static void note_rows(void *arg, const char *tenant, const char *text)
 {
     struct verify *v = arg;
@@ -216,7 +215,7 @@ static int accept_pages(const struct home *h, const char *name, struct err *e)
     return n < 0 ? (int)n : 0;
 }
 
-/* Where there is no ledger. */
+/* For a home that has no ledger. */
 static int verify_without(struct verify *v)
 {
     look_at_continuity(v, &continuity_ledger, NULL, "ledger changed");
@@ -238,7 +237,7 @@ static int accept_all(struct home *h, struct err *e)
     return r < 0 ? r : continuity_forget(&continuity_book, h, e);
 }
 
-/* With the managers down: they would go on writing what is to be forgotten. */
+/* --accept needs the managers to be down: they would go on writing the marks that are to be forgotten. */
 static int accept(struct cli *c, struct home *h)
 {
     struct err e = {0};
@@ -250,7 +249,7 @@ static int accept(struct cli *c, struct home *h)
     return CLI_DONE;
 }
 
-/* The database of one tenant, with the platform up. */
+/* --accept of one tenant's database, with the platform up. */
 static int accept_database(struct cli *c, const char *tenant)
 {
     AUTO_BUF struct buf b = {0};

@@ -1,14 +1,15 @@
-/* The ledger against MongoDB: a file that was ingested has as many documents under its prefix (docs/files.md)
- * as the ledger says rows were loaded. Of several files of one content and dataset the last one replaced the others' rows, and what
- * has such a successor, or is under way again, is not looked at.
+/* Compares the ledger with MongoDB: a file that was ingested has as many documents under its prefix (docs/files.md) as the ledger
+ * says rows were loaded. Of several files with one content and dataset, the last replaced the others' rows. So a file that has such
+ * a successor, or is under way again, is not looked at.
  *
- * Where a key replaces rows, a document's _id is a hash of dataset and key, and whose it was is not known. But the loader notes how
- * many rows replaced none (rows_added; where a command had to be sent again, fewer): so many documents came to be, and where fewer
- * are there, some were taken away. Of files of before that was noted only an empty collection proves a loss.
- * Files of a group that the loader stored each have a prefix, and one count together: they are compared together.
+ * Where a key replaces rows, a document's _id is a hash of dataset and key, so it is not known which file a document is from. But
+ * the loader notes how many rows replaced none (rows_added; fewer, where a command had to be sent again). So many documents were
+ * created; if fewer are there, some were removed. For files from before that was noted, only an empty collection proves a loss.
  *
- * An app with a driver of its own may store anything anywhere: its rows are looked for by prefix, and an empty collection is told,
- * too. What so cannot be told is said with its reason, once for each dataset. */
+ * When the loader stored a group, each file has a prefix, but the counts are the group's: they are compared together.
+ *
+ * An app with a driver of its own may store anything anywhere. Its rows are looked for by prefix, and an empty collection is told,
+ * too. What cannot be compared is told with the reason, once for each dataset. */
 #include "verify_rows.h"
 #include "verify_streams.h"
 
@@ -22,12 +23,12 @@ struct rows {
     struct conf *conf;
     struct counts *counts;
     struct map seen;     /* prefixes that were looked at */
-    struct map told;     /* what cannot be told -> struct untold * */
+    struct map told;     /* what cannot be compared -> struct untold * */
     struct map replaced; /* "tenant/dataset" -> struct replaced *, where a key replaces rows */
     struct map groups;   /* run_id -> struct group * */
 };
 
-/* Files that the loader stored in one run, each under its own prefix: counted for the run. */
+/* Files that the loader stored in one run, each under its own prefix; the rows are counted for the run. */
 struct group {
     const struct conf_tenant *tenant;
     const struct conf_dataset *dataset;
@@ -43,8 +44,8 @@ struct untold {
 struct replaced {
     const struct conf_tenant *tenant;
     const struct conf_dataset *dataset;
-    char file_id[ID_SIZE];               /* the youngest */
-    int64_t files, rows, added, unknown; /* unknown: files of which it is not known what they added */
+    char file_id[ID_SIZE];               /* the youngest file */
+    int64_t files, rows, added, unknown; /* unknown: how many files did not note what they added */
 };
 
 enum { FILE_ID, TENANT, DATASET, NAME, APP, PREFIX, LOADED, ADDED, GROUP_N, RUN_ID, RUN_FILES, RUN_LOADED, RUN_ADDED };
@@ -66,7 +67,7 @@ static int64_t number(sqlite3_stmt *s, int i)
     return sqlite3_column_type(s, i) == SQLITE_NULL ? -1 : sqlite3_column_int64(s, i);
 }
 
-/* Counts are the run's, where it had several files; those lie under one prefix, or each under its own (a group of the loader's). */
+/* Of a run with several files the counts are the run's. The rows lie under one prefix, or (loader) each file's under its own. */
 static bool is_of_run(sqlite3_stmt *s)
 {
     return number(s, RUN_FILES) > 1;
@@ -79,7 +80,7 @@ static bool has_own_prefix(sqlite3_stmt *s)
 
 /* ---- what the ledger says ---- */
 
-/* A later look at the row finds it as it was: nothing replaced it meanwhile. */
+/* Whether a later look finds the row unchanged: nothing has replaced it meanwhile. */
 static bool still_so(struct rows *r, const char *file_id)
 {
     sqlite3_stmt *s = NULL;
@@ -115,7 +116,7 @@ static void note_replaced(struct rows *r, sqlite3_stmt *s, const struct conf_ten
     p->tenant = t;
     p->dataset = d;
     p->files++;
-    if (!*group || !map_get(&r->seen, group)) { /* counted for all files of the group together */
+    if (!*group || !map_get(&r->seen, group)) { /* compared for all files of the group together */
         p->rows += loaded;
         p->added += added > 0 ? added : 0;
         p->unknown += added < 0;

@@ -9,11 +9,11 @@
 
 enum { MAX_OUTPUT_BYTES = 64 << 20 };
 
-/* What is to be in a collection. */
+/* What has to be in a collection. */
 struct stored {
     const struct conf_tenant *tenant;
     const struct conf_dataset *dataset;
-    struct buf apps; /* their names */
+    struct buf apps; /* the apps' names */
     int64_t rows;
 };
 
@@ -43,7 +43,7 @@ bson_t *streams_counted(const struct home *h)
     return doc;
 }
 
-/* Why what it stored cannot be told; NULL: it can. */
+/* Why the app's rows cannot be compared; NULL: they can. */
 static const char *obstacle(const struct conf_stream_app *a, const struct conf_dataset *d)
 {
     bool loads = a && !strcmp(a->exec, BUILTIN_LOAD), output = a && *a->exec && a->output != RUN_OUTPUT_none;
@@ -86,7 +86,7 @@ static void look_at_app(struct verify_rows *v, const struct conf *conf, const bs
     v->note(v->arg, tenant, text);
 }
 
-/* Documents that no file of the ledger's stored. */
+/* How many documents no file of the ledger stored. */
 static int64_t not_of_files(const struct verify_rows *v, const struct conf_tenant *t, const struct counted *c)
 {
     static const char sql[] = "SELECT prefix FROM files WHERE tenant=?1 AND prefix<>'' UNION SELECT value FROM files, "

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Reasons that are a limit's name say it best themselves. */
+/* A reason that is the name of a limit needs no other words. */
 static const struct {
     const char *reason, *words;
 } known[] = {
@@ -59,7 +59,7 @@ char *words_of(const char *state, const char *reason, const char *detail, int64_
         return rejected > 0  ? xasprintf("%lld rows, %lld rejected", (long long)(loaded > 0 ? loaded : 0), (long long)rejected)
                : loaded >= 0 ? xasprintf("%lld rows", (long long)loaded)
                              : NULL;
-    if (!reason || !*reason || !strcmp(reason, state)) /* duplicate, vanished: the detail says of what, and when */
+    if (!reason || !*reason || !strcmp(reason, state)) /* for duplicate and vanished the detail tells of which file, and when */
         return has ? xstrdup(detail) : NULL;
     return xasprintf("%s%s%s", words_of_reason(reason), has ? ": " : "", has ? detail : "");
 }

@@ -5,8 +5,8 @@
 #include <sqlite3.h>
 #include <stdint.h>
 
-/* Why it is in its state: the reason in words, and the detail behind it; of an ingested one how many rows came of it. reason and
- * detail may be NULL, counts negative where they are not known. Caller frees; NULL: there is nothing to say. */
+/* Why the file is in its state: the reason in words, and the detail behind it; of an ingested file, how many rows came of it.
+ * reason and detail may be NULL, counts negative where they are not known. The caller frees. NULL: there is nothing to say. */
 char *words_of(const char *state, const char *reason, const char *detail, int64_t loaded, int64_t rejected);
 
 /* The same as the SQL function words(state, reason, detail, rows_loaded, rows_rejected). */
