@@ -18,14 +18,14 @@ enum { MAX_CONFIG_BYTES = 4 << 20, WHERE_SIZE = 128 };
 
 struct reading {
     const char *file;
-    bool part; /* what is required may be missing */
+    bool part; /* only a part is read: required keys may be missing */
     struct err *e;
-    struct buf *all;        /* gets every error, a line each, and reading goes on; NULL: the first is the end of it */
-    bool unreadable;        /* for libconfig, which would say less */
-    char where[WHERE_SIZE]; /* the elements of lists that are being read, "batch 1: " */
+    struct buf *all;        /* gets every error, a line each, and reading goes on; NULL: the first error ends it */
+    bool unreadable;        /* the file's text, to explain syntax errors, of which libconfig says little */
+    char where[WHERE_SIZE]; /* the list elements that are being read, for messages: "batch 1: " */
 };
 
-/* Every error begins with its place. ERR_CONFIG, or 0 where reading goes on. */
+/* Reports an error, which begins with file and line. ERR_CONFIG, or 0 where reading goes on. */
 static int wrong(struct reading *r, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 static int wrong(struct reading *r, int line, const char *fmt, ...)
 {
@@ -214,7 +214,7 @@ static int read_table(struct reading *r, const config_setting_t *group, const st
 static int read_strs(struct reading *r, const config_setting_t *s, const struct cfg_key *k, struct strs *ret)
 {
     int type = config_setting_type(s);
-    bool alone = type == CONFIG_TYPE_STRING; /* a list of one */
+    bool alone = type == CONFIG_TYPE_STRING; /* one value stands for a list of one */
     if (type != CONFIG_TYPE_LIST && type != CONFIG_TYPE_ARRAY && !alone)
         return bad_value(r, s, k, type_name(s));
     strs_free(ret);
@@ -250,7 +250,7 @@ static int read_list(struct reading *r, const config_setting_t *s, const struct 
     return 0;
 }
 
-/* A key that this version does not act on may only have the value that means "not used". */
+/* A key that this version does not implement may only have the value that means "not used". */
 static int read_later(struct reading *r, const config_setting_t *s, const struct cfg_key *k)
 {
     const char *text = config_setting_type(s) == CONFIG_TYPE_STRING ? config_setting_get_string(s) : NULL;
@@ -328,7 +328,7 @@ static int read_table(struct reading *r, const config_setting_t *group, const st
     return e;
 }
 
-/* libconfig 1.5 wraps an integer over 32 bits without the suffix L silently, and calls one with a unit a syntax error. */
+/* libconfig 1.5 silently wraps an integer over 32 bits that has no suffix L, and calls one with a unit a syntax error. */
 static int check_literal(void *arg, const struct syntax_literal *l)
 {
     struct reading *r = arg;
@@ -398,7 +398,8 @@ int cfg_read_part(const char *text, const struct cfg_key *keys, void *out, struc
 
 /* ---- writing ---- */
 
-/* Whether `path` is one of the names or below one (all of it is meant), or above one (a part is). */
+/* Whether to write the key at `path`: it is one of the names, or below one (all of that is written), or above one (only a part is).
+ */
 static bool is_named(const char *const *names, const char *path)
 {
     size_t n = strlen(path);

@@ -1,4 +1,5 @@
-/* Table-driven reading of libconfig files: one row a key. The table drives parsing, defaults, ranges, `mysimbdp check --keys`. */
+/* Reads libconfig files by a table with one row for each key. The table gives parsing, defaults, ranges and `mysimbdp check
+ * --keys`. */
 #ifndef SIMBDP_CONF_CFG_H
 #define SIMBDP_CONF_CFG_H
 
@@ -18,7 +19,7 @@ enum cfg_type {
     CFG_STRS,  /* struct strs: an array or list of strings */
     CFG_GROUP, /* a nested table at the same struct: `offset` is added to its keys' offsets */
     CFG_LIST,  /* struct cfg_list of nested structs */
-    CFG_LATER, /* in the file format, but not in this version: an error that says so, unless it has the value `def` */
+    CFG_LATER, /* known, but not implemented in this version: an error that says so, unless it has the value `def` */
 };
 
 struct cfg_list {
@@ -30,7 +31,7 @@ struct cfg_key {
     const char *name;
     enum cfg_type type;
     size_t offset;
-    const char *def;    /* NULL: required. Strings as they are, lists separated by blanks */
+    const char *def;    /* the default; NULL: the key is required. Strings as they are, lists separated by blanks */
     double min, max;    /* CFG_INT and CFG_F64 */
     const char *one_of; /* CFG_ENUM, CFG_STR and CFG_STRS: allowed values separated by '|', NULL any */
     bool reloadable;
@@ -41,25 +42,25 @@ struct cfg_key {
 
 struct buf;
 
-/* Reads FILE into `out` (zeroed by the caller) by the table. Every error names file:line and key. A missing file is
- * -ENOENT. On failure call cfg_free all the same. */
+/* Reads FILE into `out` (zeroed by the caller) by the table. Every error names file:line and key. A missing file is -ENOENT.
+ * cfg_free has to be called on failure, too. */
 int cfg_load(const char *file, const struct cfg_key *keys, void *out, struct err *e);
 
-/* The same, but all errors of the file are told, a line each behind what `all` has; ERR_CONFIG then says CFG_TOLD only. NULL: as
- * cfg_load. What could not be read is NULL or has its default, so that nobody must use `out`. */
+/* The same, but goes on after an error: each is added to `all`, a line each, and ERR_CONFIG says no more than CFG_TOLD. all NULL:
+ * as cfg_load. What could not be read is NULL or has its default, so `out` must not be used after an error. */
 #define CFG_TOLD "the configuration has errors"
 int cfg_load_all(const char *file, const struct cfg_key *keys, void *out, struct buf *all, struct err *e);
 
-/* Writes of `in` what `names` (ends with NULL) list as text that cfg_read_part reads: keys with dots between ("streams",
- * "batch.app"), with all that is below them. They have finite numbers. */
+/* Writes a part of `in` as text that cfg_read_part reads. `names` (ends with NULL) are keys with dots between ("streams",
+ * "batch.app"); all that is below them is written. Numbers there are finite. */
 void cfg_print(const struct cfg_key *keys, const void *in, const char *const *names, struct buf *out);
-/* The same way back, as cfg_load; what was not written has its default, or NULL where there is none. */
+/* Reads such a text, as cfg_load does. What was not written has its default, or NULL where there is none. */
 int cfg_read_part(const char *text, const struct cfg_key *keys, void *out, struct err *e);
 
 /* The nth of such choices, as text. Caller frees. */
 char *cfg_choice(const char *one_of, int n);
 
-/* Fills in defaults only. */
+/* Only fills in the defaults. */
 void cfg_defaults(const struct cfg_key *keys, void *out);
 void cfg_free(const struct cfg_key *keys, void *out);
 

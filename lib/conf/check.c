@@ -15,7 +15,7 @@ bool conf_valid_id(const char *id)
     return n >= 1 && n <= 32 && id[0] >= 'a' && id[0] <= 'z' && strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789_-") == n;
 }
 
-/* A name that becomes a directory below staging/. */
+/* Checks a name that becomes a directory below staging/. */
 static bool valid_name(const char *name)
 {
     size_t n = strlen(name);
@@ -38,7 +38,7 @@ static int check_env(const char *file, const struct cfg_list *env, struct err *e
     return 0;
 }
 
-/* The reader's own check of dialect, rules and keys, with the line of the column at fault. */
+/* Checks dialect, rules and keys with the reader's own code; the error has the line of the column at fault. */
 static int check_spec(const struct conf_tenant *t, const struct conf_dataset *d, struct err *e)
 {
     AUTO_BUF struct buf json = {0};
@@ -72,7 +72,8 @@ static int check_dataset(const struct conf_tenant *t, struct conf_dataset *d, st
     return check_spec(t, d, e);
 }
 
-/* An executable: one of the platform's that are allowed here (a list that ends with NULL), below apps/<tenant>/, or absolute. */
+/* Checks an executable: one of the platform's that are allowed here (a list that ends with NULL), below apps/<tenant>/, or
+ * absolute. */
 static int check_exec(const struct conf_tenant *t, int line, const char *key, const char *exec, const char *const *builtins,
                       struct err *e)
 {
@@ -88,7 +89,7 @@ static int check_exec(const struct conf_tenant *t, int line, const char *key, co
     return 0;
 }
 
-/* A root of its own: not for what needs ours, nor without a view of its own. */
+/* Checks `image`: not possible for programs that need the host's root, nor without full isolation. */
 static int check_image(const struct conf *c, const struct conf_tenant *t, int line, const char *key, const char *image,
                        const char *profile, const char *needs_host, struct err *e)
 {
@@ -188,7 +189,7 @@ static int check_stream(const struct conf_tenant *t, const struct conf_stream *s
     return 0;
 }
 
-/* A line a message into a command, which stores what it likes. */
+/* `builtin:pipe`: messages as lines into a command, which may store anything. */
 static int check_pipe(const struct conf_tenant *t, const struct conf_stream_app *a, struct err *e)
 {
     bool command = false;
@@ -356,7 +357,7 @@ static int check_network(const char *file, const struct conf_profile *p, struct 
     return 0;
 }
 
-/* Its limits are the tmpfs's, for which none would mean no limit at all. */
+/* scratch = "memory": its limits become those of a tmpfs, which without them would have none at all. */
 static int check_scratch(const char *file, const struct conf_profile *p, struct err *e)
 {
     if (p->scratch != SCRATCH_memory)
@@ -400,7 +401,7 @@ int conf_check_profiles(const char *file, const struct conf *c, struct err *e)
     return r;
 }
 
-/* A name may be one that is known only where it is looked up; what cannot be one is refused. */
+/* A host name may only be known where it is looked up. Only what cannot be an address at all is refused. */
 static int check_listen(const char *file, const struct conf *c, struct err *e)
 {
     static const char hint[] = "an address, a host's name or \"*\"; the ports are those of platform.ports";

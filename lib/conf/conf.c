@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What one part of it says is no reason not to look at the others, where all is to be told. */
+/* An error in one file is no reason not to read the others, when all errors are to be told. */
 int conf_collect(const struct conf *c, int r, struct err *e)
 {
     if (r >= 0 || !c->all)
@@ -69,7 +69,7 @@ static int check_database(const struct conf *c, size_t i, struct err *e)
     return 0;
 }
 
-/* whole: the other files are, so that these can be held against them. */
+/* whole: the other files were read without an error, so tenants can be checked against them. */
 static int load_tenants(struct conf *c, const char *home, bool whole, struct err *e)
 {
     AUTO_FREE char *dir = xasprintf("%s/conf/tenants", home);
@@ -92,7 +92,7 @@ static int load_tenants(struct conf *c, const char *home, bool whole, struct err
     return r;
 }
 
-/* Last, so that a configuration with an error changes nothing on this host. */
+/* Done last, so that a configuration with an error changes nothing on this host. */
 static int resolve_uids(const char *home, const char *file, struct conf *c, struct err *e)
 {
     struct ids ids = {c->platform.uid_base, IDS_PROGRAMS};
@@ -238,7 +238,7 @@ static int64_t tighter(int64_t a, int64_t b)
 struct conf_limits conf_effective_limits(const struct conf_tenant *t, const struct conf_dataset *d)
 {
     struct conf_limits l = t->limits;
-    /* Files and bytes in staging and per day are counted for each level on its own. */
+    /* Limits on files and bytes in staging and a day are not combined: each level counts for itself. */
 #define TIGHTER(field) l.field = tighter(l.field, d->limits.field)
     TIGHTER(max_file_bytes);
     TIGHTER(max_decompressed_bytes);

@@ -80,7 +80,7 @@ struct conf_limits {                                                            
 const char *conf_isolation_name(enum conf_isolation v);
 const char *conf_delivery_name(enum conf_delivery v);
 
-#define CONF_SNIFFED "auto" /* of a conf_csv: what the configuration leaves to the sniffer; numbers: -1 */
+#define CONF_SNIFFED "auto" /* in a conf_csv: left to the sniffer; for numbers that is -1 */
 
 struct conf_csv {
     char *delimiter, *quote, *escape, *encoding, *line_end, *ragged, *damaged;
@@ -138,7 +138,7 @@ struct conf_stream {
 
 struct conf_stream_app {
     int line;
-    char *app, *stream, *exec, *image; /* stream empty: none of ours; exec empty: its instances are not the platform's */
+    char *app, *stream, *exec, *image; /* stream empty: its messages come from elsewhere; exec empty: the platform starts none */
     struct strs args;
     char *profile, *dataset, *checker; /* checker empty: none */
     enum run_output output;
@@ -161,8 +161,8 @@ struct conf_alert {
 };
 
 struct conf_tenant {
-    char *id, *file; /* file: where it was read from, for messages */
-    bool broken;     /* while it is read: its file cannot be used */
+    char *id, *file; /* file: the path it was read from, for messages */
+    bool broken;     /* while reading: the tenant's file has errors and cannot be used */
     char *display_name, *mongo_url, *database;
     int64_t weight, concurrency, max_database_bytes, max_image_bytes, max_image_files;
     struct conf_limits limits;
@@ -175,11 +175,11 @@ struct conf_tenant {
     struct cfg_list batch;       /* struct conf_batch */
     struct cfg_list streams;     /* struct conf_stream */
     struct cfg_list stream_apps; /* struct conf_stream_app */
-    struct strs curve_keys;      /* public keys of its peers on tcp, Z85 */
+    struct strs curve_keys;      /* public keys (Z85) of the tenant's publishers and consumers on tcp */
 };
 
 struct conf {
-    struct buf *all; /* of conf_load_all, while it reads */
+    struct buf *all; /* while conf_load_all reads: where errors go */
     struct {
         char *mongo_url;
         struct strs valid_formats;
@@ -188,14 +188,14 @@ struct conf {
             int64_t memory_bytes;
         } capacity;
         int64_t stream_pct;
-        int64_t uid_base; /* after conf_load: the one in force (lib/host/uids.h) */
-        int64_t n_uids;   /* no key: how many from uid_base on are for inspectors and tenants */
+        int64_t uid_base; /* after conf_load: the one that the home has (lib/host/uids.h) */
+        int64_t n_uids;   /* not configured: how many ids from uid_base on are for inspectors and tenants */
         int64_t writer_wait_s, rescan_ms, inspector_memory_bytes, min_free_bytes, min_free_inodes;
         bool allow_missing_limits, allow_shared_credentials;
         char *listen; /* empty: no tcp */
         struct {
             int64_t broker, monitor;
-        } ports;                /* 0: picked once per home */
+        } ports;                /* 0: the home picks one and keeps it */
         struct cfg_list alerts; /* struct conf_alert */
     } platform;
     struct cfg_list profiles; /* struct conf_profile */
@@ -204,19 +204,19 @@ struct conf {
 };
 
 #define BUILTIN_LOAD      "builtin:load"
-#define BUILTIN_PIPE      "builtin:pipe" /* of stream apps: simbdp-pipe with their args */
+#define BUILTIN_PIPE      "builtin:pipe" /* `exec` of stream apps: simbdp-pipe with the app's args */
 #define CONF_NET_PLATFORM "platform"
 #define CONF_NET_NONE     "none"
 #define CONF_NET_HOST     "host"
-#define CONF_WRITABLE     ":rw" /* behind a path of `mounts` */
+#define CONF_WRITABLE     ":rw" /* stands behind a path of `mounts` */
 #define CONF_ARRIVAL      "arrival"
 #define CONF_MANUAL       "manual"
 #define CONF_CRON         "cron:"
 
-/* Reads and checks everything below HOME/conf; all or nothing. As root it has uids chosen for a home that has none yet
- * (ids_of_home). conf_free accepts NULL. */
+/* Reads and checks everything below HOME/conf; all or nothing. As root, a home that has no uids yet gets them here (ids_of_home).
+ * conf_free accepts NULL. */
 int conf_load(const char *home, struct conf **ret, struct err *e);
-/* The same, and all errors there are, a line each, are in `all` (NULL: as conf_load); ERR_CONFIG with CFG_TOLD then. */
+/* The same, but all errors are put into `all`, a line each, and ERR_CONFIG says CFG_TOLD. all NULL: as conf_load. */
 int conf_load_all(const char *home, struct buf *all, struct conf **ret, struct err *e);
 void conf_free(struct conf *c);
 
@@ -229,7 +229,7 @@ const struct conf_dataset *conf_dataset(const struct conf_tenant *t, const char 
 const struct conf_batch *conf_app(const struct conf_tenant *t, const char *app);
 const struct conf_stream *conf_stream(const struct conf_tenant *t, const char *name);
 const struct conf_stream_app *conf_stream_app(const struct conf_tenant *t, const char *app);
-/* The app for a file: the named one (NULL: any) whose datasets and pattern match. NULL: none. */
+/* The app for a file: the named one (NULL: any) whose datasets and pattern match the file. NULL: there is none. */
 const struct conf_batch *conf_route(const struct conf_tenant *t, const char *app, const char *dataset, const char *file);
 
 /* Whether `network` has that word. */
@@ -239,14 +239,15 @@ bool conf_mount_is_writable(const char *mount);
 
 /* The tighter of tenant's and dataset's limit on a single file, key by key. `formats` is not combined. */
 struct conf_limits conf_effective_limits(const struct conf_tenant *t, const struct conf_dataset *d);
-/* What the reader is to know of the dataset's files, as lib/read/spec.h has it. keys: also those of the collection, where
- * the files' own columns are stored. now_ms 0: none. */
+/* What the reader has to know of the dataset's files, as lib/read/spec.h has it. keys: also the collection's key and unique
+ * columns, where the files' own columns are stored. now_ms 0: none. */
 void conf_spec_json(const struct conf_dataset *d, bool keys, int64_t max_row_bytes, int64_t now_ms, struct buf *out);
 
-/* The same for what an app of the dataset put out: its columns are the app's, only the keys are the dataset's (as fields). */
+/* The same for the output of an app of the dataset: the columns are the app's; only the key and unique columns are the dataset's
+ * (as fields). */
 void conf_output_spec_json(const struct conf_dataset *d, int64_t max_row_bytes, struct buf *out);
 
-/* Why a file of this format is refused: format, formats or valid_formats; NULL when it is not. */
+/* Why a file of this format is refused: "format", "formats" or "valid_formats"; NULL when it is accepted. */
 const char *conf_format_refusal(const struct conf *c, const struct conf_tenant *t, const struct conf_dataset *d,
                                 const char *format);
 

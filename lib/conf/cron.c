@@ -174,7 +174,7 @@ void cron_free(struct cron *c)
     free(c);
 }
 
-/* ---- the calendar, without zones: seconds as if the wall's clock showed UTC ---- */
+/* ---- the calendar without zones: seconds as if wall clocks showed UTC ---- */
 
 static bool has(const struct cron *c, int which, int value)
 {
@@ -189,7 +189,7 @@ static bool day_matches(const struct cron *c, const struct tm *t)
     return c->star[DAY] || c->star[WEEKDAY] ? day && weekday : day || weekday;
 }
 
-/* The first matching minute at or after `from` (which zones west of Greenwich may put before the epoch), NEVER: none. */
+/* The first matching minute at or after `from`, which west of Greenwich may be before the epoch. NEVER: there is none. */
 static int64_t calendar_next(const struct cron *c, int64_t from)
 {
     int64_t minute = (from + 59) / 60;
@@ -248,7 +248,7 @@ int64_t cron_next(const struct cron *c, int64_t wall_ms)
         int64_t offset = offset_at(c, at), from = at + offset;
         int64_t back = once ? next_change(c, at - DAY_S, at) : -1;
         if (back >= 0 && back + offset_at(c, back - 1) > from && offset_at(c, back - 1) > offset)
-            from = back + offset_at(c, back - 1); /* what the clock shows for the second time */
+            from = back + offset_at(c, back - 1); /* times that the clock shows for the second time */
         int64_t found = calendar_next(c, from);
         if (found == NEVER)
             return -1;
@@ -256,7 +256,7 @@ int64_t cron_next(const struct cron *c, int64_t wall_ms)
         if (change < 0)
             return (found - offset) * 1000;
         if (once && found < change + offset_at(c, change))
-            return change * 1000; /* the clock leaves it out */
+            return change * 1000; /* a time that the clock leaves out */
         at = change;
     }
 }

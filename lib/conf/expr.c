@@ -1,4 +1,5 @@
-/* Recursive descent into a program for a stack machine. Truth is a number: 1, 0, or NaN where it is not known (Kleene's logic). */
+/* A recursive-descent parser that compiles for a stack machine. Truth values are numbers: 1, 0, or NaN where it is not known
+ * (Kleene's logic). */
 #include "expr.h"
 
 #include "base/mem.h"
@@ -132,14 +133,14 @@ static enum type unary(struct parser *p)
     return t;
 }
 
-/* What joins parts from left to right, at one level of precedence. */
+/* The operators of one level of precedence, which associate to the left. */
 struct level {
     struct {
-        const char *token; /* NULL: there is only one */
+        const char *token; /* NULL: the level has only one */
         enum op op;
     } v[2];
     enum type takes;
-    const char *what_else; /* that it takes nothing else */
+    const char *what_else; /* operands must be of that type */
 };
 
 static const struct level product_level = {{{"*", MUL}, {"/", DIV}}, IS_NUMBER, "* and / take numbers"},

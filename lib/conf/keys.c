@@ -33,7 +33,7 @@
     {                                                                                                                              \
         key, CFG_GROUP, OFF(type, field), NULL, 0, 0, NULL, true, help, keys, 0                                                    \
     }
-/* A group whose keys' offsets already count from the outer struct. */
+/* A group whose keys' offsets count from the outer struct already. */
 #define NEST_ROW(key, keys, help)                                                                                                  \
     {                                                                                                                              \
         key, CFG_GROUP, 0, NULL, 0, 0, NULL, true, help, keys, 0                                                                   \
@@ -119,7 +119,7 @@ static const struct cfg_key profile_keys[] = {
     END_ROW,
 };
 
-/* Limits are a struct of their own because tenants and datasets share them. */
+/* Limits have a struct of their own, since tenants and datasets share them. */
 #define LIMIT(field, help) INT_ROW(conf_limits, field, #field, "-1", -1, NO_MAX, help)
 static const struct cfg_key limit_keys[] = {
     STRS_ROW(conf_limits, formats, "formats", "", "csv|json", "accepted formats (also .gz and .zst of these)"),

@@ -36,14 +36,14 @@ enum metric {
 };
 
 struct metric_row {
-    const char *text[N_METRICS]; /* of those that are text; NULL: unknown */
-    double number[N_METRICS];    /* of the others; NaN: unknown */
+    const char *text[N_METRICS]; /* values of figures that are text; NULL: unknown */
+    double number[N_METRICS];    /* values of the others; NaN: unknown */
 };
 
 const char *metric_name(enum metric m);
 bool metric_is_text(enum metric m);
 const char *metric_help(enum metric m);
-/* -1: there is none of this name. */
+/* The figure of that name; -1: there is none. */
 int metric_find(const char *name, size_t n);
 
 #endif

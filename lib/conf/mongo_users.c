@@ -15,7 +15,7 @@
 
 enum { CHECK_SIZE = 8 + 1 };
 
-/* Of the key, 8 hex digits, so that one that was damaged is not taken for another. */
+/* Check digits of the key (8 hex digits), so that a damaged key is not taken for another one. */
 static void check_digits(const unsigned char key[32], char out[CHECK_SIZE])
 {
     unsigned char hash[16];
@@ -38,7 +38,7 @@ static int make_key(const struct home *h, unsigned char key[32], struct err *e)
     return fd_write_file(h->dirfd, "keys/master.key", text, strlen(text), 0600, e);
 }
 
-/* 64 hex digits and, since there are some, check digits on a line of their own. */
+/* Reads 64 hex digits and, in keys of later versions, check digits on a line of their own. */
 static int master_key(const struct home *h, unsigned char key[32], struct err *e)
 {
     AUTO_BUF struct buf b = {0};
@@ -69,7 +69,7 @@ int access_secret(const struct home *h, const char *purpose, const char *who, ch
     return 0;
 }
 
-/* A group of the server's own may read it, nobody may write. */
+/* Only the server's own group may read the file, and nobody may write it. */
 static int users_directory(const struct home *h, int64_t gid, struct err *e)
 {
     int r = fd_mkdirs(h->dirfd, "keys/mongo", 0700);
@@ -81,7 +81,7 @@ static int users_directory(const struct home *h, int64_t gid, struct err *e)
     return r < 0 ? err_sys(e, r, "cannot use %s/keys/mongo", h->path) : 0;
 }
 
-/* A home that was not root's before has it in its user's group. */
+/* In a home that was not root's before, the file has its user's group. */
 static bool is_of_group(const struct home *h, const char *path, int64_t gid)
 {
     struct stat st;

@@ -1,4 +1,4 @@
-/* What the configuration says of a dataset, as lib/read/spec.h reads it. */
+/* Puts what the configuration says of a dataset into the form that lib/read/spec.h reads. */
 #include "conf.h"
 
 #include "base/json.h"
@@ -64,7 +64,9 @@ void conf_spec_json(const struct conf_dataset *d, bool keys, int64_t max_row_byt
     json_i64(out, "header_rows", c->header_rows);
     json_i64(out, "footer_rows", c->footer_rows);
     json_str(out, "ragged", c->ragged);
-    if (strcmp(c->damaged, "reject")) /* this text is part of the rows' identity: that of homes without the key stays */
+    /* Written only when it is set: this text is part of the rows' identity, which must not change for homes that do not have the
+     * key. */
+    if (strcmp(c->damaged, "reject"))
         json_str(out, "damaged", c->damaged);
     if (nulls)
         add_texts(out, "null", &c->null);

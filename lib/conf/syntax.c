@@ -1,9 +1,9 @@
-/* The grammar, as far as it matters here:
+/* libconfig's grammar, as far as it matters here:
  *
  *   settings := { NAME ("=" | ":") value [";" | ","] }        of a file or between { }
  *   value    := scalar | string string … | "{" settings "}" | "[" scalars "]" | "(" values ")"      elements with commas between
  *
- * Nothing is built and nothing is nested on our stack; what is too deep gets no explanation. */
+ * Nothing is built, and the parser does not recurse. A file that nests too deep for it gets no explanation. */
 #include "syntax.h"
 
 #include <ctype.h>
@@ -43,7 +43,7 @@ static void skip_blanks(struct lexer *l)
         if (!*l->p)
             return;
         if (l->p[0] == '*')
-            l->p++; /* and the slash, above */
+            l->p++; /* a comment; the slash was taken above */
         l->line += *l->p == '\n';
     }
 }
@@ -96,7 +96,7 @@ static char closing(char open)
     return open == '{' ? '}' : open == '[' ? ']' : ')';
 }
 
-/* Moves on by one token. False: it does not belong there. */
+/* Takes one token. False: it does not belong there. */
 static bool take(struct parser *s, const struct token *t)
 {
     bool settings = in_settings(s), ends = s->depth && t->kind == closing(s->open[s->depth - 1].kind);
@@ -128,7 +128,7 @@ static int shown(const struct token *t)
     return t->n < SHOWN ? (int)t->n : SHOWN;
 }
 
-/* Why `t` does not belong there. The line of the cause. */
+/* Explains why `t` does not belong there. Returns the line of the cause. */
 static int explain(const struct parser *s, const struct token *t, char *out)
 {
     const struct token *b = &s->before, *open = s->depth ? &s->open[s->depth - 1] : NULL;
@@ -194,7 +194,7 @@ struct unit {
     double factor;
 };
 
-/* Bytes are what is left when nothing else fits the key's name. */
+/* A key whose name has no other unit is taken to be of bytes. */
 static const struct unit units[] = {
     {"_ms", "ms", 1},       {"_ms", "s", 1000}, {"_ms", "min", 60000}, {"_ms", "m", 60000}, {"_ms", "h", 3600000},
     {"_ms", "d", 86400000}, {"_s", "s", 1},     {"_s", "min", 60},     {"_s", "m", 60},     {"_s", "h", 3600},

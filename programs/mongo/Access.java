@@ -15,13 +15,12 @@ import javax.crypto.spec.PBEKeySpec;
 import javax.crypto.spec.SecretKeySpec;
 
 /**
- * Who may do what: the access file has a line "USER SECRET DATABASE MAX_BYTES" for each user; DATABASE "*" is the platform's, every one;
- * MAX_BYTES is what the database's file may hold before nothing is added any more, -1 or left out: anything. It is read again when
- * it is another file.
+ * Who may do what. The access file has a line "USER SECRET DATABASE MAX_BYTES" for each user. DATABASE "*" is the platform's: all of them. MAX_BYTES
+ * is the size of the database's file above which nothing is added; -1, or left out: no limit. The file is read again when it has changed.
  *
- * Users prove themselves, and are proved to, by SCRAM-SHA-256 (RFC 5802, RFC 7677): no secret passes the connection, so whoever
- * takes the port learns none. A user's salt stays while the server runs, so that the costly part is done once: who shows one wrong
- * proof after another would else keep everybody's event loop busy.
+ * Client and server prove to each other who they are by SCRAM-SHA-256 (RFC 5802, RFC 7677). No secret passes the connection, so whoever takes over
+ * the port learns none. A user keeps one salt while the server runs, so that the costly part (PBKDF2) is done once. Otherwise somebody who sends one
+ * wrong proof after another would keep everybody's event loop busy.
  */
 final class Access {
     record User(String name, String secret, String database, long maxBytes) {
@@ -66,7 +65,7 @@ final class Access {
         return users.get(name);
     }
 
-    /** Of who is unknown: what nobody can prove. */
+    /** The keys of an unknown user, which nobody can prove to have. */
     private synchronized Keys keysOf(User u, byte[] salt) throws GeneralSecurityException {
         if (u == null) return new Keys(randomBytes(32), randomBytes(32));
         Keys k = keys.get(u);
@@ -101,7 +100,9 @@ final class Access {
         private String bare, first, nonce, header;
         private byte[] salt;
 
-        /** Takes client-first-message, gives server-first-message. An unknown user is told apart from a wrong secret by nothing. */
+        /**
+         * Takes client-first-message, gives server-first-message. An unknown user gets the same kind of answer as a known one with a wrong secret.
+         */
         byte[] start(byte[] payload) throws Refused {
             String s = new String(payload, StandardCharsets.UTF_8), name = null, r = null;
             if (!s.startsWith("n,,") && !s.startsWith("y,,")) throw new Refused("channel binding is not supported");

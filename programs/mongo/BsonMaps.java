@@ -34,15 +34,17 @@ import org.h2.mvstore.WriteBuffer;
 import org.h2.mvstore.type.BasicDataType;
 
 /**
- * The maps of mongo-java-server's H2 store with keys and values in BSON (bsonspec.org).
+ * The maps of mongo-java-server's H2 store, with keys and values in BSON (bsonspec.org).
  *
- * H2Database opens its maps by name without saying of what type they are, and MVStore gives a map that is open already as it
- * is; so they are opened here, with types, just before it asks for them. Java serialisation, the default, took most of the
- * time of an insert: a key was serialised at every step of a search, and a class description stored with every document.
+ * H2Database opens its maps by name and does not say of what type they are; MVStore returns a map that is open already as it is. So the maps are
+ * opened here, with types, just before H2Database asks for them. Java serialisation, the default, took most of the time of an insert: a key was
+ * serialised at every step of a search, and a class description was stored with every document.
  */
 final class BsonMaps {
-    /** The store version of data files; 0 was Java serialisation, 1 had every document under its _id: such collections stay as they are. A
-     *  change of compare() or of what is written needs another. */
+    /**
+     * The store version of data files. 0 was Java serialisation. 1 had every document under its _id; such collections stay as they are. A change of
+     * compare(), or of what is written, needs another version.
+     */
     static final int VERSION = 2, OLDEST = 1;
 
     private static final long MAX_LATE = 24L << 20;
@@ -52,7 +54,7 @@ final class BsonMaps {
     private final Set<Rows> touched = new LinkedHashSet<>(), behind = new LinkedHashSet<>();
     private long recent, late;
 
-    /** maxRecent: bytes of what unique indexes keep in memory before it is merged. */
+    /** maxRecent: how many bytes unique indexes may keep in memory before they are merged into the store. */
     BsonMaps(MVStore store, long maxRecent) {
         this.store = store;
         this.maxRecent = maxRecent;
@@ -67,18 +69,18 @@ final class BsonMaps {
         behind.add(r);
     }
 
-    /** Before a commit: what collections keep beside the store and no document says goes there. */
+    /** To be called before a commit: puts into the store what collections keep beside it and what no document says. */
     void settle() {
         touched.forEach(Rows::settle);
         touched.clear();
     }
 
-    /** n bytes of documents came that would be read again. */
+    /** n bytes of documents were added that would have to be read again at the next start. */
     void come(int n) { late += n; }
 
     boolean isFull() { return recent > maxRecent || late > MAX_LATE; }
 
-    /** In commits of its own, so that what is written lies together, and its room is free again after the next time. */
+    /** Merges in commits of its own, so that what is written lies together, and its room is free again after the next merge. */
     void merge(Runnable written) {
         for (Rows r : behind) r.merge(written);
         written.run();
@@ -101,13 +103,15 @@ final class BsonMaps {
         source.forEach(target::put);
     }
 
-    /** In the names of UniqueIndex's maps, and of the library's own. */
+    /** Prefixes of the names of UniqueIndex's maps, and of the library's own. */
     private static final String UNIQUE = "._unique_", INDEX = "._index_";
 
     private static MVMap.Builder<Object, byte[]> rows() { return new MVMap.Builder<Object, byte[]>().keyType(new Values()).valueType(new Bytes()); }
     private static MVMap.Builder<byte[], Long> places() { return new MVMap.Builder<byte[], Long>().keyType(new Ordered()).valueType(new Places()); }
 
-    /** What is opened with a store costs memory and time for as long as that is open: collections and unique indexes take maps. */
+    /**
+     * Bounds how many maps a store has: each one costs memory and time for as long as the store is open. Collections and unique indexes take maps.
+     */
     private static final int MAX_MAPS = 10_000, MAX_INDEXES = 64, MAX_NAME = 256;
 
     private void admit(String map) {
@@ -115,7 +119,7 @@ final class BsonMaps {
             throw new MongoServerError(12501, "QuotaExceeded", "a database has room for about " + MAX_MAPS / 3 + " collections; drop some");
     }
 
-    /** H2Database's constructor calls these methods; what encloses the class is there by then, its own fields are not. */
+    /** H2Database's constructor calls these methods. At that time the enclosing object is there, but this object's own fields are not. */
     private final class Database extends H2Database {
         private final boolean isOpen;
         Database(String name, CursorRegistry cursors) { super(name, store, cursors); isOpen = true; }
@@ -192,7 +196,7 @@ final class BsonMaps {
         }
     }
 
-    /** Anything that may be a document's field, or be missing. */
+    /** Any value that a document's field may have, and "missing". */
     private static final class Values extends Type<Object> {
         @Override Map<String, ?> wrap(Object v) { return fields(Collections.singletonList(v)); }
         @Override Object unwrap(Document d) { return valuesOf(d).get(0); }
@@ -202,8 +206,9 @@ final class BsonMaps {
     }
 
     /**
-     * Documents as they are written, which is how they are kept: one is written again with all that is on its page, and read for one of them.
-     * A page's are a document after the other, or where it makes them smaller -1, their length, the compressed length, and that by LZF.
+     * Documents are kept in memory as the bytes that are stored: when one changes, all documents of its page are written again, and when one is read,
+     * usually only that one is decoded. A page has one document after the other, or, where that is smaller: -1, their length, the compressed length,
+     * and the bytes compressed by LZF.
      */
     private static final class Bytes extends BasicDataType<byte[]> {
         private static final int COMPRESSED = -1, LITTLE = 256;
@@ -249,7 +254,7 @@ final class BsonMaps {
         @Override public byte[][] createStorage(int n) { return new byte[n][]; }
     }
 
-    /** Keys by their bytes. */
+    /** Orders keys by their bytes. */
     private static final class Ordered extends BasicDataType<byte[]> {
         @Override public void write(WriteBuffer out, byte[] v) { out.putVarInt(v.length).put(v); }
         @Override public byte[] read(ByteBuffer in) {
@@ -262,7 +267,7 @@ final class BsonMaps {
         @Override public byte[][] createStorage(int n) { return new byte[n][]; }
     }
 
-    /** Where documents are, of those that lie in the order they came. */
+    /** Places of documents, in collections that keep them in the order they came. */
     private static final class Places extends BasicDataType<Long> {
         @Override public void write(WriteBuffer out, Long v) { out.putVarLong(v); }
         @Override public Long read(ByteBuffer in) { return DataUtils.readVarLong(in); }
@@ -296,7 +301,7 @@ final class BsonMaps {
 
     private static int int32(byte[] b, int at) { return b[at] & 255 | (b[at + 1] & 255) << 8 | (b[at + 2] & 255) << 16 | b[at + 3] << 24; }
 
-    /** Of a document only the fields of these names; what else it has, however large, is passed over. */
+    /** Decodes only the fields of these names. The rest of the document, however large, is skipped. */
     static Document documentOf(byte[] bson, Set<String> names) {
         ByteBuf some = Unpooled.buffer(256).writeIntLE(0);
         for (int at = 4; bson[at] != 0;) {
@@ -310,7 +315,7 @@ final class BsonMaps {
         return BsonDecoder.decodeBson(some);
     }
 
-    /** Of a value that stands at `at`; bsonspec.org. */
+    /** The length of the value at `at`; bsonspec.org. */
     private static int sizeOf(byte type, byte[] b, int at) {
         return switch (type) {
             case 0x01, 0x09, 0x11, 0x12 -> 8;
@@ -336,14 +341,14 @@ final class BsonMaps {
         return Arrays.copyOf(b.array(), b.writerIndex());
     }
 
-    /** Valid until this thread's next. */
+    /** A buffer that is valid until this thread asks for the next. */
     private static ByteBuf encode(Map<String, ?> d) {
         ByteBuf b = buffer.get().clear();
         BsonEncoder.encodeDocument(d, b);
         return b;
     }
 
-    /** Values under their number; "-" marks one that is missing, which is not null. */
+    /** Encodes values under their number; "-" marks one that is missing, which is not the same as null. */
     static Map<String, Object> fields(Iterable<?> values) {
         Map<String, Object> d = new LinkedHashMap<>();
         int i = 0;
@@ -360,7 +365,7 @@ final class BsonMaps {
         return values;
     }
 
-    /** Any total order will do that tells what differs. */
+    /** The order does not matter, as long as it is total and different values compare as different. */
     @SuppressWarnings("unchecked")
     private static int compareValues(Object a, Object b) {
         Worker.check();
@@ -379,11 +384,13 @@ final class BsonMaps {
         return v == null ? "" : v instanceof Collection ? "list" : v instanceof Map ? "map" : v.getClass().getName();
     }
 
-    /** What a message may nest, and an update may add to it. */
+    /** As deep as a message may nest, and what an update may add to that. */
     private static final int MAX_DEPTH = 2 * Guard.MAX_DEPTH + 10, MAP_BYTES = 72;
 
-    /** About how many bytes of heap; pages are split, and the cache is bounded, by it. It is asked for before a document is put into a
-     *  map, and refuses there what is nested so deep that a commit would fail. */
+    /**
+     * About how many bytes of heap a value takes. MVStore splits pages and bounds its cache by that. It is asked for before a document is put into a
+     * map, so it also refuses documents that nest so deep that a commit would fail.
+     */
     static int memory(Object v) {
         Worker.check();
         return memory(v, 0);

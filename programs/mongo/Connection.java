@@ -29,25 +29,25 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /**
- * A client. Until it has proved who it is it may greet, in small messages, for a while, and gives way when too many have not. After that one
- * message at a time is taken from it, when its user's share of memory has room for all of it.
+ * The connection of a client. Until the client has proved who it is, it may greet in small messages, for a while, and gives way when too many others
+ * are in the same state. After that one message at a time is taken, when its user's share of memory has room for all of it.
  */
 final class Connection extends ChannelInboundHandlerAdapter {
     private static final int UNIDENTIFIED = 1024, OF_TENANT = 400, OF_PLATFORM = 4000;
     private static final long IDENTIFY_S = 10, MESSAGE_S = 60, DECODED_TENANT = 384L << 20;
     private static final long SMALL = 64 << 10, UNREAD_TENANT = 96 << 20, UNREAD_PLATFORM = 384 << 20, UNREAD = Math.min(768L << 20, Runtime.getRuntime().maxMemory() / 2);
     private static final AtomicInteger ids = new AtomicInteger();
-    private static final Map<String, Integer> connections = new HashMap<>();   // of users; under its lock, and
+    private static final Map<String, Integer> connections = new HashMap<>();   // connections by user; guarded by its lock
     private static final Map<String, NioEventLoopGroup> loops = new HashMap<>(); // each user's event loop, while there is a connection: who floods, floods his own
 
-    /** Bytes of messages that are on their way in; who finds no room waits, first come first served. */
+    /** Room for messages that are coming in, in bytes. Who finds no room waits; first come, first served. */
     static final class Room {
         private final int size;
         private int free;
         private final ArrayDeque<Runnable> waiting = new ArrayDeque<>();
         Room(int size) { this.size = this.free = size; }
 
-        /** Calls r when n bytes are r's, at once or later on another thread. */
+        /** Calls r when it has got n bytes of room: at once, or later on another thread. */
         void take(int n, Runnable r) {
             synchronized (this) {
                 if (!waiting.isEmpty() || free < Math.min(n, size)) {
@@ -89,7 +89,7 @@ final class Connection extends ChannelInboundHandlerAdapter {
         void reply(MongoReply r, ByteBuf b) { encode(null, r, b); }
     }
 
-    /** Bytes of replies that are not read yet, of each user; under its lock. "" is everybody. */
+    /** Bytes of replies that each user has not read yet; guarded by its lock. "" is the sum of all users. */
     private static final Map<String, Long> unread = new HashMap<>();
 
     /** Whether a reply of n bytes may be kept for u until it is read. */
@@ -118,17 +118,17 @@ final class Connection extends ChannelInboundHandlerAdapter {
     private ChannelHandlerContext ctx;
     private Access.User user; // null: not identified
     private Access.Scram scram;
-    private ByteBuf rest, frame; // what is read but not looked at; the message that is coming in
+    private ByteBuf rest, frame; // bytes that were read and not looked at; the message that is coming in
     private int length, taken;   // of it; of the rooms
-    private boolean busy;        // a message waits for room, or its reply is not out yet
+    private boolean busy;        // a message waits for room, or its reply is not sent yet
     private boolean closed;
-    private NioEventLoopGroup loop; // it is to move there
+    private NioEventLoopGroup loop; // the event loop that the connection is to move to
     private ScheduledFuture<?> deadline;
 
-    /** Those who came in by one door and are not identified, oldest first. */
+    /** Connections that came in by one door and have not proved who they are, oldest first. */
     static Set<Connection> newcomers() { return new LinkedHashSet<>(); }
 
-    /** first is what it has said already. */
+    /** first: the bytes that the client has sent already. */
     Connection(Databases databases, Lobby lobby, Access access, Set<Connection> newcomers, ByteBuf first) {
         this.unidentified = newcomers;
         this.databases = databases;
@@ -202,7 +202,7 @@ final class Connection extends ChannelInboundHandlerAdapter {
         advance();
     }
 
-    /** Goes on with what is read, until a message is complete or more is needed. */
+    /** Handles the bytes that were read, until a message is complete or more bytes are needed. */
     private void advance() {
         while (!closed && !busy && rest != null) {
             if (frame == null && !begin()) break;
@@ -268,13 +268,16 @@ final class Connection extends ChannelInboundHandlerAdapter {
         } catch (Guard.Malformed e) {
             if (user == null) ctx.close();
             else reply(b.getIntLE(4), false, error(9, "FailedToParse", "the message is refused: " + e.getMessage()));
-        } catch (Throwable e) { // whatever the decoder throws; nobody else's turn goes with it
+        } catch (Throwable e) { // whatever the decoder throws must not end anybody else's turn
             ctx.close();
             drop();
         }
     }
 
-    /** A large message is decoded in its turn only, watched as a command is; a tenant has one database, the platform's are told apart by "$db". */
+    /**
+     * A large message is decoded only when it is its turn, and watched as a command is. A tenant has one database; for the platform "$db" tells which
+     * database's turn that is.
+     */
     private void databaseOfMessage(ByteBuf b, long heap) {
         Database d = user.isPlatform() ? null : databases.of(user.database());
         Runnable r = () -> {
@@ -365,7 +368,7 @@ final class Connection extends ChannelInboundHandlerAdapter {
             else if (user == null) {
                 answer = scram.finish(payload);
                 admit(scram.user());
-            } else { // the empty exchange that ends it
+            } else { // the empty exchange at the end of SCRAM
                 scram = null;
                 done = true;
             }
@@ -393,7 +396,7 @@ final class Connection extends ChannelInboundHandlerAdapter {
         advance();
     }
 
-    /** From the event loop of strangers to its user's. */
+    /** Moves the connection from the strangers' event loop to its user's. */
     private void move() {
         NioEventLoopGroup to = loop;
         loop = null;
@@ -401,7 +404,7 @@ final class Connection extends ChannelInboundHandlerAdapter {
             if (f.isSuccess()) goOn();
             else {
                 ctx.close();
-                channelInactive(ctx); // it belongs to no loop that would say so
+                channelInactive(ctx); // it is in no event loop that would report its end
             }
         }));
     }
@@ -409,7 +412,7 @@ final class Connection extends ChannelInboundHandlerAdapter {
     /** From any thread. */
     private void reply(ClientRequest r, Document d) { reply(r.getHeader().getRequestID(), r instanceof MongoQuery, d); }
 
-    /** Here and not in the event loop, which is everybody's. */
+    /** The reply is encoded here, on the worker, and not in an event loop, which others share. */
     private ByteBuf encode(int request, boolean isQuery, Document d) {
         MessageHeader h = new MessageHeader(ids.incrementAndGet(), request);
         ByteBuf b = ctx.alloc().ioBuffer();
@@ -434,7 +437,7 @@ final class Connection extends ChannelInboundHandlerAdapter {
                 whole.release();
                 whole = encode(request, isQuery, error(146, "ExceededMemoryLimit", "too many replies wait to be read; read them, or ask for less at once"));
             }
-        } catch (Throwable t) { // what cannot be said; memory ran out
+        } catch (Throwable t) { // a reply that cannot be encoded; memory ran out
             ctx.close();
             ctx.executor().execute(this::drop);
             return;

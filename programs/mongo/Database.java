@@ -21,25 +21,27 @@ import org.h2.mvstore.MVStore;
 import org.h2.mvstore.MVStoreException;
 
 /**
- * One database: a store of its own in a file of its own, a backend that knows no other, and its turn: one command at a time, in the order
- * they came, beside those of other databases. Nothing that is asked for here can reach, stop or wait for another database.
+ * One database: a store of its own in a file of its own, a backend that knows no other database, and a turn of its own: one command at a time, in the
+ * order they came, beside those of other databases. No request here can reach, stop or wait for another database.
  *
- * Durable: as it comes, MVStore commits from a background thread about once a second, so kill -9 loses documents that were acknowledged.
- * Here autocommit is off, and a command that may write ends with commit() + sync() before its reply leaves. The write buffer has no
- * limit either: above it MVStore commits in the middle of a command, and a kill then leaves a document without its entry in the
- * index of _id.
+ * Durability: as it comes, MVStore commits on a background thread about once a second, so kill -9 loses documents that were acknowledged. Here
+ * autocommit is off, and a command that may write ends with commit() and sync() before its reply is sent. The write buffer has no limit, since above
+ * it MVStore would commit in the middle of a command, and a kill then leaves a document without its entry in the index of _id.
  *
- * Whatever goes wrong in a command that is not the library's own refusal (it was ended, memory or stack ran out, the store panics, the disk is
- * full) throws the open store away: the next command opens the file as the last commit left it.
+ * When a command fails in another way than by the library's own refusal (it was ended, memory or stack ran out, the store panicked, the disk is
+ * full), the open store is thrown away: the next command opens the file as the last commit left it.
  */
 final class Database {
     private static final int MAX_CURSORS = 200, MAX_KEYS = 500_000, BATCH = 1000, MAX_REPLY = 48_000_000, CACHES_MB = 256, MAX_CACHE_MB = 16, RECENT_MB = 192, MAX_RECENT_MB = 32;
-    /** How long room that came free is left as it is; by then its successor was synced many times. The default, 45 s, lets one document take gigabytes. */
+    /**
+     * How long room that became free is not used again; by the end of that its successor was synced many times. With the default of 45 s one document
+     * that is replaced again and again takes gigabytes.
+     */
     private static final int RETENTION_MS = 500, COMPACT_MS = 1000, FULL = 80;
     private static final long COMPACT_BYTES = 64L << 20;
-    /** Of the file system: below that nothing is added, so that what deletes, and the programs beside us, have room to write. */
+    /** When the file system has less than that, nothing is added, so that deletes, and the programs beside us, have room to write. */
     private static final long SPARE_BYTES = 8L << 20;
-    /** MongoDB's codes: the disk is full; the command did not come to its end, and may be sent again. */
+    /** MongoDB's codes: the disk is full; the command was interrupted, and may be sent again. */
     private static final int NO_SPACE = 14031, INTERRUPTED = 11600;
     private static final long IDLE_NS = 60_000_000_000L, TIDY_NS = 3_000_000_000L, CURSOR_NS = 600_000_000_000L;
     private static final SecureRandom random = new SecureRandom();
@@ -49,7 +51,7 @@ final class Database {
     private final Executor workers;
     private final ArrayDeque<Runnable> turns = new ArrayDeque<>();
     private boolean active;
-    private volatile boolean tidy; // nothing is left to do while it is idle
+    private volatile boolean tidy; // what is done while it is idle has been done
     private long usedAt = System.nanoTime(), saidAt;
     private MVStore store;
     private BsonMaps maps;
@@ -59,7 +61,7 @@ final class Database {
 
     Database(String name, Path file, Executor workers) { this.name = name; this.file = file; this.workers = workers; }
 
-    /** Ids that cannot be guessed, of one user each; the one unused for longest goes when there are too many. */
+    /** Cursors have ids that cannot be guessed, and belong to one user. When there are too many, the one unused for longest goes. */
     static final class Cursors extends CursorRegistry {
         private record Kept(Cursor cursor, String user, long at) { }
         private final Map<Long, Kept> kept = new LinkedHashMap<>(16, 0.75f, true);
@@ -98,7 +100,7 @@ final class Database {
     private final class Backend extends H2Backend {
         Backend(MVStore store) { super(store); }
 
-        /** The wall: no other name exists for whoever got here, however it was asked for. */
+        /** The wall between databases: no other name exists here, however it is asked for. */
         @Override protected MongoDatabase openOrCreateDatabase(String asked) {
             if (!asked.equals(name)) throw elsewhere(asked);
             return maps.database(name, cursors); // super() opens what there is
@@ -130,7 +132,7 @@ final class Database {
         return new MongoServerError(13, "Unauthorized", "not authorized on " + asked + ": this connection is bound to database " + name);
     }
 
-    /** Does r when it is its turn. */
+    /** Runs r when its turn comes. */
     void submit(Runnable r) {
         synchronized (turns) {
             turns.add(r);
@@ -157,7 +159,7 @@ final class Database {
         synchronized (Database.class) { return Math.max(1, Math.min(MAX_CACHE_MB, CACHES_MB / Math.max(1, open += change))); }
     }
 
-    /** What indexes keep in memory (UniqueIndex), of each open store. The property is for tests, which have fewer documents. */
+    /** How much each open store's indexes may keep in memory (UniqueIndex). The property is for tests, which have fewer documents. */
     private static long recentBytes() {
         synchronized (Database.class) { return Long.getLong("simbdp.recentBytes", Math.min(MAX_RECENT_MB, RECENT_MB / Math.max(1, open)) * 1024L * 1024); }
     }
@@ -210,14 +212,14 @@ final class Database {
         System.err.println("embedded MongoDB: database " + name + ": " + what);
     }
 
-    /** Reads are given in batches, also to who does not ask for them. */
+    /** Results are returned in batches, even if the client did not ask for that. */
     private static void bound(Document query, String command) {
         Object given = query.get("batchSize");
         if ((command.equals("find") || command.equals("getmore")) && !(given instanceof Number n && n.longValue() > 0 && n.longValue() < 1 << 20))
             query.put("batchSize", BATCH);
     }
 
-    /** In turn: does a command of `user`, makes it durable, and returns its reply. Never throws. */
+    /** Does a command of `user`, in its turn; makes it durable, and returns the reply. Never throws. */
     Document command(Channel channel, Access.User user, String database, String command, Document query) {
         String lower = Guard.lower(command);
         Worker w = Worker.current();
@@ -270,7 +272,7 @@ final class Database {
         return reply;
     }
 
-    /** Neither the command's fault nor its bounds': what the file system did, or what an earlier failure left. */
+    /** Errors that are neither the command's fault nor its bounds': what the file system did, or what an earlier failure left. */
     private static boolean storeFailed(Throwable t) {
         for (; t != null; t = t.getCause()) if (t instanceof MVStoreException || t instanceof IOException) return true;
         return false;
@@ -288,13 +290,13 @@ final class Database {
     private void merge() {
         maps.merge(() -> {
             store.commit();
-            store.sync(); // before room that came free by it is used again
+            store.sync(); // before the room that this made free is used again
         });
     }
 
     private long size() { return store.getFileStore().size(); }
 
-    /** What was deleted is the file system's again: the file of a database that was dropped goes, a large one shrinks. */
+    /** Returns what was deleted to the file system: the file of a dropped database is removed, a large file shrinks. */
     private void giveBack(String command) throws IOException {
         if (command.equals("dropdatabase")) {
             discard();
@@ -315,7 +317,7 @@ final class Database {
         return d;
     }
 
-    /** Once a second: what is not used gives its memory back. */
+    /** Once a second: gives back the memory of what is not used. */
     void tick() {
         cursors.expire();
         if (store == null) return;
@@ -325,7 +327,7 @@ final class Database {
 
     private boolean isIdle(long ns) { return System.nanoTime() - usedAt > ns; }
 
-    /** Behind a load: who opens the file next has nothing to read again, and what is free in it is the file system's. */
+    /** After a load: merges and shrinks the file, so that whoever opens it next has nothing to read again. */
     private void tidy() {
         if (tidy || backend == null || store.isClosed() || !isIdle(TIDY_NS)) return;
         tidy = true;
@@ -341,7 +343,7 @@ final class Database {
 
     private void shrink() {
         store.compactFile(COMPACT_MS);
-        store.setRetentionTime(RETENTION_MS); // it set another
+        store.setRetentionTime(RETENTION_MS); // compactFile has set another
     }
 
     int cursors() { return cursors.size(); }

@@ -20,7 +20,7 @@ import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.h2.mvstore.MVStore;
 
-/** The databases in a directory, each in a file NAME.mv; and their coming out of the one file that there was once. */
+/** The databases in a directory, each in a file NAME.mv; and the migration from the one file that earlier versions had. */
 final class Databases {
     private static final Pattern NAME = Pattern.compile("[^/\\\\. \"$*<>:|?\\x00]{1,63}"); // MongoDB's
     private static final String SUFFIX = ".mv", ONE_FILE = "all.old", PART = ".part";
@@ -31,7 +31,7 @@ final class Databases {
     private final ThreadPoolExecutor workers =
             new ThreadPoolExecutor(0, Integer.MAX_VALUE, 10, TimeUnit.SECONDS, new SynchronousQueue<>(), Worker::new);
 
-    /** Waits for a predecessor that is about to end. */
+    /** Waits for a predecessor that is about to end and still holds the file. */
     Databases(Path dir) throws IOException, InterruptedException {
         this.dir = dir;
         FileChannel c = FileChannel.open(dir.resolve("lock"), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
@@ -60,7 +60,7 @@ final class Databases {
     void execute(Runnable r) { workers.execute(r); }
     void tick() { databases.values().forEach(Database::tick); }
 
-    /** Memory is scarce and no command takes it: who has most cursors loses them. */
+    /** To be called when memory is scarce and no command is to blame: the database with most cursors loses them. */
     void relieve() {
         databases.values().stream().max(Comparator.comparingInt(Database::cursors)).filter(d -> d.cursors() > 0).ifPresent(Database::dropCursors);
     }
@@ -70,7 +70,7 @@ final class Databases {
         return rest.substring(0, rest.indexOf('.'));
     }
 
-    /** Until all is copied the one file stays what counts; a kill in between begins anew. */
+    /** Migrates. Until everything is copied, the one file counts; a kill in between starts over. */
     private void split() throws IOException {
         Path all = dir.resolve(ONE_FILE);
         if (!Files.exists(all)) return;

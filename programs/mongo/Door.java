@@ -10,9 +10,9 @@ import java.util.Map;
 import java.util.function.BiConsumer;
 
 /**
- * Takes connections in, on a thread of its own, and hands them on when they have said something. Who opens them as fast as he can and
- * says nothing costs no more than that; where they are not taken as fast, the kernel drops everybody's, and a client tries again after
- * a second, then two, then four.
+ * Accepts connections, on a thread of its own, and hands each on when its client has sent something. A client that opens connections as fast as it
+ * can and says nothing costs no more than that. Where connections are accepted more slowly than they come, the kernel drops everybody's, and a client
+ * tries again after a second, then two, then four.
  */
 final class Door extends Thread {
     private static final int SILENT = 4096, TURN = 1024;
@@ -21,10 +21,10 @@ final class Door extends Thread {
     private final ServerSocketChannel listener;
     private final BiConsumer<SocketChannel, ByteBuffer> next;
     private final Selector selector = Selector.open();
-    private final Map<SelectionKey, Long> silent = new LinkedHashMap<>(); // since when; oldest first
+    private final Map<SelectionKey, Long> silent = new LinkedHashMap<>(); // connections that have said nothing, and since when; oldest first
     private final ByteBuffer said = ByteBuffer.allocate(Guard.MAX_GREETING);
 
-    /** next is given a connection, which does not block, and its first bytes. */
+    /** next gets a connection, which is non-blocking, and its first bytes. */
     Door(ServerSocketChannel listener, BiConsumer<SocketChannel, ByteBuffer> next) throws IOException {
         super(null, null, "door", 0, false);
         this.listener = listener;

@@ -5,14 +5,14 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 
-/** What is looked at before a message is decoded, and before a command is done. */
+/** Checks made before a message is decoded, and before a command is executed. */
 final class Guard {
-    /** Of a message, as MongoDB has them: https://www.mongodb.com/docs/manual/reference/limits/ */
+    /** MongoDB's limits of a message: https://www.mongodb.com/docs/manual/reference/limits/ */
     static final int MAX_MESSAGE = 48_000_000, MAX_DOCUMENT = 16 * 1024 * 1024 + 16 * 1024, MAX_DEPTH = 100;
     static final int MAX_GREETING = 16 * 1024;
     private static final int OP_MSG = 2013, OP_QUERY = 2004;
 
-    /** Of anybody, answered at once, also before a client is identified. */
+    /** Commands that anybody may send, also before the client has proved who it is. They are answered at once. */
     static final Set<String> GREETINGS = Set.of("ismaster", "hello", "ping", "buildinfo", "endsessions", "connectionstatus",
             "getlasterror", "saslstart", "saslcontinue", "whatsmyuri");
     static final Set<String> READS = Set.of("find", "count", "distinct", "getmore", "killcursors", "listcollections", "listindexes",
@@ -59,7 +59,7 @@ final class Guard {
         if (dots > MAX_DEPTH) throw new Malformed("a path has more than " + MAX_DEPTH + " parts");
     }
 
-    /** bsonspec.org; iterative, so that no nesting is too deep for it. */
+    /** Walks over BSON (bsonspec.org). Iterative, so that no nesting is too deep for it. */
     private void document() throws Malformed {
         int[] ends = new int[MAX_DEPTH + 1];
         int depth = 0, from = at, size = int32();
@@ -95,7 +95,7 @@ final class Guard {
         }
     }
 
-    /** Checks a whole message in b[0..n); returns about how much heap it takes when decoded. */
+    /** Checks a whole message in b[0..n). Returns about how much heap it takes when decoded. */
     static long check(byte[] b, int n) throws Malformed {
         Guard g = new Guard(b, 12, n);
         switch (g.int32()) {
@@ -127,7 +127,7 @@ final class Guard {
         return 2L * n + 100 * g.elements;
     }
 
-    /** Refuses by name what is not on the lists. */
+    /** Refuses, by name, commands and stages that are not on the lists. */
     static void command(String command, Document query, boolean platform) {
         String name = lower(command);
         if (!READS.contains(name) && !WRITES.contains(name)) throw new MongoServerError(59, "CommandNotFound", "no such command: '" + command + "'");
@@ -157,7 +157,7 @@ final class Guard {
         return namespace instanceof String s && s.indexOf('.') > 0 ? s.substring(s.indexOf('.') + 1) : "";
     }
 
-    /** What the store itself keeps in collections would be lost, and with it the database. */
+    /** Collections of the store itself: writing to them would destroy the database. */
     private static void collection(Object name) {
         if (!(name instanceof String s) || s.isEmpty() || s.startsWith("system.") || s.indexOf(0) >= 0 || s.indexOf('$') >= 0)
             throw new MongoServerError(73, "InvalidNamespace", "Invalid collection name: '" + name + "'");

@@ -29,9 +29,9 @@ import java.util.stream.StreamSupport;
 import org.h2.mvstore.MVMap;
 
 /**
- * A collection that is read as its documents are asked for. As it comes, the library gathers all that a query, a count or a pipeline
- * looks at before it does the first of them, and a cursor holds all that it has not given yet: who has much took all memory by
- * reading it. Here a cursor holds a key to go on from, or the keys of what was sorted.
+ * A collection whose documents are read one by one, as they are asked for. As it comes, the library gathers everything that a query, a count or a
+ * pipeline looks at before it handles the first document, and a cursor holds everything that it has not returned yet. So a tenant with much data took
+ * all memory by reading it. Here a cursor holds a key to go on from, or the keys of what was sorted.
  */
 final class Rows extends H2Collection {
     private static final int FEW = 16;
@@ -41,9 +41,9 @@ final class Rows extends H2Collection {
     private final MVMap<Object, byte[]> data;
     private final MVMap<String, Object> meta;
     private final boolean inOrder;
-    private long next, merged; // places: of the next document; of the last whose keys are in the maps of the indexes
-    private int grown;         // what the size in `meta` lacks
-    private long reader, unread; // when the command began that reads, and how many bytes it has not read
+    private long next, merged; // places of the next document, and of the last one whose keys were merged into the indexes' maps
+    private int grown;         // what the collection's size in `meta` does not count yet
+    private long reader, unread; // the start of the command that reads, and how many bytes it has not read yet
 
     @SuppressWarnings("unchecked") // the library only hands it to what is overridden here, counts, and asks whether it is empty
     Rows(BsonMaps maps, MongoDatabase database, String name, CollectionOptions options, MVMap<Object, byte[]> data, MVMap<String, Object> meta, CursorRegistry cursors) {
@@ -57,7 +57,7 @@ final class Rows extends H2Collection {
         next = Math.max(merged, inOrder && !data.isEmpty() ? (Long) data.lastKey() : -1) + 1;
     }
 
-    /** Whether documents lie in the order they came; else under their _ids, as they once did. */
+    /** Whether documents are in the order they came. Else they are under their _ids, as in earlier versions. */
     boolean isInOrder() { return inOrder; }
     long merged() { return merged; }
     void grow(int bytes) { maps.grow(this, bytes); }
@@ -80,7 +80,7 @@ final class Rows extends H2Collection {
         if (inOrder && !meta.isClosed()) meta.put(MERGED, merged);
     }
 
-    /** An index that was just opened has what was merged: the rest is read again. */
+    /** Brings an index that was just opened up to date: it has what was merged; the keys of later documents are read again. */
     void catchUp(UniqueIndex index) {
         for (org.h2.mvstore.Cursor<Object, byte[]> c = data.cursor(merged + 1); c.hasNext();) {
             Long place = (Long) c.next();
@@ -88,7 +88,7 @@ final class Rows extends H2Collection {
         }
     }
 
-    /** A document counts to what its command read as often as it is, but all together not as more than there is. */
+    /** A document counts towards what its command read as often as it is read, but all together never as more than the collection has. */
     private Document read(byte[] bytes) {
         if (Worker.begun() != reader) {
             reader = Worker.begun();
@@ -130,7 +130,7 @@ final class Rows extends H2Collection {
 
     @Override protected void handleUpdate(Object place, Document before, Document after) { data.put(Missing.ofNullable(place), encode(after)); }
 
-    /** As the library does, with each key made and looked for once. */
+    /** The library's update, with each key made and looked up only once. */
     @Override public synchronized void addDocument(Document d) {
         Object id = d.get("_id");
         if (!inOrder || id == null || id instanceof Collection) super.addDocument(d);
@@ -151,7 +151,7 @@ final class Rows extends H2Collection {
         return result != null ? result : super.updateDocuments(query, update, filters, many, upsert, oplog);
     }
 
-    /** One whole document for another, by a plain _id: what loads do a million times. Null: that is not what is asked for. */
+    /** Replaces one whole document by a plain _id: what loads do a million times. Null: that is not what the command asks for. */
     private Document replace(Document query, Document by, boolean upsert) {
         Object id = query.get("_id");
         if (!inOrder || query.size() != 1 || !(id instanceof BinData || id instanceof String || id instanceof ObjectId)) return null;
@@ -225,16 +225,16 @@ final class Rows extends H2Collection {
         return new QueryResult(first, scan);
     }
 
-    /** The library's projection is its own; this is the way to it. */
+    /** The library's projection is private; this is a way to it. */
     private List<Document> project(List<Document> documents, Document fields) {
         if (fields == null || fields.isEmpty() || documents.isEmpty()) return documents;
         return matchDocumentsFromStream(documents.stream(), new Document(), null, 0, 0, 0, fields).collectDocuments();
     }
 
-    /** How much a cursor holds. */
+    /** How many bytes a cursor holds. */
     static int keysOf(Cursor c) { return c instanceof Keys k ? k.keys.size() : 1; }
 
-    /** What was sorted and not given yet. Who changes a document meanwhile changes what is given; who deletes one takes it away. */
+    /** A cursor over sorted documents. A document that is changed meanwhile is returned as changed; one that is deleted is left out. */
     private final class Keys extends AbstractCursor {
         private final ArrayDeque<Object> keys;
         private final Document fields;
@@ -257,7 +257,7 @@ final class Rows extends H2Collection {
         }
     }
 
-    /** All in the order of their keys, from where it stopped. What changes meanwhile is met as it is then. */
+    /** A cursor over all documents in the order of their keys, from where it stopped. Changes meanwhile are seen when it gets there. */
     private final class Scan extends AbstractCursor implements Iterator<Document> {
         private final Document query, fields;
         private final ArrayDeque<Document> ahead = new ArrayDeque<>();
@@ -291,7 +291,7 @@ final class Rows extends H2Collection {
             return null;
         }
 
-        /** Up to n, projected a few at a time: what is thrown away of them is not held until the last. */
+        /** Up to n documents, projected a few at a time, so that their unprojected forms are not all held until the end. */
         private List<Document> find(int n) {
             List<Document> found = new ArrayList<>(), few = new ArrayList<>();
             for (Document d; found.size() + few.size() < n && (d = find()) != null;) {
@@ -319,7 +319,7 @@ final class Rows extends H2Collection {
 
         @Override public boolean isEmpty() { return over; }
 
-        /** Between commands no document is kept: whether there is more is looked at, and the next looks again. */
+        /** No document is kept between commands: whether there is more is looked up, and the next command looks again. */
         @Override public List<Document> takeDocuments(int n) {
             if (data.isClosed()) over = true;
             List<Document> found = over ? List.of() : find(n);

@@ -23,19 +23,19 @@ import java.util.stream.Stream;
 import org.h2.mvstore.MVMap;
 
 /**
- * A unique index of a collection whose documents lie in the order they came (Rows): from the BSON of a key's values to its document's place.
+ * A unique index of a collection whose documents are in the order they came (Rows): from the BSON of a key's values to the place of its document.
  *
- * Keys come in any order, so that each of them would have another page of the map written with its command's commit, and room in the file
- * is free only when all around it is: files grew to thirty times their data. So the map has what was merged; keys of the documents behind
- * Rows.merged() are kept in memory until they are many, then put into it in order. A kill loses none of them, since these documents are
- * read again when the file is opened: whatever is of a document before that place goes to the map at once.
+ * Keys come in any order. If each went to the map at once, its command's commit would write another page for each, and room in the file becomes free
+ * only when everything around it is: files grew to thirty times their data. So the map has only what was merged. Keys of documents behind
+ * Rows.merged() are kept in memory until they are many, then put into the map in order. A kill loses none of them, since these documents are read
+ * again when the file is opened. What concerns a document before that place goes to the map at once.
  */
 final class UniqueIndex extends AbstractUniqueIndex<Object> {
-    /** A key in `recent`, about: its entry, the key, its bytes' head, the place. */
+    /** About how many bytes a key in `recent` takes: the entry, the key, the head of its bytes, the place. */
     private static final byte OTHER = 0, TEXT = 2, BINARY = 5, OBJECT_ID = 7;
     private static final int RECENT_BYTES = 120, MAX_FILTER = 8 << 20, PART = 20_000;
 
-    /** head: its first bytes, by which keys are told apart mostly. */
+    /** head: the key's first bytes, which tell most keys apart. */
     record Key(byte[] bytes, long head, int hash) implements Comparable<Key> {
         Key(byte[] bytes) { this(bytes, headOf(bytes), Arrays.hashCode(bytes)); }
         private static long headOf(byte[] b) {
@@ -58,7 +58,10 @@ final class UniqueIndex extends AbstractUniqueIndex<Object> {
     private long recentBytes;
     private Filter filter; // null: none is kept
 
-    /** Which keys may be there: a word of bits for many keys, of which each sets some. Most keys of a load are new, and not looked for then. */
+    /**
+     * A Bloom filter of the keys that may be there: many keys share a word of bits, of which each sets some. Most keys of a load are new, and with
+     * this they need not be looked up.
+     */
     private static final class Filter {
         private static final int KEYS_A_WORD = 4;
         private final long[] words;
@@ -93,7 +96,7 @@ final class UniqueIndex extends AbstractUniqueIndex<Object> {
         if (map.isEmpty()) filter = new Filter(0);
     }
 
-    /** The key's bytes: of one text, binary or ObjectId the BSON type and its own; of anything else 0 and a BSON document. */
+    /** The bytes of a key: for a single text, binary or ObjectId its BSON type and the value; for anything else 0 and a BSON document. */
     private static byte[] encode(Object one) {
         if (one instanceof BinData d) return behind(BINARY, d.getData());
         if (one instanceof ObjectId o) return behind(OBJECT_ID, o.toByteArray());
@@ -157,7 +160,7 @@ final class UniqueIndex extends AbstractUniqueIndex<Object> {
         rows.grow(bytes);
     }
 
-    /** Puts what is recent into the map, a part at a time: written() then writes it. */
+    /** Puts recent keys into the map, a part at a time; written() then commits them. */
     @SuppressWarnings("unchecked")
     void merge(Runnable written) {
         Map.Entry<Key, Long>[] all = recent.entrySet().toArray(Map.Entry[]::new);
@@ -171,12 +174,12 @@ final class UniqueIndex extends AbstractUniqueIndex<Object> {
         refilter();
     }
 
-    /** Of a document that was not merged yet when the file was opened, or only in a part of the indexes. */
+    /** Adds the keys of a document that was not merged yet when the file was opened, or only into some of the indexes. */
     void recall(Document d, Long place) {
         for (Key k : keysOf(d)) if (map.get(k.bytes) == null) put(k, place);
     }
 
-    /** A filter with room for as many again, where there is memory for it. */
+    /** A new filter with room for twice as many keys, if there is memory for it. */
     private void refilter() {
         long n = map.sizeAsLong();
         if (filter != null && n < filter.room() / 2) return;
@@ -185,10 +188,10 @@ final class UniqueIndex extends AbstractUniqueIndex<Object> {
         for (Iterator<byte[]> i = map.keyIterator(null); i.hasNext();) filter.add(new Key(i.next()));
     }
 
-    /** What `recent` holds of it goes, as the index does. */
+    /** The index is dropped: frees what `recent` has of it. */
     void forget() { grow((int) -recentBytes); }
 
-    /** The keys of a document that is to be added, which are nobody else's; known: somebody has looked already. */
+    /** The keys of a document that is to be added, once it is clear that they are free. known: that was checked already. */
     List<Key> keysOf(Document d, MongoCollection<Object> collection, boolean known) {
         List<Key> keys = keysOf(d);
         if (!known) for (Key k : keys) if (find(k) != null) checkAdd(d, collection); // which says so
@@ -208,7 +211,7 @@ final class UniqueIndex extends AbstractUniqueIndex<Object> {
         for (Key k : keys) put(k, place);
     }
 
-    /** The one key of a document whose values are plain and what they would be normalised to; null: the library knows. */
+    /** The single key of a document whose values are plain and need no normalisation; null: the library has to make the keys. */
     private Key keyOf(Document d) {
         Object[] plain = new Object[fields.length];
         for (int i = 0; i < fields.length; i++) {
@@ -226,7 +229,7 @@ final class UniqueIndex extends AbstractUniqueIndex<Object> {
         return Stream.concat(merged, late)::iterator;
     }
 
-    /** Of the fields that keys are made of, at the top of a document. */
+    /** Reads the fields that keys are made of, at the top level of a document. */
     Set<String> names() { return keys().stream().map(f -> f.replaceFirst("\\..*", "")).collect(Collectors.toSet()); }
 
     private static Map.Entry<KeyValue, Object> entry(byte[] key, Long place) { return new SimpleEntry<>(decode(key), place); }

@@ -9,13 +9,13 @@ import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 
 /**
- * A thread that does commands, and what watches it: a command that takes too long, or more memory than one may, is ended with its
- * reason. It is asked first (check(), where documents are read and compared), then stopped; what it left half done is thrown away with
- * the open store (Database.discard). Never while a commit is under way.
+ * A thread that executes commands, and the watch over it. A command that takes too long, or more memory than one may, is ended and told why. It is
+ * asked first (check(), where documents are read and compared), then stopped. What it left half done is thrown away with the open store
+ * (Database.discard). A command is never ended during a commit.
  *
- * Memory: a full collection stops everybody for as long as there is much alive, so who keeps much has to end before there is. What the
- * old generation grows by is counted to the commands that allocate meanwhile, and taken back in their proportion when a collection finds
- * it dead. Documents that are read are cached, and so survive for a while in a command that keeps none: they count to HELD only.
+ * Memory: a full collection stops everybody for as long as much is alive, so a command that keeps much has to end before that. The growth of the old
+ * generation is charged to the commands that allocate meanwhile, and credited in the same proportion when a collection finds it dead. Documents that
+ * are read are cached, so they survive for a while in a command that keeps none of them: they count to HELD only.
  */
 final class Worker extends Thread {
     /** Why a command was ended. */
@@ -27,11 +27,11 @@ final class Worker extends Thread {
     /** simbdp.commandMs: for tests, which have less time. */
     private static final long TENANT_MS = Long.getLong("simbdp.commandMs", 60_000), PLATFORM_MS = 3_600_000, ASKED_MS = 500, STACK_BYTES = 8 << 20, SMALL_BYTES = 64 << 20;
     private static final int BUSY_TICK_MS = 5, TICK_MS = 20, SECOND = 1000, QUIET_S = 10, LITTLE = 1 << 20;
-    /** What a tenant's command may keep of what it made, and with the documents that it read. */
+    /** How much a tenant's command may keep of what it made, and how much together with the documents that it read. */
     private static final long MAX_HEAP = Runtime.getRuntime().maxMemory(), MADE = Math.min(128L << 20, MAX_HEAP / 4), HELD = Math.min(384L << 20, MAX_HEAP / 2);
-    /** Documents in the heap are about so many times what they are in the file. */
+    /** How many times larger a document is in the heap than in the file, about. */
     private static final int IN_HEAP = 6;
-    /** Of the heap in use after a collection: from when on any command is ended. */
+    /** The share of the heap in use after a collection above which some command is ended. */
     private static final double SCARCE = 0.85;
     private static final ThreadMXBean threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
     private static final Set<Worker> busy = ConcurrentHashMap.newKeySet();
@@ -39,7 +39,7 @@ final class Worker extends Thread {
     private Access.User user;
     private boolean running, stopped;      // under this thread's lock
     private long since, allocatedBefore, askedAt;
-    private long counted, lately, kept, proved; // the watch's: what it allocated, since the heap grew, what of it is there, was at the last collection
+    private long counted, lately, kept, proved; // used by the watch: bytes allocated in all, since the heap grew, still alive, alive at the last collection
     private volatile long read;
     private volatile String ended;
     private boolean rewrites;
@@ -52,7 +52,7 @@ final class Worker extends Thread {
     static Worker current() { return (Worker) Thread.currentThread(); }
     Access.User user() { return user; }
 
-    /** A command of user, who is given `given` bytes of documents with it. */
+    /** Begins a command of `user`; `given`: bytes of documents that came with it. */
     void begin(Access.User user, long given) {
         synchronized (this) {
             this.user = user;
@@ -68,13 +68,13 @@ final class Worker extends Thread {
         synchronized (busy) { busy.add(this); }
     }
 
-    /** From here on the command is not ended any more; throws when it has been. */
+    /** From here on the command can no longer be ended; throws when it has been ended already. */
     void settle() {
         synchronized (this) { running = false; }
         synchronized (busy) {
             if (busy.remove(this)) dead += kept;
         }
-        if (stopped) // it is on its way
+        if (stopped) // the order to stop is on its way
             try {
                 for (int i = 0; i < 200; i++) Thread.sleep(10);
             } catch (ThreadDeath | InterruptedException e) { /* here */ }
@@ -84,16 +84,16 @@ final class Worker extends Thread {
     String ended() { return ended; }
     void forget() { ended = null; }
 
-    /** Throws when this thread's command is to end. */
+    /** Throws when this thread's command has to end. */
     static void check() {
         if (Thread.currentThread() instanceof Worker w && w.ended != null) throw new Ended(w.ended);
     }
 
-    /** This thread's command writes where it reads, so that it has to have read all before it writes. */
+    /** Whether this thread's command writes into what it reads, so that it must have read everything before it writes. */
     void rewrite() { rewrites = true; }
     static boolean rewrites() { return Thread.currentThread() instanceof Worker w && w.rewrites; }
 
-    /** Tells this thread's command from the one before. */
+    /** A number that tells this thread's command from the one before. */
     static long begun() { return Thread.currentThread() instanceof Worker w ? w.since : 0; }
 
     /** This thread has read a document of n bytes. */
@@ -113,7 +113,7 @@ final class Worker extends Thread {
         try {
             stop();
             stopped = true;
-        } catch (UnsupportedOperationException e) { // Java 20 and later: all that is left is to begin anew, nothing acknowledged is lost
+        } catch (UnsupportedOperationException e) { // Java 20 and later have no Thread.stop: the server starts again; nothing acknowledged is lost
             System.err.println("embedded MongoDB: a command of " + user.name() + " does not end: " + why);
             Runtime.getRuntime().halt(1);
         }
@@ -128,7 +128,7 @@ final class Worker extends Thread {
         if (running && System.nanoTime() - since > limit * 1_000_000) end("it took longer than " + limit / 1000 + " s", false);
     }
 
-    /** The pool where what lives long is. */
+    /** The memory pool of the old generation. */
     private static MemoryPoolMXBean heap() {
         for (MemoryPoolMXBean p : ManagementFactory.getMemoryPoolMXBeans())
             if (p.getType() == MemoryType.HEAP && p.isCollectionUsageThresholdSupported() && p.getName().matches(".*(Tenured|Old).*")) return p;
@@ -136,9 +136,9 @@ final class Worker extends Thread {
     }
 
     private static final MemoryPoolMXBean heap = heap();
-    private static long used, dead; // of it, when it was looked at last; of that what nobody keeps any more, at most. Under the lock of busy
+    private static long used, dead; // bytes of it in use when it was looked at last, and at most how much of that is dead. Guarded by the lock of busy
 
-    /** Whose is what came to the old generation since somebody allocated, or is gone from it. */
+    /** Charges growth of the old generation to those who allocated meanwhile, and credits what is gone from it. */
     private static void account() {
         synchronized (busy) {
             long now = heap.getUsage().getUsed(), grown = now - used, all = 0;
@@ -150,7 +150,7 @@ final class Worker extends Thread {
             }
             if (grown == 0 || grown > 0 && all == 0 && !busy.isEmpty()) return;
             used = now;
-            long theirs = grown < 0 ? Math.min(0, grown + dead) : grown; // what died was first of all of those that ended
+            long theirs = grown < 0 ? Math.min(0, grown + dead) : grown; // what died belonged to commands that have ended, first of all
             dead = grown < 0 ? 0 : busy.isEmpty() ? dead + grown : dead;
             for (Worker w : busy) {
                 double share = (double) (grown < 0 ? w.kept : w.lately) / Math.max(1, all);
@@ -175,7 +175,10 @@ final class Worker extends Thread {
     private static final String TOO_MUCH = "it keeps more in memory than one may (" + (MADE >> 20) + " MB of what it makes, " + (HELD >> 20)
             + " MB with the documents that it reads); ask for less at once";
 
-    /** Ends who keeps too much. Where most of what was allocated did not live long, the rest may be dead, too: a collection tells, if none did. */
+    /**
+     * Ends a command that keeps too much. If most of what it allocated did not live long, the rest may be dead, too; then a collection is made first,
+     * unless there just was one.
+     */
     private static void bound() throws InterruptedException {
         account();
         Worker w = greediest();
@@ -189,22 +192,25 @@ final class Worker extends Thread {
 
     private static void endNow(Worker w, String why) throws InterruptedException {
         w.end(why, true);
-        for (int i = 0; i < 100 && w.ended != null; i++) Thread.sleep(BUSY_TICK_MS); // its next command is another
+        for (int i = 0; i < 100 && w.ended != null; i++) Thread.sleep(BUSY_TICK_MS); // until it has ended; what follows is another command
     }
 
-    /** When all that bounds commands was not enough. */
+    /** The last resort, when the bounds of commands were not enough. */
     private static void save(Runnable scarce) throws InterruptedException {
         Worker most = null;
         for (Worker w : busy)
             if (most == null || w.kept > most.kept) most = w;
         if (most != null && most.allocated() > SMALL_BYTES) endNow(most, "it took more memory than there is for one");
         else scarce.run();
-        System.gc(); // else what was in use at the last collection would count against the next command
+        System.gc(); // otherwise what was in use at the last collection would be charged to the next command
     }
 
-    private static long quietAt, quietFor; // what was used when it was looked at, and for how many seconds little came to it
+    private static long quietAt, quietFor; // bytes in use when it was looked at last, and for how many seconds it hardly grew
 
-    /** Once a second. Free room in the heap is what keeps collections away while somebody takes much (jvm.options); at rest it is the system's. */
+    /**
+     * Once a second. Free room in the heap is what prevents collections while somebody takes much (jvm.options). At rest it is given back to the
+     * system.
+     */
     private static void giveBack() {
         if (dead > MADE && busy.isEmpty()) System.gc(); // little is alive, so this is short
         quietFor = used <= quietAt + LITTLE ? quietFor + 1 : 0;
@@ -219,7 +225,7 @@ final class Worker extends Thread {
         vm.setVMOption("MinHeapFreeRatio", min);
     }
 
-    /** Watches all workers for ever; idle() is called once a second, scarce() when memory is and no command takes it. */
+    /** Watches all workers for ever. idle() is called once a second; scarce() when memory is scarce and no command is to blame. */
     static void watch(Runnable idle, Runnable scarce) {
         heap.setCollectionUsageThreshold((long) (heap.getUsage().getMax() * SCARCE));
         Thread t = new Thread(() -> {
