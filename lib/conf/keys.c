@@ -107,14 +107,14 @@ static const struct cfg_key profile_keys[] = {
             "the working directory of a run, bytes on disk; looked at while it runs"),
     INT_ROW(conf_profile, scratch_inodes, "scratch_inodes", "100000", -1, NO_MAX, "files and directories in it"),
     ENUM_ROW(conf_profile, scratch, "scratch", "disk", CONF_SCRATCHES,
-             "where the working directory of a run is; memory: a tmpfs of scratch_bytes, part of its cgroup's memory, where what "
-             "goes beyond fails at once"),
+            "where the working directory of a run is; memory: a tmpfs of scratch_bytes, part of its cgroup's memory; what does not "
+            "fit fails at once"),
     STRS_ROW(conf_profile, network, "network", "platform", NULL,
              "what an isolated run reaches: platform (MongoDB, its streams, the monitor), host:port, or alone none or host "
              "(everything)"),
-    STRS_ROW(
-        conf_profile, mounts, "mounts", "", NULL,
-        "paths of the host below /tmp, /run or elsewhere hidden that isolated runs see all the same, read-only unless PATH:rw"),
+    STRS_ROW(conf_profile, mounts, "mounts", "", NULL,
+             "paths of the host that isolated runs see although they lie below /tmp, /run or another hidden directory; read-only "
+             "unless PATH:rw"),
     LIST_ROW(conf_profile, env, "env", env_keys, conf_env, "environment variables"),
     END_ROW,
 };
@@ -161,7 +161,8 @@ static const struct cfg_key csv_keys[] = {
     INT_ROW(conf_csv, skip_rows, "skip_rows", "-1", -1, 1000000, "lines before the header; -1: sniffed"),
     INT_ROW(conf_csv, header_rows, "header_rows", "-1", -1, 10,
             "rows of column names, joined with '_'; 0: columns are named by `columns`, in order; -1: sniffed"),
-    INT_ROW(conf_csv, footer_rows, "footer_rows", "-1", -1, 100, "rows at the end that are none; -1: those that look like remarks"),
+    INT_ROW(conf_csv, footer_rows, "footer_rows", "-1", -1, 100,
+            "lines at the end that are no rows; -1: those that look like remarks"),
     STR_ROW(conf_csv, ragged, "ragged", "reject", "reject|pad|keep_extra",
             "rows with missing or extra cells: refused; missing ones null; extra ones also kept, in the field _extra"),
     STR_ROW(conf_csv, damaged, "damaged", "reject", "reject|repair",
@@ -284,11 +285,11 @@ static const struct cfg_key stream_keys[] = {
 static const struct cfg_key scale_keys[] = {
     F64_ROW(conf_stream_app, scale.utilisation, "utilisation", "0.95", 0.05, 1, "how busy instances are to be, of 1"),
     INT_ROW(conf_stream_app, scale.drain_target_s, "drain_target_s", "10", 1, 86400, "how soon a backlog is to be gone, seconds"),
-    INT_ROW(conf_stream_app, scale.window_s, "window_s", "8", 5, 3600, "over which the load is looked at, seconds"),
+    INT_ROW(conf_stream_app, scale.window_s, "window_s", "8", 5, 3600, "how far back a decision looks at the load, seconds"),
     INT_ROW(conf_stream_app, scale.max_average_ingestion_ms, "max_average_ingestion_ms", "-1", -1, 86400000,
-            "more instances when messages take longer, ms; -1: never mind"),
+            "more instances when messages take longer, ms; -1: no such goal"),
     F64_ROW(conf_stream_app, scale.min_processing_rate, "min_processing_rate", "-1", -1, 1e9,
-            "more instances when fewer messages a second are processed; -1: never mind"),
+            "more instances when fewer messages a second are processed; -1: no such goal"),
     END_ROW,
 };
 
@@ -312,7 +313,7 @@ static const struct cfg_key stream_app_keys[] = {
             "modes; as exec; empty: none"),
     INT_ROW(conf_stream_app, checker_s, "checker_s", "10", 1, 3600, "how long it may take over those that it is given, seconds"),
     ENUM_ROW(conf_stream_app, delivery, "delivery", "exactly_once", CONF_DELIVERIES,
-             "what a killed instance does to messages: rows are stored once in effect; perhaps twice; perhaps not at all"),
+            "when an instance is killed, its messages' rows are stored once in effect; perhaps twice; perhaps not at all"),
     INT_ROW(conf_stream_app, min_instances, "min_instances", "0", 0, CONF_MAX_INSTANCES, "instances that always run"),
     INT_ROW(conf_stream_app, max_instances, "max_instances", "1", 0, CONF_MAX_INSTANCES, "instances at most"),
     BOOL_ROW(conf_stream_app, on_demand, "on_demand", "true", "a message for an app without an instance starts one"),

@@ -23,10 +23,10 @@ static const struct {
      "what this host enforces of each limit, and whether all that is needed is there; --fix: remove cgroups that homes left which "
      "are gone;\n--warn: only what `up` warns of: users, executables and secrets that are out of reach, and space"},
     {"reload", verb_reload, "", "make the running platform take the changed configuration, all or nothing"},
-    {"restored", verb_restored, "", "say that state/ was put back from a backup, before `up`"},
+    {"restored", verb_restored, "", "to be called before `up` when state/ was put back from a backup"},
     {"status", verb_status, "[--json]", "what the programs are doing"},
     {"clock", verb_clock, "[trust] [--json]",
-     "whether retention goes by the host's clock; trust: it does from now on, though it leapt"},
+     "whether retention follows the host's clock; trust: follow it from now on, although it leapt ahead"},
     {"top", verb_top, "[--once] [--json] [--sort COLUMN] [--issues] [--tenant T]",
      "what stream apps do, how many instances they need and why, and who waits for what; live, or --once"},
     {"tenant", verb_tenant, "list [--json] | show T [--json] | add T [--from FILE] | suspend T | resume T | remove T [--purge]",
@@ -37,7 +37,7 @@ static const struct {
      "the ledger of files"},
     {"runs", verb_runs, "[RUN_ID] [--tenant T] [--file FILE_ID] [--state S] [--since T] [--limit N] [--json]",
      "the ledger of runs"},
-    {"run", verb_run, "TENANT/APP", "let the files go that wait for the app's trigger or for their group"},
+    {"run", verb_run, "TENANT/APP", "run the files that wait for the app's trigger or for their group"},
     {"logs", verb_logs, "RUN [-f] [--raw]", "what a run printed"},
     {"rejects", verb_rejects, "FILE_ID [--json]", "rows of a file that were not stored, or that were repaired, and why"},
     {"preview", verb_preview,
@@ -62,16 +62,16 @@ static const struct {
      "  acks_per_busy_s  messages that one instance settles in a second in which it works\n"
      "  instances        that run\n"
      "  min, max         how many there may be\n"
-     "  report_age_s     seconds since the last of these figures was measured; over 15 is as not known\n"
-     "Other keys do no harm: lines of HOME/logs/decisions.jsonl can be fed as they are, those of one app at a time. Answers are\n"
+     "  report_age_s     seconds since the last of these figures was measured; over 15 they count as not known\n"
+     "Other keys are ignored: lines of HOME/logs/decisions.jsonl can be fed as they are, those of one app at a time. Answers are\n"
      "{\"now_s\",\"desired\",\"reason\"}, or {\"line\",\"error\"} for what is no JSON object. docs/scaling.md says how it "
      "decides."},
     {"retry", verb_retry, "FILE_ID | --tenant T", "try refused or failed files again"},
     {"stats", verb_stats, "[--streams] [--tenant T] [--since T] [--json]",
      "figures per tenant and for the platform; --streams: per stream app and UTC day, with the quality of what was read"},
     {"verify", verb_verify, "[--accept [--tenant TENANT]] [--json]",
-     "whether ledger, directories, MongoDB and streams agree; --accept: the next start takes all as it is, though it lacks what\n"
-     "the home had; with --tenant only that tenant's database, at once"},
+     "whether ledger, directories, MongoDB and streams agree; --accept: the next start takes what is there, although\n"
+     "something that the home had is missing; with --tenant only that tenant's database, at once"},
     {"stop", verb_stop, "RUN", "end a run; its file is quarantined"},
 };
 
