@@ -1,4 +1,4 @@
-/* What becomes of a file after a run: the table of docs/architecture.md as a plain function. */
+/* What becomes of a file after a run: the table of docs/files.md as a plain function. */
 #ifndef SIMBDP_BATCHMGR_VERDICT_H
 #define SIMBDP_BATCHMGR_VERDICT_H
 

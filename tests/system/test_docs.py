@@ -132,6 +132,15 @@ def test_paths_that_docs_name_are_there():
             assert anchor in heads, f"{page.name}: {target}"
 
 
+def test_modules_that_the_ways_name_are_there():
+    """docs/files.md and docs/messages.md call the modules of a program by name: **intake**."""
+    for page, heading, end, program in (("files.md", "## The modules", "###", "batchmgr"), ("messages.md", "Two storeys", "###", "broker"),
+                                        ("messages.md", "## streammgr", "```", "streammgr"), ("messages.md", "## monitor", "Nothing of it", "monitor")):
+        part = (ROOT / "docs" / page).read_text().split(heading, 1)[1].split(end, 1)[0]
+        names = re.findall(r"\*\*([a-z_]+)\*\*", part)
+        assert len(names) > 5 and not [n for n in names if not (ROOT / "programs" / program / f"{n}.c").exists()], names
+
+
 def test_paths_that_comments_name_are_there():
     missing = {str(p.relative_to(ROOT)): g for p in SOURCES if (g := gone("\n".join(COMMENT.findall(p.read_text()))))}
     assert not missing

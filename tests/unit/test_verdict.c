@@ -1,4 +1,4 @@
-/* The table of docs/architecture.md, row by row. */
+/* The table of docs/files.md, row by row. */
 #include "check.h"
 #include "programs/batchmgr/verdict.h"
 
