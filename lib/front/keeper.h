@@ -2,7 +2,7 @@
  * the same home that kept the rights which the program gave up. It is started before the program listens, and knows what it may be
  * asked for:
  *   CONF      read the configuration, and tell what of it is for such programs (conf/told.h)
- *   TENANTS   which tenant has which uid, and who is suspended (tenant.h)
+ *   TENANTS   which tenant has which uid, and who is suspended (lib/db/tenants.h)
  *   LOG       add lines to the broker's journal of a tenant, or to the monitor's record of decisions
  *   ROTATE    begin another logs/monitor.log
  *   ALERT     start a command of the configuration, by its alert's place in the list, with a JSON object on stdin

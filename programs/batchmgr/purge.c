@@ -177,7 +177,7 @@ static void *remove_all(void *arg)
     return NULL;
 }
 
-/* What could not be filed away (across.h). */
+/* What could not be filed away (cross_device.h). */
 static void discard_left(struct purge *p)
 {
     char **ids = ledger_left_in_work(p->m->ledger, p->tenant, INT64_MAX, -1);

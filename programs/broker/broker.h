@@ -131,7 +131,7 @@ struct broker {
     int store_fd, marks_fd;
 };
 
-/* broker.c */
+/* main.c */
 int broker_reload(struct broker *b, struct err *e);
 void broker_turn_soon(struct broker *b);
 void broker_look_at_clocks(struct broker *b);                                          /* what is done from now on is done now */

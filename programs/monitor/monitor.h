@@ -120,7 +120,7 @@ struct monitor {
     uint64_t n_reports, n_refused;
 };
 
-/* monitor.c */
+/* main.c */
 void monitor_look_at_clocks(struct monitor *m);
 void monitor_judge(struct monitor *m); /* everything that is known was renewed: decide, show, alert */
 int monitor_reload(struct monitor *m, struct err *e);

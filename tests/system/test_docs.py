@@ -146,6 +146,14 @@ def test_paths_that_comments_name_are_there():
     assert not missing
 
 
+def test_files_that_comments_name_are_there():
+    """By their names alone: x.h."""
+    names = {p.name for p in SOURCES} | {"sysexits.h"}
+    called = {(str(p.relative_to(ROOT)), n) for p in SOURCES if p.suffix in {".c", ".h"}
+              for c in re.findall(r"/\*.*?\*/", p.read_text(), re.S) for n in re.findall(r"(?<![\w/<\".-])([a-z_]+[.][ch])\b", c)}
+    assert not {(where, n) for where, n in called if n not in names}
+
+
 def test_every_page_is_linked_and_fits_a_screen():
     pages = "\n".join(p.read_text() for p in PAGES)
     for page in PAGES[1:]:
