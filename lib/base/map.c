@@ -12,10 +12,13 @@ static size_t hash(const char *key)
     return (size_t)(h ^ (h >> 29));
 }
 
+/* Stands for the key of an entry that was removed. Its slot stays taken, so that no other entry moves: those who iterate go on. */
+static char gone[1];
+
 static size_t find(const struct map *m, const char *key)
 {
     size_t i = hash(key) & (m->cap - 1);
-    while (m->slots[i].key && strcmp(m->slots[i].key, key))
+    while (m->slots[i].key && (m->slots[i].key == gone || strcmp(m->slots[i].key, key) != 0))
         i = (i + 1) & (m->cap - 1);
     return i;
 }
@@ -23,7 +26,8 @@ static size_t find(const struct map *m, const char *key)
 void map_fini(struct map *m)
 {
     for (size_t i = 0; i < m->cap; i++)
-        free(m->slots[i].key);
+        if (m->slots[i].key != gone)
+            free(m->slots[i].key);
     free(m->slots);
     *m = (struct map){0};
 }
@@ -33,11 +37,13 @@ void *map_get(const struct map *m, const char *key)
     return m->cap ? m->slots[find(m, key)].value : NULL;
 }
 
-static void grow(struct map *m)
+/* Larger where it is half full of what is there; else only without what is gone. */
+static void make_room(struct map *m)
 {
-    struct map next = {xcalloc(m->cap ? m->cap * 2 : 64, sizeof *m->slots), m->n, m->cap ? m->cap * 2 : 64};
+    size_t cap = !m->cap ? 64 : m->n * 2 >= m->cap ? m->cap * 2 : m->cap;
+    struct map next = {xcalloc(cap, sizeof *m->slots), m->n, cap, 0};
     for (size_t i = 0; i < m->cap; i++)
-        if (m->slots[i].key)
+        if (m->slots[i].key && m->slots[i].key != gone)
             next.slots[find(&next, m->slots[i].key)] = m->slots[i];
     free(m->slots);
     *m = next;
@@ -45,8 +51,8 @@ static void grow(struct map *m)
 
 void map_put(struct map *m, const char *key, void *value)
 {
-    if (m->n * 4 >= m->cap * 3)
-        grow(m);
+    if ((m->n + m->n_gone) * 4 >= m->cap * 3)
+        make_room(m);
     struct map_slot *s = &m->slots[find(m, key)];
     if (!s->key) {
         s->key = xstrdup(key);
@@ -64,14 +70,13 @@ void *map_remove(struct map *m, const char *key)
     if (!m->slots[i].key)
         return NULL;
     free(m->slots[i].key);
-    m->slots[i] = (struct map_slot){0};
+    m->slots[i] = (struct map_slot){gone, NULL};
     m->n--;
-    /* Close the gap: entries behind it may have been pushed past this place when it was taken. */
-    for (size_t k = (i + 1) & (m->cap - 1); m->slots[k].key; k = (k + 1) & (m->cap - 1)) {
-        struct map_slot moved = m->slots[k];
-        m->slots[k] = (struct map_slot){0};
-        m->slots[find(m, moved.key)] = moved;
-    }
+    m->n_gone++;
+    /* At the end of a run of slots nobody has to pass it, nor those that are gone before it. */
+    if (!m->slots[(i + 1) & (m->cap - 1)].key)
+        for (; m->slots[i].key == gone; i = (i - 1) & (m->cap - 1), m->n_gone--)
+            m->slots[i].key = NULL;
     return old;
 }
 
@@ -79,7 +84,7 @@ void *map_next(const struct map *m, size_t *i)
 {
     while (*i < m->cap) {
         struct map_slot *s = &m->slots[(*i)++];
-        if (s->key)
+        if (s->key && s->key != gone)
             return s->value;
     }
     return NULL;

@@ -49,6 +49,56 @@ static void stamps_go_both_ways(void **state)
 }
 
 /* Random operations against an array. */
+/* Whatever is removed while somebody iterates, each other entry is returned once. */
+static void a_map_may_lose_entries_while_it_is_read(void **state)
+{
+    enum { N = 1000 };
+    static int seen[N];
+    static bool removed[N];
+    (void)state;
+    for (int round = 0; round < 3; round++) { /* the returned one; another; both */
+        struct map m = {0};
+        size_t i = 0, n = 0;
+        char key[16];
+        memset(seen, 0, sizeof seen);
+        memset(removed, 0, sizeof removed);
+        for (int k = 0; k < N; k++) {
+            snprintf(key, sizeof key, "%d", k);
+            map_put(&m, key, &seen[k]);
+        }
+        for (int *v; (v = map_next(&m, &i)); n++) {
+            int k = (int)(v - seen), others[] = {round == 1 ? -1 : k, round ? (k * 7 + 3) % N : -1};
+            assert_false(removed[k]);
+            assert_int_equal(seen[k]++, 0);
+            for (int j = 0; j < 2; j++) {
+                snprintf(key, sizeof key, "%d", others[j]);
+                if (others[j] >= 0 && n % 3)
+                    removed[others[j]] |= map_remove(&m, key) != NULL;
+            }
+        }
+        for (int k = 0; k < N; k++)
+            assert_true(seen[k] || removed[k]);
+        map_fini(&m);
+    }
+}
+
+/* One that is put into and removed from for ever stays as small as what is in it. */
+static void a_map_does_not_grow_with_what_is_gone(void **state)
+{
+    struct map m = {0};
+    char key[16];
+    (void)state;
+    for (int k = 0; k < 100000; k++) {
+        snprintf(key, sizeof key, "%d", k);
+        map_put(&m, key, key);
+        snprintf(key, sizeof key, "%d", k - 20);
+        map_remove(&m, key);
+    }
+    assert_int_equal(m.n, 20);
+    assert_int_equal(m.cap, 64);
+    map_fini(&m);
+}
+
 static void map_agrees_with_an_array(void **state)
 {
     enum { KEYS = 300 };
@@ -145,9 +195,14 @@ static void a_zombie_is_not_alive(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(errors_gather_context),    cmocka_unit_test(stamps_go_both_ways),
-        cmocka_unit_test(map_agrees_with_an_array), cmocka_unit_test(ids_are_unique_and_sorted),
-        cmocka_unit_test(takes_the_home_argument),  cmocka_unit_test(a_url_for_another_user_keeps_hosts_and_options),
+        cmocka_unit_test(errors_gather_context),
+        cmocka_unit_test(stamps_go_both_ways),
+        cmocka_unit_test(map_agrees_with_an_array),
+        cmocka_unit_test(a_map_may_lose_entries_while_it_is_read),
+        cmocka_unit_test(a_map_does_not_grow_with_what_is_gone),
+        cmocka_unit_test(ids_are_unique_and_sorted),
+        cmocka_unit_test(takes_the_home_argument),
+        cmocka_unit_test(a_url_for_another_user_keeps_hosts_and_options),
         cmocka_unit_test(a_zombie_is_not_alive),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
