@@ -1,16 +1,16 @@
-#include "broker.h"
+#include "auth.h"
 
 #include "base/log.h"
 #include "base/mem.h"
 
 #include <string.h>
 
-struct btenant *auth_tenant(struct broker *b, const char *id)
+struct broker_tenant *auth_tenant(struct broker *b, const char *id)
 {
-    struct btenant *t = map_get(&b->tenants, id);
+    struct broker_tenant *t = map_get(&b->tenants, id);
     if (!t) {
         t = xcalloc(1, sizeof *t);
-        *t = (struct btenant){.id = xstrdup(id), .uid = -1};
+        *t = (struct broker_tenant){.id = xstrdup(id), .uid = -1};
         map_put(&b->tenants, id, t);
     }
     return t;
@@ -26,17 +26,17 @@ void auth_read_tenants(struct broker *b)
         return;
     }
     for (size_t i = 0; i < n; i++) {
-        struct btenant *t = auth_tenant(b, v[i].id);
+        struct broker_tenant *t = auth_tenant(b, v[i].id);
         t->uid = v[i].uid;
         t->suspended = v[i].suspended;
     }
     tenant_states_free(v, n);
 }
 
-static struct btenant *by_uid(struct broker *b, int64_t uid)
+static struct broker_tenant *by_uid(struct broker *b, int64_t uid)
 {
     size_t i = 0;
-    for (struct btenant *t; (t = map_next(&b->tenants, &i));)
+    for (struct broker_tenant *t; (t = map_next(&b->tenants, &i));)
         if (t->uid == uid)
             return t;
     return NULL;
@@ -62,4 +62,14 @@ void auth_identify(struct broker *b, struct session *s)
     int64_t uid = zmtp_uid(s->conn);
     s->is_operator = znet_is_platform(uid);
     s->tenant = s->is_operator ? NULL : uid < 0 ? map_get(&b->tenants, zmtp_user(s->conn)) : by_uid(b, uid);
+}
+
+void auth_forget_tenants(struct broker *b)
+{
+    size_t i = 0;
+    for (struct broker_tenant *t; (t = map_next(&b->tenants, &i));) {
+        free(t->id);
+        free(t);
+    }
+    map_fini(&b->tenants);
 }

@@ -1,8 +1,10 @@
-/* Who gets what: the consumers of a subscription in turn, each as much as its window allows. */
-#include "broker.h"
+#include "deliver.h"
+#include "answers.h"
+#include "quota.h"
+#include "watchers.h"
 
 #include "base/clk.h"
-#include "base/mem.h"
+#include "loop/timer.h"
 
 #include <string.h>
 
@@ -13,13 +15,13 @@ enum {
     TURN_BATCHES = 64, /* of all subscriptions in one turn, so that publishers are heard meanwhile */
 };
 
-void deliver_want(struct bsub *s)
+void deliver_want(struct broker_sub *bs)
 {
-    if (s->listed)
+    if (bs->listed)
         return;
-    s->listed = true;
-    s->next = s->stream->b->to_serve;
-    s->stream->b->to_serve = s;
+    bs->listed = true;
+    bs->next = bs->stream->b->to_serve;
+    bs->stream->b->to_serve = bs;
 }
 
 struct batch {
@@ -39,29 +41,29 @@ static void on_message(void *arg, uint64_t seq, int deliveries, int64_t wall_ms,
     buf_add(&batch->bytes, p, n);
 }
 
-int deliver_terms(struct subscription *sub, uint32_t request)
+int deliver_terms(struct broker_consumer *bc, uint32_t request)
 {
-    const struct conf_stream *conf = &((struct bsub *)sub_tag(consumer_sub(sub->consumer)))->stream->conf;
+    const struct conf_stream *conf = &((struct broker_sub *)sub_tag(consumer_sub(bc->consumer)))->stream->conf;
     AUTO_BUF struct buf header = {0}, terms = {0};
-    wire_add_header(&header, WIRE_SUBSCRIBED, sub->tag, request);
+    wire_add_header(&header, WIRE_SUBSCRIBED, bc->tag, request);
     le_add_u32(&terms, (uint32_t)conf->lease_ms);
     le_add_u32(&terms, (uint32_t)conf->max_deliveries);
-    struct wire_frame v[] = {{header.p, header.n}, {sub->epoch, WIRE_EPOCH_BYTES}, {terms.p, terms.n}};
-    return session_send(sub->session, v, 3);
+    struct wire_frame v[] = {{header.p, header.n}, {bc->epoch, WIRE_EPOCH_BYTES}, {terms.p, terms.n}};
+    return answer_send(bc->session, v, 3);
 }
 
 /* Says so first where the messages from seq on have another epoch than those before. */
-static int tell_epoch(struct subscription *sub, uint64_t seq)
+static int tell_epoch(struct broker_consumer *bc, uint64_t seq)
 {
-    unsigned char epoch[QUEUE_EPOCH], before[QUEUE_EPOCH];
-    sub_epoch(consumer_sub(sub->consumer), seq, epoch);
-    if (!memcmp(epoch, sub->epoch, sizeof epoch))
+    unsigned char epoch[EPOCH_BYTES], before[EPOCH_BYTES];
+    sub_epoch(consumer_sub(bc->consumer), seq, epoch);
+    if (!memcmp(epoch, bc->epoch, sizeof epoch))
         return 0;
-    memcpy(before, sub->epoch, sizeof before);
-    memcpy(sub->epoch, epoch, sizeof epoch);
-    int r = deliver_terms(sub, 0);
+    memcpy(before, bc->epoch, sizeof before);
+    memcpy(bc->epoch, epoch, sizeof epoch);
+    int r = deliver_terms(bc, 0);
     if (r < 0) /* it was not told: the next time */
-        memcpy(sub->epoch, before, sizeof before);
+        memcpy(bc->epoch, before, sizeof before);
     return r;
 }
 
@@ -69,48 +71,48 @@ static int tell_epoch(struct subscription *sub, uint64_t seq)
 static bool serve_one(struct broker *b, struct consumer *c, size_t max)
 {
     static struct batch batch;
-    struct subscription *sub = consumer_tag(c);
+    struct broker_consumer *bc = consumer_tag(c);
     AUTO_BUF struct buf header = {0};
     batch.list.n = batch.bytes.n = 0;
     batch.first = UINT64_MAX;
     batch.last = 0;
     if (!consumer_lease(c, max, BATCH_BYTES, b->now_ms, on_message, &batch))
         return false;
-    wire_add_header(&header, WIRE_DELIVER, sub->tag, 0);
+    wire_add_header(&header, WIRE_DELIVER, bc->tag, 0);
     struct wire_frame v[] = {{header.p, header.n}, {batch.list.p, batch.list.n}, {batch.bytes.p, batch.bytes.n}};
-    int r = tell_epoch(sub, batch.first);
+    int r = tell_epoch(bc, batch.first);
     if (r == 0)
-        r = session_send(sub->session, v, 3);
+        r = answer_send(bc->session, v, 3);
     if (r < 0) /* it does not read: back with them, and nothing more until it is heard of */
         consumer_nack(c, &(struct range){batch.first, batch.last}, 1, 0, "its consumer does not read", b->now_ms, b->wall_ms);
     return r == 0;
 }
 
 /* One round over the subscription's consumers; how many got something. */
-static size_t serve_round(struct broker *b, struct bsub *s)
+static size_t serve_round(struct broker *b, struct broker_sub *bs)
 {
     struct sub_figures f;
     size_t served = 0, i = 0, n = 0;
-    sub_figures(s->queue, &f);
+    sub_figures(bs->sub, &f);
     if (!f.ready || !f.n_consumers)
         return 0;
     size_t share = (size_t)(f.ready / f.n_consumers) + 1;
     /* From the one behind the last that was looked at, once around. */
     struct consumer *v[ROUND_CONSUMERS] = {0};
     for (int pass = 0; pass < 2; pass++) {
-        size_t end = pass ? s->turn : SIZE_MAX;
-        i = pass ? 0 : s->turn;
-        for (struct consumer *c; n < ROUND_CONSUMERS && i < end && (c = sub_next_consumer(s->queue, &i));) {
-            const struct session *session = ((struct subscription *)consumer_tag(c))->session;
+        size_t end = pass ? bs->turn : SIZE_MAX;
+        i = pass ? 0 : bs->turn;
+        for (struct consumer *c; n < ROUND_CONSUMERS && i < end && (c = sub_next_consumer(bs->sub, &i));) {
+            const struct session *session = ((struct broker_consumer *)consumer_tag(c))->session;
             if (consumer_may_lease(c) && !session->deaf && !session->held && !zmtp_is_full(session->conn))
                 v[n++] = c;
         }
         if (n == ROUND_CONSUMERS)
             break;
     }
-    s->turn = n == ROUND_CONSUMERS ? i : s->turn + 1;
-    if (s->turn > f.n_consumers * 2 + ROUND_CONSUMERS) /* beyond the last */
-        s->turn = 0;
+    bs->turn = n == ROUND_CONSUMERS ? i : bs->turn + 1;
+    if (bs->turn > f.n_consumers * 2 + ROUND_CONSUMERS) /* beyond the last */
+        bs->turn = 0;
     for (size_t k = 0; k < n; k++)
         served += serve_one(b, v[k], share < BATCH_MESSAGES ? share : BATCH_MESSAGES);
     return served;
@@ -118,70 +120,99 @@ static size_t serve_round(struct broker *b, struct bsub *s)
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
-    struct bsub *s = arg;
+    struct broker_sub *bs = arg;
     (void)fd;
     (void)what;
-    s->due_ms = -1;
-    deliver_want(s);
-    broker_turn_soon(s->stream->b);
+    bs->due_ms = -1;
+    deliver_want(bs);
+    broker_turn_soon(bs->stream->b);
 }
 
-void deliver_arm(struct bsub *s)
+/* The timer for the next lease that ends, and for when rows may be made again. */
+static void arm(struct broker_sub *bs)
 {
-    struct broker *b = s->stream->b;
-    int64_t due = sub_tick(s->queue, b->now_ms, b->wall_ms), wait_ms = limits_rows_wait_ms(s);
+    struct broker *b = bs->stream->b;
+    int64_t due = sub_end_leases(bs->sub, b->now_ms, b->wall_ms), wait_ms = quota_rows_wait_ms(bs);
     if (wait_ms > 0 && (due < 0 || b->now_ms + wait_ms < due))
         due = b->now_ms + wait_ms;
-    if (due < 0 || (s->due_ms >= 0 && s->due_ms <= due))
+    if (due < 0 || (bs->due_ms >= 0 && bs->due_ms <= due))
         return; /* a timer that comes too early arms itself anew */
-    if (!s->timer)
-        s->timer = event_new(b->base, -1, 0, on_timer, s);
+    if (!bs->timer)
+        bs->timer = event_new(b->base, -1, 0, on_timer, bs);
     int64_t ms = due - clk_now_ms();
-    ms = ms < 1 ? 1 : ms;
-    struct timeval tv = {ms / 1000, ms % 1000 * 1000};
-    event_add(s->timer, &tv);
-    s->due_ms = due;
+    timer_set(bs->timer, ms > 1 ? ms : 1);
+    bs->due_ms = due;
 }
 
-static void look_for_consumers(struct bsub *s)
+static void look_for_consumers(struct broker_sub *bs)
 {
     struct sub_figures f;
-    sub_figures(s->queue, &f);
+    sub_figures(bs->sub, &f);
     if (f.n_consumers || !f.ready)
-        s->told = false;
-    else if (!s->told)
-        control_activate(s);
+        bs->told = false;
+    else if (!bs->told)
+        watchers_activate(bs);
+}
+
+/* What it got of the batches that are left of this turn. */
+static size_t serve(struct broker *b, struct broker_sub *bs, bool may, size_t left)
+{
+    sub_end_leases(bs->sub, b->now_ms, b->wall_ms); /* what was leased is handed out now */
+    size_t served = may && left && !quota_rows_wait_ms(bs) ? serve_round(b, bs) : 0;
+    arm(bs);
+    return served;
 }
 
 bool deliver(struct broker *b)
 {
-    struct bsub *v = b->to_serve, *later = NULL;
+    struct broker_sub *v = b->to_serve, *later = NULL;
     size_t left = TURN_BATCHES;
     b->to_serve = NULL;
     while (v) {
-        struct bsub *s = v;
-        v = s->next;
-        s->listed = false;
-        bool may = s->configured && s->stream->configured && !s->stream->tenant->suspended;
-        sub_tick(s->queue, b->now_ms, b->wall_ms); /* leases that ended are handed out now */
-        size_t served = may && left && !limits_rows_wait_ms(s) ? serve_round(b, s) : 0;
+        struct broker_sub *bs = v;
+        v = bs->next;
+        bs->listed = false;
+        bool may = bs->configured && bs->stream->configured && !bs->stream->tenant->suspended;
+        size_t served = serve(b, bs, may, left);
         left -= served < left ? served : left;
-        deliver_arm(s);
         if (served || (may && !left)) { /* there may be more: after those that wait */
-            if (!s->listed) {
-                s->listed = true;
-                s->next = later;
-                later = s;
+            if (!bs->listed) {
+                bs->listed = true;
+                bs->next = later;
+                later = bs;
             }
         } else if (may) {
-            look_for_consumers(s);
+            look_for_consumers(bs);
         }
     }
     while (later) {
-        struct bsub *s = later;
-        later = s->next;
-        s->next = b->to_serve;
-        b->to_serve = s;
+        struct broker_sub *bs = later;
+        later = bs->next;
+        bs->next = b->to_serve;
+        b->to_serve = bs;
     }
     return b->to_serve != NULL;
+}
+
+void deliver_forget(struct broker_sub *bs)
+{
+    for (struct broker_sub **at = &bs->stream->b->to_serve; *at; at = &(*at)->next)
+        if (*at == bs) {
+            *at = bs->next;
+            break;
+        }
+    if (bs->timer)
+        event_free(bs->timer);
+    bs->timer = NULL;
+}
+
+void deliver_want_all(struct broker *b)
+{
+    size_t i = 0;
+    for (struct stream *stream; (stream = streams_next(b->streams, &i));) {
+        size_t k = 0;
+        for (struct sub *s; (s = stream_next_sub(stream, &k));)
+            deliver_want(sub_tag(s));
+    }
+    broker_turn_soon(b);
 }

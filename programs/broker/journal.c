@@ -1,4 +1,4 @@
-#include "broker.h"
+#include "journal.h"
 
 #include "base/clk.h"
 #include "base/fd.h"
@@ -20,7 +20,7 @@ static void write_line(struct broker *b, const char *tenant, struct buf *line)
         log_warn("journal", tenant, NULL, "cannot write logs/tenants/%s/stream.jsonl: %s", tenant, err_text(r));
 }
 
-static void begin(struct buf *out, const char *event, const struct bstream *st, const char *app)
+static void begin(struct buf *out, const char *event, const struct broker_stream *st, const char *app)
 {
     json_begin(out, NULL, '{');
     json_time(out, "ts", clk_wall_ms());
@@ -44,10 +44,10 @@ static void untold(struct buf *out, const char *key, const struct tally *t, enum
 }
 
 /* The tenant's stream as a whole: app null. */
-static void stream_interval(struct broker *b, struct bstream *st, int64_t interval_ms)
+static void stream_interval(struct broker *b, struct broker_stream *st, int64_t interval_ms)
 {
     AUTO_BUF struct buf line = {0};
-    const struct tally *t = stream_tally(st->queue);
+    const struct tally *t = stream_tally(st->stream);
     if (tally_is_told(t))
         return;
     begin(&line, "interval", st, NULL);
@@ -58,20 +58,20 @@ static void stream_interval(struct broker *b, struct bstream *st, int64_t interv
     untold(&line, "refused", t, TALLY_REFUSED);
     json_end(&line, '}');
     write_line(b, st->tenant->id, &line);
-    stream_tally_told(st->queue);
+    stream_tally_told(st->stream);
 }
 
-static void sub_interval(struct broker *b, struct bsub *s, int64_t interval_ms)
+static void sub_interval(struct broker *b, struct broker_sub *bs, int64_t interval_ms)
 {
     AUTO_BUF struct buf line = {0};
     struct sub_figures f;
     struct sub_times t;
-    const struct tally *n = sub_tally(s->queue);
+    const struct tally *n = sub_tally(bs->sub);
     if (tally_is_told(n))
         return;
-    sub_figures(s->queue, &f);
-    sub_take_times(s->queue, &t);
-    begin(&line, "interval", s->stream, sub_name(s->queue));
+    sub_figures(bs->sub, &f);
+    sub_take_times(bs->sub, &t);
+    begin(&line, "interval", bs->stream, sub_name(bs->sub));
     number(&line, n);
     json_i64(&line, "interval_ms", interval_ms);
     untold(&line, "messages", n, TALLY_MESSAGES);
@@ -84,8 +84,8 @@ static void sub_interval(struct broker *b, struct bsub *s, int64_t interval_ms)
     json_i64(&line, "ready", (int64_t)f.ready);
     json_i64(&line, "leased", (int64_t)f.leased);
     json_end(&line, '}');
-    write_line(b, s->stream->tenant->id, &line);
-    sub_tally_told(s->queue);
+    write_line(b, bs->stream->tenant->id, &line);
+    sub_tally_told(bs->sub);
 }
 
 void journal_interval(struct broker *b)
@@ -93,18 +93,18 @@ void journal_interval(struct broker *b)
     size_t i = 0;
     int64_t interval_ms = b->now_ms - b->journal_ms;
     b->journal_ms = b->now_ms;
-    for (struct stream *q; (q = queues_next(b->queues, &i));) {
-        struct bstream *st = stream_tag(q);
+    for (struct stream *stream; (stream = streams_next(b->streams, &i));) {
+        struct broker_stream *st = stream_tag(stream);
         size_t k = 0;
         if (!st) /* of an offline listing */
             continue;
         stream_interval(b, st, interval_ms);
-        for (struct sub *s; (s = stream_next_sub(q, &k));)
+        for (struct sub *s; (s = stream_next_sub(stream, &k));)
             sub_interval(b, sub_tag(s), interval_ms);
     }
 }
 
-void journal_breach(struct bstream *st, enum wire_code code, const char *detail)
+void journal_breach(struct broker_stream *st, enum wire_code code, const char *detail)
 {
     AUTO_BUF struct buf line = {0};
     if (st->told_breach_ms && st->b->now_ms - st->told_breach_ms < BREACH_EVERY_MS)
@@ -117,20 +117,21 @@ void journal_breach(struct bstream *st, enum wire_code code, const char *detail)
     write_line(st->b, st->tenant->id, &line);
 }
 
-void journal_cut_off(struct bstream *st, const char *app, bool cut_off)
+void journal_cut_off(struct broker_stream *st, const char *app)
 {
+    static const char *const reasons[] = {[CUT_OFF_BREACHES] = "breaches", [CUT_OFF_REJECTS] = "max_reject_pct"};
     AUTO_BUF struct buf line = {0};
-    begin(&line, cut_off ? "cut_off" : "resumed", st, app);
-    if (cut_off)
-        json_str(&line, "reason", st->too_many_rejects ? "max_reject_pct" : "breaches");
+    begin(&line, st->cut_off == NOT_CUT_OFF ? "resumed" : "cut_off", st, app);
+    if (st->cut_off != NOT_CUT_OFF)
+        json_str(&line, "reason", reasons[st->cut_off]);
     json_end(&line, '}');
     write_line(st->b, st->tenant->id, &line);
 }
 
-static void lost_line(struct bstream *st, const char *app, uint64_t n)
+static void lost_line(struct broker_stream *st, const char *app, uint64_t n)
 {
     AUTO_BUF struct buf line = {0};
-    const struct stream_loss loss = stream_loss(st->queue);
+    const struct stream_loss loss = stream_loss(st->stream);
     begin(&line, "lost", st, app);
     json_i64(&line, "messages", (int64_t)n);
     json_i64(&line, "first_seq", (int64_t)loss.first);
@@ -139,13 +140,13 @@ static void lost_line(struct bstream *st, const char *app, uint64_t n)
     write_line(st->b, st->tenant->id, &line);
 }
 
-void journal_lost(struct bstream *st)
+void journal_lost(struct broker_stream *st)
 {
     size_t i = 0;
-    if (!stream_loss(st->queue).n)
+    if (!stream_loss(st->stream).n)
         return;
-    lost_line(st, NULL, stream_loss(st->queue).n);
-    for (struct sub *s; (s = stream_next_sub(st->queue, &i));) {
+    lost_line(st, NULL, stream_loss(st->stream).n);
+    for (struct sub *s; (s = stream_next_sub(st->stream, &i));) {
         struct sub_figures f;
         sub_figures(s, &f);
         if (f.lost)
@@ -153,20 +154,20 @@ void journal_lost(struct bstream *st)
     }
 }
 
-void journal_dead(struct bsub *s, const struct dead_letter *d)
+void journal_dead(struct broker_sub *bs, const struct dead_letter *d)
 {
     AUTO_BUF struct buf line = {0};
-    int64_t second = s->stream->b->now_ms / 1000;
-    s->n_dead_told = s->dead_s == second ? s->n_dead_told + 1 : 1;
-    s->dead_s = second;
-    if (s->n_dead_told > DEAD_PER_S)
+    int64_t second = bs->stream->b->now_ms / 1000;
+    bs->n_dead_told = bs->dead_s == second ? bs->n_dead_told + 1 : 1;
+    bs->dead_s = second;
+    if (bs->n_dead_told > DEAD_PER_S)
         return; /* the interval counts them all, and the store has them */
-    begin(&line, "dead", s->stream, sub_name(s->queue));
+    begin(&line, "dead", bs->stream, sub_name(bs->sub));
     json_i64(&line, "seq", (int64_t)d->seq);
     json_i64(&line, "deliveries", d->deliveries);
     json_str(&line, "reason", d->reason);
     json_end(&line, '}');
-    write_line(s->stream->b, s->stream->tenant->id, &line);
-    log_info("dead", s->stream->tenant->id, NULL, "stream %s, app %s: message %llu after %d deliveries: %s", s->stream->name,
-             sub_name(s->queue), (unsigned long long)d->seq, d->deliveries, d->reason);
+    write_line(bs->stream->b, bs->stream->tenant->id, &line);
+    log_info("dead", bs->stream->tenant->id, NULL, "stream %s, app %s: message %llu after %d deliveries: %s", bs->stream->name,
+             sub_name(bs->sub), (unsigned long long)d->seq, d->deliveries, d->reason);
 }

@@ -1,4 +1,15 @@
+/* broker: the tenants' streams of messages. Its start and end; what it does in between is told in broker.h. */
+#include "auth.h"
 #include "broker.h"
+#include "config.h"
+#include "control.h"
+#include "cut_off.h"
+#include "journal.h"
+#include "listing.h"
+#include "publish.h"
+#include "session.h"
+#include "share.h"
+#include "turn.h"
 
 #include "base/beneath.h"
 #include "base/clk.h"
@@ -17,340 +28,15 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-enum {
-    TICK_MS = 1000,
-    JOURNAL_TICKS = 5,
-    SYNC_MS = 100, /* acks are durable after that at the latest */
-    MAX_CALLBACKS = 8,
-    LISTING_WAIT_MS = 10000,
-};
+enum { MAX_CALLBACKS = 8, LISTING_WAIT_MS = 10000 };
 
-#define STORE        "state/broker"
-#define CUT_OFF_FILE "cut_off.json"      /* in it */
-#define MARKS        "state/broker.mark" /* not in it: it is not restored along with it */
-
-/* ---- streams and subscriptions, as configured ---- */
-
-static struct bsub *bsub_of(struct bstream *st, struct sub *queue)
-{
-    struct bsub *s = sub_tag(queue);
-    if (!s) {
-        s = xcalloc(1, sizeof *s);
-        uint64_t acked = sub_tally(queue)->v[TALLY_MESSAGES];
-        *s = (struct bsub){.queue = queue, .stream = st, .due_ms = -1, .rate_seen = acked};
-        s->minute.begun_ms = clk_now_ms();
-        s->minute.acked = acked;
-        sub_set_tag(queue, s);
-    }
-    return s;
-}
-
-static struct bstream *bstream_of(struct broker *b, struct stream *queue)
-{
-    struct bstream *st = stream_tag(queue);
-    size_t i = 0;
-    if (!st) {
-        const char *full = stream_name(queue), *slash = strchr(full, '/');
-        AUTO_FREE char *tenant = xstrndup(full, (size_t)(slash - full));
-        st = xcalloc(1, sizeof *st);
-        *st = (struct bstream){.b = b, .queue = queue, .tenant = auth_tenant(b, tenant), .name = xstrdup(slash + 1)};
-        st->rate_seen = stream_tally(queue)->v[TALLY_MESSAGES];
-        stream_set_tag(queue, st);
-    }
-    for (struct sub *s; (s = stream_next_sub(queue, &i));)
-        bsub_of(st, s);
-    return st;
-}
-
-static void bsub_free(struct broker *b, struct bsub *s)
-{
-    session_drop_sub(b, s);
-    for (struct bsub **at = &b->to_serve; *at; at = &(*at)->next)
-        if (*at == s) {
-            *at = s->next;
-            break;
-        }
-    if (s->timer)
-        event_free(s->timer);
-    free(s);
-}
-
-static void bstream_free(struct broker *b, struct bstream *st)
-{
-    size_t i = 0;
-    for (struct sub *s; (s = stream_next_sub(st->queue, &i));) {
-        bsub_free(b, sub_tag(s));
-        sub_set_tag(s, NULL);
-    }
-    breaches_fini(&st->breaches);
-    free(st->name);
-    free(st);
-}
-
-void broker_drop_stream(struct broker *b, struct bstream *st)
-{
-    struct stream *queue = st->queue;
-    bstream_free(b, st);
-    queues_drop_stream(b->queues, queue);
-}
-
-struct bstream *broker_stream(struct broker *b, const char *tenant, const char *name)
-{
-    char full[WIRE_MAX_NAME + 40];
-    snprintf(full, sizeof full, "%s/%s", tenant, name);
-    struct stream *q = queues_stream(b->queues, full);
-    struct bstream *st = q ? stream_tag(q) : NULL;
-    return st && st->configured ? st : NULL;
-}
-
-struct bsub *broker_sub(const struct bstream *st, const char *app)
-{
-    struct sub *q = stream_sub(st->queue, app);
-    struct bsub *s = q ? sub_tag(q) : NULL;
-    return s && s->configured ? s : NULL;
-}
-
-static int apply_stream(struct broker *b, const struct conf_tenant *t, const struct conf_stream *c, struct err *e)
-{
-    char full[WIRE_MAX_NAME + 1];
-    struct stream *q;
-    const struct conf_stream_app *a = t->stream_apps.v;
-    snprintf(full, sizeof full, "%s/%s", t->id, c->name);
-    int r = queues_add_stream(b->queues, full, &q);
-    if (r < 0)
-        return err_sys(e, r, "cannot make stream %s", full);
-    struct bstream *st = bstream_of(b, q);
-    st->conf = *c;
-    st->configured = true;
-    for (size_t i = 0; i < t->stream_apps.n; i++) {
-        struct sub *s;
-        if (strcmp(a[i].stream, c->name))
-            continue;
-        r = stream_add_sub(q, a[i].app, &s);
-        if (r < 0)
-            return err_sys(e, r, "cannot make the subscription of app %s", a[i].app);
-        bsub_of(st, s)->configured = true;
-    }
-    size_t i = 0;
-    for (struct sub *s; (s = stream_next_sub(q, &i));)
-        sub_configure(s, c->lease_ms, (int)c->max_deliveries);
-    return 0;
-}
-
-void broker_serve_all(struct broker *b)
-{
-    size_t i = 0;
-    for (struct stream *q; (q = queues_next(b->queues, &i));) {
-        size_t k = 0;
-        for (struct sub *s; (s = stream_next_sub(q, &k));)
-            deliver_want(sub_tag(s));
-    }
-    broker_turn_soon(b);
-}
-
-/* What is in the queues but no longer in the configuration stays, and waits. */
-static int apply_conf(struct broker *b, struct conf *c, struct err *e)
-{
-    size_t i = 0;
-    int r = 0;
-    for (struct stream *q; (q = queues_next(b->queues, &i));) {
-        struct bstream *st = bstream_of(b, q);
-        size_t k = 0;
-        st->configured = false;
-        st->conf =
-            (struct conf_stream){.retention_s = -1, .dead_retention_s = -1, .dedup_window_s = 600, .on_breach = ON_BREACH_refuse};
-        for (struct sub *s; (s = stream_next_sub(q, &k));)
-            bsub_of(st, s)->configured = false;
-    }
-    for (size_t t = 0; r == 0 && t < c->n_tenants; t++) {
-        const struct conf_stream *v = c->tenants[t].streams.v;
-        auth_tenant(b, c->tenants[t].id);
-        for (size_t k = 0; r == 0 && k < c->tenants[t].streams.n; k++)
-            r = apply_stream(b, &c->tenants[t], &v[k], e);
-    }
-    if (c != b->conf)
-        conf_free(b->conf);
-    b->conf = c;
-    queues_commit(b->queues, true);
-    broker_serve_all(b);
-    return r;
-}
-
-/* Frames up to what the largest message needs; larger ones end their connection. */
-static void limit_messages(struct broker *b)
-{
-    int64_t most = WIRE_MIN_REQUEST_BYTES;
-    for (size_t t = 0; t < b->conf->n_tenants; t++) {
-        const struct conf_stream *v = b->conf->tenants[t].streams.v;
-        for (size_t k = 0; k < b->conf->tenants[t].streams.n; k++)
-            most = v[k].max_message_bytes > most ? v[k].max_message_bytes : most;
-    }
-    most += most / 2; /* so that what is a little too large is told so */
-    znet_limit(&b->net, (size_t)most);
-}
-
-int broker_reload(struct broker *b, struct err *e)
-{
-    struct conf *c = NULL;
-    int r = keeper_conf(b->keeper, &c, e);
-    if (r == 0) {
-        auth_read_tenants(b);
-        r = apply_conf(b, c, e);
-    }
-    if (r < 0)
-        log_error("reload", NULL, NULL, "%s; the configuration stays as it was", e->msg);
-    else
-        log_info("reloaded", NULL, NULL, "%zu tenants", b->conf->n_tenants);
-    if (r == 0)
-        limit_messages(b);
-    return r;
-}
-
-static void list_cut_off(struct broker *b, struct buf *out, const char *key, bool for_rejects)
-{
-    size_t i = 0;
-    json_begin(out, key, '[');
-    for (struct stream *q; (q = queues_next(b->queues, &i));) {
-        const struct bstream *st = stream_tag(q);
-        if (st->cut_off && (st->too_many_rejects || !for_rejects))
-            json_str(out, NULL, stream_name(q));
-    }
-    json_end(out, ']');
-}
-
-int broker_save_cut_off(struct broker *b)
-{
-    AUTO_BUF struct buf out = {0};
-    struct err e = {0};
-    json_begin(&out, NULL, '{');
-    list_cut_off(b, &out, "streams", false);
-    list_cut_off(b, &out, "for_rejects", true);
-    json_end(&out, '}');
-    int r = fd_write_file(b->store_fd, CUT_OFF_FILE, out.p, out.n, 0600, &e);
-    if (r < 0)
-        log_error("cut_off", NULL, NULL, "%s", e.msg);
-    return r;
-}
-
-static void cut_off_again(struct broker *b, bson_iter_t *names, bool for_rejects)
-{
-    while (bson_iter_next(names)) {
-        struct stream *q = BSON_ITER_HOLDS_UTF8(names) ? queues_stream(b->queues, bson_iter_utf8(names, NULL)) : NULL;
-        struct bstream *st = q ? stream_tag(q) : NULL;
-        if (st)
-            st->cut_off = true;
-        if (st)
-            st->too_many_rejects |= for_rejects;
-    }
-}
-
-static void load_cut_off(struct broker *b)
-{
-    AUTO_BUF struct buf text = {0};
-    static const char *const keys[] = {"streams", "for_rejects"};
-    bson_iter_t it;
-    if (fd_read_file(b->store_fd, CUT_OFF_FILE, &text, 16 << 20, NULL) < 0)
-        return;
-    AUTO_BSON bson_t *doc = json_parse(text.p, text.n, NULL);
-    for (int k = 0; doc && k < 2; k++)
-        if (json_get_iter(doc, keys[k], &it))
-            cut_off_again(b, &it, k == 1);
-}
-
-/* ---- turns ---- */
-
-void broker_look_at_clocks(struct broker *b)
-{
-    b->now_ms = clk_now_ms();
-    b->wall_ms = clk_wall_ms();
-}
-
-void broker_turn_soon(struct broker *b)
-{
-    event_active(b->turn_ev, EV_TIMEOUT, 0);
-}
-
-static void on_turn(evutil_socket_t fd, short what, void *arg)
-{
-    struct broker *b = arg;
-    (void)fd;
-    (void)what;
-    broker_look_at_clocks(b);
-    bool more = session_unpark(b);
-    queues_commit(b->queues, false);
-    session_send_answers(b);
-    more |= deliver(b);
-    more |= queues_tidy(b->queues);
-    if (queues_unsynced(b->queues) && !event_pending(b->sync_ev, EV_TIMEOUT, NULL))
-        event_add(b->sync_ev, &(struct timeval){0, SYNC_MS * 1000});
-    if (more) /* not at once: others are to be heard in between */
-        event_add(b->turn_ev, &(struct timeval){0});
-}
-
-static void on_sync(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd;
-    (void)what;
-    queues_commit(((struct broker *)arg)->queues, true);
-}
-
-static void take_rates(struct broker *b)
-{
-    size_t i = 0;
-    for (struct stream *q; (q = queues_next(b->queues, &i));) {
-        struct bstream *st = stream_tag(q);
-        size_t k = 0;
-        /* Smoothed over about three seconds. */
-        uint64_t n_in = stream_tally(q)->v[TALLY_MESSAGES];
-        st->in_per_s += ((double)(n_in - st->rate_seen) * 1000 / TICK_MS - st->in_per_s) / 3;
-        if (st->in_per_s < 0.05)
-            st->in_per_s = 0;
-        st->rate_seen = n_in;
-        for (struct sub *s; (s = stream_next_sub(q, &k));) {
-            struct bsub *bs = sub_tag(s);
-            struct sub_figures f;
-            sub_figures(s, &f);
-            bs->acked_per_s += ((double)(f.acked - bs->rate_seen) * 1000 / TICK_MS - bs->acked_per_s) / 3;
-            if (bs->acked_per_s < 0.05)
-                bs->acked_per_s = 0;
-            bs->rate_seen = f.acked;
-            limits_look_at_rejects(bs);
-        }
-    }
-}
-
-static int64_t before(int64_t now_wall_ms, int64_t seconds)
-{
-    return seconds < 0 ? 0 : now_wall_ms - seconds * 1000;
-}
-
-static void on_tick(evutil_socket_t fd, short what, void *arg)
-{
-    static int ticks;
-    struct broker *b = arg;
-    size_t i = 0;
-    (void)fd;
-    (void)what;
-    broker_look_at_clocks(b);
-    take_rates(b);
-    int64_t now = age_now(&b->age);
-    for (struct stream *q; (q = queues_next(b->queues, &i));) {
-        const struct conf_stream *c = &((struct bstream *)stream_tag(q))->conf;
-        stream_expire(q, before(now, c->retention_s), before(now, c->dead_retention_s), before(now, c->dedup_window_s));
-    }
-    if (++ticks % JOURNAL_TICKS == 0)
-        journal_interval(b);
-    queues_push_marks(b->queues);
-    if (queues_record_refusals(b->queues) || queues_unsynced(b->queues))
-        broker_turn_soon(b);
-}
+#define STORE "state/broker"
+#define MARKS "state/broker.mark" /* not in it: it is not restored along with it */
 
 static void on_death(struct sub *s, const struct dead_letter *d)
 {
     journal_dead(sub_tag(s), d);
 }
-
-/* ---- listening ---- */
 
 static int start_listening(struct broker *b, struct err *e)
 {
@@ -367,16 +53,14 @@ static int start_listening(struct broker *b, struct err *e)
     b->net = (struct znet){.base = b->base, .home = &b->home, .program = "broker", .ops = &ops, .arg = b};
     int r = znet_start(&b->net, b->conf->platform.listen, b->conf->platform.ports.broker, e);
     if (r == 0)
-        limit_messages(b);
+        config_limit_messages(b);
     return r;
 }
-
-/* ---- life ---- */
 
 static void on_reload(void *arg)
 {
     struct err e = {0};
-    broker_reload(arg, &e);
+    config_reload(arg, &e);
 }
 
 /* What has to be had before rights are given up. */
@@ -395,60 +79,47 @@ static int prepare(struct broker *b, struct err *e)
     return r < 0 ? r : keeper_conf(b->keeper, &b->conf, e);
 }
 
-static int open_queues(struct broker *b, struct err *e)
+static int open_store(struct broker *b, struct err *e)
 {
-    int r = queues_open(b->store_fd, fd_take(&b->marks_fd), &b->queues, e);
+    int r = streams_open(b->store_fd, fd_take(&b->marks_fd), &b->streams, e);
     if (r < 0) {
         err_context(e, "the broker's store %s/" STORE " cannot be used, and nothing was changed", b->home.path);
         return r;
     }
-    queues_on_death(b->queues, on_death);
+    streams_on_death(b->streams, on_death);
     auth_read_tenants(b);
-    r = apply_conf(b, b->conf, e);
+    r = config_apply(b, b->conf, e);
     if (r < 0)
         return r;
-    load_cut_off(b);
+    cut_off_load(b);
     size_t i = 0;
-    for (struct stream *q; (q = queues_next(b->queues, &i));)
-        journal_lost(stream_tag(q));
+    for (struct stream *stream; (stream = streams_next(b->streams, &i));)
+        journal_lost(stream_tag(stream));
     return 0;
 }
 
-static void make_events(struct broker *b, bool supervised)
+static void close_store(struct broker *b)
 {
-    b->daemon = daemon_new(b->base, supervised, &(struct daemon_ops){NULL, on_reload, NULL, b});
-    b->turn_ev = event_new(b->base, -1, 0, on_turn, b);
-    b->sync_ev = event_new(b->base, -1, 0, on_sync, b);
-    b->tick_ev = event_new(b->base, -1, EV_PERSIST, on_tick, b);
-    event_add(b->tick_ev, &(struct timeval){TICK_MS / 1000, TICK_MS % 1000 * 1000});
+    size_t i = 0;
+    broker_look_at_clocks(b);
+    journal_interval(b);
+    session_end_all(b);
+    share_next_turn(b, publish_parked); /* of peers that are gone: only freed */
+    for (struct stream *stream; (stream = streams_next(b->streams, &i));)
+        if (stream_tag(stream))
+            config_forget(stream_tag(stream));
+    streams_close(b->streams);
 }
 
 static void stop(struct broker *b)
 {
-    size_t i = 0;
     control_stop(b);
-    if (b->queues) {
-        broker_look_at_clocks(b);
-        journal_interval(b);
-        session_end_all(b);
-        session_unpark(b); /* of peers that are gone: only freed */
-        for (struct stream *q; (q = queues_next(b->queues, &i));)
-            if (stream_tag(q))
-                bstream_free(b, stream_tag(q));
-        queues_close(b->queues);
-    }
+    if (b->streams)
+        close_store(b);
     znet_stop(&b->net);
-    i = 0;
-    for (struct btenant *t; (t = map_next(&b->tenants, &i));) {
-        free(t->id);
-        free(t);
-    }
-    map_fini(&b->tenants);
+    auth_forget_tenants(b);
     daemon_free(b->daemon);
-    struct event *evs[] = {b->turn_ev, b->tick_ev, b->sync_ev};
-    for (i = 0; i < sizeof evs / sizeof *evs; i++)
-        if (evs[i])
-            event_free(evs[i]);
+    turn_fini(b);
     buf_fini(&b->answers);
     conf_free(b->conf);
     keeper_stop(b->keeper);
@@ -476,7 +147,9 @@ static int give_up_rights(struct broker *b, struct err *e)
 /* The store is opened last: by who has no right to anything else, and its thread is no other. Peers wait meanwhile. */
 static int start(struct broker *b, bool supervised, struct err *e)
 {
-    make_events(b, supervised);
+    turn_init(b);
+    turn_start(b);
+    b->daemon = daemon_new(b->base, supervised, &(struct daemon_ops){NULL, on_reload, NULL, b});
     int r = prepare(b, e);
     if (r == 0)
         r = start_listening(b, e);
@@ -484,27 +157,27 @@ static int start(struct broker *b, bool supervised, struct err *e)
         r = control_start(b, e);
     if (r == 0)
         r = give_up_rights(b, e);
-    return r < 0 ? r : open_queues(b, e);
+    return r < 0 ? r : open_store(b, e);
 }
 
 /* The listings of a home whose broker does not run: what the store holds. */
 static int list(struct broker *b, int argc, char **argv, struct err *e)
 {
     AUTO_BUF struct buf out = {0};
-    b->turn_ev = event_new(b->base, -1, 0, on_turn, b);
+    turn_init(b);
     int r = prepare(b, e);
     if (r == 0)
         r = give_up_rights(b, e);
     if (r == 0)
-        r = open_queues(b, e);
+        r = open_store(b, e);
     if (r < 0)
         return r;
     json_begin(&out, NULL, '[');
     if (!strcmp(argv[0], "queues"))
-        control_print_queues(b, &out, argc > 1 && *argv[1] ? argv[1] : NULL);
+        listing_streams(b, &out, argc > 1 && *argv[1] ? argv[1] : NULL);
     else
-        control_print_dead(b, &out, argc > 1 && *argv[1] ? argv[1] : NULL, argc > 2 && *argv[2] ? argv[2] : NULL,
-                           argc > 3 && *argv[3] ? argv[3] : NULL);
+        listing_dead(b, &out, argc > 1 && *argv[1] ? argv[1] : NULL, argc > 2 && *argv[2] ? argv[2] : NULL,
+                     argc > 3 && *argv[3] ? argv[3] : NULL, 0, LISTING_MAX_DEAD);
     json_end(&out, ']');
     puts(out.p);
     return 0;

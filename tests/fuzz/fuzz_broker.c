@@ -74,17 +74,16 @@ static void start_once(void)
     b.base = daemon_loop(MAX_CALLBACKS);
     int r = home_open(&b.home, dir, &e);
     if (r == 0) {
-        b.turn_ev = event_new(b.base, -1, 0, on_turn, &b);
-        b.sync_ev = event_new(b.base, -1, 0, on_sync, &b);
+        turn_init(&b);
         r = conf_load(dir, &b.conf, &e);
     }
     if (r == 0 && (fd_mkdirs(home, STORE, 0700) < 0 || (b.store_fd = openat(home, STORE, O_DIRECTORY | O_RDONLY | O_CLOEXEC)) < 0))
         r = -errno;
     if (r == 0)
-        r = queues_open(b.store_fd, -1, &b.queues, &e);
+        r = streams_open(b.store_fd, -1, &b.streams, &e);
     if (r == 0) { /* the peer is the operator */
-        queues_on_death(b.queues, on_death);
-        r = apply_conf(&b, b.conf, &e);
+        streams_on_death(b.streams, on_death);
+        r = config_apply(&b, b.conf, &e);
     }
     if (r == 0)
         r = start_listening(&b, &e);
@@ -116,12 +115,12 @@ static void turns(int fd, int n)
 static void check_books(void)
 {
     size_t i = 0;
-    for (struct stream *q; (q = queues_next(b.queues, &i));) {
+    for (struct stream *st; (st = streams_next(b.streams, &i));) {
         struct stream_figures f;
         size_t k = 0;
-        stream_figures(q, &f);
+        stream_figures(st, &f);
         assert(f.first_seq <= f.next_seq && f.bytes >= 0);
-        for (struct sub *s; (s = stream_next_sub(q, &k));) {
+        for (struct sub *s; (s = stream_next_sub(st, &k));) {
             struct sub_figures g;
             sub_figures(s, &g);
             assert(!g.leased && !g.n_consumers && g.ready + g.delayed <= f.next_seq - f.first_seq);

@@ -1,0 +1,200 @@
+#include "consume.h"
+#include "answers.h"
+#include "deliver.h"
+#include "quota.h"
+#include "lookup.h"
+
+#include "base/mem.h"
+
+enum {
+    MAX_WINDOW = 65536,
+    MAX_WINDOW_BYTES = 64 << 20,
+    MAX_CONSUMERS = 1024, /* of a subscription */
+    MAX_PER_SESSION = 64,
+};
+
+static struct broker_sub *sub_of(const struct broker_consumer *bc)
+{
+    return sub_tag(consumer_sub(bc->consumer));
+}
+
+/* ---- ends ---- */
+
+static void end_consumer(struct session *s, size_t i, bool lost)
+{
+    struct broker_consumer *bc = s->consumers[i];
+    struct broker_sub *bs = sub_of(bc);
+    consumer_detach(bc->consumer, lost, s->b->wall_ms);
+    free(bc);
+    s->consumers[i] = s->consumers[--s->n_consumers];
+    deliver_want(bs);
+    broker_turn_soon(s->b);
+}
+
+void consume_end_all(struct session *s, bool lost)
+{
+    while (s->n_consumers)
+        end_consumer(s, s->n_consumers - 1, lost);
+}
+
+void consume_end_stream(struct broker *b, const struct broker_stream *st)
+{
+    size_t i = 0;
+    for (struct session *s; (s = map_next(&b->sessions, &i));)
+        for (size_t k = s->n_consumers; k-- > 0;)
+            if (sub_of(s->consumers[k])->stream == st)
+                end_consumer(s, k, false);
+}
+
+/* ---- subscribing ---- */
+
+static struct broker_consumer *find(struct session *s, uint16_t tag, size_t *ret_i)
+{
+    for (size_t i = 0; i < s->n_consumers; i++)
+        if (s->consumers[i]->tag == tag) {
+            *ret_i = i;
+            return s->consumers[i];
+        }
+    return NULL;
+}
+
+/* The one that the request is about; NULL: there is none, and it was refused. */
+static struct broker_consumer *consumer_of(struct session *s, const struct wire_request *rq, size_t *ret_i)
+{
+    struct broker_consumer *bc = find(s, rq->h.consumer, ret_i);
+    if (!bc)
+        answer_refuse(s, &rq->h, WIRE_unknown, 0, "consumer %u of this connection has no subscription", rq->h.consumer);
+    return bc;
+}
+
+/* bc: who asks, NULL where it is new. True when it was refused. */
+static bool may_not_subscribe(struct session *s, const struct wire_request *rq, const struct broker_stream *st,
+                              const struct broker_sub *bs, const struct broker_consumer *bc)
+{
+    struct sub_figures f;
+    if (!bs) {
+        answer_refuse(s, &rq->h, WIRE_unknown, 0, "stream %s has no subscription \"%s\"; each of the tenant's `stream_apps` is one",
+                      stream_name(st->stream), rq->subscription);
+        return true;
+    }
+    if (st->tenant->suspended) {
+        answer_refuse(s, &rq->h, WIRE_suspended, 0, "tenant %s is suspended", st->tenant->id);
+        return true;
+    }
+    if (bc && sub_of(bc) != bs) {
+        answer_refuse(s, &rq->h, WIRE_protocol, 0, "consumer %u of this connection is subscribed to something else",
+                      rq->h.consumer);
+        return true;
+    }
+    sub_figures(bs->sub, &f);
+    if (!bc && f.n_consumers >= MAX_CONSUMERS) {
+        answer_refuse(s, &rq->h, WIRE_quota, 0, "a subscription may have %d consumers", MAX_CONSUMERS);
+        return true;
+    }
+    if (!bc && s->n_consumers == MAX_PER_SESSION) {
+        answer_refuse(s, &rq->h, WIRE_quota, 0, "a connection may have %d subscriptions", MAX_PER_SESSION);
+        return true;
+    }
+    return false;
+}
+
+static struct broker_consumer *add_consumer(struct session *s, uint16_t tag, struct sub *sub)
+{
+    struct broker_consumer *bc = xcalloc(1, sizeof *bc);
+    *bc = (struct broker_consumer){.tag = tag, .session = s};
+    bc->consumer = sub_attach(sub, bc);
+    sub_epoch(sub, sub_floor(sub), bc->epoch);
+    s->consumers = xrealloc(s->consumers, (s->n_consumers + 1) * sizeof(struct broker_consumer *));
+    s->consumers[s->n_consumers++] = bc;
+    return bc;
+}
+
+void consume_subscribe(struct session *s, const struct wire_request *rq)
+{
+    size_t i;
+    struct broker_stream *st = lookup_stream(s, rq);
+    if (!st)
+        return;
+    struct broker_sub *bs = lookup_sub(st, rq->subscription);
+    struct broker_consumer *bc = find(s, rq->h.consumer, &i);
+    if (may_not_subscribe(s, rq, st, bs, bc))
+        return;
+    if (!bc)
+        bc = add_consumer(s, rq->h.consumer, bs->sub);
+    consumer_set_window(bc->consumer, rq->max_messages < MAX_WINDOW ? rq->max_messages : MAX_WINDOW,
+                        rq->max_bytes < MAX_WINDOW_BYTES ? rq->max_bytes : MAX_WINDOW_BYTES);
+    deliver_terms(bc, rq->h.request);
+    deliver_want(bs);
+}
+
+void consume_unsubscribe(struct session *s, const struct wire_request *rq)
+{
+    size_t i;
+    if (!consumer_of(s, rq, &i))
+        return;
+    end_consumer(s, i, false);
+    answer_done(s, &rq->h, 0);
+}
+
+/* ---- settling ---- */
+
+static int by_first(const void *a, const void *b)
+{
+    const struct range *x = a, *y = b;
+    return x->first < y->first ? -1 : x->first > y->first;
+}
+
+/* In order and apart, so that no message is looked at twice; how many are left. */
+static size_t merge(struct range *v, size_t n)
+{
+    size_t k = 0;
+    qsort(v, n, sizeof *v, by_first);
+    for (size_t i = 1; i < n; i++)
+        if (v[i].first > v[k].last)
+            v[++k] = v[i];
+        else if (v[i].last > v[k].last)
+            v[k].last = v[i].last;
+    return k + 1;
+}
+
+static uint64_t acknowledge(struct broker_sub *bs, const struct range *v, const uint32_t *rows, size_t n_ranges)
+{
+    uint64_t before = sub_tally(bs->sub)->v[TALLY_ROWS], n = sub_ack(bs->sub, v, rows, n_ranges, bs->stream->b->now_ms);
+    quota_take_rows(bs, rows ? sub_tally(bs->sub)->v[TALLY_ROWS] - before : n);
+    return n;
+}
+
+void consume_settle(struct session *s, const struct wire_request *rq)
+{
+    struct broker *b = s->b;
+    size_t i;
+    struct broker_consumer *bc = consumer_of(s, rq, &i);
+    static struct range v[WIRE_MAX_RANGES];
+    static uint32_t rows[WIRE_MAX_RANGES];
+    uint64_t n = 0;
+    if (!bc)
+        return;
+    for (i = 0; i < rq->n; i++) {
+        struct wire_range r = wire_range_at(rq, i);
+        v[i] = (struct range){r.first, r.last};
+        rows[i] = rq->rows ? le_u32(rq->rows + i * 4) : 0;
+    }
+    struct broker_sub *bs = sub_tag(consumer_sub(bc->consumer));
+    consumer_heard(bc->consumer);
+    size_t n_ranges = rq->rows ? rq->n : merge(v, rq->n);
+    if (rq->h.verb == WIRE_ACK)
+        n = acknowledge(bs, v, rq->rows ? rows : NULL, n_ranges);
+    else if (rq->h.verb == WIRE_NACK)
+        n = consumer_nack(bc->consumer, v, n_ranges, rq->delay_ms == WIRE_NEVER ? -1 : (int64_t)rq->delay_ms, rq->reason, b->now_ms,
+                          b->wall_ms);
+    else
+        n = consumer_extend(bc->consumer, v, n_ranges, b->now_ms);
+    answer_done(s, &rq->h, n);
+    deliver_want(bs);
+}
+
+void consume_want(struct session *s)
+{
+    for (size_t i = 0; i < s->n_consumers; i++)
+        deliver_want(sub_of(s->consumers[i]));
+}

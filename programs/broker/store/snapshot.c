@@ -1,0 +1,53 @@
+/* What each segment begins with: all that is known but the messages, so that the segments before it can go once nobody needs their
+ * messages. */
+#include "parts.h"
+
+/* Enough to make sense of all that follows without the segments before. */
+void streams_on_segment(void *arg)
+{
+    struct streams *all = arg;
+    size_t i = 0, k;
+    AUTO_BUF struct buf b = {0};
+    for (struct stream *st; (st = map_next(&all->streams, &i));) {
+        b.n = 0;
+        stream_record(st, &b);
+        log_event(all, REC_STREAM, b.p, b.n);
+        b.n = 0;
+        epochs_record(st, &b);
+        if (st->n_eras > 1)
+            log_event(all, REC_EPOCHS, b.p, b.n);
+        b.n = 0;
+        gaps_record(st, &b);
+        if (st->n_gaps)
+            log_event(all, REC_GAPS, b.p, b.n);
+        b.n = 0;
+        if (publishers_record(st, &b))
+            log_event(all, REC_PUBLISHERS, b.p, b.n);
+        tally_append(all, &st->tally, st->id);
+        k = 0;
+        for (struct sub *s; (s = stream_next_sub(st, &k));) {
+            b.n = 0;
+            sub_record(s, &b);
+            log_event(all, REC_SUB, b.p, b.n);
+            tally_append(all, &s->tally, s->id);
+        }
+    }
+}
+
+/* An upper bound of what streams_on_segment writes. */
+size_t streams_segment_begins_with(void *arg)
+{
+    const struct streams *all = arg;
+    size_t i = 0, k, j, n = 0;
+    for (const struct stream *st; (st = map_next(&all->streams, &i));) {
+        n += 1024 + st->n_eras * sizeof(struct era) + st->n_gaps * sizeof(struct range);
+        j = 0;
+        for (const struct publisher *p; (p = map_next(&st->publishers, &j));)
+            n += 32 + p->n_seen * sizeof(struct range);
+        k = 0;
+        for (const struct sub *s; (s = stream_next_sub(st, &k));)
+            n += 768 + (size_t)(s->n_again + s->n_suspect + s->n_delayed + s->n_leased) * 32 +
+                 (s->n_dead - s->dead_head) * (32 + MAX_REASON);
+    }
+    return n;
+}

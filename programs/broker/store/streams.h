@@ -1,0 +1,195 @@
+/* Streams, their subscriptions, and who holds what: the state of the queues, on the store.
+ *
+ * A stream numbers its messages from 1 (sequence). Each subscription sees all of them, from the oldest that was kept when it was
+ * made. Of a subscription, a message is
+ *
+ *   fresh -> leased -> done                    acknowledged, dropped or too old
+ *              |  ^
+ *              v  |
+ *           again, suspect, delayed            lease over, consumer gone, nack
+ *              |
+ *              v
+ *            dead  -> again (replay) or done (drop)
+ *
+ * A consumer that dies takes a batch along, and any one of it may be why. So what it held becomes suspect: it is handed out to
+ * consumers that hold nothing else, in groups of at most SUSPECT_GROUP the first time and one by one after that, before anything
+ * fresh. A message dies after max_deliveries, and only where the last failure was its own: a nack, or it was held alone.
+ *
+ * Leases are not durable: after a restart what was leased is handed out again. Deliveries are counted durably, but without a sync.
+ *
+ * Times: now_ms is monotonic (lib/base/clk.h), wall_ms the calendar. Nothing here blocks but for the store's own reads and writes.
+ */
+#ifndef SIMBDP_STORE_STREAMS_H
+#define SIMBDP_STORE_STREAMS_H
+
+#include "tally.h"
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    EPOCH_BYTES = 16,
+    MAX_REASON = 200, /* longest reason of a dead letter */
+    SUSPECT_GROUP = 32,
+};
+
+struct streams;
+struct stream;
+struct sub;
+struct consumer;
+
+struct message {
+    const void *p;
+    size_t n;
+};
+
+/* A range of sequence numbers, both ends included. */
+struct range {
+    uint64_t first, last;
+};
+
+struct stream_figures {
+    uint64_t next_seq, first_seq; /* first_seq: the oldest kept, next_seq where there is none */
+    int64_t bytes;                /* on disk, with what is kept for dead letters */
+};
+
+struct sub_figures {
+    uint64_t ready, leased, delayed, dead;
+    int64_t oldest_wall_ms; /* of the oldest that is neither done nor dead; 0: none */
+    uint64_t acked;         /* ever */
+    /* Since the program started. lost: not to be had from the disk any more, with those that were missing when the program started
+     */
+    uint64_t redelivered, lost, expired, rejected; /* rejected: dead at once, by a nack that said so */
+    size_t n_consumers;
+};
+
+/* How long messages took from delivery to ack, since the last sub_take_times. */
+struct sub_times {
+    uint64_t n;
+    double average_ms;
+    int64_t p99_ms, max_ms; /* p99: within a fourth */
+};
+
+struct dead_letter {
+    uint64_t seq;
+    uint8_t deliveries;
+    int64_t wall_ms; /* of its death */
+    const char *reason;
+};
+
+/* Of a stream's messages that were confirmed, what streams_open did not find and no earlier one had missed. */
+struct stream_loss {
+    uint64_t n, first, last; /* n: those that some subscription should still have got, somewhere from first to last */
+};
+
+/* Opens or makes the queues kept in directory dirfd. marks_fd: the file of marks (mark.h), empty where it is new. TAKE marks_fd.
+ * Errors are seglog_open's. Blocks. */
+int streams_open(int dirfd, int marks_fd, struct streams **ret, struct err *e);
+/* fn is called for each message that dies. */
+void streams_on_death(struct streams *all, void (*fn)(struct sub *s, const struct dead_letter *d));
+void streams_close(struct streams *all);
+void streams_abandon(struct streams *all); /* what was not committed is lost, as by a kill */
+
+/* Ends a turn: what was changed is written and, where messages were published or `sync`, durable when it returns. */
+void streams_commit(struct streams *all, bool sync);
+/* The marks are on their way to the disk: about once a second. Does not wait for it, but where there are new streams. */
+void streams_push_marks(struct streams *all);
+/* True when acks and the like were written but are not durable yet. */
+bool streams_unsynced(const struct streams *all);
+/* Frees space, a bounded amount of work a call; true when there is more to do. */
+bool streams_tidy(struct streams *all);
+bool streams_full(struct streams *all); /* no disk space for messages */
+/* What was refused since is written with the next turn: about once a second, so that a flood of it costs no write of its own. True
+ * when there is something. */
+bool streams_record_refusals(struct streams *all);
+
+struct stream *streams_next(struct streams *all, size_t *i); /* iteration as map_next */
+struct stream *streams_find(struct streams *all, const char *name);
+/* Makes it if it is not there. -ENOSPC. */
+int streams_add(struct streams *all, const char *name, struct stream **ret);
+/* Forgets the stream, its messages, subscriptions and dead letters. */
+void streams_drop(struct streams *all, struct stream *st);
+
+const char *stream_name(const struct stream *st);
+void stream_figures(const struct stream *st, struct stream_figures *ret);
+struct stream_loss stream_loss(const struct stream *st);
+/* Something of the broker's own. */
+void stream_set_tag(struct stream *st, void *tag);
+void *stream_tag(const struct stream *st);
+
+/* Appends messages, but for those of the publisher's numbers number, number + 1, … that it sent before (publisher 0: none is).
+ * Confirm after streams_commit only. ret_first: sequence of the first one stored, 0 when none was; ret_known: how many were known.
+ * -ENOSPC, -EMSGSIZE; some may be stored then, and are known when they are sent again. */
+int stream_publish(struct stream *st, uint64_t publisher, uint64_t number, const struct message *v, size_t n, int64_t wall_ms,
+                   uint64_t *ret_first, size_t *ret_known);
+/* One more request was refused. */
+void stream_count_refusal(struct stream *st);
+/* What it counts; the journal was told all of it. */
+const struct tally *stream_tally(const struct stream *st);
+void stream_tally_told(struct stream *st);
+/* Drops messages older than wall_ms, dead letters that died before dead_wall_ms, publishers not seen since seen_wall_ms. */
+void stream_apply_retention(struct stream *st, int64_t wall_ms, int64_t dead_wall_ms, int64_t seen_wall_ms);
+/* Reads one message, also a dead one. NULL when it is not there (any more). Valid until the next call on the stream. */
+const void *stream_read(struct stream *st, uint64_t seq, size_t *ret_n, int64_t *ret_wall_ms);
+
+struct sub *stream_next_sub(const struct stream *st, size_t *i);
+struct sub *stream_sub(const struct stream *st, const char *name);
+int stream_add_sub(struct stream *st, const char *name, struct sub **ret);
+void stream_drop_sub(struct stream *st, struct sub *s);
+
+const char *sub_name(const struct sub *s);
+struct stream *sub_stream(const struct sub *s);
+void sub_figures(const struct sub *s, struct sub_figures *ret);
+const struct tally *sub_tally(const struct sub *s); /* errors: leases that ended without an ack */
+void sub_tally_told(struct sub *s);
+void sub_take_times(struct sub *s, struct sub_times *ret);
+void sub_configure(struct sub *s, int64_t lease_ms, int max_deliveries);
+uint64_t sub_floor(const struct sub *s); /* all before are done or dead */
+/* What the _ids of a message's rows begin with, for this subscription, and which messages have the same. */
+struct range sub_epoch(const struct sub *s, uint64_t seq, unsigned char ret[EPOCH_BYTES]);
+void sub_set_tag(struct sub *s, void *tag);
+void *sub_tag(const struct sub *s);
+
+/* A consumer may hold at most max_n messages and, but for a single one, max_bytes. */
+struct consumer *sub_attach(struct sub *s, void *tag);
+void consumer_set_window(struct consumer *c, uint64_t max_n, uint64_t max_bytes);
+void *consumer_tag(const struct consumer *c);
+struct sub *consumer_sub(const struct consumer *c);
+/* How many leases it holds, and how many ran out since it last settled or extended any: it hangs. */
+uint64_t consumer_n_leased(const struct consumer *c);
+uint64_t consumer_n_ran_out(const struct consumer *c);
+/* It settled or extended something. */
+void consumer_heard(struct consumer *c);
+/* The consumer is gone: what it held is handed out to others. lost: it may have died of it. */
+void consumer_detach(struct consumer *c, bool lost, int64_t wall_ms);
+struct consumer *sub_next_consumer(const struct sub *s, size_t *i);
+
+/* Leases what the window allows, at most max_n messages and about max_bytes, all of one epoch, calling fn for each; how many. The
+ * payload is valid during the call. */
+size_t consumer_lease(struct consumer *c, size_t max_n, size_t max_bytes, int64_t now_ms,
+                      void (*fn)(void *arg, uint64_t seq, int deliveries, int64_t wall_ms, const void *p, size_t n), void *arg);
+/* True when consumer_lease would give something. */
+bool consumer_may_lease(const struct consumer *c);
+
+/* Done. From any consumer of the subscription, also when its lease is over: the work is done. How many were not done before.
+ * rows: how many each message of a range made, NULL: not known; the ranges are in order and apart then. */
+uint64_t sub_ack(struct sub *s, const struct range *v, const uint32_t *rows, size_t n, int64_t now_ms);
+/* Hands out again after delay_ms what this consumer holds, or never (-1: dead letters at once); reason is kept with those that
+ * die of it. How many. */
+uint64_t consumer_nack(struct consumer *c, const struct range *v, size_t n, int64_t delay_ms, const char *reason, int64_t now_ms,
+                       int64_t wall_ms);
+/* Leases begin anew for what this consumer holds. How many. */
+uint64_t consumer_extend(struct consumer *c, const struct range *v, size_t n, int64_t now_ms);
+/* Ends leases and delays that are over. When to come again (now_ms), -1: not because of this. */
+int64_t sub_end_leases(struct sub *s, int64_t now_ms, int64_t wall_ms);
+
+/* Dead letters in the order of their sequence, from `seq` on; false when there is none. */
+bool sub_next_dead(const struct sub *s, uint64_t seq, struct dead_letter *ret);
+/* 0 or -ENOENT. */
+int sub_replay(struct sub *s, uint64_t seq);
+int sub_drop_dead(struct sub *s, uint64_t seq);
+
+#endif
