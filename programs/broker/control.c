@@ -2,13 +2,13 @@
  *   status
  *   queues {tenant?}                              -> {queues:[...]}
  *   consumers {hold?:[session,...]}               -> {consumers:[{tenant_id,stream,app,session,pid,leased,ran_out}],
- *                                                     waiting:[{tenant,stream,app}]}: who holds how much, and what has no
+ *                                                     waiting:[{tenant_id,stream,app}]}: who holds how much, and what has no
  * consumer. With `hold` exactly these sessions get no messages from now on, until this connection says otherwise, or ends dead
  * {tenant,stream?,app?,after?,limit?}      -> {dead:[...]}, with the message's text where it is text, else base64 dead_replay,
  * dead_drop {tenant,stream,app?,seq?} -> {n}: one, or all reload; tenants                               reads configuration, or who
  * is suspended resume {tenant}                               streams that were cut off are open again account what was counted is
  * in the journals when it is answered forget {tenant}                               its streams are no more (tenant remove --purge)
- *   watch                                         then a line {"activate":{tenant,stream,app}} whenever a subscription has
+ *   watch                                         then a line {"activate":{tenant_id,stream,app}} whenever a subscription has
  * messages and no consumer, and one for each that is so already */
 #include "control.h"
 #include "auth.h"

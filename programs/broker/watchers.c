@@ -5,7 +5,7 @@ enum { WATCHER_BACKLOG = 1 << 20 };
 void watchers_add_sub(struct buf *out, const char *key, const struct broker_sub *bs)
 {
     json_begin(out, key, '{');
-    json_str(out, "tenant", bs->stream->tenant->id);
+    json_str(out, "tenant_id", bs->stream->tenant->id);
     json_str(out, "stream", bs->stream->name);
     json_str(out, "app", sub_name(bs->sub));
     json_end(out, '}');

@@ -12,7 +12,7 @@ void watchers_end(struct broker *b);
 void watchers_activate(struct broker_sub *bs);
 /* Tells one, where a subscription is known to need an instance. */
 void watchers_tell(struct ctl_conn *c, const struct broker_sub *bs);
-/* {"tenant","stream","app"}. */
+/* {"tenant_id","stream","app"}. */
 void watchers_add_sub(struct buf *out, const char *key, const struct broker_sub *bs);
 
 #endif

@@ -27,7 +27,7 @@ static void on_down(void *arg)
 
 static void activate(struct watcher *w, const bson_t *what)
 {
-    instances_activate(w->m, json_get_str(what, "tenant", ""), json_get_str(what, "app", ""));
+    instances_activate(w->m, json_get_str(what, "tenant_id", ""), json_get_str(what, "app", ""));
 }
 
 /* The answer to `consumers`. */
