@@ -21,7 +21,7 @@ static void pairs_free(struct run_pairs *l)
 }
 
 /* One table for both directions, so that what is written is what is read. The order is the file's, and stays: the generation of an
- * instance is a hash of it (programs/streammgr/spec.c), and another one replaces every instance. */
+ * instance is a hash of it (programs/streammgr/instance_spec.c), and another one replaces every instance. */
 /* clang-format off */
 #define SPEC_TEXTS(X) \
     X(string, run_id) X(step, step) X(string, tenant) X(string, app) X(string, home) X(string, dir) X(string, runtime) \

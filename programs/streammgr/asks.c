@@ -1,13 +1,17 @@
-/* Instances with arguments of their own, `app start TENANT/APP -- ARGUMENT...`: each is an ask of a person's, beside the instances
- * that are scaled and not counted with them, within max_instances. An ask is there until the person stops it, or its instance ends
- * by itself, whatever its exit code: it is not restarted, parked, or replaced by another generation. What the platform does is no
- * end of it (`down`, a suspended tenant, a killed runner, an instance that hung): it gets another instance as soon as it may. */
+#include "asks.h"
+#include "app.h"
 #include "book.h"
+#include "drain.h"
+#include "instance.h"
 #include "streammgr.h"
+#include "tenant_facts.h"
 
 #include "base/clk.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "conf/conf.h"
+#include "manager/spawner.h"
+#include "run/spec.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -23,22 +27,6 @@ void ask_add(struct app *a, const char *id, const char *args)
     k->next = a->asks;
     a->asks = k;
     a->n_asks++;
-}
-
-const struct ask *ask_of(const struct app *a, const char *id)
-{
-    const struct ask *k = *id ? a->asks : NULL;
-    while (k && strcmp(k->id, id) != 0)
-        k = k->next;
-    return k;
-}
-
-struct instance *ask_instance(const struct app *a, const char *id)
-{
-    for (struct instance *i = a->instances; i; i = i->next)
-        if (!i->stop && !strcmp(i->ask, id))
-            return i;
-    return NULL;
 }
 
 static void drop(struct app *a, const char *id)
@@ -149,7 +137,7 @@ void ask_note_cancelled(struct app *a, const struct instance *i, int64_t delay_m
 static const char *must_go(const struct app *a)
 {
     const struct conf_tenant *t;
-    const struct facts *f = facts_of(a->mgr, a->tenant);
+    const struct tenant_facts *f = tenant_facts_of(a->mgr, a->tenant);
     return !app_conf(a, &t) ? "it is not configured" : f && f->suspended ? "the tenant is suspended" : NULL;
 }
 
@@ -167,7 +155,7 @@ void asks_reconcile(struct app *a)
     struct err e = {0};
     for (struct instance *i = a->instances; go && i; i = i->next)
         if (*i->ask)
-            instance_stop(i, go);
+            drain_instance(i, DRAIN_GENTLY, go);
     for (struct ask *k = a->asks; k; k = k->next) {
         int64_t wait = k->not_before_ms - clk_now_ms();
         if (has_instance(a, k->id) || obstacle(a))

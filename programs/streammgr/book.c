@@ -4,8 +4,8 @@
 #include "base/mem.h"
 #include "db/continuity.h"
 #include "db/db.h"
+#include "model.h"
 #include "quality.h"
-#include "streammgr.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,26 +1,40 @@
-/* streammgr's control socket. Requests (lib/loop/ctl.h):
+/* streammgr's control socket. Requests (lib/loop/ctl.h) and what is answered beside "ok"; a person's come by the command line:
  *
- *   status
- *   apps {tenant?}                     -> {"epoch","apps":[...]}
- *   start {tenant,app,args?}           by a person -> {"run_id","reason"}: the youngest instance, or null and why there is none;
- *                                      args: one more instance, with these instead of the configuration's (asks.c)
- *   stop {tenant,app}                  by a person: it stays stopped until it is started
- *   stop {run_id}                      by a person -> {"note"}: one instance, and the count is lower by it; the last one stops the
- * app scale {tenant,app,count,by?,pin?,epoch?,seq?,expires_ms?} an absolute count. epoch: as `apps` told it; another one is an
- * earlier streammgr's, and stale. seq: a lower one than the last is stale, too. expires_ms (wall clock): not after. pin: true: the
- * monitor's orders (by: "monitor") are refused from now on; false: no longer, and the count may be left out. Answered with tenant
- * and app reload                             reads the configuration tenants                            reads who is suspended, and
- * where databases are forget {tenant}                    tenant remove --purge: its instances end and are forgotten; answered then
- *   drain                              answered when no instance is left
+ *   status                 {"pid","started_at","instances","parked","broker"}
+ *   apps {tenant?}         {"epoch","apps":[...]}
+ *   start {tenant,app,args?}
+ *       {"run_id","reason"}: the youngest instance, or null and why there is none. args: one more instance, with these instead of
+ *       the configuration's (asks.h).
+ *   stop {tenant,app}      it stays stopped until it is started
+ *   stop {run_id}          {"note"}: that instance, and the count is lower by it; the last one stops the app
+ *   scale {tenant,app,count,by?,pin?,epoch?,seq?,expires_ms?}
+ *       {"tenant","app"}. An absolute count. epoch: as `apps` told it; another one is an earlier streammgr's, and stale. seq: one
+ *       lower than the last is stale, too. expires_ms: not after that time of the wall clock. pin true: the monitor's orders (by:
+ *       "monitor") are refused from now on; false: no longer, and the count may be left out.
+ *   reload                 reads the configuration
+ *   tenants                reads who is suspended, and where databases are
+ *   forget {tenant}        tenant remove --purge: its instances end and are forgotten; answered then
+ *   drain                  all instances end; answered when none is left
  */
+#include "control.h"
+#include "app.h"
+#include "asks.h"
 #include "book.h"
+#include "drain.h"
+#include "instance.h"
+#include "reconcile.h"
+#include "reload.h"
 #include "streammgr.h"
+#include "tenant_facts.h"
+#include "watcher.h"
 
 #include "base/clk.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "conf/conf.h"
 #include "host/uids.h"
+#include "loop/ctl.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -34,7 +48,7 @@ static size_t n_waiters;
 
 static const char *state_of(const struct app *a, int64_t target, const char *why)
 {
-    const struct facts *f = facts_of(a->mgr, a->tenant);
+    const struct tenant_facts *f = tenant_facts_of(a->mgr, a->tenant);
     return a->stopped                                                  ? "stopped"
            : f && f->suspended                                         ? "suspended"
            : a->parked                                                 ? "parked"
@@ -233,7 +247,7 @@ static int start_scaled(struct app *a, struct ctl_conn *conn, struct err *e)
     a->generation = 0;
     log_info("app_started", a->tenant, NULL, "app %s: by command", a->name);
     app_forgive(a);
-    app_reconcile(a);
+    reconcile_app(a);
     const struct instance *i = a->instances;
     while (i && !instance_is_scaled(i))
         i = i->next;
@@ -280,8 +294,8 @@ static int stop_app(struct streammgr *m, const bson_t *rq, struct err *e)
         return r;
     log_info("app_stopped", a->tenant, NULL, "app %s: by command", a->name);
     asks_end(a);
-    instances_stop(m, a, "stopped by command");
-    app_reconcile(a);
+    drain_all(m, a, "stopped by command");
+    reconcile_app(a);
     return 0;
 }
 
@@ -345,8 +359,8 @@ static int stop_run(struct streammgr *m, struct ctl_conn *conn, const char *run_
             note = xstrdup(*ask ? "it had arguments of its own, and no other comes in its place" : "it was told to go already");
         ask_end(a, ask);
         if (i)
-            instance_stop(i, "stopped by command");
-        app_reconcile(a);
+            drain_instance(i, DRAIN_GENTLY, "stopped by command");
+        reconcile_app(a);
         answer_stopped(conn, a, run_id, note);
         return 1;
     }
@@ -393,7 +407,7 @@ static int scale_app(struct app *a, const struct conf_stream_app *c, const bson_
     if (before != count)
         log_info("scaled", a->tenant, NULL, "app %s: %lld instances are wanted, were %lld (by %s)", a->name, (long long)count,
                  (long long)before, by_monitor ? "the monitor" : "command");
-    app_reconcile(a);
+    reconcile_app(a);
     return 0;
 }
 
@@ -403,7 +417,7 @@ static int unpin(struct app *a, struct err *e)
     a->pinned = false;
     int r = ask_for(a, a->wanted, -1, a->stopped, e);
     if (r == 0)
-        app_reconcile(a);
+        reconcile_app(a);
     return r;
 }
 
@@ -451,7 +465,7 @@ static int forget(struct streammgr *m, struct ctl_conn *c, const bson_t *rq, str
             a->stopped = a->forgotten = true;
             a->wanted = 0;
             asks_end(a);
-            instances_stop(m, a, "the tenant is removed");
+            drain_all(m, a, "the tenant is removed");
         }
     return wait_for_none(m, c, tenant, e);
 }
@@ -459,7 +473,7 @@ static int forget(struct streammgr *m, struct ctl_conn *c, const bson_t *rq, str
 static int drain(struct streammgr *m, struct ctl_conn *c, struct err *e)
 {
     m->draining = true;
-    instances_stop(m, NULL, "the platform stops");
+    drain_all(m, NULL, "the platform stops");
     return wait_for_none(m, c, NULL, e);
 }
 
@@ -498,8 +512,8 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
     if (!strcmp(op, "reload"))
         return streammgr_reload(m, e);
     if (!strcmp(op, "tenants")) {
-        int r = facts_read(m, e);
-        instances_reconcile(m);
+        int r = tenant_facts_read(m, e);
+        reconcile_all(m);
         return r;
     }
     if (!strcmp(op, "forget"))

@@ -6,14 +6,27 @@
  * were.
  */
 #include "book.h"
-#include "manager/enter.h"
+#include "consumers.h"
+#include "control.h"
+#include "drain.h"
+#include "instance.h"
 #include "quality.h"
+#include "reconcile.h"
+#include "recover.h"
+#include "reload.h"
 #include "streammgr.h"
+#include "tenant_facts.h"
+#include "watcher.h"
 
 #include "base/clk.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "conf/conf.h"
+#include "host/uids.h"
 #include "loop/daemon.h"
+#include "manager/enter.h"
+#include "manager/images.h"
+#include "manager/spawner.h"
 #include "sandbox/confine.h"
 
 #include <errno.h>
@@ -23,14 +36,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { TICK_MS = 1000, PRUNE_MS = 60000, PRUNE_AT_ONCE = 256 };
+enum { PRUNE_MS = 60000, PRUNE_AT_ONCE = 256 };
 
 static struct timespec databases_seen;
 
 static void on_ready(void *arg)
 {
     struct streammgr *m = arg;
-    instances_reconcile(m);
+    reconcile_all(m);
 }
 
 static bool databases_changed(struct streammgr *m)
@@ -40,12 +53,6 @@ static bool databases_changed(struct streammgr *m)
         return false;
     databases_seen = st.st_mtim;
     return true;
-}
-
-static void rearm(struct streammgr *m, int64_t ms)
-{
-    struct timeval tv = {ms / 1000, ms % 1000 * 1000};
-    event_add(m->tick_ev, &tv);
 }
 
 /* As retention.logs_days of each tenant says. */
@@ -64,7 +71,7 @@ static void prune_logs(struct streammgr *m)
 static void forget_removed(struct streammgr *m)
 {
     size_t at = 0;
-    for (struct facts *f; (f = map_next(&m->facts, &at));) {
+    for (struct tenant_facts *f; (f = map_next(&m->facts, &at));) {
         struct err e = {0};
         if (f->removed && !conf_tenant(m->conf, f->tenant) && !instances_of(m, f->tenant) &&
             book_forget(m->book, f->tenant, &e) < 0)
@@ -74,14 +81,15 @@ static void forget_removed(struct streammgr *m)
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
+    static const struct timeval tick = {1, 0};
     struct streammgr *m = arg;
     struct err e = {0};
     (void)fd;
     (void)what;
-    rearm(m, TICK_MS);
-    if (databases_changed(m) && facts_read(m, &e) < 0)
+    event_add(m->tick_ev, &tick);
+    if (databases_changed(m) && tenant_facts_read(m, &e) < 0)
         log_warn("facts", NULL, NULL, "%s", e.msg);
-    instances_reconcile(m);
+    reconcile_all(m);
     watcher_ask(m->watcher);
     quality_look(m);
     if (clk_now_ms() >= m->prune_at_ms) {
@@ -89,44 +97,6 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         prune_logs(m);
         forget_removed(m);
     }
-}
-
-void streammgr_wake_in(struct streammgr *m, int64_t ms)
-{
-    struct timeval left;
-    struct timeval now;
-    event_base_gettimeofday_cached(m->base, &now);
-    if (event_pending(m->tick_ev, EV_TIMEOUT, &left) &&
-        (left.tv_sec - now.tv_sec) * 1000 + (left.tv_usec - now.tv_usec) / 1000 <= ms)
-        return;
-    rearm(m, ms > 0 ? ms : 1);
-}
-
-int streammgr_reload(struct streammgr *m, struct err *e)
-{
-    struct conf *next = NULL;
-    size_t at = 0;
-    int r = conf_load(m->home.path, &next, e);
-    if (r == 0) {
-        struct conf *old = m->conf;
-        m->conf = next;
-        m->version++;
-        conf_free(old);
-        spawner_tell(m->spawner, &(struct warden_request){.op = WARDEN_RELOAD}, NULL, NULL, 0);
-        r = facts_read(m, e);
-    }
-    if (r < 0) {
-        log_error("reload", NULL, NULL, "%s", e->msg);
-        return r;
-    }
-    for (struct app *a; (a = map_next(&m->apps, &at));) {
-        app_forgive(a);
-        app_forget_if_gone(a);
-    }
-    instances_reconcile(m);
-    if (m->supervised)
-        outside_leave(m->outside, &m->home, m->conf, m->base);
-    return 0;
 }
 
 /* ---- signals ---- */
@@ -138,6 +108,11 @@ static void on_reload(void *arg)
 }
 
 /* ---- life ---- */
+
+/* What goes on further up (streammgr.h). */
+static const struct instance_events instance_events = {reconcile_on_ended, reconcile_on_cancelled, control_check_drained};
+static const struct watcher_ops watcher_ops = {drain_held_sessions, consumers_see, consumers_activate, reconcile_all,
+                                               consumers_gone};
 
 static int start(struct streammgr *m, struct err *e)
 {
@@ -157,27 +132,27 @@ static int start(struct streammgr *m, struct err *e)
     randombytes_buf(&m->epoch, sizeof m->epoch);
     m->epoch >>= 2; /* a positive number in JSON, too */
     struct err none = {0};
-    if (facts_read(m, &none) < 0)
+    if (tenant_facts_read(m, &none) < 0)
         log_info("facts", NULL, NULL, "waiting for batchmgr: %s", none.msg);
     databases_changed(m);
     m->tick_ev = event_new(m->base, -1, 0, on_tick, m);
     m->images = images_new(m->base, &m->home, &m->isolation, m->spawner, on_ready, m);
-    r = instances_recover(m, e);
+    r = recover(m, e);
     if (r < 0)
         return r;
-    m->watcher = watcher_new(m);
+    m->watcher = watcher_new(m, &watcher_ops);
     r = control_start(m, e);
     if (r == 0)
-        rearm(m, 1);
+        streammgr_wake_in(m, 1);
     return r;
 }
 
 static void release(struct streammgr *m)
 {
-    instances_free(m);
+    recover_free(m);
     images_free(m->images);
     spawner_free(m->spawner);
-    facts_free(m);
+    tenant_facts_free(m);
     book_close(m->book);
     conf_free(m->conf);
     outside_free(m->outside);
@@ -216,10 +191,10 @@ static int list(struct streammgr *m, const char *tenant, struct err *e)
     if (r == 0)
         r = book_open(&m->home, false, &m->book, e);
     if (r == 0)
-        r = instances_read(m, e);
+        r = recover_read(m, e);
     if (r == 0) {
         struct err none = {0};
-        facts_read(m, &none);
+        tenant_facts_read(m, &none);
         json_begin(&out, NULL, '[');
         control_print_apps(m, &out, *tenant ? tenant : NULL);
         json_end(&out, ']');
@@ -250,6 +225,7 @@ int main(int argc, char **argv)
     if (sodium_init() < 0)
         return 1;
     m.started_wall_ms = clk_wall_ms();
+    m.events = &instance_events;
     m.base = daemon_loop(0);
     int r = home_enter(&m.home, home, &e);
     if (r == 0)

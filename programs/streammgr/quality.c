@@ -7,14 +7,16 @@
  * anew before it is kept. */
 #include "quality.h"
 #include "book.h"
+#include "model.h"
 #include "streammgr.h"
 
-#include "read/quality.h"
 #include "base/beneath.h"
 #include "base/clk.h"
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "read/quality.h"
+#include "run/spec.h"
 
 #include <fcntl.h>
 #include <string.h>

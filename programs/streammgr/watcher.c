@@ -1,5 +1,4 @@
-/* A connection to the broker's control socket, made again whenever it ends. Asks where the broker listens, then watches: a message
- * for an app without an instance starts one. */
+#include "watcher.h"
 #include "streammgr.h"
 
 #include "base/clk.h"
@@ -12,6 +11,7 @@ enum { PATIENCE_MS = 3000 };
 
 struct watcher {
     struct streammgr *m;
+    const struct watcher_ops *ops;
     struct peer *broker;
     char *endpoint;
     bool asked, again; /* a request is under way; another is wanted then */
@@ -22,12 +22,12 @@ static void on_down(void *arg)
 {
     struct watcher *w = arg;
     w->asked = w->again = false;
-    instances_broker_gone(w->m);
+    w->ops->down(w->m);
 }
 
 static void activate(struct watcher *w, const bson_t *what)
 {
-    instances_activate(w->m, json_get_str(what, "tenant_id", ""), json_get_str(what, "app", ""));
+    w->ops->activate(w->m, json_get_str(what, "tenant_id", ""), json_get_str(what, "app", ""));
 }
 
 /* The answer to `consumers`. */
@@ -37,7 +37,7 @@ static void on_consumers(struct watcher *w, const bson_t *doc, const bson_iter_t
     bson_t what;
     bool once_more = w->again;
     w->asked = w->again = false;
-    instances_see_consumers(w->m, consumers);
+    w->ops->consumers(w->m, consumers);
     if (json_get_iter(doc, "waiting", &it)) /* a notice may have come when it could not be followed */
         while (json_next_doc(&it, &what))
             activate(w, &what);
@@ -60,7 +60,7 @@ static void on_line(void *arg, const bson_t *doc)
             xstr_set(&w->endpoint, endpoint);
             w->m->version++;
         }
-        instances_reconcile(w->m);
+        w->ops->up(w->m);
     }
 }
 
@@ -70,11 +70,12 @@ static void on_up(void *arg)
     peer_send(((struct watcher *)arg)->broker, asks, sizeof asks - 1);
 }
 
-struct watcher *watcher_new(struct streammgr *m)
+struct watcher *watcher_new(struct streammgr *m, const struct watcher_ops *ops)
 {
     struct watcher *w = xcalloc(1, sizeof *w);
     AUTO_FREE char *path = home_socket(&m->home, "broker.sock");
     w->m = m;
+    w->ops = ops;
     w->broker = peer_new(m->base, path, &(struct peer_ops){on_up, on_line, on_down, w});
     return w;
 }
@@ -99,7 +100,7 @@ bool watcher_ask(struct watcher *w)
     }
     w->asked = true;
     w->asked_ms = clk_now_ms();
-    bool hold = instances_held(w->m, &held);
+    bool hold = w->ops->hold(w->m, &held);
     buf_addf(&ask, "{\"op\":\"consumers\"%s%s}", hold ? "," : "", hold ? held.p : "");
     return peer_send(w->broker, ask.p, ask.n);
 }

@@ -1,36 +1,28 @@
-/* How many instances an app should have, whether there is room for one more, and when one that failed is worth trying again. */
+#include "app.h"
 #include "decide.h"
-#include "manager/plan.h"
 #include "streammgr.h"
+#include "tenant_facts.h"
+#include "watcher.h"
 
 #include "base/clk.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "conf/conf.h"
+#include "manager/images.h"
+#include "manager/plan.h"
 
 #include <sodium.h>
 #include <string.h>
 #include <sys/sysinfo.h>
+#include <sysexits.h>
 
 enum {
     HEALTHY_MS = 10000,
     CONSUMING_MS = 1000, /* is as good when it took messages: what ends later than that does not spin */
     MAX_FAILURES = 10,   /* in a row, none of them for want of something that comes back: then it is parked */
     PARKED_MS = 300000,  /* so long; then one more is tried */
-    EX_TEMPFAIL = 75,
     DEFAULT_STREAM_PCT = 50,
 };
-
-struct app *app_get(struct streammgr *m, const char *tenant, const char *name, bool make)
-{
-    AUTO_FREE char *key = xasprintf("%s/%s", tenant, name);
-    struct app *a = map_get(&m->apps, key);
-    if (a || !make)
-        return a;
-    a = xcalloc(1, sizeof *a);
-    *a = (struct app){.tenant = xstrdup(tenant), .name = xstrdup(name), .mgr = m, .order_seq = -1, .least = -1};
-    map_put(&m->apps, key, a);
-    return a;
-}
 
 const struct conf_stream_app *app_conf(const struct app *a, const struct conf_tenant **ret_tenant)
 {
@@ -44,7 +36,7 @@ const char *app_obstacle(const struct app *a)
 {
     const struct conf_tenant *t;
     const struct conf_stream_app *c = app_conf(a, &t);
-    const struct facts *f = facts_of(a->mgr, a->tenant);
+    const struct tenant_facts *f = tenant_facts_of(a->mgr, a->tenant);
     return !c                                   ? "it is not configured"
            : !a->mgr->watcher                   ? "streammgr does not run"
            : a->mgr->draining                   ? "the platform stops"
@@ -61,7 +53,7 @@ int64_t app_target(struct app *a, const char **ret_why)
 {
     const struct conf_tenant *t;
     const struct conf_stream_app *c = app_conf(a, &t);
-    const struct facts *f = facts_of(a->mgr, a->tenant);
+    const struct tenant_facts *f = tenant_facts_of(a->mgr, a->tenant);
     const char *obstacle = app_obstacle(a);
     *ret_why = a->stopped ? "stopped by command" : obstacle ? obstacle : a->parked ? "parked" : NULL;
     if (!c || a->mgr->draining || a->stopped || (f && f->suspended))
@@ -224,17 +216,6 @@ void app_forgive(struct app *a)
     if (a->mgr->images)
         images_retry(a->mgr->images, a->tenant);
     a->failures = 0;
-}
-
-void app_forget_if_gone(struct app *a)
-{
-    if (!a->forgotten || conf_tenant(a->mgr->conf, a->tenant))
-        return;
-    a->forgotten = a->stopped = a->pinned = false;
-    a->wanted = 0;
-    a->least = -1;
-    asks_end(a);
-    xstr_set(&a->args, NULL);
 }
 
 void app_unpark_if_due(struct app *a)

@@ -1,10 +1,11 @@
-/* What batchmgr knows of the tenants: uids and who is suspended from the ledger, databases from state/databases.json. */
+#include "tenant_facts.h"
 #include "streammgr.h"
 
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/privs.h"
+#include "db/tenants.h"
 
 #include <string.h>
 
@@ -13,7 +14,7 @@ enum { MAX_BYTES = 16 << 20 };
 static void clear(struct streammgr *m)
 {
     size_t i = 0;
-    for (struct facts *f; (f = map_next(&m->facts, &i));) {
+    for (struct tenant_facts *f; (f = map_next(&m->facts, &i));) {
         free(f->tenant);
         free(f->mongo_url);
         free(f->database_why);
@@ -33,7 +34,7 @@ static int read_databases(struct streammgr *m, struct err *e)
     if (!doc || !bson_iter_init(&it, doc))
         return ERR_FORMAT;
     while (bson_iter_next(&it)) {
-        struct facts *f = map_get(&m->facts, bson_iter_key(&it));
+        struct tenant_facts *f = map_get(&m->facts, bson_iter_key(&it));
         bson_t one;
         if (!f || !json_iter_doc(&it, &one))
             continue;
@@ -44,7 +45,7 @@ static int read_databases(struct streammgr *m, struct err *e)
     return 0;
 }
 
-int facts_read(struct streammgr *m, struct err *e)
+int tenant_facts_read(struct streammgr *m, struct err *e)
 {
     struct tenant_state *v;
     size_t n;
@@ -54,7 +55,7 @@ int facts_read(struct streammgr *m, struct err *e)
     clear(m);
     m->version++;
     for (size_t i = 0; i < n; i++) {
-        struct facts *f = xcalloc(1, sizeof *f);
+        struct tenant_facts *f = xcalloc(1, sizeof *f);
         f->tenant = xstrdup(v[i].id);
         f->uid = privs_is_root() ? v[i].uid : -1;
         f->suspended = v[i].suspended;
@@ -65,12 +66,12 @@ int facts_read(struct streammgr *m, struct err *e)
     return read_databases(m, e);
 }
 
-const struct facts *facts_of(const struct streammgr *m, const char *tenant)
+const struct tenant_facts *tenant_facts_of(const struct streammgr *m, const char *tenant)
 {
     return map_get(&m->facts, tenant);
 }
 
-void facts_free(struct streammgr *m)
+void tenant_facts_free(struct streammgr *m)
 {
     clear(m);
 }

@@ -1,10 +1,13 @@
-/* The run spec of an instance. */
-#include "manager/env.h"
-#include "manager/plan.h"
+#include "instance_spec.h"
+#include "app.h"
 #include "streammgr.h"
+#include "tenant_facts.h"
+#include "watcher.h"
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "manager/env.h"
+#include "manager/plan.h"
 
 #include <string.h>
 #include <xxhash.h>
@@ -24,11 +27,12 @@ static void add_args(struct run_spec *s, const struct instance *i, const struct 
                 plan_arg(s, bson_iter_utf8(&it, NULL));
 }
 
-void spec_make(const struct instance *i, const struct conf_tenant *t, const struct conf_stream_app *c, struct run_spec *ret)
+void instance_spec_make(const struct instance *i, const struct conf_tenant *t, const struct conf_stream_app *c,
+                        struct run_spec *ret)
 {
     struct streammgr *m = i->app->mgr;
     const struct conf_profile *p = conf_profile(m->conf, c->profile);
-    const struct facts *f = facts_of(m, t->id);
+    const struct tenant_facts *f = tenant_facts_of(m, t->id);
     bool stores = c->output != RUN_OUTPUT_none;
     AUTO_FREE char *exec = plan_exec(&m->home, t->id, c->exec);
     struct run_spec s = {.run_id = xstrdup(i->run_id),
@@ -81,7 +85,7 @@ static uint64_t hash(struct app *a, const struct conf_tenant *t, const struct co
     struct instance nobody = {.app = a};
     struct run_spec s;
     AUTO_BUF struct buf text = {0};
-    spec_make(&nobody, t, c, &s);
+    instance_spec_make(&nobody, t, c, &s);
     if (s.builtin)
         xstr_set(&s.exec, c->exec);
     xstr_set(&s.relay, "");
@@ -90,12 +94,12 @@ static uint64_t hash(struct app *a, const struct conf_tenant *t, const struct co
     return XXH3_64bits_withSeed(text.p, text.n, (uint64_t)a->identity);
 }
 
-uint64_t spec_generation(struct app *a)
+uint64_t instance_spec_generation(struct app *a)
 {
     struct streammgr *m = a->mgr;
     const struct conf_tenant *t;
     const struct conf_stream_app *c = app_conf(a, &t);
-    if (!c || !facts_of(m, a->tenant) || !watcher_endpoint(m->watcher))
+    if (!c || !tenant_facts_of(m, a->tenant) || !watcher_endpoint(m->watcher))
         return 0;
     AUTO_FREE char *exec = plan_exec(&m->home, t->id, c->exec);
     bool of_host = strncmp(c->exec, "builtin:", 8) && (!*c->image || c->exec[0] != '/');

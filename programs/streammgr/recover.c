@@ -1,0 +1,71 @@
+#include "recover.h"
+#include "asks.h"
+#include "book.h"
+#include "instance.h"
+#include "streammgr.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "manager/run_handle.h"
+
+static void take_instance(void *arg, const struct book_instance *b)
+{
+    instance_take_up(app_get(arg, b->tenant, b->app, true), b);
+}
+
+static void take_app(void *arg, const struct book_app *b)
+{
+    struct app *a = app_get(arg, b->tenant, b->app, true);
+    a->pinned = b->pinned;
+    a->wanted = b->wanted; /* as many as there were: nothing is started or ended for our being new */
+    a->least = b->least;
+    a->stopped = b->stopped;
+    a->args = xstrdup(b->args);
+}
+
+static void take_ask(void *arg, const char *tenant, const char *app, const char *id, const char *args)
+{
+    ask_add(app_get(arg, tenant, app, true), id, args);
+}
+
+/* The end of these is in the book, but their runners were not told. */
+static bool is_ended(void *arg, const char *claim)
+{
+    return book_is_ended(arg, claim);
+}
+
+int recover_read(struct streammgr *m, struct err *e)
+{
+    int r = book_each_app(m->book, take_app, m, e);
+    if (r == 0)
+        r = book_each_ask(m->book, take_ask, m, e);
+    return r < 0 ? r : book_each_live(m->book, take_instance, m, e);
+}
+
+int recover(struct streammgr *m, struct err *e)
+{
+    size_t at = 0, n = 0;
+    int r = recover_read(m, e);
+    if (r < 0)
+        return r;
+    for (struct app *a; (a = map_next(&m->apps, &at));)
+        for (struct instance *i = a->instances, *next; i; i = next, n++) {
+            next = i->next;
+            run_handle_resolve(i->handle); /* may find that it ended */
+        }
+    run_handle_dismiss_ended(&m->home, is_ended, m->book);
+    if (n)
+        log_info("recovered", NULL, NULL, "%zu instances of an earlier streammgr", n);
+    return 0;
+}
+
+void recover_free(struct streammgr *m)
+{
+    size_t at = 0;
+    for (struct app *a; (a = map_next(&m->apps, &at));) {
+        instances_let_go(a);
+        asks_free(a);
+        app_free(a);
+    }
+    map_fini(&m->apps);
+}

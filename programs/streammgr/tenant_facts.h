@@ -1,0 +1,26 @@
+/* What batchmgr knows of the tenants: uids and who is suspended from the ledger, databases from state/databases.json. */
+#ifndef SIMBDP_STREAMMGR_TENANT_FACTS_H
+#define SIMBDP_STREAMMGR_TENANT_FACTS_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct streammgr;
+
+struct tenant_facts {
+    char *tenant;
+    int64_t uid; /* its instances' uid and gid; -1: the platform's */
+    bool suspended, database_up;
+    bool removed; /* for good */
+    char *mongo_url;
+    char *database_why; /* it answers, and may not be used: why; or NULL */
+};
+
+/* Reads all anew; on failure what was known stays, but for databases. What tenant_facts_of gave before is freed. */
+int tenant_facts_read(struct streammgr *m, struct err *e);
+const struct tenant_facts *tenant_facts_of(const struct streammgr *m, const char *tenant); /* NULL: batchmgr does not know it yet */
+void tenant_facts_free(struct streammgr *m);
+
+#endif
