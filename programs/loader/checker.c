@@ -7,8 +7,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sysexits.h>
 
-enum { EXIT_DATA = 65, EXIT_TEMP = 75, MAX_LINE = 1024, SPARE_BYTES = 64 << 10, WHY_SHOWN = 200, LINE_SHOWN = 60 };
+enum { MAX_LINE = 1024, SPARE_BYTES = 64 << 10, WHY_SHOWN = 200, LINE_SHOWN = 60 };
 
 static void forget(struct checker *c)
 {
@@ -122,9 +123,9 @@ int checker_run(struct checker *c, const char *text, size_t n_text, size_t n, st
         return nothing(e, "prints more than %zu bytes for %zu messages", job.max_out, n);
     if (code < 0)
         return code;
-    if (code == EXIT_TEMP)
+    if (code == EX_TEMPFAIL)
         return CHECKED_AGAIN;
-    if (code == EXIT_DATA && n == 1) {
+    if (code == EX_DATAERR && n == 1) {
         c->why[0] = xstrdup("the checker refuses it");
         return CHECKED;
     }

@@ -33,9 +33,9 @@
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
+#include <sysexits.h>
 
 enum { JOB_VERSION = 2, JOB_MAX_BYTES = 4 << 20, PROBE_MS = 3000 };
-enum { EXIT_DATA = 65, EXIT_TEMP = 75, EXIT_NOPERM = 77, EXIT_CONFIG = 78 };
 
 struct load {
     bson_t *job;
@@ -55,16 +55,16 @@ static int fail(struct load *l, int r, const struct err *e)
 {
     switch (r) {
     case -ECONNREFUSED:
-        return say(l, EXIT_TEMP, "database_down", e->msg);
+        return say(l, EX_TEMPFAIL, "database_down", e->msg);
     case -EACCES:
-        return say(l, EXIT_NOPERM, "database_refused", e->msg);
+        return say(l, EX_NOPERM, "database_refused", e->msg);
     case -EIO: /* EIO and the like: the disk that the input is on */
-        return say(l, EXIT_TEMP, "unreadable", e->msg);
+        return say(l, EX_TEMPFAIL, "unreadable", e->msg);
     case ERR_CONFIG:
-        return say(l, EXIT_DATA, "columns", e->msg);
+        return say(l, EX_DATAERR, "columns", e->msg);
     case ERR_FORMAT:
     case ERR_LIMIT:
-        return say(l, EXIT_DATA, "format", e->msg);
+        return say(l, EX_DATAERR, "format", e->msg);
     default:
         return say(l, 1, NULL, e->msg);
     }
@@ -86,7 +86,7 @@ static int read_input(struct load *l, const char *path, const char *name, struct
     AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0) {
         fprintf(stderr, "simbdp-load: cannot open %s: %s\n", path, strerror(errno));
-        return EXIT_CONFIG;
+        return EX_CONFIG;
     }
     if (format_of_name(name, &l->spec->format) < 0) /* an output that its app named as it liked */
         l->spec->format = !*ending && looks_like_csv(fd) ? READER_CSV : READER_JSON;
@@ -108,21 +108,21 @@ static int each_input(struct load *l, struct ingest_rejects *count_rejects)
     bson_iter_t it;
     int r = 0;
     if (!json_get_iter(l->job, "inputs", &it))
-        return EXIT_CONFIG;
+        return EX_CONFIG;
     while (r == 0 && bson_iter_next(&it)) {
         bson_t input;
         if (!json_iter_doc(&it, &input))
-            return EXIT_CONFIG;
+            return EX_CONFIG;
         const char *path = json_get_str(&input, "path", NULL), *name = json_get_str(&input, "name", NULL);
         const char *prefix = json_get_str(&input, "prefix", NULL);
         if (prefix && !parse_prefix(prefix, l->in.prefix))
-            return EXIT_CONFIG;
+            return EX_CONFIG;
         if (prefix) {
             l->in.base = 0;
             l->in.report.input = name;
         }
         struct err e = {0};
-        r = path && name ? read_input(l, path, name, count_rejects) : EXIT_CONFIG;
+        r = path && name ? read_input(l, path, name, count_rejects) : EX_CONFIG;
         /* Flushed here, so that rows that the server refuses count for this input. */
         if (r == 0 && prefix && !count_rejects && sink_flush(l->in.sink, &e) < 0)
             r = fail(l, e.code, &e);
@@ -143,7 +143,7 @@ static int check_first(struct load *l)
     if (!key)
         return r;
     snprintf(text, sizeof text, "in the app's output: %s; nothing was stored", why);
-    return say(l, EXIT_DATA, key, text);
+    return say(l, EX_DATAERR, key, text);
 }
 
 static int delete_prefixes(struct load *l)
@@ -155,7 +155,7 @@ static int delete_prefixes(struct load *l)
         return 0;
     while (bson_iter_next(&it)) {
         if (!BSON_ITER_HOLDS_UTF8(&it) || !parse_prefix(bson_iter_utf8(&it, NULL), prefix))
-            return EXIT_CONFIG;
+            return EX_CONFIG;
         int r = ingest_delete_prefix(&l->in, prefix, &e);
         if (r < 0)
             return fail(l, r, &e);
@@ -170,7 +170,7 @@ static int read_job(struct load *l)
     const char *file = getenv("SIMBDP_LOAD_JOB");
     if (!file) {
         fputs("simbdp-load: SIMBDP_LOAD_JOB must be set; batchmgr starts this program\n", stderr);
-        return EXIT_CONFIG;
+        return EX_CONFIG;
     }
     report_init(&l->in.report, getenv("SIMBDP_RESULT_FILE"));
     int r = fd_read_file(AT_FDCWD, file, &text, JOB_MAX_BYTES, &e);
@@ -180,12 +180,12 @@ static int read_job(struct load *l)
     if (!l->job || json_get_i64(l->job, "v", 0) != JOB_VERSION ||
         (!drop && !parse_prefix(json_get_str(l->job, "prefix", NULL), l->in.prefix))) {
         fprintf(stderr, "simbdp-load: job %s: %s\n", file, e.code ? e.msg : "not of version 2 or no prefix");
-        return EXIT_CONFIG;
+        return EX_CONFIG;
     }
     const char *spec = json_get_str(l->job, "spec", "{}");
     if (spec_parse(spec, strlen(spec), &l->spec, NULL, &e) < 0) {
         fprintf(stderr, "simbdp-load: job %s: %s\n", file, e.msg);
-        return EXIT_CONFIG;
+        return EX_CONFIG;
     }
     l->in.tenant = json_get_str(l->job, "tenant", "");
     l->in.dataset = json_get_str(l->job, "dataset", "");
@@ -200,7 +200,7 @@ static int drop_all(const char *url, const char *database)
     mongoc_client_t *c = mongoc_client_new(url ? url : "");
     if (!c) {
         fputs("simbdp-load: MONGO_URL is no URL of a MongoDB\n", stderr);
-        return EXIT_CONFIG;
+        return EX_CONFIG;
     }
     mongoc_database_t *db = mongoc_client_get_database(c, database);
     char **names = mongoc_database_get_collection_names_with_opts(db, NULL, &be);
@@ -215,7 +215,7 @@ static int drop_all(const char *url, const char *database)
     bson_strfreev(names);
     mongoc_database_destroy(db);
     mongoc_client_destroy(c);
-    return ok ? 0 : EXIT_TEMP;
+    return ok ? 0 : EX_TEMPFAIL;
 }
 
 static int run(struct load *l)
@@ -232,7 +232,7 @@ static int run(struct load *l)
                     l->spec, &e);
     if (r < 0) {
         fprintf(stderr, "simbdp-load: %s\n", e.msg);
-        return EXIT_CONFIG;
+        return EX_CONFIG;
     }
     r = index_make(l->in.sink, l->spec, &e);
     if (r < 0)

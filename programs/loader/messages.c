@@ -38,9 +38,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sysexits.h>
 #include <unistd.h>
 
-enum { EXIT_DATA = 65, EXIT_TEMP = 75, EXIT_NOPERM = 77, EXIT_CONFIG = 78 };
 /* Windows are small with a command, which is slow as a rule: messages that this instance holds are not available to others that
  * could work on them. */
 enum {
@@ -268,7 +268,7 @@ static void say_end(int code, char *why, size_t size)
     snprintf(why, size, code < 128 ? "the command exits with %d" : "the command ends by signal %d", code < 128 ? code : code - 128);
 }
 
-/* Handles the end of COMMAND for a single message. 0, an error, or EXIT_TEMP. */
+/* Handles the end of COMMAND for a single message. 0, an error, or EX_TEMPFAIL. */
 static int after_one(struct task *k, const struct message *m, int code)
 {
     char why[80];
@@ -277,10 +277,10 @@ static int after_one(struct task *k, const struct message *m, int code)
         k->err = (struct err){0};
         return 0;
     }
-    if (code < 0 || code == EXIT_TEMP)
+    if (code < 0 || code == EX_TEMPFAIL)
         return code;
     say_end(code, why, sizeof why);
-    if (code == EXIT_DATA)
+    if (code == EX_DATAERR)
         drain_refuse(k->d, m->seq, why);
     else if (code)
         drain_retry(k->d, m->seq, 0, why);
@@ -311,7 +311,7 @@ static int run_batch(struct task *k)
     if (!*k->output_dir && k->n > 1) {
         int code = run_on(k, 0, k->n);
         size_t lines = code == 0 ? count_lines(&k->out) : 0;
-        if (code == EXIT_TEMP || (code < 0 && code != ERR_LIMIT))
+        if (code == EX_TEMPFAIL || (code < 0 && code != ERR_LIMIT))
             return code;
         bool header = lines == k->n + 1 && k->out.p[0] != '{';
         if (lines == k->n || header)
@@ -387,7 +387,7 @@ static int check_some(struct task *k, size_t from, size_t n, struct err *e)
     return k->err.code ? k->err.code : r;
 }
 
-/* 0: the messages that are left in the batch passed. Else an error, or EXIT_TEMP. */
+/* 0: the messages that are left in the batch passed. Else an error, or EX_TEMPFAIL. */
 static int check(struct task *k)
 {
     struct err why = {0};
@@ -410,7 +410,7 @@ static int check(struct task *k)
     if (r < 0 && !k->err.code)
         k->err = why;
     if (r < 0 || r == CHECKED_AGAIN)
-        return r < 0 ? r : EXIT_TEMP;
+        return r < 0 ? r : EX_TEMPFAIL;
     k->n = kept;
     close_ranks(k);
     return 0;
@@ -584,9 +584,9 @@ int messages_main(int argc, char **argv)
     if (*k.output_dir)
         rmdir(k.output_dir);
     return r >= 0               ? r
-           : r == -ECONNREFUSED ? EXIT_TEMP
-           : r == -EACCES       ? EXIT_NOPERM
-           : r == ERR_REFUSED   ? EXIT_NOPERM
-           : r == ERR_CONFIG    ? EXIT_CONFIG
+           : r == -ECONNREFUSED ? EX_TEMPFAIL
+           : r == -EACCES       ? EX_NOPERM
+           : r == ERR_REFUSED   ? EX_NOPERM
+           : r == ERR_CONFIG    ? EX_CONFIG
                                 : 1;
 }

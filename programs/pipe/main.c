@@ -32,8 +32,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <sysexits.h>
 
-enum { EX_TEMPFAIL = 75, EX_CONFIG = 78, LOOK_MS = 200, MAX_BATCH_BYTES = 16 << 20, MAX_LINE = 64 << 20 };
+enum { LOOK_MS = 200, MAX_BATCH_BYTES = 16 << 20, MAX_LINE = 64 << 20 };
 
 static volatile sig_atomic_t stopping;
 
