@@ -23,7 +23,7 @@ int capture_open(struct capture *c, int dirfd, const char *name, int64_t cap, bo
 void capture_write(struct capture *c, const char *p, size_t n);
 void capture_close(struct capture *c);
 
-/* The end of a stream, for the last line of it that says something. All zero at first. */
+/* The last bytes of a stream, to find its last line that says something. All zero at first. */
 struct tail {
     char p[512];
     size_t n;
@@ -32,7 +32,7 @@ struct tail {
 
 void tail_add(struct tail *t, const char *p, size_t n);
 /* Its last line that is not blank, without control characters, shortened where it is long; NULL: there is none. A line ends at a
- * carriage return, too: what shows progress prints no other. Caller frees. */
+ * carriage return, too, since progress bars print nothing else. Caller frees. */
 char *tail_line(const struct tail *t);
 
 #endif

@@ -62,7 +62,7 @@ static int set_errno(int r)
     return r;
 }
 
-/* Landlock, on top of the view: of two walls that hold the same, one may have a hole. */
+/* Landlock, on top of the view: either wall would be enough, and one of them may have a hole. */
 static int close_files(const struct run_spec *s)
 {
     enum { MAX_WRITABLE = 80 };
@@ -101,7 +101,7 @@ _Noreturn void child_exec(const struct child_plan *p)
             fail(report, CHILD_CGROUP);
     if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0)
         fail(report, CHILD_DESCRIPTORS);
-    if (p->spec->full_isolation && close_files(p->spec) < 0) /* while there may be descriptors */
+    if (p->spec->full_isolation && close_files(p->spec) < 0) /* while descriptors can still be opened */
         fail(report, CHILD_CONFINE);
     if (set_limits(p->spec))
         fail(report, CHILD_LIMITS);
@@ -111,10 +111,10 @@ _Noreturn void child_exec(const struct child_plan *p)
         fail(report, CHILD_CONFINE);
     if (set_identity(p->spec) < 0)
         fail(report, CHILD_IDENTITY);
-    if (access(p->dir, X_OK) < 0) /* being in it is not enough: its files are named by path */
+    if (access(p->dir, X_OK) < 0) /* being in it is not enough: the app is told its files by path */
         fail(report, CHILD_REACH);
     umask(0027);
-    /* Everything else is close-on-exec by construction; this is the belt to those braces. */
+    /* Everything else is close-on-exec already; this holds even if one descriptor were not. */
     if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0 && errno != ENOSYS)
         fail(report, CHILD_DESCRIPTORS);
     crash_at(CRASH_run_exec);

@@ -21,7 +21,7 @@ enum child_stage {
     CHILD_VIEW,
     CHILD_LIMITS,
     CHILD_IDENTITY,
-    CHILD_REACH, /* the way there is closed to the tenant, mostly above the home */
+    CHILD_REACH, /* a directory on the way is closed to the tenant, mostly one above the home */
     CHILD_CONFINE,
     CHILD_DESCRIPTORS,
     CHILD_DIRECTORY,

@@ -30,10 +30,10 @@ unsigned long isolate_clone_flags(bool prepared)
     unsigned long flags = CLONE_NEWPID;
     for (size_t i = 0; i < ISOLATE_N_SPACES && !prepared; i++)
         flags |= spaces[i].flag;
-    return flags & ~(unsigned long)CLONE_NEWCGROUP; /* whose root is to be the run's group, which comes later */
+    return flags & ~(unsigned long)CLONE_NEWCGROUP; /* its root is to be the run's cgroup, which is entered later */
 }
 
-/* The process in which namespaces are made; it has no other purpose. */
+/* A helper process in which namespaces are made; their descriptors keep them when it is gone. */
 static _Noreturn void make_spaces(int ready, const char *home)
 {
     char what[120] = "";
@@ -90,8 +90,8 @@ void isolate_release(struct isolate_spaces *s)
         close(fd_take(&s->network));
 }
 
-/* Nothing of ours but the status is needed from here on, and nothing of a tenant's reaches us: pid 1 takes no signal from within
- * its namespace, and others' uids cannot trace us. */
+/* From here on only the status pipe is needed. The tenant cannot reach this process: pid 1 takes no signal from within its
+ * namespace, and another uid cannot trace it. */
 static void become_nobody(int status_fd)
 {
     if (dup2(status_fd, 0) < 0)
@@ -110,7 +110,7 @@ static void on_end_order(int sig)
     kill(-1, SIGKILL);
 }
 
-/* What the kernel ends with us would not be counted: everything is reaped before, so that its times are the run's. */
+/* Reaps everything before it ends: CPU time of what the kernel kills along with pid 1 would not be counted as the run's. */
 static _Noreturn void reap_until(pid_t main)
 {
     int status = 0, other;

@@ -2,8 +2,8 @@
  *
  *   runner (outside) ── init (pid 1 of the run, platform's uid, no capability) ── the app
  *
- * Init starts the app and reaps what comes to it; when the app's main process has ended, init tells its wait status and ends, and
- * with it the kernel ends whatever is left in the pid namespace: there is no process of the run that outlives it.
+ * Init starts the app and reaps what comes to it; when the app's main process has ended, init writes its wait status to a pipe and
+ * ends. The kernel then ends whatever is left in the pid namespace, so no process of the run outlives its init.
  *
  * Namespaces that do not depend on the run can be made ahead of it (isolate_prepare), since making and removing some of them
  * takes the kernel longer than everything else. */
@@ -16,7 +16,7 @@
 
 enum { ISOLATE_N_SPACES = 4 }; /* mount, ipc, uts, cgroup */
 
-/* Descriptors of namespaces, -1: none. Who holds them keeps them. */
+/* Descriptors of namespaces, -1: none. A namespace lives as long as its descriptor is open. */
 struct isolate_spaces {
     int fd[ISOLATE_N_SPACES];
     int network; /* the runner goes there (way_out.h), not the run's init */

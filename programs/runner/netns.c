@@ -41,7 +41,7 @@ static int add_v4(const struct in_addr *address, int alias)
     memcpy(&r.ifr_addr, &a, sizeof a);
     if (fd < 0 || ioctl(fd, SIOCSIFADDR, &r) < 0)
         return -errno;
-    a.sin_addr.s_addr = INADDR_NONE; /* of this address alone: no route to its neighbours */
+    a.sin_addr.s_addr = INADDR_NONE; /* this address alone, without a route to its neighbours */
     memcpy(&r.ifr_netmask, &a, sizeof a);
     return ioctl(fd, SIOCSIFNETMASK, &r) < 0 ? -errno : 0;
 }
@@ -70,7 +70,7 @@ static int listen_on(struct netns *n, const union endpoint *at, int target)
         return errno == EADDRINUSE ? 0 : -errno; /* listed twice */
     if (listen(fd, BACKLOG) < 0)
         return -errno;
-    int lifted = fcntl(fd, F_DUPFD_CLOEXEC, NETNS_FIRST_FD); /* above the numbers that a relay gets them by */
+    int lifted = fcntl(fd, F_DUPFD_CLOEXEC, NETNS_FIRST_FD); /* above the numbers under which a relay will get them */
     if (lifted < 0)
         return -errno;
     n->listeners[n->n].target = target;

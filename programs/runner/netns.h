@@ -29,7 +29,7 @@ int netns_new(void);
  * -errno with what failed in `what`. netns_close after it, also when it failed. */
 int netns_open(struct netns *ret, const struct run_spec *s, struct buf *hosts, char *what, size_t what_size);
 
-/* Connections and datagrams that had nowhere to go, since the namespace was made. Also when nothing of it runs any more. */
+/* How many connections and datagrams had no route since the namespace was made. Works after its processes are gone, too. */
 int64_t netns_refused(const struct netns *n);
 
 void netns_close(struct netns *n);

@@ -2,9 +2,11 @@
 
 #include <signal.h>
 #include <sys/wait.h>
+#include <sysexits.h>
 
-enum { EXIT_DATA = 65, EXIT_TEMP = 75 }; /* sysexits.h: EX_DATAERR, EX_TEMPFAIL */
-enum { SHELL_SIGNAL = 128 }; /* POSIX, Shell Command Language 2.8.2: what a shell says of a command that a signal ended */
+enum {
+    SHELL_SIGNAL = 128
+}; /* POSIX, Shell Command Language 2.8.2: a shell adds it to the number of the signal that ended a command */
 
 static struct outcome by_signal(const struct evidence *v, int sig)
 {
@@ -34,7 +36,7 @@ struct outcome outcome_of(const struct evidence *v)
         return (struct outcome){RUN_limit, code, sig, RUN_LIMIT_output_bytes};
     if (v->scratch)
         return (struct outcome){RUN_limit, code, sig, v->scratch};
-    if (v->wall_exceeded) /* perhaps it waited for processes that it could not have */
+    if (v->wall_exceeded) /* if forks were refused, it probably waited for processes that it never got */
         return (struct outcome){RUN_timeout, code, sig, v->pids_refused > 0 ? RUN_LIMIT_pids : RUN_LIMIT_wall_s};
     if (v->stopped)
         return (struct outcome){RUN_killed, code, sig, RUN_LIMIT_none};
@@ -47,9 +49,9 @@ struct outcome outcome_of(const struct evidence *v)
                                                : RUN_LIMIT_none};
     if (code == SHELL_SIGNAL + SIGXFSZ || code == SHELL_SIGNAL + SIGXCPU)
         return (struct outcome){RUN_limit, code, -1, code == SHELL_SIGNAL + SIGXFSZ ? RUN_LIMIT_fsize_bytes : RUN_LIMIT_cpu_s};
-    if (code == EXIT_DATA)
+    if (code == EX_DATAERR)
         return (struct outcome){RUN_data_error, code, -1, RUN_LIMIT_none};
-    if (code == EXIT_TEMP)
+    if (code == EX_TEMPFAIL)
         return (struct outcome){RUN_temp_fail, code, -1, RUN_LIMIT_none};
     if (v->oom_kills > 0)
         return (struct outcome){RUN_oom, code, -1, RUN_LIMIT_memory_bytes};

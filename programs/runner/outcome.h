@@ -5,14 +5,14 @@
 #include "run/spec.h"
 
 struct evidence {
-    int exec_errno;         /* over 0: exec, or the set-up before it, failed */
-    bool not_apps;          /* and for nothing that is the app's own */
+    int exec_errno;         /* above 0: exec, or what has to be set up before it, failed with this errno */
+    bool not_apps;          /* and the cause was not the app's own: the host lacked something */
     int status;             /* as waitpid gives it */
     bool wall_exceeded;     /* our wall clock ended it */
     bool output_exceeded;   /* it printed more than an output mode keeps */
-    bool full_file;         /* it left a file of just fsize_bytes, as one is that was cut off there */
-    bool log_cut;           /* it printed more than is kept, and lost nothing but that */
-    enum run_limit scratch; /* that its working directory broke */
+    bool full_file;         /* it left a file of exactly fsize_bytes: most likely it was cut off there */
+    bool log_cut;           /* it printed more than the log keeps; nothing else is missing */
+    enum run_limit scratch; /* the limit that its working directory exceeded */
     bool stopped;           /* a stop order ended it */
     int64_t oom_kills;      /* counted by the kernel */
     int64_t pids_refused;   /* counted by the kernel */
@@ -23,7 +23,7 @@ struct evidence {
 struct outcome {
     enum run_outcome outcome;
     int exit_code, signal; /* -1: none */
-    enum run_limit limit;  /* of RUN_ok: it was held to this limit, which did no harm; of RUN_failed: that may be why */
+    enum run_limit limit;  /* with RUN_ok: it met this limit, and succeeded all the same; with RUN_failed: this may be why */
 };
 
 struct outcome outcome_of(const struct evidence *v);

@@ -20,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Everything that a run's first process does, but for starting an app. */
+/* All that a run's first process does, except that no app is started. */
 static int try_all(const struct run_spec *s, struct child_failure *f)
 {
     struct view_sources from;

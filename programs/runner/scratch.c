@@ -73,7 +73,7 @@ enum run_limit scratch_look(struct scratch *s, int dirfd, const char *name)
     return limit;
 }
 
-/* ---- without a name ---- */
+/* ---- deleted, but held open ---- */
 
 struct held {
     ino_t ino;

@@ -123,7 +123,7 @@ static bool hand_over(struct standby *s, const int fds[2])
     return r == 0;
 }
 
-/* Nothing of ours is left behind when the platform is down: it leaves its cgroups and namespaces first. */
+/* Ends the waiting runner. It leaves its cgroups and namespaces first, so that nothing stays behind when the platform is down. */
 static void dismiss(struct standby *s)
 {
     if (s->fd < 0)
@@ -163,7 +163,7 @@ int spawner_main(int fd, const char *tag, const char *home)
         char byte;
         int fds[2];
         size_t n_fds = 0;
-        /* In a burst moving is quick, and a process more a run would only cost. */
+        /* Not in a burst of requests: there entering cgroups is quick, and another process for each run would only cost. */
         if (worth_it && ahead.fd < 0 && poll(&p, 1, IDLE_MS) == 0)
             prepare(&ahead, fd, &h);
         ssize_t n = fd_recv(fd, &byte, 1, fds, 2, &n_fds);

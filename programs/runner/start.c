@@ -32,7 +32,8 @@ static int give_dir(struct runner *r, int dirfd, const char *name, struct err *e
     return 0;
 }
 
-/* The working directory. One in memory goes with the last that holds it, us or the run: it is never attached to the host's tree. */
+/* The working directory. One in memory is never attached to the host's tree: the kernel frees it when neither runner nor run has it
+ * open any more. */
 static int give_app(struct runner *r, struct err *e)
 {
     char what[120] = "";
@@ -141,7 +142,7 @@ static pid_t fork_with(unsigned long flags, int cgroup)
 
 struct cgroup_limits start_limits(const struct run_spec *s)
 {
-    int64_t ours = s->full_isolation + s->own_network; /* its init and its relay */
+    int64_t ours = s->full_isolation + s->own_network; /* the run's init and its relay, which are not the tenant's */
     return (struct cgroup_limits){s->cg_cpu_pct, s->cg_memory_bytes, s->cg_pids < 0 ? -1 : s->cg_pids + ours};
 }
 
@@ -172,7 +173,7 @@ static int fork_run(struct runner *r, struct child_plan *c, int status_fd, int t
     return r->pid < 0 ? err_sys(e, -errno, "cannot fork the run's first process") : 0;
 }
 
-/* In its network, which only we lead out of. */
+/* In the run's network, out of which only our relay leads. */
 static int fork_in_network(struct runner *r, struct child_plan *c, int status_fd, int tree, struct err *e)
 {
     char what[120] = "";
@@ -258,7 +259,7 @@ int start_app(struct runner *r, struct err *e)
     AUTO_PIPES struct run_pipes p = {{-1, -1}, {-1, -1}, {-1, -1}, {-1, -1}};
     AUTO_FREE char *dir = xasprintf("%s/app", s->dir);
     struct child_plan plan = {.spec = s, .exec_fd = -1, .scratch = -1, .dir = dir};
-    /* work/ is the manager's, which is not to lead us elsewhere. */
+    /* The manager may write below work/: a link of its must not lead the runner elsewhere. */
     AUTO_FD int in = beneath_root(*s->stdin_path ? s->stdin_path : "/dev/null", O_RDONLY);
     if (in < 0)
         return err_sys(e, in, "cannot open %s", s->stdin_path);

@@ -1,4 +1,4 @@
-/* What runner.c, start.c and take.c share of one step. Nobody else includes it. */
+/* One step as its runner has it; what runner.c and its modules (start, channel, claim, ending, take, result) share. */
 #ifndef SIMBDP_RUNNER_STEP_H
 #define SIMBDP_RUNNER_STEP_H
 
@@ -16,7 +16,14 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum state { STARTING, RUNNING, STOPPING, KILLING, ENDED };
+/* stopping: SIGTERM was sent, grace_s runs. killing: until nothing is left. ended: the kernel said so. */
+#define RUNNER_STATES(X) X(starting) X(running) X(stopping) X(killing) X(ended)
+enum runner_state {
+#define X(name) RUNNER_##name,
+    RUNNER_STATES(X)
+#undef X
+        RUNNER_N_STATES
+};
 
 struct runner {
     const struct run_spec *spec;
@@ -33,7 +40,7 @@ struct runner {
     struct tail
         last_words; /* of stderr; of both where stdout is not collected, which share a pipe so that their lines keep their order */
     bool collects;  /* output = stdout */
-    enum state state;
+    enum runner_state state;
     pid_t pid;
     struct evidence evidence;
     struct child_failure failure;
@@ -45,5 +52,8 @@ struct runner {
     struct run_result result;
     char said;
 };
+
+/* Only forward, to `ended` from `killing` alone; another move is a bug of ours and ends the runner. */
+void runner_set_state(struct runner *r, enum runner_state next);
 
 #endif

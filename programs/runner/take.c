@@ -20,7 +20,7 @@ enum {
     MAX_REJECTS_BYTES = 32 << 20, /* twice what the loader and libsimbdp write */
 };
 
-/* From memory to the disk; at most `max` bytes, what is beyond ends the copying. */
+/* Copies from a working directory in memory to the disk, and stops beyond `max` bytes. */
 static int copy_file(struct runner *r, int from, const char *to, int64_t max)
 {
     gid_t gid = r->spec->gid >= 0 ? (gid_t)r->spec->gid : (gid_t)-1;
@@ -37,7 +37,7 @@ static int copy_file(struct runner *r, int from, const char *to, int64_t max)
     return n == 0 && fsync(fd) < 0 ? -errno : n;
 }
 
-/* What it is instead of a regular file with one link; `st` was looked at without following a link. NULL: it is one. */
+/* What a file is that is not a regular one with a single link; NULL: it is. `st` comes from a call that follows no link. */
 static const char *what_else(const struct stat *st)
 {
     return S_ISLNK(st->st_mode)    ? "a symbolic link"
@@ -107,7 +107,9 @@ static int take_output_files(struct runner *r, int fd, int64_t *total, char *why
         AUTO_FD int f = open_output(fd, ent->d_name, ++n, &st, why, why_size);
         if (f < 0)
             return closedir(d), f;
-        *total = st.st_size > INT64_MAX - *total ? INT64_MAX : *total + st.st_size; /* holes cost nothing */
+        *total = st.st_size > INT64_MAX - *total
+                     ? INT64_MAX
+                     : *total + st.st_size; /* the sum may overflow: files with holes can claim any size */
         if (r->spec->scratch_in_memory) {
             AUTO_FREE char *to = xasprintf("output.part/%s", ent->d_name);
             r0 = *total > r->spec->output_bytes ? 0 : copy_file(r, f, to, st.st_size);
@@ -127,15 +129,15 @@ static bool is_same(const struct runner *r, const char *name, int fd)
            a.st_ino == b.st_ino;
 }
 
-/* What is in memory nobody else reaches any more: its mount namespace went with the run. */
+/* Of a working directory in memory. Nobody else reaches it any more: its mount namespace ended with the run. */
 static int take_output_of_memory(struct runner *r, int64_t *total, char *why, size_t why_size)
 {
     int fd = openat(r->app, "out", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     return fd < 0 ? -errno : take_output_files(r, fd, total, why, why_size);
 }
 
-/* Takes SIMBDP_OUTPUT_DIR to where the tenant cannot reach it, then looks into it: first moved and owned, by the one descriptor,
- * then believed. */
+/* Takes SIMBDP_OUTPUT_DIR to where the tenant cannot reach it, then looks into it: its content
+ * is trusted only once it is moved away and owned, all through one descriptor. */
 static int take_output_dir(struct runner *r, int64_t *total, char *why, size_t why_size)
 {
     gid_t gid = r->spec->gid >= 0 ? (gid_t)r->spec->gid : (gid_t)-1;
@@ -173,7 +175,7 @@ void take_output(struct runner *r, struct outcome *o)
         r->result.output_bytes = total;
         bool too_much = n == 0 && total > r->spec->output_bytes;
         if (n < 0 || too_much)
-            fd_remove_tree(r->dirfd, "output.part"); /* as much as scratch may hold, which goes with the run */
+            fd_remove_tree(r->dirfd, "output.part"); /* it may be as large as scratch, which is not kept either */
         if (too_much) {
             *o = (struct outcome){RUN_limit, o->exit_code, -1, RUN_LIMIT_output_bytes};
             return;
@@ -225,7 +227,8 @@ static void take_rejects(struct runner *r, const char *name)
                  MAX_REJECTS_BYTES >> 20, err_text(n));
 }
 
-/* In the place of what cannot be read; no JSON, so that the manager takes it for what it is. Caller frees. */
+/* What the result has instead of a result file that cannot be read. It is not JSON, so the manager tells it from an app's own
+ * words. Caller frees. */
 static char *unreadable_result(const struct runner *r)
 {
     struct stat st;

@@ -1,4 +1,5 @@
-/* What is taken from a tenant's directory when a step is over. Nobody of the run is left then, but others with its uid may be. */
+/* What is taken from a tenant's directory when a step is over. No process of the run is left then, but other runs of the tenant
+ * have the same uid, and may change the directory meanwhile. */
 #ifndef SIMBDP_RUNNER_TAKE_H
 #define SIMBDP_RUNNER_TAKE_H
 

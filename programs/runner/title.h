@@ -2,7 +2,7 @@
 #ifndef SIMBDP_RUNNER_TITLE_H
 #define SIMBDP_RUNNER_TITLE_H
 
-/* argv[1] of main, "--spawn" or a spec's path; kept for title_set. */
+/* argv[1] of main ("--spawn", or a spec's path), which title_set writes over. */
 void title_init(char *slot);
 
 /* One of these words; does nothing where the slot is too short. Async-signal-safe. */

@@ -83,7 +83,7 @@ static uint64_t flags_of(const char *mode)
            (strchr(mode, 'x') ? 0 : MOUNT_ATTR_NOEXEC);
 }
 
-/* mkdir -p, and the last part as what is to be put over it. Existing parts are taken as they are. */
+/* mkdir -p; the last part is made a directory or a file, as what is to be mounted over it. Existing parts stay as they are. */
 static int make_target(const char *path, bool is_dir)
 {
     AUTO_FREE char *copy = xstrdup(path);
@@ -138,7 +138,8 @@ static int make_devices(struct view *v)
         snprintf(path, sizeof path, BASE "/dev/%s", nodes[i].name);
         if (mknod(path, S_IFCHR | 0666, makedev(1, nodes[i].minor)) == 0 && chmod(path, 0666) == 0)
             continue;
-        /* Not in a user namespace: then the host's own, which is still at its place, if closed by now (close_host). */
+        /* mknod does not work in a user namespace: there the host's own nodes are mounted, which are still at their place
+         * (close_host). */
         struct mount_attr open = {.attr_clr = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV};
         snprintf(host, sizeof host, "/dev/%s", nodes[i].name);
         AUTO_FD int node = clone_of(host, 0);
@@ -161,8 +162,8 @@ static int close_host(struct view *v)
     return mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, &a, sizeof a) < 0 ? failed(v, "making read-only", "/") : 0;
 }
 
-/* What programs size themselves by (the JVM, Go): the run's own groups, as the root of their cgroup namespace shows them; where it
- * has none, the groups of others would be seen. With v1 hierarchies this process is in the run's groups already. Best effort. */
+/* The run's own cgroups at /sys/fs/cgroup, by which the JVM, Go and others size themselves. Only in a cgroup namespace, since
+ * without one other runs' groups would be seen. With v1 hierarchies this process is in the run's groups already. Best effort. */
 static const unsigned long cgroup_flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
 
 static int make_cgroups(struct view *v)
@@ -212,7 +213,7 @@ static int put_parts(struct view *v, const char *home)
     if (r == 0)
         r = put_part(v, BASE "/vartmp", "/var/tmp", flags_of("wx"));
     if (r == 0)
-        r = put(v, tmp, "/tmp", true); /* where all of it came from is below it now */
+        r = put(v, tmp, "/tmp", true); /* this hides BASE, of which everything is in place by now */
     return r == 0 ? put(v, empty, home, true) : r;
 }
 
@@ -239,7 +240,7 @@ int view_scratch(const struct run_spec *s, int *ret_fd, char *what, size_t what_
     } options[] = {
         {"size", s->scratch_bytes}, {"nr_inodes", s->scratch_inodes + 1 /* its root */}, {"uid", s->uid}, {"gid", s->gid}};
     int r = fs < 0 ? -1 : fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0700", 0);
-    if (r == 0) /* in a table of mounts it says whose it is: numbers of devices are used again */
+    if (r == 0) /* shown in the table of mounts, so that one can tell whose it is; device numbers are reused */
         r = fsconfig(fs, FSCONFIG_SET_STRING, "source", s->run_id, 0);
     for (size_t i = 0; r == 0 && i < sizeof options / sizeof *options; i++) {
         char text[24];
@@ -278,7 +279,7 @@ int view_open(struct view_sources *ret, const struct run_spec *s, int scratch, c
         ret->n = 0;
         return failed(&v, "opening the image", s->image);
     }
-    if (*s->image && ret->hosts < 0) /* names as they are without an image */
+    if (*s->image && ret->hosts < 0) /* names resolve as they do without an image */
         ret->hosts = clone_of("/etc/hosts", 0);
     if (*s->image && !s->own_network)
         ret->resolv = clone_of("/etc/resolv.conf", 0);
@@ -294,7 +295,7 @@ int view_open(struct view_sources *ret, const struct run_spec *s, int scratch, c
         bool is_scratch = scratch >= 0 && !strcmp(p->v[i].name, app);
         ret->fd[i] = is_scratch ? fcntl(scratch, F_DUPFD_CLOEXEC, 0) : clone_of(p->v[i].name, AT_RECURSIVE);
         if (ret->fd[i] < 0 && errno == ENOENT)
-            continue; /* an app's executable that is missing is found out by exec, in words */
+            continue; /* a missing executable is left to exec, which says so in words */
         if (ret->fd[i] < 0 || fstat(ret->fd[i], &st) < 0 || set_flags(ret->fd[i], flags_of(p->v[i].value)) < 0)
             return failed(&v, "opening", p->v[i].name);
         ret->is_dir[i] = S_ISDIR(st.st_mode);
@@ -349,7 +350,7 @@ static bool is_below(const char *path, const char *dir)
     return !strncmp(path, dir, n) && (path[n] == '/' || !path[n]);
 }
 
-/* The topmost places, what lies below one comes along with it. */
+/* The topmost places only: a clone of one brings along what lies below it. */
 static size_t list_places(const struct view_sources *from, const struct run_spec *s, struct place *places)
 {
     static const char *const always[] = {"/proc", "/dev", "/run", "/sys", "/tmp", "/var/tmp"};

@@ -48,7 +48,7 @@ struct errand {
     char what[120];
 };
 
-/* By a child that shares our descriptors: those that it opens are ours, by the numbers that it tells. */
+/* Has a child prepare the network. It shares our table of descriptors, so what it opens is open here; it reports the numbers. */
 static int send_child(struct way_out *w, const struct run_spec *s, int prepared, int dirfd, char *what, size_t what_size)
 {
     struct errand done = {.r = -ECHILD, .space = -1, .ns = w->ns};
@@ -79,7 +79,7 @@ int way_out_enter(struct way_out *w, const struct run_spec *s, int prepared, int
     w->host = open_own();
     if (w->host < 0)
         return -errno;
-    if (setns(w->host, CLONE_NEWNET) == 0) /* which leads nowhere yet, but tells whether we could return */
+    if (setns(w->host, CLONE_NEWNET) == 0) /* a move to where we are: it only tells whether we would be allowed to come back */
         return go(&w->ns, s, prepared, dirfd, what, what_size);
     close(fd_take(&w->host));
     return send_child(w, s, prepared, dirfd, what, what_size);
@@ -93,7 +93,7 @@ void way_out_return(struct way_out *w)
         return;
     if (setns(w->host, CLONE_NEWNET) < 0) {
         log_error("network", NULL, NULL, "cannot return to the host's network: %s", strerror(errno));
-        _exit(1); /* the manager finds the run lost; going on would serve nobody */
+        _exit(1); /* the manager will find the run lost; without a network of ours there is no going on */
     }
     close(fd_take(&w->host));
 }

@@ -18,10 +18,10 @@ struct way_out {
     int64_t again_ms; /* not before then: the last one could not be started, or died */
 };
 
-/* Goes into the network of the run: `prepared` (-1: none) is a namespace that was made ahead. Opens its listeners; a file of
- * /etc/hosts is written to dir/hosts where names need it. Where there would be no way back (the host's network is of another user
- * namespace than ours), all that is done by a child, and we stay. 0, or -errno with what failed in `what`. way_out_return comes
- * after it in any case. */
+/* Enters the network namespace of the run (`prepared`: one made ahead; -1: none) and opens its listeners. Writes dir/hosts, which
+ * becomes /etc/hosts, where targets are given by name. Where there is no way back, since the host's network belongs to another user
+ * namespace, a child does all that and this process stays where it is. 0, or -errno with what failed in `what`. way_out_return
+ * comes after it in any case. */
 int way_out_enter(struct way_out *w, const struct run_spec *s, int prepared, int dirfd, char *what, size_t what_size);
 /* Back to our own network: what was forked meanwhile stays in the run's. Ends the process if there is no way back. */
 void way_out_return(struct way_out *w);
@@ -30,7 +30,7 @@ void way_out_return(struct way_out *w);
 int way_out_poll(const struct way_out *w, struct pollfd *p, int64_t now_ms);
 /* Somebody connects: starts the relay. */
 void way_out_start_relay(struct way_out *w, const struct run_spec *s, int64_t now_ms);
-/* Some child of ours ended: if it was the relay, the next connection starts another. Before anybody else reaps. */
+/* Call it when some child ended, before anybody else reaps: if it was the relay, the next connection starts another. */
 void way_out_reap(struct way_out *w, int64_t now_ms);
 /* Kills and reaps the relay. */
 void way_out_stop_relay(struct way_out *w);

@@ -1,0 +1,15 @@
+/* How a runner makes a step its own: the lock, which says that it lives; the fence, which says that the step is nobody else's; the
+ * socket, by which managers find it. */
+#ifndef SIMBDP_RUNNER_CLAIM_H
+#define SIMBDP_RUNNER_CLAIM_H
+
+#include "step.h"
+
+#include "base/err.h"
+
+/* ERR_REFUSED: another runner, or a recovering manager, was first. What was opened until a failure stays in r. */
+int claim_step(struct runner *r, struct err *e);
+/* Removes socket and lock of a step that was claimed; the lock is held until its descriptor is closed. */
+void claim_release(struct runner *r);
+
+#endif
