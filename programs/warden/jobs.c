@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { STEP_BACK = 10 /* by how much nicer */ };
+enum { STEP_BACK = 10 /* how much nicer a job becomes that is to step back */ };
 
 void jobs_refuse(int leash, int code)
 {

@@ -21,9 +21,9 @@ struct jobs {
 /* Starts argv with `fd` as descriptor `as` (the other standard ones are ours; 0 is /dev/null where it is not `fd`). The leash is
  * TAKEN, and told when there is no process. */
 void jobs_start(struct jobs *j, char *const argv[], char *const envp[], int fd, int as, int leash);
-/* Nobody started: tells so, and closes the leash. */
+/* Says on the leash that no process was started (code: -errno or one of err.h), and closes it. */
 void jobs_refuse(int leash, int code);
-/* Adds what is to be polled, jobs->n of them; afterwards does what was ordered. */
+/* jobs_poll fills p with what is to be polled, jobs->n entries; after the poll, jobs_serve obeys the orders that came. */
 void jobs_poll(const struct jobs *j, struct pollfd *p);
 void jobs_serve(struct jobs *j, const struct pollfd *p);
 /* Some child ended: true when it was one of these. */

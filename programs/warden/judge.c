@@ -1,5 +1,5 @@
 #include "judge.h"
-#include "pins.h"
+#include "tenant_uids.h"
 
 #include "manager/env.h"
 #include "manager/plan.h"
@@ -18,7 +18,7 @@
 
 enum { RELOAD_MS = 1000 };
 
-/* One configuration, and where its MongoDB is. */
+/* A configuration, and the MongoDBs that it leads to. */
 struct law {
     struct conf *conf;
     struct map hosts; /* of the platform's URLs: "host:port" or a path -> anything */
@@ -28,19 +28,19 @@ struct judge {
     const struct home *home;
     const struct isolation_host *isolation;
     bool streams;
-    struct law laws[2]; /* in force, and before */
-    struct pins *pins;  /* NULL: there are no uids */
+    struct law laws[2];       /* the one in force, and the one before it */
+    struct tenant_uids *uids; /* NULL: the platform has no uids to give */
     int64_t reloaded_ms;
 };
 
-/* What is judged, and by what. */
+/* A spec, and what of the configuration it is judged by. */
 struct trial {
     struct judge *j;
     const struct law *law;
     const struct run_spec *s;
     const struct conf_tenant *t;
     const struct conf_profile *p;
-    const struct conf_batch *batch;       /* one of the two */
+    const struct conf_batch *batch;       /* the app is one of these two; the other is NULL */
     const struct conf_stream_app *stream; /* stores: its messages go through simbdp-load */
     bool stores, free_args;
     struct run_spec want;
@@ -83,7 +83,7 @@ static int read_law(struct judge *j, struct err *e)
         return r;
     if (j->laws[0].conf && j->laws[0].conf->platform.uid_base != l.conf->platform.uid_base) {
         conf_free(l.conf);
-        return err_set(e, ERR_CONFIG, "uid_base is another than at start");
+        return err_set(e, ERR_CONFIG, "platform.uid_base has changed since the start");
     }
     add_platforms(j, &l);
     law_fini(&j->laws[1]);
@@ -99,7 +99,7 @@ int judge_new(const struct home *h, const struct isolation_host *isolation, bool
     int r = read_law(j, e);
     if (r == 0 && geteuid() == 0) {
         const struct conf *c = j->laws[0].conf;
-        r = pins_open(h, &(struct ids){c->platform.uid_base, c->platform.n_uids}, &j->pins, e);
+        r = tenant_uids_open(h, &(struct ids){c->platform.uid_base, c->platform.n_uids}, &j->uids, e);
     }
     if (r < 0)
         judge_free(j);
@@ -114,7 +114,7 @@ void judge_free(struct judge *j)
         return;
     law_fini(&j->laws[0]);
     law_fini(&j->laws[1]);
-    pins_free(j->pins);
+    tenant_uids_free(j->uids);
     free(j);
 }
 
@@ -149,7 +149,8 @@ static void check_host(void *arg, const struct address *a, const char *path)
     k->all &= map_get(k->hosts[0], key) || map_get(k->hosts[1], key);
 }
 
-/* A URL that address_of_mongo cannot read gives an isolated run no target. */
+/* Whether the URL names no host that the configuration does not. One that address_of_mongo cannot read names none: an isolated run
+ * gets no target by it. */
 static bool leads_home(const struct law *l, const struct conf_tenant *t, const char *url)
 {
     struct map own = {0};
@@ -253,7 +254,7 @@ static int check_args(const struct trial *c, struct err *e)
     return same ? 0 : differs(e, "args");
 }
 
-/* What plan_isolation gave, and behind that what this step reads. */
+/* First the paths that plan_isolation gives, then the input or the kept output that the step reads. */
 static int check_paths(const struct trial *c, struct err *e)
 {
     const struct run_pairs *want = &c->want.paths, *is = &c->s->paths;
@@ -279,7 +280,7 @@ static int check_files(const struct trial *c, struct err *e)
     return 0;
 }
 
-/* A directory as the configuration names it, or a layout unpacked by simbdp-image, whose are the directories there. */
+/* The directory that the configuration names, or one below state/images, where only simbdp-image writes. */
 static int check_image(const struct trial *c, const char *image, struct err *e)
 {
     const char *tag, *is = c->s->image;
@@ -370,7 +371,7 @@ static bool has_step(const struct trial *c, enum run_step step)
     }
 }
 
-/* The spec's own names, which everything else is made of. */
+/* Finds what the spec's own names stand for: everything else is planned from that. */
 static int find_app(struct trial *c, struct err *e)
 {
     const struct run_spec *s = c->s;
@@ -378,11 +379,11 @@ static int find_app(struct trial *c, struct err *e)
     c->batch = c->t && !c->j->streams ? conf_app(c->t, s->app) : NULL;
     c->stream = c->t && c->j->streams ? conf_stream_app(c->t, s->app) : NULL;
     if (!home_valid_id(s->run_id))
-        return err_set(e, ERR_REFUSED, "'run_id' is none");
+        return err_set(e, ERR_REFUSED, "'run_id' is not a run id");
     if ((!c->batch && !c->stream) || (c->stream && !*c->stream->exec))
         return err_set(e, ERR_REFUSED, "the configuration has no such app");
     if (!has_step(c, s->step))
-        return err_set(e, ERR_REFUSED, "'step' is none of the app's");
+        return err_set(e, ERR_REFUSED, "'step' is not a step of this app");
     c->p = conf_profile(c->law->conf, c->batch ? c->batch->profile : c->stream->profile);
     return 0;
 }
@@ -402,8 +403,8 @@ static void want_names(struct trial *c)
         .runtime = xstrdup(h->runtime),
         .claim = xasprintf("%s%s", s->run_id, load ? "-load" : ""),
         .tag = xstrdup(h->tag),
-        .uid = c->j->pins ? s->uid : -1,
-        .gid = c->j->pins ? s->uid : -1,
+        .uid = c->j->uids ? s->uid : -1,
+        .gid = c->j->uids ? s->uid : -1,
         .image = *s->image ? xstrdup(s->image) : NULL,
         .stdin_path = xstrdup(s->stdin_path),
     };
@@ -439,8 +440,8 @@ static int judge_by(struct judge *j, const struct law *law, const struct run_spe
 {
     struct trial c = {.j = j, .law = law, .s = s};
     int r = find_app(&c, e);
-    if (r == 0 && j->pins)
-        r = pins_check(j->pins, s->uid, s->tenant, e);
+    if (r == 0 && j->uids)
+        r = tenant_uids_check(j->uids, s->uid, s->tenant, e);
     if (r == 0)
         r = check_image(&c, s->step == RUN_STEP_load ? "" : c.batch ? c.batch->image : c.stream->image, e);
     if (r < 0)
@@ -451,7 +452,7 @@ static int judge_by(struct judge *j, const struct law *law, const struct run_spe
     return r;
 }
 
-/* The manager may have read the configuration a moment before or after us. */
+/* The manager may have read the configuration a moment before or after the warden did, so either of two versions is good. */
 int judge_spec(struct judge *j, const struct run_spec *s, struct err *e)
 {
     int r = judge_by(j, &j->laws[0], s, e);
@@ -476,9 +477,9 @@ int judge_tenant(struct judge *j, const char *tenant, int64_t uid, struct err *e
 {
     if (!conf_tenant(j->laws[0].conf, tenant))
         return err_set(e, ERR_REFUSED, "the configuration has no such tenant");
-    if (!j->pins)
-        return uid == -1 ? 0 : err_set(e, ERR_REFUSED, "there are no uids");
-    return pins_check(j->pins, uid, tenant, e);
+    if (!j->uids)
+        return uid == -1 ? 0 : err_set(e, ERR_REFUSED, "this home gives no uids to tenants");
+    return tenant_uids_check(j->uids, uid, tenant, e);
 }
 
 bool judge_image(struct judge *j, const char *tenant, const char *image)

@@ -44,7 +44,7 @@ struct warden {
     pid_t spawner_pid;
     int64_t spawner_started_ms;
     int64_t refusals_since_ms;
-    int n_refusals; /* in this second: what is asked for is not to fill the disk */
+    int n_refusals; /* in this second; beyond some they are not logged, so that a manager cannot fill the disk with them */
 };
 
 static void log_refusal(struct warden *w, const char *tenant, const char *run_id, const char *why)
@@ -88,7 +88,7 @@ static void start_spawner(struct warden *w)
     w->spawner_started_ms = clk_now_ms();
 }
 
-/* Bytes that nobody else can change any more. */
+/* A sealed copy, which nobody can change any more. */
 static int copy_spec(const char *text, size_t n)
 {
     int fd = memfd_create("run-spec", MFD_CLOEXEC);
@@ -98,7 +98,7 @@ static int copy_spec(const char *text, size_t n)
     return r < 0 ? r : fd;
 }
 
-/* Only files: reading anything else might take as long as the manager likes. */
+/* Regular files only: reading anything else may block for as long as the manager likes. */
 static int read_spec(int fd, struct buf *text)
 {
     struct stat st;
@@ -156,7 +156,7 @@ static void end_step(struct warden *w, const char *claim, bool kills, int to)
 {
     char run_id[ID_SIZE];
     if (!is_claim(claim, run_id)) {
-        log_refusal(w, NULL, NULL, "a run to be ended is none");
+        log_refusal(w, NULL, NULL, "what is to be ended is not a run");
         return;
     }
     int marked = 0;
@@ -195,7 +195,7 @@ static void inspect(struct warden *w, int fd, int leash)
     jobs_start(&w->jobs, (char *[]){program, uid, memory, "--home", w->home.path, NULL}, (char *[]){NULL}, fd, 3, leash);
 }
 
-/* The job is its stdin, where it can be read by a user that reaches nothing of the home. */
+/* The job comes by stdin, since the helper's uid can open nothing of the home. */
 static void delete (struct warden *w, const char *tenant, const char *url, int fd, int leash)
 {
     static const char *const kept[] = {"ASAN_OPTIONS", "LSAN_OPTIONS"};
@@ -236,7 +236,7 @@ static void sweep(struct warden *w, int leash)
     jobs_start(&w->jobs, (char *[]){program, "--home", w->home.path, "--sweep", NULL}, environ, -1, STDOUT_FILENO, leash);
 }
 
-/* By ourselves, in a process of its own: there may be much. */
+/* Done by this program in a process of its own, since there may be much to remove. */
 static void forget(struct warden *w, const char *tenant, bool conf, int leash)
 {
     AUTO_FREE char *program = home_program(&w->home, "simbdp-warden");
@@ -278,7 +278,7 @@ static void start_job(struct warden *w, const struct incoming *in, const int fds
 {
     int leash = fds[0];
     if (w->streams && in->rq.op != WARDEN_IMAGE && in->rq.op != WARDEN_SWEEP) {
-        log_refusal(w, NULL, NULL, "it has neither inspectors nor documents");
+        log_refusal(w, NULL, NULL, "streammgr has no inspections and deletes no documents");
         jobs_refuse(leash, -EPERM);
     } else if (in->rq.op == WARDEN_INSPECT)
         inspect(w, fds[1], leash);
@@ -323,7 +323,7 @@ static bool act(struct warden *w, const struct incoming *in, int fds[2], size_t 
     return good;
 }
 
-/* False: the manager is gone, or is not what it was. */
+/* False: the manager is gone, or sends what no manager of ours sends. */
 static bool serve(struct warden *w)
 {
     static struct incoming in;
@@ -335,13 +335,13 @@ static bool serve(struct warden *w)
     if (n < (ssize_t)sizeof in.rq) {
         for (size_t i = 0; i < n_fds; i++)
             close(fds[i]);
-        log_error("request", NULL, NULL, "the manager asks for something that is no request");
+        log_error("request", NULL, NULL, "the manager sent something that is not a request; the warden ends");
         return false;
     }
     in.text[n - (ssize_t)sizeof in.rq] = 0;
     if (act(w, &in, fds, n_fds))
         return true;
-    log_error("request", NULL, NULL, "the manager asks for something that it cannot have");
+    log_error("request", NULL, NULL, "the manager sent a request without what belongs to it; the warden ends");
     return false;
 }
 
@@ -357,7 +357,7 @@ static void reap(struct warden *w)
         w->spawner_pid = 0;
         if (w->spawner >= 0)
             close(fd_take(&w->spawner));
-        if (clk_now_ms() - w->spawner_started_ms >= RESTART_MS) /* else the next run has it started */
+        if (clk_now_ms() - w->spawner_started_ms >= RESTART_MS) /* else it is started with the next run */
             start_spawner(w);
     }
 }
@@ -385,7 +385,7 @@ static void watch(struct warden *w)
     }
     jobs_kill(&w->jobs);
     if (w->spawner >= 0)
-        close(fd_take(&w->spawner)); /* it ends with that; what it forked lives on */
+        close(fd_take(&w->spawner)); /* that ends the spawner; the runners that it forked live on */
     while (w->spawner_pid > 0 && waitpid(w->spawner_pid, NULL, 0) < 0 && errno == EINTR) {
     }
 }

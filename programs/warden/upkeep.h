@@ -1,4 +1,5 @@
-/* What of a home only the warden of batchmgr changes, since it says what is run and with which secrets: apps/, keys/, conf/. */
+/* The parts of a home that decide what is run and with which secrets (apps/, keys/, conf/): managers cannot change them, so the
+ * warden of batchmgr does. */
 #ifndef SIMBDP_WARDEN_UPKEEP_H
 #define SIMBDP_WARDEN_UPKEEP_H
 
@@ -8,8 +9,8 @@
 /* keys/mongo/users, where the home's MongoDB is the embedded one. */
 void upkeep_users(const struct home *h, const struct conf *c);
 
-/* apps/<tenant> is there, and of the tenant's group alone from when it is made, or from when it was open to all (a version before
- * this): whoever narrowed it otherwise, for a group that deploys, say, is left alone. gid -1: the platform's. */
+/* apps/<tenant> is there, and of the tenant's group alone from when it is made, or if it is open to all, as earlier
+ * versions made it. Other modes are the provider's choice (a group that deploys, say) and stay. gid -1: the platform's. */
 void upkeep_apps(const struct home *h, const char *tenant, int64_t gid);
 
 /* Removes what the tenant has there; `conf` or all else. Only where the provider wrote that he wants it (`mysimbdp tenant remove

@@ -229,6 +229,21 @@ def test_a_run_is_what_the_configuration_says_or_none(recorded, programs, manage
     assert w.close() == other.close() == 0
 
 
+@pytest.mark.skipif(not IS_ROOT, reason="tenants have uids as root only")
+def test_a_line_of_uids_that_a_crash_cut_short_spoils_no_other(recorded, programs):
+    home, genuine, ids = recorded, specs_of(programs, "streammgr")[0], new_ids()
+    file = next((home.path / "state/warden").glob("uids-*"))
+    before, first = file.read_text(), home.tenants["acme"] + 2000
+    file.write_text(before + f"{first} ac")
+    for uid, expected in ((first + 1, [f"{first + 1} acme"]), (first, [f"{first + 1} acme", f"{first} acme"])):
+        w = Warden(home, programs, "streammgr")
+        spec = renewed(genuine, next(ids))
+        spec["uid"] = spec["gid"] = uid
+        assert w.run(spec).startswith(b"c"), w.log.read_text()
+        assert w.close() == 0
+        assert file.read_text().splitlines() == before.splitlines() + expected
+
+
 def test_the_spec_that_was_judged_is_the_one_that_runs(recorded, programs):
     """Its bytes are the manager's as long as the manager has the descriptor."""
     home, genuine = recorded, specs_of(programs, "streammgr")[0]

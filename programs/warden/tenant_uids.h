@@ -1,17 +1,17 @@
 /* Which tenant each uid is of, as the wardens of a home remember it: state/warden/uids-<base>, a line "UID TENANT" each, written by
  * wardens only. The ledger is the managers', so its word counts for a uid that nobody has had, and not after that. */
-#ifndef SIMBDP_WARDEN_PINS_H
-#define SIMBDP_WARDEN_PINS_H
+#ifndef SIMBDP_WARDEN_TENANT_UIDS_H
+#define SIMBDP_WARDEN_TENANT_UIDS_H
 
 #include "host/home.h"
 #include "host/uids.h"
 
-struct pins;
+struct tenant_uids;
 
-int pins_open(const struct home *h, const struct ids *ids, struct pins **ret, struct err *e);
-void pins_free(struct pins *p); /* NULL is fine */
+int tenant_uids_open(const struct home *h, const struct ids *ids, struct tenant_uids **ret, struct err *e);
+void tenant_uids_free(struct tenant_uids *p); /* NULL is fine */
 
 /* 0: the uid is the tenant's, from now on at the latest. Else why not. A few system calls, and none for a uid that is known. */
-int pins_check(struct pins *p, int64_t uid, const char *tenant, struct err *e);
+int tenant_uids_check(struct tenant_uids *p, int64_t uid, const char *tenant, struct err *e);
 
 #endif
