@@ -10,7 +10,7 @@
 struct event_base;
 struct outside;
 
-/* Where root runs a home of its own; else nothing is done. The last thing before threads and files. 0 or negative. */
+/* Enters it, where root runs the home; else does nothing. Before there are threads and open directories. 0 or negative. */
 int enter_room(struct home *h, const struct conf *c, enum ids_role role, struct outside **ret, struct err *e);
 /* Where the configuration names a place that the room was made without, the loop is left, once what was answered is out: for a
  * program that is started again then. NULL: it has no room. */

@@ -25,8 +25,8 @@ struct entry {
     enum { UNKNOWN, QUEUED, ASKED, READY, FAILED } state;
     uint64_t number;   /* in the queue */
     struct turn *turn; /* its tenant's */
-    int64_t identity;  /* that the answer is of */
-    int tries;         /* that ended without one */
+    int64_t identity;  /* of what lay at the path when this was answered */
+    int tries;         /* that ended without an answer */
     char *root, *digest, *why;
     int fd; /* of who is asked, -1: nobody */
     struct job *job;
@@ -46,7 +46,7 @@ struct images {
     struct map turns;   /* by tenant */
     uint64_t last_number;
     int n_places, n_going;
-    struct event *turn_ev; /* who backs off may go on */
+    struct event *turn_ev; /* a tenant that has to wait may go on */
 };
 
 static void on_turn(evutil_socket_t fd, short what, void *arg);
@@ -171,7 +171,7 @@ static void on_answer(evutil_socket_t fd, short what, void *arg)
 static void on_end(void *arg, int status)
 {
     struct entry *n = arg;
-    (void)status; /* what it had to say is in the pipe */
+    (void)status; /* its answer is in the pipe */
     n->job = NULL;
 }
 

@@ -38,7 +38,7 @@ static bool move_to(struct scrap *s, int bin, int dirfd, const char *path)
     char name[48];
     do
         snprintf(name, sizeof name, "%d-%u", (int)getpid(), atomic_fetch_add(&s->n, 1));
-    while (fd_exists(bin, name)); /* of an earlier process of this number */
+    while (fd_exists(bin, name)); /* a name left by an earlier process with this pid */
     return renameat(dirfd, path, bin, name) == 0;
 }
 
@@ -47,7 +47,7 @@ static bool move(struct scrap *s, int dirfd, const char *path)
     return move_to(s, s->bins[0], dirfd, path) || (errno == EXDEV && s->bins[1] >= 0 && move_to(s, s->bins[1], dirfd, path));
 }
 
-/* Until nothing is there, or nothing of it can be removed. */
+/* Removes until nothing is left, or nothing more can be removed. */
 static void empty(struct scrap *s)
 {
     for (size_t i = 0; i < 2 && s->bins[i] >= 0; i++) {

@@ -1,5 +1,5 @@
-/* What runs leave in their scratch directories (<dir>/app) goes with them: it is moved aside at once, and removed by a thread,
- * since a tenant decides how much there is of it. What was taken of it (result, rejects, output) lies elsewhere by then. */
+/* Removes scratch directories of runs (<dir>/app): moved aside at once, emptied by a thread, since a tenant decides how much there
+ * is to remove. What is kept of a run (result, rejects, output) was taken out of it before. */
 #ifndef SIMBDP_MANAGER_SCRAP_H
 #define SIMBDP_MANAGER_SCRAP_H
 

@@ -12,11 +12,11 @@
 
 struct spawner;
 
-/* Starts the warden of `manager` with the rights that this process has now. When it ends, the loop is left. ready: runs can be
- * taken again. Borrows home; before there are threads. 0 or negative. */
+/* Starts the warden of `manager` with the rights that this process has now. When the warden ends, the loop is left. ready: after a
+ * pause, runs can be started again. Borrows home; before there are threads. 0 or negative. */
 int spawner_new(struct event_base *base, const struct home *home, const char *manager, void (*ready)(void *arg), void *arg,
                 struct spawner **ret, struct err *e);
-/* Once the rights are those that stay: starts the thread that removes. */
+/* Starts the thread that removes scratch. Call it when the process has given up its rights, since threads keep theirs. */
 void spawner_begin(struct spawner *s);
 void spawner_free(struct spawner *s); /* NULL is fine; runs go on. Blocks until the program has ended, some 10 ms */
 

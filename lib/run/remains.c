@@ -62,7 +62,7 @@ static void clear_sockets(const char *runtime)
         closedir(d);
 }
 
-/* Those that are made before there is a run have the pid of who does (cgroup.c, the spawner's standby). */
+/* Cgroups that are made ahead of a run have the pid of their maker in their name (cgroup.c, the spawner's standby). */
 static bool is_made_by_the_dead(const char *name)
 {
     const char *dash = strchr(name, '-');
@@ -76,7 +76,7 @@ static bool is_old(int dir, const char *name)
     return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && clk_wall_ms() / 1000 - st.st_mtim.tv_sec > OLD_S;
 }
 
-/* Removes of a parent's directories those that nobody will come into any more. */
+/* Removes those directories of a parent that no process will enter any more. */
 static void clear_groups(int parent, const char *runtime, bool only_old)
 {
     DIR *d = fd_open_dir(parent, ".");
@@ -117,7 +117,7 @@ bool remains_retire(const struct home *h, const struct cgroup_host *cg)
 
 /* ---- of other homes ---- */
 
-/* True when any process is in it or in one of its directories, or may be about to come. */
+/* Whether any process is in it or in one of its directories, or may be about to enter. */
 static bool is_populated(int parent)
 {
     bool any = false;

@@ -1,5 +1,5 @@
 /* What runners and homes that were killed leave behind: a lock, a socket and cgroups of each run, and the parent of its home's
- * cgroups. Nothing of it hurts but by its number.
+ * cgroups. None of it does harm, but it adds up.
  *
  * Whoever makes a run's cgroups holds the run's lock before, and says so as long as it lives; so what has a name whose lock is free
  * is nobody's. Directories of cgroups are removed by rmdir alone, which the kernel refuses while a process or another directory is
@@ -10,16 +10,16 @@
 #include "host/cgroup.h"
 #include "host/home.h"
 
-/* Removes locks, sockets and cgroups of this home's runs that have no runner any more. A process that is left in such a cgroup
- * keeps it: it is for whoever resolves the run. */
+/* Removes locks, sockets and cgroups of this home's runs that have no runner any more. A cgroup in which a process is left stays:
+ * who resolves the run needs it to end that process. */
 void remains_clear(const struct home *h, const struct cgroup_host *cg);
 
 /* The home is down: all of the above, and the parents. True when none of these is left. */
 bool remains_retire(const struct home *h, const struct cgroup_host *cg);
 
 /* How many parents of other homes of this user lie beside this one's, without a process and without a program of theirs that
- * answers: of homes that were killed or removed. fix: removes them, and counts those that stayed. Where sockets have a drawn name
- * (lib/host/home.c) nobody knows whether a home runs, and 0 it is. */
+ * answers: of homes that were killed or removed. fix: removes them, and counts those that stayed. Where sockets have a random
+ * name (lib/host/home.c) it cannot be known whether a home runs, and the answer is 0. */
 int remains_others(const struct home *h, const struct cgroup_host *cg, bool fix);
 
 #endif

@@ -8,7 +8,7 @@
  * with a carriage return. False also where it cannot be read without following a link. */
 bool script_has_crlf(const char *path);
 
-/* What is to be told of such a one, behind its path. */
+/* What to tell a person of such a script, behind its path. */
 #define SCRIPT_CRLF                                                                                                                \
     "its lines end with CRLF, so its interpreter's name ends with a carriage return; `sed -i 's/\\r$//' FILE` takes them out"
 

@@ -17,7 +17,7 @@ struct proc {
     bool ours;
 };
 
-/* 0; or -1: there is no such process, or nobody may look at it. */
+/* Reads /proc/<pid>/stat. -1: there is no such process, or it may not be looked at. */
 static int look_at(const char *pid, char *ret_state, int *ret_parent)
 {
     char path[64], text[512];

@@ -23,12 +23,12 @@ int confine_keyring(void);
  * CAP_SYS_ADMIN. 0 where the kernel has no Landlock, else 0 or -errno. */
 int confine_files(const char *const *writable, size_t n);
 
-/* As root: of who starts runs, and of all that come of him, only what making and ending them may need is left, and no executable
- * gives them more. 0 or -errno. Before there are threads. */
+/* As root, for a program that starts runs: it and its descendants keep only the capabilities that starting and ending runs may
+ * need, and no executable gives them more. 0 or -errno. Before there are threads. */
 int confine_manager(void);
 
 struct confinement {
-    bool drop;                   /* capabilities: only in a home of one's own can a program do without */
+    bool drop;                   /* all capabilities; not in a home where it needs root's to reach its files */
     int64_t uid;                 /* it becomes this user; -1: stays who it is */
     int capability;              /* of one that stays root: the one that it keeps; -1: none */
     const char *const *writable; /* paths, read before the uid changes */

@@ -100,7 +100,7 @@ static int take_host(struct build *b, const struct room *room)
     return r == 0 && room->scratch ? take(b, room->scratch, opened) : r;
 }
 
-/* Of other users' processes nothing is seen in it; where that cannot be had, in a container, say, the host's. */
+/* A /proc that hides other users' processes; where that is not to be had (in a container, say), the host's. */
 static int take_proc(struct build *b)
 {
     AUTO_FD int fs = fsopen("proc", FSOPEN_CLOEXEC);
@@ -278,7 +278,7 @@ static int make_view(struct build *b, const struct home *h, const struct room *r
     return r;
 }
 
-/* Halfway there is no way back, so a child tries it first. 0, or negative with what failed in b->what. */
+/* A process that fails halfway cannot go back, so a child tries it first. 0, or negative with what failed in b->what. */
 static int try_view(struct build *b, const struct home *h, const struct room *room)
 {
     int pair[2], r = -EIO;
@@ -324,7 +324,7 @@ static int enter_view(struct home *h, const struct room *room, struct err *e)
     return h->dirfd < 0 ? err_sys(e, -errno, "cannot open %s", h->path) : 0;
 }
 
-/* What is closed is to be there: whoever makes it first decides what it is. */
+/* Makes the directories that are to be closed: one that does not exist yet could be made by whoever comes first. */
 static void make_closed(const struct home *h)
 {
     fd_mkdirs(h->dirfd, "state/warden", 0700);

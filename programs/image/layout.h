@@ -1,5 +1,5 @@
-/* An OCI image layout (opencontainers/image-spec, image-layout.md) in a directory that a tenant writes: found out which image is
- * meant, and taken out of it as far as its bytes are what their digests say. Nothing follows a link there. */
+/* An OCI image layout (opencontainers/image-spec, image-layout.md) in a directory that a tenant writes: finds the image that is
+ * meant, and copies it if its bytes are what their digests say. No link there is followed. */
 #ifndef SIMBDP_IMAGE_LAYOUT_H
 #define SIMBDP_IMAGE_LAYOUT_H
 

@@ -1,5 +1,5 @@
 /* simbdp-image: makes of an app's OCI layout the directory that its runs have as their root. batchmgr and streammgr start it, and
- * read its answer; nothing of it is in their loops.
+ * read its answer, so that their loops never wait for it.
  *
  *   state/images/<tenant>/<digest>            an image, whole: it gets this name when everything is there
  *   state/images/<tenant>/.unpack-<id>        one that is being unpacked or removed
@@ -7,13 +7,14 @@
  *   state/images/<tenant>/.unused-<digest>    since when no app names it
  *   state/images/<tenant>/.lock               held by who does any of it
  *
- * A tenant has images of its own: who only knows a digest is not to get what another one ships under it.
+ * A tenant has images of its own: knowing a digest must not be enough to get another tenant's image.
  *
  * The layers are hostile. umoci unpacks them as a run of its own: a uid that owns nothing else, a view of the copied layout and one
  * directory, no network, limits on time, memory, bytes and files.
  *
- * Failure story: who asked for it and dies takes it along, and the run with it. What is left has a name that nothing uses; the next
- * one for the tenant removes it, once the lock says that the run is over, too. A full disk is an error like any other. */
+ * Failure story: when the program that asked for it dies, this one is killed with it, and the run ends. What is left has a name
+ * that nothing uses; the next simbdp-image for the tenant removes it, once the lock says that the run is over, too. A full disk is
+ * an error like any other. */
 #include "layout.h"
 
 #include "base/clk.h"
@@ -45,8 +46,9 @@ enum {
     MEMORY_BYTES = 512 << 20,
     TMP_BYTES = 16 << 20,
     LOG_BYTES = 65536,
-    GRACE_S = 60,   /* a run that was decided on has its image open long before */
-    MAX_UNUSED = 4, /* more are not waited for: who ships another image every second does not fill the disk */
+    GRACE_S = 60, /* a run that was decided on has opened its image long before that */
+    MAX_UNUSED =
+        4, /* beyond that many none is kept for GRACE_S: a tenant that ships an image every second must not fill the disk */
 };
 
 #define IMAGES "state/images"
@@ -81,7 +83,7 @@ static int open_tenant(const struct home *h, const char *tenant, int lock_flags,
     AUTO_FD int dir = openat(h->dirfd, rel, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (dir < 0)
         return -errno;
-    /* Not close-on-exec: the runner that unpacks has it, too, and may outlive us by a moment. */
+    /* Not close-on-exec: the runner that unpacks holds the lock as well, since it may outlive this process by a moment. */
     AUTO_FD int lock = openat(dir, ".lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
     if (lock < 0 || flock(lock, lock_flags) < 0)
         return -errno;
@@ -123,7 +125,7 @@ static int count_unused(int dir)
     return n;
 }
 
-/* True when it is so for a while; the first time this is only noted. */
+/* Whether the image has been unused for GRACE_S. The first time, only a note is left. */
 static bool is_unused(int dir, const char *digest)
 {
     struct stat st;
@@ -138,7 +140,7 @@ static void drop(int dir, const char *tenant, const char *digest)
 {
     AUTO_FREE char *gone = xasprintf(UNPACK "%s", digest), *mark = xasprintf(UNUSED "%s", digest);
     AUTO_FD int image = openat(dir, digest, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (image < 0 || flock(image, LOCK_EX | LOCK_NB) < 0) /* its runs hold it */
+    if (image < 0 || flock(image, LOCK_EX | LOCK_NB) < 0) /* a run uses it */
         return;
     if (renameat(dir, digest, dir, gone) < 0 || fd_remove_tree(dir, gone) < 0)
         log_warn("image_removed", tenant, NULL, "cannot remove image %s whole; trying again later", digest);
@@ -174,7 +176,7 @@ static void sweep(const struct home *h, const struct conf *c)
     for (struct dirent *ent; d && (ent = readdir(d));) {
         AUTO_FD int lock = -1;
         AUTO_FD int dir = conf_valid_id(ent->d_name) ? open_tenant(h, ent->d_name, LOCK_EX | LOCK_NB, &lock) : -1;
-        if (dir >= 0) /* else who holds it does the same */
+        if (dir >= 0) /* else whoever holds the lock does this */
             sweep_tenant(h, conf_tenant(c, ent->d_name), ent->d_name, dir);
     }
     if (d)
@@ -242,7 +244,7 @@ static void make_spec(const struct image *m, const char *umoci, struct run_spec 
     run_pairs_add(&ret->paths, app, "rwx");
 }
 
-/* What that run is: umoci, which makes directories that no layer lists as its umask says. */
+/* The unpacking run's own process: becomes umoci. The umask is for directories that no layer lists. */
 static int become_umoci(char *umoci, char *image)
 {
     char *argv[] = {umoci, "raw", "unpack", "--rootless", "--image", image, "root", NULL};
@@ -252,7 +254,7 @@ static int become_umoci(char *umoci, char *image)
     return 1;
 }
 
-/* simbdp-run with the spec, to its end; it ends what it started when we do. */
+/* Runs simbdp-run with the spec, to its end. If this process ends, it gets SIGTERM and ends the run. */
 static int run_spec_file(const struct image *m, const char *path, struct err *e)
 {
     AUTO_FREE char *program = home_program(m->home, "simbdp-run");
@@ -270,7 +272,7 @@ static int run_spec_file(const struct image *m, const char *path, struct err *e)
     return pid < 0 ? err_sys(e, -errno, "cannot fork") : 0;
 }
 
-/* What umoci said last, without what a terminal would take for more than text. */
+/* umoci's last line; control and non-ASCII characters are masked, since a terminal may show it. */
 static char *last_words(int dir)
 {
     AUTO_BUF struct buf b = {0};

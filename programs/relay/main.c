@@ -94,7 +94,7 @@ static void rearm(struct side *s)
     uint32_t events = (!s->ended && !s->rest ? EPOLLIN : 0) | (other(s)->rest ? EPOLLOUT : 0);
     if (s->connection->connecting)
         events = s == &s->connection->b ? EPOLLOUT : 0;
-    /* Where both directions are over, epoll would say so again and again. */
+    /* Not watched at all when both directions are over: epoll would report the hang-up again and again. */
     watch(s->ended && other(s)->told ? EPOLL_CTL_DEL : EPOLL_CTL_MOD, s->fd, events, s);
 }
 
@@ -215,8 +215,8 @@ static void on_side(struct side *s, uint32_t events)
     rearm(&c->b);
 }
 
-/* The home's own MongoDB also listens where only relays get to (EmbeddedMongo.java), past whoever crowds its port. -1: it is not
- * that one, or not there; then its port leads to it as well. */
+/* The home's own MongoDB also listens on a socket that only relays can reach (EmbeddedMongo.java), so that a crowd at its TCP port
+ * does not shut them out. -1: the target is another one, or the socket is not there; then the port is used. */
 static int connect_inside(const struct address *target)
 {
     struct sockaddr_un un = {.sun_family = AF_UNIX};
@@ -229,7 +229,7 @@ static int connect_inside(const struct address *target)
     return fd;
 }
 
-/* Blocks while a name is resolved: only connections of the same run wait for it. */
+/* Blocks while a name is resolved; only other connections of the same run wait meanwhile. */
 static int connect_to(const struct address *target)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
@@ -317,7 +317,7 @@ int main(int argc, char **argv)
     if (drop(atoll(argv[5] + 6)) < 0)
         return perror("simbdp-relay: cannot become its user"), EX_FAILED_CODE;
     relay.runtime = argv[4];
-    signal(SIGTERM, SIG_IGN); /* an order to the run's processes: they may still have something to say */
+    signal(SIGTERM, SIG_IGN); /* SIGTERM is for the run's processes, which may still have something to send */
     signal(SIGPIPE, SIG_IGN);
     relay.ep = epoll_create1(EPOLL_CLOEXEC);
     watch(EPOLL_CTL_ADD, 0, EPOLLIN, &leash);

@@ -18,9 +18,9 @@
 
 enum {
     HEALTHY_MS = 10000,
-    CONSUMING_MS = 1000, /* is as good when it took messages: what ends later than that does not spin */
-    MAX_FAILURES = 10,   /* in a row, none of them for want of something that comes back: then it is parked */
-    PARKED_MS = 300000,  /* so long; then one more is tried */
+    CONSUMING_MS = 1000, /* of one that takes messages: what lives for a second does not spin */
+    MAX_FAILURES = 10,   /* in a row, then it is parked; ends with EX_TEMPFAIL do not park: what was missing comes back */
+    PARKED_MS = 300000,  /* then one more instance is tried */
     DEFAULT_STREAM_PCT = 50,
 };
 
@@ -59,7 +59,7 @@ int64_t app_target(struct app *a, const char **ret_why)
     if (!c || a->mgr->draining || a->stopped || (f && f->suspended))
         return 0;
     if (a->order_expires_wall_ms && clk_wall_ms() >= a->order_expires_wall_ms) {
-        a->order_expires_wall_ms = 0; /* what it wanted stays: a monitor that is gone changes nothing */
+        a->order_expires_wall_ms = 0; /* the count stays: that the monitor is gone is no reason to change it */
         log_info("order_expired", a->tenant, NULL, "app %s: the last order for %lld instances has expired; they stay", a->name,
                  (long long)a->wanted);
     }
@@ -78,11 +78,11 @@ bool app_has_capacity(const struct app *a, const struct conf_profile *p)
     int64_t memory = c->platform.capacity.memory_bytes > 0 ? c->platform.capacity.memory_bytes : (int64_t)si.totalram * si.mem_unit;
     double share = (c->platform.stream_pct >= 0 ? (double)c->platform.stream_pct : DEFAULT_STREAM_PCT) / 100;
     if (!m->cpus && !m->memory_bytes)
-        return share > 0; /* a request above the whole share runs alone */
+        return share > 0; /* so that a request above the whole share can run, alone */
     if (m->memory_bytes + p->requests.memory_bytes > (int64_t)((double)memory * share))
         return false;
-    /* The host's own cores can be shared, so that no app is without an instance, or below what it was promised; a number that
-     * somebody wrote down is a limit. */
+    /* The host's own cores can be shared, so that no app stays without an instance, or below its min_instances. A
+     * capacity that somebody configured is a hard limit. */
     const struct conf_tenant *t;
     const struct conf_stream_app *app = app_conf(a, &t);
     bool promised = !a->n || (app && (int64_t)a->n < app->min_instances);
@@ -97,10 +97,10 @@ int64_t app_checker_identity(const struct app *a)
     const struct conf_stream_app *c = app_conf(a, &t);
     AUTO_FREE char *path = c && *c->checker ? plan_exec(&a->mgr->home, a->tenant, c->checker) : NULL;
     return path ? (int64_t)((uint64_t)plan_exec_identity(path) * 0x9e3779b97f4a7c15u)
-                : 0; /* other bits than the same file as exec */
+                : 0; /* multiplied, so that exec and checker being one file do not cancel each other out */
 }
 
-/* Of its executable, in the image that has this identity, and of its checker. */
+/* Changes when its executable, its checker or its image (whose identity is given) does; 0: it is not configured. */
 static int64_t identity_in(const struct app *a, int64_t image_identity)
 {
     const struct conf_tenant *t;
@@ -225,5 +225,5 @@ void app_unpark_if_due(struct app *a)
     if (identity_now(a) != a->parked_identity)
         app_forgive(a);
     else if (a->parked_until_ms && clk_now_ms() >= a->parked_until_ms)
-        unpark(a); /* its failures stay: another one parks it again */
+        unpark(a); /* the count of failures stays, so that the next one parks it again */
 }

@@ -62,7 +62,7 @@ void asks_free(struct app *a)
         drop(a, a->asks->id);
 }
 
-/* Why one more cannot be started just now; NULL: it can. */
+/* Why an instance cannot be started just now; NULL: it can. */
 static const char *obstacle(struct app *a)
 {
     const struct conf_tenant *t;
@@ -133,7 +133,7 @@ void ask_note_cancelled(struct app *a, const struct instance *i, int64_t delay_m
         k->not_before_ms = clk_now_ms() + delay_ms;
 }
 
-/* None of theirs may be there: what else forbids to start more lets those that run go on. */
+/* Why instances of asks have to end; NULL: they may go on. Other obstacles keep new ones from starting, but end none. */
 static const char *must_go(const struct app *a)
 {
     const struct conf_tenant *t;

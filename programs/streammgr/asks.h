@@ -1,7 +1,8 @@
 /* Instances with arguments of their own, `app start TENANT/APP -- ARGUMENT...`: each is an ask of a person's, beside the instances
  * that are scaled and not counted with them, within max_instances. An ask is there until the person stops it, or its instance ends
- * by itself, whatever its exit code: it is not restarted, parked, or replaced by another generation. What the platform does is no
- * end of it (`down`, a suspended tenant, a killed runner, an instance that hung): it gets another instance as soon as it may. */
+ * by itself, whatever its exit code: it is not restarted, parked, or replaced by another generation. What the platform does
+ * (`down`, a suspended tenant, a killed runner, an instance that hung) does not end an ask: it gets another instance as soon as one
+ * may be started. */
 #ifndef SIMBDP_STREAMMGR_ASKS_H
 #define SIMBDP_STREAMMGR_ASKS_H
 

@@ -16,7 +16,7 @@ enum { BUSY_MS = 2800, N_STATEMENTS = 32, PRUNE_AT_ONCE = 1000 };
 struct book {
     const struct home *home;
     sqlite3 *db;
-    struct continuity continuity; /* fd -1: nothing is counted */
+    struct continuity continuity; /* fd -1: opened for reading alone, commits are not counted */
     char why[200];                /* of the write that failed last */
     struct {                      /* prepared once; sql is a literal of this file */
         const char *sql;
@@ -159,7 +159,7 @@ static bool commit(struct book *b, bool ok)
     return ok;
 }
 
-/* To be said by the caller: nothing of it is there. */
+/* Rolls back and keeps the reason in b->why; saying it is the caller's. */
 static bool give_up(struct book *b)
 {
     snprintf(b->why, sizeof b->why, "%s", db_why(b->db));
@@ -168,7 +168,7 @@ static bool give_up(struct book *b)
     return false;
 }
 
-/* A transaction of its own, or part of one that is open. */
+/* Executes as a transaction of its own, or as part of the one that is open. */
 static bool run(struct book *b, sqlite3_stmt *s)
 {
     if (b->within) {
@@ -271,7 +271,7 @@ void book_ended(struct book *b, const struct instance *i, const struct run_resul
     }
     give_up(b);
     log_error("book", i->app->tenant, i->run_id, "state/streams.db: %s", b->why);
-    note_end(b, i, res); /* without what was read, if it must be */
+    note_end(b, i, res); /* the end has to be noted, if need be without the figures of what was read */
 }
 
 static void bind_quality(sqlite3_stmt *s, const struct instance *i, const char *run_id, int64_t day)
@@ -431,7 +431,7 @@ int book_prune(struct book *b, const char *tenant, int64_t before_wall_ms, int m
         free(ids[i]);
     }
     if (!commit(b, ok))
-        give_up(b); /* they are looked for once more the next time */
+        give_up(b); /* the next time they are looked for again */
     free(ids);
     return n;
 }

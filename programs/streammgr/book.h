@@ -12,17 +12,17 @@ struct book;
 struct app;
 struct instance;
 
-/* Borrows h. owns: it is to be the one that the home had (lib/db/continuity.h), and its writes are counted; ERR_REFUSED where it is
- * not. Else it is for reading alone, and only said in the log. */
+/* Borrows h. owns: commits are counted, and a book that is not the one this home had (lib/db/continuity.h) is refused:
+ * ERR_REFUSED. Else it is for reading alone, and such a book is only told of in the log. */
 int book_open(const struct home *h, bool owns, struct book **ret, struct err *e);
 void book_close(struct book *b); /* NULL is fine */
 
-/* The row of an instance follows its life; what cannot be written after the first is said in the log. */
+/* The row of an instance follows its life. Only the first write can fail its caller; a later one that fails is said in the log. */
 int book_begin(struct book *b, const struct instance *i, struct err *e);
 void book_started(struct book *b, const struct instance *i);
 void book_consumes(struct book *b, const struct instance *i);
 void book_draining(struct book *b, const struct instance *i);
-/* And what it read counts for its app from then on (quality.h). */
+/* In the same transaction, what it read is added to its app's figures (quality.h). */
 void book_ended(struct book *b, const struct instance *i, const struct run_result *res);
 
 /* What an app read in a UTC day (lib/read/quality.h): run_id is an instance's, for what it has read until now, or "" for what
@@ -45,7 +45,7 @@ int book_each_live(struct book *b, void (*fn)(void *arg, const struct book_insta
 bool book_is_ended(struct book *b, const char *run_id);
 
 struct ask;
-/* Instances that a person asked for (streammgr.h). */
+/* Instances that a person asked for (asks.h). */
 int book_put_ask(struct book *b, const struct app *a, const struct ask *ask, struct err *e);
 void book_drop_ask(struct book *b, const struct app *a, const struct ask *ask);
 int book_each_ask(struct book *b, void (*fn)(void *arg, const char *tenant, const char *app, const char *id, const char *args),

@@ -12,7 +12,7 @@
 
 #include <string.h>
 
-/* The instance that a process is of: its environment says so, which the warden may read. */
+/* The instance that a process belongs to, by its environment, which only the warden may read. */
 static struct instance *instance_of(struct app *a, int64_t pid)
 {
     char id[ID_SIZE] = "";
@@ -57,7 +57,7 @@ static void see_consumer(struct streammgr *m, const bson_t *doc)
     }
 }
 
-/* A process that stands still loses its connection before its leases run out. */
+/* A process that hangs loses its connection, so that its leases need not run out first: no session for lease_ms is enough. */
 static void look_for_absent(struct app *a)
 {
     const struct conf_tenant *t;

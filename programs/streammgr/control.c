@@ -39,7 +39,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* For the end of all instances, or of a tenant's. */
+/* Who waits until all instances have ended, or all of a tenant. */
 static struct waiter {
     struct ctl_conn *conn;
     char *tenant; /* NULL: all */
@@ -183,7 +183,7 @@ static struct app *app_of(struct streammgr *m, const bson_t *rq, const struct co
     return app_get(m, tenant, name, true);
 }
 
-/* Sets what is asked for, in the book first. */
+/* Sets what is asked for; on failure to write it into the book, what was asked for before stays. */
 static int ask_for(struct app *a, int64_t wanted, int64_t least, bool stopped, struct err *e)
 {
     int64_t wanted_before = a->wanted, least_before = a->least;
@@ -200,7 +200,7 @@ static int ask_for(struct app *a, int64_t wanted, int64_t least, bool stopped, s
     return r;
 }
 
-/* What a request says as arguments, as an ask keeps them. */
+/* The arguments of a request, in the form in which an ask keeps them. Caller frees. */
 static int read_args(const struct conf_stream_app *c, bson_iter_t *args, char **ret, struct err *e)
 {
     AUTO_BUF struct buf b = {0};
@@ -232,7 +232,7 @@ static void answer_started(struct ctl_conn *conn, const struct app *a, const cha
     ctl_send(conn, &out);
 }
 
-/* It may run again, with at least one instance. */
+/* The app may run again, with at least one instance. */
 static int start_scaled(struct app *a, struct ctl_conn *conn, struct err *e)
 {
     char *args = a->args;
@@ -299,13 +299,14 @@ static int stop_app(struct streammgr *m, const bson_t *rq, struct err *e)
     return 0;
 }
 
-/* One fewer is wanted from now on, by a person; without the last one the app is stopped, or a message would wake another. */
+/* A person stopped an instance: one fewer is wanted from now on. With the last one the app is stopped, since a message would wake
+ * another. */
 static int lower_count(struct app *a, char **ret_note, struct err *e)
 {
     const char *why;
     int64_t count = app_target(a, &why);
     bool pinned_before = a->pinned, last = count <= 1;
-    if (a->stopped) { /* or its tenant is suspended, and so on: nothing to be lowered */
+    if (a->stopped) { /* there is nothing to be lowered */
         *ret_note = xasprintf("%s/%s is stopped", a->tenant, a->name);
         return 0;
     }
@@ -356,7 +357,7 @@ static int stop_run(struct streammgr *m, struct ctl_conn *conn, const char *run_
         if (r < 0)
             return r;
         if (!note)
-            note = xstrdup(*ask ? "it had arguments of its own, and no other comes in its place" : "it was told to go already");
+            note = xstrdup(*ask ? "it had arguments of its own; none is started in its place" : "it was already told to end");
         ask_end(a, ask);
         if (i)
             drain_instance(i, DRAIN_GENTLY, "stopped by command");
@@ -364,10 +365,10 @@ static int stop_run(struct streammgr *m, struct ctl_conn *conn, const char *run_
         answer_stopped(conn, a, run_id, note);
         return 1;
     }
-    return err_set(e, ERR_REFUSED, "run %s is no instance that runs", run_id);
+    return err_set(e, ERR_REFUSED, "run %s is not an instance that is running", run_id);
 }
 
-/* guest: it is the monitor that orders, whatever it says. */
+/* guest: the monitor orders, whatever the request says. */
 static int scale_app(struct app *a, const struct conf_stream_app *c, const bson_t *rq, bool guest, struct err *e)
 {
     struct streammgr *m = a->mgr;
@@ -446,7 +447,7 @@ static int scale(struct streammgr *m, struct ctl_conn *conn, const bson_t *rq, s
 static int wait_for_none(struct streammgr *m, struct ctl_conn *c, const char *tenant, struct err *e)
 {
     if (n_waiters == sizeof waiters / sizeof *waiters)
-        return err_set(e, ERR_REFUSED, "enough others wait already");
+        return err_set(e, ERR_REFUSED, "too many requests wait for instances to end already");
     ctl_hold(c);
     waiters[n_waiters++] = (struct waiter){c, xstrdup(tenant)};
     control_check_drained(m);
@@ -459,7 +460,7 @@ static int forget(struct streammgr *m, struct ctl_conn *c, const bson_t *rq, str
     const char *tenant = json_get_str(rq, "tenant", NULL);
     size_t at = 0;
     if (!tenant)
-        return err_set(e, ERR_USAGE, "which tenant?");
+        return err_set(e, ERR_USAGE, "the request names no tenant");
     for (struct app *a; (a = map_next(&m->apps, &at));)
         if (!strcmp(a->tenant, tenant)) {
             a->stopped = a->forgotten = true;

@@ -13,7 +13,7 @@ enum decision decide(const struct app_view *v)
         return DECIDE_drain;
     if (!v->may_start)
         return DECIDE_nothing;
-    /* An old one that does not work only takes the place that the next attempt needs. */
+    /* An old one that does not work is no loss: it goes without waiting for a new one, since that needs its place. */
     if (replacing && n > v->target && (proved || v->n_old_unready))
         return DECIDE_drain_old;
     if (replacing && n == v->target && proved && !beside)

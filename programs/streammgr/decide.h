@@ -23,7 +23,7 @@ enum decision {
 
 /* One step towards what should be; to be asked again after it was taken. Instances of another generation are replaced one by one: a
  * new one is started beside them, as long as none is ready also above `max`, and an old one that works goes only when the new ones
- * do. At most max + 1, but for what is there already. */
+ * do. There are never more than max + 1, unless there were before. */
 enum decision decide(const struct app_view *v);
 
 /* How long to wait before the next start after so many ends in a row: 0 after the first, then 100 ms, doubling up to a minute. The

@@ -35,7 +35,7 @@ static void unlink_instance(struct instance *i)
     a->mgr->cpus -= i->cpus;
     a->mgr->memory_bytes -= i->memory_bytes;
     if (!instances_of(a->mgr, NULL))
-        a->mgr->cpus = a->mgr->memory_bytes = 0; /* no rounding stays */
+        a->mgr->cpus = a->mgr->memory_bytes = 0; /* sums of doubles leave a rest */
 }
 
 static void free_instance(struct instance *i)
@@ -52,14 +52,14 @@ static void on_ended(void *arg, struct run_result *res)
     struct streammgr *m = a->mgr;
     crash_at(CRASH_instance_end_seen);
     if (i->stop && res->outcome == RUN_killed && !res->forced)
-        res->outcome = RUN_ok; /* it ended as it was told to */
+        res->outcome = RUN_ok; /* SIGTERM ended it, as was ordered */
     if (!i->stop)
         app_take_words(res);
     book_ended(m->book, i, res);
     crash_at(CRASH_instance_end_noted);
     unlink_instance(i);
     m->events->ended(i, res);
-    /* Another may be starting by now; what follows can wait. */
+    /* Its successor is started first; what follows can wait. */
     if (i->stop)
         log_info("instance_ended", a->tenant, i->run_id, "app %s: %s%s", a->name, i->stop,
                  res->forced ? "; it had to be killed" : "");

@@ -50,7 +50,7 @@ void instance_spec_make(const struct instance *i, const struct conf_tenant *t, c
                          .stdin_path = xstrdup(""),
                          .output = RUN_OUTPUT_none};
     plan_limits(&s, p);
-    s.wall_s = s.cpu_s = -1; /* an instance has no end of its own */
+    s.wall_s = s.cpu_s = -1; /* an instance runs until it is told to go */
     s.grace_s = c->drain_s;
     env_add_configured(&s, &p->env);
     if (!strcmp(c->exec, BUILTIN_LOAD) || stores) {
@@ -79,7 +79,7 @@ void instance_spec_make(const struct instance *i, const struct conf_tenant *t, c
     *ret = s;
 }
 
-/* Our own programs are left out: instances live on when the platform is upgraded. */
+/* The platform's own programs are left out, so that an upgrade, which moves them, does not replace every instance. */
 static uint64_t hash(struct app *a, const struct conf_tenant *t, const struct conf_stream_app *c)
 {
     struct instance nobody = {.app = a};
@@ -104,7 +104,7 @@ uint64_t instance_spec_generation(struct app *a)
     AUTO_FREE char *exec = plan_exec(&m->home, t->id, c->exec);
     bool of_host = strncmp(c->exec, "builtin:", 8) && (!*c->image || c->exec[0] != '/');
     int64_t identity = (of_host ? plan_exec_identity(exec) : 0) ^ a->image_identity ^ app_checker_identity(a);
-    if (*c->image && !a->image) /* what there is stays until it is known */
+    if (*c->image && !a->image) /* until the image is known, nothing is replaced */
         return a->generation;
     if (a->generation_of != m->version || a->identity != identity || !a->generation) {
         a->identity = identity;

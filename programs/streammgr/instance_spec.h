@@ -8,11 +8,11 @@ struct conf_stream_app;
 struct conf_tenant;
 struct run_spec;
 
-/* Of an app whose tenant's facts are known. Caller frees the fields. */
+/* The tenant's facts have to be known. Caller frees the fields (run_spec_free). */
 void instance_spec_make(const struct instance *i, const struct conf_tenant *t, const struct conf_stream_app *c,
                         struct run_spec *ret);
-/* Another number when configuration, arguments, executable or database are others: instances of another generation are replaced. 0:
- * not to be told yet. */
+/* A number that changes with configuration, arguments, executable or database: instances of another generation are replaced. 0: it
+ * cannot be told yet. */
 uint64_t instance_spec_generation(struct app *a);
 
 #endif

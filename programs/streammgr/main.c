@@ -55,7 +55,7 @@ static bool databases_changed(struct streammgr *m)
     return true;
 }
 
-/* As retention.logs_days of each tenant says. */
+/* Removes logs of instances as retention.logs_days of each tenant says. */
 static void prune_logs(struct streammgr *m)
 {
     enum { DAY_MS = 86400000 };
@@ -67,7 +67,7 @@ static void prune_logs(struct streammgr *m)
     }
 }
 
-/* Of tenants that were removed for good while no streammgr ran. */
+/* Removes what the book has of tenants that were removed for good while no streammgr ran. */
 static void forget_removed(struct streammgr *m)
 {
     size_t at = 0;

@@ -23,7 +23,7 @@
 
 enum { LOOK_AT_ONCE = 16, MAX_DAYS = 40 };
 
-/* Keeps the instance's days, instead of what was kept of them. */
+/* Replaces what the book has of the instance's days by what its result file says. */
 static void take(const struct instance *i, const char *text, size_t n)
 {
     AUTO_BSON bson_t *doc = json_parse(text, n, NULL);

@@ -7,7 +7,7 @@ struct book;
 struct instance;
 struct run_result;
 
-/* Looks at what some of the instances have written meanwhile; in turn. */
+/* Looks at the result files of the next few instances, in turn. */
 void quality_look(struct streammgr *m);
 /* It ended: what it read counts for its app. Within the transaction of book_ended. */
 void quality_end(struct book *b, const struct instance *i, const struct run_result *res);

@@ -16,11 +16,11 @@
 #include "manager/spawner.h"
 
 enum {
-    FRESH_MS = 5,       /* what the broker said of consumers is true for so long */
-    UNREADY_MS = 30000, /* a new instance that is not ready by then is told of */
+    FRESH_MS = 5,       /* what the broker said of consumers is trusted for so long */
+    UNREADY_MS = 30000, /* a new instance that is not ready by then gets a line in the log */
 };
 
-/* For a moment, too. */
+/* It has been ready for a moment, so that an old one may go. */
 static bool has_proved_itself(struct instance *i)
 {
     struct app *a = i->app;
@@ -76,7 +76,7 @@ static bool is_draining(const struct app *a)
     return false;
 }
 
-/* Room for the first instance of an app: one of another app goes, as soon as nobody is on the way out already. */
+/* Makes room for the first instance of an app: one of another app is told to go, unless one is on its way out already. */
 static void make_room(struct app *needy)
 {
     struct streammgr *m = needy->mgr;
@@ -108,7 +108,7 @@ static bool needs_first(struct app *a)
     return !a->n && app_target(a, &why) > 0 && !why;
 }
 
-/* False: not now; somebody will come back to it. */
+/* False: not now; what is missing has the app looked at again. */
 static bool start_one(struct app *a)
 {
     struct err e = {0};
@@ -153,7 +153,7 @@ void reconcile_app(struct app *a)
             go_on = start_one(a);
             break;
         case DECIDE_drain:
-            /* Some are to go, some to stay: who is idle is asked for, and the answer brings us here again. */
+            /* Some go and some stay: the broker is asked first who holds what, and its answer has this called again. */
             if (target && clk_now_ms() - m->seen_ms > FRESH_MS && watcher_ask(m->watcher))
                 return;
             drain_one(a, generation, false, target ? "fewer are wanted" : why ? why : "none is wanted");

@@ -17,7 +17,7 @@ static void take_app(void *arg, const struct book_app *b)
 {
     struct app *a = app_get(arg, b->tenant, b->app, true);
     a->pinned = b->pinned;
-    a->wanted = b->wanted; /* as many as there were: nothing is started or ended for our being new */
+    a->wanted = b->wanted; /* as many as before: that streammgr is new starts and ends nothing */
     a->least = b->least;
     a->stopped = b->stopped;
     a->args = xstrdup(b->args);
@@ -28,7 +28,7 @@ static void take_ask(void *arg, const char *tenant, const char *app, const char 
     ask_add(app_get(arg, tenant, app, true), id, args);
 }
 
-/* The end of these is in the book, but their runners were not told. */
+/* Runners of these were not told that the book has their end. */
 static bool is_ended(void *arg, const char *claim)
 {
     return book_is_ended(arg, claim);

@@ -15,7 +15,7 @@ struct tenant_facts {
     bool suspended, database_up;
     bool removed; /* for good */
     char *mongo_url;
-    char *database_why; /* it answers, and may not be used: why; or NULL */
+    char *database_why; /* why it may not be used although it answers; or NULL */
 };
 
 /* Reads all anew; on failure what was known stays, but for databases. What tenant_facts_of gave before is freed. */

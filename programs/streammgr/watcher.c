@@ -14,7 +14,7 @@ struct watcher {
     const struct watcher_ops *ops;
     struct peer *broker;
     char *endpoint;
-    bool asked, again; /* a request is under way; another is wanted then */
+    bool asked, again; /* a request is under way; another is to follow it */
     int64_t asked_ms;
 };
 
@@ -38,7 +38,7 @@ static void on_consumers(struct watcher *w, const bson_t *doc, const bson_iter_t
     bool once_more = w->again;
     w->asked = w->again = false;
     w->ops->consumers(w->m, consumers);
-    if (json_get_iter(doc, "waiting", &it)) /* a notice may have come when it could not be followed */
+    if (json_get_iter(doc, "waiting", &it)) /* a notice that came when no instance could be started is not repeated */
         while (json_next_doc(&it, &what))
             activate(w, &what);
     if (once_more)
