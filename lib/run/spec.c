@@ -181,6 +181,35 @@ static int parse_pairs(const bson_t *doc, const char *key, struct run_pairs *ret
     return 0;
 }
 
+static int parse_args(const bson_t *doc, struct strs *ret, struct err *e)
+{
+    bson_iter_t it;
+    if (!json_get_iter(doc, "args", &it))
+        return err_set(e, ERR_FORMAT, "run spec: no list 'args'");
+    while (bson_iter_next(&it)) {
+        if (!BSON_ITER_HOLDS_UTF8(&it))
+            return err_set(e, ERR_FORMAT, "run spec: 'args' holds strings");
+        ret->v = xrealloc(ret->v, (ret->n + 1) * sizeof *ret->v);
+        ret->v[ret->n++] = xstrdup(bson_iter_utf8(&it, NULL));
+    }
+    return 0;
+}
+
+/* Nothing that the runner makes by these names lies elsewhere than in its directory. */
+static int check_names(const struct run_spec *s, struct err *e)
+{
+    const struct run_pairs *named[] = {&s->files, &s->secrets};
+    for (size_t k = 0; k < 2; k++)
+        for (size_t i = 0; i < named[k]->n; i++) {
+            const char *name = named[k]->v[i].name;
+            if (strchr(name, '/') || name[0] == '.' || !*name)
+                return err_set(e, ERR_FORMAT, "run spec: file name '%s' is not a bare name", name);
+        }
+    if (s->dir[0] != '/' || s->exec[0] != '/' || s->runtime[0] != '/' || !*s->claim || strchr(s->claim, '/') || strchr(s->tag, '/'))
+        return err_set(e, ERR_FORMAT, "run spec: dir, exec and runtime must be absolute, claim and tag bare names");
+    return 0;
+}
+
 static int parse_spec(const bson_t *doc, struct run_spec *s, struct err *e)
 {
     const char *text;
@@ -210,15 +239,9 @@ static int parse_spec(const bson_t *doc, struct run_spec *s, struct err *e)
     if (*s->image && (s->image[0] != '/' || !s->full_isolation))
         return err_set(e, ERR_FORMAT, "run spec: 'image' must be absolute, and needs full_isolation");
     bson_iter_t it;
-    if (!json_get_iter(doc, "args", &it))
-        return err_set(e, ERR_FORMAT, "run spec: no list 'args'");
-    while (bson_iter_next(&it)) {
-        if (!BSON_ITER_HOLDS_UTF8(&it))
-            return err_set(e, ERR_FORMAT, "run spec: 'args' holds strings");
-        s->args.v = xrealloc(s->args.v, (s->args.n + 1) * sizeof *s->args.v);
-        s->args.v[s->args.n++] = xstrdup(bson_iter_utf8(&it, NULL));
-    }
-    int r = parse_pairs(doc, "env", &s->env, e);
+    int r = parse_args(doc, &s->args, e);
+    if (r == 0)
+        r = parse_pairs(doc, "env", &s->env, e);
     if (r == 0)
         r = parse_pairs(doc, "files", &s->files, e);
     if (r == 0 && json_get_iter(doc, "secrets", &it)) /* specs of older managers have none */
@@ -227,17 +250,7 @@ static int parse_spec(const bson_t *doc, struct run_spec *s, struct err *e)
         r = parse_pairs(doc, "paths", &s->paths, e);
     if (r == 0 && json_get_iter(doc, "targets", &it))
         r = parse_pairs(doc, "targets", &s->targets, e);
-    const struct run_pairs *named[] = {&s->files, &s->secrets};
-    for (size_t k = 0; k < 2; k++)
-        for (size_t i = 0; r == 0 && i < named[k]->n; i++) {
-            const char *name = named[k]->v[i].name;
-            if (strchr(name, '/') || name[0] == '.' || !*name)
-                r = err_set(e, ERR_FORMAT, "run spec: file name '%s' is not a bare name", name);
-        }
-    if (r == 0 && (s->dir[0] != '/' || s->exec[0] != '/' || s->runtime[0] != '/' || !*s->claim || strchr(s->claim, '/') ||
-                   strchr(s->tag, '/')))
-        r = err_set(e, ERR_FORMAT, "run spec: dir, exec and runtime must be absolute, claim and tag bare names");
-    return r;
+    return r == 0 ? check_names(s, e) : r;
 }
 
 static int check_version(const bson_t *doc, const char *what, int64_t known, struct err *e)

@@ -1,5 +1,5 @@
-/* The order channel to the manager (lib/run/spec.h): one byte each way. The manager may end and another one connect at any time, which
- * then hears again what was said last. */
+/* The order channel to the manager (lib/run/spec.h): one byte each way. The manager may end and another one connect at any time,
+ * which then hears again what was said last. */
 #ifndef SIMBDP_RUNNER_CHANNEL_H
 #define SIMBDP_RUNNER_CHANNEL_H
 

@@ -26,7 +26,8 @@ static int open_lock(struct runner *r, struct err *e)
         bool taken = flock(r->lock, LOCK_EX | LOCK_NB) == 0;
         if (taken && fstat(r->lock, &st) == 0 && st.st_nlink)
             return 0;
-        close(fd_take(&r->lock)); /* what dead runners left is being cleared (lib/run/remains.c), and that took our new file for some of it */
+        close(fd_take(
+            &r->lock)); /* what dead runners left is being cleared (lib/run/remains.c), and that took our new file for some of it */
         if (!taken)
             poll(NULL, 0, LOCK_RETRY_MS);
     }

@@ -7,8 +7,8 @@
 #include <signal.h>
 
 enum {
-    INIT_TICKS = 15, /* first the run's own init kills, since CPU time is counted of what it reaps; not for longer, since its cgroup may
-                        be out of CPU time */
+    INIT_TICKS = 15, /* first the run's own init kills, since CPU time is counted of what it reaps; not for longer, since its cgroup
+                        may be out of CPU time */
     GROUP_TICKS = 5, /* cgroup.kill should be enough by then; after that, processes are looked for in /proc as well */
     SLOW_S = 10,     /* after that, the log says that they do not end */
 };
@@ -59,9 +59,10 @@ bool ending_tick(struct runner *r)
         tree_signal(SIGKILL);
     }
     if (r->kill_ticks++ == SLOW_S * 1000 / ENDING_TICK_MS)
-        log_warn("kill_slow", r->spec->tenant, r->spec->run_id,
-                 "its processes have not ended %d s after SIGKILL; the run counts as running until the kernel says that they are gone",
-                 SLOW_S);
+        log_warn(
+            "kill_slow", r->spec->tenant, r->spec->run_id,
+            "its processes have not ended %d s after SIGKILL; the run counts as running until the kernel says that they are gone",
+            SLOW_S);
     bool no_child = tree_reap(r->pid, &r->main_ended, &r->evidence.status);
     return no_child && cgroup_is_empty(r->cg, r->spec->claim);
 }

@@ -8,7 +8,8 @@ enum { ENDING_TICK_MS = 20 };
 
 /* SIGTERM, and grace_s from now. Nothing unless the step is running. */
 void ending_stop(struct runner *r);
-/* From now on everything of it is killed; `forced` where its main process has not ended by itself. Nothing if that is so already. */
+/* From now on everything of it is killed; `forced` where its main process has not ended by itself. Nothing if that is so already.
+ */
 void ending_kill(struct runner *r);
 /* One attempt to end everything; call it every ENDING_TICK_MS. True when the kernel confirms that nothing is left. */
 bool ending_tick(struct runner *r);

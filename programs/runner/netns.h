@@ -1,5 +1,5 @@
 /* The network of an isolated run: a namespace with nothing but its own loopback, in which listeners stand for what the run may
- * reach. Whoever connects to one of them is relayed to the real one from outside (programs/relay); everything else has no route.
+ * reach. Whoever connects to one of them is relayed to the real one from outside (programs/relay/); everything else has no route.
  *
  * A target keeps the address that it has outside, so that no URL has to be rewritten: one of 127.0.0.0/8 is there anyway, any other
  * address is given to the loopback interface, and a host name gets an address of 127.64.0.0/16 and a line of /etc/hosts. */

@@ -268,12 +268,11 @@ static int run_step(struct runner *r, struct err *e)
     return r->result_fd < 0 ? n : result_write(r, e);
 }
 
-int runner_main(const struct run_spec *spec, const struct cgroup_host *cg, int conn, struct runner_ahead *ahead, struct err *e)
+/* A step before anything of it is there. */
+static struct runner new_runner(const struct run_spec *spec, const struct cgroup_host *cg, int conn)
 {
     struct runner r = {.spec = spec,
                        .cg = cg,
-                       .ahead = ahead ? ahead->cgroups : NULL,
-                       .spaces = ahead && ahead->has_spaces && spec->full_isolation ? &ahead->spaces : NULL,
                        .dirfd = -1,
                        .lock = -1,
                        .conn = conn,
@@ -295,8 +294,24 @@ int runner_main(const struct run_spec *spec, const struct cgroup_host *cg, int c
     if (!spec->scratch_in_memory)
         r.scratch = (struct scratch){
             .max_bytes = spec->scratch_bytes, .max_inodes = spec->scratch_inodes, .fsize_bytes = spec->fsize_bytes};
-    if (ahead && ahead->has_spaces && !r.spaces)
+    return r;
+}
+
+/* What was made ahead of the run; namespaces that it has no use for go. */
+static void take_ahead(struct runner *r, struct runner_ahead *ahead)
+{
+    if (!ahead)
+        return;
+    r->ahead = ahead->cgroups;
+    if (ahead->has_spaces && r->spec->full_isolation)
+        r->spaces = &ahead->spaces;
+    else if (ahead->has_spaces)
         isolate_release(&ahead->spaces);
+}
+
+/* Ends of children and SIGTERM come by a descriptor; orphans of the step become our children. */
+static void take_signals(struct runner *r)
+{
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
@@ -305,7 +320,14 @@ int runner_main(const struct run_spec *spec, const struct cgroup_host *cg, int c
     signal(SIGCHLD, SIG_DFL);
     signal(SIGPIPE, SIG_IGN);
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    r.sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    r->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+int runner_main(const struct run_spec *spec, const struct cgroup_host *cg, int conn, struct runner_ahead *ahead, struct err *e)
+{
+    struct runner r = new_runner(spec, cg, conn);
+    take_ahead(&r, ahead);
+    take_signals(&r);
     int n = claim_step(&r, e);
     if (n < 0) {
         channel_say(&r, RUN_SAID_REFUSED);

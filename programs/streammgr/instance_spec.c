@@ -27,6 +27,27 @@ static void add_args(struct run_spec *s, const struct instance *i, const struct 
                 plan_arg(s, bson_iter_utf8(&it, NULL));
 }
 
+/* The app's own program, or simbdp-load, which stores what it reads or what COMMAND behind `--` makes of it. */
+static void add_command(struct run_spec *s, const struct streammgr *m, const struct conf_stream_app *c)
+{
+    bool stores = c->output != RUN_OUTPUT_none;
+    AUTO_FREE char *exec = plan_exec(&m->home, s->tenant, c->exec);
+    if (!strcmp(c->exec, BUILTIN_LOAD) || stores) {
+        s->exec = home_program(&m->home, "simbdp-load");
+        plan_builtin(s, &m->home);
+        plan_arg(s, "--stream");
+        plan_checker(s, &m->home, c);
+        if (stores) {
+            plan_arg(s, "--output");
+            plan_arg(s, run_output_name(c->output));
+            plan_arg(s, "--");
+            plan_arg(s, exec);
+        }
+    } else {
+        s->exec = xstrdup(exec);
+    }
+}
+
 void instance_spec_make(const struct instance *i, const struct conf_tenant *t, const struct conf_stream_app *c,
                         struct run_spec *ret)
 {
@@ -34,7 +55,6 @@ void instance_spec_make(const struct instance *i, const struct conf_tenant *t, c
     const struct conf_profile *p = conf_profile(m->conf, c->profile);
     const struct tenant_facts *f = tenant_facts_of(m, t->id);
     bool stores = c->output != RUN_OUTPUT_none;
-    AUTO_FREE char *exec = plan_exec(&m->home, t->id, c->exec);
     struct run_spec s = {.run_id = xstrdup(i->run_id),
                          .step = RUN_STEP_app,
                          .tenant = xstrdup(t->id),
@@ -53,20 +73,7 @@ void instance_spec_make(const struct instance *i, const struct conf_tenant *t, c
     s.wall_s = s.cpu_s = -1; /* an instance runs until it is told to go */
     s.grace_s = c->drain_s;
     env_add_configured(&s, &p->env);
-    if (!strcmp(c->exec, BUILTIN_LOAD) || stores) {
-        s.exec = home_program(&m->home, "simbdp-load");
-        plan_builtin(&s, &m->home);
-        plan_arg(&s, "--stream");
-        plan_checker(&s, &m->home, c);
-        if (stores) {
-            plan_arg(&s, "--output");
-            plan_arg(&s, run_output_name(c->output));
-            plan_arg(&s, "--");
-            plan_arg(&s, exec);
-        }
-    } else {
-        s.exec = xstrdup(exec);
-    }
+    add_command(&s, m, c);
     plan_isolation(&s, &(struct plan_host){&m->home, &m->isolation, m->conf->platform.uid_base}, p, f->mongo_url);
     plan_checker_path(&s, &m->home, c);
     add_args(&s, i, c);

@@ -5,6 +5,7 @@
  * before it is started; the next streammgr takes up all that have not ended (lib/manager/run_handle.h) and wants as many as there
  * were.
  */
+#include "app_list.h"
 #include "book.h"
 #include "consumers.h"
 #include "control.h"
@@ -196,7 +197,7 @@ static int list(struct streammgr *m, const char *tenant, struct err *e)
         struct err none = {0};
         tenant_facts_read(m, &none);
         json_begin(&out, NULL, '[');
-        control_print_apps(m, &out, *tenant ? tenant : NULL);
+        app_list_print(m, &out, *tenant ? tenant : NULL);
         json_end(&out, ']');
         if (fputs(out.p, stdout) < 0 || fflush(stdout) < 0)
             r = err_sys(e, -errno, "cannot write");

@@ -3,6 +3,7 @@
  *
  *   main           life, the tick
  *   control        the control socket
+ *   app_list       what is said of the apps
  *   reload         the configuration, read again
  *   recover        what an earlier streammgr left
  *   consumers      what the broker sees of instances; a message that waits
