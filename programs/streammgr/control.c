@@ -269,7 +269,7 @@ static int stop_run(struct streammgr *m, struct ctl_conn *conn, const char *run_
         if (r < 0)
             return r;
         if (!note)
-            note = xstrdup(*ask ? "it had arguments of its own; none is started in its place" : "it was already told to end");
+            note = xstrdup(*ask ? "it had arguments of its own, and no other comes in its place" : "it was already told to end");
         ask_end(a, ask);
         if (i)
             drain_instance(i, DRAIN_GENTLY, "stopped by command");
