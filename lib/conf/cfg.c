@@ -185,7 +185,7 @@ static int read_choice(struct reading *r, const config_setting_t *s, const struc
 {
     AUTO_FREE char *value = NULL;
     int n = read_string(r, s, k, &value);
-    if (n == 0)
+    if (n == 0 && value) /* none: all errors are collected, and this is one */
         store_choice(k, value, field);
     return n;
 }
