@@ -37,8 +37,14 @@
  * library makes threads of its own that send; it does not touch signals, locale or environment. It must not be used in a
  * child after fork without exec.
  *
- * Memory: out of memory ends the program with a message. Strings that are passed in are the caller's and are copied; strings
- * that come out are the library's and are valid as long as it says.
+ * Memory: when there is none, the call returns SIMBDP_MEMORY (or NULL, where it says so), and nothing is leaked. A call that
+ * changes a row then leaves the row as it was. One that stores rows, takes or settles messages, or publishes may have got anywhere:
+ * the run has failed, or the publisher, and every later call returns SIMBDP_MEMORY, but for simbdp_finish and the calls that close
+ * and free, which never fail for this. What was stored and not acknowledged is stored once in effect all the same, when the app
+ * runs again. Two things no library can promise: the driver of MongoDB (libmongoc, libbson) and ZeroMQ (libzmq) end the program
+ * when they themselves are refused memory. They are used below for talking to the database and the broker, and for reading JSON
+ * text. Strings that are passed in are the caller's and are copied; strings that come out are the library's and are valid as long
+ * as it says.
  *
  * Every function that returns int gives 0 or one of enum simbdp_code, unless it says otherwise. All functions may block where
  * it says so, and nowhere else.
@@ -66,6 +72,7 @@ enum simbdp_code {
     SIMBDP_NOT_FOUND = -2,  /* a row has no such field, or of another type */
     SIMBDP_USAGE = -64,     /* the call makes no sense: a wrong argument, or after simbdp_finish */
     SIMBDP_DATA = -65,      /* the file is no good: its format, its header, or too many rejects */
+    SIMBDP_MEMORY = -71,    /* there is no memory; see above */
     SIMBDP_TEMPORARY = -75, /* the database does not answer; the platform tries again */
     SIMBDP_DENIED = -77,    /* the database refuses this user, or the broker this app */
     SIMBDP_CONFIG = -78,    /* the environment is not that of a run, or a schema is wrong */
@@ -76,7 +83,8 @@ enum { SIMBDP_ERROR_BYTES = 1024 };
 /* The version of the library that is loaded, such as "0.1.0". Static. Any thread. */
 SIMBDP_API const char *simbdp_version(void);
 
-/* The code as the exit code that the platform understands: 0, 65, 75, 77, 78, or 1. Any thread. */
+/* The code as the exit code that the platform understands: 0, 65, 75, 77, 78, or 1 (also for SIMBDP_MEMORY: a try is used up). Any
+ * thread. */
 SIMBDP_API int simbdp_exit_code(int code);
 
 /* --- the run ------------------------------------------------------------------------------------------------------------ */
@@ -88,7 +96,7 @@ struct simbdp;
  * and where there are such SIMBDP_DATASET, SIMBDP_SCHEMA, SIMBDP_COLLECTION and SIMBDP_CURVE_{SERVER,PUBLIC,SECRET}_KEY. Without
  * SIMBDP_INPUT_FILES (an app tried by hand) there are no inputs, and rows are told apart by the content of the files that are
  * ingested; rows made one by one are then new ones every time. Does not talk to the database yet. On failure *ret stays as it is
- * and `error` (may be NULL) gets one line, cut to `size` bytes: SIMBDP_CONFIG. */
+ * and `error` (may be NULL) gets one line, cut to `size` bytes: SIMBDP_CONFIG, SIMBDP_MEMORY. */
 SIMBDP_API int simbdp_open(struct simbdp **ret, char *error, size_t size);
 
 /* Ends it and frees it. What was not finished may or may not be stored; the platform then sees a failed run. NULL is fine. */
@@ -109,7 +117,8 @@ SIMBDP_API size_t simbdp_n_inputs(const struct simbdp *run);
 SIMBDP_API const char *simbdp_input_path(const struct simbdp *run, size_t i);
 SIMBDP_API const char *simbdp_input_name(const struct simbdp *run, size_t i);
 
-/* Rows go to this collection from now on, instead of the dataset's. Before the first row only: SIMBDP_USAGE. */
+/* Rows go to this collection from now on, instead of the dataset's. Before the first row only: SIMBDP_USAGE.
+ * SIMBDP_MEMORY: it stays as it was. */
 SIMBDP_API int simbdp_set_collection(struct simbdp *run, const char *collection);
 
 /* --- one-call jobs ------------------------------------------------------------------------------------------------------ */
@@ -135,18 +144,19 @@ typedef enum simbdp_verdict (*simbdp_row_fn)(struct simbdp_row *row, void *arg);
  *           Format is the file name's ending unless it says.
  *   fn, arg may be NULL
  * The agreement's max_rejects is checked for the whole file before a row of it is stored. Blocks while it reads and stores.
- * SIMBDP_DATA, SIMBDP_TEMPORARY, SIMBDP_DENIED, SIMBDP_CONFIG (the schema), SIMBDP_FAILED (the file cannot be read). */
+ * SIMBDP_DATA, SIMBDP_TEMPORARY, SIMBDP_DENIED, SIMBDP_CONFIG (the schema), SIMBDP_FAILED (the file cannot be read), SIMBDP_MEMORY.
+ */
 SIMBDP_API int simbdp_ingest_file(struct simbdp *run, const char *path, const char *schema, simbdp_row_fn fn, void *arg);
 
 /* --- rows, one by one --------------------------------------------------------------------------------------------------- */
 
-/* A new, empty row; simbdp_row_store or simbdp_row_free ends it. Does not block. */
+/* A new, empty row; simbdp_row_store or simbdp_row_free ends it. NULL: no memory. Does not block. */
 SIMBDP_API struct simbdp_row *simbdp_row_new(struct simbdp *run);
 
 /* Stores the row and frees it, also on failure. It is numbered in order, or by simbdp_row_set_number; in a stream app it belongs to
  * the message that simbdp_next gave last (SIMBDP_USAGE: there is none). Blocks while too many
- * rows are on their way. SIMBDP_TEMPORARY, SIMBDP_DENIED, SIMBDP_FAILED. That the database refuses this row (a unique key, a
- * validator) shows later, in the result; on a stream its message becomes a dead letter. */
+ * rows are on their way. SIMBDP_TEMPORARY, SIMBDP_DENIED, SIMBDP_FAILED, SIMBDP_MEMORY. That the database refuses this row (a
+ * unique key, a validator) shows later, in the result; on a stream its message becomes a dead letter. */
 SIMBDP_API int simbdp_row_store(struct simbdp_row *row);
 SIMBDP_API void simbdp_row_free(struct simbdp_row *row); /* not of a callback's row; NULL is fine */
 
@@ -166,12 +176,12 @@ struct simbdp_message {
 };
 
 /* Waits up to timeout_ms (-1: for ever) for the next message: 1 and a message, 0 when none came or simbdp_stop was called; else
- * SIMBDP_TEMPORARY, SIMBDP_DENIED, SIMBDP_CONFIG (the environment names no stream), after which nothing works but simbdp_finish.
- * Meanwhile rows are stored, messages acknowledged and leases kept, so come back before the stream's lease_ms is over. Several
- * messages may be held before the first is done; the library takes as many ahead as are done in about a second. */
+ * SIMBDP_TEMPORARY, SIMBDP_DENIED, SIMBDP_MEMORY, SIMBDP_CONFIG (the environment names no stream), after which nothing works but
+ * simbdp_finish. Meanwhile rows are stored, messages acknowledged and leases kept, so come back before the stream's lease_ms is
+ * over. Several messages may be held before the first is done; the library takes as many ahead as are done in about a second. */
 SIMBDP_API int simbdp_next(struct simbdp *run, int timeout_ms, struct simbdp_message *ret);
 
-/* What becomes of a message. SIMBDP_NOT_FOUND: it is not held. None of them blocks.
+/* What becomes of a message. SIMBDP_NOT_FOUND: it is not held; SIMBDP_MEMORY. None of them blocks.
  *   done    it is acknowledged as soon as the rows stored so far are in the database
  *   refuse  the app will never take it: a dead letter (`mysimbdp dead list`), with the reason
  *   retry   it is delivered again after delay_ms, to any instance; after the stream's max_deliveries it is a dead letter */
@@ -197,17 +207,20 @@ SIMBDP_API void simbdp_stop(struct simbdp *run);
 struct simbdp_publisher;
 
 /* For messages into a stream of this tenant (NULL: SIMBDP_STREAM), over ZMQ_STREAM_ENDPOINT. Does not wait for the broker. On
- * failure *ret stays as it is and `error` (may be NULL) gets one line: SIMBDP_CONFIG. A publisher belongs to one thread at a time.
+ * failure *ret stays as it is and `error` (may be NULL) gets one line: SIMBDP_CONFIG, SIMBDP_MEMORY. A publisher belongs to one
+ * thread at a time.
  */
 SIMBDP_API int simbdp_publisher_open(struct simbdp_publisher **ret, const char *stream, char *error, size_t size);
 
 /* Adds a message, which is copied and sent with others; each is stored once in effect, in order, and sent again until the broker
  * confirms it. Waits while too much is unconfirmed, at most timeout_ms (-1: for ever). SIMBDP_TEMPORARY: still too much, it was not
- * added; SIMBDP_DATA: it is larger than the stream takes, not added; SIMBDP_DENIED: refused for good (no such stream, suspended).
+ * added; SIMBDP_DATA: it is larger than the stream takes, not added; SIMBDP_DENIED: refused for good (no such stream, suspended);
+ * SIMBDP_MEMORY: nobody knows whether it was added, and nothing more can be.
  */
 SIMBDP_API int simbdp_publish(struct simbdp_publisher *p, const void *data, size_t bytes, int timeout_ms);
 
-/* Sends what is left and waits until all is confirmed: durable. SIMBDP_TEMPORARY: not within timeout_ms; SIMBDP_DENIED. */
+/* Sends what is left and waits until all is confirmed: durable. SIMBDP_TEMPORARY: not within timeout_ms; SIMBDP_DENIED;
+ * SIMBDP_MEMORY. */
 SIMBDP_API int simbdp_publisher_flush(struct simbdp_publisher *p, int timeout_ms);
 
 /* How many messages are confirmed. */
@@ -239,7 +252,7 @@ SIMBDP_API int simbdp_row_get_bool(const struct simbdp_row *row, const char *fie
 SIMBDP_API int simbdp_row_get_datetime(const struct simbdp_row *row, const char *field, int64_t *ret_ms);
 
 /* Sets a field, in its place when it is there, else behind the others. SIMBDP_USAGE: the name is empty, "_id", starts with '$'
- * or has a dot, the text is not UTF-8, or the row would be over 16 MiB. */
+ * or has a dot, the text is not UTF-8, or the row would be over 16 MiB. SIMBDP_MEMORY: the row stays as it was. */
 SIMBDP_API int simbdp_row_set_string(struct simbdp_row *row, const char *field, const char *value, size_t size);
 SIMBDP_API int simbdp_row_set_int(struct simbdp_row *row, const char *field, int64_t value);
 SIMBDP_API int simbdp_row_set_double(struct simbdp_row *row, const char *field, double value);
@@ -248,9 +261,11 @@ SIMBDP_API int simbdp_row_set_datetime(struct simbdp_row *row, const char *field
 SIMBDP_API int simbdp_row_set_null(struct simbdp_row *row, const char *field);
 SIMBDP_API int simbdp_row_remove(struct simbdp_row *row, const char *field); /* SIMBDP_NOT_FOUND */
 
-/* The whole row as one line of relaxed Extended JSON (version 2); valid until the next call for this row. */
+/* The whole row as one line of relaxed Extended JSON (version 2); valid until the next call for this row. NULL: no
+ * memory. */
 SIMBDP_API const char *simbdp_row_json(struct simbdp_row *row);
-/* Replaces all fields. SIMBDP_USAGE: no JSON object, an "_id", or a key that stands twice. */
+/* Replaces all fields. SIMBDP_USAGE: no JSON object, an "_id", or a key that stands twice. SIMBDP_MEMORY: the row stays as
+ * it was. */
 SIMBDP_API int simbdp_row_set_json(struct simbdp_row *row, const char *json, size_t size);
 
 /* Of a callback's row: its line (1-based) and byte offset in the decompressed file. */

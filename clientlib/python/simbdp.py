@@ -38,14 +38,15 @@ __all__ = ["Error", "Message", "Publisher", "Reject", "Result", "Run", "main", "
 
 _ERROR_BYTES = 1024
 _STORE, _SKIP, _REJECT = 0, 1, 2
-_DATA = -65
+_DATA, _MEMORY = -65, -71
 _STEP_MS = 100
 
 Result = collections.namedtuple("Result", "rows_parsed rows_loaded rows_rejected bytes")
 
 
 class Error(Exception):
-    """A call failed. `code` is one of simbdp.h's, `exit_code` what the app should exit with."""
+    """A call failed. `code` is one of simbdp.h's, `exit_code` what the app should exit with. Out of memory in the library is -71; the
+    run has failed then, unless the call only read or changed a row."""
 
     def __init__(self, code, text):
         super().__init__(text)
@@ -278,11 +279,17 @@ class Run:
             try:
                 if failure:
                     return _SKIP
-                doc = row(_from_json(lib.simbdp_row_json(handle)))
+                text = lib.simbdp_row_json(handle)
+                if text is None:
+                    raise Error(_MEMORY, "out of memory")
+                doc = row(_from_json(text))
                 if doc is None:
                     return _SKIP
                 text = _to_json(doc)
-                if lib.simbdp_row_set_json(handle, text, len(text)):
+                code = lib.simbdp_row_set_json(handle, text, len(text))
+                if code == _MEMORY:
+                    raise Error(code, "out of memory")
+                if code:
                     raise ValueError(f"the callback gave what is no row: {text[:200]!r}")
                 return _STORE
             except Reject as e:
@@ -356,11 +363,15 @@ class Run:
         """Stores one row. number: what tells it apart in every run of the app; default: rows are counted."""
         lib, text = _lib(), _to_json(doc)
         handle = lib.simbdp_row_new(self._run)
+        if not handle:
+            raise Error(_MEMORY, "out of memory")
         code = lib.simbdp_row_set_json(handle, text, len(text))
         if code == 0 and number is not None:
             code = lib.simbdp_row_set_number(handle, number)
         if code:
             lib.simbdp_row_free(handle)
+            if code == _MEMORY:
+                raise Error(code, "out of memory")
             raise ValueError(f"this is no row: {text[:200]!r}")
         self._check(lib.simbdp_row_store(handle))
 

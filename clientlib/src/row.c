@@ -1,36 +1,51 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "run.h"
+#include "base/json.h"
+#include "base/le.h"
+#include "base/mem_try.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-void row_init(struct simbdp_row *row, struct simbdp *run, const struct buf *elements, const struct record *rec)
+static const uint8_t no_fields[] = {5, 0, 0, 0, 0};
+
+/* A document that is `bytes`, which the row takes over. */
+static void set_doc(struct simbdp_row *row, struct buf *bytes)
 {
-    AUTO_BUF struct buf room = {0};
-    bson_t view;
+    buf_fini(&row->bytes);
+    row->bytes = *bytes;
+    *bytes = (struct buf){0};
+    bson_init_static(&row->doc, (const uint8_t *)row->bytes.p, row->bytes.n);
+}
+
+void row_init(struct simbdp_row *row, struct simbdp *run, const struct record *rec)
+{
     *row = (struct simbdp_row){.run = run, .rec = rec, .number = -1};
-    bson_init(&row->doc);
-    if (!elements)
-        return;
-    if (json_doc_of_elements(elements->p, elements->n, &room, &view)) {
-        bson_destroy(&row->doc);
-        bson_copy_to(&view, &row->doc);
-    }
+    bson_init_static(&row->doc, no_fields, sizeof no_fields);
 }
 
 void row_fini(struct simbdp_row *row)
 {
-    bson_destroy(&row->doc);
+    buf_fini(&row->bytes);
     buf_fini(&row->json);
+}
+
+static void set_elements(struct simbdp_row *row, const struct buf *elements)
+{
+    AUTO_BUF struct buf bytes = {0};
+    bson_t view;
+    if (json_doc_of_elements(elements->p, elements->n, &bytes, &view))
+        set_doc(row, &bytes);
 }
 
 int row_call(void *arg, struct record *rec, struct buf *elements)
 {
     struct row_call *c = arg;
-    struct simbdp_row row;
-    row_init(&row, c->run, elements, rec);
+    AUTO_ROW struct simbdp_row row;
+    row_init(&row, c->run, rec);
+    set_elements(&row, elements);
     enum simbdp_verdict v = c->fn(&row, c->arg);
     if (v == SIMBDP_STORE && row.changed) {
         elements->n = 0;
@@ -40,14 +55,16 @@ int row_call(void *arg, struct record *rec, struct buf *elements)
         rec->reject = c->why;
         rec->rule = "app";
     }
-    row_fini(&row);
     return v == SIMBDP_STORE ? 0 : v == SIMBDP_SKIP ? 1 : ERR_FORMAT;
 }
 
 struct simbdp_row *simbdp_row_new(struct simbdp *run)
 {
-    struct simbdp_row *row = xcalloc(1, sizeof *row);
-    row_init(row, run, NULL, NULL);
+    struct simbdp_row *row = calloc(1, sizeof *row);
+    if (row)
+        row_init(row, run, NULL);
+    else
+        run_no_memory(run);
     return row;
 }
 
@@ -68,29 +85,55 @@ static int start(struct simbdp *run)
     return run_start(run, run->spec);
 }
 
+static void make_json(void *arg)
+{
+    struct simbdp_row *row = arg;
+    row->json.n = 0;
+    json_from_bson(&row->doc, &row->json);
+}
+
+struct store_call {
+    struct simbdp_row *row;
+    int code;
+};
+
+static void store(void *arg)
+{
+    struct store_call *c = arg;
+    struct simbdp_row *row = c->row;
+    struct simbdp *run = row->run;
+    c->code = run->drain ? 0 : start(run);
+    if (c->code)
+        return;
+    if (run->drain) {
+        c->code = stream_store(run, bson_get_data(&row->doc) + 4, row->doc.len - 5);
+        return;
+    }
+    AUTO_BUF struct buf elements = {0};
+    int64_t number = row->number >= 0 ? row->number : run->in.base;
+    make_json(row);
+    struct record rec = {.raw = row->json.p, .n = row->json.n, .offset = number - run->in.base};
+    run->rows_one_by_one = true;
+    run->in.report.parsed++;
+    buf_add(&elements, bson_get_data(&row->doc) + 4, row->doc.len - 5);
+    int r = ingest_row(&run->in, run->spec, &rec, 1, &elements, &run->err);
+    run->in.base++;
+    if (r < 0)
+        c->code = run_fail(run, run_code(run, r));
+}
+
 int simbdp_row_store(struct simbdp_row *row)
 {
     struct simbdp *run = row->run;
-    AUTO_BUF struct buf elements = {0};
-    if (run->finished)
+    struct store_call c = {row, run->failed};
+    if (run->finished) {
         err_set(&run->err, ERR_USAGE, "the run is finished");
-    int code = run->finished ? SIMBDP_USAGE : run->failed ? run->failed : run->drain ? 0 : start(run);
-    if (code == 0 && run->drain) {
-        code = stream_store(run, bson_get_data(&row->doc) + 4, row->doc.len - 5);
-    } else if (code == 0) {
-        int64_t number = row->number >= 0 ? row->number : run->in.base;
-        const char *text = simbdp_row_json(row);
-        struct record rec = {.raw = text, .n = strlen(text), .offset = number - run->in.base};
-        run->rows_one_by_one = true;
-        run->in.report.parsed++;
-        buf_add(&elements, bson_get_data(&row->doc) + 4, row->doc.len - 5);
-        int r = ingest_row(&run->in, run->spec, &rec, 1, &elements, &run->err);
-        run->in.base++;
-        if (r < 0)
-            code = run_fail(run, run_code(run, r));
+        c.code = SIMBDP_USAGE;
+    } else if (!run->failed && !mem_try(store, &c)) {
+        c.code = run_exhausted(run);
     }
     simbdp_row_free(row);
-    return code;
+    return c.code;
 }
 
 int simbdp_row_set_number(struct simbdp_row *row, int64_t number)
@@ -189,110 +232,172 @@ int simbdp_row_get_datetime(const struct simbdp_row *row, const char *field, int
     return SIMBDP_OK;
 }
 
-/* Puts the only element of `one` in the place of the field of its name; NULL removes the field. TAKE one. */
-static int replace(struct simbdp_row *row, const char *field, bson_t *one)
-{
-    bson_t doc = BSON_INITIALIZER;
-    bson_iter_t it, value;
-    bool there = false, ok = true;
-    bson_iter_init(&it, &row->doc);
-    if (one)
-        ok = bson_iter_init(&value, one) && bson_iter_next(&value);
-    while (ok && bson_iter_next(&it)) {
-        if (strcmp(bson_iter_key(&it), field)) {
-            ok = bson_append_iter(&doc, NULL, 0, &it);
-        } else {
-            there = true;
-            if (one)
-                ok = bson_append_iter(&doc, NULL, 0, &value);
-        }
-    }
-    if (ok && one && !there)
-        ok = bson_append_iter(&doc, NULL, 0, &value);
-    if (one)
-        bson_destroy(one);
-    if (!ok || doc.len > SINK_MAX_DOCUMENT || (!one && !there)) {
-        bson_destroy(&doc);
-        return !one && !there ? SIMBDP_NOT_FOUND : SIMBDP_USAGE;
-    }
-    bson_destroy(&row->doc);
-    bson_steal(&row->doc, &doc);
-    row->changed = true;
-    return SIMBDP_OK;
-}
+/* --- changing it --- */
 
 static bool is_name(const char *field)
 {
     return field && *field && *field != '$' && strcmp(field, "_id") && !strchr(field, '.') && utf8_valid(field, strlen(field));
 }
 
-#define SET(append)                                                                                                                \
-    bson_t one = BSON_INITIALIZER;                                                                                                 \
-    if (!is_name(field) || !(append)) {                                                                                            \
-        bson_destroy(&one);                                                                                                        \
-        return SIMBDP_USAGE;                                                                                                       \
-    }                                                                                                                              \
-    return replace(row, field, &one)
+/* What becomes of a field. */
+struct change {
+    struct simbdp_row *row;
+    const char *field;
+    bson_type_t type; /* BSON_TYPE_EOD: it is removed */
+    union {
+        int64_t i;
+        double d;
+        struct {
+            const char *p;
+            size_t n;
+        } s;
+    } v;
+    int code;
+};
+
+static void add_element(struct buf *b, const struct change *c)
+{
+    char type = (char)c->type;
+    buf_add(b, &type, 1);
+    buf_add(b, c->field, strlen(c->field) + 1);
+    switch (c->type) {
+    case BSON_TYPE_UTF8:
+        le_add_u32(b, (uint32_t)c->v.s.n + 1);
+        buf_add(b, c->v.s.p, c->v.s.n);
+        buf_add(b, "", 1);
+        break;
+    case BSON_TYPE_BOOL:
+        buf_add(b, c->v.i ? "\1" : "", 1);
+        break;
+    case BSON_TYPE_INT32:
+        le_add_u32(b, (uint32_t)c->v.i);
+        break;
+    case BSON_TYPE_DOUBLE: {
+        uint64_t bits;
+        memcpy(&bits, &c->v.d, sizeof bits);
+        le_add_u64(b, bits);
+        break;
+    }
+    case BSON_TYPE_INT64:
+    case BSON_TYPE_DATE_TIME:
+        le_add_u64(b, (uint64_t)c->v.i);
+        break;
+    default: /* null */
+        break;
+    }
+}
+
+/* The document anew, the field in its place, or behind the others. */
+static void apply(void *arg)
+{
+    struct change *c = arg;
+    struct simbdp_row *row = c->row;
+    AUTO_BUF struct buf doc = {0};
+    bson_iter_t it;
+    bool there = false;
+    buf_reserve(&doc, row->doc.len + strlen(c->field) + (c->type == BSON_TYPE_UTF8 ? c->v.s.n : 0) + 32);
+    le_add_u32(&doc, 0);
+    bson_iter_init(&it, &row->doc);
+    while (bson_iter_next(&it)) {
+        bool is = !strcmp(bson_iter_key(&it), c->field);
+        if (is && c->type != BSON_TYPE_EOD)
+            add_element(&doc, c);
+        else if (!is)
+            buf_add(&doc, bson_get_data(&row->doc) + bson_iter_offset(&it), it.next_off - bson_iter_offset(&it));
+        there |= is;
+    }
+    if (!there && c->type != BSON_TYPE_EOD)
+        add_element(&doc, c);
+    buf_add(&doc, "", 1);
+    c->code = !there && c->type == BSON_TYPE_EOD ? SIMBDP_NOT_FOUND : doc.n > SINK_MAX_DOCUMENT ? SIMBDP_USAGE : SIMBDP_OK;
+    if (c->code)
+        return;
+    le_set_u32(doc.p, (uint32_t)doc.n);
+    set_doc(row, &doc);
+    row->changed = true;
+}
+
+static int change(struct change *c)
+{
+    if (c->type == BSON_TYPE_EOD ? !c->field : !is_name(c->field))
+        return SIMBDP_USAGE;
+    return mem_try(apply, c) ? c->code : run_no_memory(c->row->run);
+}
 
 int simbdp_row_set_string(struct simbdp_row *row, const char *field, const char *value, size_t size)
 {
     if (size > SINK_MAX_DOCUMENT || !utf8_valid(value, size))
         return SIMBDP_USAGE;
-    SET(bson_append_utf8(&one, field, -1, value, (int)size));
+    bson_type_t type = value ? BSON_TYPE_UTF8 : BSON_TYPE_NULL;
+    return change(&(struct change){.row = row, .field = field, .type = type, .v.s = {value, size}});
 }
 
 int simbdp_row_set_int(struct simbdp_row *row, const char *field, int64_t value)
 {
-    SET(value >= INT32_MIN && value <= INT32_MAX ? bson_append_int32(&one, field, -1, (int32_t)value)
-                                                 : bson_append_int64(&one, field, -1, value));
+    bson_type_t type = value >= INT32_MIN && value <= INT32_MAX ? BSON_TYPE_INT32 : BSON_TYPE_INT64;
+    return change(&(struct change){.row = row, .field = field, .type = type, .v.i = value});
 }
 
 int simbdp_row_set_double(struct simbdp_row *row, const char *field, double value)
 {
-    SET(bson_append_double(&one, field, -1, value));
+    return change(&(struct change){.row = row, .field = field, .type = BSON_TYPE_DOUBLE, .v.d = value});
 }
 
 int simbdp_row_set_bool(struct simbdp_row *row, const char *field, int value)
 {
-    SET(bson_append_bool(&one, field, -1, value != 0));
+    return change(&(struct change){.row = row, .field = field, .type = BSON_TYPE_BOOL, .v.i = value != 0});
 }
 
 int simbdp_row_set_datetime(struct simbdp_row *row, const char *field, int64_t ms)
 {
-    SET(bson_append_date_time(&one, field, -1, ms));
+    return change(&(struct change){.row = row, .field = field, .type = BSON_TYPE_DATE_TIME, .v.i = ms});
 }
 
 int simbdp_row_set_null(struct simbdp_row *row, const char *field)
 {
-    SET(bson_append_null(&one, field, -1));
+    return change(&(struct change){.row = row, .field = field, .type = BSON_TYPE_NULL});
 }
 
 int simbdp_row_remove(struct simbdp_row *row, const char *field)
 {
-    return field ? replace(row, field, NULL) : SIMBDP_USAGE;
+    return change(&(struct change){.row = row, .field = field, .type = BSON_TYPE_EOD});
 }
 
 const char *simbdp_row_json(struct simbdp_row *row)
 {
-    row->json.n = 0;
-    json_from_bson(&row->doc, &row->json);
-    return row->json.p;
+    if (mem_try(make_json, row))
+        return row->json.p;
+    run_no_memory(row->run);
+    return NULL;
 }
 
+struct json_call {
+    struct simbdp_row *row;
+    const char *json;
+    size_t size;
+    int code;
+};
+
 /* The reader's own check of a JSON record: what it takes, a row may be. */
-int simbdp_row_set_json(struct simbdp_row *row, const char *json, size_t size)
+static void read_json(void *arg)
 {
     static const struct spec any = {.format = READER_JSON};
-    struct record rec = {.raw = json, .n = size};
+    struct json_call *c = arg;
+    struct record rec = {.raw = c->json, .n = c->size};
     AUTO_BUF struct buf elements = {0};
-    struct simbdp_row fresh;
-    if (!utf8_valid(json, size) || memchr(json, 0, size) || reader_json_row(&any, &rec, &elements) < 0)
+    c->code = reader_json_row(&any, &rec, &elements) < 0 ? SIMBDP_USAGE : SIMBDP_OK;
+    if (c->code)
+        return;
+    set_elements(c->row, &elements);
+    c->row->changed = true;
+}
+
+int simbdp_row_set_json(struct simbdp_row *row, const char *json, size_t size)
+{
+    struct json_call c = {row, json, size, SIMBDP_OK};
+    if (!utf8_valid(json, size) || memchr(json, 0, size))
         return SIMBDP_USAGE;
-    row_init(&fresh, row->run, &elements, NULL);
-    bson_destroy(&row->doc);
-    bson_steal(&row->doc, &fresh.doc);
-    row->changed = true;
-    return SIMBDP_OK;
+    return mem_try(read_json, &c) ? c.code : run_no_memory(row->run);
 }
 
 int64_t simbdp_row_line(const struct simbdp_row *row)

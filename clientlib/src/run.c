@@ -2,6 +2,7 @@
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/mem_try.h"
 #include "load/index.h"
 #include "read/format.h"
 
@@ -25,10 +26,13 @@ int simbdp_exit_code(int code)
     return code == SIMBDP_DATA || code == SIMBDP_TEMPORARY || code == SIMBDP_DENIED || code == SIMBDP_CONFIG ? -code : code != 0;
 }
 
+static const char no_memory[] = "out of memory";
+
 static void init_once(void)
 {
     mongoc_init(); /* its cleanup is left to the end of the process: other handles and libraries may use it */
     mongoc_log_set_handler(NULL, NULL);
+    mem_on_exhausted(mem_unwind);
 }
 
 static bool parse_prefix(const char *hex, unsigned char out[INGEST_PREFIX])
@@ -45,7 +49,11 @@ static int take_input(struct simbdp *run, const bson_t *doc)
     if (!path || !name)
         return err_set(&run->err, ERR_CONFIG, "a line has no path or original_name");
     run->inputs = xrealloc(run->inputs, (run->n_inputs + 1) * sizeof *run->inputs);
-    run->inputs[run->n_inputs++] = (struct input){xstrdup(path), xstrdup(name)};
+    struct input *in = &run->inputs[run->n_inputs];
+    *in = (struct input){0};
+    run->n_inputs++;
+    in->path = xstrdup(path);
+    in->name = xstrdup(name);
     if (run->n_inputs > 1)
         return 0;
     run->has_prefix = parse_prefix(json_get_str(doc, "prefix", NULL), run->in.prefix);
@@ -83,13 +91,11 @@ static char *env(const char *name)
     return xstrdup(v ? v : "");
 }
 
-int simbdp_open(struct simbdp **ret, char *error, size_t size)
+/* Fills it from the environment. */
+static int read_env(struct simbdp *run)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    struct simbdp *run = xcalloc(1, sizeof *run);
     const char *files = getenv("SIMBDP_INPUT_FILES");
     int r = 0;
-    pthread_once(&once, init_once);
     run->tenant = env("SIMBDP_TENANT_ID");
     run->dataset = env("SIMBDP_DATASET");
     run->run_id = env("SIMBDP_RUN_ID");
@@ -114,14 +120,41 @@ int simbdp_open(struct simbdp **ret, char *error, size_t size)
         run->collection = xstrdup(*run->dataset ? run->dataset : "rows");
     run->in.tenant = run->tenant;
     run->in.dataset = run->dataset;
-    if (r == 0) {
-        *ret = run;
+    return r;
+}
+
+struct open_call {
+    struct simbdp *run;
+    int r;
+};
+
+static void open_run(void *arg)
+{
+    struct open_call *c = arg;
+    c->r = read_env(c->run);
+}
+
+void run_init_library(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, init_once);
+}
+
+int simbdp_open(struct simbdp **ret, char *error, size_t size)
+{
+    run_init_library();
+    struct open_call c = {.run = calloc(1, sizeof *c.run)};
+    if (c.run)
+        c.run->in.report.rejects_fd = -1;
+    bool enough = c.run && mem_try(open_run, &c);
+    if (enough && c.r == 0) {
+        *ret = c.run;
         return SIMBDP_OK;
     }
     if (error && size)
-        snprintf(error, size, "%s", run->err.msg);
-    simbdp_close(run);
-    return SIMBDP_CONFIG;
+        snprintf(error, size, "%s", enough ? c.run->err.msg : no_memory);
+    simbdp_close(c.run);
+    return enough ? SIMBDP_CONFIG : SIMBDP_MEMORY;
 }
 
 void simbdp_close(struct simbdp *run)
@@ -193,8 +226,23 @@ int simbdp_set_collection(struct simbdp *run, const char *collection)
                 run->in.sink || run->drain ? "rows are on their way to a collection already" : "a collection needs a name");
         return SIMBDP_USAGE;
     }
-    xstr_set(&run->collection, collection);
+    char *copy = strdup(collection);
+    if (!copy)
+        return run_no_memory(run);
+    free(run->collection);
+    run->collection = copy;
     return SIMBDP_OK;
+}
+
+int run_no_memory(struct simbdp *run)
+{
+    err_set(&run->err, -ENOMEM, "%s", no_memory);
+    return SIMBDP_MEMORY;
+}
+
+int run_exhausted(struct simbdp *run)
+{
+    return run_fail(run, run_no_memory(run));
 }
 
 int run_fail(struct simbdp *run, int code)
@@ -221,6 +269,8 @@ int run_code(struct simbdp *run, int r)
         return SIMBDP_OK;
     case -ECONNREFUSED:
         return SIMBDP_TEMPORARY;
+    case -ENOMEM:
+        return SIMBDP_MEMORY;
     case -EACCES:
     case ERR_REFUSED:
         return SIMBDP_DENIED;
@@ -285,7 +335,7 @@ static int check_rejects(struct simbdp *run, int fd, enum src_compression c, con
 static int ingest_one(struct simbdp *run, const char *path, const char *name, const char *schema, simbdp_row_fn fn, void *arg)
 {
     struct row_call call = {.run = run, .fn = fn, .arg = arg};
-    struct spec *spec = NULL;
+    AUTO_SPEC struct spec *spec = NULL;
     const char *text = schema ? schema : run->schema ? run->schema : "{}";
     enum src_compression c = src_compression_of(name, NULL);
     AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -312,51 +362,80 @@ static int ingest_one(struct simbdp *run, const char *path, const char *name, co
             code = run_fail(run, run_code(run, r));
         }
     }
-    spec_free(spec);
     return code;
+}
+
+struct ingest_call {
+    struct simbdp *run;
+    const char *path, *schema;
+    simbdp_row_fn fn;
+    void *arg;
+    int code;
+};
+
+static void ingest_files(void *arg)
+{
+    struct ingest_call *c = arg;
+    const struct simbdp *run = c->run;
+    if (c->path)
+        c->code = ingest_one(c->run, c->path, c->path, c->schema, c->fn, c->arg);
+    for (size_t i = 0; !c->path && c->code == SIMBDP_OK && i < run->n_inputs; i++)
+        c->code = ingest_one(c->run, run->inputs[i].path, run->inputs[i].name, c->schema, c->fn, c->arg);
 }
 
 int simbdp_ingest_file(struct simbdp *run, const char *path, const char *schema, simbdp_row_fn fn, void *arg)
 {
-    int code = SIMBDP_OK;
+    struct ingest_call c = {run, path, schema, fn, arg, SIMBDP_OK};
     if (run->failed || run->finished) {
         if (run->finished)
             err_set(&run->err, ERR_USAGE, "the run is finished");
         return run->finished ? SIMBDP_USAGE : run->failed;
     }
-    if (path)
-        return ingest_one(run, path, path, schema, fn, arg);
-    if (!run->n_inputs) {
+    if (!path && !run->n_inputs) {
         err_set(&run->err, ERR_USAGE, "the run has no inputs; name a file");
         return run_fail(run, SIMBDP_USAGE);
     }
-    for (size_t i = 0; code == SIMBDP_OK && i < run->n_inputs; i++)
-        code = ingest_one(run, run->inputs[i].path, run->inputs[i].name, schema, fn, arg);
-    return code;
+    return mem_try(ingest_files, &c) ? c.code : run_exhausted(run);
 }
 
-int simbdp_finish(struct simbdp *run, struct simbdp_result *ret)
+static void flush(void *arg)
 {
-    if (run->finished) {
-        err_set(&run->err, ERR_USAGE, "the run is finished");
-        return SIMBDP_USAGE;
-    }
-    struct report *p = &run->in.report;
+    struct simbdp *run = arg;
     int r = run->failed    ? 0
             : run->drain   ? drain_flush(run->drain, &run->err)
             : run->in.sink ? sink_flush(run->in.sink, &run->err)
                            : 0;
     if (r < 0)
         run_fail(run, run_code(run, r));
+}
+
+static void write_result(void *arg)
+{
+    struct simbdp *run = arg;
+    struct report *p = &run->in.report;
+    p->quality = NULL; /* of an earlier time; gone, should there be no memory for this one */
     if (run->drain)
         quality_log_fill(run->quality, run->drain, p);
     p->checkpoint = 0; /* the app runs again from its start */
     p->parsed_unknown = run->rows_one_by_one;
-    r = report_write(p, *run->reason ? run->reason : NULL, run->failed ? run->err.msg : NULL);
+    int r = report_write(p, *run->reason ? run->reason : NULL, run->failed ? run->err.msg : NULL);
     if (r < 0) {
         err_sys(&run->err, r, "cannot write SIMBDP_RESULT_FILE");
         run_fail(run, SIMBDP_FAILED);
     }
+}
+
+int simbdp_finish(struct simbdp *run, struct simbdp_result *ret)
+{
+    struct report *p = &run->in.report;
+    if (run->finished) {
+        err_set(&run->err, ERR_USAGE, "the run is finished");
+        return SIMBDP_USAGE;
+    }
+    if (!mem_try(flush, run))
+        run_exhausted(run);
+    if (!mem_try(write_result, run))
+        run_exhausted(run);
     run->finished = true;
     if (ret) {
         struct simbdp_result all = {

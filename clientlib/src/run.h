@@ -1,4 +1,7 @@
-/* The inside of a run and a row. */
+/* The inside of a run and a row.
+ *
+ * Out of memory: every public call that allocates by base/mem.h does so below a mem_try of its own, also when a callback makes it
+ * within another; so no frame of the app is ever unwound. Which calls leave the run as it was, and which end it, each says. */
 #ifndef SIMBDP_CLIENTLIB_SRC_RUN_H
 #define SIMBDP_CLIENTLIB_SRC_RUN_H
 
@@ -40,7 +43,8 @@ struct simbdp {
 
 struct simbdp_row {
     struct simbdp *run;
-    bson_t doc;
+    bson_t doc; /* a view of bytes */
+    struct buf bytes;
     const struct record *rec; /* a callback's, else NULL */
     bool changed;
     int64_t number; /* -1: in order */
@@ -48,8 +52,14 @@ struct simbdp_row {
     char why[300];
 };
 
+/* Once in the program. */
+void run_init_library(void);
 /* A failure of the run; the first one stays. */
 int run_fail(struct simbdp *run, int code);
+/* SIMBDP_MEMORY: the call changed nothing. */
+int run_no_memory(struct simbdp *run);
+/* The same, but the call got nobody knows how far: the run has failed, and what it has is only freed. */
+int run_exhausted(struct simbdp *run);
 /* Connects and does what has to be done before the first row. */
 int run_start(struct simbdp *run, const struct spec *spec);
 /* The code of an error of the reader or the sink. */
@@ -68,7 +78,9 @@ int row_call(void *arg, struct record *rec, struct buf *elements);
 int stream_store(struct simbdp *run, const void *elements, size_t n);
 void stream_close(struct simbdp *run);
 
-void row_init(struct simbdp_row *row, struct simbdp *run, const struct buf *elements, const struct record *rec);
+/* An empty one. */
+void row_init(struct simbdp_row *row, struct simbdp *run, const struct record *rec);
 void row_fini(struct simbdp_row *row);
+#define AUTO_ROW __attribute__((cleanup(row_fini)))
 
 #endif

@@ -1,5 +1,6 @@
 #include "base/mem.h"
 #include "run.h"
+#include "base/mem_try.h"
 #include "stream/env.h"
 #include "stream/publisher.h"
 
@@ -41,24 +42,41 @@ static int wait_for_message(struct simbdp *run, int64_t ms)
     }
 }
 
+struct next_call {
+    struct simbdp *run;
+    int timeout_ms, r;
+};
+
+/* 1: there is a message; 0: none; else a code. */
+static void next(void *arg)
+{
+    struct next_call *c = arg;
+    struct simbdp *run = c->run;
+    c->r = run->drain ? 0 : open_drain(run);
+    if (c->r)
+        return;
+    run->has_message = false;
+    bool stopping = atomic_load(&run->stopping);
+    if (stopping && !drain_owes(run->drain))
+        return;
+    c->r = wait_for_message(run, stopping ? 0 : c->timeout_ms);
+    if (c->r < 0)
+        c->r = run_fail(run, run_code(run, c->r));
+}
+
 int simbdp_next(struct simbdp *run, int timeout_ms, struct simbdp_message *ret)
 {
+    struct next_call c = {run, timeout_ms, 0};
     if (run->finished)
         return usage(run, "the run is finished");
     if (run->in.sink)
         return usage(run, "this run stores files or rows; a stream needs a run of its own");
-    int r = run->failed ? run->failed : run->drain ? 0 : open_drain(run);
-    if (r)
-        return r;
-    run->has_message = false;
-    bool stopping = atomic_load(&run->stopping);
-    if (stopping && !drain_owes(run->drain))
-        return 0;
-    r = wait_for_message(run, stopping ? 0 : timeout_ms);
-    if (r < 0)
-        return run_fail(run, run_code(run, r));
-    if (r == 0)
-        return 0;
+    if (run->failed)
+        return run->failed;
+    if (!mem_try(next, &c))
+        return run_exhausted(run);
+    if (c.r <= 0)
+        return c.r;
     const struct subscriber_message *m = &run->message;
     struct simbdp_message all = {.size = ret->size,
                                  .data = m->p,
@@ -84,17 +102,46 @@ int simbdp_done(struct simbdp *run, int64_t sequence)
     return run->failed ? run->failed : settled(run, run->drain ? drain_done(run->drain, (uint64_t)sequence) : -ENOENT);
 }
 
+struct give_up_call {
+    struct drain *drain;
+    uint64_t sequence;
+    uint32_t delay_ms;
+    const char *why;
+    int r;
+};
+
+static void refuse(void *arg)
+{
+    struct give_up_call *c = arg;
+    c->r = drain_refuse(c->drain, c->sequence, c->why);
+}
+
+static void retry(void *arg)
+{
+    struct give_up_call *c = arg;
+    c->r = drain_retry(c->drain, c->sequence, c->delay_ms, c->why);
+}
+
+static int give_up(struct simbdp *run, void (*how)(void *arg), struct give_up_call *c)
+{
+    if (run->failed)
+        return run->failed;
+    if (run->drain && !mem_try(how, c))
+        return run_exhausted(run);
+    return settled(run, run->drain ? c->r : -ENOENT);
+}
+
 int simbdp_refuse(struct simbdp *run, int64_t sequence, const char *why)
 {
-    return run->failed ? run->failed
-                       : settled(run, run->drain ? drain_refuse(run->drain, (uint64_t)sequence, why ? why : "") : -ENOENT);
+    struct give_up_call c = {.drain = run->drain, .sequence = (uint64_t)sequence, .why = why ? why : ""};
+    return give_up(run, refuse, &c);
 }
 
 int simbdp_retry(struct simbdp *run, int64_t sequence, int delay_ms, const char *why)
 {
-    uint32_t delay = delay_ms > 0 ? (uint32_t)delay_ms : 0;
-    return run->failed ? run->failed
-                       : settled(run, run->drain ? drain_retry(run->drain, (uint64_t)sequence, delay, why ? why : "") : -ENOENT);
+    struct give_up_call c = {.drain = run->drain, .sequence = (uint64_t)sequence, .why = why ? why : ""};
+    c.delay_ms = delay_ms > 0 ? (uint32_t)delay_ms : 0;
+    return give_up(run, retry, &c);
 }
 
 static int stream_code(struct simbdp *run, int r)
@@ -110,20 +157,30 @@ int stream_store(struct simbdp *run, const void *elements, size_t n)
     return stream_code(run, r);
 }
 
+struct message_call {
+    struct row_call row;
+    int code;
+};
+
+static void store_message(void *arg)
+{
+    struct message_call *c = arg;
+    struct simbdp *run = c->row.run;
+    run->rows.figures = quality_log_begin(run->quality, run->message.seq);
+    int r = message_read(run->spec, run->message.published_ms, run->message.p, run->message.n, c->row.fn ? row_call : NULL, &c->row,
+                         &run->rows, &run->err);
+    quality_log_end(run->quality, run->message.published_ms, r == 0 ? (int64_t)run->rows.n : -1);
+    c->code = r < 0 ? SIMBDP_DATA : stream_code(run, drain_rows(run->drain, run->message.seq, &run->rows, &run->err));
+}
+
 int simbdp_store_message(struct simbdp *run, simbdp_row_fn fn, void *arg)
 {
-    struct row_call call = {.run = run, .fn = fn, .arg = arg};
+    struct message_call c = {.row = {.run = run, .fn = fn, .arg = arg}};
     if (run->failed)
         return run->failed;
     if (!run->drain || !run->has_message)
         return usage(run, "there is no message; simbdp_next gives one");
-    run->rows.figures = quality_log_begin(run->quality, run->message.seq);
-    int r = message_read(run->spec, run->message.published_ms, run->message.p, run->message.n, fn ? row_call : NULL, &call,
-                         &run->rows, &run->err);
-    quality_log_end(run->quality, run->message.published_ms, r == 0 ? (int64_t)run->rows.n : -1);
-    if (r < 0)
-        return SIMBDP_DATA;
-    return stream_code(run, drain_rows(run->drain, run->message.seq, &run->rows, &run->err));
+    return mem_try(store_message, &c) ? c.code : run_exhausted(run);
 }
 
 int simbdp_ingest_stream(struct simbdp *run, simbdp_row_fn fn, void *arg)
@@ -162,26 +219,46 @@ void stream_close(struct simbdp *run)
 
 struct simbdp_publisher {
     struct publisher *p;
+    bool exhausted; /* memory ran out in the middle of a call: it is only closed */
     struct err err;
 };
 
+static int exhausted(struct simbdp_publisher *p)
+{
+    p->exhausted = true;
+    err_set(&p->err, -ENOMEM, "out of memory");
+    return SIMBDP_MEMORY;
+}
+
+struct publisher_call {
+    struct simbdp_publisher *p;
+    const void *data; /* of publisher_open: the stream */
+    size_t bytes;
+    int timeout_ms, r;
+};
+
+static void open_publisher(void *arg)
+{
+    struct publisher_call *c = arg;
+    AUTO_STREAM_ENV struct stream_env env = {0};
+    c->r = stream_env_read_for(c->data, &env, &c->p->err);
+    if (c->r == 0)
+        c->r = publisher_open(env.endpoint, &env.keys, env.stream, &c->p->p, &c->p->err);
+}
+
 int simbdp_publisher_open(struct simbdp_publisher **ret, const char *stream, char *error, size_t size)
 {
-    struct simbdp_publisher *p = xcalloc(1, sizeof *p);
-    struct stream_env env;
-    int r = stream_env_read_for(stream, &env, &p->err);
-    if (r == 0) {
-        r = publisher_open(env.endpoint, &env.keys, env.stream, &p->p, &p->err);
-        stream_env_fini(&env);
-    }
-    if (r == 0) {
-        *ret = p;
+    run_init_library();
+    struct publisher_call c = {.p = calloc(1, sizeof *c.p), .data = stream};
+    bool enough = c.p && mem_try(open_publisher, &c);
+    if (enough && c.r == 0) {
+        *ret = c.p;
         return SIMBDP_OK;
     }
     if (error && size)
-        snprintf(error, size, "%s", p->err.msg);
-    free(p);
-    return SIMBDP_CONFIG;
+        snprintf(error, size, "%s", enough ? c.p->err.msg : "out of memory");
+    simbdp_publisher_close(c.p);
+    return enough ? SIMBDP_CONFIG : SIMBDP_MEMORY;
 }
 
 static int publisher_code(int r)
@@ -193,14 +270,28 @@ static int publisher_code(int r)
                               : SIMBDP_FAILED;
 }
 
+static void put(void *arg)
+{
+    struct publisher_call *c = arg;
+    c->r = publisher_put(c->p->p, c->data, c->bytes, c->timeout_ms, &c->p->err);
+}
+
 int simbdp_publish(struct simbdp_publisher *p, const void *data, size_t bytes, int timeout_ms)
 {
-    return publisher_code(publisher_put(p->p, data, bytes, timeout_ms, &p->err));
+    struct publisher_call c = {p, data, bytes, timeout_ms, 0};
+    return !p->exhausted && mem_try(put, &c) ? publisher_code(c.r) : exhausted(p);
+}
+
+static void flush(void *arg)
+{
+    struct publisher_call *c = arg;
+    c->r = publisher_flush(c->p->p, c->timeout_ms, &c->p->err);
 }
 
 int simbdp_publisher_flush(struct simbdp_publisher *p, int timeout_ms)
 {
-    return publisher_code(publisher_flush(p->p, timeout_ms, &p->err));
+    struct publisher_call c = {p, NULL, 0, timeout_ms, 0};
+    return !p->exhausted && mem_try(flush, &c) ? publisher_code(c.r) : exhausted(p);
 }
 
 int64_t simbdp_publisher_confirmed(const struct simbdp_publisher *p)

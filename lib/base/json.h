@@ -32,6 +32,9 @@ void json_from_bson(const bson_t *doc, struct buf *out);
  * of it. False when the bytes are no elements. */
 bool json_doc_of_elements(const void *elements, size_t n, struct buf *room, bson_t *ret);
 
+/* Of a document that is initialised where it is declared. */
+#define AUTO_BSON_DOC __attribute__((cleanup(bson_destroy)))
+
 static inline void bson_cleanup(bson_t **doc)
 {
     if (*doc)

@@ -12,16 +12,20 @@ void mem_on_exhausted(void (*fn)(void))
     on_exhausted = fn;
 }
 
+void mem_exhausted(void)
+{
+    static const char msg[] = "{\"level\":\"error\",\"event\":\"out_of_memory\"}\n";
+    if (on_exhausted)
+        on_exhausted();
+    if (write(2, msg, sizeof msg - 1) < 0) {
+    }
+    abort();
+}
+
 static void *check(void *p)
 {
-    if (!p && on_exhausted)
-        on_exhausted();
-    if (!p) {
-        static const char msg[] = "{\"level\":\"error\",\"event\":\"out_of_memory\"}\n";
-        if (write(2, msg, sizeof msg - 1) < 0) {
-        }
-        abort();
-    }
+    if (!p)
+        mem_exhausted();
     return p;
 }
 

@@ -107,7 +107,8 @@ int drain_open(const struct drain_options *o, struct drain **ret, struct err *e)
         return err_set(e, ERR_CONFIG,
                        "on_key_conflict = \"replace\" is not for streams: messages that are delivered again come behind "
                        "younger ones; use \"keep\" or \"reject\"");
-    struct drain *d = xcalloc(1, sizeof *d);
+    AUTO_DRAIN struct drain *d = xcalloc(1, sizeof *d);
+    d->wake_fd = -1;
     struct sink_options so = {.url = o->url,
                               .database = o->database,
                               .collection = o->collection,
@@ -124,23 +125,21 @@ int drain_open(const struct drain_options *o, struct drain **ret, struct err *e)
     int r = d->wake_fd < 0 ? err_sys(e, -errno, "cannot make an eventfd") : sink_open(&so, &d->sink, e);
     if (r == 0)
         r = subscriber_open(o->endpoint, &o->keys, o->stream, o->subscription, d->window, WINDOW_BYTES, &d->s, e);
-    if (r < 0) {
-        drain_close(d);
+    if (r < 0)
         return r;
-    }
     if (drain_is_at_most_once(d))
         subscriber_ack_first(d->s);
     d->reporter = reporter_open();
     sink_set_wake_fd(d->sink, d->wake_fd);
     subscriber_watch(d->s, d->wake_fd);
-    *ret = d;
+    *ret = TAKE(d);
     return 0;
 }
 
 int drain_open_here(const struct spec *spec, const char *database, const char *collection, uint32_t max_messages,
                     struct drain **ret, struct err *e)
 {
-    struct stream_env env;
+    AUTO_STREAM_ENV struct stream_env env = {0};
     int r = stream_env_read(&env, e);
     if (r < 0)
         return r;
@@ -154,9 +153,7 @@ int drain_open_here(const struct spec *spec, const char *database, const char *c
                               .database = database,
                               .collection = collection,
                               .spec = spec};
-    r = drain_open(&o, ret, e);
-    stream_env_fini(&env);
-    return r;
+    return drain_open(&o, ret, e);
 }
 
 static void limit_from(const char *name, int64_t *ret)
@@ -249,12 +246,14 @@ static void settle(struct drain *d)
         if (ready && h->why) {
             subscriber_nack(d->s, &(struct wire_range){h->seq, h->seq}, 1, WIRE_NEVER, h->why);
             d->counts.refused++;
-            free(h->why);
+            free(TAKE(h->why));
         } else if (ready) {
             done[n++] = (struct done){h->seq, h->rows};
             d->counts.acknowledged++;
         } else {
-            d->held[kept++] = *h;
+            struct held moved = *h;
+            h->why = NULL;
+            d->held[kept++] = moved;
         }
     }
     d->n_held = kept;

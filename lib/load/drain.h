@@ -13,6 +13,7 @@
 #ifndef SIMBDP_LOAD_DRAIN_H
 #define SIMBDP_LOAD_DRAIN_H
 
+#include "base/mem.h"
 #include "read/message.h"
 #include "sink.h"
 #include "stream/env.h"
@@ -47,6 +48,8 @@ int drain_open_here(const struct spec *spec, const char *database, const char *c
 int drain_spec(const char *schema, struct spec **ret, struct err *e);
 /* Gives back what is held. NULL is fine. */
 void drain_close(struct drain *d);
+AUTO_DEFINE(drain, drain_close)
+#define AUTO_DRAIN __attribute__((cleanup(drain_close_auto)))
 
 /* Waits up to `ms` (-1: for ever) for the next message: 1, or 0 when none came or drain_wake was called. Meanwhile rows are stored,
  * messages acknowledged, leases extended. Errors of sink_flush and index_make; ERR_REFUSED: by the broker. Nothing works after an

@@ -15,14 +15,14 @@ static int make_index(struct sink *s, char *const *columns, size_t n, const stru
     bson_t command = BSON_INITIALIZER, list, index, keys, reply;
     AUTO_BUF struct buf name = {0};
     buf_adds(&name, "simbdp_unique");
+    for (size_t i = 0; i < n; i++)
+        buf_addf(&name, "_%s", spec_target(spec, columns[i]));
     bson_append_utf8(&command, "createIndexes", -1, mongoc_collection_get_name(sink_collection(s)), -1);
     bson_append_array_begin(&command, "indexes", -1, &list);
     bson_append_document_begin(&list, "0", 1, &index);
     bson_append_document_begin(&index, "key", -1, &keys);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++)
         bson_append_int32(&keys, spec_target(spec, columns[i]), -1, 1);
-        buf_addf(&name, "_%s", spec_target(spec, columns[i]));
-    }
     bson_append_document_end(&index, &keys);
     bson_append_utf8(&index, "name", -1, name.p, (int)name.n);
     bson_append_bool(&index, "unique", -1, true);

@@ -209,8 +209,8 @@ static int look(struct ingest *in, struct reader *rd, const struct spec *spec, s
 int ingest_input(struct ingest *in, int fd, enum src_compression c, const struct spec *spec, ingest_row_fn fn, void *arg,
                  struct err *e)
 {
-    struct src *s = src_new(fd, c, -1, NULL, NULL);
-    struct reader *rd = reader_new(s, spec);
+    AUTO_SRC struct src *s = src_new(fd, c, -1, NULL, NULL);
+    AUTO_READER struct reader *rd = reader_new(s, spec);
     struct record rec;
     AUTO_BUF struct buf row = {0};
     int r = 0, n = 0;
@@ -229,15 +229,13 @@ int ingest_input(struct ingest *in, int fd, enum src_compression c, const struct
     }
     in->base += reader_offset(rd);
     in->report.bytes += src_raw_bytes(s);
-    reader_free(rd);
-    src_free(s);
     return r ? r : n;
 }
 
 int ingest_count_rejects(int fd, enum src_compression c, const struct spec *spec, struct ingest_rejects *ret, struct err *e)
 {
-    struct src *s = src_new(fd, c, -1, NULL, NULL);
-    struct reader *rd = reader_new(s, spec);
+    AUTO_SRC struct src *s = src_new(fd, c, -1, NULL, NULL);
+    AUTO_READER struct reader *rd = reader_new(s, spec);
     struct record rec;
     AUTO_BUF struct buf row = {0};
     int n;
@@ -246,8 +244,6 @@ int ingest_count_rejects(int fd, enum src_compression c, const struct spec *spec
         ret->rows++;
         ret->rejects += reader_row(rd, &rec, &row) < 0;
     }
-    reader_free(rd);
-    src_free(s);
     return n;
 }
 

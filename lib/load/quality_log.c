@@ -20,9 +20,9 @@ struct quality_log *quality_log_open(void)
     const char *wanted = getenv("SIMBDP_QUALITY");
     if (wanted && !strcmp(wanted, "0"))
         return NULL;
-    struct quality_log *l = xcalloc(1, sizeof *l);
+    AUTO_QUALITY_LOG struct quality_log *l = xcalloc(1, sizeof *l);
     quality_init(&l->today, clk_day(clk_wall_ms()));
-    return l;
+    return TAKE(l);
 }
 
 void quality_log_close(struct quality_log *l)

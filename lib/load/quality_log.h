@@ -15,6 +15,8 @@ struct quality_log;
 /* NULL: SIMBDP_QUALITY of the environment says "0". All calls accept NULL. */
 struct quality_log *quality_log_open(void);
 void quality_log_close(struct quality_log *l);
+AUTO_DEFINE(quality_log, quality_log_close)
+#define AUTO_QUALITY_LOG __attribute__((cleanup(quality_log_close_auto)))
 
 /* Where the rows of message `seq` are to be counted. Valid until the next call; NULL: nowhere. */
 struct figures *quality_log_begin(struct quality_log *l, uint64_t seq);

@@ -38,15 +38,15 @@ struct row {
 };
 
 struct batch {
-    enum { FREE, FILLING, QUEUED, WORKING, DONE } state;
+    enum batch_state { FREE, FILLING, QUEUED, WORKING, DONE } state; /* under the sink's lock */
     uint64_t number;
     struct buf command, raw;
     size_t array_at; /* of the array's length */
     struct row *rows;
     size_t n_rows, cap_rows;
     int64_t end;
-    bool failed;
-    bson_t reply; /* initialised when DONE */
+    bool failed, exhausted; /* exhausted: there was no memory */
+    bson_t reply;           /* initialised when DONE */
     bson_error_t error;
     bool *ours; /* rows whose key is there already, under their own _id: stored before */
 };
@@ -149,12 +149,19 @@ static void add_index(struct buf *b, size_t i)
     buf_add(b, p, (size_t)(text + sizeof text - p));
 }
 
+static void set_state(struct sink *s, struct batch *b, enum batch_state state)
+{
+    pthread_mutex_lock(&s->lock);
+    b->state = state;
+    pthread_mutex_unlock(&s->lock);
+}
+
 static void start_batch(struct sink *s, struct batch *b)
 {
-    b->state = FILLING;
+    set_state(s, b, FILLING);
     b->number = s->next_number++;
     b->n_rows = b->raw.n = b->command.n = 0;
-    b->failed = false;
+    b->failed = b->exhausted = false;
     b->end = s->passed;
     struct buf *c = &b->command;
     open_document(c);
@@ -264,13 +271,20 @@ static const uint8_t *id_in(const struct sink *s, const bson_t *doc, size_t *ret
     return len == SINK_ID_BYTES ? id : NULL;
 }
 
-/* A key that is there already may be this row's own, stored before a crash: servers tell of the index they meet first. */
+/* A key that is there already may be this row's own, stored before a crash: servers tell of the index they meet first. On a thread
+ * that no mem_try is on. */
 static void find_ours(struct worker *w, struct batch *b)
 {
     bson_iter_t it;
     bson_t ids = BSON_INITIALIZER, query = BSON_INITIALIZER, in, error;
-    AUTO_FREE size_t *index = xcalloc(b->n_rows + 1, sizeof *index);
+    AUTO_FREE size_t *index = calloc(b->n_rows + 1, sizeof *index);
     size_t n = 0;
+    free(b->ours);
+    b->ours = calloc(b->n_rows + 1, sizeof *b->ours);
+    if (!index || !b->ours) {
+        b->failed = b->exhausted = true;
+        return;
+    }
     bson_append_document_begin(&query, "_id", 3, &in);
     if (json_get_iter(&b->reply, "writeErrors", &it))
         while (json_next_doc(&it, &error)) {
@@ -291,8 +305,6 @@ static void find_ours(struct worker *w, struct batch *b)
         mongoc_cursor_t *c = mongoc_collection_find_with_opts(w->collection, &query, opts, NULL);
         const bson_t *doc;
         bson_error_t be;
-        free(b->ours);
-        b->ours = xcalloc(b->n_rows, sizeof *b->ours);
         while (mongoc_cursor_next(c, &doc)) {
             size_t len;
             const uint8_t *id = id_in(w->s, doc, &len);
@@ -416,36 +428,31 @@ static void add_worker(struct sink *s)
 int sink_open(const struct sink_options *o, struct sink **ret, struct err *e)
 {
     bson_error_t be;
-    struct sink *s = xcalloc(1, sizeof *s);
+    AUTO_SINK struct sink *s = xcalloc(1, sizeof *s);
     s->o = *o;
     s->wake_fd = -1;
-    s->database = xstrdup(o->database);
-    s->collection_name = xstrdup(o->collection);
     s->max_workers = o->replace || o->in_order ? 1 : MAX_WORKERS;
     s->n_batches = s->max_workers + 1;
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->work, NULL);
     pthread_cond_init(&s->done, NULL);
+    s->database = xstrdup(o->database);
+    s->collection_name = xstrdup(o->collection);
     s->uri = o->url ? mongoc_uri_new_with_error(o->url, &be) : NULL;
-    if (!s->uri) {
-        int r = err_set(e, ERR_CONFIG, "MONGO_URL is %s", o->url ? be.message : "not set");
-        sink_close(s);
-        return r;
-    }
+    if (!s->uri)
+        return err_set(e, ERR_CONFIG, "MONGO_URL is %s", o->url ? be.message : "not set");
     mongoc_uri_set_option_as_int32(s->uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, SELECTION_MS);
     mongoc_uri_set_option_as_int32(s->uri, MONGOC_URI_SOCKETTIMEOUTMS, SOCKET_MS);
     s->client = mongoc_client_new_from_uri(s->uri);
-    if (!s->client) {
-        sink_close(s);
+    if (!s->client)
         return err_set(e, ERR_CONFIG, "MONGO_URL cannot be used");
-    }
     mongoc_client_set_error_api(s->client, MONGOC_ERROR_API_VERSION_2);
     s->collection = mongoc_client_get_collection(s->client, s->database, s->collection_name);
     s->concern = mongoc_write_concern_new();
     mongoc_write_concern_set_w(s->concern, MONGOC_WRITE_CONCERN_W_MAJORITY);
     mongoc_write_concern_set_journal(s->concern, true);
     mongoc_collection_set_write_concern(s->collection, s->concern);
-    *ret = s;
+    *ret = TAKE(s);
     return 0;
 }
 
@@ -530,7 +537,9 @@ static int collect(struct sink *s, struct batch *b, struct err *e)
     int64_t stored = (int64_t)b->n_rows;
     int r = 0;
     crash_at(CRASH_load_insert);
-    if (b->failed) {
+    if (b->exhausted) {
+        r = err_sys(e, -ENOMEM, "cannot store documents");
+    } else if (b->failed) {
         r = sink_error(&b->error, "cannot store documents", e);
     } else {
         if (json_get_iter(&b->reply, "writeErrors", &it))
@@ -549,7 +558,7 @@ static int collect(struct sink *s, struct batch *b, struct err *e)
         buf_fini(&b->command);
     if (b->raw.cap > KEPT_BYTES)
         buf_fini(&b->raw);
-    b->state = FREE;
+    set_state(s, b, FREE);
     s->collected++;
     return r;
 }
@@ -593,7 +602,7 @@ static int send_batch(struct sink *s, struct err *e)
     if (!s->n_workers) {
         struct worker self = {.s = s, .client = s->client, .collection = s->collection};
         run_batch(&self, b);
-        b->state = DONE;
+        set_state(s, b, DONE);
     }
     return wait_for_batches(s, false, e);
 }

@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/mem.h"
 
 #include <mongoc/mongoc.h>
 #include <stdbool.h>
@@ -41,6 +42,8 @@ struct sink;
 /* Connects; does not ask the server anything. ERR_CONFIG: the URL. The strings are copied. */
 int sink_open(const struct sink_options *o, struct sink **ret, struct err *e);
 void sink_close(struct sink *s); /* abandons what was not flushed; accepts NULL */
+AUTO_DEFINE(sink, sink_close)
+#define AUTO_SINK __attribute__((cleanup(sink_close_auto)))
 
 /* For what has to be done before the first row. */
 mongoc_collection_t *sink_collection(struct sink *s); /* borrowed; majority, journal */

@@ -38,6 +38,7 @@ struct csv {
 
 void csv_init(struct csv *c, const struct dialect *d); /* borrows d */
 void csv_fini(struct csv *c);
+#define AUTO_CSV __attribute__((cleanup(csv_fini)))
 
 /* The record at the window's start: true, with its cells in c->cells; they are valid until the next call and while the
  * window stays. False: more must be read. Call csv_advance behind every true, csv_moved after every window_grow. */

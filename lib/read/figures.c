@@ -33,7 +33,8 @@ void figures_column(struct figures *f, size_t i, const char *name)
     if (i != f->n_columns || i >= FIGURES_MAX_COLUMNS)
         return;
     f->columns = xrealloc(f->columns, (i + 1) * sizeof(struct column *));
-    f->columns[f->n_columns++] = xcalloc(1, sizeof(struct column));
+    f->columns[i] = xcalloc(1, sizeof(struct column));
+    f->n_columns++;
     f->columns[i]->name = xstrdup(name);
     f->columns[i]->first = VALUE_null;
     f->columns[i]->bits = FIGURES_BITS;

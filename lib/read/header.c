@@ -50,14 +50,16 @@ void header_add(struct header *h, const struct cell *cells, size_t n_cells, bool
             n--;
         if (i == h->n) {
             h->names = xrealloc(h->names, (i + 1) * sizeof *h->names);
-            h->names[h->n++] = xstrndup(p, n);
+            h->names[i] = xstrndup(p, n);
+            h->n++;
         } else if (n && *h->names[i]) {
             char *joined = xasprintf("%s_%.*s", h->names[i], (int)n, p);
             free(h->names[i]);
             h->names[i] = joined;
         } else if (n) {
+            char *name = xstrndup(p, n);
             free(h->names[i]);
-            h->names[i] = xstrndup(p, n);
+            h->names[i] = name;
         }
     }
 }
@@ -72,8 +74,9 @@ int header_check(struct header *h, struct err *e)
     AUTO_FREE char **sorted = xcalloc(h->n + 1, sizeof *sorted);
     for (size_t i = 0; i < h->n; i++)
         if (!*h->names[i]) {
+            char *name = xasprintf("column_%zu", i + 1);
             free(h->names[i]);
-            h->names[i] = xasprintf("column_%zu", i + 1);
+            h->names[i] = name;
         }
     if (h->n) {
         memcpy(sorted, h->names, h->n * sizeof *sorted);
@@ -92,6 +95,25 @@ struct field {
     char *name; /* that it is stored under */
     size_t column;
 };
+
+/* One for each column: where it is stored now, whether that changes, and what its name becomes. */
+struct repair {
+    size_t n;
+    struct field *fields;
+    bool *change;
+    char **names;
+};
+
+static void repair_fini(struct repair *r)
+{
+    for (size_t i = 0; i < r->n; i++) {
+        free(r->fields ? r->fields[i].name : NULL);
+        free(r->names ? r->names[i] : NULL);
+    }
+    free(r->fields);
+    free(r->change);
+    free(r->names);
+}
 
 static char *field_of(const struct spec *s, const char *name)
 {
@@ -121,22 +143,25 @@ static bool taken(const struct spec *s, const struct field *fields, size_t n, co
 /* Each try meets another name of the file, and numbers differ, so that all of them together are not many. */
 static char *new_name(const struct spec *s, const struct field *fields, size_t n, const char *from, size_t column)
 {
-    char *name = xasprintf("%s_%zu", *from ? from : "column", column + 1);
+    AUTO_FREE char *name = xasprintf("%s_%zu", *from ? from : "column", column + 1);
     while (taken(s, fields, n, name)) {
         char *longer = xasprintf("%s_%zu", name, column + 1);
         free(name);
         name = longer;
     }
-    return name;
+    return TAKE(name);
 }
 
 void header_repair(struct header *h, const struct spec *s)
 {
-    AUTO_FREE struct field *fields = xcalloc(h->n + 1, sizeof *fields);
-    AUTO_FREE bool *change = xcalloc(h->n + 1, sizeof *change);
-    AUTO_FREE char **names = xcalloc(h->n + 1, sizeof *names);
-    for (size_t i = 0; i < h->n; i++)
-        fields[i] = (struct field){field_of(s, h->names[i]), i};
+    __attribute__((cleanup(repair_fini))) struct repair r = {.n = h->n};
+    struct field *fields = r.fields = xcalloc(h->n + 1, sizeof *r.fields);
+    bool *change = r.change = xcalloc(h->n + 1, sizeof *r.change);
+    char **names = r.names = xcalloc(h->n + 1, sizeof *r.names);
+    for (size_t i = 0; i < h->n; i++) {
+        fields[i].name = field_of(s, h->names[i]);
+        fields[i].column = i;
+    }
     qsort(fields, h->n, sizeof *fields, by_field);
     for (size_t i = 0; i < h->n; i++)
         change[fields[i].column] =
@@ -152,11 +177,10 @@ void header_repair(struct header *h, const struct spec *s)
             header_repaired(h, "column %zu has no name: read as '%.*s'", i + 1, NAME_SHOWN, names[i]);
     }
     for (size_t i = 0; i < h->n; i++) {
-        free(fields[i].name);
         if (!change[i])
             continue;
         free(h->names[i]);
-        h->names[i] = names[i];
+        h->names[i] = TAKE(names[i]);
     }
     if (h->n_unsaid)
         buf_addf(&h->repaired, "; and %zu more", h->n_unsaid);

@@ -108,8 +108,8 @@ int message_read(const struct spec *spec, int64_t published_ms, const void *p, s
                  struct message_rows *ret, struct err *e)
 {
     struct spec s = settle(spec, published_ms, p, n);
-    struct src *src = src_new_text(p, n);
-    struct reader *rd = reader_new(src, &s);
+    AUTO_SRC struct src *src = src_new_text(p, n);
+    AUTO_READER struct reader *rd = reader_new(src, &s);
     if (ret->figures)
         reader_set_figures(rd, ret->figures);
     struct record rec;
@@ -145,8 +145,6 @@ int message_read(const struct spec *spec, int64_t published_ms, const void *p, s
         r = e->code = ERR_FORMAT; /* a header that is no good, too, is this message's fault */
     if (r >= 0 && !seen)
         r = err_set(e, ERR_FORMAT, "the message has no rows");
-    reader_free(rd);
-    src_free(src);
     return r < 0 ? ERR_FORMAT : 0;
 }
 

@@ -27,12 +27,13 @@ struct target {
 static void add_op(struct plan *p, enum op_kind kind, uint32_t column, const char *key, size_t n)
 {
     p->ops = xrealloc(p->ops, (p->n_ops + 1) * sizeof *p->ops);
-    struct op *o = &p->ops[p->n_ops++];
+    struct op *o = &p->ops[p->n_ops];
     *o = (struct op){.kind = kind, .column = column, .n_key = (uint32_t)n + 1};
     if (n + 1 <= KEY_ROOM)
         memcpy(o->key, key, n);
     else
         o->long_key = xstrndup(key, n);
+    p->n_ops++;
     p->room += n + 2 + 24 + KEY_ROOM;
 }
 
@@ -83,8 +84,9 @@ static void init_plan(struct plan *p, const struct spec *s)
     }
     p->match = pcre2_match_data_create(1, NULL);
     p->match_limits = pcre2_match_context_create(NULL);
-    if (p->match_limits)
-        pcre2_set_match_limit(p->match_limits, REGEX_STEPS);
+    if (!p->match || !p->match_limits)
+        mem_exhausted();
+    pcre2_set_match_limit(p->match_limits, REGEX_STEPS);
 }
 
 /* The value of a constant, once and for all. */
@@ -158,15 +160,29 @@ static int check_header(const struct spec *s, char *const *columns, size_t n, st
     return 0;
 }
 
+/* What the columns are stored as; NULL where a constant goes over one. */
+struct names {
+    char **v;
+    size_t n;
+};
+
+static void names_fini(struct names *l)
+{
+    for (size_t i = 0; l->v && i < l->n; i++)
+        free(l->v[i]);
+    free(l->v);
+}
+
 int plan_new_csv(const struct spec *s, const struct dialect *d, char *const *columns, size_t n, struct plan **ret, struct err *e)
 {
     int r = check_header(s, columns, n, e);
     if (r < 0)
         return r;
-    struct plan *p = xcalloc(1, sizeof *p);
+    AUTO_PLAN struct plan *p = xcalloc(1, sizeof *p);
     size_t n_targets = 0;
     AUTO_FREE struct target *t = xcalloc(n + s->n_rules + 1, sizeof *t);
-    AUTO_FREE char **fields = xcalloc(n + 1, sizeof *fields);
+    __attribute__((cleanup(names_fini))) struct names names = {.n = n};
+    char **fields = names.v = xcalloc(n + 1, sizeof *fields);
     init_plan(p, s);
     p->n_cells = n;
     p->columns = xcalloc(n + s->n_rules + 1, sizeof *p->columns);
@@ -195,18 +211,14 @@ int plan_new_csv(const struct spec *s, const struct dialect *d, char *const *col
         r = check_paths(t, n_targets, e);
     if (r == 0)
         add_ops(p, t, n_targets);
-    for (size_t i = 0; i < n; i++)
-        free(fields[i]);
-    if (r < 0)
-        plan_free(p);
-    else
-        *ret = p;
+    if (r == 0)
+        *ret = TAKE(p);
     return r;
 }
 
 struct plan *plan_new_json(const struct spec *s)
 {
-    struct plan *p = xcalloc(1, sizeof *p);
+    AUTO_PLAN struct plan *p = xcalloc(1, sizeof *p);
     size_t n_targets = 0;
     AUTO_FREE struct target *t = xcalloc(s->n_rules + 1, sizeof *t);
     init_plan(p, s);
@@ -226,7 +238,7 @@ struct plan *plan_new_json(const struct spec *s)
         p->n_columns++;
     }
     add_ops(p, t, n_targets);
-    return p;
+    return TAKE(p);
 }
 
 void plan_free(struct plan *p)

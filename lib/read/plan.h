@@ -11,6 +11,8 @@ int plan_new_csv(const struct spec *s, const struct dialect *d, char *const *col
 /* For a JSON file. */
 struct plan *plan_new_json(const struct spec *s);
 void plan_free(struct plan *p); /* accepts NULL */
+AUTO_DEFINE(plan, plan_free)
+#define AUTO_PLAN __attribute__((cleanup(plan_free_auto)))
 
 /* The figures may be those of other files, or messages, with other columns. */
 void plan_set_figures(struct plan *p, struct figures *f);

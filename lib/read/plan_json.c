@@ -85,21 +85,18 @@ static bool has_twin_keys(const bson_t *doc, bool deep)
 bool plan_json_cell(struct plan *p, const struct cell *c, struct value *v)
 {
     AUTO_BUF struct buf text = {0};
-    bson_t doc;
-    bool ok = false;
+    AUTO_BSON_DOC bson_t doc = BSON_INITIALIZER;
     buf_adds(&text, "{\"v\":");
     buf_add(&text, c->p, c->n);
     buf_adds(&text, "}");
     size_t at;
-    if (json_trap(text.p, text.n, &at) || !bson_init_from_json(&doc, text.p, (ssize_t)text.n, NULL))
+    if (json_trap(text.p, text.n, &at) || json_read(text.p, text.n, &doc, NULL) < 0)
         return false;
-    if (bson_count_keys(&doc) == 1 && bson_has_field(&doc, "v") && !has_twin_keys(&doc, true)) {
-        *v = (struct value){.type = VALUE_json, .p = c->p, .n = c->n, .i = (int64_t)p->json.n};
-        buf_add(&p->json, bson_get_data(&doc), doc.len);
-        ok = true;
-    }
-    bson_destroy(&doc);
-    return ok;
+    if (bson_count_keys(&doc) != 1 || !bson_has_field(&doc, "v") || has_twin_keys(&doc, true))
+        return false;
+    *v = (struct value){.type = VALUE_json, .p = c->p, .n = c->n, .i = (int64_t)p->json.n};
+    buf_add(&p->json, bson_get_data(&doc), doc.len);
+    return true;
 }
 
 /* The member under `it` as the type its rule asks for. */
@@ -291,7 +288,7 @@ static void count_members(struct plan *p, const bson_t *doc, const struct record
 
 int plan_json(struct plan *p, struct record *rec, struct buf *out)
 {
-    bson_t doc;
+    AUTO_BSON_DOC bson_t doc = BSON_INITIALIZER;
     bson_error_t be;
     size_t i = 0;
     int r = 0;
@@ -307,6 +304,7 @@ int plan_json(struct plan *p, struct record *rec, struct buf *out)
         return plan_refuse(p, rec, "json", 0, "%s", trap);
     }
     if (!bson_init_from_json(&doc, rec->raw, (ssize_t)rec->n, &be)) {
+        bson_init(&doc); /* it has been destroyed */
         for (char *c = be.message; *c; c++)
             if ((unsigned char)*c < 0x20)
                 *c = ' ';
@@ -329,6 +327,5 @@ int plan_json(struct plan *p, struct record *rec, struct buf *out)
         buf_add(out, bson_get_data(&doc) + 4, doc.len - 5);
     if (r == 0 && p->figures)
         count_members(p, &doc, rec);
-    bson_destroy(&doc);
     return r;
 }

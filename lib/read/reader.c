@@ -368,14 +368,15 @@ static int name_columns(struct reader *r, struct err *e)
     if (n == 0)
         return 0;
     /* As many as most rows have, or else the first row, which stays where it is. */
-    r->header.n = r->dialect.n_cells ? r->dialect.n_cells : r->csv.n_cells;
+    size_t n_columns = r->dialect.n_cells ? r->dialect.n_cells : r->csv.n_cells;
     if (r->spec->fixed_columns) {
-        r->header.n = 0;
+        n_columns = 0;
         for (size_t i = 0; i < r->spec->n_rules; i++)
-            r->header.n += !r->spec->rules[i].value;
+            n_columns += !r->spec->rules[i].value;
     }
-    r->header.names = xcalloc(r->header.n + 1, sizeof *r->header.names);
-    for (size_t i = 0; i < r->header.n; i++) {
+    r->header.names = xcalloc(n_columns + 1, sizeof *r->header.names);
+    r->header.n = n_columns;
+    for (size_t i = 0; i < n_columns; i++) {
         while (k < r->spec->n_rules && r->spec->rules[k].value)
             k++;
         r->header.names[i] = k < r->spec->n_rules ? xstrdup(r->spec->rules[k++].name) : xasprintf("column_%zu", i + 1);
@@ -570,11 +571,10 @@ int reader_next(struct reader *r, struct record *rec, struct err *e)
 
 int reader_json_row(const struct spec *spec, struct record *rec, struct buf *out)
 {
-    struct plan *p = plan_new_json(spec);
+    AUTO_PLAN struct plan *p = plan_new_json(spec);
     int r = plan_json(p, rec, out);
     if (r < 0)
         rec->reject = "not an object that can be stored"; /* the text went with the plan */
-    plan_free(p);
     return r;
 }
 

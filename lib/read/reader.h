@@ -34,6 +34,8 @@ struct reader;
 /* Borrows both. */
 struct reader *reader_new(struct src *s, const struct spec *spec);
 void reader_free(struct reader *r); /* accepts NULL */
+AUTO_DEFINE(reader, reader_free)
+#define AUTO_READER __attribute__((cleanup(reader_free_auto)))
 
 /* 1 and a record, 0 at the end. Negative with `e`: of the source; ERR_FORMAT the header is damaged, or as said above; ERR_CONFIG
  * the spec's columns contradict the header. The dialect and the header are found before the first record. */

@@ -173,9 +173,9 @@ static struct trial try_dialect(const struct dialect *d, const char *p, size_t n
     struct trial t = {0};
     struct {
         size_t cells, rows;
-    } patterns[MAX_PATTERNS];
+    } patterns[MAX_PATTERNS] = {0};
     size_t n_patterns = 0, cells = 0, values = 0;
-    struct csv c;
+    AUTO_CSV struct csv c = {0};
     struct csv_row row;
     csv_init(&c, d);
     skip_lines(&c, &w, d->skip_rows > 0 ? d->skip_rows : 0);
@@ -201,7 +201,6 @@ static struct trial try_dialect(const struct dialect *d, const char *p, size_t n
             values += like_a_value(&c.cells[k]);
         cells += c.n_cells;
     }
-    csv_fini(&c);
     double sum = 0;
     for (size_t i = 0; i < n_patterns; i++) {
         double columns = (double)patterns[i].cells;
@@ -375,7 +374,7 @@ static void look_at_rows(const struct spec *s, const struct dialect *d, const ch
                          struct first_rows *f, int *ret_preamble)
 {
     struct window w = sample_window(p, n, whole);
-    struct csv c;
+    AUTO_CSV struct csv c = {0};
     struct csv_row row;
     bool open = true;
     csv_init(&c, d);
@@ -399,7 +398,6 @@ static void look_at_rows(const struct spec *s, const struct dialect *d, const ch
         }
         f->n++;
     }
-    csv_fini(&c);
 }
 
 /* True when column i holds numbers and nothing else from row `from` on. */

@@ -72,7 +72,8 @@ const char *key_conflict_name(enum on_key_conflict v)
 static void strs_add(struct strs *l, const char *s)
 {
     l->v = xrealloc(l->v, (l->n + 1) * sizeof *l->v);
-    l->v[l->n++] = xstrdup(s);
+    l->v[l->n] = xstrdup(s);
+    l->n++;
 }
 
 static void strs_free(struct strs *l)
@@ -173,6 +174,8 @@ static int compile(struct parse *p, struct rule *u)
     u->code = pcre2_compile((PCRE2_SPTR)u->regex, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_NO_UTF_CHECK, &code, &at, NULL);
     if (u->code)
         return 0;
+    if (code == PCRE2_ERROR_HEAP_FAILED)
+        mem_exhausted();
     pcre2_get_error_message(code, why, sizeof why);
     AUTO_FREE char *text = xasprintf("%s at character %zu of \"%s\"", (char *)why, (size_t)at, u->regex);
     return bad(p, "regex", text);
@@ -334,7 +337,7 @@ static int parse_all(struct parse *p, const bson_t *doc)
 
 int spec_parse(const char *json, size_t n, struct spec **ret, int *ret_rule, struct err *e)
 {
-    struct spec *s = xcalloc(1, sizeof *s);
+    AUTO_SPEC struct spec *s = xcalloc(1, sizeof *s);
     struct parse p = {s, e, -1};
     s->line_end = s->skip_rows = s->header_rows = s->footer_rows = SNIFFED;
     s->max_row_bytes = s->max_rows = s->max_columns = -1;
@@ -342,10 +345,8 @@ int spec_parse(const char *json, size_t n, struct spec **ret, int *ret_rule, str
     int r = doc ? parse_all(&p, doc) : ERR_FORMAT;
     if (ret_rule)
         *ret_rule = p.rule;
-    if (r < 0)
-        spec_free(s);
-    else
-        *ret = s;
+    if (r == 0)
+        *ret = TAKE(s);
     return r;
 }
 

@@ -9,6 +9,7 @@
 #define SIMBDP_READ_SPEC_H
 
 #include "base/err.h"
+#include "base/mem.h"
 #include "base/strs.h"
 #include "dialect.h"
 #include "value.h"
@@ -64,6 +65,8 @@ enum { SPEC_MAX_ROW_BYTES = 16 << 20, SPEC_MAX_BYTES = 100 << 10 };
 /* Checks everything. *ret_rule (may be NULL): index of the column at fault, -1 when it is none's. The caller frees. */
 int spec_parse(const char *json, size_t n, struct spec **ret, int *ret_rule, struct err *e);
 void spec_free(struct spec *s); /* accepts NULL */
+AUTO_DEFINE(spec, spec_free)
+#define AUTO_SPEC __attribute__((cleanup(spec_free_auto)))
 
 const struct rule *spec_rule(const struct spec *s, const char *name, size_t n);
 /* The field that a column is stored as: its rule's, or the name itself. */

@@ -44,18 +44,20 @@ enum src_compression src_compression_of(const char *name, size_t *ret_stem_len)
 
 struct src *src_new(int fd, enum src_compression c, int64_t max_bytes, src_raw_fn raw, void *arg)
 {
-    struct src *s = xcalloc(1, sizeof *s);
+    AUTO_SRC struct src *s = xcalloc(1, sizeof *s);
     *s = (struct src){.fd = fd, .compression = c, .max_bytes = max_bytes, .raw_fn = raw, .arg = arg};
     s->raw = xmalloc(RAW_BYTES);
     if (c == SRC_GZIP && inflateInit2(&s->z, 15 + 16) != Z_OK)
-        abort();
+        mem_exhausted();
     if (c == SRC_ZSTD) {
         s->zstd = ZSTD_createDStream();
+        if (!s->zstd)
+            mem_exhausted();
         ZSTD_initDStream(s->zstd);
         /* A frame may ask for a window of gigabytes; 128 MiB is what the zstd tool accepts without --memory. */
         ZSTD_DCtx_setParameter(s->zstd, ZSTD_d_windowLogMax, 27);
     }
-    return s;
+    return TAKE(s);
 }
 
 struct src *src_new_text(const void *p, size_t n)

@@ -3,6 +3,7 @@
 #define SIMBDP_READ_SRC_H
 
 #include "base/err.h"
+#include "base/mem.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -23,6 +24,8 @@ struct src *src_new(int fd, enum src_compression c, int64_t max_bytes, src_raw_f
 /* Of what is in memory; borrowed. */
 struct src *src_new_text(const void *p, size_t n);
 void src_free(struct src *s);
+AUTO_DEFINE(src, src_free)
+#define AUTO_SRC __attribute__((cleanup(src_free_auto)))
 
 /* Up to n bytes; 0 at the end; negative with e: -errno, ERR_FORMAT damaged data, ERR_LIMIT over max_bytes. Blocks. */
 ssize_t src_read(struct src *s, void *p, size_t n, struct err *e);

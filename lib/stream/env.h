@@ -21,6 +21,7 @@ struct stream_env {
 int stream_env_read(struct stream_env *ret, struct err *e);
 /* The same for a publisher, which has no subscription and may name the stream itself (NULL: the environment's). */
 int stream_env_read_for(const char *stream, struct stream_env *ret, struct err *e);
+#define AUTO_STREAM_ENV __attribute__((cleanup(stream_env_fini)))
 void stream_env_fini(struct stream_env *v);
 
 #endif

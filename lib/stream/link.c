@@ -101,10 +101,22 @@ bool link_was_woken(const struct link *l)
 
 bool link_send(struct link *l, const struct wire_frame *v, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
-        if (zmq_send(l->socket, v[i].p, v[i].n, ZMQ_DONTWAIT | (i + 1 < n ? ZMQ_SNDMORE : 0)) < 0)
-            return false; /* at the first frame only */
-    return true;
+    zmq_msg_t frames[WIRE_MAX_FRAMES];
+    size_t n_made = 0, n_sent = 0;
+    /* All frames first: a message without its end would swallow the next. */
+    while (n_made < n && zmq_msg_init_size(&frames[n_made], v[n_made].n) == 0) {
+        if (v[n_made].n)
+            memcpy(zmq_msg_data(&frames[n_made]), v[n_made].p, v[n_made].n);
+        n_made++;
+    }
+    while (n_made == n && n_sent < n &&
+           zmq_msg_send(&frames[n_sent], l->socket, ZMQ_DONTWAIT | (n_sent + 1 < n ? ZMQ_SNDMORE : 0)) >= 0)
+        n_sent++; /* it fails at the first frame only */
+    for (size_t i = n_sent; i < n_made; i++)
+        zmq_msg_close(&frames[i]);
+    if (n_made < n)
+        mem_exhausted();
+    return n_sent == n;
 }
 
 static void look_at_monitor(struct link *l)

@@ -4,6 +4,7 @@
 #define SIMBDP_STREAM_LINK_H
 
 #include "base/err.h"
+#include "base/mem.h"
 #include "wire/wire.h"
 
 struct link;

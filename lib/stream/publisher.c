@@ -44,19 +44,17 @@ struct publisher {
 
 int publisher_open(const char *endpoint, const struct link_keys *keys, const char *stream, struct publisher **ret, struct err *e)
 {
-    struct publisher *p = xcalloc(1, sizeof *p);
+    AUTO_PUBLISHER struct publisher *p = xcalloc(1, sizeof *p);
     int r = link_open(endpoint, keys, &p->link, e);
-    if (r < 0) {
-        free(p);
+    if (r < 0)
         return r;
-    }
     p->stream = xstrdup(stream);
     do
         randombytes_buf(&p->id, sizeof p->id);
     while (!p->id);
     p->next_number = p->next_request = 1;
     p->batch_messages = BATCH_MESSAGES;
-    *ret = p;
+    *ret = TAKE(p);
     return 0;
 }
 

@@ -12,6 +12,8 @@ struct publisher;
 int publisher_open(const char *endpoint, const struct link_keys *keys, const char *stream, struct publisher **ret, struct err *e);
 /* Abandons what is not confirmed. NULL is fine. */
 void publisher_close(struct publisher *p);
+AUTO_DEFINE(publisher, publisher_close)
+#define AUTO_PUBLISHER __attribute__((cleanup(publisher_close_auto)))
 
 /* Adds a message, which is copied. Waits, up to timeout_ms (-1: for ever), while too much is unconfirmed. -ETIMEDOUT: nothing was
  * added; ERR_LIMIT: it is larger than the stream takes (nothing was added, others are not affected); ERR_REFUSED: the

@@ -5,6 +5,7 @@
 #include "base/clk.h"
 #include "base/hist.h"
 #include "base/mem.h"
+#include "base/mem_try.h"
 
 #include <math.h>
 #include <sodium.h>
@@ -141,12 +142,17 @@ static void send_report(struct reporter *r)
         r->error[0] = 0;
 }
 
+static void send_last(void *arg)
+{
+    send_report(arg);
+}
+
 void reporter_close(struct reporter *r)
 {
     if (!r)
         return;
     if (r->boot[0])
-        send_report(r);
+        mem_try(send_last, r); /* it is closed either way */
     if (r->socket)
         zmq_close(r->socket);
     if (r->zmq)

@@ -8,7 +8,7 @@
 #include "subscriber.h"
 
 #include "base/clk.h"
-#include "base/mem.h"
+#include "base/mem_try.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -46,19 +46,17 @@ struct subscriber {
 int subscriber_open(const char *endpoint, const struct link_keys *keys, const char *stream, const char *subscription,
                     uint32_t max_messages, uint64_t max_bytes, struct subscriber **ret, struct err *e)
 {
-    struct subscriber *s = xcalloc(1, sizeof *s);
+    AUTO_SUBSCRIBER struct subscriber *s = xcalloc(1, sizeof *s);
     int r = link_open(endpoint, keys, &s->link, e);
-    if (r < 0) {
-        free(s);
+    if (r < 0)
         return r;
-    }
     s->stream = xstrdup(stream);
     s->subscription = xstrdup(subscription);
     s->max_messages = max_messages;
     s->max_bytes = max_bytes;
     s->next_request = FIRST_REQUEST;
     s->last = &s->early;
-    *ret = s;
+    *ret = TAKE(s);
     return 0;
 }
 
@@ -83,9 +81,22 @@ static void free_early(struct early *x)
     free(x);
 }
 
+AUTO_DEFINE(early, free_early)
+#define AUTO_EARLY __attribute__((cleanup(free_early_auto)))
+
+/* Gives back what is held, so that others need not wait for the lease's end. */
+static void say_goodbye(void *arg)
+{
+    struct subscriber *s = arg;
+    struct link_answer a;
+    send(s, WIRE_UNSUBSCRIBE, 2, NULL, 0);
+    for (int64_t until = clk_now_ms() + 200; clk_now_ms() < until;)
+        if (link_receive(s->link, 50, &a) && a.h.request == 2)
+            break;
+}
+
 void subscriber_close(struct subscriber *s)
 {
-    struct link_answer a;
     if (!s)
         return;
     free_early(s->given);
@@ -93,10 +104,8 @@ void subscriber_close(struct subscriber *s)
         s->early = x->next;
         free_early(x);
     }
-    send(s, WIRE_UNSUBSCRIBE, 2, NULL, 0);
-    for (int64_t until = clk_now_ms() + 200; clk_now_ms() < until;)
-        if (link_receive(s->link, 50, &a) && a.h.request == 2)
-            break;
+    if (s->link && s->subscription)
+        mem_try(say_goodbye, s); /* it is closed either way */
     link_close(s->link);
     free(s->stream);
     free(s->subscription);
@@ -220,7 +229,7 @@ static bool is_new(const struct subscriber_batch *b)
 
 static void take_early(struct subscriber *s, const struct link_answer *a, const struct subscriber_batch *b)
 {
-    struct early *x = xcalloc(1, sizeof *x);
+    AUTO_EARLY struct early *x = xcalloc(1, sizeof *x);
     int64_t now = clk_now_ms();
     buf_add(&x->list, a->v[0].p, a->v[0].n);
     buf_add(&x->bodies, a->v[1].p, a->v[1].n);
@@ -235,7 +244,7 @@ static void take_early(struct subscriber *s, const struct link_answer *a, const 
     s->next_request += (uint32_t)x->n;
     acknowledge(s, x);
     *s->last = x;
-    s->last = &x->next;
+    s->last = &TAKE(x)->next;
 }
 
 /* An answer to an acknowledgement; false: it is to something else. */

@@ -33,6 +33,8 @@ void subscriber_ack_first(struct subscriber *s);
 bool subscriber_owes(struct subscriber *s);
 /* Gives back what is held, if the broker is there. NULL is fine. */
 void subscriber_close(struct subscriber *s);
+AUTO_DEFINE(subscriber, subscriber_close)
+#define AUTO_SUBSCRIBER __attribute__((cleanup(subscriber_close_auto)))
 
 /* Another window; the broker is told with the next subscriber_next. */
 void subscriber_set_window(struct subscriber *s, uint32_t max_messages, uint64_t max_bytes);
