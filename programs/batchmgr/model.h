@@ -157,7 +157,6 @@ struct run {
     char *image, *image_digest, *image_why; /* its root and what is in it, or why there is none; NULL: the host's */
     int64_t image_identity;
     struct run_result *pending; /* waits for the health check */
-    bool lost_kill;             /* leftovers of a dead runner are being ended */
 };
 
 struct run *run_new(void);
