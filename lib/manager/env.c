@@ -74,7 +74,7 @@ void env_add_publishing(struct run_spec *s, const struct conf_tenant *t)
 /* A test may have a platform program crash, or watch its memory; tenants' programs never see these. */
 void env_add_builtin(struct run_spec *s)
 {
-    static const char *const names[] = {"SIMBDP_CRASH_AT", "SIMBDP_CRASH_ONCE", "ASAN_OPTIONS", "LSAN_OPTIONS"};
+    static const char *const names[] = {"SIMBDP_CRASH_AT", "SIMBDP_CRASH_ONCE", "ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (getenv(names[i]))
             env_add(s, names[i], getenv(names[i]));

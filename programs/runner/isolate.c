@@ -106,8 +106,10 @@ static void become_nobody(int status_fd)
 
 static void on_end_order(int sig)
 {
+    int was = errno; /* whoever is interrupted looks at it: reap_until would take ESRCH for the end */
     (void)sig;
     kill(-1, SIGKILL);
+    errno = was;
 }
 
 /* Reaps everything before it ends: CPU time of what the kernel kills along with pid 1 would not be counted as the run's. */

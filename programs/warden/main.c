@@ -198,24 +198,24 @@ static void inspect(struct warden *w, int fd, int leash)
 /* The job comes by stdin, since the helper's uid can open nothing of the home. */
 static void delete (struct warden *w, const char *tenant, const char *url, int fd, int leash)
 {
-    static const char *const kept[] = {"ASAN_OPTIONS", "LSAN_OPTIONS"};
+    static const char *const kept[] = {"ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS"};
     const struct conf *c = judge_conf(w->judge);
     AUTO_FREE char *program = home_program(&w->home, "simbdp-load"), *url_env = xasprintf("MONGO_URL=%s", url);
     AUTO_FREE char *uid = xasprintf("%lld", (long long)ids_of_program(&w->home, c->platform.uid_base, IDS_HELPER));
     char *envp[8] = {"SIMBDP_LOAD_JOB=/dev/stdin", url_env, "MONGOC_DISABLE_SHM=1", "PATH=/usr/bin:/bin"};
-    char *copies[2] = {NULL, NULL};
+    char *copies[3] = {NULL, NULL, NULL};
     struct err e = {0};
     if (judge_mongo(w->judge, tenant, url, &e) < 0) {
         log_refusal(w, tenant, NULL, e.msg);
         jobs_refuse(leash, -EPERM);
         return;
     }
-    for (size_t i = 0, n = 4; i < 2; i++)
+    for (size_t i = 0, n = 4; i < sizeof copies / sizeof *copies; i++)
         if (getenv(kept[i]))
             envp[n++] = copies[i] = xasprintf("%s=%s", kept[i], getenv(kept[i]));
     jobs_start(&w->jobs, (char *[]){program, "--home", w->home.path, "--uid", uid, NULL}, envp, fd, STDIN_FILENO, leash);
-    free(copies[0]);
-    free(copies[1]);
+    for (size_t i = 0; i < sizeof copies / sizeof *copies; i++)
+        free(copies[i]);
 }
 
 static void unpack(struct warden *w, const char *tenant, const char *image, int fd, int leash)
