@@ -132,7 +132,9 @@ static bool is_unused(int dir, const char *digest)
     AUTO_FREE char *mark = xasprintf(UNUSED "%s", digest);
     if (fstatat(dir, mark, &st, AT_SYMLINK_NOFOLLOW) == 0)
         return clk_wall_ms() / 1000 - st.st_mtim.tv_sec >= GRACE_S || count_unused(dir) > MAX_UNUSED;
-    AUTO_FD int fd = openat(dir, mark, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    int fd = openat(dir, mark, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd >= 0)
+        close(fd);
     return false;
 }
 
