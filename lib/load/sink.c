@@ -10,6 +10,7 @@
 #include "base/le.h"
 #include "base/mem.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -617,6 +618,7 @@ struct buf *sink_begin(struct sink *s, const unsigned char id[SINK_ID_BYTES])
             start_batch(s, &s->batches[i]);
     }
     struct batch *b = s->filling;
+    assert(b); /* send_batch waits until one is free */
     s->element_at = b->command.n;
     add_index(&b->command, b->n_rows);
     if (s->o.replace) {
