@@ -51,8 +51,9 @@ static bool refuse(void)
 {
     long n = atomic_fetch_add(&n_asked, 1) + 1, at = atomic_load(&refuse_at);
     bool no = at && (n == at || (n > at && and_all_after));
+    refused |= no;
     if (no)
-        refused = refused_any = true;
+        atomic_store(&refused_any, true);
     return no;
 }
 
@@ -346,7 +347,8 @@ static bool play(void (*fn)(void), long at)
     long live = n_live;
     int fds = n_fds();
     n_asked = 0;
-    refused = refused_any = false;
+    refused = false;
+    atomic_store(&refused_any, false);
     refuse_at = at;
     fn();
     long asked = n_asked;

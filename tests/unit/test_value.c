@@ -40,16 +40,8 @@ static void numbers(void **state)
     takes(VALUE_int, "007", 7);
     refuses(VALUE_int, "2147483648");
     takes(VALUE_long, "-9223372036854775808", (double)INT64_MIN);
-    const char *const no_numbers[] = {"",
-                                      "-",
-                                      "1.0",
-                                      "0x10",
-                                      "1 2",
-                                      "9223372036854775808",
-                                      "99999999999999999999999",
-                                      "1e3",
-                                      "\xc2\xa0"
-                                      "1"};
+    const char *const no_numbers[] = {"",    "-",           "1.0", "0x10", "1 2", "9223372036854775808", "99999999999999999999999",
+                                      "1e3", "\xc2\xa0\x31"};
     for (size_t i = 0; i < sizeof no_numbers / sizeof *no_numbers; i++)
         refuses(VALUE_long, no_numbers[i]);
     takes(VALUE_double, "1e5", 1e5);
