@@ -172,12 +172,13 @@ void orders_decide(struct monitor *m, struct app *a)
     a->wanted = d.desired;
     xstr_set(&a->reason, d.reason);
     a->decided_wall_ms = m->wall_ms;
-    log_debug("decide", a->tenant, NULL,
-              "app %s: in %.1f ready %.0f leased %.0f mu %.3f instances %lld of %lld: seen %.1f by %.2f, best %.2f, plateau %lld "
-              "for %.1f s, ceiling %lld -> %lld: %s",
-              a->name, in.ingress_per_s, in.ready, in.leased, in.acks_per_busy_s, (long long)in.instances, (long long)a->desired,
-              a->memory.settled, a->memory.holding, a->memory.mu_best, (long long)a->memory.plateau_n, a->memory.plateau_s,
-              (long long)a->memory.ceiling, (long long)d.desired, d.reason);
+    log_debug(
+        "decide", a->tenant, NULL,
+        "app %s: in %.1f ready %.0f leased %.0f mu %.3f by %.2f instances %lld of %lld: settled %.1f, best %.2f, all busy for "
+        "%.1f s, ceiling %lld -> %lld: %s",
+        a->name, in.ingress_per_s, in.ready, in.leased, in.acks_per_busy_s, a->memory.trust, (long long)in.instances,
+        (long long)a->desired, a->memory.settled, a->memory.best, a->memory.full_s, (long long)a->memory.ceiling,
+        (long long)d.desired, d.reason);
     record(m, a, &s, &in);
     if (a->wanted == a->desired)
         a->ordered = -1;

@@ -232,6 +232,23 @@ static void test_growth_that_does_not_help_is_taken_back(void **state)
     assert_true(few > 80); /* but now and then it is tried again */
 }
 
+/* Heavier messages look like a bottleneck: all are busy, and each settles less. Fewer then settle less still, so it is none. */
+static void test_heavier_messages_are_no_bottleneck_for_long(void **state)
+{
+    struct app a = {.s = scale_defaults, .mu = 10, .n = 4};
+    int few = 0;
+    (void)state;
+    for (int i = 0; i < 60; i++)
+        second(&a, 30);
+    a.mu = 2.5;
+    for (int i = 0; i < 180; i++) {
+        second(&a, 30);
+        few += i >= 60 && a.n < 12;
+    }
+    assert_int_equal(few, 0);
+    assert_true(a.backlog < 60);
+}
+
 /* ---- whenever the figures are taken ---- */
 
 enum sampling { AFTER_WORK, BEFORE_WORK, BY_CHANCE, N_SAMPLINGS };
@@ -510,6 +527,7 @@ int main(void)
         cmocka_unit_test(test_garbage_is_survived),
         cmocka_unit_test(test_a_step_is_followed_at_once_and_back),
         cmocka_unit_test(test_growth_that_does_not_help_is_taken_back),
+        cmocka_unit_test(test_heavier_messages_are_no_bottleneck_for_long),
         cmocka_unit_test(test_steps_whenever_the_figures_are_taken),
         cmocka_unit_test(test_a_step_in_the_middle_of_a_sample_takes_no_more_orders),
         cmocka_unit_test(test_liars),
