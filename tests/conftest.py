@@ -1,3 +1,6 @@
+"""What all tests share: their MongoDB, their homes, what the markers mean, and what becomes of a home when a test fails.
+
+scripts/test says with SIMBDP_STRICT=1 that a skip which is not on the list below is a failure: a missing dependency drops no test unseen."""
 import os
 import pathlib
 import shutil
@@ -7,6 +10,19 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "system"))
 import harness  # noqa: E402
+
+MARKERS = (
+    "needs_root: identities and namespaces of the host are only there for root",
+    "needs_cgroups: limits of whole runs are only there with controllers",
+    "anyone: does not depend on who runs it, and is not repeated as an unprivileged user",
+    "bare_v2: is repeated where there is a cgroup v2 tree and no v1 hierarchy",
+    "large: numbers so large that the release programs have to do",
+    "slow: left out by scripts/test --quick",
+    "timing: says how long something may take, or loads the machine: runs when nothing else does",
+)
+# What a host or a user cannot have. Anything else that is missing is for scripts/setup to install.
+MAY_SKIP = ("needs uids of its own", "needs cgroup controllers", "needs a file system of its own", "this host does not let us", "no loop device",
+            "nothing to install from: this is a copy of the programs", "without root, runs have the home's uid", "no walls here")
 
 
 @pytest.fixture(scope="session")
@@ -37,8 +53,8 @@ def home(make_home):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "needs_root: identities and namespaces of the host are only there for root")
-    config.addinivalue_line("markers", "needs_cgroups: limits of whole runs are only there with controllers")
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
 
 
 def pytest_collection_modifyitems(items):
@@ -49,8 +65,30 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="needs cgroup controllers"))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_itemcollected(item):
+    """Side by side (--dist loadgroup) a file stays together, since it may have a fixture for all of it; crash points are one another's equals."""
+    if "test_crash_at" not in item.name and item.config.pluginmanager.hasplugin("xdist"):
+        item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::", maxsplit=1)[0]))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport():
+    report = (yield).get_result()
+    if report.failed:
+        for h in harness.Home.alive:
+            h.keep = True
+            report.sections.append(("home", f"kept: {h.path}"))
+    elif report.skipped and not hasattr(report, "wasxfail") and os.environ.get("SIMBDP_STRICT"):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if not reason.startswith(MAY_SKIP):
+            report.outcome = "failed"
+            report.longrepr = f"skipped, which tests/conftest.py does not allow here: {reason}"
+
+
 def pytest_runtest_logreport(report):
-    """What failed, for scripts/test, which tries it once more."""
-    if report.failed and "SIMBDP_FAILED" in os.environ:
+    """What failed, for scripts/test, which tries it once more. Of several processes (xdist) only the first one says so."""
+    if report.failed and "SIMBDP_FAILED" in os.environ and "PYTEST_XDIST_WORKER" not in os.environ:
+        name = report.nodeid.rsplit("@tests/", maxsplit=1)[0]  # xdist puts the group behind it
         with open(os.environ["SIMBDP_FAILED"], "a", encoding="utf-8") as f:
-            f.write(report.nodeid + "\n")
+            f.write(name + "\n")

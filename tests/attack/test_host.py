@@ -184,6 +184,8 @@ def outside(arena, script, uid):
     return json.loads(r.stdout.splitlines()[-1][6:])
 
 
+@pytest.mark.timing
+@pytest.mark.bare_v2
 @pytest.mark.parametrize("who", ["data", "basic", "checked", "account", "stranger"])
 def test_no_other_process_is_stopped_traced_read_or_slowed(arena, who):
     script = on_processes(arena)
@@ -192,6 +194,7 @@ def test_no_other_process_is_stopped_traced_read_or_slowed(arena, who):
     assert {k: v for k, v in tried.items() if v not in REFUSED} == {}
 
 
+@pytest.mark.bare_v2
 def test_another_run_of_the_same_tenant_is_out_of_reach(arena):
     """Walls stand between runs, not only between tenants: the loader beside it holds more than an app was given."""
     gate = arena.gate / "same"
@@ -392,6 +395,7 @@ def test_a_deep_tree_that_is_refused_holds_nobody_up(arena):
     until(lambda: not scrap(), arena.path, what="its end")
 
 
+@pytest.mark.bare_v2
 def test_nobody_adds_to_what_is_being_removed(arena):
     """Processes of the tenant's, outside of the run, that have its scratch open go on making files there."""
     name = arena.attack(f"open({str(arena.gate / 'flood')!r}, 'w').close()\nsignal.pause()\n", wait=False)
@@ -424,6 +428,7 @@ HIDDEN = {
 }
 
 
+@pytest.mark.bare_v2
 @pytest.mark.parametrize("how", HIDDEN)
 def test_scratch_that_has_no_name_counts(arena, how):
     _, f, r = arena.attack(f"held, block = [], b'x' * {4 * MB}\nfor i in range(30):\n    {HIDDEN[how]}\nsignal.pause()\n")
@@ -449,6 +454,7 @@ tell()
     assert r["outcome"] == "oom" or tried["total"] < 128 * MB
 
 
+@pytest.mark.timing
 def test_a_flood_of_output_slows_nobody(arena):
     """Four runs that print as fast as they can, for as long as they may: what they print costs them, not the platform."""
     alone = arena.served_s()

@@ -77,6 +77,7 @@ def holds_up(home, paths, what):
     assert max(took) <= 2 * alone + BOUND_S, f"alone {alone:.2f} s, beside {what}: {took}"
 
 
+@pytest.mark.timing
 def test_bombs_hold_nobody_up_and_are_cut_short(tenants):
     home = tenants()
     first = gz(home.base / "bomb-0.csv.gz", 1024)
@@ -90,6 +91,7 @@ def test_bombs_hold_nobody_up_and_are_cut_short(tenants):
     assert (f["state"], f["reason"]) == ("rejected", "max_expansion") and "256 MiB" in f["detail"]
 
 
+@pytest.mark.timing
 def test_sparse_files_hold_nobody_up(tenants):
     home = tenants()
     paths = [holes(home.base / f"sparse-{i}.csv{ending}", 1 << 38) for i, ending in enumerate(("", "", ".gz", ".zst"))]
@@ -103,6 +105,9 @@ def test_sparse_files_hold_nobody_up(tenants):
         assert (f["state"], f["reason"]) == ("rejected", "max_expansion"), f
 
 
+@pytest.mark.timing
+@pytest.mark.large
+@pytest.mark.anyone
 def test_ten_thousand_files_hold_nobody_up(tenants):
     home = tenants()
     paths = [home.base / f"tiny-{i:05}.csv" for i in range(10000)]
@@ -122,6 +127,7 @@ def stalled(home, seconds, bound_s):
     return lost / seconds
 
 
+@pytest.mark.timing
 def test_names_that_are_ignored_hold_nobody_up(make_home):
     """Dotfiles stay where they are, so each scan finds them again. What a scan of all of them takes is nobody's to wait for."""
     home = make_home(platform="rescan_ms = 100;")
@@ -142,6 +148,7 @@ def test_names_that_are_ignored_hold_nobody_up(make_home):
     assert home.wait_file(tenant_id="greedy")["state"] == "ingested"
 
 
+@pytest.mark.timing
 def test_refusals_are_slowed_down(tenants):
     """Each is a row of the ledger and a line of the log: there are so many at once, then so many a second."""
     home = tenants()
@@ -168,6 +175,7 @@ def test_refusals_are_slowed_down(tenants):
     until(lambda: refused() >= log.count('"event":"rejected"'), home.path / "state", what="a row for each line of the log")
 
 
+@pytest.mark.timing
 def test_long_rows_and_a_wide_file_hold_nobody_up(tenants):
     home = tenants()
     row = home.base / "row.csv"

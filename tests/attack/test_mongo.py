@@ -23,6 +23,8 @@ import pytest
 
 from harness import RELEASE, ROOT, Mongo, until
 
+pytestmark = pytest.mark.anyone
+
 SECRETS = {"acme": "a" * 32, "quiet": "b" * 32, "other": "c" * 32}
 
 
@@ -227,6 +229,7 @@ def test_a_tenant_has_so_many_connections(server):
             c.close()
 
 
+@pytest.mark.timing
 def test_a_query_without_end_is_ended(server):
     """Nested lookups; and a pattern that backtracks for ever, which asks nobody whether it may."""
     acme, quiet = server.tenants["acme"].acme, server.tenants["quiet"].quiet
@@ -265,6 +268,7 @@ def nested(depth):
     return d
 
 
+@pytest.mark.timing
 def test_nesting_wedges_nobody(server):
     acme, quiet = server.tenants["acme"].acme, server.tenants["quiet"].quiet
     deep = bson.raw_bson.RawBSONDocument(nested(3000))
@@ -362,6 +366,7 @@ def flood(sockets, data, seconds):
     os._exit(0)
 
 
+@pytest.mark.timing
 def test_who_floods_waits_for_himself(server):
     acme = server.tenants["acme"].acme
     acme.rows.insert_one({})
@@ -390,6 +395,7 @@ def test_who_floods_waits_for_himself(server):
     assert all(n > 1 and median < 0.6 and worst < 4 for n, median, worst in found.values()), (usual, found)
 
 
+@pytest.mark.timing
 def test_replies_that_nobody_reads_are_bounded(server):
     acme = server.tenants["acme"].acme
     for _ in range(2):

@@ -12,6 +12,8 @@ import pytest
 from harness import ROOT, Mongo
 from test_mongo import SECRETS, refused
 
+pytestmark = pytest.mark.anyone
+
 # As `mysimbdp up` starts it.
 OPTIONS = (ROOT / "programs/mongo/jvm.options").read_text().split()
 RANGES = {"$range": [0, 50000]}
@@ -130,6 +132,7 @@ MAY_FIT = {"sort of what is stored"}  # by keys alone, when nothing else is in t
 MADE_MB, HELD_MB, BASE_MB = 128, 384, 160
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("hog", HOGS)
 def test_a_query_that_takes_all_memory_is_ended_alone(server, hog):
     pid, seen = server.process.pid, len(server.log.read_text())
@@ -149,6 +152,7 @@ def test_a_query_that_takes_all_memory_is_ended_alone(server, hog):
     assert server.acme.rows.find_one()["s"] == "0123456789" and server.acme.written.insert_one({}).acknowledged
 
 
+@pytest.mark.timing
 def test_reading_everything_takes_no_memory(server):
     """More than a command may hold: counted, gone through by an ever open cursor, changed and deleted."""
     seen, large = len(server.log.read_text()), server.acme.large
@@ -166,6 +170,7 @@ def test_reading_everything_takes_no_memory(server):
     assert others.worst() < 2, (others.worst(), others.took[-1], others.slower)
 
 
+@pytest.mark.timing
 def test_a_message_that_takes_much_memory_is_refused_before_it_does(server):
     seen = len(server.log.read_text())
     with Others(server.quiet) as others:

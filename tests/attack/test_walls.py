@@ -69,6 +69,7 @@ def walled(make_home):
     return home
 
 
+@pytest.mark.bare_v2
 def test_a_run_sees_its_own_room_and_nothing_else(walled):
     run(walled, "sys.exit(0)\n", tenant="other", file="theirs.csv")
     canary = walled.base / "canary"
@@ -163,6 +164,7 @@ def sysv_sets():
     return sum(len(pathlib.Path(f"/proc/sysvipc/{kind}").read_text().splitlines()) for kind in ("sem", "msg", "shm"))
 
 
+@pytest.mark.bare_v2
 def test_what_a_run_makes_in_shared_tables_is_its_own_and_goes_with_it(make_home):
     home = platform(make_home, more="tmp_bytes = 4194304L; tmp_inodes = 500;")
     home.tenant(exec_="attack", retry="attempts = 1;")
@@ -363,6 +365,7 @@ signal.pause()
     assert home.pids("simbdp-relay") == [] and home.marked(run_id) == []
 
 
+@pytest.mark.bare_v2
 @pytest.mark.parametrize("limit, script", [
     ("scratch_bytes", "out = open('big', 'wb', buffering=0)\nwhile True: out.write(b'x' * 1048576)\n"),
     ("scratch_bytes", "for i in range(100000): open(f'f{i}', 'wb').write(b'x' * 65536)\n"),
@@ -380,6 +383,7 @@ def test_scratch_is_bounded(make_home, limit, script):
 IN_MEMORY = 'scratch = "memory"; scratch_bytes = 33554432L; scratch_inodes = 500;'
 
 
+@pytest.mark.bare_v2
 def test_scratch_in_memory_is_full_at_once(make_home):
     """What is beyond fails in the app, to the byte and to the file; nothing of it is the disk's."""
     home = platform(make_home, more=IN_MEMORY)
@@ -409,6 +413,7 @@ tell()
     assert "enforced" in json.dumps([line for line in report if "scratch_bytes" in json.dumps(line)]), report
 
 
+@pytest.mark.bare_v2
 @pytest.mark.needs_cgroups
 def test_scratch_in_memory_is_the_runs_memory(make_home):
     home = platform(make_home, more='scratch = "memory"; scratch_bytes = 1073741824L;')
@@ -418,6 +423,7 @@ def test_scratch_in_memory_is_the_runs_memory(make_home):
     assert (f["state"], r["outcome"]) == ("quarantined", "oom"), r
 
 
+@pytest.mark.bare_v2
 def test_what_is_kept_of_scratch_in_memory_gets_to_the_disk(make_home):
     home = platform(make_home, more=IN_MEMORY)
     home.tenant(exec_="attack", batch='output = "dir";', retry="attempts = 1;")
@@ -444,6 +450,7 @@ for name in "ab":
         assert not (home.path / "runs" / r["run_id"] / "output").exists()
 
 
+@pytest.mark.bare_v2
 def test_scratch_in_memory_goes_with_a_killed_runner(make_home):
     home = platform(make_home, more=IN_MEMORY)
     home.tenant(exec_="attack", retry="attempts = 1;")
@@ -504,6 +511,7 @@ tell()
     assert f["state"] == "ingested" and (tried["echo"], tried["seccomp"], tried["tmp"]) == ("hello", 0, True)
 
 
+@pytest.mark.bare_v2
 def test_instances_and_checkers_have_walls_too(make_home, echo):
     home = platform(make_home)
     (home.path / "apps/acme").mkdir(exist_ok=True)
@@ -549,6 +557,7 @@ tell()
 '''
 
 
+@pytest.mark.timing
 def test_a_crowd_at_mongodbs_port_does_not_hold_runs_up(make_home):
     """A stranger who connects as fast as he can fills the queue of the port; runs have a door of their own."""
     home = make_home(own_mongo=True)

@@ -20,6 +20,8 @@ from zmq.utils import z85
 from harness import until
 from wire import ACK, CONFIRM, DELIVER, PUBLISH, REFUSED, SUBSCRIBE, Peer, header
 
+pytestmark = pytest.mark.anyone
+
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
 
 
@@ -340,6 +342,7 @@ FLOODS = {  # program, connections, whether answers are read, what is sent
 }
 
 
+@pytest.mark.timing
 @pytest.mark.needs_root
 def test_a_tenant_that_floods_waits_for_itself(home):
     uid = next(t["uid"] for t in home.rows("tenant", "list") if t["tenant_id"] == "acme")

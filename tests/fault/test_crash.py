@@ -12,6 +12,8 @@ from harness import DATA, FINAL, IS_ROOT, RELEASE, ROOT, Mongo, until
 POINTS = re.findall(r"^\s+X\((\w+)\)", (ROOT / "lib/base/crash.h").read_text(), re.M)
 # Those that are not on a file's path: tests/system/test_retention.py, tests/fault/test_streams.py, tests/system/test_consume.py, tests/attack/test_image.py
 POINTS = [p for p in POINTS if not p.startswith(("purge_", "store_", "drain_", "instance_", "image_"))]
+# At these somebody is started, which is another thing without root: they are for both.
+STARTS = re.compile("spawn_|run_fork|run_exec|run_claim|run_result|intake_own")
 
 
 def prepare(home):
@@ -82,7 +84,8 @@ def check_directories(home):
     assert kept["quarantine"] == {f["file_id"] for f in files if f["state"] in ("rejected", "quarantined")}
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.slow
+@pytest.mark.parametrize("point", [p if STARTS.match(p) else pytest.param(p, marks=pytest.mark.anyone) for p in POINTS])
 def test_crash_at(home, point):
     free = prepare(home)
     if point in ("intake_copy", "across_copy", "across_rename") and not IS_ROOT:
@@ -133,6 +136,8 @@ def test_crash_at(home, point):
     assert home.remains() == []
 
 
+@pytest.mark.slow
+@pytest.mark.anyone
 @pytest.mark.parametrize("seed", [1, 2])
 def test_random_kills_under_load(make_home, tmp_path, seed):
     """batchmgr, spawner, runners, apps, loaders and MongoDB are killed while some months of rows are loaded."""

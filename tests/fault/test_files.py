@@ -68,6 +68,7 @@ def test_f02_files_that_lie_there_at_start_and_renames(home):
     assert home.count() == 100
 
 
+@pytest.mark.anyone
 def test_f02_inotify_overflow_loses_nothing(home):
     home.tenant(concurrency=8)
     home.up()
@@ -399,6 +400,7 @@ def test_f11_a_quiet_tenant_starts_within_one_slot(home):
     home.wait_files(301, timeout=120)
 
 
+@pytest.mark.anyone
 def test_f12_mongodb_stops_mid_file_and_returns(make_home, tmp_path):
     directory = tmp_path / "mongo"
     mongo = Mongo(directory)

@@ -6,6 +6,8 @@ import pytest
 from harness import Mongo, json_lines, until
 from scripted import Scripted
 
+pytestmark = pytest.mark.anyone
+
 EVENTS = {"database_emptied", "database_another", "database_older", "database_unmarked", "database_again"}
 
 

@@ -11,6 +11,8 @@ import pytest
 from harness import BUILD, DATA, RELEASE, json_lines, until
 from scripted import CLOSE, Scripted
 
+pytestmark = pytest.mark.anyone
+
 COLUMNS = '''columns = ( { name = "station"; type = "string"; required = true; regex = "^[A-Z]{3}$"; },
   { name = "time"; type = "datetime"; required = true; max_age_days = 36500; }, { name = "celsius"; type = "double"; min = -90.0; max = 60.0; as = "temperature.celsius"; },
   { name = "kind"; enum = ("a", "b"); }, { name = "source"; value = "acme"; as = "meta.source"; }, { name = "n"; type = "int"; value = "7"; } );'''

@@ -91,6 +91,7 @@ def test_bytes_that_are_gone_are_nobodys_fault_but_the_files(make_home):
     assert "bytes_gone" in (home.path / "logs/batchmgr.log").read_text()
 
 
+@pytest.mark.bare_v2
 def test_r02_ignoring_sigterm_ends_at_grace(misbehave):
     home = misbehave(wall_s=1, grace_s=1)
     f, r = outcome(home, "deaf")
@@ -98,6 +99,7 @@ def test_r02_ignoring_sigterm_ends_at_grace(misbehave):
     assert (f["state"], f["reason"]) == ("quarantined", "timeout")
 
 
+@pytest.mark.bare_v2
 def test_r03_daemons_are_gone_after_the_run(misbehave):
     home = misbehave()
     f, r = outcome(home, "daemon", "daemon", "fork,3")
@@ -105,6 +107,7 @@ def test_r03_daemons_are_gone_after_the_run(misbehave):
     assert home.marked(r["run_id"]) == []
 
 
+@pytest.mark.bare_v2
 @pytest.mark.needs_cgroups
 def test_r03_a_fork_bomb_is_contained(misbehave):
     home = misbehave(wall_s=2, cgroup="pids = 30; memory_bytes = 268435456L; cpu_pct = 50;")
@@ -132,6 +135,7 @@ LIMITS = [
 ]
 
 
+@pytest.mark.bare_v2
 @pytest.mark.parametrize("name,actions,profile,expected,limit", LIMITS, ids=[x[0] for x in LIMITS])
 def test_r04_each_limit_holds_and_is_named(misbehave, name, actions, profile, expected, limit):
     if "cgroup" in profile and not HAS_CGROUPS:
@@ -142,12 +146,14 @@ def test_r04_each_limit_holds_and_is_named(misbehave, name, actions, profile, ex
     assert f["reason"] == expected
 
 
+@pytest.mark.bare_v2
 def test_r04_just_inside_the_limits_is_fine(misbehave):
     home = misbehave(rlimits="fsize_bytes = 100000L; nofile = 64;")
     f, r = outcome(home, "file,100000", "fds,40")
     assert (f["state"], r["outcome"]) == ("ingested", "ok")
 
 
+@pytest.mark.bare_v2
 @pytest.mark.parametrize("size,code,limit", [(200000, 0, "fsize_bytes"), (200000, 3, "fsize_bytes"), (99999, 0, None)])
 def test_r04_a_file_that_was_cut_off_is_named_whoever_wrote_it(home, size, code, limit):
     """The kernel tells the process alone, and its parent need not pass it on: the file tells."""
@@ -164,12 +170,14 @@ def test_r04_a_file_that_was_cut_off_is_named_whoever_wrote_it(home, size, code,
     assert f["state"] == ("quarantined" if code else "ingested")
 
 
+@pytest.mark.bare_v2
 def test_r04_a_plain_kill_is_told_apart_from_oom(misbehave):
     home = misbehave()
     f, r = outcome(home, "signal,9")
     assert (r["outcome"], r["limit"], r["signal"]) == ("killed", None, 9)
 
 
+@pytest.mark.bare_v2
 @pytest.mark.parametrize("mode", ["stdout", "dir"])
 def test_r04_output_over_the_cap_never_passes_as_ok(misbehave, mode):
     home = misbehave(batch=f'output = "{mode}";', output_bytes="100000L")
@@ -186,6 +194,7 @@ def test_r04_output_over_the_cap_never_passes_as_ok(misbehave, mode):
     assert home.count() == 0
 
 
+@pytest.mark.bare_v2
 def test_r05_floods_are_capped_and_the_manager_stays_small(misbehave):
     home = misbehave(output_bytes="65536L")
     home.do("print,before", name="before.csv")  # a run takes what it takes
@@ -293,6 +302,7 @@ def test_r08_a_hanging_tree_is_gone_after_the_timeout(misbehave):
     assert (f["state"], r["outcome"]) == ("quarantined", "timeout") and home.marked(r["run_id"]) == []
 
 
+@pytest.mark.anyone
 def test_r09_what_crashes_again_and_again_comes_back_ever_later_until_it_is_healthy(home):
     home.tenant()
     home.up()

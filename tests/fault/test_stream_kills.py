@@ -12,6 +12,8 @@ import pymongo
 import pytest
 from harness import RELEASE, ROOT, Home, until
 
+pytestmark = pytest.mark.anyone
+
 MESSAGES = int(os.environ.get("SIMBDP_SOAK_MESSAGES", 40_000))
 PUBLISHER = """
 import sys, simbdp

@@ -13,6 +13,8 @@ import zmq
 from harness import BUILD, ROOT, free_port, until
 from wire import ACK, REFUSED, SUBSCRIBE, Peer, Refused, bodies, header, peer
 
+pytestmark = pytest.mark.anyone
+
 STREAM = "acme/events"
 
 

@@ -15,6 +15,8 @@ import pytest
 from harness import BUILD, RELEASE, ROOT, until
 from wire import ACK, CONFIRM, DELIVER, PONG, REFUSED, SUBSCRIBE, Refused, bodies, header, peer
 
+pytestmark = pytest.mark.anyone
+
 STREAM = "acme/events"
 POINTS = [p for p in re.findall(r"^\s+X\((\w+)\)", (ROOT / "lib/base/crash.h").read_text(), re.M) if p.startswith("store_")]
 
@@ -609,6 +611,7 @@ def test_the_programs_of_the_wire_page_as_they_stand_there(home, tmp_path):
     assert r.returncode == 1 and r.stderr.startswith("unknown: "), r
 
 
+@pytest.mark.timing
 def test_idle_streams_cost_nothing_to_speak_of(home):
     names = [f"s{i}" for i in range(100)]
     home.streams(*names)

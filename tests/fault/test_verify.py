@@ -1,8 +1,11 @@
 """What `mysimbdp verify` can tell of rows in MongoDB beyond files' prefixes, and what it says it cannot."""
 import json
 
+import pytest
 from harness import change, until
 from wire import Peer
+
+pytestmark = pytest.mark.anyone
 
 
 def verify(home):

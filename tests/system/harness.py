@@ -16,6 +16,7 @@ import sqlite3
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 import zlib
 
@@ -40,6 +41,8 @@ HAS_CGROUPS = IS_ROOT and has_controllers()
 LIBC = ctypes.CDLL(None, use_errno=True)
 FINAL = {"ingested", "rejected", "duplicate", "vanished", "quarantined"}
 TIMEOUT = 60.0
+KEPT_HOMES, KEPT_BYTES = 10, 256 << 20  # of homes whose tests failed: how many stay, and how large one may be with its data
+WAITING = threading.local()
 
 
 def free_port():
@@ -94,7 +97,10 @@ def change(path):
 
 
 def until(test, *paths, timeout=TIMEOUT, every=0.25, what="the condition"):
-    """Waits for test() to be true, looking again whenever one of the directories changes. `what` may be called at the end."""
+    """Waits for test() to be true, looking again whenever one of the directories changes. `what` may be called at the end.
+
+    The first look is with the programs under test, the others with the release command line: sanitized, it would be half of all work."""
+    outer = getattr(WAITING, "again", False)
     watch = Watch(*paths)
     deadline = time.monotonic() + timeout
     try:
@@ -102,10 +108,12 @@ def until(test, *paths, timeout=TIMEOUT, every=0.25, what="the condition"):
             value = test()
             if value:
                 return value
+            WAITING.again = True
             left = deadline - time.monotonic()
             assert left > 0, f"timed out waiting for {what() if callable(what) else what}"
             watch.wait(min(every, left))
     finally:
+        WAITING.again = outer
         watch.close()
 
 
@@ -181,6 +189,7 @@ def json_lines(path):
 
 class Home:
     programs, as_user, all_walls = None, [], IS_ROOT  # None: BUILD's. as_user: what a command begins with to be of another user's
+    alive = []  # for tests/conftest.py, which says of which ones a test failed
 
     def __init__(self, mongo=None, platform="", own_mongo=False):
         self.base = temp_dir()
@@ -198,7 +207,8 @@ class Home:
         if mongo and not own_mongo:
             self.env["MONGO_URL"] = mongo.url
         self.up_process = self.broker_process = self.endpoint = None
-        self.cleaned = False
+        self.cleaned = self.keep = False
+        Home.alive.append(self)
         self.mounts = []
         self.db_of = {}
         self.cli("init", str(self.path))
@@ -254,7 +264,8 @@ class Home:
         return (self.programs or BUILD) / name
 
     def cli(self, *args, check=True, timeout=120, **kw):
-        r = subprocess.run([*self.as_user, self.program("mysimbdp"), *map(str, args)], env=self.env, capture_output=True, text=True, timeout=timeout, **kw)
+        program = RELEASE / "mysimbdp" if "--json" in args and getattr(WAITING, "again", False) and not self.programs else self.program("mysimbdp")
+        r = subprocess.run([*self.as_user, program, *map(str, args)], env=self.env, capture_output=True, text=True, timeout=timeout, **kw)
         if check:
             assert r.returncode == 0, f"{args}: {r.returncode}\n{r.stdout}\n{r.stderr}"
         return r
@@ -420,6 +431,7 @@ class Home:
         if self.cleaned:
             return
         self.cleaned = True
+        Home.alive.remove(self)
         if self.up_process:
             for p in self.pids("misbehave"):
                 os.kill(p, signal.SIGKILL)
@@ -444,7 +456,9 @@ class Home:
             reports += [line for line in log.read_text().splitlines() if '"event":"state"' in line and '"level":"error"' in line]
         for path in self.mounts:
             subprocess.run(["umount", "-l", str(path)], check=False)
-        subprocess.run(["rm", "-rf", str(self.base)], check=False)  # which goes into trees of any depth
+        if reports:
+            self.keep = True
+        self.keep_or_remove()
         for path in self.cgroups():  # those that a killed home left; a process in one keeps it
             try:
                 path.rmdir()
@@ -452,7 +466,21 @@ class Home:
                 pass
         if self.endpoint:
             shutil.rmtree(self.runtime(), ignore_errors=True)
-        assert not reports, "sanitizer reports or impossible moves:\n" + "\n".join(reports)
+        assert not reports, f"sanitizer reports or impossible moves (kept: {self.path}):\n" + "\n".join(reports)
+
+    def keep_or_remove(self):
+        """A home whose test failed stays, without its bulk when that is large; so do the last ones only."""
+        def remove(*paths):
+            subprocess.run(["rm", "-rf", *map(str, paths)], check=False)  # which goes into trees of any depth
+        if not self.keep:
+            remove(self.base)
+            return
+        if int(subprocess.run(["du", "-sB1", str(self.base)], capture_output=True, text=True).stdout.split()[0]) > KEPT_BYTES:
+            small = {"conf", "state", "logs", "runs"}
+            remove(*(p for p in self.base.iterdir() if p not in (self.path, self.asan) and p.suffix != ".err"), *(p for p in self.path.iterdir() if p.name not in small))
+        (self.base / "kept").touch()
+        kept = sorted((p for p in pathlib.Path("/tmp").glob("simbdp-test-*/kept") if p.stat().st_uid == os.geteuid()), key=lambda p: p.stat().st_mtime)
+        remove(*(p.parent for p in kept[:-KEPT_HOMES]))
 
     # -- files
 

@@ -6,6 +6,8 @@ from harness import until
 from test_consume import dead_letters, load, settled, stop, stop_itself, stream  # noqa: F401 (stream: a fixture)
 from test_streammgr import LOAD, configure, publish, script, wait_app
 
+pytestmark = pytest.mark.anyone
+
 STREAM = "acme/events"
 ODD = 'while read -r line; do n=${line##*:}; n=${n%\\}}; if [ $((n % 2)) = 1 ]; then echo ok; else echo "reject: $n is even"; fi; done'
 

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 
+import pytest
 from harness import BUILD, IS_ROOT, until
 
 FILE_KEYS = ("file_id tenant_id dataset file_name size_bytes content_hash state reason detail attempts rows_parsed rows_loaded "
@@ -278,6 +279,8 @@ def test_suspend_and_resume(home):
     assert home.wait_file(file_name="x.csv")["state"] == "ingested"
 
 
+@pytest.mark.large
+@pytest.mark.anyone
 def test_ten_thousand_small_files_over_three_tenants_and_a_quiet_one(home):
     n = 10000
     slots = 20  # 2 cores or more, 0.1 requested by each run

@@ -11,6 +11,8 @@ import pytest
 
 from harness import RELEASE, ROOT
 
+pytestmark = pytest.mark.anyone
+
 LIBRARY = RELEASE / "clientlib/libsimbdp.so.1"
 READINGS = "station,time,fahrenheit\n" + "".join(f"S{i:03d},2024-01-{i % 28 + 1:02d} 00:00,{i / 2}\n" for i in range(400))
 DATASET = """

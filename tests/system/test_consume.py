@@ -11,6 +11,8 @@ from bson import ObjectId
 from harness import BUILD, RELEASE, ROOT, until
 from wire import Peer
 
+pytestmark = pytest.mark.anyone
+
 STREAM = "acme/events"
 SCHEMA = {"format": "json", "columns": [{"name": "station", "type": "string", "required": True, "regex": "^[A-Z]{3}$"},
                                         {"name": "celsius", "type": "double", "min": -90.0, "max": 60.0, "as": "temperature.celsius"}]}

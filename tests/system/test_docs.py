@@ -13,6 +13,8 @@ import zmq
 
 from harness import ROOT, until
 
+pytestmark = pytest.mark.anyone
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FILE = re.compile(r"^(?:#|/\*) ([a-z_]+[.](?:c|py|sh))\b", re.M)
 

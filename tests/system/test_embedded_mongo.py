@@ -13,6 +13,8 @@ from bson.regex import Regex
 
 from harness import RELEASE, ROOT, Mongo
 
+pytestmark = pytest.mark.anyone
+
 VALUES = [
     None, True, False, 0, 7, 2**40, -(2**62), 1.5, float("inf"), "", "text", "zwölf\n", b"", b"\0\xff" * 12, bson.ObjectId("5" * 24),
     datetime.datetime(1969, 7, 20, 20, 17, 40, 123000), uuid.UUID("00112233-4455-6677-8899-aabbccddeeff"),

@@ -15,6 +15,8 @@ import zmq
 from harness import BUILD, ROOT, json_lines, until
 from wire import Peer
 
+pytestmark = pytest.mark.anyone
+
 STREAM = "acme/events"
 # A stream app of pyzmq alone: works %(work)s on each message, and tells the monitor what it does.
 WORKER = """#!/usr/bin/python3

@@ -7,6 +7,8 @@ import pytest
 from harness import BUILD, until
 from wire import Peer
 
+pytestmark = pytest.mark.anyone
+
 STREAM = "acme/events"
 
 

@@ -12,6 +12,8 @@ from test_consume import python, settled, start, stop, stream  # noqa: F401 (str
 from test_retention import leap  # noqa: F401 (a fixture)
 from test_streammgr import LOAD, configure, publish, script, wait_app
 
+pytestmark = pytest.mark.anyone
+
 COLUMNS = ('columns = ( { name = "station"; type = "string"; regex = "^[A-Z]{3}$"; }, { name = "celsius"; type = "double"; max = 60.0; }, '
            '{ name = "when"; type = "datetime"; } );')
 

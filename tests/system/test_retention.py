@@ -9,6 +9,8 @@ import pytest
 from harness import IS_ROOT, RELEASE, ROOT, change, until
 from scripted import Scripted
 
+pytestmark = pytest.mark.anyone
+
 
 def age(home, days, where="1"):
     """Makes what the ledger has older; the platform is down."""

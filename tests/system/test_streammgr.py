@@ -93,6 +93,7 @@ def test_what_the_agreement_says_of_rows_holds_for_messages(platform):
     assert platform.count() == 3
 
 
+@pytest.mark.timing
 def test_s08_a_message_wakes_an_app_with_no_instance(platform):
     configure(platform, LOAD)
     platform.up()
@@ -175,6 +176,7 @@ def test_stop_start_and_restarts(platform):
     wait_app(platform, lambda a: a["running"] == 1)
 
 
+@pytest.mark.anyone
 def test_r09_a_crash_loop_backs_off_and_is_parked(platform):
     configure(platform, 'app = "store"; exec = "bad.sh"; min_instances = 1;', 'app = "gone"; exec = "gone.sh"; min_instances = 1;')
     script(platform, "bad.sh", "#!/bin/sh\nexit 3\n")
@@ -280,6 +282,7 @@ BROKEN = {"no format": "no program at all\n", "no interpreter": "#!/no/such/inte
           "never consumes": "#!/bin/sh\nexec tail -f /dev/null\n"}
 
 
+@pytest.mark.anyone
 @pytest.mark.parametrize("how, max_instances", [(how, 2) for how in BROKEN] + [("fails at once", 3)])
 def test_a_broken_executable_does_not_replace_the_old_ones(platform, how, max_instances):
     configure(platform, f'app = "store"; exec = "consume.py"; min_instances = 2; max_instances = {max_instances}; drain_s = 1;')
@@ -695,6 +698,7 @@ def test_s11_an_instance_that_hangs_is_replaced(platform):
     assert platform.queue("store")["dead"] == 0
 
 
+@pytest.mark.anyone
 def test_s11_an_instance_that_stands_still_and_loses_its_connection_is_replaced(platform):
     configure(platform, LOAD + "drain_s = 1;", stream="lease_ms = 8000;")  # longer than the broker waits for signs of life
     platform.up()

@@ -80,6 +80,7 @@ def test_a_released_file_waits_for_its_retry_only(home):
     assert (f["state"], f["attempts"]) == ("ingested", 2)
 
 
+@pytest.mark.anyone
 def test_cron_runs_what_waits_at_the_minute(home):
     home.tenant(batch='trigger = "cron: * * * * *"; timezone = "Europe/Vienna";')
     home.up()
