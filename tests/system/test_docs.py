@@ -134,6 +134,13 @@ def test_paths_that_docs_name_are_there():
             assert anchor in heads, f"{page.name}: {target}"
 
 
+def test_tests_that_docs_name_are_there():
+    """`path::test_begins_so…`, always with the path."""
+    for page in PAGES:
+        for where, name in re.findall(r"`([^`\n]*)::(test_[^`\n]*)`", page.read_text()):
+            assert re.search(rf"def {re.escape(name.rstrip('…'))}{'' if name.endswith('…') else '[(]'}", (ROOT / where).read_text()), f"{page.name}: {where}::{name}"
+
+
 def test_modules_that_the_ways_name_are_there():
     """docs/files.md and docs/messages.md call the modules of a program by name: **intake**."""
     for page, heading, end, program in (("files.md", "## The modules", "###", "batchmgr"), ("messages.md", "Two storeys", "###", "broker"),
