@@ -1,4 +1,4 @@
-/* What the store should have and has not: the marks (mark.h) say how far each stream was confirmed, the log how far it is there.
+/* What the store should have and has not: the marks (marks.h) say how far each stream was confirmed, the log how far it is there.
  *
  *   the log ends before the mark      the end was lost, or an older copy of state/broker was put in its place: sequences go on
  *                                     behind the mark, and what is between is lost, and counted
