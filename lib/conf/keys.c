@@ -106,9 +106,10 @@ static const struct cfg_key profile_keys[] = {
     INT_ROW(conf_profile, scratch_bytes, "scratch_bytes", "1073741824", -1, NO_MAX,
             "the working directory of a run, bytes on disk; looked at while it runs"),
     INT_ROW(conf_profile, scratch_inodes, "scratch_inodes", "100000", -1, NO_MAX, "files and directories in it"),
-    ENUM_ROW(conf_profile, scratch, "scratch", "disk", CONF_SCRATCHES,
-            "where the working directory of a run is; memory: a tmpfs of scratch_bytes, part of its cgroup's memory; what does not "
-            "fit fails at once"),
+    ENUM_ROW(
+        conf_profile, scratch, "scratch", "disk", CONF_SCRATCHES,
+        "where the working directory of a run is; memory: a tmpfs of scratch_bytes, part of its cgroup's memory; what does not "
+        "fit fails at once"),
     STRS_ROW(conf_profile, network, "network", "platform", NULL,
              "what an isolated run reaches: platform (MongoDB, its streams, the monitor), host:port, or alone none or host "
              "(everything)"),
@@ -313,7 +314,7 @@ static const struct cfg_key stream_app_keys[] = {
             "modes; as exec; empty: none"),
     INT_ROW(conf_stream_app, checker_s, "checker_s", "10", 1, 3600, "how long it may take over those that it is given, seconds"),
     ENUM_ROW(conf_stream_app, delivery, "delivery", "exactly_once", CONF_DELIVERIES,
-            "when an instance is killed, its messages' rows are stored once in effect; perhaps twice; perhaps not at all"),
+             "when an instance is killed, its messages' rows are stored once in effect; perhaps twice; perhaps not at all"),
     INT_ROW(conf_stream_app, min_instances, "min_instances", "0", 0, CONF_MAX_INSTANCES, "instances that always run"),
     INT_ROW(conf_stream_app, max_instances, "max_instances", "1", 0, CONF_MAX_INSTANCES, "instances at most"),
     BOOL_ROW(conf_stream_app, on_demand, "on_demand", "true", "a message for an app without an instance starts one"),

@@ -17,8 +17,8 @@ struct stream_interval {
 };
 
 /* Calls fn with 1 for each interval. After a kill the broker may write an interval again, with the same number
- * (programs/broker/store/tally.h): fn is then called with -1 for the earlier one, which no longer counts. 0, also when there is no log,
- * or -errno. Blocks. */
+ * (programs/broker/store/tally.h): fn is then called with -1 for the earlier one, which no longer counts. 0, also when there is no
+ * log, or -errno. Blocks. */
 int stream_log_read(int home_fd, const char *tenant, void (*fn)(void *arg, const struct stream_interval *v, int sign), void *arg);
 
 #endif

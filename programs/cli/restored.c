@@ -12,7 +12,8 @@ enum { MAX_MARKS = 256 << 20 };
 
 #define MARKS "state/broker.mark"
 
-/* The broker takes a marks file that is a copy for one of another state, and begins new epochs (programs/broker/store/recover.c). */
+/* The broker takes a marks file that is a copy for one of another state, and begins new epochs (programs/broker/store/recover.c).
+ */
 static int copy_marks(const struct home *h, struct err *e)
 {
     AUTO_BUF struct buf b = {0};
