@@ -28,7 +28,7 @@ static void on_end(evutil_socket_t fd, short what, void *arg)
     struct keeper *k = arg;
     (void)fd;
     (void)what;
-    log_error("stop", NULL, NULL, "the keeper ended, without which this program cannot go on");
+    log_error("stop", NULL, NULL, "the keeper (simbdp-keeper) ended; this program cannot work without it, and ends");
     event_del(k->ev);
     event_base_loopbreak(k->base);
 }
@@ -83,7 +83,7 @@ static int tell(struct keeper *k, struct keeper_request rq, const char *text, si
     return w < 0 ? -errno : 0;
 }
 
-/* A descriptor, or what the keeper says why not. */
+/* A descriptor, or the keeper's error. */
 static int ask(struct keeper *k, enum keeper_op op, struct err *e)
 {
     struct keeper_answer a;
@@ -93,7 +93,7 @@ static int ask(struct keeper *k, enum keeper_op op, struct err *e)
     if (n != (ssize_t)sizeof a)
         return err_sys(e, n < 0 ? (int)n : ERR_CLOSED, "cannot ask the keeper");
     a.msg[sizeof a.msg - 1] = 0;
-    return a.code < 0 ? err_set(e, a.code, "%s", a.msg) : n_fds == 1 ? fd : err_set(e, ERR_FORMAT, "the keeper gave nothing");
+    return a.code < 0 ? err_set(e, a.code, "%s", a.msg) : n_fds == 1 ? fd : err_set(e, ERR_FORMAT, "the keeper sent no descriptor");
 }
 
 static bson_t *ask_for_doc(struct keeper *k, enum keeper_op op, struct err *e)
@@ -103,7 +103,7 @@ static bson_t *ask_for_doc(struct keeper *k, enum keeper_op op, struct err *e)
     int r = fd < 0 ? fd : fd_read_all(fd, &text, MAX_TOLD);
     if (r < 0) {
         if (fd >= 0)
-            err_sys(e, r, "cannot read what the keeper gave");
+            err_sys(e, r, "cannot read the keeper's answer");
         return NULL;
     }
     return json_parse(text.p, text.n, e);

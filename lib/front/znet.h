@@ -35,7 +35,7 @@ const char *znet_user_of_key(const struct conf *c, const unsigned char key[CURVE
 /* The operator, who may act for every tenant: root, or who the platform runs as. */
 bool znet_is_platform(int64_t uid);
 
-/* Strangers must not keep a program reading the ledger: so many looks a second. */
+/* Strangers must not keep a program busy reading the ledger: the number of looks a second is bounded. */
 struct znet_looks {
     int64_t second;
     int n;

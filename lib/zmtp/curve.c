@@ -1,9 +1,17 @@
 #include "curve.h"
 
+#include <assert.h>
 #include <sodium.h>
 #include <string.h>
 
 enum { SHORT_NONCE = 8, LONG_NONCE = 16, MAC = crypto_box_MACBYTES, COOKIE = LONG_NONCE + MAC + 64 };
+
+/* The handshake goes forward alone. */
+static void set_state(struct curve *c, enum curve_state state)
+{
+    assert(state == c->state + 1);
+    c->state = state;
+}
 
 static void put_u64(unsigned char *p, uint64_t v)
 {
@@ -38,7 +46,8 @@ static bool on_hello(struct curve *c, const struct curve_server *s, const unsign
     nonce_of(nonce, "CurveZMQHELLO---", p + 112);
     if (crypto_box_open_easy(zeros, p + 120, 64 + MAC, nonce, c->client_short, s->secret_key) != 0)
         return false;
-    /* The cookie is for servers that forget; this one remembers, and a bounded number of them: it holds nothing that matters. */
+    /* The cookie is for servers that keep nothing between the two commands. This one does, for a bounded number of connections: the
+     * cookie is random. */
     unsigned char welcome[CURVE_KEY + COOKIE], box[sizeof welcome + MAC];
     crypto_box_keypair(c->server_short, c->server_short_secret);
     memcpy(welcome, c->server_short, CURVE_KEY);
@@ -51,7 +60,7 @@ static bool on_hello(struct curve *c, const struct curve_server *s, const unsign
     buf_add(out, rest, sizeof rest);
     buf_add(out, box, sizeof box);
     memcpy(c->shared, welcome + CURVE_KEY, CURVE_KEY); /* until there is a shared key: the cookie's beginning */
-    c->state = CURVE_INITIATE;
+    set_state(c, CURVE_INITIATE);
     return true;
 }
 
@@ -80,7 +89,7 @@ static bool on_initiate(struct curve *c, const struct curve_server *s, unsigned 
     c->received = number;
     *ret = plain + VOUCH;
     *ret_n = n_plain - VOUCH;
-    c->state = CURVE_OPEN;
+    set_state(c, CURVE_OPEN);
     return true;
 }
 

@@ -1,5 +1,5 @@
-/* The server's side of CurveZMQ (rfc.zeromq.org/spec/26), by libsodium: a handshake of four commands that shows each side that the
- * other has its secret key, and boxes for what follows. */
+/* The server's side of CurveZMQ (rfc.zeromq.org/spec/26), with libsodium: a handshake of four commands, in which each side proves
+ * that it has its secret key, and encryption of what follows. */
 #ifndef SIMBDP_ZMTP_CURVE_H
 #define SIMBDP_ZMTP_CURVE_H
 
@@ -18,12 +18,14 @@ struct curve_server {
     unsigned char public_key[CURVE_KEY], secret_key[CURVE_KEY];
 };
 
+enum curve_state { CURVE_HELLO, CURVE_INITIATE, CURVE_OPEN };
+
 struct curve {
     unsigned char client_short[CURVE_KEY], server_short[CURVE_KEY], server_short_secret[CURVE_KEY];
     unsigned char client_key[CURVE_KEY]; /* its long-term one, once the handshake is over */
     unsigned char shared[CURVE_KEY];
     uint64_t sent, received; /* nonces: each larger than the last */
-    enum { CURVE_HELLO, CURVE_INITIATE, CURVE_OPEN } state;
+    enum curve_state state;
 };
 
 /* Takes a handshake command, name included. HELLO: appends WELCOME's body to `out`. INITIATE: *ret_metadata and *ret_n point into

@@ -7,7 +7,7 @@
 
 enum {
     GREETING = 64,
-    HANDSHAKE_COST = 64 << 10, /* a command of CURVE's: all who are not known have one share */
+    HANDSHAKE_COST = 64 << 10, /* of a turn, a CURVE command: all in their handshake share one turn's worth */
 };
 
 void conn_greet(struct zmtp_conn *c)
@@ -34,7 +34,7 @@ static void add_property(struct buf *b, const char *name, const char *value)
     buf_add(b, value, n);
 }
 
-/* Whether the peer's Socket-Type may talk to ours; what else it says of itself is not believed. */
+/* Whether the peer's Socket-Type may talk to ours. What else it says of itself does not count. */
 static bool fits(const struct zmtp_conn *c, const unsigned char *p, size_t n)
 {
     while (n > 0) {
@@ -63,7 +63,7 @@ static void say_error(struct zmtp_conn *c, const char *why)
     buf_adds(&b, "\5ERROR");
     buf_add(&b, &n, 1);
     buf_adds(&b, why);
-    conn_add_frame(c, F_COMMAND, b.p, b.n); /* not in a box: it is not let in */
+    conn_add_frame(c, F_COMMAND, b.p, b.n); /* in the clear: the handshake is not over */
     conn_flush(c);
 }
 
@@ -79,8 +79,7 @@ static void open_up(struct zmtp_conn *c)
         buf_add(&ready, properties.p, properties.n);
     }
     conn_add_frame(c, F_COMMAND, ready.p, ready.n);
-    c->state = OPEN;
-    c->s->n_unknown--;
+    conn_set_state(c, OPEN);
     conn_flush_soon(c);
     c->told = true;
     c->s->ops->on_open(c->s->arg, c);
@@ -93,7 +92,9 @@ static void on_curve(struct zmtp_conn *c, unsigned char *p, size_t n)
     size_t n_metadata;
     conn_charge(c, HANDSHAKE_COST);
     if (!curve_handshake(c->curve, c->s->curve, p, n, &answer, &metadata, &n_metadata)) {
-        conn_end(c, BAD_KEY, "its CURVE handshake is not right: it does not know this server's key, or has not the key it shows");
+        conn_end(
+            c, BAD_KEY,
+            "its CURVE handshake failed: it used another server key than ours, or does not have the secret of the key it shows");
         return;
     }
     if (answer.n) {
@@ -124,7 +125,7 @@ static void on_curve(struct zmtp_conn *c, unsigned char *p, size_t n)
 static void on_null(struct zmtp_conn *c, const unsigned char *p, size_t n)
 {
     if (n < 6 || memcmp(p, "\5READY", 6) != 0)
-        conn_end(c, MALFORMED, "it begins with no READY");
+        conn_end(c, MALFORMED, "its handshake does not begin with READY");
     else if (!fits(c, p + 6, n - 6))
         conn_end(c, MALFORMED, "its socket's type cannot talk to this one");
     else
@@ -142,7 +143,7 @@ void conn_on_command(struct zmtp_conn *c, unsigned char *p, size_t n)
         if (c->out.n - c->out_at < FULL)
             conn_add_frame(c, F_COMMAND, p + 2, n - 2);
         conn_flush_soon(c);
-    } /* PONG was heard; what is not known is for later versions */
+    } /* PONG counts as heard; unknown commands are left to later versions of the protocol */
 }
 
 size_t conn_take_greeting(struct zmtp_conn *c, const unsigned char *p, size_t n)
@@ -150,7 +151,7 @@ size_t conn_take_greeting(struct zmtp_conn *c, const unsigned char *p, size_t n)
     static const char zeros[20];
     const char *mechanism = c->curve ? "CURVE" : "NULL";
     size_t l = strlen(mechanism);
-    /* Looked at as it comes: who speaks something else waits for our answer first. */
+    /* Checked as it comes: a peer that speaks another protocol may wait for our answer before it sends a whole greeting. */
     if (p[0] != 0xff || (n > 9 && !(p[9] & 1)) || (n > 10 && p[10] < 3)) {
         conn_end(c, MALFORMED, "it does not speak ZMTP 3");
         return 0;
@@ -164,6 +165,6 @@ size_t conn_take_greeting(struct zmtp_conn *c, const unsigned char *p, size_t n)
                  c->curve ? "it shows no CURVE key" : "it wants another security mechanism than NULL");
         return 0;
     }
-    c->state = HANDSHAKE;
+    conn_set_state(c, HANDSHAKE);
     return GREETING;
 }

@@ -6,7 +6,7 @@
 
 enum {
     MIN_OWNER_PARTIAL = 16 << 20, /* bytes of messages that are not complete */
-    SHARE = 512 << 10,            /* bytes that are taken of an owner in a turn of the loop; the rest waits for the next */
+    SHARE = 512 << 10,            /* bytes that are read of an owner in a turn of the loop; the rest waits for the next */
 };
 
 /* ---- owners ---- */
@@ -57,7 +57,7 @@ bool conn_join(struct zmtp_conn *c, const char *owner, int max)
     struct owner *o = owner_of(c->s, owner);
     if (o->n >= max) {
         char what[80];
-        snprintf(what, sizeof what, "it has %d already, which is all it may have", o->n);
+        snprintf(what, sizeof what, "it has %d connections, which is its limit", o->n);
         server_refuse(c->s, TOO_MANY, owner, what);
         return false;
     }
@@ -78,7 +78,7 @@ bool conn_may_go_on(struct zmtp_conn *c)
     return turn_of(c)->taken < SHARE;
 }
 
-/* A turn ends when everybody who had something to say at its beginning was asked. */
+/* A turn ends once every connection that was readable at its beginning has been read. */
 void conn_charge(struct zmtp_conn *c, size_t n)
 {
     struct owner *o = turn_of(c);

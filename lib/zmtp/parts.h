@@ -18,6 +18,8 @@ enum {
 
 enum { F_MORE = 1, F_LONG = 2, F_COMMAND = 4 }; /* of a frame */
 enum { BOX_MORE = 1, BOX_COMMAND = 2 };         /* of a frame in a box */
+/* Of a connection. conn_set_state() is the only way from one to the next; there is no way back. */
+enum conn_state { GREET, HANDSHAKE, OPEN };
 enum refusal { STRANGER, TOO_MANY, BAD_KEY, MALFORMED, SLOW, N_REFUSALS };
 
 struct owner {
@@ -34,15 +36,18 @@ struct zmtp_conn {
     struct owner *owner; /* NULL: not known yet */
     int fd;
     struct event *read_ev, *write_ev;
-    enum { GREET, HANDSHAKE, OPEN } state;
-    bool dead, told, dirty, full;
-    bool waiting; /* for its owner's next turn; what it was read but not looked at is in `in` */
+    enum conn_state state;
+    bool dead;    /* it is freed after this turn of the loop */
+    bool told;    /* on_open was called, so on_close will be */
+    bool dirty;   /* to be flushed at the end of this turn */
+    bool full;    /* on_drain is to be called once it is not any more */
+    bool waiting; /* for its owner's next turn; what was read and not looked at yet is in `in` */
     void *tag;
     int64_t uid, pid;
     char *user;
     struct curve *curve; /* NULL: the mechanism is NULL */
     int64_t opened_ms, heard_ms, pinged_ms, partial_ms, paused_until_ms;
-    bool no_room;
+    bool no_room;  /* it is paused because its owner has too much under way */
     struct buf in; /* what is not a whole frame yet */
     size_t want;   /* so much of it makes the next one whole */
     size_t room;   /* of the next read: about what a turn takes of it */
@@ -65,7 +70,7 @@ struct zmtp_server {
     struct zmtp_conn *first, *dead, *dirty;
     struct zmtp_conn *waiting, **last_waiting;
     struct map owners;
-    struct owner unknown; /* has the turns of who has not said who he is */
+    struct owner unknown; /* stands for all connections whose owner is not known yet */
     size_t n, n_unknown, max_message;
     int64_t accept_at_ms;
     struct {
@@ -77,18 +82,20 @@ struct zmtp_server {
 
 /* ---- server.c ---- */
 
-/* Counts it, and says so every ten seconds of each kind. */
+/* Counts it; the log gets a line every ten seconds at most of each kind. */
 void server_refuse(struct zmtp_server *s, enum refusal why, const char *who, const char *what);
+/* Asserts that it is the next one. */
+void conn_set_state(struct zmtp_conn *c, enum conn_state state);
 /* The connection's end: it is freed after this turn of the loop. */
 void conn_mark_dead(struct zmtp_conn *c);
 void conn_end(struct zmtp_conn *c, enum refusal why, const char *what);
 
 /* ---- owner.c ---- */
 
-/* Makes the connection one of `owner`'s, unless it has `max` already, which is told. */
+/* Makes the connection one of `owner`'s. False where the owner has `max` already; that is logged. */
 bool conn_join(struct zmtp_conn *c, const char *owner, int max);
 void conn_leave_owner(struct zmtp_conn *c);
-/* Counts anew what the connection has of a message that is not complete. */
+/* Counts anew against the owner what the connection holds of an incomplete message. */
 void conn_count_partial(struct zmtp_conn *c);
 size_t server_max_partial(const struct zmtp_server *s);
 /* Whether its owner has something left of this turn of the loop, of which n bytes are taken. */
@@ -102,7 +109,7 @@ void server_on_turn(evutil_socket_t fd, short what, void *server);
 
 /* ---- send.c ---- */
 
-/* As it stands, in a box where the connection has them. */
+/* Adds a frame to what is to be sent, encrypted where the connection is. */
 void conn_add_frame(struct zmtp_conn *c, unsigned flags, const void *p, size_t n);
 void conn_flush(struct zmtp_conn *c);
 void conn_flush_soon(struct zmtp_conn *c); /* at the end of this turn */

@@ -127,7 +127,7 @@ static size_t parse(struct zmtp_conn *c, unsigned char *p, size_t n)
     return at;
 }
 
-/* Puts down what was not taken of what was read; count and time what is not complete. */
+/* Keeps what was read and not taken; counts what is incomplete, and since when. */
 static void keep(struct zmtp_conn *c, size_t took, const unsigned char *scratch, size_t n)
 {
     if (scratch && took < n)
@@ -244,7 +244,7 @@ void conn_resume(struct zmtp_conn *c)
 {
     c->paused_until_ms = 0;
     c->no_room = false;
-    c->heard_ms = clk_now_ms(); /* it could not be heard */
+    c->heard_ms = clk_now_ms(); /* while it was not read it could not be heard */
     size_t took = c->in.n && c->in.n >= c->want ? parse(c, (unsigned char *)c->in.p, c->in.n) : 0;
     if (c->dead)
         return;

@@ -8,7 +8,7 @@ enum {
     MAX_UNREAD_MESSAGES = 2048,
     MAX_OWNER_UNREAD = 256 << 20, /* of all connections of an owner */
     OWNER_FULL = 32 << 20,
-    KEEP_BYTES = 64 << 10, /* of output: a larger buffer goes when it is empty */
+    KEEP_BYTES = 64 << 10, /* of output: a larger buffer is freed when it is empty */
 };
 
 void conn_flush(struct zmtp_conn *c)

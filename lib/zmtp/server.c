@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,7 +13,7 @@
 
 enum {
     ACCEPTS_PER_TURN = 64,
-    MAX_UNKNOWN = 256, /* connections that have not proved who they are; the oldest gives way */
+    MAX_UNKNOWN = 256, /* connections in their handshake; the oldest gives way */
     HANDSHAKE_MS = 5000,
     HEARTBEAT_MS = 2000,
     HEARTBEAT_TIMEOUT_MS = 8000,
@@ -33,7 +34,14 @@ void server_refuse(struct zmtp_server *s, enum refusal why, const char *who, con
              (unsigned long long)s->refusals[why].n);
 }
 
-/* ---- the end of a connection ---- */
+/* ---- a connection's state, and its end ---- */
+
+void conn_set_state(struct zmtp_conn *c, enum conn_state state)
+{
+    assert(state == c->state + 1);
+    c->state = state;
+    c->s->n_unknown -= state == OPEN;
+}
 
 void conn_mark_dead(struct zmtp_conn *c)
 {
@@ -111,7 +119,7 @@ static void check(struct zmtp_conn *c, int64_t now)
 {
     if (c->state != OPEN) {
         if (now - c->opened_ms > HANDSHAKE_MS)
-            conn_end(c, SLOW, "it did not say who it is in time");
+            conn_end(c, SLOW, "its handshake took too long");
         return;
     }
     if (c->waiting)
@@ -119,13 +127,13 @@ static void check(struct zmtp_conn *c, int64_t now)
     if (c->paused_until_ms) {
         bool room = !c->no_room || c->owner->partial <= server_max_partial(c->s);
         if (c->no_room && now - c->partial_ms > NO_ROOM_MS)
-            conn_end(c, SLOW, "its owner has too many messages under way that are not complete");
+            conn_end(c, SLOW, "its owner has too many bytes of incomplete messages under way");
         else if (now >= c->paused_until_ms && room)
             conn_resume(c);
         return;
     }
     if (c->partial_ms && now - c->partial_ms > SLOW_MS)
-        conn_end(c, SLOW, "a message that does not become complete");
+        conn_end(c, SLOW, "it left a message incomplete for too long");
     else if (now - c->heard_ms > HEARTBEAT_TIMEOUT_MS)
         conn_mark_dead(c);
     else if (now - c->heard_ms >= HEARTBEAT_MS && now - c->pinged_ms >= HEARTBEAT_MS)
@@ -158,7 +166,7 @@ static void drop_oldest_unknown(struct zmtp_server *s)
         if (c->state != OPEN && !c->dead)
             oldest = c;
     if (oldest)
-        conn_end(oldest, SLOW, "too many that have not said who they are; it was the oldest");
+        conn_end(oldest, SLOW, "too many connections are in their handshake; this was the oldest");
 }
 
 static struct zmtp_conn *conn_new(struct zmtp_server *s, int fd, const struct ucred *cred)
@@ -205,7 +213,7 @@ static void accept_fd(struct zmtp_server *s, int fd)
     snprintf(who, sizeof who, "uid %lld", (long long)cred.uid);
     int max = s->ops->may_connect(s->arg, cred.uid);
     if (max <= 0) {
-        server_refuse(s, STRANGER, who, "it is no tenant's");
+        server_refuse(s, STRANGER, who, "this uid is no tenant's");
         close(fd);
         return;
     }
@@ -230,7 +238,7 @@ static void on_accept(evutil_socket_t listener, short what, void *arg)
         }
         if (errno == EINTR || errno == ECONNABORTED)
             continue;
-        if (errno != EAGAIN) { /* no descriptors or memory: those that wait in the queue wait on */
+        if (errno != EAGAIN) { /* no descriptors or memory: the listener's backlog holds them meanwhile */
             server_refuse(s, TOO_MANY, "anybody", strerror(errno));
             event_del(s->accept_ev);
             s->accept_at_ms = clk_now_ms() + ACCEPT_PAUSE_MS;

@@ -1,6 +1,6 @@
 /* A listener for ZMTP 3 (rfc.zeromq.org/spec/23 and 37) on a libevent loop: what ZeroMQ's ROUTER and PULL sockets are to their
  * peers, but with bounds before anything is in memory. libzmq's own receiving side has none that hold: it takes every connection
- * until descriptors run out, and then aborts; and a message of endless frames until memory does.
+ * until descriptors run out, and then aborts; and it takes a message of endless frames until memory runs out.
  *
  * Who may connect is asked before a byte is read: on ipc of the kernel (SO_PEERCRED), on tcp by a CURVE key. Everything an owner (a
  * uid, or a user) has here is counted against it: connections, bytes of messages that are not complete, bytes it does not read. One

@@ -25,7 +25,7 @@ int answer_send(struct session *s, const struct wire_frame *v, size_t n)
     if (r < 0 && !s->deaf && (!*told_ms || s->b->now_ms - *told_ms >= TELL_MS)) {
         *told_ms = s->b->now_ms;
         log_warn("deaf", s->tenant ? s->tenant->id : NULL, NULL,
-                 "peer %s does not read its answers; it is not listened to until it does", zmtp_user(s->conn));
+                 "peer %s does not read its answers; its requests are not acted upon until it does", zmtp_user(s->conn));
     }
     s->deaf = r < 0;
     return r;
@@ -52,7 +52,7 @@ void answer_refuse(struct session *s, const struct wire_header *h, enum wire_cod
 void answer_done(struct session *s, const struct wire_header *h, uint64_t n)
 {
     if (!h->request)
-        return; /* it does not want to know */
+        return; /* the peer wants no answer */
     struct answer a = {.session = s, .verb = WIRE_DONE, .consumer = h->consumer, .request = h->request, .first = n};
     buf_add(&s->b->answers, &a, sizeof a);
     broker_turn_soon(s->b);

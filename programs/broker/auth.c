@@ -47,7 +47,7 @@ int auth_may_connect(void *broker, int64_t uid)
     struct broker *b = broker;
     if (znet_is_platform(uid))
         return ZNET_OF_PLATFORM;
-    if (!by_uid(b, uid) && znet_may_look(&b->looks)) /* batchmgr may have given it to one meanwhile */
+    if (!by_uid(b, uid) && znet_may_look(&b->looks)) /* a tenant may have got it meanwhile */
         auth_read_tenants(b);
     return by_uid(b, uid) ? ZNET_OF_TENANT : 0;
 }

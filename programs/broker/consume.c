@@ -144,7 +144,7 @@ static int by_first(const void *a, const void *b)
     return x->first < y->first ? -1 : x->first > y->first;
 }
 
-/* In order and apart, so that no message is looked at twice; how many are left. */
+/* Sorts ranges and joins those that overlap, so that no message is looked at twice. How many are left. */
 static size_t merge(struct range *v, size_t n)
 {
     size_t k = 0;

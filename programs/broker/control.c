@@ -52,13 +52,13 @@ static int settle(struct broker *b, struct ctl_conn *c, const bson_t *rq, bool r
     struct settling k = {(uint64_t)json_get_i64(rq, "seq", 0), replay, 0};
     AUTO_BUF struct buf out = {0};
     if (!tenant || !stream)
-        return err_set(e, ERR_USAGE, "which tenant's stream?");
+        return err_set(e, ERR_USAGE, "the request names no tenant or no stream");
     if (!listing_each_sub(b, tenant, stream, app, settle_dead, &k))
         return err_set(e, ERR_REFUSED, "tenant %s has no stream \"%s\"%s%s%s; `mysimbdp queue list` shows them", tenant, stream,
                        app ? " with an app \"" : "", app ? app : "", app ? "\"" : "");
     if (k.seq && !k.n)
         return err_set(e, ERR_REFUSED, "no dead letter %llu there; `mysimbdp dead list` shows them", (unsigned long long)k.seq);
-    streams_commit(b->streams, true); /* before it is said */
+    streams_commit(b->streams, true); /* before it is answered */
     broker_turn_soon(b);
     json_begin(&out, NULL, '{');
     json_bool(&out, "ok", true);
@@ -105,7 +105,7 @@ static int watch(struct broker *b, struct ctl_conn *c, struct err *e)
 static int forget(struct broker *b, const char *tenant, struct err *e)
 {
     if (conf_tenant(b->conf, tenant))
-        return err_set(e, ERR_REFUSED, "tenant %s has a configuration still", tenant);
+        return err_set(e, ERR_REFUSED, "tenant %s still has a configuration; its streams are not removed", tenant);
     size_t i = 0;
     for (struct stream *stream; (stream = streams_next(b->streams, &i));) {
         struct broker_stream *st = stream_tag(stream);
@@ -126,7 +126,7 @@ static void account(struct broker *b)
     auth_read_tenants(b); /* the keeper answers when it has written the lines */
 }
 
-/* v: NULL is none. */
+/* Exactly the sessions in the list v are held from here on; NULL: none. */
 static void hold_sessions(struct broker *b, struct ctl_conn *holder, bson_iter_t *v)
 {
     size_t at = 0;

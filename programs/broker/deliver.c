@@ -52,7 +52,7 @@ int deliver_terms(struct broker_consumer *bc, uint32_t request)
     return answer_send(bc->session, v, 3);
 }
 
-/* Says so first where the messages from seq on have another epoch than those before. */
+/* Where the messages from seq on have another epoch than those before, the consumer is told first. */
 static int tell_epoch(struct broker_consumer *bc, uint64_t seq)
 {
     unsigned char epoch[EPOCH_BYTES], before[EPOCH_BYTES];
@@ -62,12 +62,12 @@ static int tell_epoch(struct broker_consumer *bc, uint64_t seq)
     memcpy(before, bc->epoch, sizeof before);
     memcpy(bc->epoch, epoch, sizeof epoch);
     int r = deliver_terms(bc, 0);
-    if (r < 0) /* it was not told: the next time */
+    if (r < 0) /* it was not told: it is told the next time */
         memcpy(bc->epoch, before, sizeof before);
     return r;
 }
 
-/* True when it got something. */
+/* A batch for one consumer. False: there was nothing for it, or it does not read. */
 static bool serve_one(struct broker *b, struct consumer *c, size_t max)
 {
     static struct batch batch;
@@ -83,7 +83,7 @@ static bool serve_one(struct broker *b, struct consumer *c, size_t max)
     int r = tell_epoch(bc, batch.first);
     if (r == 0)
         r = answer_send(bc->session, v, 3);
-    if (r < 0) /* it does not read: back with them, and nothing more until it is heard of */
+    if (r < 0) /* it does not read: they go back, and it gets nothing until it reads again */
         consumer_nack(c, &(struct range){batch.first, batch.last}, 1, 0, "its consumer does not read", b->now_ms, b->wall_ms);
     return r == 0;
 }
@@ -97,7 +97,7 @@ static size_t serve_round(struct broker *b, struct broker_sub *bs)
     if (!f.ready || !f.n_consumers)
         return 0;
     size_t share = (size_t)(f.ready / f.n_consumers) + 1;
-    /* From the one behind the last that was looked at, once around. */
+    /* Once around, beginning behind the last consumer of the round before. */
     struct consumer *v[ROUND_CONSUMERS] = {0};
     for (int pass = 0; pass < 2; pass++) {
         size_t end = pass ? bs->turn : SIZE_MAX;
@@ -136,7 +136,7 @@ static void arm(struct broker_sub *bs)
     if (wait_ms > 0 && (due < 0 || b->now_ms + wait_ms < due))
         due = b->now_ms + wait_ms;
     if (due < 0 || (bs->due_ms >= 0 && bs->due_ms <= due))
-        return; /* a timer that comes too early arms itself anew */
+        return; /* one that comes too early is set anew then */
     if (!bs->timer)
         bs->timer = event_new(b->base, -1, 0, on_timer, bs);
     int64_t ms = due - clk_now_ms();

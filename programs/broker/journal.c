@@ -8,8 +8,8 @@
 #include <stdio.h>
 
 enum {
-    BREACH_EVERY_MS = 1000, /* of a stream: a publisher that runs wild must not fill the disk */
-    DEAD_PER_S = 50,        /* of a subscription, for the same reason */
+    BREACH_EVERY_MS = 1000, /* of a stream */
+    DEAD_PER_S = 50,        /* of a subscription */
 };
 
 static void write_line(struct broker *b, const char *tenant, struct buf *line)
@@ -30,7 +30,8 @@ static void begin(struct buf *out, const char *event, const struct broker_stream
     json_str(out, "app", app);
 }
 
-/* By which who adds lines up knows one that a broker wrote that was killed before it remembered that (tally.h). */
+/* The line's number: two lines with the same one are the same interval, of which the later counts. A broker that is killed before
+ * it remembers that it wrote a line writes it again (store/tally.h). */
 static void number(struct buf *out, const struct tally *t)
 {
     char text[20];
@@ -43,7 +44,7 @@ static void untold(struct buf *out, const char *key, const struct tally *t, enum
     json_i64(out, key, (int64_t)tally_untold(t, c));
 }
 
-/* The tenant's stream as a whole: app null. */
+/* Of the stream as a whole: its app is null. */
 static void stream_interval(struct broker *b, struct broker_stream *st, int64_t interval_ms)
 {
     AUTO_BUF struct buf line = {0};

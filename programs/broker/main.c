@@ -63,7 +63,7 @@ static void on_reload(void *arg)
     config_reload(arg, &e);
 }
 
-/* What has to be had before rights are given up. */
+/* Opens what needs rights that are given up afterwards. */
 static int prepare(struct broker *b, struct err *e)
 {
     if (mkdirat(b->home.dirfd, STORE, 0700) < 0 && errno != EEXIST)
@@ -129,9 +129,9 @@ static void stop(struct broker *b)
         close(b->marks_fd);
 }
 
-/* Tenants and, on tcp, anybody talk to this program: from here on whoever got hold of it is a user of its own, with no capability,
- * no call beyond those of an app, and, where the kernel has Landlock, no file to change but the store's. As root in a home that is
- * somebody else's it needs its capabilities. */
+/* Tenants and, on tcp, anybody talk to this program. From here on it is a user of its own without capabilities, may make only the
+ * system calls of an app and, where the kernel has Landlock, may change no file but the store's: whoever takes it over gets no
+ * more. As root in a home that is somebody else's it keeps its capabilities, which it needs there. */
 static int give_up_rights(struct broker *b, struct err *e)
 {
     AUTO_FREE char *store = home_path(&b->home, STORE);
@@ -144,7 +144,7 @@ static int give_up_rights(struct broker *b, struct err *e)
     return r < 0 ? err_sys(e, r, "cannot give up rights") : 0;
 }
 
-/* The store is opened last: by who has no right to anything else, and its thread is no other. Peers wait meanwhile. */
+/* The store is opened last, when rights are given up, so that its thread has no others. Peers that connect meanwhile wait. */
 static int start(struct broker *b, bool supervised, struct err *e)
 {
     turn_init(b);
@@ -160,7 +160,7 @@ static int start(struct broker *b, bool supervised, struct err *e)
     return r < 0 ? r : open_store(b, e);
 }
 
-/* The listings of a home whose broker does not run: what the store holds. */
+/* --list: what the store holds, while no broker runs. */
 static int list(struct broker *b, int argc, char **argv, struct err *e)
 {
     AUTO_BUF struct buf out = {0};
@@ -202,9 +202,9 @@ int main(int argc, char **argv)
         return fputs(usage, stderr), 2;
     b.started_wall_ms = clk_wall_ms();
     b.journal_ms = clk_now_ms();
-    b.base = daemon_loop(MAX_CALLBACKS); /* turns that follow one another would otherwise be all that it does */
+    b.base = daemon_loop(MAX_CALLBACKS); /* or turns that follow one another would keep it from reading */
     int r = home_enter(&b.home, home, &e);
-    /* One that starts waits for a listing of what it left to end; a listing is for the one that runs to give. */
+    /* A broker that starts waits for a listing to end. A listing does not wait for a broker: that one can be asked itself. */
     int lock = r < 0 ? r : home_lock(&b.home, "broker", listing ? 0 : LISTING_WAIT_MS, &e);
     if (listing && lock == -EWOULDBLOCK)
         return home_close(&b.home), event_base_free(b.base), EX_TEMPFAIL;

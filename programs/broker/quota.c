@@ -8,7 +8,7 @@ static int64_t max_request_bytes(const struct conf_stream *c)
     return c->max_message_bytes > WIRE_MIN_REQUEST_BYTES ? c->max_message_bytes : WIRE_MIN_REQUEST_BYTES;
 }
 
-/* What may come at once; a message may always come alone, and is paid for afterwards where it is larger. */
+/* What may come at once. A single message may always come; where it is larger than the burst, the time after it pays. */
 static int64_t burst_bytes(const struct conf_stream *c)
 {
     int64_t n = bucket_size(c->max_bytes_per_s, c->burst_ms);
@@ -27,7 +27,7 @@ int64_t quota_bytes(const struct conf_stream *c)
     return n < most ? n : most;
 }
 
-/* WIRE_N_CODES, or what it is refused with whenever it comes. */
+/* WIRE_N_CODES, or why the request would be refused at any time. */
 static enum wire_code is_too_large(const struct conf_stream *c, const struct wire_request *rq, char *text, size_t size)
 {
     for (size_t i = 0; i < rq->n; i++)

@@ -58,7 +58,7 @@ void session_end_all(struct broker *b)
     map_fini(&b->sessions);
 }
 
-/* Whether it reads by now is found out by telling it what it missed. */
+/* Tries to tell it what it missed: whether that leaves shows whether it reads again. */
 static bool hears_again(struct session *s)
 {
     struct wire_header none = {0};
@@ -85,7 +85,7 @@ void session_on_close(void *broker, struct zmtp_conn *c)
         end(zmtp_tag(c), true);
 }
 
-/* What it missed it is told at once, and gets its messages again. */
+/* It reads again: it is told what it missed, and gets messages. */
 void session_on_drain(void *broker, struct zmtp_conn *c)
 {
     struct session *s = zmtp_tag(c);
@@ -103,7 +103,7 @@ void session_on_message(void *broker, struct zmtp_conn *c, struct zmtp_message *
     const char *why;
     broker_look_at_clocks(b);
     if (!s->tenant && !s->is_operator)
-        auth_identify(b, s); /* it may be known by now */
+        auth_identify(b, s); /* its tenant may be known by now */
     b->n_requests++;
     bool ok = wire_parse(m->f, m->n, &rq, &why) && !m->too_many;
     if (s->deaf && !hears_again(s))

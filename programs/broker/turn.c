@@ -1,7 +1,7 @@
 /* A turn:
  *   1. requests that waited for their tenant's share are acted upon (share.h); those that came since the last turn have been
  *   2. the store is committed: with a sync where messages were published, else without
- *   3. answers leave; none of them says anything that a power cut could undo, but for acks, which cost a redelivery then
+ *   3. answers leave. A CONFIRM says what a power cut cannot undo; DONE after an ack may, which costs a redelivery
  *   4. consumers get what their windows allow
  *   5. the store gives back what is not needed any more
  * Acks and the like are synced SYNC_MS later at the latest. The broker may be killed at any place of this: before 2 nothing was
@@ -35,7 +35,7 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
     more |= streams_tidy(b->streams);
     if (streams_unsynced(b->streams) && !event_pending(b->sync_ev, EV_TIMEOUT, NULL))
         timer_set(b->sync_ev, SYNC_MS);
-    if (more) /* not at once: others are to be heard in between */
+    if (more) /* not at once: peers are to be read in between */
         timer_set(b->turn_ev, 0);
 }
 

@@ -1,5 +1,5 @@
-/* simbdp-keeper: what broker and monitor may not do themselves (lib/front/keeper.h). The program that it serves may be somebody
- * else's by now: of a request it takes a verb, a place in a list, a tenant's name that must be one, and text. The broker's keeper
+/* simbdp-keeper: what broker and monitor may not do themselves (lib/front/keeper.h). The program that it serves may have been taken
+ * over: of a request it takes a verb, a place in a list, a tenant's name that must be one, and text. The broker's keeper
  * starts nothing and changes journals only, so it keeps the capability that opens files, and no other. */
 #include "hooks.h"
 
@@ -40,7 +40,7 @@ static void answer(int code, const struct err *e, int fd)
     struct keeper_answer a = {.code = code};
     snprintf(a.msg, sizeof a.msg, "%s", e ? e->msg : "");
     if (fd_send(STDIN_FILENO, &a, sizeof a, &fd, fd >= 0) < 0)
-        log_debug("keeper", NULL, NULL, "nobody takes the answer");
+        log_debug("keeper", NULL, NULL, "the program took no answer: it is ending");
 }
 
 static void answer_doc(const struct buf *doc)

@@ -65,7 +65,8 @@ void consumer_detach(struct consumer *c, bool lost, int64_t wall_ms)
 {
     struct sub *s = c->sub;
     bool alone = c->n_leased == 1;
-    uint64_t seq = c->low > s->floor ? c->low : s->floor; /* thousands may go at once, and much be leased */
+    uint64_t seq =
+        c->low > s->floor ? c->low : s->floor; /* not from the floor: thousands of consumers may go at once, and much be leased */
     for (struct slot *t; c->n_leased && (t = sub_next_slot(s, &seq, UINT64_MAX)); seq++)
         if (slot_is_held(t, c->id) && lost)
             lease_fail(s, seq, t, alone, "its consumer went away", wall_ms);

@@ -37,7 +37,7 @@ static bool remove_dead(struct sub *s, uint64_t seq)
         return false;
     free(s->dead[i].reason);
     if (i == s->dead_head)
-        s->dead_head++; /* all of them go from there mostly */
+        s->dead_head++; /* mostly they are dropped from the front, all of them */
     else
         memmove(s->dead + i, s->dead + i + 1, (--s->n_dead - i) * sizeof *s->dead);
     if (s->dead_head == s->n_dead)

@@ -21,7 +21,7 @@ const unsigned char *stream_epoch(const struct stream *st)
 static void add_era(struct stream *st, uint64_t first, const unsigned char epoch[EPOCH_BYTES])
 {
     if (st->n_eras && st->eras[st->n_eras - 1].first >= first)
-        st->n_eras--; /* it has no message */
+        st->n_eras--; /* the last era has no message */
     st->eras = xrealloc(st->eras, (st->n_eras + 1) * sizeof *st->eras);
     struct era *v = &st->eras[st->n_eras];
     v->first = st->n_eras++ ? first : 1;
@@ -41,7 +41,7 @@ void stream_load_epoch(struct stream *st, const unsigned char epoch[EPOCH_BYTES]
         add_era(st, next_seq, epoch);
 }
 
-/* Those that end before the oldest message are left out. */
+/* Forgets those that end before the oldest message. */
 static void trim(struct stream *st)
 {
     uint64_t oldest = st->n_kept ? st->kept[0].first : st->head < st->n ? st->extents[st->head].first : st->next_seq;

@@ -75,7 +75,8 @@ static void find_gaps(const struct stream *st, struct buf *out)
     add_gap(out, at, st->next_seq);
 }
 
-/* How many of them the subscription should still have got. They are done, or count as missing from its cursor on. */
+/* How many of a gap the subscription should still have got. Those with a slot are done then; those beyond the cursor are skipped
+ * when it comes there. */
 static uint64_t count_lost(struct sub *s, struct range r)
 {
     const struct mark *v = s->slot ? marks_at(s->stream->all->marks, s->slot) : NULL;
@@ -92,7 +93,7 @@ static uint64_t count_lost(struct sub *s, struct range r)
     return n;
 }
 
-/* A gap, or the part of one that is known or not. */
+/* known: an earlier start has counted this gap already. */
 static void count_part(struct stream *st, struct range r, bool known)
 {
     uint64_t n = st->n_subs ? 0 : r.last - r.first + 1;
@@ -107,7 +108,6 @@ static void count_part(struct stream *st, struct range r, bool known)
     st->loss.n += n;
 }
 
-/* True when there are gaps that were not known. */
 bool gaps_count(struct stream *st)
 {
     AUTO_BUF struct buf found = {0};

@@ -4,7 +4,7 @@
 
 #include "base/mem.h"
 
-/* What is in front of a ring and still is what it was put there for; 0: nothing. */
+/* The first in a ring that is still in the state for which it was put there; 0: none. */
 static uint64_t front(struct sub *s, struct ring *r, uint8_t state)
 {
     while (r->n) {
@@ -73,7 +73,8 @@ static void lease(struct leasing *l, uint64_t seq, const void *p, size_t n, int6
     l->fn(l->arg, seq, t->deliveries, wall_ms, p, n);
 }
 
-/* A message that is not to be had any more ends for this subscription. Those that were missing from the start are counted. */
+/* Messages that cannot be read any more are done for this subscription. Those that were missing at the start are counted already.
+ */
 static void lose(struct sub *s, uint64_t first, uint64_t next)
 {
     bool counted = !stream_has(s->stream, first);
@@ -86,7 +87,7 @@ static void lose(struct sub *s, uint64_t first, uint64_t next)
         }
 }
 
-/* From a ring, while what is in front passes. */
+/* From a ring, as long as the first one in it may be leased. */
 static void lease_again(struct leasing *l, struct ring *r, uint8_t state, size_t max, uint8_t max_before)
 {
     struct sub *s = l->c->sub;
@@ -150,6 +151,6 @@ size_t consumer_lease(struct consumer *c, size_t max_n, size_t max_bytes, int64_
     if (n)
         sub_log_ranges(s, REC_DELIVERED, v, n);
     buf_fini(&l.ranges);
-    sub_finish(s); /* some may have been lost */
+    sub_finish(s); /* for those that were lost */
     return l.n;
 }

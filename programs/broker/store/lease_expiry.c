@@ -24,7 +24,8 @@ static void sift_up(struct sub *s, struct timed t, size_t i)
     s->timed[i] = t;
 }
 
-/* Runs whose messages are long done would wait for their time all the same, behind one that is held. */
+/* A run is kept until it is due although its messages are done; with a long lease there would be one for every batch. Those that
+ * are over are forgotten whenever their number has doubled. */
 static void forget_over(struct sub *s)
 {
     size_t n = 0;
@@ -61,7 +62,6 @@ static struct timed take_timed(struct sub *s)
     return first;
 }
 
-/* The lease of seq ended without an ack. own: for a reason of its own. */
 void lease_fail(struct sub *s, uint64_t seq, struct slot *t, bool own, const char *reason, int64_t wall_ms)
 {
     sub_count(s, TALLY_ERRORS, 1);
@@ -71,7 +71,7 @@ void lease_fail(struct sub *s, uint64_t seq, struct slot *t, bool own, const cha
         sub_set_state(s, seq, t, own ? SLOT_AGAIN : SLOT_SUSPECT);
 }
 
-/* Ends what is over of a timed run; puts back what was extended. */
+/* Ends the leases, or the delay, of a run as far as they are due. What was extended is put back. */
 static void end_timed(struct sub *s, struct timed run, int64_t now_ms, int64_t wall_ms)
 {
     int64_t later = -1;
@@ -98,7 +98,7 @@ int64_t sub_end_leases(struct sub *s, int64_t now_ms, int64_t wall_ms)
     while (s->n_timed && s->timed[0].due_ms <= now_ms)
         end_timed(s, take_timed(s), now_ms, wall_ms);
     sub_finish(s);
-    /* Runs whose messages are all done long since need not wait for their time. */
+    /* Runs in front whose messages are all done need not wait until they are due. */
     while (s->n_timed && s->timed[0].last < s->floor)
         take_timed(s);
     return s->n_timed ? s->timed[0].due_ms : -1;

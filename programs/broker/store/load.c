@@ -53,7 +53,7 @@ static bool load_on_sub(struct streams *all, int type, uint32_t id, const unsign
     uint32_t zero;
     uint64_t seq;
     if (!s)
-        return true; /* dropped since, or the record that made it is damaged: that was reported */
+        return true; /* it was dropped later, or the record that made it is damaged, which was reported */
     switch (type) {
     case REC_SUB_DROP:
         stream_drop_sub(s->stream, s);
@@ -130,6 +130,6 @@ void streams_on_record(void *arg, const struct seglog_pos *at, int type, const u
         ok = load_on_sub(all, type, id, p, n);
     if (!ok)
         log_error("store_record", NULL, NULL,
-                  "a record of type %d in segment %016" PRIx64 " at %" PRIu32 " makes no sense; it is left out", type, at->segment,
-                  at->offset);
+                  "a record of type %d in segment %016" PRIx64 " at %" PRIu32 " cannot be understood and is left out", type,
+                  at->segment, at->offset);
 }

@@ -113,7 +113,7 @@ uint64_t marks_known_damage(const struct marks *m)
     return m->original ? m->v[0].more : 0;
 }
 
-/* A mark that cannot be written is one that is not there: the next program begins other epochs, and that is all. */
+/* A mark that cannot be written counts as missing: the next start begins new epochs, and nothing worse happens. */
 static void write_slot(struct marks *m, uint32_t slot)
 {
     unsigned char p[MARK_SLOT];
@@ -180,7 +180,7 @@ void marks_push(struct marks *m, uint64_t newest_segment)
         put_file(m, newest_segment, m->v[0].more);
     if (m->grown)
         marks_sync(m);
-    else if (m->written) /* no wait, and no flush of its own: the log's next one takes it along */
+    else if (m->written) /* no wait, and no flush: the next sync of the log takes it to the disk */
         sync_file_range(m->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
     m->written = false;
 }

@@ -26,7 +26,7 @@ static void add_extent(struct stream *st, struct extent x)
         st->extents = xrealloc(st->extents, st->cap * sizeof *st->extents);
     }
     size_t i = st->n++;
-    for (; i > st->head && st->extents[i - 1].first > x.first; i--) /* only a record that was moved comes late */
+    for (; i > st->head && st->extents[i - 1].first > x.first; i--) /* only a record that was moved comes out of order */
         st->extents[i] = st->extents[i - 1];
     st->extents[i] = x;
     st->bytes += x.at.size;
@@ -77,7 +77,7 @@ static int append(struct stream *st, uint64_t publisher_id, uint64_t number, con
         le_add_u32(&all->scratch, (uint32_t)v[i].n);
     for (uint32_t i = 0; i < n; i++)
         buf_add(&all->scratch, v[i].p, v[i].n);
-    struct buf body = all->scratch; /* a segment that is begun meanwhile writes records of its own */
+    struct buf body = all->scratch; /* taken aside: appending may begin a segment, which writes records through the same buffer */
     all->scratch = (struct buf){0};
     struct iovec part = {body.p, body.n};
     int r = seglog_append(all->log, REC_MESSAGES, &part, 1, false, &at);
@@ -137,7 +137,7 @@ bool messages_load(struct stream *st, const struct seglog_pos *at, const unsigne
     if (!h.n || h.n > RECORD_MESSAGES || !h.first || n < sizeof h + (size_t)h.n * 4)
         return false;
     struct extent *old = stream_extent_at(st, h.first);
-    if (old && old->first == h.first) { /* it was moved, and the segment it lay in is there still */
+    if (old && old->first == h.first) { /* it was moved, and the segment where it lay before is still there */
         seglog_release(st->all->log, &old->at);
         seglog_keep(st->all->log, at);
         old->at = *at;
@@ -236,7 +236,7 @@ static int move_one(struct stream *st, struct extent *x)
     buf_reserve(&st->record, x->at.size);
     st->loaded.n = 0;
     const unsigned char *p = seglog_read(st->all->log, &x->at, st->record.p);
-    if (!p) { /* damaged: there is nothing to move, and whoever wants to read it is told */
+    if (!p) { /* damaged: nothing can be moved; who reads it later gets it as lost */
         extent_give_back(st, x);
         x->at.segment = 0;
         st->bytes += x->at.size;

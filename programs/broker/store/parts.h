@@ -122,7 +122,7 @@ struct ring {
     size_t head, n, cap; /* cap is 0 or a power of two */
 };
 
-/* Leases of a run of messages, or (consumer 0) one delay. */
+/* When the leases of a run of messages end; or (consumer 0) when a nacked message is to be handed out again. */
 struct timed {
     int64_t due_ms;
     uint64_t first, last;

@@ -45,7 +45,7 @@ void publishers_forget(struct stream *st, int64_t seen_wall_ms)
     }
 }
 
-/* The one that was heard of least recently makes room. */
+/* The least recently heard of. */
 static void forget_oldest(struct stream *st)
 {
     struct publisher *oldest = NULL;
@@ -81,14 +81,14 @@ struct publisher *publisher_get(struct stream *st, uint64_t id, int64_t wall_ms)
 void publisher_saw(struct publisher *p, uint64_t first, uint64_t last)
 {
     size_t i = p->n_seen;
-    while (i > 0 && p->seen[i - 1].first > first) /* mostly the last one grows */
+    while (i > 0 && p->seen[i - 1].first > first) /* mostly it is the last range that grows */
         i--;
     if (i > 0 && p->seen[i - 1].last + 1 >= first) {
         i--;
         if (last > p->seen[i].last)
             p->seen[i].last = last;
     } else {
-        if (p->n_seen == MAX_SEEN) { /* the gap at the bottom closes: what is that late counts as known */
+        if (p->n_seen == MAX_SEEN) { /* the lowest gap closes: numbers in it that come now count as known */
             p->seen[1].first = p->seen[0].first;
             memmove(p->seen, p->seen + 1, --p->n_seen * sizeof *p->seen);
             if (i > 0)

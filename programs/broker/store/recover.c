@@ -1,4 +1,5 @@
-/* What the store should have and has not: the marks (marks.h) say how far each stream was confirmed, the log how far it is there.
+/* What the store should have and does not have: the marks (marks.h) say how far each stream was confirmed, the log how far it is
+ * there.
  *
  *   the log ends before the mark      the end was lost, or an older copy of state/broker was put in its place: sequences go on
  *                                     behind the mark, and what is between is lost, and counted
@@ -68,7 +69,7 @@ static bool recover_stream(struct stream *st, bool doubt)
 {
     const struct mark *v = st->slot ? marks_at(st->all->marks, st->slot) : NULL;
     uint64_t next = v ? v->next : 1;
-    for (size_t i = 0; i < st->n_subs; i++) /* what became of messages that are lost may be there */
+    for (size_t i = 0; i < st->n_subs; i++) /* acks and the like of messages that are lost may be there */
         next = st->subs[i]->cursor > next ? st->subs[i]->cursor : next;
     bool anew = doubt || !v || next > st->next_seq || memcmp(v->epoch, stream_epoch(st), EPOCH_BYTES) != 0;
     if (next > st->next_seq)
@@ -92,7 +93,7 @@ static bool save_record(struct streams *all, int type, struct buf *b)
     return ok;
 }
 
-/* Epochs first: replay takes a REC_STREAM of an unknown epoch for one that begins there. */
+/* Epochs first: reading takes a REC_STREAM of an unknown epoch for one that begins there. */
 static bool save(struct stream *st)
 {
     AUTO_BUF struct buf b = {0};

@@ -90,7 +90,7 @@ void stream_trim(struct stream *st)
         if (st->subs[i]->floor < floor)
             floor = st->subs[i]->floor;
     if (!st->n_subs)
-        return; /* they wait for the first subscription, or for their age */
+        return; /* messages wait for the first subscription, or until they are too old */
     while (st->head < st->n && extent_last(&st->extents[st->head]) < floor) {
         struct extent x = st->extents[st->head++];
         if (is_needed(st, &x)) {

@@ -76,7 +76,7 @@ static void write_out(struct seglog *s)
     crash_at(CRASH_store_write);
     size_t n = s->pending.n;
     if (s->written + n + sizeof zeros <= seg->size)
-        buf_add(&s->pending, zeros, sizeof zeros); /* so that what a segment held before is not read on */
+        buf_add(&s->pending, zeros, sizeof zeros); /* a segment that is used again holds old records behind */
     for (size_t at = 0; at < s->pending.n;) {
         ssize_t w = pwrite(seg->fd, s->pending.p + at, s->pending.n - at, (off_t)(s->written + at));
         if (w < 0 && errno != EINTR)
@@ -216,7 +216,7 @@ int seglog_append(struct seglog *s, int type, const struct iovec *parts, int n_p
     if (!has_room(s, total, vital || s->rolling)) {
         struct segment *seg = last(s);
         if (s->rolling || (seg && !vital && seg->used + total <= seg->size))
-            return -ENOSPC; /* what is left is for vital records */
+            return -ENOSPC; /* what is left is kept for vital records */
         int r = begin_segment(s, total + (uint32_t)s->ops.segment_begins_with(s->ops.arg));
         if (r < 0)
             return r;
@@ -293,7 +293,7 @@ bool seglog_tidy(struct seglog *s, uint64_t *ret_oldest)
 {
     bool synced = false;
     while (s->n > 1 && s->segments[0].kept == 0) {
-        if (!synced) /* what says that its records are no longer needed must not be lost once they are */
+        if (!synced) /* the records that say why it is not needed must be durable before it goes */
             seglog_commit(s, true);
         synced = true;
         give_back(s);
@@ -312,7 +312,7 @@ void seglog_figures(const struct seglog *s, int64_t *ret_bytes, int64_t *ret_kep
 bool seglog_is_full(struct seglog *s)
 {
     const struct segment *seg = last(s);
-    if (seg && seg->used + seglog_padded(SEGLOG_HEADER) > seg->size) /* that one is, to the last byte */
+    if (seg && seg->used + seglog_padded(SEGLOG_HEADER) > seg->size) /* it is full to the last byte */
         return !has_next(s);
     return seg && !has_room(s, seglog_padded(SEGLOG_HEADER), false); /* the first segment is made when something is stored */
 }

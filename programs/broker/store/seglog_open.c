@@ -1,4 +1,5 @@
-/* Reading the log when the store is opened, whatever became of it. */
+/* Reading the log when it is opened, whatever happened to its files: what is whole is read, what is not is set aside and reported.
+ */
 #include "seglog_parts.h"
 
 #include "base/fd.h"
@@ -26,7 +27,7 @@ struct reading {
     const unsigned char *p;
     uint32_t size;
     uint64_t number;
-    int64_t budget; /* bytes that may still be hashed: what looks like headers must not make reading take for ever */
+    int64_t budget; /* bytes that may still be hashed: bytes that look like headers must not make reading quadratic */
 };
 
 static bool is_record(struct reading *r, uint32_t at)
@@ -165,7 +166,7 @@ static int list(struct seglog *s, uint64_t **ret, size_t *ret_n, struct err *e)
     return 0;
 }
 
-/* The salt is the same in all headers; one that is whole tells it. */
+/* The salt is the same in all headers: any that is whole has it. */
 static uint64_t salt_of(struct seglog *s, const uint64_t *numbers, size_t n)
 {
     unsigned char h[SEGMENT_HEADER];
@@ -181,7 +182,7 @@ static uint64_t salt_of(struct seglog *s, const uint64_t *numbers, size_t n)
     return salt;
 }
 
-/* Segments go from the oldest on: none is missing between others, or behind the last. */
+/* Segments are only ever removed from the oldest on, so any other that is not there is missing. */
 static void look_for(struct seglog *s, uint64_t number, uint64_t end)
 {
     if (number == end)

@@ -1,7 +1,6 @@
 /* How a consumer settles what it got: acks, nacks, and extended leases. */
 #include "parts.h"
 
-/* As far as they lie between floor and cursor: what peers say may be anything. */
 void sub_log_ranges(const struct sub *s, int type, const struct range *v, size_t n)
 {
     AUTO_BUF struct buf b = {0};
@@ -21,7 +20,7 @@ static uint64_t ack_one(struct sub *s, uint64_t seq, struct slot *t, int64_t now
     if (t->state == SLOT_LEASED)
         sub_add_time(s, now_ms - t->since_ms);
     uint32_t bytes = t->bytes;
-    if (t->state != SLOT_LEASED && !bytes) { /* delivered by an earlier program, and not again */
+    if (t->state != SLOT_LEASED && !bytes) { /* it was delivered before a restart, and not since */
         size_t n;
         int64_t wall_ms;
         bytes = stream_read(s->stream, seq, &n, &wall_ms) ? (uint32_t)n : 0;

@@ -1,5 +1,7 @@
-/* What became of each message of a subscription, from its floor to its cursor: a slot each, in chunks, which go when all of theirs
- * is done. And the rings of those that wait to be handed out again. */
+/* What became of each message of a subscription, from its floor to its cursor: a slot for each, in chunks. A chunk is freed once
+ * all of its messages are done or dead. Two rings hold the messages that wait to be handed out again.
+ *
+ * A ring may hold a sequence twice, or one whose state has changed since: who takes from it looks at the slot (lease.c). */
 #include "parts.h"
 
 #include "base/mem.h"
@@ -82,7 +84,7 @@ void sub_advance(struct sub *s, uint64_t next)
             insert_chunks(s, s->n_chunks, 1);
             s->chunks[s->n_chunks - 1] = chunk_new(s->cursor / CHUNK, s->floor);
         }
-        s->n_again++; /* not pushed: the caller says what it is */
+        s->n_again++; /* not in the ring: the caller sets the state at once */
     }
 }
 
@@ -111,8 +113,8 @@ void sub_advance_floor(struct sub *s)
 
 /* ---- a slot's state ---- */
 
-/* Where a message may go from each state. What is over comes back by a replay alone; what the log says may kill what is not leased.
- */
+/* The states that each state may become. What is done or dead comes back only by a replay. AGAIN to DEAD happens while the log is
+ * read: leases are not in it. */
 static const uint8_t moves[N_SLOT_STATES] = {
 #define TO(state) (1 << SLOT_##state)
     [SLOT_AGAIN] = TO(LEASED) | TO(DONE) | TO(DEAD),

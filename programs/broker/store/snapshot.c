@@ -2,7 +2,7 @@
  * messages. */
 #include "parts.h"
 
-/* Enough to make sense of all that follows without the segments before. */
+/* Enough to read all that follows without the segments before. */
 void streams_on_segment(void *arg)
 {
     struct streams *all = arg;

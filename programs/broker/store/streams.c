@@ -59,7 +59,6 @@ void *streams_by_id(const struct streams *all, char kind, uint32_t id)
     return map_get(&all->by_id, key);
 }
 
-/* What consumers do. When the disk has no room for it, it is done all the same, and would be done again after a restart. */
 void log_event(struct streams *all, int type, const void *p, size_t n)
 {
     struct iovec part = {(void *)p, n};

@@ -1,4 +1,4 @@
-/* Streams, their subscriptions, and who holds what: the state of the queues, on the store.
+/* Streams, their subscriptions, and which consumer holds which message, kept in a log (seglog.h).
  *
  * A stream numbers its messages from 1 (sequence). Each subscription sees all of them, from the oldest that was kept when it was
  * made. Of a subscription, a message is
@@ -11,9 +11,10 @@
  *              v
  *            dead  -> again (replay) or done (drop)
  *
- * A consumer that dies takes a batch along, and any one of it may be why. So what it held becomes suspect: it is handed out to
+ * When a consumer dies, any message that it held may be the cause. So all of them become suspect: they are handed out to
  * consumers that hold nothing else, in groups of at most SUSPECT_GROUP the first time and one by one after that, before anything
- * fresh. A message dies after max_deliveries, and only where the last failure was its own: a nack, or it was held alone.
+ * fresh. A message becomes a dead letter after max_deliveries, and only where the last failure was certainly its own: a nack, or
+ * its consumer held nothing else.
  *
  * Leases are not durable: after a restart what was leased is handed out again. Deliveries are counted durably, but without a sync.
  *
@@ -46,7 +47,7 @@ struct message {
     size_t n;
 };
 
-/* A range of sequence numbers, both ends included. */
+/* Sequence numbers from first to last, both included. */
 struct range {
     uint64_t first, last;
 };
@@ -58,10 +59,9 @@ struct stream_figures {
 
 struct sub_figures {
     uint64_t ready, leased, delayed, dead;
-    int64_t oldest_wall_ms; /* of the oldest that is neither done nor dead; 0: none */
+    int64_t oldest_wall_ms; /* when the oldest that is neither done nor dead was published; 0: there is none */
     uint64_t acked;         /* ever */
-    /* Since the program started. lost: not to be had from the disk any more, with those that were missing when the program started
-     */
+    /* Since the program started. lost: could not be read from the disk; those that were missing at the start are in it. */
     uint64_t redelivered, lost, expired, rejected; /* rejected: dead at once, by a nack that said so */
     size_t n_consumers;
 };
@@ -80,9 +80,9 @@ struct dead_letter {
     const char *reason;
 };
 
-/* Of a stream's messages that were confirmed, what streams_open did not find and no earlier one had missed. */
+/* Confirmed messages of a stream that streams_open did not find, and that no earlier start had missed. */
 struct stream_loss {
-    uint64_t n, first, last; /* n: those that some subscription should still have got, somewhere from first to last */
+    uint64_t n, first, last; /* n: how many that some subscription should still have got; they lie between first and last */
 };
 
 /* Opens or makes the queues kept in directory dirfd. marks_fd: the file of marks (marks.h), empty where it is new. TAKE marks_fd.
@@ -95,15 +95,16 @@ void streams_abandon(struct streams *all); /* what was not committed is lost, as
 
 /* Ends a turn: what was changed is written and, where messages were published or `sync`, durable when it returns. */
 void streams_commit(struct streams *all, bool sync);
-/* The marks are on their way to the disk: about once a second. Does not wait for it, but where there are new streams. */
+/* Sends the marks on their way to the disk; to be called about once a second. Waits for the disk only where there are new streams.
+ */
 void streams_push_marks(struct streams *all);
 /* True when acks and the like were written but are not durable yet. */
 bool streams_unsynced(const struct streams *all);
-/* Frees space, a bounded amount of work a call; true when there is more to do. */
+/* Frees space, with a bounded amount of work in each call. True when there is more to do. */
 bool streams_tidy(struct streams *all);
-bool streams_full(struct streams *all); /* no disk space for messages */
-/* What was refused since is written with the next turn: about once a second, so that a flood of it costs no write of its own. True
- * when there is something. */
+bool streams_full(struct streams *all); /* the disk has no room for messages */
+/* What was refused since the last call is written with the next commit: to be called about once a second, so that a flood of
+ * refusals costs no writes. True when there is something to write. */
 bool streams_record_refusals(struct streams *all);
 
 struct stream *streams_next(struct streams *all, size_t *i); /* iteration as map_next */
@@ -116,7 +117,7 @@ void streams_drop(struct streams *all, struct stream *st);
 const char *stream_name(const struct stream *st);
 void stream_figures(const struct stream *st, struct stream_figures *ret);
 struct stream_loss stream_loss(const struct stream *st);
-/* Something of the broker's own. */
+/* Something of the caller's own; NULL at first. */
 void stream_set_tag(struct stream *st, void *tag);
 void *stream_tag(const struct stream *st);
 
@@ -127,7 +128,7 @@ int stream_publish(struct stream *st, uint64_t publisher, uint64_t number, const
                    uint64_t *ret_first, size_t *ret_known);
 /* One more request was refused. */
 void stream_count_refusal(struct stream *st);
-/* What it counts; the journal was told all of it. */
+/* What it counts; and the caller's word that the journal has all of it. */
 const struct tally *stream_tally(const struct stream *st);
 void stream_tally_told(struct stream *st);
 /* Drops messages older than wall_ms, dead letters that died before dead_wall_ms, publishers not seen since seen_wall_ms. */
@@ -148,7 +149,8 @@ void sub_tally_told(struct sub *s);
 void sub_take_times(struct sub *s, struct sub_times *ret);
 void sub_configure(struct sub *s, int64_t lease_ms, int max_deliveries);
 uint64_t sub_floor(const struct sub *s); /* all before are done or dead */
-/* What the _ids of a message's rows begin with, for this subscription, and which messages have the same. */
+/* The epoch of a message for this subscription: the first half of its rows' _ids (docs/wire.md). The range: which messages have the
+ * same one. */
 struct range sub_epoch(const struct sub *s, uint64_t seq, unsigned char ret[EPOCH_BYTES]);
 void sub_set_tag(struct sub *s, void *tag);
 void *sub_tag(const struct sub *s);
@@ -161,9 +163,9 @@ struct sub *consumer_sub(const struct consumer *c);
 /* How many leases it holds, and how many ran out since it last settled or extended any: it hangs. */
 uint64_t consumer_n_leased(const struct consumer *c);
 uint64_t consumer_n_ran_out(const struct consumer *c);
-/* It settled or extended something. */
+/* It settled or extended something, so it does not hang. */
 void consumer_heard(struct consumer *c);
-/* The consumer is gone: what it held is handed out to others. lost: it may have died of it. */
+/* The consumer is gone and is freed; what it held is handed out to others. lost: it may have died of one of the messages. */
 void consumer_detach(struct consumer *c, bool lost, int64_t wall_ms);
 struct consumer *sub_next_consumer(const struct sub *s, size_t *i);
 
@@ -174,14 +176,15 @@ size_t consumer_lease(struct consumer *c, size_t max_n, size_t max_bytes, int64_
 /* True when consumer_lease would give something. */
 bool consumer_may_lease(const struct consumer *c);
 
-/* Done. From any consumer of the subscription, also when its lease is over: the work is done. How many were not done before.
+/* These messages are done, whoever of the subscription's consumers says so, and also after their lease has ended: the work is done.
+ * How many were not done before.
  * rows: how many each message of a range made, NULL: not known; the ranges are in order and apart then. */
 uint64_t sub_ack(struct sub *s, const struct range *v, const uint32_t *rows, size_t n, int64_t now_ms);
 /* Hands out again after delay_ms what this consumer holds, or never (-1: dead letters at once); reason is kept with those that
  * die of it. How many. */
 uint64_t consumer_nack(struct consumer *c, const struct range *v, size_t n, int64_t delay_ms, const char *reason, int64_t now_ms,
                        int64_t wall_ms);
-/* Leases begin anew for what this consumer holds. How many. */
+/* The leases of what this consumer holds begin anew. How many. */
 uint64_t consumer_extend(struct consumer *c, const struct range *v, size_t n, int64_t now_ms);
 /* Ends leases and delays that are over. When to come again (now_ms), -1: not because of this. */
 int64_t sub_end_leases(struct sub *s, int64_t now_ms, int64_t wall_ms);

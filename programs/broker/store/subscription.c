@@ -82,7 +82,7 @@ void sub_finish(struct sub *s)
 {
     uint64_t before = s->floor;
     sub_advance_floor(s);
-    if (s->floor > before) /* a replayed one may be done, which only kept messages can be */
+    if (s->floor > before) /* below the floor only kept extents hold messages: a replayed one may be done now */
         s->stream->look_at_kept |=
             s->stream->n_kept && before < s->stream->kept[s->stream->n_kept - 1].first + s->stream->kept[s->stream->n_kept - 1].n;
     if (s->floor > before)
@@ -91,7 +91,7 @@ void sub_finish(struct sub *s)
 
 /* ---- how long messages took ---- */
 
-/* Up to 16 ms one each, then four to a doubling. */
+/* Buckets: one for each ms below 16, then four to each doubling. */
 static unsigned time_bucket(int64_t ms)
 {
     uint64_t v = ms < 0 ? 0 : (uint64_t)ms;
