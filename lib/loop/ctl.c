@@ -1,4 +1,5 @@
 #include "ctl.h"
+#include "timer.h"
 #include "base/fd.h"
 #include "base/mem.h"
 
@@ -197,9 +198,8 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
         s = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     }
     if (s < 0) { /* a pause, since the connection that waits would make us spin */
-        struct timeval tv = {0, ACCEPT_PAUSE_MS * 1000};
         event_del(ctl->ev);
-        event_add(ctl->again_ev, &tv);
+        timer_set(ctl->again_ev, ACCEPT_PAUSE_MS);
         return;
     }
     struct ctl_conn *c = xcalloc(1, sizeof *c);

@@ -1,4 +1,5 @@
 #include "peer.h"
+#include "timer.h"
 
 #include "base/fd.h"
 #include "base/mem.h"
@@ -20,13 +21,12 @@ struct peer {
 
 static void again(struct peer *p)
 {
-    struct timeval tv = {0, AGAIN_MS * 1000};
     if (p->bev) {
         bufferevent_free(p->bev);
         p->bev = NULL;
         p->ops.on_down(p->ops.arg);
     }
-    event_add(p->timer, &tv);
+    timer_set(p->timer, AGAIN_MS);
 }
 
 static void on_read(struct bufferevent *bev, void *arg)
@@ -70,11 +70,10 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
 struct peer *peer_new(struct event_base *base, const char *path, const struct peer_ops *ops)
 {
-    struct timeval now = {0, 0};
     struct peer *p = xcalloc(1, sizeof *p);
     *p = (struct peer){.base = base, .path = xstrdup(path), .ops = *ops};
     p->timer = event_new(base, -1, 0, on_timer, p);
-    event_add(p->timer, &now);
+    timer_set(p->timer, 0);
     return p;
 }
 
