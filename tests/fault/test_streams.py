@@ -509,7 +509,7 @@ def test_watchers_learn_of_messages_nobody_consumes(home):
         f.flush()
         assert json.loads(f.readline())["ok"]
         p.publish(STREAM, [b"x"])
-        assert json.loads(f.readline()) == {"activate": {"tenant": "acme", "stream": "events", "app": "consume"}}
+        assert json.loads(f.readline()) == {"activate": {"tenant_id": "acme", "stream": "events", "app": "consume"}}
         with peer(home) as c:
             c.subscribe(STREAM, "consume")
             c.take(1)
