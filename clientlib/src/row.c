@@ -1,9 +1,9 @@
 #include "base/json.h"
-#include "base/mem.h"
-#include "run.h"
 #include "base/json.h"
 #include "base/le.h"
+#include "base/mem.h"
 #include "base/mem_try.h"
+#include "run.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 #include "base/mem.h"
-#include "run.h"
 #include "base/mem_try.h"
+#include "run.h"
 #include "stream/env.h"
 #include "stream/publisher.h"
 

@@ -1,7 +1,7 @@
 #include "ctl.h"
-#include "timer.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "timer.h"
 
 #include <errno.h>
 #include <event2/buffer.h>

@@ -4,8 +4,8 @@
 
 #include "spec.h"
 
-/* By the ending before .gz or .zst, in either case: csv and tsv are CSV (the delimiter is the dialect's), json, jsonl and ndjson are
- * JSON. 0, or ERR_FORMAT for another ending or none. */
+/* By the ending before .gz or .zst, in either case: csv and tsv are CSV (the delimiter is the dialect's), json, jsonl and ndjson
+ * are JSON. 0, or ERR_FORMAT for another ending or none. */
 int format_of_name(const char *name, enum reader_format *ret);
 /* The word that configurations have for it. */
 const char *format_name(enum reader_format f);

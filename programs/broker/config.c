@@ -93,7 +93,8 @@ int config_apply(struct broker *b, struct conf *c, struct err *e)
         struct broker_stream *st = record_of(b, stream);
         size_t k = 0;
         st->configured = false;
-        st->conf = (struct conf_stream){.retention_s = -1, .dead_retention_s = -1, .dedup_window_s = 600, .on_breach = ON_BREACH_refuse};
+        st->conf =
+            (struct conf_stream){.retention_s = -1, .dead_retention_s = -1, .dedup_window_s = 600, .on_breach = ON_BREACH_refuse};
         for (struct sub *s; (s = stream_next_sub(stream, &k));)
             record_of_sub(st, s)->configured = false;
     }

@@ -1,8 +1,8 @@
 #include "consume.h"
 #include "answers.h"
 #include "deliver.h"
-#include "quota.h"
 #include "lookup.h"
+#include "quota.h"
 
 #include "base/mem.h"
 

@@ -2,8 +2,8 @@
 #include "answers.h"
 #include "cut_off.h"
 #include "deliver.h"
-#include "quota.h"
 #include "lookup.h"
+#include "quota.h"
 #include "share.h"
 
 #include "base/mem.h"

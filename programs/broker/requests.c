@@ -1,9 +1,9 @@
 #include "requests.h"
 #include "answers.h"
 #include "consume.h"
-#include "quota.h"
 #include "lookup.h"
 #include "publish.h"
+#include "quota.h"
 
 static void describe(struct session *s, const struct wire_request *rq)
 {

@@ -10,12 +10,12 @@
 #include "model.h"
 #include "streammgr.h"
 
+#include "read/quality.h"
 #include "base/beneath.h"
 #include "base/clk.h"
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/mem.h"
-#include "read/quality.h"
 #include "run/spec.h"
 
 #include <fcntl.h>
