@@ -186,7 +186,7 @@ static int list(struct broker *b, int argc, char **argv, struct err *e)
 static const char usage[] =
     "usage: broker [--supervised] --home HOME\n"
     "       broker --list queues|dead [TENANT [STREAM [APP]]] --home HOME   what the store of a stopped broker holds, as JSON\n"
-    "Keeps the tenants' queues of messages. `mysimbdp up` starts it.\n"
+    "Keeps the tenants' streams of messages. `mysimbdp up` starts it.\n"
     "--supervised: also end when stdin closes. SIGTERM: end. SIGHUP: read the configuration again.\n"
     "Exit: 0 stopped, 1 could not start (the log says why), 2 usage, 75 (--list) another process works on the store now.\n";
 

@@ -1,4 +1,4 @@
-/* An append-only log in segment files, with a checksum for every record: what the queues are kept in.
+/* An append-only log in segment files, with a checksum for every record: what streams are kept in.
  *
  * Records are collected in memory and written by seglog_commit, all of a turn in one write and one fdatasync. A record is never
  * changed; whoever keeps records says how much of each segment is still needed, and the oldest segment is given back when

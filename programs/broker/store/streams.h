@@ -85,7 +85,7 @@ struct stream_loss {
     uint64_t n, first, last; /* n: how many that some subscription should still have got; they lie between first and last */
 };
 
-/* Opens or makes the queues kept in directory dirfd. marks_fd: the file of marks (marks.h), empty where it is new. TAKE marks_fd.
+/* Opens or makes the streams kept in directory dirfd. marks_fd: the file of marks (marks.h), empty where it is new. TAKE marks_fd.
  * Errors are seglog_open's. Blocks. */
 int streams_open(int dirfd, int marks_fd, struct streams **ret, struct err *e);
 /* fn is called for each message that dies. */
