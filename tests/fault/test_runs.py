@@ -417,6 +417,8 @@ def test_r14_a_full_process_table_is_survived(misbehave):
     home = misbehave(retry="attempts = 1;")
     base = next(p for p in pathlib.Path("/sys/fs/cgroup").rglob("mysimbdp-*") if (p / "pids.max").exists()
                 and p.name.endswith(json.loads((home.path / "state/endpoints.json").read_text())["batchmgr"]["ipc"].split("/")[2][9:]))
+    home.do("print,first", name="first.csv")
+    home.wait_files(1)  # so the spawner looked at its cgroups before it goes to another one
     spawner = home.spawner_of("batchmgr")
     limit = pathlib.Path("/sys/fs/cgroup/pids") / "simbdp-test-full" if (pathlib.Path("/sys/fs/cgroup/pids")).exists() else base.parent / "simbdp-test-full"
     limit.mkdir(exist_ok=True)
@@ -429,7 +431,7 @@ def test_r14_a_full_process_table_is_survived(misbehave):
         assert home.control({"op": "status"})["ok"]
     finally:
         (limit / "pids.max").write_text("max")
-    assert {(f["state"], f["attempts"]) for f in home.wait_files(3)} == {("ingested", 1)}
+    assert {(f["state"], f["attempts"]) for f in home.wait_files(4)} == {("ingested", 1)}
     home.down()
     limit.rmdir()
 
