@@ -260,4 +260,3 @@ void sink_add_worker(struct sink *s)
         mongoc_client_destroy(w->client);
     }
 }
-

@@ -189,7 +189,7 @@ static void probe(struct doctor *d, const char *url, const char *where)
 static void say_lost(void *arg, const char *tenant, const char *why)
 {
     AUTO_FREE char *what = xasprintf("is the one that %s had", tenant);
-    say(arg, "mongodb", what, "failed", why, NULL);
+    doctor_say(arg, "mongodb", what, "failed", why, NULL);
 }
 
 static void mongodb(struct doctor *d)

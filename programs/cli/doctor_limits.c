@@ -1,6 +1,5 @@
 #include "doctor.h"
 
-
 #include "base/mem.h"
 #include "host/cgroup.h"
 #include "host/isolation.h"
@@ -101,13 +100,13 @@ static void isolation(struct doctor *d, const struct conf_profile *p)
         xasprintf("namespaces, a view of its own, system calls filtered%s", d->isolation.landlock ? ", Landlock" : "");
     AUTO_FREE char *why = xasprintf("a uid and limits are all that holds a run: %s", d->isolation.why);
     doctor_say(d, "limit", subject,
-        full     ? "enforced"
-        : wanted ? "absent"
-                 : "unlimited",
-        full     ? how
-        : wanted ? why
-                 : NULL,
-        wanted && !full ? remedy : NULL);
+               full     ? "enforced"
+               : wanted ? "absent"
+                        : "unlimited",
+               full     ? how
+               : wanted ? why
+                        : NULL,
+               wanted && !full ? remedy : NULL);
     if (!wanted || conf_network_has(p, CONF_NET_HOST))
         doctor_say(d, "limit", network, "unlimited", "every address is reachable", NULL);
     else if (full)
@@ -138,6 +137,6 @@ void doctor_limits(struct doctor *d)
     if (cgroup_has_tree(&d->cg))
         doctor_say(d, "limit", "end of the whole tree", "enforced", "cgroup.kill and cgroup.events", NULL);
     else
-        doctor_say(d, "limit", "end of the whole tree", "emulated", "by subreaper and the run's id in the processes' environment", NULL);
+        doctor_say(d, "limit", "end of the whole tree", "emulated", "by subreaper and the run's id in the processes' environment",
+                   NULL);
 }
-

@@ -1,6 +1,5 @@
 #include "doctor.h"
 
-
 #include "base/beneath.h"
 #include "base/fd.h"
 #include "base/mem.h"
@@ -75,8 +74,8 @@ static void executable(struct doctor *d, const char *tenant, int64_t uid, const 
     if (!reach(d, tenant, uid, name, path, X_OK) || !script_has_crlf(path))
         return;
     AUTO_FREE char *subject = xasprintf("%s: %s", tenant, name), *remedy = xasprintf("`sed -i 's/\\r$//' %s`", path);
-    doctor_say(d, "reach", subject, "failed", "its first line ends with CRLF: no interpreter has a name that ends with a carriage return",
-        remedy);
+    doctor_say(d, "reach", subject, "failed",
+               "its first line ends with CRLF: no interpreter has a name that ends with a carriage return", remedy);
 }
 
 /* An app's image, and whether there is something to unpack it. */
@@ -87,7 +86,8 @@ static void image(struct doctor *d, const struct conf_tenant *t, const char *nam
     AUTO_FREE char *subject = xasprintf("%s: image of %s", t->id, name);
     AUTO_FD int fd = beneath_root(path, O_PATH | O_DIRECTORY);
     if (fd < 0)
-        doctor_say(d, "reach", subject, "failed", path, "put a directory or an OCI layout there; no part of the path may be a link");
+        doctor_say(d, "reach", subject, "failed", path,
+                   "put a directory or an OCI layout there; no part of the path may be a link");
     else if (!umoci && faccessat(fd, "oci-layout", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
         doctor_say(d, "reach", subject, "failed", "umoci is not there, which unpacks it", "apt-get install umoci");
     else
@@ -179,4 +179,3 @@ void doctor_tenants(struct doctor *d)
     for (size_t i = 0; i < d->conf->n_tenants; i++)
         tenant(d, &d->conf->tenants[i]);
 }
-
