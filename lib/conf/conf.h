@@ -227,6 +227,9 @@ const struct conf_tenant *conf_tenant(const struct conf *c, const char *id);
 const struct conf_profile *conf_profile(const struct conf *c, const char *name);
 const struct conf_dataset *conf_dataset(const struct conf_tenant *t, const char *name);
 const struct conf_batch *conf_app(const struct conf_tenant *t, const char *app);
+/* A batch app of which nothing is written: what holds for a run whose app is not configured any more. Static; the first call is
+ * on the main thread. */
+const struct conf_batch *conf_batch_defaults(void);
 const struct conf_stream *conf_stream(const struct conf_tenant *t, const char *name);
 const struct conf_stream_app *conf_stream_app(const struct conf_tenant *t, const char *app);
 /* The app for a file: the named one (NULL: any) whose datasets and pattern match the file. NULL: there is none. */

@@ -252,6 +252,14 @@ static const struct cfg_key batch_keys[] = {
     END_ROW,
 };
 
+const struct conf_batch *conf_batch_defaults(void)
+{
+    static struct conf_batch defaults;
+    if (!defaults.trigger)
+        cfg_defaults(batch_keys, &defaults);
+    return &defaults;
+}
+
 static const struct cfg_key stream_keys[] = {
     STR_ROW(conf_stream, name, "name", NULL, NULL, "name of the stream"),
     INT_ROW(conf_stream, max_message_bytes, "max_message_bytes", "65536", 1, CONF_MAX_MESSAGE, "size of one message, bytes"),

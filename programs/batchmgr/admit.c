@@ -48,7 +48,7 @@ static void today(struct batchmgr *m, const char *tenant, const char *dataset, s
     ledger_taken_since(m->ledger, tenant, dataset, day * 86400000, &u->files_today, &u->bytes_today);
 }
 
-/* True when the file keeps the limits on what there is already, the tenant's or its dataset's; else it was rejected. */
+/* Checks the limits on how much the tenant, or its dataset, has delivered. False: the file was rejected. */
 static bool keeps_quotas(struct batchmgr *m, struct file *f, const struct conf_limits *l, const struct usage *u, const char *whose)
 {
     if (l->max_files_in_staging >= 0 && u->n_live > l->max_files_in_staging)
@@ -65,7 +65,7 @@ static bool keeps_quotas(struct batchmgr *m, struct file *f, const struct conf_l
     return false;
 }
 
-/* Counts the file against the day, or (by -1) no more. */
+/* Counts the file against the daily limits, or with -1 takes it back. */
 static void take(struct tenant *t, const struct file *f, int by)
 {
     struct usage *both[] = {&t->usage, tenant_usage(t, f->dataset)};
@@ -141,7 +141,8 @@ void admit_unindex(struct batchmgr *m, struct file *f)
         map_remove(&m->contents->in_flight, key);
 }
 
-/* Same content before: ingested is a duplicate, in flight is waited for. True when the file goes no further now. */
+/* Looks for the same content: ingested before, the file is a duplicate; in flight, it waits for that one's end. True when the file
+ * goes no further now. */
 static bool is_repeated(struct batchmgr *m, struct file *f)
 {
     char id[ID_SIZE], prefix[33], detail[200];
@@ -158,7 +159,7 @@ static bool is_repeated(struct batchmgr *m, struct file *f)
         ledger_put_file(m->ledger, f);
         return true;
     }
-    if (f->force && deletions_are_going(m, f->tenant)) { /* its elder's rows may be on their way out: not both at once */
+    if (f->force && deletions_are_going(m, f->tenant)) { /* retention may be deleting the rows that this upload replaces */
         if (f->state != FILE_waiting)
             file_set_state(f, FILE_waiting);
         xstr_set(&f->reason, "documents_days");
@@ -187,7 +188,8 @@ static bool is_repeated(struct batchmgr *m, struct file *f)
     return true;
 }
 
-/* What is refused after all does not count against the day, now as after a restart. */
+/* A file that is refused after its inspection does not count against the daily limits; after a restart neither (the ledger's query
+ * leaves it out). */
 static void untake(struct batchmgr *m, const struct file *f)
 {
     struct tenant *t = tenant_get(m, f->tenant);
@@ -260,7 +262,8 @@ void admit_queue(struct batchmgr *m, struct file *f)
             xstr_set(&f->reason, NULL);
             xstr_set(&f->detail, NULL);
         }
-        ledger_note_file(m->ledger, f); /* a file that recovery finds as it was before is inspected, or waits, once more */
+        ledger_note_file(m->ledger,
+                         f); /* need not be durable at once: recovery would inspect the file, or let it wait, once more */
     }
     release_add(m, f, app);
 }

@@ -138,7 +138,7 @@ static bool may_claim(struct tenant *t)
 
 static void turn_soon(struct candidates *x)
 {
-    struct timeval now = {0, 0}; /* after what came in meanwhile: an active event would come before it */
+    struct timeval now = {0, 0}; /* by a timer, so that events that came in meanwhile go first */
     if (x->n)
         event_add(x->turn_ev, &now);
 }

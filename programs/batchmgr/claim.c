@@ -50,7 +50,7 @@ static char *staged_key(const char *from, const char *raw_name)
     return xasprintf("%s/%s", from, raw_name);
 }
 
-/* The error is not the file's: we lack descriptors or memory, and the file is as it was. */
+/* batchmgr lacks descriptors or memory. That says nothing about the file, which is looked at again later. */
 static bool is_our_trouble(int error)
 {
     return error == EMFILE || error == ENFILE || error == ENOMEM;
@@ -149,7 +149,7 @@ static const struct inspect_copy_ops copy_ops = {open_copy, on_copied};
 
 /* ---- by renaming ---- */
 
-/* After the row is committed. Also the way recovery takes: every step is skipped when its effect is there. */
+/* Runs after the row's commit, and again in recovery: a step whose effect is there already is skipped. */
 void claim_move(struct batchmgr *m, struct file *f)
 {
     AUTO_FREE char *work = xasprintf("work/%s", f->file_id);
@@ -160,7 +160,7 @@ void claim_move(struct batchmgr *m, struct file *f)
     int r = fd_mkdirs(m->home.dirfd, in, 0711);
     crash_at(CRASH_intake_mkdir);
     if (r < 0) {
-        if (!m->disk_low) /* which was said already, and a line a file and second would fill what is left */
+        if (!m->disk_low) /* the low disk is logged already; a line for each file and second would fill the rest of it */
             log_error("claim", f->tenant, NULL, "cannot make %s: %s; trying again", work, err_text(r));
         file_timer(m, f, RETRY_MS, claim_move);
         return;
@@ -188,7 +188,7 @@ void claim_move(struct batchmgr *m, struct file *f)
     check_claimed(m, f);
 }
 
-/* Regular, one link, then the platform's. 0, or 1 when it was finished or put off here. */
+/* Checks that it is a regular file with one link, and makes the platform its owner. 1: the file was finished or put off instead. */
 static int own(struct batchmgr *m, struct file *f, int fd)
 {
     const struct tenant *t = tenant_get(m, f->tenant);
@@ -210,7 +210,7 @@ static int own(struct batchmgr *m, struct file *f, int fd)
     return 0;
 }
 
-/* Which this process' mounts do not open. */
+/* Device nodes cannot be opened here: this process' mounts are nodev. */
 static bool is_device(struct batchmgr *m, const char *path)
 {
     struct stat st;

@@ -43,7 +43,7 @@ static char *made_file(const struct file *f)
     return xasprintf("%s/%s", f->move->made, f->safe);
 }
 
-/* As the original: owner, mode and times. */
+/* Gives the copy the original's group, mode and times. */
 static int dress(int fd, const struct stat *as)
 {
     const struct timespec times[2] = {as->st_atim, as->st_mtim};
@@ -52,7 +52,7 @@ static int dress(int fd, const struct stat *as)
     return 0;
 }
 
-/* All of it is in `made`: from now on that is the file. */
+/* The copy is complete: gives it the original's looks and the final name. */
 static int settle(struct batchmgr *m, const struct cross_device *a)
 {
     struct stat st;

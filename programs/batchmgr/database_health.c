@@ -31,8 +31,8 @@ struct health {
     struct health_user *users;
     int n_users;
     bool users_pending, users_made, shared_ok;
-    bool users_settled; /* it was seen once whether they can be made */
-    bool users_news;    /* the loop is to know */
+    bool users_settled; /* it is known whether they can be made */
+    bool users_news;    /* the loop has not been told of the outcome yet */
     char *admin, *admin_password;
     bool writes;
     struct dbmark mark;

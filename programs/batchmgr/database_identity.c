@@ -14,7 +14,7 @@
 enum {
     MAX_BYTES = 16 << 20,
     LOOK_EVERY_MS = 30000,
-    LOST_EVERY_MS = 1000, /* it may be put back any time */
+    LOST_EVERY_MS = 1000, /* the database may be restored at any time */
     COUNT_EVERY_MS = 600000,
     TURN_MS = 1000,
 };
@@ -23,8 +23,9 @@ enum { UNAUTHORIZED = 13, AUTHENTICATION_FAILED = 18, ATLAS_DENIES = 8000 };
 struct ident {
     char *tenant, *where, *server, *url, *database;
     bool wanted, looked, told;
-    char id[ID_SIZE];    /* "": none was written */
-    char draft[ID_SIZE]; /* of the one that would be: an answer that was lost makes no second one */
+    char id[ID_SIZE]; /* "": none was written */
+    char
+        draft[ID_SIZE]; /* of the document about to be written: the same after a lost answer, so that there is never a second one */
     int64_t n;
     char *lost;    /* NULL: it is not */
     char *unclear; /* why it could not be looked at the last time; NULL */
@@ -254,7 +255,7 @@ static bool is_denied(const bson_error_t *be)
            (be->domain == MONGOC_ERROR_CLIENT && be->code == MONGOC_ERROR_CLIENT_AUTHENTICATE);
 }
 
-/* Not for want of rights: the server goes down, or is no primary just now. */
+/* The server is going down or is no primary: a failure that passes, unlike missing rights. */
 static bool passes(const bson_error_t *be)
 {
     static const uint32_t codes[] = {6, 7, 89, 91, 189, 9001, 10107, 11600, 11602, 13435, 13436};
@@ -287,7 +288,7 @@ static enum seen ask(mongoc_client_t *c, struct look *l, bson_error_t *be)
         return LOST_OLDER;
     l->n = n;
     bson_error_t none;
-    if (l->count && count_up(c, l, false, &none)) /* who may read alone is known by its id alone */
+    if (l->count && count_up(c, l, false, &none)) /* a user who may only read: the id alone identifies the database */
         l->n++;
     return SEEN;
 }
@@ -375,7 +376,7 @@ static bool look_at(struct identities *x, struct look *l, mongoc_client_t *c, co
     else
         seen = ask(own ? own : c, l, &be);
     pthread_mutex_lock(&x->lock);
-    /* What the loop changed meanwhile is looked at anew. */
+    /* If the loop changed it meanwhile, this answer is about the old state and is dropped. */
     if (l->of->wanted && !strcmp(l->of->url, l->url) && !strcmp(l->of->id, before))
         changed = take(l->of, l, seen, be.message, &to_save);
     pthread_mutex_unlock(&x->lock);

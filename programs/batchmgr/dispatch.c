@@ -117,7 +117,7 @@ static void on_load_step_committed(void *arg)
     spawn_step(r);
 }
 
-/* As if it could not be executed: no runner has to find out. */
+/* The image cannot be had: the run ends as one whose executable cannot be executed, without a runner. */
 static void fail_for_image(struct run *r)
 {
     struct run_result *res = xcalloc(1, sizeof *res);
@@ -133,7 +133,7 @@ static int make_parent(const struct run *r, struct err *e)
     return kept && mkdirat(r->mgr->home.dirfd, dir, 0711) < 0 && errno != EEXIST ? err_sys(e, -errno, "cannot make %s", dir) : 0;
 }
 
-/* Has the current step started. */
+/* Starts the current step. */
 static void spawn_step(struct run *r)
 {
     struct batchmgr *m = r->mgr;
@@ -193,7 +193,7 @@ static void choose_prefix(struct batchmgr *m, const struct run *r, const struct 
             run_plan_prefix(m, r, f, shared, app, prefix);
         f->group_n = shared ? r->n_files : 1;
         if (r->n_files > 1)
-            f->checkpoint = 0; /* is the run's, not a file's */
+            f->checkpoint = 0; /* a group's checkpoint belongs to its run */
         if (!strcmp(prefix, f->prefix))
             continue;
         file_add_old_prefix(f, f->prefix);

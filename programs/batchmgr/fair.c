@@ -2,7 +2,7 @@
 
 #include <stddef.h>
 
-static const double least_charge_s = 0.001; /* what a file costs that takes no time */
+static const double least_charge_s = 0.001; /* the least that an inspection is charged */
 static const double warm_s = 0.05;          /* how far ahead of the others one may get without a change of tenant */
 
 void fair_charge(struct fair_share *s, int64_t ms, int64_t weight)

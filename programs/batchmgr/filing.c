@@ -189,7 +189,7 @@ static void filed(struct batchmgr *m, struct file *f)
     file_then(m, f, on_filed);
 }
 
-/* What lasts is tried ever more rarely, and fills no log. */
+/* Doubles from RETRY_MS to MAX_RETRY_MS: a lasting failure must not fill the log. */
 static int64_t retry_delay_ms(struct file *f)
 {
     f->filing_ms = f->filing_ms ? f->filing_ms * 2 : RETRY_MS;
@@ -219,7 +219,7 @@ static void file_away(struct batchmgr *m, struct file *f)
     filed(m, f);
 }
 
-/* What is there is no move any more: file_away goes on behind it. */
+/* The copy is in its place: file_away finds it there and goes on. */
 static void on_filed_across(struct batchmgr *m, struct file *f, int r)
 {
     if (r == 0) {
@@ -242,7 +242,7 @@ static void on_final_committed(struct batchmgr *m, struct file *f)
     file_away(m, f);
 }
 
-/* In the file's detail, since that is where a tenant looks: the journal, `files`, reason.json. */
+/* Tells a tenant that is slowed down, in the file's detail: it shows in ingest.jsonl, `files` and reason.json. */
 static void count_refusal(struct batchmgr *m, struct file *f)
 {
     if (!tenant_count_refusal(tenant_get(m, f->tenant)))
@@ -253,7 +253,7 @@ static void count_refusal(struct batchmgr *m, struct file *f)
     f->detail = told;
 }
 
-/* An ingested file that is not all there says so wherever its detail is shown. */
+/* An ingested file with rejected rows says so in its detail. */
 static void tell_rejects(struct file *f)
 {
     if (f->state != FILE_ingested || f->rows_rejected <= 0)

@@ -30,7 +30,8 @@ enum {
     RESTART_MS = 200,
 };
 
-/* What holds where the configuration says nothing; and how many times its limit a stuck inspection is let be. */
+/* EXPANSION: the default of max_expansion. STUCK: an inspector that is being held back (lower priority) may take so many times its
+ * time limit. */
 enum { EXPANSION = 100, STUCK = 10 };
 static const int64_t decompressed_bytes = INT64_C(10) << 30;
 
@@ -38,8 +39,8 @@ struct inspector {
     struct batchmgr *m;
     struct job *job;
     int fd;
-    struct event *ev, *timer; /* timer: starts again */
-    char *owner;              /* the one tenant whose bytes it has read; NULL: fresh */
+    struct event *ev, *timer; /* timer: until a new process is started in its place */
+    char *owner;              /* the only tenant whose bytes this process has read; NULL: none yet */
     struct file *file;        /* busy with */
     bool copying;
     bool aside, back; /* fair.h */
@@ -70,7 +71,7 @@ static void charge(struct inspector *in, int64_t now_ms)
     in->charged_at_ms = now_ms;
 }
 
-/* As nice as batchmgr, or nicer. Only the host's root can take that back: else the inspector is not used again then. */
+/* Lowers or restores the process' priority. Only the host's root may restore it; without root the process is not used again. */
 static void set_back(struct inspector *in, bool back, int64_t now_ms)
 {
     if (in->back == back)
@@ -101,7 +102,7 @@ static void hold(struct inspector *in, struct file *f, bool copying, int64_t lim
     }
 }
 
-/* How long its file was looked at, apart from when it stepped back. */
+/* How long the file has been read, not counting the time at low priority. */
 static int64_t looked_ms(const struct inspector *in, int64_t now_ms)
 {
     return now_ms - in->since_ms - in->back_ms - (in->back ? now_ms - in->back_at_ms : 0);
@@ -204,9 +205,9 @@ static void on_exhausted(struct inspector *in)
     on_gone(in, why, "inspector_memory_bytes");
 }
 
-/* ---- what is not the file's fault ---- */
+/* ---- read errors of the disk ---- */
 
-/* The disk does not give its bytes: nothing is known of the file, and it is looked at ever more rarely. */
+/* A read error of the disk says nothing about the file: it waits, each time twice as long, and no try is counted. */
 static void wait_for_disk(struct batchmgr *m, struct file *f, const char *why)
 {
     int64_t ms = INT64_C(1000) << (f->unread < 6 ? f->unread : 6);
@@ -261,7 +262,7 @@ static void on_reply(evutil_socket_t fd, short what, void *arg)
     submit_next(m);
 }
 
-/* Its socket says it, too. */
+/* What follows is done when its socket closes (on_reply). */
 static void on_job_ended(void *arg, int status)
 {
     struct inspector *in = arg;
@@ -294,7 +295,7 @@ static void start_one(struct inspector *in)
 
 /* ---- who is next ---- */
 
-/* An inspector that is free and has read bytes of no other tenant: what took it over, if anything ever does, sees no other's. */
+/* A free inspector that has read no other tenant's bytes: if a file ever takes one over, it finds only its own tenant's there. */
 static struct inspector *free_for(struct batchmgr *m, const struct tenant *t)
 {
     struct inspector *fresh = NULL, *others = NULL, *cold = NULL;
@@ -451,7 +452,7 @@ static int send_request(struct inspector *in, struct file *f, const struct inspe
     if (spec)
         buf_add(&message, spec->p, spec->n);
     int r = fd_send(in->fd, message.p, message.n, fds, n_fds);
-    hold(in, f, rq->op == INSPECT_COPY, limit_ms); /* also when it failed: on_gone sees to it */
+    hold(in, f, rq->op == INSPECT_COPY, limit_ms); /* also when sending failed: on_gone lets go of it */
     if (r < 0)
         on_gone(in, "does not listen", NULL);
     return r;
@@ -465,7 +466,8 @@ static void inspect_one(struct inspector *in, struct file *f)
     struct inspect_reply re = {.status = INSPECT_FAILED};
     AUTO_FREE char *path = file_in_path(f, f->safe);
     AUTO_FD int fd = openat(m->home.dirfd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) { /* our trouble, not the file's */
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE ||
+                   errno == ENOMEM)) { /* batchmgr lacks descriptors or memory; the file is tried again */
         file_timer(m, f, RESTART_MS * 5, inspect_submit);
         return;
     }
@@ -514,7 +516,7 @@ static void submit_next(struct batchmgr *m)
     while ((t = next_tenant(m)) || (make_room(m) && (t = next_tenant(m)))) {
         struct inspector *in = free_for(m, t);
         if (!in)
-            break; /* one that starts again soon goes on here */
+            break; /* goes on when a process was started again (on_restart) */
         struct file *f = file_list_take(&t->inspections);
         if (f->copy)
             copy_one(in, f);
@@ -524,7 +526,7 @@ static void submit_next(struct batchmgr *m)
     set_priorities(m);
 }
 
-/* It takes part from now on. */
+/* A tenant that had nothing to inspect joins the others (fair.h). */
 static void join(struct batchmgr *m, struct tenant *t)
 {
     struct tenant *least = NULL;

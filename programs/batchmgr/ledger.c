@@ -220,7 +220,7 @@ static void on_lazy(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     if (!l->pending.first)
-        return; /* it went with others */
+        return; /* committed with an urgent row meanwhile */
     l->urgent = true;
     hand_over(l);
 }

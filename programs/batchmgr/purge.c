@@ -243,7 +243,7 @@ static void forget(struct purge *p)
     crash_at(CRASH_purge_conf);
     t->purging = t->configured = t->suspended = false;
     t->purged = true;
-    if (reload(m, &e) < 0) /* another file may be broken; what is gone is gone all the same */
+    if (reload(m, &e) < 0) /* another tenant's file may be broken; this tenant is removed all the same */
         log_warn("purge", p->tenant, NULL, "the configuration in force still has it: %s", e.msg);
     log_info("purged", p->tenant, NULL, "everything it had was removed");
     tell(p, NULL);

@@ -96,7 +96,7 @@ static void timer(struct waiting *w, int64_t ms, void (*fn)(evutil_socket_t, sho
 
 /* ---- groups ---- */
 
-/* All that gathered goes to the scheduler, which puts as many into a run as the group may have. */
+/* Hands the gathered files to the scheduler, which puts as many into each run as the group allows. */
 static void go(struct waiting *w)
 {
     for (struct file *f; (f = take_first(w));)
@@ -138,7 +138,7 @@ static void on_released(void *arg)
     crash_at(CRASH_release_commit);
 }
 
-/* A release is not gathered any more: what is there goes. */
+/* Released files are not gathered into groups first. */
 static int64_t release_all(struct waiting *w)
 {
     int64_t n = 0;

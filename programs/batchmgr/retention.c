@@ -170,7 +170,7 @@ static void expire_documents(struct batchmgr *m, const struct conf_tenant *c, co
 
 /* ---- when ---- */
 
-/* Soon, but after what tenants wait for. */
+/* By a timer, so that what tenants wait for goes first. */
 static void go_on(void *arg)
 {
     struct batchmgr *m = arg;
@@ -193,7 +193,7 @@ static size_t look_at(struct batchmgr *m, const struct conf_tenant *t)
     return n;
 }
 
-/* A few tenants a tick. One with much to remove is looked at again when the ledger knows what went. */
+/* Looks at a few tenants a tick. One with more to remove is looked at again when the removals are committed. */
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct batchmgr *m = arg;

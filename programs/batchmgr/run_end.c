@@ -51,7 +51,7 @@ static void fill_from_result(struct run *r, const struct run_result *res)
         r->network_refused = (r->network_refused > 0 ? r->network_refused : 0) + res->network_refused;
 }
 
-/* Commits the run's end without a final state for its file. */
+/* The run's end is durable, and its files are not finished. */
 static void on_run_end_committed(void *arg)
 {
     struct run *r = arg;
@@ -204,13 +204,14 @@ static void conclude_check(struct run *r)
 
 static struct verdict verdict_for(const struct file *f, const struct conf_batch *app, struct verdict_input in)
 {
+    const struct conf_batch *of = app ? app : conf_batch_defaults();
     in.attempts = f->attempts;
     in.losses = f->losses;
     in.first_temp_wall_ms = f->first_temp_wall_ms;
-    in.max_attempts = app ? app->retry.attempts : 3;
-    in.backoff_ms = app ? app->retry.backoff_ms : 1000;
-    in.max_backoff_ms = app ? app->retry.max_backoff_ms : 60000;
-    in.give_up_s = app ? app->retry.give_up_s : 86400;
+    in.max_attempts = of->retry.attempts;
+    in.backoff_ms = of->retry.backoff_ms;
+    in.max_backoff_ms = of->retry.max_backoff_ms;
+    in.give_up_s = of->retry.give_up_s;
     in.now_wall_ms = clk_wall_ms();
     in.jitter = jitter();
     return verdict_of(&in);
@@ -362,7 +363,7 @@ void run_end_step(struct run *r, struct run_result *res, void (*load)(void *arg)
     free(res);
 }
 
-/* Its row; what becomes of its files is to follow. */
+/* Puts the run's row. The caller says what becomes of its files. */
 static void come_to_nothing(struct run *r, const char *why)
 {
     run_set_state(r, RUN_STATE_ended);
@@ -373,7 +374,7 @@ static void come_to_nothing(struct run *r, const char *why)
     ledger_put_run(r->mgr->ledger, r);
 }
 
-/* A run that came to nothing for reasons of ours: the file goes back as if it had not run. */
+/* The platform could not run it: the file goes back as if it had not been tried. */
 void run_end_cancel(struct run *r, const char *why, int64_t delay_ms)
 {
     struct batchmgr *m = r->mgr;
@@ -397,7 +398,8 @@ bool run_end_bytes_are_gone(const struct run *r)
     return false;
 }
 
-/* Somebody removed what was the platform's: no app's fault, and no retry would bring it back. The others of a group run again. */
+/* Somebody removed a file's bytes from work/. The app is not charged, and a retry would not bring them back. The other files of a
+ * group run again. */
 void run_end_without_bytes(struct run *r)
 {
     struct batchmgr *m = r->mgr;

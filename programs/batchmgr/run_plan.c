@@ -70,7 +70,7 @@ int run_plan_link_group(struct batchmgr *m, const struct run *r, struct err *e)
     AUTO_FREE char *dir = run_plan_group_dir(r);
     AUTO_FREE char *in = xasprintf("%s/in", dir);
     char **names = group_names(r);
-    int n = fd_remove_tree(m->home.dirfd, dir); /* of a spawn that did not come off */
+    int n = fd_remove_tree(m->home.dirfd, dir); /* left by a start that failed */
     if (n == 0)
         n = fd_mkdirs(m->home.dirfd, in, 0711);
     size_t i = 0;
@@ -91,7 +91,7 @@ static void hash_text(crypto_generichash_state *h, const char *text)
     crypto_generichash_update(h, (const unsigned char *)text, strlen(text) + 1);
 }
 
-/* What an executable's bytes were when its inode last looked like this: reading it for every run would hold up the loop. */
+/* The hash of an executable, kept for as long as its inode does not change: reading it for every run would hold up the loop. */
 struct exec_hash {
     dev_t dev;
     ino_t ino;
@@ -165,7 +165,7 @@ void run_plan_prefix(struct batchmgr *m, const struct run *r, const struct file 
     sodium_bin2hex(out, 33, hash, sizeof hash);
 }
 
-/* Those of all files of the run, each once. */
+/* The old prefixes of all files of the run, each once. */
 static void add_prefixes(struct buf *b, const struct file *first)
 {
     struct map seen = {0};

@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 
 enum {
-    READS_PER_TURN = 64, /* of inotify: as much as it holds by default */
+    READS_PER_TURN = 64, /* together they empty the kernel's queue, at its default size */
     OVERFLOW_LOG_MS = 60000,
 };
 
@@ -72,7 +72,8 @@ static bool read_inotify(struct batchmgr *m)
     return n > 0;
 }
 
-/* All that there is, or a quiet tenant's name would wait behind a flood of another's: claims are shared, this queue is not. */
+/* Empties the queue in one go. It is one queue for all tenants: a quiet tenant's name must not wait in it behind another's flood.
+ * Claims, which cost more, are shared fairly (candidates.h). */
 static void on_inotify(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
@@ -110,7 +111,7 @@ static int add_dataset(struct batchmgr *m, const struct tenant *t, const char *d
     AUTO_FREE char *rel = xasprintf("staging/%s/%s", t->id, dataset);
     AUTO_FREE char *path = home_path(&m->home, rel);
     int r = make_staging(m, t, rel, 01770, e);
-    if (r == ERR_REFUSED) { /* the tenant's own doing: nobody else waits for that */
+    if (r == ERR_REFUSED) { /* the tenant caused it, so the other tenants start all the same */
         log_error("staging", t->id, NULL, "%s; until then nothing is taken in for this dataset", e->msg);
         return 0;
     }

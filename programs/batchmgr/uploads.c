@@ -62,7 +62,7 @@ int uploads_begin(struct batchmgr *m, const char *tenant, const char *dataset, c
     f->force = force;
     memcpy(ret_id, f->file_id, ID_SIZE);
     if (l.max_file_bytes >= 0 && size > l.max_file_bytes) {
-        /* Not worth the transfer; the ledger says so all the same. */
+        /* Refused before the transfer; the ledger gets a row like any other refusal. */
         char detail[200];
         f->size = size;
         snprintf(detail, sizeof detail, "%lld bytes; %lld are allowed", (long long)size, (long long)l.max_file_bytes);
