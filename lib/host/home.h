@@ -63,6 +63,9 @@ char *home_purge_mark(const char *tenant);
  * block). The descriptor stays open. */
 int home_lock(const struct home *h, const char *name, int wait_ms, struct err *e);
 
+/* What the home remembers of MongoDBs that are not its own (programs/batchmgr/database_identity.h has the format). */
+#define HOME_MONGO_MARKS "state/mongo.marks"
+
 /* The port a program of this home had last (state/<program>.port); 0: none. Ports are kept so that endpoints stay what
  * peers know. */
 int home_kept_port(const struct home *h, const char *program);

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PATH "state/mongo.marks"
 enum {
     MAX_BYTES = 16 << 20,
     LOOK_EVERY_MS = 30000,
@@ -59,13 +58,14 @@ static void load(struct identities *x)
     struct err e = {0};
     bson_iter_t it;
     bson_t one;
-    if (fd_read_file(x->home->dirfd, PATH, &b, MAX_BYTES, NULL) < 0)
+    if (fd_read_file(x->home->dirfd, HOME_MONGO_MARKS, &b, MAX_BYTES, NULL) < 0)
         return;
     AUTO_BSON bson_t *doc = json_parse(b.p, b.n, &e);
     if (!doc || !json_get_iter(doc, "marks", &it)) {
         log_warn("database_marks", NULL, NULL,
-                 PATH " is damaged, and is made again: whether a MongoDB that is not the home's own is the one it had cannot be "
-                      "told; `mysimbdp verify` compares rows");
+                 HOME_MONGO_MARKS
+                 " is damaged, and is made again: whether a MongoDB that is not the home's own is the one it had cannot be "
+                 "told; `mysimbdp verify` compares rows");
         return;
     }
     while (json_next_doc(&it, &one)) {
@@ -100,7 +100,7 @@ static void save(struct identities *x)
     json_end(&b, '}');
     pthread_mutex_unlock(&x->lock);
     buf_adds(&b, "\n");
-    if (fd_write_file(x->home->dirfd, PATH, b.p, b.n, 0600, &e) < 0)
+    if (fd_write_file(x->home->dirfd, HOME_MONGO_MARKS, b.p, b.n, 0600, &e) < 0)
         log_warn("database_marks", NULL, NULL, "%s", e.msg);
     pthread_mutex_unlock(&x->file_lock);
 }

@@ -11,7 +11,7 @@ void marks_each_lost(const struct home *h, void (*fn)(void *arg, const char *ten
     AUTO_BUF struct buf b = {0};
     bson_iter_t it;
     bson_t one;
-    if (fd_read_file(h->dirfd, MARKS_PATH, &b, MAX_BYTES, NULL) < 0)
+    if (fd_read_file(h->dirfd, HOME_MONGO_MARKS, &b, MAX_BYTES, NULL) < 0)
         return;
     AUTO_BSON bson_t *doc = json_parse(b.p, b.n, NULL);
     if (!doc || !json_get_iter(doc, "marks", &it))

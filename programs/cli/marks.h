@@ -5,8 +5,6 @@
 
 #include "host/home.h"
 
-#define MARKS_PATH "state/mongo.marks"
-
 /* Calls fn for each database that was another one, or lacked something, when it was looked at last. why: for people, with what to
  * do. Blocks for a small file. */
 void marks_each_lost(const struct home *h, void (*fn)(void *arg, const char *tenant, const char *why), void *arg);

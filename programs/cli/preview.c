@@ -75,16 +75,16 @@ static int dataset_spec(struct cli *c, const struct options *o, struct buf *out)
     struct conf *conf = NULL;
     if (cli_home(c, &h))
         return CLI_FAILED;
-    int r = 0;
     if (cli_conf(c, &h, &conf)) {
         home_close(&h);
         return CLI_FAILED;
     }
     const struct conf_tenant *t = conf_tenant(conf, o->tenant);
     const struct conf_dataset *d = t ? conf_dataset(t, o->dataset) : NULL;
-    if (r == 0 && !t)
+    int r = 0;
+    if (!t)
         r = err_set(&e, ERR_USAGE, "no tenant \"%s\" in conf/tenants/", o->tenant);
-    else if (r == 0 && !d)
+    else if (!d)
         r = err_set(&e, ERR_USAGE, "%s has no dataset \"%s\"", t->file, o->dataset);
     if (d)
         conf_spec_json(d, true, conf_effective_limits(t, d).max_row_bytes, clk_wall_ms(), out);

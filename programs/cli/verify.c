@@ -232,8 +232,8 @@ static int accept_all(struct home *h, struct err *e)
         r = accept_pages(h, "streams.db", e);
     if (r == 0)
         r = continuity_forget(&continuity_ledger, h, e);
-    if (r == 0 && unlinkat(h->dirfd, MARKS_PATH, 0) < 0 && errno != ENOENT)
-        r = err_sys(e, -errno, "cannot remove %s/" MARKS_PATH, h->path);
+    if (r == 0 && unlinkat(h->dirfd, HOME_MONGO_MARKS, 0) < 0 && errno != ENOENT)
+        r = err_sys(e, -errno, "cannot remove %s/" HOME_MONGO_MARKS, h->path);
     return r < 0 ? r : continuity_forget(&continuity_book, h, e);
 }
 
