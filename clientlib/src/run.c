@@ -103,7 +103,7 @@ static int read_env(struct simbdp *run)
     run->attempt = atoi(getenv("SIMBDP_ATTEMPT") ? getenv("SIMBDP_ATTEMPT") : "1");
     run->max_rejects = -1;
     run->max_reject_pct = -1;
-    report_init(&run->in.report, getenv("SIMBDP_RESULT_FILE"));
+    result_file_init(&run->in.report, getenv("SIMBDP_RESULT_FILE"));
     if (files)
         r = read_inputs(run, files);
     else if (getenv("SIMBDP_SCHEMA"))
@@ -412,13 +412,13 @@ static void flush(void *arg)
 static void write_result(void *arg)
 {
     struct simbdp *run = arg;
-    struct report *p = &run->in.report;
+    struct result_file *p = &run->in.report;
     p->quality = NULL; /* of an earlier time; gone, should there be no memory for this one */
     if (run->drain)
         quality_log_fill(run->quality, run->drain, p);
     p->checkpoint = 0; /* the app runs again from its start */
     p->parsed_unknown = run->rows_one_by_one;
-    int r = report_write(p, *run->reason ? run->reason : NULL, run->failed ? run->err.msg : NULL);
+    int r = result_file_write(p, *run->reason ? run->reason : NULL, run->failed ? run->err.msg : NULL);
     if (r < 0) {
         err_sys(&run->err, r, "cannot write SIMBDP_RESULT_FILE");
         run_fail(run, SIMBDP_FAILED);
@@ -427,7 +427,7 @@ static void write_result(void *arg)
 
 int simbdp_finish(struct simbdp *run, struct simbdp_result *ret)
 {
-    struct report *p = &run->in.report;
+    struct result_file *p = &run->in.report;
     if (run->finished) {
         err_set(&run->err, ERR_USAGE, "the run is finished");
         return SIMBDP_USAGE;

@@ -1,4 +1,4 @@
-/* Puts what the configuration says of a dataset into the form that lib/read/spec.h reads. */
+/* Writes a dataset's settings as the JSON spec that the reader takes (lib/read/spec.h). */
 #include "conf.h"
 
 #include "base/json.h"

@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/spawn.h"
-#include "told.h"
+#include "public_conf.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
-/* What a program that tenants reach (broker, monitor) needs now and then and may not do itself: its keeper does it, a process of
- * the same home that kept the rights which the program gave up. It is started before the program listens, and knows what it may be
+/* The privileged helper of a program that tenants reach (broker, monitor): it keeps the rights which that program gave up, and does
+ * the few things that need them. It is started before the program listens, and knows what it may be
  * asked for:
- *   CONF      read the configuration, and tell what of it is for such programs (conf/told.h)
+ *   CONF      read the configuration, and tell what of it is for such programs (lib/front/public_conf.h)
  *   TENANTS   which tenant has which uid, and who is suspended (lib/db/tenants.h)
  *   LOG       add lines to the broker's journal of a tenant, or to the monitor's record of decisions
  *   ROTATE    begin another logs/monitor.log

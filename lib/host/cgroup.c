@@ -158,7 +158,7 @@ static void run_dir(const struct cgroup_host *h, enum cgroup_kind kind, const ch
     snprintf(ret, size, "%s/%s", h->base[kind], name);
 }
 
-/* The parent may have been removed while it was empty (lib/run/remains.h). It is made again then. */
+/* The parent may have been removed while it was empty (lib/run/leftovers.h). It is made again then. */
 static int make_run_dir(const struct cgroup_host *h, enum cgroup_kind kind, const char *dir)
 {
     if (mkdir(dir, 0755) == 0 || errno == EEXIST)

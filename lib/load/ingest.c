@@ -15,15 +15,15 @@ static void on_refused(void *arg, const struct sink_refusal *why)
 {
     struct ingest *in = arg;
     in->refused = true;
-    struct report_row row = {
+    struct result_row row = {
         .line = why->line, .offset = why->offset, .rule = why->rule, .message = why->message, .raw = why->raw, .n_raw = why->n_raw};
     if (strcmp(why->rule, "key")) {
-        report_reject(&in->report, &row);
+        result_file_reject(&in->report, &row);
     } else if (in->on_key_conflict != KEY_keep) {
         AUTO_FREE char *text = xasprintf("a row with this key is there already: %s", why->message);
         row.type = "key";
         row.message = text;
-        report_reject(&in->report, &row);
+        result_file_reject(&in->report, &row);
     }
 }
 
@@ -35,7 +35,7 @@ static void on_acknowledged(void *arg, int64_t end, int64_t n)
         in->report.added = sink_n_added(in->sink);
     if (!in->refused)
         in->report.checkpoint = end;
-    report_tick(&in->report);
+    result_file_tick(&in->report);
 }
 
 int ingest_open(struct ingest *in, const char *url, const char *database, const char *collection, const struct spec *spec,
@@ -57,7 +57,7 @@ void ingest_close(struct ingest *in)
 {
     sink_close(in->sink);
     in->sink = NULL;
-    report_fini(&in->report);
+    result_file_fini(&in->report);
 }
 
 int ingest_delete_prefix(struct ingest *in, const unsigned char prefix[INGEST_PREFIX], struct err *e)
@@ -142,15 +142,15 @@ int ingest_row(struct ingest *in, const struct spec *spec, const struct record *
     return sink_row(in->sink, rec->line, rec->offset, in->base + end, rec->raw, rec->n, e);
 }
 
-static struct report_row row_of(const struct record *rec, const char *message)
+static struct result_row row_of(const struct record *rec, const char *message)
 {
-    return (struct report_row){rec->line, rec->offset, rec->column, rec->type, rec->rule, message, rec->raw, rec->n};
+    return (struct result_row){rec->line, rec->offset, rec->column, rec->type, rec->rule, message, rec->raw, rec->n};
 }
 
 static void reject(struct ingest *in, const struct record *rec)
 {
-    struct report_row row = row_of(rec, rec->reject);
-    report_reject(&in->report, &row);
+    struct result_row row = row_of(rec, rec->reject);
+    result_file_reject(&in->report, &row);
 }
 
 /* Of a row that is taken. */
@@ -158,16 +158,16 @@ static void tell_repair(struct ingest *in, const struct record *rec)
 {
     if (!rec->repaired)
         return;
-    struct report_row row = row_of(rec, rec->repaired);
-    report_repair(&in->report, &row);
+    struct result_row row = row_of(rec, rec->repaired);
+    result_file_repair(&in->report, &row);
 }
 
 static void tell_header(struct ingest *in, const struct reader *rd)
 {
-    struct report_row row = {.rule = "header"};
+    struct result_row row = {.rule = "header"};
     row.message = reader_header_repair(rd, &row.line, &row.offset);
     if (row.message)
-        report_header_repair(&in->report, &row);
+        result_file_header_repair(&in->report, &row);
 }
 
 /* One record straight into the command. */

@@ -8,7 +8,7 @@
 #ifndef SIMBDP_LOAD_INGEST_H
 #define SIMBDP_LOAD_INGEST_H
 
-#include "report.h"
+#include "result_file.h"
 #include "sink.h"
 
 enum { INGEST_PREFIX = 16 };
@@ -18,7 +18,7 @@ enum { INGEST_PREFIX = 16 };
 typedef int (*ingest_row_fn)(void *arg, struct record *rec, struct buf *elements);
 
 struct ingest {
-    struct report report;
+    struct result_file report;
     struct sink *sink;
     const char *tenant, *dataset;
     enum on_key_conflict on_key_conflict;

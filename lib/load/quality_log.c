@@ -101,7 +101,7 @@ static const char *text_of(struct quality_log *l)
     return l->text.p;
 }
 
-void quality_log_fill(struct quality_log *l, const struct drain *d, struct report *r)
+void quality_log_fill(struct quality_log *l, const struct drain *d, struct result_file *r)
 {
     struct drain_counts c = {0};
     if (d)
@@ -112,7 +112,7 @@ void quality_log_fill(struct quality_log *l, const struct drain *d, struct repor
     r->quality = text_of(l);
 }
 
-int64_t quality_log_tell(struct quality_log *l, const struct drain *d, struct report *r)
+int64_t quality_log_tell(struct quality_log *l, const struct drain *d, struct result_file *r)
 {
     int64_t now = clk_now_ms();
     if (!l || !l->dirty_ms)
@@ -120,6 +120,6 @@ int64_t quality_log_tell(struct quality_log *l, const struct drain *d, struct re
     if (now - l->dirty_ms < WRITE_MS)
         return l->dirty_ms + WRITE_MS - now;
     quality_log_fill(l, d, r);
-    report_write(r, NULL, NULL);
+    result_file_write(r, NULL, NULL);
     return -1;
 }

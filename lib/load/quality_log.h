@@ -8,7 +8,7 @@
 
 #include "drain.h"
 #include "read/quality.h"
-#include "report.h"
+#include "result_file.h"
 
 struct quality_log;
 
@@ -26,9 +26,9 @@ void quality_log_end(struct quality_log *l, int64_t published_ms, int64_t rows);
 void quality_log_refuse(struct quality_log *l, uint64_t seq, int64_t published_ms, const char *rule);
 
 /* Puts what d has counted (NULL: nothing) and the quality into the report; valid until the next call. */
-void quality_log_fill(struct quality_log *l, const struct drain *d, struct report *r);
+void quality_log_fill(struct quality_log *l, const struct drain *d, struct result_file *r);
 /* The same, and writes it, at most once a second and only when there is something new. Returns how long until it is to be called
  * again, ms; -1: when there was another message. */
-int64_t quality_log_tell(struct quality_log *l, const struct drain *d, struct report *r);
+int64_t quality_log_tell(struct quality_log *l, const struct drain *d, struct result_file *r);
 
 #endif

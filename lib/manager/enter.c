@@ -4,7 +4,7 @@
 #include "base/crash.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "sandbox/room.h"
+#include "sandbox/manager_sandbox.h"
 
 #include <event2/event.h>
 #include <linux/capability.h>

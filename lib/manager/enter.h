@@ -1,5 +1,5 @@
-/* A manager's room (lib/sandbox/room.h): what of the host it needs beside the home is where the configuration's executables,
- * checkers, images and MongoDBs' sockets lie, whose changes it looks for. */
+/* Enters a manager's sandbox (lib/sandbox/manager_sandbox.h): collects the host paths that the configuration names (executables,
+ * checkers, images, MongoDB's sockets), and notices when a reload names others. */
 #ifndef SIMBDP_MANAGER_ENTER_H
 #define SIMBDP_MANAGER_ENTER_H
 

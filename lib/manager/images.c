@@ -1,6 +1,6 @@
 #include "images.h"
+#include "image_order.h"
 #include "plan.h"
-#include "turns.h"
 
 #include "base/beneath.h"
 #include "base/clk.h"

@@ -1,4 +1,4 @@
-/* What every run's spec has, batch or stream; its environment is env.h. */
+/* Fills in what the specs of all runs have in common, batch or stream; the environment is env.h. */
 #ifndef SIMBDP_MANAGER_PLAN_H
 #define SIMBDP_MANAGER_PLAN_H
 

@@ -1,5 +1,5 @@
 /* runs/.scrap and staging/.scrap, 0700: what is in them is to be removed; the second is for what lies where runs/ is another mount
- * (lib/sandbox/room.h). Directories come in by rename, so that a crash loses none of them and no
+ * (lib/sandbox/manager_sandbox.h). Directories come in by rename, so that a crash loses none of them and no
  * process of the tenant's gets at them by name any more.
  *
  * A run whose manager died between its end and the rename is found by its result.json: that is written when everything was taken.

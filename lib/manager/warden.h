@@ -1,7 +1,7 @@
 /* The warden of a manager: a process of root's (or of whoever runs the home) that starts programs for it. The manager may
  * have been taken over by an attacker, so nothing that it asks is taken at its word: a run is what the configuration says, which
- * the warden reads by itself, or it is refused (programs/warden/judge.h); of the platform's programs the manager names the kind,
- * and neither uid nor path.
+ * the warden reads by itself, or it is refused (programs/warden/check_spec.h); of the platform's programs the manager names the
+ * kind, and neither uid nor path.
  *
  * Requests are packets (SOCK_SEQPACKET), without answers on that socket:
  *   RUN      a spec (a file), and the runner's end of the order channel, which gets RUN_SAID_DENIED when it is refused

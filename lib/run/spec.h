@@ -89,7 +89,7 @@ int run_result_parse(const char *text, size_t n, struct run_result *ret, struct 
 /* What an app, libsimbdp or the loader says in SIMBDP_RESULT_FILE. Counts are -1 when absent. */
 struct app_result {
     int64_t rows_parsed, rows_loaded, rows_rejected, rows_repaired, rows_added, bytes,
-        checkpoint; /* rows_added: as in lib/load/report.h */
+        checkpoint; /* rows_added: as in lib/load/result_file.h */
     char *error, *reason, *rejects_file;
 };
 void app_result_free(struct app_result *r);

@@ -1,7 +1,7 @@
 #include "confine.h"
 #include "base/fd.h"
 #include "base/privs.h"
-#include "filter.h"
+#include "seccomp_install.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -140,6 +140,6 @@ int confine_program(const struct confinement *c)
 #ifdef __SANITIZE_ADDRESS__ /* which looks for leaks with ptrace */
     return r < 0 || prctl(PR_SET_DUMPABLE, 1) == 0 ? r : -errno;
 #else
-    return r < 0 ? r : filter_install();
+    return r < 0 ? r : seccomp_install();
 #endif
 }

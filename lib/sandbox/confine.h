@@ -35,8 +35,8 @@ struct confinement {
     size_t n_writable;
 };
 
-/* All of the above, no new privilege, and the filter of runs (filter.h), for a program of the platform's that has what it needs.
- * One thread only; those that it makes later have no more. 0 or -errno (the process is to end then). */
+/* All of the above, no new privilege, and the filter of runs (seccomp_install.h), for a program of the platform's that has what it
+ * needs. One thread only; those that it makes later have no more. 0 or -errno (the process is to end then). */
 int confine_program(const struct confinement *c);
 
 #endif

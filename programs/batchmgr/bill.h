@@ -1,5 +1,5 @@
-/* What a tenant that is purged is billed by stays: the figures of `mysimbdp stats` by UTC day and name, in the ledger's table
- * `bills` (streammgr's book has one of its own). Files and runs go there as they are deleted (ledger_purge). */
+/* Usage figures that outlive a purged tenant, for its bill: those of `mysimbdp stats`, by UTC day and name, in the ledger's table
+ * `bills` (the instances' database has one of its own). Files and runs are added as they are deleted (ledger_purge). */
 #ifndef SIMBDP_BATCHMGR_BILL_H
 #define SIMBDP_BATCHMGR_BILL_H
 

@@ -6,7 +6,7 @@
 #include "tenants.h"
 
 enum {
-    CANDIDATES_MAX = 4096,    /* of a tenant; beyond, names are looked for again later (walk.h) */
+    CANDIDATES_MAX = 4096,    /* of a tenant; beyond, names are looked for again later (staging_walk.h) */
     CANDIDATES_CLAIMING = 128 /* of a tenant's files whose first row is being committed; beyond, its other names wait */
 };
 

@@ -12,6 +12,7 @@
 #include "control.h"
 #include "candidates.h"
 #include "databases.h"
+#include "fair_queue.h"
 #include "files.h"
 #include "filing.h"
 #include "inspect.h"
@@ -23,7 +24,6 @@
 #include "reload.h"
 #include "retention.h"
 #include "runs.h"
-#include "sched.h"
 #include "state.h"
 #include "tenants.h"
 #include "turn.h"
@@ -61,7 +61,7 @@ static void add_tenants(struct batchmgr *m, struct buf *b)
     for (struct tenant *t; (t = map_next(&m->tenants, &i));) {
         const char *why = t->database_why            ? t->database_why
                           : candidates_are_slowed(t) ? "slowed: too many of its files were refused"
-                                                     : sched_why_waiting(m->sched, t->id);
+                                                     : fair_queue_why_waiting(m->fair_queue, t->id);
         if (t->purged)
             continue;
         json_begin(b, NULL, '{');
@@ -72,9 +72,9 @@ static void add_tenants(struct batchmgr *m, struct buf *b)
                  : t->suspended   ? "suspended"
                                   : "active");
         json_i64(b, "unfinished", t->usage.n_live);
-        json_i64(b, "queued", (int64_t)sched_n_queued(m->sched, t->id));
+        json_i64(b, "queued", (int64_t)fair_queue_n_queued(m->fair_queue, t->id));
         json_i64(b, "held", (int64_t)release_n(m, t->id));
-        json_i64(b, "running", (int64_t)sched_n_running(m->sched, t->id));
+        json_i64(b, "running", (int64_t)fair_queue_n_running(m->fair_queue, t->id));
         json_str(b, "waits_for", why);
         json_end(b, '}');
     }
@@ -97,7 +97,7 @@ static void status(struct batchmgr *m, struct ctl_conn *c)
     json_i64(&b, "clock_ahead_s", retention_ahead_s(m));
     json_i64(&b, "unfinished", (int64_t)m->files.n);
     json_i64(&b, "inspecting", (int64_t)inspect_n_queued(m));
-    json_i64(&b, "queued", (int64_t)sched_n_queued(m->sched, NULL));
+    json_i64(&b, "queued", (int64_t)fair_queue_n_queued(m->fair_queue, NULL));
     json_i64(&b, "held", (int64_t)release_n(m, NULL));
     json_i64(&b, "running", (int64_t)runs_n(m));
     json_begin(&b, "parked_apps", '[');

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "database_identity.h"
 #include "database_mark.h"
+#include "database_users.h"
 
 #include <event2/event.h>
 #include <mongoc/mongoc.h>
@@ -55,6 +56,18 @@ static mongoc_client_t *connect_to(const char *url)
     return c;
 }
 
+/* As nobody. */
+static mongoc_client_t *connect_plain(const char *url)
+{
+    mongoc_uri_t *uri = mongoc_uri_new(url);
+    const mongoc_host_list_t *host = uri ? mongoc_uri_get_hosts(uri) : NULL;
+    AUTO_FREE char *plain = host ? xasprintf("mongodb://%s/", host->host_and_port) : NULL;
+    mongoc_client_t *c = plain ? connect_to(plain) : NULL;
+    if (uri)
+        mongoc_uri_destroy(uri);
+    return c;
+}
+
 static bool ping(mongoc_client_t *c, bson_error_t *be)
 {
     bson_t *cmd = BCON_NEW("ping", BCON_INT32(1));
@@ -79,39 +92,13 @@ static bool takes_writes(struct health *h, mongoc_client_t *c, bool asked, bson_
     return ok;
 }
 
-/* createUser, or updateUser where it exists (code 51003). Roles: its own database only. */
-static bool make_user(mongoc_client_t *c, const struct health_user *u, bson_error_t *be)
-{
-    const char *verbs[] = {"createUser", "updateUser"};
-    for (int i = 0; i < 2; i++) {
-        bson_t *cmd = BCON_NEW(verbs[i], BCON_UTF8(u->name), "pwd", BCON_UTF8(u->password), "roles", "[", "{", "role",
-                               BCON_UTF8("readWrite"), "db", BCON_UTF8(u->database), "}", "]");
-        bool ok = mongoc_client_command_simple(c, u->database, cmd, NULL, NULL, be);
-        bson_destroy(cmd);
-        if (ok)
-            return true;
-        if (i == 0 && be->code != 51003)
-            return false;
-    }
-    return false;
-}
-
-/* Through the localhost exception of a fresh mongod --auth; refused, and harmless, once there is a user. */
 static void make_admin(struct health *h)
 {
-    mongoc_uri_t *uri = mongoc_uri_new(h->url);
-    const mongoc_host_list_t *host = uri ? mongoc_uri_get_hosts(uri) : NULL;
-    AUTO_FREE char *plain = host ? xasprintf("mongodb://%s/", host->host_and_port) : NULL;
-    mongoc_client_t *c = plain ? connect_to(plain) : NULL;
-    bson_t *cmd = BCON_NEW("createUser", BCON_UTF8(h->admin), "pwd", BCON_UTF8(h->admin_password), "roles", "[", "{", "role",
-                           BCON_UTF8("root"), "db", BCON_UTF8("admin"), "}", "]");
+    mongoc_client_t *c = connect_plain(h->url);
     if (c)
-        mongoc_client_command_simple(c, "admin", cmd, NULL, NULL, NULL);
-    bson_destroy(cmd);
+        database_user_make_admin(c, h->admin, h->admin_password);
     if (c)
         mongoc_client_destroy(c);
-    if (uri)
-        mongoc_uri_destroy(uri);
 }
 
 static void free_users(struct health *h)
@@ -137,7 +124,7 @@ static bool make_users(struct health *h, mongoc_client_t *c)
     h->n_users = 0;
     pthread_mutex_unlock(&h->lock);
     for (int i = 0; ok && i < n; i++)
-        ok = make_user(c, &users[i], &be);
+        ok = database_user_make(c, &users[i], &be);
     pthread_mutex_lock(&h->lock);
     if (!h->users) {
         h->users = users;

@@ -7,11 +7,8 @@
 
 struct event_base;
 struct health;
+struct health_user;
 struct identities;
-
-struct health_user { /* a tenant's own MongoDB user, to be made or updated */
-    char *name, *password, *database;
-};
 
 /* on_change runs on the loop whenever the state changed or a check that was asked for was answered. */
 struct health *health_new(struct event_base *base, const char *url, void (*on_change)(void *arg, struct health *h), void *arg);

@@ -9,7 +9,8 @@
 #include "databases.h"
 #include "database_health.h"
 #include "database_identity.h"
-#include "sched.h"
+#include "database_users.h"
+#include "fair_queue.h"
 #include "state.h"
 #include "tenants.h"
 
@@ -121,7 +122,7 @@ static void look_at_identity(struct databases *d, struct tenant *t, const struct
 
 void databases_let_tenant(struct databases *d, struct tenant *t)
 {
-    sched_block_tenant(d->m->sched, t->id, !tenant_accepts(t) || !databases_serve(t) || t->database_why);
+    fair_queue_block_tenant(d->m->fair_queue, t->id, !tenant_accepts(t) || !databases_serve(t) || t->database_why);
 }
 
 static void refresh(struct databases *d, struct tenant *t)

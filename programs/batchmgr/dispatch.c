@@ -5,12 +5,12 @@
  *
  * The spawner, the channel, and what becomes of a step without one: lib/manager/run_handle.h. */
 #include "dispatch.h"
+#include "fair_queue.h"
 #include "files.h"
 #include "ledger.h"
 #include "run_end.h"
 #include "run_plan.h"
 #include "runs.h"
-#include "sched.h"
 #include "state.h"
 #include "turn.h"
 
@@ -38,7 +38,7 @@ struct dispatching {
 static void on_image(void *arg)
 {
     struct batchmgr *m = arg;
-    sched_unhold(m->sched);
+    fair_queue_unhold(m->fair_queue);
     turn_kick(m);
 }
 
@@ -207,7 +207,7 @@ static int64_t count_files(struct batchmgr *m, struct file *f, const struct conf
 {
     int64_t n = 1;
     if (step == RUN_STEP_app && app->group.max_files > 1 && file_may_be_grouped(f))
-        return n + sched_take_mates(m->sched, app->app, f, app->group.max_files - 1);
+        return n + fair_queue_take_mates(m->fair_queue, app->app, f, app->group.max_files - 1);
     for (const struct file *mate = f->mate; mate; mate = mate->mate)
         n++;
     return n;
@@ -273,11 +273,11 @@ void dispatch_turn(struct batchmgr *m)
     if (m->draining || m->disk_low || !spawner_is_ready(m->spawner) || ledger_stalled(m->ledger, NULL, 0))
         return;
     for (int i = 0; i < DISPATCH_PER_TURN; i++) {
-        struct file *f = sched_pick(m->sched, &app, &cpus, &memory_bytes);
+        struct file *f = fair_queue_pick(m->fair_queue, &app, &cpus, &memory_bytes);
         if (!f)
             return;
         if (!find_image(m, f, app, &image)) {
-            sched_hold(m->sched, app, f, cpus, memory_bytes);
+            fair_queue_hold(m->fair_queue, app, f, cpus, memory_bytes);
             continue;
         }
         dispatch(m, f, app, cpus, memory_bytes, &image);
@@ -307,7 +307,7 @@ void dispatch_recover(struct batchmgr *m, struct file *f)
     r->memory_bytes = p ? p->requests.memory_bytes : 0;
     r->charged_at_ms = clk_now_ms();
     runs_add(m, r);
-    sched_charge(m->sched, r->tenant, r->cpus, r->memory_bytes);
+    fair_queue_charge(m->fair_queue, r->tenant, r->cpus, r->memory_bytes);
 }
 
 void dispatch_resolve(struct batchmgr *m)

@@ -4,11 +4,11 @@
  * harmless when it was done already (a report line may then stand twice; it carries the file_id). */
 #include "filing.h"
 #include "cross_device.h"
+#include "fair_queue.h"
 #include "files.h"
 #include "ledger.h"
 #include "names.h"
 #include "refusals.h"
-#include "sched.h"
 #include "state.h"
 #include "tenants.h"
 #include "turn.h"
@@ -365,7 +365,7 @@ int filing_retry(struct batchmgr *m, const char *file_id, struct err *e)
         f = f->lead; /* they wait together */
     if (f && f->state == FILE_waiting && !f->behind) {
         file_timer_stop(f);
-        sched_remove(m->sched, f);
+        fair_queue_remove(m->fair_queue, f);
         f->not_before_wall_ms = 0;
         f->attempts = 0;
         f->first_temp_wall_ms = 0;

@@ -1,7 +1,7 @@
 #include "inspect.h"
-#include "fair.h"
 #include "files.h"
 #include "inspect_check.h"
+#include "inspect_order.h"
 #include "ledger.h"
 #include "manager/spawner.h"
 #include "state.h"
@@ -43,7 +43,7 @@ struct inspector {
     char *owner;              /* the only tenant whose bytes this process has read; NULL: none yet */
     struct file *file;        /* busy with */
     bool copying;
-    bool aside, back; /* fair.h */
+    bool aside, back; /* inspect_order.h */
     int64_t since_ms, charged_at_ms, back_at_ms, back_ms, limit_ms, memory_bytes;
 };
 
@@ -67,7 +67,7 @@ static struct tenant *tenant_of(const struct inspector *in)
 static void charge(struct inspector *in, int64_t now_ms)
 {
     struct tenant *t = tenant_of(in);
-    fair_charge(&t->share, now_ms - in->charged_at_ms, tenant_weight(in->m, t));
+    inspect_order_charge(&t->share, now_ms - in->charged_at_ms, tenant_weight(in->m, t));
     in->charged_at_ms = now_ms;
 }
 
@@ -122,9 +122,9 @@ static struct file *let_go(struct inspector *in)
     return f;
 }
 
-static struct fair_pool pool(const struct batchmgr *m)
+static struct inspect_pool pool(const struct batchmgr *m)
 {
-    struct fair_pool p = {.n_lanes = (int)m->inspection->n_lanes};
+    struct inspect_pool p = {.n_lanes = (int)m->inspection->n_lanes};
     for (size_t i = 0; i < m->inspection->n; i++) {
         p.n_held += m->inspection->v[i].file != NULL;
         p.n_aside += m->inspection->v[i].aside;
@@ -329,17 +329,17 @@ static bool wants(const struct tenant *t)
 
 static struct tenant *next_tenant(struct batchmgr *m)
 {
-    const struct fair_pool p = pool(m);
+    const struct inspect_pool p = pool(m);
     struct tenant *best = NULL, *warm = NULL;
     size_t i = 0;
     for (struct tenant *t; (t = map_next(&m->tenants, &i));)
-        if (wants(t) && fair_may_start(&p, &t->share) && (!best || fair_before(&t->share, &best->share)))
+        if (wants(t) && inspect_order_may_start(&p, &t->share) && (!best || inspect_order_before(&t->share, &best->share)))
             best = t;
     for (i = 0; best && i < m->inspection->n; i++) {
         const struct inspector *in = &m->inspection->v[i];
         struct tenant *t = in->fd >= 0 && !in->file && in->owner ? map_get(&m->tenants, in->owner) : NULL;
-        if (t && wants(t) && fair_may_start(&p, &t->share) && fair_goes_on(&t->share, &best->share) &&
-            (!warm || fair_before(&t->share, &warm->share)))
+        if (t && wants(t) && inspect_order_may_start(&p, &t->share) && inspect_order_goes_on(&t->share, &best->share) &&
+            (!warm || inspect_order_before(&t->share, &warm->share)))
             warm = t;
     }
     return warm ? warm : best;
@@ -358,14 +358,14 @@ static bool somebody_waits(struct batchmgr *m)
 /* Has the oldest inspection stand aside for somebody who waits; false when none has to. */
 static bool make_room(struct batchmgr *m)
 {
-    const struct fair_pool p = pool(m);
+    const struct inspect_pool p = pool(m);
     struct inspector *oldest = NULL;
     for (size_t i = 0; i < m->inspection->n; i++) {
         struct inspector *in = &m->inspection->v[i];
         if (in->file && !in->aside && (!oldest || in->since_ms < oldest->since_ms))
             oldest = in;
     }
-    if (!oldest || !fair_stands_aside(&p, clk_now_ms() - oldest->since_ms) || !somebody_waits(m))
+    if (!oldest || !inspect_order_stands_aside(&p, clk_now_ms() - oldest->since_ms) || !somebody_waits(m))
         return false;
     return oldest->aside = true;
 }
@@ -386,7 +386,7 @@ static void set_priorities(struct batchmgr *m)
             if (other->file && strcmp(other->file->tenant, in->file->tenant) && (youngest_ms < 0 || age_ms < youngest_ms))
                 youngest_ms = age_ms;
         }
-        set_back(in, fair_steps_back(now_ms - in->since_ms, youngest_ms), now_ms);
+        set_back(in, inspect_order_steps_back(now_ms - in->since_ms, youngest_ms), now_ms);
     }
 }
 
@@ -416,7 +416,7 @@ int inspect_start(struct batchmgr *m, inspect_fn inspected, struct err *e)
     (void)e;
     x->inspected = inspected;
     x->n_lanes = n < 1 ? 1 : n > MAX_LANES ? MAX_LANES : (size_t)n;
-    x->n = x->n_lanes + 1 + FAIR_MAX_ASIDE;
+    x->n = x->n_lanes + 1 + INSPECT_ORDER_MAX_ASIDE;
     x->v = xcalloc(x->n, sizeof *x->v);
     x->tick_ev = event_new(m->base, -1, 0, on_tick, m);
     for (size_t i = 0; i < x->n; i++)
@@ -526,7 +526,7 @@ static void submit_next(struct batchmgr *m)
     set_priorities(m);
 }
 
-/* A tenant that had nothing to inspect joins the others (fair.h). */
+/* A tenant that had nothing to inspect joins the others (inspect_order.h). */
 static void join(struct batchmgr *m, struct tenant *t)
 {
     struct tenant *least = NULL;
@@ -534,9 +534,9 @@ static void join(struct batchmgr *m, struct tenant *t)
     if (t->inspections.first || t->share.n_held)
         return;
     for (struct tenant *other; (other = map_next(&m->tenants, &i));)
-        if (other != t && (wants(other) || other->share.n_held) && (!least || fair_before(&other->share, &least->share)))
+        if (other != t && (wants(other) || other->share.n_held) && (!least || inspect_order_before(&other->share, &least->share)))
             least = other;
-    fair_join(&t->share, least ? &least->share : NULL);
+    inspect_order_join(&t->share, least ? &least->share : NULL);
 }
 
 static void enqueue(struct batchmgr *m, struct file *f, const struct inspect_copy_ops *copy)

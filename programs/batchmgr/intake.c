@@ -6,10 +6,10 @@
 #include "disk.h"
 #include "retention.h"
 #include "staging.h"
+#include "staging_walk.h"
 #include "state.h"
 #include "tenants.h"
 #include "turn.h"
-#include "walk.h"
 
 #include "base/mem.h"
 

@@ -19,6 +19,7 @@
 #include "deletions.h"
 #include "disk.h"
 #include "dispatch.h"
+#include "fair_queue.h"
 #include "files.h"
 #include "filing.h"
 #include "inspect.h"
@@ -33,7 +34,6 @@
 #include "run_end.h"
 #include "run_plan.h"
 #include "runs.h"
-#include "sched.h"
 #include "state.h"
 #include "turn.h"
 #include "uploads.h"
@@ -114,7 +114,7 @@ static int start_modules(struct batchmgr *m, struct err *e)
 {
     struct sysinfo si = {0};
     sysinfo(&si);
-    m->sched = sched_new(get_nprocs(), (int64_t)si.totalram * si.mem_unit);
+    m->fair_queue = fair_queue_new(get_nprocs(), (int64_t)si.totalram * si.mem_unit);
     spawner_begin(m->spawner);
     m->runs_fd = openat(m->home.dirfd, "runs", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* lint: ours */
     int r = ledger_open(&m->home, m->base, &m->ledger, e);
@@ -185,7 +185,7 @@ static void stop(struct batchmgr *m)
     files_free(m);
     tenants_free(m);
     turn_stop(m);
-    sched_free(m->sched);
+    fair_queue_free(m->fair_queue);
     conf_free(m->conf);
     outside_free(m->outside);
     if (m->runs_fd >= 0)

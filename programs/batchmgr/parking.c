@@ -1,6 +1,6 @@
 #include "parking.h"
+#include "fair_queue.h"
 #include "run_plan.h"
-#include "sched.h"
 #include "state.h"
 #include "turn.h"
 
@@ -73,7 +73,7 @@ void parking_add(struct parking *p, const struct run *r, const struct conf_batch
         (struct parked){xstrdup(r->tenant), xstrdup(r->app), run_plan_exec(p->m, r->tenant, app, r->step), xstrdup(app->image), 0};
     one->identity = plan_exec_identity(one->path) ^ r->image_identity;
     map_put(&p->apps, key, one);
-    sched_park_app(p->m->sched, r->tenant, r->app, true);
+    fair_queue_park_app(p->m->fair_queue, r->tenant, r->app, true);
     log_error("app_parked", r->tenant, r->run_id,
               "app %s is parked until its executable%s or the configuration changes, or "
               "`mysimbdp retry --tenant %s`: %s",
@@ -104,7 +104,7 @@ void parking_lift(struct parking *p, const char *tenant, const char *app, bool o
     for (struct parked *one; (one = first_of(p, tenant, app, only_changed));) {
         AUTO_FREE char *key = xasprintf("%s/%s", one->tenant, one->app);
         log_info("app_unparked", one->tenant, NULL, "app %s may run again", one->app);
-        sched_park_app(p->m->sched, one->tenant, one->app, false);
+        fair_queue_park_app(p->m->fair_queue, one->tenant, one->app, false);
         map_remove(&p->apps, key);
         free_parked(one);
         turn_kick(p->m);

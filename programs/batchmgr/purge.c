@@ -4,12 +4,12 @@
 #include "cross_device.h"
 #include "databases.h"
 #include "deletions.h"
+#include "fair_queue.h"
 #include "filing.h"
 #include "ledger.h"
 #include "release.h"
 #include "reload.h"
 #include "runs.h"
-#include "sched.h"
 #include "state.h"
 #include "tenants.h"
 #include "uploads.h"
@@ -87,7 +87,7 @@ static bool sweep(struct purge *p)
     bool any = runs_order_stop_all(m, p->tenant, RUN_STOP_person) > 0;
     uploads_abort_all(m, p->tenant);
     release_drain(m, p->tenant, refuse, m);
-    sched_drain_tenant(m->sched, p->tenant, refuse, m);
+    fair_queue_drain_tenant(m->fair_queue, p->tenant, refuse, m);
     for (struct file *f; (f = file_list_take(&t->inspections));) {
         cross_device_forget(f);
         if (file_state_is_final(f->state))
@@ -282,7 +282,7 @@ static void begin(struct batchmgr *m, const char *tenant, void (*done)(void *arg
     map_put(&m->purges->going, tenant, p);
     struct tenant *t = tenant_get(m, tenant);
     t->purging = true;
-    sched_block_tenant(m->sched, tenant, true);
+    fair_queue_block_tenant(m->fair_queue, tenant, true);
     databases_forget(m->databases, tenant);
     log_info("purge", tenant, NULL, "everything it has is being removed");
     later(p, 0);

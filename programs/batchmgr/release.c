@@ -1,6 +1,6 @@
 #include "release.h"
+#include "fair_queue.h"
 #include "ledger.h"
-#include "sched.h"
 #include "state.h"
 #include "tenants.h"
 #include "turn.h"
@@ -100,7 +100,7 @@ static void timer(struct waiting *w, int64_t ms, void (*fn)(evutil_socket_t, sho
 static void go(struct waiting *w)
 {
     for (struct file *f; (f = take_first(w));)
-        sched_add(w->m->sched, w->app, f);
+        fair_queue_add(w->m->fair_queue, w->app, f);
     turn_kick(w->m);
     forget(w);
 }
@@ -144,7 +144,7 @@ static int64_t release_all(struct waiting *w)
     int64_t n = 0;
     for (struct file *f; (f = take_first(w)); n++) {
         mark_released(w->m, f);
-        sched_add(w->m->sched, w->app, f);
+        fair_queue_add(w->m->fair_queue, w->app, f);
     }
     if (n)
         ledger_then(w->m->ledger, on_released, NULL, NULL);
@@ -227,7 +227,7 @@ void release_add(struct batchmgr *m, struct file *f, const struct conf_batch *ap
         gather(m, f, app);
         return;
     }
-    sched_add(m->sched, app ? app->app : "", f);
+    fair_queue_add(m->fair_queue, app ? app->app : "", f);
     turn_kick(m);
 }
 

@@ -1,12 +1,12 @@
 #include "reload.h"
 #include "admit.h"
 #include "databases.h"
+#include "fair_queue.h"
 #include "inspect.h"
 #include "intake.h"
 #include "ledger.h"
 #include "parking.h"
 #include "release.h"
-#include "sched.h"
 #include "staging.h"
 #include "state.h"
 #include "tenants.h"
@@ -57,10 +57,10 @@ static int check_host(struct batchmgr *m, const struct conf *c, struct err *e)
 static void set_apps(struct batchmgr *m, const struct conf_tenant *c)
 {
     const struct conf_batch *b = c->batch.v;
-    sched_set_tenant(m->sched, c->id, c->weight, c->concurrency);
+    fair_queue_set_tenant(m->fair_queue, c->id, c->weight, c->concurrency);
     for (size_t i = 0; i < c->batch.n; i++) {
         const struct conf_profile *p = conf_profile(m->conf, b[i].profile);
-        sched_set_app(m->sched, c->id, b[i].app, b[i].priority, p->requests.cpus, p->requests.memory_bytes);
+        fair_queue_set_app(m->fair_queue, c->id, b[i].app, b[i].priority, p->requests.cpus, p->requests.memory_bytes);
     }
 }
 
@@ -73,11 +73,11 @@ static void collect(void *arg, struct file *f)
 /* Queued files are routed again: their app may have changed. */
 static void requeue(struct batchmgr *m)
 {
-    size_t n = sched_n_queued(m->sched, NULL) + release_n(m, NULL);
+    size_t n = fair_queue_n_queued(m->fair_queue, NULL) + release_n(m, NULL);
     AUTO_FREE struct file **v = xcalloc(n, sizeof *v);
     struct file **end = v;
     release_drain(m, NULL, collect, &end);
-    sched_drain(m->sched, collect, &end);
+    fair_queue_drain(m->fair_queue, collect, &end);
     for (size_t i = 0; i < n; i++)
         admit_queue(m, v[i]);
 }
@@ -92,8 +92,8 @@ static void set_capacity(struct batchmgr *m)
     double share =
         (100.0 - (c->platform.stream_pct > 0 ? (double)c->platform.stream_pct : 0)) / 100; /* the rest is for stream instances */
     /* The host's own cores can be shared for a while; a number that somebody wrote down is a promise. */
-    sched_lend_cores(m->sched, c->platform.capacity.cpus < 0);
-    sched_set_capacity(m->sched, cpus * share, (int64_t)((double)memory * share));
+    fair_queue_lend_cores(m->fair_queue, c->platform.capacity.cpus < 0);
+    fair_queue_set_capacity(m->fair_queue, cpus * share, (int64_t)((double)memory * share));
 }
 
 static int set_tenant(struct batchmgr *m, const struct conf_tenant *c, struct err *e)

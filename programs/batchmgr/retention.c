@@ -12,7 +12,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "host/age.h"
+#include "host/retention_clock.h"
 
 #include <string.h>
 

@@ -5,12 +5,12 @@
 #include "run_end.h"
 #include "admit.h"
 #include "database_health.h"
+#include "fair_queue.h"
 #include "files.h"
 #include "filing.h"
 #include "ledger.h"
 #include "parking.h"
 #include "runs.h"
-#include "sched.h"
 #include "state.h"
 #include "tenants.h"
 #include "verdict.h"
@@ -28,7 +28,7 @@
 static void release(struct run *r)
 {
     if (r->charged_at_ms)
-        sched_release(r->mgr->sched, r->tenant, r->cpus, r->memory_bytes, clk_now_ms() - r->charged_at_ms);
+        fair_queue_release(r->mgr->fair_queue, r->tenant, r->cpus, r->memory_bytes, clk_now_ms() - r->charged_at_ms);
     r->charged_at_ms = 0;
 }
 
@@ -115,7 +115,7 @@ static bool take_app_result(struct run *r, const struct run_result *res, bool pl
     if (!res->app_result)
         return false;
     if (app_result_parse(res->app_result, strlen(res->app_result), &a, &e) < 0) {
-        *ret_why = res->app_result[0] == '(' ? xstrdup(res->app_result) /* the runner's words (programs/runner/take.c) */
+        *ret_why = res->app_result[0] == '(' ? xstrdup(res->app_result) /* the runner's words (programs/runner/collect.c) */
                                              : xasprintf("the result file cannot be read: %s", e.msg);
         return true;
     }
@@ -240,7 +240,7 @@ static void conclude_file(struct run *r, struct file *f, const struct conf_batch
         parking_add(m->parking, r, app);
         file_set_state(f, FILE_waiting);
         ledger_put_file(m->ledger, f);
-        sched_add(m->sched, r->app, f);
+        fair_queue_add(m->fair_queue, r->app, f);
     } else if (!f->lead) {
         run_end_put_back(m, f, state, v->delay_ms);
     }

@@ -1,5 +1,5 @@
-/* The directories that tenants drop files into: made and given to them, and watched. inotify is a hint (walk.h finds what it
- * missed). */
+/* The directories that tenants drop files into: made and given to them, and watched. inotify is a hint (staging_walk.h finds what
+ * it missed). */
 #ifndef SIMBDP_BATCHMGR_STAGING_H
 #define SIMBDP_BATCHMGR_STAGING_H
 

@@ -26,7 +26,7 @@ struct batchmgr {
     struct ledger *ledger;
     struct map tenants; /* id -> struct tenant */
     struct map files;   /* id -> struct file, the unfinished ones */
-    struct sched *sched;
+    struct fair_queue *fair_queue;
     struct spawner *spawner; /* the warden's side of it */
     struct images *images;   /* of apps; NULL until dispatch_start */
     struct outside *outside; /* what this process sees of the host beside the home */

@@ -2,7 +2,7 @@
 #ifndef SIMBDP_BATCHMGR_TENANTS_H
 #define SIMBDP_BATCHMGR_TENANTS_H
 
-#include "fair.h"
+#include "inspect_order.h"
 #include "model.h"
 #include "refusals.h"
 
@@ -32,7 +32,7 @@ struct tenant {
     struct health *health; /* of the server that its database is on */
     char *mongo_url;       /* what its runs get; NULL: not known yet */
     char *database_why;    /* why a database that answers may not be used yet; NULL: it may */
-    /* candidates.c, walk.c, claim.c */
+    /* candidates.c, staging_walk.c, claim.c */
     struct candidate *first, **last; /* names that are to be looked at */
     size_t n_candidates;
     struct walk *walk;        /* NULL: there was none yet */
@@ -40,7 +40,7 @@ struct tenant {
     struct refusals refusals; /* lately */
     /* inspect.c */
     struct file_list inspections; /* files that wait for an inspector */
-    struct fair_share share;      /* of the inspectors */
+    struct inspect_share share;   /* of the inspectors */
     /* release.c */
     size_t n_waiting; /* files that are held, or gather for a group */
 };

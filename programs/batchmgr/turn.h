@@ -1,5 +1,4 @@
-/* The loop's turn: runs are dispatched once at its end, however many reasons there were; and the program ends when a drain is over.
- */
+/* Once per turn of the event loop: dispatches runs, however many reasons there were, and ends the program when a drain is over. */
 #ifndef SIMBDP_BATCHMGR_TURN_H
 #define SIMBDP_BATCHMGR_TURN_H
 

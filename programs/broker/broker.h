@@ -25,8 +25,8 @@
 #include "db/tenants.h"
 #include "front/keeper.h"
 #include "front/znet.h"
-#include "host/age.h"
 #include "host/home.h"
+#include "host/retention_clock.h"
 #include "loop/ctl.h"
 #include "wire/wire.h"
 

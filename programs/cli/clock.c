@@ -1,4 +1,4 @@
-/* mysimbdp clock: the time that retention goes by, after the host's clock leapt (lib/host/age.h). */
+/* mysimbdp clock: the time that retention goes by, after the host's clock leapt (lib/host/retention_clock.h). */
 #include "base/mem.h"
 #include "cli.h"
 

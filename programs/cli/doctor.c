@@ -13,7 +13,7 @@
 #include "host/cgroup.h"
 #include "host/isolation.h"
 #include "host/userns.h"
-#include "run/remains.h"
+#include "run/leftovers.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Instances of stream apps are in streammgr's book (programs/streammgr/book.h). A home in which it never ran has none. */
+/* Instances of stream apps are in streammgr's book (programs/streammgr/instances_db.h). A home in which it never ran has none. */
 static int attach_instances(sqlite3 *db, const struct home *h)
 {
     AUTO_FREE char *path = home_path(h, "state/streams.db");

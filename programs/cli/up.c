@@ -17,7 +17,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/spawn.h"
-#include "run/remains.h"
+#include "run/leftovers.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,14 +1,14 @@
 /* simbdp-keeper: what broker and monitor may not do themselves (lib/front/keeper.h). The program that it serves may have been taken
  * over: of a request it takes a verb, a place in a list, a tenant's name that must be one, and text. The broker's keeper
  * starts nothing and changes journals only, so it keeps the capability that opens files, and no other. */
-#include "hooks.h"
+#include "alert_commands.h"
 
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "db/tenants.h"
 #include "front/keeper.h"
-#include "front/told.h"
+#include "front/public_conf.h"
 #include "host/home.h"
 #include "sandbox/confine.h"
 
@@ -31,8 +31,8 @@ struct keep {
     struct home home;
     bool is_broker, confined;
     uint64_t generation;
-    struct conf *confs[2]; /* of the last two generations, by their lowest bit */
-    struct hooks *hooks;   /* NULL: of the broker */
+    struct conf *confs[2];        /* of the last two generations, by their lowest bit */
+    struct alert_commands *hooks; /* NULL: of the broker */
 };
 
 static void answer(int code, const struct err *e, int fd)
@@ -149,7 +149,7 @@ static void run_alert(struct keep *k, const struct keeper_request *rq, const cha
         rq->generation == k->generation || rq->generation + 1 == k->generation ? k->confs[rq->generation % 2] : NULL;
     const struct conf_alert *v = c ? c->platform.alerts.v : NULL;
     if (v && rq->index < c->platform.alerts.n && *v[rq->index].command)
-        hooks_run(k->hooks, v[rq->index].name, v[rq->index].command, json);
+        alert_commands_run(k->hooks, v[rq->index].name, v[rq->index].command, json);
 }
 
 /* False: the program is gone, or is not what it was. */
@@ -191,11 +191,11 @@ static void keep(struct keep *k)
     for (bool goes_on = true; goes_on;) {
         struct signalfd_siginfo si;
         struct pollfd p[] = {{STDIN_FILENO, POLLIN, 0}, {ended, POLLIN, 0}};
-        poll(p, 2, k->hooks && hooks_are_going(k->hooks) ? TICK_MS : -1);
+        poll(p, 2, k->hooks && alert_commands_are_going(k->hooks) ? TICK_MS : -1);
         while (read(ended, &si, sizeof si) == (ssize_t)sizeof si) {
         }
         if (k->hooks)
-            hooks_reap(k->hooks);
+            alert_commands_reap(k->hooks);
         if (p[0].revents)
             goes_on = serve(k);
     }
@@ -218,9 +218,9 @@ int main(int argc, char **argv)
         log_error("start", NULL, NULL, "%s", e.msg);
         return 1;
     }
-    k.hooks = k.is_broker ? NULL : hooks_new();
+    k.hooks = k.is_broker ? NULL : alert_commands_new();
     keep(&k);
-    hooks_free(k.hooks);
+    alert_commands_free(k.hooks);
     conf_free(k.confs[0]);
     conf_free(k.confs[1]);
     home_close(&k.home);

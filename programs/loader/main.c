@@ -46,7 +46,7 @@ struct load {
 static int say(struct load *l, int code, const char *reason, const char *text)
 {
     fprintf(stderr, "simbdp-load: %s\n", text);
-    report_write(&l->in.report, reason, text);
+    result_file_write(&l->in.report, reason, text);
     return code;
 }
 
@@ -172,7 +172,7 @@ static int read_job(struct load *l)
         fputs("simbdp-load: SIMBDP_LOAD_JOB must be set; batchmgr starts this program\n", stderr);
         return EX_CONFIG;
     }
-    report_init(&l->in.report, getenv("SIMBDP_RESULT_FILE"));
+    result_file_init(&l->in.report, getenv("SIMBDP_RESULT_FILE"));
     int r = fd_read_file(AT_FDCWD, file, &text, JOB_MAX_BYTES, &e);
     if (r == 0)
         l->job = json_parse(text.p, text.n, &e);
@@ -247,7 +247,7 @@ static int run(struct load *l)
         return fail(l, r, &e);
     l->in.report.checkpoint = l->in.base;
     crash_at(CRASH_load_result);
-    return report_write(&l->in.report, NULL, NULL) < 0 ? 1 : 0;
+    return result_file_write(&l->in.report, NULL, NULL) < 0 ? 1 : 0;
 }
 
 /* For `mysimbdp doctor`: prints whether the server answers, and whether users can be created there, as one JSON object. */

@@ -28,7 +28,7 @@
 #include "checker.h"
 #include "load/drain.h"
 #include "load/quality_log.h"
-#include "load/report.h"
+#include "load/result_file.h"
 #include "stream/command.h"
 
 #include <dirent.h>
@@ -73,7 +73,7 @@ struct task {
     char **command;       /* NULL: none */
     char output_dir[300]; /* "": stdout */
     struct message_rows rows;
-    struct report report;
+    struct result_file report;
     struct quality_log *quality; /* figures of the messages that were read; NULL: none are kept */
     struct checker checker;
     int failures;         /* messages in a row that the checker failed on */
@@ -518,8 +518,8 @@ static int finish(struct task *k, int r)
     quality_log_fill(k->quality, k->d, &k->report);
     if (r < 0)
         fprintf(stderr, "simbdp-load: %s\n", k->err.msg);
-    report_write(&k->report, r == -ECONNREFUSED ? "database_down" : NULL, r < 0 ? k->err.msg : NULL);
-    report_fini(&k->report);
+    result_file_write(&k->report, r == -ECONNREFUSED ? "database_down" : NULL, r < 0 ? k->err.msg : NULL);
+    result_file_fini(&k->report);
     return r;
 }
 
@@ -562,7 +562,7 @@ int messages_main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     sigaction(SIGTERM, &(struct sigaction){.sa_handler = on_stop}, NULL);
     sigaction(SIGINT, &(struct sigaction){.sa_handler = on_stop}, NULL);
-    report_init(&k.report, getenv("SIMBDP_RESULT_FILE"));
+    result_file_init(&k.report, getenv("SIMBDP_RESULT_FILE"));
     k.quality = quality_log_open();
     r = dir ? make_output_dir(&k) : 0;
     if (r == 0)

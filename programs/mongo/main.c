@@ -5,7 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/privs.h"
-#include "sandbox/filter.h"
+#include "sandbox/seccomp_install.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -81,7 +81,7 @@ int main(int argc, char **argv)
                    "--data", v[0].path, "--access", users,     "--door",        v[3].path, "--leash", "3",      NULL};
     int r = privs_become(uid);
     if (r == 0)
-        r = filter_install();
+        r = seccomp_install();
     if (r == 0) {
         execv(argv[3], jvm);
         r = -errno;

@@ -1,5 +1,5 @@
 #include "channel.h"
-#include "ending.h"
+#include "kill_tree.h"
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -24,7 +24,7 @@ void channel_take_order(struct runner *r)
         close(fd_take(&r->conn));
     } else if (order == RUN_ORDER_STOP && (r->state == RUNNER_running || r->state == RUNNER_starting)) {
         r->evidence.stopped = true;
-        ending_stop(r);
+        kill_tree_stop(r);
     }
 }
 

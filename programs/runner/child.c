@@ -1,6 +1,6 @@
 #include "child.h"
 #include "sandbox/confine.h"
-#include "sandbox/filter.h"
+#include "sandbox/seccomp_install.h"
 #include "view.h"
 
 #include "base/crash.h"
@@ -118,7 +118,7 @@ _Noreturn void child_exec(const struct child_plan *p)
     if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0 && errno != ENOSYS)
         fail(report, CHILD_DESCRIPTORS);
     crash_at(CRASH_run_exec);
-    if (p->spec->full_isolation && set_errno(filter_install()) < 0)
+    if (p->spec->full_isolation && set_errno(seccomp_install()) < 0)
         fail(report, CHILD_CONFINE);
     if (exec_fd >= 0)
         syscall(SYS_execveat, exec_fd, "", p->argv, p->envp, AT_EMPTY_PATH);

@@ -1,7 +1,7 @@
 #include "probe.h"
 #include "isolate.h"
 #include "sandbox/confine.h"
-#include "sandbox/filter.h"
+#include "sandbox/seccomp_install.h"
 #include "view.h"
 
 #include "base/fd.h"
@@ -47,7 +47,7 @@ static int try_all(const struct run_spec *s, struct child_failure *f)
         r = -errno;
     if (r == 0)
         r = confine_files(writable, 1);
-    return r < 0 ? r : filter_install();
+    return r < 0 ? r : seccomp_install();
 }
 
 static char *try_in_child(void)

@@ -1,5 +1,5 @@
 #include "result.h"
-#include "take.h"
+#include "collect.h"
 
 #include "base/clk.h"
 #include "base/crash.h"

@@ -16,10 +16,10 @@
  * tree (by cgroup, else by run id in the environment) and calls the run lost. */
 #include "runner.h"
 #include "channel.h"
-#include "claim.h"
-#include "ending.h"
+#include "kill_tree.h"
 #include "result.h"
 #include "start.h"
+#include "step_lock.h"
 
 #include "base/clk.h"
 #include "base/crash.h"
@@ -62,7 +62,7 @@ static bool drain(struct runner *r, int *fd, struct capture *to, int max_reads)
             tail_add(&r->last_words, chunk, (size_t)n);
         if (to->exceeded && !r->evidence.output_exceeded) {
             r->evidence.output_exceeded = true;
-            ending_kill(r);
+            kill_tree_kill(r);
         }
     }
     return true;
@@ -89,7 +89,7 @@ static int next_timeout(const struct runner *r, int64_t now)
 {
     int64_t at = r->deadline_ms;
     if (r->state == RUNNER_killing)
-        return ENDING_TICK_MS;
+        return KILL_TREE_TICK_MS;
     if (r->ahead)
         at = earlier(at, r->started_ms + LEAVE_MS);
     if (r->state == RUNNER_stopping)
@@ -109,13 +109,13 @@ static void on_sigchld(struct runner *r)
     for (ssize_t n; (n = read(r->sigfd, si, sizeof si)) > 0;)
         for (size_t i = 0; i < (size_t)n / sizeof *si; i++)
             stop |= si[i].ssi_signo == SIGTERM;
-    way_out_reap(&r->out_there, clk_now_ms());
+    outbound_reap(&r->out_there, clk_now_ms());
     tree_reap(r->pid, &r->main_ended, &r->evidence.status);
     if (r->main_ended && r->state != RUNNER_killing)
-        ending_kill(r);
+        kill_tree_kill(r);
     if (stop && r->state == RUNNER_running) {
         r->evidence.stopped = true;
-        ending_stop(r);
+        kill_tree_stop(r);
     }
 }
 
@@ -140,7 +140,7 @@ static void look_at_scratch(struct runner *r)
     int64_t ms = scratch_interval_ms(&r->scratch), rest = (now - before) * LOOK_SHARE;
     r->look_ms = ms < 0 || r->evidence.scratch ? -1 : now + (rest > ms ? rest : ms);
     if (r->evidence.scratch && r->state != RUNNER_killing)
-        ending_kill(r);
+        kill_tree_kill(r);
 }
 
 static void on_clock(struct runner *r)
@@ -152,16 +152,16 @@ static void on_clock(struct runner *r)
         leave_cgroups(r);
     if (r->state == RUNNER_running && r->deadline_ms >= 0 && now >= r->deadline_ms) {
         r->evidence.wall_exceeded = true;
-        ending_stop(r);
+        kill_tree_stop(r);
     } else if (r->state == RUNNER_stopping && now >= r->grace_end_ms) {
-        ending_kill(r);
+        kill_tree_kill(r);
     }
 }
 
 /* Into the run's cgroup: its CPU time and memory are charged to the run. */
 static void start_relay(struct runner *r)
 {
-    way_out_start_relay(&r->out_there, r->spec, clk_now_ms());
+    outbound_start_relay(&r->out_there, r->spec, clk_now_ms());
     if (r->out_there.relay)
         cgroup_join(r->cg, r->spec->claim, r->out_there.relay);
 }
@@ -183,7 +183,7 @@ static void watch(struct runner *r)
     while (r->state != RUNNER_ended) {
         struct pollfd p[N_POLLED + NETNS_MAX_LISTENERS] = {
             {r->sigfd, POLLIN, 0}, {r->out, POLLIN, 0}, {r->err, POLLIN, 0}, {r->conn, POLLIN, 0}, {r->listener, POLLIN, 0}};
-        int n = r->state == RUNNER_killing ? 0 : way_out_poll(&r->out_there, p + N_POLLED, clk_now_ms());
+        int n = r->state == RUNNER_killing ? 0 : outbound_poll(&r->out_there, p + N_POLLED, clk_now_ms());
         poll(p, (nfds_t)(N_POLLED + n), next_timeout(r, clk_now_ms()));
         for (int i = 0; i < n; i++)
             if (p[N_POLLED + i].revents) {
@@ -201,7 +201,7 @@ static void watch(struct runner *r)
         if (p[4].revents)
             channel_accept(r);
         on_clock(r);
-        if (r->state == RUNNER_killing && ending_tick(r))
+        if (r->state == RUNNER_killing && kill_tree_tick(r))
             runner_set_state(r, RUNNER_ended);
     }
     crash_at(CRASH_run_exit_seen);
@@ -219,7 +219,7 @@ static void watch(struct runner *r)
 /* Acknowledged, or without a manager: removes what marked the step as alive. */
 static void leave(struct runner *r)
 {
-    way_out_close(&r->out_there);
+    outbound_close(&r->out_there);
     leave_cgroups(r);
     cgroup_remove(r->cg, r->spec->claim);
     claim_release(r);
@@ -254,7 +254,7 @@ static int run_step(struct runner *r, struct err *e)
         int first = scratch_interval_ms(&r->scratch);
         r->look_ms = first < 0 ? -1 : r->started_ms + first;
     } else if (r->state != RUNNER_killing) {
-        ending_kill(r);
+        kill_tree_kill(r);
         r->forced = false;
     }
     watch(r);

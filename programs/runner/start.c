@@ -177,12 +177,12 @@ static int fork_run(struct runner *r, struct child_plan *c, int status_fd, int t
 static int fork_in_network(struct runner *r, struct child_plan *c, int status_fd, int tree, struct err *e)
 {
     char what[120] = "";
-    int n = way_out_enter(&r->out_there, r->spec, r->spaces ? r->spaces->network : -1, r->dirfd, what, sizeof what);
+    int n = outbound_enter(&r->out_there, r->spec, r->spaces ? r->spaces->network : -1, r->dirfd, what, sizeof what);
     if (n == 0)
         n = fork_run(r, c, status_fd, tree, e);
     else
         n = err_sys(e, n, "cannot make the run's network%s%s", *what ? ": " : "", what);
-    way_out_return(&r->out_there);
+    outbound_return(&r->out_there);
     return n;
 }
 

@@ -1,7 +1,7 @@
 #include "consumers.h"
 #include "app.h"
-#include "book.h"
 #include "drain.h"
+#include "instances_db.h"
 #include "reconcile.h"
 #include "streammgr.h"
 

@@ -4,7 +4,7 @@
  *   apps {tenant?}         {"epoch","apps":[...]}
  *   start {tenant,app,args?}
  *       {"run_id","reason"}: the youngest instance, or null and why there is none. args: one more instance, with these instead of
- *       the configuration's (asks.h).
+ *       the configuration's (manual_instances.h).
  *   stop {tenant,app}      it stays stopped until it is started
  *   stop {run_id}          {"note"}: that instance, and the count is lower by it; the last one stops the app
  *   scale {tenant,app,count,by?,pin?,epoch?,seq?,expires_ms?}
@@ -19,10 +19,10 @@
 #include "control.h"
 #include "app.h"
 #include "app_list.h"
-#include "asks.h"
-#include "book.h"
 #include "drain.h"
 #include "instance.h"
+#include "instances_db.h"
+#include "manual_instances.h"
 #include "reconcile.h"
 #include "reload.h"
 #include "streammgr.h"

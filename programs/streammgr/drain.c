@@ -1,6 +1,6 @@
 #include "drain.h"
 #include "app.h"
-#include "book.h"
+#include "instances_db.h"
 #include "streammgr.h"
 #include "watcher.h"
 

@@ -1,7 +1,7 @@
 #include "instance.h"
 #include "app.h"
-#include "book.h"
 #include "instance_spec.h"
+#include "instances_db.h"
 #include "streammgr.h"
 
 #include "base/clk.h"

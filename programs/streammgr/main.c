@@ -6,11 +6,11 @@
  * were.
  */
 #include "app_list.h"
-#include "book.h"
 #include "consumers.h"
 #include "control.h"
 #include "drain.h"
 #include "instance.h"
+#include "instances_db.h"
 #include "quality.h"
 #include "reconcile.h"
 #include "recover.h"

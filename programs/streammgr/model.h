@@ -1,5 +1,5 @@
 /* What streammgr remembers of apps, their instances and asks, and how these hang together. Plain data: what is done with it is in
- * instance.h, drain.h, app.h, asks.h; book.h writes it down. */
+ * instance.h, drain.h, app.h, manual_instances.h; instances_db.h writes it down. */
 #ifndef SIMBDP_STREAMMGR_MODEL_H
 #define SIMBDP_STREAMMGR_MODEL_H
 
@@ -47,7 +47,7 @@ struct instance {
     struct instance *next;
 };
 
-/* Another instance with arguments of its own, that a person asked for (asks.h). In the book. */
+/* Another instance with arguments of its own, that a person asked for (manual_instances.h). In the book. */
 struct ask {
     char id[ID_SIZE];      /* the run id of its first instance */
     char *args;            /* {"args":[...]} */

@@ -6,7 +6,7 @@
  * The file is the tenant's to forge: it is opened without following or waiting, is small, and what is in it is checked and written
  * anew before it is kept. */
 #include "quality.h"
-#include "book.h"
+#include "instances_db.h"
 #include "model.h"
 #include "streammgr.h"
 

@@ -1,11 +1,11 @@
 #include "reconcile.h"
 #include "app.h"
-#include "asks.h"
 #include "decide.h"
 #include "drain.h"
 #include "drain_order.h"
 #include "instance.h"
 #include "instance_spec.h"
+#include "manual_instances.h"
 #include "streammgr.h"
 #include "watcher.h"
 

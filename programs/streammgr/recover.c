@@ -1,7 +1,7 @@
 #include "recover.h"
-#include "asks.h"
-#include "book.h"
 #include "instance.h"
+#include "instances_db.h"
+#include "manual_instances.h"
 #include "streammgr.h"
 
 #include "base/log.h"

@@ -1,6 +1,6 @@
 #include "reload.h"
 #include "app.h"
-#include "asks.h"
+#include "manual_instances.h"
 #include "reconcile.h"
 #include "streammgr.h"
 #include "tenant_facts.h"

@@ -2,9 +2,9 @@
  *
  * Runs are handed on to the spawner (programs/runner/spawner.h), which the warden starts, and starts again when it ends. What is
  * handed on is a copy: the manager cannot change it after it was judged. */
+#include "check_spec.h"
+#include "home_writes.h"
 #include "jobs.h"
-#include "judge.h"
-#include "upkeep.h"
 
 #include "manager/warden.h"
 
@@ -16,7 +16,7 @@
 #include "base/spawn.h"
 #include "host/cgroup.h"
 #include "host/uids.h"
-#include "run/remains.h"
+#include "run/leftovers.h"
 #include "run/tree.h"
 
 #include <errno.h>
@@ -37,7 +37,7 @@ struct warden {
     struct home home;
     struct isolation_host isolation;
     struct cgroup_host cgroups;
-    struct judge *judge;
+    struct check_spec *judge;
     struct jobs jobs;
     bool streams;
     int spawner; /* -1: there is none */
@@ -134,7 +134,7 @@ static void run(struct warden *w, int spec_fd, int conn)
         err_sys(&e, r, "the spec cannot be read");
     if (r == 0)
         r = run_spec_parse(text.p ? text.p : "", text.n, &spec, &e);
-    if (r == 0 && (r = judge_spec(w->judge, &spec, &e)) < 0)
+    if (r == 0 && (r = check_spec_spec(w->judge, &spec, &e)) < 0)
         err_context(&e, "app %s, step %s", spec.app, run_step_name(spec.step));
     if (r == 0) {
         hand_over(w, text.p, text.n, conn);
@@ -188,7 +188,7 @@ static void tell_whose(int64_t pid, int to)
 
 static void inspect(struct warden *w, int fd, int leash)
 {
-    const struct conf *c = judge_conf(w->judge);
+    const struct conf *c = check_spec_conf(w->judge);
     AUTO_FREE char *program = home_program(&w->home, "simbdp-inspect");
     AUTO_FREE char *uid = xasprintf("%lld", (long long)ids_inspector(c->platform.uid_base));
     AUTO_FREE char *memory = xasprintf("%lld", (long long)c->platform.inspector_memory_bytes);
@@ -199,13 +199,13 @@ static void inspect(struct warden *w, int fd, int leash)
 static void delete (struct warden *w, const char *tenant, const char *url, int fd, int leash)
 {
     static const char *const kept[] = {"ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS"};
-    const struct conf *c = judge_conf(w->judge);
+    const struct conf *c = check_spec_conf(w->judge);
     AUTO_FREE char *program = home_program(&w->home, "simbdp-load"), *url_env = xasprintf("MONGO_URL=%s", url);
     AUTO_FREE char *uid = xasprintf("%lld", (long long)ids_of_program(&w->home, c->platform.uid_base, IDS_HELPER));
     char *envp[8] = {"SIMBDP_LOAD_JOB=/dev/stdin", url_env, "MONGOC_DISABLE_SHM=1", "PATH=/usr/bin:/bin"};
     char *copies[3] = {NULL, NULL, NULL};
     struct err e = {0};
-    if (judge_mongo(w->judge, tenant, url, &e) < 0) {
+    if (check_spec_mongo(w->judge, tenant, url, &e) < 0) {
         log_refusal(w, tenant, NULL, e.msg);
         jobs_refuse(leash, -EPERM);
         return;
@@ -221,7 +221,7 @@ static void delete (struct warden *w, const char *tenant, const char *url, int f
 static void unpack(struct warden *w, const char *tenant, const char *image, int fd, int leash)
 {
     AUTO_FREE char *program = home_program(&w->home, "simbdp-image");
-    if (!judge_image(w->judge, tenant, image)) {
+    if (!check_spec_image(w->judge, tenant, image)) {
         log_refusal(w, tenant, NULL, "no app of the tenant's has this image");
         jobs_refuse(leash, -EPERM);
         return;
@@ -248,18 +248,18 @@ static void forget(struct warden *w, const char *tenant, bool conf, int leash)
 static void make_apps(struct warden *w, const char *tenant, int64_t uid)
 {
     struct err e = {0};
-    int r = judge_tenant(w->judge, tenant, uid, &e);
+    int r = check_spec_tenant(w->judge, tenant, uid, &e);
     if (r < 0)
         log_refusal(w, tenant, NULL, e.msg);
     else
-        upkeep_apps(&w->home, tenant, uid);
+        home_writes_apps(&w->home, tenant, uid);
 }
 
 static void reload(struct warden *w)
 {
-    judge_reload(w->judge);
+    check_spec_reload(w->judge);
     if (!w->streams)
-        upkeep_users(&w->home, judge_conf(w->judge));
+        home_writes_users(&w->home, check_spec_conf(w->judge));
 }
 
 /* ---- requests ---- */
@@ -396,7 +396,7 @@ static int forget_main(const char *home, const char *tenant, bool conf)
     struct err e = {0};
     int r = home_open(&h, home, &e);
     if (r == 0)
-        r = upkeep_forget(&h, tenant, conf, &e);
+        r = home_writes_forget(&h, tenant, conf, &e);
     if (r < 0)
         log_error("forget", tenant, NULL, "%s", e.msg);
     home_close(&h);
@@ -425,15 +425,15 @@ int main(int argc, char **argv)
     if (r == 0) {
         cgroup_probe(&w.cgroups, w.home.tag);
         isolation_probe(&w.isolation, &w.home);
-        r = judge_new(&w.home, &w.isolation, w.streams, &w.judge, &e);
+        r = check_spec_new(&w.home, &w.isolation, w.streams, &w.judge, &e);
     }
     if (r == 0 && !w.streams)
-        upkeep_users(&w.home, judge_conf(w.judge));
+        home_writes_users(&w.home, check_spec_conf(w.judge));
     if (r == 0)
         watch(&w);
     else
         log_error("start", NULL, NULL, "%s", e.msg);
-    judge_free(w.judge);
+    check_spec_free(w.judge);
     home_close(&w.home);
     return r < 0;
 }

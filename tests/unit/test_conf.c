@@ -5,7 +5,7 @@
 #include "check.h"
 #include "conf/conf.h"
 #include "conf/syntax.h"
-#include "front/told.h"
+#include "front/public_conf.h"
 #include "host/home.h"
 
 #include <fcntl.h>

@@ -1,8 +1,0 @@
-/* The seccomp filter of isolated runs: what it lets through stands in filter_gen.c. */
-#ifndef SIMBDP_SANDBOX_FILTER_H
-#define SIMBDP_SANDBOX_FILTER_H
-
-/* For this process and all that come of it, for good. Needs no_new_privs or CAP_SYS_ADMIN. 0 or -errno. Async-signal-safe. */
-int filter_install(void);
-
-#endif
