@@ -229,7 +229,7 @@ def test_a_run_is_what_the_configuration_says_or_none(recorded, programs, manage
     assert w.close() == other.close() == 0
 
 
-@pytest.mark.skipif(not IS_ROOT, reason="tenants have uids as root only")
+@pytest.mark.needs_root
 def test_a_line_of_uids_that_a_crash_cut_short_spoils_no_other(recorded, programs):
     home, genuine, ids = recorded, specs_of(programs, "streammgr")[0], new_ids()
     file = next((home.path / "state/warden").glob("uids-*"))
