@@ -193,6 +193,7 @@ def test_random_kills_under_load(make_home, tmp_path, seed):
     thread = threading.Thread(target=killer)
     thread.start()
     stop.wait(12)
+    until(lambda: len(kills) > 20, timeout=60, what="as many kills on a busy machine")
     stop.set()
     thread.join()
     until(lambda: answers(home), home.path / "state", what="batchmgr")
