@@ -99,12 +99,67 @@ bool plan_json_cell(struct plan *p, const struct cell *c, struct value *v)
     return true;
 }
 
+/* A number of JSON without a fraction, as `type`; false: it is none of that type. */
+static bool convert_integer(enum value_type type, const bson_iter_t *it, struct value *v)
+{
+    char text[24];
+    struct value parsed;
+    v->i = bson_iter_as_int64(it);
+    switch (type) {
+    case VALUE_auto:
+        v->type = BSON_ITER_HOLDS_INT32(it) ? VALUE_int : VALUE_long;
+        return true;
+    case VALUE_int:
+        return v->i >= INT32_MIN && v->i <= INT32_MAX;
+    case VALUE_long:
+        return true;
+    case VALUE_double:
+        v->f = (double)v->i;
+        return true;
+    case VALUE_decimal:
+        snprintf(text, sizeof text, "%lld", (long long)v->i);
+        return bson_decimal128_from_string(text, &v->decimal);
+    case VALUE_datetime:
+        snprintf(text, sizeof text, "%lld", (long long)v->i);
+        if (!value_parse(VALUE_datetime, text, strlen(text), &parsed))
+            return false;
+        v->i = parsed.i;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* The same of one with a fraction or an exponent. */
+static bool convert_double(enum value_type type, double number, struct value *v)
+{
+    char text[64];
+    v->f = number;
+    switch (type) {
+    case VALUE_auto:
+    case VALUE_double:
+        v->type = VALUE_double;
+        return true;
+    case VALUE_decimal:
+        snprintf(text, sizeof text, "%.15g", number);
+        if (strtod(text, NULL) != number)
+            snprintf(text, sizeof text, "%.17g", number);
+        return bson_decimal128_from_string(text, &v->decimal);
+    case VALUE_int:
+    case VALUE_long:
+        if (number != floor(number) || fabs(number) >= 9.2e18)
+            return false;
+        v->i = (int64_t)number;
+        return type == VALUE_long || (v->i >= INT32_MIN && v->i <= INT32_MAX);
+    default:
+        return false;
+    }
+}
+
 /* The member under `it` as the type its rule asks for. */
 static bool convert_member(struct plan *p, const struct column *c, bson_iter_t *it, struct value *v)
 {
-    char text[64];
     uint32_t n;
-    struct value parsed;
     *v = (struct value){.type = c->type};
     switch (bson_iter_type(it)) {
     case BSON_TYPE_NULL:
@@ -120,38 +175,9 @@ static bool convert_member(struct plan *p, const struct column *c, bson_iter_t *
         return c->type != VALUE_json && value_parse(c->type, v->p, v->n, v);
     case BSON_TYPE_INT32:
     case BSON_TYPE_INT64:
-        v->i = bson_iter_as_int64(it);
-        snprintf(text, sizeof text, "%lld", (long long)v->i);
-        if (c->type == VALUE_auto)
-            v->type = BSON_ITER_HOLDS_INT32(it) ? VALUE_int : VALUE_long;
-        else if (c->type == VALUE_int)
-            return v->i >= INT32_MIN && v->i <= INT32_MAX;
-        else if (c->type == VALUE_double)
-            v->f = (double)v->i;
-        else if (c->type == VALUE_decimal)
-            return bson_decimal128_from_string(text, &v->decimal);
-        else if (c->type == VALUE_datetime && value_parse(VALUE_datetime, text, strlen(text), &parsed))
-            v->i = parsed.i;
-        else
-            return c->type == VALUE_long;
-        return true;
+        return convert_integer(c->type, it, v);
     case BSON_TYPE_DOUBLE:
-        v->f = bson_iter_double(it);
-        if (c->type == VALUE_auto || c->type == VALUE_double) {
-            v->type = VALUE_double;
-            return true;
-        }
-        if (c->type == VALUE_decimal) {
-            snprintf(text, sizeof text, "%.15g", v->f);
-            if (strtod(text, NULL) != v->f)
-                snprintf(text, sizeof text, "%.17g", v->f);
-            return bson_decimal128_from_string(text, &v->decimal);
-        }
-        if ((c->type == VALUE_int || c->type == VALUE_long) && v->f == floor(v->f) && fabs(v->f) < 9.2e18) {
-            v->i = (int64_t)v->f;
-            return c->type == VALUE_long || (v->i >= INT32_MIN && v->i <= INT32_MAX);
-        }
-        return false;
+        return convert_double(c->type, bson_iter_double(it), v);
     case BSON_TYPE_BOOL:
         v->b = bson_iter_bool(it);
         v->type = VALUE_bool;
