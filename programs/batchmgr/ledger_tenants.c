@@ -1,5 +1,5 @@
-/* The tenants' rows in the ledger: which uid each was given, whether it is suspended or being removed. They are few, and committed at
- * once. A uid is given once and never again to another. */
+/* The tenants' rows in the ledger: which uid each was given, whether it is suspended or being removed. They are few, and committed
+ * at once. A uid is given once and never again to another. */
 #include "ledger_rows.h"
 
 #include "base/log.h"

@@ -1,5 +1,5 @@
-/* Ensures that one runner owns a step: a lock (it is alive), the exclusively made directory (nobody else ever runs this step), and a
- * socket by which managers find it. */
+/* Ensures that one runner owns a step: a lock (it is alive), the exclusively made directory (nobody else ever runs this step), and
+ * a socket by which managers find it. */
 #ifndef SIMBDP_RUNNER_STEP_LOCK_H
 #define SIMBDP_RUNNER_STEP_LOCK_H
 
