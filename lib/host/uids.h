@@ -1,6 +1,6 @@
 /* The uids (and gids) of the platform's own programs and of tenants, when it runs as root of the host or of a user namespace. A
- * home has a block of IDS_BLOCK ids from its `platform.uid_base` on: the first is the inspectors', tenants' follow (the ledger
- * keeps which), and those of programs are at the end.
+ * home has a block of IDS_BLOCK ids from its `platform.uid_base` on: the first is the inspectors', tenants' follow
+ * (given by programs/batchmgr/ledger_tenants.c, which keeps them), and those of programs are at the end.
  *
  * A block is chosen once per home (uids.c). state/uids.json keeps which, and a registry of this host keeps which home has which
  * block. So two homes never share one, and a copied home is told from its original. */

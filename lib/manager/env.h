@@ -1,4 +1,5 @@
-/* The environment of an app, a checker or a loader: everything that a run's first process finds in it.
+/* The environment of an app, a checker or a loader: all that depends on tenant, app and configuration. What names the files of a
+ * run (SIMBDP_INPUT_DIR and its like) is added where they are chosen, in programs/batchmgr/run_plan.c.
  *
  * It is made from nothing. Managers make it, and their warden makes it again and compares (programs/warden/check_spec.c). The
  * configuration's `env` is added first. It may not name what is the platform's (SIMBDP_, MONGO_, ZMQ_, LD_), but may give PATH,
