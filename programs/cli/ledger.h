@@ -15,9 +15,10 @@ sqlite3 *cli_ledger(struct cli *c, const struct home *h, bool *ret_none);
  * there is no ledger. 0, or CLI_FAILED after a complaint. */
 int cli_whole_id(struct cli *c, const struct home *h, bool run, const char **id);
 
-/* Whether the ledger (NULL: there is none) or the configuration has the tenant; complains if not. The second function opens the
- * ledger by itself, and accepts a tenant of NULL, for none. */
+/* Whether the ledger (NULL: there is none) or the configuration has the tenant; complains if not. */
 bool cli_is_tenant(struct cli *c, const struct home *h, sqlite3 *db, const char *tenant);
-bool cli_knows_tenant(struct cli *c, const struct home *h, const char *tenant);
+/* Opens the home for a verb about a tenant (NULL: about all). 0; or CLI_FAILED, complained and the home closed, also when there is
+ * no such tenant. */
+int cli_home_of_tenant(struct cli *c, struct home *h, const char *tenant);
 
 #endif

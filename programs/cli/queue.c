@@ -27,12 +27,8 @@ static int list(struct cli *c, const char *what, const char *tenant, const char 
 {
     struct home h;
     AUTO_BUF struct buf rq = {0};
-    if (cli_home(c, &h))
+    if (cli_home_of_tenant(c, &h, tenant))
         return CLI_FAILED;
-    if (!cli_knows_tenant(c, &h, tenant)) {
-        home_close(&h);
-        return CLI_FAILED;
-    }
     json_begin(&rq, NULL, '{');
     json_str(&rq, "op", what);
     if (tenant)

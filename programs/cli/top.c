@@ -472,12 +472,8 @@ int verb_top(struct cli *c)
     if (column < 0)
         return cli_usage(c, "no column \"%s\"; `mysimbdp check --keys` lists them", sort);
     v.sort = (enum metric)column;
-    if (cli_home(c, &h))
+    if (cli_home_of_tenant(c, &h, tenant))
         return CLI_FAILED;
-    if (!cli_knows_tenant(c, &h, tenant)) {
-        home_close(&h);
-        return CLI_FAILED;
-    }
     json_begin(&rq, NULL, '{');
     json_str(&rq, "op", "board");
     if (tenant)
