@@ -176,6 +176,7 @@ def test_stop_start_and_restarts(platform):
     wait_app(platform, lambda a: a["running"] == 1)
 
 
+@pytest.mark.timing
 @pytest.mark.anyone
 def test_r09_a_crash_loop_backs_off_and_is_parked(platform):
     configure(platform, 'app = "store"; exec = "bad.sh"; min_instances = 1;', 'app = "gone"; exec = "gone.sh"; min_instances = 1;')
