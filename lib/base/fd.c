@@ -159,6 +159,11 @@ int fd_open_regular(const char *path, struct stat *ret)
     return fd < 0 ? -errno : fd;
 }
 
+bool fd_is_shortage(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOMEM;
+}
+
 bool fd_exists(int dirfd, const char *path)
 {
     struct stat st;

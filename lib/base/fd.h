@@ -52,6 +52,9 @@ int fd_open_regular(const char *path, struct stat *ret);
 
 /* Whether something is there, even a link that leads nowhere. Unlike access(2) it goes by the effective ids and capabilities. */
 bool fd_exists(int dirfd, const char *path);
+/* Whether an errno says that descriptors or memory are lacking. It then says nothing about what was to be opened, which can be
+ * tried again. */
+bool fd_is_shortage(int error);
 /* Whether certainly nothing is there. False also when that cannot be found out. */
 bool fd_is_gone(int dirfd, const char *path);
 

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "loop/timer.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -223,9 +224,8 @@ static void go_on(struct images *x)
     for (struct entry *n; (n = next_of(x, now_ms, &wait_ms));)
         ask(n);
     event_del(x->turn_ev);
-    struct timeval tv = {wait_ms / 1000, wait_ms % 1000 * 1000};
     if (wait_ms > 0)
-        event_add(x->turn_ev, &tv);
+        timer_set(x->turn_ev, wait_ms);
 }
 
 static void on_turn(evutil_socket_t fd, short what, void *arg)

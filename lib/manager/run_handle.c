@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "loop/timer.h"
 #include "spawner.h"
 
 #include <dirent.h>
@@ -78,11 +79,10 @@ void run_handle_set_step(struct run_handle *h, const char *claim, const char *di
 
 static void call_in(struct run_handle *h, int64_t ms, void (*fn)(evutil_socket_t, short, void *))
 {
-    struct timeval tv = {ms / 1000, ms % 1000 * 1000};
     if (h->timer)
         event_free(h->timer);
     h->timer = event_new(spawner_base(h->s), -1, 0, fn, h);
-    event_add(h->timer, &tv);
+    timer_set(h->timer, ms);
 }
 
 static void order(struct run_handle *h, char what)

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/spawn.h"
+#include "loop/timer.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -33,8 +34,7 @@ struct job {
 
 static void wake_in(struct spawner *s, int64_t ms)
 {
-    struct timeval tv = {ms / 1000, ms % 1000 * 1000};
-    event_add(s->timer, &tv);
+    timer_set(s->timer, ms);
 }
 
 /* A timer may fire a little before its time. */

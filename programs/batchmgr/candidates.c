@@ -4,6 +4,7 @@
 #include "tenants.h"
 
 #include "base/mem.h"
+#include "loop/timer.h"
 
 #include <string.h>
 #include <sys/queue.h>
@@ -125,8 +126,7 @@ void candidates_saw_later(struct batchmgr *m, const struct tenant *t, const char
     *l = (struct later){.m = m, .tenant = xstrdup(t->id), .dataset = xstrdup(dataset), .name = xstrdup(name)};
     l->ev = event_new(m->base, -1, 0, on_later, l);
     LIST_INSERT_HEAD(&m->candidates->laters, l, others);
-    struct timeval tv = {ms / 1000, ms % 1000 * 1000};
-    event_add(l->ev, &tv);
+    timer_set(l->ev, ms);
 }
 
 /* ---- turns ---- */
@@ -138,9 +138,8 @@ static bool may_claim(struct tenant *t)
 
 static void turn_soon(struct candidates *x)
 {
-    struct timeval now = {0, 0}; /* by a timer, so that events that came in meanwhile go first */
     if (x->n)
-        event_add(x->turn_ev, &now);
+        timer_set(x->turn_ev, 0); /* by a timer, so that events that came in meanwhile go first */
 }
 
 void candidates_claimed(struct batchmgr *m, struct tenant *t)
@@ -176,11 +175,10 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
         slowed |= candidates_are_slowed(t);
         x->ops->room(m, t);
     }
-    struct timeval later = {0, SLOWED_MS * 1000};
     if (more)
         turn_soon(x);
     else if (slowed)
-        event_add(x->turn_ev, &later);
+        timer_set(x->turn_ev, SLOWED_MS);
 }
 
 void candidates_start(struct batchmgr *m, const struct candidates_ops *ops)

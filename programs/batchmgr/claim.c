@@ -50,12 +50,6 @@ static char *staged_key(const char *from, const char *raw_name)
     return xasprintf("%s/%s", from, raw_name);
 }
 
-/* batchmgr lacks descriptors or memory. That says nothing about the file, which is looked at again later. */
-static bool is_our_trouble(int error)
-{
-    return error == EMFILE || error == ENFILE || error == ENOMEM;
-}
-
 static void refuse(struct batchmgr *m, struct file *f, const char *reason, const char *detail)
 {
     log_info("rejected", f->tenant, NULL, "%s (%s/%s): %s: %s", f->file_id, f->dataset, f->name, reason, detail);
@@ -231,7 +225,7 @@ static void check_claimed(struct batchmgr *m, struct file *f)
         refuse(m, f, "not_regular", "only regular files can be ingested");
         return;
     }
-    if (fd < 0 && is_our_trouble(errno)) {
+    if (fd < 0 && fd_is_shortage(errno)) {
         file_timer(m, f, RETRY_MS, check_claimed);
         return;
     }
@@ -313,7 +307,7 @@ bool claim_try(struct batchmgr *m, struct tenant *t, const char *dataset, const 
         return true;
     AUTO_FD int dir = openat(m->home.dirfd, from, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (dir < 0 || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-        return !is_our_trouble(errno);
+        return !fd_is_shortage(errno);
     if (S_ISREG(st.st_mode) && !is_complete(m, t, dataset, name, dir))
         return true;
     struct file *f = claim_new_file(m, t, dataset, from, name);

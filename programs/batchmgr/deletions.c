@@ -75,11 +75,8 @@ void deletions_stop(struct batchmgr *m)
 {
     if (!m->deletions)
         return;
-    for (;;) {
-        size_t i = 0;
-        struct deletion *h = map_next(&m->deletions->going, &i);
-        if (!h)
-            break;
+    size_t i = 0;
+    for (struct deletion *h; (h = map_next(&m->deletions->going, &i));) {
         job_free(h->job);
         finish(h, DELETION_STOPPED);
     }

@@ -18,6 +18,7 @@
 #include "base/crash.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "loop/timer.h"
 #include "manager/images.h"
 #include "manager/plan.h"
 #include "manager/run_handle.h"
@@ -52,11 +53,10 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
 
 void dispatch_start(struct batchmgr *m)
 {
-    struct timeval tv = {SWEEP_IMAGES_S, 0};
     m->dispatching = xcalloc(1, sizeof *m->dispatching);
     m->images = images_new(m->base, &m->home, &m->isolation, m->spawner, on_image, m);
     m->dispatching->sweep_ev = event_new(m->base, -1, EV_PERSIST, on_sweep, m);
-    event_add(m->dispatching->sweep_ev, &tv);
+    timer_set(m->dispatching->sweep_ev, SWEEP_IMAGES_S * 1000);
     images_sweep(m->images);
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "loop/timer.h"
 
 struct file_timer {
     struct batchmgr *m;
@@ -85,11 +86,10 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
 void file_timer(struct batchmgr *m, struct file *f, int64_t ms, file_fn fn)
 {
-    struct timeval tv = {ms / 1000, ms % 1000 * 1000};
     file_timer_stop(f);
     f->timer = xmalloc(sizeof *f->timer);
     *f->timer = (struct file_timer){m, fn, event_new(m->base, -1, 0, on_timer, f)};
-    event_add(f->timer->ev, &tv);
+    timer_set(f->timer->ev, ms);
 }
 
 void file_timer_stop(struct file *f)

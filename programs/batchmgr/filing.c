@@ -297,7 +297,7 @@ static void on_retry_committed(struct batchmgr *m, struct file *f)
 /* The bytes are in work/ again. */
 static void taken_back(struct batchmgr *m, struct file *f)
 {
-    AUTO_FREE char *reason = xasprintf("work/%s/in/reason.json", f->file_id);
+    AUTO_FREE char *reason = file_in_path(f, NAMES_REASON);
     crash_at(CRASH_retry_rename);
     unlinkat(m->home.dirfd, reason, 0);
     f->place = PLACE_work;

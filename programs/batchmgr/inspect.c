@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/privs.h"
+#include "loop/timer.h"
 #include "read/src.h"
 
 #include <errno.h>
@@ -97,8 +98,7 @@ static void hold(struct inspector *in, struct file *f, bool copying, int64_t lim
     xstr_set(&in->owner, f->tenant);
     tenant_of(in)->share.n_held++;
     if (!evtimer_pending(in->m->inspection->tick_ev, NULL)) {
-        struct timeval tv = {0, TICK_MS * 1000};
-        event_add(in->m->inspection->tick_ev, &tv);
+        timer_set(in->m->inspection->tick_ev, TICK_MS);
     }
 }
 
@@ -147,10 +147,9 @@ static void on_restart(evutil_socket_t fd, short what, void *arg)
 
 static void start_later(struct inspector *in, int64_t ms)
 {
-    struct timeval tv = {ms / 1000, ms % 1000 * 1000};
     if (!in->timer)
         in->timer = event_new(in->m->base, -1, 0, on_restart, in);
-    event_add(in->timer, &tv);
+    timer_set(in->timer, ms);
 }
 
 static void end_process(struct inspector *in)
@@ -404,16 +403,14 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     submit_next(m);
     for (size_t i = 0; i < m->inspection->n; i++)
         any |= m->inspection->v[i].file != NULL;
-    struct timeval tv = {0, TICK_MS * 1000};
     if (any)
-        event_add(m->inspection->tick_ev, &tv);
+        timer_set(m->inspection->tick_ev, TICK_MS);
 }
 
-int inspect_start(struct batchmgr *m, inspect_fn inspected, struct err *e)
+void inspect_start(struct batchmgr *m, inspect_fn inspected)
 {
     struct inspection *x = m->inspection = xcalloc(1, sizeof *x);
     int n = get_nprocs();
-    (void)e;
     x->inspected = inspected;
     x->n_lanes = n < 1 ? 1 : n > MAX_LANES ? MAX_LANES : (size_t)n;
     x->n = x->n_lanes + 1 + INSPECT_ORDER_MAX_ASIDE;
@@ -423,7 +420,6 @@ int inspect_start(struct batchmgr *m, inspect_fn inspected, struct err *e)
         x->v[i] = (struct inspector){.m = m, .fd = -1};
     for (size_t i = 0; i < x->n_lanes + 1; i++) /* the others when they are needed */
         start_one(&x->v[i]);
-    return 0;
 }
 
 void inspect_stop(struct batchmgr *m)
@@ -466,8 +462,7 @@ static void inspect_one(struct inspector *in, struct file *f)
     struct inspect_reply re = {.status = INSPECT_FAILED};
     AUTO_FREE char *path = file_in_path(f, f->safe);
     AUTO_FD int fd = openat(m->home.dirfd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0 && (errno == EMFILE || errno == ENFILE ||
-                   errno == ENOMEM)) { /* batchmgr lacks descriptors or memory; the file is tried again */
+    if (fd < 0 && fd_is_shortage(errno)) {
         file_timer(m, f, RESTART_MS * 5, inspect_submit);
         return;
     }

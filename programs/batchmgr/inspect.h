@@ -17,7 +17,7 @@ struct inspect_copy_ops {
     void (*copied)(struct batchmgr *m, struct file *f, bool ok, const char *detail);
 };
 
-int inspect_start(struct batchmgr *m, inspect_fn inspected, struct err *e);
+void inspect_start(struct batchmgr *m, inspect_fn inspected);
 void inspect_stop(struct batchmgr *m);
 
 /* Queues a claimed file. One that an inspector fails on twice is answered for here. */

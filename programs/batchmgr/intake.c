@@ -12,6 +12,7 @@
 #include "turn.h"
 
 #include "base/mem.h"
+#include "loop/timer.h"
 
 #include <signal.h>
 
@@ -49,8 +50,7 @@ static void on_rescan(evutil_socket_t fd, short what, void *arg)
     (void)what;
     walk_all(m, false);
     retention_kick(m);
-    struct timeval tv = {m->conf->platform.rescan_ms / 1000, m->conf->platform.rescan_ms % 1000 * 1000};
-    event_add(m->intake->rescan_ev, &tv);
+    timer_set(m->intake->rescan_ev, m->conf->platform.rescan_ms);
 }
 
 static void on_disk(evutil_socket_t fd, short what, void *arg)
@@ -80,8 +80,7 @@ int intake_start(struct batchmgr *m, struct err *e)
 
 void intake_begin(struct batchmgr *m)
 {
-    struct timeval tv = {DISK_POLL_MS / 1000, 0};
-    event_add(m->intake->disk_ev, &tv);
+    timer_set(m->intake->disk_ev, DISK_POLL_MS);
     on_disk(-1, 0, m);
     event_active(m->intake->rescan_ev, EV_TIMEOUT, 0);
 }

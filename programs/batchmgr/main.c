@@ -17,7 +17,6 @@
 #include "cross_device.h"
 #include "databases.h"
 #include "deletions.h"
-#include "disk.h"
 #include "dispatch.h"
 #include "fair_queue.h"
 #include "files.h"
@@ -146,12 +145,10 @@ static int start(struct batchmgr *m, struct err *e)
         return r;
     }
     r = reload_apply(m, c, e);
-    if (r == 0)
-        intake_begin(m);
-    if (r == 0)
-        r = inspect_start(m, admit_inspected, e);
     if (r < 0)
         return r;
+    intake_begin(m);
+    inspect_start(m, admit_inspected);
     dispatch_start(m);
     r = recovery_run(m, e);
     if (r < 0)

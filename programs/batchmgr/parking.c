@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "loop/timer.h"
 
 #include <string.h>
 
@@ -34,11 +35,10 @@ static void on_look(evutil_socket_t fd, short what, void *arg)
 
 struct parking *parking_new(struct batchmgr *m)
 {
-    struct timeval tv = {LOOK_S, 0};
     struct parking *p = xcalloc(1, sizeof *p);
     p->m = m;
     p->ev = event_new(m->base, -1, EV_PERSIST, on_look, p);
-    event_add(p->ev, &tv);
+    timer_set(p->ev, LOOK_S * 1000);
     return p;
 }
 
@@ -85,14 +85,10 @@ static int64_t identity_of(const struct parking *p, const struct parked *one)
     return plan_exec_identity(one->path) ^ (*one->image ? images_identity(&p->m->home, one->tenant, one->image) : 0);
 }
 
-static struct parked *first_of(struct parking *p, const char *tenant, const char *app, bool only_changed)
+static bool is_meant(const struct parking *p, const struct parked *one, const char *tenant, const char *app, bool only_changed)
 {
-    size_t i = 0;
-    for (struct parked *one; (one = map_next(&p->apps, &i));)
-        if ((!tenant || !strcmp(one->tenant, tenant)) && (!app || !strcmp(one->app, app)) &&
-            (!only_changed || identity_of(p, one) != one->identity))
-            return one;
-    return NULL;
+    return (!tenant || !strcmp(one->tenant, tenant)) && (!app || !strcmp(one->app, app)) &&
+           (!only_changed || identity_of(p, one) != one->identity);
 }
 
 void parking_lift(struct parking *p, const char *tenant, const char *app, bool only_changed)
@@ -101,7 +97,10 @@ void parking_lift(struct parking *p, const char *tenant, const char *app, bool o
         return;
     if (!only_changed && p->m->images) /* NULL: at start */
         images_retry(p->m->images, tenant);
-    for (struct parked *one; (one = first_of(p, tenant, app, only_changed));) {
+    size_t i = 0;
+    for (struct parked *one; (one = map_next(&p->apps, &i));) {
+        if (!is_meant(p, one, tenant, app, only_changed))
+            continue;
         AUTO_FREE char *key = xasprintf("%s/%s", one->tenant, one->app);
         log_info("app_unparked", one->tenant, NULL, "app %s may run again", one->app);
         fair_queue_park_app(p->m->fair_queue, one->tenant, one->app, false);

@@ -20,6 +20,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "loop/timer.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -61,8 +62,7 @@ static void on_flushed(void *arg)
 
 static void later(struct purge *p, int64_t ms)
 {
-    struct timeval tv = {ms / 1000, ms % 1000 * 1000};
-    event_add(p->timer, &tv);
+    timer_set(p->timer, ms);
 }
 
 /* ---- stop ---- */
@@ -331,11 +331,8 @@ void purge_stop(struct batchmgr *m)
     if (!m->purges)
         return;
     purge_put_off(m);
-    for (;;) {
-        size_t i = 0;
-        struct purge *p = map_next(&m->purges->going, &i);
-        if (!p)
-            break;
+    size_t i = 0;
+    for (struct purge *p; (p = map_next(&m->purges->going, &i));) {
         if (p->has_thread)
             pthread_join(p->thread, NULL);
         purge_free(p);

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "conf/cron.h"
+#include "loop/timer.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -88,10 +89,9 @@ static struct waiting *get(struct batchmgr *m, const struct file *f, const struc
 
 static void timer(struct waiting *w, int64_t ms, void (*fn)(evutil_socket_t, short, void *))
 {
-    struct timeval tv = {ms / 1000, ms % 1000 * 1000};
     if (!w->timer)
         w->timer = event_new(w->m->base, -1, 0, fn, w);
-    event_add(w->timer, &tv);
+    timer_set(w->timer, ms);
 }
 
 /* ---- groups ---- */

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "host/retention_clock.h"
+#include "loop/timer.h"
 
 #include <string.h>
 
@@ -174,8 +175,7 @@ static void expire_documents(struct batchmgr *m, const struct conf_tenant *c, co
 static void go_on(void *arg)
 {
     struct batchmgr *m = arg;
-    struct timeval tv = {0, NEXT_MS * 1000};
-    event_add(m->retention->ev, &tv);
+    timer_set(m->retention->ev, NEXT_MS);
 }
 
 static size_t look_at(struct batchmgr *m, const struct conf_tenant *t)
@@ -212,9 +212,8 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 
 void retention_kick(struct batchmgr *m)
 {
-    struct timeval now = {0, 0};
     m->retention->next = 0;
-    event_add(m->retention->ev, &now);
+    timer_set(m->retention->ev, 0);
 }
 
 int64_t retention_ahead_s(struct batchmgr *m)

@@ -296,23 +296,18 @@ static void conclude(struct run *r, const struct run_result *res, bool database_
 
 void run_end_on_health(struct batchmgr *m)
 {
-    for (bool again = true; again;) {
-        size_t i = 0;
-        again = false;
-        for (struct run *r; (r = runs_next(m, &i));) {
-            struct health *h = tenant_get(m, r->tenant)->health;
-            if (!r->pending || (h && health_checked(h) < r->check))
-                continue;
-            struct run_result *res = r->pending;
-            int64_t down = h ? health_last_down_ms(h) : -1;
-            bool was_down = h && (!health_is_up(h, NULL, 0) || down >= r->charged_at_ms);
-            r->pending = NULL;
-            conclude(r, res, was_down);
-            run_result_free(res);
-            free(res);
-            again = true;
-            break;
-        }
+    size_t i = 0;
+    for (struct run *r; (r = runs_next(m, &i));) {
+        struct health *h = tenant_get(m, r->tenant)->health;
+        if (!r->pending || (h && health_checked(h) < r->check))
+            continue;
+        struct run_result *res = r->pending;
+        int64_t down = h ? health_last_down_ms(h) : -1;
+        bool was_down = h && (!health_is_up(h, NULL, 0) || down >= r->charged_at_ms);
+        r->pending = NULL;
+        conclude(r, res, was_down);
+        run_result_free(res);
+        free(res);
     }
 }
 
@@ -386,7 +381,7 @@ void run_end_cancel(struct run *r, const char *why, int64_t delay_ms)
 
 static bool has_bytes(const struct batchmgr *m, const struct file *f)
 {
-    AUTO_FREE char *path = xasprintf("work/%s/in/%s", f->file_id, f->safe);
+    AUTO_FREE char *path = file_in_path(f, f->safe);
     return !fd_is_gone(m->home.dirfd, path);
 }
 

@@ -1,4 +1,5 @@
 #include "run_plan.h"
+#include "files.h"
 #include "manager/env.h"
 #include "manager/plan.h"
 #include "state.h"
@@ -75,7 +76,7 @@ int run_plan_link_group(struct batchmgr *m, const struct run *r, struct err *e)
         n = fd_mkdirs(m->home.dirfd, in, 0711);
     size_t i = 0;
     for (const struct file *f = r->file; n == 0 && f; f = f->mate, i++) {
-        AUTO_FREE char *from = xasprintf("work/%s/in/%s", f->file_id, f->safe);
+        AUTO_FREE char *from = file_in_path(f, f->safe);
         AUTO_FREE char *to = xasprintf("%s/%s", in, names[i]);
         if (linkat(m->home.dirfd, from, m->home.dirfd, to, 0) < 0)
             n = -errno;

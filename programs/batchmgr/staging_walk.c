@@ -9,6 +9,7 @@
 
 #include "base/fd.h"
 #include "base/mem.h"
+#include "loop/timer.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -38,7 +39,7 @@ static void forget(struct walk *w)
 /* A directory that could not be opened for lack of descriptors or memory is walked again later. */
 static void note_trouble(struct batchmgr *m, int error)
 {
-    if (error == EMFILE || error == ENFILE || error == ENOMEM)
+    if (fd_is_shortage(error))
         candidates_missed(m);
 }
 
@@ -82,9 +83,8 @@ static bool walk_some(struct batchmgr *m, struct tenant *t, int n)
 
 static void go_on(struct batchmgr *m)
 {
-    struct timeval tv = {0, TURN_MS * 1000};
     if (!evtimer_pending(m->walks->turn_ev, NULL))
-        event_add(m->walks->turn_ev, &tv);
+        timer_set(m->walks->turn_ev, TURN_MS);
 }
 
 static bool is_on(const struct tenant *t)

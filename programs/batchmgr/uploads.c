@@ -126,17 +126,13 @@ int uploads_commit(struct batchmgr *m, const char *id, const struct uploads_ops 
 
 void uploads_abort_all(struct batchmgr *m, const char *tenant)
 {
-    for (bool again = true; again;) {
-        size_t i = 0;
-        again = false;
-        for (struct upload *u; !again && (u = map_next(&m->uploads->open, &i));)
-            if (!strcmp(u->file->tenant, tenant)) {
-                char id[ID_SIZE];
-                memcpy(id, u->file->file_id, ID_SIZE);
-                uploads_abort(m, id);
-                again = true;
-            }
-    }
+    size_t i = 0;
+    for (struct upload *u; (u = map_next(&m->uploads->open, &i));)
+        if (!strcmp(u->file->tenant, tenant)) {
+            char id[ID_SIZE];
+            memcpy(id, u->file->file_id, ID_SIZE); /* the file is freed on the way */
+            uploads_abort(m, id);
+        }
 }
 
 void uploads_abort(struct batchmgr *m, const char *id)

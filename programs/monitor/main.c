@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "host/uids.h"
 #include "loop/daemon.h"
+#include "loop/timer.h"
 #include "sandbox/confine.h"
 
 #include <math.h>
@@ -239,7 +240,7 @@ static int start(struct monitor *m, struct err *e)
         return r;
     follow_start(m);
     m->tick_ev = event_new(m->base, -1, EV_PERSIST, on_tick, m);
-    event_add(m->tick_ev, &(struct timeval){TICK_MS / 1000, TICK_MS % 1000 * 1000});
+    timer_set(m->tick_ev, TICK_MS);
     return 0;
 }
 

@@ -25,6 +25,7 @@
 #include "conf/conf.h"
 #include "host/uids.h"
 #include "loop/daemon.h"
+#include "loop/timer.h"
 #include "manager/enter.h"
 #include "manager/images.h"
 #include "manager/spawner.h"
@@ -37,7 +38,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PRUNE_MS = 60000, PRUNE_AT_ONCE = 256 };
+enum { TICK_MS = 1000, PRUNE_MS = 60000, PRUNE_AT_ONCE = 256 };
 
 static struct timespec databases_seen;
 
@@ -82,12 +83,11 @@ static void forget_removed(struct streammgr *m)
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
-    static const struct timeval tick = {1, 0};
     struct streammgr *m = arg;
     struct err e = {0};
     (void)fd;
     (void)what;
-    event_add(m->tick_ev, &tick);
+    timer_set(m->tick_ev, TICK_MS);
     if (databases_changed(m) && tenant_facts_read(m, &e) < 0)
         log_warn("facts", NULL, NULL, "%s", e.msg);
     reconcile_all(m);
