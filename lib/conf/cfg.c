@@ -1,10 +1,10 @@
 #include "cfg.h"
 #include "syntax.h"
+#include "unknown_key.h"
 
 #include "base/buf.h"
 #include "base/fd.h"
 #include "base/mem.h"
-#include "base/near.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -296,17 +296,11 @@ static int read_key(struct reading *r, const config_setting_t *s, const struct c
     return 0;
 }
 
-static int unknown_key(struct reading *r, const config_setting_t *s, const struct cfg_key *keys)
+static int say_unknown(struct reading *r, const config_setting_t *s, const struct cfg_key *keys)
 {
-    AUTO_BUF struct buf known = {0};
-    struct near near = {.word = config_setting_name(s)};
-    char meant[NEAR_TEXT_SIZE];
-    for (const struct cfg_key *k = keys; k->name; k++) {
-        buf_addf(&known, "%s%s", k == keys ? "" : " ", k->name);
-        near_try(&near, k->name);
-    }
-    return wrong(r, (int)config_setting_source_line(s), "unknown key '%s'%s; allowed here: %s", config_setting_name(s),
-                 near_text(&near, meant), known.p);
+    AUTO_BUF struct buf text = {0};
+    unknown_key_text(config_setting_name(s), keys, &text);
+    return wrong(r, (int)config_setting_source_line(s), "%s", text.p);
 }
 
 static int read_table(struct reading *r, const config_setting_t *group, const struct cfg_key *keys, char *out)
@@ -317,7 +311,7 @@ static int read_table(struct reading *r, const config_setting_t *group, const st
         const struct cfg_key *k = keys;
         while (k->name && strcmp(k->name, config_setting_name(s)))
             k++;
-        int e = k->name ? read_key(r, s, k, out + k->offset) : unknown_key(r, s, keys);
+        int e = k->name ? read_key(r, s, k, out + k->offset) : say_unknown(r, s, keys);
         if (e < 0)
             return e;
     }

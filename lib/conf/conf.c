@@ -4,7 +4,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
-#include "host/uids.h"
+#include "host/uid_block.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -95,11 +95,11 @@ static int load_tenants(struct conf *c, const char *home, bool whole, struct err
 /* Done last, so that a configuration with an error changes nothing on this host. */
 static int resolve_uids(const char *home, const char *file, struct conf *c, struct err *e)
 {
-    struct ids ids = {c->platform.uid_base, IDS_PROGRAMS};
-    if (ids.base >= 0 && ids.base < IDS_FIRST)
+    struct uid_block ids = {c->platform.uid_base, UID_PROGRAMS};
+    if (ids.base >= 0 && ids.base < UID_FIRST)
         return err_set(e, ERR_CONFIG, "%s: key 'platform.uid_base': %lld must be -1 or at least %d", file, (long long)ids.base,
-                       IDS_FIRST);
-    int r = ids.base < 0 ? ids_of_home(home, &ids, e) : 0;
+                       UID_FIRST);
+    int r = ids.base < 0 ? uid_block_of_home(home, &ids, e) : 0;
     if (r == 0) {
         c->platform.uid_base = ids.base;
         c->platform.n_uids = ids.n;

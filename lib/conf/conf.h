@@ -188,7 +188,7 @@ struct conf {
             int64_t memory_bytes;
         } capacity;
         int64_t stream_pct;
-        int64_t uid_base; /* after conf_load: the one that the home has (lib/host/uids.h) */
+        int64_t uid_base; /* after conf_load: the one that the home has (lib/host/uid_block.h) */
         int64_t n_uids;   /* not configured: how many ids from uid_base on are for inspectors and tenants */
         int64_t writer_wait_s, rescan_ms, inspector_memory_bytes, min_free_bytes, min_free_inodes;
         bool allow_missing_limits, allow_shared_credentials;
@@ -213,8 +213,8 @@ struct conf {
 #define CONF_MANUAL       "manual"
 #define CONF_CRON         "cron:"
 
-/* Reads and checks everything below HOME/conf; all or nothing. As root, a home that has no uids yet gets them here (ids_of_home).
- * conf_free accepts NULL. */
+/* Reads and checks everything below HOME/conf; all or nothing. As root, a home that has no uids yet gets them here
+ * (uid_block_of_home). conf_free accepts NULL. */
 int conf_load(const char *home, struct conf **ret, struct err *e);
 /* The same, but all errors are put into `all`, a line each, and ERR_CONFIG says CFG_TOLD. all NULL: as conf_load. */
 int conf_load_all(const char *home, struct buf *all, struct conf **ret, struct err *e);

@@ -8,7 +8,7 @@
 
 enum { KEEP_EVERY_MS = 60000, MAX_FILE_BYTES = 4096 };
 
-int64_t age_step(struct age *a, int64_t boot_ms, int64_t wall_ms)
+int64_t retention_clock_step(struct retention_clock *a, int64_t boot_ms, int64_t wall_ms)
 {
     if (!a->at_ms)
         a->at_ms = wall_ms;
@@ -16,9 +16,9 @@ int64_t age_step(struct age *a, int64_t boot_ms, int64_t wall_ms)
         a->at_ms += boot_ms - a->boot_ms;
     a->boot_ms = boot_ms;
     int64_t ahead = wall_ms - a->at_ms;
-    if (ahead > AGE_LEAP_MS && !a->ahead_ms)
+    if (ahead > RETENTION_CLOCK_LEAP_MS && !a->ahead_ms)
         a->held_boot_ms = boot_ms;
-    if (ahead > AGE_LEAP_MS && boot_ms - a->held_boot_ms < AGE_SETTLED_MS) {
+    if (ahead > RETENTION_CLOCK_LEAP_MS && boot_ms - a->held_boot_ms < RETENTION_CLOCK_SETTLED_MS) {
         a->ahead_ms = ahead;
         return a->at_ms;
     }
@@ -35,7 +35,7 @@ static int64_t since_boot_ms(void)
     return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-static void keep(struct age *a)
+static void keep(struct retention_clock *a)
 {
     AUTO_BUF struct buf b = {0};
     struct err e = {0};
@@ -47,10 +47,10 @@ static void keep(struct age *a)
         log_warn("clock", NULL, NULL, "%s", e.msg);
 }
 
-void age_init(struct age *a, int dirfd, const char *file)
+void retention_clock_init(struct retention_clock *a, int dirfd, const char *file)
 {
     AUTO_BUF struct buf text = {0};
-    *a = (struct age){.dirfd = dirfd, .file = file};
+    *a = (struct retention_clock){.dirfd = dirfd, .file = file};
     if (fd_read_file(dirfd, file, &text, MAX_FILE_BYTES, NULL) < 0)
         return;
     AUTO_BSON bson_t *doc = json_parse(text.p, text.n, NULL);
@@ -58,16 +58,16 @@ void age_init(struct age *a, int dirfd, const char *file)
         a->kept_ms = a->at_ms;
 }
 
-int64_t age_now(struct age *a)
+int64_t retention_clock_now(struct retention_clock *a)
 {
     char then[CLK_RFC3339_SIZE];
-    int64_t before = a->ahead_ms, now = age_step(a, since_boot_ms(), clk_wall_ms());
+    int64_t before = a->ahead_ms, now = retention_clock_step(a, since_boot_ms(), clk_wall_ms());
     if (a->ahead_ms && !before)
         log_warn(
             "clock_leap", NULL, NULL,
             "the clock is %lld s ahead of the time that has passed here (%s): nothing is removed for its age by it before it has "
             "stayed so for %d hours; `mysimbdp clock trust` if it is right",
-            (long long)(a->ahead_ms / 1000), clk_rfc3339(now, then), AGE_SETTLED_MS / 3600000);
+            (long long)(a->ahead_ms / 1000), clk_rfc3339(now, then), RETENTION_CLOCK_SETTLED_MS / 3600000);
     else if (before && !a->ahead_ms)
         log_info("clock_settled", NULL, NULL, "retention goes by the clock again");
     if (a->at_ms - a->kept_ms >= KEEP_EVERY_MS || a->at_ms < a->kept_ms)
@@ -75,10 +75,10 @@ int64_t age_now(struct age *a)
     return now;
 }
 
-void age_trust(struct age *a)
+void retention_clock_trust(struct retention_clock *a)
 {
     a->at_ms = clk_wall_ms();
     a->boot_ms = since_boot_ms();
-    age_now(a);
+    retention_clock_now(a);
     keep(a);
 }

@@ -2,17 +2,17 @@
  * must not let a year's messages, files and rows expire. A leap is seen by comparing how far the calendar moved with how far the
  * time since boot did; from one start to the next a small file has the last values.
  *
- * A calendar that is ahead by more than AGE_LEAP_MS is not followed. The age goes on as time passes, until the calendar has stayed
- * ahead for AGE_SETTLED_MS, or somebody trusts it. A home that was down looks the same: its age is behind by the time it was down,
- * until then. A clock that is set back is followed: nothing expires early by that. */
+ * A calendar that is ahead by more than RETENTION_CLOCK_LEAP_MS is not followed. The age goes on as time passes, until the calendar
+ * has stayed ahead for RETENTION_CLOCK_SETTLED_MS, or somebody trusts it. A home that was down looks the same: its age is behind by
+ * the time it was down, until then. A clock that is set back is followed: nothing expires early by that. */
 #ifndef SIMBDP_HOST_RETENTION_CLOCK_H
 #define SIMBDP_HOST_RETENTION_CLOCK_H
 
 #include <stdint.h>
 
-enum { AGE_LEAP_MS = 10 * 60 * 1000, AGE_SETTLED_MS = 24 * 60 * 60 * 1000 };
+enum { RETENTION_CLOCK_LEAP_MS = 10 * 60 * 1000, RETENTION_CLOCK_SETTLED_MS = 24 * 60 * 60 * 1000 };
 
-struct age {
+struct retention_clock {
     int dirfd;
     const char *file;     /* a smaller difference is no leap */
     int64_t at_ms;        /* since the epoch; 0: nothing was seen yet */
@@ -23,13 +23,13 @@ struct age {
 };
 
 /* The decision alone, without clock or file. Returns the time to go by. */
-int64_t age_step(struct age *a, int64_t boot_ms, int64_t wall_ms);
+int64_t retention_clock_step(struct retention_clock *a, int64_t boot_ms, int64_t wall_ms);
 
 /* Reads the file. Borrows its arguments; blocks for small files. */
-void age_init(struct age *a, int dirfd, const char *file);
+void retention_clock_init(struct retention_clock *a, int dirfd, const char *file);
 /* The time to go by now. Logs when the calendar leaps and when it is followed again. */
-int64_t age_now(struct age *a);
+int64_t retention_clock_now(struct retention_clock *a);
 /* The calendar is right: it is followed from now on (`mysimbdp clock trust`). */
-void age_trust(struct age *a);
+void retention_clock_trust(struct retention_clock *a);
 
 #endif

@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/spawn.h"
-#include "uids.h"
+#include "uid_block.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -284,9 +284,9 @@ void userns_look(struct userns_host *ret)
         conclude(ret, USERNS_NO_IDS, "give it an account: newuidmap asks for one", "uid %lld has no account", (long long)m->uid);
     else if (!uids || !gids)
         conclude(ret, USERNS_NO_IDS, add, "%s has no subordinate ids in %s", name, uids ? "/etc/subgid" : "/etc/subuid");
-    else if (m->n_subuids < IDS_BLOCK || m->n_subgids < IDS_BLOCK)
+    else if (m->n_subuids < UID_BLOCK_SIZE || m->n_subgids < UID_BLOCK_SIZE)
         conclude(ret, USERNS_NO_IDS, add, "%s has only %lld subordinate uids and %lld gids (in one range); a home needs %d", name,
-                 (long long)m->n_subuids, (long long)m->n_subgids, IDS_BLOCK);
+                 (long long)m->n_subuids, (long long)m->n_subgids, UID_BLOCK_SIZE);
     else if ((r = attempt(m)) < 0)
         conclude_failure(ret, r);
     else

@@ -91,12 +91,12 @@ static struct outside *collect(const struct home *h, const struct conf *conf, co
     return o;
 }
 
-int enter_room(struct home *h, const struct conf *c, enum ids_role role, struct outside **ret, struct err *e)
+int enter_room(struct home *h, const struct conf *c, enum uid_role role, struct outside **ret, struct err *e)
 {
     static const char *const of_batchmgr[] = {"staging", "work", "done", "quarantine", "state", "logs", "runs", NULL};
     static const char *const of_streammgr[] = {"state", "runs", NULL};
     const uint64_t files = 1ULL << CAP_CHOWN | 1ULL << CAP_DAC_OVERRIDE | 1ULL << CAP_FOWNER;
-    int64_t uid = ids_of_program(h, c->platform.uid_base, role);
+    int64_t uid = uid_of_program(h, c->platform.uid_base, role);
     if (uid < 0)
         return 0;
     struct outside *o = collect(h, c, NULL);
@@ -104,7 +104,7 @@ int enter_room(struct home *h, const struct conf *c, enum ids_role role, struct 
     char *slash = crash ? strrchr(crash, '/') : NULL;
     if (slash)
         *slash = 0;
-    bool batch = role == IDS_BATCHMGR;
+    bool batch = role == UID_BATCHMGR;
     const uint64_t lease = 1ULL << CAP_LEASE; /* is somebody writing a file that is still a tenant's? */
     const struct room room = {uid,   files | (batch ? lease : 0),        (const char *const *)o->paths,
                               crash, batch ? of_batchmgr : of_streammgr, batch ? "keys/master.key" : NULL,

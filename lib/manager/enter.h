@@ -5,13 +5,13 @@
 
 #include "conf/conf.h"
 #include "host/home.h"
-#include "host/uids.h"
+#include "host/uid_block.h"
 
 struct event_base;
 struct outside;
 
 /* Enters it, where root runs the home; else does nothing. Before there are threads and open directories. 0 or negative. */
-int enter_room(struct home *h, const struct conf *c, enum ids_role role, struct outside **ret, struct err *e);
+int enter_room(struct home *h, const struct conf *c, enum uid_role role, struct outside **ret, struct err *e);
 /* Where the configuration names a place that the room was made without, the loop is left, once what was answered is out: for a
  * program that is started again then. NULL: it has no room. */
 void outside_leave(const struct outside *o, const struct home *h, const struct conf *c, struct event_base *base);

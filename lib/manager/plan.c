@@ -4,7 +4,7 @@
 #include "base/address.h"
 #include "base/mem.h"
 #include "base/privs.h"
-#include "host/uids.h"
+#include "host/uid_block.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -117,7 +117,7 @@ static void plan_network(struct run_spec *s, const struct plan_host *h, const st
 {
     s->own_network = s->full_isolation && !conf_network_has(p, CONF_NET_HOST);
     s->relay = home_program(h->home, "simbdp-relay");
-    s->relay_uid = privs_is_root() ? ids_program(h->uid_base, IDS_RELAY) : -1;
+    s->relay_uid = privs_is_root() ? uid_in_block(h->uid_base, UID_RELAY) : -1;
     if (!s->own_network)
         return;
     for (size_t i = 0; i < p->network.n; i++) {

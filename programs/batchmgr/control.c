@@ -31,7 +31,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "host/uids.h"
+#include "host/uid_block.h"
 #include "loop/ctl.h"
 
 #include <string.h>
@@ -304,7 +304,7 @@ int control_start(struct batchmgr *m, struct err *e)
                    &(struct ctl_ops){.serve = serve,
                                      .gone = gone,
                                      .arg = m,
-                                     .guest = ids_of_program(&m->home, m->conf->platform.uid_base, IDS_MONITOR),
+                                     .guest = uid_of_program(&m->home, m->conf->platform.uid_base, UID_MONITOR),
                                      .guest_ops = of_monitor},
                    &ctl, e);
 }

@@ -67,7 +67,7 @@ static char *url_of_user(struct databases *d, const struct conf_tenant *c)
 {
     char secret[ACCESS_SECRET_SIZE];
     AUTO_FREE char *user = xasprintf("simbdp_%s", c->id);
-    if (access_secret(&d->m->home, "mongo", c->id, secret, NULL) < 0)
+    if (mongo_users_secret(&d->m->home, "mongo", c->id, secret, NULL) < 0)
         return NULL;
     return address_mongo_as(d->url, user, secret, c->database);
 }
@@ -79,7 +79,7 @@ static void choose_url(struct databases *d, struct tenant *t, const struct conf_
         xstr_set(&t->mongo_url, c->mongo_url);
     } else if (d->kind == KIND_embedded) {
         const char *port = strrchr(d->url, ':');
-        if (port && access_embedded_url(&d->m->home, atoi(port + 1), c->id, c->database, &url, NULL) == 0)
+        if (port && mongo_users_url(&d->m->home, atoi(port + 1), c->id, c->database, &url, NULL) == 0)
             xstr_set(&t->mongo_url, url);
     } else {
         url = health_users_made(t->health) ? url_of_user(d, c) : NULL;
@@ -96,12 +96,12 @@ static void order_users(struct databases *d)
     for (size_t i = 0; i < conf->n_tenants; i++) {
         const struct conf_tenant *c = &conf->tenants[i];
         char own[ACCESS_SECRET_SIZE];
-        if (*c->mongo_url || access_secret(&d->m->home, "mongo", c->id, own, NULL) < 0)
+        if (*c->mongo_url || mongo_users_secret(&d->m->home, "mongo", c->id, own, NULL) < 0)
             continue;
         v[n++] = (struct health_user){xasprintf("simbdp_%s", c->id), xstrdup(own), xstrdup(c->database)};
     }
     char secret[ACCESS_SECRET_SIZE];
-    if (d->kind == KIND_mongod && access_secret(&d->m->home, "mongo", "*", secret, NULL) == 0)
+    if (d->kind == KIND_mongod && mongo_users_secret(&d->m->home, "mongo", "*", secret, NULL) == 0)
         health_set_admin(server_of(d, d->url), "simbdp", secret);
     health_set_users(server_of(d, d->url), v, n, conf->platform.allow_shared_credentials);
 }

@@ -100,11 +100,11 @@ static int start_with_rights(struct batchmgr *m, const struct conf *c, struct er
     char secret[ACCESS_SECRET_SIZE];
     cgroup_probe(&m->cgroups, m->home.tag);
     isolation_probe(&m->isolation, &m->home);
-    int r = access_secret(&m->home, "mongo", "*", secret, e); /* makes the key where there is none */
+    int r = mongo_users_secret(&m->home, "mongo", "*", secret, e); /* makes the key where there is none */
     if (r == 0)
         r = spawner_new(m->base, &m->home, "batchmgr", on_spawner_ready, m, &m->spawner, e);
     if (r == 0)
-        r = enter_room(&m->home, c, IDS_BATCHMGR, &m->outside, e);
+        r = enter_room(&m->home, c, UID_BATCHMGR, &m->outside, e);
     return r;
 }
 

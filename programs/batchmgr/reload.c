@@ -104,7 +104,7 @@ static int set_tenant(struct batchmgr *m, const struct conf_tenant *c, struct er
     t->purged = false;
     ledger_take_up(m->ledger, c->id);
     t->suspended = ledger_is_suspended(m->ledger, c->id);
-    int r = ledger_tenant_uid(m->ledger, c->id, &(struct ids){m->conf->platform.uid_base, m->conf->platform.n_uids}, &uid, e);
+    int r = ledger_tenant_uid(m->ledger, c->id, &(struct uid_block){m->conf->platform.uid_base, m->conf->platform.n_uids}, &uid, e);
     if (r == 0 && privs_is_root())
         t->uid = t->gid = uid;
     if (r == 0)

@@ -20,7 +20,7 @@
 enum { DAY_MS = 86400000, AT_ONCE = 16, NEXT_MS = 5, DOCUMENTS_AT_ONCE = 500 };
 
 struct retention {
-    struct age age; /* the clock that it goes by: it does not follow one that is set */
+    struct retention_clock age; /* the clock that it goes by: it does not follow one that is set */
     struct event *ev;
     size_t next; /* tenant that is looked at next */
 };
@@ -40,7 +40,7 @@ static void free_ids(char **ids)
 
 static int64_t before(struct batchmgr *m, int64_t days)
 {
-    return age_now(&m->retention->age) - days * DAY_MS;
+    return retention_clock_now(&m->retention->age) - days * DAY_MS;
 }
 
 /* ---- files and logs ---- */
@@ -218,20 +218,20 @@ void retention_kick(struct batchmgr *m)
 
 int64_t retention_ahead_s(struct batchmgr *m)
 {
-    age_now(&m->retention->age);
+    retention_clock_now(&m->retention->age);
     return m->retention->age.ahead_ms / 1000;
 }
 
 void retention_trust_clock(struct batchmgr *m)
 {
-    age_trust(&m->retention->age);
+    retention_clock_trust(&m->retention->age);
     retention_kick(m);
 }
 
 void retention_start(struct batchmgr *m)
 {
     m->retention = xcalloc(1, sizeof *m->retention);
-    age_init(&m->retention->age, m->home.dirfd, "state/batchmgr.clock");
+    retention_clock_init(&m->retention->age, m->home.dirfd, "state/batchmgr.clock");
     m->retention->ev = event_new(m->base, -1, 0, on_tick, m);
 }
 

@@ -130,7 +130,7 @@ struct broker {
     struct ctl_conn *holder; /* whose word it is that sessions are held; NULL: none is */
     uint64_t last_session;
     int64_t started_wall_ms, now_ms, wall_ms; /* of this turn */
-    struct age age;                           /* what retention goes by */
+    struct retention_clock age;               /* what retention goes by */
     int64_t journal_ms;                       /* the last interval ended */
     int64_t told_deaf_ms;                     /* of the operator's peers */
     uint64_t n_requests, n_refused;

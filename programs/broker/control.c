@@ -22,7 +22,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "host/uids.h"
+#include "host/uid_block.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -78,7 +78,7 @@ static void status(struct broker *b, struct ctl_conn *c)
     json_str(&out, "ipc", b->net.ipc_endpoint);
     json_str(&out, "tcp", b->net.tcp_endpoint);
     json_str(&out, "server_key", b->net.tcp_endpoint ? b->net.server_public : NULL);
-    age_now(&b->age);
+    retention_clock_now(&b->age);
     json_i64(&out, "clock_ahead_s", b->age.ahead_ms / 1000);
     json_i64(&out, "peers", (int64_t)b->sessions.n);
     json_i64(&out, "requests", (int64_t)b->n_requests);
@@ -200,7 +200,7 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
     if (!strcmp(op, "reload"))
         return config_reload(b, e);
     if (!strcmp(op, "trust_clock"))
-        return age_trust(&b->age), 0;
+        return retention_clock_trust(&b->age), 0;
     if (!strcmp(op, "tenants"))
         return auth_read_tenants(b), deliver_want_all(b), 0;
     if (!strcmp(op, "resume") && tenant)
@@ -230,8 +230,8 @@ int control_start(struct broker *b, struct err *e)
     const int64_t base = b->conf->platform.uid_base;
     AUTO_FREE char *path = home_socket(&b->home, "broker.sock");
     return ctl_new(b->base, path,
-                   &(struct ctl_ops){serve, gone, b, ids_of_program(&b->home, base, IDS_MONITOR), of_monitor,
-                                     ids_of_program(&b->home, base, IDS_STREAMMGR), of_streammgr},
+                   &(struct ctl_ops){serve, gone, b, uid_of_program(&b->home, base, UID_MONITOR), of_monitor,
+                                     uid_of_program(&b->home, base, UID_STREAMMGR), of_streammgr},
                    &b->ctl, e);
 }
 

@@ -16,7 +16,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "host/uids.h"
+#include "host/uid_block.h"
 #include "loop/daemon.h"
 #include "sandbox/confine.h"
 
@@ -71,7 +71,7 @@ static int prepare(struct broker *b, struct err *e)
     b->store_fd = openat(b->home.dirfd, STORE, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (b->store_fd < 0)
         return err_sys(e, -errno, "cannot open %s/" STORE, b->home.path);
-    age_init(&b->age, b->store_fd, "clock");
+    retention_clock_init(&b->age, b->store_fd, "clock");
     b->marks_fd = openat(b->home.dirfd, MARKS, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (b->marks_fd < 0)
         return err_sys(e, -errno, "cannot open %s/" MARKS, b->home.path);
@@ -136,7 +136,7 @@ static int give_up_rights(struct broker *b, struct err *e)
 {
     AUTO_FREE char *store = home_path(&b->home, STORE);
     const char *const writable[] = {store /* may be a link to another disk */, b->home.runtime, "/dev/null"};
-    const int64_t uid = ids_of_program(&b->home, b->conf->platform.uid_base, IDS_BROKER);
+    const int64_t uid = uid_of_program(&b->home, b->conf->platform.uid_base, UID_BROKER);
     int r = uid >= 0 ? beneath_give(b->store_fd, uid) : 0;
     if (r < 0)
         return err_sys(e, r, "cannot make %s/" STORE " the broker's", b->home.path);

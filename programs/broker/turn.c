@@ -84,7 +84,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     (void)what;
     broker_look_at_clocks(b);
     look_at_streams(b);
-    int64_t now = age_now(&b->age);
+    int64_t now = retention_clock_now(&b->age);
     for (struct stream *stream; (stream = streams_next(b->streams, &i));) {
         const struct conf_stream *c = &((struct broker_stream *)stream_tag(stream))->conf;
         stream_apply_retention(stream, before(now, c->retention_s), before(now, c->dead_retention_s),

@@ -6,7 +6,7 @@
 #include "base/spawn.h"
 #include "host/isolation.h"
 #include "host/reach.h"
-#include "host/uids.h"
+#include "host/uid_block.h"
 #include "host/userns.h"
 #include "run/script.h"
 
@@ -126,7 +126,7 @@ static void tenant(struct doctor *d, const struct conf_tenant *t)
     } else if (geteuid() == 0)
         doctor_say(d, "users", subject, "ok", "its own", NULL);
     if (geteuid() == 0 && uid < 0)
-        uid = ids_tenant_begin(d->conf->platform.uid_base); /* no tenant has one yet: any serves for the trial */
+        uid = uid_tenant_begin(d->conf->platform.uid_base); /* no tenant has one yet: any serves for the trial */
     if (!reach(d, t->id, uid, "home", d->h.path, X_OK) && d->warns)
         return; /* then nothing else of the tenant is checked */
     const struct conf_stream_app *a = t->stream_apps.v;
@@ -144,12 +144,12 @@ static void tenant(struct doctor *d, const struct conf_tenant *t)
     }
 }
 
-/* The block of uids (lib/host/uids.h). One that another home has was refused by conf_load. */
+/* The block of uids (lib/host/uid_block.h). One that another home has was refused by conf_load. */
 static void block(struct doctor *d)
 {
     const long long base = d->conf->platform.uid_base, n = d->conf->platform.n_uids;
     AUTO_FREE char *range = xasprintf("%lld to %lld for inspectors and tenants, from %lld on for the platform's programs", base,
-                                      base + n - 1, base + IDS_PROGRAMS);
+                                      base + n - 1, base + UID_PROGRAMS);
     if (geteuid() == 0)
         doctor_say(d, "users", "uids of this home", "ok", range, NULL);
 }

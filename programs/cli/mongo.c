@@ -4,7 +4,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "conf/mongo_users.h"
-#include "host/uids.h"
+#include "host/uid_block.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -126,7 +126,7 @@ static int data_directory(const struct home *h, int64_t uid, struct err *e)
 
 /* The directory mongo/ of the run-time directory, where the server listens for relays, beside its port. It belongs to the server's
  * uid, and only relays may enter it. */
-static int door_directory(const struct home *h, int64_t uid, int64_t relay, struct err *e)
+static int socket_directory(const struct home *h, int64_t uid, int64_t relay, struct err *e)
 {
     AUTO_FD int runtime = open(h->runtime, O_PATH | O_DIRECTORY | O_CLOEXEC);
     int r = runtime < 0 ? -errno : fd_mkdirs(runtime, "mongo", 0710);
@@ -139,7 +139,7 @@ static int door_directory(const struct home *h, int64_t uid, int64_t relay, stru
 static int plan_embedded(const struct home *h, const struct conf *c, struct mongo_plan *p, struct err *e)
 {
     AUTO_FREE char *jars = xasprintf("%s/embedded-mongo/lib", h->bin);
-    const int64_t uid = geteuid() == 0 ? ids_program(c->platform.uid_base, IDS_MONGO) : -1;
+    const int64_t uid = geteuid() == 0 ? uid_in_block(c->platform.uid_base, UID_MONGO) : -1;
     char *java = on_path("java");
     if (!java || access(jars, R_OK) < 0) {
         free(java);
@@ -159,8 +159,8 @@ static int plan_embedded(const struct home *h, const struct conf *c, struct mong
     add_arg(p, xasprintf("%s/mongo", h->runtime));
     int r = data_directory(h, uid, e);
     if (r == 0)
-        r = door_directory(h, uid, ids_program(c->platform.uid_base, IDS_RELAY), e);
-    return r < 0 ? r : access_embedded_url(h, port_of(p->listener), "*", "*", &p->url, e);
+        r = socket_directory(h, uid, uid_in_block(c->platform.uid_base, UID_RELAY), e);
+    return r < 0 ? r : mongo_users_url(h, port_of(p->listener), "*", "*", &p->url, e);
 }
 
 /* mongod binds its port itself. */
@@ -168,7 +168,7 @@ static int plan_mongod(const struct home *h, char *mongod, struct mongo_plan *p,
 {
     const int port = port_of(p->listener);
     char secret[ACCESS_SECRET_SIZE];
-    int r = access_secret(h, "mongo", "*", secret, e);
+    int r = mongo_users_secret(h, "mongo", "*", secret, e);
     if (r == 0)
         r = fd_mkdirs(h->dirfd, "state/mongod", 0700);
     if (r < 0)
@@ -213,7 +213,7 @@ int mongo_plan(const struct home *h, const struct conf *c, struct mongo_plan *re
     char *mongod = on_path("mongod");
     int r = mongod ? plan_mongod(h, mongod, ret, e) : plan_embedded(h, c, ret, e);
     if (r == 0)
-        r = access_write_mongo(h, c, e);
+        r = mongo_users_write(h, c, e);
     return r < 0 ? r : write_state(h, ret, e);
 }
 

@@ -26,7 +26,7 @@
 #include "base/spawn.h"
 #include "conf/conf.h"
 #include "host/home.h"
-#include "host/uids.h"
+#include "host/uid_block.h"
 #include "run/spec.h"
 
 #include <errno.h>
@@ -195,7 +195,7 @@ static void add_arg(struct run_spec *s, const char *arg)
 
 static void make_spec(const struct image *m, const char *umoci, struct run_spec *ret)
 {
-    int64_t uid = ids_program(m->conf->platform.uid_base, IDS_IMAGE);
+    int64_t uid = uid_in_block(m->conf->platform.uid_base, UID_IMAGE);
     AUTO_FREE char *layout = xasprintf("%s/" IMAGES "/%s/" UNPACK "%s/layout", m->home->path, m->tenant->id, m->id);
     AUTO_FREE char *dir = xasprintf("%s/" IMAGES "/%s/" UNPACK "%s/run", m->home->path, m->tenant->id, m->id);
     AUTO_FREE char *app = xasprintf("%s/app", dir), *image = xasprintf("%s:" LAYOUT_REF, layout);
@@ -216,7 +216,7 @@ static void make_spec(const struct image *m, const char *umoci, struct run_spec 
                              .full_isolation = true,
                              .own_network = true,
                              .relay = home_program(m->home, "simbdp-relay"),
-                             .relay_uid = ids_program(m->conf->platform.uid_base, IDS_RELAY),
+                             .relay_uid = uid_in_block(m->conf->platform.uid_base, UID_RELAY),
                              .tmp_bytes = TMP_BYTES,
                              .tmp_inodes = 1000,
                              .scratch_bytes = m->tenant->max_image_bytes,

@@ -51,7 +51,7 @@ final class BsonMaps {
 
     private final MVStore store;
     private final long maxRecent;
-    private final Set<Rows> touched = new LinkedHashSet<>(), behind = new LinkedHashSet<>();
+    private final Set<StreamedCollection> touched = new LinkedHashSet<>(), behind = new LinkedHashSet<>();
     private long recent, late;
 
     /** maxRecent: how many bytes unique indexes may keep in memory before they are merged into the store. */
@@ -62,16 +62,16 @@ final class BsonMaps {
 
     MongoDatabase database(String name, CursorRegistry cursors) { return new Database(name, cursors); }
 
-    void touch(Rows r) { touched.add(r); }
+    void touch(StreamedCollection r) { touched.add(r); }
 
-    void grow(Rows r, int bytes) {
+    void grow(StreamedCollection r, int bytes) {
         recent += bytes;
         behind.add(r);
     }
 
     /** To be called before a commit: puts into the store what collections keep beside it and what no document says. */
     void settle() {
-        touched.forEach(Rows::settle);
+        touched.forEach(StreamedCollection::settle);
         touched.clear();
     }
 
@@ -82,7 +82,7 @@ final class BsonMaps {
 
     /** Merges in commits of its own, so that what is written lies together, and its room is free again after the next merge. */
     void merge(Runnable written) {
-        for (Rows r : behind) r.merge(written);
+        for (StreamedCollection r : behind) r.merge(written);
         written.run();
         behind.clear();
         late = 0;
@@ -139,7 +139,7 @@ final class BsonMaps {
         @Override protected Index<Object> openOrCreateUniqueIndex(String collection, String index, List<IndexKey> keys, boolean sparse) {
             admitIndex(collection, index);
             String old = getFullCollectionNamespace(collection) + INDEX + index, name = getFullCollectionNamespace(collection) + UNIQUE + index;
-            Rows rows = (Rows) resolveCollection(collection, true);
+            StreamedCollection rows = (StreamedCollection) resolveCollection(collection, true);
             if (rows.isInOrder()) {
                 admit(name);
                 UniqueIndex u = new UniqueIndex(rows, store.openMap(name, places()), index, keys, sparse);
@@ -171,7 +171,7 @@ final class BsonMaps {
 
         @Override protected MongoCollection<Object> openOrCreateCollection(String collection, CollectionOptions options) {
             admit("databases." + getFullCollectionNamespace(collection));
-            return new Rows(BsonMaps.this, this, collection, options, store.openMap("databases." + getFullCollectionNamespace(collection), rows()),
+            return new StreamedCollection(BsonMaps.this, this, collection, options, store.openMap("databases." + getFullCollectionNamespace(collection), rows()),
                     store.openMap("meta." + getFullCollectionNamespace(collection)), cursorRegistry);
         }
     }
@@ -385,7 +385,7 @@ final class BsonMaps {
     }
 
     /** As deep as a message may nest, and what an update may add to that. */
-    private static final int MAX_DEPTH = 2 * Guard.MAX_DEPTH + 10, MAP_BYTES = 72;
+    private static final int MAX_DEPTH = 2 * MessageCheck.MAX_DEPTH + 10, MAP_BYTES = 72;
 
     /**
      * About how many bytes of heap a value takes. MVStore splits pages and bounds its cache by that. It is asked for before a document is put into a

@@ -73,7 +73,7 @@ final class Connection extends ChannelInboundHandlerAdapter {
     private static final Room everybodys = new Room((int) Math.min(384L << 20, Runtime.getRuntime().maxMemory() / 4));
     private static final Map<String, Room> rooms = new HashMap<>();
 
-    private static synchronized Room roomOf(Access.User u) {
+    private static synchronized Room roomOf(Users.User u) {
         return rooms.computeIfAbsent(u.name(), n -> new Room(u.isPlatform() ? 192 << 20 : 96 << 20));
     }
 
@@ -93,7 +93,7 @@ final class Connection extends ChannelInboundHandlerAdapter {
     private static final Map<String, Long> unread = new HashMap<>();
 
     /** Whether a reply of n bytes may be kept for u until it is read. */
-    private static boolean mayWait(Access.User u, int n) {
+    private static boolean mayWait(Users.User u, int n) {
         synchronized (unread) {
             long his = unread.getOrDefault(u.name(), 0L), all = unread.getOrDefault("", 0L);
             if (n > SMALL && (his + n > (u.isPlatform() ? UNREAD_PLATFORM : UNREAD_TENANT) || all + n > UNREAD)) return false;
@@ -103,7 +103,7 @@ final class Connection extends ChannelInboundHandlerAdapter {
         }
     }
 
-    private static void isRead(Access.User u, int n) {
+    private static void isRead(Users.User u, int n) {
         synchronized (unread) {
             unread.merge("", (long) -n, Long::sum);
             unread.computeIfPresent(u.name(), (k, v) -> v == n ? null : v - n);
@@ -112,12 +112,12 @@ final class Connection extends ChannelInboundHandlerAdapter {
 
     private final Set<Connection> unidentified;
     private final Databases databases;
-    private final Lobby lobby;
-    private final Access access;
+    private final ServerCommands serverCommands;
+    private final Users users;
     private final Decoder decoder = new Decoder();
     private ChannelHandlerContext ctx;
-    private Access.User user; // null: not identified
-    private Access.Scram scram;
+    private Users.User user; // null: not identified
+    private Users.Scram scram;
     private ByteBuf rest, frame; // bytes that were read and not looked at; the message that is coming in
     private int length, taken;   // of it; of the rooms
     private boolean busy;        // a message waits for room, or its reply is not sent yet
@@ -125,15 +125,15 @@ final class Connection extends ChannelInboundHandlerAdapter {
     private NioEventLoopGroup loop; // the event loop that the connection is to move to
     private ScheduledFuture<?> deadline;
 
-    /** Connections that came in by one door and have not proved who they are, oldest first. */
+    /** Connections that came in at one listener and have not proved who they are, oldest first. */
     static Set<Connection> newcomers() { return new LinkedHashSet<>(); }
 
     /** first: the bytes that the client has sent already. */
-    Connection(Databases databases, Lobby lobby, Access access, Set<Connection> newcomers, ByteBuf first) {
+    Connection(Databases databases, ServerCommands serverCommands, Users users, Set<Connection> newcomers, ByteBuf first) {
         this.unidentified = newcomers;
         this.databases = databases;
-        this.lobby = lobby;
-        this.access = access;
+        this.serverCommands = serverCommands;
+        this.users = users;
         rest = first;
     }
 
@@ -221,17 +221,17 @@ final class Connection extends ChannelInboundHandlerAdapter {
     private boolean begin() {
         if (rest.readableBytes() < 4) return false;
         length = rest.getIntLE(rest.readerIndex());
-        if (length < 21 || length > (user == null ? Guard.MAX_GREETING : Guard.MAX_MESSAGE)) {
+        if (length < 21 || length > (user == null ? MessageCheck.MAX_GREETING : MessageCheck.MAX_MESSAGE)) {
             ctx.close();
             return false;
         }
         if (user != null) expect(MESSAGE_S);
-        if (length <= Guard.MAX_GREETING) {
+        if (length <= MessageCheck.MAX_GREETING) {
             frame = Unpooled.buffer(length, length);
             return true;
         }
         busy = true;
-        Access.User u = user;
+        Users.User u = user;
         int n = length;
         roomOf(u).take(n, () -> everybodys.take(n, () -> ctx.executor().execute(() -> {
             busy = false;
@@ -240,7 +240,7 @@ final class Connection extends ChannelInboundHandlerAdapter {
                 drop();
                 return;
             }
-            frame = Unpooled.buffer(Guard.MAX_GREETING, n);
+            frame = Unpooled.buffer(MessageCheck.MAX_GREETING, n);
             expect(MESSAGE_S);
             advance();
         })));
@@ -253,19 +253,19 @@ final class Connection extends ChannelInboundHandlerAdapter {
         busy = true;
         if (user != null) relax();
         try {
-            long heap = Guard.check(b.array(), length);
-            if (user != null && !user.isPlatform() && heap > DECODED_TENANT) throw new Guard.Malformed("it takes too much memory");
-            if (length > Guard.MAX_GREETING) {
+            long heap = MessageCheck.check(b.array(), length);
+            if (user != null && !user.isPlatform() && heap > DECODED_TENANT) throw new MessageCheck.Malformed("it takes too much memory");
+            if (length > MessageCheck.MAX_GREETING) {
                 databaseOfMessage(b, heap);
                 return;
             }
             ClientRequest r = decoder.message(ctx, b);
             Document query = documentOf(r);
             String command = query.keySet().iterator().next();
-            if (Guard.GREETINGS.contains(Guard.lower(command))) reply(r, greet(Guard.lower(command), query));
+            if (CommandPolicy.GREETINGS.contains(CommandPolicy.lower(command))) reply(r, greet(CommandPolicy.lower(command), query));
             else if (user == null) reply(r, error(13, "Unauthorized", "authentication required: the URL has to name a user and its secret"));
             else dispatch(r, command, query);
-        } catch (Guard.Malformed e) {
+        } catch (MessageCheck.Malformed e) {
             if (user == null) ctx.close();
             else reply(b.getIntLE(4), false, error(9, "FailedToParse", "the message is refused: " + e.getMessage()));
         } catch (Throwable e) { // whatever the decoder throws must not end anybody else's turn
@@ -301,27 +301,27 @@ final class Connection extends ChannelInboundHandlerAdapter {
         else databases.execute(r);
     }
 
-    private static Document documentOf(ClientRequest r) throws Guard.Malformed {
+    private static Document documentOf(ClientRequest r) throws MessageCheck.Malformed {
         if (r instanceof MongoMessage m && m.getDocument().get("$db") instanceof String) return m.getDocument();
         if (r instanceof MongoQuery q && q.getCollectionName().equals("$cmd")) {
             Document d = q.getQuery();
             if (d.get("$query") instanceof Document inner) d = inner;
             if (!d.isEmpty()) return d;
         }
-        throw new Guard.Malformed("no command");
+        throw new MessageCheck.Malformed("no command");
     }
 
     private void dispatch(ClientRequest r, String command, Document query) {
         try {
-            String asked = r.getDatabaseName(), name = asked, lower = Guard.lower(command);
+            String asked = r.getDatabaseName(), name = asked, lower = CommandPolicy.lower(command);
             if (lower.equals("listdatabases")) {
                 reply(r, listDatabases());
                 return;
             }
             if (name.equals("admin") && lower.equals("renamecollection")) name = ("" + query.get(command)).replaceFirst("\\..*", "");
             else if (name.equals("admin") && user.isPlatform()) {
-                Guard.command(command, query, true);
-                reply(r, lobby.handleCommand(ctx.channel(), name, command, query));
+                CommandPolicy.command(command, query, true);
+                reply(r, serverCommands.handleCommand(ctx.channel(), name, command, query));
                 return;
             }
             String database = user.isPlatform() ? name : user.database();
@@ -344,27 +344,27 @@ final class Connection extends ChannelInboundHandlerAdapter {
         return switch (command) {
             case "saslstart", "saslcontinue" -> identify(command, query);
             case "ismaster", "hello" -> {
-                Document d = lobby.handleCommand(ctx.channel(), "admin", "ismaster", query);
+                Document d = serverCommands.handleCommand(ctx.channel(), "admin", "ismaster", query);
                 if (query.containsKey("saslSupportedMechs")) d.put("saslSupportedMechs", List.of("SCRAM-SHA-256"));
                 yield d;
             }
             case "whatsmyuri" -> new Document("you", String.valueOf(ctx.channel().remoteAddress())).append("ok", 1.0);
-            case "buildinfo", "ping" -> lobby.handleCommand(ctx.channel(), "admin", command, query);
+            case "buildinfo", "ping" -> serverCommands.handleCommand(ctx.channel(), "admin", command, query);
             default -> new Document("ok", 1.0);
         };
     }
 
     private Document identify(String command, Document query) {
         try {
-            if (user != null && (scram == null || command.equals("saslstart"))) throw new Access.Refused("this connection is identified already");
+            if (user != null && (scram == null || command.equals("saslstart"))) throw new Users.Refused("this connection is identified already");
             if (command.equals("saslstart") && !"SCRAM-SHA-256".equals(query.get("mechanism")))
-                throw new Access.Refused("the only mechanism is SCRAM-SHA-256");
+                throw new Users.Refused("the only mechanism is SCRAM-SHA-256");
             byte[] payload = query.get("payload") instanceof BinData d ? d.getData() : new byte[0], answer = new byte[0];
             boolean done = false;
             if (command.equals("saslstart")) {
-                scram = access.new Scram();
+                scram = users.new Scram();
                 answer = scram.start(payload);
-            } else if (scram == null) throw new Access.Refused("saslStart comes first");
+            } else if (scram == null) throw new Users.Refused("saslStart comes first");
             else if (user == null) {
                 answer = scram.finish(payload);
                 admit(scram.user());
@@ -373,16 +373,16 @@ final class Connection extends ChannelInboundHandlerAdapter {
                 done = true;
             }
             return new Document("conversationId", 1).append("done", done).append("payload", new BinData(answer)).append("ok", 1.0);
-        } catch (Access.Refused e) {
+        } catch (Users.Refused e) {
             scram = null;
             return error(18, "AuthenticationFailed", "authentication failed: " + e.getMessage());
         }
     }
 
-    private void admit(Access.User u) throws Access.Refused {
+    private void admit(Users.User u) throws Users.Refused {
         int max = u.isPlatform() ? OF_PLATFORM : OF_TENANT;
         synchronized (connections) {
-            if (connections.getOrDefault(u.name(), 0) >= max) throw new Access.Refused(u.name() + " has " + max + " connections, which is all it may have");
+            if (connections.getOrDefault(u.name(), 0) >= max) throw new Users.Refused(u.name() + " has " + max + " connections, which is all it may have");
             connections.merge(u.name(), 1, Integer::sum);
             loop = loops.computeIfAbsent(u.name(), n -> new NioEventLoopGroup(1));
         }
@@ -427,7 +427,7 @@ final class Connection extends ChannelInboundHandlerAdapter {
     }
 
     private void reply(int request, boolean isQuery, Document d) {
-        Access.User u = user;
+        Users.User u = user;
         ByteBuf whole;
         boolean kept;
         try {

@@ -84,7 +84,7 @@ final class Database {
             kept.put(cursor.getId(), new Kept(cursor, user(), System.nanoTime()));
             while (kept.size() > MAX_CURSORS || kept.size() > 1 && keys() > MAX_KEYS) dropFirst();
         }
-        private long keys() { return kept.values().stream().mapToLong(k -> Rows.keysOf(k.cursor)).sum(); }
+        private long keys() { return kept.values().stream().mapToLong(k -> StreamedCollection.keysOf(k.cursor)).sum(); }
         @Override public synchronized int size() { return kept.size(); }
         private void dropFirst() {
             Iterator<?> i = kept.values().iterator();
@@ -220,22 +220,22 @@ final class Database {
     }
 
     /** Does a command of `user`, in its turn; makes it durable, and returns the reply. Never throws. */
-    Document command(Channel channel, Access.User user, String database, String command, Document query) {
-        String lower = Guard.lower(command);
+    Document command(Channel channel, Users.User user, String database, String command, Document query) {
+        String lower = CommandPolicy.lower(command);
         Worker w = Worker.current();
         Document reply;
         usedAt = System.nanoTime();
         tidy = false;
         w.begin(user, 0);
-        if (lower.equals("aggregate") && Guard.writes(query.get("pipeline"))) w.rewrite();
+        if (lower.equals("aggregate") && CommandPolicy.writes(query.get("pipeline"))) w.rewrite();
         try {
-            Guard.command(command, query, user.isPlatform());
+            CommandPolicy.command(command, query, user.isPlatform());
             if (!database.equals(name) && !lower.equals("renamecollection")) throw elsewhere(database);
             open();
-            if (user.maxBytes() >= 0 && size() > user.maxBytes() && Guard.adds(command, query))
+            if (user.maxBytes() >= 0 && size() > user.maxBytes() && CommandPolicy.adds(command, query))
                 throw new MongoServerError(12501, "QuotaExceeded", "database " + name + " holds " + size() + " bytes; max_database_bytes is "
                         + user.maxBytes() + ": delete something first, then try again");
-            if (Guard.adds(command, query) && file.getParent().toFile().getUsableSpace() < SPARE_BYTES)
+            if (CommandPolicy.adds(command, query) && file.getParent().toFile().getUsableSpace() < SPARE_BYTES)
                 throw new MongoServerError(NO_SPACE, "OutOfDiskSpace", "the disk under " + file.getParent() + " is full: less than " + (SPARE_BYTES >> 20) + " MiB are left");
             bound(query, lower);
             try {
@@ -245,7 +245,7 @@ final class Database {
                 reply = error(e);
             }
             w.settle();
-            if (!Guard.READS.contains(lower)) { // also after an error: an unordered insert may have stored a part
+            if (!CommandPolicy.READS.contains(lower)) { // also after an error: an unordered insert may have stored a part
                 maps.settle();
                 if (store.hasUnsavedChanges()) {
                     store.commit();

@@ -21,13 +21,14 @@ import java.util.Set;
 /**
  * The embedded MongoDB of a home: mongo-java-server on its H2 file store, made durable and given walls.
  *
- *   EmbeddedMongo --home HOME --port PORT|inherited --data DIRECTORY --access FILE [--door DIRECTORY] [--leash FD]
+ *   EmbeddedMongo --home HOME --port PORT|inherited --data DIRECTORY --users FILE [--socket-dir DIRECTORY] [--leash FD]
  *
- * Door takes clients in, Connection has what is asked of a client, Guard of a message, Database of a command, Worker of what a command may take, Access who is who.
+ * A client's way: Acceptor takes it in, Connection reads its messages, MessageCheck looks through each, Users knows who sends it, CommandPolicy
+ * says whether the command may be, a Worker executes it within bounds, on a Database of those in Databases.
  *
  * "inherited": stdin is the listening socket (its owner keeps it, so nobody else can have the port while this starts again).
- * --door: it also listens at DIRECTORY/<port>.sock, where runs' relays come in. Anybody on the machine can knock at the port, and when he does so
- *   faster than connections are taken in, the kernel drops everybody's; who may enter that directory is not held up by them.
+ * --socket-dir: it also listens at DIRECTORY/<port>.sock, where runs' relays connect. Anybody on the machine can connect to the port, and when
+ *   connections come faster than they are accepted, the kernel drops everybody's. Those who may enter the directory are not held up by that.
  * --leash: it ends when that descriptor, the read end of a pipe, does.
  *
  * Exit codes: 0 stopped by SIGTERM or its leash; 2 usage; 3 the data cannot be used; 98 the port is in use.
@@ -60,7 +61,7 @@ public final class EmbeddedMongo {
     }
 
     /** The directory is ours alone to write to: what lies there is of an earlier start. */
-    private static ServerSocketChannel door(Path directory, int port) throws IOException {
+    private static ServerSocketChannel unixListener(Path directory, int port) throws IOException {
         Path at = directory.resolve(port + ".sock");
         try (DirectoryStream<Path> old = Files.newDirectoryStream(directory, "*.sock")) {
             for (Path p : old) Files.delete(p);
@@ -80,16 +81,16 @@ public final class EmbeddedMongo {
     public static void main(String[] args) throws Exception {
         Map<String, String> opt = new HashMap<>();
         for (int i = 0; i + 1 < args.length; i += 2) opt.put(args[i], args[i + 1]);
-        String leash = opt.remove("--leash"), door = opt.remove("--door");
-        if (!opt.keySet().equals(Set.of("--home", "--port", "--data", "--access"))) {
-            System.err.println("usage: EmbeddedMongo --home HOME --port PORT|inherited --data DIRECTORY --access FILE [--door DIRECTORY] [--leash FD]");
+        String leash = opt.remove("--leash"), socketDir = opt.remove("--socket-dir");
+        if (!opt.keySet().equals(Set.of("--home", "--port", "--data", "--users"))) {
+            System.err.println("usage: EmbeddedMongo --home HOME --port PORT|inherited --data DIRECTORY --users FILE [--socket-dir DIRECTORY] [--leash FD]");
             System.exit(2);
         }
         if (leash != null) endWith(leash);
         Databases databases = null;
-        Access access = null;
+        Users users = null;
         try {
-            access = new Access(Path.of(opt.get("--access")));
+            users = new Users(Path.of(opt.get("--users")));
             databases = new Databases(Path.of(opt.get("--data")));
         } catch (Exception e) {
             System.err.println("embedded MongoDB: cannot open " + opt.get("--data") + ": " + e.getMessage()
@@ -101,22 +102,22 @@ public final class EmbeddedMongo {
         try {
             listener = listener(opt.get("--port"));
             port = ((InetSocketAddress) listener.getLocalAddress()).getPort();
-            if (door != null) unix = door(Path.of(door), port);
+            if (socketDir != null) unix = unixListener(Path.of(socketDir), port);
         } catch (Exception e) {
-            System.err.println("embedded MongoDB: cannot listen on " + (port == 0 ? "127.0.0.1:" + opt.get("--port") : door) + ": " + e.getMessage());
+            System.err.println("embedded MongoDB: cannot listen on " + (port == 0 ? "127.0.0.1:" + opt.get("--port") : socketDir) + ": " + e.getMessage());
             System.exit(98);
         }
         Worker.watch(databases::tick, databases::relieve);
         Databases d = databases;
-        Access a = access;
-        Lobby lobby = new Lobby();
+        Users a = users;
+        ServerCommands serverCommands = new ServerCommands();
         for (ServerSocketChannel l : unix == null ? new ServerSocketChannel[] {listener} : new ServerSocketChannel[] {unix, listener}) {
             NioEventLoopGroup strangers = new NioEventLoopGroup(2);
             Set<Connection> newcomers = Connection.newcomers();
             boolean tcp = l == listener;
-            new Door(l, (c, said) -> {
+            new Acceptor(l, (c, said) -> {
                 Channel channel = channelOf(c, tcp);
-                channel.pipeline().addLast(new Connection(d, lobby, a, newcomers, Unpooled.copiedBuffer(said)));
+                channel.pipeline().addLast(new Connection(d, serverCommands, a, newcomers, Unpooled.copiedBuffer(said)));
                 strangers.register(channel).addListener(f -> {
                     if (!f.isSuccess()) channel.unsafe().closeForcibly();
                 });

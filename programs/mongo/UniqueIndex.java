@@ -23,11 +23,11 @@ import java.util.stream.Stream;
 import org.h2.mvstore.MVMap;
 
 /**
- * A unique index of a collection whose documents are in the order they came (Rows): from the BSON of a key's values to the place of its document.
+ * A unique index of a collection whose documents are in the order they came (StreamedCollection): from the BSON of a key's values to the place of its document.
  *
  * Keys come in any order. If each went to the map at once, its command's commit would write another page for each, and room in the file becomes free
  * only when everything around it is: files grew to thirty times their data. So the map has only what was merged. Keys of documents behind
- * Rows.merged() are kept in memory until they are many, then put into the map in order. A kill loses none of them, since these documents are read
+ * StreamedCollection.merged() are kept in memory until they are many, then put into the map in order. A kill loses none of them, since these documents are read
  * again when the file is opened. What concerns a document before that place goes to the map at once.
  */
 final class UniqueIndex extends AbstractUniqueIndex<Object> {
@@ -51,7 +51,7 @@ final class UniqueIndex extends AbstractUniqueIndex<Object> {
         }
     }
 
-    private final Rows rows;
+    private final StreamedCollection rows;
     private final MVMap<byte[], Long> map;
     private final Map<Key, Long> recent = new HashMap<>();
     private final String[] fields;
@@ -88,7 +88,7 @@ final class UniqueIndex extends AbstractUniqueIndex<Object> {
         }
     }
 
-    UniqueIndex(Rows rows, MVMap<byte[], Long> map, String name, List<IndexKey> keys, boolean sparse) {
+    UniqueIndex(StreamedCollection rows, MVMap<byte[], Long> map, String name, List<IndexKey> keys, boolean sparse) {
         super(name, keys, sparse);
         this.rows = rows;
         this.map = map;

@@ -36,7 +36,7 @@ final class Worker extends Thread {
     private static final ThreadMXBean threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
     private static final Set<Worker> busy = ConcurrentHashMap.newKeySet();
 
-    private Access.User user;
+    private Users.User user;
     private boolean running, stopped;      // under this thread's lock
     private long since, allocatedBefore, askedAt;
     private long counted, lately, kept, proved; // used by the watch: bytes allocated in all, since the heap grew, still alive, alive at the last collection
@@ -50,10 +50,10 @@ final class Worker extends Thread {
     }
 
     static Worker current() { return (Worker) Thread.currentThread(); }
-    Access.User user() { return user; }
+    Users.User user() { return user; }
 
     /** Begins a command of `user`; `given`: bytes of documents that came with it. */
-    void begin(Access.User user, long given) {
+    void begin(Users.User user, long given) {
         synchronized (this) {
             this.user = user;
             since = System.nanoTime();

@@ -59,7 +59,7 @@ int main(int argc, char **argv)
         return 2;
     }
     int64_t uid = atoll(argv[2]);
-    struct place v[] = {{"data", argv[4], -1}, {"users", argv[5], -1}, {"classes", argv[6], -1}, {"door", argv[7], -1}};
+    struct place v[] = {{"data", argv[4], -1}, {"users", argv[5], -1}, {"classes", argv[6], -1}, {"sockets", argv[7], -1}};
     if (uid >= 0) {
         int r = gather(v, sizeof v / sizeof *v);
         if (r == -EPERM) { /* in a container that may not be possible: it keeps its uid */
@@ -77,8 +77,8 @@ int main(int argc, char **argv)
     AUTO_FREE char *classpath = xasprintf("%s/classes:%s/lib/*", v[2].path, v[2].path);
     AUTO_FREE char *users = xasprintf("%s/users", v[1].path);
     AUTO_FREE char *options = xasprintf("-XX:VMOptionsFile=%s/classes/jvm.options", v[2].path);
-    char *jvm[] = {argv[3],  options,   "-cp",      classpath, "EmbeddedMongo", "--home",  argv[1],   "--port", "inherited",
-                   "--data", v[0].path, "--access", users,     "--door",        v[3].path, "--leash", "3",      NULL};
+    char *jvm[] = {argv[3],  options,   "-cp",     classpath, "EmbeddedMongo", "--home",  argv[1],   "--port", "inherited",
+                   "--data", v[0].path, "--users", users,     "--socket-dir",  v[3].path, "--leash", "3",      NULL};
     int r = privs_become(uid);
     if (r == 0)
         r = seccomp_install();

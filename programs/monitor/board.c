@@ -62,7 +62,7 @@ void board_row(const struct monitor *m, const struct app *a, struct metric_row *
     v[METRIC_errors] = f.errors;
     v[METRIC_reporting] = (double)f.reporting;
     v[METRIC_silent] = (double)a->n_silent;
-    v[METRIC_report_age_s] = f.age_s;
+    v[METRIC_report_age_s] = f.report_age_s;
 }
 
 /* ---- how it is ---- */
@@ -182,7 +182,7 @@ void board_add_batch(const struct monitor *m, const struct batch_app *a, struct 
     json_f64(out, "avg_ms", f.avg_s * 1000);
     json_f64(out, "p99_ms", f.p99_s * 1000);
     json_f64(out, "errors", f.errors);
-    json_f64(out, "report_age_s", f.age_s);
+    json_f64(out, "report_age_s", f.report_age_s);
     json_str(out, "error", *a->window.error ? a->window.error : NULL);
     json_end(out, '}');
 }

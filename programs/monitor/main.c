@@ -7,7 +7,7 @@
 #include "base/clk.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "host/uids.h"
+#include "host/uid_block.h"
 #include "loop/daemon.h"
 #include "loop/timer.h"
 #include "sandbox/confine.h"
@@ -217,7 +217,7 @@ static int give_up_rights(const struct monitor *m, struct err *e)
 {
     const char *const writable[] = {m->home.runtime, "/dev/null"};
     int r = confine_program(&(struct confinement){
-        home_is_roots(&m->home), ids_of_program(&m->home, m->conf->platform.uid_base, IDS_MONITOR), -1, writable, 2});
+        home_is_roots(&m->home), uid_of_program(&m->home, m->conf->platform.uid_base, UID_MONITOR), -1, writable, 2});
     return r < 0 ? err_sys(e, r, "cannot give up rights") : 0;
 }
 

@@ -43,7 +43,7 @@ static void gather(const struct monitor *m, const struct app *a, struct scale_in
     } else { /* what comes in is what they take, and nothing is known of what waits */
         in->ingress_per_s = in->processing_per_s = f.messages_per_s;
         in->ready = in->leased = 0;
-        in->report_age_s = f.age_s;
+        in->report_age_s = f.report_age_s;
     }
     if (!*a->stream || !c->on_demand)
         in->min = in->min > 1 ? in->min : in->max > 0 ? 1 : 0; /* nobody would wake it */

@@ -217,7 +217,7 @@ void windows_figures(const struct windows *w, int64_t now_ms, struct windows_fig
     for (const struct reporting *r; (r = map_next(&w->instances, &k));)
         f.reporting += !is_silent(r, now_ms);
     if (w->first_ms)
-        f.age_s = (double)(now_ms - w->seen_ms) / 1000;
+        f.report_age_s = (double)(now_ms - w->seen_ms) / 1000;
     for (size_t i = 0; i < WINDOW_SLICES; i++) {
         int64_t age = now_s - w->slices[i].second;
         if (!w->slices[i].second || age < 0 || age >= WINDOW_LONG_S)

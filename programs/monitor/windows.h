@@ -50,7 +50,7 @@ size_t windows_expire(struct windows *w, int64_t now_ms, int (*alive)(const char
 struct windows_figures {
     double messages_per_s, bytes_per_s, acks_per_busy_s; /* over the last 10 s; NaN: unknown */
     double avg_s, p99_s, errors;                         /* over the last minute; NaN: unknown */
-    double age_s;                                        /* of the last report; NaN: none came */
+    double report_age_s;                                 /* of the last report; NaN: none came */
     size_t reporting;                                    /* instances that were heard of lately */
 };
 void windows_figures(const struct windows *w, int64_t now_ms, struct windows_figures *ret);

@@ -45,7 +45,7 @@ static void see_consumer(struct streammgr *m, const bson_t *doc)
         return;
     if (!i->consumes) {
         i->consumes = true;
-        book_consumes(m->book, i);
+        instances_db_consumes(m->book, i);
     }
     i->leased = (i->leased > 0 ? i->leased : 0) + json_get_i64(doc, "leased", 0);
     if (i->n_sessions < MAX_SESSIONS)
@@ -113,7 +113,7 @@ void consumers_activate(struct streammgr *m, const char *tenant, const char *nam
     if (a->wanted > 0 || a->stopped)
         return;
     a->wanted = 1;
-    if (book_put_app(m->book, a, &e) < 0)
+    if (instances_db_put_app(m->book, a, &e) < 0)
         log_error("book", tenant, NULL, "%s", e.msg);
     log_info("activated", tenant, NULL, "app %s: a message waits", name);
     reconcile_app(a);

@@ -34,7 +34,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "conf/conf.h"
-#include "host/uids.h"
+#include "host/uid_block.h"
 #include "loop/ctl.h"
 
 #include <string.h>
@@ -103,7 +103,7 @@ static int ask_for(struct app *a, int64_t wanted, int64_t least, bool stopped, s
     a->wanted = wanted;
     a->least = least;
     a->stopped = stopped;
-    int r = book_put_app(a->mgr->book, a, e);
+    int r = instances_db_put_app(a->mgr->book, a, e);
     if (r < 0) {
         a->wanted = wanted_before;
         a->least = least_before;
@@ -205,7 +205,7 @@ static int stop_app(struct streammgr *m, const bson_t *rq, struct err *e)
     if (r < 0)
         return r;
     log_info("app_stopped", a->tenant, NULL, "app %s: by command", a->name);
-    asks_end(a);
+    manual_instances_end(a);
     drain_all(m, a, "stopped by command");
     reconcile_app(a);
     return 0;
@@ -377,7 +377,7 @@ static int forget(struct streammgr *m, struct ctl_conn *c, const bson_t *rq, str
         if (!strcmp(a->tenant, tenant)) {
             a->stopped = a->forgotten = true;
             a->wanted = 0;
-            asks_end(a);
+            manual_instances_end(a);
             drain_all(m, a, "the tenant is removed");
         }
     return wait_for_none(m, c, tenant, e);
@@ -399,7 +399,7 @@ void control_check_drained(struct streammgr *m)
             continue;
         waiters[i] = waiters[--n_waiters];
         if (w.tenant)
-            book_forget(m->book, w.tenant, &e);
+            instances_db_forget(m->book, w.tenant, &e);
         ctl_answer(w.conn, e.code ? &e : NULL);
         ctl_release(w.conn);
         free(w.tenant);
@@ -443,7 +443,7 @@ int control_start(struct streammgr *m, struct err *e)
     return ctl_new(m->base, path,
                    &(struct ctl_ops){.serve = serve,
                                      .arg = m,
-                                     .guest = ids_of_program(&m->home, m->conf->platform.uid_base, IDS_MONITOR),
+                                     .guest = uid_of_program(&m->home, m->conf->platform.uid_base, UID_MONITOR),
                                      .guest_ops = of_monitor},
                    &m->ctl, e);
 }

@@ -28,7 +28,7 @@ void drain_instance(struct instance *i, enum drain_manner manner, const char *wh
     i->stop = xstrdup(why);
     instance_set_state(i, INSTANCE_draining);
     a->n -= !*i->ask;
-    book_draining(a->mgr->book, i);
+    instances_db_draining(a->mgr->book, i);
     crash_at(CRASH_instance_drain);
     if (manner == DRAIN_GENTLY && i->n_sessions && c && c->drain_s > 0) {
         i->term_at_ms = clk_now_ms() + c->drain_s * 1000;

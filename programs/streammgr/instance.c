@@ -20,7 +20,7 @@ static void on_started(void *arg)
     if (i->state != INSTANCE_starting)
         return;
     instance_set_state(i, INSTANCE_running);
-    book_started(i->app->mgr->book, i);
+    instances_db_started(i->app->mgr->book, i);
 }
 
 static void unlink_instance(struct instance *i)
@@ -55,7 +55,7 @@ static void on_ended(void *arg, struct run_result *res)
         res->outcome = RUN_ok; /* SIGTERM ended it, as was ordered */
     if (!i->stop)
         app_take_words(res);
-    book_ended(m->book, i, res);
+    instances_db_ended(m->book, i, res);
     crash_at(CRASH_instance_end_noted);
     unlink_instance(i);
     m->events->ended(i, res);
@@ -86,7 +86,7 @@ static void on_cancelled(void *arg, const char *why, int64_t delay_ms)
                              .ended_wall_ms = clk_wall_ms(),
                              .error = (char *)why};
     log_warn("instance_cancelled", a->tenant, i->run_id, "app %s: %s", a->name, why);
-    book_ended(m->book, i, &res);
+    instances_db_ended(m->book, i, &res);
     m->events->cancelled(i, delay_ms);
     unlink_instance(i);
     free_instance(i);
@@ -131,7 +131,7 @@ int instance_start(struct app *a, const struct ask *ask, struct err *e)
     i->attempt = a->failures + 1;
     i->started_wall_ms = clk_wall_ms();
     i->started_ms = clk_now_ms();
-    int r = book_begin(a->mgr->book, i, e);
+    int r = instances_db_begin(a->mgr->book, i, e);
     if (r < 0) {
         log_error("book", a->tenant, NULL, "app %s is not started: %s", a->name, e->msg);
         free(i);
@@ -145,7 +145,7 @@ int instance_start(struct app *a, const struct ask *ask, struct err *e)
     return 0;
 }
 
-void instance_take_up(struct app *a, const struct book_instance *b)
+void instance_take_up(struct app *a, const struct instances_db_row *b)
 {
     struct instance *i = xcalloc(1, sizeof *i);
     snprintf(i->run_id, sizeof i->run_id, "%s", b->run_id);

@@ -7,7 +7,7 @@
 
 #include "base/err.h"
 
-struct book_instance;
+struct instances_db_row;
 struct run_result;
 
 /* What becomes of an app when an instance of it is no more; for whoever is above this module (streammgr.h). */
@@ -24,7 +24,7 @@ struct instance_events {
  * log has why. */
 int instance_start(struct app *a, const struct ask *ask, struct err *e);
 /* Takes up one of the book, whose runner is not looked for yet. */
-void instance_take_up(struct app *a, const struct book_instance *b);
+void instance_take_up(struct app *a, const struct instances_db_row *b);
 /* It runs, and takes messages if any of the app's does. */
 bool instance_is_ready(const struct instance *i);
 /* Lets go of all of the app's; they go on running. */

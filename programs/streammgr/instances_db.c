@@ -13,7 +13,7 @@
 
 enum { BUSY_MS = 2800, N_STATEMENTS = 32, PRUNE_AT_ONCE = 1000 };
 
-struct book {
+struct instances_db {
     const struct home *home;
     sqlite3 *db;
     struct continuity continuity; /* fd -1: opened for reading alone, commits are not counted */
@@ -47,20 +47,20 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS asks(id TEXT PRIMARY KEY, tenant TEXT NOT NULL, app TEXT NOT NULL, args TEXT NOT NULL) WITHOUT "
     "ROWID;";
 
-static int fail(struct book *b, const char *what, struct err *e)
+static int fail(struct instances_db *b, const char *what, struct err *e)
 {
     return err_set(e, -EIO, "state/streams.db: cannot %s: %s", what, db_why(b->db));
 }
 
 /* What a book of an earlier version lacks. */
-static int add_column(struct book *b, const char *table, const char *column, const char *sql)
+static int add_column(struct instances_db *b, const char *table, const char *column, const char *sql)
 {
     if (sqlite3_table_column_metadata(b->db, NULL, table, column, NULL, NULL, NULL, NULL, NULL) == SQLITE_OK)
         return SQLITE_OK;
     return sqlite3_exec(b->db, sql, NULL, NULL, NULL);
 }
 
-static int open_tables(struct book *b, const char *path, struct err *e)
+static int open_tables(struct instances_db *b, const char *path, struct err *e)
 {
     static const char *const later[][3] = {
         {"apps", "pinned", "ALTER TABLE apps ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0"},
@@ -86,10 +86,10 @@ static int open_tables(struct book *b, const char *path, struct err *e)
     return r == SQLITE_OK ? 0 : fail(b, "open it", e);
 }
 
-int book_open(const struct home *h, bool owns, struct book **ret, struct err *e)
+int instances_db_open(const struct home *h, bool owns, struct instances_db **ret, struct err *e)
 {
     AUTO_FREE char *path = home_path(h, "state/streams.db");
-    struct book *b = xcalloc(1, sizeof *b);
+    struct instances_db *b = xcalloc(1, sizeof *b);
     b->home = h;
     b->continuity.fd = -1;
     int r = continuity_look(&continuity_book, h, e);
@@ -98,14 +98,14 @@ int book_open(const struct home *h, bool owns, struct book **ret, struct err *e)
     if (r == 0 && owns)
         r = continuity_init(&b->continuity, &continuity_book, h, b->db, e);
     if (r < 0) {
-        book_close(b);
+        instances_db_close(b);
         return r;
     }
     *ret = b;
     return 0;
 }
 
-void book_close(struct book *b)
+void instances_db_close(struct instances_db *b)
 {
     if (!b)
         return;
@@ -117,7 +117,7 @@ void book_close(struct book *b)
 }
 
 /* The same statement again for the same literal; reset by whoever used it. */
-static sqlite3_stmt *prepare(struct book *b, const char *sql)
+static sqlite3_stmt *prepare(struct instances_db *b, const char *sql)
 {
     int i = 0;
     while (i < N_STATEMENTS - 1 && b->statements[i].sql && b->statements[i].sql != sql)
@@ -143,12 +143,12 @@ static bool step(sqlite3_stmt *s)
 }
 
 /* A transaction is counted (lib/db/continuity.h). */
-static bool begin(struct book *b)
+static bool begin(struct instances_db *b)
 {
     return sqlite3_exec(b->db, "BEGIN IMMEDIATE", NULL, NULL, NULL) == SQLITE_OK;
 }
 
-static bool commit(struct book *b, bool ok)
+static bool commit(struct instances_db *b, bool ok)
 {
     if (ok && b->continuity.fd >= 0)
         ok = continuity_count(&b->continuity) == SQLITE_OK;
@@ -160,7 +160,7 @@ static bool commit(struct book *b, bool ok)
 }
 
 /* Rolls back and keeps the reason in b->why; saying it is the caller's. */
-static bool give_up(struct book *b)
+static bool give_up(struct instances_db *b)
 {
     snprintf(b->why, sizeof b->why, "%s", db_why(b->db));
     if (!sqlite3_get_autocommit(b->db))
@@ -169,7 +169,7 @@ static bool give_up(struct book *b)
 }
 
 /* Executes as a transaction of its own, or as part of the one that is open. */
-static bool run(struct book *b, sqlite3_stmt *s)
+static bool run(struct instances_db *b, sqlite3_stmt *s)
 {
     if (b->within) {
         bool ok = step(s);
@@ -181,7 +181,7 @@ static bool run(struct book *b, sqlite3_stmt *s)
     return commit(b, begin(b) && step(s)) || give_up(b);
 }
 
-static int fail_write(struct book *b, const char *what, struct err *e)
+static int fail_write(struct instances_db *b, const char *what, struct err *e)
 {
     return err_set(e, -EIO, "state/streams.db: cannot %s: %s", what, b->why);
 }
@@ -191,7 +191,7 @@ static const char *text(sqlite3_stmt *s, int column)
     return (const char *)sqlite3_column_text(s, column);
 }
 
-int book_begin(struct book *b, const struct instance *i, struct err *e)
+int instances_db_begin(struct instances_db *b, const struct instance *i, struct err *e)
 {
     static const char sql[] = "INSERT INTO instances(run_id, tenant, app, generation, attempt, state, started_at, max_rss, ask) "
                               "VALUES(?1, ?2, ?3, ?4, ?5, 'starting', ?6, -1, ?7)";
@@ -206,13 +206,13 @@ int book_begin(struct book *b, const struct instance *i, struct err *e)
     return run(b, s) ? 0 : fail_write(b, "note an instance", e);
 }
 
-static void run_or_complain(struct book *b, sqlite3_stmt *s, const struct instance *i)
+static void run_or_complain(struct instances_db *b, sqlite3_stmt *s, const struct instance *i)
 {
     if (!run(b, s))
         log_error("book", i->app->tenant, i->run_id, "state/streams.db: %s", b->why);
 }
 
-void book_started(struct book *b, const struct instance *i)
+void instances_db_started(struct instances_db *b, const struct instance *i)
 {
     static const char sql[] = "UPDATE instances SET state='running' WHERE run_id=?1 AND state='starting'";
     sqlite3_stmt *s = prepare(b, sql);
@@ -220,7 +220,7 @@ void book_started(struct book *b, const struct instance *i)
     run_or_complain(b, s, i);
 }
 
-void book_consumes(struct book *b, const struct instance *i)
+void instances_db_consumes(struct instances_db *b, const struct instance *i)
 {
     static const char sql[] = "UPDATE instances SET consumes=1 WHERE run_id=?1";
     sqlite3_stmt *s = prepare(b, sql);
@@ -228,7 +228,7 @@ void book_consumes(struct book *b, const struct instance *i)
     run_or_complain(b, s, i);
 }
 
-void book_draining(struct book *b, const struct instance *i)
+void instances_db_draining(struct instances_db *b, const struct instance *i)
 {
     static const char sql[] = "UPDATE instances SET error=?2 WHERE run_id=?1 AND state<>'ended'";
     sqlite3_stmt *s = prepare(b, sql);
@@ -237,7 +237,7 @@ void book_draining(struct book *b, const struct instance *i)
     run_or_complain(b, s, i);
 }
 
-static void note_end(struct book *b, const struct instance *i, const struct run_result *res)
+static void note_end(struct instances_db *b, const struct instance *i, const struct run_result *res)
 {
     static const char sql[] = "UPDATE instances SET state='ended', outcome=?2, exit_code=?3, signal=?4, lim=?5, error=?6, node=?7, "
                               "forced=?8, ended_at=?9, wall_s=?10, cpu_s=?11, max_rss=?12, network_refused=?13 WHERE run_id=?1";
@@ -258,7 +258,7 @@ static void note_end(struct book *b, const struct instance *i, const struct run_
     run_or_complain(b, s, i);
 }
 
-void book_ended(struct book *b, const struct instance *i, const struct run_result *res)
+void instances_db_ended(struct instances_db *b, const struct instance *i, const struct run_result *res)
 {
     b->failed = !begin(b);
     if (!b->failed) {
@@ -282,7 +282,7 @@ static void bind_quality(sqlite3_stmt *s, const struct instance *i, const char *
     bind_text(s, 4, run_id);
 }
 
-void book_put_quality(struct book *b, const struct instance *i, const char *run_id, int64_t day, const char *text)
+void instances_db_put_quality(struct instances_db *b, const struct instance *i, const char *run_id, int64_t day, const char *text)
 {
     static const char sql[] = "INSERT OR REPLACE INTO quality(tenant, app, day, run_id, quality) VALUES(?1, ?2, ?3, ?4, ?5)";
     sqlite3_stmt *s = prepare(b, sql);
@@ -291,7 +291,7 @@ void book_put_quality(struct book *b, const struct instance *i, const char *run_
     run_or_complain(b, s, i);
 }
 
-char *book_quality(struct book *b, const struct instance *i, const char *run_id, int64_t day)
+char *instances_db_quality(struct instances_db *b, const struct instance *i, const char *run_id, int64_t day)
 {
     static const char sql[] = "SELECT quality FROM quality WHERE tenant=?1 AND app=?2 AND day=?3 AND run_id=?4";
     sqlite3_stmt *s = prepare(b, sql);
@@ -301,7 +301,7 @@ char *book_quality(struct book *b, const struct instance *i, const char *run_id,
     return found;
 }
 
-size_t book_quality_days(struct book *b, const struct instance *i, int64_t *days, size_t max)
+size_t instances_db_quality_days(struct instances_db *b, const struct instance *i, int64_t *days, size_t max)
 {
     static const char sql[] = "SELECT day FROM quality WHERE run_id=?1 AND run_id<>'' ORDER BY day";
     size_t n = 0;
@@ -313,7 +313,7 @@ size_t book_quality_days(struct book *b, const struct instance *i, int64_t *days
     return n;
 }
 
-bool book_drop_quality(struct book *b, const struct instance *i, int64_t day)
+bool instances_db_drop_quality(struct instances_db *b, const struct instance *i, int64_t day)
 {
     static const char sql[] = "DELETE FROM quality WHERE tenant=?1 AND app=?2 AND day=?3 AND run_id=?4";
     sqlite3_stmt *s = prepare(b, sql);
@@ -321,7 +321,8 @@ bool book_drop_quality(struct book *b, const struct instance *i, int64_t day)
     return run(b, s);
 }
 
-int book_each_live(struct book *b, void (*fn)(void *arg, const struct book_instance *i), void *arg, struct err *e)
+int instances_db_each_live(struct instances_db *b, void (*fn)(void *arg, const struct instances_db_row *i), void *arg,
+                           struct err *e)
 {
     static const char sql[] =
         "SELECT run_id, tenant, app, ask, error, generation, attempt, started_at, consumes FROM instances WHERE state<>'ended' "
@@ -329,14 +330,14 @@ int book_each_live(struct book *b, void (*fn)(void *arg, const struct book_insta
     sqlite3_stmt *s = prepare(b, sql);
     int r = SQLITE_ERROR;
     while (s && (r = sqlite3_step(s)) == SQLITE_ROW)
-        fn(arg,
-           &(struct book_instance){text(s, 0), text(s, 1), text(s, 2), text(s, 3), text(s, 4), (uint64_t)sqlite3_column_int64(s, 5),
-                                   sqlite3_column_int64(s, 6), sqlite3_column_int64(s, 7), sqlite3_column_int(s, 8)});
+        fn(arg, &(struct instances_db_row){text(s, 0), text(s, 1), text(s, 2), text(s, 3), text(s, 4),
+                                           (uint64_t)sqlite3_column_int64(s, 5), sqlite3_column_int64(s, 6),
+                                           sqlite3_column_int64(s, 7), sqlite3_column_int(s, 8)});
     sqlite3_reset(s);
     return r == SQLITE_DONE ? 0 : fail(b, "read the instances", e);
 }
 
-bool book_is_ended(struct book *b, const char *run_id)
+bool instances_db_is_ended(struct instances_db *b, const char *run_id)
 {
     static const char sql[] = "SELECT 1 FROM instances WHERE run_id=?1 AND state='ended'";
     sqlite3_stmt *s = prepare(b, sql);
@@ -346,7 +347,7 @@ bool book_is_ended(struct book *b, const char *run_id)
     return ended;
 }
 
-int book_put_app(struct book *b, const struct app *a, struct err *e)
+int instances_db_put_app(struct instances_db *b, const struct app *a, struct err *e)
 {
     static const char sql[] =
         "INSERT OR REPLACE INTO apps(tenant, app, wanted, stopped, args, pinned, least) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -361,19 +362,19 @@ int book_put_app(struct book *b, const struct app *a, struct err *e)
     return run(b, s) ? 0 : fail_write(b, "note what is asked for of an app", e);
 }
 
-int book_each_app(struct book *b, void (*fn)(void *arg, const struct book_app *a), void *arg, struct err *e)
+int instances_db_each_app(struct instances_db *b, void (*fn)(void *arg, const struct instances_db_app *a), void *arg, struct err *e)
 {
     static const char sql[] = "SELECT tenant, app, args, wanted, least, stopped, pinned FROM apps";
     sqlite3_stmt *s = prepare(b, sql);
     int r = SQLITE_ERROR;
     while (s && (r = sqlite3_step(s)) == SQLITE_ROW)
-        fn(arg, &(struct book_app){text(s, 0), text(s, 1), text(s, 2), sqlite3_column_int64(s, 3), sqlite3_column_int64(s, 4),
-                                   sqlite3_column_int(s, 5), sqlite3_column_int(s, 6)});
+        fn(arg, &(struct instances_db_app){text(s, 0), text(s, 1), text(s, 2), sqlite3_column_int64(s, 3),
+                                           sqlite3_column_int64(s, 4), sqlite3_column_int(s, 5), sqlite3_column_int(s, 6)});
     sqlite3_reset(s);
     return r == SQLITE_DONE ? 0 : fail(b, "read what is asked for", e);
 }
 
-int book_put_ask(struct book *b, const struct app *a, const struct ask *ask, struct err *e)
+int instances_db_put_ask(struct instances_db *b, const struct app *a, const struct ask *ask, struct err *e)
 {
     static const char sql[] = "INSERT INTO asks(id, tenant, app, args) VALUES(?1, ?2, ?3, ?4)";
     sqlite3_stmt *s = prepare(b, sql);
@@ -384,7 +385,7 @@ int book_put_ask(struct book *b, const struct app *a, const struct ask *ask, str
     return run(b, s) ? 0 : fail_write(b, "note an instance that is asked for", e);
 }
 
-void book_drop_ask(struct book *b, const struct app *a, const struct ask *ask)
+void instances_db_drop_ask(struct instances_db *b, const struct app *a, const struct ask *ask)
 {
     static const char sql[] = "DELETE FROM asks WHERE id=?1";
     sqlite3_stmt *s = prepare(b, sql);
@@ -393,8 +394,9 @@ void book_drop_ask(struct book *b, const struct app *a, const struct ask *ask)
         log_error("book", a->tenant, ask->id, "state/streams.db: %s", b->why);
 }
 
-int book_each_ask(struct book *b, void (*fn)(void *arg, const char *tenant, const char *app, const char *id, const char *args),
-                  void *arg, struct err *e)
+int instances_db_each_ask(struct instances_db *b,
+                          void (*fn)(void *arg, const char *tenant, const char *app, const char *id, const char *args), void *arg,
+                          struct err *e)
 {
     static const char sql[] = "SELECT tenant, app, id, args FROM asks ORDER BY id DESC";
     sqlite3_stmt *s = prepare(b, sql);
@@ -405,7 +407,7 @@ int book_each_ask(struct book *b, void (*fn)(void *arg, const char *tenant, cons
     return r == SQLITE_DONE ? 0 : fail(b, "read which instances are asked for", e);
 }
 
-int book_prune(struct book *b, const char *tenant, int64_t before_wall_ms, int max)
+int instances_db_prune(struct instances_db *b, const char *tenant, int64_t before_wall_ms, int max)
 {
     static const char find[] =
         "SELECT run_id FROM instances WHERE tenant=?1 AND ended_at<?2 AND state='ended' AND pruned=0 LIMIT ?3";
@@ -436,7 +438,7 @@ int book_prune(struct book *b, const char *tenant, int64_t before_wall_ms, int m
     return n;
 }
 
-int book_forget(struct book *b, const char *tenant, struct err *e)
+int instances_db_forget(struct instances_db *b, const char *tenant, struct err *e)
 {
     /* What it is billed by stays, by UTC day, as `mysimbdp stats` has it (programs/batchmgr/bill.h). */
     static const char *const sql[] = {
@@ -450,7 +452,7 @@ int book_forget(struct book *b, const char *tenant, struct err *e)
         "DELETE FROM quality WHERE tenant=?1",
         "DELETE FROM apps WHERE tenant=?1",
         "DELETE FROM asks WHERE tenant=?1"};
-    while (book_prune(b, tenant, INT64_MAX, PRUNE_AT_ONCE) == PRUNE_AT_ONCE) {
+    while (instances_db_prune(b, tenant, INT64_MAX, PRUNE_AT_ONCE) == PRUNE_AT_ONCE) {
     }
     bool ok = begin(b);
     for (size_t i = 0; ok && i < sizeof sql / sizeof *sql; i++) {

@@ -23,7 +23,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "conf/conf.h"
-#include "host/uids.h"
+#include "host/uid_block.h"
 #include "loop/daemon.h"
 #include "loop/timer.h"
 #include "manager/enter.h"
@@ -64,7 +64,7 @@ static void prune_logs(struct streammgr *m)
     for (size_t k = 0; k < m->conf->n_tenants; k++) {
         const struct conf_tenant *t = &m->conf->tenants[k];
         if (t->retention.logs_days >= 0 &&
-            book_prune(m->book, t->id, clk_wall_ms() - t->retention.logs_days * DAY_MS, PRUNE_AT_ONCE) == PRUNE_AT_ONCE)
+            instances_db_prune(m->book, t->id, clk_wall_ms() - t->retention.logs_days * DAY_MS, PRUNE_AT_ONCE) == PRUNE_AT_ONCE)
             m->prune_at_ms = 0; /* there may be more */
     }
 }
@@ -76,7 +76,7 @@ static void forget_removed(struct streammgr *m)
     for (struct tenant_facts *f; (f = map_next(&m->facts, &at));) {
         struct err e = {0};
         if (f->removed && !conf_tenant(m->conf, f->tenant) && !instances_of(m, f->tenant) &&
-            book_forget(m->book, f->tenant, &e) < 0)
+            instances_db_forget(m->book, f->tenant, &e) < 0)
             log_error("book", f->tenant, NULL, "%s", e.msg);
     }
 }
@@ -123,11 +123,11 @@ static int start(struct streammgr *m, struct err *e)
     isolation_probe(&m->isolation, &m->home);
     r = spawner_new(m->base, &m->home, "streammgr", on_ready, m, &m->spawner, e);
     if (r == 0)
-        r = enter_room(&m->home, m->conf, IDS_STREAMMGR, &m->outside, e);
+        r = enter_room(&m->home, m->conf, UID_STREAMMGR, &m->outside, e);
     if (r < 0)
         return r;
     spawner_begin(m->spawner);
-    r = book_open(&m->home, true, &m->book, e);
+    r = instances_db_open(&m->home, true, &m->book, e);
     if (r < 0)
         return r;
     randombytes_buf(&m->epoch, sizeof m->epoch);
@@ -154,7 +154,7 @@ static void release(struct streammgr *m)
     images_free(m->images);
     spawner_free(m->spawner);
     tenant_facts_free(m);
-    book_close(m->book);
+    instances_db_close(m->book);
     conf_free(m->conf);
     outside_free(m->outside);
     if (m->tick_ev)
@@ -190,7 +190,7 @@ static int list(struct streammgr *m, const char *tenant, struct err *e)
     AUTO_BUF struct buf out = {0};
     int r = conf_load(m->home.path, &m->conf, e);
     if (r == 0)
-        r = book_open(&m->home, false, &m->book, e);
+        r = instances_db_open(&m->home, false, &m->book, e);
     if (r == 0)
         r = recover_read(m, e);
     if (r == 0) {

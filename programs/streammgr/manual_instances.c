@@ -46,17 +46,17 @@ void ask_end(struct app *a, const char *id)
     const struct ask *k = ask_of(a, id);
     if (!k)
         return;
-    book_drop_ask(a->mgr->book, a, k);
+    instances_db_drop_ask(a->mgr->book, a, k);
     drop(a, id);
 }
 
-void asks_end(struct app *a)
+void manual_instances_end(struct app *a)
 {
     while (a->asks)
         ask_end(a, a->asks->id);
 }
 
-void asks_free(struct app *a)
+void manual_instances_free(struct app *a)
 {
     while (a->asks)
         drop(a, a->asks->id);
@@ -95,11 +95,11 @@ int ask_start(struct app *a, char *args, const struct ask **ret, struct err *e)
     ask_add(a, id, mine);
     struct ask *k = a->asks;
     k->begun = false;
-    int r = book_put_ask(a->mgr->book, a, k, e);
+    int r = instances_db_put_ask(a->mgr->book, a, k, e);
     if (r == 0) {
         r = instance_start(a, k, e);
         if (r < 0)
-            book_drop_ask(a->mgr->book, a, k);
+            instances_db_drop_ask(a->mgr->book, a, k);
     }
     if (r < 0) {
         drop(a, id);
@@ -149,7 +149,7 @@ static bool has_instance(const struct app *a, const char *id)
     return false;
 }
 
-void asks_reconcile(struct app *a)
+void manual_instances_reconcile(struct app *a)
 {
     const char *go = must_go(a);
     struct err e = {0};

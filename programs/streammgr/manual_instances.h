@@ -18,13 +18,13 @@ void ask_add(struct app *a, const char *id, const char *args);
 int ask_start(struct app *a, char *args, const struct ask **ret, struct err *e);
 /* It is over; its instance, if there is one, is the caller's to stop. Nothing where there is no such ask. */
 void ask_end(struct app *a, const char *id);
-void asks_end(struct app *a); /* all of the app's */
-void asks_free(struct app *a);
+void manual_instances_end(struct app *a); /* all of the app's */
+void manual_instances_free(struct app *a);
 /* An instance of an ask ended: is that the ask's end, or is another to be started? */
 void ask_note_end(struct app *a, const struct instance *i, const struct run_result *res);
 /* The same of one that could not be started. */
 void ask_note_cancelled(struct app *a, const struct instance *i, int64_t delay_ms);
 /* Starts those that have no instance, and tells them to go where none is allowed. */
-void asks_reconcile(struct app *a);
+void manual_instances_reconcile(struct app *a);
 
 #endif

@@ -42,7 +42,7 @@ static void take(const struct instance *i, const char *text, size_t n)
         quality_add_kept(&q, &kept);
         quality_keep(&q, &out);
         quality_fini(&q);
-        book_put_quality(i->app->mgr->book, i, i->run_id, day, out.p);
+        instances_db_put_quality(i->app->mgr->book, i, i->run_id, day, out.p);
     }
 }
 
@@ -73,9 +73,9 @@ void quality_look(struct streammgr *m)
 }
 
 /* Adds a day of the instance to its app's. */
-static void add_day(struct book *b, const struct instance *i, int64_t day)
+static void add_day(struct instances_db *b, const struct instance *i, int64_t day)
 {
-    AUTO_FREE char *sum = book_quality(b, i, "", day), *own = book_quality(b, i, i->run_id, day);
+    AUTO_FREE char *sum = instances_db_quality(b, i, "", day), *own = instances_db_quality(b, i, i->run_id, day);
     AUTO_BUF struct buf out = {0};
     struct quality q;
     quality_init(&q, day);
@@ -87,18 +87,18 @@ static void add_day(struct book *b, const struct instance *i, int64_t day)
     }
     quality_keep(&q, &out);
     quality_fini(&q);
-    book_put_quality(b, i, "", day, out.p);
+    instances_db_put_quality(b, i, "", day, out.p);
 }
 
-void quality_end(struct book *b, const struct instance *i, const struct run_result *res)
+void quality_end(struct instances_db *b, const struct instance *i, const struct run_result *res)
 {
     int64_t days[MAX_DAYS];
     if (res->app_result)
         take(i, res->app_result, strlen(res->app_result));
-    for (size_t n; (n = book_quality_days(b, i, days, MAX_DAYS)) > 0;) {
+    for (size_t n; (n = instances_db_quality_days(b, i, days, MAX_DAYS)) > 0;) {
         for (size_t k = 0; k < n; k++) {
             add_day(b, i, days[k]);
-            if (!book_drop_quality(b, i, days[k]))
+            if (!instances_db_drop_quality(b, i, days[k]))
                 return;
         }
     }

@@ -142,7 +142,7 @@ void reconcile_app(struct app *a)
     const struct conf_stream_app *c = app_conf(a, &t);
     const char *why;
     app_look_at_image(a);
-    asks_reconcile(a);
+    manual_instances_reconcile(a);
     int64_t target = app_target(a, &why);
     bool may_start = c && !why && spawner_is_ready(m->spawner), go_on = true;
     uint64_t generation = instance_spec_generation(a);

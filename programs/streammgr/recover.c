@@ -8,12 +8,12 @@
 #include "base/mem.h"
 #include "manager/run_handle.h"
 
-static void take_instance(void *arg, const struct book_instance *b)
+static void take_instance(void *arg, const struct instances_db_row *b)
 {
     instance_take_up(app_get(arg, b->tenant, b->app, true), b);
 }
 
-static void take_app(void *arg, const struct book_app *b)
+static void take_app(void *arg, const struct instances_db_app *b)
 {
     struct app *a = app_get(arg, b->tenant, b->app, true);
     a->pinned = b->pinned;
@@ -31,15 +31,15 @@ static void take_ask(void *arg, const char *tenant, const char *app, const char 
 /* Runners of these were not told that the book has their end. */
 static bool is_ended(void *arg, const char *claim)
 {
-    return book_is_ended(arg, claim);
+    return instances_db_is_ended(arg, claim);
 }
 
 int recover_read(struct streammgr *m, struct err *e)
 {
-    int r = book_each_app(m->book, take_app, m, e);
+    int r = instances_db_each_app(m->book, take_app, m, e);
     if (r == 0)
-        r = book_each_ask(m->book, take_ask, m, e);
-    return r < 0 ? r : book_each_live(m->book, take_instance, m, e);
+        r = instances_db_each_ask(m->book, take_ask, m, e);
+    return r < 0 ? r : instances_db_each_live(m->book, take_instance, m, e);
 }
 
 int recover(struct streammgr *m, struct err *e)
@@ -64,7 +64,7 @@ void recover_free(struct streammgr *m)
     size_t at = 0;
     for (struct app *a; (a = map_next(&m->apps, &at));) {
         instances_let_go(a);
-        asks_free(a);
+        manual_instances_free(a);
         app_free(a);
     }
     map_fini(&m->apps);

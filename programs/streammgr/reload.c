@@ -19,7 +19,7 @@ static void forget_if_gone(struct app *a)
     a->forgotten = a->stopped = a->pinned = false;
     a->wanted = 0;
     a->least = -1;
-    asks_end(a);
+    manual_instances_end(a);
     xstr_set(&a->args, NULL);
 }
 

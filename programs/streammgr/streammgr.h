@@ -31,7 +31,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct book;
+struct instances_db;
 struct conf;
 struct ctl;
 struct images;
@@ -48,7 +48,7 @@ struct streammgr {
     struct spawner *spawner;
     struct outside *outside;
     struct images *images;
-    struct book *book;
+    struct instances_db *book;
     const struct instance_events *events;
     struct map apps;  /* "tenant/app" -> struct app */
     struct map facts; /* tenant -> struct tenant_facts */

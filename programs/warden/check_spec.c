@@ -100,7 +100,7 @@ int check_spec_new(const struct home *h, const struct isolation_host *isolation,
     int r = read_law(j, e);
     if (r == 0 && geteuid() == 0) {
         const struct conf *c = j->laws[0].conf;
-        r = tenant_uids_open(h, &(struct ids){c->platform.uid_base, c->platform.n_uids}, &j->uids, e);
+        r = tenant_uids_open(h, &(struct uid_block){c->platform.uid_base, c->platform.n_uids}, &j->uids, e);
     }
     if (r < 0)
         check_spec_free(j);

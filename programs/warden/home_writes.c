@@ -27,7 +27,7 @@ static bool is_embedded(const struct home *h, const struct conf *c)
 void home_writes_users(const struct home *h, const struct conf *c)
 {
     struct err e = {0};
-    if (is_embedded(h, c) && access_write_mongo(h, c, &e) < 0)
+    if (is_embedded(h, c) && mongo_users_write(h, c, &e) < 0)
         log_error("users", NULL, NULL, "the users of MongoDB stay as they were: %s", e.msg);
 }
 

@@ -15,7 +15,7 @@
 #include "base/mem.h"
 #include "base/spawn.h"
 #include "host/cgroup.h"
-#include "host/uids.h"
+#include "host/uid_block.h"
 #include "run/leftovers.h"
 #include "run/tree.h"
 
@@ -190,7 +190,7 @@ static void inspect(struct warden *w, int fd, int leash)
 {
     const struct conf *c = check_spec_conf(w->judge);
     AUTO_FREE char *program = home_program(&w->home, "simbdp-inspect");
-    AUTO_FREE char *uid = xasprintf("%lld", (long long)ids_inspector(c->platform.uid_base));
+    AUTO_FREE char *uid = xasprintf("%lld", (long long)uid_of_inspector(c->platform.uid_base));
     AUTO_FREE char *memory = xasprintf("%lld", (long long)c->platform.inspector_memory_bytes);
     jobs_start(&w->jobs, (char *[]){program, uid, memory, "--home", w->home.path, NULL}, (char *[]){NULL}, fd, 3, leash);
 }
@@ -201,7 +201,7 @@ static void delete (struct warden *w, const char *tenant, const char *url, int f
     static const char *const kept[] = {"ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS"};
     const struct conf *c = check_spec_conf(w->judge);
     AUTO_FREE char *program = home_program(&w->home, "simbdp-load"), *url_env = xasprintf("MONGO_URL=%s", url);
-    AUTO_FREE char *uid = xasprintf("%lld", (long long)ids_of_program(&w->home, c->platform.uid_base, IDS_HELPER));
+    AUTO_FREE char *uid = xasprintf("%lld", (long long)uid_of_program(&w->home, c->platform.uid_base, UID_HELPER));
     char *envp[8] = {"SIMBDP_LOAD_JOB=/dev/stdin", url_env, "MONGOC_DISABLE_SHM=1", "PATH=/usr/bin:/bin"};
     char *copies[3] = {NULL, NULL, NULL};
     struct err e = {0};

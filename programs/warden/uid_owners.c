@@ -19,7 +19,7 @@ enum { MAX_BYTES = 16 << 20 };
 struct tenant_uids {
     int fd;
     off_t end; /* of the last whole line, when it was read last */
-    struct ids ids;
+    struct uid_block ids;
     struct map owners; /* uid as text -> tenant */
 };
 
@@ -62,7 +62,7 @@ static int add(struct tenant_uids *p, const char *uid, const char *tenant)
 
 static bool is_ours(const struct tenant_uids *p, int64_t uid)
 {
-    return uid >= ids_tenant_begin(p->ids.base) && uid < p->ids.base + p->ids.n;
+    return uid >= uid_tenant_begin(p->ids.base) && uid < p->ids.base + p->ids.n;
 }
 
 /* The other manager's warden may have noted an owner meanwhile: looks again, then notes this one, under the file's lock. */
@@ -107,7 +107,7 @@ static void take_ledger(struct tenant_uids *p, const struct home *h)
     tenant_states_free(v, n);
 }
 
-int tenant_uids_open(const struct home *h, const struct ids *ids, struct tenant_uids **ret, struct err *e)
+int tenant_uids_open(const struct home *h, const struct uid_block *ids, struct tenant_uids **ret, struct err *e)
 {
     AUTO_FREE char *rel = xasprintf("state/warden/uids-%" PRId64, ids->base);
     int r = fd_mkdirs(h->dirfd, "state/warden", 0700);

@@ -44,7 +44,7 @@ class Embedded:
         mongo = BUILD / "embedded-mongo"
         self.process = subprocess.Popen(
             ["java", f"-XX:VMOptionsFile={mongo}/classes/jvm.options", "-cp", f"{mongo}/classes:{mongo}/lib/*", "EmbeddedMongo", "--home", str(self.dir),
-             "--port", str(port), "--data", str(self.dir / "data"), "--access", str(self.dir / "access")], stderr=subprocess.PIPE, text=True)
+             "--port", str(port), "--data", str(self.dir / "data"), "--users", str(self.dir / "access")], stderr=subprocess.PIPE, text=True)
         assert "ready" in self.process.stderr.readline()
         self.url = f"mongodb://bench:{SECRET}@127.0.0.1:{port}/bench?authSource=admin&authMechanism=SCRAM-SHA-256"
 

@@ -20,7 +20,7 @@ import java.util.Random;
 import java.util.stream.Stream;
 
 /**
- * What a stranger sends to the embedded MongoDB, mutated: Guard takes or refuses it and throws nothing else; what it takes is decoded in no
+ * What a stranger sends to the embedded MongoDB, mutated: MessageCheck takes or refuses it and throws nothing else; what it takes is decoded in no
  * more heap than it said; commands are refused by the library's errors; and whatever stands in SCRAM's messages proves nothing.
  *
  *   FuzzMongo CORPUS_DIRECTORY ROUNDS [SECONDS]
@@ -34,7 +34,7 @@ final class FuzzMongo {
 
     private static final Decoder decoder = new Decoder();
     private static ChannelHandlerContext ctx;
-    private static Access access;
+    private static Users access;
     private static long taken, refused, decoded;
     private static boolean warm; // classes are loaded
 
@@ -67,7 +67,7 @@ final class FuzzMongo {
     private static void message(byte[] b) throws Exception {
         long heap;
         if (b.length < 21) return;
-        try { heap = Guard.check(b, b.length); } catch (Guard.Malformed e) { refused++; return; }
+        try { heap = MessageCheck.check(b, b.length); } catch (MessageCheck.Malformed e) { refused++; return; }
         taken++;
         for (int i = 0; i < 4; i++) b[i] = (byte) (b.length >> 8 * i); // as Connection reads them
         long before = threads.getThreadAllocatedBytes(Thread.currentThread().getId());
@@ -80,18 +80,18 @@ final class FuzzMongo {
         Document d = ((MongoMessage) m).getDocument();
         BsonMaps.memory(d);
         String command = d.keySet().iterator().next();
-        try { Guard.command(command, d, false); } catch (MongoServerException e) { /* by name */ }
-        Guard.adds(command, d);
+        try { CommandPolicy.command(command, d, false); } catch (MongoServerException e) { /* by name */ }
+        CommandPolicy.adds(command, d);
         if (d.get("payload") instanceof BinData p) scram(p.getData());
     }
 
     private static void scram(byte[] payload) {
-        Access.Scram s = access.new Scram();
-        try { s.start(payload); } catch (Access.Refused e) { /* its right */ }
+        Users.Scram s = access.new Scram();
+        try { s.start(payload); } catch (Users.Refused e) { /* its right */ }
         try {
             s.finish(payload);
             throw new AssertionError("proved by " + new String(payload, StandardCharsets.UTF_8));
-        } catch (Access.Refused e) { /* its right */ }
+        } catch (Users.Refused e) { /* its right */ }
     }
 
     public static void main(String[] a) throws Exception {
@@ -101,7 +101,7 @@ final class FuzzMongo {
         }
         Path users = Files.createTempFile("fuzz", ".users");
         Files.writeString(users, "simbdp_acme " + "a".repeat(32) + " acme -1\n");
-        access = new Access(users);
+        access = new Users(users);
         Files.delete(users);
         ChannelInboundHandlerAdapter here = new ChannelInboundHandlerAdapter();
         EmbeddedChannel channel = new EmbeddedChannel(here);

@@ -140,7 +140,7 @@ class Mongo:
         self.process = subprocess.Popen(
             ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *self.jvm, "-cp", f"{mongo}/classes:{mongo}/lib/*",
              "EmbeddedMongo", "--home", str(self.dir), "--port", str(self.port), "--data", str(self.dir / "data"),
-             "--access", str(self.dir / "access")], stderr=subprocess.PIPE, text=True)
+             "--users", str(self.dir / "access")], stderr=subprocess.PIPE, text=True)
         line = self.process.stderr.readline()
         assert "ready" in line, line
         self.client = pymongo.MongoClient(self.url)

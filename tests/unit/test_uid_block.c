@@ -3,7 +3,7 @@
 #include "base/mem.h"
 #include "check.h"
 #include "host/home.h"
-#include "host/uids.h"
+#include "host/uid_block.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -49,29 +49,29 @@ static char *map_file(const char *text)
     return path;
 }
 
-static struct ids get(const char *home, const char *map)
+static struct uid_block get(const char *home, const char *map)
 {
     struct err e = {0};
-    struct ids ids = {0};
-    if (ids_choose(home, registry, map, &ids, &e) < 0)
+    struct uid_block ids = {0};
+    if (uid_block_choose(home, registry, map, &ids, &e) < 0)
         fail_msg("%s", e.msg);
     return ids;
 }
 
-static bool disjoint(const struct ids *a, const struct ids *b)
+static bool disjoint(const struct uid_block *a, const struct uid_block *b)
 {
     int64_t d = a->base < b->base ? b->base - a->base : a->base - b->base;
-    return d >= IDS_BLOCK || (d >= a->n && d >= b->n && d < IDS_PROGRAMS - a->n);
+    return d >= UID_BLOCK_SIZE || (d >= a->n && d >= b->n && d < UID_PROGRAMS - a->n);
 }
 
 static void kept(void **state)
 {
     (void)state;
     AUTO_FREE char *home = new_home("h"), *map = map_file(everything);
-    struct ids first = get(home, map), again = get(home, map);
+    struct uid_block first = get(home, map), again = get(home, map);
     assert_int_equal(first.base, again.base);
-    assert_int_equal(first.n, IDS_PROGRAMS);
-    assert_true(first.base >= 0x78000000 && first.base + IDS_BLOCK <= 0x80000000LL && first.base % IDS_BLOCK == 0);
+    assert_int_equal(first.n, UID_PROGRAMS);
+    assert_true(first.base >= 0x78000000 && first.base + UID_BLOCK_SIZE <= 0x80000000LL && first.base % UID_BLOCK_SIZE == 0);
     struct stat st;
     assert_true(stat(registry, &st) == 0 && (st.st_mode & 07777) == 0700);
 }
@@ -82,7 +82,7 @@ static void several_at_once(void **state)
     (void)state;
     AUTO_FREE char *map = map_file(container);
     char *homes[N_HOMES];
-    struct ids v[N_HOMES];
+    struct uid_block v[N_HOMES];
     for (int i = 0; i < N_HOMES; i++) {
         char name[8];
         snprintf(name, sizeof name, "h%d", i);
@@ -90,7 +90,7 @@ static void several_at_once(void **state)
     }
     for (int i = 0; i < 2 * N_HOMES; i++)
         if (fork() == 0)
-            _exit(ids_choose(homes[i / 2], registry, map, &v[0], NULL) < 0);
+            _exit(uid_block_choose(homes[i / 2], registry, map, &v[0], NULL) < 0);
     int status;
     for (int i = 0; i < 2 * N_HOMES; i++)
         assert_true(wait(&status) > 0 && status == 0);
@@ -98,7 +98,7 @@ static void several_at_once(void **state)
         v[i] = get(homes[i], map);
         for (int k = 0; k < i; k++)
             assert_true(disjoint(&v[i], &v[k]));
-        assert_true(v[i].base >= 1024 && v[i].base + IDS_PROGRAMS + IDS_IMAGE < 65536);
+        assert_true(v[i].base >= 1024 && v[i].base + UID_PROGRAMS + UID_IMAGE < 65536);
         free(homes[i]);
     }
 }
@@ -107,14 +107,14 @@ static void copies_and_moves(void **state)
 {
     (void)state;
     struct err e = {0};
-    struct ids ids;
+    struct uid_block ids;
     AUTO_FREE char *home = new_home("h"), *map = map_file(everything), *copy = new_home("copy"), *moved = xasprintf("%s/m", base);
     AUTO_FREE char *from = xasprintf("%s/state/uids.json", home), *to = xasprintf("%s/state/uids.json", copy);
     AUTO_BUF struct buf b = {0};
-    struct ids first = get(home, map);
+    struct uid_block first = get(home, map);
     assert_int_equal(fd_read_file(AT_FDCWD, from, &b, 4096, NULL), 0);
     assert_int_equal(fd_write_file(AT_FDCWD, to, b.p, b.n, 0600, NULL), 0);
-    assert_int_equal(ids_choose(copy, registry, map, &ids, &e), ERR_CONFIG);
+    assert_int_equal(uid_block_choose(copy, registry, map, &ids, &e), ERR_CONFIG);
     assert_non_null(strstr(e.msg, "is a copy of"));
     assert_int_equal(get(home, map).base, first.base);
 
@@ -128,9 +128,9 @@ static void given_away(void **state)
 {
     (void)state;
     struct err e = {0};
-    struct ids ids;
+    struct uid_block ids;
     AUTO_FREE char *map = map_file(container), *home = new_home("h"), *away = xasprintf("%s/away", base);
-    struct ids first = get(home, map);
+    struct uid_block first = get(home, map);
     assert_int_equal(rename(home, away), 0);
     bool met = false;
     int r = 0;
@@ -138,13 +138,13 @@ static void given_away(void **state)
         char name[8];
         snprintf(name, sizeof name, "x%d", i);
         AUTO_FREE char *other = new_home(name);
-        r = ids_choose(other, registry, map, &ids, &e);
+        r = uid_block_choose(other, registry, map, &ids, &e);
         assert_false(r == 0 && met); /* the block of the home that is away goes last */
         met |= r == 0 && ids.base == first.base;
     }
     assert_int_equal(r, ERR_CONFIG); /* all are given */
     assert_true(met);
-    assert_int_equal(ids_choose(away, registry, map, &ids, &e), ERR_CONFIG);
+    assert_int_equal(uid_block_choose(away, registry, map, &ids, &e), ERR_CONFIG);
     assert_non_null(strstr(e.msg, "platform.uid_base"));
 }
 
@@ -152,13 +152,13 @@ static void namespaces(void **state)
 {
     (void)state;
     struct err e = {0};
-    struct ids ids;
+    struct uid_block ids;
     AUTO_FREE char *home = new_home("h"), *map = map_file(large);
-    struct ids found = get(home, map);
-    assert_true(found.base >= IDS_BLOCK && found.base + IDS_BLOCK <= 1000000 && found.n == IDS_PROGRAMS);
+    struct uid_block found = get(home, map);
+    assert_true(found.base >= UID_BLOCK_SIZE && found.base + UID_BLOCK_SIZE <= 1000000 && found.n == UID_PROGRAMS);
     free(map);
     map = map_file(container);
-    assert_int_equal(ids_choose(home, registry, map, &ids, &e), ERR_CONFIG);
+    assert_int_equal(uid_block_choose(home, registry, map, &ids, &e), ERR_CONFIG);
     assert_non_null(strstr(e.msg, "user namespace"));
 }
 
@@ -166,11 +166,11 @@ static void registry_of_others(void **state)
 {
     (void)state;
     struct err e = {0};
-    struct ids ids;
+    struct uid_block ids;
     AUTO_FREE char *home = new_home("h"), *map = map_file(everything);
     assert_int_equal(fd_mkdirs(AT_FDCWD, registry, 0755), 0);
     assert_int_equal(chmod(registry, 0777), 0);
-    assert_int_equal(ids_choose(home, registry, map, &ids, &e), -EPERM);
+    assert_int_equal(uid_block_choose(home, registry, map, &ids, &e), -EPERM);
 }
 
 int main(void)

@@ -14,7 +14,7 @@ import java.util.function.BiConsumer;
  * can and says nothing costs no more than that. Where connections are accepted more slowly than they come, the kernel drops everybody's, and a client
  * tries again after a second, then two, then four.
  */
-final class Door extends Thread {
+final class Acceptor extends Thread {
     private static final int SILENT = 4096, TURN = 1024;
     private static final long SILENT_NS = 10_000_000_000L, LOOK_MS = 500, RETRY_MS = 20;
 
@@ -22,11 +22,11 @@ final class Door extends Thread {
     private final BiConsumer<SocketChannel, ByteBuffer> next;
     private final Selector selector = Selector.open();
     private final Map<SelectionKey, Long> silent = new LinkedHashMap<>(); // connections that have said nothing, and since when; oldest first
-    private final ByteBuffer said = ByteBuffer.allocate(Guard.MAX_GREETING);
+    private final ByteBuffer said = ByteBuffer.allocate(MessageCheck.MAX_GREETING);
 
     /** next gets a connection, which is non-blocking, and its first bytes. */
-    Door(ServerSocketChannel listener, BiConsumer<SocketChannel, ByteBuffer> next) throws IOException {
-        super(null, null, "door", 0, false);
+    Acceptor(ServerSocketChannel listener, BiConsumer<SocketChannel, ByteBuffer> next) throws IOException {
+        super(null, null, "acceptor", 0, false);
         this.listener = listener;
         this.next = next;
         listener.configureBlocking(false);

@@ -1,7 +1,7 @@
 /* Which home has which block of uids on this host.
  *
  *   HOME/state/uids.json      {"id": ID, "uid_base": N, "n": N}            what this home has; ID is random, made with it
- *   IDS_REGISTRY/<uid_base>   {"id": ID, "home": PATH}                     which home has that block; root's, 0700
+ *   UID_REGISTRY/<uid_base>   {"id": ID, "home": PATH}                     which home has that block; root's, 0700
  *
  * An entry counts while the home at PATH has that id and block. Otherwise that home was removed, moved or made anew, and the block
  * may be given to another home. That is only done when no unused block is left, since files of the old uids may still lie about.
@@ -13,7 +13,7 @@
  * ids below 2000200000. The start is random and not made of the home's path: homes in containers often have the same path, and
  * containers share one kernel while each has its own registry. In a user namespace that maps less, blocks are looked for in what it
  * maps. */
-#include "uids.h"
+#include "uid_block.h"
 #include "base/buf.h"
 #include "base/fd.h"
 #include "base/json.h"
@@ -49,14 +49,14 @@ struct spans {
 static const struct {
     int64_t first, end, stride;
 } regions[] = {
-    {0x78000000, 0x7fff0000, IDS_BLOCK},
-    {2 * IDS_BLOCK, 0x70000000, IDS_BLOCK}, /* in a user namespace with many ids */
-    {1024, 65536 - IDS_PROGRAMS, 64},       /* in one with the usual 65536 */
+    {0x78000000, 0x7fff0000, UID_BLOCK_SIZE},
+    {2 * UID_BLOCK_SIZE, 0x70000000, UID_BLOCK_SIZE}, /* in a user namespace with many ids */
+    {1024, 65536 - UID_PROGRAMS, 64},                 /* in one with the usual 65536 */
 };
 
 struct claim {
     char *id, *home;
-    struct ids ids;
+    struct uid_block ids;
 };
 
 static void claim_fini(struct claim *c)
@@ -77,7 +77,7 @@ static int read_claim(int dirfd, const char *path, struct claim *ret, struct err
     AUTO_BSON bson_t *doc = json_parse(b.p ? b.p : "", b.n, NULL);
     const char *id = doc ? json_get_str(doc, "id", "") : "";
     int64_t base = doc ? json_get_i64(doc, "uid_base", -1) : -1, n = doc ? json_get_i64(doc, "n", -1) : -1;
-    if (!home_valid_id(id) || base < IDS_FIRST || base > UINT32_MAX - IDS_BLOCK || n < 1 || n > IDS_PROGRAMS)
+    if (!home_valid_id(id) || base < UID_FIRST || base > UINT32_MAX - UID_BLOCK_SIZE || n < 1 || n > UID_PROGRAMS)
         return err_set(e, ERR_FORMAT, "%s is damaged; restore it from a backup", path);
     *ret = (struct claim){xstrdup(id), xstrdup(json_get_str(doc, "home", "")), {base, n}};
     return 0;
@@ -196,31 +196,32 @@ static void host_init(struct host *h, const char *map, bool own)
     read_spans("/etc/group", ":", 2, -1, &h->taken);
 }
 
-static bool is_mapped(const struct host *h, const struct ids *ids)
+static bool is_mapped(const struct host *h, const struct uid_block *ids)
 {
-    int64_t programs = ids->n < IDS_BLOCK - IDS_PROGRAMS ? ids->n : IDS_BLOCK - IDS_PROGRAMS;
+    int64_t programs = ids->n < UID_BLOCK_SIZE - UID_PROGRAMS ? ids->n : UID_BLOCK_SIZE - UID_PROGRAMS;
     const struct spans *maps[] = {&h->uids, &h->gids};
     for (size_t i = 0; i < 2; i++)
-        if (maps[i]->n && (!within(maps[i], ids->base, ids->n) || !within(maps[i], ids->base + IDS_PROGRAMS, programs)))
+        if (maps[i]->n && (!within(maps[i], ids->base, ids->n) || !within(maps[i], ids->base + UID_PROGRAMS, programs)))
             return false;
     return true;
 }
 
-static bool is_free(const struct host *h, const struct ids *ids)
+static bool is_free(const struct host *h, const struct uid_block *ids)
 {
-    int64_t programs = ids->n < IDS_BLOCK - IDS_PROGRAMS ? ids->n : IDS_BLOCK - IDS_PROGRAMS;
-    return is_mapped(h, ids) && !overlaps(&h->taken, ids->base, ids->n) && !overlaps(&h->taken, ids->base + IDS_PROGRAMS, programs);
+    int64_t programs = ids->n < UID_BLOCK_SIZE - UID_PROGRAMS ? ids->n : UID_BLOCK_SIZE - UID_PROGRAMS;
+    return is_mapped(h, ids) && !overlaps(&h->taken, ids->base, ids->n) && !overlaps(&h->taken, ids->base + UID_PROGRAMS, programs);
 }
 
 /* ---- choosing ---- */
 
 /* reuse: a block may be taken whose entry does not count any more. */
-static bool choose_in(int registry, const struct host *h, size_t region, bool reuse, struct ids *ret)
+static bool choose_in(int registry, const struct host *h, size_t region, bool reuse, struct uid_block *ret)
 {
     int64_t stride = regions[region].stride, slots = (regions[region].end - regions[region].first) / stride;
     int64_t start = randombytes_uniform((uint32_t)slots);
     for (int64_t i = 0; i < slots; i++) {
-        struct ids ids = {regions[region].first + (start + i) % slots * stride, stride == IDS_BLOCK ? IDS_PROGRAMS : stride};
+        struct uid_block ids = {regions[region].first + (start + i) % slots * stride,
+                                stride == UID_BLOCK_SIZE ? UID_PROGRAMS : stride};
         if (!is_free(h, &ids))
             continue;
         AUTO_CLAIM struct claim entry = {0};
@@ -263,7 +264,7 @@ static bool find_lost(int registry, const char *home, struct claim *ret)
     return found;
 }
 
-static int choose(int registry, const char *home, const struct host *h, struct ids *ret, struct err *e)
+static int choose(int registry, const char *home, const struct host *h, struct uid_block *ret, struct err *e)
 {
     char id[ID_SIZE];
     AUTO_CLAIM struct claim lost = {0};
@@ -284,7 +285,7 @@ static int choose(int registry, const char *home, const struct host *h, struct i
         found = choose_in(registry, h, i / 2, i % 2, &own.ids);
     if (!found)
         return err_set(e, ERR_CONFIG, "no block of uids is free on this host; set platform.uid_base to the first of %d that are",
-                       IDS_BLOCK);
+                       UID_BLOCK_SIZE);
     int r = enter(registry, home, &own, e);
     if (r == 0)
         r = write_claim(AT_FDCWD, path, &own, e);
@@ -356,7 +357,7 @@ struct place {
     bool own;                     /* in a user namespace of the home's */
 };
 
-static int resolve(const char *home, const struct place *p, struct ids *ret, struct err *e)
+static int resolve(const char *home, const struct place *p, struct uid_block *ret, struct err *e)
 {
     AUTO_FREE char *path = kept_path(home);
     AUTO_CLAIM struct claim kept = {0};
@@ -388,13 +389,13 @@ static int resolve(const char *home, const struct place *p, struct ids *ret, str
     return r;
 }
 
-int ids_choose(const char *home, const char *registry, const char *map, struct ids *ret, struct err *e)
+int uid_block_choose(const char *home, const char *registry, const char *map, struct uid_block *ret, struct err *e)
 {
     return resolve(home, &(struct place){registry, NULL, map, false}, ret, e);
 }
 
 /* The registry of a user's homes. $HOME is not used: it differs between a shell and a service. */
-static int resolve_own(const char *home, int64_t uid, struct ids *ret, struct err *e)
+static int resolve_own(const char *home, int64_t uid, struct uid_block *ret, struct err *e)
 {
     const struct passwd *pw = getpwuid((uid_t)uid);
     AUTO_FREE char *registry = xasprintf("%s/.local/state/mysimbdp/uids", pw ? pw->pw_dir : "");
@@ -402,7 +403,7 @@ static int resolve_own(const char *home, int64_t uid, struct ids *ret, struct er
     return resolve(home, &(struct place){registry, other, NULL, true}, ret, e);
 }
 
-int ids_of_home(const char *home, struct ids *ret, struct err *e)
+int uid_block_of_home(const char *home, struct uid_block *ret, struct err *e)
 {
     char real[PATH_MAX];
     if (!realpath(home, real))
@@ -411,14 +412,14 @@ int ids_of_home(const char *home, struct ids *ret, struct err *e)
     if (userns_is_inside(real, &map))
         return resolve_own(real, map.uid, ret, e);
     if (geteuid() == 0)
-        return resolve(real, &(struct place){IDS_REGISTRY, IDS_REGISTRY_ELSE, NULL, false}, ret, e);
+        return resolve(real, &(struct place){UID_REGISTRY, UID_REGISTRY_ELSE, NULL, false}, ret, e);
     AUTO_FREE char *path = kept_path(real);
     AUTO_CLAIM struct claim kept = {0};
-    *ret = read_claim(AT_FDCWD, path, &kept, NULL) == 0 ? kept.ids : (struct ids){IDS_UNUSED, IDS_PROGRAMS};
+    *ret = read_claim(AT_FDCWD, path, &kept, NULL) == 0 ? kept.ids : (struct uid_block){UID_UNUSED, UID_PROGRAMS};
     return 0;
 }
 
-int64_t ids_of_program(const struct home *h, int64_t uid_base, enum ids_role role)
+int64_t uid_of_program(const struct home *h, int64_t uid_base, enum uid_role role)
 {
-    return home_is_roots(h) ? ids_program(uid_base, role) : -1;
+    return home_is_roots(h) ? uid_in_block(uid_base, role) : -1;
 }

@@ -33,7 +33,7 @@ import org.h2.mvstore.MVMap;
  * pipeline looks at before it handles the first document, and a cursor holds everything that it has not returned yet. So a tenant with much data took
  * all memory by reading it. Here a cursor holds a key to go on from, or the keys of what was sorted.
  */
-final class Rows extends H2Collection {
+final class StreamedCollection extends H2Collection {
     private static final int FEW = 16;
     private static final String MERGED = "merged", DATA_SIZE = "dataSize", ID_INDEX = "_id_";
 
@@ -46,7 +46,7 @@ final class Rows extends H2Collection {
     private long reader, unread; // the start of the command that reads, and how many bytes it has not read yet
 
     @SuppressWarnings("unchecked") // the library only hands it to what is overridden here, counts, and asks whether it is empty
-    Rows(BsonMaps maps, MongoDatabase database, String name, CollectionOptions options, MVMap<Object, byte[]> data, MVMap<String, Object> meta, CursorRegistry cursors) {
+    StreamedCollection(BsonMaps maps, MongoDatabase database, String name, CollectionOptions options, MVMap<Object, byte[]> data, MVMap<String, Object> meta, CursorRegistry cursors) {
         super(database, name, options, (MVMap<Object, Document>) (MVMap<Object, ?>) data, meta, cursors);
         this.maps = maps;
         this.data = data;

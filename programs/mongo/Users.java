@@ -15,14 +15,14 @@ import javax.crypto.spec.PBEKeySpec;
 import javax.crypto.spec.SecretKeySpec;
 
 /**
- * Who may do what. The access file has a line "USER SECRET DATABASE MAX_BYTES" for each user. DATABASE "*" is the platform's: all of them. MAX_BYTES
+ * Who may do what. The users file has a line "USER SECRET DATABASE MAX_BYTES" for each user. DATABASE "*" is the platform's: all of them. MAX_BYTES
  * is the size of the database's file above which nothing is added; -1, or left out: no limit. The file is read again when it has changed.
  *
  * Client and server prove to each other who they are by SCRAM-SHA-256 (RFC 5802, RFC 7677). No secret passes the connection, so whoever takes over
  * the port learns none. A user keeps one salt while the server runs, so that the costly part (PBKDF2) is done once. Otherwise somebody who sends one
  * wrong proof after another would keep everybody's event loop busy.
  */
-final class Access {
+final class Users {
     record User(String name, String secret, String database, long maxBytes) {
         boolean isPlatform() { return database.equals("*"); }
     }
@@ -44,7 +44,7 @@ final class Access {
     private Map<String, User> users = Map.of();
     private final Map<User, Keys> keys = new HashMap<>();
 
-    Access(Path file) throws IOException { this.file = file; load(); }
+    Users(Path file) throws IOException { this.file = file; load(); }
 
     private synchronized void load() throws IOException {
         Object now = Files.readAttributes(file, "unix:ino,size,ctime");
@@ -112,7 +112,7 @@ final class Access {
                 if (part.startsWith("n=") && name == null) name = part.substring(2).replace("=2C", ",").replace("=3D", "=");
                 else if (part.startsWith("r=") && r == null) r = part.substring(2);
             if (name == null || r == null || r.isEmpty()) throw new Refused("malformed SCRAM message");
-            user = Access.this.user(name);
+            user = Users.this.user(name);
             try { salt = Arrays.copyOf(hmac(salting, utf8(name)), 28); // as many as MongoDB's, which libmongoc asks for
             } catch (GeneralSecurityException e) { throw new Refused("no SCRAM here"); }
             nonce = r + base64(randomBytes(18));
