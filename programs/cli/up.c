@@ -38,6 +38,7 @@ enum {
     HEALTHY_MS = 10000,
     TICK_MS = 50,
     TERM_WAIT_MS = 10000,
+    WARNINGS_WAIT_MS = 2000,
     LOG_ROTATE_BYTES = 64 << 20,
     N_DRAINS = 2,
     MAX_WAITERS = 16,
@@ -68,6 +69,7 @@ struct up {
         int fd; /* the connection on which a manager tells when no run is left; -1: it was not asked yet */
         bool wanted;
     } drains[N_DRAINS];
+    pid_t warnings;      /* the checks for warnings; 0: not running */
     int64_t stopping_ms; /* since then */
     bool ready, stopping, leave_runs, failed;
     int waiters[MAX_WAITERS]; /* connections of those who asked for `down`, which are answered when it is done */
@@ -166,6 +168,8 @@ static void reap(struct up *u)
         for (size_t i = 0; i < u->n; i++)
             if (u->programs[i].pid == pid)
                 on_end(u, &u->programs[i], status);
+            else if (u->warnings == pid)
+                u->warnings = 0;
 }
 
 /* The programs that tenants reach over ZeroMQ. */
@@ -219,18 +223,20 @@ static bson_t *status_of(const struct up *u, const char *program)
     return status;
 }
 
-/* Starts the checks for warnings (what will go wrong although the platform is well). Their end is not waited for. */
-static void start_warnings(const struct up *u)
+/* Starts the checks for warnings (what will go wrong although the platform is well). */
+static void start_warnings(struct up *u)
 {
     AUTO_FREE char *program = home_program(&u->home, "mysimbdp");
     char *argv[] = {program, "doctor", "--warn", "--home", u->home.path, NULL};
     posix_spawn_file_actions_t actions;
-    pid_t pid;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
-    int r = spawn_start(argv, environ, &actions, POSIX_SPAWN_SETPGROUP, &pid);
-    if (r < 0)
+    int r = spawn_start(argv, environ, &actions, POSIX_SPAWN_SETPGROUP, &u->warnings);
+    posix_spawn_file_actions_destroy(&actions);
+    if (r < 0) {
+        u->warnings = 0;
         log_warn("warnings", NULL, NULL, "cannot start %s: %s", program, err_text(r));
+    }
 }
 
 /* Everything answers: that is said once. */
@@ -336,6 +342,23 @@ static int next_tick_ms(const struct up *u)
     return busy ? TICK_MS : -1;
 }
 
+/* The checks have the databases open. Who asked for `down` may then do with the home's files as he likes. */
+static void stop_warnings(struct up *u)
+{
+    int64_t until = clk_now_ms() + WARNINGS_WAIT_MS;
+    while (u->warnings && clk_now_ms() < until) {
+        struct pollfd f = {u->sigfd, POLLIN, 0};
+        poll(&f, 1, TICK_MS);
+        on_signal(u);
+        reap(u);
+    }
+    if (u->warnings) {
+        kill(-u->warnings, SIGKILL); /* a group of its own; not reaped, so the id is still its own */
+        waitpid(u->warnings, NULL, 0);
+        u->warnings = 0;
+    }
+}
+
 static void stop_program(struct up *u, struct program *p)
 {
     int64_t until = clk_now_ms() + TERM_WAIT_MS;
@@ -431,6 +454,7 @@ static void serve(struct up *u)
         wait_for_drain(u);
     for (size_t i = u->n; i-- > 0;)
         stop_program(u, &u->programs[i]);
+    stop_warnings(u);
 }
 
 /* Programs of an `up` that was killed are about to end: gives them some time. */

@@ -569,7 +569,8 @@ def test_stop_of_one_instance_holds(platform):
     platform.cli("stop", app(platform, "load")["run_ids"][0])
     publish(platform, b'{"n":2}')
     a = wait_app(platform, lambda a: not a["run_ids"], "load")
-    assert a["state"] == "stopped" and platform.queue("load")["ready"] == 1
+    assert a["state"] == "stopped"
+    until(lambda: platform.queue("load")["ready"] == 1, platform.path / "state", what="the message, which the ended instance had on lease")
     platform.cli("app", "start", "acme/load")
     until(lambda: platform.count() == 2, platform.path / "state", what="the other row")
 
