@@ -232,7 +232,6 @@ static void start_warnings(struct up *u)
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
     int r = spawn_start(argv, environ, &actions, POSIX_SPAWN_SETPGROUP, &u->warnings);
-    posix_spawn_file_actions_destroy(&actions);
     if (r < 0) {
         u->warnings = 0;
         log_warn("warnings", NULL, NULL, "cannot start %s: %s", program, err_text(r));
