@@ -1,5 +1,5 @@
 /* simbdp-mongo: prepares a sandbox for the embedded MongoDB and becomes it (exec). As root it takes a uid of its own and a mount
- * namespace, in which its data, its users and its classes lie below /tmp. So it can reach them wherever home and platform are, and
+ * namespace, in which its data, its users and its jars lie below /tmp. So it can reach them wherever home and platform are, and
  * nothing of either besides. Then no new privileges, and the system call filter of runs, which the JVM can live with. */
 #include "base/fd.h"
 #include "base/log.h"
@@ -16,10 +16,11 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { LEASH = 3, MAX_FILES = 65536 };
 
-static const char usage[] = "usage: simbdp-mongo HOME UID JAVA DATA_DIRECTORY USERS_DIRECTORY CLASSES_DIRECTORY SOCKET_DIRECTORY\n"
+static const char usage[] = "usage: simbdp-mongo HOME UID JAVA DATA_DIRECTORY USERS_DIRECTORY JARS_DIRECTORY SOCKET_DIRECTORY\n"
                             "stdin: the listening socket; descriptor 3: a pipe with whose end it ends. UID -1: as whoever calls. "
                             "`mysimbdp up` starts it.\n";
 
@@ -59,7 +60,7 @@ int main(int argc, char **argv)
         return 2;
     }
     int64_t uid = atoll(argv[2]);
-    struct place v[] = {{"data", argv[4], -1}, {"users", argv[5], -1}, {"classes", argv[6], -1}, {"sockets", argv[7], -1}};
+    struct place v[] = {{"data", argv[4], -1}, {"users", argv[5], -1}, {"jars", argv[6], -1}, {"sockets", argv[7], -1}};
     if (uid >= 0) {
         int r = gather(v, sizeof v / sizeof *v);
         if (r == -EPERM) { /* in a container that may not be possible: it keeps its uid */
@@ -74,12 +75,14 @@ int main(int argc, char **argv)
     if (setrlimit(RLIMIT_NOFILE, &files) < 0)
         fd_raise_limit();
     setrlimit(RLIMIT_CORE, &none);
-    AUTO_FREE char *classpath = xasprintf("%s/classes:%s/lib/*", v[2].path, v[2].path);
     AUTO_FREE char *users = xasprintf("%s/users", v[1].path);
-    AUTO_FREE char *options = xasprintf("-XX:VMOptionsFile=%s/classes/jvm.options", v[2].path);
-    char *jvm[] = {argv[3],  options,   "-cp",     classpath, "EmbeddedMongo", "--home",  argv[1],   "--port", "inherited",
+    char *jvm[] = {argv[3],  "-XX:VMOptionsFile=jvm.options",
+                   "-cp",    "EmbeddedMongo.jar",
+                   "EmbeddedMongo",
+                   "--home", argv[1],   "--port", "inherited",
                    "--data", v[0].path, "--users", users,     "--socket-dir",  v[3].path, "--leash", "3",      NULL};
-    int r = privs_become(uid);
+    /* The archive of loaded classes (jvm.options) holds for the class path by which it was made, which was a relative one. */
+    int r = chdir(v[2].path) < 0 ? -errno : privs_become(uid);
     if (r == 0)
         r = seccomp_install();
     if (r == 0) {

@@ -523,7 +523,7 @@ def test_a_tenant_fills_its_own_share_of_the_disk(server):
 
 def test_mutated_messages_are_taken_or_refused(tmp_path):
     """tests/fuzz/FuzzMongo.java: its corpus, and the same mutations each time; `scripts/fuzz mongo` goes on."""
-    classes = f"{RELEASE}/embedded-mongo/classes:{RELEASE}/embedded-mongo/lib/*"
+    classes = f"{RELEASE}/embedded-mongo/EmbeddedMongo.jar:{RELEASE}/embedded-mongo/lib/*"
     fuzz = ROOT / "tests/fuzz"
     corpus = shutil.copytree(fuzz / "corpus/mongo", tmp_path / "corpus")
     subprocess.run(["javac", "-nowarn", "-cp", classes, "-d", tmp_path, fuzz / "FuzzMongo.java"], check=True)

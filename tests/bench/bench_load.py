@@ -55,7 +55,7 @@ class Sink:
 
 class Memory:
     def __init__(self):
-        path = f"{BUILD}/embedded-mongo/classes:{BUILD}/embedded-mongo/lib/*"
+        path = f"{BUILD}/embedded-mongo/bench:{BUILD}/embedded-mongo/lib/*"
         self.process = subprocess.Popen(["java", "-Xmx4g", "-cp", path, "MemoryMongo"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.url = f"mongodb://127.0.0.1:{int(self.process.stdout.readline())}/"
 
@@ -94,7 +94,7 @@ def bench_load(quick, rounds, report, only=""):
     if only and keyed:
         return {"keyed": keyed}
     subprocess.run([PYTHON, "-c", "import bson, pymongo; assert bson.has_c() and pymongo.has_c()"], check=True)  # the peer at its best
-    classes = BUILD / "embedded-mongo" / "classes"
+    classes = BUILD / "embedded-mongo" / "bench"
     subprocess.run(["javac", "-cp", f"{BUILD}/embedded-mongo/lib/*", "-d", str(classes), str(ROOT / "tests/bench/MemoryMongo.java")], check=True)
     n_big, n_small, n_server = (1000000, 60000, 200000) if quick else (2000000, 200000, 300000)
     found = {"keyed": keyed} if keyed else {}
