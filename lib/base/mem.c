@@ -44,6 +44,11 @@ void *xrealloc(void *p, size_t n)
     return check(realloc(p, n ? n : 1));
 }
 
+void *xgrow(void *p, size_t n, size_t size)
+{
+    return n & (n - 1) ? p : xrealloc(p, (n ? 2 * n : 1) * size);
+}
+
 char *xstrdup(const char *s)
 {
     return s ? check(strdup(s)) : NULL;

@@ -42,7 +42,7 @@ static int load_tenant(struct conf *c, const char *dir, const char *name, struct
     size_t n = strlen(name);
     if (name[0] == '.' || n < 6 || strcmp(name + n - 5, ".conf"))
         return 0;
-    c->tenants = xrealloc(c->tenants, (c->n_tenants + 1) * sizeof *c->tenants);
+    c->tenants = xgrow(c->tenants, c->n_tenants, sizeof *c->tenants);
     struct conf_tenant *t = &c->tenants[c->n_tenants++];
     *t = (struct conf_tenant){.id = xstrndup(name, n - 5), .file = xasprintf("%s/%s", dir, name)};
     int r = 0;

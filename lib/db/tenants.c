@@ -27,7 +27,7 @@ int tenant_states(const struct home *h, struct tenant_state **ret, size_t *ret_n
         r = sqlite3_step(s);
         if (r != SQLITE_ROW)
             break;
-        *ret = xrealloc(*ret, (*ret_n + 1) * sizeof **ret);
+        *ret = xgrow(*ret, *ret_n, sizeof **ret);
         (*ret)[(*ret_n)++] = (struct tenant_state){xstrdup((const char *)sqlite3_column_text(s, 0)), sqlite3_column_int64(s, 1),
                                                    sqlite3_column_int(s, 2) != 0, sqlite3_column_int(s, 3) != 0};
     }

@@ -39,7 +39,7 @@ void conf_tell(const struct conf *c, struct buf *out)
 
 static int add_tenant(struct conf *c, const bson_t *doc, struct err *e)
 {
-    c->tenants = xrealloc(c->tenants, (c->n_tenants + 1) * sizeof *c->tenants);
+    c->tenants = xgrow(c->tenants, c->n_tenants, sizeof *c->tenants);
     struct conf_tenant *t = &c->tenants[c->n_tenants++];
     *t = (struct conf_tenant){.id = xstrdup(json_get_str(doc, "id", ""))};
     return cfg_read_part(json_get_str(doc, "conf", ""), conf_tenant_keys, t, e);

@@ -174,6 +174,12 @@ ssize_t src_read(struct src *s, void *p, size_t n, struct err *e)
     return r;
 }
 
+size_t src_at_most(const struct src *s, size_t n)
+{
+    size_t left = s->text ? s->n - s->at : n;
+    return left > n ? n : left > 0 ? left : 1;
+}
+
 int64_t src_raw_bytes(const struct src *s)
 {
     return s->raw_bytes;

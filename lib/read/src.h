@@ -30,6 +30,9 @@ AUTO_DEFINE(src, src_free)
 /* Up to n bytes; 0 at the end; negative with e: -errno, ERR_FORMAT damaged data, ERR_LIMIT over max_bytes. Blocks. */
 ssize_t src_read(struct src *s, void *p, size_t n, struct err *e);
 
+/* What the next read can give of n bytes: less where the rest is known, but at least 1. */
+size_t src_at_most(const struct src *s, size_t n);
+
 int64_t src_raw_bytes(const struct src *s);
 
 #endif

@@ -21,10 +21,12 @@ int window_grow(struct window *w, size_t *ret_shift, struct err *e)
         w->at = 0;
     }
     bool plain = w->decoder.encoding == ENC_UTF8;
-    reserve(w, plain ? WINDOW_BLOCK : 3 * WINDOW_BLOCK + 8);
+    size_t block = src_at_most(w->src, WINDOW_BLOCK);
+    /* Room for two from the start: the end shows only when a second block was asked for, and growing copies. */
+    reserve(w, (plain ? block : 3 * block + 8) * (w->p ? 1 : 2));
     if (!plain && !w->raw)
         w->raw = xmalloc(WINDOW_BLOCK);
-    ssize_t got = plain ? src_read(w->src, w->p + w->n, WINDOW_BLOCK, e) : src_read(w->src, w->raw, WINDOW_BLOCK, e);
+    ssize_t got = plain ? src_read(w->src, w->p + w->n, block, e) : src_read(w->src, w->raw, block, e);
     if (got < 0)
         return (int)got;
     w->end = got == 0;

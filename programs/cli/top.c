@@ -56,7 +56,7 @@ static void read_rows(struct view *v)
             r.v[m] = json_get_f64(&one, metric_name((enum metric)m), NAN);
         if (v->issues && !is_issue(r.state))
             continue;
-        v->rows = xrealloc(v->rows, (v->n + 1) * sizeof *v->rows);
+        v->rows = xgrow(v->rows, v->n, sizeof *v->rows);
         v->rows[v->n++] = r;
     }
 }

@@ -76,11 +76,24 @@ int main(int argc, char **argv)
         fd_raise_limit();
     setrlimit(RLIMIT_CORE, &none);
     AUTO_FREE char *users = xasprintf("%s/users", v[1].path);
-    char *jvm[] = {argv[3],  "-XX:VMOptionsFile=jvm.options",
-                   "-cp",    "EmbeddedMongo.jar",
+    char *jvm[] = {argv[3],
+                   "-XX:VMOptionsFile=jvm.options",
+                   "-cp",
+                   "EmbeddedMongo.jar",
                    "EmbeddedMongo",
-                   "--home", argv[1],   "--port", "inherited",
-                   "--data", v[0].path, "--users", users,     "--socket-dir",  v[3].path, "--leash", "3",      NULL};
+                   "--home",
+                   argv[1],
+                   "--port",
+                   "inherited",
+                   "--data",
+                   v[0].path,
+                   "--users",
+                   users,
+                   "--socket-dir",
+                   v[3].path,
+                   "--leash",
+                   "3",
+                   NULL};
     /* The archive of loaded classes (jvm.options) holds for the class path by which it was made, which was a relative one. */
     int r = chdir(v[2].path) < 0 ? -errno : privs_become(uid);
     if (r == 0)

@@ -1,5 +1,5 @@
 /* Splitting must not depend on where reads end: any text, in any dialect, in pieces of any size, gives the same records as in
- * one piece. src_read below stands in for the real one. */
+ * one piece. src_read and src_at_most below stand in for the real ones. */
 #include "check.h"
 #include "read/csv.h"
 
@@ -11,6 +11,12 @@ struct src {
     size_t n, at;
     unsigned seed;
 };
+
+size_t src_at_most(const struct src *s, size_t n)
+{
+    (void)s;
+    return n;
+}
 
 ssize_t src_read(struct src *s, void *p, size_t n, struct err *e)
 {

@@ -25,7 +25,7 @@ void sub_add_dead(struct sub *s, uint64_t seq, uint8_t deliveries, int64_t wall_
     size_t i = sub_dead_at(s, seq);
     if (i < s->n_dead && s->dead[i].seq == seq)
         return;
-    s->dead = xrealloc(s->dead, (s->n_dead + 1) * sizeof *s->dead);
+    s->dead = xgrow(s->dead, s->n_dead, sizeof *s->dead);
     memmove(s->dead + i + 1, s->dead + i, (s->n_dead++ - i) * sizeof *s->dead);
     s->dead[i] = (struct dead){seq, wall_ms, xstrndup(reason, n), deliveries};
 }

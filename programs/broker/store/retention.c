@@ -94,7 +94,7 @@ void stream_trim(struct stream *st)
     while (st->head < st->n && extent_last(&st->extents[st->head]) < floor) {
         struct extent x = st->extents[st->head++];
         if (is_needed(st, &x)) {
-            st->kept = xrealloc(st->kept, (st->n_kept + 1) * sizeof *st->kept);
+            st->kept = xgrow(st->kept, st->n_kept, sizeof *st->kept);
             st->kept[st->n_kept++] = x;
         } else {
             extent_give_back(st, &x);
