@@ -1,12 +1,12 @@
 /* Requests, one JSON object a line: {"op":...}. Every answer is one line with "ok":true, or "ok":false and "error".
  *   status
- *   upload_begin {tenant,dataset,name,size,app?,force?} -> {file_id,path}; upload_commit {file_id}; upload_abort {file_id}
- *   retry {file_id} or {tenant} -> {n}
+ *   upload_begin {tenant_id,dataset,name,size,app?,force?} -> {file_id,path}; upload_commit {file_id}; upload_abort {file_id}
+ *   retry {file_id} or {tenant_id} -> {n}
  *   stop {run_id}
- *   run {tenant,app} -> {n}: releases the files that wait for the app's trigger or for their group
- *   reload; suspend {tenant}; resume {tenant}
- *   accept_database {tenant}               what its MongoDB is now is what it had (database_identity.h)
- *   purge {tenant}                         answered when everything of the tenant is gone
+ *   run {tenant_id,app} -> {n}: releases the files that wait for the app's trigger or for their group
+ *   reload; suspend {tenant_id}; resume {tenant_id}
+ *   accept_database {tenant_id}               what its MongoDB is now is what it had (database_identity.h)
+ *   purge {tenant_id}                         answered when everything of the tenant is gone
  *   drain                                  answered when no run is left; the program then ends
  * An upload whose client goes away before upload_commit is aborted. */
 #include "control.h"
@@ -134,7 +134,7 @@ static int upload_begin(struct batchmgr *m, struct ctl_conn *c, const bson_t *rq
     if (ctl_data(c))
         return err_set(e, ERR_REFUSED, "one upload at a time on a connection");
     int r =
-        uploads_begin(m, json_get_str(rq, "tenant", ""), json_get_str(rq, "dataset", ""), json_get_str(rq, "name", ""),
+        uploads_begin(m, json_get_str(rq, "tenant_id", ""), json_get_str(rq, "dataset", ""), json_get_str(rq, "name", ""),
                       json_get_i64(rq, "size", 0), json_get_str(rq, "app", NULL), json_get_bool(rq, "force", false), id, &path, e);
     if (r < 0)
         return r;
@@ -162,7 +162,7 @@ static void answer_count(struct ctl_conn *c, int64_t n)
 
 static int retry(struct batchmgr *m, struct ctl_conn *c, const bson_t *rq, struct err *e)
 {
-    const char *id = json_get_str(rq, "file_id", NULL), *tenant = json_get_str(rq, "tenant", NULL);
+    const char *id = json_get_str(rq, "file_id", NULL), *tenant = json_get_str(rq, "tenant_id", NULL);
     int64_t n = 0;
     if (id) {
         struct file *f = file_find(m, id);
@@ -197,7 +197,7 @@ static int stop(struct batchmgr *m, const bson_t *rq, struct err *e)
 
 static int run_app(struct batchmgr *m, struct ctl_conn *c, const bson_t *rq, struct err *e)
 {
-    const char *tenant = json_get_str(rq, "tenant", ""), *app = json_get_str(rq, "app", "");
+    const char *tenant = json_get_str(rq, "tenant_id", ""), *app = json_get_str(rq, "app", "");
     const struct conf_tenant *t = conf_tenant(m->conf, tenant);
     if (!t)
         return err_set(e, ERR_REFUSED, "no tenant \"%s\"; `mysimbdp tenant list` shows them", tenant);
@@ -211,7 +211,7 @@ static int run_app(struct batchmgr *m, struct ctl_conn *c, const bson_t *rq, str
 
 static int suspend(struct batchmgr *m, const bson_t *rq, bool suspended, struct err *e)
 {
-    const char *id = json_get_str(rq, "tenant", "");
+    const char *id = json_get_str(rq, "tenant_id", "");
     struct tenant *t = map_get(&m->tenants, id);
     if (!t)
         return err_set(e, ERR_REFUSED, "no tenant \"%s\"; `mysimbdp tenant list` shows them", id);
@@ -234,7 +234,7 @@ static void on_purged(void *arg, const struct err *e)
 
 static int purge(struct batchmgr *m, struct ctl_conn *c, const bson_t *rq, struct err *e)
 {
-    int r = purge_begin(m, json_get_str(rq, "tenant", ""), on_purged, c, e);
+    int r = purge_begin(m, json_get_str(rq, "tenant_id", ""), on_purged, c, e);
     if (r == 0)
         ctl_hold(c);
     return r < 0 ? r : 1;
@@ -288,7 +288,7 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
     if (!strcmp(op, "suspend") || !strcmp(op, "resume"))
         return suspend(m, rq, op[0] == 's', e);
     if (!strcmp(op, "accept_database"))
-        return databases_accept(m->databases, json_get_str(rq, "tenant", ""), e);
+        return databases_accept(m->databases, json_get_str(rq, "tenant_id", ""), e);
     if (!strcmp(op, "purge"))
         return purge(m, c, rq, e);
     if (!strcmp(op, "drain"))

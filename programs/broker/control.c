@@ -1,15 +1,18 @@
-/* The broker's control socket. Requests (lib/loop/ctl.h):
- *   status
- *   queues {tenant?}                              -> {queues:[...]}
- *   consumers {hold?:[session,...]}               -> {consumers:[{tenant_id,stream,app,session,pid,leased,ran_out}],
- *                                                     waiting:[{tenant_id,stream,app}]}: who holds how much, and what has no
- * consumer. With `hold` exactly these sessions get no messages from now on, until this connection says otherwise, or ends dead
- * {tenant,stream?,app?,after?,limit?}      -> {dead:[...]}, with the message's text where it is text, else base64 dead_replay,
- * dead_drop {tenant,stream,app?,seq?} -> {n}: one, or all reload; tenants                               reads configuration, or who
- * is suspended resume {tenant}                               streams that were cut off are open again account what was counted is
- * in the journals when it is answered forget {tenant}                               its streams are no more (tenant remove --purge)
- *   watch                                         then a line {"activate":{tenant_id,stream,app}} whenever a subscription has
- * messages and no consumer, and one for each that is so already */
+/* The broker's control socket. Requests (lib/loop/ctl.h) and what is answered beside "ok":
+ *
+ * - status
+ * - queues {tenant_id?}: {queues:[...]}
+ * - consumers {hold?:[session,...]}: {consumers:[{tenant_id,stream,app,session,pid,leased,ran_out}],
+ * waiting:[{tenant_id,stream,app}]}: who holds how much, and what has no consumer. With `hold` exactly these sessions get no
+ * messages from now on, until this connection says otherwise, or ends.
+ * - dead {tenant_id,stream?,app?,after?,limit?}: {dead:[...]}, with the message's text where it is text, else base64
+ * - dead_replay, dead_drop {tenant_id,stream,app?,seq?}: {n}: one, or all
+ * - reload, tenants: reads the configuration, or who is suspended
+ * - resume {tenant_id}: its streams that were cut off are open again
+ * - account: what was counted is in the journals when it is answered
+ * - forget {tenant_id}: its streams are no more (tenant remove --purge)
+ * - watch: then a line {"activate":{tenant_id,stream,app}} whenever a subscription has messages and no consumer, and one for each
+ *   that is so already */
 #include "control.h"
 #include "auth.h"
 #include "config.h"
@@ -47,7 +50,7 @@ static void settle_dead(struct broker_sub *bs, void *arg)
 
 static int settle(struct broker *b, struct ctl_conn *c, const bson_t *rq, bool replay, struct err *e)
 {
-    const char *tenant = json_get_str(rq, "tenant", NULL), *stream = json_get_str(rq, "stream", NULL),
+    const char *tenant = json_get_str(rq, "tenant_id", NULL), *stream = json_get_str(rq, "stream", NULL),
                *app = json_get_str(rq, "app", NULL);
     struct settling k = {(uint64_t)json_get_i64(rq, "seq", 0), replay, 0};
     AUTO_BUF struct buf out = {0};
@@ -171,7 +174,7 @@ static void consumers(struct broker *b, struct ctl_conn *c, const bson_t *rq)
 
 static void list(struct broker *b, struct ctl_conn *c, const char *what, const bson_t *rq)
 {
-    const char *tenant = json_get_str(rq, "tenant", NULL);
+    const char *tenant = json_get_str(rq, "tenant_id", NULL);
     AUTO_BUF struct buf out = {0};
     json_begin(&out, NULL, '{');
     json_bool(&out, "ok", true);
@@ -189,7 +192,7 @@ static void list(struct broker *b, struct ctl_conn *c, const char *what, const b
 static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
 {
     struct broker *b = arg;
-    const char *op = json_get_str(rq, "op", ""), *tenant = json_get_str(rq, "tenant", NULL);
+    const char *op = json_get_str(rq, "op", ""), *tenant = json_get_str(rq, "tenant_id", NULL);
     broker_look_at_clocks(b);
     if (!strcmp(op, "status"))
         return status(b, c), 1;

@@ -35,7 +35,7 @@ static int list(struct cli *c, const char *tenant)
     json_begin(&rq, NULL, '{');
     json_str(&rq, "op", "apps");
     if (tenant)
-        json_str(&rq, "tenant", tenant);
+        json_str(&rq, "tenant_id", tenant);
     json_end(&rq, '}');
     AUTO_FREE char *program = home_program(&h, "streammgr");
     char *offline[] = {program, "--list", (char *)(tenant ? tenant : ""), "--home", h.path, NULL};
@@ -76,7 +76,7 @@ int verb_app(struct cli *c)
     AUTO_FREE char *id = xstrndup(name, (size_t)(slash - name));
     json_begin(&rq, NULL, '{');
     json_str(&rq, "op", what);
-    json_str(&rq, "tenant", id);
+    json_str(&rq, "tenant_id", id);
     json_str(&rq, "app", slash + 1);
     if (scale && !strcmp(count, "auto")) {
         json_bool(&rq, "pin", false);

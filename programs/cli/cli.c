@@ -222,7 +222,7 @@ int cli_tell(const struct home *h, const char *socket_name, const char *op, cons
     json_begin(&rq, NULL, '{');
     json_str(&rq, "op", op);
     if (tenant)
-        json_str(&rq, "tenant", tenant);
+        json_str(&rq, "tenant_id", tenant);
     json_end(&rq, '}');
     int r = cli_exchange(fd, rq.p, &answer, e);
     close(fd);

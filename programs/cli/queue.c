@@ -32,7 +32,7 @@ static int list(struct cli *c, const char *what, const char *tenant, const char 
     json_begin(&rq, NULL, '{');
     json_str(&rq, "op", what);
     if (tenant)
-        json_str(&rq, "tenant", tenant);
+        json_str(&rq, "tenant_id", tenant);
     if (stream)
         json_str(&rq, "stream", stream);
     if (app)
@@ -85,7 +85,7 @@ int verb_dead(struct cli *c)
     AUTO_BUF struct buf rq = {0};
     json_begin(&rq, NULL, '{');
     json_str(&rq, "op", what[0] == 'r' ? "dead_replay" : "dead_drop");
-    json_str(&rq, "tenant", tenant);
+    json_str(&rq, "tenant_id", tenant);
     json_str(&rq, "stream", stream);
     if (app)
         json_str(&rq, "app", app);

@@ -29,7 +29,7 @@ int verb_retry(struct cli *c)
         return r;
     json_begin(&b, NULL, '{');
     json_str(&b, "op", "retry");
-    json_str(&b, tenant ? "tenant" : "file_id", tenant ? tenant : c->argv[0]);
+    json_str(&b, tenant ? "tenant_id" : "file_id", tenant ? tenant : c->argv[0]);
     json_end(&b, '}');
     return cli_order(c, "batchmgr.sock", b.p, print_count);
 }

@@ -18,7 +18,7 @@ int verb_run(struct cli *c)
     *slash = 0;
     json_begin(&b, NULL, '{');
     json_str(&b, "op", "run");
-    json_str(&b, "tenant", c->argv[0]);
+    json_str(&b, "tenant_id", c->argv[0]);
     json_str(&b, "app", slash + 1);
     json_end(&b, '}');
     return cli_order(c, "batchmgr.sock", b.p, print_count);

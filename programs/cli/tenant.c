@@ -251,7 +251,7 @@ static int remove_tenant(struct cli *c, const struct home *h, const char *id, bo
         return cli_fail(c, &e);
     json_begin(&b, NULL, '{');
     json_str(&b, "op", "purge");
-    json_str(&b, "tenant", id);
+    json_str(&b, "tenant_id", id);
     json_end(&b, '}');
     int r = cli_request(h, "batchmgr.sock", b.p, &doc, &e);
     if (doc)
@@ -274,7 +274,7 @@ static int suspend(struct cli *c, const struct home *h, const char *verb, const 
     AUTO_BUF struct buf b = {0};
     json_begin(&b, NULL, '{');
     json_str(&b, "op", verb);
-    json_str(&b, "tenant", id);
+    json_str(&b, "tenant_id", id);
     json_end(&b, '}');
     int r = cli_request(h, "batchmgr.sock", b.p, &doc, &e);
     if (doc)

@@ -477,7 +477,7 @@ int verb_top(struct cli *c)
     json_begin(&rq, NULL, '{');
     json_str(&rq, "op", "board");
     if (tenant)
-        json_str(&rq, "tenant", tenant);
+        json_str(&rq, "tenant_id", tenant);
     json_end(&rq, '}');
     if (!once && !c->json) {
         r = live(c, &h, &v, rq.p);

@@ -52,7 +52,7 @@ static int upload(int conn, const char *tenant, const char *dataset, const char 
         return err_set(e, -EINVAL, "%s is not a regular file", file);
     json_begin(&b, NULL, '{');
     json_str(&b, "op", "upload_begin");
-    json_str(&b, "tenant", tenant);
+    json_str(&b, "tenant_id", tenant);
     json_str(&b, "dataset", dataset);
     json_str(&b, "name", p->name);
     json_i64(&b, "size", st.st_size);

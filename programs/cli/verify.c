@@ -255,7 +255,7 @@ static int accept_database(struct cli *c, const char *tenant)
     AUTO_BUF struct buf b = {0};
     json_begin(&b, NULL, '{');
     json_str(&b, "op", "accept_database");
-    json_str(&b, "tenant", tenant);
+    json_str(&b, "tenant_id", tenant);
     json_end(&b, '}');
     return cli_order(c, "batchmgr.sock", b.p, NULL);
 }

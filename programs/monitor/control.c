@@ -1,6 +1,6 @@
 /* The monitor's control socket. Requests (lib/loop/ctl.h):
  *   status                -> what it listens on, and how many reports were taken and refused
- *   board {tenant?}       -> {rows:[...],batch:[...],batch_apps:[...],refused:[...]}: what `mysimbdp top` shows
+ *   board {tenant_id?}       -> {rows:[...],batch:[...],batch_apps:[...],refused:[...]}: what `mysimbdp top` shows
  *   reload                reads the configuration
  *   tenants               reads the tenants' uids */
 #include "monitor.h"
@@ -91,7 +91,7 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
     if (!strcmp(op, "status"))
         return status(m, c), 1;
     if (!strcmp(op, "board"))
-        return board(m, c, json_get_str(rq, "tenant", NULL)), 1;
+        return board(m, c, json_get_str(rq, "tenant_id", NULL)), 1;
     if (!strcmp(op, "reload"))
         return monitor_reload(m, e);
     if (!strcmp(op, "tenants"))

@@ -107,7 +107,7 @@ static void order(struct monitor *m, struct app *a)
         seq = a->order_seq + 1;
     json_begin(&b, NULL, '{');
     json_str(&b, "op", "scale");
-    json_str(&b, "tenant", a->tenant);
+    json_str(&b, "tenant_id", a->tenant);
     json_str(&b, "app", a->name);
     json_i64(&b, "count", a->wanted);
     json_i64(&b, "epoch", m->epoch);
@@ -126,7 +126,7 @@ static void order(struct monitor *m, struct app *a)
 void orders_answered(struct monitor *m, const bson_t *answer)
 {
     const char *app = json_get_str(answer, "app", NULL);
-    struct app *a = app ? monitor_app(m, json_get_str(answer, "tenant", ""), app) : NULL;
+    struct app *a = app ? monitor_app(m, json_get_str(answer, "tenant_id", ""), app) : NULL;
     if (!a)
         return;
     const char *why = json_get_str(answer, "error", NULL);

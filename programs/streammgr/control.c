@@ -1,19 +1,19 @@
 /* streammgr's control socket. Requests (lib/loop/ctl.h) and what is answered beside "ok"; a person's come by the command line:
  *
  *   status                 {"pid","started_at","instances","parked","broker"}
- *   apps {tenant?}         {"epoch","apps":[...]}
- *   start {tenant,app,args?}
+ *   apps {tenant_id?}      {"epoch","apps":[...]}
+ *   start {tenant_id,app,args?}
  *       {"run_id","reason"}: the youngest instance, or null and why there is none. args: one more instance, with these instead of
  *       the configuration's (manual_instances.h).
- *   stop {tenant,app}      it stays stopped until it is started
+ *   stop {tenant_id,app}   it stays stopped until it is started
  *   stop {run_id}          {"note"}: that instance, and the count is lower by it; the last one stops the app
- *   scale {tenant,app,count,by?,pin?,epoch?,seq?,expires_ms?}
- *       {"tenant","app"}. An absolute count. epoch: as `apps` told it; another one is an earlier streammgr's, and stale. seq: one
- *       lower than the last is stale, too. expires_ms: not after that time of the wall clock. pin true: the monitor's orders (by:
+ *   scale {tenant_id,app,count,by?,pin?,epoch?,seq?,expires_ms?}
+ *       {"tenant_id","app"}. An absolute count. epoch: as `apps` told it; another one is an earlier streammgr's, and stale. seq:
+ * one lower than the last is stale, too. expires_ms: not after that time of the wall clock. pin true: the monitor's orders (by:
  *       "monitor") are refused from now on; false: no longer, and the count may be left out.
  *   reload                 reads the configuration
  *   tenants                reads who is suspended, and where databases are
- *   forget {tenant}        tenant remove --purge: its instances end and are forgotten; answered then
+ *   forget {tenant_id}     tenant remove --purge: its instances end and are forgotten; answered then
  *   drain                  all instances end; answered when none is left
  */
 #include "control.h"
@@ -81,7 +81,7 @@ static void status(struct streammgr *m, struct ctl_conn *c)
 /* The app that a request names, with its configuration. */
 static struct app *app_of(struct streammgr *m, const bson_t *rq, const struct conf_stream_app **ret, struct err *e)
 {
-    const char *tenant = json_get_str(rq, "tenant", ""), *name = json_get_str(rq, "app", "");
+    const char *tenant = json_get_str(rq, "tenant_id", ""), *name = json_get_str(rq, "app", "");
     const struct conf_tenant *t = conf_tenant(m->conf, tenant);
     const struct conf_stream_app *c = t ? conf_stream_app(t, name) : NULL;
     if (!c || !*c->exec) {
@@ -136,7 +136,7 @@ static void answer_started(struct ctl_conn *conn, const struct app *a, const cha
     AUTO_BUF struct buf out = {0};
     json_begin(&out, NULL, '{');
     json_bool(&out, "ok", true);
-    json_str(&out, "tenant", a->tenant);
+    json_str(&out, "tenant_id", a->tenant);
     json_str(&out, "app", a->name);
     json_str(&out, "run_id", run_id);
     json_str(&out, "reason", run_id ? NULL : why);
@@ -241,7 +241,7 @@ static void answer_stopped(struct ctl_conn *conn, const struct app *a, const cha
     log_info("instance_stopped", a->tenant, run_id, "by command: %s", note);
     json_begin(&out, NULL, '{');
     json_bool(&out, "ok", true);
-    json_str(&out, "tenant", a->tenant);
+    json_str(&out, "tenant_id", a->tenant);
     json_str(&out, "app", a->name);
     json_str(&out, "note", note);
     json_end(&out, '}');
@@ -347,7 +347,7 @@ static int scale(struct streammgr *m, struct ctl_conn *conn, const bson_t *rq, s
     int r = only_unpin ? unpin(a, e) : scale_app(a, c, rq, guest, e);
     json_begin(&out, NULL, '{');
     json_bool(&out, "ok", r == 0);
-    json_str(&out, "tenant", a->tenant);
+    json_str(&out, "tenant_id", a->tenant);
     json_str(&out, "app", a->name);
     if (r < 0)
         json_str(&out, "error", e->msg);
@@ -369,7 +369,7 @@ static int wait_for_none(struct streammgr *m, struct ctl_conn *c, const char *te
 /* The tenant's instances end before the rest of what it has is deleted. */
 static int forget(struct streammgr *m, struct ctl_conn *c, const bson_t *rq, struct err *e)
 {
-    const char *tenant = json_get_str(rq, "tenant", NULL);
+    const char *tenant = json_get_str(rq, "tenant_id", NULL);
     size_t at = 0;
     if (!tenant)
         return err_set(e, ERR_USAGE, "the request names no tenant");
@@ -413,7 +413,7 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
     if (!strcmp(op, "status"))
         return status(m, c), 1;
     if (!strcmp(op, "apps"))
-        return apps(m, c, json_get_str(rq, "tenant", NULL)), 1;
+        return apps(m, c, json_get_str(rq, "tenant_id", NULL)), 1;
     if (!strcmp(op, "stop") && json_get_str(rq, "run_id", NULL))
         return stop_run(m, c, json_get_str(rq, "run_id", ""), e);
     if (!strcmp(op, "start"))

@@ -210,10 +210,10 @@ def inside(home, uid, asked=()):
     return json.loads(r.stdout)
 
 
-ORDERS = [("batchmgr.sock", {"op": "status"}), ("batchmgr.sock", {"op": "drain"}), ("batchmgr.sock", {"op": "suspend", "tenant": "acme"}),
-          ("streammgr.sock", {"op": "apps"}), ("streammgr.sock", {"op": "stop", "tenant": "acme", "app": "store"}),
+ORDERS = [("batchmgr.sock", {"op": "status"}), ("batchmgr.sock", {"op": "drain"}), ("batchmgr.sock", {"op": "suspend", "tenant_id": "acme"}),
+          ("streammgr.sock", {"op": "apps"}), ("streammgr.sock", {"op": "stop", "tenant_id": "acme", "app": "store"}),
           ("streammgr.sock", {"op": "reload"}), ("broker.sock", {"op": "queues"}), ("broker.sock", {"op": "dead"}),
-          ("broker.sock", {"op": "forget", "tenant": "acme"}), ("broker.sock", {"op": "watch"}), ("monitor.sock", {"op": "reload"}), ("up.sock", {"op": "down"})]
+          ("broker.sock", {"op": "forget", "tenant_id": "acme"}), ("broker.sock", {"op": "watch"}), ("monitor.sock", {"op": "reload"}), ("up.sock", {"op": "down"})]
 
 
 @pytest.mark.needs_root
@@ -231,7 +231,7 @@ def test_whoever_is_the_broker_reads_and_orders_nothing(home):
 def test_whoever_is_the_monitor_asks_and_scales_and_no_more(home):
     configure(home, LOAD + "max_instances = 2;")
     home.up()
-    scale = {"op": "scale", "tenant": "acme", "app": "store"}
+    scale = {"op": "scale", "tenant_id": "acme", "app": "store"}
     orders = ORDERS + [("streammgr.sock", {**scale, "count": 2, "pin": True, "by": "somebody"}), ("streammgr.sock", {**scale, "count": 3})]
     got = inside(home, uids(home)[0] + 61441, orders)
     assert [f for f in got["read"] if not f.startswith("apps/")] == [] and got["written"] == [] and got["signals"] == ["monitor"]

@@ -38,12 +38,12 @@ def test_f01_a_writer_that_got_in_is_waited_for_then_refused(make_home):
     source = home.base / "w.csv"
     source.write_text(ROW)
     writer = open(source, "a")
-    slot = home.control({"op": "upload_begin", "tenant": "acme", "dataset": "data", "name": "w.csv", "size": 8})
+    slot = home.control({"op": "upload_begin", "tenant_id": "acme", "dataset": "data", "name": "w.csv", "size": 8})
     assert not slot["ok"] or slot["file_id"]
     with socket.socket(socket.AF_UNIX) as s:
         s.connect(home.socket_path())
         reader = s.makefile()
-        s.sendall(json.dumps({"op": "upload_begin", "tenant": "acme", "dataset": "data", "name": "w.csv", "size": 8}).encode() + b"\n")
+        s.sendall(json.dumps({"op": "upload_begin", "tenant_id": "acme", "dataset": "data", "name": "w.csv", "size": 8}).encode() + b"\n")
         slot = json.loads(reader.readline())
         os.rename(source, slot["path"])
         s.sendall(json.dumps({"op": "upload_commit", "file_id": slot["file_id"]}).encode() + b"\n")

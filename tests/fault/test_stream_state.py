@@ -154,7 +154,7 @@ def test_a_stream_that_was_purged_is_not_missed(home):
     conf = home.path / "conf/tenants/acme.conf"
     conf.rename(home.base / "acme.conf")
     assert home.control({"op": "reload"}, "broker.sock")["ok"]
-    assert home.control({"op": "forget", "tenant": "acme"}, "broker.sock")["ok"]
+    assert home.control({"op": "forget", "tenant_id": "acme"}, "broker.sock")["ok"]
     home.stop_broker(kill=True)
     home.broker()
     assert home.rows("queue", "list") == []

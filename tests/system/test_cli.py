@@ -83,7 +83,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(home):
     home.up()
     with socket.socket(socket.AF_UNIX) as s:
         s.connect(home.socket_path())
-        s.sendall(json.dumps({"op": "upload_begin", "tenant": "acme", "dataset": "data", "name": "x.csv", "size": 8}).encode() + b"\n")
+        s.sendall(json.dumps({"op": "upload_begin", "tenant_id": "acme", "dataset": "data", "name": "x.csv", "size": 8}).encode() + b"\n")
         slot = json.loads(s.makefile().readline())
         open(slot["path"], "w").write("a,b\n1,")
     incoming = home.path / "staging/.incoming"

@@ -325,7 +325,7 @@ def test_a_count_that_a_person_set_is_kept(platform):
         wait_top(platform, lambda r: r["instances"] == r["desired"] == 2 and "by command" in r["reason"])
         a = next(a for a in platform.rows("app", "list") if a["app"] == "work")
         assert a["pinned"] and a["desired"] == 2
-        order = {"op": "scale", "tenant": "acme", "app": "work", "count": 4, "by": "monitor"}
+        order = {"op": "scale", "tenant_id": "acme", "app": "work", "count": 4, "by": "monitor"}
         assert "set by command" in platform.control(order, "streammgr.sock")["error"]
         os.kill(platform.pids("streammgr")[0], signal.SIGKILL)
         until(lambda: '"pinned":true' in json.dumps(platform.rows("app", "list")).replace(" ", ""), platform.path / "state", what="it is in the book")

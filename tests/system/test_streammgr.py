@@ -231,7 +231,7 @@ def test_orders_with_epoch_and_expiry(platform):
     assert not stale["ok"] and "earlier streammgr" in stale["error"]
     late = ask(op="scale", tenant="acme", app="store", count=1, epoch=epoch, expires_ms=1000)
     assert not late["ok"] and "expired" in late["error"]
-    for rq in ({"op": "scale"}, {"op": "scale", "tenant": "acme", "app": "store", "count": "x"}, {"op": "nonsense"}, {"op": "start", "tenant": "nobody", "app": "x"}):
+    for rq in ({"op": "scale"}, {"op": "scale", "tenant_id": "acme", "app": "store", "count": "x"}, {"op": "nonsense"}, {"op": "start", "tenant_id": "nobody", "app": "x"}):
         assert not platform.control(rq, "streammgr.sock")["ok"]
     assert app(platform)["instances"] == 2
     assert ask(op="scale", tenant="acme", app="store", count=3, epoch=epoch, seq=7, expires_ms=int(time.time() * 1000) + 300)["ok"]
