@@ -6,6 +6,7 @@ from harness import ROOT
 FILES, LOAD, RUNS = "tests/fault/test_files.py", "tests/fault/test_load.py", "tests/fault/test_runs.py"
 CLI, LIMITS, START = "tests/system/test_cli.py", "tests/system/test_limits.py", "tests/system/test_start.py"
 STREAMS, PEERS, MANAGED = "tests/fault/test_streams.py", "tests/fault/test_stream_peers.py", "tests/system/test_streammgr.py"
+SUBSCRIPTIONS, APP_START, OUTPUTS = "tests/fault/test_subscriptions.py", "tests/system/test_app_start.py", "tests/fault/test_outputs.py"
 MONITOR, CONTROLLER = "tests/system/test_monitor.py", "tests/unit/test_controller.c"
 IMAGE = "tests/attack/test_image.py"
 WALLS = "tests/attack/test_walls.py"
@@ -135,7 +136,7 @@ TABLE = {
     "tenant.batch.pattern": FILES + "::test_f10_no_app_takes_it",
     "tenant.batch.profile": LIMITS + "::test_an_app_runs_under_the_profile_it_names",
     "tenant.batch.priority": CLI + "::test_priorities_within_a_tenant",
-    "tenant.batch.output": RUNS + "::test_output_dir_mode",
+    "tenant.batch.output": OUTPUTS + "::test_output_dir_mode",
     "tenant.batch.checker": TRIGGERS + "::test_a_checker_sees_each_file_first",
     "tenant.batch.trigger": TRIGGERS + "::test_cron_runs_what_waits_at_the_minute",
     "tenant.batch.timezone": "tests/unit/test_cron.c::test_hours_that_are_left_out",
@@ -161,19 +162,19 @@ TABLE = {
     "tenant.streams.max_bytes_per_s": S06,
     "tenant.streams.max_messages_per_request": S06,
     "tenant.streams.max_stored_bytes": STREAMS + "::test_s03_at_its_byte_cap_a_stream_refuses_and_consumers_go_on",
-    "tenant.streams.retention_s": STREAMS + "::test_retention",
-    "tenant.streams.dead_retention_s": STREAMS + "::test_retention",
-    "tenant.streams.dedup_window_s": STREAMS + "::test_publishers_numbers_are_remembered_for_the_window_and_over_kills",
+    "tenant.streams.retention_s": SUBSCRIPTIONS + "::test_retention",
+    "tenant.streams.dead_retention_s": SUBSCRIPTIONS + "::test_retention",
+    "tenant.streams.dedup_window_s": SUBSCRIPTIONS + "::test_publishers_numbers_are_remembered_for_the_window_and_over_kills",
     "tenant.streams.lease_ms": STREAMS + "::test_s01_leases_end_are_extended_and_given_back",
     "tenant.streams.max_deliveries": STREAMS + "::test_s04_a_poison_message_dies_alone_and_can_be_replayed",
     "tenant.streams.on_breach": CUT_OFF,
     "tenant.streams.breaches": CUT_OFF,
     "tenant.streams.breach_window_s": "tests/unit/test_rate.c::breaches_count_within_their_window",
-    "tenant.stream_apps.app": STREAMS + "::test_each_app_has_its_own_copy_and_instances_compete",
-    "tenant.stream_apps.stream": STREAMS + "::test_each_app_has_its_own_copy_and_instances_compete",
+    "tenant.stream_apps.app": SUBSCRIPTIONS + "::test_each_app_has_its_own_copy_and_instances_compete",
+    "tenant.stream_apps.stream": SUBSCRIPTIONS + "::test_each_app_has_its_own_copy_and_instances_compete",
     **dict.fromkeys((f"tenant.stream_apps.{key}" for key in "exec args output dataset profile env.name env.value secrets.name secrets.file".split()),
                     MANAGED + "::test_five_lines_of_shell_are_a_stream_app"),
-    "tenant.stream_apps.delivery": MANAGED + "::test_delivery_is_the_apps_to_choose",
+    "tenant.stream_apps.delivery": APP_START + "::test_delivery_is_the_apps_to_choose",
     "tenant.stream_apps.checker": CHECKER + "::test_the_checker_of_a_stream_app",
     "tenant.stream_apps.checker_s": CHECKER + "::test_an_app_whose_checker_is_broken_waits_until_it_is_mended",
     "tenant.stream_apps.min_instances": MANAGED + "::test_on_demand_off_and_min_instances",
