@@ -11,17 +11,22 @@ void env_add(struct run_spec *s, const char *name, const char *value)
     run_pairs_add(&s->env, name, value);
 }
 
+static struct run_pair *find(struct run_spec *s, const char *name)
+{
+    for (size_t i = 0; i < s->env.n; i++)
+        if (!strcmp(s->env.v[i].name, name))
+            return &s->env.v[i];
+    return NULL;
+}
+
 void env_add_configured(struct run_spec *s, const struct cfg_list *env)
 {
     const struct conf_env *v = env->v;
     for (size_t i = 0; i < env->n; i++) {
-        bool set = false;
-        for (size_t k = 0; k < s->env.n && !set; k++)
-            if (!strcmp(s->env.v[k].name, v[i].name)) { /* the app's goes over the profile's */
-                xstr_set(&s->env.v[k].value, v[i].value);
-                set = true;
-            }
-        if (!set)
+        struct run_pair *set = find(s, v[i].name);
+        if (set) /* the app's goes over the profile's */
+            xstr_set(&set->value, v[i].value);
+        else
             env_add(s, v[i].name, v[i].value);
     }
 }
@@ -53,7 +58,8 @@ void env_add_common(struct run_spec *s, const struct env_tenant *t, const char *
         {"SIMBDP_RESULT_FILE", result},
     };
     for (size_t i = 0; i < sizeof env / sizeof *env; i++)
-        env_add(s, env[i].name, env[i].value);
+        if (!find(s, env[i].name))
+            env_add(s, env[i].name, env[i].value);
 }
 
 void env_add_app_dir(struct run_spec *s, const struct home *h, const char *exec)

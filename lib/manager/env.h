@@ -3,7 +3,7 @@
  *
  * It is made from nothing. Managers make it, and their warden makes it again and compares (programs/warden/check_spec.c). The
  * configuration's `env` is added first. It may not name what is the platform's (SIMBDP_, MONGO_, ZMQ_, LD_), but may give PATH,
- * LANG, HOME and TMPDIR; these then stand there twice, and getenv takes the first. The order is part of an instance's generation
+ * LANG, HOME and TMPDIR, which then are not the platform's. The order is part of an instance's generation
  * (programs/streammgr/instance_spec.c): another one replaces every instance. */
 #ifndef SIMBDP_MANAGER_ENV_H
 #define SIMBDP_MANAGER_ENV_H

@@ -56,11 +56,12 @@ def test_env_of_profile_and_app(home):
     (home.path / "conf/profiles.conf").write_text(
         'profiles = ( { name = "small"; requests = { cpus = 0.1; }; env = ( { name = "A"; value = "profile"; }, '
         '{ name = "B"; value = "profile"; } ); } );')
-    home.tenant(exec_="misbehave", batch='env = ( { name = "B"; value = "app"; } );')
+    home.tenant(exec_="misbehave", batch='env = ( { name = "B"; value = "app"; }, { name = "PATH"; value = "/opt/bin:/usr/bin"; } );')
     home.up()
     f, r = run(home, "x.csv", "do,arg\nenv,\n")
     log = home.log_of(r["run_id"])
     assert "env A=profile\n" in log and "env B=app\n" in log and "env B=profile\n" not in log
+    assert [line for line in log.splitlines() if line.startswith("env PATH=")] == ["env PATH=/opt/bin:/usr/bin"], "the platform's gives way"
 
 
 def test_args_reach_the_app(home):
