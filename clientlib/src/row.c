@@ -11,7 +11,7 @@
 
 static const uint8_t no_fields[] = {5, 0, 0, 0, 0};
 
-/* A document that is `bytes`, which the row takes over. */
+/* Makes `bytes` the row's document; the row owns them from now on. */
 static void set_doc(struct simbdp_row *row, struct buf *bytes)
 {
     buf_fini(&row->bytes);
@@ -239,7 +239,7 @@ static bool is_name(const char *field)
     return field && *field && *field != '$' && strcmp(field, "_id") && !strchr(field, '.') && utf8_valid(field, strlen(field));
 }
 
-/* What becomes of a field. */
+/* The change of a field. */
 struct change {
     struct simbdp_row *row;
     const char *field;
@@ -287,7 +287,7 @@ static void add_element(struct buf *b, const struct change *c)
     }
 }
 
-/* The document anew, the field in its place, or behind the others. */
+/* Builds the document again with the field changed in its place, or appended. */
 static void apply(void *arg)
 {
     struct change *c = arg;
@@ -378,7 +378,7 @@ struct json_call {
     int code;
 };
 
-/* The reader's own check of a JSON record: what it takes, a row may be. */
+/* The reader's check of a JSON record also holds for rows that are made one by one. */
 static void read_json(void *arg)
 {
     static const struct spec any = {.format = READER_JSON};

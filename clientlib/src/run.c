@@ -41,7 +41,7 @@ static bool parse_prefix(const char *hex, unsigned char out[INGEST_PREFIX])
     return hex && sodium_hex2bin(out, INGEST_PREFIX, hex, strlen(hex), NULL, &n, NULL) == 0 && n == INGEST_PREFIX;
 }
 
-/* One line of SIMBDP_INPUT_FILES. What concerns the run stands in each; the first counts. */
+/* One line of SIMBDP_INPUT_FILES. Each repeats what concerns the whole run; the first line's values are used. */
 static int take_input(struct simbdp *run, const bson_t *doc)
 {
     bson_iter_t it;
@@ -298,7 +298,7 @@ int run_start(struct simbdp *run, const struct spec *spec)
 
 /* --- one-call jobs --- */
 
-/* Outside the platform the content stands for the file. */
+/* Outside the platform a file is identified by its content. */
 static int content_prefix(struct simbdp *run, int fd, const char *schema)
 {
     crypto_generichash_state h;
@@ -413,7 +413,7 @@ static void write_result(void *arg)
 {
     struct simbdp *run = arg;
     struct result_file *p = &run->in.report;
-    p->quality = NULL; /* of an earlier time; gone, should there be no memory for this one */
+    p->quality = NULL; /* the old text: it must not survive if memory runs out below */
     if (run->drain)
         quality_log_fill(run->quality, run->drain, p);
     p->checkpoint = 0; /* the app runs again from its start */

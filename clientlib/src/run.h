@@ -1,4 +1,4 @@
-/* The inside of a run and a row.
+/* The internals of a run and a row.
  *
  * Out of memory: every public call that allocates by base/mem.h does so below a mem_try of its own, also when a callback makes it
  * within another; so no frame of the app is ever unwound. Which calls leave the run as it was, and which end it, each says. */
@@ -21,13 +21,13 @@ struct simbdp {
     int attempt;
     struct input *inputs;
     size_t n_inputs;
-    bool has_prefix; /* else it is made of the content */
+    bool has_prefix; /* else it is derived from the content */
     unsigned char (*old_prefixes)[INGEST_PREFIX];
     size_t n_old_prefixes;
     int64_t max_rejects;
     double max_reject_pct;
     struct ingest in;
-    struct spec *spec; /* that the sink was opened for */
+    struct spec *spec; /* the one that the sink was opened with */
     int failed;        /* code of the first failure */
     char reason[32];   /* for the result file */
     bool finished, rows_one_by_one;
@@ -56,11 +56,11 @@ struct simbdp_row {
 void run_init_library(void);
 /* A failure of the run; the first one stays. */
 int run_fail(struct simbdp *run, int code);
-/* SIMBDP_MEMORY: the call changed nothing. */
+/* Out of memory, and the call changed nothing. Returns SIMBDP_MEMORY. */
 int run_no_memory(struct simbdp *run);
-/* The same, but the call got nobody knows how far: the run has failed, and what it has is only freed. */
+/* Out of memory in the middle of a change: the run has failed and can only be closed. Returns SIMBDP_MEMORY. */
 int run_exhausted(struct simbdp *run);
-/* Connects and does what has to be done before the first row. */
+/* Connects, and prepares the sink for the first row. */
 int run_start(struct simbdp *run, const struct spec *spec);
 /* The code of an error of the reader or the sink. */
 int run_code(struct simbdp *run, int r);

@@ -29,7 +29,7 @@ static int open_drain(struct simbdp *run)
     return r < 0 ? run_fail(run, SIMBDP_CONFIG) : 0;
 }
 
-/* Waits for a message, and tells meanwhile what was read. */
+/* Waits for a message, and reports meanwhile what was read so far. */
 static int wait_for_message(struct simbdp *run, int64_t ms)
 {
     for (;;) {
@@ -47,7 +47,7 @@ struct next_call {
     int timeout_ms, r;
 };
 
-/* 1: there is a message; 0: none; else a code. */
+/* 1: there is a message; 0: none; negative: an error code. */
 static void next(void *arg)
 {
     struct next_call *c = arg;
@@ -89,7 +89,7 @@ int simbdp_next(struct simbdp *run, int timeout_ms, struct simbdp_message *ret)
     return 1;
 }
 
-/* The code of settling a message. */
+/* Turns the result of settling a message into a code. */
 static int settled(struct simbdp *run, int r)
 {
     if (r < 0)
@@ -232,7 +232,7 @@ static int exhausted(struct simbdp_publisher *p)
 
 struct publisher_call {
     struct simbdp_publisher *p;
-    const void *data; /* of publisher_open: the stream */
+    const void *data; /* passed to publisher_open: the stream */
     size_t bytes;
     int timeout_ms, r;
 };

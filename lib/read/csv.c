@@ -1,9 +1,9 @@
-/* scan.c gives the places of delimiters, line ends, quotes and escapes, a stretch at a time; splitting a record is walking
- * over these places. When the window ends within a record it is read on and the record is split again from its start; the
- * places are kept, and windows double, so the cost stays linear.
+/* scan.c indexes the positions of delimiters, line ends, quotes and escapes, a stretch at a time. Splitting a record walks over
+ * this index. When the window ends within a record, more is read and the record is split again from its start. The index is
+ * kept and the window doubles, so the cost stays linear.
  *
- * Nor do stray quotes make it worse: what is read in vain after one ends at the next quote that opens a cell, since seen from
- * within quotes that one closes; so no byte is read in vain more than once. */
+ * Stray quotes do not make it quadratic. A search for the closing quote that fails has ended at the next quote that opens a cell
+ * (from inside a quoted cell it looks like a closing one), so no byte is searched in vain more than once. */
 #include "csv.h"
 #include "base/mem.h"
 #include "scan.h"
@@ -47,7 +47,7 @@ void csv_moved(struct csv *c, size_t shift)
 {
     if (!shift)
         return;
-    if (c->n_index > c->next) /* there may be no index at all yet */
+    if (c->n_index > c->next) /* nothing may be indexed yet */
         memmove(c->index, c->index + c->next, (c->n_index - c->next) * sizeof *c->index);
     c->n_index -= c->next;
     c->next = 0;
@@ -70,7 +70,7 @@ void csv_advance(struct csv *c, struct window *w, const struct csv_row *row)
     csv_resync(c, w);
 }
 
-/* Looks for further places; false at the window's end. */
+/* Indexes the next stretch; false at the end of the window. */
 static bool more_places(struct csv *c, const struct window *w)
 {
     if (c->indexed >= w->n)
@@ -112,7 +112,7 @@ bool csv_line(const struct csv *c, const struct window *w, size_t *ret_n, size_t
 struct walk {
     struct csv *c;
     const struct window *w;
-    size_t i;    /* next place */
+    size_t i;    /* next entry of the index */
     size_t cell; /* where the current cell starts */
     size_t lines;
     struct csv_row *row;
@@ -148,7 +148,7 @@ static void damage(struct walk *k, const char *rule, const char *why, size_t spo
     k->row->spot = spot - k->w->at;
 }
 
-/* Removes escapes from p[0, n); a quote that is not doubled is none. */
+/* Removes escapes from p[0, n). A quote that is not doubled escapes nothing. */
 static void add_unescaped(struct csv *c, const char *p, size_t n, bool quoted)
 {
     size_t from = c->arena.n;
@@ -160,10 +160,10 @@ static void add_unescaped(struct csv *c, const char *p, size_t n, bool quoted)
         *o++ = p[i];
     }
     c->arena.n = (size_t)(o - c->arena.p);
-    add_cell(c, NULL, c->arena.n - from, quoted); /* its place is set when the record is done */
+    add_cell(c, NULL, c->arena.n - from, quoted); /* its pointer is set when the record is done, since the arena may move */
 }
 
-/* True when at `pos` the delimiter stands. MORE when that cannot be told yet. */
+/* True when the delimiter stands at `pos`. MORE when the window ends before that is known. */
 static enum step delimiter_at(const struct walk *k, size_t pos, bool *ret)
 {
     const struct dialect *d = k->c->d;
@@ -217,7 +217,7 @@ static enum step unquoted(struct walk *k)
                 if (pos + 1 == w->n && !w->end)
                     return STEP_MORE;
                 escaped = true;
-                size_t next; /* the escaped byte is none of ours, even if it has a place */
+                size_t next; /* the escaped byte has no meaning, even if it is in the index */
                 k->i++;
                 if (place(k, &next) && next == pos + 1)
                     continue;
@@ -244,7 +244,7 @@ static enum step unquoted(struct walk *k)
     }
 }
 
-/* The place of the quote that closes the cell whose opening quote stands at k->cell. */
+/* The index of the quote that closes the cell whose opening quote stands at k->cell. */
 static enum step closing_quote(struct walk *k, size_t *ret, bool *ret_escaped)
 {
     const struct window *w = k->w;
@@ -328,7 +328,7 @@ static enum step quoted(struct walk *k)
     return end_row(k, pos);
 }
 
-/* Only the first line is given; the others are read again. */
+/* Only the first line is the damaged record; the following lines are read again. */
 static bool first_line(struct walk *k)
 {
     size_t n, next;
@@ -374,7 +374,7 @@ static enum step plain_cells(struct walk *k)
     return STEP_CELL;
 }
 
-/* Cells without a place lie in the arena, in their order. */
+/* Cells without a pointer lie in the arena, in order. */
 static void place_unescaped(struct csv *c)
 {
     size_t used = 0;
@@ -425,12 +425,12 @@ bool csv_split(struct csv *c, struct window *w, struct csv_row *ret)
 
 /* --- repair --- */
 
-/* A damaged record, which is walked over without places: few are. */
+/* A damaged record is walked over byte by byte, without the index: few records are damaged. */
 struct mend {
     struct csv *c;
     const char *p;
     size_t n;
-    size_t barren; /* no quote before it closes a cell, unless it is the first behind the one that opens */
+    size_t barren; /* no quote before this position closes a cell, except perhaps the first after the opening one */
 };
 
 static bool has_delimiter(const struct mend *m, size_t at)

@@ -1,5 +1,5 @@
-/* Encodings of text files, all read as UTF-8. The inspector reads in a sandbox where iconv could not load its modules, and
- * damage must stay in its row: so the four encodings that occur are decoded here. */
+/* Encodings of text files, all read as UTF-8. They are decoded here, since the inspector's sandbox does not let iconv
+ * load its modules, and since damage must cost only the row that it is in. */
 #ifndef SIMBDP_READ_DECODE_H
 #define SIMBDP_READ_DECODE_H
 

@@ -21,7 +21,7 @@ struct dialect {
     enum encoding encoding;
     int skip_rows;   /* lines before the header */
     int header_rows; /* their cells are joined with '_' */
-    int footer_rows; /* rows at the end that are none; SNIFFED: those that look like a remark */
+    int footer_rows; /* rows at the end that are not records; SNIFFED: those that look like a remark */
     enum ragged ragged;
     /* What the sniffer found besides. */
     size_t n_cells;                             /* of most rows; 0: there are none */

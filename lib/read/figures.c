@@ -57,7 +57,7 @@ size_t figures_n_columns(const struct figures *f)
 
 size_t figures_find(struct figures *f, const char *name)
 {
-    size_t i = f->last + 1; /* rows are alike: it is the one behind the last, as a rule */
+    size_t i = f->last + 1; /* rows are alike, so mostly it is the column after the last one */
     if (i >= f->n_columns || strcmp(f->columns[i]->name, name) != 0)
         for (i = 0; i < f->n_columns && strcmp(f->columns[i]->name, name) != 0;)
             i++;
@@ -195,7 +195,7 @@ static int64_t n_values(const struct column *c)
     return n;
 }
 
-/* Where figures were added up it may not be known since when. */
+/* After figures were added up, the place of the first change may be unknown. */
 static bool is_mixed(const struct column *c)
 {
     bool others = false;

@@ -7,7 +7,7 @@
 
 struct figures;
 
-/* Columns beyond this have none. */
+/* Columns beyond this have no figures. */
 enum { FIGURES_MAX_COLUMNS = 256 };
 
 struct figures *figures_new(void);
@@ -18,7 +18,7 @@ void figures_column(struct figures *f, size_t i, const char *name);
 size_t figures_n_columns(const struct figures *f);
 /* The column of that name, made when it is new; FIGURES_MAX_COLUMNS when there are too many, or the name is too long. */
 size_t figures_find(struct figures *f, const char *name);
-/* Of columns whose names are longer there are none from now on. */
+/* Columns with longer names get no figures from now on. */
 void figures_limit_names(struct figures *f, size_t max);
 /* What is added from now on is of a message, whose number stands where a file has a line. */
 void figures_place(struct figures *f, int64_t place);

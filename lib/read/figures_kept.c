@@ -52,7 +52,7 @@ static void keep_registers(const struct column *c, unsigned char bits, struct bu
     json_strn(out, "registers", text, n);
 }
 
-/* False: they are none. */
+/* False: the text is not a valid set of registers. */
 static bool add_registers(struct column *c, const char *text, size_t n)
 {
     struct column other = {.bits = MIN_BITS};
@@ -122,7 +122,7 @@ static void keep_column(const struct column *c, unsigned char bits, struct buf *
     json_end(out, '}');
 }
 
-/* How many columns were kept. */
+/* Returns how many columns were written. */
 static size_t keep_columns(const struct figures *f, unsigned char bits, size_t max_bytes, struct buf *out)
 {
     size_t i = 0, begin = out->n;
@@ -193,7 +193,7 @@ static void add_int_range(const bson_t *doc, const char *min, const char *max, b
     *ret_max = first || b > *ret_max ? b : *ret_max;
 }
 
-/* Within the years that dates have here. */
+/* Clamps to the years that dates may have. */
 static int64_t a_time(int64_t ms)
 {
     return ms < -MAX_MS ? -MAX_MS : ms > MAX_MS ? MAX_MS : ms;

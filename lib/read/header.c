@@ -1,5 +1,5 @@
-/* Repaired names end with '_' and their column's number, so that no two of them are alike; they only have to differ from names
- * that the file has. */
+/* A repaired name ends with '_' and its column's number. So no two repaired names are equal, and each only has to differ from the
+ * names that the file has. */
 #include "header.h"
 #include "base/mem.h"
 #include "scan.h"
@@ -92,7 +92,7 @@ int header_check(struct header *h, struct err *e)
 /* --- repair --- */
 
 struct field {
-    char *name; /* that it is stored under */
+    char *name; /* the name it is stored under */
     size_t column;
 };
 
@@ -121,7 +121,7 @@ static char *field_of(const struct spec *s, const char *name)
     return u ? xstrdup(u->target) : spec_field_name(name, strlen(name));
 }
 
-/* Of the same name the first of the file comes first. */
+/* Columns of the same name in the order of the file. */
 static int by_field(const void *a, const void *b)
 {
     const struct field *x = a, *y = b;
@@ -140,7 +140,7 @@ static bool taken(const struct spec *s, const struct field *fields, size_t n, co
     return bsearch(field, fields, n, sizeof *fields, by_field_name);
 }
 
-/* Each try meets another name of the file, and numbers differ, so that all of them together are not many. */
+/* Each failed try met another name of the file, and the numbers differ, so the tries of all columns together are few. */
 static char *new_name(const struct spec *s, const struct field *fields, size_t n, const char *from, size_t column)
 {
     AUTO_FREE char *name = xasprintf("%s_%zu", *from ? from : "column", column + 1);

@@ -42,7 +42,7 @@ static void pass_string(struct json_scan *s, const char *p, size_t n)
     }
 }
 
-/* Of something that is neither object nor array: a string, or as far as it may be a number or a word. */
+/* Scans a value that is neither object nor array: a string, or the longest run of bytes that may be a number or a word. */
 static int scan_scalar(struct json_scan *s, const char *p, size_t n)
 {
     if (s->first != '"') {
@@ -128,13 +128,13 @@ static int row(struct json_split *j, struct json_row *ret, size_t n, size_t next
     return JSON_ROW;
 }
 
-/* n ends with a line end, which is not the record's. */
+/* The n bytes include a line end, which does not belong to the record. */
 static int row_of_line(struct json_split *j, struct json_row *ret, const char *p, size_t n)
 {
     size_t next = n;
     n -= n && p[n - 1] == '\n';
     n -= n && p[n - 1] == '\r';
-    if (j->spot > n) /* a string that its line's end cuts off */
+    if (j->spot > n) /* the string is cut off by the end of its line */
         j->spot = n;
     return row(j, ret, n, next);
 }
@@ -207,7 +207,7 @@ static int split_array(struct json_split *j, struct window *w, struct json_row *
 
 /* --- objects behind one another --- */
 
-/* The record is all of the line, from which on bytes were not looked at for its end. */
+/* The record is the whole line, whose end is at `from` or behind it. */
 static int whole_line(struct json_split *j, const struct window *w, size_t from, struct json_row *ret)
 {
     const char *p = w->p + w->at, *lf = memchr(p + from, '\n', w->n - w->at - from);
@@ -256,7 +256,7 @@ static int on_damage(struct json_split *j, const struct window *w, size_t lead, 
     return whole_line(j, w, at, ret);
 }
 
-/* A line that lost its end, and is whole as a line, is damaged; else the file was not sent to its end. */
+/* An unfinished value on a complete line is damage. Without a line end, the file was not sent to its end. */
 static int on_end(struct json_split *j, const struct window *w, size_t lead, struct json_row *ret, struct err *e)
 {
     if (!j->scan.next_line || memchr("{[,:", j->scan.last, 4) || j->discards)
@@ -264,7 +264,7 @@ static int on_end(struct json_split *j, const struct window *w, size_t lead, str
     return not_closed(j, w, lead, lead + j->scan.first_lf, ret);
 }
 
-/* Leaves out blank lines. The blanks before what a line begins with; at the end of what was read: SIZE_MAX. */
+/* Skips blank lines. Returns how many blanks precede the first byte of a line, or SIZE_MAX when the window ends first. */
 static size_t to_line(struct window *w)
 {
     size_t i = w->at;
@@ -290,7 +290,7 @@ static int split_lines(struct json_split *j, struct window *w, struct json_row *
     const char *p = w->p + w->at + lead;
     if (!j->scanning) {
         begin(j, *p);
-        j->by_line = *p != '{'; /* what reads rows says that it is no object */
+        j->by_line = *p != '{'; /* the row is refused later, since it is not an object */
     }
     if (j->by_line)
         return whole_line(j, w, lead, ret);
@@ -306,7 +306,7 @@ static int split_lines(struct json_split *j, struct window *w, struct json_row *
 
 /* --- */
 
-/* The first byte that is no blank tells. */
+/* The first byte that is not blank decides. */
 static int start(struct json_split *j, struct window *w)
 {
     size_t lead = to_line(w);
@@ -331,7 +331,7 @@ void json_discard(struct json_split *j, struct window *w)
 {
     size_t n = w->n - w->at;
     if (j->scan.first_lf)
-        j->scan.first_lf = 1; /* that there was one still counts */
+        j->scan.first_lf = 1; /* remember that there was one */
     j->scan.i = 0;
     j->spot = 0;
     j->discards = true;

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* A first line is a header when each of its cells is the name of a column. Quotes around names are looked through. */
+/* The first line is a header when each of its cells, without its quotes, is the name of a column. */
 static bool names_columns(const struct spec *spec, const char *p, size_t n)
 {
     const char *end = memchr(p, '\n', n), *delimiter = spec->delimiter;
@@ -80,14 +80,14 @@ static void take(struct message_rows *r)
     r->ends[r->n++] = r->elements.n;
 }
 
-/* Counts a refusal that is no row's. */
+/* Counts a refusal of the message as a whole. */
 static void count_reject(struct message_rows *rows, const char *rule)
 {
     if (rows->figures)
         figures_reject(rows->figures, -1, rule);
 }
 
-/* What the agreement says of a message's size; r: what became of the row. */
+/* Applies the agreement's limits of a message's rows and columns; r: the result so far. */
 static int keep_limits(const struct spec *s, const struct reader *rd, const struct record *rec, size_t seen, int r,
                        struct message_rows *rows, struct err *e)
 {
@@ -142,7 +142,7 @@ int message_read(const struct spec *spec, int64_t published_ms, const void *p, s
     if (r >= 0 && (got < 0 || !seen))
         count_reject(ret, got < 0 ? "format" : "empty");
     if (r >= 0 && got < 0)
-        r = e->code = ERR_FORMAT; /* a header that is no good, too, is this message's fault */
+        r = e->code = ERR_FORMAT; /* a bad header is also the fault of this message */
     if (r >= 0 && !seen)
         r = err_set(e, ERR_FORMAT, "the message has no rows");
     return r < 0 ? ERR_FORMAT : 0;

@@ -104,8 +104,8 @@ static int by_path(const void *a, const void *b)
     return strcmp(((const struct target *)a)->path, ((const struct target *)b)->path);
 }
 
-/* Fields of columns without a rule may meet those of others. After sorting, a field that lies within another follows it
- * with only fields of a lower byte than '.' between them; those are skipped. */
+/* Fields of columns without a rule may collide with those of others. After sorting, a field that lies within another follows it,
+ * with only fields between them whose next byte is lower than '.'; those are skipped. */
 static int check_paths(const struct target *t, size_t n, struct err *e)
 {
     AUTO_FREE struct target *s = xcalloc(n + 1, sizeof *s);
@@ -131,7 +131,7 @@ static bool has_column(char *const *columns, size_t n, const char *name)
     return false;
 }
 
-/* What the spec says of columns must fit the file's. */
+/* Checks the columns of the spec against those of the file. */
 static int check_header(const struct spec *s, char *const *columns, size_t n, struct err *e)
 {
     size_t declared = 0, found = 0;
@@ -160,7 +160,7 @@ static int check_header(const struct spec *s, char *const *columns, size_t n, st
     return 0;
 }
 
-/* What the columns are stored as; NULL where a constant goes over one. */
+/* The fields that columns are stored as; NULL where a constant replaces one. */
 struct names {
     char **v;
     size_t n;
@@ -192,7 +192,7 @@ int plan_new_csv(const struct spec *s, const struct dialect *d, char *const *col
         init_column(p, &p->columns[i], u, columns[i]);
         p->columns[i].usual_nulls = !s->null_given && p->columns[i].type == VALUE_auto && dialect_numbers(d, i);
         if (u && u->value)
-            continue; /* the constant goes over the file's */
+            continue; /* the constant replaces the column */
         fields[i] = u ? xstrdup(u->target) : spec_field_name(columns[i], strlen(columns[i]));
         if (!strcmp(fields[i], "_id"))
             r = err_set(e, ERR_CONFIG,
@@ -293,7 +293,7 @@ static int shown(size_t n)
     return n > SHOWN ? SHOWN : (int)n;
 }
 
-/* The text a rule looks at. */
+/* The text that a rule is applied to. */
 static const char *text_of(const struct value *v, char text[BSON_DECIMAL128_STRING + 8], size_t *ret_n)
 {
     if (v->p) {
@@ -406,7 +406,7 @@ static inline char *put_key(char *o, char type, const struct op *op)
     if (op->long_key)
         memcpy(o, op->long_key, op->n_key);
     else
-        memcpy(o, op->key, KEY_ROOM); /* there is room; a fixed size is a few moves */
+        memcpy(o, op->key, KEY_ROOM); /* a copy of fixed size compiles to a few moves; there is room for it */
     return o + op->n_key;
 }
 
@@ -530,7 +530,7 @@ static int convert(struct plan *p, size_t i, const struct cell *cell, struct rec
     return c->checked ? plan_check_value(p, c, v, rec, (int)i + 1) : 0;
 }
 
-/* The row ends before it. */
+/* The row ends before this cell. */
 static int no_cell(struct plan *p, size_t i, struct record *rec)
 {
     const struct column *c = &p->columns[i];

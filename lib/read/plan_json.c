@@ -1,4 +1,4 @@
-/* JSON records, and JSON in the cells of CSV. libbson parses; what it would take and lose, json_trap finds before. */
+/* JSON records, and JSON in the cells of CSV. libbson parses; json_trap first refuses what libbson would accept but not keep. */
 #include "base/json.h"
 #include "base/mem.h"
 #include "plan_parts.h"
@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* libbson takes the first object and leaves what follows it, and wraps integers of more than 64 bits: both would lose data
- * without a word. NULL when neither is the case, else what is wrong, and where. */
+/* libbson ignores what follows the first object, and wraps integers of more than 64 bits: both would lose data silently. Returns
+ * NULL when neither is the case, else what is wrong, and where. */
 static const char *json_trap(const char *p, size_t n, size_t *ret_at)
 {
     int depth = 0;
@@ -51,7 +51,7 @@ static int by_key(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* MongoDB would store both members and readers would see either; which one was meant nobody can tell. */
+/* MongoDB would store both members of the same name, readers would see either, and nobody could tell which was meant. */
 static bool has_twin_keys(const bson_t *doc, bool deep)
 {
     AUTO_FREE const char **keys = NULL;
@@ -99,7 +99,7 @@ bool plan_json_cell(struct plan *p, const struct cell *c, struct value *v)
     return true;
 }
 
-/* A number of JSON without a fraction, as `type`; false: it is none of that type. */
+/* A JSON number without a fraction, as `type`; false: it does not fit that type. */
 static bool convert_integer(enum value_type type, const bson_iter_t *it, struct value *v)
 {
     char text[24];
@@ -330,7 +330,7 @@ int plan_json(struct plan *p, struct record *rec, struct buf *out)
         return plan_refuse(p, rec, "json", 0, "%s", trap);
     }
     if (!bson_init_from_json(&doc, rec->raw, (ssize_t)rec->n, &be)) {
-        bson_init(&doc); /* it has been destroyed */
+        bson_init(&doc); /* libbson has destroyed it */
         for (char *c = be.message; *c; c++)
             if ((unsigned char)*c < 0x20)
                 *c = ' ';

@@ -54,7 +54,7 @@ bool quality_add_kept(struct quality *q, const bson_t *kept)
     add(&q->rejects, kept, "rejects");
     if (until > q->until_ms && until <= MAX_COUNT)
         q->until_ms = until;
-    figures_place(q->figures, 1); /* where a column changes its kind is told as of messages */
+    figures_place(q->figures, 1); /* the place where a column changes its kind is a message, not a line */
     figures_add_kept(q->figures, kept);
     return true;
 }

@@ -1,9 +1,9 @@
 /* The window holds the input from the start of the current record on. A record is split in place when it is complete;
  * otherwise the window is read on (at most to max_row_bytes and two blocks) and the record is split again.
  *
- * Rows at the end of a CSV file that are remarks ("Total: 7", "(3 rows)") are not records. Since only the end of the file
- * shows that they are some, a row that may be one is looked behind: up to FOOTER_AHEAD bytes, and only if the file ends
- * there and nothing but such rows follows, all of them are left out. */
+ * Rows at the end of a CSV file that are remarks ("Total: 7", "(3 rows)") are not records. Only the end of the file shows what
+ * they are. So behind a row that may be a remark up to FOOTER_AHEAD bytes are read ahead. If the file ends there and only such
+ * rows follow, all of them are left out. */
 #include "reader.h"
 #include "base/mem.h"
 #include "header.h"
@@ -134,7 +134,7 @@ static void note_repair(struct record *rec, const char *rule, const char *what, 
     rec->spot = spot;
 }
 
-/* The cells of a damaged record, where they are to be had. */
+/* The cells of a damaged record, as far as they can be told apart. */
 static void mend_quotes(struct reader *r, struct record *rec, const struct csv_row *row)
 {
     if (repairs(r) && !strcmp(row->rule, "quote") && csv_repair(&r->csv, &r->w, row)) {
@@ -212,7 +212,7 @@ static int is_footer(const struct reader *r, const struct csv_row *row)
 
 /* --- records --- */
 
-/* The record is longer than may be held: gives its beginning. */
+/* The record is longer than the limit: gives its beginning. */
 static void give_beginning(const struct reader *r, struct record *rec)
 {
     *rec = (struct record){.raw = r->w.p + r->w.at,
@@ -232,7 +232,7 @@ static bool is_too_much(const struct reader *r)
     return r->w.n - r->w.at > r->max_row + 2 * WINDOW_BLOCK;
 }
 
-/* Skips the rest of what is too long; an unclosed quote costs its first line only. 1: a record is given, 0: nothing to give. */
+/* Skips the rest of a record that is too long; an unclosed quote costs only its first line. 1: there is a record, 0: there is none. */
 static int too_long_csv(struct reader *r, struct record *rec)
 {
     size_t n = 0, next = 0;
@@ -270,7 +270,7 @@ static int split_csv(struct reader *r, struct record *rec, struct csv_row *row)
     return complete ? 1 : 2;
 }
 
-/* 1: it was one, and is passed over; 2: more must be read to tell. */
+/* Skips a footer: 1 when there was one, 2 when more must be read to tell. */
 static int pass_footer(struct reader *r, const struct csv_row *row)
 {
     if (!r->has_header || r->skip_to_line_end || !r->dialect.footer_rows)
@@ -367,7 +367,7 @@ static int name_columns(struct reader *r, struct err *e)
     }
     if (n == 0)
         return 0;
-    /* As many as most rows have, or else the first row, which stays where it is. */
+    /* As many columns as most rows have, or else as the first row, which is not consumed. */
     size_t n_columns = r->dialect.n_cells ? r->dialect.n_cells : r->csv.n_cells;
     if (r->spec->fixed_columns) {
         n_columns = 0;
@@ -472,7 +472,7 @@ static int start_file(struct reader *r, struct err *e)
     return 0;
 }
 
-/* In r->why: what is said of a row with so many cells, behind what was repaired in it before. */
+/* Appends to r->why, behind earlier repairs of the row, what is wrong with its number of cells. */
 static void describe_ragged(struct reader *r, const struct record *rec, size_t have, size_t want)
 {
     static const char others[] = {';', ',', '\t', '|'};
@@ -491,7 +491,7 @@ static void describe_ragged(struct reader *r, const struct record *rec, size_t h
     }
 }
 
-/* A row whose number of cells is not the table's. */
+/* A row with more or fewer cells than the table has columns. */
 static void check_ragged(struct reader *r, struct record *rec)
 {
     size_t have = r->csv.n_cells, want = r->header.n, spot = 0;
@@ -513,7 +513,7 @@ static void check_ragged(struct reader *r, struct record *rec)
     }
 }
 
-/* Files put behind one another repeat their header. */
+/* Concatenated files repeat their header. */
 static bool is_header_again(const struct reader *r)
 {
     if (r->header.n < 2 || r->dialect.header_rows != 1 || r->csv.n_cells != r->header.n || !r->csv.cells[0].n ||
@@ -574,7 +574,7 @@ int reader_json_row(const struct spec *spec, struct record *rec, struct buf *out
     AUTO_PLAN struct plan *p = plan_new_json(spec);
     int r = plan_json(p, rec, out);
     if (r < 0)
-        rec->reject = "not an object that can be stored"; /* the text went with the plan */
+        rec->reject = "not an object that can be stored"; /* the plan's own text is freed with it */
     return r;
 }
 

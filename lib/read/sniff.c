@@ -11,7 +11,7 @@
 
 enum { MAX_ROWS = 1000, MAX_KEPT = 64, MAX_PATTERNS = 64, MAX_HEADER = 3 };
 
-/* In order of preference among equals. */
+/* Candidates, in order of preference among equals. */
 static const char *const delimiters[] = {",",   ";",  "\t", "|", "||",   "::",   ";;", "|~|", "~|~",
                                          "|#|", "<>", "~",  "^", "\x1f", "\x01", ", ", "; "};
 
@@ -30,7 +30,7 @@ static void add_why(char *why, size_t size, const char *fmt, ...)
     va_end(ap);
 }
 
-/* How many rows hold bytes that are no UTF-8, and whether those could all be letters of a Western European encoding. */
+/* How many rows hold bytes that are not UTF-8, and whether all of these could be letters of a Western European encoding. */
 struct bytes_seen {
     size_t rows_utf8, rows_other, c1, holes, odd_places;
 };
@@ -131,7 +131,7 @@ static enum line_end sniff_line_end(const char *p, size_t n)
     return !lf && cr ? LINE_CR : lf && cr > lf / 10 ? LINE_ANY : LINE_LF;
 }
 
-/* What one candidate makes of the sample. */
+/* How the sample splits with one candidate. */
 struct trial {
     size_t rows, damaged, several; /* several: rows of more than one cell */
     size_t usual, n_usual;         /* the most frequent number of cells above one, and how many rows have it */
@@ -207,7 +207,7 @@ static struct trial try_dialect(const struct dialect *d, const char *p, size_t n
         sum += (double)patterns[i].rows * (columns > 1 ? columns - 1 : 0.001) / columns;
         if (t.several * 3 >= t.rows && patterns[i].cells == 1)
             continue;
-        if (patterns[i].rows > t.n_usual) { /* of equals, the one that came first */
+        if (patterns[i].rows > t.n_usual) { /* among equals, the first */
             t.n_usual = patterns[i].rows;
             t.usual = patterns[i].cells;
         }
@@ -239,7 +239,7 @@ static const char *sniff_weak_delimiter(struct dialect *d, const char *p, size_t
     return NULL;
 }
 
-/* A delimiter that ends with a blank is one only where no other follows a bare one. */
+/* A delimiter that ends with a blank counts only where the same delimiter never stands without the blank. */
 static bool always_followed(const char *p, size_t n, const char *delimiter)
 {
     for (size_t i = 0; i + 1 < n; i++)
@@ -369,7 +369,7 @@ static enum kind kind_of(const struct cell *c)
     return value_parse(VALUE_double, c->p, c->n, &v) || value_parse(VALUE_datetime, c->p, c->n, &v) ? KIND_NUMBER : KIND_WORD;
 }
 
-/* Full rows only (as many cells as most). *ret_preamble gets the lines before the first. */
+/* Full rows only (with as many cells as most have). *ret_preamble: the number of lines before the first of them. */
 static void look_at_rows(const struct spec *s, const struct dialect *d, const char *p, size_t n, bool whole, size_t usual,
                          struct first_rows *f, int *ret_preamble)
 {

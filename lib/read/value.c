@@ -278,7 +278,7 @@ bool value_parse(enum value_type want, const char *p, size_t n, struct value *re
     }
 }
 
-/* A double gives 15 significant digits back as they were (DBL_DIG); for more, print it and look. */
+/* 15 significant digits survive in a double (DBL_DIG). With more, it is printed and compared. */
 static bool prints_back(const char *p, size_t n, double d, size_t decimals)
 {
     char back[NUMBER_MAX + 8];

@@ -76,7 +76,7 @@ static int by_name(const struct row *a, const struct row *b)
     return c ? c : strcmp(a->app, b->app);
 }
 
-/* Order of rows: texts ascending, figures descending, so that what deserves a look comes first; unknown figures last. */
+/* Sort order: texts ascending, figures descending, so that the busiest rows come first; unknown figures last. */
 static int by_column(const void *pa, const void *pb, void *arg)
 {
     const struct row *a = pa, *b = pb;
@@ -125,7 +125,7 @@ static const struct column {
 enum { N_COLUMNS = sizeof columns / sizeof *columns, NAME_END = 32, DECISION_INDENT = 8 };
 static const char decision_name[] = "DECISION";
 
-/* The highest rank that there is room for (0: for all). */
+/* The highest rank of columns that fit the width (0: all fit). */
 static int rank_shown(size_t room)
 {
     for (int rank = 9; room && rank > 1; rank--) {
@@ -160,7 +160,7 @@ static void add_figure(struct buf *b, const struct row *r, const struct column *
     buf_addf(b, " %*s", c->width, inst);
 }
 
-/* The last decision is shown whole: behind the figures, or on lines below where it is too long. */
+/* The last decision is never cut: it follows the figures, or stands on lines of its own where it is too long. */
 static void add_row(struct buf *b, const struct row *r, size_t room)
 {
     AUTO_BUF struct buf decision = {0};
@@ -222,7 +222,7 @@ static bool next_refused(bson_iter_t *it, bool issues, struct buf *b)
 {
     bson_t t;
     bson_iter_t field;
-    (void)issues; /* each is one */
+    (void)issues; /* every refusal is an issue */
     if (!json_next_doc(it, &t) || !bson_iter_init(&field, &t))
         return false;
     const char *tenant = json_get_str(&t, "tenant_id", "");
@@ -234,9 +234,9 @@ static bool next_refused(bson_iter_t *it, bool issues, struct buf *b)
     return true;
 }
 
-/* What stands below the stream apps: tenants whose files wait, batch apps that report, refused reports. */
+/* The blocks below the stream apps: tenants whose files wait, batch apps that report, refused reports. */
 static const struct section {
-    const char *key, *header; /* heading of the block; NULL: it needs none */
+    const char *key, *header; /* heading of the block; NULL: none */
     bool (*next)(bson_iter_t *it, bool issues, struct buf *b);
 } sections[] = {
     {"batch", "FILES OF TENANT            QUEUED     HELD  RUNNING UNFINISHED  WAITS FOR", next_batch},
