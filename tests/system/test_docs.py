@@ -31,10 +31,10 @@ def file_of(text):
 
 
 class Page:
-    """The blocks of a page, and which of them were run."""
+    """The blocks of a page (or of some, one after the other), and which of them were run."""
 
-    def __init__(self, name, home):
-        self.home, self.todo = home, [b for b in blocks(ROOT / name) if b[0] != "text"]
+    def __init__(self, name, home, *more):
+        self.home, self.todo = home, [b for n in (name, *more) for b in blocks(ROOT / n) if b[0] != "text"]
         self.dir = home.base / "empty"
         self.dir.mkdir()
         for folder in ("build", "clientlib", "scripts", "tenants"):
@@ -198,7 +198,7 @@ def test_the_tenants_guide(home):
     home.tenant()
     home.profiles(rlimits="nofile = 256;")
     (home.path / "apps/acme").mkdir(exist_ok=True)
-    with Page("docs/tenant-guide.md", home) as page:
+    with Page("docs/tenant-guide.md", home, "docs/tenant-streams.md") as page:
         page.start()
         page.run_shell()
         page.end()
@@ -259,4 +259,4 @@ def test_the_page_of_operations(make_home):
     assert "warning" not in r.stdout.replace("/usr/local/bin/page", ""), r.stdout
 
 
-RUN = {"README.md", "tenant-guide.md", "wire.md", "reports.md", "operations.md"}
+RUN = {"README.md", "tenant-guide.md", "tenant-streams.md", "wire.md", "reports.md", "operations.md"}
