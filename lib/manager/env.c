@@ -48,6 +48,7 @@ void env_add_common(struct run_spec *s, const struct env_tenant *t, const char *
         {"TMPDIR", app_dir},
         {"MONGO_URL", t->mongo_url ? t->mongo_url : ""},
         {"MONGO_DATABASE", t->database},
+        {"MONGOC_DISABLE_SHM", "1"}, /* of libmongoc: a killed app would leave a file in the host's /dev/shm */
         {"SIMBDP_TENANT_ID", t->id},
         {"SIMBDP_APP", app},
         {"SIMBDP_RUN_ID", run_id},

@@ -232,7 +232,8 @@ static bool is_too_much(const struct reader *r)
     return r->w.n - r->w.at > r->max_row + 2 * WINDOW_BLOCK;
 }
 
-/* Skips the rest of a record that is too long; an unclosed quote costs only its first line. 1: there is a record, 0: there is none. */
+/* Skips the rest of a record that is too long; an unclosed quote costs only its first line. 1: there is a record, 0: there is none.
+ */
 static int too_long_csv(struct reader *r, struct record *rec)
 {
     size_t n = 0, next = 0;

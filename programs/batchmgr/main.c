@@ -51,6 +51,7 @@
 #include <fcntl.h>
 #include <mongoc/mongoc.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/sysinfo.h>
 
 /* ---- what modules need of others further up the way ---- */
@@ -232,6 +233,7 @@ int main(int argc, char **argv)
     if (argc != 1)
         return fputs(usage, stderr), 2;
     m.started_wall_ms = clk_wall_ms();
+    setenv("MONGOC_DISABLE_SHM", "1", 1); /* its counters, in a file of /dev/shm that stays after a kill */
     mongoc_init();
     mongoc_log_set_handler(NULL, NULL);
     evthread_use_pthreads();

@@ -32,6 +32,7 @@
 #include <fcntl.h>
 #include <sodium.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 
@@ -306,6 +307,7 @@ int main(int argc, char **argv)
     }
     if (sodium_init() < 0)
         return 1;
+    setenv("MONGOC_DISABLE_SHM", "1", 1); /* its counters, in a file of /dev/shm that stays after a kill */
     mongoc_init();
     mongoc_log_set_handler(NULL, NULL);
     int r = argc == 2 && !strcmp(argv[1], "--probe")    ? probe(getenv("MONGO_URL"))

@@ -376,6 +376,7 @@ def test_a_manager_changes_its_parts_of_the_home_and_nothing_else(make_home, man
     base = json.loads((home.path / "state/uids.json").read_text())["uid_base"]
     (pid,), (warden,) = home.pids(manager), home.pids("simbdp-warden", f"simbdp-warden {manager} ")
     assert os.stat(f"/proc/{pid}").st_uid == base + role
+    until(lambda: (home.path / "apps/acme").stat().st_mode & 0o777 == 0o750, home.path / "apps", what="the warden to give apps/acme to the tenant")
     kept = "+chown,+dac_override,+fowner" + (",+lease" if manager == "batchmgr" else "")
     before = {str(p): (p.lstat().st_mode, p.lstat().st_uid, p.lstat().st_mtime_ns) for p in [beside, *home.path.glob("conf/**/*"), *home.path.glob("apps/**/*"), *home.path.glob("bin/*"), *home.path.glob("keys/**/*")]}
     r = subprocess.run(["nsenter", f"--mount=/proc/{pid}/ns/mnt", "setpriv", f"--reuid={base + role}", f"--regid={base + role}", "--clear-groups", "--no-new-privs",

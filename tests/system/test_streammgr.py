@@ -222,26 +222,26 @@ def test_orders_with_epoch_and_expiry(platform):
     def ask(**rq):
         return platform.control(rq, "streammgr.sock")
     epoch = ask(op="apps")["epoch"]
-    assert ask(op="scale", tenant="acme", app="store", count=2, epoch=epoch, pin=True)["ok"]  # the monitor is to keep out of this
+    assert ask(op="scale", tenant_id="acme", app="store", count=2, epoch=epoch, pin=True)["ok"]  # the monitor is to keep out of this
     wait_app(platform, lambda a: a["running"] == 2)
     for _ in range(3):
-        assert ask(op="scale", tenant="acme", app="store", count=2, epoch=epoch)["ok"]
+        assert ask(op="scale", tenant_id="acme", app="store", count=2, epoch=epoch)["ok"]
     assert app(platform)["instances"] == 2
-    stale = ask(op="scale", tenant="acme", app="store", count=1, epoch=epoch - 1)
+    stale = ask(op="scale", tenant_id="acme", app="store", count=1, epoch=epoch - 1)
     assert not stale["ok"] and "earlier streammgr" in stale["error"]
-    late = ask(op="scale", tenant="acme", app="store", count=1, epoch=epoch, expires_ms=1000)
+    late = ask(op="scale", tenant_id="acme", app="store", count=1, epoch=epoch, expires_ms=1000)
     assert not late["ok"] and "expired" in late["error"]
     for rq in ({"op": "scale"}, {"op": "scale", "tenant_id": "acme", "app": "store", "count": "x"}, {"op": "nonsense"}, {"op": "start", "tenant_id": "nobody", "app": "x"}):
         assert not platform.control(rq, "streammgr.sock")["ok"]
     assert app(platform)["instances"] == 2
-    assert ask(op="scale", tenant="acme", app="store", count=3, epoch=epoch, seq=7, expires_ms=int(time.time() * 1000) + 300)["ok"]
-    old = ask(op="scale", tenant="acme", app="store", count=1, epoch=epoch, seq=6)
+    assert ask(op="scale", tenant_id="acme", app="store", count=3, epoch=epoch, seq=7, expires_ms=int(time.time() * 1000) + 300)["ok"]
+    old = ask(op="scale", tenant_id="acme", app="store", count=1, epoch=epoch, seq=6)
     assert not old["ok"] and "older" in old["error"]
     until(lambda: '"order_expired"' in (platform.path / "logs/streammgr.log").read_text(), platform.path / "logs", what="the order's end")
     assert wait_app(platform, lambda a: a["running"] == 3)["desired"] == 3, "whoever ordered is gone, the count holds"
     os.kill(platform.pids("streammgr")[0], signal.SIGKILL)
     until(lambda: streammgr_answers(platform) and ask(op="apps")["epoch"] != epoch, platform.path / "state", what="another epoch")
-    assert "earlier streammgr" in ask(op="scale", tenant="acme", app="store", count=1, epoch=epoch)["error"]
+    assert "earlier streammgr" in ask(op="scale", tenant_id="acme", app="store", count=1, epoch=epoch)["error"]
     assert wait_app(platform, lambda a: a["running"] == 3)["desired"] == 3
     sock = json.loads((platform.path / "state/endpoints.json").read_text())["streammgr"]["ipc"]
     mode, group = os.stat(sock).st_mode & 0o777, os.stat(sock).st_gid
