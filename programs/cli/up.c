@@ -341,16 +341,22 @@ static int next_tick_ms(const struct up *u)
     return busy ? TICK_MS : -1;
 }
 
-/* The checks have the databases open. Who asked for `down` may then do with the home's files as he likes. */
-static void stop_warnings(struct up *u)
+/* Waits until reaping has set *pid to 0, or for so long. */
+static void wait_for_end(struct up *u, const pid_t *pid, int64_t ms)
 {
-    int64_t until = clk_now_ms() + WARNINGS_WAIT_MS;
-    while (u->warnings && clk_now_ms() < until) {
+    int64_t until = clk_now_ms() + ms;
+    while (*pid && clk_now_ms() < until) {
         struct pollfd f = {u->sigfd, POLLIN, 0};
         poll(&f, 1, TICK_MS);
         on_signal(u);
         reap(u);
     }
+}
+
+/* The checks have the databases open. Who asked for `down` may then do with the home's files as he likes. */
+static void stop_warnings(struct up *u)
+{
+    wait_for_end(u, &u->warnings, WARNINGS_WAIT_MS);
     if (u->warnings) {
         kill(-u->warnings, SIGKILL); /* a group of its own; not reaped, so the id is still its own */
         waitpid(u->warnings, NULL, 0);
@@ -360,16 +366,10 @@ static void stop_warnings(struct up *u)
 
 static void stop_program(struct up *u, struct program *p)
 {
-    int64_t until = clk_now_ms() + TERM_WAIT_MS;
     if (!p->pid)
         return;
     kill(p->pid, SIGTERM); /* it is our child and was not reaped, so the pid is still its own */
-    while (p->pid && clk_now_ms() < until) {
-        struct pollfd f = {u->sigfd, POLLIN, 0};
-        poll(&f, 1, TICK_MS);
-        on_signal(u);
-        reap(u);
-    }
+    wait_for_end(u, &p->pid, TERM_WAIT_MS);
     if (p->pid) {
         log_warn("kill", NULL, NULL, "%s does not end after SIGTERM", p->name);
         kill(p->pid, SIGKILL);

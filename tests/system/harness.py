@@ -143,7 +143,7 @@ class Mongo:
         (self.dir / "data").mkdir(exist_ok=True)
         mongo = RELEASE / "embedded-mongo"
         self.process = subprocess.Popen(
-            ["java", "-XX:VMOptionsFile=jvm.options", "-Xmx512m", "-XX:TieredStopAtLevel=1", *self.jvm, "-cp", "EmbeddedMongo.jar", "EmbeddedMongo",
+            ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:SharedArchiveFile=EmbeddedMongo.jsa", *self.jvm, "-cp", "EmbeddedMongo.jar", "EmbeddedMongo",
              "--home", str(self.dir), "--port", str(self.port), "--data", str(self.dir / "data"),
              "--users", str(self.dir / "access")], cwd=mongo, stderr=subprocess.PIPE, text=True)
         line = self.process.stderr.readline()
