@@ -57,7 +57,7 @@ static int master_key(const struct home *h, unsigned char key[32], struct err *e
     return r < 0 ? err_sys(e, r, "cannot use %s/keys/master.key; restore it from a backup", h->path) : 0;
 }
 
-int mongo_users_secret(const struct home *h, const char *purpose, const char *who, char out[ACCESS_SECRET_SIZE], struct err *e)
+int mongo_users_secret(const struct home *h, const char *purpose, const char *who, char out[MONGO_USERS_SECRET_SIZE], struct err *e)
 {
     unsigned char key[32], hash[16];
     AUTO_FREE char *text = xasprintf("%s:%s", purpose, who);
@@ -65,7 +65,7 @@ int mongo_users_secret(const struct home *h, const char *purpose, const char *wh
     if (r < 0)
         return r;
     crypto_generichash(hash, sizeof hash, (const unsigned char *)text, strlen(text), key, sizeof key);
-    sodium_bin2hex(out, ACCESS_SECRET_SIZE, hash, sizeof hash);
+    sodium_bin2hex(out, MONGO_USERS_SECRET_SIZE, hash, sizeof hash);
     return 0;
 }
 
@@ -91,13 +91,13 @@ static bool is_of_group(const struct home *h, const char *path, int64_t gid)
 int mongo_users_write(const struct home *h, const struct conf *c, struct err *e)
 {
     AUTO_BUF struct buf b = {0}, old = {0};
-    char secret[ACCESS_SECRET_SIZE];
+    char secret[MONGO_USERS_SECRET_SIZE];
     const int64_t gid = geteuid() == 0 ? uid_in_block(c->platform.uid_base, UID_MONGO) : -1;
     int r = mongo_users_secret(h, "mongo", "*", secret, e);
-    buf_addf(&b, "%s %s * -1\n", ACCESS_PLATFORM, secret);
+    buf_addf(&b, "%s %s * -1\n", MONGO_USERS_PLATFORM, secret);
     for (size_t i = 0; r == 0 && i < c->n_tenants; i++) {
         r = mongo_users_secret(h, "mongo", c->tenants[i].id, secret, e);
-        buf_addf(&b, "%s_%s %s %s %" PRId64 "\n", ACCESS_PLATFORM, c->tenants[i].id, secret, c->tenants[i].database,
+        buf_addf(&b, "%s_%s %s %s %" PRId64 "\n", MONGO_USERS_PLATFORM, c->tenants[i].id, secret, c->tenants[i].database,
                  c->tenants[i].max_database_bytes);
     }
     if (r == 0)
@@ -110,11 +110,11 @@ int mongo_users_write(const struct home *h, const struct conf *c, struct err *e)
 
 int mongo_users_url(const struct home *h, int port, const char *who, const char *database, char **ret, struct err *e)
 {
-    char secret[ACCESS_SECRET_SIZE];
+    char secret[MONGO_USERS_SECRET_SIZE];
     const bool all = !strcmp(who, "*");
     int r = mongo_users_secret(h, "mongo", who, secret, e);
     if (r == 0)
-        *ret = xasprintf("mongodb://%s%s%s:%s@127.0.0.1:%d/%s?authSource=admin&authMechanism=SCRAM-SHA-256", ACCESS_PLATFORM,
+        *ret = xasprintf("mongodb://%s%s%s:%s@127.0.0.1:%d/%s?authSource=admin&authMechanism=SCRAM-SHA-256", MONGO_USERS_PLATFORM,
                          all ? "" : "_", all ? "" : who, secret, port, strcmp(database, "*") ? database : "");
     return r;
 }

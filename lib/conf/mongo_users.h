@@ -6,11 +6,12 @@
 #include "host/home.h"
 
 /* The secret, as 32 hex digits: keyed BLAKE2b of "<purpose>:<who>". Makes keys/master.key when it is missing. */
-#define ACCESS_SECRET_SIZE 33
-int mongo_users_secret(const struct home *h, const char *purpose, const char *who, char out[ACCESS_SECRET_SIZE], struct err *e);
+#define MONGO_USERS_SECRET_SIZE 33
+int mongo_users_secret(const struct home *h, const char *purpose, const char *who, char out[MONGO_USERS_SECRET_SIZE],
+                       struct err *e);
 
 /* The platform's user on a MongoDB that the home runs. A tenant's user is this, "_" and the tenant's id. */
-#define ACCESS_PLATFORM "simbdp"
+#define MONGO_USERS_PLATFORM "simbdp"
 
 /* Writes keys/mongo/users, which the embedded MongoDB reads: a line "USER SECRET DATABASE MAX_BYTES" for each user, which are the
  * platform, with every database, and each tenant, with its own. As root, the server's own group may read the file. */

@@ -134,7 +134,7 @@ int keeper_tenants(struct keeper *k, struct tenant_state **ret, size_t *ret_n, s
         return e->code;
     if (json_get_iter(doc, "tenants", &it))
         while (json_next_doc(&it, &one)) {
-            *ret = xrealloc(*ret, (*ret_n + 1) * sizeof **ret);
+            *ret = xgrow(*ret, *ret_n, sizeof **ret);
             (*ret)[(*ret_n)++] =
                 (struct tenant_state){xstrdup(json_get_str(&one, "id", "")), json_get_i64(&one, "uid", -1),
                                       json_get_bool(&one, "suspended", true), json_get_bool(&one, "removed", true)};

@@ -64,8 +64,7 @@ static bool has_twin_keys(const bson_t *doc, bool deep)
     if (!bson_iter_init(&it, doc))
         return false;
     while (!twins && bson_iter_next(&it)) {
-        if ((n & (n + 1)) == 0)
-            keys = xrealloc(keys, (2 * n + 2) * sizeof *keys);
+        keys = xgrow(keys, n, sizeof *keys);
         keys[n++] = bson_iter_key(&it);
         if (deep && BSON_ITER_HOLDS_DOCUMENT(&it))
             bson_iter_document(&it, &size, &b);

@@ -57,8 +57,7 @@ int tree_signal(int sig)
     for (struct dirent *ent; d && (ent = readdir(d));) {
         if (!isdigit((unsigned char)ent->d_name[0]))
             continue;
-        if ((n & (n + 1)) == 0)
-            v = xrealloc(v, (2 * n + 2) * sizeof *v);
+        v = xgrow(v, n, sizeof *v);
         v[n++] = (struct proc){(pid_t)atoi(ent->d_name), parent_of(ent->d_name), false};
     }
     if (d)

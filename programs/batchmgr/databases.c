@@ -65,7 +65,7 @@ bool databases_serve(const struct tenant *t)
 /* On a server with users: the platform's URL with the tenant's name, secret and database. NULL: there is no such. */
 static char *url_of_user(struct databases *d, const struct conf_tenant *c)
 {
-    char secret[ACCESS_SECRET_SIZE];
+    char secret[MONGO_USERS_SECRET_SIZE];
     AUTO_FREE char *user = xasprintf("simbdp_%s", c->id);
     if (mongo_users_secret(&d->m->home, "mongo", c->id, secret, NULL) < 0)
         return NULL;
@@ -95,12 +95,12 @@ static void order_users(struct databases *d)
     int n = 0;
     for (size_t i = 0; i < conf->n_tenants; i++) {
         const struct conf_tenant *c = &conf->tenants[i];
-        char own[ACCESS_SECRET_SIZE];
+        char own[MONGO_USERS_SECRET_SIZE];
         if (*c->mongo_url || mongo_users_secret(&d->m->home, "mongo", c->id, own, NULL) < 0)
             continue;
         v[n++] = (struct health_user){xasprintf("simbdp_%s", c->id), xstrdup(own), xstrdup(c->database)};
     }
-    char secret[ACCESS_SECRET_SIZE];
+    char secret[MONGO_USERS_SECRET_SIZE];
     if (d->kind == KIND_mongod && mongo_users_secret(&d->m->home, "mongo", "*", secret, NULL) == 0)
         health_set_admin(server_of(d, d->url), "simbdp", secret);
     health_set_users(server_of(d, d->url), v, n, conf->platform.allow_shared_credentials);

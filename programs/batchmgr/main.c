@@ -98,7 +98,7 @@ static void on_spawner_ready(void *arg)
 /* What needs the rights that are given up with enter_room. */
 static int start_with_rights(struct batchmgr *m, const struct conf *c, struct err *e)
 {
-    char secret[ACCESS_SECRET_SIZE];
+    char secret[MONGO_USERS_SECRET_SIZE];
     cgroup_probe(&m->cgroups, m->home.tag);
     isolation_probe(&m->isolation, &m->home);
     int r = mongo_users_secret(&m->home, "mongo", "*", secret, e); /* makes the key where there is none */

@@ -26,8 +26,7 @@ struct recovery {
 static void on_live_file(void *arg, struct file *f)
 {
     struct recovery *rec = arg;
-    if ((rec->n & (rec->n + 1)) == 0)
-        rec->v = xrealloc(rec->v, (2 * rec->n + 2) * sizeof *rec->v);
+    rec->v = xgrow(rec->v, rec->n, sizeof *rec->v);
     rec->v[rec->n++] = f;
     file_add(rec->m, f);
 }

@@ -167,7 +167,7 @@ static int plan_embedded(const struct home *h, const struct conf *c, struct mong
 static int plan_mongod(const struct home *h, char *mongod, struct mongo_plan *p, struct err *e)
 {
     const int port = port_of(p->listener);
-    char secret[ACCESS_SECRET_SIZE];
+    char secret[MONGO_USERS_SECRET_SIZE];
     int r = mongo_users_secret(h, "mongo", "*", secret, e);
     if (r == 0)
         r = fd_mkdirs(h->dirfd, "state/mongod", 0700);
@@ -182,7 +182,7 @@ static int plan_mongod(const struct home *h, char *mongod, struct mongo_plan *p,
     add_arg(p, home_path(h, "state/mongod"));
     add_arg(p, xstrdup("--port"));
     add_arg(p, xasprintf("%d", port));
-    p->url = xasprintf("mongodb://%s:%s@127.0.0.1:%d/?authSource=admin", ACCESS_PLATFORM, secret, port);
+    p->url = xasprintf("mongodb://%s:%s@127.0.0.1:%d/?authSource=admin", MONGO_USERS_PLATFORM, secret, port);
     return 0;
 }
 

@@ -81,8 +81,7 @@ static void fill(sqlite3 *db, struct figures *f, int64_t since_ms)
     sqlite3_bind_text(s, 1, f->tenant, -1, SQLITE_STATIC);
     sqlite3_bind_int64(s, 2, since_ms);
     while (sqlite3_step(s) == SQLITE_ROW) {
-        if ((f->n_seconds & (f->n_seconds + 1)) == 0)
-            f->seconds = xrealloc(f->seconds, (2 * f->n_seconds + 2) * sizeof *f->seconds);
+        f->seconds = xgrow(f->seconds, f->n_seconds, sizeof *f->seconds);
         f->seconds[f->n_seconds] = sqlite3_column_double(s, 0);
         f->ingestion_s += f->seconds[f->n_seconds++];
         f->n_timed++;

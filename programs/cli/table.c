@@ -130,8 +130,7 @@ void table_free(struct table *t)
 
 void table_add(struct table *t, char *const *cells)
 {
-    if ((t->n_rows & (t->n_rows + 1)) == 0) /* room for twice as many */
-        t->cells = xrealloc(t->cells, (2 * t->n_rows + 1) * t->n_cols * sizeof *t->cells);
+    t->cells = xgrow(t->cells, t->n_rows, t->n_cols * sizeof *t->cells);
     for (size_t k = 0; k < t->n_cols; k++) {
         t->cells[t->n_rows * t->n_cols + k] = cells[k] ? table_plain(cells[k]) : xstrdup("-");
         free(cells[k]);

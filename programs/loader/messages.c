@@ -218,7 +218,7 @@ static size_t list_outputs(const char *dir, char ***ret)
     char **v = NULL;
     for (struct dirent *f; d && (f = readdir(d));)
         if (*f->d_name != '.') {
-            v = xrealloc(v, (n + 1) * sizeof *v);
+            v = xgrow(v, n, sizeof *v);
             v[n++] = xasprintf("%s/%s", dir, f->d_name);
         }
     if (d)

@@ -97,7 +97,7 @@ static void find_held(struct held_files *h, const char *pid, int digits, const c
         if (fstatat(dirfd(d), ent->d_name, &st, 0) < 0 || !S_ISREG(st.st_mode) || st.st_nlink || st.st_dev != h->dev ||
             st.st_uid != (uid_t)h->uid)
             continue;
-        h->v = (h->n & (h->n + 1)) ? h->v : xrealloc(h->v, (2 * h->n + 2) * sizeof *h->v);
+        h->v = xgrow(h->v, h->n, sizeof *h->v);
         h->v[h->n++] = (struct held){st.st_ino, (int64_t)st.st_blocks * 512};
     }
     if (d)

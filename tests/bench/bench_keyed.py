@@ -43,8 +43,8 @@ class Embedded:
             port = s.getsockname()[1]
         mongo = BUILD / "embedded-mongo"
         self.process = subprocess.Popen(
-            ["java", f"-XX:VMOptionsFile={mongo}/jvm.options", "-cp", f"{mongo}/EmbeddedMongo.jar", "EmbeddedMongo", "--home", str(self.dir),
-             "--port", str(port), "--data", str(self.dir / "data"), "--users", str(self.dir / "access")], stderr=subprocess.PIPE, text=True)
+            ["java", "-XX:VMOptionsFile=jvm.options", "-cp", "EmbeddedMongo.jar", "EmbeddedMongo", "--home", str(self.dir),
+             "--port", str(port), "--data", str(self.dir / "data"), "--users", str(self.dir / "access")], cwd=mongo, stderr=subprocess.PIPE, text=True)
         assert "ready" in self.process.stderr.readline()
         self.url = f"mongodb://bench:{SECRET}@127.0.0.1:{port}/bench?authSource=admin&authMechanism=SCRAM-SHA-256"
 

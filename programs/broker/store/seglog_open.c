@@ -157,7 +157,7 @@ static int list(struct seglog *s, uint64_t **ret, size_t *ret_n, struct err *e)
         uint64_t number = strtoull(ent->d_name, &end, 16);
         if (end != ent->d_name + 16 || strcmp(end, ".seg") || !number)
             continue;
-        *ret = xrealloc(*ret, (*ret_n + 1) * sizeof **ret);
+        *ret = xgrow(*ret, *ret_n, sizeof **ret);
         (*ret)[(*ret_n)++] = number;
     }
     closedir(d);
