@@ -418,8 +418,11 @@ static void conclude(const struct scale_settings *s, struct scale_memory *m, con
     m->desired = desired;
 }
 
-struct scale_decision scale_decide(const struct scale_settings *s, struct scale_memory *m, const struct scale_input *in)
+struct scale_decision scale_decide(const struct scale_settings *s, struct scale_memory *m, const struct scale_input *given)
 {
+    struct scale_input within = *given;
+    const struct scale_input *in = &within;
+    within.instances = clamp(given->instances, 0, (int64_t)MAX_NEED);
     int64_t min = in->min > 0 ? in->min : 0, max = in->max > min ? in->max : min, desired;
     struct view v = {.current = clamp(m->begun || m->adopted ? m->desired : in->instances, 0, (int64_t)MAX_NEED)};
     const char *reason = "as many as are needed";
