@@ -1,7 +1,7 @@
 #include "base/mem.h"
 #include "base/mem_try.h"
 #include "run.h"
-#include "stream/env.h"
+#include "stream/env_read.h"
 #include "stream/publisher.h"
 
 #include <errno.h>

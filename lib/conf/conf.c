@@ -95,14 +95,14 @@ static int load_tenants(struct conf *c, const char *home, bool whole, struct err
 /* Done last, so that a configuration with an error changes nothing on this host. */
 static int resolve_uids(const char *home, const char *file, struct conf *c, struct err *e)
 {
-    struct uid_block ids = {c->platform.uid_base, UID_PROGRAMS};
-    if (ids.base >= 0 && ids.base < UID_FIRST)
-        return err_set(e, ERR_CONFIG, "%s: key 'platform.uid_base': %lld must be -1 or at least %d", file, (long long)ids.base,
+    struct uid_block block = {c->platform.uid_base, UID_PROGRAMS};
+    if (block.base >= 0 && block.base < UID_FIRST)
+        return err_set(e, ERR_CONFIG, "%s: key 'platform.uid_base': %lld must be -1 or at least %d", file, (long long)block.base,
                        UID_FIRST);
-    int r = ids.base < 0 ? uid_block_of_home(home, &ids, e) : 0;
+    int r = block.base < 0 ? uid_block_of_home(home, &block, e) : 0;
     if (r == 0) {
-        c->platform.uid_base = ids.base;
-        c->platform.n_uids = ids.n;
+        c->platform.uid_base = block.base;
+        c->platform.n_uids = block.n;
     }
     return r;
 }

@@ -56,7 +56,7 @@ static const struct {
 
 struct claim {
     char *id, *home;
-    struct uid_block ids;
+    struct uid_block block;
 };
 
 static void claim_fini(struct claim *c)
@@ -90,8 +90,8 @@ static int write_claim(int dirfd, const char *path, const struct claim *c, struc
     json_str(&b, "id", c->id);
     if (c->home)
         json_str(&b, "home", c->home);
-    json_i64(&b, "uid_base", c->ids.base);
-    json_i64(&b, "n", c->ids.n);
+    json_i64(&b, "uid_base", c->block.base);
+    json_i64(&b, "n", c->block.n);
     json_end(&b, '}');
     buf_adds(&b, "\n");
     return fd_write_file(dirfd, path, b.p, b.n, 0600, e);
@@ -114,7 +114,7 @@ static bool counts(const struct claim *entry)
 {
     AUTO_FREE char *path = kept_path(entry->home);
     AUTO_CLAIM struct claim kept = {0};
-    return read_claim(AT_FDCWD, path, &kept, NULL) == 0 && !strcmp(kept.id, entry->id) && kept.ids.base == entry->ids.base;
+    return read_claim(AT_FDCWD, path, &kept, NULL) == 0 && !strcmp(kept.id, entry->id) && kept.block.base == entry->block.base;
 }
 
 static int read_entry(int registry, int64_t base, struct claim *ret)
@@ -196,20 +196,21 @@ static void host_init(struct host *h, const char *map, bool own)
     read_spans("/etc/group", ":", 2, -1, &h->taken);
 }
 
-static bool is_mapped(const struct host *h, const struct uid_block *ids)
+static bool is_mapped(const struct host *h, const struct uid_block *block)
 {
-    int64_t programs = ids->n < UID_BLOCK_SIZE - UID_PROGRAMS ? ids->n : UID_BLOCK_SIZE - UID_PROGRAMS;
+    int64_t programs = block->n < UID_BLOCK_SIZE - UID_PROGRAMS ? block->n : UID_BLOCK_SIZE - UID_PROGRAMS;
     const struct spans *maps[] = {&h->uids, &h->gids};
     for (size_t i = 0; i < 2; i++)
-        if (maps[i]->n && (!within(maps[i], ids->base, ids->n) || !within(maps[i], ids->base + UID_PROGRAMS, programs)))
+        if (maps[i]->n && (!within(maps[i], block->base, block->n) || !within(maps[i], block->base + UID_PROGRAMS, programs)))
             return false;
     return true;
 }
 
-static bool is_free(const struct host *h, const struct uid_block *ids)
+static bool is_free(const struct host *h, const struct uid_block *block)
 {
-    int64_t programs = ids->n < UID_BLOCK_SIZE - UID_PROGRAMS ? ids->n : UID_BLOCK_SIZE - UID_PROGRAMS;
-    return is_mapped(h, ids) && !overlaps(&h->taken, ids->base, ids->n) && !overlaps(&h->taken, ids->base + UID_PROGRAMS, programs);
+    int64_t programs = block->n < UID_BLOCK_SIZE - UID_PROGRAMS ? block->n : UID_BLOCK_SIZE - UID_PROGRAMS;
+    return is_mapped(h, block) && !overlaps(&h->taken, block->base, block->n) &&
+           !overlaps(&h->taken, block->base + UID_PROGRAMS, programs);
 }
 
 /* ---- choosing ---- */
@@ -220,14 +221,14 @@ static bool choose_in(int registry, const struct host *h, size_t region, bool re
     int64_t stride = regions[region].stride, slots = (regions[region].end - regions[region].first) / stride;
     int64_t start = randombytes_uniform((uint32_t)slots);
     for (int64_t i = 0; i < slots; i++) {
-        struct uid_block ids = {regions[region].first + (start + i) % slots * stride,
-                                stride == UID_BLOCK_SIZE ? UID_PROGRAMS : stride};
-        if (!is_free(h, &ids))
+        struct uid_block block = {regions[region].first + (start + i) % slots * stride,
+                                  stride == UID_BLOCK_SIZE ? UID_PROGRAMS : stride};
+        if (!is_free(h, &block))
             continue;
         AUTO_CLAIM struct claim entry = {0};
-        int r = read_entry(registry, ids.base, &entry);
+        int r = read_entry(registry, block.base, &entry);
         if (r == -ENOENT || (reuse && (r < 0 || !counts(&entry)))) {
-            *ret = ids;
+            *ret = block;
             return true;
         }
     }
@@ -237,8 +238,8 @@ static bool choose_in(int registry, const struct host *h, size_t region, bool re
 static int enter(int registry, const char *home, const struct claim *kept, struct err *e)
 {
     char name[24];
-    snprintf(name, sizeof name, "%lld", (long long)kept->ids.base);
-    struct claim entry = {kept->id, (char *)home, kept->ids};
+    snprintf(name, sizeof name, "%lld", (long long)kept->block.base);
+    struct claim entry = {kept->id, (char *)home, kept->block};
     return write_claim(registry, name, &entry, e);
 }
 
@@ -271,10 +272,10 @@ static int choose(int registry, const char *home, const struct host *h, struct u
     AUTO_FREE char *uids = kept_path(home);
     if (find_lost(registry, home, &lost)) {
         log_warn("uids", NULL, NULL, "%s was gone, and is made again from what this host knows: uids from %lld on", uids,
-                 (long long)lost.ids.base);
+                 (long long)lost.block.base);
         free(lost.home);
         lost.home = NULL;
-        *ret = lost.ids;
+        *ret = lost.block;
         return write_claim(AT_FDCWD, uids, &lost, e);
     }
     struct claim own = {.id = id};
@@ -282,7 +283,7 @@ static int choose(int registry, const char *home, const struct host *h, struct u
     AUTO_FREE char *path = kept_path(home);
     home_new_id(id);
     for (size_t i = 0; !found && i < 2 * sizeof regions / sizeof *regions; i++)
-        found = choose_in(registry, h, i / 2, i % 2, &own.ids);
+        found = choose_in(registry, h, i / 2, i % 2, &own.block);
     if (!found)
         return err_set(e, ERR_CONFIG, "no block of uids is free on this host; set platform.uid_base to the first of %d that are",
                        UID_BLOCK_SIZE);
@@ -290,7 +291,7 @@ static int choose(int registry, const char *home, const struct host *h, struct u
     if (r == 0)
         r = write_claim(AT_FDCWD, path, &own, e);
     if (r == 0)
-        *ret = own.ids;
+        *ret = own.block;
     return r;
 }
 
@@ -298,11 +299,11 @@ static int choose(int registry, const char *home, const struct host *h, struct u
 static int confirm(int registry, const char *home, const struct claim *kept, struct err *e)
 {
     AUTO_CLAIM struct claim entry = {0};
-    int r = read_entry(registry, kept->ids.base, &entry);
+    int r = read_entry(registry, kept->block.base, &entry);
     if (r == 0 && counts(&entry)) {
         if (same_home(entry.home, home))
             return 0;
-        long long base = kept->ids.base;
+        long long base = kept->block.base;
         if (!strcmp(entry.id, kept->id))
             return err_set(
                 e, ERR_CONFIG,
@@ -346,7 +347,7 @@ static int open_registry(const char *path, struct err *e)
 
 static bool is_entered(const char *registry, const char *home, const struct claim *kept)
 {
-    AUTO_FREE char *path = xasprintf("%s/%lld", registry, (long long)kept->ids.base);
+    AUTO_FREE char *path = xasprintf("%s/%lld", registry, (long long)kept->block.base);
     AUTO_CLAIM struct claim entry = {0};
     return read_claim(AT_FDCWD, path, &entry, NULL) == 0 && !strcmp(entry.id, kept->id) && !strcmp(entry.home, home);
 }
@@ -366,11 +367,11 @@ static int resolve(const char *home, const struct place *p, struct uid_block *re
     if (r < 0 && r != -ENOENT)
         return r == ERR_FORMAT ? r : err_sys(e, r, "cannot read %s", path);
     host_init(&host, p->map, p->own);
-    if (r == 0 && !is_mapped(&host, &kept.ids))
+    if (r == 0 && !is_mapped(&host, &kept.block))
         return err_set(e, ERR_CONFIG, "the uids of %s (from %lld on) do not exist in this user namespace; set platform.uid_base",
-                       home, (long long)kept.ids.base);
+                       home, (long long)kept.block.base);
     if (r == 0 && is_entered(p->registry, home, &kept)) { /* the usual case needs no lock */
-        *ret = kept.ids;
+        *ret = kept.block;
         return 0;
     }
     AUTO_FD int dir = open_registry(p->registry, p->other ? NULL : e);
@@ -385,7 +386,7 @@ static int resolve(const char *home, const struct place *p, struct uid_block *re
     if (r == 0)
         r = confirm(dir, home, &kept, e);
     if (r == 0)
-        *ret = kept.ids;
+        *ret = kept.block;
     return r;
 }
 
@@ -415,7 +416,7 @@ int uid_block_of_home(const char *home, struct uid_block *ret, struct err *e)
         return resolve(real, &(struct place){UID_REGISTRY, UID_REGISTRY_ELSE, NULL, false}, ret, e);
     AUTO_FREE char *path = kept_path(real);
     AUTO_CLAIM struct claim kept = {0};
-    *ret = read_claim(AT_FDCWD, path, &kept, NULL) == 0 ? kept.ids : (struct uid_block){UID_UNUSED, UID_PROGRAMS};
+    *ret = read_claim(AT_FDCWD, path, &kept, NULL) == 0 ? kept.block : (struct uid_block){UID_UNUSED, UID_PROGRAMS};
     return 0;
 }
 

@@ -16,7 +16,7 @@
 #include "base/mem.h"
 #include "read/message.h"
 #include "sink.h"
-#include "stream/env.h"
+#include "stream/env_read.h"
 #include "stream/subscriber.h"
 
 struct drain;
@@ -39,7 +39,7 @@ struct drain_counts {
 /* Waits neither for the broker nor for the database. ERR_CONFIG: an endpoint, key or URL is none, or the dataset replaces by key:
  * which of two messages is the elder cannot be told when they are delivered again. */
 int drain_open(const struct drain_options *o, struct drain **ret, struct err *e);
-/* The same for an app in its environment: where and who as lib/stream/env.h has it, the database's URL MONGO_URL. */
+/* The same for an app in its environment: where and who as lib/stream/env_read.h has it, the database's URL MONGO_URL. */
 int drain_open_here(const struct spec *spec, const char *database, const char *collection, uint32_t max_messages,
                     struct drain **ret, struct err *e);
 /* The spec of a dataset for messages: they are JSON where it does not say. schema NULL or "": no rules. What rows and columns a

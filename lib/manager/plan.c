@@ -1,5 +1,5 @@
 #include "plan.h"
-#include "env.h"
+#include "app_env.h"
 
 #include "base/address.h"
 #include "base/mem.h"
@@ -44,7 +44,7 @@ void plan_secrets(struct run_spec *s, const struct home *h, const char *tenant, 
         run_pairs_add(&s->secrets, v[i].name, path);
     }
     if (secrets->n)
-        env_add(s, "SIMBDP_SECRETS_DIR", dir);
+        app_env_add(s, "SIMBDP_SECRETS_DIR", dir);
 }
 
 void plan_builtin(struct run_spec *s, const struct home *h)
@@ -53,7 +53,7 @@ void plan_builtin(struct run_spec *s, const struct home *h)
     s->as_bytes = -1; /* the cgroup holds the loader; an address space limit would hit its sanitizers */
     plan_arg(s, "--home");
     plan_arg(s, h->path);
-    env_add_builtin(s);
+    app_env_add_builtin(s);
 }
 
 void plan_path(struct run_spec *s, const char *path, const char *mode)
@@ -99,35 +99,6 @@ void plan_checker_path(struct run_spec *s, const struct home *h, const struct co
     AUTO_FREE char *path = plan_exec(h, s->tenant, c->checker), *apps = xasprintf("%s/apps/%s/", h->path, s->tenant);
     if (*c->checker && is_hidden(path) && strncmp(path, apps, strlen(apps)) != 0)
         plan_path(s, path, "prx");
-}
-
-static void add_target(void *arg, const struct address *a, const char *path)
-{
-    struct run_spec *s = arg;
-    char port[16];
-    if (path) {
-        plan_path(s, path, "r");
-        return;
-    }
-    snprintf(port, sizeof port, "%d", a->port);
-    run_pairs_add(&s->targets, a->host, port);
-}
-
-static void plan_network(struct run_spec *s, const struct plan_host *h, const struct conf_profile *p, const char *mongo_url)
-{
-    s->own_network = s->full_isolation && !conf_network_has(p, CONF_NET_HOST);
-    s->relay = home_program(h->home, "simbdp-relay");
-    s->relay_uid = privs_is_root() ? uid_in_block(h->uid_base, UID_RELAY) : -1;
-    if (!s->own_network)
-        return;
-    for (size_t i = 0; i < p->network.n; i++) {
-        const char *v = p->network.v[i];
-        struct address a;
-        if (!strcmp(v, CONF_NET_PLATFORM))
-            address_of_mongo(mongo_url ? mongo_url : "", add_target, s);
-        else if (address_parse(v, strlen(v), 0, &a) == 0)
-            add_target(s, &a, NULL);
-    }
 }
 
 void plan_isolation(struct run_spec *s, const struct plan_host *h, const struct conf_profile *p, const char *mongo_url)

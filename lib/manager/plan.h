@@ -1,4 +1,4 @@
-/* Fills in what the specs of all runs have in common, batch or stream; the environment is env.h. */
+/* Fills in what the specs of all runs have in common, batch or stream; the environment is app_env.h. */
 #ifndef SIMBDP_MANAGER_PLAN_H
 #define SIMBDP_MANAGER_PLAN_H
 
@@ -29,6 +29,8 @@ struct plan_host {
     int64_t uid_base;
 };
 void plan_isolation(struct run_spec *s, const struct plan_host *h, const struct conf_profile *p, const char *mongo_url);
+/* The part of it that says what the run may reach (plan_network.c). s->full_isolation is set. */
+void plan_network(struct run_spec *s, const struct plan_host *h, const struct conf_profile *p, const char *mongo_url);
 
 /* Absolute path of what `exec` of the configuration names. Caller frees. */
 char *plan_exec(const struct home *h, const char *tenant, const char *exec);

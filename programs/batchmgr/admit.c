@@ -1,5 +1,5 @@
 #include "admit.h"
-#include "deletions.h"
+#include "duplicates.h"
 #include "files.h"
 #include "filing.h"
 #include "inspect.h"
@@ -19,16 +19,9 @@
 #include <stdio.h>
 #include <string.h>
 
-struct contents {
-    struct map in_flight; /* content_key -> the file that has it */
-};
+enum { UNCONFIGURED_POLL_MS = 1000 };
 
-enum { UNCONFIGURED_POLL_MS = 1000, DELETION_POLL_MS = 200 };
-
-static void reject(struct batchmgr *m, struct file *f, const char *reason, const char *fmt, ...)
-    __attribute__((format(printf, 4, 5)));
-
-static void reject(struct batchmgr *m, struct file *f, const char *reason, const char *fmt, ...)
+void admit_reject(struct batchmgr *m, struct file *f, const char *reason, const char *fmt, ...)
 {
     char detail[512];
     va_list ap;
@@ -52,14 +45,14 @@ static void today(struct batchmgr *m, const char *tenant, const char *dataset, s
 static bool keeps_quotas(struct batchmgr *m, struct file *f, const struct conf_limits *l, const struct usage *u, const char *whose)
 {
     if (l->max_files_in_staging >= 0 && u->n_live > l->max_files_in_staging)
-        reject(m, f, "max_files_in_staging", "%lld files of the %s are not finished; %lld are allowed", (long long)u->n_live - 1,
-               whose, (long long)l->max_files_in_staging);
+        admit_reject(m, f, "max_files_in_staging", "%lld files of the %s are not finished; %lld are allowed",
+                     (long long)u->n_live - 1, whose, (long long)l->max_files_in_staging);
     else if (l->max_files_per_day >= 0 && u->files_today + 1 > l->max_files_per_day)
-        reject(m, f, "max_files_per_day", "%lld files of the %s were taken today (UTC); %lld are allowed",
-               (long long)u->files_today, whose, (long long)l->max_files_per_day);
+        admit_reject(m, f, "max_files_per_day", "%lld files of the %s were taken today (UTC); %lld are allowed",
+                     (long long)u->files_today, whose, (long long)l->max_files_per_day);
     else if (l->max_bytes_per_day >= 0 && u->bytes_today + f->size > l->max_bytes_per_day)
-        reject(m, f, "max_bytes_per_day", "%lld bytes of the %s were taken today (UTC), this file has %lld; %lld are allowed",
-               (long long)u->bytes_today, whose, (long long)f->size, (long long)l->max_bytes_per_day);
+        admit_reject(m, f, "max_bytes_per_day", "%lld bytes of the %s were taken today (UTC), this file has %lld; %lld are allowed",
+                     (long long)u->bytes_today, whose, (long long)f->size, (long long)l->max_bytes_per_day);
     else
         return true;
     return false;
@@ -84,7 +77,7 @@ void admit_claimed(struct batchmgr *m, struct file *f)
     enum reader_format known;
     const char *format = format_of_name(f->name, &known) == 0 ? format_name(known) : ending;
     if (t->purging) {
-        reject(m, f, "tenant_removed", "the tenant was removed");
+        admit_reject(m, f, "tenant_removed", "the tenant was removed");
         return;
     }
     if (!c) { /* the tenant's configuration was taken away meanwhile: it is suspended, its files wait */
@@ -92,13 +85,13 @@ void admit_claimed(struct batchmgr *m, struct file *f)
         return;
     }
     if (!d) {
-        reject(m, f, "no_dataset", "the tenant's configuration has no dataset \"%s\"", f->dataset);
+        admit_reject(m, f, "no_dataset", "the tenant's configuration has no dataset \"%s\"", f->dataset);
         return;
     }
     const char *refusal = conf_format_refusal(m->conf, c, d, format);
     if (refusal) {
-        reject(m, f, refusal, "\"%s\" is not a format of dataset %s (%s; the ending of the name decides)", ending, d->name,
-               d->format);
+        admit_reject(m, f, refusal, "\"%s\" is not a format of dataset %s (%s; the ending of the name decides)", ending, d->name,
+                     d->format);
         return;
     }
     struct conf_limits l = conf_effective_limits(c, d);
@@ -106,86 +99,20 @@ void admit_claimed(struct batchmgr *m, struct file *f)
     today(m, t->id, NULL, &t->usage);
     today(m, t->id, f->dataset, u);
     if (l.max_file_bytes >= 0 && f->size > l.max_file_bytes) {
-        reject(m, f, "max_file_bytes", "%lld bytes; %lld are allowed", (long long)f->size, (long long)l.max_file_bytes);
+        admit_reject(m, f, "max_file_bytes", "%lld bytes; %lld are allowed", (long long)f->size, (long long)l.max_file_bytes);
         return;
     }
     if (!keeps_quotas(m, f, &c->limits, &t->usage, "tenant") || !keeps_quotas(m, f, &d->limits, u, "dataset"))
         return;
     if (!conf_route(c, f->app, f->dataset, f->name)) {
         if (f->app)
-            reject(m, f, "no_app", "the tenant has no app \"%s\" that takes dataset %s", f->app, f->dataset);
+            admit_reject(m, f, "no_app", "the tenant has no app \"%s\" that takes dataset %s", f->app, f->dataset);
         else
-            reject(m, f, "no_app", "no app of the tenant takes dataset %s and this name", f->dataset);
+            admit_reject(m, f, "no_app", "no app of the tenant takes dataset %s and this name", f->dataset);
         return;
     }
     take(t, f, 1);
     inspect_submit(m, f);
-}
-
-static char *content_key(const struct file *f)
-{
-    return xasprintf("%s/%s/%s", f->tenant, f->dataset, f->hash);
-}
-
-void admit_index(struct batchmgr *m, struct file *f)
-{
-    AUTO_FREE char *key = content_key(f);
-    if (*f->hash && !map_get(&m->contents->in_flight, key))
-        map_put(&m->contents->in_flight, key, f);
-}
-
-void admit_unindex(struct batchmgr *m, struct file *f)
-{
-    AUTO_FREE char *key = content_key(f);
-    if (*f->hash && map_get(&m->contents->in_flight, key) == f)
-        map_remove(&m->contents->in_flight, key);
-}
-
-/* Looks for the same content: ingested before, the file is a duplicate; in flight, it waits for that one's end. True when the file
- * goes no further now. */
-static bool is_repeated(struct batchmgr *m, struct file *f)
-{
-    char id[ID_SIZE], prefix[33], detail[200];
-    int64_t group_n;
-    AUTO_FREE char *key = content_key(f);
-    struct file *other = map_get(&m->contents->in_flight, key);
-    if (other && other != f) {
-        f->behind = other;
-        other->n_followers++;
-        snprintf(detail, sizeof detail, "same content as file %s, which is not finished yet", other->file_id);
-        xstr_set(&f->reason, "same_content");
-        xstr_set(&f->detail, detail);
-        file_set_state(f, FILE_waiting);
-        ledger_put_file(m->ledger, f);
-        return true;
-    }
-    if (f->force && deletions_are_going(m, f->tenant)) { /* retention may be deleting the rows that this upload replaces */
-        if (f->state != FILE_waiting)
-            file_set_state(f, FILE_waiting);
-        xstr_set(&f->reason, "documents_days");
-        ledger_put_file(m->ledger, f);
-        file_timer(m, f, DELETION_POLL_MS, admit_again);
-        return true;
-    }
-    map_put(&m->contents->in_flight, key, f);
-    if (!ledger_find_ingested(m->ledger, f->tenant, f->dataset, f->hash, id, prefix, &group_n))
-        return false;
-    if (f->force && group_n > 1) {
-        admit_unindex(m, f);
-        reject(m, f, "group",
-               "file %s has the same content and was ingested by one run together with %lld others, whose rows cannot "
-               "be told apart: it cannot be replaced alone",
-               id, (long long)group_n - 1);
-        return true;
-    }
-    if (f->force) {
-        file_add_old_prefix(f, prefix);
-        return false;
-    }
-    snprintf(detail, sizeof detail, "same content as file %s", id);
-    admit_unindex(m, f);
-    filing_finish(m, f, FILE_duplicate, "duplicate", detail, NULL);
-    return true;
 }
 
 /* A file that is refused after its inspection does not count against the daily limits; after a restart neither (the ledger's query
@@ -221,20 +148,19 @@ void admit_inspected(struct batchmgr *m, struct file *f, const struct inspect_re
         f->rows = re->rows;
         keep_quality(f, re, figures);
         untake(m, f);
-        reject(m, f, re->reason, "%s", re->detail);
+        admit_reject(m, f, re->reason, "%s", re->detail);
         return;
     }
     if (re->status != INSPECT_OK) {
         untake(m, f);
-        reject(m, f, "inspect", "%s", re->detail);
+        admit_reject(m, f, "inspect", "%s", re->detail);
         return;
     }
     sodium_bin2hex(f->hash, sizeof f->hash, re->hash, sizeof re->hash);
     f->rows = re->rows;
     f->columns = re->columns;
     keep_quality(f, re, figures);
-    if (!is_repeated(m, f))
-        admit_queue(m, f);
+    duplicates_check(m, f);
 }
 
 void admit_queue(struct batchmgr *m, struct file *f)
@@ -247,14 +173,14 @@ void admit_queue(struct batchmgr *m, struct file *f)
             next = file_take_mate(mate);
             admit_queue(m, mate);
         }
-        admit_unindex(m, f);
+        duplicates_unindex(m, f);
         if (purging)
-            reject(m, f, "tenant_removed", "the tenant was removed");
+            admit_reject(m, f, "tenant_removed", "the tenant was removed");
         else
-            reject(m, f, "no_app", "no app of the tenant takes dataset %s and this name any more", f->dataset);
+            admit_reject(m, f, "no_app", "no app of the tenant takes dataset %s and this name any more", f->dataset);
         return;
     }
-    admit_index(m, f);
+    duplicates_index(m, f);
     if (f->state != FILE_queued) {
         bool first = f->state == FILE_received;
         file_set_state(f, FILE_queued);
@@ -266,52 +192,4 @@ void admit_queue(struct batchmgr *m, struct file *f)
                          f); /* need not be durable at once: recovery would inspect the file, or let it wait, once more */
     }
     release_add(m, f, app);
-}
-
-void admit_again(struct batchmgr *m, struct file *f)
-{
-    if (!is_repeated(m, f))
-        admit_queue(m, f);
-}
-
-void admit_followers(struct batchmgr *m, struct file *f)
-{
-    struct file *heir = NULL;
-    char detail[200];
-    size_t i = 0;
-    admit_unindex(m, f);
-    if (!f->n_followers)
-        return;
-    for (struct file *other; (other = map_next(&m->files, &i));) {
-        if (other->behind != f)
-            continue;
-        other->behind = NULL;
-        if (f->state == FILE_ingested && !other->force) {
-            snprintf(detail, sizeof detail, "same content as file %s", f->file_id);
-            filing_finish(m, other, FILE_duplicate, "duplicate", detail, NULL);
-        } else if (!heir) {
-            heir = other;
-            if (f->state == FILE_ingested)
-                file_add_old_prefix(other, f->prefix);
-            xstr_set(&other->reason, NULL);
-            xstr_set(&other->detail, NULL);
-            admit_queue(m, other);
-        } else {
-            other->behind = heir;
-            heir->n_followers++;
-        }
-    }
-}
-
-void admit_start(struct batchmgr *m)
-{
-    m->contents = xcalloc(1, sizeof *m->contents);
-}
-
-void admit_stop(struct batchmgr *m)
-{
-    if (m->contents)
-        map_fini(&m->contents->in_flight);
-    free(m->contents);
-    m->contents = NULL;
 }

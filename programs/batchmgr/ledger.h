@@ -40,7 +40,7 @@ bool ledger_stalled(struct ledger *l, char *ret_why, size_t size);
 
 /* The tenant's uid: given once out of the home's (ERR_LIMIT when all are), kept for ever. Commits at once (start and reload only).
  */
-int ledger_tenant_uid(struct ledger *l, const char *tenant, const struct uid_block *ids, int64_t *ret_uid, struct err *e);
+int ledger_tenant_uid(struct ledger *l, const char *tenant, const struct uid_block *block, int64_t *ret_uid, struct err *e);
 int ledger_set_suspended(struct ledger *l, const char *tenant, bool suspended, struct err *e);
 bool ledger_is_suspended(struct ledger *l, const char *tenant);
 

@@ -18,6 +18,7 @@
 #include "databases.h"
 #include "deletions.h"
 #include "dispatch.h"
+#include "duplicates.h"
 #include "fair_queue.h"
 #include "files.h"
 #include "filing.h"
@@ -76,11 +77,11 @@ static void on_retry(struct batchmgr *m, struct file *f)
     if (f->state == FILE_received)
         claim_check_again(m, f);
     else
-        admit_again(m, f);
+        duplicates_check(m, f);
 }
 
 static const struct filing_ops filing_ops = {
-    .filed = admit_followers, .retry = on_retry, .queue = admit_queue, .end_committed = runs_acknowledge};
+    .filed = duplicates_settle, .retry = on_retry, .queue = admit_queue, .end_committed = runs_acknowledge};
 
 static void on_reload(void *arg)
 {
@@ -122,7 +123,7 @@ static int start_modules(struct batchmgr *m, struct err *e)
         return r;
     m->databases = databases_new(m, on_databases);
     filing_start(m, &filing_ops);
-    admit_start(m);
+    duplicates_start(m);
     release_start(m);
     runs_start(m);
     run_plan_start(m);
@@ -173,7 +174,7 @@ static void stop(struct batchmgr *m)
     databases_free(m->databases);
     ledger_close(m->ledger); /* the files that callbacks are about are there still */
     uploads_stop(m);
-    admit_stop(m);
+    duplicates_stop(m);
     run_plan_stop(m);
     parking_free(m->parking);
     size_t i = 0;

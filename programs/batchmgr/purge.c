@@ -4,6 +4,7 @@
 #include "cross_device.h"
 #include "databases.h"
 #include "deletions.h"
+#include "duplicates.h"
 #include "fair_queue.h"
 #include "filing.h"
 #include "ledger.h"
@@ -72,7 +73,7 @@ static void refuse(void *arg, struct file *f)
     struct batchmgr *m = arg;
     for (struct file *next; f; f = next) {
         next = file_take_mate(f);
-        admit_unindex(m, f);
+        duplicates_unindex(m, f);
         filing_finish(m, f, FILE_rejected, "tenant_removed", "the tenant was removed", NULL);
     }
 }

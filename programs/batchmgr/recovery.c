@@ -2,6 +2,7 @@
 #include "admit.h"
 #include "claim.h"
 #include "dispatch.h"
+#include "duplicates.h"
 #include "files.h"
 #include "filing.h"
 #include "ledger.h"
@@ -59,7 +60,7 @@ static void take_up_waiting(struct batchmgr *m, struct file *f)
     if (wait_ms > 0)
         file_timer(m, f, wait_ms, admit_queue);
     else
-        admit_again(m, f);
+        duplicates_check(m, f);
 }
 
 /* Files that wait with one kept output go on together. */
@@ -88,7 +89,7 @@ int recovery_run(struct batchmgr *m, struct err *e)
     /* Running ones first: what they use is charged before anything new is dispatched, and their content is indexed. */
     for (size_t i = 0; i < rec.n; i++)
         if (rec.v[i]->state == FILE_running || rec.v[i]->state == FILE_queued)
-            admit_index(m, rec.v[i]);
+            duplicates_index(m, rec.v[i]);
     for (size_t i = 0; i < rec.n; i++)
         if (rec.v[i]->state == FILE_running) {
             dispatch_recover(m, rec.v[i]); /* may have queued it already */

@@ -1,6 +1,6 @@
 #include "run_plan.h"
 #include "files.h"
-#include "manager/env.h"
+#include "manager/app_env.h"
 #include "manager/plan.h"
 #include "state.h"
 #include "tenants.h"
@@ -227,10 +227,10 @@ static void add_inputs(struct batchmgr *m, struct run_spec *s, const struct run 
     }
     free_names(names);
     run_pairs_add(&s->files, "input.jsonl", b.p);
-    env_add(s, "SIMBDP_INPUT_DIR", dir);
+    app_env_add(s, "SIMBDP_INPUT_DIR", dir);
     plan_path(s, dir, "r");
-    env_add(s, "SIMBDP_INPUT_FILES", list);
-    env_add(s, "SIMBDP_DATASET", first->dataset);
+    app_env_add(s, "SIMBDP_INPUT_FILES", list);
+    app_env_add(s, "SIMBDP_DATASET", first->dataset);
 }
 
 static int by_name(const void *a, const void *b)
@@ -319,7 +319,7 @@ static int add_load_job(struct batchmgr *m, struct run_spec *s, const struct run
     json_end(&b, ']');
     json_end(&b, '}');
     run_pairs_add(&s->files, "job.json", b.p);
-    env_add(s, "SIMBDP_LOAD_JOB", job);
+    app_env_add(s, "SIMBDP_LOAD_JOB", job);
     return r;
 }
 
@@ -350,25 +350,25 @@ int run_plan_make(struct batchmgr *m, const struct run *r, const struct conf_ten
     s.exec = s.builtin ? home_program(&m->home, "simbdp-load") : run_plan_exec(m, t->id, app, r->step);
     plan_limits(&s, p);
     plan_isolation(&s, &(struct plan_host){&m->home, &m->isolation, m->conf->platform.uid_base}, p, tenant->mongo_url);
-    env_add_configured(&s, &p->env);
+    app_env_add_configured(&s, &p->env);
     if (s.builtin) {
         plan_builtin(&s, &m->home);
         n = add_load_job(m, &s, r, t, load_step, e);
     } else {
-        env_add_configured(&s, &app->env);
+        app_env_add_configured(&s, &app->env);
         plan_secrets(&s, &m->home, t->id, &app->secrets);
         for (size_t i = 0; i < app->args.n && !check_step; i++)
             plan_arg(&s, app->args.v[i]);
     }
-    env_add_common(&s, &(struct env_tenant){t->id, t->database, tenant->mongo_url}, r->app, r->run_id, r->attempt);
-    env_add_app_dir(&s, &m->home, load_step ? BUILTIN_LOAD : check_step ? app->checker : app->exec);
+    app_env_add_common(&s, &(struct app_env_tenant){t->id, t->database, tenant->mongo_url}, r->app, r->run_id, r->attempt);
+    app_env_add_app_dir(&s, &m->home, load_step ? BUILTIN_LOAD : check_step ? app->checker : app->exec);
     if (!s.builtin)
-        env_add_publishing(&s, t);
+        app_env_add_publishing(&s, t);
     if (!load_step)
         add_inputs(m, &s, r, t);
     if (s.output == RUN_OUTPUT_dir) {
         AUTO_FREE char *out = xasprintf("%s/app/out", s.dir);
-        env_add(&s, "SIMBDP_OUTPUT_DIR", out);
+        app_env_add(&s, "SIMBDP_OUTPUT_DIR", out);
     }
     if (n < 0)
         run_spec_free(&s);

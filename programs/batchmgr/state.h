@@ -42,7 +42,7 @@ struct batchmgr {
     struct uploads *uploads;
     struct filing *filing;
     struct inspection *inspection;
-    struct contents *contents; /* admit.c */
+    struct contents *contents; /* duplicates.c */
     struct releases *releases;
     struct runs *runs;
     struct dispatching *dispatching;

@@ -7,14 +7,14 @@
 
 #include <errno.h>
 
-int ledger_tenant_uid(struct ledger *l, const char *tenant, const struct uid_block *ids, int64_t *ret_uid, struct err *e)
+int ledger_tenant_uid(struct ledger *l, const char *tenant, const struct uid_block *block, int64_t *ret_uid, struct err *e)
 {
     int64_t uid = ledger_get_i64(ledger_reader(l), "SELECT uid FROM tenants WHERE id=?1", tenant, -1);
-    if (uid < 0 || (uid >= UID_UNUSED && ids->base < UID_UNUSED)) {
+    if (uid < 0 || (uid >= UID_UNUSED && block->base < UID_UNUSED)) {
         /* Uids of another block are of tenants that the home had before it had this one; they keep them. */
-        long long begin = uid_tenant_begin(ids->base), end = ids->base + ids->n;
+        long long begin = uid_tenant_begin(block->base), end = block->base + block->n;
         AUTO_FREE char *highest = xasprintf("SELECT max(uid) FROM tenants WHERE uid>=%lld AND uid<%lld", begin, end);
-        uid = ledger_get_i64(ledger_reader(l), highest, NULL, ids->base) + 1;
+        uid = ledger_get_i64(ledger_reader(l), highest, NULL, block->base) + 1;
         if (uid >= end)
             return err_set(e, ERR_LIMIT,
                            "no uid is left for tenant %s: this home has those from %lld to %lld; another home has its own", tenant,

@@ -3,7 +3,7 @@
 #include "base/clk.h"
 #include "base/fd.h"
 #include "base/mem.h"
-#include "host/reach.h"
+#include "host/path_closed.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -81,7 +81,7 @@ int cli_fail(struct cli *c, const struct err *e)
 void cli_warn_reach(const struct cli *c, const char *home)
 {
     struct stat st;
-    AUTO_FREE char *closed = reach_closed(home);
+    AUTO_FREE char *closed = path_closed(home);
     if (closed && stat(closed, &st) == 0)
         fprintf(stderr,
                 "mysimbdp %s: warning: tenants' apps cannot reach a home below %s (mode %03o); `chmod o+x %s`, or have the home "

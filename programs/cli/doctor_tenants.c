@@ -5,7 +5,7 @@
 #include "base/mem.h"
 #include "base/spawn.h"
 #include "host/isolation.h"
-#include "host/reach.h"
+#include "host/path_closed.h"
 #include "host/uid_block.h"
 #include "host/userns.h"
 #include "run/script.h"
@@ -58,7 +58,7 @@ static bool reach(struct doctor *d, const char *tenant, int64_t uid, const char 
         doctor_say(d, "reach", subject, "ok", path, NULL);
         return true;
     }
-    AUTO_FREE char *closed = reach_closed(path);
+    AUTO_FREE char *closed = path_closed(path);
     struct stat st;
     bool is_file = stat(path, &st) == 0 && S_ISREG(st.st_mode);
     AUTO_FREE char *reason = xasprintf("%s: %s (as uid %lld)", path, err_text(r), (long long)(uid >= 0 ? uid : (int64_t)geteuid()));

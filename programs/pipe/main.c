@@ -16,13 +16,13 @@
  * Killed in between, the pipe leaves messages to be delivered again: a COMMAND must bear seeing one twice. Leases are extended
  * while it works.
  *
- * Environment: lib/stream/env.h. SIGTERM and SIGINT: what was begun is finished, the rest given back. */
+ * Environment: lib/stream/env_read.h. SIGTERM and SIGINT: what was begun is finished, the rest given back. */
 #include "base/clk.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "stream/command.h"
-#include "stream/env.h"
+#include "stream/env_read.h"
 #include "stream/reporter.h"
 #include "stream/subscriber.h"
 

@@ -19,7 +19,7 @@ enum { ISOLATE_N_SPACES = 4 }; /* mount, ipc, uts, cgroup */
 /* Descriptors of namespaces, -1: none. A namespace lives as long as its descriptor is open. */
 struct isolate_spaces {
     int fd[ISOLATE_N_SPACES];
-    int network; /* the runner goes there (outbound.h), not the run's init */
+    int network; /* the runner goes there (run_relay.h), not the run's init */
 };
 
 /* Makes namespaces with the view of runs of this home. False when it cannot; then the run makes its own. Blocks about 1 ms. */

@@ -25,7 +25,7 @@ void kill_tree_kill(struct runner *r)
 {
     if (r->state == RUNNER_killing || r->state == RUNNER_ended)
         return;
-    outbound_stop_relay(&r->out_there);
+    run_relay_stop(&r->relay);
     if (!r->main_ended)
         r->forced = true;
     runner_set_state(r, RUNNER_killing);

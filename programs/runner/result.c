@@ -5,7 +5,7 @@
 #include "base/crash.h"
 #include "base/fd.h"
 #include "base/mem.h"
-#include "host/reach.h"
+#include "host/path_closed.h"
 #include "run/script.h"
 
 #include <errno.h>
@@ -60,7 +60,7 @@ static char *describe_failure(const struct runner *r)
 {
     const struct run_spec *s = r->spec;
     const struct child_failure *f = &r->failure;
-    AUTO_FREE char *closed = f->stage == CHILD_REACH ? reach_closed(s->dir) : NULL;
+    AUTO_FREE char *closed = f->stage == CHILD_REACH ? path_closed(s->dir) : NULL;
     if (f->stage == CHILD_EXEC)
         return xasprintf("cannot execute %s: %s%s", s->exec, strerror(f->err_no), exec_hint(s, f->err_no));
     if (closed)
@@ -90,7 +90,7 @@ void result_make(struct runner *r)
     r->result.output_bytes_dropped = r->log.dropped + r->collected.dropped;
     r->evidence.log_cut = r->log.dropped > 0;
     r->evidence.full_file = r->scratch.full_file;
-    struct outcome o = outcome_of(&r->evidence);
+    struct outcome o = exit_status_meaning(&r->evidence);
     r->result.not_started = r->evidence.exec_errno && r->evidence.not_apps;
     if (r->evidence.exec_errno)
         r->result.error = describe_failure(r);

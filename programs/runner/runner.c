@@ -95,8 +95,8 @@ static int next_timeout(const struct runner *r, int64_t now)
     if (r->state == RUNNER_stopping)
         at = r->grace_end_ms;
     at = earlier(at, r->look_ms);
-    if (r->out_there.ns.n && !r->out_there.relay && r->out_there.again_ms > now)
-        at = earlier(at, r->out_there.again_ms);
+    if (r->relay.ns.n && !r->relay.relay && r->relay.again_ms > now)
+        at = earlier(at, r->relay.again_ms);
     if (at < 0)
         return CHANNEL_HOME_CHECK_MS;
     return at <= now ? 0 : at - now > CHANNEL_HOME_CHECK_MS ? CHANNEL_HOME_CHECK_MS : (int)(at - now);
@@ -109,7 +109,7 @@ static void on_sigchld(struct runner *r)
     for (ssize_t n; (n = read(r->sigfd, si, sizeof si)) > 0;)
         for (size_t i = 0; i < (size_t)n / sizeof *si; i++)
             stop |= si[i].ssi_signo == SIGTERM;
-    outbound_reap(&r->out_there, clk_now_ms());
+    run_relay_reap(&r->relay, clk_now_ms());
     tree_reap(r->pid, &r->main_ended, &r->evidence.status);
     if (r->main_ended && r->state != RUNNER_killing)
         kill_tree_kill(r);
@@ -161,15 +161,15 @@ static void on_clock(struct runner *r)
 /* Into the run's cgroup: its CPU time and memory are charged to the run. */
 static void start_relay(struct runner *r)
 {
-    outbound_start_relay(&r->out_there, r->spec, clk_now_ms());
-    if (r->out_there.relay)
-        cgroup_join(r->cg, r->spec->claim, r->out_there.relay);
+    run_relay_start(&r->relay, r->spec, clk_now_ms());
+    if (r->relay.relay)
+        cgroup_join(r->cg, r->spec->claim, r->relay.relay);
 }
 
 /* Says in the run's log what its network did not let out, since that is where the tenant looks for the cause. */
 static void log_refused(struct runner *r)
 {
-    r->result.network_refused = r->spec->own_network ? netns_refused(&r->out_there.ns) : -1;
+    r->result.network_refused = r->spec->own_network ? netns_refused(&r->relay.ns) : -1;
     if (r->result.network_refused <= 0)
         return;
     AUTO_FREE char *line =
@@ -183,7 +183,7 @@ static void watch(struct runner *r)
     while (r->state != RUNNER_ended) {
         struct pollfd p[N_POLLED + NETNS_MAX_LISTENERS] = {
             {r->sigfd, POLLIN, 0}, {r->out, POLLIN, 0}, {r->err, POLLIN, 0}, {r->conn, POLLIN, 0}, {r->listener, POLLIN, 0}};
-        int n = r->state == RUNNER_killing ? 0 : outbound_poll(&r->out_there, p + N_POLLED, clk_now_ms());
+        int n = r->state == RUNNER_killing ? 0 : run_relay_poll(&r->relay, p + N_POLLED, clk_now_ms());
         poll(p, (nfds_t)(N_POLLED + n), next_timeout(r, clk_now_ms()));
         for (int i = 0; i < n; i++)
             if (p[N_POLLED + i].revents) {
@@ -219,7 +219,7 @@ static void watch(struct runner *r)
 /* Acknowledged, or without a manager: removes what marked the step as alive. */
 static void leave(struct runner *r)
 {
-    outbound_close(&r->out_there);
+    run_relay_close(&r->relay);
     leave_cgroups(r);
     cgroup_remove(r->cg, r->spec->claim);
     claim_release(r);
@@ -286,7 +286,7 @@ static struct runner new_runner(const struct run_spec *spec, const struct cgroup
                        .status = -1,
                        .deadline_ms = -1,
                        .look_ms = -1,
-                       .out_there = {.host = -1, .space = -1, .leash = -1, .ns.counters = {-1, -1}},
+                       .relay = {.host = -1, .space = -1, .leash = -1, .ns.counters = {-1, -1}},
                        .scratch = {.max_bytes = -1, .max_inodes = -1, .fsize_bytes = -1},
                        .said = RUN_SAID_CLAIMED,
                        .log = {.fd = -1},

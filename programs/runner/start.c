@@ -153,7 +153,7 @@ static _Noreturn void become_run(struct runner *r, struct child_plan *c, int sta
         if (r->cg->v2[k])
             c->procs[k] = -1;
     if (r->spec->full_isolation)
-        isolate_init(&(struct isolate_plan){c, r->spaces, r->out_there.space, status_fd});
+        isolate_init(&(struct isolate_plan){c, r->spaces, r->relay.space, status_fd});
     child_exec(c);
 }
 
@@ -177,12 +177,12 @@ static int fork_run(struct runner *r, struct child_plan *c, int status_fd, int t
 static int fork_in_network(struct runner *r, struct child_plan *c, int status_fd, int tree, struct err *e)
 {
     char what[120] = "";
-    int n = outbound_enter(&r->out_there, r->spec, r->spaces ? r->spaces->network : -1, r->dirfd, what, sizeof what);
+    int n = run_relay_enter_network(&r->relay, r->spec, r->spaces ? r->spaces->network : -1, r->dirfd, what, sizeof what);
     if (n == 0)
         n = fork_run(r, c, status_fd, tree, e);
     else
         n = err_sys(e, n, "cannot make the run's network%s%s", *what ? ": " : "", what);
-    outbound_return(&r->out_there);
+    run_relay_return(&r->relay);
     return n;
 }
 

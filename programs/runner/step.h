@@ -5,8 +5,8 @@
 #include "capture.h"
 #include "child.h"
 #include "isolate.h"
-#include "outbound.h"
-#include "outcome.h"
+#include "run_relay.h"
+#include "exit_status.h"
 #include "scratch.h"
 
 #include "host/cgroup.h"
@@ -30,7 +30,7 @@ struct runner {
     const struct cgroup_host *cg;
     const char *ahead;             /* cgroups that we entered and that are the run's now; NULL: none, or left again */
     struct isolate_spaces *spaces; /* made ahead; NULL: none, or not for this run */
-    struct outbound out_there;
+    struct run_relay relay;
     int dirfd, lock, conn, listener, sigfd, result_fd;
     int app;      /* dir/app, the tenant's; with scratch_in_memory the tmpfs that only the run sees there */
     int image;    /* its root, -1: the host's; locked as long as the run lasts, so that it is not removed meanwhile */

@@ -25,6 +25,7 @@
 #include "manual_instances.h"
 #include "reconcile.h"
 #include "reload.h"
+#include "restart.h"
 #include "streammgr.h"
 #include "tenant_facts.h"
 #include "watcher.h"
@@ -158,7 +159,7 @@ static int start_scaled(struct app *a, struct ctl_conn *conn, struct err *e)
     free(args);
     a->generation = 0;
     log_info("app_started", a->tenant, NULL, "app %s: by command", a->name);
-    app_forgive(a);
+    restart_forgive(a);
     reconcile_app(a);
     const struct instance *i = a->instances;
     while (i && !instance_is_scaled(i))

@@ -45,6 +45,17 @@ static void free_instance(struct instance *i)
     free(i);
 }
 
+/* What our code in an instance said of its end, in its result file, where nobody else says why; the tenant may have written it. */
+static void take_words(struct run_result *res)
+{
+    enum { SHOWN = 400 };
+    struct app_result r;
+    if (res->error || !res->app_result || app_result_parse(res->app_result, strlen(res->app_result), &r, NULL) < 0)
+        return;
+    res->error = r.error && *r.error ? xstrndup(r.error, SHOWN) : NULL;
+    app_result_free(&r);
+}
+
 static void on_ended(void *arg, struct run_result *res)
 {
     struct instance *i = arg;
@@ -54,7 +65,7 @@ static void on_ended(void *arg, struct run_result *res)
     if (i->stop && res->outcome == RUN_killed && !res->forced)
         res->outcome = RUN_ok; /* SIGTERM ended it, as was ordered */
     if (!i->stop)
-        app_take_words(res);
+        take_words(res);
     instances_db_ended(m->book, i, res);
     crash_at(CRASH_instance_end_noted);
     unlink_instance(i);

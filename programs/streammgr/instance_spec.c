@@ -6,7 +6,7 @@
 
 #include "base/json.h"
 #include "base/mem.h"
-#include "manager/env.h"
+#include "manager/app_env.h"
 #include "manager/plan.h"
 
 #include <string.h>
@@ -72,17 +72,17 @@ void instance_spec_make(const struct instance *i, const struct conf_tenant *t, c
     plan_limits(&s, p);
     s.wall_s = s.cpu_s = -1; /* an instance runs until it is told to go */
     s.grace_s = c->drain_s;
-    env_add_configured(&s, &p->env);
+    app_env_add_configured(&s, &p->env);
     add_command(&s, m, c);
     plan_isolation(&s, &(struct plan_host){&m->home, &m->isolation, m->conf->platform.uid_base}, p, f->mongo_url);
     plan_checker_path(&s, &m->home, c);
     add_args(&s, i, c);
-    env_add_configured(&s, &c->env);
+    app_env_add_configured(&s, &c->env);
     plan_secrets(&s, &m->home, t->id, &c->secrets);
-    env_add_common(&s, &(struct env_tenant){t->id, t->database, f->mongo_url}, c->app, i->run_id, i->attempt);
-    env_add_app_dir(&s, &m->home, stores || !*c->checker ? c->exec : c->checker);
-    env_add(&s, "ZMQ_STREAM_ENDPOINT", watcher_endpoint(m->watcher));
-    env_add_stream(&s, t, c);
+    app_env_add_common(&s, &(struct app_env_tenant){t->id, t->database, f->mongo_url}, c->app, i->run_id, i->attempt);
+    app_env_add_app_dir(&s, &m->home, stores || !*c->checker ? c->exec : c->checker);
+    app_env_add(&s, "ZMQ_STREAM_ENDPOINT", watcher_endpoint(m->watcher));
+    app_env_add_stream(&s, t, c);
     *ret = s;
 }
 

@@ -1,6 +1,7 @@
 #include "reconcile.h"
+#include "restart.h"
 #include "app.h"
-#include "decide.h"
+#include "rolling_update.h"
 #include "drain.h"
 #include "drain_order.h"
 #include "instance.h"
@@ -148,20 +149,20 @@ void reconcile_app(struct app *a)
     uint64_t generation = instance_spec_generation(a);
     while (go_on) {
         struct app_view v = view_of(a, target, may_start, generation);
-        switch (decide(&v)) {
-        case DECIDE_start:
+        switch (rolling_update_step(&v)) {
+        case ROLLING_start:
             go_on = start_one(a);
             break;
-        case DECIDE_drain:
+        case ROLLING_drain:
             /* Some go and some stay: the broker is asked first who holds what, and its answer has this called again. */
             if (target && clk_now_ms() - m->seen_ms > FRESH_MS && watcher_ask(m->watcher))
                 return;
             drain_one(a, generation, false, target ? "fewer are wanted" : why ? why : "none is wanted");
             break;
-        case DECIDE_drain_old:
+        case ROLLING_drain_old:
             drain_one(a, generation, true, "replaced: its configuration or executable changed");
             break;
-        case DECIDE_nothing:
+        case ROLLING_nothing:
             go_on = false;
         }
         if (v.n_old_ready + v.n_old_unready && may_start)
@@ -183,7 +184,7 @@ void reconcile_all(struct streammgr *m)
         size_t at = 0;
         for (struct app *a; (a = map_next(&m->apps, &at));) {
             if (first)
-                app_unpark_if_due(a);
+                restart_unpark_if_due(a);
             if (needs_first(a) == first)
                 reconcile_app(a);
         }
@@ -195,7 +196,7 @@ void reconcile_on_ended(struct instance *i, const struct run_result *res)
     if (*i->ask)
         ask_note_end(i->app, i, res);
     else if (!i->stop)
-        app_note_failure(i->app, i, res);
+        restart_note_failure(i->app, i, res);
     reconcile_app(i->app);
 }
 

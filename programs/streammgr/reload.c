@@ -1,4 +1,5 @@
 #include "reload.h"
+#include "restart.h"
 #include "app.h"
 #include "manual_instances.h"
 #include "reconcile.h"
@@ -41,7 +42,7 @@ int streammgr_reload(struct streammgr *m, struct err *e)
         return r;
     }
     for (struct app *a; (a = map_next(&m->apps, &at));) {
-        app_forgive(a);
+        restart_forgive(a);
         forget_if_gone(a);
     }
     reconcile_all(m);

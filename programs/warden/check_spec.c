@@ -1,7 +1,7 @@
 #include "check_spec.h"
 #include "uid_owners.h"
 
-#include "manager/env.h"
+#include "manager/app_env.h"
 #include "manager/plan.h"
 
 #include "base/address.h"
@@ -305,22 +305,22 @@ static void want_batch(struct trial *c)
     w->output = load || check ? RUN_OUTPUT_none : a->output;
     plan_limits(w, c->p);
     plan_isolation(w, &(struct plan_host){j->home, j->isolation, c->law->conf->platform.uid_base}, c->p, env_of(c->s, "MONGO_URL"));
-    env_add_configured(w, &c->p->env);
+    app_env_add_configured(w, &c->p->env);
     if (w->builtin) {
         AUTO_FREE char *job = xasprintf("%s/job.json", w->dir);
         plan_builtin(w, j->home);
-        env_add(w, "SIMBDP_LOAD_JOB", job);
+        app_env_add(w, "SIMBDP_LOAD_JOB", job);
     } else {
-        env_add_configured(w, &a->env);
+        app_env_add_configured(w, &a->env);
         plan_secrets(w, j->home, w->tenant, &a->secrets);
         for (size_t i = 0; i < a->args.n && !check; i++)
             plan_arg(w, a->args.v[i]);
-        env_add_publishing(w, c->t);
+        app_env_add_publishing(w, c->t);
     }
-    env_add_app_dir(w, j->home, load ? BUILTIN_LOAD : check ? a->checker : a->exec);
+    app_env_add_app_dir(w, j->home, load ? BUILTIN_LOAD : check ? a->checker : a->exec);
     AUTO_FREE char *list = xasprintf("%s/input.jsonl", w->dir), *out = xasprintf("%s/app/out", w->dir);
-    env_add(w, "SIMBDP_INPUT_FILES", list);
-    env_add(w, "SIMBDP_OUTPUT_DIR", out);
+    app_env_add(w, "SIMBDP_INPUT_FILES", list);
+    app_env_add(w, "SIMBDP_OUTPUT_DIR", out);
 }
 
 static void want_stream(struct trial *c)
@@ -334,7 +334,7 @@ static void want_stream(struct trial *c)
     plan_limits(w, c->p);
     w->wall_s = w->cpu_s = -1;
     w->grace_s = a->drain_s;
-    env_add_configured(w, &c->p->env);
+    app_env_add_configured(w, &c->p->env);
     w->exec = loads || stores ? home_program(j->home, "simbdp-load") : xstrdup(exec);
     if (loads || stores) {
         plan_builtin(w, j->home);
@@ -352,10 +352,10 @@ static void want_stream(struct trial *c)
     c->free_args = !loads;
     for (size_t i = 0; i < a->args.n && loads; i++)
         plan_arg(w, a->args.v[i]);
-    env_add_configured(w, &a->env);
+    app_env_add_configured(w, &a->env);
     plan_secrets(w, j->home, w->tenant, &a->secrets);
-    env_add_app_dir(w, j->home, stores || !*a->checker ? a->exec : a->checker);
-    env_add_stream(w, c->t, a);
+    app_env_add_app_dir(w, j->home, stores || !*a->checker ? a->exec : a->checker);
+    app_env_add_stream(w, c->t, a);
 }
 
 static bool has_step(const struct trial *c, enum run_step step)
@@ -414,12 +414,12 @@ static void want_names(struct trial *c)
 static int compare(struct trial *c, struct err *e)
 {
     const struct run_spec *s = c->s;
-    const struct env_tenant t = {c->t->id, c->t->database, NULL};
+    const struct app_env_tenant t = {c->t->id, c->t->database, NULL};
     if (c->batch)
         want_batch(c);
     else
         want_stream(c);
-    env_add_common(&c->want, &t, s->app, s->run_id, 0);
+    app_env_add_common(&c->want, &t, s->app, s->run_id, 0);
     const char *field = run_spec_differs(&c->want, s);
     if (field)
         return differs(e, field);

@@ -19,7 +19,7 @@ enum { MAX_BYTES = 16 << 20 };
 struct tenant_uids {
     int fd;
     off_t end; /* of the last whole line, when it was read last */
-    struct uid_block ids;
+    struct uid_block block;
     struct map owners; /* uid as text -> tenant */
 };
 
@@ -62,7 +62,7 @@ static int add(struct tenant_uids *p, const char *uid, const char *tenant)
 
 static bool is_ours(const struct tenant_uids *p, int64_t uid)
 {
-    return uid >= uid_tenant_begin(p->ids.base) && uid < p->ids.base + p->ids.n;
+    return uid >= uid_tenant_begin(p->block.base) && uid < p->block.base + p->block.n;
 }
 
 /* The other manager's warden may have noted an owner meanwhile: looks again, then notes this one, under the file's lock. */
@@ -107,15 +107,15 @@ static void take_ledger(struct tenant_uids *p, const struct home *h)
     tenant_states_free(v, n);
 }
 
-int tenant_uids_open(const struct home *h, const struct uid_block *ids, struct tenant_uids **ret, struct err *e)
+int tenant_uids_open(const struct home *h, const struct uid_block *block, struct tenant_uids **ret, struct err *e)
 {
-    AUTO_FREE char *rel = xasprintf("state/warden/uids-%" PRId64, ids->base);
+    AUTO_FREE char *rel = xasprintf("state/warden/uids-%" PRId64, block->base);
     int r = fd_mkdirs(h->dirfd, "state/warden", 0700);
     int fd = r < 0 ? r : openat(h->dirfd, rel, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return err_sys(e, r < 0 ? r : -errno, "cannot open %s/%s", h->path, rel);
     struct tenant_uids *p = xcalloc(1, sizeof *p);
-    *p = (struct tenant_uids){.fd = fd, .ids = *ids};
+    *p = (struct tenant_uids){.fd = fd, .block = *block};
     r = read_all(p);
     if (r < 0) {
         tenant_uids_free(p);

@@ -8,7 +8,7 @@
 
 struct tenant_uids;
 
-int tenant_uids_open(const struct home *h, const struct uid_block *ids, struct tenant_uids **ret, struct err *e);
+int tenant_uids_open(const struct home *h, const struct uid_block *block, struct tenant_uids **ret, struct err *e);
 void tenant_uids_free(struct tenant_uids *p); /* NULL is fine */
 
 /* 0: the uid is the tenant's, from now on at the latest. Else why not. A few system calls, and none for a uid that is known. */

@@ -3,7 +3,7 @@
 #include "base/mem.h"
 #include "check.h"
 #include "programs/runner/capture.h"
-#include "programs/runner/outcome.h"
+#include "programs/runner/exit_status.h"
 #include "run/spec.h"
 
 #include <fcntl.h>
@@ -245,7 +245,7 @@ static void outcomes(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct outcome o = outcome_of(&cases[i].v);
+        struct outcome o = exit_status_meaning(&cases[i].v);
         assert_int_equal(o.outcome, cases[i].o);
         assert_int_equal(o.limit, cases[i].limit);
     }

@@ -52,10 +52,10 @@ static char *map_file(const char *text)
 static struct uid_block get(const char *home, const char *map)
 {
     struct err e = {0};
-    struct uid_block ids = {0};
-    if (uid_block_choose(home, registry, map, &ids, &e) < 0)
+    struct uid_block block = {0};
+    if (uid_block_choose(home, registry, map, &block, &e) < 0)
         fail_msg("%s", e.msg);
-    return ids;
+    return block;
 }
 
 static bool disjoint(const struct uid_block *a, const struct uid_block *b)
@@ -107,14 +107,14 @@ static void copies_and_moves(void **state)
 {
     (void)state;
     struct err e = {0};
-    struct uid_block ids;
+    struct uid_block block;
     AUTO_FREE char *home = new_home("h"), *map = map_file(everything), *copy = new_home("copy"), *moved = xasprintf("%s/m", base);
     AUTO_FREE char *from = xasprintf("%s/state/uids.json", home), *to = xasprintf("%s/state/uids.json", copy);
     AUTO_BUF struct buf b = {0};
     struct uid_block first = get(home, map);
     assert_int_equal(fd_read_file(AT_FDCWD, from, &b, 4096, NULL), 0);
     assert_int_equal(fd_write_file(AT_FDCWD, to, b.p, b.n, 0600, NULL), 0);
-    assert_int_equal(uid_block_choose(copy, registry, map, &ids, &e), ERR_CONFIG);
+    assert_int_equal(uid_block_choose(copy, registry, map, &block, &e), ERR_CONFIG);
     assert_non_null(strstr(e.msg, "is a copy of"));
     assert_int_equal(get(home, map).base, first.base);
 
@@ -128,7 +128,7 @@ static void given_away(void **state)
 {
     (void)state;
     struct err e = {0};
-    struct uid_block ids;
+    struct uid_block block;
     AUTO_FREE char *map = map_file(container), *home = new_home("h"), *away = xasprintf("%s/away", base);
     struct uid_block first = get(home, map);
     assert_int_equal(rename(home, away), 0);
@@ -138,13 +138,13 @@ static void given_away(void **state)
         char name[8];
         snprintf(name, sizeof name, "x%d", i);
         AUTO_FREE char *other = new_home(name);
-        r = uid_block_choose(other, registry, map, &ids, &e);
+        r = uid_block_choose(other, registry, map, &block, &e);
         assert_false(r == 0 && met); /* the block of the home that is away goes last */
-        met |= r == 0 && ids.base == first.base;
+        met |= r == 0 && block.base == first.base;
     }
     assert_int_equal(r, ERR_CONFIG); /* all are given */
     assert_true(met);
-    assert_int_equal(uid_block_choose(away, registry, map, &ids, &e), ERR_CONFIG);
+    assert_int_equal(uid_block_choose(away, registry, map, &block, &e), ERR_CONFIG);
     assert_non_null(strstr(e.msg, "platform.uid_base"));
 }
 
@@ -152,13 +152,13 @@ static void namespaces(void **state)
 {
     (void)state;
     struct err e = {0};
-    struct uid_block ids;
+    struct uid_block block;
     AUTO_FREE char *home = new_home("h"), *map = map_file(large);
     struct uid_block found = get(home, map);
     assert_true(found.base >= UID_BLOCK_SIZE && found.base + UID_BLOCK_SIZE <= 1000000 && found.n == UID_PROGRAMS);
     free(map);
     map = map_file(container);
-    assert_int_equal(uid_block_choose(home, registry, map, &ids, &e), ERR_CONFIG);
+    assert_int_equal(uid_block_choose(home, registry, map, &block, &e), ERR_CONFIG);
     assert_non_null(strstr(e.msg, "user namespace"));
 }
 
@@ -166,11 +166,11 @@ static void registry_of_others(void **state)
 {
     (void)state;
     struct err e = {0};
-    struct uid_block ids;
+    struct uid_block block;
     AUTO_FREE char *home = new_home("h"), *map = map_file(everything);
     assert_int_equal(fd_mkdirs(AT_FDCWD, registry, 0755), 0);
     assert_int_equal(chmod(registry, 0777), 0);
-    assert_int_equal(uid_block_choose(home, registry, map, &ids, &e), -EPERM);
+    assert_int_equal(uid_block_choose(home, registry, map, &block, &e), -EPERM);
 }
 
 int main(void)

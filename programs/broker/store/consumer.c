@@ -69,7 +69,7 @@ void consumer_detach(struct consumer *c, bool lost, int64_t wall_ms)
         c->low > s->floor ? c->low : s->floor; /* not from the floor: thousands of consumers may go at once, and much be leased */
     for (struct slot *t; c->n_leased && (t = sub_next_slot(s, &seq, UINT64_MAX)); seq++)
         if (slot_is_held(t, c->id) && lost)
-            lease_fail(s, seq, t, alone, "its consumer went away", wall_ms);
+            sub_fail(s, seq, t, alone, "its consumer went away", wall_ms);
         else if (slot_is_held(t, c->id))
             sub_set_state(s, seq, t, SLOT_AGAIN);
     s->consumers[c->id - 1] = NULL;

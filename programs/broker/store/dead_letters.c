@@ -1,5 +1,5 @@
-/* Dead letters: messages that no consumer could process. They keep their reason, and are kept until they are replayed, dropped or
- * too old. */
+/* Dead letters: messages that no consumer could process (sub_fail: delivered max_deliveries times, and for a reason of their own).
+ * They keep their reason, and are kept until they are replayed, dropped or too old. */
 #include "parts.h"
 
 #include "base/mem.h"
@@ -62,6 +62,15 @@ void sub_die(struct sub *s, uint64_t seq, struct slot *t, const char *reason, in
     sub_count(s, TALLY_DEAD, 1);
     if (s->stream->all->on_death)
         s->stream->all->on_death(s, &(struct dead_letter){seq, deliveries, wall_ms, reason});
+}
+
+void sub_fail(struct sub *s, uint64_t seq, struct slot *t, bool own, const char *reason, int64_t wall_ms)
+{
+    sub_count(s, TALLY_ERRORS, 1);
+    if (own && t->deliveries >= s->max_deliveries)
+        sub_die(s, seq, t, reason, wall_ms);
+    else
+        sub_set_state(s, seq, t, own ? SLOT_AGAIN : SLOT_SUSPECT);
 }
 
 void sub_load_dead(struct sub *s, uint64_t seq, uint32_t deliveries, int64_t wall_ms, const char *reason, size_t n)

@@ -62,15 +62,6 @@ static struct timed take_timed(struct sub *s)
     return first;
 }
 
-void lease_fail(struct sub *s, uint64_t seq, struct slot *t, bool own, const char *reason, int64_t wall_ms)
-{
-    sub_count(s, TALLY_ERRORS, 1);
-    if (own && t->deliveries >= s->max_deliveries)
-        sub_die(s, seq, t, reason, wall_ms);
-    else
-        sub_set_state(s, seq, t, own ? SLOT_AGAIN : SLOT_SUSPECT);
-}
-
 /* Ends the leases, or the delay, of a run as far as they are due. What was extended is put back. */
 static void end_timed(struct sub *s, struct timed run, int64_t now_ms, int64_t wall_ms)
 {
@@ -84,7 +75,7 @@ static void end_timed(struct sub *s, struct timed run, int64_t now_ms, int64_t w
         } else if (run.consumer && slot_is_held(t, run.consumer)) {
             if (t->until_ms <= now_ms) {
                 c->n_ran_out++;
-                lease_fail(s, seq, t, alone, "its lease ran out", wall_ms);
+                sub_fail(s, seq, t, alone, "its lease ran out", wall_ms);
             } else if (later < 0 || t->until_ms < later)
                 later = t->until_ms;
         }

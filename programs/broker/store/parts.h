@@ -315,6 +315,8 @@ void sub_add_time(struct sub *s, int64_t ms);
 
 /* The message becomes a dead letter. */
 void sub_die(struct sub *s, uint64_t seq, struct slot *t, const char *reason, int64_t wall_ms);
+/* The lease of seq ended without an ack. own: for a reason of its own, so that it may die of it. */
+void sub_fail(struct sub *s, uint64_t seq, struct slot *t, bool own, const char *reason, int64_t wall_ms);
 void sub_load_dead(struct sub *s, uint64_t seq, uint32_t deliveries, int64_t wall_ms, const char *reason, size_t n);
 void sub_add_dead(struct sub *s, uint64_t seq, uint8_t deliveries, int64_t wall_ms, const char *reason, size_t n);
 /* Where the first one with this sequence or a later one is in s->dead; s->n_dead: there is none. */
@@ -365,8 +367,6 @@ uint64_t ring_pop(struct ring *r);
 
 /* To be looked at when it is due. */
 void sub_add_timed(struct sub *s, struct timed t);
-/* The lease of seq ended without an ack. own: for a reason of its own, so that it may die of it. */
-void lease_fail(struct sub *s, uint64_t seq, struct slot *t, bool own, const char *reason, int64_t wall_ms);
 
 /* ---- settle.c ---- */
 

@@ -78,7 +78,7 @@ static void nack_one(struct consumer *c, uint64_t seq, struct slot *t, void *arg
         return;
     }
     if (t->deliveries >= s->max_deliveries || !k->until_ms) {
-        lease_fail(s, seq, t, true, k->reason, k->wall_ms);
+        sub_fail(s, seq, t, true, k->reason, k->wall_ms);
         return;
     }
     sub_count(s, TALLY_ERRORS, 1);

@@ -1,8 +1,8 @@
 /* Where an app's stream is, from its environment: ZMQ_STREAM_ENDPOINT, SIMBDP_STREAM (a name, or TENANT/STREAM), SIMBDP_TENANT_ID,
  * SIMBDP_APP (the subscription), SIMBDP_DELIVERY, and on tcp SIMBDP_CURVE_SERVER_KEY, SIMBDP_CURVE_PUBLIC_KEY,
  * SIMBDP_CURVE_SECRET_KEY. */
-#ifndef SIMBDP_STREAM_ENV_H
-#define SIMBDP_STREAM_ENV_H
+#ifndef SIMBDP_STREAM_ENV_READ_H
+#define SIMBDP_STREAM_ENV_READ_H
 
 #include "link.h"
 

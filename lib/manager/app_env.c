@@ -1,4 +1,4 @@
-#include "env.h"
+#include "app_env.h"
 
 #include "base/mem.h"
 
@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-void env_add(struct run_spec *s, const char *name, const char *value)
+void app_env_add(struct run_spec *s, const char *name, const char *value)
 {
     run_pairs_add(&s->env, name, value);
 }
@@ -19,7 +19,7 @@ static struct run_pair *find(struct run_spec *s, const char *name)
     return NULL;
 }
 
-void env_add_configured(struct run_spec *s, const struct cfg_list *env)
+void app_env_add_configured(struct run_spec *s, const struct cfg_list *env)
 {
     const struct conf_env *v = env->v;
     for (size_t i = 0; i < env->n; i++) {
@@ -27,11 +27,11 @@ void env_add_configured(struct run_spec *s, const struct cfg_list *env)
         if (set) /* the app's goes over the profile's */
             xstr_set(&set->value, v[i].value);
         else
-            env_add(s, v[i].name, v[i].value);
+            app_env_add(s, v[i].name, v[i].value);
     }
 }
 
-void env_add_common(struct run_spec *s, const struct env_tenant *t, const char *app, const char *run_id, int64_t attempt)
+void app_env_add_common(struct run_spec *s, const struct app_env_tenant *t, const char *app, const char *run_id, int64_t attempt)
 {
     AUTO_FREE char *app_dir = xasprintf("%s/app", s->dir);
     AUTO_FREE char *result = xasprintf("%s/app/result.json", s->dir);
@@ -60,38 +60,38 @@ void env_add_common(struct run_spec *s, const struct env_tenant *t, const char *
     };
     for (size_t i = 0; i < sizeof env / sizeof *env; i++)
         if (!find(s, env[i].name))
-            env_add(s, env[i].name, env[i].value);
+            app_env_add(s, env[i].name, env[i].value);
 }
 
-void env_add_app_dir(struct run_spec *s, const struct home *h, const char *exec)
+void app_env_add_app_dir(struct run_spec *s, const struct home *h, const char *exec)
 {
     bool ours = !*exec || !strncmp(exec, "builtin:", 8);
     AUTO_FREE char *dir = home_exec(h, s->tenant, ours ? "x" : exec);
     *strrchr(dir, '/') = 0;
-    env_add(s, "SIMBDP_APP_DIR", *dir ? dir : "/");
+    app_env_add(s, "SIMBDP_APP_DIR", *dir ? dir : "/");
 }
 
-void env_add_publishing(struct run_spec *s, const struct conf_tenant *t)
+void app_env_add_publishing(struct run_spec *s, const struct conf_tenant *t)
 {
     AUTO_FREE char *endpoint = xasprintf("ipc://%s/broker.ipc", s->runtime);
     if (t->streams.n)
-        env_add(s, "ZMQ_STREAM_ENDPOINT", endpoint);
+        app_env_add(s, "ZMQ_STREAM_ENDPOINT", endpoint);
 }
 
 /* A test may have a platform program crash, or watch its memory; tenants' programs never see these. */
-void env_add_builtin(struct run_spec *s)
+void app_env_add_builtin(struct run_spec *s)
 {
     static const char *const names[] = {"SIMBDP_CRASH_AT", "SIMBDP_CRASH_ONCE", "ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (getenv(names[i]))
-            env_add(s, names[i], getenv(names[i]));
-    env_add(s, "MONGOC_DISABLE_SHM", "1"); /* counters in /dev/shm would outlive a killed loader */
+            app_env_add(s, names[i], getenv(names[i]));
+    app_env_add(s, "MONGOC_DISABLE_SHM", "1"); /* counters in /dev/shm would outlive a killed loader */
 }
 
 static void add_delivery(struct run_spec *s, const struct conf_stream_app *c)
 {
     if (c->delivery != DELIVERY_exactly_once)
-        env_add(s, "SIMBDP_DELIVERY", conf_delivery_name(c->delivery));
+        app_env_add(s, "SIMBDP_DELIVERY", conf_delivery_name(c->delivery));
 }
 
 static void add_number(struct run_spec *s, const char *name, int64_t n)
@@ -99,30 +99,30 @@ static void add_number(struct run_spec *s, const char *name, int64_t n)
     char text[24];
     snprintf(text, sizeof text, "%lld", (long long)n);
     if (n >= 0)
-        env_add(s, name, text);
+        app_env_add(s, name, text);
 }
 
 static void add_message_limits(struct run_spec *s, const struct conf_limits *l, const struct conf_dataset *d)
 {
     if (d->inspect != CONF_INSPECT_full)
-        env_add(s, "SIMBDP_QUALITY", "0");
+        app_env_add(s, "SIMBDP_QUALITY", "0");
     add_number(s, "SIMBDP_MAX_ROWS", l->max_rows);
     add_number(s, "SIMBDP_MAX_COLUMNS", l->max_columns);
 }
 
-void env_add_stream(struct run_spec *s, const struct conf_tenant *t, const struct conf_stream_app *c)
+void app_env_add_stream(struct run_spec *s, const struct conf_tenant *t, const struct conf_stream_app *c)
 {
     const struct conf_dataset *d = *c->dataset ? conf_dataset(t, c->dataset) : NULL;
     AUTO_FREE char *full = xasprintf("%s/%s", t->id, c->stream);
-    env_add(s, "SIMBDP_STREAM", s->uid >= 0 ? c->stream : full); /* who has our uid is not one tenant to the broker */
-    env_add(s, "SIMBDP_DATASET", c->dataset);
+    app_env_add(s, "SIMBDP_STREAM", s->uid >= 0 ? c->stream : full); /* who has our uid is not one tenant to the broker */
+    app_env_add(s, "SIMBDP_DATASET", c->dataset);
     add_delivery(s, c);
     if (d) {
         AUTO_BUF struct buf spec = {0};
         struct conf_limits l = conf_effective_limits(t, d);
         conf_spec_json(d, true, l.max_row_bytes, 0, &spec);
-        env_add(s, "SIMBDP_SCHEMA", spec.p);
-        env_add(s, "SIMBDP_COLLECTION", d->collection);
+        app_env_add(s, "SIMBDP_SCHEMA", spec.p);
+        app_env_add(s, "SIMBDP_COLLECTION", d->collection);
         add_message_limits(s, &l, d);
     }
 }

@@ -1,4 +1,4 @@
-#include "outbound.h"
+#include "run_relay.h"
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -49,7 +49,7 @@ struct errand {
 };
 
 /* Has a child prepare the network. It shares our table of descriptors, so what it opens is open here; it reports the numbers. */
-static int send_child(struct outbound *w, const struct run_spec *s, int prepared, int dirfd, char *what, size_t what_size)
+static int send_child(struct run_relay *w, const struct run_spec *s, int prepared, int dirfd, char *what, size_t what_size)
 {
     struct errand done = {.r = -ECHILD, .space = -1, .ns = w->ns};
     struct clone_args args = {.flags = CLONE_FILES, .exit_signal = SIGCHLD};
@@ -74,7 +74,7 @@ static int send_child(struct outbound *w, const struct run_spec *s, int prepared
     return done.r;
 }
 
-int outbound_enter(struct outbound *w, const struct run_spec *s, int prepared, int dirfd, char *what, size_t what_size)
+int run_relay_enter_network(struct run_relay *w, const struct run_spec *s, int prepared, int dirfd, char *what, size_t what_size)
 {
     w->host = open_own();
     if (w->host < 0)
@@ -85,7 +85,7 @@ int outbound_enter(struct outbound *w, const struct run_spec *s, int prepared, i
     return send_child(w, s, prepared, dirfd, what, what_size);
 }
 
-void outbound_return(struct outbound *w)
+void run_relay_return(struct run_relay *w)
 {
     if (w->space >= 0)
         close(fd_take(&w->space));
@@ -98,7 +98,7 @@ void outbound_return(struct outbound *w)
     close(fd_take(&w->host));
 }
 
-int outbound_poll(const struct outbound *w, struct pollfd *p, int64_t now_ms)
+int run_relay_poll(const struct run_relay *w, struct pollfd *p, int64_t now_ms)
 {
     if (w->relay || now_ms < w->again_ms)
         return 0;
@@ -107,7 +107,7 @@ int outbound_poll(const struct outbound *w, struct pollfd *p, int64_t now_ms)
     return w->ns.n;
 }
 
-static char **make_argv(const struct outbound *w, const struct run_spec *s)
+static char **make_argv(const struct run_relay *w, const struct run_spec *s)
 {
     char **v = xcalloc((size_t)w->ns.n + 7, sizeof *v);
     v[0] = xstrdup(s->relay);
@@ -123,7 +123,7 @@ static char **make_argv(const struct outbound *w, const struct run_spec *s)
     return v;
 }
 
-void outbound_start_relay(struct outbound *w, const struct run_spec *s, int64_t now_ms)
+void run_relay_start(struct run_relay *w, const struct run_spec *s, int64_t now_ms)
 {
     int leash[2];
     if (pipe2(leash, O_CLOEXEC) < 0) {
@@ -154,7 +154,7 @@ void outbound_start_relay(struct outbound *w, const struct run_spec *s, int64_t 
     w->again_ms = now_ms + AGAIN_MS;
 }
 
-void outbound_reap(struct outbound *w, int64_t now_ms)
+void run_relay_reap(struct run_relay *w, int64_t now_ms)
 {
     if (!w->relay || waitpid(w->relay, NULL, WNOHANG) != w->relay)
         return;
@@ -163,7 +163,7 @@ void outbound_reap(struct outbound *w, int64_t now_ms)
     w->again_ms = now_ms + AGAIN_MS;
 }
 
-void outbound_stop_relay(struct outbound *w)
+void run_relay_stop(struct run_relay *w)
 {
     if (!w->relay)
         return;
@@ -174,9 +174,9 @@ void outbound_stop_relay(struct outbound *w)
     close(fd_take(&w->leash));
 }
 
-void outbound_close(struct outbound *w)
+void run_relay_close(struct run_relay *w)
 {
-    outbound_stop_relay(w);
+    run_relay_stop(w);
     netns_close(&w->ns);
     if (w->host >= 0)
         close(fd_take(&w->host));

@@ -5,32 +5,32 @@
  * configuration's `env` is added first. It may not name what is the platform's (SIMBDP_, MONGO_, ZMQ_, LD_), but may give PATH,
  * LANG, HOME and TMPDIR, which then are not the platform's. The order is part of an instance's generation
  * (programs/streammgr/instance_spec.c): another one replaces every instance. */
-#ifndef SIMBDP_MANAGER_ENV_H
-#define SIMBDP_MANAGER_ENV_H
+#ifndef SIMBDP_MANAGER_APP_ENV_H
+#define SIMBDP_MANAGER_APP_ENV_H
 
 #include "conf/conf.h"
 #include "host/home.h"
 #include "run/spec.h"
 
-struct env_tenant {
+struct app_env_tenant {
     const char *id, *database, *mongo_url; /* mongo_url NULL: unknown */
 };
 
-void env_add(struct run_spec *s, const char *name, const char *value);
+void app_env_add(struct run_spec *s, const char *name, const char *value);
 /* `env` of a profile or an app (a list of struct conf_env). What the app says replaces what its profile said. */
-void env_add_configured(struct run_spec *s, const struct cfg_list *env);
+void app_env_add_configured(struct run_spec *s, const struct cfg_list *env);
 /* What every run has: PATH, MONGO_URL, SIMBDP_RUN_ID ... s->dir, home and runtime are set. */
-void env_add_common(struct run_spec *s, const struct env_tenant *t, const char *app, const char *run_id, int64_t attempt);
+void app_env_add_common(struct run_spec *s, const struct app_env_tenant *t, const char *app, const char *run_id, int64_t attempt);
 /* SIMBDP_APP_DIR: the directory of the executable that `exec` of the configuration names. Of a program of the platform's, and of
  * none
  * (""): apps/<tenant>. */
-void env_add_app_dir(struct run_spec *s, const struct home *h, const char *exec);
+void app_env_add_app_dir(struct run_spec *s, const struct home *h, const char *exec);
 /* Of a batch app: ZMQ_STREAM_ENDPOINT, if its tenant has streams to publish to. The broker need not run for that. */
-void env_add_publishing(struct run_spec *s, const struct conf_tenant *t);
+void app_env_add_publishing(struct run_spec *s, const struct conf_tenant *t);
 /* Of a stream app: its stream and dataset, how messages are delivered, and what the agreement says of a message's rows. s->uid is
  * set. */
-void env_add_stream(struct run_spec *s, const struct conf_tenant *t, const struct conf_stream_app *c);
+void app_env_add_stream(struct run_spec *s, const struct conf_tenant *t, const struct conf_stream_app *c);
 /* Of a program of the platform's. */
-void env_add_builtin(struct run_spec *s);
+void app_env_add_builtin(struct run_spec *s);
 
 #endif

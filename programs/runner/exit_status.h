@@ -1,6 +1,6 @@
 /* What a finished process tree means: a plain function from evidence to outcome. */
-#ifndef SIMBDP_RUNNER_OUTCOME_H
-#define SIMBDP_RUNNER_OUTCOME_H
+#ifndef SIMBDP_RUNNER_EXIT_STATUS_H
+#define SIMBDP_RUNNER_EXIT_STATUS_H
 
 #include "run/spec.h"
 
@@ -26,6 +26,6 @@ struct outcome {
     enum run_limit limit;  /* with RUN_ok: it met this limit, and succeeded all the same; with RUN_failed: this may be why */
 };
 
-struct outcome outcome_of(const struct evidence *v);
+struct outcome exit_status_meaning(const struct evidence *v);
 
 #endif

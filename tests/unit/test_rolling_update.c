@@ -1,4 +1,5 @@
-#include "programs/streammgr/decide.h"
+#include "programs/streammgr/restart_delay.h"
+#include "programs/streammgr/rolling_update.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,38 +13,38 @@ static struct app_view view(int64_t target, int64_t max, int64_t new_ready, int6
     return (struct app_view){target, max, true, new_ready, new_unready, old_ready, old_unready};
 }
 
-static enum decision ask(struct app_view v)
+static enum rolling_step ask(struct app_view v)
 {
-    return decide(&v);
+    return rolling_update_step(&v);
 }
 
 static void test_counts(void **state)
 {
     (void)state;
-    assert_int_equal(ask(view(0, 4, 0, 0, 0, 0)), DECIDE_nothing);
-    assert_int_equal(ask(view(2, 4, 0, 0, 0, 0)), DECIDE_start);
-    assert_int_equal(ask(view(2, 4, 1, 0, 0, 0)), DECIDE_start);
-    assert_int_equal(ask(view(2, 4, 1, 1, 0, 0)), DECIDE_nothing);
-    assert_int_equal(ask(view(2, 4, 3, 0, 0, 0)), DECIDE_drain);
-    assert_int_equal(ask(view(0, 4, 0, 1, 0, 0)), DECIDE_drain);
+    assert_int_equal(ask(view(0, 4, 0, 0, 0, 0)), ROLLING_nothing);
+    assert_int_equal(ask(view(2, 4, 0, 0, 0, 0)), ROLLING_start);
+    assert_int_equal(ask(view(2, 4, 1, 0, 0, 0)), ROLLING_start);
+    assert_int_equal(ask(view(2, 4, 1, 1, 0, 0)), ROLLING_nothing);
+    assert_int_equal(ask(view(2, 4, 3, 0, 0, 0)), ROLLING_drain);
+    assert_int_equal(ask(view(0, 4, 0, 1, 0, 0)), ROLLING_drain);
     struct app_view forbidden = view(2, 4, 1, 0, 0, 0);
     forbidden.may_start = false;
-    assert_int_equal(decide(&forbidden), DECIDE_nothing);
+    assert_int_equal(rolling_update_step(&forbidden), ROLLING_nothing);
 }
 
 static void test_a_new_one_proves_itself_first(void **state)
 {
     (void)state;
-    assert_int_equal(ask(view(2, 2, 0, 0, 2, 0)), DECIDE_start);   /* beyond max */
-    assert_int_equal(ask(view(2, 2, 0, 1, 2, 0)), DECIDE_nothing); /* until it is ready */
-    assert_int_equal(ask(view(2, 2, 1, 0, 2, 0)), DECIDE_drain);
-    assert_int_equal(ask(view(2, 2, 1, 0, 1, 0)), DECIDE_drain_old); /* then within max */
-    assert_int_equal(ask(view(2, 2, 1, 0, 0, 0)), DECIDE_start);
-    assert_int_equal(ask(view(2, 3, 1, 0, 1, 0)), DECIDE_start); /* there is room beside */
-    assert_int_equal(ask(view(2, 3, 2, 0, 1, 0)), DECIDE_drain_old);
-    assert_int_equal(ask(view(2, 2, 0, 0, 2, 1)), DECIDE_drain); /* the last attempt never worked: room for another */
-    assert_int_equal(ask(view(1, 3, 0, 0, 2, 0)), DECIDE_drain);
-    assert_int_equal(ask(view(0, 3, 0, 0, 1, 0)), DECIDE_drain);
+    assert_int_equal(ask(view(2, 2, 0, 0, 2, 0)), ROLLING_start);   /* beyond max */
+    assert_int_equal(ask(view(2, 2, 0, 1, 2, 0)), ROLLING_nothing); /* until it is ready */
+    assert_int_equal(ask(view(2, 2, 1, 0, 2, 0)), ROLLING_drain);
+    assert_int_equal(ask(view(2, 2, 1, 0, 1, 0)), ROLLING_drain_old); /* then within max */
+    assert_int_equal(ask(view(2, 2, 1, 0, 0, 0)), ROLLING_start);
+    assert_int_equal(ask(view(2, 3, 1, 0, 1, 0)), ROLLING_start); /* there is room beside */
+    assert_int_equal(ask(view(2, 3, 2, 0, 1, 0)), ROLLING_drain_old);
+    assert_int_equal(ask(view(2, 2, 0, 0, 2, 1)), ROLLING_drain); /* the last attempt never worked: room for another */
+    assert_int_equal(ask(view(1, 3, 0, 0, 2, 0)), ROLLING_drain);
+    assert_int_equal(ask(view(0, 3, 0, 0, 1, 0)), ROLLING_drain);
 }
 
 static void take(int64_t *a, int64_t *b)
@@ -94,24 +95,24 @@ static void test_rules_hold(void **state)
                 break;
             }
             n = v.n_new_ready + v.n_new_unready + v.n_old_ready + v.n_old_unready;
-            switch (decide(&v)) {
-            case DECIDE_start:
+            switch (rolling_update_step(&v)) {
+            case ROLLING_start:
                 assert_true(v.may_start);
                 v.n_new_unready++;
                 assert_true(n + 1 <= v.max + 1);
                 break;
-            case DECIDE_drain:
+            case ROLLING_drain:
                 assert_true(n > v.target);
                 if (v.n_old_ready + v.n_old_unready)
                     take(&v.n_old_unready, &v.n_old_ready);
                 else
                     take(&v.n_new_unready, &v.n_new_ready);
                 break;
-            case DECIDE_drain_old:
+            case ROLLING_drain_old:
                 assert_true(v.n_old_unready || v.n_new_ready);
                 take(&v.n_old_unready, &v.n_old_ready);
                 break;
-            case DECIDE_nothing:
+            case ROLLING_nothing:
                 break;
             }
             assert_true(v.n_old_ready >= 0 && v.n_old_unready >= 0 && v.n_new_ready >= 0 && v.n_new_unready >= 0);

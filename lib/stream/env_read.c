@@ -1,4 +1,4 @@
-#include "env.h"
+#include "env_read.h"
 #include "base/mem.h"
 
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "outcome.h"
+#include "exit_status.h"
 
 #include <signal.h>
 #include <sys/wait.h>
@@ -25,7 +25,7 @@ static struct outcome by_signal(const struct evidence *v, int sig)
     return o;
 }
 
-struct outcome outcome_of(const struct evidence *v)
+struct outcome exit_status_meaning(const struct evidence *v)
 {
     bool exited = v->exec_errno == 0 && WIFEXITED(v->status);
     int code = exited ? WEXITSTATUS(v->status) : -1;

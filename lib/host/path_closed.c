@@ -1,4 +1,4 @@
-#include "reach.h"
+#include "path_closed.h"
 
 #include "base/mem.h"
 
@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-char *reach_closed(const char *path)
+char *path_closed(const char *path)
 {
     char real[PATH_MAX];
     if (!realpath(path, real))
