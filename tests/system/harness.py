@@ -205,10 +205,9 @@ class Home:
         self.asan = self.base / "asan"
         self.asan.mkdir()
         self.asan.chmod(0o777)
-        self.env["ASAN_OPTIONS"] = f"log_path={self.asan}/report:detect_leaks=1:quarantine_size_mb=8:abort_on_error=0:halt_on_error=1"
+        self.env["ASAN_OPTIONS"] = f"log_path={self.asan}/report:detect_leaks=1:quarantine_size_mb=8:abort_on_error=0:halt_on_error=1:handle_sigill=1"
         self.env["LSAN_OPTIONS"] = f"suppressions={ROOT / 'tests/lsan.supp'}:print_suppressions=0"
         self.env["TSAN_OPTIONS"] = f"log_path={self.asan}/report:suppressions={ROOT / 'tests/tsan.supp'}:print_suppressions=0"
-        self.env["UBSAN_OPTIONS"] = f"log_path={self.asan}/report:print_stacktrace=1:halt_on_error=1"
         if mongo and not own_mongo:
             self.env["MONGO_URL"] = mongo.url
         self.up_process = self.broker_process = self.endpoint = None

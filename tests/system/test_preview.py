@@ -13,7 +13,7 @@ from harness import BUILD, DATA, ROOT
 
 pytestmark = pytest.mark.anyone
 
-ENV = {**os.environ, "ASAN_OPTIONS": "detect_leaks=1:quarantine_size_mb=8", "LSAN_OPTIONS": f"suppressions={ROOT / 'tests/lsan.supp'}:print_suppressions=0"}
+ENV = {**os.environ, "ASAN_OPTIONS": "detect_leaks=1:quarantine_size_mb=8:handle_sigill=1", "LSAN_OPTIONS": f"suppressions={ROOT / 'tests/lsan.supp'}:print_suppressions=0"}
 ENV.pop("MYSIMBDP_HOME", None)
 
 
