@@ -1,181 +1,32 @@
-/* mysimbdp publish: lines, or the rows of a CSV file as JSON objects, into a stream. */
+/* mysimbdp publish: finds the broker and hands over to simbdp-publish, which alone has libzmq. */
 #include "cli.h"
 
-#include "base/clk.h"
 #include "base/fd.h"
 #include "base/mem.h"
-#include "read/reader.h"
-#include "stream/publisher.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { GIVE_UP_MS = 30000, PROGRESS_MS = 500, CHUNK_BYTES = 65536 };
-
-struct publishing {
-    struct publisher *p;
-    const char *stream;
-    uint64_t refused;  /* damaged rows, and messages that are too large */
-    uint64_t deferred; /* how often the stream refused for a while, as far as that was told */
-    int64_t shown_ms;
-    bool progress;
-};
-
-static void show_progress(struct publishing *k, bool last)
+static int hand_over(struct cli *c, const struct home *h, bool csv, struct err *e)
 {
-    int64_t now = clk_now_ms();
-    if (!k->progress || (!last && now - k->shown_ms < PROGRESS_MS))
-        return;
-    k->shown_ms = now;
-    dprintf(STDERR_FILENO, "\r%llu confirmed%s", (unsigned long long)publisher_confirmed(k->p), last ? "\n" : "");
-}
-
-/* Tells a breach of the agreement once. What was refused for a while is sent again. */
-static void tell_deferral(struct publishing *k)
-{
-    struct link_refusal why;
-    uint64_t n = publisher_deferred(k->p, &why);
-    if (n && !k->deferred)
-        fprintf(stderr, "mysimbdp publish: %s refuses for now: %s: %s; trying again\n", k->stream, why.code, why.text);
-    k->deferred = n;
-}
-
-/* Publishes a message. False: nothing more can be published; e says why. A message that is too large is told and skipped. */
-static bool add(struct publishing *k, const char *file, int64_t line, const void *message, size_t n, struct err *e)
-{
-    int r = publisher_put(k->p, message, n, GIVE_UP_MS, e);
-    show_progress(k, false);
-    tell_deferral(k);
-    if (r == ERR_LIMIT) {
-        fprintf(stderr, "mysimbdp publish: %s:%lld: %s\n", file, (long long)line, e->msg);
-        k->refused++;
-        *e = (struct err){0};
-        return true;
-    }
-    return r == 0;
-}
-
-/* Publishes what was read so far: a slow pipe may take long to bring more. */
-static bool flush_if_idle(struct publishing *k, int fd, struct err *e)
-{
-    struct pollfd p = {fd, POLLIN, 0};
-    return poll(&p, 1, 0) != 0 || publisher_flush(k->p, GIVE_UP_MS, e) == 0;
-}
-
-static bool publish_lines(struct publishing *k, const char *file, int fd, struct err *e)
-{
-    AUTO_BUF struct buf b = {0};
-    int64_t number = 0;
-    bool ok = true;
-    for (ssize_t n = 1; ok && n > 0;) {
-        size_t at = 0, fresh = b.n;
-        ok = flush_if_idle(k, fd, e);
-        if (!ok)
-            break;
-        buf_reserve(&b, CHUNK_BYTES);
-        n = read(fd, b.p + b.n, CHUNK_BYTES);
-        b.n += n > 0 ? (size_t)n : 0;
-        if (n < 0 && errno == EINTR)
-            n = 1;
-        for (char *end; ok && b.n > fresh && (end = memchr(b.p + fresh, '\n', b.n - fresh)); at = fresh = (size_t)(end + 1 - b.p))
-            ok = add(k, file, ++number, b.p + at, (size_t)(end - b.p) - at, e);
-        if (ok && n == 0 && at < b.n)
-            ok = add(k, file, ++number, b.p + at, b.n - at, e);
-        if (n < 0) {
-            err_sys(e, -errno, "cannot read %s", file);
-            ok = false;
-        }
-        buf_consume(&b, at);
-    }
-    close(fd);
-    return ok;
-}
-
-static bool publish_rows(struct publishing *k, const char *file, int fd, struct err *e)
-{
-    static const char csv[] = "{\"format\":\"csv\",\"csv\":{\"header_rows\":1}}";
-    struct spec *spec = NULL;
-    if (spec_parse(csv, sizeof csv - 1, &spec, NULL, e) < 0)
-        return false;
-    struct src *s = src_new(fd, src_compression_of(file, NULL), -1, NULL, NULL);
-    struct reader *r = reader_new(s, spec);
-    struct record rec;
-    AUTO_BUF struct buf row = {0}, room = {0}, json = {0};
-    bool ok = true;
-    int n = 0;
-    while (ok && (n = reader_next(r, &rec, e)) > 0) {
-        bson_t doc;
-        row.n = json.n = 0;
-        if (reader_row(r, &rec, &row) < 0 || !json_doc_of_elements(row.p, row.n, &room, &doc)) {
-            fprintf(stderr, "mysimbdp publish: %s:%lld: %s\n", file, (long long)rec.line, rec.reject ? rec.reject : "no row");
-            k->refused++;
-            continue;
-        }
-        json_from_bson(&doc, &json);
-        ok = add(k, file, rec.line, json.p, json.n, e);
-    }
-    reader_free(r);
-    src_free(s);
-    spec_free(spec);
-    close(fd);
-    if (n < 0)
-        err_context(e, "%s", file);
-    return ok && n == 0;
-}
-
-static bool publish_file(struct publishing *k, const char *file, bool csv, struct err *e)
-{
-    int fd = strcmp(file, "-") ? open(file, O_RDONLY | O_CLOEXEC) : dup(STDIN_FILENO);
-    if (fd < 0) {
-        err_sys(e, -errno, "cannot open %s", file);
-        return false;
-    }
-    return csv ? publish_rows(k, file, fd, e) : publish_lines(k, file, fd, e);
-}
-
-static int publish(struct cli *c, const struct home *h, bool csv, struct err *e)
-{
-    struct publishing k = {.stream = c->argv[0], .progress = isatty(STDERR_FILENO)};
-    AUTO_FREE char *path = home_socket(h, "broker.ipc");
-    AUTO_FREE char *endpoint = xasprintf("ipc://%s", path);
-    bool ok = true;
+    AUTO_FREE char *program = home_program(h, "simbdp-publish"), *path = home_socket(h, "broker.ipc"),
+                   *endpoint = xasprintf("ipc://%s", path);
+    AUTO_FREE const char **argv = xcalloc((size_t)c->argc + 6, sizeof *argv);
+    size_t n = 0;
     if (access(path, F_OK) < 0)
         return err_set(e, ERR_REFUSED, "no broker is running in %s; start it with `mysimbdp up`", h->path);
-    int r = publisher_open(endpoint, NULL, c->argv[0], &k.p, e);
-    if (r < 0)
-        return r;
-    for (int i = 1; ok && i < c->argc; i++)
-        ok = publish_file(&k, c->argv[i], csv, e);
-    if (ok && c->argc == 1)
-        ok = publish_file(&k, "-", csv, e);
-    /* also after an error, since what was read is to be published */
-    struct err late = {0};
-    r = publisher_flush(k.p, GIVE_UP_MS, &late);
-    if (r < 0 && ok)
-        *e = late;
-    show_progress(&k, true);
-    tell_deferral(&k);
-    uint64_t confirmed = publisher_confirmed(k.p);
+    argv[n++] = program;
+    if (csv)
+        argv[n++] = "--csv";
     if (c->json)
-        printf("{\"confirmed\":%llu,\"unconfirmed\":%llu,\"refused\":%llu,\"deferred\":%llu}\n", (unsigned long long)confirmed,
-               (unsigned long long)publisher_unconfirmed(k.p), (unsigned long long)k.refused, (unsigned long long)k.deferred);
-    else if (k.deferred)
-        printf("%llu messages confirmed; requests were refused for a while %llu times\n", (unsigned long long)confirmed,
-               (unsigned long long)k.deferred);
-    else
-        printf("%llu messages confirmed\n", (unsigned long long)confirmed);
-    ok &= r == 0;
-    if (!ok)
-        err_context(e, "%llu messages are confirmed, %llu are not", (unsigned long long)confirmed,
-                    (unsigned long long)publisher_unconfirmed(k.p));
-    else if (k.refused)
-        err_set(e, ERR_REFUSED, "%llu could not be published (see above)", (unsigned long long)k.refused);
-    publisher_close(k.p);
-    return ok && !k.refused ? 0 : ERR_REFUSED;
+        argv[n++] = "--json";
+    argv[n++] = "--";
+    argv[n++] = endpoint;
+    for (int i = 0; i < c->argc; i++)
+        argv[n++] = c->argv[i];
+    execv(program, (char **)argv);
+    return err_sys(e, -errno, "cannot execute %s", program);
 }
 
 int verb_publish(struct cli *c)
@@ -190,9 +41,8 @@ int verb_publish(struct cli *c)
         return cli_usage(c, "\"%s\" is not TENANT/STREAM", c->argv[0]);
     if (cli_home(c, &h))
         return CLI_FAILED;
-    r = publish(c, &h, csv, &e);
-    if (r < 0)
-        cli_fail(c, &e);
+    hand_over(c, &h, csv, &e);
+    cli_fail(c, &e);
     home_close(&h);
-    return r < 0 ? CLI_FAILED : CLI_DONE;
+    return CLI_FAILED;
 }
