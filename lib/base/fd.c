@@ -52,10 +52,14 @@ int fd_write_all(int fd, const void *p, size_t n)
 
 int fd_read_all(int fd, struct buf *b, size_t max)
 {
-    size_t start = b->n;
-    for (;;) {
-        buf_reserve(b, 65536);
-        ssize_t r = read(fd, b->p + b->n, 65536);
+    enum { PIECE = 65536 };
+    struct stat st;
+    size_t start = b->n, piece = PIECE;
+    if (fstat(fd, &st) == 0 && st.st_size > 0 && st.st_size < PIECE)
+        piece = (size_t)st.st_size + 1; /* the end is seen at once */
+    for (;; piece = PIECE) {
+        buf_reserve(b, piece);
+        ssize_t r = read(fd, b->p + b->n, piece);
         if (r < 0) {
             if (errno == EINTR)
                 continue;
@@ -65,7 +69,7 @@ int fd_read_all(int fd, struct buf *b, size_t max)
         b->p[b->n] = 0;
         if (b->n - start > max)
             return ERR_LIMIT;
-        if (r == 0)
+        if (r == 0 || (piece < PIECE && (size_t)r < piece))
             return 0;
     }
 }

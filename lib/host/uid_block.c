@@ -33,6 +33,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { MAX_TEXT = 1 << 20 };
 
@@ -122,6 +123,14 @@ static int read_entry(int registry, int64_t base, struct claim *ret)
     char name[24];
     snprintf(name, sizeof name, "%lld", (long long)base);
     return read_claim(registry, name, ret, NULL);
+}
+
+/* Without reading it: a host may have had thousands of homes. */
+static bool has_entry(int registry, int64_t base)
+{
+    char name[24];
+    snprintf(name, sizeof name, "%lld", (long long)base);
+    return faccessat(registry, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
 }
 
 /* ---- ids that others than homes use ---- */
@@ -226,8 +235,7 @@ static bool choose_in(int registry, const struct host *h, size_t region, bool re
         if (!is_free(h, &block))
             continue;
         AUTO_CLAIM struct claim entry = {0};
-        int r = read_entry(registry, block.base, &entry);
-        if (r == -ENOENT || (reuse && (r < 0 || !counts(&entry)))) {
+        if (!has_entry(registry, block.base) || (reuse && (read_entry(registry, block.base, &entry) < 0 || !counts(&entry)))) {
             *ret = block;
             return true;
         }
