@@ -1,6 +1,6 @@
 #include "inspect.h"
 #include "files.h"
-#include "inspect_check.h"
+#include "inspect_reply_check.h"
 #include "inspect_order.h"
 #include "ledger.h"
 #include "manager/spawner.h"
@@ -245,7 +245,7 @@ static void on_reply(evutil_socket_t fd, short what, void *arg)
     bool copying = in->copying;
     set_back(in, false, clk_now_ms());
     struct file *f = let_go(in);
-    inspect_check_reply(&re, copying ? -1 : f->size);
+    inspect_reply_check(&re, copying ? -1 : f->size);
     crash_at(CRASH_inspect_commit);
     if (copying)
         f->copy->copied(m, f, re.status == INSPECT_OK, re.detail);

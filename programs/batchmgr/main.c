@@ -27,7 +27,7 @@
 #include "ledger.h"
 #include "parking.h"
 #include "purge.h"
-#include "recovery.h"
+#include "recover.h"
 #include "release.h"
 #include "reload.h"
 #include "retention.h"
@@ -152,7 +152,7 @@ static int start(struct batchmgr *m, struct err *e)
     intake_begin(m);
     inspect_start(m, admit_inspected);
     dispatch_start(m);
-    r = recovery_run(m, e);
+    r = recover_run(m, e);
     if (r < 0)
         return r;
     uploads_clean(m);

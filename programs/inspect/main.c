@@ -1,7 +1,7 @@
 /* simbdp-inspect: reads files it is handed and reports what they hold. It has read a tenant's bytes, so it is treated as
  * if it were the tenant's: another uid, an empty root, no network, no files but the descriptors it receives, and a
  * seccomp filter that leaves reading, memory and the one socket. A crash here costs one file's verdict. */
-#include "manager/inspect_proto.h"
+#include "constraints.h"
 
 #include "base/clk.h"
 #include "base/fd.h"
@@ -45,39 +45,6 @@ static _Noreturn void on_exhausted(void)
     _exit(1);
 }
 
-/* True while the file keeps the limits that only grow while reading. */
-static bool within(const struct inspect_request *rq, struct inspect_reply *re, const struct record *rec)
-{
-    char detail[200];
-    if (rq->max_rows >= 0 && re->rows > rq->max_rows) {
-        snprintf(detail, sizeof detail, "more than %lld rows", (long long)rq->max_rows);
-        say(re, INSPECT_REFUSED, "max_rows", detail);
-    } else if (rec->too_long) {
-        snprintf(detail, sizeof detail, "the row at line %lld is longer than %lld bytes", (long long)rec->line,
-                 (long long)(rq->max_row_bytes < 0 ? SPEC_MAX_ROW_BYTES : rq->max_row_bytes));
-        say(re, INSPECT_REFUSED, "max_row_bytes", detail);
-    } else if (rq->max_columns >= 0 && re->columns > rq->max_columns) {
-        snprintf(detail, sizeof detail, "%lld columns; %lld are allowed", (long long)re->columns, (long long)rq->max_columns);
-        say(re, INSPECT_REFUSED, "max_columns", detail);
-    } else if (rq->max_rejects >= 0 && re->rejects > rq->max_rejects) {
-        snprintf(detail, sizeof detail, "more than %lld damaged rows; the last at line %lld: %s", (long long)rq->max_rejects,
-                 (long long)rec->line, rec->reject ? rec->reject : "");
-        say(re, INSPECT_REFUSED, "max_rejects", detail);
-    } else {
-        return true;
-    }
-    return false;
-}
-
-/* A percentage, which can only be judged when all rows were read. */
-static void refuse_share(const struct inspect_request *rq, struct inspect_reply *re)
-{
-    char detail[200];
-    snprintf(detail, sizeof detail, "%lld of %lld rows are damaged; max_reject_pct is %g", (long long)re->rejects,
-             (long long)re->rows, rq->max_reject_pct);
-    say(re, INSPECT_REFUSED, "max_reject_pct", detail);
-}
-
 static int read_records(struct reader *r, const struct inspect_request *rq, bool csv, struct inspect_reply *re, struct err *e)
 {
     struct record rec;
@@ -100,7 +67,7 @@ static int read_records(struct reader *r, const struct inspect_request *rq, bool
         }
         if (csv && n >= 0)
             re->columns = (int64_t)reader_n_columns(r);
-        if (n < 0 || !within(rq, re, &rec))
+        if (n < 0 || !constraints_hold(rq, re, &rec))
             return n;
         if (n == 0)
             return 0;
@@ -142,54 +109,12 @@ static void describe(const struct reader *r, const struct spec *spec, const stru
     json_end(out, '}');
 }
 
-/* Bytes that the file takes on the disk. When these are not `enough`, the file's data are counted as well (SEEK_DATA): some file
- * systems account for blocks late. */
-static int64_t on_disk(int fd, const struct stat *st, int64_t enough)
-{
-    int64_t n = (int64_t)st->st_blocks * 512;
-    off_t at = 0, end;
-    if (n >= enough)
-        return n;
-    for (n = 0; n < enough && (at = lseek(fd, at, SEEK_DATA)) >= 0 && (end = lseek(fd, at, SEEK_HOLE)) > at; at = end)
-        n += end - at;
-    return n;
-}
-
-/* How many bytes may be read of the file, compressed or not. False: it already has more, as holes, and was refused. */
-static bool within_expansion(int fd, const struct inspect_request *rq, struct inspect_reply *re, int64_t *ret_max)
-{
-    struct stat st;
-    *ret_max = rq->max_decompressed_bytes;
-    if (fstat(fd, &st) < 0)
-        return true;
-    int64_t times = rq->max_expansion > 0 ? rq->max_expansion : 1;
-    int64_t disk = on_disk(fd, &st, st.st_size / times + 1), most = disk > INT64_MAX / times ? INT64_MAX : disk * times;
-    if (most < INSPECT_FREE_BYTES)
-        most = INSPECT_FREE_BYTES;
-    if (st.st_size > most) {
-        say(re, INSPECT_REFUSED, "max_expansion", "it has holes: far fewer bytes are on the disk than it has when it is read");
-        return false;
-    }
-    if (most < *ret_max)
-        *ret_max = most;
-    return true;
-}
-
-static void refuse_expansion(const struct inspect_request *rq, struct inspect_reply *re, int64_t max)
-{
-    char detail[200];
-    snprintf(detail, sizeof detail,
-             "it has more than %lld bytes decompressed, which is 256 MiB and more than %lld times those on the disk",
-             (long long)max, (long long)rq->max_expansion);
-    say(re, INSPECT_REFUSED, "max_expansion", detail);
-}
-
 static void inspect(int fd, const struct inspect_request *rq, const struct spec *spec, struct inspect_reply *re, struct buf *json)
 {
     crypto_generichash_state hash;
     struct err e = {0};
     int64_t max;
-    if (!within_expansion(fd, rq, re, &max))
+    if (!constraints_expansion(fd, rq, re, &max))
         return;
     crypto_generichash_init(&hash, NULL, 0, INSPECT_HASH_BYTES);
     lseek(fd, 0, SEEK_SET);
@@ -203,19 +128,15 @@ static void inspect(int fd, const struct inspect_request *rq, const struct spec 
     re->bytes = reader_offset(r);
     if (n == -ENOMEM)
         on_exhausted();
-    if (n == ERR_LIMIT && max < rq->max_decompressed_bytes)
-        refuse_expansion(rq, re, max);
-    else if (n == ERR_LIMIT)
-        say(re, INSPECT_REFUSED, "max_decompressed_bytes", e.msg);
+    if (n == ERR_LIMIT)
+        constraints_refuse_bytes(rq, re, max, e.msg);
     else if (n == ERR_CONFIG)
         say(re, INSPECT_REFUSED, "columns", e.msg);
     else if (n == ERR_FORMAT)
         say(re, INSPECT_REFUSED, "format", e.msg);
     else if (n < 0)
         say(re, INSPECT_FAILED, INSPECT_NOT_READ, e.msg);
-    else if (re->status == INSPECT_OK && reader_rejects_exceed(re->rejects, re->rows, rq->max_reject_pct))
-        refuse_share(rq, re);
-    else if (re->status == INSPECT_OK && re->raw_bytes == 0)
+    else if (re->status == INSPECT_OK && constraints_reject_share(rq, re) && re->raw_bytes == 0)
         say(re, INSPECT_REFUSED, "empty", "the file is empty");
     crypto_generichash_final(&hash, re->hash, INSPECT_HASH_BYTES);
     describe(r, spec, f, json);

@@ -1,6 +1,6 @@
 #include "advise.h"
 
-#include "controller.h"
+#include "scaling_law.h"
 
 #include "base/buf.h"
 #include "base/json.h"

@@ -67,16 +67,16 @@ void board_row(const struct monitor *m, const struct app *a, struct metric_row *
 
 /* ---- how it is ---- */
 
-struct verdict {
+struct shown {
     enum app_state state;
     char why[sizeof((struct app *)NULL)->state_why];
 };
 
-static struct verdict say(enum app_state state, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static struct shown say(enum app_state state, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-static struct verdict say(enum app_state state, const char *fmt, ...)
+static struct shown say(enum app_state state, const char *fmt, ...)
 {
-    struct verdict v = {state, ""};
+    struct shown v = {state, ""};
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(v.why, sizeof v.why, fmt, ap);
@@ -92,7 +92,7 @@ static const char *firing(const struct monitor *m, const struct app *a)
     return NULL;
 }
 
-static struct verdict verdict_of(const struct monitor *m, const struct app *a, const struct metric_row *row)
+static struct shown shown_of(const struct monitor *m, const struct app *a, const struct metric_row *row)
 {
     bool managed = *a->conf->exec && follow_is_fresh(m, a->managed_ms);
     double left = row->number[METRIC_ready] + row->number[METRIC_leased];
@@ -132,7 +132,7 @@ bool board_is_issue(const struct app *a)
 
 void board_judge(struct monitor *m, struct app *a, const struct metric_row *row)
 {
-    struct verdict v = verdict_of(m, a, row);
+    struct shown v = shown_of(m, a, row);
     if (v.state != a->state) {
         log_line(v.state == APP_OK ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, "state", a->tenant, NULL, "app %s: %s -> %s%s%s", a->name,
                  board_state_name(a->state), board_state_name(v.state), *v.why ? ": " : "", v.why);

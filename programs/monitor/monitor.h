@@ -2,11 +2,11 @@
  *
  * Reports come in over ZeroMQ (inbox.c) and are summed up by app (windows.c). Once a second the broker says how its queues stand,
  * streammgr which instances run, batchmgr what it does (follow.c); then it is decided how many instances each app should have
- * (controller.c, orders.c), the board is made anew (board.c), and alerts are looked at (alerts.c). */
+ * (scaling_law.c, orders.c), the board is made anew (board.c), and alerts are looked at (alerts.c). */
 #ifndef SIMBDP_MONITOR_MONITOR_H
 #define SIMBDP_MONITOR_MONITOR_H
 
-#include "controller.h"
+#include "scaling_law.h"
 #include "report.h"
 #include "windows.h"
 

@@ -1,7 +1,7 @@
 /* What an inspector that was taken over may say: the reply as it lies in memory, then its figures. What passes is possible, and fit
  * to be shown, and to be put into an object. */
 #include "base/buf.h"
-#include "programs/batchmgr/inspect_check.h"
+#include "programs/batchmgr/inspect_reply_check.h"
 
 #include "base/json.h"
 #include "base/mem.h"
@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t n = size < sizeof re ? size : sizeof re;
     if (size)
         memcpy(&re, data, n);
-    inspect_check_reply(&re, 1 << 20);
+    inspect_reply_check(&re, 1 << 20);
     assert(re.status <= INSPECT_FAILED && re.rows >= 0 && re.rejects <= re.rows && re.raw_bytes >= 0 && re.raw_bytes <= 1 << 20);
     assert(strlen(re.reason) < sizeof re.reason && strlen(re.detail) < sizeof re.detail);
     for (const char *p = re.detail; *p; p++)

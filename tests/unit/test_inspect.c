@@ -1,7 +1,7 @@
 /* What batchmgr believes of an inspector that was taken over: nothing that cannot be, and no text that could do anything. */
 #include "base/buf.h"
 #include "check.h"
-#include "programs/batchmgr/inspect_check.h"
+#include "programs/batchmgr/inspect_reply_check.h"
 
 #include "base/mem.h"
 #include "read/src.h"
@@ -14,7 +14,7 @@ static void counts(void **state)
 {
     (void)state;
     struct inspect_reply re = good;
-    inspect_check_reply(&re, 10);
+    inspect_reply_check(&re, 10);
     assert_int_equal(re.status, INSPECT_OK);
     int64_t *fields[] = {&re.raw_bytes, &re.bytes, &re.rows, &re.columns, &re.longest_row_bytes, &re.rejects};
     const int64_t bad[] = {-1, INT64_MIN, INT64_MAX};
@@ -22,20 +22,20 @@ static void counts(void **state)
         for (size_t k = 0; k < sizeof bad / sizeof *bad; k++) {
             re = good;
             *fields[i] = bad[k];
-            inspect_check_reply(&re, 10);
+            inspect_reply_check(&re, 10);
             assert_int_equal(re.status, INSPECT_FAILED);
             assert_true(re.rows == 0 && re.bytes == 0 && strstr(re.detail, "no sense"));
         }
     re = good;
     re.rejects = 3; /* of two rows */
-    inspect_check_reply(&re, 10);
+    inspect_reply_check(&re, 10);
     assert_int_equal(re.status, INSPECT_FAILED);
     re = good;
-    inspect_check_reply(&re, 9); /* more than the file has */
+    inspect_reply_check(&re, 9); /* more than the file has */
     assert_int_equal(re.status, INSPECT_FAILED);
     re = good;
     re.status = 77;
-    inspect_check_reply(&re, 10);
+    inspect_reply_check(&re, 10);
     assert_int_equal(re.status, INSPECT_FAILED);
 }
 
@@ -46,7 +46,7 @@ static void texts(void **state)
     re.status = INSPECT_REFUSED;
     strcpy(re.reason, "max_rows");
     memset(re.detail, '\x1b', sizeof re.detail); /* no end either */
-    inspect_check_reply(&re, 10);
+    inspect_reply_check(&re, 10);
     assert_int_equal(re.status, INSPECT_REFUSED);
     assert_null(strchr(re.detail, '\x1b'));
     assert_int_equal(strlen(re.detail), sizeof re.detail - 1);
@@ -55,7 +55,7 @@ static void texts(void **state)
         re = good;
         re.status = INSPECT_REFUSED;
         memcpy(re.reason, reasons[i], strlen(reasons[i]) + 1);
-        inspect_check_reply(&re, 10);
+        inspect_reply_check(&re, 10);
         assert_int_equal(re.status, INSPECT_FAILED);
     }
 }

@@ -1,4 +1,4 @@
-/* The policies: ours is programs/monitor/controller.c itself, the others are made from what is published of them, and an oracle
+/* The policies: ours is programs/monitor/scaling_law.c itself, the others are made from what is published of them, and an oracle
  * that knows the load. Each has settings; `best` is the one with the least time out of SLO among those that stay within 2.5 times
  * the oracle's instance-seconds over all loads (scalesim --tune, seeds 1 to 15). */
 #include "scalesim.h"
@@ -192,7 +192,7 @@ static int know(void *state, int setting, const struct seen *s, const struct tru
 
 #define SETTINGS(v) (int)(sizeof(v) / sizeof *(v)), v
 const struct policy policies[] = {
-    {"ours", "monitor/controller.c", SETTINGS(no_settings), 0, sizeof(struct scale_memory), ours},
+    {"ours", "monitor/scaling_law.c", SETTINGS(no_settings), 0, sizeof(struct scale_memory), ours},
     {"fixed", "as many all the time", SETTINGS(fixed_settings), 4, 0, fixed},
     {"threshold", "one more, one less", SETTINGS(threshold_settings), 0, sizeof(double), threshold},
     {"hpa", "Kubernetes' HPA on how busy they are", SETTINGS(hpa_settings), 7, sizeof(struct hpa), hpa},

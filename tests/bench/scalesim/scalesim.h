@@ -3,7 +3,7 @@
 #ifndef SCALESIM_H
 #define SCALESIM_H
 
-#include "programs/monitor/controller.h"
+#include "programs/monitor/scaling_law.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* Properties of the scaling decision, over random histories; scalesim judges how good it is. */
 #include "check.h"
-#include "programs/monitor/controller.h"
+#include "programs/monitor/scaling_law.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* Decisions about inspections that need no inspector. */
-#include "inspect_check.h"
+#include "inspect_reply_check.h"
 
 #include "base/buf.h"
 
@@ -64,7 +64,7 @@ char *inspect_figures(const char *json, size_t n)
     return doc && bson_count_keys(doc) > 2 ? xstrndup(json + 1, n - 2) : NULL;
 }
 
-void inspect_check_reply(struct inspect_reply *re, int64_t size)
+void inspect_reply_check(struct inspect_reply *re, int64_t size)
 {
     const int64_t counts[] = {re->raw_bytes, re->bytes, re->rows, re->columns, re->longest_row_bytes, re->rejects, re->repaired};
     AUTO_BUF struct buf detail = {0};

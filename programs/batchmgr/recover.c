@@ -1,4 +1,4 @@
-#include "recovery.h"
+#include "recover.h"
 #include "admit.h"
 #include "claim.h"
 #include "dispatch.h"
@@ -82,7 +82,7 @@ static void regroup(struct recovery *rec)
     map_fini(&leads);
 }
 
-int recovery_run(struct batchmgr *m, struct err *e)
+int recover_run(struct batchmgr *m, struct err *e)
 {
     struct recovery rec = {m, NULL, 0};
     int r = ledger_each_live_file(m->ledger, on_live_file, &rec, e);

@@ -1,6 +1,6 @@
 /* What a batchmgr before this one left unfinished is taken up where it was. */
-#ifndef SIMBDP_BATCHMGR_RECOVERY_H
-#define SIMBDP_BATCHMGR_RECOVERY_H
+#ifndef SIMBDP_BATCHMGR_RECOVER_H
+#define SIMBDP_BATCHMGR_RECOVER_H
 
 #include "base/err.h"
 
@@ -8,6 +8,6 @@ struct batchmgr;
 
 /* Reads the ledger's unfinished files and hands each to the module whose step it was in. Once, after all modules started. Blocks.
  */
-int recovery_run(struct batchmgr *m, struct err *e);
+int recover_run(struct batchmgr *m, struct err *e);
 
 #endif

@@ -1,4 +1,4 @@
-#include "controller.h"
+#include "scaling_law.h"
 
 #include <math.h>
 #include <string.h>
@@ -338,7 +338,7 @@ static struct scale_decision hold(int64_t current, int64_t min, int64_t max, con
     return (struct scale_decision){clamp(current, min, max), why};
 }
 
-/* The law of controller.h. */
+/* The law of scaling_law.h. */
 static double need_of(const struct scale_settings *s, const struct scale_memory *m, const struct scale_input *in, double waits,
                       double *ret_steady)
 {

@@ -42,7 +42,7 @@ struct scale_input {
 
 enum { SCALE_SLICES = 64 };
 
-/* What is remembered from one decision to the next; all zero at first. Only controller.c changes it. */
+/* What is remembered from one decision to the next; all zero at first. Only scaling_law.c changes it. */
 struct scale_memory {
     bool begun;      /* a decision was made from fresh figures, so the fields below mean something */
     bool adopted;    /* desired means something */
