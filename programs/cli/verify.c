@@ -56,6 +56,17 @@ static char *bytes_of(sqlite3_stmt *s)
     return NULL;
 }
 
+/* A file is renamed first, and its row follows (programs/batchmgr/filing.c): it may lie in any of its places. */
+static bool lies_elsewhere(const struct verify *v, sqlite3_stmt *s)
+{
+    const char *id = (const char *)sqlite3_column_text(s, 0), *tenant = (const char *)sqlite3_column_text(s, 1);
+    const char *dataset = (const char *)sqlite3_column_text(s, 2);
+    AUTO_FREE char *work = xasprintf("work/%s/in/%s", id, (const char *)sqlite3_column_text(s, 3));
+    AUTO_FREE char *done = xasprintf("done/%s/%s/%s", tenant, dataset, id);
+    AUTO_FREE char *quarantine = xasprintf("quarantine/%s/%s/%s", tenant, dataset, id);
+    return !fd_is_gone(v->home->dirfd, work) || !fd_is_gone(v->home->dirfd, done) || !fd_is_gone(v->home->dirfd, quarantine);
+}
+
 /* Whether the row still says the same now. */
 static bool still_missing(const struct verify *v, const char *id, const char *path)
 {
@@ -66,7 +77,7 @@ static bool still_missing(const struct verify *v, const char *id, const char *pa
         sqlite3_bind_text(s, 1, id, -1, SQLITE_STATIC);
         if (sqlite3_step(s) == SQLITE_ROW) {
             AUTO_FREE char *now = bytes_of(s);
-            missing = now && !strcmp(now, path) && fd_is_gone(v->home->dirfd, path);
+            missing = now && !strcmp(now, path) && fd_is_gone(v->home->dirfd, path) && !lies_elsewhere(v, s);
         }
     }
     sqlite3_finalize(s);

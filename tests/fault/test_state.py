@@ -241,7 +241,8 @@ def test_small_files_of_a_home_are_refused_by_name_or_made_again(home):
         assert home.wait_file(file_name=f"{n}.csv")["state"] == "ingested", (name, how)
         said = (home.base / "up.err").read_text() + "".join(p.read_text()[logs.get(p, 0):] for p in (home.path / "logs").glob("*.log"))
         assert MADE_AGAIN.get(name, "") in said, (name, how, said)
-        assert home.cli("verify", check=False).returncode == 0
+        r = home.cli("verify", check=False)
+        assert r.returncode == 0, r.stdout + r.stderr
         home.down()
 
 
