@@ -114,13 +114,6 @@ void file_then(struct batchmgr *m, struct file *f, file_fn fn)
     ledger_then(m->ledger, on_committed, b, free);
 }
 
-void file_filed(struct batchmgr *m, struct file *f, const char *dir, file_fn fn)
-{
-    struct behind *b = xmalloc(sizeof *b);
-    *b = (struct behind){m, f, fn};
-    ledger_put_filed(m->ledger, f, dir, on_committed, b, free);
-}
-
 char *file_in_path(const struct file *f, const char *name)
 {
     return xasprintf("work/%s/in/%s", f->file_id, name);

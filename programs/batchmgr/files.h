@@ -23,8 +23,6 @@ void file_timer(struct batchmgr *m, struct file *f, int64_t ms, file_fn fn);
 void file_timer_stop(struct file *f);
 /* Calls fn on the loop when what was put into the ledger so far is durable. The file must stay until then. */
 void file_then(struct batchmgr *m, struct file *f, file_fn fn);
-/* The same for its last row, which waits for others (ledger_put_filed). */
-void file_filed(struct batchmgr *m, struct file *f, const char *dir, file_fn fn);
 
 /* Where its bytes are while the platform works on them: work/<file_id>/in/<name>, relative to the home. Caller frees. */
 char *file_in_path(const struct file *f, const char *name);

@@ -116,6 +116,7 @@ static int move_away(struct batchmgr *m, struct file *f, enum file_place to)
     if (r == 0 && is_failure(f->state))
         r = write_reason(m, f, dir);
     if (r == 0) {
+        ledger_sync_dir(m->ledger, dir);
         crash_at(CRASH_work_remove);
         fd_remove_tree(m->home.dirfd, work);
     }
@@ -184,8 +185,8 @@ static void filed(struct batchmgr *m, struct file *f)
     drop_outputs(m, f);
     crash_at(CRASH_report_write);
     report(m, f);
-    AUTO_FREE char *dir = f->place == PLACE_done || f->place == PLACE_quarantine ? filed_dir(f, f->place) : NULL;
-    file_filed(m, f, dir, on_filed);
+    ledger_put_file(m->ledger, f);
+    file_then(m, f, on_filed);
 }
 
 /* Doubles from RETRY_MS to MAX_RETRY_MS: a lasting failure must not fill the log. */

@@ -18,7 +18,7 @@
 enum { RETRY_S = 1, LAZY_MS = 20 };
 
 struct op {
-    enum { OP_FILE, OP_RUN, OP_THEN, OP_SYNC, OP_SYNCED, OP_PRUNED, OP_EXPIRED } kind;
+    enum { OP_FILE, OP_RUN, OP_THEN, OP_SYNC, OP_PRUNED, OP_EXPIRED } kind;
     union {
         char *dir, *id;
         struct file *file;
@@ -39,16 +39,15 @@ struct ledger {
     sqlite3 *reader, *writer;
     struct ledger_puts puts;
     struct continuity continuity; /* the worker's */
-    struct event *kick_ev, *lazy_ev, *done_ev, *synced_ev;
+    struct event *kick_ev, *lazy_ev, *done_ev;
     bool urgent; /* something in `pending` is waited for */
-    int done_fd, synced_fd, home_fd;
-    struct batch pending, later; /* loop only; later: of directories that are not synced yet */
-    pthread_t thread, syncer;
+    int done_fd, home_fd;
+    struct batch pending; /* loop only */
+    pthread_t thread;
     pthread_mutex_t lock;
-    pthread_cond_t wake, sync_wake;
+    pthread_cond_t wake;
     struct batch working; /* owned by the worker while `busy` */
-    struct batch syncing; /* owned by the syncer while `sync_busy` */
-    bool busy, sync_busy, quit, stalled;
+    bool busy, quit, stalled;
     char why[256];         /* of the commit that failed last; the worker's */
     char stalled_why[256]; /* the same for others, who hold the lock */
 };
@@ -65,7 +64,7 @@ static void op_free(struct op *op)
         file_free(op->file);
     else if (op->kind == OP_RUN)
         run_free(op->run);
-    else if (op->kind == OP_SYNC || op->kind == OP_SYNCED)
+    else if (op->kind == OP_SYNC)
         free(op->dir);
     else if (op->kind == OP_PRUNED || op->kind == OP_EXPIRED)
         free(op->id);
@@ -85,28 +84,23 @@ static int write_op(struct ledger *l, const struct op *op)
         return ledger_mark_row(l->puts.expired, op->id);
     case OP_THEN:
     case OP_SYNC:
-    case OP_SYNCED:
         break;
     }
     return SQLITE_OK;
 }
 
-/* Each directory once a batch: the journal commit it costs is shared by all its files. */
-static int sync_dirs(struct ledger *l, const struct batch *b, char *why, size_t size)
+/* Each directory once a batch: the journal commit it costs is shared by all files of a turn. */
+static int sync_dirs(struct ledger *l, const struct batch *b)
 {
     struct map done = {0};
     int r = 0;
-    for (struct op *op = b->first; op && r == 0; op = op->next) {
-        if (op->kind != OP_SYNC)
+    for (const struct op *op = b->first; op && r == 0; op = op->next) {
+        if (op->kind != OP_SYNC || map_get(&done, op->dir))
             continue;
-        if (!map_get(&done, op->dir))
-            r = fd_sync_dir(l->home_fd, op->dir);
-        if (r < 0) {
-            snprintf(why, size, "cannot sync %s: %s", op->dir, err_text(r));
-        } else {
-            map_put(&done, op->dir, l);
-            op->kind = OP_SYNCED;
-        }
+        map_put(&done, op->dir, l);
+        r = fd_sync_dir(l->home_fd, op->dir);
+        if (r < 0)
+            snprintf(l->why, sizeof l->why, "cannot sync %s: %s", op->dir, err_text(r));
     }
     map_fini(&done);
     return r < 0 ? SQLITE_IOERR : SQLITE_OK;
@@ -117,10 +111,10 @@ static int commit(struct ledger *l, const struct batch *b)
     int r = SQLITE_OK;
     bool rows = false;
     for (const struct op *op = b->first; op && !rows; op = op->next)
-        rows = op->kind == OP_FILE || op->kind == OP_RUN || op->kind == OP_PRUNED || op->kind == OP_EXPIRED;
+        rows = op->kind != OP_THEN && op->kind != OP_SYNC;
     if (!rows)
         return SQLITE_OK;
-    r = sync_dirs(l, b, l->why, sizeof l->why); /* those that the syncer failed on: the ledger stalls as for its own file */
+    r = sync_dirs(l, b);
     if (r != SQLITE_OK)
         return r;
     r = sqlite3_exec(l->writer, "BEGIN IMMEDIATE", NULL, NULL, NULL);
@@ -231,84 +225,19 @@ static void on_lazy(evutil_socket_t fd, short what, void *arg)
     hand_over(l);
 }
 
-static void splice(struct batch *to, struct batch *from)
-{
-    if (!from->first)
-        return;
-    *to->last = from->first;
-    to->last = from->last;
-    batch_init(from);
-}
-
-/* A directory takes as long to sync as a commit. So it is done beside commits, of which the one that follows takes the rows along.
- */
-static void *sync_work(void *arg)
-{
-    struct ledger *l = arg;
-    char why[256];
-    uint64_t one = 1;
-    pthread_mutex_lock(&l->lock);
-    for (;;) {
-        while (!l->sync_busy && !l->quit)
-            pthread_cond_wait(&l->sync_wake, &l->lock);
-        if (!l->sync_busy)
-            break;
-        pthread_mutex_unlock(&l->lock);
-        sync_dirs(l, &l->syncing, why, sizeof why);
-        pthread_mutex_lock(&l->lock);
-        l->sync_busy = false;
-        if (write(l->synced_fd, &one, sizeof one) < 0) {
-        }
-    }
-    pthread_mutex_unlock(&l->lock);
-    return NULL;
-}
-
-static void hand_to_syncer(struct ledger *l)
-{
-    pthread_mutex_lock(&l->lock);
-    if (!l->sync_busy && !l->syncing.first && l->later.first) {
-        splice(&l->syncing, &l->later);
-        l->sync_busy = true;
-        pthread_cond_signal(&l->sync_wake);
-    }
-    pthread_mutex_unlock(&l->lock);
-}
-
-static const struct timeval lazy = {0, LAZY_MS * 1000};
-
-static void on_synced(evutil_socket_t fd, short what, void *arg)
-{
-    struct ledger *l = arg;
-    uint64_t n;
-    (void)what;
-    if (read(fd, &n, sizeof n) < 0)
-        return;
-    if (!l->pending.first)
-        event_add(l->lazy_ev, &lazy);
-    pthread_mutex_lock(&l->lock);
-    splice(&l->pending, &l->syncing);
-    pthread_mutex_unlock(&l->lock);
-    hand_to_syncer(l);
-}
-
-static struct op *append(struct batch *b, int kind)
-{
-    struct op *op = xcalloc(1, sizeof *op);
-    op->kind = kind;
-    *b->last = op;
-    b->last = &op->next;
-    return op;
-}
-
 static struct op *add(struct ledger *l, int kind, bool urgent)
 {
+    static const struct timeval lazy = {0, LAZY_MS * 1000};
+    struct op *op = xcalloc(1, sizeof *op);
+    op->kind = kind;
     if (urgent && !l->urgent)
         event_active(l->kick_ev, EV_TIMEOUT, 0);
     else if (!l->pending.first)
         event_add(l->lazy_ev, &lazy);
     l->urgent |= urgent;
-    return append(&l->pending, kind);
+    *l->pending.last = op;
+    l->pending.last = &op->next;
+    return op;
 }
 
 void ledger_put_file(struct ledger *l, struct file *f)
@@ -323,17 +252,9 @@ void ledger_note_file(struct ledger *l, struct file *f)
     xstr_set(&f->quality, NULL);
 }
 
-void ledger_put_filed(struct ledger *l, struct file *f, const char *dir, void (*fn)(void *arg), void *arg, void (*drop)(void *arg))
+void ledger_sync_dir(struct ledger *l, const char *path)
 {
-    if (dir)
-        append(&l->later, OP_SYNC)->dir = xstrdup(dir);
-    append(&l->later, OP_FILE)->file = file_copy(f);
-    xstr_set(&f->quality, NULL);
-    struct op *op = append(&l->later, OP_THEN);
-    op->then.fn = fn;
-    op->then.arg = arg;
-    op->then.drop = drop;
-    hand_to_syncer(l);
+    add(l, OP_SYNC, false)->dir = xstrdup(path);
 }
 
 void ledger_put_run(struct ledger *l, const struct run *r)
@@ -396,8 +317,6 @@ int ledger_open(const struct home *h, struct event_base *base, struct ledger **r
     struct ledger *l = xcalloc(1, sizeof *l);
     AUTO_FREE char *path = home_path(h, "state/ledger.db");
     batch_init(&l->pending);
-    batch_init(&l->later);
-    batch_init(&l->syncing);
     batch_init(&l->working);
     l->continuity.fd = -1;
     int r = continuity_look(&continuity_ledger, h, e);
@@ -419,14 +338,9 @@ int ledger_open(const struct home *h, struct event_base *base, struct ledger **r
     l->lazy_ev = event_new(base, -1, 0, on_lazy, l);
     l->done_ev = event_new(base, l->done_fd, EV_READ | EV_PERSIST, on_done, l);
     event_add(l->done_ev, NULL);
-    l->synced_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    l->synced_ev = event_new(base, l->synced_fd, EV_READ | EV_PERSIST, on_synced, l);
-    event_add(l->synced_ev, NULL);
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->wake, NULL);
-    pthread_cond_init(&l->sync_wake, NULL);
     pthread_create(&l->thread, NULL, work, l);
-    pthread_create(&l->syncer, NULL, sync_work, l);
     *ret = l;
     return 0;
 }
@@ -450,28 +364,21 @@ void ledger_close(struct ledger *l)
     pthread_mutex_lock(&l->lock);
     l->quit = true;
     pthread_cond_signal(&l->wake);
-    pthread_cond_signal(&l->sync_wake);
     pthread_mutex_unlock(&l->lock);
     pthread_join(l->thread, NULL);
-    pthread_join(l->syncer, NULL);
-    splice(&l->pending, &l->syncing);
-    splice(&l->pending, &l->later);
     if (commit(l, &l->pending) != SQLITE_OK)
         log_error("ledger_close", NULL, NULL, "the last rows could not be committed: %s", l->why);
     drop(&l->working);
     drop(&l->pending);
     event_free(l->kick_ev);
     event_free(l->lazy_ev);
-    event_free(l->synced_ev);
     event_free(l->done_ev);
     close(l->done_fd);
-    close(l->synced_fd);
     continuity_fini(&l->continuity);
     ledger_puts_fini(&l->puts);
     sqlite3_close(l->reader);
     sqlite3_close(l->writer);
     pthread_cond_destroy(&l->wake);
-    pthread_cond_destroy(&l->sync_wake);
     pthread_mutex_destroy(&l->lock);
     free(l);
 }

@@ -25,10 +25,8 @@ void ledger_close(struct ledger *l);
 void ledger_put_file(struct ledger *l, struct file *f);
 /* The same for a step that recovery would find out by itself: committed with the next row that matters, or LAZY_MS later. */
 void ledger_note_file(struct ledger *l, struct file *f);
-/* The row of a file that was renamed into `dir` (relative to the home; NULL: it was not): what is in that directory is made durable
- * before the row, by a thread of its own, and fn runs after the row, as with ledger_then. It goes with whatever is committed then,
- * or LAZY_MS later. No row of this file may be put before fn ran. */
-void ledger_put_filed(struct ledger *l, struct file *f, const char *dir, void (*fn)(void *arg), void *arg, void (*drop)(void *arg));
+/* Makes what was renamed into this directory durable before the transaction with the next row is committed. */
+void ledger_sync_dir(struct ledger *l, const char *path); /* relative to the home */
 void ledger_put_run(struct ledger *l, const struct run *r);
 void ledger_note_run(struct ledger *l, const struct run *r); /* as ledger_note_file */
 /* Lasting marks: the run's directory, or the file's documents, were deleted by age. */

@@ -25,7 +25,7 @@ int ledger_connect(const char *path, sqlite3 **ret, struct err *e)
     int r = db_open(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, ret);
     if (r == SQLITE_OK) {
         sqlite3_busy_timeout(*ret, 10000);
-        r = sqlite3_exec(*ret, "PRAGMA synchronous=FULL; PRAGMA foreign_keys=OFF;", NULL, NULL, NULL);
+        r = sqlite3_exec(*ret, "PRAGMA synchronous=FULL; PRAGMA foreign_keys=OFF; PRAGMA cache_size=-512;", NULL, NULL, NULL);
     }
     return r == SQLITE_OK ? 0 : err_set(e, -EIO, "%s", db_why(*ret));
 }
