@@ -94,13 +94,13 @@ static char *env(const char *name)
 /* Fills it from the environment. */
 static int read_env(struct simbdp *run)
 {
-    const char *files = getenv("SIMBDP_INPUT_FILES");
+    const char *files = getenv("SIMBDP_INPUT_FILES"), *attempt = getenv("SIMBDP_ATTEMPT");
     int r = 0;
     run->tenant = env("SIMBDP_TENANT_ID");
     run->dataset = env("SIMBDP_DATASET");
     run->run_id = env("SIMBDP_RUN_ID");
     run->database = env("MONGO_DATABASE");
-    run->attempt = atoi(getenv("SIMBDP_ATTEMPT") ? getenv("SIMBDP_ATTEMPT") : "1");
+    run->attempt = attempt ? atoi(attempt) : 1;
     run->max_rejects = -1;
     run->max_reject_pct = -1;
     result_file_init(&run->in.report, getenv("SIMBDP_RESULT_FILE"));

@@ -193,8 +193,9 @@ static int list_answer(struct cli *c, const bson_t *answer, const struct cli_sou
     if (bson_iter_init_find(&it, answer, from->key)) {
         bson_append_value(&one, "a", 1, bson_iter_value(&it));
         char *text = bson_as_relaxed_extended_json(&one, NULL);
-        const char *array = strchr(text, '[');
-        r = list_array(c, from->what, array, (size_t)(strrchr(array, ']') - array) + 1, cols, n_cols);
+        const char *array = strchr(text, '['), *end = strrchr(text, ']');
+        if (array && end > array)
+            r = list_array(c, from->what, array, (size_t)(end - array) + 1, cols, n_cols);
         bson_free(text);
     }
     bson_destroy(&one);

@@ -89,7 +89,8 @@ static void add_qualities(struct gathering *g, sqlite3 *db)
 
 static void day_text(int64_t day, char out[CLK_RFC3339_SIZE])
 {
-    *strchr(clk_rfc3339(day * DAY_MS, out), 'T') = 0;
+    clk_rfc3339(day * DAY_MS, out);
+    out[strcspn(out, "T")] = 0;
 }
 
 static void print_json(const struct app_day *d)

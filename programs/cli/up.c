@@ -397,7 +397,7 @@ static void ask_to_drain(struct up *u, struct drain *d)
         d->wanted = false;
         return;
     }
-    if (!p->pid && p->restart_at_ms <= now)
+    if (p && !p->pid && p->restart_at_ms <= now)
         start(u, p);
     d->fd = connect_to(u, d->program);
     if (d->fd >= 0 && send(d->fd, "{\"op\":\"drain\"}\n", 15, MSG_NOSIGNAL) < 0)

@@ -12,6 +12,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -441,6 +442,7 @@ static int check_spec_by(struct check_spec *j, const struct law *law, const stru
 {
     struct trial c = {.j = j, .law = law, .s = s};
     int r = find_app(&c, e);
+    assert(r < 0 || (c.t && (c.batch || c.stream)));
     if (r == 0 && j->uids)
         r = tenant_uids_check(j->uids, s->uid, s->tenant, e);
     if (r == 0)

@@ -72,7 +72,7 @@ static void end_timed(struct sub *s, struct timed run, int64_t now_ms, int64_t w
     for (struct slot *t; (t = sub_next_slot(s, &seq, run.last)); seq++) {
         if (!run.consumer && t->state == SLOT_DELAYED && t->until_ms <= now_ms) {
             sub_set_state(s, seq, t, SLOT_AGAIN);
-        } else if (run.consumer && slot_is_held(t, run.consumer)) {
+        } else if (c && slot_is_held(t, run.consumer)) {
             if (t->until_ms <= now_ms) {
                 c->n_ran_out++;
                 sub_fail(s, seq, t, alone, "its lease ran out", wall_ms);

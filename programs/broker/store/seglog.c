@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -73,6 +74,7 @@ static void write_out(struct seglog *s)
     struct segment *seg = last(s);
     if (!s->pending.n)
         return;
+    assert(seg); /* it is what the pending bytes are for */
     crash_at(CRASH_store_write);
     size_t n = s->pending.n;
     if (s->written + n + sizeof zeros <= seg->size)
@@ -91,8 +93,9 @@ static void write_out(struct seglog *s)
 void seglog_commit(struct seglog *s, bool sync)
 {
     write_out(s);
-    if (sync && s->unsynced) {
-        if (fdatasync(last(s)->fd) < 0)
+    const struct segment *seg = last(s);
+    if (sync && s->unsynced && seg) {
+        if (fdatasync(seg->fd) < 0)
             die("sync a segment", -errno);
         s->unsynced = false;
         crash_at(CRASH_store_sync);
@@ -108,6 +111,7 @@ bool seglog_is_synced(const struct seglog *s)
 static void add_record(struct seglog *s, int type, const struct iovec *parts, int n_parts, uint32_t size, struct seglog_pos *ret_at)
 {
     struct segment *seg = last(s);
+    assert(seg);
     uint32_t total = seglog_padded(size);
     buf_reserve(&s->pending, total);
     unsigned char *p = (unsigned char *)s->pending.p + s->pending.n;
