@@ -101,7 +101,7 @@ static int exchange(const struct command_job *job, struct command *c, size_t *at
     *at += put > 0 ? (size_t)put : 0;
     if (*at == job->n && c->in >= 0)
         close(fd_take(&c->in));
-    ssize_t got = p[1].revents ? read(c->out, chunk, sizeof chunk) : -1;
+    ssize_t got = job->out && p[1].revents ? read(c->out, chunk, sizeof chunk) : -1;
     if (got > 0 && job->out->n + (size_t)got > job->max_out)
         return err_set(e, ERR_LIMIT, "the command prints more than %zu bytes", job->max_out);
     if (got > 0)

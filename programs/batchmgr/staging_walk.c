@@ -108,10 +108,11 @@ static void on_walk(evutil_socket_t fd, short what, void *arg)
     (void)what;
     for (struct tenant *t; (t = map_next(&m->tenants, &i));)
         n_on += is_on(t);
+    int share = n_on && NAMES_PER_TURN / n_on > FEWEST ? NAMES_PER_TURN / n_on : FEWEST;
     i = 0;
     for (struct tenant *t; (t = map_next(&m->tenants, &i));)
         if (is_on(t))
-            more |= walk_some(m, t, NAMES_PER_TURN / n_on > FEWEST ? NAMES_PER_TURN / n_on : FEWEST);
+            more |= walk_some(m, t, share);
     if (more)
         go_on(m);
 }

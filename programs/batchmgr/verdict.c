@@ -10,7 +10,8 @@ static int64_t backoff(const struct verdict_input *in, int64_t tries)
     int64_t ms = in->backoff_ms << shift;
     if (ms > in->max_backoff_ms)
         ms = in->max_backoff_ms;
-    return ms / 2 + (int64_t)((double)(ms - ms / 2) * in->jitter);
+    int64_t half = ms / 2;
+    return half + (int64_t)((double)(ms - half) * in->jitter);
 }
 
 /* How often it was tried is not counted; the time that passed gives the same doubling. */

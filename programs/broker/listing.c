@@ -29,8 +29,8 @@ static void add_queue(struct buf *out, const struct broker_stream *st, const str
     json_i64(out, "leased", (int64_t)g.leased);
     json_f64(out, "in_per_s", st->in_per_s);
     json_f64(out, "acked_per_s", bs ? bs->acked_per_s : 0);
-    json_f64(out, "oldest_age_s",
-             g.oldest_wall_ms && now_wall > g.oldest_wall_ms ? (double)((now_wall - g.oldest_wall_ms) / 1000) : 0);
+    int64_t age_ms = g.oldest_wall_ms && now_wall > g.oldest_wall_ms ? now_wall - g.oldest_wall_ms : 0, age_s = age_ms / 1000;
+    json_f64(out, "oldest_age_s", (double)age_s);
     json_i64(out, "redelivered", (int64_t)g.redelivered);
     json_i64(out, "dead", (int64_t)g.dead);
     json_i64(out, "acked", (int64_t)g.acked);

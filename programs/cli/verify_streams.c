@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "base/spawn.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -58,6 +59,7 @@ static const char *obstacle(const struct conf_stream_app *a, const struct conf_d
 
 static void add(struct map *all, const struct conf_tenant *t, const struct conf_dataset *d, const char *app, int64_t rows)
 {
+    assert(t && d); /* else there was an obstacle */
     AUTO_FREE char *key = xasprintf("%s/%s", t->id, d->collection);
     struct stored *s = map_get(all, key);
     if (!s)

@@ -29,6 +29,7 @@
 #include "host/uid_block.h"
 #include "run/spec.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -72,6 +73,7 @@ struct image {
 
 static char *image_path(const struct image *m, const char *rest)
 {
+    assert(m->tenant);
     return xasprintf("%s/" IMAGES "/%s/%s", m->home->path, m->tenant->id, rest);
 }
 
