@@ -58,7 +58,7 @@ void inbox_read_tenants(struct monitor *m)
         struct mtenant *t = tenant_get(m, c->id);
         t->allowed_per_s = SPARE_REPORTS + (c->batch.n ? (double)(REPORTS_PER_INSTANCE * c->concurrency) : 0);
         for (size_t k = 0; k < c->stream_apps.n; k++)
-            t->allowed_per_s += (double)(REPORTS_PER_INSTANCE * instances_allowed(&a[k]) / 2);
+            t->allowed_per_s += (double)(REPORTS_PER_INSTANCE * instances_allowed(&a[k])) / 2;
     }
     if (keeper_tenants(m->keeper, &v, &n, &e) < 0) {
         log_warn("tenants", NULL, NULL, "%s", e.msg);

@@ -208,7 +208,7 @@ static void learn_seen(const struct scale_settings *s, struct scale_memory *m, c
 static void remember(const struct scale_settings *s, struct scale_memory *m, double now_s, double need)
 {
     unsigned last = (m->head + SCALE_SLICES - 1) % SCALE_SLICES;
-    if (m->begun && now_s - m->needs[last].at_s < s->window_s / (SCALE_SLICES / 2)) {
+    if (m->begun && now_s - m->needs[last].at_s < s->window_s / (SCALE_SLICES / 2.0)) {
         m->needs[last].need = fmax(need, m->needs[last].need);
         return;
     }

@@ -184,7 +184,7 @@ static void watch(struct runner *r)
         struct pollfd p[N_POLLED + NETNS_MAX_LISTENERS] = {
             {r->sigfd, POLLIN, 0}, {r->out, POLLIN, 0}, {r->err, POLLIN, 0}, {r->conn, POLLIN, 0}, {r->listener, POLLIN, 0}};
         int n = r->state == RUNNER_killing ? 0 : run_relay_poll(&r->relay, p + N_POLLED, clk_now_ms());
-        poll(p, (nfds_t)(N_POLLED + n), next_timeout(r, clk_now_ms()));
+        poll(p, N_POLLED + (nfds_t)n, next_timeout(r, clk_now_ms()));
         for (int i = 0; i < n; i++)
             if (p[N_POLLED + i].revents) {
                 start_relay(r);

@@ -65,7 +65,7 @@ static void look(struct instance *i)
 void quality_look(struct streammgr *m)
 {
     size_t n = instances_of(m, NULL), at = 0, number = 0, from = n ? m->quality_at % n : 0;
-    for (struct app *a; (a = map_next(&m->apps, &at));)
+    for (struct app *a; n && (a = map_next(&m->apps, &at));)
         for (struct instance *i = a->instances; i; i = i->next, number++)
             if (i->state != INSTANCE_starting && (number + n - from) % n < LOOK_AT_ONCE)
                 look(i);
