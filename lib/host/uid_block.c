@@ -118,19 +118,25 @@ static bool counts(const struct claim *entry)
     return read_claim(AT_FDCWD, path, &kept, NULL) == 0 && !strcmp(kept.id, entry->id) && kept.block.base == entry->block.base;
 }
 
+enum { ENTRY_NAME_SIZE = 24 };
+
+static const char *entry_name(int64_t base, char out[ENTRY_NAME_SIZE])
+{
+    snprintf(out, ENTRY_NAME_SIZE, "%lld", (long long)base);
+    return out;
+}
+
 static int read_entry(int registry, int64_t base, struct claim *ret)
 {
-    char name[24];
-    snprintf(name, sizeof name, "%lld", (long long)base);
-    return read_claim(registry, name, ret, NULL);
+    char name[ENTRY_NAME_SIZE];
+    return read_claim(registry, entry_name(base, name), ret, NULL);
 }
 
 /* Without reading it: a host may have had thousands of homes. */
 static bool has_entry(int registry, int64_t base)
 {
-    char name[24];
-    snprintf(name, sizeof name, "%lld", (long long)base);
-    return faccessat(registry, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+    char name[ENTRY_NAME_SIZE];
+    return faccessat(registry, entry_name(base, name), F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
 }
 
 /* ---- ids that others than homes use ---- */
@@ -245,10 +251,9 @@ static bool choose_in(int registry, const struct host *h, size_t region, bool re
 
 static int enter(int registry, const char *home, const struct claim *kept, struct err *e)
 {
-    char name[24];
-    snprintf(name, sizeof name, "%lld", (long long)kept->block.base);
+    char name[ENTRY_NAME_SIZE];
     struct claim entry = {kept->id, (char *)home, kept->block};
-    return write_claim(registry, name, &entry, e);
+    return write_claim(registry, entry_name(kept->block.base, name), &entry, e);
 }
 
 /* Finds the entry of a home that lost state/uids.json: its files belong to these uids. A new home at the same path has no ledger

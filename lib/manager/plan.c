@@ -1,13 +1,8 @@
 #include "plan.h"
 #include "app_env.h"
 
-#include "base/address.h"
 #include "base/mem.h"
-#include "base/privs.h"
-#include "host/uid_block.h"
 
-#include <assert.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>

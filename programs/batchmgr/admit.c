@@ -9,7 +9,6 @@
 #include "tenants.h"
 
 #include "base/clk.h"
-#include "base/crash.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "read/format.h"

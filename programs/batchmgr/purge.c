@@ -1,5 +1,4 @@
 #include "purge.h"
-#include "admit.h"
 #include "bill.h"
 #include "cross_device.h"
 #include "databases.h"

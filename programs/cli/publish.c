@@ -1,7 +1,6 @@
 /* mysimbdp publish: finds the broker and hands over to simbdp-publish, which alone has libzmq. */
 #include "cli.h"
 
-#include "base/fd.h"
 #include "base/mem.h"
 
 #include <errno.h>

@@ -44,10 +44,10 @@ static void say(struct verify *v, const char *what, const char *tenant, const ch
 
 /* ---- what the ledger knows ---- */
 
-/* Where the bytes of the row at s should be; NULL: it should have none now. */
-static char *bytes_of(sqlite3_stmt *s)
+/* Where the bytes of the row at s are when it is at `place`; NULL: it has none there. */
+static char *bytes_at(sqlite3_stmt *s, const char *place)
 {
-    const char *place = (const char *)sqlite3_column_text(s, 4), *id = (const char *)sqlite3_column_text(s, 0);
+    const char *id = (const char *)sqlite3_column_text(s, 0);
     if (!strcmp(place, "work"))
         return xasprintf("work/%s/in/%s", id, (const char *)sqlite3_column_text(s, 3));
     if (!strcmp(place, "done") || !strcmp(place, "quarantine"))
@@ -56,15 +56,22 @@ static char *bytes_of(sqlite3_stmt *s)
     return NULL;
 }
 
-/* A file is renamed first, and its row follows (programs/batchmgr/filing.c): it may lie in any of its places. */
-static bool lies_elsewhere(const struct verify *v, sqlite3_stmt *s)
+/* Where the bytes of the row at s should be; NULL: it should have none now. */
+static char *bytes_of(sqlite3_stmt *s)
 {
-    const char *id = (const char *)sqlite3_column_text(s, 0), *tenant = (const char *)sqlite3_column_text(s, 1);
-    const char *dataset = (const char *)sqlite3_column_text(s, 2);
-    AUTO_FREE char *work = xasprintf("work/%s/in/%s", id, (const char *)sqlite3_column_text(s, 3));
-    AUTO_FREE char *done = xasprintf("done/%s/%s/%s", tenant, dataset, id);
-    AUTO_FREE char *quarantine = xasprintf("quarantine/%s/%s/%s", tenant, dataset, id);
-    return !fd_is_gone(v->home->dirfd, work) || !fd_is_gone(v->home->dirfd, done) || !fd_is_gone(v->home->dirfd, quarantine);
+    return bytes_at(s, (const char *)sqlite3_column_text(s, 4));
+}
+
+/* A file is renamed first, and its row follows (programs/batchmgr/filing.c): it may lie in any of its places. */
+static bool lies_anywhere(const struct verify *v, sqlite3_stmt *s)
+{
+    static const char *const places[] = {"work", "done", "quarantine"};
+    bool there = false;
+    for (size_t i = 0; i < sizeof places / sizeof *places && !there; i++) {
+        AUTO_FREE char *path = bytes_at(s, places[i]);
+        there = !fd_is_gone(v->home->dirfd, path);
+    }
+    return there;
 }
 
 /* Whether the row still says the same now. */
@@ -77,7 +84,7 @@ static bool still_missing(const struct verify *v, const char *id, const char *pa
         sqlite3_bind_text(s, 1, id, -1, SQLITE_STATIC);
         if (sqlite3_step(s) == SQLITE_ROW) {
             AUTO_FREE char *now = bytes_of(s);
-            missing = now && !strcmp(now, path) && fd_is_gone(v->home->dirfd, path) && !lies_elsewhere(v, s);
+            missing = now && !strcmp(now, path) && !lies_anywhere(v, s);
         }
     }
     sqlite3_finalize(s);

@@ -6,7 +6,6 @@
  * Exit code 0: all were confirmed; 1: not all, which is said on stderr. */
 
 #include "base/clk.h"
-#include "base/fd.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "read/reader.h"

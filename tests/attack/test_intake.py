@@ -107,7 +107,6 @@ def test_sparse_files_hold_nobody_up(tenants):
 
 @pytest.mark.timing
 @pytest.mark.large
-@pytest.mark.timing
 @pytest.mark.anyone
 def test_ten_thousand_files_hold_nobody_up(tenants):
     home = tenants()

@@ -94,7 +94,8 @@ void seglog_commit(struct seglog *s, bool sync)
 {
     write_out(s);
     const struct segment *seg = last(s);
-    if (sync && s->unsynced && seg) {
+    assert(seg || !s->unsynced);
+    if (sync && s->unsynced) {
         if (fdatasync(seg->fd) < 0)
             die("sync a segment", -errno);
         s->unsynced = false;
