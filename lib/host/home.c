@@ -385,9 +385,9 @@ static const char alphabet[] = "0123456789abcdefghjkmnpqrstvwxyz";
 
 void home_new_id(char out[ID_SIZE])
 {
-    /* 48 bits of milliseconds, then 80 random bits, 5 bits a character. Ids of one millisecond made by one process stay
+    /* 48 bits of milliseconds, then 80 random bits, 5 bits a character. Ids of one millisecond made by one thread stay
      * in order: the random part counts up. */
-    static uint64_t last_ms, high, low;
+    static _Thread_local uint64_t last_ms, high, low;
     uint64_t ms = (uint64_t)clk_wall_ms();
     if (ms <= last_ms) {
         ms = last_ms;

@@ -71,7 +71,7 @@ int home_lock(const struct home *h, const char *name, int wait_ms, struct err *e
 int home_kept_port(const struct home *h, const char *program);
 int home_keep_port(const struct home *h, const char *program, int port, struct err *e);
 
-/* 26 characters that sort by time (the ULID layout, lower case). */
+/* 26 characters that sort by time (the ULID layout, lower case); those of one thread in the order in which they were made. */
 #define ID_SIZE 27
 void home_new_id(char out[ID_SIZE]);
 bool home_valid_id(const char *id);

@@ -29,6 +29,12 @@ int link_use_keys(void *socket, const struct link_keys *keys, struct err *e)
     return 0;
 }
 
+void link_end_context(void *zmq)
+{
+    while (zmq && zmq_ctx_term(zmq) < 0 && errno == EINTR) /* of a signal to stop, say: its threads would stay */
+        ;
+}
+
 static int make_sockets(struct link *l, const struct link_keys *keys, const char *endpoint, struct err *e)
 {
     int zero = 0, ivl = HEARTBEAT_MS, timeout = HEARTBEAT_TIMEOUT_MS, again = RECONNECT_MS, most = RECONNECT_MAX_MS;
@@ -84,8 +90,7 @@ void link_close(struct link *l)
     }
     if (l->monitor)
         zmq_close(l->monitor);
-    if (l->zmq)
-        zmq_ctx_term(l->zmq);
+    link_end_context(l->zmq);
     free(l);
 }
 

@@ -16,6 +16,8 @@ struct link_keys {
 
 /* Has a ZeroMQ socket that is not connected yet show them. 0, also when there are none; ERR_CONFIG: one of them is none. */
 int link_use_keys(void *socket, const struct link_keys *keys, struct err *e);
+/* Ends a ZeroMQ context (NULL is fine) whose sockets are closed; waits for their LINGER, signals or not. */
+void link_end_context(void *zmq);
 
 struct link_answer {
     struct wire_header h;

@@ -155,8 +155,7 @@ void reporter_close(struct reporter *r)
         mem_try(send_last, r); /* it is closed either way */
     if (r->socket)
         zmq_close(r->socket);
-    if (r->zmq)
-        zmq_ctx_term(r->zmq);
+    link_end_context(r->zmq);
     free(r);
 }
 

@@ -230,7 +230,7 @@ static void on_reply(evutil_socket_t fd, short what, void *arg)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n < (ssize_t)sizeof re || n > (ssize_t)sizeof message || !in->file) {
-        on_gone(in, n == 0 ? "ended" : "broke its protocol", NULL);
+        on_gone(in, n == 0 || (n < 0 && errno == ECONNRESET) ? "ended" : "broke its protocol", NULL);
         submit_next(in->m);
         return;
     }

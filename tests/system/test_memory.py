@@ -5,7 +5,7 @@ import os
 import subprocess
 
 import pytest
-from harness import BUILD
+from harness import BUILD, ROOT
 
 MEMORY = BUILD / "tests/memory/memory"
 pytestmark = pytest.mark.anyone
@@ -27,7 +27,8 @@ JSON = "".join(json.dumps({"station": f"S{i}", "celsius": i / 2, "extra": {"in":
 
 def play(mongo, scenario, **env):
     mongo.client.drop_database("memory")
-    r = subprocess.run([MEMORY, scenario], env={**os.environ, "MONGO_URL": mongo.url, "MONGO_DATABASE": "memory", "SIMBDP_TENANT_ID": "acme", **env},
+    r = subprocess.run([MEMORY, scenario], env={**os.environ, "MONGO_URL": mongo.url, "MONGO_DATABASE": "memory", "SIMBDP_TENANT_ID": "acme",
+                                               "TSAN_OPTIONS": f"suppressions={ROOT / 'tests/tsan.supp'}", **env},
                        capture_output=True, text=True, timeout=300)
     assert r.returncode == 0, r.stdout + r.stderr[-4000:]
     first, last = r.stdout.splitlines()[-2:]
