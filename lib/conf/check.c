@@ -418,6 +418,32 @@ static int check_listen(const char *file, const struct conf *c, struct err *e)
     return 0;
 }
 
+static bool is_loopback(const char *address)
+{
+    unsigned char a[sizeof(struct in6_addr)];
+    return (inet_pton(AF_INET, address, a) == 1 && a[0] == 127) ||
+           (inet_pton(AF_INET6, address, a) == 1 && !memcmp(a, &in6addr_loopback, sizeof in6addr_loopback));
+}
+
+static int check_http(const char *file, const struct conf *c, struct err *e)
+{
+    const struct conf_http *h = &c->platform.http;
+    unsigned char a[sizeof(struct in6_addr)];
+    if (*h->listen && inet_pton(AF_INET, h->listen, a) != 1 && inet_pton(AF_INET6, h->listen, a) != 1)
+        return err_set(e, ERR_CONFIG,
+                       "%s: key 'http.listen': \"%s\" is no address (127.0.0.1, 0.0.0.0, ::1, ...); its port is ports.gateway", file,
+                       h->listen);
+    if (*h->listen && !h->tls && !is_loopback(h->listen))
+        return err_set(e, ERR_CONFIG,
+                       "%s: key 'http.tls': without it passwords would cross the network in the open; listen at 127.0.0.1, or leave it on",
+                       file);
+    if (!*h->certificate != !*h->key)
+        return err_set(e, ERR_CONFIG, "%s: keys 'http.certificate' and 'http.key' go together", file);
+    if (*h->certificate && (h->certificate[0] != '/' || h->key[0] != '/'))
+        return err_set(e, ERR_CONFIG, "%s: keys 'http.certificate' and 'http.key' are absolute paths", file);
+    return 0;
+}
+
 static int check_alerts(const char *file, const struct conf *c, struct err *e)
 {
     const struct conf_alert *v = c->platform.alerts.v;
@@ -443,5 +469,7 @@ static int check_alerts(const char *file, const struct conf *c, struct err *e)
 int conf_check_platform(const char *file, const struct conf *c, struct err *e)
 {
     int r = check_listen(file, c, e);
+    if (r == 0)
+        r = check_http(file, c, e);
     return r < 0 ? r : check_alerts(file, c, e);
 }

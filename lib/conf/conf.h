@@ -194,8 +194,15 @@ struct conf {
         bool allow_missing_limits, allow_shared_credentials;
         char *listen; /* empty: no tcp */
         struct {
-            int64_t broker, monitor;
-        } ports;                /* 0: the home picks one and keeps it */
+            int64_t broker, monitor, gateway;
+        } ports; /* 0: the home picks one and keeps it */
+        struct conf_http {
+            char *listen; /* an address; "": there is no gateway */
+            bool tls;
+            char *certificate, *key; /* paths; "": a certificate that the home makes itself */
+            int64_t connections, connections_per_address, idle_s, min_bytes_per_s;
+            int64_t requests_per_s, uploads; /* of an account; negative: no limit */
+        } http;
         struct cfg_list alerts; /* struct conf_alert */
     } platform;
     struct cfg_list profiles; /* struct conf_profile */

@@ -373,7 +373,28 @@ static const struct cfg_key port_keys[] = {
     {"broker", CFG_INT, OFF(conf, platform.ports.broker), "0", 0, 65535, NULL, false, "of the broker", NULL, 0},
     {"monitor", CFG_INT, OFF(conf, platform.ports.monitor), "0", 0, 65535, NULL, false, "of the monitor", NULL, 0},
     LATER_ROW("streammgr", "0", "of streammgr"),
-    LATER_ROW("gateway", "0", "of the gateway"),
+    {"gateway", CFG_INT, OFF(conf, platform.ports.gateway), "0", 0, 65535, NULL, false, "of the gateway", NULL, 0},
+    END_ROW,
+};
+
+static const struct cfg_key http_keys[] = {
+    {"listen", CFG_STR, OFF(conf, platform.http.listen), "", 0, 0, NULL, false,
+     "address where the gateway listens (its port is ports.gateway); empty: there is no gateway", NULL, 0},
+    {"tls", CFG_BOOL, OFF(conf, platform.http.tls), "true", 0, 0, NULL, false,
+     "https; without it only an address of this host itself is listened at (for a proxy on it)", NULL, 0},
+    STR_ROW(conf, platform.http.certificate, "certificate", "", NULL,
+            "PEM file of the chain that is shown, read again by `reload`; empty: one that the home makes itself"),
+    STR_ROW(conf, platform.http.key, "key", "", NULL, "PEM file of the certificate's key"),
+    {"connections", CFG_INT, OFF(conf, platform.http.connections), "4096", 1, 100000, NULL, false,
+     "connections at once; more wait to be taken", NULL, 0},
+    {"connections_per_address", CFG_INT, OFF(conf, platform.http.connections_per_address), "512", 1, 100000, NULL, false,
+     "of them from one address; more are closed", NULL, 0},
+    {"idle_s", CFG_INT, OFF(conf, platform.http.idle_s), "30", 1, 86400, NULL, false,
+     "how long a connection may be quiet, and how long a header may take, seconds", NULL, 0},
+    {"min_bytes_per_s", CFG_INT, OFF(conf, platform.http.min_bytes_per_s), "1024", 0, 1e9, NULL, false,
+     "slower bodies and readers are cut off after idle_s, bytes a second", NULL, 0},
+    INT_ROW(conf, platform.http.requests_per_s, "requests_per_s", "200", -1, 1e9, "requests of an account; -1: no limit"),
+    INT_ROW(conf, platform.http.uploads, "uploads", "64", -1, 1e6, "uploads of an account that are in flight at once; -1: no limit"),
     END_ROW,
 };
 
@@ -403,6 +424,7 @@ static const struct cfg_key platform_keys[] = {
     NEST_ROW("ports", port_keys, "of tcp endpoints; 0: picked once and kept"),
     {"listen", CFG_STR, OFF(conf, platform.listen), "", 0, 0, NULL, false, "address of the tcp endpoints; empty: there are none",
      NULL, 0},
+    NEST_ROW("http", http_keys, "the gateway: HTTP for tenants"),
     LIST_ROW(conf, platform.alerts, "alerts", alert_keys, conf_alert, "what is worth telling somebody; always logged"),
     END_ROW,
 };

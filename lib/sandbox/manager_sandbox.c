@@ -93,8 +93,11 @@ static int take_host(struct build *b, const struct room *room)
         "/etc/group",    "/etc/ssl/certs",   "/etc/ssl/openssl.cnf",   "/etc/pki/tls/certs", "/dev/null",          "/dev/zero",
         "/dev/random",   "/dev/urandom",     "/sys/devices/system/cpu"};
     int r = 0;
-    for (size_t i = 0; r == 0 && i < sizeof paths / sizeof *paths; i++)
-        r = take(b, paths[i], strncmp(paths[i], "/dev/", 5) ? closed : MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+    for (size_t i = 0; r == 0 && i < sizeof paths / sizeof *paths; i++) {
+        bool device = !strncmp(paths[i], "/dev/", 5);
+        if (device || !room->bare)
+            r = take(b, paths[i], device ? MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC : closed);
+    }
     for (size_t i = 0; r == 0 && room->sees[i]; i++)
         r = take(b, room->sees[i], closed);
     return r == 0 && room->scratch ? take(b, room->scratch, opened) : r;
@@ -233,9 +236,20 @@ static int enter_root(struct build *b)
     return mount_setattr(AT_FDCWD, "/", 0, &a, sizeof a) < 0 ? failed(b, "closing", "the new root") : 0;
 }
 
+/* Of a bare room the parts only: the home around them is empty directories of the new root. */
+static int take_home(struct build *b, const struct home *h, const struct room *room, char *bare[])
+{
+    if (!room->bare)
+        return take(b, h->path, room->moves ? opened : closed);
+    int r = 0;
+    for (size_t i = 0; r == 0 && room->parts[i]; i++)
+        r = take(b, bare[i] = home_path(h, room->parts[i]), opened);
+    return r;
+}
+
 static int make_view(struct build *b, const struct home *h, const struct room *room)
 {
-    char *paths[N_PARTS];
+    char *paths[N_PARTS], *bare[N_PARTS] = {0};
     int fds[N_PARTS];
     AUTO_FREE char *key = room->key ? home_path(h, room->key) : NULL;
     for (size_t i = 0; i < N_PARTS; i++) {
@@ -250,26 +264,27 @@ static int make_view(struct build *b, const struct home *h, const struct room *r
     size_t first = b->n;
     if (r == 0)
         r = take_host(b, room);
-    if (r == 0)
+    if (r == 0 && !room->bare)
         r = take_proc(b);
     if (r == 0)
         r = take(b, h->runtime, opened);
     if (r == 0)
-        r = take(b, h->path, room->moves ? opened : closed);
-    if (r == 0)
+        r = take_home(b, h, room, bare);
+    if (r == 0 && !room->bare)
         r = take_parts(b, room, paths, fds);
     if (r == 0 && mount("tmpfs", BASE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m") < 0)
         r = failed(b, "mounting a tmpfs at", BASE);
-    if (r == 0)
+    if (r == 0 && !room->bare)
         r = put_libraries(b);
     for (size_t i = first; r == 0 && i < b->n; i++)
         r = put(b, b->places[i].fd, b->places[i].path, b->places[i].is_dir);
-    if (r == 0)
+    if (r == 0 && !room->bare)
         r = put_home(b, h, room, paths, fds);
     if (r == 0)
         r = enter_root(b);
     for (size_t i = 0; i < N_PARTS; i++) {
         free(paths[i]);
+        free(bare[i]);
         if (fds[i] >= 0)
             close(fds[i]);
     }

@@ -1,0 +1,78 @@
+#include "framing.h"
+#include "request.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+struct seen {
+    int lengths, encodings, hosts, logins;
+    const char *length, *encoding, *bad;
+};
+
+/* RFC 9110, 5.6.2 */
+static bool is_token(const char *p, size_t n)
+{
+    static const char others[] = "!#$%&'*+-.^_`|~";
+    for (size_t i = 0; i < n; i++)
+        if (!((p[i] >= '0' && p[i] <= '9') || ((p[i] | 32) >= 'a' && (p[i] | 32) <= 'z') || strchr(others, p[i])))
+            return false;
+    return n > 0;
+}
+
+static bool is_value(const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (((unsigned char)p[i] < 32 && p[i] != '\t') || p[i] == 127)
+            return false;
+    return true;
+}
+
+static enum MHD_Result look(void *arg, enum MHD_ValueKind kind, const char *name, size_t n, const char *value, size_t n_value)
+{
+    struct seen *s = arg;
+    (void)kind;
+    if (!is_token(name, n) || strlen(name) != n || !is_value(value, n_value)) {
+        s->bad = "a field of the header is malformed";
+    } else if (!strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH)) {
+        s->lengths++;
+        s->length = value;
+    } else if (!strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING)) {
+        s->encodings++;
+        s->encoding = value;
+    } else if (!strcasecmp(name, MHD_HTTP_HEADER_HOST)) {
+        s->hosts++;
+    } else if (!strcasecmp(name, MHD_HTTP_HEADER_AUTHORIZATION)) {
+        s->logins++;
+    }
+    return MHD_YES;
+}
+
+const char *framing_check(struct request *rq, const char *version)
+{
+    struct seen s = {0};
+    MHD_get_connection_values_n(rq->connection, MHD_HEADER_KIND, look, &s);
+    bool is_1_0 = !strcmp(version, MHD_HTTP_VERSION_1_0);
+    rq->length = s.encodings ? LENGTH_UNKNOWN : 0;
+    if (s.bad)
+        return s.bad;
+    if (!is_1_0 && strcmp(version, MHD_HTTP_VERSION_1_1))
+        return "this speaks HTTP/1.1";
+    if (s.hosts > 1 || (!is_1_0 && !s.hosts))
+        return "there has to be one Host";
+    if (s.lengths > 1)
+        return "there is more than one Content-Length";
+    if (s.lengths && s.encodings)
+        return "there are Content-Length and Transfer-Encoding";
+    if (s.encodings > 1 || (s.encodings && (is_1_0 || strcasecmp(s.encoding, "chunked"))))
+        return "of transfer encodings, chunked is known here";
+    if (s.logins > 1)
+        return "there is more than one Authorization";
+    if (s.lengths) {
+        size_t n = strspn(s.length, "0123456789");
+        if (!n || n > 18 || s.length[n])
+            return "Content-Length is no number";
+        rq->length = atoll(s.length);
+    }
+    return NULL;
+}

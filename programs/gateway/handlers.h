@@ -1,0 +1,41 @@
+/* What routes.c sends requests to. Each has a request whose account may do it. */
+#ifndef SIMBDP_GATEWAY_HANDLERS_H
+#define SIMBDP_GATEWAY_HANDLERS_H
+
+#include <stddef.h>
+
+struct request;
+
+/* platform.c: about the platform itself. */
+void get_healthz(struct request *rq);
+void get_readyz(struct request *rq);
+void get_metrics(struct request *rq);
+void get_openapi(struct request *rq);
+void get_whoami(struct request *rq);
+
+/* upload.c: a file, streamed into the spool and handed to batchmgr. */
+void upload_begin(struct request *rq);
+void upload_body(struct request *rq, const char *p, size_t n);
+void upload_end(struct request *rq);
+
+/* queries.c: what a keeper reads. */
+void get_files(struct request *rq);
+void get_file(struct request *rq);
+void get_rejects(struct request *rq);
+void get_runs(struct request *rq);
+void get_run(struct request *rq);
+void get_log(struct request *rq);
+void get_agreement(struct request *rq);
+void get_usage(struct request *rq);
+void get_bill(struct request *rq);
+void get_apps(struct request *rq);
+
+/* orders.c: what a program does. */
+void post_begin(struct request *rq); /* nothing before the body is there */
+void retry_all(struct request *rq);
+void retry_file(struct request *rq);
+void delete_file(struct request *rq);
+void stop_run(struct request *rq);
+void run_app(struct request *rq);
+
+#endif

@@ -1,0 +1,138 @@
+#include "login.h"
+#include "gateway.h"
+#include "request.h"
+
+#include "base/mem.h"
+
+#include <sodium.h>
+#include <string.h>
+#include <strings.h>
+
+enum { MAX_CREDENTIALS = 512 };
+
+static enum role role_of(const char *text)
+{
+    static const char *const names[] = {
+#define NAME(name, text) text,
+        ACCOUNT_ROLES(NAME)
+#undef NAME
+    };
+    for (int i = 0; i < N_ROLES; i++)
+        if (!strcmp(names[i], text))
+            return (enum role)i;
+    return ROLE_tenant_reader;
+}
+
+static uint32_t verbs_of(const bson_t *doc)
+{
+    static const char *const names[] = {
+#define NAME(name) #name,
+        ACCOUNT_VERBS(NAME)
+#undef NAME
+    };
+    uint32_t verbs = 0;
+    bson_iter_t it;
+    if (json_get_iter(doc, "verbs", &it))
+        while (bson_iter_next(&it))
+            for (int i = 0; i < N_VERBS; i++)
+                if (BSON_ITER_HOLDS_UTF8(&it) && !strcmp(bson_iter_utf8(&it, NULL), names[i]))
+                    verbs |= 1U << i;
+    return verbs;
+}
+
+static char **datasets_of(const bson_t *doc)
+{
+    bson_iter_t it;
+    char **v = NULL;
+    size_t n = 0;
+    if (!json_get_iter(doc, "datasets", &it))
+        return NULL;
+    v = xcalloc(1, sizeof *v);
+    while (bson_iter_next(&it))
+        if (BSON_ITER_HOLDS_UTF8(&it)) {
+            v = xrealloc(v, (n + 2) * sizeof *v);
+            v[n++] = xstrdup(bson_iter_utf8(&it, NULL));
+            v[n] = NULL;
+        }
+    return v;
+}
+
+static void take(struct request *rq, const bson_t *doc)
+{
+    rq->who = (struct account){.name = xstrdup(json_get_str(doc, "account", "")),
+                               .role = role_of(json_get_str(doc, "role", "")),
+                               .tenant = xstrdup(json_get_str(doc, "tenant_id", NULL)),
+                               .token_id = xstrdup(json_get_str(doc, "token_id", NULL)),
+                               .verbs = verbs_of(doc),
+                               .datasets = datasets_of(doc)};
+    rq->ticket = xstrdup(json_get_str(doc, "ticket", ""));
+}
+
+static void on_answer(void *arg, int code, const bson_t *doc)
+{
+    struct request *rq = arg;
+    const char *error = code < 0 ? "unavailable" : json_get_str(doc, "error", NULL);
+    if (!error)
+        take(rq, doc);
+    else if (!strcmp(error, "slow_down"))
+        request_refuse_for(rq, error, json_get_i64(doc, "retry_after_s", 1), "too many failed attempts from %s", rq->address);
+    else if (!strcmp(error, "unauthorized"))
+        request_refuse(rq, error, "the user, password or token is wrong, expired or revoked");
+    else
+        request_refuse_for(rq, "unavailable", 1, "accounts cannot be read now");
+    request_go_on(rq);
+}
+
+static bool add_basic(struct buf *b, const char *text)
+{
+    char plain[MAX_CREDENTIALS + 1];
+    size_t n;
+    if (sodium_base642bin((unsigned char *)plain, MAX_CREDENTIALS, text, strlen(text), " ", &n, NULL,
+                          sodium_base64_VARIANT_ORIGINAL) ||
+        memchr(plain, 0, n))
+        return false;
+    plain[n] = 0;
+    char *password = strchr(plain, ':');
+    if (!password)
+        return false;
+    *password++ = 0;
+    json_str(b, "scheme", "basic");
+    json_str(b, "user", plain);
+    json_str(b, "password", password);
+    sodium_memzero(plain, sizeof plain);
+    return true;
+}
+
+/* The request for the keeper; -1: there is nothing that it could know. */
+static int credentials(const struct request *rq, struct buf *b)
+{
+    const char *field = request_header(rq, MHD_HTTP_HEADER_AUTHORIZATION);
+    int which = -1;
+    json_begin(b, NULL, '{');
+    if (field && strlen(field) > MAX_CREDENTIALS)
+        return -1;
+    if (field && !strncasecmp(field, "Bearer ", 7)) {
+        json_str(b, "scheme", "bearer");
+        json_str(b, "token", field + 7 + strspn(field + 7, " "));
+        which = KEEPER_OF_TOKENS;
+    } else if (field && !strncasecmp(field, "Basic ", 6) && add_basic(b, field + 6 + strspn(field + 6, " "))) {
+        which = KEEPER_OF_PASSWORDS;
+    }
+    json_str(b, "address", rq->address);
+    json_end(b, '}');
+    return which;
+}
+
+void login_begin(struct request *rq)
+{
+    AUTO_BUF struct buf b = {0};
+    int which = credentials(rq, &b);
+    if (which < 0)
+        request_refuse(rq, "unauthorized", "log in with a token (Authorization: Bearer ...) or with user and password (Basic)");
+    else if (keeper_ask(rq->g->keepers[which], KEEPER_LOGIN, b.p, b.n, on_answer, rq) < 0)
+        request_refuse_for(rq, "unavailable", 1, "too many logins wait");
+    else
+        request_wait(rq);
+    if (b.p)
+        sodium_memzero(b.p, b.n);
+}

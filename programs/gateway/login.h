@@ -1,0 +1,11 @@
+/* Who a request comes from: the Authorization field is shown to a keeper, which knows the accounts. Nothing is remembered: a token
+ * that was revoked is refused with the next request. */
+#ifndef SIMBDP_GATEWAY_LOGIN_H
+#define SIMBDP_GATEWAY_LOGIN_H
+
+struct request;
+
+/* Sets rq->who and rq->ticket; waits for that, or answers (401, 429). */
+void login_begin(struct request *rq);
+
+#endif

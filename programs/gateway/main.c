@@ -1,0 +1,207 @@
+/* gateway: HTTP for tenants. It keeps nothing: accounts and figures are read by keepers, files are taken by batchmgr, messages by the
+ * broker, and each of them looks itself at what may be done for whom.
+ *
+ * A request's way: server.c (libmicrohttpd) -> request.c (its steps) -> framing.c, uri.c, routes.c (what is it?) -> login.c (who is
+ * it?) -> a handler (handlers.h) -> pool.c (other programs), keepers (front/keeper.h) or spool.c (the disk) -> its answer. */
+#include "certificate.h"
+#include "control.h"
+#include "gateway.h"
+#include "pool.h"
+#include "rates.h"
+#include "routes.h"
+#include "server.h"
+#include "spool.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "host/uid_block.h"
+#include "loop/daemon.h"
+#include "sandbox/confine.h"
+#include "sandbox/manager_sandbox.h"
+
+#include <fcntl.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MAX_CALLBACKS = 16, CONNECTIONS_TO_EACH = 16, MAX_PEM = 1 << 20 };
+
+/* ---- the certificate ---- */
+
+static int read_pem(const struct gateway *g, const char *configured, const char *own, struct buf *out, struct err *e)
+{
+    bool is_own = !*configured;
+    return fd_read_file(is_own ? g->home.dirfd : AT_FDCWD, is_own ? own : configured, out, MAX_PEM, e);
+}
+
+/* With the rights of who starts the gateway. */
+static int load_certificate(struct gateway *g, struct err *e)
+{
+    const struct conf_http *h = &g->conf->platform.http;
+    AUTO_BUF struct buf chain = {0};
+    AUTO_BUF struct buf key = {0};
+    char fingerprint[FINGERPRINT_SIZE];
+    int r = *h->certificate ? 0 : certificate_make(g->home.dirfd, h->listen, e);
+    bool made = r > 0;
+    r = r < 0 ? r : read_pem(g, h->certificate, CERTIFICATE_FILE, &chain, e);
+    r = r < 0 ? r : read_pem(g, h->key, CERTIFICATE_KEY, &key, e);
+    r = r < 0 ? r : certificate_parse(chain.p, chain.n, key.p, key.n, &g->certificates[0], e);
+    if (key.p)
+        sodium_memzero(key.p, key.n);
+    if (r < 0) {
+        err_context(e, "%s", *h->certificate ? h->certificate : CERTIFICATE_FILE);
+        return r;
+    }
+    certificate_fingerprint(g->certificates[0], fingerprint);
+    log_info("certificate", NULL, NULL, "%s%s, SHA-256 %s", made ? "made " : "", *h->certificate ? h->certificate : CERTIFICATE_FILE,
+             fingerprint);
+    return 0;
+}
+
+/* ---- configuration ---- */
+
+int gateway_reload(struct gateway *g, struct err *e)
+{
+    struct conf *next;
+    int r = keeper_conf(g->keepers[0], &next, e);
+    if (r < 0) {
+        log_error("reload", NULL, NULL, "%s; the configuration stays as it was", e->msg);
+        return r;
+    }
+    conf_free(g->conf);
+    g->conf = next;
+    rates_set(g->rates, next->platform.http.requests_per_s);
+    return 0;
+}
+
+static void on_reload(void *arg)
+{
+    struct err e = {0};
+    gateway_reload(arg, &e);
+}
+
+/* ---- life ---- */
+
+/* The network talks to this program. Where root starts it, it is a user of its own from here on, without rights, and sees its spool
+ * and the platform's sockets. */
+static int give_up_rights(struct gateway *g, struct err *e)
+{
+    static const char *const parts[] = {SPOOL, NULL}, *const none[] = {NULL};
+    int64_t uid = uid_of_program(&g->home, g->conf->platform.uid_base, UID_GATEWAY);
+    if (uid >= 0)
+        return room_enter(&g->home, &(struct room){.uid = uid, .sees = none, .parts = parts, .bare = true}, e);
+    AUTO_FREE char *spool = home_path(&g->home, SPOOL);
+    const char *const writable[] = {g->home.runtime, spool, "/dev/null"};
+    int r = confine_program(&(struct confinement){home_is_roots(&g->home), -1, -1, writable, 3});
+    return r < 0 ? err_sys(e, r, "cannot give up rights") : 0;
+}
+
+static int start_keepers(struct gateway *g, struct err *e)
+{
+    int r = 0;
+    for (int i = 0; r == 0 && i < N_GATEWAY_KEEPERS; i++)
+        r = keeper_start(g->base, &g->home, "gateway", &g->keepers[i], e);
+    return r == 0 ? keeper_conf(g->keepers[0], &g->conf, e) : r;
+}
+
+static void open_pools(struct gateway *g)
+{
+    static const char *const names[N_PEERS] = {"batchmgr.sock", "streammgr.sock", "broker.sock", "monitor.sock"};
+    for (int i = 0; i < N_PEERS; i++) {
+        AUTO_FREE char *path = home_socket(&g->home, names[i]);
+        g->peers[i] = pool_new(g->base, path, CONNECTIONS_TO_EACH);
+    }
+}
+
+static int start(struct gateway *g, char **ret_url, struct err *e)
+{
+    int r = start_keepers(g, e);
+    if (r < 0)
+        return r;
+    const struct conf_http *h = &g->conf->platform.http;
+    if (!*h->listen)
+        return err_set(e, ERR_CONFIG, "conf/mysimbdp.conf says no platform.http.listen, so there is no gateway");
+    g->rates = rates_new(h->requests_per_s);
+    r = h->tls ? load_certificate(g, e) : 0;
+    if (r == 0)
+        r = spool_make(&g->home, uid_of_program(&g->home, g->conf->platform.uid_base, UID_GATEWAY), e);
+    if (r == 0)
+        r = server_start(g, g->certificates[0], ret_url, e);
+    if (r == 0)
+        r = control_start(g, *ret_url, e);
+    if (r == 0)
+        r = give_up_rights(g, e);
+    if (r == 0)
+        r = spool_open(&g->home, g->base, &g->spool, e);
+    if (r == 0)
+        open_pools(g);
+    return r;
+}
+
+static void release(struct gateway *g)
+{
+    control_stop(g);
+    for (int i = 0; i < N_GATEWAY_KEEPERS; i++)
+        keeper_stop(g->keepers[i]);
+    for (int i = 0; i < N_PEERS; i++)
+        pool_free(g->peers[i]);
+    spool_close(g->spool);
+    server_stop(g->server);
+    rates_free(g->rates);
+    map_fini(&g->uploads);
+    for (size_t i = 0; i < 2; i++)
+        certificate_free(g->certificates[i]);
+    conf_free(g->conf);
+}
+
+static int run(struct gateway *g, bool supervised, struct err *e)
+{
+    AUTO_FREE char *url = NULL;
+    int lock = home_lock(&g->home, "gateway", 0, e);
+    if (lock < 0)
+        return lock;
+    struct daemon *d = daemon_new(g->base, supervised, &(struct daemon_ops){NULL, on_reload, NULL, g});
+    int r = start(g, &url, e);
+    if (r == 0) {
+        log_info("ready", NULL, NULL, "home %s, %s", g->home.path, url);
+        event_base_dispatch(g->base);
+    }
+    daemon_free(d);
+    close(lock);
+    return r;
+}
+
+static const char usage[] =
+    "usage: gateway [--supervised] --home HOME\n"
+    "       gateway --routes\n"
+    "HTTP for tenants (docs/openapi.yaml). `mysimbdp up` starts it where platform.http.listen is set.\n"
+    "--supervised: also end when stdin closes. SIGTERM: end. SIGHUP: read the configuration again.\n"
+    "--routes: the methods and paths that it has.\n"
+    "Exit: 0 stopped, 1 could not start (the log says why), 2 usage.\n";
+
+int main(int argc, char **argv)
+{
+    struct gateway g = {0};
+    struct err e = {0};
+    daemon_prepare("gateway");
+    if (argc == 2 && !strcmp(argv[1], "--routes"))
+        return routes_print(stdout), 0;
+    const char *home;
+    bool supervised = daemon_take_args(&argc, argv, usage, &home);
+    if (argc != 1)
+        return fputs(usage, stderr), 2;
+    if (sodium_init() < 0)
+        return 1;
+    g.base = daemon_loop(MAX_CALLBACKS);
+    int r = home_enter(&g.home, home, &e);
+    if (r == 0)
+        r = run(&g, supervised, &e);
+    if (r < 0)
+        log_error("start", NULL, NULL, "%s", e.msg);
+    release(&g);
+    event_base_free(g.base);
+    home_close(&g.home);
+    return r < 0;
+}

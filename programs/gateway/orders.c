@@ -1,0 +1,124 @@
+#include "orders.h"
+#include "handlers.h"
+#include "pool.h"
+#include "problem.h"
+#include "request.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <string.h>
+
+struct order {
+    struct request *rq;
+    const char *what, *subject;
+};
+
+void orders_refuse(struct request *rq, const bson_t *doc)
+{
+    if (!doc) {
+        request_refuse_for(rq, "unavailable", 1, "the program that does this does not answer; it is being started again");
+        return;
+    }
+    const char *code = json_get_str(doc, "code", "unprocessable"), *error = json_get_str(doc, "error", "");
+    int64_t after = json_get_i64(doc, "retry_after_s", 0);
+    if (problem_status(code) == 500 && strcmp(code, "internal"))
+        code = "unprocessable";
+    if (after > 0)
+        request_refuse_for(rq, code, after, "%s", error);
+    else
+        request_refuse(rq, code, "%s", error);
+}
+
+static void on_audited(void *arg, int code, const bson_t *doc)
+{
+    (void)arg;
+    (void)doc;
+    if (code < 0)
+        log_error("audit", NULL, NULL, "what an account changed could not be added to logs/audit.jsonl");
+}
+
+void orders_audit(const struct request *rq, const char *what, const char *subject, const char *outcome)
+{
+    AUTO_BUF struct buf b = {0};
+    json_begin(&b, NULL, '{');
+    json_str(&b, "ticket", rq->ticket);
+    json_str(&b, "what", what);
+    json_str(&b, "tenant_id", rq->tenant);
+    json_str(&b, "subject", subject);
+    json_str(&b, "outcome", outcome);
+    json_str(&b, "address", rq->address);
+    json_end(&b, '}');
+    if (keeper_ask(rq->g->keepers[KEEPER_OF_AUDIT], KEEPER_AUDIT, b.p, b.n, on_audited, NULL) < 0)
+        on_audited(NULL, -1, NULL);
+}
+
+static void on_answer(void *arg, const bson_t *doc)
+{
+    struct order *o = arg;
+    struct request *rq = o->rq;
+    AUTO_BUF struct buf b = {0};
+    bool ok = doc && json_get_bool(doc, "ok", false);
+    orders_audit(rq, o->what, o->subject, ok ? "ok" : doc ? json_get_str(doc, "code", "refused") : "unavailable");
+    if (ok) {
+        json_begin(&b, NULL, '{');
+        json_i64(&b, "n", json_get_i64(doc, "n", 1));
+        json_end(&b, '}');
+        request_answer(rq, MHD_HTTP_OK, NULL, &b);
+    } else {
+        orders_refuse(rq, doc);
+    }
+    free(o);
+    request_go_on(rq);
+}
+
+/* op with up to one more field. */
+static void order(struct request *rq, const char *op, const char *field, const char *value)
+{
+    AUTO_BUF struct buf b = {0};
+    json_begin(&b, NULL, '{');
+    json_str(&b, "op", op);
+    json_str(&b, "tenant_id", rq->tenant);
+    if (field)
+        json_str(&b, field, value);
+    json_str(&b, "account", rq->who.name);
+    json_end(&b, '}');
+    struct order *o = xmalloc(sizeof *o);
+    *o = (struct order){rq, op, value};
+    if (pool_ask(rq->g->peers[PEER_batchmgr], b.p, b.n, on_answer, o)) {
+        request_wait(rq);
+        return;
+    }
+    free(o);
+    orders_refuse(rq, NULL);
+}
+
+void post_begin(struct request *rq)
+{
+    (void)rq;
+}
+
+void retry_all(struct request *rq)
+{
+    order(rq, "retry", NULL, NULL);
+}
+
+void retry_file(struct request *rq)
+{
+    order(rq, "retry", "file_id", rq->file_id);
+}
+
+void delete_file(struct request *rq)
+{
+    order(rq, "delete", "file_id", rq->file_id);
+}
+
+void stop_run(struct request *rq)
+{
+    order(rq, "stop", "run_id", rq->run_id);
+}
+
+void run_app(struct request *rq)
+{
+    order(rq, "run", "app", rq->app);
+}

@@ -1,0 +1,70 @@
+#include "problem.h"
+
+#include <stddef.h>
+#include <string.h>
+
+static const struct problem {
+    const char *code;
+    unsigned status;
+    const char *title;
+} problems[] = {
+    {"bad_request", 400, "The request is malformed"},
+    {"unauthorized", 401, "Who are you?"},
+    {"forbidden", 403, "Your role or token does not allow this"},
+    {"not_found", 404, "There is nothing here that you may see"},
+    {"method_not_allowed", 405, "This resource has no such method"},
+    {"not_acceptable", 406, "There is no such representation"},
+    {"timeout", 408, "The request came too slowly"},
+    {"conflict", 409, "The state of this resource does not allow that now"},
+    {"stopped", 409, "It was stopped"},
+    {"length_required", 411, "The length has to be said"},
+    {"too_large", 413, "The request is too large"},
+    {"max_file_bytes", 413, "The file is larger than the agreement allows"},
+    {"unsupported_media_type", 415, "The content is of a type that is not taken here"},
+    {"digest", 422, "The content does not have the digest that was said"},
+    {"format", 422, "The agreement does not have files of this format"},
+    {"name", 422, "This is no file name"},
+    {"no_app", 422, "There is no such app"},
+    {"no_dataset", 404, "There is no such dataset"},
+    {"unprocessable", 422, "What was asked makes no sense"},
+    {"max_files_per_day", 429, "As many files as the agreement allows in a day are there"},
+    {"max_bytes_per_day", 429, "As many bytes as the agreement allows in a day are there"},
+    {"rate", 429, "Too many requests"},
+    {"quota", 429, "A quota of the agreement is used up"},
+    {"slow_down", 429, "Too many failed attempts to log in"},
+    {"uploads", 429, "Too many uploads are in flight"},
+    {"header_too_large", 431, "The header is too large"},
+    {"suspended", 403, "The tenant is suspended"},
+    {"internal", 500, "The gateway made a mistake"},
+    {"unavailable", 503, "A part of the platform does not answer"},
+    {"draining", 503, "The platform is going down"},
+    {"disk_low", 507, "The platform has no room for files now"},
+    {"ledger", 503, "The ledger cannot be written now"},
+};
+
+static const struct problem *find(const char *code)
+{
+    for (size_t i = 0; i < sizeof problems / sizeof *problems; i++)
+        if (!strcmp(problems[i].code, code))
+            return &problems[i];
+    return NULL;
+}
+
+unsigned problem_status(const char *code)
+{
+    const struct problem *p = find(code);
+    return p ? p->status : 500;
+}
+
+void problem_write(struct buf *out, const char *code, const char *detail, const char *request_id)
+{
+    const struct problem *p = find(code);
+    json_begin(out, NULL, '{');
+    json_str(out, "type", "about:blank");
+    json_str(out, "title", p ? p->title : code);
+    json_i64(out, "status", p ? p->status : 500);
+    json_str(out, "detail", detail);
+    json_str(out, "code", code);
+    json_str(out, "request_id", request_id);
+    json_end(out, '}');
+}

@@ -1,0 +1,147 @@
+/* What a keeper reads for an account: its answer is passed on as it is. The keeper sees from the ticket what the account may see, and
+ * asks nobody's word for it. */
+#include "gateway.h"
+#include "handlers.h"
+#include "request.h"
+
+#include "base/mem.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void on_answer(void *arg, int code, const bson_t *doc)
+{
+    struct request *rq = arg;
+    const char *error = code < 0 ? NULL : json_get_str(doc, "code", NULL), *text = code < 0 ? NULL : json_get_str(doc, "body", NULL);
+    if (error)
+        request_refuse(rq, error, "%s", json_get_str(doc, "detail", ""));
+    else if (!text)
+        request_refuse_for(rq, "unavailable", 1, "the ledger cannot be read now");
+    else {
+        struct buf b = {0};
+        buf_adds(&b, text);
+        request_answer(rq, MHD_HTTP_OK, json_get_str(doc, "content_type", NULL), &b);
+    }
+    request_go_on(rq);
+}
+
+static void begin(const struct request *rq, const char *query, struct buf *b)
+{
+    json_begin(b, NULL, '{');
+    json_str(b, "ticket", rq->ticket);
+    json_str(b, "query", query);
+    json_str(b, "tenant_id", rq->tenant);
+}
+
+/* Keepers take turns: one that has much to read keeps the others' askers waiting no longer than its own. */
+static void send(struct request *rq, struct buf *b)
+{
+    struct gateway *g = rq->g;
+    json_end(b, '}');
+    struct keeper *k = g->keepers[KEEPER_OF_QUERIES + g->next_query++ % (N_GATEWAY_KEEPERS - KEEPER_OF_QUERIES)];
+    if (keeper_ask(k, KEEPER_QUERY, b->p, b->n, on_answer, rq) < 0)
+        request_refuse_for(rq, "unavailable", 1, "too many queries wait");
+    else
+        request_wait(rq);
+}
+
+/* Passes on a field of the URL's query. */
+static void add_field(const struct request *rq, const char *name, struct buf *b)
+{
+    const char *value = uri_field(&rq->uri, name);
+    if (value)
+        json_str(b, name, value);
+}
+
+/* The same for a number; false: it was answered. */
+static bool add_number(struct request *rq, const char *name, int64_t def, int64_t min, int64_t max, struct buf *b)
+{
+    int64_t n;
+    if (!uri_number(&rq->uri, name, def, min, max, &n)) {
+        request_refuse(rq, "bad_request", "%s is a number from %lld to %lld", name, (long long)min, (long long)max);
+        return false;
+    }
+    json_i64(b, name, n);
+    return true;
+}
+
+static void ask(struct request *rq, const char *query, const char *key, const char *value)
+{
+    AUTO_BUF struct buf b = {0};
+    begin(rq, query, &b);
+    if (key)
+        json_str(&b, key, value);
+    send(rq, &b);
+}
+
+static void list(struct request *rq, const char *query, const char *const *fields)
+{
+    AUTO_BUF struct buf b = {0};
+    begin(rq, query, &b);
+    for (; *fields; fields++)
+        add_field(rq, *fields, &b);
+    if (add_number(rq, "limit", 100, 1, 1000, &b))
+        send(rq, &b);
+}
+
+void get_files(struct request *rq)
+{
+    list(rq, "files", (const char *const[]){"dataset", "state", "since", "cursor", NULL});
+}
+
+void get_runs(struct request *rq)
+{
+    list(rq, "runs", (const char *const[]){"file_id", "state", "since", "cursor", NULL});
+}
+
+void get_file(struct request *rq)
+{
+    ask(rq, "file", "file_id", rq->file_id);
+}
+
+void get_run(struct request *rq)
+{
+    ask(rq, "run", "run_id", rq->run_id);
+}
+
+/* Of what Accept names, csv where it is preferred; json otherwise. */
+void get_rejects(struct request *rq)
+{
+    const char *accept = request_header(rq, MHD_HTTP_HEADER_ACCEPT);
+    bool csv = accept && strstr(accept, "text/csv") && !strstr(accept, "application/json");
+    AUTO_BUF struct buf b = {0};
+    begin(rq, "rejects", &b);
+    json_str(&b, "file_id", rq->file_id);
+    json_str(&b, "format", csv ? "csv" : "json");
+    if (add_number(rq, "offset", 0, 0, INT64_C(1) << 40, &b) && add_number(rq, "limit", 1000, 1, 10000, &b))
+        send(rq, &b);
+}
+
+void get_log(struct request *rq)
+{
+    AUTO_BUF struct buf b = {0};
+    begin(rq, "log", &b);
+    json_str(&b, "run_id", rq->run_id);
+    if (add_number(rq, "tail", 65536, 1, 262144, &b))
+        send(rq, &b);
+}
+
+void get_agreement(struct request *rq)
+{
+    ask(rq, "agreement", NULL, NULL);
+}
+
+void get_usage(struct request *rq)
+{
+    ask(rq, "usage", NULL, NULL);
+}
+
+void get_bill(struct request *rq)
+{
+    ask(rq, "bill", "month", rq->month);
+}
+
+void get_apps(struct request *rq)
+{
+    ask(rq, "apps", NULL, NULL);
+}

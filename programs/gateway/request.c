@@ -1,0 +1,263 @@
+#include "request.h"
+#include "framing.h"
+#include "gateway.h"
+#include "login.h"
+#include "problem.h"
+#include "rates.h"
+#include "routes.h"
+#include "server.h"
+#include "slow.h"
+
+#include "base/clk.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <arpa/inet.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char json_type[] = "application/json";
+
+/* ---- life ---- */
+
+static void read_address(struct request *rq)
+{
+    const union MHD_ConnectionInfo *i = MHD_get_connection_info(rq->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const struct sockaddr *a = i ? i->client_addr : NULL;
+    const void *from = !a                         ? NULL
+                       : a->sa_family == AF_INET  ? (const void *)&((const struct sockaddr_in *)a)->sin_addr
+                       : a->sa_family == AF_INET6 ? (const void *)&((const struct sockaddr_in6 *)a)->sin6_addr
+                                                  : NULL;
+    if (!from || !inet_ntop(a->sa_family, from, rq->address, sizeof rq->address))
+        snprintf(rq->address, sizeof rq->address, "unknown");
+}
+
+struct request *request_new(struct gateway *g, struct MHD_Connection *c, const char *target)
+{
+    struct request *rq = xcalloc(1, sizeof *rq);
+    *rq = (struct request){.g = g, .connection = c, .target = xstrdup(target), .began_us = clk_now_us()};
+    home_new_id(rq->id);
+    read_address(rq);
+    return rq;
+}
+
+void request_free(struct request *rq)
+{
+    if (!rq)
+        return;
+    if (rq->free_data)
+        rq->free_data(rq);
+    if (rq->response)
+        MHD_destroy_response(rq->response);
+    account_fini(&rq->who);
+    free(rq->ticket);
+    buf_fini(&rq->body);
+    uri_fini(&rq->uri);
+    free(rq->target);
+    free(rq);
+}
+
+/* ---- answers ---- */
+
+static void answer(struct request *rq, unsigned status, const char *content_type, void *text, size_t n)
+{
+    rq->answered = true;
+    rq->answer_bytes = (int64_t)n;
+    rq->status = status;
+    rq->response = MHD_create_response_from_buffer(n, text, MHD_RESPMEM_MUST_FREE);
+    if (!rq->response)
+        mem_exhausted();
+    if (n)
+        request_add_header(rq, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+    request_add_header(rq, "X-Request-Id", rq->id);
+    request_add_header(rq, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+    request_add_header(rq, "X-Content-Type-Options", "nosniff");
+}
+
+void request_answer(struct request *rq, unsigned status, const char *content_type, struct buf *body)
+{
+    char *text = body->p ? body->p : xstrdup("");
+    size_t n = body->n;
+    *body = (struct buf){0};
+    answer(rq, status, content_type ? content_type : json_type, text, n);
+}
+
+static void refuse(struct request *rq, const char *code, const char *detail)
+{
+    struct buf b = {0};
+    problem_write(&b, code, detail, rq->id);
+    unsigned status = problem_status(code);
+    answer(rq, status, "application/problem+json", b.p, b.n);
+    if (status == MHD_HTTP_UNAUTHORIZED) {
+        request_add_header(rq, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Basic realm=\"mysimbdp\", charset=\"UTF-8\"");
+        request_add_header(rq, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer realm=\"mysimbdp\"");
+    }
+}
+
+void request_refuse(struct request *rq, const char *code, const char *fmt, ...)
+{
+    char detail[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(detail, sizeof detail, fmt, ap);
+    va_end(ap);
+    refuse(rq, code, *detail ? detail : NULL);
+}
+
+void request_refuse_for(struct request *rq, const char *code, int64_t retry_after_s, const char *fmt, ...)
+{
+    char detail[512], after[24];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(detail, sizeof detail, fmt, ap);
+    va_end(ap);
+    refuse(rq, code, *detail ? detail : NULL);
+    snprintf(after, sizeof after, "%lld", (long long)(retry_after_s > 0 ? retry_after_s : 1));
+    request_add_header(rq, MHD_HTTP_HEADER_RETRY_AFTER, after);
+}
+
+void request_add_header(struct request *rq, const char *name, const char *value)
+{
+    MHD_add_response_header(rq->response, name, value);
+}
+
+const char *request_header(const struct request *rq, const char *name)
+{
+    return MHD_lookup_connection_value(rq->connection, MHD_HEADER_KIND, name);
+}
+
+static enum MHD_Result send_answer(struct request *rq)
+{
+    slow_answer(rq->connection, clk_now_ms(), rq->answer_bytes);
+    log_debug("request", rq->tenant, NULL, "%s %s %s: %u", rq->id, rq->method, rq->target, rq->status);
+    return MHD_queue_response(rq->connection, rq->status, rq->response);
+}
+
+/* ---- steps ---- */
+
+void request_wait(struct request *rq)
+{
+    rq->waits = true;
+}
+
+void request_go_on(struct request *rq)
+{
+    rq->waits = false;
+    if (!rq->suspended)
+        return;
+    rq->suspended = false;
+    slow_suspended(rq->connection, clk_now_ms(), false);
+    MHD_resume_connection(rq->connection);
+    server_kick(rq->g->server);
+}
+
+static void read_header(struct request *rq, const char *version)
+{
+    const char *why = framing_check(rq, version);
+    rq->step = STEP_LOGIN;
+    if (why) {
+        request_refuse(rq, "bad_request", "%s", why);
+        request_add_header(rq, MHD_HTTP_HEADER_CONNECTION, "close");
+    } else if (!uri_parse(rq->target, &rq->uri)) {
+        request_refuse(rq, "bad_request", "the target is no path that can be here");
+    } else if (routes_find(rq) && !(rq->route->flags & ROUTE_OPEN)) {
+        login_begin(rq);
+    }
+}
+
+static void begin(struct request *rq)
+{
+    int64_t wait_s = 0;
+    rq->step = STEP_BEGUN;
+    if (!(rq->route->flags & ROUTE_OPEN)) {
+        if (!routes_let_in(rq))
+            return;
+        if (!rates_take(rq->g->rates, rq->who.name, clk_now_ms(), &wait_s)) {
+            request_refuse_for(rq, "rate", wait_s, "http.requests_per_s of an account are used up");
+            return;
+        }
+    }
+    if ((rq->route->flags & ROUTE_KEEPS) && rq->length > REQUEST_BODY_MAX)
+        request_refuse(rq, "too_large", "%d bytes are taken here", REQUEST_BODY_MAX);
+    else
+        rq->route->begin(rq);
+}
+
+static void end(struct request *rq)
+{
+    rq->step = STEP_ENDED;
+    if (rq->route->end)
+        rq->route->end(rq);
+}
+
+/* Goes on until it waits, wants the body, or has an answer. */
+static void advance(struct request *rq, const char *version)
+{
+    while (!rq->waits && !rq->answered) {
+        switch (rq->step) {
+        case STEP_HEADER:
+            read_header(rq, version);
+            break;
+        case STEP_LOGIN:
+            begin(rq);
+            break;
+        case STEP_BEGUN:
+            rq->step = STEP_BODY;
+            return;
+        case STEP_BODY:
+            end(rq);
+            break;
+        case STEP_ENDED:
+            log_error("request", rq->tenant, NULL, "%s: %s %s has no answer", rq->id, rq->method, rq->target);
+            request_refuse(rq, "internal", "%s", "");
+            break;
+        }
+    }
+}
+
+static bool take_body(struct request *rq, const char *p, size_t n)
+{
+    rq->received += (int64_t)n;
+    if (rq->answered)
+        return (rq->length >= 0 && rq->length <= REQUEST_DRAIN_MAX) || rq->received <= REQUEST_DRAIN_MAX; /* else it is closed */
+    if (rq->route->body) {
+        rq->route->body(rq, p, n);
+    } else if (rq->body.n + n > (rq->route->flags & ROUTE_KEEPS ? REQUEST_BODY_MAX : 0)) {
+        request_refuse(rq, "too_large", "%d bytes are taken here", rq->route->flags & ROUTE_KEEPS ? REQUEST_BODY_MAX : 0);
+    } else {
+        buf_add(&rq->body, p, n);
+    }
+    if (rq->answered)
+        rq->received = 0; /* what may still come is counted from here */
+    return true;
+}
+
+/* libmicrohttpd calls once with the header; for each piece of the body; and once behind it. What is answered in the first of these
+ * reaches the client before it sends the body, and closes the connection if there is one: a small one is rather taken, and
+ * thrown away. */
+enum MHD_Result request_step(struct request *rq, const char *method, const char *version, const char *p, size_t *n)
+{
+    rq->method = method;
+    if (*n) {
+        bool goes_on = take_body(rq, p, *n);
+        *n = 0;
+        return goes_on ? MHD_YES : MHD_NO;
+    }
+    bool first = rq->step < STEP_BODY;
+    advance(rq, version);
+    if (rq->waits) {
+        rq->suspended = true;
+        slow_suspended(rq->connection, clk_now_ms(), true);
+        MHD_suspend_connection(rq->connection);
+        return MHD_YES;
+    }
+    if (!rq->answered)
+        return MHD_YES;
+    if (first && rq->length && rq->length != LENGTH_UNKNOWN && rq->length <= REQUEST_DRAIN_MAX &&
+        !request_header(rq, MHD_HTTP_HEADER_EXPECT)) {
+        rq->step = STEP_BODY;
+        return MHD_YES;
+    }
+    return send_answer(rq);
+}

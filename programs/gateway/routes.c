@@ -1,0 +1,144 @@
+#include "routes.h"
+#include "handlers.h"
+#include "request.h"
+
+#include "base/mem.h"
+
+#include <string.h>
+
+#define TENANT "/v1/tenants/{tenant}"
+
+static const char *const no_fields[] = {NULL};
+static const char *const of_upload[] = {"app", "force", NULL};
+static const char *const of_files[] = {"dataset", "state", "since", "limit", "cursor", NULL};
+static const char *const of_runs[] = {"state", "since", "limit", "cursor", "file_id", NULL};
+static const char *const of_rejects[] = {"offset", "limit", NULL};
+static const char *const of_log[] = {"tail", NULL};
+
+static const struct route routes[] = {
+    {"GET", "/healthz", VERB_read, ROUTE_OPEN, no_fields, get_healthz, NULL, NULL},
+    {"GET", "/readyz", VERB_read, ROUTE_OPEN, no_fields, get_readyz, NULL, NULL},
+    {"GET", "/metrics", VERB_admin, 0, no_fields, get_metrics, NULL, NULL},
+    {"GET", "/v1/openapi.yaml", VERB_read, ROUTE_OPEN, no_fields, get_openapi, NULL, NULL},
+    {"GET", "/v1/whoami", VERB_read, 0, no_fields, get_whoami, NULL, NULL},
+    {"PUT", TENANT "/datasets/{dataset}/files/{name}", VERB_upload, 0, of_upload, upload_begin, upload_body, upload_end},
+    {"GET", TENANT "/files", VERB_read, 0, of_files, get_files, NULL, NULL},
+    {"POST", TENANT "/files:retry", VERB_retry, ROUTE_KEEPS, no_fields, post_begin, NULL, retry_all},
+    {"GET", TENANT "/files/{file_id}", VERB_read, 0, no_fields, get_file, NULL, NULL},
+    {"DELETE", TENANT "/files/{file_id}", VERB_delete, ROUTE_KEEPS, no_fields, post_begin, NULL, delete_file},
+    {"POST", TENANT "/files/{file_id}:retry", VERB_retry, ROUTE_KEEPS, no_fields, post_begin, NULL, retry_file},
+    {"GET", TENANT "/files/{file_id}/rejects", VERB_read, 0, of_rejects, get_rejects, NULL, NULL},
+    {"GET", TENANT "/runs", VERB_read, 0, of_runs, get_runs, NULL, NULL},
+    {"GET", TENANT "/runs/{run_id}", VERB_read, 0, no_fields, get_run, NULL, NULL},
+    {"GET", TENANT "/runs/{run_id}/log", VERB_read, 0, of_log, get_log, NULL, NULL},
+    {"POST", TENANT "/runs/{run_id}:stop", VERB_run, ROUTE_KEEPS, no_fields, post_begin, NULL, stop_run},
+    {"GET", TENANT "/agreement", VERB_read, 0, no_fields, get_agreement, NULL, NULL},
+    {"GET", TENANT "/usage", VERB_read, 0, no_fields, get_usage, NULL, NULL},
+    {"GET", TENANT "/bills/{month}", VERB_read, 0, no_fields, get_bill, NULL, NULL},
+    {"GET", TENANT "/apps", VERB_read, 0, no_fields, get_apps, NULL, NULL},
+    {"POST", TENANT "/apps/{app}:run", VERB_run, ROUTE_KEEPS, no_fields, post_begin, NULL, run_app},
+};
+enum { N_ROUTES = sizeof routes / sizeof *routes };
+
+static const char **parameter(struct request *rq, const char *name, size_t n)
+{
+    const struct {
+        const char *name, **at;
+    } all[] = {{"tenant", &rq->tenant}, {"dataset", &rq->dataset}, {"name", &rq->name},     {"file_id", &rq->file_id},
+               {"run_id", &rq->run_id}, {"app", &rq->app},         {"stream", &rq->stream}, {"upload_id", &rq->upload_id},
+               {"month", &rq->month}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (strlen(all[i].name) == n && !strncmp(all[i].name, name, n))
+            return all[i].at;
+    return NULL;
+}
+
+/* One segment; *ret_value: what stands for {…}, and how long it is. */
+static bool segment_fits(const char *pattern, size_t n, const char *segment, size_t *ret_value)
+{
+    const char *close = pattern[0] == '{' ? memchr(pattern, '}', n) : NULL;
+    size_t len = strlen(segment);
+    *ret_value = 0;
+    if (!close)
+        return len == n && !strncmp(pattern, segment, n);
+    size_t n_suffix = n - (size_t)(close + 1 - pattern);
+    if (len <= n_suffix || strncmp(segment + len - n_suffix, close + 1, n_suffix))
+        return false;
+    *ret_value = len - n_suffix;
+    return true;
+}
+
+/* take: the parameters, too. */
+static bool fits(const struct route *r, struct request *rq, bool take)
+{
+    const char *at = r->pattern;
+    size_t i = 0;
+    for (; *at && i < rq->uri.n_segments; i++) {
+        size_t n = strcspn(++at, "/"), value;
+        if (!segment_fits(at, n, rq->uri.segments[i], &value))
+            return false;
+        if (take && value) {
+            rq->uri.segments[i][value] = 0;
+            *parameter(rq, at + 1, strcspn(at, "}") - 1) = rq->uri.segments[i];
+        }
+        at += n;
+    }
+    return !*at && i == rq->uri.n_segments;
+}
+
+static bool is_method(const struct route *r, const char *method)
+{
+    return !strcmp(r->method, method) || (!strcmp(r->method, "GET") && !strcmp(method, "HEAD"));
+}
+
+static void answer_method(struct request *rq, const char *allowed)
+{
+    if (!strcmp(rq->method, "OPTIONS"))
+        request_answer(rq, MHD_HTTP_NO_CONTENT, NULL, &(struct buf){0});
+    else
+        request_refuse(rq, "method_not_allowed", "there is %s", allowed);
+    request_add_header(rq, MHD_HTTP_HEADER_ALLOW, allowed);
+}
+
+bool routes_find(struct request *rq)
+{
+    AUTO_BUF struct buf allowed = {0};
+    const char *other;
+    for (size_t i = 0; i < N_ROUTES; i++) {
+        if (!fits(&routes[i], rq, false))
+            continue;
+        if (is_method(&routes[i], rq->method)) {
+            rq->route = &routes[i];
+            break;
+        }
+        buf_addf(&allowed, "%s%s", allowed.n ? ", " : "", routes[i].method);
+    }
+    if (!rq->route && allowed.n)
+        answer_method(rq, allowed.p);
+    else if (!rq->route)
+        request_refuse(rq, "not_found", "there is no such resource; /v1/openapi.yaml describes those that are");
+    else if (!uri_knows(&rq->uri, rq->route->fields, &other))
+        request_refuse(rq, "bad_request", "\"%s\" is no field of the query here, or is there twice", other);
+    else
+        fits(rq->route, rq, true);
+    return !rq->answered;
+}
+
+bool routes_let_in(struct request *rq)
+{
+    const struct account *a = &rq->who;
+    bool own = a->role == ROLE_operator || !rq->tenant || (a->tenant && !strcmp(a->tenant, rq->tenant));
+    if (account_may(a, rq->route->verb, rq->tenant, rq->dataset))
+        return true;
+    if (own && account_may(a, VERB_read, rq->tenant, NULL))
+        request_refuse(rq, "forbidden", "%s may not do this%s", a->name, a->token_id ? " with this token" : "");
+    else
+        request_refuse(rq, "not_found", "%s", "");
+    return false;
+}
+
+void routes_print(FILE *to)
+{
+    for (size_t i = 0; i < N_ROUTES; i++)
+        fprintf(to, "%s %s\n", routes[i].method, routes[i].pattern);
+}

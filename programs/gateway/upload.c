@@ -1,0 +1,255 @@
+/* PUT of a file: whether it may come is asked before its first byte, and what comes is written to the spool. When all of it is there and
+ * has the digest that was said, it is synced and handed to batchmgr; once that has a durable row, the client is answered. A client that
+ * goes away, or a gateway that is killed, before that leaves a file in the spool that nobody knows, and that is removed. */
+#include "digest.h"
+#include "gateway.h"
+#include "handlers.h"
+#include "orders.h"
+#include "pool.h"
+#include "request.h"
+#include "spool.h"
+
+#include "base/crash.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { MAX_KEY = 255 };
+
+struct in_flight {
+    char *account;
+    int64_t n;
+};
+
+struct upload {
+    struct request *rq;
+    struct in_flight *of_account;
+    struct digest *digest;
+    struct spool_file *file;
+    const char *app, *key;
+    bool force;
+    int64_t max_bytes; /* negative: no bound */
+};
+
+/* ---- how many of an account ---- */
+
+static bool take_place(struct upload *u)
+{
+    struct gateway *g = u->rq->g;
+    const char *account = u->rq->who.name;
+    int64_t most = g->conf->platform.http.uploads;
+    struct in_flight *f = map_get(&g->uploads, account);
+    if (f && most >= 0 && f->n >= most)
+        return false;
+    if (!f) {
+        f = xmalloc(sizeof *f);
+        *f = (struct in_flight){xstrdup(account), 0};
+        map_put(&g->uploads, account, f);
+    }
+    f->n++;
+    u->of_account = f;
+    return true;
+}
+
+static void leave_place(struct upload *u)
+{
+    struct in_flight *f = u->of_account;
+    if (!f || --f->n > 0)
+        return;
+    map_remove(&u->rq->g->uploads, f->account);
+    free(f->account);
+    free(f);
+}
+
+static void upload_free(struct request *rq)
+{
+    struct upload *u = rq->data;
+    leave_place(u);
+    digest_free(u->digest);
+    spool_free(u->file);
+    free(u);
+}
+
+/* ---- before ---- */
+
+static bool is_key(const char *key)
+{
+    size_t n = strlen(key);
+    for (size_t i = 0; i < n; i++)
+        if (key[i] < 32 || key[i] == 127)
+            return false;
+    return n > 0 && n <= MAX_KEY;
+}
+
+/* False: it was answered. */
+static bool read_header(struct upload *u)
+{
+    struct request *rq = u->rq;
+    const char *force = uri_field(&rq->uri, "force"), *encoding = request_header(rq, MHD_HTTP_HEADER_CONTENT_ENCODING);
+    u->app = uri_field(&rq->uri, "app");
+    u->key = request_header(rq, "Idempotency-Key");
+    u->force = force && strcmp(force, "0") && strcmp(force, "false");
+    if (encoding && strcmp(encoding, "identity"))
+        request_refuse(rq, "unsupported_media_type", "send a compressed file as it is, named .gz or .zst, without Content-Encoding");
+    else if (request_header(rq, MHD_HTTP_HEADER_CONTENT_RANGE))
+        request_refuse(rq, "bad_request", "parts of a file are sent by the tus protocol (/v1/openapi.yaml)");
+    else if (u->key && !is_key(u->key))
+        request_refuse(rq, "bad_request", "an Idempotency-Key has 1 to %d characters", MAX_KEY);
+    else if (!digest_parse(request_header(rq, "Content-Digest"), &u->digest))
+        request_refuse(rq, "bad_request", "Content-Digest is malformed, or has neither sha-256 nor sha-512 (RFC 9530)");
+    return !rq->answered;
+}
+
+static void on_checked(void *arg, const bson_t *doc)
+{
+    struct upload *u = arg;
+    struct request *rq = u->rq;
+    struct err e = {0};
+    if (!doc || !json_get_bool(doc, "ok", false)) {
+        orders_refuse(rq, doc);
+    } else if (spool_create(rq->g->spool, &u->file, &e) < 0) {
+        log_error("spool", rq->tenant, NULL, "%s", e.msg);
+        request_refuse_for(rq, "disk_low", 60, "the upload cannot be written");
+    } else {
+        u->max_bytes = json_get_i64(doc, "max_bytes", -1);
+    }
+    request_go_on(rq);
+}
+
+static void add_what(const struct upload *u, struct buf *b, const char *op)
+{
+    json_begin(b, NULL, '{');
+    json_str(b, "op", op);
+    json_str(b, "tenant_id", u->rq->tenant);
+    json_str(b, "dataset", u->rq->dataset);
+    json_str(b, "name", u->rq->name);
+    json_str(b, "account", u->rq->who.name);
+    if (u->app)
+        json_str(b, "app", u->app);
+}
+
+static void ask_first(struct upload *u)
+{
+    struct request *rq = u->rq;
+    AUTO_BUF struct buf b = {0};
+    add_what(u, &b, "upload_check");
+    if (rq->length >= 0)
+        json_i64(&b, "size", rq->length);
+    json_end(&b, '}');
+    if (pool_ask(rq->g->peers[PEER_batchmgr], b.p, b.n, on_checked, u))
+        request_wait(rq);
+    else
+        orders_refuse(rq, NULL);
+}
+
+void upload_begin(struct request *rq)
+{
+    struct upload *u = xcalloc(1, sizeof *u);
+    *u = (struct upload){.rq = rq, .max_bytes = -1};
+    rq->data = u;
+    rq->free_data = upload_free;
+    if (!read_header(u))
+        return;
+    if (!take_place(u))
+        request_refuse_for(rq, "uploads", 1, "%lld uploads of this account are in flight (http.uploads)",
+                           (long long)rq->g->conf->platform.http.uploads);
+    else
+        ask_first(u);
+}
+
+/* ---- meanwhile ---- */
+
+void upload_body(struct request *rq, const char *p, size_t n)
+{
+    struct upload *u = rq->data;
+    if (u->max_bytes >= 0 && rq->received > u->max_bytes) {
+        request_refuse(rq, "max_file_bytes", "more than %lld bytes came; so many are allowed", (long long)u->max_bytes);
+        return;
+    }
+    digest_add(u->digest, p, n);
+    int r = spool_write(u->file, p, n);
+    if (r == 0)
+        return;
+    log_error("spool", rq->tenant, NULL, "an upload cannot be written: %s", err_text(r));
+    request_refuse_for(rq, r == -ENOSPC || r == -EDQUOT ? "disk_low" : "internal", 60, "the upload cannot be written");
+}
+
+/* ---- behind it ---- */
+
+static void answer_taken(struct upload *u, const char *file_id, bool again)
+{
+    struct request *rq = u->rq;
+    struct buf b = {0};
+    json_begin(&b, NULL, '{');
+    json_str(&b, "file_id", file_id);
+    json_str(&b, "tenant_id", rq->tenant);
+    json_str(&b, "dataset", rq->dataset);
+    json_str(&b, "file_name", rq->name);
+    json_i64(&b, "size_bytes", rq->received);
+    json_str(&b, "state", "received");
+    json_end(&b, '}');
+    AUTO_FREE char *location = xasprintf("/v1/tenants/%s/files/%s", rq->tenant, file_id);
+    request_answer(rq, again ? MHD_HTTP_OK : MHD_HTTP_CREATED, NULL, &b);
+    request_add_header(rq, MHD_HTTP_HEADER_LOCATION, location);
+}
+
+static void on_handed_in(void *arg, const bson_t *doc)
+{
+    struct upload *u = arg;
+    struct request *rq = u->rq;
+    bool ok = doc && json_get_bool(doc, "ok", false), again = ok && json_get_bool(doc, "again", false);
+    if (!doc || ok)
+        spool_give_away(u->file);
+    const char *id = ok ? json_get_str(doc, "file_id", "") : rq->name;
+    if (!again)
+        orders_audit(rq, "upload", id, ok ? "ok" : doc ? json_get_str(doc, "code", "refused") : "unavailable");
+    if (ok)
+        answer_taken(u, id, again);
+    else
+        orders_refuse(rq, doc);
+    request_go_on(rq);
+}
+
+static void hand_in(struct upload *u)
+{
+    struct request *rq = u->rq;
+    AUTO_BUF struct buf b = {0};
+    spool_end(u->file);
+    add_what(u, &b, "hand_in");
+    json_i64(&b, "size", rq->received);
+    json_bool(&b, "force", u->force);
+    json_str(&b, "spool", spool_name(u->file));
+    if (u->key)
+        json_str(&b, "idempotency_key", u->key);
+    json_end(&b, '}');
+    if (!pool_ask(rq->g->peers[PEER_batchmgr], b.p, b.n, on_handed_in, u)) {
+        orders_refuse(rq, NULL);
+        request_go_on(rq);
+    }
+}
+
+static void on_synced(void *arg, int r)
+{
+    struct upload *u = arg;
+    struct request *rq = u->rq;
+    if (r == 0) {
+        hand_in(u);
+        return;
+    }
+    log_error("spool", rq->tenant, NULL, "an upload cannot be synced: %s", err_text(r));
+    request_refuse_for(rq, "disk_low", 60, "the upload cannot be written");
+    request_go_on(rq);
+}
+
+void upload_end(struct request *rq)
+{
+    struct upload *u = rq->data;
+    if (!digest_fits(u->digest)) {
+        request_refuse(rq, "digest", "what came is not what Content-Digest says; nothing of it is kept");
+        return;
+    }
+    spool_sync(u->file, on_synced, u);
+    request_wait(rq);
+}
