@@ -3,6 +3,7 @@
  *
  * A request's way: server.c (libmicrohttpd) -> request.c (its steps) -> framing.c, uri.c, routes.c (what is it?) -> login.c (who is
  * it?) -> a handler (handlers.h) -> pool.c (other programs), keepers (front/keeper.h) or spool.c (the disk) -> its answer. */
+#include "broker_link.h"
 #include "certificate.h"
 #include "control.h"
 #include "gateway.h"
@@ -113,6 +114,8 @@ static void open_pools(struct gateway *g)
         AUTO_FREE char *path = home_socket(&g->home, names[i]);
         g->peers[i] = pool_new(g->base, path, CONNECTIONS_TO_EACH);
     }
+    AUTO_FREE char *path = home_socket(&g->home, "broker.ipc");
+    g->broker = broker_link_new(g->base, path);
 }
 
 static int start(struct gateway *g, char **ret_url, struct err *e)
@@ -147,6 +150,7 @@ static void release(struct gateway *g)
         keeper_stop(g->keepers[i]);
     for (int i = 0; i < N_PEERS; i++)
         pool_free(g->peers[i]);
+    broker_link_free(g->broker);
     spool_close(g->spool);
     server_stop(g->server);
     rates_free(g->rates);

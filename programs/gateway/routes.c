@@ -13,6 +13,7 @@ static const char *const of_upload[] = {"app", "force", NULL};
 static const char *const of_files[] = {"dataset", "state", "since", "limit", "cursor", NULL};
 static const char *const of_runs[] = {"state", "since", "limit", "cursor", "file_id", NULL};
 static const char *const of_rejects[] = {"offset", "limit", NULL};
+static const char *const of_messages[] = {"publisher", "number", NULL};
 static const char *const of_log[] = {"tail", NULL};
 
 static const struct route routes[] = {
@@ -36,6 +37,7 @@ static const struct route routes[] = {
     {"GET", TENANT "/usage", VERB_read, 0, no_fields, get_usage, NULL, NULL},
     {"GET", TENANT "/bills/{month}", VERB_read, 0, no_fields, get_bill, NULL, NULL},
     {"GET", TENANT "/apps", VERB_read, 0, no_fields, get_apps, NULL, NULL},
+    {"POST", TENANT "/streams/{stream}/messages", VERB_publish, 0, of_messages, messages_begin, messages_body, messages_end},
     {"POST", TENANT "/apps/{app}:run", VERB_run, ROUTE_KEEPS, no_fields, post_begin, NULL, run_app},
 };
 enum { N_ROUTES = sizeof routes / sizeof *routes };
