@@ -34,7 +34,7 @@ struct part {
 };
 
 struct messages {
-    struct request *rq;
+    struct request *rq; /* NULL: the client is gone */
     char *stream; /* TENANT/STREAM */
     bool lines, ended;
     uint64_t publisher, next_number;
@@ -53,9 +53,8 @@ struct under_way {
     struct part *part;
 };
 
-static void messages_free(struct request *rq)
+static void messages_free(struct messages *m)
 {
-    struct messages *m = rq->data;
     for (size_t i = 0; i < m->n_parts; i++)
         free(m->parts[i]);
     free(m->parts);
@@ -64,6 +63,15 @@ static void messages_free(struct request *rq)
     buf_fini(&m->bytes);
     free(m->stream);
     free(m);
+}
+
+/* The client may go while batches are under way: their answers find it gone. */
+static void leave(struct request *rq)
+{
+    struct messages *m = rq->data;
+    m->rq = NULL;
+    if (!m->n_under_way)
+        messages_free(m);
 }
 
 static struct part *add_part(struct messages *m, uint32_t n, const char *code)
@@ -133,6 +141,11 @@ static void on_published(void *arg, const struct broker_answer *a)
     snprintf(p->code, sizeof p->code, "%s", a->ok ? "" : a->code);
     p->retry_after_ms = a->retry_after_ms;
     m->n_under_way--;
+    if (!m->rq) {
+        if (!m->n_under_way)
+            messages_free(m);
+        return;
+    }
     if (m->ended && !m->n_under_way)
         answer(m);
     if (!m->ended || !m->n_under_way)
@@ -288,7 +301,7 @@ void messages_begin(struct request *rq)
     m->lines = type && (!strncasecmp(type, "application/x-ndjson", 20) || !strncasecmp(type, "application/jsonl", 17));
     m->stream = xasprintf("%s/%s", rq->tenant, rq->stream);
     rq->data = m;
-    rq->free_data = messages_free;
+    rq->free_data = leave;
     if (!read_ids(m))
         return;
     if (broker_describe(rq->g->broker, m->stream, on_described, m))
