@@ -1,5 +1,6 @@
 #include "server.h"
 #include "certificate.h"
+#include "figures.h"
 #include "gateway.h"
 #include "rates.h"
 #include "request.h"
@@ -86,10 +87,13 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *c, const cha
 
 static void on_completed(void *arg, struct MHD_Connection *c, void **data, enum MHD_RequestTerminationCode code)
 {
+    struct request *rq = *data;
     (void)arg;
     (void)code;
     slow_idle(c, clk_now_ms());
-    request_free(*data);
+    if (rq && rq->status)
+        figures_count(rq->status, clk_now_us() - rq->began_us, rq->received);
+    request_free(rq);
     *data = NULL;
 }
 
