@@ -11,6 +11,7 @@
 
 struct server;
 struct spool;
+struct resumables;
 struct pool;
 struct rates;
 struct certificate;
@@ -30,6 +31,7 @@ struct gateway {
     struct broker_link *broker;
     struct server *server;
     struct spool *spool;
+    struct resumables *resumables;
     struct rates *rates;
     struct certificate *certificates[2]; /* the one that is shown, and the one before it, which connections may still use */
     struct map uploads;                  /* account -> struct in_flight (upload.c) */

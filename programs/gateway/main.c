@@ -9,6 +9,7 @@
 #include "gateway.h"
 #include "pool.h"
 #include "rates.h"
+#include "resumable.h"
 #include "routes.h"
 #include "server.h"
 #include "spool.h"
@@ -138,9 +139,11 @@ static int start(struct gateway *g, char **ret_url, struct err *e)
         r = give_up_rights(g, e);
     if (r == 0)
         r = spool_open(&g->home, g->base, &g->spool, e);
-    if (r == 0)
-        open_pools(g);
-    return r;
+    if (r < 0)
+        return r;
+    g->resumables = resumables_open(g->spool);
+    open_pools(g);
+    return 0;
 }
 
 static void release(struct gateway *g)
@@ -151,8 +154,9 @@ static void release(struct gateway *g)
     for (int i = 0; i < N_PEERS; i++)
         pool_free(g->peers[i]);
     broker_link_free(g->broker);
-    spool_close(g->spool);
     server_stop(g->server);
+    resumables_close(g->resumables);
+    spool_close(g->spool);
     rates_free(g->rates);
     map_fini(&g->uploads);
     for (size_t i = 0; i < 2; i++)

@@ -17,6 +17,8 @@ static const struct problem {
     {"timeout", 408, "The request came too slowly"},
     {"conflict", 409, "The state of this resource does not allow that now"},
     {"stopped", 409, "It was stopped"},
+    {"tus_version", 412, "This version of the tus protocol is not spoken here"},
+    {"checksum", 460, "The bytes do not have the checksum that was said"},
     {"length_required", 411, "The length has to be said"},
     {"too_large", 413, "The request is too large"},
     {"max_file_bytes", 413, "The file is larger than the agreement allows"},

@@ -4,6 +4,7 @@
 #include "gateway.h"
 #include "rates.h"
 #include "request.h"
+#include "resumable.h"
 #include "slow.h"
 
 #include "base/address.h"
@@ -63,6 +64,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
     (void)what;
     slow_sweep(s->slow, clk_now_ms());
     rates_sweep(s->g->rates, clk_now_ms());
+    resumables_sweep(s->g->resumables);
 }
 
 /* ---- libmicrohttpd's callbacks ---- */

@@ -7,6 +7,7 @@
 #include "host/home.h"
 
 #include <event2/event.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -26,6 +27,15 @@ void spool_close(struct spool *s);
 /* A new file, below a new name. The caller frees it, which removes it unless it was given away. */
 int spool_create(struct spool *s, struct spool_file **ret, struct err *e);
 void spool_free(struct spool_file *f); /* NULL is fine; not while it is being synced */
+/* Files that are not complete for long are in SPOOL "/resumable", below an id of their own, with a description (resumable.h). They are
+ * opened to be appended to; spool_free closes one and leaves it there. make: it is new, else -ENOENT where it is not there. */
+int spool_resume(struct spool *s, const char *id, bool make, struct spool_file **ret, struct err *e);
+int64_t spool_size(const struct spool_file *f);           /* or -errno */
+int spool_cut(struct spool_file *f, int64_t size);        /* takes back what was appended; 0 or -errno */
+int spool_complete(struct spool_file *f, struct err *e);  /* it is as from spool_create from here on */
+/* The directory, to list it and for descriptions. */
+int spool_resumable_dir(const struct spool *s);
+
 /* Its bare name, an id (host/home.h). */
 const char *spool_name(const struct spool_file *f);
 /* Appends; 0 or -errno. Blocks as long as the page cache does. */
