@@ -67,18 +67,10 @@ static void on_answer(void *arg, const bson_t *doc)
     finish(g, doc);
 }
 
-static void on_synced(void *arg, int r)
+static void offer(struct giving *g)
 {
-    struct giving *g = arg;
     struct request *rq = g->rq;
     AUTO_BUF struct buf b = {0};
-    if (r < 0) {
-        log_error("spool", rq->tenant, NULL, "an upload cannot be synced: %s", err_text(r));
-        request_refuse_for(rq, "disk_low", 60, "the upload cannot be written");
-        finish(g, NULL);
-        return;
-    }
-    spool_end(g->file);
     add_what(rq, &g->what, "hand_in", &b);
     json_i64(&b, "size", g->size);
     json_bool(&b, "force", g->what.force);
@@ -92,13 +84,29 @@ static void on_synced(void *arg, int r)
     }
 }
 
+static void on_synced(void *arg, int r)
+{
+    struct giving *g = arg;
+    if (r == 0) {
+        spool_end(g->file);
+        offer(g);
+        return;
+    }
+    log_error("spool", g->rq->tenant, NULL, "an upload cannot be synced: %s", err_text(r));
+    request_refuse_for(g->rq, "disk_low", 60, "the upload cannot be written");
+    finish(g, NULL);
+}
+
 void handover_give(struct request *rq, const struct handover *what, struct spool_file *file, int64_t size, pool_answer_fn *done,
                    void *arg)
 {
     struct giving *g = xmalloc(sizeof *g);
     *g = (struct giving){rq, *what, file, size, done, arg};
-    spool_sync(file, on_synced, g);
     request_wait(rq);
+    if (spool_has_ended(file))
+        offer(g);
+    else
+        spool_sync(file, on_synced, g);
 }
 
 void handover_answer(struct request *rq, const struct handover *what, int64_t size, const bson_t *doc, unsigned status)
@@ -119,7 +127,7 @@ void handover_answer(struct request *rq, const struct handover *what, int64_t si
     json_str(&b, "state", "received");
     json_end(&b, '}');
     AUTO_FREE char *location = xasprintf("/v1/tenants/%s/files/%s", rq->tenant, id);
-    if (status == MHD_HTTP_NO_CONTENT)
+    if (status)
         buf_fini(&b);
     request_answer(rq, status ? status : again ? MHD_HTTP_OK : MHD_HTTP_CREATED, NULL, &b);
     request_add_header(rq, status ? "Content-Location" : MHD_HTTP_HEADER_LOCATION, location);

@@ -18,12 +18,13 @@ struct handover {
  * refused. */
 bool handover_check(struct request *rq, const struct handover *what, int64_t size, pool_answer_fn *fn, void *arg);
 
-/* Syncs a complete file, and offers it. Then `done` is called with batchmgr's answer (hand_in), or NULL where that is not known or the
+/* Syncs a complete file, unless it has ended already, and offers it. Then `done` is called with batchmgr's answer (hand_in), or NULL where that is not known or the
  * disk failed: the request is answered already then. The file is batchmgr's, unless it refused. The request waits. */
 void handover_give(struct request *rq, const struct handover *what, struct spool_file *file, int64_t size, pool_answer_fn *done,
                    void *arg);
 
-/* Answers 201, or 200 where it was taken before; `status` 0: these. */
+/* Answers what batchmgr said: 201, or 200 where it was taken before, and what it is; `status` not 0: that, and nothing but where it
+ * is. */
 void handover_answer(struct request *rq, const struct handover *what, int64_t size, const bson_t *doc, unsigned status);
 
 #endif

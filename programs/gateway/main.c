@@ -154,6 +154,7 @@ static void release(struct gateway *g)
     for (int i = 0; i < N_PEERS; i++)
         pool_free(g->peers[i]);
     broker_link_free(g->broker);
+    spool_stop(g->spool);
     server_stop(g->server);
     resumables_close(g->resumables);
     spool_close(g->spool);

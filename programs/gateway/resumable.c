@@ -70,11 +70,14 @@ static struct resumable *read_one(struct spool *s, const char *id)
     AUTO_BUF struct buf b = {0};
     AUTO_FREE char *path = xasprintf("%s.json", id);
     struct stat st;
-    if (fstatat(spool_resumable_dir(s), id, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode) ||
-        fd_read_file(spool_resumable_dir(s), path, &b, MAX_DESCRIPTION, NULL) < 0)
+    if (fd_read_file(spool_resumable_dir(s), path, &b, MAX_DESCRIPTION, NULL) < 0)
         return NULL;
     AUTO_BSON bson_t *doc = json_parse(b.p, b.n, NULL);
-    if (!doc || json_get_i64(doc, "v", 0) != 1 || st.st_size > json_get_i64(doc, "length", -1))
+    int64_t length = doc ? json_get_i64(doc, "length", -1) : -1;
+    bool complete = fstatat(spool_resumable_dir(s), id, &st, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT;
+    if (complete && fstatat(spool_resumable_dir(s), path, &st, AT_SYMLINK_NOFOLLOW) == 0)
+        st.st_size = length;
+    if (!doc || json_get_i64(doc, "v", 0) != 1 || !S_ISREG(st.st_mode) || length < 0 || st.st_size > length)
         return NULL;
     struct resumable *r = xcalloc(1, sizeof *r);
     *r = (struct resumable){.account = xstrdup(json_get_str(doc, "account", "")),
@@ -85,6 +88,7 @@ static struct resumable *read_one(struct spool *s, const char *id)
                             .force = json_get_bool(doc, "force", false),
                             .length = json_get_i64(doc, "length", 0),
                             .offset = st.st_size,
+                            .complete = complete,
                             .expires_ms = st.st_mtim.tv_sec * 1000 + RESUMABLE_S * INT64_C(1000)};
     snprintf(r->id, sizeof r->id, "%s", id);
     return r;

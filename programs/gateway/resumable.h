@@ -16,7 +16,8 @@ struct resumable {
     bool force;
     int64_t length, offset;   /* bytes; `offset` of them are durable */
     int64_t expires_ms;       /* wall clock */
-    struct spool_file *file;  /* open: somebody appends to it; NULL */
+    struct spool_file *file;  /* somebody appends to it, or hands it in; NULL */
+    bool complete;            /* it was offered to batchmgr, whose answer is not known */
 };
 
 struct resumables;

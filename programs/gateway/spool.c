@@ -139,18 +139,22 @@ int spool_open(const struct home *h, struct event_base *base, struct spool **ret
     return 0;
 }
 
+void spool_stop(struct spool *s)
+{
+    if (!s || !s->n_threads)
+        return;
+    pthread_mutex_lock(&s->mutex);
+    s->stop = true;
+    pthread_cond_broadcast(&s->more);
+    pthread_mutex_unlock(&s->mutex);
+    while (s->n_threads)
+        pthread_join(s->threads[--s->n_threads], NULL);
+}
+
 void spool_close(struct spool *s)
 {
     if (!s)
         return;
-    if (s->n_threads) {
-        pthread_mutex_lock(&s->mutex);
-        s->stop = true;
-        pthread_cond_broadcast(&s->more);
-        pthread_mutex_unlock(&s->mutex);
-        for (size_t i = 0; i < s->n_threads; i++)
-            pthread_join(s->threads[i], NULL);
-    }
     if (s->ev)
         event_free(s->ev);
     if (s->dirfd >= 0)
@@ -201,6 +205,14 @@ int spool_resume(struct spool *s, const char *id, bool make, struct spool_file *
     return 0;
 }
 
+struct spool_file *spool_completed(struct spool *s, const char *id)
+{
+    struct spool_file *f = xcalloc(1, sizeof *f);
+    *f = (struct spool_file){.spool = s, .fd = -1};
+    snprintf(f->name, sizeof f->name, "%s", id);
+    return f;
+}
+
 int64_t spool_size(const struct spool_file *f)
 {
     struct stat st;
@@ -249,6 +261,11 @@ void spool_sync(struct spool_file *f, void (*done)(void *arg, int r), void *arg)
 void spool_end(struct spool_file *f)
 {
     close(fd_take(&f->fd));
+}
+
+bool spool_has_ended(const struct spool_file *f)
+{
+    return f->fd < 0;
 }
 
 void spool_give_away(struct spool_file *f)

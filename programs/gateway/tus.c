@@ -185,6 +185,85 @@ void tus_create(struct request *rq)
     handover_check(rq, &c->what, c->length, on_checked, c);
 }
 
+/* ---- handing in ---- */
+
+struct patch {
+    struct request *rq;
+    struct resumable *to; /* NULL: it is somebody else's, or gone */
+    struct handover what;
+    gnutls_hash_hd_t hash; /* NULL: no checksum was said */
+    unsigned char said[DIGEST_MAX];
+    size_t n_said;
+    int64_t size;    /* of the file now */
+    unsigned status; /* when it was taken */
+};
+
+/* What is not answered for is taken back where its checksum was not seen; else the client goes on behind it. */
+static void patch_free(struct request *rq)
+{
+    struct patch *p = rq->data;
+    struct resumable *r = p->to;
+    if (r && r->file && !spool_has_ended(r->file)) {
+        if (p->hash && p->size != r->offset)
+            spool_cut(r->file, r->offset);
+        else
+            r->offset = p->size;
+        spool_free(r->file);
+        r->file = NULL;
+    }
+    if (p->hash)
+        gnutls_hash_deinit(p->hash, NULL);
+    free(p);
+}
+
+static struct patch *patch_new(struct request *rq)
+{
+    struct patch *p = xcalloc(1, sizeof *p);
+    p->rq = rq;
+    rq->data = p;
+    rq->free_data = patch_free;
+    return p;
+}
+
+/* Once batchmgr has it, or does not want it, it is no upload any more. Where that is not known, the client asks again (HEAD), and
+ * batchmgr knows by the key whether it has it. */
+static void on_given(void *arg, const bson_t *doc)
+{
+    struct patch *p = arg;
+    struct request *rq = p->rq;
+    struct resumable *r = p->to;
+    p->to = NULL;
+    if (!doc) {
+        r->complete = true;
+        spool_give_away(r->file);
+        spool_free(r->file);
+        r->file = NULL;
+        return;
+    }
+    handover_answer(rq, &p->what, r->length, doc, p->status);
+    if (json_get_bool(doc, "ok", false)) {
+        request_add_header(rq, "Tus-Resumable", TUS_VERSION);
+        add_number(rq, "Upload-Offset", r->length);
+        add_number(rq, "Upload-Length", r->length);
+    }
+    resumable_remove(rq->g->resumables, r);
+}
+
+static void hand_in(struct patch *p, unsigned status)
+{
+    struct resumable *r = p->to;
+    p->status = status;
+    p->what = (struct handover){.dataset = r->dataset, .name = r->name, .app = r->app, .key = r->id, .force = r->force};
+    handover_give(p->rq, &p->what, r->file, r->length, on_given, p);
+}
+
+static void hand_in_again(struct patch *p, struct resumable *r, unsigned status)
+{
+    p->to = r;
+    r->file = spool_completed(p->rq->g->spool, r->id);
+    hand_in(p, status);
+}
+
 /* ---- one that is there ---- */
 
 static struct resumable *find(struct request *rq)
@@ -200,6 +279,10 @@ void tus_head(struct request *rq)
     struct resumable *r = find(rq);
     if (!r)
         return;
+    if (r->complete && !r->file) {
+        hand_in_again(patch_new(rq), r, MHD_HTTP_OK);
+        return;
+    }
     answer_empty(rq, MHD_HTTP_OK);
     add_number(rq, "Upload-Offset", r->offset);
     add_number(rq, "Upload-Length", r->length);
@@ -218,34 +301,6 @@ void tus_delete(struct request *rq)
 }
 
 /* ---- bytes ---- */
-
-struct patch {
-    struct request *rq;
-    struct resumable *to;
-    struct handover what;
-    gnutls_hash_hd_t hash; /* NULL: no checksum was said */
-    unsigned char said[DIGEST_MAX];
-    size_t n_said;
-    int64_t size; /* of the file now */
-};
-
-/* What is not answered for is taken back where its checksum was not seen; else the client goes on behind it. */
-static void patch_free(struct request *rq)
-{
-    struct patch *p = rq->data;
-    struct resumable *r = p->to;
-    if (r && r->file) {
-        if (p->hash && p->size != r->offset)
-            spool_cut(r->file, r->offset);
-        else
-            r->offset = p->size;
-        spool_free(r->file);
-        r->file = NULL;
-    }
-    if (p->hash)
-        gnutls_hash_deinit(p->hash, NULL);
-    free(p);
-}
 
 /* Upload-Checksum: `algorithm base64`. False: it was answered. */
 static bool read_checksum(struct patch *p)
@@ -284,18 +339,14 @@ static void open_file(struct patch *p, struct resumable *r)
     p->size = r->offset;
     if (spool_size(r->file) != r->offset && spool_cut(r->file, r->offset) < 0)
         request_refuse_for(rq, "disk_low", 60, "the upload cannot be written");
-    p->what = (struct handover){.dataset = r->dataset, .name = r->name, .app = r->app, .key = r->id, .force = r->force};
 }
 
 void tus_patch_begin(struct request *rq)
 {
     const char *type = request_header(rq, MHD_HTTP_HEADER_CONTENT_TYPE);
-    struct patch *p = xcalloc(1, sizeof *p);
+    struct patch *p = patch_new(rq);
     struct resumable *r = find(rq);
     int64_t offset;
-    p->rq = rq;
-    rq->data = p;
-    rq->free_data = patch_free;
     if (!r)
         return;
     if (!type || strcmp(type, "application/offset+octet-stream"))
@@ -308,6 +359,8 @@ void tus_patch_begin(struct request *rq)
         request_refuse(rq, "conflict", "the upload has %lld bytes; go on behind them", (long long)r->offset);
     else if (rq->length > r->length - r->offset)
         request_refuse(rq, "too_large", "%lld bytes are missing", (long long)(r->length - r->offset));
+    else if (r->complete)
+        hand_in_again(p, r, MHD_HTTP_NO_CONTENT);
     else if (read_checksum(p))
         open_file(p, r);
 }
@@ -331,21 +384,6 @@ void tus_patch_body(struct request *rq, const char *bytes, size_t n)
     request_refuse_for(rq, "disk_low", 60, "the upload cannot be written");
 }
 
-static void on_given(void *arg, const bson_t *doc)
-{
-    struct patch *p = arg;
-    struct request *rq = p->rq;
-    struct resumable *r = p->to;
-    if (doc) {
-        handover_answer(rq, &p->what, r->length, doc, MHD_HTTP_NO_CONTENT);
-        if (json_get_bool(doc, "ok", false)) {
-            request_add_header(rq, "Tus-Resumable", TUS_VERSION);
-            add_number(rq, "Upload-Offset", r->length);
-        }
-    }
-    p->to = NULL;
-    resumable_remove(rq->g->resumables, r); /* whatever it was, it is batchmgr's now, or refused */
-}
 
 static void on_synced(void *arg, int n)
 {
@@ -364,7 +402,7 @@ static void on_synced(void *arg, int n)
         log_error("spool", rq->tenant, NULL, "%s", e.msg);
         request_refuse(rq, "internal", "the upload cannot be handed in");
     } else {
-        handover_give(rq, &p->what, r->file, r->length, on_given, p);
+        hand_in(p, MHD_HTTP_NO_CONTENT);
         return;
     }
     request_go_on(rq);
