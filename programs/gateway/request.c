@@ -242,8 +242,8 @@ static enum MHD_Result suspend(struct request *rq)
 }
 
 /* libmicrohttpd calls once with the header; for each piece of the body; and once behind it. What is answered in the first of these
- * reaches the client before it sends the body, and closes the connection if there is one: a small one is rather taken, and
- * thrown away. */
+ * reaches the client before it sends the body, but libmicrohttpd closes the connection then: where the body is small, or there is none,
+ * the answer rather waits for the last call. */
 enum MHD_Result request_step(struct request *rq, const char *method, const char *version, const char *p, size_t *n)
 {
     rq->method = method;
@@ -258,8 +258,8 @@ enum MHD_Result request_step(struct request *rq, const char *method, const char 
         return suspend(rq);
     if (!rq->answered)
         return MHD_YES;
-    if (first && rq->length && rq->length != LENGTH_UNKNOWN && rq->length <= REQUEST_DRAIN_MAX &&
-        !request_header(rq, MHD_HTTP_HEADER_EXPECT)) {
+    if (first && rq->length != LENGTH_UNKNOWN && rq->length <= REQUEST_DRAIN_MAX &&
+        (!rq->length || !request_header(rq, MHD_HTTP_HEADER_EXPECT))) {
         rq->step = STEP_BODY;
         return MHD_YES;
     }
