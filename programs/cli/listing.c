@@ -102,17 +102,28 @@ int cli_list(struct cli *c, sqlite3_stmt *s, const struct col *cols, size_t n_co
     return n;
 }
 
-int cli_since(const char *text, int64_t *ret_wall_ms)
+/* A point in time, or one that is "15m", "2h", "7d" away: before now (-1) or behind it (1). */
+static int parse_time(const char *text, int direction, int64_t *ret_wall_ms)
 {
     char *end;
     long long n = strtoll(text, &end, 10);
     const char *units = "smhd", *unit = *end && !end[1] ? strchr(units, *end) : NULL;
     static const int64_t ms[] = {1000, 60000, 3600000, 86400000};
-    if (end != text && unit && n >= 0) {
-        *ret_wall_ms = clk_wall_ms() - n * ms[unit - units];
+    if (end != text && unit && n >= 0 && n <= INT32_MAX) {
+        *ret_wall_ms = clk_wall_ms() + direction * n * ms[unit - units];
         return 0;
     }
     return clk_parse(text, ret_wall_ms);
+}
+
+int cli_since(const char *text, int64_t *ret_wall_ms)
+{
+    return parse_time(text, -1, ret_wall_ms);
+}
+
+int cli_until(const char *text, int64_t *ret_wall_ms)
+{
+    return parse_time(text, 1, ret_wall_ms);
 }
 
 /* Makes the statement for the options that were given; values to bind are put into `values`. */
@@ -162,7 +173,7 @@ static int output_of(char *const argv[], struct buf *out, struct err *e)
     return r;
 }
 
-static int list_array(struct cli *c, const char *what, const char *array, size_t n, const struct col *cols, size_t n_cols)
+int cli_list_array(struct cli *c, const char *what, const char *array, size_t n, const struct col *cols, size_t n_cols)
 {
     AUTO_BUF struct buf sql = {0};
     sqlite3 *db = NULL;
@@ -195,7 +206,7 @@ static int list_answer(struct cli *c, const bson_t *answer, const struct cli_sou
         char *text = bson_as_relaxed_extended_json(&one, NULL);
         const char *array = strchr(text, '['), *end = strrchr(text, ']');
         if (array && end > array)
-            r = list_array(c, from->what, array, (size_t)(end - array) + 1, cols, n_cols);
+            r = cli_list_array(c, from->what, array, (size_t)(end - array) + 1, cols, n_cols);
         bson_free(text);
     }
     bson_destroy(&one);
@@ -220,7 +231,7 @@ int cli_list_program(struct cli *c, const struct home *h, const struct cli_sourc
     if (r < 0)
         return cli_fail(c, &e);
     return doc ? list_answer(c, doc, from, cols, n_cols)
-               : list_array(c, from->what, array.p ? array.p : "[]", array.p ? array.n : 2, cols, n_cols);
+               : cli_list_array(c, from->what, array.p ? array.p : "[]", array.p ? array.n : 2, cols, n_cols);
 }
 
 static int check_state(struct cli *c, const struct listing *l, const char *state)

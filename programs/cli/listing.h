@@ -33,7 +33,12 @@ struct listing {
 };
 int cli_listing(struct cli *c, const struct listing *l, const struct col *cols, size_t n_cols);
 
+/* Lists a JSON array of objects (n bytes), ordered by the first three columns. CLI_DONE, or CLI_FAILED after a complaint. */
+int cli_list_array(struct cli *c, const char *what, const char *array, size_t n, const struct col *cols, size_t n_cols);
+
 /* Parses "2026-01-31", "2026-01-31T12:00:00Z", or how long ago: "15m", "2h", "7d". */
 int cli_since(const char *text, int64_t *ret_wall_ms);
+/* The same of what is to come: "7d" from now. */
+int cli_until(const char *text, int64_t *ret_wall_ms);
 
 #endif
