@@ -10,33 +10,15 @@
 
 enum { MAX_CREDENTIALS = 512 };
 
-static enum role role_of(const char *text)
-{
-    static const char *const names[] = {
-#define NAME(name, text) text,
-        ACCOUNT_ROLES(NAME)
-#undef NAME
-    };
-    for (int i = 0; i < N_ROLES; i++)
-        if (!strcmp(names[i], text))
-            return (enum role)i;
-    return ROLE_tenant_reader;
-}
-
 static uint32_t verbs_of(const bson_t *doc)
 {
-    static const char *const names[] = {
-#define NAME(name) #name,
-        ACCOUNT_VERBS(NAME)
-#undef NAME
-    };
     uint32_t verbs = 0;
+    enum verb verb;
     bson_iter_t it;
     if (json_get_iter(doc, "verbs", &it))
         while (bson_iter_next(&it))
-            for (int i = 0; i < N_VERBS; i++)
-                if (BSON_ITER_HOLDS_UTF8(&it) && !strcmp(bson_iter_utf8(&it, NULL), names[i]))
-                    verbs |= 1U << i;
+            if (BSON_ITER_HOLDS_UTF8(&it) && account_verb_of(bson_iter_utf8(&it, NULL), &verb))
+                verbs |= 1U << verb;
     return verbs;
 }
 
@@ -59,8 +41,10 @@ static char **datasets_of(const bson_t *doc)
 
 static void take(struct request *rq, const bson_t *doc)
 {
+    enum role role = ROLE_tenant_reader;
+    account_role_of(json_get_str(doc, "role", ""), &role);
     rq->who = (struct account){.name = xstrdup(json_get_str(doc, "account", "")),
-                               .role = role_of(json_get_str(doc, "role", "")),
+                               .role = role,
                                .tenant = xstrdup(json_get_str(doc, "tenant_id", NULL)),
                                .token_id = xstrdup(json_get_str(doc, "token_id", NULL)),
                                .verbs = verbs_of(doc),

@@ -85,25 +85,15 @@ void get_openapi(struct request *rq)
 void get_whoami(struct request *rq)
 {
     struct buf b = {0};
-    static const char *const roles[] = {
-#define NAME(name, text) text,
-        ACCOUNT_ROLES(NAME)
-#undef NAME
-    };
-    static const char *const verbs[] = {
-#define NAME(name) #name,
-        ACCOUNT_VERBS(NAME)
-#undef NAME
-    };
     json_begin(&b, NULL, '{');
     json_str(&b, "account", rq->who.name);
-    json_str(&b, "role", roles[rq->who.role]);
+    json_str(&b, "role", account_role_text(rq->who.role));
     json_str(&b, "tenant_id", rq->who.tenant);
     json_str(&b, "token_id", rq->who.token_id);
     json_begin(&b, "verbs", '[');
     for (int i = 0; i < N_VERBS; i++)
         if (rq->who.verbs & 1U << i)
-            json_str(&b, NULL, verbs[i]);
+            json_str(&b, NULL, account_verb_text((enum verb)i));
     json_end(&b, ']');
     json_end(&b, '}');
     request_answer(rq, MHD_HTTP_OK, NULL, &b);
