@@ -1,9 +1,11 @@
-/* Messages for a stream, over HTTP: a line each (application/x-ndjson), or the body is one. They are published in batches while the
+/* Messages for a stream, over HTTP: a line each (application/x-ndjson), an element each of an array (application/json, as large as a
+ * request's body may be, and whole before the first is published), or the body is one. They are published in batches while the
  * body still comes, a few under way at once; the answer has a line for each message, in order. A batch is stored as a whole or
  * refused as a whole (docs/wire.md). */
 #include "broker_link.h"
 #include "gateway.h"
 #include "handlers.h"
+#include "json_array.h"
 #include "orders.h"
 #include "problem.h"
 #include "request.h"
@@ -36,7 +38,7 @@ struct part {
 struct messages {
     struct request *rq; /* NULL: the client is gone */
     char *stream; /* TENANT/STREAM */
-    bool lines, ended;
+    bool lines, array, ended;
     uint64_t publisher, next_number;
     uint64_t max_message_bytes;
     uint32_t max_messages;
@@ -238,6 +240,13 @@ void messages_body(struct request *rq, const char *p, size_t n)
 {
     struct messages *m = rq->data;
     const char *lf;
+    if (m->array) {
+        if (m->line.n + n > REQUEST_BODY_MAX)
+            request_refuse(rq, "too_large", "an array may have %d bytes; send lines (application/x-ndjson)", REQUEST_BODY_MAX);
+        else
+            buf_add(&m->line, p, n);
+        return;
+    }
     while (m->lines && (lf = memchr(p, '\n', n))) {
         end_line(m, p, (size_t)(lf - p));
         n -= (size_t)(lf + 1 - p);
@@ -248,10 +257,21 @@ void messages_body(struct request *rq, const char *p, size_t n)
         request_wait(rq);
 }
 
+static void on_element(void *arg, const char *p, size_t n)
+{
+    add_message(arg, p, n);
+}
+
 void messages_end(struct request *rq)
 {
     struct messages *m = rq->data;
-    if (m->line.n || m->too_long || (!m->lines && !m->n_parts))
+    if (m->array && !json_array_split(m->line.p ? m->line.p : "", m->line.n, NULL, NULL)) {
+        request_refuse(rq, "unprocessable", "the body is no JSON array");
+        return;
+    }
+    if (m->array)
+        json_array_split(m->line.p, m->line.n, on_element, m);
+    else if (m->line.n || m->too_long || (!m->lines && !m->n_parts))
         end_line(m, "", 0);
     publish(m);
     m->ended = true;
@@ -299,6 +319,7 @@ void messages_begin(struct request *rq)
     struct messages *m = xcalloc(1, sizeof *m);
     m->rq = rq;
     m->lines = type && (!strncasecmp(type, "application/x-ndjson", 20) || !strncasecmp(type, "application/jsonl", 17));
+    m->array = type && !strncasecmp(type, "application/json", 16) && !m->lines;
     m->stream = xasprintf("%s/%s", rq->tenant, rq->stream);
     rq->data = m;
     rq->free_data = leave;

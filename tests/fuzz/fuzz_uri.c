@@ -1,6 +1,7 @@
-/* The target of a request, and a Content-Digest: what is taken has none of the things that its header promises it has not. The first
+/* The target of a request, a Content-Digest, and an array of messages: what is taken has none of the things that its header promises it has not. The first
  * byte says which of them. */
 #include "programs/gateway/digest.h"
+#include "programs/gateway/json_array.h"
 #include "programs/gateway/uri.h"
 
 #include "base/buf.h"
@@ -52,6 +53,22 @@ static void try_digest(const char *text)
     digest_free(d);
 }
 
+static const char *last;
+
+static void on_element(void *arg, const char *p, size_t n)
+{
+    const char *text = arg;
+    assert(n && p >= last && p + n < text + strlen(text));
+    last = p + n;
+}
+
+static void try_array(const char *text)
+{
+    last = text;
+    if (json_array_split(text, strlen(text), NULL, NULL))
+        assert(json_array_split(text, strlen(text), on_element, (void *)text));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (!size)
@@ -59,8 +76,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *text = malloc(size);
     memcpy(text, data + 1, size - 1);
     text[size - 1] = 0;
-    if (data[0] & 1)
+    if (data[0] % 4 == 1)
         try_digest(text);
+    else if (data[0] % 4 == 2)
+        try_array(text);
     else
         try_uri(text);
     free(text);

@@ -1,6 +1,7 @@
 /* What the gateway parses by hand: targets and digests; and the rate of an account. */
 #include "check.h"
 #include "programs/gateway/digest.h"
+#include "programs/gateway/json_array.h"
 #include "programs/gateway/problem.h"
 #include "programs/gateway/rates.h"
 #include "programs/gateway/uri.h"
@@ -118,6 +119,35 @@ static void what_is_no_digest_is_refused(void **state)
     }
 }
 
+static void add_element(void *arg, const char *p, size_t n)
+{
+    struct buf *b = arg;
+    buf_add(b, p, n);
+    buf_adds(b, "|");
+}
+
+static void an_array_is_taken_apart(void **state)
+{
+    static const char *const bad[] = {"",       " ",     "{}",     "[",       "[1",    "[1,",      "[1,]",  "[,]",   "[,1]",  "[1,,2]", "[1]]", "[1] x",
+                                      "[{]",    "[{]}]", "[\"a]",  "[\"\\\"]", "1",     "[[[1]]",    "[1}",   "x[1]",  "[1][2]"};
+    AUTO_BUF struct buf b = {0};
+    static const char text[] = " [ 1.10 ,{\"a\":[1,2,\"],\\\"\"]} , \"x, y\"\n,[[],{}],null ]\r\n";
+    (void)state;
+    assert_true(json_array_split(text, strlen(text), add_element, &b));
+    assert_string_equal(b.p, "1.10|{\"a\":[1,2,\"],\\\"\"]}|\"x, y\"|[[],{}]|null|");
+    assert_true(json_array_split("[ ]", 3, NULL, NULL));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        if (json_array_split(bad[i], strlen(bad[i]), NULL, NULL))
+            fail_msg("%s was taken", bad[i]);
+    char deep[2 * JSON_ARRAY_DEPTH + 8];
+    memset(deep, '[', JSON_ARRAY_DEPTH + 1);
+    memset(deep + JSON_ARRAY_DEPTH + 1, ']', JSON_ARRAY_DEPTH + 1);
+    assert_true(json_array_split(deep, 2 * JSON_ARRAY_DEPTH + 2, NULL, NULL));
+    memset(deep, '[', JSON_ARRAY_DEPTH + 2);
+    memset(deep + JSON_ARRAY_DEPTH + 2, ']', JSON_ARRAY_DEPTH + 2);
+    assert_false(json_array_split(deep, 2 * JSON_ARRAY_DEPTH + 4, NULL, NULL));
+}
+
 static void an_account_has_its_rate(void **state)
 {
     struct rates *r = rates_new(10);
@@ -160,7 +190,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_target_is_taken_apart),      cmocka_unit_test(what_is_no_target_is_refused),
         cmocka_unit_test(a_digest_fits_its_content),    cmocka_unit_test(what_is_no_digest_is_refused),
-        cmocka_unit_test(an_account_has_its_rate),      cmocka_unit_test(a_problem_is_a_document),
+        cmocka_unit_test(an_array_is_taken_apart),      cmocka_unit_test(an_account_has_its_rate),      cmocka_unit_test(a_problem_is_a_document),
     };
     return sodium_init() < 0 || cmocka_run_group_tests(tests, NULL, NULL);
 }
