@@ -2,6 +2,7 @@
 #include "err.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -65,6 +66,22 @@ int clk_parse(const char *text, int64_t *ret_wall_ms)
     if (*rest)
         return ERR_FORMAT;
     *ret_wall_ms = ((int64_t)timegm(&tm) - offset_s) * 1000 + ms;
+    return 0;
+}
+
+int clk_parse_since(const char *text, int64_t *ret_wall_ms)
+{
+    static const char units[] = "smhd";
+    static const int64_t ms[] = {1000, 60000, 3600000, 86400000};
+    char *end;
+    long long n = strtoll(text, &end, 10);
+    const char *unit = *end && !end[1] ? strchr(units, *end) : NULL;
+    const int64_t now = clk_wall_ms();
+    if (end == text || !unit)
+        return clk_parse(text, ret_wall_ms);
+    if (n < 0)
+        return ERR_FORMAT;
+    *ret_wall_ms = n > now / ms[unit - units] ? 0 : now - n * ms[unit - units];
     return 0;
 }
 

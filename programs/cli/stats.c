@@ -315,7 +315,7 @@ int verb_stats(struct cli *c)
     const char *tenant = cli_opt(c, "--tenant"), *since = cli_opt(c, "--since");
     int64_t since_ms = 0;
     int r = cli_args(c, 0, 0);
-    if (!r && since && cli_since(since, &since_ms) < 0)
+    if (!r && since && clk_parse_since(since, &since_ms) < 0)
         r = cli_usage(c, "--since %s is no time", since);
     if (r || cli_home(c, &h))
         return r ? r : CLI_FAILED;
