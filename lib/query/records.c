@@ -36,7 +36,7 @@ static const struct col run_cols[] = {
     {"cpu_s", COL_NUMBER, 0},    {"max_rss_bytes", COL_COUNT, 0}, {"node", COL_TEXT, 0},     {"network_refused", COL_COUNT, 9},
 };
 
-static const char *const run_states[] = {"starting", "running", "ended", NULL};
+static const char *const run_states[] = {"starting", "running", "draining", "ended", NULL};
 
 /* Figures of a run are unknown until it ended. */
 const struct records records_runs = {

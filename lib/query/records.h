@@ -21,10 +21,11 @@ bool records_have_state(const struct records *r, const char *state);
 /* A condition that holds for all rows in this state and lets SQLite use an index of those; NULL: there is none. */
 const char *records_index_of(const struct records *r, const char *state);
 
-/* A condition on `run_id`, with ? for a file's id: the runs that began with it, and the run of the group that it was in last. */
-#define RECORDS_RUNS_OF_FILE                                                                                                       \
-    "run_id IN(WITH w(id) AS (SELECT ?) SELECT r.run_id FROM runs r, w WHERE r.file_id=w.id UNION SELECT f.run_id FROM files f, "  \
-    "w "                                                                                                                           \
+/* A condition on `run_id`: the runs that began with a file, and the run of the group that it was in last. `id`: the parameter that
+ * the file's id is bound to. */
+#define RECORDS_RUNS_OF_FILE(id)                                                                                                   \
+    "run_id IN(WITH w(id) AS (SELECT " id                                                                                          \
+    ") SELECT r.run_id FROM runs r, w WHERE r.file_id=w.id UNION SELECT f.run_id FROM files f, w "                                 \
     "WHERE f.file_id=w.id)"
 
 #endif
