@@ -69,7 +69,10 @@ int clk_parse(const char *text, int64_t *ret_wall_ms)
     return 0;
 }
 
-int clk_parse_since(const char *text, int64_t *ret_wall_ms)
+#define END_OF_9999 INT64_C(253402300799999) /* the last that RFC 3339 can say */
+
+/* direction: -1 before now, 1 behind it. */
+static int parse_distance(const char *text, int direction, int64_t *ret_wall_ms)
 {
     static const char units[] = "smhd";
     static const int64_t ms[] = {1000, 60000, 3600000, 86400000};
@@ -81,8 +84,19 @@ int clk_parse_since(const char *text, int64_t *ret_wall_ms)
         return clk_parse(text, ret_wall_ms);
     if (n < 0)
         return ERR_FORMAT;
-    *ret_wall_ms = n > now / ms[unit - units] ? 0 : now - n * ms[unit - units];
+    const int64_t most = direction < 0 ? now : END_OF_9999 - now;
+    *ret_wall_ms = now + direction * (n > most / ms[unit - units] ? most : n * ms[unit - units]);
     return 0;
+}
+
+int clk_parse_since(const char *text, int64_t *ret_wall_ms)
+{
+    return parse_distance(text, -1, ret_wall_ms);
+}
+
+int clk_parse_until(const char *text, int64_t *ret_wall_ms)
+{
+    return parse_distance(text, 1, ret_wall_ms);
 }
 
 int64_t clk_day(int64_t wall_ms)

@@ -64,6 +64,7 @@ int cli_exchange(int fd, const char *request, bson_t **ret, struct err *e);
 
 int verb_advise(struct cli *c);
 int verb_app(struct cli *c);
+int verb_audit(struct cli *c);
 int verb_check(struct cli *c);
 int verb_dead(struct cli *c);
 int verb_doctor(struct cli *c);
@@ -86,8 +87,10 @@ int verb_stats(struct cli *c);
 int verb_status(struct cli *c);
 int verb_stop(struct cli *c);
 int verb_tenant(struct cli *c);
+int verb_token(struct cli *c);
 int verb_top(struct cli *c);
 int verb_up(struct cli *c);
 int verb_upload(struct cli *c);
+int verb_user(struct cli *c);
 
 #endif

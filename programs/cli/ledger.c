@@ -74,7 +74,7 @@ bool cli_is_tenant(struct cli *c, const struct home *h, sqlite3 *db, const char 
     return found;
 }
 
-static bool knows_tenant(struct cli *c, const struct home *h, const char *tenant)
+bool cli_knows_tenant(struct cli *c, const struct home *h, const char *tenant)
 {
     bool none = false;
     if (!tenant)
@@ -89,7 +89,7 @@ int cli_home_of_tenant(struct cli *c, struct home *h, const char *tenant)
 {
     if (cli_home(c, h))
         return CLI_FAILED;
-    if (knows_tenant(c, h, tenant))
+    if (cli_knows_tenant(c, h, tenant))
         return 0;
     home_close(h);
     return CLI_FAILED;

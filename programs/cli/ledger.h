@@ -17,6 +17,8 @@ int cli_whole_id(struct cli *c, const struct home *h, bool run, const char **id)
 
 /* Whether the ledger (NULL: there is none) or the configuration has the tenant; complains if not. */
 bool cli_is_tenant(struct cli *c, const struct home *h, sqlite3 *db, const char *tenant);
+/* The same with a ledger that is opened for it. tenant NULL: true. */
+bool cli_knows_tenant(struct cli *c, const struct home *h, const char *tenant);
 /* Opens the home for a verb about a tenant (NULL: about all). 0; or CLI_FAILED, complained and the home closed, also when there is
  * no such tenant. */
 int cli_home_of_tenant(struct cli *c, struct home *h, const char *tenant);

@@ -109,7 +109,7 @@ static int output_of(char *const argv[], struct buf *out, struct err *e)
     return r;
 }
 
-static int list_array(struct cli *c, const char *what, const char *array, size_t n, const struct col *cols, size_t n_cols)
+int cli_list_array(struct cli *c, const char *what, const char *array, size_t n, const struct col *cols, size_t n_cols)
 {
     AUTO_BUF struct buf sql = {0};
     sqlite3 *db = NULL;
@@ -142,7 +142,7 @@ static int list_answer(struct cli *c, const bson_t *answer, const struct cli_sou
         char *text = bson_as_relaxed_extended_json(&one, NULL);
         const char *array = strchr(text, '['), *end = strrchr(text, ']');
         if (array && end > array)
-            r = list_array(c, from->what, array, (size_t)(end - array) + 1, cols, n_cols);
+            r = cli_list_array(c, from->what, array, (size_t)(end - array) + 1, cols, n_cols);
         bson_free(text);
     }
     bson_destroy(&one);
@@ -167,7 +167,7 @@ int cli_list_program(struct cli *c, const struct home *h, const struct cli_sourc
     if (r < 0)
         return cli_fail(c, &e);
     return doc ? list_answer(c, doc, from, cols, n_cols)
-               : list_array(c, from->what, array.p ? array.p : "[]", array.p ? array.n : 2, cols, n_cols);
+               : cli_list_array(c, from->what, array.p ? array.p : "[]", array.p ? array.n : 2, cols, n_cols);
 }
 
 static int check_state(struct cli *c, const struct records *r, const char *state)

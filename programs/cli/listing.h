@@ -30,4 +30,7 @@ struct listing {
 };
 int cli_listing(struct cli *c, const struct listing *l);
 
+/* Lists a JSON array of objects (n bytes), ordered by the first three columns. CLI_DONE, or CLI_FAILED after a complaint. */
+int cli_list_array(struct cli *c, const char *what, const char *array, size_t n, const struct col *cols, size_t n_cols);
+
 #endif

@@ -31,6 +31,24 @@ static const struct {
      "what stream apps do, how many instances they need and why, and who waits for what; live, or --once"},
     {"tenant", verb_tenant, "list [--json] | show T [--json] | add T [--from FILE] | suspend T | resume T | remove T [--purge]",
      "tenants"},
+    {"user", verb_user,
+     "add NAME --role ROLE [--tenant T] [--password-file F] | list [--json] | passwd NAME [--password-file F] | disable NAME | "
+     "enable "
+     "NAME | remove NAME",
+     "who may log in over HTTP\n\n"
+     "Roles; each may do what those before it may:\n"
+     "  tenant-reader    look at what is the tenant's\n"
+     "  tenant-writer    upload, retry, delete what was refused, publish, run and stop\n"
+     "  tenant-deployer  bring apps, and change the tenant's configuration\n"
+     "  operator         everything, for all tenants (no --tenant)\n"
+     "A password has at least 12 characters. It is asked for, or read from stdin where that is no terminal, or from a file."},
+    {"token", verb_token,
+     "add USER [--verbs V,V] [--datasets D,D] [--expires 30d] [--note TEXT] [--json] | list [USER] [--json] | revoke ID",
+     "what programs log in with over HTTP; add prints it, once\n\n"
+     "Without --verbs a token may what its user's role may, without --datasets for all datasets; without --expires it has no end.\n"
+     "Verbs: read upload retry delete publish run deploy admin. revoke takes the id, or the whole token."},
+    {"audit", verb_audit, "[--since T] [--tenant T] [--limit N] [--json] | --verify [--json]",
+     "who changed what; --verify: whether a record is missing or was changed"},
     {"upload", verb_upload, "TENANT DATASET FILE... [--app A] [--force] [--wait] [--json]",
      "hand files in; --wait: until each is done, exit code 1 unless all were ingested (also with rejected rows) or are duplicates"},
     {"files", verb_files, "[FILE_ID] [--tenant T] [--dataset D] [--state S] [--since T] [--limit N] [--json]",

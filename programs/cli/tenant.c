@@ -1,3 +1,4 @@
+#include "account_change.h"
 #include "cli.h"
 #include "ledger.h"
 #include "table.h"
@@ -167,7 +168,15 @@ static int check_foreign(const char *from, const char *text, const struct conf_t
     return 0;
 }
 
-static int add(struct cli *c, const struct home *h, const char *id, const char *from)
+/* Of an earlier tenant of that name, whose purge went on without the command that asked for it. */
+static int forget_earlier(const struct home *h, const char *who, const char *id, struct err *e)
+{
+    AUTO_FREE char *aside = xasprintf("conf/tenants/%s.conf.removed", id);
+    const struct audit_record record = {.who = who, .what = "tenant_add", .tenant = id, .outcome = "users_removed"};
+    return fd_exists(h->dirfd, aside) ? 0 : account_forget_tenant(h, &record, true, e);
+}
+
+static int add(struct cli *c, const struct home *h, const char *who, const char *id, const char *from)
 {
     struct err e = {0};
     struct conf *conf = NULL;
@@ -188,7 +197,7 @@ static int add(struct cli *c, const struct home *h, const char *id, const char *
         return cli_fail(c, &e);
     if (!from)
         buf_addf(&text, template, id, id, id);
-    if (fd_write_file(h->dirfd, rel, text.p ? text.p : "", text.n, 0640, &e) < 0)
+    if (forget_earlier(h, who, id, &e) < 0 || fd_write_file(h->dirfd, rel, text.p ? text.p : "", text.n, 0640, &e) < 0)
         return cli_fail(c, &e);
     int r = cli_conf(c, h, &conf);
     if (!r && from && check_foreign(from, NULL, conf_tenant(conf, id), &e) < 0)
@@ -227,13 +236,38 @@ static int put_aside(struct cli *c, const struct home *h, const char *id)
     return CLI_DONE;
 }
 
-static int remove_tenant(struct cli *c, const struct home *h, const char *id, bool purge)
+/* Nobody logs in as who belonged to a tenant that is gone: another one of the same name would be his. That also holds when the
+ * purge was begun and cut short, since batchmgr goes on with it by itself. r: what the purge gave. */
+static int forget_accounts(struct cli *c, const struct home *h, const char *who, const char *id, int r)
+{
+    struct err e = {0};
+    bool none;
+    sqlite3 *db = r < 0 ? cli_ledger(c, h, &none) : NULL;
+    const bool begun = r == 0 || ledger_value(db, "purging", id) > 0;
+    sqlite3_close(db);
+    const struct audit_record record = {.who = who, .what = "tenant_purge", .tenant = id, .outcome = r == 0 ? "ok" : "begun"};
+    if (!begun || account_forget_tenant(h, &record, false, &e) == 0)
+        return CLI_DONE;
+    err_context(&e, "tenant %s is gone, but not its users (`mysimbdp user list`)", id);
+    return cli_fail(c, &e);
+}
+
+static int order_purge(const struct home *h, const char *id, struct err *e)
+{
+    AUTO_BSON bson_t *doc = NULL;
+    AUTO_BUF struct buf b = {0};
+    json_begin(&b, NULL, '{');
+    json_str(&b, "op", "purge");
+    json_str(&b, "tenant_id", id);
+    json_end(&b, '}');
+    return cli_request(h, "batchmgr.sock", b.p, &doc, e);
+}
+
+static int remove_tenant(struct cli *c, const struct home *h, const char *who, const char *id, bool purge)
 {
     AUTO_FREE char *conf = xasprintf("conf/tenants/%s.conf", id);
     AUTO_FREE char *aside = xasprintf("conf/tenants/%s.conf.removed", id);
     struct err e = {0};
-    bson_t *doc = NULL;
-    AUTO_BUF struct buf b = {0};
     bool there = faccessat(h->dirfd, conf, F_OK, 0) == 0;
     if (!conf_valid_id(id) || (!there && faccessat(h->dirfd, aside, F_OK, 0) < 0)) {
         err_set(&e, -ENOENT, "no tenant %s: neither %s nor %s is there in %s", id, conf, aside, h->path);
@@ -249,13 +283,8 @@ static int remove_tenant(struct cli *c, const struct home *h, const char *id, bo
     if (fd_mkdirs(h->dirfd, "state/warden", 0700) < 0 || fd_write_file(h->dirfd, mark, "", 0, 0600, &e) < 0 ||
         cli_tell(h, "streammgr.sock", "forget", id, &e) < 0 || cli_tell(h, "broker.sock", "account", id, &e) < 0)
         return cli_fail(c, &e);
-    json_begin(&b, NULL, '{');
-    json_str(&b, "op", "purge");
-    json_str(&b, "tenant_id", id);
-    json_end(&b, '}');
-    int r = cli_request(h, "batchmgr.sock", b.p, &doc, &e);
-    if (doc)
-        bson_destroy(doc);
+    int r = order_purge(h, id, &e);
+    const int forgotten = forget_accounts(c, h, who, id, r);
     if (r == 0)
         r = cli_tell_others(h, "reload", &e);
     if (r == 0)
@@ -263,8 +292,9 @@ static int remove_tenant(struct cli *c, const struct home *h, const char *id, bo
     if (r < 0)
         return cli_fail(c, &e);
     unlinkat(h->dirfd, aside, 0);
-    printf("tenant %s and everything it had are gone\n", id);
-    return CLI_DONE;
+    if (forgotten == CLI_DONE)
+        printf("tenant %s and everything it had are gone\n", id);
+    return forgotten;
 }
 
 static int suspend(struct cli *c, const struct home *h, const char *verb, const char *id)
@@ -291,6 +321,7 @@ int verb_tenant(struct cli *c)
     struct home h;
     const char *from = cli_opt(c, "--from");
     bool purge = cli_flag(c, "--purge");
+    AUTO_FREE char *who = account_who();
     int r = cli_args(c, 1, 2);
     if (r)
         return r;
@@ -304,9 +335,9 @@ int verb_tenant(struct cli *c)
     if (!strcmp(what, "list") || !strcmp(what, "show"))
         r = list(c, &h, id);
     else if (!strcmp(what, "add"))
-        r = add(c, &h, id, from);
+        r = add(c, &h, who, id, from);
     else if (!strcmp(what, "remove"))
-        r = remove_tenant(c, &h, id, purge);
+        r = remove_tenant(c, &h, who, id, purge);
     else
         r = suspend(c, &h, what, id);
     home_close(&h);

@@ -54,6 +54,7 @@ static void times_may_be_said_by_how_long_ago_they_were(void **state)
         const char *text;
         int64_t ago_ms;
     } some[] = {{"0s", 0}, {"90s", 90000}, {"15m", 900000}, {"2h", 7200000}, {"7d", 604800000}};
+    char text[CLK_RFC3339_SIZE];
     static const char *const none[] = {"", "d", "5", "5w", "5dd", "-1d", "5 d", "yesterday"};
     int64_t ms;
     (void)state;
@@ -68,6 +69,11 @@ static void times_may_be_said_by_how_long_ago_they_were(void **state)
     assert_int_equal(ms, 1767225600000);
     assert_int_equal(clk_parse_since("99999999999999999999d", &ms), 0);
     assert_int_equal(ms, 0);
+    assert_int_equal(clk_parse_until("2h", &ms), 0);
+    assert_in_range(clk_wall_ms() + 7200000 - ms, 0, 60000);
+    assert_int_equal(clk_parse_until("99999999999999999999d", &ms), 0);
+    assert_string_equal(clk_rfc3339(ms, text), "9999-12-31T23:59:59.999Z");
+    assert_int_equal(clk_parse_until("-1d", &ms), ERR_FORMAT);
 }
 
 /* Random operations against an array. */
