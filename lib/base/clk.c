@@ -2,6 +2,7 @@
 #include "err.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -66,6 +67,36 @@ int clk_parse(const char *text, int64_t *ret_wall_ms)
         return ERR_FORMAT;
     *ret_wall_ms = ((int64_t)timegm(&tm) - offset_s) * 1000 + ms;
     return 0;
+}
+
+#define END_OF_9999 INT64_C(253402300799999) /* the last that RFC 3339 can say */
+
+/* direction: -1 before now, 1 behind it. */
+static int parse_distance(const char *text, int direction, int64_t *ret_wall_ms)
+{
+    static const char units[] = "smhd";
+    static const int64_t ms[] = {1000, 60000, 3600000, 86400000};
+    char *end;
+    long long n = strtoll(text, &end, 10);
+    const char *unit = *end && !end[1] ? strchr(units, *end) : NULL;
+    const int64_t now = clk_wall_ms();
+    if (end == text || !unit)
+        return clk_parse(text, ret_wall_ms);
+    if (n < 0)
+        return ERR_FORMAT;
+    const int64_t most = direction < 0 ? now : END_OF_9999 - now;
+    *ret_wall_ms = now + direction * (n > most / ms[unit - units] ? most : n * ms[unit - units]);
+    return 0;
+}
+
+int clk_parse_since(const char *text, int64_t *ret_wall_ms)
+{
+    return parse_distance(text, -1, ret_wall_ms);
+}
+
+int clk_parse_until(const char *text, int64_t *ret_wall_ms)
+{
+    return parse_distance(text, 1, ret_wall_ms);
 }
 
 int64_t clk_day(int64_t wall_ms)

@@ -15,6 +15,10 @@ char *clk_rfc3339(int64_t wall_ms, char out[CLK_RFC3339_SIZE]);
 
 /* Parses a date or a date and time of RFC 3339; 0 or ERR_FORMAT. */
 int clk_parse(const char *text, int64_t *ret_wall_ms);
+/* The same, or how long ago: "90s", "15m", "2h", "7d"; what would be before the epoch is the epoch. */
+int clk_parse_since(const char *text, int64_t *ret_wall_ms);
+/* Likewise of what is to come, until the year 9999: "7d" from now. */
+int clk_parse_until(const char *text, int64_t *ret_wall_ms);
 
 /* The number of the UTC day that wall_ms lies in, counted from the epoch. */
 int64_t clk_day(int64_t wall_ms);

@@ -11,18 +11,38 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { SLACK_MS = 3600000, NEAR_BYTES = 65536 };
+
 struct reading {
     struct map last; /* by stream and app */
-    void (*fn)(void *arg, const struct stream_interval *v, int sign);
+    int64_t since_ms, until_ms;
+    int64_t end_ms; /* lines from then on need not be read; 0: not known yet */
+    bool (*fn)(void *arg, const struct stream_interval *v, int sign);
     void *arg;
 };
 
-static void add_line(struct reading *k, const bson_t *line)
+static bool tell(struct reading *k, const struct stream_interval *v, int sign)
+{
+    return v->at_ms < k->since_ms || v->at_ms >= k->until_ms || k->fn(k->arg, v, sign);
+}
+
+/* The line that comes again after a kill is among the first that a new broker writes, however much later that is. */
+static bool is_behind(struct reading *k, int64_t at_ms)
+{
+    if (!k->end_ms && at_ms >= k->until_ms)
+        k->end_ms = at_ms > INT64_MAX - SLACK_MS ? INT64_MAX : at_ms + SLACK_MS;
+    return k->end_ms && at_ms >= k->end_ms;
+}
+
+/* 0; 1: what follows need not be read; -ECANCELED. */
+static int add_line(struct reading *k, const bson_t *line)
 {
     const char *app = json_get_str(line, "app", NULL);
     struct stream_interval v = {.of_app = app != NULL, .messages = json_get_i64(line, "messages", 0)};
     if (strcmp(json_get_str(line, "event", ""), "interval") || clk_parse(json_get_str(line, "ts", ""), &v.at_ms) < 0)
-        return;
+        return 0;
+    if (is_behind(k, v.at_ms))
+        return 1;
     AUTO_FREE char *key = xasprintf("%s/%s", json_get_str(line, "stream", ""), app ? app : "");
     snprintf(v.stream, sizeof v.stream, "%s", json_get_str(line, "stream", ""));
     snprintf(v.app, sizeof v.app, "%s", app ? app : "");
@@ -33,35 +53,100 @@ static void add_line(struct reading *k, const bson_t *line)
     v.dead = json_get_i64(line, "dead", 0);
     v.ms = (double)v.messages * json_get_f64(line, "avg_ms", 0);
     struct stream_interval *was = map_get(&k->last, key);
+    bool again = was && *v.line && !strcmp(was->line, v.line);
     if (!was) {
         was = xcalloc(1, sizeof *was);
         map_put(&k->last, key, was);
-    } else if (*v.line && !strcmp(was->line, v.line)) {
-        k->fn(k->arg, was, -1);
     }
+    if (again && !tell(k, was, -1))
+        return -ECANCELED;
     *was = v;
-    k->fn(k->arg, was, 1);
+    return tell(k, was, 1) ? 0 : -ECANCELED;
+}
+
+/* When the first whole line behind `at` was written; -1: there is none. */
+static int64_t time_behind(FILE *f, off_t at)
+{
+    char *line = NULL;
+    size_t cap = 0;
+    int64_t ms = -1;
+    if (fseeko(f, at, SEEK_SET) < 0)
+        return -1;
+    bool whole = at == 0;
+    for (ssize_t n; ms < 0 && (n = getline(&line, &cap, f)) > 0; whole = true) {
+        AUTO_BSON bson_t *doc = whole ? json_parse(line, (size_t)n, NULL) : NULL;
+        if (doc && clk_parse(json_get_str(doc, "ts", ""), &ms) < 0)
+            ms = -1;
+    }
+    free(line);
+    return ms;
+}
+
+/* Goes to a place before which all lines are older. */
+static void go_to(FILE *f, int64_t since_ms)
+{
+    off_t low = 0, high = 0;
+    int c = 0;
+    if (since_ms > 0 && fseeko(f, 0, SEEK_END) == 0)
+        high = ftello(f);
+    while (high - low > NEAR_BYTES) {
+        off_t middle = low + (high - low) / 2;
+        int64_t ms = time_behind(f, middle);
+        if (ms >= 0 && ms < since_ms)
+            low = middle;
+        else
+            high = middle;
+    }
+    fseeko(f, low, SEEK_SET);
+    while (low && (c = getc(f)) != EOF && c != '\n') {
+    }
+}
+
+static int read_lines(struct reading *k, FILE *f)
+{
+    char *line = NULL;
+    size_t cap = 0, i = 0;
+    int r = 0;
+    go_to(f, k->since_ms - SLACK_MS);
+    for (ssize_t n; r == 0 && (n = getline(&line, &cap, f)) > 0;) {
+        AUTO_BSON bson_t *doc = json_parse(line, (size_t)n, NULL); /* a crash may have cut off the last line */
+        if (doc)
+            r = add_line(k, doc);
+    }
+    free(line);
+    for (void *v; (v = map_next(&k->last, &i));)
+        free(v);
+    map_fini(&k->last);
+    return r < 0 ? r : 0;
+}
+
+int stream_log_between(int home_fd, const char *tenant, int64_t since_ms, int64_t until_ms,
+                       bool (*fn)(void *arg, const struct stream_interval *v, int sign), void *arg)
+{
+    AUTO_FREE char *path = xasprintf("logs/tenants/%s/stream.jsonl", tenant);
+    struct reading k = {.since_ms = since_ms, .until_ms = until_ms, .fn = fn, .arg = arg};
+    int fd = openat(home_fd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
+    if (!file)
+        return errno == ENOENT ? 0 : -errno;
+    int r = read_lines(&k, file);
+    fclose(file);
+    return r;
+}
+
+struct always {
+    void (*fn)(void *arg, const struct stream_interval *v, int sign);
+    void *arg;
+};
+
+static bool and_go_on(void *arg, const struct stream_interval *v, int sign)
+{
+    struct always *a = arg;
+    a->fn(a->arg, v, sign);
+    return true;
 }
 
 int stream_log_read(int home_fd, const char *tenant, void (*fn)(void *arg, const struct stream_interval *v, int sign), void *arg)
 {
-    AUTO_FREE char *path = xasprintf("logs/tenants/%s/stream.jsonl", tenant);
-    struct reading k = {.fn = fn, .arg = arg};
-    int fd = openat(home_fd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
-    char *line = NULL;
-    size_t cap = 0, i = 0;
-    if (!file)
-        return errno == ENOENT ? 0 : -errno;
-    for (ssize_t n; (n = getline(&line, &cap, file)) > 0;) {
-        AUTO_BSON bson_t *doc = json_parse(line, (size_t)n, NULL); /* a crash may have cut off the last line */
-        if (doc)
-            add_line(&k, doc);
-    }
-    free(line);
-    fclose(file);
-    for (void *v; (v = map_next(&k.last, &i));)
-        free(v);
-    map_fini(&k.last);
-    return 0;
+    return stream_log_between(home_fd, tenant, 0, INT64_MAX, and_go_on, &(struct always){fn, arg});
 }

@@ -21,4 +21,10 @@ struct stream_interval {
  * log, or -errno. Blocks. */
 int stream_log_read(int home_fd, const char *tenant, void (*fn)(void *arg, const struct stream_interval *v, int sign), void *arg);
 
+/* The same of intervals from `since` on and before `until` (wall clock, ms). Costs as many lines as were written in that time, and
+ * in the hour around it: the log is in order of time, but for what a step of the clock made of it. -ECANCELED: fn returned false.
+ */
+int stream_log_between(int home_fd, const char *tenant, int64_t since_ms, int64_t until_ms,
+                       bool (*fn)(void *arg, const struct stream_interval *v, int sign), void *arg);
+
 #endif

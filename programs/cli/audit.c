@@ -131,7 +131,7 @@ int verb_audit(struct cli *c)
         return cli_usage(c, "--limit %s is no number of records", limit);
     if (verifies && (since || limit || s.tenant))
         return cli_usage(c, "--verify looks at all records");
-    if (since && cli_since(since, &s.since_ms) < 0)
+    if (since && clk_parse_since(since, &s.since_ms) < 0)
         return cli_usage(c, "--since %s is no time", since);
     if (cli_home(c, &h))
         return CLI_FAILED;

@@ -1,67 +1,26 @@
 #include "ledger.h"
 #include "table.h"
-#include "words.h"
 
 #include "base/fd.h"
 #include "base/mem.h"
 #include "base/near.h"
-#include "db/db.h"
+#include "query/ledger_view.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-/* Instances of stream apps are in streammgr's book (programs/streammgr/instances_db.h). A home in which it never ran has none. */
-static int attach_instances(sqlite3 *db, const struct home *h)
-{
-    AUTO_FREE char *path = home_path(h, "state/streams.db");
-    sqlite3_stmt *s = NULL;
-    struct stat st;
-    if (stat(path, &st) < 0 || !st.st_size) /* a book that was lost is for `verify` to tell */
-        return sqlite3_exec(
-            db,
-            "ATTACH ':memory:' AS streams; CREATE TABLE streams.instances(run_id TEXT, tenant TEXT, app TEXT, attempt INTEGER, "
-            "state TEXT, outcome TEXT, exit_code INTEGER, signal INTEGER, lim TEXT, error TEXT, node TEXT, forced INTEGER, "
-            "started_at INTEGER, ended_at INTEGER, wall_s REAL, cpu_s REAL, max_rss INTEGER, network_refused INTEGER)",
-            NULL, NULL, NULL);
-    int r = sqlite3_prepare_v2(db, "ATTACH ?1 AS streams", -1, &s, NULL);
-    if (r == SQLITE_OK)
-        r = sqlite3_bind_text(s, 1, path, -1, SQLITE_STATIC);
-    if (r == SQLITE_OK)
-        r = sqlite3_step(s) == SQLITE_DONE ? SQLITE_OK : SQLITE_ERROR;
-    sqlite3_finalize(s);
-    return r;
-}
+enum { WAIT_MS = 10000 };
 
 sqlite3 *cli_ledger(struct cli *c, const struct home *h, bool *ret_none)
 {
-    AUTO_FREE char *path = home_path(h, "state/ledger.db");
+    struct err e = {0};
     sqlite3 *db = NULL;
-    *ret_none = access(path, F_OK) < 0 && errno == ENOENT;
-    if (*ret_none)
-        return NULL;
-    const char *file = "ledger.db";
-    int r = db_open(path, SQLITE_OPEN_READWRITE, &db);
-    if (r == SQLITE_OK)
-        r = sqlite3_busy_timeout(db, 10000);
-    if (r == SQLITE_OK)
-        r = words_register(db);
-    if (r == SQLITE_OK)
-        r = sqlite3_exec(db, "SELECT count(*) FROM meta", NULL, NULL, NULL);
-    if (r == SQLITE_OK) {
-        file = "streams.db";
-        r = attach_instances(db, h);
-    }
-    if (r == SQLITE_OK)
-        r = sqlite3_exec(db, "PRAGMA query_only=1; SELECT 1 FROM streams.instances LIMIT 1", NULL, NULL, NULL);
-    if (r != SQLITE_OK) {
-        fprintf(stderr, "mysimbdp %s: cannot read %s/state/%s: %s\n", c->verb, h->path, file, db_why(db));
-        sqlite3_close(db);
-        return NULL;
-    }
-    return db;
+    int r = ledger_view_open(h, WAIT_MS, &db, &e);
+    *ret_none = r == -ENOENT;
+    if (r < 0 && !*ret_none)
+        cli_fail(c, &e);
+    return r < 0 ? NULL : db;
 }
 
 int cli_whole_id(struct cli *c, const struct home *h, bool run, const char **id)

@@ -17,49 +17,10 @@
 
 enum { MAX_OUTPUT = 256 << 20 };
 
-static bool is_null(sqlite3_stmt *s, int i, enum col_kind kind)
-{
-    if (sqlite3_column_type(s, i) == SQLITE_NULL)
-        return true;
-    return (kind == COL_COUNT && sqlite3_column_int64(s, i) < 0) || (kind == COL_TIME && sqlite3_column_int64(s, i) <= 0) ||
-           (kind != COL_NUMBER && kind != COL_BOOL && kind != COL_COUNT && kind != COL_TIME && sqlite3_column_bytes(s, i) == 0);
-}
-
-static void cell_json(struct buf *b, sqlite3_stmt *s, int i, const struct col *col)
-{
-    if (is_null(s, i, col->kind)) {
-        json_null(b, col->name);
-        return;
-    }
-    switch (col->kind) {
-    case COL_TEXT:
-    case COL_ID:
-    case COL_LONG:
-    case COL_WORDS:
-        json_str(b, col->name, (const char *)sqlite3_column_text(s, i));
-        break;
-    case COL_COUNT:
-        json_i64(b, col->name, sqlite3_column_int64(s, i));
-        break;
-    case COL_NUMBER:
-        json_f64(b, col->name, sqlite3_column_double(s, i));
-        break;
-    case COL_TIME:
-        json_time(b, col->name, sqlite3_column_int64(s, i));
-        break;
-    case COL_BOOL:
-        json_bool(b, col->name, sqlite3_column_int(s, i) != 0);
-        break;
-    case COL_JSON:
-        json_raw(b, col->name, (const char *)sqlite3_column_text(s, i));
-        break;
-    }
-}
-
 static char *cell_text(sqlite3_stmt *s, int i, const struct col *col)
 {
     char stamp[CLK_RFC3339_SIZE];
-    if (is_null(s, i, col->kind))
+    if (column_is_null(s, i, col->kind))
         return NULL;
     if (col->kind == COL_TIME)
         return xstrndup(clk_rfc3339(sqlite3_column_int64(s, i), stamp), 19);
@@ -74,9 +35,7 @@ static void print_object(sqlite3_stmt *s, const struct col *cols, size_t n_cols)
 {
     AUTO_BUF struct buf b = {0};
     json_begin(&b, NULL, '{');
-    for (size_t i = 0; i < n_cols; i++)
-        if (cols[i].kind != COL_WORDS)
-            cell_json(&b, s, (int)i, &cols[i]);
+    columns_json(&b, s, cols, n_cols);
     json_end(&b, '}');
     puts(b.p);
 }
@@ -102,57 +61,34 @@ int cli_list(struct cli *c, sqlite3_stmt *s, const struct col *cols, size_t n_co
     return n;
 }
 
-/* A point in time, or one that is "15m", "2h", "7d" away: before now (-1) or behind it (1). */
-static int parse_time(const char *text, int direction, int64_t *ret_wall_ms)
-{
-    char *end;
-    long long n = strtoll(text, &end, 10);
-    const char *units = "smhd", *unit = *end && !end[1] ? strchr(units, *end) : NULL;
-    static const int64_t ms[] = {1000, 60000, 3600000, 86400000};
-    if (end != text && unit && n >= 0 && n <= INT32_MAX) {
-        *ret_wall_ms = clk_wall_ms() + direction * n * ms[unit - units];
-        return 0;
-    }
-    return clk_parse(text, ret_wall_ms);
-}
-
-int cli_since(const char *text, int64_t *ret_wall_ms)
-{
-    return parse_time(text, -1, ret_wall_ms);
-}
-
-int cli_until(const char *text, int64_t *ret_wall_ms)
-{
-    return parse_time(text, 1, ret_wall_ms);
-}
-
 /* Makes the statement for the options that were given; values to bind are put into `values`. */
 static char *listing_sql(const struct cli *c, const struct listing *l, const char *const given[3], int64_t since_ms, int64_t limit,
                          const char *values[4], int *n_values)
 {
     AUTO_BUF struct buf b = {0};
+    const struct records *r = l->records;
+    const char *extra = given[2] ? records_index_of(r, given[2]) : NULL;
     *n_values = 0;
-    buf_addf(&b, "%s WHERE 1", l->select);
+    buf_addf(&b, "%s WHERE 1", r->select);
     if (c->argc) {
-        buf_addf(&b, " AND %s=?", l->id);
+        buf_addf(&b, " AND %s=?", r->id);
         values[(*n_values)++] = c->argv[0];
     }
     for (int i = 0; i < 3; i++) {
-        const char *extra = given[i] ? l->extra(l->filters[i].option, given[i]) : NULL;
         if (!given[i])
             continue;
         buf_addf(&b, " AND %s", l->filters[i].condition);
-        if (extra)
-            buf_addf(&b, " AND %s", extra);
         values[(*n_values)++] = given[i];
     }
+    if (extra)
+        buf_addf(&b, " AND %s", extra);
     if (since_ms)
-        buf_addf(&b, " AND %s>=%lld", l->since, (long long)since_ms);
+        buf_addf(&b, " AND %s>=%lld", r->since, (long long)since_ms);
     if (limit <= 0)
-        return xasprintf("%s ORDER BY %s", b.p, l->id);
+        return xasprintf("%s ORDER BY %s", b.p, r->id);
     /* Rows are sorted by id, which is by time. With a tenant its index has the ids in that order, too. */
-    AUTO_FREE char *newest = given[0] && !given[2] ? xasprintf("%s DESC, %s", l->since, l->id) : xstrdup(l->id);
-    return xasprintf("SELECT * FROM (%s ORDER BY %s DESC LIMIT %lld) ORDER BY %s", b.p, newest, (long long)limit, l->id);
+    AUTO_FREE char *newest = given[0] && !given[2] ? xasprintf("%s DESC, %s", r->since, r->id) : xstrdup(r->id);
+    return xasprintf("SELECT * FROM (%s ORDER BY %s DESC LIMIT %lld) ORDER BY %s", b.p, newest, (long long)limit, r->id);
 }
 
 static int64_t listing_limit(const struct cli *c, const char *limit)
@@ -234,21 +170,21 @@ int cli_list_program(struct cli *c, const struct home *h, const struct cli_sourc
                : cli_list_array(c, from->what, array.p ? array.p : "[]", array.p ? array.n : 2, cols, n_cols);
 }
 
-static int check_state(struct cli *c, const struct listing *l, const char *state)
+static int check_state(struct cli *c, const struct records *r, const char *state)
 {
     AUTO_BUF struct buf known = {0};
     struct near near = {.word = state};
     char meant[NEAR_TEXT_SIZE];
-    for (const char *const *s = l->states; *s; s++) {
-        if (!strcmp(*s, state))
-            return 0;
+    if (records_have_state(r, state))
+        return 0;
+    for (const char *const *s = r->states; *s; s++) {
         near_try(&near, *s);
         buf_addf(&known, " %s", *s);
     }
     return cli_usage(c, "--state %s is none%s; there are:%s", state, near_text(&near, meant), known.p);
 }
 
-int cli_listing(struct cli *c, const struct listing *l, const struct col *cols, size_t n_cols)
+int cli_listing(struct cli *c, const struct listing *l)
 {
     struct home h;
     bool none;
@@ -259,15 +195,14 @@ int cli_listing(struct cli *c, const struct listing *l, const struct col *cols, 
     const char *since = cli_opt(c, "--since"), *limit = cli_opt(c, "--limit");
     int64_t since_ms = 0;
     int r = cli_args(c, 0, 1);
-    for (int i = 0; i < 3 && !r; i++)
-        if (given[i] && !strcmp(l->filters[i].option, "--state"))
-            r = check_state(c, l, given[i]);
-    if (!r && since && cli_since(since, &since_ms) < 0)
+    if (!r && given[2])
+        r = check_state(c, l->records, given[2]);
+    if (!r && since && clk_parse_since(since, &since_ms) < 0)
         r = cli_usage(c, "--since %s is no time", since);
     if (r || cli_home(c, &h))
         return r ? r : CLI_FAILED;
     bool by_file = !c->argc && !strcmp(l->filters[1].option, "--file") && given[1];
-    if ((c->argc && cli_whole_id(c, &h, !strcmp(l->id, "run_id"), (const char **)&c->argv[0])) ||
+    if ((c->argc && cli_whole_id(c, &h, l->records == &records_runs, (const char **)&c->argv[0])) ||
         (by_file && cli_whole_id(c, &h, false, &given[1]))) {
         home_close(&h);
         return CLI_FAILED;
@@ -282,12 +217,12 @@ int cli_listing(struct cli *c, const struct listing *l, const struct col *cols, 
             fprintf(stderr, "mysimbdp %s: cannot read the ledger: %s\n", c->verb, db_why(db));
         for (int i = 0; i < n_values; i++)
             sqlite3_bind_text(s, i + 1, values[i], -1, SQLITE_STATIC);
-        n = cli_list(c, s, cols, n_cols);
+        n = cli_list(c, s, l->records->cols, l->records->n_cols);
         sqlite3_finalize(s);
     }
     sqlite3_close(db);
     if (!c->json && !c->argc && !n && known && (db || none))
-        fprintf(stderr, "no %s%s\n", l->what, given[0] || given[1] || given[2] || since ? " like this" : " yet");
+        fprintf(stderr, "no %s%s\n", l->records->what, given[0] || given[1] || given[2] || since ? " like this" : " yet");
     if (!c->json && n && n == n_max)
         fprintf(stderr, "(the newest %d; --limit 0 shows all)\n", n);
     home_close(&h);

@@ -4,18 +4,11 @@
 #define SIMBDP_CLI_TABLE_H
 
 #include "base/buf.h"
+#include "query/columns.h"
 
 #include <stddef.h>
 
 #define ID_GAP ".." /* stands in an id whose middle is left out */
-
-enum col_kind { COL_TEXT, COL_ID, COL_LONG, COL_COUNT, COL_NUMBER, COL_TIME, COL_BOOL, COL_JSON, COL_WORDS };
-struct col {
-    const char *name;
-    enum col_kind kind; /* COL_COUNT: negative is null; COL_TIME: milliseconds, 0 is null; COL_ID, COL_LONG: text of which a table
-                           may show the beginning; COL_WORDS: as COL_LONG, and in no JSON */
-    int rank;           /* 0: in JSON only. Else in tables; a terminal that is too narrow leaves out the highest first, 1 never */
-};
 
 struct table;
 

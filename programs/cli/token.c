@@ -149,7 +149,7 @@ static int add_given(struct cli *c, const char *user, const struct given *given)
         return r;
     if (verbs && !scope.verbs)
         return cli_usage(c, "--verbs names none");
-    if (given->expires && cli_until(given->expires, &scope.until_ms) < 0)
+    if (given->expires && clk_parse_until(given->expires, &scope.until_ms) < 0)
         return cli_usage(c, "--expires %s is no time: 12h, 30d, or a date", given->expires);
     if (account_change_open(c, &ch))
         return CLI_FAILED;

@@ -48,6 +48,34 @@ static void stamps_go_both_ways(void **state)
     assert_int_equal(clk_day(1767225599999) + 1, clk_day(1767225600000));
 }
 
+static void times_may_be_said_by_how_long_ago_they_were(void **state)
+{
+    static const struct {
+        const char *text;
+        int64_t ago_ms;
+    } some[] = {{"0s", 0}, {"90s", 90000}, {"15m", 900000}, {"2h", 7200000}, {"7d", 604800000}};
+    char text[CLK_RFC3339_SIZE];
+    static const char *const none[] = {"", "d", "5", "5w", "5dd", "-1d", "5 d", "yesterday"};
+    int64_t ms;
+    (void)state;
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+        int64_t before = clk_wall_ms();
+        assert_int_equal(clk_parse_since(some[i].text, &ms), 0);
+        assert_in_range(ms + some[i].ago_ms, before, clk_wall_ms());
+    }
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+        assert_int_equal(clk_parse_since(none[i], &ms), ERR_FORMAT);
+    assert_int_equal(clk_parse_since("2026-01-01", &ms), 0);
+    assert_int_equal(ms, 1767225600000);
+    assert_int_equal(clk_parse_since("99999999999999999999d", &ms), 0);
+    assert_int_equal(ms, 0);
+    assert_int_equal(clk_parse_until("2h", &ms), 0);
+    assert_in_range(clk_wall_ms() + 7200000 - ms, 0, 60000);
+    assert_int_equal(clk_parse_until("99999999999999999999d", &ms), 0);
+    assert_string_equal(clk_rfc3339(ms, text), "9999-12-31T23:59:59.999Z");
+    assert_int_equal(clk_parse_until("-1d", &ms), ERR_FORMAT);
+}
+
 /* Random operations against an array. */
 /* Whatever is removed while somebody iterates, each other entry is returned once. */
 static void a_map_may_lose_entries_while_it_is_read(void **state)
@@ -197,6 +225,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors_gather_context),
         cmocka_unit_test(stamps_go_both_ways),
+        cmocka_unit_test(times_may_be_said_by_how_long_ago_they_were),
         cmocka_unit_test(map_agrees_with_an_array),
         cmocka_unit_test(a_map_may_lose_entries_while_it_is_read),
         cmocka_unit_test(a_map_does_not_grow_with_what_is_gone),

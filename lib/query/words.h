@@ -1,6 +1,6 @@
 /* What became of a file, in words. */
-#ifndef SIMBDP_CLI_WORDS_H
-#define SIMBDP_CLI_WORDS_H
+#ifndef SIMBDP_QUERY_WORDS_H
+#define SIMBDP_QUERY_WORDS_H
 
 #include <sqlite3.h>
 #include <stdint.h>
