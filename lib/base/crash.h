@@ -48,6 +48,8 @@
     X(across_rename)                                                                                                               \
     X(retry_commit)                                                                                                                \
     X(upload_commit)                                                                                                               \
+    X(hand_in_commit)                                                                                                              \
+    X(delete_files)                                                                                                                \
     X(report_write)                                                                                                                \
     X(store_segment)                                                                                                               \
     X(store_write)                                                                                                                 \

@@ -1,5 +1,6 @@
 #include "err.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,7 +27,44 @@ int err_set(struct err *e, int code, const char *fmt, ...)
     vsnprintf(e->msg, sizeof e->msg, fmt, ap);
     va_end(ap);
     e->code = code;
+    e->reason = NULL;
+    e->retry_after_s = 0;
     return code;
+}
+
+int err_refuse(struct err *e, const char *reason, int64_t retry_after_s, const char *fmt, ...)
+{
+    va_list ap;
+    if (!e)
+        return ERR_REFUSED;
+    va_start(ap, fmt);
+    vsnprintf(e->msg, sizeof e->msg, fmt, ap);
+    va_end(ap);
+    e->code = ERR_REFUSED;
+    e->reason = reason;
+    e->retry_after_s = retry_after_s;
+    return ERR_REFUSED;
+}
+
+const char *err_reason(const struct err *e)
+{
+    if (e->reason)
+        return e->reason;
+    switch (e->code) {
+    case -ENOENT:
+        return "not_found";
+    case ERR_FORMAT: /* of the request */
+    case ERR_USAGE:
+        return "usage";
+    case ERR_REFUSED:
+        return "refused";
+    case ERR_CONFIG:
+        return "configuration";
+    case ERR_LIMIT:
+        return "limit";
+    default:
+        return "system";
+    }
 }
 
 int err_sys(struct err *e, int code, const char *fmt, ...)
@@ -40,6 +78,8 @@ int err_sys(struct err *e, int code, const char *fmt, ...)
     size_t n = strlen(e->msg);
     snprintf(e->msg + n, sizeof e->msg - n, ": %s", err_text(code));
     e->code = code;
+    e->reason = NULL;
+    e->retry_after_s = 0;
     return code;
 }
 

@@ -12,23 +12,37 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { MAX_LINE = 1 << 20, ACCEPT_PAUSE_MS = 100, RESERVE_S = 2 };
+enum { MAX_LINE = 1 << 20, MAX_UNREAD = 4 << 20, MAX_HELD = 64, ACCEPT_PAUSE_MS = 100, RESERVE_S = 2 };
+
+struct listener {
+    struct ctl *ctl;
+    const struct ctl_guest *guest; /* whose own socket this is; NULL: the program's */
+    char *path;
+    int fd;
+    struct event *ev;
+    size_t n_conns;
+};
 
 struct ctl {
     struct event_base *base;
     struct ctl_conn *conns; /* open connections */
     struct ctl_ops ops;
-    char *path;
+    struct ctl_guest *guests; /* what ops.guests is */
     uid_t owner;
-    int fd, reserve_fd;
-    struct event *ev, *again_ev;
+    struct listener *v;
+    size_t n;
+    int reserve_fd;
+    struct event *again_ev;
 };
 
 struct ctl_conn {
     struct ctl *ctl;
-    struct ctl_conn *next, **at;
-    struct bufferevent *bev; /* NULL: the other end is gone */
-    bool on_reserve;         /* it has the reserve descriptor: closed once answered, for the next one */
+    struct listener *at;
+    struct ctl_conn *next, **here;
+    struct bufferevent *bev;       /* NULL: the other end is gone */
+    const struct ctl_guest *guest; /* who asks; NULL with is_provider: the provider, else a stranger */
+    bool is_provider;
+    bool on_reserve; /* it has the reserve descriptor: closed once answered, for the next one */
     bool is_answered;
     int held;
     void *data;
@@ -47,8 +61,12 @@ void ctl_answer(struct ctl_conn *c, const struct err *e)
     AUTO_BUF struct buf b = {0};
     json_begin(&b, NULL, '{');
     json_bool(&b, "ok", !e);
-    if (e)
+    if (e) {
         json_str(&b, "error", e->msg);
+        json_str(&b, "code", err_reason(e));
+    }
+    if (e && e->retry_after_s)
+        json_i64(&b, "retry_after_s", e->retry_after_s);
     json_end(&b, '}');
     ctl_send(c, &b);
 }
@@ -60,7 +78,9 @@ void ctl_hold(struct ctl_conn *c)
 
 void ctl_release(struct ctl_conn *c)
 {
-    if (--c->held == 0 && !c->bev)
+    if (c->held-- == MAX_HELD && c->bev) /* its next request may have come already; not from within what is being served */
+        bufferevent_trigger(c->bev, EV_READ, BEV_TRIG_DEFER_CALLBACKS);
+    if (c->held == 0 && !c->bev)
         free(c);
 }
 
@@ -85,9 +105,10 @@ static void close_conn(struct ctl_conn *c)
 {
     struct ctl *ctl = c->ctl;
     int fd = bufferevent_getfd(c->bev);
-    *c->at = c->next;
+    *c->here = c->next;
     if (c->next)
-        c->next->at = c->at;
+        c->next->here = c->here;
+    c->at->n_conns--;
     bufferevent_disable(c->bev, EV_READ | EV_WRITE);
     bufferevent_free(c->bev);
     c->bev = NULL;
@@ -107,29 +128,41 @@ static void end(struct ctl_conn *c)
     ctl_release(c);
 }
 
-/* The socket's mode says the same; but a mode, and a directory, can be changed. */
-static bool is_of(const struct ctl_conn *c, int64_t uid)
+bool ctl_is_guest(const struct ctl_conn *c, const char *name)
 {
-    struct ucred peer;
-    socklen_t n = sizeof peer;
-    return c->bev && getsockopt(bufferevent_getfd(c->bev), SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0 && peer.uid == uid;
+    return c->guest && !strcmp(c->guest->name, name);
 }
 
-bool ctl_is_guest(const struct ctl_conn *c)
+/* Who the other end is. The socket's mode says the same; but a mode, and a directory, can be changed. */
+static void identify(struct ctl_conn *c, int fd)
 {
-    const struct ctl *ctl = c->ctl;
-    return ctl->ops.guest_ops && ctl->ops.guest >= 0 && is_of(c, ctl->ops.guest);
+    struct ctl *ctl = c->ctl;
+    const struct ctl_guest *own = c->at->guest;
+    struct ucred peer;
+    socklen_t n = sizeof peer;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0)
+        return;
+    bool is_provider = peer.uid == 0 || peer.uid == ctl->owner;
+    c->is_provider = is_provider && !own;
+    if (own && (is_provider || (own->uid >= 0 && peer.uid == own->uid)))
+        c->guest = own;
+    for (size_t i = 0; !own && !is_provider && i < ctl->ops.n_guests; i++)
+        if (ctl->guests[i].way != CTL_BY_SOCKET && ctl->guests[i].uid >= 0 && peer.uid == ctl->guests[i].uid)
+            c->guest = &ctl->guests[i];
 }
 
 static bool may_order(const struct ctl_conn *c, const bson_t *rq)
 {
-    if (is_of(c, 0) || is_of(c, c->ctl->owner))
-        return true;
-    const struct ctl_ops *o = &c->ctl->ops;
-    bool is_other = o->other_ops && o->other >= 0 && is_of(c, o->other), may = false;
-    for (const char *const *op = ctl_is_guest(c) ? o->guest_ops : is_other ? o->other_ops : NULL; op && !may && *op; op++)
+    bool may = c->is_provider;
+    for (const char *const *op = c->guest ? c->guest->ops : NULL; op && !may && *op; op++)
         may = !strcmp(*op, json_get_str(rq, "op", ""));
     return may;
+}
+
+/* Its next request waits until it has read answers, or until some are there. */
+static bool has_to_wait(const struct ctl_conn *c)
+{
+    return ctl_backlog(c) > MAX_UNREAD || c->held >= MAX_HELD;
 }
 
 static void on_read(struct bufferevent *bev, void *arg)
@@ -137,11 +170,11 @@ static void on_read(struct bufferevent *bev, void *arg)
     struct ctl_conn *c = arg;
     struct ctl *ctl = c->ctl;
     struct evbuffer *in = bufferevent_get_input(bev);
-    for (char *line; (line = evbuffer_readln(in, NULL, EVBUFFER_EOL_LF));) {
+    for (char *line; !has_to_wait(c) && (line = evbuffer_readln(in, NULL, EVBUFFER_EOL_LF));) {
         struct err e = {0};
         bson_t *rq = json_parse(line, strlen(line), &e);
         int r = !rq                 ? ERR_FORMAT
-                : !may_order(c, rq) ? err_set(&e, ERR_REFUSED, "only the provider may give orders here")
+                : !may_order(c, rq) ? err_refuse(&e, "forbidden", 0, "only the provider may give orders here")
                                     : ctl->ops.serve(ctl->ops.arg, c, rq, &e);
         if (r <= 0)
             ctl_answer(c, r < 0 ? &e : NULL);
@@ -149,16 +182,17 @@ static void on_read(struct bufferevent *bev, void *arg)
             bson_destroy(rq);
         free(line);
     }
-    if (evbuffer_get_length(in) > MAX_LINE)
+    if (!has_to_wait(c) && evbuffer_get_length(in) > MAX_LINE)
         end(c);
 }
 
 static void on_written(struct bufferevent *bev, void *arg)
 {
     struct ctl_conn *c = arg;
-    (void)bev;
     if (c->on_reserve && c->is_answered && !c->held)
         end(c);
+    else if (evbuffer_get_length(bufferevent_get_input(bev)))
+        on_read(bev, c); /* what had to wait */
 }
 
 static void on_event(struct bufferevent *bev, short what, void *arg)
@@ -183,12 +217,44 @@ static void on_accept_again(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     keep_reserve(ctl);
-    event_add(ctl->ev, NULL);
+    for (size_t i = 0; i < ctl->n; i++)
+        event_add(ctl->v[i].ev, NULL);
+}
+
+/* A pause, since the connection that waits would make us spin. */
+static void pause_accepting(struct ctl *ctl)
+{
+    for (size_t i = 0; i < ctl->n; i++)
+        event_del(ctl->v[i].ev);
+    timer_set(ctl->again_ev, ACCEPT_PAUSE_MS);
+}
+
+static void add_conn(struct listener *l, int s, bool on_reserve)
+{
+    struct ctl *ctl = l->ctl;
+    struct ctl_conn *c = xcalloc(1, sizeof *c);
+    *c = (struct ctl_conn){.ctl = ctl,
+                           .at = l,
+                           .next = ctl->conns,
+                           .here = &ctl->conns,
+                           .bev = bufferevent_socket_new(ctl->base, s, 0),
+                           .on_reserve = on_reserve};
+    if (c->next)
+        c->next->here = &c->next;
+    ctl->conns = c;
+    l->n_conns++;
+    identify(c, s);
+    bufferevent_setcb(c->bev, on_read, on_written, on_event, c);
+    bufferevent_setwatermark(c->bev, EV_READ, 0, MAX_LINE + 1);
+    if (on_reserve)
+        bufferevent_set_timeouts(c->bev, &(struct timeval){RESERVE_S, 0}, NULL);
+    bufferevent_enable(c->bev, EV_READ | EV_WRITE);
 }
 
 static void on_accept(evutil_socket_t fd, short what, void *arg)
 {
-    struct ctl *ctl = arg;
+    struct listener *l = arg;
+    struct ctl *ctl = l->ctl;
     (void)what;
     bool on_reserve = false;
     int s = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -197,42 +263,70 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
         close(fd_take(&ctl->reserve_fd)); /* what it is for: to answer also when no descriptors are left */
         s = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     }
-    if (s < 0) { /* a pause, since the connection that waits would make us spin */
-        event_del(ctl->ev);
-        timer_set(ctl->again_ev, ACCEPT_PAUSE_MS);
-        return;
-    }
-    struct ctl_conn *c = xcalloc(1, sizeof *c);
-    *c = (struct ctl_conn){.ctl = ctl,
-                           .next = ctl->conns,
-                           .at = &ctl->conns,
-                           .bev = bufferevent_socket_new(ctl->base, s, 0),
-                           .on_reserve = on_reserve};
-    if (c->next)
-        c->next->at = &c->next;
-    ctl->conns = c;
-    bufferevent_setcb(c->bev, on_read, on_written, on_event, c);
-    if (on_reserve)
-        bufferevent_set_timeouts(c->bev, &(struct timeval){RESERVE_S, 0}, NULL);
-    bufferevent_enable(c->bev, EV_READ | EV_WRITE);
+    if (s < 0)
+        pause_accepting(ctl);
+    else if (l->guest && l->n_conns >= CTL_GUEST_CONNS)
+        close(s);
+    else
+        add_conn(l, s, on_reserve);
+}
+
+/* ---- sockets ---- */
+
+/* guest: whose group the socket is to have; NULL: nobody's. */
+static int listen_at(struct ctl *ctl, const char *path, const struct ctl_guest *guest, struct err *e)
+{
+    const bool group = guest && guest->uid >= 0;
+    AUTO_FD int fd = fd_unix_listen(path, group ? 0660 : 0600);
+    if (fd < 0)
+        return err_sys(e, fd, "cannot listen on %s", path);
+    if (group && fchownat(AT_FDCWD, path, (uid_t)-1, (gid_t)guest->uid, AT_SYMLINK_NOFOLLOW) < 0) /* lint: ours */
+        return err_sys(e, -errno, "cannot open %s to the %s", path, guest->name);
+    struct listener *l = &ctl->v[ctl->n++];
+    *l = (struct listener){.ctl = ctl, .path = xstrdup(path), .fd = fd_take(&fd)};
+    l->guest = guest && guest->way == CTL_BY_SOCKET ? guest : NULL;
+    l->ev = event_new(ctl->base, l->fd, EV_READ | EV_PERSIST, on_accept, l);
+    event_add(l->ev, NULL);
+    return 0;
+}
+
+/* PROGRAM.sock -> PROGRAM.NAME.sock */
+static char *path_of_guest(const char *path, const char *name)
+{
+    size_t n = strlen(path), k = strlen(".sock");
+    bool has = n > k && !strcmp(path + n - k, ".sock");
+    return xasprintf("%.*s.%s.sock", (int)(has ? n - k : n), path, name);
+}
+
+static int listen_at_all(struct ctl *ctl, const char *path, struct err *e)
+{
+    const struct ctl_guest *by_group = NULL;
+    for (size_t i = 0; i < ctl->ops.n_guests; i++)
+        if (ctl->guests[i].way == CTL_BY_GROUP)
+            by_group = &ctl->guests[i];
+    int r = listen_at(ctl, path, by_group, e);
+    for (size_t i = 0; r == 0 && i < ctl->ops.n_guests; i++)
+        if (ctl->guests[i].way == CTL_BY_SOCKET) {
+            AUTO_FREE char *own = path_of_guest(path, ctl->guests[i].name);
+            r = listen_at(ctl, own, &ctl->guests[i], e);
+        }
+    return r;
 }
 
 int ctl_new(struct event_base *base, const char *path, const struct ctl_ops *ops, struct ctl **ret, struct err *e)
 {
-    const bool guest = ops->guest_ops && ops->guest >= 0;
-    int fd = fd_unix_listen(path, guest ? 0660 : 0600);
-    if (fd < 0)
-        return err_sys(e, fd, "cannot listen on %s", path);
-    if (guest && fchownat(AT_FDCWD, path, (uid_t)-1, (gid_t)ops->guest, AT_SYMLINK_NOFOLLOW) < 0) { /* lint: ours */
-        int r = -errno;
-        close(fd);
-        return err_sys(e, r, "cannot open %s to the monitor", path);
-    }
     struct ctl *ctl = xcalloc(1, sizeof *ctl);
-    *ctl = (struct ctl){.base = base, .ops = *ops, .path = xstrdup(path), .owner = geteuid(), .fd = fd, .reserve_fd = -1};
-    ctl->ev = event_new(base, fd, EV_READ | EV_PERSIST, on_accept, ctl);
-    event_add(ctl->ev, NULL);
+    *ctl = (struct ctl){.base = base, .ops = *ops, .owner = geteuid(), .reserve_fd = -1};
+    ctl->guests = xcalloc(ops->n_guests + 1, sizeof *ctl->guests);
+    for (size_t i = 0; i < ops->n_guests; i++)
+        ctl->guests[i] = ops->guests[i];
+    ctl->v = xcalloc(ops->n_guests + 1, sizeof *ctl->v);
     ctl->again_ev = event_new(base, -1, 0, on_accept_again, ctl);
+    int r = listen_at_all(ctl, path, e);
+    if (r < 0) {
+        ctl_free(ctl);
+        return r;
+    }
     keep_reserve(ctl);
     *ret = ctl;
     return 0;
@@ -248,12 +342,16 @@ void ctl_free(struct ctl *ctl)
         close_conn(c);
         ctl_release(c);
     }
-    event_free(ctl->ev);
+    for (size_t i = 0; i < ctl->n; i++) {
+        event_free(ctl->v[i].ev);
+        close(ctl->v[i].fd);
+        unlink(ctl->v[i].path);
+        free(ctl->v[i].path);
+    }
     event_free(ctl->again_ev);
     if (ctl->reserve_fd >= 0)
         close(ctl->reserve_fd);
-    close(ctl->fd);
-    unlink(ctl->path);
-    free(ctl->path);
+    free(ctl->v);
+    free(ctl->guests);
     free(ctl);
 }

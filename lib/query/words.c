@@ -32,6 +32,7 @@ static const struct {
     {"not_regular", "it is no regular file"},
     {"not_started", "the host does not give its run what it needs"},
     {"oom", "the app needed more memory than it may have"},
+    {"owner", "it is not of who handed it in"},
     {"result_contradicts", "the app's result cannot be true"},
     {"same_content", "waits for a file of the same bytes"},
     {"stopped", "it was stopped by the provider"},

@@ -18,7 +18,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { UNCONFIGURED_POLL_MS = 1000 };
+enum { UNCONFIGURED_POLL_MS = 1000, UNFINISHED_RETRY_S = 5 };
 
 void admit_reject(struct batchmgr *m, struct file *f, const char *reason, const char *fmt, ...)
 {
@@ -40,21 +40,79 @@ static void today(struct batchmgr *m, const char *tenant, const char *dataset, s
     ledger_taken_since(m->ledger, tenant, dataset, day * 86400000, &u->files_today, &u->bytes_today);
 }
 
-/* Checks the limits on how much the tenant, or its dataset, has delivered. False: the file was rejected. */
-static bool keeps_quotas(struct batchmgr *m, struct file *f, const struct conf_limits *l, const struct usage *u, const char *whose)
+/* Until the day is another one. */
+static int64_t next_day_s(void)
 {
-    if (l->max_files_in_staging >= 0 && u->n_live > l->max_files_in_staging)
-        admit_reject(m, f, "max_files_in_staging", "%lld files of the %s are not finished; %lld are allowed",
-                     (long long)u->n_live - 1, whose, (long long)l->max_files_in_staging);
-    else if (l->max_files_per_day >= 0 && u->files_today + 1 > l->max_files_per_day)
-        admit_reject(m, f, "max_files_per_day", "%lld files of the %s were taken today (UTC); %lld are allowed",
-                     (long long)u->files_today, whose, (long long)l->max_files_per_day);
-    else if (l->max_bytes_per_day >= 0 && u->bytes_today + f->size > l->max_bytes_per_day)
-        admit_reject(m, f, "max_bytes_per_day", "%lld bytes of the %s were taken today (UTC), this file has %lld; %lld are allowed",
-                     (long long)u->bytes_today, whose, (long long)f->size, (long long)l->max_bytes_per_day);
-    else
-        return true;
-    return false;
+    int64_t now_ms = clk_wall_ms();
+    return ((clk_day(now_ms) + 1) * 86400000 - now_ms) / 1000 + 1;
+}
+
+/* Checks the limits on how much the tenant, or its dataset, has delivered. A size that is not known is that of the smallest file.
+ */
+static int check_quotas(const struct conf_limits *l, const struct usage *u, const struct offer *o, const char *whose, struct err *e)
+{
+    int64_t others = u->n_live - (o->is_here ? 1 : 0), size = o->size >= 0 ? o->size : 1;
+    if (l->max_files_in_staging >= 0 && others + 1 > l->max_files_in_staging)
+        return err_refuse(e, "max_files_in_staging", UNFINISHED_RETRY_S, "%lld files of the %s are not finished; %lld are allowed",
+                          (long long)others, whose, (long long)l->max_files_in_staging);
+    if (l->max_files_per_day >= 0 && u->files_today + 1 > l->max_files_per_day)
+        return err_refuse(e, "max_files_per_day", l->max_files_per_day > 0 ? next_day_s() : 0,
+                          "%lld files of the %s were taken today (UTC); %lld are allowed", (long long)u->files_today, whose,
+                          (long long)l->max_files_per_day);
+    if (l->max_bytes_per_day >= 0 && u->bytes_today + size > l->max_bytes_per_day)
+        return err_refuse(e, "max_bytes_per_day", size <= l->max_bytes_per_day ? next_day_s() : 0,
+                          "%lld bytes of the %s were taken today (UTC), this file has %lld%s; %lld are allowed",
+                          (long long)u->bytes_today, whose, (long long)size, o->size < 0 ? " at least" : "",
+                          (long long)l->max_bytes_per_day);
+    return 0;
+}
+
+static int check_format(struct batchmgr *m, const struct conf_tenant *c, const struct conf_dataset *d, const char *name,
+                        struct err *e)
+{
+    AUTO_FREE char *ending = format_ending(name);
+    enum reader_format known;
+    const char *format = format_of_name(name, &known) == 0 ? format_name(known) : ending;
+    const char *refusal = conf_format_refusal(m->conf, c, d, format);
+    return refusal ? err_refuse(e, refusal, 0, "\"%s\" is not a format of dataset %s (%s; the ending of the name decides)", ending,
+                                d->name, d->format)
+                   : 0;
+}
+
+int admit_check(struct batchmgr *m, struct tenant *t, const struct conf_dataset *d, const struct offer *o, struct err *e)
+{
+    const struct conf_tenant *c = tenant_conf(m, t);
+    struct conf_limits l = conf_effective_limits(c, d);
+    struct usage *u = tenant_usage(t, d->name);
+    int r = check_format(m, c, d, o->name, e);
+    if (r < 0)
+        return r;
+    today(m, t->id, NULL, &t->usage);
+    today(m, t->id, d->name, u);
+    if (l.max_file_bytes >= 0 && o->size > l.max_file_bytes)
+        return err_refuse(e, "max_file_bytes", 0, "%lld bytes; %lld are allowed", (long long)o->size, (long long)l.max_file_bytes);
+    if ((r = check_quotas(&c->limits, &t->usage, o, "tenant", e)) < 0 || (r = check_quotas(&d->limits, u, o, "dataset", e)) < 0)
+        return r;
+    if (conf_route(c, o->app, d->name, o->name))
+        return 0;
+    return o->app ? err_refuse(e, "no_app", 0, "the tenant has no app \"%s\" that takes dataset %s", o->app, d->name)
+                  : err_refuse(e, "no_app", 0, "no app of the tenant takes dataset %s and this name", d->name);
+}
+
+int64_t admit_max_bytes(struct batchmgr *m, struct tenant *t, const struct conf_dataset *d)
+{
+    const struct conf_tenant *c = tenant_conf(m, t);
+    const struct conf_limits *both[] = {&c->limits, &d->limits};
+    const struct usage *used[] = {&t->usage, tenant_usage(t, d->name)};
+    int64_t most = conf_effective_limits(c, d).max_file_bytes;
+    today(m, t->id, NULL, &t->usage);
+    today(m, t->id, d->name, tenant_usage(t, d->name));
+    for (int i = 0; i < 2; i++) {
+        int64_t left = both[i]->max_bytes_per_day - used[i]->bytes_today;
+        if (both[i]->max_bytes_per_day >= 0 && (most < 0 || left < most))
+            most = left > 0 ? left : 0;
+    }
+    return most;
 }
 
 /* Counts the file against the daily limits, or with -1 takes it back. */
@@ -72,9 +130,7 @@ void admit_claimed(struct batchmgr *m, struct file *f)
     struct tenant *t = tenant_get(m, f->tenant);
     const struct conf_tenant *c = tenant_conf(m, t);
     const struct conf_dataset *d = c ? conf_dataset(c, f->dataset) : NULL;
-    AUTO_FREE char *ending = format_ending(f->name);
-    enum reader_format known;
-    const char *format = format_of_name(f->name, &known) == 0 ? format_name(known) : ending;
+    struct err e = {0};
     if (t->purging) {
         admit_reject(m, f, "tenant_removed", "the tenant was removed");
         return;
@@ -87,27 +143,8 @@ void admit_claimed(struct batchmgr *m, struct file *f)
         admit_reject(m, f, "no_dataset", "the tenant's configuration has no dataset \"%s\"", f->dataset);
         return;
     }
-    const char *refusal = conf_format_refusal(m->conf, c, d, format);
-    if (refusal) {
-        admit_reject(m, f, refusal, "\"%s\" is not a format of dataset %s (%s; the ending of the name decides)", ending, d->name,
-                     d->format);
-        return;
-    }
-    struct conf_limits l = conf_effective_limits(c, d);
-    struct usage *u = tenant_usage(t, f->dataset);
-    today(m, t->id, NULL, &t->usage);
-    today(m, t->id, f->dataset, u);
-    if (l.max_file_bytes >= 0 && f->size > l.max_file_bytes) {
-        admit_reject(m, f, "max_file_bytes", "%lld bytes; %lld are allowed", (long long)f->size, (long long)l.max_file_bytes);
-        return;
-    }
-    if (!keeps_quotas(m, f, &c->limits, &t->usage, "tenant") || !keeps_quotas(m, f, &d->limits, u, "dataset"))
-        return;
-    if (!conf_route(c, f->app, f->dataset, f->name)) {
-        if (f->app)
-            admit_reject(m, f, "no_app", "the tenant has no app \"%s\" that takes dataset %s", f->app, f->dataset);
-        else
-            admit_reject(m, f, "no_app", "no app of the tenant takes dataset %s and this name", f->dataset);
+    if (admit_check(m, t, d, &(struct offer){f->name, f->app, f->size, true}, &e) < 0) {
+        admit_reject(m, f, e.reason, "%s", e.msg);
         return;
     }
     take(t, f, 1);

@@ -20,6 +20,7 @@
 #include "inspect.h"
 #include "ledger.h"
 #include "names.h"
+#include "spool.h"
 #include "state.h"
 #include "tenants.h"
 
@@ -65,6 +66,41 @@ static void unstage(struct batchmgr *m, struct file *f)
         map_remove(&m->claims->staged, key);
 }
 
+void claim_stage(struct batchmgr *m, struct file *f)
+{
+    AUTO_FREE char *key = staged_key(f->from, f->raw_name);
+    map_put(&m->claims->staged, key, f);
+}
+
+bool claim_is_staged(struct batchmgr *m, const char *from, const char *name)
+{
+    AUTO_FREE char *key = staged_key(from, name);
+    return map_get(&m->claims->staged, key) != NULL;
+}
+
+/* It could not even be moved. What a tenant dropped stays there and is not looked at again; the spool is swept. */
+static void refuse_staged(struct batchmgr *m, struct file *f, const char *reason, const char *detail)
+{
+    if (spool_brought(f))
+        unstage(m, f);
+    refuse(m, f, reason, detail);
+}
+
+/* What is wrong with who has it. NULL: nothing; else the reason, whose text is in *ret_detail. What a tenant's directory holds may
+ * be anybody's: the tenant let him put it there. */
+static const char *whose_is_wrong(struct batchmgr *m, const struct file *f, const struct stat *st, const char **ret_detail)
+{
+    if (st->st_nlink != 1) {
+        *ret_detail = "it has another name somewhere; copy it instead of linking it";
+        return "hard_link";
+    }
+    if (spool_brought(f) && !spool_may_hold(m, st)) {
+        *ret_detail = "it is not the gateway's, which handed it in";
+        return "owner";
+    }
+    return NULL;
+}
+
 /* ---- by copying ---- */
 
 static int open_copy(struct batchmgr *m, struct file *f, int fds[2])
@@ -74,16 +110,20 @@ static int open_copy(struct batchmgr *m, struct file *f, int fds[2])
     AUTO_FREE char *staged = staged_key(f->from, f->raw_name ? f->raw_name : "");
     const char *source = fd_exists(m->home.dirfd, final) ? final : staged;
     AUTO_FD int from = openat(m->home.dirfd, source, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    const char *reason, *detail;
     AUTO_FD int to = from < 0 ? -1 : openat(m->home.dirfd, copy, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     struct stat st;
     if (from < 0 && errno == ENOENT) {
+        unstage(m, f);
         filing_finish(m, f, FILE_vanished, "vanished", "it was removed before it could be claimed", NULL);
     } else if (from < 0 && (errno == EACCES || errno == ELOOP)) {
-        refuse(m, f, errno == ELOOP ? "symlink" : "unreadable", "the platform may not open it");
+        refuse_staged(m, f, errno == ELOOP ? "symlink" : "unreadable", "the platform may not open it");
     } else if (to < 0 || fstat(from, &st) < 0) {
         file_timer(m, f, RETRY_MS, claim_move);
     } else if (!S_ISREG(st.st_mode)) {
-        refuse(m, f, "not_regular", "only regular files can be ingested");
+        refuse_staged(m, f, "not_regular", "only regular files can be ingested");
+    } else if (spool_brought(f) && (reason = whose_is_wrong(m, f, &st, &detail))) {
+        refuse_staged(m, f, reason, detail);
     } else {
         fds[0] = fd_take(&from);
         fds[1] = fd_take(&to);
@@ -186,6 +226,7 @@ void claim_move(struct batchmgr *m, struct file *f)
 static int own(struct batchmgr *m, struct file *f, int fd)
 {
     const struct tenant *t = tenant_get(m, f->tenant);
+    const char *reason, *detail;
     struct stat st;
     if (fstat(fd, &st) < 0)
         return refuse(m, f, "unreadable", strerror(errno)), 1;
@@ -193,8 +234,8 @@ static int own(struct batchmgr *m, struct file *f, int fd)
         return refuse(m, f, "directory", "drop files, not directories"), 1;
     if (!S_ISREG(st.st_mode))
         return refuse(m, f, "not_regular", "only regular files can be ingested"), 1;
-    if (st.st_nlink != 1)
-        return refuse(m, f, "hard_link", "it has another name somewhere; copy it instead of linking it"), 1;
+    if ((reason = whose_is_wrong(m, f, &st, &detail)))
+        return refuse(m, f, reason, detail), 1;
     if (st.st_uid != geteuid() && !privs_is_root())
         return inspect_copy(m, f, &copy_ops), 1;
     if (fchown(fd, geteuid(), t->gid >= 0 ? (gid_t)t->gid : (gid_t)-1) < 0 || fchmod(fd, 0440) < 0)
@@ -301,9 +342,8 @@ static bool is_complete(struct batchmgr *m, const struct tenant *t, const char *
 bool claim_try(struct batchmgr *m, struct tenant *t, const char *dataset, const char *name)
 {
     AUTO_FREE char *from = xasprintf("staging/%s/%s", t->id, dataset);
-    AUTO_FREE char *key = staged_key(from, name);
     struct stat st;
-    if (map_get(&m->claims->staged, key) || !tenant_accepts(t))
+    if (claim_is_staged(m, from, name) || !tenant_accepts(t))
         return true;
     AUTO_FD int dir = openat(m->home.dirfd, from, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (dir < 0 || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
@@ -311,7 +351,7 @@ bool claim_try(struct batchmgr *m, struct tenant *t, const char *dataset, const 
     if (S_ISREG(st.st_mode) && !is_complete(m, t, dataset, name, dir))
         return true;
     struct file *f = claim_new_file(m, t, dataset, from, name);
-    map_put(&m->claims->staged, key, f);
+    claim_stage(m, f);
     t->n_claiming++;
     ledger_put_file(m->ledger, f);
     file_then(m, f, on_row_committed);
@@ -320,10 +360,8 @@ bool claim_try(struct batchmgr *m, struct tenant *t, const char *dataset, const 
 
 void claim_resume(struct batchmgr *m, struct file *f)
 {
-    if (f->place == PLACE_staging && f->raw_name) {
-        AUTO_FREE char *key = staged_key(f->from, f->raw_name);
-        map_put(&m->claims->staged, key, f);
-    }
+    if (f->place == PLACE_staging && f->raw_name)
+        claim_stage(m, f);
     claim_move(m, f);
 }
 

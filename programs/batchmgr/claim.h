@@ -13,6 +13,10 @@ bool claim_try(struct batchmgr *m, struct tenant *t, const char *dataset, const 
 
 /* A file that is not in the ledger yet: the one `raw` names in the directory `from`, relative to the home. */
 struct file *claim_new_file(struct batchmgr *m, struct tenant *t, const char *dataset, const char *from, const char *raw);
+/* The file is being made of the name that it was given: nothing else is made of it until it has left there. */
+void claim_stage(struct batchmgr *m, struct file *f);
+/* A file is being made of this name in the directory `from`. */
+bool claim_is_staged(struct batchmgr *m, const char *from, const char *name);
 /* The way into work/ of a file whose row is committed. Every step is skipped when its effect is there: recovery takes it, too. */
 void claim_move(struct batchmgr *m, struct file *f);
 /* Goes on with a file whose row says `received`. */

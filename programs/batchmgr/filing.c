@@ -27,7 +27,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { RETRY_MS = 1000, MAX_RETRY_MS = 30000 };
+enum { RETRY_MS = 1000, MAX_RETRY_MS = 30000, BUSY_RETRY_S = 1 };
 
 struct filing {
     const struct filing_ops *ops;
@@ -377,15 +377,15 @@ int filing_retry(struct batchmgr *m, const char *file_id, struct err *e)
         return 0;
     }
     if (f)
-        return err_set(e, ERR_REFUSED, "file %s is %s already", file_id, file_state_name(f->state));
+        return err_refuse(e, "state", 0, "file %s is %s already", file_id, file_state_name(f->state));
     int r = ledger_get_file(m->ledger, file_id, &f, e);
     if (r < 0)
         return r;
     if (!is_failure(f->state) || (f->place != PLACE_quarantine && f->place != PLACE_done)) {
-        r = err_set(e, ERR_REFUSED,
-                    "file %s is %s%s; only quarantined and rejected files whose bytes were kept can be "
-                    "retried",
-                    file_id, file_state_name(f->state), f->place == PLACE_gone ? " and its bytes are gone" : "");
+        r = err_refuse(e, "state", 0,
+                       "file %s is %s%s; only quarantined and rejected files whose bytes were kept can be "
+                       "retried",
+                       file_id, file_state_name(f->state), f->place == PLACE_gone ? " and its bytes are gone" : "");
         file_free(f);
         return r;
     }
@@ -401,6 +401,56 @@ int filing_retry(struct batchmgr *m, const char *file_id, struct err *e)
     ledger_put_file(m->ledger, f);
     file_then(m, f, on_retry_row);
     return 0;
+}
+
+/* ---- what nobody wants any more ---- */
+
+int filing_discard(struct batchmgr *m, struct file *f)
+{
+    AUTO_FREE char *path = filing_path(f);
+    int r = f->place == PLACE_gone ? 0 : spawner_discard(m->spawner, m->home.dirfd, path);
+    f->place = PLACE_gone;
+    return r;
+}
+
+static int refuse_delete(const struct file *f, struct err *e)
+{
+    return err_refuse(e, "state", 0, "file %s is %s; only quarantined and rejected files can be deleted", f->file_id,
+                      file_state_name(f->state));
+}
+
+/* The bytes go first, as with retention: killed in between, it is asked for again. */
+int filing_delete(struct batchmgr *m, const char *file_id, void (*fn)(void *arg), void *arg, void (*drop)(void *arg), struct err *e)
+{
+    struct file *f = file_find(m, file_id);
+    if (f)
+        return is_failure(f->state) ? err_refuse(e, "busy", BUSY_RETRY_S, "file %s is still on its way to quarantine/", file_id)
+                                    : refuse_delete(f, e);
+    int r = ledger_get_file(m->ledger, file_id, &f, e);
+    if (r < 0)
+        return r;
+    if (!is_failure(f->state))
+        r = refuse_delete(f, e);
+    else if ((r = filing_discard(m, f)) < 0)
+        err_sys(e, r, "cannot remove file %s", file_id);
+    crash_at(CRASH_delete_files);
+    if (r == 0) {
+        log_info("deleted", f->tenant, NULL, "%s (%s/%s) by command", f->file_id, f->dataset, f->name);
+        ledger_put_file(m->ledger, f);
+        ledger_then(m->ledger, fn, arg, drop);
+    }
+    file_free(f);
+    return r;
+}
+
+int filing_check_tenant(struct batchmgr *m, const char *file_id, const char *tenant, struct err *e)
+{
+    struct file *live = file_find(m, file_id), *filed = NULL;
+    int r = live ? 0 : ledger_get_file(m->ledger, file_id, &filed, e);
+    if (r == 0 && strcmp((live ? live : filed)->tenant, tenant) != 0)
+        r = err_set(e, -ENOENT, "no file %s in the ledger", file_id);
+    file_free(filed);
+    return r;
 }
 
 void filing_start(struct batchmgr *m, const struct filing_ops *ops)

@@ -25,6 +25,16 @@ void filing_resume(struct batchmgr *m, struct file *f);
 /* Brings a filed file back to work/ and queues it (the `retry` command). */
 int filing_retry(struct batchmgr *m, const char *file_id, struct err *e);
 
+/* Removes the bytes of a filed file; its row is the caller's to put. 0 or -errno: some may be left. */
+int filing_discard(struct batchmgr *m, struct file *f);
+/* The same for who no longer wants it (the `delete` op): a quarantined or rejected file, whose row stays. fn is called when that is
+ * durable, also where the bytes were gone already; drop when batchmgr ends before. ERR_REFUSED: it is in another state; `busy`
+ * while it is still being filed; -ENOENT. */
+int filing_delete(struct batchmgr *m, const char *file_id, void (*fn)(void *arg), void *arg, void (*drop)(void *arg),
+                  struct err *e);
+/* 0: the file is the tenant's; -ENOENT: it is another one's, or there is none. */
+int filing_check_tenant(struct batchmgr *m, const char *file_id, const char *tenant, struct err *e);
+
 /* Where the bytes of a filed file lie, relative to the home. The caller frees it. */
 char *filing_path(const struct file *f);
 /* What lies in done/ and quarantine/ of a file whose bytes are in work/: the rest of a way between file systems. */

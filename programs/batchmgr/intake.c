@@ -4,7 +4,9 @@
 #include "candidates.h"
 #include "claim.h"
 #include "disk.h"
+#include "hand_in.h"
 #include "retention.h"
+#include "spool.h"
 #include "staging.h"
 #include "staging_walk.h"
 #include "state.h"
@@ -50,6 +52,8 @@ static void on_rescan(evutil_socket_t fd, short what, void *arg)
     (void)what;
     walk_all(m, false);
     retention_kick(m);
+    spool_sweep(m);
+    hand_in_forget(m);
     timer_set(m->intake->rescan_ev, m->conf->platform.rescan_ms);
 }
 

@@ -18,11 +18,13 @@
 enum { RETRY_S = 1, LAZY_MS = 20 };
 
 struct op {
-    enum { OP_FILE, OP_RUN, OP_THEN, OP_SYNC, OP_PRUNED, OP_EXPIRED } kind;
+    enum { OP_FILE, OP_RUN, OP_THEN, OP_SYNC, OP_PRUNED, OP_EXPIRED, OP_HAND_IN, OP_FORGET } kind;
     union {
         char *dir, *id;
         struct file *file;
         struct run *run;
+        struct ledger_hand_in *hand_in;
+        int64_t wall_ms; /* OP_FORGET: hand_ins before that */
         struct {
             void (*fn)(void *arg), (*drop)(void *arg);
             void *arg;
@@ -58,6 +60,15 @@ static void batch_init(struct batch *b)
     b->last = &b->first;
 }
 
+static void hand_in_free(struct ledger_hand_in *h)
+{
+    free(h->tenant);
+    free(h->key);
+    free(h->dataset);
+    free(h->name);
+    free(h);
+}
+
 static void op_free(struct op *op)
 {
     if (op->kind == OP_FILE)
@@ -68,6 +79,8 @@ static void op_free(struct op *op)
         free(op->dir);
     else if (op->kind == OP_PRUNED || op->kind == OP_EXPIRED)
         free(op->id);
+    else if (op->kind == OP_HAND_IN)
+        hand_in_free(op->hand_in);
     free(op);
 }
 
@@ -82,6 +95,10 @@ static int write_op(struct ledger *l, const struct op *op)
         return ledger_mark_row(l->puts.pruned, op->id);
     case OP_EXPIRED:
         return ledger_mark_row(l->puts.expired, op->id);
+    case OP_HAND_IN:
+        return ledger_put_hand_in_row(&l->puts, op->hand_in);
+    case OP_FORGET:
+        return ledger_forget_hand_in_rows(&l->puts, op->wall_ms);
     case OP_THEN:
     case OP_SYNC:
         break;
@@ -283,6 +300,23 @@ void ledger_note_pruned(struct ledger *l, const char *run_id)
 void ledger_note_expired(struct ledger *l, const char *file_id)
 {
     add(l, OP_EXPIRED, false)->id = xstrdup(file_id);
+}
+
+void ledger_put_hand_in(struct ledger *l, const struct ledger_hand_in *h)
+{
+    struct ledger_hand_in *copy = xmalloc(sizeof *copy);
+    *copy = *h;
+    copy->tenant = xstrdup(h->tenant);
+    copy->key = xstrdup(h->key);
+    copy->dataset = xstrdup(h->dataset);
+    copy->name = xstrdup(h->name);
+    add(l, OP_HAND_IN, true)->hand_in = copy;
+}
+
+void ledger_forget_hand_ins(struct ledger *l, int64_t wall_ms)
+{
+    if (ledger_has_hand_in_before(l, wall_ms)) /* else a commit for nothing */
+        add(l, OP_FORGET, false)->wall_ms = wall_ms;
 }
 
 bool ledger_stalled(struct ledger *l, char *ret_why, size_t size)

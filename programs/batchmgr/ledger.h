@@ -32,6 +32,21 @@ void ledger_note_run(struct ledger *l, const struct run *r); /* as ledger_note_f
 /* Lasting marks: the run's directory, or the file's documents, were deleted by age. */
 void ledger_note_pruned(struct ledger *l, const char *run_id);
 void ledger_note_expired(struct ledger *l, const char *file_id);
+/* A file that was handed in (hand_in.h), by a key of its tenant's. */
+struct ledger_hand_in {
+    char *tenant, *key;
+    char file_id[ID_SIZE];
+    char *dataset, *name;
+    int64_t size, wall_ms; /* wall_ms: when */
+};
+
+/* Replaces an older one of the same key. In one transaction with what else is put in this turn of the loop; copied. */
+void ledger_put_hand_in(struct ledger *l, const struct ledger_hand_in *h);
+/* The file that was handed in by the key of `like` since wall_ms; ret_same: dataset, name and size are the same. */
+bool ledger_find_hand_in(struct ledger *l, const struct ledger_hand_in *like, int64_t wall_ms, char ret_file_id[ID_SIZE],
+                         bool *ret_same);
+/* Removes those of before wall_ms. */
+void ledger_forget_hand_ins(struct ledger *l, int64_t wall_ms);
 /* Calls fn on the loop when all that was put before is durable. If the ledger is closed before that, drop is called instead
  * (NULL: nothing is). */
 void ledger_then(struct ledger *l, void (*fn)(void *arg), void *arg, void (*drop)(void *arg));
@@ -75,7 +90,7 @@ char **ledger_runs_before(struct ledger *l, const char *tenant, int64_t wall_ms,
  * younger file shares. */
 char **ledger_stored_before(struct ledger *l, const char *tenant, const char *dataset, int64_t wall_ms, int limit,
                             char ***ret_prefixes);
-/* File ids of the tenant that `retry` may take up: quarantined and rejected ones. */
-char **ledger_retryable(struct ledger *l, const char *tenant);
+/* The first `limit` (-1: all) file ids of the tenant that `retry` may take up: quarantined and rejected ones. */
+char **ledger_retryable(struct ledger *l, const char *tenant, int limit);
 
 #endif

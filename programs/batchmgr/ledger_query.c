@@ -113,8 +113,9 @@ char **ledger_purging(struct ledger *l)
     return ids(query(l, "SELECT id FROM tenants WHERE purging=1", NULL));
 }
 
-#define SOME_FILES "SELECT file_id FROM files WHERE tenant=?1 LIMIT 500"
-#define SOME_RUNS  "SELECT run_id FROM runs WHERE tenant=?1 LIMIT 500"
+#define SOME_FILES    "SELECT file_id FROM files WHERE tenant=?1 LIMIT 500"
+#define SOME_HAND_INS "SELECT key FROM hand_ins WHERE tenant=?1 LIMIT 500"
+#define SOME_RUNS     "SELECT run_id FROM runs WHERE tenant=?1 LIMIT 500"
 /* What stats (programs/cli/stats.c) says of them. */
 static const char bill_files_sql[] =
     "WITH some AS (SELECT received_at/86400000 AS day, * FROM files WHERE file_id IN(" SOME_FILES ")),"
@@ -148,6 +149,7 @@ static int purge_some(sqlite3 *db, const char *tenant, int (*fn)(void *arg, cons
         "DELETE FROM quality WHERE file_id IN(" SOME_FILES ")",
         "DELETE FROM files WHERE file_id IN(" SOME_FILES ")",
         "DELETE FROM runs WHERE run_id IN(" SOME_RUNS ")",
+        "DELETE FROM hand_ins WHERE tenant=?1 AND key IN(" SOME_HAND_INS ")",
     };
     sqlite3_stmt *s = NULL;
     int n = 0, gone = 0, r = sqlite3_prepare_v2(db, SOME_RUNS, -1, &s, NULL);
@@ -247,11 +249,42 @@ char **ledger_stored_before(struct ledger *l, const char *tenant, const char *da
     return v[0];
 }
 
-char **ledger_retryable(struct ledger *l, const char *tenant)
+char **ledger_retryable(struct ledger *l, const char *tenant, int limit)
 {
     /* the first condition is the index' */
-    return ids(query(l,
-                     "SELECT file_id FROM files WHERE state IN('rejected','duplicate','vanished','quarantined') AND tenant=?1 AND "
-                     "state IN('quarantined','rejected') AND place IN('done','quarantine','work') ORDER BY file_id",
-                     tenant));
+    sqlite3_stmt *s =
+        query(l,
+              "SELECT file_id FROM files WHERE state IN('rejected','duplicate','vanished','quarantined') AND tenant=?1 AND "
+              "state IN('quarantined','rejected') AND place IN('done','quarantine','work') ORDER BY file_id LIMIT ?2",
+              tenant);
+    sqlite3_bind_int(s, 2, limit);
+    return ids(s);
+}
+
+bool ledger_find_hand_in(struct ledger *l, const struct ledger_hand_in *like, int64_t wall_ms, char ret_file_id[ID_SIZE],
+                         bool *ret_same)
+{
+    sqlite3_stmt *s = query(
+        l, "SELECT file_id, dataset=?3 AND name=?4 AND size=?5 FROM hand_ins WHERE tenant=?1 AND key=?2 AND at>=?6", like->tenant);
+    ledger_bind_text(s, 2, like->key);
+    ledger_bind_text(s, 3, like->dataset);
+    ledger_bind_text(s, 4, like->name);
+    sqlite3_bind_int64(s, 5, like->size);
+    sqlite3_bind_int64(s, 6, wall_ms);
+    bool found = sqlite3_step(s) == SQLITE_ROW;
+    if (found) {
+        ledger_column_id(s, 0, ret_file_id, ID_SIZE);
+        *ret_same = sqlite3_column_int(s, 1) != 0;
+    }
+    sqlite3_finalize(s);
+    return found;
+}
+
+bool ledger_has_hand_in_before(struct ledger *l, int64_t wall_ms)
+{
+    sqlite3_stmt *s = query(l, "SELECT 1 FROM hand_ins WHERE at<?1 LIMIT 1", NULL);
+    sqlite3_bind_int64(s, 1, wall_ms);
+    bool found = sqlite3_step(s) == SQLITE_ROW;
+    sqlite3_finalize(s);
+    return found;
 }

@@ -50,7 +50,10 @@ int ledger_puts_init(struct ledger_puts *p, sqlite3 *db, struct err *e)
         sqlite3_prepare_v2(db, put_quality_sql, -1, &p->quality, NULL) != SQLITE_OK ||
         sqlite3_prepare_v2(db, put_run_sql, -1, &p->run, NULL) != SQLITE_OK ||
         sqlite3_prepare_v2(db, "UPDATE runs SET pruned=1 WHERE run_id=?1", -1, &p->pruned, NULL) != SQLITE_OK ||
-        sqlite3_prepare_v2(db, "UPDATE files SET expired=1 WHERE file_id=?1", -1, &p->expired, NULL) != SQLITE_OK)
+        sqlite3_prepare_v2(db, "UPDATE files SET expired=1 WHERE file_id=?1", -1, &p->expired, NULL) != SQLITE_OK ||
+        sqlite3_prepare_v2(db, "INSERT OR REPLACE INTO hand_ins VALUES(?1,?2,?3,?4,?5,?6,?7)", -1, &p->hand_in, NULL) !=
+            SQLITE_OK ||
+        sqlite3_prepare_v2(db, "DELETE FROM hand_ins WHERE at<?1", -1, &p->forget, NULL) != SQLITE_OK)
         return err_set(e, -EIO, "%s", db_why(db));
     return 0;
 }
@@ -62,6 +65,8 @@ void ledger_puts_fini(struct ledger_puts *p)
     sqlite3_finalize(p->run);
     sqlite3_finalize(p->pruned);
     sqlite3_finalize(p->expired);
+    sqlite3_finalize(p->hand_in);
+    sqlite3_finalize(p->forget);
 }
 
 int ledger_put_file_row(const struct ledger_puts *p, const struct file *f)
@@ -151,12 +156,33 @@ int ledger_put_run_row(const struct ledger_puts *p, const struct run *r)
     return n == SQLITE_DONE ? SQLITE_OK : n;
 }
 
-int ledger_mark_row(sqlite3_stmt *s, const char *id)
+static int step_once(sqlite3_stmt *s)
 {
-    ledger_bind_text(s, 1, id);
     int r = sqlite3_step(s);
     sqlite3_reset(s);
     return r == SQLITE_DONE ? SQLITE_OK : r;
+}
+
+int ledger_mark_row(sqlite3_stmt *s, const char *id)
+{
+    ledger_bind_text(s, 1, id);
+    return step_once(s);
+}
+
+int ledger_put_hand_in_row(const struct ledger_puts *p, const struct ledger_hand_in *h)
+{
+    const char *texts[] = {h->tenant, h->key, h->file_id, h->dataset, h->name};
+    for (int i = 0; i < 5; i++)
+        ledger_bind_text(p->hand_in, i + 1, texts[i]);
+    sqlite3_bind_int64(p->hand_in, 6, h->size);
+    sqlite3_bind_int64(p->hand_in, 7, h->wall_ms);
+    return step_once(p->hand_in);
+}
+
+int ledger_forget_hand_in_rows(const struct ledger_puts *p, int64_t wall_ms)
+{
+    sqlite3_bind_int64(p->forget, 1, wall_ms);
+    return step_once(p->forget);
 }
 
 char *ledger_column(sqlite3_stmt *s, int i)

@@ -7,12 +7,12 @@
 
 #include <errno.h>
 
-enum { SCHEMA_VERSION = 5 };
+enum { SCHEMA_VERSION = 6 };
 
 static const char schema[] =
     "BEGIN IMMEDIATE;"
     "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT);"
-    "INSERT OR IGNORE INTO meta VALUES('schema_version','5');" CONTINUITY_TABLE
+    "INSERT OR IGNORE INTO meta VALUES('schema_version','6');" CONTINUITY_TABLE
     "CREATE TABLE IF NOT EXISTS tenants(id TEXT PRIMARY KEY, uid INTEGER UNIQUE, suspended INTEGER NOT NULL DEFAULT 0,"
     " purging INTEGER NOT NULL DEFAULT 0);"
     "CREATE TABLE IF NOT EXISTS files(file_id TEXT PRIMARY KEY, tenant TEXT, dataset TEXT, name TEXT, raw_name BLOB,"
@@ -41,6 +41,9 @@ static const char schema[] =
     " rows_added INTEGER NOT NULL DEFAULT -1) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS bills(tenant TEXT, day INTEGER, name TEXT, value REAL NOT NULL, PRIMARY KEY(tenant, day, name))"
     " WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS hand_ins(tenant TEXT, key TEXT, file_id TEXT NOT NULL, dataset TEXT NOT NULL, name TEXT NOT NULL,"
+    " size INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY(tenant, key)) WITHOUT ROWID;"
+    "CREATE INDEX IF NOT EXISTS hand_ins_at ON hand_ins(at);"
     "CREATE INDEX IF NOT EXISTS runs_live ON runs(run_id) WHERE state<>'ended';"
     "CREATE INDEX IF NOT EXISTS runs_kept ON runs(tenant, ended_at) WHERE state='ended' AND pruned=0;"
     "CREATE INDEX IF NOT EXISTS runs_tenant ON runs(tenant, started_at);"
@@ -80,6 +83,9 @@ static const char from_4_to_5[] = "BEGIN IMMEDIATE;"
                                   "UPDATE meta SET value='5' WHERE key='schema_version';"
                                   "COMMIT;";
 
+/* Its table, hand_ins, is made with those that are not there. */
+static const char from_5_to_6[] = "UPDATE meta SET value='6' WHERE key='schema_version';";
+
 int ledger_make_tables(sqlite3 *db, struct err *e)
 {
     int64_t version = ledger_get_i64(db, "SELECT value FROM meta WHERE key='schema_version'", NULL, 0);
@@ -93,6 +99,7 @@ int ledger_make_tables(sqlite3 *db, struct err *e)
         ((version == 1 || version == 2) && sqlite3_exec(db, from_2_to_3, NULL, NULL, NULL) != SQLITE_OK) ||
         (version >= 1 && version <= 3 && sqlite3_exec(db, from_3_to_4, NULL, NULL, NULL) != SQLITE_OK) ||
         (version >= 1 && version <= 4 && sqlite3_exec(db, from_4_to_5, NULL, NULL, NULL) != SQLITE_OK) ||
+        (version >= 1 && version <= 5 && sqlite3_exec(db, from_5_to_6, NULL, NULL, NULL) != SQLITE_OK) ||
         sqlite3_exec(db, schema, NULL, NULL, NULL) != SQLITE_OK)
         return err_set(e, -EIO, "%s", db_why(db));
     return 0;

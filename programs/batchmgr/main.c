@@ -1,6 +1,7 @@
 /* batchmgr: from a dropped file to a true verdict. The way of a file, a module for each step:
  *
  *   staging, candidates, walk, uploads     names are seen
+ *   spool, hand_in                         files that the gateway has
  *   claim                                  the file is the platform's, and nobody can change it any more
  *   inspect                                what it holds
  *   admit                                  constraints, its app, duplicates
@@ -22,6 +23,7 @@
 #include "fair_queue.h"
 #include "files.h"
 #include "filing.h"
+#include "hand_in.h"
 #include "inspect.h"
 #include "intake.h"
 #include "ledger.h"
@@ -34,6 +36,7 @@
 #include "run_end.h"
 #include "run_plan.h"
 #include "runs.h"
+#include "spool.h"
 #include "state.h"
 #include "turn.h"
 #include "uploads.h"
@@ -128,6 +131,7 @@ static int start_modules(struct batchmgr *m, struct err *e)
     runs_start(m);
     run_plan_start(m);
     uploads_start(m);
+    hand_in_start(m);
     deletions_start(m);
     purge_start(m);
     retention_start(m);
@@ -149,6 +153,7 @@ static int start(struct batchmgr *m, struct err *e)
     r = reload_apply(m, c, e);
     if (r < 0)
         return r;
+    spool_start(m);
     intake_begin(m);
     inspect_start(m, admit_inspected);
     dispatch_start(m);
@@ -174,6 +179,8 @@ static void stop(struct batchmgr *m)
     databases_free(m->databases);
     ledger_close(m->ledger); /* the files that callbacks are about are there still */
     uploads_stop(m);
+    hand_in_stop(m);
+    spool_stop(m);
     duplicates_stop(m);
     run_plan_stop(m);
     parking_free(m->parking);

@@ -7,8 +7,6 @@
 #include "state.h"
 #include "tenants.h"
 
-#include "manager/spawner.h"
-
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -38,9 +36,14 @@ static void free_ids(char **ids)
     free(ids);
 }
 
+int64_t retention_now_ms(struct batchmgr *m)
+{
+    return retention_clock_now(&m->retention->age);
+}
+
 static int64_t before(struct batchmgr *m, int64_t days)
 {
-    return retention_clock_now(&m->retention->age) - days * DAY_MS;
+    return retention_now_ms(m) - days * DAY_MS;
 }
 
 /* ---- files and logs ---- */
@@ -52,9 +55,7 @@ static size_t prune_listed(struct batchmgr *m, char **ids)
         struct file *f = NULL;
         if (file_find(m, *id) || ledger_get_file(m->ledger, *id, &f, NULL) < 0)
             continue; /* it was brought back meanwhile */
-        AUTO_FREE char *path = filing_path(f);
-        spawner_discard(m->spawner, m->home.dirfd, path);
-        f->place = PLACE_gone;
+        filing_discard(m, f);
         ledger_note_file(m->ledger, f);
         file_free(f);
     }

@@ -12,6 +12,8 @@ struct batchmgr;
 void retention_start(struct batchmgr *m);
 /* Looks whether something is due; also called with every rescan of staging. */
 void retention_kick(struct batchmgr *m);
+/* The clock that it goes by: the calendar, but for leaps ahead (host/retention_clock.h). */
+int64_t retention_now_ms(struct batchmgr *m);
 /* How far the calendar clock is ahead of the time that passed, and is not believed; `mysimbdp clock trust` says that it is right.
  */
 int64_t retention_ahead_s(struct batchmgr *m);

@@ -40,6 +40,8 @@ struct batchmgr {
     struct walks *walks;
     struct claims *claims;
     struct uploads *uploads;
+    struct spool *spool;
+    struct hand_ins *hand_ins;
     struct filing *filing;
     struct inspection *inspection;
     struct contents *contents; /* duplicates.c */

@@ -1,4 +1,5 @@
 #include "uploads.h"
+#include "admit.h"
 #include "claim.h"
 #include "files.h"
 #include "filing.h"
@@ -13,6 +14,8 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <string.h>
+
+enum { DRAINING_RETRY_S = 10, DISK_RETRY_S = 30, LEDGER_RETRY_S = 5, SLOWED_RETRY_S = 1 };
 
 struct uploads {
     struct map open; /* file id -> struct upload */
@@ -33,42 +36,79 @@ void uploads_clean(struct batchmgr *m)
         closedir(d);
 }
 
-int uploads_begin(struct batchmgr *m, const char *tenant, const char *dataset, const char *name, int64_t size, const char *app,
-                  bool force, char ret_id[ID_SIZE], char **ret_path, struct err *e)
+/* What stands against taking any file now. 0: nothing does. */
+static int check_intake(struct batchmgr *m, struct err *e)
 {
-    struct tenant *t = map_get(&m->tenants, tenant);
-    const struct conf_tenant *c = t ? tenant_conf(m, t) : NULL;
     char why[256];
-    if (!c)
-        return err_set(e, ERR_REFUSED, "no tenant \"%s\"; `mysimbdp tenant list` shows them", tenant);
-    if (t->suspended)
-        return err_set(e, ERR_REFUSED, "tenant %s is suspended", tenant);
-    const struct conf_dataset *d = conf_dataset(c, dataset);
-    if (!d)
-        return err_set(e, ERR_REFUSED, "tenant %s has no dataset \"%s\"; see %s", tenant, dataset, c->file);
-    if (app && !conf_app(c, app))
-        return err_set(e, ERR_REFUSED, "tenant %s has no app \"%s\"; see %s", tenant, app, c->file);
-    if (!*name || strchr(name, '/') || !strcmp(name, ".") || !strcmp(name, "..") || strlen(name) > 255)
-        return err_set(e, ERR_REFUSED, "\"%s\" is no file name", name);
     if (m->draining)
-        return err_set(e, ERR_REFUSED, "the platform is going down");
+        return err_refuse(e, "draining", DRAINING_RETRY_S, "the platform is going down");
     if (m->disk_low)
-        return err_set(e, ERR_REFUSED, "intake is paused: less than min_free_bytes or min_free_inodes is free");
+        return err_refuse(e, "disk_low", DISK_RETRY_S, "intake is paused: less than min_free_bytes or min_free_inodes is free");
     if (ledger_stalled(m->ledger, why, sizeof why))
-        return err_set(e, ERR_REFUSED, "intake is paused: the ledger cannot be written (%s)", why);
-    struct conf_limits l = conf_effective_limits(c, d);
-    struct file *f = claim_new_file(m, t, dataset, "staging/.incoming", name);
-    f->app = xstrdup(app);
-    f->force = force;
+        return err_refuse(e, "ledger", LEDGER_RETRY_S, "intake is paused: the ledger cannot be written (%s)", why);
+    return 0;
+}
+
+/* The tenant and the dataset that are meant, unless something stands against this file that is not worth a row. */
+static int check_request(struct batchmgr *m, const struct upload_request *rq, struct tenant **ret_tenant,
+                         const struct conf_dataset **ret_dataset, struct err *e)
+{
+    struct tenant *t = map_get(&m->tenants, rq->tenant);
+    const struct conf_tenant *c = t && !t->purging ? tenant_conf(m, t) : NULL;
+    const struct conf_dataset *d = c ? conf_dataset(c, rq->dataset) : NULL;
+    if (!c)
+        return err_refuse(e, "not_found", 0, "no tenant \"%s\"; `mysimbdp tenant list` shows them", rq->tenant);
+    if (t->suspended)
+        return err_refuse(e, "suspended", 0, "tenant %s is suspended", rq->tenant);
+    if (!d)
+        return err_refuse(e, "no_dataset", 0, "tenant %s has no dataset \"%s\"; see %s", rq->tenant, rq->dataset, c->file);
+    if (rq->app && !conf_app(c, rq->app))
+        return err_refuse(e, "no_app", 0, "tenant %s has no app \"%s\"; see %s", rq->tenant, rq->app, c->file);
+    if (!*rq->name || strchr(rq->name, '/') || !strcmp(rq->name, ".") || !strcmp(rq->name, "..") || strlen(rq->name) > 255)
+        return err_refuse(e, "name", 0, "\"%s\" is no file name", rq->name);
+    *ret_tenant = t;
+    *ret_dataset = d;
+    return check_intake(m, e);
+}
+
+int uploads_check(struct batchmgr *m, const struct upload_request *rq, int64_t *ret_max_bytes, struct err *e)
+{
+    struct tenant *t = NULL;
+    const struct conf_dataset *d = NULL;
+    int r = check_request(m, rq, &t, &d, e);
+    if (r < 0)
+        return r;
+    for (const char *p = rq->name; *p; p++)
+        if ((unsigned char)*p < ' ' || *p == 0x7f)
+            return err_refuse(e, "name", 0, "a file name has no control characters");
+    if (tenant_is_slowed(t))
+        return err_refuse(e, "slowed", SLOWED_RETRY_S, "too many files of tenant %s were refused lately", rq->tenant);
+    r = admit_check(m, t, d, &(struct offer){rq->name, rq->app, rq->size, false}, e);
+    if (r == 0)
+        *ret_max_bytes = admit_max_bytes(m, t, d);
+    return r;
+}
+
+int uploads_begin(struct batchmgr *m, const struct upload_request *rq, char ret_id[ID_SIZE], char **ret_path, struct err *e)
+{
+    struct tenant *t = NULL;
+    const struct conf_dataset *d = NULL;
+    int r = check_request(m, rq, &t, &d, e);
+    if (r < 0)
+        return r;
+    struct conf_limits l = conf_effective_limits(tenant_conf(m, t), d);
+    struct file *f = claim_new_file(m, t, d->name, "staging/.incoming", rq->name);
+    f->app = xstrdup(rq->app);
+    f->force = rq->force;
     memcpy(ret_id, f->file_id, ID_SIZE);
-    if (l.max_file_bytes >= 0 && size > l.max_file_bytes) {
+    if (l.max_file_bytes >= 0 && rq->size > l.max_file_bytes) {
         /* Refused before the transfer; the ledger gets a row like any other refusal. */
         char detail[200];
-        f->size = size;
-        snprintf(detail, sizeof detail, "%lld bytes; %lld are allowed", (long long)size, (long long)l.max_file_bytes);
+        f->size = rq->size;
+        snprintf(detail, sizeof detail, "%lld bytes; %lld are allowed", (long long)rq->size, (long long)l.max_file_bytes);
         xstr_set(&f->raw_name, NULL);
         filing_finish(m, f, FILE_rejected, "max_file_bytes", detail, NULL);
-        return err_set(e, ERR_REFUSED, "rejected: max_file_bytes: %s (file %s)", detail, ret_id);
+        return err_refuse(e, "max_file_bytes", 0, "rejected: max_file_bytes: %s (file %s)", detail, ret_id);
     }
     struct upload *u = xmalloc(sizeof *u);
     AUTO_FREE char *rel = xasprintf("staging/.incoming/%s", f->file_id);
@@ -116,7 +156,7 @@ int uploads_commit(struct batchmgr *m, const char *id, const struct uploads_ops 
 {
     struct file *f = take_upload(m, id);
     if (!f)
-        return err_set(e, ERR_REFUSED, "no upload %s is open (was batchmgr restarted?); upload the file again", id);
+        return err_refuse(e, "not_found", 0, "no upload %s is open (was batchmgr restarted?); upload the file again", id);
     struct committed *c = xmalloc(sizeof *c);
     *c = (struct committed){m, f, ops, arg};
     ledger_put_file(m->ledger, f);

@@ -13,9 +13,21 @@ struct batchmgr;
 void uploads_start(struct batchmgr *m);
 void uploads_stop(struct batchmgr *m);
 
-/* An upload in two steps; `path` (caller frees) is where the client writes. */
-int uploads_begin(struct batchmgr *m, const char *tenant, const char *dataset, const char *name, int64_t size, const char *app,
-                  bool force, char ret_id[ID_SIZE], char **ret_path, struct err *e);
+struct upload_request {
+    const char *tenant, *dataset, *name;
+    const char *app; /* NULL: whichever takes it */
+    int64_t size;    /* -1: not known */
+    bool force;
+};
+
+/* Whether such a file would be taken now, as far as that can be told without it; nothing is kept of it. 0, and how many bytes it
+ * may have (-1: any number); or ERR_REFUSED with a reason: not_found (the tenant), suspended, no_dataset, no_app, name, draining,
+ * disk_low, ledger, slowed, or one that the ledger would have (admit_check). */
+int uploads_check(struct batchmgr *m, const struct upload_request *rq, int64_t *ret_max_bytes, struct err *e);
+
+/* An upload in two steps; `path` (caller frees) is where the client writes. ERR_REFUSED as uploads_check, but for what the ledger
+ * is to have a row of. */
+int uploads_begin(struct batchmgr *m, const struct upload_request *rq, char ret_id[ID_SIZE], char **ret_path, struct err *e);
 /* One of the two is called, once, when uploads_commit gave 0. */
 struct uploads_ops {
     void (*done)(void *arg, const char *file_id); /* its row is durable */

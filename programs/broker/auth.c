@@ -42,11 +42,18 @@ static struct broker_tenant *by_uid(struct broker *b, int64_t uid)
     return NULL;
 }
 
+static bool is_gateway(const struct broker *b, int64_t uid)
+{
+    return uid >= 0 && uid == b->gateway_uid;
+}
+
 int auth_may_connect(void *broker, int64_t uid)
 {
     struct broker *b = broker;
     if (znet_is_platform(uid))
         return ZNET_OF_PLATFORM;
+    if (is_gateway(b, uid))
+        return ZNET_OF_TENANT;
     if (!by_uid(b, uid) && znet_may_look(&b->looks)) /* a tenant may have got it meanwhile */
         auth_read_tenants(b);
     return by_uid(b, uid) ? ZNET_OF_TENANT : 0;
@@ -60,8 +67,15 @@ const char *auth_user_of_key(void *broker, const unsigned char key[CURVE_KEY], i
 void auth_identify(struct broker *b, struct session *s)
 {
     int64_t uid = zmtp_uid(s->conn);
-    s->is_operator = znet_is_platform(uid);
-    s->tenant = s->is_operator ? NULL : uid < 0 ? map_get(&b->tenants, zmtp_user(s->conn)) : by_uid(b, uid);
+    s->tenant = NULL;
+    if (znet_is_platform(uid))
+        s->peer = PEER_OPERATOR;
+    else if (is_gateway(b, uid))
+        s->peer = PEER_GATEWAY;
+    else if ((s->tenant = uid < 0 ? map_get(&b->tenants, zmtp_user(s->conn)) : by_uid(b, uid)))
+        s->peer = PEER_TENANT;
+    else
+        s->peer = PEER_NOBODY;
 }
 
 void auth_forget_tenants(struct broker *b)

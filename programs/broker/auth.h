@@ -1,4 +1,5 @@
-/* Who a peer is: by its uid on ipc, by its CURVE key on tcp. Nothing that it writes in its messages counts. */
+/* Who a peer is: by its uid on ipc, by its CURVE key on tcp. Nothing that it writes in its messages counts, but for the operator
+ * and the gateway, who say for which tenant they act. */
 #ifndef SIMBDP_BROKER_AUTH_H
 #define SIMBDP_BROKER_AUTH_H
 
@@ -12,7 +13,7 @@ void auth_forget_tenants(struct broker *b);                          /* the brok
 /* For zmtp_ops: how many connections a uid may have (0 for strangers); and who has a CURVE key. */
 int auth_may_connect(void *broker, int64_t uid);
 const char *auth_user_of_key(void *broker, const unsigned char key[CURVE_KEY], int *ret_max);
-/* Sets the session's tenant, where it is known by now. */
+/* Sets who the session's peer is, as far as that is known by now. */
 void auth_identify(struct broker *b, struct session *s);
 
 #endif

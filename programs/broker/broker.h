@@ -94,17 +94,20 @@ struct broker_consumer {
     unsigned char epoch[EPOCH_BYTES]; /* it was told, of what is delivered next */
 };
 
+/* Who is at the other end: auth.h. */
+enum peer_kind { PEER_NOBODY, PEER_TENANT, PEER_GATEWAY /* publishes for tenants, and no more */, PEER_OPERATOR };
+
 /* A peer: a connection. */
 struct session {
     struct broker *b;
     char *key; /* of broker.sessions: its number */
     struct zmtp_conn *conn;
-    struct broker_tenant *tenant; /* NULL: operator, or not known */
-    bool is_operator;
-    bool deaf;          /* its answers pile up unread */
-    bool held;          /* it gets no messages: streammgr is about to stop its instance */
-    uint64_t number;    /* names it on the control socket */
-    uint64_t n_unheard; /* requests since it is deaf */
+    enum peer_kind peer;
+    struct broker_tenant *tenant; /* of PEER_TENANT; else NULL */
+    bool deaf;                    /* its answers pile up unread */
+    bool held;                    /* it gets no messages: streammgr is about to stop its instance */
+    uint64_t number;              /* names it on the control socket */
+    uint64_t n_unheard;           /* requests since it is deaf */
     struct broker_consumer **consumers;
     size_t n_consumers;
 };
@@ -116,6 +119,7 @@ struct broker {
     struct event_base *base;
     struct daemon *daemon;
     struct event *turn_ev, *tick_ev, *sync_ev;
+    int64_t gateway_uid; /* -1: it has none of its own, and is the operator */
     struct znet net;
     struct streams *streams;
     struct map tenants;      /* struct broker_tenant, by id; never removed */

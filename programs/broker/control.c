@@ -1,18 +1,24 @@
 /* The broker's control socket. Requests (lib/loop/ctl.h) and what is answered beside "ok":
  *
- * - status
+ * - status {}: {pid,started_at,ipc,tcp,server_key,clock_ahead_s,peers,requests,refused,publishing}
  * - queues {tenant_id?}: {queues:[...]}
  * - consumers {hold?:[session,...]}: {consumers:[{tenant_id,stream,app,session,pid,leased,ran_out}],
  * waiting:[{tenant_id,stream,app}]}: who holds how much, and what has no consumer. With `hold` exactly these sessions get no
  * messages from now on, until this connection says otherwise, or ends.
- * - dead {tenant_id,stream?,app?,after?,limit?}: {dead:[...]}, with the message's text where it is text, else base64
+ * - dead {tenant_id,stream?,app?,after?,limit?}: {dead:[...]}, with the message's text where it is text, else base64; by rising
+ *   sequence, so `after` is the last one's `seq` where one stream and app are asked for
  * - dead_replay, dead_drop {tenant_id,stream,app?,seq?}: {n}: one, or all
  * - reload, tenants: reads the configuration, or who is suspended
  * - resume {tenant_id}: its streams that were cut off are open again
  * - account: what was counted is in the journals when it is answered
  * - forget {tenant_id}: its streams are no more (tenant remove --purge)
  * - watch: then a line {"activate":{tenant_id,stream,app}} whenever a subscription has messages and no consumer, and one for each
- *   that is so already */
+ *   that is so already
+ *
+ * Guests: the monitor has `queues`; streammgr `status`, `watch` and `consumers`. The gateway (broker.gateway.sock) has `status`,
+ * `queues`, `dead`, `dead_replay` and `dead_drop`; it names the tenant in the last three, gets at most GATEWAY_DEAD dead letters at
+ * once (the answer has "more":true where there are others), and a tenant that is not configured is not found. Codes of refusals
+ * beside ctl.h's: not_found (no such tenant, stream, app or dead letter), usage (malformed, or what is to be named is not). */
 #include "control.h"
 #include "auth.h"
 #include "config.h"
@@ -30,10 +36,13 @@
 #include <string.h>
 #include <unistd.h>
 
+/* What the gateway gets at once: it asks for tenants, and none of them is to hold the others up. */
+enum { GATEWAY_DEAD = 100, GATEWAY_SETTLED = 10000 };
+
 struct settling {
     uint64_t seq; /* 0: all */
-    bool replay;
-    int64_t n;
+    bool replay, more;
+    int64_t n, most;
 };
 
 static void settle_dead(struct broker_sub *bs, void *arg)
@@ -41,8 +50,11 @@ static void settle_dead(struct broker_sub *bs, void *arg)
     struct settling *k = arg;
     struct dead_letter d;
     uint64_t from = k->seq ? k->seq : 1;
-    while (sub_next_dead(bs->sub, from, &d) && (!k->seq || d.seq == k->seq)) {
+    while (!k->more && sub_next_dead(bs->sub, from, &d) && (!k->seq || d.seq == k->seq)) {
         from = d.seq + 1;
+        k->more = k->n >= k->most;
+        if (k->more)
+            break;
         k->n += (k->replay ? sub_replay(bs->sub, d.seq) : sub_drop_dead(bs->sub, d.seq)) == 0;
     }
     deliver_want(bs);
@@ -52,20 +64,24 @@ static int settle(struct broker *b, struct ctl_conn *c, const bson_t *rq, bool r
 {
     const char *tenant = json_get_str(rq, "tenant_id", NULL), *stream = json_get_str(rq, "stream", NULL),
                *app = json_get_str(rq, "app", NULL);
-    struct settling k = {(uint64_t)json_get_i64(rq, "seq", 0), replay, 0};
+    struct settling k = {.seq = (uint64_t)json_get_i64(rq, "seq", 0),
+                         .replay = replay,
+                         .most = ctl_is_guest(c, "gateway") ? GATEWAY_SETTLED : INT64_MAX};
     AUTO_BUF struct buf out = {0};
     if (!tenant || !stream)
         return err_set(e, ERR_USAGE, "the request names no tenant or no stream");
     if (!listing_each_sub(b, tenant, stream, app, settle_dead, &k))
-        return err_set(e, ERR_REFUSED, "tenant %s has no stream \"%s\"%s%s%s; `mysimbdp queue list` shows them", tenant, stream,
-                       app ? " with an app \"" : "", app ? app : "", app ? "\"" : "");
+        return err_refuse(e, "not_found", 0, "tenant %s has no stream \"%s\"%s%s%s; `mysimbdp queue list` shows them", tenant,
+                          stream, app ? " with an app \"" : "", app ? app : "", app ? "\"" : "");
     if (k.seq && !k.n)
-        return err_set(e, ERR_REFUSED, "no dead letter %llu there; `mysimbdp dead list` shows them", (unsigned long long)k.seq);
+        return err_refuse(e, "not_found", 0, "no dead letter %llu there; `mysimbdp dead list` shows them",
+                          (unsigned long long)k.seq);
     streams_commit(b->streams, true); /* before it is answered */
     broker_turn_soon(b);
     json_begin(&out, NULL, '{');
     json_bool(&out, "ok", true);
     json_i64(&out, "n", k.n);
+    json_bool(&out, "more", k.more);
     json_end(&out, '}');
     ctl_send(c, &out);
     return 1;
@@ -172,8 +188,15 @@ static void consumers(struct broker *b, struct ctl_conn *c, const bson_t *rq)
     ctl_send(c, &out);
 }
 
+static int64_t limit_of(const struct ctl_conn *c, const bson_t *rq)
+{
+    int64_t most = ctl_is_guest(c, "gateway") ? GATEWAY_DEAD : LISTING_MAX_DEAD, limit = json_get_i64(rq, "limit", most);
+    return limit < most ? limit : most;
+}
+
 static void list(struct broker *b, struct ctl_conn *c, const char *what, const bson_t *rq)
 {
+    bool more = false;
     const char *tenant = json_get_str(rq, "tenant_id", NULL);
     AUTO_BUF struct buf out = {0};
     json_begin(&out, NULL, '{');
@@ -182,11 +205,23 @@ static void list(struct broker *b, struct ctl_conn *c, const char *what, const b
     if (!strcmp(what, "queues"))
         listing_streams(b, &out, tenant);
     else
-        listing_dead(b, &out, tenant, json_get_str(rq, "stream", NULL), json_get_str(rq, "app", NULL),
-                     (uint64_t)json_get_i64(rq, "after", 0), json_get_i64(rq, "limit", LISTING_MAX_DEAD));
+        more = listing_dead(b, &out, tenant, json_get_str(rq, "stream", NULL), json_get_str(rq, "app", NULL),
+                            (uint64_t)json_get_i64(rq, "after", 0), limit_of(c, rq));
     json_end(&out, ']');
+    if (!strcmp(what, "dead"))
+        json_bool(&out, "more", more);
     json_end(&out, '}');
     ctl_send(c, &out);
+}
+
+/* The gateway asks for one tenant at a time, which the configuration has. 0, or why not. */
+static int check_tenant(struct broker *b, const struct ctl_conn *c, const char *op, const char *tenant, struct err *e)
+{
+    if (!ctl_is_guest(c, "gateway") || (!tenant && (!strcmp(op, "status") || !strcmp(op, "queues"))))
+        return 0;
+    if (!tenant)
+        return err_set(e, ERR_USAGE, "the request names no tenant");
+    return conf_tenant(b->conf, tenant) ? 0 : err_refuse(e, "not_found", 0, "there is no tenant \"%s\"", tenant);
 }
 
 static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
@@ -194,6 +229,9 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
     struct broker *b = arg;
     const char *op = json_get_str(rq, "op", ""), *tenant = json_get_str(rq, "tenant_id", NULL);
     broker_look_at_clocks(b);
+    int r = check_tenant(b, c, op, tenant, e);
+    if (r < 0)
+        return r;
     if (!strcmp(op, "status"))
         return status(b, c), 1;
     if (!strcmp(op, "queues") || !strcmp(op, "dead"))
@@ -229,13 +267,18 @@ static void gone(void *arg, struct ctl_conn *c)
 
 int control_start(struct broker *b, struct err *e)
 {
-    static const char *const of_monitor[] = {"queues", NULL}, *const of_streammgr[] = {"status", "watch", "consumers", NULL};
+    static const char *const of_monitor[] = {"queues", NULL}, *const of_streammgr[] = {"status", "watch", "consumers", NULL},
+                             *const of_gateway[] = {"status", "queues", "dead", "dead_replay", "dead_drop", NULL};
     const int64_t base = b->conf->platform.uid_base;
+    const struct ctl_guest guests[] = {
+        {"monitor", uid_of_program(&b->home, base, UID_MONITOR), CTL_BY_GROUP, of_monitor},
+        {"streammgr", uid_of_program(&b->home, base, UID_STREAMMGR), CTL_BY_CAPABILITY, of_streammgr},
+        {"gateway", b->gateway_uid, CTL_BY_SOCKET, of_gateway}};
     AUTO_FREE char *path = home_socket(&b->home, "broker.sock");
-    return ctl_new(b->base, path,
-                   &(struct ctl_ops){serve, gone, b, uid_of_program(&b->home, base, UID_MONITOR), of_monitor,
-                                     uid_of_program(&b->home, base, UID_STREAMMGR), of_streammgr},
-                   &b->ctl, e);
+    return ctl_new(
+        b->base, path,
+        &(struct ctl_ops){.serve = serve, .gone = gone, .arg = b, .guests = guests, .n_guests = sizeof guests / sizeof *guests},
+        &b->ctl, e);
 }
 
 void control_stop(struct broker *b)

@@ -132,21 +132,26 @@ struct listing {
     struct buf *out;
     uint64_t after;
     int64_t left;
+    bool more;
 };
 
 static void list_dead(struct broker_sub *bs, void *arg)
 {
     struct listing *l = arg;
     struct dead_letter d;
-    for (uint64_t seq = l->after + 1; l->left > 0 && sub_next_dead(bs->sub, seq, &d); seq = d.seq + 1, l->left--)
-        add_dead(l->out, bs, &d);
+    for (uint64_t seq = l->after + 1; !l->more && sub_next_dead(bs->sub, seq, &d); seq = d.seq + 1) {
+        l->more = l->left-- <= 0;
+        if (!l->more)
+            add_dead(l->out, bs, &d);
+    }
 }
 
-void listing_dead(struct broker *b, struct buf *out, const char *tenant, const char *stream, const char *app, uint64_t after,
+bool listing_dead(struct broker *b, struct buf *out, const char *tenant, const char *stream, const char *app, uint64_t after,
                   int64_t limit)
 {
-    struct listing l = {out, after, limit};
+    struct listing l = {out, after, limit, false};
     listing_each_sub(b, tenant, stream, app, list_dead, &l);
+    return l.more;
 }
 
 void listing_consumers(struct broker *b, struct buf *out)

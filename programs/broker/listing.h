@@ -8,8 +8,8 @@ enum { LISTING_MAX_DEAD = 10000 };
 
 /* Each of these adds objects to an array that is being written. NULL: of any tenant, stream, app. */
 void listing_streams(struct broker *b, struct buf *out, const char *tenant);
-/* Those with a sequence above `after`, at most `limit`. */
-void listing_dead(struct broker *b, struct buf *out, const char *tenant, const char *stream, const char *app, uint64_t after,
+/* Those with a sequence above `after`, at most `limit`. True: there are more. */
+bool listing_dead(struct broker *b, struct buf *out, const char *tenant, const char *stream, const char *app, uint64_t after,
                   int64_t limit);
 /* What streammgr needs to know of its instances: who is idle, and who hangs. */
 void listing_consumers(struct broker *b, struct buf *out);

@@ -20,15 +20,16 @@ struct broker_stream *lookup_stream(struct session *s, const struct wire_request
     const char *slash = strchr(rq->stream, '/'), *name = slash ? slash + 1 : rq->stream;
     snprintf(tenant, sizeof tenant, "%.*s", slash ? (int)(slash - rq->stream) : 0, rq->stream);
     const char *id = slash ? tenant : s->tenant ? s->tenant->id : NULL;
-    if (!s->tenant && !s->is_operator) {
+    if (s->peer == PEER_NOBODY) {
         answer_refuse(s, &rq->h, WIRE_auth, 0, "this peer (%s) is no tenant of this platform", zmtp_user(s->conn));
         return NULL;
     }
     if (!id) {
-        answer_refuse(s, &rq->h, WIRE_unknown, 0, "the operator names streams as TENANT/STREAM; \"%s\" has no tenant", rq->stream);
+        answer_refuse(s, &rq->h, WIRE_unknown, 0,
+                      "the operator and the gateway name streams as TENANT/STREAM; \"%s\" has no tenant", rq->stream);
         return NULL;
     }
-    if (!s->is_operator && strcmp(id, s->tenant->id)) {
+    if (s->peer == PEER_TENANT && strcmp(id, s->tenant->id)) {
         answer_refuse(s, &rq->h, WIRE_auth, 0, "stream %s is not one of tenant %s", rq->stream, s->tenant->id);
         return NULL;
     }

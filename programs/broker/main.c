@@ -76,7 +76,11 @@ static int prepare(struct broker *b, struct err *e)
     if (b->marks_fd < 0)
         return err_sys(e, -errno, "cannot open %s/" MARKS, b->home.path);
     int r = keeper_start(b->base, &b->home, "broker", &b->keeper, e);
-    return r < 0 ? r : keeper_conf(b->keeper, &b->conf, e);
+    if (r == 0)
+        r = keeper_conf(b->keeper, &b->conf, e);
+    if (r == 0) /* now: who has given up its rights is not told apart from who never had any */
+        b->gateway_uid = uid_of_program(&b->home, b->conf->platform.uid_base, UID_GATEWAY);
+    return r;
 }
 
 static int open_store(struct broker *b, struct err *e)
@@ -192,7 +196,7 @@ static const char usage[] =
 
 int main(int argc, char **argv)
 {
-    struct broker b = {.store_fd = -1, .marks_fd = -1};
+    struct broker b = {.store_fd = -1, .marks_fd = -1, .gateway_uid = -1};
     struct err e = {0};
     daemon_prepare("broker");
     const char *home;

@@ -19,9 +19,19 @@ static void describe(struct session *s, const struct wire_request *rq)
     answer_send(s, v, 2);
 }
 
+/* Who got hold of the gateway reads no tenant's messages. */
+static bool may_ask(const struct session *s, uint8_t verb)
+{
+    return s->peer != PEER_GATEWAY || verb == WIRE_PUBLISH || verb == WIRE_DESCRIBE || verb == WIRE_PING;
+}
+
 void requests_act(struct session *s, const struct wire_request *rq, struct zmtp_message *m)
 {
     AUTO_BUF struct buf header = {0};
+    if (!may_ask(s, rq->h.verb)) {
+        answer_refuse(s, &rq->h, WIRE_auth, 0, "the gateway publishes, and does not consume");
+        return;
+    }
     switch (rq->h.verb) {
     case WIRE_PUBLISH:
         publish_request(s, rq, m);

@@ -102,7 +102,7 @@ void session_on_message(void *broker, struct zmtp_conn *c, struct zmtp_message *
     struct session *s = zmtp_tag(c);
     const char *why;
     broker_look_at_clocks(b);
-    if (!s->tenant && !s->is_operator)
+    if (s->peer == PEER_NOBODY)
         auth_identify(b, s); /* its tenant may be known by now */
     b->n_requests++;
     bool ok = wire_parse(m->f, m->n, &rq, &why) && !m->too_many;

@@ -534,10 +534,12 @@ static void clear_up(struct up *u)
     for (size_t i = 0; i < u->n; i++) { /* a program that gave its rights up cannot remove its sockets itself */
         int lock = is_ours(&u->programs[i]) ? home_lock(&u->home, u->programs[i].name, 0, NULL) : -1;
         AUTO_FREE char *sock = xasprintf("%s/%s.sock", u->home.runtime, u->programs[i].name);
+        AUTO_FREE char *of_gateway = xasprintf("%s/%s.gateway.sock", u->home.runtime, u->programs[i].name);
         AUTO_FREE char *ipc = xasprintf("%s/%s.ipc", u->home.runtime, u->programs[i].name);
         if (lock < 0) /* somebody started it by hand already */
             continue;
         unlink(sock);
+        unlink(of_gateway);
         unlink(ipc);
         close(lock);
     }

@@ -1,11 +1,15 @@
 /* The monitor's control socket. Requests (lib/loop/ctl.h):
  *   status                -> what it listens on, and how many reports were taken and refused
- *   board {tenant_id?}       -> {rows:[...],batch:[...],batch_apps:[...],refused:[...]}: what `mysimbdp top` shows
+ *   board {tenant_id?}       -> {at,rows:[...],batch:[...],batch_apps:[...],refused:[...]}: what `mysimbdp top` shows
  *   reload                reads the configuration
- *   tenants               reads the tenants' uids */
+ *   tenants               reads the tenants' uids
+ *
+ * Guest: the gateway (monitor.gateway.sock) has `status` and `board`; a tenant that is not configured is not found (code
+ * not_found). */
 #include "monitor.h"
 
 #include "base/mem.h"
+#include "host/uid_block.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -84,14 +88,24 @@ static void board(struct monitor *m, struct ctl_conn *c, const char *tenant)
     ctl_send(c, &out);
 }
 
+static int check_tenant(struct monitor *m, const struct ctl_conn *c, const char *tenant, struct err *e)
+{
+    return !tenant || !ctl_is_guest(c, "gateway") || conf_tenant(m->conf, tenant)
+               ? 0
+               : err_refuse(e, "not_found", 0, "there is no tenant \"%s\"", tenant);
+}
+
 static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
 {
     struct monitor *m = arg;
-    const char *op = json_get_str(rq, "op", "");
+    const char *op = json_get_str(rq, "op", ""), *tenant = json_get_str(rq, "tenant_id", NULL);
+    int r = check_tenant(m, c, tenant, e);
+    if (r < 0)
+        return r;
     if (!strcmp(op, "status"))
         return status(m, c), 1;
     if (!strcmp(op, "board"))
-        return board(m, c, json_get_str(rq, "tenant_id", NULL)), 1;
+        return board(m, c, tenant), 1;
     if (!strcmp(op, "reload"))
         return monitor_reload(m, e);
     if (!strcmp(op, "tenants"))
@@ -101,8 +115,11 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
 
 int control_start(struct monitor *m, struct err *e)
 {
+    static const char *const of_gateway[] = {"status", "board", NULL};
+    const struct ctl_guest gateway = {"gateway", uid_of_program(&m->home, m->conf->platform.uid_base, UID_GATEWAY), CTL_BY_SOCKET,
+                                      of_gateway};
     AUTO_FREE char *path = home_socket(&m->home, "monitor.sock");
-    return ctl_new(m->base, path, &(struct ctl_ops){.serve = serve, .arg = m}, &m->ctl, e);
+    return ctl_new(m->base, path, &(struct ctl_ops){.serve = serve, .arg = m, .guests = &gateway, .n_guests = 1}, &m->ctl, e);
 }
 
 void control_stop(struct monitor *m)

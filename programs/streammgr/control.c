@@ -1,12 +1,14 @@
-/* streammgr's control socket. Requests (lib/loop/ctl.h) and what is answered beside "ok"; a person's come by the command line:
+/* streammgr's control socket. Requests (lib/loop/ctl.h) and what is answered beside "ok"; a person's come by the command line, a
+ * tenant's by the gateway:
  *
  *   status                 {"pid","started_at","instances","parked","broker"}
  *   apps {tenant_id?}      {"epoch","apps":[...]}
  *   start {tenant_id,app,args?}
- *       {"run_id","reason"}: the youngest instance, or null and why there is none. args: one more instance, with these instead of
- *       the configuration's (manual_instances.h).
+ *       {"tenant_id","app","run_id","reason"}: the youngest instance, or null and why there is none. args: one more instance, with
+ *       these instead of the configuration's (manual_instances.h).
  *   stop {tenant_id,app}   it stays stopped until it is started
- *   stop {run_id}          {"note"}: that instance, and the count is lower by it; the last one stops the app
+ *   stop {run_id,tenant_id?}
+ *       {"tenant_id","app","note"}: that instance, and the count is lower by it; the last one stops the app
  *   scale {tenant_id,app,count,by?,pin?,epoch?,seq?,expires_ms?}
  *       {"tenant_id","app"}. An absolute count. epoch: as `apps` told it; another one is an earlier streammgr's, and stale. seq:
  * one lower than the last is stale, too. expires_ms: not after that time of the wall clock. pin true: the monitor's orders (by:
@@ -15,6 +17,18 @@
  *   tenants                reads who is suspended, and where databases are
  *   forget {tenant_id}     tenant remove --purge: its instances end and are forgotten; answered then
  *   drain                  all instances end; answered when none is left
+ *
+ * Guests: the monitor has `apps` and `scale`. The gateway (streammgr.gateway.sock) has `status`, `apps`, `start`, `stop` and
+ * `scale`; it names the tenant in `start`, `stop` and `scale`, and a tenant that is not configured is not found in `apps`, either.
+ * Codes of refusals beside ctl.h's:
+ *   not_found          no such tenant, app or running instance, or the instance is another tenant's
+ *   no_exec            the app's instances are not the platform's
+ *   max_instances      there may be no more
+ *   agreement          the count is not within min_instances and max_instances
+ *   app_stopped        it is to be started first
+ *   pinned             (to the monitor) a person set the count
+ *   stale              epoch, seq or expires_ms
+ *   usage              malformed, or the tenant is not named
  */
 #include "control.h"
 #include "app.h"
@@ -85,11 +99,12 @@ static struct app *app_of(struct streammgr *m, const bson_t *rq, const struct co
     const char *tenant = json_get_str(rq, "tenant_id", ""), *name = json_get_str(rq, "app", "");
     const struct conf_tenant *t = conf_tenant(m->conf, tenant);
     const struct conf_stream_app *c = t ? conf_stream_app(t, name) : NULL;
-    if (!c || !*c->exec) {
-        err_set(e, ERR_REFUSED,
-                c ? "app %s/%s has no exec: its instances are not the platform's"
-                  : "there is no stream app %s/%s; `mysimbdp app list` shows them",
-                tenant, name);
+    if (!c) {
+        err_refuse(e, "not_found", 0, "there is no stream app %s/%s; `mysimbdp app list` shows them", tenant, name);
+        return NULL;
+    }
+    if (!*c->exec) {
+        err_refuse(e, "no_exec", 0, "app %s/%s has no exec: its instances are not the platform's", tenant, name);
         return NULL;
     }
     *ret = c;
@@ -182,7 +197,7 @@ static int start_app(struct streammgr *m, struct ctl_conn *conn, const bson_t *r
     if (!a)
         return e->code;
     if (c->max_instances < 1)
-        return err_set(e, ERR_REFUSED, "max_instances of %s/%s is 0", a->tenant, a->name);
+        return err_refuse(e, "max_instances", 0, "max_instances of %s/%s is 0", a->tenant, a->name);
     if (!json_get_iter(rq, "args", &args))
         return start_scaled(a, conn, e);
     int r = read_args(c, &args, &text, e);
@@ -257,10 +272,13 @@ static struct instance *find_instance(struct app *a, const char *run_id)
     return i ? i : ask_instance(a, run_id);
 }
 
-static int stop_run(struct streammgr *m, struct ctl_conn *conn, const char *run_id, struct err *e)
+/* tenant: whose it has to be; NULL: anybody's. */
+static int stop_run(struct streammgr *m, struct ctl_conn *conn, const char *run_id, const char *tenant, struct err *e)
 {
     size_t at = 0;
     for (struct app *a; (a = map_next(&m->apps, &at));) {
+        if (tenant && strcmp(tenant, a->tenant) != 0)
+            continue;
         struct instance *i = find_instance(a, run_id);
         const char *ask = i ? i->ask : ask_of(a, run_id) ? run_id : "";
         AUTO_FREE char *note = NULL;
@@ -278,49 +296,78 @@ static int stop_run(struct streammgr *m, struct ctl_conn *conn, const char *run_
         answer_stopped(conn, a, run_id, note);
         return 1;
     }
-    return err_set(e, ERR_REFUSED, "run %s is not an instance that is running", run_id);
+    return err_refuse(e, "not_found", 0, "run %s is not an instance that is running", run_id);
 }
 
-/* guest: the monitor orders, whatever the request says. */
-static int scale_app(struct app *a, const struct conf_stream_app *c, const bson_t *rq, bool guest, struct err *e)
+/* How many instances there are to be, and by whose word. */
+struct order {
+    bool by_monitor, pin;
+    int64_t count, epoch, seq, expires_ms; /* seq -1, expires_ms 0: not told */
+};
+
+/* What the monitor says counts as the monitor's, whatever the request says; what tenants say by the gateway, as a person's: it has
+ * no number, which would make the monitor's next orders stale. */
+static struct order read_order(struct streammgr *m, const struct ctl_conn *c, const bson_t *rq)
 {
-    struct streammgr *m = a->mgr;
-    bool by_monitor = guest || !strcmp(json_get_str(rq, "by", ""), "monitor"), pin = !guest && json_get_bool(rq, "pin", false);
-    int64_t count = json_get_i64(rq, "count", -1), epoch = json_get_i64(rq, "epoch", (int64_t)m->epoch),
-            seq = json_get_i64(rq, "seq", -1), expires = json_get_i64(rq, "expires_ms", 0);
-    if (epoch != (int64_t)m->epoch)
-        return err_set(e, ERR_REFUSED, "the order is for an earlier streammgr (epoch %lld; now %lld)", (long long)epoch,
-                       (long long)m->epoch);
-    if (seq >= 0 && seq < a->order_seq)
-        return err_set(e, ERR_REFUSED, "the order is older than the last one (seq %lld; the last was %lld)", (long long)seq,
-                       (long long)a->order_seq);
-    if (expires && expires <= clk_wall_ms())
-        return err_set(e, ERR_REFUSED, "the order has expired");
-    if (by_monitor && a->pinned)
-        return err_set(e, ERR_REFUSED, "the count was set by command; `mysimbdp app scale %s/%s auto` gives it back", a->tenant,
-                       a->name);
-    if (!by_monitor && count > c->max_instances - (int64_t)a->n_asks && count <= c->max_instances)
-        return err_set(e, ERR_REFUSED, "max_instances of %s/%s is %lld, and %zu of them are there by hand", a->tenant, a->name,
-                       (long long)c->max_instances, a->n_asks);
-    if (count < c->min_instances || count > c->max_instances)
-        return err_set(e, ERR_REFUSED, "%lld instances are not within the agreement: min_instances %lld, max_instances %lld",
-                       (long long)count, (long long)c->min_instances, (long long)c->max_instances);
+    bool monitor = ctl_is_guest(c, "monitor"), gateway = ctl_is_guest(c, "gateway");
+    struct order o = {.by_monitor = monitor || (!gateway && !strcmp(json_get_str(rq, "by", ""), "monitor")),
+                      .pin = !monitor && json_get_bool(rq, "pin", false),
+                      .count = json_get_i64(rq, "count", -1),
+                      .epoch = (int64_t)m->epoch,
+                      .seq = -1};
+    if (gateway)
+        return o;
+    o.epoch = json_get_i64(rq, "epoch", o.epoch);
+    o.seq = json_get_i64(rq, "seq", -1);
+    o.expires_ms = json_get_i64(rq, "expires_ms", 0);
+    return o;
+}
+
+/* Why the order is not to be followed. 0: it is. */
+static int check_order(const struct app *a, const struct conf_stream_app *c, const struct order *o, struct err *e)
+{
+    const struct streammgr *m = a->mgr;
+    if (o->epoch != (int64_t)m->epoch)
+        return err_refuse(e, "stale", 0, "the order is for an earlier streammgr (epoch %lld; now %lld)", (long long)o->epoch,
+                          (long long)m->epoch);
+    if (o->seq >= 0 && o->seq < a->order_seq)
+        return err_refuse(e, "stale", 0, "the order is older than the last one (seq %lld; the last was %lld)", (long long)o->seq,
+                          (long long)a->order_seq);
+    if (o->expires_ms && o->expires_ms <= clk_wall_ms())
+        return err_refuse(e, "stale", 0, "the order has expired");
+    if (o->by_monitor && a->pinned)
+        return err_refuse(e, "pinned", 0, "the count was set by command; `mysimbdp app scale %s/%s auto` gives it back", a->tenant,
+                          a->name);
+    if (!o->by_monitor && o->count > c->max_instances - (int64_t)a->n_asks && o->count <= c->max_instances)
+        return err_refuse(e, "max_instances", 0, "max_instances of %s/%s is %lld, and %zu of them are there by hand", a->tenant,
+                          a->name, (long long)c->max_instances, a->n_asks);
+    if (o->count < c->min_instances || o->count > c->max_instances)
+        return err_refuse(e, "agreement", 0, "%lld instances are not within the agreement: min_instances %lld, max_instances %lld",
+                          (long long)o->count, (long long)c->min_instances, (long long)c->max_instances);
     if (a->stopped)
-        return err_set(e, ERR_REFUSED, "app %s/%s is stopped; `mysimbdp app start %s/%s` first", a->tenant, a->name, a->tenant,
-                       a->name);
+        return err_refuse(e, "app_stopped", 0, "app %s/%s is stopped; `mysimbdp app start %s/%s` first", a->tenant, a->name,
+                          a->tenant, a->name);
+    return 0;
+}
+
+static int scale_app(struct app *a, const struct conf_stream_app *c, const struct order *o, struct err *e)
+{
+    int r = check_order(a, c, o, e);
+    if (r < 0)
+        return r;
     int64_t before = a->wanted;
     bool was_pinned = a->pinned;
-    a->pinned |= pin;
-    int r = count == before && a->pinned == was_pinned && a->least < 0 ? 0 : ask_for(a, count, -1, false, e);
+    a->pinned |= o->pin;
+    r = o->count == before && a->pinned == was_pinned && a->least < 0 ? 0 : ask_for(a, o->count, -1, false, e);
     if (r < 0) {
         a->pinned = was_pinned;
         return r;
     }
-    a->order_expires_wall_ms = expires;
-    a->order_seq = seq >= 0 ? seq : a->order_seq;
-    if (before != count)
-        log_info("scaled", a->tenant, NULL, "app %s: %lld instances are wanted, were %lld (by %s)", a->name, (long long)count,
-                 (long long)before, by_monitor ? "the monitor" : "command");
+    a->order_expires_wall_ms = o->expires_ms;
+    a->order_seq = o->seq >= 0 ? o->seq : a->order_seq;
+    if (before != o->count)
+        log_info("scaled", a->tenant, NULL, "app %s: %lld instances are wanted, were %lld (by %s)", a->name, (long long)o->count,
+                 (long long)before, o->by_monitor ? "the monitor" : "command");
     reconcile_app(a);
     return 0;
 }
@@ -343,15 +390,17 @@ static int scale(struct streammgr *m, struct ctl_conn *conn, const bson_t *rq, s
     bson_iter_t it;
     if (!a)
         return e->code;
-    bool guest = ctl_is_guest(conn),
-         only_unpin = !guest && !json_get_bool(rq, "pin", true) && !bson_iter_init_find(&it, rq, "count");
-    int r = only_unpin ? unpin(a, e) : scale_app(a, c, rq, guest, e);
+    struct order order = read_order(m, conn, rq);
+    bool only_unpin = !ctl_is_guest(conn, "monitor") && !json_get_bool(rq, "pin", true) && !bson_iter_init_find(&it, rq, "count");
+    int r = only_unpin ? unpin(a, e) : scale_app(a, c, &order, e);
     json_begin(&out, NULL, '{');
     json_bool(&out, "ok", r == 0);
     json_str(&out, "tenant_id", a->tenant);
     json_str(&out, "app", a->name);
-    if (r < 0)
+    if (r < 0) {
         json_str(&out, "error", e->msg);
+        json_str(&out, "code", err_reason(e));
+    }
     json_end(&out, '}');
     ctl_send(conn, &out);
     return 1;
@@ -407,16 +456,30 @@ void control_check_drained(struct streammgr *m)
     }
 }
 
+/* The gateway asks for one tenant at a time, which the configuration has. 0, or why not. */
+static int check_tenant(struct streammgr *m, const struct ctl_conn *c, const char *op, const char *tenant, struct err *e)
+{
+    bool changes = strcmp(op, "status") != 0 && strcmp(op, "apps") != 0;
+    if (!ctl_is_guest(c, "gateway") || (!tenant && !changes))
+        return 0;
+    if (!tenant)
+        return err_set(e, ERR_USAGE, "the request names no tenant");
+    return conf_tenant(m->conf, tenant) ? 0 : err_refuse(e, "not_found", 0, "there is no tenant \"%s\"", tenant);
+}
+
 static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
 {
     struct streammgr *m = arg;
-    const char *op = json_get_str(rq, "op", "");
+    const char *op = json_get_str(rq, "op", ""), *tenant = json_get_str(rq, "tenant_id", NULL);
+    int r = check_tenant(m, c, op, tenant, e);
+    if (r < 0)
+        return r;
     if (!strcmp(op, "status"))
         return status(m, c), 1;
     if (!strcmp(op, "apps"))
-        return apps(m, c, json_get_str(rq, "tenant_id", NULL)), 1;
+        return apps(m, c, tenant), 1;
     if (!strcmp(op, "stop") && json_get_str(rq, "run_id", NULL))
-        return stop_run(m, c, json_get_str(rq, "run_id", ""), e);
+        return stop_run(m, c, json_get_str(rq, "run_id", ""), tenant, e);
     if (!strcmp(op, "start"))
         return start_app(m, c, rq, e);
     if (!strcmp(op, "stop"))
@@ -426,7 +489,7 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
     if (!strcmp(op, "reload"))
         return streammgr_reload(m, e);
     if (!strcmp(op, "tenants")) {
-        int r = tenant_facts_read(m, e);
+        r = tenant_facts_read(m, e);
         reconcile_all(m);
         return r;
     }
@@ -439,13 +502,14 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
 
 int control_start(struct streammgr *m, struct err *e)
 {
-    static const char *const of_monitor[] = {"apps", "scale", NULL};
+    static const char *const of_monitor[] = {"apps", "scale", NULL}, *const of_gateway[] = {"status", "apps",  "start",
+                                                                                            "stop",   "scale", NULL};
+    const int64_t base = m->conf->platform.uid_base;
+    const struct ctl_guest guests[] = {{"monitor", uid_of_program(&m->home, base, UID_MONITOR), CTL_BY_GROUP, of_monitor},
+                                       {"gateway", uid_of_program(&m->home, base, UID_GATEWAY), CTL_BY_SOCKET, of_gateway}};
     AUTO_FREE char *path = home_socket(&m->home, "streammgr.sock");
     return ctl_new(m->base, path,
-                   &(struct ctl_ops){.serve = serve,
-                                     .arg = m,
-                                     .guest = uid_of_program(&m->home, m->conf->platform.uid_base, UID_MONITOR),
-                                     .guest_ops = of_monitor},
+                   &(struct ctl_ops){.serve = serve, .arg = m, .guests = guests, .n_guests = sizeof guests / sizeof *guests},
                    &m->ctl, e);
 }
 

@@ -250,6 +250,17 @@ def test_whoever_is_the_monitor_asks_and_scales_and_no_more(home):
     assert inside(home, uids(home)[0] + 61441, [("streammgr.sock", {**scale, "pin": False})])["answers"][0]["ok"] is False, "people's orders stay"
 
 
+@pytest.mark.needs_root
+def test_whoever_is_the_gateway_reads_nothing_and_orders_by_its_own_sockets_alone(home):
+    """tests/system/test_hand_in.py has what it may do there."""
+    configure(home, LOAD)
+    home.up()
+    got = inside(home, uids(home)[0] + 61444, ORDERS + [("batchmgr.gateway.sock", {"op": "status"}), ("batchmgr.gateway.sock", {"op": "drain"})])
+    assert [f for f in got["read"] if not f.startswith("apps/")] == [] and got["written"] == [] and "signals" not in got
+    assert got["answers"][:-2] == ["PermissionError"] * len(ORDERS)
+    assert got["answers"][-2]["ok"] and got["answers"][-1]["code"] == "forbidden"
+
+
 CONF, TENANTS, LOG, ROTATE, ALERT = range(5)
 
 

@@ -153,7 +153,7 @@ def test_a_ledger_of_version_1_is_brought_up_to_date(home):
     home.wait_files(3)
     assert {f["file_name"]: f["state"] for f in home.files()} == {"old.csv": "ingested", "again.csv": "duplicate", "new.csv": "ingested"}
     db = sqlite3.connect(home.path / "state/ledger.db")
-    assert db.execute("SELECT value FROM meta").fetchall() == [("5",)]
+    assert db.execute("SELECT value FROM meta").fetchall() == [("6",)]
     db.close()
 
 
