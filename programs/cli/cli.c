@@ -235,5 +235,12 @@ int cli_tell_others(const struct home *h, const char *op, struct err *e)
     int r = 0;
     for (size_t i = 0; r == 0 && i < sizeof sockets / sizeof *sockets; i++)
         r = cli_tell(h, sockets[i], op, NULL, e);
-    return r;
+    return r == 0 && cli_has_gateway(h) ? cli_tell(h, "gateway.sock", op, NULL, e) : r;
+}
+
+/* One that is being started has not read anything yet. */
+bool cli_has_gateway(const struct home *h)
+{
+    AUTO_FREE char *path = home_socket(h, "gateway.sock");
+    return fd_exists(AT_FDCWD, path);
 }

@@ -75,6 +75,19 @@ static void print_monitor(const struct home *h)
                (long long)json_get_i64(doc, "apps", 0));
 }
 
+static void print_gateway(const struct home *h)
+{
+    AUTO_BSON bson_t *doc = NULL;
+    struct err e = {0};
+    if (!cli_has_gateway(h))
+        return;
+    if (cli_request_now(h, "gateway.sock", "{\"op\":\"status\"}", &doc, &e) < 0)
+        printf("gateway:  does not answer (logs/gateway.log may say why)\n");
+    else
+        printf("gateway:  pid %lld, %s%s%s\n", (long long)json_get_i64(doc, "pid", 0), json_get_str(doc, "url", ""),
+               json_get_str(doc, "fingerprint", NULL) ? ", certificate SHA-256 " : "", json_get_str(doc, "fingerprint", ""));
+}
+
 int verb_status(struct cli *c)
 {
     struct home h;
@@ -105,6 +118,7 @@ int verb_status(struct cli *c)
         print_broker(&h);
         print_streammgr(&h);
         print_monitor(&h);
+        print_gateway(&h);
         print_tenants(doc);
     }
     if (doc)

@@ -32,7 +32,7 @@
 #include <sys/wait.h>
 
 enum {
-    MAX_PROGRAMS = 6,
+    MAX_PROGRAMS = 7,
     FIRST_DELAY_MS = 100,
     MAX_DELAY_MS = 10000,
     HEALTHY_MS = 10000,
@@ -182,7 +182,8 @@ static void add_endpoint(struct buf *b, const char *program, const bson_t *statu
     json_end(b, '}');
 }
 
-static void write_endpoints(struct up *u, const bson_t *broker, const bson_t *monitor)
+/* gateway NULL: there is none. */
+static void write_endpoints(struct up *u, const bson_t *broker, const bson_t *monitor, const bson_t *gateway)
 {
     AUTO_BUF struct buf b = {0};
     AUTO_FREE char *sock = home_socket(&u->home, "batchmgr.sock");
@@ -198,6 +199,11 @@ static void write_endpoints(struct up *u, const bson_t *broker, const bson_t *mo
     json_end(&b, '}');
     add_endpoint(&b, "broker", broker);
     add_endpoint(&b, "monitor", monitor);
+    if (gateway) {
+        json_begin(&b, "gateway", '{');
+        json_str(&b, "http", json_get_str(gateway, "url", NULL));
+        json_end(&b, '}');
+    }
     json_end(&b, '}');
     buf_adds(&b, "\n");
     if (fd_write_file(u->home.dirfd, "state/endpoints.json", b.p, b.n, 0600, &e) < 0)
@@ -238,21 +244,29 @@ static void start_warnings(struct up *u)
     }
 }
 
+static bool has_gateway(const struct up *u)
+{
+    return *u->conf->platform.http.listen;
+}
+
 /* Everything answers: that is said once. */
 static void check_ready(struct up *u)
 {
-    AUTO_BSON bson_t *batchmgr = NULL, *broker = NULL, *streammgr = NULL, *monitor = NULL;
+    AUTO_BSON bson_t *batchmgr = NULL, *broker = NULL, *streammgr = NULL, *monitor = NULL, *gateway = NULL;
     if (!(batchmgr = status_of(u, "batchmgr")) || !(streammgr = status_of(u, "streammgr")) ||
-        !(monitor = status_of(u, "monitor")) || !(broker = status_of(u, "broker")))
+        !(monitor = status_of(u, "monitor")) || !(broker = status_of(u, "broker")) ||
+        (has_gateway(u) && !(gateway = status_of(u, "gateway"))))
         return;
     bool up = !strcmp(json_get_str(batchmgr, "database", ""), "up");
     /* A MongoDB that is not ours may be down for long: the platform works without it and says so. */
     if (!up && strcmp(u->mongo.kind, "url"))
         return;
     u->ready = true;
-    write_endpoints(u, broker, monitor);
+    write_endpoints(u, broker, monitor, gateway);
     start_warnings(u);
     printf("mysimbdp: ready; home %s; `mysimbdp down --home %s` or ^C stops\n", u->home.path, u->home.path);
+    if (gateway)
+        printf("mysimbdp: tenants at %s\n", json_get_str(gateway, "url", ""));
     if (!up)
         printf("mysimbdp: MongoDB does not answer; files are taken in and wait (`mysimbdp status` says why)\n");
     fflush(stdout);
@@ -460,7 +474,7 @@ static void serve(struct up *u)
 static int wait_for_predecessor(struct up *u, struct err *e)
 {
     int64_t until = clk_now_ms() + TERM_WAIT_MS;
-    static const char *const names[] = {"batchmgr", "streammgr", "monitor", "broker"};
+    static const char *const names[] = {"gateway", "batchmgr", "streammgr", "monitor", "broker"};
     for (size_t i = 0; i < sizeof names / sizeof *names;) {
         int lock = home_lock(&u->home, names[i], 0, e);
         if (lock >= 0) {
@@ -499,11 +513,13 @@ static int prepare(struct up *u, struct err *e)
         return r;
     if (u->mongo.argv)
         u->programs[u->n++] = (struct program){.name = "mongo", .leash = -1, .listener = u->mongo.listener, .argv = u->mongo.argv};
-    /* Stops the programs in reverse order. The managers were started last and drained before, so they are stopped first. */
+    /* Stops the programs in reverse order. The managers were started after what they use and drained before, so they are stopped first. */
     add_program(u, "broker");
     add_program(u, "monitor");
     add_program(u, "streammgr");
     add_program(u, "batchmgr");
+    if (has_gateway(u))
+        add_program(u, "gateway"); /* tenants find it closed while the rest goes down */
     AUTO_FREE char *sock = home_socket(&u->home, "up.sock");
     u->listener = fd_unix_listen(sock, 0600);
     if (u->listener < 0)

@@ -11,10 +11,12 @@
 
 struct server;
 struct spool;
+struct resumables;
 struct pool;
 struct rates;
 struct certificate;
 struct ctl;
+struct broker_link;
 
 /* Keepers of the gateway. Tokens are looked at while a password is being tried, and both while somebody lists files. */
 enum gateway_keeper { KEEPER_OF_TOKENS, KEEPER_OF_PASSWORDS, KEEPER_OF_AUDIT, KEEPER_OF_QUERIES, N_GATEWAY_KEEPERS = KEEPER_OF_QUERIES + 2 };
@@ -26,8 +28,10 @@ struct gateway {
     struct conf *conf;
     struct keeper *keepers[N_GATEWAY_KEEPERS];
     struct pool *peers[N_PEERS];
+    struct broker_link *broker;
     struct server *server;
     struct spool *spool;
+    struct resumables *resumables;
     struct rates *rates;
     struct certificate *certificates[2]; /* the one that is shown, and the one before it, which connections may still use */
     struct map uploads;                  /* account -> struct in_flight (upload.c) */

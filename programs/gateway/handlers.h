@@ -18,6 +18,20 @@ void upload_begin(struct request *rq);
 void upload_body(struct request *rq, const char *p, size_t n);
 void upload_end(struct request *rq);
 
+/* tus.c: an upload that may be cut and gone on with. */
+void tus_options(struct request *rq);
+void tus_create(struct request *rq);
+void tus_head(struct request *rq);
+void tus_delete(struct request *rq);
+void tus_patch_begin(struct request *rq);
+void tus_patch_body(struct request *rq, const char *p, size_t n);
+void tus_patch_end(struct request *rq);
+
+/* messages.c: for a stream of the tenant's. */
+void messages_begin(struct request *rq);
+void messages_body(struct request *rq, const char *p, size_t n);
+void messages_end(struct request *rq);
+
 /* queries.c: what a keeper reads. */
 void get_files(struct request *rq);
 void get_file(struct request *rq);

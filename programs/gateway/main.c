@@ -3,11 +3,13 @@
  *
  * A request's way: server.c (libmicrohttpd) -> request.c (its steps) -> framing.c, uri.c, routes.c (what is it?) -> login.c (who is
  * it?) -> a handler (handlers.h) -> pool.c (other programs), keepers (front/keeper.h) or spool.c (the disk) -> its answer. */
+#include "broker_link.h"
 #include "certificate.h"
 #include "control.h"
 #include "gateway.h"
 #include "pool.h"
 #include "rates.h"
+#include "resumable.h"
 #include "routes.h"
 #include "server.h"
 #include "spool.h"
@@ -113,6 +115,8 @@ static void open_pools(struct gateway *g)
         AUTO_FREE char *path = home_socket(&g->home, names[i]);
         g->peers[i] = pool_new(g->base, path, CONNECTIONS_TO_EACH);
     }
+    AUTO_FREE char *path = home_socket(&g->home, "broker.ipc");
+    g->broker = broker_link_new(g->base, path);
 }
 
 static int start(struct gateway *g, char **ret_url, struct err *e)
@@ -135,9 +139,11 @@ static int start(struct gateway *g, char **ret_url, struct err *e)
         r = give_up_rights(g, e);
     if (r == 0)
         r = spool_open(&g->home, g->base, &g->spool, e);
-    if (r == 0)
-        open_pools(g);
-    return r;
+    if (r < 0)
+        return r;
+    g->resumables = resumables_open(g->spool);
+    open_pools(g);
+    return 0;
 }
 
 static void release(struct gateway *g)
@@ -147,8 +153,11 @@ static void release(struct gateway *g)
         keeper_stop(g->keepers[i]);
     for (int i = 0; i < N_PEERS; i++)
         pool_free(g->peers[i]);
-    spool_close(g->spool);
+    broker_link_free(g->broker);
+    spool_stop(g->spool);
     server_stop(g->server);
+    resumables_close(g->resumables);
+    spool_close(g->spool);
     rates_free(g->rates);
     map_fini(&g->uploads);
     for (size_t i = 0; i < 2; i++)

@@ -34,7 +34,7 @@ static void begin(const struct request *rq, const char *query, struct buf *b)
 }
 
 /* Keepers take turns: one that has much to read keeps the others' askers waiting no longer than its own. */
-static void send(struct request *rq, struct buf *b)
+static void ask_keeper(struct request *rq, struct buf *b)
 {
     struct gateway *g = rq->g;
     json_end(b, '}');
@@ -71,7 +71,7 @@ static void ask(struct request *rq, const char *query, const char *key, const ch
     begin(rq, query, &b);
     if (key)
         json_str(&b, key, value);
-    send(rq, &b);
+    ask_keeper(rq, &b);
 }
 
 static void list(struct request *rq, const char *query, const char *const *fields)
@@ -81,7 +81,7 @@ static void list(struct request *rq, const char *query, const char *const *field
     for (; *fields; fields++)
         add_field(rq, *fields, &b);
     if (add_number(rq, "limit", 100, 1, 1000, &b))
-        send(rq, &b);
+        ask_keeper(rq, &b);
 }
 
 void get_files(struct request *rq)
@@ -114,7 +114,7 @@ void get_rejects(struct request *rq)
     json_str(&b, "file_id", rq->file_id);
     json_str(&b, "format", csv ? "csv" : "json");
     if (add_number(rq, "offset", 0, 0, INT64_C(1) << 40, &b) && add_number(rq, "limit", 1000, 1, 10000, &b))
-        send(rq, &b);
+        ask_keeper(rq, &b);
 }
 
 void get_log(struct request *rq)
@@ -123,7 +123,7 @@ void get_log(struct request *rq)
     begin(rq, "log", &b);
     json_str(&b, "run_id", rq->run_id);
     if (add_number(rq, "tail", 65536, 1, 262144, &b))
-        send(rq, &b);
+        ask_keeper(rq, &b);
 }
 
 void get_agreement(struct request *rq)

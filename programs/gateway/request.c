@@ -233,6 +233,14 @@ static bool take_body(struct request *rq, const char *p, size_t n)
     return true;
 }
 
+static enum MHD_Result suspend(struct request *rq)
+{
+    rq->suspended = true;
+    slow_suspended(rq->connection, clk_now_ms(), true);
+    MHD_suspend_connection(rq->connection);
+    return MHD_YES;
+}
+
 /* libmicrohttpd calls once with the header; for each piece of the body; and once behind it. What is answered in the first of these
  * reaches the client before it sends the body, and closes the connection if there is one: a small one is rather taken, and
  * thrown away. */
@@ -242,16 +250,12 @@ enum MHD_Result request_step(struct request *rq, const char *method, const char 
     if (*n) {
         bool goes_on = take_body(rq, p, *n);
         *n = 0;
-        return goes_on ? MHD_YES : MHD_NO;
+        return !goes_on ? MHD_NO : rq->waits ? suspend(rq) : MHD_YES;
     }
     bool first = rq->step < STEP_BODY;
     advance(rq, version);
-    if (rq->waits) {
-        rq->suspended = true;
-        slow_suspended(rq->connection, clk_now_ms(), true);
-        MHD_suspend_connection(rq->connection);
-        return MHD_YES;
-    }
+    if (rq->waits)
+        return suspend(rq);
     if (!rq->answered)
         return MHD_YES;
     if (first && rq->length && rq->length != LENGTH_UNKNOWN && rq->length <= REQUEST_DRAIN_MAX &&

@@ -31,6 +31,7 @@ struct route {
 };
 enum {
     ROUTE_OPEN = 1,  /* needs no login */
+    ROUTE_OF_DATASET = 4, /* is about a dataset that the path does not name: the route looks whether the account may */
     ROUTE_KEEPS = 2, /* its body is collected in rq->body, up to REQUEST_BODY_MAX, before `end` */
 };
 enum { REQUEST_BODY_MAX = 1 << 20, REQUEST_DRAIN_MAX = 1 << 20 };

@@ -13,6 +13,7 @@ static const char *const of_upload[] = {"app", "force", NULL};
 static const char *const of_files[] = {"dataset", "state", "since", "limit", "cursor", NULL};
 static const char *const of_runs[] = {"state", "since", "limit", "cursor", "file_id", NULL};
 static const char *const of_rejects[] = {"offset", "limit", NULL};
+static const char *const of_messages[] = {"publisher", "number", NULL};
 static const char *const of_log[] = {"tail", NULL};
 
 static const struct route routes[] = {
@@ -22,6 +23,11 @@ static const struct route routes[] = {
     {"GET", "/v1/openapi.yaml", VERB_read, ROUTE_OPEN, no_fields, get_openapi, NULL, NULL},
     {"GET", "/v1/whoami", VERB_read, 0, no_fields, get_whoami, NULL, NULL},
     {"PUT", TENANT "/datasets/{dataset}/files/{name}", VERB_upload, 0, of_upload, upload_begin, upload_body, upload_end},
+    {"OPTIONS", TENANT "/uploads", VERB_upload, ROUTE_OPEN, no_fields, tus_options, NULL, NULL},
+    {"POST", TENANT "/uploads", VERB_upload, ROUTE_OF_DATASET, no_fields, tus_create, NULL, NULL},
+    {"HEAD", TENANT "/uploads/{upload_id}", VERB_upload, ROUTE_OF_DATASET, no_fields, tus_head, NULL, NULL},
+    {"PATCH", TENANT "/uploads/{upload_id}", VERB_upload, ROUTE_OF_DATASET, no_fields, tus_patch_begin, tus_patch_body, tus_patch_end},
+    {"DELETE", TENANT "/uploads/{upload_id}", VERB_upload, ROUTE_OF_DATASET, no_fields, tus_delete, NULL, NULL},
     {"GET", TENANT "/files", VERB_read, 0, of_files, get_files, NULL, NULL},
     {"POST", TENANT "/files:retry", VERB_retry, ROUTE_KEEPS, no_fields, post_begin, NULL, retry_all},
     {"GET", TENANT "/files/{file_id}", VERB_read, 0, no_fields, get_file, NULL, NULL},
@@ -36,6 +42,7 @@ static const struct route routes[] = {
     {"GET", TENANT "/usage", VERB_read, 0, no_fields, get_usage, NULL, NULL},
     {"GET", TENANT "/bills/{month}", VERB_read, 0, no_fields, get_bill, NULL, NULL},
     {"GET", TENANT "/apps", VERB_read, 0, no_fields, get_apps, NULL, NULL},
+    {"POST", TENANT "/streams/{stream}/messages", VERB_publish, 0, of_messages, messages_begin, messages_body, messages_end},
     {"POST", TENANT "/apps/{app}:run", VERB_run, ROUTE_KEEPS, no_fields, post_begin, NULL, run_app},
 };
 enum { N_ROUTES = sizeof routes / sizeof *routes };
@@ -127,8 +134,11 @@ bool routes_find(struct request *rq)
 bool routes_let_in(struct request *rq)
 {
     const struct account *a = &rq->who;
+    struct account any = *a;
+    if (rq->route->flags & ROUTE_OF_DATASET)
+        any.datasets = NULL;
     bool own = a->role == ROLE_operator || !rq->tenant || (a->tenant && !strcmp(a->tenant, rq->tenant));
-    if (account_may(a, rq->route->verb, rq->tenant, rq->dataset))
+    if (account_may(&any, rq->route->verb, rq->tenant, rq->dataset))
         return true;
     if (own && account_may(a, VERB_read, rq->tenant, NULL))
         request_refuse(rq, "forbidden", "%s may not do this%s", a->name, a->token_id ? " with this token" : "");

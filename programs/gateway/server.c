@@ -1,8 +1,10 @@
 #include "server.h"
 #include "certificate.h"
+#include "figures.h"
 #include "gateway.h"
 #include "rates.h"
 #include "request.h"
+#include "resumable.h"
 #include "slow.h"
 
 #include "base/address.h"
@@ -62,6 +64,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
     (void)what;
     slow_sweep(s->slow, clk_now_ms());
     rates_sweep(s->g->rates, clk_now_ms());
+    resumables_sweep(s->g->resumables);
 }
 
 /* ---- libmicrohttpd's callbacks ---- */
@@ -86,10 +89,13 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *c, const cha
 
 static void on_completed(void *arg, struct MHD_Connection *c, void **data, enum MHD_RequestTerminationCode code)
 {
+    struct request *rq = *data;
     (void)arg;
     (void)code;
     slow_idle(c, clk_now_ms());
-    request_free(*data);
+    if (rq && rq->status)
+        figures_count(rq->status, clk_now_us() - rq->began_us, rq->received);
+    request_free(rq);
     *data = NULL;
 }
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -15,12 +16,14 @@
 /* A sync waits for the disk, not for a processor; the disk does several together. */
 enum { N_THREADS = 8 };
 
+#define RESUMABLE "resumable"
+
 struct spool_file {
     struct spool *spool;
     struct spool_file *next;
     char name[ID_SIZE];
     int fd, result;
-    bool given_away;
+    bool given_away, resumable;
     void (*done)(void *arg, int r);
     void *arg;
 };
@@ -30,7 +33,7 @@ struct list {
 };
 
 struct spool {
-    int dirfd, wake_fd;
+    int dirfd, resumable_dirfd, wake_fd;
     struct event *ev;
     pthread_mutex_t mutex;
     pthread_cond_t more;
@@ -55,6 +58,11 @@ static struct spool_file *list_take(struct list *l)
     return f;
 }
 
+static int dir_of(const struct spool_file *f)
+{
+    return f->resumable ? f->spool->resumable_dirfd : f->spool->dirfd;
+}
+
 /* ---- threads ---- */
 
 static void *work(void *arg)
@@ -70,7 +78,7 @@ static void *work(void *arg)
             continue;
         }
         pthread_mutex_unlock(&s->mutex);
-        f->result = fdatasync(f->fd) < 0 || fsync(s->dirfd) < 0 ? -errno : 0;
+        f->result = fdatasync(f->fd) < 0 || fsync(dir_of(f)) < 0 ? -errno : 0;
         pthread_mutex_lock(&s->mutex);
         list_add(&s->done, f);
         eventfd_write(s->wake_fd, 1);
@@ -113,8 +121,11 @@ int spool_open(const struct home *h, struct event_base *base, struct spool **ret
 {
     struct spool *s = *ret = xcalloc(1, sizeof *s);
     s->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    s->resumable_dirfd = -1;
     s->dirfd = openat(h->dirfd, SPOOL, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (s->dirfd < 0 || s->wake_fd < 0)
+    if (s->dirfd >= 0 && (mkdirat(s->dirfd, RESUMABLE, 0700) == 0 || errno == EEXIST))
+        s->resumable_dirfd = openat(s->dirfd, RESUMABLE, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (s->dirfd < 0 || s->resumable_dirfd < 0 || s->wake_fd < 0)
         return err_sys(e, -errno, "cannot open %s/" SPOOL, h->path);
     pthread_mutex_init(&s->mutex, NULL);
     pthread_cond_init(&s->more, NULL);
@@ -128,22 +139,28 @@ int spool_open(const struct home *h, struct event_base *base, struct spool **ret
     return 0;
 }
 
+void spool_stop(struct spool *s)
+{
+    if (!s || !s->n_threads)
+        return;
+    pthread_mutex_lock(&s->mutex);
+    s->stop = true;
+    pthread_cond_broadcast(&s->more);
+    pthread_mutex_unlock(&s->mutex);
+    while (s->n_threads)
+        pthread_join(s->threads[--s->n_threads], NULL);
+}
+
 void spool_close(struct spool *s)
 {
     if (!s)
         return;
-    if (s->n_threads) {
-        pthread_mutex_lock(&s->mutex);
-        s->stop = true;
-        pthread_cond_broadcast(&s->more);
-        pthread_mutex_unlock(&s->mutex);
-        for (size_t i = 0; i < s->n_threads; i++)
-            pthread_join(s->threads[i], NULL);
-    }
     if (s->ev)
         event_free(s->ev);
     if (s->dirfd >= 0)
         close(s->dirfd);
+    if (s->resumable_dirfd >= 0)
+        close(s->resumable_dirfd);
     if (s->wake_fd >= 0)
         close(s->wake_fd);
     free(s);
@@ -170,11 +187,54 @@ void spool_free(struct spool_file *f)
 {
     if (!f)
         return;
-    if (!f->given_away)
+    if (!f->given_away && !f->resumable)
         unlinkat(f->spool->dirfd, f->name, 0);
     if (f->fd >= 0)
         close(f->fd);
     free(f);
+}
+
+int spool_resume(struct spool *s, const char *id, bool make, struct spool_file **ret, struct err *e)
+{
+    int fd = openat(s->resumable_dirfd, id, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC | (make ? O_CREAT | O_EXCL : 0), 0600);
+    if (fd < 0)
+        return err_sys(e, -errno, "cannot open " SPOOL "/" RESUMABLE "/%s", id);
+    struct spool_file *f = *ret = xcalloc(1, sizeof *f);
+    *f = (struct spool_file){.spool = s, .fd = fd, .resumable = true};
+    snprintf(f->name, sizeof f->name, "%s", id);
+    return 0;
+}
+
+struct spool_file *spool_completed(struct spool *s, const char *id)
+{
+    struct spool_file *f = xcalloc(1, sizeof *f);
+    *f = (struct spool_file){.spool = s, .fd = -1};
+    snprintf(f->name, sizeof f->name, "%s", id);
+    return f;
+}
+
+int64_t spool_size(const struct spool_file *f)
+{
+    struct stat st;
+    return fstat(f->fd, &st) < 0 ? -errno : st.st_size;
+}
+
+int spool_cut(struct spool_file *f, int64_t size)
+{
+    return ftruncate(f->fd, size) < 0 ? -errno : 0;
+}
+
+int spool_complete(struct spool_file *f, struct err *e)
+{
+    if (renameat(f->spool->resumable_dirfd, f->name, f->spool->dirfd, f->name) < 0)
+        return err_sys(e, -errno, "cannot move an upload to " SPOOL);
+    f->resumable = false;
+    return 0;
+}
+
+int spool_resumable_dir(const struct spool *s)
+{
+    return s->resumable_dirfd;
 }
 
 const char *spool_name(const struct spool_file *f)
@@ -201,6 +261,11 @@ void spool_sync(struct spool_file *f, void (*done)(void *arg, int r), void *arg)
 void spool_end(struct spool_file *f)
 {
     close(fd_take(&f->fd));
+}
+
+bool spool_has_ended(const struct spool_file *f)
+{
+    return f->fd < 0;
 }
 
 void spool_give_away(struct spool_file *f)

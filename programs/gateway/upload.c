@@ -4,12 +4,11 @@
 #include "digest.h"
 #include "gateway.h"
 #include "handlers.h"
+#include "handover.h"
 #include "orders.h"
-#include "pool.h"
 #include "request.h"
 #include "spool.h"
 
-#include "base/crash.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -28,8 +27,7 @@ struct upload {
     struct in_flight *of_account;
     struct digest *digest;
     struct spool_file *file;
-    const char *app, *key;
-    bool force;
+    struct handover what;
     int64_t max_bytes; /* negative: no bound */
 };
 
@@ -88,14 +86,16 @@ static bool read_header(struct upload *u)
 {
     struct request *rq = u->rq;
     const char *force = uri_field(&rq->uri, "force"), *encoding = request_header(rq, MHD_HTTP_HEADER_CONTENT_ENCODING);
-    u->app = uri_field(&rq->uri, "app");
-    u->key = request_header(rq, "Idempotency-Key");
-    u->force = force && strcmp(force, "0") && strcmp(force, "false");
+    u->what = (struct handover){.dataset = rq->dataset,
+                                .name = rq->name,
+                                .app = uri_field(&rq->uri, "app"),
+                                .key = request_header(rq, "Idempotency-Key"),
+                                .force = force && strcmp(force, "0") && strcmp(force, "false")};
     if (encoding && strcmp(encoding, "identity"))
         request_refuse(rq, "unsupported_media_type", "send a compressed file as it is, named .gz or .zst, without Content-Encoding");
     else if (request_header(rq, MHD_HTTP_HEADER_CONTENT_RANGE))
         request_refuse(rq, "bad_request", "parts of a file are sent by the tus protocol (/v1/openapi.yaml)");
-    else if (u->key && !is_key(u->key))
+    else if (u->what.key && !is_key(u->what.key))
         request_refuse(rq, "bad_request", "an Idempotency-Key has 1 to %d characters", MAX_KEY);
     else if (!digest_parse(request_header(rq, "Content-Digest"), &u->digest))
         request_refuse(rq, "bad_request", "Content-Digest is malformed, or has neither sha-256 nor sha-512 (RFC 9530)");
@@ -118,32 +118,6 @@ static void on_checked(void *arg, const bson_t *doc)
     request_go_on(rq);
 }
 
-static void add_what(const struct upload *u, struct buf *b, const char *op)
-{
-    json_begin(b, NULL, '{');
-    json_str(b, "op", op);
-    json_str(b, "tenant_id", u->rq->tenant);
-    json_str(b, "dataset", u->rq->dataset);
-    json_str(b, "name", u->rq->name);
-    json_str(b, "account", u->rq->who.name);
-    if (u->app)
-        json_str(b, "app", u->app);
-}
-
-static void ask_first(struct upload *u)
-{
-    struct request *rq = u->rq;
-    AUTO_BUF struct buf b = {0};
-    add_what(u, &b, "upload_check");
-    if (rq->length >= 0)
-        json_i64(&b, "size", rq->length);
-    json_end(&b, '}');
-    if (pool_ask(rq->g->peers[PEER_batchmgr], b.p, b.n, on_checked, u))
-        request_wait(rq);
-    else
-        orders_refuse(rq, NULL);
-}
-
 void upload_begin(struct request *rq)
 {
     struct upload *u = xcalloc(1, sizeof *u);
@@ -156,7 +130,7 @@ void upload_begin(struct request *rq)
         request_refuse_for(rq, "uploads", 1, "%lld uploads of this account are in flight (http.uploads)",
                            (long long)rq->g->conf->platform.http.uploads);
     else
-        ask_first(u);
+        handover_check(rq, &u->what, rq->length, on_checked, u);
 }
 
 /* ---- meanwhile ---- */
@@ -178,69 +152,11 @@ void upload_body(struct request *rq, const char *p, size_t n)
 
 /* ---- behind it ---- */
 
-static void answer_taken(struct upload *u, const char *file_id, bool again)
-{
-    struct request *rq = u->rq;
-    struct buf b = {0};
-    json_begin(&b, NULL, '{');
-    json_str(&b, "file_id", file_id);
-    json_str(&b, "tenant_id", rq->tenant);
-    json_str(&b, "dataset", rq->dataset);
-    json_str(&b, "file_name", rq->name);
-    json_i64(&b, "size_bytes", rq->received);
-    json_str(&b, "state", "received");
-    json_end(&b, '}');
-    AUTO_FREE char *location = xasprintf("/v1/tenants/%s/files/%s", rq->tenant, file_id);
-    request_answer(rq, again ? MHD_HTTP_OK : MHD_HTTP_CREATED, NULL, &b);
-    request_add_header(rq, MHD_HTTP_HEADER_LOCATION, location);
-}
-
-static void on_handed_in(void *arg, const bson_t *doc)
+static void on_given(void *arg, const bson_t *doc)
 {
     struct upload *u = arg;
-    struct request *rq = u->rq;
-    bool ok = doc && json_get_bool(doc, "ok", false), again = ok && json_get_bool(doc, "again", false);
-    if (!doc || ok)
-        spool_give_away(u->file);
-    const char *id = ok ? json_get_str(doc, "file_id", "") : rq->name;
-    if (!again)
-        orders_audit(rq, "upload", id, ok ? "ok" : doc ? json_get_str(doc, "code", "refused") : "unavailable");
-    if (ok)
-        answer_taken(u, id, again);
-    else
-        orders_refuse(rq, doc);
-    request_go_on(rq);
-}
-
-static void hand_in(struct upload *u)
-{
-    struct request *rq = u->rq;
-    AUTO_BUF struct buf b = {0};
-    spool_end(u->file);
-    add_what(u, &b, "hand_in");
-    json_i64(&b, "size", rq->received);
-    json_bool(&b, "force", u->force);
-    json_str(&b, "spool", spool_name(u->file));
-    if (u->key)
-        json_str(&b, "idempotency_key", u->key);
-    json_end(&b, '}');
-    if (!pool_ask(rq->g->peers[PEER_batchmgr], b.p, b.n, on_handed_in, u)) {
-        orders_refuse(rq, NULL);
-        request_go_on(rq);
-    }
-}
-
-static void on_synced(void *arg, int r)
-{
-    struct upload *u = arg;
-    struct request *rq = u->rq;
-    if (r == 0) {
-        hand_in(u);
-        return;
-    }
-    log_error("spool", rq->tenant, NULL, "an upload cannot be synced: %s", err_text(r));
-    request_refuse_for(rq, "disk_low", 60, "the upload cannot be written");
-    request_go_on(rq);
+    if (doc)
+        handover_answer(u->rq, &u->what, u->rq->received, doc, 0);
 }
 
 void upload_end(struct request *rq)
@@ -250,6 +166,5 @@ void upload_end(struct request *rq)
         request_refuse(rq, "digest", "what came is not what Content-Digest says; nothing of it is kept");
         return;
     }
-    spool_sync(u->file, on_synced, u);
-    request_wait(rq);
+    handover_give(rq, &u->what, u->file, rq->received, on_given, u);
 }

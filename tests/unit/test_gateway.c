@@ -1,0 +1,166 @@
+/* What the gateway parses by hand: targets and digests; and the rate of an account. */
+#include "check.h"
+#include "programs/gateway/digest.h"
+#include "programs/gateway/problem.h"
+#include "programs/gateway/rates.h"
+#include "programs/gateway/uri.h"
+
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+
+static void a_target_is_taken_apart(void **state)
+{
+    struct uri u;
+    int64_t n;
+    const char *other;
+    (void)state;
+    assert_true(uri_parse("/v1/tenants/acme/files/a%3Ab%20%C3%A9.csv?limit=7&since=2026-01-01T00%3A00&x=a+b", &u));
+    assert_int_equal(u.n_segments, 5);
+    assert_string_equal(u.segments[4], "a:b \xc3\xa9.csv");
+    assert_string_equal(uri_field(&u, "since"), "2026-01-01T00:00");
+    assert_string_equal(uri_field(&u, "x"), "a b");
+    assert_null(uri_field(&u, "y"));
+    assert_true(uri_number(&u, "limit", 1, 1, 10, &n) && n == 7);
+    assert_true(uri_number(&u, "none", 3, 1, 10, &n) && n == 3);
+    assert_false(uri_number(&u, "limit", 1, 1, 6, &n));
+    assert_false(uri_number(&u, "x", 1, 1, 6, &n));
+    assert_false(uri_knows(&u, (const char *const[]){"limit", "since", NULL}, &other));
+    assert_string_equal(other, "x");
+    uri_fini(&u);
+    assert_true(uri_parse("/", &u) && u.n_segments == 0);
+    uri_fini(&u);
+    assert_true(uri_parse("/a?b=1&b=2", &u));
+    assert_null(uri_field(&u, "b"));
+    assert_false(uri_knows(&u, (const char *const[]){"b", NULL}, NULL)); /* twice */
+    uri_fini(&u);
+}
+
+static void what_is_no_target_is_refused(void **state)
+{
+    static const char *const bad[] = {"",        "a",      "*",        "http://h/a", "//",      "/a//b",   "/a/",   "/a/../b", "/.",       "/%2e%2e/b",
+                                      "/a%2Fb",  "/a%00b", "/a%",      "/a%4",       "/a%zz",   "/a%0Ab",  "/a%7F", "/a%C2%85", "/a%FF",    "/a%C0%AF",
+                                      "/a?b=%00", "/a?b%", "/a?b=%1b", "/a#b",       "/1/2/3/4/5/6/7/8/9/10/11/12/13"};
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct uri u;
+        if (uri_parse(bad[i], &u))
+            fail_msg("%s was taken", bad[i]);
+        uri_fini(&u);
+    }
+    char text[URI_MAX + 8];
+    struct uri u;
+    memset(text, 'a', sizeof text);
+    text[0] = '/';
+    text[URI_MAX + 1] = 0;
+    assert_false(uri_parse(text, &u));
+    uri_fini(&u);
+    text[URI_MAX] = 0;
+    assert_true(uri_parse(text, &u));
+    uri_fini(&u);
+    char many[200] = "/a?";
+    for (int i = 0; i <= URI_FIELDS; i++)
+        snprintf(many + strlen(many), 10, "f%d=1&", i);
+    assert_false(uri_parse(many, &u));
+    uri_fini(&u);
+}
+
+static bool fits(const char *field, const char *text)
+{
+    struct digest *d;
+    assert_true(digest_parse(field, &d));
+    digest_add(d, text, strlen(text) / 2);
+    digest_add(d, text + strlen(text) / 2, strlen(text) - strlen(text) / 2);
+    bool r = digest_fits(d);
+    digest_free(d);
+    return r;
+}
+
+/* The values of RFC 9530, appendix D: {"hello": "world"} and a line feed. */
+static void a_digest_fits_its_content(void **state)
+{
+    static const char content[] = "{\"hello\": \"world\"}\n";
+    static const char sha_256[] = "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:";
+    static const char sha_512[] =
+        "sha-512=:YMAam51Jz/jOATT6/zvHrLVgOYTGFy1d6GJiOHTohq4yP+pgk4vf2aCsyRZOtw8MjkM7iw7yZ/WkppmM44T3qg==:";
+    char both[300];
+    (void)state;
+    assert_true(fits(NULL, content));
+    assert_true(fits(sha_256, content));
+    assert_true(fits(sha_512, content));
+    snprintf(both, sizeof both, "md5=:AAAA:, %s ,%s", sha_512, sha_256);
+    assert_true(fits(both, content));
+    assert_false(fits(sha_256, "{\"hello\": \"World\"}\n"));
+    assert_false(fits(sha_256, ""));
+    both[strlen(both) - 4] ^= 1; /* one of two is wrong */
+    assert_false(fits(both, content));
+}
+
+static void what_is_no_digest_is_refused(void **state)
+{
+    static const char *const bad[] = {"",
+                                      "sha-256",
+                                      "sha-256=",
+                                      "sha-256=abc",
+                                      "sha-256=:abc:",
+                                      "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=",
+                                      "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:,",
+                                      "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=: x",
+                                      "md5=:AAAA:",
+                                      ",",
+                                      "=:AAAA:"};
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct digest *d;
+        if (digest_parse(bad[i], &d))
+            fail_msg("%s was taken", bad[i]);
+        assert_null(d);
+    }
+}
+
+static void an_account_has_its_rate(void **state)
+{
+    struct rates *r = rates_new(10);
+    int64_t wait_s;
+    (void)state;
+    for (int i = 0; i < 10; i++)
+        assert_true(rates_take(r, "ann", 1000, &wait_s));
+    assert_false(rates_take(r, "ann", 1000, &wait_s));
+    assert_int_equal(wait_s, 1);
+    assert_true(rates_take(r, "bob", 1000, &wait_s)); /* another's is another's */
+    assert_false(rates_take(r, "ann", 1099, &wait_s));
+    assert_true(rates_take(r, "ann", 1100, &wait_s));
+    assert_false(rates_take(r, "ann", 1100, &wait_s));
+    for (int i = 0; i < 10; i++) /* no more than a second's worth is saved */
+        assert_true(rates_take(r, "ann", 100000, &wait_s));
+    assert_false(rates_take(r, "ann", 100000, &wait_s));
+    rates_sweep(r, 200000);
+    assert_true(rates_take(r, "ann", 200000, &wait_s));
+    rates_set(r, -1);
+    for (int i = 0; i < 100; i++)
+        assert_true(rates_take(r, "ann", 200000, &wait_s));
+    rates_set(r, 0);
+    assert_false(rates_take(r, "ann", 300000, &wait_s));
+    rates_free(r);
+}
+
+static void a_problem_is_a_document(void **state)
+{
+    AUTO_BUF struct buf b = {0};
+    (void)state;
+    problem_write(&b, "digest", "a \"quote\"", "id");
+    assert_string_equal(b.p, "{\"type\":\"about:blank\",\"title\":\"The content does not have the digest that was said\",\"status\":422,"
+                             "\"detail\":\"a \\\"quote\\\"\",\"code\":\"digest\",\"request_id\":\"id\"}");
+    assert_int_equal(problem_status("not_found"), 404);
+    assert_int_equal(problem_status("no such code"), 500);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_target_is_taken_apart),      cmocka_unit_test(what_is_no_target_is_refused),
+        cmocka_unit_test(a_digest_fits_its_content),    cmocka_unit_test(what_is_no_digest_is_refused),
+        cmocka_unit_test(an_account_has_its_rate),      cmocka_unit_test(a_problem_is_a_document),
+    };
+    return sodium_init() < 0 || cmocka_run_group_tests(tests, NULL, NULL);
+}
