@@ -269,7 +269,9 @@ def test_each_question_and_order_is_described(server, client, tmp_path):
         assert len(fitting) == 1, (method, target, fitting)
         met.add(fitting[0])
         assert {f.partition("=")[0] for f in query.split("&") if f} <= described[fitting[0]][1], target
-    assert {k for k in described if k[1].startswith("/v1/tenants/")} <= met
+    others = {"resumable uploads", "streams"}  # for which there are other clients
+    wanted = {(method, path) for method, path in described if path.startswith("/v1/tenants/") and not others & set(document["paths"][path][method.lower()]["tags"])}
+    assert wanted <= met, wanted - met
 
 
 def test_names_are_escaped(server, client):
