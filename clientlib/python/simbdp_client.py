@@ -93,7 +93,7 @@ class Client:
         doc = self._http.ask(method, self._of_tenant(path), headers={"Content-Length": "0"}).json()
         return int(doc.get("n", 1))
 
-    def _pages(self, path: str, key: str, query: _Json) -> Iterator[_Json]:
+    def _pages(self, path: str, key: str, query: _Json, by: str = "cursor") -> Iterator[_Json]:
         seen = set()
         while True:
             page = self._http.ask("GET", self._of_tenant(path), query)
@@ -104,7 +104,7 @@ class Client:
             if cursor in seen:
                 raise ApiError(0, "bad_answer", "the list goes in a circle")
             seen.add(cursor)
-            query = {**query, "cursor": cursor}
+            query = {**query, by: cursor}
 
     # -- who
 
@@ -183,14 +183,8 @@ class Client:
             pause = min(1.5 * pause, _MAX_POLL)
 
     def rejects(self, file_id: str, *, limit: int = 1000) -> Iterator[_Json]:
-        """Rows of the file that were no good: line, byte_offset, column, type, message, raw. limit: how many are asked for at once."""
-        offset = 0
-        while True:
-            rows = self._http.ask("GET", self._of_tenant("files/%s/rejects" % _segment(file_id)), {"offset": offset, "limit": limit}).rows()
-            yield from rows
-            offset += len(rows)
-            if len(rows) < limit:
-                return
+        """Rows of the file that were no good: line, byte_offset, column, type, message, raw, repaired. limit: how many a page has."""
+        return self._pages("files/%s/rejects" % _segment(file_id), "rejects", {"limit": limit}, "offset")
 
     def retry(self, file_id: Optional[str] = None) -> int:
         """Has a quarantined or rejected file tried again; without an id, all of them. Gives how many."""

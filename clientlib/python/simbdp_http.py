@@ -261,9 +261,9 @@ class Answer:
             raise self._bad()
         return doc
 
-    def rows(self, key: Optional[str] = None) -> List[Dict[str, Any]]:
-        """An array of objects; with `key`, the one that is so called."""
-        rows = self._doc() if key is None else self.json().get(key)
+    def rows(self, key: str) -> List[Dict[str, Any]]:
+        """The array of objects that is so called."""
+        rows = self.json().get(key)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise self._bad()
         return rows

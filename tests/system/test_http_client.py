@@ -239,12 +239,12 @@ def test_arguments_that_make_no_sense(arguments, why):
 def test_each_question_and_order_is_described(server, client, tmp_path):
     """What each method asks is in docs/openapi.yaml, and what that has of a tenant's is asked by some method."""
     document = yaml.safe_load((ROOT / "docs/openapi.yaml").read_text())
-    page = {"files": [], "runs": [], "apps": [], "next": None}
+    page = {"files": [], "runs": [], "apps": [], "rejects": [], "next": None}
     when = datetime.datetime(2026, 1, 31, 13, 0, 0, 5000, datetime.timezone(datetime.timedelta(hours=1)))
     for call, args, kw, doc in (
             (client.whoami, (), {}, {}), (client.upload, (is_file(tmp_path), "data"), {"app": "load", "force": True}, TAKEN),
             (client.files, (), {"dataset": "data", "state": "waiting", "since": when}, page), (client.file, ("F",), {}, {}),
-            (client.wait, ("F",), {}, {"state": "ingested"}), (client.rejects, ("F",), {}, []), (client.retry, (), {}, {"n": 3}), (client.retry, ("F",), {}, {"n": 1}),
+            (client.wait, ("F",), {}, {"state": "ingested"}), (client.rejects, ("F",), {}, page), (client.retry, (), {}, {"n": 3}), (client.retry, ("F",), {}, {"n": 1}),
             (client.delete, ("F",), {}, {"n": 1}), (client.runs, (), {"file_id": "F", "state": "ended", "since": "2026-01-31T12:00:00Z"}, page),
             (client.run, ("R",), {}, {}), (client.log, ("R",), {"tail": 100}, {}), (client.stop, ("R",), {}, {"n": 1}), (client.apps, (), {}, page),
             (client.run_app, ("load",), {}, {"n": 2}), (client.agreement, (), {}, {}), (client.usage, (), {}, {}), (client.bill, (when,), {}, {})):
@@ -642,9 +642,9 @@ def test_pages(server, client):
 
 
 def test_pages_of_rejects(server, client):
-    server.script = [answer([{"line": i} for i in part]) for part in (range(2), range(2, 4), range(4, 5))]
-    assert [r["line"] for r in client.rejects("F", limit=2)] == [0, 1, 2, 3, 4]
-    assert [h.path.partition("?")[2] for h in server.asked] == ["offset=0&limit=2", "offset=2&limit=2", "offset=4&limit=2"]
+    server.script = [answer({"rejects": [{"line": i} for i in part], "next": next_}) for part, next_ in ((range(2), 7), ((), 9), (range(2, 4), None))]
+    assert [r["line"] for r in client.rejects("F", limit=2)] == [0, 1, 2, 3]
+    assert [h.path.partition("?")[2] for h in server.asked] == ["limit=2", "limit=2&offset=7", "limit=2&offset=9"]
 
 
 def test_wait(server, client):
