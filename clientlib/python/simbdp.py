@@ -17,6 +17,8 @@ A stream app's messages come the same way, run.ingest_stream(row=row), or one by
 
 and with simbdp.Publisher("events") as p: p.publish("...") for messages of one's own.
 
+From anywhere else a tenant's programs talk to the gateway by simbdp.Client, which is the file simbdp_client.py beside this one.
+
 The calls are those of simbdp.h, whose comments hold here, too. It is ctypes on the shared library, not an extension: nothing
 is compiled, so one file works with every Python 3.7 or newer, also one that the platform's Debian does not package; without a
 callback the rows never pass through Python at all, so nothing is slower for it. With one, rows travel as JSON text.
@@ -32,6 +34,10 @@ import os
 import signal
 import sys
 import threading
+import typing
+
+if typing.TYPE_CHECKING:
+    from simbdp_client import FINAL_STATES, ApiError, Client  # what __getattr__ below gives
 
 __version__ = "0.1.0"
 __all__ = ["Error", "Message", "Publisher", "Reject", "Result", "Run", "main", "open", "version"]
@@ -40,6 +46,8 @@ _ERROR_BYTES = 1024
 _STORE, _SKIP, _REJECT = 0, 1, 2
 _DATA, _MEMORY = -65, -71
 _STEP_MS = 100
+
+_OF_CLIENT = ("ApiError", "Client", "FINAL_STATES")
 
 Result = collections.namedtuple("Result", "rows_parsed rows_loaded rows_rejected bytes")
 
@@ -389,6 +397,14 @@ class Run:
 
     def __del__(self):
         self.close()
+
+
+def __getattr__(name):
+    """The client is loaded when it is first asked for: an app that is only run needs neither it nor what it imports."""
+    if name not in _OF_CLIENT:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import simbdp_client
+    return getattr(simbdp_client, name)
 
 
 def open():

@@ -252,4 +252,4 @@ def test_pip_installs_from_the_tree(tmp_path):
     assert r.returncode == 0, r.stderr
     wheel, = (tmp_path / "wheels").iterdir()
     assert re.fullmatch(r"simbdp-0.1.0-py3-none-linux_\w+[.]whl", wheel.name)
-    assert {"simbdp.py", "libsimbdp.so.1"} <= set(zipfile.ZipFile(wheel).namelist())
+    assert {"simbdp.py", "simbdp_client.py", "simbdp_http.py", "libsimbdp.so.1"} <= set(zipfile.ZipFile(wheel).namelist())

@@ -103,10 +103,12 @@ def test_every_response_has_a_request_id_and_an_example(document):
         for status, response in operation["responses"].items():
             response = resolve(document, response)
             assert "X-Request-Id" in response["headers"], (where, status)
-            assert all("example" in content for content in response["content"].values()), (where, status)
+            has_body = status != "204" and where[0] != "HEAD" and (where[1].endswith("/uploads"), status) != (True, "201")
+            assert ("content" in response) == has_body or status == "default", (where, status)
+            assert all("example" in content for content in response.get("content", {}).values()), (where, status)
             if status == "401":
                 assert "WWW-Authenticate" in response["headers"], where
-            if status in ("429", "503", "507") and "application/problem+json" in response["content"]:
+            if status in ("429", "503", "507") and "application/problem+json" in response.get("content", {}):
                 assert "Retry-After" in response["headers"], (where, status)
 
 
@@ -132,7 +134,7 @@ def test_references_lead_somewhere_and_everything_is_referred_to(document):
     text = json.dumps(document)
     wanted = set(re.findall(r'"\$ref": "#/components/(\w+/\w+)"', text))
     there = {f"{kind}/{name}" for kind, named in document["components"].items() for name in named if kind != "securitySchemes"}
-    assert wanted == there, wanted ^ there
+    assert wanted == there - {"schemas/Published"}, wanted ^ there  # which OpenAPI cannot say of lines
 
 
 def test_operations_have_names_of_their_own(document):
