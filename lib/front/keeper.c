@@ -11,7 +11,17 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum { MAX_TOLD = 256 << 20 };
+/* UNDER_WAY: questions that the keeper was sent; others wait here, so that sending never has to wait for it. */
+enum { MAX_TOLD = 256 << 20, MAX_ANSWER = 16 << 20, UNDER_WAY = 16 };
+
+struct ask {
+    struct ask *next;
+    enum keeper_op op;
+    keeper_answer_fn *fn;
+    void *arg;
+    size_t n;
+    char text[];
+};
 
 extern char **environ;
 
@@ -21,13 +31,22 @@ struct keeper {
     uint64_t generation;
     struct event_base *base;
     struct event *ev;
+    struct ask *asks, **last, *unsent; /* in order; those in front of `unsent` are under way */
+    size_t n_asks, n_under_way;
 };
 
-static void on_end(evutil_socket_t fd, short what, void *arg)
+static void take_answer(struct keeper *k);
+
+/* An answer, or its end. */
+static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
     struct keeper *k = arg;
     (void)fd;
     (void)what;
+    if (k->n_under_way) {
+        take_answer(k);
+        return;
+    }
     log_error("stop", NULL, NULL, "the keeper (simbdp-keeper) ended; this program cannot work without it, and ends");
     event_del(k->ev);
     event_base_loopbreak(k->base);
@@ -55,8 +74,9 @@ int keeper_start(struct event_base *base, const struct home *h, const char *prog
         return r;
     forget_environment();
     struct keeper *k = xcalloc(1, sizeof *k);
-    *k = (struct keeper){fd, pid, 0, base, NULL};
-    k->ev = event_new(base, fd, EV_READ, on_end, k); /* it says nothing unasked */
+    *k = (struct keeper){.fd = fd, .pid = pid, .base = base};
+    k->last = &k->asks;
+    k->ev = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, k); /* it says nothing unasked */
     event_add(k->ev, NULL);
     *ret = k;
     return 0;
@@ -66,6 +86,10 @@ void keeper_stop(struct keeper *k)
 {
     if (!k)
         return;
+    for (struct ask *a = k->asks, *next; a; a = next) {
+        next = a->next;
+        free(a);
+    }
     event_free(k->ev);
     spawn_part(k->fd, k->pid);
     free(k);
@@ -87,6 +111,8 @@ static int tell(struct keeper *k, struct keeper_request rq, const char *text, si
 static int ask(struct keeper *k, enum keeper_op op, struct err *e)
 {
     struct keeper_answer a;
+    while (k->n_under_way) /* answers come in order */
+        take_answer(k);
     int fd = -1, r = tell(k, (struct keeper_request){.op = op}, "", 0);
     size_t n_fds = 0;
     ssize_t n = r < 0 ? r : fd_recv(k->fd, &a, sizeof a, &fd, 1, &n_fds);
@@ -158,4 +184,70 @@ int keeper_alert(struct keeper *k, uint64_t generation, size_t index, const char
 {
     return tell(k, (struct keeper_request){.op = KEEPER_ALERT, .index = (uint32_t)index, .generation = generation}, json,
                 strlen(json));
+}
+
+/* ---- questions on the loop ---- */
+
+static void send_unsent(struct keeper *k)
+{
+    while (k->unsent && k->n_under_way < UNDER_WAY) {
+        struct ask *a = k->unsent;
+        if (tell(k, (struct keeper_request){.op = a->op}, a->text, a->n) < 0)
+            return; /* its end is seen by the loop */
+        k->unsent = a->next;
+        k->n_under_way++;
+    }
+}
+
+/* Head and body of an answer: a line, and what follows. */
+static void tell_asker(struct ask *a, const struct buf *text)
+{
+    const char *lf = text->n ? memchr(text->p, '\n', text->n) : NULL;
+    size_t n = lf ? (size_t)(lf - text->p) : text->n;
+    AUTO_BSON bson_t *head = text->n ? json_parse(text->p, n, NULL) : NULL;
+    a->fn(a->arg, head ? 0 : -EIO, head, lf ? lf + 1 : "", lf ? text->n - n - 1 : 0);
+}
+
+static void take_answer(struct keeper *k)
+{
+    struct keeper_answer answer;
+    AUTO_BUF struct buf text = {0};
+    AUTO_FD int fd = -1;
+    size_t n_fds = 0;
+    struct ask *a = k->asks;
+    ssize_t n = fd_recv(k->fd, &answer, sizeof answer, &fd, 1, &n_fds);
+    k->n_under_way--;
+    if (n != (ssize_t)sizeof answer) { /* it is gone */
+        k->n_under_way = 0;
+        on_readable(k->fd, 0, k);
+        return;
+    }
+    k->asks = a->next;
+    k->n_asks--;
+    if (!k->asks)
+        k->last = &k->asks;
+    send_unsent(k);
+    if (answer.code < 0 || n_fds != 1 || fd_read_all(fd, &text, MAX_ANSWER) < 0)
+        a->fn(a->arg, answer.code < 0 ? answer.code : -EIO, NULL, "", 0);
+    else
+        tell_asker(a, &text);
+    free(a);
+}
+
+int keeper_ask(struct keeper *k, enum keeper_op op, const char *text, size_t n, keeper_answer_fn *fn, void *arg)
+{
+    if (n > KEEPER_MAX_TEXT)
+        return -EMSGSIZE;
+    if (k->n_asks == KEEPER_ASKS)
+        return -EAGAIN;
+    struct ask *a = xmalloc(sizeof *a + n);
+    *a = (struct ask){.op = op, .fn = fn, .arg = arg, .n = n};
+    memcpy(a->text, text, n);
+    *k->last = a;
+    k->last = &a->next;
+    k->n_asks++;
+    if (!k->unsent)
+        k->unsent = a;
+    send_unsent(k);
+    return 0;
 }

@@ -1,4 +1,4 @@
-/* The privileged helper of a program that tenants reach (broker, monitor): it keeps the rights which that program gave up, and does
+/* The privileged helper of a program that tenants reach (broker, monitor, gateway): it keeps the rights which that program gave up, and does
  * the few things that need them. It is started before the program listens, and knows what it may be
  * asked for:
  *   CONF      read the configuration, and tell what of it is for such programs (lib/front/public_conf.h)
@@ -6,6 +6,9 @@
  *   LOG       add lines to the broker's journal of a tenant, or to the monitor's record of decisions
  *   ROTATE    begin another logs/monitor.log
  *   ALERT     start a command of the configuration, by its alert's place in the list, with a JSON object on stdin
+ *   LOGIN     of the gateway's: who shows these credentials? (programs/keeper/gateway.h)
+ *   QUERY     of the gateway's: what a tenant may know (lib/query/query.h)
+ *   AUDIT     of the gateway's: add a record to the audit log (lib/accounts/audit.h)
  * Both end when the other does; a program that is killed so leaves nothing behind. Requests and answers are packets
  * (SOCK_SEQPACKET); what may be long comes in a memfd. Calls block as long as the keeper reads files. */
 #ifndef SIMBDP_FRONT_KEEPER_H
@@ -20,9 +23,9 @@
 
 enum { KEEPER_MAX_TEXT = 128 << 10 };
 
-enum keeper_op { KEEPER_CONF, KEEPER_TENANTS, KEEPER_LOG, KEEPER_ROTATE, KEEPER_ALERT };
+enum keeper_op { KEEPER_CONF, KEEPER_TENANTS, KEEPER_LOG, KEEPER_ROTATE, KEEPER_ALERT, KEEPER_LOGIN, KEEPER_QUERY, KEEPER_AUDIT };
 
-/* On the wire; the text of LOG and ALERT follows. */
+/* On the wire; the text of LOG, ALERT, LOGIN, QUERY and AUDIT follows. */
 struct keeper_request {
     uint32_t op;
     uint32_t index;      /* ALERT */
@@ -30,7 +33,7 @@ struct keeper_request {
     char tenant[64];     /* LOG */
 };
 
-/* To CONF, TENANTS and ROTATE, with a descriptor when code is 0. */
+/* To all but LOG and ALERT, with a descriptor when code is 0. */
 struct keeper_answer {
     int32_t code;
     char msg[sizeof((struct err *)0)->msg];
@@ -54,5 +57,12 @@ int keeper_log(struct keeper *k, const char *tenant, const char *text, size_t n)
 /* A descriptor of the new log, or -errno. */
 int keeper_rotate(struct keeper *k);
 int keeper_alert(struct keeper *k, uint64_t generation, size_t index, const char *json);
+
+/* LOGIN, QUERY and AUDIT: `text` is a JSON object of at most KEEPER_MAX_TEXT bytes. The answer comes on the loop, later, in the order of
+ * the questions: a JSON object, and the body that may follow it. code negative, head NULL: there was none. 0; -EAGAIN: KEEPER_ASKS
+ * wait already; -EMSGSIZE. */
+enum { KEEPER_ASKS = 4096 };
+typedef void keeper_answer_fn(void *arg, int code, const bson_t *head, const char *body, size_t n);
+int keeper_ask(struct keeper *k, enum keeper_op op, const char *text, size_t n, keeper_answer_fn *fn, void *arg);
 
 #endif

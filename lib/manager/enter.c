@@ -106,9 +106,13 @@ int enter_room(struct home *h, const struct conf *c, enum uid_role role, struct 
         *slash = 0;
     bool batch = role == UID_BATCHMGR;
     const uint64_t lease = 1ULL << CAP_LEASE; /* is somebody writing a file that is still a tenant's? */
-    const struct room room = {uid,   files | (batch ? lease : 0),        (const char *const *)o->paths,
-                              crash, batch ? of_batchmgr : of_streammgr, batch ? "keys/master.key" : NULL,
-                              batch};
+    const struct room room = {.uid = uid,
+                              .capabilities = files | (batch ? lease : 0),
+                              .sees = (const char *const *)o->paths,
+                              .scratch = crash,
+                              .parts = batch ? of_batchmgr : of_streammgr,
+                              .key = batch ? "keys/master.key" : NULL,
+                              .moves = batch};
     int r = room_enter(h, &room, e);
     if (r < 0)
         outside_free(o);

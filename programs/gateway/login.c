@@ -52,9 +52,11 @@ static void take(struct request *rq, const bson_t *doc)
     rq->ticket = xstrdup(json_get_str(doc, "ticket", ""));
 }
 
-static void on_answer(void *arg, int code, const bson_t *doc)
+static void on_answer(void *arg, int code, const bson_t *doc, const char *body, size_t n)
 {
     struct request *rq = arg;
+    (void)body;
+    (void)n;
     const char *error = code < 0 ? "unavailable" : json_get_str(doc, "error", NULL);
     if (!error)
         take(rq, doc);

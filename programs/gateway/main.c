@@ -64,10 +64,25 @@ static int load_certificate(struct gateway *g, struct err *e)
 
 /* ---- configuration ---- */
 
+/* Each keeper answers by the configuration that it read last. */
+static int read_conf(struct gateway *g, struct conf **ret, struct err *e)
+{
+    int r = keeper_conf(g->keepers[0], ret, e);
+    for (int i = 1; r == 0 && i < N_GATEWAY_KEEPERS; i++) {
+        struct conf *same;
+        r = keeper_conf(g->keepers[i], &same, e);
+        if (r == 0)
+            conf_free(same);
+        else
+            conf_free(*ret);
+    }
+    return r;
+}
+
 int gateway_reload(struct gateway *g, struct err *e)
 {
     struct conf *next;
-    int r = keeper_conf(g->keepers[0], &next, e);
+    int r = read_conf(g, &next, e);
     if (r < 0) {
         log_error("reload", NULL, NULL, "%s; the configuration stays as it was", e->msg);
         return r;
@@ -105,12 +120,13 @@ static int start_keepers(struct gateway *g, struct err *e)
     int r = 0;
     for (int i = 0; r == 0 && i < N_GATEWAY_KEEPERS; i++)
         r = keeper_start(g->base, &g->home, "gateway", &g->keepers[i], e);
-    return r == 0 ? keeper_conf(g->keepers[0], &g->conf, e) : r;
+    return r == 0 ? read_conf(g, &g->conf, e) : r;
 }
 
 static void open_pools(struct gateway *g)
 {
-    static const char *const names[N_PEERS] = {"batchmgr.sock", "streammgr.sock", "broker.sock", "monitor.sock"};
+    static const char *const names[N_PEERS] = {"batchmgr.gateway.sock", "streammgr.gateway.sock", "broker.gateway.sock",
+                                              "monitor.gateway.sock"};
     for (int i = 0; i < N_PEERS; i++) {
         AUTO_FREE char *path = home_socket(&g->home, names[i]);
         g->peers[i] = pool_new(g->base, path, CONNECTIONS_TO_EACH);

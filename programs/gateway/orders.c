@@ -30,11 +30,12 @@ void orders_refuse(struct request *rq, const bson_t *doc)
         request_refuse(rq, code, "%s", error);
 }
 
-static void on_audited(void *arg, int code, const bson_t *doc)
+static void on_audited(void *arg, int code, const bson_t *doc, const char *body, size_t n)
 {
     (void)arg;
-    (void)doc;
-    if (code < 0)
+    (void)body;
+    (void)n;
+    if (code < 0 || !json_get_bool(doc, "added", false))
         log_error("audit", NULL, NULL, "what an account changed could not be added to logs/audit.jsonl");
 }
 
@@ -43,6 +44,7 @@ void orders_audit(const struct request *rq, const char *what, const char *subjec
     AUTO_BUF struct buf b = {0};
     json_begin(&b, NULL, '{');
     json_str(&b, "ticket", rq->ticket);
+    json_str(&b, "account", rq->who.name);
     json_str(&b, "what", what);
     json_str(&b, "tenant_id", rq->tenant);
     json_str(&b, "subject", subject);
@@ -50,7 +52,7 @@ void orders_audit(const struct request *rq, const char *what, const char *subjec
     json_str(&b, "address", rq->address);
     json_end(&b, '}');
     if (keeper_ask(rq->g->keepers[KEEPER_OF_AUDIT], KEEPER_AUDIT, b.p, b.n, on_audited, NULL) < 0)
-        on_audited(NULL, -1, NULL);
+        on_audited(NULL, -1, NULL, "", 0);
 }
 
 static void on_answer(void *arg, const bson_t *doc)

@@ -2,6 +2,7 @@
  * asks nobody's word for it. */
 #include "gateway.h"
 #include "handlers.h"
+#include "problem.h"
 #include "request.h"
 
 #include "base/mem.h"
@@ -9,18 +10,38 @@
 #include <stdio.h>
 #include <string.h>
 
-static void on_answer(void *arg, int code, const bson_t *doc)
+/* What a page of a log or of rejects says of itself, as fields of the header: X-Position and so on. */
+static void add_head(struct request *rq, const bson_t *head)
+{
+    static const struct {
+        const char *key, *field;
+    } known[] = {{"position", "X-Position"}, {"cut", "X-Cut"}, {"ended", "X-Ended"}, {"next", "X-Next"}};
+    char text[24];
+    bson_iter_t it;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (!bson_iter_init_find(&it, head, known[i].key) || BSON_ITER_HOLDS_NULL(&it))
+            continue;
+        if (BSON_ITER_HOLDS_BOOL(&it))
+            snprintf(text, sizeof text, "%s", bson_iter_bool(&it) ? "true" : "false");
+        else
+            snprintf(text, sizeof text, "%lld", (long long)bson_iter_as_int64(&it));
+        request_add_header(rq, known[i].field, text);
+    }
+}
+
+static void on_answer(void *arg, int code, const bson_t *head, const char *body, size_t n)
 {
     struct request *rq = arg;
-    const char *error = code < 0 ? NULL : json_get_str(doc, "code", NULL), *text = code < 0 ? NULL : json_get_str(doc, "body", NULL);
-    if (error)
-        request_refuse(rq, error, "%s", json_get_str(doc, "detail", ""));
-    else if (!text)
-        request_refuse_for(rq, "unavailable", 1, "the ledger cannot be read now");
-    else {
+    const char *error = code < 0 ? "unavailable" : json_get_str(head, "code", NULL);
+    if (code < 0 || (error && problem_status(error) == 503)) {
+        request_refuse_for(rq, error, 1, "%s", code < 0 ? "the ledger cannot be read now" : json_get_str(head, "detail", ""));
+    } else if (error) {
+        request_refuse(rq, error, "%s", json_get_str(head, "detail", ""));
+    } else {
         struct buf b = {0};
-        buf_adds(&b, text);
-        request_answer(rq, MHD_HTTP_OK, json_get_str(doc, "content_type", NULL), &b);
+        buf_add(&b, body, n);
+        request_answer(rq, MHD_HTTP_OK, json_get_str(head, "type", NULL), &b);
+        add_head(rq, head);
     }
     request_go_on(rq);
 }
@@ -31,12 +52,14 @@ static void begin(const struct request *rq, const char *query, struct buf *b)
     json_str(b, "ticket", rq->ticket);
     json_str(b, "query", query);
     json_str(b, "tenant_id", rq->tenant);
+    json_begin(b, "params", '{');
 }
 
 /* Keepers take turns: one that has much to read keeps the others' askers waiting no longer than its own. */
 static void ask_keeper(struct request *rq, struct buf *b)
 {
     struct gateway *g = rq->g;
+    json_end(b, '}');
     json_end(b, '}');
     struct keeper *k = g->keepers[KEEPER_OF_QUERIES + g->next_query++ % (N_GATEWAY_KEEPERS - KEEPER_OF_QUERIES)];
     if (keeper_ask(k, KEEPER_QUERY, b->p, b->n, on_answer, rq) < 0)

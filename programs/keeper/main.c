@@ -1,7 +1,8 @@
-/* simbdp-keeper: what broker and monitor may not do themselves (lib/front/keeper.h). The program that it serves may have been taken
+/* simbdp-keeper: what broker, monitor and gateway may not do themselves (lib/front/keeper.h). The program that it serves may have been taken
  * over: of a request it takes a verb, a place in a list, a tenant's name that must be one, and text. The broker's keeper
  * starts nothing and changes journals only, so it keeps the capability that opens files, and no other. */
 #include "alert_commands.h"
+#include "gateway.h"
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -32,7 +33,8 @@ struct keep {
     bool is_broker, confined;
     uint64_t generation;
     struct conf *confs[2];        /* of the last two generations, by their lowest bit */
-    struct alert_commands *hooks; /* NULL: of the broker */
+    struct alert_commands *hooks;   /* NULL: not of the monitor */
+    struct gateway_keeper *gateway; /* NULL: not of the gateway */
 };
 
 static void answer(int code, const struct err *e, int fd)
@@ -60,7 +62,7 @@ static int confine(struct keep *k, struct err *e)
 {
     AUTO_FREE char *logs = home_path(&k->home, "logs"), *state = home_path(&k->home, "state");
     const char *const writable[] = {logs, state /* SQLite's */, "/dev/null"};
-    if (!k->is_broker || k->confined)
+    if (k->hooks || k->confined)
         return 0;
     int r = confine_program(&(struct confinement){home_is_roots(&k->home), -1, CAP_DAC_OVERRIDE, writable, 3});
     k->confined = r == 0;
@@ -83,6 +85,8 @@ static void tell_conf(struct keep *k)
     struct conf **at = &k->confs[++k->generation % 2];
     conf_free(*at);
     *at = c;
+    if (k->gateway)
+        gateway_keeper_set_conf(k->gateway, c);
     json_begin(&out, NULL, '{');
     json_i64(&out, "generation", (int64_t)k->generation);
     conf_tell(c, &out);
@@ -152,6 +156,16 @@ static void run_alert(struct keep *k, const struct keeper_request *rq, const cha
         alert_commands_run(k->hooks, v[rq->index].name, v[rq->index].command, json);
 }
 
+/* False: this is no question for it. */
+static bool tell_gateway(struct keep *k, const struct keeper_request *rq, const char *text, size_t n)
+{
+    AUTO_BUF struct buf out = {0};
+    if (!gateway_keeper_answer(k->gateway, (enum keeper_op)rq->op, text, n, &out))
+        return false;
+    answer_doc(&out);
+    return true;
+}
+
 /* False: the program is gone, or is not what it was. */
 static bool serve(struct keep *k)
 {
@@ -170,6 +184,8 @@ static bool serve(struct keep *k)
         tell_conf(k);
     else if (in.rq.op == KEEPER_TENANTS)
         tell_tenants(k);
+    else if (k->gateway)
+        return tell_gateway(k, &in.rq, in.text, (size_t)n);
     else if (in.rq.op == KEEPER_LOG)
         add_to_log(k, &in.rq, in.text, (size_t)n);
     else if (in.rq.op == KEEPER_ROTATE && k->hooks)
@@ -201,15 +217,15 @@ static void keep(struct keep *k)
     }
 }
 
-static const char usage[] = "usage: simbdp-keeper broker|monitor --home HOME\n"
-                            "stdin: the program's socket, with which it ends. broker and monitor start it.\n";
+static const char usage[] = "usage: simbdp-keeper broker|monitor|gateway --home HOME\n"
+                            "stdin: the program's socket, with which it ends. They start it.\n";
 
 int main(int argc, char **argv)
 {
     struct keep k = {0};
     struct err e = {0};
     const char *home = home_take_arg(&argc, argv);
-    if (argc != 2 || (strcmp(argv[1], "broker") && strcmp(argv[1], "monitor")))
+    if (argc != 2 || (strcmp(argv[1], "broker") && strcmp(argv[1], "monitor") && strcmp(argv[1], "gateway")))
         return fputs(usage, stderr), 2;
     log_init(argv[1]);
     signal(SIGPIPE, SIG_IGN);
@@ -218,11 +234,17 @@ int main(int argc, char **argv)
         log_error("start", NULL, NULL, "%s", e.msg);
         return 1;
     }
-    k.hooks = k.is_broker ? NULL : alert_commands_new();
-    keep(&k);
+    if (!strcmp(argv[1], "monitor"))
+        k.hooks = alert_commands_new();
+    int r = strcmp(argv[1], "gateway") ? 0 : gateway_keeper_new(&k.home, &k.gateway, &e);
+    if (r < 0)
+        log_error("start", NULL, NULL, "%s", e.msg);
+    else
+        keep(&k);
+    gateway_keeper_free(k.gateway);
     alert_commands_free(k.hooks);
     conf_free(k.confs[0]);
     conf_free(k.confs[1]);
     home_close(&k.home);
-    return 0;
+    return r < 0;
 }

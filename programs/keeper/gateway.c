@@ -1,0 +1,188 @@
+#include "gateway.h"
+
+#include "accounts/accounts.h"
+#include "accounts/audit.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "query/query.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { MAX_FIELD = 512 };
+
+struct gateway_keeper {
+    const struct home *home;
+    struct accounts *accounts;
+    struct queries *queries;
+};
+
+int gateway_keeper_new(const struct home *h, struct gateway_keeper **ret, struct err *e)
+{
+    struct accounts *a;
+    int r = accounts_open(h, &a, e);
+    if (r < 0)
+        return r;
+    struct gateway_keeper *g = *ret = xcalloc(1, sizeof *g);
+    *g = (struct gateway_keeper){h, a, queries_new(h)};
+    return 0;
+}
+
+void gateway_keeper_free(struct gateway_keeper *g)
+{
+    if (!g)
+        return;
+    queries_free(g->queries);
+    accounts_close(g->accounts);
+    free(g);
+}
+
+void gateway_keeper_set_conf(struct gateway_keeper *g, const struct conf *c)
+{
+    queries_set_conf(g->queries, c);
+}
+
+/* ---- login ---- */
+
+static void tell_account(const struct gateway_keeper *g, const struct account *who, struct buf *out)
+{
+    char ticket[ACCOUNT_TICKET_MAX];
+    struct err e = {0};
+    json_begin(out, NULL, '{');
+    if (accounts_ticket(g->accounts, who, ticket, &e) < 0) {
+        log_error("accounts", NULL, NULL, "%s", e.msg);
+        json_str(out, "error", "unavailable");
+        json_end(out, '}');
+        return;
+    }
+    json_str(out, "ticket", ticket);
+    json_str(out, "account", who->name);
+    json_str(out, "role", account_role_text(who->role));
+    json_str(out, "tenant_id", who->tenant);
+    json_str(out, "token_id", who->token_id);
+    json_begin(out, "verbs", '[');
+    for (int i = 0; i < N_VERBS; i++)
+        if (who->verbs & 1U << i)
+            json_str(out, NULL, account_verb_text((enum verb)i));
+    json_end(out, ']');
+    if (who->datasets) {
+        json_begin(out, "datasets", '[');
+        for (char **d = who->datasets; *d; d++)
+            json_str(out, NULL, *d);
+        json_end(out, ']');
+    } else {
+        json_null(out, "datasets");
+    }
+    json_end(out, '}');
+}
+
+static void login(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
+{
+    const char *scheme = json_get_str(rq, "scheme", ""), *address = json_get_str(rq, "address", "");
+    AUTO_ACCOUNT struct account who = {0};
+    struct err e = {0};
+    int wait_s = 0, r = ERR_REFUSED;
+    if (!strcmp(scheme, "bearer"))
+        r = accounts_login_token(g->accounts, json_get_str(rq, "token", ""), address, &who, &wait_s, &e);
+    else if (!strcmp(scheme, "basic"))
+        r = accounts_login_password(g->accounts, json_get_str(rq, "user", ""), json_get_str(rq, "password", ""), address, &who,
+                                    &wait_s, &e);
+    else if (!strcmp(scheme, "ticket"))
+        r = accounts_ticket_open(g->accounts, json_get_str(rq, "ticket", ""), &who, &e);
+    if (r == 0) {
+        tell_account(g, &who, out);
+        return;
+    }
+    if (r != ERR_REFUSED && r != -EAGAIN)
+        log_error("accounts", NULL, NULL, "a login cannot be looked at: %s", e.msg);
+    json_begin(out, NULL, '{');
+    json_str(out, "error", r == ERR_REFUSED ? "unauthorized" : r == -EAGAIN ? "slow_down" : "unavailable");
+    json_i64(out, "retry_after_s", wait_s);
+    json_end(out, '}');
+}
+
+/* ---- questions ---- */
+
+static void tell_answer(const struct query_answer *a, struct buf *out)
+{
+    buf_adds(out, "{");
+    if (a->head.n)
+        buf_add(out, a->head.p, a->head.n);
+    json_i64(out, "status", a->status);
+    json_str(out, "code", a->code);
+    json_str(out, "detail", *a->detail ? a->detail : NULL);
+    json_str(out, "type", a->type);
+    json_end(out, '}');
+    buf_adds(out, "\n");
+    if (a->body.n)
+        buf_add(out, a->body.p, a->body.n);
+}
+
+static void ask(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
+{
+    const char *tenant = json_get_str(rq, "tenant_id", "");
+    AUTO_ACCOUNT struct account who = {0};
+    struct query_answer a = {0};
+    bson_t params, none = BSON_INITIALIZER;
+    bson_iter_t it;
+    struct err e = {0};
+    int r = accounts_ticket_open(g->accounts, json_get_str(rq, "ticket", ""), &who, &e);
+    bool has = bson_iter_init_find(&it, rq, "params") && BSON_ITER_HOLDS_DOCUMENT(&it) && json_iter_doc(&it, &params);
+    if (r < 0 && r != ERR_REFUSED)
+        log_error("accounts", NULL, NULL, "a ticket cannot be looked at: %s", e.msg);
+    if (r < 0)
+        a = (struct query_answer){.status = r == ERR_REFUSED ? 401 : 503, .code = r == ERR_REFUSED ? "unauthorized" : "unavailable"};
+    else if (!account_may(&who, VERB_read, tenant, NULL))
+        a = (struct query_answer){.status = 404, .code = "not_found"};
+    else
+        query(g->queries, json_get_str(rq, "query", ""), &(struct query_scope){tenant, who.datasets}, has ? &params : &none, &a);
+    if (*a.why)
+        log_error("query", tenant, NULL, "%s: %s", json_get_str(rq, "query", ""), a.why);
+    tell_answer(&a, out);
+    query_answer_fini(&a);
+    bson_destroy(&none);
+}
+
+/* ---- the audit log ---- */
+
+static const char *field(const bson_t *rq, const char *name)
+{
+    const char *text = json_get_str(rq, name, NULL);
+    return text && strlen(text) <= MAX_FIELD ? text : NULL;
+}
+
+static void audit(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
+{
+    AUTO_ACCOUNT struct account who = {0};
+    struct err e = {0};
+    bool holds = accounts_ticket_open(g->accounts, json_get_str(rq, "ticket", ""), &who, NULL) == 0;
+    const char *claimed = field(rq, "account"), *what = field(rq, "what"), *outcome = field(rq, "outcome"), *from = field(rq, "address");
+    AUTO_FREE char *name = holds ? xstrdup(who.name) : xasprintf("%s (as the gateway says)", claimed ? claimed : "?");
+    struct audit_record r = {.who = name,
+                             .from = from ? from : "?",
+                             .what = what ? what : "?",
+                             .tenant = field(rq, "tenant_id"),
+                             .subject = field(rq, "subject"),
+                             .outcome = outcome ? outcome : "?"};
+    bool added = audit_add(g->home->dirfd, &r, &e) == 0;
+    if (!added)
+        log_error("audit", NULL, NULL, "%s did %s: this cannot be added to the audit log: %s", r.who, r.what, e.msg);
+    json_begin(out, NULL, '{');
+    json_bool(out, "added", added);
+    json_end(out, '}');
+}
+
+bool gateway_keeper_answer(struct gateway_keeper *g, enum keeper_op op, const char *text, size_t n, struct buf *out)
+{
+    AUTO_BSON bson_t *rq = json_parse(text, n, NULL);
+    if (!rq || (op != KEEPER_LOGIN && op != KEEPER_QUERY && op != KEEPER_AUDIT))
+        return false;
+    if (op == KEEPER_LOGIN)
+        login(g, rq, out);
+    else if (op == KEEPER_QUERY)
+        ask(g, rq, out);
+    else
+        audit(g, rq, out);
+    return true;
+}
