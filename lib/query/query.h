@@ -1,7 +1,7 @@
 /* Read-only questions about one tenant, answered as text: what the HTTP gateway's keepers do (programs/keeper/gateway.c). Who may
  * ask is checked before; here an id of another tenant's, or of a dataset out of scope, is answered as one that does not exist.
  *
- * Each question is bounded: it is served by an index, looks at SCAN_MAX (pick.c) rows for a page, fills QUERY_MAX_BODY bytes, and
+ * Each question is bounded: it is served by an index, looks at SCAN_MAX (page.c) rows for a page, fills QUERY_MAX_BODY bytes, and
  * ends after QUERY_MAX_MS. A page that ends before `limit` for one of these still has a `next`, which goes on behind it.
  *
  * Parameters are a JSON object; absent and null are the same; one that is not listed here, or out of its range, is 400 `parameter`.

@@ -255,7 +255,7 @@ static void check_ready(struct up *u)
     AUTO_BSON bson_t *batchmgr = NULL, *broker = NULL, *streammgr = NULL, *monitor = NULL, *gateway = NULL;
     if (!(batchmgr = status_of(u, "batchmgr")) || !(streammgr = status_of(u, "streammgr")) ||
         !(monitor = status_of(u, "monitor")) || !(broker = status_of(u, "broker")) ||
-        (has_gateway(u) && !(gateway = status_of(u, "gateway"))))
+        (has_gateway(u) && !((gateway = status_of(u, "gateway")) && json_get_bool(gateway, "ready", false))))
         return;
     bool up = !strcmp(json_get_str(batchmgr, "database", ""), "up");
     /* A MongoDB that is not ours may be down for long: the platform works without it and says so. */

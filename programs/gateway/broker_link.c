@@ -99,6 +99,11 @@ void broker_link_free(struct broker_link *l)
     free(l);
 }
 
+bool broker_link_is_up(const struct broker_link *l)
+{
+    return zmtp_client_is_up(l->client);
+}
+
 /* A free number; 0: there is none, or the broker takes nothing now. */
 static uint32_t number(struct broker_link *l)
 {

@@ -22,6 +22,8 @@ typedef void broker_answer_fn(void *arg, const struct broker_answer *a);
 struct broker_link *broker_link_new(struct event_base *base, const char *socket_path);
 void broker_link_free(struct broker_link *l); /* nobody is called; NULL is fine */
 
+bool broker_link_is_up(const struct broker_link *l);
+
 /* stream: TENANT/STREAM. False: the broker is not there, or too much is under way; `fn` is not called. */
 bool broker_describe(struct broker_link *l, const char *stream, broker_answer_fn *fn, void *arg);
 /* n messages, one after the other in `bytes`; lengths: a little-endian u32 each. publisher 0: no protection against doubles. */

@@ -1,7 +1,9 @@
-/* Requests, one JSON object a line: {"op":"status"} -> {ok,pid,url,fingerprint,uploads}; {"op":"reload"}. */
+/* Requests, one JSON object a line: {"op":"status"} -> {ok,pid,url,ready,fingerprint,accounts_uploading}; ready: it has batchmgr and the broker; {"op":"reload"}. */
 #include "control.h"
+#include "broker_link.h"
 #include "certificate.h"
 #include "gateway.h"
+#include "pool.h"
 
 #include "base/mem.h"
 #include "loop/ctl.h"
@@ -20,6 +22,7 @@ static void status(struct gateway *g, struct ctl_conn *c)
     json_bool(&b, "ok", true);
     json_i64(&b, "pid", getpid());
     json_str(&b, "url", g->url);
+    json_bool(&b, "ready", pool_is_up(g->peers[PEER_batchmgr]) && broker_link_is_up(g->broker));
     json_str(&b, "fingerprint", *fingerprint ? fingerprint : NULL);
     json_i64(&b, "accounts_uploading", (int64_t)g->uploads.n);
     json_end(&b, '}');

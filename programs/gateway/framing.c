@@ -68,6 +68,7 @@ const char *framing_check(struct request *rq, const char *version)
         return "of transfer encodings, chunked is known here";
     if (s.logins > 1)
         return "there is more than one Authorization";
+    rq->has_length = s.lengths || s.encodings;
     if (s.lengths) {
         size_t n = strspn(s.length, "0123456789");
         if (!n || n > 18 || s.length[n])

@@ -16,6 +16,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 static const char json_type[] = "application/json";
 
@@ -68,7 +69,7 @@ static void answer(struct request *rq, unsigned status, const char *content_type
     rq->response = MHD_create_response_from_buffer(n, text, MHD_RESPMEM_MUST_FREE);
     if (!rq->response)
         mem_exhausted();
-    if (n)
+    if (status != MHD_HTTP_NO_CONTENT)
         request_add_header(rq, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
     request_add_header(rq, "X-Request-Id", rq->id);
     request_add_header(rq, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
@@ -152,6 +153,16 @@ void request_go_on(struct request *rq)
     server_kick(rq->g->server);
 }
 
+/* Behind scheme and host, where the target has them (RFC 9112, 3.2.2). */
+static const char *path_of(const char *target)
+{
+    const char *host = !strncasecmp(target, "http://", 7) ? target + 7 : !strncasecmp(target, "https://", 8) ? target + 8 : NULL;
+    if (!host)
+        return target;
+    const char *path = host + strcspn(host, "/?");
+    return *path ? path : "/";
+}
+
 static void read_header(struct request *rq, const char *version)
 {
     const char *why = framing_check(rq, version);
@@ -159,7 +170,7 @@ static void read_header(struct request *rq, const char *version)
     if (why) {
         request_refuse(rq, "bad_request", "%s", why);
         request_add_header(rq, MHD_HTTP_HEADER_CONNECTION, "close");
-    } else if (!uri_parse(rq->target, &rq->uri)) {
+    } else if (!uri_parse(path_of(rq->target), &rq->uri)) {
         request_refuse(rq, "bad_request", "the target is no path that can be here");
     } else if (routes_find(rq) && !(rq->route->flags & ROUTE_OPEN)) {
         login_begin(rq);
@@ -171,12 +182,12 @@ static void begin(struct request *rq)
     int64_t wait_s = 0;
     rq->step = STEP_BEGUN;
     if (!(rq->route->flags & ROUTE_OPEN)) {
-        if (!routes_let_in(rq))
-            return;
         if (!rates_take(rq->g->rates, rq->who.name, clk_now_ms(), &wait_s)) {
             request_refuse_for(rq, "rate", wait_s, "http.requests_per_s of an account are used up");
             return;
         }
+        if (!routes_let_in(rq))
+            return;
     }
     if ((rq->route->flags & ROUTE_KEEPS) && rq->length > REQUEST_BODY_MAX)
         request_refuse(rq, "too_large", "%d bytes are taken here", REQUEST_BODY_MAX);
@@ -220,7 +231,7 @@ static bool take_body(struct request *rq, const char *p, size_t n)
 {
     rq->received += (int64_t)n;
     if (rq->answered)
-        return (rq->length >= 0 && rq->length <= REQUEST_DRAIN_MAX) || rq->received <= REQUEST_DRAIN_MAX; /* else it is closed */
+        return (rq->length >= 0 && rq->length <= REQUEST_DRAIN_MAX) || rq->received <= REQUEST_DISCARD_MAX; /* else it is closed */
     if (rq->route->body) {
         rq->route->body(rq, p, n);
     } else if (rq->body.n + n > (rq->route->flags & ROUTE_KEEPS ? REQUEST_BODY_MAX : 0)) {

@@ -34,7 +34,8 @@ enum {
     ROUTE_OF_DATASET = 4, /* is about a dataset that the path does not name: the route looks whether the account may */
     ROUTE_KEEPS = 2, /* its body is collected in rq->body, up to REQUEST_BODY_MAX, before `end` */
 };
-enum { REQUEST_BODY_MAX = 1 << 20, REQUEST_DRAIN_MAX = 1 << 20 };
+/* DRAIN: of a body that is refused before its first byte, DISCARD: after it, so much is read for the client to see the answer. */
+enum { REQUEST_BODY_MAX = 1 << 20, REQUEST_DRAIN_MAX = 1 << 20, REQUEST_DISCARD_MAX = 64 << 20 };
 
 enum { LENGTH_UNKNOWN = -1 }; /* chunked */
 
@@ -50,6 +51,7 @@ struct request {
     const char *tenant, *dataset, *name, *file_id, *run_id, *app, *stream, *upload_id, *month;
     char address[64]; /* the peer's */
     int64_t length;   /* of the body as the header says; LENGTH_UNKNOWN */
+    bool has_length;  /* the header says how the body ends; else there is none */
     int64_t received; /* of it */
     struct buf body;
     /* Who it is (login.h); who.name NULL: nobody. */

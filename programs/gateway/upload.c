@@ -39,7 +39,7 @@ static bool take_place(struct upload *u)
     const char *account = u->rq->who.name;
     int64_t most = g->conf->platform.http.uploads;
     struct in_flight *f = map_get(&g->uploads, account);
-    if (f && most >= 0 && f->n >= most)
+    if (most >= 0 && (f ? f->n : 0) >= most)
         return false;
     if (!f) {
         f = xmalloc(sizeof *f);
@@ -76,9 +76,9 @@ static bool is_key(const char *key)
 {
     size_t n = strlen(key);
     for (size_t i = 0; i < n; i++)
-        if (key[i] < 32 || key[i] == 127)
+        if ((unsigned char)key[i] < 32 || key[i] == 127)
             return false;
-    return n > 0 && n <= MAX_KEY;
+    return n > 0 && n <= MAX_KEY && utf8_valid(key, n);
 }
 
 /* False: it was answered. */
@@ -93,6 +93,8 @@ static bool read_header(struct upload *u)
                                 .force = force && strcmp(force, "0") && strcmp(force, "false")};
     if (encoding && strcmp(encoding, "identity"))
         request_refuse(rq, "unsupported_media_type", "send a compressed file as it is, named .gz or .zst, without Content-Encoding");
+    else if (!rq->has_length)
+        request_refuse(rq, "length_required", "say Content-Length, or send chunks: a body that ends with its connection may be cut");
     else if (request_header(rq, MHD_HTTP_HEADER_CONTENT_RANGE))
         request_refuse(rq, "bad_request", "parts of a file are sent by the tus protocol (/v1/openapi.yaml)");
     else if (u->what.key && !is_key(u->what.key))

@@ -2,11 +2,11 @@
 has to run, but where a tenant is purged."""
 import base64
 import ctypes
-import getpass
 import hashlib
 import json
 import os
 import pty
+import pwd
 import re
 import select
 import signal
@@ -18,7 +18,7 @@ import time
 import pytest
 from harness import until
 
-ME = getpass.getuser()
+ME = pwd.getpwuid(os.getuid()).pw_name
 PASSWORD = "correct horse battery"
 USER_KEYS = "name role tenant_id state tokens created_at password_at disabled_at".split()
 TOKEN_KEYS = "user created_at token_id tenant_id state verbs datasets expires_at used_at used_from revoked_at note".split()

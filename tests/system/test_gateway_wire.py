@@ -103,17 +103,17 @@ def test_a_request_that_means_two_things_means_nothing(site, name):
         w.try_send(text)
         w.try_send(SECOND)
         said = w.rest()
-    statuses = re.findall(rb"HTTP/1\.1 (\d{3}) ", said)
+    statuses = re.findall(rb"(?:^|\r\n)HTTP/1\.1 (\d{3}) ", said)
     assert len(statuses) <= 1 and all(s[:1] == b"4" or s == b"505" for s in statuses), said
     assert b'"healthy"' not in said, said
-    assert not statuses or b"X-Request-Id" in said or b"text/html" in said, said
+    assert not statuses or b"X-Request-Id" in said or b"<html>" in said, said
     site.wait_spool()
     assert site.rows("smuggled.csv") == [] and site.is_well()
 
 
 def test_what_is_refused_by_us_has_a_document(site):
     """Of those above, the ones that libmicrohttpd lets through."""
-    for name in ("two lengths", "two lengths that differ", "length and chunked", "gzip", "gzip, chunked", "two hosts", "two logins", "no host"):
+    for name in ("two lengths", "two lengths that differ", "length and chunked", "gzip", "gzip, chunked", "two hosts", "two logins"):
         with site.wire() as w:
             w.try_send(HOSTILE[name].replace("TOKEN", site.of()))
             a = w.answer()

@@ -9,6 +9,7 @@ STREAMS, PEERS, MANAGED = "tests/fault/test_streams.py", "tests/fault/test_strea
 SUBSCRIPTIONS, APP_START, OUTPUTS = "tests/fault/test_subscriptions.py", "tests/system/test_app_start.py", "tests/fault/test_outputs.py"
 MONITOR, CONTROLLER = "tests/system/test_monitor.py", "tests/unit/test_scaling_law.c"
 IMAGE = "tests/attack/test_image.py"
+WIRE = "tests/system/test_gateway_wire.py"
 WALLS = "tests/attack/test_walls.py"
 CHECKER = "tests/system/test_checker.py"
 TRIGGERS, RETENTION = "tests/system/test_triggers.py", "tests/system/test_retention.py"
@@ -34,6 +35,17 @@ TABLE = {
     "platform.min_free_bytes": FILES + "::test_f13_a_full_disk_pauses_intake_and_loses_nothing",
     "platform.allow_missing_limits": START + "::test_no_cgroups_is_named_and_refused_unless_allowed",
     "platform.allow_shared_credentials": START + "::test_a_url_that_may_not_make_users_is_refused_unless_shared",
+    "platform.ports.gateway": WIRE + "::test_its_port",
+    "platform.http.listen": WIRE + "::test_without_an_address_there_is_no_gateway",
+    "platform.http.tls": WIRE + "::test_plain_http_is_for_this_host_alone",
+    "platform.http.certificate": WIRE + "::test_a_certificate_of_ones_own",
+    "platform.http.key": WIRE + "::test_a_certificate_of_ones_own",
+    "platform.http.connections": WIRE + "::test_connections",
+    "platform.http.connections_per_address": WIRE + "::test_connections_of_an_address",
+    "platform.http.idle_s": WIRE + "::test_a_header_that_does_not_end",
+    "platform.http.min_bytes_per_s": WIRE + "::test_a_body_in_drops",
+    "platform.http.requests_per_s": WIRE + "::test_requests_of_an_account",
+    "platform.http.uploads": WIRE + "::test_uploads_in_flight",
     "profiles.name": LIMITS + "::test_an_app_runs_under_the_profile_it_names",
     "profiles.wall_s": RUNS + "::test_r08_a_hanging_tree_is_gone_after_the_timeout",
     "profiles.grace_s": RUNS + "::test_r02_ignoring_sigterm_ends_at_grace",
@@ -191,7 +203,7 @@ TABLE = {
 }
 
 # In the file format, refused by this version with a message that says so, unless they have the value that means unused.
-LATER = {"platform.ports.streammgr", "platform.ports.gateway"}
+LATER = {"platform.ports.streammgr"}
 
 
 def keys_of_the_program(home):
@@ -232,6 +244,6 @@ def test_every_key_of_the_example_is_known():
 
 
 def test_keys_of_later_versions_are_refused(home):
-    (home.path / "conf/mysimbdp.conf").write_text('platform = {\n ports = { gateway = 80; }; };\n')
+    (home.path / "conf/mysimbdp.conf").write_text('platform = {\n ports = { streammgr = 80; }; };\n')
     r = home.cli("check", check=False)
-    assert r.returncode == 1 and "gateway" in r.stderr and "mysimbdp.conf:2" in r.stderr, r.stderr
+    assert r.returncode == 1 and "streammgr" in r.stderr and "mysimbdp.conf:2" in r.stderr, r.stderr
