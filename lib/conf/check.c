@@ -431,12 +431,13 @@ static int check_http(const char *file, const struct conf *c, struct err *e)
     unsigned char a[sizeof(struct in6_addr)];
     if (*h->listen && inet_pton(AF_INET, h->listen, a) != 1 && inet_pton(AF_INET6, h->listen, a) != 1)
         return err_set(e, ERR_CONFIG,
-                       "%s: key 'http.listen': \"%s\" is no address (127.0.0.1, 0.0.0.0, ::1, ...); its port is ports.gateway", file,
-                       h->listen);
+                       "%s: key 'http.listen': \"%s\" is no address (127.0.0.1, 0.0.0.0, ::1, ...); its port is ports.gateway",
+                       file, h->listen);
     if (*h->listen && !h->tls && !is_loopback(h->listen))
-        return err_set(e, ERR_CONFIG,
-                       "%s: key 'http.tls': without it passwords would cross the network in the open; listen at 127.0.0.1, or leave it on",
-                       file);
+        return err_set(
+            e, ERR_CONFIG,
+            "%s: key 'http.tls': without it passwords would cross the network in the open; listen at 127.0.0.1, or leave it on",
+            file);
     if (!*h->certificate != !*h->key)
         return err_set(e, ERR_CONFIG, "%s: keys 'http.certificate' and 'http.key' go together", file);
     if (*h->certificate && (h->certificate[0] != '/' || h->key[0] != '/'))

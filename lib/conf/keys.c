@@ -394,7 +394,8 @@ static const struct cfg_key http_keys[] = {
     {"min_bytes_per_s", CFG_INT, OFF(conf, platform.http.min_bytes_per_s), "1024", 0, 1e9, NULL, false,
      "slower bodies and readers are cut off after idle_s, bytes a second", NULL, 0},
     INT_ROW(conf, platform.http.requests_per_s, "requests_per_s", "200", -1, 1e9, "requests of an account; -1: no limit"),
-    INT_ROW(conf, platform.http.uploads, "uploads", "64", -1, 1e6, "uploads of an account that are in flight at once; -1: no limit"),
+    INT_ROW(conf, platform.http.uploads, "uploads", "64", -1, 1e6,
+            "uploads of an account that are in flight at once; -1: no limit"),
     END_ROW,
 };
 

@@ -186,6 +186,16 @@ int keeper_alert(struct keeper *k, uint64_t generation, size_t index, const char
                 strlen(json));
 }
 
+int keeper_pem(struct keeper *k, struct buf *ret_chain, struct buf *ret_key, struct err *e)
+{
+    AUTO_BSON bson_t *doc = ask_for_doc(k, KEEPER_PEM, e);
+    if (!doc)
+        return e->code;
+    buf_adds(ret_chain, json_get_str(doc, "chain", ""));
+    buf_adds(ret_key, json_get_str(doc, "key", ""));
+    return 0;
+}
+
 /* ---- questions on the loop ---- */
 
 static void send_unsent(struct keeper *k)

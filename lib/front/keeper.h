@@ -1,16 +1,13 @@
-/* The privileged helper of a program that tenants reach (broker, monitor, gateway): it keeps the rights which that program gave up, and does
- * the few things that need them. It is started before the program listens, and knows what it may be
- * asked for:
- *   CONF      read the configuration, and tell what of it is for such programs (lib/front/public_conf.h)
- *   TENANTS   which tenant has which uid, and who is suspended (lib/db/tenants.h)
- *   LOG       add lines to the broker's journal of a tenant, or to the monitor's record of decisions
- *   ROTATE    begin another logs/monitor.log
- *   ALERT     start a command of the configuration, by its alert's place in the list, with a JSON object on stdin
- *   LOGIN     of the gateway's: who shows these credentials? (programs/keeper/gateway.h)
- *   QUERY     of the gateway's: what a tenant may know (lib/query/query.h)
- *   AUDIT     of the gateway's: add a record to the audit log (lib/accounts/audit.h)
- * Both end when the other does; a program that is killed so leaves nothing behind. Requests and answers are packets
- * (SOCK_SEQPACKET); what may be long comes in a memfd. Calls block as long as the keeper reads files. */
+/* The privileged helper of a program that tenants reach (broker, monitor, gateway): it keeps the rights which that program gave up,
+ * and does the few things that need them. It is started before the program listens, and knows what it may be asked for: CONF read
+ * the configuration, and tell what of it is for such programs (lib/front/public_conf.h) TENANTS   which tenant has which uid, and
+ * who is suspended (lib/db/tenants.h) LOG       add lines to the broker's journal of a tenant, or to the monitor's record of
+ * decisions ROTATE    begin another logs/monitor.log ALERT     start a command of the configuration, by its alert's place in the
+ * list, with a JSON object on stdin LOGIN     of the gateway's: who shows these credentials? (programs/keeper/gateway.h) QUERY of
+ * the gateway's: what a tenant may know (lib/query/query.h) PEM       of the gateway's: certificate and key, by the configuration's
+ * paths or the home's own AUDIT     of the gateway's: add a record to the audit log (lib/accounts/audit.h) Both end when the other
+ * does; a program that is killed so leaves nothing behind. Requests and answers are packets (SOCK_SEQPACKET); what may be long
+ * comes in a memfd. Calls block as long as the keeper reads files. */
 #ifndef SIMBDP_FRONT_KEEPER_H
 #define SIMBDP_FRONT_KEEPER_H
 
@@ -23,7 +20,17 @@
 
 enum { KEEPER_MAX_TEXT = 128 << 10 };
 
-enum keeper_op { KEEPER_CONF, KEEPER_TENANTS, KEEPER_LOG, KEEPER_ROTATE, KEEPER_ALERT, KEEPER_LOGIN, KEEPER_QUERY, KEEPER_AUDIT };
+enum keeper_op {
+    KEEPER_CONF,
+    KEEPER_TENANTS,
+    KEEPER_LOG,
+    KEEPER_ROTATE,
+    KEEPER_ALERT,
+    KEEPER_LOGIN,
+    KEEPER_QUERY,
+    KEEPER_AUDIT,
+    KEEPER_PEM
+};
 
 /* On the wire; the text of LOG, ALERT, LOGIN, QUERY and AUDIT follows. */
 struct keeper_request {
@@ -58,9 +65,12 @@ int keeper_log(struct keeper *k, const char *tenant, const char *text, size_t n)
 int keeper_rotate(struct keeper *k);
 int keeper_alert(struct keeper *k, uint64_t generation, size_t index, const char *json);
 
-/* LOGIN, QUERY and AUDIT: `text` is a JSON object of at most KEEPER_MAX_TEXT bytes. The answer comes on the loop, later, in the order of
- * the questions: a JSON object, and the body that may follow it. code negative, head NULL: there was none. 0; -EAGAIN: KEEPER_ASKS
- * wait already; -EMSGSIZE. */
+/* PEM: both are appended. */
+int keeper_pem(struct keeper *k, struct buf *ret_chain, struct buf *ret_key, struct err *e);
+
+/* LOGIN, QUERY and AUDIT: `text` is a JSON object of at most KEEPER_MAX_TEXT bytes. The answer comes on the loop, later, in the
+ * order of the questions: a JSON object, and the body that may follow it. code negative, head NULL: there was none. 0; -EAGAIN:
+ * KEEPER_ASKS wait already; -EMSGSIZE. */
 enum { KEEPER_ASKS = 4096 };
 typedef void keeper_answer_fn(void *arg, int code, const bson_t *head, const char *body, size_t n);
 int keeper_ask(struct keeper *k, enum keeper_op op, const char *text, size_t n, keeper_answer_fn *fn, void *arg);

@@ -3,9 +3,13 @@
 
 #include "base/mem.h"
 
-static const char *const of_platform[] = {
-    "platform.listen", "platform.ports", "platform.http", "platform.alerts.name", "platform.alerts.when", "platform.alerts.for_s",
-    NULL};
+static const char *const of_platform[] = {"platform.listen",
+                                          "platform.ports",
+                                          "platform.http",
+                                          "platform.alerts.name",
+                                          "platform.alerts.when",
+                                          "platform.alerts.for_s",
+                                          NULL};
 static const char *const of_tenant[] = {"concurrency",
                                         "batch.app",
                                         "streams",

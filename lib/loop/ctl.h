@@ -12,8 +12,8 @@
  *     provider or not, has the guest's verbs and no more; so it is the same where the guest has no uid of its own. (Access for
  *     everybody with SO_PEERCRED alone would let every account of the host hold connections; a common group of guests would be a
  *     second identity for each of them.)
- * What a connection may cost is bounded: MAX_UNREAD bytes of answers and MAX_HELD of them still to come before more of its requests are served, and so many connections
- * at once by a guest's own socket. Runs on the loop; nothing blocks. */
+ * What a connection may cost is bounded: MAX_UNREAD bytes of answers and MAX_HELD of them still to come before more of its requests
+ * are served, and so many connections at once by a guest's own socket. Runs on the loop; nothing blocks. */
 #ifndef SIMBDP_LOOP_CTL_H
 #define SIMBDP_LOOP_CTL_H
 

@@ -247,6 +247,12 @@ static int take_home(struct build *b, const struct home *h, const struct room *r
     return r;
 }
 
+#ifdef __SANITIZE_ADDRESS__ /* which looks for leaks there */
+static const bool needs_proc = true;
+#else
+static const bool needs_proc = false;
+#endif
+
 static int make_view(struct build *b, const struct home *h, const struct room *room)
 {
     char *paths[N_PARTS], *bare[N_PARTS] = {0};
@@ -264,7 +270,7 @@ static int make_view(struct build *b, const struct home *h, const struct room *r
     size_t first = b->n;
     if (r == 0)
         r = take_host(b, room);
-    if (r == 0 && !room->bare)
+    if (r == 0 && (!room->bare || needs_proc))
         r = take_proc(b);
     if (r == 0)
         r = take(b, h->runtime, opened);

@@ -1,7 +1,8 @@
-/* Puts a manager process, or the gateway, into a sandbox that it cannot leave. It becomes a user of its own and keeps only the capabilities that
- * tenants' files need. A mount namespace shows it the home, libraries, what names are resolved with, and the paths that the
- * configuration names; only the parts of the home that it writes are writable. Mounts that come later below the home appear there,
- * others do not. Landlock enforces the same once more; the seccomp filter and the dropped capabilities make it irreversible. */
+/* Puts a manager process, or the gateway, into a sandbox that it cannot leave. It becomes a user of its own and keeps only the
+ * capabilities that tenants' files need. A mount namespace shows it the home, libraries, what names are resolved with, and the
+ * paths that the configuration names; only the parts of the home that it writes are writable. Mounts that come later below the home
+ * appear there, others do not. Landlock enforces the same once more; the seccomp filter and the dropped capabilities make it
+ * irreversible. */
 #ifndef SIMBDP_SANDBOX_MANAGER_SANDBOX_H
 #define SIMBDP_SANDBOX_MANAGER_SANDBOX_H
 

@@ -194,7 +194,8 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     greet(c);
 }
 
-struct zmtp_client *zmtp_client_new(struct event_base *base, const char *path, size_t max_message, const struct zmtp_client_ops *ops)
+struct zmtp_client *zmtp_client_new(struct event_base *base, const char *path, size_t max_message,
+                                    const struct zmtp_client_ops *ops)
 {
     struct timeval at_once = {0, 0};
     struct zmtp_client *c = xcalloc(1, sizeof *c);

@@ -1,6 +1,6 @@
 /* A DEALER on the loop: one connection over a Unix socket to a peer that speaks ZMTP 3.0 or 3.1 with mechanism NULL
- * (https://rfc.zeromq.org/spec/37), as server.h does. For programs that have many requests under way and no thread to wait in. It is
- * made again when it ends. One thread. */
+ * (https://rfc.zeromq.org/spec/37), as server.h does. For programs that have many requests under way and no thread to wait in. It
+ * is made again when it ends. One thread. */
 #ifndef SIMBDP_ZMTP_CLIENT_H
 #define SIMBDP_ZMTP_CLIENT_H
 
@@ -11,9 +11,9 @@
 struct zmtp_client;
 
 struct zmtp_client_ops {
-    void (*on_up)(void *arg);                                              /* messages may be sent; may be NULL */
-    void (*on_message)(void *arg, const struct wire_frame *v, size_t n);   /* valid during the call */
-    void (*on_down)(void *arg);                                            /* what was not answered will not be */
+    void (*on_up)(void *arg);                                            /* messages may be sent; may be NULL */
+    void (*on_message)(void *arg, const struct wire_frame *v, size_t n); /* valid during the call */
+    void (*on_down)(void *arg);                                          /* what was not answered will not be */
     void *arg;
 };
 

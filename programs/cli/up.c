@@ -513,7 +513,8 @@ static int prepare(struct up *u, struct err *e)
         return r;
     if (u->mongo.argv)
         u->programs[u->n++] = (struct program){.name = "mongo", .leash = -1, .listener = u->mongo.listener, .argv = u->mongo.argv};
-    /* Stops the programs in reverse order. The managers were started after what they use and drained before, so they are stopped first. */
+    /* Stops the programs in reverse order. The managers were started after what they use and drained before, so they are stopped
+     * first. */
     add_program(u, "broker");
     add_program(u, "monitor");
     add_program(u, "streammgr");

@@ -65,7 +65,8 @@ static void on_message(void *arg, const struct wire_frame *v, size_t n)
     if (h.verb == WIRE_REFUSED && h.request == 0) { /* answers lay unread: what is under way was not listened to */
         for (size_t i = 0; i < MAX_UNDER_WAY; i++)
             if (l->asks[i].id)
-                finish(l, &l->asks[i], &(struct broker_answer){.code = "busy", .text = "the broker is busy", .retry_after_ms = 1000});
+                finish(l, &l->asks[i],
+                       &(struct broker_answer){.code = "busy", .text = "the broker is busy", .retry_after_ms = 1000});
         return;
     }
     struct ask *at = &l->asks[h.request % MAX_UNDER_WAY];

@@ -1,4 +1,5 @@
-/* Requests, one JSON object a line: {"op":"status"} -> {ok,pid,url,ready,fingerprint,accounts_uploading}; ready: it has batchmgr and the broker; {"op":"reload"}. */
+/* Requests, one JSON object a line: {"op":"status"} -> {ok,pid,url,ready,fingerprint,accounts_uploading}; ready: it has batchmgr
+ * and the broker; {"op":"reload"}. */
 #include "control.h"
 #include "broker_link.h"
 #include "certificate.h"

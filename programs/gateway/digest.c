@@ -17,7 +17,8 @@ static const char *read_bytes(const char *p, unsigned char *out, size_t n)
 {
     const char *end = *p == ':' ? strchr(p + 1, ':') : NULL;
     size_t got = 0;
-    if (!end || sodium_base642bin(out, n, p + 1, (size_t)(end - p - 1), NULL, &got, NULL, sodium_base64_VARIANT_ORIGINAL) || got != n)
+    if (!end || sodium_base642bin(out, n, p + 1, (size_t)(end - p - 1), NULL, &got, NULL, sodium_base64_VARIANT_ORIGINAL) ||
+        got != n)
         return NULL;
     return end + 1;
 }
@@ -100,5 +101,6 @@ bool digest_fits(struct digest *d)
         return true;
     crypto_hash_sha256_final(&d->state_256, is_256);
     crypto_hash_sha512_final(&d->state_512, is_512);
-    return (!d->has_256 || !memcmp(is_256, d->said_256, sizeof is_256)) && (!d->has_512 || !memcmp(is_512, d->said_512, sizeof is_512));
+    return (!d->has_256 || !memcmp(is_256, d->said_256, sizeof is_256)) &&
+           (!d->has_512 || !memcmp(is_512, d->said_512, sizeof is_512));
 }

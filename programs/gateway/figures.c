@@ -36,7 +36,8 @@ static void write_own(struct buf *out)
     buf_addf(out, "mysimbdp_http_body_bytes_total %llu\n", (unsigned long long)counts.bytes);
     head(out, "mysimbdp_http_request_seconds", "histogram", "From a request's first line to its answer.");
     for (int i = 0; i < N_BOUNDS; i++)
-        buf_addf(out, "mysimbdp_http_request_seconds_bucket{le=\"%g\"} %llu\n", bounds[i] / 1000.0, (unsigned long long)counts.below[i]);
+        buf_addf(out, "mysimbdp_http_request_seconds_bucket{le=\"%g\"} %llu\n", bounds[i] / 1000.0,
+                 (unsigned long long)counts.below[i]);
     buf_addf(out, "mysimbdp_http_request_seconds_bucket{le=\"+Inf\"} %llu\n", (unsigned long long)counts.n);
     buf_addf(out, "mysimbdp_http_request_seconds_sum %.6f\nmysimbdp_http_request_seconds_count %llu\n", (double)counts.us / 1e6,
              (unsigned long long)counts.n);
@@ -50,7 +51,8 @@ static void write_tenants(struct buf *out, const bson_t *status, const char *key
     head(out, name, "gauge", help);
     if (json_get_iter(status, "tenants", &it))
         while (json_next_doc(&it, &one))
-            buf_addf(out, "%s{tenant=\"%s\"} %lld\n", name, json_get_str(&one, "tenant_id", ""), (long long)json_get_i64(&one, key, 0));
+            buf_addf(out, "%s{tenant=\"%s\"} %lld\n", name, json_get_str(&one, "tenant_id", ""),
+                     (long long)json_get_i64(&one, key, 0));
 }
 
 void figures_write(struct buf *out, const char *const *programs, const bool *up, size_t n, const bson_t *status)

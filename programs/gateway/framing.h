@@ -1,5 +1,5 @@
-/* Where a request's body ends is said once, and in one way: what a proxy in front of the gateway could read otherwise than the gateway
- * (request smuggling, RFC 9112, 11.2) is refused. */
+/* Where a request's body ends is said once, and in one way: what a proxy in front of the gateway could read otherwise than the
+ * gateway (request smuggling, RFC 9112, 11.2) is refused. */
 #ifndef SIMBDP_GATEWAY_FRAMING_H
 #define SIMBDP_GATEWAY_FRAMING_H
 

@@ -19,7 +19,13 @@ struct ctl;
 struct broker_link;
 
 /* Keepers of the gateway. Tokens are looked at while a password is being tried, and both while somebody lists files. */
-enum gateway_keeper { KEEPER_OF_TOKENS, KEEPER_OF_PASSWORDS, KEEPER_OF_AUDIT, KEEPER_OF_QUERIES, N_GATEWAY_KEEPERS = KEEPER_OF_QUERIES + 2 };
+enum gateway_keeper {
+    KEEPER_OF_TOKENS,
+    KEEPER_OF_PASSWORDS,
+    KEEPER_OF_AUDIT,
+    KEEPER_OF_QUERIES,
+    N_GATEWAY_KEEPERS = KEEPER_OF_QUERIES + 2
+};
 enum gateway_peer { PEER_batchmgr, PEER_streammgr, PEER_broker, PEER_monitor, N_PEERS };
 
 struct gateway {

@@ -14,12 +14,13 @@ struct handover {
     bool force;
 };
 
-/* size negative: not known. The answer (batchmgr's upload_check; NULL: it is not there) comes later; the request waits. False: it was
- * refused. */
+/* size negative: not known. The answer (batchmgr's upload_check; NULL: it is not there) comes later; the request waits. False: it
+ * was refused. */
 bool handover_check(struct request *rq, const struct handover *what, int64_t size, pool_answer_fn *fn, void *arg);
 
-/* Syncs a complete file, unless it has ended already, and offers it. Then `done` is called with batchmgr's answer (hand_in), or NULL where that is not known or the
- * disk failed: the request is answered already then. The file is batchmgr's, unless it refused. The request waits. */
+/* Syncs a complete file, unless it has ended already, and offers it. Then `done` is called with batchmgr's answer (hand_in), or
+ * NULL where that is not known or the disk failed: the request is answered already then. The file is batchmgr's, unless it refused.
+ * The request waits. */
 void handover_give(struct request *rq, const struct handover *what, struct spool_file *file, int64_t size, pool_answer_fn *done,
                    void *arg);
 

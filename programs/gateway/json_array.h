@@ -9,8 +9,8 @@
 enum { JSON_ARRAY_DEPTH = 64 };
 
 /* Calls `element` for each, without the blanks around it. False: the text is no array, or has something behind it; brackets do not
- * match, or are deeper than JSON_ARRAY_DEPTH; an element is empty. `element` was called for those before that then: so try first, with
- * NULL. */
+ * match, or are deeper than JSON_ARRAY_DEPTH; an element is empty. `element` was called for those before that then: so try first,
+ * with NULL. */
 bool json_array_split(const char *p, size_t n, void (*element)(void *arg, const char *p, size_t n), void *arg);
 
 #endif

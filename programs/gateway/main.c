@@ -1,5 +1,5 @@
-/* gateway: HTTP for tenants. It keeps nothing: accounts and figures are read by keepers, files are taken by batchmgr, messages by the
- * broker, and each of them looks itself at what may be done for whom.
+/* gateway: HTTP for tenants. It keeps nothing: accounts and figures are read by keepers, files are taken by batchmgr, messages by
+ * the broker, and each of them looks itself at what may be done for whom.
  *
  * A request's way: server.c (libmicrohttpd) -> request.c (its steps) -> framing.c, uri.c, routes.c (what is it?) -> login.c (who is
  * it?) -> a handler (handlers.h) -> pool.c (other programs), keepers (front/keeper.h) or spool.c (the disk) -> its answer. */
@@ -14,7 +14,6 @@
 #include "server.h"
 #include "spool.h"
 
-#include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "host/uid_block.h"
@@ -22,43 +21,39 @@
 #include "sandbox/confine.h"
 #include "sandbox/manager_sandbox.h"
 
-#include <fcntl.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_CALLBACKS = 16, CONNECTIONS_TO_EACH = 16, MAX_PEM = 1 << 20 };
+enum { MAX_CALLBACKS = 16, CONNECTIONS_TO_EACH = 16 };
 
 /* ---- the certificate ---- */
 
-static int read_pem(const struct gateway *g, const char *configured, const char *own, struct buf *out, struct err *e)
-{
-    bool is_own = !*configured;
-    return fd_read_file(is_own ? g->home.dirfd : AT_FDCWD, is_own ? own : configured, out, MAX_PEM, e);
-}
-
-/* With the rights of who starts the gateway. */
+/* The old one stays until the next but one: connections may use it. */
 static int load_certificate(struct gateway *g, struct err *e)
 {
     const struct conf_http *h = &g->conf->platform.http;
+    struct certificate *next;
     AUTO_BUF struct buf chain = {0};
     AUTO_BUF struct buf key = {0};
     char fingerprint[FINGERPRINT_SIZE];
-    int r = *h->certificate ? 0 : certificate_make(g->home.dirfd, h->listen, e);
-    bool made = r > 0;
-    r = r < 0 ? r : read_pem(g, h->certificate, CERTIFICATE_FILE, &chain, e);
-    r = r < 0 ? r : read_pem(g, h->key, CERTIFICATE_KEY, &key, e);
-    r = r < 0 ? r : certificate_parse(chain.p, chain.n, key.p, key.n, &g->certificates[0], e);
+    int r = keeper_pem(g->keepers[0], &chain, &key, e);
+    if (r == 0)
+        r = certificate_parse(chain.p, chain.n, key.p, key.n, &next, e);
     if (key.p)
         sodium_memzero(key.p, key.n);
     if (r < 0) {
         err_context(e, "%s", *h->certificate ? h->certificate : CERTIFICATE_FILE);
         return r;
     }
-    certificate_fingerprint(g->certificates[0], fingerprint);
-    log_info("certificate", NULL, NULL, "%s%s, SHA-256 %s", made ? "made " : "", *h->certificate ? h->certificate : CERTIFICATE_FILE,
-             fingerprint);
+    certificate_fingerprint(next, fingerprint);
+    log_info("certificate", NULL, NULL, "%s, SHA-256 %s", *h->certificate ? h->certificate : CERTIFICATE_FILE, fingerprint);
+    certificate_free(g->certificates[1]);
+    g->certificates[1] = g->certificates[0];
+    g->certificates[0] = next;
+    if (g->server)
+        server_set_certificate(g->server, next);
     return 0;
 }
 
@@ -90,7 +85,12 @@ int gateway_reload(struct gateway *g, struct err *e)
     conf_free(g->conf);
     g->conf = next;
     rates_set(g->rates, next->platform.http.requests_per_s);
-    return 0;
+    if (!g->certificates[0])
+        return 0;
+    r = load_certificate(g, e);
+    if (r < 0)
+        log_error("reload", NULL, NULL, "%s; the certificate stays as it was", e->msg);
+    return r;
 }
 
 static void on_reload(void *arg)
@@ -126,7 +126,7 @@ static int start_keepers(struct gateway *g, struct err *e)
 static void open_pools(struct gateway *g)
 {
     static const char *const names[N_PEERS] = {"batchmgr.gateway.sock", "streammgr.gateway.sock", "broker.gateway.sock",
-                                              "monitor.gateway.sock"};
+                                               "monitor.gateway.sock"};
     for (int i = 0; i < N_PEERS; i++) {
         AUTO_FREE char *path = home_socket(&g->home, names[i]);
         g->peers[i] = pool_new(g->base, path, CONNECTIONS_TO_EACH);
@@ -144,7 +144,9 @@ static int start(struct gateway *g, char **ret_url, struct err *e)
     if (!*h->listen)
         return err_set(e, ERR_CONFIG, "conf/mysimbdp.conf says no platform.http.listen, so there is no gateway");
     g->rates = rates_new(h->requests_per_s);
-    r = h->tls ? load_certificate(g, e) : 0;
+    r = h->tls && !*h->certificate ? certificate_make(g->home.dirfd, h->listen, e) : 0;
+    if (r >= 0)
+        r = h->tls ? load_certificate(g, e) : 0;
     if (r == 0)
         r = spool_make(&g->home, uid_of_program(&g->home, g->conf->platform.uid_base, UID_GATEWAY), e);
     if (r == 0)
@@ -198,13 +200,12 @@ static int run(struct gateway *g, bool supervised, struct err *e)
     return r;
 }
 
-static const char usage[] =
-    "usage: gateway [--supervised] --home HOME\n"
-    "       gateway --routes\n"
-    "HTTP for tenants (docs/openapi.yaml). `mysimbdp up` starts it where platform.http.listen is set.\n"
-    "--supervised: also end when stdin closes. SIGTERM: end. SIGHUP: read the configuration again.\n"
-    "--routes: the methods and paths that it has.\n"
-    "Exit: 0 stopped, 1 could not start (the log says why), 2 usage.\n";
+static const char usage[] = "usage: gateway [--supervised] --home HOME\n"
+                            "       gateway --routes\n"
+                            "HTTP for tenants (docs/openapi.yaml). `mysimbdp up` starts it where platform.http.listen is set.\n"
+                            "--supervised: also end when stdin closes. SIGTERM: end. SIGHUP: read the configuration again.\n"
+                            "--routes: the methods and paths that it has.\n"
+                            "Exit: 0 stopped, 1 could not start (the log says why), 2 usage.\n";
 
 int main(int argc, char **argv)
 {

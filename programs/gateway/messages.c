@@ -1,5 +1,5 @@
-/* Messages for a stream, over HTTP: a line each (application/x-ndjson), an element each of an array (application/json, as large as a
- * request's body may be, and whole before the first is published), or the body is one. They are published in batches while the
+/* Messages for a stream, over HTTP: a line each (application/x-ndjson), an element each of an array (application/json, as large as
+ * a request's body may be, and whole before the first is published), or the body is one. They are published in batches while the
  * body still comes, a few under way at once; the answer has a line for each message, in order. A batch is stored as a whole or
  * refused as a whole (docs/wire.md). */
 #include "broker_link.h"
@@ -37,7 +37,7 @@ struct part {
 
 struct messages {
     struct request *rq; /* NULL: the client is gone */
-    char *stream; /* TENANT/STREAM */
+    char *stream;       /* TENANT/STREAM */
     bool lines, array, ended;
     uint64_t publisher, next_number;
     uint64_t max_message_bytes;

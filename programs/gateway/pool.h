@@ -1,5 +1,5 @@
-/* Requests to another program's control socket (lib/loop/ctl.h). Each takes one of a few connections for itself until it is answered:
- * some are answered at once, others when something is durable. */
+/* Requests to another program's control socket (lib/loop/ctl.h). Each takes one of a few connections for itself until it is
+ * answered: some are answered at once, others when something is durable. */
 #ifndef SIMBDP_GATEWAY_POOL_H
 #define SIMBDP_GATEWAY_POOL_H
 

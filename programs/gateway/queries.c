@@ -1,5 +1,5 @@
-/* What a keeper reads for an account: its answer is passed on as it is. The keeper sees from the ticket what the account may see, and
- * asks nobody's word for it. */
+/* What a keeper reads for an account: its answer is passed on as it is. The keeper sees from the ticket what the account may see,
+ * and asks nobody's word for it. */
 #include "gateway.h"
 #include "handlers.h"
 #include "problem.h"

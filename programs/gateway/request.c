@@ -253,8 +253,8 @@ static enum MHD_Result suspend(struct request *rq)
 }
 
 /* libmicrohttpd calls once with the header; for each piece of the body; and once behind it. What is answered in the first of these
- * reaches the client before it sends the body, but libmicrohttpd closes the connection then: where the body is small, or there is none,
- * the answer rather waits for the last call. */
+ * reaches the client before it sends the body, but libmicrohttpd closes the connection then: where the body is small, or there is
+ * none, the answer rather waits for the last call. */
 enum MHD_Result request_step(struct request *rq, const char *method, const char *version, const char *p, size_t *n)
 {
     rq->method = method;

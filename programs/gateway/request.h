@@ -1,7 +1,7 @@
 /* One request from its first byte to its answer. libmicrohttpd calls with what it received; a request goes through
  *   framing and route (routes.h) -> login (login.h) -> the route's `begin` -> its `body` for each piece -> its `end` -> an answer,
- * and each step may answer, go on, or wait (request_wait) until something else (a keeper, another program, a thread that syncs) calls
- * request_go_on. While it waits, the connection is suspended: nothing more is read from it, and it takes no time of the loop.
+ * and each step may answer, go on, or wait (request_wait) until something else (a keeper, another program, a thread that syncs)
+ * calls request_go_on. While it waits, the connection is suspended: nothing more is read from it, and it takes no time of the loop.
  *
  * Everything happens on the loop, in one thread. A request that waits is never freed: a client that vanished is noticed afterwards.
  * So whoever was asked may keep a pointer to it until he answers. */
@@ -30,9 +30,9 @@ struct route {
     void (*end)(struct request *rq); /* all of the body is there; NULL: `begin` answered, or will */
 };
 enum {
-    ROUTE_OPEN = 1,  /* needs no login */
+    ROUTE_OPEN = 1,       /* needs no login */
     ROUTE_OF_DATASET = 4, /* is about a dataset that the path does not name: the route looks whether the account may */
-    ROUTE_KEEPS = 2, /* its body is collected in rq->body, up to REQUEST_BODY_MAX, before `end` */
+    ROUTE_KEEPS = 2,      /* its body is collected in rq->body, up to REQUEST_BODY_MAX, before `end` */
 };
 /* DRAIN: of a body that is refused before its first byte, DISCARD: after it, so much is read for the client to see the answer. */
 enum { REQUEST_BODY_MAX = 1 << 20, REQUEST_DRAIN_MAX = 1 << 20, REQUEST_DISCARD_MAX = 64 << 20 };

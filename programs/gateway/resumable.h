@@ -1,5 +1,5 @@
-/* Uploads that may be cut and gone on with (tus.c). Each is a file of the spool and a description beside it, ID.json, so that a gateway
- * that is started again knows them. They expire. */
+/* Uploads that may be cut and gone on with (tus.c). Each is a file of the spool and a description beside it, ID.json, so that a
+ * gateway that is started again knows them. They expire. */
 #ifndef SIMBDP_GATEWAY_RESUMABLE_H
 #define SIMBDP_GATEWAY_RESUMABLE_H
 
@@ -14,10 +14,10 @@ struct resumable {
     char id[ID_SIZE];
     char *account, *tenant, *dataset, *name, *app; /* app: NULL: by rules */
     bool force;
-    int64_t length, offset;   /* bytes; `offset` of them are durable */
-    int64_t expires_ms;       /* wall clock */
-    struct spool_file *file;  /* somebody appends to it, or hands it in; NULL */
-    bool complete;            /* it was offered to batchmgr, whose answer is not known */
+    int64_t length, offset;  /* bytes; `offset` of them are durable */
+    int64_t expires_ms;      /* wall clock */
+    struct spool_file *file; /* somebody appends to it, or hands it in; NULL */
+    bool complete;           /* it was offered to batchmgr, whose answer is not known */
 };
 
 struct resumables;

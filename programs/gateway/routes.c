@@ -26,7 +26,8 @@ static const struct route routes[] = {
     {"OPTIONS", TENANT "/uploads", VERB_upload, ROUTE_OPEN, no_fields, tus_options, NULL, NULL},
     {"POST", TENANT "/uploads", VERB_upload, ROUTE_OF_DATASET, no_fields, tus_create, NULL, NULL},
     {"HEAD", TENANT "/uploads/{upload_id}", VERB_upload, ROUTE_OF_DATASET, no_fields, tus_head, NULL, NULL},
-    {"PATCH", TENANT "/uploads/{upload_id}", VERB_upload, ROUTE_OF_DATASET, no_fields, tus_patch_begin, tus_patch_body, tus_patch_end},
+    {"PATCH", TENANT "/uploads/{upload_id}", VERB_upload, ROUTE_OF_DATASET, no_fields, tus_patch_begin, tus_patch_body,
+     tus_patch_end},
     {"DELETE", TENANT "/uploads/{upload_id}", VERB_upload, ROUTE_OF_DATASET, no_fields, tus_delete, NULL, NULL},
     {"GET", TENANT "/files", VERB_read, 0, of_files, get_files, NULL, NULL},
     {"POST", TENANT "/files:retry", VERB_retry, ROUTE_KEEPS, no_fields, post_begin, NULL, retry_all},
@@ -51,9 +52,9 @@ static const char **parameter(struct request *rq, const char *name, size_t n)
 {
     const struct {
         const char *name, **at;
-    } all[] = {{"tenant", &rq->tenant}, {"dataset", &rq->dataset}, {"name", &rq->name},     {"file_id", &rq->file_id},
-               {"run_id", &rq->run_id}, {"app", &rq->app},         {"stream", &rq->stream}, {"upload_id", &rq->upload_id},
-               {"month", &rq->month}};
+    } all[] = {{"tenant", &rq->tenant},   {"dataset", &rq->dataset},     {"name", &rq->name},
+               {"file_id", &rq->file_id}, {"run_id", &rq->run_id},       {"app", &rq->app},
+               {"stream", &rq->stream},   {"upload_id", &rq->upload_id}, {"month", &rq->month}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (strlen(all[i].name) == n && !strncmp(all[i].name, name, n))
             return all[i].at;

@@ -9,8 +9,8 @@ struct request;
 
 /* Sets rq->route and what its pattern names; false: it was answered (404, 405, 204 to OPTIONS). */
 bool routes_find(struct request *rq);
-/* Whether the account may do that there; false: it was answered. What an account may not see is not there (404); what it sees and may
- * not change is forbidden (403). */
+/* Whether the account may do that there; false: it was answered. What an account may not see is not there (404); what it sees and
+ * may not change is forbidden (403). */
 bool routes_let_in(struct request *rq);
 /* For `gateway --routes`: a line each, method and pattern. */
 void routes_print(FILE *to);

@@ -128,9 +128,8 @@ __attribute__((format(printf, 2, 0))) static void on_message(void *arg, const ch
 /* GnuTLS has no place for an argument. */
 static struct server *the_server;
 
-static int on_handshake(gnutls_session_t session, const gnutls_datum_t *authorities, int n,
-                        const gnutls_pk_algorithm_t *algorithms, int n_algorithms, gnutls_pcert_st **chain, unsigned *n_chain,
-                        gnutls_privkey_t *key)
+static int on_handshake(gnutls_session_t session, const gnutls_datum_t *authorities, int n, const gnutls_pk_algorithm_t *algorithms,
+                        int n_algorithms, gnutls_pcert_st **chain, unsigned *n_chain, gnutls_privkey_t *key)
 {
     (void)session;
     (void)authorities;
@@ -183,8 +182,7 @@ static int open_port(struct server *s, bool tls, char **ret_url, struct err *e)
         if (r < 0)
             return r;
     }
-    *ret_url =
-        xasprintf(strchr(h->listen, ':') ? "http%s://[%s]:%d" : "http%s://%s:%d", tls ? "s" : "", h->listen, bound);
+    *ret_url = xasprintf(strchr(h->listen, ':') ? "http%s://[%s]:%d" : "http%s://%s:%d", tls ? "s" : "", h->listen, bound);
     return 0;
 }
 

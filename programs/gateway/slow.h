@@ -18,8 +18,8 @@ void slow_free(struct slow *s); /* NULL is fine */
 struct slow_connection *slow_add(struct slow *s, struct MHD_Connection *c, int64_t now_ms);
 void slow_remove(struct slow_connection *c);
 
-/* The request's first line is there; a piece of its body (n 0: something else happened); so many bytes are on their way to the client
- * (negative: as many as there will be); it has them. */
+/* The request's first line is there; a piece of its body (n 0: something else happened); so many bytes are on their way to the
+ * client (negative: as many as there will be); it has them. */
 void slow_header(struct MHD_Connection *c, int64_t now_ms);
 void slow_progress(struct MHD_Connection *c, int64_t now_ms, size_t n);
 void slow_answer(struct MHD_Connection *c, int64_t now_ms, int64_t bytes);

@@ -1,5 +1,5 @@
-/* Where uploads are until batchmgr has them: staging/.gateway, the gateway's own. batchmgr takes complete files out of it, and removes
- * what is left behind (its uploads.h). */
+/* Where uploads are until batchmgr has them: staging/.gateway, the gateway's own. batchmgr takes complete files out of it, and
+ * removes what is left behind (its uploads.h). */
 #ifndef SIMBDP_GATEWAY_SPOOL_H
 #define SIMBDP_GATEWAY_SPOOL_H
 
@@ -28,12 +28,12 @@ void spool_close(struct spool *s);
 /* A new file, below a new name. The caller frees it, which removes it unless it was given away. */
 int spool_create(struct spool *s, struct spool_file **ret, struct err *e);
 void spool_free(struct spool_file *f); /* NULL is fine; not while it is being synced */
-/* Files that are not complete for long are in SPOOL "/resumable", below an id of their own, with a description (resumable.h). They are
- * opened to be appended to; spool_free closes one and leaves it there. make: it is new, else -ENOENT where it is not there. */
+/* Files that are not complete for long are in SPOOL "/resumable", below an id of their own, with a description (resumable.h). They
+ * are opened to be appended to; spool_free closes one and leaves it there. make: it is new, else -ENOENT where it is not there. */
 int spool_resume(struct spool *s, const char *id, bool make, struct spool_file **ret, struct err *e);
-int64_t spool_size(const struct spool_file *f);           /* or -errno */
-int spool_cut(struct spool_file *f, int64_t size);        /* takes back what was appended; 0 or -errno */
-int spool_complete(struct spool_file *f, struct err *e);  /* it is as from spool_create from here on */
+int64_t spool_size(const struct spool_file *f);          /* or -errno */
+int spool_cut(struct spool_file *f, int64_t size);       /* takes back what was appended; 0 or -errno */
+int spool_complete(struct spool_file *f, struct err *e); /* it is as from spool_create from here on */
 /* One that was completed, and offered to batchmgr, which did not answer; whether it is there still is not looked at. */
 struct spool_file *spool_completed(struct spool *s, const char *id);
 /* The directory, to list it and for descriptions. */

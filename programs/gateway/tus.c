@@ -108,8 +108,8 @@ static bool read_metadata(struct creation *c, const char *field)
         for (size_t i = 0; i < sizeof meta_names / sizeof *meta_names; i++) {
             if (strcmp(at, meta_names[i]))
                 continue;
-            if (c->has[i] || (value && sodium_base642bin((unsigned char *)c->values[i], MAX_VALUE - 1, value, strlen(value), NULL, &n,
-                                                         NULL, sodium_base64_VARIANT_ORIGINAL)))
+            if (c->has[i] || (value && sodium_base642bin((unsigned char *)c->values[i], MAX_VALUE - 1, value, strlen(value), NULL,
+                                                         &n, NULL, sodium_base64_VARIANT_ORIGINAL)))
                 return false;
             c->values[i][n] = 0;
             if (strlen(c->values[i]) != n || !utf8_valid(c->values[i], n))
@@ -383,7 +383,6 @@ void tus_patch_body(struct request *rq, const char *bytes, size_t n)
     log_error("spool", rq->tenant, NULL, "an upload cannot be written: %s", err_text(r));
     request_refuse_for(rq, "disk_low", 60, "the upload cannot be written");
 }
-
 
 static void on_synced(void *arg, int n)
 {

@@ -1,6 +1,7 @@
-/* PUT of a file: whether it may come is asked before its first byte, and what comes is written to the spool. When all of it is there and
- * has the digest that was said, it is synced and handed to batchmgr; once that has a durable row, the client is answered. A client that
- * goes away, or a gateway that is killed, before that leaves a file in the spool that nobody knows, and that is removed. */
+/* PUT of a file: whether it may come is asked before its first byte, and what comes is written to the spool. When all of it is
+ * there and has the digest that was said, it is synced and handed to batchmgr; once that has a durable row, the client is answered.
+ * A client that goes away, or a gateway that is killed, before that leaves a file in the spool that nobody knows, and that is
+ * removed. */
 #include "digest.h"
 #include "gateway.h"
 #include "handlers.h"
@@ -92,9 +93,11 @@ static bool read_header(struct upload *u)
                                 .key = request_header(rq, "Idempotency-Key"),
                                 .force = force && strcmp(force, "0") && strcmp(force, "false")};
     if (encoding && strcmp(encoding, "identity"))
-        request_refuse(rq, "unsupported_media_type", "send a compressed file as it is, named .gz or .zst, without Content-Encoding");
+        request_refuse(rq, "unsupported_media_type",
+                       "send a compressed file as it is, named .gz or .zst, without Content-Encoding");
     else if (!rq->has_length)
-        request_refuse(rq, "length_required", "say Content-Length, or send chunks: a body that ends with its connection may be cut");
+        request_refuse(rq, "length_required",
+                       "say Content-Length, or send chunks: a body that ends with its connection may be cut");
     else if (request_header(rq, MHD_HTTP_HEADER_CONTENT_RANGE))
         request_refuse(rq, "bad_request", "parts of a file are sent by the tus protocol (/v1/openapi.yaml)");
     else if (u->what.key && !is_key(u->what.key))

@@ -132,7 +132,8 @@ static void ask(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
     if (r < 0 && r != ERR_REFUSED)
         log_error("accounts", NULL, NULL, "a ticket cannot be looked at: %s", e.msg);
     if (r < 0)
-        a = (struct query_answer){.status = r == ERR_REFUSED ? 401 : 503, .code = r == ERR_REFUSED ? "unauthorized" : "unavailable"};
+        a = (struct query_answer){.status = r == ERR_REFUSED ? 401 : 503,
+                                  .code = r == ERR_REFUSED ? "unauthorized" : "unavailable"};
     else if (!account_may(&who, VERB_read, tenant, NULL))
         a = (struct query_answer){.status = 404, .code = "not_found"};
     else
@@ -157,7 +158,8 @@ static void audit(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
     AUTO_ACCOUNT struct account who = {0};
     struct err e = {0};
     bool holds = accounts_ticket_open(g->accounts, json_get_str(rq, "ticket", ""), &who, NULL) == 0;
-    const char *claimed = field(rq, "account"), *what = field(rq, "what"), *outcome = field(rq, "outcome"), *from = field(rq, "address");
+    const char *claimed = field(rq, "account"), *what = field(rq, "what"), *outcome = field(rq, "outcome"),
+               *from = field(rq, "address");
     AUTO_FREE char *name = holds ? xstrdup(who.name) : xasprintf("%s (as the gateway says)", claimed ? claimed : "?");
     struct audit_record r = {.who = name,
                              .from = from ? from : "?",

@@ -7,8 +7,8 @@
  *           |  {"error":"unauthorized"} | {"error":"slow_down","retry_after_s"} | {"error":"unavailable"}
  *   QUERY   {"ticket","tenant_id","query","params":{}}: lib/query/query.h says which there are
  *           -> {"status","code","detail","type", and what the query adds}, a line feed, the body
- *   AUDIT   {"ticket","account","what","tenant_id","subject","outcome","address"} -> {}. Where the ticket does not hold any more (an
- *           upload may take long), the record says so of its `account`. */
+ *   AUDIT   {"ticket","account","what","tenant_id","subject","outcome","address"} -> {}. Where the ticket does not hold any more
+ * (an upload may take long), the record says so of its `account`. */
 #ifndef SIMBDP_KEEPER_GATEWAY_H
 #define SIMBDP_KEEPER_GATEWAY_H
 

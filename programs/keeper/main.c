@@ -1,5 +1,5 @@
-/* simbdp-keeper: what broker, monitor and gateway may not do themselves (lib/front/keeper.h). The program that it serves may have been taken
- * over: of a request it takes a verb, a place in a list, a tenant's name that must be one, and text. The broker's keeper
+/* simbdp-keeper: what broker, monitor and gateway may not do themselves (lib/front/keeper.h). The program that it serves may have
+ * been taken over: of a request it takes a verb, a place in a list, a tenant's name that must be one, and text. The broker's keeper
  * starts nothing and changes journals only, so it keeps the capability that opens files, and no other. */
 #include "alert_commands.h"
 #include "gateway.h"
@@ -32,7 +32,7 @@ struct keep {
     struct home home;
     bool is_broker, confined;
     uint64_t generation;
-    struct conf *confs[2];        /* of the last two generations, by their lowest bit */
+    struct conf *confs[2];          /* of the last two generations, by their lowest bit */
     struct alert_commands *hooks;   /* NULL: not of the monitor */
     struct gateway_keeper *gateway; /* NULL: not of the gateway */
 };
@@ -156,6 +156,29 @@ static void run_alert(struct keep *k, const struct keeper_request *rq, const cha
         alert_commands_run(k->hooks, v[rq->index].name, v[rq->index].command, json);
 }
 
+/* The gateway shows this to whoever connects, and has to have the key for that. */
+static void tell_pem(struct keep *k)
+{
+    enum { MAX_PEM = 1 << 20 };
+    const struct conf *c = k->confs[k->generation % 2];
+    const char *files[] = {c ? c->platform.http.certificate : "", c ? c->platform.http.key : ""};
+    static const char *const own[] = {"keys/gateway.crt", "keys/gateway.key"}, *const names[] = {"chain", "key"};
+    AUTO_BUF struct buf out = {0};
+    struct err e = {0};
+    int r = 0;
+    json_begin(&out, NULL, '{');
+    for (int i = 0; r == 0 && i < 2; i++) {
+        AUTO_BUF struct buf pem = {0};
+        r = fd_read_file(k->home.dirfd, *files[i] ? files[i] : own[i], &pem, MAX_PEM, &e);
+        json_strn(&out, names[i], pem.p ? pem.p : "", pem.n);
+    }
+    json_end(&out, '}');
+    if (r < 0)
+        answer(r, &e, -1);
+    else
+        answer_doc(&out);
+}
+
 /* False: this is no question for it. */
 static bool tell_gateway(struct keep *k, const struct keeper_request *rq, const char *text, size_t n)
 {
@@ -184,6 +207,8 @@ static bool serve(struct keep *k)
         tell_conf(k);
     else if (in.rq.op == KEEPER_TENANTS)
         tell_tenants(k);
+    else if (in.rq.op == KEEPER_PEM && k->gateway)
+        tell_pem(k);
     else if (k->gateway)
         return tell_gateway(k, &in.rq, in.text, (size_t)n);
     else if (in.rq.op == KEEPER_LOG)

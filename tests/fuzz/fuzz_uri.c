@@ -1,5 +1,5 @@
-/* The target of a request, a Content-Digest, and an array of messages: what is taken has none of the things that its header promises it has not. The first
- * byte says which of them. */
+/* The target of a request, a Content-Digest, and an array of messages: what is taken has none of the things that its header
+ * promises it has not. The first byte says which of them. */
 #include "programs/gateway/digest.h"
 #include "programs/gateway/json_array.h"
 #include "programs/gateway/uri.h"

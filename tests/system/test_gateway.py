@@ -367,7 +367,7 @@ def test_retry_and_delete(site):
     assert site.wait(bad[0])["state"] == "rejected"
     for order in (lambda: site.post(f"files/{good}:retry"), lambda: site.ask("DELETE", f"{T}/files/{good}")):
         a = order()
-        assert (a.status, a.code) == (409, "conflict"), a
+        assert (a.status, a.code) == (409, "state"), a
     assert site.post("files:retry").doc["n"] >= 2
     for f in bad:
         site.wait(f)
@@ -405,7 +405,7 @@ def test_nobody_sees_anything(site):
             open_ = site.document["paths"][path].get(method.lower(), {}).get("security") == []
             a = site.ask(method, target, token or None, body, **({} if token is None else site.login(token)), **TUS)
             if not open_:
-                assert a.status == 401, (method, target, a)
+                assert a.status in (401, 429), (method, target, a)  # an address that failed often is slowed
                 assert {h.split()[0] for h in a.headers.get_all("WWW-Authenticate")} == {"Basic", "Bearer"}
 
 
@@ -529,7 +529,7 @@ def test_wrong_passwords_are_slowed_down(site):
                                    "Bearer " + "x" * 5000, "Basic " + "QUFB" * 2000, "Negotiate", "Bearer \xff\xfe", "Basic " + base64.b64encode(b"\xff\xfe:x").decode()])
 def test_logins_that_are_none(site, login):
     a = site.ask("GET", "/v1/whoami", None, Authorization=login.encode("latin-1"))
-    assert (a.status, a.code) == (401, "unauthorized"), a
+    assert (a.status, a.code) in ((401, "unauthorized"), (429, "slow_down")), a
 
 
 def test_schemes_are_known_in_any_case(site):
@@ -631,7 +631,7 @@ def test_the_python_client(site, tmp_path):
         assert c.wait(c.upload(io.BytesIO(large), "data", "asked first.csv")["file_id"])["rows_loaded"] == 300000
         for code, call in (("max_file_bytes", lambda: c.upload(io.BytesIO(large), "small", "a.csv")), ("format", lambda: c.upload(io.BytesIO(b"x"), "data", "a.xls")),
                            ("no_dataset", lambda: c.upload(io.BytesIO(b"x"), "none", "a.csv")), ("not_found", lambda: c.file("01kdv6y6q3p8sxkq2n4ft5w7za")),
-                           ("conflict", lambda: c.retry(f["file_id"]))):
+                           ("state", lambda: c.retry(f["file_id"]))):
             with pytest.raises(simbdp.ApiError) as e:
                 call()
             assert e.value.code == code and e.value.request_id, e.value

@@ -39,9 +39,11 @@ static void a_target_is_taken_apart(void **state)
 
 static void what_is_no_target_is_refused(void **state)
 {
-    static const char *const bad[] = {"",        "a",      "*",        "http://h/a", "//",      "/a//b",   "/a/",   "/a/../b", "/.",       "/%2e%2e/b",
-                                      "/a%2Fb",  "/a%00b", "/a%",      "/a%4",       "/a%zz",   "/a%0Ab",  "/a%7F", "/a%C2%85", "/a%FF",    "/a%C0%AF",
-                                      "/a?b=%00", "/a?b%", "/a?b=%1b", "/a#b",       "/1/2/3/4/5/6/7/8/9/10/11/12/13"};
+    static const char *const bad[] = {"",         "a",      "*",        "http://h/a", "//",
+                                      "/a//b",    "/a/",    "/a/../b",  "/.",         "/%2e%2e/b",
+                                      "/a%2Fb",   "/a%00b", "/a%",      "/a%4",       "/a%zz",
+                                      "/a%0Ab",   "/a%7F",  "/a%C2%85", "/a%FF",      "/a%C0%AF",
+                                      "/a?b=%00", "/a?b%",  "/a?b=%1b", "/a#b",       "/1/2/3/4/5/6/7/8/9/10/11/12/13"};
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct uri u;
@@ -128,8 +130,9 @@ static void add_element(void *arg, const char *p, size_t n)
 
 static void an_array_is_taken_apart(void **state)
 {
-    static const char *const bad[] = {"",       " ",     "{}",     "[",       "[1",    "[1,",      "[1,]",  "[,]",   "[,1]",  "[1,,2]", "[1]]", "[1] x",
-                                      "[{]",    "[{]}]", "[\"a]",  "[\"\\\"]", "1",     "[[[1]]",    "[1}",   "x[1]",  "[1][2]"};
+    static const char *const bad[] = {"",      " ",        "{}",     "[",      "[1",    "[1,",  "[1,]",
+                                      "[,]",   "[,1]",     "[1,,2]", "[1]]",   "[1] x", "[{]",  "[{]}]",
+                                      "[\"a]", "[\"\\\"]", "1",      "[[[1]]", "[1}",   "x[1]", "[1][2]"};
     AUTO_BUF struct buf b = {0};
     static const char text[] = " [ 1.10 ,{\"a\":[1,2,\"],\\\"\"]} , \"x, y\"\n,[[],{}],null ]\r\n";
     (void)state;
@@ -179,8 +182,9 @@ static void a_problem_is_a_document(void **state)
     AUTO_BUF struct buf b = {0};
     (void)state;
     problem_write(&b, "digest", "a \"quote\"", "id");
-    assert_string_equal(b.p, "{\"type\":\"about:blank\",\"title\":\"The content does not have the digest that was said\",\"status\":422,"
-                             "\"detail\":\"a \\\"quote\\\"\",\"code\":\"digest\",\"request_id\":\"id\"}");
+    assert_string_equal(b.p,
+                        "{\"type\":\"about:blank\",\"title\":\"The content does not have the digest that was said\",\"status\":422,"
+                        "\"detail\":\"a \\\"quote\\\"\",\"code\":\"digest\",\"request_id\":\"id\"}");
     assert_int_equal(problem_status("not_found"), 404);
     assert_int_equal(problem_status("no such code"), 500);
 }
@@ -188,9 +192,10 @@ static void a_problem_is_a_document(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_target_is_taken_apart),      cmocka_unit_test(what_is_no_target_is_refused),
-        cmocka_unit_test(a_digest_fits_its_content),    cmocka_unit_test(what_is_no_digest_is_refused),
-        cmocka_unit_test(an_array_is_taken_apart),      cmocka_unit_test(an_account_has_its_rate),      cmocka_unit_test(a_problem_is_a_document),
+        cmocka_unit_test(a_target_is_taken_apart),   cmocka_unit_test(what_is_no_target_is_refused),
+        cmocka_unit_test(a_digest_fits_its_content), cmocka_unit_test(what_is_no_digest_is_refused),
+        cmocka_unit_test(an_array_is_taken_apart),   cmocka_unit_test(an_account_has_its_rate),
+        cmocka_unit_test(a_problem_is_a_document),
     };
     return sodium_init() < 0 || cmocka_run_group_tests(tests, NULL, NULL);
 }
