@@ -35,7 +35,7 @@ enum {
     ROUTE_KEEPS = 2,      /* its body is collected in rq->body, up to REQUEST_BODY_MAX, before `end` */
 };
 /* DRAIN: of a body that is refused before its first byte, DISCARD: after it, so much is read for the client to see the answer. */
-enum { REQUEST_BODY_MAX = 1 << 20, REQUEST_DRAIN_MAX = 1 << 20, REQUEST_DISCARD_MAX = 64 << 20 };
+enum { REQUEST_BODY_MAX = 1 << 20, REQUEST_DRAIN_MAX = 8 << 20, REQUEST_DISCARD_MAX = 64 << 20 };
 
 enum { LENGTH_UNKNOWN = -1 }; /* chunked */
 

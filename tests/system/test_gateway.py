@@ -370,8 +370,7 @@ def test_retry_and_delete(site):
         assert (a.status, a.code) == (409, "state"), a
     assert site.post("files:retry").doc["n"] >= 2
     for f in bad:
-        site.wait(f)
-        assert site.ask("DELETE", f"{T}/files/{f}").status == 200
+        until(lambda: site.ask("DELETE", f"{T}/files/{f}").status == 200, what="it is tried again, and refused again")
         assert site.get(f"files/{f}").status == 200, "the ledger goes on knowing it"
         assert not list((site.home.path / "quarantine").glob(f"**/*{f}*/*.csv"))
     assert site.ask("DELETE", f"{T}/files/01kdv6y6q3p8sxkq2n4ft5w7za").status == 404
@@ -406,7 +405,7 @@ def test_nobody_sees_anything(site):
             a = site.ask(method, target, token or None, body, **({} if token is None else site.login(token)), **TUS)
             if not open_:
                 assert a.status in (401, 429), (method, target, a)  # an address that failed often is slowed
-                assert {h.split()[0] for h in a.headers.get_all("WWW-Authenticate")} == {"Basic", "Bearer"}
+                assert a.status == 429 or {h.split()[0] for h in a.headers.get_all("WWW-Authenticate")} == {"Basic", "Bearer"}
 
 
 TUS = {"Tus_Resumable": "1.0.0", "Upload_Length": "1", "Upload_Offset": "0", "Upload_Metadata": "filename YS5jc3Y=,dataset ZGF0YQ==",
