@@ -168,6 +168,7 @@ static void read_header(struct request *rq, const char *version)
     const char *why = framing_check(rq, version);
     rq->step = STEP_LOGIN;
     if (why) {
+        rq->length = INT64_MAX; /* nobody knows what it is: nothing of it is read */
         request_refuse(rq, "bad_request", "%s", why);
         request_add_header(rq, MHD_HTTP_HEADER_CONNECTION, "close");
     } else if (!uri_parse(path_of(rq->target), &rq->uri)) {
@@ -269,8 +270,7 @@ enum MHD_Result request_step(struct request *rq, const char *method, const char 
         return suspend(rq);
     if (!rq->answered)
         return MHD_YES;
-    if (first && rq->length != LENGTH_UNKNOWN && rq->length <= REQUEST_DRAIN_MAX &&
-        (!rq->length || !request_header(rq, MHD_HTTP_HEADER_EXPECT))) {
+    if (first && rq->length <= REQUEST_DRAIN_MAX && (!rq->length || !request_header(rq, MHD_HTTP_HEADER_EXPECT))) {
         rq->step = STEP_BODY;
         return MHD_YES;
     }
