@@ -28,11 +28,25 @@ static bool is_value(const char *p, size_t n)
     return true;
 }
 
+/* libmicrohttpd takes a folded field apart wrongly: what follows is added to the field's name. So `Transfer-Encoding:` with its
+ * value on the next line would not be seen, while a proxy in front may have gone by it. */
+static bool is_folded(const char *name)
+{
+    static const char *const fields[] = {MHD_HTTP_HEADER_TRANSFER_ENCODING, MHD_HTTP_HEADER_CONTENT_LENGTH, MHD_HTTP_HEADER_HOST,
+                                         MHD_HTTP_HEADER_AUTHORIZATION};
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        size_t n = strlen(fields[i]);
+        if (!strncasecmp(name, fields[i], n) && name[n])
+            return true;
+    }
+    return false;
+}
+
 static enum MHD_Result look(void *arg, enum MHD_ValueKind kind, const char *name, size_t n, const char *value, size_t n_value)
 {
     struct seen *s = arg;
     (void)kind;
-    if (!is_token(name, n) || strlen(name) != n || !is_value(value, n_value)) {
+    if (!is_token(name, n) || strlen(name) != n || is_folded(name) || !is_value(value, n_value)) {
         s->bad = "a field of the header is malformed";
     } else if (!strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH)) {
         s->lengths++;

@@ -47,6 +47,7 @@ PUT = f"PUT {T}/datasets/data/files/smuggled.csv HTTP/1.1\r\nHost: x\r\nAuthoriz
 # What follows such a request on the connection would be an answer to somebody else's, were it taken for a request.
 SECOND = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Second: 1\r\n\r\n"
 HOSTILE = {
+    "folded": PUT + "Content-Length: 8\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
     "two lengths": PUT + "Content-Length: 8\r\nContent-Length: 8\r\n\r\nv,w\n1,a\n",
     "two lengths that differ": PUT + "Content-Length: 0\r\nContent-Length: 8\r\n\r\nv,w\n1,a\n",
     "lengths in one field": PUT + "Content-Length: 8, 8\r\n\r\nv,w\n1,a\n",
