@@ -134,7 +134,8 @@ class Typist:
 
     def __init__(self, home, *args):
         self.fd, self.slave = pty.openpty()
-        self.process = subprocess.Popen([*home.as_user, home.program("mysimbdp"), *args], env=home.env, stdin=self.slave, stdout=self.slave, stderr=self.slave)
+        self.process = subprocess.Popen([*home.as_user, home.program("mysimbdp"), *args], env=home.env, stdin=self.slave, stdout=self.slave, stderr=self.slave,
+                                        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # who runs us in the background has it ignored
         self.shown = ""
 
     def until(self, text):
