@@ -27,7 +27,7 @@
 #include "conf/conf.h"
 #include "host/home.h"
 #include "host/uid_block.h"
-#include "run/spec.h"
+#include "run/alone.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -40,13 +40,11 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/wait.h>
 
 enum {
     WALL_S = 600,
     MEMORY_BYTES = 512 << 20,
     TMP_BYTES = 16 << 20,
-    LOG_BYTES = 65536,
     GRACE_S = 60, /* a run that was decided on has opened its image long before that */
     MAX_UNUSED =
         4, /* beyond that many none is kept for GRACE_S: a tenant that ships an image every second must not fill the disk */
@@ -189,63 +187,26 @@ static void sweep(const struct home *h, const struct conf *c)
 
 /* ---- unpacking ---- */
 
-static void add_arg(struct run_spec *s, const char *arg)
-{
-    s->args.v = xrealloc(s->args.v, (s->args.n + 1) * sizeof *s->args.v);
-    s->args.v[s->args.n++] = xstrdup(arg);
-}
-
 static void make_spec(const struct image *m, const char *umoci, struct run_spec *ret)
 {
-    int64_t uid = uid_in_block(m->conf->platform.uid_base, UID_IMAGE);
     AUTO_FREE char *layout = xasprintf("%s/" IMAGES "/%s/" UNPACK "%s/layout", m->home->path, m->tenant->id, m->id);
     AUTO_FREE char *dir = xasprintf("%s/" IMAGES "/%s/" UNPACK "%s/run", m->home->path, m->tenant->id, m->id);
-    AUTO_FREE char *app = xasprintf("%s/app", dir), *image = xasprintf("%s:" LAYOUT_REF, layout);
-    *ret = (struct run_spec){.run_id = xstrdup(m->id),
-                             .step = RUN_STEP_app,
-                             .tenant = xstrdup(m->tenant->id),
-                             .app = xstrdup("image"),
-                             .home = xstrdup(m->home->path),
-                             .dir = xstrdup(dir),
-                             .runtime = xstrdup(m->home->runtime),
-                             .claim = xstrdup(m->id),
-                             .tag = xstrdup(m->home->tag),
-                             .exec = home_program(m->home, "simbdp-image"),
-                             .builtin = true,
-                             .image = xstrdup(""),
-                             .uid = uid,
-                             .gid = uid,
-                             .full_isolation = true,
-                             .own_network = true,
-                             .relay = home_program(m->home, "simbdp-relay"),
-                             .relay_uid = uid_in_block(m->conf->platform.uid_base, UID_RELAY),
-                             .tmp_bytes = TMP_BYTES,
-                             .tmp_inodes = 1000,
-                             .scratch_bytes = m->tenant->max_image_bytes,
-                             .scratch_inodes = m->tenant->max_image_files,
-                             .stdin_path = xstrdup(""),
-                             .output = RUN_OUTPUT_none,
-                             .wall_s = WALL_S,
-                             .grace_s = 1,
-                             .output_bytes = LOG_BYTES,
-                             .cpu_s = -1,
-                             .as_bytes = -1,
-                             .nofile = 256,
-                             .nproc = -1,
-                             .fsize_bytes = -1,
-                             .core_bytes = 0,
-                             .stack_bytes = 8 << 20,
-                             .cg_cpu_pct = 100,
-                             .cg_memory_bytes = MEMORY_BYTES,
-                             .cg_pids = 64};
-    add_arg(ret, "--unpack");
-    add_arg(ret, umoci);
-    add_arg(ret, image);
-    run_pairs_add(&ret->env, "PATH", "/usr/bin:/bin");
-    run_pairs_add(&ret->env, "HOME", app);
+    AUTO_FREE char *image = xasprintf("%s:" LAYOUT_REF, layout);
+    run_alone_spec(ret, m->home, m->id, m->tenant->id, "image", dir, uid_in_block(m->conf->platform.uid_base, UID_IMAGE));
+    ret->exec = home_program(m->home, "simbdp-image");
+    ret->builtin = ret->full_isolation = ret->own_network = true;
+    ret->relay = home_program(m->home, "simbdp-relay");
+    ret->relay_uid = uid_in_block(m->conf->platform.uid_base, UID_RELAY);
+    ret->tmp_bytes = TMP_BYTES;
+    ret->tmp_inodes = 1000;
+    ret->scratch_bytes = m->tenant->max_image_bytes;
+    ret->scratch_inodes = m->tenant->max_image_files;
+    ret->wall_s = WALL_S;
+    ret->cg_memory_bytes = MEMORY_BYTES;
+    run_alone_add_arg(ret, "--unpack");
+    run_alone_add_arg(ret, umoci);
+    run_alone_add_arg(ret, image);
     run_pairs_add(&ret->paths, layout, "r");
-    run_pairs_add(&ret->paths, dir, "r");
-    run_pairs_add(&ret->paths, app, "rwx");
 }
 
 /* The unpacking run's own process: becomes umoci. The umask is for directories that no layer lists. */
@@ -258,44 +219,8 @@ static int become_umoci(char *umoci, char *image)
     return 1;
 }
 
-/* Runs simbdp-run with the spec, to its end. If this process ends, it gets SIGTERM and ends the run. */
-static int run_spec_file(const struct image *m, const char *path, struct err *e)
+static int judge(const struct image *m, const struct run_result *res, const char *said, struct err *e)
 {
-    AUTO_FREE char *program = home_program(m->home, "simbdp-run");
-    char *argv[] = {program, (char *)path, NULL};
-    pid_t pid = fork();
-    int status;
-    if (pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGTERM);
-        dup2(2, 1); /* our stdout is for the answer */
-        execv(program, argv);
-        _exit(127);
-    }
-    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-    }
-    return pid < 0 ? err_sys(e, -errno, "cannot fork") : 0;
-}
-
-/* umoci's last line; control and non-ASCII characters are masked, since a terminal may show it. */
-static char *last_words(int dir)
-{
-    AUTO_BUF struct buf b = {0};
-    if (fd_read_file(dir, "run/log", &b, 2 * LOG_BYTES, NULL) < 0 || !b.p)
-        return xstrdup("it left no log");
-    while (b.n && b.p[b.n - 1] == '\n')
-        b.p[--b.n] = 0;
-    char *line = memrchr(b.p, '\n', b.n);
-    const char *from = line ? line + 1 : b.p;
-    char *text = xstrdup(from + strcspn(from, "abcdefghijklmnopqrstuvwxyz"));
-    for (char *p = text; *p; p++)
-        if ((unsigned char)*p < ' ' || (unsigned char)*p > '~')
-            *p = '?';
-    return text;
-}
-
-static int judge(const struct image *m, const struct run_result *res, int dir, struct err *e)
-{
-    AUTO_FREE char *said = last_words(dir);
     if (res->outcome == RUN_ok)
         return 0;
     if (res->limit == RUN_LIMIT_scratch_bytes)
@@ -311,26 +236,17 @@ static int judge(const struct image *m, const struct run_result *res, int dir, s
 
 static int run_umoci(const struct image *m, int dir, struct err *e)
 {
-    AUTO_FREE char *umoci = spawn_find("umoci");
-    AUTO_FREE char *rel = xasprintf(UNPACK "%s/spec.json", m->id), *path = image_path(m, rel);
-    AUTO_BUF struct buf text = {0}, result = {0};
+    AUTO_FREE char *umoci = spawn_find("umoci"), *said = NULL;
     struct run_spec spec;
     struct run_result res;
     if (!umoci)
         return err_set(e, -ENOENT, "umoci is not there, which unpacks images: apt-get install umoci");
     make_spec(m, umoci, &spec);
-    run_spec_write(&spec, &text);
+    int r = run_alone(m->home, &spec, dir, 1, &res, &said, e);
     run_spec_free(&spec);
-    int r = fd_write_file(dir, "spec.json", text.p, text.n, 0600, e);
-    if (r == 0)
-        r = run_spec_file(m, path, e);
-    if (r == 0)
-        r = fd_read_file(dir, "run/result.json", &result, RUN_MAX_RESULT_BYTES, e);
-    if (r == 0)
-        r = run_result_parse(result.p, result.n, &res, e);
     if (r < 0)
         return r;
-    r = judge(m, &res, dir, e);
+    r = judge(m, &res, said, e);
     run_result_free(&res);
     return r;
 }
