@@ -1,6 +1,8 @@
 #include "app_env.h"
 
+#include "base/fd.h"
 #include "base/mem.h"
+#include "host/app_version.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,9 +68,16 @@ void app_env_add_common(struct run_spec *s, const struct app_env_tenant *t, cons
 void app_env_add_app_dir(struct run_spec *s, const struct home *h, const char *exec)
 {
     bool ours = !*exec || !strncmp(exec, "builtin:", 8);
-    AUTO_FREE char *dir = home_exec(h, s->tenant, ours ? "x" : exec);
+    AUTO_FREE char *dir = ours ? home_exec(h, s->tenant, "x") : app_version_exec(h, s->tenant, s->app, s->version, exec);
     *strrchr(dir, '/') = 0;
     app_env_add(s, "SIMBDP_APP_DIR", *dir ? dir : "/");
+    if (!*s->version)
+        return;
+    AUTO_FREE char *python = app_version_path(s->tenant, s->app, s->version), *rel = xasprintf("%s/" APP_VERSION_PYTHON, python);
+    AUTO_FREE char *path = home_path(h, rel);
+    app_env_add(s, "SIMBDP_APP_VERSION", s->version);
+    if (fd_exists(h->dirfd, rel))
+        app_env_add(s, "PYTHONPATH", path);
 }
 
 void app_env_add_publishing(struct run_spec *s, const struct conf_tenant *t)

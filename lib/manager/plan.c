@@ -2,6 +2,7 @@
 #include "app_env.h"
 
 #include "base/mem.h"
+#include "host/app_version.h"
 
 #include <string.h>
 #include <sys/stat.h>
@@ -59,7 +60,7 @@ void plan_path(struct run_spec *s, const char *path, const char *mode)
 
 void plan_checker(struct run_spec *s, const struct home *h, const struct conf_stream_app *c)
 {
-    AUTO_FREE char *path = plan_exec(h, s->tenant, c->checker);
+    AUTO_FREE char *path = plan_exec(h, s->tenant, s->app, s->version, c->checker);
     AUTO_FREE char *seconds = xasprintf("%lld", (long long)c->checker_s);
     if (!*c->checker)
         return;
@@ -91,7 +92,8 @@ static bool is_hidden(const char *path)
 
 void plan_checker_path(struct run_spec *s, const struct home *h, const struct conf_stream_app *c)
 {
-    AUTO_FREE char *path = plan_exec(h, s->tenant, c->checker), *apps = xasprintf("%s/apps/%s/", h->path, s->tenant);
+    AUTO_FREE char *path = plan_exec(h, s->tenant, s->app, s->version, c->checker),
+                   *apps = xasprintf("%s/apps/%s/", h->path, s->tenant);
     if (*c->checker && is_hidden(path) && strncmp(path, apps, strlen(apps)) != 0)
         plan_path(s, path, "prx");
 }
@@ -119,13 +121,20 @@ void plan_isolation(struct run_spec *s, const struct plan_host *h, const struct 
     plan_network(s, h, p, mongo_url);
 }
 
-char *plan_exec(const struct home *h, const char *tenant, const char *exec)
+char *plan_exec(const struct home *h, const char *tenant, const char *app, const char *version, const char *exec)
 {
     if (!strcmp(exec, BUILTIN_LOAD))
         return home_program(h, "simbdp-load");
     if (!strcmp(exec, BUILTIN_PIPE))
         return home_path(h, HOME_TOOLS "/simbdp-pipe");
-    return home_exec(h, tenant, exec);
+    return app_version_exec(h, tenant, app, version, exec);
+}
+
+char *plan_active_exec(const struct home *h, const char *tenant, const char *app, const char *exec)
+{
+    char version[APP_VERSION_SIZE];
+    app_version_active(h, tenant, app, version);
+    return plan_exec(h, tenant, app, version, exec);
 }
 
 int64_t plan_identity(const struct stat *st)

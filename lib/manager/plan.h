@@ -32,8 +32,10 @@ void plan_isolation(struct run_spec *s, const struct plan_host *h, const struct 
 /* The part of it that says what the run may reach (plan_network.c). s->full_isolation is set. */
 void plan_network(struct run_spec *s, const struct plan_host *h, const struct conf_profile *p, const char *mongo_url);
 
-/* Absolute path of what `exec` of the configuration names. Caller frees. */
-char *plan_exec(const struct home *h, const char *tenant, const char *exec);
+/* Absolute path of what `exec` of the app's configuration names while that version of it is active. Caller frees. */
+char *plan_exec(const struct home *h, const char *tenant, const char *app, const char *version, const char *exec);
+/* The same for the version that is active now. */
+char *plan_active_exec(const struct home *h, const char *tenant, const char *app, const char *exec);
 /* Changes when what it describes does. */
 int64_t plan_identity(const struct stat *st);
 /* The same of the file at `path`; 0: there is none. */

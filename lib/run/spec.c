@@ -30,7 +30,7 @@ static void pairs_free(struct run_pairs *l)
     X(uid) X(gid) X(wall_s) X(grace_s) X(output_bytes) X(cpu_s) X(as_bytes) X(nofile) X(nproc) X(fsize_bytes) \
     X(core_bytes) X(stack_bytes) X(cg_cpu_pct) X(cg_memory_bytes) X(cg_pids)
 /* Those that specs of older managers do not have; they had none of it. */
-#define SPEC_NEW_STRINGS(X) X(relay) X(image)
+#define SPEC_NEW_STRINGS(X) X(relay) X(image) X(version)
 #define SPEC_NEW_NUMBERS(X) X(relay_uid) X(tmp_bytes) X(tmp_inodes) X(scratch_bytes) X(scratch_inodes)
 #define SPEC_BOOLS(X) X(builtin) X(full_isolation) X(own_network) X(scratch_in_memory)
 /* clang-format on */

@@ -34,6 +34,7 @@ struct run_spec {
     char *claim;      /* <run_id> or <run_id>-load */
     char *tag;        /* of the home: names the cgroup */
     char *exec;       /* absolute path */
+    char *version;    /* of the app (host/app_version.h); "": none is active */
     bool builtin;     /* a platform program: opened before the uid changes */
     struct strs args;
     struct run_pairs env;     /* the whole environment */

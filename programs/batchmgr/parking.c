@@ -16,7 +16,7 @@
 enum { LOOK_S = 1 };
 
 struct parked {
-    char *tenant, *app, *path, *image;
+    char *tenant, *app, *exec, *image;
     int64_t identity; /* of executable and image when it was parked */
 };
 
@@ -46,7 +46,7 @@ static void free_parked(struct parked *one)
 {
     free(one->tenant);
     free(one->app);
-    free(one->path);
+    free(one->exec);
     free(one->image);
     free(one);
 }
@@ -63,26 +63,33 @@ void parking_free(struct parking *p)
     free(p);
 }
 
+/* Of what its executable is now: another version may be active. */
+static int64_t exec_identity_of(const struct parking *p, const struct parked *one)
+{
+    AUTO_FREE char *path = plan_active_exec(&p->m->home, one->tenant, one->app, one->exec);
+    return plan_exec_identity(path);
+}
+
+static int64_t identity_of(const struct parking *p, const struct parked *one)
+{
+    return exec_identity_of(p, one) ^ (*one->image ? images_identity(&p->m->home, one->tenant, one->image) : 0);
+}
+
 void parking_add(struct parking *p, const struct run *r, const struct conf_batch *app)
 {
     AUTO_FREE char *key = xasprintf("%s/%s", r->tenant, r->app);
     if (!app || map_get(&p->apps, key))
         return;
     struct parked *one = xmalloc(sizeof *one);
-    *one =
-        (struct parked){xstrdup(r->tenant), xstrdup(r->app), run_plan_exec(p->m, r->tenant, app, r->step), xstrdup(app->image), 0};
-    one->identity = plan_exec_identity(one->path) ^ r->image_identity;
+    *one = (struct parked){xstrdup(r->tenant), xstrdup(r->app), xstrdup(r->step == RUN_STEP_check ? app->checker : app->exec),
+                           xstrdup(app->image), 0};
+    one->identity = exec_identity_of(p, one) ^ r->image_identity;
     map_put(&p->apps, key, one);
     fair_queue_park_app(p->m->fair_queue, r->tenant, r->app, true);
     log_error("app_parked", r->tenant, r->run_id,
               "app %s is parked until its executable%s or the configuration changes, or "
               "`mysimbdp retry --tenant %s`: %s",
               r->app, *app->image ? ", its image" : "", r->tenant, r->error ? r->error : "it cannot be executed");
-}
-
-static int64_t identity_of(const struct parking *p, const struct parked *one)
-{
-    return plan_exec_identity(one->path) ^ (*one->image ? images_identity(&p->m->home, one->tenant, one->image) : 0);
 }
 
 static bool is_meant(const struct parking *p, const struct parked *one, const char *tenant, const char *app, bool only_changed)

@@ -8,6 +8,7 @@
 #include "base/beneath.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "host/app_version.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -37,11 +38,6 @@ char *run_plan_claim(const struct run *r)
 char *run_plan_group_dir(const struct run *r)
 {
     return xasprintf("work/group-%s", r->run_id);
-}
-
-char *run_plan_exec(struct batchmgr *m, const char *tenant, const struct conf_batch *app, enum run_step step)
-{
-    return plan_exec(&m->home, tenant, step == RUN_STEP_check ? app->checker : app->exec);
 }
 
 /* The names that the files of a group have in their common directory: their safe names, made different where they are not. */
@@ -140,7 +136,9 @@ void run_plan_prefix(struct batchmgr *m, const struct run *r, const struct file 
     const struct conf_tenant *t = conf_tenant(m->conf, r->tenant);
     crypto_generichash_state h;
     unsigned char hash[16];
-    AUTO_FREE char *exec = run_plan_exec(m, f->tenant, app, RUN_STEP_app);
+    char version[APP_VERSION_SIZE];
+    app_version_active(&m->home, f->tenant, app->app, version);
+    AUTO_FREE char *exec = plan_exec(&m->home, f->tenant, app->app, version, app->exec);
     const struct conf_dataset *d = conf_dataset(t, f->dataset);
     crypto_generichash_init(&h, NULL, 0, sizeof hash);
     hash_text(&h, f->tenant);
@@ -159,6 +157,8 @@ void run_plan_prefix(struct batchmgr *m, const struct run *r, const struct file 
             hash_text(&h, r->image_digest);
         for (size_t i = 0; i < app->args.n; i++)
             hash_text(&h, app->args.v[i]);
+        if (*version) /* its other files count, too */
+            hash_text(&h, version);
         if (!r->image_digest || app->exec[0] != '/') /* else it is in the image */
             hash_exec(m, &h, exec);
     }
@@ -347,7 +347,11 @@ int run_plan_make(struct batchmgr *m, const struct run *r, const struct conf_ten
         .output = load_step || check_step ? RUN_OUTPUT_none : app->output,
     };
     int n = 0;
-    s.exec = s.builtin ? home_program(&m->home, "simbdp-load") : run_plan_exec(m, t->id, app, r->step);
+    char version[APP_VERSION_SIZE];
+    app_version_active(&m->home, t->id, r->app, version);
+    s.version = xstrdup(load_step ? "" : version);
+    s.exec = s.builtin ? home_program(&m->home, "simbdp-load")
+                       : plan_exec(&m->home, t->id, r->app, s.version, check_step ? app->checker : app->exec);
     plan_limits(&s, p);
     plan_isolation(&s, &(struct plan_host){&m->home, &m->isolation, m->conf->platform.uid_base}, p, tenant->mongo_url);
     app_env_add_configured(&s, &p->env);

@@ -30,7 +30,4 @@ int run_plan_link_group(struct batchmgr *m, const struct run *r, struct err *e);
 void run_plan_prefix(struct batchmgr *m, const struct run *r, const struct file *f, bool shared, const struct conf_batch *app,
                      char out[33]);
 
-/* Absolute path of what the step of the app executes. Caller frees. */
-char *run_plan_exec(struct batchmgr *m, const char *tenant, const struct conf_batch *app, enum run_step step);
-
 #endif

@@ -1,5 +1,6 @@
 #include "base/fd.h"
 #include "base/mem.h"
+#include "host/app_version.h"
 #include "base/spawn.h"
 #include "cli.h"
 
@@ -21,13 +22,14 @@ static void warn_image(const struct home *h, const struct conf_tenant *t, int li
         printf("%s:%d: warning: umoci is not there, which unpacks images: apt-get install umoci\n", t->file, line);
 }
 
-static void warn_exec(const struct home *h, const struct conf_tenant *t, int line, const char *exec, const char *image)
+static void warn_exec(const struct home *h, const struct conf_tenant *t, const char *app, int line, const char *exec,
+                      const char *image)
 {
     if (*image)
         warn_image(h, t, line, image);
     if (!*exec || !strncmp(exec, "builtin:", 8) || (*image && exec[0] == '/'))
         return;
-    AUTO_FREE char *path = home_exec(h, t->id, exec);
+    AUTO_FREE char *path = app_version_active_exec(h, t->id, app, exec);
     struct stat st;
     if (stat(path, &st) < 0)
         printf("%s:%d: warning: %s does not exist yet\n", t->file, line, path);
@@ -41,12 +43,12 @@ static void warn(const struct home *h, const struct conf_tenant *t)
     const struct conf_batch *b = t->batch.v;
     const struct conf_stream_app *a = t->stream_apps.v;
     for (size_t k = 0; k < t->batch.n; k++)
-        warn_exec(h, t, b[k].line, b[k].exec, b[k].image);
+        warn_exec(h, t, b[k].app, b[k].line, b[k].exec, b[k].image);
     for (size_t k = 0; k < t->stream_apps.n; k++)
-        warn_exec(h, t, a[k].line, a[k].exec, a[k].image);
+        warn_exec(h, t, a[k].app, a[k].line, a[k].exec, a[k].image);
     for (size_t k = 0; k < t->stream_apps.n; k++)
         if (*a[k].checker)
-            warn_exec(h, t, a[k].line, a[k].checker, "");
+            warn_exec(h, t, a[k].app, a[k].line, a[k].checker, "");
 }
 
 /* Whether something can listen on the address of `listen` here. That is tried, since nothing else tells. NULL: it can; else why

@@ -3,6 +3,7 @@
 #include "base/beneath.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "host/app_version.h"
 #include "base/spawn.h"
 #include "host/isolation.h"
 #include "host/path_closed.h"
@@ -99,7 +100,7 @@ static void app(struct doctor *d, const struct conf_tenant *t, int64_t uid, cons
                 const struct cfg_list *secrets)
 {
     const struct conf_secret *s = secrets->v;
-    AUTO_FREE char *path = home_exec(&d->h, t->id, exec);
+    AUTO_FREE char *path = app_version_active_exec(&d->h, t->id, name, exec);
     if (*root)
         image(d, t, name, root);
     if (*exec && strncmp(exec, "builtin:", 8) && (!*root || exec[0] != '/')) /* else it is in the image */
@@ -131,13 +132,13 @@ static void tenant(struct doctor *d, const struct conf_tenant *t)
         return; /* then nothing else of the tenant is checked */
     const struct conf_stream_app *a = t->stream_apps.v;
     for (size_t i = 0; i < t->batch.n; i++) {
-        AUTO_FREE char *checker = home_exec(&d->h, t->id, b[i].checker);
+        AUTO_FREE char *checker = app_version_active_exec(&d->h, t->id, b[i].app, b[i].checker);
         app(d, t, uid, b[i].app, b[i].exec, b[i].image, &b[i].secrets);
         if (*b[i].checker && (!*b[i].image || b[i].checker[0] != '/'))
             executable(d, t->id, uid, "checker", checker);
     }
     for (size_t i = 0; i < t->stream_apps.n; i++) {
-        AUTO_FREE char *checker = home_exec(&d->h, t->id, a[i].checker);
+        AUTO_FREE char *checker = app_version_active_exec(&d->h, t->id, a[i].app, a[i].checker);
         app(d, t, uid, a[i].app, a[i].exec, a[i].image, &a[i].secrets);
         if (*a[i].checker)
             executable(d, t->id, uid, "checker", checker);

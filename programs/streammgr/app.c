@@ -85,7 +85,7 @@ int64_t app_checker_identity(const struct app *a)
 {
     const struct conf_tenant *t;
     const struct conf_stream_app *c = app_conf(a, &t);
-    AUTO_FREE char *path = c && *c->checker ? plan_exec(&a->mgr->home, a->tenant, c->checker) : NULL;
+    AUTO_FREE char *path = c && *c->checker ? plan_active_exec(&a->mgr->home, a->tenant, a->name, c->checker) : NULL;
     return path ? (int64_t)((uint64_t)plan_exec_identity(path) * 0x9e3779b97f4a7c15u)
                 : 0; /* multiplied, so that exec and checker being one file do not cancel each other out */
 }

@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "host/app_version.h"
 #include "manager/app_env.h"
 #include "manager/plan.h"
 
@@ -31,7 +32,7 @@ static void add_args(struct run_spec *s, const struct instance *i, const struct 
 static void add_command(struct run_spec *s, const struct streammgr *m, const struct conf_stream_app *c)
 {
     bool stores = c->output != RUN_OUTPUT_none;
-    AUTO_FREE char *exec = plan_exec(&m->home, s->tenant, c->exec);
+    AUTO_FREE char *exec = plan_exec(&m->home, s->tenant, s->app, s->version, c->exec);
     if (!strcmp(c->exec, BUILTIN_LOAD) || stores) {
         s->exec = home_program(&m->home, "simbdp-load");
         plan_builtin(s, &m->home);
@@ -69,6 +70,9 @@ void instance_spec_make(const struct instance *i, const struct conf_tenant *t, c
                          .image = *c->image ? xstrdup(i->app->image) : NULL,
                          .stdin_path = xstrdup(""),
                          .output = RUN_OUTPUT_none};
+    char version[APP_VERSION_SIZE];
+    app_version_active(&m->home, t->id, c->app, version);
+    s.version = xstrdup(version);
     plan_limits(&s, p);
     s.wall_s = s.cpu_s = -1; /* an instance runs until it is told to go */
     s.grace_s = c->drain_s;
@@ -108,7 +112,7 @@ uint64_t instance_spec_generation(struct app *a)
     const struct conf_stream_app *c = app_conf(a, &t);
     if (!c || !tenant_facts_of(m, a->tenant) || !watcher_endpoint(m->watcher))
         return 0;
-    AUTO_FREE char *exec = plan_exec(&m->home, t->id, c->exec);
+    AUTO_FREE char *exec = plan_active_exec(&m->home, t->id, c->app, c->exec);
     bool of_host = strncmp(c->exec, "builtin:", 8) && (!*c->image || c->exec[0] != '/');
     int64_t identity = (of_host ? plan_exec_identity(exec) : 0) ^ a->image_identity ^ app_checker_identity(a);
     if (*c->image && !a->image) /* until the image is known, nothing is replaced */

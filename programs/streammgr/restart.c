@@ -25,7 +25,7 @@ static int64_t identity_in(const struct app *a, int64_t image_identity)
 {
     const struct conf_tenant *t;
     const struct conf_stream_app *c = app_conf(a, &t);
-    AUTO_FREE char *path = c ? plan_exec(&a->mgr->home, a->tenant, c->exec) : NULL;
+    AUTO_FREE char *path = c ? plan_active_exec(&a->mgr->home, a->tenant, a->name, c->exec) : NULL;
     return path ? plan_exec_identity(path) ^ image_identity ^ app_checker_identity(a) : 0;
 }
 

@@ -11,13 +11,14 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "host/app_version.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { RELOAD_MS = 1000 };
+enum { RELOAD_MS = 1000, VERSION_MS = 10000 };
 
 /* A configuration, and the MongoDBs that it leads to. */
 struct law {
@@ -302,7 +303,8 @@ static void want_batch(struct trial *c)
     const struct conf_batch *a = c->batch;
     bool load = w->step == RUN_STEP_load, check = w->step == RUN_STEP_check;
     w->builtin = load || (!check && !strcmp(a->exec, BUILTIN_LOAD));
-    w->exec = w->builtin ? home_program(j->home, "simbdp-load") : plan_exec(j->home, w->tenant, check ? a->checker : a->exec);
+    w->exec = w->builtin ? home_program(j->home, "simbdp-load")
+                         : plan_exec(j->home, w->tenant, w->app, w->version, check ? a->checker : a->exec);
     w->output = load || check ? RUN_OUTPUT_none : a->output;
     plan_limits(w, c->p);
     plan_isolation(w, &(struct plan_host){j->home, j->isolation, c->law->conf->platform.uid_base}, c->p, env_of(c->s, "MONGO_URL"));
@@ -330,7 +332,7 @@ static void want_stream(struct trial *c)
     const struct check_spec *j = c->j;
     const struct conf_stream_app *a = c->stream;
     bool stores = a->output != RUN_OUTPUT_none, loads = !strcmp(a->exec, BUILTIN_LOAD);
-    AUTO_FREE char *exec = plan_exec(j->home, w->tenant, a->exec);
+    AUTO_FREE char *exec = plan_exec(j->home, w->tenant, w->app, w->version, a->exec);
     w->output = RUN_OUTPUT_none;
     plan_limits(w, c->p);
     w->wall_s = w->cpu_s = -1;
@@ -390,6 +392,20 @@ static int find_app(struct trial *c, struct err *e)
     return 0;
 }
 
+/* The version that is active, or was until a moment ago: the manager planned the run a moment before it comes here. */
+static int check_version(const struct trial *c, struct err *e)
+{
+    struct app_active a;
+    const char *version = c->s->step == RUN_STEP_load ? "" : c->s->version;
+    if (app_version_read(c->j->home, c->t->id, c->s->app, &a, NULL) < 0)
+        a = (struct app_active){.version = APP_VERSION_UNKNOWN};
+    if (strcmp(version, c->s->version) != 0)
+        return differs(e, "version");
+    if (c->s->step == RUN_STEP_load || !strcmp(version, a.version))
+        return 0;
+    return !strcmp(version, a.before) && clk_wall_ms() - a.since_ms < VERSION_MS ? 0 : differs(e, "version");
+}
+
 static void want_names(struct trial *c)
 {
     const struct run_spec *s = c->s;
@@ -409,6 +425,7 @@ static void want_names(struct trial *c)
         .gid = c->j->uids ? s->uid : -1,
         .image = *s->image ? xstrdup(s->image) : NULL,
         .stdin_path = xstrdup(s->stdin_path),
+        .version = xstrdup(s->version),
     };
 }
 
@@ -447,6 +464,8 @@ static int check_spec_by(struct check_spec *j, const struct law *law, const stru
         r = tenant_uids_check(j->uids, s->uid, s->tenant, e);
     if (r == 0)
         r = check_image(&c, s->step == RUN_STEP_load ? "" : c.batch ? c.batch->image : c.stream->image, e);
+    if (r == 0)
+        r = check_version(&c, e);
     if (r < 0)
         return r;
     want_names(&c);

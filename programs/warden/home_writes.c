@@ -43,6 +43,20 @@ void home_writes_apps(const struct home *h, const char *tenant, int64_t gid)
         log_warn("modes", tenant, NULL, "%s stays readable for every account: %s", path, err_text(r));
 }
 
+/* What uploads of apps left that were killed: state/appstore/<tenant>.<app>. */
+static int forget_uploads(const struct home *h, const char *tenant, struct err *e)
+{
+    size_t n = strlen(tenant);
+    int r = 0;
+    DIR *d = fd_open_dir(h->dirfd, "state/appstore");
+    for (struct dirent *ent; d && r == 0 && (ent = readdir(d));)
+        if (!strncmp(ent->d_name, tenant, n) && ent->d_name[n] == '.')
+            r = fd_remove_tree(dirfd(d), ent->d_name);
+    if (d)
+        closedir(d);
+    return r < 0 ? err_sys(e, r, "cannot remove state/appstore/%s.*", tenant) : 0;
+}
+
 int home_writes_forget(const struct home *h, const char *tenant, bool conf, struct err *e)
 {
     static const char *const places[] = {"apps", "keys", "state/images"};
@@ -56,7 +70,7 @@ int home_writes_forget(const struct home *h, const char *tenant, bool conf, stru
             return err_sys(e, r, "cannot remove %s", path);
     }
     if (!conf)
-        return 0;
+        return forget_uploads(h, tenant, e);
     if (unlinkat(h->dirfd, file, 0) < 0 && errno != ENOENT)
         return err_sys(e, -errno, "cannot remove %s", file);
     fd_sync_dir(h->dirfd, "conf/tenants");
