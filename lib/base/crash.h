@@ -63,7 +63,11 @@
     X(instance_end_noted)                                                                                                          \
     X(image_copied)                                                                                                                \
     X(image_unpacked)                                                                                                              \
-    X(image_rename)
+    X(image_rename)                                                                                                                \
+    X(app_unpacked)                                                                                                                \
+    X(app_copied)                                                                                                                  \
+    X(app_rename)                                                                                                                  \
+    X(app_activate)
 
 enum crash_point {
 #define X(name) CRASH_##name,

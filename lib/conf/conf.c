@@ -256,12 +256,17 @@ struct conf_limits conf_effective_limits(const struct conf_tenant *t, const stru
     return l;
 }
 
-static bool listed(const struct strs *l, const char *format)
+static bool has(const struct strs *l, const char *word)
 {
     for (size_t i = 0; i < l->n; i++)
-        if (!strcmp(l->v[i], format))
+        if (!strcmp(l->v[i], word))
             return true;
-    return l->n == 0;
+    return false;
+}
+
+static bool listed(const struct strs *l, const char *format)
+{
+    return !l->n || has(l, format);
 }
 
 const char *conf_format_refusal(const struct conf *c, const struct conf_tenant *t, const struct conf_dataset *d, const char *format)
@@ -281,10 +286,12 @@ bool conf_mount_is_writable(const char *mount)
     return n > k && !strcmp(mount + n - k, CONF_WRITABLE);
 }
 
+bool conf_allows(const struct conf_tenant *t, const char *what)
+{
+    return has(&t->allow, what);
+}
+
 bool conf_network_has(const struct conf_profile *p, const char *word)
 {
-    for (size_t i = 0; i < p->network.n; i++)
-        if (!strcmp(p->network.v[i], word))
-            return true;
-    return false;
+    return has(&p->network, word);
 }

@@ -165,6 +165,8 @@ struct conf_tenant {
     bool broken;     /* while reading: the tenant's file has errors and cannot be used */
     char *display_name, *mongo_url, *database;
     int64_t weight, concurrency, max_database_bytes, max_image_bytes, max_image_files;
+    int64_t max_app_bytes, max_app_files, max_app_versions, max_app_build_s;
+    struct strs allow; /* what the tenant may change itself: CONF_ALLOW_… */
     struct conf_limits limits;
     struct {
         int64_t files_days, documents_days, logs_days;
@@ -216,6 +218,7 @@ struct conf {
 #define CONF_NET_NONE     "none"
 #define CONF_NET_HOST     "host"
 #define CONF_WRITABLE     ":rw" /* stands behind a path of `mounts` */
+#define CONF_ALLOW_APPS   "apps"
 #define CONF_ARRIVAL      "arrival"
 #define CONF_MANUAL       "manual"
 #define CONF_CRON         "cron:"
@@ -242,6 +245,8 @@ const struct conf_stream_app *conf_stream_app(const struct conf_tenant *t, const
 /* The app for a file: the named one (NULL: any) whose datasets and pattern match the file. NULL: there is none. */
 const struct conf_batch *conf_route(const struct conf_tenant *t, const char *app, const char *dataset, const char *file);
 
+/* Whether `allow` of the tenant has that word. */
+bool conf_allows(const struct conf_tenant *t, const char *what);
 /* Whether `network` has that word. */
 bool conf_network_has(const struct conf_profile *p, const char *word);
 /* Whether runs may write below that entry of `mounts`. */

@@ -9,6 +9,8 @@ STREAMS, PEERS, MANAGED = "tests/fault/test_streams.py", "tests/fault/test_strea
 SUBSCRIPTIONS, APP_START, OUTPUTS = "tests/fault/test_subscriptions.py", "tests/system/test_app_start.py", "tests/fault/test_outputs.py"
 MONITOR, CONTROLLER = "tests/system/test_monitor.py", "tests/unit/test_scaling_law.c"
 IMAGE = "tests/attack/test_image.py"
+APPSTORE = "tests/system/test_appstore.py"
+GATEWAY_APPS = "tests/system/test_gateway_apps.py"
 WIRE = "tests/system/test_gateway_wire.py"
 WALLS = "tests/attack/test_walls.py"
 CHECKER = "tests/system/test_checker.py"
@@ -139,6 +141,11 @@ TABLE = {
     "tenant.datasets.inspect": LOAD + "::test_inspection_of_the_structure_only",
     "tenant.batch.app": CLI + "::test_a_named_app_takes_the_file",
     "tenant.batch.exec": RUNS + "::test_r01_what_cannot_be_executed_parks_the_app",
+    "tenant.allow": GATEWAY_APPS + "::test_what_the_provider_does_not_allow",
+    "tenant.max_app_bytes": APPSTORE + "::test_limits",
+    "tenant.max_app_files": APPSTORE + "::test_limits",
+    "tenant.max_app_versions": APPSTORE + "::test_versions_that_are_kept",
+    "tenant.max_app_build_s": APPSTORE + "::test_an_installation_that_takes_too_long",
     "tenant.max_image_bytes": IMAGE + "::test_a_tree_without_end_and_bombs_are_bounded",
     "tenant.max_image_files": IMAGE + "::test_a_tree_without_end_and_bombs_are_bounded",
     "tenant.batch.image": IMAGE + "::test_a_run_has_the_image_as_its_root_and_changes_nothing_of_it",
