@@ -38,9 +38,9 @@ int appstore_check_exec(const struct appstore_app *a, int dirfd, struct err *e)
     struct stat st;
     AUTO_FD int fd = beneath_open(dirfd, a->exec, O_PATH, 0);
     if (fd < 0)
-        return err_refuse(e, "state", 0, "it has no file %s, which app %s executes", a->exec, a->name);
+        return err_refuse(e, "no_exec", 0, "it has no file %s, which app %s executes", a->exec, a->name);
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || !(st.st_mode & 0111))
-        return err_refuse(e, "state", 0, "its %s, which app %s executes, is no executable file", a->exec, a->name);
+        return err_refuse(e, "no_exec", 0, "its %s, which app %s executes, is no executable file", a->exec, a->name);
     return 0;
 }
 

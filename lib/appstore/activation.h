@@ -16,7 +16,7 @@ struct appstore_app {
 /* Reason no_app: there is none, or its executable is not one that can be uploaded (built in, absolute, or none). */
 int appstore_app_of(const struct conf_tenant *t, const char *app, struct appstore_app *ret, struct err *e);
 
-/* Whether the directory has what the app executes: a regular file with the right to be executed at `exec`. Reason state. */
+/* Whether the directory has what the app executes: a regular file with the right to be executed at `exec`. Reason no_exec. */
 int appstore_check_exec(const struct appstore_app *a, int dirfd, struct err *e);
 
 /* *ret: what holds then. The version has to be ready, and to have the app's executable. */

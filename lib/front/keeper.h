@@ -5,9 +5,10 @@
  * decisions ROTATE    begin another logs/monitor.log ALERT     start a command of the configuration, by its alert's place in the
  * list, with a JSON object on stdin LOGIN     of the gateway's: who shows these credentials? (programs/keeper/gateway.h) QUERY of
  * the gateway's: what a tenant may know (lib/query/query.h) PEM       of the gateway's: certificate and key, by the configuration's
- * paths or the home's own AUDIT     of the gateway's: add a record to the audit log (lib/accounts/audit.h) Both end when the other
- * does; a program that is killed so leaves nothing behind. Requests and answers are packets (SOCK_SEQPACKET); what may be long
- * comes in a memfd. Calls block as long as the keeper reads files. */
+ * paths or the home's own AUDIT     of the gateway's: add a record to the audit log (lib/accounts/audit.h) STORE     of the
+ * gateway's: versions of apps (programs/keeper/store.h) Both end when the other does; a program that is killed so leaves nothing
+ * behind. Requests and answers are packets (SOCK_SEQPACKET); what may be long comes in a memfd. Calls block as long as the keeper
+ * reads files. */
 #ifndef SIMBDP_FRONT_KEEPER_H
 #define SIMBDP_FRONT_KEEPER_H
 
@@ -29,7 +30,8 @@ enum keeper_op {
     KEEPER_LOGIN,
     KEEPER_QUERY,
     KEEPER_AUDIT,
-    KEEPER_PEM
+    KEEPER_PEM,
+    KEEPER_STORE
 };
 
 /* On the wire; the text of LOG, ALERT, LOGIN, QUERY and AUDIT follows. */

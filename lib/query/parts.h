@@ -104,6 +104,8 @@ int ask_rejects(struct asking *a);
 int ask_log(struct asking *a);
 int ask_agreement(struct asking *a);
 int ask_apps(struct asking *a);
+int ask_versions(struct asking *a);
+int ask_version(struct asking *a);
 int ask_usage(struct asking *a);
 int ask_bill(struct asking *a);
 

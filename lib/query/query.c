@@ -42,6 +42,8 @@ static const struct {
     {"log", ask_log, QUERY_MAX_MS, " run_id tail from "},
     {"agreement", ask_agreement, QUERY_MAX_MS, "  "},
     {"apps", ask_apps, QUERY_MAX_MS, "  "},
+    {"versions", ask_versions, QUERY_MAX_MS, " app "},
+    {"version", ask_version, QUERY_MAX_MS, " app version "},
     {"usage", ask_usage, QUERY_MAX_MS, "  "},
     {"bill", ask_bill, QUERY_MAX_BILL_MS, " month "},
 };

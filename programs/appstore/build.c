@@ -81,7 +81,7 @@ int build_unpack(const struct build *b, struct err *e)
     run_alone_add_arg(&s, bytes);
     run_alone_add_arg(&s, files);
     run_pairs_add(&s.paths, upload, "r");
-    int r = go(b, &s, 1, "format", "unpacking it", e);
+    int r = go(b, &s, 1, "archive", "unpacking it", e);
     run_spec_free(&s);
     if (r < 0)
         return r;

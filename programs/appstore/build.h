@@ -18,7 +18,7 @@ struct build {
     int dir;          /* where runs have their directories, and the upload lies as "upload" */
 };
 
-/* Unpacks the upload. A descriptor of the directory, whose owner is somebody else; ERR_REFUSED (err_refuse: format, max_app_bytes,
+/* Unpacks the upload. A descriptor of the directory, whose owner is somebody else; ERR_REFUSED (err_refuse: archive, max_app_bytes,
  * max_app_files, max_app_build_s): the archive is refused; else negative: it could not be tried. Blocks. */
 int build_unpack(const struct build *b, struct err *e);
 

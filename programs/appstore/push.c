@@ -222,7 +222,7 @@ static int put_archive(struct work *w, const struct build *b, struct err *e)
     AUTO_FD int in = only_dir(root, w->app.exec);
     int r = tree_copy(&w->count, in >= 0 ? in : root, w->at, e);
     if (r == 0 && fd_exists(w->at, APP_VERSION_PYTHON))
-        r = err_refuse(e, "format", 0, "it has a " APP_VERSION_PYTHON ", which the platform makes from requirements.txt");
+        r = err_refuse(e, "archive", 0, "it has a " APP_VERSION_PYTHON ", which the platform makes from requirements.txt");
     return r;
 }
 
@@ -258,7 +258,7 @@ static int make_version(struct work *w, struct err *e)
     struct build b = {p->home, p->conf, p->tenant, conf_profile(p->conf, w->app.profile), &w->isolation, w->id, w->path, w->dir};
     AUTO_FREE char *name = xasprintf(NEW "%s", w->id);
     if (w->kind == KIND_unknown)
-        return err_refuse(e, "format", 0,
+        return err_refuse(e, "archive", 0,
                           "it is neither an executable (ELF, or a script that begins with #!) nor a tar.gz, tar.zst, "
                           "tar or zip");
     if (mkdirat(w->versions, name, 0755) < 0 || (w->at = beneath_open(w->versions, name, O_RDONLY | O_DIRECTORY, 0)) < 0)

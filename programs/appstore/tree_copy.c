@@ -71,14 +71,14 @@ static int copy_entry(struct tree_copy *c, int from, int to, const char *name, i
     if (fstatat(from, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return err_sys(e, -errno, "cannot look at what was unpacked");
     if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
-        return err_refuse(e, "state", 0, "there is something else than files and directories in it");
+        return err_refuse(e, "archive", 0, "there is something else than files and directories in it");
     AUTO_FD int fd = beneath_open(from, name, O_RDONLY | O_NONBLOCK | (S_ISDIR(st.st_mode) ? O_DIRECTORY : 0), 0);
     if (fd < 0 || fstat(fd, &st) < 0)
         return err_sys(e, fd < 0 ? fd : -errno, "cannot open what was unpacked");
     if (S_ISREG(st.st_mode))
         return tree_copy_file(c, fd, to, name, e);
     if (!S_ISDIR(st.st_mode))
-        return err_refuse(e, "state", 0, "there is something else than files and directories in it");
+        return err_refuse(e, "archive", 0, "there is something else than files and directories in it");
     int r = count_file(c, e);
     if (r < 0)
         return r;
@@ -92,7 +92,7 @@ static int copy_dir(struct tree_copy *c, int from, int to, int depth, struct err
 {
     int r = 0;
     if (depth > TREE_COPY_DEPTH_MAX)
-        return err_refuse(e, "state", 0, "its directories are deeper than %d", TREE_COPY_DEPTH_MAX);
+        return err_refuse(e, "archive", 0, "its directories are deeper than %d", TREE_COPY_DEPTH_MAX);
     DIR *d = fd_open_dir(from, ".");
     if (!d)
         return err_sys(e, -errno, "cannot list what was unpacked");

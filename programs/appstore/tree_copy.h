@@ -15,8 +15,8 @@ struct tree_copy {
 };
 
 /* Copies what is in directory `from` to directory `to`, which both exist. Files become 0644, or 0755 where their owner may execute
- * them, or they begin as an executable does ("#!", ELF). ERR_REFUSED (err_refuse, state): there is something else than files and
- * directories, or too much of it; else -errno. Blocks. */
+ * them, or they begin as an executable does ("#!", ELF). ERR_REFUSED (err_refuse: archive, max_app_bytes, max_app_files): there is
+ * something else than files and directories, or too much of it; else -errno. Blocks. */
 int tree_copy(struct tree_copy *c, int from, int to, struct err *e);
 
 /* One file, to the new file `path` of directory `to`. The same errors. */

@@ -23,6 +23,7 @@ enum gateway_keeper {
     KEEPER_OF_TOKENS,
     KEEPER_OF_PASSWORDS,
     KEEPER_OF_AUDIT,
+    KEEPER_OF_STORE,
     KEEPER_OF_QUERIES,
     N_GATEWAY_KEEPERS = KEEPER_OF_QUERIES + 2
 };
@@ -40,7 +41,7 @@ struct gateway {
     struct resumables *resumables;
     struct rates *rates;
     struct certificate *certificates[2]; /* the one that is shown, and the one before it, which connections may still use */
-    struct map uploads;                  /* account -> struct in_flight (upload.c) */
+    struct map uploads;                  /* account -> struct place (places.h) */
     struct ctl *ctl;
     char *url;
     size_t next_query;

@@ -43,6 +43,16 @@ void get_agreement(struct request *rq);
 void get_usage(struct request *rq);
 void get_bill(struct request *rq);
 void get_apps(struct request *rq);
+void get_versions(struct request *rq);
+void get_version(struct request *rq);
+
+/* versions.c: uploaded versions of apps. */
+void version_begin(struct request *rq);
+void version_body(struct request *rq, const char *p, size_t n);
+void version_end(struct request *rq);
+void version_activate(struct request *rq);
+void version_delete(struct request *rq);
+void app_rollback(struct request *rq);
 
 /* orders.c: what a program does. */
 void post_begin(struct request *rq); /* nothing before the body is there */

@@ -52,20 +52,28 @@ static void take(struct request *rq, const bson_t *doc)
     rq->ticket = xstrdup(json_get_str(doc, "ticket", ""));
 }
 
-static void on_answer(void *arg, int code, const bson_t *doc, const char *body, size_t n)
+/* False: it was refused. */
+static bool let_in(struct request *rq, int code, const bson_t *doc)
 {
-    struct request *rq = arg;
-    (void)body;
-    (void)n;
     const char *error = code < 0 ? "unavailable" : json_get_str(doc, "error", NULL);
     if (!error)
-        take(rq, doc);
-    else if (!strcmp(error, "slow_down"))
+        return true;
+    if (!strcmp(error, "slow_down"))
         request_refuse_for(rq, error, json_get_i64(doc, "retry_after_s", 1), "too many failed attempts from %s", rq->address);
     else if (!strcmp(error, "unauthorized"))
         request_refuse(rq, error, "the user, password or token is wrong, expired or revoked");
     else
         request_refuse_for(rq, "unavailable", 1, "accounts cannot be read now");
+    return false;
+}
+
+static void on_answer(void *arg, int code, const bson_t *doc, const char *body, size_t n)
+{
+    struct request *rq = arg;
+    (void)body;
+    (void)n;
+    if (let_in(rq, code, doc))
+        take(rq, doc);
     request_go_on(rq);
 }
 
@@ -109,16 +117,53 @@ static int credentials(const struct request *rq, struct buf *b)
     return which;
 }
 
-void login_begin(struct request *rq)
+static void begin(struct request *rq, keeper_answer_fn *fn, void *arg)
 {
     AUTO_BUF struct buf b = {0};
     int which = credentials(rq, &b);
     if (which < 0)
         request_refuse(rq, "unauthorized", "log in with a token (Authorization: Bearer ...) or with user and password (Basic)");
-    else if (keeper_ask(rq->g->keepers[which], KEEPER_LOGIN, b.p, b.n, on_answer, rq) < 0)
+    else if (keeper_ask(rq->g->keepers[which], KEEPER_LOGIN, b.p, b.n, fn, arg) < 0)
         request_refuse_for(rq, "unavailable", 1, "too many logins wait");
-    else
-        request_wait(rq);
     if (b.p)
         sodium_memzero(b.p, b.n);
+}
+
+void login_begin(struct request *rq)
+{
+    begin(rq, on_answer, rq);
+    if (!rq->answered)
+        request_wait(rq);
+}
+
+/* ---- once more ---- */
+
+struct again {
+    struct request *rq;
+    void (*then)(struct request *rq);
+};
+
+static void on_again(void *arg, int code, const bson_t *doc, const char *body, size_t n)
+{
+    struct again a = *(struct again *)arg;
+    free(arg);
+    (void)body;
+    (void)n;
+    if (let_in(a.rq, code, doc)) {
+        xstr_set(&a.rq->ticket, json_get_str(doc, "ticket", ""));
+        a.then(a.rq);
+    } else {
+        request_go_on(a.rq);
+    }
+}
+
+void login_again(struct request *rq, void (*then)(struct request *rq))
+{
+    struct again *a = xmalloc(sizeof *a);
+    *a = (struct again){rq, then};
+    begin(rq, on_again, a);
+    if (!rq->answered)
+        return;
+    free(a);
+    request_go_on(rq);
 }

@@ -8,4 +8,8 @@ struct request;
 /* Sets rq->who and rq->ticket; waits for that, or answers (401, 429). */
 void login_begin(struct request *rq);
 
+/* A ticket lasts a minute: for a request that took longer. The header's credentials are shown once more; then `then` is called with
+ * a new ticket, or the request is refused and goes on. It waits already. */
+void login_again(struct request *rq, void (*then)(struct request *rq));
+
 #endif

@@ -119,7 +119,7 @@ static int start_keepers(struct gateway *g, struct err *e)
 {
     int r = 0;
     for (int i = 0; r == 0 && i < N_GATEWAY_KEEPERS; i++)
-        r = keeper_start(g->base, &g->home, "gateway", &g->keepers[i], e);
+        r = keeper_start(g->base, &g->home, i == KEEPER_OF_STORE ? "store" : "gateway", &g->keepers[i], e);
     return r == 0 ? read_conf(g, &g->conf, e) : r;
 }
 

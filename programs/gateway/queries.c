@@ -168,3 +168,17 @@ void get_apps(struct request *rq)
 {
     ask(rq, "apps", NULL, NULL);
 }
+
+void get_versions(struct request *rq)
+{
+    ask(rq, "versions", "app", rq->app);
+}
+
+void get_version(struct request *rq)
+{
+    AUTO_BUF struct buf b = {0};
+    begin(rq, "version", &b);
+    json_str(&b, "app", rq->app);
+    json_str(&b, "version", rq->version);
+    ask_keeper(rq, &b);
+}

@@ -14,6 +14,7 @@ static const char *const of_files[] = {"dataset", "state", "since", "limit", "cu
 static const char *const of_runs[] = {"state", "since", "limit", "cursor", "file_id", NULL};
 static const char *const of_rejects[] = {"offset", "limit", NULL};
 static const char *const of_messages[] = {"publisher", "number", NULL};
+static const char *const of_version[] = {"activate", NULL};
 static const char *const of_log[] = {"tail", NULL};
 
 static const struct route routes[] = {
@@ -43,6 +44,13 @@ static const struct route routes[] = {
     {"GET", TENANT "/usage", VERB_read, 0, no_fields, get_usage, NULL, NULL},
     {"GET", TENANT "/bills/{month}", VERB_read, 0, no_fields, get_bill, NULL, NULL},
     {"GET", TENANT "/apps", VERB_read, 0, no_fields, get_apps, NULL, NULL},
+    {"PUT", TENANT "/apps/{app}/versions", VERB_deploy, 0, of_version, version_begin, version_body, version_end},
+    {"GET", TENANT "/apps/{app}/versions", VERB_read, 0, no_fields, get_versions, NULL, NULL},
+    {"GET", TENANT "/apps/{app}/versions/{version}", VERB_read, 0, no_fields, get_version, NULL, NULL},
+    {"DELETE", TENANT "/apps/{app}/versions/{version}", VERB_deploy, ROUTE_KEEPS, no_fields, post_begin, NULL, version_delete},
+    {"POST", TENANT "/apps/{app}/versions/{version}:activate", VERB_deploy, ROUTE_KEEPS, no_fields, post_begin, NULL,
+     version_activate},
+    {"POST", TENANT "/apps/{app}:rollback", VERB_deploy, ROUTE_KEEPS, no_fields, post_begin, NULL, app_rollback},
     {"POST", TENANT "/streams/{stream}/messages", VERB_publish, 0, of_messages, messages_begin, messages_body, messages_end},
     {"POST", TENANT "/apps/{app}:run", VERB_run, ROUTE_KEEPS, no_fields, post_begin, NULL, run_app},
 };
@@ -52,9 +60,9 @@ static const char **parameter(struct request *rq, const char *name, size_t n)
 {
     const struct {
         const char *name, **at;
-    } all[] = {{"tenant", &rq->tenant},   {"dataset", &rq->dataset},     {"name", &rq->name},
-               {"file_id", &rq->file_id}, {"run_id", &rq->run_id},       {"app", &rq->app},
-               {"stream", &rq->stream},   {"upload_id", &rq->upload_id}, {"month", &rq->month}};
+    } all[] = {{"tenant", &rq->tenant}, {"dataset", &rq->dataset}, {"name", &rq->name},     {"file_id", &rq->file_id},
+               {"run_id", &rq->run_id}, {"app", &rq->app},         {"stream", &rq->stream}, {"upload_id", &rq->upload_id},
+               {"month", &rq->month},   {"version", &rq->version}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (strlen(all[i].name) == n && !strncmp(all[i].name, name, n))
             return all[i].at;

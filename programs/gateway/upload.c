@@ -7,6 +7,7 @@
 #include "handlers.h"
 #include "handover.h"
 #include "orders.h"
+#include "places.h"
 #include "request.h"
 #include "spool.h"
 
@@ -18,54 +19,19 @@
 
 enum { MAX_KEY = 255 };
 
-struct in_flight {
-    char *account;
-    int64_t n;
-};
-
 struct upload {
     struct request *rq;
-    struct in_flight *of_account;
+    struct place *place;
     struct digest *digest;
     struct spool_file *file;
     struct handover what;
     int64_t max_bytes; /* negative: no bound */
 };
 
-/* ---- how many of an account ---- */
-
-static bool take_place(struct upload *u)
-{
-    struct gateway *g = u->rq->g;
-    const char *account = u->rq->who.name;
-    int64_t most = g->conf->platform.http.uploads;
-    struct in_flight *f = map_get(&g->uploads, account);
-    if (most >= 0 && (f ? f->n : 0) >= most)
-        return false;
-    if (!f) {
-        f = xmalloc(sizeof *f);
-        *f = (struct in_flight){xstrdup(account), 0};
-        map_put(&g->uploads, account, f);
-    }
-    f->n++;
-    u->of_account = f;
-    return true;
-}
-
-static void leave_place(struct upload *u)
-{
-    struct in_flight *f = u->of_account;
-    if (!f || --f->n > 0)
-        return;
-    map_remove(&u->rq->g->uploads, f->account);
-    free(f->account);
-    free(f);
-}
-
 static void upload_free(struct request *rq)
 {
     struct upload *u = rq->data;
-    leave_place(u);
+    place_leave(u->place);
     digest_free(u->digest);
     spool_free(u->file);
     free(u);
@@ -131,10 +97,8 @@ void upload_begin(struct request *rq)
     rq->free_data = upload_free;
     if (!read_header(u))
         return;
-    if (!take_place(u))
-        request_refuse_for(rq, "uploads", 1, "%lld uploads of this account are in flight (http.uploads)",
-                           (long long)rq->g->conf->platform.http.uploads);
-    else
+    u->place = place_take(rq);
+    if (u->place)
         handover_check(rq, &u->what, rq->length, on_checked, u);
 }
 

@@ -3,6 +3,7 @@
  * starts nothing and changes journals only, so it keeps the capability that opens files, and no other. */
 #include "alert_commands.h"
 #include "gateway.h"
+#include "store.h"
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -35,6 +36,7 @@ struct keep {
     struct conf *confs[2];          /* of the last two generations, by their lowest bit */
     struct alert_commands *hooks;   /* NULL: not of the monitor */
     struct gateway_keeper *gateway; /* NULL: not of the gateway */
+    struct store_keeper *store;     /* NULL: not of the gateway, for versions of apps */
 };
 
 static void answer(int code, const struct err *e, int fd)
@@ -62,7 +64,7 @@ static int confine(struct keep *k, struct err *e)
 {
     AUTO_FREE char *logs = home_path(&k->home, "logs"), *state = home_path(&k->home, "state");
     const char *const writable[] = {logs, state /* SQLite's */, "/dev/null"};
-    if (k->hooks || k->confined)
+    if (k->hooks || k->store || k->confined)
         return 0;
     int r = confine_program(&(struct confinement){home_is_roots(&k->home), -1, CAP_DAC_OVERRIDE, writable, 3});
     k->confined = r == 0;
@@ -87,6 +89,8 @@ static void tell_conf(struct keep *k)
     *at = c;
     if (k->gateway)
         gateway_keeper_set_conf(k->gateway, c);
+    if (k->store)
+        store_keeper_set_conf(k->store, c);
     json_begin(&out, NULL, '{');
     json_i64(&out, "generation", (int64_t)k->generation);
     conf_tell(c, &out);
@@ -189,6 +193,15 @@ static bool tell_gateway(struct keep *k, const struct keeper_request *rq, const 
     return true;
 }
 
+static bool tell_store(struct keep *k, const struct keeper_request *rq, const char *text, size_t n)
+{
+    AUTO_BUF struct buf out = {0};
+    if (rq->op != KEEPER_STORE || !store_keeper_answer(k->store, text, n, &out))
+        return false;
+    answer_doc(&out);
+    return true;
+}
+
 /* False: the program is gone, or is not what it was. */
 static bool serve(struct keep *k)
 {
@@ -211,6 +224,8 @@ static bool serve(struct keep *k)
         tell_pem(k);
     else if (k->gateway)
         return tell_gateway(k, &in.rq, in.text, (size_t)n);
+    else if (k->store)
+        return tell_store(k, &in.rq, in.text, (size_t)n);
     else if (in.rq.op == KEEPER_LOG)
         add_to_log(k, &in.rq, in.text, (size_t)n);
     else if (in.rq.op == KEEPER_ROTATE && k->hooks)
@@ -237,12 +252,14 @@ static void keep(struct keep *k)
         }
         if (k->hooks)
             alert_commands_reap(k->hooks);
+        if (k->store)
+            store_keeper_reap(k->store);
         if (p[0].revents)
             goes_on = serve(k);
     }
 }
 
-static const char usage[] = "usage: simbdp-keeper broker|monitor|gateway --home HOME\n"
+static const char usage[] = "usage: simbdp-keeper broker|monitor|gateway|store --home HOME\n"
                             "stdin: the program's socket, with which it ends. They start it.\n";
 
 int main(int argc, char **argv)
@@ -250,7 +267,8 @@ int main(int argc, char **argv)
     struct keep k = {0};
     struct err e = {0};
     const char *home = home_take_arg(&argc, argv);
-    if (argc != 2 || (strcmp(argv[1], "broker") && strcmp(argv[1], "monitor") && strcmp(argv[1], "gateway")))
+    if (argc != 2 ||
+        (strcmp(argv[1], "broker") && strcmp(argv[1], "monitor") && strcmp(argv[1], "gateway") && strcmp(argv[1], "store")))
         return fputs(usage, stderr), 2;
     log_init(argv[1]);
     signal(SIGPIPE, SIG_IGN);
@@ -261,12 +279,15 @@ int main(int argc, char **argv)
     }
     if (!strcmp(argv[1], "monitor"))
         k.hooks = alert_commands_new();
-    int r = strcmp(argv[1], "gateway") ? 0 : gateway_keeper_new(&k.home, &k.gateway, &e);
+    int r = !strcmp(argv[1], "gateway") ? gateway_keeper_new(&k.home, &k.gateway, &e)
+            : !strcmp(argv[1], "store") ? store_keeper_new(&k.home, &k.store, &e)
+                                        : 0;
     if (r < 0)
         log_error("start", NULL, NULL, "%s", e.msg);
     else
         keep(&k);
     gateway_keeper_free(k.gateway);
+    store_keeper_free(k.store);
     alert_commands_free(k.hooks);
     conf_free(k.confs[0]);
     conf_free(k.confs[1]);

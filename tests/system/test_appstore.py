@@ -132,27 +132,27 @@ def test_an_archive(home, kind):
 
 
 @pytest.mark.parametrize("members,code,words", [
-    ([member("../say", script("x"))], "format", "'..'"),
-    ([member("a/../../say", script("x"))], "format", "'..'"),
-    ([member("/say", script("x"))], "format", "absolute"),
-    ([member("say", script("x")), member("l", type=tarfile.SYMTYPE, linkname="/etc/passwd")], "format", "link"),
-    ([member("say", script("x")), member("l", type=tarfile.LNKTYPE, linkname="say")], "format", "link"),
-    ([member("say", type=tarfile.SYMTYPE, linkname="/bin/sh")], "format", "link"),
-    ([member("say", script("x")), member("d", type=tarfile.CHRTYPE, devmajor=1, devminor=3)], "format", "neither a file nor a directory"),
-    ([member("say", script("x")), member("d", type=tarfile.BLKTYPE)], "format", "neither a file nor a directory"),
-    ([member("say", script("x")), member("d", type=tarfile.FIFOTYPE)], "format", "neither a file nor a directory"),
-    ([member("say", script("x"), 0o4755)], "format", "setuid"),
-    ([member("say", script("x"), 0o2755)], "format", "setuid"),
-    ([member("say", script("x")), member("say", script("y"))], "format", "twice"),
-    ([member("say", script("x")), member("say/a", b"")], "format", "twice"),
-    ([member("say", script("x")), member("a\nb", b"")], "format", "control character"),
-    ([member("say", script("x")), member("n" * 256, b"")], "format", "255"),
-    ([member("say", script("x")), member("/".join("d" * 40), b"")], "format", "parts"),
-    ([member("other", script("x"))], "state", "no file say"),
-    ([member("say", b"just text", 0o644)], "state", "no executable file"),
-    ([member("say/x", script("x"))], "state", "no executable file"),
-    ([member("say", script("x")), member(".python/evil.py", b"")], "format", ".python"),
-    ([], "format", "empty"),
+    ([member("../say", script("x"))], "archive", "'..'"),
+    ([member("a/../../say", script("x"))], "archive", "'..'"),
+    ([member("/say", script("x"))], "archive", "absolute"),
+    ([member("say", script("x")), member("l", type=tarfile.SYMTYPE, linkname="/etc/passwd")], "archive", "link"),
+    ([member("say", script("x")), member("l", type=tarfile.LNKTYPE, linkname="say")], "archive", "link"),
+    ([member("say", type=tarfile.SYMTYPE, linkname="/bin/sh")], "archive", "link"),
+    ([member("say", script("x")), member("d", type=tarfile.CHRTYPE, devmajor=1, devminor=3)], "archive", "neither a file nor a directory"),
+    ([member("say", script("x")), member("d", type=tarfile.BLKTYPE)], "archive", "neither a file nor a directory"),
+    ([member("say", script("x")), member("d", type=tarfile.FIFOTYPE)], "archive", "neither a file nor a directory"),
+    ([member("say", script("x"), 0o4755)], "archive", "setuid"),
+    ([member("say", script("x"), 0o2755)], "archive", "setuid"),
+    ([member("say", script("x")), member("say", script("y"))], "archive", "twice"),
+    ([member("say", script("x")), member("say/a", b"")], "archive", "twice"),
+    ([member("say", script("x")), member("a\nb", b"")], "archive", "control character"),
+    ([member("say", script("x")), member("n" * 256, b"")], "archive", "255"),
+    ([member("say", script("x")), member("/".join("d" * 40), b"")], "archive", "parts"),
+    ([member("other", script("x"))], "no_exec", "no file say"),
+    ([member("say", b"just text", 0o644)], "no_exec", "no executable file"),
+    ([member("say/x", script("x"))], "no_exec", "no executable file"),
+    ([member("say", script("x")), member(".python/evil.py", b"")], "archive", ".python"),
+    ([], "archive", "empty"),
 ])
 def test_what_is_refused(home, members, code, words):
     data = tar(*members)
@@ -168,7 +168,7 @@ def test_what_is_refused(home, members, code, words):
                                         (b"PK\x03\x04" + bytes(50), "unpacking it"), (tar(member("say", script("x")))[:-20], "unpacking it")])
 def test_no_archive(home, data, words):
     answer = push(home, data, check=False)
-    assert answer["code"] == "format" and words in answer["error"], answer
+    assert answer["code"] == "archive" and words in answer["error"], answer
     assert left_over(home) == []
 
 
@@ -181,7 +181,7 @@ def test_no_archive(home, data, words):
 def test_limits(home, limit, data, code):
     home.tenant(apps=APP, tenant=limit)
     answer = push(home, data, check=False)
-    assert answer["code"] in (code, "format") and ("more than" in answer["error"]), answer
+    assert answer["code"] in (code, "archive") and ("more than" in answer["error"]), answer
     assert left_over(home) == []
 
 

@@ -1,0 +1,312 @@
+/* Versions of apps. An upload is streamed into the spool as a file is; when all of it is there, the store's keeper has
+ * simbdp-appstore look at it, and the client is answered when that is done, or told after PATIENCE_MS that it goes on. The keeper
+ * looks itself who may do it: each request to it carries the ticket of the login. */
+#include "digest.h"
+#include "gateway.h"
+#include "handlers.h"
+#include "login.h"
+#include "orders.h"
+#include "places.h"
+#include "request.h"
+#include "spool.h"
+
+#include "base/clk.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "loop/timer.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { PATIENCE_MS = 25000, FIRST_LOOK_MS = 20, LOOK_MS = 250, TICKET_MS = 30000 /* one that is older is not used any more */ };
+
+struct version {
+    struct request *rq;
+    struct place *place;
+    struct digest *digest;
+    struct spool_file *file;
+    struct event *ev;
+    bool activate;
+    int64_t max_bytes, until_ms, look_ms;
+    char job[ID_SIZE];
+};
+
+static void version_free(struct request *rq)
+{
+    struct version *v = rq->data;
+    if (v->ev)
+        event_free(v->ev);
+    place_leave(v->place);
+    digest_free(v->digest);
+    spool_free(v->file);
+    free(v);
+}
+
+/* ---- the keeper ---- */
+
+static void begin_ask(const struct request *rq, const char *verb, struct buf *b)
+{
+    json_begin(b, NULL, '{');
+    json_str(b, "verb", verb);
+    json_str(b, "ticket", rq->ticket);
+    json_str(b, "tenant_id", rq->tenant);
+    json_str(b, "app", rq->app);
+}
+
+/* False: it was refused. */
+static bool ask(struct request *rq, struct buf *b, keeper_answer_fn *fn, void *arg)
+{
+    json_end(b, '}');
+    if (keeper_ask(rq->g->keepers[KEEPER_OF_STORE], KEEPER_STORE, b->p, b->n, fn, arg) < 0)
+        request_refuse_for(rq, "unavailable", 1, "too many requests about apps wait");
+    return !rq->answered;
+}
+
+/* ---- before the first byte ---- */
+
+static void on_checked(void *arg, int code, const bson_t *doc, const char *body, size_t n)
+{
+    struct version *v = arg;
+    struct request *rq = v->rq;
+    struct err e = {0};
+    (void)body;
+    (void)n;
+    if (code < 0 || !json_get_bool(doc, "ok", false)) {
+        orders_refuse(rq, code < 0 ? NULL : doc);
+    } else if (spool_create(rq->g->spool, &v->file, &e) < 0) {
+        log_error("spool", rq->tenant, NULL, "%s", e.msg);
+        request_refuse_for(rq, "disk_low", 60, "the upload cannot be written");
+    } else {
+        v->max_bytes = json_get_i64(doc, "max_bytes", 0);
+    }
+    request_go_on(rq);
+}
+
+/* False: it was answered. */
+static bool read_header(struct version *v)
+{
+    struct request *rq = v->rq;
+    const char *activate = uri_field(&rq->uri, "activate"), *encoding = request_header(rq, MHD_HTTP_HEADER_CONTENT_ENCODING);
+    v->activate = activate && strcmp(activate, "0") && strcmp(activate, "false");
+    if (encoding && strcmp(encoding, "identity"))
+        request_refuse(rq, "unsupported_media_type", "send an archive as it is, without Content-Encoding");
+    else if (!rq->has_length)
+        request_refuse(rq, "length_required",
+                       "say Content-Length, or send chunks: a body that ends with its connection may be cut");
+    else if (!digest_parse(request_header(rq, "Content-Digest"), &v->digest))
+        request_refuse(rq, "bad_request", "Content-Digest is malformed, or has neither sha-256 nor sha-512 (RFC 9530)");
+    return !rq->answered;
+}
+
+void version_begin(struct request *rq)
+{
+    AUTO_BUF struct buf b = {0};
+    struct version *v = xcalloc(1, sizeof *v);
+    *v = (struct version){.rq = rq};
+    rq->data = v;
+    rq->free_data = version_free;
+    if (!read_header(v))
+        return;
+    v->place = place_take(rq);
+    if (!v->place)
+        return;
+    begin_ask(rq, "check", &b);
+    if (rq->length >= 0)
+        json_i64(&b, "size", rq->length);
+    if (ask(rq, &b, on_checked, v))
+        request_wait(rq);
+}
+
+/* ---- meanwhile ---- */
+
+void version_body(struct request *rq, const char *p, size_t n)
+{
+    struct version *v = rq->data;
+    if (rq->received > v->max_bytes) {
+        request_refuse(rq, "max_app_bytes", "more than %lld bytes came; so many are allowed", (long long)v->max_bytes);
+        return;
+    }
+    digest_add(v->digest, p, n);
+    int r = spool_write(v->file, p, n);
+    if (r == 0)
+        return;
+    log_error("spool", rq->tenant, NULL, "an upload cannot be written: %s", err_text(r));
+    request_refuse_for(rq, r == -ENOSPC || r == -EDQUOT ? "disk_low" : "internal", 60, "the upload cannot be written");
+}
+
+/* ---- behind it ---- */
+
+static void finish(struct version *v, const bson_t *doc)
+{
+    struct request *rq = v->rq;
+    struct buf b = {0};
+    bson_iter_t it;
+    bson_t pushed;
+    bool ok = doc && json_get_bool(doc, "ok", false) && bson_iter_init_find(&it, doc, "pushed") && json_iter_doc(&it, &pushed);
+    const char *version = ok ? json_get_str(&pushed, "version", "") : "";
+    AUTO_FREE char *subject = xasprintf("%s/%s", rq->app, version);
+    orders_audit(rq, "app_push", ok ? subject : rq->app, ok ? "ok" : doc ? json_get_str(doc, "code", "refused") : "unavailable");
+    if (!ok) {
+        orders_refuse(rq, doc);
+        request_go_on(rq);
+        return;
+    }
+    AUTO_BUF struct buf text = {0};
+    AUTO_FREE char *location = xasprintf("/v1/tenants/%s/apps/%s/versions/%s", rq->tenant, rq->app, version);
+    json_from_bson(&pushed, &text);
+    json_begin(&b, NULL, '{');
+    json_str(&b, "app", rq->app);
+    buf_adds(&b, ",");
+    buf_add(&b, text.p + 1, text.n - 1);
+    request_answer(rq, json_get_bool(doc, "again", false) ? MHD_HTTP_OK : MHD_HTTP_CREATED, NULL, &b);
+    request_add_header(rq, MHD_HTTP_HEADER_LOCATION, location);
+    request_go_on(rq);
+}
+
+static void answer_later(struct version *v)
+{
+    struct request *rq = v->rq;
+    struct buf b = {0};
+    AUTO_FREE char *location = xasprintf("/v1/tenants/%s/apps/%s/versions", rq->tenant, rq->app);
+    orders_audit(rq, "app_push", rq->app, "building");
+    json_begin(&b, NULL, '{');
+    json_str(&b, "app", rq->app);
+    json_str(&b, "state", "building");
+    json_end(&b, '}');
+    request_answer(rq, MHD_HTTP_ACCEPTED, NULL, &b);
+    request_add_header(rq, MHD_HTTP_HEADER_LOCATION, location);
+    request_go_on(rq);
+}
+
+static void on_looked(void *arg, int code, const bson_t *doc, const char *body, size_t n)
+{
+    struct version *v = arg;
+    (void)body;
+    (void)n;
+    if (code < 0 || !json_get_bool(doc, "going", false)) {
+        finish(v, code < 0 ? NULL : doc);
+    } else if (clk_now_ms() >= v->until_ms) {
+        answer_later(v);
+    } else {
+        v->look_ms = v->look_ms * 2 < LOOK_MS ? v->look_ms * 2 : LOOK_MS;
+        timer_set(v->ev, v->look_ms);
+    }
+}
+
+static void on_look(evutil_socket_t fd, short what, void *arg)
+{
+    struct version *v = arg;
+    AUTO_BUF struct buf b = {0};
+    (void)fd;
+    (void)what;
+    begin_ask(v->rq, "wait", &b);
+    json_str(&b, "job", v->job);
+    if (!ask(v->rq, &b, on_looked, v))
+        request_go_on(v->rq);
+}
+
+static void on_pushed(void *arg, int code, const bson_t *doc, const char *body, size_t n)
+{
+    struct version *v = arg;
+    (void)body;
+    (void)n;
+    if (code < 0 || !json_get_bool(doc, "ok", false)) {
+        finish(v, code < 0 ? NULL : doc);
+        return;
+    }
+    memcpy(v->job, spool_name(v->file), ID_SIZE);
+    spool_give_away(v->file);
+    v->until_ms = clk_now_ms() + PATIENCE_MS;
+    v->look_ms = FIRST_LOOK_MS;
+    v->ev = event_new(v->rq->g->base, -1, 0, on_look, v);
+    timer_set(v->ev, v->look_ms);
+}
+
+static void offer(struct request *rq)
+{
+    struct version *v = rq->data;
+    AUTO_BUF struct buf b = {0};
+    begin_ask(rq, "push", &b);
+    json_str(&b, "spool", spool_name(v->file));
+    json_bool(&b, "activate", v->activate);
+    if (!ask(rq, &b, on_pushed, v))
+        request_go_on(rq);
+}
+
+static void on_synced(void *arg, int r)
+{
+    struct version *v = arg;
+    struct request *rq = v->rq;
+    if (r < 0) {
+        log_error("spool", rq->tenant, NULL, "an upload cannot be synced: %s", err_text(r));
+        request_refuse_for(rq, "disk_low", 60, "the upload cannot be written");
+        request_go_on(rq);
+        return;
+    }
+    spool_end(v->file);
+    if (clk_now_us() / 1000 - rq->began_us / 1000 > TICKET_MS)
+        login_again(rq, offer);
+    else
+        offer(rq);
+}
+
+void version_end(struct request *rq)
+{
+    struct version *v = rq->data;
+    if (!digest_fits(v->digest)) {
+        request_refuse(rq, "digest", "what came is not what Content-Digest says; nothing of it is kept");
+        return;
+    }
+    request_wait(rq);
+    spool_sync(v->file, on_synced, v);
+}
+
+/* ---- which one is active ---- */
+
+static void on_changed(void *arg, int code, const bson_t *doc, const char *body, size_t n)
+{
+    struct request *rq = arg;
+    struct buf b = {0};
+    (void)body;
+    (void)n;
+    bool ok = code == 0 && json_get_bool(doc, "ok", false);
+    AUTO_FREE char *subject = xasprintf("%s/%s", rq->app, rq->version ? rq->version : ok ? json_get_str(doc, "version", "") : "");
+    orders_audit(rq, rq->data, subject, ok ? "ok" : code < 0 ? "unavailable" : json_get_str(doc, "code", "refused"));
+    if (!ok) {
+        orders_refuse(rq, code < 0 ? NULL : doc);
+    } else {
+        json_begin(&b, NULL, '{');
+        json_str(&b, "app", rq->app);
+        json_str(&b, "version", json_get_str(doc, "version", NULL));
+        json_str(&b, "previous", json_get_str(doc, "previous", NULL));
+        json_end(&b, '}');
+        request_answer(rq, MHD_HTTP_OK, NULL, &b);
+    }
+    request_go_on(rq);
+}
+
+static void change(struct request *rq, const char *verb, const char *audited)
+{
+    AUTO_BUF struct buf b = {0};
+    rq->data = (void *)audited; /* nothing to free */
+    begin_ask(rq, verb, &b);
+    if (rq->version)
+        json_str(&b, "version", rq->version);
+    if (ask(rq, &b, on_changed, rq))
+        request_wait(rq);
+}
+
+void version_activate(struct request *rq)
+{
+    change(rq, "activate", "app_activate");
+}
+
+void version_delete(struct request *rq)
+{
+    change(rq, "remove", "app_remove");
+}
+
+void app_rollback(struct request *rq)
+{
+    change(rq, "rollback", "app_rollback");
+}
