@@ -2,7 +2,7 @@
  *
  *   apps/<tenant>/.versions/<app>/active.json       {"version","since_ms","before","earlier":[what rolling back leads to]}
  *   apps/<tenant>/.versions/<app>/<version>/        what was uploaded, unpacked; nobody changes it any more
- *   apps/<tenant>/.versions/<app>/<version>.json    what is known of it (programs/appstore/manifest.h)
+ *   apps/<tenant>/.versions/<app>/<version>.json    what is known of it (lib/appstore/manifest.h)
  *
  * A version's name is the first 16 hex digits of the SHA-256 of the upload's bytes. Where one is active, the app's `exec` and
  * `checker` are paths in it; a path that it does not have, and all paths where none is active, lie in apps/<tenant>/. */
