@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import subprocess
+import tarfile
 
 import pytest
 
@@ -130,6 +131,32 @@ def test_every_program_is_what_the_table_says(make_home, monkeypatch):
         (pid,) = home.pids(name)
         assert {(s["Uid"], s["CapPrm"], s["Seccomp"]) for s in (status(f"{pid}/task/{t}") for t in os.listdir(f"/proc/{pid}/task"))} == \
             {(found[name, pid]["Uid"], "0" * 16, "2")}
+
+
+@pytest.mark.needs_root
+def test_who_unpacks_an_uploaded_app_is_nobody(home):
+    home.tenant(apps='{ app = "say"; exec = "say"; }')
+    with tarfile.open(home.path / "up", mode="w:gz", compresslevel=1) as t, open("/dev/zero", "rb") as zeros:
+        for name, size in (("big", 200 << 20), ("say", 0)):
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = size, 0o755
+            t.addfile(info, zeros)
+    p = subprocess.Popen([home.program("simbdp-appstore"), "--home", str(home.path), "push", "acme", "say", "up"], stdout=subprocess.PIPE, env=home.env)
+    row = table()["simbdp-unpack"]
+
+    def confined():
+        for pid in home.pids("simbdp-unpack"):
+            try:
+                s = status(pid)
+            except OSError:
+                continue
+            if s["Seccomp"] == "2":
+                return s
+        return None
+    s = until(confined, every=0.01, what="simbdp-unpack")
+    base = json.loads((home.path / "state/uids.json").read_text())["uid_base"]
+    assert (s["CapEff"], s["NoNewPrivs"], s["Uid"].split()) == ("0" * 16, "1", [str(uid_of(row["uid"], base, None))] * 4)
+    assert json.loads(p.communicate(timeout=60)[0])["ok"]
 
 
 @pytest.mark.needs_root

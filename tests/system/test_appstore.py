@@ -14,7 +14,6 @@ import zipfile
 
 import pytest
 from harness import ROOT, until
-from test_programs import status, table, uid_of
 
 POINTS = re.findall(r"X\((app_\w+)\)", (ROOT / "lib/base/crash.h").read_text())
 SCRIPT = b"#!/bin/sh\necho '{\"v\": \"%s\"}'\n"
@@ -284,35 +283,6 @@ def test_an_installation_is_the_tenants(home):
     uid = json.loads((home.path / "state/uids.json").read_text())["uid_base"]
     assert answer["code"] == "requirements" and re.search(r"uid (\d+), keys False", answer["error"]), answer
     assert uid < int(re.search(r"uid (\d+)", answer["error"])[1]) < uid + 61440
-
-
-@pytest.mark.needs_root
-def test_who_unpacks_is_nobody(home):
-    """As docs/security.md has it: a uid of its own without rights, that owns nothing."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz", compresslevel=1) as t:
-        info, data = member("say", script("x"))
-        t.addfile(info, io.BytesIO(data))
-        big = tarfile.TarInfo("big")
-        big.size = 200 << 20
-        t.addfile(big, open("/dev/zero", "rb"))
-    (home.path / "up").write_bytes(out.getvalue())
-    p = subprocess.Popen([home.program("simbdp-appstore"), "--home", str(home.path), "push", "acme", "say", "up"], stdout=subprocess.PIPE, env=home.env)
-    row = table()["simbdp-unpack"]
-
-    def facts():
-        for pid in home.pids("simbdp-unpack"):
-            try:
-                s = status(pid)
-            except OSError:
-                continue
-            if s["Seccomp"] == "2":
-                return s
-        return None
-    s = until(facts, every=0.01, what="simbdp-unpack")
-    base = json.loads((home.path / "state/uids.json").read_text())["uid_base"]
-    assert (s["CapEff"], s["NoNewPrivs"], s["Uid"].split()) == ("0" * 16, "1", [str(uid_of(row["uid"], base, None))] * 4)
-    assert json.loads(p.communicate(timeout=60)[0])["ok"]
 
 
 def test_two_uploads_at_once(home):
