@@ -1,6 +1,7 @@
 #include "conf.h"
 #include "check.h"
 #include "keys.h"
+#include "own.h"
 
 #include "base/buf.h"
 #include "base/mem.h"
@@ -69,6 +70,13 @@ static int check_database(const struct conf *c, size_t i, struct err *e)
     return 0;
 }
 
+static void add_own(struct conf *c, struct conf_tenant *t, const char *home)
+{
+    AUTO_FREE char *rel = conf_own_path(t->id), *path = xasprintf("%s/%s", home, rel);
+    bool other = c->own_tenant && !strcmp(c->own_tenant, t->id);
+    conf_own_add(c, t, other ? c->own_file : path);
+}
+
 /* whole: the other files were read without an error, so tenants can be checked against them. */
 static int load_tenants(struct conf *c, const char *home, bool whole, struct err *e)
 {
@@ -88,6 +96,8 @@ static int load_tenants(struct conf *c, const char *home, bool whole, struct err
         r = conf_collect(c, conf_check_tenant(c, &c->tenants[i], e), e);
         if (r == 0)
             r = conf_collect(c, check_database(c, i, e), e);
+        if (r == 0)
+            add_own(c, &c->tenants[i], home);
     }
     return r;
 }
@@ -130,23 +140,36 @@ static int load(struct conf *c, const char *home, struct err *e)
     return r < 0 ? r : resolve_uids(home, platform, c, e);
 }
 
+static int load_new(struct conf *c, const char *home, struct conf **ret, struct err *e)
+{
+    int r = load(c, home, e);
+    c->all = NULL;
+    c->own_tenant = c->own_file = NULL;
+    if (r < 0)
+        conf_free(c);
+    else
+        *ret = c;
+    return r;
+}
+
 int conf_load_all(const char *home, struct buf *all, struct conf **ret, struct err *e)
 {
     struct conf *c = xcalloc(1, sizeof *c);
     c->all = all;
-    int r = load(c, home, e);
-    c->all = NULL;
-    if (r < 0) {
-        conf_free(c);
-        return r;
-    }
-    *ret = c;
-    return 0;
+    return load_new(c, home, ret, e);
 }
 
 int conf_load(const char *home, struct conf **ret, struct err *e)
 {
     return conf_load_all(home, NULL, ret, e);
+}
+
+int conf_load_with(const char *home, const char *tenant, const char *own_file, struct conf **ret, struct err *e)
+{
+    struct conf *c = xcalloc(1, sizeof *c);
+    c->own_tenant = tenant;
+    c->own_file = own_file;
+    return load_new(c, home, ret, e);
 }
 
 void conf_free(struct conf *c)
@@ -159,6 +182,7 @@ void conf_free(struct conf *c)
         cfg_free(conf_tenant_keys, &c->tenants[i]);
         free(c->tenants[i].id);
         free(c->tenants[i].file);
+        free(c->tenants[i].own_error);
     }
     free(c->tenants);
     free(c);

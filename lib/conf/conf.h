@@ -166,7 +166,10 @@ struct conf_tenant {
     char *display_name, *mongo_url, *database;
     int64_t weight, concurrency, max_database_bytes, max_image_bytes, max_image_files;
     int64_t max_app_bytes, max_app_files, max_app_versions, max_app_build_s;
-    struct strs allow; /* what the tenant may change itself: CONF_ALLOW_… */
+    struct strs allow;        /* what the tenant may change itself: CONF_ALLOW_… */
+    struct strs own_profiles; /* for its own apps */
+    int64_t max_own_instances;
+    char *own_error; /* not configured: why what it configures itself is left out (own.h); NULL: it is not */
     struct conf_limits limits;
     struct {
         int64_t files_days, documents_days, logs_days;
@@ -181,7 +184,9 @@ struct conf_tenant {
 };
 
 struct conf {
-    struct buf *all; /* while conf_load_all reads: where errors go */
+    /* While it is read: */
+    struct buf *all;                   /* where errors go */
+    const char *own_tenant, *own_file; /* conf_load_with's */
     struct {
         char *mongo_url;
         struct strs valid_formats;
@@ -212,22 +217,26 @@ struct conf {
     size_t n_tenants;
 };
 
-#define BUILTIN_LOAD      "builtin:load"
-#define BUILTIN_PIPE      "builtin:pipe" /* `exec` of stream apps: simbdp-pipe with the app's args */
-#define CONF_NET_PLATFORM "platform"
-#define CONF_NET_NONE     "none"
-#define CONF_NET_HOST     "host"
-#define CONF_WRITABLE     ":rw" /* stands behind a path of `mounts` */
-#define CONF_ALLOW_APPS   "apps"
-#define CONF_ARRIVAL      "arrival"
-#define CONF_MANUAL       "manual"
-#define CONF_CRON         "cron:"
+#define BUILTIN_LOAD        "builtin:load"
+#define BUILTIN_PIPE        "builtin:pipe" /* `exec` of stream apps: simbdp-pipe with the app's args */
+#define CONF_NET_PLATFORM   "platform"
+#define CONF_NET_NONE       "none"
+#define CONF_NET_HOST       "host"
+#define CONF_WRITABLE       ":rw" /* stands behind a path of `mounts` */
+#define CONF_ALLOW_APPS     "apps"
+#define CONF_ALLOW_DATASETS "datasets"
+#define CONF_ALLOW_STREAMS  "streams"
+#define CONF_ARRIVAL        "arrival"
+#define CONF_MANUAL         "manual"
+#define CONF_CRON           "cron:"
 
 /* Reads and checks everything below HOME/conf; all or nothing. As root, a home that has no uids yet gets them here
  * (uid_block_of_home). conf_free accepts NULL. */
 int conf_load(const char *home, struct conf **ret, struct err *e);
 /* The same, but all errors are put into `all`, a line each, and ERR_CONFIG says CFG_TOLD. all NULL: as conf_load. */
 int conf_load_all(const char *home, struct buf *all, struct conf **ret, struct err *e);
+/* The same, with another file as what the tenant configures itself (own.h); absolute. */
+int conf_load_with(const char *home, const char *tenant, const char *own_file, struct conf **ret, struct err *e);
 void conf_free(struct conf *c);
 
 /* [a-z][a-z0-9_-]{0,31} */
@@ -240,6 +249,8 @@ const struct conf_batch *conf_app(const struct conf_tenant *t, const char *app);
 /* A batch app of which nothing is written: what holds for a run whose app is not configured any more. Static; the first call is
  * on the main thread. */
 const struct conf_batch *conf_batch_defaults(void);
+/* The same of a stream. */
+const struct conf_stream *conf_stream_defaults(void);
 const struct conf_stream *conf_stream(const struct conf_tenant *t, const char *name);
 const struct conf_stream_app *conf_stream_app(const struct conf_tenant *t, const char *app);
 /* The app for a file: the named one (NULL: any) whose datasets and pattern match the file. NULL: there is none. */

@@ -291,6 +291,14 @@ static const struct cfg_key stream_keys[] = {
     END_ROW,
 };
 
+const struct conf_stream *conf_stream_defaults(void)
+{
+    static struct conf_stream defaults;
+    if (!defaults.max_deliveries)
+        cfg_defaults(stream_keys, &defaults);
+    return &defaults;
+}
+
 static const struct cfg_key scale_keys[] = {
     F64_ROW(conf_stream_app, scale.utilisation, "utilisation", "0.95", 0.05, 1, "how busy instances are to be, of 1"),
     INT_ROW(conf_stream_app, scale.drain_target_s, "drain_target_s", "10", 1, 86400, "how soon a backlog is to be gone, seconds"),
@@ -339,7 +347,12 @@ const struct cfg_key conf_tenant_keys[] = {
     INT_ROW(conf_tenant, max_image_bytes, "max_image_bytes", "2147483648", 1, NO_MAX,
             "an image of its apps unpacked, bytes on disk"),
     INT_ROW(conf_tenant, max_image_files, "max_image_files", "200000", 1, NO_MAX, "files and directories of an image"),
-    STRS_ROW(conf_tenant, allow, "allow", "", "apps", "what it may change itself: apps (upload and activate versions of them)"),
+    STRS_ROW(conf_tenant, allow, "allow", "", "apps|datasets|streams",
+             "what it may have of its own: apps (also: upload and activate versions of all of its apps), datasets, streams"),
+    STRS_ROW(conf_tenant, own_profiles, "own_profiles", "", NULL,
+             "profiles of its own apps; empty: those that its apps in this file have"),
+    INT_ROW(conf_tenant, max_own_instances, "max_own_instances", "4", 0, CONF_MAX_INSTANCES,
+            "max_instances of its own stream apps together"),
     INT_ROW(conf_tenant, max_app_bytes, "max_app_bytes", "268435456", 1, NO_MAX,
             "a version of an app that is uploaded, as it comes and unpacked, with what its requirements.txt brings, bytes"),
     INT_ROW(conf_tenant, max_app_files, "max_app_files", "10000", 1, NO_MAX, "files and directories of such a version"),
@@ -357,6 +370,15 @@ const struct cfg_key conf_tenant_keys[] = {
     LIST_ROW(conf_tenant, streams, "streams", stream_keys, conf_stream, "the tenant's queues of messages"),
     LIST_ROW(conf_tenant, stream_apps, "stream_apps", stream_app_keys, conf_stream_app, "who consumes them"),
     STRS_ROW(conf_tenant, curve_keys, "curve_keys", "", NULL, "CURVE public keys (Z85) of the tenant's peers on tcp"),
+    END_ROW,
+};
+
+/* What a tenant may write itself (own.h). */
+const struct cfg_key conf_own_keys[] = {
+    LIST_ROW(conf_tenant, datasets, "datasets", dataset_keys, conf_dataset, "what the tenant delivers"),
+    LIST_ROW(conf_tenant, batch, "batch", batch_keys, conf_batch, "the tenant's batch apps"),
+    LIST_ROW(conf_tenant, streams, "streams", stream_keys, conf_stream, "the tenant's queues of messages"),
+    LIST_ROW(conf_tenant, stream_apps, "stream_apps", stream_app_keys, conf_stream_app, "who consumes them"),
     END_ROW,
 };
 

@@ -5,6 +5,6 @@
 #include "cfg.h"
 
 /* They read into struct conf, struct conf and struct conf_tenant. */
-extern const struct cfg_key conf_platform_keys[], conf_profiles_keys[], conf_tenant_keys[];
+extern const struct cfg_key conf_platform_keys[], conf_profiles_keys[], conf_tenant_keys[], conf_own_keys[];
 
 #endif

@@ -122,6 +122,29 @@ static int is_suspended(struct asking *a, bool *ret)
     return r == SQLITE_ROW || r == SQLITE_DONE ? 0 : refuse_for_db(a);
 }
 
+static void list(struct buf *b, const char *key, const struct strs *l)
+{
+    json_begin(b, key, '[');
+    for (size_t i = 0; i < l->n; i++)
+        json_str(b, NULL, l->v[i]);
+    json_end(b, ']');
+}
+
+/* What the tenant may have of its own, and of versions of its apps. */
+static void own(struct buf *b, const struct conf_tenant *t)
+{
+    json_begin(b, "own", '{');
+    list(b, "allow", &t->allow);
+    list(b, "profiles", &t->own_profiles);
+    json_i64(b, "max_instances", t->max_own_instances);
+    json_i64(b, "max_app_bytes", t->max_app_bytes);
+    json_i64(b, "max_app_files", t->max_app_files);
+    json_i64(b, "max_app_versions", t->max_app_versions);
+    json_i64(b, "max_app_build_s", t->max_app_build_s);
+    json_str(b, "error", t->own_error);
+    json_end(b, '}');
+}
+
 int ask_agreement(struct asking *a)
 {
     const struct conf_tenant *t = tenant_of_conf(a);
@@ -139,6 +162,7 @@ int ask_agreement(struct asking *a)
     limit(b, "max_database_bytes", t->max_database_bytes);
     limits(b, &t->limits);
     retention(b, t);
+    own(b, t);
     json_begin(b, "datasets", '[');
     for (size_t i = 0; i < t->datasets.n; i++)
         if (in_scope(a, d[i].name))

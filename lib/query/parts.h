@@ -106,6 +106,7 @@ int ask_agreement(struct asking *a);
 int ask_apps(struct asking *a);
 int ask_versions(struct asking *a);
 int ask_version(struct asking *a);
+int ask_configuration(struct asking *a);
 int ask_usage(struct asking *a);
 int ask_bill(struct asking *a);
 

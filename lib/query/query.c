@@ -44,6 +44,7 @@ static const struct {
     {"apps", ask_apps, QUERY_MAX_MS, "  "},
     {"versions", ask_versions, QUERY_MAX_MS, " app "},
     {"version", ask_version, QUERY_MAX_MS, " app version "},
+    {"configuration", ask_configuration, QUERY_MAX_MS, "  "},
     {"usage", ask_usage, QUERY_MAX_MS, "  "},
     {"bill", ask_bill, QUERY_MAX_BILL_MS, " month "},
 };

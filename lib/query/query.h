@@ -25,7 +25,8 @@
  *              "streams":[]} (agreement.c); null: no limit. LIMITS of a dataset are those that hold for its files
  *   apps       {"apps":[{"app","kind":"batch"|"stream",…,"running"}]} (apps.c)
  *   versions   app -> {"app","active","since","versions":[VERSION, newest first]}; VERSION as manifest_tell of
- * lib/appstore/manifest.h version    app, version -> VERSION usage
+ * lib/appstore/manifest.h version    app, version -> VERSION configuration text/plain: what the tenant configures itself
+ * (lib/conf/own.h), "" where it does not. In the head: "etag". usage
  * {"tenant_id","day","until","files_today":USED,"bytes_today":USED,"unfinished_files":USED,"datasets":[{"dataset", the same}]};
  * USED: {"used","limit","left"}, null: no limit. `until`: the end of the UTC day bill       month ("2026-01") ->
  * {"tenant_id","month","since","until","complete", the figures of `mysimbdp stats --json` but for percentiles}; also of a tenant

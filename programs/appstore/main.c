@@ -14,13 +14,12 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 static const char usage[] =
-    "usage: simbdp-appstore --home HOME push TENANT APP FILE [--version V] [--activate] [--by NAME] [--consume]\n"
+    "usage: simbdp-appstore --home HOME push TENANT APP FILE [--version V] [--activate] [--by NAME]\n"
     "       simbdp-appstore --home HOME list|rollback TENANT APP\n"
     "       simbdp-appstore --home HOME activate|remove TENANT APP VERSION\n"
-    "--version: refuse the file if it is not this one. --consume: remove FILE afterwards. --by: who did it.\n"
+    "FILE may be -, stdin, which has to be a file. --version: refuse the file if it is not this one. --by: who did it.\n"
     "The gateway's keeper and `mysimbdp app` start it. Exit: 0 done, 1 not (the answer says why), 2 usage.\n";
 
 struct job {
@@ -28,7 +27,7 @@ struct job {
     struct conf *conf;
     const struct conf_tenant *tenant;
     const char *verb, *app, *version, *file, *by;
-    bool activate, consume;
+    bool activate;
 };
 
 static void tell_active(const struct job *j, const struct app_active *a, struct buf *out)
@@ -51,8 +50,6 @@ static int do_push(const struct job *j, struct buf *out, struct err *e)
     if (r == 0)
         r = j->activate ? appstore_activate(&j->home, j->tenant, j->app, m.version, &a, e)
                         : app_version_read(&j->home, j->tenant->id, j->app, &a, e);
-    if (j->consume && unlinkat(j->home.dirfd, j->file, 0) < 0)
-        log_debug("app_pushed", j->tenant->id, NULL, "the upload is gone already");
     if (r < 0)
         return r;
     json_str(out, "app", j->app);
@@ -118,7 +115,6 @@ static int take_options(struct job *j, int argc, char **argv)
     static const struct option options[] = {{"version", required_argument, NULL, 'v'},
                                             {"by", required_argument, NULL, 'b'},
                                             {"activate", no_argument, NULL, 'a'},
-                                            {"consume", no_argument, NULL, 'c'},
                                             {NULL, 0, NULL, 0}};
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;)
         if (o == 'v')
@@ -127,8 +123,6 @@ static int take_options(struct job *j, int argc, char **argv)
             j->by = optarg;
         else if (o == 'a')
             j->activate = true;
-        else if (o == 'c')
-            j->consume = true;
         else
             return -1;
     int n = argc - optind;

@@ -98,10 +98,11 @@ static int take_upload(struct work *w, struct err *e)
 {
     const struct push *p = w->p;
     struct stat st;
-    AUTO_FREE char *path = p->path[0] == '/' ? xstrdup(p->path) : home_path(p->home, p->path);
-    AUTO_FD int from = fd_open_regular(path, &st);
-    if (from < 0)
-        return err_sys(e, from, "cannot open the upload");
+    AUTO_FD int from = strcmp(p->path, "-") ? open(p->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC) : dup(STDIN_FILENO);
+    if (from < 0 || fstat(from, &st) < 0)
+        return err_sys(e, -errno, "cannot open the upload");
+    if (!S_ISREG(st.st_mode))
+        return err_refuse(e, "archive", 0, "the upload is no regular file");
     if (st.st_size > p->tenant->max_app_bytes)
         return too_large(w, e);
     AUTO_FD int to = openat(w->dir, "upload", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);

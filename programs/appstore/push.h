@@ -17,7 +17,7 @@ struct push {
     const struct conf *conf;
     const struct conf_tenant *tenant;
     const char *app;
-    const char *path;    /* of the upload; relative to the home, or absolute */
+    const char *path;    /* of the upload; "-": stdin */
     const char *version; /* which one it has to be; NULL: whatever it is */
     const char *by;
 };

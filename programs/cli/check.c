@@ -42,6 +42,9 @@ static void warn(const struct home *h, const struct conf_tenant *t)
 {
     const struct conf_batch *b = t->batch.v;
     const struct conf_stream_app *a = t->stream_apps.v;
+    if (t->own_error)
+        printf("warning: conf/own/%s.conf, what the tenant configures itself, is left out, since it has errors:\n%s", t->id,
+               t->own_error);
     for (size_t k = 0; k < t->batch.n; k++)
         warn_exec(h, t, b[k].app, b[k].line, b[k].exec, b[k].image);
     for (size_t k = 0; k < t->stream_apps.n; k++)

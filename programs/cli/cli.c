@@ -238,6 +238,12 @@ int cli_tell_others(const struct home *h, const char *op, struct err *e)
     return r == 0 && cli_has_gateway(h) ? cli_tell(h, "gateway.sock", op, NULL, e) : r;
 }
 
+int cli_tell_all(const struct home *h, const char *op, struct err *e)
+{
+    int r = cli_tell(h, "batchmgr.sock", op, NULL, e);
+    return r == 0 ? cli_tell_others(h, op, e) : r;
+}
+
 /* One that is being started has not read anything yet. */
 bool cli_has_gateway(const struct home *h)
 {

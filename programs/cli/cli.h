@@ -54,7 +54,8 @@ int cli_order(struct cli *c, const char *socket_name, const char *request, void 
 int cli_tell(const struct home *h, const char *socket_name, const char *op, const char *tenant, struct err *e);
 /* The same to all programs except batchmgr, which is asked before them because it may refuse. */
 int cli_tell_others(const struct home *h, const char *op, struct err *e);
-bool cli_has_gateway(const struct home *h); /* a home without platform.http has none */
+int cli_tell_all(const struct home *h, const char *op, struct err *e); /* batchmgr first */
+bool cli_has_gateway(const struct home *h);                            /* a home without platform.http has none */
 /* conf_load, which prints all errors, a line each. *ret is freed with conf_free. 0, or CLI_FAILED after a complaint. */
 int cli_conf(struct cli *c, const struct home *h, struct conf **ret);
 

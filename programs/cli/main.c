@@ -29,8 +29,13 @@ static const struct {
      "whether retention follows the host's clock; trust: follow it from now on, although it leapt ahead"},
     {"top", verb_top, "[--once] [--json] [--sort COLUMN] [--issues] [--tenant T]",
      "what stream apps do, how many instances they need and why, and who waits for what; live, or --once"},
-    {"tenant", verb_tenant, "list [--json] | show T [--json] | add T [--from FILE] | suspend T | resume T | remove T [--purge]",
-     "tenants"},
+    {"tenant", verb_tenant,
+     "list [--json] | show T [--json] | add T [--from FILE] | configure T FILE [--json] | suspend T | resume T | remove T "
+     "[--purge]",
+     "tenants\n\n"
+     "configure takes FILE (- is stdin) as what the tenant configures itself, as far as `allow` of its agreement goes; with "
+     "--if-match only\n"
+     "where the present one has that SHA-256 (empty: there is none)."},
     {"user", verb_user,
      "add NAME --role ROLE [--tenant T] [--password-file F] | list [--json] | passwd NAME [--password-file F] | disable NAME | "
      "enable "

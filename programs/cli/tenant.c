@@ -2,6 +2,7 @@
 #include "cli.h"
 #include "ledger.h"
 #include "table.h"
+#include "tenant_own.h"
 
 #include "base/fd.h"
 #include "base/mem.h"
@@ -132,10 +133,7 @@ static int list(struct cli *c, const struct home *h, const char *only)
 static int reload(struct cli *c, const struct home *h)
 {
     struct err e = {0};
-    int r = cli_tell(h, "batchmgr.sock", "reload", NULL, &e);
-    if (r == 0)
-        r = cli_tell_others(h, "reload", &e);
-    return r < 0 ? cli_fail(c, &e) : CLI_DONE;
+    return cli_tell_all(h, "reload", &e) < 0 ? cli_fail(c, &e) : CLI_DONE;
 }
 
 /* A configuration that somebody else wrote must not pull in files of this host: neither into itself nor into a run. */
@@ -322,13 +320,15 @@ int verb_tenant(struct cli *c)
     const char *from = cli_opt(c, "--from");
     bool purge = cli_flag(c, "--purge");
     AUTO_FREE char *who = account_who();
-    int r = cli_args(c, 1, 2);
+    const char *if_match = cli_opt(c, "--if-match");
+    int r = cli_args(c, 1, 3);
     if (r)
         return r;
     const char *what = c->argv[0], *id = c->argc > 1 ? c->argv[1] : NULL;
+    bool configures = !strcmp(what, "configure");
     bool known = !strcmp(what, "list") || !strcmp(what, "show") || !strcmp(what, "add") || !strcmp(what, "suspend") ||
-                 !strcmp(what, "resume") || !strcmp(what, "remove");
-    if (!known || (strcmp(what, "list") && !id) || (!strcmp(what, "list") && id))
+                 !strcmp(what, "resume") || !strcmp(what, "remove") || configures;
+    if (!known || (c->argc == 3) != configures || (strcmp(what, "list") && !id) || (!strcmp(what, "list") && id))
         return cli_usage(c, known ? "%s: wrong number of arguments" : "unknown: %s", what);
     if (cli_home(c, &h))
         return CLI_FAILED;
@@ -338,6 +338,8 @@ int verb_tenant(struct cli *c)
         r = add(c, &h, who, id, from);
     else if (!strcmp(what, "remove"))
         r = remove_tenant(c, &h, who, id, purge);
+    else if (configures)
+        r = tenant_configure(c, &h, id, c->argv[2], if_match);
     else
         r = suspend(c, &h, what, id);
     home_close(&h);

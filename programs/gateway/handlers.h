@@ -45,11 +45,13 @@ void get_bill(struct request *rq);
 void get_apps(struct request *rq);
 void get_versions(struct request *rq);
 void get_version(struct request *rq);
+void get_configuration(struct request *rq);
 
-/* versions.c: uploaded versions of apps. */
+/* store.c: versions of apps, and what a tenant configures itself. */
 void version_begin(struct request *rq);
-void version_body(struct request *rq, const char *p, size_t n);
-void version_end(struct request *rq);
+void configuration_begin(struct request *rq);
+void store_body(struct request *rq, const char *p, size_t n); /* of either */
+void store_end(struct request *rq);
 void version_activate(struct request *rq);
 void version_delete(struct request *rq);
 void app_rollback(struct request *rq);

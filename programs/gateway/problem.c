@@ -35,6 +35,8 @@ static const struct problem {
     {"idempotency_key", 422, "The key was used for another file, or is none"},
     {"name", 422, "This is no file name"},
     {"no_app", 422, "There is no such app"},
+    {"configuration", 422, "The configuration has errors"},
+    {"precondition", 412, "It was changed meanwhile"},
     {"archive", 422, "This is neither an executable nor an archive that is taken"},
     {"no_exec", 422, "The version lacks what the app executes"},
     {"requirements", 422, "What requirements.txt names cannot be installed"},

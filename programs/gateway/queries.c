@@ -15,12 +15,16 @@ static void add_head(struct request *rq, const bson_t *head)
 {
     static const struct {
         const char *key, *field;
-    } known[] = {{"position", "X-Position"}, {"cut", "X-Cut"}, {"ended", "X-Ended"}, {"next", "X-Next"}};
+    } known[] = {{"position", "X-Position"}, {"cut", "X-Cut"}, {"ended", "X-Ended"}, {"next", "X-Next"}, {"etag", "ETag"}};
     char text[24];
     bson_iter_t it;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (!bson_iter_init_find(&it, head, known[i].key) || BSON_ITER_HOLDS_NULL(&it))
             continue;
+        if (BSON_ITER_HOLDS_UTF8(&it)) {
+            request_add_header(rq, known[i].field, bson_iter_utf8(&it, NULL));
+            continue;
+        }
         if (BSON_ITER_HOLDS_BOOL(&it))
             snprintf(text, sizeof text, "%s", bson_iter_bool(&it) ? "true" : "false");
         else
@@ -181,4 +185,9 @@ void get_version(struct request *rq)
     json_str(&b, "app", rq->app);
     json_str(&b, "version", rq->version);
     ask_keeper(rq, &b);
+}
+
+void get_configuration(struct request *rq)
+{
+    ask(rq, "configuration", NULL, NULL);
 }

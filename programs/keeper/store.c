@@ -2,12 +2,14 @@
 
 #include "accounts/accounts.h"
 #include "appstore/activation.h"
+#include "base/beneath.h"
 #include "base/clk.h"
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/spawn.h"
+#include "conf/own.h"
 #include "db/tenants.h"
 
 #include <errno.h>
@@ -15,7 +17,9 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 enum { MAX_ANSWER = 65536, KEPT_MS = 600000 /* an answer that nobody fetches */ };
 
@@ -99,6 +103,12 @@ static int check_suspension(const struct store_request *q, struct err *e)
     return r;
 }
 
+static bool is_about_configuration(const struct store_request *q)
+{
+    const char *verb = json_get_str(q->doc, "verb", "");
+    return !strcmp(verb, "configure") || !strcmp(verb, "check_configuration");
+}
+
 static int let_in(struct store_request *q, struct err *e)
 {
     const char *tenant = json_get_str(q->doc, "tenant_id", "");
@@ -110,7 +120,7 @@ static int let_in(struct store_request *q, struct err *e)
     q->tenant = q->s->conf && conf_valid_id(tenant) ? conf_tenant(q->s->conf, tenant) : NULL;
     if (!q->tenant || !account_may(&q->who, VERB_deploy, tenant, NULL))
         return err_refuse(e, "not_found", 0, "%s", "");
-    if (q->who.role != ROLE_operator && !conf_allows(q->tenant, CONF_ALLOW_APPS))
+    if (q->who.role != ROLE_operator && !is_about_configuration(q) && !conf_allows(q->tenant, CONF_ALLOW_APPS))
         return err_refuse(e, "not_allowed", 0, "the agreement does not let the tenant change its apps (allow = (\"apps\"))");
     return check_suspension(q, e);
 }
@@ -149,32 +159,33 @@ static struct job *free_job(struct store_keeper *s, struct err *e)
     return found;
 }
 
-static int start(const struct store_request *q, struct job *j, const char *spool, struct err *e)
+/* The gateway writes there: it may have put anything in the place of what it names. */
+static int open_spooled(const struct store_request *q, const char *spool, struct err *e)
 {
-    AUTO_FREE char *program = home_program(q->s->home, "simbdp-appstore"), *path = xasprintf("staging/.gateway/%s", spool);
-    AUTO_FREE char *by = xstrdup(q->who.name);
-    char *argv[] = {program,
-                    "--home",
-                    q->s->home->path,
-                    "--by",
-                    by,
-                    "--consume",
-                    json_get_bool(q->doc, "activate", false) ? "--activate" : "--consume",
-                    "push",
-                    q->tenant->id,
-                    (char *)q->app,
-                    path,
-                    NULL};
+    struct stat st;
+    AUTO_FREE char *path = xasprintf("staging/.gateway/%s", spool);
+    AUTO_FD int fd = beneath_open(q->s->home->dirfd, path, O_RDONLY | O_NONBLOCK, 0);
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1)
+        return err_refuse(e, "spool", 0, "the upload %s is not in the spool", spool);
+    return fd_take(&fd);
+}
+
+/* The upload is its stdin; what it prints is its answer. */
+static int start(const struct store_request *q, struct job *j, const char *spool, char *const argv[], struct err *e)
+{
+    AUTO_FD int in = open_spooled(q, spool, e);
+    if (in < 0)
+        return in;
     AUTO_FD int fd = memfd_create("answer", MFD_CLOEXEC);
     posix_spawn_file_actions_t fa;
     if (fd < 0)
-        return err_sys(e, -errno, "cannot start %s", program);
+        return err_sys(e, -errno, "cannot start %s", argv[0]);
     posix_spawn_file_actions_init(&fa);
-    posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_adddup2(&fa, in, 0);
     posix_spawn_file_actions_adddup2(&fa, fd, 1);
     int r = spawn_start(argv, environ, &fa, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP, &j->pid);
     if (r < 0)
-        return err_sys(e, r, "cannot start %s", program);
+        return err_sys(e, r, "cannot start %s", argv[0]);
     memcpy(j->id, spool, ID_SIZE);
     j->tenant = xstrdup(q->tenant->id);
     j->app = xstrdup(q->app);
@@ -182,25 +193,67 @@ static int start(const struct store_request *q, struct job *j, const char *spool
     return 0;
 }
 
+/* One of an app at a time; one configuration of a tenant's. */
+static int check_alone(const struct store_request *q, struct err *e)
+{
+    for (size_t i = 0; i < sizeof q->s->jobs / sizeof *q->s->jobs; i++) {
+        const struct job *j = &q->s->jobs[i];
+        if (*j->id && j->pid && !strcmp(j->tenant, q->tenant->id) && !strcmp(j->app, q->app))
+            return err_refuse(e, "busy", 1, *q->app ? "another version of app %s is being uploaded" : "it is being changed%s",
+                              q->app);
+    }
+    return 0;
+}
+
+/* A place for a job about that upload. */
+static struct job *place(const struct store_request *q, const char *spool, struct buf *out, struct err *e)
+{
+    if (!home_valid_id(spool)) {
+        err_refuse(e, "spool", 0, "\"%s\" is no name in the spool", spool);
+        return NULL;
+    }
+    json_str(out, "job", spool);
+    return check_alone(q, e) < 0 ? NULL : free_job(q->s, e);
+}
+
 static int push(const struct store_request *q, struct buf *out, struct err *e)
 {
+    const struct home *h = q->s->home;
     const char *spool = json_get_str(q->doc, "spool", "");
-    struct buf ignored = {0};
+    AUTO_BUF struct buf ignored = {0};
     int r = check(q, &ignored, e);
-    buf_fini(&ignored);
     if (r < 0)
         return r;
-    for (size_t i = 0; i < sizeof q->s->jobs / sizeof *q->s->jobs; i++)
-        if (*q->s->jobs[i].id && q->s->jobs[i].pid && !strcmp(q->s->jobs[i].tenant, q->tenant->id) &&
-            !strcmp(q->s->jobs[i].app, q->app))
-            return err_refuse(e, "busy", 1, "another version of app %s is being uploaded", q->app);
-    if (!home_valid_id(spool))
-        return err_refuse(e, "spool", 0, "\"%s\" is no name in the spool", spool);
-    struct job *j = free_job(q->s, e);
+    struct job *j = place(q, spool, out, e);
     if (!j)
         return ERR_REFUSED;
-    json_str(out, "job", spool);
-    return start(q, j, spool, e);
+    AUTO_FREE char *program = home_program(h, "simbdp-appstore");
+    char *argv[] = {program, "--home", h->path, "--by", q->who.name, "push", q->tenant->id, (char *)q->app, "-", NULL, NULL};
+    if (json_get_bool(q->doc, "activate", false))
+        argv[9] = "--activate";
+    return start(q, j, spool, argv, e);
+}
+
+/* ---- what a tenant configures itself ---- */
+
+static int check_configuration(const struct store_request *q, struct buf *out, struct err *e)
+{
+    json_i64(out, "max_bytes", CONF_OWN_MAX_BYTES);
+    return q->tenant->allow.n ? 0
+                              : err_refuse(e, "not_allowed", 0, "the agreement does not let the tenant configure anything (allow)");
+}
+
+static int configure(const struct store_request *q, struct buf *out, struct err *e)
+{
+    const struct home *h = q->s->home;
+    const char *spool = json_get_str(q->doc, "spool", ""), *match = json_get_str(q->doc, "if_match", NULL);
+    AUTO_BUF struct buf ignored = {0};
+    struct job *j = check_configuration(q, &ignored, e) == 0 ? place(q, spool, out, e) : NULL;
+    if (!j)
+        return ERR_REFUSED;
+    AUTO_FREE char *program = home_program(h, "mysimbdp"), *option = xasprintf("--if-match=%s", match ? match : "");
+    char *argv[] = {program, "--home", h->path, "tenant", "configure", q->tenant->id, "-", "--json", match ? option : NULL, NULL};
+    return start(q, j, spool, argv, e);
 }
 
 /* The answer as it is, or that there will be one. False: there is no such job of the tenant's. */
@@ -222,8 +275,7 @@ static bool wait_for(struct store_keeper *s, const bson_t *doc, struct buf *out)
         if (answer) /* as one line */
             json_from_bson(answer, out);
         else
-            buf_adds(out,
-                     "{\"ok\":false,\"code\":\"internal\",\"error\":\"simbdp-appstore ended without an answer; send it again\"}");
+            buf_adds(out, "{\"ok\":false,\"code\":\"internal\",\"error\":\"it ended without an answer; send it again\"}");
         forget(j);
         return true;
     }
@@ -236,6 +288,8 @@ void store_keeper_reap(struct store_keeper *s)
     for (size_t i = 0; i < sizeof s->jobs / sizeof *s->jobs; i++) {
         struct job *j = &s->jobs[i];
         if (*j->id && j->pid && waitpid(j->pid, NULL, WNOHANG) == j->pid) {
+            AUTO_FREE char *path = xasprintf("staging/.gateway/%s", j->id);
+            unlinkat(s->home->dirfd, path, 0);
             j->pid = 0;
             j->ended_ms = now;
         }
@@ -267,6 +321,8 @@ static int serve(struct store_request *q, const char *verb, struct buf *out, str
 {
     bool changes = !strcmp(verb, "activate") || !strcmp(verb, "rollback") || !strcmp(verb, "remove");
     int r = let_in(q, e);
+    if (r == 0 && is_about_configuration(q))
+        return !strcmp(verb, "configure") ? configure(q, out, e) : check_configuration(q, out, e);
     if (r == 0 && !conf_valid_id(q->app))
         r = err_refuse(e, "no_app", 0, "there is no such app");
     if (r < 0)

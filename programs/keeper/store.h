@@ -7,6 +7,9 @@
  *   {"verb":"push",…,"spool","activate":bool}                   staging/.gateway/<spool> becomes a version; it is removed when it
  * was
  *       -> {"ok":true,"job"}                                     looked at. At most STORE_JOBS at once, and one of an app
+ *   {"verb":"check_configuration",…}                             may the tenant configure anything? -> {"ok":true,"max_bytes"}
+ *   {"verb":"configure",…,"spool","if_match":SHA-256|absent}     staging/.gateway/<spool> becomes the tenant's own configuration
+ *       -> {"ok":true,"job"}
  *   {"verb":"wait","tenant_id","job"}                            -> {"ok":true,"going":true}, or what simbdp-appstore answered,
  * once
  *   {"verb":"activate"|"remove",…,"version"}, {"verb":"rollback",…}   -> {"ok":true,"app","version","previous"}

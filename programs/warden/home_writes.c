@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "conf/mongo_users.h"
+#include "conf/own.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -71,6 +72,9 @@ int home_writes_forget(const struct home *h, const char *tenant, bool conf, stru
     }
     if (!conf)
         return forget_uploads(h, tenant, e);
+    AUTO_FREE char *own = conf_own_path(tenant);
+    if (unlinkat(h->dirfd, own, 0) < 0 && errno != ENOENT)
+        return err_sys(e, -errno, "cannot remove %s", own);
     if (unlinkat(h->dirfd, file, 0) < 0 && errno != ENOENT)
         return err_sys(e, -errno, "cannot remove %s", file);
     fd_sync_dir(h->dirfd, "conf/tenants");

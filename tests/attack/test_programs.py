@@ -141,7 +141,7 @@ def test_who_unpacks_an_uploaded_app_is_nobody(home):
             info = tarfile.TarInfo(name)
             info.size, info.mode = size, 0o755
             t.addfile(info, zeros)
-    p = subprocess.Popen([home.program("simbdp-appstore"), "--home", str(home.path), "push", "acme", "say", "up"], stdout=subprocess.PIPE, env=home.env)
+    p = subprocess.Popen([home.program("simbdp-appstore"), "--home", str(home.path), "push", "acme", "say", str(home.path / "up")], stdout=subprocess.PIPE, env=home.env)
     row = table()["simbdp-unpack"]
 
     def confined():

@@ -301,7 +301,7 @@ def test_killed_at(home, point):
     data = tar(member("say", script(point)))
     once = home.path / "crashed"
     (home.path / "up").write_bytes(data)
-    p = subprocess.run([home.program("simbdp-appstore"), "--home", str(home.path), "push", "acme", "say", "up", "--activate"], capture_output=True,
+    p = subprocess.run([home.program("simbdp-appstore"), "--home", str(home.path), "push", "acme", "say", str(home.path / "up"), "--activate"], capture_output=True,
                        env={**home.env, "SIMBDP_CRASH_AT": point, "SIMBDP_CRASH_ONCE": str(once)})
     assert p.returncode == -signal.SIGKILL and once.exists(), p
     at = tree(home, version_of(data))

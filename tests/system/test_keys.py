@@ -10,7 +10,7 @@ SUBSCRIPTIONS, APP_START, OUTPUTS = "tests/fault/test_subscriptions.py", "tests/
 MONITOR, CONTROLLER = "tests/system/test_monitor.py", "tests/unit/test_scaling_law.c"
 IMAGE = "tests/attack/test_image.py"
 APPSTORE = "tests/system/test_appstore.py"
-GATEWAY_APPS = "tests/system/test_gateway_apps.py"
+OWN = "tests/system/test_own_configuration.py"
 WIRE = "tests/system/test_gateway_wire.py"
 WALLS = "tests/attack/test_walls.py"
 CHECKER = "tests/system/test_checker.py"
@@ -141,7 +141,9 @@ TABLE = {
     "tenant.datasets.inspect": LOAD + "::test_inspection_of_the_structure_only",
     "tenant.batch.app": CLI + "::test_a_named_app_takes_the_file",
     "tenant.batch.exec": RUNS + "::test_r01_what_cannot_be_executed_parks_the_app",
-    "tenant.allow": GATEWAY_APPS + "::test_what_the_provider_does_not_allow",
+    "tenant.allow": OWN + "::test_only_what_is_allowed",
+    "tenant.own_profiles": OWN + "::test_profiles_of_its_own_apps",
+    "tenant.max_own_instances": OWN + "::test_what_is_refused",
     "tenant.max_app_bytes": APPSTORE + "::test_limits",
     "tenant.max_app_files": APPSTORE + "::test_limits",
     "tenant.max_app_versions": APPSTORE + "::test_versions_that_are_kept",

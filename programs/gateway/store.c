@@ -1,6 +1,7 @@
-/* Versions of apps. An upload is streamed into the spool as a file is; when all of it is there, the store's keeper has
- * simbdp-appstore look at it, and the client is answered when that is done, or told after PATIENCE_MS that it goes on. The keeper
- * looks itself who may do it: each request to it carries the ticket of the login. */
+/* Versions of apps, and what tenants configure themselves. An upload is streamed into the spool as a file is; when all of it is
+ * there, the store's keeper (programs/keeper/store.h) has another program look at it, and the client is answered when that is done,
+ * or told after PATIENCE_MS that it goes on. The keeper looks itself who may do it: each request to it carries the ticket of the
+ * login. */
 #include "digest.h"
 #include "gateway.h"
 #include "handlers.h"
@@ -19,26 +20,30 @@
 #include <string.h>
 
 enum { PATIENCE_MS = 25000, FIRST_LOOK_MS = 20, LOOK_MS = 250, TICKET_MS = 30000 /* one that is older is not used any more */ };
+enum { TAG_SIZE = 66 /* of an ETag: SHA-256 in hex, quoted */ };
 
-struct version {
+struct store {
     struct request *rq;
     struct place *place;
     struct digest *digest;
     struct spool_file *file;
     struct event *ev;
+    bool configures; /* else it is a version */
     bool activate;
+    char *if_match; /* of a configuration: the SHA-256 that the present one has to have; NULL: any */
     int64_t max_bytes, until_ms, look_ms;
     char job[ID_SIZE];
 };
 
-static void version_free(struct request *rq)
+static void store_free(struct request *rq)
 {
-    struct version *v = rq->data;
+    struct store *v = rq->data;
     if (v->ev)
         event_free(v->ev);
     place_leave(v->place);
     digest_free(v->digest);
     spool_free(v->file);
+    free(v->if_match);
     free(v);
 }
 
@@ -50,7 +55,8 @@ static void begin_ask(const struct request *rq, const char *verb, struct buf *b)
     json_str(b, "verb", verb);
     json_str(b, "ticket", rq->ticket);
     json_str(b, "tenant_id", rq->tenant);
-    json_str(b, "app", rq->app);
+    if (rq->app)
+        json_str(b, "app", rq->app);
 }
 
 /* False: it was refused. */
@@ -66,7 +72,7 @@ static bool ask(struct request *rq, struct buf *b, keeper_answer_fn *fn, void *a
 
 static void on_checked(void *arg, int code, const bson_t *doc, const char *body, size_t n)
 {
-    struct version *v = arg;
+    struct store *v = arg;
     struct request *rq = v->rq;
     struct err e = {0};
     (void)body;
@@ -82,8 +88,23 @@ static void on_checked(void *arg, int code, const bson_t *doc, const char *body,
     request_go_on(rq);
 }
 
+/* One entity tag of ours, or that there is none (RFC 9110, 13.1). False: it was answered. */
+static bool read_match(struct store *v)
+{
+    const char *match = request_header(v->rq, MHD_HTTP_HEADER_IF_MATCH),
+               *none = request_header(v->rq, MHD_HTTP_HEADER_IF_NONE_MATCH);
+    size_t n = match ? strlen(match) : 0;
+    if (none && !strcmp(none, "*") && !match)
+        v->if_match = xstrdup("");
+    else if (n == TAG_SIZE && match[0] == '"' && match[n - 1] == '"' && strspn(match + 1, "0123456789abcdef") == n - 2)
+        v->if_match = xstrndup(match + 1, n - 2);
+    else if (match || none)
+        request_refuse(v->rq, "bad_request", "If-Match has one entity tag as GET gives it; or there is If-None-Match: *");
+    return !v->rq->answered;
+}
+
 /* False: it was answered. */
-static bool read_header(struct version *v)
+static bool read_header(struct store *v)
 {
     struct request *rq = v->rq;
     const char *activate = uri_field(&rq->uri, "activate"), *encoding = request_header(rq, MHD_HTTP_HEADER_CONTENT_ENCODING);
@@ -95,35 +116,46 @@ static bool read_header(struct version *v)
                        "say Content-Length, or send chunks: a body that ends with its connection may be cut");
     else if (!digest_parse(request_header(rq, "Content-Digest"), &v->digest))
         request_refuse(rq, "bad_request", "Content-Digest is malformed, or has neither sha-256 nor sha-512 (RFC 9530)");
-    return !rq->answered;
+    return !rq->answered && (!v->configures || read_match(v));
 }
 
-void version_begin(struct request *rq)
+static void begin(struct request *rq, bool configures)
 {
     AUTO_BUF struct buf b = {0};
-    struct version *v = xcalloc(1, sizeof *v);
-    *v = (struct version){.rq = rq};
+    struct store *v = xcalloc(1, sizeof *v);
+    *v = (struct store){.rq = rq, .configures = configures};
     rq->data = v;
-    rq->free_data = version_free;
+    rq->free_data = store_free;
     if (!read_header(v))
         return;
     v->place = place_take(rq);
     if (!v->place)
         return;
-    begin_ask(rq, "check", &b);
+    begin_ask(rq, configures ? "check_configuration" : "check", &b);
     if (rq->length >= 0)
         json_i64(&b, "size", rq->length);
     if (ask(rq, &b, on_checked, v))
         request_wait(rq);
 }
 
+void version_begin(struct request *rq)
+{
+    begin(rq, false);
+}
+
+void configuration_begin(struct request *rq)
+{
+    begin(rq, true);
+}
+
 /* ---- meanwhile ---- */
 
-void version_body(struct request *rq, const char *p, size_t n)
+void store_body(struct request *rq, const char *p, size_t n)
 {
-    struct version *v = rq->data;
+    struct store *v = rq->data;
     if (rq->received > v->max_bytes) {
-        request_refuse(rq, "max_app_bytes", "more than %lld bytes came; so many are allowed", (long long)v->max_bytes);
+        request_refuse(rq, v->configures ? "too_large" : "max_app_bytes", "more than %lld bytes came; so many are allowed",
+                       (long long)v->max_bytes);
         return;
     }
     digest_add(v->digest, p, n);
@@ -136,7 +168,28 @@ void version_body(struct request *rq, const char *p, size_t n)
 
 /* ---- behind it ---- */
 
-static void finish(struct version *v, const bson_t *doc)
+static void finish_configuration(struct store *v, const bson_t *doc)
+{
+    struct request *rq = v->rq;
+    struct buf b = {0};
+    bool ok = doc && json_get_bool(doc, "ok", false);
+    orders_audit(rq, "configure", NULL, ok ? "ok" : doc ? json_get_str(doc, "code", "refused") : "unavailable");
+    if (!ok) {
+        orders_refuse(rq, doc);
+        request_go_on(rq);
+        return;
+    }
+    const char *hash = json_get_str(doc, "sha256", "");
+    AUTO_FREE char *tag = xasprintf("\"%s\"", hash);
+    json_begin(&b, NULL, '{');
+    json_str(&b, "sha256", hash);
+    json_end(&b, '}');
+    request_answer(rq, MHD_HTTP_OK, NULL, &b);
+    request_add_header(rq, MHD_HTTP_HEADER_ETAG, tag);
+    request_go_on(rq);
+}
+
+static void finish_version(struct store *v, const bson_t *doc)
 {
     struct request *rq = v->rq;
     struct buf b = {0};
@@ -163,12 +216,21 @@ static void finish(struct version *v, const bson_t *doc)
     request_go_on(rq);
 }
 
-static void answer_later(struct version *v)
+static void finish(struct store *v, const bson_t *doc)
+{
+    if (v->configures)
+        finish_configuration(v, doc);
+    else
+        finish_version(v, doc);
+}
+
+static void answer_later(struct store *v)
 {
     struct request *rq = v->rq;
     struct buf b = {0};
-    AUTO_FREE char *location = xasprintf("/v1/tenants/%s/apps/%s/versions", rq->tenant, rq->app);
-    orders_audit(rq, "app_push", rq->app, "building");
+    AUTO_FREE char *location = v->configures ? xasprintf("/v1/tenants/%s/configuration", rq->tenant)
+                                             : xasprintf("/v1/tenants/%s/apps/%s/versions", rq->tenant, rq->app);
+    orders_audit(rq, v->configures ? "configure" : "app_push", rq->app, "building");
     json_begin(&b, NULL, '{');
     json_str(&b, "app", rq->app);
     json_str(&b, "state", "building");
@@ -180,7 +242,7 @@ static void answer_later(struct version *v)
 
 static void on_looked(void *arg, int code, const bson_t *doc, const char *body, size_t n)
 {
-    struct version *v = arg;
+    struct store *v = arg;
     (void)body;
     (void)n;
     if (code < 0 || !json_get_bool(doc, "going", false)) {
@@ -195,7 +257,7 @@ static void on_looked(void *arg, int code, const bson_t *doc, const char *body, 
 
 static void on_look(evutil_socket_t fd, short what, void *arg)
 {
-    struct version *v = arg;
+    struct store *v = arg;
     AUTO_BUF struct buf b = {0};
     (void)fd;
     (void)what;
@@ -207,7 +269,7 @@ static void on_look(evutil_socket_t fd, short what, void *arg)
 
 static void on_pushed(void *arg, int code, const bson_t *doc, const char *body, size_t n)
 {
-    struct version *v = arg;
+    struct store *v = arg;
     (void)body;
     (void)n;
     if (code < 0 || !json_get_bool(doc, "ok", false)) {
@@ -224,18 +286,20 @@ static void on_pushed(void *arg, int code, const bson_t *doc, const char *body, 
 
 static void offer(struct request *rq)
 {
-    struct version *v = rq->data;
+    struct store *v = rq->data;
     AUTO_BUF struct buf b = {0};
-    begin_ask(rq, "push", &b);
+    begin_ask(rq, v->configures ? "configure" : "push", &b);
     json_str(&b, "spool", spool_name(v->file));
     json_bool(&b, "activate", v->activate);
+    if (v->if_match)
+        json_str(&b, "if_match", v->if_match);
     if (!ask(rq, &b, on_pushed, v))
         request_go_on(rq);
 }
 
 static void on_synced(void *arg, int r)
 {
-    struct version *v = arg;
+    struct store *v = arg;
     struct request *rq = v->rq;
     if (r < 0) {
         log_error("spool", rq->tenant, NULL, "an upload cannot be synced: %s", err_text(r));
@@ -250,9 +314,9 @@ static void on_synced(void *arg, int r)
         offer(rq);
 }
 
-void version_end(struct request *rq)
+void store_end(struct request *rq)
 {
-    struct version *v = rq->data;
+    struct store *v = rq->data;
     if (!digest_fits(v->digest)) {
         request_refuse(rq, "digest", "what came is not what Content-Digest says; nothing of it is kept");
         return;
