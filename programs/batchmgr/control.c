@@ -14,7 +14,8 @@
  * An upload whose client goes away before upload_commit is aborted.
  *
  * The monitor is a guest with `status`. The gateway is one (batchmgr.gateway.sock) with `status`, `retry`, `stop`, `run` and
- *   upload_check {tenant_id,dataset,name,size?,app?} -> {max_bytes}: such a file would be taken now; nothing is kept of it.
+ *   upload_check {tenant_id,dataset,name?,size?,app?} -> {max_bytes}: such a file would be taken now; nothing is kept of it.
+ *       Without a name: nothing stands against files of the dataset in general
  *       max_bytes: how many bytes may come, null: any number
  *   hand_in {tenant_id,dataset,name,size,app?,force?,spool,idempotency_key?,account} -> {file_id,again}: the file `spool` of
  *       staging/.gateway is the platform's from now on, as durably as an upload's. again: it was before, and what lay in the spool
@@ -163,6 +164,7 @@ static struct upload_request read_upload(const bson_t *rq)
     return (struct upload_request){.tenant = json_get_str(rq, "tenant_id", ""),
                                    .dataset = json_get_str(rq, "dataset", ""),
                                    .name = json_get_str(rq, "name", ""),
+                                   .no_name = !json_get_str(rq, "name", NULL),
                                    .app = json_get_str(rq, "app", NULL),
                                    .size = json_get_i64(rq, "size", -1),
                                    .force = json_get_bool(rq, "force", false)};
@@ -175,6 +177,7 @@ static int upload_begin(struct batchmgr *m, struct ctl_conn *c, const bson_t *rq
     if (ctl_data(c))
         return err_set(e, ERR_REFUSED, "one upload at a time on a connection");
     struct upload_request up = read_upload(rq);
+    up.no_name = false;
     int r = uploads_begin(m, &up, id, &path, e);
     if (r < 0)
         return r;

@@ -64,7 +64,8 @@ static int check_request(struct batchmgr *m, const struct upload_request *rq, st
         return err_refuse(e, "no_dataset", 0, "tenant %s has no dataset \"%s\"; see %s", rq->tenant, rq->dataset, c->file);
     if (rq->app && !conf_app(c, rq->app))
         return err_refuse(e, "no_app", 0, "tenant %s has no app \"%s\"; see %s", rq->tenant, rq->app, c->file);
-    if (!*rq->name || strchr(rq->name, '/') || !strcmp(rq->name, ".") || !strcmp(rq->name, "..") || strlen(rq->name) > 255)
+    if ((!*rq->name && !rq->no_name) || strchr(rq->name, '/') || !strcmp(rq->name, ".") || !strcmp(rq->name, "..") ||
+        strlen(rq->name) > 255)
         return err_refuse(e, "name", 0, "\"%s\" is no file name", rq->name);
     *ret_tenant = t;
     *ret_dataset = d;
@@ -83,7 +84,7 @@ int uploads_check(struct batchmgr *m, const struct upload_request *rq, int64_t *
             return err_refuse(e, "name", 0, "a file name has no control characters");
     if (tenant_is_slowed(t))
         return err_refuse(e, "slowed", SLOWED_RETRY_S, "too many files of tenant %s were refused lately", rq->tenant);
-    r = admit_check(m, t, d, &(struct offer){rq->name, rq->app, rq->size, false}, e);
+    r = rq->no_name ? 0 : admit_check(m, t, d, &(struct offer){rq->name, rq->app, rq->size, false}, e);
     if (r == 0)
         *ret_max_bytes = admit_max_bytes(m, t, d);
     return r;

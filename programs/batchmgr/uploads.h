@@ -18,6 +18,7 @@ struct upload_request {
     const char *app; /* NULL: whichever takes it */
     int64_t size;    /* -1: not known */
     bool force;
+    bool no_name; /* of a check: no file in particular */
 };
 
 /* Whether such a file would be taken now, as far as that can be told without it; nothing is kept of it. 0, and how many bytes it

@@ -62,6 +62,18 @@ static enum MHD_Result look(void *arg, enum MHD_ValueKind kind, const char *name
     return MHD_YES;
 }
 
+/* A browser that logged in here sends its password along with what another site's page has it send (RFC 6454). */
+bool framing_is_foreign(const struct request *rq)
+{
+    const char *origin = request_header(rq, MHD_HTTP_HEADER_ORIGIN), *host = request_header(rq, MHD_HTTP_HEADER_HOST);
+    const char *authority = origin ? strstr(origin, "://") : NULL;
+    static const char *const safe[] = {"GET", "HEAD", "OPTIONS"};
+    for (size_t i = 0; i < sizeof safe / sizeof *safe; i++)
+        if (!strcmp(rq->method, safe[i]))
+            return false;
+    return origin && (!authority || !host || strcasecmp(authority + 3, host) != 0);
+}
+
 const char *framing_check(struct request *rq, const char *version)
 {
     struct seen s = {0};

@@ -3,9 +3,14 @@
 #ifndef SIMBDP_GATEWAY_FRAMING_H
 #define SIMBDP_GATEWAY_FRAMING_H
 
+#include <stdbool.h>
+
 struct request;
 
 /* Sets rq->length. NULL, or what is wrong. */
 const char *framing_check(struct request *rq, const char *version);
+
+/* Whether it would change something and comes from another site's page, as its Origin says. */
+bool framing_is_foreign(const struct request *rq);
 
 #endif

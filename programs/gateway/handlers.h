@@ -18,6 +18,11 @@ void upload_begin(struct request *rq);
 void upload_body(struct request *rq, const char *p, size_t n);
 void upload_end(struct request *rq);
 
+/* form.c: files of a browser's form. */
+void form_begin(struct request *rq);
+void form_body(struct request *rq, const char *p, size_t n);
+void form_end(struct request *rq);
+
 /* tus.c: an upload that may be cut and gone on with. */
 void tus_options(struct request *rq);
 void tus_create(struct request *rq);

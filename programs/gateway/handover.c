@@ -50,7 +50,6 @@ static void finish(struct giving *g, const bson_t *doc)
     if (!doc && !it.rq->answered)
         orders_refuse(it.rq, NULL);
     it.done(it.arg, doc);
-    request_go_on(it.rq);
 }
 
 static void on_answer(void *arg, const bson_t *doc)

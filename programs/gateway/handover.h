@@ -8,9 +8,9 @@
 struct request;
 
 struct handover {
-    const char *dataset, *name;
-    const char *app; /* NULL: by the tenant's rules */
-    const char *key; /* Idempotency-Key; NULL: none */
+    const char *dataset, *name; /* name NULL, of a check: no file in particular */
+    const char *app;            /* NULL: by the tenant's rules */
+    const char *key;            /* Idempotency-Key; NULL: none */
     bool force;
 };
 
@@ -20,7 +20,7 @@ bool handover_check(struct request *rq, const struct handover *what, int64_t siz
 
 /* Syncs a complete file, unless it has ended already, and offers it. Then `done` is called with batchmgr's answer (hand_in), or
  * NULL where that is not known or the disk failed: the request is answered already then. The file is batchmgr's, unless it refused.
- * The request waits. */
+ * The request waits; `done` lets it go on. */
 void handover_give(struct request *rq, const struct handover *what, struct spool_file *file, int64_t size, pool_answer_fn *done,
                    void *arg);
 

@@ -173,6 +173,8 @@ static void read_header(struct request *rq, const char *version)
         request_add_header(rq, MHD_HTTP_HEADER_CONNECTION, "close");
     } else if (!uri_parse(path_of(rq->target), &rq->uri)) {
         request_refuse(rq, "bad_request", "the target is no path that can be here");
+    } else if (framing_is_foreign(rq)) {
+        request_refuse(rq, "forbidden", "the request comes from a page of another site (its Origin is not this Host)");
     } else if (routes_find(rq) && !(rq->route->flags & ROUTE_OPEN)) {
         login_begin(rq);
     }

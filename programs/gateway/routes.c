@@ -24,6 +24,7 @@ static const struct route routes[] = {
     {"GET", "/v1/openapi.yaml", VERB_read, ROUTE_OPEN, no_fields, get_openapi, NULL, NULL},
     {"GET", "/v1/whoami", VERB_read, 0, no_fields, get_whoami, NULL, NULL},
     {"PUT", TENANT "/datasets/{dataset}/files/{name}", VERB_upload, 0, of_upload, upload_begin, upload_body, upload_end},
+    {"POST", TENANT "/datasets/{dataset}/files", VERB_upload, 0, of_upload, form_begin, form_body, form_end},
     {"OPTIONS", TENANT "/uploads", VERB_upload, ROUTE_OPEN, no_fields, tus_options, NULL, NULL},
     {"POST", TENANT "/uploads", VERB_upload, ROUTE_OF_DATASET, no_fields, tus_create, NULL, NULL},
     {"HEAD", TENANT "/uploads/{upload_id}", VERB_upload, ROUTE_OF_DATASET, no_fields, tus_head, NULL, NULL},

@@ -238,6 +238,7 @@ static void on_given(void *arg, const bson_t *doc)
         spool_give_away(r->file);
         spool_free(r->file);
         r->file = NULL;
+        request_go_on(rq);
         return;
     }
     handover_answer(rq, &p->what, r->length, doc, p->status);
@@ -247,6 +248,7 @@ static void on_given(void *arg, const bson_t *doc)
         add_number(rq, "Upload-Length", r->length);
     }
     resumable_remove(rq->g->resumables, r);
+    request_go_on(rq);
 }
 
 static void hand_in(struct patch *p, unsigned status)

@@ -126,6 +126,7 @@ static void on_given(void *arg, const bson_t *doc)
     struct upload *u = arg;
     if (doc)
         handover_answer(u->rq, &u->what, u->rq->received, doc, 0);
+    request_go_on(u->rq);
 }
 
 void upload_end(struct request *rq)
