@@ -7,6 +7,7 @@
 #include "public_conf.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -19,8 +20,15 @@ struct ask {
     enum keeper_op op;
     keeper_answer_fn *fn;
     void *arg;
+    int code;          /* of its answer, when there is one */
+    struct buf answer; /* likewise */
     size_t n;
-    char text[];
+    char text[]; /* may be a password: overwritten once it is sent */
+};
+
+/* In order. */
+struct asks {
+    struct ask *first, **last;
 };
 
 extern char **environ;
@@ -30,26 +38,151 @@ struct keeper {
     pid_t pid;
     uint64_t generation;
     struct event_base *base;
-    struct event *ev;
-    struct ask *asks, **last, *unsent; /* in order; those in front of `unsent` are under way */
+    struct event *ev, *ev_writable, *ev_answered;
+    /* A question goes from one to the next. Whoever waits for an answer on the spot (ask) takes the answers before it, and their
+     * askers are only told by the loop: they may do anything, and not in the middle of something else. */
+    struct asks unsent, under_way, answered;
     size_t n_asks, n_under_way;
+    bool ended;
 };
 
-static void take_answer(struct keeper *k);
+/* ---- questions on the loop ---- */
 
-/* An answer, or its end. */
+static void push(struct asks *to, struct ask *a)
+{
+    a->next = NULL;
+    *(to->first ? to->last : &to->first) = a;
+    to->last = &a->next;
+}
+
+static struct ask *pop(struct asks *from)
+{
+    struct ask *a = from->first;
+    from->first = a->next;
+    return a;
+}
+
+static void forget(struct ask *a)
+{
+    explicit_bzero(a->text, a->n);
+    buf_fini(&a->answer);
+    free(a);
+}
+
+static void forget_all(struct asks *v)
+{
+    while (v->first)
+        forget(pop(v));
+}
+
+static void say_ended(struct keeper *k)
+{
+    if (k->ended)
+        return;
+    k->ended = true;
+    log_error("stop", NULL, NULL, "the keeper (simbdp-keeper) ended; this program cannot work without it, and ends");
+    event_del(k->ev);
+    event_del(k->ev_writable);
+    event_base_loopbreak(k->base);
+}
+
+static int tell(struct keeper *k, struct keeper_request rq, const char *text, size_t n, int flags)
+{
+    struct iovec v[] = {{&rq, sizeof rq}, {(void *)text, n}};
+    ssize_t w;
+    if (n > KEEPER_MAX_TEXT)
+        return -EMSGSIZE;
+    do
+        w = sendmsg(k->fd, &(struct msghdr){.msg_iov = v, .msg_iovlen = 2}, MSG_NOSIGNAL | flags);
+    while (w < 0 && errno == EINTR);
+    return w < 0 ? -errno : 0;
+}
+
+/* Few long questions fill the socket: the rest waits until the loop says that there is room. */
+static void send_unsent(struct keeper *k)
+{
+    while (!k->ended && k->unsent.first && k->n_under_way < UNDER_WAY) {
+        struct ask *a = k->unsent.first;
+        int r = tell(k, (struct keeper_request){.op = a->op}, a->text, a->n, MSG_DONTWAIT);
+        if (r == -EAGAIN)
+            event_add(k->ev_writable, NULL);
+        if (r < 0)
+            return; /* its end is seen by the loop */
+        push(&k->under_way, pop(&k->unsent));
+        k->n_under_way++;
+        explicit_bzero(a->text, a->n);
+    }
+}
+
+/* Waits for the next answer, and keeps it for tell_askers. */
+static void take_answer(struct keeper *k)
+{
+    struct keeper_answer answer;
+    AUTO_FD int fd = -1;
+    size_t n_fds = 0;
+    ssize_t n = fd_recv(k->fd, &answer, sizeof answer, &fd, 1, &n_fds);
+    if (n != (ssize_t)sizeof answer) {
+        say_ended(k);
+        return;
+    }
+    struct ask *a = pop(&k->under_way);
+    k->n_under_way--;
+    a->code = answer.code < 0 ? answer.code : n_fds != 1 || fd_read_all(fd, &a->answer, MAX_ANSWER) < 0 ? -EIO : 0;
+    push(&k->answered, a);
+}
+
+/* Head and body of an answer: a line, and what follows. */
+static void tell_asker(struct ask *a)
+{
+    const struct buf *text = &a->answer;
+    const char *lf = text->n ? memchr(text->p, '\n', text->n) : NULL;
+    size_t n = lf ? (size_t)(lf - text->p) : text->n;
+    AUTO_BSON bson_t *head = a->code == 0 && text->n ? json_parse(text->p, n, NULL) : NULL;
+    if (head)
+        a->fn(a->arg, 0, head, lf ? lf + 1 : "", lf ? text->n - n - 1 : 0);
+    else
+        a->fn(a->arg, a->code < 0 ? a->code : -EIO, NULL, "", 0);
+}
+
+static void tell_askers(struct keeper *k)
+{
+    while (k->answered.first) {
+        struct ask *a = pop(&k->answered);
+        k->n_asks--;
+        tell_asker(a);
+        forget(a);
+    }
+}
+
+static void on_answered(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    tell_askers(arg);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    send_unsent(arg);
+}
+
+/* An answer, or its end; or neither: the loop found an answer that a callback before this one has taken (ask). */
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
     struct keeper *k = arg;
-    (void)fd;
+    struct pollfd p = {fd, POLLIN, 0};
     (void)what;
-    if (k->n_under_way) {
-        take_answer(k);
+    if (poll(&p, 1, 0) <= 0)
+        return;
+    if (!k->n_under_way) {
+        say_ended(k); /* it says nothing unasked */
         return;
     }
-    log_error("stop", NULL, NULL, "the keeper (simbdp-keeper) ended; this program cannot work without it, and ends");
-    event_del(k->ev);
-    event_base_loopbreak(k->base);
+    take_answer(k);
+    send_unsent(k);
+    tell_askers(k);
 }
 
 /* The environment may hold secrets (MONGO_URL); commands of alerts get it from the keeper. */
@@ -75,8 +208,9 @@ int keeper_start(struct event_base *base, const struct home *h, const char *prog
     forget_environment();
     struct keeper *k = xcalloc(1, sizeof *k);
     *k = (struct keeper){.fd = fd, .pid = pid, .base = base};
-    k->last = &k->asks;
-    k->ev = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, k); /* it says nothing unasked */
+    k->ev = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, k);
+    k->ev_writable = event_new(base, fd, EV_WRITE, on_writable, k);
+    k->ev_answered = event_new(base, -1, 0, on_answered, k);
     event_add(k->ev, NULL);
     *ret = k;
     return 0;
@@ -86,40 +220,39 @@ void keeper_stop(struct keeper *k)
 {
     if (!k)
         return;
-    for (struct ask *a = k->asks, *next; a; a = next) {
-        next = a->next;
-        free(a);
-    }
+    forget_all(&k->unsent);
+    forget_all(&k->under_way);
+    forget_all(&k->answered);
     event_free(k->ev);
+    event_free(k->ev_writable);
+    event_free(k->ev_answered);
     spawn_part(k->fd, k->pid);
     free(k);
 }
 
-static int tell(struct keeper *k, struct keeper_request rq, const char *text, size_t n)
-{
-    struct iovec v[] = {{&rq, sizeof rq}, {(void *)text, n}};
-    ssize_t w;
-    if (n > KEEPER_MAX_TEXT)
-        return -EMSGSIZE;
-    do
-        w = sendmsg(k->fd, &(struct msghdr){.msg_iov = v, .msg_iovlen = 2}, MSG_NOSIGNAL);
-    while (w < 0 && errno == EINTR);
-    return w < 0 ? -errno : 0;
-}
-
-/* A descriptor, or the keeper's error. */
-static int ask(struct keeper *k, enum keeper_op op, struct err *e)
+/* A descriptor, or the keeper's error. Answers come in order: those of questions under way are taken first. Nothing else is sent
+ * meanwhile, or it would be waited for too. */
+static int ask_now(struct keeper *k, enum keeper_op op, struct err *e)
 {
     struct keeper_answer a;
-    while (k->n_under_way) /* answers come in order */
+    while (k->n_under_way && !k->ended)
         take_answer(k);
-    int fd = -1, r = tell(k, (struct keeper_request){.op = op}, "", 0);
     size_t n_fds = 0;
+    int fd = -1, r = k->ended ? ERR_CLOSED : tell(k, (struct keeper_request){.op = op}, "", 0, 0);
     ssize_t n = r < 0 ? r : fd_recv(k->fd, &a, sizeof a, &fd, 1, &n_fds);
     if (n != (ssize_t)sizeof a)
         return err_sys(e, n < 0 ? (int)n : ERR_CLOSED, "cannot ask the keeper");
     a.msg[sizeof a.msg - 1] = 0;
     return a.code < 0 ? err_set(e, a.code, "%s", a.msg) : n_fds == 1 ? fd : err_set(e, ERR_FORMAT, "the keeper sent no descriptor");
+}
+
+static int ask(struct keeper *k, enum keeper_op op, struct err *e)
+{
+    int r = ask_now(k, op, e);
+    if (k->answered.first)
+        event_active(k->ev_answered, 0, 0);
+    send_unsent(k);
+    return r;
 }
 
 static bson_t *ask_for_doc(struct keeper *k, enum keeper_op op, struct err *e)
@@ -172,7 +305,7 @@ int keeper_log(struct keeper *k, const char *tenant, const char *text, size_t n)
 {
     struct keeper_request rq = {.op = KEEPER_LOG};
     snprintf(rq.tenant, sizeof rq.tenant, "%s", tenant ? tenant : "");
-    return tell(k, rq, text, n);
+    return tell(k, rq, text, n, 0);
 }
 
 int keeper_rotate(struct keeper *k)
@@ -183,7 +316,7 @@ int keeper_rotate(struct keeper *k)
 int keeper_alert(struct keeper *k, uint64_t generation, size_t index, const char *json)
 {
     return tell(k, (struct keeper_request){.op = KEEPER_ALERT, .index = (uint32_t)index, .generation = generation}, json,
-                strlen(json));
+                strlen(json), 0);
 }
 
 int keeper_pem(struct keeper *k, struct buf *ret_chain, struct buf *ret_key, struct err *e)
@@ -196,54 +329,6 @@ int keeper_pem(struct keeper *k, struct buf *ret_chain, struct buf *ret_key, str
     return 0;
 }
 
-/* ---- questions on the loop ---- */
-
-static void send_unsent(struct keeper *k)
-{
-    while (k->unsent && k->n_under_way < UNDER_WAY) {
-        struct ask *a = k->unsent;
-        if (tell(k, (struct keeper_request){.op = a->op}, a->text, a->n) < 0)
-            return; /* its end is seen by the loop */
-        k->unsent = a->next;
-        k->n_under_way++;
-    }
-}
-
-/* Head and body of an answer: a line, and what follows. */
-static void tell_asker(struct ask *a, const struct buf *text)
-{
-    const char *lf = text->n ? memchr(text->p, '\n', text->n) : NULL;
-    size_t n = lf ? (size_t)(lf - text->p) : text->n;
-    AUTO_BSON bson_t *head = text->n ? json_parse(text->p, n, NULL) : NULL;
-    a->fn(a->arg, head ? 0 : -EIO, head, lf ? lf + 1 : "", lf ? text->n - n - 1 : 0);
-}
-
-static void take_answer(struct keeper *k)
-{
-    struct keeper_answer answer;
-    AUTO_BUF struct buf text = {0};
-    AUTO_FD int fd = -1;
-    size_t n_fds = 0;
-    struct ask *a = k->asks;
-    ssize_t n = fd_recv(k->fd, &answer, sizeof answer, &fd, 1, &n_fds);
-    k->n_under_way--;
-    if (n != (ssize_t)sizeof answer) { /* it is gone */
-        k->n_under_way = 0;
-        on_readable(k->fd, 0, k);
-        return;
-    }
-    k->asks = a->next;
-    k->n_asks--;
-    if (!k->asks)
-        k->last = &k->asks;
-    send_unsent(k);
-    if (answer.code < 0 || n_fds != 1 || fd_read_all(fd, &text, MAX_ANSWER) < 0)
-        a->fn(a->arg, answer.code < 0 ? answer.code : -EIO, NULL, "", 0);
-    else
-        tell_asker(a, &text);
-    free(a);
-}
-
 int keeper_ask(struct keeper *k, enum keeper_op op, const char *text, size_t n, keeper_answer_fn *fn, void *arg)
 {
     if (n > KEEPER_MAX_TEXT)
@@ -253,11 +338,8 @@ int keeper_ask(struct keeper *k, enum keeper_op op, const char *text, size_t n, 
     struct ask *a = xmalloc(sizeof *a + n);
     *a = (struct ask){.op = op, .fn = fn, .arg = arg, .n = n};
     memcpy(a->text, text, n);
-    *k->last = a;
-    k->last = &a->next;
+    push(&k->unsent, a);
     k->n_asks++;
-    if (!k->unsent)
-        k->unsent = a;
     send_unsent(k);
     return 0;
 }

@@ -55,7 +55,8 @@ int keeper_start(struct event_base *base, const struct home *h, const char *prog
 /* Waits until it did what it was told. NULL is fine. */
 void keeper_stop(struct keeper *k);
 
-/* As conf_load and tenant_states. */
+/* As conf_load and tenant_states. They wait for the answers to questions under way, too (keeper_ask); who asked those is told by
+ * the loop, never from here, so both may be called from any callback. */
 int keeper_conf(struct keeper *k, struct conf **ret, struct err *e);
 int keeper_tenants(struct keeper *k, struct tenant_state **ret, size_t *ret_n, struct err *e);
 /* Which configuration keeper_conf gave last. */
@@ -71,8 +72,8 @@ int keeper_alert(struct keeper *k, uint64_t generation, size_t index, const char
 int keeper_pem(struct keeper *k, struct buf *ret_chain, struct buf *ret_key, struct err *e);
 
 /* LOGIN, QUERY and AUDIT: `text` is a JSON object of at most KEEPER_MAX_TEXT bytes. The answer comes on the loop, later, in the
- * order of the questions: a JSON object, and the body that may follow it. code negative, head NULL: there was none. 0; -EAGAIN:
- * KEEPER_ASKS wait already; -EMSGSIZE. */
+ * order of the questions: a JSON object, and the body that may follow it. It never blocks, and `text` is overwritten once sent.
+ * code negative, head NULL: there was none. 0; -EAGAIN: KEEPER_ASKS wait already; -EMSGSIZE. */
 enum { KEEPER_ASKS = 4096 };
 typedef void keeper_answer_fn(void *arg, int code, const bson_t *head, const char *body, size_t n);
 int keeper_ask(struct keeper *k, enum keeper_op op, const char *text, size_t n, keeper_answer_fn *fn, void *arg);

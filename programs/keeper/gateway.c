@@ -186,5 +186,7 @@ bool gateway_keeper_answer(struct gateway_keeper *g, enum keeper_op op, const ch
         ask(g, rq, out);
     else
         audit(g, rq, out);
+    if (op == KEEPER_LOGIN) /* may hold a password */
+        explicit_bzero((void *)bson_get_data(rq), rq->len);
     return true;
 }

@@ -202,13 +202,39 @@ static bool tell_store(struct keep *k, const struct keeper_request *rq, const ch
     return true;
 }
 
+struct packet {
+    struct keeper_request rq;
+    char text[KEEPER_MAX_TEXT + 1];
+};
+
+/* False: this is no request for it. */
+static bool do_request(struct keep *k, const struct packet *in, size_t n)
+{
+    if (in->rq.op == KEEPER_CONF)
+        tell_conf(k);
+    else if (in->rq.op == KEEPER_TENANTS)
+        tell_tenants(k);
+    else if (in->rq.op == KEEPER_PEM && k->gateway)
+        tell_pem(k);
+    else if (k->gateway)
+        return tell_gateway(k, &in->rq, in->text, n);
+    else if (k->store)
+        return tell_store(k, &in->rq, in->text, n);
+    else if (in->rq.op == KEEPER_LOG)
+        add_to_log(k, &in->rq, in->text, n);
+    else if (in->rq.op == KEEPER_ROTATE && k->hooks)
+        rotate(k);
+    else if (in->rq.op == KEEPER_ALERT && k->hooks)
+        run_alert(k, &in->rq, in->text);
+    else
+        return false;
+    return true;
+}
+
 /* False: the program is gone, or is not what it was. */
 static bool serve(struct keep *k)
 {
-    static struct {
-        struct keeper_request rq;
-        char text[KEEPER_MAX_TEXT + 1];
-    } in;
+    static struct packet in;
     ssize_t n = recv(STDIN_FILENO, &in, sizeof in - 1, MSG_TRUNC);
     if (n < 0 && errno == EINTR)
         return true;
@@ -216,25 +242,9 @@ static bool serve(struct keep *k)
         return false;
     n -= (ssize_t)sizeof in.rq;
     in.text[n] = 0;
-    if (in.rq.op == KEEPER_CONF)
-        tell_conf(k);
-    else if (in.rq.op == KEEPER_TENANTS)
-        tell_tenants(k);
-    else if (in.rq.op == KEEPER_PEM && k->gateway)
-        tell_pem(k);
-    else if (k->gateway)
-        return tell_gateway(k, &in.rq, in.text, (size_t)n);
-    else if (k->store)
-        return tell_store(k, &in.rq, in.text, (size_t)n);
-    else if (in.rq.op == KEEPER_LOG)
-        add_to_log(k, &in.rq, in.text, (size_t)n);
-    else if (in.rq.op == KEEPER_ROTATE && k->hooks)
-        rotate(k);
-    else if (in.rq.op == KEEPER_ALERT && k->hooks)
-        run_alert(k, &in.rq, in.text);
-    else
-        return false;
-    return true;
+    bool known = do_request(k, &in, (size_t)n);
+    explicit_bzero(in.text, (size_t)n); /* may be a password */
+    return known;
 }
 
 static void keep(struct keep *k)
