@@ -149,6 +149,7 @@ void get_log(struct request *rq)
     AUTO_BUF struct buf b = {0};
     begin(rq, "log", &b);
     json_str(&b, "run_id", rq->run_id);
+    add_field(rq, "from", &b);
     if (add_number(rq, "tail", 65536, 1, 262144, &b))
         ask_keeper(rq, &b);
 }

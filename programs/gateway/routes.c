@@ -15,7 +15,7 @@ static const char *const of_runs[] = {"state", "since", "limit", "cursor", "file
 static const char *const of_rejects[] = {"offset", "limit", NULL};
 static const char *const of_messages[] = {"publisher", "number", NULL};
 static const char *const of_version[] = {"activate", NULL};
-static const char *const of_log[] = {"tail", NULL};
+static const char *const of_log[] = {"tail", "from", NULL};
 
 static const struct route routes[] = {
     {"GET", "/healthz", VERB_read, ROUTE_OPEN, no_fields, get_healthz, NULL, NULL},

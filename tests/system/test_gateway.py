@@ -320,6 +320,36 @@ def test_runs_and_their_logs(site):
     assert len(site.get(f"runs/{f['run_id']}/log?tail=1").body) <= 1
 
 
+def test_a_log_is_followed_by_asking_again(site):
+    f = site.wait(site.put("follow.csv", b"v,w\n41,x\n").doc["file_id"])
+    path = f"runs/{f['run_id']}/log"
+    run = site.home.path / "runs" / f["run_id"]
+    log = next((p for p in (run / "load" / "log", run / "log") if p.exists()), run / "log")  # the last of its parts
+
+    def says(text):
+        with log.open("a") as out:
+            out.write(text)
+
+    def asked(position):
+        a = site.get(f"{path}?from={position}")
+        assert (a.status, a.headers["X-Ended"]) == (200, "true"), a
+        return a.body, a.headers["X-Cut"], a.headers["X-Position"]
+
+    says("one\n")
+    whole = site.get(path)
+    assert whole.body.endswith(b"one\n") and (whole.headers["X-Cut"], whole.headers["X-Ended"]) == ("false", "true")
+    at = whole.headers["X-Position"]
+    assert asked(at) == (b"", "false", at)
+    says("two\n")
+    body, cut, after = asked(at)
+    assert (body, cut) == (b"two\n", "false") and asked(after) == (b"", "false", after)
+    assert asked("0-0") == (whole.body + b"two\n", "false", after)
+    assert asked("1-0")[1] == "true"  # of no file that is there
+    for wrong in ("1", "x-1", "1-", "-1", "1" * 60):
+        a = site.get(f"{path}?from={wrong}")
+        assert (a.status, a.code) == (400, "parameter"), (wrong, a)
+
+
 def test_the_agreement_and_what_is_used_of_it(site):
     agreement = site.get("agreement").doc
     limits = {d["dataset"]: d["limits"] for d in agreement["datasets"]}
