@@ -189,6 +189,16 @@ static int check_stream(const struct conf_tenant *t, const struct conf_stream *s
     return 0;
 }
 
+/* Also of those that the tenant declares itself. */
+static int check_n_streams(const struct conf_tenant *t, struct err *e)
+{
+    const struct conf_stream *s = t->streams.v;
+    if (t->max_streams < 0 || (int64_t)t->streams.n <= t->max_streams)
+        return 0;
+    return err_set(e, ERR_CONFIG, "%s:%d: key 'max_streams': there are %zu streams, and the agreement has %lld", t->file,
+                   s[t->max_streams].line, t->streams.n, (long long)t->max_streams);
+}
+
 /* `builtin:pipe`: messages as lines into a command, which may store anything. */
 static int check_pipe(const struct conf_tenant *t, const struct conf_stream_app *a, struct err *e)
 {
@@ -318,6 +328,8 @@ int conf_check_tenant(const struct conf *c, struct conf_tenant *t, struct err *e
     for (size_t i = 0; r == 0 && i < t->batch.n; i++)
         r = conf_collect(c, check_batch(c, t, &b[i], e), e);
     const struct conf_stream *s = t->streams.v;
+    if (r == 0)
+        r = conf_collect(c, check_n_streams(t, e), e);
     for (size_t i = 0; r == 0 && i < t->streams.n; i++)
         r = conf_collect(c, check_stream(t, &s[i], e), e);
     for (size_t i = 0; r == 0 && i < t->stream_apps.n; i++)

@@ -165,6 +165,7 @@ struct conf_tenant {
     bool broken;     /* while reading: the tenant's file has errors and cannot be used */
     char *display_name, *mongo_url, *database;
     int64_t weight, concurrency, max_database_bytes, max_image_bytes, max_image_files;
+    int64_t max_streams; /* -1: no limit */
     int64_t max_app_bytes, max_app_files, max_app_versions, max_app_build_s;
     struct strs allow;        /* what the tenant may change itself: CONF_ALLOW_… */
     struct strs own_profiles; /* for its own apps */

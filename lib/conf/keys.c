@@ -347,6 +347,7 @@ const struct cfg_key conf_tenant_keys[] = {
     INT_ROW(conf_tenant, max_image_bytes, "max_image_bytes", "2147483648", 1, NO_MAX,
             "an image of its apps unpacked, bytes on disk"),
     INT_ROW(conf_tenant, max_image_files, "max_image_files", "200000", 1, NO_MAX, "files and directories of an image"),
+    INT_ROW(conf_tenant, max_streams, "max_streams", "1000", -1, NO_MAX, "streams it may have; -1: any number"),
     STRS_ROW(conf_tenant, allow, "allow", "", "apps|datasets|streams",
              "what it may have of its own: apps (also: upload and activate versions of all of its apps), datasets, streams"),
     STRS_ROW(conf_tenant, own_profiles, "own_profiles", "", NULL,

@@ -160,6 +160,7 @@ int ask_agreement(struct asking *a)
     json_bool(b, "suspended", suspended);
     json_i64(b, "concurrency", t->concurrency);
     limit(b, "max_database_bytes", t->max_database_bytes);
+    limit(b, "max_streams", t->max_streams);
     limits(b, &t->limits);
     retention(b, t);
     own(b, t);

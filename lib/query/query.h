@@ -21,7 +21,7 @@
  *   log        run_id, and tail (bytes, 1..262144, 65536) or from (the `position` of an earlier answer) -> text/plain, as it was
  * printed: the last bytes, or what follows (at most 262144). In the head: "position", "cut" (bytes before these are left out or
  * gone), "ended" (the run has, and nothing follows these). 410 `not_kept`. agreement
- * {"tenant_id","display_name","suspended","concurrency","max_database_bytes","limits":LIMITS,"retention":{},"datasets":[],
+ * {"tenant_id","display_name","suspended","concurrency","max_database_bytes","max_streams","limits":LIMITS,"retention":{},"datasets":[],
  *              "streams":[]} (agreement.c); null: no limit. LIMITS of a dataset are those that hold for its files
  *   apps       {"apps":[{"app","kind":"batch"|"stream",…,"running"}]} (apps.c)
  *   versions   app -> {"app","active","since","versions":[VERSION, newest first]}; VERSION as manifest_tell of

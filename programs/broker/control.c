@@ -5,9 +5,12 @@
  * - consumers {hold?:[session,...]}: {consumers:[{tenant_id,stream,app,session,pid,leased,ran_out}],
  * waiting:[{tenant_id,stream,app}]}: who holds how much, and what has no consumer. With `hold` exactly these sessions get no
  * messages from now on, until this connection says otherwise, or ends.
- * - dead {tenant_id,stream?,app?,after?,limit?}: {dead:[...]}, with the message's text where it is text, else base64; by rising
- *   sequence, so `after` is the last one's `seq` where one stream and app are asked for
- * - dead_replay, dead_drop {tenant_id,stream,app?,seq?}: {n}: one, or all
+ * - streams {tenant_id,stream?}: {streams:[...]}, as tenants are told of them (docs/openapi.yaml, Stream)
+ * - dead {tenant_id,stream?,app?,after?|cursor?,limit?}: {dead:[...],more,next}, with the message's text where it is text, else
+ *   base64; in each stream by rising sequence, then app. after: behind this sequence; cursor: behind this one's `id`
+ *   (SEQUENCE.APP). next: the last one's id, null where it is the end
+ * - dead_replay, dead_drop {tenant_id,stream,app?,seq?|ids?}: {n,more}: one, those of a list (what is there no more is passed
+ *   over), or all; more: there are others, since so many are done at once
  * - reload, tenants: reads the configuration, or who is suspended
  * - resume {tenant_id}: its streams that were cut off are open again
  * - account: what was counted is in the journals when it is answered
@@ -16,9 +19,9 @@
  *   that is so already
  *
  * Guests: the monitor has `queues`; streammgr `status`, `watch` and `consumers`. The gateway (broker.gateway.sock) has `status`,
- * `queues`, `dead`, `dead_replay` and `dead_drop`; it names the tenant in the last three, gets at most GATEWAY_DEAD dead letters at
- * once (the answer has "more":true where there are others), and a tenant that is not configured is not found. Codes of refusals
- * beside ctl.h's: not_found (no such tenant, stream, app or dead letter), usage (malformed, or what is to be named is not). */
+ * `streams`, `dead`, `dead_replay` and `dead_drop`; but for `status` it names the tenant, gets at most GATEWAY_DEAD dead letters at
+ * once, and a tenant that is not configured is not found. Codes of refusals beside ctl.h's: not_found (no such tenant, stream, app
+ * or dead letter), usage (malformed, or what is to be named is not), suspended (the tenant is; from the gateway alone). */
 #include "control.h"
 #include "auth.h"
 #include "config.h"
@@ -37,7 +40,7 @@
 #include <unistd.h>
 
 /* What the gateway gets at once: it asks for tenants, and none of them is to hold the others up. */
-enum { GATEWAY_DEAD = 100, GATEWAY_SETTLED = 10000 };
+enum { GATEWAY_DEAD = 100, GATEWAY_SETTLED = 10000, MAX_IDS = 1000 };
 
 struct settling {
     uint64_t seq; /* 0: all */
@@ -60,22 +63,69 @@ static void settle_dead(struct broker_sub *bs, void *arg)
     deliver_want(bs);
 }
 
-static int settle(struct broker *b, struct ctl_conn *c, const bson_t *rq, bool replay, struct err *e)
+/* Looks at the whole list before anything of it is done. */
+static int check_ids(bson_iter_t ids, struct err *e)
 {
-    const char *tenant = json_get_str(rq, "tenant_id", NULL), *stream = json_get_str(rq, "stream", NULL),
+    uint64_t seq;
+    const char *app;
+    for (int n = 1; bson_iter_next(&ids); n++) {
+        const char *id = BSON_ITER_HOLDS_UTF8(&ids) ? bson_iter_utf8(&ids, NULL) : "";
+        if (!listing_read_dead_id(id, &seq, &app))
+            return err_set(e, ERR_USAGE, "\"%.64s\" is not the id of a dead letter", id);
+        if (n > MAX_IDS)
+            return err_set(e, ERR_USAGE, "more than %d ids", MAX_IDS);
+    }
+    return 0;
+}
+
+/* Those of a list that was checked. What is there no more is passed over: who asks twice is not told of an error. */
+static void settle_ids(const struct stream *st, bson_iter_t *ids, struct settling *k)
+{
+    const char *app;
+    while (bson_iter_next(ids)) {
+        listing_read_dead_id(bson_iter_utf8(ids, NULL), &k->seq, &app);
+        struct sub *s = stream_sub(st, app);
+        if (s)
+            settle_dead(sub_tag(s), k);
+    }
+}
+
+static int settle_named(struct broker *b, const bson_t *rq, struct settling *k, struct err *e)
+{
+    const char *tenant = json_get_str(rq, "tenant_id", ""), *stream = json_get_str(rq, "stream", ""),
                *app = json_get_str(rq, "app", NULL);
-    struct settling k = {.seq = (uint64_t)json_get_i64(rq, "seq", 0),
-                         .replay = replay,
-                         .most = ctl_is_guest(c, "gateway") ? GATEWAY_SETTLED : INT64_MAX};
-    AUTO_BUF struct buf out = {0};
-    if (!tenant || !stream)
-        return err_set(e, ERR_USAGE, "the request names no tenant or no stream");
-    if (!listing_each_sub(b, tenant, stream, app, settle_dead, &k))
+    AUTO_FREE char *full = xasprintf("%s/%s", tenant, stream);
+    const struct stream *st = streams_find(b->streams, full);
+    bson_iter_t ids;
+    bool listed = json_get_iter(rq, "ids", &ids);
+    if (listed && check_ids(ids, e) < 0)
+        return e->code;
+    if (st && listed)
+        settle_ids(st, &ids, k);
+    else if (!st || !listing_each_sub(b, tenant, stream, app, settle_dead, k))
         return err_refuse(e, "not_found", 0, "tenant %s has no stream \"%s\"%s%s%s; `mysimbdp queue list` shows them", tenant,
                           stream, app ? " with an app \"" : "", app ? app : "", app ? "\"" : "");
-    if (k.seq && !k.n)
+    if (k->seq && !k->n && !listed)
         return err_refuse(e, "not_found", 0, "no dead letter %llu there; `mysimbdp dead list` shows them",
-                          (unsigned long long)k.seq);
+                          (unsigned long long)k->seq);
+    return 0;
+}
+
+static int settle(struct broker *b, struct ctl_conn *c, const bson_t *rq, bool replay, struct err *e)
+{
+    const char *tenant = json_get_str(rq, "tenant_id", NULL);
+    bool gateway = ctl_is_guest(c, "gateway");
+    struct settling k = {
+        .seq = (uint64_t)json_get_i64(rq, "seq", 0), .replay = replay, .most = gateway ? GATEWAY_SETTLED : INT64_MAX};
+    AUTO_BUF struct buf out = {0};
+    if (!tenant || !json_get_str(rq, "stream", NULL))
+        return err_set(e, ERR_USAGE, "the request names no tenant or no stream");
+    const struct broker_tenant *t = map_get(&b->tenants, tenant);
+    if (gateway && t && t->suspended)
+        return err_refuse(e, "suspended", 0, "tenant %s is suspended", tenant);
+    int r = settle_named(b, rq, &k, e);
+    if (r < 0)
+        return r;
     streams_commit(b->streams, true); /* before it is answered */
     broker_turn_soon(b);
     json_begin(&out, NULL, '{');
@@ -188,36 +238,64 @@ static void consumers(struct broker *b, struct ctl_conn *c, const bson_t *rq)
     ctl_send(c, &out);
 }
 
-static int64_t limit_of(const struct ctl_conn *c, const bson_t *rq)
+static void queues(struct broker *b, struct ctl_conn *c, const char *tenant)
 {
-    int64_t most = ctl_is_guest(c, "gateway") ? GATEWAY_DEAD : LISTING_MAX_DEAD, limit = json_get_i64(rq, "limit", most);
-    return limit < most ? limit : most;
-}
-
-static void list(struct broker *b, struct ctl_conn *c, const char *what, const bson_t *rq)
-{
-    bool more = false;
-    const char *tenant = json_get_str(rq, "tenant_id", NULL);
     AUTO_BUF struct buf out = {0};
     json_begin(&out, NULL, '{');
     json_bool(&out, "ok", true);
-    json_begin(&out, what, '[');
-    if (!strcmp(what, "queues"))
-        listing_streams(b, &out, tenant);
-    else
-        more = listing_dead(b, &out, tenant, json_get_str(rq, "stream", NULL), json_get_str(rq, "app", NULL),
-                            (uint64_t)json_get_i64(rq, "after", 0), limit_of(c, rq));
+    json_begin(&out, "queues", '[');
+    listing_streams(b, &out, tenant);
     json_end(&out, ']');
-    if (!strcmp(what, "dead"))
-        json_bool(&out, "more", more);
     json_end(&out, '}');
     ctl_send(c, &out);
+}
+
+static int of_tenant(struct broker *b, struct ctl_conn *c, const bson_t *rq, struct err *e)
+{
+    const char *tenant = json_get_str(rq, "tenant_id", ""), *stream = json_get_str(rq, "stream", NULL);
+    AUTO_BUF struct buf out = {0};
+    json_begin(&out, NULL, '{');
+    json_bool(&out, "ok", true);
+    json_begin(&out, "streams", '[');
+    if (!listing_of_tenant(b, &out, tenant, stream) && stream)
+        return err_refuse(e, "not_found", 0, "tenant %s has no stream \"%s\"", tenant, stream);
+    json_end(&out, ']');
+    json_end(&out, '}');
+    ctl_send(c, &out);
+    return 1;
+}
+
+static int dead(struct broker *b, struct ctl_conn *c, const bson_t *rq, struct err *e)
+{
+    const char *cursor = json_get_str(rq, "cursor", NULL);
+    bool gateway = ctl_is_guest(c, "gateway");
+    int64_t most = gateway ? GATEWAY_DEAD : LISTING_MAX_DEAD, limit = json_get_i64(rq, "limit", most);
+    struct dead_asked asked = {.tenant = json_get_str(rq, "tenant_id", NULL),
+                               .stream = json_get_str(rq, "stream", NULL),
+                               .app = json_get_str(rq, "app", NULL),
+                               .after = (uint64_t)json_get_i64(rq, "after", 0),
+                               .limit = limit < most ? limit : most,
+                               .bounded = gateway};
+    char next[DEAD_ID_SIZE] = "";
+    AUTO_BUF struct buf out = {0};
+    if (cursor && !listing_read_dead_id(cursor, &asked.after, &asked.after_app))
+        return err_set(e, ERR_USAGE, "\"%.64s\" is not the `next` of a list of dead letters", cursor);
+    json_begin(&out, NULL, '{');
+    json_bool(&out, "ok", true);
+    json_begin(&out, "dead", '[');
+    bool more = listing_dead(b, &out, &asked, next);
+    json_end(&out, ']');
+    json_bool(&out, "more", more);
+    json_str(&out, "next", more && *next ? next : NULL);
+    json_end(&out, '}');
+    ctl_send(c, &out);
+    return 1;
 }
 
 /* The gateway asks for one tenant at a time, which the configuration has. 0, or why not. */
 static int check_tenant(struct broker *b, const struct ctl_conn *c, const char *op, const char *tenant, struct err *e)
 {
-    if (!ctl_is_guest(c, "gateway") || (!tenant && (!strcmp(op, "status") || !strcmp(op, "queues"))))
+    if (!ctl_is_guest(c, "gateway") || !strcmp(op, "status"))
         return 0;
     if (!tenant)
         return err_set(e, ERR_USAGE, "the request names no tenant");
@@ -234,8 +312,12 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
         return r;
     if (!strcmp(op, "status"))
         return status(b, c), 1;
-    if (!strcmp(op, "queues") || !strcmp(op, "dead"))
-        return list(b, c, op, rq), 1;
+    if (!strcmp(op, "queues"))
+        return queues(b, c, tenant), 1;
+    if (!strcmp(op, "streams") && tenant)
+        return of_tenant(b, c, rq, e);
+    if (!strcmp(op, "dead"))
+        return dead(b, c, rq, e);
     if (!strcmp(op, "dead_replay") || !strcmp(op, "dead_drop"))
         return settle(b, c, rq, !strcmp(op, "dead_replay"), e);
     if (!strcmp(op, "reload"))
@@ -268,7 +350,7 @@ static void gone(void *arg, struct ctl_conn *c)
 int control_start(struct broker *b, struct err *e)
 {
     static const char *const of_monitor[] = {"queues", NULL}, *const of_streammgr[] = {"status", "watch", "consumers", NULL},
-                             *const of_gateway[] = {"status", "queues", "dead", "dead_replay", "dead_drop", NULL};
+                             *const of_gateway[] = {"status", "streams", "dead", "dead_replay", "dead_drop", NULL};
     const int64_t base = b->conf->platform.uid_base;
     const struct ctl_guest guests[] = {
         {"monitor", uid_of_program(&b->home, base, UID_MONITOR), CTL_BY_GROUP, of_monitor},

@@ -4,13 +4,29 @@
 
 #include "broker.h"
 
-enum { LISTING_MAX_DEAD = 10000 };
+enum { LISTING_MAX_DEAD = 10000, DEAD_ID_SIZE = 64 };
 
-/* Each of these adds objects to an array that is being written. NULL: of any tenant, stream, app. */
+/* Each of these adds objects to an array that is being written. tenant NULL: of any. */
 void listing_streams(struct broker *b, struct buf *out, const char *tenant);
-/* Those with a sequence above `after`, at most `limit`. True: there are more. */
-bool listing_dead(struct broker *b, struct buf *out, const char *tenant, const char *stream, const char *app, uint64_t after,
-                  int64_t limit);
+/* Adds the tenant's streams as the tenant is told of them, each with who consumes it: docs/openapi.yaml, Stream. NULL: all; else
+ * how many have that name. */
+size_t listing_of_tenant(struct broker *b, struct buf *out, const char *tenant, const char *stream);
+
+/* A dead letter's name within its stream: SEQUENCE.APP. */
+void listing_dead_id(char ret[DEAD_ID_SIZE], uint64_t seq, const char *app);
+/* ret_app points into id. False: it is none. */
+bool listing_read_dead_id(const char *id, uint64_t *ret_seq, const char **ret_app);
+
+struct dead_asked {
+    const char *tenant, *stream, *app; /* NULL: any */
+    uint64_t after;                    /* those of each stream behind this sequence, */
+    const char *after_app;             /* and those with it of apps whose name comes behind this one; NULL: none */
+    int64_t limit;
+    bool bounded; /* no more either once the messages that were read are large */
+};
+/* By rising sequence, then app. True: there are more. ret_last: the last one's id, where there was one. Reads messages from the
+ * disk. */
+bool listing_dead(struct broker *b, struct buf *out, const struct dead_asked *asked, char ret_last[DEAD_ID_SIZE]);
 /* What streammgr needs to know of its instances: who is idle, and who hangs. */
 void listing_consumers(struct broker *b, struct buf *out);
 

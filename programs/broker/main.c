@@ -167,6 +167,7 @@ static int start(struct broker *b, bool supervised, struct err *e)
 /* --list: what the store holds, while no broker runs. */
 static int list(struct broker *b, int argc, char **argv, struct err *e)
 {
+    char last[DEAD_ID_SIZE];
     AUTO_BUF struct buf out = {0};
     turn_init(b);
     int r = prepare(b, e);
@@ -180,8 +181,12 @@ static int list(struct broker *b, int argc, char **argv, struct err *e)
     if (!strcmp(argv[0], "queues"))
         listing_streams(b, &out, argc > 1 && *argv[1] ? argv[1] : NULL);
     else
-        listing_dead(b, &out, argc > 1 && *argv[1] ? argv[1] : NULL, argc > 2 && *argv[2] ? argv[2] : NULL,
-                     argc > 3 && *argv[3] ? argv[3] : NULL, 0, LISTING_MAX_DEAD);
+        listing_dead(b, &out,
+                     &(struct dead_asked){.tenant = argc > 1 && *argv[1] ? argv[1] : NULL,
+                                          .stream = argc > 2 && *argv[2] ? argv[2] : NULL,
+                                          .app = argc > 3 && *argv[3] ? argv[3] : NULL,
+                                          .limit = LISTING_MAX_DEAD},
+                     last);
     json_end(&out, ']');
     puts(out.p);
     return 0;

@@ -69,4 +69,19 @@ void delete_file(struct request *rq);
 void stop_run(struct request *rq);
 void run_app(struct request *rq);
 
+/* streams.c: streams and their dead letters, of the broker. */
+void get_streams(struct request *rq);
+void get_stream(struct request *rq);
+void get_dead_letters(struct request *rq);
+void replay_dead_letters(struct request *rq);
+void drop_dead_letters(struct request *rq);
+
+/* instances.c: of stream apps, of streammgr. */
+void get_instances(struct request *rq);
+void start_instance(struct request *rq);
+void stop_instance(struct request *rq);
+void start_app(struct request *rq);
+void stop_app(struct request *rq);
+void scale_app(struct request *rq);
+
 #endif

@@ -9,10 +9,17 @@
 
 #include <string.h>
 
-struct order {
+struct asked {
     struct request *rq;
-    const char *what, *subject;
+    struct order order;
 };
+
+/* A program's words for people, without what only the provider can do about it. */
+static int length_for_tenants(const char *error)
+{
+    const char *hint = strstr(error, "; `mysimbdp ");
+    return hint ? (int)(hint - error) : (int)strlen(error);
+}
 
 void orders_refuse(struct request *rq, const bson_t *doc)
 {
@@ -25,9 +32,9 @@ void orders_refuse(struct request *rq, const bson_t *doc)
     if (problem_status(code) == 500 && strcmp(code, "internal"))
         code = "unprocessable";
     if (after > 0)
-        request_refuse_for(rq, code, after, "%s", error);
+        request_refuse_for(rq, code, after, "%.*s", length_for_tenants(error), error);
     else
-        request_refuse(rq, code, "%s", error);
+        request_refuse(rq, code, "%.*s", length_for_tenants(error), error);
 }
 
 static void on_audited(void *arg, int code, const bson_t *doc, const char *body, size_t n)
@@ -55,44 +62,73 @@ void orders_audit(const struct request *rq, const char *what, const char *subjec
         on_audited(NULL, -1, NULL, "", 0);
 }
 
+static unsigned answer_count(struct request *rq, const bson_t *doc, struct buf *b)
+{
+    (void)rq;
+    json_begin(b, NULL, '{');
+    json_i64(b, "n", json_get_i64(doc, "n", 1));
+    json_end(b, '}');
+    return MHD_HTTP_OK;
+}
+
+unsigned orders_pass_on(struct request *rq, const bson_t *doc, struct buf *b)
+{
+    bson_t rest = BSON_INITIALIZER;
+    (void)rq;
+    bson_copy_to_excluding_noinit(doc, &rest, "ok", NULL);
+    json_from_bson(&rest, b);
+    bson_destroy(&rest);
+    return MHD_HTTP_OK;
+}
+
 static void on_answer(void *arg, const bson_t *doc)
 {
-    struct order *o = arg;
-    struct request *rq = o->rq;
+    AUTO_FREE struct asked *a = arg;
+    struct request *rq = a->rq;
     AUTO_BUF struct buf b = {0};
     bool ok = doc && json_get_bool(doc, "ok", false);
-    orders_audit(rq, o->what, o->subject, ok ? "ok" : doc ? json_get_str(doc, "code", "refused") : "unavailable");
+    if (a->order.what)
+        orders_audit(rq, a->order.what, a->order.subject, ok ? "ok" : doc ? json_get_str(doc, "code", "refused") : "unavailable");
     if (ok) {
-        json_begin(&b, NULL, '{');
-        json_i64(&b, "n", json_get_i64(doc, "n", 1));
-        json_end(&b, '}');
-        request_answer(rq, MHD_HTTP_OK, NULL, &b);
+        unsigned status = a->order.answer(rq, doc, &b);
+        request_answer(rq, status, NULL, &b);
     } else {
         orders_refuse(rq, doc);
     }
-    free(o);
     request_go_on(rq);
 }
+
+void orders_begin(const struct request *rq, const char *op, struct buf *b)
+{
+    json_begin(b, NULL, '{');
+    json_str(b, "op", op);
+    json_str(b, "tenant_id", rq->tenant);
+    json_str(b, "account", rq->who.name);
+}
+
+void orders_ask(struct request *rq, const struct order *order, struct buf *b)
+{
+    json_end(b, '}');
+    struct asked *a = xmalloc(sizeof *a);
+    *a = (struct asked){rq, *order};
+    if (pool_ask(rq->g->peers[order->peer], b->p, b->n, on_answer, a)) {
+        request_wait(rq);
+        return;
+    }
+    free(a);
+    orders_refuse(rq, NULL);
+}
+
+/* ---- batchmgr's ---- */
 
 /* op with up to one more field. */
 static void order(struct request *rq, const char *op, const char *field, const char *value)
 {
     AUTO_BUF struct buf b = {0};
-    json_begin(&b, NULL, '{');
-    json_str(&b, "op", op);
-    json_str(&b, "tenant_id", rq->tenant);
+    orders_begin(rq, op, &b);
     if (field)
         json_str(&b, field, value);
-    json_str(&b, "account", rq->who.name);
-    json_end(&b, '}');
-    struct order *o = xmalloc(sizeof *o);
-    *o = (struct order){rq, op, value};
-    if (pool_ask(rq->g->peers[PEER_batchmgr], b.p, b.n, on_answer, o)) {
-        request_wait(rq);
-        return;
-    }
-    free(o);
-    orders_refuse(rq, NULL);
+    orders_ask(rq, &(struct order){PEER_batchmgr, op, value, answer_count}, &b);
 }
 
 void post_begin(struct request *rq)

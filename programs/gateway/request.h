@@ -48,7 +48,7 @@ struct request {
     struct uri uri;
     const struct route *route;
     /* Of the path; NULL where the route has none. */
-    const char *tenant, *dataset, *name, *file_id, *run_id, *app, *stream, *upload_id, *month, *version;
+    const char *tenant, *dataset, *name, *file_id, *run_id, *app, *stream, *upload_id, *month, *version, *instance_id;
     char address[64]; /* the peer's */
     int64_t length;   /* of the body as the header says; LENGTH_UNKNOWN */
     bool has_length;  /* the header says how the body ends; else there is none */

@@ -16,6 +16,10 @@ static const char *const of_rejects[] = {"offset", "limit", NULL};
 static const char *const of_messages[] = {"publisher", "number", NULL};
 static const char *const of_version[] = {"activate", NULL};
 static const char *const of_log[] = {"tail", "from", NULL};
+static const char *const of_dead_letters[] = {"app", "limit", "cursor", NULL};
+static const char *const of_settling[] = {"app", "id", NULL};
+static const char *const of_instances[] = {"app", NULL};
+static const char *const of_log[] = {"tail", NULL};
 
 static const struct route routes[] = {
     {"GET", "/healthz", VERB_read, ROUTE_OPEN, no_fields, get_healthz, NULL, NULL},
@@ -55,6 +59,18 @@ static const struct route routes[] = {
      version_activate},
     {"POST", TENANT "/apps/{app}:rollback", VERB_deploy, ROUTE_KEEPS, no_fields, post_begin, NULL, app_rollback},
     {"POST", TENANT "/streams/{stream}/messages", VERB_publish, 0, of_messages, messages_begin, messages_body, messages_end},
+    {"GET", TENANT "/streams", VERB_read, 0, no_fields, get_streams, NULL, NULL},
+    {"GET", TENANT "/streams/{stream}", VERB_read, 0, no_fields, get_stream, NULL, NULL},
+    {"GET", TENANT "/streams/{stream}/dead-letters", VERB_read, 0, of_dead_letters, get_dead_letters, NULL, NULL},
+    {"DELETE", TENANT "/streams/{stream}/dead-letters", VERB_delete, ROUTE_KEEPS, of_settling, post_begin, NULL, drop_dead_letters},
+    {"POST", TENANT "/streams/{stream}/dead-letters:replay", VERB_retry, ROUTE_KEEPS, of_settling, post_begin, NULL,
+     replay_dead_letters},
+    {"GET", TENANT "/instances", VERB_read, 0, of_instances, get_instances, NULL, NULL},
+    {"POST", TENANT "/instances/{instance_id}:stop", VERB_run, ROUTE_KEEPS, no_fields, post_begin, NULL, stop_instance},
+    {"POST", TENANT "/apps/{app}/instances", VERB_run, ROUTE_KEEPS, no_fields, post_begin, NULL, start_instance},
+    {"POST", TENANT "/apps/{app}:start", VERB_run, ROUTE_KEEPS, no_fields, post_begin, NULL, start_app},
+    {"POST", TENANT "/apps/{app}:stop", VERB_run, ROUTE_KEEPS, no_fields, post_begin, NULL, stop_app},
+    {"POST", TENANT "/apps/{app}:scale", VERB_run, ROUTE_KEEPS, no_fields, post_begin, NULL, scale_app},
     {"POST", TENANT "/apps/{app}:run", VERB_run, ROUTE_KEEPS, no_fields, post_begin, NULL, run_app},
 };
 enum { N_ROUTES = sizeof routes / sizeof *routes };
@@ -63,9 +79,10 @@ static const char **parameter(struct request *rq, const char *name, size_t n)
 {
     const struct {
         const char *name, **at;
-    } all[] = {{"tenant", &rq->tenant}, {"dataset", &rq->dataset}, {"name", &rq->name},     {"file_id", &rq->file_id},
-               {"run_id", &rq->run_id}, {"app", &rq->app},         {"stream", &rq->stream}, {"upload_id", &rq->upload_id},
-               {"month", &rq->month},   {"version", &rq->version}};
+    } all[] = {{"tenant", &rq->tenant},   {"dataset", &rq->dataset},        {"name", &rq->name},
+               {"file_id", &rq->file_id}, {"run_id", &rq->run_id},          {"app", &rq->app},
+               {"stream", &rq->stream},   {"upload_id", &rq->upload_id},    {"month", &rq->month},
+               {"version", &rq->version}, {"instance_id", &rq->instance_id}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (strlen(all[i].name) == n && !strncmp(all[i].name, name, n))
             return all[i].at;

@@ -3,12 +3,14 @@
  *
  *   status                 {"pid","started_at","instances","parked","broker"}
  *   apps {tenant_id?}      {"epoch","apps":[...]}
+ *   instances {tenant_id,app?}  {"apps":[...],"instances":[...]}, as tenants are told of them (docs/openapi.yaml, Instances)
  *   start {tenant_id,app,args?}
  *       {"tenant_id","app","run_id","reason"}: the youngest instance, or null and why there is none. args: one more instance, with
- *       these instead of the configuration's (manual_instances.h).
+ *       these instead of the configuration's (manual_instances.h); run_id is how it is known from now on.
  *   stop {tenant_id,app}   it stays stopped until it is started
  *   stop {run_id,tenant_id?}
- *       {"tenant_id","app","note"}: that instance, and the count is lower by it; the last one stops the app
+ *       {"tenant_id","app","note","desired","stopped"}: that instance, and the count is lower by it; the last one stops the app.
+ *       run_id: of its run, or as `start` with args named it
  *   scale {tenant_id,app,count,by?,pin?,epoch?,seq?,expires_ms?}
  *       {"tenant_id","app"}. An absolute count. epoch: as `apps` told it; another one is an earlier streammgr's, and stale. seq:
  * one lower than the last is stale, too. expires_ms: not after that time of the wall clock. pin true: the monitor's orders (by:
@@ -18,14 +20,20 @@
  *   forget {tenant_id}     tenant remove --purge: its instances end and are forgotten; answered then
  *   drain                  all instances end; answered when none is left
  *
- * Guests: the monitor has `apps` and `scale`. The gateway (streammgr.gateway.sock) has `status`, `apps`, `start`, `stop` and
- * `scale`; it names the tenant in `start`, `stop` and `scale`, and a tenant that is not configured is not found in `apps`, either.
- * Codes of refusals beside ctl.h's:
+ * Guests: the monitor has `apps` and `scale`. The gateway (streammgr.gateway.sock) has `status`, `instances`, `start`, `stop` and
+ * `scale`; but for `status` it names the tenant, and a tenant that is not configured is not found. For it, arguments are bounded
+ * (MAX_ARGS, MAX_ARGS_BYTES), so many instances with arguments are started of an app in a minute (MAX_ASKED), and none of
+ * builtin:pipe, whose arguments are what is executed. Codes of refusals beside ctl.h's:
  *   not_found          no such tenant, app or running instance, or the instance is another tenant's
- *   no_exec            the app's instances are not the platform's
+ *   not_managed        the app's instances are not the platform's
+ *   no_args            the app takes no arguments, or none from there
  *   max_instances      there may be no more
  *   agreement          the count is not within min_instances and max_instances
  *   app_stopped        it is to be started first
+ *   suspended          (to the gateway) the tenant is
+ *   rate               (to the gateway) as many were started in this minute as may be
+ *   busy unavailable   there is no capacity now; what it needs is not there now
+ *   conflict           its image cannot be had
  *   pinned             (to the monitor) a person set the count
  *   stale              epoch, seq or expires_ms
  *   usage              malformed, or the tenant is not named
@@ -54,6 +62,9 @@
 
 #include <string.h>
 #include <unistd.h>
+
+/* What tenants ask for by the gateway. Arguments are kept, and told again with each listing. */
+enum { MAX_ARGS = 256, MAX_ARGS_BYTES = 16 << 10, MAX_ASKED = 30, MINUTE_MS = 60000 };
 
 /* Who waits until all instances have ended, or all of a tenant. */
 static struct waiter {
@@ -104,7 +115,7 @@ static struct app *app_of(struct streammgr *m, const bson_t *rq, const struct co
         return NULL;
     }
     if (!*c->exec) {
-        err_refuse(e, "no_exec", 0, "app %s/%s has no exec: its instances are not the platform's", tenant, name);
+        err_refuse(e, "not_managed", 0, "app %s/%s has no exec: its instances are not the platform's", tenant, name);
         return NULL;
     }
     *ret = c;
@@ -129,21 +140,46 @@ static int ask_for(struct app *a, int64_t wanted, int64_t least, bool stopped, s
 }
 
 /* The arguments of a request, in the form in which an ask keeps them. Caller frees. */
-static int read_args(const struct conf_stream_app *c, bson_iter_t *args, char **ret, struct err *e)
+static int read_args(const struct conf_stream_app *c, bool gateway, bson_iter_t *args, char **ret, struct err *e)
 {
     AUTO_BUF struct buf b = {0};
+    size_t n_args = 0, bytes = 0;
     if (!strcmp(c->exec, BUILTIN_LOAD))
-        return err_set(e, ERR_REFUSED, "%s takes no arguments", BUILTIN_LOAD);
+        return err_refuse(e, "no_args", 0, "%s takes no arguments", BUILTIN_LOAD);
+    if (gateway && !strncmp(c->exec, "builtin:", 8))
+        return err_refuse(e, "no_args", 0, "the arguments of %s name what is executed; they are the configuration's", c->exec);
     json_begin(&b, NULL, '{');
     json_begin(&b, "args", '[');
     while (bson_iter_next(args)) {
-        if (!BSON_ITER_HOLDS_UTF8(args))
-            return err_set(e, ERR_USAGE, "arguments are strings");
-        json_str(&b, NULL, bson_iter_utf8(args, NULL));
+        uint32_t n = 0;
+        const char *text = BSON_ITER_HOLDS_UTF8(args) ? bson_iter_utf8(args, &n) : NULL;
+        if (!text || strlen(text) != n)
+            return err_set(e, ERR_USAGE, "arguments are strings, without NUL");
+        bytes += n + 1;
+        if (gateway && (++n_args > MAX_ARGS || bytes > MAX_ARGS_BYTES))
+            return err_set(e, ERR_USAGE, "there are %d arguments at most, of %d bytes in all, with one more for each", MAX_ARGS,
+                           MAX_ARGS_BYTES);
+        json_strn(&b, NULL, text, n);
     }
     json_end(&b, ']');
     json_end(&b, '}');
     *ret = xstrdup(b.p);
+    return 0;
+}
+
+/* Each leaves a row and a log behind, so they are counted. */
+static int take_turn(struct app *a, struct err *e)
+{
+    int64_t now = clk_now_ms(), age = now - a->asked_minute_ms;
+    if (!a->n_asked || age >= MINUTE_MS) {
+        a->asked_minute_ms = now;
+        a->n_asked = 0;
+        age = 0;
+    }
+    if (a->n_asked == MAX_ASKED)
+        return err_refuse(e, "rate", (MINUTE_MS - age + 999) / 1000, "%d instances of %s/%s were started in this minute already",
+                          MAX_ASKED, a->tenant, a->name);
+    a->n_asked++;
     return 0;
 }
 
@@ -191,6 +227,7 @@ static int start_app(struct streammgr *m, struct ctl_conn *conn, const bson_t *r
 {
     const struct conf_stream_app *c;
     struct app *a = app_of(m, rq, &c, e);
+    struct err none = {0};
     const struct ask *k;
     bson_iter_t args;
     char *text = NULL;
@@ -198,9 +235,13 @@ static int start_app(struct streammgr *m, struct ctl_conn *conn, const bson_t *r
         return e->code;
     if (c->max_instances < 1)
         return err_refuse(e, "max_instances", 0, "max_instances of %s/%s is 0", a->tenant, a->name);
+    tenant_facts_look(m, &none); /* who was told that the database is back need not wait for the tick */
     if (!json_get_iter(rq, "args", &args))
         return start_scaled(a, conn, e);
-    int r = read_args(c, &args, &text, e);
+    bool gateway = ctl_is_guest(conn, "gateway");
+    int r = read_args(c, gateway, &args, &text, e);
+    if (r == 0 && gateway && (r = take_turn(a, e)) < 0)
+        free(text);
     if (r == 0)
         r = ask_start(a, text, &k, e);
     if (r < 0)
@@ -251,15 +292,18 @@ static int lower_count(struct app *a, char **ret_note, struct err *e)
     return 0;
 }
 
-static void answer_stopped(struct ctl_conn *conn, const struct app *a, const char *run_id, const char *note)
+static void answer_stopped(struct ctl_conn *conn, struct app *a, const char *run_id, const char *note)
 {
     AUTO_BUF struct buf out = {0};
+    const char *why;
     log_info("instance_stopped", a->tenant, run_id, "by command: %s", note);
     json_begin(&out, NULL, '{');
     json_bool(&out, "ok", true);
     json_str(&out, "tenant_id", a->tenant);
     json_str(&out, "app", a->name);
     json_str(&out, "note", note);
+    json_i64(&out, "desired", app_target(a, &why));
+    json_bool(&out, "stopped", a->stopped);
     json_end(&out, '}');
     ctl_send(conn, &out);
 }
@@ -456,15 +500,34 @@ void control_check_drained(struct streammgr *m)
     }
 }
 
+static int instances(struct streammgr *m, struct ctl_conn *c, const bson_t *rq, struct err *e)
+{
+    const char *tenant = json_get_str(rq, "tenant_id", ""), *app = json_get_str(rq, "app", NULL);
+    const struct conf_tenant *t = conf_tenant(m->conf, tenant);
+    AUTO_BUF struct buf out = {0};
+    if (!t || (app && !conf_stream_app(t, app)))
+        return err_refuse(e, "not_found", 0, "there is no stream app %s/%s", tenant, app ? app : "");
+    json_begin(&out, NULL, '{');
+    json_bool(&out, "ok", true);
+    app_list_of_tenant(m, &out, t, app);
+    json_end(&out, '}');
+    ctl_send(c, &out);
+    return 1;
+}
+
 /* The gateway asks for one tenant at a time, which the configuration has. 0, or why not. */
 static int check_tenant(struct streammgr *m, const struct ctl_conn *c, const char *op, const char *tenant, struct err *e)
 {
-    bool changes = strcmp(op, "status") != 0 && strcmp(op, "apps") != 0;
-    if (!ctl_is_guest(c, "gateway") || (!tenant && !changes))
+    if (!ctl_is_guest(c, "gateway") || !strcmp(op, "status"))
         return 0;
     if (!tenant)
         return err_set(e, ERR_USAGE, "the request names no tenant");
-    return conf_tenant(m->conf, tenant) ? 0 : err_refuse(e, "not_found", 0, "there is no tenant \"%s\"", tenant);
+    if (!conf_tenant(m->conf, tenant))
+        return err_refuse(e, "not_found", 0, "there is no tenant \"%s\"", tenant);
+    const struct tenant_facts *f = tenant_facts_of(m, tenant);
+    if (f && f->suspended && (!strcmp(op, "start") || !strcmp(op, "scale")))
+        return err_refuse(e, "suspended", 0, "tenant %s is suspended", tenant);
+    return 0;
 }
 
 static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
@@ -478,6 +541,8 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
         return status(m, c), 1;
     if (!strcmp(op, "apps"))
         return apps(m, c, tenant), 1;
+    if (!strcmp(op, "instances"))
+        return instances(m, c, rq, e);
     if (!strcmp(op, "stop") && json_get_str(rq, "run_id", NULL))
         return stop_run(m, c, json_get_str(rq, "run_id", ""), tenant, e);
     if (!strcmp(op, "start"))
@@ -502,8 +567,8 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
 
 int control_start(struct streammgr *m, struct err *e)
 {
-    static const char *const of_monitor[] = {"apps", "scale", NULL}, *const of_gateway[] = {"status", "apps",  "start",
-                                                                                            "stop",   "scale", NULL};
+    static const char *const of_monitor[] = {"apps", "scale", NULL}, *const of_gateway[] = {"status", "instances", "start",
+                                                                                            "stop",   "scale",     NULL};
     const int64_t base = m->conf->platform.uid_base;
     const struct ctl_guest guests[] = {{"monitor", uid_of_program(&m->home, base, UID_MONITOR), CTL_BY_GROUP, of_monitor},
                                        {"gateway", uid_of_program(&m->home, base, UID_GATEWAY), CTL_BY_SOCKET, of_gateway}};

@@ -47,6 +47,11 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS asks(id TEXT PRIMARY KEY, tenant TEXT NOT NULL, app TEXT NOT NULL, args TEXT NOT NULL) WITHOUT "
     "ROWID;";
 
+/* Which need columns that an earlier version's tables had to be given. */
+static const char indices[] =
+    "CREATE INDEX IF NOT EXISTS instances_ends ON instances(tenant, app, ended_at) WHERE state='ended' AND ask IS NULL;"
+    "CREATE INDEX IF NOT EXISTS instances_ask_ends ON instances(ask, ended_at) WHERE state='ended' AND ask IS NOT NULL;";
+
 static int fail(struct instances_db *b, const char *what, struct err *e)
 {
     return err_set(e, -EIO, "state/streams.db: cannot %s: %s", what, db_why(b->db));
@@ -83,6 +88,8 @@ static int open_tables(struct instances_db *b, const char *path, struct err *e)
         r = sqlite3_exec(b->db, schema, NULL, NULL, NULL);
     for (size_t i = 0; r == SQLITE_OK && i < sizeof later / sizeof *later; i++)
         r = add_column(b, later[i][0], later[i][1], later[i][2]);
+    if (r == SQLITE_OK)
+        r = sqlite3_exec(b->db, indices, NULL, NULL, NULL);
     return r == SQLITE_OK ? 0 : fail(b, "open it", e);
 }
 
@@ -345,6 +352,33 @@ bool instances_db_is_ended(struct instances_db *b, const char *run_id)
     bool ended = s && sqlite3_step(s) == SQLITE_ROW;
     sqlite3_reset(s);
     return ended;
+}
+
+#define END "SELECT run_id, outcome, exit_code, signal, lim, error, ended_at FROM instances WHERE state='ended' AND "
+
+void instances_db_add_last_end(struct instances_db *b, const struct app *a, const char *ask, struct buf *out, const char *key)
+{
+    static const char of_app[] = END "ask IS NULL AND tenant=?1 AND app=?2 ORDER BY ended_at DESC LIMIT 1",
+                      of_ask[] = END "ask IS NOT NULL AND ask=?3 AND tenant=?1 AND app=?2 ORDER BY ended_at DESC LIMIT 1";
+    sqlite3_stmt *s = prepare(b, ask ? of_ask : of_app);
+    bind_text(s, 1, a->tenant);
+    bind_text(s, 2, a->name);
+    if (ask)
+        bind_text(s, 3, ask);
+    if (s && sqlite3_step(s) == SQLITE_ROW) {
+        json_begin(out, key, '{');
+        json_str(out, "run_id", text(s, 0));
+        json_str(out, "outcome", text(s, 1));
+        json_i64_or_null(out, "exit_code", sqlite3_column_int64(s, 2));
+        json_i64_or_null(out, "signal", sqlite3_column_int64(s, 3));
+        json_str(out, "limit", text(s, 4));
+        json_str(out, "error", text(s, 5));
+        json_time(out, "ended_at", sqlite3_column_int64(s, 6));
+        json_end(out, '}');
+    } else {
+        json_null(out, key);
+    }
+    sqlite3_reset(s);
 }
 
 int instances_db_put_app(struct instances_db *b, const struct app *a, struct err *e)

@@ -46,6 +46,11 @@ int instances_db_each_live(struct instances_db *b, void (*fn)(void *arg, const s
 /* Whether there is a row of it, and it has ended. */
 bool instances_db_is_ended(struct instances_db *b, const char *run_id);
 
+/* Adds to a JSON object how the last of the ask's instances that is no more ended, or (ask NULL) of the app's others: run_id,
+ * outcome, exit_code, signal, limit, error, ended_at. null: none ended yet, or the book cannot be read. */
+struct buf;
+void instances_db_add_last_end(struct instances_db *b, const struct app *a, const char *ask, struct buf *out, const char *key);
+
 struct ask;
 /* Instances that a person asked for (manual_instances.h). */
 int instances_db_put_ask(struct instances_db *b, const struct app *a, const struct ask *ask, struct err *e);

@@ -35,12 +35,9 @@
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { TICK_MS = 1000, PRUNE_MS = 60000, PRUNE_AT_ONCE = 256 };
-
-static struct timespec databases_seen;
 
 static void on_ready(void *arg)
 {
@@ -48,13 +45,13 @@ static void on_ready(void *arg)
     reconcile_all(m);
 }
 
-static bool databases_changed(struct streammgr *m)
+static void look_at_facts(struct streammgr *m)
 {
-    struct stat st;
-    if (fstatat(m->home.dirfd, "state/databases.json", &st, 0) < 0 || !memcmp(&st.st_mtim, &databases_seen, sizeof databases_seen))
-        return false;
-    databases_seen = st.st_mtim;
-    return true;
+    struct err e = {0};
+    bool failed = tenant_facts_look(m, &e) < 0;
+    if (failed && !m->facts_failed)
+        log_warn("facts", NULL, NULL, "%s", e.msg);
+    m->facts_failed = failed;
 }
 
 /* Removes logs of instances as retention.logs_days of each tenant says. */
@@ -84,12 +81,10 @@ static void forget_removed(struct streammgr *m)
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct streammgr *m = arg;
-    struct err e = {0};
     (void)fd;
     (void)what;
     timer_set(m->tick_ev, TICK_MS);
-    if (databases_changed(m) && tenant_facts_read(m, &e) < 0)
-        log_warn("facts", NULL, NULL, "%s", e.msg);
+    look_at_facts(m);
     reconcile_all(m);
     watcher_ask(m->watcher);
     quality_look(m);
@@ -133,9 +128,8 @@ static int start(struct streammgr *m, struct err *e)
     randombytes_buf(&m->epoch, sizeof m->epoch);
     m->epoch >>= 2; /* a positive number in JSON, too */
     struct err none = {0};
-    if (tenant_facts_read(m, &none) < 0)
-        log_info("facts", NULL, NULL, "waiting for batchmgr: %s", none.msg);
-    databases_changed(m);
+    if (tenant_facts_look(m, &none) < 0 || !m->facts.n)
+        log_info("facts", NULL, NULL, "waiting for batchmgr%s%s", *none.msg ? ": " : "", none.msg);
     m->tick_ev = event_new(m->base, -1, 0, on_tick, m);
     m->images = images_new(m->base, &m->home, &m->isolation, m->spawner, on_ready, m);
     r = recover(m, e);

@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { AGAIN_MS = 1000 };
+enum { AGAIN_MS = 1000, RETRY_S = 2 };
 
 void ask_add(struct app *a, const char *id, const char *args)
 {
@@ -62,19 +62,30 @@ void manual_instances_free(struct app *a)
         drop(a, a->asks->id);
 }
 
-/* Why an instance cannot be started just now; NULL: it can. */
-static const char *obstacle(struct app *a)
+/* Why an instance cannot be started just now, and the word for it; NULL: it can. */
+static const char *obstacle(struct app *a, const char **ret_word)
 {
     const struct conf_tenant *t;
     const struct conf_stream_app *c = app_conf(a, &t);
     const char *why = app_obstacle(a);
+    *ret_word = "unavailable";
     if (why)
         return why;
-    if (*c->image && !a->image)
+    if (*c->image && !a->image) {
+        *ret_word = a->parked ? "conflict" : "unavailable";
         return a->parked ? a->parked : "its image is not there yet";
-    return !app_has_capacity(a, conf_profile(a->mgr->conf, c->profile)) ? "stream_pct of the platform's capacity is taken"
-           : !spawner_is_ready(a->mgr->spawner)                         ? "what starts programs is not ready; try again"
-                                                                        : NULL;
+    }
+    if (!app_has_capacity(a, conf_profile(a->mgr->conf, c->profile))) {
+        *ret_word = "busy";
+        return "stream_pct of the platform's capacity is taken";
+    }
+    return !spawner_is_ready(a->mgr->spawner) ? "what starts programs is not ready; try again" : NULL;
+}
+
+const char *manual_instance_waits_for(struct app *a)
+{
+    const char *word;
+    return obstacle(a, &word);
 }
 
 int ask_start(struct app *a, char *args, const struct ask **ret, struct err *e)
@@ -84,13 +95,14 @@ int ask_start(struct app *a, char *args, const struct ask **ret, struct err *e)
     AUTO_FREE char *mine = args;
     char id[ID_SIZE];
     app_look_at_image(a);
-    const char *why = obstacle(a);
+    const char *word, *why = obstacle(a, &word);
     if (why)
-        return err_set(e, ERR_REFUSED, "app %s/%s cannot be started now: %s", a->tenant, a->name, why);
+        return err_refuse(e, word, strcmp(word, "conflict") ? RETRY_S : 0, "app %s/%s cannot be started now: %s", a->tenant,
+                          a->name, why);
     if ((int64_t)(a->n + a->n_asks) >= c->max_instances)
-        return err_set(e, ERR_REFUSED,
-                       "max_instances of %s/%s is %lld, and there are %zu instances that are scaled and %zu by hand", a->tenant,
-                       a->name, (long long)c->max_instances, a->n, a->n_asks);
+        return err_refuse(e, "max_instances", 0,
+                          "max_instances of %s/%s is %lld, and there are %zu instances that are scaled and %zu by hand", a->tenant,
+                          a->name, (long long)c->max_instances, a->n, a->n_asks);
     home_new_id(id);
     ask_add(a, id, mine);
     struct ask *k = a->asks;
@@ -158,7 +170,7 @@ void manual_instances_reconcile(struct app *a)
             drain_instance(i, DRAIN_GENTLY, go);
     for (struct ask *k = a->asks; k; k = k->next) {
         int64_t wait = k->not_before_ms - clk_now_ms();
-        if (has_instance(a, k->id) || obstacle(a))
+        if (has_instance(a, k->id) || manual_instance_waits_for(a))
             continue;
         if (wait > 0) {
             streammgr_wake_in(a->mgr, wait);

@@ -14,8 +14,11 @@ struct run_result;
 
 /* Takes up one that the book has. */
 void ask_add(struct app *a, const char *id, const char *args);
-/* A new one, and its instance. TAKE args, also on failure. ERR_REFUSED: there is no room for it, or it cannot be started now. */
+/* A new one, and its instance. TAKE args, also on failure. Refusals: max_instances, where there is no room for it; busy,
+ * unavailable and conflict, where it cannot be started now. */
 int ask_start(struct app *a, char *args, const struct ask **ret, struct err *e);
+/* Why one that has no instance has none; NULL: it is about to get one. */
+const char *manual_instance_waits_for(struct app *a);
 /* It is over; its instance, if there is one, is the caller's to stop. Nothing where there is no such ask. */
 void ask_end(struct app *a, const char *id);
 void manual_instances_end(struct app *a); /* all of the app's */

@@ -7,15 +7,20 @@
 #include <assert.h>
 #include <string.h>
 
-void instance_set_state(struct instance *i, enum instance_state next)
+const char *instance_state_name(enum instance_state state)
 {
     static const char *const names[] = {
 #define X(name) #name,
         INSTANCE_STATES(X)
 #undef X
     };
+    return names[state];
+}
+
+void instance_set_state(struct instance *i, enum instance_state next)
+{
     assert(next < INSTANCE_N_STATES && next > i->state);
-    log_debug("state", i->app->tenant, i->run_id, "%s -> %s", names[i->state], names[next]);
+    log_debug("state", i->app->tenant, i->run_id, "%s -> %s", instance_state_name(i->state), instance_state_name(next));
     i->state = next;
 }
 

@@ -23,6 +23,8 @@ enum instance_state {
         INSTANCE_N_STATES
 };
 
+const char *instance_state_name(enum instance_state state);
+
 /* One process tree that consumes a stream: a run with a single step. */
 struct instance {
     char run_id[ID_SIZE];
@@ -64,6 +66,8 @@ struct app {
     size_t n;                   /* of them, scaled and not draining */
     struct ask *asks;
     size_t n_asks;
+    int64_t asked_minute_ms; /* monotonic: in the minute since then */
+    int n_asked;             /* the gateway asked for so many */
 
     /* What was asked for; in the book. */
     int64_t wanted; /* by order or activation; before min, max and what forbids it */

@@ -30,6 +30,7 @@
 #include <event2/event.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 struct instances_db;
 struct conf;
@@ -50,8 +51,11 @@ struct streammgr {
     struct images *images;
     struct instances_db *book;
     const struct instance_events *events;
-    struct map apps;  /* "tenant/app" -> struct app */
-    struct map facts; /* tenant -> struct tenant_facts */
+    struct map apps;    /* "tenant/app" -> struct app */
+    struct map facts;   /* tenant -> struct tenant_facts */
+    uint64_t facts_ino; /* of the file of databases when they were read; 0: they were not */
+    struct timespec facts_mtime;
+    bool facts_failed; /* the last look did, and the log has it */
     struct ctl *ctl;
     struct watcher *watcher;
     struct event *tick_ev;

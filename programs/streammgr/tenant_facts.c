@@ -7,7 +7,9 @@
 #include "base/privs.h"
 #include "db/tenants.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { MAX_BYTES = 16 << 20 };
 
@@ -64,6 +66,22 @@ int tenant_facts_read(struct streammgr *m, struct err *e)
     }
     tenant_states_free(v, n);
     return read_databases(m, e);
+}
+
+int tenant_facts_look(struct streammgr *m, struct err *e)
+{
+    struct stat st;
+    if (fstatat(m->home.dirfd, "state/databases.json", &st, 0) < 0)
+        return errno == ENOENT ? 0 : err_sys(e, -errno, "state/databases.json");
+    /* Two may be written within the clock's grain. */
+    if (st.st_ino == m->facts_ino && !memcmp(&st.st_mtim, &m->facts_mtime, sizeof st.st_mtim))
+        return 0;
+    int r = tenant_facts_read(m, e);
+    if (r == 0) { /* what is written from before the read on is read by the next look */
+        m->facts_ino = st.st_ino;
+        m->facts_mtime = st.st_mtim;
+    }
+    return r;
 }
 
 const struct tenant_facts *tenant_facts_of(const struct streammgr *m, const char *tenant)

@@ -20,6 +20,9 @@ struct tenant_facts {
 
 /* Reads all anew; on failure what was known stays, but for databases. What tenant_facts_of gave before is freed. */
 int tenant_facts_read(struct streammgr *m, struct err *e);
+/* The same where batchmgr has said anything of databases since; 0 also where it has not, or never did. After a failure the next
+ * look reads again. */
+int tenant_facts_look(struct streammgr *m, struct err *e);
 const struct tenant_facts *tenant_facts_of(const struct streammgr *m, const char *tenant); /* NULL: batchmgr does not know it yet */
 void tenant_facts_free(struct streammgr *m);
 

@@ -2,7 +2,7 @@
 import os
 import signal
 
-from harness import runner_of, until
+from harness import Mongo, runner_of, until
 from test_streammgr import LOAD, app, configure, platform, publish, said, script, streammgr_answers, wait_app
 
 ECHO = "#!/bin/sh\necho \"$*\"\ncase $1 in end) exit $2;; esac\nexec tail -f /dev/null\n"
@@ -18,6 +18,10 @@ def started(home, *args):
 
 def says(home, run, text):
     until(lambda: home.cli("logs", run, check=False).stdout == text, home.path / "runs", what=lambda: f"{text!r}: {home.cli('logs', run).stdout!r}")
+
+
+def wait_database(home, state="up"):
+    until(lambda: home.control({"op": "status"})["database"] == state, home.path / "logs", every=0.02, what=f"MongoDB {state}")
 
 
 def test_a_start_answers_with_an_instance(platform):
@@ -81,7 +85,7 @@ def test_instances_with_arguments_of_their_own(platform):
     says(platform, again["run_id"], "--slow\n")
     platform.cli("stop", slow)
     wait_app(platform, lambda a: again["run_id"] not in a["run_ids"] and a["by_hand"] == 0)
-    until(lambda: platform.control({"op": "status"})["database"] == "up", platform.path / "logs", what="MongoDB, which was away for a moment")
+    wait_database(platform)
     last = started(platform, "--", "last")
     platform.cli("app", "stop", "acme/store")
     a = wait_app(platform, lambda a: not a["run_ids"])
@@ -90,6 +94,28 @@ def test_instances_with_arguments_of_their_own(platform):
     alone = started(platform, "--", "alone")  # which does not start the app
     says(platform, alone, "alone\n")
     assert (app(platform)["state"], app(platform)["run_ids"]) == ("stopped", [alone])
+
+
+def test_a_database_that_is_back_is_known_at_once(make_home, tmp_path):
+    mongo = Mongo(tmp_path / "mongo")
+    home = make_home(mongo=mongo)
+    home.profiles(cpus=0.01, rlimits="nofile = 256;")
+    configure(home, 'app = "store"; exec = "echo.sh"; max_instances = 8;')
+    script(home, "echo.sh", ECHO)
+    home.up()
+    try:
+        for n in range(3):
+            wait_app(home, lambda a: a["state"] == "idle")
+            mongo.kill()
+            wait_app(home, lambda a: a["reason"] == "the database is down")
+            r = home.cli("app", "start", "acme/store", "--", "x", check=False)
+            assert r.returncode == 1 and "cannot be started now: the database is down" in r.stderr
+            mongo.start()
+            wait_database(home)
+            started(home, "--", str(n))
+    finally:
+        home.cleanup()
+        mongo.stop()
 
 
 def test_a_killed_runner_is_no_end_of_what_was_asked_for(platform):

@@ -369,12 +369,12 @@ def test_retry_run_and_stop_are_for_ones_own(home):
 
 VERBS = {
     "batchmgr": {"status", "upload_check", "hand_in", "delete", "retry", "stop", "run"},
-    "streammgr": {"status", "apps", "start", "stop", "scale"},
-    "broker": {"status", "queues", "dead", "dead_replay", "dead_drop"},
+    "streammgr": {"status", "instances", "start", "stop", "scale"},
+    "broker": {"status", "streams", "dead", "dead_replay", "dead_drop"},
     "monitor": {"status", "board"},
 }
 OTHERS = ("reload", "drain", "suspend", "resume", "purge", "accept_database", "trust_clock", "upload_begin", "upload_commit", "upload_abort", "tenants", "forget", "account",
-          "watch", "consumers", "", "STATUS", "queues ")
+          "watch", "consumers", "apps", "queues", "", "STATUS", "streams ")
 
 
 def test_the_gateways_sockets_have_its_verbs_whoever_comes(home, gateway):
@@ -445,13 +445,13 @@ def test_streammgr_starts_stops_and_scales_for_the_gateway_as_for_a_person(home)
             return g.ask({"op": op, "tenant_id": tenant, **more}, program="streammgr")
 
         def app():
-            return next(a for a in order("apps")["apps"] if a["app"] == "load")
-        assert {a["tenant_id"] for a in order("apps")["apps"]} == {"acme"} and order("apps", "nobody")["code"] == "not_found"
-        assert {a["tenant_id"] for a in g.ask({"op": "apps"}, program="streammgr")["apps"]} == {"acme", "other"} and g.ask({"op": "status"}, program="streammgr")["broker"] == "up"
+            return next(a for a in order("instances")["apps"] if a["app"] == "load")
+        assert len(order("instances")["apps"]) == 1 and [order("instances", t, app=a)["code"] for t, a in (("nobody", "load"), ("acme", "none"))] == ["not_found"] * 2
+        assert g.ask({"op": "instances"}, program="streammgr")["code"] == "usage" and g.ask({"op": "status"}, program="streammgr")["broker"] == "up"
         started = until(lambda: (lambda a: a if a["run_id"] else None)(order("start", app="load")), home.path / "state", what="an instance")
         assert started == {"ok": True, "tenant_id": "acme", "app": "load", "run_id": started["run_id"], "reason": None}
         assert order("stop", "other", run_id=started["run_id"])["code"] == "not_found"
-        assert [order("start", app=a)["code"] for a in ("none", "own")] == ["not_found", "no_exec"]
+        assert [order("start", app=a)["code"] for a in ("none", "own")] == ["not_found", "not_managed"]
         assert order("scale", app="load", count=2, pin=True) == {"ok": True, "tenant_id": "acme", "app": "load"}
         assert order("scale", app="load", count=3, pin=True)["code"] == "agreement"
         assert app()["pinned"] and order("scale", app="load", count=2, by="monitor", seq=1 << 60, epoch=5, expires_ms=1)["ok"], "only the monitor's orders have numbers"
@@ -482,19 +482,19 @@ def test_the_broker_tells_the_gateway_of_queues_and_dead_letters(home, streams):
         while len(messages) < 130:
             messages += p.take()
         p.settle(6, messages, b"\xff\xff\xff\xff", b"bad")  # NACK, never
-    assert [q["tenant_id"] for q in order("queues")["queues"]] == ["acme"] and order("queues", "nobody")["code"] == "not_found"
+    assert [(s["stream"], s["dead_letters"]) for s in order("streams")["streams"]] == [("events", 130)] and order("streams", "nobody")["code"] == "not_found"
     first = order("dead", stream="events", app="consume")
     assert len(first["dead"]) == 100 and first["more"] and first["dead"][0]["message"] == "m0"
     rest = order("dead", stream="events", app="consume", after=first["dead"][-1]["seq"], limit=1000)
     assert len(rest["dead"]) == 30 and not rest["more"]
-    assert order("dead", "other") == {"ok": True, "dead": [], "more": False}
+    assert order("dead", "other") == {"ok": True, "dead": [], "more": False, "next": None}
     seq = rest["dead"][0]["seq"]
     assert order("dead_drop", "other", stream="events", seq=seq)["code"] == "not_found"
     assert order("dead_drop", stream="none")["code"] == "not_found"
     assert order("dead_drop", stream="events", seq=seq) == {"ok": True, "n": 1, "more": False}
     assert order("dead_replay", stream="events") == {"ok": True, "n": 129, "more": False}
     assert order("dead_replay", stream="events", seq=seq)["code"] == "not_found"
-    for op in ("dead", "dead_replay", "dead_drop"):
+    for op in ("streams", "dead", "dead_replay", "dead_drop"):
         assert streams.ask({"op": op, "stream": "events"}, program="broker")["code"] == "usage"
         assert order(op, "nobody", stream="events")["code"] == "not_found"
 

@@ -79,6 +79,7 @@ TABLE = {
     "tenant.concurrency": CLI + "::test_concurrency_and_capacity_bite",
     "tenant.mongo_url": LIMITS + "::test_mongo_url_of_platform_and_tenant",
     "tenant.max_database_bytes": "tests/attack/test_mongo.py::test_a_tenant_fills_its_own_share_of_the_disk",
+    "tenant.max_streams": "tests/system/test_gateway_streams.py::test_max_streams_is_how_many_there_may_be",
     "tenant.database": START + "::test_the_embedded_mongodb_keeps_tenants_apart",
     "tenant.limits.formats": FILES + "::test_f10_formats",
     "tenant.limits.max_file_bytes": INSIDE_OUTSIDE,

@@ -8,7 +8,7 @@ from harness import until
 from web import Site, settings
 
 OWN = 'datasets = ( { name = "mine"; format = "csv"; collection = "mine"; } );\nbatch = ( { app = "mine"; exec = "builtin:load"; datasets = ("mine"); profile = "small"; } );\n'
-ALLOW = 'allow = ("apps", "datasets", "streams"); max_own_instances = 3;'
+ALLOW = 'allow = ("apps", "datasets", "streams"); max_own_instances = 3; max_streams = 2;'
 CONSUMER = 'stream_apps = ( { app = "c%d"; stream = "own"; exec = "builtin:load"; dataset = "data"; max_instances = %d; } );'
 
 
@@ -55,6 +55,7 @@ def test_a_dataset_and_an_app_of_its_own(home):
     ('batch = ( { app = "a"; exec = "x"; profile = "small"; env = ( { name = "LD_PRELOAD"; value = "x"; } ); } );', "reserved"),
     ('streams = ( { name = "s"; max_message_bytes = 1000000; } );', "key 'streams.max_message_bytes'"),
     ('streams = ( { name = "s"; retention_s = -1; } );', "key 'streams.retention_s'"),
+    ('streams = ( { name = "a"; }, { name = "b"; },\n{ name = "c"; } );', "line 2: key 'max_streams': there are 3 streams, and the agreement has 2"),
     ('streams = ( { name = "own"; } );\n' + CONSUMER % (1, 4), "max_own_instances = 3"),
     ('@include "/etc/shadow"', "@include"),
     ('# @include "/etc/shadow"', "@include"),

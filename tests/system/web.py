@@ -41,7 +41,7 @@ class Answer:
         self.headers = response.headers
         self.body = response.read()
         self.kind = response.headers.get_content_type() if response.headers["Content-Type"] else ""  # libmicrohttpd's own pages have none
-        self.doc = json.loads(self.body) if self.body and self.kind.endswith("json") else None
+        self.doc = json.loads(self.body) if self.body and self.kind.endswith("json") and not self.kind.endswith("x-ndjson") else None
 
     @property
     def code(self):
@@ -234,7 +234,7 @@ class Site:
         if (answer.status == 401) != bool(answer.headers.get_all("WWW-Authenticate")):
             raise AssertionError(f"WWW-Authenticate: {answer.headers}")
         path = target.partition("?")[0]
-        suffix = ":" + path.rpartition(":")[2] if path.rpartition(":")[2] in ("retry", "stop", "run", "activate", "rollback") else ""
+        suffix = ":" + path.rpartition(":")[2] if path.rpartition(":")[2] in ("retry", "stop", "run", "activate", "rollback", "start", "scale", "replay") else ""
         found = [p for pattern, p in self.patterns if pattern.match(path) and p.endswith(suffix)]
         operation = self.document["paths"][found[0]].get(method.lower()) if found else None
         if not operation or not described:
