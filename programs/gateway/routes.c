@@ -19,7 +19,6 @@ static const char *const of_log[] = {"tail", "from", NULL};
 static const char *const of_dead_letters[] = {"app", "limit", "cursor", NULL};
 static const char *const of_settling[] = {"app", "id", NULL};
 static const char *const of_instances[] = {"app", NULL};
-static const char *const of_log[] = {"tail", NULL};
 
 static const struct route routes[] = {
     {"GET", "/healthz", VERB_read, ROUTE_OPEN, no_fields, get_healthz, NULL, NULL},
