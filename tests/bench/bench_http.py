@@ -277,7 +277,7 @@ def bench_streams(g, quick, rounds, report, found, tls=False):
     for s in streams:
         s.close()
     found.append({"streams": n, "tls": tls, "bytes_each": each, "cpu_pct": cpu, "spread_s": spread})
-    report(f"event streams{' over TLS' if tls else ''}", "memory of an idle stream, kB", each / 1024, 60 if tls else 20,
+    report(f"event streams{' over TLS' if tls else ''}", "memory of an idle stream, kB", each / 1024, 40 if tls else 20,
            f"{n} of them: {cpu:.1f} % of a CPU with the keepers; an event reached all of them within {spread:.2f} s", at_most=True)
 
 
