@@ -37,7 +37,7 @@ import threading
 import typing
 
 if typing.TYPE_CHECKING:
-    from simbdp_client import FINAL_STATES, ApiError, Client  # what __getattr__ below gives
+    from simbdp_client import FINAL_STATES, ApiError, Client, Event  # what __getattr__ below gives
 
 __version__ = "0.1.0"
 __all__ = ["Error", "Message", "Publisher", "Reject", "Result", "Run", "main", "open", "version"]
@@ -47,7 +47,7 @@ _STORE, _SKIP, _REJECT = 0, 1, 2
 _DATA, _MEMORY = -65, -71
 _STEP_MS = 100
 
-_OF_CLIENT = ("ApiError", "Client", "FINAL_STATES")
+_OF_CLIENT = ("ApiError", "Client", "Event", "FINAL_STATES")
 
 Result = collections.namedtuple("Result", "rows_parsed rows_loaded rows_rejected bytes")
 

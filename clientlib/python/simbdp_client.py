@@ -21,12 +21,12 @@ import datetime
 import os
 import time
 import uuid
-from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional, Union
+from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, Optional, Union
 from urllib.parse import quote
 
-from simbdp_http import ApiError, Body, Own, Transport
+from simbdp_http import ApiError, Body, Event, Own, Transport
 
-__all__ = ["ApiError", "Client", "FINAL_STATES"]
+__all__ = ["ApiError", "Client", "Event", "FINAL_STATES"]
 
 #: A file in one of these states stays in it, unless it is retried.
 FINAL_STATES = frozenset({"ingested", "rejected", "duplicate", "vanished", "quarantined"})
@@ -209,6 +209,26 @@ class Client:
         """What a run printed: the last `tail` bytes of it, at most 262144."""
         answer = self._http.ask("GET", self._of_tenant("runs/%s/log" % _segment(run_id)), {"tail": tail}, {"Accept": "text/plain"})
         return answer.body.decode(errors="replace")
+
+    def follow_log(self, run_id: str, tail: int = 65536) -> Iterator[str]:
+        """What a run prints, as it comes: the last `tail` bytes first, and an end when the run has ended."""
+        for event in self._http.follow(self._of_tenant("runs/%s/log" % _segment(run_id)), {"tail": tail}):
+            if event.name == "log":
+                yield str(event.data.get("text", ""))
+
+    def events(self, *, types: Optional[Iterable[str]] = None, last_event_id: Optional[str] = None) -> Iterator[Event]:
+        """What happens to the tenant's files, runs, instances and streams, as it happens, for ever: Event(name, data, id).
+
+        types          names ("run.ended"), or what is before their dot ("file"); default: all
+        last_event_id  the id of the last event that you know: what came behind it is told first. "0": all that is kept
+
+        A stream that breaks is opened again where it was, as often as `tries` and `patience` say without anything coming; no
+        event is lost by that, and none comes twice. The event `gap` says that some are gone. It ends with an ApiError: 401 when the
+        account or its token may not read any more."""
+        if isinstance(types, str):
+            raise TypeError("types is a list of names")
+        query = {"types": None if types is None else ",".join(types)}
+        return self._http.follow(self._of_tenant("events"), query, last_event_id)
 
     def stop(self, run_id: str) -> None:
         """Stops a run. Its file is quarantined (`stopped`)."""

@@ -11,13 +11,14 @@ import random
 import select
 import socket
 import ssl
-from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 from urllib.parse import quote, urlencode, urlsplit
 
 _PIECE = 1 << 16
 _ASK_FIRST = 1 << 18  # a body of so many bytes is only sent once the server says that it may come
 _CONTINUE_S = 2.0  # which a server that does not know of that never says
 _MAX_ANSWER = 64 << 20
+_SILENCE_S = 45.0  # of a stream of events, in which a comment comes every 15 s
 _FIRST_PAUSE, _MAX_PAUSE = 0.25, 15.0
 _BROKEN = (OSError, http.client.HTTPException)
 _BUSY = frozenset({429, 503, 507})
@@ -276,6 +277,51 @@ def _seconds(text: Optional[str]) -> Optional[float]:
     return float(text) if text.strip().isdigit() else _FIRST_PAUSE
 
 
+# ---- events
+
+class Event(NamedTuple):
+    """name: as of docs/openapi.yaml; data: its JSON; id: what to begin behind it with."""
+    name: str
+    data: Dict[str, Any]
+    id: str
+
+
+class Blocks:
+    """WHATWG's text/event-stream in pieces: name, data (None: there is none) and id of each block."""
+
+    def __init__(self, last: Optional[str]):
+        self.last = last
+        self._rest, self._after_cr, self._name = b"", False, ""
+        self._data: List[str] = []
+
+    def feed(self, piece: bytes) -> Iterator[Tuple[str, Optional[str], Optional[str]]]:
+        if self._after_cr and piece.startswith(b"\n"):  # of the same end of a line
+            piece = piece[1:]
+        self._after_cr = piece.endswith(b"\r") or (self._after_cr and not piece)
+        self._rest += piece
+        if len(self._rest) > _MAX_ANSWER:
+            raise ApiError(0, "bad_answer", "an event is too large")
+        if b"\n" not in piece and b"\r" not in piece:
+            return
+        *lines, self._rest = self._rest.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        for line in lines:
+            if line:
+                self._field(line.decode(errors="replace"))
+            else:
+                yield self._name or "message", "\n".join(self._data) if self._data else None, self.last
+                self._name, self._data = "", []
+
+    def _field(self, line: str) -> None:
+        name, _, value = line.partition(":")
+        value = value[1:] if value.startswith(" ") else value
+        if name == "event":
+            self._name = value
+        elif name == "data":
+            self._data.append(value)
+        elif name == "id" and "\0" not in value:
+            self.last = value
+
+
 class Again(Exception):
     def __init__(self, error: ApiError):
         super().__init__()
@@ -455,6 +501,78 @@ class Transport:
         if is_busy or (answer.status in _BETWEEN and again):
             raise Again(error)
         raise error
+
+    def _pieces(self, target: str, headers: Dict[str, str]) -> Iterator[bytes]:
+        """Of an answer that goes on and on; on a connection of its own. Again: it is to be asked for anew."""
+        c: Optional[http.client.HTTPConnection] = None
+        try:
+            c = self._connect()
+            c.connect()
+            if c.sock is not None:
+                c.sock.settimeout(max(self._timeout, _SILENCE_S))
+            c.request("GET", target, headers=headers)
+            response = c.getresponse()
+            if response.status != 200:
+                answer = Answer(response)
+                if answer.is_error():
+                    raise Again(answer.error()) if answer.status in _BUSY or answer.status in _BETWEEN else answer.error()
+                return
+            if response.headers.get_content_type() != "text/event-stream":
+                raise ApiError(0, "bad_answer", "this is no stream of events", response.headers.get("X-Request-Id"))
+            while True:
+                piece = response.read1(_PIECE)
+                if not piece:
+                    raise Again(ApiError(0, "unreachable", "the stream of events ended"))
+                yield piece
+        except ssl.SSLCertVerificationError:
+            raise
+        except _BROKEN as e:
+            raise Again(ApiError(0, "unreachable", "%s: %s" % (type(e).__name__, e))) from e
+        finally:
+            if c is not None:
+                c.close()
+
+    def follow(self, path: str, query: Optional[Dict[str, Any]] = None, last: Optional[str] = None) -> Iterator[Event]:
+        """Events for as long as there are any, from behind `last` on, across whatever breaks. Ends with `end` where no more come."""
+        fields = [(k, v) for k, v in (query or {}).items() if v is not None]
+        target = self._prefix + path + ("?" + urlencode(fields, quote_via=quote, safe="") if fields else "")
+        headers = {"Authorization": self._authorization, "User-Agent": "simbdp-python", "Accept": "text/event-stream"}
+        patience = Patience(self)
+        while True:
+            blocks = Blocks(last)
+            try:
+                for piece in self._pieces(target, {**headers, "Last-Event-ID": last} if last else headers):
+                    for name, data, last in blocks.feed(piece):
+                        patience = Patience(self)
+                        if data is None:
+                            continue
+                        event = self._event(name, data, last)
+                        if name == "end":
+                            self._ended(event)
+                            return
+                        yield event
+                return
+            except Again as e:
+                if not patience.wait(e.error):
+                    raise e.error from e.__cause__
+
+    @staticmethod
+    def _event(name: str, data: str, last: Optional[str]) -> Event:
+        try:
+            doc = json.loads(data)
+        except ValueError:
+            doc = None
+        if not isinstance(doc, dict):
+            raise ApiError(0, "bad_answer", "an event's data is no object")
+        return Event(name, doc, last or "")
+
+    @staticmethod
+    def _ended(event: Event) -> None:
+        reason = str(event.data.get("reason"))
+        if reason in ("draining", "changed"):
+            raise Again(ApiError(503, reason, "the gateway ended the stream"))
+        if reason != "ended":
+            raise ApiError(401 if reason == "unauthorized" else 0, reason, "the gateway ended the stream")
 
     def ask(self, method: str, path: str, query: Optional[Dict[str, Any]] = None, headers: Optional[Dict[str, str]] = None,
             body: Optional[Body] = None, again: Optional[bool] = None) -> Answer:

@@ -209,7 +209,8 @@ struct conf {
             bool tls;
             char *certificate, *key; /* paths; "": a certificate that the home makes itself */
             int64_t connections, connections_per_address, idle_s, min_bytes_per_s;
-            int64_t requests_per_s, uploads; /* of an account; negative: no limit */
+            int64_t event_streams;                                      /* in all */
+            int64_t requests_per_s, uploads, event_streams_per_account; /* of an account; negative: no limit */
         } http;
         struct cfg_list alerts; /* struct conf_alert */
     } platform;

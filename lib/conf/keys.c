@@ -426,6 +426,10 @@ static const struct cfg_key http_keys[] = {
     INT_ROW(conf, platform.http.requests_per_s, "requests_per_s", "200", -1, 1e9, "requests of an account; -1: no limit"),
     INT_ROW(conf, platform.http.uploads, "uploads", "64", -1, 1e6,
             "uploads of an account that are in flight at once; -1: no limit"),
+    INT_ROW(conf, platform.http.event_streams, "event_streams", "1024", 0, 100000,
+            "streams of events that are open at once; each is a connection, too"),
+    INT_ROW(conf, platform.http.event_streams_per_account, "event_streams_per_account", "64", -1, 100000,
+            "of them of one account; -1: no limit"),
     END_ROW,
 };
 

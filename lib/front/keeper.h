@@ -1,14 +1,14 @@
 /* The privileged helper of a program that tenants reach (broker, monitor, gateway): it keeps the rights which that program gave up,
  * and does the few things that need them. It is started before the program listens, and knows what it may be asked for: CONF read
  * the configuration, and tell what of it is for such programs (lib/front/public_conf.h) TENANTS   which tenant has which uid, and
- * who is suspended (lib/db/tenants.h) LOG       add lines to the broker's journal of a tenant, or to the monitor's record of
- * decisions ROTATE    begin another logs/monitor.log ALERT     start a command of the configuration, by its alert's place in the
- * list, with a JSON object on stdin LOGIN     of the gateway's: who shows these credentials? (programs/keeper/gateway.h) QUERY of
- * the gateway's: what a tenant may know (lib/query/query.h) PEM       of the gateway's: certificate and key, by the configuration's
- * paths or the home's own AUDIT     of the gateway's: add a record to the audit log (lib/accounts/audit.h) STORE     of the
- * gateway's: versions of apps (programs/keeper/store.h) Both end when the other does; a program that is killed so leaves nothing
- * behind. Requests and answers are packets (SOCK_SEQPACKET); what may be long comes in a memfd. Calls block as long as the keeper
- * reads files. */
+ * who is suspended (lib/db/tenants.h) LOG       add lines to the broker's or the monitor's journal of a tenant, or to the monitor's
+ * record of decisions ROTATE    begin another logs/monitor.log ALERT     start a command of the configuration, by its alert's place
+ * in the list, with a JSON object on stdin LOGIN     of the gateway's: who shows these credentials? (programs/keeper/gateway.h)
+ * QUERY of the gateway's: what a tenant may know (lib/query/query.h) PEM       of the gateway's: certificate and key, by the
+ * configuration's paths or the home's own AUDIT     of the gateway's: add a record to the audit log (lib/accounts/audit.h) STORE of
+ * the gateway's: versions of apps (programs/keeper/store.h) Both end when the other does; a program that is killed so leaves
+ * nothing behind. Requests and answers are packets (SOCK_SEQPACKET); what may be long comes in a memfd. Calls block as long as the
+ * keeper reads files. */
 #ifndef SIMBDP_FRONT_KEEPER_H
 #define SIMBDP_FRONT_KEEPER_H
 
@@ -62,7 +62,8 @@ int keeper_tenants(struct keeper *k, struct tenant_state **ret, size_t *ret_n, s
 /* Which configuration keeper_conf gave last. */
 uint64_t keeper_generation(const struct keeper *k);
 
-/* Whole lines; tenant NULL: the monitor's. 0 or -errno: it was not told. */
+/* Whole lines for the tenant's journal (host/tenant_events.h: the broker's `stream`, the monitor's `scaling`); tenant NULL: for the
+ * monitor's record of decisions. 0 or -errno: it was not told. */
 int keeper_log(struct keeper *k, const char *tenant, const char *text, size_t n);
 /* A descriptor of the new log, or -errno. */
 int keeper_rotate(struct keeper *k);

@@ -7,6 +7,7 @@
 #include "records.h"
 
 #include <sqlite3.h>
+#include <sys/stat.h>
 
 struct asking {
     sqlite3 *db;
@@ -94,6 +95,14 @@ int run_is_seen(struct asking *a, const char *run_id, bool *ret_ended, bool *ret
 const struct conf_tenant *tenant_of_conf(struct asking *a); /* NULL after a refusal */
 bool in_scope(const struct asking *a, const char *dataset);
 
+/* Of a file that is renamed when it is full: another one of its name has another, though it may have the inode's number. Never 0.
+ */
+static inline uint64_t identity_of_file(const struct statx *st)
+{
+    uint64_t v = st->stx_ino ^ ((uint64_t)st->stx_btime.tv_sec << 20) ^ ((uint64_t)st->stx_btime.tv_nsec << 32);
+    return v ? v : 1;
+}
+
 /* ---- the questions ---- */
 
 int ask_files(struct asking *a);
@@ -102,6 +111,7 @@ int ask_runs(struct asking *a);
 int ask_run(struct asking *a);
 int ask_rejects(struct asking *a);
 int ask_log(struct asking *a);
+int ask_events(struct asking *a);
 int ask_agreement(struct asking *a);
 int ask_apps(struct asking *a);
 int ask_versions(struct asking *a);

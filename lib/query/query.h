@@ -18,9 +18,15 @@
  * offset (lines, 0), limit (1..10000, 1000), format ("json", "csv") ->
  *              {"rejects":[{"line","byte_offset","column","type","message","raw","repaired"}],"next":OFFSET|null}, or text/csv
  *              (RFC 4180) with these as its header. `next` is also in the head. 410 `not_kept`: deleted by age.
- *   log        run_id, and tail (bytes, 1..262144, 65536) or from (the `position` of an earlier answer) -> text/plain, as it was
- * printed: the last bytes, or what follows (at most 262144). In the head: "position", "cut" (bytes before these are left out or
- * gone), "ended" (the run has, and nothing follows these). 410 `not_kept`. agreement
+ *   log        run_id, and tail (bytes, 1..262144, 65536) or from (the `position` of an earlier answer), most (bytes, 262144) ->
+ *              text/plain, as it was printed: the last bytes, or what follows, at most `most`. In the head: "position", "cut"
+ *              (bytes before these are left out or gone), "ended" (the run has, and nothing follows these), "more" (there is).
+ *              410 `not_kept`.
+ *   events     from (a position, or "0": the oldest), to (a position: up to there), limit (1..1000, 500) -> text/plain, a line
+ * each: name, blank, the position behind it, blank, a JSON object without control characters. In the head: "position", "more"
+ *              (there are more now), "ahead" (`from` is not before `to` everywhere; there are no lines then). Without `from` there
+ * are no lines, and the position is now's. The line `gap` says that what followed `from` is gone; the oldest that is there follows.
+ * Names: host/tenant_events.h. Who may see some datasets alone sees events of their files and runs alone agreement
  * {"tenant_id","display_name","suspended","concurrency","max_database_bytes","max_streams","limits":LIMITS,"retention":{},"datasets":[],
  *              "streams":[]} (agreement.c); null: no limit. LIMITS of a dataset are those that hold for its files
  *   apps       {"apps":[{"app","kind":"batch"|"stream",…,"running"}]} (apps.c)

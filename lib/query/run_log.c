@@ -13,7 +13,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum { MAX_BYTES = 256 << 10, DEFAULT_TAIL = 64 << 10, MAX_POSITION = 48, N_PARTS = 4 };
 
@@ -33,12 +32,6 @@ struct run_log {
     int64_t bytes;              /* of all */
 };
 
-/* An inode's number may be given to the next file at once. */
-static uint64_t identity_of(const struct statx *st)
-{
-    return st->stx_ino ^ ((uint64_t)st->stx_btime.tv_sec << 20) ^ ((uint64_t)st->stx_btime.tv_nsec << 32);
-}
-
 static struct part open_part(const struct asking *a, const char *run, const char *name)
 {
     AUTO_FREE char *path = xasprintf("runs/%s/%s", run, name);
@@ -47,7 +40,7 @@ static struct part open_part(const struct asking *a, const char *run, const char
     if (fd < 0 || statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &st) < 0 || !S_ISREG(st.stx_mode) ||
         st.stx_nlink != 1)
         return (struct part){-1, 0, 0};
-    return (struct part){fd_take(&fd), identity_of(&st), (int64_t)st.stx_size};
+    return (struct part){fd_take(&fd), identity_of_file(&st), (int64_t)st.stx_size};
 }
 
 /* The newer half first: if the runner renames it meanwhile, it is there twice and not missing. */
@@ -140,7 +133,7 @@ static int64_t begin_at(const struct run_log *l, const struct place *from, int64
     return skip < 0 ? 0 : skip;
 }
 
-static int show(struct asking *a, const char *run, const struct place *from, int64_t tail, bool ended)
+static int show(struct asking *a, const char *run, const struct place *from, int64_t tail, int64_t most, bool ended)
 {
     struct run_log l = {0};
     struct place end = from ? *from : (struct place){0};
@@ -148,7 +141,7 @@ static int show(struct asking *a, const char *run, const struct place *from, int
     bool cut;
     open_log(a, run, &l);
     int64_t skip = begin_at(&l, from, tail, &cut), rest = l.bytes - skip;
-    int64_t n = rest < MAX_BYTES ? rest : MAX_BYTES;
+    int64_t n = rest < most ? rest : most;
     buf_add(b, "", 0);
     int r = read_log(&l, skip, n, b, &end);
     close_log(&l);
@@ -167,6 +160,7 @@ static int show(struct asking *a, const char *run, const struct place *from, int
     json_str(&a->out->head, "position", position);
     json_bool(&a->out->head, "cut", cut);
     json_bool(&a->out->head, "ended", ended);
+    json_bool(&a->out->head, "more", n < rest);
     return 0;
 }
 
@@ -175,8 +169,10 @@ int ask_log(struct asking *a)
     bool ended, pruned;
     const char *run, *from;
     struct place place;
-    int64_t tail;
+    int64_t tail, most;
     int r = param_count(a, "tail", 1, MAX_BYTES, DEFAULT_TAIL, &tail);
+    if (r == 0)
+        r = param_count(a, "most", 1, MAX_BYTES, MAX_BYTES, &most);
     if (r == 0)
         r = param_text(a, "from", MAX_POSITION, &from);
     if (r == 0 && from)
@@ -189,5 +185,5 @@ int ask_log(struct asking *a)
         return r;
     if (pruned)
         return refuse(a, 410, "not_kept", "logs are kept for retention.logs_days");
-    return show(a, run, from ? &place : NULL, tail, ended);
+    return show(a, run, from ? &place : NULL, tail, most, ended);
 }

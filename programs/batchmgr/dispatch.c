@@ -239,6 +239,7 @@ static void dispatch(struct batchmgr *m, struct file *first, const char *app_nam
     memcpy(r->file_id, first->file_id, ID_SIZE);
     r->tenant = xstrdup(first->tenant);
     r->app = xstrdup(app_name);
+    r->dataset = xstrdup(first->dataset);
     r->step = *first->output_run ? RUN_STEP_load : *app->checker && !first->checked ? RUN_STEP_check : RUN_STEP_app;
     r->output = r->step == RUN_STEP_check ? RUN_OUTPUT_none : app->output;
     r->attempt = first->attempts + 1;
@@ -301,6 +302,7 @@ void dispatch_recover(struct batchmgr *m, struct file *f)
     const struct conf_batch *app = t ? conf_app(t, r->app) : NULL;
     const struct conf_profile *p = app ? conf_profile(m->conf, app->profile) : NULL;
     r->file = f;
+    r->dataset = xstrdup(f->dataset);
     r->mgr = m;
     r->output = app && r->step != RUN_STEP_check ? app->output : RUN_OUTPUT_none;
     r->cpus = p ? p->requests.cpus : 1;

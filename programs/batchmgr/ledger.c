@@ -42,7 +42,9 @@ struct ledger {
     struct ledger_puts puts;
     struct continuity continuity; /* the worker's */
     struct event *kick_ev, *lazy_ev, *done_ev;
-    bool urgent; /* something in `pending` is waited for */
+    bool urgent;                      /* something in `pending` is waited for */
+    const struct ledger_watch *watch; /* NULL: nobody is told */
+    void *watch_arg;
     int done_fd, home_fd;
     struct batch pending; /* loop only */
     pthread_t thread;
@@ -210,6 +212,19 @@ static void on_kick(evutil_socket_t fd, short what, void *arg)
     hand_over(arg);
 }
 
+static void tell_watch(struct ledger *l, const struct op *first)
+{
+    if (!l->watch)
+        return;
+    for (const struct op *op = first; op; op = op->next) {
+        if (op->kind == OP_FILE)
+            l->watch->file(l->watch_arg, op->file);
+        else if (op->kind == OP_RUN)
+            l->watch->run(l->watch_arg, op->run);
+    }
+    l->watch->committed(l->watch_arg);
+}
+
 static void on_done(evutil_socket_t fd, short what, void *arg)
 {
     struct ledger *l = arg;
@@ -221,6 +236,7 @@ static void on_done(evutil_socket_t fd, short what, void *arg)
     struct op *op = l->working.first;
     batch_init(&l->working);
     pthread_mutex_unlock(&l->lock);
+    tell_watch(l, op);
     while (op) {
         struct op *next = op->next;
         if (op->kind == OP_THEN)
@@ -257,16 +273,28 @@ static struct op *add(struct ledger *l, int kind, bool urgent)
     return op;
 }
 
+void ledger_watch(struct ledger *l, const struct ledger_watch *w, void *arg)
+{
+    l->watch = w;
+    l->watch_arg = arg;
+}
+
+static void add_file(struct ledger *l, struct file *f, bool urgent)
+{
+    add(l, OP_FILE, urgent)->file = file_copy(f);
+    xstr_set(&f->quality, NULL);
+    f->told = (int)f->state + 1;
+    f->told_read = *f->hash != 0;
+}
+
 void ledger_put_file(struct ledger *l, struct file *f)
 {
-    add(l, OP_FILE, true)->file = file_copy(f);
-    xstr_set(&f->quality, NULL);
+    add_file(l, f, true);
 }
 
 void ledger_note_file(struct ledger *l, struct file *f)
 {
-    add(l, OP_FILE, false)->file = file_copy(f);
-    xstr_set(&f->quality, NULL);
+    add_file(l, f, false);
 }
 
 void ledger_sync_dir(struct ledger *l, const char *path)
@@ -274,14 +302,20 @@ void ledger_sync_dir(struct ledger *l, const char *path)
     add(l, OP_SYNC, false)->dir = xstrdup(path);
 }
 
-void ledger_put_run(struct ledger *l, const struct run *r)
+static void add_run(struct ledger *l, struct run *r, bool urgent)
 {
-    add(l, OP_RUN, true)->run = run_copy(r);
+    add(l, OP_RUN, urgent)->run = run_copy(r);
+    r->told = (int)r->state + 1;
 }
 
-void ledger_note_run(struct ledger *l, const struct run *r)
+void ledger_put_run(struct ledger *l, struct run *r)
 {
-    add(l, OP_RUN, false)->run = run_copy(r);
+    add_run(l, r, true);
+}
+
+void ledger_note_run(struct ledger *l, struct run *r)
+{
+    add_run(l, r, false);
 }
 
 void ledger_then(struct ledger *l, void (*fn)(void *arg), void *arg, void (*drop)(void *arg))
@@ -400,8 +434,12 @@ void ledger_close(struct ledger *l)
     pthread_cond_signal(&l->wake);
     pthread_mutex_unlock(&l->lock);
     pthread_join(l->thread, NULL);
+    if (!l->busy)
+        tell_watch(l, l->working.first);
     if (commit(l, &l->pending) != SQLITE_OK)
         log_error("ledger_close", NULL, NULL, "the last rows could not be committed: %s", l->why);
+    else
+        tell_watch(l, l->pending.first);
     drop(&l->working);
     drop(&l->pending);
     event_free(l->kick_ev);

@@ -21,14 +21,23 @@ int ledger_open(const struct home *h, struct event_base *base, struct ledger **r
 /* Waits for what was queued to be committed; callbacks that are left are not run. */
 void ledger_close(struct ledger *l);
 
+/* Told on the loop of each row that was committed, in order, as it is there; its `told` is what was told before. committed: after
+ * those of a transaction, and before what waited for it (ledger_then). Also while the ledger is closed. */
+struct ledger_watch {
+    void (*file)(void *arg, const struct file *f);
+    void (*run)(void *arg, const struct run *r);
+    void (*committed)(void *arg);
+};
+void ledger_watch(struct ledger *l, const struct ledger_watch *w, void *arg); /* borrowed */
+
 /* Takes the quality of `f`, which is written once. */
 void ledger_put_file(struct ledger *l, struct file *f);
 /* The same for a step that recovery would find out by itself: committed with the next row that matters, or LAZY_MS later. */
 void ledger_note_file(struct ledger *l, struct file *f);
 /* Makes what was renamed into this directory durable before the transaction with the next row is committed. */
 void ledger_sync_dir(struct ledger *l, const char *path); /* relative to the home */
-void ledger_put_run(struct ledger *l, const struct run *r);
-void ledger_note_run(struct ledger *l, const struct run *r); /* as ledger_note_file */
+void ledger_put_run(struct ledger *l, struct run *r);
+void ledger_note_run(struct ledger *l, struct run *r); /* as ledger_note_file */
 /* Lasting marks: the run's directory, or the file's documents, were deleted by age. */
 void ledger_note_pruned(struct ledger *l, const char *run_id);
 void ledger_note_expired(struct ledger *l, const char *file_id);

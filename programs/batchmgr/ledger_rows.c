@@ -241,6 +241,9 @@ struct file *ledger_row_file(sqlite3_stmt *s)
     f->group_n = sqlite3_column_int64(s, 36);
     f->rows_repaired = sqlite3_column_int64(s, 38);
     f->rows_added = sqlite3_column_int64(s, 39);
+    /* A verdict whose file was not filed away yet may not have been told. */
+    f->told = file_state_is_final(f->state) && f->place == PLACE_work ? -1 : (int)f->state + 1;
+    f->told_read = *f->hash != 0;
     return f;
 }
 
@@ -280,5 +283,6 @@ struct run *ledger_row_run(sqlite3_stmt *s)
     r->network_refused = sqlite3_column_int64(s, 25);
     r->rows_repaired = sqlite3_column_int64(s, 26);
     r->rows_added = sqlite3_column_int64(s, 27);
+    r->told = (int)r->state + 1;
     return r;
 }

@@ -26,6 +26,7 @@
 #include "hand_in.h"
 #include "inspect.h"
 #include "intake.h"
+#include "journal.h"
 #include "ledger.h"
 #include "parking.h"
 #include "purge.h"
@@ -124,6 +125,7 @@ static int start_modules(struct batchmgr *m, struct err *e)
     int r = ledger_open(&m->home, m->base, &m->ledger, e);
     if (r < 0)
         return r;
+    journal_start(m);
     m->databases = databases_new(m, on_databases);
     filing_start(m, &filing_ops);
     duplicates_start(m);
@@ -178,6 +180,7 @@ static void stop(struct batchmgr *m)
     dispatch_stop(m);
     databases_free(m->databases);
     ledger_close(m->ledger); /* the files that callbacks are about are there still */
+    journal_stop(m);
     uploads_stop(m);
     hand_in_stop(m);
     spool_stop(m);

@@ -203,7 +203,7 @@ struct run *run_new(void)
     return r;
 }
 
-#define RUN_STRINGS(X) X(tenant) X(app) X(error) X(node)
+#define RUN_STRINGS(X) X(tenant) X(app) X(error) X(node) X(dataset)
 
 struct run *run_copy(const struct run *r)
 {

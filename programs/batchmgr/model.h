@@ -87,6 +87,8 @@ struct file {
     int64_t inspected_ms; /* by inspectors that failed */
     int64_t filing_ms;    /* until filing is tried again; 0: it has not failed */
     bool retrying;        /* its bytes are on their way back from quarantine/ */
+    int told;             /* what its tenant was told last: 0: nothing; that state + 1; -1: nobody knows */
+    bool told_read;       /* and that it was inspected */
     bool retry_asked;     /* while they were on their way into it: then, once they are there */
 };
 
@@ -145,6 +147,8 @@ struct run {
     int64_t rows_parsed, rows_loaded, rows_rejected, rows_repaired,
         rows_added; /* of a group, where they are counted for the run; else -1 */
     /* not in the ledger */
+    char *dataset;     /* of its files; NULL: not known */
+    int told;          /* as of a file */
     struct file *file; /* the first; the others hang on its `mate` */
     struct batchmgr *mgr;
     struct run_handle *handle; /* its current step's; NULL: none was started or looked for yet */

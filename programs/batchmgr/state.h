@@ -24,6 +24,7 @@ struct batchmgr {
     bool disk_low;   /* intake and dispatch pause */
 
     struct ledger *ledger;
+    struct journal *journal;
     struct map tenants; /* id -> struct tenant */
     struct map files;   /* id -> struct file, the unfinished ones */
     struct fair_queue *fair_queue;

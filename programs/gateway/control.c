@@ -1,8 +1,10 @@
-/* Requests, one JSON object a line: {"op":"status"} -> {ok,pid,url,ready,fingerprint,accounts_uploading}; ready: it has batchmgr
+/* Requests, one JSON object a line: {"op":"status"} -> {ok,pid,url,ready,fingerprint,accounts_uploading,
+ * event_streams}; ready: it has batchmgr
  * and the broker; {"op":"reload"}. */
 #include "control.h"
 #include "broker_link.h"
 #include "certificate.h"
+#include "events.h"
 #include "gateway.h"
 #include "pool.h"
 
@@ -26,6 +28,7 @@ static void status(struct gateway *g, struct ctl_conn *c)
     json_bool(&b, "ready", pool_is_up(g->peers[PEER_batchmgr]) && broker_link_is_up(g->broker));
     json_str(&b, "fingerprint", *fingerprint ? fingerprint : NULL);
     json_i64(&b, "accounts_uploading", (int64_t)g->uploads.n);
+    json_i64(&b, "event_streams", (int64_t)events_open(g->events));
     json_end(&b, '}');
     ctl_send(c, &b);
 }

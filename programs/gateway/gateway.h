@@ -17,6 +17,7 @@ struct rates;
 struct certificate;
 struct ctl;
 struct broker_link;
+struct events;
 
 /* Keepers of the gateway. Tokens are looked at while a password is being tried, and both while somebody lists files. */
 enum gateway_keeper {
@@ -41,7 +42,8 @@ struct gateway {
     struct resumables *resumables;
     struct rates *rates;
     struct certificate *certificates[2]; /* the one that is shown, and the one before it, which connections may still use */
-    struct map uploads;                  /* account -> struct place (places.h) */
+    struct events *events;
+    struct map uploads; /* account -> struct place (places.h) */
     struct ctl *ctl;
     char *url;
     size_t next_query;

@@ -61,6 +61,9 @@ void version_activate(struct request *rq);
 void version_delete(struct request *rq);
 void app_rollback(struct request *rq);
 
+/* events.c: a stream of them. */
+void get_events(struct request *rq);
+
 /* orders.c: what a program does. */
 void post_begin(struct request *rq); /* nothing before the body is there */
 void retry_all(struct request *rq);

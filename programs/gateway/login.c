@@ -39,16 +39,23 @@ static char **datasets_of(const bson_t *doc)
     return v;
 }
 
-static void take(struct request *rq, const bson_t *doc)
+void login_read(const bson_t *doc, struct account *ret)
 {
     enum role role = ROLE_tenant_reader;
     account_role_of(json_get_str(doc, "role", ""), &role);
-    rq->who = (struct account){.name = xstrdup(json_get_str(doc, "account", "")),
-                               .role = role,
-                               .tenant = xstrdup(json_get_str(doc, "tenant_id", NULL)),
-                               .token_id = xstrdup(json_get_str(doc, "token_id", NULL)),
-                               .verbs = verbs_of(doc),
-                               .datasets = datasets_of(doc)};
+    *ret = (struct account){.name = xstrdup(json_get_str(doc, "account", "")),
+                            .role = role,
+                            .tenant = xstrdup(json_get_str(doc, "tenant_id", NULL)),
+                            .token_id = xstrdup(json_get_str(doc, "token_id", NULL)),
+                            .verbs = verbs_of(doc),
+                            .datasets = datasets_of(doc),
+                            .user_id = xstrdup(json_get_str(doc, "user_id", "")),
+                            .password_ms = json_get_i64(doc, "password_ms", 0)};
+}
+
+static void take(struct request *rq, const bson_t *doc)
+{
+    login_read(doc, &rq->who);
     rq->ticket = xstrdup(json_get_str(doc, "ticket", ""));
 }
 

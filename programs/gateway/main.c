@@ -6,6 +6,7 @@
 #include "broker_link.h"
 #include "certificate.h"
 #include "control.h"
+#include "events.h"
 #include "gateway.h"
 #include "pool.h"
 #include "rates.h"
@@ -144,6 +145,7 @@ static int start(struct gateway *g, char **ret_url, struct err *e)
     if (!*h->listen)
         return err_set(e, ERR_CONFIG, "conf/mysimbdp.conf says no platform.http.listen, so there is no gateway");
     g->rates = rates_new(h->requests_per_s);
+    g->events = events_new(g);
     r = h->tls && !*h->certificate ? certificate_make(g->home.dirfd, h->listen, e) : 0;
     if (r >= 0)
         r = h->tls ? load_certificate(g, e) : 0;
@@ -166,6 +168,8 @@ static int start(struct gateway *g, char **ret_url, struct err *e)
 
 static void release(struct gateway *g)
 {
+    events_end(g->events);
+    server_finish(g->server);
     control_stop(g);
     for (int i = 0; i < N_GATEWAY_KEEPERS; i++)
         keeper_stop(g->keepers[i]);
@@ -174,6 +178,7 @@ static void release(struct gateway *g)
     broker_link_free(g->broker);
     spool_stop(g->spool);
     server_stop(g->server);
+    events_free(g->events);
     resumables_close(g->resumables);
     spool_close(g->spool);
     rates_free(g->rates);

@@ -62,6 +62,7 @@ static const struct problem {
     {"rate", 429, "Too many requests"},
     {"quota", 429, "A quota of the agreement is used up"},
     {"slow_down", 429, "Too many failed attempts to log in"},
+    {"event_streams", 429, "Too many streams of events are open"},
     {"uploads", 429, "Too many uploads are in flight"},
     {"header_too_large", 431, "The header is too large"},
     {"suspended", 403, "The tenant is suspended"},

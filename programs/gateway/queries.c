@@ -1,5 +1,6 @@
 /* What a keeper reads for an account: its answer is passed on as it is. The keeper sees from the ticket what the account may see,
  * and asks nobody's word for it. */
+#include "events.h"
 #include "gateway.h"
 #include "handlers.h"
 #include "problem.h"
@@ -146,6 +147,10 @@ void get_rejects(struct request *rq)
 
 void get_log(struct request *rq)
 {
+    if (events_are_wanted(rq)) {
+        follow_log(rq);
+        return;
+    }
     AUTO_BUF struct buf b = {0};
     begin(rq, "log", &b);
     json_str(&b, "run_id", rq->run_id);

@@ -1,4 +1,5 @@
 #include "request.h"
+#include "figures.h"
 #include "framing.h"
 #include "gateway.h"
 #include "login.h"
@@ -17,6 +18,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+
+enum { STREAM_BLOCK = 1024 };
 
 static const char json_type[] = "application/json";
 
@@ -61,6 +64,15 @@ void request_free(struct request *rq)
 
 /* ---- answers ---- */
 
+static void add_headers(struct request *rq, const char *content_type)
+{
+    if (content_type)
+        request_add_header(rq, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+    request_add_header(rq, "X-Request-Id", rq->id);
+    request_add_header(rq, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+    request_add_header(rq, "X-Content-Type-Options", "nosniff");
+}
+
 static void answer(struct request *rq, unsigned status, const char *content_type, void *text, size_t n)
 {
     rq->answered = true;
@@ -69,11 +81,31 @@ static void answer(struct request *rq, unsigned status, const char *content_type
     rq->response = MHD_create_response_from_buffer(n, text, MHD_RESPMEM_MUST_FREE);
     if (!rq->response)
         mem_exhausted();
-    if (status != MHD_HTTP_NO_CONTENT)
-        request_add_header(rq, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
-    request_add_header(rq, "X-Request-Id", rq->id);
-    request_add_header(rq, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
-    request_add_header(rq, "X-Content-Type-Options", "nosniff");
+    add_headers(rq, status != MHD_HTTP_NO_CONTENT ? content_type : NULL);
+}
+
+void request_answer_stream(struct request *rq, const char *content_type, MHD_ContentReaderCallback read, void *arg)
+{
+    rq->answered = true;
+    rq->answer_bytes = LENGTH_UNKNOWN;
+    rq->status = MHD_HTTP_OK;
+    rq->response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read, arg, NULL);
+    if (!rq->response)
+        mem_exhausted();
+    add_headers(rq, content_type);
+    figures_count(rq->status, clk_now_us() - rq->began_us, rq->received); /* it may last for days */
+    rq->counted = true;
+}
+
+void request_flow(struct request *rq, bool goes_on)
+{
+    slow_suspended(rq->connection, clk_now_ms(), !goes_on);
+    if (goes_on) {
+        MHD_resume_connection(rq->connection);
+        server_kick(rq->g->server);
+    } else {
+        MHD_suspend_connection(rq->connection);
+    }
 }
 
 void request_answer(struct request *rq, unsigned status, const char *content_type, struct buf *body)

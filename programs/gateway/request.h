@@ -65,6 +65,7 @@ struct request {
     int64_t answer_bytes; /* negative: as many as there will be */
     struct MHD_Response *response;
     int64_t began_us;
+    bool counted; /* in figures.h already */
     /* request.c's */
     enum { STEP_HEADER, STEP_LOGIN, STEP_BEGUN, STEP_BODY, STEP_ENDED } step;
     bool waits, suspended, answered;
@@ -78,6 +79,10 @@ void request_go_on(struct request *rq);
 
 /* The answer. Each takes the text (with its NUL cut off) and empties `body`; content type NULL: application/json. Once only. */
 void request_answer(struct request *rq, unsigned status, const char *content_type, struct buf *body);
+/* 200 with what `read` gives, as libmicrohttpd's MHD_ContentReaderCallback: 0 after request_flow(rq, false). */
+void request_answer_stream(struct request *rq, const char *content_type, MHD_ContentReaderCallback read, void *arg);
+/* Whether such an answer goes on, or waits for more. */
+void request_flow(struct request *rq, bool goes_on);
 void request_refuse(struct request *rq, const char *code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* Likewise, with Retry-After. */
 void request_refuse_for(struct request *rq, const char *code, int64_t retry_after_s, const char *fmt, ...)

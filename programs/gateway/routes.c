@@ -19,6 +19,7 @@ static const char *const of_log[] = {"tail", "from", NULL};
 static const char *const of_dead_letters[] = {"app", "limit", "cursor", NULL};
 static const char *const of_settling[] = {"app", "id", NULL};
 static const char *const of_instances[] = {"app", NULL};
+static const char *const of_events[] = {"types", NULL};
 
 static const struct route routes[] = {
     {"GET", "/healthz", VERB_read, ROUTE_OPEN, no_fields, get_healthz, NULL, NULL},
@@ -44,6 +45,7 @@ static const struct route routes[] = {
     {"GET", TENANT "/runs/{run_id}", VERB_read, 0, no_fields, get_run, NULL, NULL},
     {"GET", TENANT "/runs/{run_id}/log", VERB_read, 0, of_log, get_log, NULL, NULL},
     {"POST", TENANT "/runs/{run_id}:stop", VERB_run, ROUTE_KEEPS, no_fields, post_begin, NULL, stop_run},
+    {"GET", TENANT "/events", VERB_read, 0, of_events, get_events, NULL, NULL},
     {"GET", TENANT "/agreement", VERB_read, 0, no_fields, get_agreement, NULL, NULL},
     {"GET", TENANT "/configuration", VERB_read, 0, no_fields, get_configuration, NULL, NULL},
     {"PUT", TENANT "/configuration", VERB_deploy, 0, no_fields, configuration_begin, store_body, store_end},

@@ -1,5 +1,6 @@
 #include "server.h"
 #include "certificate.h"
+#include "events.h"
 #include "figures.h"
 #include "gateway.h"
 #include "rates.h"
@@ -18,11 +19,12 @@
 #include <microhttpd.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
-enum { BACKLOG = 1024, SWEEP_MS = 1000 };
+enum { BACKLOG = 1024, SWEEP_MS = 1000, FINISH_MS = 1000, FINISH_LOOK_MS = 5 };
 
 struct server {
     struct gateway *g;
@@ -64,6 +66,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
     (void)what;
     slow_sweep(s->slow, clk_now_ms());
     rates_sweep(s->g->rates, clk_now_ms());
+    events_sweep(s->g->events, clk_now_ms());
     resumables_sweep(s->g->resumables);
 }
 
@@ -93,7 +96,7 @@ static void on_completed(void *arg, struct MHD_Connection *c, void **data, enum 
     (void)arg;
     (void)code;
     slow_idle(c, clk_now_ms());
-    if (rq && rq->status)
+    if (rq && rq->status && !rq->counted)
         figures_count(rq->status, clk_now_us() - rq->began_us, rq->received);
     request_free(rq);
     *data = NULL;
@@ -228,6 +231,17 @@ int server_start(struct gateway *g, const struct certificate *cert, char **ret_u
 void server_set_certificate(struct server *s, const struct certificate *cert)
 {
     s->cert = cert;
+}
+
+void server_finish(struct server *s)
+{
+    int64_t until_ms = clk_now_ms() + FINISH_MS;
+    const union MHD_DaemonInfo *i = s && s->daemon ? MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
+    while (i && events_open(s->g->events) && clk_now_ms() < until_ms) {
+        struct pollfd p = {i->epoll_fd, POLLIN, 0};
+        MHD_run(s->daemon);
+        poll(&p, 1, FINISH_LOOK_MS);
+    }
 }
 
 void server_stop(struct server *s)

@@ -13,6 +13,8 @@ enum { CONNECTION_MEMORY = 16 << 10 };
 
 /* Listens at http.listen. cert NULL: without TLS. *ret_url (caller frees): as in state/endpoints.json. */
 int server_start(struct gateway *g, const struct certificate *cert, char **ret_url, struct err *e);
+/* Before it stops: sends what streams of events still have to say, for a second at most. NULL is fine. */
+void server_finish(struct server *s);
 /* Ends all connections and requests. NULL is fine. */
 void server_stop(struct server *s);
 /* Connections that are made from now on get it. The old one has to stay. */

@@ -112,7 +112,8 @@ void slow_suspended(struct MHD_Connection *c, int64_t now_ms, int suspended)
     x->suspended = suspended;
     if (!suspended) { /* the platform's time is not the client's */
         x->since_ms = now_ms;
-        x->bytes = 0;
+        if (x->doing == BODY)
+            x->bytes = 0;
     }
 }
 

@@ -61,6 +61,8 @@ static void tell_account(const struct gateway_keeper *g, const struct account *w
     json_str(out, "role", account_role_text(who->role));
     json_str(out, "tenant_id", who->tenant);
     json_str(out, "token_id", who->token_id);
+    json_str(out, "user_id", who->user_id);
+    json_i64(out, "password_ms", who->token_id ? 0 : who->password_ms);
     json_begin(out, "verbs", '[');
     for (int i = 0; i < N_VERBS; i++)
         if (who->verbs & 1U << i)

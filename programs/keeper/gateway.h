@@ -3,7 +3,7 @@
  *
  *   LOGIN   {"scheme":"bearer","token","address"} | {"scheme":"basic","user","password","address"} |
  *           {"scheme":"ticket","ticket"} (one that still holds: for another minute)
- *           -> {"ticket","account","role","tenant_id","token_id","verbs":[],"datasets":[]|null}
+ *           -> {"ticket","account","role","tenant_id","token_id","user_id","password_ms","verbs":[],"datasets":[]|null}
  *           |  {"error":"unauthorized"} | {"error":"slow_down","retry_after_s"} | {"error":"unavailable"}
  *   QUERY   {"ticket","tenant_id","query","params":{}}: lib/query/query.h says which there are
  *           -> {"status","code","detail","type", and what the query adds}, a line feed, the body

@@ -12,6 +12,7 @@
 #include "front/keeper.h"
 #include "front/public_conf.h"
 #include "host/home.h"
+#include "host/tenant_events.h"
 #include "sandbox/confine.h"
 
 #include <errno.h>
@@ -127,15 +128,17 @@ static void tell_tenants(struct keep *k)
 
 static void add_to_log(struct keep *k, const struct keeper_request *rq, const char *text, size_t n)
 {
-    AUTO_FREE char *dir = k->is_broker ? xasprintf("logs/tenants/%s", rq->tenant) : xstrdup("logs");
-    const char *name = k->is_broker ? "stream.jsonl" : DECISIONS;
-    if (k->is_broker && !conf_valid_id(rq->tenant))
+    bool of_tenant = k->is_broker || *rq->tenant;
+    enum events_journal j = k->is_broker ? EVENTS_OF_stream : EVENTS_OF_scaling;
+    if (of_tenant && !conf_valid_id(rq->tenant))
         return;
-    if (!k->is_broker)
+    if (!of_tenant)
         fd_rotate(k->home.dirfd, "logs/" DECISIONS, ROTATE_BYTES);
-    int r = fd_append_file(k->home.dirfd, dir, name, text, n, 0640);
+    int r = of_tenant ? tenant_events_add(k->home.dirfd, rq->tenant, j, text, n)
+                      : fd_append_file(k->home.dirfd, "logs", DECISIONS, text, n, 0640);
     if (r < 0)
-        log_warn("journal", *rq->tenant ? rq->tenant : NULL, NULL, "cannot write %s/%s: %s", dir, name, err_text(r));
+        log_warn("journal", of_tenant ? rq->tenant : NULL, NULL, "cannot write %s: %s", of_tenant ? events_file(j) : DECISIONS,
+                 err_text(r));
 }
 
 static void rotate(struct keep *k)

@@ -4,8 +4,27 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "host/tenant_events.h"
 
 #include <string.h>
+
+/* The tenant hears of it without its condition, which is the provider's. */
+static void tell_tenant(struct monitor *m, const struct alert *al, const struct app *a, bool firing, int64_t since_ms)
+{
+    AUTO_BUF struct buf b = {0};
+    json_begin(&b, NULL, '{');
+    json_time(&b, "ts", m->wall_ms);
+    json_str(&b, "event", tenant_event_name(firing ? EVENT_alert_firing : EVENT_alert_over));
+    json_str(&b, "tenant_id", a->tenant);
+    json_str(&b, "app", a->name);
+    json_str(&b, "alert", al->name);
+    json_time(&b, "since", m->wall_ms - (m->now_ms - since_ms));
+    json_end(&b, '}');
+    buf_adds(&b, "\n");
+    int r = keeper_log(m->keeper, a->tenant, b.p, b.n);
+    if (r < 0)
+        log_error("journal", a->tenant, NULL, "cannot tell the tenant of alert %s: %s", al->name, err_text(r));
+}
 
 /* over: why it is; NULL: it begins. */
 static void tell(struct monitor *m, const struct alert *al, const struct app *a, const char *over, int64_t since_ms)
@@ -27,6 +46,7 @@ static void tell(struct monitor *m, const struct alert *al, const struct app *a,
     json_end(&b, ']');
     json_end(&b, '}');
     buf_adds(&b, "\n");
+    tell_tenant(m, al, a, firing, since_ms);
     int r = al->index < 0 ? 0 : keeper_alert(m->keeper, al->generation, (size_t)al->index, b.p);
     if (r < 0)
         log_error("alert_command", NULL, NULL, "alert %s: its command cannot be asked for: %s", al->name, err_text(r));

@@ -8,6 +8,7 @@
 #include "base/clk.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "host/tenant_events.h"
 #include "loop/peer.h"
 
 #include <math.h>
@@ -97,6 +98,24 @@ static void record(struct monitor *m, struct app *a, const struct scale_settings
     xstr_set(&a->recorded_reason, a->reason);
 }
 
+static void tell_tenant(struct monitor *m, const struct app *a)
+{
+    AUTO_BUF struct buf b = {0};
+    json_begin(&b, NULL, '{');
+    json_time(&b, "ts", m->wall_ms);
+    json_str(&b, "event", tenant_event_name(EVENT_scale_decided));
+    json_str(&b, "tenant_id", a->tenant);
+    json_str(&b, "app", a->name);
+    json_i64(&b, "before", a->desired);
+    json_i64(&b, "desired", a->wanted);
+    json_str(&b, "reason", a->reason);
+    json_end(&b, '}');
+    buf_adds(&b, "\n");
+    int r = keeper_log(m->keeper, a->tenant, b.p, b.n);
+    if (r < 0)
+        log_error("journal", a->tenant, NULL, "cannot tell the tenant of a decision: %s", err_text(r));
+}
+
 /* ---- orders ---- */
 
 static void order(struct monitor *m, struct app *a)
@@ -119,6 +138,7 @@ static void order(struct monitor *m, struct app *a)
     if (!peer_send(m->streammgr, b.p, b.n) || a->ordered == a->wanted)
         return; /* not the first time: it was lost, or refused */
     a->ordered = a->wanted;
+    tell_tenant(m, a);
     log_info("scale", a->tenant, NULL, "app %s: %lld -> %lld instances: %s", a->name, (long long)a->desired, (long long)a->wanted,
              a->reason);
 }

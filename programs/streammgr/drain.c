@@ -1,6 +1,7 @@
 #include "drain.h"
 #include "app.h"
 #include "instances_db.h"
+#include "journal.h"
 #include "streammgr.h"
 #include "watcher.h"
 
@@ -29,6 +30,7 @@ void drain_instance(struct instance *i, enum drain_manner manner, const char *wh
     instance_set_state(i, INSTANCE_draining);
     a->n -= !*i->ask;
     instances_db_draining(a->mgr->book, i);
+    journal_draining(i);
     crash_at(CRASH_instance_drain);
     if (manner == DRAIN_GENTLY && i->n_sessions && c && c->drain_s > 0) {
         i->term_at_ms = clk_now_ms() + c->drain_s * 1000;

@@ -2,6 +2,7 @@
 #include "app.h"
 #include "instance_spec.h"
 #include "instances_db.h"
+#include "journal.h"
 #include "streammgr.h"
 
 #include "base/clk.h"
@@ -68,6 +69,7 @@ static void on_ended(void *arg, struct run_result *res)
         take_words(res);
     instances_db_ended(m->book, i, res);
     crash_at(CRASH_instance_end_noted);
+    journal_ended(i, res);
     unlink_instance(i);
     m->events->ended(i, res);
     /* Its successor is started first; what follows can wait. */
@@ -98,6 +100,7 @@ static void on_cancelled(void *arg, const char *why, int64_t delay_ms)
                              .error = (char *)why};
     log_warn("instance_cancelled", a->tenant, i->run_id, "app %s: %s", a->name, why);
     instances_db_ended(m->book, i, &res);
+    journal_ended(i, &res);
     m->events->cancelled(i, delay_ms);
     unlink_instance(i);
     free_instance(i);
@@ -149,6 +152,7 @@ int instance_start(struct app *a, const struct ask *ask, struct err *e)
         return r;
     }
     crash_at(CRASH_instance_begin);
+    journal_started(i);
     add_instance(a, i);
     instance_spec_make(i, t, c, &spec);
     run_handle_start(i->handle, &spec); /* may cancel it at once */

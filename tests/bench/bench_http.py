@@ -4,9 +4,11 @@ import http.client
 import json
 import os
 import pathlib
+import resource
 import select
 import shutil
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -42,12 +44,13 @@ def wait_for(port, process):
 
 
 class Gateway:
-    def __init__(self, base):
+    def __init__(self, base, tls=False):
         self.path, self.port = pathlib.Path(base) / "home", free_port()
         subprocess.run([BUILD / "mysimbdp", "init", self.path], check=True, stdout=subprocess.DEVNULL)
         (self.path / "conf/mysimbdp.conf").write_text(
-            'platform = { http = { listen = "127.0.0.1"; tls = false; requests_per_s = -1; uploads = -1; connections_per_address = 8000; '
-            'connections = 8000; }; ports = { gateway = %d; }; min_free_bytes = 0L; min_free_inodes = 0L; };\n' % self.port)
+            'platform = { http = { listen = "127.0.0.1"; tls = %s; requests_per_s = -1; uploads = -1; connections_per_address = 8000; '
+            'connections = 8000; event_streams = 8000; event_streams_per_account = -1; }; ports = { gateway = %d; }; min_free_bytes = 0L; '
+            'min_free_inodes = 0L; };\n' % (str(tls).lower(), self.port))
         for tenant in ("acme", "flood"):
             (self.path / f"conf/tenants/{tenant}.conf").write_text(
                 'datasets = ( { name = "data"; }, { name = "held"; } );\n'
@@ -214,15 +217,85 @@ def bench_latency(g, quick, rounds, report, found):
            f"alone {statistics.median(alone):.2f} ms, under the flood {statistics.median(under):.2f} ms", at_most=True)
 
 
+def cpu_s(pid):
+    """Of a process and its keepers."""
+    pids = [pid, *map(int, subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split())]
+    ticks = 0
+    for p in pids:
+        fields = pathlib.Path(f"/proc/{p}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def open_stream(g, context):
+    s = socket.create_connection(("127.0.0.1", g.port))
+    if context:
+        s = context.wrap_socket(s)
+    s.sendall(f"GET /v1/tenants/acme/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {g.tokens['acme']}\r\n\r\n".encode())
+    return s
+
+
+def bench_streams(g, quick, rounds, report, found, tls=False):
+    """Streams of events on which nothing comes but heartbeats: what each takes of the gateway, and how soon an event reaches the last of them."""
+    n = 500 if quick else 5000
+    context = None
+    if tls:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    open_stream(g, context).recv(1000)
+    before, streams = g.memory(), []
+    for at in range(0, n, 50):
+        some = [open_stream(g, context) for _ in range(min(50, n - at))]
+        for s in some:
+            head = s.recv(4096)
+            if not head.startswith(b"HTTP/1.1 200"):
+                sys.exit(f"bench: a stream of events: {head[:300]}")
+        streams += some
+    each = (g.memory() - before) / n
+    start, used = time.monotonic(), cpu_s(g.pid())
+    seconds = 5 if quick else 35
+    until = start + seconds
+    while time.monotonic() < until:  # heartbeats come meanwhile, and are to be read
+        select.select([], [], [], 1)
+    cpu = 100 * (cpu_s(g.pid()) - used) / (time.monotonic() - start)
+    for s in streams:
+        s.setblocking(False)
+        try:
+            while s.recv(65536):
+                pass
+        except (BlockingIOError, ssl.SSLWantReadError):
+            pass
+        s.settimeout(60)
+    at = time.monotonic()
+    with open(g.path / "logs/tenants/acme/events.batch.jsonl", "a") as f:
+        f.write('{"ts":"2026-01-01T00:00:00.000Z","event":"file.queued","tenant_id":"acme"}\n')
+    for s in streams:
+        while b"file.queued" not in s.recv(65536):
+            pass
+    spread = time.monotonic() - at
+    for s in streams:
+        s.close()
+    found.append({"streams": n, "tls": tls, "bytes_each": each, "cpu_pct": cpu, "spread_s": spread})
+    report(f"event streams{' over TLS' if tls else ''}", "memory of an idle stream, kB", each / 1024, 40 if tls else 20,
+           f"{n} of them: {cpu:.1f} % of a CPU with the keepers; an event reached all of them within {spread:.2f} s", at_most=True)
+
+
 def bench_http(quick, rounds, report, only):
     found = []
     base = tempfile.mkdtemp(prefix="simbdp-bench-", dir="/tmp")
     os.chmod(base, 0o755)
     g = Gateway(base)
     try:
-        for name, bench in (("uploads", bench_uploads), ("publish", bench_publish), ("latency", bench_latency)):
+        for name, bench in (("uploads", bench_uploads), ("publish", bench_publish), ("latency", bench_latency), ("streams", bench_streams)):
             if only in name:
                 bench(g, quick, rounds, report, found)
+        if only in "streams":
+            g.stop()
+            shutil.rmtree(base, ignore_errors=True)
+            os.mkdir(base, 0o755)
+            g = Gateway(base, tls=True)
+            bench_streams(g, quick, rounds, report, found, tls=True)
     finally:
         g.stop()
         shutil.rmtree(base, ignore_errors=True)

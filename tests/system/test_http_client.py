@@ -125,6 +125,23 @@ def problem(status, code, detail=None, **kw):
                   kind="application/problem+json", **kw)
 
 
+def events(*pieces, end=b"0\r\n\r\n"):
+    """A stream of events in chunks; end: what ends it."""
+    def act(h):
+        read_body(h)
+        h.send_response(200)
+        h.send_header("Content-Type", "text/event-stream")
+        h.send_header("Transfer-Encoding", "chunked")
+        h.end_headers()
+        for piece in pieces:
+            data = piece if isinstance(piece, bytes) else piece.encode()
+            h.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+            h.wfile.flush()
+        h.wfile.write(end)
+        h.close_connection = True
+    return act
+
+
 def cut(h):
     """Ends the connection without a word."""
     h.close_connection = True
@@ -246,9 +263,10 @@ def test_each_question_and_order_is_described(server, client, tmp_path):
             (client.files, (), {"dataset": "data", "state": "waiting", "since": when}, page), (client.file, ("F",), {}, {}),
             (client.wait, ("F",), {}, {"state": "ingested"}), (client.rejects, ("F",), {}, page), (client.retry, (), {}, {"n": 3}), (client.retry, ("F",), {}, {"n": 1}),
             (client.delete, ("F",), {}, {"n": 1}), (client.runs, (), {"file_id": "F", "state": "ended", "since": "2026-01-31T12:00:00Z"}, page),
-            (client.run, ("R",), {}, {}), (client.log, ("R",), {"tail": 100}, {}), (client.stop, ("R",), {}, {"n": 1}), (client.apps, (), {}, page),
+            (client.run, ("R",), {}, {}), (client.log, ("R",), {"tail": 100}, {}), (client.events, (), {"types": ["file"], "last_event_id": "0"}, None),
+            (client.follow_log, ("R",), {}, None), (client.stop, ("R",), {}, {"n": 1}), (client.apps, (), {}, page),
             (client.run_app, ("load",), {}, {"n": 2}), (client.agreement, (), {}, {}), (client.usage, (), {}, {}), (client.bill, (when,), {}, {})):
-        server.script = [answer(doc)]
+        server.script = [answer(doc) if doc is not None else events('event: end\ndata: {"reason":"ended"}\n\n')]
         result = call(*args, **kw)
         if not isinstance(result, (dict, list, int, str, type(None))):
             assert list(result) == []
@@ -659,6 +677,72 @@ def test_wait(server, client):
     assert client.time.now - began == pytest.approx(60) and max(client.time.slept) <= 5
     server.script = [answer({"state": "queued"}), problem(404, "not_found")]
     refused(404, "not_found", client.wait, "F", 60)
+
+
+# ---- events
+
+OVER = 'event: end\nid: 9\ndata: {"reason":"ended"}\n\n'
+
+
+def test_events(server, client):
+    server.script = [events("retry: 2000\nid: 1\n\n", ":\n\n", 'event: file.verdict\nid: 2\ndata: {"file_id":"F"}\n\n', 'id: 3\ndata: {"n":\ndata: 1}\n\n', OVER)]
+    assert list(client.events(types=["file", "run.ended"])) == [simbdp.Event("file.verdict", {"file_id": "F"}, "2"), simbdp.Event("message", {"n": 1}, "3")]
+    (asked,) = server.asked
+    assert asked.path == "/v1/tenants/acme/events?types=file%2Crun.ended" and asked.headers["Accept"] == "text/event-stream" and asked.headers["Last-Event-ID"] is None
+    with pytest.raises(TypeError):
+        client.events(types="file")
+
+
+@pytest.mark.parametrize("line", ["\n", "\r\n", "\r"])
+def test_events_in_any_pieces(server, client, line):
+    text = line.join([":x", "event:a", "id: 1", 'data:{"text":"\u00e9\u2028 data: x"}', "", "data", "", "id: 2", 'data: {"b": 1}', "nonsense", "", "event: end", 'data: {"reason":"ended"}', "", ""]).encode()
+    for n in range(1, 12):
+        server.script = [events(*(text[i:i + n] for i in range(0, len(text), n)))]
+        with pytest.raises(simbdp.ApiError, match="no object"):  # "data" alone is an empty text
+            got = []
+            got.extend(client.events())
+    text = text.replace(f"data{line}{line}".encode(), b"", 1)
+    for n in range(1, 12):
+        server.script = [events(*(text[i:i + n] for i in range(0, len(text), n)))]
+        assert list(client.events()) == [simbdp.Event("a", {"text": "\u00e9\u2028 data: x"}, "1"), simbdp.Event("message", {"b": 1}, "2")]
+
+
+@pytest.mark.parametrize("end", [b"0\r\n\r\n", b"", b"5\r\nab", b"zz\r\n"])
+def test_events_go_on_where_they_were(server, client, end):
+    """Whatever breaks: what was not told to its end is told by the next stream."""
+    server.script = [events("id: 1\n\n", 'id: 2\ndata: {"n":2}\n\n', 'id: 3\ndata: {"n":3}\n', end=end), cut, problem(503, "unavailable"), answer({}, 502, text="no"),
+                     events("id: 4\n\n", 'event: end\nid: 4\ndata: {"reason":"draining"}\n\n'), events('id: 5\ndata: {"n":5}\n\n', OVER)]
+    assert [e.data["n"] for e in client.events(last_event_id="0")] == [2, 5]
+    assert [h.headers["Last-Event-ID"] for h in server.asked] == ["0", "2", "2", "2", "2", "4"] and len(client.time.slept) == 5
+
+
+def test_events_end_with_the_right_to_them(server, client):
+    server.script = [events('id: 1\ndata: {}\n\n', 'event: end\ndata: {"reason":"unauthorized"}\n\n')]
+    got = client.events()
+    assert next(got).id == "1"
+    refused(401, "unauthorized", next, got)
+    for status, code in ((400, "parameter"), (404, "not_found"), (401, "unauthorized")):
+        server.script = [problem(status, code)]
+        refused(status, code, list, client.events())
+    server.script = [answer({})]
+    refused(0, "bad_answer", list, client.events())
+
+
+def test_events_that_never_come_end(server):
+    with client_of(server, tries=3) as c:
+        server.script = [events()] * 3
+        refused(0, "unreachable", list, c.events())
+        assert len(server.asked) == 3
+        server.script = [events("id: 1\n\n")] * 4 + [events(OVER)]  # each of them brought something
+        assert list(c.events()) == []
+
+
+def test_a_log_is_followed(server, client):
+    server.script = [events('event: log\nid: 1\ndata: {"text":"a\\nb","cut":false}\n\n', end=b""), events('event: log\nid: 2\ndata: {"text":"c"}\n\n', OVER)]
+    assert list(client.follow_log("R", 100)) == ["a\nb", "c"]
+    assert [h.path for h in server.asked] == ["/v1/tenants/acme/runs/R/log?tail=100"] * 2 and server.asked[1].headers["Last-Event-ID"] == "1"
+    server.script = [answer({}, 204, text="")]
+    assert list(client.follow_log("R")) == []
 
 
 def test_times_have_zones(client):

@@ -47,6 +47,8 @@ TABLE = {
     "platform.http.idle_s": WIRE + "::test_a_header_that_does_not_end",
     "platform.http.min_bytes_per_s": WIRE + "::test_a_body_in_drops",
     "platform.http.requests_per_s": WIRE + "::test_requests_of_an_account",
+    "platform.http.event_streams": "tests/system/test_gateway_events.py::test_streams_of_an_account_and_in_all",
+    "platform.http.event_streams_per_account": "tests/system/test_gateway_events.py::test_streams_of_an_account_and_in_all",
     "platform.http.uploads": WIRE + "::test_uploads_in_flight",
     "profiles.name": LIMITS + "::test_an_app_runs_under_the_profile_it_names",
     "profiles.wall_s": RUNS + "::test_r08_a_hanging_tree_is_gone_after_the_timeout",
