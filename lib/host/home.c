@@ -22,7 +22,8 @@
 
 enum { LOCK_RETRY_MS = 20 };
 
-#define TMP_RUNTIME "/tmp/mysimbdp-"
+#define TMP_RUNTIME  "/tmp/mysimbdp-"
+#define ROOT_RUNTIME "/run/mysimbdp-"
 
 enum { TOOL_MAX_BYTES = 64 << 20 };
 
@@ -156,13 +157,20 @@ static int make_runtime(struct home *h, struct err *e)
     const char *user = getenv("XDG_RUNTIME_DIR");
     const int64_t owner = userns_owner(h->path);
     if (owner < 0 && geteuid() == 0)
-        h->runtime = xasprintf("/run/mysimbdp-%s", h->tag);
+        h->runtime = xasprintf(ROOT_RUNTIME "%s", h->tag);
     else if (owner < 0 && user && access(user, W_OK) == 0 && strlen(user) < 40)
         h->runtime = xasprintf("%s/mysimbdp-%s", user, h->tag);
     if (h->runtime)
         return own_runtime(h->runtime, e);
     AUTO_FREE char *old = xasprintf(TMP_RUNTIME "%lld-%s", (long long)(owner >= 0 ? owner : geteuid()), h->tag);
     return tmp_runtime(h, old, e);
+}
+
+static void make_tag(const char *real_path, char ret[17])
+{
+    unsigned char hash[8];
+    crypto_generichash(hash, sizeof hash, (const unsigned char *)real_path, strlen(real_path), NULL, 0);
+    sodium_bin2hex(ret, 17, hash, sizeof hash);
 }
 
 static int open_parts(struct home *h, const char *path, bool enter, struct err *e)
@@ -178,9 +186,7 @@ static int open_parts(struct home *h, const char *path, bool enter, struct err *
         return err_set(e, -EIO, "libsodium cannot be initialised");
     h->path = xstrdup(real);
     h->bin = program_dir();
-    unsigned char hash[8];
-    crypto_generichash(hash, sizeof hash, (const unsigned char *)real, strlen(real), NULL, 0);
-    sodium_bin2hex(h->tag, sizeof h->tag, hash, sizeof hash);
+    make_tag(real, h->tag);
     h->dirfd = open(real, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (h->dirfd < 0)
         return err_sys(e, -errno, "home %s", real);
@@ -314,6 +320,20 @@ char *home_path(const struct home *h, const char *rel)
 char *home_socket(const struct home *h, const char *name)
 {
     return xasprintf("%s/%s", h->runtime, name);
+}
+
+char *home_socket_for_others(const char *path, const char *name)
+{
+    char real[PATH_MAX], tag[17];
+    path = path ? path : getenv("MYSIMBDP_HOME");
+    if (!path || !*path || !realpath(path, real) || sodium_init() < 0)
+        return NULL;
+    AUTO_FREE char *state = xasprintf("%s/state/home.json", real);
+    if (access(state, R_OK) == 0 || errno != EACCES)
+        return NULL;
+    make_tag(real, tag);
+    AUTO_FREE char *socket = xasprintf(ROOT_RUNTIME "%s/%s", tag, name);
+    return access(socket, W_OK) == 0 ? xstrdup(socket) : NULL;
 }
 
 char *home_exec(const struct home *h, const char *tenant, const char *exec)

@@ -48,6 +48,10 @@ int home_init(const char *path, struct err *e);
 char *home_path(const struct home *h, const char *rel);
 /* A socket path in the run-time directory; at most 107 bytes. */
 char *home_socket(const struct home *h, const char *name);
+/* For who may not read the home at `path` (NULL: MYSIMBDP_HOME): that socket, where the home is root's; homes of others have
+ * their run-time directory where other users cannot know it. NULL: the home may be read, or there is no such socket. The caller
+ * frees. */
+char *home_socket_for_others(const char *path, const char *name);
 /* Absolute path of one of the platform's programs. */
 char *home_program(const struct home *h, const char *name);
 /* The path that `exec` of a tenant's configuration means: below apps/<tenant>/ unless it is absolute. Likewise of a secret's file,

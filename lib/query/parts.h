@@ -118,6 +118,7 @@ int ask_versions(struct asking *a);
 int ask_version(struct asking *a);
 int ask_configuration(struct asking *a);
 int ask_usage(struct asking *a);
+int ask_ids(struct asking *a);
 int ask_bill(struct asking *a);
 
 #endif

@@ -47,6 +47,7 @@ static const struct {
     {"version", ask_version, QUERY_MAX_MS, " app version "},
     {"configuration", ask_configuration, QUERY_MAX_MS, "  "},
     {"usage", ask_usage, QUERY_MAX_MS, "  "},
+    {"ids", ask_ids, QUERY_MAX_MS, " of begin end "},
     {"bill", ask_bill, QUERY_MAX_BILL_MS, " month "},
 };
 enum { N_QUESTIONS = sizeof questions / sizeof *questions };

@@ -37,6 +37,7 @@
  * USED: {"used","limit","left"}, null: no limit. `until`: the end of the UTC day bill       month ("2026-01") ->
  * {"tenant_id","month","since","until","complete", the figures of `mysimbdp stats --json` but for percentiles}; also of a tenant
  * that was purged. complete: the month is over
+ *   ids        of ("file", "run"), begin (at least 4 characters), end -> {"ids":[at most two that begin and end so]}
  */
 #ifndef SIMBDP_QUERY_QUERY_H
 #define SIMBDP_QUERY_QUERY_H

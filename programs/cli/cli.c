@@ -89,16 +89,25 @@ void cli_warn_reach(const struct cli *c, const char *home)
                 c->verb, closed, st.st_mode & 0777, closed);
 }
 
+int cli_fail_home(struct cli *c, const struct err *e)
+{
+    if (e->code != -EACCES || !c->desk)
+        return cli_fail(c, e);
+    fprintf(stderr, "mysimbdp %s: this verb is the provider's; a tenant's own user may call files, runs, logs, rejects and retry\n",
+            c->verb);
+    return CLI_FAILED;
+}
+
 int cli_home(struct cli *c, struct home *h)
 {
     struct err e = {0};
-    return home_open(h, c->home_arg, &e) < 0 ? cli_fail(c, &e) : 0;
+    return home_open(h, c->home_arg, &e) < 0 ? cli_fail_home(c, &e) : 0;
 }
 
 int cli_enter(struct cli *c, struct home *h)
 {
     struct err e = {0};
-    return home_enter(h, c->home_arg, &e) < 0 ? cli_fail(c, &e) : 0;
+    return home_enter(h, c->home_arg, &e) < 0 ? cli_fail_home(c, &e) : 0;
 }
 
 int cli_conf(struct cli *c, const struct home *h, struct conf **ret)

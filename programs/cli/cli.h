@@ -20,6 +20,7 @@ struct cli {
     char **argv; /* the positional arguments, once all options were taken; NULL-terminated */
     bool json;
     char whole_id[ID_SIZE];
+    char *desk; /* where a tenant asks, who may not read the home (desk.h); NULL: the home is read */
 };
 
 typedef int (*cli_verb)(struct cli *c);
@@ -32,6 +33,9 @@ int cli_args(struct cli *c, int min, int max);
 int cli_usage(struct cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Prints "mysimbdp VERB: message" and gives CLI_FAILED. */
 int cli_fail(struct cli *c, const struct err *e);
+
+/* Complains about a home that cannot be opened; to a tenant it says whose the verb is. CLI_FAILED. */
+int cli_fail_home(struct cli *c, const struct err *e);
 
 /* Warns when tenants' uids cannot reach the home. */
 void cli_warn_reach(const struct cli *c, const char *home);

@@ -170,7 +170,7 @@ int cli_list_program(struct cli *c, const struct home *h, const struct cli_sourc
                : cli_list_array(c, from->what, array.p ? array.p : "[]", array.p ? array.n : 2, cols, n_cols);
 }
 
-static int check_state(struct cli *c, const struct records *r, const char *state)
+int cli_check_state(struct cli *c, const struct records *r, const char *state)
 {
     AUTO_BUF struct buf known = {0};
     struct near near = {.word = state};
@@ -196,7 +196,7 @@ int cli_listing(struct cli *c, const struct listing *l)
     int64_t since_ms = 0;
     int r = cli_args(c, 0, 1);
     if (!r && given[2])
-        r = check_state(c, l->records, given[2]);
+        r = cli_check_state(c, l->records, given[2]);
     if (!r && since && clk_parse_since(since, &since_ms) < 0)
         r = cli_usage(c, "--since %s is no time", since);
     if (r || cli_home(c, &h))

@@ -29,6 +29,8 @@ struct listing {
     } filters[3];
 };
 int cli_listing(struct cli *c, const struct listing *l);
+/* 0; or CLI_USAGE, complained: there is no such state. */
+int cli_check_state(struct cli *c, const struct records *r, const char *state);
 
 /* Lists a JSON array of objects (n bytes), ordered by the first three columns. CLI_DONE, or CLI_FAILED after a complaint. */
 int cli_list_array(struct cli *c, const char *what, const char *array, size_t n, const struct col *cols, size_t n_cols);

@@ -1,5 +1,6 @@
 /* mysimbdp VERB: the command line. Each verb has a file. */
 #include "cli.h"
+#include "desk.h"
 #include "text.h"
 
 #include "base/crash.h"
@@ -8,6 +9,7 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct {
@@ -124,13 +126,16 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
         if (strcmp(argv[1], verbs[i].name))
             continue;
-        struct cli c = {verbs[i].name, verbs[i].args, home, argc - 2, argv + 2, false, ""};
+        struct cli c = {verbs[i].name, verbs[i].args, home, argc - 2, argv + 2, false, "", NULL};
         if (cli_flag(&c, "--help")) {
             printf("usage: mysimbdp %s %s [--home HOME]\n%s\n", c.verb, c.usage, verbs[i].help);
             return CLI_DONE;
         }
         c.json = cli_flag(&c, "--json");
-        return verbs[i].run(&c);
+        cli_verb run = cli_desk(&c) ? cli_verb_of_desk(c.verb) : NULL;
+        int r = (run ? run : verbs[i].run)(&c);
+        free(c.desk);
+        return r;
     }
     struct near near = {.word = argv[1]};
     char meant[NEAR_TEXT_SIZE];

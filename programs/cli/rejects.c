@@ -1,3 +1,4 @@
+#include "rejects.h"
 #include "cli.h"
 #include "ledger.h"
 #include "text.h"
@@ -10,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static void print_human(const char *line)
+void rejects_print(const char *line)
 {
     AUTO_BSON bson_t *doc = json_parse(line, strlen(line), NULL);
     if (!doc)
@@ -49,7 +50,7 @@ static int print_rejects(struct cli *c, const struct home *h, const char *run)
                 text_print(line); /* an app may have written the file, with DEL or C1 as they are */
                 putchar('\n');
             } else if (doc)
-                print_human(line);
+                rejects_print(line);
         }
         free(line);
         fclose(f);

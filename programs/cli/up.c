@@ -32,7 +32,7 @@
 #include <sys/wait.h>
 
 enum {
-    MAX_PROGRAMS = 7,
+    MAX_PROGRAMS = 8,
     FIRST_DELAY_MS = 100,
     MAX_DELAY_MS = 10000,
     HEALTHY_MS = 10000,
@@ -249,12 +249,19 @@ static bool has_gateway(const struct up *u)
     return *u->conf->platform.http.listen;
 }
 
+/* The desk has no orders that it takes from `up`: it answers tenants. */
+static bool is_listening(const struct up *u, const char *program)
+{
+    AUTO_FD int fd = connect_to(u, program);
+    return fd >= 0;
+}
+
 /* Everything answers: that is said once. */
 static void check_ready(struct up *u)
 {
     AUTO_BSON bson_t *batchmgr = NULL, *broker = NULL, *streammgr = NULL, *monitor = NULL, *gateway = NULL;
     if (!(batchmgr = status_of(u, "batchmgr")) || !(streammgr = status_of(u, "streammgr")) ||
-        !(monitor = status_of(u, "monitor")) || !(broker = status_of(u, "broker")) ||
+        !(monitor = status_of(u, "monitor")) || !(broker = status_of(u, "broker")) || !is_listening(u, "desk") ||
         (has_gateway(u) && !((gateway = status_of(u, "gateway")) && json_get_bool(gateway, "ready", false))))
         return;
     bool up = !strcmp(json_get_str(batchmgr, "database", ""), "up");
@@ -474,7 +481,7 @@ static void serve(struct up *u)
 static int wait_for_predecessor(struct up *u, struct err *e)
 {
     int64_t until = clk_now_ms() + TERM_WAIT_MS;
-    static const char *const names[] = {"gateway", "batchmgr", "streammgr", "monitor", "broker"};
+    static const char *const names[] = {"gateway", "desk", "batchmgr", "streammgr", "monitor", "broker"};
     for (size_t i = 0; i < sizeof names / sizeof *names;) {
         int lock = home_lock(&u->home, names[i], 0, e);
         if (lock >= 0) {
@@ -519,6 +526,7 @@ static int prepare(struct up *u, struct err *e)
     add_program(u, "monitor");
     add_program(u, "streammgr");
     add_program(u, "batchmgr");
+    add_program(u, "desk");
     if (has_gateway(u))
         add_program(u, "gateway"); /* tenants find it closed while the rest goes down */
     AUTO_FREE char *sock = home_socket(&u->home, "up.sock");

@@ -45,7 +45,7 @@ def programs(tmp_path_factory):
     for p in (at, at.parent, at.parent.parent):
         p.chmod(0o755)
     for entry in BUILD.iterdir():
-        if entry.is_file() and os.access(entry, os.X_OK) and (entry.name.startswith("simbdp-") or entry.name in ("mysimbdp", "batchmgr", "streammgr", "broker", "monitor")):
+        if entry.is_file() and os.access(entry, os.X_OK) and (entry.name.startswith("simbdp-") or entry.name in ("mysimbdp", "batchmgr", "streammgr", "broker", "monitor", "desk")):
             shutil.copy2(entry, at / (entry.name + (".real" if entry.name == "simbdp-warden" else "")))
     (at / "simbdp-warden").write_text(RECORDER)
     (at / "simbdp-warden").chmod(0o755)

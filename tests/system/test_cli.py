@@ -56,7 +56,7 @@ def test_exit_codes(home):
     assert home.cli("retry", "nosuchid", check=False).returncode == 1
     for verb in ("init up down check status tenant upload files runs logs rejects retry stats stop app queue dead publish doctor preview run reload top advise").split():
         assert home.cli(verb, "--help").stdout.startswith("usage: mysimbdp " + verb)
-    for program in ("batchmgr", "streammgr", "monitor", "broker", "simbdp-run", "simbdp-warden", "simbdp-load", "simbdp-inspect", "simbdp-pipe"):
+    for program in ("batchmgr", "streammgr", "monitor", "broker", "desk", "simbdp-run", "simbdp-warden", "simbdp-load", "simbdp-inspect", "simbdp-pipe"):
         assert "usage: " in subprocess.run([BUILD / program, "--help"], capture_output=True, text=True, check=True).stdout
 
 
