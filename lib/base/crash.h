@@ -67,7 +67,11 @@
     X(app_unpacked)                                                                                                                \
     X(app_copied)                                                                                                                  \
     X(app_rename)                                                                                                                  \
-    X(app_activate)
+    X(app_activate)                                                                                                                \
+    X(gateway_spooled)                                                                                                             \
+    X(gateway_synced)                                                                                                              \
+    X(gateway_handed_in)                                                                                                           \
+    X(gateway_answered)
 
 enum crash_point {
 #define X(name) CRASH_##name,

@@ -3,6 +3,7 @@
 #include "orders.h"
 #include "request.h"
 
+#include "base/crash.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -55,6 +56,7 @@ static void finish(struct giving *g, const bson_t *doc)
 static void on_answer(void *arg, const bson_t *doc)
 {
     struct giving *g = arg;
+    crash_at(CRASH_gateway_handed_in);
     bool ok = doc && json_get_bool(doc, "ok", false), again = ok && json_get_bool(doc, "again", false);
     if (!doc || ok)
         spool_give_away(g->file);
@@ -87,6 +89,7 @@ static void on_synced(void *arg, int r)
 {
     struct giving *g = arg;
     if (r == 0) {
+        crash_at(CRASH_gateway_synced);
         spool_end(g->file);
         offer(g);
         return;
@@ -102,6 +105,7 @@ void handover_give(struct request *rq, const struct handover *what, struct spool
     struct giving *g = xmalloc(sizeof *g);
     *g = (struct giving){rq, *what, file, size, done, arg};
     request_wait(rq);
+    crash_at(CRASH_gateway_spooled);
     if (spool_has_ended(file))
         offer(g);
     else

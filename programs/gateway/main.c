@@ -15,6 +15,7 @@
 #include "server.h"
 #include "spool.h"
 
+#include "base/crash.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "host/uid_block.h"
@@ -108,11 +109,15 @@ static int give_up_rights(struct gateway *g, struct err *e)
 {
     static const char *const parts[] = {SPOOL, NULL}, *const none[] = {NULL};
     int64_t uid = uid_of_program(&g->home, g->conf->platform.uid_base, UID_GATEWAY);
+    AUTO_FREE char *crash = xstrdup(crash_file()); /* a test's */
+    char *slash = crash ? strrchr(crash, '/') : NULL;
+    if (slash)
+        *slash = 0;
     if (uid >= 0)
-        return room_enter(&g->home, &(struct room){.uid = uid, .sees = none, .parts = parts, .bare = true}, e);
+        return room_enter(&g->home, &(struct room){.uid = uid, .sees = none, .scratch = crash, .parts = parts, .bare = true}, e);
     AUTO_FREE char *spool = home_path(&g->home, SPOOL);
-    const char *const writable[] = {g->home.runtime, spool, "/dev/null"};
-    int r = confine_program(&(struct confinement){home_is_roots(&g->home), -1, -1, writable, 3});
+    const char *const writable[] = {g->home.runtime, spool, "/dev/null", crash};
+    int r = confine_program(&(struct confinement){home_is_roots(&g->home), -1, -1, writable, crash ? 4 : 3});
     return r < 0 ? err_sys(e, r, "cannot give up rights") : 0;
 }
 

@@ -69,6 +69,7 @@ struct request {
     /* request.c's */
     enum { STEP_HEADER, STEP_LOGIN, STEP_BEGUN, STEP_BODY, STEP_ENDED } step;
     bool waits, suspended, answered;
+    bool sent; /* server.c's: all of the answer is on its way to the client; only when the request ends */
 };
 
 /* ---- for steps ---- */

@@ -183,6 +183,17 @@ void resumable_remove(struct resumables *all, struct resumable *r)
     resumable_free(r);
 }
 
+void resumable_make_room(struct resumables *all, const char *account, size_t most)
+{
+    struct resumable *first = NULL;
+    size_t i = 0;
+    for (struct resumable *r; (r = map_next(&all->all, &i));)
+        if (r->taken && !r->file && !strcmp(r->account, account) && (!first || r->expires_ms < first->expires_ms))
+            first = r;
+    if (first && resumable_count(all, account) >= most)
+        resumable_remove(all, first);
+}
+
 void resumables_sweep(struct resumables *all)
 {
     size_t i = 0;

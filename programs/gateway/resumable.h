@@ -17,7 +17,8 @@ struct resumable {
     int64_t length, offset;  /* bytes; `offset` of them are durable */
     int64_t expires_ms;      /* wall clock */
     struct spool_file *file; /* somebody appends to it, or hands it in; NULL */
-    bool complete;           /* it was offered to batchmgr, whose answer is not known */
+    bool taken;              /* batchmgr's answer is known: whoever did not see it may ask again, if there is room */
+    bool complete;           /* it was offered to batchmgr; that its answer reached the client is not known */
 };
 
 struct resumables;
@@ -30,7 +31,9 @@ void resumables_close(struct resumables *all); /* NULL is fine */
 int resumable_new(struct resumables *all, const struct resumable *what, struct resumable **ret, struct err *e);
 /* NULL: there is none of this tenant with this id. */
 struct resumable *resumable_find(struct resumables *all, const char *tenant, const char *id);
+/* Of an account. One more is asked for: that which was taken first is forgotten before it is one too many. */
 size_t resumable_count(const struct resumables *all, const char *account);
+void resumable_make_room(struct resumables *all, const char *account, size_t most);
 /* It was appended to, durably: it has `offset` bytes and a new day. */
 void resumable_advance(struct resumable *r, int64_t offset);
 /* Removes description and file (unless that was completed). Not while somebody appends. */

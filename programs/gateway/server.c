@@ -94,10 +94,11 @@ static void on_completed(void *arg, struct MHD_Connection *c, void **data, enum 
 {
     struct request *rq = *data;
     (void)arg;
-    (void)code;
     slow_idle(c, clk_now_ms());
     if (rq && rq->status && !rq->counted)
         figures_count(rq->status, clk_now_us() - rq->began_us, rq->received);
+    if (rq)
+        rq->sent = code == MHD_REQUEST_TERMINATED_COMPLETED_OK;
     request_free(rq);
     *data = NULL;
 }

@@ -9,6 +9,7 @@
 #include "resumable.h"
 
 #include "base/clk.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -167,6 +168,8 @@ void tus_create(struct request *rq)
     rq->free_data = creation_free;
     if (!is_ours(rq))
         return;
+    if (most >= 0)
+        resumable_make_room(rq->g->resumables, rq->who.name, (size_t)most);
     if (!read_number(rq, "Upload-Length", &c->length))
         request_refuse(rq, "length_required", "Upload-Length has to say how many bytes will come");
     else if (!metadata || !read_metadata(c, metadata))
@@ -194,9 +197,20 @@ struct patch {
     gnutls_hash_hd_t hash; /* NULL: no checksum was said */
     unsigned char said[DIGEST_MAX];
     size_t n_said;
-    int64_t size;    /* of the file now */
-    unsigned status; /* when it was taken */
+    int64_t size;        /* of the file now */
+    unsigned status;     /* when it was taken */
+    char taken[ID_SIZE]; /* the upload that batchmgr has: it is known until its answer was sent */
 };
+
+/* Of one whose answer was cut the description stays until it expires: asked again (HEAD, PATCH), batchmgr says the same. Somebody
+ * may be asking it just now; then it is his. */
+static void forget(struct request *rq, const char *id)
+{
+    struct resumable *r = resumable_find(rq->g->resumables, rq->tenant, id);
+    crash_at(CRASH_gateway_answered);
+    if (rq->sent && r && !r->file)
+        resumable_remove(rq->g->resumables, r);
+}
 
 /* What is not answered for is taken back where its checksum was not seen; else the client goes on behind it. */
 static void patch_free(struct request *rq)
@@ -211,6 +225,8 @@ static void patch_free(struct request *rq)
         spool_free(r->file);
         r->file = NULL;
     }
+    if (*p->taken)
+        forget(rq, p->taken);
     if (p->hash)
         gnutls_hash_deinit(p->hash, NULL);
     free(p);
@@ -225,8 +241,17 @@ static struct patch *patch_new(struct request *rq)
     return p;
 }
 
-/* Once batchmgr has it, or does not want it, it is no upload any more. Where that is not known, the client asks again (HEAD), and
- * batchmgr knows by the key whether it has it. */
+/* It is batchmgr's now, or nobody knows: no bytes of it are here any more. */
+static void let_go(struct resumable *r)
+{
+    r->complete = true;
+    spool_give_away(r->file);
+    spool_free(r->file);
+    r->file = NULL;
+}
+
+/* What batchmgr does not want is no upload any more. Where that is not known, the client asks again (HEAD), and batchmgr knows by
+ * the key whether it has it. */
 static void on_given(void *arg, const bson_t *doc)
 {
     struct patch *p = arg;
@@ -234,10 +259,7 @@ static void on_given(void *arg, const bson_t *doc)
     struct resumable *r = p->to;
     p->to = NULL;
     if (!doc) {
-        r->complete = true;
-        spool_give_away(r->file);
-        spool_free(r->file);
-        r->file = NULL;
+        let_go(r);
         request_go_on(rq);
         return;
     }
@@ -246,8 +268,12 @@ static void on_given(void *arg, const bson_t *doc)
         request_add_header(rq, "Tus-Resumable", TUS_VERSION);
         add_number(rq, "Upload-Offset", r->length);
         add_number(rq, "Upload-Length", r->length);
+        memcpy(p->taken, r->id, sizeof p->taken);
+        r->taken = true;
+        let_go(r);
+    } else {
+        resumable_remove(rq->g->resumables, r);
     }
-    resumable_remove(rq->g->resumables, r);
     request_go_on(rq);
 }
 

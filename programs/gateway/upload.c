@@ -11,6 +11,7 @@
 #include "request.h"
 #include "spool.h"
 
+#include "base/crash.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -26,11 +27,14 @@ struct upload {
     struct spool_file *file;
     struct handover what;
     int64_t max_bytes; /* negative: no bound */
+    bool given;        /* batchmgr answered */
 };
 
 static void upload_free(struct request *rq)
 {
     struct upload *u = rq->data;
+    if (u->given)
+        crash_at(CRASH_gateway_answered);
     place_leave(u->place);
     digest_free(u->digest);
     spool_free(u->file);
@@ -124,6 +128,7 @@ void upload_body(struct request *rq, const char *p, size_t n)
 static void on_given(void *arg, const bson_t *doc)
 {
     struct upload *u = arg;
+    u->given = doc != NULL;
     if (doc)
         handover_answer(u->rq, &u->what, u->rq->received, doc, 0);
     request_go_on(u->rq);
