@@ -1,7 +1,7 @@
 /* mysimbdp VERB: the command line. Each verb has a file. */
 #include "cli.h"
 #include "desk.h"
-#include "text.h"
+#include "term/text.h"
 
 #include "base/crash.h"
 #include "base/log.h"
