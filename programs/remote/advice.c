@@ -6,6 +6,8 @@
 static const struct {
     const char *code, *words;
 } known[] = {
+    {"agreement", "`mysimbdp agreement` and `mysimbdp apps` show what is allowed"},
+    {"app_stopped", "`mysimbdp app start APP` lets it run again"},
     {"archive", "push an executable, a directory, or a .tar.gz, .tar.zst or .zip of one, without links and devices"},
     {"bad_request", "gateway and this program may be of different versions: compare `mysimbdp --version` with the provider's"},
     {"busy", "wait, and try again; --retry-for says for how long this is done by itself"},
@@ -26,6 +28,7 @@ static const struct {
     {"max_app_files", "leave out what the app does not need, or ask the provider"},
     {"max_app_versions",
      "remove versions that are not active any more: `mysimbdp app versions APP`, `mysimbdp app remove APP VERSION`"},
+    {"max_instances", "`mysimbdp app instances` lists them; stop one first, or ask the provider"},
     {"max_bytes_per_day", "`mysimbdp usage` shows what is left, and until when the day goes"},
     {"max_file_bytes", "split the file, or compress it (.gz, .zst); `mysimbdp agreement` shows the limits"},
     {"max_files_in_staging", "wait until some of those that are on their way are done (`mysimbdp files`)"},

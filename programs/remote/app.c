@@ -230,9 +230,14 @@ static void print_active(const bson_t *doc)
            before ? "; before it: " : "", before ? before : "");
 }
 
+/* The id alone on the standard output, for scripts. */
 static void print_started(const bson_t *doc)
 {
-    puts(json_get_str(doc, "instance_id", json_get_str(doc, "run_id", "?")));
+    const char *id = json_get_str(doc, "instance_id", NULL);
+    if (id)
+        puts(id);
+    else
+        fprintf(stderr, "no instance yet: %s\n", json_get_str(doc, "reason", "it comes when it can"));
 }
 
 static void print_stopped(const bson_t *doc)
@@ -246,10 +251,19 @@ static void print_released(const bson_t *doc)
     printf("%lld files go\n", (long long)json_get_i64(doc, "n", 0));
 }
 
+static int app_order(struct remote *r, const char *app, const char *suffix, void (*print)(const bson_t *))
+{
+    AUTO_FREE char *path = app_path(r, app, suffix);
+    return tell(r, "POST", path, NULL, print);
+}
+
+/* With arguments it is one more instance; without them the app runs again. */
 static int start(struct remote *r, const char *app, char *const *arguments)
 {
     AUTO_FREE char *path = app_path(r, app, "/instances");
     AUTO_BUF struct buf b = {0};
+    if (!*arguments)
+        return app_order(r, app, ":start", print_started);
     json_begin(&b, NULL, '{');
     json_begin(&b, "args", '[');
     for (; *arguments; arguments++)
@@ -257,6 +271,49 @@ static int start(struct remote *r, const char *app, char *const *arguments)
     json_end(&b, ']');
     json_end(&b, '}');
     return tell(r, "POST", path, b.p, print_started);
+}
+
+static void print_scaled(const bson_t *doc)
+{
+    (void)doc;
+    puts("it is being scaled");
+}
+
+static int scale(struct remote *r, const char *app, const char *count)
+{
+    AUTO_FREE char *path = app_path(r, app, ":scale");
+    AUTO_BUF struct buf b = {0};
+    int64_t n = -1;
+    int code = strcmp(count, "auto") ? remote_number(r, "COUNT", count, 0, INT32_MAX, &n) : 0;
+    if (code)
+        return code;
+    json_begin(&b, NULL, '{');
+    json_i64_or_null(&b, "count", n);
+    json_end(&b, '}');
+    return tell(r, "POST", path, b.p, print_scaled);
+}
+
+static int instances(struct remote *r)
+{
+    static const struct col cols[] = {
+        {"instance_id", COL_ID, 1}, {"app", COL_TEXT, 1},        {"state", COL_TEXT, 1},
+        {"run_id", COL_ID, 3},      {"started_at", COL_TIME, 2}, {"in_flight", COL_COUNT, 4},
+        {"by_hand", COL_BOOL, 5},   {"args", COL_LONG, 3},       {"reason", COL_LONG, 2},
+    };
+    AUTO_BUF struct buf path = {0};
+    AUTO_DOCS struct docs d = {0};
+    bson_iter_t it;
+    bson_t one;
+    remote_path(r, &path, "instances");
+    AUTO_BSON bson_t *doc = remote_ask(r, path.p);
+    if (!doc)
+        return REMOTE_FAILED;
+    for (bool more = json_get_iter(doc, "instances", &it); more && json_next_doc(&it, &one);)
+        docs_add(&d, &one);
+    listing_print(r, &d, cols, sizeof cols / sizeof *cols, false);
+    if (!d.n && !r->json)
+        fputs("no instances\n", stderr);
+    return REMOTE_DONE;
 }
 
 static int activate(struct remote *r, const char *app, const char *version)
@@ -284,19 +341,14 @@ static int remove_version(struct remote *r, const char *app, const char *version
     return tell(r, "DELETE", path, NULL, print_removed);
 }
 
-static int stop(struct remote *r, const char *instance)
+/* An instance by its id, or an app with all of its own. */
+static int stop(struct remote *r, const char *what)
 {
     AUTO_BUF struct buf path = {0};
-    remote_path(r, &path, "instances/");
-    http_escape(&path, instance);
-    buf_adds(&path, ":stop");
+    if (!home_valid_id(what))
+        return app_order(r, what, ":stop", print_stopped);
+    remote_path(r, &path, "instances/%s:stop", what);
     return tell(r, "POST", path.p, NULL, print_stopped);
-}
-
-static int app_order(struct remote *r, const char *app, const char *suffix, void (*print)(const bson_t *))
-{
-    AUTO_FREE char *path = app_path(r, app, suffix);
-    return tell(r, "POST", path, NULL, print);
 }
 
 /* Takes off what is behind the app, or behind "--": that is the instance's. */
@@ -315,8 +367,8 @@ static char **take_arguments(struct remote *r)
 static const struct {
     const char *name;
     int n; /* of arguments behind it */
-} known[] = {{"list", 0},   {"push", 2},  {"versions", 1}, {"activate", 2}, {"rollback", 1},
-             {"remove", 2}, {"start", 1}, {"stop", 1},     {"run", 1}};
+} known[] = {{"list", 0},   {"instances", 0}, {"push", 2},  {"versions", 1}, {"activate", 2}, {"rollback", 1},
+             {"remove", 2}, {"scale", 2},     {"start", 1}, {"stop", 1},     {"run", 1}};
 
 static int check(struct remote *r)
 {
@@ -340,13 +392,15 @@ int verb_app(struct remote *r)
         r->retry_for_ms = REMOTE_SEND_MS;
     if ((code = remote_open(r)))
         return code;
-    return !strcmp(what, "list")       ? list(r)
-           : !strcmp(what, "push")     ? push(r, app, r->argv[2], at_once, !no_wait)
-           : !strcmp(what, "versions") ? versions(r, app)
-           : !strcmp(what, "activate") ? activate(r, app, r->argv[2])
-           : !strcmp(what, "rollback") ? app_order(r, app, ":rollback", print_active)
-           : !strcmp(what, "remove")   ? remove_version(r, app, r->argv[2])
-           : !strcmp(what, "start")    ? start(r, app, arguments)
-           : !strcmp(what, "stop")     ? stop(r, app)
-                                       : app_order(r, app, ":run", print_released);
+    return !strcmp(what, "list")        ? list(r)
+           : !strcmp(what, "push")      ? push(r, app, r->argv[2], at_once, !no_wait)
+           : !strcmp(what, "versions")  ? versions(r, app)
+           : !strcmp(what, "activate")  ? activate(r, app, r->argv[2])
+           : !strcmp(what, "rollback")  ? app_order(r, app, ":rollback", print_active)
+           : !strcmp(what, "instances") ? instances(r)
+           : !strcmp(what, "scale")     ? scale(r, app, r->argv[2])
+           : !strcmp(what, "remove")    ? remove_version(r, app, r->argv[2])
+           : !strcmp(what, "start")     ? start(r, app, arguments)
+           : !strcmp(what, "stop")      ? stop(r, app)
+                                        : app_order(r, app, ":run", print_released);
 }

@@ -46,11 +46,12 @@ static const struct {
     {"app", verb_app,
      "list [--json] | push APP PATH [--activate] [--no-wait] | versions APP | activate APP VERSION | rollback APP | remove APP "
      "VERSION |\n"
-     "           start APP [[--] ARGUMENT...] | stop INSTANCE | run APP",
+     "           instances [--json] | start APP [[--] ARGUMENT...] | stop APP|INSTANCE | scale APP COUNT|auto | run APP",
      "apps, their versions and instances\n\n"
      "push: PATH is an executable, a directory (packed as tar.gz, without .git), or an archive (.tar.gz, .tar.zst, .zip). It is\n"
      "ready when it was looked at; --activate: runs and instances have it from then on. rollback: the one that was active before.\n"
-     "start: an instance of a stream app, whose id is printed; stop ends it. run: the files that wait for the app's trigger go."},
+     "start: a stream app that was stopped runs again; with arguments, one more instance, whose id is printed.\n"
+     "run: the files that wait for the app's trigger go."},
     {"agreement", verb_agreement, "[--json]", "what is allowed: limits, datasets, streams"},
     {"usage", verb_usage, "[--json]", "what is used of it, and left of today"},
     {"bill", verb_bill, "MONTH [--json]", "what a month (2026-01) comes to"},

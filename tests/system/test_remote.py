@@ -237,7 +237,7 @@ def test_upload_and_follow(site, machine):
     run_id = story["runs"][0]["run_id"]
     assert machine.rows("runs", "--file", done["file_id"]) == site.home.rows("runs", "--file", done["file_id"])
     assert machine.rows("run", run_id)[0]["outcome"] == "ok"
-    machine.run("logs", run_id)
+    assert machine.run("logs", run_id).stdout == machine.run("logs", run_id, "-f").stdout
     table = machine.run("files").stdout.splitlines()
     assert table[0].split()[:3] == ["file_id", "tenant_id", "dataset"] and any("first.csv" in line and "2 rows" in line for line in table)
 
@@ -677,17 +677,25 @@ def test_orders_about_apps(server, at_server):
             (("remove", "load", "1"), active, "DELETE apps/load/versions/1", "it is removed\n"),
             (("rollback", "load"), active, "POST apps/load:rollback", "load 2 is active; before it: 1\n"),
             (("start", "load", "-x", "--", "b"), {"instance_id": "I"}, "POST apps/load/instances", "I\n"),
-            (("stop", "I"), {"n": 1}, "POST instances/I:stop", "it is being stopped\n"),
+            (("start", "load"), {"instance_id": None, "reason": "later"}, "POST apps/load:start", ""),
+            (("stop", "0" * 26), {"desired": 1}, f"POST instances/{'0' * 26}:stop", "it is being stopped\n"),
+            (("stop", "load"), {"app": "load"}, "POST apps/load:stop", "it is being stopped\n"),
+            (("scale", "load", "3"), {"app": "load"}, "POST apps/load:scale", "it is being scaled\n"),
+            (("scale", "load", "auto"), {"app": "load"}, "POST apps/load:scale", "it is being scaled\n"),
             (("run", "load"), {"n": 3}, "POST apps/load:run", "3 files go\n")):
         server.asked.clear()
         server.script = [answer(doc)]
         assert at_server.run("app", *args).stdout == out
         assert f"{server.asked[0].command} {server.asked[0].path}" == target.replace(" ", " /v1/tenants/acme/")
-        if args[0] == "start":
+        if args[0] == "scale":
+            assert json.loads(server.asked[0].body) == {"count": {"3": 3, "auto": None}[args[2]]}
+        if args[0] == "start" and len(args) > 2:
             assert json.loads(server.asked[0].body) == {"args": ["-x", "--", "b"]}
     server.script = [answer({"app": "load", "active": "2", "versions": [VERSION | {"created_at": "2026-01-31T12:00:00.000Z", "reason": None}]})]
     assert "1a2b" in at_server.run("app", "versions", "load").stdout
-    for args in (("push", "load"), ("list", "x"), ("paint", "load"), (), ("stop", "I", "--activate")):
+    server.script = [answer({"apps": [], "instances": [{"instance_id": "I", "app": "load", "state": "running", "args": ["-x"]}]})]
+    assert re.search(r'I +load +running .*"-x"', at_server.run("app", "instances").stdout)
+    for args in (("scale", "load", "many"), ("push", "load"), ("list", "x"), ("paint", "load"), (), ("stop", "I", "--activate")):
         assert at_server.run("app", *args, code=2)
 
 
