@@ -6,6 +6,23 @@
 #include <string.h>
 #include <strings.h>
 
+/* Here, so that who asks about names alone needs no decompressor. */
+enum src_compression src_compression_of(const char *name, size_t *ret_stem_len)
+{
+    size_t n = strlen(name);
+    enum src_compression c = SRC_PLAIN;
+    if (n > 3 && !strcasecmp(name + n - 3, ".gz")) {
+        c = SRC_GZIP;
+        n -= 3;
+    } else if (n > 4 && !strcasecmp(name + n - 4, ".zst")) {
+        c = SRC_ZSTD;
+        n -= 4;
+    }
+    if (ret_stem_len)
+        *ret_stem_len = n;
+    return c;
+}
+
 const char *format_name(enum reader_format f)
 {
     return f == READER_JSON ? "json" : "csv";

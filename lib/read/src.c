@@ -26,22 +26,6 @@ struct src {
     ZSTD_DStream *zstd;
 };
 
-enum src_compression src_compression_of(const char *name, size_t *ret_stem_len)
-{
-    size_t n = strlen(name);
-    enum src_compression c = SRC_PLAIN;
-    if (n > 3 && !strcasecmp(name + n - 3, ".gz")) {
-        c = SRC_GZIP;
-        n -= 3;
-    } else if (n > 4 && !strcasecmp(name + n - 4, ".zst")) {
-        c = SRC_ZSTD;
-        n -= 4;
-    }
-    if (ret_stem_len)
-        *ret_stem_len = n;
-    return c;
-}
-
 struct src *src_new(int fd, enum src_compression c, int64_t max_bytes, src_raw_fn raw, void *arg)
 {
     AUTO_SRC struct src *s = xcalloc(1, sizeof *s);

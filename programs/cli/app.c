@@ -52,8 +52,6 @@ static char **take_arguments(struct cli *c, int n)
     while (at < c->argc && strcmp(c->argv[at], "--") != 0 && at < n)
         at++;
     char **rest = c->argv + at + (at < c->argc && !strcmp(c->argv[at], "--"));
-    if (at < c->argc)
-        c->argv[at] = NULL;
     c->argc = at;
     return rest;
 }
@@ -67,7 +65,7 @@ int verb_app(struct cli *c)
     int r = cli_args(c, 1, 3);
     if (r)
         return r;
-    const char *what = c->argv[0], *name = c->argv[1], *count = name ? c->argv[2] : NULL;
+    const char *what = c->argv[0], *name = c->argc > 1 ? c->argv[1] : NULL, *count = c->argc > 2 ? c->argv[2] : NULL;
     if (!strcmp(what, "list") && !name)
         return list(c, tenant);
     const char *slash = name ? strchr(name, '/') : NULL;

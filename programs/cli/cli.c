@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "host/path_closed.h"
+#include "term/args.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -15,38 +16,14 @@
 
 enum { MAX_ANSWER = 64 << 20, LOOK_MS = 1000 /* how often it is looked whether `up` is there */ };
 
-static void take(struct cli *c, int i, int n)
-{
-    memmove(c->argv + i, c->argv + i + n, (size_t)(c->argc - i - n + 1) * sizeof *c->argv);
-    c->argc -= n;
-}
-
 const char *cli_opt(struct cli *c, const char *name)
 {
-    size_t n = strlen(name);
-    for (int i = 0; i < c->argc; i++) {
-        const char *value = NULL;
-        if (!strcmp(c->argv[i], name) && i + 1 < c->argc) {
-            value = c->argv[i + 1];
-            take(c, i, 2);
-        } else if (!strncmp(c->argv[i], name, n) && c->argv[i][n] == '=') {
-            value = c->argv[i] + n + 1;
-            take(c, i, 1);
-        }
-        if (value)
-            return value;
-    }
-    return NULL;
+    return args_opt(&c->argc, c->argv, name);
 }
 
 bool cli_flag(struct cli *c, const char *name)
 {
-    for (int i = 0; i < c->argc; i++)
-        if (!strcmp(c->argv[i], name)) {
-            take(c, i, 1);
-            return true;
-        }
-    return false;
+    return args_flag(&c->argc, c->argv, name);
 }
 
 int cli_usage(struct cli *c, const char *fmt, ...)
@@ -62,9 +39,9 @@ int cli_usage(struct cli *c, const char *fmt, ...)
 
 int cli_args(struct cli *c, int min, int max)
 {
-    for (int i = 0; i < c->argc; i++)
-        if (c->argv[i][0] == '-' && c->argv[i][1])
-            return cli_usage(c, "unknown option, or one without its value: %s", c->argv[i]);
+    const char *stray = args_stray(c->argc, c->argv);
+    if (stray)
+        return cli_usage(c, "unknown option, or one without its value: %s", stray);
     if (c->argc < min)
         return cli_usage(c, "too few arguments");
     if (max >= 0 && c->argc > max)

@@ -1,7 +1,7 @@
 #include "desk.h"
 #include "listing.h"
 #include "rejects.h"
-#include "text.h"
+#include "term/text.h"
 
 #include "base/clk.h"
 #include "base/fd.h"

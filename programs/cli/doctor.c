@@ -4,7 +4,7 @@
 #include "ledger.h"
 #include "marks.h"
 #include "mongo.h"
-#include "table.h"
+#include "term/table.h"
 
 #include "base/fd.h"
 #include "base/mem.h"

@@ -3,7 +3,7 @@
 #define SIMBDP_CLI_LISTING_H
 
 #include "cli.h"
-#include "table.h"
+#include "term/table.h"
 
 #include "query/records.h"
 

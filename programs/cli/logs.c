@@ -2,7 +2,7 @@
  */
 #include "cli.h"
 #include "ledger.h"
-#include "text.h"
+#include "term/text.h"
 
 #include "base/beneath.h"
 #include "base/fd.h"

@@ -1,11 +1,12 @@
 /* mysimbdp VERB: the command line. Each verb has a file. */
 #include "cli.h"
 #include "desk.h"
-#include "text.h"
+#include "remote.h"
 
 #include "base/crash.h"
 #include "base/log.h"
 #include "base/near.h"
+#include "term/text.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -105,13 +106,16 @@ static void print_usage(FILE *to)
     fputs("usage: mysimbdp VERB [ARGUMENTS] [--home HOME]      (or MYSIMBDP_HOME)\n\n", to);
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
         fprintf(to, "  %-8s %.*s\n           %s\n", verbs[i].name, (int)strcspn(verbs[i].help, "\n"), verbs[i].help, verbs[i].args);
-    fputs("\n--since takes 2026-01-31, 2026-01-31T12:00:00Z, or 15m, 2h, 7d ago. Listings take --json: an object a line.\n"
+    fputs("\nThe tenants' verbs from any machine, over HTTP: `mysimbdp --url URL help`.\n"
+          "--since takes 2026-01-31, 2026-01-31T12:00:00Z, or 15m, 2h, 7d ago. Listings take --json: an object a line.\n"
           "Exit: 0 done, 1 the thing asked for failed or was refused, 2 usage.\n",
           to);
 }
 
 int main(int argc, char **argv)
 {
+    if (remote_is_meant(argc, argv))
+        return remote_execute(argv);
     log_init("mysimbdp");
     crash_init();
     text_guard();

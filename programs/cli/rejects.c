@@ -1,7 +1,7 @@
 #include "rejects.h"
 #include "cli.h"
 #include "ledger.h"
-#include "text.h"
+#include "term/text.h"
 
 #include "base/beneath.h"
 #include "base/fd.h"

@@ -3,7 +3,7 @@
 #include "cli.h"
 #include "ledger.h"
 #include "stats_streams.h"
-#include "table.h"
+#include "term/table.h"
 
 #include "base/clk.h"
 #include "base/mem.h"

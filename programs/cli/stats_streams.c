@@ -1,5 +1,5 @@
 #include "stats_streams.h"
-#include "table.h"
+#include "term/table.h"
 
 #include "base/clk.h"
 #include "base/map.h"

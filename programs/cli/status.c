@@ -1,5 +1,5 @@
 #include "cli.h"
-#include "table.h"
+#include "term/table.h"
 
 #include "base/fd.h"
 #include "base/mem.h"

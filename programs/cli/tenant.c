@@ -1,11 +1,11 @@
 #include "account_change.h"
 #include "cli.h"
 #include "ledger.h"
-#include "table.h"
 #include "tenant_own.h"
 
 #include "base/fd.h"
 #include "base/mem.h"
+#include "term/table.h"
 
 #include <errno.h>
 #include <fcntl.h>

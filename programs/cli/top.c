@@ -1,8 +1,8 @@
 /* mysimbdp top: what the monitor's board shows, live. */
 #include "cli.h"
 #include "ledger.h"
-#include "table.h"
-#include "text.h"
+#include "term/table.h"
+#include "term/text.h"
 
 #include "base/clk.h"
 #include "base/mem.h"

@@ -2,7 +2,7 @@
  * file is the platform's. */
 #include "cli.h"
 #include "ledger.h"
-#include "progress.h"
+#include "term/progress.h"
 
 #include "base/beneath.h"
 #include "base/clk.h"

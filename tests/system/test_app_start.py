@@ -46,7 +46,7 @@ def test_instances_with_arguments_of_their_own(platform):
     platform.up()
     wait_app(platform, lambda a: a["state"] == "idle")
     plain = started(platform)
-    fast, slow = started(platform, "--", "--fast", "two words"), started(platform, "--", "--slow")
+    fast, slow = started(platform, "--", "--fast", "two words"), started(platform, "--slow")
     for run, text in ((plain, "of conf\n"), (fast, "--fast two words\n"), (slow, "--slow\n")):
         says(platform, run, text)
     a = app(platform)

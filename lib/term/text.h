@@ -1,6 +1,6 @@
 /* Tenants' text on its way to a terminal. */
-#ifndef SIMBDP_CLI_TEXT_H
-#define SIMBDP_CLI_TEXT_H
+#ifndef SIMBDP_TERM_TEXT_H
+#define SIMBDP_TERM_TEXT_H
 
 #include "base/buf.h"
 

@@ -1,6 +1,6 @@
 /* A line of a terminal that shows how far something is. Nothing is drawn when stderr is no terminal. */
-#ifndef SIMBDP_CLI_PROGRESS_H
-#define SIMBDP_CLI_PROGRESS_H
+#ifndef SIMBDP_TERM_PROGRESS_H
+#define SIMBDP_TERM_PROGRESS_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,10 +1,11 @@
 /* A table that fits the terminal. Columns are left out and long texts cut as far as it takes; lines are never wrapped. When stdout
  * is no terminal, nothing is left out or cut. */
-#ifndef SIMBDP_CLI_TABLE_H
-#define SIMBDP_CLI_TABLE_H
+#ifndef SIMBDP_TERM_TABLE_H
+#define SIMBDP_TERM_TABLE_H
+
+#include "column.h"
 
 #include "base/buf.h"
-#include "query/columns.h"
 
 #include <stddef.h>
 
