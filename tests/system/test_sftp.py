@@ -11,12 +11,12 @@ import pytest
 from harness import ROOT, free_port, until
 
 pytestmark = pytest.mark.needs_root
-SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin") or "sshd"
+SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
 
 
 def snippet():
     text = (ROOT / "docs/operations.md").read_text().split("### Delivery by SFTP")[1].split("\n### ")[0]
-    return re.search(r"```text\n(.*?)```", text, re.DOTALL).group(1)
+    return re.search(r"```text\n(Match .*?)```", text, re.DOTALL).group(1)
 
 
 class Server:
@@ -69,6 +69,8 @@ exec {SSHD} -D -e -f {self.at}/config"""
 
 @pytest.fixture
 def served(make_home):
+    if not SSHD:
+        pytest.skip("no sshd here")
     home = make_home()
     for tenant in ("acme", "beta"):
         home.tenant(tenant)
