@@ -18,6 +18,8 @@ What is tried again: whatever was answered 429, 503 or 507 with Retry-After (503
 Idempotency-Key, so that it is there once. Orders (retry, delete, stop, run_app) are not repeated after a connection broke: they may
 have been carried out."""
 import datetime
+import io
+import json
 import os
 import time
 import uuid
@@ -92,6 +94,15 @@ class Client:
     def _order(self, method: str, path: str) -> int:
         doc = self._http.ask(method, self._of_tenant(path), headers={"Content-Length": "0"}).json()
         return int(doc.get("n", 1))
+
+    def _of_app(self, app: str, rest: str) -> str:
+        return self._of_tenant("apps/" + _segment(app)) + rest
+
+    def _tell(self, method: str, path: str, doc: Optional[_Json] = None) -> _Json:
+        if doc is None:
+            return self._http.ask(method, path, headers={"Content-Length": "0"}).json()
+        body = Body(io.BytesIO(json.dumps(doc).encode()), None)
+        return self._http.ask(method, path, None, {"Content-Type": "application/json", **body.headers(False)}, body, again=False).json()
 
     def _pages(self, path: str, key: str, query: _Json, by: str = "cursor") -> Iterator[_Json]:
         seen = set()
@@ -241,6 +252,76 @@ class Client:
     def run_app(self, app: str) -> int:
         """Starts a batch app with the files that wait for it. Gives how many."""
         return self._order("POST", "apps/%s:run" % _segment(app))
+
+    # -- versions of apps, for who may deploy
+
+    def push(self, app: str, file: Union[_Path, BinaryIO], *, activate: bool = False) -> _Json:
+        """Uploads a version of an app: one executable, or a tar.gz, tar.zst, tar or zip. Gives version, state …; the state is
+        `building` when its requirements.txt takes long, and version() says then what becomes of it."""
+        if not hasattr(file, "read"):
+            with open(file, "rb") as f:
+                return self.push(app, f, activate=activate)
+        body = Body(file, None)  # type: ignore[arg-type]
+        try:
+            headers = {"Content-Type": "application/octet-stream", **body.headers(True)}
+            return self._http.ask("PUT", self._of_app(app, "/versions"), {"activate": "1" if activate else None}, headers, body, again=True).json()
+        except Own as e:
+            raise (e.__cause__ or e) from None
+
+    def versions(self, app: str) -> _Json:
+        """active (None: the executable is the provider's) and versions, newest first."""
+        return self._http.ask("GET", self._of_app(app, "/versions")).json()
+
+    def version(self, app: str, version: str) -> _Json:
+        """One of them."""
+        return self._http.ask("GET", self._of_app(app, "/versions/" + _segment(version))).json()
+
+    def activate(self, app: str, version: str) -> _Json:
+        """Runs that start from now on execute it. Gives version and previous."""
+        return self._tell("POST", self._of_app(app, "/versions/%s:activate" % _segment(version)))
+
+    def roll_back(self, app: str) -> _Json:
+        """To the version that was active before."""
+        return self._tell("POST", self._of_app(app, ":rollback"))
+
+    def remove_version(self, app: str, version: str) -> None:
+        """One that is not active."""
+        self._tell("DELETE", self._of_app(app, "/versions/" + _segment(version)))
+
+    def configuration(self) -> str:
+        """What the tenant configures itself."""
+        return self._http.ask("GET", self._of_tenant("configuration"), headers={"Accept": "text/plain"}).body.decode()
+
+    def configure(self, text: str) -> None:
+        """Replaces it, all or nothing. ApiError `configuration`: its detail has a line for each error."""
+        body = Body(io.BytesIO(text.encode()), None)
+        self._http.ask("PUT", self._of_tenant("configuration"), None, {"Content-Type": "text/plain", **body.headers(True)}, body, again=True)
+
+    # -- instances of stream apps
+
+    def instances(self, app: Optional[str] = None) -> List[_Json]:
+        """Those that there are now, of one app or of all."""
+        return self._http.ask("GET", self._of_tenant("instances"), {"app": app}).rows("instances")
+
+    def start_instance(self, app: str, args: Iterable[str] = ()) -> _Json:
+        """One more that stays, with arguments of its own. Gives its instance_id."""
+        return self._tell("POST", self._of_app(app, "/instances"), {"args": list(args)})
+
+    def stop_instance(self, instance_id: str) -> None:
+        """One that was started by start_instance."""
+        self._tell("POST", self._of_tenant("instances/%s:stop" % _segment(instance_id)))
+
+    def start_app(self, app: str) -> None:
+        """A stream app that was stopped."""
+        self._tell("POST", self._of_app(app, ":start"))
+
+    def stop_app(self, app: str) -> None:
+        """Ends a stream app's instances, until it is started again."""
+        self._tell("POST", self._of_app(app, ":stop"))
+
+    def scale(self, app: str, count: Optional[int]) -> None:
+        """So many instances; None: as many as the load needs."""
+        self._tell("POST", self._of_app(app, ":scale"), {"count": count})
 
     # -- agreement
 
