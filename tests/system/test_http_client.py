@@ -141,7 +141,7 @@ def test_each_question_and_order_is_described(server, client, tmp_path):
     for path, item in document["paths"].items():
         pattern = re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+?", re.escape(path)) + "$")
         for method in {"get", "put", "post", "delete"} & set(item):
-            named = [p.get("$ref", "").rpartition("/")[2] or p["name"] for p in item[method].get("parameters", [])]
+            named = [(document["components"]["parameters"][p["$ref"].rpartition("/")[2]] if "$ref" in p else p)["name"] for p in item[method].get("parameters", [])]
             described[method.upper(), path] = pattern, {n.lower() for n in named}
     met = set()
     for method, target in asked:
