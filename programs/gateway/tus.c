@@ -46,6 +46,12 @@ static void add_expiry(struct request *rq, const struct resumable *r)
     request_add_header(rq, "Upload-Expires", text);
 }
 
+static void add_location(struct request *rq, const struct resumable *r)
+{
+    AUTO_FREE char *location = xasprintf("/v1/tenants/%s/uploads/%s", rq->tenant, r->id);
+    request_add_header(rq, MHD_HTTP_HEADER_LOCATION, location);
+}
+
 static void answer_empty(struct request *rq, unsigned status)
 {
     request_answer(rq, status, NULL, &(struct buf){0});
@@ -126,6 +132,8 @@ static void creation_free(struct request *rq)
     free(rq->data);
 }
 
+static void hand_in_empty(struct request *rq, struct resumable *r);
+
 static void create(struct creation *c)
 {
     struct request *rq = c->rq;
@@ -140,21 +148,28 @@ static void create(struct creation *c)
     if (resumable_new(rq->g->resumables, &what, &r, &e) < 0) {
         log_error("spool", rq->tenant, NULL, "%s", e.msg);
         request_refuse_for(rq, "disk_low", 60, "the upload cannot be written");
+        request_go_on(rq);
         return;
     }
-    AUTO_FREE char *location = xasprintf("/v1/tenants/%s/uploads/%s", rq->tenant, r->id);
+    if (r->length == 0) {
+        creation_free(rq);
+        hand_in_empty(rq, r);
+        return;
+    }
     answer_empty(rq, MHD_HTTP_CREATED);
-    request_add_header(rq, MHD_HTTP_HEADER_LOCATION, location);
+    add_location(rq, r);
     add_expiry(rq, r);
+    request_go_on(rq);
 }
 
 static void on_checked(void *arg, const bson_t *doc)
 {
     struct creation *c = arg;
-    if (doc && json_get_bool(doc, "ok", false))
+    if (doc && json_get_bool(doc, "ok", false)) {
         create(c);
-    else
-        orders_refuse(c->rq, doc);
+        return;
+    }
+    orders_refuse(c->rq, doc);
     request_go_on(c->rq);
 }
 
@@ -265,10 +280,15 @@ static void on_given(void *arg, const bson_t *doc)
     }
     handover_answer(rq, &p->what, r->length, doc, p->status);
     if (json_get_bool(doc, "ok", false)) {
+        if (p->status == MHD_HTTP_CREATED) {
+            add_location(rq, r);
+            add_expiry(rq, r);
+        } else {
+            memcpy(p->taken, r->id, sizeof p->taken);
+        }
         request_add_header(rq, "Tus-Resumable", TUS_VERSION);
         add_number(rq, "Upload-Offset", r->length);
         add_number(rq, "Upload-Length", r->length);
-        memcpy(p->taken, r->id, sizeof p->taken);
         r->taken = true;
         let_go(r);
     } else {
@@ -290,6 +310,21 @@ static void hand_in_again(struct patch *p, struct resumable *r, unsigned status)
     p->to = r;
     r->file = spool_completed(p->rq->g->spool, r->id);
     hand_in(p, status);
+}
+
+/* Of no bytes none comes: it is complete with its creation. Some clients send an empty PATCH all the same, which asks again. */
+static void hand_in_empty(struct request *rq, struct resumable *r)
+{
+    struct patch *p = patch_new(rq);
+    struct err e = {0};
+    p->to = r;
+    if (spool_resume(rq->g->spool, r->id, false, &r->file, &e) == 0 && spool_complete(r->file, &e) == 0) {
+        hand_in(p, MHD_HTTP_CREATED);
+        return;
+    }
+    log_error("spool", rq->tenant, NULL, "%s", e.msg);
+    request_refuse(rq, "internal", "the upload cannot be handed in");
+    request_go_on(rq);
 }
 
 /* ---- one that is there ---- */

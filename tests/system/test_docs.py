@@ -6,12 +6,14 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 
 import pytest
 import zmq
 
 from harness import ROOT, until
+from web import settings
 
 pytestmark = pytest.mark.anyone
 
@@ -31,10 +33,11 @@ def file_of(text):
 
 
 class Page:
-    """The blocks of a page (or of some, one after the other), and which of them were run."""
+    """The blocks of a page (or of some, one after the other), and which of them were run. Those for a machine that has nothing but curl
+    ($API) are another machine's."""
 
-    def __init__(self, name, home, *more):
-        self.home, self.todo = home, [b for n in (name, *more) for b in blocks(ROOT / n) if b[0] != "text"]
+    def __init__(self, name, home, *more, by_curl=False):
+        self.home, self.todo = home, [b for n in (name, *more) for b in blocks(ROOT / n) if b[0] != "text" and ("$API" in b[1]) == by_curl]
         self.dir = home.base / "empty"
         self.dir.mkdir()
         for folder in ("build", "clientlib", "scripts", "tenants"):
@@ -221,6 +224,28 @@ def test_the_tenants_guide(home):
     assert r.returncode == 0, r.stderr
     until(lambda: home.count(collection="consumed") == 2 and home.queue("celsius")["acked"] + home.queue("celsius")["dead"] == 1, home.path / "logs", what="the message, taken by all")
     assert {json.loads(d["text"])["station"] for d in home.docs(collection="consumed")} == {"OSL"}
+
+
+def test_the_tenants_guide_with_nothing_but_curl(make_home):
+    """What curl shows of an app and a file, from the upload to the bill."""
+    home = make_home(platform=settings(tls=True))
+    home.tenant("acme", apps='{ app = "clean"; exec = "clean.sh"; output = "stdout"; trigger = "manual"; datasets = ("readings"); }', tenant='allow = ("apps");')
+    conf = home.path / "conf/tenants/acme.conf"
+    conf.write_text(conf.read_text().replace('"data"', '"readings"'))
+    home.install("acme", "/bin/true", "clean.sh")
+    home.up()
+    home.cli("user", "add", "dora", "--role", "tenant-deployer", "--tenant", "acme", input="correct horse battery\n")
+    (token,) = home.rows("token", "add", "dora")
+    url = json.loads((home.path / "state/endpoints.json").read_text())["gateway"]["http"]
+    with Page("docs/tenant-guide.md", home, by_curl=True) as page:
+        shutil.copy(home.path / "keys/gateway.crt", page.dir)
+        page.start(API=f"{url}/v1/tenants/acme", TOKEN=token["token"], PATH="/usr/bin:/bin", MYSIMBDP_HOME="/nowhere")
+        page.run_shell()
+        page.end()
+        said = page.said()
+    for word in ('"active":true', '"reason":"trigger"', '"state":"ingested"', '"rows_rejected":1', "cleaning readings", "LNZ"):
+        assert word in said, (word, said)
+    assert sorted(d["station"] for d in home.docs(collection="readings")) == ["GRZ", "VIE"]
 
 
 def test_the_wire_page(home, tmp_path):
