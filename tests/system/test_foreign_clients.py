@@ -48,7 +48,7 @@ def at(site, name, dataset="data"):
 def made(answer, size):
     status, sent, text = answer
     doc = json.loads(text)
-    assert (status, sent, doc["size_bytes"]) == (201, size, size), answer
+    assert (status, doc["size_bytes"]) == (201, size) and sent >= size, answer  # chunks have heads
     return doc["file_id"]
 
 
@@ -69,7 +69,7 @@ def test_curl_and_a_digest_of_openssl(site, algorithm, name):
     digest = subprocess.run(f"openssl dgst -{algorithm} -binary | openssl base64 -A", shell=True, input=body, capture_output=True, check=True).stdout.decode()
     right = ["-H", f"Content-Digest: {name}=:{digest}:"]
     status, _, text = curl(site, *right, "-T", "-", at(site, f"{algorithm}.csv"), body=body[:-1])
-    assert status == 400 and json.loads(text)["code"] == "digest" and site.rows(f"{algorithm}.csv") == [], text
+    assert status == 422 and json.loads(text)["code"] == "digest" and site.rows(f"{algorithm}.csv") == [], text
     stored(site, made(curl(site, *right, "-T", "-", at(site, f"{algorithm}.csv"), body=body), len(body)), 1)
 
 
@@ -179,12 +179,14 @@ class Cutting:
 
 
 @pytest.fixture
-def upload(site, tusclient, tmp_path):
+def upload(site, tusclient, tmp_path, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(site.home.path / "keys/gateway.crt"))  # its own setting is lost half way (verify=bool(…))
+
     def make(name, body, base=None, **kw):
         source = tmp_path / name
         source.write_bytes(body)
         client = tusclient.client.TusClient((base or site.url) + T + "/uploads", headers=site.login(site.of()))
-        return client.uploader(str(source), metadata={"filename": name, "dataset": "data"}, verify_tls_cert=str(site.home.path / "keys/gateway.crt"), **kw)
+        return client.uploader(str(source), metadata={"filename": name, "dataset": "data"}, **kw)
     return make
 
 
@@ -227,13 +229,12 @@ def attempt(uploader, tusclient):
         return False
 
 
-def test_tuspy_says_a_wrong_checksum(site, tusclient, upload, monkeypatch):
+def test_tuspy_says_a_wrong_checksum(site, tusclient, upload):
     u = upload("wrong.csv", ROWS, upload_checksum=True)
-    monkeypatch.setattr(type(u), "checksum_algorithm", property(lambda _: lambda data: hashlib.sha1(data + b"x")))
-    with pytest.raises(tusclient.exceptions.TusUploadFailed) as failed:
+    with pytest.MonkeyPatch.context() as m, pytest.raises(tusclient.exceptions.TusUploadFailed) as failed:
+        m.setattr(type(u), "checksum_algorithm", property(lambda _: lambda data: hashlib.sha1(data + b"x")))
         u.upload()
     assert failed.value.status_code == 460 and u.get_offset() == 0
-    monkeypatch.undo()
     u.upload()
     stored(site, id_of(u), 2)
 
