@@ -103,6 +103,19 @@ int accounts_user_disable(struct accounts *a, const char *name, bool disabled, s
     return changed(a, r, name, e);
 }
 
+int accounts_user_role(struct accounts *a, const char *name, enum role role, struct err *e)
+{
+    AUTO_ACCOUNT struct account who = {0};
+    int r = accounts_user(a, name, &who, e);
+    if (r < 0)
+        return r;
+    if ((role == ROLE_operator) != !who.tenant)
+        return err_set(e, ERR_USAGE, "%s is %s; remove the user and add another one", name,
+                       who.tenant ? "of a tenant, and operators are not" : "an operator, and of no tenant");
+    r = accounts_run(a, e, "UPDATE users SET role=?1 WHERE name=?2", "ss", account_role_text(role), name);
+    return changed(a, r, name, e);
+}
+
 int accounts_user_remove(struct accounts *a, const char *name, struct err *e)
 {
     int r = accounts_run(a, e, "DELETE FROM users WHERE name=?1", "s", name);

@@ -42,7 +42,7 @@ static const struct {
     {"user", verb_user,
      "add NAME --role ROLE [--tenant T] [--password-file F] | list [--json] | passwd NAME [--password-file F] | disable NAME | "
      "enable "
-     "NAME | remove NAME",
+     "NAME | remove NAME | role NAME --role ROLE",
      "who may log in over HTTP\n\n"
      "Roles; each may do what those before it may:\n"
      "  tenant-reader    look at what is the tenant's\n"

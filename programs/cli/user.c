@@ -88,9 +88,10 @@ static int add(struct cli *c, struct account_change *ch, const char *name, const
     return r;
 }
 
-/* passwd, disable, enable, remove */
-static int change(struct cli *c, struct account_change *ch, const char *what, const char *name, const char *file)
+/* passwd, disable, enable, remove, role */
+static int change(struct cli *c, struct account_change *ch, const char *what, const char *name, const struct given *given)
 {
+    enum role role = ROLE_tenant_reader;
     struct err e = {0};
     char hash[ACCOUNT_HASH_SIZE];
     AUTO_ACCOUNT struct account who = {0};
@@ -99,13 +100,15 @@ static int change(struct cli *c, struct account_change *ch, const char *what, co
     const struct audit_record record = {.what = act, .tenant = who.tenant, .subject = name};
     const bool sets = !strcmp(what, "passwd");
     if (r == 0 && sets)
-        r = ask(name, file, hash, &e);
+        r = ask(name, given->file, hash, &e);
     if (r < 0)
         return account_change_refuse(c, ch, &record, r, &e);
+    account_role_of(given->role ? given->role : "", &role);
     r = accounts_begin(ch->a, &e);
     if (r == 0)
         r = sets                      ? accounts_user_password(ch->a, name, hash, &e)
             : !strcmp(what, "remove") ? accounts_user_remove(ch->a, name, &e)
+            : given->role             ? accounts_user_role(ch->a, name, role, &e)
                                       : accounts_user_disable(ch->a, name, !strcmp(what, "disable"), &e);
     return account_change_end(c, ch, &record, r, &e);
 }
@@ -113,19 +116,19 @@ static int change(struct cli *c, struct account_change *ch, const char *what, co
 /* 0, or CLI_USAGE after a complaint. */
 static int check(struct cli *c, const struct given *given)
 {
-    static const char *const known[] = {"add", "list", "passwd", "disable", "enable", "remove"};
+    static const char *const known[] = {"add", "list", "passwd", "disable", "enable", "remove", "role"};
     enum role role;
     const char *what = c->argv[0];
-    bool is_known = false, adds = !strcmp(what, "add");
+    bool is_known = false, adds = !strcmp(what, "add"), takes_role = adds || !strcmp(what, "role");
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         is_known |= !strcmp(what, known[i]);
     if (!is_known || !strcmp(what, "list") != (c->argc == 1))
         return cli_usage(c, is_known ? "%s: wrong number of arguments" : "unknown: %s", what);
-    if (adds != (given->role != NULL))
-        return cli_usage(c, adds ? "add takes --role" : "--role is for add");
+    if (takes_role != (given->role != NULL))
+        return cli_usage(c, takes_role ? "%s takes --role" : "--role is not for %s", what);
     if ((given->tenant && !adds) || (given->file && !adds && strcmp(what, "passwd") != 0))
         return cli_usage(c, "%s is not for %s", given->tenant && !adds ? "--tenant" : "--password-file", what);
-    return adds && !account_role_of(given->role, &role) ? no_role(c, given->role) : 0;
+    return takes_role && !account_role_of(given->role, &role) ? no_role(c, given->role) : 0;
 }
 
 int verb_user(struct cli *c)
@@ -140,7 +143,7 @@ int verb_user(struct cli *c)
     if (account_change_open(c, &ch))
         return CLI_FAILED;
     const char *what = c->argv[0], *name = c->argv[1];
-    r = !name ? list(c, &ch) : !strcmp(what, "add") ? add(c, &ch, name, &given) : change(c, &ch, what, name, given.file);
+    r = !name ? list(c, &ch) : !strcmp(what, "add") ? add(c, &ch, name, &given) : change(c, &ch, what, name, &given);
     account_change_close(&ch);
     return r;
 }

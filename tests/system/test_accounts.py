@@ -89,6 +89,20 @@ def test_users(home):
 
 
 @pytest.mark.anyone
+def test_a_role_is_changed(home):
+    home.tenant()
+    add(home, "ann", "--role", "tenant-deployer", "--tenant", "acme")
+    home.cli("user", "role", "ann", "--role", "tenant-reader")
+    assert [u["role"] for u in home.rows("user", "list")] == ["tenant-reader", "operator"]
+    refused(home.cli("user", "role", "ann", "--role", "operator", check=False), "remove the user and add another one")
+    refused(home.cli("user", "role", "operator", "--role", "tenant-reader", check=False), "remove the user and add another one")
+    refused(home.cli("user", "role", "nobody", "--role", "tenant-reader", check=False), "no user nobody")
+    assert home.cli("user", "role", "ann", check=False).returncode == 2 and home.cli("user", "passwd", "ann", "--role", "operator", check=False).returncode == 2
+    assert [(what, subject, outcome) for what, _, subject, outcome in audit(home)[2:]] == [
+        ("user_role", "ann", "ok"), ("user_role", "ann", "refused"), ("user_role", "operator", "refused"), ("user_role", "nobody", "not_found")]
+
+
+@pytest.mark.anyone
 def test_users_that_there_cannot_be(home):
     home.tenant()
     add(home, "ann", "--role", "operator")

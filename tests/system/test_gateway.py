@@ -487,6 +487,15 @@ def test_roles(site):
     assert site.get("files", site.of("operator", None), "nobody").status == 404
 
 
+def test_a_role_that_is_changed_holds_at_once(site):
+    token = site.token(site.user("changing", "tenant-writer"))[0]
+    assert site.post("files:retry", token).status == 200
+    site.home.cli("user", "role", "changing", "--role", "tenant-reader")
+    assert site.post("files:retry", token).code == "forbidden" and site.get("files", token).status == 200
+    site.home.cli("user", "role", "changing", "--role", "tenant-deployer")
+    assert site.post("files:retry", token).status == 200
+
+
 def test_scopes_of_tokens(site):
     user = site.user("scoped")
     token = {scope: site.token(user, *scope.split())[0] for scope in ("--verbs read", "--verbs upload", "--datasets small", "--verbs upload --datasets small")}
