@@ -12,6 +12,8 @@ import pytest
 from harness import ROOT, until
 from web import Site, settings
 
+pytestmark = pytest.mark.anyone
+
 T = "/v1/tenants/acme"
 ROWS = b"v,w\n1,a\n2,b\n"
 LARGE = b"v,w\n" + b"".join(b"%d,some more of a row\n" % i for i in range(100000))

@@ -12,6 +12,8 @@ from harness import until
 from test_appstore import member, script, tar, version_of
 from web import Site, settings
 
+pytestmark = pytest.mark.anyone
+
 APPS = '{ app = "say"; exec = "say"; output = "stdout"; datasets = ("data"); }, { app = "other"; exec = "builtin:load"; }'
 STREAM = '''streams = ( { name = "events"; } );
 stream_apps = ( { app = "tell"; stream = ""; exec = "tell"; profile = "small"; min_instances = 1; max_instances = 2; } );'''

@@ -17,6 +17,8 @@ from web import PASSWORD, Site, settings
 sys.path.insert(0, str(ROOT / "clientlib/python"))
 import simbdp  # noqa: E402
 
+pytestmark = pytest.mark.anyone
+
 T = "/v1/tenants/acme"
 STREAMS = f"{T}/events"
 

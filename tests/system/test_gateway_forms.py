@@ -4,6 +4,8 @@ import pytest
 from harness import until
 from web import Site, settings
 
+pytestmark = pytest.mark.anyone
+
 BOUNDARY = "------------b0undary"
 
 

@@ -7,6 +7,8 @@ import pytest
 from harness import until
 from web import Site, settings
 
+pytestmark = pytest.mark.anyone
+
 OWN = 'datasets = ( { name = "mine"; format = "csv"; collection = "mine"; } );\nbatch = ( { app = "mine"; exec = "builtin:load"; datasets = ("mine"); profile = "small"; } );\n'
 ALLOW = 'allow = ("apps", "datasets", "streams"); max_own_instances = 3; max_streams = 2;'
 CONSUMER = 'stream_apps = ( { app = "c%d"; stream = "own"; exec = "builtin:load"; dataset = "data"; max_instances = %d; } );'

@@ -24,6 +24,8 @@ from fake_server import Server, answer, cut, problem, read_body
 from harness import BUILD, until
 from web import Site, settings
 
+pytestmark = pytest.mark.anyone
+
 ROWS = "v,w\n1,a\n2,b\n"
 ME = {"account": "ann", "role": "tenant-writer", "tenant_id": "acme", "token_id": "t", "verbs": ["read", "upload"]}
 
