@@ -126,8 +126,8 @@ int accounts_user_add(struct accounts *a, const char *name, enum role role, cons
 /* -ENOENT: no such user; likewise of the following. */
 int accounts_user_password(struct accounts *a, const char *name, const char *hash, struct err *e);
 int accounts_user_disable(struct accounts *a, const char *name, bool disabled, struct err *e);
-/* Holds at once, also for tokens: what their scope has and the role has not is not allowed. ERR_USAGE: an operator's cannot become a
- * tenant's, or the other way round. */
+/* Holds at once, also for tokens: what their scope has and the role has not is not allowed. ERR_USAGE: an operator's cannot become
+ * a tenant's, or the other way round. */
 int accounts_user_role(struct accounts *a, const char *name, enum role role, struct err *e);
 int accounts_user_remove(struct accounts *a, const char *name, struct err *e); /* and his tokens */
 /* As if he had logged in by password. Freed with account_fini. */
