@@ -131,7 +131,7 @@ def test_users_that_there_cannot_be(home):
 @pytest.mark.anyone
 def test_words_that_are_none(home):
     for args, words in ((["user"], "too few"), (["user", "ad", "x"], "unknown: ad"), (["user", "add", "x"], "add takes --role"), (["user", "list", "x"], "wrong number"),
-                        (["user", "add", "x", "--role", "operater"], "did you mean 'operator'?"), (["user", "enable", "x", "--role", "operator"], "--role is for add"),
+                        (["user", "add", "x", "--role", "operater"], "did you mean 'operator'?"), (["user", "enable", "x", "--role", "operator"], "--role is not for enable"),
                         (["user", "passwd", "x", "--tenant", "acme"], "--tenant is not for passwd"), (["user", "remove", "x", "--password-file", "y"], "--password-file is not for remove"),
                         (["user", "remove"], "wrong number"), (["user", "list", "--nonsense"], "unknown option"), (["token"], "too few"), (["token", "ad", "x"], "unknown: ad"),
                         (["token", "add"], "wrong number"), (["token", "add", "x", "--verbs", "read,uplod"], "did you mean 'upload'?"), (["token", "add", "x", "--verbs", ","], "names none"),
