@@ -9,7 +9,8 @@
  *   - the log is shorter than the head says: its end was removed. The next record goes on from the head, so that verification finds
  * the gap for all time.
  *   - there is a log and no head: the head was removed. All of the log is read, and a record audit_head says that it was so.
- * To begin a new log after damage, move both files away (docs/operations.md). */
+ *   - the head is of a file that was put aside (audit_files.c): the log goes on from it.
+ * To begin a new log after damage, move all these files away (docs/operations.md). */
 #include "audit_parts.h"
 
 #include "base/buf.h"
@@ -194,6 +195,8 @@ static int settle(int fd, int dirfd, struct audit_head *head, struct err *e)
         *head = none;
         r = lost ? 0 : head_write(dirfd, head, e);
     }
+    if (r == 0 && st.st_size < head->bytes && audit_was_put_aside(dirfd, head))
+        head->bytes = 0;
     if (r == 0 && st.st_size > head->bytes)
         r = catch_up(fd, dirfd, st.st_size, head, e);
     else if (r == 0 && st.st_size < head->bytes)
@@ -203,17 +206,55 @@ static int settle(int fd, int dirfd, struct audit_head *head, struct err *e)
     return r;
 }
 
+/* ---- the file ---- */
+
+/* The log, with its lock. */
+static int open_locked(int dirfd, int *ret_fd, struct err *e)
+{
+    for (;;) {
+        AUTO_FD int fd = openat(dirfd, AUDIT_LOG, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+        if (fd < 0)
+            return err_sys(e, -errno, "cannot open " AUDIT_LOG);
+        while (flock(fd, LOCK_EX) < 0)
+            if (errno != EINTR)
+                return err_sys(e, -errno, "cannot lock " AUDIT_LOG);
+        if (audit_is_log(dirfd, fd)) {
+            *ret_fd = fd_take(&fd);
+            return 0;
+        }
+    }
+}
+
+/* A log that is long is put aside. Where that fails, it grows on, and the next record tries again. */
+static void begin_anew(int *fd, int dirfd, struct audit_head *head)
+{
+    AUTO_BUF struct buf first = {0};
+    struct audit_head next = *head;
+    struct err e = {0};
+    int new_fd = -1;
+    record_text(&(struct audit_record){"mysimbdp", "local", "audit_begin", NULL, NULL, "ok"}, &next, &first);
+    next.bytes = (int64_t)first.n;
+    if (audit_put_aside(dirfd, *fd, head->seq, &first, &new_fd, &e) < 0) {
+        log_error("audit", NULL, NULL, "%s", e.msg);
+        return;
+    }
+    close(*fd);
+    *fd = new_fd;
+    *head = next;
+    if (head_write(dirfd, head, &e) < 0) /* the next record finds it out */
+        log_error("audit", NULL, NULL, "%s", e.msg);
+}
+
 int audit_add(int dirfd, const struct audit_record *record, struct err *e)
 {
     struct audit_head head;
+    AUTO_FD int fd = -1;
     if (!strncmp(record->what, "audit_", sizeof "audit_" - 1))
         return err_set(e, -EINVAL, "%s is for the log's own records", record->what);
-    AUTO_FD int fd = openat(dirfd, AUDIT_LOG, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return err_sys(e, -errno, "cannot open " AUDIT_LOG);
-    while (flock(fd, LOCK_EX) < 0)
-        if (errno != EINTR)
-            return err_sys(e, -errno, "cannot lock " AUDIT_LOG);
-    int r = settle(fd, dirfd, &head, e);
+    int r = open_locked(dirfd, &fd, e);
+    if (r == 0)
+        r = settle(fd, dirfd, &head, e);
+    if (r == 0 && head.bytes >= audit_file_max)
+        begin_anew(&fd, dirfd, &head);
     return r < 0 ? r : append_record(fd, dirfd, record, &head, e);
 }

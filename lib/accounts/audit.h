@@ -1,4 +1,5 @@
-/* logs/audit.jsonl: who changed what, from where, and what came of it. A JSON object a line:
+/* logs/audit.jsonl: who changed what, from where, and what came of it. Behind 64 MiB it is put aside as audit.<number>.jsonl, by
+ * the number of its last record in 20 digits, and a new one goes on with a record audit_begin. A JSON object a line:
  *   {"seq":1,"ts":…,"who":…,"from":…,"what":…,"tenant_id":…,"subject":…,"outcome":…,"prev":…,"hash":…}
  * `hash` is BLAKE2b-256 (RFC 7693), in hex, of the line up to the comma before "hash"; `prev` is the hash of the record before it
  * (64 zeros before the first). So a record that is changed, removed or put between others breaks the chain; that the last ones are
@@ -29,8 +30,9 @@ struct audit_record {
  */
 int audit_add(int dirfd, const struct audit_record *r, struct err *e);
 
-/* Reads all of it. 0: whole, *ret_n records; ERR_FORMAT: the text says which record does not fit, and how. */
-int audit_verify(int dirfd, int64_t *ret_n, struct err *e);
+/* Reads all of it. 0: whole, from *ret_first to *ret_last; *ret_first is greater than 1 where the files with what was before are
+ * elsewhere. ERR_FORMAT: the text says which record does not fit, and how. */
+int audit_verify(int dirfd, int64_t *ret_first, int64_t *ret_last, struct err *e);
 
 /* The last record as state/audit.head knows it: 0 and zeros before the first. 0, -errno or ERR_FORMAT. */
 int audit_head(int dirfd, int64_t *ret_seq, char ret_hash[AUDIT_HASH_SIZE], struct err *e);

@@ -2,6 +2,7 @@
  *   - it begins with {"seq":N, and N is one more than the other's,
  *   - it ends with ,"prev":"P","hash":"H"} and P is the other's hash,
  *   - H is the hash of all before ,"hash".
+ * A record audit_begin fits at the very beginning, too: what was before it is in other files.
  * A record audit_cut fits as well when lines that do not fit are before it, AUDIT_CUT_MAX bytes at most, and its subject says how
  * many bytes and what their hash is. So what a crash cut short (or a failure to close that off) may lie in the log, where a record
  * vouches for it. Texts cannot pass for such a subject, since their quotes are escaped. */
@@ -12,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define SEQ_MAX (INT64_MAX / 2) /* of a number to begin with: what follows can be counted */
 
 enum {
     HASH_BYTES = 32,
@@ -52,9 +55,11 @@ void audit_cut_subject(const struct audit_chain *c, char out[AUDIT_FIELD_MAX])
 }
 
 /* Whether the line without its end, as a record, fits behind the last one. Else `why`, which is empty where it is no record. */
-static bool fits(const struct audit_chain *c, const char *line, size_t n, char ret_hash[AUDIT_HASH_SIZE], char *why, size_t room)
+static bool fits(const struct audit_chain *c, const char *line, size_t n, int64_t *ret_seq, char ret_hash[AUDIT_HASH_SIZE],
+                 char *why, size_t room)
 {
     static const char seq_key[] = "{\"seq\":", prev_key[] = ",\"prev\":\"", hash_key[] = "\",\"hash\":\"";
+    static const char begin[] = "\"what\":\"audit_begin\"";
     const char *hash = n > TAIL + PREV ? line + n - TAIL + sizeof ",\"hash\":\"" - 1 : NULL;
     const char *prev = hash ? line + n - TAIL - PREV + sizeof prev_key - 1 : NULL;
     *why = 0;
@@ -62,15 +67,17 @@ static bool fits(const struct audit_chain *c, const char *line, size_t n, char r
         strncmp(prev - sizeof prev_key + 1, prev_key, sizeof prev_key - 1) != 0 ||
         strncmp(prev + HEX, hash_key, sizeof hash_key - 1) != 0 || memcmp(hash + HEX, "\"}", 2) != 0)
         return false;
-    int64_t seq = strtoll(line + sizeof seq_key - 1, NULL, 10);
+    const int64_t seq = *ret_seq = strtoll(line + sizeof seq_key - 1, NULL, 10);
     audit_hash(line, n - TAIL, ret_hash);
     if (strncmp(ret_hash, hash, HEX) != 0)
         snprintf(why, room, "what stands behind record %" PRId64 " was changed: its hash is another", c->last.seq);
-    else if (seq > c->last.seq + 1)
-        snprintf(why, room, "record %" PRId64 " follows %" PRId64 ": %" PRId64 " are missing", seq, c->last.seq,
-                 seq - c->last.seq - 1);
+    else if (!c->last.seq && seq > 1 && seq < SEQ_MAX && memmem(line, n, begin, sizeof begin - 1))
+        return true;
     else if (seq <= c->last.seq)
         snprintf(why, room, "record %" PRId64 " follows %" PRId64 ": it was put there", seq, c->last.seq);
+    else if (seq - 1 > c->last.seq)
+        snprintf(why, room, "record %" PRId64 " follows %" PRId64 ": %" PRId64 " are missing", seq, c->last.seq,
+                 seq - c->last.seq - 1);
     else if (strncmp(prev, c->last.hash, HEX) != 0)
         snprintf(why, room, "record %" PRId64 " is of another chain: it does not have the hash of the one before it", seq);
     return !*why;
@@ -89,13 +96,16 @@ void audit_chain_line(struct audit_chain *c, const char *line, size_t n)
     static const char lost[] = "\"what\":\"audit_head\"";
     char hash[AUDIT_HASH_SIZE] = "", why[sizeof c->why] = "";
     bool ends = n && line[n - 1] == '\n';
-    bool is_next = fits(c, line, ends ? n - 1 : n, hash, why, sizeof why);
+    int64_t seq = 0;
+    bool is_next = fits(c, line, ends ? n - 1 : n, &seq, hash, why, sizeof why);
     if (is_next && c->n_cut && !closes_cut(c, line, n)) {
         is_next = false;
         snprintf(why, sizeof why, "what stands behind record %" PRId64 " is no record", c->last.seq);
     }
     if (is_next && ends) {
-        c->last.seq++;
+        c->last.seq = seq;
+        if (!c->first)
+            c->first = seq;
         c->last.bytes += c->n_cut + (int64_t)n;
         memcpy(c->last.hash, hash, sizeof hash);
         if (!c->head_lost_at && memmem(line, n, lost, sizeof lost - 1))

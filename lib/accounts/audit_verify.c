@@ -10,25 +10,61 @@
 #include <string.h>
 #include <sys/file.h>
 
-/* The log as it is between two appends: how many bytes of it, and which head. *ret NULL: there is none. */
-static int open_settled(int dirfd, FILE **ret, int64_t *ret_bytes, struct audit_head *ret_head, int *ret_head_code, struct err *e)
+/* The log as it is between two appends. */
+struct whole {
+    struct audit_list old;
+    FILE *log; /* NULL: there is none */
+    int64_t bytes;
+    struct audit_head head;
+    int head_code;
+};
+
+static void whole_close(struct whole *w)
+{
+    audit_list_fini(&w->old);
+    if (w->log)
+        fclose(w->log);
+}
+
+/* Tries again where the log was put aside before the lock was had. */
+static int open_log(int dirfd, int *ret_fd, struct stat *st, struct err *e)
+{
+    for (;;) {
+        AUTO_FD int fd = openat(dirfd, AUDIT_LOG, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        *ret_fd = -1;
+        if (fd < 0)
+            return errno == ENOENT ? 0 : err_sys(e, -errno, "cannot open " AUDIT_LOG);
+        while (flock(fd, LOCK_SH) < 0)
+            if (errno != EINTR)
+                return err_sys(e, -errno, "cannot lock " AUDIT_LOG);
+        if (fstat(fd, st) < 0)
+            return err_sys(e, -errno, "cannot read " AUDIT_LOG);
+        if (audit_is_log(dirfd, fd)) {
+            *ret_fd = fd_take(&fd);
+            return 0;
+        }
+    }
+}
+
+static int whole_open(int dirfd, struct whole *w, struct err *e)
 {
     struct stat st;
-    AUTO_FD int fd = openat(dirfd, AUDIT_LOG, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    *ret = NULL;
-    *ret_bytes = 0;
-    if (fd < 0 && errno != ENOENT)
-        return err_sys(e, -errno, "cannot open " AUDIT_LOG);
-    while (fd >= 0 && flock(fd, LOCK_SH) < 0)
-        if (errno != EINTR)
-            return err_sys(e, -errno, "cannot lock " AUDIT_LOG);
-    *ret_head_code = audit_head_read(dirfd, ret_head, e);
+    AUTO_FD int fd = -1;
+    *w = (struct whole){.head.hash = AUDIT_ZEROS};
+    int r = open_log(dirfd, &fd, &st, e);
+    if (r == 0)
+        r = audit_list(dirfd, fd < 0 ? NULL : &st, &w->old, e);
+    if (r < 0)
+        return r;
+    w->head_code = audit_head_read(dirfd, &w->head, e);
+    if (w->head_code < 0 && w->head_code != -ENOENT && w->head_code != ERR_FORMAT)
+        return w->head_code;
     if (fd < 0)
         return 0;
-    if (fstat(fd, &st) < 0 || flock(fd, LOCK_UN) < 0 || !(*ret = fdopen(fd, "r")))
+    w->bytes = st.st_size;
+    if (flock(fd, LOCK_UN) < 0 || !(w->log = fdopen(fd, "r")))
         return err_sys(e, -errno, "cannot read " AUDIT_LOG);
     fd_take(&fd);
-    *ret_bytes = st.st_size;
     return 0;
 }
 
@@ -45,12 +81,18 @@ static int look(void *arg, const struct audit_chain *c)
     return 0;
 }
 
-static int judge(const struct audit_chain *c, const struct look *l, int head_code, struct err *e)
+/* in: the file that was read last. */
+static int judge_file(const struct audit_chain *c, const char *in, struct err *e)
 {
     if (*c->why)
-        return err_set(e, ERR_FORMAT, AUDIT_LOG ": %s", c->why);
+        return err_set(e, ERR_FORMAT, "%s: %s", in, c->why);
     if (c->n_cut > AUDIT_CUT_MAX || (c->n_cut && !c->open)) /* what is cut short at the very end is closed off by the next record */
-        return err_set(e, ERR_FORMAT, AUDIT_LOG ": what stands behind record %" PRId64 " is no record", c->last.seq);
+        return err_set(e, ERR_FORMAT, "%s: what stands behind record %" PRId64 " is no record", in, c->last.seq);
+    return 0;
+}
+
+static int judge(const struct audit_chain *c, const struct look *l, int head_code, struct err *e)
+{
     if (c->head_lost_at)
         return err_set(e, ERR_FORMAT,
                        "record %" PRId64 " says that " AUDIT_HEAD " was gone: whether others were before it cannot be told",
@@ -66,56 +108,84 @@ static int judge(const struct audit_chain *c, const struct look *l, int head_cod
     return 0;
 }
 
-int audit_verify(int dirfd, int64_t *ret_n, struct err *e)
+static int read_whole(int dirfd, const struct whole *w, struct audit_chain *c, struct look *l, struct err *e)
 {
-    FILE *f;
-    int64_t bytes;
-    int head_code = 0;
-    struct audit_head head = {.hash = AUDIT_ZEROS};
-    const struct audit_head none = head;
-    struct audit_chain c;
-    struct look l = {&head, false};
-    struct err why = {0};
-    int r = open_settled(dirfd, &f, &bytes, &head, &head_code, &why);
-    if (r == 0 && head_code < 0 && head_code != -ENOENT && head_code != ERR_FORMAT)
-        r = head_code;
-    audit_chain_init(&c, &none);
-    if (r == 0 && f && (r = audit_chain_read(&c, f, bytes, look, &l)) < 0)
-        err_sys(&why, r, "cannot read " AUDIT_LOG);
-    if (f)
+    char name[AUDIT_NAME_SIZE];
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < w->old.n; i++) {
+        FILE *f;
+        r = audit_open_old(dirfd, w->old.last[i], name, &f, e);
+        if (r < 0)
+            return r;
+        r = audit_chain_read(c, f, INT64_MAX, look, l);
         fclose(f);
-    if (r < 0)
-        return err_set(e, r, "%s", why.msg);
-    r = judge(&c, &l, head_code, e);
-    if (r == 0)
-        *ret_n = c.last.seq;
-    return r;
+        r = r < 0 ? err_sys(e, r, "cannot read %s", name) : judge_file(c, name, e);
+    }
+    if (r == 0 && w->log && (r = audit_chain_read(c, w->log, w->bytes, look, l)) < 0)
+        return err_sys(e, r, "cannot read " AUDIT_LOG);
+    return r < 0 ? r : judge_file(c, AUDIT_LOG, e);
 }
 
-int audit_each(int dirfd, audit_each_fn each, void *arg, int64_t *ret_n_skipped, struct err *e)
+int audit_verify(int dirfd, int64_t *ret_first, int64_t *ret_last, struct err *e)
+{
+    static const struct audit_head none = {.hash = AUDIT_ZEROS};
+    struct audit_chain c;
+    struct whole w;
+    struct look l = {&w.head, false};
+    struct err why = {0};
+    audit_chain_init(&c, &none);
+    int r = whole_open(dirfd, &w, &why);
+    if (r == 0)
+        r = read_whole(dirfd, &w, &c, &l, &why);
+    whole_close(&w);
+    if (r < 0)
+        return err_set(e, r, "%s", why.msg);
+    r = judge(&c, &l, w.head_code, e);
+    if (r < 0)
+        return r;
+    *ret_first = c.first ? c.first : 1;
+    *ret_last = c.last.seq;
+    return 0;
+}
+
+/* ---- as records ---- */
+
+static int each_of(FILE *f, audit_each_fn each, void *arg, int64_t *n_skipped)
 {
     char *line = NULL;
     size_t room = 0;
     ssize_t n;
     int r = 0;
-    *ret_n_skipped = 0;
-    AUTO_FD int fd = openat(dirfd, AUDIT_LOG, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0)
-        return errno == ENOENT ? 0 : err_sys(e, -errno, "cannot open " AUDIT_LOG);
-    FILE *f = fdopen(fd, "r");
-    if (!f)
-        return err_sys(e, -errno, "cannot read " AUDIT_LOG);
-    fd_take(&fd);
     while (r == 0 && (n = getline(&line, &room, f)) > 0) {
         AUTO_BSON bson_t *doc = line[n - 1] == '\n' ? json_parse(line, (size_t)n - 1, NULL) : NULL;
         if (doc)
             r = each(arg, doc, line, (size_t)n - 1);
         else
-            ++*ret_n_skipped;
+            ++*n_skipped;
     }
-    if (r == 0 && ferror(f))
-        r = err_sys(e, -EIO, "cannot read " AUDIT_LOG);
-    fclose(f);
     free(line);
+    return r == 0 && ferror(f) ? -EIO : r;
+}
+
+int audit_each(int dirfd, audit_each_fn each, void *arg, int64_t *ret_n_skipped, struct err *e)
+{
+    char name[AUDIT_NAME_SIZE] = AUDIT_LOG;
+    struct whole w;
+    struct err head = {0};
+    *ret_n_skipped = 0;
+    int r = whole_open(dirfd, &w, &head);
+    if (r < 0)
+        err_set(e, r, "%s", head.msg);
+    for (size_t i = 0; r == 0 && i < w.old.n; i++) {
+        FILE *f;
+        if ((r = audit_open_old(dirfd, w.old.last[i], name, &f, e)) < 0)
+            break;
+        if ((r = each_of(f, each, arg, ret_n_skipped)) < 0)
+            err_sys(e, r, "cannot read %s", name);
+        fclose(f);
+    }
+    if (r == 0 && w.log && (r = each_of(w.log, each, arg, ret_n_skipped)) < 0)
+        err_sys(e, r, "cannot read " AUDIT_LOG);
+    whole_close(&w);
     return r;
 }

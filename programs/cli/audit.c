@@ -104,15 +104,20 @@ static int verify(struct cli *c, const struct home *h)
 {
     struct err e = {0};
     char hash[AUDIT_HASH_SIZE];
-    int64_t n = 0, seq;
-    int r = audit_verify(h->dirfd, &n, &e);
+    int64_t first = 1, last = 0, seq;
+    int r = audit_verify(h->dirfd, &first, &last, &e);
     if (r == 0)
         r = audit_head(h->dirfd, &seq, hash, &e);
     if (r < 0)
         return cli_fail(c, &e);
-    printf(c->json ? "{\"records\":%lld,\"head\":{\"seq\":%lld,\"hash\":\"%s\"}}\n"
-                   : "%lld records, none is missing or was changed; the head: %lld %s\n",
-           (long long)n, (long long)seq, hash);
+    if (c->json)
+        printf("{\"records\":%lld,\"first\":%lld,\"head\":{\"seq\":%lld,\"hash\":\"%s\"}}\n", (long long)(last - first + 1),
+               (long long)first, (long long)seq, hash);
+    else
+        printf("%lld records, none is missing or was changed; the head: %lld %s\n", (long long)(last - first + 1), (long long)seq,
+               hash);
+    if (!c->json && first > 1)
+        printf("(they begin with record %lld; those before it are in files that are not here)\n", (long long)first);
     return CLI_DONE;
 }
 

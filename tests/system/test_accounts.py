@@ -260,7 +260,7 @@ def test_the_audit_log(home):
         prev = hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
         assert prev == found["hash"]
     assert home.cli("audit", "--verify").stdout == f"3 records, none is missing or was changed; the head: 3 {prev}\n"
-    assert home.rows("audit", "--verify") == [{"records": 3, "head": {"seq": 3, "hash": prev}}]
+    assert home.rows("audit", "--verify") == [{"records": 3, "first": 1, "head": {"seq": 3, "hash": prev}}]
     assert audit(home, "--tenant", "acme") == audit(home)[1:] and audit(home, "--since", "2099-01-01") == [] and audit(home, "--since", "1h") == audit(home)
     assert [r["seq"] for r in home.rows("audit", "--limit", "2")] == [2, 3]
     r = home.cli("audit", "--limit", "1")

@@ -312,3 +312,13 @@ def parallel(calls):
 
 def facts(**kw):
     return types.SimpleNamespace(**kw)
+
+
+def each_route(site, tenant, file_id="01kdv6y6q3p8sxkq2n4ft5w7za"):
+    """(method, target, body) of each request that is described."""
+    values = {"tenant": tenant, "dataset": "data", "name": "a.csv", "file_id": file_id, "run_id": file_id, "upload_id": file_id, "app": "load", "stream": "events", "month": "2026-01", "version": "0123456789abcdef",
+              "instance_id": file_id}
+    for path, item in site.document["paths"].items():
+        for method in ("get", "head", "put", "post", "patch", "delete", "options"):
+            if method in item:
+                yield method.upper(), path.format(**values), b"v,w\n1,a\n2,b\n" if method in ("put", "patch") or path.endswith("messages") else None

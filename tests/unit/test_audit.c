@@ -1,5 +1,5 @@
 /* The audit log: the chain, what breaks it, and what a crash leaves of it. */
-#include "accounts/audit.h"
+#include "accounts/audit_parts.h"
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/mem.h"
@@ -70,18 +70,18 @@ static void append(const char *text, size_t n)
 static int64_t whole(void)
 {
     struct err e = {0};
-    int64_t n = -1;
-    if (audit_verify(dirfd_, &n, &e) < 0)
+    int64_t first = -1, last = -1;
+    if (audit_verify(dirfd_, &first, &last, &e) < 0)
         fail_msg("%s", e.msg);
-    return n;
+    return last - first + 1;
 }
 
 static void broken(const char *why)
 {
     struct err e = {0};
-    int64_t n = -1;
-    assert_int_equal(audit_verify(dirfd_, &n, &e), ERR_FORMAT);
-    assert_int_equal(n, -1);
+    int64_t first = -1, last = -1;
+    assert_int_equal(audit_verify(dirfd_, &first, &last, &e), ERR_FORMAT);
+    assert_int_equal(first + last, -2);
     if (!strstr(e.msg, why))
         fail_msg("%s", e.msg);
 }
@@ -142,6 +142,7 @@ static void texts_are_bounded_and_its_own_names_are_refused(void **state)
     text[5000] = 0;
     assert_int_equal(add("audit_cut"), -EINVAL);
     assert_int_equal(add("audit_head"), -EINVAL);
+    assert_int_equal(add("audit_begin"), -EINVAL);
     assert_int_equal(audit_add(dirfd_, &(struct audit_record){text, text, text, text, text, text}, NULL), 0);
     assert_int_equal(
         audit_add(dirfd_, &(struct audit_record){"\xff\xc3", "\",\"hash\":\"", "x", "\",\"prev\":\"", "\\", "ok"}, NULL), 0);
@@ -339,6 +340,37 @@ static void that_the_head_was_removed_is_said_for_good(void **state)
     }
 }
 
+/* ---- several files ---- */
+
+enum { FEW_BYTES = 1500 /* five records, about */ };
+
+static int make_small(void **state)
+{
+    audit_file_max = FEW_BYTES;
+    return make_home(state);
+}
+
+static int remove_small(void **state)
+{
+    audit_file_max = 64 << 20;
+    return remove_home(state);
+}
+
+/* The numbers of the last records of the files that were put aside. */
+static size_t put_aside(int64_t ret[], size_t room)
+{
+    struct audit_list l;
+    struct stat st;
+    assert_int_equal(fstatat(dirfd_, LOG, &st, 0), 0);
+    assert_int_equal(audit_list(dirfd_, &st, &l, NULL), 0);
+    size_t n = l.n;
+    assert_true(n <= room);
+    for (size_t i = 0; i < n; i++)
+        ret[i] = l.last[i];
+    audit_list_fini(&l);
+    return n;
+}
+
 static void two_processes_make_one_chain(void **state)
 {
     enum { EACH = 100 };
@@ -357,7 +389,8 @@ static void two_processes_make_one_chain(void **state)
             whole(); /* also while they write */
         assert_int_equal(status, 0);
     }
-    assert_int_equal(whole(), 2 * EACH);
+    int64_t last[64], n = whole();
+    assert_int_equal(n, 2 * EACH + (int64_t)put_aside(last, 64));
 }
 
 static void kills_leave_a_chain(void **state)
@@ -431,7 +464,135 @@ static void records_can_be_read_whatever_lies_between(void **state)
     assert_int_equal(sum, 100);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, make_home, remove_home)
+static void path_of(int64_t last, char out[AUDIT_NAME_SIZE])
+{
+    snprintf(out, AUDIT_NAME_SIZE, AUDIT_OLD, last);
+}
+
+static void what_is_long_is_put_aside_and_the_chain_goes_on(void **state)
+{
+    int64_t last[64], sum = 0, skipped, first, end;
+    char path[AUDIT_NAME_SIZE];
+    struct stat st;
+    struct err e = {0};
+    (void)state;
+    add_n(40);
+    size_t n = put_aside(last, 64);
+    assert_true(n >= 5);
+    assert_int_equal(whole(), 40 + (int64_t)n); /* each but the first has a record audit_begin */
+    for (size_t i = 0; i < n; i++) {
+        path_of(last[i], path);
+        assert_int_equal(fstatat(dirfd_, path, &st, 0), 0);
+        assert_int_equal(st.st_mode & 07777, 0600);
+        assert_in_range(st.st_size, FEW_BYTES, FEW_BYTES + 500);
+    }
+    sum = -1000000;
+    assert_int_equal(audit_each(dirfd_, count, &sum, &skipped, NULL), 0);
+    assert_int_equal(sum + 1000000, (40 + (int64_t)n) * (41 + (int64_t)n) / 2);
+
+    path_of(last[0], path); /* the oldest may be kept elsewhere, */
+    unlinkat(dirfd_, path, 0);
+    assert_int_equal(audit_verify(dirfd_, &first, &end, &e), 0);
+    assert_int_equal(first, last[0] + 1);
+    assert_int_equal(end, 40 + (int64_t)n);
+    path_of(last[2], path); /* one in between may not */
+    unlinkat(dirfd_, path, 0);
+    broken("are missing");
+}
+
+static void what_was_put_aside_is_looked_at(void **state)
+{
+    AUTO_BUF struct buf b = {0};
+    int64_t last[64];
+    char path[AUDIT_NAME_SIZE];
+    (void)state;
+    add_n(20);
+    assert_true(put_aside(last, 64) > 1);
+    path_of(last[1], path);
+    read_to(path, &b);
+    b.p[b.n / 2] ^= 1;
+    write_from(path, b.p, b.n);
+    broken(path);
+    b.p[b.n / 2] ^= 1;
+    write_from(path, b.p, line_at(&b, 2)); /* its end is gone */
+    broken("are missing");
+    write_from(path, b.p + line_at(&b, 1), b.n - line_at(&b, 1)); /* its beginning */
+    broken("are missing");
+    write_from(path, b.p, b.n);
+    whole();
+}
+
+/* The head and the names as a kill leaves them. */
+static void who_is_killed_while_it_is_put_aside_loses_nothing(void **state)
+{
+    AUTO_BUF struct buf head = {0};
+    int64_t last[64];
+    char path[AUDIT_NAME_SIZE];
+    (void)state;
+    add_n(1);
+    while (put_aside(last, 64) == 0) {
+        read_to(HEAD, &head);
+        add_n(1);
+    }
+    int64_t n = whole();
+    write_from(HEAD, head.p, head.n); /* before the head of the new one was written */
+    assert_int_equal(whole(), n);
+    add_n(1);
+    assert_int_equal(whole(), n + 1);
+
+    for (bool grew = true; grew; n = whole()) { /* until the next one would be put aside */
+        struct stat before, after;
+        assert_int_equal(fstatat(dirfd_, LOG, &before, 0), 0);
+        add_n(1);
+        assert_int_equal(fstatat(dirfd_, LOG, &after, 0), 0);
+        grew = after.st_size < FEW_BYTES;
+    }
+    path_of(n, path);
+    assert_int_equal(linkat(dirfd_, LOG, dirfd_, path, 0), 0); /* with both names */
+    write_from(LOG ".new", "garbage", 7);
+    assert_int_equal(whole(), n);
+    add_n(1);
+    assert_int_equal(whole(), n + 2);
+    assert_int_equal(put_aside(last, 64), 2);
+    assert_int_equal(last[1], n);
+}
+
+static void a_name_that_is_taken_stops_nothing(void **state)
+{
+    int64_t last[64];
+    char path[AUDIT_NAME_SIZE];
+    (void)state;
+    for (int64_t n = 1; n < 9; n++) {
+        path_of(n, path);
+        assert_int_equal(mkdirat(dirfd_, path, 0700), 0);
+    }
+    add_n(8);
+    for (int64_t n = 1; n < 9; n++) {
+        path_of(n, path);
+        assert_int_equal(unlinkat(dirfd_, path, AT_REMOVEDIR), 0);
+    }
+    assert_int_equal(put_aside(last, 64), 0);
+    assert_int_equal(whole(), 8);
+    add_n(1);
+    assert_int_equal(put_aside(last, 64), 1);
+    assert_int_equal(whole(), 10);
+}
+
+static void a_head_that_is_lost_of_one_that_goes_on_is_said(void **state)
+{
+    (void)state;
+    add_n(20);
+    unlinkat(dirfd_, HEAD, 0);
+    add_n(1);
+    broken("says that state/audit.head was gone");
+    int64_t seq;
+    char hash[AUDIT_HASH_SIZE];
+    assert_int_equal(audit_head(dirfd_, &seq, hash, NULL), 0);
+    assert_true(seq > 21); /* not from 1 */
+}
+
+#define TEST(name)  cmocka_unit_test_setup_teardown(name, make_home, remove_home)
+#define SMALL(name) cmocka_unit_test_setup_teardown(name, make_small, remove_small)
 
 int main(void)
 {
@@ -451,6 +612,13 @@ int main(void)
         TEST(kills_leave_a_chain),
         TEST(a_full_disk_takes_nothing),
         TEST(records_can_be_read_whatever_lies_between),
+        SMALL(what_is_long_is_put_aside_and_the_chain_goes_on),
+        SMALL(what_was_put_aside_is_looked_at),
+        SMALL(who_is_killed_while_it_is_put_aside_loses_nothing),
+        SMALL(a_name_that_is_taken_stops_nothing),
+        SMALL(a_head_that_is_lost_of_one_that_goes_on_is_said),
+        SMALL(two_processes_make_one_chain),
+        SMALL(kills_leave_a_chain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
