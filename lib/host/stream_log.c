@@ -117,7 +117,7 @@ static int read_lines(struct reading *k, FILE *f)
     for (void *v; (v = map_next(&k->last, &i));)
         free(v);
     map_fini(&k->last);
-    return r < 0 ? r : 0;
+    return r;
 }
 
 int stream_log_between(int home_fd, const char *tenant, int64_t since_ms, int64_t until_ms,
@@ -148,5 +148,6 @@ static bool and_go_on(void *arg, const struct stream_interval *v, int sign)
 
 int stream_log_read(int home_fd, const char *tenant, void (*fn)(void *arg, const struct stream_interval *v, int sign), void *arg)
 {
-    return stream_log_between(home_fd, tenant, 0, INT64_MAX, and_go_on, &(struct always){fn, arg});
+    int r = stream_log_between(home_fd, tenant, 0, INT64_MAX, and_go_on, &(struct always){fn, arg});
+    return r < 0 ? r : 0;
 }

@@ -22,8 +22,8 @@ struct stream_interval {
 int stream_log_read(int home_fd, const char *tenant, void (*fn)(void *arg, const struct stream_interval *v, int sign), void *arg);
 
 /* The same of intervals from `since` on and before `until` (wall clock, ms). Costs as many lines as were written in that time, and
- * in the hour around it: the log is in order of time, but for what a step of the clock made of it. -ECANCELED: fn returned false.
- */
+ * in the hour around it: the log is in order of time, but for what a step of the clock made of it. 1: lines of an hour behind that
+ * were read, and none of it comes any more; 0: it ends before; -ECANCELED: fn returned false; or -errno. */
 int stream_log_between(int home_fd, const char *tenant, int64_t since_ms, int64_t until_ms,
                        bool (*fn)(void *arg, const struct stream_interval *v, int sign), void *arg);
 

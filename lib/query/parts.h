@@ -17,6 +17,7 @@ struct asking {
     char *const *scope; /* names of datasets; NULL: all */
     char *datasets;     /* the same as a JSON array, to bind as :scope; NULL: all */
     const bson_t *params;
+    struct stream_days *days;
     int64_t until_ms; /* monotonic */
     struct query_answer *out;
 };

@@ -3,6 +3,7 @@
 #include "parts.h"
 
 #include "ledger_view.h"
+#include "stream_days.h"
 
 #include "base/clk.h"
 #include "base/mem.h"
@@ -25,6 +26,7 @@ struct queries {
     const struct home *home;
     const struct conf *conf;
     sqlite3 *db; /* NULL: not open */
+    struct stream_days *days;
     struct identity ledger, book;
 };
 
@@ -58,6 +60,7 @@ struct queries *queries_new(const struct home *h)
 {
     struct queries *q = xcalloc(1, sizeof *q);
     q->home = h;
+    q->days = stream_days_new();
     return q;
 }
 
@@ -66,6 +69,7 @@ void queries_free(struct queries *q)
     if (!q)
         return;
     sqlite3_close(q->db);
+    stream_days_free(q->days);
     free(q);
 }
 
@@ -349,6 +353,7 @@ void query(struct queries *q, const char *name, const struct query_scope *scope,
                        .scope = scope->datasets,
                        .datasets = datasets,
                        .params = params,
+                       .days = q->days,
                        .out = ret};
     struct err e = {0};
     size_t i = 0;

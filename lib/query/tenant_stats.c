@@ -1,9 +1,9 @@
 #include "tenant_stats.h"
+#include "stream_days.h"
 
 #include "base/clk.h"
 #include "base/mem.h"
 #include "db/db.h"
-#include "host/stream_log.h"
 
 #include <errno.h>
 #include <math.h>
@@ -101,39 +101,6 @@ static int add_seconds(sqlite3 *db, const char *tenant, const struct stretch *wh
     return r;
 }
 
-struct adding {
-    struct tenant_stats *f;
-    bool (*go_on)(void *arg);
-    void *arg;
-    int64_t n;
-};
-
-static bool add_interval(void *arg, const struct stream_interval *v, int sign)
-{
-    enum { ASK_EVERY = 1000 };
-    struct adding *a = arg;
-    struct tenant_stats *f = a->f;
-    if (v->of_app) {
-        f->messages_done += sign * v->messages;
-        f->message_ms += sign * v->ms;
-        f->bytes += sign * v->bytes;
-        f->rows += sign * v->rows;
-        f->messages_dead += sign * v->dead;
-    } else {
-        f->messages += sign * v->messages;
-        f->messages_refused += sign * v->refused;
-    }
-    return !a->go_on || a->n++ % ASK_EVERY || a->go_on(a->arg);
-}
-
-static int add_streams(const struct home *h, const char *tenant, const struct stretch *when, struct adding *a, struct err *e)
-{
-    int r = stream_log_between(h->dirfd, tenant, when->since_ms, when->until_ms, add_interval, a);
-    if (r == -ECANCELED)
-        return err_set(e, -ETIMEDOUT, "reading the journal of the tenant's streams takes too long");
-    return r < 0 ? err_sys(e, r, "cannot read logs/tenants/%s/stream.jsonl", tenant) : 0;
-}
-
 /* Adds what is left of a purged tenant. A ledger of an earlier version has no such table. */
 static int add_bills(sqlite3 *db, const char *schema, const char *tenant, const struct stretch *when, struct tenant_stats *f,
                      struct err *e)
@@ -183,8 +150,8 @@ static int add_bills(sqlite3 *db, const char *schema, const char *tenant, const 
     return r;
 }
 
-int tenant_stats_read(const struct home *h, sqlite3 *db, const char *tenant, const struct stretch *when, bool each_second,
-                      bool (*go_on)(void *arg), void *arg, struct tenant_stats *ret, struct err *e)
+int tenant_stats_read(const struct home *h, sqlite3 *db, const char *tenant, const struct stretch *when, struct stream_days *days,
+                      bool each_second, bool (*go_on)(void *arg), void *arg, struct tenant_stats *ret, struct err *e)
 {
     *ret = (struct tenant_stats){0};
     int r = add_files(db, tenant, when, ret, e);
@@ -193,7 +160,7 @@ int tenant_stats_read(const struct home *h, sqlite3 *db, const char *tenant, con
     if (r == 0 && each_second)
         r = add_seconds(db, tenant, when, ret, e);
     if (r == 0)
-        r = add_streams(h, tenant, when, &(struct adding){ret, go_on, arg, 0}, e);
+        r = stream_days_add(days, h, tenant, when, go_on, arg, ret, e);
     if (r == 0)
         r = add_bills(db, "main", tenant, when, ret, e);
     if (r == 0)

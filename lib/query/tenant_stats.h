@@ -23,11 +23,14 @@ struct stretch {
     int64_t since_ms, until_ms;
 };
 
-/* Reads them over a connection of ledger_view.h; `seconds` only if each_second. go_on (NULL: always) is asked now and then: false
- * ends it with -ETIMEDOUT, as an interrupted statement does; else -EIO with the text. tenant_stats_fini, also on failure. Blocks:
- * it costs the tenant's rows and the lines of its journal in that stretch. */
-int tenant_stats_read(const struct home *h, sqlite3 *db, const char *tenant, const struct stretch *when, bool each_second,
-                      bool (*go_on)(void *arg), void *arg, struct tenant_stats *ret, struct err *e);
+struct stream_days;
+
+/* Reads them over a connection of ledger_view.h; `seconds` only if each_second. days (stream_days.h; may be NULL): what is
+ * remembered of streams. go_on (NULL: always) is asked now and then: false ends it with -ETIMEDOUT, as an interrupted statement
+ * does; else -EIO with the text. tenant_stats_fini, also on failure. Blocks: it costs the tenant's rows in that stretch, and the
+ * lines of its journal that are not remembered. */
+int tenant_stats_read(const struct home *h, sqlite3 *db, const char *tenant, const struct stretch *when, struct stream_days *days,
+                      bool each_second, bool (*go_on)(void *arg), void *arg, struct tenant_stats *ret, struct err *e);
 void tenant_stats_fini(struct tenant_stats *s);
 
 bool tenant_stats_has_any(const struct tenant_stats *s);

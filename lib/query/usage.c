@@ -149,7 +149,7 @@ int ask_bill(struct asking *a)
         r = refuse(a, 400, "parameter", "month: is no month like 2026-01");
     if (r < 0)
         return r;
-    r = tenant_stats_read(a->home, a->db, a->tenant, &when, false, has_time, a, &s, &e);
+    r = tenant_stats_read(a->home, a->db, a->tenant, &when, a->days, false, has_time, a, &s, &e);
     if (r == 0) {
         json_begin(b, NULL, '{');
         json_str(b, "tenant_id", a->tenant);

@@ -66,7 +66,7 @@ static int print_tenant(struct table *t, const struct home *h, sqlite3 *db, sqli
     AUTO_FREE char *tenant = xstrdup((const char *)sqlite3_column_text(row, 0));
     const struct stretch when = {since_ms, INT64_MAX};
     struct tenant_stats f;
-    int r = tenant_stats_read(h, db, tenant, &when, true, NULL, NULL, &f, e);
+    int r = tenant_stats_read(h, db, tenant, &when, NULL, true, NULL, NULL, &f, e);
     if (r == 0 && (!sqlite3_column_int(row, 1) || tenant_stats_has_any(&f)))
         print(t, tenant, &f);
     if (r == 0)
