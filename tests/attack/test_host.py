@@ -253,7 +253,7 @@ def test_of_the_home_only_what_is_its_own_opens(arena, who):
     script = all_paths(arena)
     tried = outside(arena, script, arena.uid if who == "account" else STRANGER) if who in ("account", "stranger") else arena.attack(script, who)[0]
     run_time = str(pathlib.Path(arena.home.socket_path()).parent)
-    public = {f"{run_time}/broker.ipc", f"{run_time}/monitor.ipc"}  # they look who it is (SO_PEERCRED)
+    public = {f"{run_time}/broker.ipc", f"{run_time}/monitor.ipc", f"{run_time}/desk.sock"}  # they look who it is (SO_PEERCRED)
     own = re.compile(r"(staging|apps|logs/tenants|work|done|quarantine|runs)/(evil|[0-9a-z]{26})(/|$)")
     theirs = re.compile("victim|" + "|".join({r[k] for rows, k in (("runs", "run_id"), ("files", "file_id")) for r in arena.home.rows(rows, "--tenant", "victim")}))
     for path, got in tried.items():

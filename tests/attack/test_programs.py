@@ -13,6 +13,7 @@ import tarfile
 import pytest
 
 from harness import BUILD, RELEASE, ROOT, Home, json_lines, until
+from keepers import ALERT, CONF, LOG, TENANTS, Keeper
 from wire import Peer
 
 STREAM = "acme/events"
@@ -288,39 +289,6 @@ def test_whoever_is_the_gateway_reads_nothing_and_orders_by_its_own_sockets_alon
     assert [f for f in got["read"] if not f.startswith("apps/")] == [] and got["written"] == [] and "signals" not in got
     assert got["answers"][:-2] == ["PermissionError"] * len(ORDERS)
     assert got["answers"][-2]["ok"] and got["answers"][-1]["code"] == "forbidden"
-
-
-CONF, TENANTS, LOG, ROTATE, ALERT = range(5)
-
-
-class Keeper:
-    """The keeper of a program, and that program's end of their socket in hands that it was not made for."""
-
-    def __init__(self, home, program):
-        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.settimeout(20)
-        self.log = home.base / "keeper.err"
-        self.process = subprocess.Popen([BUILD / "simbdp-keeper", program, "--home", home.path], stdin=theirs, stderr=open(self.log, "w"), env=home.env)
-        theirs.close()
-
-    def tell(self, op, index=0, generation=0, tenant=b"", text=b""):
-        self.socket.send(struct.pack("<IIQ64s", op, index, generation, tenant) + text)
-
-    def ask(self, op):
-        self.tell(op)
-        data, fds, _, _ = socket.recv_fds(self.socket, 4096, 1)
-        code = struct.unpack("<i", data[:4])[0]
-        if code:
-            return code, data[4:].split(b"\0")[0].decode()
-        with os.fdopen(fds[0]) as f:
-            return code, f.read()
-
-    def ends(self):
-        return self.process.wait(20) == 0
-
-    def close(self):
-        self.socket.close()
-        self.process.wait(20)
 
 
 def test_a_keeper_does_what_it_is_for_and_no_more(make_home):

@@ -39,8 +39,8 @@ class Answer:
     def __init__(self, response):
         self.status, self.version = response.status, response.version
         self.headers = response.headers
-        self.body = response.read()
         self.kind = response.headers.get_content_type() if response.headers["Content-Type"] else ""  # libmicrohttpd's own pages have none
+        self.body = b"" if self.kind == "text/event-stream" else response.read()  # it has no end
         self.doc = json.loads(self.body) if self.body and self.kind.endswith("json") and not self.kind.endswith("x-ndjson") else None
 
     @property

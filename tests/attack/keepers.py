@@ -1,0 +1,49 @@
+"""The keeper of a program, without that program: for tests that tell it what the program never says."""
+import json
+import os
+import socket
+import struct
+import subprocess
+
+from harness import BUILD
+
+CONF, TENANTS, LOG, ROTATE, ALERT, LOGIN, QUERY, AUDIT, PEM, STORE = range(10)  # lib/front/keeper.h
+
+
+class Keeper:
+    """The keeper of a program, and that program's end of their socket in hands that it was not made for."""
+
+    def __init__(self, home, program):
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.settimeout(20)
+        self.log = home.base / "keeper.err"
+        self.process = subprocess.Popen([BUILD / "simbdp-keeper", program, "--home", home.path], stdin=theirs, stderr=open(self.log, "w"), env=home.env)
+        theirs.close()
+
+    def tell(self, op, index=0, generation=0, tenant=b"", text=b""):
+        self.socket.send(struct.pack("<IIQ64s", op, index, generation, tenant) + text)
+
+    def ask(self, op):
+        self.tell(op)
+        data, fds, _, _ = socket.recv_fds(self.socket, 4096, 1)
+        code = struct.unpack("<i", data[:4])[0]
+        if code:
+            return code, data[4:].split(b"\0")[0].decode()
+        with os.fdopen(fds[0]) as f:
+            return code, f.read()
+
+    def ends(self):
+        return self.process.wait(20) == 0
+
+    def close(self):
+        self.socket.close()
+        self.process.wait(20)
+
+    def question(self, op, doc=None, text=None):
+        """(head, body) of the answer to a JSON object."""
+        self.tell(op, text=json.dumps(doc).encode() if text is None else text)
+        data, fds, _, _ = socket.recv_fds(self.socket, 4096, 1)
+        assert struct.unpack("<i", data[:4])[0] == 0, data
+        with os.fdopen(fds[0], "rb") as f:
+            head, _, body = f.read().partition(b"\n")
+        return json.loads(head), body
