@@ -170,6 +170,7 @@ def test_whatever_is_sent_others_are_served(home):
                  b'{"op":"retry","file_id":"../x"}\n', b'{"op":"retry","file_id":7,"tenant_id":"beta"}\n'):
         got = ask(home, acme, line)
         assert got is None or got[0]["status"] in (200, 400, 403, 404), (line[:50], got)
+    until(lambda: not pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text(), what="the end of all that was asked")
     held = [connect(home, acme) for _ in range(4)]
     assert ask(home, acme, {"op": "files"})[0] == {"status": 503, "code": "busy", "bytes": 0}
     assert ask(home, beta, {"op": "files"})[0]["status"] == 200
