@@ -11,10 +11,14 @@ static int check_part(const char *part, size_t n, struct err *e)
         return err_set(e, ERR_REFUSED, "an entry's path has a part '..'");
     if (n > ENTRY_NAME_MAX)
         return err_set(e, ERR_REFUSED, "an entry has a name of more than %d bytes", ENTRY_NAME_MAX);
-    for (size_t i = 0; i < n; i++)
-        if ((unsigned char)part[i] < 32 || part[i] == 127)
+    if (!utf8_valid(part, n))
+        return err_set(e, ERR_REFUSED, "an entry's name is not UTF-8");
+    for (size_t i = 0, len; i < n; i += len) {
+        len = utf8_len((const unsigned char *)part + i, n - i);
+        if (utf8_is_control((const unsigned char *)part + i, len))
             return err_set(e, ERR_REFUSED, "an entry has a control character in its name");
-    return utf8_valid(part, n) ? 0 : err_set(e, ERR_REFUSED, "an entry's name is not UTF-8");
+    }
+    return 0;
 }
 
 int entry_path(const char *name, char ret[ENTRY_PATH_MAX + 1], struct err *e)
