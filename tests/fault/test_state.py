@@ -164,6 +164,7 @@ def flipped(path, bit):
         f.write(bytes([byte ^ 1 << bit % 8]))
 
 
+@pytest.mark.anyone
 @pytest.mark.parametrize("name", ["ledger.db", "streams.db"])
 def test_one_bit_that_flipped_is_noticed_wherever_it_is(home, name):
     home.streams("s")
@@ -337,6 +338,7 @@ def test_verify_misses_rows_and_loading_again_mends(home):
     assert sorted(d["v"] for d in home.docs()) == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.anyone
 def test_a_store_that_was_deleted_or_is_older_is_noticed(make_home):
     home = make_home(own_mongo=True)
     home.tenant()
@@ -391,6 +393,7 @@ open(os.environ["SIMBDP_RESULT_FILE"], "w").write(json.dumps({"rows_parsed": 1, 
     assert {"own.csv", "out.csv", "x.csv"} <= {names[i] for i in found}, "also what an app wrote by itself, once there is nothing at all"
 
 
+@pytest.mark.anyone
 @pytest.mark.parametrize("damage, event", (("deleted", "database_emptied"), ("another", "database_another"), ("older", "database_older")))
 def test_a_mongodb_that_is_not_the_homes_is_told_of_at_the_start(make_home, damage, event):
     def told():

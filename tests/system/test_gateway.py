@@ -17,6 +17,7 @@ from web import Site, each_route, parallel, settings
 sys.path.insert(0, str(ROOT / "clientlib/python"))
 import simbdp  # noqa: E402
 
+pytestmark = pytest.mark.anyone
 ROWS = b"v,w\n1,a\n2,b\n"
 T = "/v1/tenants/acme"
 

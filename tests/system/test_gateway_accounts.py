@@ -10,6 +10,7 @@ import pytest
 from harness import until
 from web import PASSWORD, Site, each_route, settings
 
+pytestmark = pytest.mark.anyone
 ROWS = b"v,w\n1,a\n2,b\n"
 T = "/v1/tenants/acme"
 
