@@ -33,6 +33,7 @@ struct server {
     struct slow *slow;
     const struct certificate *cert;
     int fd;
+    bool has_closed; /* a connection, in this run. One that was at its limit does not listen until the next one */
 };
 
 /* ---- the loop ---- */
@@ -40,8 +41,11 @@ struct server {
 static void run(struct server *s)
 {
     MHD_UNSIGNED_LONG_LONG ms;
+    s->has_closed = false;
     MHD_run(s->daemon);
-    if (MHD_get_timeout(s->daemon, &ms) == MHD_YES)
+    if (s->has_closed)
+        timer_set(s->timer, 0); /* it listens again at its next run, and nothing else would cause that */
+    else if (MHD_get_timeout(s->daemon, &ms) == MHD_YES)
         timer_set(s->timer, (int64_t)ms);
     else
         event_del(s->timer);
@@ -108,8 +112,10 @@ static void on_connection(void *arg, struct MHD_Connection *c, void **context, e
     struct server *s = arg;
     if (code == MHD_CONNECTION_NOTIFY_STARTED)
         *context = slow_add(s->slow, c, clk_now_ms());
-    else
+    if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
         slow_remove(*context);
+        s->has_closed = true;
+    }
 }
 
 /* The path comes decoded otherwise, with what a NUL hides. */

@@ -379,11 +379,13 @@ def test_connections(mongo):
         with s.wire(timeout=30) as late:
             late.send(GET + "\r\n")
             assert not select.select([late.sock], [], [], 1)[0]
+            began = time.monotonic()
             mine.pop().close()
             assert late.answer().status == 200
         for w in mine:
             w.close()
         until(s.is_well, what="the gateway")
+        assert time.monotonic() - began < 15, "it listens again when there is room, not when something else happens"
     finally:
         s.cleanup()
 
