@@ -22,7 +22,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/file.h>
 
 enum { HEAD_BYTES = 20 + 1 + 64 + 1 + 20 + 1 };
 
@@ -208,23 +207,6 @@ static int settle(int fd, int dirfd, struct audit_head *head, struct err *e)
 
 /* ---- the file ---- */
 
-/* The log, with its lock. */
-static int open_locked(int dirfd, int *ret_fd, struct err *e)
-{
-    for (;;) {
-        AUTO_FD int fd = openat(dirfd, AUDIT_LOG, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
-        if (fd < 0)
-            return err_sys(e, -errno, "cannot open " AUDIT_LOG);
-        while (flock(fd, LOCK_EX) < 0)
-            if (errno != EINTR)
-                return err_sys(e, -errno, "cannot lock " AUDIT_LOG);
-        if (audit_is_log(dirfd, fd)) {
-            *ret_fd = fd_take(&fd);
-            return 0;
-        }
-    }
-}
-
 /* A log that is long is put aside. Where that fails, it grows on, and the next record tries again. */
 static void begin_anew(int *fd, int dirfd, struct audit_head *head)
 {
@@ -251,7 +233,7 @@ int audit_add(int dirfd, const struct audit_record *record, struct err *e)
     AUTO_FD int fd = -1;
     if (!strncmp(record->what, "audit_", sizeof "audit_" - 1))
         return err_set(e, -EINVAL, "%s is for the log's own records", record->what);
-    int r = open_locked(dirfd, &fd, e);
+    int r = audit_open(dirfd, O_RDWR | O_CREAT | O_APPEND, LOCK_EX, &fd, e);
     if (r == 0)
         r = settle(fd, dirfd, &head, e);
     if (r == 0 && head.bytes >= audit_file_max)

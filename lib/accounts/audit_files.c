@@ -42,10 +42,23 @@ static bool is_log(int dirfd, const char *name, const struct stat *log)
     return fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == log->st_dev && st.st_ino == log->st_ino;
 }
 
-bool audit_is_log(int dirfd, int fd)
+int audit_open(int dirfd, int flags, int lock, int *ret_fd, struct err *e)
 {
-    struct stat st;
-    return fstat(fd, &st) == 0 && is_log(dirfd, AUDIT_LOG, &st);
+    for (;;) {
+        struct stat st;
+        AUTO_FD int fd = openat(dirfd, AUDIT_LOG, flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+        if (fd < 0)
+            return err_sys(e, -errno, "cannot open " AUDIT_LOG);
+        while (flock(fd, lock) < 0)
+            if (errno != EINTR)
+                return err_sys(e, -errno, "cannot lock " AUDIT_LOG);
+        if (fstat(fd, &st) < 0)
+            return err_sys(e, -errno, "cannot read " AUDIT_LOG);
+        if (is_log(dirfd, AUDIT_LOG, &st)) { /* else it was put aside before the lock was had */
+            *ret_fd = fd_take(&fd);
+            return 0;
+        }
+    }
 }
 
 int audit_put_aside(int dirfd, int fd, int64_t last, const struct buf *first, int *ret_fd, struct err *e)

@@ -60,8 +60,8 @@ int audit_head_read(int dirfd, struct audit_head *ret, struct err *e);
 /* Bytes behind which a new file is begun. Tests have less. */
 extern int64_t audit_file_max;
 
-/* Whether the file is the log, or was put aside meanwhile. */
-bool audit_is_log(int dirfd, int fd);
+/* Opens the log with these flags of open(2), and waits for that lock of flock(2) on it. 0 or -errno. */
+int audit_open(int dirfd, int flags, int lock, int *ret_fd, struct err *e);
 /* Whether what the head is of was put aside. */
 bool audit_was_put_aside(int dirfd, const struct audit_head *head);
 /* Puts the log aside, whose last record is that, and a new one with `first` in its place, durably; *ret_fd has its lock. Under the

@@ -26,32 +26,16 @@ static void whole_close(struct whole *w)
         fclose(w->log);
 }
 
-/* Tries again where the log was put aside before the lock was had. */
-static int open_log(int dirfd, int *ret_fd, struct stat *st, struct err *e)
-{
-    for (;;) {
-        AUTO_FD int fd = openat(dirfd, AUDIT_LOG, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-        *ret_fd = -1;
-        if (fd < 0)
-            return errno == ENOENT ? 0 : err_sys(e, -errno, "cannot open " AUDIT_LOG);
-        while (flock(fd, LOCK_SH) < 0)
-            if (errno != EINTR)
-                return err_sys(e, -errno, "cannot lock " AUDIT_LOG);
-        if (fstat(fd, st) < 0)
-            return err_sys(e, -errno, "cannot read " AUDIT_LOG);
-        if (audit_is_log(dirfd, fd)) {
-            *ret_fd = fd_take(&fd);
-            return 0;
-        }
-    }
-}
-
 static int whole_open(int dirfd, struct whole *w, struct err *e)
 {
     struct stat st;
     AUTO_FD int fd = -1;
     *w = (struct whole){.head.hash = AUDIT_ZEROS};
-    int r = open_log(dirfd, &fd, &st, e);
+    int r = audit_open(dirfd, O_RDONLY, LOCK_SH, &fd, e);
+    if (r == -ENOENT)
+        r = 0;
+    if (r == 0 && fd >= 0 && fstat(fd, &st) < 0)
+        r = err_sys(e, -errno, "cannot read " AUDIT_LOG);
     if (r == 0)
         r = audit_list(dirfd, fd < 0 ? NULL : &st, &w->old, e);
     if (r < 0)

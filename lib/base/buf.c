@@ -123,6 +123,15 @@ bool utf8_is_control(const unsigned char *p, size_t len)
     return (len == 1 && (*p < 0x20 || *p == 0x7f)) || (len == 2 && p[0] == 0xc2 && p[1] < 0xa0);
 }
 
+bool utf8_is_plain(const char *p, size_t n)
+{
+    const unsigned char *u = (const unsigned char *)p;
+    for (size_t i = 0, len; i < n; i += len)
+        if (!(len = utf8_len(u + i, n - i)) || utf8_is_control(u + i, len))
+            return false;
+    return true;
+}
+
 void buf_make_plain(struct buf *b, size_t from)
 {
     unsigned char *p = (unsigned char *)b->p;

@@ -41,5 +41,7 @@ size_t utf8_len(const unsigned char *p, size_t n);
 bool utf8_valid(const char *p, size_t n);
 /* Whether the sequence at p, of length len, is a control character (C0, DEL or C1), which terminals obey. */
 bool utf8_is_control(const unsigned char *p, size_t len);
+/* Whether n bytes at p are valid UTF-8 without control characters: every program can print them. */
+bool utf8_is_plain(const char *p, size_t n);
 
 #endif

@@ -14,10 +14,7 @@ static int hex(char c)
 
 static bool is_text(const char *s)
 {
-    for (size_t n = strlen(s), len; n; s += len, n -= len)
-        if (!(len = utf8_len((const unsigned char *)s, n)) || utf8_is_control((const unsigned char *)s, len))
-            return false;
-    return true;
+    return utf8_is_plain(s, strlen(s));
 }
 
 /* In place. plus: `+` is a blank, as forms have it. */

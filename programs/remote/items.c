@@ -62,12 +62,8 @@ static void add_failed(struct items *all, const char *path, int error)
 /* As the gateway takes it: a part of a path. */
 static bool is_name(const char *name)
 {
-    const unsigned char *u = (const unsigned char *)name;
-    size_t n = strlen(name), at = 0, one;
-    for (; at < n && (one = utf8_len(u + at, n - at)); at += one)
-        if (utf8_is_control(u + at, one))
-            return false;
-    return n && n <= MAX_NAME && at == n;
+    size_t n = strlen(name);
+    return n && n <= MAX_NAME && utf8_is_plain(name, n);
 }
 
 static void add_file(struct items *all, const char *path, const struct stat *st)

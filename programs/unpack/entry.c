@@ -13,12 +13,7 @@ static int check_part(const char *part, size_t n, struct err *e)
         return err_set(e, ERR_REFUSED, "an entry has a name of more than %d bytes", ENTRY_NAME_MAX);
     if (!utf8_valid(part, n))
         return err_set(e, ERR_REFUSED, "an entry's name is not UTF-8");
-    for (size_t i = 0, len; i < n; i += len) {
-        len = utf8_len((const unsigned char *)part + i, n - i);
-        if (utf8_is_control((const unsigned char *)part + i, len))
-            return err_set(e, ERR_REFUSED, "an entry has a control character in its name");
-    }
-    return 0;
+    return utf8_is_plain(part, n) ? 0 : err_set(e, ERR_REFUSED, "an entry has a control character in its name");
 }
 
 int entry_path(const char *name, char ret[ENTRY_PATH_MAX + 1], struct err *e)

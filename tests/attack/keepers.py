@@ -23,8 +23,9 @@ class Keeper:
     def tell(self, op, index=0, generation=0, tenant=b"", text=b""):
         self.socket.send(struct.pack("<IIQ64s", op, index, generation, tenant) + text)
 
-    def ask(self, op):
-        self.tell(op)
+    def ask(self, op, text=b""):
+        """(0, the answer's text), or (code, why not)."""
+        self.tell(op, text=text)
         data, fds, _, _ = socket.recv_fds(self.socket, 4096, 1)
         code = struct.unpack("<i", data[:4])[0]
         if code:
@@ -32,18 +33,16 @@ class Keeper:
         with os.fdopen(fds[0]) as f:
             return code, f.read()
 
+    def question(self, op, doc):
+        """(head, body) of the answer to a JSON object."""
+        code, text = self.ask(op, json.dumps(doc).encode())
+        assert code == 0, text
+        head, _, body = text.partition("\n")
+        return json.loads(head), body
+
     def ends(self):
         return self.process.wait(20) == 0
 
     def close(self):
         self.socket.close()
         self.process.wait(20)
-
-    def question(self, op, doc=None, text=None):
-        """(head, body) of the answer to a JSON object."""
-        self.tell(op, text=json.dumps(doc).encode() if text is None else text)
-        data, fds, _, _ = socket.recv_fds(self.socket, 4096, 1)
-        assert struct.unpack("<i", data[:4])[0] == 0, data
-        with os.fdopen(fds[0], "rb") as f:
-            head, _, body = f.read().partition(b"\n")
-        return json.loads(head), body

@@ -1,5 +1,6 @@
 """What somebody could do who has taken over the gateway: its keepers, told what it never says. They answer who shows a ticket, and a ticket is
 given to who logs in."""
+import contextlib
 import json
 import os
 import struct
@@ -20,25 +21,30 @@ def site(mongo):
     conf = s.home.path / "conf/tenants/acme.conf"
     conf.write_text(conf.read_text().replace('{ app = "slow"; ', '{ app = "slow"; env = ( { name = "X"; value = "SECRET"; } ); ') + 'allow = ("apps", "datasets");\n')
     s.home.reload()
-    s.home.cli("tenant", "list")
     yield s
     s.cleanup()
 
 
+def keeper_of(site, program):
+    k = Keeper(site.home, program)
+    assert k.ask(CONF)[0] == 0
+    return k
+
+
 @pytest.fixture
 def keeper(site):
-    k = Keeper(site.home, "gateway")
-    assert k.ask(CONF)[0] == 0
-    yield k
-    k.close()
+    with contextlib.closing(keeper_of(site, "gateway")) as k:
+        yield k
 
 
 @pytest.fixture
 def store(site):
-    k = Keeper(site.home, "store")
-    assert k.ask(CONF)[0] == 0
-    yield k
-    k.close()
+    with contextlib.closing(keeper_of(site, "store")) as k:
+        yield k
+
+
+def journals(site):
+    return sorted((p, p.stat().st_size) for p in (site.home.path / "logs/tenants").rglob("*.jsonl") if "stream" in p.name or "scaling" in p.name)
 
 
 def log_in(keeper, token):
@@ -62,7 +68,7 @@ def test_who_shows_no_ticket_is_told_nothing(site, keeper, store):
     for wrong in forged(ticket):
         for query in ("file", "files", "agreement", "bill", "events", "log"):
             head, body = keeper.question(QUERY, {"ticket": wrong, "tenant_id": "acme", "query": query, "params": {"file_id": f}})
-            assert (head["status"], head["code"], body) == (401, "unauthorized", b""), (wrong, query)
+            assert (head["status"], head["code"], body) == (401, "unauthorized", ""), (wrong, query)
         assert keeper.question(LOGIN, {"scheme": "ticket", "ticket": wrong})[0]["error"] == "unauthorized"
     for wrong in forged(deployer):
         for verb in ("check", "push", "activate", "rollback", "remove", "check_configuration", "configure"):
@@ -122,19 +128,18 @@ def test_the_configuration_is_told_without_secrets(site, keeper, store):
 
 @pytest.mark.parametrize("program", ["gateway", "store"])
 def test_what_is_no_question_for_it_ends_it(site, program):
-    before = sorted((p, p.stat().st_size) for p in (site.home.path / "logs/tenants").rglob("*.jsonl") if "stream" in p.name or "scaling" in p.name)
+    before = journals(site)
     others = [LOG, ROTATE, ALERT, 77, 1 << 31, *((STORE,) if program == "gateway" else (LOGIN, QUERY, AUDIT, PEM))]
     garbage = [(op, b"{}") for op in others] + [(STORE if program == "store" else QUERY, text) for text in (b"", b"{", b"\xff\xfe", b"null", b"{" * 50000, b"x" * 140000)]
     for op, text in garbage:
-        k = Keeper(site.home, program)
-        assert k.ask(CONF)[0] == 0
+        k = keeper_of(site, program)
         try:
             k.socket.send(struct.pack("<IIQ64s", op, 0, 0, b"acme") + text)
         except OSError:  # more than a packet may have
             k.close()
             continue
         assert k.ends(), (op, text[:20])
-    assert before == sorted((p, p.stat().st_size) for p in (site.home.path / "logs/tenants").rglob("*.jsonl") if "stream" in p.name or "scaling" in p.name)
+    assert before == journals(site)
 
 
 def test_strange_questions_are_answered(keeper, site):
@@ -143,7 +148,7 @@ def test_strange_questions_are_answered(keeper, site):
                 {"ticket": ticket, "tenant_id": "acme", "query": "log", "params": {"run_id": "../../keys", "from": "-1"}},
                 {"ticket": ticket, "tenant_id": "acme", "query": "files", "params": {"limit": 1 << 62, "cursor": "x" * 5000}}, {"ticket": ticket, "tenant_id": "acme", "query": "files", "params": {str(i): i for i in range(5000)}}):
         head, body = keeper.question(QUERY, doc)
-        assert head["status"] in (400, 401, 404) and body == b"", (doc, head)
+        assert head["status"] in (400, 401, 404) and body == "", (doc, head)
     for doc in ({}, {"scheme": "ticket"}, {"scheme": "bearer"}, {"scheme": "basic", "user": "x" * 60000, "password": ""}, {"scheme": "magic", "token": "x"}, {"scheme": "bearer", "token": "sbt_" + "x" * 60000}):
         assert keeper.question(LOGIN, {**doc, "address": "192.0.2.77"})[0]["error"] in ("unauthorized", "slow_down"), doc
     assert keeper.question(QUERY, {"ticket": ticket, "tenant_id": "acme", "query": "agreement", "params": {}})[0]["status"] == 200

@@ -12,7 +12,7 @@ import tarfile
 
 import pytest
 
-from harness import BUILD, RELEASE, ROOT, Home, json_lines, until
+from harness import RELEASE, ROOT, Home, json_lines, until
 from keepers import ALERT, CONF, LOG, TENANTS, Keeper
 from wire import Peer
 
