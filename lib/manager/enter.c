@@ -94,7 +94,7 @@ static struct outside *collect(const struct home *h, const struct conf *conf, co
 int enter_room(struct home *h, const struct conf *c, enum uid_role role, struct outside **ret, struct err *e)
 {
     static const char *const of_batchmgr[] = {"staging", "work", "done", "quarantine", "state", "logs", "runs", NULL};
-    static const char *const of_streammgr[] = {"state", "runs", NULL};
+    static const char *const of_streammgr[] = {"state", "logs/tenants", "runs", NULL};
     const uint64_t files = 1ULL << CAP_CHOWN | 1ULL << CAP_DAC_OVERRIDE | 1ULL << CAP_FOWNER;
     int64_t uid = uid_of_program(h, c->platform.uid_base, role);
     if (uid < 0)

@@ -143,7 +143,7 @@ static int put_libraries(struct build *b)
 
 static const struct part {
     const char *name;
-    enum { READ_ONLY, OWN_MOUNT /* so that nobody can rename it */, HIDDEN } how;
+    enum { READ_ONLY, OWN_MOUNT /* so that nobody can rename it */, IF_CHANGED /* else it is as what it lies in */, HIDDEN } how;
 } parts[] = {
     {"conf", READ_ONLY},
     {"apps", READ_ONLY},
@@ -151,6 +151,7 @@ static const struct part {
     {"keys", HIDDEN},
     {"state", OWN_MOUNT},
     {"logs", OWN_MOUNT},
+    {"logs/tenants", IF_CHANGED},
     {"runs", OWN_MOUNT},
     {"state/uids.json", READ_ONLY},
     {"state/home.json", READ_ONLY},
@@ -219,8 +220,9 @@ static int take_parts(struct build *b, const struct room *room, char *const *pat
     int r = 0;
     for (size_t i = 0; r == 0 && i < N_PARTS; i++) {
         size_t n = b->n;
-        if (parts[i].how != HIDDEN)
-            r = take(b, paths[i], parts[i].how == OWN_MOUNT && is_changed(room, parts[i].name) ? opened : closed);
+        bool changed = parts[i].how != READ_ONLY && is_changed(room, parts[i].name);
+        if (parts[i].how != HIDDEN && (changed || parts[i].how != IF_CHANGED))
+            r = take(b, paths[i], changed ? opened : closed);
         if (b->n > n)
             fds[i] = fd_take(&b->places[--b->n].fd);
     }

@@ -45,7 +45,7 @@ struct events {
     struct passes passes;
     struct map accounts; /* struct of_account */
     struct stream *first;
-    size_t n, n_past; /* n_past: that have a shared feed before them */
+    size_t n;
 };
 
 /* ---- on and off ---- */
@@ -126,7 +126,6 @@ static void go_over(struct stream *s)
     leave_feed(s);
     if (s->shared_at >= f->first) {
         s->shared = NULL;
-        s->all->n_past--;
         read_feed(s, f, s->shared_at);
     } else {
         read_feed(s, feed_of_past(&s->all->feeds, f->tenant, past->position, f->position), 0);
@@ -243,7 +242,6 @@ static void begin(struct stream *s, struct feed *shared)
     }
     leave_feed(s);
     s->shared = shared;
-    s->all->n_past++;
     s->shared_at = shared->next;
     read_feed(s, feed_of_past(&s->all->feeds, shared->tenant, s->last_id, shared->position), 0);
     feed_kick(s->feed);
@@ -268,25 +266,24 @@ static bool is_wanted(void *arg, const struct feed *f)
     return f->key || (s && s->at == f->next && !s->skip && (!s->open || s->suspended));
 }
 
-/* Readers of the past that wait for the shared feed to come as far as they were. */
-static void move_ends(struct events *all, struct feed *shared)
+/* A reader of the past was asked for less than it had already: up to where the shared feed is by now. No sooner than its question is
+ * answered: the answer to one that is on its way ends where that said. */
+static void move_end(struct stream *s)
 {
-    for (struct stream *s = all->n_past ? all->first : NULL; s; s = s->behind)
-        if (s->shared == shared && s->feed && !s->feed->ready) {
-            xstr_set(&s->feed->to, shared->position);
-            s->shared_at = shared->next;
-        }
+    xstr_set(&s->feed->to, s->shared->position);
+    s->shared_at = s->shared->next;
 }
 
 static void on_news(void *arg, struct feed *f)
 {
-    if (f->key)
-        move_ends(arg, f);
+    (void)arg;
     for (struct stream *s = f->readers, *next; s; s = next) {
         next = s->next_reader;
         if (s->ending)
             continue;
-        if (!s->open && f->key)
+        if (!f->ready && s->shared)
+            move_end(s);
+        else if (!s->open && f->key)
             begin(s, f);
         else if (!s->open && f->ready)
             open_stream(s);
@@ -361,7 +358,6 @@ static void leave_place(struct stream *s)
     struct of_account *a = s->of_account;
     if (!a)
         return;
-    all->n_past -= s->shared != NULL;
     *(s->before ? &s->before->behind : &all->first) = s->behind;
     if (s->behind)
         s->behind->before = s->before;

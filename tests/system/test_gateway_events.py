@@ -1,10 +1,7 @@
-"""Streams of events over HTTP: what comes, in which order, again after any break and without loss; and who gets them for how long. They are read
-by a reader of their own (Events), written after WHATWG's description of the format."""
+"""Streams of events over HTTP: what comes, in which order, again after any break and without loss; and who gets them for how long."""
 import json
 import os
-import re
 import signal
-import socket
 import sys
 import threading
 import time
@@ -12,7 +9,7 @@ import time
 import pytest
 
 from harness import ROOT, has_ended, until
-from web import PASSWORD, Site, settings
+from web import PASSWORD, Events, Site, settings
 
 sys.path.insert(0, str(ROOT / "clientlib/python"))
 import simbdp  # noqa: E402
@@ -28,106 +25,6 @@ def site(mongo):
     s = Site(mongo, settings())
     yield s
     s.cleanup()
-
-
-class Events:
-    """A stream of events, read byte by byte as the standard says. `events`: (name, data, id)."""
-
-    def __init__(self, site, target=STREAMS, token="", last=None, accept="text/event-stream"):
-        self.site, self.last, self.events, self.comments, self.retry, self.raw = site, last, [], 0, None, b""
-        self.next_last = last
-        fields = site.login(site.of() if token == "" else token)
-        self.wire = site.wire()
-        self.wire.send((f"GET {target} HTTP/1.1\r\nHost: x\r\n" + "".join(f"{k}: {v}\r\n" for k, v in fields.items()) + f"Accept: {accept}\r\n"
-                        + (f"Last-Event-ID: {last}\r\n" if last is not None else "") + "\r\n").encode())
-        self.sock, self.buffer, self.over = self.wire.sock, b"", False
-        head = b""
-        while b"\r\n\r\n" not in head:
-            piece = self.sock.recv(1)
-            if not piece:
-                break
-            head += piece
-        self.status = int(head.split()[1])
-        self.head = head.decode()
-        self.chunked = b"chunked" in head.lower()
-        self.rest, self.name, self.data, self.text = b"", "", [], b""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.wire.close()
-
-    def _feed(self, piece):
-        """Chunks, then lines."""
-        self.rest += piece
-        while self.chunked:
-            at = self.rest.find(b"\r\n")
-            if at < 0:
-                return
-            n = int(self.rest[:at], 16)
-            if len(self.rest) < at + 4 + n:
-                return
-            self.text += self.rest[at + 2:at + 2 + n]
-            self.rest = self.rest[at + 4 + n:]
-            if n == 0:
-                self.over = True
-                return
-
-    def _line(self, line):
-        if not line:
-            if self.data:
-                self.events.append((self.name or "message", json.loads("\n".join(self.data)), self.next_last))
-            self.name, self.data, self.last = "", [], self.next_last
-        elif line.startswith(":"):
-            self.comments += 1
-        else:
-            field, _, value = line.partition(":")
-            value = value[1:] if value.startswith(" ") else value
-            if field == "event":
-                self.name = value
-            elif field == "data":
-                self.data.append(value)
-            elif field == "id" and "\0" not in value:
-                self.next_last = value  # holds once the event is whole
-            elif field == "retry":
-                self.retry = int(value)
-
-    def pump(self, timeout=0.25):
-        """Reads what is there. False: it ended."""
-        self.sock.settimeout(timeout)
-        try:
-            piece = self.sock.recv(65536)
-        except (TimeoutError, socket.timeout, BlockingIOError):
-            return True
-        except OSError:
-            piece = b""
-        self.raw += piece
-        self._feed(piece)
-        *lines, self.text = re.split(rb"\r\n|\r|\n", self.text)
-        for line in lines:
-            self._line(line.decode())
-        return bool(piece) and not self.over
-
-    def until(self, test, timeout=60, what="events"):
-        end = time.monotonic() + timeout
-        while not test(self):
-            assert time.monotonic() < end, f"no {what}: {self.events[-5:]}"
-            if not self.pump():
-                assert test(self), f"the stream ended without {what}: {self.events[-5:]}"
-        return self
-
-    def named(self, *names):
-        return [e for e in self.events if e[0] in names]
-
-    def of_file(self, file_id):
-        return [e[0] for e in self.events if e[1].get("file_id") == file_id]
-
-    def to_end(self, timeout=60):
-        end = time.monotonic() + timeout
-        while self.pump():
-            assert time.monotonic() < end, f"it does not end: {self.events[-3:]}"
-        return self
 
 
 def deliver(site, name, body=None, dataset="data", **kw):
@@ -283,6 +180,31 @@ def test_again_while_it_goes_on(site):
             r.until(lambda r: wrote[-1] in got + numbers(r))
             got += numbers(r)
         assert got == wrote
+
+
+def test_again_while_a_keeper_is_slow(site):
+    """The past is asked of one keeper, which is stopped; what is shared goes on by the others meanwhile."""
+    keepers = [p for p in site.home.pids("simbdp-keeper", "gateway")]
+    assert len(keepers) == 5
+    met = 0
+    with Events(site) as keeps:
+        keeps.until(lambda r: r.last)
+        for n in range(30):
+            first, last = 100000 + 10 * n, keeps.last
+            os.kill(stopped := keepers[n % 5], signal.SIGSTOP)
+            try:
+                with Events(site, last=last, opens=False) as r:
+                    add_lines(site, [made(k) for k in range(first, first + 10)])
+                    keeps.pump(0.6)
+                    met += first + 9 in numbers(keeps)
+                    os.kill(stopped, signal.SIGCONT)
+                    r.begin()
+                    for reader in (r, keeps):
+                        reader.until(lambda r: first + 9 in numbers(r))
+                    assert numbers(r) == list(range(first, first + 10))
+            finally:
+                os.kill(stopped, signal.SIGCONT)
+        assert met, "the shared feed always waited for the keeper that was stopped: the test says nothing"
 
 
 def test_from_the_oldest(site):

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from harness import has_ended, runner_of, until
-from web import Site, settings
+from web import Events, Site, settings
 
 pytestmark = pytest.mark.anyone
 
@@ -93,11 +93,12 @@ def wait_instances(site, test, app="echo"):
 
 
 def allow_rows(site, n):
-    """No instance has the configuration of before."""
+    """No instance has the configuration of before. The monitor may want one anew: messages came."""
     configure(site, "acme", n)
     site.home.cli("reload")
+    before = set(instances(site, "store")[1])
     assert site.post("apps/store:scale", body=b'{"count":0}').status == 200
-    wait_instances(site, lambda _, i: not i, "store")
+    wait_instances(site, lambda _, i: not before & set(i), "store")
 
 
 def start(site, *args, app="echo", **kw):
@@ -235,6 +236,21 @@ def test_instances_with_arguments(site):
         wait_instances(site, lambda _, found: set(found) == left)
     events = [e for e in site.home.rows("audit") if e["what"] in ("start", "stop")]
     assert {(e["subject"], e["outcome"], e["who"]) for e in events} >= {("echo", "ok", "tenant-writer.acme"), (fast, "ok", "tenant-writer.acme"), (fast, "not_found", "tenant-writer.acme")}
+
+
+def test_what_instances_do_is_told_in_events(site):
+    with Events(site) as r:
+        r.until(lambda r: r.last)
+        i = started(site, "--told")
+        wait_instances(site, lambda _, found: found.get(i, {}).get("state") == "running")
+        assert site.post(f"instances/{i}:stop").status == 200
+        r.until(lambda r: [e for e in r.named("instance.ended") if e[1]["run_id"] == i])
+    mine = [(e[0], e[1]) for e in r.events if e[1].get("run_id") == i]
+    assert [name for name, _ in mine] in (["instance.started", "instance.draining", "instance.ended"], ["instance.started", "instance.ended"]), mine
+    for _, doc in mine:
+        assert (doc["tenant_id"], doc["app"]) == ("acme", "echo")
+        site.schema({"$ref": "#/components/schemas/Event"}, doc)
+    assert "cannot write" not in (site.home.path / "logs/streammgr.log").read_text()
 
 
 def test_an_app_is_started_scaled_and_stopped(site):

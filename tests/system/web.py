@@ -8,6 +8,7 @@ import re
 import select
 import socket
 import ssl
+import time
 import types
 from urllib.parse import urlsplit
 
@@ -322,3 +323,108 @@ def each_route(site, tenant, file_id="01kdv6y6q3p8sxkq2n4ft5w7za"):
         for method in ("get", "head", "put", "post", "patch", "delete", "options"):
             if method in item:
                 yield method.upper(), path.format(**values), b"v,w\n1,a\n2,b\n" if method in ("put", "patch") or path.endswith("messages") else None
+
+
+class Events:
+    """A stream of events, read byte by byte as WHATWG's description of the format says. `events`: (name, data, id). Not `opens`: begin() waits
+    for the answer."""
+
+    def __init__(self, site, target="/v1/tenants/acme/events", token="", last=None, accept="text/event-stream", opens=True):
+        self.site, self.last, self.events, self.comments, self.retry, self.raw = site, last, [], 0, None, b""
+        self.next_last = last
+        fields = site.login(site.of() if token == "" else token)
+        self.wire = site.wire()
+        self.wire.send((f"GET {target} HTTP/1.1\r\nHost: x\r\n" + "".join(f"{k}: {v}\r\n" for k, v in fields.items()) + f"Accept: {accept}\r\n"
+                        + (f"Last-Event-ID: {last}\r\n" if last is not None else "") + "\r\n").encode())
+        self.sock, self.buffer, self.over = self.wire.sock, b"", False
+        self.rest, self.name, self.data, self.text = b"", "", [], b""
+        if opens:
+            self.begin()
+
+    def begin(self):
+        head = b""
+        while b"\r\n\r\n" not in head:
+            piece = self.sock.recv(1)
+            if not piece:
+                break
+            head += piece
+        self.status = int(head.split()[1])
+        self.head = head.decode()
+        self.chunked = b"chunked" in head.lower()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.wire.close()
+
+    def _feed(self, piece):
+        """Chunks, then lines."""
+        self.rest += piece
+        while self.chunked:
+            at = self.rest.find(b"\r\n")
+            if at < 0:
+                return
+            n = int(self.rest[:at], 16)
+            if len(self.rest) < at + 4 + n:
+                return
+            self.text += self.rest[at + 2:at + 2 + n]
+            self.rest = self.rest[at + 4 + n:]
+            if n == 0:
+                self.over = True
+                return
+
+    def _line(self, line):
+        if not line:
+            if self.data:
+                self.events.append((self.name or "message", json.loads("\n".join(self.data)), self.next_last))
+            self.name, self.data, self.last = "", [], self.next_last
+        elif line.startswith(":"):
+            self.comments += 1
+        else:
+            field, _, value = line.partition(":")
+            value = value[1:] if value.startswith(" ") else value
+            if field == "event":
+                self.name = value
+            elif field == "data":
+                self.data.append(value)
+            elif field == "id" and "\0" not in value:
+                self.next_last = value  # holds once the event is whole
+            elif field == "retry":
+                self.retry = int(value)
+
+    def pump(self, timeout=0.25):
+        """Reads what is there. False: it ended."""
+        self.sock.settimeout(timeout)
+        try:
+            piece = self.sock.recv(65536)
+        except (TimeoutError, socket.timeout, BlockingIOError):
+            return True
+        except OSError:
+            piece = b""
+        self.raw += piece
+        self._feed(piece)
+        *lines, self.text = re.split(rb"\r\n|\r|\n", self.text)
+        for line in lines:
+            self._line(line.decode())
+        return bool(piece) and not self.over
+
+    def until(self, test, timeout=60, what="events"):
+        end = time.monotonic() + timeout
+        while not test(self):
+            assert time.monotonic() < end, f"no {what}: {self.events[-5:]}"
+            if not self.pump():
+                assert test(self), f"the stream ended without {what}: {self.events[-5:]}"
+        return self
+
+    def named(self, *names):
+        return [e for e in self.events if e[0] in names]
+
+    def of_file(self, file_id):
+        return [e[0] for e in self.events if e[1].get("file_id") == file_id]
+
+    def to_end(self, timeout=60):
+        end = time.monotonic() + timeout
+        while self.pump():
+            assert time.monotonic() < end, f"it does not end: {self.events[-3:]}"
+        return self
