@@ -18,6 +18,7 @@ MARKERS = (
     "bare_v2: is repeated where there is a cgroup v2 tree and no v1 hierarchy",
     "large: numbers so large that the release programs have to do",
     "slow: left out by scripts/test --quick",
+    "soak: only scripts/test --all has the time",
     "timing: says how long something may take, or loads the machine: runs when nothing else does",
 )
 # What a host or a user cannot have. Anything else that is missing is for scripts/setup to install.

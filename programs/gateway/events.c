@@ -266,8 +266,8 @@ static bool is_wanted(void *arg, const struct feed *f)
     return f->key || (s && s->at == f->next && !s->skip && (!s->open || s->suspended));
 }
 
-/* A reader of the past was asked for less than it had already: up to where the shared feed is by now. No sooner than its question is
- * answered: the answer to one that is on its way ends where that said. */
+/* A reader of the past was asked for less than it had already: up to where the shared feed is by now. No sooner than its question
+ * is answered: the answer to one that is on its way ends where that said. */
 static void move_end(struct stream *s)
 {
     xstr_set(&s->feed->to, s->shared->position);

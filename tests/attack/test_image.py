@@ -411,7 +411,7 @@ def test_killed_while_unpacking_nothing_half_is_used(acme, point):
 
 def test_the_run_that_unpacks_ends_with_who_asked(acme):
     """batchmgr dies in the middle: the next one unpacks anew, and of the first nothing is left, no process and no file."""
-    digest = layout(acme.apps / "img", *base("exit 0"), layer(*[entry(f"many/{i}", bytes(20000)) for i in range(20000)]))
+    digest = layout(acme.apps / "img", *base("exit 0"), layer(*[entry(f"many/{i}", bytes(20000)) for i in range(8000)]))
     tenant(acme)
     acme.up()
     acme.drop("x.csv", "a\n1\n")

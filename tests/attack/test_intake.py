@@ -128,6 +128,7 @@ def stalled(home, seconds, bound_s):
 
 
 @pytest.mark.timing
+@pytest.mark.soak
 def test_names_that_are_ignored_hold_nobody_up(make_home):
     """Dotfiles stay where they are, so each scan finds them again. What a scan of all of them takes is nobody's to wait for."""
     home = make_home(platform="rescan_ms = 100;")

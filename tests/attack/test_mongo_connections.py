@@ -162,6 +162,7 @@ def test_who_floods_waits_for_himself(server):
 
 
 @pytest.mark.timing
+@pytest.mark.soak
 def test_replies_that_nobody_reads_are_bounded(server):
     acme = server.tenants["acme"].acme
     for _ in range(2):

@@ -153,6 +153,7 @@ def test_a_query_that_takes_all_memory_is_ended_alone(server, hog):
 
 
 @pytest.mark.timing
+@pytest.mark.soak
 def test_reading_everything_takes_no_memory(server):
     """More than a command may hold: counted, gone through by an ever open cursor, changed and deleted."""
     seen, large = len(server.log.read_text()), server.acme.large
@@ -171,6 +172,7 @@ def test_reading_everything_takes_no_memory(server):
 
 
 @pytest.mark.timing
+@pytest.mark.soak
 def test_a_message_that_takes_much_memory_is_refused_before_it_does(server):
     seen = len(server.log.read_text())
     with Others(server.quiet) as others:

@@ -146,7 +146,7 @@ def test_purge_is_true_however_deep(make_home):
     home.drop("x.csv", "a\n1\n", "deep")
     home.wait_file(tenant_id="deep")
     script = f"import os\nos.chdir({str(home.path / 'staging/deep/data')!r})\nos.mkdir('.d'); os.chdir('.d')\n" \
-             "for i in range(60000):\n    os.mkdir('d'); os.chdir('d')\nfor i in range(100): open(str(i), 'w').close()\n"
+             "for i in range(20000):\n    os.mkdir('d'); os.chdir('d')\nfor i in range(100): open(str(i), 'w').close()\n"
     assert as_tenant(home, script, "deep").wait() == 0
     home.cli("tenant", "remove", "deep", "--purge")
     left = [p for place in ("staging", "done", "quarantine", "apps", "keys", "logs/tenants") for p in (home.path / place).glob("deep*")]

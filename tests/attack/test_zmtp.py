@@ -343,6 +343,7 @@ FLOODS = {  # program, connections, whether answers are read, what is sent
 
 
 @pytest.mark.timing
+@pytest.mark.soak
 @pytest.mark.needs_root
 def test_a_tenant_that_floods_waits_for_itself(home):
     uid = next(t["uid"] for t in home.rows("tenant", "list") if t["tenant_id"] == "acme")

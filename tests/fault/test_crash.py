@@ -139,7 +139,7 @@ def test_crash_at(home, point):
 
 @pytest.mark.slow
 @pytest.mark.anyone
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_random_kills_under_load(make_home, tmp_path, seed):
     """batchmgr, spawner, runners, apps, loaders and MongoDB are killed while some months of rows are loaded."""
     mongo = Mongo(tmp_path / "mongo")

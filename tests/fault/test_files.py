@@ -58,14 +58,14 @@ def test_f02_files_that_lie_there_at_start_and_renames(home):
     staging = home.path / "staging/acme/data"
     home.up()
     home.down()
-    for i in range(50):
+    for i in range(20):
         (staging / f"early-{i}.csv").write_text(f"a,b\n{i},2\n")
     home.up()
-    for i in range(50):
+    for i in range(20):
         home.drop(f"late-{i}.csv", f"a,b\n{i},3\n")
-    files = home.wait_files(100)
-    assert len(files) == 100 and {f["state"] for f in files} == {"ingested"}
-    assert home.count() == 100
+    files = home.wait_files(40)
+    assert len(files) == 40 and {f["state"] for f in files} == {"ingested"}
+    assert home.count() == 40
 
 
 @pytest.mark.anyone
@@ -387,7 +387,7 @@ def test_f11_a_quiet_tenant_starts_within_one_slot(home):
     home.tenant("flood", exec_="misbehave")
     home.tenant("quiet", exec_="misbehave")
     home.up()
-    for i in range(300):
+    for i in range(100):
         home.do(f"print,{i}", name=f"f{i}.csv", tenant="flood")
     home.wait_files(5, lambda f: f["state"] == "ingested")
     home.do("print,quiet", name="q.csv", tenant="quiet")
@@ -397,7 +397,7 @@ def test_f11_a_quiet_tenant_starts_within_one_slot(home):
     between = [r for r in runs if r["tenant_id"] == "flood" and q["received_at"] < r["started_at"] < mine["started_at"]]
     # Both slots may have been filled while the file was claimed and inspected, and once more before it was queued.
     assert len(between) <= 4, f"{len(between)} runs of the flood started in front of the quiet tenant's file"
-    home.wait_files(301, timeout=120)
+    home.wait_files(101, timeout=120)
 
 
 @pytest.mark.anyone

@@ -9,6 +9,8 @@ import pytest
 from gateway import Gateway
 from harness import FINAL, IS_ROOT, until
 
+pytestmark = pytest.mark.anyone
+
 ROW = "a,b\n1,2\n"
 
 

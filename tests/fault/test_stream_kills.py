@@ -14,7 +14,7 @@ from harness import RELEASE, ROOT, Home, until
 
 pytestmark = pytest.mark.anyone
 
-MESSAGES = int(os.environ.get("SIMBDP_SOAK_MESSAGES", 40_000))
+MESSAGES = int(os.environ.get("SIMBDP_SOAK_MESSAGES", 20_000))
 PUBLISHER = """
 import sys, simbdp
 with simbdp.Publisher("events") as p:

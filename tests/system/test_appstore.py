@@ -15,6 +15,8 @@ import zipfile
 import pytest
 from harness import ROOT, until
 
+pytestmark = pytest.mark.anyone
+
 POINTS = re.findall(r"X\((app_\w+)\)", (ROOT / "lib/base/crash.h").read_text())
 SCRIPT = b"#!/bin/sh\necho '{\"v\": \"%s\"}'\n"
 APP = '{ app = "say"; exec = "say"; output = "stdout"; }'

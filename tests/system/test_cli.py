@@ -280,7 +280,9 @@ def test_suspend_and_resume(home):
 
 
 @pytest.mark.large
+@pytest.mark.soak
 @pytest.mark.anyone
+@pytest.mark.timeout(1200)
 def test_ten_thousand_small_files_over_three_tenants_and_a_quiet_one(home):
     n = 10000
     slots = 20  # 2 cores or more, 0.1 requested by each run

@@ -168,7 +168,7 @@ def test_what_is_unique_stays_so_over_kills_and_merges(tmp_path):
     c.create_index([("k", 1)], unique=True)
     c.create_index([("a", 1), ("b", 1)], unique=True, sparse=True)
     taken = lambda k, but: any(d["k"] == k for i, d in model.items() if i != but)  # noqa: E731
-    for step in range(60):
+    for step in range(36):
         for _ in range(25):
             i, k = rng.choice([rng.randrange(200), f"id{rng.randrange(200)}"]), rng.choice([rng.randrange(500), f"text{rng.randrange(500)}", bytes([rng.randrange(200)])])
             what, d = rng.choice(["insert", "replace", "replace", "set", "delete"]), {"_id": i, "k": k, "a": i, "b": str(i)}
@@ -195,7 +195,7 @@ def test_what_is_unique_stays_so_over_kills_and_merges(tmp_path):
             for d in model.values():
                 assert c.find_one({"k": d["k"]}) == d and c.find_one({"_id": d["_id"]}) == d
             assert server.client.db.command("validate", "rows")["keysPerIndex"]["k_1"] == len(model)
-    assert len(model) > 100
+    assert len(model) > 60
     server.stop()
 
 

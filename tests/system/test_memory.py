@@ -37,7 +37,7 @@ def play(mongo, scenario, **env):
     return n
 
 
-@pytest.mark.parametrize("name, file", [("inferred", "a.csv"), ("rules", "a.csv.gz"), ("keys", "k.csv"), ("replace", "k.csv"), ("inferred", "a.json"),
+@pytest.mark.parametrize("name, file", [("inferred", "a.csv"), ("rules", "a.csv.gz"), ("keys", "k.csv"), pytest.param("replace", "k.csv", marks=pytest.mark.soak), ("inferred", "a.json"),
                                         ("inferred", "latin.csv")])
 def test_files(mongo, tmp_path, name, file):
     text = {"a.json": JSON, "k.csv": KEYED}.get(file, CSV if name == "rules" else CSV.replace("celsius,celsius", "celsius,fahrenheit"))

@@ -7,6 +7,8 @@ import time
 import pytest
 from harness import change, until
 
+pytestmark = pytest.mark.anyone
+
 JOIN = r"""#!/bin/sh
 # one JSON line a row of every input, into SIMBDP_OUTPUT_DIR
 [ "$(ls "$SIMBDP_INPUT_DIR" | wc -l)" -gt 1 ] && [ -s /dev/stdin ] && exit 9
@@ -80,7 +82,6 @@ def test_a_released_file_waits_for_its_retry_only(home):
     assert (f["state"], f["attempts"]) == ("ingested", 2)
 
 
-@pytest.mark.anyone
 def test_cron_runs_what_waits_at_the_minute(home):
     home.tenant(batch='trigger = "cron: * * * * *"; timezone = "Europe/Vienna";')
     home.up()

@@ -13,6 +13,8 @@ import pytest
 
 from harness import BUILD, IS_ROOT, json_lines, until
 
+pytestmark = pytest.mark.anyone
+
 
 class Terminal:
     """A command whose stderr (and stdout, if `both`) is a terminal of that width."""
