@@ -9,8 +9,12 @@ ECHO = "#!/bin/sh\necho \"$*\"\ncase $1 in end) exit $2;; esac\nexec tail -f /de
 
 
 def started(home, *args):
-    """The run id that `app start` answers with."""
-    r = home.cli("app", "start", "acme/store", *args)
+    """The run id that `app start` answers with. Soon after a start, MongoDB may not have been looked at yet."""
+    def answer():
+        r = home.cli("app", "start", "acme/store", *args, check=False)
+        return None if "is being looked at" in r.stderr else r
+    r = until(answer, home.path / "state", what="a look at MongoDB")
+    assert r.returncode == 0, r
     run, = r.stdout.split()
     assert len(run) == 26 and not r.stderr, r
     return run

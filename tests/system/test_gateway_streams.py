@@ -20,6 +20,7 @@ stream_apps = ( { app = "store"; exec = "builtin:load"; stream = "events"; datas
   { app = "echo"; exec = "echo.sh"; args = ("of", "conf"); stream = "quiet"; max_instances = 4; },
   { app = "pipe"; exec = "builtin:pipe"; args = ("--", "cat"); stream = "quiet"; on_demand = false; }, { app = "own"; stream = "quiet"; } );
 """
+T = "/v1/tenants/acme"
 GOOD, BAD = b'{"a":1}', b'[{"a":1},{"a":2},{"a":3}]'
 NOBODY = "01kdv6y6q3p8sxkq2n4ft5w7zc"
 
@@ -36,7 +37,7 @@ def kill(site, program):
 
 @pytest.fixture(scope="module")
 def site(mongo):
-    s = Site(mongo, settings(), ready=False)
+    s = Site(mongo, settings() + ' alerts = ( { name = "letters"; when = "dead > 0"; } );', ready=False)
     for tenant in ("acme", "beta"):
         configure(s, tenant)
         path = s.home.path / f"apps/{tenant}/echo.sh"
@@ -251,6 +252,22 @@ def test_what_instances_do_is_told_in_events(site):
         assert (doc["tenant_id"], doc["app"]) == ("acme", "echo")
         site.schema({"$ref": "#/components/schemas/Event"}, doc)
     assert "cannot write" not in (site.home.path / "logs/streammgr.log").read_text()
+
+
+def test_what_the_monitor_and_the_broker_say_is_told_in_events(site):
+    with Events(site, f"{T}/events?types=alert,stream", token=site.of(tenant="beta")) as others, Events(site) as r:
+        r.until(lambda r: r.last)
+        assert others.status == 404
+        publish(site, BAD)
+        r.until(lambda r: r.named("stream.dead") and r.named("alert.firing"))
+        d, = wait_dead(site, 1)
+        assert drop(site, f"?id={d['id']}").doc["n"] == 1
+        r.until(lambda r: r.named("alert.over"))
+    for name, fields in (("stream.dead", {"app": "store", "stream": "events"}), ("alert.firing", {"app": "store", "alert": "letters"}),
+                         ("alert.over", {"app": "store", "alert": "letters"})):
+        doc = r.named(name)[0][1]
+        assert fields.items() <= doc.items() and doc["tenant_id"] == "acme", doc
+        site.schema({"$ref": "#/components/schemas/Event"}, doc)
 
 
 def test_an_app_is_started_scaled_and_stopped(site):
