@@ -259,14 +259,15 @@ def test_what_the_monitor_and_the_broker_say_is_told_in_events(site):
         r.until(lambda r: r.last)
         assert others.status == 404
         publish(site, BAD)
-        r.until(lambda r: r.named("stream.dead") and r.named("alert.firing"))
+        told = lambda name, **fields: [e[1] for e in r.named(name) if fields.items() <= e[1].items()]  # noqa: E731
+        letters_ = {"app": "store", "alert": "letters"}
+        r.until(lambda _: told("stream.dead") and told("alert.firing", **letters_))
         d, = wait_dead(site, 1)
         assert drop(site, f"?id={d['id']}").doc["n"] == 1
-        r.until(lambda r: r.named("alert.over"))
-    for name, fields in (("stream.dead", {"app": "store", "stream": "events"}), ("alert.firing", {"app": "store", "alert": "letters"}),
-                         ("alert.over", {"app": "store", "alert": "letters"})):
-        doc = r.named(name)[0][1]
-        assert fields.items() <= doc.items() and doc["tenant_id"] == "acme", doc
+        r.until(lambda _: told("alert.over", **letters_))
+    for name, fields in (("stream.dead", {"app": "store", "stream": "events"}), ("alert.firing", letters_), ("alert.over", letters_)):
+        doc = told(name, **fields)[0]
+        assert doc["tenant_id"] == "acme", doc
         site.schema({"$ref": "#/components/schemas/Event"}, doc)
 
 
