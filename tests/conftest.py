@@ -15,6 +15,7 @@ MARKERS = (
     "needs_root: identities and namespaces of the host are only there for root",
     "needs_cgroups: limits of whole runs are only there with controllers",
     "anyone: does not depend on who runs it, and is not repeated as an unprivileged user",
+    "once: is repeated as an unprivileged user by scripts/test --all only",
     "bare_v2: is repeated where there is a cgroup v2 tree and no v1 hierarchy",
     "large: numbers so large that the release programs have to do",
     "slow: left out by scripts/test --quick",

@@ -9,7 +9,7 @@ import pytest
 from gateway import Gateway
 from harness import FINAL, IS_ROOT, until
 
-pytestmark = pytest.mark.anyone
+pytestmark = pytest.mark.once
 
 ROW = "a,b\n1,2\n"
 

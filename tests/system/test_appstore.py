@@ -15,7 +15,7 @@ import zipfile
 import pytest
 from harness import ROOT, until
 
-pytestmark = pytest.mark.anyone
+pytestmark = pytest.mark.once
 
 POINTS = re.findall(r"X\((app_\w+)\)", (ROOT / "lib/base/crash.h").read_text())
 SCRIPT = b"#!/bin/sh\necho '{\"v\": \"%s\"}'\n"

@@ -184,7 +184,7 @@ def test_again_while_it_goes_on(site):
 
 def test_again_while_a_keeper_is_slow(site):
     """The past is asked of one keeper, which is stopped; what is shared goes on by the others meanwhile."""
-    keepers = [p for p in site.home.pids("simbdp-keeper", "gateway")]
+    keepers = site.home.pids("simbdp-keeper", "gateway")
     assert len(keepers) == 5
     met = 0
     with Events(site) as keeps:

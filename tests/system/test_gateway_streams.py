@@ -20,7 +20,6 @@ stream_apps = ( { app = "store"; exec = "builtin:load"; stream = "events"; datas
   { app = "echo"; exec = "echo.sh"; args = ("of", "conf"); stream = "quiet"; max_instances = 4; },
   { app = "pipe"; exec = "builtin:pipe"; args = ("--", "cat"); stream = "quiet"; on_demand = false; }, { app = "own"; stream = "quiet"; } );
 """
-T = "/v1/tenants/acme"
 GOOD, BAD = b'{"a":1}', b'[{"a":1},{"a":2},{"a":3}]'
 NOBODY = "01kdv6y6q3p8sxkq2n4ft5w7zc"
 
@@ -255,7 +254,7 @@ def test_what_instances_do_is_told_in_events(site):
 
 
 def test_what_the_monitor_and_the_broker_say_is_told_in_events(site):
-    with Events(site, f"{T}/events?types=alert,stream", token=site.of(tenant="beta")) as others, Events(site) as r:
+    with Events(site, "/v1/tenants/acme/events?types=alert,stream", token=site.of(tenant="beta")) as others, Events(site) as r:
         r.until(lambda r: r.last)
         assert others.status == 404
         publish(site, BAD)

@@ -13,7 +13,7 @@ from gateway import Gateway, connect, new_id
 from harness import FINAL, IS_ROOT, change, until
 from wire import Peer
 
-pytestmark = pytest.mark.anyone
+pytestmark = pytest.mark.once
 
 ROW = "a,b\n1,2\n"
 DAY_MS = 86400000

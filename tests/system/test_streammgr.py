@@ -14,7 +14,7 @@ import pytest
 from harness import BUILD, IS_ROOT, ROOT, Mongo, allow_descriptors, change, runner_of, until
 from wire import Peer
 
-pytestmark = pytest.mark.anyone
+pytestmark = pytest.mark.once
 
 STREAM = "acme/events"
 CONSUME = """#!/usr/bin/python3
@@ -180,6 +180,7 @@ def test_stop_start_and_restarts(platform):
 
 
 @pytest.mark.timing
+@pytest.mark.anyone
 def test_r09_a_crash_loop_backs_off(platform):
     configure(platform, 'app = "store"; exec = "bad.sh"; min_instances = 1;')
     script(platform, "bad.sh", "#!/bin/sh\nexit 3\n")
@@ -199,6 +200,7 @@ def test_r09_a_crash_loop_backs_off(platform):
     assert (datetime.datetime.fromisoformat(start[:-1]) - datetime.datetime.fromisoformat(end[:-1])).total_seconds() < 0.1, "after health the restart is at once"
 
 
+@pytest.mark.anyone
 def test_r09_a_crash_loop_is_parked_until_the_executable_changes(platform):
     configure(platform, 'app = "store"; exec = "bad.sh"; min_instances = 1;', 'app = "gone"; exec = "gone.sh"; min_instances = 1;')
     script(platform, "bad.sh", "#!/bin/sh\nexit 3\n")
@@ -292,6 +294,7 @@ BROKEN = {"no format": "no program at all\n", "no interpreter": "#!/no/such/inte
           "never consumes": "#!/bin/sh\nexec tail -f /dev/null\n"}
 
 
+@pytest.mark.anyone
 @pytest.mark.parametrize("how, max_instances", [(how, 2) for how in BROKEN] + [("fails at once", 3)])
 def test_a_broken_executable_does_not_replace_the_old_ones(platform, how, max_instances):
     configure(platform, f'app = "store"; exec = "consume.py"; min_instances = 2; max_instances = {max_instances}; drain_s = 1;')
@@ -558,6 +561,7 @@ def test_s11_an_instance_that_hangs_is_replaced(platform):
     assert platform.queue("store")["dead"] == 0
 
 
+@pytest.mark.anyone
 def test_s11_an_instance_that_stands_still_and_loses_its_connection_is_replaced(platform):
     configure(platform, LOAD + "drain_s = 1;", stream="lease_ms = 8000;")  # longer than the broker waits for signs of life
     platform.up()

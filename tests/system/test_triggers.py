@@ -7,7 +7,7 @@ import time
 import pytest
 from harness import change, until
 
-pytestmark = pytest.mark.anyone
+pytestmark = pytest.mark.once
 
 JOIN = r"""#!/bin/sh
 # one JSON line a row of every input, into SIMBDP_OUTPUT_DIR
@@ -82,6 +82,7 @@ def test_a_released_file_waits_for_its_retry_only(home):
     assert (f["state"], f["attempts"]) == ("ingested", 2)
 
 
+@pytest.mark.anyone
 def test_cron_runs_what_waits_at_the_minute(home):
     home.tenant(batch='trigger = "cron: * * * * *"; timezone = "Europe/Vienna";')
     home.up()

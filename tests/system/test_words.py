@@ -13,7 +13,7 @@ import pytest
 
 from harness import BUILD, IS_ROOT, json_lines, until
 
-pytestmark = pytest.mark.anyone
+pytestmark = pytest.mark.once
 
 
 class Terminal:

@@ -336,7 +336,7 @@ class Events:
         self.wire = site.wire()
         self.wire.send((f"GET {target} HTTP/1.1\r\nHost: x\r\n" + "".join(f"{k}: {v}\r\n" for k, v in fields.items()) + f"Accept: {accept}\r\n"
                         + (f"Last-Event-ID: {last}\r\n" if last is not None else "") + "\r\n").encode())
-        self.sock, self.buffer, self.over = self.wire.sock, b"", False
+        self.sock, self.over = self.wire.sock, False
         self.rest, self.name, self.data, self.text = b"", "", [], b""
         if opens:
             self.begin()
