@@ -127,13 +127,14 @@ HOGS = {
     "push of what is stored": aggregate("large", {"$group": {"_id": None, "all": {"$push": "$$ROOT"}}}),
     "several at once": together,
 }
+OFTEN = {"range", "lookup", "push of what is stored", "several at once"}  # one of each kind; the others are `soak`
 MAY_FIT = {"sort of what is stored"}  # by keys alone, when nothing else is in the way
 # Of what a command may keep (Worker.java), what others' are, and what comes until it is looked at.
 MADE_MB, HELD_MB, BASE_MB = 128, 384, 160
 
 
 @pytest.mark.timing
-@pytest.mark.parametrize("hog", HOGS)
+@pytest.mark.parametrize("hog", [pytest.param(h, marks=() if h in OFTEN else pytest.mark.soak) for h in HOGS])
 def test_a_query_that_takes_all_memory_is_ended_alone(server, hog):
     pid, seen = server.process.pid, len(server.log.read_text())
     with Others(server.quiet) as others:

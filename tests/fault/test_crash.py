@@ -9,6 +9,8 @@ import time
 import pytest
 from harness import DATA, FINAL, IS_ROOT, RELEASE, ROOT, Mongo, until
 
+pytestmark = pytest.mark.once
+
 POINTS = re.findall(r"^\s+X\((\w+)\)", (ROOT / "lib/base/crash.h").read_text(), re.M)
 # Those that are not on the path of a file that was dropped: tests/system/test_retention.py, tests/fault/test_streams.py, tests/system/test_consume.py,
 # tests/attack/test_image.py, tests/fault/test_spool.py, tests/fault/test_gateway_kills.py, tests/system/test_appstore.py

@@ -10,6 +10,8 @@ import subprocess
 import pytest
 from harness import IS_ROOT, change, json_lines, until
 
+pytestmark = pytest.mark.once
+
 
 def ledger(home):
     return home.path / "state/ledger.db"

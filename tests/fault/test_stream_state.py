@@ -9,6 +9,8 @@ import pytest
 from harness import BUILD, until
 from wire import bodies, peer
 
+pytestmark = pytest.mark.once
+
 STREAM = "acme/events"
 N, ACKED = 3000, 700
 

@@ -1,7 +1,7 @@
-/* memory SCENARIO: plays a scenario of libsimbdp's calls with its first allocation refused, then with its second, and so on until
- * none is left to refuse; and the same again, in larger steps, with all refused from there on. Each call whose allocation was
- * refused must say so, what it had must be given back, and what is left must still close. tests/system/test_memory.py gives it a
- * database and a broker.
+/* memory SCENARIO [STEP]: plays a scenario of libsimbdp's calls with its first allocation refused, then with the one STEP (1) after
+ * it, and so on until none is left to refuse; and the same again, in four times these steps, with all refused from there on. Each
+ * call whose allocation was refused must say so, what it had must be given back, and what is left must still close.
+ * tests/system/test_memory.py gives it a database and a broker.
  *
  * Refused are the library's own allocations (the linker's --wrap), not those of the libraries it uses. */
 #include "simbdp.h"
@@ -370,6 +370,9 @@ int main(int argc, char **argv)
         {"rows", play_rows}, {"file", play_file}, {"store", play_store}, {"publish", play_publish}, {"consume", play_consume}};
     void (*fn)(void) = NULL;
     scenario = argc > 1 ? argv[1] : "";
+    int by = argc > 2 ? atoi(argv[2]) : 1;
+    if (by < 1)
+        return 2;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (!strcmp(all[i].name, scenario))
             fn = all[i].fn;
@@ -381,7 +384,7 @@ int main(int argc, char **argv)
         long at = 1;
         and_all_after = from;
         while (play(fn, at))
-            at += from ? 4 : 1; /* what has to work with none at all is much the same everywhere */
+            at += from ? 4 * by : by; /* what has to work with none at all is much the same everywhere */
         printf("%s: %ld allocations refused, %s\n", scenario, at - 1, from ? "all after each too" : "one at a time");
     }
     return 0;
