@@ -6,6 +6,7 @@
 #include <strings.h>
 
 struct seen {
+    size_t fields;
     int lengths, encodings, hosts, logins;
     const char *length, *encoding, *bad;
 };
@@ -46,6 +47,7 @@ static enum MHD_Result look(void *arg, enum MHD_ValueKind kind, const char *name
 {
     struct seen *s = arg;
     (void)kind;
+    s->fields++;
     if (!is_token(name, n) || strlen(name) != n || is_folded(name) || !is_value(value, n_value)) {
         s->bad = "a field of the header is malformed";
     } else if (!strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH)) {
@@ -60,6 +62,21 @@ static enum MHD_Result look(void *arg, enum MHD_ValueKind kind, const char *name
         s->logins++;
     }
     return MHD_YES;
+}
+
+/* libmicrohttpd 0.9.75 takes a line that begins with a colon or a NUL for the header's end, so that what follows would be the next
+ * request; a NUL for a value's end; and a bare line feed for one of a line. It writes a NUL over each colon and over both bytes of
+ * a line's end, so the NULs tell that nothing else was there: from the version on two for its line, three for each field, and two
+ * for the empty line. */
+static bool is_whole(const struct request *rq, const char *version, size_t n_fields)
+{
+    const union MHD_ConnectionInfo *i = MHD_get_connection_info(rq->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    size_t n = 0;
+    if (strcmp(MHD_get_version(), "0.9.75") || !i)
+        return true;
+    for (const char *p = version; p < rq->method + i->header_size; p++)
+        n += *p == 0;
+    return n == 2 + 3 * n_fields + 2;
 }
 
 /* A browser that logged in here sends its password along with what another site's page has it send (RFC 6454). */
@@ -82,6 +99,14 @@ const char *framing_check(struct request *rq, const char *version)
     rq->length = s.encodings ? LENGTH_UNKNOWN : 0;
     if (s.bad)
         return s.bad;
+    size_t n_method = strlen(rq->method);
+    if (!is_token(rq->method, n_method) || rq->method[n_method + 1] != rq->target[0])
+        return "there is no method, and one blank, before the target";
+    if (!is_whole(rq, version, s.fields))
+        return "a line of the header begins with a colon or a blank, has a NUL in it, or does not end with CR and LF";
+    for (const unsigned char *at = (const unsigned char *)rq->target; *at; at++)
+        if (*at <= ' ' || *at == 127)
+            return "there is a blank or a control byte in the target";
     if (!is_1_0 && strcmp(version, MHD_HTTP_VERSION_1_1))
         return "this speaks HTTP/1.1";
     if (s.hosts > 1 || (!is_1_0 && !s.hosts))
@@ -98,7 +123,7 @@ const char *framing_check(struct request *rq, const char *version)
     if (s.lengths) {
         size_t n = strspn(s.length, "0123456789");
         if (!n || n > 18 || s.length[n])
-            return "Content-Length is no number";
+            return "Content-Length is no number that there can be";
         rq->length = atoll(s.length);
     }
     return NULL;

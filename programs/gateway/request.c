@@ -5,6 +5,7 @@
 #include "login.h"
 #include "problem.h"
 #include "rates.h"
+#include "refusals.h"
 #include "routes.h"
 #include "server.h"
 #include "slow.h"
@@ -164,7 +165,7 @@ static enum MHD_Result send_answer(struct request *rq)
 {
     slow_answer(rq->connection, clk_now_ms(), rq->answer_bytes);
     log_debug("request", rq->tenant, NULL, "%s %s %s: %u", rq->id, rq->method, rq->target, rq->status);
-    return MHD_queue_response(rq->connection, rq->status, rq->response);
+    return refusals_pass(rq->connection, rq->status, rq->response);
 }
 
 /* ---- steps ---- */
