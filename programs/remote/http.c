@@ -172,6 +172,8 @@ static void take_field(struct exchange *x, const char *line)
         snprintf(a->request_id, sizeof a->request_id, "%s", v);
     else if ((v = field(line, "Location")) || (v = field(line, "Content-Location")))
         snprintf(a->location, sizeof a->location, "%s", v);
+    else if ((v = field(line, "ETag")))
+        snprintf(a->etag, sizeof a->etag, "%s", v);
     else if ((v = field(line, "X-Position")))
         snprintf(a->position, sizeof a->position, "%s", v);
     else if ((v = field(line, "X-Next")))

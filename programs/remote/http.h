@@ -42,6 +42,7 @@ struct http_answer {
     long status; /* 0: there was none */
     struct buf body;
     char type[64], request_id[32], location[512]; /* location: also Content-Location; a path below the server's root */
+    char etag[80];                                /* as it was sent, with its quotes; "": was not said */
     char position[64];                            /* X-Position; "": was not said */
     int64_t next, upload_offset, upload_length;   /* X-Next; -1: was not said */
     bool ended;                                   /* X-Ended: true */

@@ -42,6 +42,14 @@ static const struct {
     {"stop", verb_stop, "RUN_ID", "end a run; its file is quarantined"},
     {"publish", verb_publish, "STREAM [FILE...] [--json]",
      "put lines into a stream, of files or of stdin; done when all are confirmed, each once in effect"},
+    {"queue", verb_queue, "list [--json] | show STREAM [--json]", "the streams: what waits for whom"},
+    {"dead", verb_dead, "list STREAM [--app A] [--json] | replay|drop STREAM [--app A] --seq N|--all [--json]",
+     "messages that an app refused, or failed at too often: list them, deliver them again, or drop them"},
+    {"configuration", verb_configuration, "[--json]", "what the tenant configures itself, as it was sent"},
+    {"configure", verb_configure, "FILE [--if-match SHA256] [--json]",
+     "replace it by FILE (- is stdin); with an error nothing changes\n\n"
+     "As far as `own.allow` of the agreement goes. An empty FILE removes all of it. --if-match: only while it is still what\n"
+     "`configuration --json` gave as sha256."},
     {"apps", verb_apps, "[--json]", "the tenant's apps"},
     {"app", verb_app,
      "list [--json] | push APP PATH [--activate] [--no-wait] | versions APP | activate APP VERSION | rollback APP | remove APP "

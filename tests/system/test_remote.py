@@ -571,6 +571,64 @@ def test_logs_are_followed(server, at_server):
     assert at_server.run("logs", run, "--raw").stdout == "\x1b[31m"
 
 
+# ---- streams, dead letters, the own configuration
+
+def test_queue(open_site, tmp_path):
+    m = Machine(tmp_path, open_site.url, open_site.of())
+    (stream,) = [s for s in m.rows("queue", "list") if s["stream"] == "events"]
+    assert "last_sequence" in stream and m.rows("queue", "show", "events")[0]["limits"] == stream["limits"]
+    text = m.run("queue", "list").stdout
+    assert re.search("^STREAM ", text, re.I) and "events" in text
+    assert re.search(r"last_sequence +\d", m.run("queue", "show", "events").stdout)
+    assert "(not_found" in m.run("queue", "show", "nothing", code=1).stderr
+    assert "show takes a STREAM" in m.run("queue", "show", code=2).stderr
+    assert m.rows("dead", "list", "events") == []
+    assert m.run("configuration").stdout == "" and m.rows("configuration") == [{"text": ""}]
+
+
+def letter(seq, app="store"):
+    return {"id": f"{seq}.{app}", "app": app, "sequence": seq, "deliveries": 5, "reason": "no number", "published_at": None, "died_at": None,
+            "bytes": 1, "text": f"text{seq}", "base64": None}
+
+
+def test_dead_letters(server, at_server):
+    def asked():
+        return [(h.command, h.path.partition("/streams/")[2], h.body) for h in server.asked]
+    server.script = [answer({"dead_letters": [letter(1)], "next": "c/1"}), answer({"dead_letters": [letter(2)], "next": None})]
+    text = at_server.run("dead", "list", "events", "--app", "store").stdout
+    assert "text1" in text and "text2" in text
+    assert [a[1] for a in asked()] == ["events/dead-letters?limit=100&app=store", "events/dead-letters?limit=100&app=store&cursor=c%2F1"]
+    server.asked.clear()
+    server.script = [answer({"dead_letters": [letter(1), letter(2), letter(2, "other")], "next": None}), answer({"n": 2, "more": False})]
+    assert at_server.run("dead", "drop", "events", "--seq", "2").stdout == "2 dead letters\n"
+    command, path, body = asked()[1]
+    assert (command, path, json.loads(body)) == ("DELETE", "events/dead-letters", {"ids": ["2.store", "2.other"]})
+    server.asked.clear()
+    server.script = [answer({"stream": "events", "dead_letters": 10_001}), *[answer({"n": 10_000, "more": True})] * 3]
+    assert at_server.rows("dead", "replay", "events", "--all") == [{"n": 20_000}]  # not for ever, when all die again
+    assert [a[:2] for a in asked()[1:]] == [("POST", "events/dead-letters:replay")] * 2
+    server.script = [answer({"dead_letters": [], "next": None})]
+    assert "no dead letter 7" in at_server.run("dead", "drop", "events", "--seq", "7", code=1).stderr
+    for args in (["drop", "events"], ["drop", "events", "--all", "--seq", "1"], ["list", "events", "--all"], ["eat", "events"]):
+        at_server.run("dead", *args, code=2)
+
+
+def test_configure(server, at_server):
+    tag = "ab" * 32
+    server.script = [answer(None, text="a\n", kind="text/plain", ETag=f'"{tag}"')]
+    assert at_server.rows("configuration") == [{"text": "a\n", "sha256": tag}]
+    server.asked.clear()
+    server.script = [answer({}, ETag=f'"{tag}"'), cut, answer({}, ETag=f'"{tag}"'), problem(412, "precondition"), cut]
+    assert at_server.rows("configure", at_server.file("own.conf", "datasets = ();\n")) == [{"ok": True, "sha256": tag}]
+    assert (server.asked[0].command, server.asked[0].body) == ("PUT", b"datasets = ();\n")
+    assert "removed" in at_server.run("configure", "-", input="").stdout and len(server.asked) == 3
+    assert "(precondition" in at_server.run("configure", "own.conf", "--if-match", tag, code=1).stderr
+    assert server.asked[3].headers["If-Match"] == f'"{tag}"'
+    at_server.run("configure", "own.conf", "--if-match", tag, code=1)  # it may have been taken: not sent twice
+    assert len(server.asked) == 5
+    assert "more than 65536 bytes" in at_server.run("configure", at_server.file("large.conf", "x" * 70_000), code=1).stderr
+
+
 # ---- profiles
 
 def test_profiles(site, machine, tmp_path):
