@@ -13,8 +13,8 @@
 static const char *const shared[] = {"app",     "dead",  "files", "logs", "publish", "queue",
                                      "rejects", "retry", "runs",  "run",  "stop",    "upload"};
 /* What only a gateway can be asked. */
-static const char *const its_own[] = {"agreement", "apps", "bill",    "configuration", "configure",
-                                      "delete",    "file", "profile", "usage",         "whoami"};
+static const char *const its_own[] = {"agreement", "apps", "bill",    "configuration", "configure", "delete",
+                                      "events",    "file", "profile", "usage",         "whoami"};
 
 static bool is_among(const char *word, const char *const *words, size_t n)
 {

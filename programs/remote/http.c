@@ -43,6 +43,7 @@ struct exchange {
     int64_t at;            /* bytes of the body that were given away */
     int64_t retry_after_s; /* -1: was not said */
     int file_error;        /* -errno */
+    bool is_good;          /* its status is 2xx */
     char said[CURL_ERROR_SIZE];
 };
 
@@ -105,6 +106,8 @@ static size_t on_body(char *p, size_t size, size_t n, void *arg)
 {
     struct exchange *x = arg;
     (void)size;
+    if (x->rq->on_data && x->is_good)
+        return x->rq->on_data(x->rq->arg, p, n) ? n : 0;
     if (x->a->body.n + n > MAX_ANSWER)
         return 0;
     buf_add(&x->a->body, p, n);
@@ -208,6 +211,8 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg)
         return n;
     memcpy(line, p, n);
     line[n] = 0;
+    if (!strncmp(line, "HTTP/", 5))
+        x->is_good = line[strcspn(line, " ")] && line[strcspn(line, " ") + 1] == '2';
     line[strcspn(line, "\r\n")] = 0;
     take_field(x, line);
     return n;

@@ -35,6 +35,8 @@ struct http_request {
     bool again;                       /* may be sent twice; GET and HEAD always may */
     bool once;                        /* is tried once: the caller tries again himself */
     void (*on_sent)(void *, int64_t); /* told of bytes of the body that went; NULL: nobody is */
+    /* Gets the body of a 2xx as it comes, instead of the answer; false ends it. NULL: the answer has it. */
+    bool (*on_data)(void *, const char *p, size_t n);
     void *arg;
 };
 

@@ -42,6 +42,11 @@ static const struct {
     {"stop", verb_stop, "RUN_ID", "end a run; its file is quarantined"},
     {"publish", verb_publish, "STREAM [FILE...] [--json]",
      "put lines into a stream, of files or of stdin; done when all are confirmed, each once in effect"},
+    {"events", verb_events, "-f [--types TYPES] [--json]",
+     "what happens, from now on, an event a line\n\n"
+     "TYPES: names of events, or what is before their dot, with commas: file,run.ended. When the connection is lost, that is "
+     "said,\n"
+     "and it goes on where it was; nothing is told twice."},
     {"queue", verb_queue, "list [--json] | show STREAM [--json]", "the streams: what waits for whom"},
     {"dead", verb_dead, "list STREAM [--app A] [--json] | replay|drop STREAM [--app A] --seq N|--all [--json]",
      "messages that an app refused, or failed at too often: list them, deliver them again, or drop them"},

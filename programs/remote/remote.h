@@ -72,6 +72,7 @@ int verb_configuration(struct remote *r);
 int verb_configure(struct remote *r);
 int verb_dead(struct remote *r);
 int verb_delete(struct remote *r);
+int verb_events(struct remote *r);
 int verb_file(struct remote *r);
 int verb_files(struct remote *r);
 int verb_logs(struct remote *r);

@@ -20,7 +20,7 @@ import termios
 import pytest
 
 from cutting_proxy import Proxy
-from fake_server import Server, answer, cut, problem, read_body
+from fake_server import Server, answer, cut, events, problem, read_body
 from harness import BUILD, until
 from web import Site, settings
 
@@ -627,6 +627,42 @@ def test_configure(server, at_server):
     at_server.run("configure", "own.conf", "--if-match", tag, code=1)  # it may have been taken: not sent twice
     assert len(server.asked) == 5
     assert "more than 65536 bytes" in at_server.run("configure", at_server.file("large.conf", "x" * 70_000), code=1).stderr
+
+
+# ---- events
+
+def test_events_go_on_after_a_cut(server, at_server):
+    def event(n, name="file.queued"):
+        return f'event: {name}\nid: i{n}\ndata: {{"ts":"2026-01-01T00:00:00.000Z","event":"{name}","tenant_id":"acme","file_id":"f{n}"}}\n\n'
+    one, two = event(1), event(2)
+    server.script = [events("retry: 2000\nid: i0\n\n", one[:20], one[20:], two[:-1], end=b""), problem(503, "draining"),
+                     events(": quiet\n\n", two, end=b""), events('event: end\ndata: {"reason":"unauthorized"}\n\n')]
+    r = at_server.run("events", "-f", "--types", "file", code=1)
+    assert [line.split() for line in r.stdout.splitlines()] == [["2026-01-01T00:00:00", "file.queued", f"file_id=f{n}"] for n in (1, 2)]
+    assert [h.headers["Last-Event-ID"] for h in server.asked] == [None, "i1", "i1", "i2"]
+    assert {h.path.partition("/events")[2] for h in server.asked} == {"?types=file"} and server.asked[0].headers["Accept"] == "text/event-stream"
+    assert r.stderr.count("trying again") == 2 and r.stderr.count("connected again") == 2 and "may not read" in r.stderr
+    server.script = [problem(400, "parameter", detail="types: there is none")]
+    assert "(parameter" in at_server.run("events", "-f", code=1).stderr
+    assert "give -f" in at_server.run("events", code=2).stderr
+
+
+def test_events_of_a_file(open_site, tmp_path):
+    m = Machine(tmp_path, open_site.url, open_site.of())
+    p = m.start("events", "-f", "--types", "file", "--json")
+    try:
+        n = 0
+
+        def is_told():
+            nonlocal n
+            n += 1
+            m.run("upload", m.file(f"e{n}.csv", f"v,w\n{n},e\n"), "--dataset", "data")
+            return select.select([p.stdout], [], [], 1)[0]
+        until(is_told, open_site.home.path / "state", what="an event")
+        assert json.loads(p.stdout.readline())["event"].startswith("file.")
+    finally:
+        p.kill()
+        p.communicate()
 
 
 # ---- profiles
