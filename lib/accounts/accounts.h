@@ -147,6 +147,11 @@ struct account_scope {
  * passed, the note is too long. Tokens of the user's that ended more than 90 days ago are removed. */
 int accounts_token_add(struct accounts *a, const char *user, const struct account_scope *scope, char ret_token[ACCOUNT_TOKEN_SIZE],
                        char ret_id[ACCOUNT_TOKEN_ID_SIZE], struct err *e);
+/* A token for ACCOUNT_SESSION_S, by which a browser stays logged in: all that the role allows. Of a user's ACCOUNT_SESSIONS_MAX are
+ * kept; the oldest is revoked. -ENOENT. */
+enum { ACCOUNT_SESSION_S = 12 * 3600, ACCOUNT_SESSIONS_MAX = 16 };
+int accounts_session_add(struct accounts *a, const char *user, char ret_token[ACCOUNT_TOKEN_SIZE],
+                         char ret_id[ACCOUNT_TOKEN_ID_SIZE], struct err *e);
 /* token: its id, or all of it. -ENOENT. What has ended already stays as it is. */
 int accounts_token_revoke(struct accounts *a, const char *token, struct err *e);
 /* Whose it is. Freed with account_fini. -ENOENT. */

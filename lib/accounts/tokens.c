@@ -150,6 +150,29 @@ int accounts_token_add(struct accounts *a, const char *user, const struct accoun
     return r;
 }
 
+static const char session_note[] = "a browser's session";
+
+int accounts_session_add(struct accounts *a, const char *user, char ret_token[ACCOUNT_TOKEN_SIZE],
+                         char ret_id[ACCOUNT_TOKEN_ID_SIZE], struct err *e)
+{
+    static const char rest[] =
+        "UPDATE tokens SET revoked_at=?1 WHERE revoked_at IS NULL AND note=?2 AND id IN (SELECT t.id FROM tokens t "
+        "JOIN users u ON u.id=t.user WHERE u.name=?3 AND t.note=?2 AND t.revoked_at IS NULL ORDER BY t.created_at "
+        "DESC, t.id LIMIT -1 OFFSET ?4)";
+    const struct account_scope scope = {.until_ms = clk_wall_ms() + ACCOUNT_SESSION_S * INT64_C(1000), .note = session_note};
+    int r = accounts_begin(a, e);
+    if (r < 0)
+        return r;
+    r = accounts_token_add(a, user, &scope, ret_token, ret_id, e);
+    if (r == 0)
+        r = accounts_run(a, e, rest, "issi", clk_wall_ms(), session_note, user, (int64_t)ACCOUNT_SESSIONS_MAX);
+    if (r == 0)
+        r = accounts_commit(a, e);
+    if (r < 0)
+        accounts_rollback(a);
+    return r;
+}
+
 /* ---- finding them ---- */
 
 static bool fill(sqlite3_stmt *s, const char *id, struct token_found *ret)

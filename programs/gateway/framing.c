@@ -79,16 +79,21 @@ static bool is_whole(const struct request *rq, const char *version, size_t n_fie
     return n == 2 + 3 * n_fields + 2;
 }
 
+bool framing_changes(const struct request *rq)
+{
+    static const char *const safe[] = {"GET", "HEAD", "OPTIONS"};
+    for (size_t i = 0; i < sizeof safe / sizeof *safe; i++)
+        if (!strcmp(rq->method, safe[i]))
+            return false;
+    return true;
+}
+
 /* A browser that logged in here sends its password along with what another site's page has it send (RFC 6454). */
 bool framing_is_foreign(const struct request *rq)
 {
     const char *origin = request_header(rq, MHD_HTTP_HEADER_ORIGIN), *host = request_header(rq, MHD_HTTP_HEADER_HOST);
     const char *authority = origin ? strstr(origin, "://") : NULL;
-    static const char *const safe[] = {"GET", "HEAD", "OPTIONS"};
-    for (size_t i = 0; i < sizeof safe / sizeof *safe; i++)
-        if (!strcmp(rq->method, safe[i]))
-            return false;
-    return origin && (!authority || !host || strcasecmp(authority + 3, host) != 0);
+    return framing_changes(rq) && origin && (!authority || !host || strcasecmp(authority + 3, host) != 0);
 }
 
 const char *framing_check(struct request *rq, const char *version)

@@ -10,6 +10,9 @@ struct request;
 /* Sets rq->length. NULL, or what is wrong. */
 const char *framing_check(struct request *rq, const char *version);
 
+/* Whether its method may change something. */
+bool framing_changes(const struct request *rq);
+
 /* Whether it would change something and comes from another site's page, as its Origin says. */
 bool framing_is_foreign(const struct request *rq);
 

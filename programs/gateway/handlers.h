@@ -12,6 +12,12 @@ void get_readyz(struct request *rq);
 void get_metrics(struct request *rq);
 void get_openapi(struct request *rq);
 void get_whoami(struct request *rq);
+void get_platform(struct request *rq);
+
+/* page.c: the dashboard. sessions.c: how a browser stays logged in. */
+void get_page(struct request *rq);
+void session_begin(struct request *rq);
+void session_end(struct request *rq);
 
 /* upload.c: a file, streamed into the spool and handed to batchmgr. */
 void upload_begin(struct request *rq);

@@ -1,4 +1,5 @@
 #include "login.h"
+#include "framing.h"
 #include "gateway.h"
 #include "request.h"
 
@@ -53,12 +54,6 @@ void login_read(const bson_t *doc, struct account *ret)
                             .password_ms = json_get_i64(doc, "password_ms", 0)};
 }
 
-static void take(struct request *rq, const bson_t *doc)
-{
-    login_read(doc, &rq->who);
-    rq->ticket = xstrdup(json_get_str(doc, "ticket", ""));
-}
-
 /* False: it was refused. */
 static bool let_in(struct request *rq, int code, const bson_t *doc)
 {
@@ -74,13 +69,21 @@ static bool let_in(struct request *rq, int code, const bson_t *doc)
     return false;
 }
 
+bool login_take(struct request *rq, int code, const bson_t *doc)
+{
+    if (!let_in(rq, code, doc))
+        return false;
+    login_read(doc, &rq->who);
+    rq->ticket = xstrdup(json_get_str(doc, "ticket", ""));
+    return true;
+}
+
 static void on_answer(void *arg, int code, const bson_t *doc, const char *body, size_t n)
 {
     struct request *rq = arg;
     (void)body;
     (void)n;
-    if (let_in(rq, code, doc))
-        take(rq, doc);
+    login_take(rq, code, doc);
     request_go_on(rq);
 }
 
@@ -104,12 +107,25 @@ static bool add_basic(struct buf *b, const char *text)
     return true;
 }
 
+const char *login_session(const struct request *rq)
+{
+    return request_header(rq, MHD_HTTP_HEADER_AUTHORIZATION)
+               ? NULL
+               : MHD_lookup_connection_value(rq->connection, MHD_COOKIE_KIND, LOGIN_COOKIE);
+}
+
 /* The request for the keeper; -1: there is nothing that it could know. */
 static int credentials(const struct request *rq, struct buf *b)
 {
     const char *field = request_header(rq, MHD_HTTP_HEADER_AUTHORIZATION);
+    const char *session = login_session(rq);
     int which = -1;
     json_begin(b, NULL, '{');
+    if (session && strlen(session) <= MAX_CREDENTIALS) {
+        json_str(b, "scheme", "bearer");
+        json_str(b, "token", session);
+        which = KEEPER_OF_TOKENS;
+    }
     if (field && strlen(field) > MAX_CREDENTIALS)
         return -1;
     if (field && !strncasecmp(field, "Bearer ", 7)) {
@@ -128,7 +144,9 @@ static void begin(struct request *rq, keeper_answer_fn *fn, void *arg)
 {
     AUTO_BUF struct buf b = {0};
     int which = credentials(rq, &b);
-    if (which < 0)
+    if (login_session(rq) && framing_changes(rq) && !request_header(rq, MHD_HTTP_HEADER_ORIGIN))
+        request_refuse(rq, "forbidden", "a session changes something by a page of this site only (there is no Origin)");
+    else if (which < 0)
         request_refuse(rq, "unauthorized", "log in with a token (Authorization: Bearer ...) or with user and password (Basic)");
     else if (keeper_ask(rq->g->keepers[which], KEEPER_LOGIN, b.p, b.n, fn, arg) < 0)
         request_refuse_for(rq, "unavailable", 1, "too many logins wait");

@@ -10,6 +10,14 @@ struct request;
 
 /* Sets rq->who and rq->ticket; waits for that, or answers (401, 429). */
 void login_begin(struct request *rq);
+/* What a browser's session is kept in: HttpOnly, SameSite=Strict. Looked at where there is no Authorization; what it asks to change
+ * has to come from a page of this origin. */
+#define LOGIN_COOKIE "simbdp_session"
+/* NULL: there is none. */
+const char *login_session(const struct request *rq);
+/* A keeper's answer to LOGIN: sets rq->who and rq->ticket. False: the request was refused. */
+bool login_take(struct request *rq, int code, const bson_t *doc);
+
 /* Who a keeper's answer to LOGIN is about. Freed with account_fini. */
 void login_read(const bson_t *doc, struct account *ret);
 

@@ -6,6 +6,8 @@
 #include "pool.h"
 #include "request.h"
 
+#include "base/mem.h"
+
 #include <string.h>
 
 static const char *const programs[N_PEERS] = {"batchmgr", "streammgr", "broker", "monitor"};
@@ -73,6 +75,64 @@ void get_metrics(struct request *rq)
         request_wait(rq);
     else
         answer_metrics(rq, NULL);
+}
+
+/* ---- what the provider's page shows: one program's answer after another's, as it came ---- */
+
+struct asked {
+    struct request *rq;
+    struct buf b;
+    int i;
+};
+
+static const struct {
+    const char *name, *request;
+} views[N_PEERS] = {{"batchmgr", "{\"op\":\"status\"}"},
+                    {"streammgr", "{\"op\":\"status\"}"},
+                    {"broker", "{\"op\":\"status\"}"},
+                    {"monitor", "{\"op\":\"board\"}"}};
+
+static void ask_next(struct asked *a);
+
+/* NULL: it does not answer. */
+static void on_view(void *arg, const bson_t *doc)
+{
+    struct asked *a = arg;
+    bson_t rest = BSON_INITIALIZER;
+    if (doc) {
+        AUTO_BUF struct buf text = {0};
+        bson_copy_to_excluding_noinit(doc, &rest, "ok", NULL);
+        json_from_bson(&rest, &text);
+        json_raw(&a->b, views[a->i].name, text.p);
+    } else {
+        json_null(&a->b, views[a->i].name);
+    }
+    bson_destroy(&rest);
+    a->i++;
+    ask_next(a);
+}
+
+static void ask_next(struct asked *a)
+{
+    struct request *rq = a->rq;
+    if (a->i < N_PEERS) {
+        if (!pool_ask(rq->g->peers[a->i], views[a->i].request, strlen(views[a->i].request), on_view, a))
+            on_view(a, NULL);
+        return;
+    }
+    json_end(&a->b, '}');
+    request_answer(rq, MHD_HTTP_OK, NULL, &a->b);
+    free(a);
+    request_go_on(rq);
+}
+
+void get_platform(struct request *rq)
+{
+    struct asked *a = xmalloc(sizeof *a);
+    *a = (struct asked){.rq = rq};
+    json_begin(&a->b, NULL, '{');
+    request_wait(rq);
+    ask_next(a);
 }
 
 void get_openapi(struct request *rq)

@@ -70,7 +70,7 @@ static void add_headers(struct request *rq, const char *content_type)
     if (content_type)
         request_add_header(rq, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
     request_add_header(rq, "X-Request-Id", rq->id);
-    request_add_header(rq, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+    request_add_header(rq, MHD_HTTP_HEADER_CACHE_CONTROL, rq->may_be_kept ? "no-cache" : "no-store");
     request_add_header(rq, "X-Content-Type-Options", "nosniff");
 }
 
@@ -124,7 +124,9 @@ static void refuse(struct request *rq, const char *code, const char *detail)
     unsigned status = problem_status(code);
     answer(rq, status, "application/problem+json", b.p, b.n);
     if (status == MHD_HTTP_UNAUTHORIZED) {
-        request_add_header(rq, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Basic realm=\"mysimbdp\", charset=\"UTF-8\"");
+        if (!login_session(rq) &&
+            !request_header(rq, "X-Requested-With")) /* else a browser would ask for a password in its own way */
+            request_add_header(rq, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Basic realm=\"mysimbdp\", charset=\"UTF-8\"");
         request_add_header(rq, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer realm=\"mysimbdp\"");
     }
 }

@@ -61,6 +61,7 @@ struct request {
     void *data;
     void (*free_data)(struct request *rq);
     /* The answer. */
+    bool may_be_kept; /* by who asks again whether it is still so: what is the same for all */
     unsigned status;
     int64_t answer_bytes; /* negative: as many as there will be */
     struct MHD_Response *response;

@@ -26,6 +26,11 @@ static const struct route routes[] = {
     {"GET", "/readyz", VERB_read, ROUTE_OPEN, no_fields, get_readyz, NULL, NULL},
     {"GET", "/metrics", VERB_admin, 0, no_fields, get_metrics, NULL, NULL},
     {"GET", "/v1/openapi.yaml", VERB_read, ROUTE_OPEN, no_fields, get_openapi, NULL, NULL},
+    {"GET", "/", VERB_read, ROUTE_OPEN, no_fields, get_page, NULL, NULL},
+    {"GET", "/page/{name}", VERB_read, ROUTE_OPEN, no_fields, get_page, NULL, NULL},
+    {"POST", "/v1/session", VERB_read, ROUTE_OPEN | ROUTE_KEEPS, no_fields, post_begin, NULL, session_begin},
+    {"DELETE", "/v1/session", VERB_read, ROUTE_KEEPS, no_fields, post_begin, NULL, session_end},
+    {"GET", "/v1/platform", VERB_admin, 0, no_fields, get_platform, NULL, NULL},
     {"GET", "/v1/whoami", VERB_read, 0, no_fields, get_whoami, NULL, NULL},
     {"PUT", TENANT "/datasets/{dataset}/files/{name}", VERB_upload, 0, of_upload, upload_begin, upload_body, upload_end},
     {"POST", TENANT "/datasets/{dataset}/files", VERB_upload, 0, of_upload, form_begin, form_body, form_end},
@@ -110,6 +115,8 @@ static bool fits(const struct route *r, struct request *rq, bool take)
 {
     const char *at = r->pattern;
     size_t i = 0;
+    if (!at[1]) /* the root */
+        return rq->uri.n_segments == 0;
     for (; *at && i < rq->uri.n_segments; i++) {
         size_t n = strcspn(++at, "/"), value;
         if (!segment_fits(at, n, rq->uri.segments[i], &value))

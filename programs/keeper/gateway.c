@@ -7,6 +7,7 @@
 #include "query/query.h"
 
 #include <errno.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -43,9 +44,15 @@ void gateway_keeper_set_conf(struct gateway_keeper *g, const struct conf *c)
     queries_set_conf(g->queries, c);
 }
 
+static const char *field(const bson_t *rq, const char *name)
+{
+    const char *text = json_get_str(rq, name, NULL);
+    return text && strlen(text) <= MAX_FIELD ? text : NULL;
+}
+
 /* ---- login ---- */
 
-static void tell_account(const struct gateway_keeper *g, const struct account *who, struct buf *out)
+static void tell_account(const struct gateway_keeper *g, const struct account *who, const char *session, struct buf *out)
 {
     char ticket[ACCOUNT_TICKET_MAX];
     struct err e = {0};
@@ -57,6 +64,7 @@ static void tell_account(const struct gateway_keeper *g, const struct account *w
         return;
     }
     json_str(out, "ticket", ticket);
+    json_str(out, "session", session);
     json_str(out, "account", who->name);
     json_str(out, "role", account_role_text(who->role));
     json_str(out, "tenant_id", who->tenant);
@@ -79,8 +87,37 @@ static void tell_account(const struct gateway_keeper *g, const struct account *w
     json_end(out, '}');
 }
 
+/* A browser that logged in by password stays so by a token, and is logged out by its end. */
+static int begin_or_end_session(struct gateway_keeper *g, const bson_t *rq, struct account *who, char token[ACCOUNT_TOKEN_SIZE],
+                                struct err *e)
+{
+    const char *session = json_get_str(rq, "session", "");
+    bool begins = !strcmp(session, "begin") && !who->token_id, ends = !strcmp(session, "end") && who->token_id;
+    char id[ACCOUNT_TOKEN_ID_SIZE];
+    int r = begins ? accounts_session_add(g->accounts, who->name, token, id, e)
+            : ends ? accounts_token_revoke(g->accounts, who->token_id, e)
+                   : 0;
+    if (r == 0 && begins)
+        who->token_id = xstrdup(id);
+    if (begins || ends) {
+        const char *from = field(rq, "address");
+        struct audit_record record = {.who = who->name,
+                                      .from = from ? from : "?",
+                                      .what = begins ? "session_begin" : "session_end",
+                                      .tenant = who->tenant,
+                                      .subject = who->token_id,
+                                      .outcome = r == 0 ? "ok" : "unavailable"};
+        struct err why = {0};
+        if (audit_add(g->home->dirfd, &record, &why) < 0)
+            log_error("audit", NULL, NULL, "%s did %s: this cannot be added to the audit log: %s", record.who, record.what,
+                      why.msg);
+    }
+    return r;
+}
+
 static void login(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
 {
+    char session[ACCOUNT_TOKEN_SIZE] = "";
     const char *scheme = json_get_str(rq, "scheme", ""), *address = json_get_str(rq, "address", "");
     AUTO_ACCOUNT struct account who = {0};
     struct err e = {0};
@@ -92,8 +129,11 @@ static void login(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
                                     &wait_s, &e);
     else if (!strcmp(scheme, "ticket"))
         r = accounts_ticket_open(g->accounts, json_get_str(rq, "ticket", ""), &who, &e);
+    if (r == 0)
+        r = begin_or_end_session(g, rq, &who, session, &e);
     if (r == 0) {
-        tell_account(g, &who, out);
+        tell_account(g, &who, *session ? session : NULL, out);
+        sodium_memzero(session, sizeof session);
         return;
     }
     if (r != ERR_REFUSED && r != -EAGAIN)
@@ -148,12 +188,6 @@ static void ask(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
 }
 
 /* ---- the audit log ---- */
-
-static const char *field(const bson_t *rq, const char *name)
-{
-    const char *text = json_get_str(rq, name, NULL);
-    return text && strlen(text) <= MAX_FIELD ? text : NULL;
-}
 
 static void audit(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
 {

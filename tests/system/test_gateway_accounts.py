@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from harness import until
+from harness import json_lines, until
 from web import PASSWORD, Site, each_route, settings
 
 pytestmark = pytest.mark.anyone
@@ -78,8 +78,10 @@ def test_roles(site):
     for method, target, body in each_route(site, "acme"):
         a = site.ask(method, target, reader, body, **TUS)
         looks = method == "GET" or method == "OPTIONS"
-        if target == "/metrics":
+        if target in ("/metrics", "/v1/platform"):
             assert a.status in (403, 404), a
+        elif target == "/v1/session":
+            assert (method, a.status) in (("POST", 400), ("DELETE", 409)), a
         elif not looks:
             assert a.status == 403 and (method == "HEAD" or a.code == "forbidden"), (method, target, a)
         else:
@@ -230,3 +232,89 @@ def test_an_audit_log_that_is_long_is_put_aside_by_who_may_do_little_else(site):
     assert (site.home.path / "logs/audit.jsonl").stat().st_size < 1 << 20
     assert site.home.rows("audit", "--verify")[0]["first"] == 1
     assert [r["what"] for r in site.home.rows("audit", "--limit", "2")] == ["audit_begin", "upload"]
+
+
+# -- sessions of browsers
+
+def session(site, user, password=PASSWORD, **headers):
+    """The cookie, and its attributes."""
+    a = site.ask("POST", "/v1/session", None, json.dumps({"user": user, "password": password}), Content_Type="application/json", **headers)
+    assert a.status == 200, a
+    cookie, *attributes = a.headers["Set-Cookie"].split("; ")
+    return cookie, attributes, a
+
+
+def by(site, method, target, cookie, body=None, **headers):
+    return site.ask(method, target, None, body, Cookie=cookie, **headers)
+
+
+def test_a_session_is_a_token_in_a_cookie(site):
+    user = site.user("sitting", "tenant-writer")
+    cookie, attributes, a = session(site, user)
+    assert attributes == ["Path=/", "HttpOnly", "SameSite=Strict", "Max-Age=43200"] and a.doc["account"] == user
+    assert by(site, "GET", "/v1/whoami", f"theme=dark; {cookie}; x=y").doc["token_id"] == a.doc["token_id"] == cookie.split("_")[2]
+    (listed,) = [t for t in site.home.rows("token", "list", user)]
+    assert (listed["token_id"], listed["state"], listed["note"]) == (a.doc["token_id"], "active", "a browser's session")
+    assert by(site, "GET", "/v1/whoami", cookie, **site.login(site.of("tenant-reader"))).doc["account"] != user, "Authorization goes first"
+    assert by(site, "DELETE", "/v1/session", cookie, Origin=site.url).status == 204
+    gone = by(site, "GET", "/v1/whoami", cookie)
+    assert gone.status == 401 and gone.headers.get_all("WWW-Authenticate") == ['Bearer realm="mysimbdp"'], "a browser would ask by itself"
+    assert site.ask("GET", "/v1/whoami", None, X_Requested_With="page").headers.get_all("WWW-Authenticate") == ['Bearer realm="mysimbdp"']
+    acts = [(line["what"], line["outcome"]) for line in json_lines(site.home.path / "logs/audit.jsonl") if line.get("who") == user]
+    assert acts == [("session_begin", "ok"), ("session_end", "ok")]
+
+
+def test_what_a_session_changes_comes_from_a_page_of_ours(site):
+    cookie, _, _ = session(site, site.user("clicking", "tenant-writer"))
+    target = "/v1/tenants/acme/files:retry"
+    for origin in ({}, {"Origin": "https://elsewhere.example"}, {"Origin": "null"}, {"Origin": f"http://{site.host}:1"}, {"Origin": site.url + ".example"}):
+        a = by(site, "POST", target, cookie, **origin)
+        assert (a.status, a.code) == (403, "forbidden"), (origin, a)
+    assert by(site, "POST", target, cookie, Origin=site.url).status == 200
+    a = site.ask("POST", "/v1/session", None, json.dumps({"user": "clicking", "password": PASSWORD}), Origin="https://elsewhere.example")
+    assert a.status == 403 and not a.headers["Set-Cookie"]
+
+
+def test_sessions_end_with_the_user_and_are_bounded(site):
+    user = site.user("many", "tenant-reader")
+    cookies = [session(site, user)[0] for _ in range(18)]
+    assert [by(site, "GET", "/v1/whoami", c).status for c in cookies] == [401, 401] + [200] * 16
+    site.home.cli("user", "disable", user)
+    assert {by(site, "GET", "/v1/whoami", c).status for c in cookies} == {401}
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"user": "ann"}', b'{"user": 1, "password": []}', b"\xff\xfe", b'{"user": "ann", "password": "x"' + b" " * 1000])
+def test_a_login_that_is_none(site, body):
+    a = site.ask("POST", "/v1/session", None, body)
+    assert (a.status, a.code) == (400, "bad_request") and not a.headers["Set-Cookie"]
+
+
+def test_a_session_is_not_begun_by_guessing(site):
+    for password in ("wrong", "", "x" * 2000):
+        a = site.ask("POST", "/v1/session", None, json.dumps({"user": "tenant-writer.acme", "password": password}), source="127.0.0.77")
+        assert a.status == 401 and not a.headers["Set-Cookie"], a
+    for cookie in ("simbdp_session=", "simbdp_session=x", "simbdp_session=" + "x" * 5000, "simbdp_session=sbt_aaaaaaaaaaaa_" + "A" * 43):
+        assert by(site, "GET", "/v1/whoami", cookie, source="127.0.0.77").status in (401, 429)
+
+
+def test_the_page_is_served_with_a_strict_policy(site):
+    a = site.ask("GET", "/", None)
+    assert a.kind == "text/html" and "default-src 'none'" in a.headers["Content-Security-Policy"] and "unsafe" not in a.headers["Content-Security-Policy"]
+    named = re.findall(r'(?:src|href)="(/[^"]+)"', a.body.decode())
+    assert len(named) >= 4 and b"style=" not in a.body and b"onclick" not in a.body
+    total = len(a.body)
+    for path in named:
+        f = site.ask("GET", path, None)
+        assert f.status == 200 and f.headers["X-Content-Type-Options"] == "nosniff", path
+        total += len(f.body)
+        again = site.ask("GET", path, None, If_None_Match=f.headers["ETag"])
+        assert (again.status, again.body) == (304, b"")
+    assert total < 250_000
+    assert site.ask("GET", "/page/..%2f..%2fkeys", None).status in (400, 404) and site.ask("GET", "/page/nothing.js", None).status == 404
+
+
+def test_the_provider_sees_the_platform(site):
+    doc = site.ask("GET", "/v1/platform", site.of("operator", None)).doc
+    assert doc["batchmgr"]["database"] == "up" and {t["tenant_id"] for t in doc["batchmgr"]["tenants"]} >= {"acme", "beta"} and "rows" in doc["monitor"]
+    for role in ("tenant-reader", "tenant-deployer"):
+        assert site.ask("GET", "/v1/platform", site.of(role)).status in (403, 404)
