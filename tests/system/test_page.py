@@ -1,19 +1,30 @@
 """The dashboard in Chromium, on a running platform: as a tenant and as the provider, with real files and messages."""
+import itertools
+import json
 import os
 import pathlib
+import signal
 
 import pytest
 
 from browser import Browser, is_here
+from harness import ROOT
+from test_monitor import WORK, worker
 from web import PASSWORD, Site, settings
 
 pytestmark = [pytest.mark.anyone, pytest.mark.skipif(not is_here(), reason="no browser here")]
+AXE = ROOT / "build/axe/axe.min.js"
 PICTURES = os.environ.get("SIMBDP_PICTURES")
 
 
 @pytest.fixture(scope="module")
 def site(mongo):
-    s = Site(mongo, settings())
+    s = Site(mongo, settings(), ready=False)
+    conf = s.home.path / "conf/tenants/acme.conf"
+    conf.write_text(conf.read_text().replace("datasets = (", 'datasets = ( { name = "json"; format = "json"; },', 1) + f"stream_apps = ( {{ {WORK.replace('max_instances', 'min_instances = 1; max_instances')} }} );\n")
+    worker(s.home, "wait(0.1)")
+    s.home.profiles(cpus=0.01, rlimits="nofile = 256;")
+    s.up()
     s.user("ann", "tenant-deployer")
     s.user("root.op", "operator", None)
     yield s
@@ -29,13 +40,14 @@ def chromium():
 
 @pytest.fixture
 def browser(chromium, site):
+    """At the login, as somebody who was never here."""
     chromium.open(site.url)
+    chromium.ask("DELETE", "/cookie")
     chromium.ask("POST", "/refresh")
     chromium.sees("Log in")
+    chromium.complaints()
     yield chromium
-    assert [m for m in chromium.complaints() if "401" not in m] == []
-    chromium.js("""fetch('/v1/session', {method: 'DELETE', headers: {'X-Requested-With': 'page'}})""")
-    chromium.ask("DELETE", "/cookie")
+    assert [m for m in chromium.complaints() if "Failed to load resource" not in m] == []
 
 
 def picture(browser, name):
@@ -76,3 +88,139 @@ def test_a_file_is_dropped_and_its_rejects_are_opened(site, browser):
     browser.sees("Files of strict")
     browser.click("Log out")
     browser.sees("You are logged out.")
+
+def test_what_stopped_goes_on(site, browser):
+    """The gateway is killed: the page says that it hears nothing, and when it does again; what happened meanwhile is there."""
+    log_in(browser, "ann")
+    browser.sees("live", "#live")
+    pid = site.pid()
+    os.kill(pid, signal.SIGKILL)
+    browser.sees("connection lost", "#live")
+    site.wait_well()
+    f = site.put("meanwhile.csv", b"v,w\n7,a\n").doc
+    browser.sees("meanwhile.csv", ".virtual")
+    browser.sees("live", "#live")
+    site.wait(f["file_id"])
+    browser.wait_for(lambda: browser.js("return [...document.querySelectorAll('.virtual tbody tr')].some((r) => r.innerText.includes('meanwhile.csv') && r.innerText.includes('ingested'))"), "its verdict")
+
+
+def test_a_flood_is_seen_by_the_provider(site, browser):
+    log_in(browser, "root.op")
+    browser.sees("intake open, database up")
+    browser.sees("acme/work")
+    browser.click("acme/work")
+    line = json.dumps({"n": 1}).encode() + b"\n"
+    a = site.post("streams/events/messages", body=line * 500, described=False, Content_Type="application/x-ndjson")
+    assert a.status == 200
+    def most(i):
+        return browser.js(f"const c = document.querySelector('.plot').curve; return c ? Math.max(0, ...c.data[{i}].filter((x) => x !== null)) : 0")
+    browser.wait_for(lambda: most(4) >= 2, "more are wanted", 60)
+    browser.wait_for(lambda: most(3) >= 2, "more instances", 60)
+    assert browser.js("return !!document.querySelector('.plot canvas')") and most(1) > 0
+    assert browser.js("return [...document.querySelectorAll('td')].some((t) => /^[2-9]: ./.test(t.innerText))"), "the decision and why"
+    if PICTURES:
+        browser.wait_for(lambda: browser.js("return document.querySelector('.plot').curve.data[0].length") >= 15, "a curve", 60)
+    picture(browser, "platform")
+    browser.click("acme")
+    browser.sees("looking at acme", "header")
+    browser.click("Streams")
+    browser.sees("work", "main table")
+    picture(browser, "streams")
+    browser.click("Apps")
+    browser.sees("load", "main table")
+    browser.click("work", "td button")
+    browser.click("Scale")
+    browser.sees("As many instances as you say are kept", "dialog")
+    browser.click("Scale", "dialog button")
+    browser.sees("work is scaled to 1", "#said")
+    picture(browser, "apps")
+
+
+def test_nothing_is_done_without_a_yes(site, browser):
+    log_in(browser, "ann")
+    browser.sees("Retry all refused")
+    asked = "return performance.getEntriesByType('resource').filter((r) => r.name.includes(':retry')).length"
+    before = browser.js(asked)
+    browser.click("Retry all refused")
+    browser.sees("is inspected and run once more", "dialog")
+    browser.click("Cancel", "dialog button")
+    browser.wait_for(lambda: not browser.js("return document.querySelector('dialog').open"), "the question goes")
+    assert browser.js(asked) == before
+    browser.click("Retry all refused")
+    browser.click("Retry all refused", "dialog button")
+    browser.sees("files are tried again", "#said")
+
+
+def test_what_one_may_not_is_not_offered(site, browser):
+    site.user("reads", "tenant-reader")
+    log_in(browser, "reads")
+    browser.sees("reads of acme", "header")
+    browser.sees("Dataset")
+    assert "drop files here" not in browser.text() and "Retry" not in browser.text() and "Platform" not in browser.text("nav")
+    browser.js("location.hash = '#/platform'")
+    browser.sees("Files", "h1")
+
+
+VIEWS = ("files", "streams", "apps", "usage")
+
+
+def each_view(site, browser):
+    log_in(browser, "root.op")
+    browser.sees("intake open")
+    yield "platform"
+    for view in VIEWS:
+        browser.js(f"location.hash = '#/t/acme/{view}'")
+        browser.wait_for(lambda v=view: browser.js("return document.querySelector('nav a[aria-current]').hash") == f"#/t/acme/{v}" and browser.js("return !!document.querySelector('main table')"), view)
+        yield view
+    f = site.put("rejects.csv", b"v,w\nx,1\n2,b\n", dataset="strict").doc["file_id"]
+    site.wait(f)
+    browser.js(f"location.hash = '#/t/acme/files/{f}'")
+    browser.sees("Rejects")
+    yield "file"
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="no clients of others")
+def test_axe_finds_nothing(site, browser):
+    browser.js(AXE.read_text() + "; window.axe = axe")
+    for view in itertools.chain(["login"], each_view(site, browser)):
+        found = browser.js_async("""const done = arguments[0]; window.axe.run().then((r) => done(r.violations.map((v) => [v.id, v.nodes.map((n) => n.html.slice(0, 200))])))""")
+        assert found == [], (view, found)
+
+
+def test_a_phone_has_room(site, browser):
+    browser.ask("POST", "/window/rect", {"width": 390, "height": 844})
+    try:
+        for view in each_view(site, browser):
+            wide = browser.js("return [document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+            assert wide[0] <= wide[1], (view, wide)
+        picture(browser, "phone")
+    finally:
+        browser.ask("POST", "/window/rect", {"width": 1200, "height": 900})
+
+
+def test_ten_thousand_files_are_few_rows(site, browser):
+    """What is not on screen is not in the page. The list is made up: what counts is what the page makes of it."""
+    log_in(browser, "ann")
+    browser.sees("Dataset")
+    browser.js("""const real = window.fetch; let asked = 0;
+        window.fetch = (path, ...rest) => {
+          if (!/\\/files\\?/.test(path)) return real(path, ...rest);
+          const from = Number(new URL(path, location).searchParams.get('cursor') || 0);
+          const files = Array.from({length: 200}, (_, i) => ({file_id: String(from + i).padStart(26, '0'), file_name: `file-${from + i}.csv`, dataset: 'data', state: 'ingested', rows_loaded: 1, rows_rejected: 0, size_bytes: 10, received_at: '2026-01-31T12:00:00.000Z'}));
+          return Promise.resolve(new Response(JSON.stringify({files, next: from + 200 < 10000 ? String(from + 200) : null}), {headers: {'Content-Type': 'application/json'}}));
+        };
+        document.querySelectorAll('select')[1].onchange()""")
+    browser.sees("file-0.csv", ".virtual")
+
+    def last():
+        browser.js("const b = document.querySelector('.scroll'); b.scrollTop = b.scrollHeight")
+        return "file-9999.csv" in browser.text(".virtual")
+    browser.wait_for(last, "the last one", 60)
+    assert browser.js("return document.querySelectorAll('.virtual tbody tr').length") < 100
+
+
+@pytest.mark.timing
+def test_it_is_there_at_once(site, browser):
+    browser.open(site.url + "/?again")
+    paint = browser.wait_for(lambda: browser.js("const p = performance.getEntriesByName('first-contentful-paint')[0]; return p && p.startTime"), "the first paint")
+    assert paint < 300, paint

@@ -19,6 +19,7 @@ function login(why) {
     e.preventDefault();
     try {
       who = await api("POST", "/v1/session", JSON.stringify({ user: user.value, password: password.value }));
+      at("said").hidden = true;
       draw();
     } catch (err) {
       say(err.message, true);

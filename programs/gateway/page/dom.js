@@ -12,7 +12,14 @@ export function h(tag, props, ...children) {
   return e;
 }
 
-export const show = (at, ...children) => at.replaceChildren(...children.flat(Infinity).filter(Boolean));
+// What is drawn anew keeps the focus where it was, for who works with the keyboard while figures change.
+const reachable = (at) => [...at.querySelectorAll("a, button, input, select, [tabindex]")];
+export function show(at, ...children) {
+  const i = at.contains(document.activeElement) ? reachable(at).indexOf(document.activeElement) : -1, scrolled = [...at.querySelectorAll(".wide")].map((e) => e.scrollLeft);
+  at.replaceChildren(...children.flat(Infinity).filter(Boolean));
+  at.querySelectorAll(".wide").forEach((e, k) => { e.scrollLeft = scrolled[k] || 0; });
+  if (i >= 0 && reachable(at)[i]) reachable(at)[i].focus({ preventScroll: true });
+}
 
 const units = ["B", "kB", "MB", "GB", "TB"];
 export function bytes(n) {
@@ -28,7 +35,7 @@ export function seconds(s) {
   if (s < 5400) return `${Math.round(s / 60)} min`;
   return s < 172800 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} days`;
 }
-export const time = (at) => (at ? h("time", { dateTime: at, title: at }, new Date(at).toLocaleString()) : "–");
+export const time = (at) => (at ? h("time", { dateTime: at, title: at }, new Date(at).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" })) : "–");
 
 const moods = {
   good: ["ingested", "ok", "OK", "active", "running", "ready", "live", "up", "open"],

@@ -30,7 +30,7 @@ function story(f) {
 function quality(q) {
   const columns = q && q.by_column ? Object.entries(q.by_column) : [];
   if (!columns.length) return null;
-  return [h("h2", null, "Columns"), table(["Column", "Type", "#Nulls", "", "#Distinct", "Least", "Most"], columns.map(([name, v]) => [name, v.type || "–", number(v.nulls),
+  return [h("h2", null, "Columns"), table(["Column", "Type", "#Nulls", "Share", "#Distinct", "Least", "Most"], columns.map(([name, v]) => [name, v.type || "–", number(v.nulls),
     bar(q.rows ? v.nulls / q.rows : 0), number(v.distinct), v.min === undefined || v.min === null ? "–" : String(v.min), v.max === undefined || v.max === null ? "–" : String(v.max)]), "Columns")];
 }
 

@@ -43,6 +43,6 @@ export async function platform(c) {
     timer = setTimeout(tick, EVERY_MS);
   };
   c.onLeave(() => clearTimeout(timer));
-  show(c.main, h("h1", null, "Platform"), h("h2", null, "Programs"), health, h("h2", null, "Tenants"), tenants, h("h2", null, "Stream apps"), apps, curve);
+  show(c.main, h("h1", null, "Platform"), h("h2", null, "Tenants"), tenants, h("h2", null, "Stream apps"), apps, curve, h("h2", null, "Programs"), health);
   await tick();
 }

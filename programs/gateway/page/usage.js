@@ -18,7 +18,7 @@ export async function usage(c) {
     }
   }
   show(c.main, h("h1", null, a.display_name || a.tenant_id), a.suspended ? h("p", null, state("suspended"), " nothing is taken in or run") : null, h("h2", null, "Today"), h("p", { class: "quiet" }, "until ", time(u.until)),
-    table(["What", "#Used", "#Agreed", "", "#Left"], [["Files", ...gauge(u.files_today, number)], ["Bytes", ...gauge(u.bytes_today, bytes)], ["Files under way", ...gauge(u.unfinished_files, number)],
+    table(["What", "#Used", "#Agreed", "Share", "#Left"], [["Files", ...gauge(u.files_today, number)], ["Bytes", ...gauge(u.bytes_today, bytes)], ["Files under way", ...gauge(u.unfinished_files, number)],
       ...u.datasets.flatMap((d) => [[`Files of ${d.dataset}`, ...gauge(d.files_today, number)], [`Bytes of ${d.dataset}`, ...gauge(d.bytes_today, bytes)]])], "Usage today"),
     h("h2", null, "Limits"), table(["Limit", "#Value"], Object.entries(a.limits).map(([k, v]) => [k, v === null ? "none" : number(v)]), "Limits"), h("h2", null, "Bill"), h("div", { class: "row" }, h("label", null, "Month", month)), under);
   await bill();
