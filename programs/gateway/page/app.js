@@ -68,7 +68,8 @@ function nav(tenant, view) {
 
 async function draw() {
   if (!who) return;
-  const [first, name, view, id] = location.hash.replace(/^#\//, "").split("/").map(decodeURIComponent);
+  const plain = (part) => { try { return decodeURIComponent(part); } catch { return ""; } };
+  const [first, name, view, id] = location.hash.replace(/^#\//, "").split("/").map(plain);
   const tenant = who.tenant_id || (first === "t" ? name : null);
   const shown = tenant && (first === "t" || who.role !== "operator") ? (views[view] ? view : "files") : "platform";
   at("who").textContent = tenant && who.role === "operator" ? `${who.account}, looking at ${tenant}` : `${who.account}${tenant ? ` of ${tenant}` : ""}`;

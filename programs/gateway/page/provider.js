@@ -35,7 +35,7 @@ export async function platform(c) {
       return [h("a", { href: `#/t/${encodeURIComponent(t.tenant_id)}/files` }, t.tenant_id), state(t.state), number(t.queued), number(t.running), number(t.held), t.waits_for || "", number(l.in, 1), number(l.out, 1), number(l.ready), number(l.alerts)];
     }), "Tenants"));
     show(apps, table(["App", "State", "#In/s", "#Out/s", "#Waiting", "#In flight", "#Oldest", "#Empty in", "#Instances", "#Wanted", "#p99", "#Errors", "#Dead", "Decision", "Alerts"], rows.map((r) => [h("button", { type: "button", onclick: () => open(r) }, `${r.tenant_id}/${r.app}`), state(r.state, r.why), number(r.in_per_s, 1), number(r.acked_per_s, 1), number(r.ready), number(r.leased),
-      seconds(r.oldest_age_s), seconds(r.drain_s), number(r.instances), number(r.desired), r.p99_ms === null ? "–" : `${number(r.p99_ms, 1)} ms`, number(r.errors), number(r.dead), r.reason ? [`${number(r.decision)}: ${r.reason} `, time(r.decided_at)] : "", r.alerts.join(", ")]), "Stream apps"));
+      seconds(r.oldest_age_s), seconds(r.drain_s), number(r.instances), number(r.desired), r.p99_ms === null ? "–" : `${number(r.p99_ms, 1)} ms`, number(r.errors), number(r.dead), r.reason ? h("span", { class: "said", title: r.decided_at }, `${number(r.decision)}: ${r.reason}`) : "", r.alerts.join(", ")]), "Stream apps"));
     drawCurve();
   }
   const tick = async () => {
