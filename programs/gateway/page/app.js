@@ -11,7 +11,7 @@ import { platform } from "./provider.js";
 const at = (id) => document.getElementById(id);
 const views = { files, streams, apps, usage };
 const titles = { files: "Files", streams: "Streams", apps: "Apps", usage: "Usage" };
-let who = null, leave = null, unfollow = null, followed = null, onEvent = () => {};
+let drawn = 0, who = null, leave = null, unfollow = null, followed = null, onEvent = () => {};
 
 function login(why) {
   const user = h("input", { name: "user", autocomplete: "username", required: true }), password = h("input", { name: "password", type: "password", autocomplete: "current-password", required: true });
@@ -81,13 +81,16 @@ async function draw() {
   document.title = `${shown === "platform" ? "Platform" : `${titles[shown]} of ${tenant}`} – mysimbdp`;
   listen(shown === "platform" ? null : tenant);
   if (shown === "platform") at("live").hidden = true;
-  const context = { main: at("main"), who, tenant, live, may: (verb) => who.verbs.includes(verb), on: (fn) => { onEvent = fn; }, onLeave: (fn) => { leave = fn; } };
+  // A view that is left while it still asks goes on in an element that nobody sees, and ends.
+  const mine = ++drawn, main = h("div"), account = who, is = () => mine === drawn && who === account;
+  const context = { main, who, tenant, live, may: (verb) => account.verbs.includes(verb), isShown: is, on: (fn) => { if (is()) onEvent = fn; }, onLeave: (fn) => { if (is()) leave = fn; } };
+  show(at("main"), main);
   try {
     if (shown === "platform") await platform(context);
     else if (shown === "files" && id) await file(context, id);
     else await views[shown](context);
   } catch (e) {
-    if (e.status !== 401) show(at("main"), h("p", { class: "bad" }, e.message));
+    if (e.status !== 401) show(main, h("p", { class: "bad" }, e.message));
   }
 }
 

@@ -30,7 +30,7 @@ export async function apps(c) {
       table(["Version", "State", "By", "Made", "#Size", "#Files", "Do"], v.versions.map((x) => [h("code", null, x.version), [state(x.state, x.reason), x.active ? " active" : ""], x.by || "–", time(x.created_at), bytes(x.bytes), number(x.files),
         c.may("deploy") && !x.active && x.state === "ready" ? order("Activate", `Activate ${x.version}`, "It is used from the next run on; instances are replaced one by one.", app(a.app, `/versions/${x.version}:activate`), "{}", "It is active.", detail) : ""]), "Versions"));
   }
-  const tick = async () => { try { await draw(); } catch (e) { say(e.message, true); } timer = setTimeout(tick, EVERY_MS); };
+  const tick = async () => { try { await draw(); } catch (e) { if (c.isShown()) say(e.message, true); } if (c.isShown()) timer = setTimeout(tick, EVERY_MS); };
   c.onLeave(() => clearTimeout(timer));
   show(c.main, h("h1", null, "Apps"), list, under);
   await tick();

@@ -39,8 +39,8 @@ export async function platform(c) {
     drawCurve();
   }
   const tick = async () => {
-    try { await draw(); c.live("live"); } catch (e) { if (e.status === 401) return; c.live("lost connection"); }
-    timer = setTimeout(tick, EVERY_MS);
+    try { await draw(); if (c.isShown()) c.live("live"); } catch (e) { if (e.status === 401 || !c.isShown()) return; c.live("lost connection"); }
+    if (c.isShown()) timer = setTimeout(tick, EVERY_MS);
   };
   c.onLeave(() => clearTimeout(timer));
   show(c.main, h("h1", null, "Platform"), h("h2", null, "Tenants"), tenants, h("h2", null, "Stream apps"), apps, curve, h("h2", null, "Programs"), health);

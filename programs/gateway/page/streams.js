@@ -26,7 +26,7 @@ export async function streams(c) {
       c.may("delete") ? settle("Drop all", "They are gone for good; nothing processes them any more.", "DELETE", "", "are dropped") : null),
     table(["#Number", "#Tries", "Why", "Died", "Message"], page.dead_letters.map((m) => [number(m.sequence), m.deliveries, m.reason || "–", time(m.died_at), h("span", { class: "raw" }, m.text === null ? `${bytes(m.bytes)} of bytes` : m.text)]), "Dead letters"));
   }
-  const tick = async () => { try { await draw(); } catch (e) { say(e.message, true); } timer = setTimeout(tick, EVERY_MS); };
+  const tick = async () => { try { await draw(); } catch (e) { if (c.isShown()) say(e.message, true); } if (c.isShown()) timer = setTimeout(tick, EVERY_MS); };
   c.onLeave(() => clearTimeout(timer));
   show(c.main, h("h1", null, "Streams"), list, dead);
   await tick();
