@@ -7,6 +7,7 @@
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "host/version_use.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -194,16 +195,48 @@ int appstore_rollback(const struct home *h, const struct conf_tenant *t, const c
     return write_active(h, t->id, app, ret, e);
 }
 
-/* First its manifest goes: what has none is nothing, and is swept by the next upload. */
+static int refuse_used(const struct home *h, const char *tenant, const char *app, const char *version, struct err *e)
+{
+    char ids[VERSION_USE_MAX][ID_SIZE];
+    AUTO_BUF struct buf list = {0};
+    size_t n = version_use_runs(h, tenant, app, version, ids);
+    for (size_t i = 0; i < n && i < VERSION_USE_MAX; i++)
+        buf_addf(&list, "%s%s", i ? ", " : "", ids[i]);
+    if (n > VERSION_USE_MAX)
+        buf_addf(&list, " and %zu more", n - VERSION_USE_MAX);
+    return err_refuse(e, "in_use", 0,
+                      "version %s is executed by %s%s; delete it again when they have ended (an instance can be stopped)", version,
+                      n > 1 ? "the runs "
+                      : n   ? "the run "
+                            : "a run that just ends or begins",
+                      list.n ? list.p : "");
+}
+
+int appstore_seize(const struct home *h, const char *tenant, const char *app, const char *version, struct err *e)
+{
+    int fd = version_use_seize(h, tenant, app, version);
+    return fd == -EBUSY ? refuse_used(h, tenant, app, version, e)
+           : fd < 0     ? err_sys(e, fd, "cannot look whether version %s is in use", version)
+                        : fd;
+}
+
+/* First its manifest goes: what has none is nothing, and is swept by the next upload. Then its name, so that nothing that is not
+ * whole ever has it. */
 static int remove_files(const struct home *h, const char *tenant, const char *app, const char *version, struct err *e)
 {
     AUTO_FREE char *name = xasprintf("%s.json", version), *manifest = app_version_path(tenant, app, name),
-                   *dir = app_version_path(tenant, app, version);
+                   *dir = app_version_path(tenant, app, version), *gone = xasprintf(APPSTORE_NEW "gone-%s", version),
+                   *aside = app_version_path(tenant, app, gone);
     if (unlinkat(h->dirfd, manifest, 0) < 0)
         return errno == ENOENT ? err_refuse(e, "not_found", 0, "app %s has no version %s", app, version)
                                : err_sys(e, -errno, "cannot remove %s", manifest);
-    int r = fd_remove_tree(h->dirfd, dir);
-    return r < 0 && r != -ENOENT ? err_sys(e, r, "cannot remove %s", dir) : 0;
+    crash_at(CRASH_gone_unlinked);
+    fd_remove_tree(h->dirfd, aside); /* of one that was killed */
+    if (renameat(h->dirfd, dir, h->dirfd, aside) < 0)
+        return errno == ENOENT ? 0 : err_sys(e, -errno, "cannot remove %s", dir);
+    crash_at(CRASH_gone_renamed);
+    int r = fd_remove_tree(h->dirfd, aside);
+    return r < 0 && r != -ENOENT ? err_sys(e, r, "cannot remove %s", aside) : 0;
 }
 
 int appstore_remove(const struct home *h, const struct conf_tenant *t, const char *app, const char *version, struct err *e)
@@ -219,6 +252,9 @@ int appstore_remove(const struct home *h, const struct conf_tenant *t, const cha
         return r;
     if (!strcmp(active.version, version))
         return err_refuse(e, "state", 0, "version %s is active; activate another one first", version);
+    AUTO_FD int seized = appstore_seize(h, t->id, app, version, e);
+    if (seized < 0)
+        return seized;
     int n = active.n_earlier;
     drop_earlier(&active, version);
     if (active.n_earlier != n)

@@ -25,9 +25,15 @@ int appstore_activate(const struct home *h, const struct conf_tenant *t, const c
 /* To the version that was active before the active one was; state: there is none. What lies in apps/<tenant>/ itself is no version,
  * and is not gone back to. */
 int appstore_rollback(const struct home *h, const struct conf_tenant *t, const char *app, struct app_active *ret, struct err *e);
-/* Of a version that is not active, and of what is left of one that was refused. Runs that use it still lose what they have not read
- * yet. */
+/* Of a version that is not active, and of what is left of one that was refused. Reason in_use: runs execute it, which the error
+ * names; nothing of it is changed then. A killed removal left either all of it, or nothing that has its name. */
 int appstore_remove(const struct home *h, const struct conf_tenant *t, const char *app, const char *version, struct err *e);
+
+/* Keeps runs from beginning with that version until the descriptor is closed. Reason in_use: as above. The app has versions. */
+int appstore_seize(const struct home *h, const char *tenant, const char *app, const char *version, struct err *e);
+
+/* How the name of a directory begins that is no version yet, or none any more: swept by the next upload. */
+#define APPSTORE_NEW ".new-"
 
 /* The lock of the app's uploads, one at a time; held until the descriptor is closed. Reason busy: one is going on. */
 int appstore_lock_build(const struct home *h, const char *tenant, const char *app, struct err *e);

@@ -68,6 +68,8 @@
     X(app_copied)                                                                                                                  \
     X(app_rename)                                                                                                                  \
     X(app_activate)                                                                                                                \
+    X(gone_unlinked)                                                                                                               \
+    X(gone_renamed)                                                                                                                \
     X(gateway_spooled)                                                                                                             \
     X(gateway_synced)                                                                                                              \
     X(gateway_handed_in)                                                                                                           \

@@ -10,21 +10,6 @@
 
 enum { MAX_ACTIVE_BYTES = 8192 };
 
-bool app_version_valid(const char *version)
-{
-    return strlen(version) == APP_VERSION_SIZE - 1 && strspn(version, "0123456789abcdef") == APP_VERSION_SIZE - 1;
-}
-
-char *app_version_dir(const char *tenant, const char *app)
-{
-    return xasprintf("apps/%s/.versions/%s", tenant, app);
-}
-
-char *app_version_path(const char *tenant, const char *app, const char *rest)
-{
-    return xasprintf("apps/%s/.versions/%s/%s", tenant, app, rest);
-}
-
 static bool take(const char *text, char ret[APP_VERSION_SIZE])
 {
     if (!app_version_valid(text))

@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "host/version_use.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +21,7 @@
 enum { BLOCK_BYTES = 1 << 20, HEAD_BYTES = 512, MAX_DEAD = 20 /* manifests of versions that are not ready */ };
 
 #define STORE "state/appstore"
-#define NEW   ".new-"
+#define NEW   APPSTORE_NEW
 
 /* What an upload is, by how it begins. */
 enum kind { KIND_unknown, KIND_executable, KIND_archive };
@@ -124,6 +125,14 @@ static int check_space(const struct work *w, struct err *e)
                : 0;
 }
 
+/* One whose removal was killed. A run may have begun with it since: then it is left to the next upload. */
+static void sweep_version(const struct work *w, const char *version)
+{
+    AUTO_FD int seized = version_use_seize(w->p->home, w->p->tenant->id, w->app.name, version);
+    if (seized >= 0)
+        fd_remove_tree(w->versions, version);
+}
+
 /* What uploads left that were killed: nobody else is at it, as we hold the lock. What belongs to a version that was removed, and
  * the oldest manifests of those that never were ready, go, too. */
 static void sweep(const struct work *w)
@@ -133,8 +142,10 @@ static void sweep(const struct work *w)
     DIR *d = fd_open_dir(w->versions, ".");
     for (struct dirent *ent; d && (ent = readdir(d));) {
         AUTO_FREE char *manifest = xasprintf("%s.json", ent->d_name);
-        if (!strncmp(ent->d_name, NEW, strlen(NEW)) || (app_version_valid(ent->d_name) && !fd_exists(w->versions, manifest)))
+        if (!strncmp(ent->d_name, NEW, strlen(NEW)))
             fd_remove_tree(w->versions, ent->d_name);
+        else if (app_version_valid(ent->d_name) && !fd_exists(w->versions, manifest))
+            sweep_version(w, ent->d_name);
     }
     if (d)
         closedir(d);
@@ -243,13 +254,17 @@ static int put_python(struct work *w, const struct build *b, struct err *e)
     return to < 0 ? err_sys(e, to, "cannot open " APP_VERSION_PYTHON) : tree_copy(&w->count, from, to, e);
 }
 
+/* One that is there already was made of the same bytes, and may be in use still though its manifest is lost: each path in it leads
+ * to the same content before and after the exchange. */
 static int put_in_place(struct work *w, const char *name, struct err *e)
 {
     crash_at(CRASH_app_copied);
-    fd_remove_tree(w->versions, w->m->version);
-    if (syncfs(w->at) < 0 || renameat(w->versions, name, w->versions, w->m->version) < 0 || fsync(w->versions) < 0)
+    unsigned flags = fd_exists(w->versions, w->m->version) ? RENAME_EXCHANGE : 0;
+    if (syncfs(w->at) < 0 || renameat2(w->versions, name, w->versions, w->m->version, flags) < 0 || fsync(w->versions) < 0)
         return err_sys(e, -errno, "cannot keep the version");
     crash_at(CRASH_app_rename);
+    if (flags)
+        fd_remove_tree(w->versions, name);
     return 0;
 }
 

@@ -47,6 +47,7 @@ static const struct problem {
     {"requirements", 422, "What requirements.txt names cannot be installed"},
     {"max_app_bytes", 413, "The version is larger than the agreement allows"},
     {"max_app_files", 422, "The version has more files than the agreement allows"},
+    {"in_use", 409, "Runs use this version"},
     {"max_app_versions", 409, "As many versions as the agreement allows are there"},
     {"max_app_build_s", 422, "Looking at the version took longer than the agreement allows"},
     {"not_allowed", 403, "The agreement does not let you change this"},

@@ -21,6 +21,7 @@ static const struct {
     {"formats", "`mysimbdp agreement` shows which formats a dataset takes; the ending of the name says the format"},
     {"full", "the stream's app has to take messages first, or the provider grants more (max_stored_bytes)"},
     {"idempotency_key", NULL},
+    {"in_use", "`mysimbdp runs` shows when they have ended; `mysimbdp app stop` stops an instance"},
     {"internal", "tell the provider the request's id"},
     {"ledger", "wait, and try again; --retry-for says for how long this is done by itself"},
     {"max_app_bytes", "leave out what the app does not need, or ask the provider"},

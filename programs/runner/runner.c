@@ -224,7 +224,7 @@ static void leave(struct runner *r)
     cgroup_remove(r->cg, r->spec->claim);
     claim_release(r);
     int *fds[] = {&r->dirfd, &r->lock, &r->conn, &r->listener, &r->sigfd, &r->result_fd,
-                  &r->app,   &r->out,  &r->err,  &r->status,   &r->image};
+                  &r->app,   &r->out,  &r->err,  &r->status,   &r->image, &r->version};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         if (*fds[i] >= 0)
             close(fd_take(fds[i]));
@@ -281,6 +281,7 @@ static struct runner new_runner(const struct run_spec *spec, const struct cgroup
                        .result_fd = -1,
                        .app = -1,
                        .image = -1,
+                       .version = -1,
                        .out = -1,
                        .err = -1,
                        .status = -1,

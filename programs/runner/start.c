@@ -6,6 +6,7 @@
 #include "base/crash.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "host/version_use.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -253,6 +254,19 @@ static int hold_image(struct runner *r, struct err *e)
     return flock(r->image, LOCK_SH | LOCK_NB) < 0 ? err_sys(e, -errno, "cannot lock the image %s", path) : 0;
 }
 
+/* What lies beside the executable may be read at any time until the run has ended. One that cannot be held was removed, or is just
+ * being: the run was decided on before another one was activated, and is tried again with that. */
+static int hold_version(struct runner *r, struct err *e)
+{
+    const struct run_spec *s = r->spec;
+    if (!*s->version)
+        return 0;
+    AUTO_FD int home = open(s->home, O_PATH | O_DIRECTORY | O_CLOEXEC); /* lint: ours */
+    r->version = home < 0 ? -errno : version_use_hold(home, s->tenant, s->app, s->version, r->lock);
+    return r->version < 0 ? err_sys(e, r->version, "cannot hold version %s of the app, which may have been deleted", s->version)
+                          : 0;
+}
+
 int start_app(struct runner *r, struct err *e)
 {
     const struct run_spec *s = r->spec;
@@ -264,6 +278,8 @@ int start_app(struct runner *r, struct err *e)
     if (in < 0)
         return err_sys(e, in, "cannot open %s", s->stdin_path);
     int n = hold_image(r, e);
+    if (n == 0)
+        n = hold_version(r, e);
     if (n == 0)
         n = open_pipes(&p, s->full_isolation, e);
     if (n < 0)

@@ -34,6 +34,7 @@ struct runner {
     int dirfd, lock, conn, listener, sigfd, result_fd;
     int app;      /* dir/app, the tenant's; with scratch_in_memory the tmpfs that only the run sees there */
     int image;    /* its root, -1: the host's; locked as long as the run lasts, so that it is not removed meanwhile */
+    int version;  /* holds the version of the app that it executes, -1: none (host/version_use.h) */
     int out, err; /* read ends of the app's pipes, -1 when closed */
     int status;   /* read end of the pipe that the run's init tells the app's status on, -1: the app is our child */
     struct capture log, collected;

@@ -18,6 +18,7 @@ from harness import ROOT, until
 pytestmark = pytest.mark.once
 
 POINTS = re.findall(r"X\((app_\w+)\)", (ROOT / "lib/base/crash.h").read_text())
+GONE = re.findall(r"X\((gone_\w+)\)", (ROOT / "lib/base/crash.h").read_text())
 SCRIPT = b"#!/bin/sh\necho '{\"v\": \"%s\"}'\n"
 APP = '{ app = "say"; exec = "say"; output = "stdout"; }'
 
@@ -311,6 +312,76 @@ def test_killed_at(home, point):
     v = push(home, data, "--activate")
     assert v["state"] == "ready" and v["active"], v
     assert left_over(home) == []
+
+
+WAITS = b"""#!/bin/sh
+: > begun
+while [ ! -e go ]; do /bin/sleep 0.05; done
+printf '{"v": "%s"}\\n' "$(cat $SIMBDP_APP_DIR/lib/word)"
+"""
+
+
+def test_a_version_that_a_run_executes(home):
+    """It is not removed before that has ended, so the run finds what it had not read yet."""
+    home.up()
+    a = push(home, tar(member("say", WAITS), member("lib/word", b"whole", 0o644)), "--activate")["version"]
+    home.drop("1.csv", "v\n1\n")
+    until(lambda: list((home.path / "runs").glob("*/app/begun")), home.path / "logs", what="a run that has begun")
+    (begun,) = (home.path / "runs").glob("*/app/begun")
+    push(home, script("b"), "--activate")
+    before = sorted(p.name for p in tree(home, "").iterdir())
+    for _ in range(2):
+        answer = store(home, "remove", a, check=False)
+        assert answer["code"] == "in_use" and begun.parent.parent.name in answer["error"], answer
+    assert sorted(p.name for p in tree(home, "").iterdir()) == before, "nothing of it is gone"
+    (begun.parent / "go").touch()
+    f = home.wait_file(file_name="1.csv")
+    assert (f["state"], f["attempts"]) == ("ingested", 1), (f, home.log_of(f["run_id"]))
+    assert [d["v"] for d in home.docs() if d.get("v")] == ["whole"]
+    until(lambda: store(home, "remove", a, check=False)["ok"], what="the run is over")
+    assert not tree(home, a).exists() and a not in versions(home) and left_over(home) == []
+
+
+def test_a_version_that_goes_before_its_run_begins(home):
+    """The run was decided on with it: it is tried again with the one that is active then, and its file is not charged with an attempt."""
+    home.up()
+    a, b = push(home, script("a"), "--activate")["version"], push(home, script("b"))["version"]
+    assert said(home, "0.csv") == "a"
+    spawner = home.spawner_of()
+    os.kill(spawner, signal.SIGSTOP)
+    try:
+        home.drop("1.csv", "v\n1\n")
+        until(lambda: len(home.rows("runs")) == 2, home.path / "logs", what="a run that is decided on")
+        store(home, "activate", b)
+        store(home, "remove", a)
+    finally:
+        os.kill(spawner, signal.SIGCONT)
+    f = home.wait_file(file_name="1.csv")
+    assert f["state"] == "ingested" and [d["v"] for d in home.docs() if d.get("v")] == ["a", "b"], f
+    assert any(r["outcome"] == "lost" and a in (r["error"] or "") for r in home.rows("runs"))
+
+
+@pytest.mark.parametrize("point", GONE)
+def test_a_removal_that_is_killed(home, point):
+    """It left all of it or nothing of that name, and is done with the next upload."""
+    a = push(home, tar(member("say", script("a")), member("x", b"x")), "--activate")["version"]
+    push(home, script("b"), "--activate")
+    p = subprocess.run([home.program("simbdp-appstore"), "--home", str(home.path), "remove", "acme", "say", a], capture_output=True,
+                       env={**home.env, "SIMBDP_CRASH_AT": point, "SIMBDP_CRASH_ONCE": str(home.path / "crashed")})
+    assert p.returncode == -signal.SIGKILL, p
+    assert a not in versions(home) and (not tree(home, a).exists() or (tree(home, a) / "x").read_bytes() == b"x")
+    push(home, script("c"))
+    assert not tree(home, a).exists() and left_over(home) == []
+
+
+def test_a_version_whose_manifest_is_lost(home):
+    """Uploaded again, it is whole, also for who uses it."""
+    data = tar(member("say", script("a")), member("x", b"x"))
+    a = push(home, data, "--activate")["version"]
+    tree(home, a + ".json").write_text("{")
+    (tree(home, a) / "x").unlink()
+    assert push(home, data)["state"] == "ready"
+    assert (tree(home, a) / "x").read_bytes() == b"x" and left_over(home) == []
 
 
 def test_an_app_that_is_not_the_tenants_to_replace(home):

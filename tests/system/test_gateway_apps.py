@@ -86,7 +86,11 @@ def test_instances_are_replaced(site):
     assert push(site, code % b"first", app="tell", activate=True).doc["active"]
     until(lambda: minds("first"), site.home.path / "runs", what="an instance of the first version")
     assert push(site, code % b"second", app="tell", activate=True).doc["active"]
+    (old,) = [p.name for p in (site.home.path / "runs").iterdir() if (p / "app/mine").exists()]
+    a = site.ask("DELETE", f"/v1/tenants/acme/apps/tell/versions/{version_of(code % b'first')}", site.of("tenant-deployer"))
+    assert (a.status, a.code, old in a.doc["detail"]) == (409, "in_use", True), a
     until(lambda: minds("second") and not minds("first"), site.home.path / "runs", timeout=60, what="one of the second version alone")
+    until(lambda: site.ask("DELETE", f"/v1/tenants/acme/apps/tell/versions/{version_of(code % b'first')}", site.of("tenant-deployer")).status == 200, what="nobody uses it")
 
 
 def test_who_may(site):
