@@ -457,6 +457,54 @@ static int check_http(const char *file, const struct conf *c, struct err *e)
     return 0;
 }
 
+enum { MAX_WEBHOOKS = 32, MAX_URL = 2000 };
+
+/* Printable, and with a host: the rest is the receiver's to say. */
+static bool is_http_url(const char *url)
+{
+    const char *host = !strncmp(url, "https://", 8) ? url + 8 : !strncmp(url, "http://", 7) ? url + 7 : "";
+    for (const char *p = url; *p; p++)
+        if (*p <= ' ' || *p > '~')
+            return false;
+    return *host && *host != '/' && strlen(url) <= MAX_URL;
+}
+
+static const struct conf_webhook *find_webhook(const struct conf *c, const char *name, size_t n)
+{
+    const struct conf_webhook *v = c->platform.webhooks.v;
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(v[i].name, name))
+            return &v[i];
+    return NULL;
+}
+
+/* The URL is not repeated: it may be all that one needs to know to call. */
+static int check_webhooks(const char *file, const struct conf *c, struct err *e)
+{
+    const struct conf_webhook *v = c->platform.webhooks.v;
+    if (c->platform.webhooks.n > MAX_WEBHOOKS)
+        return err_set(e, ERR_CONFIG, "%s: key 'webhooks': %zu are too many, %d is the most", file, c->platform.webhooks.n,
+                       MAX_WEBHOOKS);
+    for (size_t i = 0; i < c->platform.webhooks.n; i++) {
+        if (!conf_valid_id(v[i].name))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'webhooks.name': \"%s\" must match [a-z][a-z0-9_-]{0,31}", file, v[i].line,
+                           v[i].name);
+        if (find_webhook(c, v[i].name, i))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'webhooks.name': \"%s\" stands twice", file, v[i].line, v[i].name);
+        if (!is_http_url(v[i].url))
+            return err_set(
+                e, ERR_CONFIG,
+                "%s:%d: key 'webhooks.url': that of \"%s\" is no http:// or https:// URL of at most %d printable characters", file,
+                v[i].line, v[i].name, MAX_URL);
+        const char *const paths[] = {v[i].secret_file, v[i].ca_file}, *const keys[] = {"secret_file", "ca_file"};
+        for (int k = 0; k < 2; k++)
+            if (*paths[k] && paths[k][0] != '/')
+                return err_set(e, ERR_CONFIG, "%s:%d: key 'webhooks.%s': \"%s\" is no absolute path", file, v[i].line, keys[k],
+                               paths[k]);
+    }
+    return 0;
+}
+
 static int check_alerts(const char *file, const struct conf *c, struct err *e)
 {
     const struct conf_alert *v = c->platform.alerts.v;
@@ -475,6 +523,12 @@ static int check_alerts(const char *file, const struct conf *c, struct err *e)
         if (*v[i].command && v[i].command[0] != '/')
             return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.command': \"%s\" is no absolute path (no shell runs it)", file,
                            v[i].line, v[i].command);
+        if (*v[i].webhook && !find_webhook(c, v[i].webhook, c->platform.webhooks.n))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.webhook': there is no webhook \"%s\" (platform.webhooks)", file,
+                           v[i].line, v[i].webhook);
+        if (*v[i].group && !conf_valid_id(v[i].group))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.group': \"%s\" must match [a-z][a-z0-9_-]{0,31}", file, v[i].line,
+                           v[i].group);
     }
     return 0;
 }
@@ -484,5 +538,7 @@ int conf_check_platform(const char *file, const struct conf *c, struct err *e)
     int r = check_listen(file, c, e);
     if (r == 0)
         r = check_http(file, c, e);
+    if (r == 0)
+        r = check_webhooks(file, c, e);
     return r < 0 ? r : check_alerts(file, c, e);
 }

@@ -157,7 +157,15 @@ struct conf_stream_app {
 struct conf_alert {
     int line;
     char *name, *when, *command; /* when: lib/conf/expr.h */
+    char *webhook, *group;       /* webhook "": none; group "": the alert's name */
     int64_t for_s;
+};
+
+/* Who is told of alerts over HTTP (programs/webhook/). */
+struct conf_webhook {
+    int line;
+    char *name, *url, *secret_file, *ca_file;     /* files: absolute; secret_file "": unsigned; ca_file "": this host's */
+    int64_t group_s, alive_s, timeout_s, retry_s; /* alive_s 0: no dead man's switch */
 };
 
 struct conf_tenant {
@@ -212,7 +220,8 @@ struct conf {
             int64_t event_streams;                                      /* in all */
             int64_t requests_per_s, uploads, event_streams_per_account; /* of an account; negative: no limit */
         } http;
-        struct cfg_list alerts; /* struct conf_alert */
+        struct cfg_list alerts;   /* struct conf_alert */
+        struct cfg_list webhooks; /* struct conf_webhook */
     } platform;
     struct cfg_list profiles; /* struct conf_profile */
     struct conf_tenant *tenants;

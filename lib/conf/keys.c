@@ -389,6 +389,26 @@ static const struct cfg_key alert_keys[] = {
     INT_ROW(conf_alert, for_s, "for_s", "0", 0, 86400, "how long it must hold, seconds"),
     STR_ROW(conf_alert, command, "command", "", NULL,
             "run when it begins and ends, with JSON on stdin: an absolute path and arguments, separated by blanks; empty: none"),
+    STR_ROW(conf_alert, webhook, "webhook", "", NULL, "name of the webhook that is told, too; empty: none"),
+    STR_ROW(conf_alert, group, "group", "", NULL,
+            "alerts of one group are told to their webhook in one call; empty: each alert is a group"),
+    END_ROW,
+};
+
+static const struct cfg_key webhook_keys[] = {
+    STR_ROW(conf_webhook, name, "name", NULL, NULL, "name of the webhook"),
+    STR_ROW(conf_webhook, url, "url", NULL, NULL, "http or https URL that JSON is posted to"),
+    STR_ROW(conf_webhook, secret_file, "secret_file", "", NULL,
+            "absolute path of a file whose content (without the line's end) signs calls; empty: they are not signed"),
+    STR_ROW(conf_webhook, ca_file, "ca_file", "", NULL,
+            "absolute path of the PEM file of who vouches for the receiver's certificate; empty: whom this host trusts"),
+    INT_ROW(conf_webhook, group_s, "group_s", "0", 0, 3600,
+            "how long a call waits for further alerts of its group, seconds; 0: it is made at once"),
+    INT_ROW(conf_webhook, alive_s, "alive_s", "0", 0, 86400,
+            "a call every so many seconds as long as all is well, whose absence is the alarm; 0: none"),
+    INT_ROW(conf_webhook, timeout_s, "timeout_s", "10", 1, 300, "how long a call may take, seconds"),
+    INT_ROW(conf_webhook, retry_s, "retry_s", "3600", 0, 86400,
+            "how long a call that fails is tried again, seconds; then it is dropped, and counted"),
     END_ROW,
 };
 
@@ -461,6 +481,7 @@ static const struct cfg_key platform_keys[] = {
      NULL, 0},
     NEST_ROW("http", http_keys, "the gateway: HTTP for tenants"),
     LIST_ROW(conf, platform.alerts, "alerts", alert_keys, conf_alert, "what is worth telling somebody; always logged"),
+    LIST_ROW(conf, platform.webhooks, "webhooks", webhook_keys, conf_webhook, "who is told of alerts over HTTP"),
     END_ROW,
 };
 

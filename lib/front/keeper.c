@@ -319,6 +319,11 @@ int keeper_alert(struct keeper *k, uint64_t generation, size_t index, const char
                 strlen(json), 0);
 }
 
+int keeper_alive(struct keeper *k)
+{
+    return tell(k, (struct keeper_request){.op = KEEPER_ALIVE}, "", 0, 0);
+}
+
 int keeper_pem(struct keeper *k, struct buf *ret_chain, struct buf *ret_key, struct err *e)
 {
     AUTO_BSON bson_t *doc = ask_for_doc(k, KEEPER_PEM, e);

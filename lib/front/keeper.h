@@ -3,12 +3,12 @@
  * the configuration, and tell what of it is for such programs (lib/front/public_conf.h) TENANTS   which tenant has which uid, and
  * who is suspended (lib/db/tenants.h) LOG       add lines to the broker's or the monitor's journal of a tenant, or to the monitor's
  * record of decisions ROTATE    begin another logs/monitor.log ALERT     start a command of the configuration, by its alert's place
- * in the list, with a JSON object on stdin LOGIN     of the gateway's: who shows these credentials? (programs/keeper/gateway.h)
- * QUERY of the gateway's: what a tenant may know (lib/query/query.h) PEM       of the gateway's: certificate and key, by the
- * configuration's paths or the home's own AUDIT     of the gateway's: add a record to the audit log (lib/accounts/audit.h) STORE of
- * the gateway's: versions of apps (programs/keeper/store.h) Both end when the other does; a program that is killed so leaves
- * nothing behind. Requests and answers are packets (SOCK_SEQPACKET); what may be long comes in a memfd. Calls block as long as the
- * keeper reads files. */
+ * in the list, with a JSON object on stdin, and tell its webhook ALIVE     note that all is well, for the dead man's switch LOGIN
+ * of the gateway's: who shows these credentials? (programs/keeper/gateway.h) QUERY of the gateway's: what a tenant may know
+ * (lib/query/query.h) PEM       of the gateway's: certificate and key, by the configuration's paths or the home's own AUDIT     of
+ * the gateway's: add a record to the audit log (lib/accounts/audit.h) STORE of the gateway's: versions of apps
+ * (programs/keeper/store.h) Both end when the other does; a program that is killed so leaves nothing behind. Requests and answers
+ * are packets (SOCK_SEQPACKET); what may be long comes in a memfd. Calls block as long as the keeper reads files. */
 #ifndef SIMBDP_FRONT_KEEPER_H
 #define SIMBDP_FRONT_KEEPER_H
 
@@ -31,7 +31,8 @@ enum keeper_op {
     KEEPER_QUERY,
     KEEPER_AUDIT,
     KEEPER_PEM,
-    KEEPER_STORE
+    KEEPER_STORE,
+    KEEPER_ALIVE
 };
 
 /* On the wire; the text of LOG, ALERT, LOGIN, QUERY and AUDIT follows. */
@@ -42,7 +43,7 @@ struct keeper_request {
     char tenant[64];     /* LOG */
 };
 
-/* To all but LOG and ALERT, with a descriptor when code is 0. */
+/* To all but LOG, ALERT and ALIVE, with a descriptor when code is 0. */
 struct keeper_answer {
     int32_t code;
     char msg[sizeof((struct err *)0)->msg];
@@ -68,6 +69,8 @@ int keeper_log(struct keeper *k, const char *tenant, const char *text, size_t n)
 /* A descriptor of the new log, or -errno. */
 int keeper_rotate(struct keeper *k);
 int keeper_alert(struct keeper *k, uint64_t generation, size_t index, const char *json);
+/* All is well now. */
+int keeper_alive(struct keeper *k);
 
 /* PEM: both are appended. */
 int keeper_pem(struct keeper *k, struct buf *ret_chain, struct buf *ret_key, struct err *e);

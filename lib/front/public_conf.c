@@ -9,6 +9,7 @@ static const char *const of_platform[] = {"platform.listen",
                                           "platform.alerts.name",
                                           "platform.alerts.when",
                                           "platform.alerts.for_s",
+                                          "platform.webhooks.alive_s",
                                           NULL};
 static const char *const of_tenant[] = {"concurrency",
                                         "batch.app",

@@ -28,6 +28,7 @@ enum uid_role {
     UID_IMAGE,
     UID_BATCHMGR,
     UID_STREAMMGR,
+    UID_WEBHOOK,
 };
 
 static inline int64_t uid_of_inspector(int64_t uid_base)

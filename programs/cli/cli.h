@@ -69,6 +69,7 @@ int cli_connect_wait(const struct home *h, const char *socket_name, struct err *
 int cli_exchange(int fd, const char *request, bson_t **ret, struct err *e);
 
 int verb_advise(struct cli *c);
+int verb_alerts(struct cli *c);
 int verb_app(struct cli *c);
 int verb_audit(struct cli *c);
 int verb_check(struct cli *c);

@@ -79,6 +79,9 @@ static const struct {
     {"app", verb_app,
      "list [--tenant T] [--json] | start TENANT/APP [[--] ARGUMENT...] | stop TENANT/APP | scale TENANT/APP COUNT|auto",
      "stream apps and their instances"},
+    {"alerts", verb_alerts,
+     "[list] [--json] | silence TENANT[/APP]|ALERT --for 2h [--alert A] [--why TEXT] | silences [--json] | unsilence ID",
+     "alerts that fire; silence: nobody is told of them for a while, or until a time"},
     {"advise", verb_advise, "< FIGURES",
      "how many instances the monitor would want: a JSON object of figures a line, answered at once\n\n"
      "Figures, each line those of one moment of one app (what is null, missing or no number is not known):\n"

@@ -1,7 +1,7 @@
 /* simbdp-keeper: what broker, monitor and gateway may not do themselves (lib/front/keeper.h). The program that it serves may have
  * been taken over: of a request it takes a verb, a place in a list, a tenant's name that must be one, and text. The broker's keeper
  * starts nothing and changes journals only, so it keeps the capability that opens files, and no other. */
-#include "alert_commands.h"
+#include "alert_calls.h"
 #include "gateway.h"
 #include "store.h"
 
@@ -35,7 +35,7 @@ struct keep {
     bool is_broker, confined;
     uint64_t generation;
     struct conf *confs[2];          /* of the last two generations, by their lowest bit */
-    struct alert_commands *hooks;   /* NULL: not of the monitor */
+    struct alert_calls *hooks;      /* NULL: not of the monitor */
     struct gateway_keeper *gateway; /* NULL: not of the gateway */
     struct store_keeper *store;     /* NULL: not of the gateway, for versions of apps */
 };
@@ -92,6 +92,8 @@ static void tell_conf(struct keep *k)
         gateway_keeper_set_conf(k->gateway, c);
     if (k->store)
         store_keeper_set_conf(k->store, c);
+    if (k->hooks)
+        alert_calls_set_conf(k->hooks, c);
     json_begin(&out, NULL, '{');
     json_i64(&out, "generation", (int64_t)k->generation);
     conf_tell(c, &out);
@@ -150,6 +152,7 @@ static void rotate(struct keep *k)
     if (r == 0) {
         dup2(fd, STDOUT_FILENO);
         dup2(fd, STDERR_FILENO);
+        alert_calls_set_log(k->hooks, fd);
     }
     answer(r, &e, fd);
 }
@@ -159,8 +162,8 @@ static void run_alert(struct keep *k, const struct keeper_request *rq, const cha
     const struct conf *c =
         rq->generation == k->generation || rq->generation + 1 == k->generation ? k->confs[rq->generation % 2] : NULL;
     const struct conf_alert *v = c ? c->platform.alerts.v : NULL;
-    if (v && rq->index < c->platform.alerts.n && *v[rq->index].command)
-        alert_commands_run(k->hooks, v[rq->index].name, v[rq->index].command, json);
+    if (v && rq->index < c->platform.alerts.n)
+        alert_calls_tell(k->hooks, &v[rq->index], json);
 }
 
 /* The gateway shows this to whoever connects, and has to have the key for that. */
@@ -229,6 +232,8 @@ static bool do_request(struct keep *k, const struct packet *in, size_t n)
         rotate(k);
     else if (in->rq.op == KEEPER_ALERT && k->hooks)
         run_alert(k, &in->rq, in->text);
+    else if (in->rq.op == KEEPER_ALIVE && k->hooks)
+        alert_calls_alive(k->hooks);
     else
         return false;
     return true;
@@ -260,11 +265,11 @@ static void keep(struct keep *k)
     for (bool goes_on = true; goes_on;) {
         struct signalfd_siginfo si;
         struct pollfd p[] = {{STDIN_FILENO, POLLIN, 0}, {ended, POLLIN, 0}};
-        poll(p, 2, k->hooks && alert_commands_are_going(k->hooks) ? TICK_MS : -1);
+        poll(p, 2, k->hooks && alert_calls_need_tick(k->hooks) ? TICK_MS : -1);
         while (read(ended, &si, sizeof si) == (ssize_t)sizeof si) {
         }
         if (k->hooks)
-            alert_commands_reap(k->hooks);
+            alert_calls_tick(k->hooks);
         if (k->store)
             store_keeper_reap(k->store);
         if (p[0].revents)
@@ -291,7 +296,7 @@ int main(int argc, char **argv)
         return 1;
     }
     if (!strcmp(argv[1], "monitor"))
-        k.hooks = alert_commands_new();
+        k.hooks = alert_calls_new(&k.home);
     int r = !strcmp(argv[1], "gateway") ? gateway_keeper_new(&k.home, &k.gateway, &e)
             : !strcmp(argv[1], "store") ? store_keeper_new(&k.home, &k.store, &e)
                                         : 0;
@@ -301,7 +306,7 @@ int main(int argc, char **argv)
         keep(&k);
     gateway_keeper_free(k.gateway);
     store_keeper_free(k.store);
-    alert_commands_free(k.hooks);
+    alert_calls_free(k.hooks);
     conf_free(k.confs[0]);
     conf_free(k.confs[1]);
     home_close(&k.home);

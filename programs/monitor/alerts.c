@@ -1,5 +1,5 @@
-/* Alerts: conditions over the board's columns. One that begins or ends is logged, and its command, if it has one, is told on stdin:
- * the keeper knows the commands, and runs them. */
+/* Alerts: conditions over the board's columns. One that begins or ends is logged, and the keeper is told, which knows commands,
+ * webhooks and silences. */
 #include "monitor.h"
 
 #include "base/log.h"
@@ -49,7 +49,7 @@ static void tell(struct monitor *m, const struct alert *al, const struct app *a,
     tell_tenant(m, al, a, firing, since_ms);
     int r = al->index < 0 ? 0 : keeper_alert(m->keeper, al->generation, (size_t)al->index, b.p);
     if (r < 0)
-        log_error("alert_command", NULL, NULL, "alert %s: its command cannot be asked for: %s", al->name, err_text(r));
+        log_error("alert_command", NULL, NULL, "alert %s: its command and webhook cannot be asked for: %s", al->name, err_text(r));
 }
 
 void alerts_look(struct monitor *m, struct app *a, const struct metric_row *row)
@@ -88,6 +88,14 @@ static void end(struct monitor *m, struct app *a, const struct alert *next, size
 void alerts_app_gone(struct monitor *m, struct app *a)
 {
     end(m, a, NULL, 0, "is over: the app is gone");
+}
+
+/* All is well: this loop turns, and those who do the work answer it. */
+void alerts_alive(struct monitor *m)
+{
+    if (m->wants_alive && follow_is_fresh(m, m->broker_ms) && follow_is_fresh(m, m->streammgr_ms) &&
+        follow_is_fresh(m, m->batchmgr_ms))
+        keeper_alive(m->keeper);
 }
 
 static void release(struct alert *v, size_t n)
@@ -145,6 +153,10 @@ int alerts_set(struct monitor *m, struct err *e)
         release(v, k);
         return r;
     }
+    const struct conf_webhook *w = m->conf->platform.webhooks.v;
+    m->wants_alive = false;
+    for (size_t i = 0; i < m->conf->platform.webhooks.n; i++)
+        m->wants_alive |= w[i].alive_s > 0;
     carry_over(m, v, k);
     release(m->alerts, m->n_alerts);
     m->alerts = v;

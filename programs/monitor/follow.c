@@ -68,6 +68,7 @@ static void on_broker(void *arg, const bson_t *doc)
     struct monitor *m = arg;
     monitor_look_at_clocks(m);
     m->broker_asked = false;
+    m->broker_ms = m->now_ms;
     each(m, doc, "queues", see_queue);
     monitor_judge(m);
 }
@@ -77,6 +78,7 @@ static void on_broker_down(void *arg)
     struct monitor *m = arg;
     size_t i = 0;
     m->broker_asked = false;
+    m->broker_ms = 0;
     for (struct app *a; (a = map_next(&m->apps, &i));)
         a->queue_ms = 0;
 }
@@ -117,6 +119,7 @@ static void on_streammgr(void *arg, const bson_t *doc)
         return;
     }
     m->streammgr_asked = false;
+    m->streammgr_ms = m->now_ms;
     m->epoch = json_get_i64(doc, "epoch", 0);
     each(m, doc, "apps", see_app);
 }
@@ -126,6 +129,7 @@ static void on_streammgr_down(void *arg)
     struct monitor *m = arg;
     size_t i = 0;
     m->streammgr_asked = false;
+    m->streammgr_ms = 0;
     m->epoch = 0;
     for (struct app *a; (a = map_next(&m->apps, &i));)
         a->managed_ms = 0;
@@ -141,11 +145,15 @@ static void set_batch(struct monitor *m, bson_t *batch)
     if (m->batch)
         bson_destroy(m->batch);
     m->batch = batch;
+    m->batchmgr_ms = 0;
 }
 
 static void on_batchmgr(void *arg, const bson_t *doc)
 {
-    set_batch(arg, bson_copy(doc));
+    struct monitor *m = arg;
+    monitor_look_at_clocks(m);
+    set_batch(m, bson_copy(doc));
+    m->batchmgr_ms = m->now_ms;
 }
 
 static void on_batchmgr_down(void *arg)

@@ -198,6 +198,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     monitor_look_at_clocks(m);
     if (m->now_ms - m->judged_ms > TICK_MS + TICK_MS / 2) /* the broker did not answer */
         monitor_judge(m);
+    alerts_alive(m);
     follow_ask(m);
 }
 

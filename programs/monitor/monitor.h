@@ -109,6 +109,8 @@ struct monitor {
     unsigned tenants_read;   /* how often: who a connection is, is looked up anew then */
     struct peer *broker, *streammgr, *batchmgr;
     bool broker_asked, streammgr_asked, batchmgr_asked; /* and not answered yet */
+    int64_t broker_ms, streammgr_ms, batchmgr_ms;       /* they answered last; 0: they did not, or are gone */
+    bool wants_alive;                                   /* a webhook is called as long as all is well */
     int64_t epoch;                                      /* of streammgr; 0: not known */
     bson_t *batch;                                      /* batchmgr's status, or NULL */
     struct alert *alerts;
@@ -156,6 +158,7 @@ const char *board_state_name(enum app_state s);
 int alerts_set(struct monitor *m, struct err *e); /* from the configuration; what fires goes on if its alert stays */
 void alerts_look(struct monitor *m, struct app *a, const struct metric_row *row);
 void alerts_app_gone(struct monitor *m, struct app *a); /* it is not configured any more: what fires for it is over */
+void alerts_alive(struct monitor *m);                   /* for the dead man's switch, if all is well */
 void alerts_free(struct monitor *m);
 
 /* control.c */

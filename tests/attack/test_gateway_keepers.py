@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from harness import until
-from keepers import ALERT, AUDIT, CONF, LOG, LOGIN, PEM, QUERY, ROTATE, STORE, TENANTS, Keeper
+from keepers import ALERT, ALIVE, AUDIT, CONF, LOG, LOGIN, PEM, QUERY, ROTATE, STORE, TENANTS, Keeper
 from web import Site, settings
 
 pytestmark = pytest.mark.anyone
@@ -129,7 +129,7 @@ def test_the_configuration_is_told_without_secrets(site, keeper, store):
 @pytest.mark.parametrize("program", ["gateway", "store"])
 def test_what_is_no_question_for_it_ends_it(site, program):
     before = journals(site)
-    others = [LOG, ROTATE, ALERT, 77, 1 << 31, *((STORE,) if program == "gateway" else (LOGIN, QUERY, AUDIT, PEM))]
+    others = [LOG, ROTATE, ALERT, ALIVE, 77, 1 << 31, *((STORE,) if program == "gateway" else (LOGIN, QUERY, AUDIT, PEM))]
     garbage = [(op, b"{}") for op in others] + [(STORE if program == "store" else QUERY, text) for text in (b"", b"{", b"\xff\xfe", b"null", b"{" * 50000, b"x" * 140000)]
     for op, text in garbage:
         k = keeper_of(site, program)

@@ -93,7 +93,7 @@ def test_every_program_is_what_the_table_says(make_home, monkeypatch):
     home = make_home(own_mongo=True)
     configure(home, LOAD)
     conf = home.path / "conf/mysimbdp.conf"
-    conf.write_text(conf.read_text().replace("platform = {", 'platform = { http = { listen = "127.0.0.1"; };', 1))
+    conf.write_text(conf.read_text().replace("platform = {", 'platform = { http = { listen = "127.0.0.1"; }; webhooks = ( { name = "ops"; url = "http://127.0.0.1:1/"; } );', 1))
     home.up()
     base, tenant = uids(home)
     home.drop("x.csv", "a\n1\n")

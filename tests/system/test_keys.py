@@ -8,6 +8,7 @@ CLI, LIMITS, START = "tests/system/test_cli.py", "tests/system/test_limits.py", 
 STREAMS, PEERS, MANAGED = "tests/fault/test_streams.py", "tests/fault/test_stream_peers.py", "tests/system/test_streammgr.py"
 SUBSCRIPTIONS, APP_START, OUTPUTS = "tests/fault/test_subscriptions.py", "tests/system/test_app_start.py", "tests/fault/test_outputs.py"
 MONITOR, CONTROLLER = "tests/system/test_monitor.py", "tests/unit/test_scaling_law.c"
+ALERTS = "tests/system/test_alerts.py"
 IMAGE = "tests/attack/test_image.py"
 APPSTORE = "tests/system/test_appstore.py"
 OWN = "tests/system/test_own_configuration.py"
@@ -212,6 +213,11 @@ TABLE = {
     "tenant.stream_apps.scale.min_processing_rate": CONTROLLER + "::test_rules_on_time_and_rate",
     "platform.ports.monitor": MONITOR + "::test_reports_from_elsewhere_show_a_key",
     **dict.fromkeys((f"platform.alerts.{key}" for key in "name when for_s command".split()), MONITOR + "::test_alerts_are_logged_and_told"),
+    **dict.fromkeys(("platform.alerts.webhook", "platform.alerts.group", "platform.webhooks.group_s"), ALERTS + "::test_alerts_of_a_group_are_one_call"),
+    **dict.fromkeys((f"platform.webhooks.{key}" for key in "name url secret_file".split()), ALERTS + "::test_a_call_is_signed_and_repeated"),
+    "platform.webhooks.ca_file": ALERTS + "::test_a_receiver_shows_who_it_is",
+    "platform.webhooks.alive_s": ALERTS + "::test_the_dead_mans_switch",
+    **dict.fromkeys((f"platform.webhooks.{key}" for key in "timeout_s retry_s".split()), ALERTS + "::test_who_does_not_answer_holds_nothing_up"),
 }
 
 # In the file format, refused by this version with a message that says so, unless they have the value that means unused.
