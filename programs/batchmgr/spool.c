@@ -21,7 +21,8 @@ enum { NAMES_PER_TURN = 256, TURN_MS = 5 };
 
 struct spool {
     struct event *ev;
-    DIR *dir; /* that is being swept; NULL: none is */
+    DIR *dir;   /* that is being swept; NULL: none is */
+    bool below; /* it is SPOOL_RESUMABLE */
 };
 
 /* -1: it has no uid of its own. */
@@ -79,16 +80,47 @@ void spool_remove(struct batchmgr *m, const char *name)
 
 /* ---- sweeping ---- */
 
+/* Seconds since it changed; -1: there is none. */
+static int64_t age_of(int dir, const char *name)
+{
+    struct stat st;
+    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return -1;
+    int64_t age_s = clk_wall_ms() / 1000 - (int64_t)st.st_mtim.tv_sec;
+    return age_s > 0 ? age_s : 0;
+}
+
+/* One of an upload that may be gone on with: when its description does not hold any more, and the gateway, whose it is to remove,
+ * has had the time to. Each half is judged with the other. */
+static void sweep_below(struct batchmgr *m, const char *name)
+{
+    int dir = dirfd(m->spool->dir);
+    AUTO_FREE char *id = xstrndup(name, strcspn(name, ".")), *description = xasprintf("%s.json", id),
+                   *path = xasprintf(SPOOL_RESUMABLE "/%s", name);
+    const char *const halves[] = {name, id, description};
+    int64_t least_s = INT64_MAX;
+    for (size_t i = 0; i < sizeof halves / sizeof *halves; i++) {
+        int64_t age_s = age_of(dir, halves[i]);
+        if (age_s >= 0 && age_s < least_s)
+            least_s = age_s;
+    }
+    if (least_s != INT64_MAX && least_s > SPOOL_RESUMABLE_S + SPOOL_OLD_S)
+        spool_remove(m, path);
+}
+
+/* SPOOL_RESUMABLE itself stays, however long nothing came or went in it. */
 static void sweep_one(struct batchmgr *m, const char *name)
 {
     struct stat st;
-    if (!strcmp(name, ".") || !strcmp(name, "..") || claim_is_staged(m, SPOOL, name) ||
+    if (!strcmp(name, SPOOL_RESUMABLE) || claim_is_staged(m, SPOOL, name) ||
         fstatat(dirfd(m->spool->dir), name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return;
-    int64_t age_ms = clk_wall_ms() - (int64_t)st.st_mtim.tv_sec * 1000;
-    if (age_ms <= SPOOL_OLD_S * 1000)
+    int64_t age_s = clk_wall_ms() / 1000 - (int64_t)st.st_mtim.tv_sec;
+    AUTO_FREE char *description = xasprintf(SPOOL_RESUMABLE "/%s.json", name);
+    int64_t described_s = age_of(dirfd(m->spool->dir), description);
+    if (age_s <= SPOOL_OLD_S || (described_s >= 0 && described_s <= SPOOL_RESUMABLE_S))
         return;
-    log_debug("spool", NULL, NULL, "%s was given up %lld s ago", name, (long long)age_ms / 1000);
+    log_debug("spool", NULL, NULL, "%s was given up %lld s ago", name, (long long)age_s);
     spool_remove(m, name);
 }
 
@@ -100,13 +132,15 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     for (int i = 0; i < NAMES_PER_TURN && (ent = readdir(s->dir)); i++)
-        sweep_one(m, ent->d_name);
-    if (ent) {
-        timer_set(s->ev, TURN_MS);
-        return;
+        if (strcmp(ent->d_name, ".") != 0 && strcmp(ent->d_name, "..") != 0)
+            (s->below ? sweep_below : sweep_one)(m, ent->d_name);
+    if (!ent) {
+        closedir(s->dir);
+        s->dir = s->below ? NULL : fd_open_dir(m->home.dirfd, SPOOL "/" SPOOL_RESUMABLE);
+        s->below = s->dir != NULL;
     }
-    closedir(s->dir);
-    s->dir = NULL;
+    if (s->dir)
+        timer_set(s->ev, TURN_MS);
 }
 
 void spool_sweep(struct batchmgr *m)

@@ -1,21 +1,21 @@
 /* staging/.gateway: where the gateway puts files that came by HTTP, until it hands them in (hand_in.h). Its own, mode 0700; without
  * a uid of its own, the platform's. It may have been taken over, so what lies there is trusted as little as what a tenant drops.
  *
- * What no row of the ledger names and nobody has written to for SPOOL_OLD_S is removed: uploads that were given up. The gateway
- * keeps one that is to be continued later by setting its time of modification. */
+ * What no row of the ledger names and nobody has written to for SPOOL_OLD_S is removed: uploads that were given up. Of one that may
+ * be gone on with, all is kept as long as its description holds (SPOOL_RESUMABLE_S), also when it is complete and was not handed
+ * in.
+ */
 #ifndef SIMBDP_BATCHMGR_SPOOL_H
 #define SIMBDP_BATCHMGR_SPOOL_H
 
 #include "model.h"
 
 #include "base/err.h"
+#include "host/spool_layout.h"
 
 #include <sys/stat.h>
 
 struct batchmgr;
-
-#define SPOOL "staging/.gateway"
-enum { SPOOL_OLD_S = 3600 };
 
 /* Makes the directory and gives it to the gateway. Where that fails the log says why, and nothing can be handed in. */
 void spool_start(struct batchmgr *m);

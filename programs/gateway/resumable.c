@@ -35,7 +35,7 @@ static void resumable_free(struct resumable *r)
 
 static int64_t new_expiry(void)
 {
-    return clk_wall_ms() + RESUMABLE_S * INT64_C(1000);
+    return clk_wall_ms() + SPOOL_RESUMABLE_S * INT64_C(1000);
 }
 
 /* ---- on the disk ---- */
@@ -64,6 +64,15 @@ static void remove_files(struct spool *s, const char *id)
     unlinkat(spool_resumable_dir(s), description, 0);
 }
 
+/* When its last byte came or, where what came is not there (any more), its description changed last. */
+static int64_t changed_ms(int dir, const char *id, const char *description)
+{
+    struct stat a = {0}, b = {0};
+    fstatat(dir, id, &a, AT_SYMLINK_NOFOLLOW);
+    fstatat(dir, description, &b, AT_SYMLINK_NOFOLLOW);
+    return (int64_t)(a.st_mtim.tv_sec > b.st_mtim.tv_sec ? a.st_mtim.tv_sec : b.st_mtim.tv_sec) * 1000;
+}
+
 /* Of one that an earlier gateway knew; NULL: it is none. Its time goes on from the file's last change. */
 static struct resumable *read_one(struct spool *s, const char *id)
 {
@@ -89,7 +98,7 @@ static struct resumable *read_one(struct spool *s, const char *id)
                             .length = json_get_i64(doc, "length", 0),
                             .offset = st.st_size,
                             .complete = complete,
-                            .expires_ms = st.st_mtim.tv_sec * 1000 + RESUMABLE_S * INT64_C(1000)};
+                            .expires_ms = changed_ms(spool_resumable_dir(s), id, path) + SPOOL_RESUMABLE_S * INT64_C(1000)};
     snprintf(r->id, sizeof r->id, "%s", id);
     return r;
 }
@@ -108,7 +117,8 @@ struct resumables *resumables_open(struct spool *s)
             map_put(&all->all, r->id, r);
             continue;
         }
-        log_warn("resumable", NULL, NULL, "%s/%s is no upload that can be gone on with; removed", SPOOL "/resumable", ent->d_name);
+        log_warn("resumable", NULL, NULL, SPOOL "/" SPOOL_RESUMABLE "/%s is no upload that can be gone on with; removed",
+                 ent->d_name);
         unlinkat(spool_resumable_dir(s), ent->d_name, 0);
     }
     if (d)
@@ -174,6 +184,16 @@ void resumable_advance(struct resumable *r, int64_t offset)
 {
     r->offset = offset;
     r->expires_ms = new_expiry();
+}
+
+int resumable_complete(struct resumables *all, struct resumable *r, struct err *e)
+{
+    AUTO_FREE char *description = xasprintf("%s.json", r->id);
+    /* First its time, by which batchmgr's sweep and the next gateway go when the file is not beside it any more. */
+    if (utimensat(spool_resumable_dir(all->spool), description, NULL, AT_SYMLINK_NOFOLLOW) < 0)
+        return err_sys(e, -errno, "cannot change the description of upload %s", r->id);
+    r->expires_ms = new_expiry();
+    return spool_complete(r->file, e);
 }
 
 void resumable_remove(struct resumables *all, struct resumable *r)

@@ -8,8 +8,6 @@
 #include "host/home.h"
 #include "spool.h"
 
-enum { RESUMABLE_S = 86400 }; /* from its last byte on */
-
 struct resumable {
     char id[ID_SIZE];
     char *account, *tenant, *dataset, *name, *app; /* app: NULL: by rules */
@@ -36,6 +34,8 @@ size_t resumable_count(const struct resumables *all, const char *account);
 void resumable_make_room(struct resumables *all, const char *account, size_t most);
 /* It was appended to, durably: it has `offset` bytes and a new day. */
 void resumable_advance(struct resumable *r, int64_t offset);
+/* All of it came: from here on it is as from spool_create, and its description has a new day. 0, or negative. */
+int resumable_complete(struct resumables *all, struct resumable *r, struct err *e);
 /* Removes description and file (unless that was completed). Not while somebody appends. */
 void resumable_remove(struct resumables *all, struct resumable *r);
 /* Removes those that have expired. */

@@ -16,8 +16,6 @@
 /* A sync waits for the disk, not for a processor; the disk does several together. */
 enum { N_THREADS = 8 };
 
-#define RESUMABLE "resumable"
-
 struct spool_file {
     struct spool *spool;
     struct spool_file *next;
@@ -123,8 +121,8 @@ int spool_open(const struct home *h, struct event_base *base, struct spool **ret
     s->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     s->resumable_dirfd = -1;
     s->dirfd = openat(h->dirfd, SPOOL, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (s->dirfd >= 0 && (mkdirat(s->dirfd, RESUMABLE, 0700) == 0 || errno == EEXIST))
-        s->resumable_dirfd = openat(s->dirfd, RESUMABLE, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (s->dirfd >= 0 && (mkdirat(s->dirfd, SPOOL_RESUMABLE, 0700) == 0 || errno == EEXIST))
+        s->resumable_dirfd = openat(s->dirfd, SPOOL_RESUMABLE, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (s->dirfd < 0 || s->resumable_dirfd < 0 || s->wake_fd < 0)
         return err_sys(e, -errno, "cannot open %s/" SPOOL, h->path);
     pthread_mutex_init(&s->mutex, NULL);
@@ -198,7 +196,7 @@ int spool_resume(struct spool *s, const char *id, bool make, struct spool_file *
 {
     int fd = openat(s->resumable_dirfd, id, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC | (make ? O_CREAT | O_EXCL : 0), 0600);
     if (fd < 0)
-        return err_sys(e, -errno, "cannot open " SPOOL "/" RESUMABLE "/%s", id);
+        return err_sys(e, -errno, "cannot open " SPOOL "/" SPOOL_RESUMABLE "/%s", id);
     struct spool_file *f = *ret = xcalloc(1, sizeof *f);
     *f = (struct spool_file){.spool = s, .fd = fd, .resumable = true};
     snprintf(f->name, sizeof f->name, "%s", id);

@@ -5,14 +5,13 @@
 
 #include "base/err.h"
 #include "host/home.h"
+#include "host/spool_layout.h"
 
 #include <event2/event.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
-
-#define SPOOL "staging/.gateway"
 
 struct spool;
 struct spool_file;
@@ -28,8 +27,9 @@ void spool_close(struct spool *s);
 /* A new file, below a new name. The caller frees it, which removes it unless it was given away. */
 int spool_create(struct spool *s, struct spool_file **ret, struct err *e);
 void spool_free(struct spool_file *f); /* NULL is fine; not while it is being synced */
-/* Files that are not complete for long are in SPOOL "/resumable", below an id of their own, with a description (resumable.h). They
- * are opened to be appended to; spool_free closes one and leaves it there. make: it is new, else -ENOENT where it is not there. */
+/* Files that are not complete for long are in SPOOL "/" SPOOL_RESUMABLE, below an id of their own, with a description
+ * (resumable.h). They are opened to be appended to; spool_free closes one and leaves it there. make: it is new, else -ENOENT where
+ * it is not there. */
 int spool_resume(struct spool *s, const char *id, bool make, struct spool_file **ret, struct err *e);
 int64_t spool_size(const struct spool_file *f);          /* or -errno */
 int spool_cut(struct spool_file *f, int64_t size);       /* takes back what was appended; 0 or -errno */

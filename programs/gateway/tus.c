@@ -318,7 +318,7 @@ static void hand_in_empty(struct request *rq, struct resumable *r)
     struct patch *p = patch_new(rq);
     struct err e = {0};
     p->to = r;
-    if (spool_resume(rq->g->spool, r->id, false, &r->file, &e) == 0 && spool_complete(r->file, &e) == 0) {
+    if (spool_resume(rq->g->spool, r->id, false, &r->file, &e) == 0 && resumable_complete(rq->g->resumables, r, &e) == 0) {
         hand_in(p, MHD_HTTP_CREATED);
         return;
     }
@@ -460,7 +460,7 @@ static void on_synced(void *arg, int n)
         answer_empty(rq, MHD_HTTP_NO_CONTENT);
         add_number(rq, "Upload-Offset", r->offset);
         add_expiry(rq, r);
-    } else if (spool_complete(r->file, &e) < 0) {
+    } else if (resumable_complete(rq->g->resumables, r, &e) < 0) {
         log_error("spool", rq->tenant, NULL, "%s", e.msg);
         request_refuse(rq, "internal", "the upload cannot be handed in");
     } else {

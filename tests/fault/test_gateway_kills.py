@@ -4,6 +4,7 @@ import base64
 import http.client
 import os
 import re
+import time
 
 import pytest
 
@@ -96,6 +97,39 @@ def test_a_resumable_upload_is_completed(killed):
     site.wait_spool()
     until(lambda: site.ask("HEAD", at, **TUS).status == 404, site.home.path / "logs", what="the upload's end: its answer was sent")
     assert list((site.home.path / "staging/.gateway/resumable").iterdir()) == []
+
+
+def test_a_description_and_its_file_are_kept_equally_long(mongo):
+    """Gateway and batchmgr died when an upload was complete and not handed in, and its client comes after hours; so does one who is half-way."""
+    s = Site(mongo, settings(), ready=False)
+    try:
+        s.up()
+        done, half, late = (begin(s) for _ in range(3))
+        for at in (done, half, late):
+            assert patch(s, at, 0, ROWS[:5]).status == 204
+        s.home.down()
+        spool = s.home.path / "staging/.gateway"
+        for at in (done, late):
+            name = at.rpartition("/")[2]
+            with open(spool / "resumable" / name, "ab") as f:
+                f.write(ROWS[5:])
+            (spool / "resumable" / name).rename(spool / name)
+        (spool / "given-up").touch()
+        hours = {done: 3, half: 3, late: 25}
+        for at, n in hours.items():
+            name, ago = at.rpartition("/")[2], time.time() - n * 3600
+            for path in (spool / name, spool / "resumable" / name, spool / "resumable" / (name + ".json"), spool / "resumable", spool / "given-up"):
+                if path.exists():
+                    os.utime(path, (ago, ago))
+        s.up()
+        until(lambda: s.spooled() == [done.rpartition("/")[2]], spool, what="the sweep of what was given up, and of that alone")
+        assert s.ask("HEAD", late, **TUS).status == 404
+        asked = again(s, lambda: s.ask("HEAD", done, **TUS))
+        assert (asked.status, asked.headers["Upload-Offset"]) == (200, str(len(ROWS))), asked
+        assert s.wait(asked.headers["Content-Location"].rpartition("/")[2])["rows_loaded"] == 2
+        assert patch(s, half, 5, ROWS[5:]).status == 204
+    finally:
+        s.cleanup()
 
 
 def test_gateway_and_batchmgr_die_together(mongo):
