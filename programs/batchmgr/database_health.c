@@ -272,6 +272,14 @@ int64_t health_last_down_ms(struct health *h)
     return at;
 }
 
+bool health_is_known(struct health *h)
+{
+    pthread_mutex_lock(&h->lock);
+    bool known = h->known;
+    pthread_mutex_unlock(&h->lock);
+    return known;
+}
+
 uint64_t health_check(struct health *h)
 {
     pthread_mutex_lock(&h->lock);

@@ -17,6 +17,8 @@ void health_free(struct health *h); /* waits for the thread: at most about two s
 const char *health_url(const struct health *h);
 /* Up: answers, and the users (if any) exist. Down before the first answer. *ret_why: for people. */
 bool health_is_up(struct health *h, char *ret_why, int why_size);
+/* Whether it was pinged at all, with whatever outcome. */
+bool health_is_known(struct health *h);
 /* Monotonic ms of the last failed ping, -1: none yet. */
 int64_t health_last_down_ms(struct health *h);
 

@@ -190,6 +190,15 @@ bool identities_accept(struct identities *x, const char *tenant)
     return lost;
 }
 
+bool identities_are_looking(struct identities *x, const char *tenant)
+{
+    pthread_mutex_lock(&x->lock);
+    const struct ident *i = map_get(&x->wanted, tenant);
+    bool looking = i && !i->lost && !i->looked;
+    pthread_mutex_unlock(&x->lock);
+    return looking;
+}
+
 char *identities_why_not(struct identities *x, const char *tenant)
 {
     char *why = NULL;

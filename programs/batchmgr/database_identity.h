@@ -36,6 +36,8 @@ void identities_drop(struct identities *x, const char *tenant, bool forget);
 /* What the tenant's place has now is what it had: another mark is made there. False: nothing was wrong with it. Blocks for a small
  * file. */
 bool identities_accept(struct identities *x, const char *tenant);
+/* Whether nobody has looked yet, or could not tell and will look again: not for one that is known to be wrong. */
+bool identities_are_looking(struct identities *x, const char *tenant);
 /* NULL: the tenant may use it. Else why not yet, for people; the caller frees. */
 char *identities_why_not(struct identities *x, const char *tenant);
 

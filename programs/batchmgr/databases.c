@@ -135,6 +135,14 @@ static void refresh(struct databases *d, struct tenant *t)
     databases_let_tenant(d, t);
 }
 
+/* Whether it is not known yet if it may be used. */
+static bool is_looked_for(struct databases *d, const struct tenant *t)
+{
+    if (!t->health)
+        return false;
+    return databases_serve(t) ? identities_are_looking(d->identities, t->id) : !health_is_known(t->health);
+}
+
 /* What streammgr needs to know: state/databases.json. */
 static void tell(struct databases *d)
 {
@@ -147,6 +155,7 @@ static void tell(struct databases *d)
         json_bool(&b, "up", !t->database_why && databases_serve(t));
         json_str(&b, "url", t->mongo_url);
         json_str(&b, "why", t->database_why);
+        json_bool(&b, "looking", is_looked_for(d, t));
         json_end(&b, '}');
     }
     json_end(&b, '}');

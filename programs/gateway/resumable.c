@@ -190,7 +190,7 @@ int resumable_complete(struct resumables *all, struct resumable *r, struct err *
 {
     AUTO_FREE char *description = xasprintf("%s.json", r->id);
     /* First its time, by which batchmgr's sweep and the next gateway go when the file is not beside it any more. */
-    if (utimensat(spool_resumable_dir(all->spool), description, NULL, AT_SYMLINK_NOFOLLOW) < 0)
+    if (utimensat(spool_resumable_dir(all->spool), description, NULL, AT_SYMLINK_NOFOLLOW) < 0) /* lint: ours */
         return err_sys(e, -errno, "cannot change the description of upload %s", r->id);
     r->expires_ms = new_expiry();
     return spool_complete(r->file, e);

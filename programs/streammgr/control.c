@@ -49,6 +49,7 @@
 #include "reload.h"
 #include "restart.h"
 #include "streammgr.h"
+#include "start_wait.h"
 #include "tenant_facts.h"
 #include "watcher.h"
 
@@ -223,7 +224,24 @@ static int start_scaled(struct app *a, struct ctl_conn *conn, struct err *e)
     return 1;
 }
 
-static int start_app(struct streammgr *m, struct ctl_conn *conn, const bson_t *rq, struct err *e)
+/* The gateway asks for one tenant at a time, which the configuration has. 0, or why not. */
+static int check_tenant(struct streammgr *m, const struct ctl_conn *c, const char *op, const char *tenant, struct err *e)
+{
+    if (!ctl_is_guest(c, "gateway") || !strcmp(op, "status"))
+        return 0;
+    if (!tenant)
+        return err_set(e, ERR_USAGE, "the request names no tenant");
+    if (!conf_tenant(m->conf, tenant))
+        return err_refuse(e, "not_found", 0, "there is no tenant \"%s\"", tenant);
+    const struct tenant_facts *f = tenant_facts_of(m, tenant);
+    if (f && f->suspended && (!strcmp(op, "start") || !strcmp(op, "scale")))
+        return err_refuse(e, "suspended", 0, "tenant %s is suspended", tenant);
+    return 0;
+}
+
+static void start_now(struct streammgr *m, struct ctl_conn *conn, const bson_t *rq);
+
+static int start_app(struct streammgr *m, struct ctl_conn *conn, const bson_t *rq, bool may_wait, struct err *e)
 {
     const struct conf_stream_app *c;
     struct app *a = app_of(m, rq, &c, e);
@@ -236,6 +254,8 @@ static int start_app(struct streammgr *m, struct ctl_conn *conn, const bson_t *r
     if (c->max_instances < 1)
         return err_refuse(e, "max_instances", 0, "max_instances of %s/%s is 0", a->tenant, a->name);
     tenant_facts_look(m, &none); /* who was told that the database is back need not wait for the tick */
+    if (may_wait && start_wait(m, conn, rq, start_now))
+        return 1;
     if (!json_get_iter(rq, "args", &args))
         return start_scaled(a, conn, e);
     bool gateway = ctl_is_guest(conn, "gateway");
@@ -249,6 +269,14 @@ static int start_app(struct streammgr *m, struct ctl_conn *conn, const bson_t *r
     log_info("ask_started", a->tenant, k->id, "app %s: an instance with arguments of its own, by command", a->name);
     answer_started(conn, a, k->id, NULL);
     return 1;
+}
+
+/* Behind its wait: the configuration may be another, the app may be gone. */
+static void start_now(struct streammgr *m, struct ctl_conn *conn, const bson_t *rq)
+{
+    struct err e = {0};
+    if (check_tenant(m, conn, "start", json_get_str(rq, "tenant_id", NULL), &e) < 0 || start_app(m, conn, rq, false, &e) < 0)
+        ctl_answer(conn, &e);
 }
 
 static int stop_app(struct streammgr *m, const bson_t *rq, struct err *e)
@@ -515,21 +543,6 @@ static int instances(struct streammgr *m, struct ctl_conn *c, const bson_t *rq, 
     return 1;
 }
 
-/* The gateway asks for one tenant at a time, which the configuration has. 0, or why not. */
-static int check_tenant(struct streammgr *m, const struct ctl_conn *c, const char *op, const char *tenant, struct err *e)
-{
-    if (!ctl_is_guest(c, "gateway") || !strcmp(op, "status"))
-        return 0;
-    if (!tenant)
-        return err_set(e, ERR_USAGE, "the request names no tenant");
-    if (!conf_tenant(m->conf, tenant))
-        return err_refuse(e, "not_found", 0, "there is no tenant \"%s\"", tenant);
-    const struct tenant_facts *f = tenant_facts_of(m, tenant);
-    if (f && f->suspended && (!strcmp(op, "start") || !strcmp(op, "scale")))
-        return err_refuse(e, "suspended", 0, "tenant %s is suspended", tenant);
-    return 0;
-}
-
 static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
 {
     struct streammgr *m = arg;
@@ -546,7 +559,7 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
     if (!strcmp(op, "stop") && json_get_str(rq, "run_id", NULL))
         return stop_run(m, c, json_get_str(rq, "run_id", ""), tenant, e);
     if (!strcmp(op, "start"))
-        return start_app(m, c, rq, e);
+        return start_app(m, c, rq, true, e);
     if (!strcmp(op, "stop"))
         return stop_app(m, rq, e);
     if (!strcmp(op, "scale"))
@@ -582,6 +595,7 @@ void control_stop(struct streammgr *m)
 {
     ctl_free(m->ctl);
     m->ctl = NULL;
+    start_wait_stop();
     while (n_waiters) {
         ctl_release(waiters[--n_waiters].conn);
         free(waiters[n_waiters].tenant);

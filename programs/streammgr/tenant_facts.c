@@ -42,6 +42,7 @@ static int read_databases(struct streammgr *m, struct err *e)
             continue;
         xstr_set(&f->mongo_url, json_get_str(&one, "url", NULL));
         xstr_set(&f->database_why, json_get_str(&one, "why", NULL));
+        f->database_looking = json_get_bool(&one, "looking", false);
         f->database_up = f->mongo_url && json_get_bool(&one, "up", false);
     }
     return 0;
@@ -62,6 +63,7 @@ int tenant_facts_read(struct streammgr *m, struct err *e)
         f->uid = privs_is_root() ? v[i].uid : -1;
         f->suspended = v[i].suspended;
         f->removed = v[i].removed;
+        f->database_looking = true; /* until batchmgr says otherwise */
         map_put(&m->facts, v[i].id, f);
     }
     tenant_states_free(v, n);

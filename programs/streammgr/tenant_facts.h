@@ -13,7 +13,8 @@ struct tenant_facts {
     char *tenant;
     int64_t uid; /* its instances' uid and gid; -1: the platform's */
     bool suspended, database_up;
-    bool removed; /* for good */
+    bool removed;          /* for good */
+    bool database_looking; /* nobody has looked at it since batchmgr's start */
     char *mongo_url;
     char *database_why; /* why it may not be used although it answers; or NULL */
 };

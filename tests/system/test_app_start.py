@@ -1,6 +1,10 @@
 """Instances that a person starts and stops, with arguments of their own."""
+import json
 import os
 import signal
+import subprocess
+
+import pytest
 
 from harness import Mongo, runner_of, until
 from test_streammgr import LOAD, app, configure, platform, publish, said, script, streammgr_answers, wait_app
@@ -9,11 +13,8 @@ ECHO = "#!/bin/sh\necho \"$*\"\ncase $1 in end) exit $2;; esac\nexec tail -f /de
 
 
 def started(home, *args):
-    """The run id that `app start` answers with. Soon after a start, MongoDB may not have been looked at yet."""
-    def answer():
-        r = home.cli("app", "start", "acme/store", *args, check=False)
-        return None if "is being looked at" in r.stderr else r
-    r = until(answer, home.path / "state", what="a look at MongoDB")
+    """The run id that `app start` answers with. Soon after a start, MongoDB may not have been looked at yet: then it waits for that."""
+    r = home.cli("app", "start", "acme/store", *args, check=False)
     assert r.returncode == 0, r
     run, = r.stdout.split()
     assert len(run) == 26 and not r.stderr, r
@@ -98,6 +99,37 @@ def test_instances_with_arguments_of_their_own(platform):
     alone = started(platform, "--", "alone")  # which does not start the app
     says(platform, alone, "alone\n")
     assert (app(platform)["state"], app(platform)["run_ids"]) == ("stopped", [alone])
+
+
+def test_a_start_waits_for_the_first_look(platform):
+    """Right after `up`: nobody has said of MongoDB yet whether it may be used."""
+    configure(platform, 'app = "store"; exec = "echo.sh"; max_instances = 4;')
+    script(platform, "echo.sh", ECHO)
+    platform.up()
+    wait_app(platform, lambda a: a["state"] == "idle")
+    wait_database(platform)
+    batchmgr = platform.batchmgr_pid()
+    told = platform.path / "state/databases.json"
+    known = json.loads(told.read_text())
+    assert known["acme"]["up"] and not known["acme"]["looking"], known
+    os.kill(batchmgr, signal.SIGSTOP)
+    try:
+        fresh = told.with_name("databases.new")
+        fresh.write_text(json.dumps({"acme": {**known["acme"], "up": False, "looking": True}}))
+        os.chown(fresh, told.stat().st_uid, told.stat().st_gid)
+        fresh.rename(told)
+        asking = [subprocess.Popen([platform.program("mysimbdp"), "app", "start", "acme/store", *more], env=platform.env, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True) for more in ([], ["--", "a"])]
+        with pytest.raises(subprocess.TimeoutExpired):
+            asking[1].wait(1)
+        fresh.write_text(json.dumps(known))
+        os.chown(fresh, told.stat().st_uid, told.stat().st_gid)
+        fresh.rename(told)
+        for p in asking:
+            out, err = p.communicate(timeout=30)
+            assert p.returncode == 0 and len(out.strip()) == 26 and not err, (out, err)
+    finally:
+        os.kill(batchmgr, signal.SIGCONT)
 
 
 def test_a_database_that_is_back_is_known_at_once(make_home, tmp_path):
