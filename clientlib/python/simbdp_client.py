@@ -14,9 +14,9 @@ objects as they come. This file and simbdp_http.py beside it, Python 3.7 or newe
 A client may be used by several threads at once.
 
 What is tried again: whatever was answered 429, 503 or 507 with Retry-After (503 and 507 also without), when as much is left of
-`patience`; a question whose connection broke, and an upload whose content can be read again, which goes by the same
-Idempotency-Key, so that it is there once. Orders (retry, delete, stop, run_app) are not repeated after a connection broke: they may
-have been carried out."""
+`patience`; a question whose connection broke; and an upload whose content can be read again, and start_instance, which go by the
+same Idempotency-Key, so that they are done once. Other orders (retry, delete, stop, run_app) are not repeated after a connection
+broke: they may have been carried out."""
 import datetime
 import io
 import json
@@ -50,6 +50,14 @@ def _time(value: _Time) -> str:
 
 def _segment(text: Union[str, bytes]) -> str:
     return quote(text if isinstance(text, bytes) else os.fsencode(text), safe="")
+
+
+def _key(given: Optional[str]) -> str:
+    if given is None:
+        return str(uuid.uuid4())
+    if not (0 < len(given) < 256 and all(32 <= ord(c) < 127 for c in given)):
+        raise ValueError("an idempotency_key is 1 to 255 characters of ASCII")
+    return given
 
 
 class Client:
@@ -98,11 +106,12 @@ class Client:
     def _of_app(self, app: str, rest: str) -> str:
         return self._of_tenant("apps/" + _segment(app)) + rest
 
-    def _tell(self, method: str, path: str, doc: Optional[_Json] = None) -> _Json:
+    def _tell(self, method: str, path: str, doc: Optional[_Json] = None, key: Optional[str] = None) -> _Json:
         if doc is None:
             return self._http.ask(method, path, headers={"Content-Length": "0"}).json()
         body = Body(io.BytesIO(json.dumps(doc).encode()), None)
-        return self._http.ask(method, path, None, {"Content-Type": "application/json", **body.headers(False)}, body, again=False).json()
+        headers = {"Content-Type": "application/json", **body.headers(False), **({} if key is None else {"Idempotency-Key": key})}
+        return self._http.ask(method, path, None, headers, body, again=key is not None).json()
 
     def _pages(self, path: str, key: str, query: _Json, by: str = "cursor") -> Iterator[_Json]:
         seen = set()
@@ -160,9 +169,7 @@ class Client:
             if not isinstance(known, (str, bytes)):
                 raise ValueError("the file has no name; say which: upload(…, name=…)")
             name = os.path.basename(os.fsdecode(known))
-        if idempotency_key is not None and not (0 < len(idempotency_key) < 256 and all(32 <= ord(c) < 127 for c in idempotency_key)):
-            raise ValueError("an idempotency_key is 1 to 255 characters of ASCII")
-        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4()), "Content-Type": "application/octet-stream"}
+        headers = {"Idempotency-Key": _key(idempotency_key), "Content-Type": "application/octet-stream"}
         path = self._of_tenant("datasets/%s/files/%s" % (_segment(dataset), _segment(name)))
         body = Body(file, progress)  # type: ignore[arg-type]
         try:
@@ -303,9 +310,12 @@ class Client:
         """Those that there are now, of one app or of all."""
         return self._http.ask("GET", self._of_tenant("instances"), {"app": app}).rows("instances")
 
-    def start_instance(self, app: str, args: Iterable[str] = ()) -> _Json:
-        """One more that stays, with arguments of its own. Gives its instance_id."""
-        return self._tell("POST", self._of_app(app, "/instances"), {"args": list(args)})
+    def start_instance(self, app: str, args: Iterable[str] = (), *, idempotency_key: Optional[str] = None) -> _Json:
+        """One more that stays, with arguments of its own. Gives its instance_id.
+
+        idempotency_key  your name for this instance: a second start with it within 24 hours gives the first one's, also if that
+                         has ended. Default: one that holds for the tries of this call"""
+        return self._tell("POST", self._of_app(app, "/instances"), {"args": list(args)}, _key(idempotency_key))
 
     def stop_instance(self, instance_id: str) -> None:
         """One that was started by start_instance."""

@@ -57,6 +57,7 @@
     X(store_give_back)                                                                                                             \
     X(drain_stored)                                                                                                                \
     X(drain_acked)                                                                                                                 \
+    X(ask_commit)                                                                                                                  \
     X(instance_begin)                                                                                                              \
     X(instance_drain)                                                                                                              \
     X(instance_end_seen)                                                                                                           \
@@ -70,6 +71,7 @@
     X(app_activate)                                                                                                                \
     X(gone_unlinked)                                                                                                               \
     X(gone_renamed)                                                                                                                \
+    X(order_done)                                                                                                                  \
     X(gateway_spooled)                                                                                                             \
     X(gateway_synced)                                                                                                              \
     X(gateway_handed_in)                                                                                                           \

@@ -74,8 +74,13 @@ void start_instance(struct request *rq)
     AUTO_BUF struct buf b = {0};
     AUTO_BSON bson_t *doc = rq->body.n ? json_parse(rq->body.p, rq->body.n, NULL) : NULL;
     bson_iter_t args;
+    const char *key;
+    if (!request_key(rq, &key))
+        return;
     orders_begin(rq, "start", &b);
     json_str(&b, "app", rq->app);
+    if (key)
+        json_str(&b, "idempotency_key", key);
     if (!only_key(doc, "args", &args) || !add_args(&args, &b)) {
         request_refuse(
             rq, "bad_request",

@@ -4,6 +4,7 @@
 #include "problem.h"
 #include "request.h"
 
+#include "base/crash.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -87,6 +88,8 @@ static void on_answer(void *arg, const bson_t *doc)
     struct request *rq = a->rq;
     AUTO_BUF struct buf b = {0};
     bool ok = doc && json_get_bool(doc, "ok", false);
+    if (a->order.what)
+        crash_at(CRASH_order_done);
     if (a->order.what)
         orders_audit(rq, a->order.what, a->order.subject, ok ? "ok" : doc ? json_get_str(doc, "code", "refused") : "unavailable");
     if (ok) {

@@ -37,7 +37,7 @@ static const struct problem {
     {"format", 422, "The agreement does not have files of this format"},
     {"formats", 422, "The agreement does not have files of this format"},
     {"valid_formats", 422, "The agreement does not have files of this format"},
-    {"idempotency_key", 422, "The key was used for another file, or is none"},
+    {"idempotency_key", 422, "The key was used for something else, or is none"},
     {"name", 422, "This is no file name"},
     {"no_app", 422, "There is no such app"},
     {"configuration", 422, "The configuration has errors"},

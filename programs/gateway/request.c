@@ -20,7 +20,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { STREAM_BLOCK = 1024 };
+enum { STREAM_BLOCK = 1024, MAX_KEY = 255 };
 
 static const char json_type[] = "application/json";
 
@@ -161,6 +161,18 @@ void request_add_header(struct request *rq, const char *name, const char *value)
 const char *request_header(const struct request *rq, const char *name)
 {
     return MHD_lookup_connection_value(rq->connection, MHD_HEADER_KIND, name);
+}
+
+bool request_key(struct request *rq, const char **ret)
+{
+    const char *key = *ret = request_header(rq, "Idempotency-Key");
+    size_t n = key ? strlen(key) : 0;
+    bool ok = !key || (n > 0 && n <= MAX_KEY && utf8_valid(key, n));
+    for (size_t i = 0; i < n; i++)
+        ok = ok && (unsigned char)key[i] >= 32 && key[i] != 127;
+    if (!ok)
+        request_refuse(rq, "bad_request", "an Idempotency-Key has 1 to %d characters", MAX_KEY);
+    return ok;
 }
 
 static enum MHD_Result send_answer(struct request *rq)

@@ -94,6 +94,10 @@ void request_add_header(struct request *rq, const char *name, const char *value)
 /* A field of the header; NULL when it is not there. */
 const char *request_header(const struct request *rq, const char *name);
 
+/* Idempotency-Key, a client's name for what it asks for: 1 to 255 bytes of UTF-8 without control characters; or NULL. False: it is
+ * something else, and that was answered. */
+bool request_key(struct request *rq, const char **ret);
+
 /* ---- for server.c ---- */
 
 struct request *request_new(struct gateway *g, struct MHD_Connection *c, const char *target);

@@ -18,8 +18,6 @@
 #include <errno.h>
 #include <string.h>
 
-enum { MAX_KEY = 255 };
-
 struct upload {
     struct request *rq;
     struct place *place;
@@ -43,15 +41,6 @@ static void upload_free(struct request *rq)
 
 /* ---- before ---- */
 
-static bool is_key(const char *key)
-{
-    size_t n = strlen(key);
-    for (size_t i = 0; i < n; i++)
-        if ((unsigned char)key[i] < 32 || key[i] == 127)
-            return false;
-    return n > 0 && n <= MAX_KEY && utf8_valid(key, n);
-}
-
 /* False: it was answered. */
 static bool read_header(struct upload *u)
 {
@@ -60,7 +49,6 @@ static bool read_header(struct upload *u)
     u->what = (struct handover){.dataset = rq->dataset,
                                 .name = rq->name,
                                 .app = uri_field(&rq->uri, "app"),
-                                .key = request_header(rq, "Idempotency-Key"),
                                 .force = force && strcmp(force, "0") && strcmp(force, "false")};
     if (encoding && strcmp(encoding, "identity"))
         request_refuse(rq, "unsupported_media_type",
@@ -70,9 +58,7 @@ static bool read_header(struct upload *u)
                        "say Content-Length, or send chunks: a body that ends with its connection may be cut");
     else if (request_header(rq, MHD_HTTP_HEADER_CONTENT_RANGE))
         request_refuse(rq, "bad_request", "parts of a file are sent by the tus protocol (/v1/openapi.yaml)");
-    else if (u->what.key && !is_key(u->what.key))
-        request_refuse(rq, "bad_request", "an Idempotency-Key has 1 to %d characters", MAX_KEY);
-    else if (!digest_parse(request_header(rq, "Content-Digest"), &u->digest))
+    else if (request_key(rq, &u->what.key) && !digest_parse(request_header(rq, "Content-Digest"), &u->digest))
         request_refuse(rq, "bad_request", "Content-Digest is malformed, or has neither sha-256 nor sha-512 (RFC 9530)");
     return !rq->answered;
 }

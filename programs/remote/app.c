@@ -25,10 +25,9 @@ static char *app_path(const struct remote *r, const char *app, const char *rest)
     return b.p;
 }
 
-/* Sends an order and prints its answer: with --json as it is, else in words. */
-static int tell(struct remote *r, const char *method, const char *path, const char *json, void (*print)(const bson_t *))
+/* Prints an order's answer: with --json as it is, else in words. NULL: it failed. */
+static int print_answer(const struct remote *r, const bson_t *doc, void (*print)(const bson_t *))
 {
-    AUTO_BSON bson_t *doc = remote_order(r, method, path, json);
     if (!doc)
         return REMOTE_FAILED;
     if (r->json)
@@ -36,6 +35,12 @@ static int tell(struct remote *r, const char *method, const char *path, const ch
     else
         print(doc);
     return REMOTE_DONE;
+}
+
+static int tell(struct remote *r, const char *method, const char *path, const char *json, void (*print)(const bson_t *))
+{
+    AUTO_BSON bson_t *doc = remote_order(r, method, path, json);
+    return print_answer(r, doc, print);
 }
 
 /* ---- list ---- */
@@ -270,7 +275,8 @@ static int start(struct remote *r, const char *app, char *const *arguments)
         json_str(&b, NULL, *arguments);
     json_end(&b, ']');
     json_end(&b, '}');
-    return tell(r, "POST", path, b.p, print_started);
+    AUTO_BSON bson_t *doc = remote_order_once(r, "POST", path, b.p);
+    return print_answer(r, doc, print_started);
 }
 
 static void print_scaled(const bson_t *doc)

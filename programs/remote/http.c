@@ -8,6 +8,7 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <poll.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -24,6 +25,7 @@ enum {
     MAX_PAUSE_MS = 15000,
     STOP_LOOK_MS = 100,
     TOLD_MS = 1500, /* shorter waits are not worth a line */
+    KEY_BYTES = 16,
 };
 
 struct http {
@@ -389,6 +391,15 @@ static enum after try_once(struct http *h, const struct http_request *rq, struct
     if (next != DONE)
         set_refusal(&x, e);
     return next;
+}
+
+void http_new_key(char ret[HTTP_KEY_SIZE])
+{
+    unsigned char random[KEY_BYTES];
+    char key[2 * KEY_BYTES + 1];
+    randombytes_buf(random, sizeof random);
+    sodium_bin2hex(key, sizeof key, random, sizeof random);
+    snprintf(ret, HTTP_KEY_SIZE, "Idempotency-Key: %s", key);
 }
 
 /* ---- tries ---- */

@@ -68,6 +68,10 @@ void http_on_wait(struct http *h, void (*fn)(void *arg, const struct err *why, i
 /* Appends a text as a part of a path or query. */
 void http_escape(struct buf *b, const char *text);
 
+/* A field of the header: an Idempotency-Key that nobody used before. What is sent with it may be sent again. */
+enum { HTTP_KEY_SIZE = 64 };
+void http_new_key(char ret[HTTP_KEY_SIZE]);
+
 /* How long to wait before try `n` (from 1), between half and all of a pause that doubles. `random`: any number. */
 int64_t http_backoff_ms(int n, uint32_t random);
 

@@ -148,19 +148,37 @@ bson_t *remote_ask(struct remote *r, const char *path)
     return NULL;
 }
 
-bson_t *remote_order(struct remote *r, const char *method, const char *path, const char *json)
+/* key NULL: it is not sent twice. */
+static bson_t *order(struct remote *r, const char *method, const char *path, const char *json, const char *key)
 {
-    static const char *const fields[] = {"Content-Type: application/json", NULL};
+    const char *fields[3] = {NULL};
+    size_t n_fields = 0;
     AUTO_ANSWER struct http_answer a = {0};
     struct err e = {0};
     struct http_body body = {.p = json ? json : "", .n = json ? (int64_t)strlen(json) : 0};
+    struct http_request rq = {.method = method, .path = path, .fields = fields, .body = &body, .again = key != NULL};
     bson_t *doc = NULL;
-    int n = http_ask(r->http, &(struct http_request){.method = method, .path = path, .fields = json ? fields : NULL, .body = &body},
-                     &a, &e);
+    if (json)
+        fields[n_fields++] = "Content-Type: application/json";
+    if (key)
+        fields[n_fields++] = key;
+    int n = http_ask(r->http, &rq, &a, &e);
     if (n == 0 && take_object(&a, &doc, &e) == 0)
         return doc;
     remote_fail(r, &e);
     return NULL;
+}
+
+bson_t *remote_order(struct remote *r, const char *method, const char *path, const char *json)
+{
+    return order(r, method, path, json, NULL);
+}
+
+bson_t *remote_order_once(struct remote *r, const char *method, const char *path, const char *json)
+{
+    char key[HTTP_KEY_SIZE];
+    http_new_key(key);
+    return order(r, method, path, json, key);
 }
 
 /* ---- ids ---- */

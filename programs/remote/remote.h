@@ -60,6 +60,8 @@ int remote_get(struct remote *r, const char *path, bson_t **ret, struct err *e);
 bson_t *remote_ask(struct remote *r, const char *path);
 /* POSTs nothing (or a JSON text), and likewise. Is not sent twice. */
 bson_t *remote_order(struct remote *r, const char *method, const char *path, const char *json);
+/* The same with an Idempotency-Key of its own: it is sent again where the answer was lost, and is done once. */
+bson_t *remote_order_once(struct remote *r, const char *method, const char *path, const char *json);
 
 /* Completes the beginning of an id (of a file; or of a run) that a table showed. 0, or REMOTE_FAILED after a complaint. */
 int remote_whole_id(struct remote *r, bool run, const char **id);

@@ -10,8 +10,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { KEY_BYTES = 16 };
-
 void send_id_of(const char *location, char ret[ID_SIZE])
 {
     const char *slash = strrchr(location, '/');
@@ -65,16 +63,13 @@ static int send_whole(struct http *h, const struct send_order *o, struct item *i
     AUTO_BUF struct buf content = {0};
     AUTO_ANSWER struct http_answer a = {0};
     AUTO_FREE char *path = path_of(o, i);
-    unsigned char random[KEY_BYTES];
-    char key[2 * KEY_BYTES + 1], key_field[64], digest[SEND_DIGEST_SIZE], digest_field[128];
+    char key_field[HTTP_KEY_SIZE], digest[SEND_DIGEST_SIZE], digest_field[128];
     int r = read_whole(i, fd, &content, e);
     if (r < 0)
         return r;
     send_digest(content.n ? content.p : "", content.n, digest);
-    randombytes_buf(random, sizeof random);
-    sodium_bin2hex(key, sizeof key, random, sizeof random);
+    http_new_key(key_field);
     snprintf(digest_field, sizeof digest_field, "Content-Digest: sha-256=:%s:", digest);
-    snprintf(key_field, sizeof key_field, "Idempotency-Key: %s", key);
     const char *const fields[] = {"Content-Type: application/octet-stream", digest_field, key_field, NULL};
     struct http_body body = {.p = content.n ? content.p : "", .n = (int64_t)content.n};
     struct http_request rq = {

@@ -4,9 +4,10 @@
  *   status                 {"pid","started_at","instances","parked","broker"}
  *   apps {tenant_id?}      {"epoch","apps":[...]}
  *   instances {tenant_id,app?}  {"apps":[...],"instances":[...]}, as tenants are told of them (docs/openapi.yaml, Instances)
- *   start {tenant_id,app,args?}
+ *   start {tenant_id,app,args?,idempotency_key?}
  *       {"tenant_id","app","run_id","reason"}: the youngest instance, or null and why there is none. args: one more instance, with
- *       these instead of the configuration's (manual_instances.h); run_id is how it is known from now on.
+ *       these instead of the configuration's (manual_instances.h); run_id is how it is known from now on. idempotency_key, with
+ *       args: who asks again by it for the same is told the same instance (ask_request.h).
  *   stop {tenant_id,app}   it stays stopped until it is started
  *   stop {run_id,tenant_id?}
  *       {"tenant_id","app","note","desired","stopped"}: that instance, and the count is lower by it; the last one stops the app.
@@ -21,19 +22,14 @@
  *   drain                  all instances end; answered when none is left
  *
  * Guests: the monitor has `apps` and `scale`. The gateway (streammgr.gateway.sock) has `status`, `instances`, `start`, `stop` and
- * `scale`; but for `status` it names the tenant, and a tenant that is not configured is not found. For it, arguments are bounded
- * (MAX_ARGS, MAX_ARGS_BYTES), so many instances with arguments are started of an app in a minute (MAX_ASKED), and none of
- * builtin:pipe, whose arguments are what is executed. Codes of refusals beside ctl.h's:
- *   not_found          no such tenant, app or running instance, or the instance is another tenant's
- *   not_managed        the app's instances are not the platform's
- *   no_args            the app takes no arguments, or none from there
- *   max_instances      there may be no more
- *   agreement          the count is not within min_instances and max_instances
- *   app_stopped        it is to be started first
- *   suspended          (to the gateway) the tenant is
- *   rate               (to the gateway) as many were started in this minute as may be
- *   busy unavailable   there is no capacity now; what it needs is not there now
- *   conflict           its image cannot be had
+ * `scale`; but for `status` it names the tenant, and a tenant that is not configured is not found. For it, arguments are bounded,
+ * so many instances with arguments are started of an app in a minute, and none of builtin:pipe, whose arguments are what is
+ * executed (ask_request.h). Codes of refusals beside ctl.h's: not_found          no such tenant, app or running instance, or the
+ * instance is another tenant's not_managed        the app's instances are not the platform's no_args            the app takes no
+ * arguments, or none from there idempotency_key    it was used for other arguments or another app, or is none max_instances there
+ * may be no more agreement          the count is not within min_instances and max_instances app_stopped        it is to be started
+ * first suspended          (to the gateway) the tenant is rate               (to the gateway) as many were started in this minute
+ * as may be busy unavailable   there is no capacity now; what it needs is not there now conflict           its image cannot be had
  *   pinned             (to the monitor) a person set the count
  *   stale              epoch, seq or expires_ms
  *   usage              malformed, or the tenant is not named
@@ -41,6 +37,7 @@
 #include "control.h"
 #include "app.h"
 #include "app_list.h"
+#include "ask_request.h"
 #include "drain.h"
 #include "instance.h"
 #include "instances_db.h"
@@ -63,9 +60,6 @@
 
 #include <string.h>
 #include <unistd.h>
-
-/* What tenants ask for by the gateway. Arguments are kept, and told again with each listing. */
-enum { MAX_ARGS = 256, MAX_ARGS_BYTES = 16 << 10, MAX_ASKED = 30, MINUTE_MS = 60000 };
 
 /* Who waits until all instances have ended, or all of a tenant. */
 static struct waiter {
@@ -140,50 +134,6 @@ static int ask_for(struct app *a, int64_t wanted, int64_t least, bool stopped, s
     return r;
 }
 
-/* The arguments of a request, in the form in which an ask keeps them. Caller frees. */
-static int read_args(const struct conf_stream_app *c, bool gateway, bson_iter_t *args, char **ret, struct err *e)
-{
-    AUTO_BUF struct buf b = {0};
-    size_t n_args = 0, bytes = 0;
-    if (!strcmp(c->exec, BUILTIN_LOAD))
-        return err_refuse(e, "no_args", 0, "%s takes no arguments", BUILTIN_LOAD);
-    if (gateway && !strncmp(c->exec, "builtin:", 8))
-        return err_refuse(e, "no_args", 0, "the arguments of %s name what is executed; they are the configuration's", c->exec);
-    json_begin(&b, NULL, '{');
-    json_begin(&b, "args", '[');
-    while (bson_iter_next(args)) {
-        uint32_t n = 0;
-        const char *text = BSON_ITER_HOLDS_UTF8(args) ? bson_iter_utf8(args, &n) : NULL;
-        if (!text || strlen(text) != n)
-            return err_set(e, ERR_USAGE, "arguments are strings, without NUL");
-        bytes += n + 1;
-        if (gateway && (++n_args > MAX_ARGS || bytes > MAX_ARGS_BYTES))
-            return err_set(e, ERR_USAGE, "there are %d arguments at most, of %d bytes in all, with one more for each", MAX_ARGS,
-                           MAX_ARGS_BYTES);
-        json_strn(&b, NULL, text, n);
-    }
-    json_end(&b, ']');
-    json_end(&b, '}');
-    *ret = xstrdup(b.p);
-    return 0;
-}
-
-/* Each leaves a row and a log behind, so they are counted. */
-static int take_turn(struct app *a, struct err *e)
-{
-    int64_t now = clk_now_ms(), age = now - a->asked_minute_ms;
-    if (!a->n_asked || age >= MINUTE_MS) {
-        a->asked_minute_ms = now;
-        a->n_asked = 0;
-        age = 0;
-    }
-    if (a->n_asked == MAX_ASKED)
-        return err_refuse(e, "rate", (MINUTE_MS - age + 999) / 1000, "%d instances of %s/%s were started in this minute already",
-                          MAX_ASKED, a->tenant, a->name);
-    a->n_asked++;
-    return 0;
-}
-
 static void answer_started(struct ctl_conn *conn, const struct app *a, const char *run_id, const char *why)
 {
     AUTO_BUF struct buf out = {0};
@@ -246,29 +196,21 @@ static int start_app(struct streammgr *m, struct ctl_conn *conn, const bson_t *r
     const struct conf_stream_app *c;
     struct app *a = app_of(m, rq, &c, e);
     struct err none = {0};
-    const struct ask *k;
-    bson_iter_t args;
-    char *text = NULL;
+    char id[ID_SIZE];
     if (!a)
         return e->code;
-    if (c->max_instances < 1)
-        return err_refuse(e, "max_instances", 0, "max_instances of %s/%s is 0", a->tenant, a->name);
     tenant_facts_look(m, &none); /* who was told that the database is back need not wait for the tick */
     if (may_wait && start_wait(m, conn, rq, start_now))
         return 1;
-    if (!json_get_iter(rq, "args", &args))
-        return start_scaled(a, conn, e);
-    bool gateway = ctl_is_guest(conn, "gateway");
-    int r = read_args(c, gateway, &args, &text, e);
-    if (r == 0 && gateway && (r = take_turn(a, e)) < 0)
-        free(text);
-    if (r == 0)
-        r = ask_start(a, text, &k, e);
-    if (r < 0)
-        return r;
-    log_info("ask_started", a->tenant, k->id, "app %s: an instance with arguments of its own, by command", a->name);
-    answer_started(conn, a, k->id, NULL);
-    return 1;
+    if (bson_has_field(rq, "args")) {
+        int r = ask_request(a, c, ctl_is_guest(conn, "gateway"), rq, id, e);
+        if (r == 0)
+            answer_started(conn, a, id, NULL);
+        return r < 0 ? r : 1;
+    }
+    if (c->max_instances < 1)
+        return err_refuse(e, "max_instances", 0, "max_instances of %s/%s is 0", a->tenant, a->name);
+    return start_scaled(a, conn, e);
 }
 
 /* Behind its wait: the configuration may be another, the app may be gone. */

@@ -1,4 +1,5 @@
 #include "instances_db.h"
+#include "base/clk.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -10,8 +11,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <xxhash.h>
 
-enum { BUSY_MS = 2800, N_STATEMENTS = 32, PRUNE_AT_ONCE = 1000 };
+enum { BUSY_MS = 2800, N_STATEMENTS = 40, PRUNE_AT_ONCE = 1000 };
 
 struct instances_db {
     const struct home *home;
@@ -45,7 +47,13 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS apps(tenant TEXT, app TEXT, wanted INTEGER NOT NULL, stopped INTEGER NOT NULL, args TEXT, PRIMARY "
     "KEY(tenant, app)) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS asks(id TEXT PRIMARY KEY, tenant TEXT NOT NULL, app TEXT NOT NULL, args TEXT NOT NULL) WITHOUT "
-    "ROWID;";
+    "ROWID;"
+    /* Not a column of asks, whose rows go when their instance ends. args: a hash of them. */
+    "CREATE TABLE IF NOT EXISTS ask_keys(tenant TEXT, key TEXT, app TEXT NOT NULL, args INTEGER NOT NULL, id TEXT NOT NULL, "
+    "at INTEGER NOT NULL, PRIMARY KEY(tenant, key)) WITHOUT ROWID;"
+    "CREATE INDEX IF NOT EXISTS ask_keys_at ON ask_keys(at);"
+    "CREATE INDEX IF NOT EXISTS ask_keys_of ON ask_keys(tenant, at);"
+    "CREATE INDEX IF NOT EXISTS ask_keys_id ON ask_keys(id);";
 
 /* Which need columns that an earlier version's tables had to be given. */
 static const char indices[] =
@@ -408,7 +416,33 @@ int instances_db_each_app(struct instances_db *b, void (*fn)(void *arg, const st
     return r == SQLITE_DONE ? 0 : fail(b, "read what is asked for", e);
 }
 
-int instances_db_put_ask(struct instances_db *b, const struct app *a, const struct ask *ask, struct err *e)
+static int64_t hash(const char *args)
+{
+    return (int64_t)XXH3_64bits(args, strlen(args));
+}
+
+static bool put_key(struct instances_db *b, const struct app *a, const struct ask *ask, const char *key)
+{
+    static const char put[] = "INSERT OR REPLACE INTO ask_keys(tenant, key, app, args, id, at) VALUES(?1, ?2, ?3, ?4, ?5, ?6)";
+    static const char prune[] = "DELETE FROM ask_keys WHERE at<?2 OR (tenant=?1 AND at<=(SELECT at FROM ask_keys WHERE tenant=?1 "
+                                "ORDER BY at DESC LIMIT 1 OFFSET ?3))";
+    sqlite3_stmt *s = prepare(b, put);
+    bind_text(s, 1, a->tenant);
+    bind_text(s, 2, key);
+    bind_text(s, 3, a->name);
+    sqlite3_bind_int64(s, 4, hash(ask->args));
+    bind_text(s, 5, ask->id);
+    sqlite3_bind_int64(s, 6, clk_wall_ms());
+    if (!step(s))
+        return false;
+    s = prepare(b, prune);
+    bind_text(s, 1, a->tenant);
+    sqlite3_bind_int64(s, 2, clk_wall_ms() - ASK_KEY_KEPT_MS);
+    sqlite3_bind_int(s, 3, ASK_KEYS_KEPT);
+    return step(s);
+}
+
+int instances_db_put_ask(struct instances_db *b, const struct app *a, const struct ask *ask, const char *key, struct err *e)
 {
     static const char sql[] = "INSERT INTO asks(id, tenant, app, args) VALUES(?1, ?2, ?3, ?4)";
     sqlite3_stmt *s = prepare(b, sql);
@@ -416,7 +450,40 @@ int instances_db_put_ask(struct instances_db *b, const struct app *a, const stru
     bind_text(s, 2, a->tenant);
     bind_text(s, 3, a->name);
     bind_text(s, 4, ask->args);
-    return run(b, s) ? 0 : fail_write(b, "note an instance that is asked for", e);
+    bool ok = begin(b) && step(s) && (!key || put_key(b, a, ask, key));
+    return commit(b, ok) || give_up(b) ? 0 : fail_write(b, "note an instance that is asked for", e);
+}
+
+int instances_db_find_key(struct instances_db *b, const struct app *a, const char *key, const char *args, char ret_id[ID_SIZE],
+                          bool *ret_same, struct err *e)
+{
+    static const char sql[] = "SELECT id, app=?4 AND args=?5 FROM ask_keys WHERE tenant=?1 AND key=?2 AND at>=?3";
+    sqlite3_stmt *s = prepare(b, sql);
+    bind_text(s, 1, a->tenant);
+    bind_text(s, 2, key);
+    sqlite3_bind_int64(s, 3, clk_wall_ms() - ASK_KEY_KEPT_MS);
+    bind_text(s, 4, a->name);
+    sqlite3_bind_int64(s, 5, hash(args));
+    int r = s ? sqlite3_step(s) : SQLITE_ERROR;
+    if (r == SQLITE_ROW) {
+        snprintf(ret_id, ID_SIZE, "%s", text(s, 0));
+        *ret_same = sqlite3_column_int(s, 1);
+    }
+    sqlite3_reset(s);
+    return r == SQLITE_ROW ? 1 : r == SQLITE_DONE ? 0 : fail(b, "read what was asked for by a key", e);
+}
+
+void instances_db_take_back_ask(struct instances_db *b, const struct app *a, const struct ask *ask)
+{
+    static const char *const sql[] = {"DELETE FROM asks WHERE id=?1", "DELETE FROM ask_keys WHERE id=?1"};
+    bool ok = begin(b);
+    for (size_t i = 0; ok && i < sizeof sql / sizeof *sql; i++) {
+        sqlite3_stmt *s = prepare(b, sql[i]);
+        bind_text(s, 1, ask->id);
+        ok = step(s);
+    }
+    if (!commit(b, ok) && !give_up(b))
+        log_error("book", a->tenant, ask->id, "state/streams.db: %s", b->why);
 }
 
 void instances_db_drop_ask(struct instances_db *b, const struct app *a, const struct ask *ask)
@@ -485,7 +552,8 @@ int instances_db_forget(struct instances_db *b, const char *tenant, struct err *
         "DELETE FROM instances WHERE tenant=?1",
         "DELETE FROM quality WHERE tenant=?1",
         "DELETE FROM apps WHERE tenant=?1",
-        "DELETE FROM asks WHERE tenant=?1"};
+        "DELETE FROM asks WHERE tenant=?1",
+        "DELETE FROM ask_keys WHERE tenant=?1"};
     while (instances_db_prune(b, tenant, INT64_MAX, PRUNE_AT_ONCE) == PRUNE_AT_ONCE) {
     }
     bool ok = begin(b);

@@ -53,7 +53,15 @@ void instances_db_add_last_end(struct instances_db *b, const struct app *a, cons
 
 struct ask;
 /* Instances that a person asked for (manual_instances.h). */
-int instances_db_put_ask(struct instances_db *b, const struct app *a, const struct ask *ask, struct err *e);
+/* With the key, or NULL, that it is asked for by, in one transaction, which forgets keys that are too old or too many. */
+enum { ASK_KEYS_KEPT = 10000 /* of a tenant, the youngest */, ASK_KEY_KEPT_MS = 24 * 3600 * 1000 };
+int instances_db_put_ask(struct instances_db *b, const struct app *a, const struct ask *ask, const char *key, struct err *e);
+/* 1: ret_id was asked for by this key of the tenant's, and *ret_same says whether of this app with these arguments; 0: none was. */
+int instances_db_find_key(struct instances_db *b, const struct app *a, const char *key, const char *args, char ret_id[ID_SIZE],
+                          bool *ret_same, struct err *e);
+/* It was not started: neither it nor its key is known any more. */
+void instances_db_take_back_ask(struct instances_db *b, const struct app *a, const struct ask *ask);
+/* It is over; who asks again by its key is still told of it. */
 void instances_db_drop_ask(struct instances_db *b, const struct app *a, const struct ask *ask);
 int instances_db_each_ask(struct instances_db *b,
                           void (*fn)(void *arg, const char *tenant, const char *app, const char *id, const char *args), void *arg,

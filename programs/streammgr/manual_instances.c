@@ -7,6 +7,7 @@
 #include "tenant_facts.h"
 
 #include "base/clk.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "conf/conf.h"
@@ -88,11 +89,10 @@ const char *manual_instance_waits_for(struct app *a)
     return obstacle(a, &word);
 }
 
-int ask_start(struct app *a, char *args, const struct ask **ret, struct err *e)
+int ask_start(struct app *a, const char *args, const char *key, const struct ask **ret, struct err *e)
 {
     const struct conf_tenant *t;
     const struct conf_stream_app *c = app_conf(a, &t);
-    AUTO_FREE char *mine = args;
     char id[ID_SIZE];
     app_look_at_image(a);
     const char *word, *why = obstacle(a, &word);
@@ -104,14 +104,15 @@ int ask_start(struct app *a, char *args, const struct ask **ret, struct err *e)
                           "max_instances of %s/%s is %lld, and there are %zu instances that are scaled and %zu by hand", a->tenant,
                           a->name, (long long)c->max_instances, a->n, a->n_asks);
     home_new_id(id);
-    ask_add(a, id, mine);
+    ask_add(a, id, args);
     struct ask *k = a->asks;
     k->begun = false;
-    int r = instances_db_put_ask(a->mgr->book, a, k, e);
+    int r = instances_db_put_ask(a->mgr->book, a, k, key, e);
     if (r == 0) {
+        crash_at(CRASH_ask_commit);
         r = instance_start(a, k, e);
         if (r < 0)
-            instances_db_drop_ask(a->mgr->book, a, k);
+            instances_db_take_back_ask(a->mgr->book, a, k);
     }
     if (r < 0) {
         drop(a, id);

@@ -14,9 +14,9 @@ struct run_result;
 
 /* Takes up one that the book has. */
 void ask_add(struct app *a, const char *id, const char *args);
-/* A new one, and its instance. TAKE args, also on failure. Refusals: max_instances, where there is no room for it; busy,
- * unavailable and conflict, where it cannot be started now. */
-int ask_start(struct app *a, char *args, const struct ask **ret, struct err *e);
+/* A new one, and its instance. key: that it is asked for by, and none before was (ask_request.h); or NULL. Refusals: max_instances,
+ * where there is no room for it; busy, unavailable and conflict, where it cannot be started now. */
+int ask_start(struct app *a, const char *args, const char *key, const struct ask **ret, struct err *e);
 /* Why one that has no instance has none; NULL: it is about to get one. */
 const char *manual_instance_waits_for(struct app *a);
 /* It is over; its instance, if there is one, is the caller's to stop. Nothing where there is no such ask. */

@@ -401,6 +401,22 @@ def test_orders_are_not_sent_twice_when_it_is_not_known_whether_they_arrived(ser
     assert client.time.slept == []
 
 
+def test_a_start_is_sent_again_by_its_key(server, client):
+    for break_ in (cut, short, problem(502, "bad_gateway")):
+        server.asked.clear()
+        server.script = [break_, answer({"instance_id": "I"}, 201), answer({"instance_id": "J"}, 201)]
+        assert client.start_instance("tell", ["-x"])["instance_id"] == "I" and client.start_instance("tell", ["-x"])["instance_id"] == "J"
+        key, again, other = server.keys()
+        assert key == again != other and len(key) == 36
+        assert server.asked[1].body == b'{"args": ["-x"]}'
+    server.script, server.asked = [answer({}, 201)], []
+    client.start_instance("tell", idempotency_key="mine")
+    assert server.keys() == ["mine"]
+    for key in ("", "x" * 256, "ä"):
+        with pytest.raises(ValueError, match="idempotency_key"):
+            client.start_instance("tell", idempotency_key=key)
+
+
 def test_an_order_for_nobody_is_tried_again():
     with socket.create_server(("127.0.0.1", 0)) as s:
         port = s.getsockname()[1]

@@ -787,6 +787,16 @@ def test_orders_about_apps(server, at_server):
             assert json.loads(server.asked[0].body) == {"count": {"3": 3, "auto": None}[args[2]]}
         if args[0] == "start" and len(args) > 2:
             assert json.loads(server.asked[0].body) == {"args": ["-x", "--", "b"]}
+    # a start whose answer was lost is asked for again, by its key; what starts no other instance is not
+    server.asked.clear()
+    server.script = [cut, problem(503, "unavailable", Retry_After="0"), answer({"instance_id": "I"}, 201), answer({"instance_id": "J"}, 201)]
+    assert [at_server.run("app", "start", "load", "-x").stdout for _ in range(2)] == ["I\n", "J\n"]
+    key, again, third, other = server.keys()
+    assert key == again == third != other and len(key) == len(other) == 32
+    server.asked.clear()
+    server.script = [cut]
+    at_server.run("app", "start", "load", code=1)
+    assert server.keys() == [None]
     server.script = [answer({"app": "load", "active": "2", "versions": [VERSION | {"created_at": "2026-01-31T12:00:00.000Z", "reason": None}]})]
     assert "1a2b" in at_server.run("app", "versions", "load").stdout
     server.script = [answer({"apps": [], "instances": [{"instance_id": "I", "app": "load", "state": "running", "args": ["-x"]}]})]
