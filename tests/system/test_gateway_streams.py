@@ -18,7 +18,7 @@ database = "%s"; max_streams = 2; datasets = ( { name = "data"; format = "json";
 streams = ( { name = "events"; retention_s = 3600; max_messages_per_s = 5000; }, { name = "quiet"; } );
 stream_apps = ( { app = "store"; exec = "builtin:load"; stream = "events"; dataset = "data"; max_instances = 2; },
   { app = "echo"; exec = "echo.sh"; args = ("of", "conf"); stream = "quiet"; max_instances = 4; },
-  { app = "pipe"; exec = "builtin:pipe"; args = ("--", "cat"); stream = "quiet"; on_demand = false; }, { app = "own"; stream = "quiet"; } );
+  { app = "pipe"; exec = "builtin:pipe"; args = ("--", "cat"); stream = "quiet"; on_demand = false; max_instances = 2; scale = { window_s = 5; }; }, { app = "own"; stream = "quiet"; } );
 """
 GOOD, BAD = b'{"a":1}', b'[{"a":1},{"a":2},{"a":3}]'
 NOBODY = "01kdv6y6q3p8sxkq2n4ft5w7zc"
@@ -268,6 +268,21 @@ def test_what_the_monitor_and_the_broker_say_is_told_in_events(site):
         doc = told(name, **fields)[0]
         assert doc["tenant_id"] == "acme", doc
         site.schema({"$ref": "#/components/schemas/Event"}, doc)
+
+
+def test_what_the_monitor_decides_is_told_in_events(site):
+    """Nothing comes for two instances of pipe: once nobody holds it at two, the monitor decides for the one that always runs."""
+    wait_instances(site, lambda a, i: a["running"] == 1, "pipe")
+    with Events(site) as r:
+        r.until(lambda r: r.last)
+        assert site.post("apps/pipe:scale", body=b'{"count":2}').status == 200
+        wait_instances(site, lambda a, i: a["running"] == 2, "pipe")
+        assert site.post("apps/pipe:scale", body=b'{"count":null}').status == 200
+        r.until(lambda r: [e for e in r.named("scale.decided") if e[1]["app"] == "pipe"])
+    _, doc, _ = next(e for e in r.named("scale.decided") if e[1]["app"] == "pipe")
+    assert (doc["tenant_id"], doc["before"], doc["desired"]) == ("acme", 2, 1) and doc["reason"], doc
+    site.schema({"$ref": "#/components/schemas/Event"}, doc)
+    wait_instances(site, lambda a, i: len(i) == 1, "pipe")
 
 
 def test_an_app_is_started_scaled_and_stopped(site):
