@@ -505,6 +505,16 @@ static int check_webhooks(const char *file, const struct conf *c, struct err *e)
     return 0;
 }
 
+/* The collector reads NAME.prom only, and a relative path would lie wherever the keeper was started. */
+static int check_metrics(const char *file, const struct conf *c, struct err *e)
+{
+    const char *path = c->platform.metrics.textfile;
+    size_t n = strlen(path);
+    if (n && (path[0] != '/' || n < 7 || strcmp(path + n - 5, ".prom") != 0 || path[n - 6] == '/'))
+        return err_set(e, ERR_CONFIG, "%s: key 'metrics.textfile': \"%s\" is no absolute path of a file NAME.prom", file, path);
+    return 0;
+}
+
 static int check_alerts(const char *file, const struct conf *c, struct err *e)
 {
     const struct conf_alert *v = c->platform.alerts.v;
@@ -540,5 +550,7 @@ int conf_check_platform(const char *file, const struct conf *c, struct err *e)
         r = check_http(file, c, e);
     if (r == 0)
         r = check_webhooks(file, c, e);
+    if (r == 0)
+        r = check_metrics(file, c, e);
     return r < 0 ? r : check_alerts(file, c, e);
 }

@@ -220,6 +220,10 @@ struct conf {
             int64_t event_streams;                                      /* in all */
             int64_t requests_per_s, uploads, event_streams_per_account; /* of an account; negative: no limit */
         } http;
+        struct {
+            char *textfile; /* "": none is written */
+            int64_t interval_s;
+        } metrics;
         struct cfg_list alerts;   /* struct conf_alert */
         struct cfg_list webhooks; /* struct conf_webhook */
     } platform;

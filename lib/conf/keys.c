@@ -453,6 +453,14 @@ static const struct cfg_key http_keys[] = {
     END_ROW,
 };
 
+static const struct cfg_key metrics_keys[] = {
+    STR_ROW(conf, platform.metrics.textfile, "textfile", "", NULL,
+            "absolute path of a file NAME.prom that the monitor writes for node_exporter's textfile collector; empty: none. Its "
+            "directory is another one from the monitor's next start on"),
+    INT_ROW(conf, platform.metrics.interval_s, "interval_s", "15", 1, 86400, "how often it is written, every so many seconds"),
+    END_ROW,
+};
+
 static const struct cfg_key platform_keys[] = {
     STR_ROW(conf, platform.mongo_url, "mongo_url", "", NULL,
             "empty: MONGO_URL of the environment, else mongod on PATH, else the embedded one"),
@@ -480,6 +488,7 @@ static const struct cfg_key platform_keys[] = {
     {"listen", CFG_STR, OFF(conf, platform.listen), "", 0, 0, NULL, false, "address of the tcp endpoints; empty: there are none",
      NULL, 0},
     NEST_ROW("http", http_keys, "the gateway: HTTP for tenants"),
+    NEST_ROW("metrics", metrics_keys, "figures for Prometheus where there is no gateway to be scraped"),
     LIST_ROW(conf, platform.alerts, "alerts", alert_keys, conf_alert, "what is worth telling somebody; always logged"),
     LIST_ROW(conf, platform.webhooks, "webhooks", webhook_keys, conf_webhook, "who is told of alerts over HTTP"),
     END_ROW,

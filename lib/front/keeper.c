@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 
 /* UNDER_WAY: questions that the keeper was sent; others wait here, so that sending never has to wait for it. */
-enum { MAX_TOLD = 256 << 20, MAX_ANSWER = 16 << 20, UNDER_WAY = 16 };
+enum { MAX_TOLD = 256 << 20, MAX_ANSWER = 64 << 20, UNDER_WAY = 16 };
 
 struct ask {
     struct ask *next;

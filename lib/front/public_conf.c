@@ -6,6 +6,7 @@
 static const char *const of_platform[] = {"platform.listen",
                                           "platform.ports",
                                           "platform.http",
+                                          "platform.metrics",
                                           "platform.alerts.name",
                                           "platform.alerts.when",
                                           "platform.alerts.for_s",

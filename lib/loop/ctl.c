@@ -56,6 +56,21 @@ void ctl_send(struct ctl_conn *c, struct buf *b)
         bufferevent_write(c->bev, b->p, b->n);
 }
 
+static void free_text(const void *p, size_t n, void *arg)
+{
+    (void)n;
+    (void)arg;
+    free((void *)p);
+}
+
+void ctl_send_text(struct ctl_conn *c, struct buf *line, struct buf *text)
+{
+    ctl_send(c, line);
+    if (c->bev && text->n && evbuffer_add_reference(bufferevent_get_output(c->bev), text->p, text->n, free_text, NULL) == 0)
+        *text = (struct buf){0};
+    buf_fini(text);
+}
+
 void ctl_answer(struct ctl_conn *c, const struct err *e)
 {
     AUTO_BUF struct buf b = {0};

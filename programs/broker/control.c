@@ -2,6 +2,7 @@
  *
  * - status {}: {pid,started_at,ipc,tcp,server_key,clock_ahead_s,peers,requests,refused,publishing}
  * - queues {tenant_id?}: {queues:[...]}
+ * - figures {format?}: {bytes,left_out}, and so many bytes of Prometheus' text behind the line (figures.h)
  * - consumers {hold?:[session,...]}: {consumers:[{tenant_id,stream,app,session,pid,leased,ran_out}],
  * waiting:[{tenant_id,stream,app}]}: who holds how much, and what has no consumer. With `hold` exactly these sessions get no
  * messages from now on, until this connection says otherwise, or ends.
@@ -28,6 +29,7 @@
 #include "consume.h"
 #include "cut_off.h"
 #include "deliver.h"
+#include "figures.h"
 #include "journal.h"
 #include "listing.h"
 #include "watchers.h"
@@ -250,6 +252,19 @@ static void queues(struct broker *b, struct ctl_conn *c, const char *tenant)
     ctl_send(c, &out);
 }
 
+static void figures(struct broker *b, struct ctl_conn *c, const char *format)
+{
+    AUTO_BUF struct buf line = {0};
+    struct buf text = {0};
+    size_t left_out = figures_write(b, &text, !strcmp(format, "openmetrics"));
+    json_begin(&line, NULL, '{');
+    json_bool(&line, "ok", true);
+    json_i64(&line, "bytes", (int64_t)text.n);
+    json_i64(&line, "left_out", (int64_t)left_out);
+    json_end(&line, '}');
+    ctl_send_text(c, &line, &text);
+}
+
 static int of_tenant(struct broker *b, struct ctl_conn *c, const bson_t *rq, struct err *e)
 {
     const char *tenant = json_get_str(rq, "tenant_id", ""), *stream = json_get_str(rq, "stream", NULL);
@@ -314,6 +329,8 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
         return status(b, c), 1;
     if (!strcmp(op, "queues"))
         return queues(b, c, tenant), 1;
+    if (!strcmp(op, "figures"))
+        return figures(b, c, json_get_str(rq, "format", "")), 1;
     if (!strcmp(op, "streams") && tenant)
         return of_tenant(b, c, rq, e);
     if (!strcmp(op, "dead"))

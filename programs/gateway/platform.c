@@ -7,6 +7,8 @@
 #include "request.h"
 
 #include "base/mem.h"
+#include "base/prom.h"
+#include "front/keeper.h"
 
 #include <string.h>
 
@@ -57,24 +59,47 @@ void get_readyz(struct request *rq)
         answer_ready(rq, NULL);
 }
 
-static void answer_metrics(void *arg, const bson_t *status)
+/* ---- figures ---- */
+
+/* Prometheus says with quality values which of the formats it would rather have; it never prefers the older one. */
+static bool wants_open_metrics(const struct request *rq)
+{
+    const char *accept = request_header(rq, MHD_HTTP_HEADER_ACCEPT);
+    return accept && strstr(accept, "application/openmetrics-text");
+}
+
+/* Where the keeper has no answer, the gateway's own figures are there all the same. */
+static void answer_metrics(void *arg, int code, const bson_t *head, const char *body, size_t n)
 {
     struct request *rq = arg;
     struct buf b = {0};
-    bool up[N_PEERS];
-    for (int i = 0; i < N_PEERS; i++)
-        up[i] = pool_is_up(rq->g->peers[i]);
-    figures_write(&b, programs, up, N_PEERS, status);
-    request_answer(rq, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", &b);
+    bool open = wants_open_metrics(rq);
+    int64_t status = code < 0 ? 0 : json_get_i64(head, "status", 0);
+    if (status == MHD_HTTP_UNAUTHORIZED || status == MHD_HTTP_FORBIDDEN) {
+        request_refuse(rq, status == MHD_HTTP_FORBIDDEN ? "forbidden" : "unauthorized", "the account may not do this any more");
+        request_go_on(rq);
+        return;
+    }
+    figures_write(&b, open);
+    if (status == MHD_HTTP_OK)
+        buf_add(&b, body, n);
+    buf_adds(&b, PROM_END);
+    request_answer(rq, MHD_HTTP_OK,
+                   open ? "application/openmetrics-text; version=1.0.0; charset=utf-8" : "text/plain; version=0.0.4; charset=utf-8",
+                   &b);
     request_go_on(rq);
 }
 
 void get_metrics(struct request *rq)
 {
-    if (pool_ask(rq->g->peers[PEER_batchmgr], status_request, strlen(status_request), answer_metrics, rq))
-        request_wait(rq);
-    else
-        answer_metrics(rq, NULL);
+    AUTO_BUF struct buf b = {0};
+    json_begin(&b, NULL, '{');
+    json_str(&b, "ticket", rq->ticket);
+    json_str(&b, "format", wants_open_metrics(rq) ? "openmetrics" : "text");
+    json_end(&b, '}');
+    request_wait(rq);
+    if (keeper_ask(rq->g->keepers[KEEPER_OF_FIGURES], KEEPER_FIGURES, b.p, b.n, answer_metrics, rq) < 0)
+        answer_metrics(rq, -1, NULL, "", 0);
 }
 
 /* ---- what the provider's page shows: one program's answer after another's, as it came ---- */

@@ -1,4 +1,5 @@
 #include "gateway.h"
+#include "figures.h"
 
 #include "accounts/accounts.h"
 #include "accounts/audit.h"
@@ -17,6 +18,8 @@ struct gateway_keeper {
     const struct home *home;
     struct accounts *accounts;
     struct queries *queries;
+    const struct conf *conf;
+    struct figures *figures; /* NULL: nobody asked for them */
 };
 
 int gateway_keeper_new(const struct home *h, struct gateway_keeper **ret, struct err *e)
@@ -26,7 +29,7 @@ int gateway_keeper_new(const struct home *h, struct gateway_keeper **ret, struct
     if (r < 0)
         return r;
     struct gateway_keeper *g = *ret = xcalloc(1, sizeof *g);
-    *g = (struct gateway_keeper){h, a, queries_new(h)};
+    *g = (struct gateway_keeper){.home = h, .accounts = a, .queries = queries_new(h)};
     return 0;
 }
 
@@ -34,6 +37,7 @@ void gateway_keeper_free(struct gateway_keeper *g)
 {
     if (!g)
         return;
+    figures_free(g->figures);
     queries_free(g->queries);
     accounts_close(g->accounts);
     free(g);
@@ -41,6 +45,7 @@ void gateway_keeper_free(struct gateway_keeper *g)
 
 void gateway_keeper_set_conf(struct gateway_keeper *g, const struct conf *c)
 {
+    g->conf = c;
     queries_set_conf(g->queries, c);
 }
 
@@ -187,6 +192,25 @@ static void ask(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
     bson_destroy(&none);
 }
 
+static void figures(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
+{
+    AUTO_ACCOUNT struct account who = {0};
+    struct query_answer a = {.status = 200};
+    struct err e = {0};
+    int r = accounts_ticket_open(g->accounts, json_get_str(rq, "ticket", ""), &who, &e);
+    if (r < 0)
+        a = (struct query_answer){.status = r == ERR_REFUSED ? 401 : 503,
+                                  .code = r == ERR_REFUSED ? "unauthorized" : "unavailable"};
+    else if (!account_may(&who, VERB_admin, NULL, NULL))
+        a = (struct query_answer){.status = 403, .code = "forbidden"};
+    tell_answer(&a, out);
+    if (a.status != 200)
+        return;
+    if (!g->figures)
+        g->figures = figures_new(g->home);
+    figures_write(g->figures, g->conf, !strcmp(json_get_str(rq, "format", ""), "openmetrics"), out);
+}
+
 /* ---- the audit log ---- */
 
 static void audit(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
@@ -214,12 +238,14 @@ static void audit(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
 bool gateway_keeper_answer(struct gateway_keeper *g, enum keeper_op op, const char *text, size_t n, struct buf *out)
 {
     AUTO_BSON bson_t *rq = json_parse(text, n, NULL);
-    if (!rq || (op != KEEPER_LOGIN && op != KEEPER_QUERY && op != KEEPER_AUDIT))
+    if (!rq || (op != KEEPER_LOGIN && op != KEEPER_QUERY && op != KEEPER_AUDIT && op != KEEPER_FIGURES))
         return false;
     if (op == KEEPER_LOGIN)
         login(g, rq, out);
     else if (op == KEEPER_QUERY)
         ask(g, rq, out);
+    else if (op == KEEPER_FIGURES)
+        figures(g, rq, out);
     else
         audit(g, rq, out);
     if (op == KEEPER_LOGIN) /* may hold a password */

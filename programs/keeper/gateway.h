@@ -7,6 +7,8 @@
  *           |  {"error":"unauthorized"} | {"error":"slow_down","retry_after_s"} | {"error":"unavailable"}
  *   QUERY   {"ticket","tenant_id","query","params":{}}: lib/query/query.h says which there are
  *           -> {"status","code","detail","type", and what the query adds}, a line feed, the body
+ *   FIGURES {"ticket","format":"text"|"openmetrics"}, an operator's
+ *           -> {"status":200}, a line feed, all figures (figures.h) but for the last line; {"status":401|403|503,"code"}
  *   AUDIT   {"ticket","account","what","tenant_id","subject","outcome","address"} -> {}. Where the ticket does not hold any more
  * (an upload may take long), the record says so of its `account`. */
 #ifndef SIMBDP_KEEPER_GATEWAY_H

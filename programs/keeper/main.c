@@ -2,6 +2,7 @@
  * been taken over: of a request it takes a verb, a place in a list, a tenant's name that must be one, and text. The broker's keeper
  * starts nothing and changes journals only, so it keeps the capability that opens files, and no other. */
 #include "alert_calls.h"
+#include "figures.h"
 #include "gateway.h"
 #include "store.h"
 
@@ -38,6 +39,7 @@ struct keep {
     struct alert_calls *hooks;      /* NULL: not of the monitor */
     struct gateway_keeper *gateway; /* NULL: not of the gateway */
     struct store_keeper *store;     /* NULL: not of the gateway, for versions of apps */
+    struct figures *figures;        /* NULL: not of the monitor, for the file of figures */
 };
 
 static void answer(int code, const struct err *e, int fd)
@@ -60,14 +62,19 @@ static void answer_doc(const struct buf *doc)
     answer(r, &e, r < 0 ? -1 : fd);
 }
 
-/* Once the configuration was read for the first time: uids may have had to be chosen for it. */
-static int confine(struct keep *k, struct err *e)
+/* Once the configuration was read for the first time: uids may have had to be chosen for it. Who writes the file of figures may
+ * write where it is from then on. */
+static int confine(struct keep *k, const struct conf *c, struct err *e)
 {
     AUTO_FREE char *logs = home_path(&k->home, "logs"), *state = home_path(&k->home, "state");
-    const char *const writable[] = {logs, state /* SQLite's */, "/dev/null"};
+    AUTO_FREE char *textfile = xstrdup(c->platform.metrics.textfile);
+    char *slash = k->figures ? strrchr(textfile, '/') : NULL;
+    if (slash)
+        slash[slash == textfile] = 0; /* its directory */
+    const char *const writable[] = {logs, state /* SQLite's */, "/dev/null", textfile};
     if (k->hooks || k->store || k->confined)
         return 0;
-    int r = confine_program(&(struct confinement){home_is_roots(&k->home), -1, CAP_DAC_OVERRIDE, writable, 3});
+    int r = confine_program(&(struct confinement){home_is_roots(&k->home), -1, CAP_DAC_OVERRIDE, writable, slash ? 4 : 3});
     k->confined = r == 0;
     return r < 0 ? err_sys(e, r, "cannot give up rights") : 0;
 }
@@ -79,7 +86,7 @@ static void tell_conf(struct keep *k)
     struct conf *c = NULL;
     int r = conf_load(k->home.path, &c, &e);
     if (r == 0)
-        r = confine(k, &e);
+        r = confine(k, c, &e);
     if (r < 0) {
         conf_free(c);
         answer(r, &e, -1);
@@ -208,6 +215,19 @@ static bool tell_store(struct keep *k, const struct keeper_request *rq, const ch
     return true;
 }
 
+static void write_figures(struct keep *k)
+{
+    AUTO_BUF struct buf out = {0};
+    struct err e = {0};
+    const struct conf *c = k->confs[k->generation % 2];
+    int r = c ? figures_write_file(k->figures, c, &e) : 0;
+    json_begin(&out, NULL, '{');
+    json_bool(&out, "written", r == 0);
+    json_str(&out, "error", r == 0 ? NULL : e.msg);
+    json_end(&out, '}');
+    answer_doc(&out);
+}
+
 struct packet {
     struct keeper_request rq;
     char text[KEEPER_MAX_TEXT + 1];
@@ -222,6 +242,10 @@ static bool do_request(struct keep *k, const struct packet *in, size_t n)
         tell_tenants(k);
     else if (in->rq.op == KEEPER_PEM && k->gateway)
         tell_pem(k);
+    else if (k->figures && in->rq.op == KEEPER_FIGURES)
+        write_figures(k);
+    else if (k->figures)
+        return false;
     else if (k->gateway)
         return tell_gateway(k, &in->rq, in->text, n);
     else if (k->store)
@@ -277,16 +301,24 @@ static void keep(struct keep *k)
     }
 }
 
-static const char usage[] = "usage: simbdp-keeper broker|monitor|gateway|store --home HOME\n"
+static const char usage[] = "usage: simbdp-keeper broker|monitor|textfile|gateway|store --home HOME\n"
                             "stdin: the program's socket, with which it ends. They start it.\n";
+
+static bool is_kind(const char *word)
+{
+    static const char *const kinds[] = {"broker", "monitor", "textfile", "gateway", "store"};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (!strcmp(word, kinds[i]))
+            return true;
+    return false;
+}
 
 int main(int argc, char **argv)
 {
     struct keep k = {0};
     struct err e = {0};
     const char *home = home_take_arg(&argc, argv);
-    if (argc != 2 ||
-        (strcmp(argv[1], "broker") && strcmp(argv[1], "monitor") && strcmp(argv[1], "gateway") && strcmp(argv[1], "store")))
+    if (argc != 2 || !is_kind(argv[1]))
         return fputs(usage, stderr), 2;
     log_init(argv[1]);
     signal(SIGPIPE, SIG_IGN);
@@ -297,6 +329,8 @@ int main(int argc, char **argv)
     }
     if (!strcmp(argv[1], "monitor"))
         k.hooks = alert_calls_new(&k.home);
+    if (!strcmp(argv[1], "textfile"))
+        k.figures = figures_new(&k.home);
     int r = !strcmp(argv[1], "gateway") ? gateway_keeper_new(&k.home, &k.gateway, &e)
             : !strcmp(argv[1], "store") ? store_keeper_new(&k.home, &k.store, &e)
                                         : 0;
@@ -307,6 +341,7 @@ int main(int argc, char **argv)
     gateway_keeper_free(k.gateway);
     store_keeper_free(k.store);
     alert_calls_free(k.hooks);
+    figures_free(k.figures);
     conf_free(k.confs[0]);
     conf_free(k.confs[1]);
     home_close(&k.home);

@@ -1,6 +1,7 @@
 /* The monitor's control socket. Requests (lib/loop/ctl.h):
  *   status                -> what it listens on, and how many reports were taken and refused
  *   board {tenant_id?}       -> {at,rows:[...],batch:[...],batch_apps:[...],refused:[...]}: what `mysimbdp top` shows
+ *   figures {format?}     -> {bytes,left_out}, and so many bytes of Prometheus' text behind the line: the board's figures
  *   reload                reads the configuration
  *   tenants               reads the tenants' uids
  *
@@ -88,6 +89,20 @@ static void board(struct monitor *m, struct ctl_conn *c, const char *tenant)
     ctl_send(c, &out);
 }
 
+static void figures(struct monitor *m, struct ctl_conn *c, const char *format)
+{
+    AUTO_BUF struct buf line = {0};
+    struct buf text = {0};
+    monitor_look_at_clocks(m);
+    size_t left_out = figures_write(m, &text, !strcmp(format, "openmetrics"));
+    json_begin(&line, NULL, '{');
+    json_bool(&line, "ok", true);
+    json_i64(&line, "bytes", (int64_t)text.n);
+    json_i64(&line, "left_out", (int64_t)left_out);
+    json_end(&line, '}');
+    ctl_send_text(c, &line, &text);
+}
+
 static int check_tenant(struct monitor *m, const struct ctl_conn *c, const char *tenant, struct err *e)
 {
     return !tenant || !ctl_is_guest(c, "gateway") || conf_tenant(m->conf, tenant)
@@ -106,6 +121,8 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
         return status(m, c), 1;
     if (!strcmp(op, "board"))
         return board(m, c, tenant), 1;
+    if (!strcmp(op, "figures"))
+        return figures(m, c, json_get_str(rq, "format", "")), 1;
     if (!strcmp(op, "reload"))
         return monitor_reload(m, e);
     if (!strcmp(op, "tenants"))

@@ -131,10 +131,19 @@ static void set_apps(struct monitor *m)
     m->batch_apps = batch_apps;
 }
 
+/* Each keeper goes by what it read last. */
+static int read_conf(struct monitor *m, struct conf **ret, struct err *e)
+{
+    struct conf *same = NULL;
+    int r = keeper_conf(m->textfile, &same, e);
+    conf_free(same);
+    return r < 0 ? r : keeper_conf(m->keeper, ret, e);
+}
+
 int monitor_reload(struct monitor *m, struct err *e)
 {
     struct conf *next = NULL;
-    int r = keeper_conf(m->keeper, &next, e);
+    int r = read_conf(m, &next, e);
     if (r < 0) {
         log_error("reload", NULL, NULL, "%s; the configuration stays as it was", e->msg);
         return r;
@@ -200,6 +209,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         monitor_judge(m);
     alerts_alive(m);
     follow_ask(m);
+    textfile_write(m);
 }
 
 /* ---- signals ---- */
@@ -226,7 +236,9 @@ static int start(struct monitor *m, struct err *e)
 {
     int r = keeper_start(m->base, &m->home, "monitor", &m->keeper, e);
     if (r == 0)
-        r = keeper_conf(m->keeper, &m->conf, e);
+        r = keeper_start(m->base, &m->home, "textfile", &m->textfile, e);
+    if (r == 0)
+        r = read_conf(m, &m->conf, e);
     if (r < 0)
         return r;
     set_apps(m);
@@ -254,6 +266,8 @@ static void release(struct monitor *m)
     free_apps(m);
     conf_free(m->conf);
     keeper_stop(m->keeper);
+    keeper_stop(m->textfile);
+    free(m->textfile_error);
     if (m->tick_ev)
         event_free(m->tick_ev);
 }

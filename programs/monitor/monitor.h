@@ -98,8 +98,8 @@ struct alert {
 struct monitor {
     struct event_base *base;
     struct home home;
-    struct keeper *keeper;
-    struct conf *conf; /* what the keeper tells of it */
+    struct keeper *keeper, *textfile; /* textfile: writes the file of figures (textfile.c) */
+    struct conf *conf;                /* what the keeper tells of it */
     struct znet net;
     struct map apps;         /* "tenant/app" -> struct app */
     struct map batch_apps;   /* likewise struct batch_app */
@@ -117,7 +117,9 @@ struct monitor {
     size_t n_alerts;
     struct ctl *ctl;
     struct event *tick_ev;
-    int64_t started_wall_ms, started_ms, now_ms, wall_ms, judged_ms, dashboard_ms;
+    int64_t started_wall_ms, started_ms, now_ms, wall_ms, judged_ms, dashboard_ms, textfile_ms;
+    bool textfile_asked;
+    char *textfile_error; /* of the last writing; NULL: it went well */
     int64_t last_order_seq;
     uint64_t n_reports, n_refused;
 };
@@ -153,6 +155,12 @@ void board_add(const struct monitor *m, const struct app *a, struct buf *out);
 void board_add_batch(const struct monitor *m, const struct batch_app *a, struct buf *out); /* nothing, when none of it reports */
 void board_log(struct monitor *m); /* what `tail -f logs/monitor.log` shows */
 const char *board_state_name(enum app_state s);
+
+/* figures.c: the board for Prometheus (base/prom.h). Returns how many series there was no room for. */
+size_t figures_write(const struct monitor *m, struct buf *out, bool open_metrics);
+
+/* textfile.c */
+void textfile_write(struct monitor *m); /* when it is time */
 
 /* alerts.c */
 int alerts_set(struct monitor *m, struct err *e); /* from the configuration; what fires goes on if its alert stays */

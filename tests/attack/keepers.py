@@ -7,7 +7,7 @@ import subprocess
 
 from harness import BUILD
 
-CONF, TENANTS, LOG, ROTATE, ALERT, LOGIN, QUERY, AUDIT, PEM, STORE, ALIVE = range(11)  # lib/front/keeper.h
+CONF, TENANTS, LOG, ROTATE, ALERT, LOGIN, QUERY, AUDIT, PEM, STORE, ALIVE, FIGURES = range(12)  # lib/front/keeper.h
 
 
 class Keeper:

@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from harness import until
-from keepers import ALERT, ALIVE, AUDIT, CONF, LOG, LOGIN, PEM, QUERY, ROTATE, STORE, TENANTS, Keeper
+from keepers import ALERT, ALIVE, AUDIT, CONF, FIGURES, LOG, LOGIN, PEM, QUERY, ROTATE, STORE, TENANTS, Keeper
 from web import Site, settings
 
 pytestmark = pytest.mark.anyone
@@ -87,6 +87,19 @@ def test_a_ticket_is_for_its_own_tenant_and_role(site, keeper, store):
             answer, _ = store.question(STORE, {"verb": verb, "ticket": ticket, "tenant_id": "acme", "app": "nothing", "spool": NEVER})
             code = "not_found" if tenant != "acme" or role != "tenant-deployer" else {"configure": "spool"}.get(verb, "no_app")
             assert not answer["ok"] and answer["code"] == code, (role, tenant, verb, answer)
+
+
+def test_figures_are_an_operators(site, keeper):
+    """Of all tenants: nobody else's ticket opens them, and none that is forged."""
+    operator, others = log_in(keeper, site.of("operator", None)), [log_in(keeper, site.of(role)) for role in ("tenant-reader", "tenant-deployer")]
+    head, body = keeper.question(FIGURES, {"ticket": operator, "format": "text"})
+    assert head["status"] == 200 and 'mysimbdp_up{program="broker"} 1' in body
+    for ticket in others:
+        head, body = keeper.question(FIGURES, {"ticket": ticket, "format": "text"})
+        assert (head["status"], head["code"], body) == (403, "forbidden", "")
+    for wrong in forged(operator):
+        head, body = keeper.question(FIGURES, {"ticket": wrong, "format": "text"})
+        assert (head["status"], head["code"], body) == (401, "unauthorized", "")
 
 
 def test_a_ticket_ends_with_what_it_stands_for(site, keeper):

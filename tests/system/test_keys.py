@@ -9,6 +9,7 @@ STREAMS, PEERS, MANAGED = "tests/fault/test_streams.py", "tests/fault/test_strea
 SUBSCRIPTIONS, APP_START, OUTPUTS = "tests/fault/test_subscriptions.py", "tests/system/test_app_start.py", "tests/fault/test_outputs.py"
 MONITOR, CONTROLLER = "tests/system/test_monitor.py", "tests/unit/test_scaling_law.c"
 ALERTS = "tests/system/test_alerts.py"
+FIGURES = "tests/system/test_figures.py"
 IMAGE = "tests/attack/test_image.py"
 APPSTORE = "tests/system/test_appstore.py"
 OWN = "tests/system/test_own_configuration.py"
@@ -38,6 +39,8 @@ TABLE = {
     "platform.min_free_bytes": FILES + "::test_f13_a_full_disk_pauses_intake_and_loses_nothing",
     "platform.allow_missing_limits": START + "::test_no_cgroups_is_named_and_refused_unless_allowed",
     "platform.allow_shared_credentials": START + "::test_a_url_that_may_not_make_users_is_refused_unless_shared",
+    "platform.metrics.textfile": FIGURES + "::test_a_file_for_the_textfile_collector",
+    "platform.metrics.interval_s": FIGURES + "::test_a_file_for_the_textfile_collector",
     "platform.ports.gateway": WIRE + "::test_its_port",
     "platform.http.listen": WIRE + "::test_without_an_address_there_is_no_gateway",
     "platform.http.tls": WIRE + "::test_plain_http_is_for_this_host_alone",

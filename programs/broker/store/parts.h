@@ -169,6 +169,7 @@ struct sub {
     uint64_t redelivered, lost, expired, rejected;
     uint32_t times[N_TIMES]; /* of acks, by time_bucket() */
     int64_t times_sum_ms, times_max_ms, lease_ms;
+    struct sub_lasted lasted;
     int max_deliveries;
     void *tag;
 };

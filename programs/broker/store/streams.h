@@ -73,6 +73,15 @@ struct sub_times {
     int64_t p99_ms, max_ms; /* p99: within a fourth */
 };
 
+/* The same of all acks since the program started, for whoever takes differences: how many took up to sub_lasted_ms[i], but longer
+ * than the one before; the last count is of those above all. */
+enum { SUB_LASTED = 12 };
+extern const int32_t sub_lasted_ms[SUB_LASTED];
+struct sub_lasted {
+    uint64_t n[SUB_LASTED + 1];
+    int64_t sum_ms;
+};
+
 struct dead_letter {
     uint64_t seq;
     uint8_t deliveries;
@@ -147,6 +156,7 @@ void sub_figures(const struct sub *s, struct sub_figures *ret);
 const struct tally *sub_tally(const struct sub *s); /* errors: leases that ended without an ack */
 void sub_tally_told(struct sub *s);
 void sub_take_times(struct sub *s, struct sub_times *ret);
+const struct sub_lasted *sub_lasted(const struct sub *s);
 void sub_configure(struct sub *s, int64_t lease_ms, int max_deliveries);
 uint64_t sub_floor(const struct sub *s); /* all before are done or dead */
 /* The epoch of a message for this subscription: the first half of its rows' _ids (docs/wire.md). The range: which messages have the

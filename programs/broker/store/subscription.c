@@ -106,8 +106,20 @@ static int64_t bucket_end(unsigned i)
     return i < 16 ? (int64_t)i : (int64_t)(5 + i % 4) << (i / 4 - 2);
 }
 
+const int32_t sub_lasted_ms[SUB_LASTED] = {1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10000, 60000};
+
+const struct sub_lasted *sub_lasted(const struct sub *s)
+{
+    return &s->lasted;
+}
+
 void sub_add_time(struct sub *s, int64_t ms)
 {
+    unsigned i = 0;
+    while (i < SUB_LASTED && ms > sub_lasted_ms[i])
+        i++;
+    s->lasted.n[i]++;
+    s->lasted.sum_ms += ms > 0 ? ms : 0;
     s->times[time_bucket(ms)]++;
     s->times_sum_ms += ms;
     if (ms > s->times_max_ms)
