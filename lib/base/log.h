@@ -1,10 +1,11 @@
-/* One JSON object a line on stderr: ts level program event tenant run msg. A program logs once, where it decides. */
+/* One JSON object a line on stderr: ts level program event tenant run msg; and, where the environment says so (log_sink.h), a
+ * record of the host's log. A program logs once, where it decides. */
 #ifndef SIMBDP_BASE_LOG_H
 #define SIMBDP_BASE_LOG_H
 
 enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR };
 
-/* `program` is kept, not copied. Debug lines appear when SIMBDP_DEBUG is set in the environment. */
+/* Before there are threads. `program` is kept, not copied. Debug lines appear when SIMBDP_DEBUG is set in the environment. */
 void log_init(const char *program);
 
 /* tenant and run may be NULL; the message is escaped. Safe to call from any thread. */

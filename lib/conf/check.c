@@ -8,6 +8,7 @@
 
 #include <arpa/inet.h>
 #include <string.h>
+#include <sys/un.h>
 
 bool conf_valid_id(const char *id)
 {
@@ -515,6 +516,15 @@ static int check_metrics(const char *file, const struct conf *c, struct err *e)
     return 0;
 }
 
+static int check_log(const char *file, const struct conf *c, struct err *e)
+{
+    const char *path = c->platform.log_socket;
+    if (!*path || (path[0] == '/' && strlen(path) < sizeof((struct sockaddr_un *)0)->sun_path))
+        return 0;
+    return err_set(e, ERR_CONFIG, "%s: key 'log_socket': \"%s\" is no absolute path of at most %zu bytes", file, path,
+                   sizeof((struct sockaddr_un *)0)->sun_path - 1);
+}
+
 static int check_alerts(const char *file, const struct conf *c, struct err *e)
 {
     const struct conf_alert *v = c->platform.alerts.v;
@@ -548,6 +558,8 @@ int conf_check_platform(const char *file, const struct conf *c, struct err *e)
     int r = check_listen(file, c, e);
     if (r == 0)
         r = check_http(file, c, e);
+    if (r == 0)
+        r = check_log(file, c, e);
     if (r == 0)
         r = check_webhooks(file, c, e);
     if (r == 0)

@@ -16,6 +16,7 @@
 #define CONF_INSPECTS(X)   X(full) X(structure)
 #define CONF_ON_BREACH(X)  X(refuse) X(suspend)
 #define CONF_DELIVERIES(X) X(exactly_once) X(at_least_once) X(at_most_once)
+#define CONF_LOGS(X)       X(file) X(syslog) X(journald)
 #define X(name)            ISOLATION_##name,
 enum conf_isolation { CONF_ISOLATIONS(X) };
 #undef X
@@ -36,6 +37,9 @@ enum conf_on_breach { CONF_ON_BREACH(X) };
 #undef X
 #define X(name) DELIVERY_##name,
 enum conf_delivery { CONF_DELIVERIES(X) };
+#undef X
+#define X(name) LOG_TO_##name,
+enum conf_log { CONF_LOGS(X) };
 #undef X
 
 struct conf_env {
@@ -224,6 +228,8 @@ struct conf {
             char *textfile; /* "": none is written */
             int64_t interval_s;
         } metrics;
+        enum conf_log log;
+        char *log_socket;         /* "": that of this host's log */
         struct cfg_list alerts;   /* struct conf_alert */
         struct cfg_list webhooks; /* struct conf_webhook */
     } platform;

@@ -15,6 +15,7 @@
 #include "base/clk.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/log_sink.h"
 #include "base/mem.h"
 #include "base/spawn.h"
 #include "run/leftovers.h"
@@ -506,12 +507,27 @@ static void add_program(struct up *u, const char *name)
     p->own_argv[3] = u->home.path;
 }
 
+/* From here on this program's lines, and those of all that it starts, go to the host's log as well. */
+static void choose_log(const struct conf *c)
+{
+    static const char *const sockets[] = {[LOG_TO_syslog] = "/dev/log", [LOG_TO_journald] = "/run/systemd/journal/socket"};
+    const char *path = *c->platform.log_socket ? c->platform.log_socket : sockets[c->platform.log];
+    AUTO_FREE char *spec = xasprintf("%s:%s", c->platform.log == LOG_TO_journald ? "journald" : "syslog", path ? path : "");
+    if (c->platform.log == LOG_TO_file)
+        unsetenv(LOG_SINK_ENV);
+    else
+        setenv(LOG_SINK_ENV, spec, 1);
+    log_sink_open(getenv(LOG_SINK_ENV));
+}
+
 static int prepare(struct up *u, struct err *e)
 {
     AUTO_BUF struct buf all = {0};
     int r = conf_load_all(u->home.path, &all, &u->conf, e);
     if (r < 0 && all.n)
         fputs(all.p, stderr);
+    if (r == 0)
+        choose_log(u->conf);
     if (r == 0)
         r = wait_for_predecessor(u, e);
     if (r == 0)
