@@ -76,6 +76,7 @@ int verb_check(struct cli *c);
 int verb_dead(struct cli *c);
 int verb_doctor(struct cli *c);
 int verb_down(struct cli *c);
+int verb_explain(struct cli *c);
 int verb_files(struct cli *c);
 int verb_init(struct cli *c);
 int verb_logs(struct cli *c);

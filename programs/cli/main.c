@@ -22,6 +22,10 @@ static const struct {
     {"up", verb_up, "", "run the platform in the foreground"},
     {"down", verb_down, "[--leave-runs]", "stop it; --leave-runs lets the tenants' runs go on"},
     {"check", verb_check, "[--keys]", "check the configuration; --keys lists every key"},
+    {"explain", verb_explain, "[KEY] [--json]",
+     "a key of the configuration: type, default, range, when a change takes effect, an example; without KEY: all of them\n\n"
+     "KEY is as it is written in its file, with dots (platform.http.listen, limits.max_rejects), or the end of that "
+     "(max_rejects)."},
     {"doctor", verb_doctor, "[--fix | --warn] [--json]",
      "what this host enforces of each limit, and whether all that is needed is there; --fix: remove cgroups that homes left which "
      "are gone;\n--warn: only what `up` warns of: users, executables and secrets that are out of reach, and space"},

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 
 static const char template[] =
-    "# Tenant %s. `mysimbdp check --keys` lists every key with its range and default.\n"
+    "# Tenant %s. `mysimbdp explain` lists every key; with KEY it says range, default and an example.\n"
     "display_name = \"%s\";\n"
     "weight = 1;                             # share when tenants compete\n"
     "concurrency = 2;                        # batch runs at once\n"

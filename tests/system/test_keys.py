@@ -248,6 +248,21 @@ def test_every_key_has_its_test(home):
     assert keys == set(TABLE), f"without a test: {sorted(keys - set(TABLE))}; no key: {sorted(set(TABLE) - keys)}"
 
 
+def test_every_key_is_explained(home):
+    known = {k.removeprefix("tenant.") for k in TABLE}
+    rows = {r["key"]: r for r in home.rows("explain")}
+    assert {k for k, r in rows.items() if r["type"] not in ("group", "list")} == known
+    assert {".".join(k.split(".")[:i]) for k in known for i in range(1, k.count(".") + 1)} == set(rows) - known
+    text = home.cli("explain", "limits.max_rejects").stdout
+    for words in ("limits.max_rejects\n", "damaged rows of one file", "conf/tenants/<tenant>.conf", "-1: no limit", "mysimbdp reload",
+                  "limits = { max_rejects = 100; };"):
+        assert words in text, text
+    assert "platform.http.idle_s" in home.cli("explain", "platform.http").stdout
+    assert "datasets.limits.max_rejects" in home.cli("explain", "max_rejects").stdout
+    r = home.cli("explain", "max_rejets", check=False)
+    assert r.returncode == 1 and "did you mean 'max_rejects'?" in r.stderr and not r.stdout
+
+
 def test_the_tests_exist():
     for where in set(TABLE.values()):
         path, name = where.split("::")
