@@ -93,6 +93,7 @@ int verb_run(struct cli *c);
 int verb_runs(struct cli *c);
 int verb_stats(struct cli *c);
 int verb_status(struct cli *c);
+int verb_terms(struct cli *c); /* agreement, usage, bill, which the desk has for tenants */
 int verb_stop(struct cli *c);
 int verb_tenant(struct cli *c);
 int verb_token(struct cli *c);

@@ -7,6 +7,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "db/db.h"
+#include "query/objects.h"
 #include "query/words.h"
 
 #include <errno.h>
@@ -436,12 +437,69 @@ static int retry(struct cli *c)
     return CLI_DONE;
 }
 
+/* ---- what is agreed, used and paid ---- */
+
+/* print NULL: as "name  value" lines. */
+static int show_terms(struct cli *c, const char *question, const struct buf *params, void (*print)(const bson_t *doc))
+{
+    AUTO_ANSWER struct answer a = {0};
+    AUTO_BUF struct buf line = {0};
+    if (ask_with(c, question, NULL, params, &a))
+        return CLI_FAILED;
+    AUTO_BSON bson_t *doc = a.status == 200 ? json_parse(a.body.p, a.body.n, NULL) : NULL;
+    if (!doc)
+        return fprintf(stderr, "mysimbdp %s: there is nothing to show (%s)\n", c->verb, json_get_str(a.head, "code", "?")),
+               CLI_FAILED;
+    json_from_bson(doc, &line);
+    if (c->json)
+        puts(line.p);
+    else if (print)
+        print(doc);
+    else
+        object_members(doc, NULL);
+    return CLI_DONE;
+}
+
+static int agreement(struct cli *c)
+{
+    const struct buf none = {0};
+    int r = cli_args(c, 0, 0);
+    return r ? r : show_terms(c, "agreement", &none, object_agreement);
+}
+
+static int usage(struct cli *c)
+{
+    const struct buf none = {0};
+    int r = cli_args(c, 0, 0);
+    return r ? r : show_terms(c, "usage", &none, object_usage);
+}
+
+static int bill(struct cli *c)
+{
+    AUTO_BUF struct buf params = {0};
+    int r = cli_args(c, 1, 1);
+    if (r)
+        return r;
+    json_str(&params, "month", c->argv[0]);
+    return show_terms(c, "bill", &params, NULL);
+}
+
+int verb_terms(struct cli *c)
+{
+    fprintf(stderr,
+            "mysimbdp %s: this is for a tenant: his own user here, or --url URL; `mysimbdp tenant show T`, `stats --tenant T` are "
+            "yours\n",
+            c->verb);
+    return CLI_FAILED;
+}
+
 cli_verb cli_verb_of_desk(const char *verb)
 {
     static const struct {
         const char *name;
         cli_verb run;
-    } verbs[] = {{"files", files}, {"runs", runs}, {"logs", logs}, {"rejects", rejects}, {"retry", retry}};
+    } verbs[] = {{"files", files}, {"runs", runs},           {"logs", logs},   {"rejects", rejects},
+                 {"retry", retry}, {"agreement", agreement}, {"usage", usage}, {"bill", bill}};
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
         if (!strcmp(verbs[i].name, verb))
             return verbs[i].run;

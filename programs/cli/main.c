@@ -105,6 +105,9 @@ static const struct {
     {"verify", verb_verify, "[--accept [--tenant TENANT]] [--json]",
      "whether ledger, directories, MongoDB and streams agree; --accept: the next start takes what is there, although\n"
      "something that the home had is missing; with --tenant only that tenant's database, at once"},
+    {"agreement", verb_terms, "[--json]", "what is allowed: limits, datasets, streams; for a tenant's own user"},
+    {"usage", verb_terms, "[--json]", "what is used of it, and left of today; for a tenant's own user"},
+    {"bill", verb_terms, "MONTH [--json]", "what a month (2026-01) comes to; for a tenant's own user"},
     {"stop", verb_stop, "RUN", "end a run; its file is quarantined"},
 };
 

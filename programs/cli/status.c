@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 static const struct col tenant_cols[] = {
     {"tenant", COL_TEXT, 1}, {"state", COL_TEXT, 1},    {"unfinished", COL_COUNT, 2}, {"queued", COL_COUNT, 1},
@@ -88,6 +89,25 @@ static void print_gateway(const struct home *h)
                json_get_str(doc, "fingerprint", NULL) ? ", certificate SHA-256 " : "", json_get_str(doc, "fingerprint", ""));
 }
 
+/* It answers the provider without having been asked. */
+static void print_desk(const struct home *h)
+{
+    AUTO_FREE char *path = home_socket(h, "desk.sock");
+    AUTO_FD int fd = fd_unix_connect(path, true);
+    struct timeval wait = {2, 0};
+    char text[512];
+    ssize_t n = -1;
+    if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait) == 0)
+        n = recv(fd, text, sizeof text, 0);
+    AUTO_BSON bson_t *doc = n > 0 ? json_parse(text, (size_t)n, NULL) : NULL;
+    if (!doc || !json_get_bool(doc, "ok", false))
+        printf("desk:     does not answer (logs/desk.log may say why)\n");
+    else
+        printf("desk:     pid %lld, %lld connections, %lld served, %lld refused\n", (long long)json_get_i64(doc, "pid", 0),
+               (long long)json_get_i64(doc, "serving", 0), (long long)json_get_i64(doc, "served", 0),
+               (long long)json_get_i64(doc, "refused", 0));
+}
+
 int verb_status(struct cli *c)
 {
     struct home h;
@@ -119,6 +139,7 @@ int verb_status(struct cli *c)
         print_streammgr(&h);
         print_monitor(&h);
         print_gateway(&h);
+        print_desk(&h);
         print_tenants(doc);
     }
     if (doc)

@@ -1,6 +1,6 @@
 /* desk: tenants on the provider's machine, by their own uid, ask what became of their files and have them tried again: the verbs
- * files, runs, logs, rejects and retry of `mysimbdp`. Everybody may connect (desk.sock, 0666); who it is, the kernel says
- * (SO_PEERCRED), and who is no tenant, or a run of one, is told so and no more.
+ * files, runs, logs, rejects, retry, agreement, usage and bill of `mysimbdp`. Everybody may connect (desk.sock, 0666); who it is,
+ * the kernel says (SO_PEERCRED), and who is no tenant, or a run of one, is told so and no more.
  *
  * Each connection is answered by a process of its own, which is bounded in time, memory and CPU (serve.c) and has a low priority:
  * one that hangs or dies is that tenant's alone. A uid has OF_A_UID of them at most. This process reads nothing that a tenant
@@ -38,6 +38,7 @@ struct desk {
     struct tenant_state *tenants; /* as they were at known_ms; 0: never */
     size_t n_tenants;
     int64_t known_ms;
+    struct desk_status status;
     struct server {
         pid_t pid; /* 0: a free place */
         uid_t uid;
@@ -105,6 +106,8 @@ static void start_serving(struct desk *d, struct server *place, int fd, uid_t ui
         return;
     }
     *place = (struct server){pid, uid};
+    d->status.serving++;
+    d->status.served++;
 }
 
 /* False: it cannot accept now, and who waits would make it spin. */
@@ -117,8 +120,13 @@ static bool take_one(struct desk *d)
         return errno == EAGAIN || errno == EINTR || errno == ECONNABORTED;
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0)
         return true;
+    if (peer.uid == geteuid()) { /* the provider, who has other ways to all else */
+        serve_status(fd, &d->status);
+        return true;
+    }
     const char *tenant = is_in_a_run(peer.pid) ? NULL : tenant_of(d, peer.uid);
     struct server *place = tenant ? place_for(d, peer.uid) : NULL;
+    d->status.refused += !place;
     if (!tenant)
         serve_refusal(fd, 403, "stranger");
     else if (!place)
@@ -132,8 +140,10 @@ static void reap(struct desk *d)
 {
     for (pid_t pid; (pid = waitpid(-1, NULL, WNOHANG)) > 0;)
         for (size_t i = 0; i < AT_ONCE; i++)
-            if (d->servers[i].pid == pid)
+            if (d->servers[i].pid == pid) {
                 d->servers[i].pid = 0;
+                d->status.serving--;
+            }
 }
 
 /* False: it is to end. */
@@ -195,6 +205,7 @@ int main(int argc, char **argv)
     struct err e = {0};
     const char *home;
     daemon_prepare("desk");
+    d.status.started_wall_ms = clk_wall_ms();
     d.supervised = daemon_take_args(&argc, argv, usage, &home);
     if (argc != 1)
         return fputs(usage, stderr), 2;

@@ -17,15 +17,18 @@
 enum { MAX_REQUEST = 64 << 10, MAX_ANSWER = 1 << 20, MAX_CPU_S = 10, MAX_MEMORY = 512 << 20, NICE = 10 };
 
 /* Of all that lib/query answers: what the verbs of a tenant's are made of. */
-static const char *const questions[] = {"files", "file", "runs", "run", "log", "rejects", "ids"};
+static const char *const questions[] = {"files", "file", "runs", "run", "log", "rejects", "ids", "agreement", "usage", "bill"};
+/* Of these, which need the configuration. */
+static const char *const about_terms[] = {"agreement", "usage", "bill"};
 
-static bool is_question(const char *op)
+static bool is_among(const char *op, const char *const *words, size_t n)
 {
-    for (size_t i = 0; i < sizeof questions / sizeof *questions; i++)
-        if (!strcmp(questions[i], op))
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(words[i], op))
             return true;
     return false;
 }
+#define IS_AMONG(op, words) is_among(op, words, sizeof(words) / sizeof *(words))
 
 /* What the platform is busy with comes first; and one that wants too much ends. */
 static void bound(int fd)
@@ -90,6 +93,22 @@ static void tell(int fd, const char *tenant, const struct query_answer *a)
     send_all(fd, &a->body);
 }
 
+void serve_status(int fd, const struct desk_status *s)
+{
+    AUTO_BUF struct buf out = {0};
+    json_begin(&out, NULL, '{');
+    json_bool(&out, "ok", true);
+    json_i64(&out, "pid", getpid());
+    json_time(&out, "started_at", s->started_wall_ms);
+    json_i64(&out, "serving", s->serving);
+    json_i64(&out, "served", s->served);
+    json_i64(&out, "refused", s->refused);
+    json_end(&out, '}');
+    buf_adds(&out, "\n");
+    if (send(fd, out.p, out.n, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        log_debug("desk", NULL, NULL, "who asked how it is is gone");
+}
+
 void serve_refusal(int fd, int status, const char *code)
 {
     AUTO_BUF struct buf out = {0};
@@ -148,13 +167,20 @@ static void retry(const struct home *h, const char *tenant, const bson_t *rq, st
 static void ask(const struct home *h, const char *tenant, const char *op, const bson_t *rq, struct query_answer *ret)
 {
     struct queries *q = queries_new(h);
+    struct conf *conf = NULL;
+    struct err e = {0};
     bson_t params, none = BSON_INITIALIZER;
     bson_iter_t it;
     bool has = bson_iter_init_find(&it, rq, "params") && BSON_ITER_HOLDS_DOCUMENT(&it) && json_iter_doc(&it, &params);
+    /* Read here, as it lies there: the process that listens reads nothing that tenants write, and they write a part of it. */
+    if (IS_AMONG(op, about_terms) && conf_load(h->path, &conf, &e) < 0)
+        log_warn("configuration", tenant, NULL, "%s", e.msg);
+    queries_set_conf(q, conf);
     query(q, op, &(struct query_scope){tenant, NULL}, has ? &params : &none, ret);
     if (*ret->why)
         log_error("query", tenant, NULL, "%s: %s", op, ret->why);
     queries_free(q);
+    conf_free(conf);
     bson_destroy(&none);
 }
 
@@ -174,7 +200,7 @@ noreturn void serve(const struct home *h, int fd, const char *tenant)
         a = (struct query_answer){.status = 404, .code = "tenant"};
     else if (!strcmp(op, "retry"))
         retry(h, tenant, rq, &a);
-    else if (is_question(op))
+    else if (IS_AMONG(op, questions))
         ask(h, tenant, op, rq, &a);
     else
         a = (struct query_answer){.status = 403, .code = "forbidden"};

@@ -29,51 +29,6 @@ void docs_fini(struct docs *d)
 
 /* ---- cells ---- */
 
-/* An array or object under the iterator. */
-static char *json_of(const bson_iter_t *it)
-{
-    const uint8_t *p = NULL;
-    uint32_t n = 0;
-    bson_t view;
-    if (BSON_ITER_HOLDS_ARRAY(it))
-        bson_iter_array(it, &n, &p);
-    else if (BSON_ITER_HOLDS_DOCUMENT(it))
-        bson_iter_document(it, &n, &p);
-    if (!p || !bson_init_static(&view, p, n))
-        return NULL;
-    char *text = BSON_ITER_HOLDS_ARRAY(it) ? bson_array_as_json(&view, NULL) : bson_as_relaxed_extended_json(&view, NULL);
-    char *copy = xstrdup(text);
-    bson_free(text);
-    return copy;
-}
-
-static char *words_cell(const bson_t *doc)
-{
-    return words_of(json_get_str(doc, "state", ""), json_get_str(doc, "reason", NULL), json_get_str(doc, "detail", NULL),
-                    json_get_i64(doc, "rows_loaded", -1), json_get_i64(doc, "rows_rejected", -1));
-}
-
-char *listing_cell(const bson_t *doc, const struct col *col)
-{
-    bson_iter_t it;
-    if (col->kind == COL_WORDS)
-        return words_cell(doc);
-    if (!bson_iter_init_find(&it, doc, col->name) || BSON_ITER_HOLDS_NULL(&it))
-        return NULL;
-    if (BSON_ITER_HOLDS_UTF8(&it)) {
-        uint32_t n;
-        const char *text = bson_iter_utf8(&it, &n);
-        return !n ? NULL : col->kind == COL_TIME ? xstrndup(text, STAMP) : xstrdup(text);
-    }
-    if (BSON_ITER_HOLDS_BOOL(&it))
-        return xstrdup(bson_iter_bool(&it) ? "yes" : "no");
-    if (BSON_ITER_HOLDS_INT(&it))
-        return xasprintf("%lld", (long long)bson_iter_as_int64(&it));
-    if (BSON_ITER_HOLDS_DOUBLE(&it))
-        return xasprintf(col->kind == COL_COUNT ? "%.0f" : "%.3f", bson_iter_double(&it));
-    return json_of(&it);
-}
-
 void listing_object(const bson_t *doc)
 {
     AUTO_BUF struct buf b = {0};
@@ -88,7 +43,7 @@ void listing_print(const struct remote *r, const struct docs *d, const struct co
     for (size_t i = 0; i < d->n; i++) {
         const bson_t *doc = d->v[newest_last ? d->n - 1 - i : i];
         for (size_t k = 0; t && k < n_cols; k++)
-            cells[k] = listing_cell(doc, &cols[k]);
+            cells[k] = object_cell(doc, &cols[k]);
         if (t)
             table_add(t, cells);
         else
@@ -98,33 +53,6 @@ void listing_print(const struct remote *r, const struct docs *d, const struct co
         table_print(t);
     table_free(t);
     free(cells);
-}
-
-static bool is_among(const char *name, const char *const *names)
-{
-    for (; names && *names; names++)
-        if (!strcmp(name, *names))
-            return true;
-    return false;
-}
-
-void listing_members(const bson_t *doc, const char *const *left_out)
-{
-    bson_iter_t it;
-    size_t width = 0;
-    for (bool more = bson_iter_init(&it, doc); more && bson_iter_next(&it);)
-        if (!is_among(bson_iter_key(&it), left_out) && strlen(bson_iter_key(&it)) > width)
-            width = strlen(bson_iter_key(&it));
-    for (bool more = bson_iter_init(&it, doc); more && bson_iter_next(&it);) {
-        const char *key = bson_iter_key(&it);
-        AUTO_FREE char *text = is_among(key, left_out) ? NULL : listing_cell(doc, &(struct col){key, COL_TEXT, 1});
-        if (!text)
-            continue;
-        AUTO_BUF struct buf b = {0};
-        AUTO_FREE char *plain = table_plain(text);
-        table_fold(&b, plain, width + 2, width + 2, table_room());
-        printf("%-*s  %s\n", (int)width, key, b.n ? b.p : "");
-    }
 }
 
 /* ---- pages ---- */

@@ -4,6 +4,8 @@
 
 #include "remote.h"
 
+#include "query/objects.h"
+
 /* Objects, kept in the order in which they were added. */
 struct docs {
     bson_t **v;
@@ -18,10 +20,8 @@ void docs_fini(struct docs *d);
 void listing_print(const struct remote *r, const struct docs *d, const struct col *cols, size_t n_cols, bool newest_last);
 /* An object as JSON, on a line. */
 void listing_object(const bson_t *doc);
-/* The same as "name  value" lines; arrays and objects as JSON; what is null is left out. */
-void listing_members(const bson_t *doc, const char *const *left_out);
-/* The text of a member as a table shows it; NULL: it is null, or absent. Caller frees. */
-char *listing_cell(const bson_t *doc, const struct col *col);
+#define listing_members object_members
+#define listing_cell    object_cell
 
 /* Reads pages of `what` (files, runs; their key in the answer) until there are `limit` objects (0: all). query: "k=v&k=v" or "". 0,
  * or negative with what it was. */

@@ -1,5 +1,6 @@
 """Tenants on the provider's machine, by their own uid: the read verbs and retry, through desk.sock."""
 import contextlib
+import datetime
 import json
 import os
 import pathlib
@@ -144,8 +145,30 @@ def test_nothing_of_another_tenants_and_nothing_of_the_providers(home):
         assert (code, out) == (1, "") and "this verb is the provider's" in err, (args, err)
     code, out, err = user(home, "beta", "files", check=False, uid=65534)
     assert (code, out) == (1, "") and "neither" in err
-    for op in ("bill", "agreement", "stop", "upload_check", "status", "drain", ""):
+    for op in ("versions", "configuration", "events", "stop", "upload_check", "status", "drain", ""):
         assert ask(home, home.uid["acme"], {"op": op, "params": {}, "run_id": run})[0]["status"] == 403
+
+
+def test_what_is_agreed_used_and_paid(home):
+    deliver(home)
+    month = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m")
+    agreed, = [json.loads(line) for line in user(home, "acme", "agreement", "--json")[1].splitlines()]
+    assert agreed["tenant_id"] == "acme" and [d["dataset"] for d in agreed["datasets"]] == ["data"]
+    assert "dataset data" in user(home, "acme", "agreement")[1]
+    used = json.loads(user(home, "acme", "usage", "--json")[1])
+    assert (used["tenant_id"], used["files_today"]["used"]) == ("acme", 1), "what was refused does not count"
+    assert "files_today" in user(home, "acme", "usage")[1]
+    bill = json.loads(user(home, "beta", "bill", month, "--json")[1])
+    assert (bill["tenant_id"], bill["month"], bill["files"]) == ("beta", month, 1)
+    assert "files" in user(home, "beta", "bill", month)[1]
+    assert user(home, "beta", "bill", "soon", check=False)[0] == 1
+    assert ask(home, home.uid["beta"], {"op": "bill", "tenant_id": "acme", "params": {"month": month}})[0]["status"] == 404
+    code, _, err = provider(home, "usage")
+    assert code == 1 and "for a tenant" in err
+    line, = [x for x in home.cli("status").stdout.splitlines() if x.startswith("desk:")]
+    assert f"pid {home.pids('desk')[0]}," in line and " served, 0 refused" in line, line
+    assert user(home, "acme", "files", check=False, uid=65534)[0] == 1
+    assert " 1 refused" in home.cli("status").stdout
 
 
 def test_a_run_is_not_served(make_home):
