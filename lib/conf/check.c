@@ -525,6 +525,15 @@ static int check_log(const char *file, const struct conf *c, struct err *e)
                    sizeof((struct sockaddr_un *)0)->sun_path - 1);
 }
 
+static int check_otlp(const char *file, const struct conf *c, struct err *e)
+{
+    const char *url = c->platform.otlp.url, *ca = c->platform.otlp.ca_file;
+    if (*url && !is_http_url(url))
+        return err_set(e, ERR_CONFIG, "%s: key 'otlp.url': it is no http:// or https:// URL of at most %d printable characters",
+                       file, MAX_URL);
+    return *ca && *ca != '/' ? err_set(e, ERR_CONFIG, "%s: key 'otlp.ca_file': \"%s\" is no absolute path", file, ca) : 0;
+}
+
 static int check_alerts(const char *file, const struct conf *c, struct err *e)
 {
     const struct conf_alert *v = c->platform.alerts.v;
@@ -560,6 +569,8 @@ int conf_check_platform(const char *file, const struct conf *c, struct err *e)
         r = check_http(file, c, e);
     if (r == 0)
         r = check_log(file, c, e);
+    if (r == 0)
+        r = check_otlp(file, c, e);
     if (r == 0)
         r = check_webhooks(file, c, e);
     if (r == 0)

@@ -232,6 +232,9 @@ struct conf {
         char *log_socket;         /* "": that of this host's log */
         struct cfg_list alerts;   /* struct conf_alert */
         struct cfg_list webhooks; /* struct conf_webhook */
+        struct {
+            char *url, *ca_file; /* url "": nothing is exported */
+        } otlp;
     } platform;
     struct cfg_list profiles; /* struct conf_profile */
     struct conf_tenant *tenants;

@@ -412,6 +412,14 @@ static const struct cfg_key webhook_keys[] = {
     END_ROW,
 };
 
+static const struct cfg_key otlp_keys[] = {
+    STR_ROW(conf, platform.otlp.url, "url", "", NULL,
+            "of an OpenTelemetry collector, to which /v1/traces is added: http://127.0.0.1:4318; empty: nothing is exported"),
+    STR_ROW(conf, platform.otlp.ca_file, "ca_file", "", NULL,
+            "absolute path of the PEM file of who vouches for its certificate; empty: whom this host trusts"),
+    END_ROW,
+};
+
 static const struct cfg_key capacity_keys[] = {
     {"cpus", CFG_F64, OFF(conf, platform.capacity.cpus), "-1", -1, 1e6, NULL, true,
      "cores to share out, never exceeded; -1: this host's, of which a tenant with nothing running may borrow", NULL, 0},
@@ -495,6 +503,7 @@ static const struct cfg_key platform_keys[] = {
      "absolute path of the datagram socket that takes it; empty: /dev/log, or journald's", NULL, 0},
     LIST_ROW(conf, platform.alerts, "alerts", alert_keys, conf_alert, "what is worth telling somebody; always logged"),
     LIST_ROW(conf, platform.webhooks, "webhooks", webhook_keys, conf_webhook, "who is told of alerts over HTTP"),
+    NEST_ROW("otlp", otlp_keys, "traces of files, by OTLP/HTTP"),
     END_ROW,
 };
 

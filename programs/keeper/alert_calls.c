@@ -1,5 +1,6 @@
 #include "alert_calls.h"
 #include "alert_commands.h"
+#include "traces.h"
 
 #include "base/clk.h"
 #include "base/fd.h"
@@ -17,7 +18,17 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-enum { MAX_SECRET = 4096, MAX_PEM = 48 << 10, SAY_MS = 60000 };
+enum {
+    MAX_SECRET = 4096,
+    MAX_PEM = 48 << 10,
+    SAY_MS = 60000,
+    FOLLOW_MS = 900,
+    MAX_SPANS = 100,
+    MAX_SPANS_BYTES = 48 << 10,
+    SEND_BYTES = 8 << 20
+};
+
+#define COLLECTOR "otlp collector" /* no webhook can have that name */
 
 /* An alert that fires. */
 struct firing {
@@ -33,8 +44,11 @@ struct alert_calls {
     /* simbdp-webhook, when there are webhooks; fd -1: it does not run. */
     int fd;
     pid_t pid;
-    int64_t uid, started_ms;
-    char **webhooks; /* packets that tell it what is configured: for the next one when it ends */
+    int64_t uid, started_ms, followed_ms;
+    struct buf spans; /* that are sent next, with commas between them */
+    int64_t n_spans;
+    struct traces *traces; /* NULL: there is no collector */
+    char **webhooks;       /* packets that tell it what is configured: for the next one when it ends */
     size_t n_webhooks;
     int64_t n_lost, n_said, said_ms; /* packets that it did not take */
 };
@@ -54,7 +68,7 @@ static void say_lost(struct alert_calls *a)
     if (a->n_lost == a->n_said || (a->said_ms && now_ms - a->said_ms < SAY_MS))
         return;
     log_error("webhook_dropped", NULL, NULL,
-              "simbdp-webhook did not take %lld alerts, which are dropped; %lld since it was started",
+              "simbdp-webhook did not take %lld alerts or spans, which are dropped; %lld since it was started",
               (long long)(a->n_lost - a->n_said), (long long)a->n_lost);
     a->n_said = a->n_lost;
     a->said_ms = now_ms;
@@ -84,7 +98,11 @@ static void start_webhook(struct alert_calls *a)
     if (spawn_partner(argv, &a->fd, &a->pid, &e) < 0) {
         a->fd = -1;
         log_error("webhook", NULL, NULL, "%s; webhooks are not told until it can be started", e.msg);
+        return;
     }
+    int room = SEND_BYTES; /* spans of a busy second */
+    if (setsockopt(a->fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room) < 0)
+        setsockopt(a->fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
 }
 
 static void forget_webhooks(struct alert_calls *a)
@@ -131,6 +149,7 @@ static void add_webhook(struct alert_calls *a, const struct conf_webhook *w)
     json_i64(&out, "alive_s", w->alive_s);
     json_i64(&out, "timeout_s", w->timeout_s);
     json_i64(&out, "retry_s", w->retry_s);
+    json_bool(&out, "spans", !strcmp(w->name, COLLECTOR));
     int r = add_secret(a, w->secret_file, &out, &e);
     if (r == 0 && *w->ca_file)
         r = fd_read_file(a->home->dirfd, w->ca_file, &pem, MAX_PEM, &e);
@@ -145,12 +164,35 @@ static void add_webhook(struct alert_calls *a, const struct conf_webhook *w)
     out = (struct buf){0};
 }
 
+/* The collector of traces is one more of them. Spans wait a second for each other. */
+static void add_collector(struct alert_calls *a, const struct conf *c)
+{
+    const char *base = c->platform.otlp.url;
+    size_t n = strlen(base);
+    AUTO_FREE char *url = xasprintf("%.*s/v1/traces", (int)(n && base[n - 1] == '/' ? n - 1 : n), base);
+    if (n)
+        add_webhook(a, &(struct conf_webhook){.name = COLLECTOR,
+                                              .url = url,
+                                              .secret_file = "",
+                                              .ca_file = c->platform.otlp.ca_file,
+                                              .group_s = 1,
+                                              .timeout_s = 10,
+                                              .retry_s = 300});
+    if (n && !a->traces)
+        a->traces = traces_new(a->home);
+    if (!n) {
+        traces_free(a->traces);
+        a->traces = NULL;
+    }
+}
+
 void alert_calls_set_conf(struct alert_calls *a, const struct conf *c)
 {
     const struct conf_webhook *v = c->platform.webhooks.v;
     forget_webhooks(a);
     for (size_t i = 0; i < c->platform.webhooks.n; i++)
         add_webhook(a, &v[i]);
+    add_collector(a, c);
     a->uid = uid_of_program(a->home, c->platform.uid_base, UID_WEBHOOK);
     if (a->n_webhooks && a->fd < 0)
         start_webhook(a);
@@ -169,17 +211,35 @@ void alert_calls_alive(struct alert_calls *a)
     send_packet(a, "{\"op\":\"alive\"}");
 }
 
-static void call_webhook(struct alert_calls *a, const struct firing *f, const char *json)
+static void call_webhook(struct alert_calls *a, const char *webhook, const char *group, const char *json, int64_t n)
 {
     AUTO_BUF struct buf out = {0};
     json_begin(&out, NULL, '{');
     json_str(&out, "op", "alert");
-    json_str(&out, "webhook", f->webhook);
-    json_str(&out, "group", f->group);
+    json_str(&out, "webhook", webhook);
+    json_str(&out, "group", group);
     json_str(&out, "text", json);
+    json_i64(&out, "n", n);
     json_end(&out, '}');
-    a->n_lost += !send_packet(a, out.p);
+    a->n_lost += send_packet(a, out.p) ? 0 : n;
     say_lost(a);
+}
+
+static void flush_spans(struct alert_calls *a)
+{
+    if (a->n_spans)
+        call_webhook(a, COLLECTOR, "spans", a->spans.p, a->n_spans);
+    buf_reset(&a->spans);
+    a->n_spans = 0;
+}
+
+static void on_span(void *arg, const char *json)
+{
+    struct alert_calls *a = arg;
+    if (a->n_spans && (a->n_spans == MAX_SPANS || a->spans.n + strlen(json) > MAX_SPANS_BYTES))
+        flush_spans(a);
+    buf_adds(&a->spans, a->n_spans++ ? "," : "");
+    buf_adds(&a->spans, json);
 }
 
 /* ---- alerts ---- */
@@ -197,7 +257,7 @@ static void call(struct alert_calls *a, const struct firing *f, const char *json
     if (*f->command)
         alert_commands_run(a->commands, f->name, f->command, json);
     if (*f->webhook)
-        call_webhook(a, f, json);
+        call_webhook(a, f->webhook, f->group, json, 1);
 }
 
 static struct firing *firing_new(const struct conf_alert *al, const bson_t *doc, const char *json)
@@ -293,20 +353,25 @@ static void see_webhook_end(struct alert_calls *a)
     send_webhooks(a);
     for (struct firing *f; (f = map_next(&a->firing, &i));)
         if (f->told && *f->webhook)
-            call_webhook(a, f, f->json);
+            call_webhook(a, f->webhook, f->group, f->json, 1);
 }
 
 void alert_calls_tick(struct alert_calls *a)
 {
     alert_commands_reap(a->commands);
     see_webhook_end(a);
+    if (a->traces && clk_now_ms() - a->followed_ms >= FOLLOW_MS) {
+        a->followed_ms = clk_now_ms();
+        traces_follow(a->traces, on_span, a);
+        flush_spans(a);
+    }
     if (a->n_silenced)
         tell_unsilenced(a);
 }
 
 bool alert_calls_need_tick(const struct alert_calls *a)
 {
-    return a->n_silenced || (a->n_webhooks && a->fd < 0) || alert_commands_are_going(a->commands);
+    return a->traces || a->n_silenced || (a->n_webhooks && a->fd < 0) || alert_commands_are_going(a->commands);
 }
 
 void alert_calls_free(struct alert_calls *a)
@@ -318,6 +383,8 @@ void alert_calls_free(struct alert_calls *a)
         firing_free(f);
     map_fini(&a->firing);
     forget_webhooks(a);
+    traces_free(a->traces);
+    buf_fini(&a->spans);
     if (a->fd >= 0)
         spawn_part(a->fd, a->pid);
     alert_commands_free(a->commands);

@@ -70,21 +70,22 @@ static void drop(struct calls *c, size_t at)
 }
 
 /* The last call of the group, when it was not made yet and has room. */
-static struct call *open_call(const struct calls *c, const char *group, size_t more)
+static struct call *open_call(const struct calls *c, const char *group, size_t more, int64_t n)
 {
     for (size_t i = c->n; i-- > 0;) {
         struct call *x = c->v[i];
         if (!strcmp(x->group, group))
-            return !x->n_tries && !(i == 0 && c->under_way == A_CALL) && x->n < CALLS_ALERTS && x->alerts.n + more < CALLS_BYTES
+            return !x->n_tries && !(i == 0 && c->under_way == A_CALL) && x->n + n <= CALLS_ALERTS &&
+                           x->alerts.n + more < CALLS_BYTES
                        ? x
                        : NULL;
     }
     return NULL;
 }
 
-void calls_add(struct calls *c, int64_t now_ms, const char *group, const char *json)
+void calls_add(struct calls *c, int64_t now_ms, const char *group, const char *json, int64_t n)
 {
-    struct call *x = open_call(c, group, strlen(json));
+    struct call *x = open_call(c, group, strlen(json), n);
     if (!x) {
         unsigned char id[ID_BYTES];
         if (c->n == CALLS_WAITING)
@@ -95,7 +96,8 @@ void calls_add(struct calls *c, int64_t now_ms, const char *group, const char *j
         randombytes_buf(id, sizeof id);
         sodium_bin2hex(x->id, sizeof x->id, id, sizeof id);
     }
-    buf_adds(&x->alerts, x->n++ ? "," : "");
+    buf_adds(&x->alerts, x->n ? "," : "");
+    x->n += n;
     buf_adds(&x->alerts, json);
 }
 
@@ -117,15 +119,46 @@ int64_t calls_due_ms(const struct calls *c, int64_t now_ms)
     return is_alive(c, now_ms) && c->alive_due_ms < due ? c->alive_due_ms : due;
 }
 
+/* opentelemetry-proto, collector/trace/v1; JSON as its docs/specification.md maps it. */
+static void add_spans(struct buf *out, const struct call *x)
+{
+    json_begin(out, "resourceSpans", '[');
+    json_begin(out, NULL, '{');
+    json_raw(out, "resource",
+             "{\"attributes\":[{\"key\":\"service.name\",\"value\":{\"stringValue\":\"mysimbdp\"}},"
+             "{\"key\":\"service.version\",\"value\":{\"stringValue\":\"" SIMBDP_VERSION "\"}}]}");
+    json_begin(out, "scopeSpans", '[');
+    json_begin(out, NULL, '{');
+    json_raw(out, "scope", "{\"name\":\"mysimbdp\"}");
+    json_begin(out, "spans", '[');
+    buf_add(out, x->alerts.p, x->alerts.n);
+    json_end(out, ']');
+    json_end(out, '}');
+    json_end(out, ']');
+    json_end(out, '}');
+    json_end(out, ']');
+}
+
+static void add_alerts(struct buf *out, const struct call *x)
+{
+    json_str(out, "state", "alerts");
+    json_str(out, "group", x->group);
+    json_begin(out, "alerts", '[');
+    buf_add(out, x->alerts.p, x->alerts.n);
+    json_end(out, ']');
+}
+
 bool calls_next(struct calls *c, int64_t now_ms, int64_t wall_ms, struct buf *ret_body, char ret_id[33])
 {
     if (calls_due_ms(c, now_ms) > now_ms)
         return false;
     bool alive = is_alive(c, now_ms) && c->alive_due_ms <= now_ms;
     json_begin(ret_body, NULL, '{');
-    json_str(ret_body, "webhook", c->name);
-    json_time(ret_body, "at", wall_ms);
-    json_i64(ret_body, "dropped", c->n_untold);
+    if (!c->set.spans) {
+        json_str(ret_body, "webhook", c->name);
+        json_time(ret_body, "at", wall_ms);
+        json_i64(ret_body, "dropped", c->n_untold);
+    }
     if (alive) {
         unsigned char id[ID_BYTES];
         randombytes_buf(id, sizeof id);
@@ -136,11 +169,10 @@ bool calls_next(struct calls *c, int64_t now_ms, int64_t wall_ms, struct buf *re
     } else {
         struct call *x = c->v[0];
         memcpy(ret_id, x->id, sizeof x->id);
-        json_str(ret_body, "state", "alerts");
-        json_str(ret_body, "group", x->group);
-        json_begin(ret_body, "alerts", '[');
-        buf_add(ret_body, x->alerts.p, x->alerts.n);
-        json_end(ret_body, ']');
+        if (c->set.spans)
+            add_spans(ret_body, x);
+        else
+            add_alerts(ret_body, x);
         x->first_ms = x->n_tries++ ? x->first_ms : now_ms;
     }
     json_end(ret_body, '}');

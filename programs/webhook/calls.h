@@ -26,14 +26,15 @@ struct calls;
 
 struct calls_settings {
     int64_t group_ms, alive_ms, retry_ms; /* alive_ms 0: no dead man's switch */
+    bool spans;                           /* what is added are spans, and calls OTLP's (ExportTraceServiceRequest, as JSON) */
 };
 
 struct calls *calls_new(const char *name);
 void calls_free(struct calls *c); /* NULL is fine */
 void calls_set(struct calls *c, const struct calls_settings *s);
 
-/* An alert's JSON object. Never refused: older ones may be dropped for it. */
-void calls_add(struct calls *c, int64_t now_ms, const char *group, const char *json);
+/* An alert's JSON object; or n of them, with commas between. Never refused: older ones may be dropped for them. */
+void calls_add(struct calls *c, int64_t now_ms, const char *group, const char *json, int64_t n);
 /* All was well just now. */
 void calls_alive(struct calls *c, int64_t now_ms);
 

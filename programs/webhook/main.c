@@ -2,7 +2,8 @@
  * own, has no capabilities and knows no more than what it is told. Packets on stdin, JSON objects, which only the keeper sends:
  *   {"op":"webhook",name,url,ca_pem,secret,group_s,alive_s,timeout_s,retry_s}   one of them, anew or changed; secret: hex digits
  *   {"op":"configured"}                   those that did not come since the last of these are taken out
- *   {"op":"alert",webhook,group,text}     text: the alert's JSON object
+ *       spans: true: a collector's, which is sent spans (OTLP) in place of alerts
+ *   {"op":"alert",webhook,group,text,n}   text: the alert's JSON object, or those of n spans
  *   {"op":"alive"}                        all is well now
  *   {"op":"log"} and a descriptor         where the log goes from here on
  * Nothing is answered. It ends with the keeper, and what it could not tell until then is counted in the log. */
@@ -30,6 +31,7 @@ extern char **environ;
 struct hook {
     struct hook *next;
     char *name;
+    const char *what; /* alerts, or spans */
     struct calls *calls;
     struct post *post;
     bool seen, failing;      /* failing: its last call failed, which was said */
@@ -65,8 +67,8 @@ static void say_dropped(struct hook *h, int64_t now_ms, bool now)
     int64_t n = calls_n_dropped(h->calls);
     if (n == h->n_said || (!now && h->said_ms && now_ms - h->said_ms < SAY_MS))
         return;
-    log_error("webhook_dropped", NULL, NULL, "webhook %s: %lld alerts could not be told and were dropped, %lld since it began",
-              h->name, (long long)(n - h->n_said), (long long)n);
+    log_error("webhook_dropped", NULL, NULL, "webhook %s: %lld %s could not be told and were dropped, %lld since it began", h->name,
+              (long long)(n - h->n_said), h->what, (long long)n);
     h->n_said = n;
     h->said_ms = now_ms;
 }
@@ -76,8 +78,8 @@ static void remove_hook(struct hook *h, const char *why)
     int64_t waiting = calls_n_waiting(h->calls);
     say_dropped(h, clk_now_ms(), true);
     if (waiting)
-        log_warn("webhook_dropped", NULL, NULL, "webhook %s %s: %lld alerts that waited are not told", h->name, why,
-                 (long long)waiting);
+        log_warn("webhook_dropped", NULL, NULL, "webhook %s %s: %lld %s that waited are not told", h->name, why, (long long)waiting,
+                 h->what);
     hook_free(h);
 }
 
@@ -95,8 +97,9 @@ static void set_hook(struct program *g, const bson_t *doc)
         g->hooks = h;
     }
     h->seen = true;
+    h->what = json_get_bool(doc, "spans", false) ? "spans" : "alerts";
     calls_set(h->calls, &(struct calls_settings){json_get_i64(doc, "group_s", 0) * 1000, json_get_i64(doc, "alive_s", 0) * 1000,
-                                                 json_get_i64(doc, "retry_s", 0) * 1000});
+                                                 json_get_i64(doc, "retry_s", 0) * 1000, json_get_bool(doc, "spans", false)});
     int r = post_set(h->post, &(struct post_settings){json_get_str(doc, "url", ""), json_get_str(doc, "ca_pem", ""), secret,
                                                       n_secret, (long)json_get_i64(doc, "timeout_s", 10)});
     if (r < 0)
@@ -179,7 +182,8 @@ static void obey(struct program *g, const bson_t *doc, int fd)
     else if (!strcmp(op, "configured"))
         remove_unseen(g);
     else if (!strcmp(op, "alert") && h)
-        calls_add(h->calls, clk_now_ms(), json_get_str(doc, "group", ""), json_get_str(doc, "text", "{}"));
+        calls_add(h->calls, clk_now_ms(), json_get_str(doc, "group", ""), json_get_str(doc, "text", "{}"),
+                  json_get_i64(doc, "n", 1));
     else if (!strcmp(op, "alive"))
         for (h = g->hooks; h; h = h->next)
             calls_alive(h->calls, clk_now_ms());

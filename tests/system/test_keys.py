@@ -219,6 +219,7 @@ TABLE = {
     **dict.fromkeys(("platform.alerts.webhook", "platform.alerts.group", "platform.webhooks.group_s"), ALERTS + "::test_alerts_of_a_group_are_one_call"),
     **dict.fromkeys((f"platform.webhooks.{key}" for key in "name url secret_file".split()), ALERTS + "::test_a_call_is_signed_and_repeated"),
     **dict.fromkeys(("platform.log", "platform.log_socket"), "tests/system/test_log.py::test_the_hosts_log_has_what_the_files_have"),
+    **dict.fromkeys(("platform.otlp.url", "platform.otlp.ca_file"), "tests/system/test_otlp.py::test_a_file_is_a_trace"),
     "platform.webhooks.ca_file": ALERTS + "::test_a_receiver_shows_who_it_is",
     "platform.webhooks.alive_s": ALERTS + "::test_the_dead_mans_switch",
     **dict.fromkeys((f"platform.webhooks.{key}" for key in "timeout_s retry_s".split()), ALERTS + "::test_who_does_not_answer_holds_nothing_up"),

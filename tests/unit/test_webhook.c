@@ -12,7 +12,7 @@
 static struct calls *calls(int64_t group_ms, int64_t alive_ms, int64_t retry_ms)
 {
     struct calls *c = calls_new("ops");
-    calls_set(c, &(struct calls_settings){group_ms, alive_ms, retry_ms});
+    calls_set(c, &(struct calls_settings){group_ms, alive_ms, retry_ms, false});
     return c;
 }
 
@@ -51,19 +51,19 @@ static void a_group_is_one_call(void **state)
     (void)state;
     struct calls *c = calls(2000, 0, 60000);
     assert_true(calls_due_ms(c, 0) == INT64_MAX);
-    calls_add(c, 1000, "lag", "{\"n\":1}");
-    calls_add(c, 1500, "dead", "{\"n\":2}");
-    calls_add(c, 2999, "lag", "{\"n\":3}");
+    calls_add(c, 1000, "lag", "{\"n\":1}", 1);
+    calls_add(c, 1500, "dead", "{\"n\":2}", 1);
+    calls_add(c, 2999, "lag", "{\"n\":3}", 1);
     assert_int_equal(calls_due_ms(c, 1500), 3000);
     assert_int_equal(next_count(c, 2999), -1);
     assert_int_equal(next_count(c, 3000), 2);
-    calls_add(c, 3000, "lag", "{\"n\":4}"); /* not into one that is under way */
+    calls_add(c, 3000, "lag", "{\"n\":4}", 1); /* not into one that is under way */
     assert_true(calls_due_ms(c, 9000) == INT64_MAX);
     calls_done(c, 3001, CALLS_TOLD, 0, 0);
     assert_int_equal(next_count(c, 3500), 1);
     calls_done(c, 3501, CALLS_TOLD, 0, 0);
     for (int i = 0; i < 2 * CALLS_ALERTS; i++)
-        calls_add(c, 4000, "lag", "{}");
+        calls_add(c, 4000, "lag", "{}", 1);
     assert_int_equal(next_count(c, 9000), CALLS_ALERTS);
     calls_done(c, 9001, CALLS_TOLD, 0, 0);
     assert_int_equal(next_count(c, 9001), CALLS_ALERTS);
@@ -79,7 +79,7 @@ static void what_fails_is_tried_later_each_time(void **state)
     struct calls *c = calls(0, 0, 1000000);
     char first[33], id[33];
     int64_t now = 100;
-    calls_add(c, now, "a", "{}");
+    calls_add(c, now, "a", "{}", 1);
     for (int i = 0, most = 500; i < 12; i++, most = 2 * most < CALLS_MOST_MS ? 2 * most : CALLS_MOST_MS) {
         AUTO_BSON bson_t *doc = next(c, now, i ? id : first);
         assert_non_null(doc);
@@ -110,11 +110,11 @@ static void what_is_dropped_is_counted_and_said(void **state)
 {
     (void)state;
     struct calls *c = calls(0, 0, 1000);
-    calls_add(c, 0, "a", "{}");
+    calls_add(c, 0, "a", "{}", 1);
     assert_int_equal(said(c, 0), 0);
     for (int i = 0; i < CALLS_WAITING + 9; i++) { /* the one under way stays */
         AUTO_FREE char *group = xasprintf("g%d", i);
-        calls_add(c, 0, group, "{}");
+        calls_add(c, 0, group, "{}", 1);
     }
     assert_int_equal(calls_n_dropped(c), 10);
     assert_int_equal(calls_n_waiting(c), CALLS_WAITING);
@@ -138,7 +138,7 @@ static void the_switch_is_pressed_while_all_is_well(void **state)
     char id[33];
     assert_int_equal(next_count(c, 1000), -1);
     calls_alive(c, 1000);
-    calls_add(c, 1000, "a", "{}");
+    calls_add(c, 1000, "a", "{}", 1);
     AUTO_BSON bson_t *doc = next(c, 1000, id); /* before what waits */
     assert_string_equal(json_get_str(doc, "state", ""), "alive");
     assert_int_equal(json_get_i64(doc, "every_s", 0), 10);
@@ -153,6 +153,24 @@ static void the_switch_is_pressed_while_all_is_well(void **state)
     assert_int_equal(next_count(c, 30000), -1); /* nobody said that all is well */
     calls_alive(c, 30001);
     assert_int_equal(next_count(c, 30001), 0);
+    calls_free(c);
+}
+
+static void spans_are_what_a_collector_takes(void **state)
+{
+    (void)state;
+    struct calls *c = calls_new("collector");
+    AUTO_BUF struct buf body = {0};
+    char id[33];
+    calls_set(c, &(struct calls_settings){1000, 0, 1000, true});
+    calls_add(c, 0, "spans", "{\"name\":\"a\"},{\"name\":\"b\"}", 2);
+    assert_int_equal(calls_n_waiting(c), 2);
+    assert_true(calls_next(c, 1000, 1, &body, id));
+    assert_non_null(
+        strstr(body.p, "\"scopeSpans\":[{\"scope\":{\"name\":\"mysimbdp\"},\"spans\":[{\"name\":\"a\"},{\"name\":\"b\"}]}]}]}"));
+    assert_int_equal(strncmp(body.p, "{\"resourceSpans\":[{\"resource\":{", 31), 0);
+    calls_done(c, 1000, CALLS_REFUSED, 0, 0);
+    assert_int_equal(calls_n_dropped(c), 2);
     calls_free(c);
 }
 
@@ -179,6 +197,7 @@ int main(void)
         cmocka_unit_test(what_fails_is_tried_later_each_time),
         cmocka_unit_test(what_is_dropped_is_counted_and_said),
         cmocka_unit_test(the_switch_is_pressed_while_all_is_well),
+        cmocka_unit_test(spans_are_what_a_collector_takes),
         cmocka_unit_test(a_signature_is_of_time_and_body),
     };
     return sodium_init() < 0 ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
