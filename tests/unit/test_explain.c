@@ -43,7 +43,11 @@ static void take(const bson_t *doc, struct buf *wrong)
     struct err e = {0};
     struct conf *c = NULL;
     const char *file = json_get_str(doc, "file", ""), *example = json_get_str(doc, "example", "");
-    put("mysimbdp.conf", !strcmp(file, "conf/mysimbdp.conf") ? example : "platform = { };");
+    AUTO_FREE char *with_webhook =
+        strstr(example, " webhook = ")
+            ? xasprintf("platform = { webhooks = ( { name = \"ops\"; url = \"http://a/\"; } ); %s", strchr(example, '{') + 1)
+            : NULL;
+    put("mysimbdp.conf", with_webhook ? with_webhook : !strcmp(file, "conf/mysimbdp.conf") ? example : "platform = { };");
     put("profiles.conf", !strcmp(file, "conf/profiles.conf") ? example : "profiles = ( { name = \"small\"; } );");
     /* What examples refer to is called so elsewhere in the file. */
     AUTO_FREE char *tenant = xasprintf("%s\n%s%s", strstr(file, "tenants") ? example : "",
