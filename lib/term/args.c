@@ -9,10 +9,16 @@ static void take(int *argc, char **argv, int i, int n)
     *argc -= n;
 }
 
+/* What is behind "--" is somebody else's. */
+static bool is_end(const char *arg)
+{
+    return !strcmp(arg, "--");
+}
+
 const char *args_opt(int *argc, char **argv, const char *name)
 {
     size_t n = strlen(name);
-    for (int i = 0; i < *argc; i++) {
+    for (int i = 0; i < *argc && !is_end(argv[i]); i++) {
         const char *value = NULL;
         if (!strcmp(argv[i], name) && i + 1 < *argc) {
             value = argv[i + 1];
@@ -29,7 +35,7 @@ const char *args_opt(int *argc, char **argv, const char *name)
 
 bool args_flag(int *argc, char **argv, const char *name)
 {
-    for (int i = 0; i < *argc; i++)
+    for (int i = 0; i < *argc && !is_end(argv[i]); i++)
         if (!strcmp(argv[i], name)) {
             take(argc, argv, i, 1);
             return true;

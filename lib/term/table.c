@@ -1,4 +1,5 @@
 #include "table.h"
+#include "colour.h"
 #include "text.h"
 
 #include "base/mem.h"
@@ -21,6 +22,18 @@ struct table {
     size_t *widths;
     bool *shown;
 };
+
+static enum table_style style;
+
+void table_set_style(enum table_style s)
+{
+    style = s;
+}
+
+enum table_style table_get_style(void)
+{
+    return style;
+}
 
 /* ---- text ---- */
 
@@ -132,7 +145,7 @@ void table_add(struct table *t, char *const *cells)
 {
     t->cells = xgrow(t->cells, t->n_rows, t->n_cols * sizeof *t->cells);
     for (size_t k = 0; k < t->n_cols; k++) {
-        t->cells[t->n_rows * t->n_cols + k] = cells[k] ? table_plain(cells[k]) : xstrdup("-");
+        t->cells[t->n_rows * t->n_cols + k] = cells[k] ? table_plain(cells[k]) : xstrdup(style == TABLE_CSV ? "" : "-");
         free(cells[k]);
     }
     t->n_rows++;
@@ -265,7 +278,7 @@ static bool squeeze(struct table *t, bool names, size_t room)
 static void fit(struct table *t, size_t room)
 {
     for (size_t k = 0; k < t->n_cols; k++) {
-        t->shown[k] = t->cols[k].rank > 0;
+        t->shown[k] = style == TABLE_WIDE ? t->cols[k].kind != COL_JSON : t->cols[k].rank > 0;
         measure(t, k);
     }
     for (size_t k = 0; room && total(t, false) > room && k < t->n_cols; k++)
@@ -292,18 +305,45 @@ static void add_cell(const struct table *t, struct buf *line, const char *text, 
     buf_addf(line, "%*s%s%*s", right ? (int)(w - n) : 0, "", text, (right ? 0 : (int)(w - n)) + GAP, "");
 }
 
+/* Columns whose words have colours. */
+static bool is_coloured(const struct col *c)
+{
+    return !strcmp(c->name, "state") || !strcmp(c->name, "outcome");
+}
+
+struct coloured {
+    size_t from, to;
+    enum colour colour;
+};
+enum { MAX_COLOURED = 4 };
+
 static void print_row(const struct table *t, const char *(*text)(const struct table *, size_t, size_t), size_t row, size_t room)
 {
     AUTO_BUF struct buf line = {0};
+    struct coloured parts[MAX_COLOURED];
+    size_t n = 0, at = 0;
     buf_add(&line, "", 0);
-    for (size_t k = 0; k < t->n_cols; k++)
-        if (t->shown[k])
-            add_cell(t, &line, text(t, row, k), k);
+    for (size_t k = 0; k < t->n_cols; k++) {
+        if (!t->shown[k])
+            continue;
+        const enum colour colour = n < MAX_COLOURED && is_coloured(&t->cols[k]) ? colour_of_state(text(t, row, k)) : COLOUR_none;
+        const size_t from = line.n;
+        add_cell(t, &line, text(t, row, k), k);
+        if (colour != COLOUR_none)
+            parts[n++] = (struct coloured){from, line.n - GAP, colour};
+    }
     while (line.n && line.p[line.n - 1] == ' ')
         line.p[--line.n] = 0;
     if (room)
-        line.p[bytes_within(line.p, room)] = 0;
-    puts(line.p);
+        line.p[line.n = bytes_within(line.p, room)] = 0;
+    for (size_t i = 0; i < n; i++) {
+        const size_t to = parts[i].to < line.n ? parts[i].to : line.n;
+        if (to <= at)
+            break;
+        colour_print(line.p + at, to - at, parts[i].from - at, to - at, parts[i].colour);
+        at = to;
+    }
+    puts(line.p + at);
 }
 
 static const char *name_of(const struct table *t, size_t row, size_t k)
@@ -327,15 +367,47 @@ static void tell_left_out(const struct table *t)
     fflush(stdout);
     if (names.n && isatty(STDERR_FILENO)) {
         AUTO_BUF struct buf b = {0};
-        AUTO_FREE char *text = xasprintf("(left out: %s; --json shows all)", names.p);
+        AUTO_FREE char *text = xasprintf("(left out: %s; --output wide shows all)", names.p);
         table_fold(&b, text, 0, 1, table_room());
         fprintf(stderr, "%s\n", b.p);
     }
 }
 
+void table_csv_line(const char *const *cells, size_t n)
+{
+    AUTO_BUF struct buf b = {0};
+    for (size_t k = 0; k < n; k++) {
+        const char *text = cells[k] ? cells[k] : "";
+        const bool quoted = text[strcspn(text, ",\"\r\n")] != 0;
+        buf_adds(&b, k ? "," : "");
+        buf_adds(&b, quoted ? "\"" : "");
+        for (; *text; text++)
+            buf_add(&b, *text == '"' ? "\"\"" : text, *text == '"' ? 2 : 1);
+        buf_adds(&b, quoted ? "\"" : "");
+    }
+    puts(b.p);
+}
+
+static void print_csv(const struct table *t)
+{
+    const char **line = xcalloc(t->n_cols, sizeof *line);
+    for (size_t r = 0; r <= t->n_rows; r++) {
+        size_t n = 0;
+        for (size_t k = 0; k < t->n_cols; k++)
+            if (t->cols[k].kind != COL_WORDS)
+                line[n++] = r ? *cell(t, r - 1, k) : t->cols[k].name;
+        table_csv_line(line, n);
+    }
+    free(line);
+}
+
 void table_print(struct table *t)
 {
-    const size_t room = table_room();
+    const size_t room = style == TABLE_WIDE ? 0 : table_room();
+    if (style == TABLE_CSV) {
+        print_csv(t);
+        return;
+    }
     if (!t->n_rows)
         return;
     fit(t, room);

@@ -13,12 +13,23 @@
 
 struct table;
 
+/* How the tables of this process are printed; TABLE_FIT unless it is said before the first one is made. */
+enum table_style {
+    TABLE_FIT,  /* as above */
+    TABLE_WIDE, /* every column but those of JSON, nothing left out or cut, whatever the terminal's width */
+    TABLE_CSV,  /* RFC 4180 with a header, but lines end with a linefeed alone: the same columns without COL_WORDS; null is empty */
+};
+void table_set_style(enum table_style style);
+enum table_style table_get_style(void);
+/* Prints a line of CSV. NULL is an empty cell. */
+void table_csv_line(const char *const *cells, size_t n);
+
 /* cols is borrowed. */
 struct table *table_new(const struct col *cols, size_t n_cols);
 void table_free(struct table *t);
 /* Adds a row. TAKE each of the n_cols texts; NULL is shown as "-". Control characters are shown as numbers. */
 void table_add(struct table *t, char *const *cells);
-void table_print(struct table *t); /* prints nothing when there is no row */
+void table_print(struct table *t); /* prints nothing when there is no row; as CSV, the header */
 
 /* Width of the terminal that stdout is; 0: it is none. */
 size_t table_room(void);

@@ -57,7 +57,7 @@ static void add_row(struct table *t, const char *line)
     for (size_t i = 1; i < N_COLS; i++)
         cells[i] = xstrdup(json_get_str(record, audit_cols[i].name, NULL));
     cells[0] = xasprintf("%lld", (long long)json_get_i64(record, "seq", 0));
-    if (cells[1] && strlen(cells[1]) > TS_SECONDS)
+    if (table_get_style() != TABLE_CSV && cells[1] && strlen(cells[1]) > TS_SECONDS)
         cells[1][TS_SECONDS] = 0;
     table_add(t, cells);
 }
@@ -131,7 +131,7 @@ int verb_audit(struct cli *c)
     int r = cli_args(c, 0, 0);
     if (r)
         return r;
-    s.limit = limit ? strtoll(limit, &end, 10) : c->json ? 0 : SHOWN;
+    s.limit = limit ? strtoll(limit, &end, 10) : cli_is_read_by_programs(c) ? 0 : SHOWN;
     if (limit && (!*limit || *end || s.limit < 0 || s.limit > INT32_MAX))
         return cli_usage(c, "--limit %s is no number of records", limit);
     if (verifies && (since || limit || s.tenant))

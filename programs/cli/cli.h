@@ -18,12 +18,19 @@ struct cli {
     const char *home_arg;
     int argc;
     char **argv; /* the positional arguments, once all options were taken; NULL-terminated */
-    bool json;
+    bool json; /* --output json, or --json: an object a line */
+    bool csv;  /* --output csv; tables follow table_set_style by themselves */
     char whole_id[ID_SIZE];
     char *desk; /* where a tenant asks, who may not read the home (desk.h); NULL: the home is read */
 };
 
 typedef int (*cli_verb)(struct cli *c);
+
+/* Whether a program reads what is printed: all rows, and whole values. */
+static inline bool cli_is_read_by_programs(const struct cli *c)
+{
+    return c->json || c->csv;
+}
 
 /* The value of --name V or --name=V; NULL when absent. */
 const char *cli_opt(struct cli *c, const char *name);
@@ -74,17 +81,17 @@ int verb_app(struct cli *c);
 int verb_audit(struct cli *c);
 int verb_check(struct cli *c);
 int verb_dead(struct cli *c);
+int verb_describe(struct cli *c);
 int verb_doctor(struct cli *c);
 int verb_down(struct cli *c);
+int verb_events(struct cli *c);
 int verb_explain(struct cli *c);
 int verb_files(struct cli *c);
 int verb_init(struct cli *c);
 int verb_logs(struct cli *c);
 int verb_preview(struct cli *c);
-int verb_describe(struct cli *c);
 int verb_publish(struct cli *c);
 int verb_queue(struct cli *c);
-int verb_events(struct cli *c);
 int verb_rejects(struct cli *c);
 int verb_verify(struct cli *c);
 int verb_clock(struct cli *c);

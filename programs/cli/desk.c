@@ -282,7 +282,7 @@ static int list(struct cli *c, struct wanted *w)
     w->state = cli_opt(c, "--state");
     w->since = cli_opt(c, "--since");
     const char *limit = cli_opt(c, "--limit");
-    w->limit = limit ? strtoll(limit, NULL, 10) : c->json ? 0 : DEFAULT_ROWS;
+    w->limit = limit ? strtoll(limit, NULL, 10) : cli_is_read_by_programs(c) ? 0 : DEFAULT_ROWS;
     int r = cli_args(c, 0, 1);
     if (!r && w->state)
         r = cli_check_state(c, w->records, w->state);
@@ -294,7 +294,7 @@ static int list(struct cli *c, struct wanted *w)
     if (!db)
         return r ? r : CLI_FAILED;
     int64_t n = fetch(c, w, db);
-    if (n > 0)
+    if (n > 0 || (n == 0 && c->csv))
         print_rows(c, db, w->records);
     if (n == 0 && !c->json)
         fprintf(stderr, "no %s%s\n", w->records->what, w->tenant || w->second || w->state || w->since ? " like this" : " yet");
@@ -368,7 +368,7 @@ static void print_rejects(struct cli *c, sqlite3 *db)
                 text_print(line);
                 putchar('\n');
             } else {
-                rejects_print(line);
+                rejects_print(line, c->csv);
             }
         }
     sqlite3_finalize(s);
@@ -383,6 +383,8 @@ static int rejects(struct cli *c)
     int r = cli_args(c, 1, 1);
     if (r || (r = make_whole(c, "file", (const char **)&c->argv[0])))
         return r;
+    if (c->csv)
+        rejects_print_header();
     while (offset >= 0) {
         AUTO_BUF struct buf params = {0};
         AUTO_ANSWER struct answer a = {0};

@@ -17,15 +17,18 @@
 
 enum { MAX_OUTPUT = 256 << 20 };
 
-static char *cell_text(sqlite3_stmt *s, int i, const struct col *col)
+/* What a program reads is whole. */
+static char *cell_text(const struct cli *c, sqlite3_stmt *s, int i, const struct col *col)
 {
     char stamp[CLK_RFC3339_SIZE];
     if (column_is_null(s, i, col->kind))
         return NULL;
     if (col->kind == COL_TIME)
-        return xstrndup(clk_rfc3339(sqlite3_column_int64(s, i), stamp), 19);
+        return xstrndup(clk_rfc3339(sqlite3_column_int64(s, i), stamp), c->csv ? sizeof stamp : 19);
     if (col->kind == COL_NUMBER)
-        return xasprintf("%.3f", sqlite3_column_double(s, i));
+        return xasprintf(c->csv ? "%.15g" : "%.3f", sqlite3_column_double(s, i));
+    if (col->kind == COL_BOOL && c->csv)
+        return xstrdup(sqlite3_column_int(s, i) ? "true" : "false");
     if (col->kind == COL_BOOL)
         return xstrdup(sqlite3_column_int(s, i) ? "yes" : "no");
     return xstrdup((const char *)sqlite3_column_text(s, i));
@@ -51,10 +54,10 @@ int cli_list(struct cli *c, sqlite3_stmt *s, const struct col *cols, size_t n_co
             continue;
         }
         for (size_t i = 0; i < n_cols; i++)
-            cells[i] = cell_text(s, (int)i, &cols[i]);
+            cells[i] = cell_text(c, s, (int)i, &cols[i]);
         table_add(t, cells);
     }
-    if (t && n)
+    if (t && (n || c->csv))
         table_print(t);
     table_free(t);
     free(cells);
@@ -95,7 +98,7 @@ static int64_t listing_limit(const struct cli *c, const char *limit)
 {
     if (limit)
         return strtoll(limit, NULL, 10);
-    return c->json || c->argc ? 0 : 100;
+    return cli_is_read_by_programs(c) || c->argc ? 0 : 100;
 }
 
 /* Takes what one of our programs prints, and waits for its end. -EWOULDBLOCK: it cannot say now. */

@@ -6,6 +6,7 @@
 #include "base/crash.h"
 #include "base/log.h"
 #include "base/near.h"
+#include "term/table.h"
 #include "term/text.h"
 
 #include <signal.h>
@@ -65,17 +66,17 @@ static const struct {
      "hand files in; --wait: until each is done, exit code 1 unless all were ingested (also with rejected rows) or are duplicates"},
     {"files", verb_files, "[FILE_ID] [--tenant T] [--dataset D] [--state S] [--since T] [--limit N] [--json]",
      "the ledger of files"},
-    {"runs", verb_runs, "[RUN_ID] [--tenant T] [--file FILE_ID] [--state S] [--since T] [--limit N] [--json]",
     {"events", verb_events, "[--tenant T] [--types TYPE,...] [--since T] [-f] [--limit N] [--json]",
      "what happened, of all programs and tenants in the order of time; -f: what happens, until it is stopped\n\n"
      "A TYPE is an event's name (file.verdict) or its beginning (file, run, instance, scale, alert, stream). With -f and --since what\n"
      "was comes first; without either the newest are shown."},
+    {"runs", verb_runs, "[RUN_ID] [--tenant T] [--file FILE_ID] [--state S] [--since T] [--limit N] [--json]",
      "the ledger of runs"},
-    {"run", verb_run, "TENANT/APP", "run the files that wait for the app's trigger or for their group"},
     {"describe", verb_describe, "FILE | RUN | TENANT/APP | TENANT [--json]",
      "everything known about one thing, and why it is not further\n\n"
      "FILE is its id or its name (the newest of that name), RUN an id; an id may be as short as listings show it. What it waits for\n"
      "comes from the programs, if they run: the scheduler's reason, a trigger's next time, a limit, a database that is away."},
+    {"run", verb_run, "TENANT/APP", "run the files that wait for the app's trigger or for their group"},
     {"logs", verb_logs, "RUN [-f] [--raw]", "what a run printed"},
     {"rejects", verb_rejects, "FILE_ID [--json]", "rows of a file that were not stored, or that were repaired, and why"},
     {"preview", verb_preview,
@@ -119,13 +120,46 @@ static const struct {
     {"stop", verb_stop, "RUN", "end a run; its file is quarantined"},
 };
 
+/* Verbs that print rows. */
+static const char *const listing[] = {"app",  "audit", "dead",  "explain", "files", "queue", "rejects",
+                                      "runs", "stats", "tenant", "token",  "user"};
+
+static bool lists(const char *verb)
+{
+    for (size_t i = 0; i < sizeof listing / sizeof *listing; i++)
+        if (!strcmp(listing[i], verb))
+            return true;
+    return false;
+}
+
+/* 0, or CLI_USAGE after a complaint. */
+static int take_output(struct cli *c)
+{
+    const char *output = cli_opt(c, "--output");
+    c->json = cli_flag(c, "--json");
+    if (!output)
+        return 0;
+    const bool wide = !strcmp(output, "wide"), table = !strcmp(output, "table"), json = !strcmp(output, "json");
+    c->csv = !strcmp(output, "csv");
+    if (!wide && !table && !json && !c->csv)
+        return cli_usage(c, "--output is table, wide, json or csv, and not \"%s\"", output);
+    if (c->json && !json)
+        return cli_usage(c, "--json and --output %s cannot both be", output);
+    if (c->csv && !lists(c->verb))
+        return cli_usage(c, "--output csv is for verbs that list rows; this one takes json");
+    c->json = json;
+    table_set_style(c->csv ? TABLE_CSV : wide ? TABLE_WIDE : TABLE_FIT);
+    return 0;
+}
+
 static void print_usage(FILE *to)
 {
     fputs("usage: mysimbdp VERB [ARGUMENTS] [--home HOME]      (or MYSIMBDP_HOME)\n\n", to);
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
         fprintf(to, "  %-8s %.*s\n           %s\n", verbs[i].name, (int)strcspn(verbs[i].help, "\n"), verbs[i].help, verbs[i].args);
     fputs("\nThe tenants' verbs from any machine, over HTTP: `mysimbdp --url URL help`.\n"
-          "--since takes 2026-01-31, 2026-01-31T12:00:00Z, or 15m, 2h, 7d ago. Listings take --json: an object a line.\n"
+          "--since takes 2026-01-31, 2026-01-31T12:00:00Z, or 15m, 2h, 7d ago. Listings take --output table|wide|json|csv;\n"
+          "--json is --output json: an object a line. A wide table has all columns, whole.\n"
           "Exit: 0 done, 1 the thing asked for failed or was refused, 2 usage.\n",
           to);
 }
@@ -148,14 +182,16 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
         if (strcmp(argv[1], verbs[i].name))
             continue;
-        struct cli c = {verbs[i].name, verbs[i].args, home, argc - 2, argv + 2, false, "", NULL};
+        struct cli c = {.verb = verbs[i].name, .usage = verbs[i].args, .home_arg = home, .argc = argc - 2, .argv = argv + 2};
         if (cli_flag(&c, "--help")) {
             printf("usage: mysimbdp %s %s [--home HOME]\n%s\n", c.verb, c.usage, verbs[i].help);
             return CLI_DONE;
         }
-        c.json = cli_flag(&c, "--json");
+        int r = take_output(&c);
+        if (r)
+            return r;
         cli_verb run = cli_desk(&c) ? cli_verb_of_desk(c.verb) : NULL;
-        int r = (run ? run : verbs[i].run)(&c);
+        r = (run ? run : verbs[i].run)(&c);
         free(c.desk);
         return r;
     }

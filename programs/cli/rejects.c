@@ -1,6 +1,7 @@
 #include "rejects.h"
 #include "cli.h"
 #include "ledger.h"
+#include "term/table.h"
 #include "term/text.h"
 
 #include "base/beneath.h"
@@ -11,11 +12,36 @@
 #include <stdio.h>
 #include <string.h>
 
-void rejects_print(const char *line)
+static const char *const members[] = {"line", "byte_offset", "column", "type", "message", "raw", "repaired"};
+enum { N_MEMBERS = sizeof members / sizeof *members, FIRST_TEXT = 3 };
+
+void rejects_print_header(void)
+{
+    table_csv_line(members, N_MEMBERS);
+}
+
+static void print_csv(const bson_t *doc)
+{
+    char *cells[N_MEMBERS];
+    for (size_t i = 0; i < N_MEMBERS; i++) {
+        const int64_t n = i < FIRST_TEXT ? json_get_i64(doc, members[i], -1) : -1;
+        const char *text = i < FIRST_TEXT ? NULL : json_get_str(doc, members[i], NULL);
+        cells[i] = n >= 0 ? xasprintf("%lld", (long long)n) : text ? table_plain(text) : NULL;
+    }
+    table_csv_line((const char *const *)cells, N_MEMBERS);
+    for (size_t i = 0; i < N_MEMBERS; i++)
+        free(cells[i]);
+}
+
+void rejects_print(const char *line, bool csv)
 {
     AUTO_BSON bson_t *doc = json_parse(line, strlen(line), NULL);
     if (!doc)
         return;
+    if (csv) {
+        print_csv(doc);
+        return;
+    }
     const char *raw = json_get_str(doc, "raw", NULL);
     int64_t column = json_get_i64(doc, "column", 0);
     printf("line %lld, byte %lld", (long long)json_get_i64(doc, "line", 0), (long long)json_get_i64(doc, "byte_offset", 0));
@@ -50,7 +76,7 @@ static int print_rejects(struct cli *c, const struct home *h, const char *run)
                 text_print(line); /* an app may have written the file, with DEL or C1 as they are */
                 putchar('\n');
             } else if (doc)
-                rejects_print(line);
+                rejects_print(line, c->csv);
         }
         free(line);
         fclose(f);
@@ -76,7 +102,10 @@ int verb_rejects(struct cli *c)
     if (db) {
         sqlite3_prepare_v2(db, "SELECT run_id FROM files WHERE file_id=?1", -1, &s, NULL);
         sqlite3_bind_text(s, 1, c->argv[0], -1, SQLITE_STATIC);
-        if (sqlite3_step(s) == SQLITE_ROW)
+        bool known = sqlite3_step(s) == SQLITE_ROW;
+        if (known && c->csv)
+            rejects_print_header();
+        if (known)
             r = print_rejects(c, &h, (const char *)sqlite3_column_text(s, 0));
         else
             fprintf(stderr, "mysimbdp rejects: no file %s in the ledger\n", c->argv[0]);

@@ -2,7 +2,10 @@
 #ifndef SIMBDP_CLI_REJECTS_H
 #define SIMBDP_CLI_REJECTS_H
 
-/* A line of rejects.jsonl; nothing is printed when it is no JSON. */
-void rejects_print(const char *line);
+#include <stdbool.h>
+
+/* A line of rejects.jsonl; nothing is printed when it is no JSON. csv: as a line of CSV, whose header comes first. */
+void rejects_print(const char *line, bool csv);
+void rejects_print_header(void);
 
 #endif

@@ -1,6 +1,7 @@
 /* mysimbdp top: what the monitor's board shows, live. */
 #include "cli.h"
 #include "ledger.h"
+#include "term/colour.h"
 #include "term/table.h"
 #include "term/text.h"
 
@@ -312,15 +313,17 @@ static void print_json(const struct view *v)
 static void print_text(struct view *v)
 {
     const size_t room = table_room();
-    AUTO_BUF struct buf all = {0};
+    AUTO_BUF struct buf header = {0};
     arrange(v);
-    add_header(&all, room);
+    add_header(&header, room);
+    puts(header.p);
     for (size_t i = 0; i < v->n; i++) {
         AUTO_BUF struct buf b = {0};
+        const char *state = v->rows[i].state;
         add_row(&b, &v->rows[i], room);
-        buf_addf(&all, "\n%s", b.p);
+        colour_print(b.p, b.n, 0, strlen(state), colour_of_state(state));
+        puts("");
     }
-    puts(all.p);
     AUTO_BUF struct buf below = {0};
     if (add_below(v, room, &below))
         printf("\n%s", below.p);
@@ -328,11 +331,35 @@ static void print_text(struct view *v)
 
 /* ---- the screen ---- */
 
+static bool has_palette;
+
 static void put(int y, const char *text, int attributes)
 {
     attron(attributes);
     mvaddnstr(y, 0, text, COLS);
     attroff(attributes);
+}
+
+/* What is wrong stands out without colours, too. */
+static int attributes_of(const char *state)
+{
+    const enum colour colour = colour_of_state(state);
+    const int plain = colour == COLOUR_bad ? (int)A_STANDOUT : colour == COLOUR_wait ? (int)A_BOLD : (int)A_NORMAL;
+    return has_palette ? plain | (int)COLOR_PAIR(colour) : plain;
+}
+
+/* Pairs are numbered as enum colour is. */
+static void begin_palette(void)
+{
+    static const struct {
+        enum colour colour;
+        short of;
+    } pairs[] = {{COLOUR_good, COLOR_GREEN}, {COLOUR_busy, COLOR_CYAN}, {COLOUR_wait, COLOR_YELLOW}, {COLOUR_bad, COLOR_RED}};
+    has_palette = colour_is_wanted() && has_colors() && start_color() == OK && use_default_colors() == OK;
+    for (size_t i = 0; has_palette && i < sizeof pairs / sizeof *pairs; i++)
+        init_pair((short)pairs[i].colour, pairs[i].of, -1);
+    if (has_palette)
+        init_pair(COLOUR_faint, -1, -1);
 }
 
 /* Draws the row's lines, as far as there is room. */
@@ -342,7 +369,7 @@ static int draw_row(const struct row *r, int y, int end)
     add_row(&b, r, (size_t)COLS);
     char *at = b.p;
     for (char *l; y < end && (l = strsep(&at, "\n")); y++)
-        put(y, l, !strcmp(r->state, "STALLED") ? A_STANDOUT : !strcmp(r->state, "WARN") ? A_BOLD : A_NORMAL);
+        put(y, l, attributes_of(r->state));
     return y;
 }
 
@@ -374,8 +401,7 @@ static void draw(const struct view *v, const char *home, const char *trouble)
     char *at = below.p;
     for (char *l; y < LINES - 1 && at && (l = strsep(&at, "\n")) && *l; y++)
         put(y, l, is_header(l) ? A_REVERSE : A_NORMAL);
-    put(LINES - 1, "q quit   s sort by the next column (S: the one before)   r reverse   i issues only   arrows, PgUp, PgDn scroll",
-        A_DIM);
+    put(LINES - 1, "q quit  s/S sort by next/previous column  r reverse  i issues  arrows, PgUp/PgDn", A_DIM);
     refresh();
 }
 
@@ -421,6 +447,7 @@ static int live(struct cli *c, const struct home *h, struct view *v, const char 
     text_unguard(); /* curses writes escape sequences of its own, and shows those in names itself */
     if (!isatty(STDOUT_FILENO) || !initscr())
         return err_set(&e, ERR_USAGE, "this is no terminal; `mysimbdp top --once` prints it once"), cli_fail(c, &e);
+    begin_palette();
     cbreak();
     noecho();
     curs_set(0);

@@ -1,0 +1,121 @@
+"""How verbs print rows: for people, for programs, on a terminal; and events over all programs and tenants."""
+import csv
+import fcntl
+import io
+import json
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import termios
+
+from harness import BUILD, until
+
+SGR = re.compile(r"\x1b\[(\d+)m")
+
+
+def on_terminal(home, *args, columns=80, **env):
+    """What a terminal of that width gets."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    p = subprocess.Popen([BUILD / "mysimbdp", *args], env={**home.env, "TERM": "xterm", **env}, stdout=slave, stderr=subprocess.DEVNULL)
+    os.close(slave)
+    text = b""
+    while True:
+        try:
+            got = os.read(master, 65536)
+        except OSError:
+            break
+        if not got:
+            break
+        text += got
+    os.close(master)
+    assert p.wait() == 0
+    return text.decode().replace("\r\n", "\n")
+
+
+def rows_of_csv(home, *args):
+    return list(csv.DictReader(io.StringIO(home.cli(*args, "--output", "csv").stdout)))
+
+
+def test_outputs_events_and_colours(home):
+    home.tenant(limits="max_rows = 2;")
+    home.tenant("other")
+    home.up()
+    home.drop("x.csv", "a,b\n1,2\n3\n")
+    home.drop('say "hi", \x1b[31m.csv', "a\n" + "1\n" * 3)
+    home.drop("o.csv", "a\n1\n", tenant="other")
+    files = sorted(home.wait_files(3), key=lambda f: f["file_id"])
+
+    # csv: the same rows as JSON, whole, and nothing that a terminal obeys
+    assert [json.loads(x) for x in home.cli("files", "--output", "json").stdout.splitlines()] == home.rows("files")
+    told = rows_of_csv(home, "files")
+    assert [r["file_id"] for r in told] == [f["file_id"] for f in files] and "why" not in told[0]
+    assert list(told[0]) == list(files[0])
+    for row, f in zip(told, files):
+        assert row["received_at"] == f["received_at"] and row["state"] == f["state"] and row["size_bytes"] == str(f["size_bytes"])
+        assert row["run_id"] == (f["run_id"] or "") and json.loads(row["quality"] or "null") == f["quality"]
+    assert {r["file_name"].replace("\\x1b", "\x1b") for r in told} == {f["file_name"] for f in files}
+    assert [r["forced"] for r in rows_of_csv(home, "runs")] == ["false"] * len(home.rows("runs"))
+    assert rows_of_csv(home, "files", "--state", "vanished") == []
+    assert home.cli("files", "--state", "vanished", "--output", "csv").stdout.startswith("file_id,tenant_id,")
+    x = next(f for f in files if f["file_name"] == "x.csv")
+    reject, = rows_of_csv(home, "rejects", x["file_id"])
+    assert (reject["line"], reject["byte_offset"], reject["raw"], reject["repaired"]) == ("3", "8", "3", "")
+    for verb in (["stats"], ["tenant", "list"], ["queue", "list"], ["app", "list"], ["audit"], ["explain"]):
+        assert home.cli(*verb, "--output", "csv").stdout.count("\n") >= 1, verb
+    # wide: what JSON alone had, in a table that nothing cuts
+    head, *lines = home.cli("files", "--output", "wide").stdout.splitlines()
+    assert "content_hash" in head and "detail" in head and "quality" not in head and x["content_hash"] in "".join(lines)
+    assert x["content_hash"] in on_terminal(home, "files", "--output", "wide")
+    for args, words in ((["files", "--output", "xml"], "table, wide, json or csv"), (["status", "--output", "csv"], "verbs that list"),
+                        (["files", "--json", "--output", "csv"], "cannot both be")):
+        r = home.cli(*args, check=False)
+        assert r.returncode == 2 and words in r.stderr, r
+
+    # colours: of states, on terminals, unless NO_COLOR says no; 80 columns hold each line
+    shown = on_terminal(home, "files", NO_COLOR="")
+    assert "\x1b[31mrejected" in shown and "\x1b[32mingested" in shown and set(SGR.findall(shown)) == {"0", "31", "32"}
+    plain = on_terminal(home, "files", NO_COLOR="1")
+    assert "\x1b" not in plain and plain == SGR.sub("", shown) == on_terminal(home, "files", TERM="dumb")
+    assert "\x1b" not in home.cli("files").stdout
+    assert "\x1b[32mok" in on_terminal(home, "runs")
+    for verb in (["files"], ["runs"], ["events"], ["top", "--once"], ["describe", "x.csv"], ["explain"]):
+        assert max(len(line) for line in on_terminal(home, *verb, NO_COLOR="1").splitlines()) <= 80, verb
+
+    # events: of all tenants, by time; filters; what is new as it comes
+    events = home.rows("events")
+    for tenant in ("acme", "other"):  # each one's own order is kept, and between them the earlier comes first
+        assert [e for e in events if e["tenant_id"] == tenant] == home.rows("events", "--tenant", tenant) != []
+    assert all(a["ts"] <= b["ts"] for a, b in zip(events, events[1:]) if a["tenant_id"] != b["tenant_id"])
+    verdicts = home.rows("events", "--types", "file.verdict")
+    assert {(e["event"], e["tenant_id"], e["file_name"]) for e in verdicts} == {("file.verdict", f["tenant_id"], f["file_name"]) for f in files}
+    assert {e["event"].split(".")[0] for e in home.rows("events", "--types", "run", "--tenant", "other")} == {"run"}
+    assert home.rows("events", "--limit", "2") == events[-2:] and home.rows("events", "--since", "2099-01-01") == []
+    assert home.rows("events", "--since", events[3]["ts"]) == [e for e in events if e["ts"] >= events[3]["ts"]]
+    line = home.cli("events", "--types", "file.verdict", "--tenant", "other").stdout
+    assert re.match(r"2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d  file\.verdict +other dataset=data file_id=\w+ ", line), line
+    r = home.cli("events", "--types", "file.verdit", check=False)
+    assert r.returncode == 2 and "did you mean 'file.verdict'?" in r.stderr
+    follower = subprocess.Popen([BUILD / "mysimbdp", "events", "-f", "--types", "file.verdict", "--output", "json"], env=home.env, stdout=subprocess.PIPE, text=True)
+    older = subprocess.Popen([BUILD / "mysimbdp", "events", "-f", "--since", "1h", "--types", "file.verdict", "--json"], env=home.env, stdout=subprocess.PIPE, text=True)
+    before = [json.loads(older.stdout.readline()) for _ in verdicts]
+    assert before == verdicts
+    n = 0
+
+    def deliver():
+        nonlocal n
+        n += 1
+        home.drop(f"new{n}.csv", f"a\n{n + 100}\n", tenant="other")
+        return bool(select.select([follower.stdout], [], [], 2)[0])
+
+    until(deliver, every=0, what="an event that is new")
+    new = json.loads(follower.stdout.readline())
+    assert new["tenant_id"] == "other" and new["file_name"].startswith("new") and new["state"] == "ingested"
+    assert json.loads(older.stdout.readline())["file_name"] == "new1.csv"
+    for p in (follower, older):
+        p.kill()
+        p.wait()
+        p.stdout.close()
