@@ -1,7 +1,7 @@
-/* A family's samples stand together, so what is known of each stream and subscription is gathered first. */
+/* A family's samples stand together, so what is known of each stream and subscription is gathered first. What waits
+ * and how old it is the monitor tells, by app. */
 #include "figures.h"
 
-#include "base/clk.h"
 #include "base/mem.h"
 #include "base/prom.h"
 
@@ -17,7 +17,6 @@ struct sub_row {
     const struct broker_sub *bs;
     char *labels;
     struct sub_figures f;
-    int64_t oldest_age_s;
 };
 
 struct rows {
@@ -28,7 +27,7 @@ struct rows {
 
 /* ---- what is known ---- */
 
-static void add_sub(struct rows *rows, struct sub *s, const struct buf *of_stream, int64_t now_wall)
+static void add_sub(struct rows *rows, struct sub *s, const struct buf *of_stream)
 {
     struct buf labels = {0};
     buf_add(&labels, of_stream->p, of_stream->n);
@@ -37,14 +36,11 @@ static void add_sub(struct rows *rows, struct sub *s, const struct buf *of_strea
     struct sub_row *r = &rows->subs[rows->n_subs++];
     *r = (struct sub_row){.bs = sub_tag(s), .labels = labels.p};
     sub_figures(s, &r->f);
-    if (r->f.oldest_wall_ms && now_wall > r->f.oldest_wall_ms)
-        r->oldest_age_s = (now_wall - r->f.oldest_wall_ms) / 1000;
 }
 
 static void gather(struct broker *b, struct rows *rows)
 {
     size_t i = 0;
-    int64_t now = clk_wall_ms();
     for (struct stream *v; (v = streams_next(b->streams, &i));) {
         const struct broker_stream *st = stream_tag(v);
         struct buf labels = {0};
@@ -56,7 +52,7 @@ static void gather(struct broker *b, struct rows *rows)
         *r = (struct stream_row){.st = st, .labels = labels.p};
         stream_figures(v, &r->f);
         for (struct sub *s; (s = stream_next_sub(v, &k));)
-            add_sub(rows, s, &labels, now);
+            add_sub(rows, s, &labels);
     }
 }
 
@@ -102,11 +98,6 @@ static double stored_bytes(const struct stream_row *r)
     return (double)r->f.bytes;
 }
 
-static double in_per_s(const struct stream_row *r)
-{
-    return r->st->in_per_s;
-}
-
 static double cut_off(const struct stream_row *r)
 {
     return r->st->cut_off != 0;
@@ -121,7 +112,6 @@ static const struct {
     {{"mysimbdp_stream_refused_requests_total", PROM_COUNTER, "Requests to publish that were refused."}, refused},
     {{"mysimbdp_stream_messages", PROM_GAUGE, "Messages that the stream keeps."}, messages},
     {{"mysimbdp_stream_stored_bytes", PROM_GAUGE, "Bytes on disk, with what is kept for dead letters."}, stored_bytes},
-    {{"mysimbdp_stream_in_messages_per_second", PROM_GAUGE, "Messages that come in, over the last seconds."}, in_per_s},
     {{"mysimbdp_stream_cut_off", PROM_GAUGE, "Whether nothing may be published, after too many breaches of its limits."}, cut_off},
 };
 
@@ -177,31 +167,6 @@ static double consumers(const struct sub_row *r)
     return (double)r->f.n_consumers;
 }
 
-static double ready(const struct sub_row *r)
-{
-    return (double)(r->f.ready + r->f.delayed);
-}
-
-static double leased(const struct sub_row *r)
-{
-    return (double)r->f.leased;
-}
-
-static double dead(const struct sub_row *r)
-{
-    return (double)r->f.dead;
-}
-
-static double oldest_age_s(const struct sub_row *r)
-{
-    return (double)r->oldest_age_s;
-}
-
-static double acked_per_s(const struct sub_row *r)
-{
-    return r->bs->acked_per_s;
-}
-
 static const struct {
     struct prom_family family;
     double (*of)(const struct sub_row *r);
@@ -220,13 +185,6 @@ static const struct {
       "Messages that could not be read from the disk, since the broker started."},
      lost},
     {{"mysimbdp_subscription_consumers", PROM_GAUGE, "Consumers that are connected."}, consumers},
-    {{"mysimbdp_subscription_ready_messages", PROM_GAUGE, "Messages that wait."}, ready},
-    {{"mysimbdp_subscription_leased_messages", PROM_GAUGE, "Messages that consumers hold."}, leased},
-    {{"mysimbdp_subscription_dead_letters", PROM_GAUGE, "Dead letters that are kept."}, dead},
-    {{"mysimbdp_subscription_oldest_message_age_seconds", PROM_GAUGE, "Age of the oldest message that is not settled."},
-     oldest_age_s},
-    {{"mysimbdp_subscription_acked_messages_per_second", PROM_GAUGE, "Messages that are settled, over the last seconds."},
-     acked_per_s},
 };
 
 static const struct prom_family ack_seconds = {"mysimbdp_subscription_ack_seconds", PROM_HISTOGRAM,

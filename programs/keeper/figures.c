@@ -89,6 +89,7 @@ static void look_at(struct answer *a)
             return;
         }
         a->n_text = (size_t)n;
+        buf_reserve(&a->in, a->n_text + PIECE);
     }
     if (a->doc && a->in.n - a->text >= a->n_text) {
         a->whole = true;

@@ -41,11 +41,15 @@ static const struct prom_bound bounds[] = {
 };
 enum { N_BOUNDS = sizeof bounds / sizeof *bounds };
 
+/* Which app a file went to its run says, but where it was named with the file. */
+#define FILES_WITH_APP "files AS f LEFT JOIN runs AS r ON r.run_id = f.run_id"
+#define APP_OF_FILE    "coalesce(nullif(f.app, ''), r.app, '')"
+
 /* Live files have no verdict yet, and so no time. */
 static const char files_sql[] =
-    "SELECT tenant, coalesce(app,'') AS app, state AS kind, ended_at AS at, file_id AS id, CASE WHEN ended_at>0 AND state IN "
-    "('ingested','rejected','duplicate','quarantined') THEN (ended_at - CASE WHEN started_at>0 THEN started_at ELSE received_at "
-    "END) / 1000.0 END AS t FROM files";
+    "SELECT f.tenant AS tenant, " APP_OF_FILE " AS app, f.state AS kind, f.ended_at AS at, f.file_id AS id, CASE WHEN f.ended_at>0 "
+    "AND f.state IN ('ingested','rejected','duplicate','quarantined') THEN (f.ended_at - CASE WHEN f.started_at>0 THEN "
+    "f.started_at ELSE f.received_at END) / 1000.0 END AS t FROM " FILES_WITH_APP;
 static const char runs_sql[] = "SELECT tenant, coalesce(app,'') AS app, outcome AS kind, ended_at AS at, run_id AS id, wall_s AS t "
                                "FROM runs WHERE state='ended' AND outcome IS NOT NULL";
 static const char instances_sql[] =
@@ -54,11 +58,12 @@ static const char instances_sql[] =
 
 /* Rows of a group of files are counted for its run. */
 static const char sums_sql[] =
-    "SELECT tenant, app, sum(b), sum(l), sum(r), sum(p), sum(c) FROM (SELECT tenant, coalesce(app,'') AS app, size AS b, "
-    "max(rows_loaded,0) AS l, max(rows_rejected,0) AS r, max(rows_repaired,0) AS p, 0 AS c FROM files WHERE state='ingested' UNION "
-    "ALL SELECT tenant, coalesce(app,''), 0, CASE WHEN outcome='ok' THEN max(rows_loaded,0) ELSE 0 END, CASE WHEN outcome='ok' "
-    "THEN max(rows_rejected,0) ELSE 0 END, CASE WHEN outcome='ok' THEN max(rows_repaired,0) ELSE 0 END, cpu_s FROM runs WHERE "
-    "state='ended') GROUP BY 1, 2";
+    "SELECT tenant, app, sum(b), sum(l), sum(r), sum(p), sum(c) FROM (SELECT f.tenant AS tenant, " APP_OF_FILE " AS app, f.size AS "
+    "b, max(f.rows_loaded,0) AS l, max(f.rows_rejected,0) AS r, max(f.rows_repaired,0) AS p, 0 AS c FROM " FILES_WITH_APP
+    " WHERE f.state='ingested' UNION ALL SELECT tenant, coalesce(app,''), 0, CASE WHEN outcome='ok' THEN max(rows_loaded,0) ELSE 0 "
+    "END, CASE WHEN outcome='ok' THEN max(rows_rejected,0) ELSE 0 END, CASE WHEN outcome='ok' THEN max(rows_repaired,0) ELSE 0 "
+    "END, "
+    "cpu_s FROM runs WHERE state='ended') GROUP BY 1, 2";
 static const char instance_sums_sql[] =
     "SELECT tenant, app, sum(coalesce(ended_at, ?1) - started_at) / 1000.0, sum(cpu_s) FROM streams.instances GROUP BY 1, 2";
 

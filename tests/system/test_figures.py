@@ -133,6 +133,7 @@ def test_each_figure_of_stats(site):
     assert set(MOVING.values()) - {"subscription_ack_seconds_sum"} <= names(text)
     assert total(text, "subscription_ack_seconds_count", tenant="acme", app="store") == 20
     assert total(text, "run_seconds_count", tenant="acme", outcome="ok") == 1
+    assert total(text, "loaded_rows_total", tenant="acme", app="load") == 2 and total(text, "files", tenant="acme", app="load", state="ingested") == 1
     assert total(text, "file_ingestion_seconds_bucket", tenant="acme", state="ingested", le="+Inf") == 1
 
 
@@ -209,3 +210,121 @@ def test_a_textfile_that_the_collector_would_not_read(home):
         conf.write_text(text.replace("};\n", f'metrics = {{ textfile = "{path}"; }}; }};\n'))
         r = home.cli("check", check=False)
         assert r.returncode and "metrics.textfile" in r.stdout + r.stderr, r
+
+
+# ---- rules and the dashboard, on a Prometheus
+
+@needs_prometheus
+def test_rules_of_conf_prometheus():
+    r = subprocess.run([PROMETHEUS / "promtool", "test", "rules", "tests.yml"], cwd=ROOT / "conf/prometheus", capture_output=True, text=True, timeout=60, check=False)
+    assert r.returncode == 0, r.stdout + r.stderr
+    tests, rules = ((ROOT / "conf/prometheus" / f"{n}.yml").read_text() for n in ("tests", "rules"))
+    for name in re.findall(r"- (?:alert|record): (\S+)", rules):
+        assert name in tests, f"{name} has no test"
+    r = subprocess.run([PROMETHEUS / "promtool", "check", "config", "--syntax-only", "prometheus.yml"], cwd=ROOT / "conf/prometheus", capture_output=True, text=True, timeout=60, check=False)
+    assert r.returncode == 0, r.stdout + r.stderr
+
+
+class Prometheus:
+    """Debian's, which scrapes the site and has the rules."""
+
+    def __init__(self, site, path):
+        self.port = free_port()
+        (path / "token").write_text(site.token(site.user("prometheus", "operator", None), "--verbs", "admin")[0])
+        rules = ROOT / "conf/prometheus/rules.yml"
+        (path / "prometheus.yml").write_text(f"""
+global: {{scrape_interval: 1s, evaluation_interval: 1s}}
+rule_files: [{rules}]
+scrape_configs:
+  - job_name: mysimbdp
+    authorization: {{credentials_file: {path}/token}}
+    static_configs: [{{targets: ["{site.host}:{site.port}"]}}]
+""")
+        self.log = open(path / "log", "w", encoding="utf-8")
+        self.process = subprocess.Popen([PROMETHEUS / "prometheus", f"--config.file={path}/prometheus.yml", f"--storage.tsdb.path={path}/data", f"--web.listen-address=127.0.0.1:{self.port}",
+                                         "--enable-feature=exemplar-storage"], stdout=self.log, stderr=self.log)
+
+    def get(self, what, **params):
+        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            c.request("GET", f"/api/v1/{what}?" + urllib.parse.urlencode(params))
+            response = c.getresponse()
+            text = response.read()
+        except OSError:
+            return None
+        finally:
+            c.close()
+        if response.status == 503:  # it is starting
+            return None
+        answer = json.loads(text)
+        assert answer["status"] == "success", (params, answer)
+        return answer["data"]
+
+    def query(self, expr):
+        answer = self.get("query", query=expr)
+        return answer and answer["result"]
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.log.close()
+
+
+@pytest.fixture(scope="module")
+def prometheus(site, tmp_path_factory):
+    path = tmp_path_factory.mktemp("prometheus")
+    p = Prometheus(site, path)
+    until(lambda: p.query("count_over_time(mysimbdp_up[1m]) > 3"), path, what=lambda: "three scrapes: " + (path / "log").read_text()[-2000:])
+    yield p
+    p.stop()
+
+
+@needs_prometheus
+def test_what_a_prometheus_scraped(site, prometheus):
+    """It takes OpenMetrics with nothing to complain of, exemplars too."""
+    (target,) = prometheus.get("targets")["activeTargets"]
+    assert (target["health"], target["lastError"]) == ("up", "")
+    assert {r["metric"]["program"] for r in prometheus.query("mysimbdp_up == 1")} == {"batchmgr", "streammgr", "broker", "monitor", "gateway"}
+    now = time.time()
+    found = until(lambda: prometheus.get("query_exemplars", query="mysimbdp_run_seconds_bucket", start=now - 86400, end=now + 600), site.home.path / "state", what="exemplars")
+    runs = {r["run_id"] for r in site.get("runs").doc["runs"]}
+    assert {x["labels"]["run_id"] for f in found for x in f["exemplars"] if f["seriesLabels"]["tenant"] == "acme"} <= runs
+    firing = {a["labels"]["alertname"] for a in prometheus.get("alerts")["alerts"] if a["state"] == "firing"}
+    assert firing == set(), firing
+    for group in prometheus.get("rules")["groups"]:
+        for rule in group["rules"]:
+            assert rule["health"] == "ok", rule
+
+
+def of_dashboard():
+    dashboard = json.loads((ROOT / "conf/grafana/mysimbdp.json").read_text())
+    return [(p["title"], t["expr"]) for p in dashboard["panels"] for t in p.get("targets", [])], dashboard
+
+
+def test_the_dashboard_asks_for_what_there_is():
+    queries, dashboard = of_dashboard()
+    assert len(queries) > 30 and len({p["id"] for p in dashboard["panels"]}) == len(dashboard["panels"])
+    declared = {v["name"] for v in dashboard["templating"]["list"]}
+    for title, expr in queries:
+        assert set(re.findall(r"\$(\w+)", expr)) - {"__rate_interval"} <= declared, (title, expr)
+
+
+# What this site has none of; each other query has to find something.
+NOTHING_THERE = {"Until nothing waits"}
+
+
+@needs_prometheus
+def test_each_query_of_the_dashboard(site, prometheus):
+    def ask(expr):
+        return prometheus.query(re.sub(r"\$(tenant|app)\b", ".*", expr.replace("$__rate_interval", "1m")))
+    site.wait(site.put("scraped.csv", b"v,w\n7,x\n").doc["file_id"])  # rates need something that happens meanwhile
+    empty = None
+
+    def all_answer():
+        nonlocal empty
+        empty = [(title, expr) for title, expr in of_dashboard()[0] if not ask(expr) and title not in NOTHING_THERE]
+        return not empty
+    until(all_answer, site.home.path / "state", what=lambda: f"an answer to {empty}")
+    for variable in (v for v in of_dashboard()[1]["templating"]["list"] if v["type"] == "query"):
+        series, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"]).groups()
+        assert any(r["metric"].get(label) for r in ask(series)), variable
