@@ -183,6 +183,8 @@ void orders_decide(struct monitor *m, struct app *a)
     const char *why = why_not(m, a);
     if (why) {
         a->wanted = a->desired;
+        if (a->pinned)
+            a->ordered = -1; /* the next order is another decision, also if it is for the same count */
         xstr_set(&a->reason, why);
         return;
     }
