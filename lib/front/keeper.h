@@ -7,9 +7,10 @@
  * of the gateway's: who shows these credentials? (programs/keeper/gateway.h) QUERY of the gateway's: what a tenant may know
  * (lib/query/query.h) PEM       of the gateway's: certificate and key, by the configuration's paths or the home's own AUDIT     of
  * the gateway's: add a record to the audit log (lib/accounts/audit.h) STORE of the gateway's: versions of apps
- * (programs/keeper/store.h) FIGURES of the gateway's: all figures for Prometheus; of the monitor's other keeper ("textfile"): writes them into
- * platform.metrics.textfile. Both end when the other does; a program that is killed so leaves nothing behind. Requests and answers
- * are packets (SOCK_SEQPACKET); what may be long comes in a memfd. Calls block as long as the keeper reads files. */
+ * (programs/keeper/store.h) FIGURES of the gateway's: all figures for Prometheus; of the monitor's other keeper ("textfile"):
+ * writes them into platform.metrics.textfile. Both end when the other does; a program that is killed so leaves nothing behind.
+ * Requests and answers are packets (SOCK_SEQPACKET); what may be long comes in a memfd. Calls block as long as the keeper reads
+ * files. */
 #ifndef SIMBDP_FRONT_KEEPER_H
 #define SIMBDP_FRONT_KEEPER_H
 

@@ -11,7 +11,13 @@ static const struct {
     const char *word;
     enum colour colour;
 } words[] = {
-    {"ingested", COLOUR_good}, {"ok", COLOUR_good}, {"OK", COLOUR_good}, {"running", COLOUR_busy}, {"starting", COLOUR_busy}, {"draining", COLOUR_busy}, {"waiting", COLOUR_wait}, {"temp_fail", COLOUR_wait}, {"WARN", COLOUR_wait}, {"suspended", COLOUR_wait}, {"rejected", COLOUR_bad}, {"quarantined", COLOUR_bad}, {"data_error", COLOUR_bad}, {"failed", COLOUR_bad}, {"timeout", COLOUR_bad}, {"oom", COLOUR_bad}, {"killed", COLOUR_bad}, {"limit", COLOUR_bad}, {"exec_error", COLOUR_bad}, {"lost", COLOUR_bad}, {"parked", COLOUR_bad}, {"STALLED", COLOUR_bad}, {"duplicate", COLOUR_faint}, {"vanished", COLOUR_faint}, {"stopped", COLOUR_faint}, {"STOPPED", COLOUR_faint},
+    {"ingested", COLOUR_good},  {"ok", COLOUR_good},        {"OK", COLOUR_good},         {"running", COLOUR_busy},
+    {"starting", COLOUR_busy},  {"draining", COLOUR_busy},  {"waiting", COLOUR_wait},    {"temp_fail", COLOUR_wait},
+    {"WARN", COLOUR_wait},      {"suspended", COLOUR_wait}, {"rejected", COLOUR_bad},    {"quarantined", COLOUR_bad},
+    {"data_error", COLOUR_bad}, {"failed", COLOUR_bad},     {"timeout", COLOUR_bad},     {"oom", COLOUR_bad},
+    {"killed", COLOUR_bad},     {"limit", COLOUR_bad},      {"exec_error", COLOUR_bad},  {"lost", COLOUR_bad},
+    {"parked", COLOUR_bad},     {"STALLED", COLOUR_bad},    {"duplicate", COLOUR_faint}, {"vanished", COLOUR_faint},
+    {"stopped", COLOUR_faint},  {"STOPPED", COLOUR_faint},
 };
 
 enum colour colour_of_state(const char *word)

@@ -18,8 +18,8 @@ struct cli {
     const char *home_arg;
     int argc;
     char **argv; /* the positional arguments, once all options were taken; NULL-terminated */
-    bool json; /* --output json, or --json: an object a line */
-    bool csv;  /* --output csv; tables follow table_set_style by themselves */
+    bool json;   /* --output json, or --json: an object a line */
+    bool csv;    /* --output csv; tables follow table_set_style by themselves */
     char whole_id[ID_SIZE];
     char *desk; /* where a tenant asks, who may not read the home (desk.h); NULL: the home is read */
 };

@@ -65,8 +65,9 @@ enum { N_STATES = sizeof states / sizeof *states };
 /* Unfinished files that the app takes, by state. */
 static int64_t add_files(struct thing *t, const struct conf_tenant *tenant, const struct conf_batch *app)
 {
-    static const char sql[] = "SELECT state, NULLIF(app,''), dataset, name FROM files WHERE (state IN('received','queued','running',"
-                              "'waiting') OR place='work') AND +tenant=?";
+    static const char sql[] =
+        "SELECT state, NULLIF(app,''), dataset, name FROM files WHERE (state IN('received','queued','running',"
+        "'waiting') OR place='work') AND +tenant=?";
     int64_t counts[N_STATES] = {0}, sum = 0;
     sqlite3_stmt *s = NULL;
     if (t->db && sqlite3_prepare_v2(t->db, sql, -1, &s, NULL) == SQLITE_OK)

@@ -16,7 +16,8 @@ static const struct conf_batch *app_of(const struct thing *t)
     const struct conf_tenant *tenant = t->conf ? conf_tenant(t->conf, t->tenant) : NULL;
     const struct conf_batch *app = NULL;
     sqlite3_stmt *s = NULL;
-    if (tenant && sqlite3_prepare_v2(t->db, "SELECT NULLIF(app,''), dataset, name FROM files WHERE file_id=?", -1, &s, NULL) == SQLITE_OK) {
+    if (tenant &&
+        sqlite3_prepare_v2(t->db, "SELECT NULLIF(app,''), dataset, name FROM files WHERE file_id=?", -1, &s, NULL) == SQLITE_OK) {
         sqlite3_bind_text(s, 1, t->id, -1, SQLITE_STATIC);
         if (sqlite3_step(s) == SQLITE_ROW)
             app = conf_route(tenant, (const char *)sqlite3_column_text(s, 0), (const char *)sqlite3_column_text(s, 1),
@@ -89,7 +90,8 @@ static void why_file(struct thing *t, const bson_t *doc, const struct conf_batch
         why_trigger(t, app);
     } else if (!strcmp(state, "queued")) {
         turn = true;
-        describe_why(t, "it is queued%s%s: its turn comes when a run of the tenant may start", words ? ", and " : "", words ? words : "");
+        describe_why(t, "it is queued%s%s: its turn comes when a run of the tenant may start", words ? ", and " : "",
+                     words ? words : "");
     } else if (!strcmp(state, "waiting")) {
         const char *until = until_of(doc);
         describe_why(t, "%s%s%.19s", said, until ? "; it is tried again at " : "", until ? until : "");
@@ -119,7 +121,8 @@ void describe_file(struct thing *t)
 
 static void add_file_of_run(struct thing *t)
 {
-    static const char sql[] = "SELECT f.file_id, f.name, f.state, r.n_files FROM runs r JOIN files f USING(file_id) WHERE r.run_id=?";
+    static const char sql[] =
+        "SELECT f.file_id, f.name, f.state, r.n_files FROM runs r JOIN files f USING(file_id) WHERE r.run_id=?";
     sqlite3_stmt *s = NULL;
     if (sqlite3_prepare_v2(t->db, sql, -1, &s, NULL) == SQLITE_OK) {
         sqlite3_bind_text(s, 1, t->id, -1, SQLITE_STATIC);

@@ -20,7 +20,8 @@ static bool is_time(const char *text)
 
 static char *number_text(const bson_iter_t *it)
 {
-    return BSON_ITER_HOLDS_DOUBLE(it) ? xasprintf("%.6g", bson_iter_double(it)) : xasprintf("%lld", (long long)bson_iter_as_int64(it));
+    return BSON_ITER_HOLDS_DOUBLE(it) ? xasprintf("%.6g", bson_iter_double(it))
+                                      : xasprintf("%lld", (long long)bson_iter_as_int64(it));
 }
 
 /* NULL: it is null, empty, or no scalar. The caller frees. */
@@ -115,9 +116,9 @@ static void print_rows(const bson_iter_t *all)
     while (json_next_doc(&rows, &one)) {
         char *cells[MAX_COLS];
         for (size_t i = 0; i < cols.n; i++)
-            cells[i] = named && i == 0                                    ? xstrdup(bson_iter_key(&rows))
+            cells[i] = named && i == 0                                  ? xstrdup(bson_iter_key(&rows))
                        : bson_iter_init_find(&it, &one, cols.v[i].name) ? scalar_text(&it)
-                                                                          : NULL;
+                                                                        : NULL;
         table_add(t, cells);
     }
     table_print(t);
@@ -128,7 +129,8 @@ static void print_rows(const bson_iter_t *all)
 static bool holds_objects(const bson_iter_t *it)
 {
     bson_iter_t one;
-    return (BSON_ITER_HOLDS_ARRAY(it) || BSON_ITER_HOLDS_DOCUMENT(it)) && bson_iter_recurse(it, &one) && bson_iter_next(&one) && BSON_ITER_HOLDS_DOCUMENT(&one);
+    return (BSON_ITER_HOLDS_ARRAY(it) || BSON_ITER_HOLDS_DOCUMENT(it)) && bson_iter_recurse(it, &one) && bson_iter_next(&one) &&
+           BSON_ITER_HOLDS_DOCUMENT(&one);
 }
 
 /* ---- an object ---- */

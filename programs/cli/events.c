@@ -1,5 +1,5 @@
-/* mysimbdp events: what happened, of all tenants and programs, in the order of time; with -f what happens from now on. Each tenant's
- * journals are read as the gateway's keepers do (lib/query/events.c), a page at a time, and merged here by `ts`.
+/* mysimbdp events: what happened, of all tenants and programs, in the order of time; with -f what happens from now on. Each
+ * tenant's journals are read as the gateway's keepers do (lib/query/events.c), a page at a time, and merged here by `ts`.
  *
  * Failure story: a clock that steps back makes lines of different journals come in another order than they happened; each journal's
  * own order is kept. What was removed while it was read is told as a gap. */
@@ -106,8 +106,7 @@ static bool parse(struct events *v, struct feed *f, const char *line, size_t n)
 static void advance(struct events *v, struct feed *f)
 {
     for (;;) {
-        const char *line = f->page.n > f->at ? f->page.p + f->at : NULL,
-                   *lf = line ? memchr(line, '\n', f->page.n - f->at) : NULL;
+        const char *line = f->page.n > f->at ? f->page.p + f->at : NULL, *lf = line ? memchr(line, '\n', f->page.n - f->at) : NULL;
         if (lf) {
             f->at += (size_t)(lf - line) + 1;
             if (parse(v, f, line, (size_t)(lf - line)))

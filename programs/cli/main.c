@@ -68,13 +68,15 @@ static const struct {
      "the ledger of files"},
     {"events", verb_events, "[--tenant T] [--types TYPE,...] [--since T] [-f] [--limit N] [--json]",
      "what happened, of all programs and tenants in the order of time; -f: what happens, until it is stopped\n\n"
-     "A TYPE is an event's name (file.verdict) or its beginning (file, run, instance, scale, alert, stream). With -f and --since what\n"
+     "A TYPE is an event's name (file.verdict) or its beginning (file, run, instance, scale, alert, stream). With -f and --since "
+     "what\n"
      "was comes first; without either the newest are shown."},
     {"runs", verb_runs, "[RUN_ID] [--tenant T] [--file FILE_ID] [--state S] [--since T] [--limit N] [--json]",
      "the ledger of runs"},
     {"describe", verb_describe, "FILE | RUN | TENANT/APP | TENANT [--json]",
      "everything known about one thing, and why it is not further\n\n"
-     "FILE is its id or its name (the newest of that name), RUN an id; an id may be as short as listings show it. What it waits for\n"
+     "FILE is its id or its name (the newest of that name), RUN an id; an id may be as short as listings show it. What it waits "
+     "for\n"
      "comes from the programs, if they run: the scheduler's reason, a trigger's next time, a limit, a database that is away."},
     {"run", verb_run, "TENANT/APP", "run the files that wait for the app's trigger or for their group"},
     {"logs", verb_logs, "RUN [-f] [--raw]", "what a run printed"},
@@ -121,8 +123,8 @@ static const struct {
 };
 
 /* Verbs that print rows. */
-static const char *const listing[] = {"app",  "audit", "dead",  "explain", "files", "queue", "rejects",
-                                      "runs", "stats", "tenant", "token",  "user"};
+static const char *const listing[] = {"app",     "audit", "dead",  "explain", "files", "queue",
+                                      "rejects", "runs",  "stats", "tenant",  "token", "user"};
 
 static bool lists(const char *verb)
 {

@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 /* What both have: with a home given it is the home's. */
-static const char *const shared[] = {"agreement", "app",   "bill", "dead", "events", "files",  "logs", "publish",
-                                     "queue",     "rejects", "retry", "runs", "run",  "stop", "upload", "usage"};
+static const char *const shared[] = {"agreement", "app",     "bill",  "dead", "events", "files", "logs",   "publish",
+                                     "queue",     "rejects", "retry", "runs", "run",    "stop",  "upload", "usage"};
 /* What only a gateway can be asked. */
 static const char *const its_own[] = {"apps", "configuration", "configure", "delete", "file", "profile", "whoami"};
 
