@@ -24,12 +24,19 @@
  * Guests: the monitor has `apps` and `scale`. The gateway (streammgr.gateway.sock) has `status`, `instances`, `start`, `stop` and
  * `scale`; but for `status` it names the tenant, and a tenant that is not configured is not found. For it, arguments are bounded,
  * so many instances with arguments are started of an app in a minute, and none of builtin:pipe, whose arguments are what is
- * executed (ask_request.h). Codes of refusals beside ctl.h's: not_found          no such tenant, app or running instance, or the
- * instance is another tenant's not_managed        the app's instances are not the platform's no_args            the app takes no
- * arguments, or none from there idempotency_key    it was used for other arguments or another app, or is none max_instances there
- * may be no more agreement          the count is not within min_instances and max_instances app_stopped        it is to be started
- * first suspended          (to the gateway) the tenant is rate               (to the gateway) as many were started in this minute
- * as may be busy unavailable   there is no capacity now; what it needs is not there now conflict           its image cannot be had
+ * executed (ask_request.h). Codes of refusals beside ctl.h's:
+ *
+ *   not_found          no such tenant, app or running instance, or the instance is another tenant's
+ *   not_managed        the app's instances are not the platform's
+ *   no_args            the app takes no arguments, or none from there
+ *   idempotency_key    it was used for other arguments or another app, or is none
+ *   max_instances      there may be no more
+ *   agreement          the count is not within min_instances and max_instances
+ *   app_stopped        it is to be started first
+ *   suspended          (to the gateway) the tenant is
+ *   rate               (to the gateway) as many were started in this minute as may be
+ *   busy unavailable   there is no capacity now; what it needs is not there now
+ *   conflict           its image cannot be had
  *   pinned             (to the monitor) a person set the count
  *   stale              epoch, seq or expires_ms
  *   usage              malformed, or the tenant is not named
