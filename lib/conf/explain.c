@@ -116,6 +116,7 @@ static const struct {
     {"stream", "\"events\""},
     {"stream_pct", "50"},
     {"webhooks.timeout_s", "5"},
+    {"textfile", "\"/var/lib/prometheus/node-exporter/mysimbdp.prom\""},
     {"timezone", "\"Europe/Vienna\""},
     {"trigger", "\"cron: */15 * * * *\""},
     {"type", "\"double\""},
