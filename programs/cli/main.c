@@ -123,8 +123,8 @@ static const struct {
 };
 
 /* Verbs that print rows. */
-static const char *const listing[] = {"app",     "audit", "dead",  "explain", "files", "queue",
-                                      "rejects", "runs",  "stats", "tenant",  "token", "user"};
+static const char *const listing[] = {"alerts",  "app",  "audit", "dead",   "explain", "files", "queue",
+                                      "rejects", "runs", "stats", "tenant", "token",   "user"};
 
 static bool lists(const char *verb)
 {
