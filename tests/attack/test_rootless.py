@@ -144,7 +144,7 @@ def start_holding(home, tenant, script=HOLD):
     """A run that stays: its id, and its app's process."""
     app(home, script, tenant)
     home.drop("hold.csv", "a\n1\n", tenant)
-    r = until(lambda: next((r for r in home.rows("runs", "--state", "running", "--tenant", tenant) if "holding" in home.log_of(r["run_id"])), None),
+    r = until(lambda: next((r for r in home.rows("runs", "--state", "running", "--tenant", tenant) if r["kind"] == "batch" and "holding" in home.log_of(r["run_id"])), None),
               home.path / "state", what="the run")
     return r["run_id"], home.marked(r["run_id"])
 
