@@ -6,6 +6,7 @@
 #include "base/crash.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "host/app_version.h"
 #include "host/version_use.h"
 
 #include <errno.h>
@@ -259,7 +260,7 @@ static int hold_image(struct runner *r, struct err *e)
 static int hold_version(struct runner *r, struct err *e)
 {
     const struct run_spec *s = r->spec;
-    if (!*s->version)
+    if (!app_version_valid(s->version)) /* none; or what is active cannot be read: then what cannot be executed parks the app */
         return 0;
     AUTO_FD int home = open(s->home, O_PATH | O_DIRECTORY | O_CLOEXEC); /* lint: ours */
     r->version = home < 0 ? -errno : version_use_hold(home, s->tenant, s->app, s->version, r->lock);
