@@ -190,6 +190,12 @@ def test_all_dead_letters_and_those_of_an_app(site):
     assert drop(site).doc == {"n": before + 5, "more": False} and stream(site)["dead_letters"] == 0
 
 
+def test_dead_letters_of_no_stream(site):
+    a = site.get("streams/nothing/dead-letters", site.of("tenant-reader"))
+    assert (a.status, a.code) == (404, "not_found"), a
+    assert site.get("streams/quiet/dead-letters", site.of("tenant-reader")).doc == {"dead_letters": [], "next": None}
+
+
 def test_which_dead_letters_are_meant_is_said_clearly_or_none_is_touched(site):
     publish(site, BAD)
     (d,) = wait_dead(site, 1)
