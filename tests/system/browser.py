@@ -17,7 +17,7 @@ def is_here():
 
 
 class Browser:
-    def __init__(self, width=1200, height=900, dark=False):
+    def __init__(self, width=1200, height=900):
         self.dir = tempfile.mkdtemp(prefix="simbdp-browser-")
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
@@ -25,8 +25,6 @@ class Browser:
         self.driver = subprocess.Popen(["chromedriver", f"--port={self.port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.wait_for(lambda: self.alive(), "chromedriver")
         args = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", f"--user-data-dir={self.dir}", f"--window-size={width},{height}"]
-        if dark:
-            args.append("--force-dark-mode")
         caps = {"browserName": "chrome", "goog:chromeOptions": {"args": args, "binary": shutil.which("chromium")}, "goog:loggingPrefs": {"browser": "ALL"}}
         self.session = ""
         self.session = "/session/" + self.ask("POST", "/session", {"capabilities": {"alwaysMatch": caps}})["sessionId"]
@@ -79,6 +77,10 @@ class Browser:
             return self.js("""const e = [...document.querySelectorAll(arguments[1])].find((x) => x.innerText.trim() === arguments[0] && x.offsetParent !== null && !x.disabled);
                 if (e) e.click(); return !!e""", text, css)
         self.wait_for(one, f"{css} {text!r}")
+
+    def prefers(self, scheme):
+        """light or dark, as who looks has set it"""
+        self.ask("POST", "/goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": {"features": [{"name": "prefers-color-scheme", "value": scheme}]}})
 
     def complaints(self):
         """What the console has of errors: scripts that failed, what the policy refused."""

@@ -183,8 +183,10 @@ def each_view(site, browser):
 def test_axe_finds_nothing(site, browser):
     browser.js(AXE.read_text() + "; window.axe = axe")
     for view in itertools.chain(["login"], each_view(site, browser)):
-        found = browser.js_async("""const done = arguments[0]; window.axe.run().then((r) => done(r.violations.map((v) => [v.id, v.nodes.map((n) => n.html.slice(0, 200))])))""")
-        assert found == [], (view, found)
+        for scheme in ("dark", "light"):
+            browser.prefers(scheme)
+            found = browser.js_async("""const done = arguments[0]; window.axe.run().then((r) => done(r.violations.map((v) => [v.id, v.nodes.map((n) => n.html.slice(0, 200))])))""")
+            assert found == [], (view, scheme, found)
 
 
 def test_a_phone_has_room(site, browser):
