@@ -5,7 +5,7 @@
  * Absent tenants and runs are left out. In values, `"`, `\` and `]` have a backslash before them (6.3.3). 32473 is the number for
  * examples (RFC 5612): the platform has none of its own.
  *
- * journald: its native protocol (systemd, docs/JOURNAL_NATIVE_PROTOCOL.md): KEY=VALUE and a line feed for each field; or, when the
+ * journald: its native protocol (systemd, JOURNAL_NATIVE_PROTOCOL): KEY=VALUE and a line feed for each field; or, when the
  * value has a line feed, KEY, a line feed, 64 bits of length (little endian), the value, a line feed. */
 #include "log_sink.h"
 #include "buf.h"

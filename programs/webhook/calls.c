@@ -119,7 +119,7 @@ int64_t calls_due_ms(const struct calls *c, int64_t now_ms)
     return is_alive(c, now_ms) && c->alive_due_ms < due ? c->alive_due_ms : due;
 }
 
-/* opentelemetry-proto, collector/trace/v1; JSON as its docs/specification.md maps it. */
+/* opentelemetry-proto, collector/trace/v1; JSON as its specification maps it. */
 static void add_spans(struct buf *out, const struct call *x)
 {
     json_begin(out, "resourceSpans", '[');

@@ -118,18 +118,18 @@ def test_an_executable(home):
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "tar.zst", "zip", "directory"])
 def test_an_archive(home, kind):
-    members = [member("lib", type=tarfile.DIRTYPE), member("say", script("x")), member("lib/a.txt", b"A", 0o640)]
+    members = [member("parts", type=tarfile.DIRTYPE), member("say", script("x")), member("parts/a.txt", b"A", 0o640)]
     if kind == "directory":
         members = [member("app/" + i.name, d, i.mode, type=i.type) for i, d in members]
     data = tar(*members, mode="w" if kind in ("tar", "tar.zst") else "w:gz")
     if kind == "tar.zst":
         data = subprocess.run(["zstd", "-q"], input=data, capture_output=True, check=True).stdout
     if kind == "zip":
-        data = zipped(**{"say": script("x"), "lib/a.txt": b"A"})
+        data = zipped(**{"say": script("x"), "parts/a.txt": b"A"})
     v = push(home, data)
     assert (v["state"], v["files"], v["bytes"]) == ("ready", 3, len(script("x")) + 1), v
     at = tree(home, v["version"])
-    assert (at / "lib/a.txt").read_bytes() == b"A" and stat.S_IMODE((at / "lib/a.txt").stat().st_mode) == 0o644
+    assert (at / "parts/a.txt").read_bytes() == b"A" and stat.S_IMODE((at / "parts/a.txt").stat().st_mode) == 0o644
     assert stat.S_IMODE((at / "say").stat().st_mode) == 0o755, "also of a zip, which has no modes: it begins as an executable does"
     assert left_over(home) == []
 
@@ -229,8 +229,8 @@ def test_which_version_is_executed(home):
 
 def test_what_lies_beside_it(home):
     """SIMBDP_APP_DIR is the version's."""
-    text = b'#!/bin/sh\nprintf \'{"v": "%s"}\\n\' "$(cat $SIMBDP_APP_DIR/lib/word) $SIMBDP_APP_VERSION"\n'
-    data = tar(member("say", text), member("lib/word", b"beside", 0o644))
+    text = b'#!/bin/sh\nprintf \'{"v": "%s"}\\n\' "$(cat $SIMBDP_APP_DIR/parts/word) $SIMBDP_APP_VERSION"\n'
+    data = tar(member("say", text), member("parts/word", b"beside", 0o644))
     push(home, data, "--activate")
     home.up()
     assert said(home, "1.csv") == "beside " + version_of(data)
@@ -317,14 +317,14 @@ def test_killed_at(home, point):
 WAITS = b"""#!/bin/sh
 : > begun
 while [ ! -e go ]; do /bin/sleep 0.05; done
-printf '{"v": "%s"}\\n' "$(cat $SIMBDP_APP_DIR/lib/word)"
+printf '{"v": "%s"}\\n' "$(cat $SIMBDP_APP_DIR/parts/word)"
 """
 
 
 def test_a_version_that_a_run_executes(home):
     """It is not removed before that has ended, so the run finds what it had not read yet."""
     home.up()
-    a = push(home, tar(member("say", WAITS), member("lib/word", b"whole", 0o644)), "--activate")["version"]
+    a = push(home, tar(member("say", WAITS), member("parts/word", b"whole", 0o644)), "--activate")["version"]
     home.drop("1.csv", "v\n1\n")
     until(lambda: list((home.path / "runs").glob("*/app/begun")), home.path / "logs", what="a run that has begun")
     (begun,) = (home.path / "runs").glob("*/app/begun")
