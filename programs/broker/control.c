@@ -295,9 +295,9 @@ static int dead(struct broker *b, struct ctl_conn *c, const bson_t *rq, struct e
     AUTO_BUF struct buf out = {0};
     if (cursor && !listing_read_dead_id(cursor, &asked.after, &asked.after_app))
         return err_set(e, ERR_USAGE, "\"%.64s\" is not the `next` of a list of dead letters", cursor);
-    AUTO_FREE char *full = gateway ? xasprintf("%s/%s", asked.tenant, asked.stream ? asked.stream : "") : NULL;
-    if (gateway && !streams_find(b->streams, full))
-        return err_refuse(e, "not_found", 0, "tenant %s has no stream \"%s\"", asked.tenant, asked.stream ? asked.stream : "");
+    AUTO_FREE char *full = gateway && asked.stream ? xasprintf("%s/%s", asked.tenant, asked.stream) : NULL;
+    if (full && !streams_find(b->streams, full))
+        return err_refuse(e, "not_found", 0, "tenant %s has no stream \"%s\"", asked.tenant, asked.stream);
     json_begin(&out, NULL, '{');
     json_bool(&out, "ok", true);
     json_begin(&out, "dead", '[');
