@@ -63,9 +63,15 @@ static void free_text(const void *p, size_t n, void *arg)
     free((void *)p);
 }
 
-void ctl_send_text(struct ctl_conn *c, struct buf *line, struct buf *text)
+void ctl_send_text(struct ctl_conn *c, struct buf *text, size_t left_out)
 {
-    ctl_send(c, line);
+    AUTO_BUF struct buf line = {0};
+    json_begin(&line, NULL, '{');
+    json_bool(&line, "ok", true);
+    json_i64(&line, "bytes", (int64_t)text->n);
+    json_i64(&line, "left_out", (int64_t)left_out);
+    json_end(&line, '}');
+    ctl_send(c, &line);
     if (c->bev && text->n && evbuffer_add_reference(bufferevent_get_output(c->bev), text->p, text->n, free_text, NULL) == 0)
         *text = (struct buf){0};
     buf_fini(text);

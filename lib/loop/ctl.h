@@ -54,8 +54,8 @@ void ctl_free(struct ctl *ctl);
 
 /* Sends a line, given without its newline; b is emptied. Nothing happens when the other end is gone. */
 void ctl_send(struct ctl_conn *c, struct buf *b);
-/* A line, given without its newline, and a text of many bytes behind it; the line says how many ("bytes"). Empties both. */
-void ctl_send_text(struct ctl_conn *c, struct buf *line, struct buf *text);
+/* A text of many bytes, which is emptied, behind a line {ok,bytes,left_out}: how many they are, and what had no room in them. */
+void ctl_send_text(struct ctl_conn *c, struct buf *text, size_t left_out);
 void ctl_answer(struct ctl_conn *c, const struct err *e); /* answers the error, or ok when e is NULL */
 /* Holds a connection that is to be answered later: it stays valid, even when its other end goes, until it is released. */
 void ctl_hold(struct ctl_conn *c);

@@ -254,15 +254,9 @@ static void queues(struct broker *b, struct ctl_conn *c, const char *tenant)
 
 static void figures(struct broker *b, struct ctl_conn *c, const char *format)
 {
-    AUTO_BUF struct buf line = {0};
     struct buf text = {0};
     size_t left_out = figures_write(b, &text, !strcmp(format, "openmetrics"));
-    json_begin(&line, NULL, '{');
-    json_bool(&line, "ok", true);
-    json_i64(&line, "bytes", (int64_t)text.n);
-    json_i64(&line, "left_out", (int64_t)left_out);
-    json_end(&line, '}');
-    ctl_send_text(c, &line, &text);
+    ctl_send_text(c, &text, left_out);
 }
 
 static int of_tenant(struct broker *b, struct ctl_conn *c, const bson_t *rq, struct err *e)

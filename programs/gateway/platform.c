@@ -3,6 +3,7 @@
 #include "gateway.h"
 #include "handlers.h"
 #include "openapi.h"
+#include "orders.h"
 #include "pool.h"
 #include "request.h"
 
@@ -110,12 +111,7 @@ struct asked {
     int i;
 };
 
-static const struct {
-    const char *name, *request;
-} views[N_PEERS] = {{"batchmgr", "{\"op\":\"status\"}"},
-                    {"streammgr", "{\"op\":\"status\"}"},
-                    {"broker", "{\"op\":\"status\"}"},
-                    {"monitor", "{\"op\":\"board\"}"}};
+static const char board_request[] = "{\"op\":\"board\"}";
 
 static void ask_next(struct asked *a);
 
@@ -123,17 +119,10 @@ static void ask_next(struct asked *a);
 static void on_view(void *arg, const bson_t *doc)
 {
     struct asked *a = arg;
-    bson_t rest = BSON_INITIALIZER;
-    if (doc) {
-        AUTO_BUF struct buf text = {0};
-        bson_copy_to_excluding_noinit(doc, &rest, "ok", NULL);
-        json_from_bson(&rest, &text);
-        json_raw(&a->b, views[a->i].name, text.p);
-    } else {
-        json_null(&a->b, views[a->i].name);
-    }
-    bson_destroy(&rest);
-    a->i++;
+    AUTO_BUF struct buf text = {0};
+    if (doc)
+        orders_pass_on(a->rq, doc, &text);
+    json_raw(&a->b, programs[a->i++], text.p);
     ask_next(a);
 }
 
@@ -141,7 +130,8 @@ static void ask_next(struct asked *a)
 {
     struct request *rq = a->rq;
     if (a->i < N_PEERS) {
-        if (!pool_ask(rq->g->peers[a->i], views[a->i].request, strlen(views[a->i].request), on_view, a))
+        const char *request = a->i == PEER_monitor ? board_request : status_request;
+        if (!pool_ask(rq->g->peers[a->i], request, strlen(request), on_view, a))
             on_view(a, NULL);
         return;
     }

@@ -21,6 +21,19 @@ static void set_cookie(struct request *rq, const char *token, int max_age_s)
     sodium_memzero(text, sizeof text);
 }
 
+/* The credentials in `b` with what becomes of the session; wiped. */
+static void ask(struct request *rq, enum gateway_keeper which, struct buf *b, const char *session, keeper_answer_fn *fn)
+{
+    json_str(b, "address", rq->address);
+    json_str(b, "session", session);
+    json_end(b, '}');
+    if (keeper_ask(rq->g->keepers[which], KEEPER_LOGIN, b->p, b->n, fn, rq) < 0)
+        request_refuse_for(rq, "unavailable", 1, "too many logins wait");
+    else
+        request_wait(rq);
+    sodium_memzero(b->p, b->n);
+}
+
 static void on_begun(void *arg, int code, const bson_t *doc, const char *body, size_t n)
 {
     struct request *rq = arg;
@@ -47,14 +60,7 @@ void session_begin(struct request *rq)
     json_str(&b, "scheme", "basic");
     json_str(&b, "user", json_get_str(doc, "user", ""));
     json_str(&b, "password", json_get_str(doc, "password", ""));
-    json_str(&b, "address", rq->address);
-    json_str(&b, "session", "begin");
-    json_end(&b, '}');
-    if (keeper_ask(rq->g->keepers[KEEPER_OF_PASSWORDS], KEEPER_LOGIN, b.p, b.n, on_begun, rq) < 0)
-        request_refuse_for(rq, "unavailable", 1, "too many logins wait");
-    else
-        request_wait(rq);
-    sodium_memzero(b.p, b.n);
+    ask(rq, KEEPER_OF_PASSWORDS, &b, "begin", on_begun);
     sodium_memzero((void *)bson_get_data(doc), doc->len);
 }
 
@@ -83,12 +89,5 @@ void session_end(struct request *rq)
     json_begin(&b, NULL, '{');
     json_str(&b, "scheme", "bearer");
     json_str(&b, "token", session);
-    json_str(&b, "address", rq->address);
-    json_str(&b, "session", "end");
-    json_end(&b, '}');
-    if (keeper_ask(rq->g->keepers[KEEPER_OF_TOKENS], KEEPER_LOGIN, b.p, b.n, on_ended, rq) < 0)
-        request_refuse_for(rq, "unavailable", 1, "too many logins wait");
-    else
-        request_wait(rq);
-    sodium_memzero(b.p, b.n);
+    ask(rq, KEEPER_OF_TOKENS, &b, "end", on_ended);
 }

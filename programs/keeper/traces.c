@@ -69,16 +69,20 @@ static void id_of(const char *kind, const char *of, size_t n, char *ret)
     sodium_bin2hex(ret, 2 * n + 1, hash, n);
 }
 
-static void add_str(struct buf *b, const char *key, const char *value)
+static void add_attribute(struct buf *b, const char *key, const char *type, const char *value)
 {
-    if (!value)
-        return;
     json_begin(b, NULL, '{');
     json_str(b, "key", key);
     json_begin(b, "value", '{');
-    json_str(b, "stringValue", value);
+    json_str(b, type, value);
     json_end(b, '}');
     json_end(b, '}');
+}
+
+static void add_str(struct buf *b, const char *key, const char *value)
+{
+    if (value)
+        add_attribute(b, key, "stringValue", value);
 }
 
 /* 64 bits are texts in this mapping. */
@@ -86,14 +90,8 @@ static void add_count(struct buf *b, const char *key, int64_t value)
 {
     char text[24];
     snprintf(text, sizeof text, "%lld", (long long)value);
-    if (value < 0)
-        return;
-    json_begin(b, NULL, '{');
-    json_str(b, "key", key);
-    json_begin(b, "value", '{');
-    json_str(b, "intValue", text);
-    json_end(b, '}');
-    json_end(b, '}');
+    if (value >= 0)
+        add_attribute(b, key, "intValue", text);
 }
 
 static void add_nanos(struct buf *b, const char *key, int64_t ms)

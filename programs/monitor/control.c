@@ -91,16 +91,10 @@ static void board(struct monitor *m, struct ctl_conn *c, const char *tenant)
 
 static void figures(struct monitor *m, struct ctl_conn *c, const char *format)
 {
-    AUTO_BUF struct buf line = {0};
     struct buf text = {0};
     monitor_look_at_clocks(m);
     size_t left_out = figures_write(m, &text, !strcmp(format, "openmetrics"));
-    json_begin(&line, NULL, '{');
-    json_bool(&line, "ok", true);
-    json_i64(&line, "bytes", (int64_t)text.n);
-    json_i64(&line, "left_out", (int64_t)left_out);
-    json_end(&line, '}');
-    ctl_send_text(c, &line, &text);
+    ctl_send_text(c, &text, left_out);
 }
 
 static int check_tenant(struct monitor *m, const struct ctl_conn *c, const char *tenant, struct err *e)

@@ -1,6 +1,6 @@
 // What is shown is in the address behind the #: /platform, /t/TENANT/files, /t/TENANT/files/FILE, /t/TENANT/streams, …
 import { api, follow, get, of } from "./api.js";
-import { h, say, show, state } from "./dom.js";
+import { h, say, show } from "./dom.js";
 import { files } from "./files.js";
 import { file } from "./file.js";
 import { streams } from "./streams.js";
@@ -104,4 +104,3 @@ window.addEventListener("hashchange", () => { draw(); at("main").focus(); });
   try { who = await get("/v1/whoami"); } catch { login(); return; }
   draw();
 })();
-export { state };

@@ -4,7 +4,12 @@ import { act, bytes, h, number, say, seconds, show, state, table, time } from ".
 
 const EVERY_MS = 2000;
 
-export const drain = (waiting, out, into) => (waiting ? (out > into ? waiting / (out - into) : null) : 0);
+function drain(s, a) {
+  if (!a.app) return "–";
+  if (!a.waiting) return seconds(0);
+  const shrinks = a.acknowledged_per_s - s.published_per_s;
+  return shrinks > 0 ? seconds(a.waiting / shrinks) : "it grows";
+}
 
 export async function streams(c) {
   const list = h("div"), dead = h("div");
@@ -14,7 +19,7 @@ export async function streams(c) {
     const rows = [];
     for (const s of all)
       for (const a of s.apps.length ? s.apps : [{}]) rows.push([s.stream, state(s.state), number(s.messages), bytes(s.stored_bytes), number(s.published_per_s, 1), a.app || "–", number(a.waiting), number(a.in_flight), number(a.acknowledged_per_s, 1),
-        seconds(a.oldest_age_s), a.app ? (drain(a.waiting, a.acknowledged_per_s, s.published_per_s) === null ? "it grows" : seconds(drain(a.waiting, a.acknowledged_per_s, s.published_per_s))) : "–",
+        seconds(a.oldest_age_s), drain(s, a),
         a.dead_letters ? h("button", { type: "button", onclick: () => { shown = [s.stream, a.app]; letters(); } }, number(a.dead_letters)) : number(a.dead_letters)]);
     show(list, table(["Stream", "State", "#Kept", "#Stored", "#In/s", "App", "#Waiting", "#In flight", "#Out/s", "#Oldest", "#Empty in", "#Dead letters"], rows, "Streams"));
   }
