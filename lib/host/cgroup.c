@@ -91,6 +91,15 @@ bool cgroup_is_runs(const char *controller)
     return strstr(own, "/mysimbdp-");
 }
 
+/* In the v2 tree runs have their groups beside that of the platform's programs, not below it. */
+static void leave_supervisor(char *path)
+{
+    static const char end[] = "/" CGROUP_SUPERVISOR;
+    size_t n = strlen(path), n_end = sizeof end - 1;
+    if (n >= n_end && !strcmp(path + n - n_end, end))
+        path[n - n_end] = 0;
+}
+
 /* Makes parent/mysimbdp-<tag> and checks that a child can be made in it. With a controller, also that the child has the file
  * `probe`. */
 static int make_base(const char *parent, const char *tag, const char *enable, const char *probe, char *ret, size_t size)
@@ -103,8 +112,10 @@ static int make_base(const char *parent, const char *tag, const char *enable, co
         write_text(parent, "cgroup.subtree_control", enable);
     if (mkdir(base, 0755) < 0 && errno != EEXIST)
         return -errno;
-    if (enable && write_text(base, "cgroup.subtree_control", enable) < 0)
+    if (enable && write_text(base, "cgroup.subtree_control", enable) < 0) {
+        rmdir(base); /* unless another kind of limit has it in use */
         return -EBUSY;
+    }
     snprintf(child, sizeof child, "%s/probe-%d", base, (int)getpid());
     if (mkdir(child, 0755) < 0)
         return -errno;
@@ -125,6 +136,7 @@ static void probe_v2(struct cgroup_host *h, const char *tag, enum cgroup_kind ki
         return;
     }
     own_path(NULL, own, sizeof own);
+    leave_supervisor(own);
     snprintf(parent, sizeof parent, "%s%s", mount, own);
     int r = make_base(parent, tag, turn_on[kind], files[kind], h->base[kind], sizeof h->base[kind]);
     if (r < 0 && *own)

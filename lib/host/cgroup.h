@@ -23,6 +23,11 @@ struct cgroup_host {
 /* Whether this process is in a cgroup below such a directory, in the hierarchy of that v1 controller (NULL: the v2 tree). */
 bool cgroup_is_runs(const char *controller);
 
+/* The platform's own programs live in a v2 group of this name where a service manager delegated the group above it: processes may
+ * not be beside groups that have controllers (cgroup-v2.rst, "No Internal Process Constraint"). systemd calls it DelegateSubgroup.
+ */
+#define CGROUP_SUPERVISOR "supervisor"
+
 /* Finds and makes the directories `mysimbdp-<tag>`. Never fails: what the host does not give is "". */
 void cgroup_probe(struct cgroup_host *h, const char *tag);
 

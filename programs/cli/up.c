@@ -11,6 +11,7 @@
  * the drain: somebody is in a hurry, or a manager hangs. */
 #include "cli.h"
 #include "mongo.h"
+#include "service.h"
 
 #include "base/clk.h"
 #include "base/fd.h"
@@ -271,6 +272,7 @@ static void check_ready(struct up *u)
         return;
     u->ready = true;
     write_endpoints(u, broker, monitor, gateway);
+    service_tell(up ? "READY=1\nSTATUS=ready" : "READY=1\nSTATUS=ready, but MongoDB does not answer");
     start_warnings(u);
     printf("mysimbdp: ready; home %s; `mysimbdp down --home %s` or ^C stops\n", u->home.path, u->home.path);
     if (gateway)
@@ -286,6 +288,8 @@ static void begin_stop(struct up *u)
         return;
     u->stopping = true;
     u->stopping_ms = clk_now_ms();
+    service_tell(u->leave_runs ? "STOPPING=1\nSTATUS=stopping; runs go on"
+                               : "STOPPING=1\nSTATUS=stopping; waiting for runs to end");
     if (u->leave_runs)
         return;
     for (size_t i = 0; i < N_DRAINS; i++)
@@ -342,6 +346,14 @@ static void on_signal(struct up *u)
     }
 }
 
+/* What every loop does between two waits. */
+static void attend(struct up *u)
+{
+    on_signal(u);
+    reap(u);
+    service_alive();
+}
+
 static void tick(struct up *u)
 {
     int64_t now = clk_now_ms();
@@ -354,13 +366,14 @@ static void tick(struct up *u)
         check_ready(u);
 }
 
-/* How long to wait: for ever, unless something is starting or waits for its restart. */
+/* How long to wait: for ever, unless something is starting or waits for its restart, or a service manager is to hear of us. */
 static int next_tick_ms(const struct up *u)
 {
     bool busy = !u->ready;
+    const int due = service_due_ms();
     for (size_t i = 0; i < u->n; i++)
         busy |= u->programs[i].pid == 0;
-    return busy ? TICK_MS : -1;
+    return !busy || (due >= 0 && due < TICK_MS) ? due : TICK_MS;
 }
 
 /* Waits until reaping has set *pid to 0, or for so long. */
@@ -370,8 +383,7 @@ static void wait_for_end(struct up *u, const pid_t *pid, int64_t ms)
     while (*pid && clk_now_ms() < until) {
         struct pollfd f = {u->sigfd, POLLIN, 0};
         poll(&f, 1, TICK_MS);
-        on_signal(u);
-        reap(u);
+        attend(u);
     }
 }
 
@@ -444,7 +456,7 @@ static void wait_for_drain(struct up *u)
         }
         if (!wanted)
             break;
-        poll(p, N_DRAINS + 2, asking ? TICK_MS : 1000);
+        poll(p, N_DRAINS + 2, asking ? TICK_MS : service_due_ms());
         for (size_t i = 0; i < N_DRAINS; i++) {
             struct drain *d = &u->drains[i];
             ssize_t n = p[2 + i].revents ? recv(d->fd, answer, sizeof answer, MSG_DONTWAIT) : -1;
@@ -455,8 +467,7 @@ static void wait_for_drain(struct up *u)
         }
         if (p[1].revents)
             on_down(u);
-        on_signal(u);
-        reap(u);
+        attend(u);
     }
 }
 
@@ -466,10 +477,9 @@ static void serve(struct up *u)
         tick(u);
         struct pollfd p[] = {{u->sigfd, POLLIN, 0}, {u->listener, POLLIN, 0}};
         poll(p, 2, next_tick_ms(u));
-        on_signal(u);
         if (p[1].revents)
             on_down(u);
-        reap(u);
+        attend(u);
     }
     if (!u->failed)
         wait_for_drain(u);
@@ -611,6 +621,7 @@ int verb_up(struct cli *c)
         .sigfd = -1, .listener = -1, .mongo = {.listener = -1}, .drains = {{"batchmgr", -1, false}, {"streammgr", -1, false}}};
     struct err e = {0};
     int r = cli_args(c, 0, 0);
+    service_take();
     if (r || cli_enter(c, &u.home))
         return r ? r : CLI_FAILED;
     if (geteuid() == 0) /* without root this may enter a user namespace */
