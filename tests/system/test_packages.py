@@ -1,0 +1,110 @@
+"""Debian packages in a clean root: installed, used, upgraded, removed, purged. Minutes, and the net: scripts/test --all."""
+import json
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PACKAGES = ROOT / "build/packages"
+pytestmark = [pytest.mark.soak, pytest.mark.needs_root, pytest.mark.anyone, pytest.mark.timeout(3600)]
+HOME = "/var/lib/mysimbdp/homes/one"
+
+
+class Clean:
+    """A Debian of its own, in a mount namespace of its own each time something runs there."""
+
+    def __init__(self, path):
+        self.path = path
+        subprocess.run(["debootstrap", "--variant=minbase", "--include=ca-certificates,debconf,init-system-helpers", "bookworm", str(path)],
+                       check=True, capture_output=True)
+        (path / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n")
+        (path / "usr/sbin/policy-rc.d").chmod(0o755)
+        (path / "packages").mkdir()
+
+    def run(self, script, check=True, timeout=1200):
+        enter = f"""
+            mount --make-rprivate / && mount --bind {self.path} {self.path} && cd {self.path} || exit 99
+            mount --rbind /proc proc && mount --rbind /sys sys && mount --rbind /dev dev && cp /etc/resolv.conf etc/ || exit 99
+            mkdir -p old && pivot_root . old && umount -l /old && exec /bin/bash -c "$SCRIPT" """
+        r = subprocess.run(["unshare", "-m", "bash", "-c", enter], capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL,
+                           env={"SCRIPT": script, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"})
+        assert not check or r.returncode == 0, r.stdout[-4000:] + r.stderr[-4000:]
+        return r
+
+    def bring(self, version):
+        for old in (self.path / "packages").iterdir():
+            old.unlink()
+        for deb in PACKAGES.glob(f"*_{version}_*.deb"):
+            shutil.copy(deb, self.path / "packages")
+
+
+@pytest.fixture(scope="module")
+def versions():
+    subprocess.run([ROOT / "scripts/packages"], check=True)
+    first = (ROOT / "debian/changelog").read_text().split("(", 1)[1].split(")", 1)[0]
+    second = first + "+later"
+    subprocess.run([ROOT / "scripts/packages", "--version", second], check=True)
+    return first, second
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    if not shutil.which("debootstrap"):
+        pytest.skip("nothing to install from: debootstrap is not here")
+    path = tmp_path_factory.mktemp("debian") / "root"
+    yield Clean(path)
+    shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def test_lintian_finds_nothing(versions):
+    if not shutil.which("lintian"):
+        pytest.skip("nothing to install from: lintian is not here")
+    changes = next(PACKAGES.glob(f"*_{versions[0]}_*.changes"))
+    r = subprocess.run(["lintian", "--allow-root", "--fail-on", "error,warning", str(changes)], capture_output=True, text=True)
+    assert r.returncode == 0, r.stdout
+
+
+def use(clean, tenant):
+    """A tenant's file, from `up` to `down`, with the embedded MongoDB of the package."""
+    return clean.run(f"""
+        set -e
+        cd /; mysimbdp tenant add {tenant} >/dev/null
+        printf 'datasets = ( {{ name = "d"; format = "csv"; collection = "d"; }} ); batch = ( {{ app = "load"; exec = "builtin:load"; }} );' > {HOME}/conf/tenants/{tenant}.conf
+        mkfifo /said; mysimbdp up > /said 2>/err & exec 3</said; read -r line <&3
+        printf 'a,b\\n1,{tenant}\\n' > /f.csv
+        mysimbdp upload {tenant} d /f.csv --wait >/dev/null
+        mysimbdp verify >&2
+        mysimbdp files --json
+        mysimbdp down >&2; wait; rm -f /said""".replace("mysimbdp ", "MYSIMBDP_HOME=" + HOME + " mysimbdp "))
+
+
+def test_installed_used_upgraded_removed_and_purged(clean, versions):
+    clean.bring(versions[0])
+    clean.run("apt-get update -q && apt-get install -y -q --no-install-recommends /packages/mysimbdp_*.deb /packages/mysimbdp-embedded-mongo_*.deb "
+              "/packages/libsimbdp1_*.deb /packages/libsimbdp-dev_*.deb /packages/python3-simbdp_*.deb gcc libc6-dev pkg-config procps")
+    # Nothing runs, nothing is to be started at boot.
+    assert clean.run("ls /etc/systemd/system/multi-user.target.wants 2>/dev/null; ls -A /var/lib/mysimbdp/homes", check=False).stdout.strip() == ""
+    clean.run(f"mysimbdp init {HOME} >/dev/null")
+    files = [json.loads(line) for line in use(clean, "acme").stdout.splitlines()]
+    assert [f["state"] for f in files] == ["ingested"], files
+    clean.run("""printf '#include <simbdp.h>\\nint main(void) { char e[SIMBDP_ERROR_BYTES]; struct simbdp *r; return simbdp_open(&r, e, sizeof e) == 0; }' > /a.c
+              gcc -Wall -Werror -o /a /a.c $(pkg-config --cflags --libs simbdp) && /a && python3 -c 'import simbdp; assert simbdp.version()'""")
+    # Upgraded: what was there is known, and more comes.
+    clean.bring(versions[1])
+    clean.run("apt-get install -y -q --no-install-recommends /packages/*.deb")
+    assert clean.run("dpkg-query -W -f '${Version}' mysimbdp").stdout == versions[1]
+    files = [json.loads(line) for line in use(clean, "beta").stdout.splitlines()]
+    assert sorted((f["tenant"], f["state"]) for f in files) == [("acme", "ingested"), ("beta", "ingested")], files
+    # Removed: the programs are gone, the data is not.
+    clean.run("apt-get remove -y -q mysimbdp mysimbdp-embedded-mongo")
+    assert not (clean.path / "usr/bin/mysimbdp").exists() and not (clean.path / "usr/libexec/mysimbdp").exists()
+    assert (clean.path / HOME[1:] / "state/ledger.db").exists()
+    # Purged: not without a word, and the word may be yes.
+    clean.run("dpkg --purge mysimbdp-embedded-mongo; dpkg --purge mysimbdp")
+    assert (clean.path / HOME[1:] / "state/ledger.db").exists()
+    clean.bring(versions[1])
+    clean.run("apt-get install -y -q --no-install-recommends /packages/mysimbdp_*.deb")
+    clean.run("echo 'mysimbdp mysimbdp/purge-homes boolean true' | debconf-set-selections; dpkg --purge mysimbdp")
+    assert not (clean.path / "var/lib/mysimbdp").exists()
