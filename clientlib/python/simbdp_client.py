@@ -346,3 +346,13 @@ class Client:
     def bill(self, month: Union[str, datetime.date]) -> _Json:
         """What a month ("2026-01", or a date in it) came to."""
         return self._get("bills/" + _segment(month if isinstance(month, str) else month.strftime("%Y-%m")))
+
+    # -- for an operator
+
+    def suspend(self) -> str:
+        """Nothing of the tenant's is taken in or run from now on; what waits, waits. Gives its state."""
+        return str(self._tell("POST", "/v1/tenants/%s:suspend" % _segment(self.tenant)).get("state"))
+
+    def resume(self) -> str:
+        """What waited goes on. Gives the tenant's state."""
+        return str(self._tell("POST", "/v1/tenants/%s:resume" % _segment(self.tenant)).get("state"))

@@ -100,6 +100,18 @@ static int list(struct cli *c, const struct home *h, struct show *s)
     return r < 0 ? cli_fail(c, &e) : CLI_DONE;
 }
 
+static int fail_json(const struct err *e)
+{
+    AUTO_BUF struct buf b = {0};
+    json_begin(&b, NULL, '{');
+    json_bool(&b, "ok", false);
+    json_str(&b, "code", e->code == ERR_FORMAT ? "damaged" : "unavailable");
+    json_str(&b, "error", e->msg);
+    json_end(&b, '}');
+    puts(b.p);
+    return CLI_FAILED;
+}
+
 static int verify(struct cli *c, const struct home *h)
 {
     struct err e = {0};
@@ -108,11 +120,13 @@ static int verify(struct cli *c, const struct home *h)
     int r = audit_verify(h->dirfd, &first, &last, &e);
     if (r == 0)
         r = audit_head(h->dirfd, &seq, hash, &e);
+    if (r < 0 && c->json)
+        return fail_json(&e);
     if (r < 0)
         return cli_fail(c, &e);
     if (c->json)
-        printf("{\"records\":%lld,\"first\":%lld,\"head\":{\"seq\":%lld,\"hash\":\"%s\"}}\n", (long long)(last - first + 1),
-               (long long)first, (long long)seq, hash);
+        printf("{\"ok\":true,\"records\":%lld,\"first\":%lld,\"head\":{\"seq\":%lld,\"hash\":\"%s\"}}\n",
+               (long long)(last - first + 1), (long long)first, (long long)seq, hash);
     else
         printf("%lld records, none is missing or was changed; the head: %lld %s\n", (long long)(last - first + 1), (long long)seq,
                hash);

@@ -162,7 +162,8 @@ int cli_exchange(int fd, const char *request, bson_t **ret, struct err *e)
         return ERR_FORMAT;
     }
     if (!json_get_bool(doc, "ok", false)) {
-        err_set(e, ERR_REFUSED, "%s", json_get_str(doc, "error", "refused without a reason"));
+        const bool unknown = !strcmp(json_get_str(doc, "code", ""), "not_found");
+        err_refuse(e, unknown ? "not_found" : "refused", 0, "%s", json_get_str(doc, "error", "refused without a reason"));
         bson_destroy(doc);
         return ERR_REFUSED;
     }

@@ -2,6 +2,7 @@
 #include "cli.h"
 #include "ledger.h"
 #include "tenant_own.h"
+#include "tenant_suspend.h"
 
 #include "base/fd.h"
 #include "base/mem.h"
@@ -295,25 +296,6 @@ static int remove_tenant(struct cli *c, const struct home *h, const char *who, c
     return forgotten;
 }
 
-static int suspend(struct cli *c, const struct home *h, const char *verb, const char *id)
-{
-    struct err e = {0};
-    bson_t *doc = NULL;
-    AUTO_BUF struct buf b = {0};
-    json_begin(&b, NULL, '{');
-    json_str(&b, "op", verb);
-    json_str(&b, "tenant_id", id);
-    json_end(&b, '}');
-    int r = cli_request(h, "batchmgr.sock", b.p, &doc, &e);
-    if (doc)
-        bson_destroy(doc);
-    if (r == 0)
-        r = cli_tell(h, "broker.sock", strcmp(verb, "resume") ? "tenants" : "resume", id, &e);
-    if (r == 0)
-        r = cli_tell(h, "streammgr.sock", "tenants", id, &e);
-    return r < 0 ? cli_fail(c, &e) : CLI_DONE;
-}
-
 int verb_tenant(struct cli *c)
 {
     struct home h;
@@ -321,6 +303,7 @@ int verb_tenant(struct cli *c)
     bool purge = cli_flag(c, "--purge");
     AUTO_FREE char *who = account_who();
     const char *if_match = cli_opt(c, "--if-match");
+    const char *account = cli_opt(c, "--by"), *address = cli_opt(c, "--address"); /* for whom a keeper asks */
     int r = cli_args(c, 1, 3);
     if (r)
         return r;
@@ -341,7 +324,7 @@ int verb_tenant(struct cli *c)
     else if (configures)
         r = tenant_configure(c, &h, id, c->argv[2], if_match);
     else
-        r = suspend(c, &h, what, id);
+        r = tenant_suspend(c, &h, &(struct tenant_order){what, id, account ? account : who, address ? address : "local"});
     home_close(&h);
     return r;
 }

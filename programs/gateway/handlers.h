@@ -78,6 +78,10 @@ void delete_file(struct request *rq);
 void stop_run(struct request *rq);
 void run_app(struct request *rq);
 
+/* operator.c: what the command line does, for an operator. */
+void suspend_tenant(struct request *rq);
+void resume_tenant(struct request *rq);
+
 /* streams.c: streams and their dead letters, of the broker. */
 void get_streams(struct request *rq);
 void get_stream(struct request *rq);

@@ -31,6 +31,8 @@ static const struct route routes[] = {
     {"POST", "/v1/session", VERB_read, ROUTE_OPEN | ROUTE_KEEPS, no_fields, post_begin, NULL, session_begin},
     {"DELETE", "/v1/session", VERB_read, ROUTE_KEEPS, no_fields, post_begin, NULL, session_end},
     {"GET", "/v1/platform", VERB_admin, 0, no_fields, get_platform, NULL, NULL},
+    {"POST", TENANT ":suspend", VERB_admin, ROUTE_KEEPS, no_fields, post_begin, NULL, suspend_tenant},
+    {"POST", TENANT ":resume", VERB_admin, ROUTE_KEEPS, no_fields, post_begin, NULL, resume_tenant},
     {"GET", "/v1/whoami", VERB_read, 0, no_fields, get_whoami, NULL, NULL},
     {"PUT", TENANT "/datasets/{dataset}/files/{name}", VERB_upload, 0, of_upload, upload_begin, upload_body, upload_end},
     {"POST", TENANT "/datasets/{dataset}/files", VERB_upload, 0, of_upload, form_begin, form_body, form_end},

@@ -1,6 +1,6 @@
 /* Versions of apps, and what tenants configure themselves. An upload is streamed into the spool as a file is; when all of it is
  * there, the store's keeper (programs/keeper/store.h) has another program look at it, and the client is answered when that is done,
- * or told after PATIENCE_MS that it goes on. The keeper looks itself who may do it: each request to it carries the ticket of the
+ * or told after a while that it goes on. The keeper looks itself who may do it: each request to it carries the ticket of the
  * login. */
 #include "digest.h"
 #include "gateway.h"
@@ -10,16 +10,16 @@
 #include "places.h"
 #include "request.h"
 #include "spool.h"
+#include "store_job.h"
 
 #include "base/clk.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "loop/timer.h"
 
 #include <errno.h>
 #include <string.h>
 
-enum { PATIENCE_MS = 25000, FIRST_LOOK_MS = 20, LOOK_MS = 250, TICKET_MS = 30000 /* one that is older is not used any more */ };
+enum { TICKET_MS = 30000 /* one that is older is not used any more */ };
 enum { TAG_SIZE = 66 /* of an ETag: SHA-256 in hex, quoted */ };
 
 struct store {
@@ -27,45 +27,22 @@ struct store {
     struct place *place;
     struct digest *digest;
     struct spool_file *file;
-    struct event *ev;
+    struct store_job job;
     bool configures; /* else it is a version */
     bool activate;
     char *if_match; /* of a configuration: the SHA-256 that the present one has to have; NULL: any */
-    int64_t max_bytes, until_ms, look_ms;
-    char job[ID_SIZE];
+    int64_t max_bytes;
 };
 
 static void store_free(struct request *rq)
 {
     struct store *v = rq->data;
-    if (v->ev)
-        event_free(v->ev);
+    store_job_fini(&v->job);
     place_leave(v->place);
     digest_free(v->digest);
     spool_free(v->file);
     free(v->if_match);
     free(v);
-}
-
-/* ---- the keeper ---- */
-
-static void begin_ask(const struct request *rq, const char *verb, struct buf *b)
-{
-    json_begin(b, NULL, '{');
-    json_str(b, "verb", verb);
-    json_str(b, "ticket", rq->ticket);
-    json_str(b, "tenant_id", rq->tenant);
-    if (rq->app)
-        json_str(b, "app", rq->app);
-}
-
-/* False: it was refused. */
-static bool ask(struct request *rq, struct buf *b, keeper_answer_fn *fn, void *arg)
-{
-    json_end(b, '}');
-    if (keeper_ask(rq->g->keepers[KEEPER_OF_STORE], KEEPER_STORE, b->p, b->n, fn, arg) < 0)
-        request_refuse_for(rq, "unavailable", 1, "too many requests about apps wait");
-    return !rq->answered;
 }
 
 /* ---- before the first byte ---- */
@@ -131,10 +108,10 @@ static void begin(struct request *rq, bool configures)
     v->place = place_take(rq);
     if (!v->place)
         return;
-    begin_ask(rq, configures ? "check_configuration" : "check", &b);
+    store_begin(rq, configures ? "check_configuration" : "check", &b);
     if (rq->length >= 0)
         json_i64(&b, "size", rq->length);
-    if (ask(rq, &b, on_checked, v))
+    if (store_ask(rq, &b, on_checked, v))
         request_wait(rq);
 }
 
@@ -216,16 +193,18 @@ static void finish_version(struct store *v, const bson_t *doc)
     request_go_on(rq);
 }
 
-static void finish(struct store *v, const bson_t *doc)
+static void finish(void *arg, const bson_t *doc)
 {
+    struct store *v = arg;
     if (v->configures)
         finish_configuration(v, doc);
     else
         finish_version(v, doc);
 }
 
-static void answer_later(struct store *v)
+static void answer_later(void *arg)
 {
+    struct store *v = arg;
     struct request *rq = v->rq;
     struct buf b = {0};
     AUTO_FREE char *location = v->configures ? xasprintf("/v1/tenants/%s/configuration", rq->tenant)
@@ -240,33 +219,6 @@ static void answer_later(struct store *v)
     request_go_on(rq);
 }
 
-static void on_looked(void *arg, int code, const bson_t *doc, const char *body, size_t n)
-{
-    struct store *v = arg;
-    (void)body;
-    (void)n;
-    if (code < 0 || !json_get_bool(doc, "going", false)) {
-        finish(v, code < 0 ? NULL : doc);
-    } else if (clk_now_ms() >= v->until_ms) {
-        answer_later(v);
-    } else {
-        v->look_ms = v->look_ms * 2 < LOOK_MS ? v->look_ms * 2 : LOOK_MS;
-        timer_set(v->ev, v->look_ms);
-    }
-}
-
-static void on_look(evutil_socket_t fd, short what, void *arg)
-{
-    struct store *v = arg;
-    AUTO_BUF struct buf b = {0};
-    (void)fd;
-    (void)what;
-    begin_ask(v->rq, "wait", &b);
-    json_str(&b, "job", v->job);
-    if (!ask(v->rq, &b, on_looked, v))
-        request_go_on(v->rq);
-}
-
 static void on_pushed(void *arg, int code, const bson_t *doc, const char *body, size_t n)
 {
     struct store *v = arg;
@@ -276,24 +228,22 @@ static void on_pushed(void *arg, int code, const bson_t *doc, const char *body, 
         finish(v, code < 0 ? NULL : doc);
         return;
     }
-    memcpy(v->job, spool_name(v->file), ID_SIZE);
+    AUTO_FREE char *job = xstrdup(spool_name(v->file));
     spool_give_away(v->file);
-    v->until_ms = clk_now_ms() + PATIENCE_MS;
-    v->look_ms = FIRST_LOOK_MS;
-    v->ev = event_new(v->rq->g->base, -1, 0, on_look, v);
-    timer_set(v->ev, v->look_ms);
+    v->job = (struct store_job){.rq = v->rq, .done = finish, .late = answer_later, .arg = v};
+    store_job_follow(&v->job, job);
 }
 
 static void offer(struct request *rq)
 {
     struct store *v = rq->data;
     AUTO_BUF struct buf b = {0};
-    begin_ask(rq, v->configures ? "configure" : "push", &b);
+    store_begin(rq, v->configures ? "configure" : "push", &b);
     json_str(&b, "spool", spool_name(v->file));
     json_bool(&b, "activate", v->activate);
     if (v->if_match)
         json_str(&b, "if_match", v->if_match);
-    if (!ask(rq, &b, on_pushed, v))
+    if (!store_ask(rq, &b, on_pushed, v))
         request_go_on(rq);
 }
 
@@ -353,10 +303,10 @@ static void change(struct request *rq, const char *verb, const char *audited)
 {
     AUTO_BUF struct buf b = {0};
     rq->data = (void *)audited; /* nothing to free */
-    begin_ask(rq, verb, &b);
+    store_begin(rq, verb, &b);
     if (rq->version)
         json_str(&b, "version", rq->version);
-    if (ask(rq, &b, on_changed, rq))
+    if (store_ask(rq, &b, on_changed, rq))
         request_wait(rq);
 }
 

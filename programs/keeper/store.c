@@ -26,7 +26,8 @@ enum { MAX_ANSWER = 65536, KEPT_MS = 600000 /* an answer that nobody fetches */ 
 extern char **environ;
 
 struct job {
-    char id[ID_SIZE]; /* the upload's name in the spool; "": free */
+    char id[ID_SIZE]; /* the upload's name in the spool, or an order's own; "": free */
+    bool is_order;    /* an operator's: no tenant's uploads keep it from its place */
     char *tenant, *app;
     pid_t pid; /* 0: it ended */
     int out;   /* what it answers */
@@ -73,8 +74,8 @@ void store_keeper_free(struct store_keeper *s)
     if (!s)
         return;
     for (size_t i = 0; i < sizeof s->jobs / sizeof *s->jobs; i++) {
-        if (s->jobs[i].pid)
-            kill(s->jobs[i].pid, SIGTERM); /* our child, not reaped: the pid is its own */
+        if (s->jobs[i].pid && !s->jobs[i].is_order) /* an order is short, and is not left half done */
+            kill(s->jobs[i].pid, SIGTERM);          /* our child, not reaped: the pid is its own */
         if (*s->jobs[i].id)
             forget(&s->jobs[i]);
     }
@@ -109,12 +110,16 @@ static bool is_about_configuration(const struct store_request *q)
     return !strcmp(verb, "configure") || !strcmp(verb, "check_configuration");
 }
 
+static int open_ticket(struct store_request *q, struct err *e)
+{
+    int r = accounts_ticket_open(q->s->accounts, json_get_str(q->doc, "ticket", ""), &q->who, e);
+    return r == ERR_REFUSED ? err_refuse(e, "unauthorized", 0, "the login does not hold any more; send the request again") : r;
+}
+
 static int let_in(struct store_request *q, struct err *e)
 {
     const char *tenant = json_get_str(q->doc, "tenant_id", "");
-    int r = accounts_ticket_open(q->s->accounts, json_get_str(q->doc, "ticket", ""), &q->who, e);
-    if (r == ERR_REFUSED)
-        return err_refuse(e, "unauthorized", 0, "the login does not hold any more; send the request again");
+    int r = open_ticket(q, e);
     if (r < 0)
         return r;
     q->tenant = q->s->conf && conf_valid_id(tenant) ? conf_tenant(q->s->conf, tenant) : NULL;
@@ -140,18 +145,20 @@ static int check(const struct store_request *q, struct buf *out, struct err *e)
     return r;
 }
 
-static struct job *free_job(struct store_keeper *s, struct err *e)
+static struct job *free_job(struct store_keeper *s, bool is_order, struct err *e)
 {
     struct job *found = NULL;
     int going = 0;
     for (size_t i = 0; i < sizeof s->jobs / sizeof *s->jobs; i++) {
         struct job *j = &s->jobs[i];
-        going += *j->id && j->pid;
+        going += *j->id && j->pid && j->is_order == is_order;
         if (!*j->id || (!found && !j->pid))
             found = j;
     }
     if (going >= STORE_JOBS || !found) {
-        err_refuse(e, "busy", 1, "%d uploads of apps are being looked at; try again soon", STORE_JOBS);
+        err_refuse(e, "busy", 1,
+                   is_order ? "%d orders are being carried out" : "%d uploads of apps are being looked at; try again soon",
+                   STORE_JOBS);
         return NULL;
     }
     if (*found->id) /* nobody fetched its answer */
@@ -170,12 +177,9 @@ static int open_spooled(const struct store_request *q, const char *spool, struct
     return fd_take(&fd);
 }
 
-/* The upload is its stdin; what it prints is its answer. */
-static int start(const struct store_request *q, struct job *j, const char *spool, char *const argv[], struct err *e)
+/* What it prints is its answer. */
+static int start(const struct store_request *q, struct job *j, const char *id, int in, char *const argv[], struct err *e)
 {
-    AUTO_FD int in = open_spooled(q, spool, e);
-    if (in < 0)
-        return in;
     AUTO_FD int fd = memfd_create("answer", MFD_CLOEXEC);
     posix_spawn_file_actions_t fa;
     if (fd < 0)
@@ -186,11 +190,18 @@ static int start(const struct store_request *q, struct job *j, const char *spool
     int r = spawn_start(argv, environ, &fa, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP, &j->pid);
     if (r < 0)
         return err_sys(e, r, "cannot start %s", argv[0]);
-    memcpy(j->id, spool, ID_SIZE);
-    j->tenant = xstrdup(q->tenant->id);
+    memcpy(j->id, id, ID_SIZE);
+    j->tenant = xstrdup(q->tenant ? q->tenant->id : "");
     j->app = xstrdup(q->app);
     j->out = fd_take(&fd);
     return 0;
+}
+
+/* The upload is its stdin. */
+static int start_upload(const struct store_request *q, struct job *j, const char *spool, char *const argv[], struct err *e)
+{
+    AUTO_FD int in = open_spooled(q, spool, e);
+    return in < 0 ? in : start(q, j, spool, in, argv, e);
 }
 
 /* One of an app at a time; one configuration of a tenant's. */
@@ -198,7 +209,7 @@ static int check_alone(const struct store_request *q, struct err *e)
 {
     for (size_t i = 0; i < sizeof q->s->jobs / sizeof *q->s->jobs; i++) {
         const struct job *j = &q->s->jobs[i];
-        if (*j->id && j->pid && !strcmp(j->tenant, q->tenant->id) && !strcmp(j->app, q->app))
+        if (*j->id && j->pid && !j->is_order && !strcmp(j->tenant, q->tenant->id) && !strcmp(j->app, q->app))
             return err_refuse(e, "busy", 1, *q->app ? "another version of app %s is being uploaded" : "it is being changed%s",
                               q->app);
     }
@@ -213,7 +224,7 @@ static struct job *place(const struct store_request *q, const char *spool, struc
         return NULL;
     }
     json_str(out, "job", spool);
-    return check_alone(q, e) < 0 ? NULL : free_job(q->s, e);
+    return check_alone(q, e) < 0 ? NULL : free_job(q->s, false, e);
 }
 
 static int push(const struct store_request *q, struct buf *out, struct err *e)
@@ -231,7 +242,7 @@ static int push(const struct store_request *q, struct buf *out, struct err *e)
     char *argv[] = {program, "--home", h->path, "--by", q->who.name, "push", q->tenant->id, (char *)q->app, "-", NULL, NULL};
     if (json_get_bool(q->doc, "activate", false))
         argv[9] = "--activate";
-    return start(q, j, spool, argv, e);
+    return start_upload(q, j, spool, argv, e);
 }
 
 /* ---- what a tenant configures itself ---- */
@@ -253,7 +264,55 @@ static int configure(const struct store_request *q, struct buf *out, struct err 
         return ERR_REFUSED;
     AUTO_FREE char *program = home_program(h, "mysimbdp"), *option = xasprintf("--if-match=%s", match ? match : "");
     char *argv[] = {program, "--home", h->path, "tenant", "configure", q->tenant->id, "-", "--json", match ? option : NULL, NULL};
-    return start(q, j, spool, argv, e);
+    return start_upload(q, j, spool, argv, e);
+}
+
+/* ---- what an operator orders ---- */
+
+static bool is_order(const char *verb)
+{
+    return !strcmp(verb, "suspend") || !strcmp(verb, "resume") || !strcmp(verb, "verify_audit");
+}
+
+/* The command line does it, as for who types it. One of a tenant at a time. */
+static int carry_out(const struct store_request *q, const char *verb, struct buf *out, struct err *e)
+{
+    const struct home *h = q->s->home;
+    const char *address = json_get_str(q->doc, "address", "?"), *tenant = q->tenant ? q->tenant->id : "";
+    for (size_t i = 0; i < sizeof q->s->jobs / sizeof *q->s->jobs; i++) {
+        const struct job *j = &q->s->jobs[i];
+        if (*j->id && j->pid && j->is_order && !strcmp(j->tenant, tenant))
+            return err_refuse(e, "busy", 1, "such an order is being carried out");
+    }
+    struct job *j = free_job(q->s, true, e);
+    if (!j)
+        return ERR_REFUSED;
+    char id[ID_SIZE];
+    AUTO_FREE char *program = home_program(h, "mysimbdp"), *by = xasprintf("--by=%s", q->who.name);
+    AUTO_FREE char *from = xasprintf("--address=%.64s", address);
+    AUTO_FD int in = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    char *const verify[] = {program, "--home", h->path, "audit", "--verify", "--json", NULL};
+    char *const change[] = {program, "--home", h->path, "tenant", (char *)verb, (char *)tenant, by, from, "--json", NULL};
+    home_new_id(id);
+    int r = in < 0 ? err_sys(e, -errno, "cannot open /dev/null") : start(q, j, id, in, q->tenant ? change : verify, e);
+    j->is_order = r == 0;
+    json_str(out, "job", id);
+    return r;
+}
+
+static int order(struct store_request *q, const char *verb, struct buf *out, struct err *e)
+{
+    const char *tenant = json_get_str(q->doc, "tenant_id", "");
+    const bool of_tenant = strcmp(verb, "verify_audit") != 0;
+    int r = open_ticket(q, e);
+    if (r < 0)
+        return r;
+    if (!account_may(&q->who, VERB_admin, of_tenant ? tenant : NULL, NULL))
+        return err_refuse(e, "not_found", 0, "%s", "");
+    if (!of_tenant)
+        return carry_out(q, verb, out, e);
+    q->tenant = q->s->conf && conf_valid_id(tenant) ? conf_tenant(q->s->conf, tenant) : NULL;
+    return q->tenant ? carry_out(q, verb, out, e) : err_refuse(e, "not_found", 0, "there is no such tenant");
 }
 
 /* The answer as it is, or that there will be one. False: there is no such job of the tenant's. */
@@ -289,7 +348,8 @@ void store_keeper_reap(struct store_keeper *s)
         struct job *j = &s->jobs[i];
         if (*j->id && j->pid && waitpid(j->pid, NULL, WNOHANG) == j->pid) {
             AUTO_FREE char *path = xasprintf("staging/.gateway/%s", j->id);
-            unlinkat(s->home->dirfd, path, 0);
+            if (!j->is_order)
+                unlinkat(s->home->dirfd, path, 0);
             j->pid = 0;
             j->ended_ms = now;
         }
@@ -320,6 +380,8 @@ static int change(const struct store_request *q, const char *verb, struct buf *o
 static int serve(struct store_request *q, const char *verb, struct buf *out, struct err *e)
 {
     bool changes = !strcmp(verb, "activate") || !strcmp(verb, "rollback") || !strcmp(verb, "remove");
+    if (is_order(verb))
+        return order(q, verb, out, e);
     int r = let_in(q, e);
     if (r == 0 && is_about_configuration(q))
         return !strcmp(verb, "configure") ? configure(q, out, e) : check_configuration(q, out, e);

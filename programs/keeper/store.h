@@ -1,6 +1,7 @@
-/* What `simbdp-keeper store` does: versions of tenants' apps, for the gateway. It starts simbdp-appstore, so it keeps its rights;
- * the gateway may have been taken over, so each request carries a ticket (lib/accounts/accounts.h) of who may deploy for that
- * tenant, and the tenant's configuration has to allow it (`allow`). Requests are JSON objects (KEEPER_STORE):
+/* What `simbdp-keeper store` does: versions of tenants' apps, and what an operator orders, for the gateway. It starts
+ * simbdp-appstore and mysimbdp, so it keeps its rights; the gateway may have been taken over, so each request carries a ticket
+ * (lib/accounts/accounts.h): for apps and configuration of who may deploy for that tenant, whose configuration has to allow it
+ * (`allow`); for orders of an operator. Requests are JSON objects (KEEPER_STORE):
  *
  *   {"verb":"check","ticket","tenant_id","app","size"}          may a version of that size come (size: may be absent)?
  *       -> {"ok":true,"max_bytes"}
@@ -10,6 +11,10 @@
  *   {"verb":"check_configuration",…}                             may the tenant configure anything? -> {"ok":true,"max_bytes"}
  *   {"verb":"configure",…,"spool","if_match":SHA-256|absent}     staging/.gateway/<spool> becomes the tenant's own configuration
  *       -> {"ok":true,"job"}
+ *   {"verb":"suspend"|"resume","ticket","tenant_id","address"}   an operator's: `mysimbdp tenant suspend` does it, and adds it to
+ *       -> {"ok":true,"job"}                                     the audit log. At most STORE_JOBS at once, and one of a tenant;
+ *                                                                it is carried out also when this program ends
+ *   {"verb":"verify_audit","ticket"}                             an operator's: `mysimbdp audit --verify` -> {"ok":true,"job"}
  *   {"verb":"wait","tenant_id","job"}                            -> {"ok":true,"going":true}, or what simbdp-appstore answered,
  * once
  *   {"verb":"activate"|"remove",…,"version"}, {"verb":"rollback",…}   -> {"ok":true,"app","version","previous"}

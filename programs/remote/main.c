@@ -68,6 +68,8 @@ static const struct {
     {"agreement", verb_agreement, "[--json]", "what is allowed: limits, datasets, streams"},
     {"usage", verb_usage, "[--json]", "what is used of it, and left of today"},
     {"bill", verb_bill, "MONTH [--json]", "what a month (2026-01) comes to"},
+    {"tenant", verb_tenant, "suspend TENANT [--json] | resume TENANT [--json]",
+     "for an operator: nothing of the tenant's is taken in or run until it is resumed"},
 };
 
 static void print_usage(FILE *to)

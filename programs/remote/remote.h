@@ -86,6 +86,7 @@ int verb_retry(struct remote *r);
 int verb_run(struct remote *r);
 int verb_runs(struct remote *r);
 int verb_stop(struct remote *r);
+int verb_tenant(struct remote *r);
 int verb_upload(struct remote *r);
 int verb_usage(struct remote *r);
 int verb_whoami(struct remote *r);

@@ -89,6 +89,23 @@ def test_a_ticket_is_for_its_own_tenant_and_role(site, keeper, store):
             assert not answer["ok"] and answer["code"] == code, (role, tenant, verb, answer)
 
 
+def test_orders_are_an_operators(site, keeper, store):
+    """Nobody else's ticket suspends a tenant or has the audit log read, none that is forged, and none of an operator's that is limited."""
+    operator = log_in(keeper, site.of("operator", None))
+    limited = log_in(keeper, site.token("operator.all", "--verbs", "read,deploy")[0])
+    for verb in ("suspend", "resume", "verify_audit"):
+        for wrong in forged(operator):
+            answer, _ = store.question(STORE, {"verb": verb, "ticket": wrong, "tenant_id": "acme", "address": "192.0.2.1"})
+            assert (answer["ok"], answer["code"]) == (False, "unauthorized"), (verb, wrong)
+        for ticket in (limited, *(log_in(keeper, site.of(role)) for role in ("tenant-reader", "tenant-deployer"))):
+            answer, _ = store.question(STORE, {"verb": verb, "ticket": ticket, "tenant_id": "acme", "address": "192.0.2.1"})
+            assert (answer["ok"], answer["code"]) == (False, "not_found"), (verb, answer)
+    for tenant in ("", "nobody", "../acme", "--help", "acme --purge"):
+        answer, _ = store.question(STORE, {"verb": "suspend", "ticket": operator, "tenant_id": tenant, "address": "192.0.2.1"})
+        assert (answer["ok"], answer["code"]) == (False, "not_found"), (tenant, answer)
+    assert not site.get("agreement").doc["suspended"]
+
+
 def test_figures_are_an_operators(site, keeper):
     """Of all tenants: nobody else's ticket opens them, and none that is forged."""
     operator, others = log_in(keeper, site.of("operator", None)), [log_in(keeper, site.of(role)) for role in ("tenant-reader", "tenant-deployer")]

@@ -260,7 +260,7 @@ def test_the_audit_log(home):
         prev = hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
         assert prev == found["hash"]
     assert home.cli("audit", "--verify").stdout == f"3 records, none is missing or was changed; the head: 3 {prev}\n"
-    assert home.rows("audit", "--verify") == [{"records": 3, "first": 1, "head": {"seq": 3, "hash": prev}}]
+    assert home.rows("audit", "--verify") == [{"ok": True, "records": 3, "first": 1, "head": {"seq": 3, "hash": prev}}]
     assert audit(home, "--tenant", "acme") == audit(home)[1:] and audit(home, "--since", "2099-01-01") == [] and audit(home, "--since", "1h") == audit(home)
     assert [r["seq"] for r in home.rows("audit", "--limit", "2")] == [2, 3]
     r = home.cli("audit", "--limit", "1")
@@ -269,6 +269,8 @@ def test_the_audit_log(home):
     for change, why in ((lines[:1] + lines[2:], "1 are missing"), (lines[:2], "1 behind it are missing"), ([lines[0], lines[1].replace('"ok"', '"no"'), lines[2]], "was changed"), ([], "3 behind it")):
         log.write_text("".join(f"{line}\n" for line in change))
         refused(home.cli("audit", "--verify", check=False), why)
+        told = json.loads(home.cli("audit", "--verify", "--json", check=False).stdout)
+        assert not told["ok"] and why in told["error"]
     log.write_text("".join(f"{line}\n" for line in lines) + '{"seq":4,"ts"')  # as a crash leaves it
     home.cli("audit", "--verify")
     assert len(audit(home)) == 3 and "1 lines are no records" in home.cli("audit").stderr

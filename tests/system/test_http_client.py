@@ -129,7 +129,7 @@ def test_each_question_and_order_is_described(server, client, tmp_path):
             (client.activate, ("load", "V"), {}, {}), (client.roll_back, ("load",), {}, {}), (client.remove_version, ("load", "V"), {}, {}),
             (client.configuration, (), {}, {}), (client.configure, ("datasets = ();",), {}, {}), (client.instances, ("tell",), {}, {"instances": []}),
             (client.start_instance, ("tell", ["--fast"]), {}, {}), (client.stop_instance, ("I",), {}, {}), (client.start_app, ("tell",), {}, {}),
-            (client.stop_app, ("tell",), {}, {}), (client.scale, ("tell", 3), {}, {})):
+            (client.stop_app, ("tell",), {}, {}), (client.scale, ("tell", 3), {}, {}), (client.suspend, (), {}, {}), (client.resume, (), {}, {})):
         server.script = [answer(doc) if doc is not None else events('event: end\ndata: {"reason":"ended"}\n\n')]
         result = call(*args, **kw)
         if not isinstance(result, (dict, list, int, str, type(None))):

@@ -136,6 +136,39 @@ def test_a_flood_is_seen_by_the_provider(site, browser):
     picture(browser, "apps")
 
 
+def test_a_tenant_is_suspended_and_resumed(site, browser):
+    """The consequence before, the outcome after; a file waits, with the reason, and is loaded once the tenant is resumed."""
+    def row():
+        return browser.js("const r = [...document.querySelectorAll('tr')].find((x) => x.cells[0] && x.cells[0].innerText === 'acme'); return r ? r.innerText : ''")
+    held = site.put("held.csv", b"v,w\n900,a\n", dataset="held").doc["file_id"]
+    log_in(browser, "root.op")
+    browser.sees("intake open, database up")
+    browser.wait_for(lambda: "active" in row(), "its state")
+    browser.click("Suspend", "[aria-label='Suspend acme']")
+    browser.sees("Nothing of acme is started from now on", "dialog")
+    picture(browser, "suspend")
+    browser.click("Cancel", "dialog button")
+    assert not site.get("agreement").doc["suspended"]
+    browser.click("Suspend", "[aria-label='Suspend acme']")
+    browser.click("Suspend", "dialog button")
+    browser.sees("acme is suspended.", "#said")
+    browser.wait_for(lambda: "suspended" in row(), "its state")
+    assert site.post("apps/held:run").status == 200
+    browser.wait_for(lambda: "suspended, or its database does not answer" in row(), "why its file waits")
+    browser.js("location.hash = '#/t/acme/files'")
+    browser.sees("Into dataset")
+    drop(browser, "suspended.csv", "v,w\n902,a\n")
+    browser.sees("The tenant is suspended", ".drop")
+    browser.wait_for(lambda: browser.js("return [...document.querySelectorAll('.virtual tbody tr')].some((r) => r.innerText.includes('held.csv') && r.innerText.includes('queued'))"), "it waits")
+    browser.js("location.hash = '#/platform'")
+    browser.click("Resume", "[aria-label='Resume acme']")
+    browser.sees("What waits of acme goes on", "dialog")
+    browser.click("Resume", "dialog button")
+    browser.sees("acme is resumed.", "#said")
+    browser.wait_for(lambda: "active" in row(), "its state")
+    assert site.wait(held)["state"] == "ingested"
+
+
 def test_nothing_is_done_without_a_yes(site, browser):
     log_in(browser, "ann")
     browser.sees("Retry all refused")

@@ -235,7 +235,7 @@ class Site:
         if (answer.status == 401) != bool(answer.headers.get_all("WWW-Authenticate")):
             raise AssertionError(f"WWW-Authenticate: {answer.headers}")
         path = target.partition("?")[0]
-        suffix = ":" + path.rpartition(":")[2] if path.rpartition(":")[2] in ("retry", "stop", "run", "activate", "rollback", "start", "scale", "replay") else ""
+        suffix = ":" + path.rpartition(":")[2] if path.rpartition(":")[2] in ("retry", "stop", "run", "activate", "rollback", "start", "scale", "replay", "suspend", "resume") else ""
         found = [p for pattern, p in self.patterns if pattern.match(path) and p.endswith(suffix)]
         operation = self.document["paths"][found[0]].get(method.lower()) if found else None
         if not operation or not described:

@@ -1,0 +1,178 @@
+"""What an operator orders over HTTP: tenants suspended and resumed, as by the command line, and who may not."""
+import json
+import os
+import signal
+
+import pytest
+
+from harness import json_lines, until
+from web import Site, settings
+from test_monitor import WORK, worker
+
+pytestmark = pytest.mark.anyone
+
+
+@pytest.fixture(scope="module")
+def site(mongo):
+    s = Site(mongo, settings(), ready=False)
+    conf = s.home.path / "conf/tenants/acme.conf"
+    conf.write_text(conf.read_text() + f"stream_apps = ( {{ {WORK.replace('max_instances', 'min_instances = 1; max_instances')} }} );\n")
+    worker(s.home)
+    s.home.profiles(cpus=0.01, rlimits="nofile = 256;")
+    s.up()
+    yield s
+    s.cleanup()
+
+
+@pytest.fixture(autouse=True)
+def resumed(site):
+    yield
+    for tenant in ("acme", "beta"):
+        site.home.cli("tenant", "resume", tenant)
+
+
+def order(site, verb, tenant="acme", token=None, **kw):
+    return site.ask("POST", f"/v1/tenants/{tenant}:{verb}", token or site.of("operator", None), **kw)
+
+
+def tenant_of(site, name="acme"):
+    doc = site.ask("GET", "/v1/platform", site.of("operator", None)).doc
+    return next(t for t in doc["batchmgr"]["tenants"] if t["tenant_id"] == name)
+
+
+def instances(site):
+    return site.get("instances?app=work").doc
+
+
+def records(site, what):
+    return [r for r in json_lines(site.home.path / "logs/audit.jsonl") if r["what"] == what]
+
+
+def test_suspended_and_resumed(site):
+    """Files that wait, a run that goes on, instances, messages: each as `mysimbdp tenant suspend` has it."""
+    home = site.home
+    until(lambda: len(instances(site)["instances"]) == 1, home.path / "logs", what="an instance")
+    held = site.put("held.csv", b"v,w\n800,a\n", dataset="held").doc["file_id"]
+    until(lambda: tenant_of(site)["held"] == 1, home.path / "state", what="it waits for its trigger")
+    goes_on = site.put("goes_on.csv", b"do,arg\nhang,\n", dataset="slow").doc["file_id"]
+    home.wait_running()
+    a = order(site, "suspend")
+    assert (a.status, a.doc) == (200, {"tenant_id": "acme", "state": "suspended"})
+    assert tenant_of(site)["state"] == "suspended" and site.get("agreement").doc["suspended"]
+    assert [f["state"] for f in home.files(file_id=goes_on)] == ["running"], "what runs goes on"
+    a = site.put("refused.csv", b"v,w\n1,a\n")
+    assert (a.status, a.code) == (403, "suspended")
+    a = site.post("streams/events/messages", body=b"{}\n", described=False, Content_Type="application/x-ndjson")
+    assert b"suspended" in a.body, a
+    until(lambda: not instances(site)["instances"], home.path / "logs", what="its instances end")
+    home.drop("waits.csv", "v,w\n801,a\n")
+    assert site.post("apps/held:run").status == 200
+    until(lambda: "suspended" in (tenant_of(site)["waits_for"] or ""), home.path / "logs", what="why it waits")
+    assert [f["state"] for f in home.files(file_id=held)] == ["queued"] and home.files(file_name="waits.csv") == []
+    a = order(site, "resume")
+    assert (a.status, a.doc) == (200, {"tenant_id": "acme", "state": "active"})
+    assert home.wait_file(file_name="waits.csv")["state"] == "ingested" == site.wait(held)["state"]
+    until(lambda: len(instances(site)["instances"]) == 1, home.path / "logs", what="an instance again")
+    (f,) = home.files(file_id=goes_on)
+    assert f["state"] == "running"
+    site.post(f"runs/{f['run_id']}:stop")
+    home.wait_file(file_id=goes_on)
+
+
+def test_it_may_be_repeated_and_is_recorded(site):
+    before = len(records(site, "tenant_suspend"))
+    for _ in range(2):
+        assert order(site, "suspend", "beta").doc["state"] == "suspended"
+    home = site.home
+    home.cli("tenant", "suspend", "beta")
+    for _ in range(2):
+        assert order(site, "resume", "beta").doc["state"] == "active"
+    added = records(site, "tenant_suspend")[before:]
+    assert [(r["who"], r["from"], r["tenant_id"], r["outcome"]) for r in added[:2]] == [("operator.all", "127.0.0.1", "beta", "ok")] * 2
+    assert added[2]["from"] == "local" and len(added) == 3 and added[2]["who"] != "operator.all"
+    assert home.cli("tenant", "suspend", "nobody", check=False).returncode == 1
+    assert records(site, "tenant_suspend")[-1]["outcome"] == "not_found"
+    assert json.loads(home.cli("tenant", "suspend", "beta", "--json").stdout) == {"ok": True, "tenant_id": "beta", "state": "suspended"}
+    home.cli("audit", "--verify")
+
+
+def test_who_may(site):
+    """Nobody of a tenant's, by whatever role; an operator whose token is limited may not, either."""
+    for role in ("tenant-reader", "tenant-writer", "tenant-deployer"):
+        for verb in ("suspend", "resume"):
+            a = order(site, verb, token=site.of(role))
+            assert (a.status, a.code) == (403, "forbidden"), a
+            a = order(site, verb, "beta", token=site.of(role))
+            assert (a.status, a.code) == (404, "not_found"), a
+    limited = site.token(site.user("limited.op", "operator", None), "--verbs", "read,run,deploy")[0]
+    assert (order(site, "suspend", token=limited).status, tenant_of(site)["state"]) == (403, "active")
+    for tenant in ("nobody", "Acme", "acme:suspend", "a" * 300):
+        a = order(site, "suspend", tenant)
+        assert (a.status, a.code) == (404, "not_found"), (tenant, a)
+    assert site.ask("GET", "/v1/tenants/acme:suspend", site.of("operator", None), described=False).status == 405
+
+
+def kill_one(site, program):
+    (pid,) = until(lambda: len(p := site.home.pids(f"/{program}")) == 1 and p, site.home.path / "logs", what=program)
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: site.home.pids(f"/{program}") not in ([pid], []), site.home.path / "logs", what=f"another {program}")
+
+
+def test_it_holds_over_restarts(site):
+    assert order(site, "suspend").status == 200
+    for program in ("batchmgr", "broker", "streammgr", "gateway"):
+        kill_one(site, program)
+    site.wait_well()
+    until(lambda: site.get("agreement").status == 200 and site.ask("GET", "/readyz", None).status == 200, site.home.path / "logs", what="all are back")
+    assert tenant_of(site)["state"] == "suspended" and site.put("refused.csv", b"v,w\n1,a\n").code == "suspended"
+    until(lambda: not instances(site)["instances"], site.home.path / "logs", what="no instance")
+    assert order(site, "resume").doc["state"] == "active"
+    assert site.wait(site.put("taken.csv", b"v,w\n802,a\n").doc["file_id"])["state"] == "ingested"
+
+
+def test_an_order_outlives_the_gateway(site):
+    """The gateway is killed while batchmgr does not answer: it is carried out whole, and recorded, and may be asked for again."""
+    (pid,) = site.home.pids("/batchmgr")
+    before = len(records(site, "tenant_suspend"))
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with site.wire() as w:
+            w.send(f"POST /v1/tenants/beta:suspend HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nAuthorization: Bearer {site.of('operator', None)}\r\n\r\n")
+            until(lambda: site.home.pids("/mysimbdp", "suspend"), site.home.path / "logs", what="it is being carried out")
+            kill_one(site, "gateway")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: len(records(site, "tenant_suspend")) == before + 1, site.home.path / "logs", what="the record")
+    site.wait_well()
+    assert until(lambda: tenant_of(site, "beta")["state"] == "suspended", site.home.path / "logs", what="it holds")
+    assert order(site, "suspend", "beta").status == 200
+
+
+def test_one_order_of_a_tenant_at_a_time(site):
+    """Uploads of apps do not keep it from its place, nor does another tenant's."""
+    (pid,) = site.home.pids("/batchmgr")
+    operator = site.of("operator", None)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with site.wire() as w:
+            w.send(f"POST /v1/tenants/beta:suspend HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nAuthorization: Bearer {operator}\r\n\r\n")
+            until(lambda: site.home.pids("/mysimbdp", "suspend"), site.home.path / "logs", what="it is being carried out")
+            a = order(site, "resume", "beta", operator)
+            assert (a.status, a.code) == (503, "busy") and int(a.headers["Retry-After"]) > 0
+            os.kill(pid, signal.SIGCONT)
+            assert w.answer("POST").doc["state"] == "suspended"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert order(site, "resume", "beta", operator).doc["state"] == "active"
+
+
+def test_from_the_command_line(site):
+    key = site.home.base / "operator.token"
+    key.write_text(site.of("operator", None) + "\n")
+    key.chmod(0o600)
+    run = lambda *args, check=True: site.home.cli("--url", site.url, "--token-file", key, "tenant", *args, check=check)
+    assert run("suspend", "beta").stdout == "tenant beta is suspended\n"
+    assert json.loads(run("resume", "beta", "--json").stdout) == {"tenant_id": "beta", "state": "active"}
+    refused = run("suspend", "nobody", check=False)
+    assert refused.returncode == 1 and "nothing here" in refused.stderr
+    assert run("add", "gamma", check=False).returncode == 2
