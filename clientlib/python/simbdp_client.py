@@ -114,9 +114,12 @@ class Client:
         return self._http.ask(method, path, None, headers, body, again=key is not None).json()
 
     def _pages(self, path: str, key: str, query: _Json, by: str = "cursor") -> Iterator[_Json]:
+        return self._pages_of(self._of_tenant(path), key, query, by)
+
+    def _pages_of(self, path: str, key: str, query: _Json, by: str = "cursor") -> Iterator[_Json]:
         seen = set()
         while True:
-            page = self._http.ask("GET", self._of_tenant(path), query)
+            page = self._http.ask("GET", path, query)
             yield from page.rows(key)
             cursor = page.json().get("next")
             if not cursor:
@@ -356,3 +359,13 @@ class Client:
     def resume(self) -> str:
         """What waited goes on. Gives the tenant's state."""
         return str(self._tell("POST", "/v1/tenants/%s:resume" % _segment(self.tenant)).get("state"))
+
+    def audit(self, *, who: Optional[str] = None, what: Optional[str] = None, tenant: Optional[str] = None, limit: int = 1000) -> Iterator[_Json]:
+        """Who changed what, of all tenants, newest first: seq, ts, who, from, what, tenant_id, subject, outcome.
+
+        who, what  records in which this is a part of it; tenant: records about it. limit: how many a page has"""
+        return self._pages_of("/v1/audit", "records", {"who": who, "what": what, "tenant": tenant, "limit": limit})
+
+    def verify_audit(self) -> _Json:
+        """Whether a record is missing or was changed: whole, records, first, last, hash, detail (what is wrong)."""
+        return self._http.ask("GET", "/v1/audit/verification").json()

@@ -11,6 +11,7 @@
 #include "base/err.h"
 
 #include <bson/bson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -41,5 +42,15 @@ int audit_head(int dirfd, int64_t *ret_seq, char ret_hash[AUDIT_HASH_SIZE], stru
  * object are passed over, and counted. The chain is not looked at. -errno; no records where there is no file. */
 typedef int (*audit_each_fn)(void *arg, const bson_t *record, const char *line, size_t n);
 int audit_each(int dirfd, audit_each_fn each, void *arg, int64_t *ret_n_skipped, struct err *e);
+
+/* Shows records, newest first, from *place on: begin with {0, AUDIT_END}, and go on with what it became. Ends when `each` gives
+ * something else than 0, when about max_bytes were read, or at the oldest: then *ret_more is false. Records that are added
+ * meanwhile are not shown. 0; ERR_USAGE: no such place; -errno. Blocks for the disk, and for an append that is going on. */
+#define AUDIT_END INT64_MAX
+struct audit_place {
+    int64_t seq, at; /* of a record: its number, and where it begins in its file */
+};
+int audit_newest(int dirfd, struct audit_place *place, int64_t max_bytes, audit_each_fn each, void *arg, int64_t *ret_n_skipped,
+                 bool *ret_more, struct err *e);
 
 #endif

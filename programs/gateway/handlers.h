@@ -57,6 +57,7 @@ void get_apps(struct request *rq);
 void get_versions(struct request *rq);
 void get_version(struct request *rq);
 void get_configuration(struct request *rq);
+void get_audit(struct request *rq);
 
 /* store.c: versions of apps, and what a tenant configures itself. */
 void version_begin(struct request *rq);
@@ -81,6 +82,7 @@ void run_app(struct request *rq);
 /* operator.c: what the command line does, for an operator. */
 void suspend_tenant(struct request *rq);
 void resume_tenant(struct request *rq);
+void get_audit_verification(struct request *rq);
 
 /* streams.c: streams and their dead letters, of the broker. */
 void get_streams(struct request *rq);

@@ -7,6 +7,8 @@
 
 #include "base/mem.h"
 
+#include <string.h>
+
 struct ordered {
     struct store_job job;
     void (*answer)(struct request *rq, const bson_t *doc);
@@ -82,4 +84,33 @@ void suspend_tenant(struct request *rq)
 void resume_tenant(struct request *rq)
 {
     order(rq, "resume", answer_state);
+}
+
+/* ---- the audit log ---- */
+
+static void answer_verification(struct request *rq, const bson_t *doc)
+{
+    struct buf b = {0};
+    bson_iter_t it;
+    bson_t head;
+    const bool whole = json_get_bool(doc, "ok", false);
+    if (!whole && strcmp(json_get_str(doc, "code", ""), "damaged") != 0) {
+        orders_refuse(rq, doc);
+        return;
+    }
+    const bool has_head = bson_iter_init_find(&it, doc, "head") && json_iter_doc(&it, &head);
+    json_begin(&b, NULL, '{');
+    json_bool(&b, "whole", whole);
+    json_i64_or_null(&b, "records", json_get_i64(doc, "records", -1));
+    json_i64_or_null(&b, "first", json_get_i64(doc, "first", -1));
+    json_i64_or_null(&b, "last", has_head ? json_get_i64(&head, "seq", -1) : -1);
+    json_str(&b, "hash", has_head ? json_get_str(&head, "hash", NULL) : NULL);
+    json_str(&b, "detail", json_get_str(doc, "error", NULL));
+    json_end(&b, '}');
+    request_answer(rq, MHD_HTTP_OK, NULL, &b);
+}
+
+void get_audit_verification(struct request *rq)
+{
+    order(rq, "verify_audit", answer_verification);
 }

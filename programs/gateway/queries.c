@@ -60,17 +60,20 @@ static void begin(const struct request *rq, const char *query, struct buf *b)
     json_begin(b, "params", '{');
 }
 
-/* Keepers take turns: one that has much to read keeps the others' askers waiting no longer than its own. */
-static void ask_keeper(struct request *rq, struct buf *b)
+static void ask_that(struct request *rq, enum gateway_keeper keeper, struct buf *b)
 {
-    struct gateway *g = rq->g;
     json_end(b, '}');
     json_end(b, '}');
-    struct keeper *k = g->keepers[KEEPER_OF_QUERIES + g->next_query++ % (N_GATEWAY_KEEPERS - KEEPER_OF_QUERIES)];
-    if (keeper_ask(k, KEEPER_QUERY, b->p, b->n, on_answer, rq) < 0)
+    if (keeper_ask(rq->g->keepers[keeper], KEEPER_QUERY, b->p, b->n, on_answer, rq) < 0)
         request_refuse_for(rq, "unavailable", 1, "too many queries wait");
     else
         request_wait(rq);
+}
+
+/* Keepers take turns: one that has much to read keeps the others' askers waiting no longer than its own. */
+static void ask_keeper(struct request *rq, struct buf *b)
+{
+    ask_that(rq, KEEPER_OF_QUERIES + rq->g->next_query++ % (N_GATEWAY_KEEPERS - KEEPER_OF_QUERIES), b);
 }
 
 /* Passes on a field of the URL's query. */
@@ -196,4 +199,16 @@ void get_version(struct request *rq)
 void get_configuration(struct request *rq)
 {
     ask(rq, "configuration", NULL, NULL);
+}
+
+/* Of the platform: no tenant's lists wait for it. */
+void get_audit(struct request *rq)
+{
+    static const char *const fields[] = {"who", "what", "tenant", "cursor"};
+    AUTO_BUF struct buf b = {0};
+    begin(rq, "audit", &b);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        add_field(rq, fields[i], &b);
+    if (add_number(rq, "limit", 100, 1, 1000, &b))
+        ask_that(rq, KEEPER_OF_FIGURES, &b);
 }

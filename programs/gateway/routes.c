@@ -19,6 +19,7 @@ static const char *const of_log[] = {"tail", "from", NULL};
 static const char *const of_dead_letters[] = {"app", "limit", "cursor", NULL};
 static const char *const of_settling[] = {"app", "id", NULL};
 static const char *const of_instances[] = {"app", NULL};
+static const char *const of_audit[] = {"who", "what", "tenant", "limit", "cursor", NULL};
 static const char *const of_events[] = {"types", NULL};
 
 static const struct route routes[] = {
@@ -31,6 +32,8 @@ static const struct route routes[] = {
     {"POST", "/v1/session", VERB_read, ROUTE_OPEN | ROUTE_KEEPS, no_fields, post_begin, NULL, session_begin},
     {"DELETE", "/v1/session", VERB_read, ROUTE_KEEPS, no_fields, post_begin, NULL, session_end},
     {"GET", "/v1/platform", VERB_admin, 0, no_fields, get_platform, NULL, NULL},
+    {"GET", "/v1/audit", VERB_admin, 0, of_audit, get_audit, NULL, NULL},
+    {"GET", "/v1/audit/verification", VERB_admin, 0, no_fields, get_audit_verification, NULL, NULL},
     {"POST", TENANT ":suspend", VERB_admin, ROUTE_KEEPS, no_fields, post_begin, NULL, suspend_tenant},
     {"POST", TENANT ":resume", VERB_admin, ROUTE_KEEPS, no_fields, post_begin, NULL, resume_tenant},
     {"GET", "/v1/whoami", VERB_read, 0, no_fields, get_whoami, NULL, NULL},

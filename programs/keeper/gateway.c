@@ -1,4 +1,5 @@
 #include "gateway.h"
+#include "audit_page.h"
 #include "figures.h"
 
 #include "accounts/accounts.h"
@@ -168,7 +169,8 @@ static void tell_answer(const struct query_answer *a, struct buf *out)
 
 static void ask(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
 {
-    const char *tenant = json_get_str(rq, "tenant_id", "");
+    const char *tenant = json_get_str(rq, "tenant_id", ""), *name = json_get_str(rq, "query", "");
+    const bool of_platform = !strcmp(name, "audit");
     AUTO_ACCOUNT struct account who = {0};
     struct query_answer a = {0};
     bson_t params, none = BSON_INITIALIZER;
@@ -181,12 +183,14 @@ static void ask(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
     if (r < 0)
         a = (struct query_answer){.status = r == ERR_REFUSED ? 401 : 503,
                                   .code = r == ERR_REFUSED ? "unauthorized" : "unavailable"};
-    else if (!account_may(&who, VERB_read, tenant, NULL))
+    else if (!account_may(&who, of_platform ? VERB_admin : VERB_read, of_platform ? NULL : tenant, NULL))
         a = (struct query_answer){.status = 404, .code = "not_found"};
+    else if (of_platform)
+        audit_page(g->home->dirfd, has ? &params : &none, &a);
     else
-        query(g->queries, json_get_str(rq, "query", ""), &(struct query_scope){tenant, who.datasets}, has ? &params : &none, &a);
+        query(g->queries, name, &(struct query_scope){tenant, who.datasets}, has ? &params : &none, &a);
     if (*a.why)
-        log_error("query", tenant, NULL, "%s: %s", json_get_str(rq, "query", ""), a.why);
+        log_error("query", tenant, NULL, "%s: %s", name, a.why);
     tell_answer(&a, out);
     query_answer_fini(&a);
     bson_destroy(&none);

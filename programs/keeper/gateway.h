@@ -5,7 +5,8 @@
  *           {"scheme":"ticket","ticket"} (one that still holds: for another minute)
  *           -> {"ticket","account","role","tenant_id","token_id","user_id","password_ms","verbs":[],"datasets":[]|null}
  *           |  {"error":"unauthorized"} | {"error":"slow_down","retry_after_s"} | {"error":"unavailable"}
- *   QUERY   {"ticket","tenant_id","query","params":{}}: lib/query/query.h says which there are
+ *   QUERY   {"ticket","tenant_id","query","params":{}}: lib/query/query.h says which there are; and `audit`, of no tenant's, for
+ * an operator (audit_page.h)
  *           -> {"status","code","detail","type", and what the query adds}, a line feed, the body
  *   FIGURES {"ticket","format":"text"|"openmetrics"}, an operator's
  *           -> {"status":200}, a line feed, all figures (figures.h) but for the last line; {"status":401|403|503,"code"}

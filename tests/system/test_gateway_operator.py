@@ -1,7 +1,9 @@
-"""What an operator orders over HTTP: tenants suspended and resumed, as by the command line, and who may not."""
+"""What an operator has over HTTP: tenants suspended and resumed as by the command line, the audit log, the platform's figures as they change; and who
+has not."""
 import json
 import os
 import signal
+from urllib.parse import urlencode
 
 import pytest
 
@@ -176,3 +178,56 @@ def test_from_the_command_line(site):
     refused = run("suspend", "nobody", check=False)
     assert refused.returncode == 1 and "nothing here" in refused.stderr
     assert run("add", "gamma", check=False).returncode == 2
+
+
+# -- the audit log
+
+def audit(site, token=None, **query):
+    return site.ask("GET", "/v1/audit" + ("?" + urlencode(query) if query else ""), token or site.of("operator", None))
+
+
+def pages(site, **query):
+    found, cursor = [], None
+    while True:
+        a = audit(site, **query, **({"cursor": cursor} if cursor else {}))
+        assert a.status == 200, a
+        found += a.doc["records"]
+        cursor = a.doc["next"]
+        if not cursor:
+            return found
+
+
+def test_the_audit_log_newest_first(site):
+    for i in range(3):
+        site.user(f"noted{i}", "tenant-reader", "beta")
+    order(site, "suspend", "beta")
+    lines = json_lines(site.home.path / "logs/audit.jsonl")
+    keys = ("seq", "ts", "who", "from", "what", "tenant_id", "subject", "outcome")
+    expected = [{k: r[k] for k in keys} for r in reversed(lines)]
+    assert pages(site) == expected and pages(site, limit=2) == expected
+    assert pages(site, tenant="beta", limit=1) == [r for r in expected if r["tenant_id"] == "beta"]
+    assert pages(site, who="operator.", what="suspend") == [r for r in expected if "operator." in r["who"] and "suspend" in r["what"]] != []
+    assert pages(site, what="nothing like that") == []
+    for wrong in ({"cursor": "x"}, {"cursor": "1"}, {"cursor": "1.99999999999"}, {"cursor": "-1.5"}, {"cursor": "9" * 40 + ".1"}):
+        a = audit(site, **wrong)
+        assert (a.status, a.code) == (400, "parameter"), a
+    assert audit(site, limit=0).status == 400 and audit(site, limit=1001).status == 400
+    for role in ("tenant-reader", "tenant-deployer"):
+        for path in ("/v1/audit", "/v1/audit/verification"):
+            assert site.ask("GET", path, site.of(role)).status in (403, 404)
+
+
+def test_whether_the_audit_log_is_whole(site):
+    verified = lambda: site.ask("GET", "/v1/audit/verification", site.of("operator", None))
+    path = site.home.path / "logs/audit.jsonl"
+    (told,) = site.home.rows("audit", "--verify")
+    a = verified()
+    assert (a.status, a.doc) == (200, {"whole": True, "records": told["records"], "first": 1, "last": told["head"]["seq"], "hash": told["head"]["hash"], "detail": None})
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole.replace(b'"what":"user_add"', b'"what":"user_mad"', 1))
+        a = verified()
+        assert a.status == 200 and not a.doc["whole"] and "record" in a.doc["detail"] and a.doc["hash"] is None, a
+    finally:
+        path.write_bytes(whole)
+    assert verified().doc["whole"]

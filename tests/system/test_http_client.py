@@ -115,7 +115,7 @@ def test_arguments_that_make_no_sense(arguments, why):
 def test_each_question_and_order_is_described(server, client, tmp_path):
     """What each method asks is in docs/openapi.yaml, and what that has of a tenant's is asked by some method."""
     document = yaml.safe_load((ROOT / "docs/openapi.yaml").read_text())
-    page = {"files": [], "runs": [], "apps": [], "rejects": [], "next": None}
+    page = {"files": [], "runs": [], "apps": [], "rejects": [], "records": [], "next": None}
     when = datetime.datetime(2026, 1, 31, 13, 0, 0, 5000, datetime.timezone(datetime.timedelta(hours=1)))
     for call, args, kw, doc in (
             (client.whoami, (), {}, {}), (client.upload, (is_file(tmp_path), "data"), {"app": "load", "force": True}, TAKEN),
@@ -129,7 +129,8 @@ def test_each_question_and_order_is_described(server, client, tmp_path):
             (client.activate, ("load", "V"), {}, {}), (client.roll_back, ("load",), {}, {}), (client.remove_version, ("load", "V"), {}, {}),
             (client.configuration, (), {}, {}), (client.configure, ("datasets = ();",), {}, {}), (client.instances, ("tell",), {}, {"instances": []}),
             (client.start_instance, ("tell", ["--fast"]), {}, {}), (client.stop_instance, ("I",), {}, {}), (client.start_app, ("tell",), {}, {}),
-            (client.stop_app, ("tell",), {}, {}), (client.scale, ("tell", 3), {}, {}), (client.suspend, (), {}, {}), (client.resume, (), {}, {})):
+            (client.stop_app, ("tell",), {}, {}), (client.scale, ("tell", 3), {}, {}), (client.suspend, (), {}, {}), (client.resume, (), {}, {}),
+            (client.audit, (), {"who": "ann", "what": "upload", "tenant": "acme"}, page), (client.verify_audit, (), {}, {})):
         server.script = [answer(doc) if doc is not None else events('event: end\ndata: {"reason":"ended"}\n\n')]
         result = call(*args, **kw)
         if not isinstance(result, (dict, list, int, str, type(None))):

@@ -169,6 +169,31 @@ def test_a_tenant_is_suspended_and_resumed(site, browser):
     assert site.wait(held)["state"] == "ingested"
 
 
+def test_the_audit_log_is_read(site, browser):
+    """Newest first, as text, filtered; whether the chain is whole."""
+    site.user("noted", "tenant-reader", "beta")
+    site.put("<i>audited.csv", b"v,w\n950,a\n", dataset="nobodys")
+    log_in(browser, "root.op")
+    browser.click("Audit", "nav a")
+    browser.sees("none is missing or was changed")
+    browser.sees("user_add", ".virtual")
+    first = browser.text(".virtual tbody tr")
+    assert "root.op" in first and "session_begin" in first, "this one's own login is the newest"
+    assert browser.js("return document.querySelector('.virtual i')") is None
+    browser.type("label:nth-of-type(3) input", "beta")
+    browser.wait_for(lambda: "session_begin" not in browser.text(".virtual"), "records about beta")
+    assert "noted" in browser.text(".virtual") and "acme" not in browser.text(".virtual")
+    picture(browser, "audit")
+    path = site.home.path / "logs/audit.jsonl"
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole.replace(b'"what":"user_add"', b'"what":"user_mad"', 1))
+        browser.click("Verify again")
+        browser.wait_for(lambda: "damaged" in browser.text("p[role=status]"), "that it is damaged")
+    finally:
+        path.write_bytes(whole)
+
+
 def test_nothing_is_done_without_a_yes(site, browser):
     log_in(browser, "ann")
     browser.sees("Retry all refused")
@@ -201,6 +226,10 @@ def each_view(site, browser):
     log_in(browser, "root.op")
     browser.sees("intake open")
     yield "platform"
+    browser.js("location.hash = '#/audit'")
+    browser.sees("none is missing")
+    browser.sees("session_begin")
+    yield "audit"
     for view in VIEWS:
         browser.js(f"location.hash = '#/t/acme/{view}'")
         browser.wait_for(lambda v=view: browser.js("return document.querySelector('nav a[aria-current]').hash") == f"#/t/acme/{v}" and browser.js("return !!document.querySelector('main table')"), view)

@@ -464,6 +464,85 @@ static void records_can_be_read_whatever_lies_between(void **state)
     assert_int_equal(sum, 100);
 }
 
+struct newest {
+    int64_t seqs[512];
+    size_t n, stop; /* it ends with the stop-th from here; 0: never */
+};
+
+static int note(void *arg, const bson_t *record, const char *line, size_t n)
+{
+    struct newest *v = arg;
+    assert_true(n && line[0] == '{' && line[n - 1] == '}');
+    assert_true(v->n < sizeof v->seqs / sizeof *v->seqs);
+    v->seqs[v->n++] = json_get_i64(record, "seq", 0);
+    return v->stop && v->n % v->stop == 0;
+}
+
+/* All records by pages of that many records or bytes. between: called after the first page. */
+static void by_pages(struct newest *v, int64_t max_bytes, int64_t *ret_skipped, void (*between)(void))
+{
+    struct audit_place at = {0, AUDIT_END};
+    struct err e = {0};
+    int64_t skipped;
+    bool more = true;
+    *ret_skipped = 0;
+    for (int i = 0; more; i++) {
+        assert_true(i < 2000);
+        if (audit_newest(dirfd_, &at, max_bytes, note, v, &skipped, &more, &e) < 0)
+            fail_msg("%s", e.msg);
+        *ret_skipped += skipped;
+        if (i == 0 && between)
+            between();
+    }
+}
+
+static void add_some(void)
+{
+    add_n(12);
+}
+
+static void newest_first_page_by_page(void **state)
+{
+    struct newest v = {0};
+    int64_t skipped, last;
+    char hash[AUDIT_HASH_SIZE];
+    (void)state;
+    by_pages(&v, 1 << 20, &skipped, NULL);
+    assert_int_equal(v.n + (size_t)skipped, 0);
+    for (size_t page = 0; page < 8; page++) { /* the log goes on, and is put aside, between pages */
+        add_n(30);
+        assert_int_equal(audit_head(dirfd_, &last, hash, NULL), 0);
+        v = (struct newest){.stop = page};
+        by_pages(&v, page % 2 ? 1 << 20 : 400, &skipped, add_some);
+        assert_int_equal(v.n, last);
+        assert_int_equal(skipped, 0);
+        for (size_t i = 0; i < v.n; i++)
+            assert_int_equal(v.seqs[i], last - (int64_t)i);
+    }
+    struct audit_place nowhere[] = {{1, INT64_C(1) << 40}, {-1, 0}, {3, -1}};
+    bool more;
+    for (size_t i = 0; i < sizeof nowhere / sizeof *nowhere; i++)
+        assert_int_equal(audit_newest(dirfd_, &nowhere[i], 1000, note, &v, &skipped, &more, NULL), ERR_USAGE);
+}
+
+static void newest_first_whatever_lies_between(void **state)
+{
+    struct newest v = {0};
+    int64_t skipped;
+    (void)state;
+    add_n(3);
+    append("no record\n\n{\"seq\":", 18);
+    add_n(2); /* it is closed off by a record of its own */
+    AUTO_FREE char *long_line = xmalloc(1 << 20);
+    memset(long_line, 'x', 1 << 20);
+    append(long_line, 1 << 20);
+    by_pages(&v, 1, &skipped, NULL);
+    assert_int_equal(v.n, 6);
+    for (size_t i = 0; i < v.n; i++)
+        assert_int_equal(v.seqs[i], 6 - (int64_t)i);
+    assert_true(skipped >= 3);
+}
+
 static void path_of(int64_t last, char out[AUDIT_NAME_SIZE])
 {
     snprintf(out, AUDIT_NAME_SIZE, AUDIT_OLD, last);
@@ -612,8 +691,11 @@ int main(void)
         TEST(kills_leave_a_chain),
         TEST(a_full_disk_takes_nothing),
         TEST(records_can_be_read_whatever_lies_between),
+        TEST(newest_first_page_by_page),
+        TEST(newest_first_whatever_lies_between),
         SMALL(what_is_long_is_put_aside_and_the_chain_goes_on),
         SMALL(what_was_put_aside_is_looked_at),
+        SMALL(newest_first_page_by_page),
         SMALL(who_is_killed_while_it_is_put_aside_loses_nothing),
         SMALL(a_name_that_is_taken_stops_nothing),
         SMALL(a_head_that_is_lost_of_one_that_goes_on_is_said),

@@ -1,4 +1,4 @@
-// What is shown is in the address behind the #: /platform, /t/TENANT/files, /t/TENANT/files/FILE, /t/TENANT/streams, …
+// What is shown is in the address behind the #: /platform, /audit, /t/TENANT/files, /t/TENANT/files/FILE, /t/TENANT/streams, …
 import { api, follow, get, of } from "./api.js";
 import { h, say, show } from "./dom.js";
 import { files } from "./files.js";
@@ -7,10 +7,12 @@ import { streams } from "./streams.js";
 import { apps } from "./apps.js";
 import { usage } from "./usage.js";
 import { platform } from "./provider.js";
+import { audit } from "./audit.js";
 
 const at = (id) => document.getElementById(id);
 const views = { files, streams, apps, usage };
-const titles = { files: "Files", streams: "Streams", apps: "Apps", usage: "Usage" };
+const operators = { platform, audit }; // views of no tenant's
+const titles = { platform: "Platform", audit: "Audit", files: "Files", streams: "Streams", apps: "Apps", usage: "Usage" };
 let drawn = 0, who = null, leave = null, unfollow = null, followed = null, onEvent = () => {};
 
 function login(why) {
@@ -61,7 +63,7 @@ function live(s) {
 
 function nav(tenant, view) {
   const links = [];
-  if (who.role === "operator") links.push(["#/platform", "Platform", view === "platform"]);
+  if (who.role === "operator") for (const v of Object.keys(operators)) links.push([`#/${v}`, titles[v], v === view]);
   if (tenant) for (const v of Object.keys(views)) links.push([`#/t/${encodeURIComponent(tenant)}/${v}`, titles[v], v === view]);
   show(at("nav"), links.map(([href, text, is]) => h("a", { href, "aria-current": is ? "page" : null }, text)));
 }
@@ -71,22 +73,22 @@ async function draw() {
   const plain = (part) => { try { return decodeURIComponent(part); } catch { return ""; } };
   const [first, name, view, id] = location.hash.replace(/^#\//, "").split("/").map(plain);
   const tenant = who.tenant_id || (first === "t" ? name : null);
-  const shown = tenant && (first === "t" || who.role !== "operator") ? (views[view] ? view : "files") : "platform";
+  const shown = tenant && (first === "t" || who.role !== "operator") ? (views[view] ? view : "files") : operators[first] ? first : "platform";
   at("who").textContent = tenant && who.role === "operator" ? `${who.account}, looking at ${tenant}` : `${who.account}${tenant ? ` of ${tenant}` : ""}`;
   at("leave").hidden = false;
   nav(tenant, shown);
   if (leave) leave();
   leave = null;
   onEvent = () => {};
-  document.title = `${shown === "platform" ? "Platform" : `${titles[shown]} of ${tenant}`} – mysimbdp`;
-  listen(shown === "platform" ? null : tenant);
-  if (shown === "platform") at("live").hidden = true;
+  document.title = `${titles[shown]}${operators[shown] ? "" : ` of ${tenant}`} – mysimbdp`;
+  listen(operators[shown] ? null : tenant);
+  if (operators[shown]) at("live").hidden = true;
   // A view that is left while it still asks goes on in an element that nobody sees, and ends.
   const mine = ++drawn, main = h("div"), account = who, is = () => mine === drawn && who === account;
   const context = { main, who, tenant, live, may: (verb) => account.verbs.includes(verb), isShown: is, on: (fn) => { if (is()) onEvent = fn; }, onLeave: (fn) => { if (is()) leave = fn; } };
   show(at("main"), main);
   try {
-    if (shown === "platform") await platform(context);
+    if (operators[shown]) await operators[shown](context);
     else if (shown === "files" && id) await file(context, id);
     else await views[shown](context);
   } catch (e) {

@@ -38,8 +38,8 @@ export function seconds(s) {
 export const time = (at) => (at ? h("time", { dateTime: at, title: at }, new Date(at).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" })) : "–");
 
 const moods = {
-  good: ["ingested", "ok", "OK", "active", "running", "ready", "live", "up", "open"],
-  bad: ["rejected", "quarantined", "failed", "STALLED", "parked", "refused", "down", "crashed", "lost", "suspended"],
+  good: ["ingested", "ok", "OK", "active", "running", "ready", "live", "up", "open", "whole"],
+  bad: ["rejected", "quarantined", "failed", "STALLED", "parked", "refused", "down", "crashed", "lost", "suspended", "damaged"],
   warn: ["duplicate", "held", "WARN", "draining", "stopped", "STOPPED", "delayed", "building", "lost connection"],
 };
 export function state(text, why) {

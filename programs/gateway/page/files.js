@@ -1,26 +1,9 @@
 // A tenant's files: a list that has only the rows on screen, an area to drop files on, and what happens meanwhile.
 import { api, get, of, query, upload } from "./api.js";
 import { act, bytes, h, number, say, show, state, time } from "./dom.js";
+import { virtual } from "./list.js";
 
-const ROW = 37, PAGE = 200, STATES = ["received", "inspecting", "queued", "running", "held", "ingested", "rejected", "duplicate", "quarantined"];
-
-// A table body whose rows exist only where they are seen. `more` is called when the end comes near.
-function virtual(head, row, more) {
-  const rows = [], body = h("tbody"), table = h("table", { class: "virtual", "aria-rowcount": -1 },
-    h("thead", null, h("tr", null, head.map((t) => h("th", { scope: "col", class: t.startsWith("#") ? "n" : null }, t.replace(/^#/, ""))))), body);
-  const box = h("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": "Files" }, table);
-  const space = (n) => { const td = h("td", { colspan: head.length }); td.style.height = `${n * ROW}px`; return h("tr", { class: "space", "aria-hidden": "true" }, td); };
-  function draw() {
-    const from = Math.max(0, Math.floor(box.scrollTop / ROW) - 10), to = Math.min(rows.length, from + Math.ceil((box.clientHeight || 600) / ROW) + 20);
-    const shown = rows.slice(from, to).map((r, i) => { const tr = row(r); tr.setAttribute("aria-rowindex", from + i + 2); return tr; });
-    show(body, from ? space(from) : null, shown, to < rows.length ? space(rows.length - to) : null, rows.length ? null : h("tr", null, h("td", { colspan: head.length, class: "quiet" }, "no files")));
-    if (to > rows.length - PAGE / 4) more();
-  }
-  let due = false;
-  const later = () => { if (!due) { due = true; requestAnimationFrame(() => { due = false; draw(); }); } };
-  box.addEventListener("scroll", later);
-  return { box, rows, draw: later };
-}
+const PAGE = 200, STATES = ["received", "inspecting", "queued", "running", "held", "ingested", "rejected", "duplicate", "quarantined"];
 
 export async function files(c) {
   const agreement = await get(of(c.tenant, "/agreement"));
@@ -28,7 +11,7 @@ export async function files(c) {
   const dataset = h("select", null, h("option", { value: "" }, "all"), names.map((n) => h("option", { value: n }, n)));
   const which = h("select", null, h("option", { value: "" }, "all"), STATES.map((n) => h("option", { value: n }, n)));
   let next = "", busy = false, generation = 0;
-  const list = virtual(["File", "Dataset", "State", "Reason", "#Rows", "#Rejected", "#Size", "Received"], (f) => h("tr", null,
+  const list = virtual("Files", ["File", "Dataset", "State", "Reason", "#Rows", "#Rejected", "#Size", "Received"], (f) => h("tr", null,
     h("td", null, h("a", { href: `#/t/${encodeURIComponent(c.tenant)}/files/${f.file_id}`, title: f.file_name }, f.file_name)), h("td", null, f.dataset), h("td", null, state(f.state)),
     h("td", { title: f.detail || null }, f.reason || ""), h("td", { class: "n" }, number(f.rows_loaded)), h("td", { class: "n" }, number(f.rows_rejected)), h("td", { class: "n" }, bytes(f.size_bytes)), h("td", null, time(f.received_at))), more);
   const wanted = (f) => (!dataset.value || f.dataset === dataset.value) && (!which.value || f.state === which.value);
