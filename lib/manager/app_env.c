@@ -65,6 +65,15 @@ void app_env_add_common(struct run_spec *s, const struct app_env_tenant *t, cons
             app_env_add(s, env[i].name, env[i].value);
 }
 
+void app_env_add_trace(struct run_spec *s, const char *parent, const char *state)
+{
+    if (find(s, "TRACEPARENT"))
+        return;
+    app_env_add(s, "TRACEPARENT", parent);
+    if (*state && !find(s, "TRACESTATE"))
+        app_env_add(s, "TRACESTATE", state);
+}
+
 void app_env_add_app_dir(struct run_spec *s, const struct home *h, const char *exec)
 {
     bool ours = !*exec || !strncmp(exec, "builtin:", 8);

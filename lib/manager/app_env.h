@@ -25,6 +25,9 @@ void app_env_add_common(struct run_spec *s, const struct app_env_tenant *t, cons
  * none
  * (""): apps/<tenant>. */
 void app_env_add_app_dir(struct run_spec *s, const struct home *h, const char *exec);
+/* TRACEPARENT and TRACESTATE: the span that the step's own spans are below, unless the configuration's `env` says another. state
+ * "": there is none. */
+void app_env_add_trace(struct run_spec *s, const char *parent, const char *state);
 /* Of a batch app: ZMQ_STREAM_ENDPOINT, if its tenant has streams to publish to. The broker need not run for that. */
 void app_env_add_publishing(struct run_spec *s, const struct conf_tenant *t);
 /* Of a stream app: its stream and dataset, how messages are delivered, and what the agreement says of a message's rows. s->uid is

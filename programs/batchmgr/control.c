@@ -2,22 +2,18 @@
  * and "code". status {tenant_id?} ->
  * {pid,started_at,intake,database,database_error,clock_ahead_s,unfinished,inspecting,queued,held,running,
  *       parked_apps:["TENANT/APP",...],tenants:[{tenant_id,state,unfinished,queued,held,running,waits_for}]}
- *   upload_begin {tenant_id,dataset,name,size,app?,force?} -> {file_id,path}; upload_commit {file_id}; upload_abort {file_id}
- *   retry {file_id,tenant_id?}
- *   retry {tenant_id} -> {n,more}
- *   stop {run_id,tenant_id?}
- *   run {tenant_id,app} -> {n}: releases the files that wait for the app's trigger or for their group
- *   reload; suspend {tenant_id}; resume {tenant_id}
- *   accept_database {tenant_id}               what its MongoDB is now is what it had (database_identity.h)
- *   purge {tenant_id}                         answered when everything of the tenant is gone
- *   drain                                  answered when no run is left; the program then ends
- * An upload whose client goes away before upload_commit is aborted.
+ *   upload_begin {tenant_id,dataset,name,size,app?,force?,trace?} -> {file_id,path}; upload_commit {file_id}; upload_abort
+ * {file_id} retry {file_id,tenant_id?} retry {tenant_id} -> {n,more} stop {run_id,tenant_id?} run {tenant_id,app} -> {n}: releases
+ * the files that wait for the app's trigger or for their group reload; suspend {tenant_id}; resume {tenant_id} accept_database
+ * {tenant_id}               what its MongoDB is now is what it had (database_identity.h) purge {tenant_id} answered when everything
+ * of the tenant is gone drain                                  answered when no run is left; the program then ends An upload whose
+ * client goes away before upload_commit is aborted.
  *
  * The monitor is a guest with `status`. The gateway is one (batchmgr.gateway.sock) with `status`, `retry`, `stop`, `run` and
  *   upload_check {tenant_id,dataset,name?,size?,app?} -> {max_bytes}: such a file would be taken now; nothing is kept of it.
  *       Without a name: nothing stands against files of the dataset in general
  *       max_bytes: how many bytes may come, null: any number
- *   hand_in {tenant_id,dataset,name,size,app?,force?,spool,idempotency_key?,account} -> {file_id,again}: the file `spool` of
+ *   hand_in {tenant_id,dataset,name,size,app?,force?,trace?,spool,idempotency_key?,account} -> {file_id,again}: the file `spool` of
  *       staging/.gateway is the platform's from now on, as durably as an upload's. again: it was before, and what lay in the spool
  *       (again) was removed. When it is refused it stays in the spool (hand_in.h)
  *   delete {tenant_id,file_id}: a quarantined or rejected file's bytes go, its row stays; answered when that is durable, also where
@@ -166,6 +162,7 @@ static struct upload_request read_upload(const bson_t *rq)
                                    .name = json_get_str(rq, "name", ""),
                                    .no_name = !json_get_str(rq, "name", NULL),
                                    .app = json_get_str(rq, "app", NULL),
+                                   .trace = json_get_str(rq, "trace", NULL),
                                    .size = json_get_i64(rq, "size", -1),
                                    .force = json_get_bool(rq, "force", false)};
 }

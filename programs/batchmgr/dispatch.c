@@ -246,6 +246,7 @@ static void dispatch(struct batchmgr *m, struct file *first, const char *app_nam
     r->started_wall_ms = clk_wall_ms();
     r->file = first;
     r->n_files = count_files(m, first, app, r->step);
+    r->trace = r->n_files > 1 ? NULL : xstrdup(first->trace);
     r->mgr = m;
     r->cpus = cpus;
     r->memory_bytes = memory_bytes;
@@ -257,6 +258,7 @@ static void dispatch(struct batchmgr *m, struct file *first, const char *app_nam
     ledger_put_run(m->ledger, r);
     for (struct file *f = first; f; f = f->mate) {
         memcpy(f->run_id, r->run_id, ID_SIZE);
+        f->n_run_files = r->n_files;
         if (!f->started_wall_ms)
             f->started_wall_ms = r->started_wall_ms;
         file_set_state(f, FILE_running);
@@ -292,6 +294,7 @@ void dispatch_recover(struct batchmgr *m, struct file *f)
     const struct conf_tenant *t = conf_tenant(m->conf, f->tenant);
     if (r) {
         file_add_mate(r->file, f);
+        f->n_run_files = r->n_files;
         return;
     }
     if (ledger_get_run(m->ledger, f->run_id, &r, NULL) < 0 || r->state == RUN_STATE_ended) {
@@ -302,7 +305,9 @@ void dispatch_recover(struct batchmgr *m, struct file *f)
     const struct conf_batch *app = t ? conf_app(t, r->app) : NULL;
     const struct conf_profile *p = app ? conf_profile(m->conf, app->profile) : NULL;
     r->file = f;
+    f->n_run_files = r->n_files;
     r->dataset = xstrdup(f->dataset);
+    r->trace = r->n_files > 1 ? NULL : xstrdup(f->trace);
     r->mgr = m;
     r->output = app && r->step != RUN_STEP_check ? app->output : RUN_OUTPUT_none;
     r->cpus = p ? p->requests.cpus : 1;

@@ -3,6 +3,7 @@
 #include "state.h"
 #include "tenants.h"
 
+#include "base/clk.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "loop/timer.h"
@@ -70,6 +71,8 @@ void file_set_state(struct file *f, enum file_state next)
         log_error("state", f->tenant, NULL, "file %s goes from %s to %s, a move that should not exist; please report this",
                   f->file_id, file_state_name(f->state), file_state_name(next));
     log_debug("state", f->tenant, NULL, "file %s: %s -> %s", f->file_id, file_state_name(f->state), file_state_name(next));
+    if (next == FILE_queued)
+        f->queued_wall_ms = clk_wall_ms();
     f->state = next;
 }
 

@@ -18,6 +18,7 @@
 #include "base/crash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/trace_context.h"
 
 #include <string.h>
 
@@ -126,6 +127,7 @@ static void commit(struct batchmgr *m, const struct hand_in *h, struct committin
     struct file *f = claim_new_file(m, map_get(&m->tenants, h->file.tenant), h->file.dataset, SPOOL, h->file.name);
     f->app = xstrdup(h->file.app);
     f->force = h->file.force;
+    f->trace = trace_keep_again(h->file.trace);
     xstr_set(&f->raw_name, h->spool);
     claim_stage(m, f);
     c->file = f;

@@ -54,6 +54,8 @@ static void begin_file(struct buf *line, enum tenant_event event, int64_t wall_m
     begin(line, event, wall_ms, f->tenant, f->dataset);
     json_str(line, "file_id", f->file_id);
     json_str(line, "file_name", f->name);
+    if (f->trace)
+        json_str(line, "trace", f->trace);
 }
 
 static void tell_received(struct batchmgr *m, const struct file *f)
@@ -72,6 +74,7 @@ static void tell_inspected(struct batchmgr *m, const struct file *f)
     json_i64_or_null(&line, "rows", f->rows);
     json_i64_or_null(&line, "columns", f->columns);
     json_str(&line, "content_hash", f->hash);
+    json_time(&line, "received_at", f->received_wall_ms);
     end(m, &line, f->tenant);
 }
 
@@ -89,6 +92,10 @@ static void tell_state(struct batchmgr *m, const struct file *f)
     json_str(&line, "detail", f->detail);
     json_str(&line, "run_id", *f->run_id ? f->run_id : NULL);
     json_i64(&line, "attempts", f->attempts);
+    if (f->state == FILE_running && f->queued_wall_ms)
+        json_time(&line, "queued_at", f->queued_wall_ms);
+    if (f->n_run_files)
+        json_i64(&line, "n_files", f->n_run_files);
     if (f->state == FILE_waiting)
         json_time(&line, "until", f->not_before_wall_ms);
     if (final) {
@@ -123,6 +130,8 @@ static void begin_run(struct buf *line, enum tenant_event event, int64_t wall_ms
     json_str(line, "file_id", *r->file_id ? r->file_id : NULL);
     json_i64(line, "n_files", r->n_files);
     json_i64(line, "attempt", r->attempt);
+    if (r->trace)
+        json_str(line, "trace", r->trace);
 }
 
 static void on_run(void *arg, const struct run *r)
@@ -137,6 +146,9 @@ static void on_run(void *arg, const struct run *r)
     if (r->state != RUN_STATE_ended || r->told == RUN_STATE_ended + 1)
         return;
     begin_run(&last, EVENT_run_ended, r->ended_wall_ms, r);
+    json_time(&last, "started_at", r->started_wall_ms);
+    if (r->load_wall_ms)
+        json_time(&last, "load_at", r->load_wall_ms);
     json_str(&last, "outcome", r->outcome < 0 ? NULL : run_outcome_name((enum run_outcome)r->outcome));
     json_i64_or_null(&last, "exit_code", r->exit_code);
     json_i64_or_null(&last, "signal", r->signal);

@@ -10,7 +10,7 @@
 
 static const char put_file_sql[] =
     "INSERT OR REPLACE INTO files VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,"
-    "?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33,?34,?35,?36,?37,0,?38,?39)";
+    "?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33,?34,?35,?36,?37,0,?38,?39,?40)";
 static const char put_quality_sql[] = "INSERT OR REPLACE INTO quality VALUES(?1,?2)";
 static const char put_run_sql[] = "INSERT OR REPLACE INTO runs VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,"
                                   "?16,?17,?18,?19,?20,?21,?22,?23,?24,0,?25,?26,?27)";
@@ -110,6 +110,7 @@ int ledger_put_file_row(const struct ledger_puts *p, const struct file *f)
     sqlite3_bind_int64(s, 37, f->group_n);
     sqlite3_bind_int64(s, 38, f->rows_repaired);
     sqlite3_bind_int64(s, 39, f->rows_added);
+    ledger_bind_text(s, 40, f->trace);
     int r = sqlite3_step(s);
     sqlite3_reset(s);
     if (r == SQLITE_DONE && f->quality) {
@@ -241,6 +242,7 @@ struct file *ledger_row_file(sqlite3_stmt *s)
     f->group_n = sqlite3_column_int64(s, 36);
     f->rows_repaired = sqlite3_column_int64(s, 38);
     f->rows_added = sqlite3_column_int64(s, 39);
+    f->trace = ledger_column(s, 40);
     /* A verdict whose file was not filed away yet may not have been told. */
     f->told = file_state_is_final(f->state) && f->place == PLACE_work ? -1 : (int)f->state + 1;
     f->told_read = *f->hash != 0;

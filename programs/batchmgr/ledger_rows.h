@@ -1,7 +1,7 @@
 /* The ledger's tables: how they are made, and a row from and to its struct. ledger.c writes them, ledger_query.c reads them.
  * Functions that return a code of SQLite say so; the message is the connection's.
  *
- * Version 6 of the schema (SCHEMA_VERSION). Times are wall-clock milliseconds since the epoch, 0: none; counts are -1 when unknown.
+ * Version 7 of the schema (SCHEMA_VERSION). Times are wall-clock milliseconds since the epoch, 0: none; counts are -1 when unknown.
  *   meta(key, value)                      schema_version
  *   continuity(id, commits)               one row (lib/db/continuity.h)
  *   tenants(id, uid, suspended, purging)  a uid is never given twice; purging: 1 being removed, 2 removed

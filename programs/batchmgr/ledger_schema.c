@@ -7,12 +7,12 @@
 
 #include <errno.h>
 
-enum { SCHEMA_VERSION = 6 };
+enum { SCHEMA_VERSION = 7 };
 
 static const char schema[] =
     "BEGIN IMMEDIATE;"
     "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT);"
-    "INSERT OR IGNORE INTO meta VALUES('schema_version','6');" CONTINUITY_TABLE
+    "INSERT OR IGNORE INTO meta VALUES('schema_version','7');" CONTINUITY_TABLE
     "CREATE TABLE IF NOT EXISTS tenants(id TEXT PRIMARY KEY, uid INTEGER UNIQUE, suspended INTEGER NOT NULL DEFAULT 0,"
     " purging INTEGER NOT NULL DEFAULT 0);"
     "CREATE TABLE IF NOT EXISTS files(file_id TEXT PRIMARY KEY, tenant TEXT, dataset TEXT, name TEXT, raw_name BLOB,"
@@ -22,7 +22,7 @@ static const char schema[] =
     " not_before INTEGER, first_temp INTEGER, run_id TEXT, output_run TEXT, prefix TEXT, old_prefixes TEXT,"
     " checkpoint INTEGER, released_at INTEGER NOT NULL DEFAULT 0, checked INTEGER NOT NULL DEFAULT 0,"
     " solo INTEGER NOT NULL DEFAULT 0, group_n INTEGER NOT NULL DEFAULT 1, expired INTEGER NOT NULL DEFAULT 0,"
-    " rows_repaired INTEGER NOT NULL DEFAULT -1, rows_added INTEGER NOT NULL DEFAULT -1) WITHOUT ROWID;"
+    " rows_repaired INTEGER NOT NULL DEFAULT -1, rows_added INTEGER NOT NULL DEFAULT -1, trace TEXT) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS quality(file_id TEXT PRIMARY KEY, quality TEXT) WITHOUT ROWID;"
     "CREATE INDEX IF NOT EXISTS files_live ON files(file_id) WHERE state IN('received','queued','running','waiting') OR"
     " place='work';"
@@ -86,6 +86,11 @@ static const char from_4_to_5[] = "BEGIN IMMEDIATE;"
 /* Its table, hand_ins, is made with those that are not there. */
 static const char from_5_to_6[] = "UPDATE meta SET value='6' WHERE key='schema_version';";
 
+static const char from_6_to_7[] = "BEGIN IMMEDIATE;"
+                                  "ALTER TABLE files ADD COLUMN trace TEXT;"
+                                  "UPDATE meta SET value='7' WHERE key='schema_version';"
+                                  "COMMIT;";
+
 int ledger_make_tables(sqlite3 *db, struct err *e)
 {
     int64_t version = ledger_get_i64(db, "SELECT value FROM meta WHERE key='schema_version'", NULL, 0);
@@ -100,6 +105,7 @@ int ledger_make_tables(sqlite3 *db, struct err *e)
         (version >= 1 && version <= 3 && sqlite3_exec(db, from_3_to_4, NULL, NULL, NULL) != SQLITE_OK) ||
         (version >= 1 && version <= 4 && sqlite3_exec(db, from_4_to_5, NULL, NULL, NULL) != SQLITE_OK) ||
         (version >= 1 && version <= 5 && sqlite3_exec(db, from_5_to_6, NULL, NULL, NULL) != SQLITE_OK) ||
+        (version >= 1 && version <= 6 && sqlite3_exec(db, from_6_to_7, NULL, NULL, NULL) != SQLITE_OK) ||
         sqlite3_exec(db, schema, NULL, NULL, NULL) != SQLITE_OK)
         return err_set(e, -EIO, "%s", db_why(db));
     return 0;

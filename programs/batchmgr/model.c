@@ -60,7 +60,7 @@ struct file *file_new(const char *tenant, const char *dataset)
 }
 
 #define FILE_STRINGS(X)                                                                                                            \
-    X(tenant) X(dataset) X(name) X(raw_name) X(safe) X(from) X(app) X(reason) X(detail) X(quality) X(old_prefixes)
+    X(tenant) X(dataset) X(name) X(raw_name) X(safe) X(from) X(app) X(reason) X(detail) X(quality) X(old_prefixes) X(trace)
 
 struct file *file_copy(const struct file *f)
 {
@@ -203,7 +203,7 @@ struct run *run_new(void)
     return r;
 }
 
-#define RUN_STRINGS(X) X(tenant) X(app) X(error) X(node) X(dataset)
+#define RUN_STRINGS(X) X(tenant) X(app) X(error) X(node) X(dataset) X(trace)
 
 struct run *run_copy(const struct run *r)
 {

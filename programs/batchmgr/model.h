@@ -69,6 +69,7 @@ struct file {
     int64_t released_wall_ms; /* when its app's trigger let it go, 0: not yet */
     bool checked;             /* its app's checker let it pass */
     bool solo;                /* was in a group that failed: from now on alone */
+    char *trace;              /* of which it is a part (base/trace_context.h, what is kept); NULL: of its own */
     int64_t group_n;          /* files whose rows were stored under `prefix` together with its own; 1: its alone */
     /* not in the ledger */
     struct file *mate;                   /* next one of the group that it runs in, or waits in with a kept output */
@@ -83,13 +84,15 @@ struct file {
     struct cross_device *move;           /* to another file system (cross_device.h); NULL: none is under way */
     int64_t writer_since_ms;
     int inspections;
-    int unread;           /* times that the disk did not give its bytes */
-    int64_t inspected_ms; /* by inspectors that failed */
-    int64_t filing_ms;    /* until filing is tried again; 0: it has not failed */
-    bool retrying;        /* its bytes are on their way back from quarantine/ */
-    int told;             /* what its tenant was told last: 0: nothing; that state + 1; -1: nobody knows */
-    bool told_read;       /* and that it was inspected */
-    bool retry_asked;     /* while they were on their way into it: then, once they are there */
+    int unread;             /* times that the disk did not give its bytes */
+    int64_t queued_wall_ms; /* 0: not known */
+    int64_t n_run_files;    /* of its last run; 0: not known */
+    int64_t inspected_ms;   /* by inspectors that failed */
+    int64_t filing_ms;      /* until filing is tried again; 0: it has not failed */
+    bool retrying;          /* its bytes are on their way back from quarantine/ */
+    int told;               /* what its tenant was told last: 0: nothing; that state + 1; -1: nobody knows */
+    bool told_read;         /* and that it was inspected */
+    bool retry_asked;       /* while they were on their way into it: then, once they are there */
 };
 
 struct file *file_new(const char *tenant, const char *dataset);
@@ -147,9 +150,11 @@ struct run {
     int64_t rows_parsed, rows_loaded, rows_rejected, rows_repaired,
         rows_added; /* of a group, where they are counted for the run; else -1 */
     /* not in the ledger */
-    char *dataset;     /* of its files; NULL: not known */
-    int told;          /* as of a file */
-    struct file *file; /* the first; the others hang on its `mate` */
+    char *dataset;        /* of its files; NULL: not known */
+    char *trace;          /* of its file; NULL: of its own, or of several files */
+    int64_t load_wall_ms; /* when it went on with the loading; 0: it did not */
+    int told;             /* as of a file */
+    struct file *file;    /* the first; the others hang on its `mate` */
     struct batchmgr *mgr;
     struct run_handle *handle; /* its current step's; NULL: none was started or looked for yet */
     enum run_stop stop;

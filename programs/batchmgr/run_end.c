@@ -332,6 +332,7 @@ void run_end_step(struct run *r, struct run_result *res, void (*load)(void *arg)
         if (!contradicts) {
             keep_output(r);
             r->step = RUN_STEP_load;
+            r->load_wall_ms = clk_wall_ms();
             ledger_put_run(m->ledger, r);
             for (struct file *f = r->file; f; f = f->mate)
                 ledger_put_file(m->ledger, f);

@@ -9,6 +9,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "host/app_version.h"
+#include "host/trace_ids.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -323,6 +324,17 @@ static int add_load_job(struct batchmgr *m, struct run_spec *s, const struct run
     return r;
 }
 
+/* What the step does is below its span, which the platform tells of when it ended (programs/keeper/traces.c). */
+static void add_trace(struct run_spec *s, const struct run *r)
+{
+    struct trace_context c;
+    char parent[TRACE_PARENT_SIZE];
+    trace_of_step(r->trace, r->n_files > 1 ? r->run_id : r->file_id, r->step == RUN_STEP_app ? "run" : run_step_name(r->step),
+                  r->run_id, &c);
+    trace_parent_write(&c, parent);
+    app_env_add_trace(s, parent, trace_kept_state(r->trace));
+}
+
 int run_plan_make(struct batchmgr *m, const struct run *r, const struct conf_tenant *t, const struct conf_batch *app,
                   struct run_spec *ret, struct err *e)
 {
@@ -366,6 +378,7 @@ int run_plan_make(struct batchmgr *m, const struct run *r, const struct conf_ten
     }
     app_env_add_common(&s, &(struct app_env_tenant){t->id, t->database, tenant->mongo_url}, r->app, r->run_id, r->attempt);
     app_env_add_app_dir(&s, &m->home, load_step ? BUILTIN_LOAD : check_step ? app->checker : app->exec);
+    add_trace(&s, r);
     if (!s.builtin)
         app_env_add_publishing(&s, t);
     if (!load_step)

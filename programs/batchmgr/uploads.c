@@ -10,6 +10,7 @@
 #include "base/crash.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "base/trace_context.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -101,6 +102,7 @@ int uploads_begin(struct batchmgr *m, const struct upload_request *rq, char ret_
     struct file *f = claim_new_file(m, t, d->name, "staging/.incoming", rq->name);
     f->app = xstrdup(rq->app);
     f->force = rq->force;
+    f->trace = trace_keep_again(rq->trace);
     memcpy(ret_id, f->file_id, ID_SIZE);
     if (l.max_file_bytes >= 0 && rq->size > l.max_file_bytes) {
         /* Refused before the transfer; the ledger gets a row like any other refusal. */

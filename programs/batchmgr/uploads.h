@@ -15,8 +15,9 @@ void uploads_stop(struct batchmgr *m);
 
 struct upload_request {
     const char *tenant, *dataset, *name;
-    const char *app; /* NULL: whichever takes it */
-    int64_t size;    /* -1: not known */
+    const char *app;   /* NULL: whichever takes it */
+    const char *trace; /* that it is a part of (trace_keep); NULL, or none: of its own */
+    int64_t size;      /* -1: not known */
     bool force;
     bool no_name; /* of a check: no file in particular */
 };

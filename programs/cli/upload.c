@@ -8,11 +8,13 @@
 #include "base/clk.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "base/trace_context.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -43,6 +45,7 @@ static int upload(int conn, const char *tenant, const char *dataset, const char 
 {
     struct stat st;
     AUTO_BUF struct buf b = {0};
+    AUTO_FREE char *trace = trace_keep(getenv("TRACEPARENT"), getenv("TRACESTATE"));
     AUTO_BSON bson_t *slot = NULL;
     AUTO_BSON bson_t *done = NULL;
     AUTO_FD int fd = open(file, O_RDONLY | O_CLOEXEC);
@@ -59,6 +62,7 @@ static int upload(int conn, const char *tenant, const char *dataset, const char 
     if (app)
         json_str(&b, "app", app);
     json_bool(&b, "force", force);
+    json_str(&b, "trace", trace);
     json_end(&b, '}');
     int r = cli_exchange(conn, b.p, &slot, e);
     if (r < 0)

@@ -72,7 +72,9 @@ static void offer(struct giving *g)
 {
     struct request *rq = g->rq;
     AUTO_BUF struct buf b = {0};
+    AUTO_FREE char *trace = g->what.trace ? NULL : request_trace(rq);
     add_what(rq, &g->what, "hand_in", &b);
+    json_str(&b, "trace", g->what.trace ? g->what.trace : trace);
     json_i64(&b, "size", g->size);
     json_bool(&b, "force", g->what.force);
     json_str(&b, "spool", spool_name(g->file));

@@ -10,6 +10,7 @@ struct request;
 struct handover {
     const char *dataset, *name; /* name NULL, of a check: no file in particular */
     const char *app;            /* NULL: by the tenant's rules */
+    const char *trace;          /* of which it is a part, as it is kept (base/trace_context.h); NULL: of the request's */
     const char *key;            /* Idempotency-Key; NULL: none */
     bool force;
 };

@@ -13,6 +13,7 @@
 #include "base/clk.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/trace_context.h"
 
 #include <arpa/inet.h>
 #include <stdarg.h>
@@ -161,6 +162,37 @@ void request_add_header(struct request *rq, const char *name, const char *value)
 const char *request_header(const struct request *rq, const char *name)
 {
     return MHD_lookup_connection_value(rq->connection, MHD_HEADER_KIND, name);
+}
+
+/* Fields of one name, joined as a list. */
+struct field {
+    const char *name;
+    struct buf text;
+    size_t n;
+};
+
+static enum MHD_Result join_field(void *arg, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    struct field *f = arg;
+    (void)kind;
+    if (strcasecmp(name, f->name) != 0)
+        return MHD_YES;
+    buf_adds(&f->text, f->n++ ? "," : "");
+    buf_adds(&f->text, value ? value : "");
+    return MHD_YES;
+}
+
+/* Of a traceparent there may be one alone, of a tracestate several. */
+char *request_trace(const struct request *rq)
+{
+    struct field parent = {"traceparent", {0}, 0}, state = {"tracestate", {0}, 0};
+    MHD_get_connection_values(rq->connection, MHD_HEADER_KIND, join_field, &parent);
+    if (parent.n)
+        MHD_get_connection_values(rq->connection, MHD_HEADER_KIND, join_field, &state);
+    char *kept = trace_keep(parent.text.p, state.text.p);
+    buf_fini(&parent.text);
+    buf_fini(&state.text);
+    return kept;
 }
 
 bool request_key(struct request *rq, const char **ret)

@@ -93,6 +93,9 @@ void request_refuse_for(struct request *rq, const char *code, int64_t retry_afte
 void request_add_header(struct request *rq, const char *name, const char *value);
 /* A field of the header; NULL when it is not there. */
 const char *request_header(const struct request *rq, const char *name);
+/* traceparent and tracestate, as they are kept (base/trace_context.h); NULL: it has none, or none that can be read. The caller
+ * frees. */
+char *request_trace(const struct request *rq);
 
 /* Idempotency-Key, a client's name for what it asks for: 1 to 255 bytes of UTF-8 without control characters; or NULL. False: it is
  * something else, and that was answered. */

@@ -30,6 +30,7 @@ static void resumable_free(struct resumable *r)
     free(r->dataset);
     free(r->name);
     free(r->app);
+    free(r->trace);
     free(r);
 }
 
@@ -51,6 +52,7 @@ static int write_description(const struct resumables *all, const struct resumabl
     json_str(&b, "dataset", r->dataset);
     json_str(&b, "name", r->name);
     json_str(&b, "app", r->app);
+    json_str(&b, "trace", r->trace);
     json_bool(&b, "force", r->force);
     json_i64(&b, "length", r->length);
     json_end(&b, '}');
@@ -94,6 +96,7 @@ static struct resumable *read_one(struct spool *s, const char *id)
                             .dataset = xstrdup(json_get_str(doc, "dataset", "")),
                             .name = xstrdup(json_get_str(doc, "name", "")),
                             .app = xstrdup(json_get_str(doc, "app", NULL)),
+                            .trace = xstrdup(json_get_str(doc, "trace", "")),
                             .force = json_get_bool(doc, "force", false),
                             .length = json_get_i64(doc, "length", 0),
                             .offset = st.st_size,
@@ -147,6 +150,7 @@ int resumable_new(struct resumables *all, const struct resumable *what, struct r
                             .dataset = xstrdup(what->dataset),
                             .name = xstrdup(what->name),
                             .app = xstrdup(what->app),
+                            .trace = xstrdup(what->trace),
                             .force = what->force,
                             .length = what->length,
                             .expires_ms = new_expiry()};

@@ -11,6 +11,7 @@
 struct resumable {
     char id[ID_SIZE];
     char *account, *tenant, *dataset, *name, *app; /* app: NULL: by rules */
+    char *trace;                                   /* as handover's; "": none */
     bool force;
     int64_t length, offset;  /* bytes; `offset` of them are durable */
     int64_t expires_ms;      /* wall clock */

@@ -137,11 +137,13 @@ static void hand_in_empty(struct request *rq, struct resumable *r);
 static void create(struct creation *c)
 {
     struct request *rq = c->rq;
+    AUTO_FREE char *trace = request_trace(rq);
     struct resumable *r, what = {.account = rq->who.name,
                                  .tenant = (char *)rq->tenant,
                                  .dataset = c->values[META_dataset],
                                  .name = c->values[META_filename],
                                  .app = c->has[META_app] ? c->values[META_app] : NULL,
+                                 .trace = trace ? trace : "",
                                  .force = c->what.force,
                                  .length = c->length};
     struct err e = {0};
@@ -301,7 +303,8 @@ static void hand_in(struct patch *p, unsigned status)
 {
     struct resumable *r = p->to;
     p->status = status;
-    p->what = (struct handover){.dataset = r->dataset, .name = r->name, .app = r->app, .key = r->id, .force = r->force};
+    p->what = (struct handover){
+        .dataset = r->dataset, .name = r->name, .app = r->app, .trace = r->trace, .key = r->id, .force = r->force};
     handover_give(p->rq, &p->what, r->file, r->length, on_given, p);
 }
 

@@ -7,14 +7,14 @@
 #include "base/mem.h"
 #include "conf/conf.h"
 #include "host/tenant_events.h"
+#include "host/trace_ids.h"
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { TURN_BYTES = 1 << 20, MAX_FILES = 200000, PIECE = 256 << 10, TRACE_BYTES = 16, SPAN_BYTES = 8 };
+enum { TURN_BYTES = 1 << 20, PIECE = 256 << 10 };
 
 /* Of a tenant: how far its journal was read. */
 struct place {
@@ -22,14 +22,9 @@ struct place {
     off_t at;
 };
 
-/* A file on its way. */
-struct way {
-    int64_t received_ms, queued_ms; /* 0: not known */
-};
-
 struct traces {
     const struct home *home;
-    struct map places, ways; /* by tenant, by file */
+    struct map places; /* by tenant */
     bool begun;
     traces_span_fn *fn;
     void *arg;
@@ -49,25 +44,11 @@ void traces_free(struct traces *t)
         return;
     for (void *p; (p = map_next(&t->places, &i));)
         free(p);
-    i = 0;
-    for (void *p; (p = map_next(&t->ways, &i));)
-        free(p);
     map_fini(&t->places);
-    map_fini(&t->ways);
     free(t);
 }
 
 /* ---- spans ---- */
-
-/* Hex digits of n bytes that depend on what they are for alone, and are not all zero. */
-static void id_of(const char *kind, const char *of, size_t n, char *ret)
-{
-    unsigned char hash[crypto_hash_sha256_BYTES];
-    AUTO_FREE char *text = xasprintf("%s:%s", kind, of);
-    crypto_hash_sha256(hash, (const unsigned char *)text, strlen(text));
-    hash[0] |= 1;
-    sodium_bin2hex(ret, 2 * n + 1, hash, n);
-}
 
 static void add_attribute(struct buf *b, const char *key, const char *type, const char *value)
 {
@@ -77,12 +58,6 @@ static void add_attribute(struct buf *b, const char *key, const char *type, cons
     json_str(b, type, value);
     json_end(b, '}');
     json_end(b, '}');
-}
-
-static void add_str(struct buf *b, const char *key, const char *value)
-{
-    if (value)
-        add_attribute(b, key, "stringValue", value);
 }
 
 /* 64 bits are texts in this mapping. */
@@ -102,37 +77,87 @@ static void add_nanos(struct buf *b, const char *key, int64_t ms)
 }
 
 struct span {
-    const char *name, *trace_of, *id_of; /* id_of NULL: it is the file's own */
+    const char *name, *of; /* of: a file, or a run of several */
+    const char *step_id;   /* NULL: it is the whole's own */
     int64_t from_ms, to_ms;
-    const char *failed; /* NULL: it did not */
+    const char *failed, *error_type; /* NULL: it did not */
+    const char *link;                /* a run of several that it had a part in; NULL: none */
 };
+
+/* Fields of a line, and what they are called in a span. Where OpenTelemetry's semantic conventions (1.27) have a name, it is that.
+ */
+static const struct {
+    const char *key, *name;
+} texts[] = {{"tenant_id", "tenant_id"}, {"dataset", "dataset"}, {"file_id", "file_id"},
+             {"file_name", "file.name"}, {"app", "app"},         {"run_id", "run_id"},
+             {"step", "step"},           {"state", "state"},     {"reason", "reason"},
+             {"outcome", "outcome"},     {"limit", "limit"}},
+  counts[] = {{"size_bytes", "file.size"},        {"rows", "rows"},       {"rows_loaded", "rows_loaded"},
+              {"rows_rejected", "rows_rejected"}, {"attempt", "attempt"}, {"n_files", "n_files"},
+              {"exit_code", "process.exit.code"}};
+
+static void add_attributes(struct buf *b, const struct span *s, const bson_t *line)
+{
+    json_begin(b, "attributes", '[');
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        const char *value = json_get_str(line, texts[i].key, NULL);
+        if (value)
+            add_attribute(b, texts[i].name, "stringValue", value);
+    }
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        add_count(b, counts[i].name, json_get_i64(line, counts[i].key, -1));
+    if (s->failed)
+        add_attribute(b, "error.type", "stringValue", s->error_type ? s->error_type : "_OTHER");
+    json_end(b, ']');
+}
+
+static void add_link(struct buf *b, const char *run_id)
+{
+    struct trace_context to;
+    trace_of(NULL, run_id, &to);
+    json_begin(b, "links", '[');
+    json_begin(b, NULL, '{');
+    json_str(b, "traceId", to.trace);
+    json_str(b, "spanId", to.span);
+    json_end(b, '}');
+    json_end(b, ']');
+}
+
+/* Whose it is below: of the whole, whoever sent it; of a step, the whole. */
+static void add_ids(struct buf *b, const struct span *s, const char *kept, const struct trace_context *whole)
+{
+    struct trace_context own, sender;
+    AUTO_FREE char *parent = kept ? xstrndup(kept, strcspn(kept, " ")) : NULL;
+    if (s->step_id)
+        trace_of_step(kept, s->of, s->name, s->step_id, &own);
+    json_str(b, "traceId", whole->trace);
+    json_str(b, "spanId", s->step_id ? own.span : whole->span);
+    if (*trace_kept_state(kept))
+        json_str(b, "traceState", trace_kept_state(kept));
+    if (s->step_id)
+        json_str(b, "parentSpanId", whole->span);
+    else if (trace_parent_read(parent, &sender) == 0)
+        json_str(b, "parentSpanId", sender.span);
+}
 
 static void tell(struct traces *t, const struct span *s, const bson_t *line)
 {
     AUTO_BUF struct buf b = {0};
-    char trace[2 * TRACE_BYTES + 1], id[2 * SPAN_BYTES + 1], parent[2 * SPAN_BYTES + 1];
-    AUTO_FREE char *own = xasprintf("%s:%s", s->name, s->id_of ? s->id_of : "");
-    id_of("trace", s->trace_of, TRACE_BYTES, trace);
-    id_of("file", s->trace_of, SPAN_BYTES, parent);
-    id_of(own, s->trace_of, SPAN_BYTES, id);
+    struct trace_context whole;
+    bool several = json_get_i64(line, "n_files", 1) > 1 && !strcmp(s->of, json_get_str(line, "run_id", ""));
+    const char *kept = several ? NULL : json_get_str(line, "trace", NULL);
+    trace_of(kept, s->of, &whole);
+    if (!whole.sampled) /* its sender does not record it, nor does whoever is asked by us */
+        return;
     json_begin(&b, NULL, '{');
-    json_str(&b, "traceId", trace);
-    json_str(&b, "spanId", s->id_of ? id : parent);
-    if (s->id_of)
-        json_str(&b, "parentSpanId", parent);
+    add_ids(&b, s, kept, &whole);
     json_str(&b, "name", s->name);
-    json_i64(&b, "kind", 1);
+    json_i64(&b, "kind", 1); /* internal */
     add_nanos(&b, "startTimeUnixNano", s->from_ms < s->to_ms ? s->from_ms : s->to_ms);
     add_nanos(&b, "endTimeUnixNano", s->to_ms);
-    json_begin(&b, "attributes", '[');
-    static const char *const texts[] = {"tenant_id", "dataset", "file_id", "file_name", "app",
-                                        "run_id",    "state",   "reason",  "outcome",   "limit"};
-    static const char *const counts[] = {"size_bytes", "rows", "rows_loaded", "rows_rejected", "attempt", "n_files", "exit_code"};
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        add_str(&b, texts[i], json_get_str(line, texts[i], NULL));
-    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
-        add_count(&b, counts[i], json_get_i64(line, counts[i], -1));
-    json_end(&b, ']');
+    add_attributes(&b, s, line);
+    if (s->link)
+        add_link(&b, s->link);
     json_begin(&b, "status", '{');
     json_i64(&b, "code", s->failed ? 2 : 1);
     if (s->failed)
@@ -144,63 +169,79 @@ static void tell(struct traces *t, const struct span *s, const bson_t *line)
 
 /* ---- lines ---- */
 
-static struct way *way_of(struct traces *t, const char *file_id)
+/* The time in that field; or_ms: there is none. */
+static int64_t time_of(const bson_t *line, const char *key, int64_t or_ms)
 {
-    struct way *w = map_get(&t->ways, file_id);
-    if (w || t->ways.n >= MAX_FILES) /* spans of those beyond lack, but for their own and their runs' */
-        return w;
-    w = xcalloc(1, sizeof *w);
-    map_put(&t->ways, file_id, w);
-    return w;
+    int64_t ms = or_ms;
+    clk_parse(json_get_str(line, key, ""), &ms);
+    return ms;
 }
 
-/* Of a run of several files the trace is its own. */
+/* Of a run of several files the trace is its own, below `group`. Where the loading followed the app's step, both are told. */
 static void see_run(struct traces *t, const bson_t *line, int64_t ts_ms)
 {
-    const char *run_id = json_get_str(line, "run_id", ""), *file_id = json_get_str(line, "file_id", run_id);
-    const char *outcome = json_get_str(line, "outcome", ""), *step = json_get_str(line, "step", "app");
-    double wall_s = json_get_f64(line, "wall_s", 0);
-    bool well = !strcmp(outcome, "ok");
-    tell(t,
-         &(struct span){!strcmp(step, "app") ? "run" : step, file_id, run_id,
-                        ts_ms - (int64_t)((wall_s > 0 && wall_s < 1e9 ? wall_s : 0) * 1000), ts_ms,
-                        well ? NULL : json_get_str(line, "error", outcome)},
-         line);
+    const char *run_id = json_get_str(line, "run_id", ""), *step = json_get_str(line, "step", "app");
+    const char *outcome = json_get_str(line, "outcome", "");
+    bool several = json_get_i64(line, "n_files", 1) > 1, well = !strcmp(outcome, "ok");
+    double wall_s = json_get_f64(line, "wall_s", 0); /* before `started_at` was told */
+    int64_t from_ms = time_of(line, "started_at", ts_ms - (int64_t)((wall_s > 0 && wall_s < 1e9 ? wall_s : 0) * 1000));
+    int64_t load_ms = time_of(line, "load_at", 0);
+    struct span s = {.name = !strcmp(step, "app") ? "run" : step,
+                     .of = several ? run_id : json_get_str(line, "file_id", run_id),
+                     .step_id = run_id,
+                     .from_ms = load_ms ? load_ms : from_ms,
+                     .to_ms = ts_ms,
+                     .failed = well ? NULL : json_get_str(line, "error", outcome),
+                     .error_type = outcome};
+    struct span app = {.name = "run", .of = s.of, .step_id = run_id, .from_ms = from_ms, .to_ms = load_ms};
+    struct span group = s;
+    group.name = "group";
+    group.step_id = NULL;
+    group.from_ms = from_ms;
+    if (load_ms)
+        tell(t, &app, line);
+    tell(t, &s, line);
+    if (several)
+        tell(t, &group, line);
 }
 
 static void see_verdict(struct traces *t, const char *file_id, const bson_t *line, int64_t ts_ms)
 {
-    int64_t received_ms = ts_ms;
     const char *state = json_get_str(line, "state", "");
     bool well = !strcmp(state, "ingested") || !strcmp(state, "duplicate");
-    clk_parse(json_get_str(line, "received_at", ""), &received_ms);
-    tell(t, &(struct span){"file", file_id, NULL, received_ms, ts_ms, well ? NULL : json_get_str(line, "detail", state)}, line);
-    free(map_remove(&t->ways, file_id));
+    tell(t,
+         &(struct span){.name = "file",
+                        .of = file_id,
+                        .from_ms = time_of(line, "received_at", ts_ms),
+                        .to_ms = ts_ms,
+                        .failed = well ? NULL : json_get_str(line, "detail", state),
+                        .error_type = json_get_str(line, "reason", state),
+                        .link = json_get_i64(line, "n_files", 1) > 1 ? json_get_str(line, "run_id", NULL) : NULL},
+         line);
 }
 
 static void see_line(struct traces *t, const char *text, size_t n)
 {
     AUTO_BSON bson_t *line = json_parse(text, n, NULL);
     const char *event = line ? json_get_str(line, "event", "") : "", *file_id = line ? json_get_str(line, "file_id", "") : "";
-    int64_t ts_ms;
+    int64_t ts_ms, from_ms;
     if (!line || clk_parse(json_get_str(line, "ts", ""), &ts_ms) < 0)
         return;
     int e = tenant_event_of_line(EVENTS_OF_batch, event);
-    if (e == EVENT_run_ended)
+    struct span s = {.of = file_id, .step_id = json_get_str(line, "ts", ""), .to_ms = ts_ms};
+    if (e == EVENT_run_ended) {
         see_run(t, line, ts_ms);
-    else if (e == EVENT_file_verdict)
+    } else if (e == EVENT_file_verdict) {
         see_verdict(t, file_id, line, ts_ms);
-    struct way *w = e == EVENT_file_received || e == EVENT_file_inspected || e == EVENT_file_queued || e == EVENT_file_running
-                        ? way_of(t, file_id)
-                        : NULL;
-    if (w && e == EVENT_file_received)
-        w->received_ms = ts_ms;
-    else if (w && e == EVENT_file_queued)
-        w->queued_ms = ts_ms;
-    else if (w && e == EVENT_file_inspected && w->received_ms)
-        tell(t, &(struct span){"inspect", file_id, json_get_str(line, "ts", ""), w->received_ms, ts_ms, NULL}, line);
-    else if (w && e == EVENT_file_running && w->queued_ms)
-        tell(t, &(struct span){"queue", file_id, json_get_str(line, "ts", ""), w->queued_ms, ts_ms, NULL}, line);
+    } else if (e == EVENT_file_inspected && (from_ms = time_of(line, "received_at", 0))) {
+        s.name = "inspect";
+        s.from_ms = from_ms;
+        tell(t, &s, line);
+    } else if (e == EVENT_file_running && (from_ms = time_of(line, "queued_at", 0))) {
+        s.name = "queue";
+        s.from_ms = from_ms;
+        tell(t, &s, line);
+    }
 }
 
 /* ---- journals ---- */

@@ -4,12 +4,14 @@
 #include "base/clk.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/trace_context.h"
 
 #include <curl/curl.h>
 #include <errno.h>
 #include <poll.h>
 #include <sodium.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <unistd.h>
@@ -229,6 +231,14 @@ static struct curl_slist *fields_of(const struct http *h, const struct http_requ
     struct curl_slist *all = curl_slist_append(NULL, accept);
     if (all && h->target->token)
         all = curl_slist_append(all, login);
+    /* Whoever called us may have said of which trace this is a part. */
+    AUTO_FREE char *trace = trace_keep(getenv("TRACEPARENT"), getenv("TRACESTATE"));
+    AUTO_FREE char *parent = trace ? xasprintf("traceparent: %.*s", TRACE_PARENT_SIZE - 1, trace) : NULL;
+    AUTO_FREE char *state = *trace_kept_state(trace) ? xasprintf("tracestate: %s", trace_kept_state(trace)) : NULL;
+    if (all && parent)
+        all = curl_slist_append(all, parent);
+    if (all && state)
+        all = curl_slist_append(all, state);
     for (const char *const *f = rq->fields; all && f && *f; f++)
         all = curl_slist_append(all, *f);
     if (!all)

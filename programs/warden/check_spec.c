@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "base/trace_context.h"
 #include "host/app_version.h"
 
 #include <assert.h>
@@ -225,6 +226,17 @@ static bool is_number(const char *text)
 
 /* ---- what a manager may choose ---- */
 
+/* Of which file's trace, nobody here knows; it leads nowhere. */
+static bool is_trace(const struct run_pair *v)
+{
+    struct trace_context c;
+    char state[TRACE_STATE_BYTES + 1];
+    if (!strcmp(v->name, "TRACEPARENT"))
+        return strlen(v->value) == TRACE_PARENT_SIZE - 1 && trace_parent_read(v->value, &c) == 0;
+    trace_state_read(v->value, state);
+    return *state && !strcmp(state, v->value);
+}
+
 static bool may_be_env(const struct trial *c, const struct run_pair *v)
 {
     AUTO_FREE char *endpoint = xasprintf("ipc://%s/broker.ipc", c->j->home->runtime);
@@ -234,6 +246,8 @@ static bool may_be_env(const struct trial *c, const struct run_pair *v)
         return leads_home(c->law, c->t, v->value);
     if (c->stream)
         return !strcmp(v->name, "ZMQ_STREAM_ENDPOINT") && !strcmp(v->value, endpoint);
+    if (!strcmp(v->name, "TRACEPARENT") || !strcmp(v->name, "TRACESTATE"))
+        return is_trace(v);
     if (!strcmp(v->name, "SIMBDP_INPUT_DIR"))
         return is_input(c, v->value);
     return !strcmp(v->name, "SIMBDP_DATASET") && conf_dataset(c->t, v->value);

@@ -30,7 +30,7 @@ def emptied(home):
 def another(home):
     gone(home)
     with contextlib.closing(sqlite3.connect(ledger(home))) as db:
-        db.executescript("CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT); INSERT INTO meta VALUES('schema_version','5');")
+        db.executescript("CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT); INSERT INTO meta VALUES('schema_version','7');")
 
 
 def older(home):

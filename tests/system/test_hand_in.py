@@ -294,6 +294,7 @@ def test_a_ledger_of_version_5_is_brought_up_to_date(home):
     home.down()
     with change(home.path / "state/ledger.db") as db:
         db.execute("DROP TABLE hand_ins")
+        db.execute("ALTER TABLE files DROP COLUMN trace")
         db.execute("UPDATE meta SET value='5' WHERE key='schema_version'")
     home.up()
     with Gateway(home) as g:

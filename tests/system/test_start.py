@@ -121,7 +121,7 @@ def older_ledger(home):
     path.unlink()
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.executescript(text)
-        for table, column in (("runs", "network_refused"), ("runs", "rows_repaired"), ("files", "rows_repaired"), ("runs", "rows_added"), ("files", "rows_added")):
+        for table, column in (("runs", "network_refused"), ("runs", "rows_repaired"), ("files", "rows_repaired"), ("runs", "rows_added"), ("files", "rows_added"), ("files", "trace")):
             db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         db.execute("UPDATE meta SET value='2'")
         db.commit()
@@ -153,7 +153,7 @@ def test_a_ledger_of_version_1_is_brought_up_to_date(home):
     home.wait_files(3)
     assert {f["file_name"]: f["state"] for f in home.files()} == {"old.csv": "ingested", "again.csv": "duplicate", "new.csv": "ingested"}
     db = sqlite3.connect(home.path / "state/ledger.db")
-    assert db.execute("SELECT value FROM meta").fetchall() == [("6",)]
+    assert db.execute("SELECT value FROM meta").fetchall() == [("7",)]
     db.close()
 
 
