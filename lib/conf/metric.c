@@ -34,3 +34,9 @@ int metric_find(const char *name, size_t n)
             return m;
     return -1;
 }
+
+const char *metric_trend_name(enum metric_trend c)
+{
+    static const char *const names[] = {"in_per_s", "acked_per_s", "backlog", "instances"};
+    return names[c];
+}

@@ -46,4 +46,15 @@ const char *metric_help(enum metric m);
 /* The figure of that name; -1: there is none. */
 int metric_find(const char *name, size_t n);
 
+/* Of which figures the last minutes are kept (base/trend.h): of a stream app, and of a tenant's files alike, whose backlog are
+ * those that are unfinished, and whose instances are runs. */
+enum metric_trend {
+    METRIC_TREND_in_per_s,
+    METRIC_TREND_acked_per_s,
+    METRIC_TREND_backlog,
+    METRIC_TREND_instances,
+    METRIC_N_TRENDS
+};
+const char *metric_trend_name(enum metric_trend c);
+
 #endif

@@ -71,8 +71,7 @@ size_t table_width(const char *text)
     return columns;
 }
 
-/* How many bytes of the text fit in `columns`. */
-static size_t bytes_within(const char *text, size_t columns)
+size_t table_bytes_within(const char *text, size_t columns)
 {
     size_t at = 0, used = 0, one;
     while (text[at]) {
@@ -83,6 +82,22 @@ static size_t bytes_within(const char *text, size_t columns)
         at += n;
     }
     return at;
+}
+
+char *table_shorten(const char *text, size_t columns)
+{
+    const size_t width = table_width(text);
+    if (width <= columns)
+        return xstrdup(text);
+    if (!columns)
+        return xstrdup("");
+    const size_t head = columns / 2, tail = columns - 1 - head;
+    const char *end = text;
+    for (size_t left = width, one; left > tail; left -= one)
+        end += next_char(end, &one);
+    while (*end && (*end & 0xc0) == 0x80)
+        end++;
+    return xasprintf("%.*s…%s", (int)table_bytes_within(text, head), text, end);
 }
 
 char *table_plain(const char *text)
@@ -101,7 +116,7 @@ char *table_plain(const char *text)
 void table_fold(struct buf *out, const char *text, size_t at, size_t indent, size_t room)
 {
     for (;;) {
-        size_t left = room > at ? room - at : 1, n = room ? bytes_within(text, left) : strlen(text);
+        size_t left = room > at ? room - at : 1, n = room ? table_bytes_within(text, left) : strlen(text);
         if (text[n]) {
             size_t space = n;
             while (space && text[space] != ' ')
@@ -297,7 +312,7 @@ static void add_cell(const struct table *t, struct buf *line, const char *text, 
     const enum col_kind kind = t->cols[k].kind;
     size_t w = t->widths[k], n = table_width(text);
     if (n > w) {
-        buf_add(line, text, bytes_within(text, w - 1));
+        buf_add(line, text, table_bytes_within(text, w - 1));
         buf_addf(line, "…%*s", GAP, "");
         return;
     }
@@ -335,7 +350,7 @@ static void print_row(const struct table *t, const char *(*text)(const struct ta
     while (line.n && line.p[line.n - 1] == ' ')
         line.p[--line.n] = 0;
     if (room)
-        line.p[line.n = bytes_within(line.p, room)] = 0;
+        line.p[line.n = table_bytes_within(line.p, room)] = 0;
     for (size_t i = 0; i < n; i++) {
         const size_t to = parts[i].to < line.n ? parts[i].to : line.n;
         if (to <= at)

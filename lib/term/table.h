@@ -35,6 +35,10 @@ void table_print(struct table *t); /* prints nothing when there is no row; as CS
 size_t table_room(void);
 /* How many columns of a terminal a text takes. */
 size_t table_width(const char *text);
+/* How many bytes of the text fit in `columns`: whole characters alone. */
+size_t table_bytes_within(const char *text, size_t columns);
+/* The text in at most `columns`; "…" stands for its middle where that takes leaving it out. The caller frees. */
+char *table_shorten(const char *text, size_t columns);
 /* The text on one line, without control characters. The caller frees. */
 char *table_plain(const char *text);
 /* Appends the text in lines of `room` columns (0: one line), broken between words. Lines after the first are indented by `indent`

@@ -24,6 +24,7 @@ static void count_live(struct batchmgr *m, const struct file *f, int by)
 {
     struct tenant *t = tenant_get(m, f->tenant);
     t->usage.n_live += by;
+    *(by > 0 ? &t->n_arrived : &t->n_settled) += 1;
     tenant_usage(t, f->dataset)->n_live += by;
 }
 

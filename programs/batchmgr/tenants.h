@@ -27,7 +27,8 @@ struct tenant {
     bool purged;      /* nothing of it is left */
     int64_t uid, gid; /* -1: the platform's */
     struct usage usage;
-    struct map datasets; /* name -> struct usage */
+    int64_t n_arrived, n_settled; /* files since this program's begin */
+    struct map datasets;          /* name -> struct usage */
     /* databases.c */
     struct health *health; /* of the server that its database is on */
     char *mongo_url;       /* what its runs get; NULL: not known yet */

@@ -36,7 +36,10 @@ static const struct {
     {"clock", verb_clock, "[trust] [--json]",
      "whether retention follows the host's clock; trust: follow it from now on, although it leapt ahead"},
     {"top", verb_top, "[--once] [--json] [--sort COLUMN] [--issues] [--tenant T]",
-     "what stream apps do, how many instances they need and why, and who waits for what; live, or --once"},
+     "what stream apps do, how many instances they need and why, and who waits for what; live, or --once\n\n"
+     "Live, arrow keys select an app and Enter shows its limits, instances and last decisions; s sorts, r reverses, i shows "
+     "issues\n"
+     "only, q leaves. Curves are of the last five minutes, each as high as its largest value."},
     {"tenant", verb_tenant,
      "list [--json] | show T [--json] | add T [--from FILE] | configure T FILE [--json] | suspend T | resume T | remove T "
      "[--purge]",

@@ -1,6 +1,10 @@
 /* The monitor's control socket. Requests (lib/loop/ctl.h):
  *   status                -> what it listens on, and how many reports were taken and refused
  *   board {tenant_id?}       -> {at,rows:[...],batch:[...],batch_apps:[...],refused:[...]}: what `mysimbdp top` shows
+ *   history {tenant_id?}  -> {slot,slot_ms,apps:[{tenant_id,app,in_per_s,acked_per_s,backlog,instances}],files:[likewise, no app]}:
+ *                         figures of the last minutes, each an array whose last value is that of `slot` (base/trend.h)
+ *   app {tenant_id,app}   -> {instances:[{run_id,messages,busy_s,errors,report_age_s,error}]}: what instances reported last;
+ *                         counters since each one's begin
  *   figures {format?}     -> {bytes,left_out}, and so many bytes of Prometheus' text behind the line: the board's figures
  *   reload                reads the configuration
  *   tenants               reads the tenants' uids
@@ -12,6 +16,7 @@
 #include "base/mem.h"
 #include "host/uid_block.h"
 
+#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -89,6 +94,44 @@ static void board(struct monitor *m, struct ctl_conn *c, const char *tenant)
     ctl_send(c, &out);
 }
 
+static void history(struct monitor *m, struct ctl_conn *c, const char *tenant)
+{
+    AUTO_BUF struct buf out = {0};
+    monitor_look_at_clocks(m);
+    json_begin(&out, NULL, '{');
+    json_bool(&out, "ok", true);
+    history_add(m, tenant, &out);
+    json_end(&out, '}');
+    ctl_send(c, &out);
+}
+
+static int app(struct monitor *m, struct ctl_conn *c, const char *tenant, const char *name, struct err *e)
+{
+    const struct app *a = monitor_app(m, tenant ? tenant : "", name);
+    AUTO_BUF struct buf out = {0};
+    size_t i = 0;
+    if (!a)
+        return err_refuse(e, "not_found", 0, "there is no stream app %s/%s", tenant ? tenant : "", name);
+    monitor_look_at_clocks(m);
+    json_begin(&out, NULL, '{');
+    json_bool(&out, "ok", true);
+    json_begin(&out, "instances", '[');
+    for (const struct reporting *r; (r = map_next(&a->window.instances, &i));) {
+        json_begin(&out, NULL, '{');
+        json_str(&out, "run_id", r->id);
+        json_f64(&out, "messages", r->counts ? r->messages : NAN);
+        json_f64(&out, "busy_s", r->counts ? r->busy_s : NAN);
+        json_f64(&out, "errors", r->counts ? r->errors : NAN);
+        json_f64(&out, "report_age_s", (double)(m->now_ms - r->seen_ms) / 1000);
+        json_str(&out, "error", r->error);
+        json_end(&out, '}');
+    }
+    json_end(&out, ']');
+    json_end(&out, '}');
+    ctl_send(c, &out);
+    return 1;
+}
+
 static void figures(struct monitor *m, struct ctl_conn *c, const char *format)
 {
     struct buf text = {0};
@@ -115,6 +158,10 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
         return status(m, c), 1;
     if (!strcmp(op, "board"))
         return board(m, c, tenant), 1;
+    if (!strcmp(op, "history"))
+        return history(m, c, tenant), 1;
+    if (!strcmp(op, "app"))
+        return app(m, c, tenant, json_get_str(rq, "app", ""), e);
     if (!strcmp(op, "figures"))
         return figures(m, c, json_get_str(rq, "format", "")), 1;
     if (!strcmp(op, "reload"))

@@ -154,6 +154,7 @@ static void on_batchmgr(void *arg, const bson_t *doc)
     monitor_look_at_clocks(m);
     set_batch(m, bson_copy(doc));
     m->batchmgr_ms = m->now_ms;
+    history_take_batch(m);
 }
 
 static void on_batchmgr_down(void *arg)

@@ -190,6 +190,7 @@ void monitor_judge(struct monitor *m)
         board_row(m, a, &row);
         alerts_look(m, a, &row);
         board_judge(m, a, &row);
+        history_take_app(m, a, &row);
     }
     i = 0;
     for (struct batch_app *a; (a = map_next(&m->batch_apps, &i));) {

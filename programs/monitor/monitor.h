@@ -10,6 +10,7 @@
 #include "report.h"
 #include "windows.h"
 
+#include "base/trend.h"
 #include "base/json.h"
 #include "base/map.h"
 #include "conf/conf.h"
@@ -67,6 +68,7 @@ struct app {
     struct alarm *alarms; /* one for each of monitor.alerts */
     size_t n_firing;
     int64_t shown_ms;
+    struct trend trends[METRIC_N_TRENDS];
 };
 
 /* A batch app: of its runs is known what they report. */
@@ -85,6 +87,10 @@ struct mtenant {
     char *last_refusal;
     int64_t flood_ms;
     int n_dropped; /* reports, since then */
+    /* Its files, as batchmgr said at files_ms; 0: it did not. */
+    int64_t files_ms;
+    double arrived, settled; /* counters */
+    struct trend trends[METRIC_N_TRENDS];
 };
 
 struct alert {
@@ -155,6 +161,11 @@ void board_add(const struct monitor *m, const struct app *a, struct buf *out);
 void board_add_batch(const struct monitor *m, const struct batch_app *a, struct buf *out); /* nothing, when none of it reports */
 void board_log(struct monitor *m); /* what `tail -f logs/monitor.log` shows */
 const char *board_state_name(enum app_state s);
+
+/* history.c: the last minutes */
+void history_take_app(const struct monitor *m, struct app *a, const struct metric_row *row);
+void history_take_batch(struct monitor *m);                                     /* what batchmgr just said */
+void history_add(const struct monitor *m, const char *tenant, struct buf *out); /* the members of `history` (control.c) */
 
 /* figures.c: the board for Prometheus (base/prom.h). Returns how many series there was no room for. */
 size_t figures_write(const struct monitor *m, struct buf *out, bool open_metrics);
