@@ -80,6 +80,7 @@ int verb_alerts(struct cli *c);
 int verb_app(struct cli *c);
 int verb_audit(struct cli *c);
 int verb_check(struct cli *c);
+int verb_completion(struct cli *c);
 int verb_dead(struct cli *c);
 int verb_describe(struct cli *c);
 int verb_doctor(struct cli *c);

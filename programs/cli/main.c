@@ -1,5 +1,6 @@
 /* mysimbdp VERB: the command line. Each verb has a file. */
 #include "cli.h"
+#include "completion.h"
 #include "desk.h"
 #include "remote.h"
 
@@ -27,6 +28,14 @@ static const struct {
      "a key of the configuration: type, default, range, when a change takes effect, an example; without KEY: all of them\n\n"
      "KEY is as it is written in its file, with dots (platform.http.listen, limits.max_rejects), or the end of that "
      "(max_rejects)."},
+    {"completion", verb_completion, "bash|zsh|fish",
+     "the script by which a shell completes what is typed\n\n"
+     "An installed platform brings it along. By hand, where the shell starts:\n"
+     "  bash  source <(mysimbdp completion bash)        in ~/.bashrc\n"
+     "  zsh   source <(mysimbdp completion zsh)         in ~/.zshrc, behind compinit\n"
+     "  fish  mysimbdp completion fish | source         in ~/.config/fish/config.fish\n"
+     "Tenants, apps, datasets and streams are those of the home's configuration, ids those of its ledger; the platform need not "
+     "run."},
     {"doctor", verb_doctor, "[--fix | --warn] [--json]",
      "what this host enforces of each limit, and whether all that is needed is there; --fix: remove cgroups that homes left which "
      "are gone;\n--warn: only what `up` warns of: users, executables and secrets that are out of reach, and space"},
@@ -169,8 +178,20 @@ static void print_usage(FILE *to)
           to);
 }
 
+/* For the scripts of `mysimbdp completion`. */
+static int complete(int argc, char **argv)
+{
+    struct complete_verb v[sizeof verbs / sizeof *verbs];
+    for (size_t i = 0; i < sizeof v / sizeof *v; i++)
+        v[i] = (struct complete_verb){verbs[i].name, verbs[i].args, verbs[i].help,
+                                      lists(verbs[i].name) ? "[--output table|wide|json|csv]" : NULL};
+    return completion_answer(v, sizeof v / sizeof *v, argc, argv);
+}
+
 int main(int argc, char **argv)
 {
+    if (completion_is_asked(argc, argv))
+        return complete(argc, argv);
     if (remote_is_meant(argc, argv))
         return remote_execute(argv);
     log_init("mysimbdp");

@@ -43,10 +43,20 @@ static bool has_profiles(void)
     return access(path, F_OK) == 0;
 }
 
+bool remote_is_shared(const char *verb)
+{
+    return is_among(verb, shared, sizeof shared / sizeof *shared);
+}
+
+bool remote_is_preferred(void)
+{
+    return is_set("MYSIMBDP_URL") || is_set("MYSIMBDP_PROFILE") || (!is_set("MYSIMBDP_HOME") && has_profiles());
+}
+
 bool remote_is_meant(int argc, char *const *argv)
 {
     const char *verb = NULL;
-    bool home = is_set("MYSIMBDP_HOME"), here = false;
+    bool here = false;
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
         if (is_option(argv[i], "--url") || is_option(argv[i], "--profile"))
             return true;
@@ -58,8 +68,7 @@ bool remote_is_meant(int argc, char *const *argv)
         return false;
     if (is_among(verb, its_own, sizeof its_own / sizeof *its_own))
         return true;
-    return is_among(verb, shared, sizeof shared / sizeof *shared) &&
-           (is_set("MYSIMBDP_URL") || is_set("MYSIMBDP_PROFILE") || (!home && has_profiles()));
+    return remote_is_shared(verb) && remote_is_preferred();
 }
 
 int remote_execute(char **argv)

@@ -318,6 +318,8 @@ int main(int argc, char **argv)
     struct keep k = {0};
     struct err e = {0};
     const char *home = home_take_arg(&argc, argv);
+    if (argc == 2 && !strcmp(argv[1], "--help"))
+        return fputs(usage, stdout) < 0;
     if (argc != 2 || !is_kind(argv[1]))
         return fputs(usage, stderr), 2;
     log_init(argv[1]);

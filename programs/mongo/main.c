@@ -55,6 +55,8 @@ static int gather(struct place *v, size_t n)
 int main(int argc, char **argv)
 {
     log_init("simbdp-mongo");
+    if (argc == 2 && !strcmp(argv[1], "--help"))
+        return fputs(usage, stdout) < 0;
     if (argc != 8) {
         fputs(usage, stderr);
         return 2;

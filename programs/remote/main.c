@@ -1,11 +1,13 @@
 /* simbdp-remote: mysimbdp's verbs for a tenant's own machine, over HTTP. `mysimbdp` executes it where a gateway is meant
  * (programs/cli/remote.c), so that the command line of a home does not load libcurl. */
+#include "profiles.h"
 #include "remote.h"
 
 #include "base/clk.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/near.h"
+#include "term/complete.h"
 #include "term/text.h"
 
 #include <curl/curl.h>
@@ -13,6 +15,9 @@
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
+
+enum { FIRST_WORD = 4 /* of a command line that is completed */ };
+#define BEFORE_VERB "[--url URL] [--profile NAME] [--token-file F] [--ca FILE] [--tenant T] [--retry-for 15m] [--help]"
 
 static const struct {
     const char *name;
@@ -145,9 +150,40 @@ static int no_verb(const char *word)
     return REMOTE_USAGE;
 }
 
+/* Nothing is asked over the network while somebody types. */
+static void offer_values(void *arg, const struct complete_place *p, struct complete_offer *o)
+{
+    static const char *const files[] = {"F", "FILE", "PATH"};
+    const bool profile = (p->option && !strcmp(p->option, "--profile")) || (p->verb && !strcmp(p->verb, "profile") && !p->option);
+    struct profiles all = {0};
+    struct err e;
+    if (profile && !strcmp(p->kind, "NAME") && profiles_read(&all, &e) == 0)
+        for (size_t i = 0; i < all.n; i++)
+            complete_add(o, all.v[i].name, all.v[i].url);
+    profiles_fini(&all);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        if (!strcmp(p->kind, files[i]))
+            complete_files(o);
+}
+
+/* `mysimbdp completion words -- WORD...`, which mysimbdp hands on (programs/cli/completion.h). */
+static int complete(int argc, char **argv)
+{
+    struct complete_verb v[sizeof verbs / sizeof *verbs];
+    struct complete_offer o = {0};
+    for (size_t i = 0; i < sizeof v / sizeof *v; i++)
+        v[i] = (struct complete_verb){verbs[i].name, verbs[i].args, verbs[i].help, NULL};
+    complete_line(v, sizeof v / sizeof *v, BEFORE_VERB, argv, (size_t)argc, offer_values, NULL, &o);
+    fputs(o.lines.p ? o.lines.p : "", stdout);
+    buf_fini(&o.lines);
+    return REMOTE_DONE;
+}
+
 int main(int argc, char **argv)
 {
     struct remote r = {0};
+    if (argc > FIRST_WORD && !strcmp(argv[1], "completion") && !strcmp(argv[2], "words") && !strcmp(argv[3], "--"))
+        return complete(argc - FIRST_WORD, argv + FIRST_WORD);
     log_init("mysimbdp");
     text_guard();
     signal(SIGPIPE, SIG_IGN); /* of a connection; who reads us no more is seen by ferror */
