@@ -369,3 +369,11 @@ class Client:
     def verify_audit(self) -> _Json:
         """Whether a record is missing or was changed: whole, records, first, last, hash, detail (what is wrong)."""
         return self._http.ask("GET", "/v1/audit/verification").json()
+
+    def platform(self) -> _Json:
+        """What each program of the platform says of itself; None: it does not answer."""
+        return self._http.ask("GET", "/v1/platform").json()
+
+    def platform_events(self) -> Iterator[Event]:
+        """The same as it changes, for ever: `platform` has all of it, also after a break; `change` what changed, and `gone`."""
+        return self._http.follow("/v1/platform/events")

@@ -224,9 +224,11 @@ static void open_stream(struct stream *s)
         return;
     }
     buf_addf(&s->extra, "retry: %d\n", RETRY_MS);
-    if (!f->run_id)
+    if (!f->run_id && !f->platform)
         buf_addf(&s->extra, "id: %s\n", s->last_id && strcmp(s->last_id, "0") != 0 ? s->last_id : f->key ? f->position : "0");
     buf_adds(&s->extra, "\n");
+    if (f->platform)
+        buf_add(&s->extra, feed_whole(f)->p, feed_whole(f)->n);
     request_answer_stream(s->rq, "text/event-stream", on_read, s);
     request_add_header(s->rq, "X-Accel-Buffering", "no");
     request_go_on(s->rq);
@@ -447,6 +449,22 @@ void get_events(struct request *rq)
     AUTO_FREE char *scope = scope_of(&rq->who);
     struct feed *f = feed_shared(&s->all->feeds, rq->tenant, scope);
     s->types = types;
+    request_wait(rq);
+    read_feed(s, f, f->next);
+    if (f->ready)
+        begin(s, f);
+    else
+        feed_kick(f);
+}
+
+/* All of it first, whatever the client had before: most of it has changed by then. */
+void get_platform_events(struct request *rq)
+{
+    struct stream *s = new_stream(rq);
+    if (!s)
+        return;
+    xstr_set(&s->last_id, NULL);
+    struct feed *f = feed_of_platform(&s->all->feeds);
     request_wait(rq);
     read_feed(s, f, f->next);
     if (f->ready)

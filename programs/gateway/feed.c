@@ -1,6 +1,8 @@
 #include "feed.h"
 #include "gateway.h"
 #include "pass.h"
+#include "platform.h"
+#include "platform_diff.h"
 #include "problem.h"
 
 #include "base/clk.h"
@@ -32,7 +34,7 @@ void feed_drop(struct feed *f, uint64_t n)
 
 static void add_event(struct feed *f, uint32_t type, const struct buf *text)
 {
-    while (f->next - f->first == f->size || (f->next > f->first && f->bytes + text->n > FEED_BYTES))
+    while (f->next - f->first == f->size || (f->next > f->first && f->bytes + text->n > f->max_bytes))
         feed_drop(f, f->first + 1);
     struct feed_event *e = xmalloc(sizeof *e + text->n);
     *e = (struct feed_event){.type = type, .n = text->n};
@@ -64,6 +66,10 @@ static void feed_free(struct feed *f)
     feed_drop(f, f->next);
     unlink_feed(f);
     f->owner->n--;
+    platform_diff_free(f->platform);
+    if (f->latest)
+        bson_destroy(f->latest);
+    buf_fini(&f->whole);
     free(f->ring);
     free(f->key);
     free(f->tenant);
@@ -78,6 +84,7 @@ static struct feed *feed_new(struct feeds *all, const char *tenant, uint64_t siz
     struct feed *f = xcalloc(1, sizeof *f);
     f->owner = all;
     f->size = size;
+    f->max_bytes = FEED_BYTES;
     f->ring = xcalloc(size, sizeof(struct feed_event *));
     f->tenant = xstrdup(tenant);
     link_feed(f);
@@ -112,6 +119,23 @@ struct feed *feed_of_log(struct feeds *all, const char *tenant, const char *run_
     f->run_id = xstrdup(run_id);
     f->position = xstrdup(from);
     f->tail = tail;
+    return f;
+}
+
+/* No tenant's key is like that: there is a blank in it. */
+static const char platform_key[] = "platform";
+
+struct feed *feed_of_platform(struct feeds *all)
+{
+    struct feed *f = map_get(&all->shared, platform_key);
+    if (f)
+        return f;
+    f = feed_new(all, "", FEED_PLATFORM_EVENTS);
+    f->max_bytes = FEED_PLATFORM_BYTES;
+    f->platform = platform_diff_new();
+    f->latest = bson_new();
+    f->key = xstrdup(platform_key);
+    map_put(&all->shared, f->key, f);
     return f;
 }
 
@@ -222,11 +246,75 @@ static void on_answer(void *arg, int code, const bson_t *head, const char *body,
     ask_due(all);
 }
 
+/* ---- the platform's figures ---- */
+
+/* The first time there is nobody yet who has what was before. */
+static void take_platform(struct feed *f, const struct platform_part *parts, size_t n)
+{
+    AUTO_BUF struct buf change = {0};
+    platform_diff(f->platform, parts, n, &change);
+    if (change.n || !f->ready) {
+        buf_fini(&f->whole);
+        bson_reinit(f->latest);
+        for (size_t i = 0; i < n; i++)
+            if (parts[i].doc)
+                bson_append_document(f->latest, parts[i].program, -1, parts[i].doc);
+            else
+                bson_append_null(f->latest, parts[i].program, -1);
+    }
+    if (change.n && f->ready) {
+        AUTO_BUF struct buf text = {0};
+        buf_addf(&text, "event: change\ndata: %s\n\n", change.p);
+        add_event(f, FEED_FOR_ALL, &text);
+    }
+    f->ready = true;
+}
+
+const struct buf *feed_whole(struct feed *f)
+{
+    if (!f->whole.n) {
+        AUTO_BUF struct buf text = {0};
+        json_from_bson(f->latest, &text);
+        buf_addf(&f->whole, "event: platform\ndata: %s\n\n", text.p);
+    }
+    return &f->whole;
+}
+
+static void on_platform(void *arg, const struct platform_part *parts, size_t n)
+{
+    struct feed *f = arg;
+    struct feeds *all = f->owner;
+    f->asked = false;
+    all->n_asked--;
+    if (f->left) {
+        feed_free(f);
+    } else {
+        take_platform(f, parts, n);
+        const int64_t now_ms = clk_now_ms(), pause_ms = 10 * (now_ms - f->asked_ms);
+        f->due_ms = now_ms + (pause_ms < FEED_PLATFORM_MS       ? FEED_PLATFORM_MS
+                              : pause_ms < FEED_PLATFORM_MAX_MS ? pause_ms
+                                                                : FEED_PLATFORM_MAX_MS);
+        all->ops->news(all->arg, f);
+    }
+    ask_due(all);
+}
+
 /* ---- questions ---- */
+
+static bool ask_platform(struct feed *f)
+{
+    f->asked = true;
+    f->owner->n_asked++;
+    f->asked_ms = clk_now_ms();
+    platform_collect(f->owner->g, on_platform, f);
+    return true;
+}
 
 static bool ask(struct feed *f, const struct pass *p)
 {
     struct gateway *g = f->owner->g;
+    if (f->platform)
+        return ask_platform(f);
     AUTO_BUF struct buf b = {0};
     json_begin(&b, NULL, '{');
     json_str(&b, "ticket", p->ticket);

@@ -18,6 +18,7 @@ struct certificate;
 struct ctl;
 struct broker_link;
 struct events;
+struct platform_asked;
 
 /* Keepers of the gateway. Tokens are looked at while a password is being tried, and both while somebody lists files. */
 enum gateway_keeper {
@@ -44,6 +45,7 @@ struct gateway {
     struct rates *rates;
     struct certificate *certificates[2]; /* the one that is shown, and the one before it, which connections may still use */
     struct events *events;
+    struct platform_asked *platform_asked;
     struct map uploads; /* account -> struct place (places.h) */
     struct ctl *ctl;
     char *url;

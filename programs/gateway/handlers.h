@@ -70,6 +70,7 @@ void app_rollback(struct request *rq);
 
 /* events.c: a stream of them. */
 void get_events(struct request *rq);
+void get_platform_events(struct request *rq);
 
 /* orders.c: what a program does. */
 void post_begin(struct request *rq); /* nothing before the body is there */

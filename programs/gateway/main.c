@@ -8,6 +8,7 @@
 #include "control.h"
 #include "events.h"
 #include "gateway.h"
+#include "platform.h"
 #include "pool.h"
 #include "rates.h"
 #include "resumable.h"
@@ -180,6 +181,7 @@ static void release(struct gateway *g)
         keeper_stop(g->keepers[i]);
     for (int i = 0; i < N_PEERS; i++)
         pool_free(g->peers[i]);
+    platform_free(g);
     broker_link_free(g->broker);
     spool_stop(g->spool);
     server_stop(g->server);

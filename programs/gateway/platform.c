@@ -4,12 +4,14 @@
 #include "handlers.h"
 #include "openapi.h"
 #include "orders.h"
+#include "platform.h"
 #include "pool.h"
 #include "request.h"
 
 #include "base/mem.h"
 #include "base/prom.h"
 #include "front/keeper.h"
+#include "loop/timer.h"
 
 #include <string.h>
 
@@ -103,51 +105,122 @@ void get_metrics(struct request *rq)
         answer_metrics(rq, -1, NULL, "", 0);
 }
 
-/* ---- what the provider's page shows: one program's answer after another's, as it came ---- */
+/* ---- what the provider's page shows: each program's answer, as it came ---- */
 
-struct asked {
-    struct request *rq;
-    struct buf b;
-    int i;
+enum { PATIENCE_MS = 2000 };
+
+struct answer {
+    struct platform_asked *of;
+    bool waits;
+    bson_t *doc; /* NULL: it does not answer */
+};
+
+/* Freed when all answered, which may be long after `fn` was called. */
+struct platform_asked {
+    struct gateway *g;
+    struct platform_asked *next; /* of the gateway's */
+    platform_fn *fn;             /* NULL: it was called */
+    void *arg;
+    struct event *patience;
+    struct answer answers[N_PEERS];
+    int n_waiting;
 };
 
 static const char board_request[] = "{\"op\":\"board\"}";
 
-static void ask_next(struct asked *a);
-
-/* NULL: it does not answer. */
-static void on_view(void *arg, const bson_t *doc)
+static void asked_free(struct platform_asked *a)
 {
-    struct asked *a = arg;
-    AUTO_BUF struct buf text = {0};
-    if (doc)
-        orders_pass_on(a->rq, doc, &text);
-    json_raw(&a->b, programs[a->i++], text.p);
-    ask_next(a);
+    struct platform_asked **at = &a->g->platform_asked;
+    while (*at != a)
+        at = &(*at)->next;
+    *at = a->next;
+    for (int i = 0; i < N_PEERS; i++)
+        if (a->answers[i].doc)
+            bson_destroy(a->answers[i].doc);
+    event_free(a->patience);
+    free(a);
 }
 
-static void ask_next(struct asked *a)
+static void tell(struct platform_asked *a)
 {
-    struct request *rq = a->rq;
-    if (a->i < N_PEERS) {
-        const char *request = a->i == PEER_monitor ? board_request : status_request;
-        if (!pool_ask(rq->g->peers[a->i], request, strlen(request), on_view, a))
-            on_view(a, NULL);
-        return;
+    struct platform_part parts[N_PEERS];
+    platform_fn *fn = a->fn;
+    for (int i = 0; i < N_PEERS; i++)
+        parts[i] = (struct platform_part){programs[i], a->answers[i].doc};
+    a->fn = NULL;
+    fn(a->arg, parts, N_PEERS);
+    if (!a->n_waiting)
+        asked_free(a);
+}
+
+static void on_view(void *arg, const bson_t *doc)
+{
+    struct answer *answer = arg;
+    struct platform_asked *a = answer->of;
+    answer->waits = false;
+    a->n_waiting--;
+    if (doc && a->fn) {
+        answer->doc = bson_new();
+        bson_copy_to_excluding_noinit(doc, answer->doc, "ok", NULL);
     }
-    json_end(&a->b, '}');
-    request_answer(rq, MHD_HTTP_OK, NULL, &a->b);
-    free(a);
-    request_go_on(rq);
+    if (!a->n_waiting && a->fn)
+        tell(a);
+    else if (!a->n_waiting)
+        asked_free(a);
+}
+
+static void on_patience(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    tell(arg);
+}
+
+/* A program that hangs has one question of this kind to answer, however often it is asked. */
+static bool is_asked_already(const struct gateway *g, int peer)
+{
+    for (const struct platform_asked *a = g->platform_asked; a; a = a->next)
+        if (!a->fn && a->answers[peer].waits)
+            return true;
+    return false;
+}
+
+void platform_collect(struct gateway *g, platform_fn *fn, void *arg)
+{
+    struct platform_asked *a = xcalloc(1, sizeof *a);
+    *a = (struct platform_asked){.g = g, .next = g->platform_asked, .fn = fn, .arg = arg, .n_waiting = 1};
+    a->patience = event_new(g->base, -1, 0, on_patience, a);
+    g->platform_asked = a;
+    for (int i = 0; i < N_PEERS; i++) {
+        const char *request = i == PEER_monitor ? board_request : status_request;
+        a->answers[i].of = a;
+        a->answers[i].waits = !is_asked_already(g, i) && pool_ask(g->peers[i], request, strlen(request), on_view, &a->answers[i]);
+        a->n_waiting += a->answers[i].waits;
+    }
+    if (--a->n_waiting)
+        timer_set(a->patience, PATIENCE_MS);
+    else
+        tell(a);
+}
+
+void platform_free(struct gateway *g)
+{
+    while (g->platform_asked)
+        asked_free(g->platform_asked);
+}
+
+static void on_platform(void *arg, const struct platform_part *parts, size_t n)
+{
+    struct buf b = {0};
+    platform_write(parts, n, &b);
+    request_answer(arg, MHD_HTTP_OK, NULL, &b);
+    request_go_on(arg);
 }
 
 void get_platform(struct request *rq)
 {
-    struct asked *a = xmalloc(sizeof *a);
-    *a = (struct asked){.rq = rq};
-    json_begin(&a->b, NULL, '{');
     request_wait(rq);
-    ask_next(a);
+    platform_collect(rq->g, on_platform, rq);
 }
 
 void get_openapi(struct request *rq)

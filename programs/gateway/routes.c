@@ -32,6 +32,7 @@ static const struct route routes[] = {
     {"POST", "/v1/session", VERB_read, ROUTE_OPEN | ROUTE_KEEPS, no_fields, post_begin, NULL, session_begin},
     {"DELETE", "/v1/session", VERB_read, ROUTE_KEEPS, no_fields, post_begin, NULL, session_end},
     {"GET", "/v1/platform", VERB_admin, 0, no_fields, get_platform, NULL, NULL},
+    {"GET", "/v1/platform/events", VERB_admin, 0, no_fields, get_platform_events, NULL, NULL},
     {"GET", "/v1/audit", VERB_admin, 0, of_audit, get_audit, NULL, NULL},
     {"GET", "/v1/audit/verification", VERB_admin, 0, no_fields, get_audit_verification, NULL, NULL},
     {"POST", TENANT ":suspend", VERB_admin, ROUTE_KEEPS, no_fields, post_begin, NULL, suspend_tenant},

@@ -1,5 +1,6 @@
 """What an operator has over HTTP: tenants suspended and resumed as by the command line, the audit log, the platform's figures as they change; and who
 has not."""
+import datetime
 import json
 import os
 import signal
@@ -8,7 +9,7 @@ from urllib.parse import urlencode
 import pytest
 
 from harness import json_lines, until
-from web import Site, settings
+from web import Events, Site, settings
 from test_monitor import WORK, worker
 
 pytestmark = pytest.mark.anyone
@@ -231,3 +232,107 @@ def test_whether_the_audit_log_is_whole(site):
     finally:
         path.write_bytes(whole)
     assert verified().doc["whole"]
+
+
+# -- the platform's figures as they change
+
+def merged(r):
+    """What somebody has who read all of it, as /v1/platform has it; lists by what their elements are known by."""
+    doc = {}
+    for name, data, _ in r.named("platform", "change"):
+        doc = {} if name == "platform" else doc
+        for program, members in data.items():
+            if program == "gone":
+                continue
+            if members is None:
+                doc[program] = None
+                continue
+            doc[program] = doc.get(program) or {}
+            for member, value in members.items():
+                doc[program][member] = {**doc[program].get(member, {}), **keyed(value)} if is_list(value) else value
+        for program, member, *key in data.get("gone", []):
+            if key:
+                del doc[program][member][key[0]]
+            else:
+                del doc[program][member]
+    return doc
+
+
+def is_list(value):
+    return isinstance(value, list) and all(isinstance(r, dict) and r.get("tenant_id") for r in value)
+
+
+def keyed(rows):
+    return {"/".join(r[k] for k in ("tenant_id", "app", "run_id") if r.get(k) is not None): r for r in rows}
+
+
+def follow(site, **kw):
+    return Events(site, "/v1/platform/events", token=kw.pop("token", site.of("operator", None)), **kw)
+
+
+def state_of(r, tenant):
+    return ((merged(r).get("batchmgr") or {}).get("tenants", {}).get(tenant) or {}).get("state")
+
+
+def test_figures_as_they_change(site):
+    with follow(site) as r, follow(site, last="7") as also:
+        assert r.status == 200
+        r.until(lambda r: r.events, what="the beginning")
+        also.until(lambda r: r.events, what="the beginning, whatever was known before")
+        (kind, first, _), = r.events[:1]
+        assert kind == "platform" and set(first) == set(site.ask("GET", "/v1/platform", site.of("operator", None)).doc) and state_of(r, "beta") == "active"
+        order(site, "suspend", "beta")
+        for reader in (r, also):
+            reader.until(lambda r: state_of(r, "beta") == "suspended", what="the new state")
+        changes = [d for _, d, _ in r.named("change") if "beta" in keyed((d.get("batchmgr") or {}).get("tenants", []))]
+        assert len(changes) == 1 and set(keyed(changes[0]["batchmgr"]["tenants"])) == {"beta"}, "what does not change is not sent"
+        assert not any("uid" in d.get("batchmgr", {}) or "started_at" in d.get("batchmgr", {}) for _, d, _ in r.named("change"))
+        texts = lambda x: [json.dumps(d) for _, d, _ in x.named("change")]
+        r.until(lambda r: texts(r)[-1] in texts(also) or also.pump() and False, what="the same for both")
+
+
+def test_a_program_that_is_away_and_comes_back(site):
+    with follow(site) as r:
+        r.until(lambda r: merged(r).get("monitor"), what="the monitor")
+        (pid,) = site.home.pids("/monitor")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            r.until(lambda r: any("monitor" in d and d["monitor"] is None for _, d, _ in r.events), what="that it does not answer")
+            assert merged(r)["batchmgr"]["database"] == "up", "nobody waits for it"
+            a = site.ask("GET", "/v1/platform", site.of("operator", None))
+            assert a.doc["monitor"] is None and a.doc["batchmgr"]
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        r.until(lambda r: (merged(r).get("monitor") or {}).get("rows"), what="all of it again")
+        r.until(lambda r: set(merged(r)["monitor"]["rows"]) == {"acme/work"}, what="its apps")
+
+
+def test_figures_come_once_a_second_at_most(site):
+    """Whatever happens. monitor.at is of when it was asked: each event is of another time."""
+    with follow(site) as r:
+        r.until(lambda r: len([d for _, d, _ in r.named("change") if "at" in (d.get("monitor") or {})]) >= 5, what="five changes")
+        times = [datetime.datetime.fromisoformat(d["monitor"]["at"].replace("Z", "+00:00")) for _, d, _ in r.named("change") if "at" in (d.get("monitor") or {})]
+        assert all((b - a).total_seconds() > 0.5 for a, b in zip(times, times[1:])) and (times[-1] - times[0]).total_seconds() > 0.9 * (len(times) - 1), times
+
+
+def test_who_may_follow_the_figures(site):
+    for role in ("tenant-reader", "tenant-deployer"):
+        with follow(site, token=site.of(role)) as r:
+            assert r.status in (403, 404)
+    token, ident = site.token(site.user("watches.op", "operator", None))
+    with follow(site, token=token) as r:
+        r.until(lambda r: r.events, what="the beginning")
+        site.home.cli("token", "revoke", ident)
+        r.to_end()
+        assert r.events[-1][:2] == ("end", {"reason": "unauthorized"})
+
+
+def test_a_gateway_that_stops_tells_who_follows(site):
+    with follow(site) as r:
+        r.until(lambda r: r.events, what="the beginning")
+        (pid,) = site.home.pids("/gateway")
+        os.kill(pid, signal.SIGTERM)
+        r.to_end()
+        assert r.events[-1][:2] == ("end", {"reason": "draining"})
+    until(lambda: site.home.pids("/gateway") not in ([pid], []), site.home.path / "logs", what="another gateway")
+    site.wait_well()

@@ -130,7 +130,7 @@ def test_each_question_and_order_is_described(server, client, tmp_path):
             (client.configuration, (), {}, {}), (client.configure, ("datasets = ();",), {}, {}), (client.instances, ("tell",), {}, {"instances": []}),
             (client.start_instance, ("tell", ["--fast"]), {}, {}), (client.stop_instance, ("I",), {}, {}), (client.start_app, ("tell",), {}, {}),
             (client.stop_app, ("tell",), {}, {}), (client.scale, ("tell", 3), {}, {}), (client.suspend, (), {}, {}), (client.resume, (), {}, {}),
-            (client.audit, (), {"who": "ann", "what": "upload", "tenant": "acme"}, page), (client.verify_audit, (), {}, {})):
+            (client.audit, (), {"who": "ann", "what": "upload", "tenant": "acme"}, page), (client.verify_audit, (), {}, {}), (client.platform, (), {}, {}), (client.platform_events, (), {}, None)):
         server.script = [answer(doc) if doc is not None else events('event: end\ndata: {"reason":"ended"}\n\n')]
         result = call(*args, **kw)
         if not isinstance(result, (dict, list, int, str, type(None))):

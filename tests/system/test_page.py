@@ -104,6 +104,21 @@ def test_what_stopped_goes_on(site, browser):
     browser.wait_for(lambda: browser.js("return [...document.querySelectorAll('.virtual tbody tr')].some((r) => r.innerText.includes('meanwhile.csv') && r.innerText.includes('ingested'))"), "its verdict")
 
 
+def test_the_provider_sees_that_nothing_is_heard(site, browser):
+    log_in(browser, "root.op")
+    browser.sees("live", "#live")
+    browser.sees("acme", ".virtual")
+    os.kill(site.pid(), signal.SIGKILL)
+    browser.sees("connection lost", "#live")
+    site.wait_well()
+    browser.sees("live", "#live")
+    site.home.cli("tenant", "suspend", "beta")
+    try:
+        browser.wait_for(lambda: browser.js("return [...document.querySelectorAll('.virtual tr')].some((r) => r.innerText.includes('beta') && r.innerText.includes('suspended'))"), "what happened since")
+    finally:
+        site.home.cli("tenant", "resume", "beta")
+
+
 def test_a_flood_is_seen_by_the_provider(site, browser):
     log_in(browser, "root.op")
     browser.sees("intake open, database up")
@@ -281,6 +296,31 @@ def test_ten_thousand_files_are_few_rows(site, browser):
         return "file-9999.csv" in browser.text(".virtual")
     browser.wait_for(last, "the last one", 60)
     assert browser.js("return document.querySelectorAll('.virtual tbody tr').length") < 100
+
+
+def test_a_thousand_tenants_are_few_rows(site, browser):
+    """With three apps each. The events are made up: what counts is what the page makes of them, and that an event is soon shown."""
+    browser.js("""const real = window.fetch, text = new TextEncoder();
+        const tenants = Array.from({length: 1000}, (_, i) => ({tenant_id: `t${String(i).padStart(4, '0')}`, state: 'active', queued: i, running: 0, held: 0, waits_for: null}));
+        const rows = tenants.flatMap((t) => ['a', 'b', 'c'].map((app) => ({tenant_id: t.tenant_id, app, state: 'OK', in_per_s: 1, acked_per_s: 1, ready: 0, leased: 0, oldest_age_s: 0, drain_s: 0, instances: 1, desired: 1,
+          p99_ms: 1, errors: 0, dead: 0, reason: 'as many as are needed', decision: 1, decided_at: '', alerts: [], why: ''})));
+        window.fetch = (path, ...rest) => path !== '/v1/platform/events' ? real(path, ...rest) : Promise.resolve(new Response(new ReadableStream({start(c) {
+          window.tell = (type, data) => c.enqueue(text.encode(`event: ${type}\\ndata: ${JSON.stringify(data)}\\n\\n`));
+          window.tell('platform', {batchmgr: {intake: 'open', database: 'up', running: 0, queued: 0, tenants}, streammgr: null, broker: null, monitor: {rows}});
+        }}), {headers: {'Content-Type': 'text/event-stream'}}))""")
+    log_in(browser, "root.op")
+    browser.sees("3,000 apps")
+    browser.sees("t0000", ".virtual")
+    assert browser.js("return document.querySelectorAll('.virtual tbody tr').length") < 150
+    browser.js("document.querySelector('.scroll').scrollTop = 1e9")
+    browser.sees("t0999", ".virtual")
+    browser.js("window.tell('change', {batchmgr: {tenants: [{tenant_id: 't0999', state: 'suspended', queued: 7, running: 0, held: 0, waits_for: 'x'}]}, gone: [['batchmgr', 'tenants', 't0998']]})")
+    browser.wait_for(lambda: browser.js("return [...document.querySelectorAll('.virtual tr')].some((r) => r.innerText.includes('t0999') && r.innerText.includes('suspended'))"), "the change")
+    assert "t0998" not in browser.text(".virtual") and "t0997" in browser.text(".virtual")
+    browser.type("input[aria-label=Find]", "t0123")
+    browser.wait_for(lambda: "t0999" not in browser.text(".virtual") and "t0123" in browser.text(".virtual"), "what was looked for")
+    took = browser.js("const at = performance.now(); for (let i = 0; i < 20; i++) document.querySelector('input[aria-label=Find]').dispatchEvent(new Event('input')); return (performance.now() - at) / 20")
+    assert took < 500, took
 
 
 @pytest.mark.timing

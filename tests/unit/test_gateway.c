@@ -1,7 +1,10 @@
 /* What the gateway parses by hand: targets and digests; and the rate of an account. */
+#include "base/json.h"
+#include "base/mem.h"
 #include "check.h"
 #include "programs/gateway/digest.h"
 #include "programs/gateway/json_array.h"
+#include "programs/gateway/platform_diff.h"
 #include "programs/gateway/problem.h"
 #include "programs/gateway/rates.h"
 #include "programs/gateway/uri.h"
@@ -189,13 +192,81 @@ static void a_problem_is_a_document(void **state)
     assert_int_equal(problem_status("no such code"), 500);
 }
 
+/* What is told of a document after the ones before; it is written as it was. */
+static char *told(struct platform_diff *d, const char *text)
+{
+    AUTO_BUF struct buf whole = {0};
+    struct buf out = {0};
+    struct platform_part parts[4];
+    bson_t docs[4];
+    size_t n = 0;
+    bson_iter_t it;
+    AUTO_BSON bson_t *doc = json_parse(text, strlen(text), NULL);
+    for (bson_iter_init(&it, doc); bson_iter_next(&it); n++)
+        parts[n] = (struct platform_part){bson_iter_key(&it), json_iter_doc(&it, &docs[n]) ? &docs[n] : NULL};
+    platform_write(parts, n, &whole);
+    assert_string_equal(whole.p, text);
+    platform_diff(d, parts, n, &out);
+    return out.p ? out.p : xstrdup("");
+}
+
+static void of_the_platform_what_changed_is_told(void **state)
+{
+    static const struct {
+        const char *now, *told;
+    } steps[] = {
+        {"{\"b\":{\"up\":true,\"n\":1,\"tenants\":[{\"tenant_id\":\"a\",\"q\":0},{\"tenant_id\":\"z\",\"q\":5}],\"none\":[]},\"m\":"
+         "null}",
+         "{\"b\":{\"up\":true,\"n\":1,\"tenants\":[{\"tenant_id\":\"a\",\"q\":0},{\"tenant_id\":\"z\",\"q\":5}],\"none\":[]},\"m\":"
+         "null}"},
+        {"{\"b\":{\"up\":true,\"n\":1,\"tenants\":[{\"tenant_id\":\"z\",\"q\":5},{\"tenant_id\":\"a\",\"q\":0}],\"none\":[]},\"m\":"
+         "null}",
+         ""},
+        {"{\"b\":{\"up\":true,\"n\":2.5,\"tenants\":[{\"tenant_id\":\"a\",\"q\":1},{\"tenant_id\":\"z\",\"q\":5}],\"none\":[]},"
+         "\"m\":null}",
+         "{\"b\":{\"n\":2.5,\"tenants\":[{\"tenant_id\":\"a\",\"q\":1}]}}"},
+        {"{\"b\":{\"up\":true,\"n\":2.5,\"tenants\":[{\"tenant_id\":\"z\",\"q\":5}],\"none\":[]},\"m\":{\"rows\":[]}}",
+         "{\"m\":{\"rows\":[]},\"gone\":[[\"b\",\"tenants\",\"a\"]]}"},
+        {"{\"b\":null,\"m\":{\"rows\":[{\"tenant_id\":\"a\",\"app\":\"x\",\"s\":\"}:\"},{\"tenant_id\":\"a\",\"app\":\"y\",\"run_"
+         "id\":\"1\",\"s\":"
+         "null}]}}",
+         "{\"b\":null,\"m\":{\"rows\":[{\"tenant_id\":\"a\",\"app\":\"x\",\"s\":\"}:\"},{\"tenant_id\":\"a\",\"app\":\"y\",\"run_"
+         "id\":\"1\",\"s\":"
+         "null}]}}"},
+        {"{\"b\":null,\"m\":{\"rows\":[{\"tenant_id\":\"a\",\"app\":\"x\",\"s\":\"}:\"}]}}",
+         "{\"gone\":[[\"m\",\"rows\",\"a/y/1\"]]}"},
+        /* what comes back is told whole; a value of another type, and a list that is none any more */
+        {"{\"b\":{\"up\":\"true\",\"tenants\":[{\"tenant_id\":\"z\",\"q\":5}]},\"m\":{\"rows\":[1,{\"tenant_id\":\"a\"}]}}",
+         "{\"b\":{\"up\":\"true\",\"tenants\":[{\"tenant_id\":\"z\",\"q\":5}]},\"m\":{\"rows\":[1,{\"tenant_id\":\"a\"}]},"
+         "\"gone\":[[\"m\",\"rows\",\"a/x\"]]}"},
+        {"{\"b\":{\"up\":true},\"m\":{}}", "{\"b\":{\"up\":true},\"gone\":[G]}"},
+        {"{\"b\":{\"up\":true},\"m\":{}}", ""},
+        {"{\"b\":null,\"m\":null}", "{\"b\":null,\"m\":null}"},
+    };
+    struct platform_diff *d = platform_diff_new();
+    (void)state;
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        AUTO_FREE char *is = told(d, steps[i].now);
+        assert_non_null(is);
+        char *gone = strstr(steps[i].told, "[G]") ? strstr(is, "[[") : NULL; /* in no order */
+        if (gone) {
+            assert_non_null(strstr(gone, "[\"b\",\"tenants\",\"z\"]"));
+            assert_non_null(strstr(gone, "[\"b\",\"tenants\"]"));
+            assert_non_null(strstr(gone, "[\"m\",\"rows\"]"));
+            strcpy(gone, "[G]}");
+        }
+        assert_string_equal(is, steps[i].told);
+    }
+    platform_diff_free(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_target_is_taken_apart),   cmocka_unit_test(what_is_no_target_is_refused),
         cmocka_unit_test(a_digest_fits_its_content), cmocka_unit_test(what_is_no_digest_is_refused),
         cmocka_unit_test(an_array_is_taken_apart),   cmocka_unit_test(an_account_has_its_rate),
-        cmocka_unit_test(a_problem_is_a_document),
+        cmocka_unit_test(a_problem_is_a_document),   cmocka_unit_test(of_the_platform_what_changed_is_told),
     };
     return sodium_init() < 0 || cmocka_run_group_tests(tests, NULL, NULL);
 }

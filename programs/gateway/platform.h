@@ -1,0 +1,16 @@
+/* What the provider's page shows: what each program says of itself, as GET /v1/platform answers it. */
+#ifndef SIMBDP_GATEWAY_PLATFORM_H
+#define SIMBDP_GATEWAY_PLATFORM_H
+
+#include "platform_diff.h"
+
+struct gateway;
+
+/* Asks the programs, and calls `fn` with what they said; perhaps before this returns. A program that has not
+ * answered within two seconds has no document, as is one that is not there; it is not asked again before it did. */
+typedef void platform_fn(void *arg, const struct platform_part *parts, size_t n);
+void platform_collect(struct gateway *g, platform_fn *fn, void *arg);
+/* Behind the pools: what they were asked is not answered any more. */
+void platform_free(struct gateway *g);
+
+#endif
