@@ -1,5 +1,6 @@
 #include "listing.h"
 #include "ledger.h"
+#include "watch.h"
 
 #include "base/clk.h"
 #include "base/fd.h"
@@ -7,6 +8,7 @@
 #include "base/near.h"
 #include "base/spawn.h"
 #include "db/db.h"
+#include "query/changes.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -187,49 +189,89 @@ int cli_check_state(struct cli *c, const struct records *r, const char *state)
     return cli_usage(c, "--state %s is none%s; there are:%s", state, near_text(&near, meant), known.p);
 }
 
-int cli_listing(struct cli *c, const struct listing *l)
+/* What is asked for: the id of one row, filters, since when, how many. */
+struct asked {
+    const char *given[3];
+    int64_t since_ms, limit;
+    bool watch;
+};
+
+static int parse(struct cli *c, const struct listing *l, struct asked *ret)
 {
-    struct home h;
-    bool none;
-    const char *given[3], *values[4];
-    int n_values, n = 0;
     for (int i = 0; i < 3; i++)
-        given[i] = cli_opt(c, l->filters[i].option);
+        ret->given[i] = cli_opt(c, l->filters[i].option);
     const char *since = cli_opt(c, "--since"), *limit = cli_opt(c, "--limit");
-    int64_t since_ms = 0;
-    int r = cli_args(c, 0, 1);
-    if (!r && given[2])
-        r = cli_check_state(c, l->records, given[2]);
-    if (!r && since && clk_parse_since(since, &since_ms) < 0)
+    ret->watch = cli_flag(c, "--watch");
+    int r = cli_args(c, 0, ret->watch ? 0 : 1);
+    if (!r && ret->watch && (c->csv || limit))
+        r = cli_usage(c, "--watch prints changes as they come: neither --output csv nor --limit");
+    if (!r && ret->given[2])
+        r = cli_check_state(c, l->records, ret->given[2]);
+    if (!r && since && clk_parse_since(since, &ret->since_ms) < 0)
         r = cli_usage(c, "--since %s is no time", since);
-    if (r || cli_home(c, &h))
-        return r ? r : CLI_FAILED;
-    bool by_file = !c->argc && !strcmp(l->filters[1].option, "--file") && given[1];
-    if ((c->argc && cli_whole_id(c, &h, l->records == &records_runs, (const char **)&c->argv[0])) ||
-        (by_file && cli_whole_id(c, &h, false, &given[1]))) {
-        home_close(&h);
+    ret->limit = ret->watch ? CHANGES_NEWEST : listing_limit(c, limit);
+    return r;
+}
+
+static int watch(struct cli *c, const struct home *h, const struct listing *l, const struct asked *a)
+{
+    const char *values[4];
+    int n_values;
+    if (!cli_knows_tenant(c, h, a->given[0]))
         return CLI_FAILED;
-    }
-    int64_t n_max = listing_limit(c, limit);
-    sqlite3 *db = cli_ledger(c, &h, &none);
-    bool known = !db || !given[0] || cli_is_tenant(c, &h, db, given[0]);
-    if (db && known) {
-        sqlite3_stmt *s = NULL;
-        AUTO_FREE char *sql = listing_sql(c, l, given, since_ms, n_max, values, &n_values);
-        if (sqlite3_prepare_v2(db, sql, -1, &s, NULL) != SQLITE_OK)
-            fprintf(stderr, "mysimbdp %s: cannot read the ledger: %s\n", c->verb, db_why(db));
-        for (int i = 0; i < n_values; i++)
-            sqlite3_bind_text(s, i + 1, values[i], -1, SQLITE_STATIC);
-        n = cli_list(c, s, l->records->cols, l->records->n_cols);
-        sqlite3_finalize(s);
-    }
+    AUTO_FREE char *sql = listing_sql(c, l, a->given, a->since_ms, a->limit, values, &n_values);
+    return cli_watch(&(struct watch){c, h, l->records, sql, values, n_values});
+}
+
+/* How many rows were printed. */
+static int list(struct cli *c, const struct listing *l, const struct asked *a, sqlite3 *db)
+{
+    const char *values[4];
+    int n_values;
+    sqlite3_stmt *s = NULL;
+    AUTO_FREE char *sql = listing_sql(c, l, a->given, a->since_ms, a->limit, values, &n_values);
+    if (sqlite3_prepare_v2(db, sql, -1, &s, NULL) != SQLITE_OK)
+        fprintf(stderr, "mysimbdp %s: cannot read the ledger: %s\n", c->verb, db_why(db));
+    for (int i = 0; i < n_values; i++)
+        sqlite3_bind_text(s, i + 1, values[i], -1, SQLITE_STATIC);
+    const int n = cli_list(c, s, l->records->cols, l->records->n_cols);
+    sqlite3_finalize(s);
+    return n;
+}
+
+static int show(struct cli *c, const struct home *h, const struct listing *l, struct asked *a)
+{
+    bool none;
+    int n = 0;
+    const bool by_file = !c->argc && !strcmp(l->filters[1].option, "--file") && a->given[1];
+    if ((c->argc && cli_whole_id(c, h, l->records == &records_runs, (const char **)&c->argv[0])) ||
+        (by_file && cli_whole_id(c, h, false, &a->given[1])))
+        return CLI_FAILED;
+    if (a->watch)
+        return watch(c, h, l, a);
+    sqlite3 *db = cli_ledger(c, h, &none);
+    bool known = !db || !a->given[0] || cli_is_tenant(c, h, db, a->given[0]);
+    if (db && known)
+        n = list(c, l, a, db);
     sqlite3_close(db);
     if (!c->json && !c->argc && !n && known && (db || none))
-        fprintf(stderr, "no %s%s\n", l->records->what, given[0] || given[1] || given[2] || since ? " like this" : " yet");
-    if (!c->json && n && n == n_max)
+        fprintf(stderr, "no %s%s\n", l->records->what,
+                a->given[0] || a->given[1] || a->given[2] || a->since_ms ? " like this" : " yet");
+    if (!c->json && n && n == a->limit)
         fprintf(stderr, "(the newest %d; --limit 0 shows all)\n", n);
-    home_close(&h);
     if (c->argc && !n)
         fprintf(stderr, "mysimbdp %s: the ledger has no %s\n", c->verb, c->argv[0]);
     return (!db && !none) || !known || (c->argc && !n) ? CLI_FAILED : CLI_DONE;
+}
+
+int cli_listing(struct cli *c, const struct listing *l)
+{
+    struct home h;
+    struct asked a = {0};
+    int r = parse(c, l, &a);
+    if (r || cli_home(c, &h))
+        return r ? r : CLI_FAILED;
+    r = show(c, &h, l, &a);
+    home_close(&h);
+    return r;
 }

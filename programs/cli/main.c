@@ -76,15 +76,17 @@ static const struct {
      "who changed what; --verify: whether a record is missing or was changed"},
     {"upload", verb_upload, "TENANT DATASET FILE... [--app A] [--force] [--wait] [--json]",
      "hand files in; --wait: until each is done, exit code 1 unless all were ingested (also with rejected rows) or are duplicates"},
-    {"files", verb_files, "[FILE_ID] [--tenant T] [--dataset D] [--state S] [--since T] [--limit N] [--json]",
-     "the ledger of files"},
+    {"files", verb_files,
+     "[FILE_ID] [--tenant T] [--dataset D] [--state S] [--since T] [--limit N] [--json] | --watch [FILTERS] [--json]",
+     "the ledger of files; --watch: each as its state changes, from now on, a line a change"},
     {"events", verb_events, "[--tenant T] [--types TYPE,...] [--since T] [-f] [--limit N] [--json]",
      "what happened, of all programs and tenants in the order of time; -f: what happens, until it is stopped\n\n"
      "A TYPE is an event's name (file.verdict) or its beginning (file, run, instance, scale, alert, stream). With -f and --since "
      "what\n"
      "was comes first; without either the newest are shown."},
-    {"runs", verb_runs, "[RUN_ID] [--tenant T] [--file FILE_ID] [--state S] [--since T] [--limit N] [--json]",
-     "the ledger of runs"},
+    {"runs", verb_runs,
+     "[RUN_ID] [--tenant T] [--file FILE_ID] [--state S] [--since T] [--limit N] [--json] | --watch [FILTERS] [--json]",
+     "the ledger of runs; --watch: each as its state changes, from now on, a line a change"},
     {"describe", verb_describe, "FILE | RUN | TENANT/APP | TENANT [--json]",
      "everything known about one thing, and why it is not further\n\n"
      "FILE is its id or its name (the newest of that name), RUN an id; an id may be as short as listings show it. What it waits "

@@ -16,6 +16,7 @@ static const struct {
     {"digest", "the file was changed while it was sent, or on its way; send it again"},
     {"disk_low", "the provider has to make room; try again later"},
     {"draining", "the platform is being stopped; try again later"},
+    {"event_streams", "end other `events -f`, `files --watch`, `runs --watch` and `logs -f` of this account"},
     {"forbidden", "`mysimbdp whoami` shows what this token may do; the provider gives others (mysimbdp token add --verbs …)"},
     {"format", "`mysimbdp agreement` shows which formats a dataset takes; the ending of the name says the format"},
     {"formats", "`mysimbdp agreement` shows which formats a dataset takes; the ending of the name says the format"},

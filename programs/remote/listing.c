@@ -153,15 +153,13 @@ static int show_many(struct remote *r, const struct records *of, const char *que
     return REMOTE_DONE;
 }
 
-/* watch NULL: the verb cannot. */
-static int list(struct remote *r, const struct records *of, const struct filter *filter,
-                int (*watch)(struct remote *, const char *))
+static int list(struct remote *r, const struct records *of, const struct filter *filter)
 {
     AUTO_BUF struct buf query = {0};
     int64_t limit = r->json ? 0 : SHOWN;
     const char *state = remote_opt(r, "--state"), *since = remote_opt(r, "--since"), *max = remote_opt(r, "--limit");
     const char *given = remote_opt(r, filter->option);
-    bool watching = watch && remote_flag(r, "--watch");
+    bool watching = remote_flag(r, "--watch");
     buf_adds(&query, "");
     int code = remote_args(r, 0, watching ? 0 : 1);
     if (!code)
@@ -178,17 +176,18 @@ static int list(struct remote *r, const struct records *of, const struct filter 
         return show_one(r, of, r->argv[0]);
     if (given && !strcmp(filter->field, "file_id") && (code = remote_whole_id(r, false, &given)))
         return code;
+    const bool only_dataset = given && !strcmp(filter->field, "dataset") && !query.n;
     if (given)
         add_field(&query, filter->field, given);
-    return watching ? watch(r, query.p) : show_many(r, of, query.p, limit);
+    return watching ? watch_records(r, of, query.p, only_dataset ? given : NULL) : show_many(r, of, query.p, limit);
 }
 
 int verb_files(struct remote *r)
 {
-    return list(r, &records_files, &(struct filter){"--dataset", "dataset"}, watch_files);
+    return list(r, &records_files, &(struct filter){"--dataset", "dataset"});
 }
 
 int verb_runs(struct remote *r)
 {
-    return list(r, &records_runs, &(struct filter){"--file", "file_id"}, NULL);
+    return list(r, &records_runs, &(struct filter){"--file", "file_id"});
 }

@@ -1,5 +1,7 @@
-/* mysimbdp logs RUN [-f]: what a run printed. -f asks for what follows until it has ended. */
-#include "remote.h"
+/* mysimbdp logs RUN [-f]: what a run printed. -f goes on with what follows, as the gateway tells it (server-sent events), until the
+ * run has ended. Bytes as they were printed (--raw) no such event can hold: they are asked for again and again, as where there may
+ * be no more streams. */
+#include "sse.h"
 
 #include "base/fd.h"
 #include "base/mem.h"
@@ -7,6 +9,7 @@
 
 #include <poll.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { EVERY_MS = 1000, SOON_MS = 100, UNREAD = 0, QUIET, MORE /* what came of asking */ };
 
@@ -52,13 +55,48 @@ static int ask(struct log *l, bool first, struct err *e)
 }
 
 /* While much is printed, the next answer has more at once. */
-static int follow(struct log *l, struct err *e)
+static int ask_again_and_again(struct log *l, struct err *e)
 {
     int n = MORE;
     while (n > UNREAD && !l->ended && *l->position) {
         poll(NULL, 0, n == MORE ? SOON_MS : EVERY_MS);
         n = ask(l, false, e);
     }
+    return n;
+}
+
+static bool on_event(void *arg, const char *name, const bson_t *doc)
+{
+    struct log *l = arg;
+    bson_iter_t it;
+    uint32_t n;
+    if (strcmp(name, "log") != 0 || !doc || !bson_iter_init_find(&it, doc, "text") || !BSON_ITER_HOLDS_UTF8(&it))
+        return true;
+    const char *text = bson_iter_utf8(&it, &n); /* NULs are text, too */
+    if (json_get_bool(doc, "cut", false)) {
+        fflush(stdout);
+        fputs("(some of it is gone: more was printed than is kept)\n", stderr);
+    }
+    return print(l, &(struct buf){.p = (char *)text, .n = n});
+}
+
+static int follow(struct log *l, struct err *e)
+{
+    AUTO_BUF struct buf path = {0};
+    if (l->raw)
+        return ask_again_and_again(l, e);
+    remote_path(l->r, &path, "runs/");
+    http_escape(&path, l->run);
+    buf_adds(&path, "/log");
+    struct sse s = {.r = l->r, .path = path.p, .may_give_way = true, .on_event = on_event, .arg = l};
+    snprintf(s.last, sizeof s.last, "%s", l->position);
+    int n = sse_follow(&s, e);
+    if (n == ERR_REFUSED && e->reason && !strcmp(e->reason, SSE_TOO_MANY)) {
+        snprintf(l->position, sizeof l->position, "%.*s", (int)sizeof l->position - 1, s.last);
+        return ask_again_and_again(l, e);
+    }
+    l->ended = true; /* nothing follows: half a character is shown as it is */
+    print(l, &(struct buf){0});
     return n;
 }
 

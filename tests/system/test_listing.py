@@ -7,11 +7,13 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import termios
 
 from harness import BUILD, until
+from test_words import Terminal
 
 SGR = re.compile(r"\x1b\[(\d+)m")
 
@@ -119,3 +121,48 @@ def test_outputs_events_and_colours(home):
         p.kill()
         p.wait()
         p.stdout.close()
+
+
+def test_watch(home):
+    """Files and runs as they change, a line a change; on a terminal in colour, and within its width."""
+    home.tenant(limits="max_rows = 2;")
+    home.tenant("other")
+    home.up()
+    home.drop("before.csv", "a\n1\n")
+    home.wait_files(1)
+    name = "x" * 60 + ".csv"
+    watchers = {key: subprocess.Popen([BUILD / "mysimbdp", *args, "--watch"], env=home.env, stdout=subprocess.PIPE, text=True)
+                for key, args in {"files": ["files"], "json": ["files", "--json", "--tenant", "acme"], "runs": ["runs"]}.items()}
+    n = 0
+
+    def one_more():
+        nonlocal n
+        n += 1
+        home.drop(f"{n}{name}", f"a\n{n + 1000}\n")
+        home.drop(f"{n}.csv", f"a\n{n}\n", tenant="other")
+
+    def told(p):  # what was there at its first look is no change
+        one_more()
+        return bool(select.select([p.stdout], [], [], 3)[0])
+
+    for p in watchers.values():
+        until(lambda p=p: told(p), every=0, what="a change")
+    line = watchers["files"].stdout.readline()
+    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d  [0-9a-z]{26}  (received|queued|running|ingested) +(acme|other)/data/\d+(x{60})?\.csv", line), line
+    row = json.loads(watchers["json"].stdout.readline())
+    assert row["tenant_id"] == "acme" and list(row) == list(home.rows("files")[0])
+    while row["state"] != "ingested":
+        row = json.loads(watchers["json"].stdout.readline())
+    assert re.match(r"\S+  [0-9a-z]{26}  (starting|running|ok) +(acme|other)/app\n", watchers["runs"].stdout.readline())
+    for p in watchers.values():
+        p.stdout.close()
+        until(lambda p=p: p.poll() is not None or (one_more(), False)[1], every=0.5, what="its end")
+        assert p.returncode in (0, -signal.SIGPIPE)
+    terminal = Terminal(home, "files", "--watch", both=True)
+    until(lambda: (one_more(), terminal.read(1), name[:12] in terminal.shown)[2], every=0, what="a change on a terminal")
+    terminal.process.terminate()
+    terminal.end()
+    assert "\x1b[" in terminal.shown and "…" in terminal.shown and max(len(x) for x in SGR.sub("", terminal.shown).splitlines()) <= 80
+    for args, words in ((["files", "--watch", "--limit", "3"], "--limit"), (["runs", "--watch", "--output", "csv"], "csv"), (["files", "--watch", "x"], "too many")):
+        r = home.cli(*args, check=False)
+        assert r.returncode == 2 and words in r.stderr, r

@@ -328,24 +328,38 @@ def test_what_the_server_says_is_shown_plainly(server, at_server):
 
 
 def test_watch(site, machine):
-    """It tells of changes, and ends when nobody reads it any more."""
-    p = machine.start("files", "--watch", "--json", "--dataset", "data")
+    """It tells of changes, as the gateway tells what happens, and ends when nobody reads it any more."""
+    files = machine.start("files", "--watch", "--json", "--dataset", "data")
+    runs = machine.start("runs", "--watch")
     uploaded = []
 
     def one_more():
         uploaded.append(f"watched{len(uploaded)}.csv")
         machine.run("upload", machine.file(uploaded[-1], f"v\n{5000 + len(uploaded)}\n"), "--dataset", "data", "--wait")
 
-    def told():  # what was there at its first look is no change
+    def told(p):  # what was there at its first look is no change
         one_more()
         return select.select([p.stdout], [], [], 2)[0]
-    until(told, what="a change")
-    f = json.loads(p.stdout.readline())
+    until(lambda: told(files), what="a change")
+    f = json.loads(files.stdout.readline())
     assert f["file_name"] in uploaded and f["dataset"] == "data" and f["state"] in {"received", "queued", "running", "ingested"}
-    p.stdout.close()
-    until(lambda: one_more() or p.poll() is not None, what="its end")
-    assert p.returncode == 0, p.stderr.read()
-    p.stderr.close()
+    until(lambda: told(runs), what="a change of a run")
+    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d  [0-9a-z]{26}  (starting|running|ok) +acme/\w+\n", runs.stdout.readline())
+    for p in (files, runs):
+        p.stdout.close()
+        until(lambda p=p: one_more() or p.poll() is not None, what="its end")
+        assert p.returncode == 0, p.stderr.read()
+        p.stderr.close()
+
+
+def test_watch_and_logs_without_streams_of_events(server, at_server):
+    """Where the account has as many as it may, they ask again and again; each question is one that the server was asked."""
+    refused = problem(429, "event_streams", "many are open")
+    one = {"file_id": "01" + "a" * 24, "state": "running", "dataset": "data", "file_name": "x.csv"}
+    server.script = [refused, answer({"files": [one], "next": None}), answer({"files": [{**one, "state": "ingested"}], "next": None}), problem(403, "forbidden", "no")]
+    r = at_server.run("files", "--watch", code=1)
+    assert re.search(r"  ingested +data/x.csv\n$", r.stdout) and r.stdout.count("\n") == 1 and "forbidden" in r.stderr
+
 
 
 def on_terminal(command, env, cwd):
@@ -563,10 +577,26 @@ def test_publish_what_is_refused_for_a_while(server, at_server):
 def test_logs_are_followed(server, at_server):
     def log(text, position, ended=False):
         return answer(None, text=text, kind="text/plain", X_Position=position, X_Ended=str(ended).lower())
+    def piece(text, position, cut=False):
+        return f"event: log\nid: {position}\ndata: {json.dumps({'text': text, 'cut': cut})}\n\n"
     run = "0" * 26
-    server.script = [log("one\n\x1b[31m", "5-a"), log("", "5-a"), log("two\n", "5-e"), log("", "5-e", True)]
+    # as the gateway tells it, over a connection that is lost, until it says that the run ended
+    server.script = [log("one\n\x1b[31m", "5-a"), events("retry: 1000\n\n", piece("two\n\u00e4\u0000", "5-e"), end=b""),
+                     events(piece("\x1b]52;c;x\x07three\n", "6-2", True), 'event: end\nid: 6-2\ndata: {"reason":"ended"}\n\n')]
+    r = at_server.run("logs", run, "-f")
+    assert r.stdout == "one\n\\x1b[31mtwo\n\u00e4\\x00\\x1b]52;c;x\\x07three\n"
+    assert "trying again" in r.stderr and "connected again" in r.stderr and "some of it is gone" in r.stderr
+    assert [(h.path.rpartition("/")[2], h.headers["Last-Event-ID"]) for h in server.asked] == [("log?tail=262144", None), ("log", "5-a"), ("log", "5-e")]
+    # who comes again after the end has all of it
+    server.script = [log("one\n", "5-4"), answer(None, 204, text="")]
+    assert at_server.run("logs", run, "-f").stdout == "one\n"
+    # asked again and again: where there may be no more streams, and for bytes as they are
+    server.asked.clear()
+    server.script = [log("one\n\x1b[31m", "5-a"), problem(429, "event_streams", "many", Retry_After="1"), log("", "5-a"), log("two\n", "5-e"), log("", "5-e", True)]
     assert at_server.run("logs", run, "-f").stdout == "one\n\\x1b[31mtwo\n"
-    assert [h.path.rpartition("?")[2] for h in server.asked] == ["tail=262144", "from=5-a", "from=5-a", "from=5-e"]
+    assert [h.path.rpartition("/")[2] for h in server.asked] == ["log?tail=262144", "log", "log?from=5-a", "log?from=5-a", "log?from=5-e"]
+    server.script = [log("one\n\x1b[31m", "5-a"), log("two\n", "5-e", True)]
+    assert at_server.run("logs", run, "-f", "--raw").stdout == "one\n\x1b[31mtwo\n"
     server.script = [log("\x1b[31m", "5-a", True)]
     assert at_server.run("logs", run, "--raw").stdout == "\x1b[31m"
 
