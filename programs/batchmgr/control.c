@@ -3,16 +3,12 @@
  * {pid,started_at,intake,database,database_error,clock_ahead_s,unfinished,inspecting,queued,held,running,
  *       parked_apps:["TENANT/APP",...],tenants:[{tenant_id,state,unfinished,queued,held,running,arrived,settled,waits_for}]}
  *       arrived, settled: files since this program's begin
- *   upload_begin {tenant_id,dataset,name,size,app?,force?,trace?} -> {file_id,path}; upload_commit {file_id}; upload_abort {file_id}
- *   retry {file_id,tenant_id?}
- *   retry {tenant_id} -> {n,more}
- *   stop {run_id,tenant_id?}
- *   run {tenant_id,app} -> {n}: releases the files that wait for the app's trigger or for their group
- *   reload; suspend {tenant_id}; resume {tenant_id}
- *   accept_database {tenant_id}               what its MongoDB is now is what it had (database_identity.h)
- *   purge {tenant_id}                         answered when everything of the tenant is gone
- *   drain                                  answered when no run is left; the program then ends
- * An upload whose client goes away before upload_commit is aborted.
+ *   upload_begin {tenant_id,dataset,name,size,app?,force?,trace?} -> {file_id,path}; upload_commit {file_id}; upload_abort
+ * {file_id} retry {file_id,tenant_id?} retry {tenant_id} -> {n,more} stop {run_id,tenant_id?} run {tenant_id,app} -> {n}: releases
+ * the files that wait for the app's trigger or for their group reload; suspend {tenant_id}; resume {tenant_id} accept_database
+ * {tenant_id}               what its MongoDB is now is what it had (database_identity.h) purge {tenant_id} answered when everything
+ * of the tenant is gone drain                                  answered when no run is left; the program then ends An upload whose
+ * client goes away before upload_commit is aborted.
  *
  * The monitor is a guest with `status`. The gateway is one (batchmgr.gateway.sock) with `status`, `retry`, `stop`, `run` and
  *   upload_check {tenant_id,dataset,name?,size?,app?} -> {max_bytes}: such a file would be taken now; nothing is kept of it.
