@@ -20,7 +20,7 @@
 #include <term.h>
 #include <unistd.h>
 
-/* term.h has macros of short names */
+/* What ncurses declares there has macros of short names. */
 #undef lines
 #undef columns
 
