@@ -85,6 +85,7 @@ int verb_dead(struct cli *c);
 int verb_describe(struct cli *c);
 int verb_doctor(struct cli *c);
 int verb_down(struct cli *c);
+int verb_upgrade(struct cli *c);
 int verb_events(struct cli *c);
 int verb_explain(struct cli *c);
 int verb_files(struct cli *c);

@@ -23,6 +23,8 @@ static const struct {
     {"init", verb_init, "HOME", "make a home directory"},
     {"up", verb_up, "", "run the platform in the foreground"},
     {"down", verb_down, "[--leave-runs]", "stop it; --leave-runs lets the tenants' runs go on"},
+    {"upgrade", verb_upgrade, "",
+     "have the running programs started again from what is installed now, one after the other; runs go on"},
     {"check", verb_check, "[--keys]", "check the configuration; --keys lists every key"},
     {"explain", verb_explain, "[KEY] [--json]",
      "a key of the configuration: type, default, range, when a change takes effect, an example; without KEY: all of them\n\n"

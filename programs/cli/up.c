@@ -8,7 +8,10 @@
  *
  * SIGINT, SIGTERM and `mysimbdp down`: the managers are asked to drain (runs end with grace, their files are queued again;
  * instances of stream apps end), then the programs are stopped in reverse order. A second signal, or `down --leave-runs`, ends
- * the drain: somebody is in a hurry, or a manager hangs. */
+ * the drain: somebody is in a hurry, or a manager hangs.
+ *
+ * `mysimbdp upgrade`: one program after the other is stopped, started from what is installed now, and has to answer before the next
+ * one's turn comes. Runs and instances are no children of theirs in this sense: they go on, as when a program is killed. */
 #include "cli.h"
 #include "mongo.h"
 #include "service.h"
@@ -45,7 +48,9 @@ enum {
     N_DRAINS = 2,
     MAX_WAITERS = 16,
     LEASH_FD = 3,
-    HURRY_MS = 500, /* a second signal so soon after the first counts as the same */
+    UPGRADE_WAIT_MS = 120000, /* for a program to answer, which may have much to read first */
+    UPGRADE_MAX_ENDS = 5,     /* of a program that was started again: then it will not come up */
+    HURRY_MS = 500,           /* a second signal so soon after the first counts as the same */
     DRAIN_ASK_MS = 10000,
 };
 
@@ -76,6 +81,12 @@ struct up {
     bool ready, stopping, leave_runs, failed;
     int waiters[MAX_WAITERS]; /* connections of those who asked for `down`, which are answered when it is done */
     size_t n_waiters;
+    struct upgrade {
+        int waiter;       /* the connection of who asked; -1: none is going on */
+        size_t at;        /* the program whose turn it is */
+        int64_t since_ms; /* when it was told to end; 0: it was not */
+        int n_ends;       /* after that */
+    } upgrade;
 };
 
 static bool is_ours(const struct program *p)
@@ -142,12 +153,22 @@ static void last_words(struct up *u, const struct program *p)
     fprintf(stderr, "mysimbdp up: %s: %s\n", p->name, doc ? json_get_str(doc, "msg", line) : line);
 }
 
+static bool is_being_upgraded(const struct up *u, const struct program *p)
+{
+    return u->upgrade.waiter >= 0 && u->upgrade.since_ms && &u->programs[u->upgrade.at] == p;
+}
+
 static void on_end(struct up *u, struct program *p, int status)
 {
     int64_t now = clk_now_ms();
     p->pid = 0;
     if (u->stopping)
         return;
+    if (is_being_upgraded(u, p) && u->upgrade.n_ends++ == 0) {
+        p->restart_at_ms = now;
+        p->delay_ms = FIRST_DELAY_MS;
+        return;
+    }
     if (!u->ready && WIFEXITED(status) && WEXITSTATUS(status)) {
         last_words(u, p);
         u->failed = u->stopping = true;
@@ -309,6 +330,80 @@ static void end_drain(struct up *u)
     }
 }
 
+/* ---- upgrade ---- */
+
+static void upgrade_end(struct up *u, const char *error)
+{
+    AUTO_BUF struct buf b = {0};
+    json_begin(&b, NULL, '{');
+    json_bool(&b, "ok", !error);
+    if (error) {
+        json_str(&b, "error", error);
+        json_str(&b, "code", "unavailable");
+    }
+    json_i64(&b, "n", (int64_t)u->upgrade.at);
+    json_end(&b, '}');
+    buf_adds(&b, "\n");
+    if (send(u->upgrade.waiter, b.p, b.n, MSG_NOSIGNAL) < 0)
+        log_debug("upgrade", NULL, NULL, "whoever asked is gone");
+    close(fd_take(&u->upgrade.waiter));
+    service_tell(error ? "STATUS=ready; an upgrade ended before it was done" : "STATUS=ready");
+    log_info("upgrade", NULL, NULL, "%zu of %zu programs were started again%s%s", u->upgrade.at, u->n, error ? ": " : "",
+             error ? error : "");
+}
+
+static bool answers(struct up *u, const struct program *p)
+{
+    if (!is_ours(p)) /* MongoDB: what it is asked by answers for it */
+        return p->pid != 0;
+    if (!strcmp(p->name, "desk"))
+        return is_listening(u, p->name);
+    AUTO_BSON bson_t *status = status_of(u, p->name);
+    return status && (strcmp(p->name, "gateway") || json_get_bool(status, "ready", false)) &&
+           (strcmp(p->name, "batchmgr") || !strcmp(u->mongo.kind, "url") || !strcmp(json_get_str(status, "database", ""), "up"));
+}
+
+/* The program whose turn it is. One that ended meanwhile by itself is started by tick() anyway. */
+static void upgrade_step(struct up *u)
+{
+    struct program *p = &u->programs[u->upgrade.at];
+    int64_t now = clk_now_ms();
+    if (!u->upgrade.since_ms) {
+        u->upgrade.since_ms = now;
+        u->upgrade.n_ends = p->pid == 0;
+        if (p->pid)
+            kill(p->pid, SIGTERM); /* it was not reaped, so the pid is still its own */
+    } else if (p->pid && p->started_ms < u->upgrade.since_ms) {
+        if (now - u->upgrade.since_ms >= TERM_WAIT_MS)
+            kill(p->pid, SIGKILL);
+    } else if (p->pid && answers(u, p)) {
+        u->upgrade.since_ms = 0;
+        if (++u->upgrade.at == u->n)
+            upgrade_end(u, NULL);
+    } else if (u->upgrade.n_ends > UPGRADE_MAX_ENDS || now - u->upgrade.since_ms >= UPGRADE_WAIT_MS) {
+        AUTO_FREE char *error = xasprintf("%s does not answer after it was started again; logs/%s.log says why. It goes on being "
+                                          "started; those after it run as they were",
+                                          p->name, p->name);
+        u->upgrade.since_ms = 0;
+        upgrade_end(u, error);
+    }
+}
+
+/* The connection is ours from here on. */
+static void begin_upgrade(struct up *u, int fd)
+{
+    static const char busy[] =
+        "{\"ok\":false,\"error\":\"the platform is starting or stopping, or an upgrade is going on\",\"code\":\"busy\"}\n";
+    if (!u->ready || u->stopping || u->upgrade.waiter >= 0) {
+        if (send(fd, busy, sizeof busy - 1, MSG_NOSIGNAL) < 0)
+            log_debug("upgrade", NULL, NULL, "whoever asked is gone");
+        close(fd);
+        return;
+    }
+    u->upgrade = (struct upgrade){.waiter = fd};
+    service_tell("STATUS=upgrading");
+}
+
 static void on_down(struct up *u)
 {
     char line[256];
@@ -323,6 +418,10 @@ static void on_down(struct up *u)
         return;
     }
     line[n] = 0;
+    if (strstr(line, "\"upgrade\"")) {
+        begin_upgrade(u, fd);
+        return;
+    }
     u->waiters[u->n_waiters++] = fd;
     u->leave_runs |= strstr(line, "leave_runs") != NULL;
     if (u->leave_runs)
@@ -364,12 +463,14 @@ static void tick(struct up *u)
     }
     if (!u->ready && !u->stopping)
         check_ready(u);
+    if (u->upgrade.waiter >= 0 && !u->stopping)
+        upgrade_step(u);
 }
 
 /* How long to wait: for ever, unless something is starting or waits for its restart, or a service manager is to hear of us. */
 static int next_tick_ms(const struct up *u)
 {
-    bool busy = !u->ready;
+    bool busy = !u->ready || u->upgrade.waiter >= 0;
     const int due = service_due_ms();
     for (size_t i = 0; i < u->n; i++)
         busy |= u->programs[i].pid == 0;
@@ -481,6 +582,8 @@ static void serve(struct up *u)
             on_down(u);
         attend(u);
     }
+    if (u->upgrade.waiter >= 0)
+        upgrade_end(u, "the platform is stopping");
     if (!u->failed)
         wait_for_drain(u);
     for (size_t i = u->n; i-- > 0;)
@@ -617,8 +720,11 @@ static int run(struct up *u, struct err *e)
 
 int verb_up(struct cli *c)
 {
-    struct up u = {
-        .sigfd = -1, .listener = -1, .mongo = {.listener = -1}, .drains = {{"batchmgr", -1, false}, {"streammgr", -1, false}}};
+    struct up u = {.sigfd = -1,
+                   .listener = -1,
+                   .mongo = {.listener = -1},
+                   .drains = {{"batchmgr", -1, false}, {"streammgr", -1, false}},
+                   .upgrade = {.waiter = -1}};
     struct err e = {0};
     int r = cli_args(c, 0, 0);
     service_take();

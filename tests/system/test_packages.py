@@ -41,11 +41,17 @@ class Clean:
 
 
 @pytest.fixture(scope="module")
-def versions():
+def versions(tmp_path_factory):
+    """The packages, and the same ones under a later version."""
     subprocess.run([ROOT / "scripts/packages"], check=True)
     first = (ROOT / "debian/changelog").read_text().split("(", 1)[1].split(")", 1)[0]
     second = first + "+later"
-    subprocess.run([ROOT / "scripts/packages", "--version", second], check=True)
+    for deb in PACKAGES.glob(f"*_{first}_*.deb"):
+        tree = tmp_path_factory.mktemp("deb") / "tree"
+        subprocess.run(["dpkg-deb", "-R", str(deb), str(tree)], check=True)
+        control = tree / "DEBIAN/control"
+        control.write_text(control.read_text().replace(f"Version: {first}\n", f"Version: {second}\n").replace(f"(= {first})", f"(= {second})"))
+        subprocess.run(["dpkg-deb", "--root-owner-group", "-b", str(tree), str(PACKAGES / deb.name.replace(f"_{first}_", f"_{second}_"))], check=True, capture_output=True)
     return first, second
 
 
