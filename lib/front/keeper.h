@@ -8,7 +8,8 @@
  * (lib/query/query.h) PEM       of the gateway's: certificate and key, by the configuration's paths or the home's own AUDIT     of
  * the gateway's: add a record to the audit log (lib/accounts/audit.h) STORE of the gateway's: versions of apps
  * (programs/keeper/store.h) FIGURES of the gateway's: all figures for Prometheus; of the monitor's other keeper ("textfile"):
- * writes them into platform.metrics.textfile. Both end when the other does; a program that is killed so leaves nothing behind.
+ * writes them into platform.metrics.textfile. MACHINE of the gateway's: what the provider's page shows of tenants, runs, disks and
+ * programs (programs/keeper/machine.h). Both end when the other does; a program that is killed so leaves nothing behind.
  * Requests and answers are packets (SOCK_SEQPACKET); what may be long comes in a memfd. Calls block as long as the keeper reads
  * files. */
 #ifndef SIMBDP_FRONT_KEEPER_H
@@ -35,10 +36,11 @@ enum keeper_op {
     KEEPER_PEM,
     KEEPER_STORE,
     KEEPER_ALIVE,
-    KEEPER_FIGURES
+    KEEPER_FIGURES,
+    KEEPER_MACHINE
 };
 
-/* On the wire; the text of LOG, ALERT, LOGIN, QUERY, AUDIT and FIGURES follows. */
+/* On the wire; the text of LOG, ALERT, LOGIN, QUERY, AUDIT, FIGURES and MACHINE follows. */
 struct keeper_request {
     uint32_t op;
     uint32_t index;      /* ALERT */
@@ -78,9 +80,9 @@ int keeper_alive(struct keeper *k);
 /* PEM: both are appended. */
 int keeper_pem(struct keeper *k, struct buf *ret_chain, struct buf *ret_key, struct err *e);
 
-/* LOGIN, QUERY, AUDIT and FIGURES: `text` is a JSON object of at most KEEPER_MAX_TEXT bytes. The answer comes on the loop, later,
- * in the order of the questions: a JSON object, and the body that may follow it. It never blocks, and `text` is overwritten once
- * sent. code negative, head NULL: there was none. 0; -EAGAIN: KEEPER_ASKS wait already; -EMSGSIZE. */
+/* LOGIN, QUERY, AUDIT, FIGURES and MACHINE: `text` is a JSON object of at most KEEPER_MAX_TEXT bytes. The answer comes on the loop,
+ * later, in the order of the questions: a JSON object, and the body that may follow it. It never blocks, and `text` is overwritten
+ * once sent. code negative, head NULL: there was none. 0; -EAGAIN: KEEPER_ASKS wait already; -EMSGSIZE. */
 enum { KEEPER_ASKS = 4096 };
 typedef void keeper_answer_fn(void *arg, int code, const bson_t *head, const char *body, size_t n);
 int keeper_ask(struct keeper *k, enum keeper_op op, const char *text, size_t n, keeper_answer_fn *fn, void *arg);

@@ -165,6 +165,33 @@ void cgroup_probe(struct cgroup_host *h, const char *tag)
     probe_v2(h, tag, CGROUP_TREE);
 }
 
+/* What is there already of such a directory. */
+static bool find_base(const char *parent, const char *tag, char *ret, size_t size)
+{
+    char base[512];
+    int n = snprintf(base, sizeof base, "%s/mysimbdp-%s", parent, tag);
+    if (n < 0 || (size_t)n >= sizeof base || access(base, F_OK) < 0)
+        return false;
+    snprintf(ret, size, "%s", base);
+    return true;
+}
+
+void cgroup_find(struct cgroup_host *h, const char *tag)
+{
+    *h = (struct cgroup_host){0};
+    for (int k = 0; k < CGROUP_N_KINDS; k++) {
+        const bool v1 = k < CGROUP_TREE;
+        char mount[512], own[512], parent[1024];
+        h->v2[k] = !v1 || !find_mount(controllers[k], mount, sizeof mount);
+        if (h->v2[k] && !find_mount(NULL, mount, sizeof mount))
+            continue;
+        own_path(h->v2[k] ? NULL : controllers[k], own, sizeof own);
+        snprintf(parent, sizeof parent, "%s%s", mount, own);
+        if (!find_base(parent, tag, h->base[k], sizeof h->base[k]) && h->v2[k])
+            find_base(mount, tag, h->base[k], sizeof h->base[k]);
+    }
+}
+
 static void run_dir(const struct cgroup_host *h, enum cgroup_kind kind, const char *name, char *ret, size_t size)
 {
     snprintf(ret, size, "%s/%s", h->base[kind], name);

@@ -31,6 +31,9 @@ bool cgroup_is_runs(const char *controller);
 /* Finds and makes the directories `mysimbdp-<tag>`. Never fails: what the host does not give is "". */
 void cgroup_probe(struct cgroup_host *h, const char *tag);
 
+/* The same of directories that are there already: makes and checks nothing. For who reads alone. */
+void cgroup_find(struct cgroup_host *h, const char *tag);
+
 struct cgroup_limits { /* -1: none */
     int64_t cpu_pct, memory_bytes, pids;
 };

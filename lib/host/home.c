@@ -424,6 +424,15 @@ void home_new_id(char out[ID_SIZE])
     out[26] = 0;
 }
 
+void home_first_id(int64_t wall_ms, char out[ID_SIZE])
+{
+    uint64_t v = (uint64_t)(wall_ms > 0 ? wall_ms : 0);
+    memset(out, alphabet[0], 26);
+    for (int i = 9; i >= 0; i--, v >>= 5) /* as home_new_id: 50 bits before the 80 random ones */
+        out[i] = alphabet[v & 31];
+    out[26] = 0;
+}
+
 bool home_valid_id(const char *id)
 {
     return strlen(id) == 26 && strspn(id, alphabet) == 26;

@@ -79,6 +79,8 @@ int home_keep_port(const struct home *h, const char *program, int port, struct e
 #define ID_SIZE 27
 void home_new_id(char out[ID_SIZE]);
 bool home_valid_id(const char *id);
+/* The least id that can have been made at that time or later: ids of before sort before it. */
+void home_first_id(int64_t wall_ms, char out[ID_SIZE]);
 
 /* The value of --home=X or --home X among the arguments, removing it; NULL when absent. */
 const char *home_take_arg(int *argc, char **argv);

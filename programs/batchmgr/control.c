@@ -1,8 +1,9 @@
 /* Requests, one JSON object a line: {"op":...} (lib/loop/ctl.h). Every answer is one line with "ok":true, or "ok":false, "error"
  * and "code". status {tenant_id?} ->
  * {pid,started_at,intake,database,database_error,clock_ahead_s,unfinished,inspecting,queued,held,running,
- *       parked_apps:["TENANT/APP",...],tenants:[{tenant_id,state,unfinished,queued,held,running,arrived,settled,waits_for}]}
- *       arrived, settled: files since this program's begin
+ *       parked_apps:["TENANT/APP",...],tenants:[{tenant_id,state,unfinished,queued,held,running,arrived,settled,files_per_s,
+ *       rows_per_s,waits_for}]} arrived, settled: files since this program's begin; files_per_s, rows_per_s: verdicts and rows
+ *       loaded, of the last five minutes
  *   upload_begin {tenant_id,dataset,name,size,app?,force?,trace?} -> {file_id,path}; upload_commit {file_id}; upload_abort
  * {file_id} retry {file_id,tenant_id?} retry {tenant_id} -> {n,more} stop {run_id,tenant_id?} run {tenant_id,app} -> {n}: releases
  * the files that wait for the app's trigger or for their group reload; suspend {tenant_id}; resume {tenant_id} accept_database
@@ -55,6 +56,7 @@
 #include "turn.h"
 #include "uploads.h"
 
+#include "base/clk.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "host/uid_block.h"
@@ -91,6 +93,7 @@ static void add_tenants(struct batchmgr *m, struct buf *b, const char *only)
         const char *why = t->database_why            ? t->database_why
                           : candidates_are_slowed(t) ? "slowed: too many of its files were refused"
                                                      : fair_queue_why_waiting(m->fair_queue, t->id);
+        double files, rows;
         if (t->purged || (only && strcmp(only, t->id) != 0))
             continue;
         json_begin(b, NULL, '{');
@@ -106,6 +109,9 @@ static void add_tenants(struct batchmgr *m, struct buf *b, const char *only)
         json_i64(b, "running", (int64_t)fair_queue_n_running(m->fair_queue, t->id));
         json_i64(b, "arrived", t->n_arrived);
         json_i64(b, "settled", t->n_settled);
+        throughput_per_s(&t->throughput, clk_now_ms(), m->started_ms, &files, &rows);
+        json_f64(b, "files_per_s", files);
+        json_f64(b, "rows_per_s", rows);
         json_str(b, "waits_for", why);
         json_end(b, '}');
     }

@@ -1,6 +1,7 @@
 #include "journal.h"
 #include "ledger.h"
 #include "state.h"
+#include "tenants.h"
 
 #include "base/buf.h"
 #include "base/clk.h"
@@ -108,6 +109,14 @@ static void tell_state(struct batchmgr *m, const struct file *f)
     end(m, &line, f->tenant);
 }
 
+/* What came to its end. Rows of a group are counted for its run. */
+static void count(struct batchmgr *m, const char *tenant, int64_t files, int64_t rows)
+{
+    struct tenant *t = map_get(&m->tenants, tenant);
+    if (t)
+        throughput_add(&t->throughput, clk_now_ms(), files, rows > 0 ? rows : 0);
+}
+
 static void on_file(void *arg, const struct file *f)
 {
     struct batchmgr *m = arg;
@@ -115,8 +124,11 @@ static void on_file(void *arg, const struct file *f)
         tell_received(m, f);
     if (*f->hash && !f->told_read)
         tell_inspected(m, f);
-    if (f->told != (int)f->state + 1 && f->state != FILE_received)
+    if (f->told != (int)f->state + 1 && f->state != FILE_received) {
         tell_state(m, f);
+        if (file_state_is_final(f->state))
+            count(m, f->tenant, 1, f->state == FILE_ingested ? f->rows_loaded : 0);
+    }
 }
 
 /* ---- runs ---- */
@@ -145,6 +157,7 @@ static void on_run(void *arg, const struct run *r)
     }
     if (r->state != RUN_STATE_ended || r->told == RUN_STATE_ended + 1)
         return;
+    count(m, r->tenant, 0, r->outcome == RUN_ok ? r->rows_loaded : 0);
     begin_run(&last, EVENT_run_ended, r->ended_wall_ms, r);
     json_time(&last, "started_at", r->started_wall_ms);
     if (r->load_wall_ms)

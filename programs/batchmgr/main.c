@@ -244,6 +244,7 @@ int main(int argc, char **argv)
     if (argc != 1)
         return fputs(usage, stderr), 2;
     m.started_wall_ms = clk_wall_ms();
+    m.started_ms = clk_now_ms();
     setenv("MONGOC_DISABLE_SHM", "1", 1); /* its counters, in a file of /dev/shm that stays after a kill */
     mongoc_init();
     mongoc_log_set_handler(NULL, NULL);

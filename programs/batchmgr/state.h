@@ -18,7 +18,7 @@ struct batchmgr {
     struct cgroup_host cgroups;
     struct isolation_host isolation;
     struct event_base *base;
-    int64_t started_wall_ms;
+    int64_t started_wall_ms, started_ms;
     bool supervised; /* by `mysimbdp up`, which starts it again */
     bool draining;   /* nothing is admitted or started any more; the program ends with the last run */
     bool disk_low;   /* intake and dispatch pause */

@@ -5,6 +5,7 @@
 #include "inspect_order.h"
 #include "model.h"
 #include "refusals.h"
+#include "throughput.h"
 
 #include "base/map.h"
 #include "conf/conf.h"
@@ -29,6 +30,8 @@ struct tenant {
     struct usage usage;
     int64_t n_arrived, n_settled; /* files since this program's begin */
     struct map datasets;          /* name -> struct usage */
+    /* journal.c */
+    struct throughput throughput;
     /* databases.c */
     struct health *health; /* of the server that its database is on */
     char *mongo_url;       /* what its runs get; NULL: not known yet */

@@ -15,6 +15,7 @@
 #include "cli.h"
 #include "mongo.h"
 #include "service.h"
+#include "up_table.h"
 
 #include "base/clk.h"
 #include "base/fd.h"
@@ -62,6 +63,8 @@ struct program {
     int leash;         /* write end of its stdin (its leash): the program ends when `up` is gone */
     int listener;      /* a descriptor that it gets as stdin; its leash is LEASH_FD then. -1: none */
     int64_t started_ms, restart_at_ms, delay_ms;
+    int64_t started_wall_ms, ended_wall_ms, restarts;
+    int status; /* of its last end */
 };
 
 struct up {
@@ -79,6 +82,7 @@ struct up {
     pid_t warnings;      /* the checks for warnings; 0: not running */
     int64_t stopping_ms; /* since then */
     bool ready, stopping, leave_runs, failed;
+    bool news;                /* of programs, which state/programs.json does not have yet */
     int waiters[MAX_WAITERS]; /* connections of those who asked for `down`, which are answered when it is done */
     size_t n_waiters;
     struct upgrade {
@@ -110,6 +114,19 @@ static int open_log(struct up *u, const struct program *p)
     return fd;
 }
 
+static void tell_programs(struct up *u)
+{
+    struct up_line v[MAX_PROGRAMS];
+    if (!u->news)
+        return;
+    u->news = false;
+    for (size_t i = 0; i < u->n; i++) {
+        const struct program *p = &u->programs[i];
+        v[i] = (struct up_line){p->name, p->pid, p->started_wall_ms, p->ended_wall_ms, p->restarts, p->status};
+    }
+    up_table_write(u->home.dirfd, v, u->n);
+}
+
 static void start(struct up *u, struct program *p)
 {
     AUTO_FD int log = open_log(u, p);
@@ -138,7 +155,11 @@ static void start(struct up *u, struct program *p)
         p->pid = 0;
         log_error("start", NULL, NULL, "cannot start %s: %s", p->argv[0], err_text(r));
         p->restart_at_ms = p->started_ms + MAX_DELAY_MS;
+        return;
     }
+    p->restarts += p->started_wall_ms != 0;
+    p->started_wall_ms = clk_wall_ms();
+    u->news = true;
 }
 
 static void last_words(struct up *u, const struct program *p)
@@ -162,8 +183,11 @@ static void on_end(struct up *u, struct program *p, int status)
 {
     int64_t now = clk_now_ms();
     p->pid = 0;
+    p->ended_wall_ms = clk_wall_ms();
+    p->status = status;
     if (u->stopping)
         return;
+    u->news = true;
     if (is_being_upgraded(u, p) && u->upgrade.n_ends++ == 0) {
         p->restart_at_ms = now;
         p->delay_ms = FIRST_DELAY_MS;
@@ -576,6 +600,7 @@ static void serve(struct up *u)
 {
     while (!u->stopping) {
         tick(u);
+        tell_programs(u);
         struct pollfd p[] = {{u->sigfd, POLLIN, 0}, {u->listener, POLLIN, 0}};
         poll(p, 2, next_tick_ms(u));
         if (p[1].revents)

@@ -301,12 +301,12 @@ static void on_platform(void *arg, const struct platform_part *parts, size_t n)
 
 /* ---- questions ---- */
 
-static bool ask_platform(struct feed *f)
+static bool ask_platform(struct feed *f, const struct pass *p)
 {
     f->asked = true;
     f->owner->n_asked++;
     f->asked_ms = clk_now_ms();
-    platform_collect(f->owner->g, on_platform, f);
+    platform_collect(f->owner->g, p->ticket, on_platform, f);
     return true;
 }
 
@@ -314,7 +314,7 @@ static bool ask(struct feed *f, const struct pass *p)
 {
     struct gateway *g = f->owner->g;
     if (f->platform)
-        return ask_platform(f);
+        return ask_platform(f, p);
     AUTO_BUF struct buf b = {0};
     json_begin(&b, NULL, '{');
     json_str(&b, "ticket", p->ticket);

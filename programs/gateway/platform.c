@@ -105,9 +105,9 @@ void get_metrics(struct request *rq)
         answer_metrics(rq, -1, NULL, "", 0);
 }
 
-/* ---- what the provider's page shows: each program's answer, as it came ---- */
+/* ---- what the provider's page shows: each program's answer, as it came, and what a keeper knows of the machine ---- */
 
-enum { PATIENCE_MS = 2000 };
+enum { PATIENCE_MS = 2000, MACHINE = N_PEERS, N_PARTS };
 
 struct answer {
     struct platform_asked *of;
@@ -122,7 +122,7 @@ struct platform_asked {
     platform_fn *fn;             /* NULL: it was called */
     void *arg;
     struct event *patience;
-    struct answer answers[N_PEERS];
+    struct answer answers[N_PARTS];
     int n_waiting;
 };
 
@@ -134,7 +134,7 @@ static void asked_free(struct platform_asked *a)
     while (*at != a)
         at = &(*at)->next;
     *at = a->next;
-    for (int i = 0; i < N_PEERS; i++)
+    for (int i = 0; i < N_PARTS; i++)
         if (a->answers[i].doc)
             bson_destroy(a->answers[i].doc);
     event_free(a->patience);
@@ -143,30 +143,42 @@ static void asked_free(struct platform_asked *a)
 
 static void tell(struct platform_asked *a)
 {
-    struct platform_part parts[N_PEERS];
+    struct platform_part parts[N_PARTS];
     platform_fn *fn = a->fn;
-    for (int i = 0; i < N_PEERS; i++)
-        parts[i] = (struct platform_part){programs[i], a->answers[i].doc};
+    for (int i = 0; i < N_PARTS; i++)
+        parts[i] = (struct platform_part){i == MACHINE ? "machine" : programs[i], a->answers[i].doc};
     a->fn = NULL;
-    fn(a->arg, parts, N_PEERS);
+    fn(a->arg, parts, N_PARTS);
     if (!a->n_waiting)
+        asked_free(a);
+}
+
+/* doc, which it takes, NULL: it does not answer. */
+static void take(struct answer *answer, bson_t *doc)
+{
+    struct platform_asked *a = answer->of;
+    answer->waits = false;
+    answer->doc = doc;
+    a->n_waiting--;
+    if (!a->n_waiting && a->fn)
+        tell(a);
+    else if (!a->n_waiting)
         asked_free(a);
 }
 
 static void on_view(void *arg, const bson_t *doc)
 {
-    struct answer *answer = arg;
-    struct platform_asked *a = answer->of;
-    answer->waits = false;
-    a->n_waiting--;
-    if (doc && a->fn) {
-        answer->doc = bson_new();
-        bson_copy_to_excluding_noinit(doc, answer->doc, "ok", NULL);
-    }
-    if (!a->n_waiting && a->fn)
-        tell(a);
-    else if (!a->n_waiting)
-        asked_free(a);
+    const struct answer *answer = arg;
+    bson_t *copy = doc && answer->of->fn ? bson_new() : NULL;
+    if (copy)
+        bson_copy_to_excluding_noinit(doc, copy, "ok", NULL);
+    take(arg, copy);
+}
+
+static void on_machine(void *arg, int code, const bson_t *head, const char *body, size_t n)
+{
+    const bool ok = code >= 0 && json_get_i64(head, "status", 0) == MHD_HTTP_OK && n > 0;
+    take(arg, ok ? json_parse(body, n, NULL) : NULL);
 }
 
 static void on_patience(evutil_socket_t fd, short what, void *arg)
@@ -177,25 +189,40 @@ static void on_patience(evutil_socket_t fd, short what, void *arg)
 }
 
 /* A program that hangs has one question of this kind to answer, however often it is asked. */
-static bool is_asked_already(const struct gateway *g, int peer)
+static bool is_asked_already(const struct gateway *g, int part)
 {
     for (const struct platform_asked *a = g->platform_asked; a; a = a->next)
-        if (!a->fn && a->answers[peer].waits)
+        if (!a->fn && a->answers[part].waits)
             return true;
     return false;
 }
 
-void platform_collect(struct gateway *g, platform_fn *fn, void *arg)
+static bool ask_program(struct gateway *g, int peer, struct answer *answer)
+{
+    const char *request = peer == PEER_monitor ? board_request : status_request;
+    return pool_ask(g->peers[peer], request, strlen(request), on_view, answer);
+}
+
+static bool ask_machine(struct gateway *g, const char *ticket, struct answer *answer)
+{
+    AUTO_BUF struct buf b = {0};
+    json_begin(&b, NULL, '{');
+    json_str(&b, "ticket", ticket);
+    json_end(&b, '}');
+    return keeper_ask(g->keepers[KEEPER_OF_FIGURES], KEEPER_MACHINE, b.p, b.n, on_machine, answer) == 0;
+}
+
+void platform_collect(struct gateway *g, const char *ticket, platform_fn *fn, void *arg)
 {
     struct platform_asked *a = xcalloc(1, sizeof *a);
     *a = (struct platform_asked){.g = g, .next = g->platform_asked, .fn = fn, .arg = arg, .n_waiting = 1};
     a->patience = event_new(g->base, -1, 0, on_patience, a);
     g->platform_asked = a;
-    for (int i = 0; i < N_PEERS; i++) {
-        const char *request = i == PEER_monitor ? board_request : status_request;
-        a->answers[i].of = a;
-        a->answers[i].waits = !is_asked_already(g, i) && pool_ask(g->peers[i], request, strlen(request), on_view, &a->answers[i]);
-        a->n_waiting += a->answers[i].waits;
+    for (int i = 0; i < N_PARTS; i++) {
+        struct answer *answer = &a->answers[i];
+        answer->of = a;
+        answer->waits = !is_asked_already(g, i) && (i == MACHINE ? ask_machine(g, ticket, answer) : ask_program(g, i, answer));
+        a->n_waiting += answer->waits;
     }
     if (--a->n_waiting)
         timer_set(a->patience, PATIENCE_MS);
@@ -220,7 +247,7 @@ static void on_platform(void *arg, const struct platform_part *parts, size_t n)
 void get_platform(struct request *rq)
 {
     request_wait(rq);
-    platform_collect(rq->g, on_platform, rq);
+    platform_collect(rq->g, rq->ticket, on_platform, rq);
 }
 
 void get_openapi(struct request *rq)

@@ -6,10 +6,10 @@
 
 struct gateway;
 
-/* Asks the programs, and calls `fn` with what they said; perhaps before this returns. A program that has not
- * answered within two seconds has no document, as is one that is not there; it is not asked again before it did. */
+/* Asks the programs, and a keeper for `machine`, by an operator's ticket; calls `fn` with what they said, perhaps before this
+ * returns. Who has not answered within two seconds has no document, as who is not there; he is not asked again before he did. */
 typedef void platform_fn(void *arg, const struct platform_part *parts, size_t n);
-void platform_collect(struct gateway *g, platform_fn *fn, void *arg);
+void platform_collect(struct gateway *g, const char *ticket, platform_fn *fn, void *arg);
 /* Behind the pools: what they were asked is not answered any more. */
 void platform_free(struct gateway *g);
 

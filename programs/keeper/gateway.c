@@ -1,6 +1,7 @@
 #include "gateway.h"
 #include "audit_page.h"
 #include "figures.h"
+#include "machine.h"
 
 #include "accounts/accounts.h"
 #include "accounts/audit.h"
@@ -13,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_FIELD = 512 };
+enum { MAX_FIELD = 512, MACHINE_MS = 300 /* what is new is waited for so long */ };
 
 struct gateway_keeper {
     const struct home *home;
@@ -21,6 +22,7 @@ struct gateway_keeper {
     struct queries *queries;
     const struct conf *conf;
     struct figures *figures; /* NULL: nobody asked for them */
+    struct machine *machine; /* likewise */
 };
 
 int gateway_keeper_new(const struct home *h, struct gateway_keeper **ret, struct err *e)
@@ -39,6 +41,7 @@ void gateway_keeper_free(struct gateway_keeper *g)
     if (!g)
         return;
     figures_free(g->figures);
+    machine_free(g->machine);
     queries_free(g->queries);
     accounts_close(g->accounts);
     free(g);
@@ -196,7 +199,8 @@ static void ask(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
     bson_destroy(&none);
 }
 
-static void figures(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
+/* Whether an operator asks; the head of the answer is written. */
+static bool is_operators(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
 {
     AUTO_ACCOUNT struct account who = {0};
     struct query_answer a = {.status = 200};
@@ -208,11 +212,25 @@ static void figures(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
     else if (!account_may(&who, VERB_admin, NULL, NULL))
         a = (struct query_answer){.status = 403, .code = "forbidden"};
     tell_answer(&a, out);
-    if (a.status != 200)
+    return a.status == 200;
+}
+
+static void figures(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
+{
+    if (!is_operators(g, rq, out))
         return;
     if (!g->figures)
         g->figures = figures_new(g->home);
     figures_write(g->figures, g->conf, !strcmp(json_get_str(rq, "format", ""), "openmetrics"), out);
+}
+
+static void machine(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
+{
+    if (!is_operators(g, rq, out))
+        return;
+    if (!g->machine)
+        g->machine = machine_new(g->home);
+    machine_write(g->machine, g->conf, MACHINE_MS, out);
 }
 
 /* ---- the audit log ---- */
@@ -242,7 +260,7 @@ static void audit(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
 bool gateway_keeper_answer(struct gateway_keeper *g, enum keeper_op op, const char *text, size_t n, struct buf *out)
 {
     AUTO_BSON bson_t *rq = json_parse(text, n, NULL);
-    if (!rq || (op != KEEPER_LOGIN && op != KEEPER_QUERY && op != KEEPER_AUDIT && op != KEEPER_FIGURES))
+    if (!rq || (op != KEEPER_LOGIN && op != KEEPER_QUERY && op != KEEPER_AUDIT && op != KEEPER_FIGURES && op != KEEPER_MACHINE))
         return false;
     if (op == KEEPER_LOGIN)
         login(g, rq, out);
@@ -250,6 +268,8 @@ bool gateway_keeper_answer(struct gateway_keeper *g, enum keeper_op op, const ch
         ask(g, rq, out);
     else if (op == KEEPER_FIGURES)
         figures(g, rq, out);
+    else if (op == KEEPER_MACHINE)
+        machine(g, rq, out);
     else
         audit(g, rq, out);
     if (op == KEEPER_LOGIN) /* may hold a password */

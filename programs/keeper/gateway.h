@@ -10,6 +10,7 @@
  *           -> {"status","code","detail","type", and what the query adds}, a line feed, the body
  *   FIGURES {"ticket","format":"text"|"openmetrics"}, an operator's
  *           -> {"status":200}, a line feed, all figures (figures.h) but for the last line; {"status":401|403|503,"code"}
+ *   MACHINE {"ticket"}, an operator's -> {"status":200}, a line feed, what machine.h writes; or as FIGURES
  *   AUDIT   {"ticket","account","what","tenant_id","subject","outcome","address"} -> {}. Where the ticket does not hold any more
  * (an upload may take long), the record says so of its `account`. */
 #ifndef SIMBDP_KEEPER_GATEWAY_H

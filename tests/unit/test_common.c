@@ -162,14 +162,20 @@ static void map_agrees_with_an_array(void **state)
 
 static void ids_are_unique_and_sorted(void **state)
 {
-    char last[ID_SIZE] = "", id[ID_SIZE];
+    char last[ID_SIZE] = "", id[ID_SIZE], first[ID_SIZE], after[ID_SIZE];
     (void)state;
+    home_first_id(clk_wall_ms(), first);
     for (int i = 0; i < 100000; i++) {
         home_new_id(id);
         assert_true(home_valid_id(id));
         assert_true(strcmp(last, id) < 0);
         memcpy(last, id, sizeof id);
     }
+    home_first_id(clk_wall_ms() + 3600000, after);
+    assert_true(home_valid_id(first) && strcmp(first, id) < 0 && strcmp(id, after) < 0);
+    home_new_id(id);
+    home_first_id(clk_wall_ms() - 1000, first);
+    assert_true(strcmp(first, id) < 0);
     assert_false(home_valid_id("../../../../etc/passwd0000"));
     assert_false(home_valid_id(""));
 }

@@ -1,7 +1,8 @@
-/* When a tenant whose files are refused is slowed down, and told so, with a clock of our own. */
+/* When a tenant whose files are refused is slowed down, and told so; how much came to a verdict lately. With a clock of our own. */
 #include "check.h"
 
 #include "programs/batchmgr/refusals.h"
+#include "programs/batchmgr/throughput.h"
 
 static void so_many_at_once_then_so_many_a_second(void **state)
 {
@@ -47,12 +48,38 @@ static void who_delivers_good_files_is_never_slowed(void **state)
     }
 }
 
+static void throughput_is_of_the_last_minutes(void **state)
+{
+    struct throughput t = {0};
+    double files, rows;
+    const int64_t start = 7000000, full = THROUGHPUT_MS / 1000;
+    (void)state;
+    throughput_per_s(&t, start, start, &files, &rows);
+    assert_true(files == 0 && rows == 0);
+    for (int64_t now = start; now < start + 60000; now += 1000)
+        throughput_add(&t, now, 2, 100);
+    throughput_per_s(&t, start + 60000, start, &files, &rows);
+    assert_true(files == 2 && rows == 100); /* since the beginning, which is later than the window's */
+    for (int64_t now = start + 60000; now < start + 3600000; now += 1000)
+        throughput_add(&t, now, 3, 30);
+    throughput_per_s(&t, start + 3600000, start, &files, &rows);
+    assert_true(files > 2.9 && files < 3.1 && rows > 29 && rows < 31);
+    throughput_per_s(&t, start + 3600000 + THROUGHPUT_MS / 2, start, &files, &rows);
+    assert_true(files > 1.3 && files < 1.7);
+    throughput_per_s(&t, start + 3600000 + THROUGHPUT_MS, start, &files, &rows);
+    assert_true(files == 0 && rows == 0);
+    throughput_add(&t, start + 9000000, 1, 0); /* into a slot that was in use before */
+    throughput_per_s(&t, start + 9000000, start, &files, &rows);
+    assert_true(files > 0.9 / (double)full && files < 1.1 / (double)(full - THROUGHPUT_SLOT_MS / 1000));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(so_many_at_once_then_so_many_a_second),
         cmocka_unit_test(it_is_told_once_until_half_is_free_again),
         cmocka_unit_test(who_delivers_good_files_is_never_slowed),
+        cmocka_unit_test(throughput_is_of_the_last_minutes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,9 @@
 // The platform as its provider sees it: programs, tenants and what they wait for, apps with load and decisions.
 import { api, follow, of } from "./api.js";
-import { act, h, number, seconds, show, state, table, time } from "./dom.js";
-import { line, virtual } from "./list.js";
+import { act, h, number, seconds, show, state } from "./dom.js";
+import { DISKS, PROGRAMS, RUNS, TENANTS, disks, programs, runs, tenants } from "./machine.js";
 import { plot } from "./plot.js";
+import { sorted } from "./sorted.js";
 
 const KEPT = 600, MANY = 200;
 const history = new Map(); // tenant/app -> [times, in, out, instances, desired, oldest]; as long as the page is open
@@ -57,39 +58,30 @@ function suspension(t) {
   return button;
 }
 
-const TENANTS = ["Tenant", "State", "#Queued", "#Running", "#Held", "Waits for", "#Messages in/s", "#Out/s", "#Waiting", "#Alerts", "Do"];
 const APPS = ["App", "State", "#In/s", "#Out/s", "#Waiting", "#In flight", "#Oldest", "#Empty in", "#Instances", "#Wanted", "#p99", "#Errors", "#Dead", "Decision", "Alerts"];
 
+const app = (r, open) => [[`${r.tenant_id}/${r.app}`, () => h("button", { type: "button", onclick: () => open(r) }, `${r.tenant_id}/${r.app}`)], [r.state, () => state(r.state, r.why)], [r.in_per_s, () => number(r.in_per_s, 1)], [r.acked_per_s, () => number(r.acked_per_s, 1)], [r.ready, () => number(r.ready)], [r.leased, () => number(r.leased)],
+  [r.oldest_age_s, () => seconds(r.oldest_age_s)], [r.drain_s, () => seconds(r.drain_s)], [r.instances, () => number(r.instances)], [r.desired, () => number(r.desired)], [r.p99_ms, () => (r.p99_ms === null ? "–" : `${number(r.p99_ms, 1)} ms`)], [r.errors, () => number(r.errors)], [r.dead, () => number(r.dead)],
+  [r.reason, () => (r.reason ? h("span", { class: "said", title: `${r.reason} (${r.decided_at})` }, `${number(r.decision)}: ${r.reason}`) : "")], [r.alerts.length || null, r.alerts.join(", ")]];
+
 export async function platform(c) {
-  const { p, tell } = told(), health = h("div"), curve = h("div", { class: "plot card", hidden: true });
-  const find = h("input", { type: "search", "aria-label": "Find", placeholder: "tenant or app", oninput: () => draw() });
-  let chosen = null, load = new Map();
-  const tenants = virtual("Tenants", TENANTS, (t) => {
-    const l = load.get(t.tenant_id) || {};
-    return line(TENANTS, [h("a", { href: `#/t/${encodeURIComponent(t.tenant_id)}/files` }, t.tenant_id), state(t.state), number(t.queued), number(t.running), number(t.held), h("span", { title: t.waits_for || null }, t.waits_for || ""),
-      number(l.in, 1), number(l.out, 1), number(l.ready), number(l.alerts), c.may("admin") ? suspension(t) : ""]);
-  });
-  const apps = virtual("Stream apps", APPS, (r) => line(APPS, [h("button", { type: "button", onclick: () => open(r) }, `${r.tenant_id}/${r.app}`), state(r.state, r.why), number(r.in_per_s, 1), number(r.acked_per_s, 1), number(r.ready), number(r.leased),
-    seconds(r.oldest_age_s), seconds(r.drain_s), number(r.instances), number(r.desired), r.p99_ms === null ? "–" : `${number(r.p99_ms, 1)} ms`, number(r.errors), number(r.dead),
-    r.reason ? h("span", { class: "said", title: `${r.reason} (${r.decided_at})` }, `${number(r.decision)}: ${r.reason}`) : "", r.alerts.join(", ")]));
+  const { p, tell } = told(), curve = h("div", { class: "plot card", hidden: true }), going = h("div", { hidden: true });
+  const find = h("input", { type: "search", placeholder: "tenant or app", oninput: () => draw() });
+  const withOrders = (cells, order) => (c.may("admin") ? [...cells.slice(0, 2), order, ...cells.slice(2)] : cells); // beside the state
+  const ofTenants = sorted("Tenants", withOrders(TENANTS, "Do")), ofApps = sorted("Stream apps", APPS), ofRuns = sorted("Runs and instances", RUNS), ofDisks = sorted("Disks", DISKS), ofPrograms = sorted("Programs", PROGRAMS);
+  let chosen = null;
   const open = (r) => { chosen = `${r.tenant_id}/${r.app}`; curve.hidden = false; curve.curve = null; show(curve); drawCurve(); };
   function drawCurve() {
     if (chosen && history.has(chosen)) plot(curve, `${chosen}: messages a second, instances, age of the oldest`, ["arrived/s", "settled/s", "instances", "desired", "oldest s"], ["instances", "desired"], history.get(chosen));
   }
-  function fill(list, rows, name) {
-    const part = find.value.trim();
-    list.rows.splice(0, list.rows.length, ...(part ? rows.filter((r) => name(r).includes(part)) : rows));
-    list.draw();
-  }
   function draw() {
-    const rows = (p.monitor && p.monitor.rows) || [];
-    load = new Map();
-    for (const r of rows) { const t = load.get(r.tenant_id) || { in: 0, out: 0, ready: 0, alerts: 0 }; t.in += r.in_per_s || 0; t.out += r.acked_per_s || 0; t.ready += r.ready || 0; t.alerts += r.alerts.length; load.set(r.tenant_id, t); }
-    show(health, table(["Program", "State", "Since", "Says"], [["batchmgr", p.batchmgr && `intake ${p.batchmgr.intake}, database ${p.batchmgr.database}${p.batchmgr.database_error ? `: ${p.batchmgr.database_error}` : ""}, ${number(p.batchmgr.running)} running, ${number(p.batchmgr.queued)} queued`],
-      ["streammgr", p.streammgr && `${number(p.streammgr.instances)} instances, ${number(p.streammgr.parked)} parked`], ["broker", p.broker && `publishing ${p.broker.publishing}, ${number(p.broker.peers)} peers, ${number(p.broker.refused)} refused`], ["monitor", p.monitor && `${number(rows.length)} apps`]]
-      .map(([name, text]) => [name, state(text ? "up" : "down"), time(p[name] && (p[name].started_at || p[name].at)), text || "it does not answer; it is being started again"]), "Programs"));
-    fill(tenants, (p.batchmgr && p.batchmgr.tenants) || [], (t) => t.tenant_id);
-    fill(apps, rows, (r) => `${r.tenant_id}/${r.app}`);
+    const rows = (p.monitor && p.monitor.rows) || [], part = find.value.trim(), wanted = (list) => (part ? list.filter((r) => r[0][0].includes(part)) : list);
+    const states = new Map(((p.batchmgr && p.batchmgr.tenants) || []).map((t) => [t.tenant_id, t]));
+    ofTenants.fill(wanted(tenants(p).map((r) => withOrders(r, ["", () => suspension(states.get(r[0][0]))]))));
+    ofApps.fill(wanted(rows.map((r) => app(r, open))));
+    going.hidden = !p.machine;
+    if (p.machine) { ofRuns.fill(runs(p.machine)); ofDisks.fill(disks(p.machine)); }
+    ofPrograms.fill(programs(p));
     return rows;
   }
   // Of many apps the curve of the one that is looked at is remembered.
@@ -101,5 +93,6 @@ export async function platform(c) {
     drawCurve();
   }
   c.onLeave(follow("/v1/platform/events", (type, data) => { if (c.isShown()) onEvent(type, data); }, (s) => { if (c.isShown()) c.live(s); }));
-  show(c.main, h("h1", null, "Platform"), h("div", { class: "row" }, h("label", null, "Find", find)), h("h2", null, "Tenants"), tenants.box, h("h2", null, "Stream apps"), apps.box, curve, h("h2", null, "Programs"), health);
+  show(going, h("h2", null, "Runs and instances"), ofRuns.box, h("h2", null, "Disks"), ofDisks.box);
+  show(c.main, h("h1", null, "Platform"), h("div", { class: "row" }, h("label", null, "Find", find)), h("h2", null, "Tenants"), ofTenants.box, h("h2", null, "Stream apps"), ofApps.box, curve, going, h("h2", null, "Programs"), ofPrograms.box);
 }
