@@ -309,6 +309,11 @@ class Client:
 
     # -- instances of stream apps
 
+    def history(self, app: str, since: Optional[_Time] = None) -> _Json:
+        """What a stream app did in the last hours: figures of each ten seconds, and the decisions how many instances it should have.
+        `since`: a time, or how long ago, like "1h"."""
+        return self._http.ask("GET", self._of_app(app, "/history"), {"since": None if since is None else _time(since)}).json()
+
     def instances(self, app: Optional[str] = None) -> List[_Json]:
         """Those that there are now, of one app or of all."""
         return self._http.ask("GET", self._of_tenant("instances"), {"app": app}).rows("instances")

@@ -99,5 +99,6 @@ void stop_instance(struct request *rq);
 void start_app(struct request *rq);
 void stop_app(struct request *rq);
 void scale_app(struct request *rq);
+void get_history(struct request *rq); /* of the monitor */
 
 #endif

@@ -1,9 +1,10 @@
-/* Instances of stream apps: streammgr starts and stops them, for one tenant at a time. An instance is known by the same id for as
- * long as what it was started for lasts, also when the platform has to start another process. */
+/* Instances of stream apps, and how such an app did lately: streammgr starts and stops them, for one tenant at a time. An instance
+ * is known by the same id for as long as what it was started for lasts, also when the platform has to start another process. */
 #include "handlers.h"
 #include "orders.h"
 #include "request.h"
 
+#include "base/clk.h"
 #include "base/mem.h"
 
 #include <string.h>
@@ -152,4 +153,21 @@ void scale_app(struct request *rq)
         json_i64(&b, "count", bson_iter_as_int64(&count));
     json_bool(&b, "pin", !automatic && bson_iter_as_int64(&count) > 0);
     orders_ask(rq, &(struct order){PEER_streammgr, "scale", rq->app, answer_app}, &b);
+}
+
+/* ---- how an app did, of the monitor ---- */
+
+void get_history(struct request *rq)
+{
+    AUTO_BUF struct buf b = {0};
+    const char *since = uri_field(&rq->uri, "since");
+    int64_t since_ms = 0;
+    if (since && clk_parse_since(since, &since_ms) < 0) {
+        request_refuse(rq, "bad_request", "since is a time like 2026-01-31T12:00:00Z, or how long ago, like 30m or 6h");
+        return;
+    }
+    orders_begin(rq, "past", &b);
+    json_str(&b, "app", rq->app);
+    json_i64(&b, "since_ms", since_ms);
+    orders_ask(rq, &(struct order){PEER_monitor, NULL, NULL, orders_pass_on}, &b);
 }

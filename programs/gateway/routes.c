@@ -20,6 +20,7 @@ static const char *const of_dead_letters[] = {"app", "limit", "cursor", NULL};
 static const char *const of_settling[] = {"app", "id", NULL};
 static const char *const of_instances[] = {"app", NULL};
 static const char *const of_audit[] = {"who", "what", "tenant", "limit", "cursor", NULL};
+static const char *const of_history[] = {"since", NULL};
 static const char *const of_events[] = {"types", NULL};
 
 static const struct route routes[] = {
@@ -80,6 +81,7 @@ static const struct route routes[] = {
     {"GET", TENANT "/instances", VERB_read, 0, of_instances, get_instances, NULL, NULL},
     {"POST", TENANT "/instances/{instance_id}:stop", VERB_run, ROUTE_KEEPS, no_fields, post_begin, NULL, stop_instance},
     {"POST", TENANT "/apps/{app}/instances", VERB_run, ROUTE_KEEPS, no_fields, post_begin, NULL, start_instance},
+    {"GET", TENANT "/apps/{app}/history", VERB_read, 0, of_history, get_history, NULL, NULL},
     {"POST", TENANT "/apps/{app}:start", VERB_run, ROUTE_KEEPS, no_fields, post_begin, NULL, start_app},
     {"POST", TENANT "/apps/{app}:stop", VERB_run, ROUTE_KEEPS, no_fields, post_begin, NULL, stop_app},
     {"POST", TENANT "/apps/{app}:scale", VERB_run, ROUTE_KEEPS, no_fields, post_begin, NULL, scale_app},

@@ -5,12 +5,13 @@
  *                         figures of the last minutes, each an array whose last value is that of `slot` (base/trend.h)
  *   app {tenant_id,app}   -> {instances:[{run_id,messages,busy_s,errors,report_age_s,error}]}: what instances reported last;
  *                         counters since each one's begin
+ *   past {tenant_id,app,since_ms?} -> {tenant_id,app, and what past_json has}: the last hours of a stream app
  *   figures {format?}     -> {bytes,left_out}, and so many bytes of Prometheus' text behind the line: the board's figures
  *   reload                reads the configuration
  *   tenants               reads the tenants' uids
  *
- * Guest: the gateway (monitor.gateway.sock) has `status` and `board`; a tenant that is not configured is not found (code
- * not_found). */
+ * Guest: the gateway (monitor.gateway.sock) has `status`, `board` and `past`; a tenant or app that is not configured is not
+ * found (code not_found). */
 #include "monitor.h"
 
 #include "base/mem.h"
@@ -140,6 +141,23 @@ static void figures(struct monitor *m, struct ctl_conn *c, const char *format)
     ctl_send_text(c, &text, left_out);
 }
 
+static int past(struct monitor *m, struct ctl_conn *c, const bson_t *rq, struct err *e)
+{
+    const char *tenant = json_get_str(rq, "tenant_id", ""), *app = json_get_str(rq, "app", "");
+    AUTO_BUF struct buf out = {0};
+    if (!monitor_app(m, tenant, app))
+        return err_refuse(e, "not_found", 0, "tenant %s has no stream app \"%s\"", tenant, app);
+    monitor_look_at_clocks(m);
+    json_begin(&out, NULL, '{');
+    json_bool(&out, "ok", true);
+    json_str(&out, "tenant_id", tenant);
+    json_str(&out, "app", app);
+    past_json(m->past, tenant, app, json_get_i64(rq, "since_ms", 0), m->wall_ms, &out);
+    json_end(&out, '}');
+    ctl_send(c, &out);
+    return 1;
+}
+
 static int check_tenant(struct monitor *m, const struct ctl_conn *c, const char *tenant, struct err *e)
 {
     return !tenant || !ctl_is_guest(c, "gateway") || conf_tenant(m->conf, tenant)
@@ -162,6 +180,8 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
         return history(m, c, tenant), 1;
     if (!strcmp(op, "app"))
         return app(m, c, tenant, json_get_str(rq, "app", ""), e);
+    if (!strcmp(op, "past"))
+        return past(m, c, rq, e);
     if (!strcmp(op, "figures"))
         return figures(m, c, json_get_str(rq, "format", "")), 1;
     if (!strcmp(op, "reload"))
@@ -173,7 +193,7 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
 
 int control_start(struct monitor *m, struct err *e)
 {
-    static const char *const of_gateway[] = {"status", "board", NULL};
+    static const char *const of_gateway[] = {"status", "board", "past", NULL};
     const struct ctl_guest gateway = {"gateway", uid_of_program(&m->home, m->conf->platform.uid_base, UID_GATEWAY), CTL_BY_SOCKET,
                                       of_gateway};
     AUTO_FREE char *path = home_socket(&m->home, "monitor.sock");

@@ -124,8 +124,10 @@ static void set_apps(struct monitor *m)
             batch_app_add(m, &batch_apps, t->id, b[i].app);
     }
     size_t at = 0;
-    for (struct app *a; (a = map_next(&m->apps, &at));)
+    for (struct app *a; (a = map_next(&m->apps, &at));) {
         alerts_app_gone(m, a);
+        past_forget(m->past, a->tenant, a->name);
+    }
     free_apps(m);
     m->apps = apps;
     m->batch_apps = batch_apps;
@@ -174,6 +176,14 @@ static int ended(const char *id, void *arg)
     return 0;
 }
 
+static void keep_past(struct monitor *m, const struct app *a, const struct metric_row *row)
+{
+    const double *v = row->number;
+    past_add(m->past, a->tenant, a->name, m->wall_ms,
+             &(struct past_figures){v[METRIC_in_per_s], v[METRIC_acked_per_s], v[METRIC_ready] + v[METRIC_leased],
+                                    v[METRIC_oldest_age_s], v[METRIC_instances], v[METRIC_desired]});
+}
+
 void monitor_judge(struct monitor *m)
 {
     size_t i = 0;
@@ -188,6 +198,7 @@ void monitor_judge(struct monitor *m)
         a->n_silent = silent;
         orders_decide(m, a);
         board_row(m, a, &row);
+        keep_past(m, a, &row);
         alerts_look(m, a, &row);
         board_judge(m, a, &row);
         history_take_app(m, a, &row);
@@ -233,6 +244,16 @@ static int give_up_rights(const struct monitor *m, struct err *e)
     return r < 0 ? err_sys(e, r, "cannot give up rights") : 0;
 }
 
+/* Before rights are given up: the file is whose who started this is. */
+static void open_past(struct monitor *m)
+{
+    AUTO_FREE char *path = xasprintf("%s/monitor.past", m->home.runtime);
+    struct err e = {0};
+    m->past = past_open(path, &e);
+    if (e.code)
+        log_warn("past", NULL, NULL, "%s; curves begin anew with this program", e.msg);
+}
+
 static int start(struct monitor *m, struct err *e)
 {
     int r = keeper_start(m->base, &m->home, "monitor", &m->keeper, e);
@@ -242,7 +263,9 @@ static int start(struct monitor *m, struct err *e)
         r = read_conf(m, &m->conf, e);
     if (r < 0)
         return r;
+    open_past(m);
     set_apps(m);
+    past_keep(m->past, &m->apps);
     r = alerts_set(m, e);
     if (r == 0)
         r = inbox_start(m, e);
@@ -265,6 +288,7 @@ static void release(struct monitor *m)
     inbox_stop(m);
     alerts_free(m);
     free_apps(m);
+    past_close(m->past);
     conf_free(m->conf);
     keeper_stop(m->keeper);
     keeper_stop(m->textfile);

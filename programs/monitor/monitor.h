@@ -6,6 +6,7 @@
 #ifndef SIMBDP_MONITOR_MONITOR_H
 #define SIMBDP_MONITOR_MONITOR_H
 
+#include "past.h"
 #include "scaling_law.h"
 #include "report.h"
 #include "windows.h"
@@ -119,6 +120,7 @@ struct monitor {
     bool wants_alive;                                   /* a webhook is called as long as all is well */
     int64_t epoch;                                      /* of streammgr; 0: not known */
     bson_t *batch;                                      /* batchmgr's status, or NULL */
+    struct past *past;
     struct alert *alerts;
     size_t n_alerts;
     struct ctl *ctl;

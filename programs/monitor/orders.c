@@ -139,6 +139,9 @@ static void order(struct monitor *m, struct app *a)
         return; /* not the first time: it was lost, or refused */
     a->ordered = a->wanted;
     tell_tenant(m, a);
+    struct past_decision d = {.at_wall_ms = m->wall_ms, .before = (int32_t)a->desired, .desired = (int32_t)a->wanted};
+    snprintf(d.reason, sizeof d.reason, "%s", a->reason);
+    past_decide(m->past, a->tenant, a->name, &d);
     log_info("scale", a->tenant, NULL, "app %s: %lld -> %lld instances: %s", a->name, (long long)a->desired, (long long)a->wanted,
              a->reason);
 }

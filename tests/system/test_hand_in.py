@@ -374,7 +374,7 @@ VERBS = {
     "batchmgr": {"status", "upload_check", "hand_in", "delete", "retry", "stop", "run"},
     "streammgr": {"status", "instances", "start", "stop", "scale"},
     "broker": {"status", "streams", "dead", "dead_replay", "dead_drop"},
-    "monitor": {"status", "board"},
+    "monitor": {"status", "board", "past"},
 }
 OTHERS = ("reload", "drain", "suspend", "resume", "purge", "accept_database", "trust_clock", "upload_begin", "upload_commit", "upload_abort", "tenants", "forget", "account",
           "watch", "consumers", "apps", "queues", "", "STATUS", "streams ")
@@ -509,6 +509,7 @@ def test_the_monitor_tells_the_gateway_what_it_shows(home, streams):
     assert {r["tenant_id"] for r in ask(op="board", tenant_id="acme")["rows"]} == {"acme"}
     assert {r["tenant_id"] for r in ask(op="board")["rows"]} == {"acme", "other"}
     assert ask(op="board", tenant_id="nobody")["code"] == "not_found"
+    assert ask(op="past", tenant_id="nobody", app="a")["code"] == ask(op="past", tenant_id="acme", app="nobody")["code"] == "not_found"
 
 
 PUBLISH = """

@@ -128,6 +128,7 @@ def test_each_question_and_order_is_described(server, client, tmp_path):
             (client.push, ("load", is_file(tmp_path)), {"activate": True}, {}), (client.versions, ("load",), {}, {}), (client.version, ("load", "V"), {}, {}),
             (client.activate, ("load", "V"), {}, {}), (client.roll_back, ("load",), {}, {}), (client.remove_version, ("load", "V"), {}, {}),
             (client.configuration, (), {}, {}), (client.configure, ("datasets = ();",), {}, {}), (client.instances, ("tell",), {}, {"instances": []}),
+            (client.history, ("tell",), {"since": "6h"}, {}),
             (client.start_instance, ("tell", ["--fast"]), {}, {}), (client.stop_instance, ("I",), {}, {}), (client.start_app, ("tell",), {}, {}),
             (client.stop_app, ("tell",), {}, {}), (client.scale, ("tell", 3), {}, {}), (client.suspend, (), {}, {}), (client.resume, (), {}, {}),
             (client.audit, (), {"who": "ann", "what": "upload", "tenant": "acme"}, page), (client.verify_audit, (), {}, {}), (client.platform, (), {}, {}), (client.platform_events, (), {}, None)):

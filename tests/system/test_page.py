@@ -119,22 +119,74 @@ def test_the_provider_sees_that_nothing_is_heard(site, browser):
         site.home.cli("tenant", "resume", "beta")
 
 
+def column(browser, caption, name):
+    """The texts of a column, top down."""
+    return browser.js("""const t = document.querySelector(`[aria-label="${arguments[0]}"] table`); if (!t) return [];
+        const i = [...t.querySelectorAll('th')].findIndex((th) => th.innerText.replace(/ [▲▼]/, '') === arguments[1]);
+        return [...t.querySelectorAll('tbody tr')].map((r) => r.cells[i] ? r.cells[i].innerText.trim() : '')""", caption, name)
+
+
+def flood(site, n=500):
+    a = site.post("streams/events/messages", body=(json.dumps({"n": 1}).encode() + b"\n") * n, described=False, Content_Type="application/x-ndjson")
+    assert a.status == 200
+
+
+# Lists of a curve's data.
+TIMES, ARRIVED, SETTLED, WAITING, OLDEST, INSTANCES, DESIRED = range(7)
+
+
+def most(browser, i, since=0, until=1e12):
+    """The most that the curve shows of a figure, of points in that time (s since the epoch)."""
+    return browser.js("""const c = document.querySelector('.plot') && document.querySelector('.plot').curve; if (!c) return -1;
+        return Math.max(-1, ...c.data[arguments[0]].filter((x, k) => x !== null && c.data[0][k] >= arguments[1] && c.data[0][k] < arguments[2]))""", i, since, until)
+
+
+def history(site, **since):
+    return site.get("apps/work/history" + ("?since=" + since["since"] if since else ""), site.of("tenant-reader")).doc
+
+
+def test_what_was_before_the_page_was_opened_is_seen(site, browser):
+    """A flood comes and goes before anybody looks; the gateway is started again after that, and the monitor."""
+    flood(site)
+    browser.wait_for(lambda: any(p[DESIRED] and p[DESIRED] >= 2 for p in history(site)["points"]), "more are wanted", 60)
+    browser.wait_for(lambda: any(p[INSTANCES] and p[INSTANCES] >= 2 for p in history(site)["points"]), "more instances", 60)
+    browser.wait_for(lambda: history(site)["points"][-1][WAITING] == 0, "it is settled", 90)
+    before = history(site)
+    opened = before["points"][-1][TIMES]
+    assert before["step_s"] == 10 and before["decisions"][0]["before"] == 1 and before["decisions"][0]["desired"] >= 2 and before["decisions"][0]["reason"]
+    assert history(site, since="1s")["points"][0][TIMES] >= opened - 10 > before["points"][0][TIMES] and site.get("apps/work/history?since=nonsense", site.of("tenant-reader"), described=False).status == 400
+    assert site.get("apps/load/history", site.of("tenant-reader")).status == site.get("apps/none/history", site.of("tenant-reader")).status == 404
+    os.kill(site.pid(), signal.SIGKILL)
+    site.wait_well()
+    os.kill(next(p["pid"] for p in json.loads((site.home.path / "state/programs.json").read_text())["programs"] if p["program"] == "monitor"), signal.SIGKILL)
+    browser.wait_for(lambda: site.get("apps/work/history", site.of("tenant-reader"), described=False).status == 200, "the monitor")
+    browser.ask("POST", "/refresh")
+    browser.sees("Log in")
+    log_in(browser, "root.op")
+    browser.sees("acme/work")
+    browser.click("acme/work")
+    browser.wait_for(lambda: most(browser, DESIRED, until=opened) >= 2, "what was wanted before")
+    assert most(browser, INSTANCES, until=opened) >= 2 and most(browser, ARRIVED, until=opened) > 1 and most(browser, SETTLED, until=opened) > 1 and most(browser, OLDEST, until=opened) > 0
+    assert browser.js("return document.querySelector('.plot canvas') && document.querySelector('.plot').curve.marks.length") >= 1, "decisions are marked"
+    assert any(w.startswith("1 → ") for w in column(browser, "Decisions", "Instances")) and all(column(browser, "Decisions", "Why"))
+    assert "instances of" in browser.text(".plot + p")
+    picture(browser, "history")
+
+
 def test_a_flood_is_seen_by_the_provider(site, browser):
     log_in(browser, "root.op")
     browser.sees("intake open, database up")
     browser.sees("acme/work")
     browser.click("acme/work")
-    line = json.dumps({"n": 1}).encode() + b"\n"
-    a = site.post("streams/events/messages", body=line * 500, described=False, Content_Type="application/x-ndjson")
-    assert a.status == 200
-    def most(i):
-        return browser.js(f"const c = document.querySelector('.plot').curve; return c ? Math.max(0, ...c.data[{i}].filter((x) => x !== null)) : 0")
-    browser.wait_for(lambda: most(4) >= 2, "more are wanted", 60)
-    browser.wait_for(lambda: most(3) >= 2, "more instances", 60)
-    assert browser.js("return !!document.querySelector('.plot canvas')") and most(1) > 0
+    browser.wait_for(lambda: browser.js("return !!document.querySelector('.plot canvas')"), "curves")
+    began = browser.js("return Date.now() / 1000")
+    flood(site)
+    browser.wait_for(lambda: most(browser, DESIRED, began) >= 2, "more are wanted", 60)
+    browser.wait_for(lambda: most(browser, INSTANCES, began) >= 2, "more instances", 60)
+    assert most(browser, ARRIVED, began) > 0
     assert browser.js("return [...document.querySelectorAll('td')].some((t) => /^[2-9]: ./.test(t.innerText))"), "the decision and why"
     if PICTURES:
-        browser.wait_for(lambda: browser.js("return document.querySelector('.plot').curve.data[0].length") >= 15, "a curve", 60)
+        browser.wait_for(lambda: browser.js("return document.querySelector('.plot').curve.data[0].filter((t) => t >= arguments[0]).length", began) >= 15, "a curve", 60)
     picture(browser, "platform")
     browser.click("acme")
     browser.sees("looking at acme", "header")
@@ -209,13 +261,6 @@ def test_the_audit_log_is_read(site, browser):
         path.write_bytes(whole)
 
 
-def column(browser, caption, name):
-    """The texts of a column, top down."""
-    return browser.js("""const t = document.querySelector(`[aria-label="${arguments[0]}"] table`); if (!t) return [];
-        const i = [...t.querySelectorAll('th')].findIndex((th) => th.innerText.replace(/ [▲▼]/, '') === arguments[1]);
-        return [...t.querySelectorAll('tbody tr')].map((r) => r.cells[i] ? r.cells[i].innerText.trim() : '')""", caption, name)
-
-
 def test_tenants_go_by_the_column_that_is_pressed(site, browser):
     log_in(browser, "root.op")
     browser.sees("Its share")
@@ -278,6 +323,9 @@ def each_view(site, browser):
     log_in(browser, "root.op")
     browser.sees("intake open")
     yield "platform"
+    browser.click("acme/work")
+    browser.wait_for(lambda: browser.js("return !!document.querySelector('.plot canvas')"), "curves")
+    yield "history"
     browser.js("location.hash = '#/audit'")
     browser.sees("none is missing")
     browser.sees("session_begin")

@@ -1,21 +1,11 @@
 // The platform as its provider sees it: programs, tenants and what they wait for, apps with load and decisions.
 import { api, follow, of } from "./api.js";
 import { act, h, number, seconds, show, state } from "./dom.js";
+import { curves, remember } from "./history.js";
 import { DISKS, PROGRAMS, RUNS, TENANTS, disks, programs, runs, tenants } from "./machine.js";
-import { plot } from "./plot.js";
 import { sorted } from "./sorted.js";
 
-const KEPT = 600, MANY = 200;
-const history = new Map(); // tenant/app -> [times, in, out, instances, desired, oldest]; as long as the page is open
-
-function remember(rows) {
-  const now = Date.now() / 1000;
-  for (const r of rows) {
-    const key = `${r.tenant_id}/${r.app}`, v = history.get(key) || [[], [], [], [], [], []];
-    [now, r.in_per_s, r.acked_per_s, r.instances, r.desired, r.oldest_age_s].forEach((x, i) => { v[i].push(x ?? null); if (v[i].length > KEPT) v[i].shift(); });
-    history.set(key, v);
-  }
-}
+const MANY = 200;
 
 // What the events tell of, in the form of GET /v1/platform: `platform` is all of it, `change` what changed (docs/openapi.yaml,
 // /v1/platform/events). Lists of what tenants have are in the order of their keys.
@@ -65,15 +55,12 @@ const app = (r, open) => [[`${r.tenant_id}/${r.app}`, () => h("button", { type: 
   [r.reason, () => (r.reason ? h("span", { class: "said", title: `${r.reason} (${r.decided_at})` }, `${number(r.decision)}: ${r.reason}`) : "")], [r.alerts.length || null, r.alerts.join(", ")]];
 
 export async function platform(c) {
-  const { p, tell } = told(), curve = h("div", { class: "plot card", hidden: true }), going = h("div", { hidden: true });
+  const { p, tell } = told(), curve = h("div", { class: "card", hidden: true }), going = h("div", { hidden: true });
   const find = h("input", { type: "search", placeholder: "tenant or app", oninput: () => draw() });
   const withOrders = (cells, order) => (c.may("admin") ? [...cells.slice(0, 2), order, ...cells.slice(2)] : cells); // beside the state
   const ofTenants = sorted("Tenants", withOrders(TENANTS, "Do")), ofApps = sorted("Stream apps", APPS), ofRuns = sorted("Runs and instances", RUNS), ofDisks = sorted("Disks", DISKS), ofPrograms = sorted("Programs", PROGRAMS);
   let chosen = null;
-  const open = (r) => { chosen = `${r.tenant_id}/${r.app}`; curve.hidden = false; curve.curve = null; show(curve); drawCurve(); };
-  function drawCurve() {
-    if (chosen && history.has(chosen)) plot(curve, `${chosen}: messages a second, instances, age of the oldest`, ["arrived/s", "settled/s", "instances", "desired", "oldest s"], ["instances", "desired"], history.get(chosen));
-  }
+  const open = (r) => { chosen = r; curve.hidden = false; curves(curve, r.tenant_id, r.app); };
   function draw() {
     const rows = (p.monitor && p.monitor.rows) || [], part = find.value.trim(), wanted = (list) => (part ? list.filter((r) => r[0][0].includes(part)) : list);
     const states = new Map(((p.batchmgr && p.batchmgr.tenants) || []).map((t) => [t.tenant_id, t]));
@@ -84,13 +71,13 @@ export async function platform(c) {
     ofPrograms.fill(programs(p));
     return rows;
   }
-  // Of many apps the curve of the one that is looked at is remembered.
+  // Of many apps what is heard of the one that is looked at is remembered.
   function onEvent(type, data) {
     if (type !== "platform" && type !== "change") return;
     tell(type, data);
     const rows = draw();
-    remember(rows.length > MANY ? rows.filter((r) => `${r.tenant_id}/${r.app}` === chosen) : rows);
-    drawCurve();
+    remember(rows.length <= MANY ? rows : rows.filter((r) => chosen && r.tenant_id === chosen.tenant_id && r.app === chosen.app));
+    if (chosen) curves(curve, chosen.tenant_id, chosen.app);
   }
   c.onLeave(follow("/v1/platform/events", (type, data) => { if (c.isShown()) onEvent(type, data); }, (s) => { if (c.isShown()) c.live(s); }));
   show(going, h("h2", null, "Runs and instances"), ofRuns.box, h("h2", null, "Disks"), ofDisks.box);
