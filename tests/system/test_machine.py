@@ -55,7 +55,7 @@ def test_what_a_run_uses_and_may(site):
 
     def it_works(m):
         (r,) = [r for r in m["runs"] if r["run_id"] == run] or [None]
-        return r and (not IS_ROOT or not HAS_CGROUPS or (r["cpu_s"] or 0) > 1) and r
+        return r and (not IS_ROOT or not HAS_CGROUPS or ((r["cpu_s"] or 0) > 1 and (tenant(m)["cpu_s"] or 0) >= r["cpu_s"] * 0.9)) and r
     m = machine(site, it_works, "what the run uses")
     r = it_works(m)
     assert (r["tenant_id"], r["app"], r["step"], r["max_age_s"]) == ("acme", "slow", "app", 60) and 0 < r["age_s"] < 60
@@ -64,7 +64,7 @@ def test_what_a_run_uses_and_may(site):
         assert 1 <= r["pids"] <= r["max_pids"] and 64 <= r["max_pids"] <= 66
         assert 0 < r["cpus"] <= os.cpu_count() and r["cpu_s"] <= r["age_s"] * 1.2
         t = tenant(m)
-        assert t["cpu_s"] >= r["cpu_s"] * 0.9 and t["cpu_share"] == pytest.approx(t["cpu_s"] / (m["cpus"] * m["window_s"])) and t["memory_bytes"] >= r["memory_bytes"]
+        assert t["cpu_share"] == pytest.approx(t["cpu_s"] / (m["cpus"] * m["window_s"])) and t["memory_bytes"] >= r["memory_bytes"]
         assert tenant(m, "beta")["cpu_share"] < t["cpu_share"]
     assert tenant(m)["running"] >= 1 and tenant(m)["weight_share"] == 0.75 and tenant(m, "beta")["weight_share"] == 0.25
     assert site.ask("POST", f"/v1/tenants/acme/runs/{run}:stop", site.of("tenant-deployer")).status == 200
