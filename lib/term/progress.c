@@ -1,20 +1,83 @@
 #include "progress.h"
+#include "table.h"
 
 #include "base/buf.h"
 #include "base/clk.h"
 #include "base/mem.h"
 
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { BAR = 20, DRAW_MS = 100, WIDTH = 80, NAME_SHOWN = 24, SETTLED_MS = 500 };
+enum { BAR = 20, DRAW_MS = 100, WIDTH = 80, NAME_SHOWN = 24, SETTLED_MS = 500, BLANKS = 64 };
+
+static bool quiet;
+/* How many columns of the terminal's line are drawn on; of the process, which has one terminal. */
+static volatile sig_atomic_t n_drawn;
+
+void progress_set_quiet(bool q)
+{
+    quiet = q;
+}
+
+bool progress_is_quiet(void)
+{
+    return quiet;
+}
 
 void progress_begin(struct progress *p, const char *name)
 {
     *p = (struct progress){.name = name, .terminal = isatty(STDERR_FILENO)};
 }
+
+/* ---- clearing ---- */
+
+static void put(const char *text, size_t n)
+{
+    if (write(STDERR_FILENO, text, n) < 0)
+        n_drawn = 0; /* nobody has the terminal any more */
+}
+
+/* Async-signal-safe. */
+static void blank_line(void)
+{
+    static const char blanks[BLANKS + 1] = "                                                                ";
+    if (!n_drawn)
+        return;
+    put("\r", 1);
+    for (int left = n_drawn; left > 0; left -= BLANKS)
+        put(blanks, (size_t)(left < BLANKS ? left : BLANKS));
+    put("\r", 1);
+    n_drawn = 0;
+}
+
+static void on_signal(int sig)
+{
+    blank_line();
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
+/* Those that end the process by default; who handles one himself clears the line himself. */
+static void clear_at_the_end(void)
+{
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+    static bool done;
+    for (size_t i = 0; !done && i < sizeof signals / sizeof *signals; i++) {
+        struct sigaction before;
+        const struct sigaction ours = {.sa_handler = on_signal, .sa_flags = SA_NODEFER};
+        if (sigaction(signals[i], NULL, &before) == 0 && before.sa_handler == SIG_DFL)
+            sigaction(signals[i], &ours, NULL);
+    }
+    if (!done)
+        atexit(blank_line);
+    done = true;
+}
+
+/* ---- text ---- */
 
 static void add_amount(struct buf *b, int64_t n, const char *unit)
 {
@@ -51,9 +114,9 @@ char *progress_text(const char *phase, int64_t done, int64_t first, int64_t tota
         return xstrdup(b.p);
     }
     if (total > 0) {
-        int64_t shown = done < total ? done : total;
-        int filled = (int)(shown * BAR / total);
-        buf_addf(&b, " [%.*s%*s] %3d%%", filled, "####################", BAR - filled, "", (int)(shown * 100 / total));
+        const double part = done <= 0 ? 0 : done < total ? (double)done / (double)total : 1;
+        const int filled = (int)(part * BAR);
+        buf_addf(&b, " [%.*s%*s] %3d%%", filled, "####################", BAR - filled, "", (int)(part * 100));
     }
     add_amount(&b, done, unit);
     double per_s = elapsed_ms >= SETTLED_MS ? (double)(done - first) * 1000 / (double)elapsed_ms : 0;
@@ -66,6 +129,8 @@ char *progress_text(const char *phase, int64_t done, int64_t first, int64_t tota
     return xstrdup(b.p);
 }
 
+/* ---- drawing ---- */
+
 /* A line is shorter than the terminal is wide, so that the cursor stays on it. */
 static size_t room(void)
 {
@@ -75,32 +140,54 @@ static size_t room(void)
 
 static void draw(const char *text)
 {
-    size_t width = room(), used = 0;
+    const size_t bytes = table_bytes_within(text, room());
+    AUTO_FREE char *shown = xstrndup(text, bytes);
+    const int columns = (int)table_width(shown), before = n_drawn;
+    clear_at_the_end();
     AUTO_BUF struct buf b = {0};
-    buf_adds(&b, "\r");
-    for (const char *c = text; *c && (used < width || (*c & 0xc0) == 0x80); c++) {
-        used += (*c & 0xc0) != 0x80;
-        buf_add(&b, c, 1);
-    }
-    buf_addf(&b, "%*s\r", (int)(width - used), "");
-    dprintf(STDERR_FILENO, "%s", b.p);
+    buf_addf(&b, "\r%s%*s\r", shown, before > columns ? before - columns : 0, "");
+    n_drawn = before > columns ? before : columns;
+    put(b.p, b.n);
+    if (n_drawn)
+        n_drawn = columns;
+}
+
+static char *line_of(const struct progress *p, const char *text)
+{
+    AUTO_FREE char *plain = table_plain(p->name);
+    AUTO_FREE char *name = table_shorten(plain, NAME_SHOWN);
+    AUTO_FREE char *line = xasprintf("%s: %s", name, text);
+    return table_plain(line);
+}
+
+/* To a log: that the phase lasts, once. */
+static void tell(struct progress *p, int64_t now_ms)
+{
+    if (p->told || now_ms - p->phase_ms < PROGRESS_LASTS_MS)
+        return;
+    AUTO_FREE char *line = line_of(p, p->phase);
+    fprintf(stderr, "%s\n", line);
+    p->told = true;
 }
 
 void progress_show(struct progress *p, const char *phase, int64_t done, int64_t total, const char *unit)
 {
-    int64_t now = clk_now_ms();
-    bool other = strncmp(p->phase, phase, sizeof p->phase - 1) != 0;
-    if (!p->terminal || (!other && now - p->drawn_ms < DRAW_MS))
+    const int64_t now = clk_now_ms();
+    const bool other = !p->phase_ms || strncmp(p->phase, phase, sizeof p->phase - 1) != 0;
+    if (quiet || (p->terminal && !other && now - p->drawn_ms < DRAW_MS))
         return;
     if (other) {
         snprintf(p->phase, sizeof p->phase, "%s", phase);
         p->phase_ms = now;
         p->first = done;
+        p->told = false;
+    }
+    if (!p->terminal) {
+        tell(p, now);
+        return;
     }
     AUTO_FREE char *text = progress_text(phase, done, p->first, total, unit, now - p->phase_ms);
-    AUTO_FREE char *line = xasprintf("%.*s%s: %s", NAME_SHOWN, p->name, strlen(p->name) > NAME_SHOWN ? "…" : "", text);
-    struct buf plain = {.p = line, .n = strlen(line)};
-    buf_make_plain(&plain, 0);
+    AUTO_FREE char *line = line_of(p, text);
     draw(line);
     p->drawn_ms = now;
     p->drawn = true;
@@ -109,6 +196,6 @@ void progress_show(struct progress *p, const char *phase, int64_t done, int64_t 
 void progress_clear(struct progress *p)
 {
     if (p->drawn)
-        draw("");
+        blank_line();
     p->drawn = false;
 }

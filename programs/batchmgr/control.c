@@ -90,7 +90,8 @@ static void add_tenants(struct batchmgr *m, struct buf *b, const char *only)
     size_t i = 0;
     json_begin(b, "tenants", '[');
     for (struct tenant *t; (t = map_next(&m->tenants, &i));) {
-        const char *why = t->database_why            ? t->database_why
+        const char *why = t->purging                 ? purge_phase(m, t->id)
+                          : t->database_why          ? t->database_why
                           : candidates_are_slowed(t) ? "slowed: too many of its files were refused"
                                                      : fair_queue_why_waiting(m->fair_queue, t->id);
         double files, rows;

@@ -311,6 +311,16 @@ void purge_resume(struct batchmgr *m)
     free(ids);
 }
 
+const char *purge_phase(const struct batchmgr *m, const char *tenant)
+{
+    static const char *const phases[] = {[STOPPING] = "its runs end",
+                                         [DATA] = "its collections are dropped",
+                                         [FILES] = "its files are removed",
+                                         [FORGETTING] = "its configuration is removed"};
+    const struct purge *p = m->purges ? map_get(&m->purges->going, tenant) : NULL;
+    return p ? phases[p->step] : NULL;
+}
+
 void purge_put_off(struct batchmgr *m)
 {
     size_t i = 0;

@@ -18,6 +18,8 @@ void purge_start(struct batchmgr *m);
 int purge_begin(struct batchmgr *m, const char *tenant, void (*done)(void *arg, const struct err *e), void *arg, struct err *e);
 /* Goes on where a crash left it (after recovery). */
 void purge_resume(struct batchmgr *m);
+/* What the purge of this tenant is at, for people; NULL: there is none. Static. */
+const char *purge_phase(const struct batchmgr *m, const char *tenant);
 /* Whoever waits is told that the next start goes on. */
 void purge_put_off(struct batchmgr *m);
 void purge_stop(struct batchmgr *m);

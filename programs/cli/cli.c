@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-enum { MAX_ANSWER = 64 << 20, LOOK_MS = 1000 /* how often it is looked whether `up` is there */ };
+enum { MAX_ANSWER = 64 << 20, LOOK_MS = 1000 /* how often it is looked whether `up` is there */, TICK_MS = 200 };
 
 const char *cli_opt(struct cli *c, const char *name)
 {
@@ -137,7 +137,7 @@ int cli_connect_wait(const struct home *h, const char *socket_name, struct err *
     return fd >= 0 ? fd : cli_connect(h, socket_name, e);
 }
 
-int cli_exchange(int fd, const char *request, bson_t **ret, struct err *e)
+int cli_exchange_long(int fd, const char *request, void (*tick)(void *arg), void *arg, bson_t **ret, struct err *e)
 {
     AUTO_BUF struct buf b = {0};
     AUTO_BUF struct buf line = {0};
@@ -145,6 +145,11 @@ int cli_exchange(int fd, const char *request, bson_t **ret, struct err *e)
     if (send(fd, line.p, line.n, MSG_NOSIGNAL) != (ssize_t)line.n)
         return err_set(e, ERR_CLOSED, "the platform went away before it was asked; look into its log, and try again");
     for (;;) {
+        struct pollfd p = {fd, POLLIN, 0};
+        if (tick && poll(&p, 1, TICK_MS) <= 0) {
+            tick(arg);
+            continue;
+        }
         buf_reserve(&b, 65536);
         ssize_t n = recv(fd, b.p + b.n, 65536, 0);
         if (n < 0 && errno == EINTR)
@@ -169,6 +174,11 @@ int cli_exchange(int fd, const char *request, bson_t **ret, struct err *e)
     }
     *ret = doc;
     return 0;
+}
+
+int cli_exchange(int fd, const char *request, bson_t **ret, struct err *e)
+{
+    return cli_exchange_long(fd, request, NULL, NULL, ret, e);
 }
 
 int cli_request_now(const struct home *h, const char *socket_name, const char *request, bson_t **ret, struct err *e)

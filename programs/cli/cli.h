@@ -74,6 +74,8 @@ int cli_conf(struct cli *c, const struct home *h, struct conf **ret);
 int cli_connect(const struct home *h, const char *socket_name, struct err *e);
 int cli_connect_wait(const struct home *h, const char *socket_name, struct err *e);
 int cli_exchange(int fd, const char *request, bson_t **ret, struct err *e);
+/* The same of what takes long: `tick` is called a few times a second until the answer is there. NULL: it is not. */
+int cli_exchange_long(int fd, const char *request, void (*tick)(void *arg), void *arg, bson_t **ret, struct err *e);
 
 int verb_advise(struct cli *c);
 int verb_alerts(struct cli *c);

@@ -7,6 +7,7 @@
 #include "base/crash.h"
 #include "base/log.h"
 #include "base/near.h"
+#include "term/progress.h"
 #include "term/table.h"
 #include "term/text.h"
 
@@ -53,7 +54,7 @@ static const struct {
      "only, q leaves. Curves are of the last five minutes, each as high as its largest value."},
     {"tenant", verb_tenant,
      "list [--json] | show T [--json] | add T [--from FILE] | configure T FILE [--json] | suspend T | resume T | remove T "
-     "[--purge]",
+     "[--purge] [--quiet]",
      "tenants\n\n"
      "configure takes FILE (- is stdin) as what the tenant configures itself, as far as `allow` of its agreement goes; with "
      "--if-match only\n"
@@ -76,7 +77,7 @@ static const struct {
      "Verbs: read upload retry delete publish run deploy admin. revoke takes the id, or the whole token."},
     {"audit", verb_audit, "[--since T] [--tenant T] [--limit N] [--json] | --verify [--json]",
      "who changed what; --verify: whether a record is missing or was changed"},
-    {"upload", verb_upload, "TENANT DATASET FILE... [--app A] [--force] [--wait] [--json]",
+    {"upload", verb_upload, "TENANT DATASET FILE... [--app A] [--force] [--wait] [--quiet] [--json]",
      "hand files in; --wait: until each is done, exit code 1 unless all were ingested (also with rejected rows) or are duplicates"},
     {"files", verb_files,
      "[FILE_ID] [--tenant T] [--dataset D] [--state S] [--since T] [--limit N] [--json] | --watch [FILTERS] [--json]",
@@ -100,7 +101,7 @@ static const struct {
     {"preview", verb_preview,
      "FILE [--to json|csv] [--format csv|json] [--delimiter D] [--quote Q] [--escape E] [--encoding E] [--skip-rows N]\n"
      "           [--header-rows N] [--no-header] [--types all-string] [--ragged reject|pad|keep_extra] [--damaged reject|repair]\n"
-     "           [--tenant T --dataset D]",
+     "           [--tenant T --dataset D] [--quiet]",
      "read a file as the platform would: dialect, columns, first rows, rejects; --to prints all of it"},
     {"publish", verb_publish, "TENANT/STREAM [--csv] [FILE...] [--json]",
      "put lines (--csv: rows, as JSON objects) into a stream; done when all are confirmed"},
@@ -177,7 +178,9 @@ static void print_usage(FILE *to)
         fprintf(to, "  %-8s %.*s\n           %s\n", verbs[i].name, (int)strcspn(verbs[i].help, "\n"), verbs[i].help, verbs[i].args);
     fputs("\nThe tenants' verbs from any machine, over HTTP: `mysimbdp --url URL help`.\n"
           "--since takes 2026-01-31, 2026-01-31T12:00:00Z, or 15m, 2h, 7d ago. Listings take --output table|wide|json|csv;\n"
-          "--json is --output json: an object a line. A wide table has all columns, whole.\n"
+          "--json is --output json: an object a line. A wide table has all columns, whole. What takes long shows how far it is on "
+          "stderr,\n"
+          "not with --quiet or where a program reads the rows.\n"
           "Exit: 0 done, 1 the thing asked for failed or was refused, 2 usage.\n",
           to);
 }
@@ -220,6 +223,7 @@ int main(int argc, char **argv)
         int r = take_output(&c);
         if (r)
             return r;
+        progress_set_quiet(cli_flag(&c, "--quiet") || cli_is_read_by_programs(&c));
         cli_verb run = cli_desk(&c) ? cli_verb_of_desk(c.verb) : NULL;
         r = (run ? run : verbs[i].run)(&c);
         free(c.desk);

@@ -1,18 +1,28 @@
 /* mysimbdp preview: what the reader makes of a file. It needs no running platform, and a home only for --tenant and --dataset. */
-#include "base/clk.h"
 #include "base/fd.h"
 #include "base/mem.h"
 #include "cli.h"
+#include "preview_spec.h"
 #include "read/format.h"
 #include "read/reader.h"
+#include "term/progress.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-enum { SHOWN_ROWS = 10, SHOWN_REJECTS = 20, SHOWN_COLUMNS = 12, CELL_WIDTH = 20, RAW_WIDTH = 100, OUT_BYTES = 256 << 10 };
+enum {
+    SHOWN_ROWS = 10,
+    SHOWN_REJECTS = 20,
+    SHOWN_COLUMNS = 12,
+    CELL_WIDTH = 20,
+    RAW_WIDTH = 100,
+    OUT_BYTES = 256 << 10,
+    SHOW_EVERY = 1024
+};
 
 struct preview {
     const char *file, *to, *format;
@@ -26,138 +36,10 @@ struct preview {
     struct buf complaints, repairs;
     char **keys; /* JSON to CSV: the columns, which are all members of all objects */
     size_t n_keys;
+    struct progress progress;
+    bool shows;            /* how far it is */
+    int64_t n_read, bytes; /* records that were read; of the file, negative where it is not known */
 };
-
-/* --- options --- */
-
-static void add_opt(struct buf *b, const char *key, const char *value)
-{
-    if (value)
-        json_str(b, key, value);
-}
-
-static int add_number(struct cli *c, struct buf *b, const char *opt, const char *key, const char *value)
-{
-    char *end;
-    if (!value)
-        return 0;
-    long n = strtol(value, &end, 10);
-    if (!*value || *end || n < 0)
-        return cli_usage(c, "%s takes a number, not \"%s\"", opt, value);
-    json_i64(b, key, n);
-    return 0;
-}
-
-/* Understands "\t" and the like, which people type. */
-static char *unescape(const char *text)
-{
-    if (!text)
-        return NULL;
-    char *s = xstrdup(text), *o = s;
-    for (const char *p = text; *p; p++) {
-        bool known = *p == '\\' && (p[1] == 't' || p[1] == '\\');
-        *o++ = !known ? *p : *++p == 't' ? '\t' : '\\';
-    }
-    *o = 0;
-    return s;
-}
-
-struct options {
-    const char *delimiter, *quote, *escape, *encoding, *skip_rows, *header_rows, *ragged, *damaged, *types, *tenant, *dataset;
-    bool no_header;
-};
-
-/* The configured dataset's spec, as JSON. */
-static int dataset_spec(struct cli *c, const struct options *o, struct buf *out)
-{
-    struct home h;
-    struct err e = {0};
-    struct conf *conf = NULL;
-    if (cli_home(c, &h))
-        return CLI_FAILED;
-    if (cli_conf(c, &h, &conf)) {
-        home_close(&h);
-        return CLI_FAILED;
-    }
-    const struct conf_tenant *t = conf_tenant(conf, o->tenant);
-    const struct conf_dataset *d = t ? conf_dataset(t, o->dataset) : NULL;
-    int r = 0;
-    if (!t)
-        r = err_set(&e, ERR_USAGE, "no tenant \"%s\" in conf/tenants/", o->tenant);
-    else if (!d)
-        r = err_set(&e, ERR_USAGE, "%s has no dataset \"%s\"", t->file, o->dataset);
-    if (d)
-        conf_spec_json(d, true, conf_effective_limits(t, d).max_row_bytes, clk_wall_ms(), out);
-    conf_free(conf);
-    home_close(&h);
-    return r < 0 ? cli_fail(c, &e) : 0;
-}
-
-/* Puts the members of `from` into the open object `out`, except those that options set. */
-static void add_other_members(struct buf *out, const bson_t *from, const bson_t *over)
-{
-    bson_iter_t it;
-    bson_t rest = BSON_INITIALIZER;
-    AUTO_BUF struct buf json = {0};
-    bson_iter_init(&it, from);
-    while (bson_iter_next(&it))
-        if (!bson_has_field(over, bson_iter_key(&it)))
-            bson_append_iter(&rest, NULL, 0, &it);
-    if (bson_count_keys(&rest)) {
-        json_from_bson(&rest, &json);
-        buf_add(out, out->p[out->n - 1] == '{' ? "" : ",", out->p[out->n - 1] != '{');
-        buf_add(out, json.p + 1, json.n - 2);
-    }
-    bson_destroy(&rest);
-}
-
-static int make_spec(struct cli *c, struct preview *p, const struct options *o)
-{
-    struct err e = {0};
-    AUTO_BUF struct buf base = {0}, csv = {0}, json = {0};
-    AUTO_FREE char *delimiter = unescape(o->delimiter), *escape = unescape(o->escape);
-    if (o->tenant) {
-        int r = dataset_spec(c, o, &base);
-        if (r)
-            return r;
-    } else {
-        buf_adds(&base, "{}");
-    }
-    json_begin(&csv, NULL, '{');
-    add_opt(&csv, "delimiter", delimiter);
-    add_opt(&csv, "quote", o->quote);
-    add_opt(&csv, "escape", escape);
-    add_opt(&csv, "encoding", o->encoding);
-    add_opt(&csv, "ragged", o->ragged);
-    add_opt(&csv, "damaged", o->damaged);
-    int r = add_number(c, &csv, "--skip-rows", "skip_rows", o->skip_rows);
-    if (r == 0)
-        r = add_number(c, &csv, "--header-rows", "header_rows", o->no_header ? "0" : o->header_rows);
-    if (r)
-        return r;
-    buf_addf(&csv, "}");
-    AUTO_BSON bson_t *base_doc = json_parse(base.p, base.n, &e), *csv_doc = json_parse(csv.p, csv.n, &e);
-    if (!base_doc || !csv_doc)
-        return cli_usage(c, "an option is no valid UTF-8");
-    bson_iter_t it;
-    bson_t base_csv;
-    csv.n--;
-    if (bson_iter_init_find(&it, base_doc, "csv") && json_iter_doc(&it, &base_csv))
-        add_other_members(&csv, &base_csv, csv_doc);
-    json_end(&csv, '}');
-    json_begin(&json, NULL, '{');
-    json_str(&json, "format", p->format);
-    json_raw(&json, "csv", csv.p);
-    add_opt(&json, "types", o->types);
-    bson_t set = BSON_INITIALIZER;
-    bson_append_null(&set, "format", -1);
-    bson_append_null(&set, "csv", -1);
-    add_other_members(&json, base_doc, &set);
-    bson_destroy(&set);
-    json_end(&json, '}');
-    r = spec_parse(json.p, json.n, &p->spec, NULL, &e);
-    return r < 0 ? cli_usage(c, "%s", e.msg) : 0;
-}
 
 /* --- the file --- */
 
@@ -352,6 +234,13 @@ static void on_row(struct preview *p, struct reader *r, struct buf *row)
     }
 }
 
+/* After each record. What goes to the same terminal is in no bar's way. */
+static void show_progress(struct preview *p, int fd, const char *phase)
+{
+    if (p->shows && p->n_read++ % SHOW_EVERY == 0)
+        progress_show(&p->progress, phase, lseek(fd, 0, SEEK_CUR), p->bytes, p->bytes > 0 ? "B" : NULL);
+}
+
 /* Collects every member that any object of the file has: CSV needs its header first. */
 static int collect_keys(struct preview *p, int fd, struct err *e)
 {
@@ -363,6 +252,7 @@ static int collect_keys(struct preview *p, int fd, struct err *e)
     while ((n = reader_next(r, &rec, e)) > 0) {
         bson_t doc;
         bson_iter_t it;
+        show_progress(p, fd, "looking for columns");
         row.n = 0;
         buf_add(&row, "\0\0\0\0", 4);
         if (reader_row(r, &rec, &row) < 0 || !doc_of(&row, &doc) || !bson_iter_init(&it, &doc))
@@ -493,6 +383,7 @@ static int read_all(struct preview *p, int fd, struct err *e)
         if (csv && !header)
             add_csv_header(p, r);
         header = true;
+        show_progress(p, fd, "reading");
         row.n = 0;
         buf_add(&row, "\0\0\0\0", 4);
         p->rows++;
@@ -509,6 +400,7 @@ static int read_all(struct preview *p, int fd, struct err *e)
     if (n == 0 && csv && !header && reader_n_columns(r))
         add_csv_header(p, r);
     flush(p, 0);
+    progress_clear(&p->progress);
     if (p->to)
         print_header_repair(r, "", stderr);
     if (!p->to) {
@@ -532,7 +424,11 @@ static void print_rows(const struct preview *p, const char *title, int64_t n, co
 static int preview(struct cli *c, struct preview *p, int fd)
 {
     struct err e = {0};
+    struct stat st;
     int r = 0;
+    progress_begin(&p->progress, strrchr(p->file, '/') ? strrchr(p->file, '/') + 1 : p->file);
+    p->shows = !p->to || !isatty(STDOUT_FILENO);
+    p->bytes = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? st.st_size : -1;
     if (p->to && !strcmp(p->to, "csv") && p->spec->format == READER_JSON)
         r = collect_keys(p, fd, &e);
     if (r == 0)
@@ -556,10 +452,10 @@ static int preview(struct cli *c, struct preview *p, int fd)
 int verb_preview(struct cli *c)
 {
     struct preview p = {.to = cli_opt(c, "--to"), .format = cli_opt(c, "--format")};
-    struct options o = {cli_opt(c, "--delimiter"), cli_opt(c, "--quote"),     cli_opt(c, "--escape"),
-                        cli_opt(c, "--encoding"),  cli_opt(c, "--skip-rows"), cli_opt(c, "--header-rows"),
-                        cli_opt(c, "--ragged"),    cli_opt(c, "--damaged"),   cli_opt(c, "--types"),
-                        cli_opt(c, "--tenant"),    cli_opt(c, "--dataset"),   cli_flag(c, "--no-header")};
+    struct preview_options o = {cli_opt(c, "--delimiter"), cli_opt(c, "--quote"),     cli_opt(c, "--escape"),
+                                cli_opt(c, "--encoding"),  cli_opt(c, "--skip-rows"), cli_opt(c, "--header-rows"),
+                                cli_opt(c, "--ragged"),    cli_opt(c, "--damaged"),   cli_opt(c, "--types"),
+                                cli_opt(c, "--tenant"),    cli_opt(c, "--dataset"),   cli_flag(c, "--no-header")};
     struct err e = {0};
     int r = cli_args(c, 1, 1);
     if (r)
@@ -577,7 +473,7 @@ int verb_preview(struct cli *c)
         return cli_fail(c, &e);
     }
     guess_format(&p, fd);
-    r = make_spec(c, &p, &o);
+    r = preview_spec(c, p.format, &o, &p.spec);
     if (r)
         return r;
     p.figures = figures_new();

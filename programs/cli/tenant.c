@@ -4,8 +4,11 @@
 #include "tenant_own.h"
 #include "tenant_suspend.h"
 
+#include "base/clk.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "query/ledger_view.h"
+#include "term/progress.h"
 #include "term/table.h"
 
 #include <errno.h>
@@ -13,6 +16,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+
+enum { LOOK_MS = 1000 /* how often a purge is looked at */ };
 
 static const char template[] =
     "# Tenant %s. `mysimbdp explain` lists every key; with KEY it says range, default and an example.\n"
@@ -251,15 +256,67 @@ static int forget_accounts(struct cli *c, const struct home *h, const char *who,
     return cli_fail(c, &e);
 }
 
-static int order_purge(const struct home *h, const char *id, struct err *e)
+/* How far it is: batchmgr says what it is at, and the ledger how many files there still are. */
+struct purging {
+    struct cli *c;
+    const struct home *h;
+    const char *id;
+    struct progress *p;
+    int64_t n_files, looked_ms; /* n_files: at the first look; negative: there was none */
+};
+
+static int64_t files_left(const struct purging *x)
 {
+    struct err e = {0};
+    sqlite3 *db = NULL;
+    sqlite3_stmt *s = NULL;
+    int64_t n = -1;
+    if (ledger_view_open(x->h, 0, &db, &e) == 0 &&
+        sqlite3_prepare_v2(db, "SELECT count(*) FROM files WHERE tenant=?1", -1, &s, NULL) == SQLITE_OK &&
+        sqlite3_bind_text(s, 1, x->id, -1, SQLITE_STATIC) == SQLITE_OK && sqlite3_step(s) == SQLITE_ROW)
+        n = sqlite3_column_int64(s, 0);
+    sqlite3_finalize(s);
+    sqlite3_close(db);
+    return n;
+}
+
+static void show_purge(void *arg)
+{
+    struct purging *x = arg;
+    AUTO_BUF struct buf rq = {0};
+    AUTO_BSON bson_t *doc = NULL;
+    bson_iter_t it;
+    bson_t t;
+    if (progress_is_quiet() || clk_now_ms() - x->looked_ms < LOOK_MS)
+        return;
+    x->looked_ms = clk_now_ms();
+    json_begin(&rq, NULL, '{');
+    json_str(&rq, "op", "status");
+    json_str(&rq, "tenant_id", x->id);
+    json_end(&rq, '}');
+    const int64_t left = files_left(x);
+    x->n_files = x->n_files < 0 ? left : x->n_files;
+    if (cli_request_now(x->h, "batchmgr.sock", rq.p, &doc, NULL) < 0 || !json_get_iter(doc, "tenants", &it) ||
+        !json_next_doc(&it, &t))
+        return;
+    const bool counts = left >= 0 && x->n_files > left;
+    progress_show(x->p, json_get_str(&t, "waits_for", "it is removed"), counts ? x->n_files - left : 0, x->n_files,
+                  counts ? "files" : NULL);
+}
+
+static int order_purge(struct cli *c, const struct home *h, const char *id, struct progress *p, struct err *e)
+{
+    struct purging x = {c, h, id, p, -1, clk_now_ms()};
     AUTO_BSON bson_t *doc = NULL;
     AUTO_BUF struct buf b = {0};
     json_begin(&b, NULL, '{');
     json_str(&b, "op", "purge");
     json_str(&b, "tenant_id", id);
     json_end(&b, '}');
-    return cli_request(h, "batchmgr.sock", b.p, &doc, e);
+    AUTO_FD int fd = cli_connect_wait(h, "batchmgr.sock", e);
+    const int r = fd < 0 ? fd : cli_exchange_long(fd, b.p, show_purge, &x, &doc, e);
+    progress_clear(p);
+    return r;
 }
 
 static int remove_tenant(struct cli *c, const struct home *h, const char *who, const char *id, bool purge)
@@ -282,7 +339,9 @@ static int remove_tenant(struct cli *c, const struct home *h, const char *who, c
     if (fd_mkdirs(h->dirfd, "state/warden", 0700) < 0 || fd_write_file(h->dirfd, mark, "", 0, 0600, &e) < 0 ||
         cli_tell(h, "streammgr.sock", "forget", id, &e) < 0 || cli_tell(h, "broker.sock", "account", id, &e) < 0)
         return cli_fail(c, &e);
-    int r = order_purge(h, id, &e);
+    struct progress p;
+    progress_begin(&p, id);
+    int r = order_purge(c, h, id, &p, &e);
     const int forgotten = forget_accounts(c, h, who, id, r);
     if (r == 0)
         r = cli_tell_others(h, "reload", &e);

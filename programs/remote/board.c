@@ -2,21 +2,27 @@
 
 #include "base/clk.h"
 #include "base/fd.h"
+#include "term/progress.h"
 
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { DRAW_MS = 150, WIDTH = 80 };
+enum { DRAW_MS = 150, TELL_MS = 60000, WIDTH = 80 };
 
 void board_begin(struct board *b)
 {
-    *b = (struct board){.terminal = isatty(STDERR_FILENO)};
+    *b = (struct board){.terminal = isatty(STDERR_FILENO), .began_ms = clk_now_ms()};
 }
 
 bool board_is_due(const struct board *b)
 {
-    return b->terminal && clk_now_ms() - b->drawn_ms >= DRAW_MS;
+    const int64_t now = clk_now_ms();
+    if (progress_is_quiet())
+        return false;
+    if (b->terminal)
+        return now - b->drawn_ms >= DRAW_MS;
+    return b->told ? now - b->drawn_ms >= TELL_MS : now - b->began_ms >= PROGRESS_LASTS_MS;
 }
 
 static size_t room(void)
@@ -52,12 +58,27 @@ void board_clear(struct board *b)
     b->n_drawn = 0;
 }
 
+/* The last line alone, into a log. */
+static void tell(struct board *b, const struct buf *text)
+{
+    AUTO_BUF struct buf out = {0};
+    const char *end = text->n > 1 ? memrchr(text->p, '\n', text->n - 1) : NULL, *last = end ? end + 1 : text->p;
+    buf_add(&out, last, strcspn(last, "\n"));
+    buf_make_plain(&out, 0);
+    buf_adds(&out, "\n");
+    fd_write_all(STDERR_FILENO, out.p, out.n);
+    b->drawn_ms = clk_now_ms();
+    b->told = true;
+}
+
 void board_draw(struct board *b, const struct buf *text)
 {
     AUTO_BUF struct buf out = {0};
     const size_t columns = room();
-    if (!b->terminal)
+    if (!b->terminal) {
+        tell(b, text);
         return;
+    }
     add_clear(&out, b);
     b->n_drawn = 0;
     for (const char *p = text->p, *lf; p && (lf = strchr(p, '\n')); p = lf + 1) {

@@ -1,4 +1,5 @@
-/* Lines of a terminal that show how far several things are. Nothing is drawn when stderr is no terminal. */
+/* Lines of a terminal that show how far several things are. Where stderr is no terminal, the last of them is printed now and then.
+ * Nothing is, when it is to be quiet (term/progress.h). */
 #ifndef SIMBDP_REMOTE_BOARD_H
 #define SIMBDP_REMOTE_BOARD_H
 
@@ -8,7 +9,8 @@
 #include <stdint.h>
 
 struct board {
-    bool terminal;
+    bool terminal, told; /* told: one line at least, where it is none */
+    int64_t began_ms;
     int n_drawn; /* lines that are on the screen */
     int64_t drawn_ms;
 };

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/near.h"
 #include "term/complete.h"
+#include "term/progress.h"
 #include "term/text.h"
 
 #include <curl/curl.h>
@@ -28,7 +29,7 @@ static const struct {
      "list [--json] | add NAME --url URL [--token-file F] [--ca FILE] [--tenant T] | use NAME | remove NAME",
      "gateways by name, in ~/.config/mysimbdp/config; use: the one that is meant when nothing else is said"},
     {"whoami", verb_whoami, "[--json]", "whose the token is, and what it may do"},
-    {"upload", verb_upload, "PATH... --dataset D [--app A] [--force] [--parallel N] [--wait] [--json]",
+    {"upload", verb_upload, "PATH... --dataset D [--app A] [--force] [--parallel N] [--wait] [--quiet] [--json]",
      "send files, and directories with all below them; --wait: until each is done, exit code 1 unless all were ingested (also with "
      "rejected rows) or are duplicates\n\n"
      "What the agreement says against a file is said before anything of it is sent. Up to N (4) are sent at once. Files over 8 "
@@ -216,6 +217,7 @@ int main(int argc, char **argv)
         if (retry_for && !parse_duration(retry_for, &r.retry_for_ms))
             return remote_usage(&r, "--retry-for %s is no duration, as 30s, 15m or 2h", retry_for);
         r.json = remote_flag(&r, "--json");
+        progress_set_quiet(remote_flag(&r, "--quiet") || r.json);
         return run(&r, verbs[i].run);
     }
     return no_verb(argv[0]);

@@ -1,9 +1,10 @@
-/* Curves: means in slots of time (base/trend.h), and as characters (term/plot.h). */
+/* Curves: means in slots of time (base/trend.h), and as characters (term/plot.h). How far something is (term/progress.h). */
 #include "check.h"
 
 #include "base/buf.h"
 #include "base/trend.h"
 #include "term/plot.h"
+#include "term/progress.h"
 #include "term/table.h"
 
 #include <math.h>
@@ -92,9 +93,31 @@ static void test_shortened_in_the_middle(void **state)
     is_short("", 3, "");
 }
 
+static void is_text(const char *phase, int64_t done, int64_t first, int64_t total, const char *unit, int64_t ms, const char *wanted)
+{
+    char *shown = progress_text(phase, done, first, total, unit, ms);
+    assert_string_equal(shown, wanted);
+    free(shown);
+}
+
+static void test_how_far_it_is(void **state)
+{
+    (void)state;
+    is_text("sending", 50000000, 0, 100000000, "B", 5000, "sending [##########          ]  50% 50.0 MB 10.0 MB/s ETA 6 s");
+    is_text("sending", 50000000, 0, 0, "B", 5000, "sending 50.0 MB 10.0 MB/s"); /* of how much is not known */
+    is_text("sending", 0, 0, -1, "B", 0, "sending 0.0 MB");
+    is_text("sending", 0, 0, 0, "B", 60000, "sending 0.0 MB");
+    is_text("loading", 7, 5, 5, "rows", 1000, "loading [####################] 100% 7 rows 2/s"); /* more than there was to be */
+    is_text("loading", 3, 5, 10, "rows", 1000, "loading [######              ]  30% 3 rows");    /* back */
+    is_text("loading", -4, 0, 10, "rows", 1000, "loading [                    ]   0% -4 rows");
+    is_text("x", INT64_MAX, 0, INT64_MAX, "rows", 1000,
+            "x [####################] 100% 9223372036854775807 rows 9223372036854775808/s");
+    is_text("waiting", 1, 0, 9, NULL, 125000, "waiting 2 min");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_means_in_slots), cmocka_unit_test(test_characters),
-                                       cmocka_unit_test(test_shortened_in_the_middle)};
+                                       cmocka_unit_test(test_shortened_in_the_middle), cmocka_unit_test(test_how_far_it_is)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
