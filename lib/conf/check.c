@@ -527,11 +527,16 @@ static int check_log(const char *file, const struct conf *c, struct err *e)
 
 static int check_otlp(const char *file, const struct conf *c, struct err *e)
 {
-    const char *url = c->platform.otlp.url, *ca = c->platform.otlp.ca_file;
+    const char *url = c->platform.otlp.url;
+    const char *const paths[] = {c->platform.otlp.ca_file, c->platform.otlp.headers_file}, *const keys[] = {"ca_file",
+                                                                                                            "headers_file"};
     if (*url && !is_http_url(url))
         return err_set(e, ERR_CONFIG, "%s: key 'otlp.url': it is no http:// or https:// URL of at most %d printable characters",
                        file, MAX_URL);
-    return *ca && *ca != '/' ? err_set(e, ERR_CONFIG, "%s: key 'otlp.ca_file': \"%s\" is no absolute path", file, ca) : 0;
+    for (int k = 0; k < 2; k++)
+        if (*paths[k] && paths[k][0] != '/')
+            return err_set(e, ERR_CONFIG, "%s: key 'otlp.%s': \"%s\" is no absolute path", file, keys[k], paths[k]);
+    return 0;
 }
 
 static int check_alerts(const char *file, const struct conf *c, struct err *e)

@@ -233,7 +233,9 @@ struct conf {
         struct cfg_list alerts;   /* struct conf_alert */
         struct cfg_list webhooks; /* struct conf_webhook */
         struct {
-            char *url, *ca_file; /* url "": nothing is exported */
+            char *url, *ca_file, *headers_file; /* url "": nothing is exported; the others "": none */
+            bool traces, metrics, logs, gzip;
+            int64_t interval_s; /* of metrics */
         } otlp;
     } platform;
     struct cfg_list profiles; /* struct conf_profile */

@@ -121,6 +121,7 @@ static const struct {
     {"trigger", "\"cron: */15 * * * *\""},
     {"type", "\"double\""},
     {"uid_base", "60000"},
+    {"headers_file", "\"/etc/mysimbdp/otlp.headers\""},
     {"otlp.url", "\"http://127.0.0.1:4318\""},
     {"webhooks.url", "\"https://hooks.example.com/T0\""},
     {"value", "\"vienna\""},

@@ -414,9 +414,18 @@ static const struct cfg_key webhook_keys[] = {
 
 static const struct cfg_key otlp_keys[] = {
     STR_ROW(conf, platform.otlp.url, "url", "", NULL,
-            "of an OpenTelemetry collector, to which /v1/traces is added: http://127.0.0.1:4318; empty: nothing is exported"),
+            "of an OpenTelemetry collector, to which /v1/traces and its like are added: http://127.0.0.1:4318; empty: nothing is "
+            "exported"),
     STR_ROW(conf, platform.otlp.ca_file, "ca_file", "", NULL,
             "absolute path of the PEM file of who vouches for its certificate; empty: whom this host trusts"),
+    STR_ROW(conf, platform.otlp.headers_file, "headers_file", "", NULL,
+            "absolute path of a file with a header field of each request a line, NAME: VALUE, that not everybody may read; empty: "
+            "none"),
+    BOOL_ROW(conf, platform.otlp.traces, "traces", "true", "whether traces of files are exported"),
+    BOOL_ROW(conf, platform.otlp.metrics, "metrics", "false", "whether the figures of /metrics are exported"),
+    BOOL_ROW(conf, platform.otlp.logs, "logs", "false", "whether the platform's log is exported"),
+    INT_ROW(conf, platform.otlp.interval_s, "interval_s", "60", 1, 86400, "how often metrics are, every so many seconds"),
+    BOOL_ROW(conf, platform.otlp.gzip, "gzip", "false", "whether what is sent is compressed"),
     END_ROW,
 };
 
@@ -503,7 +512,7 @@ static const struct cfg_key platform_keys[] = {
      "absolute path of the datagram socket that takes it; empty: /dev/log, or journald's", NULL, 0},
     LIST_ROW(conf, platform.alerts, "alerts", alert_keys, conf_alert, "what is worth telling somebody; always logged"),
     LIST_ROW(conf, platform.webhooks, "webhooks", webhook_keys, conf_webhook, "who is told of alerts over HTTP"),
-    NEST_ROW("otlp", otlp_keys, "traces of files, by OTLP/HTTP"),
+    NEST_ROW("otlp", otlp_keys, "traces, metrics and logs for OpenTelemetry, by OTLP/HTTP"),
     END_ROW,
 };
 

@@ -9,9 +9,10 @@
  * the gateway's: add a record to the audit log (lib/accounts/audit.h) STORE of the gateway's: versions of apps
  * (programs/keeper/store.h) FIGURES of the gateway's: all figures for Prometheus; of the monitor's other keeper ("textfile"):
  * writes them into platform.metrics.textfile. MACHINE of the gateway's: what the provider's page shows of tenants, runs, disks and
- * programs (programs/keeper/machine.h). Both end when the other does; a program that is killed so leaves nothing behind.
- * Requests and answers are packets (SOCK_SEQPACKET); what may be long comes in a memfd. Calls block as long as the keeper reads
- * files. */
+ * programs (programs/keeper/machine.h). EXPORT of the monitor's third keeper ("otlp"): tells a collector of OpenTelemetry's what is
+ * new, and what became of it (programs/keeper/export.h). Both end when the other does; a program that is killed so leaves nothing
+ * behind. Requests and answers are packets (SOCK_SEQPACKET); what may be long comes in a memfd. Calls block as long as the keeper
+ * reads files. */
 #ifndef SIMBDP_FRONT_KEEPER_H
 #define SIMBDP_FRONT_KEEPER_H
 
@@ -37,7 +38,8 @@ enum keeper_op {
     KEEPER_STORE,
     KEEPER_ALIVE,
     KEEPER_FIGURES,
-    KEEPER_MACHINE
+    KEEPER_MACHINE,
+    KEEPER_EXPORT
 };
 
 /* On the wire; the text of LOG, ALERT, LOGIN, QUERY, AUDIT, FIGURES and MACHINE follows. */
@@ -80,7 +82,7 @@ int keeper_alive(struct keeper *k);
 /* PEM: both are appended. */
 int keeper_pem(struct keeper *k, struct buf *ret_chain, struct buf *ret_key, struct err *e);
 
-/* LOGIN, QUERY, AUDIT, FIGURES and MACHINE: `text` is a JSON object of at most KEEPER_MAX_TEXT bytes. The answer comes on the loop,
+/* LOGIN, QUERY, AUDIT, FIGURES, MACHINE and EXPORT: `text` is a JSON object of at most KEEPER_MAX_TEXT bytes. The answer comes on the loop,
  * later, in the order of the questions: a JSON object, and the body that may follow it. It never blocks, and `text` is overwritten
  * once sent. code negative, head NULL: there was none. 0; -EAGAIN: KEEPER_ASKS wait already; -EMSGSIZE. */
 enum { KEEPER_ASKS = 4096 };

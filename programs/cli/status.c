@@ -63,6 +63,21 @@ static void print_streammgr(const struct home *h)
                (long long)json_get_i64(doc, "parked", 0));
 }
 
+/* Where anything is exported to a collector of OpenTelemetry's. */
+static void print_exports(const bson_t *status)
+{
+    bson_iter_t it;
+    bson_t one;
+    if (!json_get_iter(status, "otlp", &it))
+        return;
+    while (json_next_doc(&it, &one)) {
+        AUTO_FREE char *error = table_plain(json_get_str(&one, "error", ""));
+        printf("otlp:     %s, %lld sent, %lld rejected, %lld dropped, %lld wait%s%s\n", json_get_str(&one, "signal", ""),
+               (long long)json_get_i64(&one, "sent", 0), (long long)json_get_i64(&one, "rejected", 0),
+               (long long)json_get_i64(&one, "dropped", 0), (long long)json_get_i64(&one, "waiting", 0), *error ? ": " : "", error);
+    }
+}
+
 static void print_monitor(const struct home *h)
 {
     AUTO_BSON bson_t *doc = NULL;
@@ -74,6 +89,8 @@ static void print_monitor(const struct home *h)
                (long long)json_get_i64(doc, "pid", 0), (long long)json_get_i64(doc, "reports", 0),
                (long long)json_get_i64(doc, "refused", 0), (long long)json_get_i64(doc, "issues", 0),
                (long long)json_get_i64(doc, "apps", 0));
+    if (doc)
+        print_exports(doc);
 }
 
 static void print_gateway(const struct home *h)

@@ -2,6 +2,7 @@
  * been taken over: of a request it takes a verb, a place in a list, a tenant's name that must be one, and text. The broker's keeper
  * starts nothing and changes journals only, so it keeps the capability that opens files, and no other. */
 #include "alert_calls.h"
+#include "export.h"
 #include "figures.h"
 #include "gateway.h"
 #include "store.h"
@@ -39,6 +40,7 @@ struct keep {
     struct alert_calls *hooks;      /* NULL: not of the monitor */
     struct gateway_keeper *gateway; /* NULL: not of the gateway */
     struct store_keeper *store;     /* NULL: not of the gateway, for versions of apps */
+    struct export *export;          /* NULL: not of the monitor, for a collector of OpenTelemetry's */
     struct figures *figures;        /* NULL: not of the monitor, for the file of figures */
 };
 
@@ -72,7 +74,7 @@ static int confine(struct keep *k, const struct conf *c, struct err *e)
     if (slash)
         slash[slash == textfile] = 0; /* its directory */
     const char *const writable[] = {logs, state /* SQLite's */, "/dev/null", textfile};
-    if (k->hooks || k->store || k->confined)
+    if (k->hooks || k->export || k->store || k->confined) /* they start programs */
         return 0;
     int r = confine_program(&(struct confinement){home_is_roots(&k->home), -1, CAP_DAC_OVERRIDE, writable, slash ? 4 : 3});
     k->confined = r == 0;
@@ -101,6 +103,8 @@ static void tell_conf(struct keep *k)
         store_keeper_set_conf(k->store, c);
     if (k->hooks)
         alert_calls_set_conf(k->hooks, c);
+    if (k->export)
+        export_set_conf(k->export, c);
     json_begin(&out, NULL, '{');
     json_i64(&out, "generation", (int64_t)k->generation);
     conf_tell(c, &out);
@@ -228,6 +232,16 @@ static void write_figures(struct keep *k)
     answer_doc(&out);
 }
 
+static void do_export(struct keep *k)
+{
+    AUTO_BUF struct buf out = {0};
+    const struct conf *c = k->confs[k->generation % 2];
+    if (c)
+        export_tick(k->export, c);
+    export_tell(k->export, &out);
+    answer_doc(&out);
+}
+
 struct packet {
     struct keeper_request rq;
     char text[KEEPER_MAX_TEXT + 1];
@@ -244,7 +258,9 @@ static bool do_request(struct keep *k, const struct packet *in, size_t n)
         tell_pem(k);
     else if (k->figures && in->rq.op == KEEPER_FIGURES)
         write_figures(k);
-    else if (k->figures)
+    else if (k->export && in->rq.op == KEEPER_EXPORT)
+        do_export(k);
+    else if (k->figures || k->export)
         return false;
     else if (k->gateway)
         return tell_gateway(k, &in->rq, in->text, n);
@@ -301,12 +317,12 @@ static void keep(struct keep *k)
     }
 }
 
-static const char usage[] = "usage: simbdp-keeper broker|monitor|textfile|gateway|store --home HOME\n"
+static const char usage[] = "usage: simbdp-keeper broker|monitor|textfile|otlp|gateway|store --home HOME\n"
                             "stdin: the program's socket, with which it ends. They start it.\n";
 
 static bool is_kind(const char *word)
 {
-    static const char *const kinds[] = {"broker", "monitor", "textfile", "gateway", "store"};
+    static const char *const kinds[] = {"broker", "monitor", "textfile", "otlp", "gateway", "store"};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (!strcmp(word, kinds[i]))
             return true;
@@ -333,6 +349,8 @@ int main(int argc, char **argv)
         k.hooks = alert_calls_new(&k.home);
     if (!strcmp(argv[1], "textfile"))
         k.figures = figures_new(&k.home);
+    if (!strcmp(argv[1], "otlp"))
+        k.export = export_new(&k.home);
     int r = !strcmp(argv[1], "gateway") ? gateway_keeper_new(&k.home, &k.gateway, &e)
             : !strcmp(argv[1], "store") ? store_keeper_new(&k.home, &k.store, &e)
                                         : 0;
@@ -343,6 +361,7 @@ int main(int argc, char **argv)
     gateway_keeper_free(k.gateway);
     store_keeper_free(k.store);
     alert_calls_free(k.hooks);
+    export_free(k.export);
     figures_free(k.figures);
     conf_free(k.confs[0]);
     conf_free(k.confs[1]);

@@ -49,6 +49,7 @@ static void status(struct monitor *m, struct ctl_conn *c)
         issues += board_is_issue(a);
     json_i64(&out, "apps", (int64_t)m->apps.n);
     json_i64(&out, "issues", (int64_t)issues);
+    export_status(m, &out);
     json_end(&out, '}');
     ctl_send(c, &out);
 }

@@ -225,5 +225,6 @@ size_t figures_write(const struct monitor *m, struct buf *out, bool open_metrics
     write_apps(m, &p);
     write_batch(m, &p);
     write_reports(m, &p);
+    export_figures(m, &p);
     return p.n_left_out;
 }

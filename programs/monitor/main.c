@@ -136,9 +136,14 @@ static void set_apps(struct monitor *m)
 /* Each keeper goes by what it read last. */
 static int read_conf(struct monitor *m, struct conf **ret, struct err *e)
 {
-    struct conf *same = NULL;
-    int r = keeper_conf(m->textfile, &same, e);
-    conf_free(same);
+    struct keeper *const others[] = {m->textfile, m->otlp};
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < sizeof others / sizeof *others; i++) {
+        struct conf *same = NULL;
+        r = keeper_conf(others[i], &same, e);
+        conf_free(same);
+    }
+    m->export_off = false;
     return r < 0 ? r : keeper_conf(m->keeper, ret, e);
 }
 
@@ -222,6 +227,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     alerts_alive(m);
     follow_ask(m);
     textfile_write(m);
+    export_ask(m);
 }
 
 /* ---- signals ---- */
@@ -260,6 +266,8 @@ static int start(struct monitor *m, struct err *e)
     if (r == 0)
         r = keeper_start(m->base, &m->home, "textfile", &m->textfile, e);
     if (r == 0)
+        r = keeper_start(m->base, &m->home, "otlp", &m->otlp, e);
+    if (r == 0)
         r = read_conf(m, &m->conf, e);
     if (r < 0)
         return r;
@@ -292,6 +300,8 @@ static void release(struct monitor *m)
     conf_free(m->conf);
     keeper_stop(m->keeper);
     keeper_stop(m->textfile);
+    keeper_stop(m->otlp);
+    export_forget(m);
     free(m->textfile_error);
     if (m->tick_ev)
         event_free(m->tick_ev);

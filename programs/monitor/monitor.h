@@ -106,6 +106,7 @@ struct monitor {
     struct event_base *base;
     struct home home;
     struct keeper *keeper, *textfile; /* textfile: writes the file of figures (textfile.c) */
+    struct keeper *otlp;              /* exports for OpenTelemetry (export.c) */
     struct conf *conf;                /* what the keeper tells of it */
     struct znet net;
     struct map apps;         /* "tenant/app" -> struct app */
@@ -126,8 +127,9 @@ struct monitor {
     struct ctl *ctl;
     struct event *tick_ev;
     int64_t started_wall_ms, started_ms, now_ms, wall_ms, judged_ms, dashboard_ms, textfile_ms;
-    bool textfile_asked;
-    char *textfile_error; /* of the last writing; NULL: it went well */
+    bool textfile_asked, export_asked, export_off; /* export_off: nothing of it is configured */
+    bson_t *exported;                              /* what became of it; NULL: nobody knows */
+    char *textfile_error;                          /* of the last writing; NULL: it went well */
     int64_t last_order_seq;
     uint64_t n_reports, n_refused;
 };
@@ -174,6 +176,13 @@ size_t figures_write(const struct monitor *m, struct buf *out, bool open_metrics
 
 /* textfile.c */
 void textfile_write(struct monitor *m); /* when it is time */
+
+/* export.c */
+struct prom;
+void export_ask(struct monitor *m); /* to go on */
+void export_forget(struct monitor *m);
+void export_status(const struct monitor *m, struct buf *out); /* a field `otlp`, where anything is exported */
+void export_figures(const struct monitor *m, struct prom *p);
 
 /* alerts.c */
 int alerts_set(struct monitor *m, struct err *e); /* from the configuration; what fires goes on if its alert stays */

@@ -24,7 +24,32 @@ struct calls {
     int64_t beat_ms, alive_due_ms;             /* beat_ms 0: none yet */
     int64_t n_dropped, n_untold;               /* untold: of those, no call said so yet */
     int64_t n_said;                            /* by the call that is under way */
+    int64_t n_told, n_rejected, rejects;       /* rejects: of the call that is under way */
+    char *resource;
 };
+
+/* opentelemetry-proto, collector/{trace,metrics,logs}/v1; JSON as its specification maps it. */
+static const struct {
+    const char *name, *outer, *inner, *items;
+} kinds[N_CALLS_KINDS] = {[CALLS_OF_alerts] = {"alerts", NULL, NULL, NULL},
+                          [CALLS_OF_traces] = {"traces", "resourceSpans", "scopeSpans", "spans"},
+                          [CALLS_OF_metrics] = {"metrics", "resourceMetrics", "scopeMetrics", "metrics"},
+                          [CALLS_OF_logs] = {"logs", "resourceLogs", "scopeLogs", "logRecords"}};
+
+int calls_kind_of(const char *name, enum calls_kind *ret)
+{
+    for (int i = 0; i < N_CALLS_KINDS; i++)
+        if (!strcmp(kinds[i].name, name)) {
+            *ret = (enum calls_kind)i;
+            return 0;
+        }
+    return -1;
+}
+
+const char *calls_kind_name(enum calls_kind k)
+{
+    return kinds[k].name;
+}
 
 struct calls *calls_new(const char *name)
 {
@@ -44,8 +69,10 @@ void calls_free(struct calls *c)
 {
     for (size_t i = 0; c && i < c->n; i++)
         call_free(c->v[i]);
-    if (c)
-        free(c->name);
+    if (!c)
+        return;
+    free(c->name);
+    free(c->resource);
     free(c);
 }
 
@@ -53,7 +80,9 @@ void calls_set(struct calls *c, const struct calls_settings *s)
 {
     if (s->alive_ms != c->set.alive_ms)
         c->alive_due_ms = 0;
+    xstr_set(&c->resource, s->resource);
     c->set = *s;
+    c->set.resource = c->resource;
 }
 
 static void take_out(struct calls *c, size_t at)
@@ -72,13 +101,14 @@ static void drop(struct calls *c, size_t at)
 /* The last call of the group, when it was not made yet and has room. */
 static struct call *open_call(const struct calls *c, const char *group, size_t more, int64_t n)
 {
+    const bool alerts = c->set.kind == CALLS_OF_alerts;
+    const int64_t most = alerts ? CALLS_ALERTS : CALLS_ITEMS;
+    const size_t most_bytes = alerts ? CALLS_BYTES : CALLS_ITEMS_BYTES;
     for (size_t i = c->n; i-- > 0;) {
         struct call *x = c->v[i];
         if (!strcmp(x->group, group))
-            return !x->n_tries && !(i == 0 && c->under_way == A_CALL) && x->n + n <= CALLS_ALERTS &&
-                           x->alerts.n + more < CALLS_BYTES
-                       ? x
-                       : NULL;
+            return !x->n_tries && !(i == 0 && c->under_way == A_CALL) && x->n + n <= most && x->alerts.n + more < most_bytes ? x
+                                                                                                                             : NULL;
     }
     return NULL;
 }
@@ -119,18 +149,16 @@ int64_t calls_due_ms(const struct calls *c, int64_t now_ms)
     return is_alive(c, now_ms) && c->alive_due_ms < due ? c->alive_due_ms : due;
 }
 
-/* opentelemetry-proto, collector/trace/v1; JSON as its specification maps it. */
-static void add_spans(struct buf *out, const struct call *x)
+static void add_items(const struct calls *c, struct buf *out, const struct call *x)
 {
-    json_begin(out, "resourceSpans", '[');
+    const enum calls_kind k = c->set.kind;
+    json_begin(out, kinds[k].outer, '[');
     json_begin(out, NULL, '{');
-    json_raw(out, "resource",
-             "{\"attributes\":[{\"key\":\"service.name\",\"value\":{\"stringValue\":\"mysimbdp\"}},"
-             "{\"key\":\"service.version\",\"value\":{\"stringValue\":\"" SIMBDP_VERSION "\"}}]}");
-    json_begin(out, "scopeSpans", '[');
+    json_raw(out, "resource", c->resource ? c->resource : "{}");
+    json_begin(out, kinds[k].inner, '[');
     json_begin(out, NULL, '{');
-    json_raw(out, "scope", "{\"name\":\"mysimbdp\"}");
-    json_begin(out, "spans", '[');
+    json_raw(out, "scope", "{\"name\":\"mysimbdp\",\"version\":\"" SIMBDP_VERSION "\"}");
+    json_begin(out, kinds[k].items, '[');
     buf_add(out, x->alerts.p, x->alerts.n);
     json_end(out, ']');
     json_end(out, '}');
@@ -154,7 +182,7 @@ bool calls_next(struct calls *c, int64_t now_ms, int64_t wall_ms, struct buf *re
         return false;
     bool alive = is_alive(c, now_ms) && c->alive_due_ms <= now_ms;
     json_begin(ret_body, NULL, '{');
-    if (!c->set.spans) {
+    if (c->set.kind == CALLS_OF_alerts) {
         json_str(ret_body, "webhook", c->name);
         json_time(ret_body, "at", wall_ms);
         json_i64(ret_body, "dropped", c->n_untold);
@@ -169,14 +197,15 @@ bool calls_next(struct calls *c, int64_t now_ms, int64_t wall_ms, struct buf *re
     } else {
         struct call *x = c->v[0];
         memcpy(ret_id, x->id, sizeof x->id);
-        if (c->set.spans)
-            add_spans(ret_body, x);
-        else
+        if (c->set.kind == CALLS_OF_alerts)
             add_alerts(ret_body, x);
+        else
+            add_items(c, ret_body, x);
         x->first_ms = x->n_tries++ ? x->first_ms : now_ms;
     }
     json_end(ret_body, '}');
     c->n_said = c->n_untold;
+    c->rejects = 0;
     c->under_way = alive ? ALIVE : A_CALL;
     return true;
 }
@@ -203,12 +232,31 @@ void calls_done(struct calls *c, int64_t now_ms, enum calls_outcome o, int64_t a
         return;
     struct call *x = c->v[0];
     int64_t next_ms = now_ms + delay_ms(x->n_tries, ask_ms, random);
-    if (o == CALLS_TOLD)
+    if (o == CALLS_TOLD) {
+        c->n_rejected += c->rejects;
+        c->n_told += x->n - c->rejects;
         take_out(c, 0);
-    else if (o == CALLS_REFUSED || next_ms - x->first_ms > c->set.retry_ms)
+    } else if (o == CALLS_REFUSED || next_ms - x->first_ms > c->set.retry_ms) {
         drop(c, 0);
-    else
+    } else {
         x->due_ms = next_ms;
+    }
+}
+
+void calls_rejected(struct calls *c, int64_t n)
+{
+    const int64_t all = c->under_way == A_CALL ? c->v[0]->n : 0;
+    c->rejects = n < 0 ? 0 : n < all ? n : all;
+}
+
+struct calls_counts calls_counts(const struct calls *c)
+{
+    return (struct calls_counts){c->n_told, c->n_rejected, c->n_dropped};
+}
+
+bool calls_is_under_way(const struct calls *c)
+{
+    return c->under_way != NOTHING;
 }
 
 int64_t calls_n_dropped(const struct calls *c)

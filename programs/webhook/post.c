@@ -7,6 +7,9 @@
 #include <sodium.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <zlib.h>
+
+enum { MAX_ANSWER = 64 << 10, GZIP_BITS = 15 + 16, GZIP_FROM = 1024 /* bytes: what is shorter is not worth it */ };
 
 struct post {
     CURLM *multi;
@@ -14,7 +17,9 @@ struct post {
     bool under_way;
     char *url, *ca_path, error[CURL_ERROR_SIZE];
     int ca_fd; /* the certificates, where ca_path leads: libcurl with GnuTLS takes them from files alone */
-    struct buf secret, body;
+    struct buf secret, body, answer;
+    char *headers;
+    bool otlp, gzip;
     long timeout_s;
     struct curl_slist *fields;
 };
@@ -58,6 +63,13 @@ static void forget_secret(struct post *p)
     buf_reset(&p->secret);
 }
 
+static void forget_headers(struct post *p)
+{
+    if (p->headers)
+        sodium_memzero(p->headers, strlen(p->headers));
+    xstr_set(&p->headers, NULL);
+}
+
 static void forget_ca(struct post *p)
 {
     if (p->ca_fd >= 0)
@@ -75,6 +87,8 @@ void post_free(struct post *p)
     forget_secret(p);
     buf_fini(&p->secret);
     buf_fini(&p->body);
+    buf_fini(&p->answer);
+    forget_headers(p);
     free(p->url);
     forget_ca(p);
     free(p);
@@ -86,6 +100,10 @@ int post_set(struct post *p, const struct post_settings *s)
     forget_secret(p);
     buf_add(&p->secret, s->secret, s->n_secret);
     p->timeout_s = s->timeout_s;
+    forget_headers(p);
+    p->headers = xstrdup(s->headers);
+    p->otlp = s->otlp;
+    p->gzip = s->gzip;
     forget_ca(p);
     if (!*s->ca_pem)
         return 0;
@@ -94,11 +112,12 @@ int post_set(struct post *p, const struct post_settings *s)
     return p->ca_fd < 0 ? -errno : fd_write_all(p->ca_fd, s->ca_pem, strlen(s->ca_pem));
 }
 
-/* What the receiver says is nobody's to read here. */
+/* What a webhook says is nobody's to read here; a collector may say how much it did not take. */
 static size_t on_answer(char *data, size_t size, size_t n, void *arg)
 {
-    (void)data;
-    (void)arg;
+    struct post *p = arg;
+    if (p->otlp && p->answer.n + size * n <= MAX_ANSWER)
+        buf_add(&p->answer, data, size * n);
     return size * n;
 }
 
@@ -111,10 +130,48 @@ static void add_field(struct post *p, char *field)
     free(field);
 }
 
+static void add_headers(struct post *p)
+{
+    for (const char *at = p->headers; at && *at; at += strspn(at, "\n")) {
+        size_t n = strcspn(at, "\n");
+        add_field(p, xstrndup(at, n));
+        at += n;
+    }
+}
+
+/* False: it goes as it is. */
+static bool compress_body(struct post *p)
+{
+    z_stream z = {0};
+    struct buf out = {0};
+    if (p->body.n < GZIP_FROM || deflateInit2(&z, Z_BEST_SPEED, Z_DEFLATED, GZIP_BITS, 8, Z_DEFAULT_STRATEGY) != Z_OK)
+        return false;
+    buf_reserve(&out, deflateBound(&z, p->body.n));
+    z.next_in = (unsigned char *)p->body.p;
+    z.avail_in = (unsigned)p->body.n;
+    z.next_out = (unsigned char *)out.p;
+    z.avail_out = (unsigned)deflateBound(&z, p->body.n);
+    int r = deflate(&z, Z_FINISH);
+    out.n = z.total_out;
+    deflateEnd(&z);
+    if (r == Z_STREAM_END) {
+        buf_fini(&p->body);
+        p->body = out;
+        return true;
+    }
+    buf_fini(&out);
+    return false;
+}
+
 static void add_fields(struct post *p, const char *id, int64_t timestamp)
 {
     add_field(p, xstrdup("Content-Type: application/json"));
     add_field(p, xstrdup("Expect:"));
+    if (p->gzip && compress_body(p))
+        add_field(p, xstrdup("Content-Encoding: gzip"));
+    add_headers(p);
+    if (p->otlp)
+        return;
     add_field(p, xasprintf("Mysimbdp-Delivery: %s", id));
     add_field(p, xasprintf("Mysimbdp-Timestamp: %lld", (long long)timestamp));
     if (p->secret.n) {
@@ -150,6 +207,7 @@ int post_begin(struct post *p, struct buf *body, const char *id, int64_t timesta
     buf_fini(&p->body);
     p->body = *body;
     *body = (struct buf){0};
+    buf_reset(&p->answer);
     add_fields(p, id, timestamp);
     curl_easy_reset(c);
     p->error[0] = 0;
@@ -159,6 +217,7 @@ int post_begin(struct post *p, struct buf *body, const char *id, int64_t timesta
     curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)p->body.n);
     curl_easy_setopt(c, CURLOPT_POSTFIELDS, p->body.p);
     curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_answer);
+    curl_easy_setopt(c, CURLOPT_WRITEDATA, p);
     curl_easy_setopt(c, CURLOPT_ERRORBUFFER, p->error);
     p->under_way = curl_multi_add_handle(p->multi, c) == CURLM_OK;
     if (!p->under_way)
@@ -183,4 +242,9 @@ long post_end(struct post *p, CURLcode code, const char **ret_why, int64_t *ret_
     *ret_why = p->error[0] ? p->error : curl_easy_strerror(code);
     *ret_ask_ms = after_s > 0 && after_s < 86400 ? after_s * 1000 : 0;
     return status;
+}
+
+const struct buf *post_answer(const struct post *p)
+{
+    return &p->answer;
 }

@@ -19,6 +19,9 @@ struct post_settings {
     const void *secret;       /* n_secret 0: calls are not signed */
     size_t n_secret;
     long timeout_s;
+    bool otlp;           /* a collector's: what is said about a call is OTLP's alone, and its answer is kept */
+    const char *headers; /* lines "NAME: VALUE" that are added; "": none */
+    bool gzip;
 };
 
 struct post *post_new(CURLM *multi);
@@ -33,5 +36,7 @@ bool post_is(const struct post *p, const CURL *easy);
 /* What came of it: the HTTP status, 0 when there was no answer, and then why; *ret_ask_ms: after how long the receiver wants to be
  * asked again (Retry-After), or 0. */
 long post_end(struct post *p, CURLcode code, const char **ret_why, int64_t *ret_ask_ms);
+/* Behind post_end: what a collector answered, as far as it was not too long. Good until the next call. */
+const struct buf *post_answer(const struct post *p);
 
 #endif

@@ -12,7 +12,7 @@
 static struct calls *calls(int64_t group_ms, int64_t alive_ms, int64_t retry_ms)
 {
     struct calls *c = calls_new("ops");
-    calls_set(c, &(struct calls_settings){group_ms, alive_ms, retry_ms, false});
+    calls_set(c, &(struct calls_settings){group_ms, alive_ms, retry_ms, CALLS_OF_alerts, NULL});
     return c;
 }
 
@@ -162,15 +162,28 @@ static void spans_are_what_a_collector_takes(void **state)
     struct calls *c = calls_new("collector");
     AUTO_BUF struct buf body = {0};
     char id[33];
-    calls_set(c, &(struct calls_settings){1000, 0, 1000, true});
+    calls_set(c, &(struct calls_settings){1000, 0, 1000, CALLS_OF_traces, "{\"attributes\":[]}"});
     calls_add(c, 0, "spans", "{\"name\":\"a\"},{\"name\":\"b\"}", 2);
     assert_int_equal(calls_n_waiting(c), 2);
     assert_true(calls_next(c, 1000, 1, &body, id));
-    assert_non_null(
-        strstr(body.p, "\"scopeSpans\":[{\"scope\":{\"name\":\"mysimbdp\"},\"spans\":[{\"name\":\"a\"},{\"name\":\"b\"}]}]}]}"));
+    assert_non_null(strstr(body.p, "\"scopeSpans\":[{\"scope\":{\"name\":\"mysimbdp\",\"version\":\"" SIMBDP_VERSION
+                                   "\"},\"spans\":[{\"name\":\"a\"},{\"name\":\"b\"}]}]}]}"));
     assert_int_equal(strncmp(body.p, "{\"resourceSpans\":[{\"resource\":{", 31), 0);
     calls_done(c, 1000, CALLS_REFUSED, 0, 0);
     assert_int_equal(calls_n_dropped(c), 2);
+    calls_add(c, 1000, "spans", "{\"name\":\"c\"},{\"name\":\"d\"},{\"name\":\"e\"}", 3);
+    assert_true(calls_next(c, 2000, 1, &body, id));
+    assert_true(calls_is_under_way(c));
+    calls_rejected(c, 1);
+    calls_done(c, 2000, CALLS_TOLD, 0, 0);
+    calls_add(c, 2000, "spans", "{\"name\":\"f\"}", 1);
+    assert_true(calls_next(c, 3000, 1, &body, id));
+    calls_rejected(c, 7); /* more than it had */
+    calls_done(c, 3000, CALLS_TOLD, 0, 0);
+    struct calls_counts n = calls_counts(c);
+    assert_true(n.told == 2 && n.rejected == 2 && n.dropped == 2);
+    enum calls_kind kind;
+    assert_true(calls_kind_of("metrics", &kind) == 0 && kind == CALLS_OF_metrics && calls_kind_of("x", &kind) < 0);
     calls_free(c);
 }
 
