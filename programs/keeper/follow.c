@@ -16,10 +16,11 @@ enum { PIECE = 256 << 10, SKIPPED_MS = 60000 /* lines are in order but for so mu
 struct place {
     char *path;
     int64_t ino, at;
-    int64_t tail;       /* stands for the bytes before `at`: an inode's number may come again */
-    int64_t ts_ms;      /* of the youngest line that was read */
-    int64_t skip_to_ms; /* lines up to then were read, in another file that this one is a copy of; 0: none */
-    bool seen;          /* in this turn */
+    int64_t tail;            /* stands for the bytes before `at`: an inode's number may come again */
+    struct timespec changed; /* when it was read to its end last; not kept */
+    int64_t ts_ms;           /* of the youngest line that was read */
+    int64_t skip_to_ms;      /* lines up to then were read, in another file that this one is a copy of; 0: none */
+    bool seen;               /* in this turn */
 };
 
 struct follow {
@@ -179,9 +180,23 @@ static struct place *find_place(struct follow *f, const char *path, int fd, cons
     return p;
 }
 
+/* Most are at their end most of the time: those are not opened. */
+static bool is_read(const struct follow *f, const char *path)
+{
+    struct stat st;
+    struct place *p = map_get(&f->places, path);
+    if (!p || fstatat(f->home->dirfd, path, &st, AT_SYMLINK_NOFOLLOW) < 0 || (int64_t)st.st_ino != p->ino || st.st_size != p->at ||
+        st.st_mtim.tv_sec != p->changed.tv_sec || st.st_mtim.tv_nsec != p->changed.tv_nsec)
+        return false;
+    p->seen = true;
+    return true;
+}
+
 void follow_file(struct follow *f, const char *path, const char *who)
 {
     struct stat st;
+    if (is_read(f, path))
+        return;
     AUTO_FD int fd = open_file(f, path, &st);
     if (fd < 0)
         return;
@@ -195,6 +210,7 @@ void follow_file(struct follow *f, const char *path, const char *who)
     }
     if (st.st_size > p->at)
         read_on(f, p, who, fd);
+    p->changed = st.st_mtim;
 }
 
 void follow_begin(struct follow *f, follow_line_fn *fn, void *arg)
