@@ -34,6 +34,7 @@ static char *words_cell(const bson_t *doc)
 
 char *object_cell(const bson_t *doc, const struct col *col)
 {
+    const bool csv = table_get_style() == TABLE_CSV; /* what a program reads is whole */
     bson_iter_t it;
     if (col->kind == COL_WORDS)
         return words_cell(doc);
@@ -42,14 +43,14 @@ char *object_cell(const bson_t *doc, const struct col *col)
     if (BSON_ITER_HOLDS_UTF8(&it)) {
         uint32_t n;
         const char *text = bson_iter_utf8(&it, &n);
-        return !n ? NULL : col->kind == COL_TIME ? xstrndup(text, STAMP) : xstrdup(text);
+        return !n ? NULL : col->kind == COL_TIME && !csv ? xstrndup(text, STAMP) : xstrdup(text);
     }
     if (BSON_ITER_HOLDS_BOOL(&it))
-        return xstrdup(bson_iter_bool(&it) ? "yes" : "no");
+        return xstrdup(csv ? bson_iter_bool(&it) ? "true" : "false" : bson_iter_bool(&it) ? "yes" : "no");
     if (BSON_ITER_HOLDS_INT(&it))
         return xasprintf("%lld", (long long)bson_iter_as_int64(&it));
     if (BSON_ITER_HOLDS_DOUBLE(&it))
-        return xasprintf(col->kind == COL_COUNT ? "%.0f" : "%.3f", bson_iter_double(&it));
+        return xasprintf(csv ? "%.15g" : col->kind == COL_COUNT ? "%.0f" : "%.3f", bson_iter_double(&it));
     return json_of(&it);
 }
 

@@ -307,14 +307,20 @@ static void fit(struct table *t, size_t room)
 
 /* ---- printing ---- */
 
+/* Of a name the middle goes, for the end tells it from others like it; of a sentence the end. */
+static char *cut(const char *text, size_t columns)
+{
+    return strchr(text, ' ') ? xasprintf("%.*s…", (int)table_bytes_within(text, columns - 1), text) : table_shorten(text, columns);
+}
+
 static void add_cell(const struct table *t, struct buf *line, const char *text, size_t k)
 {
     const enum col_kind kind = t->cols[k].kind;
     size_t w = t->widths[k], n = table_width(text);
-    if (n > w) {
-        buf_add(line, text, table_bytes_within(text, w - 1));
-        buf_addf(line, "…%*s", GAP, "");
-        return;
+    AUTO_FREE char *shorter = n > w ? cut(text, w) : NULL;
+    if (shorter) {
+        text = shorter;
+        n = table_width(text);
     }
     bool right = kind == COL_COUNT || kind == COL_NUMBER;
     buf_addf(line, "%*s%s%*s", right ? (int)(w - n) : 0, "", text, (right ? 0 : (int)(w - n)) + GAP, "");

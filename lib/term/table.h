@@ -1,5 +1,5 @@
-/* A table that fits the terminal. Columns are left out and long texts cut as far as it takes; lines are never wrapped. When stdout
- * is no terminal, nothing is left out or cut. */
+/* A table that fits the terminal. Columns are left out and long texts cut as far as it takes, names in the middle; lines are never
+ * wrapped. When stdout is no terminal, nothing is left out or cut. */
 #ifndef SIMBDP_TERM_TABLE_H
 #define SIMBDP_TERM_TABLE_H
 

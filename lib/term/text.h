@@ -19,6 +19,9 @@ void text_print(const char *s);
 /* From here on everything written to stdout and stderr passes through text_append, whoever wrote the words: names, reasons,
  * configuration, messages of servers. Only what writes to the descriptors directly does not: files as they are, progress bars. */
 void text_guard(void);
+/* From here on, or no longer: lines of both that are longer than the terminal is wide (where it is one) are broken between words,
+ * and what is broken off stands below where their text begins. Not for what is to be read or copied as it is: JSON, CSV, files. */
+void text_fold(bool on);
 /* Undoes that, for a program that draws on the terminal itself. */
 void text_unguard(void);
 

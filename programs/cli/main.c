@@ -7,8 +7,8 @@
 #include "base/crash.h"
 #include "base/log.h"
 #include "base/near.h"
+#include "term/output.h"
 #include "term/progress.h"
-#include "term/table.h"
 #include "term/text.h"
 
 #include <signal.h>
@@ -151,26 +151,6 @@ static bool lists(const char *verb)
     return false;
 }
 
-/* 0, or CLI_USAGE after a complaint. */
-static int take_output(struct cli *c)
-{
-    const char *output = cli_opt(c, "--output");
-    c->json = cli_flag(c, "--json");
-    if (!output)
-        return 0;
-    const bool wide = !strcmp(output, "wide"), table = !strcmp(output, "table"), json = !strcmp(output, "json");
-    c->csv = !strcmp(output, "csv");
-    if (!wide && !table && !json && !c->csv)
-        return cli_usage(c, "--output is table, wide, json or csv, and not \"%s\"", output);
-    if (c->json && !json)
-        return cli_usage(c, "--json and --output %s cannot both be", output);
-    if (c->csv && !lists(c->verb))
-        return cli_usage(c, "--output csv is for verbs that list rows; this one takes json");
-    c->json = json;
-    table_set_style(c->csv ? TABLE_CSV : wide ? TABLE_WIDE : TABLE_FIT);
-    return 0;
-}
-
 static void print_usage(FILE *to)
 {
     fputs("usage: mysimbdp VERB [ARGUMENTS] [--home HOME]      (or MYSIMBDP_HOME)\n\n", to);
@@ -204,6 +184,7 @@ int main(int argc, char **argv)
     log_init("mysimbdp");
     crash_init();
     text_guard();
+    text_fold(true);
     signal(SIGPIPE, SIG_DFL);
     const char *home = home_take_arg(&argc, argv);
     if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
@@ -220,12 +201,12 @@ int main(int argc, char **argv)
             printf("usage: mysimbdp %s %s [--home HOME]\n%s\n", c.verb, c.usage, verbs[i].help);
             return CLI_DONE;
         }
-        int r = take_output(&c);
-        if (r)
-            return r;
+        const char *why = output_take(&c.argc, c.argv, lists(c.verb), &c.json, &c.csv);
+        if (why)
+            return cli_usage(&c, "%s", why);
         progress_set_quiet(cli_flag(&c, "--quiet") || cli_is_read_by_programs(&c));
         cli_verb run = cli_desk(&c) ? cli_verb_of_desk(c.verb) : NULL;
-        r = (run ? run : verbs[i].run)(&c);
+        int r = (run ? run : verbs[i].run)(&c);
         free(c.desk);
         return r;
     }

@@ -10,6 +10,7 @@
 #include "query/ledger_view.h"
 #include "term/progress.h"
 #include "term/table.h"
+#include "term/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -127,6 +128,7 @@ static int list(struct cli *c, const struct home *h, const char *only)
         fprintf(stderr, "mysimbdp tenant: no file conf/tenants/%s.conf\n", only);
     else if (only && !c->json) {
         AUTO_BUF struct buf b = {0};
+        text_fold(false); /* the file as it is */
         if (fd_read_file(AT_FDCWD, conf_tenant(conf, only)->file, &b, 4 << 20, NULL) == 0)
             printf("# %s\n%s", conf_tenant(conf, only)->file, b.p);
     }

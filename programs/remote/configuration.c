@@ -3,6 +3,7 @@
 
 #include "base/fd.h"
 #include "base/mem.h"
+#include "term/text.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -44,6 +45,7 @@ int verb_configuration(struct remote *r)
     if (code || (code = remote_open(r)))
         return code;
     remote_path(r, &path, "configuration");
+    text_fold(false); /* the file as it is */
     if (http_ask(r->http, &(struct http_request){.method = "GET", .path = path.p, .accept = "text/plain"}, &a, &e) < 0)
         return remote_fail(r, &e);
     if (r->json)

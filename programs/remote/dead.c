@@ -65,6 +65,8 @@ static int list(const struct dead *d)
             listing_object(all.v[i]);
     else
         listing_print(d->r, &all, cols, sizeof cols / sizeof *cols, false);
+    if (!all.n && !d->r->json)
+        fputs("no dead letters\n", stderr);
     return REMOTE_DONE;
 }
 

@@ -156,12 +156,14 @@ static int show_many(struct remote *r, const struct records *of, const char *que
 static int list(struct remote *r, const struct records *of, const struct filter *filter)
 {
     AUTO_BUF struct buf query = {0};
-    int64_t limit = r->json ? 0 : SHOWN;
+    int64_t limit = r->json || r->csv ? 0 : SHOWN;
     const char *state = remote_opt(r, "--state"), *since = remote_opt(r, "--since"), *max = remote_opt(r, "--limit");
     const char *given = remote_opt(r, filter->option);
     bool watching = remote_flag(r, "--watch");
     buf_adds(&query, "");
     int code = remote_args(r, 0, watching ? 0 : 1);
+    if (!code && watching && (r->csv || max))
+        code = remote_usage(r, "--watch prints changes as they come: neither --output csv nor --limit");
     if (!code)
         code = check_state(r, of, state);
     if (!code)

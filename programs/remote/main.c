@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/near.h"
 #include "term/complete.h"
+#include "term/output.h"
 #include "term/progress.h"
 #include "term/text.h"
 
@@ -79,6 +80,17 @@ static const struct {
      "for an operator: nothing of the tenant's is taken in or run until it is resumed"},
 };
 
+/* Verbs that print rows. */
+static const char *const listing[] = {"app", "apps", "dead", "files", "profile", "queue", "rejects", "runs"};
+
+static bool lists(const char *verb)
+{
+    for (size_t i = 0; i < sizeof listing / sizeof *listing; i++)
+        if (!strcmp(listing[i], verb))
+            return true;
+    return false;
+}
+
 static void print_usage(FILE *to)
 {
     fputs("usage: mysimbdp [--url URL [--token-file F] [--ca FILE] | --profile NAME] [--tenant T] VERB [ARGUMENTS]\n\n", to);
@@ -88,7 +100,9 @@ static void print_usage(FILE *to)
         "\nThe token is what `mysimbdp token add` printed, in a file that nobody else may read. --ca: the home's own certificate,\n"
         "where it is none that this system trusts. Or MYSIMBDP_URL, MYSIMBDP_TOKEN_FILE, MYSIMBDP_CA; or MYSIMBDP_PROFILE.\n"
         "--retry-for 30s, 15m, 2h: how long to go on when the connection is lost or the platform is busy (1m; to send: 15m).\n"
-        "--since takes 2026-01-31, 2026-01-31T12:00:00Z, or 15m, 2h, 7d ago. Listings take --json: an object a line.\n"
+        "--since takes 2026-01-31, 2026-01-31T12:00:00Z, or 15m, 2h, 7d ago. Listings take\n"
+        "--output table|wide|json|csv; --json is --output json: an object a line. A wide table has all columns, whole.\n"
+        "What takes long shows how far it is on stderr, not with --quiet or where a program reads the rows.\n"
         "Exit: 0 done, 1 the thing asked for failed or was refused, 2 usage.\n",
         to);
 }
@@ -188,6 +202,7 @@ int main(int argc, char **argv)
         return complete(argc - FIRST_WORD, argv + FIRST_WORD);
     log_init("mysimbdp");
     text_guard();
+    text_fold(true);
     signal(SIGPIPE, SIG_IGN); /* of a connection; who reads us no more is seen by ferror */
     argc--;
     argv++;
@@ -216,8 +231,10 @@ int main(int argc, char **argv)
             return remote_usage(&r, "--home is for a platform of this machine; leave it out, or --url and --profile");
         if (retry_for && !parse_duration(retry_for, &r.retry_for_ms))
             return remote_usage(&r, "--retry-for %s is no duration, as 30s, 15m or 2h", retry_for);
-        r.json = remote_flag(&r, "--json");
-        progress_set_quiet(remote_flag(&r, "--quiet") || r.json);
+        const char *why = output_take(&r.argc, r.argv, lists(r.verb), &r.json, &r.csv);
+        if (why)
+            return remote_usage(&r, "%s", why);
+        progress_set_quiet(remote_flag(&r, "--quiet") || r.json || r.csv);
         return run(&r, verbs[i].run);
     }
     return no_verb(argv[0]);

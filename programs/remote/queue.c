@@ -90,9 +90,11 @@ static int show(struct remote *r, const char *name)
         listing_object(doc);
         return REMOTE_DONE;
     }
-    listing_members(doc, left_out);
     add_rows(&rows, doc);
-    putchar('\n');
+    if (!r->csv) {
+        listing_members(doc, left_out);
+        putchar('\n');
+    }
     print_rows(r, &rows);
     return REMOTE_DONE;
 }

@@ -3,6 +3,7 @@
 
 #include "base/fd.h"
 #include "base/mem.h"
+#include "term/text.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -87,6 +88,8 @@ int verb_rejects(struct remote *r)
     int code = remote_args(r, 1, 1);
     if (!code && csv && r->json)
         code = remote_usage(r, "--csv or --json, not both");
+    csv |= r->csv;
+    text_fold(!csv && !r->json);
     if (code || (code = remote_open(r)))
         return code;
     const char *id = r->argv[0];

@@ -19,8 +19,8 @@ enum { REMOTE_DONE = 0, REMOTE_FAILED = 1, REMOTE_USAGE = 2 };
 struct remote {
     const char *verb, *usage;
     int argc;
-    char **argv; /* the positional arguments, once all options were taken; NULL-terminated */
-    bool json;
+    char **argv;    /* the positional arguments, once all options were taken; NULL-terminated */
+    bool json, csv; /* --output json, or --json: an object a line; csv: tables follow table_set_style by themselves */
     struct target_options options;
     int64_t retry_for_ms; /* 0: the verb's own */
     struct target target; /* once it is open */

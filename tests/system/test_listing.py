@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -14,6 +15,7 @@ import termios
 
 from harness import BUILD, until
 from test_words import Terminal
+from wire import Peer
 
 SGR = re.compile(r"\x1b\[(\d+)m")
 
@@ -166,3 +168,71 @@ def test_watch(home):
     for args, words in ((["files", "--watch", "--limit", "3"], "--limit"), (["runs", "--watch", "--output", "csv"], "csv"), (["files", "--watch", "x"], "too many")):
         r = home.cli(*args, check=False)
         assert r.returncode == 2 and words in r.stderr, r
+
+
+NAME = "n" * 30 + "-x"                    # as long as ids of tenants, apps, datasets, streams may be
+FILE = "f" * 28 + "漢字" + "g" * 28 + ".csv"  # 64 characters
+SENTENCE = "what is wrong with this row is said at length, " * 3
+
+
+def columns_of(text):
+    return len(text) + sum(c in "漢字" for c in text)
+
+
+def test_everything_fits_80_columns(home):
+    """Each verb that prints, on a home of long names, on a terminal of 80 columns (and fewer)."""
+    home.profiles(cpus=0.01)
+    home.db_of[NAME] = NAME
+    conf = home.path / f"conf/tenants/{NAME}.conf"
+    conf.write_text(f"""database = "{NAME}"; display_name = "{NAME} {NAME} {NAME}";
+datasets = ( {{ name = "{NAME}"; format = "csv"; }} );
+batch = ( {{ app = "{NAME}"; exec = "builtin:load"; datasets = ("{NAME}"); }},
+          {{ app = "b{NAME[1:]}"; exec = "misbehave"; pattern = "bad*"; datasets = ("{NAME}"); retry = {{ attempts = 1; }}; }} );
+streams = ( {{ name = "{NAME}"; }} );
+stream_apps = ( {{ app = "s{NAME[1:]}"; stream = "{NAME}"; exec = "{'e' * 60}"; max_instances = 2; min_instances = 1; }} );
+""")
+    (home.path / "apps" / NAME).mkdir()
+    (home.path / "apps" / NAME / ("e" * 60)).write_text(f"#!/bin/sh\necho {SENTENCE} >&2\nexit 3\n")
+    (home.path / "apps" / NAME / ("e" * 60)).chmod(0o755)
+    shutil.copy(BUILD / "tenants/misbehave", home.path / "apps" / NAME / "misbehave")
+    main = home.path / "conf/mysimbdp.conf"
+    main.write_text(main.read_text().replace("platform = {", f'platform = {{ alerts = ( {{ name = "a{NAME[1:]}"; when = "restarts >= 0"; }} );'))
+    home.up()
+    staging = home.path / f"staging/{NAME}/{NAME}"
+    (home.base / "x").write_text("a,b\n1,2\n" + "z" * 300 + "\n4,5\n")
+    os.rename(home.base / "x", staging / FILE)
+    (home.base / "x").write_text(f"do,arg\ncomplain,{SENTENCE}\nexit,1\n")
+    os.rename(home.base / "x", staging / f"bad{FILE[3:]}")
+    good = home.wait_file(file_name=FILE)
+    bad = home.wait_file(file_name=f"bad{FILE[3:]}")
+    user = "u" * 60
+    home.cli("user", "add", user, "--role", "tenant-deployer", "--tenant", NAME, input="a password that is long\n")
+    home.cli("token", "add", user, "--note", "note " * 30, "--datasets", NAME)
+    home.cli("alerts", "silence", NAME, "--for", "2h", "--why", SENTENCE)
+    with Peer(home.endpoint) as p:
+        p.publish(f"{NAME}/{NAME}", [b"x" * 200])
+    until(lambda: [r for r in home.rows("top", "--once") if r.get("app") == "s" + NAME[1:] and r["alerts"]], home.path / "logs", what="the alert")
+    verbs = [["files"], ["files", good["file_id"]], ["runs"], ["runs", bad["run_id"]], ["events"], ["stats"], ["stats", "--streams"], ["status"], ["clock"],
+             ["tenant", "list"], ["user", "list"], ["token", "list"], ["audit"], ["app", "list"], ["queue", "list"], ["dead", "list"],
+             ["alerts"], ["alerts", "silences"], ["rejects", good["file_id"]], ["top", "--once"], ["describe", NAME], ["describe", f"{NAME}/{NAME}"], ["describe", f"{NAME}/s{NAME[1:]}"],
+             ["describe", f"{NAME}/b{NAME[1:]}"], ["describe", good["file_id"]], ["describe", bad["run_id"]], ["explain"], ["explain", "max_rejects"],
+             ["check"], ["check", "--keys"], ["doctor"], ["verify"], ["preview", home.base / "long.csv"], ["help"], ["top", "--help"], ["audit", "--verify"],
+             *([v, "--help"] for v in ("files", "user", "advise", "preview", "tenant", "events"))]
+    (home.base / "long.csv").write_text(f"{'c' * 64},b\n{'v' * 200},2\n{'w' * 200}\n")
+    wrong = {}
+    for columns in (80, 60):
+        for verb in verbs:
+            t = Terminal(home, *verb, columns=columns, both=True)
+            code, shown = t.end()
+            assert code in (0, 1) and (shown or verb in (["stats", "--streams"], ["dead", "list"])), verb
+            plain = SGR.sub("", shown)
+            assert "\x1b" not in plain and "\ufffd" not in plain, (verb, plain)
+            long = [line for line in plain.splitlines() if columns_of(line) > columns]
+            if long and columns == 80:
+                wrong[" ".join(map(str, verb))] = long
+    assert not wrong, "\n".join(f"{v}: {lines[:3]}" for v, lines in wrong.items())
+    # names keep their ends, and are whole where nothing is to be shortened
+    assert re.search(r"f+…g*\.csv", on_terminal(home, "files"))
+    for output in ("wide", "csv", "json"):
+        assert FILE in on_terminal(home, "files", "--output", output)
+    assert FILE in home.cli("files").stdout

@@ -1,6 +1,7 @@
 """mysimbdp --url …: the tenants' command line over HTTP, against the whole platform; against a server that does as a test says where the
 platform would not."""
 import contextlib
+import csv
 import fcntl
 import hashlib
 import io
@@ -53,7 +54,7 @@ class Machine:
 
     def run(self, *args, code=0, env=None, **kw):
         r = subprocess.run(self.command(*args), env={**self.env, **(env or {})}, cwd=self.dir, capture_output=True, text=True, timeout=120, **kw)
-        assert r.returncode == code, f"{args}: {r.returncode}\n{r.stdout}\n{r.stderr}"
+        assert code is None or r.returncode == code, f"{args}: {r.returncode}\n{r.stdout}\n{r.stderr}"
         return r
 
     def rows(self, *args, **kw):
@@ -388,6 +389,52 @@ def test_progress_on_a_terminal(open_site, proxy, cut_off):
         up = re.fullmatch(r"\x1b\[(\d+)A\r\x1b\[J", part)
         screen = "".join(screen.splitlines(True)[:-int(up[1])]) if up else screen + part.replace("\r\n", "\n")
     assert "\x1b" not in screen and re.fullmatch(r"(\w{26} ingested: \d+ rows\n){3}", screen), screen
+
+
+# ---- how rows are printed
+
+SGR = re.compile(r"\x1b\[\d+m")
+
+
+def test_outputs(site, machine):
+    """As on the provider's machine: --output, colours, and 80 columns that hold every line."""
+    name = "f" * 28 + "漢字" + "g" * 28 + ".csv"
+    (good,) = machine.rows("upload", machine.file(name, "v\n77001\n"), "--dataset", "data", "--wait")
+    evil = "\x1b]52;c;eA==\x07" + name[14:]  # which no upload may have
+    site.home.drop(evil, "v,w\n1\n" + "z" * 200 + ",2\n")
+    bad = site.home.wait_file(file_name=evil)
+    terminal = {**machine.env, "TERM": "xterm"}
+
+    def csv_of(*args):
+        return list(csv.DictReader(io.StringIO(machine.run(*args, "--output", "csv").stdout)))
+    files = machine.rows("files")
+    assert machine.run("files", "--output", "json").stdout == machine.run("files", "--json").stdout
+    told = csv_of("files")
+    assert [r["file_id"] for r in told] == [f["file_id"] for f in files] and "why" not in told[0]
+    for row, f in zip(told, files):
+        assert row["state"] == f["state"] and row["received_at"] == f["received_at"] and row["size_bytes"] == str(f["size_bytes"])
+        assert row["file_name"] == f["file_name"].replace("\x1b", "\\x1b").replace("\x07", "\\x07")
+    assert {r["forced"] for r in csv_of("runs") if r["state"] == "ended"} <= {"true", "false"}
+    assert csv_of("files", "--state", "vanished") == [] and machine.run("files", "--state", "vanished", "--output", "csv").stdout.startswith("file_id,")
+    for verb in (["queue", "list"], ["dead", "list", "events"], ["apps"], ["app", "list"], ["app", "instances"], ["profile", "list"]):
+        assert machine.run(*verb, "--output", "csv").stdout.count("\n") >= 1, verb
+    wide = machine.run("files", "--output", "wide").stdout
+    assert "content_hash" in wide.splitlines()[0] and name in wide
+    for args, words in ((["files", "--output", "xml"], "table, wide, json or csv"), (["whoami", "--output", "csv"], "verbs that list"),
+                        (["files", "--json", "--output", "csv"], "cannot both be"), (["files", "--watch", "--output", "csv"], "--watch")):
+        assert words in machine.run(*args, code=2).stderr
+    _, shown = on_terminal(machine.command("files"), terminal, machine.dir)
+    assert "\x1b[32mingested" in shown and re.search("f+…g*", shown) and "\x1b]" not in shown and "\x07" not in shown
+    assert on_terminal(machine.command("files"), {**terminal, "NO_COLOR": "1"}, machine.dir)[1] == SGR.sub("", shown)
+    (run,) = machine.rows("runs", "--file", good["file_id"])
+    for verb in (["files"], ["files", bad["file_id"]], ["file", bad["file_id"]], ["file", good["file_id"]], ["runs"], ["run", run["run_id"]], ["rejects", bad["file_id"]],
+                 ["whoami"], ["agreement"], ["usage"], ["bill", "2026-01"], ["queue", "list"], ["queue", "show", "events"], ["dead", "list", "events"], ["apps"],
+                 ["app", "list"], ["app", "instances"], ["app", "versions", "load"], ["help"], ["upload", "--help"], ["app", "--help"], ["filez"], ["retry", "0" * 26]):
+        _, shown = on_terminal(machine.command(*verb), terminal, machine.dir)
+        plain = SGR.sub("", shown).replace("\r\n", "\n")
+        assert plain and "\x1b" not in plain and "\x07" not in plain and "\ufffd" not in plain, (verb, plain)
+        long = [line for line in plain.splitlines() if len(line) + sum(c in "漢字" for c in line) > 80]
+        assert not long, (verb, long)
 
 
 # ---- the rest of what is asked
