@@ -77,10 +77,15 @@ static void add_own(struct conf *c, struct conf_tenant *t, const char *home)
     conf_own_add(c, t, other ? c->own_file : path);
 }
 
+static char *file_of(const struct conf *c, const char *home, const char *name)
+{
+    return c->dir ? xasprintf("%s/%s", c->dir, name) : xasprintf("%s/conf/%s", home, name);
+}
+
 /* whole: the other files were read without an error, so tenants can be checked against them. */
 static int load_tenants(struct conf *c, const char *home, bool whole, struct err *e)
 {
-    AUTO_FREE char *dir = xasprintf("%s/conf/tenants", home);
+    AUTO_FREE char *dir = file_of(c, home, "tenants");
     DIR *d = opendir(dir);
     if (!d)
         return err_sys(e, -errno, "cannot open %s", dir);
@@ -119,8 +124,8 @@ static int resolve_uids(const char *home, const char *file, struct conf *c, stru
 
 static int load(struct conf *c, const char *home, struct err *e)
 {
-    AUTO_FREE char *platform = xasprintf("%s/conf/mysimbdp.conf", home);
-    AUTO_FREE char *profiles = xasprintf("%s/conf/profiles.conf", home);
+    AUTO_FREE char *platform = file_of(c, home, "mysimbdp.conf");
+    AUTO_FREE char *profiles = file_of(c, home, "profiles.conf");
     bool whole = true;
     int r = cfg_load_all(platform, conf_platform_keys, c, c->all, e);
     if (r == 0)
@@ -144,7 +149,7 @@ static int load_new(struct conf *c, const char *home, struct conf **ret, struct 
 {
     int r = load(c, home, e);
     c->all = NULL;
-    c->own_tenant = c->own_file = NULL;
+    c->own_tenant = c->own_file = c->dir = NULL;
     if (r < 0)
         conf_free(c);
     else
@@ -169,6 +174,14 @@ int conf_load_with(const char *home, const char *tenant, const char *own_file, s
     struct conf *c = xcalloc(1, sizeof *c);
     c->own_tenant = tenant;
     c->own_file = own_file;
+    return load_new(c, home, ret, e);
+}
+
+int conf_load_dir(const char *home, const char *dir, struct buf *all, struct conf **ret, struct err *e)
+{
+    struct conf *c = xcalloc(1, sizeof *c);
+    c->all = all;
+    c->dir = dir;
     return load_new(c, home, ret, e);
 }
 

@@ -200,6 +200,7 @@ struct conf {
     /* While it is read: */
     struct buf *all;                   /* where errors go */
     const char *own_tenant, *own_file; /* conf_load_with's */
+    const char *dir;                   /* conf_load_dir's */
     struct {
         char *mongo_url;
         struct strs valid_formats;
@@ -263,6 +264,9 @@ int conf_load(const char *home, struct conf **ret, struct err *e);
 int conf_load_all(const char *home, struct buf *all, struct conf **ret, struct err *e);
 /* The same, with another file as what the tenant configures itself (own.h); absolute. */
 int conf_load_with(const char *home, const char *tenant, const char *own_file, struct conf **ret, struct err *e);
+/* As conf_load_all, but of another directory (absolute) than HOME/conf: mysimbdp.conf, profiles.conf and tenants/ there. What
+ * tenants configure themselves is the home's. */
+int conf_load_dir(const char *home, const char *dir, struct buf *all, struct conf **ret, struct err *e);
 void conf_free(struct conf *c);
 
 /* [a-z][a-z0-9_-]{0,31} */

@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "host/app_version.h"
 #include "base/spawn.h"
+#include "conf_changes.h"
 #include "cli.h"
 
 #include <errno.h>
@@ -81,15 +82,32 @@ static int check_listen(const struct home *h, const struct conf *conf)
     return why ? -EADDRNOTAVAIL : 0;
 }
 
+/* What a reload would change: against what was accepted last. */
+static int tell_changes(struct cli *c, const struct home *h, const struct conf *now)
+{
+    struct conf *in_force = NULL;
+    struct err e = {0};
+    int64_t number;
+    int r = conf_changes_load(h, 0, &in_force, &number, &e);
+    if (r == -ENOENT && !c->json)
+        puts("no configuration was accepted yet: all of it is new");
+    if (r == 0)
+        conf_changes_print(c, in_force, now);
+    conf_free(in_force);
+    return r < 0 && r != -ENOENT ? cli_fail(c, &e) : CLI_DONE;
+}
+
 int verb_check(struct cli *c)
 {
     struct home h;
     struct err e = {0};
     struct conf *conf = NULL;
-    bool keys = cli_flag(c, "--keys");
+    bool keys = cli_flag(c, "--keys"), diff = cli_flag(c, "--diff"), failed = false;
     int r = cli_args(c, 0, 0);
     if (r)
         return r;
+    if (c->json && !diff)
+        return cli_usage(c, "--json is for --diff");
     if (keys) {
         AUTO_BUF struct buf b = {0};
         conf_help(&b);
@@ -106,13 +124,14 @@ int verb_check(struct cli *c)
         else
             fprintf(stderr, "%s\n", e.msg);
     } else {
-        for (size_t i = 0; i < conf->n_tenants; i++)
+        for (size_t i = 0; !c->json && i < conf->n_tenants; i++)
             warn(&h, &conf->tenants[i]);
         r = check_listen(&h, conf);
-        if (r == 0)
+        failed = r == 0 && diff && tell_changes(c, &h, conf);
+        if (r == 0 && !diff)
             printf("ok: %zu tenants, %zu profiles\n", conf->n_tenants, conf->profiles.n);
     }
     conf_free(conf);
     home_close(&h);
-    return r < 0 ? CLI_FAILED : CLI_DONE;
+    return r < 0 || failed ? CLI_FAILED : CLI_DONE;
 }

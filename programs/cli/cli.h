@@ -91,6 +91,7 @@ int verb_upgrade(struct cli *c);
 int verb_events(struct cli *c);
 int verb_explain(struct cli *c);
 int verb_files(struct cli *c);
+int verb_history(struct cli *c);
 int verb_init(struct cli *c);
 int verb_logs(struct cli *c);
 int verb_preview(struct cli *c);

@@ -6,6 +6,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "conf/explain.h"
+#include "conf/history.h"
 #include "conf/keys.h"
 #include "conf/metric.h"
 #include "query/ledger_view.h"
@@ -29,10 +30,11 @@ static const char *home_of(const struct complete_place *p)
     return home ? home : getenv("MYSIMBDP_HOME");
 }
 
-static void offer_tenants(const struct complete_place *p, const char *behind, struct complete_offer *o)
+/* The names of conf/<folder>/<name>.conf. */
+static void offer_files_of(const struct complete_place *p, const char *folder, const char *behind, struct complete_offer *o)
 {
     const char *home = home_of(p);
-    AUTO_FREE char *path = xasprintf("%s/conf/tenants", home ? home : "");
+    AUTO_FREE char *path = xasprintf("%s/conf/%s", home ? home : "", folder);
     DIR *d = home ? opendir(path) : NULL;
     for (struct dirent *ent; d && (ent = readdir(d));) {
         size_t n = strlen(ent->d_name);
@@ -43,6 +45,24 @@ static void offer_tenants(const struct complete_place *p, const char *behind, st
     }
     if (d)
         closedir(d);
+}
+
+static void offer_tenants(const struct complete_place *p, const char *behind, struct complete_offer *o)
+{
+    offer_files_of(p, "tenants", behind, o);
+}
+
+/* Of configurations that were accepted. */
+static void offer_numbers(const struct complete_place *p, struct complete_offer *o)
+{
+    const char *home = home_of(p);
+    AUTO_FD int dirfd = home ? open(home, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    AUTO_FREE int64_t *v = NULL;
+    int64_t n = dirfd < 0 ? 0 : history_numbers(dirfd, &v, NULL);
+    for (int64_t i = 0; i < n; i++) {
+        AUTO_FREE char *word = xasprintf("%lld", (long long)v[i]);
+        complete_add(o, word, NULL);
+    }
 }
 
 enum part { PART_APPS, PART_STREAM_APPS, PART_STREAMS, PART_DATASETS };
@@ -208,6 +228,10 @@ static void offer_values(void *arg, const struct complete_place *p, struct compl
         offer_columns(o);
     else if (!strcmp(p->kind, "KEY"))
         offer_keys(o);
+    else if (!strcmp(p->kind, "NUMBER"))
+        offer_numbers(p, o);
+    else if (p->option && !strcmp(p->option, "--template"))
+        offer_files_of(p, "templates", "", o);
     else if (is(p, "S", "--state"))
         offer_words(strcmp(p->verb, "runs") ? records_files.states : records_runs.states, o);
     else if (p->verb)

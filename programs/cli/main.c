@@ -26,7 +26,9 @@ static const struct {
     {"down", verb_down, "[--leave-runs]", "stop it; --leave-runs lets the tenants' runs go on"},
     {"upgrade", verb_upgrade, "",
      "have the running programs started again from what is installed now, one after the other; runs go on"},
-    {"check", verb_check, "[--keys]", "check the configuration; --keys lists every key"},
+    {"check", verb_check, "[--keys | --diff [--json]]",
+     "check the configuration; --keys lists every key; --diff: what a reload would change, and what happens then\n\n"
+     "--diff compares with what was accepted last (`mysimbdp history list`), key by key."},
     {"explain", verb_explain, "[KEY] [--json]",
      "a key of the configuration: type, default, range, when a change takes effect, an example; without KEY: all of them\n\n"
      "KEY is as it is written in its file, with dots (platform.http.listen, limits.max_rejects), or the end of that "
@@ -43,6 +45,13 @@ static const struct {
      "what this host enforces of each limit, and whether all that is needed is there; --fix: remove cgroups that homes left which "
      "are gone;\n--warn: only what `up` warns of: users, executables and secrets that are out of reach, and space"},
     {"reload", verb_reload, "", "make the running platform take the changed configuration, all or nothing"},
+    {"history", verb_history, "list [--json] | show NUMBER [--json] | diff NUMBER [NUMBER] [--json] | rollback NUMBER [--json]",
+     "the configurations that were accepted, with who and when, and the way back to one\n\n"
+     "diff: what differs from NUMBER to the second one, or to the files as they are. rollback: the files become those of NUMBER "
+     "again,\n"
+     "and the running platform takes them, all or nothing: where they cannot be accepted now nothing changes. A tenant that NUMBER "
+     "has\n"
+     "not is put aside as by `mysimbdp tenant remove`. What tenants configure themselves is not in it. The newest 100 are kept."},
     {"restored", verb_restored, "", "to be called before `up` when state/ was put back from a backup"},
     {"status", verb_status, "[--json]", "what the programs are doing"},
     {"clock", verb_clock, "[trust] [--json]",
@@ -53,9 +62,10 @@ static const struct {
      "issues\n"
      "only, q leaves. Curves are of the last five minutes, each as high as its largest value."},
     {"tenant", verb_tenant,
-     "list [--json] | show T [--json] | add T [--from FILE] | configure T FILE [--json] | suspend T | resume T | remove T "
-     "[--purge] [--quiet]",
+     "list [--json] | show T [--json] | add T [--from FILE | --template NAME] | configure T FILE [--json] | suspend T | resume T | "
+     "remove T [--purge] [--quiet]",
      "tenants\n\n"
+     "add --template NAME: its file is HOME/conf/templates/NAME.conf, in which @TENANT@ stands for the tenant's id.\n"
      "configure takes FILE (- is stdin) as what the tenant configures itself, as far as `allow` of its agreement goes; with "
      "--if-match only\n"
      "where the present one has that SHA-256 (empty: there is none)."},
@@ -140,8 +150,8 @@ static const struct {
 };
 
 /* Verbs that print rows. */
-static const char *const listing[] = {"alerts",  "app",  "audit", "dead",   "explain", "files", "queue",
-                                      "rejects", "runs", "stats", "tenant", "token",   "user"};
+static const char *const listing[] = {"alerts", "app",     "audit", "dead",  "explain", "files", "history",
+                                      "queue",  "rejects", "runs",  "stats", "tenant",  "token", "user"};
 
 static bool lists(const char *verb)
 {

@@ -1,3 +1,4 @@
+#include "accept.h"
 #include "account_change.h"
 #include "cli.h"
 #include "ledger.h"
@@ -7,6 +8,7 @@
 #include "base/clk.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "conf/history.h"
 #include "query/ledger_view.h"
 #include "term/progress.h"
 #include "term/table.h"
@@ -138,10 +140,11 @@ static int list(struct cli *c, const struct home *h, const char *only)
 }
 
 /* A running platform takes the change over at once; a stopped one when it starts. */
-static int reload(struct cli *c, const struct home *h)
+static int reload(struct cli *c, const struct home *h, const char *who, const char *what, const char *id)
 {
     struct err e = {0};
-    return cli_tell_all(h, "reload", &e) < 0 ? cli_fail(c, &e) : CLI_DONE;
+    AUTO_FREE char *whole = xasprintf("tenant %s %s", what, id);
+    return accept_change(h, who, whole, false, &e) < 0 ? cli_fail(c, &e) : CLI_DONE;
 }
 
 /* A configuration that somebody else wrote must not pull in files of this host: neither into itself nor into a run. */
@@ -182,8 +185,46 @@ static int forget_earlier(const struct home *h, const char *who, const char *id,
     return fd_exists(h->dirfd, aside) ? 0 : account_forget_tenant(h, &record, true, e);
 }
 
-static int add(struct cli *c, const struct home *h, const char *who, const char *id, const char *from)
+/* What a new tenant's file is made of: --from FILE, --template NAME, or else what is written above. */
+struct origin {
+    const char *from, *template;
+};
+
+/* @TENANT@ in it stands for the tenant's id. */
+static int fill_template(const struct home *h, const char *name, const char *id, struct buf *text, struct err *e)
 {
+    static const char mark[] = "@TENANT@";
+    AUTO_FREE char *rel = xasprintf("conf/templates/%s.conf", name);
+    AUTO_BUF struct buf b = {0};
+    if (!conf_valid_id(name))
+        return err_set(e, ERR_USAGE, "\"%s\" is no template's name: it must match [a-z][a-z0-9_-]{0,31}", name);
+    int r = fd_read_file(h->dirfd, rel, &b, 4 << 20, e);
+    if (r == -ENOENT)
+        return err_set(e, r, "there is no template %s/%s: a tenant's file in which %s stands for the tenant's id", h->path, rel,
+                       mark);
+    if (r < 0)
+        return r;
+    buf_add(&b, "", 0);
+    const char *p = b.p;
+    for (const char *at; (at = strstr(p, mark)); p = at + strlen(mark))
+        buf_addf(text, "%.*s%s", (int)(at - p), p, id);
+    buf_adds(text, p);
+    return 0;
+}
+
+static int text_of(const struct home *h, const struct origin *o, const char *id, struct buf *text, struct err *e)
+{
+    if (o->template)
+        return fill_template(h, o->template, id, text, e);
+    if (!o->from)
+        return buf_addf(text, template, id, id, id), 0;
+    int r = fd_read_file(AT_FDCWD, o->from, text, 4 << 20, e);
+    return r < 0 ? r : check_foreign(o->from, text->p, NULL, e);
+}
+
+static int add(struct cli *c, const struct home *h, const char *who, const char *id, const struct origin *origin)
+{
+    const char *from = origin->from;
     struct err e = {0};
     struct conf *conf = NULL;
     AUTO_BUF struct buf text = {0};
@@ -197,12 +238,8 @@ static int add(struct cli *c, const struct home *h, const char *who, const char 
         err_set(&e, -EEXIST, "tenant %s exists: %s/%s; edit it and run `mysimbdp check`", id, h->path, rel);
         return cli_fail(c, &e);
     }
-    if (from && fd_read_file(AT_FDCWD, from, &text, 4 << 20, &e) < 0)
+    if (text_of(h, origin, id, &text, &e) < 0)
         return cli_fail(c, &e);
-    if (from && check_foreign(from, text.p, NULL, &e) < 0)
-        return cli_fail(c, &e);
-    if (!from)
-        buf_addf(&text, template, id, id, id);
     if (forget_earlier(h, who, id, &e) < 0 || fd_write_file(h->dirfd, rel, text.p ? text.p : "", text.n, 0640, &e) < 0)
         return cli_fail(c, &e);
     int r = cli_conf(c, h, &conf);
@@ -214,7 +251,7 @@ static int add(struct cli *c, const struct home *h, const char *who, const char 
         return r;
     }
     mkdirat(h->dirfd, apps, 0755); /* batchmgr gives it to the tenant */
-    if (reload(c, h)) {
+    if (reload(c, h, who, "add", id)) {
         unlinkat(h->dirfd, rel, 0);
         return CLI_FAILED;
     }
@@ -223,7 +260,7 @@ static int add(struct cli *c, const struct home *h, const char *who, const char 
 }
 
 /* The tenant's file is put aside. That suspends the tenant; putting the file back undoes it. */
-static int put_aside(struct cli *c, const struct home *h, const char *id)
+static int put_aside(struct cli *c, const struct home *h, const char *who, const char *id)
 {
     struct err e = {0};
     AUTO_FREE char *from = xasprintf("conf/tenants/%s.conf", id);
@@ -232,7 +269,7 @@ static int put_aside(struct cli *c, const struct home *h, const char *id)
         err_sys(&e, -errno, "cannot put %s/%s aside", h->path, from);
         return cli_fail(c, &e);
     }
-    if (reload(c, h)) {
+    if (reload(c, h, who, "remove", id)) {
         renameat(h->dirfd, to, h->dirfd, from);
         return CLI_FAILED;
     }
@@ -321,6 +358,19 @@ static int order_purge(struct cli *c, const struct home *h, const char *id, stru
     return r;
 }
 
+/* What it had been allowed is gone from what may be gone back to, too. */
+static int forget_history(const struct home *h, const char *who, const char *id, struct err *e)
+{
+    AUTO_FREE char *what = xasprintf("tenant remove %s --purge", id);
+    AUTO_FD int lock = accept_lock(h, ACCEPT_WAIT_MS, e);
+    int r = lock < 0 ? lock : cli_tell_others(h, "reload", e);
+    if (r == 0)
+        r = history_forget(h->dirfd, id, e);
+    if (r == 0)
+        accept_note(h, who, what);
+    return r;
+}
+
 static int remove_tenant(struct cli *c, const struct home *h, const char *who, const char *id, bool purge)
 {
     AUTO_FREE char *conf = xasprintf("conf/tenants/%s.conf", id);
@@ -332,9 +382,9 @@ static int remove_tenant(struct cli *c, const struct home *h, const char *who, c
         return cli_fail(c, &e);
     }
     if (!purge)
-        return there ? put_aside(c, h, id) : CLI_DONE;
+        return there ? put_aside(c, h, who, id) : CLI_DONE;
     /* The tenant's file says which database is its own, so it has to be in place for the purge. */
-    if (!there && (renameat(h->dirfd, aside, h->dirfd, conf) < 0 || reload(c, h)))
+    if (!there && (renameat(h->dirfd, aside, h->dirfd, conf) < 0 || reload(c, h, who, "remove", id)))
         return CLI_FAILED;
     /* The mark proves to the warden that the purge was asked for here, and not by a manager that somebody took over. */
     AUTO_FREE char *mark = home_purge_mark(id);
@@ -346,7 +396,7 @@ static int remove_tenant(struct cli *c, const struct home *h, const char *who, c
     int r = order_purge(c, h, id, &p, &e);
     const int forgotten = forget_accounts(c, h, who, id, r);
     if (r == 0)
-        r = cli_tell_others(h, "reload", &e);
+        r = forget_history(h, who, id, &e);
     if (r == 0)
         r = cli_tell(h, "broker.sock", "forget", id, &e);
     if (r < 0)
@@ -360,7 +410,7 @@ static int remove_tenant(struct cli *c, const struct home *h, const char *who, c
 int verb_tenant(struct cli *c)
 {
     struct home h;
-    const char *from = cli_opt(c, "--from");
+    const struct origin origin = {cli_opt(c, "--from"), cli_opt(c, "--template")};
     bool purge = cli_flag(c, "--purge");
     AUTO_FREE char *who = account_who();
     const char *if_match = cli_opt(c, "--if-match");
@@ -374,16 +424,18 @@ int verb_tenant(struct cli *c)
                  !strcmp(what, "resume") || !strcmp(what, "remove") || configures;
     if (!known || (c->argc == 3) != configures || (strcmp(what, "list") && !id) || (!strcmp(what, "list") && id))
         return cli_usage(c, known ? "%s: wrong number of arguments" : "unknown: %s", what);
+    if (origin.from && origin.template)
+        return cli_usage(c, "--from and --template cannot both be");
     if (cli_home(c, &h))
         return CLI_FAILED;
     if (!strcmp(what, "list") || !strcmp(what, "show"))
         r = list(c, &h, id);
     else if (!strcmp(what, "add"))
-        r = add(c, &h, who, id, from);
+        r = add(c, &h, who, id, &origin);
     else if (!strcmp(what, "remove"))
         r = remove_tenant(c, &h, who, id, purge);
     else if (configures)
-        r = tenant_configure(c, &h, id, c->argv[2], if_match);
+        r = tenant_configure(c, &h, who, id, c->argv[2], if_match);
     else
         r = tenant_suspend(c, &h, &(struct tenant_order){what, id, account ? account : who, address ? address : "local"});
     home_close(&h);

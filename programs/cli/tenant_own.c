@@ -1,4 +1,5 @@
 #include "tenant_own.h"
+#include "accept.h"
 
 #include "base/fd.h"
 #include "base/mem.h"
@@ -87,7 +88,7 @@ static int answer(struct cli *c, const struct change *ch, int r, struct err *e)
     return r < 0 ? CLI_FAILED : CLI_DONE;
 }
 
-int tenant_configure(struct cli *c, const struct home *h, const char *id, const char *file, const char *if_match)
+int tenant_configure(struct cli *c, const struct home *h, const char *who, const char *id, const char *file, const char *if_match)
 {
     struct change ch = {.h = h, .id = id, .if_match = if_match};
     struct err e = {0};
@@ -107,7 +108,8 @@ int tenant_configure(struct cli *c, const struct home *h, const char *id, const 
         r = fd_mkdirs(h->dirfd, "conf/own", 0750);
         r = r < 0 ? err_sys(&e, r, "cannot make conf/own") : put(&ch, &e);
     }
-    if (r == 0 && cli_tell_all(h, "reload", &e) < 0)
+    AUTO_FREE char *what = xasprintf("tenant configure %s", id);
+    if (r == 0 && accept_change(h, who, what, false, &e) < 0)
         r = err_refuse(&e, "unavailable", 1, "it is kept, but a program does not take it: %s", e.msg);
     int code = answer(c, &ch, r, &e);
     if (lock >= 0)

@@ -12,6 +12,8 @@
  *
  * `mysimbdp upgrade`: one program after the other is stopped, started from what is installed now, and has to answer before the next
  * one's turn comes. Runs and instances are no children of theirs in this sense: they go on, as when a program is killed. */
+#include "accept.h"
+#include "account_change.h"
 #include "cli.h"
 #include "mongo.h"
 #include "service.h"
@@ -23,6 +25,7 @@
 #include "base/log_sink.h"
 #include "base/mem.h"
 #include "base/spawn.h"
+#include "conf/history.h"
 #include "run/leftovers.h"
 
 #include <errno.h>
@@ -70,6 +73,8 @@ struct program {
 struct up {
     struct home home;
     struct conf *conf;
+    struct conf_texts texts; /* what the programs are started with, until they are ready */
+    char *who;               /* started it */
     struct mongo_plan mongo;
     struct program programs[MAX_PROGRAMS];
     size_t n;
@@ -291,6 +296,31 @@ static void start_warnings(struct up *u)
     }
 }
 
+/* The configuration is in force: it is kept, unless it was changed since the first of the programs began to read it. */
+static void keep_configuration(struct up *u)
+{
+    struct conf_texts now = {0};
+    struct err e = {0};
+    AUTO_FD int lock = accept_lock(&u->home, 0, &e); /* who has it keeps what comes of that */
+    if (lock >= 0 && conf_texts_read(u->home.dirfd, &now, &e) == 0 && conf_texts_equal(&now, &u->texts))
+        accept_note(&u->home, u->who, "up");
+    conf_texts_fini(&now);
+    conf_texts_fini(&u->texts);
+}
+
+/* All programs read the configuration again, in their order, and it is kept who asked. */
+static void start_reload(struct up *u)
+{
+    AUTO_FREE char *program = home_program(&u->home, "mysimbdp");
+    char *argv[] = {program, "reload", "--by", u->who, "--home", u->home.path, NULL};
+    posix_spawn_file_actions_t actions;
+    pid_t pid;
+    posix_spawn_file_actions_init(&actions);
+    int r = spawn_start(argv, environ, &actions, POSIX_SPAWN_SETPGROUP, &pid); /* its end is reaped with the others' */
+    if (r < 0)
+        log_error("reload", NULL, NULL, "cannot start %s: %s", program, err_text(r));
+}
+
 static bool has_gateway(const struct up *u)
 {
     return *u->conf->platform.http.listen;
@@ -317,6 +347,7 @@ static void check_ready(struct up *u)
         return;
     u->ready = true;
     write_endpoints(u, broker, monitor, gateway);
+    keep_configuration(u);
     service_tell(up ? "READY=1\nSTATUS=ready" : "READY=1\nSTATUS=ready, but MongoDB does not answer");
     start_warnings(u);
     printf("mysimbdp: ready; home %s; `mysimbdp down --home %s` or ^C stops\n", u->home.path, u->home.path);
@@ -458,9 +489,7 @@ static void on_signal(struct up *u)
     struct signalfd_siginfo si;
     while (read(u->sigfd, &si, sizeof si) == (ssize_t)sizeof si) {
         if (si.ssi_signo == SIGHUP) {
-            for (size_t i = 0; i < u->n; i++)
-                if (u->programs[i].pid && is_ours(&u->programs[i]))
-                    kill(u->programs[i].pid, SIGHUP);
+            start_reload(u);
         } else if (si.ssi_signo != SIGCHLD) {
             if (u->stopping && clk_now_ms() - u->stopping_ms >= HURRY_MS)
                 end_drain(u);
@@ -658,12 +687,22 @@ static void choose_log(const struct conf *c)
     log_sink_open(getenv(LOG_SINK_ENV));
 }
 
-static int prepare(struct up *u, struct err *e)
+static int read_configuration(struct up *u, struct err *e)
 {
     AUTO_BUF struct buf all = {0};
-    int r = conf_load_all(u->home.path, &all, &u->conf, e);
+    struct err unread = {0};
+    AUTO_FD int lock = accept_lock(&u->home, ACCEPT_WAIT_MS, e); /* nobody is half-way through a change of it */
+    int r = lock < 0 ? lock : conf_load_all(u->home.path, &all, &u->conf, e);
     if (r < 0 && all.n)
         fputs(all.p, stderr);
+    if (r == 0 && conf_texts_read(u->home.dirfd, &u->texts, &unread) < 0)
+        log_warn("history", NULL, NULL, "the configuration is not kept for `mysimbdp history`: %s", unread.msg);
+    return r;
+}
+
+static int prepare(struct up *u, struct err *e)
+{
+    int r = read_configuration(u, e);
     if (r == 0)
         choose_log(u->conf);
     if (r == 0)
@@ -753,6 +792,8 @@ int verb_up(struct cli *c)
     struct err e = {0};
     int r = cli_args(c, 0, 0);
     service_take();
+    AUTO_FREE char *who = account_who();
+    u.who = who;
     if (r || cli_enter(c, &u.home))
         return r ? r : CLI_FAILED;
     if (geteuid() == 0) /* without root this may enter a user namespace */
@@ -764,6 +805,7 @@ int verb_up(struct cli *c)
         if (is_ours(&u.programs[i]))
             free(u.programs[i].own_argv[0]);
     mongo_plan_free(&u.mongo);
+    conf_texts_fini(&u.texts);
     conf_free(u.conf);
     home_close(&u.home);
     return r < 0 ? CLI_FAILED : CLI_DONE;

@@ -321,7 +321,7 @@ def opens(path, flags):
     os.close(os.open(path, flags))
 changes = ["/etc/passwd", "/etc/hosts", "/usr", "/usr/bin/env", "/dev", "/proc/sys/kernel/core_pattern", "/", beside, home + "/conf", home + "/conf/mysimbdp.conf", home + "/conf/tenants/acme.conf",
            home + "/apps", home + "/apps/acme", home + "/apps/acme/app.sh", home + "/bin", home + "/bin/simbdp-pipe", home + "/keys", home + "/keys/master.key", home + "/state/uids.json", home + "/state/home.json", home + "/state/warden",
-           home + "/state/images", *(os.path.join(home, "state/warden", n) for n in os.listdir(home + "/state/warden"))]
+           home + "/state/images", home + "/state/configurations", home + "/state/configurations/00000001", *(os.path.join(home, "state/warden", n) for n in os.listdir(home + "/state/warden"))]
 for path in changes:
     is_dir = os.path.isdir(path)
     attempt("changed", "write " + path, opens, os.path.join(path, "x") if is_dir else path, os.O_WRONLY | (os.O_CREAT if is_dir else os.O_APPEND))
@@ -337,7 +337,7 @@ for at, dirs, names in os.walk(home + "/keys"):
     out["read"] += [os.path.relpath(os.path.join(at, n), home) for n in names + dirs]
 for path in ("/root", "/home", "/var", beside):
     attempt("read", path, os.path.exists, path)
-for path in ("broker", "mongo"):
+for path in ("broker", "mongo", "configurations"):
     attempt("read", "state/" + path, lambda: len(os.listdir(os.path.join(home, "state", path))) > 0)
 for what in ("root", "cwd", "environ", "mem", "fd"):
     attempt("read", "warden's " + what, os.listdir if what in ("root", "cwd", "fd") else open, f"/proc/{warden}/{what}")
@@ -377,6 +377,7 @@ def test_a_manager_changes_its_parts_of_the_home_and_nothing_else(make_home, man
     (pid,), (warden,) = home.pids(manager), home.pids("simbdp-warden", f"simbdp-warden {manager} ")
     assert os.stat(f"/proc/{pid}").st_uid == base + role
     until(lambda: (home.path / "apps/acme").stat().st_mode & 0o777 == 0o750, home.path / "apps", what="the warden to give apps/acme to the tenant")
+    assert (home.path / "state/configurations/00000001").exists()
     kept = "+chown,+dac_override,+fowner" + (",+lease" if manager == "batchmgr" else "")
     before = {str(p): (p.lstat().st_mode, p.lstat().st_uid, p.lstat().st_mtime_ns) for p in [beside, *home.path.glob("conf/**/*"), *home.path.glob("apps/**/*"), *home.path.glob("bin/*"), *home.path.glob("keys/**/*")]}
     r = subprocess.run(["nsenter", f"--mount=/proc/{pid}/ns/mnt", "setpriv", f"--reuid={base + role}", f"--regid={base + role}", "--clear-groups", "--no-new-privs",
