@@ -324,7 +324,7 @@ static int add_load_job(struct batchmgr *m, struct run_spec *s, const struct run
     return r;
 }
 
-/* What the step does is below its span, which the platform tells of when it ended (programs/keeper/traces.c). */
+/* What the step does is below its span, which the platform tells of when it ended (programs/keeper/spans.c). */
 static void add_trace(struct run_spec *s, const struct run *r)
 {
     struct trace_context c;

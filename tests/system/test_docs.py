@@ -278,7 +278,7 @@ def test_the_page_of_reports(home, tmp_path):
 def test_the_page_of_operations(make_home):
     home = make_home()
     page = Page("docs/operations.md", home)
-    for _ in range(2):  # alerts, webhooks
+    for _ in range(3):  # alerts, webhooks, a collector
         (home.path / "conf/mysimbdp.conf").write_text(page.next("conf"))
         r = home.cli("check")
         assert "warning" not in r.stdout.replace("/usr/local/bin/page", ""), r.stdout
