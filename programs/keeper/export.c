@@ -1,32 +1,31 @@
 /* What goes wrong                            what becomes of it
- *   the collector is away, or slow             simbdp-webhook repeats for RETRY_S, then drops and counts; journals and logs are
- * read on, slower while it takes any simbdp-webhook hangs                       it is waited for once in a turn, then what it does
- * not take is dropped and counted simbdp-webhook ends                        it is started again; journals and logs are told from
- * where was kept on this keeper is killed                      likewise, by the next one: what the collector took in the last
+ *   the collector is away, or slow             simbdp-webhook repeats for five minutes, then drops and counts; journals and logs
+ * are read on, slower while it takes any simbdp-webhook hangs                       it is waited for once in a turn, then what it
+ * does not take is dropped and counted simbdp-webhook ends                        it is started again; journals and logs are told
+ * from where was kept on this keeper is killed                      likewise, by the next one: what the collector took in the last
  * second comes again, with the same ids state/otlp.json is gone or damaged         it begins with what happens from now on nobody
  * exports for longer than a day, or   what is older, or gone, is not told; lines that are too old are counted until a journal was
  * renamed twice */
 #include "export.h"
+#include "collector.h"
 #include "figures.h"
 #include "follow.h"
 #include "log_records.h"
-#include "otlp_json.h"
 #include "otlp_metrics.h"
 #include "sender.h"
 #include "spans.h"
 
 #include "base/clk.h"
 #include "base/fd.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "host/tenant_events.h"
 #include "host/uid_block.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -37,11 +36,8 @@ enum {
     PACKET_BYTES = 48 << 10, /* of items, in one packet */
     MAX_REPORT = 4096,
     MAX_KEPT = 64 << 20,
-    MAX_HEADERS = 4096,
     AHEAD = 10000, /* items that may wait, while the collector takes any, before no more is read */
     STILL_MS = 10000,
-    RETRY_S = 300,
-    TIMEOUT_S = 10,
     AGAIN_MS = 5000,
     WAIT_MS = 500,
     END_MS = 1500,
@@ -447,94 +443,6 @@ void export_tick(struct export *x, const struct conf *c)
 
 /* ---- configuration ---- */
 
-/* Of this platform: the same after a restart, another one for another home (semantic conventions 1.27, service.*). */
-static void add_resource(const struct export *x, struct buf *out)
-{
-    unsigned char h[crypto_hash_sha256_BYTES];
-    char host[256] = "", id[40];
-    gethostname(host, sizeof host - 1);
-    AUTO_FREE char *of = xasprintf("%s:%s", host, x->home->tag);
-    crypto_hash_sha256(h, (const unsigned char *)of, strlen(of));
-    snprintf(id, sizeof id, "%02x%02x%02x%02x-%02x%02x-8%x%02x-8%x%02x-%02x%02x%02x%02x%02x%02x", h[0], h[1], h[2], h[3], h[4],
-             h[5], h[6] & 15, h[7], h[8] & 15, h[9], h[10], h[11], h[12], h[13], h[14], h[15]); /* RFC 9562, version 8 */
-    json_begin(out, NULL, '{');
-    json_begin(out, "attributes", '[');
-    otlp_str(out, "service.name", "mysimbdp");
-    otlp_str(out, "service.version", SIMBDP_VERSION);
-    otlp_str(out, "service.instance.id", id);
-    otlp_str(out, "host.name", host);
-    json_end(out, ']');
-    json_end(out, '}');
-}
-
-/* NAME: VALUE, of RFC 9110's characters, and none that is ours to say. */
-static bool is_header(const char *line, size_t n)
-{
-    static const char *const ours[] = {"content-", "host:", "transfer-", "connection:", "expect:"};
-    const char *colon = memchr(line, ':', n);
-    for (const char *p = line; colon && p < colon; p++)
-        if (!isalnum((unsigned char)*p) && !strchr("!#$%&'*+-.^_`|~", *p))
-            return false;
-    for (size_t i = 0; i < n; i++)
-        if ((unsigned char)line[i] < ' ' || line[i] == 0x7f)
-            return false;
-    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
-        if (!strncasecmp(line, ours[i], strlen(ours[i])))
-            return false;
-    return colon && colon > line;
-}
-
-static int add_headers(const struct export *x, const char *path, struct buf *out, struct err *e)
-{
-    AUTO_BUF struct buf b = {0}, lines = {0};
-    struct stat st;
-    int line = 0;
-    int r = *path ? fd_read_file(x->home->dirfd, path, &b, MAX_HEADERS, e) : 0;
-    if (r == 0 && *path && stat(path, &st) == 0 && (st.st_mode & S_IROTH)) /* lint: ours */
-        r = err_set(e, ERR_CONFIG, "%s may be read by everybody; chmod o-r", path);
-    for (char *p = b.p, *end; r == 0 && p && *p; p = *end ? end + 1 : end) {
-        end = strchrnul(p, '\n');
-        size_t n = (size_t)(end - p);
-        n -= n && p[n - 1] == '\r';
-        line++;
-        if (n && !is_header(p, n))
-            r = err_set(e, ERR_CONFIG, "%s:%d: it is no header field NAME: VALUE that may be added", path, line);
-        buf_add(&lines, p, n);
-        buf_adds(&lines, "\n");
-    }
-    json_str(out, "headers", r == 0 && lines.p ? lines.p : "");
-    if (b.p)
-        explicit_bzero(b.p, b.n);
-    if (lines.p)
-        explicit_bzero(lines.p, lines.n);
-    return r;
-}
-
-static int make_packet(const struct export *x, const struct conf *c, enum kind k, struct buf *out, struct err *e)
-{
-    const char *base = c->platform.otlp.url;
-    const size_t n = strlen(base);
-    AUTO_BUF struct buf resource = {0};
-    AUTO_FREE char *url = xasprintf("%.*s/v1/%s", (int)(base[n - 1] == '/' ? n - 1 : n), base, names[k]);
-    AUTO_FREE char *name = xasprintf("otlp %s", names[k]);
-    add_resource(x, &resource);
-    json_begin(out, NULL, '{');
-    json_str(out, "op", "webhook");
-    json_str(out, "name", name);
-    json_str(out, "kind", names[k]);
-    json_str(out, "url", url);
-    json_str(out, "resource", resource.p);
-    json_i64(out, "group_s", k != METRICS); /* spans and records wait for each other; figures are enough */
-    json_i64(out, "timeout_s", TIMEOUT_S);
-    json_i64(out, "retry_s", RETRY_S);
-    json_bool(out, "gzip", c->platform.otlp.gzip);
-    int r = add_headers(x, c->platform.otlp.headers_file, out, e);
-    if (r == 0)
-        r = sender_add_ca(x->home, c->platform.otlp.ca_file, out, e);
-    json_end(out, '}');
-    return r;
-}
-
 static void forget_packet(struct export *x, int k)
 {
     if (x->packets[k])
@@ -560,7 +468,7 @@ static void set_signal(struct export *x, const struct conf *c, enum kind k, bool
     struct err e = {0};
     forget_packet(x, k);
     xstr_set(&s->failed, NULL);
-    if (on && make_packet(x, c, k, &packet, &e) == 0) {
+    if (on && collector_packet(x->home, c, names[k], k != METRICS, &packet, &e) == 0) {
         x->packets[k] = xstrdup(packet.p);
     } else if (on) {
         log_error("otlp", NULL, NULL, "%s: %s are not exported. `mysimbdp reload` reads it again", e.msg, names[k]);
