@@ -137,6 +137,7 @@ void figures_add(struct figures *f, size_t i, const struct value *v, int64_t lin
             c->int_min = c->int_max = v->i;
         c->int_min = v->i < c->int_min ? v->i : c->int_min;
         c->int_max = v->i > c->int_max ? v->i : c->int_max;
+        bins_add(&c->bins, (double)v->i);
         break;
     case VALUE_double:
     case VALUE_decimal:
@@ -146,6 +147,7 @@ void figures_add(struct figures *f, size_t i, const struct value *v, int64_t lin
             c->min = c->max = d;
         c->min = d < c->min ? d : c->min;
         c->max = d > c->max ? d : c->max;
+        bins_add(&c->bins, d);
         break;
     case VALUE_date:
     case VALUE_datetime:
@@ -153,6 +155,7 @@ void figures_add(struct figures *f, size_t i, const struct value *v, int64_t lin
             c->ms_min = c->ms_max = v->i;
         c->ms_min = v->i < c->ms_min ? v->i : c->ms_min;
         c->ms_max = v->i > c->ms_max ? v->i : c->ms_max;
+        bins_add(&c->bins, (double)v->i);
         break;
     case VALUE_string:
         add_text(c, v->p, v->n);
@@ -237,6 +240,40 @@ static void add_range(const struct column *c, struct buf *out)
     }
 }
 
+static void add_edge(struct buf *out, const char *key, bool is_date, double edge)
+{
+    static const double first_ms = -62135596800000, last_ms = 253402300799999; /* of the years that dates have */
+    char text[CLK_RFC3339_SIZE];
+    if (is_date)
+        json_str(out, key, clk_rfc3339((int64_t)(edge < first_ms ? first_ms : edge > last_ms ? last_ms : edge), text));
+    else
+        json_f64(out, key, edge);
+}
+
+static void add_histogram(const struct column *c, struct buf *out)
+{
+    struct bins b = c->bins;
+    bool is_date = figures_kind(c->first) == VALUE_datetime;
+    int64_t n = 0;
+    int first, last;
+    for (int k = 0; k < BINS; k++)
+        n += b.n[k];
+    if (is_mixed(c) || n != n_values(c)) /* after figures were added up that had no room for it: not of all values */
+        return;
+    if (c->counts[VALUE_int] + c->counts[VALUE_long] == n_values(c))
+        bins_widen(&b, 0);
+    if (!bins_range(&b, &first, &last) || first == last)
+        return;
+    json_begin(out, "histogram", '{');
+    add_edge(out, "from", is_date, bins_edge(&b, first));
+    add_edge(out, "to", is_date, bins_edge(&b, last + 1));
+    json_begin(out, "counts", '[');
+    for (int k = first; k <= last; k++)
+        json_i64(out, NULL, b.n[k]);
+    json_end(out, ']');
+    json_end(out, '}');
+}
+
 static void add_column(const struct figures *f, const struct column *c, int64_t now_ms, struct buf *out)
 {
     json_begin(out, c->name, '{');
@@ -246,6 +283,7 @@ static void add_column(const struct figures *f, const struct column *c, int64_t 
     json_i64(out, "rejects", c->rejects);
     json_i64(out, "distinct", (int64_t)(distinct(c) + 0.5));
     add_range(c, out);
+    add_histogram(c, out);
     if (is_mixed(c)) {
         json_begin(out, "types", '{');
         for (int t = 0; t < VALUE_N_TYPES; t++)

@@ -33,12 +33,13 @@ void figures_repair(struct figures *f, const char *rule);
  * object. A column has type        the narrowest that holds all its values, or "mixed"; with "types":{type:n} and "changed_at_line"
  * (the first line whose value is of another kind than those before) nulls, values, rejects, min, max (numbers, dates and texts; of
  * texts the first 40 bytes) distinct    how many different values, estimated: HyperLogLog (Flajolet et al., 2007), 4096
- * registers, 1.6 % off newest_age_s of dates: how long before now_ms the newest one is */
+ * registers, 1.6 % off newest_age_s of dates: how long before now_ms the newest one is. histogram of numbers and dates that differ:
+ * {"from","to","counts":[...]}, BINS bins of the same width at most, `from` and `to` as min (bins.h) */
 void figures_json(const struct figures *f, int64_t now_ms, struct buf *out);
 
 /* Members "rejects_by_rule", "repaired_by_rule" and "columns" of an open JSON object, from which figures_add_kept gets it all back
- * but what had no room: they take at most about max_bytes. Fewer registers are kept then (1024, 256 or 64; 64 are 13 % off), and
- * of columns the first ones. */
+ * but what had no room: they take at most about max_bytes. Fewer registers are kept then (1024, 256 or 64; 64 are 13 % off, and
+ * without histograms), and of columns the first ones. */
 void figures_keep(const struct figures *f, size_t max_bytes, struct buf *out);
 /* Adds what was kept, from anybody. What of it makes no sense is left out. */
 void figures_add_kept(struct figures *f, const bson_t *kept);

@@ -3,7 +3,7 @@
  *
  *   "rejects_by_rule":[{"rule","n"}...] and "repaired_by_rule" likewise,
  *   "columns":[{"name","types":{type:n},"rejects","int_min","int_max","min","max","ms_min","ms_max","text_min","text_max",
- *               "changed_at","registers"}...]
+ *               "changed_at","bins":{"exponent","first","n":[...]},"registers"}...]
  *
  * registers: a character each, '0' + its rank (at most 63, which would need 2^62 values); 1024, 256 or 64 of the 4096. The register
  * of fewer bits is the highest of those that it stands for, counted in its own bits. */
@@ -89,7 +89,22 @@ static void keep_rules(const struct rule_counts *c, const char *key, struct buf 
     json_end(out, ']');
 }
 
-static void keep_column(const struct column *c, unsigned char bits, struct buf *out)
+static void keep_bins(const struct bins *b, struct buf *out)
+{
+    int first, last;
+    if (!bins_range(b, &first, &last))
+        return;
+    json_begin(out, "bins", '{');
+    json_i64(out, "exponent", b->exponent);
+    json_i64(out, "first", b->first + first);
+    json_begin(out, "n", '[');
+    for (int k = first; k <= last; k++)
+        json_i64(out, NULL, b->n[k]);
+    json_end(out, ']');
+    json_end(out, '}');
+}
+
+static void keep_column(const struct column *c, unsigned char bits, bool bins, struct buf *out)
 {
     json_begin(out, NULL, '{');
     json_str(out, "name", c->name);
@@ -118,12 +133,14 @@ static void keep_column(const struct column *c, unsigned char bits, struct buf *
     }
     if (c->changed_at_line)
         json_i64(out, "changed_at", c->changed_at_line);
+    if (bins)
+        keep_bins(&c->bins, out);
     keep_registers(c, bits, out);
     json_end(out, '}');
 }
 
 /* Returns how many columns were written. */
-static size_t keep_columns(const struct figures *f, unsigned char bits, size_t max_bytes, struct buf *out)
+static size_t keep_columns(const struct figures *f, unsigned char bits, bool bins, size_t max_bytes, struct buf *out)
 {
     size_t i = 0, begin = out->n;
     json_begin(out, "columns", '[');
@@ -131,7 +148,7 @@ static size_t keep_columns(const struct figures *f, unsigned char bits, size_t m
         size_t before = out->n;
         if (strlen(f->columns[i]->name) > MAX_NAME)
             continue;
-        keep_column(f->columns[i], bits, out);
+        keep_column(f->columns[i], bits, bins, out);
         if (out->n - begin > max_bytes) {
             out->n = before;
             break;
@@ -149,7 +166,7 @@ void figures_keep(const struct figures *f, size_t max_bytes, struct buf *out)
     size_t used = out->n - begin, at = out->n, left = max_bytes > used ? max_bytes - used : 0;
     for (unsigned char bits = KEPT_BITS; bits >= MIN_BITS; bits = (unsigned char)(bits - STEP_BITS)) {
         out->n = at;
-        if (keep_columns(f, bits, left, out) == f->n_columns)
+        if (keep_columns(f, bits, bits > MIN_BITS, left, out) == f->n_columns)
             return;
     }
 }
@@ -235,6 +252,17 @@ static void add_values(struct column *c, const bson_t *doc, const int64_t counts
     }
 }
 
+static void add_bins(struct bins *b, const bson_t *doc)
+{
+    bson_iter_t it, list;
+    bson_t kept;
+    if (!bson_iter_init_find(&it, doc, "bins") || !json_iter_doc(&it, &kept) || !json_get_iter(&kept, "n", &list))
+        return;
+    int64_t exponent = json_get_i64(&kept, "exponent", INT64_MAX), first = json_get_i64(&kept, "first", INT64_MAX);
+    for (int k = 0; k < BINS && bson_iter_next(&list) && exponent == (int)exponent && first < MAX_COUNT; k++)
+        bins_add_bin(b, (int)exponent, first + k, BSON_ITER_HOLDS_INT(&list) ? bson_iter_as_int64(&list) : 0);
+}
+
 static void add_column(struct column *c, const bson_t *doc, const bson_t *types)
 {
     int64_t counts[VALUE_N_TYPES] = {0}, changed = count_of(doc, "changed_at");
@@ -250,6 +278,7 @@ static void add_column(struct column *c, const bson_t *doc, const bson_t *types)
     add_count(&c->rejects, count_of(doc, "rejects"));
     if (changed && (!c->changed_at_line || changed < c->changed_at_line))
         c->changed_at_line = changed;
+    add_bins(&c->bins, doc);
     add_registers(c, registers, strlen(registers));
 }
 

@@ -2,6 +2,7 @@
 #ifndef SIMBDP_READ_FIGURES_PARTS_H
 #define SIMBDP_READ_FIGURES_PARTS_H
 
+#include "bins.h"
 #include "figures.h"
 
 /* MAX_RULES: different ones; MAX_RULE: bytes of a name, with its NUL. */
@@ -17,6 +18,7 @@ struct column {
     size_t n_text_min, n_text_max;
     enum value_type first;
     int64_t changed_at_line;
+    struct bins bins;   /* of numbers, and of dates in ms */
     unsigned char bits; /* of a hash that choose a register; fewer once figures were added that have fewer */
     unsigned char registers[REGISTERS];
 };

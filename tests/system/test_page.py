@@ -126,6 +126,26 @@ def column(browser, caption, name):
         return [...t.querySelectorAll('tbody tr')].map((r) => r.cells[i] ? r.cells[i].innerText.trim() : '')""", caption, name)
 
 
+def test_columns_of_a_file_have_bars(site, browser):
+    """Ages lie around 40, with a few far off; the names have no histogram."""
+    ages = [40 + i % 5 for i in range(90)] + list(range(10))
+    f = site.put("people.csv", ("age,name\n" + "".join(f"{a},n{i}\n" for i, a in enumerate(ages)) + ",\n").encode()).doc["file_id"]
+    doc = site.wait(f)
+    g = doc["quality"]["by_column"]["age"]["histogram"]
+    width = (g["to"] - g["from"]) / len(g["counts"])
+    assert 8 <= len(g["counts"]) <= 24 and sum(g["counts"]) == 100 and g["counts"] == [sum(g["from"] + k * width <= a < g["from"] + (k + 1) * width for a in ages) for k in range(len(g["counts"]))]
+    assert "histogram" not in doc["quality"]["by_column"]["name"]
+    log_in(browser, "ann")
+    browser.sees("Dataset")
+    browser.js(f"location.hash = '#/t/acme/files/{f}'")
+    browser.wait_for(lambda: browser.js("return document.querySelectorAll('.histogram rect').length") == len(g["counts"]), "the bars")
+    heights = browser.js("return [...document.querySelectorAll('.histogram rect')].map((r) => Number(r.getAttribute('height')))")
+    assert [h > 0 for h in heights] == [n > 0 for n in g["counts"]] and max(heights) == 24 and heights.index(24) == g["counts"].index(max(g["counts"]))
+    said = browser.js("return document.querySelector('.histogram').getAttribute('aria-label')")
+    assert f"most values, {max(g['counts'])}, from 40" in said, said
+    picture(browser, "columns")
+
+
 def flood(site, n=500):
     a = site.post("streams/events/messages", body=(json.dumps({"n": 1}).encode() + b"\n") * n, described=False, Content_Type="application/x-ndjson")
     assert a.status == 200
@@ -334,7 +354,7 @@ def each_view(site, browser):
         browser.js(f"location.hash = '#/t/acme/{view}'")
         browser.wait_for(lambda v=view: browser.js("return document.querySelector('nav a[aria-current]').hash") == f"#/t/acme/{v}" and browser.js("return !!document.querySelector('main table')"), view)
         yield view
-    f = site.put("rejects.csv", b"v,w\nx,1\n2,b\n", dataset="strict").doc["file_id"]
+    f = site.put("rejects.csv", b"v,w\nx,1\n2,b\n3,c\n9,d\n", dataset="strict").doc["file_id"]
     site.wait(f)
     browser.js(f"location.hash = '#/t/acme/files/{f}'")
     browser.sees("Rejects")

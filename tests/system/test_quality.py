@@ -74,6 +74,8 @@ def test_a_stream_has_the_figures_that_a_file_of_the_same_rows_has(platform):
         column.pop("distinct")
     assert quality["rejects_by_rule"] == file["rejects_by_rule"] == {"regex": 1, "max": 1, "json": 1}
     assert quality["by_column"] == file["by_column"]
+    shape = quality["by_column"]["celsius"].pop("histogram")
+    assert sum(shape["counts"]) == 32 and shape["from"] <= 0.5 and 19.5 < shape["to"] and quality["by_column"]["when"]["histogram"]["from"] <= "2026-01-01T00:00:00.000Z"
     assert quality["by_column"]["celsius"] == {"type": "double", "values": 32, "nulls": 8, "rejects": 0, "min": 0.5, "max": 19.5}
     table = platform.cli("stats", "--streams").stdout
     assert "refused for" in table and "regex 1, max 1, json 1" in table.replace("  ", " "), table

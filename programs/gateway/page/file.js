@@ -27,11 +27,29 @@ function story(f) {
     s.app ? ` ${s.app}${s.attempt ? `, attempt ${s.attempt}` : ""}` : "", s.outcome ? [" ", state(s.outcome)] : "", s.reason ? ` ${s.reason}` : "", s.until ? [" until ", time(s.until)] : "", s.detail ? h("div", { class: "quiet" }, s.detail) : null)));
 }
 
+// A column's values, as few bars; said in words for who does not see them.
+function histogram(g) {
+  if (!g) return "–";
+  const most = Math.max(...g.counts), width = 100 / g.counts.length, ns = "http://www.w3.org/2000/svg", svg = document.createElementNS(ns, "svg");
+  const mode = g.counts.indexOf(most), numeric = typeof g.from === "number", at = (k) => (numeric ? number(g.from + ((g.to - g.from) * k) / g.counts.length, 6) : new Date(Date.parse(g.from) + ((Date.parse(g.to) - Date.parse(g.from)) * k) / g.counts.length).toISOString());
+  const text = `${g.counts.length} ranges from ${at(0)} to ${at(g.counts.length)}; most values, ${number(most)}, from ${at(mode)} to ${at(mode + 1)}`;
+  for (const [name, value] of [["class", "histogram"], ["viewBox", "0 0 100 24"], ["preserveAspectRatio", "none"], ["role", "img"], ["aria-label", text]]) svg.setAttribute(name, value);
+  const title = document.createElementNS(ns, "title");
+  title.textContent = `${text}: ${g.counts.map((n) => number(n)).join(", ")}`;
+  svg.append(title);
+  g.counts.forEach((n, k) => {
+    const bar = document.createElementNS(ns, "rect"), height = n ? Math.max(1, (n / most) * 24) : 0;
+    for (const [name, value] of [["x", k * width], ["y", 24 - height], ["width", width * 0.9], ["height", height]]) bar.setAttribute(name, value);
+    svg.append(bar);
+  });
+  return svg;
+}
+
 function quality(q) {
   const columns = q && q.by_column ? Object.entries(q.by_column) : [];
   if (!columns.length) return null;
-  return [h("h2", null, "Columns"), table(["Column", "Type", "#Nulls", "Share", "#Distinct", "Least", "Most"], columns.map(([name, v]) => [name, v.type || "–", number(v.nulls),
-    bar(q.rows ? v.nulls / q.rows : 0), number(v.distinct), v.min === undefined || v.min === null ? "–" : String(v.min), v.max === undefined || v.max === null ? "–" : String(v.max)]), "Columns")];
+  return [h("h2", null, "Columns"), table(["Column", "Type", "#Nulls", "Share", "#Distinct", "Least", "Most", "Values"], columns.map(([name, v]) => [name, v.type || "–", number(v.nulls),
+    bar(q.rows ? v.nulls / q.rows : 0), number(v.distinct), v.min === undefined || v.min === null ? "–" : String(v.min), v.max === undefined || v.max === null ? "–" : String(v.max), histogram(v.histogram)]), "Columns")];
 }
 
 export async function file(c, id) {
