@@ -113,7 +113,7 @@ static void add_record(struct seglog *s, int type, const struct iovec *parts, in
 {
     struct segment *seg = last(s);
     assert(seg);
-    uint32_t total = seglog_padded(size);
+    uint32_t total = segment_padded(size);
     buf_reserve(&s->pending, total);
     unsigned char *p = (unsigned char *)s->pending.p + s->pending.n;
     memset(p, 0, SEGLOG_HEADER);
@@ -136,10 +136,10 @@ static void add_record(struct seglog *s, int type, const struct iovec *parts, in
 /* Makes a spare segment the one that is written to next: its header is durable before it has its name. TAKE fd. */
 static void name_segment(struct seglog *s, const char *spare, int fd, uint32_t size)
 {
-    char name[32];
-    unsigned char h[SEGMENT_HEADER] = SEGLOG_MAGIC;
+    char name[SEGMENT_NAME];
+    unsigned char h[SEGMENT_HEADER] = SEGMENT_MAGIC;
     uint64_t number = s->next_number++;
-    seglog_name_of(number, name);
+    segment_name_of(number, name);
     le_set_u64(h + 8, number);
     le_set_u64(h + 16, size);
     le_set_u64(h + 24, s->salt);
@@ -217,7 +217,7 @@ int seglog_append(struct seglog *s, int type, const struct iovec *parts, int n_p
         size += parts[i].iov_len;
     if (size > SEGLOG_MAX_RECORD)
         return -EMSGSIZE;
-    uint32_t total = seglog_padded((uint32_t)size);
+    uint32_t total = segment_padded((uint32_t)size);
     if (!has_room(s, total, vital || s->rolling)) {
         struct segment *seg = last(s);
         if (s->rolling || (seg && !vital && seg->used + total <= seg->size))
@@ -276,8 +276,8 @@ void seglog_release(struct seglog *s, const struct seglog_pos *at)
 static void give_back(struct seglog *s)
 {
     struct segment *seg = &s->segments[0];
-    char name[32];
-    seglog_name_of(seg->number, name);
+    char name[SEGMENT_NAME];
+    segment_name_of(seg->number, name);
     pthread_mutex_lock(&s->lock);
     bool again = !s->spare && !s->wanted && seg->size >= spare_next_size(s, 0);
     if (again) {
@@ -317,9 +317,9 @@ void seglog_figures(const struct seglog *s, int64_t *ret_bytes, int64_t *ret_kep
 bool seglog_is_full(struct seglog *s)
 {
     const struct segment *seg = last(s);
-    if (seg && seg->used + seglog_padded(SEGLOG_HEADER) > seg->size) /* it is full to the last byte */
+    if (seg && seg->used + segment_padded(SEGLOG_HEADER) > seg->size) /* it is full to the last byte */
         return !has_next(s);
-    return seg && !has_room(s, seglog_padded(SEGLOG_HEADER), false); /* the first segment is made when something is stored */
+    return seg && !has_room(s, segment_padded(SEGLOG_HEADER), false); /* the first segment is made when something is stored */
 }
 
 /* ---- opening and closing ---- */

@@ -78,12 +78,12 @@ static uint32_t read_records(struct reading *r, bool is_last)
             if (r->p[at + 8] == SEGLOG_END)
                 return r->size;
             r->s->ops.on_record(r->s->ops.arg, &pos, r->p[at + 8], r->p + at + SEGLOG_HEADER, size - SEGLOG_HEADER);
-            at += seglog_padded(size);
+            at += segment_padded(size);
             continue;
         }
-        uint32_t next = at + SEGLOG_ALIGN;
+        uint32_t next = at + SEGMENT_ALIGN;
         while (next + SEGLOG_HEADER <= r->size && !is_record(r, next))
-            next += SEGLOG_ALIGN;
+            next += SEGMENT_ALIGN;
         bool more = next + SEGLOG_HEADER <= r->size;
         if (more) {
             set_aside(r, at, next, false);
@@ -100,16 +100,11 @@ static uint32_t read_records(struct reading *r, bool is_last)
     return at;
 }
 
-static bool is_header(const unsigned char *h)
-{
-    return !memcmp(h, SEGLOG_MAGIC, 8) && le_u32(h + 56) == (uint32_t)XXH3_64bits(h, 56);
-}
-
 static int read_segment(struct seglog *s, uint64_t number, bool is_last, struct err *e)
 {
-    char name[32];
+    char name[SEGMENT_NAME];
     struct stat st;
-    seglog_name_of(number, name);
+    segment_name_of(number, name);
     AUTO_FD int fd = openat(s->dirfd, name, O_RDWR | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) < 0)
         return err_sys(e, -errno, "cannot open segment %s", name);
@@ -121,10 +116,10 @@ static int read_segment(struct seglog *s, uint64_t number, bool is_last, struct 
         return err_sys(e, r, "cannot read segment %s", name);
     buf_reserve(&b, SEGMENT_HEADER);
     const unsigned char *h = (const unsigned char *)b.p;
-    bool whole = b.n >= SEGMENT_HEADER && is_header(h);
-    if (b.n >= SEGMENT_HEADER && !memcmp(h, SEGLOG_MAGIC, 7) && h[7] > SEGLOG_MAGIC[7] &&
+    bool whole = b.n >= SEGMENT_HEADER && segment_is_header(h);
+    if (b.n >= SEGMENT_HEADER && !memcmp(h, SEGMENT_MAGIC, 7) && h[7] > SEGMENT_MAGIC[7] &&
         le_u32(h + 56) == (uint32_t)XXH3_64bits(h, 56))
-        return err_set(e, ERR_VERSION, "segment %s has format \"%.8s\", this program's is \"%s\"", name, b.p, SEGLOG_MAGIC);
+        return err_set(e, ERR_VERSION, "segment %s has format \"%.8s\", this program's is \"%s\"", name, b.p, SEGMENT_MAGIC);
     bool sound = whole && le_u64(h + 8) == number && le_u64(h + 16) == b.n;
     if (!sound)
         add_damage(s, number, b.n, 'h');
@@ -172,10 +167,10 @@ static uint64_t salt_of(struct seglog *s, const uint64_t *numbers, size_t n)
     unsigned char h[SEGMENT_HEADER];
     uint64_t salt;
     for (size_t i = 0; i < n; i++) {
-        char name[32];
-        seglog_name_of(numbers[i], name);
+        char name[SEGMENT_NAME];
+        segment_name_of(numbers[i], name);
         AUTO_FD int fd = openat(s->dirfd, name, O_RDONLY | O_CLOEXEC);
-        if (fd >= 0 && pread(fd, h, sizeof h, 0) == (ssize_t)sizeof h && is_header(h))
+        if (fd >= 0 && pread(fd, h, sizeof h, 0) == (ssize_t)sizeof h && segment_is_header(h))
             return le_u64(h + 24);
     }
     randombytes_buf(&salt, sizeof salt);

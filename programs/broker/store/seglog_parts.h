@@ -5,15 +5,13 @@
 #include "seglog.h"
 
 #include "base/buf.h"
+#include "segment/segment.h"
 
 #include <pthread.h>
-#include <stdio.h>
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
-enum { SEGMENT_HEADER = 64, SEGLOG_ALIGN = 8 };
-
-#define SEGLOG_MAGIC "simbdpq1"
+_Static_assert((int)SEGLOG_END == SEGMENT_END && (int)SEGLOG_HEADER == SEGMENT_RECORD &&
+                   (int)SEGLOG_MAX_RECORD == SEGMENT_MAX_RECORD,
+               "lib/segment has the same format");
 
 struct segment {
     uint64_t number;
@@ -44,19 +42,9 @@ struct seglog {
     int64_t failed_at_ms;
 };
 
-static inline uint32_t seglog_padded(uint32_t n)
-{
-    return (n + SEGLOG_ALIGN - 1) & ~(uint32_t)(SEGLOG_ALIGN - 1);
-}
-
 static inline uint32_t seglog_check_of(const struct seglog *s, const unsigned char *p, size_t n, uint64_t segment)
 {
-    return (uint32_t)XXH3_64bits_withSeed(p + 8, n - 8, s->salt ^ segment);
-}
-
-static inline void seglog_name_of(uint64_t number, char out[32])
-{
-    snprintf(out, 32, "%016llx.seg", (unsigned long long)number);
+    return segment_check_of(s->salt, segment, p, n);
 }
 
 /* The newest one from here on. TAKE fd. */
