@@ -75,7 +75,16 @@
     X(gateway_spooled)                                                                                                             \
     X(gateway_synced)                                                                                                              \
     X(gateway_handed_in)                                                                                                           \
-    X(gateway_answered)
+    X(gateway_answered)                                                                                                            \
+    X(backup_piece)                                                                                                                \
+    X(backup_sync)                                                                                                                 \
+    X(backup_point)                                                                                                                \
+    X(backup_done)                                                                                                                 \
+    X(backup_drop)                                                                                                                 \
+    X(backup_sweep)                                                                                                                \
+    X(restore_begin)                                                                                                               \
+    X(restore_entry)                                                                                                               \
+    X(restore_done)
 
 enum crash_point {
 #define X(name) CRASH_##name,

@@ -209,3 +209,17 @@ int continuity_forget(const struct continuity_of *of, const struct home *h, stru
         return err_sys(e, -errno, "cannot remove %s/%s", h->path, of->mark);
     return 0;
 }
+
+const char *continuity_mark_path(const struct continuity_of *of)
+{
+    return of->mark;
+}
+
+const char *continuity_mark_text(sqlite3 *copy, char out[CONTINUITY_MARK_SIZE])
+{
+    char id[ID_SIZE] = "";
+    int64_t commits = 0;
+    read_database(copy, id, &commits);
+    snprintf(out, CONTINUITY_MARK_SIZE, *id ? "%s %020lld\n" : "%s", id, (long long)commits);
+    return out;
+}

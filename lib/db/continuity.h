@@ -47,4 +47,10 @@ int continuity_check(const struct continuity_of *of, const struct home *h, sqlit
 /* Forgets the mark: whatever database is there is the right one from now on. To be called while nobody uses it. */
 int continuity_forget(const struct continuity_of *of, const struct home *h, struct err *e);
 
+/* For a copy of a database, which is to be taken for the right one where it is put: the text of its mark, and the mark's path in a
+ * home. Empty: it has no id yet. */
+enum { CONTINUITY_MARK_SIZE = 64 };
+const char *continuity_mark_path(const struct continuity_of *of);
+const char *continuity_mark_text(sqlite3 *copy, char out[CONTINUITY_MARK_SIZE]);
+
 #endif

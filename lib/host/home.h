@@ -67,6 +67,10 @@ char *home_purge_mark(const char *tenant);
  * block). The descriptor stays open. */
 int home_lock(const struct home *h, const char *name, int wait_ms, struct err *e);
 
+/* Of a home that was made by `mysimbdp restore`: {"point", "at", "restored", "home", "host"}, times in ms since the epoch: what was
+ * done after `at` it does not know. */
+#define HOME_RESTORED "state/restored.json"
+
 /* What the home remembers of MongoDBs that are not its own (programs/batchmgr/database_identity.h has the format). */
 #define HOME_MONGO_MARKS "state/mongo.marks"
 

@@ -52,6 +52,15 @@ static const struct {
      "and the running platform takes them, all or nothing: where they cannot be accepted now nothing changes. A tenant that NUMBER "
      "has\n"
      "not is put aside as by `mysimbdp tenant remove`. What tenants configure themselves is not in it. The newest 100 are kept."},
+    {"backup", verb_backup,
+     "DIR|- [--files] [--keep N] [--rate BYTES] [--json] | DIR --list [--json] | DIR --verify [--point POINT] [--json]",
+     "back the home up while it runs; each time only what changed takes room\n\n"
+     "DIR is made, mode 0700, where it is not there; it has secrets in it. - writes one backup to stdout, as a tar archive.\n"
+     "--files: what done/ and quarantine/ have, too. --keep N: only the newest N stay. --rate 20M: at most so many bytes a "
+     "second.\n"
+     "MongoDB is no part of it."},
+    {"restore", verb_restore, "DIR|- NEW_HOME [--point POINT] [--json]",
+     "make a home of a backup, the newest unless --point says which; - reads one from stdin. NEW_HOME is not there, or empty"},
     {"restored", verb_restored, "", "to be called before `up` when state/ was put back from a backup"},
     {"status", verb_status, "[--json]", "what the programs are doing"},
     {"clock", verb_clock, "[trust] [--json]",

@@ -1,5 +1,7 @@
 #include "verify_streams.h"
 
+#include "base/clk.h"
+#include "base/fd.h"
 #include "base/mem.h"
 #include "base/spawn.h"
 
@@ -8,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_OUTPUT_BYTES = 64 << 20 };
+enum { MAX_OUTPUT_BYTES = 64 << 20, MAX_RESTORED = 65536 };
 
 /* What has to be in a collection. */
 struct stored {
@@ -121,6 +123,44 @@ static void look_at(struct verify_rows *v, struct counts *counts, const struct s
     v->say(v->arg, "rows missing", s->tenant->id, NULL, text);
 }
 
+/* ---- what came after a backup's point ---- */
+
+/* Of a home that was made by `mysimbdp restore`: documents that it does not know. */
+static void look_later(struct verify_rows *v, struct counts *counts, const struct conf_tenant *t, const struct conf_dataset *d,
+                       const struct stored *s, const char *at)
+{
+    const struct counted *c = d->on_key_conflict == KEY_replace ? NULL : counts_of(counts, t, d->collection);
+    const int64_t later = c && c->total > 0 ? not_of_files(v, t, c) - (s ? s->rows : 0) : 0;
+    if (later <= 0)
+        return;
+    AUTO_FREE char *text =
+        xasprintf("%lld documents in %s.%s are of no file and no acknowledged message that this home knows: they came "
+                  "after the backup it was restored from (%s), or the tenant stored them by itself",
+                  (long long)later, t->database, d->collection, at);
+    v->note(v->arg, t->id, text);
+}
+
+static void look_later_all(struct verify_rows *v, const struct conf *conf, struct counts *counts, const struct map *all)
+{
+    char at[CLK_RFC3339_SIZE];
+    struct map seen = {0};
+    AUTO_BUF struct buf b = {0};
+    AUTO_BSON bson_t *doc =
+        fd_read_file(v->home->dirfd, HOME_RESTORED, &b, MAX_RESTORED, NULL) < 0 ? NULL : json_parse(b.p ? b.p : "", b.n, NULL);
+    clk_rfc3339(doc ? json_get_i64(doc, "at", 0) : 0, at);
+    for (size_t i = 0; doc && i < conf->n_tenants; i++) {
+        const struct conf_tenant *t = &conf->tenants[i];
+        const struct conf_dataset *d = t->datasets.v;
+        for (size_t k = 0; k < t->datasets.n; k++) {
+            AUTO_FREE char *key = xasprintf("%s/%s", t->id, d[k].collection);
+            if (!map_get(&seen, key))
+                look_later(v, counts, t, &d[k], map_get(all, key), at);
+            map_put(&seen, key, v);
+        }
+    }
+    map_fini(&seen);
+}
+
 void verify_streams(struct verify_rows *v, const struct conf *conf, struct counts *counts, const bson_t *counted)
 {
     struct map all = {0};
@@ -130,6 +170,7 @@ void verify_streams(struct verify_rows *v, const struct conf *conf, struct count
     if (json_get_iter(counted, "queues", &it))
         while (json_next_doc(&it, &queue))
             look_at_app(v, conf, &queue, &all);
+    look_later_all(v, conf, counts, &all);
     for (struct stored *s; (s = map_next(&all, &i)); free(s)) {
         look_at(v, counts, s);
         buf_fini(&s->apps);

@@ -1,6 +1,8 @@
 /* Rows of stream apps. A collection must have at least as many documents that no file stored as rows were acknowledged by the apps
  * that store there with `builtin:load` or an output mode (the broker keeps count). No comparison app by app is possible: a
- * subscription's rows lie under as many epochs as its stream ever had, and old epochs are forgotten. */
+ * subscription's rows lie under as many epochs as its stream ever had, and old epochs are forgotten.
+ *
+ * Of a home that was restored from a backup it is noted, too, what the collections have beyond that. */
 #ifndef SIMBDP_CLI_VERIFY_STREAMS_H
 #define SIMBDP_CLI_VERIFY_STREAMS_H
 

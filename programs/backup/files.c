@@ -1,0 +1,321 @@
+/* A file's directory is renamed as it goes on: work/ID/in, done|quarantine/TENANT/DATASET/ID, and back by `retry`. The ledger's
+ * copy says where it was at one moment; by the time it is looked for, it may be elsewhere, or gone, when it is ingested and
+ * `on_success = "delete"`. So it is looked for in all these places, and what is found goes into the backup where the ledger's copy
+ * has it. What is found nowhere is done by now: another copy of the ledger says so, and is taken instead. What was put already is
+ * not put again, so that the second time there is little to do.
+ *
+ * Of files that were just seen in staging/ nothing is certain but their rows: batchmgr renames them at once. What a writer has open
+ * is no file yet, and is left out. */
+#include "files.h"
+#include "databases.h"
+
+#include "base/fd.h"
+#include "base/mem.h"
+#include "db/db.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SNAPSHOTS = 5, STAGED_TRIES = 20, STAGED_WAIT_MS = 50, IN_MODE = 0750 };
+
+#define REASON_FILE "reason.json" /* what is beside a file in quarantine/, and nowhere else */
+
+/* A row, as far as it says where the bytes are. */
+struct row {
+    const char *id, *tenant, *dataset, *safe, *place, *source, *raw, *output_run;
+};
+
+/* What was put of a file. */
+struct kept {
+    struct stat dir; /* st_mode 0: it had none yet */
+    struct bytes *v;
+    size_t n;
+};
+
+static void kept_free(struct kept *x)
+{
+    for (size_t i = 0; i < x->n; i++)
+        bytes_fini(&x->v[i]);
+    free(x->v);
+    free(x);
+}
+
+static int put_bytes(struct copying *k, struct kept *x, int fd, const char *path, const char *name, struct err *e)
+{
+    struct bytes b = {0};
+    int r = copy_bytes(k, fd, path, COPY_WHOLE, &b, e);
+    if (r < 0) {
+        bytes_fini(&b);
+        return r;
+    }
+    xstr_set(&b.name, name);
+    x->v = xgrow(x->v, x->n, sizeof *x->v);
+    x->v[x->n++] = b;
+    return 0;
+}
+
+/* What is in a file's directory, which was opened and may be anywhere now. 1: its bytes were there. */
+static int put_dir(struct copying *k, struct kept *x, int fd, const char *path, const struct row *row, struct err *e)
+{
+    DIR *d = fd_open_dir(fd, ".");
+    int r = 0;
+    bool found = false;
+    if (!d || fstat(fd, &x->dir) < 0) {
+        if (d)
+            closedir(d);
+        return errno == ENOENT ? 0 : err_sys(e, -errno, "cannot read %s/%s", k->home->path, path);
+    }
+    for (struct dirent *ent; r == 0 && (ent = readdir(d));) {
+        if (!strcmp(ent->d_name, ".") || !strcmp(ent->d_name, "..") || !strcmp(ent->d_name, REASON_FILE))
+            continue;
+        struct stat st;
+        AUTO_FREE char *below = xasprintf("%s/%s", path, ent->d_name);
+        AUTO_FD int file = openat(fd, ent->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (file < 0 || fstat(file, &st) < 0 || !S_ISREG(st.st_mode))
+            continue;
+        r = put_bytes(k, x, file, below, ent->d_name, e);
+        found |= !strcmp(ent->d_name, row->safe);
+    }
+    closedir(d);
+    return r < 0 ? r : found;
+}
+
+static int open_dir(struct copying *k, const char *path)
+{
+    return openat(k->home->dirfd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+/* Where the directory of a file is when the file is there; NULL: it has none of its own there. */
+static char *dir_at(const struct row *row, const char *place)
+{
+    if (!strcmp(place, "done") || !strcmp(place, "quarantine"))
+        return xasprintf("%s/%s/%s/%s", place, row->tenant, row->dataset, row->id);
+    return xasprintf("work/%s/in", row->id);
+}
+
+static int put_found(struct copying *k, struct kept *x, const struct row *row, struct err *e)
+{
+    static const char *const places[] = {"work", "done", "quarantine", "work"}; /* retry: back again */
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < sizeof places / sizeof *places; i++) {
+        AUTO_FREE char *path = dir_at(row, places[i]);
+        AUTO_FD int fd = open_dir(k, path);
+        if (fd >= 0)
+            r = put_dir(k, x, fd, path, row, e);
+    }
+    return r;
+}
+
+/* 1: put; 0: it is not there, or somebody writes to it. */
+static int put_staged(struct copying *k, struct kept *x, const struct row *row, struct err *e)
+{
+    if (!row->source || !row->raw || !*row->raw || strchr(row->raw, '/'))
+        return 0;
+    AUTO_FREE char *path = xasprintf("%s/%s", row->source, row->raw);
+    AUTO_FD int dir = open_dir(k, row->source);
+    AUTO_FD int fd = dir < 0 ? -1 : openat(dir, row->raw, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (fcntl(fd, F_SETLEASE, F_RDLCK) < 0 && errno == EAGAIN))
+        return 0;
+    fcntl(fd, F_SETLEASE, F_UNLCK);
+    int r = put_bytes(k, x, fd, path, row->safe, e);
+    return r < 0 ? r : 1;
+}
+
+/* 1: its bytes were put; 0: they are nowhere. */
+static int put_file(struct copying *k, struct kept *x, const struct row *row, struct err *e)
+{
+    int r = put_found(k, x, row, e);
+    if (r != 0 || strcmp(row->place, "staging") != 0)
+        return r;
+    for (int i = 0; r == 0 && i < STAGED_TRIES; i++) { /* it is about to be renamed, unless batchmgr is not there */
+        if (i)
+            poll(NULL, 0, STAGED_WAIT_MS);
+        r = put_found(k, x, row, e);
+        if (r == 0 && (i + 1 == STAGED_TRIES || !i))
+            r = put_staged(k, x, row, e);
+    }
+    return r;
+}
+
+/* ---- the ledger's copy ---- */
+
+static const char *text(sqlite3_stmt *s, int i)
+{
+    const char *t = (const char *)sqlite3_column_text(s, i);
+    return t ? t : "";
+}
+
+static int each_row(const char *ledger, const char *where, int (*fn)(void *arg, const struct row *row, struct err *e), void *arg,
+                    struct err *e)
+{
+    AUTO_FREE char *sql =
+        xasprintf("SELECT file_id, tenant, dataset, safe, place, source, raw_name, output_run FROM files WHERE %s", where);
+    sqlite3 *db = NULL;
+    sqlite3_stmt *s = NULL;
+    int r = 0, code = db_open(ledger, SQLITE_OPEN_READWRITE, &db);
+    if (code == SQLITE_OK)
+        code = sqlite3_prepare_v2(db, sql, -1, &s, NULL);
+    while (r == 0 && code == SQLITE_OK && (code = sqlite3_step(s)) == SQLITE_ROW) {
+        struct row row = {text(s, 0), text(s, 1), text(s, 2), text(s, 3), text(s, 4), text(s, 5), text(s, 6), text(s, 7)};
+        if (home_valid_id(row.id))
+            r = fn(arg, &row, e);
+        code = SQLITE_OK;
+    }
+    if (r == 0 && code != SQLITE_DONE)
+        r = err_set(e, -EIO, "cannot read the copy of the ledger: %s", db_why(db));
+    sqlite3_finalize(s);
+    sqlite3_close(db);
+    return r;
+}
+
+/* ---- files that are not done ---- */
+
+struct unfinished {
+    struct copying *k;
+    struct map kept; /* id -> struct kept */
+    struct map output_runs;
+    int64_t missing;
+    bool last; /* what is missing now is left out */
+};
+
+static int on_unfinished(void *arg, const struct row *row, struct err *e)
+{
+    struct unfinished *u = arg;
+    if (*row->output_run && home_valid_id(row->output_run))
+        map_put(&u->output_runs, row->output_run, u);
+    if (map_get(&u->kept, row->id))
+        return 0;
+    struct kept *x = xcalloc(1, sizeof *x);
+    int r = put_file(u->k, x, row, e);
+    if (r > 0) {
+        map_put(&u->kept, row->id, x);
+        return 0;
+    }
+    kept_free(x);
+    u->missing += r == 0;
+    if (r == 0 && u->last)
+        point_note(&u->k->w, "the bytes of file %s (%s) are not there, or are still being written", row->id, row->tenant);
+    return r;
+}
+
+static int add_unfinished(void *arg, const struct row *row, struct err *e)
+{
+    struct unfinished *u = arg;
+    struct kept *x = map_get(&u->kept, row->id);
+    AUTO_FREE char *dir = xasprintf("work/%s/in", row->id), *below = xasprintf("%s/-", dir);
+    int r = x && x->dir.st_mode && fd_is_gone(u->k->home->dirfd, dir) ? 1 : 0;
+    if (!x)
+        return 0;
+    if (r || !x->dir.st_mode) { /* not to be seen there any more, or not yet */
+        AUTO_FREE char *work = xasprintf("work/%s", row->id), *in = xasprintf("%s/-", work);
+        struct stat st = x->dir.st_mode ? x->dir : x->v[0].st;
+        st.st_mode = x->dir.st_mode ? x->dir.st_mode : S_IFDIR | IN_MODE;
+        r = copy_add_above(u->k, in, e);
+        if (r == 0 && !map_get(&u->k->dirs, dir)) {
+            map_put(&u->k->dirs, dir, u);
+            r = point_add_dir(&u->k->w, dir, &st, e);
+        }
+    }
+    if (r == 0)
+        r = copy_add_above(u->k, below, e);
+    for (size_t i = 0; r == 0 && i < x->n; i++) {
+        AUTO_FREE char *path = xasprintf("%s/%s", dir, x->v[i].name);
+        r = copy_add(u->k, path, &x->v[i], e);
+    }
+    return r;
+}
+
+static int add_outputs(struct unfinished *u, struct err *e)
+{
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < u->output_runs.cap; i++) {
+        const char *run = u->output_runs.slots[i].value ? u->output_runs.slots[i].key : NULL;
+        AUTO_FREE char *path = run ? xasprintf("runs/%s/output", run) : NULL;
+        r = path ? copy_path(u->k, path, COPY_WHOLE, e) : 0;
+    }
+    return r;
+}
+
+#define UNFINISHED "place IN('staging','work')"
+
+int files_copy_unfinished(struct copying *k, const char *scratch, struct err *e)
+{
+    struct unfinished u = {.k = k};
+    int r = 0;
+    for (int i = 0; i < SNAPSHOTS; i++) {
+        u.missing = 0;
+        u.last = i + 1 == SNAPSHOTS;
+        r = database_snapshot(k->home, "state/ledger.db", scratch, e);
+        if (r == 0)
+            r = each_row(scratch, UNFINISHED, on_unfinished, &u, e);
+        if (r < 0 || !u.missing)
+            break;
+    }
+    if (r == 0)
+        r = each_row(scratch, UNFINISHED, add_unfinished, &u, e);
+    if (r == 0)
+        r = add_outputs(&u, e);
+    size_t i = 0;
+    for (struct kept *x; (x = map_next(&u.kept, &i));)
+        kept_free(x);
+    map_fini(&u.kept);
+    map_fini(&u.output_runs);
+    return r;
+}
+
+/* ---- files that are done ---- */
+
+static int add_known(struct copying *k, const char *path, int dir, const char *name, bool *known, struct err *e)
+{
+    struct stat st;
+    struct bytes b = {0};
+    *known = fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && copy_known(k, path, &st, &b);
+    int r = *known ? copy_add(k, path, &b, e) : 0;
+    bytes_fini(&b);
+    return r;
+}
+
+static int add_filed(void *arg, const struct row *row, struct err *e)
+{
+    struct copying *k = arg;
+    AUTO_FREE char *to = dir_at(row, row->place);
+    AUTO_FREE char *work = dir_at(row, "work");
+    const char *from[] = {to, work}; /* a retry may have taken it back since */
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < 2; i++) {
+        AUTO_FD int fd = open_dir(k, from[i]);
+        DIR *d = fd < 0 ? NULL : fd_open_dir(fd, ".");
+        if (!d)
+            continue;
+        for (struct dirent *ent; r == 0 && (ent = readdir(d));) {
+            AUTO_FREE char *path = xasprintf("%s/%s", to, ent->d_name);
+            bool known;
+            if (ent->d_name[0] == '.')
+                continue;
+            r = add_known(k, path, fd, ent->d_name, &known, e);
+            if (r < 0 || known)
+                continue;
+            AUTO_FD int file = openat(fd, ent->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+            struct bytes b = {0};
+            struct stat st;
+            if (file >= 0 && fstat(file, &st) == 0 && S_ISREG(st.st_mode))
+                r = copy_bytes(k, file, path, COPY_WHOLE, &b, e);
+            if (r == 0 && b.name)
+                r = copy_add(k, path, &b, e);
+            bytes_fini(&b);
+        }
+        closedir(d);
+        break;
+    }
+    return r;
+}
+
+int files_copy_filed(struct copying *k, const char *scratch, struct err *e)
+{
+    return each_row(scratch, "place IN('done','quarantine')", add_filed, k, e);
+}

@@ -1,0 +1,63 @@
+#include "restore_parts.h"
+
+#include "base/fd.h"
+#include "base/mem.h"
+#include "db/db.h"
+#include "host/uid_block.h"
+
+#include <errno.h>
+#include <sqlite3.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { BUSY_MS = 10000 };
+
+int move_tenants(struct restoring *r, struct err *e)
+{
+    const long long from = r->ret->uid_base_was, to = r->ret->uid_base;
+    AUTO_FREE char *path = xasprintf("%s/state/ledger.db", r->path);
+    sqlite3 *db = NULL;
+    if (from < 0 || to == from || access(path, F_OK) < 0)
+        return 0;
+    /* In two steps, since no two tenants may have the same uid at any moment. */
+    AUTO_FREE char *sql = xasprintf("BEGIN IMMEDIATE; UPDATE tenants SET uid=-(uid-%lld+%lld) WHERE uid>=%lld AND uid<%lld;"
+                                    "UPDATE tenants SET uid=-uid WHERE uid<0; COMMIT; PRAGMA wal_checkpoint(TRUNCATE)",
+                                    from, to, from, from + UID_BLOCK_SIZE);
+    bool ok = db_open(path, SQLITE_OPEN_READWRITE, &db) == SQLITE_OK && sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK;
+    if (!ok)
+        err_set(e, -EIO, "cannot give the tenants of %s their uids: %s", path, db_why(db));
+    sqlite3_close(db);
+    return ok ? 0 : -EIO;
+}
+
+static int64_t count(sqlite3 *db, const char *where, int64_t at_ms)
+{
+    AUTO_FREE char *sql =
+        xasprintf("SELECT count(*) FROM files WHERE received_at>=?1 AND file_id NOT IN(SELECT file_id FROM had.files)%s", where);
+    sqlite3_stmt *s = NULL;
+    int64_t n = -1;
+    if (sqlite3_prepare_v2(db, sql, -1, &s, NULL) == SQLITE_OK && sqlite3_bind_int64(s, 1, at_ms) == SQLITE_OK &&
+        sqlite3_step(s) == SQLITE_ROW)
+        n = sqlite3_column_int64(s, 0);
+    sqlite3_finalize(s);
+    return n;
+}
+
+void look_later(struct restoring *r)
+{
+    AUTO_FREE char *was = xasprintf("%s/state/ledger.db", r->point->home), *is = xasprintf("%s/state/ledger.db", r->path);
+    struct stat a, b;
+    sqlite3 *db = NULL;
+    sqlite3_stmt *s = NULL;
+    if (*r->point->home != '/' || stat(was, &a) < 0 || stat(is, &b) < 0 || (a.st_ino == b.st_ino && a.st_dev == b.st_dev))
+        return;
+    if (db_open(was, SQLITE_OPEN_READWRITE, &db) == SQLITE_OK && sqlite3_busy_timeout(db, BUSY_MS) == SQLITE_OK &&
+        sqlite3_prepare_v2(db, "ATTACH ?1 AS had", -1, &s, NULL) == SQLITE_OK &&
+        sqlite3_bind_text(s, 1, is, -1, SQLITE_STATIC) == SQLITE_OK && sqlite3_step(s) == SQLITE_DONE) {
+        r->ret->n_later = count(db, "", r->point->at_ms);
+        r->ret->n_later_ingested = count(db, " AND state='ingested'", r->point->at_ms);
+    }
+    sqlite3_finalize(s);
+    sqlite3_close(db);
+}
