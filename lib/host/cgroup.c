@@ -186,6 +186,8 @@ void cgroup_find(struct cgroup_host *h, const char *tag)
         if (h->v2[k] && !find_mount(NULL, mount, sizeof mount))
             continue;
         own_path(h->v2[k] ? NULL : controllers[k], own, sizeof own);
+        if (h->v2[k])
+            leave_supervisor(own);
         snprintf(parent, sizeof parent, "%s%s", mount, own);
         if (!find_base(parent, tag, h->base[k], sizeof h->base[k]) && h->v2[k])
             find_base(mount, tag, h->base[k], sizeof h->base[k]);

@@ -54,6 +54,7 @@ static const char *const small_files[] = {"state/home.json",
                                           "state/broker/clock",
                                           "state/mongo.mark",
                                           HOME_MONGO_MARKS,
+                                          "state/configurations", /* conf/history.h */
                                           "conf",
                                           "keys",
                                           "apps"};

@@ -13,7 +13,7 @@ import pytest
 from harness import BUILD, RELEASE, until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-UNITS = ("mysimbdp@.service",)
+UNITS = ("mysimbdp@.service", "mysimbdp-backup@.service", "mysimbdp-backup@.timer")
 
 
 @pytest.fixture(scope="module")
