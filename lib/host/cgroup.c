@@ -497,60 +497,6 @@ int64_t cgroup_pids_refused(const struct cgroup_host *h, const char *name)
     return counter(dir, "pids.events", "max");
 }
 
-/* -1: there is no such file. */
-static int64_t number_in(const struct cgroup_host *h, enum cgroup_kind kind, const char *name, const char *file)
-{
-    char dir[640];
-    AUTO_BUF struct buf b = {0};
-    if (!*h->base[kind])
-        return -1;
-    run_dir(h, kind, name, dir, sizeof dir);
-    return read_text(dir, file, &b) < 0 || !b.n ? -1 : strtoll(b.p, NULL, 10);
-}
-
-/* Where no controller counts: that of the processes that live, and of those that they waited for. -1: none can be seen. */
-static int64_t cpu_of_processes(const struct cgroup_host *h, const char *name)
-{
-    AUTO_BUF struct buf pids = {0};
-    int64_t ticks = -1;
-    if (cgroup_procs(h, name, &pids) < 0 || !pids.n)
-        return -1;
-    for (char *save, *pid = strtok_r(pids.p, "\n", &save); pid; pid = strtok_r(NULL, "\n", &save)) {
-        char dir[64];
-        long long user, system, of_children, system_of_children;
-        AUTO_BUF struct buf b = {0};
-        snprintf(dir, sizeof dir, "/proc/%.20s", pid);
-        const char *end = read_text(dir, "stat", &b) == 0 ? strrchr(b.p, ')') : NULL; /* the name may hold anything */
-        if (end && sscanf(end + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lld %lld %lld %lld", &user, &system, &of_children,
-                          &system_of_children) == 4)
-            ticks = (ticks < 0 ? 0 : ticks) + user + system + of_children + system_of_children;
-    }
-    return ticks < 0 ? -1 : ticks * 1000000 / sysconf(_SC_CLK_TCK);
-}
-
-void cgroup_get_use(const struct cgroup_host *h, const char *name, struct cgroup_use *ret)
-{
-    const bool v2 = h->v2[CGROUP_MEMORY];
-    char dir[640];
-    ret->memory_bytes = number_in(h, CGROUP_MEMORY, name, v2 ? "memory.current" : "memory.usage_in_bytes");
-    ret->pids = number_in(h, CGROUP_PIDS, name, "pids.current");
-    ret->cpu_us = -1;
-    if (ret->memory_bytes > 0) {
-        run_dir(h, CGROUP_MEMORY, name, dir, sizeof dir);
-        const int64_t unused = counter(dir, "memory.stat", v2 ? "inactive_file" : "total_inactive_file");
-        ret->memory_bytes -= unused < ret->memory_bytes ? unused : ret->memory_bytes;
-    }
-    if (*h->base[CGROUP_CPU] && !h->v2[CGROUP_CPU]) {
-        const int64_t ns = number_in(h, CGROUP_CPU, name, "cpuacct.usage");
-        ret->cpu_us = ns < 0 ? -1 : ns / 1000;
-    } else if (*h->base[CGROUP_CPU]) {
-        run_dir(h, CGROUP_CPU, name, dir, sizeof dir);
-        ret->cpu_us = has_file(dir, "cpu.stat") ? counter(dir, "cpu.stat", "usage_usec") : -1;
-    }
-    if (ret->cpu_us < 0)
-        ret->cpu_us = cpu_of_processes(h, name);
-}
-
 void cgroup_remove(const struct cgroup_host *h, const char *name)
 {
     for (int k = 0; k < CGROUP_N_KINDS; k++) {

@@ -78,13 +78,6 @@ bool cgroup_is_empty(const struct cgroup_host *h, const char *name);
 /* The kernel's counts: processes killed for memory, forks refused for pids. 0 where absent. */
 int64_t cgroup_oom_kills(const struct cgroup_host *h, const char *name);
 int64_t cgroup_pids_refused(const struct cgroup_host *h, const char *name);
-/* What it uses now. Members that the host does not count are -1. */
-struct cgroup_use {
-    int64_t cpu_us;       /* since its begin */
-    int64_t memory_bytes; /* without what the kernel would drop first: pages of files that were not used lately */
-    int64_t pids;
-};
-void cgroup_get_use(const struct cgroup_host *h, const char *name, struct cgroup_use *ret);
 /* Removes the directories; they must be empty. */
 void cgroup_remove(const struct cgroup_host *h, const char *name);
 

@@ -17,7 +17,7 @@ struct throughput {
 
 /* Monotonic ms. */
 void throughput_add(struct throughput *t, int64_t now_ms, int64_t files, int64_t rows);
-/* A second, on average over the last THROUGHPUT_MS, or since since_ms where that is later. */
+/* A second, on average over the last THROUGHPUT_MS, or since since_ms where that is later; in whole slots. */
 void throughput_per_s(const struct throughput *t, int64_t now_ms, int64_t since_ms, double *ret_files, double *ret_rows);
 
 #endif

@@ -6,7 +6,7 @@
 #include "base/clk.h"
 #include "base/fd.h"
 #include "base/mem.h"
-#include "host/cgroup.h"
+#include "host/cgroup_use.h"
 #include "run/kinds.h"
 
 #include <fcntl.h>
@@ -87,15 +87,14 @@ static void look_at_cgroup(struct top_detail *d, const char *run_id, struct use 
     const int64_t ms = clk_now_ms();
     if (!d->cgroups) {
         d->cgroups = xcalloc(1, sizeof *d->cgroups);
-        cgroup_probe(d->cgroups, d->h->tag);
+        cgroup_find(d->cgroups, d->h->tag);
     }
-    cgroup_get_use(d->cgroups, run_id, &now);
+    cgroup_use_of(d->cgroups, run_id, &now);
     u->memory_bytes = now.memory_bytes;
-    const double cpu_s = now.cpu_us < 0 ? NAN : (double)now.cpu_us / 1e6;
     if (u->cpu_ms && ms - u->cpu_ms < RATE_MS)
         return;
-    u->cpu = u->cpu_ms && cpu_s >= u->cpu_s ? (cpu_s - u->cpu_s) * 1000 / (double)(ms - u->cpu_ms) : NAN;
-    u->cpu_s = cpu_s;
+    u->cpu = u->cpu_ms && now.cpu_s >= u->cpu_s ? (now.cpu_s - u->cpu_s) * 1000 / (double)(ms - u->cpu_ms) : NAN;
+    u->cpu_s = now.cpu_s;
     u->cpu_ms = ms;
 }
 

@@ -15,7 +15,10 @@
 
 #include <string.h>
 
-static const char *const programs[N_PEERS] = {"batchmgr", "streammgr", "broker", "monitor"};
+/* MACHINE: what the keeper knows. */
+enum { PART_MACHINE = N_PEERS, N_PARTS };
+
+static const char *const programs[N_PARTS] = {"batchmgr", "streammgr", "broker", "monitor", "machine"};
 
 void get_healthz(struct request *rq)
 {
@@ -105,9 +108,9 @@ void get_metrics(struct request *rq)
         answer_metrics(rq, -1, NULL, "", 0);
 }
 
-/* ---- what the provider's page shows: each program's answer, as it came, and what a keeper knows of the machine ---- */
+/* ---- what the provider's page shows: each program's answer, as it came, and what the keeper knows ---- */
 
-enum { PATIENCE_MS = 2000, MACHINE = N_PEERS, N_PARTS };
+enum { PATIENCE_MS = 2000 };
 
 struct answer {
     struct platform_asked *of;
@@ -146,15 +149,15 @@ static void tell(struct platform_asked *a)
     struct platform_part parts[N_PARTS];
     platform_fn *fn = a->fn;
     for (int i = 0; i < N_PARTS; i++)
-        parts[i] = (struct platform_part){i == MACHINE ? "machine" : programs[i], a->answers[i].doc};
+        parts[i] = (struct platform_part){programs[i], a->answers[i].doc};
     a->fn = NULL;
     fn(a->arg, parts, N_PARTS);
     if (!a->n_waiting)
         asked_free(a);
 }
 
-/* doc, which it takes, NULL: it does not answer. */
-static void take(struct answer *answer, bson_t *doc)
+/* TAKE: doc; NULL: it does not answer. */
+static void take_part(struct answer *answer, bson_t *doc)
 {
     struct platform_asked *a = answer->of;
     answer->waits = false;
@@ -168,17 +171,19 @@ static void take(struct answer *answer, bson_t *doc)
 
 static void on_view(void *arg, const bson_t *doc)
 {
-    const struct answer *answer = arg;
-    bson_t *copy = doc && answer->of->fn ? bson_new() : NULL;
-    if (copy)
-        bson_copy_to_excluding_noinit(doc, copy, "ok", NULL);
-    take(arg, copy);
+    struct answer *answer = arg;
+    bson_t *own = doc && answer->of->fn ? bson_new() : NULL;
+    if (own)
+        bson_copy_to_excluding_noinit(doc, own, "ok", NULL);
+    take_part(answer, own);
 }
 
+/* Where there is no answer, what the programs say is there all the same. */
 static void on_machine(void *arg, int code, const bson_t *head, const char *body, size_t n)
 {
-    const bool ok = code >= 0 && json_get_i64(head, "status", 0) == MHD_HTTP_OK && n > 0;
-    take(arg, ok ? json_parse(body, n, NULL) : NULL);
+    struct answer *answer = arg;
+    const bool ok = code >= 0 && json_get_i64(head, "status", 0) == MHD_HTTP_OK && answer->of->fn;
+    take_part(answer, ok ? json_parse(body, n, NULL) : NULL);
 }
 
 static void on_patience(evutil_socket_t fd, short what, void *arg)
@@ -197,19 +202,21 @@ static bool is_asked_already(const struct gateway *g, int part)
     return false;
 }
 
-static bool ask_program(struct gateway *g, int peer, struct answer *answer)
-{
-    const char *request = peer == PEER_monitor ? board_request : status_request;
-    return pool_ask(g->peers[peer], request, strlen(request), on_view, answer);
-}
-
-static bool ask_machine(struct gateway *g, const char *ticket, struct answer *answer)
+static bool ask_machine(struct platform_asked *a, const char *ticket)
 {
     AUTO_BUF struct buf b = {0};
     json_begin(&b, NULL, '{');
     json_str(&b, "ticket", ticket);
     json_end(&b, '}');
-    return keeper_ask(g->keepers[KEEPER_OF_FIGURES], KEEPER_MACHINE, b.p, b.n, on_machine, answer) == 0;
+    return keeper_ask(a->g->keepers[KEEPER_OF_FIGURES], KEEPER_MACHINE, b.p, b.n, on_machine, &a->answers[PART_MACHINE]) == 0;
+}
+
+static bool ask_part(struct platform_asked *a, int i, const char *ticket)
+{
+    const char *request = i == PEER_monitor ? board_request : status_request;
+    if (is_asked_already(a->g, i))
+        return false;
+    return i == PART_MACHINE ? ask_machine(a, ticket) : pool_ask(a->g->peers[i], request, strlen(request), on_view, &a->answers[i]);
 }
 
 void platform_collect(struct gateway *g, const char *ticket, platform_fn *fn, void *arg)
@@ -219,10 +226,9 @@ void platform_collect(struct gateway *g, const char *ticket, platform_fn *fn, vo
     a->patience = event_new(g->base, -1, 0, on_patience, a);
     g->platform_asked = a;
     for (int i = 0; i < N_PARTS; i++) {
-        struct answer *answer = &a->answers[i];
-        answer->of = a;
-        answer->waits = !is_asked_already(g, i) && (i == MACHINE ? ask_machine(g, ticket, answer) : ask_program(g, i, answer));
-        a->n_waiting += answer->waits;
+        a->answers[i].of = a;
+        a->answers[i].waits = ask_part(a, i, ticket);
+        a->n_waiting += a->answers[i].waits;
     }
     if (--a->n_waiting)
         timer_set(a->patience, PATIENCE_MS);

@@ -109,23 +109,28 @@ static void add_value(struct buf *out, const char *key, const bson_iter_t *it)
     json_raw(out, key, from + 1);
 }
 
+/* NULL: it has none. */
+static char *key_of(const bson_t *row)
+{
+    const char *tenant = json_get_str(row, "tenant_id", ""), *app = json_get_str(row, "app", NULL),
+               *run = json_get_str(row, "run_id", NULL), *other = json_get_str(row, "place", json_get_str(row, "program", ""));
+    if (!*tenant)
+        return *other ? xstrdup(other) : NULL;
+    return xasprintf("%s%s%s%s%s", tenant, app ? "/" : "", app ? app : "", run ? "/" : "", run ? run : "");
+}
+
 static bool is_list(const bson_iter_t *member)
 {
     bson_iter_t it;
     bson_t row;
     if (!BSON_ITER_HOLDS_ARRAY(member) || !bson_iter_recurse(member, &it))
         return false;
-    while (bson_iter_next(&it))
-        if (!BSON_ITER_HOLDS_DOCUMENT(&it) || !json_iter_doc(&it, &row) || !*json_get_str(&row, "tenant_id", ""))
+    while (bson_iter_next(&it)) {
+        AUTO_FREE char *key = BSON_ITER_HOLDS_DOCUMENT(&it) && json_iter_doc(&it, &row) ? key_of(&row) : NULL;
+        if (!key)
             return false;
+    }
     return true;
-}
-
-static char *key_of(const bson_t *row)
-{
-    const char *app = json_get_str(row, "app", NULL), *run = json_get_str(row, "run_id", NULL);
-    return xasprintf("%s%s%s%s%s", json_get_str(row, "tenant_id", ""), app ? "/" : "", app ? app : "", run ? "/" : "",
-                     run ? run : "");
 }
 
 static void add_rows(struct platform_diff *d, const struct place *at, const bson_iter_t *member, struct buf *out)

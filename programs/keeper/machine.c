@@ -12,8 +12,10 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* WATCH_MS: what runs use is looked at by itself so often while somebody asked in the last IDLE_MS, so that a window has marks. */
-enum { LOCK_MS = 1000, FRESH_MS = 1000, SUMS_MS = 5000, REST = 9, WATCH_MS = 15000, IDLE_MS = 900000 };
+/* STALE_MS: what is older than that is waited for; who asks again and again, the gateway for those that follow the platform's
+ * events, does so more often, and has what the look for his last question found. WATCH_MS: what runs use is looked at by itself so
+ * often while somebody asked in the last IDLE_MS, so that a window has marks. */
+enum { LOCK_MS = 1000, FRESH_MS = 1000, STALE_MS = 6000, SUMS_MS = 5000, REST = 9, WATCH_MS = 15000, IDLE_MS = 900000 };
 
 struct machine {
     const struct home *home;
@@ -189,11 +191,13 @@ void machine_write(struct machine *m, const struct conf *c, int wait_ms, struct 
 {
     pthread_mutex_lock(&m->lock);
     m->asked_ms = clk_now_ms();
-    if (m->started && m->asked_ms - m->seen.at_ms >= FRESH_MS) {
+    const int64_t age_ms = m->asked_ms - m->seen.at_ms;
+    if (m->started && age_ms >= FRESH_MS) {
         m->wanted = true;
         pthread_cond_signal(&m->asked);
-        wait_for_new(m, wait_ms);
     }
+    if (m->started && age_ms >= STALE_MS)
+        wait_for_new(m, wait_ms);
     if (m->seen.at_ms)
         machine_json(m->home, &m->seen, c, out);
     else

@@ -9,6 +9,14 @@
 #include <sys/statvfs.h>
 #include <sys/sysinfo.h>
 
+/* Figures that move with every look are rounded: what is told of them changes only where it matters. */
+enum { HUNDREDTHS = 100, TEN_THOUSANDTHS = 10000 };
+
+static void add_rounded(struct buf *b, const char *key, double v, int parts)
+{
+    json_f64(b, key, round(v * parts) / parts);
+}
+
 /* ---- tenants ---- */
 
 static const struct tenant_sum *sum_of(const struct tenant_sums *s, const char *tenant)
@@ -50,8 +58,8 @@ static void add_tenant(struct buf *b, const struct machine_seen *s, const struct
     json_begin(b, NULL, '{');
     json_str(b, "tenant_id", t->id);
     json_i64(b, "running", running);
-    json_f64(b, "cpu_s", cpu_s);
-    json_f64(b, "cpu_share", cpu_s / capacity_s);
+    add_rounded(b, "cpu_s", cpu_s, HUNDREDTHS);
+    add_rounded(b, "cpu_share", cpu_s / capacity_s, TEN_THOUSANDTHS);
     json_i64(b, "memory_bytes", memory);
     json_i64(b, "weight", t->weight);
     json_f64(b, "weight_share", weights > 0 ? (double)t->weight / (double)weights : NAN);
@@ -102,12 +110,11 @@ static void add_run(struct buf *b, const struct machine_seen *s, const struct co
     json_str(b, "app", r->app);
     json_str(b, "step", r->step ? r->step : "instance");
     json_time(b, "started_at", r->started_wall_ms);
-    json_f64(b, "age_s", began ? (double)(s->at_wall_ms - r->started_wall_ms) / 1000 : NAN);
     json_i64_or_null(b, "max_age_s", max_wall_s(c, r));
-    json_f64(b, "cpu_s", r->use.cpu_s);
+    add_rounded(b, "cpu_s", r->use.cpu_s, HUNDREDTHS);
     int64_t ms =
         began && s->at_wall_ms - r->started_wall_ms < RUNS_USE_WINDOW_MS ? s->at_wall_ms - r->started_wall_ms : RUNS_USE_WINDOW_MS;
-    json_f64(b, "cpus", r->window_cpu_s * 1000 / (double)(ms > 0 ? ms : 1));
+    add_rounded(b, "cpus", r->window_cpu_s * 1000 / (double)(ms > 0 ? ms : 1), HUNDREDTHS);
     json_f64(b, "max_cpus", r->use.max_cpus);
     json_i64_or_null(b, "memory_bytes", r->use.memory_bytes);
     json_i64_or_null(b, "max_memory_bytes", r->use.max_memory_bytes);
@@ -127,6 +134,11 @@ static const struct {
 } places[N_PLACES] = {{".", false},    {"staging", true}, {"work", true},  {"runs", true},
                       {"state", true}, {"logs", true},    {"done", false}, {"quarantine", false}};
 
+static const char *name_of(int place)
+{
+    return place ? places[place].path : "home";
+}
+
 static void add_disk(struct buf *b, const struct home *h, const struct conf *c, const dev_t devices[N_PLACES], int first)
 {
     struct statvfs v;
@@ -137,10 +149,11 @@ static void add_disk(struct buf *b, const struct home *h, const struct conf *c, 
     const int64_t block = (int64_t)v.f_frsize;
     struct space free = {(int64_t)v.f_bavail * block, v.f_files ? (int64_t)v.f_favail : -1};
     json_begin(b, NULL, '{');
+    json_str(b, "place", name_of(first));
     json_begin(b, "places", '[');
     for (int i = first; i < N_PLACES; i++)
         if (devices[i] == devices[first]) {
-            json_str(b, NULL, i ? places[i].path : "home");
+            json_str(b, NULL, name_of(i));
             pauses |= places[i].pauses;
         }
     json_end(b, ']');
@@ -183,8 +196,8 @@ static void add_process(struct buf *b, const char *key, const struct process_use
     }
     json_begin(b, key, '{');
     json_i64(b, "processes", u->n);
-    json_f64(b, "cpu_s", u->cpu_s);
-    json_f64(b, "cpus", u->cpu_share);
+    add_rounded(b, "cpu_s", u->cpu_s, HUNDREDTHS);
+    add_rounded(b, "cpus", u->cpu_share, HUNDREDTHS);
     json_i64(b, "memory_bytes", u->memory_bytes);
     json_i64_or_null(b, "descriptors", u->descriptors);
     json_i64_or_null(b, "max_descriptors", u->max_descriptors);

@@ -13,8 +13,8 @@ struct run_use {
     char run_id[ID_SIZE];
     char *tenant, *app, *step; /* step NULL: an instance of a stream app */
     int64_t started_wall_ms;
-    struct cgroup_run_use use; /* all unknown: the host does not count */
-    double window_cpu_s;       /* CPU time of the last RUNS_USE_WINDOW_MS; NaN: unknown */
+    struct cgroup_use use; /* all unknown: the host does not count */
+    double window_cpu_s;   /* CPU time of the last RUNS_USE_WINDOW_MS; NaN: unknown */
 };
 
 struct runs_use {

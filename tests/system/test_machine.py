@@ -1,5 +1,6 @@
 """What the provider sees of the machine (GET /v1/platform, `machine`): tenants' shares, refusals and bills, runs with their use and limits,
 disks, programs. Compared with what the kernel, the command line and os.statvfs say."""
+import datetime
 import json
 import os
 import signal
@@ -37,6 +38,10 @@ def platform(site):
     return site.ask("GET", "/v1/platform", site.of("operator", None)).doc
 
 
+def age(m, run):
+    return (datetime.datetime.fromisoformat(m["at"][:-1]) - datetime.datetime.fromisoformat(run["started_at"][:-1])).total_seconds()
+
+
 def machine(site, test, what):
     def passes():
         m = platform(site)["machine"]
@@ -55,16 +60,16 @@ def test_what_a_run_uses_and_may(site):
 
     def it_works(m):
         (r,) = [r for r in m["runs"] if r["run_id"] == run] or [None]
-        return r and (not IS_ROOT or not HAS_CGROUPS or ((r["cpu_s"] or 0) > 1 and (tenant(m)["cpu_s"] or 0) >= r["cpu_s"] * 0.9)) and r
+        return r and (not IS_ROOT or not HAS_CGROUPS or (r["cpu_s"] or 0) > 1) and r
     m = machine(site, it_works, "what the run uses")
     r = it_works(m)
-    assert (r["tenant_id"], r["app"], r["step"], r["max_age_s"]) == ("acme", "slow", "app", 60) and 0 < r["age_s"] < 60
+    assert (r["tenant_id"], r["app"], r["step"], r["max_age_s"]) == ("acme", "slow", "app", 60) and 0 < age(m, r) < 60
     if IS_ROOT and HAS_CGROUPS:
         assert 30 << 20 < r["memory_bytes"] <= 256 << 20 == r["max_memory_bytes"]
         assert 1 <= r["pids"] <= r["max_pids"] and 64 <= r["max_pids"] <= 66
-        assert 0 < r["cpus"] <= os.cpu_count() and r["cpu_s"] <= r["age_s"] * 1.2
+        assert 0 < r["cpus"] <= os.cpu_count() and r["cpu_s"] <= age(m, r) * 1.2
         t = tenant(m)
-        assert t["cpu_share"] == pytest.approx(t["cpu_s"] / (m["cpus"] * m["window_s"])) and t["memory_bytes"] >= r["memory_bytes"]
+        assert t["cpu_s"] >= r["cpu_s"] * 0.9 and t["cpu_share"] == pytest.approx(t["cpu_s"] / (m["cpus"] * m["window_s"]), abs=1e-4) and t["memory_bytes"] >= r["memory_bytes"]
         assert tenant(m, "beta")["cpu_share"] < t["cpu_share"]
     assert tenant(m)["running"] >= 1 and tenant(m)["weight_share"] == 0.75 and tenant(m, "beta")["weight_share"] == 0.25
     assert site.ask("POST", f"/v1/tenants/acme/runs/{run}:stop", site.of("tenant-deployer")).status == 200
@@ -98,6 +103,7 @@ def test_rates_of_the_last_minutes(site):
 def test_disks_are_as_statvfs_has_them(site):
     m = machine(site, lambda m: m["disks"], "disks")
     places = [p for d in m["disks"] for p in d["places"]]
+    assert [d["place"] for d in m["disks"]] == [d["places"][0] for d in m["disks"]] and m["disks"][0]["place"] == "home"
     assert sorted(places) == sorted(["home", "staging", "work", "runs", "state", "logs", "done", "quarantine"])
     home = next(d for d in m["disks"] if "home" in d["places"])
     v = os.statvfs(site.home.path)

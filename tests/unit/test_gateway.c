@@ -242,6 +242,14 @@ static void of_the_platform_what_changed_is_told(void **state)
         {"{\"b\":{\"up\":true},\"m\":{}}", "{\"b\":{\"up\":true},\"gone\":[G]}"},
         {"{\"b\":{\"up\":true},\"m\":{}}", ""},
         {"{\"b\":null,\"m\":null}", "{\"b\":null,\"m\":null}"},
+        /* of the machine: disks by place, programs by name */
+        {"{\"b\":null,\"m\":{\"d\":[{\"place\":\"home\",\"f\":1},{\"place\":\"logs\",\"f\":1}],\"p\":[{\"program\":\"x\",\"r\":0}]}"
+         "}",
+         "{\"m\":{\"d\":[{\"place\":\"home\",\"f\":1},{\"place\":\"logs\",\"f\":1}],\"p\":[{\"program\":\"x\",\"r\":0}]}}"},
+        {"{\"b\":null,\"m\":{\"d\":[{\"place\":\"home\",\"f\":2}],\"p\":[{\"program\":\"y\",\"r\":0},{\"program\":\"x\",\"r\":0}]}"
+         "}",
+         "{\"m\":{\"d\":[{\"place\":\"home\",\"f\":2}],\"p\":[{\"program\":\"y\",\"r\":0}]},\"gone\":[[\"m\",\"d\",\"logs\"]]}"},
+        {"{\"b\":null,\"m\":null}", "{\"m\":null}"},
     };
     struct platform_diff *d = platform_diff_new();
     (void)state;

@@ -60,6 +60,12 @@ static void throughput_is_of_the_last_minutes(void **state)
         throughput_add(&t, now, 2, 100);
     throughput_per_s(&t, start + 60000, start, &files, &rows);
     assert_true(files == 2 && rows == 100); /* since the beginning, which is later than the window's */
+    const double before = files;
+    throughput_per_s(&t, start + 60001, start, &files, &rows);
+    assert_true(files < before);
+    const double steady = files;
+    throughput_per_s(&t, start + 69999, start, &files, &rows);
+    assert_true(files == steady); /* nothing happened */
     for (int64_t now = start + 60000; now < start + 3600000; now += 1000)
         throughput_add(&t, now, 3, 30);
     throughput_per_s(&t, start + 3600000, start, &files, &rows);

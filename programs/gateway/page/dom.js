@@ -12,13 +12,16 @@ export function h(tag, props, ...children) {
   return e;
 }
 
-// What is drawn anew keeps the focus where it was, for who works with the keyboard while figures change.
+// What is drawn anew keeps the focus where it was, for who works with the keyboard while figures change and rows move.
 const reachable = (at) => [...at.querySelectorAll("a, button, input, select, [tabindex]")];
 export function show(at, ...children) {
-  const i = at.contains(document.activeElement) ? reachable(at).indexOf(document.activeElement) : -1, scrolled = [...at.querySelectorAll(".wide")].map((e) => e.scrollLeft);
+  const name = (e) => e && `${e.tagName} ${e.getAttribute("aria-label") || e.textContent}`, had = at.contains(document.activeElement) ? name(document.activeElement) : null;
+  const i = had ? reachable(at).indexOf(document.activeElement) : -1, scrolled = [...at.querySelectorAll(".wide")].map((e) => e.scrollLeft);
   at.replaceChildren(...children.flat(Infinity).filter(Boolean));
   at.querySelectorAll(".wide").forEach((e, k) => { e.scrollLeft = scrolled[k] || 0; });
-  if (i >= 0 && reachable(at)[i]) reachable(at)[i].focus({ preventScroll: true });
+  if (i < 0) return;
+  const now = reachable(at), to = name(now[i]) === had ? now[i] : now.find((e) => name(e) === had) || now[i];
+  if (to) to.focus({ preventScroll: true });
 }
 
 const units = ["B", "kB", "MB", "GB", "TB"];
@@ -71,15 +74,20 @@ export function say(text, bad) {
   quiet = setTimeout(() => { at.hidden = true; }, bad ? 12000 : 5000);
 }
 
-// What will happen is said before; resolves to whether it is wanted.
+// What will happen is said before; resolves to whether it is wanted. One question at a time: that the one before it was closed is only
+// told later, and would count as the answer to this one.
+let asked = Promise.resolve();
 export function ask(title, text, yes) {
-  const d = document.getElementById("ask");
-  document.getElementById("ask-title").textContent = title;
-  document.getElementById("ask-text").textContent = text;
-  document.getElementById("ask-yes").textContent = yes;
-  d.returnValue = "no";
-  d.showModal();
-  return new Promise((done) => d.addEventListener("close", () => done(d.returnValue === "yes"), { once: true }));
+  asked = asked.then(() => new Promise((done) => {
+    const d = document.getElementById("ask");
+    document.getElementById("ask-title").textContent = title;
+    document.getElementById("ask-text").textContent = text;
+    document.getElementById("ask-yes").textContent = yes;
+    d.returnValue = "no";
+    d.addEventListener("close", () => done(d.returnValue === "yes"), { once: true });
+    d.showModal();
+  }));
+  return asked;
 }
 
 // Does what a button says: consequence before, outcome after.

@@ -1,4 +1,4 @@
-// How a stream app did: the last hours as the monitor kept them, and what was heard since.
+// How a stream app did: the last hours as the monitor kept them, and what its events told since.
 import { get, of, query } from "./api.js";
 import { h, number, show, table, time } from "./dom.js";
 import { plot } from "./plot.js";
@@ -8,13 +8,11 @@ const heard = new Map(); // tenant/app -> lists of times, arrived, settled, wait
 const ranges = [["15m", "15 minutes"], ["1h", "hour"], ["6h", "6 hours"]];
 let since = "1h";
 
-export function remember(rows) {
-  const now = Date.now() / 1000;
-  for (const r of rows) {
-    const key = `${r.tenant_id}/${r.app}`, v = heard.get(key) || Array.from({ length: N }, () => []);
-    [now, r.in_per_s, r.acked_per_s, r.ready === null ? null : r.ready + r.leased, r.oldest_age_s, r.instances, r.desired].forEach((x, i) => { v[i].push(x ?? null); if (v[i].length > HEARD) v[i].shift(); });
-    heard.set(key, v);
-  }
+// A row of the monitor's as it is now.
+export function remember(r) {
+  const key = `${r.tenant_id}/${r.app}`, v = heard.get(key) || Array.from({ length: N }, () => []);
+  [Date.now() / 1000, r.in_per_s, r.acked_per_s, r.ready === null ? null : r.ready + r.leased, r.oldest_age_s, r.instances, r.desired].forEach((x, i) => { v[i].push(x ?? null); if (v[i].length > HEARD) v[i].shift(); });
+  heard.set(key, v);
 }
 
 // Between points that are far apart nothing is known.

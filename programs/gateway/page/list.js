@@ -1,4 +1,4 @@
-// A list that has only the rows on screen, however many there are.
+// A list that has only the rows on screen, however many there are; sorted by the column whose head was pressed last, or not.
 import { h, show } from "./dom.js";
 
 const ROW = 37;
@@ -24,3 +24,36 @@ export function virtual(label, head, row, more) {
 
 // Cells of a row; those of "#Name" are numbers.
 export const line = (head, cells) => h("tr", null, cells.map((c, i) => h("td", { class: head[i].startsWith("#") ? "n" : null }, c)));
+
+const chosen = new Map(); // label -> [column, 1: rising, -1: falling]; as long as the page is open
+const nothing = (v) => v === null || v === undefined || v === "" || Number.isNaN(v);
+
+// A virtual list whose rows go by the column whose head was pressed last; pressed again, the other way round; `fill` gives it its
+// rows. columns: [head, what a row goes by, what is shown (left out: that)]; null in the middle: the rows do not go by it. Nothing
+// goes last, whichever way.
+export function sorted(label, columns) {
+  const head = columns.map(([name]) => name), list = virtual(label, head, (r) => line(head, columns.map(([, by, shown]) => (shown ? shown(r) : by(r) ?? ""))));
+  const heads = list.box.querySelectorAll("th"), mark = (i) => heads[i].querySelector("button span");
+  function sort() {
+    const [column, way] = chosen.get(label) || [0, 1], by = columns[column][1], keys = new Map(list.rows.map((r) => [r, by(r)]));
+    list.rows.sort((a, b) => {
+      const x = keys.get(a), y = keys.get(b);
+      if (nothing(x) || nothing(y)) return nothing(x) - nothing(y);
+      return way * (x < y ? -1 : x > y ? 1 : 0);
+    });
+    columns.forEach(([, sorts], i) => {
+      if (!sorts) return;
+      if (i === column) heads[i].setAttribute("aria-sort", way > 0 ? "ascending" : "descending");
+      else heads[i].removeAttribute("aria-sort");
+      mark(i).textContent = i !== column ? "" : way > 0 ? " ▲" : " ▼";
+    });
+    list.draw();
+  }
+  function press(i) {
+    const [column, way] = chosen.get(label) || [0, 1];
+    chosen.set(label, [i, i === column ? -way : head[i].startsWith("#") ? -1 : 1]);
+    sort();
+  }
+  heads.forEach((th, i) => { if (columns[i][1]) th.replaceChildren(h("button", { type: "button", class: "sort", onclick: () => press(i) }, th.textContent, h("span", { "aria-hidden": "true" }))); });
+  return { box: list.box, fill: (rows) => { list.rows.splice(0, list.rows.length, ...rows); sort(); } };
+}

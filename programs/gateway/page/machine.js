@@ -1,20 +1,33 @@
-// What tenants use and cost, what runs, disks, and how the programs are: of GET /v1/platform.
-// Rows of lists (sorted.js): [what it goes by, what is shown].
-import { bar, bytes, h, number, seconds, state, time } from "./dom.js";
+// What tenants use and cost, what runs, disks, and how the programs are: of GET /v1/platform. Each list is given its rows by `fill`,
+// with p as its events told it.
+import { act, bar, bytes, h, number, seconds, state, time } from "./dom.js";
+import { api, of } from "./api.js";
+import { sorted } from "./list.js";
 
 const percent = (x) => (x === null || x === undefined ? "–" : `${number(x * 100, x < 0.1 ? 1 : 0)} %`);
-const n = (v, digits) => [v, () => number(v, digits)];
-const of = (used, limit, fn) => [used, () => [fn(used), limit === null || limit === undefined ? "" : [" of ", fn(limit), " ", bar(used / limit)]]];
-const text = (v) => [v, () => h("span", { title: v || null }, v || "")];
-export const linked = (tenant) => [tenant, () => h("a", { href: `#/t/${encodeURIComponent(tenant)}/files` }, tenant)];
+const n = (head, by, digits) => [head, by, (r) => number(by(r), digits)];
+const size = (head, by) => [head, by, (r) => bytes(by(r))];
+const used = (head, by, limit, fn) => [head, by, (r) => [fn(by(r)), limit(r) === null || limit(r) === undefined ? "" : [" of ", fn(limit(r)), " ", bar(by(r) / limit(r))]]];
+const tenant = (id) => h("a", { href: `#/t/${encodeURIComponent(id)}/files` }, id);
 
-export const TENANTS = ["Tenant", "State", "Waits for", "#Files waiting", "#Running", "#Held", "#Files/s", "#Rows/s", "#Messages waiting", "#Messages in/s", "#Out/s", "#Processors", "#Its share", "#Memory", "#Refused, 1 h", "#Refused, 24 h",
-  "#Files, month", "#Bytes, month", "#Messages, month", "#CPU time, month", "#Alerts"];
-export const RUNS = ["Run", "Tenant", "App", "Step", "#Age", "#Processors", "#Memory", "#Processes"];
-export const DISKS = ["Holds", "State", "#Used", "#Free", "#Free inodes", "#Pauses below"];
-export const PROGRAMS = ["Program", "State", "Since", "#Restarts", "Last end", "#Processors", "#Memory", "#Descriptors", "#Helpers", "#Theirs", "Says"];
+function suspension(t) {
+  const resumes = t.state === "suspended", id = t.tenant_id, order = (verb, done) => async () => { await api("POST", `${of(id)}:${verb}`, "{}"); return done; };
+  if (!resumes && t.state !== "active") return "";
+  const button = resumes ? act("Resume", `Resume ${id}`, `What waits of ${id} goes on: files are run, instances started, uploads and messages taken again.`, order("resume", `${id} is resumed.`))
+    : act("Suspend", `Suspend ${id}`, `Nothing of ${id} is started from now on: its files wait, uploads and messages are refused. Runs that go on end as they would; instances finish what they hold and end. Nothing is deleted, and it holds until the tenant is resumed.`, order("suspend", `${id} is suspended.`));
+  button.setAttribute("aria-label", `${button.textContent} ${id}`);
+  return button;
+}
 
-export function tenants(p) {
+// Rows: of tenantRows.
+export const tenants = (maySuspend) => sorted("Tenants", [["Tenant", (t) => t.tenant_id, (t) => tenant(t.tenant_id)], ["State", (t) => t.state, (t) => state(t.state)], ...(maySuspend ? [["Do", null, suspension]] : []),
+  ["Waits for", (t) => t.waits_for, (t) => h("span", { title: t.waits_for || null }, t.waits_for || "")], n("#Files waiting", (t) => t.unfinished), n("#Running", (t) => t.running), n("#Held", (t) => t.held), n("#Files/s", (t) => t.files_per_s, 2), n("#Rows/s", (t) => t.rows_per_s, 1),
+  n("#Messages waiting", (t) => t.load.waiting), n("#Messages in/s", (t) => t.load.in, 1), n("#Out/s", (t) => t.load.out, 1), ["#Processors", (t) => t.use.cpu_share, (t) => [percent(t.use.cpu_share), " ", bar(t.use.cpu_share)]], ["#Its share", (t) => t.use.weight_share, (t) => percent(t.use.weight_share)],
+  size("#Memory", (t) => t.use.memory_bytes), n("#Refused, 1 h", (t) => t.use.refused_hour), n("#Refused, 24 h", (t) => t.use.refused_day), n("#Files, month", (t) => t.month.files), size("#Bytes, month", (t) => t.month.bytes), n("#Messages, month", (t) => t.month.messages),
+  ["#CPU time, month", (t) => t.month.cpu_s, (t) => seconds(t.month.cpu_s)], n("#Alerts", (t) => t.load.alerts)]);
+
+// Each tenant with what batchmgr, the monitor and the machine say of it.
+export function tenantRows(p) {
   const load = new Map(), known = new Map(((p.machine && p.machine.tenants) || []).map((t) => [t.tenant_id, t]));
   for (const r of (p.monitor && p.monitor.rows) || []) {
     const t = load.get(r.tenant_id) || { in: 0, out: 0, waiting: 0, alerts: 0 };
@@ -25,36 +38,43 @@ export function tenants(p) {
     load.set(r.tenant_id, t);
   }
   return ((p.batchmgr && p.batchmgr.tenants) || []).map((t) => {
-    const l = load.get(t.tenant_id) || {}, k = known.get(t.tenant_id) || {}, m = k.month || {};
-    return [linked(t.tenant_id), [t.state, () => state(t.state)], text(t.waits_for), n(t.unfinished), n(t.running), n(t.held), n(t.files_per_s, 2), n(t.rows_per_s, 1), n(l.waiting), n(l.in, 1), n(l.out, 1),
-      [k.cpu_share, () => [percent(k.cpu_share), " ", bar(k.cpu_share)]], [k.weight_share, percent(k.weight_share)], [k.memory_bytes, () => bytes(k.memory_bytes)], n(k.refused_hour), n(k.refused_day), n(m.files), [m.bytes, () => bytes(m.bytes)], n(m.messages),
-      [m.cpu_s, () => seconds(m.cpu_s)], n(l.alerts)];
+    const use = known.get(t.tenant_id) || {};
+    return { ...t, load: load.get(t.tenant_id) || {}, use, month: use.month || {} };
   });
 }
 
-export function runs(m) {
-  return m.runs.map((r) => [[r.run_id, () => h("code", { title: r.run_id }, r.run_id)], linked(r.tenant_id), [r.app, r.app], [r.step, r.step],
-    of(r.age_s, r.max_age_s, seconds), of(r.cpus, r.max_cpus, (v) => number(v, 2)), of(r.memory_bytes, r.max_memory_bytes, bytes), of(r.pids, r.max_pids, number)]);
-}
+export const apps = (open) => sorted("Stream apps", [["App", (r) => `${r.tenant_id}/${r.app}`, (r) => h("button", { type: "button", onclick: () => open(r) }, `${r.tenant_id}/${r.app}`)], ["State", (r) => r.state, (r) => state(r.state, r.why)],
+  n("#In/s", (r) => r.in_per_s, 1), n("#Out/s", (r) => r.acked_per_s, 1), n("#Waiting", (r) => r.ready), n("#In flight", (r) => r.leased), ["#Oldest", (r) => r.oldest_age_s, (r) => seconds(r.oldest_age_s)], ["#Empty in", (r) => r.drain_s, (r) => seconds(r.drain_s)],
+  n("#Instances", (r) => r.instances), n("#Wanted", (r) => r.desired), ["#p99", (r) => r.p99_ms, (r) => (r.p99_ms === null ? "–" : `${number(r.p99_ms, 1)} ms`)], n("#Errors", (r) => r.errors), n("#Dead", (r) => r.dead),
+  ["Decision", (r) => r.reason, (r) => (r.reason ? h("span", { class: "said", title: `${r.reason} (${r.decided_at})` }, `${number(r.decision)}: ${r.reason}`) : "")], ["Alerts", (r) => r.alerts.join(", ")]]);
 
-export function disks(m) {
-  return m.disks.map((d) => [[d.places[0], () => h("span", { title: d.places.join(", ") }, d.places.join(", "))], [d.low, () => d.low ? state("refused", "intake and dispatch pause until there is space") : state("OK")],
-    of(d.used_bytes, d.size_bytes, bytes), [d.free_bytes, bytes(d.free_bytes)], n(d.free_inodes), [d.pauses_below_bytes, d.pauses_below_bytes === null ? "–" : `${bytes(d.pauses_below_bytes)}, ${number(d.pauses_below_inodes)} inodes`]]);
-}
+export const runs = () => sorted("Runs and instances", [["Run", (r) => r.run_id, (r) => h("code", { title: r.run_id }, r.run_id)], ["Tenant", (r) => r.tenant_id, (r) => tenant(r.tenant_id)], ["App", (r) => r.app], ["Step", (r) => r.step],
+  used("#Age", (r) => r.age_s, (r) => r.max_age_s, seconds), used("#Processors", (r) => r.cpus, (r) => r.max_cpus, (v) => number(v, 2)), used("#Memory", (r) => r.memory_bytes, (r) => r.max_memory_bytes, bytes), used("#Processes", (r) => r.pids, (r) => r.max_pids, number)]);
+
+// Of an age only the beginning is told: it would change with every event.
+export const runRows = (p) => ((p.machine && p.machine.runs) || []).map((r) => ({ ...r, age_s: r.started_at ? Math.max(0, (Date.parse(p.machine.at) - Date.parse(r.started_at)) / 1000) : null }));
+
+export const disks = () => sorted("Disks", [["Holds", (d) => d.places.join(", ")], ["State", (d) => d.low, (d) => (d.low ? state("refused", "intake and dispatch pause until there is space") : state("OK"))],
+  used("#Used", (d) => d.used_bytes, (d) => d.size_bytes, bytes), size("#Free", (d) => d.free_bytes), n("#Free inodes", (d) => d.free_inodes),
+  ["#Pauses below", (d) => d.pauses_below_bytes, (d) => (d.pauses_below_bytes === null ? "–" : `${bytes(d.pauses_below_bytes)}, ${number(d.pauses_below_inodes)} inodes`)]]);
 
 const says = {
   batchmgr: (b) => `intake ${b.intake}, database ${b.database}${b.database_error ? `: ${b.database_error}` : ""}, ${number(b.running)} running, ${number(b.queued)} queued`,
   streammgr: (s) => `${number(s.instances)} instances, ${number(s.parked)} parked`,
   broker: (b) => `publishing ${b.publishing}, ${number(b.peers)} peers, ${number(b.refused)} refused`,
-  monitor: (m) => `${number(m.rows.length)} apps`,
+  monitor: (m) => `${number(((m && m.rows) || []).length)} apps`,
 };
 
-// With their helpers. Without `mysimbdp up` only those that answer are known.
-export function programs(p) {
-  const known = new Map(((p.machine && p.machine.programs) || []).map((x) => [x.program, x])), names = [...new Set([...Object.keys(says), ...known.keys()])];
-  return names.map((name) => {
-    const k = known.get(name) || {}, u = k.use || {}, o = k.helpers || {}, since = k.started_at || (p[name] && p[name].started_at), up = says[name] ? p[name] : k.runs;
-    return [[name, name], [Boolean(up), () => state(up ? "up" : "down")], [since, () => time(since)], n(k.restarts), [k.ended_at, () => k.ended_at ? [time(k.ended_at), `, ${k.ended}`] : "–"], n(u.cpus, 2), [u.memory_bytes, () => bytes(u.memory_bytes)],
-      of(u.descriptors, u.max_descriptors, number), n(o.processes), [o.memory_bytes, o.processes ? `${number(o.cpus, 2)}, ${bytes(o.memory_bytes)}` : "–"], text(says[name] ? (p[name] ? says[name](p[name]) : "it does not answer; it is being started again") : "")];
+// With their helpers.
+export const programs = () => sorted("Programs", [["Program", (x) => x.program], ["State", (x) => x.up, (x) => state(x.up ? "up" : "down")], ["Since", (x) => x.since, (x) => time(x.since)], n("#Restarts", (x) => x.restarts), ["Last end", (x) => x.ended_at, (x) => (x.ended_at ? [time(x.ended_at), `, ${x.ended}`] : "–")],
+  n("#Processors", (x) => x.use.cpus, 2), size("#Memory", (x) => x.use.memory_bytes), used("#Descriptors", (x) => x.use.descriptors, (x) => x.use.max_descriptors, number), n("#Helpers", (x) => x.helpers.processes),
+  ["#Theirs", (x) => x.helpers.memory_bytes, (x) => (x.helpers.processes ? `${number(x.helpers.cpus, 2)}, ${bytes(x.helpers.memory_bytes)}` : "–")], ["Says", null, (x) => x.says]]);
+
+// Without `mysimbdp up` only those that answer are known.
+export function programRows(p) {
+  const known = new Map(((p.machine && p.machine.programs) || []).map((x) => [x.program, x]));
+  return [...new Set([...Object.keys(says), ...known.keys()])].map((program) => {
+    const k = known.get(program) || {}, own = p[program];
+    return { ...k, program, use: k.use || {}, helpers: k.helpers || {}, since: k.started_at || (own && own.started_at), up: Boolean(says[program] ? own : k.runs), says: says[program] ? (own ? says[program](own) : "it does not answer; it is being started again") : "" };
   });
 }
