@@ -24,6 +24,7 @@ PROGRAMS = {
     "gateway": (8, "HTTP for tenants"),
     "monitor": (8, "decides how many instances of stream apps run, and raises alerts"),
     "streammgr": (8, "runs instances of the tenants' stream apps"),
+    "simbdp-backup": (8, "copies a home into a backup, and out of it"),
     "simbdp-appstore": (8, "keeps versions of apps that tenants uploaded"),
     "simbdp-image": (8, "unpacks images of apps"),
     "simbdp-inspect": (8, "reads what tenants sent and tells what it holds"),

@@ -82,9 +82,9 @@ int keeper_alive(struct keeper *k);
 /* PEM: both are appended. */
 int keeper_pem(struct keeper *k, struct buf *ret_chain, struct buf *ret_key, struct err *e);
 
-/* LOGIN, QUERY, AUDIT, FIGURES, MACHINE and EXPORT: `text` is a JSON object of at most KEEPER_MAX_TEXT bytes. The answer comes on the loop,
- * later, in the order of the questions: a JSON object, and the body that may follow it. It never blocks, and `text` is overwritten
- * once sent. code negative, head NULL: there was none. 0; -EAGAIN: KEEPER_ASKS wait already; -EMSGSIZE. */
+/* LOGIN, QUERY, AUDIT, FIGURES, MACHINE and EXPORT: `text` is a JSON object of at most KEEPER_MAX_TEXT bytes. The answer comes on
+ * the loop, later, in the order of the questions: a JSON object, and the body that may follow it. It never blocks, and `text` is
+ * overwritten once sent. code negative, head NULL: there was none. 0; -EAGAIN: KEEPER_ASKS wait already; -EMSGSIZE. */
 enum { KEEPER_ASKS = 4096 };
 typedef void keeper_answer_fn(void *arg, int code, const bson_t *head, const char *body, size_t n);
 int keeper_ask(struct keeper *k, enum keeper_op op, const char *text, size_t n, keeper_answer_fn *fn, void *arg);

@@ -312,9 +312,12 @@ static int restore(const char *dir, const char *to, const struct options *o, str
 
 /* ---- */
 
+static const char usage_text[] = "usage: simbdp-backup take HOME DIR|- | list DIR | verify DIR | restore DIR|- NEW_HOME\n"
+                                 "`mysimbdp backup` and `mysimbdp restore` start it, with their options.\n";
+
 static int usage(void)
 {
-    fputs("usage: simbdp-backup take HOME DIR|- | list DIR | verify DIR | restore DIR|- NEW_HOME\n", stderr);
+    fputs(usage_text, stderr);
     return 2;
 }
 
@@ -327,6 +330,8 @@ int main(int argc, char **argv)
 {
     struct err e = {0};
     log_init("mysimbdp");
+    if (argc == 2 && !strcmp(argv[1], "--help"))
+        return fputs(usage_text, stdout) < 0;
     crash_init();
     signal(SIGPIPE, SIG_IGN); /* a pipe that ended is an error that is told */
     if (argc < 3 || sodium_init() < 0)
