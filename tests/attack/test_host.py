@@ -218,7 +218,7 @@ tell()
     for dataset in ("data", "basic", "out", "checked"):
         tried, _, _ = arena.attack(script, dataset)
         assert tried["fds"] == [0, 1, 2]
-        assert all(re.match(r"SIMBDP_|MONGO_|ZMQ_|(MONGOC_DISABLE_SHM|PATH|LANG|HOME|TMPDIR|LC_CTYPE)$", e) for e in tried["env"]), tried["env"]
+        assert all(re.match(r"SIMBDP_|MONGO_|ZMQ_|(MONGOC_DISABLE_SHM|PATH|LANG|HOME|TMPDIR|LC_CTYPE|TRACEPARENT)$", e) for e in tried["env"]), tried["env"]
 
 
 # ---- paths ----
