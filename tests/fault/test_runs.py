@@ -226,7 +226,7 @@ def test_r06_what_an_app_can_see(make_home):
     log = home.log_of(r["run_id"])
     env = {line.split("=", 1)[0][4:]: line.split("=", 1)[1] for line in log.splitlines() if line.startswith("env ")}
     assert env["MINE"] == "yes" and "PLATFORM_SECRET" not in env and "PLATFORM_SECRET" not in log
-    allowed = {"PATH", "LANG", "HOME", "TMPDIR", "MONGO_URL", "MONGO_DATABASE", "MONGOC_DISABLE_SHM", "ZMQ_MONITOR_ENDPOINT", "MINE", "PWD"}
+    allowed = {"PATH", "LANG", "HOME", "TMPDIR", "MONGO_URL", "MONGO_DATABASE", "MONGOC_DISABLE_SHM", "ZMQ_MONITOR_ENDPOINT", "MINE", "PWD", "TRACEPARENT"}
     assert {k for k in env if not k.startswith("SIMBDP_")} <= allowed
     assert env["PATH"] == f"/usr/local/bin:/usr/bin:/bin:{home.path}/bin" and env["SIMBDP_APP_DIR"] == str(home.path / "apps/acme") and env["LANG"] == "C.UTF-8"
     assert (env["SIMBDP_TENANT_ID"], env["SIMBDP_APP"], env["SIMBDP_RUN_ID"], env["SIMBDP_ATTEMPT"], env["SIMBDP_DATASET"]) == \

@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -22,7 +23,9 @@ class Terminal:
     def __init__(self, home, *args, columns=80, both=False):
         self.fd, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        self.process = subprocess.Popen([BUILD / "mysimbdp", *map(str, args)], env=home.env, stdout=slave if both else subprocess.PIPE, stderr=slave, text=True)
+        # Where the tests run in the background their children would ignore SIGINT, and without a TERM there are no colours.
+        self.process = subprocess.Popen([BUILD / "mysimbdp", *map(str, args)], env={"TERM": "xterm", **home.env}, stdout=slave if both else subprocess.PIPE,
+                                        stderr=slave, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         os.close(slave)
         self.shown = ""
 
