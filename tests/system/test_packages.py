@@ -102,7 +102,7 @@ def test_installed_used_upgraded_removed_and_purged(clean, versions):
     clean.run("apt-get install -y -q --no-install-recommends /packages/*.deb")
     assert clean.run("dpkg-query -W -f '${Version}' mysimbdp").stdout == versions[1]
     files = [json.loads(line) for line in use(clean, "beta").stdout.splitlines()]
-    assert sorted((f["tenant"], f["state"]) for f in files) == [("acme", "ingested"), ("beta", "ingested")], files
+    assert sorted((f["tenant_id"], f["state"]) for f in files) == [("acme", "ingested"), ("beta", "ingested")], files
     # Removed: the programs are gone, the data is not.
     clean.run("apt-get remove -y -q mysimbdp mysimbdp-embedded-mongo")
     assert not (clean.path / "usr/bin/mysimbdp").exists() and not (clean.path / "usr/libexec/mysimbdp").exists()
