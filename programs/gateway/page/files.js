@@ -1,7 +1,7 @@
 // A tenant's files: a list that has only the rows on screen, an area to drop files on, and what happens meanwhile.
 import { api, get, of, query, upload } from "./api.js";
-import { act, bytes, h, number, say, show, state, time } from "./dom.js";
-import { virtual } from "./list.js";
+import { act, bytes, h, number, show, state, time } from "./dom.js";
+import { paged } from "./list.js";
 
 const PAGE = 200, STATES = ["received", "inspecting", "queued", "running", "held", "ingested", "rejected", "duplicate", "quarantined"];
 
@@ -10,44 +10,22 @@ export async function files(c) {
   const names = agreement.datasets.map((d) => d.dataset);
   const dataset = h("select", null, h("option", { value: "" }, "all"), names.map((n) => h("option", { value: n }, n)));
   const which = h("select", null, h("option", { value: "" }, "all"), STATES.map((n) => h("option", { value: n }, n)));
-  let next = "", busy = false, generation = 0;
-  const list = virtual("Files", ["File", "Dataset", "State", "Reason", "#Rows", "#Rejected", "#Size", "Received"], (f) => h("tr", null,
+  const list = paged("Files", ["File", "Dataset", "State", "Reason", "#Rows", "#Rejected", "#Size", "Received"], (f) => h("tr", null,
     h("td", null, h("a", { href: `#/t/${encodeURIComponent(c.tenant)}/files/${f.file_id}`, title: f.file_name }, f.file_name)), h("td", null, f.dataset), h("td", null, state(f.state)),
-    h("td", { title: f.detail || null }, f.reason || ""), h("td", { class: "n" }, number(f.rows_loaded)), h("td", { class: "n" }, number(f.rows_rejected)), h("td", { class: "n" }, bytes(f.size_bytes)), h("td", null, time(f.received_at))), more);
+    h("td", { title: f.detail || null }, f.reason || ""), h("td", { class: "n" }, number(f.rows_loaded)), h("td", { class: "n" }, number(f.rows_rejected)), h("td", { class: "n" }, bytes(f.size_bytes)), h("td", null, time(f.received_at))), async (cursor) => {
+    const page = await get(of(c.tenant, "/files") + query({ dataset: dataset.value, state: which.value, limit: PAGE, cursor }));
+    const known = new Set(list.rows.map((f) => f.file_id));
+    return { rows: page.files.filter((f) => !known.has(f.file_id)), next: page.next };
+  });
   const wanted = (f) => (!dataset.value || f.dataset === dataset.value) && (!which.value || f.state === which.value);
 
-  async function more() {
-    if (busy || next === null) return;
-    busy = true;
-    const g = generation;
-    try {
-      const page = await get(of(c.tenant, "/files") + query({ dataset: dataset.value, state: which.value, limit: PAGE, cursor: next }));
-      if (g !== generation) return;
-      const known = new Set(list.rows.map((f) => f.file_id));
-      list.rows.push(...page.files.filter((f) => !known.has(f.file_id)));
-      next = page.next;
-    } catch (e) {
-      next = null;
-      say(e.message, true);
-    } finally {
-      if (g === generation) { busy = false; list.draw(); }
-    }
-  }
-  function again() {
-    generation++;
-    busy = false;
-    next = "";
-    list.rows.length = 0;
-    list.box.scrollTop = 0;
-    more();
-  }
   // One file changed: it alone is asked for, however many changed of it meanwhile.
   const changed = new Set();
   let timer = null;
   async function refresh() {
     timer = null;
     const ids = [...changed].slice(0, 50);
-    if (changed.size > 50) { changed.clear(); again(); return; }
+    if (changed.size > 50) { changed.clear(); list.again(); return; }
     changed.clear();
     await Promise.all(ids.map(async (id) => {
       try {
@@ -65,14 +43,14 @@ export async function files(c) {
     if (!timer) timer = setTimeout(refresh, 200);
   });
   c.onLeave(() => clearTimeout(timer));
-  dataset.onchange = which.onchange = again;
+  dataset.onchange = which.onchange = list.again;
   const retry = c.may("retry") && act("Retry all refused", "Retry all refused files", "Every rejected and quarantined file of this tenant is inspected and run once more.", async () => {
     const r = await api("POST", of(c.tenant, "/files:retry"), "{}");
     return `${r.n} files are tried again`;
-  }, again);
+  }, list.again);
   show(c.main, h("h1", null, "Files"), c.may("upload") && names.length ? dropping(c, names) : null,
     h("div", { class: "row" }, h("label", null, "Dataset", dataset), h("label", null, "State", which), retry || null), list.box);
-  again();
+  list.again();
 }
 
 function dropping(c, names) {

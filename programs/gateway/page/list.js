@@ -1,5 +1,5 @@
 // A list that has only the rows on screen, however many there are; sorted by the column whose head was pressed last, or not.
-import { h, show } from "./dom.js";
+import { h, say, show } from "./dom.js";
 
 const ROW = 37;
 
@@ -20,6 +20,39 @@ export function virtual(label, head, row, more) {
   const later = () => { if (!due) { due = true; requestAnimationFrame(() => { due = false; draw(); }); } };
   box.addEventListener("scroll", later);
   return { box, rows, draw: later };
+}
+
+// A virtual list of what comes in pages: load(cursor) -> {rows, next}, `next` null at the end; a page may have few rows, or none. `again`
+// begins anew, and what is on its way then counts no more.
+export function paged(label, head, row, load) {
+  let next = "", busy = false, generation = 0;
+  const list = virtual(label, head, row, more);
+  async function more() {
+    if (busy || next === null) return;
+    busy = true;
+    const g = generation;
+    try {
+      const page = await load(next);
+      if (g !== generation) return;
+      list.rows.push(...page.rows);
+      next = page.next;
+    } catch (e) {
+      if (g !== generation) return;
+      next = null;
+      say(e.message, true);
+    } finally {
+      if (g === generation) { busy = false; if (list.box.isConnected) list.draw(); } // who left the view asks for no more
+    }
+  }
+  function again() {
+    generation++;
+    busy = false;
+    next = "";
+    list.rows.length = 0;
+    list.box.scrollTop = 0;
+    more();
+  }
+  return { ...list, again };
 }
 
 // Cells of a row; those of "#Name" are numbers.
