@@ -7,6 +7,14 @@
 
 enum { BUSY_MS = 2000 };
 
+/* At the first start of this version the ledger may still be as version 1 had it, which could not purge: batchmgr migrates it. */
+static const char *sql_of(sqlite3 *db)
+{
+    return sqlite3_table_column_metadata(db, NULL, "tenants", "purging", NULL, NULL, NULL, NULL, NULL) == SQLITE_OK
+               ? "SELECT id, uid, suspended OR purging = 1, purging = 2 FROM tenants"
+               : "SELECT id, uid, suspended, 0 FROM tenants";
+}
+
 int tenant_states(const struct home *h, struct tenant_state **ret, size_t *ret_n, struct err *e)
 {
     AUTO_FREE char *path = home_path(h, "state/ledger.db");
@@ -22,7 +30,7 @@ int tenant_states(const struct home *h, struct tenant_state **ret, size_t *ret_n
     if (r == SQLITE_OK)
         r = sqlite3_busy_timeout(db, BUSY_MS);
     if (r == SQLITE_OK)
-        r = sqlite3_prepare_v2(db, "SELECT id, uid, suspended OR purging = 1, purging = 2 FROM tenants", -1, &s, NULL);
+        r = sqlite3_prepare_v2(db, sql_of(db), -1, &s, NULL);
     while (r == SQLITE_OK || r == SQLITE_ROW) {
         r = sqlite3_step(s);
         if (r != SQLITE_ROW)

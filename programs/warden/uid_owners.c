@@ -82,7 +82,7 @@ int tenant_uids_check(struct tenant_uids *p, int64_t uid, const char *tenant, st
 {
     char text[24];
     snprintf(text, sizeof text, "%" PRId64, uid);
-    if (!is_ours(p, uid))
+    if (!is_ours(p, uid) && !map_get(&p->owners, text) && read_all(p) == 0 && !map_get(&p->owners, text))
         return err_set(e, ERR_REFUSED, "uid %s is none of this home's tenants", text);
     int r = map_get(&p->owners, text) ? 0 : learn(p, text, tenant);
     if (r < 0)
@@ -91,8 +91,20 @@ int tenant_uids_check(struct tenant_uids *p, int64_t uid, const char *tenant, st
     return strcmp(owner, tenant) ? err_set(e, ERR_REFUSED, "uid %s is tenant %s's", text, owner) : 0;
 }
 
-/* Takes over what the ledger has: uids that were given before there was a warden, or since its last start. */
-static void take_ledger(struct tenant_uids *p, const struct home *h)
+/* Of a tenant that the home had before it had a block of its own: it keeps its uid. */
+static void take_earlier(struct tenant_uids *p, const struct tenant_state *t)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%" PRId64, t->uid);
+    int r = learn(p, text, t->id);
+    if (r < 0)
+        log_error("uids", t->id, NULL, "cannot note that uid %s is the tenant's: %s", text, err_text(r));
+}
+
+/* Takes over what the ledger has: uids that were given before there was a warden, or since its last start. Those of no block only
+ * as long as no owner was ever noted, so when no tenant's run was ever started by a warden: what is in the ledger then, a manager
+ * that could take any uid by itself has written. */
+static void take_ledger(struct tenant_uids *p, const struct home *h, bool first)
 {
     struct tenant_state *v;
     struct err e = {0};
@@ -102,7 +114,9 @@ static void take_ledger(struct tenant_uids *p, const struct home *h)
         return;
     }
     for (size_t i = 0; i < n; i++)
-        if (is_ours(p, v[i].uid) && tenant_uids_check(p, v[i].uid, v[i].id, &e) < 0)
+        if (first && !is_ours(p, v[i].uid) && v[i].uid >= UID_FIRST && v[i].uid < UID_UNUSED)
+            take_earlier(p, &v[i]);
+        else if (is_ours(p, v[i].uid) && tenant_uids_check(p, v[i].uid, v[i].id, &e) < 0)
             log_error("uids", v[i].id, NULL, "%s", e.msg);
     tenant_states_free(v, n);
 }
@@ -121,7 +135,7 @@ int tenant_uids_open(const struct home *h, const struct uid_block *block, struct
         tenant_uids_free(p);
         return err_sys(e, r, "cannot read %s/%s", h->path, rel);
     }
-    take_ledger(p, h);
+    take_ledger(p, h, p->end == 0);
     *ret = p;
     return 0;
 }
