@@ -9,13 +9,14 @@
 #include "base/clk.h"
 #include "base/log.h"
 #include "db/db.h"
+#include "db/versions.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <string.h>
 
-enum { BUSY_MS = 5000, SCHEMA_VERSION = 1, USED_EVERY_MS = 60000 };
+enum { BUSY_MS = 5000, USED_EVERY_MS = 60000 };
 
 static const char schema[] =
     "CREATE TABLE IF NOT EXISTS users(id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, role TEXT NOT NULL, "
@@ -208,8 +209,8 @@ static int open_tables(struct accounts *a, const char *path, struct err *e)
     if (r != SQLITE_OK)
         return accounts_fail(a, e);
     int version = version_of(a, e);
-    if (version > SCHEMA_VERSION)
-        return err_set(e, ERR_VERSION, "%s was made by a newer version (%d, this one knows %d)", path, version, SCHEMA_VERSION);
+    if (version > VERSION_ACCOUNTS)
+        return version_refused(path, version, VERSION_ACCOUNTS, e);
     if (version == 0 && sqlite3_exec(a->db, schema, NULL, NULL, NULL) != SQLITE_OK)
         return accounts_fail(a, e);
     return version < 0 ? version : 0;

@@ -86,10 +86,11 @@ static int check_version(struct home *h, struct err *e)
     }
     int64_t version = json_get_i64(doc, "version", -1);
     if (version > HOME_VERSION)
-        return err_set(e, ERR_VERSION,
-                       "%s was made by a newer mysimbdp (home version %lld, this program knows %d); "
-                       "install that version again, nothing was changed",
-                       h->path, (long long)version, HOME_VERSION);
+        return err_set(
+            e, ERR_VERSION,
+            "%s/state/home.json is of a newer version of mysimbdp (%lld; this one knows up to %d), and nothing of the home was "
+            "changed; install that version again, or restore a backup of before the upgrade",
+            h->path, (long long)version, HOME_VERSION);
     if (version < 1)
         return err_set(e, ERR_FORMAT, "%s/state/home.json names no version; restore it from a backup", h->path);
     return 0;

@@ -24,6 +24,7 @@ enum {
 };
 
 #define SEGMENT_MAGIC "simbdpq1"
+enum { SEGMENT_VERSION_AT = 7 }; /* the digit of the magic which is the version */
 
 struct segment_header {
     uint64_t number, size, salt;
@@ -48,6 +49,13 @@ static inline uint32_t segment_check_of(uint64_t salt, uint64_t number, const un
 static inline bool segment_is_header(const unsigned char h[SEGMENT_HEADER])
 {
     return !memcmp(h, SEGMENT_MAGIC, 8) && le_u32(h + 56) == (uint32_t)XXH3_64bits(h, 56);
+}
+
+/* A whole header of a version that this one does not know. */
+static inline bool segment_is_newer(const unsigned char h[SEGMENT_HEADER])
+{
+    return !memcmp(h, SEGMENT_MAGIC, SEGMENT_VERSION_AT) && h[SEGMENT_VERSION_AT] > SEGMENT_MAGIC[SEGMENT_VERSION_AT] &&
+           le_u32(h + 56) == (uint32_t)XXH3_64bits(h, 56);
 }
 
 /* How far the bytes of a segment are whole. */

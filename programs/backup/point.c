@@ -272,7 +272,8 @@ int point_read(const struct store *s, const char *name, struct point *ret, struc
     if (!doc)
         return err_set(e, ERR_FORMAT, "%s/%s cannot be used: %s", store_path(s), path, r < 0 ? err_text(r) : "it is damaged");
     if (json_get_i64(doc, "v", 0) > POINT_VERSION)
-        return err_set(e, ERR_VERSION, "%s/%s was written by a newer mysimbdp; use that version", store_path(s), path);
+        return err_set(e, ERR_VERSION, "%s/%s was written by a newer mysimbdp (%lld; this one knows up to %d); use that version",
+                       store_path(s), path, (long long)json_get_i64(doc, "v", 0), POINT_VERSION);
     snprintf(ret->name, sizeof ret->name, "%s", name);
     ret->at_ms = json_get_i64(doc, "at", 0);
     ret->done_ms = json_get_i64(doc, "done", 0);

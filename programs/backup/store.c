@@ -81,7 +81,9 @@ static int read_marker(struct store *s, struct err *e)
     if (!doc || json_get_i64(doc, "v", 0) < 1)
         return err_set(e, ERR_FORMAT, "%s/backup.json cannot be used: %s", s->path, r < 0 ? err_text(r) : "it is damaged");
     if (json_get_i64(doc, "v", 0) > STORE_VERSION)
-        return err_set(e, ERR_VERSION, "%s was written by a newer mysimbdp; use that version", s->path);
+        return err_set(e, ERR_VERSION,
+                       "%s/backup.json was written by a newer mysimbdp (%lld; this one knows up to %d); use that version", s->path,
+                       (long long)json_get_i64(doc, "v", 0), STORE_VERSION);
     s->home = xstrdup(json_get_str(doc, "home", ""));
     return 0;
 }

@@ -107,7 +107,8 @@ static int take_marker(struct reading *r, const struct buf *b)
     AUTO_BSON bson_t *doc = json_parse(b->p, b->n, NULL);
     int64_t v = doc ? json_get_i64(doc, "v", 0) : 0;
     if (v > STORE_VERSION)
-        return err_set(r->e, ERR_VERSION, "it was written by a newer mysimbdp; use that version");
+        return err_set(r->e, ERR_VERSION, "it was written by a newer mysimbdp (%lld; this one knows up to %d); use that version",
+                       (long long)v, STORE_VERSION);
     if (v < 1 || r->s->home)
         return bad(r, "its backup.json is damaged");
     r->s->home = xstrdup(json_get_str(doc, "home", ""));

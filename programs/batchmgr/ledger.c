@@ -372,7 +372,9 @@ static int open_tables(struct ledger *l, const char *path, struct err *e)
         r = ledger_puts_init(&l->puts, l->writer, e);
     if (r == 0)
         r = ledger_connect(path, &l->reader, e);
-    if (r < 0)
+    if (r == ERR_VERSION)
+        err_context(e, "the ledger %s cannot be used", path);
+    else if (r < 0)
         err_context(e,
                     "the ledger %s cannot be used, and nothing was started. Restore it (with its -wal file) from a "
                     "backup, or free disk space",

@@ -4,11 +4,11 @@
 
 #include "db/continuity.h"
 #include "db/db.h"
+#include "db/versions.h"
 
 #include <errno.h>
 
-enum { SCHEMA_VERSION = 7 };
-
+_Static_assert(VERSION_LEDGER == 7, "the schema below is of this version, and the last step leads to it");
 static const char schema[] =
     "BEGIN IMMEDIATE;"
     "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT);"
@@ -94,8 +94,8 @@ static const char from_6_to_7[] = "BEGIN IMMEDIATE;"
 int ledger_make_tables(sqlite3 *db, struct err *e)
 {
     int64_t version = ledger_get_i64(db, "SELECT value FROM meta WHERE key='schema_version'", NULL, 0);
-    if (version > SCHEMA_VERSION)
-        return err_set(e, ERR_VERSION, "schema version %lld is newer than this program's %d", (long long)version, SCHEMA_VERSION);
+    if (version > VERSION_LEDGER)
+        return version_refused("it", version, VERSION_LEDGER, e);
     int r = db_own(db, e);
     if (r < 0)
         return r;

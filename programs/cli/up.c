@@ -23,6 +23,7 @@
 #include "base/log_sink.h"
 #include "base/mem.h"
 #include "base/spawn.h"
+#include "db/versions.h"
 #include "run/leftovers.h"
 
 #include <errno.h>
@@ -358,7 +359,9 @@ static int run(struct up *u, struct err *e)
     setenv("MONGOC_DISABLE_SHM", "1", 0); /* libmongoc's counters in /dev/shm would outlive a killed program */
     u->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     unlinkat(u->home.dirfd, "state/endpoints.json", 0);
-    int r = home_mend(&u->home, e);
+    int r = versions_check(&u->home, e); /* before anything is changed */
+    if (r == 0)
+        r = home_mend(&u->home, e);
     if (r == 0 && home_put_tools(&u->home, e) < 0) /* on a full disk, say: apps that call these tools fail, others do not */
         log_warn("tools", NULL, NULL, "apps may not find simbdp-pipe: %s", e->msg);
     if (r == 0)
@@ -373,6 +376,7 @@ static int run(struct up *u, struct err *e)
             log_debug("down", NULL, NULL, "whoever asked is gone");
     AUTO_FREE char *sock = home_socket(&u->home, "up.sock");
     unlink(sock);
+    *e = (struct err){0}; /* what failed has spoken for itself */
     return u->failed ? -ECHILD : 0;
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "conf/conf.h"
+#include "db/versions.h"
 
 #include <stdio.h>
 
@@ -11,7 +12,7 @@ static void print_done(const bson_t *answer)
            (long long)json_get_i64(answer, "n", 0));
 }
 
-/* What is installed now must take the configuration before anything is stopped. */
+/* What is installed now must know what the databases are, and take the configuration, before anything is stopped. */
 int verb_upgrade(struct cli *c)
 {
     struct home h;
@@ -23,9 +24,16 @@ int verb_upgrade(struct cli *c)
         return r;
     if (cli_home(c, &h))
         return CLI_FAILED;
-    r = conf_load_all(h.path, &all, &conf, &e);
+    r = versions_check(&h, &e);
+    const bool newer = r < 0;
+    if (r == 0)
+        r = conf_load_all(h.path, &all, &conf, &e);
     home_close(&h);
     conf_free(conf);
+    if (newer) {
+        err_context(&e, "nothing was stopped");
+        return cli_fail(c, &e);
+    }
     if (r < 0) {
         fprintf(stderr, "%s", all.n ? all.p : "");
         err_context(&e, "nothing was stopped: this version does not take the configuration");

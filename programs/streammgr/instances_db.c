@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "db/continuity.h"
 #include "db/db.h"
+#include "db/versions.h"
 #include "model.h"
 #include "quality.h"
 
@@ -60,6 +61,9 @@ static const char indices[] =
     "CREATE INDEX IF NOT EXISTS instances_ends ON instances(tenant, app, ended_at) WHERE state='ended' AND ask IS NULL;"
     "CREATE INDEX IF NOT EXISTS instances_ask_ends ON instances(ask, ended_at) WHERE state='ended' AND ask IS NOT NULL;";
 
+_Static_assert(VERSION_STREAMS == 1, "which is set here");
+static const char numbered[] = "PRAGMA user_version=1;";
+
 static int fail(struct instances_db *b, const char *what, struct err *e)
 {
     return err_set(e, -EIO, "state/streams.db: cannot %s: %s", what, db_why(b->db));
@@ -84,6 +88,8 @@ static int open_tables(struct instances_db *b, const char *path, struct err *e)
     int r = db_open(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, &b->db);
     if (r == SQLITE_OK)
         r = sqlite3_busy_timeout(b->db, BUSY_MS);
+    if (r == SQLITE_OK && version_of_db(b->db) > VERSION_STREAMS)
+        return version_refused(path, version_of_db(b->db), VERSION_STREAMS, e);
     if (r == SQLITE_OK && (r = db_own(b->db, e)) < 0) {
         err_context(
             e,
@@ -98,6 +104,8 @@ static int open_tables(struct instances_db *b, const char *path, struct err *e)
         r = add_column(b, later[i][0], later[i][1], later[i][2]);
     if (r == SQLITE_OK)
         r = sqlite3_exec(b->db, indices, NULL, NULL, NULL);
+    if (r == SQLITE_OK && version_of_db(b->db) < VERSION_STREAMS)
+        r = sqlite3_exec(b->db, numbered, NULL, NULL, NULL);
     return r == SQLITE_OK ? 0 : fail(b, "open it", e);
 }
 

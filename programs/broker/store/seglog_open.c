@@ -117,8 +117,7 @@ static int read_segment(struct seglog *s, uint64_t number, bool is_last, struct 
     buf_reserve(&b, SEGMENT_HEADER);
     const unsigned char *h = (const unsigned char *)b.p;
     bool whole = b.n >= SEGMENT_HEADER && segment_is_header(h);
-    if (b.n >= SEGMENT_HEADER && !memcmp(h, SEGMENT_MAGIC, 7) && h[7] > SEGMENT_MAGIC[7] &&
-        le_u32(h + 56) == (uint32_t)XXH3_64bits(h, 56))
+    if (b.n >= SEGMENT_HEADER && segment_is_newer(h))
         return err_set(e, ERR_VERSION, "segment %s has format \"%.8s\", this program's is \"%s\"", name, b.p, SEGMENT_MAGIC);
     bool sound = whole && le_u64(h + 8) == number && le_u64(h + 16) == b.n;
     if (!sound)
