@@ -61,7 +61,7 @@ static const struct {
      "MongoDB is no part of it."},
     {"restore", verb_restore, "DIR|- NEW_HOME [--point POINT] [--json]",
      "make a home of a backup, the newest unless --point says which; - reads one from stdin. NEW_HOME is not there, or empty"},
-    {"restored", verb_restored, "", "to be called before `up` when state/ was put back from a backup"},
+    {"restored", verb_restored, "[--seen]", "to be called before `up` when state/ was put back from a backup"},
     {"status", verb_status, "[--json]", "what the programs are doing"},
     {"clock", verb_clock, "[trust] [--json]",
      "whether retention follows the host's clock; trust: follow it from now on, although it leapt ahead"},

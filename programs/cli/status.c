@@ -1,4 +1,5 @@
 #include "cli.h"
+#include "restored_note.h"
 #include "term/table.h"
 
 #include "base/fd.h"
@@ -133,12 +134,16 @@ int verb_status(struct cli *c)
     int r = cli_args(c, 0, 0);
     if (r || cli_home(c, &h))
         return r ? r : CLI_FAILED;
+    AUTO_BSON bson_t *note = restored_note(&h);
+    AUTO_FREE char *restored = note ? restored_text(note) : NULL;
     r = cli_request_now(&h, "batchmgr.sock", "{\"op\":\"status\"}", &doc, &e);
     if (r < 0) {
         if (c->json)
             puts("{\"running\":false}");
         cli_fail(c, &e);
     } else if (c->json) {
+        if (note)
+            BSON_APPEND_DOCUMENT(doc, "restored", note);
         char *text = bson_as_relaxed_extended_json(doc, NULL);
         puts(text);
         bson_free(text);
@@ -151,6 +156,8 @@ int verb_status(struct cli *c)
                (long long)json_get_i64(doc, "unfinished", 0), (long long)json_get_i64(doc, "inspecting", 0),
                (long long)json_get_i64(doc, "queued", 0), (long long)json_get_i64(doc, "held", 0),
                (long long)json_get_i64(doc, "running", 0));
+        if (restored)
+            printf("restored: %s\n", restored);
         print_parked(doc);
         print_broker(&h);
         print_streammgr(&h);

@@ -14,6 +14,7 @@
  * one's turn comes. Runs and instances are no children of theirs in this sense: they go on, as when a program is killed. */
 #include "accept.h"
 #include "account_change.h"
+#include "restored_note.h"
 #include "service.h"
 #include "up_parts.h"
 
@@ -123,6 +124,14 @@ static bool has_gateway(const struct up *u)
     return *u->conf->platform.http.listen;
 }
 
+static void say_restored(const struct home *h)
+{
+    AUTO_BSON bson_t *note = restored_note(h);
+    AUTO_FREE char *text = note ? restored_text(note) : NULL;
+    if (text)
+        printf("mysimbdp: %s\n", text);
+}
+
 /* Everything answers: that is said once. */
 static void check_ready(struct up *u)
 {
@@ -143,6 +152,7 @@ static void check_ready(struct up *u)
     printf("mysimbdp: ready; home %s; `mysimbdp down --home %s` or ^C stops\n", u->home.path, u->home.path);
     if (gateway)
         printf("mysimbdp: tenants at %s\n", json_get_str(gateway, "url", ""));
+    say_restored(&u->home);
     if (!up)
         printf("mysimbdp: MongoDB does not answer; files are taken in and wait (`mysimbdp status` says why)\n");
     fflush(stdout);

@@ -70,6 +70,19 @@ def test_each_schema_that_differs_has_a_home():
     assert len(FIXTURES) >= 4 and all(f.stat().st_size < 200000 for f in FIXTURES)
 
 
+def numbered():
+    """Rows of docs/compatibility.md whose number is a constant: its version, the file and the name."""
+    return re.findall(r"^\| [^|]+ \| (\d+) \| `([\w/.]+)` (\w+) \|", (ROOT / "docs/compatibility.md").read_text(), re.M)
+
+
+def test_the_table_says_what_the_code_says():
+    rows = numbered()
+    assert len(rows) >= 13
+    for version, path, name in rows:
+        found = re.search(rf'\b{name}\b\s*=?\s*"?(?:simbdpq)?(\d+)', (ROOT / path).read_text())
+        assert found and found[1] == version, (path, name, version)
+
+
 @pytest.mark.parametrize("name", [f.name for f in FIXTURES])
 def test_a_home_of_an_earlier_version_goes_on(old, name):
     home = old(name)

@@ -197,6 +197,14 @@ def test_beside_the_original_it_has_other_uids_and_is_told_what_came_after(home,
     found = [json.loads(line) for line in other.cli("verify", "--json").stdout.splitlines()]
     assert [(f["found"], f["path"].split(" are ")[0]) for f in found] == [("not comparable", f"1 documents in {home.db_of['acme']}.data")], found
     assert point["at"] in found[0]["path"]
+    said = f"was restored at {time.strftime('%Y-')}"
+    assert point["at"] in other.cli("status").stdout and said in other.cli("status").stdout and str(home.path) in other.cli("status").stdout
+    assert json.loads(other.cli("status", "--json").stdout)["restored"]["point"] == point["point"]
+    assert said in other.up_process.stdout.readline(), "`up` says so behind its first line"
+    other.cli("restored", "--seen")
+    assert "was restored" not in other.cli("status").stdout and "restored" not in json.loads(other.cli("status", "--json").stdout)
+    assert "nothing is to be said" in other.cli("restored", "--seen").stdout
+    assert json.loads(other.cli("verify", "--json").stdout.splitlines()[0])["found"] == "not comparable", "`verify` knows it all the same"
     other.drop("a.csv", "v\n1\n")
     other.drop("b.csv", "v\n2\n")
     assert [f["state"] for f in other.wait_files(3)] == ["ingested", "duplicate", "ingested"]
