@@ -49,7 +49,8 @@
  * Every function that returns int gives 0 or one of enum simbdp_code, unless it says otherwise. All functions may block where
  * it says so, and nowhere else.
  *
- * ABI: symbols have the version SIMBDP_1; structs that a caller allocates carry their size. */
+ * ABI: symbols have the version SIMBDP_1, or that of the release that brought them; structs that a caller allocates carry their
+ * size. */
 #ifndef SIMBDP_H
 #define SIMBDP_H
 
@@ -173,6 +174,9 @@ struct simbdp_message {
     int64_t sequence;
     int64_t published_ms; /* since 1970-01-01T00:00:00Z */
     int deliveries;       /* 1 the first time */
+    /* To which trace it belongs: its W3C traceparent, of version 00; NULL: it has none. Valid as data is. A program that was
+     * compiled without this field says so by its size. */
+    const char *traceparent;
 };
 
 /* Waits up to timeout_ms (-1: for ever) for the next message: 1 and a message, 0 when none came or simbdp_stop was called; else
@@ -218,6 +222,11 @@ SIMBDP_API int simbdp_publisher_open(struct simbdp_publisher **ret, const char *
  * SIMBDP_MEMORY: nobody knows whether it was added, and nothing more can be.
  */
 SIMBDP_API int simbdp_publish(struct simbdp_publisher *p, const void *data, size_t bytes, int timeout_ms);
+
+/* The same, with a W3C traceparent for who consumes the message (docs/metrics.md tells what the platform makes of it). NULL, and
+ * what is none: without. It counts against the stream's limits with 26 bytes. */
+SIMBDP_API int simbdp_publish_traced(struct simbdp_publisher *p, const void *data, size_t bytes, const char *traceparent,
+                                     int timeout_ms);
 
 /* Sends what is left and waits until all is confirmed: durable. SIMBDP_TEMPORARY: not within timeout_ms; SIMBDP_DENIED;
  * SIMBDP_MEMORY. */

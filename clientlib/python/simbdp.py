@@ -73,7 +73,7 @@ class _Result(ctypes.Structure):
 
 class _Message(ctypes.Structure):
     _fields_ = [("size", ctypes.c_size_t), ("data", ctypes.c_void_p), ("bytes", ctypes.c_size_t), ("sequence", ctypes.c_int64),
-                ("published_ms", ctypes.c_int64), ("deliveries", ctypes.c_int)]
+                ("published_ms", ctypes.c_int64), ("deliveries", ctypes.c_int), ("traceparent", ctypes.c_char_p)]
 
 
 _ROW_FN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
@@ -117,7 +117,8 @@ def _lib():
             ("simbdp_retry", i, [p, ctypes.c_int64, i, s]), ("simbdp_store_message", i, [p, _ROW_FN, p]),
             ("simbdp_ingest_stream", i, [p, _ROW_FN, p]), ("simbdp_stop", None, [p]),
             ("simbdp_publisher_open", i, [ctypes.POINTER(p), s, s, ctypes.c_size_t]),
-            ("simbdp_publish", i, [p, s, ctypes.c_size_t, i]), ("simbdp_publisher_flush", i, [p, i]),
+            ("simbdp_publish", i, [p, s, ctypes.c_size_t, i]), ("simbdp_publish_traced", i, [p, s, ctypes.c_size_t, s, i]),
+            ("simbdp_publisher_flush", i, [p, i]),
             ("simbdp_publisher_confirmed", ctypes.c_int64, [p]), ("simbdp_publisher_error", s, [p]),
             ("simbdp_publisher_close", None, [p])):
         function = getattr(lib, name)
@@ -163,12 +164,14 @@ def _to_json(doc):
 
 
 class Message:
-    """A stream's message. data: bytes. Ends with done, refuse or retry; several may be held at once."""
+    """A stream's message. data: bytes; traceparent: text (W3C Trace Context), or None. Ends with done, refuse or retry; several may be held
+    at once."""
 
     def __init__(self, run, raw):
         self._run = run
         self.data = ctypes.string_at(raw.data, raw.bytes)
         self.sequence, self.published_ms, self.deliveries = raw.sequence, raw.published_ms, raw.deliveries
+        self.traceparent = raw.traceparent.decode() if raw.traceparent else None
 
     @property
     def text(self):
@@ -216,10 +219,12 @@ class Publisher:
         if code:
             raise Error(code, _lib().simbdp_publisher_error(self._p).decode(errors="replace"))
 
-    def publish(self, message, timeout_ms=-1):
-        """Adds a message: bytes, text, or what JSON can say (dict, list). Waits while too much is unconfirmed."""
+    def publish(self, message, timeout_ms=-1, traceparent=None):
+        """Adds a message: bytes, text, or what JSON can say (dict, list). Waits while too much is unconfirmed. traceparent: for who consumes
+        it; what is none is left out."""
         data = bytes(message) if isinstance(message, (bytes, bytearray, memoryview)) else message.encode() if isinstance(message, str) else _to_json(message)
-        self._check(_lib().simbdp_publish(self._p, data, len(data), timeout_ms))
+        traceparent = traceparent.encode() if traceparent else None
+        self._check(_lib().simbdp_publish_traced(self._p, data, len(data), traceparent, timeout_ms))
 
     def flush(self, timeout_ms=-1):
         """Waits until all is confirmed: durable."""

@@ -10,6 +10,7 @@
 #include "load/drain.h"
 #include "load/ingest.h"
 #include "load/quality_log.h"
+#include "base/trace_context.h"
 #include "read/message.h"
 
 struct input {
@@ -35,6 +36,7 @@ struct simbdp {
 
     struct drain *drain; /* of a stream app, from its first simbdp_next on */
     struct subscriber_message message;
+    char traceparent[TRACE_PARENT_SIZE]; /* its */
     bool has_message;
     struct message_rows rows;
     struct quality_log *quality; /* of simbdp_store_message; or NULL */

@@ -45,6 +45,7 @@ static int wait_for_message(struct simbdp *run, int64_t ms)
 struct next_call {
     struct simbdp *run;
     int timeout_ms, r;
+    bool traces; /* the caller knows of such */
 };
 
 /* 1: there is a message; 0: none; negative: an error code. */
@@ -52,9 +53,12 @@ static void next(void *arg)
 {
     struct next_call *c = arg;
     struct simbdp *run = c->run;
-    c->r = run->drain ? 0 : open_drain(run);
+    bool opened = run->drain != NULL;
+    c->r = opened ? 0 : open_drain(run);
     if (c->r)
         return;
+    if (!opened && c->traces)
+        drain_want_traces(run->drain);
     run->has_message = false;
     bool stopping = atomic_load(&run->stopping);
     if (stopping && !drain_owes(run->drain))
@@ -66,7 +70,7 @@ static void next(void *arg)
 
 int simbdp_next(struct simbdp *run, int timeout_ms, struct simbdp_message *ret)
 {
-    struct next_call c = {run, timeout_ms, 0};
+    struct next_call c = {run, timeout_ms, 0, ret->size >= sizeof(struct simbdp_message)};
     if (run->finished)
         return usage(run, "the run is finished");
     if (run->in.sink)
@@ -78,12 +82,14 @@ int simbdp_next(struct simbdp *run, int timeout_ms, struct simbdp_message *ret)
     if (c.r <= 0)
         return c.r;
     const struct subscriber_message *m = &run->message;
+    bool traced = m->trace && trace_parent_unpack(m->trace, run->traceparent);
     struct simbdp_message all = {.size = ret->size,
                                  .data = m->p,
                                  .bytes = m->n,
                                  .sequence = (int64_t)m->seq,
                                  .published_ms = m->published_ms,
-                                 .deliveries = (int)m->deliveries};
+                                 .deliveries = (int)m->deliveries,
+                                 .traceparent = traced ? run->traceparent : NULL};
     memcpy(ret, &all, ret->size < sizeof all ? ret->size : sizeof all);
     run->has_message = true;
     return 1;
@@ -235,6 +241,7 @@ struct publisher_call {
     const void *data; /* passed to publisher_open: the stream */
     size_t bytes;
     int timeout_ms, r;
+    const unsigned char *trace;
 };
 
 static void open_publisher(void *arg)
@@ -273,13 +280,25 @@ static int publisher_code(int r)
 static void put(void *arg)
 {
     struct publisher_call *c = arg;
+    publisher_set_trace(c->p->p, c->trace);
     c->r = publisher_put(c->p->p, c->data, c->bytes, c->timeout_ms, &c->p->err);
+}
+
+static int publish(struct simbdp_publisher *p, const void *data, size_t bytes, const unsigned char *trace, int timeout_ms)
+{
+    struct publisher_call c = {p, data, bytes, timeout_ms, 0, trace};
+    return !p->exhausted && mem_try(put, &c) ? publisher_code(c.r) : exhausted(p);
 }
 
 int simbdp_publish(struct simbdp_publisher *p, const void *data, size_t bytes, int timeout_ms)
 {
-    struct publisher_call c = {p, data, bytes, timeout_ms, 0};
-    return !p->exhausted && mem_try(put, &c) ? publisher_code(c.r) : exhausted(p);
+    return publish(p, data, bytes, NULL, timeout_ms);
+}
+
+int simbdp_publish_traced(struct simbdp_publisher *p, const void *data, size_t bytes, const char *traceparent, int timeout_ms)
+{
+    unsigned char trace[TRACE_PACKED_BYTES];
+    return publish(p, data, bytes, trace_parent_pack(traceparent, trace) ? trace : NULL, timeout_ms);
 }
 
 static void flush(void *arg)
@@ -290,7 +309,7 @@ static void flush(void *arg)
 
 int simbdp_publisher_flush(struct simbdp_publisher *p, int timeout_ms)
 {
-    struct publisher_call c = {p, NULL, 0, timeout_ms, 0};
+    struct publisher_call c = {.p = p, .timeout_ms = timeout_ms};
     return !p->exhausted && mem_try(flush, &c) ? publisher_code(c.r) : exhausted(p);
 }
 

@@ -43,6 +43,50 @@ void trace_parent_write(const struct trace_context *c, char ret[TRACE_PARENT_SIZ
     snprintf(ret, TRACE_PARENT_SIZE, "00-%.32s-%.16s-%02d", c->trace, c->span, c->sampled);
 }
 
+static void add_byte(char **at, unsigned char v)
+{
+    *(*at)++ = hex[v >> 4];
+    *(*at)++ = hex[v & 15];
+}
+
+/* A later version is taken as 00 has it, here too. */
+bool trace_parent_unpack(const unsigned char *packed, char ret[TRACE_PARENT_SIZE])
+{
+    enum { SPAN_AT = 17, FLAGS_AT = 25 };
+    struct trace_context c;
+    char text[TRACE_PARENT_SIZE], *at = text;
+    for (int i = 0; i < TRACE_PACKED_BYTES; i++) {
+        if (i == 1 || i == SPAN_AT || i == FLAGS_AT)
+            *at++ = '-';
+        add_byte(&at, packed[i]);
+    }
+    *at = 0;
+    if (trace_parent_read(text, &c) < 0)
+        return false;
+    trace_parent_write(&c, ret);
+    return true;
+}
+
+static unsigned digit(char c)
+{
+    return (unsigned)(strchr(hex, c) - hex);
+}
+
+bool trace_parent_pack(const char *text, unsigned char ret[TRACE_PACKED_BYTES])
+{
+    struct trace_context c;
+    char known[TRACE_PARENT_SIZE];
+    memset(ret, 0, TRACE_PACKED_BYTES);
+    if (trace_parent_read(text, &c) < 0)
+        return false;
+    trace_parent_write(&c, known);
+    for (int i = 0, at = 0; i < TRACE_PACKED_BYTES; i++, at += 2) {
+        at += known[at] == '-';
+        ret[i] = (unsigned char)(digit(known[at]) << 4 | digit(known[at + 1]));
+    }
+    return true;
+}
+
 /* ---- tracestate ---- */
 
 struct member {

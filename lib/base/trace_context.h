@@ -13,7 +13,8 @@ enum {
     TRACE_SPAN_SIZE = 17,
     TRACE_PARENT_SIZE = 56,
     TRACE_STATE_BYTES = 512, /* as many as everybody has to hand on (3.3.1.5); the rest goes */
-    TRACE_KEPT_SIZE = TRACE_PARENT_SIZE + TRACE_STATE_BYTES + 1
+    TRACE_KEPT_SIZE = TRACE_PARENT_SIZE + TRACE_STATE_BYTES + 1,
+    TRACE_PACKED_BYTES = 26, /* a traceparent's hex digits as bytes: version 00, trace, span, flags */
 };
 
 /* Hex digits in lower case, never all 0. */
@@ -26,6 +27,11 @@ struct trace_context {
 int trace_parent_read(const char *text, struct trace_context *ret);
 /* Of version 00. */
 void trace_parent_write(const struct trace_context *c, char ret[TRACE_PARENT_SIZE]);
+
+/* The same in TRACE_PACKED_BYTES. What cannot be read is taken as if it had not come: all zero. False: there is none. */
+bool trace_parent_pack(const char *text, unsigned char ret[TRACE_PACKED_BYTES]);
+/* Back, as text of version 00. False: there is none, or these bytes are none. */
+bool trace_parent_unpack(const unsigned char *packed, char ret[TRACE_PARENT_SIZE]);
 
 /* The list without blanks around its members; where it is longer than TRACE_STATE_BYTES, first those over 128 characters go, then
  * the last ones. "" where it is none. */

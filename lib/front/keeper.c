@@ -308,6 +308,13 @@ int keeper_log(struct keeper *k, const char *tenant, const char *text, size_t n)
     return tell(k, rq, text, n, 0);
 }
 
+int keeper_spans(struct keeper *k, const char *tenant, const char *text, size_t n)
+{
+    struct keeper_request rq = {.op = KEEPER_SPANS};
+    snprintf(rq.tenant, sizeof rq.tenant, "%s", tenant);
+    return tell(k, rq, text, n, MSG_DONTWAIT);
+}
+
 int keeper_rotate(struct keeper *k)
 {
     return ask(k, KEEPER_ROTATE, NULL);

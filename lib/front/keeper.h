@@ -2,17 +2,17 @@
  * and does the few things that need them. It is started before the program listens, and knows what it may be asked for: CONF read
  * the configuration, and tell what of it is for such programs (lib/front/public_conf.h) TENANTS   which tenant has which uid, and
  * who is suspended (lib/db/tenants.h) LOG       add lines to the broker's or the monitor's journal of a tenant, or to the monitor's
- * record of decisions ROTATE    begin another logs/monitor.log ALERT     start a command of the configuration, by its alert's place
- * in the list, with a JSON object on stdin, and tell its webhook ALIVE     note that all is well, for the dead man's switch LOGIN
- * of the gateway's: who shows these credentials? (programs/keeper/gateway.h) QUERY of the gateway's: what a tenant may know
- * (lib/query/query.h) PEM       of the gateway's: certificate and key, by the configuration's paths or the home's own AUDIT     of
- * the gateway's: add a record to the audit log (lib/accounts/audit.h) STORE of the gateway's: versions of apps
- * (programs/keeper/store.h) FIGURES of the gateway's: all figures for Prometheus; of the monitor's other keeper ("textfile"):
- * writes them into platform.metrics.textfile. MACHINE of the gateway's: what the provider's page shows of tenants, runs, disks and
- * programs (programs/keeper/machine.h). EXPORT of the monitor's third keeper ("otlp"): tells a collector of OpenTelemetry's what is
- * new, and what became of it (programs/keeper/export.h). Both end when the other does; a program that is killed so leaves nothing
- * behind. Requests and answers are packets (SOCK_SEQPACKET); what may be long comes in a memfd. Calls block as long as the keeper
- * reads files. */
+ * record of decisions SPANS of the broker's: add lines to the tenant's spans.jsonl ROTATE    begin another logs/monitor.log ALERT
+ * start a command of the configuration, by its alert's place in the list, with a JSON object on stdin, and tell its webhook ALIVE
+ * note that all is well, for the dead man's switch LOGIN of the gateway's: who shows these credentials? (programs/keeper/gateway.h)
+ * QUERY of the gateway's: what a tenant may know (lib/query/query.h) PEM       of the gateway's: certificate and key, by the
+ * configuration's paths or the home's own AUDIT     of the gateway's: add a record to the audit log (lib/accounts/audit.h) STORE of
+ * the gateway's: versions of apps (programs/keeper/store.h) FIGURES of the gateway's: all figures for Prometheus; of the monitor's
+ * other keeper ("textfile"): writes them into platform.metrics.textfile. MACHINE of the gateway's: what the provider's page shows
+ * of tenants, runs, disks and programs (programs/keeper/machine.h). EXPORT of the monitor's third keeper ("otlp"): tells a
+ * collector of OpenTelemetry's what is new, and what became of it (programs/keeper/export.h). Both end when the other does; a
+ * program that is killed so leaves nothing behind. Requests and answers are packets (SOCK_SEQPACKET); what may be long comes in a
+ * memfd. Calls block as long as the keeper reads files. */
 #ifndef SIMBDP_FRONT_KEEPER_H
 #define SIMBDP_FRONT_KEEPER_H
 
@@ -39,7 +39,8 @@ enum keeper_op {
     KEEPER_ALIVE,
     KEEPER_FIGURES,
     KEEPER_MACHINE,
-    KEEPER_EXPORT
+    KEEPER_EXPORT,
+    KEEPER_SPANS
 };
 
 /* On the wire; the text of LOG, ALERT, LOGIN, QUERY, AUDIT, FIGURES and MACHINE follows. */
@@ -73,6 +74,8 @@ uint64_t keeper_generation(const struct keeper *k);
 /* Whole lines for the tenant's journal (host/tenant_events.h: the broker's `stream`, the monitor's `scaling`); tenant NULL: for the
  * monitor's record of decisions. 0 or -errno: it was not told. */
 int keeper_log(struct keeper *k, const char *tenant, const char *text, size_t n);
+/* Whole lines for the tenant's spans.jsonl. Does not wait: -EAGAIN, and they are told to nobody. */
+int keeper_spans(struct keeper *k, const char *tenant, const char *text, size_t n);
 /* A descriptor of the new log, or -errno. */
 int keeper_rotate(struct keeper *k);
 int keeper_alert(struct keeper *k, uint64_t generation, size_t index, const char *json);

@@ -30,6 +30,7 @@ void conf_tell(const struct conf *c, struct buf *out)
     AUTO_BUF struct buf platform = {0};
     cfg_print(conf_platform_keys, c, of_platform, &platform);
     json_str(out, "platform", platform.p);
+    json_bool(out, "traces", *c->platform.otlp.url && c->platform.otlp.traces);
     json_i64(out, "uid_base", c->platform.uid_base);
     json_i64(out, "n_uids", c->platform.n_uids);
     json_begin(out, "tenants", '[');
@@ -58,6 +59,7 @@ int conf_told(const bson_t *doc, struct conf **ret, struct err *e)
     bson_iter_t it;
     bson_t one;
     int r = cfg_read_part(json_get_str(doc, "platform", ""), conf_platform_keys, c, e);
+    c->platform.otlp.traces = json_get_bool(doc, "traces", false);
     c->platform.uid_base = json_get_i64(doc, "uid_base", -1);
     c->platform.n_uids = json_get_i64(doc, "n_uids", 0);
     if (r == 0 && json_get_iter(doc, "tenants", &it))

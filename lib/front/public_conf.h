@@ -10,7 +10,8 @@
 /* Adds it to an object that is being written. */
 void conf_tell(const struct conf *c, struct buf *out);
 
-/* A configuration in which nothing else is set. Free with conf_free. */
+/* A configuration in which nothing else is set; platform.otlp.traces: whether traces are exported, to whom is not told. Free with
+ * conf_free. */
 int conf_told(const bson_t *doc, struct conf **ret, struct err *e);
 
 #endif

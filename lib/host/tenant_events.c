@@ -53,6 +53,14 @@ int tenant_event_of_line(enum events_journal j, const char *event)
     return -1;
 }
 
+int tenant_spans_add(int home_fd, const char *tenant, const char *lines, size_t n)
+{
+    AUTO_FREE char *dir = xasprintf("logs/tenants/%s", tenant);
+    AUTO_FREE char *path = xasprintf("%s/" TENANT_SPANS, dir);
+    fd_rotate(home_fd, path, EVENTS_ROTATE_BYTES);
+    return fd_append_file(home_fd, dir, TENANT_SPANS, lines, n, 0640);
+}
+
 int tenant_events_add(int home_fd, const char *tenant, enum events_journal j, const char *lines, size_t n)
 {
     AUTO_FREE char *dir = xasprintf("logs/tenants/%s", tenant);

@@ -46,4 +46,9 @@ int tenant_event_of_line(enum events_journal j, const char *event);
 /* Appends whole lines; the tenant is one (conf_valid_id). 0 or -errno. Blocks as a write does. */
 int tenant_events_add(int home_fd, const char *tenant, enum events_journal j, const char *lines, size_t n);
 
+/* Spans of the tenant's messages (programs/broker/spans.h) for who exports traces: no events, and not for the tenant. The broker's
+ * keeper writes them; renamed as journals are. */
+#define TENANT_SPANS "spans.jsonl"
+int tenant_spans_add(int home_fd, const char *tenant, const char *lines, size_t n);
+
 #endif

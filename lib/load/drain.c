@@ -156,6 +156,11 @@ int drain_open_here(const struct spec *spec, const char *database, const char *c
     return drain_open(&o, ret, e);
 }
 
+void drain_want_traces(struct drain *d)
+{
+    subscriber_want_traces(d->s);
+}
+
 static void limit_from(const char *name, int64_t *ret)
 {
     const char *text = getenv(name);

@@ -46,6 +46,8 @@ int drain_open_here(const struct spec *spec, const char *database, const char *c
  * message may have are SIMBDP_MAX_ROWS and SIMBDP_MAX_COLUMNS of the environment: an app may be linked with a version that does not
  * know them. */
 int drain_spec(const char *schema, struct spec **ret, struct err *e);
+/* Messages are to come with their traceparents. Before the first drain_next. */
+void drain_want_traces(struct drain *d);
 /* Gives back what is held. NULL is fine. */
 void drain_close(struct drain *d);
 AUTO_DEFINE(drain, drain_close)

@@ -22,7 +22,8 @@ struct request {
     uint64_t number; /* of its first message */
     size_t n;
     struct buf lengths, bytes;
-    int64_t due_ms; /* to be sent (again) then */
+    struct buf traces; /* WIRE_TRACE_BYTES for each message; n 0: none has one */
+    int64_t due_ms;    /* to be sent (again) then */
     int64_t wait_ms;
     bool sent;
 };
@@ -32,6 +33,8 @@ struct publisher {
     char *stream;
     uint64_t id, next_number, confirmed;
     uint32_t next_request;
+    unsigned char trace[WIRE_TRACE_BYTES];     /* of the next message */
+    bool has_trace, no_traces;                 /* no_traces: the broker is of an earlier version */
     struct request requests[IN_FLIGHT], *open; /* open: is filled */
     uint64_t max_message_bytes;
     size_t batch_messages;
@@ -65,6 +68,7 @@ void publisher_close(struct publisher *p)
     for (size_t i = 0; i < IN_FLIGHT; i++) {
         buf_fini(&p->requests[i].lengths);
         buf_fini(&p->requests[i].bytes);
+        buf_fini(&p->requests[i].traces);
     }
     link_close(p->link);
     free(p->stream);
@@ -84,7 +88,13 @@ uint64_t publisher_unconfirmed(const struct publisher *p)
 static void release(struct request *r)
 {
     r->id = 0;
-    r->lengths.n = r->bytes.n = 0;
+    r->lengths.n = r->bytes.n = r->traces.n = 0;
+}
+
+/* One says it of all then. */
+static bool same_traces(const struct request *r)
+{
+    return r->traces.n && !memcmp(r->traces.p, r->traces.p + WIRE_TRACE_BYTES, r->traces.n - WIRE_TRACE_BYTES);
 }
 
 static void send(struct publisher *p, struct request *r, int64_t now)
@@ -93,12 +103,10 @@ static void send(struct publisher *p, struct request *r, int64_t now)
     wire_add_header(&header, WIRE_PUBLISH, 0, r->id);
     le_add_u64(&ids, p->id);
     le_add_u64(&ids, r->number);
-    struct wire_frame v[] = {{header.p, header.n},
-                             {p->stream, strlen(p->stream)},
-                             {ids.p, ids.n},
-                             {r->lengths.p, r->lengths.n},
-                             {r->bytes.p, r->bytes.n}};
-    r->sent |= link_send(p->link, v, 5);
+    struct wire_frame v[] = {{header.p, header.n},     {p->stream, strlen(p->stream)},
+                             {ids.p, ids.n},           {r->lengths.p, r->lengths.n},
+                             {r->bytes.p, r->bytes.n}, {r->traces.p, same_traces(r) ? WIRE_TRACE_BYTES : r->traces.n}};
+    r->sent |= link_send(p->link, v, r->traces.n ? 6 : 5);
     r->due_ms = now + r->wait_ms;
     r->wait_ms = r->wait_ms * 2 < RESEND_MAX_MS ? r->wait_ms * 2 : RESEND_MAX_MS;
 }
@@ -118,6 +126,8 @@ static void close_open(struct publisher *p, int64_t now)
     struct request *r = p->open;
     if (!r || !r->n)
         return;
+    if (p->no_traces)
+        r->traces.n = 0;
     p->open = NULL;
     r->wait_ms = RESEND_MS;
     r->due_ms = now;
@@ -157,6 +167,10 @@ static void take(struct publisher *p, const struct link_answer *a, int64_t now)
             r->wait_ms = RESEND_MS;
             p->n_deferred++;
             p->deferral = why;
+        } else if (r && r->traces.n && !strcmp(why.code, "protocol")) {
+            p->no_traces = true; /* what else is on its way is refused alike */
+            r->traces.n = 0;
+            r->due_ms = now;
         } else if (ours) {
             err_set(&p->fatal, ERR_REFUSED, "refused: %s: %s", why.code, why.text);
         }
@@ -191,9 +205,11 @@ int publisher_pump(struct publisher *p, int64_t ms, struct err *e)
             take(p, &a, now);
         while (link_receive(p->link, 0, &a));
     }
-    if (link_was_renewed(p->link))
+    if (link_was_renewed(p->link)) {
+        p->no_traces = false;
         for (size_t i = 0; i < IN_FLIGHT; i++)
             p->requests[i].due_ms = now; /* what the old broker had not answered */
+    }
     if (p->fatal.code && e)
         *e = p->fatal;
     return p->fatal.code;
@@ -218,6 +234,24 @@ static struct request *open_one(struct publisher *p)
     return p->open;
 }
 
+void publisher_set_trace(struct publisher *p, const unsigned char *trace)
+{
+    p->has_trace = trace != NULL;
+    if (trace)
+        memcpy(p->trace, trace, sizeof p->trace);
+}
+
+/* Of a message that is added now. */
+static void add_trace(const struct publisher *p, struct request *r)
+{
+    static const unsigned char none[WIRE_TRACE_BYTES];
+    if (p->no_traces || (!p->has_trace && !r->traces.n))
+        return;
+    while (r->traces.n < r->n * WIRE_TRACE_BYTES) /* those before have none */
+        buf_add(&r->traces, none, WIRE_TRACE_BYTES);
+    buf_add(&r->traces, p->has_trace ? p->trace : none, WIRE_TRACE_BYTES);
+}
+
 int publisher_put(struct publisher *p, const void *message, size_t n, int64_t timeout_ms, struct err *e)
 {
     int64_t began = clk_now_ms();
@@ -231,6 +265,7 @@ int publisher_put(struct publisher *p, const void *message, size_t n, int64_t ti
         return err_set(e, ERR_LIMIT, "a message of %zu bytes; max_message_bytes of the stream is %llu", n,
                        (unsigned long long)p->max_message_bytes);
     struct request *r = p->open;
+    add_trace(p, r);
     le_add_u32(&r->lengths, (uint32_t)n);
     buf_add(&r->bytes, message, n);
     r->n++;

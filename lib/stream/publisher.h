@@ -19,6 +19,9 @@ AUTO_DEFINE(publisher, publisher_close)
  * added; ERR_LIMIT: it is larger than the stream takes (nothing was added, others are not affected); ERR_REFUSED: the
  * broker refuses this publisher for good; e names the reason, and nothing more can be added. */
 int publisher_put(struct publisher *p, const void *message, size_t n, int64_t timeout_ms, struct err *e);
+/* The messages that are put from now on have this traceparent: WIRE_TRACE_BYTES; NULL: none. A broker of an earlier version, which
+ * knows of none, is sent them without. */
+void publisher_set_trace(struct publisher *p, const unsigned char *trace);
 /* Sends what is left and waits until all is confirmed. -ETIMEDOUT, ERR_REFUSED. */
 int publisher_flush(struct publisher *p, int64_t timeout_ms, struct err *e);
 /* Takes what answers there are, sends again what is due, waiting at most ms: for callers that have nothing to add for long. */

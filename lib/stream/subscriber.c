@@ -17,7 +17,7 @@ enum { TAG = 1, SUBSCRIBE_REQUEST = 1, AGAIN_MS = 5000, FIRST_REQUEST = 16, OWED
 
 /* A DELIVER that was acknowledged first. */
 struct early {
-    struct buf list, bodies;
+    struct buf list, bodies, traces;
     unsigned char epoch[WIRE_EPOCH_BYTES];
     uint32_t request; /* of its first message; the others follow, unless it is one for the whole */
     bool whole;
@@ -36,7 +36,7 @@ struct subscriber {
     int64_t subscribe_ms;                  /* to be sent (again) then */
     struct subscriber_message *v;
     size_t cap;
-    bool first, finishing;
+    bool first, finishing, wants_traces;
     int64_t since_ms; /* what is read now was sent after that */
     uint32_t next_request;
     struct early *early, **last; /* in the order they came */
@@ -77,6 +77,7 @@ static void free_early(struct early *x)
         return;
     buf_fini(&x->list);
     buf_fini(&x->bodies);
+    buf_fini(&x->traces);
     free(x->whose);
     free(x);
 }
@@ -127,18 +128,28 @@ void subscriber_set_window(struct subscriber *s, uint32_t max_messages, uint64_t
 
 static void subscribe(struct subscriber *s, int64_t now)
 {
-    AUTO_BUF struct buf window = {0};
+    AUTO_BUF struct buf window = {0}, wants = {0};
     le_add_u32(&window, s->max_messages);
     le_add_u64(&window, s->max_bytes);
-    struct wire_frame v[] = {{s->stream, strlen(s->stream)}, {s->subscription, strlen(s->subscription)}, {window.p, window.n}};
-    send(s, WIRE_SUBSCRIBE, SUBSCRIBE_REQUEST, v, 3);
+    le_add_u32(&wants, WIRE_WANTS_TRACES);
+    struct wire_frame v[] = {
+        {s->stream, strlen(s->stream)}, {s->subscription, strlen(s->subscription)}, {window.p, window.n}, {wants.p, wants.n}};
+    send(s, WIRE_SUBSCRIBE, SUBSCRIBE_REQUEST, v, s->wants_traces ? 4 : 3);
     s->subscribe_ms = now + AGAIN_MS;
 }
 
-/* False when the frames do not fit together. */
-static bool take_batch(struct subscriber *s, const struct wire_frame v[2], struct subscriber_batch *ret)
+/* Of message i; frame p NULL: none has one. */
+static const unsigned char *trace_at(const struct wire_frame *traces, size_t i)
 {
-    if (v[0].n % WIRE_DELIVERY_BYTES)
+    static const unsigned char none[WIRE_TRACE_BYTES];
+    const unsigned char *p = traces->p ? (const unsigned char *)traces->p + i * WIRE_TRACE_BYTES : none;
+    return memcmp(p, none, sizeof none) ? p : NULL;
+}
+
+/* List, bodies and traces, which may have no bytes. False when the frames do not fit together. */
+static bool take_batch(struct subscriber *s, const struct wire_frame v[3], struct subscriber_batch *ret)
+{
+    if (v[0].n % WIRE_DELIVERY_BYTES || (v[2].p && v[2].n != v[0].n / WIRE_DELIVERY_BYTES * WIRE_TRACE_BYTES))
         return false;
     const char *list = v[0].p, *p = v[1].p;
     size_t n = v[0].n / WIRE_DELIVERY_BYTES, left = v[1].n;
@@ -150,7 +161,8 @@ static bool take_batch(struct subscriber *s, const struct wire_frame v[2], struc
         uint32_t len = le_u32(list + 20);
         if (len > left)
             return false;
-        s->v[i] = (struct subscriber_message){le_u64(list), (int64_t)le_u64(list + 8), le_u32(list + 16), p, len};
+        s->v[i] =
+            (struct subscriber_message){le_u64(list), (int64_t)le_u64(list + 8), le_u32(list + 16), p, len, trace_at(&v[2], i)};
         p += len;
         left -= len;
     }
@@ -159,7 +171,18 @@ static bool take_batch(struct subscriber *s, const struct wire_frame v[2], struc
     return n > 0;
 }
 
+static bool take_delivery(struct subscriber *s, const struct link_answer *a, struct subscriber_batch *ret)
+{
+    const struct wire_frame none = {0};
+    return (a->n == 2 || a->n == 3) && take_batch(s, (struct wire_frame[]){a->v[0], a->v[1], a->n == 3 ? a->v[2] : none}, ret);
+}
+
 /* ---- acknowledging first ---- */
+
+void subscriber_want_traces(struct subscriber *s)
+{
+    s->wants_traces = true;
+}
 
 void subscriber_ack_first(struct subscriber *s)
 {
@@ -233,6 +256,8 @@ static void take_early(struct subscriber *s, const struct link_answer *a, const 
     int64_t now = clk_now_ms();
     buf_add(&x->list, a->v[0].p, a->v[0].n);
     buf_add(&x->bodies, a->v[1].p, a->v[1].n);
+    if (a->n == 3)
+        buf_add(&x->traces, a->v[2].p, a->v[2].n);
     memcpy(x->epoch, s->epoch, sizeof x->epoch);
     x->n = b->n;
     x->whose = xcalloc(x->n, sizeof *x->whose);
@@ -284,7 +309,7 @@ static bool give_early(struct subscriber *s, struct subscriber_batch *ret)
     s->given = NULL;
     for (struct early *x; (x = s->early) && x->answered == x->n;) {
         size_t kept = 0;
-        take_batch(s, (struct wire_frame[]){{x->list.p, x->list.n}, {x->bodies.p, x->bodies.n}}, ret);
+        take_batch(s, (struct wire_frame[]){{x->list.p, x->list.n}, {x->bodies.p, x->bodies.n}, {x->traces.p, x->traces.n}}, ret);
         for (size_t i = 0; i < x->n; i++)
             if (x->whose[i] == OURS)
                 s->v[kept++] = s->v[i];
@@ -349,7 +374,7 @@ int subscriber_next(struct subscriber *s, int64_t ms, struct subscriber_batch *r
         }
         if (take_answer(s, &a))
             continue;
-        if (a.h.verb == WIRE_DELIVER && a.n == 2 && take_batch(s, a.v, &came)) {
+        if (a.h.verb == WIRE_DELIVER && take_delivery(s, &a, &came)) {
             s->subscribe_ms = clk_now_ms() + AGAIN_MS;
             if (s->first) {
                 take_early(s, &a, &came);
@@ -363,7 +388,9 @@ int subscriber_next(struct subscriber *s, int64_t ms, struct subscriber_batch *r
             s->lease_ms = le_u32(a.v[1].p);
         } else if (a.h.verb == WIRE_REFUSED) {
             link_refusal(&a, &why);
-            if (a.h.request == SUBSCRIBE_REQUEST && !why.retry_after_ms)
+            if (a.h.request == SUBSCRIBE_REQUEST && s->wants_traces && !strcmp(why.code, "protocol"))
+                s->wants_traces = false; /* the broker is of an earlier version */
+            else if (a.h.request == SUBSCRIBE_REQUEST && !why.retry_after_ms)
                 return err_set(e, ERR_REFUSED, "refused: %s: %s", why.code, why.text);
             if (!a.h.request && !strcmp(why.code, "busy"))
                 ask_again(s);

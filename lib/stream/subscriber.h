@@ -13,6 +13,7 @@ struct subscriber_message {
     uint32_t deliveries;
     const char *p; /* valid until the next subscriber_next */
     size_t n;
+    const unsigned char *trace; /* WIRE_TRACE_BYTES: its traceparent; NULL: it has none, or they are not wanted. As p */
 };
 
 struct subscriber_batch {
@@ -28,6 +29,8 @@ int subscriber_open(const char *endpoint, const struct link_keys *keys, const ch
  * has written and nobody else's was before: nobody else is given them, whatever is killed. ack, nack and extend do nothing then.
  * Before the first subscriber_next. */
 void subscriber_ack_first(struct subscriber *s);
+/* Messages are to come with their traceparents, as far as the broker knows of such. Before the first subscriber_next. */
+void subscriber_want_traces(struct subscriber *s);
 /* At the end: takes no more, and waits (a second at most) until it is known which of those that were acknowledged are ours. True:
  * there are some that were not given out; subscriber_next does not wait from now on. Without subscriber_ack_first: false. */
 bool subscriber_owes(struct subscriber *s);

@@ -44,10 +44,17 @@ static bool take_text(const struct wire_frame *f, char *out, size_t max)
     return utf8_valid(out, f->n);
 }
 
+static bool parse_traces(const struct wire_frame *f, struct wire_request *rq)
+{
+    rq->traces = f->p;
+    rq->n_traces = f->n / WIRE_TRACE_BYTES;
+    return f->n % WIRE_TRACE_BYTES == 0 && (rq->n_traces == 1 || rq->n_traces == rq->n);
+}
+
 static bool parse_publish(const struct wire_frame *v, size_t n, struct wire_request *rq, const char **why)
 {
-    *why = "PUBLISH has five frames: header, stream, ids (16 bytes or none), lengths, bytes";
-    if (n != 5 || (v[2].n != 16 && v[2].n) || v[3].n % 4 || !v[3].n)
+    *why = "PUBLISH has five or six frames: header, stream, ids (16 bytes or none), lengths, bytes, traceparents";
+    if (n < 5 || n > 6 || (v[2].n != 16 && v[2].n) || v[3].n % 4 || !v[3].n)
         return false;
     *why = "PUBLISH: the stream's name is empty, too long, or no text";
     if (!v[1].n || !take_text(&v[1], rq->stream, WIRE_MAX_NAME))
@@ -67,14 +74,18 @@ static bool parse_publish(const struct wire_frame *v, size_t n, struct wire_requ
     if (sum != rq->n_bytes)
         return false;
     *why = "PUBLISH: the publisher's numbers run over";
-    return !rq->publisher || rq->number <= UINT64_MAX - rq->n - 1;
+    if (rq->publisher && rq->number > UINT64_MAX - rq->n - 1)
+        return false;
+    *why = "PUBLISH: there is one traceparent of 26 bytes, or one for each message";
+    return n == 5 || parse_traces(&v[5], rq);
 }
 
 static bool parse_subscribe(const struct wire_frame *v, size_t n, struct wire_request *rq, const char **why)
 {
-    *why = "SUBSCRIBE has four frames: header, stream, subscription, window (12 bytes)";
-    if (n != 4 || v[3].n != 12)
+    *why = "SUBSCRIBE has four or five frames: header, stream, subscription, window (12 bytes), what is wanted (4)";
+    if (n < 4 || n > 5 || v[3].n != 12 || (n == 5 && v[4].n != 4))
         return false;
+    rq->wants = n == 5 ? le_u32(v[4].p) : 0;
     rq->max_messages = le_u32(v[3].p);
     rq->max_bytes = le_u64((const char *)v[3].p + 4);
     *why = "SUBSCRIBE: a name is empty, too long, or no text";
@@ -125,7 +136,7 @@ bool wire_parse(const struct wire_frame *v, size_t n, struct wire_request *rq, c
     rq->h = (struct wire_header){0};
     rq->publisher = rq->number = 0;
     rq->stream[0] = rq->subscription[0] = rq->reason[0] = 0;
-    rq->n = rq->n_bytes = 0;
+    rq->n = rq->n_bytes = rq->n_traces = 0;
     rq->rows = NULL;
     *why = "the first frame is the header: version 1, verb, consumer, request";
     if (!n || !wire_header(&v[0], &rq->h))

@@ -20,6 +20,8 @@ enum {
     WIRE_MAX_ROWS = 65536, /* of a message */
     WIRE_MAX_REASON = 1024,
     WIRE_DELIVERY_BYTES = 24, /* of the list in DELIVER, a message */
+    WIRE_TRACE_BYTES = 26,    /* a traceparent, packed: base/trace_context.h */
+    WIRE_WANTS_TRACES = 1,    /* bits of SUBSCRIBE's last frame */
 };
 
 #define WIRE_NEVER UINT32_MAX /* a NACK's delay: a dead letter at once */
@@ -87,8 +89,11 @@ struct wire_request {
     uint64_t publisher, number;           /* PUBLISH */
     const unsigned char *lengths, *bytes; /* lengths: n unaligned u32, whose sum is n_bytes */
     size_t n, n_bytes;
+    const unsigned char *traces; /* PUBLISH: n_traces traceparents, of 0, 1 (it is every message's) or n; any bytes */
+    size_t n_traces;
     uint32_t max_messages; /* SUBSCRIBE */
     uint64_t max_bytes;
+    uint32_t wants;              /* SUBSCRIBE: WIRE_WANTS_… */
     const unsigned char *ranges; /* ACK, NACK, EXTEND: n of them, unaligned; see wire_range_at */
     const unsigned char *rows;   /* ACK: a u32 for each range, how many rows each of its messages made; NULL: not told */
     uint32_t delay_ms;           /* NACK; or WIRE_NEVER */

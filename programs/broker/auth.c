@@ -83,6 +83,7 @@ void auth_forget_tenants(struct broker *b)
     size_t i = 0;
     for (struct broker_tenant *t; (t = map_next(&b->tenants, &i));) {
         free(t->id);
+        buf_fini(&t->spans);
         free(t);
     }
     map_fini(&b->tenants);

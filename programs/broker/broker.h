@@ -34,6 +34,8 @@
 
 struct broker;
 
+enum span_kind { SPAN_PUBLISH, SPAN_PROCESS, N_SPAN_KINDS };
+
 struct broker_tenant {
     char *id;
     int64_t uid;
@@ -43,7 +45,10 @@ struct broker_tenant {
     int64_t parked_bytes;
     bool parking; /* in broker.parking */
     struct broker_tenant *next;
-    int64_t told_deaf_ms; /* the last time that one of its peers did not read, as the log has it */
+    int64_t told_deaf_ms;                       /* the last time that one of its peers did not read, as the log has it */
+    struct buf spans;                           /* lines that the keeper is to be given: spans.c */
+    int n_spans_waiting, n_spans[N_SPAN_KINDS]; /* in `spans`; in this second */
+    size_t n_flights;                           /* of all its consumers */
 };
 
 enum cut_off { NOT_CUT_OFF, CUT_OFF_BREACHES, CUT_OFF_REJECTS };
@@ -86,12 +91,22 @@ struct broker_sub {
     struct broker_sub *next;
 };
 
+/* A message that a consumer has, whose trace is recorded: spans.c. */
+struct flight {
+    uint64_t seq;
+    int64_t from_ms;
+    unsigned char trace[MESSAGE_TRACE_BYTES];
+};
+
 /* A consumer: what a peer calls by a number of its own. */
 struct broker_consumer {
     uint16_t tag;
     struct consumer *consumer;
     struct session *session;
     unsigned char epoch[EPOCH_BYTES]; /* it was told, of what is delivered next */
+    bool wants_traces;
+    struct flight *flights; /* in the order of delivery */
+    size_t n_flights;
 };
 
 /* Who is at the other end: auth.h. */
@@ -138,6 +153,9 @@ struct broker {
     int64_t journal_ms;                       /* the last interval ended */
     int64_t told_deaf_ms;                     /* of the operator's peers */
     uint64_t n_requests, n_refused;
+    struct buf spans_begun;    /* of this turn: spans.c */
+    int n_spans[N_SPAN_KINDS]; /* in this second */
+    uint64_t n_spans_told, n_spans_dropped;
     int n_ticks;
     int store_fd, marks_fd;
 };

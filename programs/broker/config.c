@@ -1,6 +1,7 @@
 #include "config.h"
 #include "auth.h"
 #include "deliver.h"
+#include "spans.h"
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -50,6 +51,7 @@ void config_forget(struct broker_stream *st)
         free(sub_tag(s));
         sub_set_tag(s, NULL);
     }
+    spans_forget(st);
     stream_set_tag(st->stream, NULL);
     breaches_fini(&st->breaches);
     free(st->name);

@@ -3,6 +3,7 @@
 #include "deliver.h"
 #include "lookup.h"
 #include "quota.h"
+#include "spans.h"
 
 #include "base/mem.h"
 
@@ -24,6 +25,7 @@ static void end_consumer(struct session *s, size_t i, bool lost)
 {
     struct broker_consumer *bc = s->consumers[i];
     struct broker_sub *bs = sub_of(bc);
+    spans_end(bc, lost ? "its consumer is gone" : NULL);
     consumer_detach(bc->consumer, lost, s->b->wall_ms);
     free(bc);
     s->consumers[i] = s->consumers[--s->n_consumers];
@@ -123,6 +125,7 @@ void consume_subscribe(struct session *s, const struct wire_request *rq)
         bc = add_consumer(s, rq->h.consumer, bs->sub);
     consumer_set_window(bc->consumer, rq->max_messages < MAX_WINDOW ? rq->max_messages : MAX_WINDOW,
                         rq->max_bytes < MAX_WINDOW_BYTES ? rq->max_bytes : MAX_WINDOW_BYTES);
+    bc->wants_traces = rq->wants & WIRE_WANTS_TRACES;
     deliver_terms(bc, rq->h.request);
     deliver_want(bs);
 }
@@ -182,6 +185,11 @@ void consume_settle(struct session *s, const struct wire_request *rq)
     struct broker_sub *bs = sub_tag(consumer_sub(bc->consumer));
     consumer_heard(bc->consumer);
     size_t n_ranges = rq->rows ? rq->n : merge(v, rq->n);
+    if (bc->n_flights && rq->h.verb != WIRE_EXTEND)
+        spans_settled(bc, v, rq->rows ? rows : NULL, n_ranges,
+                      rq->h.verb == WIRE_ACK ? NULL
+                      : *rq->reason          ? rq->reason
+                                             : "given back");
     if (rq->h.verb == WIRE_ACK)
         n = acknowledge(bs, v, rq->rows ? rows : NULL, n_ranges);
     else if (rq->h.verb == WIRE_NACK)

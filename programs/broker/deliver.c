@@ -1,6 +1,7 @@
 #include "deliver.h"
 #include "answers.h"
 #include "quota.h"
+#include "spans.h"
 #include "watchers.h"
 
 #include "base/clk.h"
@@ -25,9 +26,27 @@ void deliver_want(struct broker_sub *bs)
 }
 
 struct batch {
-    struct buf list, bytes;
+    struct buf list, bytes, traces; /* traces: of each message, zeros where it has none */
+    struct stream *traced;          /* NULL: none has one */
+    bool any_trace;
     uint64_t first, last; /* of its messages */
 };
+
+static void add_trace(struct batch *batch, uint64_t seq)
+{
+    static const unsigned char none[WIRE_TRACE_BYTES];
+    const unsigned char *trace = stream_trace(batch->traced, seq);
+    batch->any_trace |= trace != NULL;
+    buf_add(&batch->traces, trace ? trace : none, WIRE_TRACE_BYTES);
+}
+
+/* What was sent. */
+static void tell_spans(struct broker_consumer *bc, const struct batch *batch)
+{
+    const unsigned char *trace = (const unsigned char *)batch->traces.p;
+    for (size_t i = 0; i < batch->list.n / WIRE_DELIVERY_BYTES; i++, trace += WIRE_TRACE_BYTES)
+        spans_delivered(bc, le_u64(batch->list.p + i * WIRE_DELIVERY_BYTES), trace);
+}
 
 static void on_message(void *arg, uint64_t seq, int deliveries, int64_t wall_ms, const void *p, size_t n)
 {
@@ -39,6 +58,8 @@ static void on_message(void *arg, uint64_t seq, int deliveries, int64_t wall_ms,
     le_add_u32(&batch->list, (uint32_t)deliveries);
     le_add_u32(&batch->list, (uint32_t)n);
     buf_add(&batch->bytes, p, n);
+    if (batch->traced)
+        add_trace(batch, seq);
 }
 
 int deliver_terms(struct broker_consumer *bc, uint32_t request)
@@ -73,16 +94,22 @@ static bool serve_one(struct broker *b, struct consumer *c, size_t max)
     static struct batch batch;
     struct broker_consumer *bc = consumer_tag(c);
     AUTO_BUF struct buf header = {0};
-    batch.list.n = batch.bytes.n = 0;
+    struct stream *stream = sub_stream(consumer_sub(c));
+    batch.list.n = batch.bytes.n = batch.traces.n = 0;
+    batch.traced = stream_has_traces(stream) ? stream : NULL;
+    batch.any_trace = false;
     batch.first = UINT64_MAX;
     batch.last = 0;
     if (!consumer_lease(c, max, BATCH_BYTES, b->now_ms, on_message, &batch))
         return false;
     wire_add_header(&header, WIRE_DELIVER, bc->tag, 0);
-    struct wire_frame v[] = {{header.p, header.n}, {batch.list.p, batch.list.n}, {batch.bytes.p, batch.bytes.n}};
+    struct wire_frame v[] = {
+        {header.p, header.n}, {batch.list.p, batch.list.n}, {batch.bytes.p, batch.bytes.n}, {batch.traces.p, batch.traces.n}};
     int r = tell_epoch(bc, batch.first);
     if (r == 0)
-        r = answer_send(bc->session, v, 3);
+        r = answer_send(bc->session, v, bc->wants_traces && batch.any_trace ? 4 : 3);
+    if (r == 0 && batch.any_trace)
+        tell_spans(bc, &batch);
     if (r < 0) /* it does not read: they go back, and it gets nothing until it reads again */
         consumer_nack(c, &(struct range){batch.first, batch.last}, 1, 0, "its consumer does not read", b->now_ms, b->wall_ms);
     return r == 0;

@@ -206,7 +206,10 @@ static void write_own(const struct broker *b, struct prom *p)
                                     refusals = {"mysimbdp_broker_refused_requests_total", PROM_COUNTER,
                                                 "Of them, those that were refused."},
                                     open = {"mysimbdp_broker_publishing_open", PROM_GAUGE,
-                                            "Whether messages are taken; 0: the disk is full."};
+                                            "Whether messages are taken; 0: the disk is full."},
+                                    spans = {"mysimbdp_broker_spans_total", PROM_COUNTER, "Spans of messages that were told."},
+                                    dropped = {"mysimbdp_broker_spans_dropped_total", PROM_COUNTER,
+                                               "Those that were too many, and messages whose span was not followed for that."};
     prom_family(p, &peers);
     prom_sample(p, NULL, (double)b->sessions.n);
     prom_family(p, &requests);
@@ -215,6 +218,10 @@ static void write_own(const struct broker *b, struct prom *p)
     prom_sample(p, NULL, (double)b->n_refused);
     prom_family(p, &open);
     prom_sample(p, NULL, !streams_full(b->streams));
+    prom_family(p, &spans);
+    prom_sample(p, NULL, (double)b->n_spans_told);
+    prom_family(p, &dropped);
+    prom_sample(p, NULL, (double)b->n_spans_dropped);
 }
 
 size_t figures_write(struct broker *b, struct buf *out, bool open_metrics)

@@ -9,6 +9,7 @@
 #include "publish.h"
 #include "session.h"
 #include "share.h"
+#include "spans.h"
 #include "turn.h"
 
 #include "base/beneath.h"
@@ -108,6 +109,7 @@ static void close_store(struct broker *b)
     broker_look_at_clocks(b);
     journal_interval(b);
     session_end_all(b);
+    spans_tick(b);
     share_next_turn(b, publish_parked); /* of peers that are gone: only freed */
     for (struct stream *stream; (stream = streams_next(b->streams, &i));)
         if (stream_tag(stream))
@@ -125,6 +127,7 @@ static void stop(struct broker *b)
     daemon_free(b->daemon);
     turn_fini(b);
     buf_fini(&b->answers);
+    buf_fini(&b->spans_begun);
     conf_free(b->conf);
     keeper_stop(b->keeper);
     if (b->store_fd >= 0)

@@ -5,6 +5,7 @@
 #include "lookup.h"
 #include "quota.h"
 #include "share.h"
+#include "spans.h"
 
 #include "base/mem.h"
 
@@ -49,7 +50,7 @@ static bool has_no_room(struct session *s, struct broker_stream *st, const struc
 {
     struct stream_figures f;
     stream_figures(st->stream, &f);
-    bool capped = st->conf.max_stored_bytes >= 0 && f.bytes + (int64_t)rq->n_bytes > st->conf.max_stored_bytes;
+    bool capped = st->conf.max_stored_bytes >= 0 && f.bytes + quota_request_bytes(rq) > st->conf.max_stored_bytes;
     if (!capped && !streams_full(s->b->streams))
         return false;
     stream_count_refusal(st->stream);
@@ -67,13 +68,16 @@ static void store_messages(struct session *s, const struct wire_request *rq, str
 {
     AUTO_FREE struct message *v = xmalloc(rq->n * sizeof *v);
     const unsigned char *p = rq->bytes;
+    struct spans_traces traces;
+    spans_begin(st, rq, &traces);
     for (size_t i = 0; i < rq->n; i++) {
-        v[i] = (struct message){p, le_u32(rq->lengths + i * 4)};
+        v[i] = (struct message){p, le_u32(rq->lengths + i * 4), spans_trace_of(&traces, i)};
         p += v[i].n;
     }
     uint64_t first;
     size_t known;
     int r = stream_publish(st->stream, rq->publisher, rq->number, v, rq->n, s->b->wall_ms, &first, &known);
+    spans_stored(s->b, &traces, r < 0 ? 0 : rq->n - known);
     if (r < 0) {
         stream_count_refusal(st->stream);
         answer_refuse(s, &rq->h, WIRE_full, FULL_RETRY_MS, "the broker's disk is full: %s", err_text(r));

@@ -27,7 +27,13 @@ int64_t quota_bytes(const struct conf_stream *c)
     return n < most ? n : most;
 }
 
-/* WIRE_N_CODES, or why the request would be refused at any time. */
+int64_t quota_request_bytes(const struct wire_request *rq)
+{
+    return (int64_t)(rq->n_bytes + rq->n_traces * WIRE_TRACE_BYTES);
+}
+
+/* WIRE_N_CODES, or why the request would be refused at any time. Its messages alone count: who publishes knows how many bytes they
+ * may have (DESCRIBED). */
 static enum wire_code is_too_large(const struct conf_stream *c, const struct wire_request *rq, char *text, size_t size)
 {
     for (size_t i = 0; i < rq->n; i++)
@@ -68,7 +74,7 @@ enum wire_code quota_broken(struct broker_stream *st, const struct wire_request 
     if (code != WIRE_N_CODES)
         return code;
     int64_t wait_ms = bucket_wait_ms(&st->messages, c->max_messages_per_s, c->burst_ms, (int64_t)rq->n, now_ms);
-    int64_t bytes_ms = wait_ms ? 0 : bucket_wait_ms(&st->bytes, c->max_bytes_per_s, c->burst_ms, (int64_t)rq->n_bytes, now_ms);
+    int64_t bytes_ms = wait_ms ? 0 : bucket_wait_ms(&st->bytes, c->max_bytes_per_s, c->burst_ms, quota_request_bytes(rq), now_ms);
     if (!wait_ms && !bytes_ms)
         return WIRE_N_CODES;
     snprintf(text, size, "%s is %" PRId64, wait_ms ? "max_messages_per_s" : "max_bytes_per_s",
@@ -80,7 +86,7 @@ enum wire_code quota_broken(struct broker_stream *st, const struct wire_request 
 void quota_take(struct broker_stream *st, const struct wire_request *rq)
 {
     bucket_take(&st->messages, st->conf.max_messages_per_s, (int64_t)rq->n);
-    bucket_take(&st->bytes, st->conf.max_bytes_per_s, (int64_t)rq->n_bytes);
+    bucket_take(&st->bytes, st->conf.max_bytes_per_s, quota_request_bytes(rq));
 }
 
 void quota_take_rows(struct broker_sub *bs, uint64_t n)

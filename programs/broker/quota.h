@@ -18,4 +18,7 @@ int64_t quota_rows_wait_ms(struct broker_sub *bs);
 int64_t quota_messages(const struct conf_stream *c);
 int64_t quota_bytes(const struct conf_stream *c);
 
+/* What it takes of the stream's bytes: its messages, and their traceparents. */
+int64_t quota_request_bytes(const struct wire_request *rq);
+
 #endif

@@ -1,5 +1,6 @@
 #include "share.h"
 #include "answers.h"
+#include "quota.h"
 
 #include "base/mem.h"
 
@@ -20,7 +21,7 @@ struct parked {
 
 static int64_t cost_of(const struct wire_request *rq)
 {
-    return (int64_t)rq->n_bytes + PARKED_OVERHEAD;
+    return quota_request_bytes(rq) + PARKED_OVERHEAD;
 }
 
 bool share_is_used_up(const struct broker_tenant *t)
@@ -35,7 +36,7 @@ void share_take(struct broker_tenant *t, const struct wire_request *rq)
 
 void share_park(struct session *s, const struct wire_request *rq, struct broker_tenant *t, struct zmtp_message *m)
 {
-    if (t->parked_bytes + (int64_t)rq->n_bytes > MAX_PARKED_BYTES) {
+    if (t->parked_bytes + quota_request_bytes(rq) > MAX_PARKED_BYTES) {
         answer_refuse(s, &rq->h, WIRE_busy, BUSY_RETRY_MS, "tenant %s sends more at once than the broker takes", t->id);
         return;
     }

@@ -13,6 +13,7 @@
 #include "journal.h"
 #include "publish.h"
 #include "share.h"
+#include "spans.h"
 
 #include "loop/timer.h"
 
@@ -30,6 +31,7 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
     broker_look_at_clocks(b);
     bool more = share_next_turn(b, publish_parked);
     streams_commit(b->streams, false);
+    spans_committed(b);
     answers_leave(b);
     more |= deliver(b);
     more |= streams_tidy(b->streams);
@@ -90,6 +92,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         stream_apply_retention(stream, before(now, c->retention_s), before(now, c->dead_retention_s),
                                before(now, c->dedup_window_s));
     }
+    spans_tick(b);
     if (++b->n_ticks % JOURNAL_TICKS == 0)
         journal_interval(b);
     streams_push_marks(b->streams);

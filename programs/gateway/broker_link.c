@@ -132,7 +132,7 @@ bool broker_describe(struct broker_link *l, const char *stream, broker_answer_fn
 }
 
 bool broker_publish(struct broker_link *l, const char *stream, uint64_t publisher, uint64_t first, const struct buf *lengths,
-                    const struct buf *bytes, broker_answer_fn *fn, void *arg)
+                    const struct buf *bytes, const unsigned char *trace, broker_answer_fn *fn, void *arg)
 {
     AUTO_BUF struct buf header = {0};
     AUTO_BUF struct buf ids = {0};
@@ -144,7 +144,7 @@ bool broker_publish(struct broker_link *l, const char *stream, uint64_t publishe
         le_add_u64(&ids, publisher);
         le_add_u64(&ids, first);
     }
-    struct wire_frame v[] = {
-        {header.p, header.n}, {stream, strlen(stream)}, {ids.p, ids.n}, {lengths->p, lengths->n}, {bytes->p, bytes->n}};
-    return ask(l, id, v, 5, fn, arg);
+    struct wire_frame v[] = {{header.p, header.n},     {stream, strlen(stream)}, {ids.p, ids.n},
+                             {lengths->p, lengths->n}, {bytes->p, bytes->n},     {trace, WIRE_TRACE_BYTES}};
+    return ask(l, id, v, trace ? 6 : 5, fn, arg);
 }

@@ -26,8 +26,9 @@ bool broker_link_is_up(const struct broker_link *l);
 
 /* stream: TENANT/STREAM. False: the broker is not there, or too much is under way; `fn` is not called. */
 bool broker_describe(struct broker_link *l, const char *stream, broker_answer_fn *fn, void *arg);
-/* n messages, one after the other in `bytes`; lengths: a little-endian u32 each. publisher 0: no protection against doubles. */
+/* n messages, one after the other in `bytes`; lengths: a little-endian u32 each. publisher 0: no protection against doubles.
+ * trace: their traceparent, WIRE_TRACE_BYTES; NULL: none. */
 bool broker_publish(struct broker_link *l, const char *stream, uint64_t publisher, uint64_t first, const struct buf *lengths,
-                    const struct buf *bytes, broker_answer_fn *fn, void *arg);
+                    const struct buf *bytes, const unsigned char *trace, broker_answer_fn *fn, void *arg);
 
 #endif

@@ -12,6 +12,7 @@
 
 #include "base/le.h"
 #include "base/mem.h"
+#include "base/trace_context.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,6 +41,8 @@ struct messages {
     char *stream;       /* TENANT/STREAM */
     bool lines, array, ended;
     uint64_t publisher, next_number;
+    unsigned char trace[TRACE_PACKED_BYTES]; /* of the request's traceparent */
+    bool traced;
     uint64_t max_message_bytes;
     uint32_t max_messages;
     struct buf line; /* the beginning of one that is not all there */
@@ -160,7 +163,8 @@ static void publish(struct messages *m)
         return;
     struct under_way *u = xmalloc(sizeof *u);
     *u = (struct under_way){m, add_part(m, m->n, "")};
-    if (broker_publish(m->rq->g->broker, m->stream, m->publisher, m->next_number, &m->lengths, &m->bytes, on_published, u)) {
+    if (broker_publish(m->rq->g->broker, m->stream, m->publisher, m->next_number, &m->lengths, &m->bytes,
+                       m->traced ? m->trace : NULL, on_published, u)) {
         m->n_under_way++;
     } else {
         u->part->done = true;
@@ -321,6 +325,8 @@ void messages_begin(struct request *rq)
     m->lines = type && (!strncasecmp(type, "application/x-ndjson", 20) || !strncasecmp(type, "application/jsonl", 17));
     m->array = type && !strncasecmp(type, "application/json", 16) && !m->lines;
     m->stream = xasprintf("%s/%s", rq->tenant, rq->stream);
+    AUTO_FREE char *trace = request_trace(rq), *parent = trace ? xstrndup(trace, strcspn(trace, " ")) : NULL;
+    m->traced = trace_parent_pack(parent, m->trace);
     rq->data = m;
     rq->free_data = leave;
     if (!read_ids(m))

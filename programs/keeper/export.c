@@ -361,14 +361,17 @@ static bool may_go_on(const struct export *x, enum kind k)
 
 static void follow_journals(struct export *x)
 {
+    /* Those of which many may come are read last: a turn has an end. */
+    const char *const files[] = {events_file(EVENTS_OF_batch), events_file(EVENTS_OF_instances), TENANT_SPANS};
     struct follow *f = x->signals[TRACES].follow;
     DIR *d = fd_open_dir(x->home->dirfd, LOGS "/tenants");
     follow_begin(f, on_event, x);
-    for (struct dirent *e; d && (e = readdir(d));)
-        if (conf_valid_id(e->d_name)) {
-            AUTO_FREE char *path = xasprintf(LOGS "/tenants/%s/%s", e->d_name, events_file(EVENTS_OF_batch));
-            follow_file(f, path, e->d_name);
-        }
+    for (size_t k = 0; d && k < sizeof files / sizeof *files; k++, rewinddir(d))
+        for (struct dirent *e; (e = readdir(d));)
+            if (conf_valid_id(e->d_name)) {
+                AUTO_FREE char *path = xasprintf(LOGS "/tenants/%s/%s", e->d_name, files[k]);
+                follow_file(f, path, e->d_name);
+            }
     follow_end(f);
     if (d)
         closedir(d);

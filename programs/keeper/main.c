@@ -154,6 +154,14 @@ static void add_to_log(struct keep *k, const struct keeper_request *rq, const ch
                  err_text(r));
 }
 
+/* Nobody waits for spans, nor for what keeps them from being written: that is told when a journal cannot be. */
+static void add_spans(const struct keep *k, const struct keeper_request *rq, const char *text, size_t n)
+{
+    int r = conf_valid_id(rq->tenant) ? tenant_spans_add(k->home.dirfd, rq->tenant, text, n) : 0;
+    if (r < 0)
+        log_debug("spans", rq->tenant, NULL, "cannot write " TENANT_SPANS ": %s", err_text(r));
+}
+
 static void rotate(struct keep *k)
 {
     struct err e = {0};
@@ -268,6 +276,8 @@ static bool do_request(struct keep *k, const struct packet *in, size_t n)
         return tell_store(k, &in->rq, in->text, n);
     else if (in->rq.op == KEEPER_LOG)
         add_to_log(k, &in->rq, in->text, n);
+    else if (in->rq.op == KEEPER_SPANS && k->is_broker)
+        add_spans(k, &in->rq, in->text, (size_t)n);
     else if (in->rq.op == KEEPER_ROTATE && k->hooks)
         rotate(k);
     else if (in->rq.op == KEEPER_ALERT && k->hooks)

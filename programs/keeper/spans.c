@@ -1,4 +1,5 @@
 #include "spans.h"
+#include "message_spans.h"
 #include "otlp_json.h"
 
 #include "base/clk.h"
@@ -156,6 +157,22 @@ static void see_verdict(struct spans *t, const char *file_id, const bson_t *line
          line);
 }
 
+/* The life of an instance of a stream app: a trace of its own, which its app knows (TRACEPARENT). */
+static void see_instance(struct spans *t, const bson_t *line, int64_t ts_ms)
+{
+    const char *outcome = json_get_str(line, "outcome", "");
+    double wall_s = json_get_f64(line, "wall_s", 0);
+    bool well = !strcmp(outcome, "ok");
+    tell(t,
+         &(struct span){.name = "instance",
+                        .of = json_get_str(line, "run_id", ""),
+                        .from_ms = ts_ms - (int64_t)((wall_s > 0 && wall_s < 1e9 ? wall_s : 0) * 1000),
+                        .to_ms = ts_ms,
+                        .failed = well ? NULL : json_get_str(line, "error", outcome),
+                        .error_type = outcome},
+         line);
+}
+
 void spans_of_line(const bson_t *line, int64_t ts_ms, spans_fn *fn, void *arg)
 {
     struct spans t = {fn, arg};
@@ -164,6 +181,10 @@ void spans_of_line(const bson_t *line, int64_t ts_ms, spans_fn *fn, void *arg)
     struct span s = {.of = file_id, .step_id = json_get_str(line, "ts", ""), .to_ms = ts_ms};
     if (e == EVENT_run_ended)
         see_run(&t, line, ts_ms);
+    else if (e == EVENT_instance_ended)
+        see_instance(&t, line, ts_ms);
+    else if (!strcmp(json_get_str(line, "event", ""), "span"))
+        message_span_of_line(line, ts_ms, fn, arg);
     else if (e == EVENT_file_verdict)
         see_verdict(&t, file_id, line, ts_ms);
     else if (e == EVENT_file_inspected && (s.from_ms = time_of(line, "received_at", 0)))

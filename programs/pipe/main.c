@@ -1,9 +1,11 @@
 /* simbdp-pipe: a stream for any program that reads lines.
  *
- *     simbdp-pipe [--batch N] [--wait MS] -- COMMAND ARGS...
- *     simbdp-pipe --echo [--batch N] -- COMMAND ARGS...
+ *     simbdp-pipe [--batch N] [--wait MS] [--trace] -- COMMAND ARGS...
+ *     simbdp-pipe --echo [--batch N] [--trace] -- COMMAND ARGS...
  *
  * One message is one line: a newline in it is written \n, a carriage return \r, NUL \0, a backslash \\.
+ *
+ * --trace: in front of it stand the message's traceparent (W3C Trace Context) and a tab; "-" and a tab where it has none.
  *
  * By batch: COMMAND is started for each batch of messages, gets them on stdin, and all are acknowledged when it exits with 0. When
  * it does not, the batch is tried once more, a message at a time, so that only those are charged that fail alone: they are given
@@ -21,6 +23,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/trace_context.h"
 #include "stream/command.h"
 #include "stream/env_read.h"
 #include "stream/reporter.h"
@@ -47,7 +50,8 @@ static void on_stop(int sig)
 struct pipe {
     struct subscriber *s;
     char **command;
-    bool echo, once; /* delivery is at_most_once: COMMAND sees no message twice */
+    bool echo, trace;
+    bool once; /* delivery is at_most_once: COMMAND sees no message twice */
     uint32_t batch;
     int64_t wait_ms;
     /* the messages that are being worked on */
@@ -64,6 +68,13 @@ struct pipe {
     int64_t settled_us; /* --echo: when the last message was done */
 };
 
+static void add_trace(struct buf *text, const unsigned char *trace)
+{
+    char parent[TRACE_PARENT_SIZE];
+    buf_adds(text, trace && trace_parent_unpack(trace, parent) ? parent : "-");
+    buf_adds(text, "\t");
+}
+
 static void add(struct pipe *k, const struct subscriber_batch *b)
 {
     int64_t now = clk_now_us();
@@ -73,6 +84,8 @@ static void add(struct pipe *k, const struct subscriber_batch *b)
             k->v = xrealloc(k->v, k->cap * sizeof *k->v);
         }
         size_t at = k->text.n;
+        if (k->trace)
+            add_trace(&k->text, b->v[i].trace);
         command_add_line(&k->text, b->v[i].p, b->v[i].n);
         k->v[k->n++] = (struct message){b->v[i].seq, at, k->text.n - at, false, now};
     }
@@ -273,6 +286,8 @@ static int open_subscriber(struct pipe *k, struct err *e)
     int r = stream_env_read(&env, e);
     if (r == 0)
         r = subscriber_open(env.endpoint, &env.keys, env.stream, env.app, k->batch, MAX_BATCH_BYTES, &k->s, e);
+    if (r == 0 && k->trace)
+        subscriber_want_traces(k->s);
     k->once = r == 0 && env.delivery == DELIVERY_AT_MOST_ONCE;
     if (k->once)
         subscriber_ack_first(k->s);
@@ -281,11 +296,12 @@ static int open_subscriber(struct pipe *k, struct err *e)
 }
 
 static const char usage[] =
-    "usage: simbdp-pipe [--batch N] [--wait MS] [--echo] -- COMMAND ARGS...\n"
+    "usage: simbdp-pipe [--batch N] [--wait MS] [--echo] [--trace] -- COMMAND ARGS...\n"
     "Hands a stream's messages to COMMAND, a line each; \\n, \\r, \\0 and \\\\ stand for those bytes.\n"
     "  --batch N   so many messages at once (default 100)\n"
     "  --wait MS   and waits so long for them (default 100)\n"
     "  --echo      COMMAND stays, and prints each line that it is done with\n"
+    "  --trace     in front of each line stand the message's traceparent, or -, and a tab\n"
     "Exit: 0 stopped by SIGTERM, 75 COMMAND exited with 75, 78 environment, else COMMAND's (--echo) or 1.\n";
 
 static bool take_number(char **argv, int *i, const char *name, long least, int64_t *ret)
@@ -312,6 +328,8 @@ int main(int argc, char **argv)
     for (; i < argc && strcmp(argv[i], "--"); i++)
         if (!strcmp(argv[i], "--echo"))
             k.echo = true;
+        else if (!strcmp(argv[i], "--trace"))
+            k.trace = true;
         else if (!take_number(argv, &i, "--batch", 1, &batch) && !take_number(argv, &i, "--wait", 0, &k.wait_ms))
             return fputs(usage, stderr), 2;
     if (i + 1 >= argc)

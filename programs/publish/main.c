@@ -8,6 +8,7 @@
 #include "base/clk.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/trace_context.h"
 #include "read/reader.h"
 #include "stream/publisher.h"
 
@@ -160,9 +161,12 @@ static void tell_result(const struct publishing *k, bool as_json)
 static int publish(struct publishing *k, const char *endpoint, char **files, bool csv, bool as_json, struct err *e)
 {
     bool ok = true;
+    unsigned char trace[TRACE_PACKED_BYTES];
     int r = publisher_open(endpoint, NULL, k->stream, &k->p, e);
     if (r < 0)
         return r;
+    if (trace_parent_pack(getenv("TRACEPARENT"), trace))
+        publisher_set_trace(k->p, trace);
     for (char **file = files; ok && *file; file++)
         ok = publish_file(k, *file, csv, e);
     if (ok && !*files)
@@ -188,6 +192,7 @@ static int publish(struct publishing *k, const char *endpoint, char **files, boo
 static const char usage[] =
     "usage: simbdp-publish [--csv] [--json] ENDPOINT TENANT/STREAM [FILE...]\n"
     "Puts lines of the files (- or none: of stdin) into a stream; --csv: rows, as JSON objects. `mysimbdp publish` starts it.\n"
+    "They belong to the trace that TRACEPARENT in the environment names, if it does.\n"
     "Exit: 0 all are confirmed, 1 not, 64 usage.\n";
 
 int main(int argc, char **argv)

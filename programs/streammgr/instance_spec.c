@@ -7,11 +7,24 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "host/app_version.h"
+#include "host/trace_ids.h"
 #include "manager/app_env.h"
 #include "manager/plan.h"
 
 #include <string.h>
 #include <xxhash.h>
+
+/* The trace of the instance's life. Not of nobody's: an upgrade to a version that has this would replace every instance. */
+static void add_trace(struct run_spec *s, const struct instance *i)
+{
+    struct trace_context c;
+    char parent[TRACE_PARENT_SIZE];
+    if (!*i->run_id)
+        return;
+    trace_of(NULL, i->run_id, &c);
+    trace_parent_write(&c, parent);
+    app_env_add_trace(s, parent, "");
+}
 
 static void add_args(struct run_spec *s, const struct instance *i, const struct conf_stream_app *c)
 {
@@ -87,6 +100,7 @@ void instance_spec_make(const struct instance *i, const struct conf_tenant *t, c
     app_env_add_app_dir(&s, &m->home, stores || !*c->checker ? c->exec : c->checker);
     app_env_add(&s, "ZMQ_STREAM_ENDPOINT", watcher_endpoint(m->watcher));
     app_env_add_stream(&s, t, c);
+    add_trace(&s, i);
     *ret = s;
 }
 

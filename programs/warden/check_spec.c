@@ -226,7 +226,7 @@ static bool is_number(const char *text)
 
 /* ---- what a manager may choose ---- */
 
-/* Of which file's trace, nobody here knows; it leads nowhere. */
+/* Of which file's or instance's trace, nobody here knows; it leads nowhere. */
 static bool is_trace(const struct run_pair *v)
 {
     struct trace_context c;
@@ -244,10 +244,10 @@ static bool may_be_env(const struct trial *c, const struct run_pair *v)
         return is_number(v->value);
     if (!strcmp(v->name, "MONGO_URL"))
         return leads_home(c->law, c->t, v->value);
+    if (!strcmp(v->name, "TRACEPARENT") || (!strcmp(v->name, "TRACESTATE") && !c->stream))
+        return is_trace(v);
     if (c->stream)
         return !strcmp(v->name, "ZMQ_STREAM_ENDPOINT") && !strcmp(v->value, endpoint);
-    if (!strcmp(v->name, "TRACEPARENT") || !strcmp(v->name, "TRACESTATE"))
-        return is_trace(v);
     if (!strcmp(v->name, "SIMBDP_INPUT_DIR"))
         return is_input(c, v->value);
     return !strcmp(v->name, "SIMBDP_DATASET") && conf_dataset(c->t, v->value);

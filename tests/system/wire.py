@@ -11,9 +11,14 @@ def header(verb, consumer=0, request=0):
     return struct.pack("<BBHI", 1, verb, consumer, request)
 
 
+def packed(traceparent):
+    return bytes.fromhex(traceparent.replace("-", "")) if traceparent else bytes(26)
+
+
 class Message:
-    def __init__(self, seq, published_ms, deliveries, body, epoch=None):
+    def __init__(self, seq, published_ms, deliveries, body, epoch=None, trace=None):
         self.seq, self.published_ms, self.deliveries, self.body, self.epoch = seq, published_ms, deliveries, body, epoch
+        self.traceparent = "-".join((trace[:1].hex(), trace[1:17].hex(), trace[17:25].hex(), trace[25:].hex())) if trace and any(trace) else None
 
     def __repr__(self):
         return f"<{self.seq} x{self.deliveries} {self.body[:40]}>"
@@ -81,8 +86,10 @@ class Peer:
     @staticmethod
     def messages(frames, epoch=None):
         found, at = [], 0
-        for seq, ms, deliveries, n in struct.iter_unpack("<QqII", frames[0]):
-            found.append(Message(seq, ms, deliveries, frames[1][at:at + n], epoch))
+        traces = frames[2] if len(frames) > 2 else b""
+        assert len(frames) in (2, 3) and len(traces) in (0, len(frames[0]) // 24 * 26)
+        for i, (seq, ms, deliveries, n) in enumerate(struct.iter_unpack("<QqII", frames[0])):
+            found.append(Message(seq, ms, deliveries, frames[1][at:at + n], epoch, traces[i * 26:i * 26 + 26]))
             at += n
         assert at == len(frames[1])
         return found
@@ -91,22 +98,24 @@ class Peer:
         self.request += 1
         return self.request
 
-    def post(self, stream, bodies, publisher=0, number=0):
-        """Publishes without waiting; the request's number."""
+    def post(self, stream, bodies, publisher=0, number=0, traces=None):
+        """Publishes without waiting; the request's number. traces: a traceparent for all, or for each its own or None; bytes: as they are."""
         r = self.next_request()
         ids = struct.pack("<QQ", publisher, number) if publisher else b""
-        self.send(header(PUBLISH, 0, r), stream.encode(), ids, struct.pack(f"<{len(bodies)}I", *map(len, bodies)), b"".join(bodies))
+        self.send(header(PUBLISH, 0, r), stream.encode(), ids, struct.pack(f"<{len(bodies)}I", *map(len, bodies)), b"".join(bodies),
+                  *([] if traces is None else [traces] if isinstance(traces, bytes) else [packed(traces)] if isinstance(traces, str) else [b"".join(map(packed, traces))]))
         return r
 
-    def publish(self, stream, bodies, publisher=0, number=0):
+    def publish(self, stream, bodies, publisher=0, number=0, traces=None):
         """(first sequence, stored, known)"""
-        verb, frames = self.answer(self.post(stream, bodies, publisher, number))
+        verb, frames = self.answer(self.post(stream, bodies, publisher, number, traces))
         assert verb == CONFIRM
         return struct.unpack("<QII", frames[0])
 
-    def subscribe(self, stream, subscription, messages=1000, size=1 << 20, consumer=1):
+    def subscribe(self, stream, subscription, messages=1000, size=1 << 20, consumer=1, wants=None):
         r = self.next_request()
-        self.send(header(SUBSCRIBE, consumer, r), stream.encode(), subscription.encode(), struct.pack("<IQ", messages, size))
+        self.send(header(SUBSCRIBE, consumer, r), stream.encode(), subscription.encode(), struct.pack("<IQ", messages, size),
+                  *([] if wants is None else [struct.pack("<I", wants)]))
         verb, frames = self.answer(r)
         assert verb == SUBSCRIBED
         return frames[0], *struct.unpack("<II", frames[1])

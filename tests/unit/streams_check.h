@@ -68,7 +68,7 @@ __attribute__((unused)) static void publish_n(struct sub *s, int n, size_t size)
     size_t known;
     for (int i = 0; i < n; i++) {
         snprintf(p, size + 1, "%d", i + 1);
-        assert_int_equal(stream_publish(sub_stream(s), 0, 0, &(struct message){p, size}, 1, wall, &first, &known), 0);
+        assert_int_equal(stream_publish(sub_stream(s), 0, 0, &(struct message){p, size, NULL}, 1, wall, &first, &known), 0);
     }
 }
 

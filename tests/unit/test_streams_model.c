@@ -53,7 +53,7 @@ static void publish(int i)
     if (model[i].n + n >= MAX_SEQ)
         return;
     for (size_t k = 0; k < n; k++) {
-        v[k] = (struct message){bytes[k], rnd(20) ? rnd(300) : rnd(9000)};
+        v[k] = (struct message){bytes[k], rnd(20) ? rnd(300) : rnd(9000), NULL};
         fill(bytes[k], v[k].n, i, model[i].n + k + 1);
         model[i].size[model[i].n + k + 1] = (uint32_t)v[k].n;
     }

@@ -57,6 +57,7 @@ void extent_give_back(struct stream *st, const struct extent *x)
 {
     st->bytes -= x->at.size;
     seglog_release(st->all->log, &x->at);
+    traces_give_back(st, x->first);
     if (st->loaded.n && st->loaded.first == x->first)
         st->loaded.n = 0;
 }
@@ -86,6 +87,7 @@ static int append(struct stream *st, uint64_t publisher_id, uint64_t number, con
     if (r < 0)
         return r;
     add_extent(st, (struct extent){st->next_seq, at, n, (uint32_t)(wall_ms / 1000)});
+    traces_append(st, st->next_seq, v, n);
     st->next_seq += n;
     stream_count(st, TALLY_MESSAGES, n);
     stream_count(st, TALLY_BYTES, part.iov_len - sizeof h - (size_t)n * 4);
@@ -141,6 +143,7 @@ bool messages_load(struct stream *st, const struct seglog_pos *at, const unsigne
         seglog_release(st->all->log, &old->at);
         seglog_keep(st->all->log, at);
         old->at = *at;
+        traces_give_back(st, h.first); /* they were moved, too, and come */
         return true;
     }
     add_extent(st, (struct extent){h.first, *at, h.n, (uint32_t)(h.wall_ms / 1000)});
@@ -249,6 +252,7 @@ static int move_one(struct stream *st, struct extent *x)
     seglog_release(st->all->log, &x->at);
     seglog_keep(st->all->log, &at);
     x->at = at;
+    traces_move(st, x->first);
     return 0;
 }
 

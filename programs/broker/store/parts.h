@@ -28,6 +28,7 @@ enum record {
     REC_EPOCHS,      /* stream, n; of each: first seq, epoch; where a segment begins, behind REC_STREAM */
     REC_GAPS,        /* stream, n, ranges: of what is lost; where a segment begins */
     REC_TALLY,       /* tally_record(), of a stream or subscription; also where a segment begins */
+    REC_TRACES,      /* traces.c, behind the REC_MESSAGES that it is about */
 };
 
 /* ---- state ---- */
@@ -43,6 +44,12 @@ struct extent {
     uint64_t first;
     struct seglog_pos at;
     uint32_t n, wall_s;
+};
+
+/* One record of traces: of the messages of the extent that begins with `first`. */
+struct traced {
+    uint64_t first;
+    struct seglog_pos at;
 };
 
 struct publisher {
@@ -88,6 +95,10 @@ struct stream {
     struct messages_header loaded; /* n 0: none */
     const unsigned char *lengths;
     uint32_t next_i, next_offset; /* where message next_i of it begins: reading mostly goes forward */
+    struct traced *traced;        /* from `traced_head` on, by sequence */
+    size_t traced_head, n_traced, cap_traced;
+    struct buf traces; /* the record that was read last; n 0: none */
+    uint64_t traces_first;
 };
 
 enum { CHUNK = 512, N_TIMES = 128, MAX_DELIVERIES_COUNTED = 255 };
@@ -288,6 +299,16 @@ bool stream_move(struct stream *st, uint64_t oldest, int64_t *budget);
 const void *stream_find(struct stream *st, uint64_t seq, size_t *ret_n, int64_t *ret_wall_ms, uint64_t *ret_next);
 bool stream_has(const struct stream *st, uint64_t seq);        /* whether it can be read or not */
 int64_t stream_wall_ms(const struct stream *st, uint64_t seq); /* about when it was published; 0: not there */
+
+/* ---- traces.c ---- */
+
+/* Of the n messages from `first` on, which were appended. */
+void traces_append(struct stream *st, uint64_t first, const struct message *v, uint32_t n);
+bool traces_load(struct stream *st, const struct seglog_pos *at, const unsigned char *p, size_t n);
+/* The messages from `first` on, an extent, were moved; or need not be kept any more. */
+void traces_move(struct stream *st, uint64_t first);
+void traces_give_back(struct stream *st, uint64_t first);
+void traces_drop(struct stream *st); /* the stream is */
 
 /* ---- retention.c ---- */
 

@@ -25,7 +25,9 @@ void stream_free(struct stream *st)
     free(st->kept);
     free(st->eras);
     free(st->gaps);
+    free(st->traced);
     buf_fini(&st->record);
+    buf_fini(&st->traces);
     free(st->name);
     free(st);
 }

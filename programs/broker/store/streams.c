@@ -192,6 +192,7 @@ void streams_drop(struct streams *all, struct stream *st)
         seglog_release(all->log, &st->extents[i].at);
     for (size_t i = 0; i < st->n_kept; i++)
         seglog_release(all->log, &st->kept[i].at);
+    traces_drop(st);
     map_remove(&all->streams, st->name);
     unregister_id(all, 's', st->id);
     stream_free(st);

@@ -35,6 +35,7 @@ enum {
     EPOCH_BYTES = 16,
     MAX_REASON = 200, /* longest reason of a dead letter */
     SUSPECT_GROUP = 32,
+    MESSAGE_TRACE_BYTES = 26,
 };
 
 struct streams;
@@ -45,6 +46,7 @@ struct consumer;
 struct message {
     const void *p;
     size_t n;
+    const void *trace; /* MESSAGE_TRACE_BYTES, to which trace it belongs; NULL: to none. The same address: the same trace */
 };
 
 /* Sequence numbers from first to last, both included. */
@@ -144,6 +146,10 @@ void stream_tally_told(struct stream *st);
 void stream_apply_retention(struct stream *st, int64_t wall_ms, int64_t dead_wall_ms, int64_t seen_wall_ms);
 /* Reads one message, also a dead one. NULL when it is not there (any more). Valid until the next call on the stream. */
 const void *stream_read(struct stream *st, uint64_t seq, size_t *ret_n, int64_t *ret_wall_ms);
+
+/* Whether any message of the stream has a trace; and that of one, NULL: it has none. Valid until the next call on the stream. */
+bool stream_has_traces(const struct stream *st);
+const unsigned char *stream_trace(struct stream *st, uint64_t seq);
 
 struct sub *stream_next_sub(const struct stream *st, size_t *i);
 struct sub *stream_sub(const struct stream *st, const char *name);
