@@ -100,6 +100,15 @@ static void leave_supervisor(char *path)
         path[n - n_end] = 0;
 }
 
+/* Whether controllers can be given to the groups below. Where processes are, only those that can be had per thread are given out, and
+ * the price is that no process may enter the groups below ("domain invalid": EOPNOTSUPP for us, and for what a service manager wants
+ * to put there; cgroup-v2.rst, "Threads"). The root of the tree, which has no type, may have both. */
+static bool may_enable(const char *parent)
+{
+    AUTO_BUF struct buf procs = {0};
+    return !has_file(parent, "cgroup.type") || (read_text(parent, "cgroup.procs", &procs) == 0 && !procs.n);
+}
+
 /* Makes parent/mysimbdp-<tag> and checks that a child can be made in it. With a controller, also that the child has the file
  * `probe`. */
 static int make_base(const char *parent, const char *tag, const char *enable, const char *probe, char *ret, size_t size)
@@ -108,6 +117,8 @@ static int make_base(const char *parent, const char *tag, const char *enable, co
     int n = snprintf(base, sizeof base, "%s/mysimbdp-%s", parent, tag);
     if (n < 0 || (size_t)n >= sizeof base)
         return -ENAMETOOLONG;
+    if (enable && !may_enable(parent))
+        return -EBUSY;
     if (enable)
         write_text(parent, "cgroup.subtree_control", enable);
     if (mkdir(base, 0755) < 0 && errno != EEXIST)
@@ -127,23 +138,49 @@ static int make_base(const char *parent, const char *tag, const char *enable, co
     return 0;
 }
 
-static void probe_v2(struct cgroup_host *h, const char *tag, enum cgroup_kind kind)
+/* Makes the directory at `parent` for the kinds that are v2's. How many of them it can have. */
+static int probe_v2_at(struct cgroup_host *h, const char *parent, const char *tag)
 {
     static const char *const files[] = {"cpu.max", "memory.max", "pids.max", "cgroup.kill"};
+    int n = 0;
+    for (int k = 0; k < CGROUP_N_KINDS; k++) {
+        if (!h->v2[k])
+            continue;
+        int r = make_base(parent, tag, turn_on[k], files[k], h->base[k], sizeof h->base[k]);
+        if (r < 0)
+            snprintf(h->why[k], sizeof h->why[k], "%.200s%s: %s", parent, turn_on[k] ? " (controller)" : "", err_text(r));
+        n += r == 0;
+    }
+    return n;
+}
+
+/* A process is in one group of the v2 tree, so all kinds are had in one place: below our own group, or where that gives less (it has
+ * processes in it, as before systemd 254), at the top. */
+static void probe_v2(struct cgroup_host *h, const char *tag)
+{
     char mount[512], own[512], parent[1024];
     if (!find_mount(NULL, mount, sizeof mount)) {
-        snprintf(h->why[kind], sizeof h->why[kind], "no cgroup file system is mounted");
+        for (int k = 0; k < CGROUP_N_KINDS; k++)
+            if (h->v2[k])
+                snprintf(h->why[k], sizeof h->why[k], "no cgroup file system is mounted");
         return;
     }
     own_path(NULL, own, sizeof own);
     leave_supervisor(own);
     snprintf(parent, sizeof parent, "%s%s", mount, own);
-    int r = make_base(parent, tag, turn_on[kind], files[kind], h->base[kind], sizeof h->base[kind]);
-    if (r < 0 && *own)
-        r = make_base(mount, tag, turn_on[kind], files[kind], h->base[kind], sizeof h->base[kind]);
-    if (r < 0)
-        snprintf(h->why[kind], sizeof h->why[kind], "%s%s: %s", parent, turn_on[kind] ? " (controller)" : "", err_text(r));
-    h->v2[kind] = r == 0;
+    int n = 0;
+    for (int k = 0; k < CGROUP_N_KINDS; k++)
+        n += h->v2[k];
+    struct cgroup_host top = *h;
+    int n_own = probe_v2_at(h, parent, tag);
+    if (n_own == n || !*own)
+        return;
+    int n_top = probe_v2_at(&top, mount, tag);
+    char loser[1600];
+    snprintf(loser, sizeof loser, "%s/mysimbdp-%s", n_top > n_own ? parent : mount, tag);
+    rmdir(loser);
+    if (n_top > n_own)
+        *h = top;
 }
 
 void cgroup_probe(struct cgroup_host *h, const char *tag)
@@ -153,7 +190,7 @@ void cgroup_probe(struct cgroup_host *h, const char *tag)
     for (int k = 0; k < CGROUP_TREE; k++) {
         char mount[512], own[512], parent[1024];
         if (!find_mount(controllers[k], mount, sizeof mount)) {
-            probe_v2(h, tag, k);
+            h->v2[k] = true;
             continue;
         }
         own_path(controllers[k], own, sizeof own);
@@ -162,7 +199,10 @@ void cgroup_probe(struct cgroup_host *h, const char *tag)
         if (r < 0)
             snprintf(h->why[k], sizeof h->why[k], "%s: %s", parent, err_text(r));
     }
-    probe_v2(h, tag, CGROUP_TREE);
+    h->v2[CGROUP_TREE] = true;
+    probe_v2(h, tag);
+    for (int k = 0; k < CGROUP_N_KINDS; k++)
+        h->v2[k] = h->v2[k] && *h->base[k];
 }
 
 /* What is there already of such a directory. */
