@@ -148,7 +148,7 @@ class Fleet:
         else:
             self.home.drop(name, text, t.name, "rows")
             if way > 0.8 and states == {"ingested"}:  # the same bytes again
-                t.expected[f"again-{name}"] = ({"duplicate"}, 0)
+                t.expected[f"again-{name}"] = t.expected[name] = ({"ingested", "duplicate"}, n)
                 self.home.drop(f"again-{name}", text, t.name, "rows")
 
     def upload(self, t, name, text):
