@@ -115,14 +115,16 @@ class Chaos:
         self.insist("upgrade")
         return "AB"[self.build]
 
-    def insist(self, *args, tries=30):
-        """Said again while somebody who was killed is not back."""
-        for i in range(tries):
+    def insist(self, *args, words=()):
+        """Said again while somebody who was killed is not back. A repeated order whose first answer was lost may say (`words`) that it is so already."""
+        said = []
+
+        def done():
             r = self.home.cli(*args, check=False, timeout=300)
-            if r.returncode == 0:
-                return r
-            time.sleep(1)
-        raise AssertionError(f"{args}: {r.returncode} {r.stdout}{r.stderr}")
+            again = bool(said)
+            said.append(f"{r.returncode} {r.stdout}{r.stderr}")
+            return r.returncode == 0 or (again and any(w in said[-1] for w in words))
+        until(done, self.home.base, timeout=120, every=1, what=lambda: f"{args}: {said[-1]}")
 
     def reload(self):
         t = self.rng.choice(self.fleet.tenants)
@@ -173,7 +175,7 @@ class Visitor:
             conf.write_text('datasets = ( { name = "rows"; format = "csv"; } ); streams = ( { name = "events"; } );\n'
                             'batch = ( { app = "load"; exec = "builtin:load"; profile = "small"; retry = { attempts = 1000; backoff_ms = 50; max_backoff_ms = 1000; }; } );\n'
                             'stream_apps = ( { app = "consume"; stream = "events"; exec = "builtin:load"; dataset = "rows"; profile = "consumer"; } );\n')
-            self.said_or_done(("tenant", "add", self.name, "--from", conf), "already")
+            self.chaos.insist("tenant", "add", self.name, "--from", conf, words=("already",))
             self.staging()
             self.home.drop("a.csv", f"f,i\n0,{self.rng.randint(0, 9)}\n", self.name, "rows")
             self.wait("a.csv", "ingested")
@@ -181,21 +183,12 @@ class Visitor:
             self.home.drop("b.csv", f"f,i\n1,{self.rng.randint(0, 9)}\n", self.name, "rows")
             self.chaos.insist("tenant", "resume", self.name)
             self.wait("b.csv", "ingested")
-            self.said_or_done(("tenant", "remove", self.name, "--purge", "--quiet"), "no tenant", "unknown", "is not there")
+            self.chaos.insist("tenant", "remove", self.name, "--purge", "--quiet", words=("no tenant", "unknown", "is not there"))
             left = [p for p in (self.home.path / "staging", self.home.path / "done", self.home.path / "apps", self.home.path / "conf/tenants")
                     if (p / self.name).exists() or (p / f"{self.name}.conf").exists()]
             assert not left, f"{self.name} was purged and has {left}"
         except (AssertionError, OSError, subprocess.SubprocessError) as e:
             self.trouble.append(f"{self.name}: {e}"[:2000])
-
-    def said_or_done(self, args, *words):
-        """A repeated order whose first answer was lost says that it is so already."""
-        for i in range(30):
-            r = self.home.cli(*args, check=False, timeout=300)
-            if r.returncode == 0 or (i and any(w in r.stdout + r.stderr for w in words)):
-                return
-            time.sleep(1)
-        raise AssertionError(f"{args}: {r.returncode} {r.stdout}{r.stderr}")
 
 
 def two_copies(home, other=None):
