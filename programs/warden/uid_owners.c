@@ -91,6 +91,9 @@ int tenant_uids_check(struct tenant_uids *p, int64_t uid, const char *tenant, st
     return strcmp(owner, tenant) ? err_set(e, ERR_REFUSED, "uid %s is tenant %s's", text, owner) : 0;
 }
 
+/* What the first version gave by itself: above people's accounts (Debian's adduser ends at 59999), and no other home's block. */
+enum { EARLIER_FIRST = 60000, EARLIER_LAST = 65533 };
+
 /* Of a tenant that the home had before it had a block of its own: it keeps its uid. */
 static void take_earlier(struct tenant_uids *p, const struct tenant_state *t)
 {
@@ -114,7 +117,7 @@ static void take_ledger(struct tenant_uids *p, const struct home *h, bool first)
         return;
     }
     for (size_t i = 0; i < n; i++)
-        if (first && !is_ours(p, v[i].uid) && v[i].uid >= UID_FIRST && v[i].uid < UID_UNUSED)
+        if (first && !is_ours(p, v[i].uid) && v[i].uid >= EARLIER_FIRST && v[i].uid <= EARLIER_LAST)
             take_earlier(p, &v[i]);
         else if (is_ours(p, v[i].uid) && tenant_uids_check(p, v[i].uid, v[i].id, &e) < 0)
             log_error("uids", v[i].id, NULL, "%s", e.msg);
