@@ -100,9 +100,9 @@ static void leave_supervisor(char *path)
         path[n - n_end] = 0;
 }
 
-/* Whether controllers can be given to the groups below. Where processes are, only those that can be had per thread are given out, and
- * the price is that no process may enter the groups below ("domain invalid": EOPNOTSUPP for us, and for what a service manager wants
- * to put there; cgroup-v2.rst, "Threads"). The root of the tree, which has no type, may have both. */
+/* Whether controllers can be given to the groups below. Where processes are, only those that can be had per thread are given out,
+ * and the price is that no process may enter the groups below ("domain invalid": EOPNOTSUPP for us, and for what a service manager
+ * wants to put there; cgroup-v2.rst, "Threads"). The root of the tree, which has no type, may have both. */
 static bool may_enable(const char *parent)
 {
     AUTO_BUF struct buf procs = {0};
@@ -154,8 +154,8 @@ static int probe_v2_at(struct cgroup_host *h, const char *parent, const char *ta
     return n;
 }
 
-/* A process is in one group of the v2 tree, so all kinds are had in one place: below our own group, or where that gives less (it has
- * processes in it, as before systemd 254), at the top. */
+/* A process is in one group of the v2 tree, so all kinds are had in one place: below our own group, or where that gives less (it
+ * has processes in it, as before systemd 254), at the top. */
 static void probe_v2(struct cgroup_host *h, const char *tag)
 {
     char mount[512], own[512], parent[1024];
