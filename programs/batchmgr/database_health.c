@@ -195,7 +195,7 @@ static void *work(void *arg)
         if (h->quit || h->asked != asked)
             continue;
         struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
+        clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_nsec += PING_EVERY_MS * 1000000L;
         until.tv_sec += until.tv_nsec / 1000000000;
         until.tv_nsec %= 1000000000;
@@ -224,7 +224,11 @@ struct health *health_new(struct event_base *base, const char *url, void (*on_ch
     h->ev = event_new(base, h->fd, EV_READ | EV_PERSIST, on_event, h);
     event_add(h->ev, NULL);
     pthread_mutex_init(&h->lock, NULL);
-    pthread_cond_init(&h->wake, NULL);
+    pthread_condattr_t monotonic; /* a calendar that is set back would stretch the waits */
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&h->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     pthread_create(&h->thread, NULL, work, h);
     return h;
 }

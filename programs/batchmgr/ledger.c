@@ -175,7 +175,7 @@ static void *work(void *arg)
             if (l->quit)
                 break;
             struct timespec until;
-            clock_gettime(CLOCK_REALTIME, &until);
+            clock_gettime(CLOCK_MONOTONIC, &until);
             until.tv_sec += RETRY_S;
             pthread_cond_timedwait(&l->wake, &l->lock, &until);
             continue;
@@ -409,7 +409,11 @@ int ledger_open(const struct home *h, struct event_base *base, struct ledger **r
     l->done_ev = event_new(base, l->done_fd, EV_READ | EV_PERSIST, on_done, l);
     event_add(l->done_ev, NULL);
     pthread_mutex_init(&l->lock, NULL);
-    pthread_cond_init(&l->wake, NULL);
+    pthread_condattr_t monotonic; /* a calendar that is set back would stretch the waits */
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&l->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     pthread_create(&l->thread, NULL, work, l);
     *ret = l;
     return 0;
