@@ -34,7 +34,7 @@ class Soak:
         self.fleet = Fleet(self.home, seed, tenants)
         self.chaos = Chaos(self.home, self.fleet, seed, self.copies)
         self.sampler = Sampler(self.home, 5 if minutes > 5 else 1)
-        self.rounds, self.broken, self.visits = [], [], 0
+        self.rounds, self.broken, self.visits, self.stuck = [], [], 0, False
         self.lost = self.twice = self.messages_lost = self.messages_twice = 0
         self.began = time.monotonic()
 
@@ -45,7 +45,11 @@ class Soak:
         try:
             for part in ("steady", "kills"):
                 self.part(part)
-            self.at_the_end()
+            if not self.stuck:
+                self.at_the_end()
+        except BaseException as e:
+            self.broken.append(f"the soak itself: {e!r}")
+            raise
         finally:
             self.fleet.quiet.set()
             self.sampler.stop()
@@ -68,7 +72,7 @@ class Soak:
         end = self.began + self.seconds * (0.5 if part == "steady" else 1)
         self.sampler.part = part
         before = self.residents()
-        while time.monotonic() < end:
+        while time.monotonic() < end and not self.stuck:
             left = end - time.monotonic()
             self.round(part, min(100.0, max(8.0, left - 10)))
             if part == "steady":
@@ -91,10 +95,13 @@ class Soak:
             self.fleet.deliver()
             self.fleet.quiet.wait(min(self.rng.expovariate(self.files_per_s), 5 / self.files_per_s))
         over.set()
-        chaos.join()
+        chaos.join(SETTLE_S)
+        if chaos.is_alive():
+            self.stuck = True
+            self.broken.append(f"what was done after {self.chaos.done[-1:]} does not come to its end; up.err: {(self.home.base / 'up.err').read_text()[-500:]}")
         if self.rng.random() < 0.7:
             self.chaos.leap(0)
-        late = self.fleet.stop(SETTLE_S)
+        late = self.fleet.stop(30 if self.stuck else SETTLE_S)
         visit.join(SETTLE_S)
         self.broken += [f"publisher of {name} is not confirmed" for name in late] + visitor.trouble + (["a visitor does not come to an end"] if visit.is_alive() else [])
         for t in self.fleet.tenants:
@@ -103,6 +110,8 @@ class Soak:
         self.broken += self.chaos.broken
         self.chaos.broken.clear()
         calm = time.monotonic()
+        if self.stuck:
+            return
         self.settle()
         r["settled_after_s"] = round(time.monotonic() - calm, 1)
         self.check()
@@ -250,8 +259,6 @@ class Soak:
         return dict(collections.Counter(detail.rsplit(" ", 1)[0] for _, what, detail in self.chaos.done if what in ("kill_program", "kill_run")))
 
     def keep_or_remove(self):
-        if self.home.up_process:
-            self.home.keep = True
         self.home.keep |= bool(self.broken)
         self.home.cleanup()
 

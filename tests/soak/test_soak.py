@@ -1,5 +1,6 @@
 """A short soak, and that a soak finds what it looks for."""
 import sys
+import threading
 
 import pytest
 from harness import ROOT
@@ -69,3 +70,23 @@ def test_slopes():
     assert slope([(0, 1), (1, 3), (2, 5)]) == (2.0, 0.0)
     assert slope([(0, 1), (1, 3)])[1] == float("inf")
     assert floors([(0, 5), (1, 4), (2, 9), (3, 8)], 2) == [(0.75, 4), (2.25, 8)]
+
+
+class Stuck(Soak):
+    """Whose platform does not come back."""
+
+    def disturb(self, part, over):
+        self.fleet.quiet.wait()
+        threading.Event().wait()
+
+
+@pytest.mark.soak
+@pytest.mark.slow
+def test_what_does_not_come_back_is_no_hang(monkeypatch):
+    monkeypatch.setattr("soak.SETTLE_S", 2)
+    soak = Stuck(0.1, 1, tenants=2, log=print)
+    try:
+        assert "does not come to its end" in str(soak.run()["broken"])
+        soak.broken.clear()
+    finally:
+        soak.keep_or_remove()
