@@ -88,28 +88,39 @@ static int tell_epoch(struct broker_consumer *bc, uint64_t seq)
     return r;
 }
 
+/* An empty one for messages of this stream; its buffers are used again. */
+static void begin_batch(struct batch *batch, struct stream *stream)
+{
+    batch->list.n = batch->bytes.n = batch->traces.n = 0;
+    batch->traced = stream_has_traces(stream) ? stream : NULL;
+    batch->any_trace = false;
+    batch->first = UINT64_MAX;
+    batch->last = 0;
+}
+
+static int send_batch(struct broker_consumer *bc, const struct batch *batch)
+{
+    AUTO_BUF struct buf header = {0};
+    wire_add_header(&header, WIRE_DELIVER, bc->tag, 0);
+    struct wire_frame v[] = {
+        {header.p, header.n}, {batch->list.p, batch->list.n}, {batch->bytes.p, batch->bytes.n}, {batch->traces.p, batch->traces.n}};
+    int r = tell_epoch(bc, batch->first);
+    if (r == 0)
+        r = answer_send(bc->session, v, bc->wants_traces && batch->any_trace ? 4 : 3);
+    if (r == 0 && batch->any_trace)
+        tell_spans(bc, batch);
+    return r;
+}
+
 /* A batch for one consumer. False: there was nothing for it, or it does not read. */
 static bool serve_one(struct broker *b, struct consumer *c, size_t max)
 {
     static struct batch batch;
     struct broker_consumer *bc = consumer_tag(c);
-    AUTO_BUF struct buf header = {0};
-    struct stream *stream = sub_stream(consumer_sub(c));
-    batch.list.n = batch.bytes.n = batch.traces.n = 0;
-    batch.traced = stream_has_traces(stream) ? stream : NULL;
-    batch.any_trace = false;
-    batch.first = UINT64_MAX;
-    batch.last = 0;
+    begin_batch(&batch, sub_stream(consumer_sub(c)));
     if (!consumer_lease(c, max, BATCH_BYTES, b->now_ms, on_message, &batch))
         return false;
-    wire_add_header(&header, WIRE_DELIVER, bc->tag, 0);
-    struct wire_frame v[] = {
-        {header.p, header.n}, {batch.list.p, batch.list.n}, {batch.bytes.p, batch.bytes.n}, {batch.traces.p, batch.traces.n}};
-    int r = tell_epoch(bc, batch.first);
-    if (r == 0)
-        r = answer_send(bc->session, v, bc->wants_traces && batch.any_trace ? 4 : 3);
-    if (r == 0 && batch.any_trace)
-        tell_spans(bc, &batch);
+    int r = send_batch(bc, &batch);
     if (r < 0) /* it does not read: they go back, and it gets nothing until it reads again */
         consumer_nack(c, &(struct range){batch.first, batch.last}, 1, 0, "its consumer does not read", b->now_ms, b->wall_ms);
     return r == 0;

@@ -123,10 +123,26 @@ static bool take(const unsigned char *sent, unsigned char *ret)
     return sent[0] != 0xff && memcmp(sent + 1, none, 16) && memcmp(sent + SPAN_AT, none, SPAN_BYTES);
 }
 
-void spans_begin(struct broker_stream *st, const struct wire_request *rq, struct spans_traces *ret)
+/* The span of this request that a message with this trace belongs to; NULL: none more is told. Neighbours of one trace share one.
+ */
+static struct span_begun *span_for(struct broker_stream *st, struct spans_traces *t, const unsigned char *trace)
 {
     struct broker *b = st->b;
-    size_t before = b->spans_begun.n;
+    struct span_begun *last = t->begun ? (struct span_begun *)(b->spans_begun.p + b->spans_begun.n) - 1 : NULL;
+    if (last && !memcmp(last->parent, trace, sizeof last->parent))
+        return last;
+    if (t->begun == REQUEST_SPANS) {
+        b->n_spans_dropped++;
+        return NULL;
+    }
+    if (!may_tell(b, st->tenant, SPAN_PUBLISH))
+        return NULL;
+    t->begun++;
+    return begin_span(st, trace);
+}
+
+void spans_begin(struct broker_stream *st, const struct wire_request *rq, struct spans_traces *ret)
+{
     *ret = (struct spans_traces){.n = rq->n_traces};
     if (!rq->n_traces)
         return;
@@ -136,20 +152,14 @@ void spans_begin(struct broker_stream *st, const struct wire_request *rq, struct
         unsigned char *own = ret->v + i * TRACE_PACKED_BYTES;
         size_t n = ret->n == 1 ? rq->n : 1, n_bytes = ret->n == 1 ? rq->n_bytes : le_u32(rq->lengths + i * 4);
         ret->are[i] = take(rq->traces + i * TRACE_PACKED_BYTES, own);
-        if (!ret->are[i] || !own[FLAGS_AT] || !is_exported(b))
+        if (!ret->are[i] || !own[FLAGS_AT] || !is_exported(st->b))
             continue;
-        struct span_begun *last = ret->begun ? (struct span_begun *)(b->spans_begun.p + b->spans_begun.n) - 1 : NULL;
-        if (!last || memcmp(last->parent, own, sizeof last->parent) != 0) { /* neighbours of one trace share a span */
-            if (ret->begun == REQUEST_SPANS)
-                b->n_spans_dropped++;
-            if (ret->begun == REQUEST_SPANS || !may_tell(b, st->tenant, SPAN_PUBLISH))
-                continue;
-            last = begin_span(st, own);
-            ret->begun = (b->spans_begun.n - before) / sizeof *last;
-        }
-        last->n += n;
-        last->n_bytes += n_bytes;
-        memcpy(own, last->own, sizeof last->own);
+        struct span_begun *span = span_for(st, ret, own);
+        if (!span)
+            continue;
+        span->n += n;
+        span->n_bytes += n_bytes;
+        memcpy(own, span->own, sizeof span->own);
     }
 }
 
