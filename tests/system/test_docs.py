@@ -8,6 +8,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import tomllib
 
 import pytest
 import zmq
@@ -135,6 +136,15 @@ def test_paths_that_docs_name_are_there():
             assert there.exists(), f"{page.name}: {target}"
             heads = {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)$", there.read_text(), re.M)} if anchor else {anchor}
             assert anchor in heads, f"{page.name}: {target}"
+
+
+def test_what_is_promised_of_damage_is_made_of_its_table_and_each_promise_has_tests():
+    """docs/reliability.md is written by scripts/reliability, of docs/reliability.toml and the last results."""
+    r = subprocess.run([ROOT / "scripts/reliability", "--check"], capture_output=True, text=True)
+    assert r.returncode == 0, "run scripts/reliability: the page is not what it would write\n" + r.stderr
+    table = tomllib.loads((ROOT / "docs/reliability.toml").read_text())
+    without = [e["what"] for section in table["section"] for e in section["entry"] if not e["tests"]]
+    assert not without
 
 
 def test_tests_that_docs_name_are_there():
