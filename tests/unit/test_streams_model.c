@@ -6,7 +6,8 @@ enum { N_STREAMS = 3, N_SUBS = 2, MAX_SEQ = 60000, N_CONSUMERS = 3 };
 enum fate { OPEN, MAYBE, ACKED_LATELY, ACKED, DIED_LATELY, DIED }; /* LATELY: not synced yet; MAYBE: it was lost, or not */
 
 static struct {
-    uint32_t *size; /* by sequence: of the payload, which repeats the sequence */
+    uint32_t *size;  /* by sequence: of the payload, which repeats the sequence */
+    uint64_t *trace; /* by sequence: what its trace is made of; 0: it has none */
     uint64_t n, confirmed;
     struct {
         uint8_t *fate, *deliveries;
@@ -43,18 +44,47 @@ static void fill(char *p, size_t n, int stream, uint64_t seq)
         p[i] = (char)(seq * 31 + (uint64_t)stream * 7 + i);
 }
 
+static void fill_trace(unsigned char *p, uint64_t of)
+{
+    for (int i = 0; i < MESSAGE_TRACE_BYTES; i++)
+        p[i] = (unsigned char)(of * 13 + (uint64_t)i + 1);
+}
+
+/* All of a request have one trace, each has its own or none, or there is none. */
+static uint64_t trace_of_message(uint32_t how, size_t k, uint64_t seq)
+{
+    return how == 0 ? seq - k : how == 1 && seq % 3 ? seq : 0;
+}
+
+static void check_trace(int i, uint64_t seq)
+{
+    const unsigned char *trace = stream_trace(streams[i], seq);
+    unsigned char expected[MESSAGE_TRACE_BYTES];
+    if (!model[i].trace[seq]) {
+        assert_null(trace);
+        return;
+    }
+    fill_trace(expected, model[i].trace[seq]);
+    assert_non_null(trace);
+    assert_memory_equal(trace, expected, sizeof expected);
+}
+
 static void publish(int i)
 {
     enum { MOST = 40 };
     static char bytes[MOST][9000];
+    static unsigned char traces[MOST][MESSAGE_TRACE_BYTES];
+    uint32_t how = rnd(4);
     struct message v[MOST];
     size_t n = 1 + rnd(MOST), known;
     uint64_t first;
     if (model[i].n + n >= MAX_SEQ)
         return;
     for (size_t k = 0; k < n; k++) {
-        v[k] = (struct message){bytes[k], rnd(20) ? rnd(300) : rnd(9000), NULL};
-        fill(bytes[k], v[k].n, i, model[i].n + k + 1);
+        uint64_t seq = model[i].n + k + 1, trace = model[i].trace[seq] = trace_of_message(how, k, seq);
+        fill_trace(traces[k], trace);
+        v[k] = (struct message){bytes[k], rnd(20) ? rnd(300) : rnd(9000), !trace ? NULL : how == 0 ? traces[0] : traces[k]};
+        fill(bytes[k], v[k].n, i, seq);
         model[i].size[model[i].n + k + 1] = (uint32_t)v[k].n;
     }
     assert_int_equal(stream_publish(streams[i], 77, number[i] + 1, v, n, wall, &first, &known), 0);
@@ -84,6 +114,7 @@ static void on_message(void *arg, uint64_t seq, int deliveries, int64_t at, cons
     fill(expected, n, g->stream, seq);
     assert_memory_equal(p, expected, n);
     assert_true(at > 0);
+    check_trace(g->stream, seq);
     uint8_t *fate = &model[g->stream].subs[g->sub].fate[seq];
     assert_true(*fate == OPEN || *fate == MAYBE);
     *fate = OPEN;
@@ -184,6 +215,7 @@ static void replay_or_drop(int i, int k)
     const void *p = stream_read(streams[i], d.seq, &n, &at);
     assert_non_null(p);
     assert_int_equal(n, model[i].size[d.seq]);
+    check_trace(i, d.seq);
     bool replay = rnd(2);
     uint64_t seq = d.seq;
     assert_int_equal(replay ? sub_replay(subs[i][k], seq) : sub_drop_dead(subs[i][k], seq), 0);
@@ -249,6 +281,7 @@ static void on_drained(void *arg, uint64_t seq, int deliveries, int64_t at, cons
     (void)at;
     (void)p;
     assert_true(seq <= model[d->stream].n && n == model[d->stream].size[seq]);
+    check_trace(d->stream, seq);
     assert_int_equal(d->seen[seq], 0);
     d->seen[seq] = 1;
     d->got[d->n++] = (struct range){seq, seq};
@@ -295,6 +328,7 @@ static void model_init(void)
         number[i] = 0;
         model[i].n = model[i].confirmed = 0;
         model[i].size = xcalloc(MAX_SEQ + 1, sizeof *model[i].size);
+        model[i].trace = xcalloc(MAX_SEQ + 1, sizeof *model[i].trace);
         for (int k = 0; k < N_SUBS; k++) {
             model[i].subs[k].fate = xcalloc(MAX_SEQ + 1, 1);
             model[i].subs[k].deliveries = xcalloc(MAX_SEQ + 1, 1);
@@ -307,6 +341,7 @@ static void model_fini(void)
 {
     for (int i = 0; i < N_STREAMS; i++) {
         free(model[i].size);
+        free(model[i].trace);
         for (int k = 0; k < N_SUBS; k++) {
             free(model[i].subs[k].fate);
             free(model[i].subs[k].deliveries);

@@ -129,9 +129,29 @@ static void ids(void **state)
     assert_false(below.sampled);
 }
 
+static void packed(void **state)
+{
+    static const char *const none[] = {NULL, "", "x", "00-" TRACE "-0000000000000000-01"};
+    static const unsigned char zeros[TRACE_PACKED_BYTES];
+    unsigned char p[TRACE_PACKED_BYTES];
+    char text[TRACE_PARENT_SIZE];
+    (void)state;
+    assert_true(trace_parent_pack(PARENT, p));
+    assert_true(trace_parent_unpack(p, text));
+    assert_string_equal(text, PARENT);
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+        memset(p, 1, sizeof p);
+        assert_false(trace_parent_pack(none[i], p));
+        assert_memory_equal(p, zeros, sizeof p);
+    }
+    assert_false(trace_parent_unpack(zeros, text));
+    memset(p, 0xff, sizeof p);
+    assert_false(trace_parent_unpack(p, text));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(parents), cmocka_unit_test(states), cmocka_unit_test(kept),
-                                       cmocka_unit_test(ids)};
+                                       cmocka_unit_test(packed), cmocka_unit_test(ids)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
