@@ -217,15 +217,18 @@ def test_s07_malformed_requests_are_refused_with_what_is_wrong(home):
     home.broker()
     good = struct.pack("<BBHI", 1, 2, 0, 9)
     cases = [
-        ([b""], "header"), ([b"x"], "header"), ([b"\x02" + good[1:], b"s"], "header"), ([good], "five frames"),
-        ([good, b"acme/events", b"", b"\1\0\0\0", b"xy"], "add up"), ([good, b"acme/events", b"", b"", b""], "five frames"),
-        ([good, b"acme/events", b"", b"\xff\xff\xff\xff" * 3, b"x"], "add up"), ([good, b"acme/events", b"1234", b"\1\0\0\0", b"x"], "five frames"),
+        ([b""], "header"), ([b"x"], "header"), ([b"\x02" + good[1:], b"s"], "header"), ([good], "five or six frames"),
+        ([good, b"acme/events", b"", b"\1\0\0\0", b"xy"], "add up"), ([good, b"acme/events", b"", b"", b""], "five or six frames"),
+        ([good, b"acme/events", b"", b"\xff\xff\xff\xff" * 3, b"x"], "add up"), ([good, b"acme/events", b"1234", b"\1\0\0\0", b"x"], "five or six frames"),
+        ([good, b"acme/events", b"", b"\1\0\0\0", b"x", b"t" * 27], "26 bytes"), ([good, b"acme/events", b"", b"\1\0\0\0", b"x", b""], "26 bytes"),
+        ([good, b"acme/events", b"", b"\1\0\0\0", b"x", b"t" * 52], "26 bytes"),
+        ([header(SUBSCRIBE, 1, 9), b"acme/events", b"consume", b"s" * 12, b"abc"], "wanted (4)"),
         ([header(ACK, 1, 9), struct.pack("<QQ", 1, 1), b""], "four bytes for each range"),
         ([header(ACK, 1, 9), struct.pack("<QQ", 1, 1), struct.pack("<I", 65537)], "65536"),
         ([header(ACK, 1, 9), struct.pack("<QQQQ", 2, 2, 1, 1), struct.pack("<II", 1, 1)], "in order"),
         ([good, b"", b"", b"\1\0\0\0", b"x"], "name"), ([good, b"a" * 129, b"", b"\1\0\0\0", b"x"], "name"),
         ([good, b"acme/\xff", b"", b"\1\0\0\0", b"x"], "name"), ([good, b"acme/a\nb", b"", b"\1\0\0\0", b"x"], "name"),
-        ([struct.pack("<BBHI", 1, 99, 0, 9)], "no such verb"), ([header(SUBSCRIBE, 1, 9), b"acme/events", b"consume", b"short"], "four frames"),
+        ([struct.pack("<BBHI", 1, 99, 0, 9)], "no such verb"), ([header(SUBSCRIBE, 1, 9), b"acme/events", b"consume", b"short"], "four or five frames"),
         ([header(ACK, 1, 9), b"short"], "frames"), ([header(ACK, 1, 9), struct.pack("<QQ", 5, 4)], "range"),
         ([header(ACK, 1, 9), struct.pack("<QQ", 0, 4)], "range"), ([good] + [b"x"] * 20, "too many frames"),
     ]
