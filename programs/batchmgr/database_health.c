@@ -1,5 +1,6 @@
 #include "database_health.h"
 #include "base/clk.h"
+#include "base/cond.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "database_identity.h"
@@ -224,11 +225,7 @@ struct health *health_new(struct event_base *base, const char *url, void (*on_ch
     h->ev = event_new(base, h->fd, EV_READ | EV_PERSIST, on_event, h);
     event_add(h->ev, NULL);
     pthread_mutex_init(&h->lock, NULL);
-    pthread_condattr_t monotonic; /* a calendar that is set back would stretch the waits */
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&h->wake, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    cond_init_monotonic(&h->wake);
     pthread_create(&h->thread, NULL, work, h);
     return h;
 }

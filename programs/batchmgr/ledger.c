@@ -1,6 +1,7 @@
 #include "ledger.h"
 #include "ledger_rows.h"
 
+#include "base/cond.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/map.h"
@@ -409,11 +410,7 @@ int ledger_open(const struct home *h, struct event_base *base, struct ledger **r
     l->done_ev = event_new(base, l->done_fd, EV_READ | EV_PERSIST, on_done, l);
     event_add(l->done_ev, NULL);
     pthread_mutex_init(&l->lock, NULL);
-    pthread_condattr_t monotonic; /* a calendar that is set back would stretch the waits */
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&l->wake, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    cond_init_monotonic(&l->wake);
     pthread_create(&l->thread, NULL, work, l);
     *ret = l;
     return 0;

@@ -1,6 +1,7 @@
 #include "ledger_figures.h"
 
 #include "base/clk.h"
+#include "base/cond.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/prom.h"
@@ -318,14 +319,10 @@ static void *work(void *arg)
 struct ledger_figures *ledger_figures_new(const struct home *h)
 {
     struct ledger_figures *f = xcalloc(1, sizeof *f);
-    pthread_condattr_t monotonic;
     f->home = h;
     pthread_mutex_init(&f->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&f->asked, NULL);
-    pthread_cond_init(&f->made, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    cond_init_monotonic(&f->made);
     f->started = pthread_create(&f->thread, NULL, work, f) == 0;
     if (!f->started)
         log_error("figures", NULL, NULL, "no thread can be made: there are no figures of the ledger");

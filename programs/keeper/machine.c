@@ -2,6 +2,7 @@
 #include "machine_parts.h"
 
 #include "base/clk.h"
+#include "base/cond.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "query/ledger_view.h"
@@ -127,15 +128,6 @@ static void *work(void *arg)
 
 /* ---- ---- */
 
-static void cond_init(pthread_cond_t *c)
-{
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(c, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-}
-
 struct machine *machine_new(const struct home *h)
 {
     struct machine *m = xcalloc(1, sizeof *m);
@@ -144,8 +136,8 @@ struct machine *machine_new(const struct home *h)
     m->days = stream_days_new();
     m->asked_ms = clk_now_ms();
     pthread_mutex_init(&m->lock, NULL);
-    cond_init(&m->asked);
-    cond_init(&m->made);
+    cond_init_monotonic(&m->asked);
+    cond_init_monotonic(&m->made);
     m->started = pthread_create(&m->thread, NULL, work, m) == 0;
     if (!m->started)
         log_error("machine", NULL, NULL, "no thread can be made: it is not known what tenants use");

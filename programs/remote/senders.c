@@ -1,5 +1,6 @@
 #include "senders.h"
 
+#include "base/cond.h"
 #include "base/mem.h"
 
 #include <pthread.h>
@@ -94,13 +95,9 @@ static void *run(void *arg)
 struct senders *senders_start(const struct target *target, const struct send_order *o, struct items *all, int n)
 {
     struct senders *s = xcalloc(1, sizeof *s);
-    pthread_condattr_t monotonic;
     *s = (struct senders){.target = target, .order = o, .all = all, .threads = xcalloc((size_t)n, sizeof *s->threads)};
     pthread_mutex_init(&s->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    cond_init_monotonic(&s->changed);
     pthread_mutex_lock(&s->lock);
     for (; s->n_threads < n; s->n_threads++) {
         if (pthread_create(&s->threads[s->n_threads], NULL, run, s))
