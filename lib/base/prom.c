@@ -96,25 +96,36 @@ static void add_number(struct buf *b, double v)
     buf_add(b, at, (size_t)(end - at));
 }
 
-/* suffix of the name, and the last label (le) or NULL. */
+static char *put(char *at, const char *s, size_t n)
+{
+    if (n)
+        memcpy(at, s, n);
+    return at + n;
+}
+
+/* suffix of the name, and the last label (le) or NULL. Room is made once: there are very many series. */
 static void add_series(struct prom *p, const char *suffix, const char *labels, const char *le)
 {
     struct buf *b = p->out;
-    bool any = labels && *labels;
-    buf_adds(b, p->family->name);
-    buf_adds(b, suffix);
-    if (any || le) {
-        add_char(b, '{');
-        if (any)
-            buf_adds(b, labels);
+    const size_t n_name = strlen(p->family->name), n_suffix = strlen(suffix), n_labels = labels ? strlen(labels) : 0,
+                 n_le = le ? strlen(le) : 0;
+    buf_reserve(b, n_name + n_suffix + n_labels + n_le + sizeof "{,le=\"\"} ");
+    char *at = b->p + b->n;
+    at = put(at, p->family->name, n_name);
+    at = put(at, suffix, n_suffix);
+    if (n_labels || le) {
+        *at++ = '{';
+        at = put(at, labels, n_labels);
         if (le) {
-            buf_adds(b, any ? ",le=\"" : "le=\"");
-            buf_adds(b, le);
-            add_char(b, '"');
+            at = n_labels ? put(at, ",le=\"", 5) : put(at, "le=\"", 4);
+            at = put(at, le, n_le);
+            *at++ = '"';
         }
-        add_char(b, '}');
+        *at++ = '}';
     }
-    add_char(b, ' ');
+    *at++ = ' ';
+    *at = 0;
+    b->n = (size_t)(at - b->p);
 }
 
 void prom_sample(struct prom *p, const char *labels, double value)

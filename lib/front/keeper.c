@@ -11,17 +11,22 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* UNDER_WAY: questions that the keeper was sent; others wait here, so that sending never has to wait for it. */
-enum { MAX_TOLD = 256 << 20, MAX_ANSWER = 64 << 20, UNDER_WAY = 16 };
+enum { MAX_TOLD = 256 << 20, MAX_ANSWER = 64 << 20, MAX_HEAD = 4096, UNDER_WAY = 16 };
 
 struct ask {
     struct ask *next;
     enum keeper_op op;
-    keeper_answer_fn *fn;
+    keeper_answer_fn *fn; /* or */
+    keeper_file_fn *file_fn;
     void *arg;
     int code;          /* of its answer, when there is one */
-    struct buf answer; /* likewise */
+    struct buf answer; /* likewise; for file_fn, its beginning */
+    int fd;            /* for file_fn: all of it */
+    int64_t end;
     size_t n;
     char text[]; /* may be a password: overwritten once it is sent */
 };
@@ -66,6 +71,8 @@ static void forget(struct ask *a)
 {
     explicit_bzero(a->text, a->n);
     buf_fini(&a->answer);
+    if (a->fd >= 0)
+        close(a->fd);
     free(a);
 }
 
@@ -114,6 +121,19 @@ static void send_unsent(struct keeper *k)
     }
 }
 
+/* What is read of an answer that stays in its file: a line. */
+static int read_head(struct ask *a)
+{
+    char head[MAX_HEAD];
+    struct stat st;
+    ssize_t n = fstat(a->fd, &st) < 0 || st.st_size > MAX_ANSWER ? -1 : pread(a->fd, head, sizeof head, 0);
+    if (n < 0)
+        return -EIO;
+    buf_add(&a->answer, head, (size_t)n);
+    a->end = st.st_size;
+    return 0;
+}
+
 /* Waits for the next answer, and keeps it for tell_askers. */
 static void take_answer(struct keeper *k)
 {
@@ -127,7 +147,14 @@ static void take_answer(struct keeper *k)
     }
     struct ask *a = pop(&k->under_way);
     k->n_under_way--;
-    a->code = answer.code < 0 ? answer.code : n_fds != 1 || fd_read_all(fd, &a->answer, MAX_ANSWER) < 0 ? -EIO : 0;
+    a->code = answer.code < 0 ? answer.code : n_fds != 1 ? -EIO : 0;
+    if (a->code == 0 && a->file_fn) {
+        a->fd = fd;
+        fd = -1;
+        a->code = read_head(a);
+    } else if (a->code == 0 && fd_read_all(fd, &a->answer, MAX_ANSWER) < 0) {
+        a->code = -EIO;
+    }
     push(&k->answered, a);
 }
 
@@ -138,10 +165,14 @@ static void tell_asker(struct ask *a)
     const char *lf = text->n ? memchr(text->p, '\n', text->n) : NULL;
     size_t n = lf ? (size_t)(lf - text->p) : text->n;
     AUTO_BSON bson_t *head = a->code == 0 && text->n ? json_parse(text->p, n, NULL) : NULL;
-    if (head)
+    int code = head ? 0 : a->code < 0 ? a->code : -EIO;
+    if (a->file_fn) {
+        a->file_fn(a->arg, code, head, head ? a->fd : -1, (int64_t)n + (lf != NULL), a->end);
+        a->fd = head ? -1 : a->fd;
+    } else if (head)
         a->fn(a->arg, 0, head, lf ? lf + 1 : "", lf ? text->n - n - 1 : 0);
     else
-        a->fn(a->arg, a->code < 0 ? a->code : -EIO, NULL, "", 0);
+        a->fn(a->arg, code, NULL, "", 0);
 }
 
 static void tell_askers(struct keeper *k)
@@ -341,17 +372,27 @@ int keeper_pem(struct keeper *k, struct buf *ret_chain, struct buf *ret_key, str
     return 0;
 }
 
-int keeper_ask(struct keeper *k, enum keeper_op op, const char *text, size_t n, keeper_answer_fn *fn, void *arg)
+static int ask_later(struct keeper *k, struct ask question, const char *text)
 {
-    if (n > KEEPER_MAX_TEXT)
+    if (question.n > KEEPER_MAX_TEXT)
         return -EMSGSIZE;
     if (k->n_asks == KEEPER_ASKS)
         return -EAGAIN;
-    struct ask *a = xmalloc(sizeof *a + n);
-    *a = (struct ask){.op = op, .fn = fn, .arg = arg, .n = n};
-    memcpy(a->text, text, n);
+    struct ask *a = xmalloc(sizeof *a + question.n);
+    *a = question;
+    memcpy(a->text, text, question.n);
     push(&k->unsent, a);
     k->n_asks++;
     send_unsent(k);
     return 0;
+}
+
+int keeper_ask(struct keeper *k, enum keeper_op op, const char *text, size_t n, keeper_answer_fn *fn, void *arg)
+{
+    return ask_later(k, (struct ask){.op = op, .fn = fn, .arg = arg, .n = n, .fd = -1}, text);
+}
+
+int keeper_ask_file(struct keeper *k, enum keeper_op op, const char *text, size_t n, keeper_file_fn *fn, void *arg)
+{
+    return ask_later(k, (struct ask){.op = op, .file_fn = fn, .arg = arg, .n = n, .fd = -1}, text);
 }

@@ -1,18 +1,27 @@
 /* The privileged helper of a program that tenants reach (broker, monitor, gateway): it keeps the rights which that program gave up,
- * and does the few things that need them. It is started before the program listens, and knows what it may be asked for: CONF read
- * the configuration, and tell what of it is for such programs (lib/front/public_conf.h) TENANTS   which tenant has which uid, and
- * who is suspended (lib/db/tenants.h) LOG       add lines to the broker's or the monitor's journal of a tenant, or to the monitor's
- * record of decisions SPANS of the broker's: add lines to the tenant's spans.jsonl ROTATE    begin another logs/monitor.log ALERT
- * start a command of the configuration, by its alert's place in the list, with a JSON object on stdin, and tell its webhook ALIVE
- * note that all is well, for the dead man's switch LOGIN of the gateway's: who shows these credentials? (programs/keeper/gateway.h)
- * QUERY of the gateway's: what a tenant may know (lib/query/query.h) PEM       of the gateway's: certificate and key, by the
- * configuration's paths or the home's own AUDIT     of the gateway's: add a record to the audit log (lib/accounts/audit.h) STORE of
- * the gateway's: versions of apps (programs/keeper/store.h) FIGURES of the gateway's: all figures for Prometheus; of the monitor's
- * other keeper ("textfile"): writes them into platform.metrics.textfile. MACHINE of the gateway's: what the provider's page shows
- * of tenants, runs, disks and programs (programs/keeper/machine.h). EXPORT of the monitor's third keeper ("otlp"): tells a
- * collector of OpenTelemetry's what is new, and what became of it (programs/keeper/export.h). Both end when the other does; a
- * program that is killed so leaves nothing behind. Requests and answers are packets (SOCK_SEQPACKET); what may be long comes in a
- * memfd. Calls block as long as the keeper reads files. */
+ * and does the few things that need them. It is started before the program listens, and knows what it may be asked for:
+ *
+ * - CONF: read the configuration, and tell what of it is for such programs (lib/front/public_conf.h)
+ * - TENANTS: which tenant has which uid, and who is suspended (lib/db/tenants.h)
+ * - LOG: add lines to the broker's or the monitor's journal of a tenant, or to the monitor's record of decisions
+ * - SPANS of the broker's: add lines to the tenant's spans.jsonl
+ * - ROTATE: begin another logs/monitor.log
+ * - ALERT: start a command of the configuration, by its alert's place in the list, with a JSON object on stdin, and tell its
+ * webhook
+ * - ALIVE: note that all is well, for the dead man's switch
+ * - LOGIN of the gateway's: who shows these credentials? (programs/keeper/gateway.h)
+ * - QUERY of the gateway's: what a tenant may know (lib/query/query.h)
+ * - PEM of the gateway's: certificate and key, by the configuration's paths or the home's own
+ * - AUDIT of the gateway's: add a record to the audit log (lib/accounts/audit.h)
+ * - STORE of the gateway's: versions of apps (programs/keeper/store.h)
+ * - FIGURES of the gateway's: all figures for Prometheus; of the monitor's other keeper ("textfile"): writes them into
+ *   platform.metrics.textfile
+ * - MACHINE of the gateway's: what the provider's page shows of tenants, runs, disks and programs (programs/keeper/machine.h)
+ * - EXPORT of the monitor's third keeper ("otlp"): tells a collector of OpenTelemetry's what is new, and what became of it
+ *   (programs/keeper/export.h)
+ *
+ * Both end when the other does; a program that is killed so leaves nothing behind. Requests and answers are packets
+ * (SOCK_SEQPACKET); what may be long comes in a memfd. Calls block as long as the keeper reads files. */
 #ifndef SIMBDP_FRONT_KEEPER_H
 #define SIMBDP_FRONT_KEEPER_H
 
@@ -91,5 +100,8 @@ int keeper_pem(struct keeper *k, struct buf *ret_chain, struct buf *ret_key, str
 enum { KEEPER_ASKS = 4096 };
 typedef void keeper_answer_fn(void *arg, int code, const bson_t *head, const char *body, size_t n);
 int keeper_ask(struct keeper *k, enum keeper_op op, const char *text, size_t n, keeper_answer_fn *fn, void *arg);
+/* Likewise, but the body stays in a file: its bytes from `at` to `end`. Whoever is told it owns fd (-1 where code is negative). */
+typedef void keeper_file_fn(void *arg, int code, const bson_t *head, int fd, int64_t at, int64_t end);
+int keeper_ask_file(struct keeper *k, enum keeper_op op, const char *text, size_t n, keeper_file_fn *fn, void *arg);
 
 #endif

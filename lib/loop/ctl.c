@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { MAX_LINE = 1 << 20, MAX_UNREAD = 4 << 20, MAX_HELD = 64, ACCEPT_PAUSE_MS = 100, RESERVE_S = 2 };
+enum { MAX_LINE = 1 << 20, MAX_WRITE = 1 << 20, MAX_UNREAD = 4 << 20, MAX_HELD = 64, ACCEPT_PAUSE_MS = 100, RESERVE_S = 2 };
 
 struct listener {
     struct ctl *ctl;
@@ -267,6 +267,7 @@ static void add_conn(struct listener *l, int s, bool on_reserve)
     identify(c, s);
     bufferevent_setcb(c->bev, on_read, on_written, on_event, c);
     bufferevent_setwatermark(c->bev, EV_READ, 0, MAX_LINE + 1);
+    bufferevent_set_max_single_write(c->bev, MAX_WRITE); /* 16 KiB, else: figures of many tenants are millions of bytes */
     if (on_reserve)
         bufferevent_set_timeouts(c->bev, &(struct timeval){RESERVE_S, 0}, NULL);
     bufferevent_enable(c->bev, EV_READ | EV_WRITE);

@@ -1,10 +1,13 @@
-/* Requests, one JSON object a line: {"op":"status"} -> {ok,pid,url,ready,fingerprint,accounts_uploading,
- * event_streams}; ready: it has batchmgr
- * and the broker; {"op":"reload"}. */
+/* Requests, one JSON object a line:
+ *
+ * - status: {ok,pid,url,ready,fingerprint,accounts_uploading,event_streams}; ready: it has batchmgr and the broker
+ * - figures {format?}: {bytes,left_out}, and so many bytes of Prometheus' text behind the line (figures.h)
+ * - reload */
 #include "control.h"
 #include "broker_link.h"
 #include "certificate.h"
 #include "events.h"
+#include "figures.h"
 #include "gateway.h"
 #include "pool.h"
 
@@ -33,11 +36,20 @@ static void status(struct gateway *g, struct ctl_conn *c)
     ctl_send(c, &b);
 }
 
+static void figures(struct ctl_conn *c, const char *format)
+{
+    struct buf text = {0};
+    figures_write(&text, !strcmp(format, "openmetrics"));
+    ctl_send_text(c, &text, 0);
+}
+
 static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
 {
     const char *op = json_get_str(rq, "op", "");
     if (!strcmp(op, "status"))
         return status(arg, c), 1;
+    if (!strcmp(op, "figures"))
+        return figures(c, json_get_str(rq, "format", "")), 1;
     if (!strcmp(op, "reload"))
         return gateway_reload(arg, e);
     if (!strcmp(op, "tenants"))

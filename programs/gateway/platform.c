@@ -8,12 +8,14 @@
 #include "pool.h"
 #include "request.h"
 
+#include "base/fd.h"
 #include "base/mem.h"
 #include "base/prom.h"
 #include "front/keeper.h"
 #include "loop/timer.h"
 
 #include <string.h>
+#include <unistd.h>
 
 /* MACHINE: what the keeper knows. */
 enum { PART_MACHINE = N_PEERS, N_PARTS };
@@ -75,24 +77,29 @@ static bool wants_open_metrics(const struct request *rq)
 }
 
 /* Where the keeper has no answer, the gateway's own figures are there all the same. */
-static void answer_metrics(void *arg, int code, const bson_t *head, const char *body, size_t n)
+static void answer_metrics(void *arg, int code, const bson_t *head, int told, int64_t at, int64_t end)
 {
     struct request *rq = arg;
-    struct buf b = {0};
+    AUTO_FD int fd = told;
+    struct buf own = {0};
     bool open = wants_open_metrics(rq);
+    const char *type =
+        open ? "application/openmetrics-text; version=1.0.0; charset=utf-8" : "text/plain; version=0.0.4; charset=utf-8";
     int64_t status = code < 0 ? 0 : json_get_i64(head, "status", 0);
     if (status == MHD_HTTP_UNAUTHORIZED || status == MHD_HTTP_FORBIDDEN) {
         request_refuse(rq, status == MHD_HTTP_FORBIDDEN ? "forbidden" : "unauthorized", "the account may not do this any more");
         request_go_on(rq);
         return;
     }
-    figures_write(&b, open);
-    if (status == MHD_HTTP_OK)
-        buf_add(&b, body, n);
-    buf_adds(&b, PROM_END);
-    request_answer(rq, MHD_HTTP_OK,
-                   open ? "application/openmetrics-text; version=1.0.0; charset=utf-8" : "text/plain; version=0.0.4; charset=utf-8",
-                   &b);
+    /* In the file that the keeper made: it is millions of bytes, which nobody here reads. */
+    if (status == MHD_HTTP_OK && lseek(fd, end, SEEK_SET) == end && fd_write_all(fd, PROM_END, strlen(PROM_END)) == 0) {
+        request_answer_file(rq, type, fd, at, end + (int64_t)strlen(PROM_END));
+        fd = -1;
+    } else {
+        figures_write(&own, open);
+        buf_adds(&own, PROM_END);
+        request_answer(rq, MHD_HTTP_OK, type, &own);
+    }
     request_go_on(rq);
 }
 
@@ -104,8 +111,8 @@ void get_metrics(struct request *rq)
     json_str(&b, "format", wants_open_metrics(rq) ? "openmetrics" : "text");
     json_end(&b, '}');
     request_wait(rq);
-    if (keeper_ask(rq->g->keepers[KEEPER_OF_FIGURES], KEEPER_FIGURES, b.p, b.n, answer_metrics, rq) < 0)
-        answer_metrics(rq, -1, NULL, "", 0);
+    if (keeper_ask_file(rq->g->keepers[KEEPER_OF_FIGURES], KEEPER_FIGURES, b.p, b.n, answer_metrics, rq) < 0)
+        answer_metrics(rq, -1, NULL, -1, 0, 0);
 }
 
 /* ---- what the provider's page shows: each program's answer, as it came, and what the keeper knows ---- */

@@ -86,6 +86,17 @@ static void answer(struct request *rq, unsigned status, const char *content_type
     add_headers(rq, status != MHD_HTTP_NO_CONTENT ? content_type : NULL);
 }
 
+void request_answer_file(struct request *rq, const char *content_type, int fd, int64_t at, int64_t end)
+{
+    rq->answered = true;
+    rq->answer_bytes = end - at;
+    rq->status = MHD_HTTP_OK;
+    rq->response = MHD_create_response_from_fd_at_offset64((uint64_t)(end - at), fd, (uint64_t)at);
+    if (!rq->response)
+        mem_exhausted();
+    add_headers(rq, content_type);
+}
+
 void request_answer_stream(struct request *rq, const char *content_type, MHD_ContentReaderCallback read, void *arg)
 {
     rq->answered = true;

@@ -81,6 +81,8 @@ void request_go_on(struct request *rq);
 
 /* The answer. Each takes the text (with its NUL cut off) and empties `body`; content type NULL: application/json. Once only. */
 void request_answer(struct request *rq, unsigned status, const char *content_type, struct buf *body);
+/* 200 with the bytes of a file from `at` to `end`, which the kernel hands on where there is no TLS. Takes fd over. */
+void request_answer_file(struct request *rq, const char *content_type, int fd, int64_t at, int64_t end);
 /* 200 with what `read` gives, as libmicrohttpd's MHD_ContentReaderCallback: 0 after request_flow(rq, false). */
 void request_answer_stream(struct request *rq, const char *content_type, MHD_ContentReaderCallback read, void *arg);
 /* Whether such an answer goes on, or waits for more. */

@@ -16,6 +16,7 @@
 #include "loop/timer.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <microhttpd.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -207,13 +208,14 @@ static int start_daemon(struct server *s, struct err *e)
         {MHD_OPTION_HTTPS_PRIORITIES, 0, (char *)"SECURE128:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:%SERVER_PRECEDENCE"},
         {MHD_OPTION_END, 0, NULL},
     };
+    signal(SIGPIPE, SIG_IGN); /* sendfile has no flag against it; without this, libmicrohttpd sends files in 4 KiB */
     s->daemon = MHD_start_daemon(
         flags, 0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_message, s, MHD_OPTION_LISTEN_SOCKET, s->fd,
-        MHD_OPTION_URI_LOG_CALLBACK, on_target, s, MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, s, MHD_OPTION_NOTIFY_COMPLETED,
-        on_completed, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)CONNECTION_MEMORY, MHD_OPTION_CONNECTION_LIMIT, (unsigned)h->connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
-        (unsigned)h->connections_per_address, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)h->idle_s, MHD_OPTION_ARRAY,
-        s->cert ? of_tls : &of_tls[2], MHD_OPTION_END);
+        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_URI_LOG_CALLBACK, on_target, s, MHD_OPTION_UNESCAPE_CALLBACK,
+        leave_escaped, s, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY, MHD_OPTION_CONNECTION_LIMIT, (unsigned)h->connections,
+        MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)h->connections_per_address, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)h->idle_s, MHD_OPTION_ARRAY, s->cert ? of_tls : &of_tls[2], MHD_OPTION_END);
     if (!s->daemon)
         return err_set(e, -ENOMEM, "cannot start the HTTP server (descriptors or memory are lacking)");
     const union MHD_DaemonInfo *i = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD);

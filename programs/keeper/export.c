@@ -1,11 +1,13 @@
-/* What goes wrong                            what becomes of it
- *   the collector is away, or slow             simbdp-webhook repeats for five minutes, then drops and counts; journals and logs
- * are read on, slower while it takes any simbdp-webhook hangs                       it is waited for once in a turn, then what it
- * does not take is dropped and counted simbdp-webhook ends                        it is started again; journals and logs are told
- * from where was kept on this keeper is killed                      likewise, by the next one: what the collector took in the last
- * second comes again, with the same ids state/otlp.json is gone or damaged         it begins with what happens from now on nobody
- * exports for longer than a day, or   what is older, or gone, is not told; lines that are too old are counted until a journal was
- * renamed twice */
+/* What goes wrong, and what becomes of it:
+ *
+ * - the collector is away, or slow: simbdp-webhook repeats for five minutes, then drops and counts; journals and logs are read on,
+ *   slower while it takes any
+ * - simbdp-webhook hangs: it is waited for once in a turn, then what it does not take is dropped and counted
+ * - simbdp-webhook ends: it is started again; journals and logs are told from where was kept on
+ * - this keeper is killed: likewise, by the next one; what the collector took in the last second comes again, with the same ids
+ * - state/otlp.json is gone or damaged: it begins with what happens from now on
+ * - nobody exports for longer than a day, or until a journal was renamed twice: what is older, or gone, is not told; lines that are
+ *   too old are counted */
 #include "export.h"
 #include "collector.h"
 #include "figures.h"
@@ -397,6 +399,12 @@ static void follow_logs(struct export *x)
     flush(x, LOG);
 }
 
+static int add_text(void *text, const char *p, size_t n)
+{
+    buf_add(text, p, n);
+    return 0;
+}
+
 static void write_metrics(struct export *x, const struct conf *c)
 {
     AUTO_BUF struct buf text = {0};
@@ -408,7 +416,7 @@ static void write_metrics(struct export *x, const struct conf *c)
         x->figures = figures_new(x->home);
     if (!x->metrics)
         x->metrics = otlp_metrics_new();
-    figures_write(x->figures, c, true, &text);
+    figures_write(x->figures, c, true, add_text, &text);
     otlp_metrics_write(x->metrics, text.p ? text.p : "", text.n, clk_wall_ms(), on_metric, x);
     flush(x, METRICS);
 }

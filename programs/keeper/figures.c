@@ -25,17 +25,18 @@ enum program { BATCHMGR, STREAMMGR, BROKER, MONITOR, GATEWAY, N_PROGRAMS };
 static const struct {
     const char *name, *op;
 } programs[N_PROGRAMS] = {
-    {"batchmgr", "status"}, {"streammgr", "status"}, {"broker", "figures"}, {"monitor", "figures"}, {"gateway", "status"}};
+    {"batchmgr", "status"}, {"streammgr", "status"}, {"broker", "figures"}, {"monitor", "figures"}, {"gateway", "figures"}};
 
 struct figures {
     const struct home *home;
     struct ledger_figures *ledger;
+    struct buf in[N_PROGRAMS]; /* kept for the next time: new memory costs as much as what is read into it */
 };
 
 struct figures *figures_new(const struct home *h)
 {
     struct figures *f = xcalloc(1, sizeof *f);
-    *f = (struct figures){h, ledger_figures_new(h)};
+    *f = (struct figures){.home = h, .ledger = ledger_figures_new(h)};
     return f;
 }
 
@@ -44,6 +45,8 @@ void figures_free(struct figures *f)
     if (!f)
         return;
     ledger_figures_free(f->ledger);
+    for (int i = 0; i < N_PROGRAMS; i++)
+        buf_fini(&f->in[i]);
     free(f);
 }
 
@@ -51,7 +54,7 @@ void figures_free(struct figures *f)
 
 struct answer {
     int fd; /* -1: nothing more comes */
-    struct buf in;
+    struct buf *in;
     bson_t *doc;   /* its line; NULL: it has not come */
     size_t text;   /* where what is behind the line begins, and */
     size_t n_text; /* how much it is */
@@ -79,19 +82,19 @@ static void ask(const struct home *h, enum program p, bool open_metrics, struct 
 /* What has come is the answer as far as it goes. */
 static void look_at(struct answer *a)
 {
-    const char *lf = a->doc ? NULL : memchr(a->in.p, '\n', a->in.n);
+    const char *lf = a->doc ? NULL : memchr(a->in->p, '\n', a->in->n);
     if (lf) {
-        a->text = (size_t)(lf - a->in.p) + 1;
-        a->doc = json_parse(a->in.p, a->text - 1, NULL);
+        a->text = (size_t)(lf - a->in->p) + 1;
+        a->doc = json_parse(a->in->p, a->text - 1, NULL);
         int64_t n = a->doc ? json_get_i64(a->doc, "bytes", 0) : -1;
         if (n < 0 || n > MAX_ANSWER || !json_get_bool(a->doc, "ok", false)) {
             close_answer(a);
             return;
         }
         a->n_text = (size_t)n;
-        buf_reserve(&a->in, a->n_text + PIECE);
+        buf_reserve(a->in, a->n_text + PIECE);
     }
-    if (a->doc && a->in.n - a->text >= a->n_text) {
+    if (a->doc && a->in->n - a->text >= a->n_text) {
         a->whole = true;
         close_answer(a);
     }
@@ -99,16 +102,16 @@ static void look_at(struct answer *a)
 
 static void take(struct answer *a)
 {
-    buf_reserve(&a->in, PIECE);
-    ssize_t n = recv(a->fd, a->in.p + a->in.n, PIECE, 0);
+    buf_reserve(a->in, PIECE);
+    ssize_t n = recv(a->fd, a->in->p + a->in->n, PIECE, 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n <= 0 || a->in.n + (size_t)n > MAX_ANSWER) {
+    if (n <= 0 || a->in->n + (size_t)n > MAX_ANSWER) {
         close_answer(a);
         return;
     }
-    a->in.n += (size_t)n;
-    a->in.p[a->in.n] = 0;
+    a->in->n += (size_t)n;
+    a->in->p[a->in->n] = 0;
     look_at(a);
 }
 
@@ -231,20 +234,13 @@ static void write_up(struct prom *p, const struct answer v[N_PROGRAMS], bool gat
 
 /* ---- put together ---- */
 
-void figures_write(struct figures *f, const struct conf *c, bool open_metrics, struct buf *out)
+/* What the keeper knows itself, and what it makes of the programs' states. */
+static void write_own(struct figures *f, const struct answer v[N_PROGRAMS], bool gateway, bool open_metrics, struct buf *out)
 {
     static const struct prom_family left = {"mysimbdp_figures_left_out", PROM_GAUGE,
                                             "Series that there was no room for in this answer."};
-    struct answer v[N_PROGRAMS] = {0};
     struct prom p;
     size_t left_out = 0;
-    bool gateway = c && *c->platform.http.listen;
-    for (int i = 0; i < N_PROGRAMS; i++) {
-        v[i].fd = -1;
-        if (i != GATEWAY || gateway)
-            ask(f->home, (enum program)i, open_metrics, &v[i]);
-    }
-    collect(v);
     prom_init(&p, out, open_metrics, PROM_PART_BYTES);
     write_up(&p, v, gateway);
     if (v[BATCHMGR].whole)
@@ -252,28 +248,48 @@ void figures_write(struct figures *f, const struct conf *c, bool open_metrics, s
     if (v[STREAMMGR].whole)
         write_streammgr(&p, v[STREAMMGR].doc);
     for (int i = 0; i < N_PROGRAMS; i++)
-        if (v[i].whole && v[i].n_text) {
-            buf_add(out, v[i].in.p + v[i].text, v[i].n_text);
-            left_out += (size_t)json_get_i64(v[i].doc, "left_out", 0);
-        }
+        left_out += v[i].whole ? (size_t)json_get_i64(v[i].doc, "left_out", 0) : 0;
     left_out += p.n_left_out + ledger_figures_write(f->ledger, open_metrics, LEDGER_MS, out);
     prom_init(&p, out, open_metrics, PROM_PART_BYTES);
     one(&p, &left, (double)left_out);
+}
+
+int figures_write(struct figures *f, const struct conf *c, bool open_metrics, figures_fn *fn, void *arg)
+{
+    AUTO_BUF struct buf own = {0};
+    struct answer v[N_PROGRAMS] = {0};
+    bool gateway = c && *c->platform.http.listen;
     for (int i = 0; i < N_PROGRAMS; i++) {
-        buf_fini(&v[i].in);
+        v[i] = (struct answer){.fd = -1, .in = &f->in[i]};
+        buf_reset(v[i].in);
+        if (i != GATEWAY || gateway)
+            ask(f->home, (enum program)i, open_metrics, &v[i]);
+    }
+    collect(v);
+    write_own(f, v, gateway, open_metrics, &own);
+    int r = fn(arg, own.p, own.n);
+    for (int i = 0; i < N_PROGRAMS; i++) {
+        if (r == 0 && v[i].whole && v[i].n_text)
+            r = fn(arg, v[i].in->p + v[i].text, v[i].n_text);
         if (v[i].doc)
             bson_destroy(v[i].doc);
     }
+    return r;
+}
+
+int figures_to_fd(void *fd, const char *p, size_t n)
+{
+    return fd_write_all(*(const int *)fd, p, n);
 }
 
 /* The file is for whoever reads metrics; its directory says who that is. A name of somebody else's is not followed. */
-static int replace(const char *path, const struct buf *text)
+static int replace(struct figures *f, const struct conf *c, const char *path)
 {
     AUTO_FREE char *tmp = xasprintf("%s.tmp", path);
     if (unlink(tmp) < 0 && errno != ENOENT)
         return -errno;
     AUTO_FD int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644); /* lint: ours */
-    int r = fd < 0 ? -errno : fd_write_all(fd, text->p, text->n);
+    int r = fd < 0 ? -errno : figures_write(f, c, false, figures_to_fd, &fd);
     if (r == 0 && fchmod(fd, 0644) < 0)
         r = -errno;
     if (r == 0 && rename(tmp, path) < 0)
@@ -285,11 +301,9 @@ static int replace(const char *path, const struct buf *text)
 
 int figures_write_file(struct figures *f, const struct conf *c, struct err *e)
 {
-    AUTO_BUF struct buf text = {0};
     const char *path = c->platform.metrics.textfile;
     if (!*path)
         return 0;
-    figures_write(f, c, false, &text);
-    int r = replace(path, &text);
+    int r = replace(f, c, path);
     return r < 0 ? err_sys(e, r, "cannot write platform.metrics.textfile %s", path) : 0;
 }

@@ -5,6 +5,7 @@
 
 #include "accounts/accounts.h"
 #include "accounts/audit.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "query/query.h"
@@ -215,13 +216,19 @@ static bool is_operators(struct gateway_keeper *g, const bson_t *rq, struct buf 
     return a.status == 200;
 }
 
-static void figures(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
+int gateway_keeper_figures(struct gateway_keeper *g, const char *text, size_t n, int fd)
 {
-    if (!is_operators(g, rq, out))
-        return;
+    AUTO_BSON bson_t *rq = json_parse(text, n, NULL);
+    AUTO_BUF struct buf head = {0};
+    if (!rq)
+        return ERR_FORMAT;
+    bool may = is_operators(g, rq, &head);
+    int r = fd_write_all(fd, head.p, head.n);
+    if (!may || r < 0)
+        return r;
     if (!g->figures)
         g->figures = figures_new(g->home);
-    figures_write(g->figures, g->conf, !strcmp(json_get_str(rq, "format", ""), "openmetrics"), out);
+    return figures_write(g->figures, g->conf, !strcmp(json_get_str(rq, "format", ""), "openmetrics"), figures_to_fd, &fd);
 }
 
 static void machine(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
@@ -260,14 +267,12 @@ static void audit(struct gateway_keeper *g, const bson_t *rq, struct buf *out)
 bool gateway_keeper_answer(struct gateway_keeper *g, enum keeper_op op, const char *text, size_t n, struct buf *out)
 {
     AUTO_BSON bson_t *rq = json_parse(text, n, NULL);
-    if (!rq || (op != KEEPER_LOGIN && op != KEEPER_QUERY && op != KEEPER_AUDIT && op != KEEPER_FIGURES && op != KEEPER_MACHINE))
+    if (!rq || (op != KEEPER_LOGIN && op != KEEPER_QUERY && op != KEEPER_AUDIT && op != KEEPER_MACHINE))
         return false;
     if (op == KEEPER_LOGIN)
         login(g, rq, out);
     else if (op == KEEPER_QUERY)
         ask(g, rq, out);
-    else if (op == KEEPER_FIGURES)
-        figures(g, rq, out);
     else if (op == KEEPER_MACHINE)
         machine(g, rq, out);
     else

@@ -52,16 +52,21 @@ static void answer(int code, const struct err *e, int fd)
         log_debug("keeper", NULL, NULL, "the program took no answer: it is ending");
 }
 
-static void answer_doc(const struct buf *doc)
+/* r: of writing it. */
+static void answer_file(int r, int fd)
 {
     struct err e = {0};
-    AUTO_FD int fd = memfd_create("answer", MFD_CLOEXEC);
-    int r = fd < 0 ? -errno : fd_write_all(fd, doc->p, doc->n);
     if (r == 0 && lseek(fd, 0, SEEK_SET) < 0)
         r = -errno;
     if (r < 0)
         err_sys(&e, r, "cannot hand over the answer");
     answer(r, &e, r < 0 ? -1 : fd);
+}
+
+static void answer_doc(const struct buf *doc)
+{
+    AUTO_FD int fd = memfd_create("answer", MFD_CLOEXEC);
+    answer_file(fd < 0 ? -errno : fd_write_all(fd, doc->p, doc->n), fd);
 }
 
 /* Once the configuration was read for the first time: uids may have had to be chosen for it. Who writes the file of figures may
@@ -209,9 +214,21 @@ static void tell_pem(struct keep *k)
 }
 
 /* False: this is no question for it. */
+static bool tell_figures(struct keep *k, const char *text, size_t n)
+{
+    AUTO_FD int fd = memfd_create("answer", MFD_CLOEXEC);
+    int r = fd < 0 ? -errno : gateway_keeper_figures(k->gateway, text, n, fd);
+    if (r == ERR_FORMAT)
+        return false;
+    answer_file(r, fd);
+    return true;
+}
+
 static bool tell_gateway(struct keep *k, const struct keeper_request *rq, const char *text, size_t n)
 {
     AUTO_BUF struct buf out = {0};
+    if (rq->op == KEEPER_FIGURES)
+        return tell_figures(k, text, n);
     if (!gateway_keeper_answer(k->gateway, (enum keeper_op)rq->op, text, n, &out))
         return false;
     answer_doc(&out);

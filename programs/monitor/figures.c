@@ -167,20 +167,27 @@ static const struct {
     {{"mysimbdp_batch_app_report_age_seconds", PROM_GAUGE, "Since the last report of any of them."}, report_age_s},
 };
 
+struct batch_line {
+    char *labels;
+    struct windows_figures f;
+};
+
 static void write_batch(const struct monitor *m, struct prom *p)
 {
-    for (size_t k = 0; k < sizeof of_batch / sizeof *of_batch; k++) {
-        size_t i = 0;
-        prom_family(p, &of_batch[k].family);
-        for (const struct batch_app *a; (a = map_next(&m->batch_apps, &i));) {
-            struct windows_figures f;
-            windows_figures(&a->window, m->now_ms, &f);
-            if (!f.reporting)
-                continue;
-            AUTO_FREE char *labels = labels_of(a->tenant, a->name);
-            prom_sample(p, labels, of_batch[k].of(&f));
-        }
+    AUTO_FREE struct batch_line *v = xcalloc(m->batch_apps.n + 1, sizeof *v);
+    size_t n = 0, i = 0;
+    for (const struct batch_app *a; (a = map_next(&m->batch_apps, &i));) {
+        windows_figures(&a->window, m->now_ms, &v[n].f);
+        if (v[n].f.reporting)
+            v[n++].labels = labels_of(a->tenant, a->name);
     }
+    for (size_t k = 0; k < sizeof of_batch / sizeof *of_batch; k++) {
+        prom_family(p, &of_batch[k].family);
+        for (i = 0; i < n; i++)
+            prom_sample(p, v[i].labels, of_batch[k].of(&v[i].f));
+    }
+    for (i = 0; i < n; i++)
+        free(v[i].labels);
 }
 
 /* ---- reports ---- */

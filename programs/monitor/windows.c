@@ -214,10 +214,13 @@ void windows_figures(const struct windows *w, int64_t now_ms, struct windows_fig
     double n = 0, bytes = 0, busy = 0, long_n = 0, long_busy = 0, errors = 0;
     int64_t now_s = now_ms / 1000, known_ms = now_ms - w->first_ms;
     size_t k = 0;
+    if (!w->first_ms) { /* nobody ever reported: most of many apps */
+        *ret = f;
+        return;
+    }
     for (const struct reporting *r; (r = map_next(&w->instances, &k));)
         f.reporting += !is_silent(r, now_ms);
-    if (w->first_ms)
-        f.report_age_s = (double)(now_ms - w->seen_ms) / 1000;
+    f.report_age_s = (double)(now_ms - w->seen_ms) / 1000;
     for (size_t i = 0; i < WINDOW_SLICES; i++) {
         int64_t age = now_s - w->slices[i].second;
         if (!w->slices[i].second || age < 0 || age >= WINDOW_LONG_S)

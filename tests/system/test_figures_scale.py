@@ -15,7 +15,7 @@ N_TENANTS, SCRAPES = 1000, 9
 # 50 ms is what it may take, on release programs of a host that has nothing else to do. Where others compute, what is bounded is the time that
 # gateway and keeper are at it (monitor and broker have other things to do all the time); sanitizers take several times as long.
 SLOWER = 10 if BUILD.name != "build" else 1
-MOST_S, MOST_CPU_S, MOST_WAIT_S = 0.05 * SLOWER, 0.06 * SLOWER, 0.1 * SLOWER
+MOST_S, MOST_CPU_S, MOST_WAIT_S = 0.05 * SLOWER, 0.03 * SLOWER, 0.1 * SLOWER
 TENANT = """
 database = "%s"; datasets = ( { name = "data"; format = "csv"; collection = "data"; } );
 batch = ( { app = "load"; exec = "builtin:load"; datasets = ("data"); } );
@@ -26,7 +26,7 @@ stream_apps = ( { app = "a"; stream = "events"; }, { app = "b"; stream = "events
 
 @pytest.fixture(scope="module")
 def site(mongo):
-    s = Site(mongo, settings(), ready=False)
+    s = Site(mongo, settings(), ready=False, rescan_ms=30000)  # where all is looked through five times a second, that is a fifth of a core
     for name in ("acme", "beta", *(f"t{i:04}" for i in range(N_TENANTS - 2))):
         (s.home.path / f"conf/tenants/{name}.conf").write_text(TENANT % f"{name}_{os.getpid()}")
         (s.home.path / f"apps/{name}").mkdir(exist_ok=True)
@@ -79,6 +79,6 @@ def test_a_thousand_tenants(site):
     other.join()
     assert text.count(b"\nmysimbdp_app_state{") == 3 * N_TENANTS and text.count(b"\nmysimbdp_subscription_consumers{") == 3 * N_TENANTS
     assert text.count(b"\nmysimbdp_up{") == 5 and b"\nmysimbdp_up{program=\"broker\"} 1\n" in text
-    print(f"{len(text) / 1e6:.1f} MB in {min(times) * 1000:.0f} to {max(times) * 1000:.0f} ms; others wait {statistics.median(waits) * 1000:.1f} ms, {max(waits) * 1000:.1f} at most; gateway and keeper {busy * 1000:.1f} ms")
-    assert min(times) <= MOST_S or busy <= MOST_CPU_S, (times, busy)
+    print(f"{len(text) / 1e6:.1f} MB in {min(times) * 1000:.0f} to {max(times) * 1000:.0f} ms, median {statistics.median(times) * 1000:.0f}; others wait {statistics.median(waits) * 1000:.1f} ms, {max(waits) * 1000:.1f} at most; gateway and keeper {busy * 1000:.1f} ms")
+    assert statistics.median(times) <= MOST_S or busy <= MOST_CPU_S, (times, busy)
     assert statistics.median(waits) <= MOST_WAIT_S, sorted(waits)[-20:]

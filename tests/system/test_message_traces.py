@@ -1,7 +1,9 @@
 """Traces of messages (W3C Trace Context): from who publishes to who consumes, over the broker's log, its restarts and dead letters; and what a
 collector of OpenTelemetry's is told of it."""
+import http.client
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -246,8 +248,9 @@ def test_an_older_broker_gets_messages_without(home):
 
 TENANT = """
 database = "%(database)s"; datasets = ( { name = "data"; format = "json"; } );
-streams = ( { name = "events"; max_deliveries = 2; }, { name = "hand"; max_messages_per_s = -1; max_bytes_per_s = -1L; } );
-stream_apps = ( { app = "store"; exec = "builtin:load"; stream = "events"; dataset = "data"; min_instances = 1; }, { app = "own"; stream = "hand"; },
+streams = ( { name = "events"; max_deliveries = 2; }, { name = "hand"; max_messages_per_s = -1; max_bytes_per_s = -1L; },
+  { name = "flood"; max_messages_per_s = -1; max_bytes_per_s = -1L; } );
+stream_apps = ( { app = "store"; exec = "builtin:load"; stream = "events"; dataset = "data"; min_instances = 1; }, { app = "own"; stream = "hand"; }, { app = "all"; stream = "flood"; },
   { app = "told"; exec = "told.sh"; stream = "hand"; on_demand = false; min_instances = 1; } );
 """
 
@@ -346,14 +349,29 @@ def test_an_instance_has_a_trace_of_its_life(site, collector):
     assert "parentSpanId" not in s and int(s["startTimeUnixNano"]) <= int(s["endTimeUnixNano"]) and s["kind"] == 1
 
 
-def test_a_flood_has_so_many_spans(site, collector):
-    n = 1000
+def dropped(site):
+    c = http.client.HTTPConnection(site.host, site.port, timeout=60)
+    c.request("GET", "/metrics", headers=site.login(site.of("operator", None)))
+    return float(re.search(r"^mysimbdp_broker_spans_dropped_total (\S+)$", c.getresponse().read().decode(), re.M)[1])
+
+
+def test_a_flood_has_so_many_spans_and_the_rest_is_counted(site, collector):
+    n, first = 1000, 0x1000
+    before = dropped(site)
     with Peer(site.home.endpoint) as p:
-        requests = {p.post("acme/hand", [b"x"], traces=parent(0x1000 + i)) for i in range(n)}
+        requests = {p.post("acme/flood", [b"x"], traces=parent(first + i)) for i in range(n)}
         while requests:
             verb, _, number, _ = p.receive()
             assert verb == CONFIRM
             requests.discard(number)
-    spans_of(site, collector, "publish hand", 1, lambda s: int(s["traceId"][-8:], 16) >= 0x1000)
-    assert len([s for s in collector.spans(name="publish hand") if int(s["traceId"][-8:], 16) >= 0x1000]) < n
+        not_published = dropped(site) - before
+        assert 0 < not_published < n
+        told = spans_of(site, collector, "publish flood", int(n - not_published), lambda s: int(s["traceId"][-8:], 16) >= first)
+        assert len(told) == n - not_published
+        # Of who holds more than so many, what becomes of the rest is not told.
+        p.subscribe("acme/flood", "all", messages=n, wants=WANTS_TRACES)
+        got = p.take(n)
+        assert [m.traceparent[:36] for m in got] == [parent(first + i)[:36] for i in range(n)], "all are handed on, as they came"
+        assert dropped(site) - before == not_published + n - 512
+        p.ack(got)
     assert os.stat(site.home.path / "logs/tenants/acme/spans.jsonl").st_size < 1 << 20

@@ -228,7 +228,7 @@ def test_figures_are_exported_as_metrics(make_home):
         assert p["exemplars"][0]["filteredAttributes"] == [{"key": "file_id", "value": {"stringValue": home.files(file_name="x.csv")[0]["file_id"]}}]
         m, kind, p = has("mysimbdp_up", program="broker")[-1]
         assert kind == "gauge" and p["asDouble"] == 1 and "startTimeUnixNano" not in p and "unit" not in m
-        # The same that is scraped, but for what there is only where it is scraped.
+        # The same that is scraped.
         home.cli("user", "add", "prometheus", "--role", "operator", input="correct horse battery\n")
         (token,) = home.rows("token", "add", "prometheus", "--verbs", "admin")
         url = json.loads((home.path / "state/endpoints.json").read_text())["gateway"]["http"]
@@ -239,7 +239,6 @@ def test_figures_are_exported_as_metrics(make_home):
             families = set(re.findall(r"^# TYPE (\S+) ", text, re.M))
             return (text, families) if wanted <= families else None
         text, families = until(scrape, home.path / "logs", what="all figures")
-        families = {f for f in families if not f.startswith("mysimbdp_http_")}  # that the gateway alone tells, to who scrapes it
         until(lambda: families <= {m["name"] for m in c.metrics()}, home.path / "logs", what=lambda: f"{families - {m['name'] for m in c.metrics()}}")
         assert 'mysimbdp_otlp_sent_total{signal="metrics"}' in text and 'mysimbdp_otlp_up{signal="traces"} 1' in text
         assert exported(home)["metrics"]["dropped"] == 0 and set(exported(home)) == {"traces", "metrics"}

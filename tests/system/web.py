@@ -129,8 +129,8 @@ class Wire:
 class Site:
     """The home, its gateway, and accounts of its tenants `acme` and `beta`."""
 
-    def __init__(self, mongo, http="", ready=True, **env):
-        self.home = Home(mongo, platform=(http or settings()) + " rescan_ms = 200;")
+    def __init__(self, mongo, http="", ready=True, rescan_ms=200, **env):
+        self.home = Home(mongo, platform=(http or settings()) + f" rescan_ms = {rescan_ms};")
         self.home.tenant("beta")
         self.home.tenant("acme")
         (self.home.path / "conf/tenants/acme.conf").write_text(ACME % {"database": self.home.db_of["acme"]})
