@@ -1,5 +1,5 @@
 /* A batch is one command under construction or in flight:
- *   {"insert": collection, "ordered": false, "writeConcern": {"w": "majority", "j": true}, "documents": [ rows ]}
+ *   {"insert": collection, "ordered": false, "documents": [ rows ]}
  *   {"update": collection, ..., "updates": [{"q": {"_id": id}, "u": row, "upsert": true}]}
  * Batches go round: free -> (filled) -> queued -> (a worker's) -> done -> collected by the caller's thread -> free. They are
  * collected in the order they were filled, so acknowledged ends rise. */
@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/le.h"
 #include "base/mem.h"
+#include "mongo_uri.h"
 #include "sink_parts.h"
 
 #include <assert.h>
@@ -114,11 +115,6 @@ static void start_batch(struct sink *s, struct batch *b)
     open_document(c);
     add_string(c, s->o.replace ? "update" : "insert", s->collection_name);
     add_bool(c, "ordered", false);
-    add_key(c, 0x03, "writeConcern");
-    size_t at = open_document(c);
-    add_string(c, "w", "majority");
-    add_bool(c, "j", true);
-    close_document(c, at);
     add_key(c, 0x04, s->o.replace ? "updates" : "documents");
     b->array_at = open_document(c);
     s->filling = b;
@@ -139,20 +135,14 @@ int sink_open(const struct sink_options *o, struct sink **ret, struct err *e)
     pthread_cond_init(&s->done, NULL);
     s->database = xstrdup(o->database);
     s->collection_name = xstrdup(o->collection);
-    s->uri = o->url ? mongoc_uri_new_with_error(o->url, &be) : NULL;
+    s->uri = o->url ? mongo_uri(o->url, SELECTION_MS, SOCKET_MS, &be) : NULL;
     if (!s->uri)
         return err_set(e, ERR_CONFIG, "MONGO_URL is %s", o->url ? be.message : "not set");
-    mongoc_uri_set_option_as_int32(s->uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, SELECTION_MS);
-    mongoc_uri_set_option_as_int32(s->uri, MONGOC_URI_SOCKETTIMEOUTMS, SOCKET_MS);
     s->client = mongoc_client_new_from_uri(s->uri);
     if (!s->client)
         return err_set(e, ERR_CONFIG, "MONGO_URL cannot be used");
     mongoc_client_set_error_api(s->client, MONGOC_ERROR_API_VERSION_2);
     s->collection = mongoc_client_get_collection(s->client, s->database, s->collection_name);
-    s->concern = mongoc_write_concern_new();
-    mongoc_write_concern_set_w(s->concern, MONGOC_WRITE_CONCERN_W_MAJORITY);
-    mongoc_write_concern_set_journal(s->concern, true);
-    mongoc_collection_set_write_concern(s->collection, s->concern);
     *ret = TAKE(s);
     return 0;
 }
@@ -186,8 +176,6 @@ void sink_close(struct sink *s)
         mongoc_client_destroy(s->client);
     if (s->uri)
         mongoc_uri_destroy(s->uri);
-    if (s->concern)
-        mongoc_write_concern_destroy(s->concern);
     pthread_mutex_destroy(&s->lock);
     pthread_cond_destroy(&s->work);
     pthread_cond_destroy(&s->done);
@@ -241,7 +229,7 @@ static int collect(struct sink *s, struct batch *b, struct err *e)
     if (b->exhausted) {
         r = err_sys(e, -ENOMEM, "cannot store documents");
     } else if (b->failed) {
-        r = sink_error(&b->error, "cannot store documents", e);
+        r = sink_batch_error(b, "cannot store documents", e);
     } else {
         if (json_get_iter(&b->reply, "writeErrors", &it))
             while (json_next_doc(&it, &error))

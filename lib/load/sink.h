@@ -3,7 +3,7 @@
  * one thread; what the callbacks below are called from is that thread, too, within sink_row, sink_flush and sink_finish.
  *
  * Every command is acknowledged (majority, journal). A command that fails for a passing reason (connection lost, primary
- * changed, shutting down) is sent again for RETRY_MS: _ids are the caller's, so what was stored already answers with E11000 on
+ * changed, shutting down) is sent again for 20 s: _ids are the caller's, so what was stored already answers with E11000 on
  * _id, which counts as stored. */
 #ifndef SIMBDP_LOAD_SINK_H
 #define SIMBDP_LOAD_SINK_H

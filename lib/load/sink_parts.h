@@ -42,7 +42,6 @@ struct sink {
     struct sink_options o;
     char *database, *collection_name;
     mongoc_uri_t *uri;
-    mongoc_write_concern_t *concern;
     mongoc_client_t *client; /* the caller's thread's */
     mongoc_collection_t *collection;
     pthread_mutex_t lock;
@@ -67,6 +66,8 @@ void sink_add_worker(struct sink *s);
 /* Sends the batch, with what is tried again; its reply is there afterwards. On a worker's thread, or where there is none the
  * caller's. Blocks. */
 void sink_run_batch(struct worker *w, struct batch *b);
+/* The class of what made it fail (sink.h): also where the server itself says of a code of its own that it is worth another try. */
+int sink_batch_error(const struct batch *b, const char *what, struct err *e);
 /* The batch that was filled first of those that wait; NULL: none does. With the lock held. */
 struct batch *sink_queued(struct sink *s);
 /* Whether the refusal is of a row that was stored before, under its own _id. */

@@ -13,35 +13,68 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-enum { RETRY_MS = 10000, RETRY_PAUSE_MS = 200, OID_BYTES = 12 };
+/* RETRY_MS: an election takes 12 s, as MongoDB's manual has it. */
+enum { RETRY_MS = 20000, RETRY_PAUSE_MS = 200, OID_BYTES = 12 };
 
 /* --- errors --- */
 
+/* Server codes that pass. Those of the drivers' specification of retryable writes, and what a server or a router (mongos) says that
+ * may do the same a moment later. */
+static bool is_passing(int64_t code)
+{
+    static const int32_t codes[] = {
+        6,     /* HostUnreachable */
+        7,     /* HostNotFound */
+        24,    /* LockTimeout */
+        46,    /* LockBusy */
+        50,    /* MaxTimeMSExpired */
+        63,    /* StaleShardVersion */
+        64,    /* WriteConcernFailed */
+        89,    /* NetworkTimeout */
+        91,    /* ShutdownInProgress */
+        112,   /* WriteConflict */
+        133,   /* FailedToSatisfyReadPreference: a shard has no primary now */
+        134,   /* ReadConcernMajorityNotAvailableYet */
+        150,   /* StaleEpoch */
+        189,   /* PrimarySteppedDown */
+        202,   /* NetworkInterfaceExceededTimeLimit */
+        262,   /* ExceededTimeLimit */
+        9001,  /* SocketException */
+        10107, /* NotWritablePrimary */
+        11600, /* InterruptedAtShutdown */
+        11602, /* InterruptedDueToReplStateChange */
+        13388, /* StaleConfig */
+        13435, /* NotPrimaryNoSecondaryOk */
+        13436, /* NotPrimaryOrSecondary */
+        14031, /* OutOfDiskSpace */
+    };
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+        if (code == codes[i])
+            return true;
+    return false;
+}
+
 int sink_error(const bson_error_t *be, const char *what, struct err *e)
 {
+    enum { UNAUTHORIZED = 13, AUTHENTICATION_FAILED = 18 };
     bool server = be->domain == MONGOC_ERROR_SERVER || be->domain == MONGOC_ERROR_QUERY || be->domain == MONGOC_ERROR_COMMAND ||
                   be->domain == MONGOC_ERROR_WRITE_CONCERN;
-    /* Server codes: 13 Unauthorized, 18 AuthenticationFailed; those that pass: 6 HostUnreachable, 7 HostNotFound, 50
-     * MaxTimeMSExpired, 64 WriteConcernFailed, 89 NetworkTimeout, 91 ShutdownInProgress, 112 WriteConflict, 189
-     * PrimarySteppedDown, 262 ExceededTimeLimit, 14031 OutOfDiskSpace, 9001 SocketException, 10107 NotWritablePrimary, 11600
-     * InterruptedAtShutdown, 11602 InterruptedDueToReplStateChange, 13435 NotPrimaryNoSecondaryOk, 13436 NotPrimaryOrSecondary. */
-    static const uint32_t passing[] = {6, 7, 50, 64, 89, 91, 112, 189, 262, 9001, 14031, 10107, 11600, 11602, 13435, 13436};
     int code = ERR_DATABASE;
     if (be->domain == MONGOC_ERROR_SERVER_SELECTION || be->domain == MONGOC_ERROR_STREAM || be->domain == MONGOC_ERROR_PROTOCOL)
         code = -ECONNREFUSED;
     else if (be->domain == MONGOC_ERROR_CLIENT)
         code = be->code == MONGOC_ERROR_CLIENT_AUTHENTICATE ? -EACCES : -ECONNREFUSED;
-    else if (server && (be->code == 13 || be->code == 18))
+    else if (server && (be->code == UNAUTHORIZED || be->code == AUTHENTICATION_FAILED))
         code = -EACCES;
-    for (size_t i = 0; server && i < sizeof passing / sizeof *passing; i++)
-        if (be->code == passing[i])
-            code = -ECONNREFUSED;
+    else if (server && is_passing(be->code))
+        code = -ECONNREFUSED;
     if (be->domain == MONGOC_ERROR_WRITE_CONCERN)
         code = -ECONNREFUSED;
     return err_set(e, code, "%s: %s", what, be->message);
 }
 
-/* An error that the reply itself tells of: a write concern that was not met, or a whole command refused. */
+/* An error that the reply itself tells of, and that is no row's: a write concern that was not met, or what a router says of the
+ * rows of a shard that it does not reach. */
 static bool reply_error(const bson_t *reply, bson_error_t *be)
 {
     bson_iter_t it;
@@ -51,7 +84,20 @@ static bool reply_error(const bson_t *reply, bson_error_t *be)
                        json_get_str(&doc, "errmsg", "write concern not met"));
         return true;
     }
+    if (json_get_iter(reply, "writeErrors", &it))
+        while (json_next_doc(&it, &doc))
+            if (is_passing(json_get_i64(&doc, "code", 0))) {
+                bson_set_error(be, MONGOC_ERROR_SERVER, (uint32_t)json_get_i64(&doc, "code", 0), "%s",
+                               json_get_str(&doc, "errmsg", "refused by MongoDB"));
+                return true;
+            }
     return false;
+}
+
+int sink_batch_error(const struct batch *b, const char *what, struct err *e)
+{
+    int code = sink_error(&b->error, what, e);
+    return code == ERR_DATABASE && mongoc_error_has_label(&b->reply, "RetryableWriteError") ? -ECONNREFUSED : code;
 }
 
 /* --- workers --- */
@@ -176,7 +222,7 @@ void sink_run_batch(struct worker *w, struct batch *b)
 {
     int64_t until = clk_now_ms() + RETRY_MS;
     while (!run_once(w, b)) {
-        if (sink_error(&b->error, "", NULL) != -ECONNREFUSED || clk_now_ms() >= until || w->s->quit) {
+        if (sink_batch_error(b, "", NULL) != -ECONNREFUSED || clk_now_ms() >= until || w->s->quit) {
             b->failed = true;
             return;
         }

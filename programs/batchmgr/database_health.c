@@ -6,6 +6,7 @@
 #include "database_identity.h"
 #include "database_mark.h"
 #include "database_users.h"
+#include "load/mongo_uri.h"
 
 #include <event2/event.h>
 #include <mongoc/mongoc.h>
@@ -44,12 +45,11 @@ struct health {
 
 static mongoc_client_t *connect_to(const char *url)
 {
-    mongoc_uri_t *uri = mongoc_uri_new(url);
+    bson_error_t why;
+    mongoc_uri_t *uri = mongo_uri(url, SELECT_MS, SOCKET_MS, &why);
     if (!uri)
         return NULL;
-    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, SELECT_MS);
     mongoc_uri_set_option_as_int32(uri, MONGOC_URI_CONNECTTIMEOUTMS, SELECT_MS);
-    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SOCKETTIMEOUTMS, SOCKET_MS);
     mongoc_client_t *c = mongoc_client_new_from_uri(uri);
     mongoc_uri_destroy(uri);
     if (c)

@@ -249,7 +249,7 @@ static bool count_up(mongoc_client_t *c, const struct look *l, bool make, bson_e
     bson_t *cmd = BCON_NEW("findAndModify", BCON_UTF8(IDENTS_COLLECTION), "query", "{", "_id", BCON_UTF8(l->id), "}", "update", "{",
                            "$inc", "{", "n", BCON_INT64(1), "}", "$setOnInsert", "{", "about",
                            BCON_UTF8("by this mysimbdp knows that the database is the one it had; do not remove it"), "}", "}",
-                           "upsert", BCON_BOOL(make), "writeConcern", "{", "w", BCON_UTF8("majority"), "j", BCON_BOOL(true), "}");
+                           "upsert", BCON_BOOL(make));
     bson_t reply;
     bool ok = mongoc_client_write_command_with_opts(c, l->database, cmd, NULL, &reply, be);
     bson_destroy(&reply);

@@ -4,6 +4,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "load/ingest.h"
+#include "load/mongo_uri.h"
 #include "load/sink.h"
 
 #include <mongoc/mongoc.h>
@@ -57,9 +58,7 @@ int count_main(const char *url, const char *database, const char *collection)
     struct map counts = {0};
     int64_t total = 0;
     const bson_t *doc;
-    mongoc_uri_t *uri = mongoc_uri_new_with_error(url ? url : "", &be);
-    if (uri)
-        mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, PATIENCE_MS);
+    mongoc_uri_t *uri = mongo_uri(url, PATIENCE_MS, 0, &be);
     mongoc_client_t *c = uri ? mongoc_client_new_from_uri(uri) : NULL;
     bool ok = c != NULL;
     if (ok) {

@@ -23,6 +23,7 @@
 #include "count.h"
 #include "load/index.h"
 #include "load/ingest.h"
+#include "load/mongo_uri.h"
 #include "messages.h"
 #include "read/format.h"
 #include "read/message.h"
@@ -257,9 +258,7 @@ static int probe(const char *url)
     static const char name[] = "simbdp_doctor_probe";
     AUTO_BUF struct buf b = {0};
     bson_error_t be = {0};
-    mongoc_uri_t *uri = mongoc_uri_new_with_error(url ? url : "", &be);
-    if (uri)
-        mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, PROBE_MS);
+    mongoc_uri_t *uri = mongo_uri(url, PROBE_MS, 0, &be);
     mongoc_client_t *c = uri ? mongoc_client_new_from_uri(uri) : NULL;
     bson_t *info = BCON_NEW("buildInfo", BCON_INT32(1)), *make, *drop, reply = BSON_INITIALIZER;
     bool up = c && mongoc_client_command_simple(c, "admin", info, NULL, &reply, &be), users = false;

@@ -94,7 +94,9 @@ class Scripted:
                 end = body.index(b"\0", at + 5)
                 documents += bson.decode_all(body[end + 1:at + 1 + size])
             at += 1 + size
-        name = next(iter(command))
+        return self.answer(next(iter(command)), command, documents)
+
+    def answer(self, name, command, documents):
         with self.lock:
             self.commands.append(name)
             if name in ("isMaster", "ismaster", "hello"):
