@@ -24,7 +24,7 @@ MARKERS = (
 )
 # What a host or a user cannot have. Anything else that is missing is for scripts/setup to install.
 MAY_SKIP = ("needs uids of its own", "needs cgroup controllers", "needs a file system of its own", "this host does not let us", "no loop device",
-            "no clients of others", "nothing to install from: ", "without root, runs have the home's uid", "no walls here", "no sshd here", "no browser here")
+            "no clients of others", "nothing to install from: ", "without root, runs have the home's uid", "no walls here", "no sshd here", "no browser here", "no TLC here")
 
 
 @pytest.fixture(scope="session")
