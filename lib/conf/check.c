@@ -461,13 +461,18 @@ static int check_http(const char *file, const struct conf *c, struct err *e)
 enum { MAX_WEBHOOKS = 32, MAX_URL = 2000 };
 
 /* Printable, and with a host: the rest is the receiver's to say. */
-static bool is_http_url(const char *url)
+static bool is_printable(const char *url)
 {
-    const char *host = !strncmp(url, "https://", 8) ? url + 8 : !strncmp(url, "http://", 7) ? url + 7 : "";
     for (const char *p = url; *p; p++)
         if (*p <= ' ' || *p > '~')
             return false;
-    return *host && *host != '/' && strlen(url) <= MAX_URL;
+    return strlen(url) <= MAX_URL;
+}
+
+static bool is_http_url(const char *url)
+{
+    const char *host = !strncmp(url, "https://", 8) ? url + 8 : !strncmp(url, "http://", 7) ? url + 7 : "";
+    return *host && *host != '/' && is_printable(url);
 }
 
 static const struct conf_webhook *find_webhook(const struct conf *c, const char *name, size_t n)
@@ -539,32 +544,41 @@ static int check_otlp(const char *file, const struct conf *c, struct err *e)
     return 0;
 }
 
+static int check_alert(const char *file, const struct conf *c, const struct conf_alert *a, struct err *e)
+{
+    struct expr *x = NULL;
+    struct err why = {0};
+    if (!conf_valid_id(a->name))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.name': \"%s\" must match [a-z][a-z0-9_-]{0,31}", file, a->line, a->name);
+    for (const struct conf_alert *b = c->platform.alerts.v; b < a; b++)
+        if (!strcmp(b->name, a->name))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.name': \"%s\" stands twice", file, a->line, a->name);
+    if (expr_parse(a->when, &x, &why) < 0)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.when': %s", file, a->line, why.msg);
+    expr_free(x);
+    if (*a->command && a->command[0] != '/')
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.command': \"%s\" is no absolute path (no shell runs it)", file, a->line,
+                       a->command);
+    if (*a->webhook && !find_webhook(c, a->webhook, c->platform.webhooks.n))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.webhook': there is no webhook \"%s\" (platform.webhooks)", file, a->line,
+                       a->webhook);
+    if (*a->group && !conf_valid_id(a->group))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.group': \"%s\" must match [a-z][a-z0-9_-]{0,31}", file, a->line,
+                       a->group);
+    const char *url = a->runbook_url;
+    if (*url && !is_http_url(url) && (strncmp(url, "file:///", 8) != 0 || !is_printable(url)))
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.runbook_url': that of \"%s\" is no %s of at most %d printable characters",
+                       file, a->line, a->name, "http://, https:// or file:/// URL", MAX_URL);
+    return 0;
+}
+
 static int check_alerts(const char *file, const struct conf *c, struct err *e)
 {
     const struct conf_alert *v = c->platform.alerts.v;
-    for (size_t i = 0; i < c->platform.alerts.n; i++) {
-        struct expr *x = NULL;
-        struct err why = {0};
-        if (!conf_valid_id(v[i].name))
-            return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.name': \"%s\" must match [a-z][a-z0-9_-]{0,31}", file, v[i].line,
-                           v[i].name);
-        for (size_t k = 0; k < i; k++)
-            if (!strcmp(v[k].name, v[i].name))
-                return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.name': \"%s\" stands twice", file, v[i].line, v[i].name);
-        if (expr_parse(v[i].when, &x, &why) < 0)
-            return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.when': %s", file, v[i].line, why.msg);
-        expr_free(x);
-        if (*v[i].command && v[i].command[0] != '/')
-            return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.command': \"%s\" is no absolute path (no shell runs it)", file,
-                           v[i].line, v[i].command);
-        if (*v[i].webhook && !find_webhook(c, v[i].webhook, c->platform.webhooks.n))
-            return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.webhook': there is no webhook \"%s\" (platform.webhooks)", file,
-                           v[i].line, v[i].webhook);
-        if (*v[i].group && !conf_valid_id(v[i].group))
-            return err_set(e, ERR_CONFIG, "%s:%d: key 'alerts.group': \"%s\" must match [a-z][a-z0-9_-]{0,31}", file, v[i].line,
-                           v[i].group);
-    }
-    return 0;
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < c->platform.alerts.n; i++)
+        r = check_alert(file, c, &v[i], e);
+    return r;
 }
 
 int conf_check_platform(const char *file, const struct conf *c, struct err *e)

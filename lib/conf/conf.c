@@ -234,6 +234,15 @@ const struct conf_batch *conf_app(const struct conf_tenant *t, const char *app)
     return NULL;
 }
 
+const char *conf_runbook_url(const struct conf *c, const char *alert)
+{
+    const struct conf_alert *v = c->platform.alerts.v;
+    for (size_t i = 0; i < c->platform.alerts.n; i++)
+        if (!strcmp(v[i].name, alert) && *v[i].runbook_url)
+            return v[i].runbook_url;
+    return !strcmp(alert, CONF_ALERT_SILENCE) ? "file:///usr/share/doc/mysimbdp/runbook.md#" CONF_ALERT_SILENCE : NULL;
+}
+
 const struct conf_stream_app *conf_stream_app(const struct conf_tenant *t, const char *app)
 {
     const struct conf_stream_app *a = t->stream_apps.v;

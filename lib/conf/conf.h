@@ -162,8 +162,13 @@ struct conf_alert {
     int line;
     char *name, *when, *command; /* when: lib/conf/expr.h */
     char *webhook, *group;       /* webhook "": none; group "": the alert's name */
+    char *runbook_url;           /* "": none; conf_runbook_url */
     int64_t for_s;
 };
+
+/* The platform's own alert, which is there unless one of that name is configured; it has an entry in docs/runbook.md. */
+#define CONF_ALERT_SILENCE      "silence"
+#define CONF_ALERT_SILENCE_WHEN "silent > 0"
 
 /* Who is told of alerts over HTTP (programs/webhook/). */
 struct conf_webhook {
@@ -273,6 +278,8 @@ void conf_free(struct conf *c);
 bool conf_valid_id(const char *id);
 
 const struct conf_tenant *conf_tenant(const struct conf *c, const char *id);
+/* Where it says what to do about an alert of that name: as configured, else the entry of the platform's own. NULL: nowhere. */
+const char *conf_runbook_url(const struct conf *c, const char *alert);
 const struct conf_profile *conf_profile(const struct conf *c, const char *name);
 const struct conf_dataset *conf_dataset(const struct conf_tenant *t, const char *name);
 const struct conf_batch *conf_app(const struct conf_tenant *t, const char *app);

@@ -64,6 +64,7 @@ static const struct {
     {"for_s", "30"},
     {"fsize_bytes", "1073741824"},
     {"alerts.group", "\"streams\""},
+    {"runbook_url", "\"https://wiki.example.com/lag\""},
     {"group_s", "30"},
     {"group.max_wait_ms", "5000"},
     {"header_rows", "1"},

@@ -392,6 +392,8 @@ static const struct cfg_key alert_keys[] = {
     STR_ROW(conf_alert, webhook, "webhook", "", NULL, "name of the webhook that is told, too; empty: none"),
     STR_ROW(conf_alert, group, "group", "", NULL,
             "alerts of one group are told to their webhook in one call; empty: each alert is a group"),
+    STR_ROW(conf_alert, runbook_url, "runbook_url", "", NULL,
+            "where it says what to do, told with the alert: an http, https or file URL; empty: none, or the platform's own entry"),
     END_ROW,
 };
 

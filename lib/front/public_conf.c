@@ -10,6 +10,7 @@ static const char *const of_platform[] = {"platform.listen",
                                           "platform.alerts.name",
                                           "platform.alerts.when",
                                           "platform.alerts.for_s",
+                                          "platform.alerts.runbook_url",
                                           "platform.webhooks.alive_s",
                                           NULL};
 static const char *const of_tenant[] = {"concurrency",

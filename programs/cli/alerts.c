@@ -11,7 +11,7 @@
 
 static const struct col firing_cols[] = {
     {"alert", COL_TEXT, 1}, {"tenant_id", COL_TEXT, 1},      {"app", COL_TEXT, 1},
-    {"state", COL_TEXT, 2}, {"silenced_until", COL_TEXT, 2},
+    {"state", COL_TEXT, 2}, {"silenced_until", COL_TEXT, 2}, {"runbook_url", COL_LONG, 3},
 };
 
 static const struct col silence_cols[] = {
@@ -19,7 +19,19 @@ static const struct col silence_cols[] = {
     {"app", COL_TEXT, 1},   {"by", COL_TEXT, 3},         {"made_at", COL_TEXT, 4}, {"why", COL_LONG, 2},
 };
 
-static void add_firing(struct buf *b, const bson_t *row, const struct silence *v, size_t n)
+/* As the monitor told it; NULL: there is none, or it is one of before it told any. */
+static const char *runbook_of(const bson_t *board, const char *alert)
+{
+    bson_iter_t it;
+    bson_t one;
+    if (json_get_iter(board, "alerts", &it))
+        while (json_next_doc(&it, &one))
+            if (!strcmp(json_get_str(&one, "alert", ""), alert))
+                return json_get_str(&one, "runbook_url", NULL);
+    return NULL;
+}
+
+static void add_firing(struct buf *b, const bson_t *board, const bson_t *row, const struct silence *v, size_t n)
 {
     const char *tenant = json_get_str(row, "tenant_id", ""), *app = json_get_str(row, "app", "");
     bson_iter_t it;
@@ -34,6 +46,7 @@ static void add_firing(struct buf *b, const bson_t *row, const struct silence *v
         json_str(b, "app", app);
         json_str(b, "state", s ? "silenced" : "firing");
         json_time(b, "silenced_until", s ? s->until_wall_ms : 0);
+        json_str(b, "runbook_url", runbook_of(board, alert));
         json_end(b, '}');
     }
 }
@@ -52,7 +65,7 @@ static int list(struct cli *c, const struct home *h)
     json_begin(&b, NULL, '[');
     if (json_get_iter(board, "rows", &it))
         while (json_next_doc(&it, &row))
-            add_firing(&b, &row, v, n);
+            add_firing(&b, board, &row, v, n);
     json_end(&b, ']');
     silences_free(v, n);
     return cli_list_array(c, "alerts that fire", b.p, b.n, firing_cols, sizeof firing_cols / sizeof *firing_cols);
@@ -92,7 +105,7 @@ static int list_silences(struct cli *c, const struct home *h)
 static bool has_alert(const struct conf *conf, const char *name)
 {
     const struct conf_alert *v = conf->platform.alerts.v;
-    bool has = !strcmp(name, "silence"); /* always there (programs/monitor/alerts.c) */
+    bool has = !strcmp(name, CONF_ALERT_SILENCE);
     for (size_t i = 0; i < conf->platform.alerts.n; i++)
         has |= !strcmp(v[i].name, name);
     return has;

@@ -31,14 +31,16 @@ static void tell(struct monitor *m, const struct alert *al, const struct app *a,
 {
     AUTO_BUF struct buf b = {0};
     bool firing = !over;
-    log_line(firing ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, firing ? "alert" : "alert_over", a->tenant, NULL, "app %s: %s: %s%s%s",
-             a->name, al->name, al->when, firing ? "" : " ", firing ? "" : over);
+    log_line(firing ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, firing ? "alert" : "alert_over", a->tenant, NULL, "app %s: %s: %s%s%s%s%s",
+             a->name, al->name, al->when, firing ? "" : " ", firing ? "" : over, firing && al->runbook_url ? "; see " : "",
+             firing && al->runbook_url ? al->runbook_url : "");
     json_begin(&b, NULL, '{');
     json_str(&b, "alert", al->name);
     json_str(&b, "state", firing ? "firing" : "over");
     json_time(&b, "at", m->wall_ms);
     json_time(&b, "since", m->wall_ms - (m->now_ms - since_ms));
     json_str(&b, "when", al->when);
+    json_str(&b, "runbook_url", al->runbook_url);
     json_str(&b, "tenant_id", a->tenant);
     json_str(&b, "app", a->name);
     json_begin(&b, "rows", '[');
@@ -103,14 +105,17 @@ static void release(struct alert *v, size_t n)
     for (size_t i = 0; i < n; i++) {
         free(v[i].name);
         free(v[i].when);
+        free(v[i].runbook_url);
         expr_free(v[i].x);
     }
     free(v);
 }
 
-static int add(struct alert *al, const char *name, const char *when, int64_t for_s, struct err *e)
+static int add(const struct monitor *m, struct alert *al, const char *name, const char *when, int64_t for_s, struct err *e)
 {
+    const char *url = conf_runbook_url(m->conf, name);
     *al = (struct alert){.name = xstrdup(name), .when = xstrdup(when), .for_ms = for_s * 1000, .index = -1};
+    al->runbook_url = url ? xstrdup(url) : NULL;
     return expr_parse(when, &al->x, e);
 }
 
@@ -135,20 +140,19 @@ static void carry_over(struct monitor *m, const struct alert *next, size_t n)
 
 int alerts_set(struct monitor *m, struct err *e)
 {
-    static const char silence[] = "silence"; /* always there, unless somebody says otherwise under this name */
     const struct conf_alert *c = m->conf->platform.alerts.v;
     size_t n = m->conf->platform.alerts.n, k = 0;
     struct alert *v = xcalloc(n + 1, sizeof *v);
     bool has_silence = false;
     int r = 0;
     for (; r == 0 && k < n; k++) {
-        has_silence |= !strcmp(c[k].name, silence);
-        r = add(&v[k], c[k].name, c[k].when, c[k].for_s, e);
+        has_silence |= !strcmp(c[k].name, CONF_ALERT_SILENCE);
+        r = add(m, &v[k], c[k].name, c[k].when, c[k].for_s, e);
         v[k].index = (int64_t)k;
         v[k].generation = keeper_generation(m->keeper);
     }
     if (r == 0 && !has_silence)
-        r = add(&v[k++], silence, "silent > 0", 0, e);
+        r = add(m, &v[k++], CONF_ALERT_SILENCE, CONF_ALERT_SILENCE_WHEN, 0, e);
     if (r < 0) {
         release(v, k);
         return r;
@@ -162,6 +166,18 @@ int alerts_set(struct monitor *m, struct err *e)
     m->alerts = v;
     m->n_alerts = k;
     return 0;
+}
+
+void alerts_add(const struct monitor *m, struct buf *out)
+{
+    json_begin(out, "alerts", '[');
+    for (size_t i = 0; i < m->n_alerts; i++) {
+        json_begin(out, NULL, '{');
+        json_str(out, "alert", m->alerts[i].name);
+        json_str(out, "runbook_url", m->alerts[i].runbook_url);
+        json_end(out, '}');
+    }
+    json_end(out, ']');
 }
 
 void alerts_free(struct monitor *m)

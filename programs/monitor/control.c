@@ -64,6 +64,8 @@ static void board(struct monitor *m, struct ctl_conn *c, const char *tenant)
     json_begin(&out, NULL, '{');
     json_bool(&out, "ok", true);
     json_time(&out, "at", m->wall_ms);
+    if (!tenant) /* they are the provider's */
+        alerts_add(m, &out);
     json_begin(&out, "rows", '[');
     for (const struct app *a; (a = map_next(&m->apps, &i));)
         if (!tenant || !strcmp(tenant, a->tenant))

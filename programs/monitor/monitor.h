@@ -95,7 +95,7 @@ struct mtenant {
 };
 
 struct alert {
-    char *name, *when;
+    char *name, *when, *runbook_url; /* runbook_url NULL: none */
     int64_t for_ms;
     int64_t index; /* in the configuration's list, as the keeper counts; -1: it is not there */
     uint64_t generation;
@@ -187,8 +187,9 @@ void export_figures(const struct monitor *m, struct prom *p);
 /* alerts.c */
 int alerts_set(struct monitor *m, struct err *e); /* from the configuration; what fires goes on if its alert stays */
 void alerts_look(struct monitor *m, struct app *a, const struct metric_row *row);
-void alerts_app_gone(struct monitor *m, struct app *a); /* it is not configured any more: what fires for it is over */
-void alerts_alive(struct monitor *m);                   /* for the dead man's switch, if all is well */
+void alerts_app_gone(struct monitor *m, struct app *a);    /* it is not configured any more: what fires for it is over */
+void alerts_alive(struct monitor *m);                      /* for the dead man's switch, if all is well */
+void alerts_add(const struct monitor *m, struct buf *out); /* `alerts` of the board: where it says what to do about each */
 void alerts_free(struct monitor *m);
 
 /* control.c */

@@ -120,7 +120,7 @@ def test_a_call_is_signed_and_repeated(platform):
         doc = r.calls[-1][2]
         assert doc["webhook"] == "ops" and doc["state"] == "alerts" and doc["group"] == "many" and doc["dropped"] == 0
         (a,) = doc["alerts"]
-        assert a["alert"] == "many" and a["state"] == "firing" and a["tenant_id"] == "acme" and a["app"] == "idle" and a["rows"][0]["ready"] == 10
+        assert a["alert"] == "many" and a["state"] == "firing" and a["tenant_id"] == "acme" and a["app"] == "idle" and a["rows"][0]["ready"] == 10 and a["runbook_url"] is None
         settle(platform)
         until(lambda: r.alerts()[-1] == ("many", "idle", "over"), platform.path / "logs", what="its end")
         words = [x["msg"] for x in log(platform, "webhook")]

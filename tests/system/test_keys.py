@@ -215,7 +215,7 @@ TABLE = {
     "tenant.stream_apps.scale.drain_target_s": CONTROLLER + "::test_each_setting_bites",
     "tenant.stream_apps.scale.min_processing_rate": CONTROLLER + "::test_rules_on_time_and_rate",
     "platform.ports.monitor": MONITOR + "::test_reports_from_elsewhere_show_a_key",
-    **dict.fromkeys((f"platform.alerts.{key}" for key in "name when for_s command".split()), MONITOR + "::test_alerts_are_logged_and_told"),
+    **dict.fromkeys((f"platform.alerts.{key}" for key in "name when for_s command runbook_url".split()), MONITOR + "::test_alerts_are_logged_and_told"),
     **dict.fromkeys(("platform.alerts.webhook", "platform.alerts.group", "platform.webhooks.group_s"), ALERTS + "::test_alerts_of_a_group_are_one_call"),
     **dict.fromkeys((f"platform.webhooks.{key}" for key in "name url secret_file".split()), ALERTS + "::test_a_call_is_signed_and_repeated"),
     **dict.fromkeys(("platform.log", "platform.log_socket"), "tests/system/test_log.py::test_the_hosts_log_has_what_the_files_have"),

@@ -293,6 +293,7 @@ while True:
             os.kill(pid, signal.SIGSTOP)
     r = wait_top(platform, lambda r: r["silent"] == 1, "it is missed")
     assert r["state"] == "WARN" and r["alerts"] == ["silence"] and r["acked_per_s"] is None, "missing is not zero"
+    assert [a["runbook_url"] for a in platform.rows("alerts")] == ["file:///usr/share/doc/mysimbdp/runbook.md#silence"]
     assert any(x["event"] == "alert" and "silence" in x["msg"] for x in log(platform))
     platform.cli("stop", run_id)  # what does not run is not missed
     platform.cli("app", "start", "acme/work")
@@ -348,7 +349,7 @@ def test_alerts_are_logged_and_told(platform):
 
     def alerts(*v):
         conf.write_text(plain.replace("platform = {", "platform = { alerts = ( " + ", ".join(v) + " );"))
-    alerts(f'{{ name = "many"; when = "ready > 5 and app == \\"idle\\""; for_s = 1; command = "{hook} many"; }}',
+    alerts(f'{{ name = "many"; when = "ready > 5 and app == \\"idle\\""; for_s = 1; command = "{hook} many"; runbook_url = "https://wiki.example.com/many"; }}',
            f'{{ name = "fails"; when = "ready > 5"; command = "{hook} fails"; }}', '{ name = "never"; when = "p99_ms > 5 or not p99_ms > 5"; }',
            '{ name = "gone"; when = "ready >= 0"; command = "/no/such/program"; }')
     configure(platform, 'app = "idle"; stream = "events";', 'app = "work"; stream = "events";')
@@ -360,6 +361,9 @@ def test_alerts_are_logged_and_told(platform):
         assert r["state"] == "WARN" and "never" not in r["alerts"] and "silence" not in r["alerts"]
         told = until(lambda: [json.loads(f.read_text()) for f in out.glob("many.*") if f.stat().st_size], out, what="the command")
         assert told[0]["state"] == "firing" and told[0]["app"] == "idle" and told[0]["rows"][0]["ready"] == 10
+        assert told[0]["runbook_url"] == "https://wiki.example.com/many"
+        assert any("see https://wiki.example.com/many" in x["msg"] for x in log(platform, "alert"))
+        assert {a["alert"]: a["runbook_url"] for a in platform.rows("alerts") if a["app"] == "idle"}.items() >= {"many": "https://wiki.example.com/many", "fails": None}.items()
         since = datetime.datetime.fromisoformat(told[0]["since"][:-1]), datetime.datetime.fromisoformat(told[0]["at"][:-1])
         assert 1 <= (since[1] - since[0]).total_seconds() < 5, "for_s"
         until(lambda: any("ended with exit code 3" in x["msg"] for x in log(platform)), platform.path / "logs", what="a command that fails")
@@ -381,6 +385,9 @@ def test_alerts_are_logged_and_told(platform):
     alerts('{ name = "many"; when = "ready >"; }')
     r = platform.cli("check", check=False)
     assert r.returncode == 1 and re.search(r"mysimbdp.conf:\d+: key 'alerts.when': .*missing at character", r.stderr), r.stderr
+    for url in ("wiki/many", "file://host/many", "https://wiki/a b"):
+        alerts(f'{{ name = "many"; when = "ready > 5"; runbook_url = "{url}"; }}')
+        assert re.search(r"mysimbdp.conf:\d+: key 'alerts.runbook_url'", platform.cli("check", check=False).stderr), url
     alerts('{ name = "silence"; when = "silent > 3"; }')
     platform.cli("reload")
     wait_top(platform, lambda r: r["alerts"] == [], app="work")

@@ -10,12 +10,12 @@ RUNBOOK = (ROOT / "docs/runbook.md").read_text()
 ENTRIES = re.findall(r"^## (\S+)$", RUNBOOK, re.M)
 RULES = yaml.safe_load((ROOT / "conf/prometheus/rules.yml").read_text())
 ALERTS = {r["alert"]: r for g in RULES["groups"] for r in g["rules"] if "alert" in r}
-BUILT_IN = re.findall(r'static const char (\w+)\[\] = "(\w+)"; /\* always there', (ROOT / "programs/monitor/alerts.c").read_text())
+BUILT_IN = dict(re.findall(r'^#define CONF_ALERT_(\w+) "(\w+)"$', (ROOT / "lib/conf/conf.h").read_text(), re.M))
 
 
 def test_every_alert_has_an_entry_and_the_other_way_round():
     assert len(ALERTS) >= 10 and len(BUILT_IN) == 1
-    assert sorted(ENTRIES) == sorted([*ALERTS, *(name for _, name in BUILT_IN)])
+    assert sorted(ENTRIES) == sorted([*ALERTS, *BUILT_IN.values()])
 
 
 def test_rules_lead_to_their_entry():

@@ -266,7 +266,7 @@ static void what_is_told(void **state)
     (void)state;
     put("mysimbdp.conf",
         "platform = { mongo_url = \"mongodb://hidden\"; listen = \"127.0.0.1\"; ports = { broker = 7; }; alerts = ( { "
-        "name = \"a\"; when = \"app == \\\"a\\\\\\\"\"; for_s = 3; command = \"/hidden\"; } ); };");
+        "name = \"a\"; when = \"app == \\\"a\\\\\\\"\"; for_s = 3; command = \"/hidden\"; runbook_url = \"https://w/a\"; } ); };");
     put("tenants/acme.conf",
         "mongo_url = \"mongodb://hidden\"; concurrency = 7; datasets = ( { name = \"hidden\"; } ); "
         "batch = ( { app = \"b\"; exec = \"hidden\"; } ); streams = ( { name = \"s\"; max_stored_bytes = 5000000000L; } ); "
@@ -289,6 +289,9 @@ static void what_is_told(void **state)
     assert_string_equal(a->when, "app == \"a\\\"");
     assert_int_equal(a->for_s, 3);
     assert_string_equal(a->command, "");
+    assert_string_equal(conf_runbook_url(told, "a"), "https://w/a");
+    assert_null(conf_runbook_url(told, "b"));
+    assert_string_equal(conf_runbook_url(told, CONF_ALERT_SILENCE), "file:///usr/share/doc/mysimbdp/runbook.md#silence");
     assert_int_equal(told->n_tenants, 2);
     const struct conf_tenant *t = conf_tenant(told, "acme");
     assert_int_equal(t->concurrency, 7);
