@@ -221,9 +221,11 @@ static bool parse_files(const bson_t *head, const char *p, size_t n, struct conf
 static int parse_entry(const struct buf *b, int64_t number, struct conf_entry *ret)
 {
     const char *end = b->n ? memchr(b->p, '\n', b->n) : NULL;
-    AUTO_BSON bson_t *head = end && is_intact(b) ? json_parse(b->p, (size_t)(end - b->p), NULL) : NULL;
+    AUTO_BSON bson_t *head = end ? json_parse(b->p, (size_t)(end - b->p), NULL) : NULL;
     struct conf_entry entry = {.number = number};
-    if (!head || json_get_i64(head, "v", 0) != VERSION || json_get_i64(head, "number", 0) != number)
+    if (head && json_get_i64(head, "v", 0) > VERSION)
+        return ERR_VERSION; /* how such a one ends is not known here */
+    if (!head || !is_intact(b) || json_get_i64(head, "v", 0) != VERSION || json_get_i64(head, "number", 0) != number)
         return ERR_FORMAT;
     entry.at_wall_ms = json_get_i64(head, "at_ms", 0);
     entry.who = xstrdup(json_get_str(head, "who", ""));
@@ -288,6 +290,8 @@ int history_read(int dirfd, int64_t number, struct conf_entry *ret, struct err *
     if (r < 0)
         return r;
     r = parse_entry(&b, number ? number : v[n - 1], ret);
+    if (r == ERR_VERSION)
+        return err_set(e, r, "%s is of a newer version of mysimbdp, which can read it; the others are not concerned", path);
     return r < 0 ? err_set(e, r, "%s is damaged; remove it, the others are not concerned", path) : 0;
 }
 
@@ -352,7 +356,7 @@ int history_forget(int dirfd, const char *tenant, struct err *e)
         struct conf_entry entry;
         AUTO_FREE char *file = path_of(v[i]);
         int found = history_read(dirfd, v[i], &entry, e);
-        if (found == ERR_FORMAT) {
+        if (found == ERR_FORMAT || found == ERR_VERSION) { /* the tenant may be in it */
             r = unlinkat(dirfd, file, 0) < 0 ? err_sys(e, -errno, "cannot remove %s", file) : 0;
             continue;
         }

@@ -99,6 +99,10 @@ static int read_journal(int dirfd, const char *name, struct plan *p, struct err 
         return r;
     AUTO_BSON bson_t *doc = json_parse(b.p ? b.p : "", b.n, NULL);
     bson_iter_t it, one;
+    if (doc && json_get_i64(doc, "v", 0) > VERSION)
+        return err_set(e, ERR_VERSION,
+                       "%s: a rollback by a newer version of mysimbdp was cut short; install that version again, which ends it",
+                       name);
     bool whole = doc && json_get_i64(doc, "v", 0) == VERSION && bson_iter_init_find(&it, doc, "files") &&
                  BSON_ITER_HOLDS_ARRAY(&it) && bson_iter_recurse(&it, &one);
     while (whole && bson_iter_next(&one))

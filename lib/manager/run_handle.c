@@ -132,7 +132,28 @@ static void end(struct run_handle *h, struct run_result *res)
     h->ops->ended(h->arg, res);
 }
 
-static struct run_result *read_result(const struct run_handle *h)
+static void on_resolve(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    run_handle_resolve(arg);
+}
+
+static struct run_result *lost(const struct run_handle *h, const char *why)
+{
+    struct run_result *res = xcalloc(1, sizeof *res);
+    *res = (struct run_result){.run_id = xstrdup(h->run_id),
+                               .outcome = RUN_lost,
+                               .exit_code = -1,
+                               .signal = -1,
+                               .network_refused = -1,
+                               .ended_wall_ms = clk_wall_ms(),
+                               .error = xstrdup(why)};
+    return res;
+}
+
+/* NULL: there is none, or none that can be read; then *ret_code says why. */
+static struct run_result *read_result(const struct run_handle *h, int *ret_code)
 {
     AUTO_BUF struct buf b = {0};
     AUTO_FREE char *path = xasprintf("%s/result.json", h->dir);
@@ -146,7 +167,24 @@ static struct run_result *read_result(const struct run_handle *h)
     if (n != -ENOENT)
         log_error("result", h->tenant, h->run_id, "%s", e.msg);
     free(res);
+    *ret_code = n;
     return NULL;
+}
+
+/* The runner has proved that nothing is left of the step, and waits for its acknowledgement. What it wrote may be of a newer
+ * version, or damaged, and will not change: the step counts as lost. */
+static void on_said_ended(struct run_handle *h)
+{
+    int code = 0;
+    struct run_result *res = read_result(h, &code);
+    crash_at(CRASH_result_read);
+    event_del(h->conn_ev); /* nothing more is to come; the channel stays for the acknowledgement */
+    if (!res && (code == ERR_VERSION || code == ERR_FORMAT))
+        res = lost(h, "its result.json cannot be read, since it is damaged or of another version");
+    if (res)
+        end(h, res);
+    else
+        call_in(h, RESOLVE_AGAIN_MS, on_resolve);
 }
 
 static void on_conn(evutil_socket_t fd, short what, void *arg)
@@ -165,13 +203,7 @@ static void on_conn(evutil_socket_t fd, short what, void *arg)
     } else if (said == RUN_SAID_STARTED) {
         h->ops->started(h->arg);
     } else if (said == RUN_SAID_ENDED) {
-        struct run_result *res = read_result(h);
-        crash_at(CRASH_result_read);
-        event_del(h->conn_ev); /* nothing more is to come; the channel stays for the acknowledgement */
-        if (res)
-            end(h, res);
-        else
-            run_handle_resolve(h);
+        on_said_ended(h);
     } else if (said == RUN_SAID_NO_FORK) {
         drop_conn(h);
         spawner_pause(h->s, NO_FORK_PAUSE_MS);
@@ -221,13 +253,6 @@ void run_handle_start(struct run_handle *h, const struct run_spec *spec)
 
 /* ---- without a channel ---- */
 
-static void on_resolve(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd;
-    (void)what;
-    run_handle_resolve(arg);
-}
-
 /* True when nothing is left of the step; the rest is killed. Its cgroup goes with that. */
 static bool end_rest(struct run_handle *h, bool kills)
 {
@@ -246,15 +271,7 @@ static void on_lost_tick(evutil_socket_t fd, short what, void *arg)
         call_in(h, KILL_TICK_MS, on_lost_tick);
         return;
     }
-    struct run_result *res = xcalloc(1, sizeof *res);
-    *res = (struct run_result){.run_id = xstrdup(h->run_id),
-                               .outcome = RUN_lost,
-                               .exit_code = -1,
-                               .signal = -1,
-                               .network_refused = -1,
-                               .ended_wall_ms = clk_wall_ms(),
-                               .error = xstrdup("its runner died; everything that was left of the run was ended")};
-    end(h, res);
+    end(h, lost(h, "its runner died; everything that was left of the run was ended"));
 }
 
 /* With the directory that it lies in, which nobody else makes again. */
@@ -278,7 +295,8 @@ void run_handle_resolve(struct run_handle *h)
             call_in(h, RESOLVE_MS, on_resolve); /* it took the lock and is about to listen, or is about to end */
         return;
     }
-    struct run_result *res = read_result(h);
+    int code;
+    struct run_result *res = read_result(h, &code);
     unlink(sock_path);
     unlink(lock_path);
     if (res) {

@@ -258,7 +258,7 @@ static int check_version(const bson_t *doc, const char *what, int64_t known, str
     int64_t v = json_get_i64(doc, "v", -1);
     if (v == known)
         return 0;
-    if (v > known)
+    if (v >= 0)
         return err_set(e, ERR_VERSION, "%s has version %lld; this program knows %lld", what, (long long)v, (long long)known);
     return err_set(e, ERR_FORMAT, "%s has no version 'v'", what);
 }

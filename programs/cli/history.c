@@ -21,7 +21,8 @@ static const struct col cols[] = {
 };
 enum { N_FILES_BESIDE_TENANTS = 2 };
 
-static void add_row(struct buf *b, int64_t number, const struct conf_entry *entry)
+/* entry NULL: it cannot be read, since it is in that state. */
+static void add_row(struct buf *b, int64_t number, const struct conf_entry *entry, const char *state)
 {
     char at[CLK_RFC3339_SIZE];
     json_begin(b, NULL, '{');
@@ -30,7 +31,7 @@ static void add_row(struct buf *b, int64_t number, const struct conf_entry *entr
     json_str(b, "who", entry ? entry->who : NULL);
     json_str(b, "what", entry ? entry->what : NULL);
     json_i64_or_null(b, "tenants", entry ? (int64_t)entry->texts.n - N_FILES_BESIDE_TENANTS : -1);
-    json_str(b, "state", entry ? "kept" : "damaged");
+    json_str(b, "state", state);
     json_end(b, '}');
 }
 
@@ -46,7 +47,7 @@ static int list(struct cli *c, const struct home *h)
     for (int64_t i = 0; i < n; i++) {
         struct conf_entry entry = {0};
         int r = history_read(h->dirfd, v[i], &entry, &e);
-        add_row(&b, v[i], r == 0 ? &entry : NULL);
+        add_row(&b, v[i], r == 0 ? &entry : NULL, r == 0 ? "kept" : r == ERR_VERSION ? "newer" : "damaged");
         conf_entry_fini(&entry);
     }
     json_end(&b, ']');

@@ -180,14 +180,16 @@ static void take_kept(struct export *x)
     if (fd_read_file(x->home->dirfd, KEPT, &b, MAX_KEPT, NULL) < 0)
         return;
     AUTO_BSON bson_t *doc = json_parse(b.p, b.n, NULL);
-    for (int k = 0; doc && json_get_i64(doc, "v", 0) == 1 && k < N_KINDS; k++)
+    bool known = doc && json_get_i64(doc, "v", 0) == 1;
+    for (int k = 0; known && k < N_KINDS; k++)
         if (bson_iter_init_find(&it, doc, names[k]) && json_iter_doc(&it, &places)) {
             AUTO_BUF struct buf text = {0};
             json_from_bson(&places, &text);
             xstr_set(&x->signals[k].kept, text.p);
         }
-    if (!doc)
-        log_warn("otlp", NULL, NULL, KEPT " cannot be read; what happened before now is not exported");
+    if (!known)
+        log_warn("otlp", NULL, NULL, KEPT " %s; what happened before now is not exported",
+                 doc ? "is of another version" : "cannot be read");
 }
 
 /* ---- the sender ---- */

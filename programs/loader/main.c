@@ -179,9 +179,13 @@ static int read_job(struct load *l)
     if (r == 0)
         l->job = json_parse(text.p, text.n, &e);
     bool drop = l->job && json_get_bool(l->job, "drop_all", false);
-    if (!l->job || json_get_i64(l->job, "v", 0) != JOB_VERSION ||
-        (!drop && !parse_prefix(json_get_str(l->job, "prefix", NULL), l->in.prefix))) {
-        fprintf(stderr, "simbdp-load: job %s: %s\n", file, e.code ? e.msg : "not of version 2 or no prefix");
+    int64_t v = l->job ? json_get_i64(l->job, "v", 0) : JOB_VERSION;
+    if (v != JOB_VERSION) {
+        fprintf(stderr, "simbdp-load: job %s is of version %lld; this program knows %d\n", file, (long long)v, JOB_VERSION);
+        return EX_CONFIG;
+    }
+    if (!l->job || (!drop && !parse_prefix(json_get_str(l->job, "prefix", NULL), l->in.prefix))) {
+        fprintf(stderr, "simbdp-load: job %s: %s\n", file, e.code ? e.msg : "it has no prefix");
         return EX_CONFIG;
     }
     const char *spec = json_get_str(l->job, "spec", "{}");

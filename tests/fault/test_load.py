@@ -350,7 +350,7 @@ def load(tmp_path, server, text, spec="{}", checkpoint=0, name="x.csv", build=BU
     source = text if isinstance(text, pathlib.Path) else tmp_path / name
     if source != text:
         source.write_text(text)
-    job = {"v": 2, "tenant": "t", "dataset": "d", "database": "d", "collection": "c", "prefix": "00" * 16, "delete_prefixes": [], "checkpoint": checkpoint,
+    job = {"v": kw.get("version", 2), "tenant": "t", "dataset": "d", "database": "d", "collection": "c", "prefix": "00" * 16, "delete_prefixes": [], "checkpoint": checkpoint,
            "max_rejects": -1, "check_first": False, "spec": spec, "inputs": [{"path": str(source), "name": name}]}
     (d / "job.json").write_text(json.dumps(job))
     env = {**os.environ, "MONGO_URL": server.url, "SIMBDP_LOAD_JOB": str(d / "job.json"), "SIMBDP_RESULT_FILE": str(d / "result.json"), "MONGOC_DISABLE_SHM": "1"}

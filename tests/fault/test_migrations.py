@@ -13,6 +13,7 @@ import subprocess
 
 import pymongo
 import pytest
+from docs_blocks import blocks_below
 from harness import ROOT, Home, change, until
 
 FIXTURES = sorted((ROOT / "tests/data").glob("home-*.tar.xz"))
@@ -221,6 +222,10 @@ def test_a_newer_version_is_refused_and_nothing_is_changed(old, raise_version):
     assert r.returncode == 1 and names_all(r.stderr, home, newer), r.stderr
     assert contents(home) == before
     assert not home.pids("broker") and not home.pids("batchmgr")
+    if raise_version == newer_ledger:
+        (shown,) = blocks_below("docs/compatibility.md", "Going back", "console")
+        command, text = shown.split("\n", 1)
+        assert command == "$ mysimbdp up" and r.stderr.replace(str(home.path), "…").split() == text.split(), r.stderr
 
 
 @pytest.mark.parametrize("raise_version", (newer_ledger, newer_streams, newer_accounts), ids=lambda f: f.__name__)
