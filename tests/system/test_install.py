@@ -10,6 +10,7 @@ import socket
 import subprocess
 
 import pytest
+from docs_blocks import blocks_below
 from harness import BUILD, RELEASE, until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -37,6 +38,24 @@ def test_programs_lie_beside_one_another_and_people_find_one(prefix):
     assert installed == built, installed ^ built
     for name in ("share/mysimbdp/profiles.conf", "share/mysimbdp/prometheus/rules.yml", "share/mysimbdp/grafana/mysimbdp.json", "share/doc/mysimbdp/operations.md"):
         assert (prefix / name).is_file(), name
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_the_commands_of_the_page(tmp_path):
+    """Of what is committed, with what was fetched before (docs/install.md)."""
+    if not (ROOT / "build/embedded-mongo").exists():
+        pytest.skip("nothing to install from: this is a copy of the programs")
+    (commands,) = blocks_below("docs/install.md", "`meson install`")
+    setup, *rest = commands.splitlines(keepends=True)
+    assert re.match(r"scripts/setup +# or: .* and scripts/setup --fetch\n", setup)
+    subprocess.run(["git", "clone", "-q", "--no-hardlinks", ROOT, tmp_path / "tree"], check=True)
+    for have in ("embedded-mongo", "uplot"):
+        shutil.copytree(ROOT / "build" / have, tmp_path / "tree/build" / have)
+    r = subprocess.run(["bash", "-ec", "scripts/setup --fetch\n" + "".join(rest)], cwd=tmp_path / "tree", env={**os.environ, "DESTDIR": str(tmp_path / "root")}, capture_output=True, text=True)
+    assert r.returncode == 0, r.stdout[-3000:] + r.stderr[-3000:]
+    said = subprocess.run([tmp_path / "root/opt/mysimbdp/bin/mysimbdp", "--help"], capture_output=True, text=True, timeout=60)
+    assert said.returncode == 0 and "usage: mysimbdp" in said.stdout
 
 
 @pytest.mark.needs_root

@@ -1,15 +1,23 @@
 """Debian packages in a clean root: installed, used, upgraded, removed, purged. Minutes, and the net: scripts/test --all."""
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 
 import pytest
 
+from docs_blocks import blocks_below
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGES = ROOT / "build/packages"
 pytestmark = [pytest.mark.soak, pytest.mark.needs_root, pytest.mark.anyone, pytest.mark.timeout(3600)]
-HOME = "/var/lib/mysimbdp/homes/one"
+HOME = "/var/lib/mysimbdp/homes/main"  # docs/install.md
+# A machine without systemd: `up` until it is ready.
+SYSTEMCTL = f"""#!/bin/sh
+[ "$*" = "enable --now mysimbdp@main" ] || exit 1
+mkfifo /ready; MYSIMBDP_HOME={HOME} mysimbdp up >/ready 2>/err & exec 3</ready; read -r line <&3; rm /ready
+"""
 
 
 class Clean:
@@ -19,9 +27,13 @@ class Clean:
         self.path = path
         subprocess.run(["debootstrap", "--variant=minbase", "--include=ca-certificates,debconf,init-system-helpers", "bookworm", str(path)],
                        check=True, capture_output=True)
-        (path / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n")
-        (path / "usr/sbin/policy-rc.d").chmod(0o755)
+        self.script("usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n")
+        (path / "etc/apt/apt.conf.d/50test").write_text('APT::Get::Assume-Yes "true"; APT::Install-Recommends "false";\n')
         (path / "packages").mkdir()
+
+    def script(self, name, text):
+        (self.path / name).write_text(text)
+        (self.path / name).chmod(0o755)
 
     def run(self, script, check=True, timeout=1200):
         enter = f"""
@@ -88,11 +100,17 @@ def use(clean, tenant):
 
 def test_installed_used_upgraded_removed_and_purged(clean, versions):
     clean.bring(versions[0])
-    clean.run("apt-get update -q && apt-get install -y -q --no-install-recommends /packages/mysimbdp_*.deb /packages/mysimbdp-embedded-mongo_*.deb "
+    (commands,) = blocks_below("docs/install.md", "Debian 12 packages")
+    packages, install, *start = commands.splitlines(keepends=True)
+    assert packages.split()[0] == "scripts/packages"
+    clean.run("apt-get update -q && mkdir /tree /tree/build && ln -s /packages /tree/build/packages && cd /tree && " + install)
+    clean.run("apt-get install -y -q --no-install-recommends "
               "/packages/libsimbdp1_*.deb /packages/libsimbdp-dev_*.deb /packages/python3-simbdp_*.deb gcc libc6-dev pkg-config procps")
     # Nothing runs, nothing is to be started at boot.
     assert clean.run("ls /etc/systemd/system/*.wants | grep mysimbdp; ls -A /var/lib/mysimbdp/homes", check=False).stdout.strip() == ""
-    clean.run(f"mysimbdp init {HOME} >/dev/null")
+    clean.script("usr/local/bin/systemctl", SYSTEMCTL)
+    said = clean.run("set -e; " + "".join(start) + f"MYSIMBDP_HOME={HOME} mysimbdp down; rm /usr/local/bin/systemctl").stdout
+    assert re.search(r"^gateway|^batchmgr .*\n", said, re.M), said
     files = [json.loads(line) for line in use(clean, "acme").stdout.splitlines()]
     assert [f["state"] for f in files] == ["ingested"], files
     clean.run("""printf '#include <simbdp.h>\\nint main(void) { char e[SIMBDP_ERROR_BYTES]; struct simbdp *r; return simbdp_open(&r, e, sizeof e) == 0; }' > /a.c

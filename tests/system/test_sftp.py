@@ -1,51 +1,44 @@
 """Delivery by OpenSSH's internal-sftp, set up as docs/operations.md says, word for word."""
 import os
-import pathlib
-import re
 import shutil
 import socket
 import subprocess
 
 import pytest
 
-from harness import ROOT, free_port, until
+from docs_blocks import blocks_below
+from harness import BUILD, free_port, until
 
 pytestmark = pytest.mark.needs_root
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
 
 
-def snippet():
-    text = (ROOT / "docs/operations.md").read_text().split("### Delivery by SFTP")[1].split("\n### ")[0]
-    return re.search(r"```text\n(Match .*?)```", text, re.DOTALL).group(1)
-
-
 class Server:
-    """sshd in a mount namespace of its own, where the user exists and /srv/sftp is as the guide has it."""
+    """sshd in a mount namespace of its own, with an /etc of its own, which the guide's commands set up."""
 
-    def __init__(self, home, tenant, uid):
+    def __init__(self, home, tenant):
+        (commands,), (settings,) = (blocks_below("docs/operations.md", "Delivery by SFTP", language) for language in ("sh", "sshd_config"))
         self.at, self.port, self.tenant = home.base / "ssh", free_port(), tenant
         self.at.mkdir()
         for name in ("host", "key"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.at / name], check=True)
-        for name, line in (("passwd", f"{tenant}:x:{uid}:{uid}::/:/usr/sbin/nologin"), ("group", f"sftp-tenants:x:{uid + 1}:{tenant}\n{tenant}:x:{uid}:"),
-                           ("shadow", f"{tenant}:*:19000:0:99999:7:::")):
-            users = pathlib.Path(f"/etc/{name}").read_text()
-            if name == "passwd" and "\nsshd:" not in users:
-                users += "sshd:x:64999:65534::/run/sshd:/usr/sbin/nologin\n"
-            (self.at / name).write_text(f"{users}{line}\n")
+        shutil.copytree("/etc", self.at / "etc", symlinks=True)
+        users = self.at / "etc/passwd"
+        if "\nsshd:" not in users.read_text():
+            users.write_text(users.read_text() + "sshd:x:64999:65534::/run/sshd:/usr/sbin/nologin\n")
+        shutil.copy(self.at / "key.pub", self.at / f"{tenant}.pub")
+        (self.at / "setup.sh").write_text(commands)
         (self.at / "config").write_text(
-            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.at}/host\nPidFile none\nUsePAM no\nPasswordAuthentication no\n"
-            f"Subsystem sftp /usr/lib/openssh/sftp-server\n{snippet()}")
+            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.at}/host\nPidFile none\nUsePAM yes\nPasswordAuthentication no\n"
+            f"Subsystem sftp /usr/lib/openssh/sftp-server\n{settings}")
         script = f"""set -e
 mount --make-rprivate /
-mount -t tmpfs -o mode=755 none /srv; mount -t tmpfs -o mode=755 none /etc/ssh; mount -t tmpfs -o mode=755 none /run
-mkdir -p /run/sshd /srv/sftp/{tenant}/staging
-mount --bind {home.path}/staging/{tenant} /srv/sftp/{tenant}/staging
-install -D -m 644 {self.at}/key.pub /etc/ssh/authorized_keys/{tenant}
-for f in passwd group shadow; do mount --bind {self.at}/$f /etc/$f; done
+mount -t tmpfs -o mode=755 none /srv; mount -t tmpfs -o mode=755 none /run; mount --bind {self.at}/etc /etc
+mkdir -p /run/sshd; cd {self.at}
+PATH={BUILD}:/usr/sbin:/usr/bin:/sbin:/bin bash -e setup.sh
 exec {SSHD} -D -e -f {self.at}/config"""
         self.log = self.at / "log"
-        self.process = subprocess.Popen(["unshare", "--mount", "sh", "-c", script], stdout=open(self.log, "w"), stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(["unshare", "--mount", "sh", "-c", script], env=home.env, stdout=open(self.log, "w"), stderr=subprocess.STDOUT)
         until(self.listens, self.at, what=lambda: f"sshd: {self.log.read_text()}")
 
     def listens(self):
@@ -75,8 +68,7 @@ def served(make_home):
     for tenant in ("acme", "beta"):
         home.tenant(tenant)
     home.up()
-    uid = next(t["uid"] for t in home.rows("tenant", "list") if t["tenant_id"] == "acme")
-    server = Server(home, "acme", uid)
+    server = Server(home, "acme")
     yield home, server
     server.stop()
 
