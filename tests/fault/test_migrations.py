@@ -68,7 +68,7 @@ def test_each_schema_that_differs_has_a_home():
     """One that is raised leaves a home of the one before here."""
     current = int(re.search(r"VERSION_LEDGER = (\d+)", (ROOT / "lib/db/versions.h").read_text())[1])
     assert NEWEST == f"home-{current}.tar.xz" and (ROOT / "tests/data" / NEWEST).exists()
-    assert len(FIXTURES) >= 4 and all(f.stat().st_size < 200000 for f in FIXTURES)
+    assert {int(re.search(r"\d+", f.name)[0]) for f in FIXTURES} == set(range(1, current + 1)) and all(f.stat().st_size < 200000 for f in FIXTURES)
 
 
 def numbered():
