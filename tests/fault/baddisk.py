@@ -1,17 +1,21 @@
-"""Drives tests/fault/badfs.c: a file system under a home that fails on order, and whose power is cut at a sync that is chosen."""
+"""Drives tests/fault/badfs/: a file system under a home that fails on order, and whose power is cut at a sync that is chosen."""
+import contextlib
 import mmap
 import os
 import pathlib
 import shlex
+import shutil
+import signal
 import struct
 import subprocess
+import uuid
 
 import pytest
 from harness import LIBC, ROOT, temp_dir, until
 
-LAYOUT = "<qqqiiiiq256s"  # struct control
+LAYOUT = "<qqqiiiiqqq256s"  # struct control
 READS, WRITES, SYNCS = 1, 2, 4
-FIELDS = ("n_syncs", "cut_at", "keep_seed", "after", "ordered", "fails", "is_cut", "n_failed")
+FIELDS = ("n_syncs", "cut_at", "keep_seed", "after", "journal", "fails", "is_cut", "n_failed", "fail_times", "evict")
 
 
 def build(directory):
@@ -22,7 +26,8 @@ def build(directory):
     if not os.path.exists("/dev/fuse"):
         pytest.skip("this host does not let us: there is no /dev/fuse")
     program = pathlib.Path(directory) / "badfs"
-    subprocess.run(["cc", "-O1", "-g", "-Wall", "-D_GNU_SOURCE", "-o", program, ROOT / "tests/fault/badfs.c", *shlex.split(flags.stdout)], check=True)
+    sources = sorted((ROOT / "tests/fault/badfs").glob("*.c"))
+    subprocess.run(["cc", "-O1", "-g", "-Wall", "-D_GNU_SOURCE", "-o", program, *sources, *shlex.split(flags.stdout)], check=True)
     return program
 
 
@@ -30,25 +35,36 @@ class BadDisk:
     """Mounted over a directory, with what was in it."""
 
     def __init__(self, program, over, **how):
-        self.over = pathlib.Path(over)
+        self.program, self.over = program, pathlib.Path(over)
         self.dir = temp_dir()
         self.file = self.dir / "control"
         self.file.write_bytes(bytes(struct.calcsize(LAYOUT)))
         with self.file.open("r+b") as f:
             self.control = mmap.mmap(f.fileno(), 0)
-        self.set(**how)
-        self.live, durable = self.dir / "live", self.dir / "durable"
-        durable.mkdir()
-        subprocess.run(["cp", "-a", str(self.over), str(self.live)], check=True)
+        self.boot = self.dir / "boot_id"
         self.log = open(self.dir / "badfs.err", "w", encoding="utf-8")
-        self.process = subprocess.Popen([program, self.file, self.live, durable, self.over, "-f", "-o", "allow_other,default_permissions,suid,dev"], stderr=self.log)
+        self.generation = 0
+        self.live = self.dir / "live"
+        subprocess.run(["cp", "-a", str(self.over), str(self.live)], check=True)
+        self.mount(**how)
+
+    def mount(self, **how):
+        self.boot.write_text(f"{uuid.uuid4()}\n")
+        self.set(**{**dict.fromkeys(FIELDS, 0), "journal": self.get("journal"), "fail_times": -1, "under": "", **how})
+        self.durable = self.dir / f"durable{self.generation}"
+        self.durable.mkdir()
+        self.generation += 1
+        self.process = subprocess.Popen([self.program, self.file, self.live, self.durable, self.over, "-f", "-o", "allow_other,default_permissions,suid,dev"],
+                                        stderr=self.log, start_new_session=True)
         until(lambda: self.process.poll() is not None or os.path.ismount(self.over), every=0.02, what="the mount")
         if self.process.poll() is not None:
-            pytest.skip(f"this host does not let us mount: {(self.dir / 'badfs.err').read_text()}")
+            pytest.skip(f"this host does not let us mount: {self.said()}")
+
+    def said(self):
+        return (self.dir / "badfs.err").read_text()
 
     def get(self, field):
-        values = dict(zip(FIELDS, struct.unpack_from(LAYOUT, self.control)))
-        return values[field]
+        return dict(zip(FIELDS, struct.unpack_from(LAYOUT, self.control)))[field]
 
     def set(self, under=None, **fields):
         for field, value in fields.items():
@@ -57,25 +73,78 @@ class BadDisk:
         if under is not None:
             struct.pack_into("256s", self.control, struct.calcsize(LAYOUT[:-4]), under.encode())
 
+    @contextlib.contextmanager
+    def failing(self, what, under="", times=-1):
+        self.set(under=under, fail_times=times, fails=what)
+        yield
+        self.set(fails=0)
+
     def is_cut(self):
         return self.process.poll() is not None
+
+    def wait_cut(self):
+        until(self.is_cut, every=0.02, what="the cut")
 
     def unmount(self):
         """What it was mounted over is as it was before; `self.live` has what programs saw."""
         LIBC.umount2(os.fsencode(self.over), 2)  # MNT_DETACH
         self.process.kill()
         self.process.wait()
-        self.log.close()
 
-    def power_back(self):
-        """After a cut, and nothing of the home runs any more: what is durable is in the place of what there was."""
-        assert self.is_cut() and self.get("is_cut"), (self.dir / "badfs.err").read_text()
+    def power_back(self, **how):
+        """After a cut, and nothing of the home runs any more: what is durable is what there is, and the host was started anew."""
+        assert self.is_cut() and self.get("is_cut"), self.said()
         self.unmount()
-        subprocess.run(["rm", "-rf", *map(str, self.over.iterdir())], check=True)
-        subprocess.run(["cp", "-a", f"{self.dir}/durable/after/.", str(self.over)], check=True)
+        shutil.rmtree(self.live)
+        shutil.rmtree(self.durable / "made")  # second names of what is in it
+        self.live = self.durable / "after"
+        self.mount(**how)
 
     def remove(self):
+        """What programs saw last stays in the directory it was mounted over."""
         if self.process.poll() is None or os.path.ismount(self.over):
             self.unmount()
+        self.log.close()
         self.control.close()
+        for p in self.over.iterdir():
+            subprocess.run(["rm", "-rf", str(p)], check=True)
+        subprocess.run(["cp", "-a", f"{self.live}/.", str(self.over)], check=False)
         subprocess.run(["rm", "-rf", str(self.dir)], check=True)
+
+
+def processes_of(home):
+    """All of it: by their arguments, their environment, or the cgroup they are in."""
+    found = set()
+    for p in pathlib.Path("/proc").iterdir():
+        if not p.name.isdigit() or int(p.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            if bytes(home.path) in (p / "cmdline").read_bytes() + (p / "environ").read_bytes() and b"badfs" not in (p / "cmdline").read_bytes():
+                found.add(int(p.name))
+    for group in home.cgroups():
+        with contextlib.suppress(OSError):
+            found |= {int(pid) for pid in (group / "cgroup.procs").read_text().split()}
+    return found
+
+
+def power_off(home):
+    """The host is off: no process of the home is left, nor what lay in its memory."""
+    def none():
+        found = processes_of(home)
+        for pid in found:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        return not found
+    for process in (home.up_process, home.broker_process):
+        if process:
+            process.kill()
+            process.wait()
+            if process.stdout:
+                process.stdout.close()
+    home.up_process = home.broker_process = None
+    until(none, every=0.02, what="the end of all processes")
+    for group in home.cgroups():
+        with contextlib.suppress(OSError):
+            group.rmdir()
+    if home.endpoint:
+        shutil.rmtree(home.runtime(), ignore_errors=True)
