@@ -1,10 +1,13 @@
 #include "clk.h"
 #include "err.h"
+#include "fd.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static int64_t read_us(clockid_t id)
 {
@@ -26,6 +29,15 @@ int64_t clk_now_us(void)
 int64_t clk_wall_ms(void)
 {
     return read_us(CLOCK_REALTIME) / 1000;
+}
+
+const char *clk_boot_id(void)
+{
+    static char id[CLK_BOOT_SIZE];
+    AUTO_FD int fd = *id ? -1 : open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0 && read(fd, id, CLK_BOOT_SIZE - 1) != CLK_BOOT_SIZE - 1)
+        *id = 0;
+    return id;
 }
 
 char *clk_rfc3339(int64_t wall_ms, char out[CLK_RFC3339_SIZE])

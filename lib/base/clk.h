@@ -20,6 +20,11 @@ int clk_parse_since(const char *text, int64_t *ret_wall_ms);
 /* Likewise of what is to come, until the year 9999: "7d" from now. */
 int clk_parse_until(const char *text, int64_t *ret_wall_ms);
 
+enum { CLK_BOOT_SIZE = 37 };
+/* The id that the kernel gave itself when it started; "" where it says none. Read once: a program that gives up its view of /proc
+ * calls it before. Not by several threads at once the first time. */
+const char *clk_boot_id(void);
+
 /* The number of the UTC day that wall_ms lies in, counted from the epoch. */
 int64_t clk_day(int64_t wall_ms);
 

@@ -1,4 +1,5 @@
 #include "continuity.h"
+#include "base/clk.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -11,7 +12,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { BOOT_ID = 36, LINE_BYTES = ID_SIZE - 1 + 1 + 20 + 1, BOOT_LINE_BYTES = BOOT_ID + 1 + 20 + 1 };
+enum { BOOT_ID = CLK_BOOT_SIZE - 1, LINE_BYTES = ID_SIZE - 1 + 1 + 20 + 1, BOOT_LINE_BYTES = BOOT_ID + 1 + 20 + 1 };
+
+static const char NO_BOOT[] = "000000000000000000000000000000000000"; /* also in marks of versions that could not see it */
 
 struct continuity_of {
     const char *file, *mark, *name, *harm;
@@ -27,14 +30,6 @@ struct mark {
     char id[ID_SIZE], boot[BOOT_ID + 1];
     long long commits, synced;
 };
-
-static void read_boot(char out[BOOT_ID + 1])
-{
-    AUTO_FD int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    memset(out, 0, BOOT_ID + 1);
-    if (fd < 0 || read(fd, out, BOOT_ID) != BOOT_ID)
-        snprintf(out, BOOT_ID + 1, "%0*d", BOOT_ID, 0);
-}
 
 /* False: there is no mark, or none that can be read; then nothing is known of what the home had. */
 static bool read_mark(int fd, struct mark *ret)
@@ -52,12 +47,11 @@ static bool read_mark(int fd, struct mark *ret)
 
 static void write_mark(const struct continuity *c, bool settled)
 {
-    char text[LINE_BYTES + BOOT_LINE_BYTES + 1], boot[BOOT_ID + 1];
+    char text[LINE_BYTES + BOOT_LINE_BYTES + 1];
     int n = snprintf(text, sizeof text, "%s %020lld\n", c->id, (long long)c->commits);
-    if (settled) {
-        read_boot(boot);
-        n += snprintf(text + n, sizeof text - (size_t)n, "%s %020lld\n", boot, (long long)c->commits);
-    }
+    if (settled)
+        n += snprintf(text + n, sizeof text - (size_t)n, "%s %020lld\n", *clk_boot_id() ? clk_boot_id() : NO_BOOT,
+                      (long long)c->commits);
     if (pwrite(c->fd, text, (size_t)n, 0) != n)
         log_warn("continuity", NULL, NULL, "cannot write %s: %s", c->of->mark, strerror(errno));
 }
@@ -99,13 +93,12 @@ static int gone(const struct continuity_of *of, struct err *e)
 
 static int compare(const struct continuity_of *of, const char *id, int64_t commits, const struct mark *had, struct err *e)
 {
-    char boot[BOOT_ID + 1];
     if (!*id)
         return gone(of, e);
     if (strcmp(id, had->id) != 0)
         return err_set(e, ERR_REFUSED, "the %s is another one than this home had", of->name);
-    read_boot(boot);
-    long long must = of->synced || !strcmp(boot, had->boot) ? had->commits : had->synced;
+    /* Without knowing that the host was not started anew: as after a power cut. */
+    long long must = of->synced || !strcmp(clk_boot_id(), had->boot) ? had->commits : had->synced;
     if (commits >= must)
         return 0;
     return err_set(e, ERR_REFUSED, "the %s is older than what this home had, or lost its end: %lld of %lld commits are missing",

@@ -1,4 +1,5 @@
 #include "manager_sandbox.h"
+#include "base/clk.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -395,6 +396,7 @@ static int close_files(const struct home *h, const struct room *room)
 int room_enter(struct home *h, const struct room *room, struct err *e)
 {
     make_closed(h);
+    clk_boot_id(); /* which that view does not have */
     int r = enter_view(h, room, e);
     if (r < 0)
         return r;
