@@ -193,6 +193,17 @@ DIR *fd_open_dir(int dirfd, const char *name)
     return d;
 }
 
+struct dirent *fd_next_name(DIR *d, int *ret_error)
+{
+    struct dirent *ent;
+    do
+        errno = 0;
+    while ((ent = readdir(d)) && is_dot(ent->d_name));
+    if (!ent && errno)
+        *ret_error = -errno;
+    return ent;
+}
+
 /* A directory that its owner closed to himself (mode 000, say) is opened for removal. Root does not need this. */
 static void unlock_dir(int dirfd, const char *name)
 {

@@ -60,6 +60,9 @@ bool fd_is_gone(int dirfd, const char *path);
 
 /* Opens a directory to list it, never through a link. NULL: errno says why. */
 DIR *fd_open_dir(int dirfd, const char *name);
+/* The next name but for "." and "..", as readdir gives it. NULL: there is none, or the disk did not tell (*ret_error, which is not
+ * changed otherwise, is -errno then): who must see all names may not take that for the end. */
+struct dirent *fd_next_name(DIR *d, int *ret_error);
 
 /* Removes a tree without following links or crossing into mounts. 0: nothing of it is left, or it was not there (ENOENT); else the
  * last -errno.

@@ -4,6 +4,7 @@
 #include "own.h"
 
 #include "base/buf.h"
+#include "base/fd.h"
 #include "base/mem.h"
 #include "host/uid_block.h"
 
@@ -89,10 +90,12 @@ static int load_tenants(struct conf *c, const char *home, bool whole, struct err
     DIR *d = opendir(dir);
     if (!d)
         return err_sys(e, -errno, "cannot open %s", dir);
-    int r = 0;
-    for (struct dirent *ent; r == 0 && (ent = readdir(d));)
+    int r = 0, unread = 0;
+    for (struct dirent *ent; r == 0 && (ent = fd_next_name(d, &unread));)
         r = load_tenant(c, dir, ent->d_name, e);
     closedir(d);
+    if (r == 0 && unread < 0) /* a tenant that is not seen would be suspended */
+        r = err_sys(e, unread, "cannot list %s", dir);
     if (c->n_tenants)
         qsort(c->tenants, c->n_tenants, sizeof *c->tenants, by_id);
     for (size_t i = 0; r == 0 && whole && i < c->n_tenants; i++) {

@@ -73,13 +73,16 @@ int conf_texts_read(int dirfd, struct conf_texts *ret, struct err *e)
     DIR *d = r == 0 ? fd_open_dir(dirfd, "conf/tenants") : NULL;
     if (r == 0 && !d)
         r = err_sys(e, -errno, "cannot open conf/tenants");
-    for (struct dirent *ent; r == 0 && (ent = readdir(d));) {
+    int unread = 0;
+    for (struct dirent *ent; r == 0 && (ent = fd_next_name(d, &unread));) {
         AUTO_FREE char *id = tenant_of(ent->d_name);
         AUTO_FREE char *path = xasprintf("conf/tenants/%s", ent->d_name);
         r = id ? read_text(dirfd, path, &t, e) : 0;
     }
     if (d)
         closedir(d);
+    if (r == 0 && unread < 0)
+        r = err_sys(e, unread, "cannot list conf/tenants");
     if (r < 0) {
         conf_texts_fini(&t);
         return r;
@@ -262,12 +265,17 @@ int64_t history_numbers(int dirfd, int64_t **ret, struct err *e)
     *ret = NULL;
     if (!d)
         return errno == ENOENT ? 0 : err_sys(e, -errno, "cannot open " HISTORY_DIR);
-    for (struct dirent *ent; (ent = readdir(d));)
+    int r = 0;
+    for (struct dirent *ent; (ent = fd_next_name(d, &r));)
         if (strlen(ent->d_name) == DIGITS && strspn(ent->d_name, "0123456789") == DIGITS) {
             v = xgrow(v, n, sizeof *v);
             v[n++] = strtoll(ent->d_name, NULL, 10);
         }
     closedir(d);
+    if (r < 0) {
+        free(v);
+        return err_sys(e, r, "cannot list " HISTORY_DIR);
+    }
     if (n)
         qsort(v, n, sizeof *v, by_number);
     *ret = v;

@@ -96,11 +96,11 @@ static int copy_dir(struct tree_copy *c, int from, int to, int depth, struct err
     DIR *d = fd_open_dir(from, ".");
     if (!d)
         return err_sys(e, -errno, "cannot list what was unpacked");
-    for (struct dirent *ent; r == 0 && (ent = readdir(d));)
-        if (strcmp(ent->d_name, ".") != 0 && strcmp(ent->d_name, "..") != 0)
-            r = copy_entry(c, from, to, ent->d_name, depth, e);
+    int unread = 0;
+    for (struct dirent *ent; r == 0 && (ent = fd_next_name(d, &unread));)
+        r = copy_entry(c, from, to, ent->d_name, depth, e);
     closedir(d);
-    return r;
+    return r == 0 && unread < 0 ? err_sys(e, unread, "cannot list what was unpacked") : r;
 }
 
 int tree_copy(struct tree_copy *c, int from, int to, struct err *e)

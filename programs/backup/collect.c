@@ -135,7 +135,8 @@ static int copy_named(struct copying *k, const char *dir, const char *begin, con
 {
     DIR *d = fd_open_dir(k->home->dirfd, dir);
     int r = 0;
-    for (struct dirent *ent; d && r == 0 && (ent = readdir(d));) {
+    int unread = 0;
+    for (struct dirent *ent; d && r == 0 && (ent = fd_next_name(d, &unread));) {
         size_t n = strlen(ent->d_name), m = strlen(end);
         AUTO_FREE char *path = xasprintf("%s/%s", dir, ent->d_name);
         if (!strncmp(ent->d_name, begin, strlen(begin)) && n >= m && !strcmp(ent->d_name + n - m, end))
@@ -143,7 +144,7 @@ static int copy_named(struct copying *k, const char *dir, const char *begin, con
     }
     if (d)
         closedir(d);
-    return r;
+    return r == 0 && unread < 0 ? err_sys(e, unread, "cannot read %s/%s", k->home->path, dir) : r;
 }
 
 static int copy_small(struct copying *k, struct err *e)

@@ -183,15 +183,14 @@ static int copy_dir(struct copying *k, const struct place *at, const struct stat
         map_put(&k->dirs, at->path, k);
         r = point_add_dir(&k->w, at->path, st, e);
     }
-    for (struct dirent *ent; r == 0 && (ent = readdir(d));) {
-        if (!strcmp(ent->d_name, ".") || !strcmp(ent->d_name, ".."))
-            continue;
+    int unread = 0;
+    for (struct dirent *ent; r == 0 && (ent = fd_next_name(d, &unread));) {
         AUTO_FREE char *path = xasprintf("%s/%s", at->path, ent->d_name);
         if (strlen(path) < PATH_MAX)
             r = copy_one(k, &(struct place){fd, ent->d_name, path, at->how, at->depth + 1}, e);
     }
     closedir(d);
-    return r;
+    return r == 0 && unread < 0 ? err_sys(e, unread, "cannot read %s/%s", k->home->path, at->path) : r;
 }
 
 static int copy_link(struct copying *k, const struct place *at, const struct stat *st, struct err *e)

@@ -69,8 +69,9 @@ static int put_dir(struct copying *k, struct kept *x, int fd, const char *path, 
             closedir(d);
         return errno == ENOENT ? 0 : err_sys(e, -errno, "cannot read %s/%s", k->home->path, path);
     }
-    for (struct dirent *ent; r == 0 && (ent = readdir(d));) {
-        if (!strcmp(ent->d_name, ".") || !strcmp(ent->d_name, "..") || !strcmp(ent->d_name, REASON_FILE))
+    int unread = 0;
+    for (struct dirent *ent; r == 0 && (ent = fd_next_name(d, &unread));) {
+        if (!strcmp(ent->d_name, REASON_FILE))
             continue;
         struct stat st;
         AUTO_FREE char *below = xasprintf("%s/%s", path, ent->d_name);
@@ -81,6 +82,8 @@ static int put_dir(struct copying *k, struct kept *x, int fd, const char *path, 
         found |= !strcmp(ent->d_name, row->safe);
     }
     closedir(d);
+    if (r == 0 && unread < 0)
+        r = err_sys(e, unread, "cannot read %s/%s", k->home->path, path);
     return r < 0 ? r : found;
 }
 
@@ -292,7 +295,8 @@ static int add_filed(void *arg, const struct row *row, struct err *e)
         DIR *d = fd < 0 ? NULL : fd_open_dir(fd, ".");
         if (!d)
             continue;
-        for (struct dirent *ent; r == 0 && (ent = readdir(d));) {
+        int unread = 0;
+        for (struct dirent *ent; r == 0 && (ent = fd_next_name(d, &unread));) {
             AUTO_FREE char *path = xasprintf("%s/%s", to, ent->d_name);
             bool known;
             if (ent->d_name[0] == '.')
@@ -310,6 +314,8 @@ static int add_filed(void *arg, const struct row *row, struct err *e)
             bytes_fini(&b);
         }
         closedir(d);
+        if (r == 0 && unread < 0)
+            r = err_sys(e, unread, "cannot read %s/%s", k->home->path, from[i]);
         break;
     }
     return r;

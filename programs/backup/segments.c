@@ -55,7 +55,8 @@ static int list(const struct log *l, uint64_t **ret, size_t *ret_n, struct err *
     *ret_n = 0;
     if (!d)
         return err_sys(e, -errno, "cannot list %s/" DIRECTORY, l->k->home->path);
-    for (struct dirent *ent; (ent = readdir(d));) {
+    int r = 0;
+    for (struct dirent *ent; (ent = fd_next_name(d, &r));) {
         char *end;
         uint64_t number = strtoull(ent->d_name, &end, 16);
         if (end != ent->d_name + 16 || strcmp(end, ".seg") != 0 || !number)
@@ -66,7 +67,7 @@ static int list(const struct log *l, uint64_t **ret, size_t *ret_n, struct err *
     closedir(d);
     if (*ret_n)
         qsort(*ret, *ret_n, sizeof **ret, by_number);
-    return 0;
+    return r < 0 ? err_sys(e, r, "cannot list %s/" DIRECTORY, l->k->home->path) : 0;
 }
 
 static struct copied *find(struct log *l, uint64_t number)

@@ -131,13 +131,16 @@ static int each_object(const struct store *s, void (*fn)(void *arg, int part, co
         DIR *d = fd_open_dir(s->objects, part);
         if (!d && errno != ENOENT)
             return err_sys(e, -errno, "cannot list %s/objects/%s", s->path, part);
-        for (struct dirent *ent; d && (ent = readdir(d));) {
+        int r = 0;
+        for (struct dirent *ent; d && (ent = fd_next_name(d, &r));) {
             snprintf(whole, sizeof whole, "%s%s", part, ent->d_name);
             if (strlen(ent->d_name) == STORE_NAME - 3 && piece_is_name(whole))
                 fn(arg, dirfd(d), ent->d_name, whole);
         }
         if (d)
             closedir(d);
+        if (r < 0)
+            return err_sys(e, r, "cannot list %s/objects/%s", s->path, part);
     }
     return 0;
 }
@@ -380,7 +383,8 @@ int store_points(const struct store *s, char ***ret, size_t *ret_n, struct err *
         return err_sys(e, -errno, "cannot list %s/points", s->path);
     *ret = NULL;
     *ret_n = 0;
-    for (struct dirent *ent; (ent = readdir(d));) {
+    int r = 0;
+    for (struct dirent *ent; (ent = fd_next_name(d, &r));) {
         if (!store_is_point(ent->d_name))
             continue;
         *ret = xgrow(*ret, *ret_n, sizeof **ret);
@@ -389,7 +393,7 @@ int store_points(const struct store *s, char ***ret, size_t *ret_n, struct err *
     closedir(d);
     if (*ret_n)
         qsort(*ret, *ret_n, sizeof **ret, by_name);
-    return 0;
+    return r < 0 ? err_sys(e, r, "cannot list %s/points", s->path) : 0; /* what is not seen would be swept */
 }
 
 int store_drop_point(struct store *s, const char *point, struct err *e)

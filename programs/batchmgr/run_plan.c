@@ -249,9 +249,8 @@ static int add_outputs(struct batchmgr *m, const struct file *f, struct run_spec
     DIR *d = fd_open_dir(AT_FDCWD, dir);
     if (!d)
         return err_sys(e, -errno, "the kept output %s cannot be opened", dir);
-    for (struct dirent *ent; (ent = readdir(d));) {
-        if (!strcmp(ent->d_name, ".") || !strcmp(ent->d_name, ".."))
-            continue;
+    int r = 0;
+    for (struct dirent *ent; (ent = fd_next_name(d, &r));) {
         names = xrealloc(names, (n + 1) * sizeof *names);
         names[n++] = xstrdup(ent->d_name);
     }
@@ -267,7 +266,7 @@ static int add_outputs(struct batchmgr *m, const struct file *f, struct run_spec
         free(names[i]);
     }
     free(names);
-    return 0;
+    return r < 0 ? err_sys(e, r, "the kept output %s cannot be listed", dir) : 0;
 }
 
 /* The loader's job; programs/loader/main.c describes it. */

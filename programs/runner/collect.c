@@ -100,10 +100,8 @@ static int take_output_files(struct runner *r, int fd, int64_t *total, char *why
         close(fd);
         return -ENOMEM;
     }
-    for (struct dirent *ent; r0 == 0 && (ent = readdir(d));) {
+    for (struct dirent *ent; r0 == 0 && (ent = fd_next_name(d, &r0));) {
         struct stat st;
-        if (!strcmp(ent->d_name, ".") || !strcmp(ent->d_name, ".."))
-            continue;
         AUTO_FD int f = open_output(fd, ent->d_name, ++n, &st, why, why_size);
         if (f < 0)
             return closedir(d), f;
@@ -114,11 +112,11 @@ static int take_output_files(struct runner *r, int fd, int64_t *total, char *why
             AUTO_FREE char *to = xasprintf("output.part/%s", ent->d_name);
             r0 = *total > r->spec->output_bytes ? 0 : copy_file(r, f, to, st.st_size);
         } else if (fchown(f, r->spec->uid >= 0 ? geteuid() : (uid_t)-1, r->spec->gid >= 0 ? (gid_t)r->spec->gid : (gid_t)-1) < 0 ||
-                   fchmod(f, 0440) < 0)
+                   fchmod(f, 0440) < 0 || (*total <= r->spec->output_bytes && fsync(f) < 0)) /* it may be the app's, unsynced */
             r0 = -errno;
     }
     closedir(d);
-    return r0;
+    return r0 == 0 && *total <= r->spec->output_bytes ? fd_sync_dir(r->dirfd, "output.part") : r0;
 }
 
 /* True when what lies at `name` is what `fd` has open: nobody put something else in its place. */
