@@ -59,9 +59,10 @@ static struct segment *find(struct seglog *s, uint64_t number)
     return lo < s->n && s->segments[lo].number == number ? &s->segments[lo] : NULL;
 }
 
+/* After a failed sync the kernel may have dropped what it could not write: only what is on the disk counts now. What cannot be read
+ * for a while must not pass for lost. */
 _Noreturn static void die(const char *what, int r)
 {
-    /* After a failed sync the kernel may have dropped what it could not write: only what is on the disk counts now. */
     log_error("store_failed", NULL, NULL, "cannot %s: %s; ending, to go on from what is on the disk", what, err_text(r));
     exit(1);
 }
@@ -245,7 +246,9 @@ const unsigned char *seglog_read(struct seglog *s, const struct seglog_pos *at, 
     } else {
         for (uint32_t n = 0; n < at->size;) {
             ssize_t got = pread(seg->fd, p + n, at->size - n, at->offset + n);
-            if (got <= 0 && errno != EINTR)
+            if (got < 0 && errno == EIO)
+                die("read a segment", -errno);
+            if (got == 0 || (got < 0 && errno != EINTR))
                 return NULL;
             n += got > 0 ? (uint32_t)got : 0;
         }
@@ -286,6 +289,8 @@ static void give_back(struct seglog *s)
         s->failed &= !s->spare;
     }
     pthread_mutex_unlock(&s->lock);
+    if (again && fsync(s->dirfd) < 0) /* before there are other bytes in it: a power cut must not give it its old name again */
+        die("give a segment back", -errno);
     if (!again && unlinkat(s->dirfd, name, 0) < 0)
         log_warn("store", NULL, NULL, "cannot remove segment %s: %s", name, strerror(errno));
     crash_at(CRASH_store_give_back);
@@ -354,6 +359,8 @@ int seglog_open(int dirfd, const struct seglog_ops *ops, struct seglog **ret, st
     if (fstatat(dirfd, SPARE, &st, 0) == 0) {
         s->spare = st.st_size >= SEGLOG_MIN_SEGMENT && st.st_size <= SEGLOG_MAX_RECORD * 4LL;
         s->spare_size = (uint32_t)st.st_size;
+        if (fsync(dirfd) < 0) /* as in give_back, which may not have come to it */
+            s->spare = false;
     }
     int r = pthread_create(&s->thread, NULL, spare_prepare, s);
     if (r) {

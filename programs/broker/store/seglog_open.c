@@ -109,6 +109,12 @@ static int read_segment(struct seglog *s, uint64_t number, bool is_last, struct 
     if (fd < 0 || fstat(fd, &st) < 0)
         return err_sys(e, -errno, "cannot open segment %s", name);
     AUTO_BUF struct buf b = {0};
+    /* What the last one has may not be on the disk yet, and is told to be there from here on; or, behind a failed sync, never come
+     * there, and be in the kernel's memory alone. */
+    if (is_last && fdatasync(fd) < 0)
+        return err_sys(e, -errno, "cannot sync segment %s", name);
+    if (is_last)
+        posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     if (st.st_size > UINT32_MAX / 2)
         return err_set(e, ERR_FORMAT, "segment %s is larger than any that this program writes", name);
     int r = fd_read_all(fd, &b, UINT32_MAX / 2);
@@ -146,7 +152,8 @@ static int list(struct seglog *s, uint64_t **ret, size_t *ret_n, struct err *e)
         return err_sys(e, -errno, "cannot list the broker's store");
     *ret = NULL;
     *ret_n = 0;
-    for (struct dirent *ent; (ent = readdir(d));) {
+    int r = 0;
+    for (struct dirent *ent; (ent = fd_next_name(d, &r));) {
         char *end;
         uint64_t number = strtoull(ent->d_name, &end, 16);
         if (end != ent->d_name + 16 || strcmp(end, ".seg") || !number)
@@ -157,7 +164,7 @@ static int list(struct seglog *s, uint64_t **ret, size_t *ret_n, struct err *e)
     closedir(d);
     if (*ret_n)
         qsort(*ret, *ret_n, sizeof **ret, by_number);
-    return 0;
+    return r < 0 ? err_sys(e, r, "cannot list the broker's store") : 0;
 }
 
 /* The salt is the same in all headers: any that is whole has it. */
