@@ -108,10 +108,7 @@ void handover_give(struct request *rq, const struct handover *what, struct spool
     *g = (struct giving){rq, *what, file, size, done, arg};
     request_wait(rq);
     crash_at(CRASH_gateway_spooled);
-    if (spool_has_ended(file))
-        offer(g);
-    else
-        spool_sync(file, on_synced, g);
+    spool_sync(file, on_synced, g); /* of one that an earlier gateway completed, its name */
 }
 
 void handover_answer(struct request *rq, const struct handover *what, int64_t size, const bson_t *doc, unsigned status)

@@ -115,7 +115,14 @@ struct resumables *resumables_open(struct spool *s)
         AUTO_FREE char *id = xstrndup(ent->d_name, strcspn(ent->d_name, "."));
         if (!strcmp(ent->d_name, ".") || !strcmp(ent->d_name, "..") || map_get(&all->all, id))
             continue;
+        errno = 0;
         struct resumable *r = home_valid_id(id) ? read_one(s, id) : NULL;
+        if (!r && errno == EIO) {
+            log_error("resumable", NULL, NULL,
+                      "cannot read " SPOOL "/" SPOOL_RESUMABLE "/%s: %s; it is not known until the next start", ent->d_name,
+                      strerror(errno));
+            continue;
+        }
         if (r) {
             map_put(&all->all, r->id, r);
             continue;

@@ -76,7 +76,7 @@ static void *work(void *arg)
             continue;
         }
         pthread_mutex_unlock(&s->mutex);
-        f->result = fdatasync(f->fd) < 0 || fsync(dir_of(f)) < 0 ? -errno : 0;
+        f->result = (f->fd >= 0 && fdatasync(f->fd) < 0) || fsync(dir_of(f)) < 0 ? -errno : 0;
         pthread_mutex_lock(&s->mutex);
         list_add(&s->done, f);
         eventfd_write(s->wake_fd, 1);
@@ -258,7 +258,8 @@ void spool_sync(struct spool_file *f, void (*done)(void *arg, int r), void *arg)
 
 void spool_end(struct spool_file *f)
 {
-    close(fd_take(&f->fd));
+    if (f->fd >= 0)
+        close(fd_take(&f->fd));
 }
 
 bool spool_has_ended(const struct spool_file *f)

@@ -457,6 +457,8 @@ static void on_synced(void *arg, int n)
     struct resumable *r = p->to;
     struct err e = {0};
     if (n < 0) {
+        /* What a failed sync was for is never written, and the next sync would not say so: it has to come again. */
+        p->size = spool_cut(r->file, r->offset) < 0 ? p->size : r->offset;
         log_error("spool", rq->tenant, NULL, "an upload cannot be synced: %s", err_text(n));
         request_refuse_for(rq, "disk_low", 60, "the upload cannot be written");
     } else if (resumable_advance(r, p->size), p->size < r->length) {
