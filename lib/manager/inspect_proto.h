@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 enum inspect_op {
-    INSPECT_READ, /* one descriptor: the file */
+    INSPECT_READ, /* one descriptor: the file, which is fsynced */
     INSPECT_COPY, /* two: from, to; the copy is fsynced */
 };
 
@@ -29,7 +29,8 @@ enum { INSPECT_JSON_MAX = 128 << 10 };
 enum inspect_status {
     INSPECT_OK,
     INSPECT_REFUSED,   /* reason and detail say why */
-    INSPECT_FAILED,    /* could not be read; detail says why, and reason INSPECT_NOT_READ that the disk did not give its bytes */
+    INSPECT_FAILED,    /* could not be read; detail says why, and reason INSPECT_NOT_READ that the disk did not give its bytes,
+                          INSPECT_NOT_SYNCED that it may never take them */
     INSPECT_EXHAUSTED, /* alone, without what follows: its memory has run out, and it ends */
 };
 
@@ -44,6 +45,7 @@ struct inspect_reply {
     /* behind it: what becomes part of the file's `quality` */
 };
 
-#define INSPECT_NOT_READ "read"
+#define INSPECT_NOT_READ   "read"
+#define INSPECT_NOT_SYNCED "sync"
 
 #endif

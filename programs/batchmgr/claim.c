@@ -152,6 +152,7 @@ static void finish_copy(struct batchmgr *m, struct file *f)
         return;
     }
     crash_at(CRASH_intake_copy);
+    f->unsynced = false;
     unstage(m, f);
     check_claimed(m, f);
 }
@@ -201,6 +202,10 @@ void claim_move(struct batchmgr *m, struct file *f)
     }
     if (fd_exists(m->home.dirfd, copied)) {
         finish_copy(m, f);
+        return;
+    }
+    if (f->unsynced) {
+        inspect_copy(m, f, &copy_ops);
         return;
     }
     struct stat st;

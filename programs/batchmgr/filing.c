@@ -301,6 +301,8 @@ static void taken_back(struct batchmgr *m, struct file *f)
     crash_at(CRASH_retry_rename);
     unlinkat(m->home.dirfd, reason, 0);
     f->place = PLACE_work;
+    AUTO_FREE char *work = xasprintf("work/%s", f->file_id);
+    ledger_sync_dir(m->ledger, work);
     if (!*f->hash) { /* refused before it was read, perhaps for being no file of its own: look at it again from the start */
         f->retrying = false;
         file_set_state(f, FILE_received);

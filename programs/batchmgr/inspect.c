@@ -1,4 +1,5 @@
 #include "inspect.h"
+#include "claim.h"
 #include "files.h"
 #include "inspect_reply_check.h"
 #include "inspect_order.h"
@@ -204,10 +205,10 @@ static void on_exhausted(struct inspector *in)
     on_gone(in, why, "inspector_memory_bytes");
 }
 
-/* ---- read errors of the disk ---- */
+/* ---- errors of the disk ---- */
 
-/* A read error of the disk says nothing about the file: it waits, each time twice as long, and no try is counted. */
-static void wait_for_disk(struct batchmgr *m, struct file *f, const char *why)
+/* An error of the disk says nothing about the file: it waits, each time twice as long, and no try is counted. */
+static void wait_for_disk(struct batchmgr *m, struct file *f, const char *why, void (*then)(struct batchmgr *m, struct file *f))
 {
     int64_t ms = INT64_C(1000) << (f->unread < 6 ? f->unread : 6);
     f->unread++;
@@ -215,7 +216,15 @@ static void wait_for_disk(struct batchmgr *m, struct file *f, const char *why)
     xstr_set(&f->reason, "unreadable");
     xstr_set(&f->detail, why);
     ledger_note_file(m->ledger, f);
-    file_timer(m, f, ms, inspect_submit);
+    file_timer(m, f, ms, then);
+}
+
+/* What a sync that failed was for is never written, and the next sync would not say so: the file is to be copied. */
+static void copy_later(struct batchmgr *m, struct file *f, const char *detail)
+{
+    AUTO_FREE char *why = xasprintf("its bytes cannot be written to the disk: %s", detail);
+    f->unsynced = true;
+    wait_for_disk(m, f, why, claim_move);
 }
 
 /* ---- answers ---- */
@@ -250,7 +259,9 @@ static void on_reply(evutil_socket_t fd, short what, void *arg)
     if (copying)
         f->copy->copied(m, f, re.status == INSPECT_OK, re.detail);
     else if (re.status == INSPECT_FAILED && !strcmp(re.reason, INSPECT_NOT_READ))
-        wait_for_disk(m, f, re.detail);
+        wait_for_disk(m, f, re.detail, inspect_submit);
+    else if (re.status == INSPECT_FAILED && !strcmp(re.reason, INSPECT_NOT_SYNCED))
+        copy_later(m, f, re.detail);
     else
         m->inspection->inspected(m, f, &re, figures);
     size_t n_started = 0;

@@ -84,7 +84,8 @@ struct file {
     struct cross_device *move;           /* to another file system (cross_device.h); NULL: none is under way */
     int64_t writer_since_ms;
     int inspections;
-    int unread;             /* times that the disk did not give its bytes */
+    int unread;             /* times that the disk did not give its bytes, or did not take them */
+    bool unsynced;          /* it did not take them: the kernel may have them in memory alone, and is not to be asked again */
     int64_t queued_wall_ms; /* 0: not known */
     int64_t n_run_files;    /* of its last run; 0: not known */
     int64_t inspected_ms;   /* by inspectors that failed */

@@ -138,6 +138,9 @@ static void inspect(int fd, const struct inspect_request *rq, const struct spec 
         say(re, INSPECT_FAILED, INSPECT_NOT_READ, e.msg);
     else if (re->status == INSPECT_OK && constraints_reject_share(rq, re) && re->raw_bytes == 0)
         say(re, INSPECT_REFUSED, "empty", "the file is empty");
+    /* What is known of it holds after a power cut, too, and so does where it is: its sender may not have synced it. */
+    if (re->status == INSPECT_OK && fsync(fd) < 0)
+        say(re, INSPECT_FAILED, INSPECT_NOT_SYNCED, strerror(errno));
     crypto_generichash_final(&hash, re->hash, INSPECT_HASH_BYTES);
     describe(r, spec, f, json);
     figures_free(f);
