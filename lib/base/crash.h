@@ -84,7 +84,15 @@
     X(backup_sweep)                                                                                                                \
     X(restore_begin)                                                                                                               \
     X(restore_entry)                                                                                                               \
-    X(restore_done)
+    X(restore_done)                                                                                                                \
+    X(mongo_dump_begin)                                                                                                            \
+    X(mongo_dump_written)                                                                                                          \
+    X(mongo_dump_file)                                                                                                             \
+    X(mongo_dump_done)                                                                                                             \
+    X(mongo_restore_create)                                                                                                        \
+    X(mongo_restore_insert)                                                                                                        \
+    X(mongo_restore_delete)                                                                                                        \
+    X(mongo_restore_index)
 
 enum crash_point {
 #define X(name) CRASH_##name,

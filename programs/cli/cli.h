@@ -95,6 +95,7 @@ int verb_files(struct cli *c);
 int verb_history(struct cli *c);
 int verb_init(struct cli *c);
 int verb_logs(struct cli *c);
+int verb_mongo(struct cli *c);
 int verb_preview(struct cli *c);
 int verb_publish(struct cli *c);
 int verb_queue(struct cli *c);

@@ -61,6 +61,19 @@ static const struct {
      "MongoDB is no part of it."},
     {"restore", verb_restore, "DIR|- NEW_HOME [--point POINT] [--json]",
      "make a home of a backup, the newest unless --point says which; - reads one from stdin. NEW_HOME is not there, or empty"},
+    {"mongo", verb_mongo,
+     "dump DIR [--tenant T] [--own | --url-file FILE] [--json] | restore DIR [--exact] [--tenant T] [--own | --url-file FILE] "
+     "[--json]",
+     "the documents of the home's MongoDB into a directory, and of a directory into a MongoDB: to grow out of the embedded one\n\n"
+     "DIR is as mongodump and mongorestore have it: each reads what the other wrote. dump makes it, mode 0700, where it is not "
+     "there.\n"
+     "restore inserts what is missing, with its _id, and makes collections and indexes; it may be said again at any time. What "
+     "the\n"
+     "target has under the same _id with another content stays, and is told; --exact replaces it, and deletes what DIR has not.\n"
+     "Whose MongoDB: the home's, also while it is down; --own: the one that the platform runs itself, although the configuration\n"
+     "names another; --url-file: that of the URL in FILE. --tenant: only the tenant's database. The home's accounts in MongoDB and "
+     "its\n"
+     "mark there are not taken along."},
     {"restored", verb_restored, "[--seen]", "to be called before `up` when state/ was put back from a backup"},
     {"status", verb_status, "[--json]", "what the programs are doing"},
     {"clock", verb_clock, "[trust] [--json]",
