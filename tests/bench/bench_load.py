@@ -11,6 +11,7 @@ import tempfile
 
 import pymongo
 
+from bench_embedded import bench_embedded
 from bench_keyed import bench_keyed
 from common import BENCH, BUILD, PYTHON, ROOT, run
 
@@ -90,14 +91,17 @@ def peer(path, url, mode):
 
 
 def bench_load(quick, rounds, report, only=""):
-    keyed = bench_keyed(quick, report) if only in "keyed" else None
-    if only and keyed:
-        return {"keyed": keyed}
+    found = {}
+    if only in "keyed":
+        found["keyed"] = bench_keyed(quick, report)
+    if only in "embedded":
+        found["embedded"] = bench_embedded(rounds, report)
+    if only and found:
+        return found
     subprocess.run([PYTHON, "-c", "import bson, pymongo; assert bson.has_c() and pymongo.has_c()"], check=True)  # the peer at its best
     classes = BUILD / "embedded-mongo" / "bench"
     subprocess.run(["javac", "-cp", f"{BUILD}/embedded-mongo/lib/*", "-d", str(classes), str(ROOT / "tests/bench/MemoryMongo.java")], check=True)
     n_big, n_small, n_server = (1000000, 60000, 200000) if quick else (2000000, 200000, 300000)
-    found = {"keyed": keyed} if keyed else {}
 
     def note(name, rate):
         found.setdefault(name, []).append(rate)
@@ -135,7 +139,7 @@ def bench_load(quick, rounds, report, only=""):
         finally:
             sink.stop()
             memory.stop()
-    m = {k: statistics.median(v) for k, v in found.items() if k != "keyed"}
+    m = {k: statistics.median(v) for k, v in found.items() if k not in ("keyed", "embedded")}
     report("load", "CSV to a sink, one core, against pymongo typed", m["load"] / m["pymongo typed"], 25,
            f"{m['load']:,.0f} rows/s; pymongo typed {m['pymongo typed']:,.0f}, strings {m['pymongo strings']:,.0f}; bare C probe {m['bare probe']:,.0f}")
     report("server", "CSV to a real server, against prebuilt BSON", m["server load"] / m["server prebuilt"], 0.95,
