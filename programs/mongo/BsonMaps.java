@@ -1,5 +1,3 @@
-import static java.nio.charset.StandardCharsets.UTF_8;
-
 import de.bwaldvogel.mongo.MongoCollection;
 import de.bwaldvogel.mongo.MongoDatabase;
 import de.bwaldvogel.mongo.backend.CollectionOptions;
@@ -27,6 +25,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import org.h2.compress.CompressLZF;
+import org.h2.mvstore.AppendMap;
 import org.h2.mvstore.DataUtils;
 import org.h2.mvstore.MVMap;
 import org.h2.mvstore.MVStore;
@@ -98,7 +97,7 @@ final class BsonMaps {
         else copy(from, to, name, new MVMap.Builder<Object, Object>());
     }
 
-    private static <K, V> void copy(MVStore from, MVStore to, String name, MVMap.Builder<K, V> types) {
+    private static <M extends MVMap<K, V>, K, V> void copy(MVStore from, MVStore to, String name, MVMap.MapBuilder<M, K, V> types) {
         MVMap<K, V> source = from.openMap(name, types), target = to.openMap(name, types);
         source.forEach(target::put);
     }
@@ -106,8 +105,8 @@ final class BsonMaps {
     /** Prefixes of the names of UniqueIndex's maps, and of the library's own. */
     private static final String UNIQUE = "._unique_", INDEX = "._index_";
 
-    private static MVMap.Builder<Object, byte[]> rows() { return new MVMap.Builder<Object, byte[]>().keyType(new Values()).valueType(new Bytes()); }
-    private static MVMap.Builder<byte[], Long> places() { return new MVMap.Builder<byte[], Long>().keyType(new Ordered()).valueType(new Places()); }
+    private static AppendMap.Builder<Object, byte[]> rows() { return new AppendMap.Builder<Object, byte[]>().keyType(new Values()).valueType(new Bytes()); }
+    private static AppendMap.Builder<byte[], Long> places() { return new AppendMap.Builder<byte[], Long>().keyType(new Ordered()).valueType(new Places()); }
 
     /**
      * Bounds how many maps a store has: each one costs memory and time for as long as the store is open. Collections and unique indexes take maps.
@@ -212,39 +211,50 @@ final class BsonMaps {
      */
     private static final class Bytes extends BasicDataType<byte[]> {
         private static final int COMPRESSED = -1, LITTLE = 256;
-        private static final ThreadLocal<CompressLZF> lzf = ThreadLocal.withInitial(CompressLZF::new);
+        private static final ThreadLocal<Packer> packers = ThreadLocal.withInitial(Packer::new);
+
+        /** What compresses, and its buffers. Those of pages of usual size are used again. */
+        private static final class Packer {
+            private static final int USUAL = 128 << 10;
+            private final CompressLZF lzf = new CompressLZF();
+            private final byte[] whole = new byte[USUAL], small = new byte[2 * USUAL + LITTLE];
+            byte[] whole(int n) { return n <= USUAL ? whole : new byte[n]; }
+            byte[] small(int n) { return n <= USUAL ? small : new byte[2 * n + LITTLE]; }
+        }
 
         @Override public void write(WriteBuffer out, byte[] v) { out.put(v); }
         @Override public byte[] read(ByteBuffer in) { throw new UnsupportedOperationException(); }
 
         @Override public void write(WriteBuffer out, Object storage, int n) {
+            byte[][] all = (byte[][]) storage;
             int length = 0, at = 0;
-            for (byte[] v : Arrays.asList(cast(storage)).subList(0, n)) length += v.length;
-            byte[] all = new byte[length], small = new byte[2 * length + LITTLE];
-            for (byte[] v : Arrays.asList(cast(storage)).subList(0, n)) {
-                System.arraycopy(v, 0, all, at, v.length);
-                at += v.length;
+            for (int i = 0; i < n; i++) length += all[i].length;
+            Packer p = packers.get();
+            byte[] whole = p.whole(length), small = p.small(length);
+            for (int i = 0; i < n; i++) {
+                System.arraycopy(all[i], 0, whole, at, all[i].length);
+                at += all[i].length;
             }
-            int packed = length < LITTLE ? length : lzf.get().compress(all, 0, length, small, 0);
+            int packed = length < LITTLE ? length : p.lzf.compress(whole, 0, length, small, 0);
             if (packed + LITTLE / 8 < length) out.putInt(COMPRESSED).putVarInt(length).putVarInt(packed).put(small, 0, packed);
-            else out.put(all);
+            else out.put(whole, 0, length);
         }
 
         @Override public void read(ByteBuffer in, Object storage, int n) {
             Worker.check();
             byte[] all = in.array();
             int start = in.arrayOffset() + in.position(), at = start;
-            if (n > 0 && int32(all, at) == COMPRESSED) {
+            if (n > 0 && Bson.int32(all, at) == COMPRESSED) {
                 in.getInt();
-                byte[] whole = new byte[DataUtils.readVarInt(in)];
-                int packed = DataUtils.readVarInt(in);
-                lzf.get().expand(all, in.arrayOffset() + in.position(), packed, whole, 0, whole.length);
+                int length = DataUtils.readVarInt(in), packed = DataUtils.readVarInt(in);
+                byte[] whole = packers.get().whole(length);
+                packers.get().lzf.expand(all, in.arrayOffset() + in.position(), packed, whole, 0, length);
                 in.position(in.position() + packed);
                 all = whole;
                 start = at = 0;
             }
             for (int i = 0; i < n; i++) {
-                cast(storage)[i] = Arrays.copyOfRange(all, at, at + int32(all, at));
+                cast(storage)[i] = Arrays.copyOfRange(all, at, at + Bson.int32(all, at));
                 at += cast(storage)[i].length;
             }
             if (all == in.array()) in.position(in.position() + at - start);
@@ -293,48 +303,6 @@ final class BsonMaps {
     }
 
     private static final ThreadLocal<ByteBuf> buffer = ThreadLocal.withInitial(() -> Unpooled.buffer(1024));
-
-    static Document documentOf(byte[] bson) {
-        Worker.check();
-        return BsonDecoder.decodeBson(Unpooled.wrappedBuffer(bson));
-    }
-
-    private static int int32(byte[] b, int at) { return b[at] & 255 | (b[at + 1] & 255) << 8 | (b[at + 2] & 255) << 16 | b[at + 3] << 24; }
-
-    /** Decodes only the fields of these names. The rest of the document, however large, is skipped. */
-    static Document documentOf(byte[] bson, Set<String> names) {
-        ByteBuf some = Unpooled.buffer(256).writeIntLE(0);
-        for (int at = 4; bson[at] != 0;) {
-            int name = at + 1, value = name;
-            while (bson[value] != 0) value++;
-            int end = ++value + sizeOf(bson[at], bson, value);
-            if (names.contains(new String(bson, name, value - 1 - name, UTF_8))) some.writeBytes(bson, at, end - at);
-            at = end;
-        }
-        some.writeByte(0).setIntLE(0, some.writerIndex());
-        return BsonDecoder.decodeBson(some);
-    }
-
-    /** The length of the value at `at`; bsonspec.org. */
-    private static int sizeOf(byte type, byte[] b, int at) {
-        return switch (type) {
-            case 0x01, 0x09, 0x11, 0x12 -> 8;
-            case 0x02, 0x0d, 0x0e -> 4 + int32(b, at);
-            case 0x03, 0x04 -> int32(b, at);
-            case 0x05 -> 5 + int32(b, at);
-            case 0x07 -> 12;
-            case 0x08 -> 1;
-            case 0x0b -> {
-                int end = at;
-                for (int strings = 0; strings < 2; end++) if (b[end] == 0) strings++;
-                yield end - at;
-            }
-            case 0x10 -> 4;
-            case 0x13 -> 16;
-            case 0x06, 0x0a, 0x7f, -1 -> 0;
-            default -> throw new IllegalStateException("BSON of type " + type);
-        };
-    }
 
     static byte[] bytesOf(Map<String, ?> d) {
         ByteBuf b = encode(d);
@@ -401,6 +369,7 @@ final class BsonMaps {
         if (depth > MAX_DEPTH) throw new Worker.Ended("it nests documents deeper than " + MAX_DEPTH);
         if (v instanceof String s) n += 24 + s.length();
         else if (v instanceof BinData d) n += 24 + d.getData().length;
+        else if (v instanceof Stored s) n += s.bytes();
         else if (v instanceof Map<?, ?> m) {
             n += MAP_BYTES;
             for (Object f : m.values()) n += 48 + memory(f, depth + 1);

@@ -2,7 +2,6 @@ import de.bwaldvogel.mongo.bson.BinData;
 import de.bwaldvogel.mongo.bson.Document;
 import de.bwaldvogel.mongo.exception.MongoServerError;
 import de.bwaldvogel.mongo.exception.MongoServerException;
-import de.bwaldvogel.mongo.wire.MongoWireMessageEncoder;
 import de.bwaldvogel.mongo.wire.MongoWireProtocolHandler;
 import de.bwaldvogel.mongo.wire.MongoWireReplyEncoder;
 import de.bwaldvogel.mongo.wire.message.ClientRequest;
@@ -34,6 +33,7 @@ import java.util.concurrent.atomic.AtomicInteger;
  */
 final class Connection extends ChannelInboundHandlerAdapter {
     private static final int UNIDENTIFIED = 1024, OF_TENANT = 400, OF_PLATFORM = 4000;
+    private static final int OP_MSG = 2013;
     private static final long IDENTIFY_S = 10, MESSAGE_S = 60, DECODED_TENANT = 384L << 20;
     private static final long SMALL = 64 << 10, UNREAD_TENANT = 96 << 20, UNREAD_PLATFORM = 384 << 20, UNREAD = Math.min(768L << 20, Runtime.getRuntime().maxMemory() / 2);
     private static final AtomicInteger ids = new AtomicInteger();
@@ -79,10 +79,6 @@ final class Connection extends ChannelInboundHandlerAdapter {
 
     private static final class Decoder extends MongoWireProtocolHandler {
         ClientRequest message(ChannelHandlerContext ctx, ByteBuf b) throws Exception { return decode(ctx, b); }
-    }
-
-    private static final class Encoder extends MongoWireMessageEncoder {
-        void message(MongoMessage m, ByteBuf b) { encode(null, m, b); }
     }
 
     private static final class ReplyEncoder extends MongoWireReplyEncoder {
@@ -255,12 +251,14 @@ final class Connection extends ChannelInboundHandlerAdapter {
         try {
             long heap = MessageCheck.check(b.array(), length);
             if (user != null && !user.isPlatform() && heap > DECODED_TENANT) throw new MessageCheck.Malformed("it takes too much memory");
-            if (length > MessageCheck.MAX_GREETING) {
+            RawInsert documents = user == null ? null : RawInsert.of(b.array(), length);
+            if (documents == null && length > MessageCheck.MAX_GREETING) {
                 databaseOfMessage(b, heap);
                 return;
             }
-            ClientRequest r = decoder.message(ctx, b);
+            ClientRequest r = decoder.message(ctx, documents == null ? b : documents.command());
             Document query = documentOf(r);
+            if (documents != null) query.put("documents", documents);
             String command = query.keySet().iterator().next();
             if (CommandPolicy.GREETINGS.contains(CommandPolicy.lower(command))) reply(r, greet(CommandPolicy.lower(command), query));
             else if (user == null) reply(r, error(13, "Unauthorized", "authentication required: the URL has to name a user and its secret"));
@@ -418,12 +416,19 @@ final class Connection extends ChannelInboundHandlerAdapter {
         ByteBuf b = ctx.alloc().ioBuffer();
         try {
             if (isQuery) new ReplyEncoder().reply(new MongoReply(h, List.of(d), 0), b);
-            else new Encoder().message(new MongoMessage(ctx.channel(), h, d), b);
+            else write(h, d, b);
             return b;
         } catch (Throwable t) {
             b.release();
             throw t;
         }
+    }
+
+    /** An OP_MSG without flags, of one section. */
+    private static void write(MessageHeader h, Document d, ByteBuf b) {
+        b.writeIntLE(0).writeIntLE(h.getRequestID()).writeIntLE(h.getResponseTo()).writeIntLE(OP_MSG).writeIntLE(0).writeByte(0);
+        Bson.write(d, b);
+        b.setIntLE(0, b.writerIndex());
     }
 
     private void reply(int request, boolean isQuery, Document d) {

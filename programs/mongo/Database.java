@@ -1,3 +1,4 @@
+import de.bwaldvogel.mongo.MongoCollection;
 import de.bwaldvogel.mongo.MongoDatabase;
 import de.bwaldvogel.mongo.backend.Cursor;
 import de.bwaldvogel.mongo.backend.CursorRegistry;
@@ -32,7 +33,7 @@ import org.h2.mvstore.MVStoreException;
  * full), the open store is thrown away: the next command opens the file as the last commit left it.
  */
 final class Database {
-    private static final int MAX_CURSORS = 200, MAX_KEYS = 500_000, BATCH = 1000, MAX_REPLY = 48_000_000, CACHES_MB = 256, MAX_CACHE_MB = 16, RECENT_MB = 192, MAX_RECENT_MB = 32;
+    private static final int MAX_CURSORS = 200, MAX_KEYS = 500_000, BATCH = 1000, MANY = 1 << 20, BATCH_BYTES = 1 << 20, MAX_BATCH_BYTES = 16 << 20, MAX_REPLY = 48_000_000, CACHES_MB = 256, MAX_CACHE_MB = 16, RECENT_MB = 192, MAX_RECENT_MB = 32;
     /**
      * How long room that became free is not used again; by the end of that its successor was synced many times. With the default of 45 s one document
      * that is replaced again and again takes gigabytes.
@@ -106,17 +107,26 @@ final class Database {
             return maps.database(name, cursors); // super() opens what there is
         }
 
+        private MongoCollection<?> collection(Object named) { return named instanceof String s ? resolveDatabase(name).resolveCollection(s, false) : null; }
+
+        /** The reply to a "find" whose documents need not be decoded, or to a pipeline that only counts; null: the library has to do it. */
+        Document shortcut(String command, Document query) {
+            if (command.equals("find") && collection(query.get("find")) instanceof StreamedCollection c)
+                return c.find(query, isBatch(query.get("batchSize")) ? ((Number) query.get("batchSize")).intValue() : MANY, bytesOf(query));
+            return command.equals("aggregate") && collection(query.get("aggregate")) instanceof StreamedCollection c ? Counting.reply(c, query) : null;
+        }
+
         @Override protected Document handleGetMore(String database, String command, Document query) {
             long id = ((Number) query.get(command)).longValue();
             Cursor cursor = cursors.getCursor(id);
-            List<Document> batch = cursor.takeDocuments(((Number) query.get("batchSize")).intValue());
+            boolean counts = isBatch(query.get("batchSize")), stored = cursor instanceof StreamedCollection.Scan s && s.isWhole();
+            int n = counts ? ((Number) query.get("batchSize")).intValue() : stored ? MANY : BATCH;
+            List<Document> batch = stored ? ((StreamedCollection.Scan) cursor).takeStored(n, bytesOf(query)) : cursor.takeDocuments(n);
             if (cursor.isEmpty()) {
                 cursors.remove(id);
                 id = 0;
             }
-            Document reply = new Document("cursor", new Document("id", id).append("ns", name + "." + query.get("collection")).append("nextBatch", batch));
-            reply.put("ok", 1.0);
-            return reply;
+            return StreamedCollection.reply("nextBatch", id, name + "." + query.get("collection"), batch);
         }
 
         @Override protected Document handleKillCursors(Document query) {
@@ -214,10 +224,13 @@ final class Database {
 
     /** Results are returned in batches, even if the client did not ask for that. */
     private static void bound(Document query, String command) {
-        Object given = query.get("batchSize");
-        if ((command.equals("find") || command.equals("getmore")) && !(given instanceof Number n && n.longValue() > 0 && n.longValue() < 1 << 20))
-            query.put("batchSize", BATCH);
+        if (command.equals("find") && !isBatch(query.get("batchSize"))) query.put("batchSize", BATCH);
     }
+
+    private static boolean isBatch(Object size) { return size instanceof Number n && n.longValue() > 0 && n.longValue() < MANY; }
+
+    /** How many bytes of documents a batch has: where the client says how many documents, as many as a reply may have. */
+    private static int bytesOf(Document query) { return isBatch(query.get("batchSize")) ? MAX_BATCH_BYTES : BATCH_BYTES; }
 
     /** Does a command of `user`, in its turn; makes it durable, and returns the reply. Never throws. */
     Document command(Channel channel, Users.User user, String database, String command, Document query) {
@@ -237,9 +250,10 @@ final class Database {
                         + user.maxBytes() + ": delete something first, then try again");
             if (CommandPolicy.adds(command, query) && file.getParent().toFile().getUsableSpace() < SPARE_BYTES)
                 throw new MongoServerError(NO_SPACE, "OutOfDiskSpace", "the disk under " + file.getParent() + " is full: less than " + (SPARE_BYTES >> 20) + " MiB are left");
-            bound(query, lower);
             try {
-                reply = backend.handleCommand(channel, database, command, query);
+                reply = backend.shortcut(lower, query);
+                bound(query, lower);
+                if (reply == null) reply = backend.handleCommand(channel, database, command, query);
                 if (BsonMaps.memory(reply) > 2L * MAX_REPLY) throw new MongoServerError(10334, "BSONObjectTooLarge", "the reply is too large; ask for less, or set a batchSize");
             } catch (MongoServerException e) {
                 reply = error(e);

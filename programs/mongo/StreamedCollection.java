@@ -13,6 +13,7 @@ import de.bwaldvogel.mongo.backend.h2.H2Collection;
 import de.bwaldvogel.mongo.bson.BinData;
 import de.bwaldvogel.mongo.bson.Document;
 import de.bwaldvogel.mongo.bson.ObjectId;
+import de.bwaldvogel.mongo.exception.MongoServerError;
 import de.bwaldvogel.mongo.oplog.Oplog;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
@@ -34,7 +35,9 @@ import org.h2.mvstore.MVMap;
  * all memory by reading it. Here a cursor holds a key to go on from, or the keys of what was sorted.
  */
 final class StreamedCollection extends H2Collection {
-    private static final int FEW = 16;
+    /** Pages have so many documents of less than LARGE bytes as MVStore puts keys on a page; of others only what MVStore's splitting of pages leaves. */
+    private static final int FEW = 16, LARGE = 1024;
+    private static final byte[] ID = {'_', 'i', 'd'};
     private static final String MERGED = "merged", DATA_SIZE = "dataSize", ID_INDEX = "_id_";
 
     private final BsonMaps maps;
@@ -84,19 +87,24 @@ final class StreamedCollection extends H2Collection {
     void catchUp(UniqueIndex index) {
         for (org.h2.mvstore.Cursor<Object, byte[]> c = data.cursor(merged + 1); c.hasNext();) {
             Long place = (Long) c.next();
-            index.recall(BsonMaps.documentOf(c.getValue(), index.names()), place);
+            index.recall(c.getValue(), place);
         }
     }
 
     /** A document counts towards what its command read as often as it is read, but all together never as more than the collection has. */
     private Document read(byte[] bytes) {
+        isRead(bytes);
+        return Bson.decode(bytes);
+    }
+
+    private void isRead(byte[] bytes) {
+        Worker.check();
         if (Worker.begun() != reader) {
             reader = Worker.begun();
             unread = ((Number) meta.get(DATA_SIZE)).longValue() + grown;
         }
         if (unread > 0) Worker.read(bytes.length);
         unread -= bytes.length;
-        return BsonMaps.documentOf(bytes);
     }
 
     private static byte[] encode(Document d) {
@@ -104,15 +112,24 @@ final class StreamedCollection extends H2Collection {
         return BsonMaps.bytesOf(d);
     }
 
-    @Override protected Object addDocumentInternal(Document d) { return add(d, encode(d)); }
-
-    private Object add(Document d, byte[] bytes) {
-        Object key = inOrder ? (Object) next : getIdField() == null ? UUID.randomUUID() : Missing.ofNullable(Utils.getSubdocumentValue(d, getIdField()));
-        if (data.put(key, bytes) != null) throw new IllegalStateException("there is a document under " + key + " in " + this);
-        if (!inOrder) return key;
-        next++;
-        maps.come(bytes.length);
+    @Override protected Object addDocumentInternal(Document d) {
+        byte[] bytes = encode(d);
+        if (inOrder) return append(bytes);
+        Object key = getIdField() == null ? UUID.randomUUID() : Missing.ofNullable(Utils.getSubdocumentValue(d, getIdField()));
+        put(key, bytes);
         return key;
+    }
+
+    private void put(Object key, byte[] bytes) {
+        if (data.put(key, bytes) != null) throw new IllegalStateException("there is a document under " + key + " in " + this);
+    }
+
+    private Long append(byte[] bytes) {
+        Long place = next++;
+        if (bytes.length < LARGE) data.append(place, bytes);
+        else put(place, bytes);
+        maps.come(bytes.length);
+        return place;
     }
 
     @Override protected Document getDocument(Object place) {
@@ -141,9 +158,41 @@ final class StreamedCollection extends H2Collection {
         List<Index<Object>> indexes = getIndexes();
         List<List<UniqueIndex.Key>> keys = new ArrayList<>(indexes.size());
         for (Index<Object> i : indexes) keys.add(i instanceof UniqueIndex u ? u.keysOf(d, this, isNew && u.getName().equals(ID_INDEX)) : List.of());
-        Long place = (Long) add(d, bytes);
-        for (int i = 0; i < indexes.size(); i++) if (indexes.get(i) instanceof UniqueIndex u) u.add(keys.get(i), place);
+        addTo(keys, bytes);
+    }
+
+    private void addTo(List<List<UniqueIndex.Key>> keys, byte[] bytes) {
+        Long place = append(bytes);
+        for (int i = 0; i < keys.size(); i++) if (getIndexes().get(i) instanceof UniqueIndex u) u.add(keys.get(i), place);
         updateDataSize(bytes.length);
+    }
+
+    @Override public synchronized List<Document> insertDocuments(List<Document> documents, boolean ordered) {
+        if (!inOrder || !(documents instanceof RawInsert raw)) return super.insertDocuments(documents, ordered);
+        List<Document> refused = new ArrayList<>();
+        for (int i = 0; i < raw.size() && !(ordered && !refused.isEmpty()); i++)
+            try {
+                add(raw, i);
+            } catch (MongoServerError e) {
+                Document d = new Document("index", i).append("errmsg", e.getMessageWithoutErrorCode()).append("code", e.getCode());
+                d.putIfNotNull("codeName", e.getCodeName());
+                refused.add(d);
+            }
+        return refused;
+    }
+
+    private void add(RawInsert raw, int i) {
+        Worker.check();
+        byte[] bytes = raw.bytes(i);
+        int id = Bson.find(bytes, 0, ID);
+        if (id < 0 || bytes[id] == Bson.NULL || bytes[id] == Bson.ARRAY) {
+            addDocument(raw.get(i)); // which gives it an _id, or refuses it
+            return;
+        }
+        List<Index<Object>> indexes = getIndexes();
+        List<List<UniqueIndex.Key>> keys = new ArrayList<>(indexes.size());
+        for (Index<Object> index : indexes) keys.add(index instanceof UniqueIndex u ? u.keysOf(bytes, this) : List.of());
+        addTo(keys, bytes);
     }
 
     @Override public synchronized Document updateDocuments(Document query, Document update, ArrayFilters filters, boolean many, boolean upsert, Oplog oplog) {
@@ -218,6 +267,42 @@ final class StreamedCollection extends H2Collection {
         return new QueryResult(first, rest);
     }
 
+    /**
+     * Answers a "find" that returns whole documents in their order, of which none has to be decoded for the reply; null: the library has to do it.
+     * n, bytes: at most so many documents, and about so many bytes of them.
+     */
+    Document find(Document command, int n, int bytes) {
+        if (!(command.getOrDefault("filter", new Document()) instanceof Document filter) || isGiven(command, "sort") || isGiven(command, "projection")
+                || isIndexed(filter)) return null;
+        int skip = ((Number) command.getOrDefault("skip", 0)).intValue(), limit = ((Number) command.getOrDefault("limit", 0)).intValue();
+        if (skip < 0 || limit < 0) return null;
+        Scan scan = new Scan(filter, skip, limit, null);
+        Stored first = scan.takeStored(n, bytes);
+        if (!scan.isEmpty()) cursorRegistry.add(scan);
+        return reply("firstBatch", scan.isEmpty() ? 0 : scan.getId(), getFullName(), first);
+    }
+
+    private static boolean isGiven(Document command, String option) {
+        return command.get(option) != null && !(command.get(option) instanceof Document d && d.isEmpty());
+    }
+
+    private boolean isIndexed(Document filter) { return getIndexes().stream().anyMatch(i -> i.canHandle(filter)); }
+
+    /** The reply to a command that returns documents by a cursor. */
+    static Document reply(String batch, long cursor, String namespace, List<Document> documents) {
+        Document reply = new Document("cursor", new Document("id", cursor).append("ns", namespace).append(batch, documents));
+        reply.put("ok", 1.0);
+        return reply;
+    }
+
+    @Override public int count(Document filter, int skip, int limit) {
+        if (filter == null || filter.isEmpty() || isIndexed(filter)) return super.count(filter, skip, limit);
+        Scan scan = new Scan(filter, skip, Math.max(0, limit), null);
+        int n = 0;
+        while (scan.advance()) n++;
+        return n;
+    }
+
     private QueryResult firstOf(Scan scan, int batch) {
         List<Document> first = scan.takeDocuments(batch);
         if (scan.isEmpty()) return new QueryResult(first);
@@ -258,44 +343,53 @@ final class StreamedCollection extends H2Collection {
     }
 
     /** A cursor over all documents in the order of their keys, from where it stopped. Changes meanwhile are seen when it gets there. */
-    private final class Scan extends AbstractCursor implements Iterator<Document> {
+    final class Scan extends AbstractCursor implements Iterator<Document> {
         private final Document query, fields;
+        private final byte[][] asked, given; // the fields that have to be decoded to see whether a document matches, and for the reply; null: all
         private final ArrayDeque<Document> ahead = new ArrayDeque<>();
         private int toSkip, left, step = 1;
         private Object last;
         private boolean over;
+        private byte[] bytes; // of the document it stands at
         private org.h2.mvstore.Cursor<Object, byte[]> at; // of one command
 
         Scan(Document query, int skip, int limit, Document fields) {
             super(cursorRegistry.generateCursorId());
             this.query = query;
             this.fields = fields;
+            asked = QueryFields.of(query);
+            given = QueryFields.kept(fields);
             toSkip = skip;
             left = limit > 0 ? limit : Integer.MAX_VALUE;
         }
 
-        /** The next that matches, or null. */
-        private Document find() {
+        boolean isWhole() { return fields == null || fields.isEmpty(); }
+
+        private boolean matches() { return query.isEmpty() || documentMatchesQuery(asked == null ? Bson.decode(bytes) : Bson.decode(bytes, asked), query); }
+
+        /** Goes to the next that matches; false: there is none. */
+        private boolean advance() {
             if (at == null) {
                 at = data.cursor(last);
                 if (last != null && at.hasNext() && data.getKeyType().compare(at.next(), last) != 0) at = data.cursor(last);
             }
             while (!over && left > 0 && at.hasNext()) {
                 last = at.next();
-                Document d = read(at.getValue());
-                if (!documentMatchesQuery(d, query) || toSkip > 0 && toSkip-- > 0) continue;
+                bytes = at.getValue();
+                isRead(bytes);
+                if (!matches() || toSkip > 0 && toSkip-- > 0) continue;
                 left--;
-                return d;
+                return true;
             }
             over = true;
-            return null;
+            return false;
         }
 
         /** Up to n documents, projected a few at a time, so that their unprojected forms are not all held until the end. */
         private List<Document> find(int n) {
             List<Document> found = new ArrayList<>(), few = new ArrayList<>();
-            for (Document d; found.size() + few.size() < n && (d = find()) != null;) {
-                few.add(d);
+            while (found.size() + few.size() < n && advance()) {
+                few.add(given == null ? Bson.decode(bytes) : Bson.decode(bytes, given));
                 if (few.size() < FEW) continue;
                 found.addAll(project(few, fields));
                 few.clear();
@@ -307,7 +401,7 @@ final class StreamedCollection extends H2Collection {
         @Override public boolean hasNext() {
             if (ahead.isEmpty() && !over) {
                 ahead.addAll(find(step));
-                step = fields == null || fields.isEmpty() ? 1 : Math.min(2 * step, FEW);
+                step = isWhole() ? 1 : Math.min(2 * step, FEW);
             }
             return !ahead.isEmpty();
         }
@@ -319,18 +413,35 @@ final class StreamedCollection extends H2Collection {
 
         @Override public boolean isEmpty() { return over; }
 
-        /** No document is kept between commands: whether there is more is looked up, and the next command looks again. */
         @Override public List<Document> takeDocuments(int n) {
+            List<Document> found = begin() ? find(n) : List.of();
+            end();
+            return found;
+        }
+
+        /** Up to n documents as they are stored; no more than about `most` bytes of them, but one at least. */
+        Stored takeStored(int n, int most) {
+            Stored found = new Stored();
+            if (begin()) while (found.size() < n && found.bytes() < most && advance()) found.add(bytes);
+            end();
+            return found;
+        }
+
+        private boolean begin() {
             if (data.isClosed()) over = true;
-            List<Document> found = over ? List.of() : find(n);
-            Object given = last;
+            return !over;
+        }
+
+        /** No document is kept between commands: whether there is more is looked up, and the next command looks again. */
+        private void end() {
+            Object stood = last;
             int then = left;
-            if (!over && find() != null) {
-                last = given;
+            if (!over && advance()) {
+                last = stood;
                 left = then;
             }
             at = null;
-            return found;
+            bytes = null;
         }
     }
 }

@@ -13,12 +13,10 @@ import java.util.AbstractMap.SimpleEntry;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
-import java.util.HashMap;
+import java.util.LinkedHashMap;
 import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
-import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.h2.mvstore.MVMap;
 
@@ -31,9 +29,10 @@ import org.h2.mvstore.MVMap;
  * again when the file is opened. What concerns a document before that place goes to the map at once.
  */
 final class UniqueIndex extends AbstractUniqueIndex<Object> {
+    /** What a key begins with: its BSON type, or OTHER. */
+    private static final byte OTHER = 0, TEXT = Bson.STRING, BINARY = Bson.BINARY, OBJECT_ID = Bson.OBJECT_ID;
     /** About how many bytes a key in `recent` takes: the entry, the key, the head of its bytes, the place. */
-    private static final byte OTHER = 0, TEXT = 2, BINARY = 5, OBJECT_ID = 7;
-    private static final int RECENT_BYTES = 120, MAX_FILTER = 8 << 20, PART = 20_000;
+    private static final int RECENT_BYTES = 128, MAX_FILTER = 8 << 20, PART = 20_000;
 
     /** head: the key's first bytes, which tell most keys apart. */
     record Key(byte[] bytes, long head, int hash) implements Comparable<Key> {
@@ -53,8 +52,9 @@ final class UniqueIndex extends AbstractUniqueIndex<Object> {
 
     private final StreamedCollection rows;
     private final MVMap<byte[], Long> map;
-    private final Map<Key, Long> recent = new HashMap<>();
+    private final Map<Key, Long> recent = new LinkedHashMap<>(); // in the order they came, which is often that of the keys
     private final String[] fields;
+    private final byte[][] names; // the fields that keys are made of, at the top level of a document
     private long recentBytes;
     private Filter filter; // null: none is kept
 
@@ -93,6 +93,7 @@ final class UniqueIndex extends AbstractUniqueIndex<Object> {
         this.rows = rows;
         this.map = map;
         fields = keys().toArray(String[]::new);
+        names = Bson.bytesOf(keys().stream().map(f -> f.replaceFirst("\\..*", "")).distinct().toList());
         if (map.isEmpty()) filter = new Filter(0);
     }
 
@@ -106,10 +107,12 @@ final class UniqueIndex extends AbstractUniqueIndex<Object> {
     private static byte[] encode(List<?> values) { return behind(OTHER, BsonMaps.bytesOf(BsonMaps.fields(values))); }
     private static byte[] encode(KeyValue k) { return k.size() == 1 ? encode(k.get(0)) : encode(k.stream().toList()); }
 
-    private static byte[] behind(byte type, byte[] v) {
-        byte[] b = new byte[1 + v.length];
+    private static byte[] behind(byte type, byte[] v) { return behind(type, v, 0, v.length); }
+
+    private static byte[] behind(byte type, byte[] v, int at, int n) {
+        byte[] b = new byte[1 + n];
         b[0] = type;
-        System.arraycopy(v, 0, b, 1, v.length);
+        System.arraycopy(v, at, b, 1, n);
         return b;
     }
 
@@ -119,7 +122,7 @@ final class UniqueIndex extends AbstractUniqueIndex<Object> {
             case BINARY -> new KeyValue(new BinData(v));
             case OBJECT_ID -> new KeyValue(new ObjectId(v));
             case TEXT -> new KeyValue(new String(v, UTF_8));
-            default -> new KeyValue(BsonMaps.valuesOf(BsonMaps.documentOf(v)));
+            default -> new KeyValue(BsonMaps.valuesOf(Bson.decode(v)));
         };
     }
 
@@ -165,8 +168,11 @@ final class UniqueIndex extends AbstractUniqueIndex<Object> {
     void merge(Runnable written) {
         Map.Entry<Key, Long>[] all = recent.entrySet().toArray(Map.Entry[]::new);
         Arrays.sort(all, Map.Entry.comparingByKey());
+        byte[] last = map.lastKey();
         for (int i = 0; i < all.length; i++) {
-            map.put(all[i].getKey().bytes, all[i].getValue());
+            byte[] key = all[i].getKey().bytes;
+            if (last != null && Arrays.compareUnsigned(key, last) <= 0) map.put(key, all[i].getValue());
+            else map.append(last = key, all[i].getValue());
             if (i % PART == PART - 1) written.run();
         }
         recent.clear();
@@ -175,8 +181,8 @@ final class UniqueIndex extends AbstractUniqueIndex<Object> {
     }
 
     /** Adds the keys of a document that was not merged yet when the file was opened, or only into some of the indexes. */
-    void recall(Document d, Long place) {
-        for (Key k : keysOf(d)) if (map.get(k.bytes) == null) put(k, place);
+    void recall(byte[] document, Long place) {
+        for (Key k : keysOf(Bson.decode(document, names))) if (map.get(k.bytes) == null) put(k, place);
     }
 
     /** A new filter with room for twice as many keys, if there is memory for it. */
@@ -196,6 +202,25 @@ final class UniqueIndex extends AbstractUniqueIndex<Object> {
         List<Key> keys = keysOf(d);
         if (!known) for (Key k : keys) if (find(k) != null) checkAdd(d, collection); // which says so
         return keys;
+    }
+
+    /** The same of a document that is Plain. */
+    List<Key> keysOf(byte[] document, MongoCollection<Object> collection) {
+        Key plain = fields.length == 1 ? plainKeyOf(document) : null;
+        return plain != null && find(plain) == null ? List.of(plain) : keysOf(Bson.decode(document, names), collection, false);
+    }
+
+    /** The key of a document whose value is plain and needs no normalisation, from its bytes; null: it has to be decoded. */
+    private Key plainKeyOf(byte[] document) {
+        int at = Bson.find(document, 0, names[0]);
+        if (at < 0 || names[0].length != fields[0].length()) return null;
+        int value = Bson.valueAt(document, at);
+        return switch (document[at]) {
+            case Bson.STRING -> new Key(behind(TEXT, document, value + 4, Bson.int32(document, value) - 1));
+            case Bson.OBJECT_ID -> new Key(behind(OBJECT_ID, document, value, 12));
+            case Bson.BINARY -> document[value + 4] == 0 ? new Key(behind(BINARY, document, value + 5, Bson.int32(document, value))) : null;
+            default -> null;
+        };
     }
 
     private List<Key> keysOf(Document d) {
@@ -228,9 +253,6 @@ final class UniqueIndex extends AbstractUniqueIndex<Object> {
                 late = recent.entrySet().stream().map(e -> entry(e.getKey().bytes, e.getValue()));
         return Stream.concat(merged, late)::iterator;
     }
-
-    /** Reads the fields that keys are made of, at the top level of a document. */
-    Set<String> names() { return keys().stream().map(f -> f.replaceFirst("\\..*", "")).collect(Collectors.toSet()); }
 
     private static Map.Entry<KeyValue, Object> entry(byte[] key, Long place) { return new SimpleEntry<>(decode(key), place); }
 

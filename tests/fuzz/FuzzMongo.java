@@ -21,7 +21,8 @@ import java.util.stream.Stream;
 
 /**
  * What a stranger sends to the embedded MongoDB, mutated: MessageCheck takes or refuses it and throws nothing else; what it takes is decoded in no
- * more heap than it said; commands are refused by the library's errors; and whatever stands in SCRAM's messages proves nothing.
+ * more heap than it said; documents that would be stored as they came are what they decode to; commands are refused by the library's errors; and
+ * whatever stands in SCRAM's messages proves nothing.
  *
  *   FuzzMongo CORPUS_DIRECTORY ROUNDS [SECONDS]
  */
@@ -35,7 +36,7 @@ final class FuzzMongo {
     private static final Decoder decoder = new Decoder();
     private static ChannelHandlerContext ctx;
     private static Users access;
-    private static long taken, refused, decoded;
+    private static long taken, refused, decoded, plain;
     private static boolean warm; // classes are loaded
 
     private static byte[] mutate(byte[] from, Random r) {
@@ -70,8 +71,10 @@ final class FuzzMongo {
         try { heap = MessageCheck.check(b, b.length); } catch (MessageCheck.Malformed e) { refused++; return; }
         taken++;
         for (int i = 0; i < 4; i++) b[i] = (byte) (b.length >> 8 * i); // as Connection reads them
+        RawInsert raw = RawInsert.of(b, b.length);
         long before = threads.getThreadAllocatedBytes(Thread.currentThread().getId());
         ClientRequest m;
+        if (raw != null) stored(raw, b);
         try { m = decoder.message(ctx, Unpooled.wrappedBuffer(b)); } catch (StackOverflowError | OutOfMemoryError e) { throw new AssertionError("decoding", e); } catch (Throwable e) { return; }
         long took = threads.getThreadAllocatedBytes(Thread.currentThread().getId()) - before;
         if (warm && took > 4 * heap + 100_000) throw new AssertionError("it took " + took + " bytes of heap, not " + heap);
@@ -83,6 +86,23 @@ final class FuzzMongo {
         try { CommandPolicy.command(command, d, false); } catch (MongoServerException e) { /* by name */ }
         CommandPolicy.adds(command, d);
         if (d.get("payload") instanceof BinData p) scram(p.getData());
+    }
+
+    private static Document commandOf(ByteBuf b) {
+        try { return ((MongoMessage) decoder.message(ctx, b)).getDocument(); } catch (Exception e) { return null; }
+    }
+
+    /** Documents that would be stored as they came are what decoding and encoding makes of them, in a command that is the same otherwise. */
+    private static void stored(RawInsert raw, byte[] b) {
+        Document whole = commandOf(Unpooled.wrappedBuffer(b)), rest = commandOf(raw.command());
+        if (whole == null && rest == null) return;
+        if (whole == null || rest == null) throw new AssertionError("only a part of it is refused");
+        plain++;
+        List<?> documents = (List<?>) whole.remove("documents");
+        if (!rest.equals(whole) || documents.size() != raw.size()) throw new AssertionError("the command is another");
+        for (int i = 0; i < raw.size(); i++)
+            if (!documents.get(i).equals(raw.get(i)) || !Arrays.equals(BsonMaps.bytesOf((Document) documents.get(i)), raw.bytes(i)))
+                throw new AssertionError("document " + i + " would be another");
     }
 
     private static void scram(byte[] payload) {
@@ -121,6 +141,6 @@ final class FuzzMongo {
                 throw t;
             }
         }
-        System.out.println(corpus.size() + " files, " + n + " mutations: " + taken + " taken, " + refused + " refused, " + decoded + " decoded");
+        System.out.println(corpus.size() + " files, " + n + " mutations: " + taken + " taken, " + refused + " refused, " + decoded + " decoded, " + plain + " stored as they came");
     }
 }
