@@ -13,10 +13,13 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.SecureRandom;
 import java.util.ArrayDeque;
+import java.util.Comparator;
 import java.util.Iterator;
 import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.Executor;
 import org.h2.mvstore.MVStore;
 import org.h2.mvstore.MVStoreException;
@@ -33,7 +36,7 @@ import org.h2.mvstore.MVStoreException;
  * full), the open store is thrown away: the next command opens the file as the last commit left it.
  */
 final class Database {
-    private static final int MAX_CURSORS = 200, MAX_KEYS = 500_000, BATCH = 1000, MANY = 1 << 20, BATCH_BYTES = 1 << 20, MAX_BATCH_BYTES = 16 << 20, MAX_REPLY = 48_000_000, CACHES_MB = 256, MAX_CACHE_MB = 16, RECENT_MB = 192, MAX_RECENT_MB = 32;
+    private static final int MAX_CURSORS = 200, MAX_KEYS = 500_000, BATCH = 1000, MANY = 1 << 20, BATCH_BYTES = 1 << 20, MAX_BATCH_BYTES = 16 << 20, MAX_REPLY = 48_000_000, CACHES_MB = 64, MAX_CACHE_MB = 16, RECENT_MB = 96, MAX_RECENT_MB = 32, MAX_OPEN = 48;
     /**
      * How long room that became free is not used again; by the end of that its successor was synced many times. With the default of 45 s one document
      * that is replaced again and again takes gigabytes.
@@ -53,12 +56,14 @@ final class Database {
     private final ArrayDeque<Runnable> turns = new ArrayDeque<>();
     private boolean active;
     private volatile boolean tidy; // what is done while it is idle has been done
-    private long usedAt = System.nanoTime(), saidAt;
+    private volatile long usedAt = System.nanoTime();
+    private long saidAt;
     private MVStore store;
     private BsonMaps maps;
     private Backend backend;
     private volatile Cursors cursors = new Cursors();
-    private static int open; // stores, under the class's lock
+    private int cacheMb; // of the open store
+    private static final Set<Database> opened = new LinkedHashSet<>(); // those whose stores are open, under its lock
 
     Database(String name, Path file, Executor workers) { this.name = name; this.file = file; this.workers = workers; }
 
@@ -165,13 +170,33 @@ final class Database {
         }
     }
 
-    private static int cacheMb(int change) {
-        synchronized (Database.class) { return Math.max(1, Math.min(MAX_CACHE_MB, CACHES_MB / Math.max(1, open += change))); }
+    /** This store's part of what all open ones may take. */
+    private static int part(int of, int most) {
+        synchronized (opened) { return Math.max(1, Math.min(most, of / Math.max(1, opened.size()))); }
     }
 
     /** How much each open store's indexes may keep in memory (UniqueIndex). The property is for tests, which have fewer documents. */
-    private static long recentBytes() {
-        synchronized (Database.class) { return Long.getLong("simbdp.recentBytes", Math.min(MAX_RECENT_MB, RECENT_MB / Math.max(1, open)) * 1024L * 1024); }
+    private static long recentBytes() { return Long.getLong("simbdp.recentBytes", part(RECENT_MB, MAX_RECENT_MB) * 1024L * 1024); }
+
+    /** An open store takes 2 MB and more, and 1,000 tenants may have one each: when there are too many, those unused for longest are closed. */
+    private static void makeRoom() {
+        record Used(Database database, long at) { }
+        List<Used> old;
+        synchronized (opened) {
+            if (opened.size() <= MAX_OPEN) return;
+            old = opened.stream().filter(Database::isAtRest).map(d -> new Used(d, d.usedAt)).sorted(Comparator.comparingLong(Used::at)).limit(opened.size() - MAX_OPEN).toList();
+        }
+        old.forEach(u -> u.database.submit(u.database::rest));
+    }
+
+    private boolean isAtRest() {
+        synchronized (turns) { return !active && cursors.size() == 0; }
+    }
+
+    /** In its turn: closes the store, unless it was used meanwhile. */
+    private void rest() {
+        synchronized (turns) { if (!turns.isEmpty()) return; }
+        if (cursors.size() == 0) discard();
     }
 
     /** The store in `file`, of our format. */
@@ -193,12 +218,13 @@ final class Database {
         if (backend != null && !store.isClosed()) return;
         discard();
         try {
-            store = openStore(file, cacheMb(1));
+            synchronized (opened) { opened.add(this); }
+            store = openStore(file, cacheMb = part(CACHES_MB, MAX_CACHE_MB));
             maps = new BsonMaps(store, recentBytes());
             backend = new Backend(store);
+            makeRoom();
         } catch (RuntimeException | Error e) {
             String why = "cannot open " + file + ": " + e.getMessage() + "; restore the file from a backup, or move it away to start empty";
-            if (store == null) cacheMb(-1);
             discard();
             say(why);
             throw storeFailed(e) ? failure(e, why) : new MongoServerError(8, "UnknownError", why);
@@ -209,10 +235,10 @@ final class Database {
         cursors = new Cursors();
         backend = null;
         maps = null;
+        synchronized (opened) { opened.remove(this); }
         if (store == null) return;
         try { store.closeImmediately(); } catch (Throwable t) { /* its file's lock goes with the collector, else with us */ }
         store = null;
-        cacheMb(-1);
     }
 
     private void say(String what) {
@@ -335,8 +361,13 @@ final class Database {
     void tick() {
         cursors.expire();
         if (store == null) return;
+        if (cacheMb != part(CACHES_MB, MAX_CACHE_MB)) submit(this::resize);
         if (!tidy && isIdle(TIDY_NS)) submit(this::tidy);
         if (cursors.size() == 0 && isIdle(IDLE_NS)) submit(() -> { if (cursors.size() == 0 && isIdle(IDLE_NS)) discard(); });
+    }
+
+    private void resize() {
+        if (store != null && !store.isClosed()) store.setCacheSize(cacheMb = part(CACHES_MB, MAX_CACHE_MB));
     }
 
     private boolean isIdle(long ns) { return System.nanoTime() - usedAt > ns; }

@@ -1,5 +1,8 @@
 """Documents that the embedded MongoDB stores and returns as their bytes, without decoding them: the same as if it had."""
+import contextlib
 import datetime
+import os
+import pathlib
 import random
 import struct
 import threading
@@ -12,7 +15,7 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from bson.regex import Regex
 
-from harness import Mongo
+from harness import Mongo, until
 
 pytestmark = pytest.mark.anyone
 
@@ -283,4 +286,42 @@ def test_what_was_acknowledged_outlives_a_kill(tmp_path):
             assert c.find_one({"k": d["k"]}) == d and c.find_one({"_id": d["_id"]}) == d
             with pytest.raises(pymongo.errors.BulkWriteError):
                 c.insert_many([{"_id": rng.randbytes(24), "k": d["k"]}])
+    server.stop()
+
+
+def open_stores(server):
+    fds = pathlib.Path(f"/proc/{server.process.pid}/fd")
+    names = []
+    for f in fds.iterdir():
+        with contextlib.suppress(OSError):
+            names.append(os.readlink(f))
+    return [n for n in names if n.endswith(".mv")]
+
+
+def test_a_thousand_databases_take_little_memory(tmp_path):
+    """Each used once and again, by several clients: only the stores of some are open at a time, and all of it is there."""
+    server = Mongo(tmp_path / "mongo", jvm=["-Xmx256m", "-Xms64m", "-XX:MaxNewSize=48m"])
+    n, failed = 1000, []
+
+    def use(worker, round_):
+        with pymongo.MongoClient(server.url) as client:
+            for i in range(worker, n, 4):
+                c = client[f"tenant{i}"].rows
+                try:
+                    if round_:
+                        assert [d["_id"] for d in c.find()] == list(range(20)) and c.find_one({"_id": 7})["i"] == i
+                    c.insert_many([{"_id": 20 * round_ + k, "i": i, "t": "x" * 100} for k in range(20)])
+                except (AssertionError, pymongo.errors.PyMongoError) as e:
+                    failed.append((i, e))
+    for round_ in range(2):
+        threads = [threading.Thread(target=use, args=(w, round_)) for w in range(4)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert not failed, (len(failed), failed[:3])
+        until(lambda: len(open_stores(server)) <= 60, server.dir, what="stores to be closed")
+    status = dict(line.split(":\t") for line in pathlib.Path(f"/proc/{server.process.pid}/status").read_text().splitlines() if ":\t" in line)
+    assert int(status["VmHWM"].split()[0]) < 512 * 1024, status["VmHWM"]
+    assert all(server.client[f"tenant{i}"].rows.count_documents({}) == 40 for i in range(0, n, 50))
     server.stop()
