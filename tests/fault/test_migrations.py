@@ -262,6 +262,32 @@ def test_the_owner_of_each_refuses_it_too(old):
     assert {k: v for k, v in after.items() if "state/" in k and k.endswith((".db", ".seg", ".mv"))} == {k: v for k, v in before.items() if k.endswith((".db", ".seg", ".mv"))}
 
 
+RAISE = """import org.h2.mvstore.MVStore;
+public class Raise {
+    public static void main(String[] a) {
+        for (String file : a) try (MVStore s = MVStore.open(file)) { s.setStoreVersion(3); s.commit(); }
+    }
+}
+"""
+
+
+def test_a_newer_store_of_the_embedded_mongodb_is_left_and_files_wait_for_it(old):
+    """It is found when its database is asked for the first time: all programs are there by then, and `up` is not ready."""
+    home = old(NEWEST)
+    (home.base / "Raise.java").write_text(RAISE)
+    stores = sorted((home.path / "state/mongo").glob("*.mv"))
+    subprocess.run(["java", "-cp", f"{ROOT}/build/embedded-mongo/lib/*", home.base / "Raise.java", *stores], check=True, timeout=120)
+    subprocess.run(["chown", "--reference", home.path / "state/mongo", *stores], check=True)
+    before = [p.read_bytes() for p in stores]
+    home.up(ready=False)
+    (database,) = until(lambda: re.findall(r"^database: (down: .*\.mv.*)$", home.cli("status", check=False).stdout, re.M), home.path / "logs", what="what it says")
+    assert re.search(r"\b3\b.*\b2\b", database), database
+    home.drop("waits.csv", "k,v\n100,1\n")
+    assert until(lambda: [f["state"] for f in home.files(file_name="waits.csv") if f["content_hash"]], home.path / "state", what="it is taken in")[0] in ("queued", "waiting")
+    home.down()
+    assert [p.read_bytes() for p in stores] == before
+
+
 def raised(point):
     """The same point as a version 2 would have written it, with the check that it ends with."""
     body, _ = point.read_bytes().rsplit(b',"check":"', 1)

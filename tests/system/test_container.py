@@ -3,13 +3,15 @@
 No image can be pulled here: Debian 12 is made by debootstrap, and imported under the name that the Containerfile has."""
 import pwd
 import re
+import shlex
 import shutil
 import subprocess
 
 import pytest
+from docs_blocks import blocks_below
 from harness import IS_ROOT, ROOT, temp_dir, until
 
-pytestmark = [pytest.mark.anyone, pytest.mark.soak, pytest.mark.needs_root]
+pytestmark = [pytest.mark.anyone, pytest.mark.soak, pytest.mark.needs_root, pytest.mark.timeout(3600)]
 USER = "simbdp-podman"
 # crun knows no host that has cgroups of both versions: the second one is not seen there.
 ALONE = 'for m in $(awk \'$3=="cgroup2" && $2!="/sys/fs/cgroup" {print $2}\' /proc/mounts); do umount "$m" || exit 1; done; exec "$@"'
@@ -49,9 +51,6 @@ class Podman:
 def podman():
     if not all(map(shutil.which, ("podman", "debootstrap", "crun", "newuidmap"))) or not IS_ROOT:
         pytest.skip("nothing to install from: podman or debootstrap is not here")
-    packages = ROOT / "build/packages"
-    if not any(packages.glob("mysimbdp_*.deb")):
-        subprocess.run([ROOT / "scripts/packages"], check=True, capture_output=True)
     base = temp_dir()
     p = Podman(base)
     yield p
@@ -59,27 +58,42 @@ def podman():
     shutil.rmtree(base)
 
 
+def context_of(podman):
+    """What is committed, and what was fetched before."""
+    context = podman.base / "context"
+    subprocess.run(["git", "clone", "-q", "--no-hardlinks", ROOT, context], check=True)
+    for have in ("embedded-mongo", "uplot"):
+        shutil.copytree(ROOT / "build" / have, context / "build" / have)
+    return context
+
+
+# What the page's commands have besides, since no cgroup, no network of its own and no kernel's mounts are to be had here.
+HERE = {"build": ["--pull=never", "--isolation", "chroot", "--network", "host"], "run": ["--cgroups=disabled", "--network", "none"], "exec": []}
+
+
 def test_a_file_goes_through_in_a_container_of_an_ordinary_user(podman):
-    tree, context = podman.base / "debian", podman.base / "context"
+    tree = podman.base / "debian"
     subprocess.run(["debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm", str(tree)], check=True, capture_output=True, cwd="/tmp")
     subprocess.run(["tar", "-C", tree, "--numeric-owner", "-cf", podman.base / "debian.tar", "."], check=True)
-    (context / "build/packages").mkdir(parents=True)
-    shutil.copy(ROOT / "Containerfile", context)
-    for name in ("mysimbdp", "mysimbdp-embedded-mongo"):
-        shutil.copy(max((ROOT / "build/packages").glob(f"{name}_*.deb")), context / "build/packages")
     podman.run("import", "-q", podman.base / "debian.tar", "docker.io/library/debian:12")
-    podman.run("build", "--pull=never", "--isolation", "chroot", "--network", "host", "-t", "mysimbdp", context)
-    podman.run("run", "-d", "--name", "one", "--cgroups=disabled", "--network", "none", "mysimbdp")
+    (commands,) = blocks_below("docs/install.md", "In a container")
+    (build, *build_args), (start, *start_args), (look, *look_args) = (shlex.split(line)[1:] for line in commands.splitlines())
+    assert (build, start, look) == ("build", "run", "exec") and build_args.pop() == "."
+    podman.run(build, *HERE[build], *build_args, context_of(podman), timeout=3000)
+    podman.run(start, *HERE[start], *start_args)
 
     def inside(*command, check=True):
-        return podman.run("exec", "one", *command, check=check)
-    until(lambda: "mysimbdp: ready" in podman.run("logs", "one"), what=lambda: podman.run("logs", "one"))
+        return podman.run("exec", "mysimbdp", *command, check=check)
+    until(lambda: "mysimbdp: ready" in podman.run("logs", "mysimbdp"), what=lambda: podman.run("logs", "mysimbdp"))
     assert inside("id", "-un").strip() == "simbdp"
+    assert "absent" in inside("sh", "-c", "command -v gcc cc javac make git dpkg-buildpackage || echo absent"), "what compiles stays in the first stage"
+    size = int(podman.run("image", "inspect", "mysimbdp", "--format", "{{.Size}}").split()[-1])
+    assert size < 520 << 20, f"{size >> 20} MiB"
     inside("sh", "-c", f"printf '%s' '{TENANT}' >$MYSIMBDP_HOME/conf/tenants/acme.conf && mysimbdp reload && printf 'v\\n1\\n2\\n' >/tmp/a.csv")
     inside("mysimbdp", "upload", "acme", "data", "/tmp/a.csv")
     until(lambda: '"state":"ingested"' in inside("mysimbdp", "files", "--json"), what="the file")
-    said = inside("mysimbdp", "doctor", check=False)
+    said = podman.run(look, *look_args, check=False)
     for limit, is_there in (("wall_s = ", "enforced"), ("rlimits.nofile = ", "enforced"), ("cgroup.memory_bytes", "absent"), ("isolation = full", "absent")):
         assert re.search(rf"^{is_there} +limit +small: {re.escape(limit)}", said, re.M), said
-    podman.run("stop", "-t", "60", "one")
-    assert podman.run("inspect", "one", "--format", "{{.State.ExitCode}}").strip().endswith("0")
+    podman.run("stop", "-t", "60", "mysimbdp")
+    assert podman.run("inspect", "mysimbdp", "--format", "{{.State.ExitCode}}").strip().endswith("0")

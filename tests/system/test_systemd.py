@@ -10,6 +10,7 @@ import tarfile
 
 import pytest
 from harness import RELEASE, ROOT
+from packages import PACKAGES, built
 
 pytestmark = [pytest.mark.soak, pytest.mark.needs_root, pytest.mark.anyone, pytest.mark.timeout(5400)]
 UNIT = """[Unit]
@@ -30,7 +31,7 @@ def make_root(path, backports):
     shutil.copy("/etc/resolv.conf", path / "etc")
     (path / "packages").mkdir()
     for name in ("mysimbdp", "mysimbdp-embedded-mongo"):
-        shutil.copy(max((ROOT / "build/packages").glob(f"{name}_*.deb"), key=lambda p: p.stat().st_mtime), path / "packages")
+        shutil.copy(max(PACKAGES.glob(f"{name}_*.deb"), key=lambda p: p.stat().st_mtime), path / "packages")
     newer = "apt-get install -y -q -t bookworm-backports systemd systemd-sysv" if backports else "true"
     script = f"""mount -t proc proc {path}/proc && exec chroot {path} sh -ec '
         apt-get update -q; {newer}
@@ -72,7 +73,7 @@ def guest(request, tmp_path_factory):
     for tool in ("qemu-system-x86_64", "debootstrap"):
         if not shutil.which(tool):
             pytest.skip(f"nothing to install from: {tool} is not here")
-    subprocess.run([ROOT / "scripts/packages"], check=True)
+    built()
     where = pathlib.Path(tmp_path_factory.mktemp("systemd"))
     make_root(where / "root", request.param > 252)
     yield request.param, boot(where / "root", where)
