@@ -8,11 +8,10 @@ import struct
 import subprocess
 
 import pytest
-import zmq
 from harness import BUILD, until
 from test_load import load
 from test_migrations import contents
-from test_runs import misbehave, runner_of  # noqa: F401 (misbehave: a fixture)
+from test_runs import misbehave  # noqa: F401 (a fixture)
 from web import Site, settings
 from wire import PING, PONG, REFUSED, Peer, header
 

@@ -7,11 +7,11 @@ PACKAGES = ROOT / "build/packages"
 
 
 def built():
-    """Where they lie; of this commit, whatever was there before."""
-    head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
-    stamp = PACKAGES / ".commit"
-    if not stamp.exists() or stamp.read_text() != head:
+    """Where they lie; they are built again when what they are made of was committed since."""
+    trees = subprocess.run(["git", "-C", ROOT, "ls-tree", "HEAD"], capture_output=True, text=True, check=True).stdout.splitlines()
+    made_of, stamp = "\n".join(line for line in trees if not line.endswith("\ttests")), PACKAGES / ".made-of"
+    if not stamp.exists() or stamp.read_text() != made_of:
         stamp.unlink(missing_ok=True)
         subprocess.run([ROOT / "scripts/packages"], check=True, capture_output=True)
-        stamp.write_text(head)
+        stamp.write_text(made_of)
     return PACKAGES

@@ -1,6 +1,5 @@
 """Debian packages in a clean root: installed, used, upgraded, removed, purged. Minutes, and the net: scripts/test --all."""
 import json
-import pathlib
 import re
 import shutil
 import subprocess
@@ -8,9 +7,9 @@ import subprocess
 import pytest
 
 from docs_blocks import blocks_below
+from harness import ROOT
+from packages import PACKAGES, built
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PACKAGES = ROOT / "build/packages"
 pytestmark = [pytest.mark.soak, pytest.mark.needs_root, pytest.mark.anyone, pytest.mark.timeout(3600)]
 HOME = "/var/lib/mysimbdp/homes/main"  # docs/install.md
 # A machine without systemd: `up` until it is ready.
@@ -55,7 +54,7 @@ class Clean:
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory):
     """The packages, and the same ones under a later version."""
-    subprocess.run([ROOT / "scripts/packages"], check=True)
+    built()
     first = (ROOT / "debian/changelog").read_text().split("(", 1)[1].split(")", 1)[0]
     second = first + "+later"
     for deb in PACKAGES.glob(f"*_{first}_*.deb"):
