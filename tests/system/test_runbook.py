@@ -10,7 +10,7 @@ RUNBOOK = (ROOT / "docs/runbook.md").read_text()
 ENTRIES = re.findall(r"^## (\S+)$", RUNBOOK, re.M)
 RULES = yaml.safe_load((ROOT / "conf/prometheus/rules.yml").read_text())
 ALERTS = {r["alert"]: r for g in RULES["groups"] for r in g["rules"] if "alert" in r}
-BUILT_IN = dict(re.findall(r'^#define CONF_ALERT_(\w+) "(\w+)"$', (ROOT / "lib/conf/conf.h").read_text(), re.M))
+BUILT_IN = dict(re.findall(r'^#define CONF_ALERT_(\w+)\s+"(\w+)"$', (ROOT / "lib/conf/conf.h").read_text(), re.M))
 
 
 def test_every_alert_has_an_entry_and_the_other_way_round():
