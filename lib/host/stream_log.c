@@ -1,8 +1,8 @@
 #include "stream_log.h"
+#include "stream_log_reading.h"
 
 #include "base/clk.h"
 #include "base/json.h"
-#include "base/map.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -12,14 +12,6 @@
 #include <string.h>
 
 enum { SLACK_MS = 3600000, NEAR_BYTES = 65536 };
-
-struct reading {
-    struct map last; /* by stream and app */
-    int64_t since_ms, until_ms;
-    int64_t end_ms; /* lines from then on need not be read; 0: not known yet */
-    bool (*fn)(void *arg, const struct stream_interval *v, int sign);
-    void *arg;
-};
 
 static bool tell(struct reading *k, const struct stream_interval *v, int sign)
 {
@@ -41,7 +33,7 @@ static int add_line(struct reading *k, const bson_t *line)
     struct stream_interval v = {.of_app = app != NULL, .messages = json_get_i64(line, "messages", 0)};
     if (strcmp(json_get_str(line, "event", ""), "interval") || clk_parse(json_get_str(line, "ts", ""), &v.at_ms) < 0)
         return 0;
-    if (is_behind(k, v.at_ms))
+    if (!k->is_days && is_behind(k, v.at_ms))
         return 1;
     AUTO_FREE char *key = xasprintf("%s/%s", json_get_str(line, "stream", ""), app ? app : "");
     snprintf(v.stream, sizeof v.stream, "%s", json_get_str(line, "stream", ""));
@@ -102,35 +94,74 @@ static void go_to(FILE *f, int64_t since_ms)
     }
 }
 
+/* As add_line. */
 static int read_lines(struct reading *k, FILE *f)
 {
     char *line = NULL;
-    size_t cap = 0, i = 0;
+    size_t cap = 0;
     int r = 0;
-    go_to(f, k->since_ms - SLACK_MS);
     for (ssize_t n; r == 0 && (n = getline(&line, &cap, f)) > 0;) {
         AUTO_BSON bson_t *doc = json_parse(line, (size_t)n, NULL); /* a crash may have cut off the last line */
         if (doc)
             r = add_line(k, doc);
     }
+    if (r == 0 && ferror(f))
+        r = -EIO;
     free(line);
+    return r;
+}
+
+/* Sums of days are not in order with each other, and are few. */
+static int read_days(struct reading *k, FILE *f)
+{
+    k->is_days = true;
+    int r = read_lines(k, f);
+    k->is_days = false;
+    return r;
+}
+
+int stream_log_read_closed(struct reading *k, const struct stream_log_files *f, uint64_t number)
+{
+    FILE *file = stream_log_closed_open(f, number);
+    if (!file)
+        return errno == ENOENT ? 0 : -errno;
+    go_to(file, k->since_ms - SLACK_MS);
+    int r = read_lines(k, file);
+    fclose(file);
+    return r;
+}
+
+static int read_all(struct reading *k, const struct stream_log_files *f)
+{
+    int r = f->days ? read_days(k, f->days) : 0;
+    for (size_t i = 0; r == 0 && i < f->n; i++)
+        r = stream_log_read_closed(k, f, f->closed[i]);
+    if (r == 0 && f->current) {
+        go_to(f->current, k->since_ms - SLACK_MS);
+        r = read_lines(k, f->current);
+    }
+    return r;
+}
+
+void stream_log_reading_fini(struct reading *k)
+{
+    size_t i = 0;
     for (void *v; (v = map_next(&k->last, &i));)
         free(v);
     map_fini(&k->last);
-    return r;
 }
 
 int stream_log_between(int home_fd, const char *tenant, int64_t since_ms, int64_t until_ms,
                        bool (*fn)(void *arg, const struct stream_interval *v, int sign), void *arg)
 {
-    AUTO_FREE char *path = xasprintf("logs/tenants/%s/stream.jsonl", tenant);
     struct reading k = {.since_ms = since_ms, .until_ms = until_ms, .fn = fn, .arg = arg};
-    int fd = openat(home_fd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
-    if (!file)
-        return errno == ENOENT ? 0 : -errno;
-    int r = read_lines(&k, file);
-    fclose(file);
+    struct stream_log_files f;
+    int r = stream_log_files_open(home_fd, tenant, &f);
+    if (r < 0)
+        return r == -ENOENT ? 0 : r;
+    r = read_all(&k, &f);
+    stream_log_files_close(&f);
+    stream_log_reading_fini(&k);
     return r;
 }
 

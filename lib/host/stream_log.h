@@ -1,5 +1,6 @@
-/* Reads a tenant's logs/tenants/<tenant>/stream.jsonl, which the broker writes: what its streams are billed by, interval by
- * interval. */
+/* A tenant's logs/tenants/<tenant>/stream.jsonl, which the broker writes: what its streams are billed by, interval by interval. It
+ * is closed when it is large, and what was closed long ago is summed by day (stream_log_files.h), so that it does not grow for
+ * ever. To who reads, all of that is one journal; an interval that was summed is its whole UTC day's, at its beginning. */
 #ifndef SIMBDP_HOST_STREAM_LOG_H
 #define SIMBDP_HOST_STREAM_LOG_H
 
@@ -7,7 +8,7 @@
 #include <stdint.h>
 
 struct stream_interval {
-    char line[20]; /* the line's number */
+    char line[20]; /* the line's number; empty of a day's sum */
     int64_t at_ms;
     char stream[64], app[64];      /* app: empty where it is not of an app */
     bool of_app;                   /* of an app: acknowledged; of a stream: published */
@@ -26,5 +27,14 @@ int stream_log_read(int home_fd, const char *tenant, void (*fn)(void *arg, const
  * were read, and none of it comes any more; 0: it ends before; -ECANCELED: fn returned false; or -errno. */
 int stream_log_between(int home_fd, const char *tenant, int64_t since_ms, int64_t until_ms,
                        bool (*fn)(void *arg, const struct stream_interval *v, int sign), void *arg);
+/* Before a line is written: gives the file that is written another name when it has more than `max_bytes`. For its one writer. */
+void stream_log_rotate(int home_fd, const char *tenant, int64_t max_bytes);
+/* The name of the file that was closed last; false: there is none. */
+bool stream_log_newest_closed(int home_fd, const char *tenant, char out[32]);
+
+/* Sums the files that were closed and written last before `before_ms` (wall clock), in order, and removes those that were summed
+ * more than 10 minutes ago: until then somebody may read them. How many were summed, or -errno; killed at any place, it is done
+ * again to the same effect. For one caller at a time. Blocks for as long as it takes to read them. */
+int stream_log_sum(int home_fd, const char *tenant, int64_t before_ms);
 
 #endif

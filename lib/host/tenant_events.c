@@ -1,4 +1,5 @@
 #include "tenant_events.h"
+#include "stream_log.h"
 
 #include "base/fd.h"
 #include "base/mem.h"
@@ -67,5 +68,7 @@ int tenant_events_add(int home_fd, const char *tenant, enum events_journal j, co
     AUTO_FREE char *path = xasprintf("%s/%s", dir, files[j]);
     if (j != EVENTS_OF_stream)
         fd_rotate(home_fd, path, EVENTS_ROTATE_BYTES);
+    else
+        stream_log_rotate(home_fd, tenant, EVENTS_ROTATE_BYTES);
     return fd_append_file(home_fd, dir, files[j], lines, n, 0640);
 }

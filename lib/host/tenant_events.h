@@ -1,6 +1,7 @@
 /* What happens to a tenant, for the tenant: events, each a line of JSON in one of its journals below logs/tenants/<tenant>/. Each
- * journal has one writer; one of ours that grew beyond EVENTS_ROTATE_BYTES is renamed to <name>.1, over the older one. Who reads
- * them (lib/query/events.c) merges them by `ts`. Nothing is in a line that the tenant must not see. */
+ * journal has one writer; one that grew beyond EVENTS_ROTATE_BYTES is renamed to <name>.1, over the older one. That of streams, by
+ * which they are billed, is kept (stream_log.h). Who reads them (lib/query/events.c) merges them by `ts`. Nothing is in a line that
+ * the tenant must not see. */
 #ifndef SIMBDP_HOST_TENANT_EVENTS_H
 #define SIMBDP_HOST_TENANT_EVENTS_H
 
@@ -9,8 +10,7 @@
 
 enum { EVENTS_ROTATE_BYTES = 8 << 20 };
 
-/* From: batchmgr, streammgr, the monitor's keeper, the broker's keeper. The last one is what streams are billed by, too, and is not
- * rotated by us. */
+/* From: batchmgr, streammgr, the monitor's keeper, the broker's keeper. */
 enum events_journal { EVENTS_OF_batch, EVENTS_OF_instances, EVENTS_OF_scaling, EVENTS_OF_stream, N_EVENTS_JOURNALS };
 const char *events_file(enum events_journal j);
 

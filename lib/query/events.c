@@ -13,6 +13,8 @@
 #include "base/clk.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "host/stream_log_files.h"
+#include "host/stream_log.h"
 #include "host/tenant_events.h"
 
 #include <fcntl.h>
@@ -100,9 +102,9 @@ static void add_position(const struct reading *k, struct buf *out)
 
 /* ---- journals ---- */
 
-static struct part open_part(const struct asking *a, enum events_journal j, const char *suffix)
+static struct part open_part(const struct asking *a, const char *name)
 {
-    AUTO_FREE char *path = xasprintf("logs/tenants/%s/%s%s", a->tenant, events_file(j), suffix);
+    AUTO_FREE char *path = xasprintf("logs/tenants/%s/%s", a->tenant, name);
     AUTO_FD int fd = beneath_open(a->home->dirfd, path, O_RDONLY | O_NONBLOCK, 0);
     struct statx st;
     if (fd < 0 || statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &st) < 0 || !S_ISREG(st.stx_mode))
@@ -110,12 +112,21 @@ static struct part open_part(const struct asking *a, enum events_journal j, cons
     return (struct part){fd_take(&fd), identity_of_file(&st), (int64_t)st.stx_size};
 }
 
+static struct part open_older_part(const struct asking *a, enum events_journal j)
+{
+    char closed[STREAM_LOG_NAME];
+    if (j == EVENTS_OF_stream)
+        return stream_log_newest_closed(a->home->dirfd, a->tenant, closed) ? open_part(a, closed) : (struct part){-1, 0, 0};
+    AUTO_FREE char *name = xasprintf("%s.1", events_file(j));
+    return open_part(a, name);
+}
+
 /* The newer part first: if it is renamed meanwhile, it is there twice and not missing. */
 static void open_source(const struct asking *a, enum events_journal j, struct source *s)
 {
     s->journal = j;
-    s->parts[1] = open_part(a, j, "");
-    s->parts[0] = open_part(a, j, ".1");
+    s->parts[1] = open_part(a, events_file(j));
+    s->parts[0] = open_older_part(a, j);
     if (s->parts[0].fd >= 0 && s->parts[0].identity == s->parts[1].identity)
         close(fd_take(&s->parts[0].fd));
     s->i = s->parts[0].fd < 0;

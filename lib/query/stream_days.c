@@ -1,5 +1,5 @@
 /* A day is remembered when lines of an hour behind its end were read, since then none of it comes again (stream_log.c), by the name
- * of the tenant, its day, and which file that was: a tenant of the same name may come after a purge. */
+ * of the tenant, its day, and which directory that was: a tenant of the same name may come after a purge. */
 #include "stream_days.h"
 
 #include "base/clk.h"
@@ -108,16 +108,16 @@ static int read_part(const struct home *h, const char *tenant, const struct stre
     if (r == -ECANCELED)
         return err_set(e, -ETIMEDOUT, "reading the journal of the tenant's streams takes too long");
     if (r < 0)
-        return err_sys(e, r, "cannot read logs/tenants/%s/stream.jsonl", tenant);
+        return err_sys(e, r, "cannot read the journal of streams in logs/tenants/%s", tenant);
     add_sums(f, &a->sums);
     return r;
 }
 
-/* A file that is another one behind the reading is not remembered. */
+/* What is of another directory behind the reading is not remembered. */
 static int add_day(struct stream_days *d, const struct home *h, const char *tenant, int64_t day, struct adding *a,
                    struct tenant_stats *f, struct err *e)
 {
-    AUTO_FREE char *path = xasprintf("logs/tenants/%s/stream.jsonl", tenant);
+    AUTO_FREE char *path = xasprintf("logs/tenants/%s", tenant);
     struct statx st;
     if (statx(h->dirfd, path, AT_SYMLINK_NOFOLLOW, STATX_INO | STATX_BTIME, &st) < 0)
         return errno == ENOENT ? 0 : err_sys(e, -errno, "cannot read %s", path);

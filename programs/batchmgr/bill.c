@@ -46,11 +46,11 @@ static void on_interval(void *arg, const struct stream_interval *v, int sign)
     }
 }
 
-/* The file that was billed last is remembered by its inode and time of birth, with the bill: a purge that was cut short comes
- * again. 0 where there is none. */
-static double identity_of(const struct home *h, const char *tenant)
+/* The directory that was billed last is remembered by its inode and time of birth, with the bill: a purge that was cut short comes
+ * again, when some of its files are gone. (Earlier versions remembered the file, `of`.) 0 where there is none. */
+static double identity_of(const struct home *h, const char *tenant, const char *of)
 {
-    AUTO_FREE char *path = xasprintf("logs/tenants/%s/stream.jsonl", tenant);
+    AUTO_FREE char *path = xasprintf("logs/tenants/%s%s", tenant, of);
     struct statx st;
     if (statx(h->dirfd, path, AT_SYMLINK_NOFOLLOW, STATX_INO | STATX_BTIME, &st) < 0)
         return 0;
@@ -65,7 +65,8 @@ static int add_up(const struct home *h, sqlite3 *db, const char *tenant, double 
     k.r = sqlite3_prepare_v2(db, "SELECT value FROM bills WHERE tenant=?1 AND day=-1 AND name='billed'", -1, &s, NULL);
     ledger_bind_text(s, 1, tenant);
     if (k.r == SQLITE_OK && sqlite3_step(s) == SQLITE_ROW) {
-        known = sqlite3_column_double(s, 0) == identity;
+        const double was = sqlite3_column_double(s, 0);
+        known = was == identity || was == identity_of(h, tenant, "/stream.jsonl");
         identity -= sqlite3_column_double(s, 0); /* it is added */
     }
     sqlite3_finalize(s);
@@ -82,7 +83,7 @@ static int add_up(const struct home *h, sqlite3 *db, const char *tenant, double 
 int bill_streams(const struct home *h, const char *tenant, struct err *e)
 {
     AUTO_FREE char *path = home_path(h, "state/ledger.db");
-    double identity = identity_of(h, tenant);
+    double identity = identity_of(h, tenant, "");
     sqlite3 *db = NULL;
     if (identity == 0)
         return 0;

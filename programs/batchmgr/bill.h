@@ -6,7 +6,7 @@
 #include "base/err.h"
 #include "host/home.h"
 
-/* What its stream.jsonl says, once for each such file however often it is called. Blocks. */
+/* What the journal of its streams says, once for each such journal however often it is called. Blocks. */
 int bill_streams(const struct home *h, const char *tenant, struct err *e);
 
 #endif

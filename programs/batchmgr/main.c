@@ -34,6 +34,7 @@
 #include "release.h"
 #include "reload.h"
 #include "retention.h"
+#include "stream_sums.h"
 #include "run_end.h"
 #include "run_plan.h"
 #include "runs.h"
@@ -137,6 +138,7 @@ static int start_modules(struct batchmgr *m, struct err *e)
     deletions_start(m);
     purge_start(m);
     retention_start(m);
+    stream_sums_start(m);
     return intake_start(m, e);
 }
 
@@ -175,6 +177,7 @@ static void stop(struct batchmgr *m)
     release_stop(m);
     deletions_stop(m);
     purge_stop(m);
+    stream_sums_stop(m);
     retention_stop(m);
     runs_stop(m);
     dispatch_stop(m);

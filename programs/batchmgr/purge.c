@@ -11,6 +11,7 @@
 #include "reload.h"
 #include "runs.h"
 #include "state.h"
+#include "stream_sums.h"
 #include "tenants.h"
 #include "uploads.h"
 
@@ -157,6 +158,7 @@ static void *remove_all(void *arg)
     struct purge *p = arg;
     static const char *const places[] = {"staging", "done", "quarantine", "logs/tenants"};
     struct err e = {0};
+    pthread_mutex_lock(&stream_sums_lock);
     int r = bill_streams(&p->m->home, p->tenant, &e);
     for (size_t i = 0; r == 0 && i < sizeof places / sizeof *places; i++) {
         AUTO_FREE char *path = xasprintf("%s/%s", places[i], p->tenant);
@@ -164,6 +166,7 @@ static void *remove_all(void *arg)
         if (r < 0)
             err_sys(&e, r, "cannot remove %s", path);
     }
+    pthread_mutex_unlock(&stream_sums_lock);
     if (r == 0 && job_wait(p->m->spawner, WARDEN_FORGET, p->tenant, 0) != 0)
         r = err_set(&e, ERR_REFUSED,
                     "the warden cannot remove the tenant's apps, secrets and images (its line in the log says why)");

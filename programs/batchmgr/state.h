@@ -53,6 +53,7 @@ struct batchmgr {
     struct run_plans *run_plans;
     struct deletions *deletions;
     struct retention *retention;
+    struct stream_sums *stream_sums;
     struct purges *purges;
 };
 

@@ -160,7 +160,7 @@ static void gather(struct gathering *g, const struct home *h, sqlite3 *db, const
         g->tenant = (const char *)sqlite3_column_text(s, 0);
         int r = stream_log_read(h->dirfd, g->tenant, add_interval, g);
         if (r < 0)
-            fprintf(stderr, "mysimbdp stats: cannot read logs/tenants/%s/stream.jsonl: %s\n", g->tenant, strerror(-r));
+            fprintf(stderr, "mysimbdp stats: cannot read the journal of streams in logs/tenants/%s: %s\n", g->tenant, strerror(-r));
         add_qualities(g, db);
     }
     sqlite3_finalize(s);

@@ -1,9 +1,12 @@
 """What is kept, and how long: files, logs of runs, documents; and a tenant's whole life."""
+import itertools
 import json
+import os
 import sqlite3
 import struct
 import subprocess
 import threading
+import time
 
 import pytest
 from harness import IS_ROOT, RELEASE, ROOT, change, until
@@ -348,3 +351,42 @@ def test_down_does_not_wait_for_a_purge_and_says_so(make_home, tmp_path):
     until(lambda: traces(home, "gone") == [], home.path / "state", what="the rest to go")
     home.cleanup()
     mongo.stop()
+
+
+def test_the_journal_of_streams_is_summed_by_day(home):
+    """What was closed longer ago than logs_days: bills, stats by app and by day stay what they were, and years of intervals become a few lines."""
+    for name in ("acme", "keeps"):
+        home.tenant(name, tenant="retention = { logs_days = -1; };")
+    line = '{"ts":"2026-%02d-%02dT%02d:%02d:05.000Z","event":"interval","stream":"s","app":%s,"line":"%d","messages":%d,"bytes":10,"rows":3,"refused":0,"dead":1,"avg_ms":2.5}\n'
+    numbers = itertools.count(1)
+    for name in ("acme", "keeps"):
+        directory = home.path / f"logs/tenants/{name}"
+        directory.mkdir(parents=True)
+        for i, days in enumerate((range(1, 11), range(11, 21), range(21, 28))):
+            closed = directory / f"stream.{i + 1:012}.jsonl"
+            closed.write_text("".join(line % (1, day, hour, minute, app, next(numbers), day) for day in days for hour in range(24) for minute in range(0, 60, 10) for app in ("null", '"a"')))
+            when = time.time() - (10 - i) * 86400 if i < 2 else time.time()
+            os.utime(closed, (when, when))
+        (directory / "stream.jsonl").write_text(line % (1, 28, 0, 0, '"a"', next(numbers), 1))
+
+    def figures(tenant):
+        return home.rows("stats", "--tenant", tenant), home.rows("stats", "--streams", "--tenant", tenant), [home.rows("stats", "--tenant", tenant, "--since", f"2026-01-{d:02}T00:00:00Z") for d in (5, 12, 27)]
+    home.up()
+    before = {t: figures(t) for t in ("acme", "keeps")}
+    home.down()
+    assert before["acme"][0][0]["messages"] == sum(d * 144 for d in range(1, 28))
+    home.tenant("acme", tenant="retention = { logs_days = 3; };")
+    home.up()
+    days = home.path / "logs/tenants/acme/stream.days.jsonl"
+    until(lambda: days.exists() and json.loads(days.read_text().splitlines()[0])["through"] == 2, home.path / "logs", what="two files that were summed")
+    assert len(days.read_text().splitlines()) < 60 and not (home.path / "logs/tenants/keeps/stream.days.jsonl").exists()
+    assert {t: figures(t) for t in ("acme", "keeps")} == before
+    # Later they go, and a bill outlives all of it.
+    when = time.time() - 700
+    os.utime(days, (when, when))
+    home.down()
+    home.up()
+    until(lambda: not (days.parent / "stream.000000000001.jsonl").exists() and (days.parent / "stream.000000000003.jsonl").exists(), home.path / "logs", what="files that are gone")
+    assert figures("acme") == before["acme"]
+    home.cli("tenant", "remove", "acme", "--purge")
+    assert home.rows("stats", "--tenant", "acme")[0]["messages"] == before["acme"][0][0]["messages"]

@@ -10,7 +10,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { STEP_MS = 5000, N_LINES = 20000, LONGEST = 1000, HOUR_MS = 3600000 };
 static const int64_t begin_ms = 1767225600000; /* 2026-01-01 */
@@ -123,9 +125,107 @@ static void who_reads_may_stop(void **state)
     forget(dir, fd);
 }
 
+/* ---- files that were closed ---- */
+
+enum { DAY_MS = 86400000, N_APPS = 3 };
+
+/* A journal of `n` lines. Now and then its file is closed, and then or at other times the broker was killed: the line that came
+ * last comes again. The same of a seed, however it is kept. Returns the directory; n_closed NULL: it stays one file. */
+static int grow(char dir[64], int n, unsigned seed, int *n_closed)
+{
+    strcpy(dir, "/tmp/simbdp-log-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (int i = 0; i < n; i++) {
+        bool closes = i && (rand_r(&seed) >> 8) % 60 == 0, again = i && (rand_r(&seed) >> 8) % (closes ? 2 : 50) == 0;
+        if (closes && n_closed) {
+            stream_log_rotate(fd, "acme", 0);
+            ++*n_closed;
+        }
+        for (int k = again ? i - 1 : i; k <= i; k++) {
+            AUTO_BUF struct buf b = {0};
+            char app[8];
+            snprintf(app, sizeof app, "app%d", k / 2 % N_APPS); /* so that a line may come again behind others */
+            add(&b, begin_ms + (int64_t)i * 60 * STEP_MS + k - i + 1, k / 2 % N_APPS ? app : NULL, k, 1 + k % 7);
+            assert_int_equal(fd_append_file(fd, "logs/tenants/acme", "stream.jsonl", b.p, b.n, 0600), 0);
+        }
+    }
+    return fd;
+}
+
+static void same_days(int a, int b, int n)
+{
+    int64_t days = (int64_t)n * 60 * STEP_MS / DAY_MS + 1;
+    for (int64_t from = 0; from < days; from++)
+        for (int64_t to = from + 1; to <= days; to += 3)
+            assert_int_equal(messages_between(a, begin_ms + from * DAY_MS, begin_ms + to * DAY_MS),
+                             messages_between(b, begin_ms + from * DAY_MS, begin_ms + to * DAY_MS));
+    assert_int_equal(messages_between(a, 0, INT64_MAX), messages_between(b, 0, INT64_MAX));
+}
+
+static int n_files(int fd)
+{
+    DIR *d = fd_open_dir(fd, "logs/tenants/acme");
+    int n = 0, r = 0;
+    while (fd_next_name(d, &r))
+        n++;
+    closedir(d);
+    assert_int_equal(r, 0);
+    return n;
+}
+
+static void set_time(int fd, const char *name, int64_t wall_ms)
+{
+    AUTO_FREE char *path = xasprintf("logs/tenants/acme/%s", name);
+    const struct timespec t[] = {{wall_ms / 1000, 0}, {wall_ms / 1000, 0}};
+    assert_int_equal(utimensat(fd, path, t, 0), 0);
+}
+
+static void what_is_closed_and_summed_is_still_there(void **state)
+{
+    enum { N = 2000 };
+    char whole[64], parts[64], newest[32], next[32];
+    (void)state;
+    for (unsigned seed = 1; seed <= 5; seed++) {
+        int closed = 0, a = grow(whole, N, seed, NULL), b = grow(parts, N, seed, &closed), files = n_files(b);
+        assert_true(closed > 20 && files == closed + 1);
+        assert_true(stream_log_newest_closed(b, "acme", newest));
+        same_days(a, b, N);
+        int64_t soon = clk_wall_ms() + DAY_MS;
+        assert_int_equal(stream_log_sum(b, "acme", 0), 0);
+        /* Some of them; then again, which says the same; then all. */
+        for (int i = 1; i <= 5; i++) {
+            char name[32];
+            snprintf(name, sizeof name, "stream.%012d.jsonl", i);
+            set_time(b, name, 1000);
+        }
+        assert_int_equal(stream_log_sum(b, "acme", 2000), 5);
+        same_days(a, b, N);
+        assert_int_equal(stream_log_sum(b, "acme", soon), files - 1 - 5);
+        assert_int_equal(stream_log_sum(b, "acme", soon), 0);
+        same_days(a, b, N);
+        /* Whoever began before may still read them. */
+        assert_int_equal(n_files(b), files + 1);
+        set_time(b, "stream.days.jsonl", clk_wall_ms() - 700000);
+        assert_int_equal(stream_log_sum(b, "acme", soon), 0);
+        assert_int_equal(n_files(b), 2);
+        assert_false(stream_log_newest_closed(b, "acme", newest));
+        same_days(a, b, N);
+        /* Numbers go on behind those that are gone. */
+        stream_log_rotate(b, "acme", 1);
+        snprintf(next, sizeof next, "stream.%012d.jsonl", files);
+        assert_true(stream_log_newest_closed(b, "acme", newest));
+        assert_string_equal(newest, next);
+        same_days(a, b, N);
+        forget(whole, a);
+        forget(parts, b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_closed_and_summed_is_still_there),
         cmocka_unit_test(a_stretch_has_what_was_written_in_it),
         cmocka_unit_test(a_line_that_comes_again_counts_once),
         cmocka_unit_test(who_reads_may_stop),
