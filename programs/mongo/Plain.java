@@ -5,10 +5,11 @@ import java.util.Arrays;
 
 /**
  * Whether documents are such that decoding and encoding them gives the same bytes: names that differ, arrays with elements 0, 1, …, texts of
- * valid UTF-8, and types of which the library keeps all.
+ * valid UTF-8, and types of which the library keeps all. Those with very many names are not looked at, since this takes memory beside any command's
+ * bounds.
  */
 final class Plain {
-    private static final int MAX_BYTES = 16 << 20, SEED = new SecureRandom().nextInt() | 1;
+    private static final int MAX_BYTES = 16 << 20, MAX_NAMES = 1 << 16, SEED = new SecureRandom().nextInt() | 1;
     private static final char REPLACEMENT = '\uFFFD';
 
     private final byte[] b;
@@ -70,7 +71,7 @@ final class Plain {
             hash = (hash ^ b[i]) * 0x01000193;
             ascii &= b[i] >= 0;
         }
-        if (!ascii && !isText(from, to)) return false;
+        if (!ascii && !isText(from, to) || used == MAX_NAMES) return false;
         if (++used > names.length / 2) grow();
         int slot = slot(hash);
         while (in[slot] >= first) {

@@ -14,7 +14,7 @@ import java.util.Arrays;
  * decoder, which refuses or normalises it. So what is stored is the same either way.
  */
 final class RawInsert extends AbstractList<Document> {
-    private static final int OP_MSG = 2013, HEADER = 16, BODY = 21;
+    private static final int OP_MSG = 2013, HEADER = 16, BODY = 21, MAX = 1 << 17;
     private static final byte[] INSERT = "insert".getBytes(UTF_8), DOCUMENTS = "documents".getBytes(UTF_8);
 
     private final byte[] message;
@@ -44,7 +44,7 @@ final class RawInsert extends AbstractList<Document> {
     @Override public int size() { return n; }
 
     private boolean add(Plain plain, int document) {
-        if (!plain.isPlain(document)) return false;
+        if (n == MAX || !plain.isPlain(document)) return false;
         if (n == at.length) at = Arrays.copyOf(at, 2 * n);
         at[n++] = document;
         return true;

@@ -131,6 +131,18 @@ def test_documents_that_are_not_plain_are_normalised_or_refused(server, what, wa
         assert stored(c) == [good, kept] == stored(restart(server).rows)
 
 
+def test_very_many_names_and_documents(server):
+    c = server.client.db.many
+    wide = document(element(0x10, b"_id", number(1)), *(element(0x10, b"%06d" % i, number(i)) for i in range(70_000)))
+    twice = wide[:-1] + element(0x10, b"000007", number(7)) + b"\0"
+    section(c, [wide, bson.encode({"_id": 2})])
+    with pytest.raises(pymongo.errors.PyMongoError):
+        c.insert_many([RawBSONDocument(struct.pack("<i", len(twice)) + twice[4:])])
+    assert stored(c) == [wide, bson.encode({"_id": 2})]
+    assert server.client.db.command("insert", "short", documents=[{"_id": i} for i in range(140_000)])["n"] == 140_000
+    assert server.client.db.short.count_documents({"_id": {"$gte": 70_000}}) == 70_000
+
+
 def test_one_as_any_number_is_one_id(server):
     c = server.client.db.ids
     ones = [1, 1.0, bson.Int64(1), bson.Decimal128("1")]
