@@ -85,6 +85,21 @@ class BadDisk:
     def wait_cut(self):
         until(self.is_cut, every=0.02, what="the cut")
 
+    def cut_now(self):
+        """At the next flush, which is ours."""
+        self.set(cut_at=self.get("n_syncs") + 1)
+        with contextlib.suppress(OSError):
+            fd = os.open(self.over, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        self.wait_cut()
+
+    def as_another_boot(self):
+        """What a command begins with whose host was started anew when the power came back."""
+        return ["unshare", "--mount", "--propagation", "slave", "sh", "-c", 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"', str(self.boot)]
+
     def unmount(self):
         """What it was mounted over is as it was before; `self.live` has what programs saw."""
         LIBC.umount2(os.fsencode(self.over), 2)  # MNT_DETACH
@@ -102,8 +117,7 @@ class BadDisk:
 
     def remove(self):
         """What programs saw last stays in the directory it was mounted over."""
-        if self.process.poll() is None or os.path.ismount(self.over):
-            self.unmount()
+        self.unmount()
         self.log.close()
         self.control.close()
         for p in self.over.iterdir():

@@ -1,0 +1,223 @@
+"""Reads, writes or syncs of a disk fail (EIO), below each program in turn (tests/fault/badfs/). Nothing is acknowledged that was not stored: what a
+failed sync was for is never written, however often it is synced again. Who gets the error says where, and goes on when the disk is well again."""
+import base64
+import contextlib
+import os
+import shutil
+import struct
+
+import pymongo
+import pytest
+from baddisk import READS, SYNCS, WRITES, BadDisk, build, power_off
+from harness import Mongo, temp_dir, until
+from web import Site
+from wire import SUBSCRIBE, bodies, header, peer
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.anyone]
+
+STREAM = "acme/events"
+KINDS = {"reads": READS, "writes": WRITES, "syncs": SYNCS}
+
+
+@pytest.fixture(scope="module")
+def badfs(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("badfs"))
+
+
+@pytest.fixture
+def on_disk(make_home, badfs):
+    made = []
+
+    def put(home, **how):
+        disk = BadDisk(badfs, home.path, **{"journal": 1, **how})
+        home.as_user = disk.as_another_boot()
+        made.append((home, disk))
+        return disk
+    yield put
+    for home, disk in made:
+        power_off(home)
+        disk.remove()
+
+
+def cut(home, disk):
+    """The power goes now."""
+    disk.cut_now()
+    power_off(home)
+    disk.power_back()
+
+
+# ---- the broker
+
+def ended(home):
+    return until(lambda: home.broker_process.poll() is not None, home.base, every=0.05, what="the broker's end") and (home.base / "broker.err").read_text()
+
+
+def numbered(p, first, n=10):
+    return p.publish(STREAM, bodies(n, first), 7, first + 1)
+
+
+def take_all(home, n):
+    with peer(home) as p:
+        p.subscribe(STREAM, "consume", messages=1000)
+        return sorted(m.body for m in p.take(n, timeout=5))
+
+
+@pytest.mark.parametrize("what", ["writes", "syncs"])
+def test_what_the_broker_cannot_store_it_does_not_confirm(home, on_disk, what):
+    """Nor when it comes again: the first try's bytes may be in the kernel's memory alone."""
+    home.streams("events")
+    disk = on_disk(home, evict=1)
+    home.broker()
+    with peer(home) as p:
+        numbered(p, 0)
+        (segment,) = (home.path / "state/broker").glob("*.seg")
+        with disk.failing(KINDS[what], f"/state/broker/{segment.name}", times=1):
+            p.post(STREAM, bodies(10, 10), 7, 11)
+            assert "cannot" in ended(home) and "Input/output error" in ended(home)
+            assert p.receive(timeout=0.2) is None
+    home.broker()
+    with peer(home) as p:
+        assert numbered(p, 10)[1:] == (10, 0), "it is stored now, and was not known"
+    cut(home, disk)
+    home.broker()
+    assert take_all(home, 20) == sorted(bodies(20))
+
+
+def test_what_a_killed_broker_had_not_synced_is_not_confirmed_to_who_asks_again(home, on_disk):
+    """The next one finds it in the kernel's memory, and may not say that it is stored before it is."""
+    home.streams("events")
+    disk = on_disk(home)
+    home.broker(SIMBDP_CRASH_AT="store_sync", SIMBDP_CRASH_ONCE=str(home.base / "no"))
+    once = home.crash_file()
+    home.stop_broker()
+    home.broker(SIMBDP_CRASH_AT="store_write", SIMBDP_CRASH_ONCE=str(once))
+    with peer(home) as p:
+        p.post(STREAM, bodies(10), 7, 1)
+        ended(home)
+    home.broker()
+    with peer(home) as p:
+        numbered(p, 0)
+    cut(home, disk)
+    home.broker()
+    assert take_all(home, 10) == sorted(bodies(10))
+
+
+def test_a_message_that_cannot_be_read_for_a_while_is_not_lost(home, on_disk):
+    home.streams("events")
+    disk = on_disk(home)
+    home.broker()
+    with peer(home) as p:
+        numbered(p, 0, 100)
+    home.stop_broker()
+    (segment,) = (home.path / "state/broker").glob("*.seg")
+    with disk.failing(READS, f"/state/broker/{segment.name}"):
+        with pytest.raises(AssertionError, match="cannot read segment.*Input/output error"):
+            home.broker()
+    with disk.failing(READS, "/state/broker"):  # of the directory: what is not seen is not gone
+        with pytest.raises(AssertionError, match="cannot list the broker's store: Input/output error"):
+            home.broker()
+    home.broker()
+    fd = os.open(segment, os.O_RDONLY)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
+    with disk.failing(READS, "/state/broker"):
+        with peer(home) as p:
+            p.send(header(SUBSCRIBE, 1, 1), STREAM.encode(), b"consume", struct.pack("<IQ", 1000, 1 << 20))
+            assert "cannot read a segment: Input/output error" in ended(home)
+    home.broker()
+    assert take_all(home, 100) == sorted(bodies(100))
+    assert home.queue()["lost"] == 0
+
+
+# ---- the embedded MongoDB
+
+@pytest.mark.parametrize("what", ["syncs", *(pytest.param(what, marks=pytest.mark.soak) for what in ("writes", "reads"))])
+def test_what_the_embedded_mongodb_cannot_store_it_does_not_acknowledge(badfs, what):
+    base = temp_dir()
+    (base / "data").mkdir()
+    disk = BadDisk(badfs, base / "data", journal=1)
+    server, known = Mongo(base), set(range(2000))
+    try:
+        data = server.client.acme.data
+        data.insert_many([{"_id": i, "text": "x" * 300} for i in known])
+        for times in (1, -1):
+            with disk.failing(KINDS[what], times=times), contextlib.suppress(pymongo.errors.PyMongoError):
+                for i in range(len(known), len(known) + 20):
+                    data.insert_one({"_id": i, "text": "y"})
+                    known.add(i)
+                list(data.find())
+        until(lambda: is_stored(data, known), every=0.1, what="it to go on")
+        for i in range(3000, 3010):
+            data.insert_one({"_id": i})
+            known.add(i)
+        assert known <= {d["_id"] for d in data.find({}, {"_id": 1})}
+        server.client.close()
+        disk.cut_now()
+        server.kill()
+        disk.power_back()
+        server.start()
+        found = [d["_id"] for d in server.client.acme.data.find({}, {"_id": 1})]
+        assert known <= set(found) and len(found) == len(set(found))
+    finally:
+        server.stop()
+        disk.remove()
+        shutil.rmtree(base)
+
+
+def is_stored(data, known):
+    with contextlib.suppress(pymongo.errors.PyMongoError):
+        data.update_one({"_id": 0}, {"$set": {"text": "z"}})
+        known.add(0)
+        return True
+
+
+# ---- the gateway
+
+@pytest.fixture
+def site(mongo, on_disk):
+    s = Site(mongo, ready=False)
+    s.disk = on_disk(s.home)
+    s.up()
+    s.of()
+    yield s
+    power_off(s.home)
+    s.cleanup()
+
+
+ROWS = b"v,w\n" + b"".join(b"%d,a\n" % i for i in range(1000))
+
+
+def test_an_upload_that_cannot_be_stored_is_refused(site):
+    for what in (WRITES, SYNCS):
+        with site.disk.failing(what, "/staging/.gateway"):
+            answer = site.put("a.csv", ROWS)
+            assert (answer.status, answer.code) == (507, "disk_low"), answer
+    assert "Input/output error" in (site.home.path / "logs/gateway.log").read_text()
+    assert not site.home.files()
+    answer = site.put("a.csv", ROWS)
+    assert answer.status == 201 and site.home.wait_file(file_id=answer.doc["file_id"])["rows_loaded"] == 1000
+
+
+def test_a_resumable_upload_begins_again_where_the_disk_has_it(site):
+    """A sync that failed is not made good by the next: what it was for has to come again."""
+    metadata = ", ".join(f"{k} {base64.b64encode(v).decode()}" for k, v in (("filename", b"t.csv"), ("dataset", b"held")))
+    tus = {"Tus_Resumable": "1.0.0"}
+    at = site.post("uploads", Upload_Length=str(len(ROWS)), Upload_Metadata=metadata, **tus).headers["Location"]
+
+    def patch(offset, end):
+        return site.ask("PATCH", at, "", ROWS[offset:end], Upload_Offset=str(offset), Content_Type="application/offset+octet-stream", **tus)
+
+    def offset():
+        return int(site.ask("HEAD", at, **tus).headers["Upload-Offset"])
+    assert patch(0, 1000).status == 204
+    with site.disk.failing(SYNCS, "/staging/.gateway/resumable", times=1):
+        assert (answer := patch(1000, 2000)).status == 507, answer
+    assert patch(offset(), 3000).status == 204
+    answer = patch(3000, len(ROWS))
+    assert answer.status == 204
+    file_id = answer.headers["Content-Location"].rpartition("/")[2]
+    cut(site.home, site.disk)
+    site.up()
+    site.home.wait_files(1, lambda f: f["reason"] == "trigger")
+    site.home.cli("run", "acme/held")
+    assert site.home.wait_file(file_id=file_id)["rows_loaded"] == 1000 and sorted(d["v"] for d in site.home.docs(collection="held")) == list(range(1000))
