@@ -156,8 +156,13 @@ static void mend_object(void *arg, int part, const char *name, const char *whole
     struct mending *m = arg;
     struct stat st;
     size_t n;
-    if (fstatat(part, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_mtime >= m->since &&
-        store_get(m->s, whole, m->room, &n, NULL) < 0)
+    if (fstatat(part, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_mtime < m->since)
+        return;
+    /* As the disk has it: behind a sync that failed it may be whole in the kernel's memory alone. */
+    AUTO_FD int fd = openat(part, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd >= 0)
+        posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    if (store_get(m->s, whole, m->room, &n, NULL) < 0)
         unlinkat(part, name, 0);
 }
 
@@ -166,6 +171,8 @@ static int mend(struct store *s, struct err *e)
     struct stat st;
     fd_empty_dir(s->tmp, NULL);
     if (fstatat(s->dir, "unfinished", &st, AT_SYMLINK_NOFOLLOW) == 0) {
+        if (syncfs(s->dir) < 0)
+            return fail(s, "objects", -errno, e);
         struct mending m = {s, st.st_mtime - UNFINISHED_SLACK_S, xmalloc(STORE_PIECE)};
         int r = each_object(s, mend_object, &m, e);
         free(m.room);

@@ -221,3 +221,78 @@ def test_a_resumable_upload_begins_again_where_the_disk_has_it(site):
     site.home.wait_files(1, lambda f: f["reason"] == "trigger")
     site.home.cli("run", "acme/held")
     assert site.home.wait_file(file_id=file_id)["rows_loaded"] == 1000 and sorted(d["v"] for d in site.home.docs(collection="held")) == list(range(1000))
+
+
+# ---- batchmgr
+
+def rows(n=3000):
+    return "v\n" + "".join(f"{i}\n" for i in range(n))
+
+
+def test_what_the_ledger_cannot_store_is_not_acknowledged(home, on_disk):
+    home.tenant(batch='trigger = "manual";')
+    disk = on_disk(home)
+    home.up()
+    path = home.base / "x.csv"
+    path.write_text(rows())
+    with disk.failing(SYNCS, "/state/ledger.db-wal", times=2):
+        r = home.cli("upload", "acme", "data", path, check=False)
+    assert "cannot commit to the ledger" in (home.path / "logs/batchmgr.log").read_text()
+    assert r.returncode == 0, "it waits until it is stored"
+    cut(home, disk)
+    home.up()
+    (f,) = home.wait_files(1, lambda f: f["reason"] == "trigger")
+    home.cli("run", "acme/app")
+    assert home.wait_file(file_id=f["file_id"])["rows_loaded"] == 3000
+
+
+def test_a_file_that_cannot_be_synced_is_copied(home, on_disk):
+    """A second sync would say that it is on the disk, and it would not be."""
+    home.tenant(batch='trigger = "manual";')
+    disk = on_disk(home)
+    home.up()
+    with disk.failing(SYNCS, "/work", times=1):
+        home.drop("x.csv", rows())
+        home.wait_files(1, lambda f: f["reason"] in ("unreadable", "trigger"))
+        assert disk.get("n_failed") == 1
+    (f,) = home.wait_files(1, lambda f: f["reason"] == "trigger")
+    assert "its bytes cannot be written to the disk: Input/output error" in (home.path / "logs/batchmgr.log").read_text()
+    cut(home, disk)
+    home.up()
+    home.wait_files(1, lambda f: f["reason"] == "trigger")
+    home.cli("run", "acme/app")
+    assert home.wait_file(file_id=f["file_id"])["rows_loaded"] == 3000 and home.count() == 3000
+
+
+@pytest.mark.parametrize("output", ["stdout", pytest.param("dir", marks=pytest.mark.soak)])
+def test_an_output_that_cannot_be_kept_is_made_again(home, on_disk, output):
+    home.tenant(exec_="tool", batch=f'output = "{output}";')
+    tool = home.path / "apps/acme/tool"
+    tool.write_text('#!/bin/sh\nif [ %s = dir ]; then cat > "$SIMBDP_OUTPUT_DIR/rows.csv"; else cat; fi\n' % output)
+    tool.chmod(0o755)
+    disk = on_disk(home)
+    home.up()
+    with disk.failing(SYNCS, "/runs", times=1):
+        home.drop("x.csv", rows())
+        f = home.wait_file(file_name="x.csv")
+    assert (f["state"], f["rows_loaded"], f["attempts"]) == ("ingested", 3000, 2) and home.count() == 3000
+    assert any("cannot keep the output: Input/output error" in (r["error"] or "") for r in home.rows("runs")), home.rows("runs")
+
+
+# ---- command lines
+
+def test_what_a_command_line_cannot_store_it_does_not_say_it_did(home, on_disk):
+    home.tenant()
+    disk = on_disk(home)
+    words = "correct horse battery\n"
+    for at, args in (("/state", ("user", "add", "one", "--role", "tenant-reader", "--tenant", "acme")), ("/logs", ("user", "add", "two", "--role", "tenant-reader", "--tenant", "acme")),
+                     ("/conf", ("tenant", "add", "beta"))):
+        with disk.failing(SYNCS, at, times=1):
+            r = home.cli(*args, check=False, input=words)
+            assert r.returncode == 1 and disk.get("n_failed"), (args, r.stdout, r.stderr)
+            assert "Input/output error" in r.stderr or "disk I/O error" in r.stderr, r.stderr
+        disk.set(n_failed=0)
+        home.cli(*args, input=words)
+    cut(home, disk)
+    assert {u["name"] for u in home.rows("user", "list")} >= {"one", "two"} and {t["tenant_id"] for t in home.rows("tenant", "list")} == {"acme", "beta"}
+    assert home.cli("audit", "--verify", check=False).returncode == 0
