@@ -204,6 +204,12 @@ static bool run(struct instances_db *b, sqlite3_stmt *s)
     return commit(b, begin(b) && step(s)) || give_up(b);
 }
 
+/* What the next transactions have, and all before it, is on the disk when they are committed: what people asked for. */
+static void sync_commits(struct instances_db *b, bool on)
+{
+    sqlite3_exec(b->db, on ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL", NULL, NULL, NULL);
+}
+
 static int fail_write(struct instances_db *b, const char *what, struct err *e)
 {
     return err_set(e, -EIO, "state/streams.db: cannot %s: %s", what, b->why);
@@ -409,7 +415,10 @@ int instances_db_put_app(struct instances_db *b, const struct app *a, struct err
     bind_text(s, 5, a->args);
     sqlite3_bind_int(s, 6, a->pinned);
     sqlite3_bind_int64(s, 7, a->least);
-    return run(b, s) ? 0 : fail_write(b, "note what is asked for of an app", e);
+    sync_commits(b, true);
+    bool ok = run(b, s);
+    sync_commits(b, false);
+    return ok ? 0 : fail_write(b, "note what is asked for of an app", e);
 }
 
 int instances_db_each_app(struct instances_db *b, void (*fn)(void *arg, const struct instances_db_app *a), void *arg, struct err *e)
@@ -458,8 +467,11 @@ int instances_db_put_ask(struct instances_db *b, const struct app *a, const stru
     bind_text(s, 2, a->tenant);
     bind_text(s, 3, a->name);
     bind_text(s, 4, ask->args);
+    sync_commits(b, true);
     bool ok = begin(b) && step(s) && (!key || put_key(b, a, ask, key));
-    return commit(b, ok) || give_up(b) ? 0 : fail_write(b, "note an instance that is asked for", e);
+    ok = commit(b, ok) || give_up(b);
+    sync_commits(b, false);
+    return ok ? 0 : fail_write(b, "note an instance that is asked for", e);
 }
 
 int instances_db_find_key(struct instances_db *b, const struct app *a, const char *key, const char *args, char ret_id[ID_SIZE],

@@ -1,6 +1,7 @@
 /* What streammgr must not forget: its instances, and what was asked for of each app. SQLite, state/streams.db; `mysimbdp runs`
  * reads it beside the ledger. A row is there before the spawner is asked. Commits are in the file (WAL, synchronous NORMAL) when
- * the call returns: they outlive this process, and a power cut that takes them takes the instances, too. */
+ * the call returns: they outlive this process, and a power cut that takes them takes the instances, too. What was asked for (apps,
+ * asks) is synced as well, since whoever asked is told that it is so. */
 #ifndef SIMBDP_STREAMMGR_INSTANCES_DB_H
 #define SIMBDP_STREAMMGR_INSTANCES_DB_H
 

@@ -301,7 +301,14 @@ def test_the_book_of_instances(home, on_disk):
     power_off(home)
     disk.power_back()
     home.up()
-    assert home.rows("app", "list")
+    until(lambda: home.rows("app", "list")[0]["instances"] == 1, home.path / "state", what="the instance that was asked for")
+    home.cli("app", "stop", "acme/consume")
+    disk.cut_now()
+    power_off(home)
+    disk.power_back()
+    home.up()
+    (app,) = home.rows("app", "list")
+    assert app["desired"] == 0 and app["state"] == "stopped", app
 
 
 # ---- files
