@@ -124,7 +124,7 @@ def test_inode_numbers_and_owners_outlive_a_cut(disk):
 def test_of_what_was_not_synced_any_part_may_be_there(disk, journal):
     """Over many seeds each of what may be left is seen, and nothing else."""
     seen = set()
-    for seed in range(1, 40):
+    for seed in range(1, 30):
         for p in sorted(disk.over.glob("[a-z]*"), reverse=True):
             if p.is_file():
                 p.unlink()
