@@ -150,10 +150,11 @@ int manifest_read(struct manifest *ret, int dirfd, struct err *e)
     struct manifest m = {0};
     if (fd_is_gone(dirfd, MANIFEST))
         return -ENOENT;
-    int r = fd_read_file(dirfd, MANIFEST, &b, MAX_BYTES, e);
+    AUTO_FD int fd = reader_open_file(dirfd, MANIFEST, e);
+    int r = fd < 0 ? fd : fd_read_all(fd, &b, MAX_BYTES);
     AUTO_BSON bson_t *doc = r == 0 ? json_parse(b.n ? b.p : "", b.n, NULL) : NULL;
     if (r < 0)
-        return r;
+        return fd < 0 ? r : err_sys(e, r, "cannot read " MANIFEST);
     const int64_t version = doc ? json_get_i64(doc, "v", 0) : 0;
     if (version > MANIFEST_VERSION)
         return err_set(e, ERR_VERSION, MANIFEST " is of version %" PRId64 "; this program reads up to %d", version,

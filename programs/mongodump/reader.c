@@ -10,14 +10,20 @@
 
 enum { PIECE = 1 << 20, LEAST_DOCUMENT = 5 };
 
-int reader_open(struct reader *r, int dirfd, const char *path, bool gz, bool hashes, struct err *e)
+int reader_open_file(int dirfd, const char *path, struct err *e)
 {
     struct stat st;
-    *r = (struct reader){.path = path, .hashes = hashes, .fd = openat(dirfd, path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
-    if (r->fd < 0 || fstat(r->fd, &st) < 0)
+    AUTO_FD int fd = openat(dirfd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) < 0)
         return err_sys(e, -errno, "cannot open %s", path);
-    if (!S_ISREG(st.st_mode))
-        return err_set(e, ERR_FORMAT, "%s is no regular file", path);
+    return S_ISREG(st.st_mode) ? fd_take(&fd) : err_set(e, ERR_FORMAT, "%s is no regular file", path);
+}
+
+int reader_open(struct reader *r, int dirfd, const char *path, bool gz, bool hashes, struct err *e)
+{
+    *r = (struct reader){.path = path, .hashes = hashes, .fd = reader_open_file(dirfd, path, e)};
+    if (r->fd < 0)
+        return r->fd;
     crypto_generichash_init(&r->hash, NULL, 0, READER_HASH_BYTES);
     if (!gz)
         return 0;
@@ -47,7 +53,10 @@ static int read_piece(struct reader *r, char *p, size_t n, struct err *e)
         const char *why = gzerror(r->gz, &error);
         if (got < 0 || (error != Z_OK && error != Z_STREAM_END))
             return err_set(e, ERR_FORMAT, "%s is damaged or cut short, behind byte %" PRId64 " of what it unpacks to: %s", r->path,
-                           r->bytes, error == Z_BUF_ERROR ? "it ends too early" : why);
+                           r->bytes,
+                           error == Z_BUF_ERROR ? "it ends too early"
+                           : strstr(why, ": ")  ? strstr(why, ": ") + 2
+                                                : why);
         return (int)got;
     }
     do

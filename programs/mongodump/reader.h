@@ -27,6 +27,9 @@ struct reader {
     crypto_generichash_state hash;
 };
 
+/* A file of a dump for reading: a regular one, and no link. A descriptor, or negative. */
+int reader_open_file(int dirfd, const char *path, struct err *e);
+
 /* gz: it is compressed. hashes: what is read is hashed. 0, or -errno with its text. */
 int reader_open(struct reader *r, int dirfd, const char *path, bool gz, bool hashes, struct err *e);
 void reader_close(struct reader *r);

@@ -96,7 +96,7 @@ static int create(struct job *j, struct err *e)
     BSON_APPEND_UTF8(&cmd, "create", j->k->name);
     if (j->k->m.options)
         bson_copy_to_excluding_noinit(j->k->m.options, &cmd, "autoIndexId", "uuid", "recordIdsReplicated", NULL);
-    const bool ok = mongoc_client_command_simple(j->c, j->k->database, &cmd, NULL, NULL, &be);
+    const bool ok = mongoc_client_write_command_with_opts(j->c, j->k->database, &cmd, NULL, NULL, &be);
     crash_at(CRASH_mongo_restore_create);
     if (ok || be.code == NAMESPACE_EXISTS)
         return 0;
@@ -127,7 +127,7 @@ static int make(struct job *j, struct err *e)
 static int make_index(struct job *j, const bson_t *index, struct err *e)
 {
     bson_error_t be = {0};
-    AUTO_BSON_DOC bson_t cmd = BSON_INITIALIZER, opts = BSON_INITIALIZER;
+    AUTO_BSON_DOC bson_t cmd = BSON_INITIALIZER;
     bson_t list, one;
     BSON_APPEND_UTF8(&cmd, "createIndexes", j->k->name);
     BSON_APPEND_ARRAY_BEGIN(&cmd, "indexes", &list);
@@ -135,7 +135,7 @@ static int make_index(struct job *j, const bson_t *index, struct err *e)
     bson_copy_to_excluding_noinit(index, &one, "v", NULL); /* the server's own version, as mongorestore has it */
     bson_append_document_end(&list, &one);
     bson_append_array_end(&cmd, &list);
-    const bool ok = mongoc_client_command_simple(j->c, j->k->database, &cmd, NULL, NULL, &be);
+    const bool ok = mongoc_client_write_command_with_opts(j->c, j->k->database, &cmd, NULL, NULL, &be);
     crash_at(CRASH_mongo_restore_index);
     if (ok) {
         j->r->indexes++;

@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "load/mongo_uri.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -24,7 +25,7 @@ mongoc_client_t *server_connect(struct err *e)
 {
     const char *url = getenv("MONGO_URL");
     bson_error_t be = {0};
-    mongoc_uri_t *uri = mongoc_uri_new_with_error(url ? url : "", &be);
+    mongoc_uri_t *uri = mongo_uri(url, SELECTION_MS, SOCKET_MS, &be);
     if (!uri) {
         err_set(e, ERR_CONFIG, "the URL of MongoDB is %s",
                 url ? "none: it begins with mongodb:// or mongodb+srv://, and of user and "
@@ -33,8 +34,6 @@ mongoc_client_t *server_connect(struct err *e)
         return NULL;
     }
     mongoc_uri_set_option_as_bool(uri, MONGOC_URI_SERVERSELECTIONTRYONCE, false);
-    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, SELECTION_MS);
-    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SOCKETTIMEOUTMS, SOCKET_MS);
     mongoc_client_t *c = mongoc_client_new_from_uri(uri);
     mongoc_uri_destroy(uri);
     if (!c) {

@@ -7,7 +7,8 @@
 
 #include <mongoc/mongoc.h>
 
-/* Connects and asks for a sign of life; a server that is starting is waited for. NULL: e says why. */
+/* Connects and asks for a sign of life; a server that is starting is waited for. Writes are acknowledged as load/mongo_uri.h says.
+ * NULL: e says why. */
 mongoc_client_t *server_connect(struct err *e);
 
 /* "WHAT: what the driver says". ERR_DATABASE. */

@@ -155,19 +155,21 @@ static int read_text(const struct source *s, const char *path, bool gz, struct b
 {
     char hash[2 * READER_HASH_BYTES + 1], piece[65536];
     unsigned char sum[READER_HASH_BYTES];
-    int n = 0, r = gz ? 0 : fd_read_file(s->dirfd, path, out, MAX_METADATA, e);
-    if (r < 0)
-        return r;
-    if (gz) {
-        const int fd = openat(s->dirfd, path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-        gzFile f = fd < 0 ? NULL : gzdopen(fd, "rb");
-        if (!f)
-            return err_sys(e, -errno, "cannot open %s", path);
+    int n = 0, fd = reader_open_file(s->dirfd, path, e);
+    if (fd < 0)
+        return fd;
+    gzFile f = gz ? gzdopen(fd, "rb") : NULL;
+    if (f) {
         while ((n = gzread(f, piece, sizeof piece)) > 0 && out->n <= MAX_METADATA)
             buf_add(out, piece, (size_t)n);
-        if (gzclose(f) != Z_OK || n != 0)
-            return err_set(e, ERR_FORMAT, "%s is damaged, cut short or too large", path);
+        n = gzclose(f) != Z_OK || n != 0 ? ERR_FORMAT : 0;
+    } else {
+        n = fd_read_all(fd, out, MAX_METADATA);
+        close(fd);
     }
+    if (n < 0)
+        return n == ERR_FORMAT ? err_set(e, n, "%s is damaged, cut short or too large", path)
+                               : err_sys(e, n, "cannot read %s", path);
     buf_add(out, "", 0);
     crypto_generichash(sum, sizeof sum, (const unsigned char *)out->p, out->n, NULL, 0);
     sodium_bin2hex(hash, sizeof hash, sum, sizeof sum);
@@ -185,7 +187,7 @@ static int check_metadata(struct source *s, struct source_collection *k, struct 
         return r;
     AUTO_FREE char *of_file = names_is_cut(file) ? NULL : names_unescape(file);
     k->name = xstrdup(k->m.collection ? k->m.collection : of_file);
-    if (!k->name || !*k->name)
+    if (!k->name || !*k->name || names_is_systems(k->name))
         return err_set(e, ERR_FORMAT, "%s: of which collection it is cannot be told", k->base);
     if (of_file && strcmp(k->name, of_file) != 0)
         return err_set(e, ERR_FORMAT, "%s is of collection %s by its name, and of %s by what is in it", k->metadata, of_file,

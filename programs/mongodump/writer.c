@@ -16,15 +16,6 @@ void writer_fini(struct writer *w)
     buf_fini(&w->documents);
 }
 
-static void add_concern(bson_t *opts)
-{
-    mongoc_write_concern_t *wc = mongoc_write_concern_new();
-    mongoc_write_concern_set_w(wc, MONGOC_WRITE_CONCERN_W_MAJORITY);
-    mongoc_write_concern_set_journal(wc, true);
-    mongoc_write_concern_append(wc, opts);
-    mongoc_write_concern_destroy(wc);
-}
-
 /* Views of the documents in b, which has one behind another; the caller frees. */
 static bson_t *views(const struct buf *b, size_t n)
 {
@@ -79,7 +70,6 @@ static int send_batch(struct writer *w, const bson_t *v, size_t n, struct err *e
     int r = 0;
     for (size_t i = 0; i < n; i++)
         list[i] = &v[i];
-    add_concern(&opts);
     BSON_APPEND_BOOL(&opts, "ordered", false);
     BSON_APPEND_BOOL(&opts, "validate", false); /* what a server had may have names that the driver would not send */
     if (w->bypass)
@@ -166,7 +156,6 @@ static int insert_exactly(struct writer *w, const bson_t *doc, struct err *e)
     const uint8_t *p;
     uint32_t n;
     append_id(&q, doc);
-    add_concern(&opts);
     BSON_APPEND_BOOL(&opts, "validate", false);
     bson_iter_init_find(&it, u, "pipeline");
     bson_iter_array(&it, &n, &p);
@@ -193,7 +182,6 @@ int writer_delete(struct writer *w, const struct buf *documents, struct err *e)
 {
     bson_error_t be = {0};
     AUTO_BSON_DOC bson_t opts = BSON_INITIALIZER, reply = BSON_INITIALIZER;
-    add_concern(&opts);
     BSON_APPEND_BOOL(&opts, "ordered", false);
     mongoc_bulk_operation_t *bulk = mongoc_collection_create_bulk_operation_with_opts(w->to, &opts);
     bool ok = true;
