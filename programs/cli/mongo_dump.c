@@ -72,8 +72,6 @@ static int url_of_running(struct move *m, struct err *e)
     m->is_urls = !strcmp(json_get_str(doc, "kind", ""), "url");
     if (m->own && m->is_urls)
         return err_set(e, ERR_REFUSED, "the platform runs with another MongoDB than the home's own; `mysimbdp down` first");
-    if (m->exact)
-        return err_set(e, ERR_REFUSED, "--exact deletes what is not in the dump, and the platform runs; `mysimbdp down` first");
     m->url = xstrdup(json_get_str(doc, "url", NULL));
     return m->url ? 0 : err_set(e, ERR_FORMAT, "%s/state/mongo.json names no MongoDB", m->h.path);
 }
@@ -83,11 +81,14 @@ static int find_url(struct move *m, struct err *e)
     const struct conf_tenant *t = m->tenant ? conf_tenant(m->conf, m->tenant) : NULL;
     if (m->url_file)
         return url_of_file(m, e);
+    const bool runs = cli_is_running(&m->h);
+    if (m->exact && runs)
+        return err_set(e, ERR_REFUSED, "--exact deletes what is not in the dump, and the platform runs; `mysimbdp down` first");
     if (t && *t->mongo_url && !m->own) {
         m->url = xstrdup(t->mongo_url);
         return 0;
     }
-    if (cli_is_running(&m->h))
+    if (runs)
         return url_of_running(m, e);
     m->is_alone = true;
     int r = mongo_alone_start(&m->alone, &m->h, m->conf, m->own, e);

@@ -667,6 +667,24 @@ def test_of_another_mongodb_the_tenants_databases_only(make_home, servers, place
     assert {f["file"].split("/")[0] for f in r["files"]} == {*home.db_of.values(), "strangers"}
 
 
+def test_a_tenant_with_a_mongodb_of_its_own(home, place):
+    home.tenant("acme", tenant=f'mongo_url = "{place.a.url}&w=majority&readPreference=secondary";')
+    home.up()
+    home.drop("a.csv", rows(10))
+    assert home.wait_file(file_name="a.csv")["state"] == "ingested"
+    all_of_it = home.cli("mongo", "dump", home.base / "all", check=False)
+    assert all_of_it.returncode == 1 and "acme has a MongoDB of its own" in all_of_it.stderr and "no tenant has a database there" in all_of_it.stderr
+    home.cli("mongo", "dump", place.dir, "--tenant", "acme")
+    r = home.cli("mongo", "restore", place.dir, "--tenant", "acme", "--exact", check=False)
+    assert r.returncode == 1 and "the platform runs" in r.stderr
+    home.cli("mongo", "restore", place.dir, "--url-file", url_file(home, place.b))
+    assert place.b.client[home.db_of["acme"]].data.count_documents({}) == 10
+    home.down()
+    place.a.client[home.db_of["acme"]].data.insert_one({"_id": "more"})
+    r = json.loads(home.cli("mongo", "restore", place.dir, "--tenant", "acme", "--exact", "--json").stdout)
+    assert (r["deleted"], place.a.client[home.db_of["acme"]].data.count_documents({})) == (1, 10)
+
+
 def test_usage(home, place):
     home.tenant()
     for args, code, text in [(("mongo",), 2, "usage"), (("mongo", "dump"), 2, "usage"), (("mongo", "copy", "x"), 2, "mongo copy"),
