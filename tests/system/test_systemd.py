@@ -32,7 +32,7 @@ def make_root(path, backports):
     (path / "packages").mkdir()
     for name in ("mysimbdp", "mysimbdp-embedded-mongo"):
         shutil.copy(max(PACKAGES.glob(f"{name}_*.deb"), key=lambda p: p.stat().st_mtime), path / "packages")
-    newer = "apt-get install -y -q -t bookworm-backports systemd systemd-sysv" if backports else "true"
+    newer = "apt-get install -y -q -t bookworm-backports systemd systemd-sysv udev" if backports else "true"
     script = f"""mount -t proc proc {path}/proc && exec chroot {path} sh -ec '
         apt-get update -q; {newer}
         apt-get install -y -q --no-install-recommends /packages/*.deb linux-image-cloud-amd64 initramfs-tools
