@@ -44,26 +44,26 @@ class Clean:
         assert not check or r.returncode == 0, r.stdout[-4000:] + r.stderr[-4000:]
         return r
 
-    def bring(self, version):
+    def bring(self, where):
         for old in (self.path / "packages").iterdir():
             old.unlink()
-        for deb in PACKAGES.glob(f"*_{version}_*.deb"):
+        for deb in where.glob("*.deb"):
             shutil.copy(deb, self.path / "packages")
 
 
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory):
-    """The packages, and the same ones under a later version."""
+    """The packages, and the same ones under a later version: (version, where they are) of both."""
     built()
     first = (ROOT / "debian/changelog").read_text().split("(", 1)[1].split(")", 1)[0]
-    second = first + "+later"
+    second, later = first + "+later", tmp_path_factory.mktemp("later")
     for deb in PACKAGES.glob(f"*_{first}_*.deb"):
         tree = tmp_path_factory.mktemp("deb") / "tree"
         subprocess.run(["dpkg-deb", "-R", str(deb), str(tree)], check=True)
         control = tree / "DEBIAN/control"
         control.write_text(control.read_text().replace(f"Version: {first}\n", f"Version: {second}\n").replace(f"(= {first})", f"(= {second})"))
-        subprocess.run(["dpkg-deb", "--root-owner-group", "-b", str(tree), str(PACKAGES / deb.name.replace(f"_{first}_", f"_{second}_"))], check=True, capture_output=True)
-    return first, second
+        subprocess.run(["dpkg-deb", "--root-owner-group", "-b", str(tree), str(later / deb.name.replace(f"_{first}_", f"_{second}_"))], check=True, capture_output=True)
+    return (first, PACKAGES), (second, later)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def clean(tmp_path_factory):
 def test_lintian_finds_nothing(versions):
     if not shutil.which("lintian"):
         pytest.skip("nothing to install from: lintian is not here")
-    changes = next(PACKAGES.glob(f"*_{versions[0]}_*.changes"))
+    changes = next(PACKAGES.glob(f"*_{versions[0][0]}_*.changes"))
     r = subprocess.run(["lintian", "--allow-root", "--fail-on", "error,warning", str(changes)], capture_output=True, text=True)
     assert r.returncode == 0, r.stdout
 
@@ -98,7 +98,7 @@ def use(clean, tenant):
 
 
 def test_installed_used_upgraded_removed_and_purged(clean, versions):
-    clean.bring(versions[0])
+    clean.bring(versions[0][1])
     (commands,) = blocks_below("docs/install.md", "Debian 12 packages")
     packages, install, *start = commands.splitlines(keepends=True)
     assert packages.split()[0] == "scripts/packages"
@@ -115,9 +115,9 @@ def test_installed_used_upgraded_removed_and_purged(clean, versions):
     clean.run("""printf '#include <simbdp.h>\\nint main(void) { char e[SIMBDP_ERROR_BYTES]; struct simbdp *r; return simbdp_open(&r, e, sizeof e) == 0; }' > /a.c
               gcc -Wall -Werror -o /a /a.c $(pkg-config --cflags --libs simbdp) && /a && python3 -c 'import simbdp; assert simbdp.version()'""")
     # Upgraded: what was there is known, and more comes.
-    clean.bring(versions[1])
+    clean.bring(versions[1][1])
     clean.run("apt-get install -y -q --no-install-recommends /packages/*.deb")
-    assert clean.run("dpkg-query -W -f '${Version}' mysimbdp").stdout == versions[1]
+    assert clean.run("dpkg-query -W -f '${Version}' mysimbdp").stdout == versions[1][0]
     files = [json.loads(line) for line in use(clean, "beta").stdout.splitlines()]
     assert sorted((f["tenant_id"], f["state"]) for f in files) == [("acme", "ingested"), ("beta", "ingested")], files
     # Removed: the programs are gone, the data is not.
@@ -127,7 +127,7 @@ def test_installed_used_upgraded_removed_and_purged(clean, versions):
     # Purged: not without a word, and the word may be yes.
     clean.run("dpkg --purge mysimbdp-embedded-mongo; dpkg --purge mysimbdp")
     assert (clean.path / HOME[1:] / "state/ledger.db").exists()
-    clean.bring(versions[1])
+    clean.bring(versions[1][1])
     clean.run("apt-get install -y -q --no-install-recommends /packages/mysimbdp_*.deb")
     clean.run("echo 'mysimbdp mysimbdp/purge-homes boolean true' | debconf-set-selections; dpkg --purge mysimbdp")
     assert not (clean.path / "var/lib/mysimbdp").exists()
