@@ -130,6 +130,18 @@ final class BsonMaps {
             if (isOpen && index.length() > MAX_NAME) throw new MongoServerError(67, "CannotCreateIndex", "an index's name of " + index.length() + " characters");
         }
 
+        /** The library would keep both under one name, and find only one of them when they are to go. */
+        @Override protected void addIndex(Document d) {
+            if (isOpen && d.get("ns") instanceof String ns && ns.startsWith(getDatabaseName() + ".") && d.get("key") instanceof Document key) {
+                MongoCollection<Object> c = resolveCollection(ns.substring(getDatabaseName().length() + 1), false);
+                List<String> fields = List.copyOf(key.keySet());
+                for (Index<Object> i : c == null ? List.<Index<Object>>of() : c.getIndexes())
+                    if (i.getName().equals(d.get("name")) && !i.getKeys().stream().map(IndexKey::getKey).toList().equals(fields))
+                        throw new MongoServerError(86, "IndexKeySpecsConflict", "an index of this name has another key");
+            }
+            super.addIndex(d);
+        }
+
         @Override protected Index<Object> openOrCreateSecondaryIndex(String collection, String index, List<IndexKey> keys, boolean sparse) {
             admitIndex(collection, index);
             return super.openOrCreateSecondaryIndex(collection, index, keys, sparse);

@@ -209,9 +209,15 @@ final class Database {
         else if (s.getStoreVersion() != BsonMaps.VERSION) {
             int version = s.getStoreVersion();
             s.closeImmediately();
+            if (version > BsonMaps.VERSION) throw new Newer(version);
             throw new IllegalStateException("its format is " + version + ", this program's is " + BsonMaps.VERSION);
         }
         return s;
+    }
+
+    /** It is whole, and for another program: nothing is to be restored, nor moved away. */
+    private static final class Newer extends RuntimeException {
+        Newer(int version) { super("is of a newer version of mysimbdp (" + version + "; this one knows up to " + BsonMaps.VERSION + "), and nothing of it was changed; install that version again"); }
     }
 
     private void open() {
@@ -224,7 +230,8 @@ final class Database {
             backend = new Backend(store);
             makeRoom();
         } catch (RuntimeException | Error e) {
-            String why = "cannot open " + file + ": " + e.getMessage() + "; restore the file from a backup, or move it away to start empty";
+            String of = "state/mongo/" + file.getFileName(); // whatever the home's directory is called where this program sees it
+            String why = e instanceof Newer ? of + " " + e.getMessage() : "cannot open " + of + ": " + e.getMessage() + "; restore the file from a backup, or move it away to start empty";
             discard();
             say(why);
             throw storeFailed(e) ? failure(e, why) : new MongoServerError(8, "UnknownError", why);
@@ -277,7 +284,7 @@ final class Database {
             if (CommandPolicy.adds(command, query) && file.getParent().toFile().getUsableSpace() < SPARE_BYTES)
                 throw new MongoServerError(NO_SPACE, "OutOfDiskSpace", "the disk under " + file.getParent() + " is full: less than " + (SPARE_BYTES >> 20) + " MiB are left");
             try {
-                reply = backend.shortcut(lower, query);
+                reply = lower.equals("dropdatabase") ? new Document("dropped", name).append("ok", 1.0) : backend.shortcut(lower, query); /* giveBack removes all of it */
                 bound(query, lower);
                 if (reply == null) reply = backend.handleCommand(channel, database, command, query);
                 if (BsonMaps.memory(reply) > 2L * MAX_REPLY) throw new MongoServerError(10334, "BSONObjectTooLarge", "the reply is too large; ask for less, or set a batchSize");
@@ -287,7 +294,7 @@ final class Database {
             w.settle();
             if (!CommandPolicy.READS.contains(lower)) { // also after an error: an unordered insert may have stored a part
                 maps.settle();
-                if (store.hasUnsavedChanges()) {
+                if (store.hasUnsavedChanges() || lower.equals("dropdatabase")) {
                     store.commit();
                     if (maps.isFull()) merge();
                     store.sync();

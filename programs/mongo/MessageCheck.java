@@ -38,6 +38,15 @@ final class MessageCheck {
         if (dots > MAX_DEPTH) throw new Malformed("a path has more than " + MAX_DEPTH + " parts");
     }
 
+    /** Of the subtypes that the library decodes: generic, UUID (old and new), user defined. */
+    private void binary() throws Malformed {
+        int n = int32(), kind = at < end ? b[at] & 255 : 0;
+        skip(1);
+        if (kind != 0 && kind != 3 && kind != 4 && kind != 0x80) throw new Malformed("binary data of subtype " + kind + " is not supported");
+        if ((kind == 3 || kind == 4) && n != 16) throw new Malformed("a UUID of " + n + " bytes");
+        skip(n);
+    }
+
     /** Walks over BSON (bsonspec.org). Iterative, so that no nesting is too deep for it. */
     private void document() throws Malformed {
         int[] ends = new int[MAX_DEPTH + 1];
@@ -61,8 +70,8 @@ final class MessageCheck {
                     ends[depth] = start + n;
                 }
                 case 0x01, 0x09, 0x11, 0x12 -> skip(8);
-                case 0x02, 0x0d, 0x0e -> { int n = int32(); if (n < 1) throw new Malformed("a string of " + n + " bytes"); skip(n); }
-                case 0x05 -> { int n = int32(); skip(1); skip(n); }
+                case 0x02, 0x0d -> { int n = int32(); if (n < 1) throw new Malformed("a string of " + n + " bytes"); skip(n); }
+                case 0x05 -> binary();
                 case 0x06, 0x0a, 0x7f, 0xff -> { }
                 case 0x07 -> skip(12);
                 case 0x08 -> skip(1);

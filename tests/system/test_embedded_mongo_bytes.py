@@ -337,3 +337,37 @@ def test_a_thousand_databases_take_little_memory(tmp_path):
     assert int(status["VmHWM"].split()[0]) < 512 * 1024, status["VmHWM"]
     assert all(server.client[f"tenant{i}"].rows.count_documents({}) == 40 for i in range(0, n, 50))
     server.stop()
+
+
+def element(kind, value):
+    """A document with an element of that type."""
+    body = b"\x02_id\x00\x02\x00\x00\x00s\x00" + bytes([kind]) + b"v\x00" + value + b"\x00"
+    return RawBSONDocument(struct.pack("<i", 4 + len(body)) + body)
+
+
+@pytest.mark.parametrize("kind, value, why", [
+    (5, struct.pack("<iB", 3, 5) + b"abc", "binary data of subtype 5"), (5, struct.pack("<iBi", 7, 2, 3) + b"abc", "binary data of subtype 2"), (5, struct.pack("<iB", 3, 129) + b"abc", "subtype 129"),
+    (5, struct.pack("<iB", 3, 4) + b"abc", "a UUID of 3 bytes"), (14, b"\x02\x00\x00\x00q\x00", "type 14"), (12, b"\x02\x00\x00\x00q\x00" + bytes(12), "type 12")])
+def test_what_the_library_does_not_decode_is_refused_by_name(mongo, kind, value, why):
+    """A connection that ends tells a client nothing: drivers send the same again and again."""
+    c = mongo.client["refused_types"].c
+    with pytest.raises(pymongo.errors.OperationFailure, match=why):
+        c.insert_one(element(kind, value))
+    c.insert_one(element(16, bytes(4)))
+    mongo.client.drop_database("refused_types")
+
+
+def test_an_index_of_the_same_name_and_another_key_is_refused_and_a_database_can_always_be_dropped(mongo):
+    c = mongo.client["same_name"].c
+    c.insert_one({"_id": 1, "a": 1, "b": 1})
+    for unique in (False, True):
+        c.create_index("a", name=f"n{unique}", unique=unique)
+        c.create_index("a", name=f"n{unique}", unique=unique)
+        with pytest.raises(pymongo.errors.OperationFailure, match="another key"):
+            c.create_index("b", name=f"n{unique}", unique=unique)
+    cursor = c.find(batch_size=1)
+    mongo.client.drop_database("same_name")
+    assert "same_name" not in mongo.client.list_database_names()
+    assert c.count_documents({}) == 0 and list(c.index_information()) == []
+    mongo.client.drop_database("same_name")
+    cursor.close()
