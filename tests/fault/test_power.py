@@ -270,7 +270,7 @@ def site(mongo):
     s.cleanup()
 
 
-@how_often(1, 40)
+@how_often(1, 20)
 def test_a_whole_home(site, on_disk, n):
     disk = on_disk(site.home)
     seed = int(os.environ.get("SIMBDP_SEED", 1))
