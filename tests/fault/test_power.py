@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import subprocess
+import threading
 
 import pymongo
 import pytest
@@ -227,9 +228,14 @@ class Platform:
 
     def cut(self, at, **how):
         self.disk.set(cut_at=self.disk.get("n_syncs") + at, **how)
+
+        def off():  # with all programs, so that nobody waits for an answer
+            self.disk.process.wait()
+            power_off(self.home)
+        t = threading.Thread(target=off)
+        t.start()
         self.work()
-        self.disk.wait_cut()
-        power_off(self.home)
+        t.join()
         self.unsynced |= set(self.dropped)  # what is known of them from here on is known of what is left of them
         self.dropped.clear()
 
