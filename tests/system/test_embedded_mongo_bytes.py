@@ -339,7 +339,7 @@ def test_a_thousand_databases_take_little_memory(tmp_path):
     server.stop()
 
 
-def element(kind, value):
+def with_element(kind, value):
     """A document with an element of that type."""
     body = b"\x02_id\x00\x02\x00\x00\x00s\x00" + bytes([kind]) + b"v\x00" + value + b"\x00"
     return RawBSONDocument(struct.pack("<i", 4 + len(body)) + body)
@@ -352,8 +352,8 @@ def test_what_the_library_does_not_decode_is_refused_by_name(mongo, kind, value,
     """A connection that ends tells a client nothing: drivers send the same again and again."""
     c = mongo.client["refused_types"].c
     with pytest.raises(pymongo.errors.OperationFailure, match=why):
-        c.insert_one(element(kind, value))
-    c.insert_one(element(16, bytes(4)))
+        c.insert_one(with_element(kind, value))
+    c.insert_one(with_element(16, bytes(4)))
     mongo.client.drop_database("refused_types")
 
 

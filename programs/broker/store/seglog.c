@@ -235,6 +235,14 @@ int seglog_append(struct seglog *s, int type, const struct iovec *parts, int n_p
 
 /* ---- reading ---- */
 
+_Noreturn static void die_of_reading(uint64_t segment)
+{
+    char name[SEGMENT_NAME], what[SEGMENT_NAME + 256];
+    segment_name_of(segment, name);
+    snprintf(what, sizeof what, "read segment %s (" SEGMENT_RESCUE ")", name);
+    die(what, -EIO);
+}
+
 const unsigned char *seglog_read(struct seglog *s, const struct seglog_pos *at, void *room)
 {
     unsigned char *p = room;
@@ -247,7 +255,7 @@ const unsigned char *seglog_read(struct seglog *s, const struct seglog_pos *at, 
         for (uint32_t n = 0; n < at->size;) {
             ssize_t got = pread(seg->fd, p + n, at->size - n, at->offset + n);
             if (got < 0 && errno == EIO)
-                die("read a segment", -errno);
+                die_of_reading(at->segment);
             if (got == 0 || (got < 0 && errno != EINTR))
                 return NULL;
             n += got > 0 ? (uint32_t)got : 0;

@@ -118,6 +118,8 @@ static int read_segment(struct seglog *s, uint64_t number, bool is_last, struct 
     if (st.st_size > UINT32_MAX / 2)
         return err_set(e, ERR_FORMAT, "segment %s is larger than any that this program writes", name);
     int r = fd_read_all(fd, &b, UINT32_MAX / 2);
+    if (r == -EIO)
+        return err_sys(e, r, "cannot read segment %s (" SEGMENT_RESCUE ")", name);
     if (r < 0)
         return err_sys(e, r, "cannot read segment %s", name);
     buf_reserve(&b, SEGMENT_HEADER);

@@ -13,6 +13,11 @@ _Static_assert((int)SEGLOG_END == SEGMENT_END && (int)SEGLOG_HEADER == SEGMENT_R
                    (int)SEGLOG_MAX_RECORD == SEGMENT_MAX_RECORD,
                "lib/segment has the same format");
 
+/* What to do about a segment that the disk does not give: what is damaged in a file is told, and passed over. */
+#define SEGMENT_RESCUE                                                                                                             \
+    "if the disk never gives it again, put a copy of what can be read in its place (ddrescue, dd conv=noerror,sync); what it "     \
+    "lost is told"
+
 struct segment {
     uint64_t number;
     int fd;
