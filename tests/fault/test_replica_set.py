@@ -10,6 +10,7 @@ from replica_set import NOT_PRIMARY, Replicas
 from scripted import CLOSE, Scripted
 from test_load import ROWS, load
 
+pytestmark = pytest.mark.anyone
 N = 20000
 # specifications/source/retryable-writes/retryable-writes.md: "RetryableWriteError Labels"; retryable-reads adds 134.
 SPECIFIED = [11600, 11602, 10107, 13435, 13436, 189, 91, 7, 6, 89, 9001, 262, 134]
