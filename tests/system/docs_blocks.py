@@ -15,6 +15,7 @@ BY_CURL = {"With curl, or anything else", "With nothing but curl", "Uploading it
 ELSEWHERE = {
     ("tenant-guide.md", "From your own machine"): "tests/system/test_docs_blocks.py",
     ("operations.md", "Delivery by SFTP"): "tests/system/test_sftp.py",
+    ("operations.md", "Out of the embedded one, into another"): "tests/system/test_mongo_dump.py",
     ("install.md", "Debian 12 packages"): "tests/system/test_packages.py",
     ("install.md", "`meson install`"): "tests/system/test_install.py",
     ("install.md", "In a container"): "tests/system/test_container.py",

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ import pymongo
 import pytest
 from bson import Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 from bson.raw_bson import RawBSONDocument
+from docs_blocks import blocks_below
 from harness import BUILD, ROOT, Mongo, temp_dir, until
 
 pytestmark = pytest.mark.once
@@ -552,11 +554,14 @@ def test_a_home_moves_from_the_embedded_mongodb(make_home, servers, place):
     database = home.db_of["acme"]
     before = mongo_of(home)[database].data.count_documents({})
     assert 100 <= before < 60100
-    home.down()
     url = url_file(home, place.b)
-    home.cli("mongo", "dump", place.dir)
+    (typed,) = blocks_below("docs/operations.md", "Out of the embedded one, into another")
+    down, *more = typed.replace("/var/tmp/move", str(place.dir)).replace("/root/mongo-url", str(url)).splitlines()
+    assert down == "mysimbdp down"
+    home.down()
+    for line in more:
+        home.cli(*shlex.split(line)[1:])
     assert [p.name for p in place.dir.iterdir() if p.is_dir()] == [database]  # not simbdp_platform
-    home.cli("mongo", "restore", place.dir, "--url-file", url)
     use(home, place.b)
     home.up()
     there = place.b.client[database].data
