@@ -5,15 +5,10 @@ import os
 import sqlite3
 
 import pytest
-from baddisk import SYNCS, WRITES, BadDisk, build
+from baddisk import SYNCS, WRITES, BadDisk
 from harness import temp_dir
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.anyone]
-
-
-@pytest.fixture(scope="module")
-def badfs(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("badfs"))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import struct
 
 import pymongo
 import pytest
-from baddisk import READS, SYNCS, WRITES, BadDisk, build, power_off
+from baddisk import READS, SYNCS, WRITES, BadDisk, power_off
 from harness import Mongo, temp_dir, until
 from web import Site
 from wire import SUBSCRIBE, bodies, header, peer
@@ -18,26 +18,6 @@ pytestmark = [pytest.mark.needs_root, pytest.mark.anyone]
 
 STREAM = "acme/events"
 KINDS = {"reads": READS, "writes": WRITES, "syncs": SYNCS}
-
-
-@pytest.fixture(scope="module")
-def badfs(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("badfs"))
-
-
-@pytest.fixture
-def on_disk(make_home, badfs):
-    made = []
-
-    def put(home, **how):
-        disk = BadDisk(badfs, home.path, **{"journal": 1, **how})
-        home.as_user = disk.as_another_boot()
-        made.append((home, disk))
-        return disk
-    yield put
-    for home, disk in made:
-        power_off(home)
-        disk.remove()
 
 
 def cut(home, disk):

@@ -12,7 +12,7 @@ import threading
 
 import pymongo
 import pytest
-from baddisk import BadDisk, build, power_off
+from baddisk import BadDisk, power_off
 from harness import FINAL, RELEASE, Mongo, temp_dir, until
 from web import Site
 from wire import Refused, peer
@@ -25,27 +25,6 @@ STREAM = "acme/events"
 def how_often(few, many):
     """Cuts: many of them where there is time."""
     return pytest.mark.parametrize("n", [few, pytest.param(many, marks=pytest.mark.soak)])
-
-
-@pytest.fixture(scope="module")
-def badfs(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("badfs"))
-
-
-@pytest.fixture
-def on_disk(make_home, badfs):
-    """A home on a disk of its own, which is made when its configuration is there."""
-    made = []
-
-    def put(home, **how):
-        disk = BadDisk(badfs, home.path, **{"journal": 1, **how})
-        home.as_user = disk.as_another_boot()
-        made.append((home, disk))
-        return disk
-    yield put
-    for home, disk in made:
-        power_off(home)
-        disk.remove()
 
 
 class PowerGone(Exception):
