@@ -27,11 +27,6 @@ int stream_log_read(int home_fd, const char *tenant, void (*fn)(void *arg, const
  * were read, and none of it comes any more; 0: it ends before; -ECANCELED: fn returned false; or -errno. */
 int stream_log_between(int home_fd, const char *tenant, int64_t since_ms, int64_t until_ms,
                        bool (*fn)(void *arg, const struct stream_interval *v, int sign), void *arg);
-/* Before a line is written: gives the file that is written another name when it has more than `max_bytes`. For its one writer. */
-void stream_log_rotate(int home_fd, const char *tenant, int64_t max_bytes);
-/* The name of the file that was closed last; false: there is none. */
-bool stream_log_newest_closed(int home_fd, const char *tenant, char out[32]);
-
 /* Sums the files that were closed and written last before `before_ms` (wall clock), in order, and removes those that were summed
  * more than 10 minutes ago: until then somebody may read them. How many were summed, or -errno; killed at any place, it is done
  * again to the same effect. For one caller at a time. Blocks for as long as it takes to read them. */

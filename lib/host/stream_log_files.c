@@ -1,5 +1,4 @@
 #include "stream_log_files.h"
-#include "stream_log.h"
 
 #include "base/fd.h"
 #include "base/json.h"
@@ -150,7 +149,7 @@ void stream_log_rotate(int home_fd, const char *tenant, int64_t max_bytes)
     stream_log_files_close(&f);
 }
 
-bool stream_log_newest_closed(int home_fd, const char *tenant, char out[32])
+bool stream_log_newest_closed(int home_fd, const char *tenant, char out[STREAM_LOG_NAME])
 {
     struct stream_log_files f;
     if (stream_log_files_open(home_fd, tenant, &f) < 0)

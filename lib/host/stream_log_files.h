@@ -35,4 +35,9 @@ uint64_t stream_log_closed_number(const char *name);
 /* For reading. NULL: errno; ENOENT also where it is the one that is open as `current`. */
 FILE *stream_log_closed_open(const struct stream_log_files *f, uint64_t number);
 
+/* Before a line is written: gives the file that is written another name when it has more than `max_bytes`. For its one writer. */
+void stream_log_rotate(int home_fd, const char *tenant, int64_t max_bytes);
+/* The name of the file that was closed last; false: there is none. */
+bool stream_log_newest_closed(int home_fd, const char *tenant, char out[STREAM_LOG_NAME]);
+
 #endif

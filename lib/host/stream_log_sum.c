@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -32,13 +31,13 @@ struct summing {
 
 static char *key_of(const struct stream_interval *v)
 {
-    return xasprintf("%s/%s", v->stream, v->of_app ? v->app : "");
+    return xasprintf("%s/%s", v->stream, v->app);
 }
 
 static void add_to_day(struct summing *s, const struct stream_interval *v, int sign)
 {
     int64_t day = clk_day(v->at_ms);
-    AUTO_FREE char *key = xasprintf("%012lld/%s/%s", (long long)day, v->stream, v->of_app ? v->app : "");
+    AUTO_FREE char *key = xasprintf("%lld/%s/%s", (long long)day, v->stream, v->app);
     struct stream_interval *d = map_get(&s->days, key);
     if (!d) {
         d = xcalloc(1, sizeof *d);

@@ -1,5 +1,5 @@
 #include "tenant_events.h"
-#include "stream_log.h"
+#include "stream_log_files.h"
 
 #include "base/fd.h"
 #include "base/mem.h"

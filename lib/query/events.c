@@ -14,7 +14,6 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "host/stream_log_files.h"
-#include "host/stream_log.h"
 #include "host/tenant_events.h"
 
 #include <fcntl.h>

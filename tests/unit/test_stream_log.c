@@ -6,6 +6,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "host/stream_log.h"
+#include "host/stream_log_files.h"
 
 #include <errno.h>
 #include <fcntl.h>
