@@ -100,7 +100,7 @@ static int add_collection(struct dump *d, const char *database, const bson_t *in
     const char *name = json_get_str(info, "name", ""), *type = json_get_str(info, "type", "collection");
     if (names_is_systems(name)) {
         if (strcmp(name, "system.views") != 0) /* views are in the dump themselves */
-            manifest_note(&d->m, "%s.%s is the server's own and not in the dump", database, name);
+            manifest_note(&d->m, xasprintf("%s.%s is the server's own and not in the dump", database, name));
         return 0;
     }
     if (!*name || (strcmp(type, "collection") != 0 && strcmp(type, "view") != 0))

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -39,15 +38,10 @@ struct manifest_file *manifest_add(struct manifest *m, const char *file)
     return f;
 }
 
-void manifest_note(struct manifest *m, const char *fmt, ...)
+void manifest_note(struct manifest *m, char *text)
 {
-    char text[1024];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
     m->notes = xgrow(m->notes, m->n_notes, sizeof *m->notes);
-    m->notes[m->n_notes++] = xstrdup(text);
+    m->notes[m->n_notes++] = text;
 }
 
 const struct manifest_file *manifest_find(const struct manifest *m, const char *file)
@@ -141,7 +135,7 @@ static void take_notes(struct manifest *m, const bson_t *doc)
         return;
     while (bson_iter_next(&it))
         if (BSON_ITER_HOLDS_UTF8(&it))
-            manifest_note(m, "%s", bson_iter_utf8(&it, NULL));
+            manifest_note(m, xstrdup(bson_iter_utf8(&it, NULL)));
 }
 
 int manifest_read(struct manifest *ret, int dirfd, struct err *e)

@@ -35,7 +35,7 @@ struct manifest {
 
 void manifest_fini(struct manifest *m);
 struct manifest_file *manifest_add(struct manifest *m, const char *file);
-void manifest_note(struct manifest *m, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void manifest_note(struct manifest *m, char *text);                                    /* takes it over */
 const struct manifest_file *manifest_find(const struct manifest *m, const char *file); /* NULL: it names none like that */
 
 /* Durable and atomic. */

@@ -7,23 +7,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 
 enum { MAX_METADATA = 64 << 20 };
 
-static void note(struct source *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void note(struct source *s, const char *fmt, ...)
+/* Takes the text over. */
+static void note(struct source *s, char *text)
 {
-    char text[1024];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
     s->notes = xgrow(s->notes, s->n_notes, sizeof *s->notes);
-    s->notes[s->n_notes++] = xstrdup(text);
+    s->notes[s->n_notes++] = text;
 }
 
 static bool is_wanted(const struct source_order *o, const char *database)
@@ -71,7 +65,7 @@ static int add_file(struct source *s, const char *database, const char *name, st
         if (!strncmp(file, "system.buckets.", strlen("system.buckets.")))
             return err_set(e, ERR_REFUSED, "%s is of a time series, which this cannot restore: use mongorestore", path);
         if (bson)
-            note(s, "%s is the server's own, and is not restored", path);
+            note(s, xasprintf("%s is the server's own, and is not restored", path));
         return 0;
     }
     struct source_collection *k = collection_of(s, database, file);
@@ -103,7 +97,7 @@ static int add_entry(struct source *s, const struct source_order *o, const char 
     if (fstatat(s->dirfd, name, &st, 0) < 0)
         return err_sys(e, -errno, "cannot look at %s/%s", s->dir, name);
     if (!strcmp(name, "oplog.bson"))
-        note(s, "oplog.bson is not replayed: what changed while the dump was taken is restored as it was read");
+        note(s, xstrdup("oplog.bson is not replayed: what changed while the dump was taken is restored as it was read"));
     if (!S_ISDIR(st.st_mode))
         return 0;
     if (!names_is_database(name))
@@ -111,8 +105,8 @@ static int add_entry(struct source *s, const struct source_order *o, const char 
     if (!is_wanted(o, name))
         return 0;
     if (names_is_nobodys(name)) {
-        note(s, "the database %s is %s own, and is not restored", name,
-             strcmp(name, "simbdp_platform") ? "a server's" : "a home's");
+        note(s, xasprintf("the database %s is %s own, and is not restored", name,
+                          strcmp(name, "simbdp_platform") ? "a server's" : "a home's"));
         return 0;
     }
     return read_database(s, name, e);
