@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "system"))
 import harness  # noqa: E402
+import slurm as cluster  # noqa: E402
 
 MARKERS = (
     "needs_root: identities and namespaces of the host are only there for root",
@@ -24,7 +25,7 @@ MARKERS = (
 )
 # What a host or a user cannot have. Anything else that is missing is for scripts/setup to install.
 MAY_SKIP = ("needs uids of its own", "needs cgroup controllers", "needs a file system of its own", "this host does not let us", "no loop device",
-            "no clients of others", "nothing to install from: ", "without root, runs have the home's uid", "no walls here", "no sshd here", "no browser here", "no TLC here")
+            "no clients of others", "nothing to install from: ", "without root, runs have the home's uid", "no walls here", "no sshd here", "no browser here", "no TLC here", "no Slurm here")
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +35,21 @@ def mongo():
     yield m
     m.stop()
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def slurm():
+    """A Slurm cluster of two nodes on loopback."""
+    why = cluster.missing()
+    if why:
+        pytest.skip(f"no Slurm here: {why}")
+    directory = harness.temp_dir()
+    c = cluster.Cluster(directory / "slurm")
+    try:
+        yield c.up()
+    finally:
+        c.down()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture

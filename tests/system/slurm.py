@@ -1,0 +1,272 @@
+"""A Slurm cluster on loopback, of Debian's slurm-wlm and munge: munged, slurmctld and a slurmd a node, all of them in one directory and
+ended with it. For tests, and for scripts/cluster.
+
+`slurmd -N NAME` makes several nodes of one machine; each has its port, spool directory and log. Jobs have a cgroup of their own
+(proctrack/cgroup), as docs/cluster.md asks for."""
+import json
+import os
+import pathlib
+import secrets
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+PROGRAMS = {"munged": "/usr/sbin/munged", "slurmctld": "/usr/sbin/slurmctld", "slurmd": "/usr/sbin/slurmd", "slurmdbd": "/usr/sbin/slurmdbd"}
+
+CONF = """\
+ClusterName={name}
+SlurmctldHost=localhost(127.0.0.1)
+SlurmctldPort={ctld}
+SlurmctldPidFile={dir}/slurmctld.pid
+SlurmdPidFile={dir}/slurmd-%n.pid
+SlurmctldLogFile={dir}/slurmctld.log
+SlurmdLogFile={dir}/slurmd-%n.log
+StateSaveLocation={dir}/state
+SlurmdSpoolDir={dir}/spool-%n
+SlurmUser=root
+AuthType=auth/munge
+AuthInfo=socket={dir}/munge.sock
+CredType=cred/munge
+ProctrackType={proctrack}
+TaskPlugin={task}
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,defer_batch=0
+SchedulerTimeSlice=5
+PreemptType=preempt/partition_prio
+PreemptMode=CANCEL
+SlurmctldTimeout=10
+SlurmdTimeout={slurmd_timeout}
+BatchStartTimeout=10
+MessageTimeout=5
+TCPTimeout=2
+KillWait=5
+UnkillableStepTimeout=20
+MinJobAge={min_job_age}
+InactiveLimit=0
+Waittime=0
+ReturnToService=2
+MpiDefault=none
+SlurmdParameters=config_overrides
+LaunchParameters=disable_send_gids
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+SwitchType=switch/none
+SlurmctldDebug=info
+SlurmdDebug=info
+{nodes}
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=off
+PartitionName=low Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=CANCEL
+PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10
+PartitionName=short Nodes=ALL MaxTime=1 State=UP OverTimeLimit=0
+"""
+
+CGROUP_CONF = """\
+CgroupMountpoint=/sys/fs/cgroup
+CgroupAutomount=no
+ConstrainRAMSpace={ram}
+ConstrainCores=no
+ConstrainSwapSpace=no
+ConstrainDevices=no
+"""
+
+
+def missing():
+    """Why Slurm cannot run here; None: it can."""
+    for name in ("munged", "slurmctld", "slurmd"):
+        if not pathlib.Path(PROGRAMS[name]).exists():
+            return f"no {name} here (scripts/setup --asan installs slurm-wlm and munge)"
+    if os.geteuid() != 0:
+        return "slurmd is for root"
+    if not (pathlib.Path("/sys/fs/cgroup/freezer").is_dir() and os.access("/sys/fs/cgroup/freezer", os.W_OK)):
+        return "Slurm's proctrack/cgroup needs cgroup v1 hierarchies, or v2 and systemd"
+    return None
+
+
+def free_ports(n):
+    held = [socket.socket() for _ in range(n)]
+    for s in held:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in held]
+    for s in held:
+        s.close()
+    return ports
+
+
+def wait_for(what, condition, seconds=30):
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, f"{what}: not within {seconds} s"
+        select.select([], [], [], 0.05)
+
+
+class Cluster:
+    """Its directory has everything: configuration, sockets, logs, and the pids in cluster.json, by which another process takes it up."""
+
+    def __init__(self, directory, nodes=2, cpus=4, slurmd_timeout=10, min_job_age=300, memory=4000):
+        self.dir = pathlib.Path(directory)
+        self.names = [f"n{os.getpid()}-{i + 1}" for i in range(nodes)]  # cgroups of jobs carry them: other clusters may be on this host
+        self.pids = {}
+        self.cpus, self.memory, self.slurmd_timeout, self.min_job_age = cpus, memory, slurmd_timeout, min_job_age
+
+    @property
+    def conf(self):
+        return self.dir / "slurm.conf"
+
+    @property
+    def env(self):
+        return {"SLURM_CONF": str(self.conf)}
+
+    @classmethod
+    def take_up(cls, directory):
+        c = cls(directory)
+        known = json.loads((c.dir / "cluster.json").read_text())
+        c.names, c.pids = known["nodes"], known["pids"]
+        return c
+
+    def save(self):
+        (self.dir / "cluster.json").write_text(json.dumps({"nodes": self.names, "pids": self.pids}))
+
+    # ---- configuration ----
+
+    def write(self):
+        self.dir.mkdir(parents=True, exist_ok=True)
+        self.dir.chmod(0o755)
+        for name in ["state", *[f"spool-{n}" for n in self.names]]:
+            (self.dir / name).mkdir(exist_ok=True)
+        key = self.dir / "munge.key"
+        key.write_bytes(secrets.token_bytes(128))
+        key.chmod(0o600)
+        ctld, *ports = free_ports(1 + len(self.names))
+        nodes = "\n".join(f"NodeName={n} NodeHostname=localhost NodeAddr=127.0.0.1 Port={p} CPUs={self.cpus} CoresPerSocket={self.cpus} RealMemory={self.memory} Feature={n} State=UNKNOWN"
+                          for n, p in zip(self.names, ports))
+        self.conf.write_text(CONF.format(name=f"t{os.getpid()}", ctld=ctld, dir=self.dir, nodes=nodes, slurmd_timeout=self.slurmd_timeout, min_job_age=self.min_job_age,
+                                         proctrack="proctrack/cgroup", task="task/cgroup"))
+        (self.dir / "cgroup.conf").write_text(CGROUP_CONF.format(ram="yes"))
+
+    # ---- daemons ----
+
+    def start(self, name):
+        args = {"munged": [PROGRAMS["munged"], "--foreground", "--force", f"--socket={self.dir}/munge.sock", f"--key-file={self.dir}/munge.key",
+                           f"--pid-file={self.dir}/munged.pid", f"--log-file={self.dir}/munged.log", f"--seed-file={self.dir}/munged.seed"],
+                "slurmctld": [PROGRAMS["slurmctld"], "-D", "-f", str(self.conf)]}.get(name) or [PROGRAMS["slurmd"], "-D", "-N", name, "-f", str(self.conf)]
+        with open(self.dir / f"{name}.out", "ab") as out:
+            p = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.dir, start_new_session=True,
+                                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **self.env})
+        self.pids[name] = p.pid
+        self.save()
+
+    def kill(self, name, sig=signal.SIGKILL):
+        """One of its daemons, and waits for its end. What a slurmd started goes on."""
+        pid = self.pids.pop(name, None)
+        self.save()
+        if pid is None:
+            return
+        try:
+            os.kill(pid, sig)
+        except ProcessLookupError:
+            return
+        wait_for(f"{name} ends", lambda: not is_alive(pid))
+
+    def up(self):
+        self.write()
+        self.start("munged")
+        wait_for("munged listens", (self.dir / "munge.sock").is_socket)
+        self.start("slurmctld")
+        wait_for("slurmctld answers", self.answers)
+        for n in self.names:
+            self.start(n)
+        wait_for("all nodes are idle", lambda: all(s == "idle" for s in self.nodes().values()), 60)
+        return self
+
+    def down(self):
+        """Jobs first: a slurmd that is told to end leaves them alone."""
+        if "slurmctld" in self.pids and "munged" in self.pids:
+            subprocess.run(["scancel", "--signal=KILL", "--full", *self.job_ids()], env=self.environ(), capture_output=True, timeout=60) if self.job_ids() else None
+            self.run("scancel", "--state=PENDING", "--user=root", check=False)
+        for name in [*self.names, "slurmctld", "munged"]:
+            self.kill(name, signal.SIGTERM)
+        self.end_steps()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def end_steps(self):
+        """What is left in the nodes' cgroups: slurmstepd, and what it had started."""
+        roots = [p for n in self.names for p in pathlib.Path("/sys/fs/cgroup").glob(f"*/slurm_{n}")]
+        for _ in range(100):
+            pids = {int(pid) for root in roots for f in root.rglob("cgroup.procs") for pid in read(f).split()}
+            pids |= steps_of(self.dir)
+            if not pids:
+                break
+            for pid in pids:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            select.select([], [], [], 0.05)
+        for root in roots:
+            for d, _, _ in os.walk(root, topdown=False):
+                try:
+                    os.rmdir(d)
+                except OSError:
+                    pass
+
+    # ---- questions ----
+
+    def environ(self):
+        return {**os.environ, **self.env}
+
+    def run(self, *args, check=True, timeout=30):
+        r = subprocess.run([str(a) for a in args], env=self.environ(), capture_output=True, text=True, timeout=timeout)
+        assert not check or r.returncode == 0, (args, r.returncode, r.stdout, r.stderr)
+        return r.stdout
+
+    def answers(self):
+        return subprocess.run(["scontrol", "ping"], env=self.environ(), capture_output=True).returncode == 0
+
+    def nodes(self):
+        """name -> state."""
+        return dict(line.split() for line in self.run("sinfo", "-h", "-p", "main", "-N", "-o", "%N %t", check=False).splitlines())
+
+    def jobs(self):
+        """name -> (id, state), also of those that ended a while ago."""
+        lines = self.run("squeue", "-h", "--states=all", "-O", "Name:|,JobID:|,State:|", check=False).splitlines()
+        return {name: (job, state) for name, job, state, *_ in (line.split("|") for line in lines if "|" in line)}
+
+    def job_ids(self):
+        return [job for job, state in self.jobs().values() if state in ("RUNNING", "COMPLETING", "SUSPENDED")]
+
+
+def read(path):
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def is_alive(pid):
+    try:
+        done, _ = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return False
+    except ChildProcessError:
+        pass
+    return read(pathlib.Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()[:1] not in ([], ["Z"])
+
+
+def steps_of(directory):
+    """slurmstepd of a cluster, by its spool directory: it has no cgroup of the job's while it sets one up."""
+    found = set()
+    for p in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            environ = (p / "environ").read_bytes()
+            if f"SLURM_CONF={directory}/slurm.conf".encode() in environ and (p / "comm").read_text().startswith("slurmstepd"):
+                found.add(int(p.name))
+        except OSError:
+            pass
+    return found
