@@ -402,6 +402,8 @@ static int check_profile(const char *file, const struct conf *c, const struct co
         r = check_mounts(file, p, e);
     if (r == 0)
         r = check_network(file, p, e);
+    if (r == 0)
+        r = conf_check_slurm(file, p, e);
     return r == 0 ? check_scratch(file, p, e) : r;
 }
 

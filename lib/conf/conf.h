@@ -17,6 +17,7 @@
 #define CONF_ON_BREACH(X)  X(refuse) X(suspend)
 #define CONF_DELIVERIES(X) X(exactly_once) X(at_least_once) X(at_most_once)
 #define CONF_LOGS(X)       X(file) X(syslog) X(journald)
+#define CONF_LAUNCHERS(X)  X(local) X(slurm)
 #define X(name)            ISOLATION_##name,
 enum conf_isolation { CONF_ISOLATIONS(X) };
 #undef X
@@ -40,6 +41,9 @@ enum conf_delivery { CONF_DELIVERIES(X) };
 #undef X
 #define X(name) LOG_TO_##name,
 enum conf_log { CONF_LOGS(X) };
+#undef X
+#define X(name) LAUNCHER_##name,
+enum conf_launcher { CONF_LAUNCHERS(X) };
 #undef X
 
 struct conf_env {
@@ -72,7 +76,16 @@ struct conf_profile {
     struct strs network;                                          /* platform | none | host, or host:port */
     struct strs mounts;                                           /* absolute paths, with :rw to be written */
     struct cfg_list env;                                          /* struct conf_env */
+    struct conf_slurm {
+        char *partition, *account, *qos, *constraint; /* "": Slurm's own default */
+        int64_t time_s, cpus, memory_bytes;           /* -1: of the limits above (conf_slurm_time_s and so on) */
+    } slurm;
 };
+
+/* What Slurm is asked for: beyond what the run itself may use, so that the runner's limits come first. time_s -1: no limit. */
+int64_t conf_slurm_time_s(const struct conf_profile *p);
+int64_t conf_slurm_cpus(const struct conf_profile *p);
+int64_t conf_slurm_memory_bytes(const struct conf_profile *p);
 
 struct conf_limits {                                                              /* -1: no limit */
     struct strs formats;                                                          /* empty: as the level above */
@@ -234,6 +247,7 @@ struct conf {
             char *textfile; /* "": none is written */
             int64_t interval_s;
         } metrics;
+        enum conf_launcher launcher; /* of batch runs */
         enum conf_log log;
         char *log_socket;         /* "": that of this host's log */
         struct cfg_list alerts;   /* struct conf_alert */

@@ -89,6 +89,19 @@ static const struct cfg_key cgroup_keys[] = {
     END_ROW,
 };
 
+static const struct cfg_key slurm_keys[] = {
+    STR_ROW(conf_profile, slurm.partition, "partition", "", NULL, "its partition; empty: Slurm's default"),
+    STR_ROW(conf_profile, slurm.account, "account", "", NULL, "the account that is charged; empty: the default"),
+    STR_ROW(conf_profile, slurm.qos, "qos", "", NULL, "its quality of service; empty: the default"),
+    STR_ROW(conf_profile, slurm.constraint, "constraint", "", NULL, "features that its node must have, as sbatch --constraint"),
+    INT_ROW(conf_profile, slurm.time_s, "time_s", "-1", -1, 1e9,
+            "the job's time limit, seconds; -1: wall_s, grace_s and two minutes; none where wall_s is -1"),
+    INT_ROW(conf_profile, slurm.cpus, "cpus", "-1", -1, 4096, "cores of the job; -1: requests.cpus, rounded up"),
+    INT_ROW(conf_profile, slurm.memory_bytes, "memory_bytes", "-1", -1, NO_MAX,
+            "memory of the job, bytes; -1: the larger of cgroup.memory_bytes and requests.memory_bytes, and 64 MiB"),
+    END_ROW,
+};
+
 static const struct cfg_key profile_keys[] = {
     STR_ROW(conf_profile, name, "name", NULL, NULL, "name that apps refer to"),
     INT_ROW(conf_profile, wall_s, "wall_s", "600", -1, 1e9, "a run's longest duration, seconds"),
@@ -117,6 +130,7 @@ static const struct cfg_key profile_keys[] = {
              "paths of the host that isolated runs see although they lie below /tmp, /run or another hidden directory; read-only "
              "unless PATH:rw"),
     LIST_ROW(conf_profile, env, "env", env_keys, conf_env, "environment variables"),
+    NEST_ROW("slurm", slurm_keys, "what Slurm is asked for where platform.launcher is slurm"),
     END_ROW,
 };
 
@@ -508,6 +522,8 @@ static const struct cfg_key platform_keys[] = {
      NULL, 0},
     NEST_ROW("http", http_keys, "the gateway: HTTP for tenants"),
     NEST_ROW("metrics", metrics_keys, "figures for Prometheus where there is no gateway to be scraped"),
+    {"launcher", CFG_ENUM, OFF(conf, platform.launcher), "local", 0, 0, &(CONF_LAUNCHERS(CHOICE))[1], true,
+     "where batch runs are started: on this host, or as jobs of a Slurm cluster (docs/cluster.md)", NULL, 0},
     {"log", CFG_ENUM, OFF(conf, platform.log), "file", 0, 0, &(CONF_LOGS(CHOICE))[1], false,
      "where the programs' log goes beside logs/: file: nowhere; syslog (RFC 5424), journald", NULL, 0},
     {"log_socket", CFG_STR, OFF(conf, platform.log_socket), "", 0, 0, NULL, false,

@@ -547,3 +547,10 @@ void cgroup_remove(const struct cgroup_host *h, const char *name)
         rmdir(dir);
     }
 }
+
+void cgroup_retire(const struct cgroup_host *h)
+{
+    for (int k = 0; k < CGROUP_N_KINDS; k++)
+        if (*h->base[k])
+            rmdir(h->base[k]); /* refused while something is in it */
+}

@@ -78,6 +78,8 @@ bool cgroup_is_empty(const struct cgroup_host *h, const char *name);
 /* The kernel's counts: processes killed for memory, forks refused for pids. 0 where absent. */
 int64_t cgroup_oom_kills(const struct cgroup_host *h, const char *name);
 int64_t cgroup_pids_refused(const struct cgroup_host *h, const char *name);
+/* Removes the bases themselves, where no run has a directory in them. */
+void cgroup_retire(const struct cgroup_host *h);
 /* Removes the directories; they must be empty. */
 void cgroup_remove(const struct cgroup_host *h, const char *name);
 

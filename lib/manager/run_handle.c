@@ -91,10 +91,25 @@ static void order(struct run_handle *h, char what)
         log_debug("order", h->tenant, h->run_id, "the runner does not listen");
 }
 
+/* The step is a job of the cluster, and is told of by its launcher alone. */
+static bool is_job(const struct run_handle *h)
+{
+    AUTO_FREE char *path = xasprintf(WARDEN_JOBS "/%s.json", h->claim);
+    return fd_exists(spawner_home(h->s)->dirfd, path);
+}
+
 void run_handle_stop(struct run_handle *h)
 {
     h->stop = true;
     order(h, RUN_ORDER_STOP);
+}
+
+bool run_handle_node_is_off(struct run_handle *h)
+{
+    bool job = is_job(h);
+    if (job)
+        order(h, RUN_ORDER_NODE_IS_OFF);
+    return job;
 }
 
 void run_handle_acknowledge(struct run_handle *h)
@@ -187,6 +202,18 @@ static void on_said_ended(struct run_handle *h)
         call_in(h, RESOLVE_AGAIN_MS, on_resolve);
 }
 
+/* What a launcher says of the run elsewhere. It sends what it says and the line in one piece, so the line is there. */
+static void on_note(struct run_handle *h, int fd, enum run_said said)
+{
+    char line[RUN_SAID_MAX_TEXT + 2];
+    size_t n = 0;
+    while (n < sizeof line - 1 && recv(fd, &line[n], 1, MSG_DONTWAIT) == 1 && line[n] != '\n')
+        n++;
+    line[n] = 0;
+    if (h->ops->noted)
+        h->ops->noted(h->arg, said, line);
+}
+
 static void on_conn(evutil_socket_t fd, short what, void *arg)
 {
     struct run_handle *h = arg;
@@ -198,8 +225,12 @@ static void on_conn(evutil_socket_t fd, short what, void *arg)
     if (n <= 0) {
         drop_conn(h);
         h->deserted = true;
-        if (!h->ended)
+        if (!h->ended && is_job(h))
+            call_in(h, RESOLVE_AGAIN_MS, on_resolve); /* the launcher ended; the warden starts another */
+        else if (!h->ended)
             run_handle_resolve(h);
+    } else if (said == RUN_SAID_NODE || said == RUN_SAID_WAITS) {
+        on_note(h, fd, (enum run_said)said);
     } else if (said == RUN_SAID_STARTED) {
         h->ops->started(h->arg);
     } else if (said == RUN_SAID_ENDED) {
@@ -282,8 +313,30 @@ static int make_fence(const char *dir)
     return mkdir(dir, 0711) == 0 || (errno == ENOENT && mkdir(parent, 0711) == 0 && mkdir(dir, 0711) == 0) ? 0 : -1;
 }
 
+static void attach(struct run_handle *h)
+{
+    int pair[2] = {-1, -1};
+    int n = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 ? -errno : 0;
+    if (n == 0)
+        n = spawner_tell(h->s, &(struct warden_request){.op = WARDEN_ATTACH}, h->claim, &pair[1], 1);
+    if (pair[1] >= 0)
+        close(pair[1]);
+    if (n == 0) {
+        watch(h, pair[0]);
+        return;
+    }
+    if (pair[0] >= 0)
+        close(pair[0]);
+    log_error("attach", h->tenant, h->run_id, "cannot ask the warden for the run's job: %s; trying again", err_text(n));
+    call_in(h, RESOLVE_AGAIN_MS, on_resolve);
+}
+
 void run_handle_resolve(struct run_handle *h)
 {
+    if (is_job(h)) {
+        attach(h);
+        return;
+    }
     AUTO_FREE char *lock_path = xasprintf("%s/%s.lock", spawner_home(h->s)->runtime, h->claim);
     AUTO_FREE char *sock_path = xasprintf("%s/%s.sock", spawner_home(h->s)->runtime, h->claim);
     AUTO_FD int lock = open(lock_path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);

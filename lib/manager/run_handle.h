@@ -10,6 +10,9 @@
  *   free   no         -             it never started, and making the directory now keeps it so: cancelled
  *   free   yes        no            the runner died: end what is left of its processes, then the outcome is `lost`
  *
+ * A step that is a job of a cluster (there is a file of it in WARDEN_JOBS) is resolved by its launcher (programs/slurm/), which
+ * speaks on the channel as a runner does, and writes result.json where the runner could not.
+ *
  * On the loop; nothing blocks but small files. Callbacks may free the handle that they are about, except `started`. */
 #ifndef SIMBDP_MANAGER_RUN_HANDLE_H
 #define SIMBDP_MANAGER_RUN_HANDLE_H
@@ -25,6 +28,7 @@ struct run_handle_ops {
     void (*ended)(void *arg, struct run_result *res); /* once a step; the result is the callee's: run_result_free and free */
     /* It was not started and never will be, for reasons of ours; not before delay_ms is another worth trying. */
     void (*cancelled)(void *arg, const char *why, int64_t delay_ms);
+    void (*noted)(void *arg, enum run_said what, const char *text); /* NODE or WAITS; NULL where no run is a job of a cluster */
 };
 
 /* ops are borrowed. */
@@ -40,6 +44,8 @@ void run_handle_start(struct run_handle *h, const struct run_spec *spec);
 void run_handle_resolve(struct run_handle *h);
 /* Orders a stop, now and when its runner is found again. */
 void run_handle_stop(struct run_handle *h);
+/* A person says that the node is off for which its job waits: nothing of it can be left there. False: it is no job of a cluster. */
+bool run_handle_node_is_off(struct run_handle *h);
 /* The step's end is durable: its scratch is removed, and its runner may go. */
 void run_handle_acknowledge(struct run_handle *h);
 /* At start: runners whose step's end is durable, but whose manager died before it could say so, may go, too. */

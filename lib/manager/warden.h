@@ -5,6 +5,8 @@
  *
  * Requests are packets (SOCK_SEQPACKET), without answers on that socket:
  *   RUN      a spec (a file), and the runner's end of the order channel, which gets RUN_SAID_DENIED when it is refused
+ *            Where platform.launcher is slurm, it becomes a job of the cluster (programs/slurm/)
+ *   ATTACH   the channel to the job of the step `text` (its claim), which an earlier manager started
  *   RELOAD   the configuration may have changed
  *   END      number 1: what is left of the step `text` (its claim) is killed; its cgroup goes when it is empty. Answer: a byte,
  *            'y' when nothing is left, 'n'
@@ -37,7 +39,12 @@ enum warden_op {
     WARDEN_SWEEP,
     WARDEN_FORGET,
     WARDEN_APPS,
+    WARDEN_ATTACH,
 };
+
+/* HOME/state/jobs/<claim>.json: the spec of a step that is a job of the cluster. Root's, and there until its end is acknowledged.
+ */
+#define WARDEN_JOBS "state/jobs"
 
 /* The text follows. */
 struct warden_request {

@@ -9,6 +9,7 @@ static const char *const step_names[] = {RUN_STEPS(X)};
 static const char *const output_names[] = {RUN_OUTPUTS(X)};
 static const char *const outcome_names[] = {RUN_OUTCOMES(X)};
 static const char *const limit_names[] = {NULL, RUN_LIMITS(X)};
+static const char *const cause_names[] = {NULL, RUN_CAUSES(X)};
 #undef X
 
 /* The number of `text` among the names, or ERR_FORMAT. */
@@ -77,5 +78,20 @@ int run_limit_of(const char *text, enum run_limit *ret)
     if (i < 0)
         return i;
     *ret = (enum run_limit)i;
+    return 0;
+}
+
+const char *run_cause_name(enum run_cause c)
+{
+    assert(c < RUN_N_CAUSES);
+    return cause_names[c];
+}
+
+int run_cause_of(const char *text, enum run_cause *ret)
+{
+    int i = text ? find(cause_names, RUN_N_CAUSES, text) : RUN_CAUSE_none;
+    if (i < 0)
+        return i;
+    *ret = (enum run_cause)i;
     return 0;
 }

@@ -54,4 +54,16 @@ enum run_limit {
 const char *run_limit_name(enum run_limit l);            /* RUN_LIMIT_none: NULL, which is no text in any file */
 int run_limit_of(const char *text, enum run_limit *ret); /* NULL: RUN_LIMIT_none */
 
+/* What ended a run that is a job of a cluster, other than itself and its manager. None of it is charged to the app. */
+#define RUN_CAUSES(X) X(node_lost) X(preempted) X(requeued) X(cancelled) X(time_limit)
+enum run_cause {
+    RUN_CAUSE_none,
+#define X(name) RUN_CAUSE_##name,
+    RUN_CAUSES(X)
+#undef X
+        RUN_N_CAUSES
+};
+const char *run_cause_name(enum run_cause c);            /* RUN_CAUSE_none: NULL */
+int run_cause_of(const char *text, enum run_cause *ret); /* NULL: RUN_CAUSE_none */
+
 #endif

@@ -32,7 +32,7 @@ static void pairs_free(struct run_pairs *l)
 /* Those that specs of older managers do not have; they had none of it. */
 #define SPEC_NEW_STRINGS(X) X(relay) X(image) X(version)
 #define SPEC_NEW_NUMBERS(X) X(relay_uid) X(tmp_bytes) X(tmp_inodes) X(scratch_bytes) X(scratch_inodes)
-#define SPEC_BOOLS(X) X(builtin) X(full_isolation) X(own_network) X(scratch_in_memory)
+#define SPEC_BOOLS(X) X(cluster) X(builtin) X(full_isolation) X(own_network) X(scratch_in_memory)
 /* clang-format on */
 
 /* What the tables need of each kind of text. */
@@ -232,6 +232,7 @@ static int parse_spec(const bson_t *doc, struct run_spec *s, struct err *e)
 #define X(field) s->field = json_get_i64(doc, #field, -1);
     SPEC_NEW_NUMBERS(X)
 #undef X
+    s->cluster = json_get_bool(doc, "cluster", false);
     s->builtin = json_get_bool(doc, "builtin", false);
     s->full_isolation = json_get_bool(doc, "full_isolation", false);
     s->own_network = s->full_isolation && json_get_bool(doc, "own_network", false);
@@ -303,6 +304,7 @@ void run_result_write(const struct run_result *r, struct buf *out)
     json_bool(out, "forced", r->forced);
     json_bool(out, "stopped", r->stopped);
     json_bool(out, "not_started", r->not_started);
+    json_str(out, "cause", run_cause_name(r->cause));
     json_i64(out, "network_refused", r->network_refused);
     json_i64(out, "started_wall_ms", r->started_wall_ms);
     json_i64(out, "ended_wall_ms", r->ended_wall_ms);
@@ -329,10 +331,12 @@ int run_result_parse(const char *text, size_t n, struct run_result *ret, struct 
     enum run_step step;
     enum run_outcome outcome;
     enum run_limit limit;
+    enum run_cause cause;
     if (!id || run_outcome_of(json_get_str(doc, "outcome", NULL), &outcome) < 0)
         return err_set(e, ERR_FORMAT, "run result: no run_id or no known outcome");
-    if (run_step_of(json_get_str(doc, "step", "app"), &step) < 0 || run_limit_of(json_get_str(doc, "limit", NULL), &limit) < 0)
-        return err_set(e, ERR_FORMAT, "run result: 'step' or 'limit' has an unknown value");
+    if (run_step_of(json_get_str(doc, "step", "app"), &step) < 0 || run_limit_of(json_get_str(doc, "limit", NULL), &limit) < 0 ||
+        run_cause_of(json_get_str(doc, "cause", NULL), &cause) < 0)
+        return err_set(e, ERR_FORMAT, "run result: 'step', 'limit' or 'cause' has an unknown value");
     *ret = (struct run_result){
         .run_id = xstrdup(id),
         .node = xstrdup(json_get_str(doc, "node", NULL)),
@@ -345,6 +349,7 @@ int run_result_parse(const char *text, size_t n, struct run_result *ret, struct 
         .forced = json_get_bool(doc, "forced", false),
         .stopped = json_get_bool(doc, "stopped", false),
         .not_started = json_get_bool(doc, "not_started", false),
+        .cause = cause,
         .network_refused = json_get_i64(doc, "network_refused", -1),
         .started_wall_ms = json_get_i64(doc, "started_wall_ms", 0),
         .ended_wall_ms = json_get_i64(doc, "ended_wall_ms", 0),

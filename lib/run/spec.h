@@ -35,6 +35,7 @@ struct run_spec {
     char *tag;        /* of the home: names the cgroup */
     char *exec;       /* absolute path */
     char *version;    /* of the app (host/app_version.h); "": none is active */
+    bool cluster;     /* on a node of a cluster: the manager may be on another machine */
     bool builtin;     /* a platform program: opened before the uid changes */
     struct strs args;
     struct run_pairs env;     /* the whole environment */
@@ -76,6 +77,7 @@ struct run_result {
     bool forced;             /* SIGKILL was needed */
     bool stopped;            /* a stop order ended it */
     bool not_started;        /* what the host did not give kept the app from being started: nothing of it ran. Outcome: lost */
+    enum run_cause cause;    /* of a job of a cluster: what ended it, other than itself and its manager */
     int64_t network_refused; /* connections and datagrams that its network did not let out; -1: nobody counted */
     int64_t started_wall_ms, ended_wall_ms;
     double wall_s, cpu_s;
@@ -104,10 +106,19 @@ enum run_said {
     RUN_SAID_REFUSED = 'r', /* the fence stood already, or the spec was bad */
     RUN_SAID_NO_FORK = 'f', /* the process table is full; try again later */
     RUN_SAID_DENIED = 'd',  /* the warden does not let it be: nobody got the spec */
+    /* Of a launcher that speaks for a runner elsewhere (programs/slurm/); a line of text follows. */
+    RUN_SAID_NODE = 'n',  /* the node on which it runs */
+    RUN_SAID_WAITS = 'w', /* what it waits for; empty: nothing any more */
 };
+enum { RUN_SAID_MAX_TEXT = 400 };
 enum run_order {
     RUN_ORDER_STOP = 'S',
     RUN_ORDER_ACK = 'A',
+    RUN_ORDER_NODE_IS_OFF = 'O', /* a person says so of the node that the run waits for */
 };
+
+/* In the directory of a step that runs on a cluster's node: who took the fence, "NODE JOB RESTARTS". Written by its runner before
+ * anything of the tenant's is started. */
+#define RUN_HOLDER "holder"
 
 #endif

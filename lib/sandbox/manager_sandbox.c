@@ -161,6 +161,7 @@ static const struct part {
     {"state/userns.json", READ_ONLY},
     {"state/warden", READ_ONLY},
     {"state/images", READ_ONLY},
+    {"state/jobs", READ_ONLY},
     {"state/configurations", HIDDEN}, /* root goes back to what is there */
     {"state/broker", HIDDEN},
     {"state/mongo", HIDDEN},
@@ -354,6 +355,7 @@ static void make_closed(const struct home *h)
 {
     fd_mkdirs(h->dirfd, "state/warden", 0700);
     fd_mkdirs(h->dirfd, "state/images", 0700);
+    fd_mkdirs(h->dirfd, "state/jobs", 0700);
     fd_mkdirs(h->dirfd, "state/configurations", 0700);
 }
 

@@ -5,11 +5,11 @@
  *       rows_per_s,waits_for}]} arrived, settled: files since this program's begin; files_per_s, rows_per_s: verdicts and rows
  *       loaded, of the last five minutes
  *   upload_begin {tenant_id,dataset,name,size,app?,force?,trace?} -> {file_id,path}; upload_commit {file_id}; upload_abort
- * {file_id} retry {file_id,tenant_id?} retry {tenant_id} -> {n,more} stop {run_id,tenant_id?} run {tenant_id,app} -> {n}: releases
- * the files that wait for the app's trigger or for their group reload; suspend {tenant_id}; resume {tenant_id} accept_database
- * {tenant_id}               what its MongoDB is now is what it had (database_identity.h) purge {tenant_id} answered when everything
- * of the tenant is gone drain                                  answered when no run is left; the program then ends An upload whose
- * client goes away before upload_commit is aborted.
+ * {file_id} retry {file_id,tenant_id?} retry {tenant_id} -> {n,more} stop {run_id,tenant_id?,node_is_off?} run {tenant_id,app} ->
+ * {n}: releases the files that wait for the app's trigger or for their group reload; suspend {tenant_id}; resume {tenant_id}
+ * accept_database {tenant_id}               what its MongoDB is now is what it had (database_identity.h) purge {tenant_id} answered
+ * when everything of the tenant is gone drain                                  answered when no run is left; the program then ends
+ * An upload whose client goes away before upload_commit is aborted.
  *
  * The monitor is a guest with `status`. The gateway is one (batchmgr.gateway.sock) with `status`, `retry`, `stop`, `run` and
  *   upload_check {tenant_id,dataset,name?,size?,app?} -> {max_bytes}: such a file would be taken now; nothing is kept of it.
@@ -61,6 +61,7 @@
 #include "base/mem.h"
 #include "host/uid_block.h"
 #include "loop/ctl.h"
+#include "manager/run_handle.h"
 
 #include <string.h>
 
@@ -311,7 +312,13 @@ static int stop(struct batchmgr *m, const bson_t *rq, const char *tenant, struct
     struct run *r = runs_find(m, id);
     if (!r || (tenant && strcmp(tenant, r->tenant) != 0))
         return err_refuse(e, "not_found", 0, "no run %s is going; `mysimbdp runs` shows them", id);
-    runs_order_stop(r, RUN_STOP_person);
+    if (!json_get_bool(rq, "node_is_off", false)) {
+        runs_order_stop(r, RUN_STOP_person);
+        return 0;
+    }
+    if (tenant || !r->handle || !run_handle_node_is_off(r->handle))
+        return err_refuse(e, "usage", 0, "run %s is not on a node of a cluster; `mysimbdp stop %s` ends it", id, id);
+    log_info("node_is_off", r->tenant, r->run_id, "said of node %s by a person", r->node ? r->node : "?");
     return 0;
 }
 

@@ -17,6 +17,7 @@
 #include "base/clk.h"
 #include "base/crash.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "loop/timer.h"
 #include "manager/images.h"
@@ -93,7 +94,19 @@ static void on_cancelled(void *arg, const char *why, int64_t delay_ms)
     run_end_cancel(arg, why, delay_ms);
 }
 
-static const struct run_handle_ops handle_ops = {on_started, on_step_ended, on_cancelled};
+/* Of a run on a cluster. What it waits for is the run's error until it goes on. */
+static void on_noted(void *arg, enum run_said what, const char *text)
+{
+    struct run *r = arg;
+    if (r->state == RUN_STATE_ended)
+        return;
+    xstr_set(what == RUN_SAID_NODE ? &r->node : &r->error, *text ? text : NULL);
+    if (what == RUN_SAID_WAITS && *text)
+        log_info("run_waits", r->tenant, r->run_id, "%s", text);
+    ledger_note_run(r->mgr->ledger, r);
+}
+
+static const struct run_handle_ops handle_ops = {on_started, on_step_ended, on_cancelled, on_noted};
 
 /* The handle of the run, at its current step. */
 static struct run_handle *step_of(struct run *r)

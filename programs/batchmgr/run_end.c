@@ -178,7 +178,7 @@ static char *describe_end(const struct run *r)
 static bool needs_health_check(const struct run_result *res, const struct run *r)
 {
     return !r->stop && res->outcome != RUN_ok && res->outcome != RUN_data_error && res->outcome != RUN_exec_error &&
-           !res->not_started;
+           !res->not_started && !res->cause;
 }
 
 /* The checker let the file pass: it goes on to its app. */
@@ -258,6 +258,7 @@ static void conclude(struct run *r, const struct run_result *res, bool database_
     struct verdict_input in = {
         .outcome = res->outcome,
         .not_started = res->not_started,
+        .cause = res->cause,
         .group = r->n_files > 1,
         .contradicts = contradicts && res->outcome == RUN_ok,
         .database_down = database_down, /* the loader's word alone is not enough: its document may be what ends connections */

@@ -69,8 +69,8 @@ struct verdict verdict_of(const struct verdict_input *in)
         v.park = true;
         return v;
     }
-    if (in->not_started) { /* nobody's fault that is charged; the longer it lasts, the rarer it is tried */
-        v.reason = "not_started";
+    if (in->cause || in->not_started) { /* nobody's fault that is charged; the longer it lasts, the rarer it is tried */
+        v.reason = in->cause ? run_cause_name(in->cause) : "not_started";
         if (!v.first_temp_wall_ms)
             v.first_temp_wall_ms = in->now_wall_ms;
         v.delay_ms = backoff(in, tries_since(in, v.first_temp_wall_ms));

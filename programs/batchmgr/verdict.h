@@ -6,10 +6,11 @@
 
 struct verdict_input {
     enum run_outcome outcome;
-    bool not_started;   /* the host did not give what the run needs */
-    bool group;         /* several files ran together */
-    bool contradicts;   /* the app's result contradicts the inspection, or is malformed */
-    bool database_down; /* the database did not answer at some time of the run, or does not now */
+    bool not_started;     /* the host did not give what the run needs */
+    enum run_cause cause; /* what ended it that is neither the app's nor ours */
+    bool group;           /* several files ran together */
+    bool contradicts;     /* the app's result contradicts the inspection, or is malformed */
+    bool database_down;   /* the database did not answer at some time of the run, or does not now */
     enum run_stop stop;
     const char *reason;                                          /* what the app or loader named, or NULL */
     int64_t attempts;                                            /* used before this run */

@@ -33,13 +33,15 @@ static void print_note(const bson_t *answer)
 int verb_stop(struct cli *c)
 {
     AUTO_BUF struct buf b = {0};
-    bool instance = false;
+    bool instance = false, node_is_off = cli_flag(c, "--node-is-off");
     int r = cli_args(c, 1, 1);
     if (r || (r = look_up(c, &instance)))
         return r;
     json_begin(&b, NULL, '{');
     json_str(&b, "op", "stop");
     json_str(&b, "run_id", c->argv[0]);
+    if (node_is_off)
+        json_bool(&b, "node_is_off", true);
     json_end(&b, '}');
     return cli_order(c, instance ? "streammgr.sock" : "batchmgr.sock", b.p, print_note);
 }

@@ -41,6 +41,8 @@ int main(int argc, char **argv)
         struct cgroup_host cg;
         cgroup_probe(&cg, spec.tag);
         r = runner_main(&spec, &cg, -1, NULL, &e);
+        if (spec.cluster) /* they lie below the job's own, which the node's daemon is to remove */
+            cgroup_retire(&cg);
         run_spec_free(&spec);
     }
     if (r < 0)

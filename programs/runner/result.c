@@ -1,5 +1,6 @@
 #include "result.h"
 #include "collect.h"
+#include "node.h"
 
 #include "base/clk.h"
 #include "base/crash.h"
@@ -75,7 +76,7 @@ void result_make(struct runner *r)
     struct rusage ru;
     char node[256] = "";
     getrusage(RUSAGE_CHILDREN, &ru);
-    gethostname(node, sizeof node - 1);
+    node_name(s->cluster, node, sizeof node);
     r->evidence.cpu_s =
         (double)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) + (double)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1e6;
     r->evidence.cpu_limit_s = s->cpu_s;
@@ -128,7 +129,7 @@ int result_write(struct runner *r, struct err *e)
     }
     /* Kept output must be there when the ledger says so, also after a power cut. A result alone that a power cut takes
      * makes its run `lost`, which costs no attempt and stores nothing twice; two journal commits a run would cost more. */
-    bool keeps = r->spec->output != RUN_OUTPUT_none;
+    bool keeps = r->spec->output != RUN_OUTPUT_none || r->spec->cluster; /* another machine is to see it */
     if (n == 0 && (ftruncate(r->result_fd, (off_t)b.n) < 0 || (keeps && fsync(r->result_fd) < 0)))
         n = -errno;
     crash_at(CRASH_run_result_write);

@@ -1,5 +1,6 @@
 #include "step_lock.h"
 #include "channel.h"
+#include "node.h"
 
 #include "base/crash.h"
 #include "base/fd.h"
@@ -37,7 +38,9 @@ static int open_lock(struct runner *r, struct err *e)
 int claim_step(struct runner *r, struct err *e)
 {
     const struct run_spec *s = r->spec;
-    int n = open_lock(r, e);
+    int n = s->cluster ? node_runtime(s->runtime, e) : 0;
+    if (n == 0)
+        n = open_lock(r, e);
     if (n < 0)
         return n;
     /* The manager may write below runs/, so a link there is not followed. (runs/ itself may be a link, made by the provider.) */
@@ -53,6 +56,8 @@ int claim_step(struct runner *r, struct err *e)
     r->dirfd = openat(at, slash + 1, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (r->dirfd < 0)
         return err_sys(e, -errno, "cannot open %s", s->dir);
+    if (s->cluster && (n = node_sign(r->dirfd, e)) < 0)
+        return n;
     AUTO_FREE char *sock = xasprintf("%s/%s.sock", s->runtime, s->claim);
     r->listener = fd_unix_listen(sock, 0600);
     if (r->listener < 0)

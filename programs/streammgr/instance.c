@@ -108,7 +108,7 @@ static void on_cancelled(void *arg, const char *why, int64_t delay_ms)
     m->events->gone(m);
 }
 
-static const struct run_handle_ops handle_ops = {on_started, on_ended, on_cancelled};
+static const struct run_handle_ops handle_ops = {on_started, on_ended, on_cancelled, NULL};
 
 static void add_instance(struct app *a, struct instance *i)
 {

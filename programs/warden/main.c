@@ -3,6 +3,7 @@
  * Runs are handed on to the spawner (programs/runner/spawner.h), which the warden starts, and starts again when it ends. What is
  * handed on is a copy: the manager cannot change it after it was judged. */
 #include "check_spec.h"
+#include "cluster.h"
 #include "home_writes.h"
 #include "jobs.h"
 
@@ -39,6 +40,7 @@ struct warden {
     struct cgroup_host cgroups;
     struct check_spec *judge;
     struct jobs jobs;
+    struct cluster cluster;
     bool streams;
     int spawner; /* -1: there is none */
     pid_t spawner_pid;
@@ -124,6 +126,23 @@ static void hand_over(struct warden *w, const char *text, size_t n, int conn)
     }
 }
 
+static bool is_for_cluster(const struct warden *w)
+{
+    return !w->streams && check_spec_conf(w->judge)->platform.launcher == LAUNCHER_slurm;
+}
+
+static void hand_to_cluster(struct warden *w, struct run_spec *spec, int conn)
+{
+    const struct conf *c = check_spec_conf(w->judge);
+    const struct conf_tenant *t = conf_tenant(c, spec->tenant);
+    const struct conf_batch *app = t ? conf_app(t, spec->app) : NULL;
+    int r = app ? cluster_run(&w->cluster, &w->home, spec, conf_profile(c, app->profile), conn) : -ENOENT;
+    if (r < 0) {
+        log_error("launcher", NULL, NULL, "cannot hand a run to the launcher of jobs: %s", err_text(r));
+        say(conn, RUN_SAID_NO_FORK);
+    }
+}
+
 static void run(struct warden *w, int spec_fd, int conn)
 {
     AUTO_BUF struct buf text = {0};
@@ -136,7 +155,9 @@ static void run(struct warden *w, int spec_fd, int conn)
         r = run_spec_parse(text.p ? text.p : "", text.n, &spec, &e);
     if (r == 0 && (r = check_spec_spec(w->judge, &spec, &e)) < 0)
         err_context(&e, "app %s, step %s", spec.app, run_step_name(spec.step));
-    if (r == 0) {
+    if (r == 0 && is_for_cluster(w)) {
+        hand_to_cluster(w, &spec, conn);
+    } else if (r == 0) {
         hand_over(w, text.p, text.n, conn);
     } else {
         log_refusal(w, spec.tenant, spec.run_id, e.msg);
@@ -150,6 +171,14 @@ static bool is_claim(const char *claim, char run_id[ID_SIZE])
 {
     snprintf(run_id, ID_SIZE, "%s", claim);
     return home_valid_id(run_id) && (!claim[ID_SIZE - 1] || !strcmp(claim + ID_SIZE - 1, "-load"));
+}
+
+static void attach(struct warden *w, const char *claim, int conn)
+{
+    char run_id[ID_SIZE];
+    int r = is_claim(claim, run_id) ? cluster_attach(&w->cluster, &w->home, claim, conn) : -EINVAL;
+    if (r < 0)
+        log_error("launcher", NULL, NULL, "cannot ask the launcher of jobs: %s", err_text(r));
 }
 
 static void end_step(struct warden *w, const char *claim, bool kills, int to)
@@ -295,7 +324,7 @@ static void start_job(struct warden *w, const struct incoming *in, const int fds
 /* How many descriptors a request comes with. */
 static size_t n_fds_of(uint32_t op)
 {
-    return op == WARDEN_RELOAD || op == WARDEN_APPS ? 0 : op == WARDEN_END || op == WARDEN_WHOSE ? 1 : 2;
+    return op == WARDEN_RELOAD || op == WARDEN_APPS ? 0 : op == WARDEN_END || op == WARDEN_WHOSE || op == WARDEN_ATTACH ? 1 : 2;
 }
 
 static bool act(struct warden *w, const struct incoming *in, int fds[2], size_t n_fds)
@@ -314,6 +343,8 @@ static bool act(struct warden *w, const struct incoming *in, int fds[2], size_t 
         make_apps(w, in->rq.tenant, in->rq.number);
     else if (good && in->rq.op == WARDEN_END)
         end_step(w, in->text, in->rq.number == 1, fds[0]);
+    else if (good && in->rq.op == WARDEN_ATTACH && !w->streams)
+        attach(w, in->text, fds[0]);
     else if (good && in->rq.op == WARDEN_WHOSE && w->streams)
         tell_whose(in->rq.number, fds[0]);
     else
@@ -351,7 +382,7 @@ static void reap(struct warden *w)
 {
     int status;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
-        if (jobs_ended(&w->jobs, pid, status) || pid != w->spawner_pid)
+        if (jobs_ended(&w->jobs, pid, status) || cluster_ended(&w->cluster, pid) || pid != w->spawner_pid)
             continue;
         log_warn("spawner_gone", NULL, NULL, "the spawner ended; there will be another, runs go on");
         w->spawner_pid = 0;
@@ -384,6 +415,7 @@ static void watch(struct warden *w)
             goes_on = serve(w);
     }
     jobs_kill(&w->jobs);
+    cluster_stop(&w->cluster);
     if (w->spawner >= 0)
         close(fd_take(&w->spawner)); /* that ends the spawner; the runners that it forked live on */
     while (w->spawner_pid > 0 && waitpid(w->spawner_pid, NULL, 0) < 0 && errno == EINTR) {
@@ -408,7 +440,7 @@ static const char usage[] = "usage: simbdp-warden batchmgr|streammgr --home HOME
 
 int main(int argc, char **argv)
 {
-    static struct warden w = {.spawner = -1};
+    static struct warden w = {.spawner = -1, .cluster.fd = -1};
     struct err e = {0};
     log_init("simbdp-warden");
     if (argc == 2 && !strcmp(argv[1], "--help"))

@@ -1,0 +1,68 @@
+/* What Slurm is asked for by a profile. The runner's own limits are to come first, since it alone knows why a run ended; so a job
+ * has more of all than its run may use, and a configuration that gives it less is refused. */
+#include "check.h"
+
+#include <string.h>
+
+enum { SPARE_S = 120, SPARE_BYTES = 64 << 20 /* the runner, and with isolation the run's init */ };
+
+int64_t conf_slurm_time_s(const struct conf_profile *p)
+{
+    if (p->slurm.time_s >= 0)
+        return p->slurm.time_s;
+    return p->wall_s < 0 ? -1 : p->wall_s + p->grace_s + SPARE_S;
+}
+
+int64_t conf_slurm_cpus(const struct conf_profile *p)
+{
+    return p->slurm.cpus >= 0 ? p->slurm.cpus : (int64_t)p->requests.cpus + (p->requests.cpus > (double)(int64_t)p->requests.cpus);
+}
+
+int64_t conf_slurm_memory_bytes(const struct conf_profile *p)
+{
+    int64_t needs = p->cgroup.memory_bytes > p->requests.memory_bytes ? p->cgroup.memory_bytes : p->requests.memory_bytes;
+    return p->slurm.memory_bytes >= 0 ? p->slurm.memory_bytes : needs + SPARE_BYTES;
+}
+
+/* Each becomes an argument of sbatch by itself (--qos=TEXT), so what is refused is what Slurm would take for something else. */
+static int check_name(const char *file, const struct conf_profile *p, const char *key, const char *text, const char *more,
+                      struct err *e)
+{
+    for (const char *c = text; *c; c++)
+        if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.", *c) && !strchr(more, *c))
+            return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.slurm.%s': \"%s\" may have A-Z a-z 0-9 _ - . %s alone", file,
+                           p->line, key, text, more);
+    return 0;
+}
+
+static int check_numbers(const char *file, const struct conf_profile *p, struct err *e)
+{
+    if (p->slurm.time_s >= 0 && p->wall_s >= 0 && p->slurm.time_s < p->wall_s + p->grace_s)
+        return err_set(
+            e, ERR_CONFIG,
+            "%s:%d: key 'profiles.slurm.time_s': %lld is less than wall_s and grace_s: Slurm would end the run before its "
+            "own limit does; leave it out, or lower wall_s",
+            file, p->line, (long long)p->slurm.time_s);
+    if (p->slurm.time_s == 0 || p->slurm.cpus == 0 || p->slurm.memory_bytes == 0)
+        return err_set(
+            e, ERR_CONFIG,
+            "%s:%d: key 'profiles.slurm': time_s, cpus and memory_bytes are 1 or more; leave them out for their defaults", file,
+            p->line);
+    if (p->slurm.memory_bytes >= 0 && p->slurm.memory_bytes < p->cgroup.memory_bytes + SPARE_BYTES && p->cgroup.memory_bytes >= 0)
+        return err_set(e, ERR_CONFIG,
+                       "%s:%d: key 'profiles.slurm.memory_bytes': %lld is less than cgroup.memory_bytes and 64 MiB for the runner",
+                       file, p->line, (long long)p->slurm.memory_bytes);
+    return 0;
+}
+
+int conf_check_slurm(const char *file, const struct conf_profile *p, struct err *e)
+{
+    int r = check_name(file, p, "partition", p->slurm.partition, ",", e);
+    if (r == 0)
+        r = check_name(file, p, "account", p->slurm.account, "", e);
+    if (r == 0)
+        r = check_name(file, p, "qos", p->slurm.qos, "", e);
+    if (r == 0)
+        r = check_name(file, p, "constraint", p->slurm.constraint, "&|,()[]*!=", e);
+    return r == 0 ? check_numbers(file, p, e) : r;
+}

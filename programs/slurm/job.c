@@ -1,0 +1,510 @@
+#include "job.h"
+
+#include "base/clk.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+    MAX_STARTING = 8, /* sbatch at a time */
+    SBATCH_MS = 30000,
+    SCANCEL_MS = 15000,
+    SACCT_MS = 15000,
+    AGAIN_MS = 2000,
+    PENDING_SAID_MS = 3000, /* what waits for less is not worth a word */
+    MAX_ARGS = 40,
+};
+
+char *job_name(const struct launcher *l, const char *claim)
+{
+    return xasprintf("simbdp-%s-%s", l->home.tag, claim);
+}
+
+/* ---- what it says ---- */
+
+static void say(struct job *j, char what, const char *text)
+{
+    AUTO_BUF struct buf b = {0};
+    buf_add(&b, &what, 1);
+    if (text) {
+        buf_addf(&b, "%.*s", RUN_SAID_MAX_TEXT, text);
+        buf_make_plain(&b, 1);
+        buf_adds(&b, "\n");
+    }
+    if (j->conn >= 0 && send(j->conn, b.p, b.n, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        log_debug("say", j->spec.tenant, j->spec.run_id, "the manager does not listen");
+}
+
+static void say_waits(struct job *j, const char *text)
+{
+    if (!strcmp(text, j->said_waits))
+        return;
+    say(j, RUN_SAID_WAITS, text);
+    xstr_set(&j->said_waits, text);
+}
+
+static void say_runs(struct job *j)
+{
+    if (!j->said_node || strcmp(j->said_node, j->holder.node) != 0) {
+        xstr_set(&j->said_node, j->holder.node);
+        say(j, RUN_SAID_NODE, j->holder.node);
+    }
+    if (!j->said_started)
+        say(j, RUN_SAID_STARTED, NULL);
+    j->said_started = true;
+    if (j->l->why) {
+        AUTO_FREE char *text = xasprintf("Slurm does not answer: %s; the run goes on", j->l->why);
+        say_waits(j, text);
+    } else
+        say_waits(j, "");
+}
+
+static void say_ended(struct job *j)
+{
+    say_waits(j, "");
+    if (!j->said_ended)
+        say(j, RUN_SAID_ENDED, NULL);
+    j->said_ended = true;
+}
+
+/* ---- the end ---- */
+
+/* One that the platform writes, since no runner did. */
+static void end_with(struct job *j, struct run_result *res, const char *error)
+{
+    struct err e = {0};
+    bool listed = j->facts.listed;
+    res->run_id = j->spec.run_id;
+    res->step = j->spec.step;
+    res->exit_code = res->signal = -1;
+    res->network_refused = -1;
+    res->node = *j->holder.node ? j->holder.node : j->node;
+    res->error = (char *)error;
+    res->ended_wall_ms = clk_wall_ms();
+    job_blame(&j->facts, &j->spec, res);
+    log_info("job_ended", j->spec.tenant, j->spec.run_id, "job %s%s: %s", j->id,
+             listed ? "" : ", which Slurm does not know any more", error);
+    if (job_result_write(&j->spec, res, &e) < 0)
+        log_error("result", j->spec.tenant, j->spec.run_id, "%s; trying again", e.msg);
+    else
+        say_ended(j);
+}
+
+static const char *word_of(const struct job *j)
+{
+    return j->facts.listed && j->reason ? j->reason : "Slurm knows nothing";
+}
+
+static void lose(struct job *j)
+{
+    struct run_result res = {.outcome = j->facts.stop ? RUN_killed : RUN_lost, .stopped = j->facts.stop};
+    AUTO_FREE char *error =
+        xasprintf("%s of job %s on node %s: it left no result; %s", word_of(j), j->id, *j->holder.node ? j->holder.node : "?",
+                  j->facts.gone          ? "its node says that nothing of it is left"
+                  : j->facts.node_is_off ? "a person said that the node is off"
+                                         : "nothing of the app was started");
+    res.not_started = !j->facts.held && !j->facts.node_is_off;
+    end_with(j, &res, error);
+}
+
+/* Keeps it from beginning. `why` NULL: a stop. */
+static void fence(struct job *j, const char *why)
+{
+    struct run_result res = {.outcome = j->facts.stop ? RUN_killed : RUN_lost, .stopped = j->facts.stop, .not_started = true};
+    int r = job_fence(&j->spec);
+    if (r == -EEXIST)
+        return; /* a runner was first; it is looked at again */
+    AUTO_FREE char *error = r < 0 ? NULL : xasprintf("it did not begin: %s", why ? why : "it was stopped before");
+    if (r < 0)
+        log_error("fence", j->spec.tenant, j->spec.run_id, "cannot make %s: %s; trying again", j->spec.dir, err_text(r));
+    else
+        end_with(j, &res, error);
+}
+
+/* With what simbdp-run said, if it came to that. */
+static void fence_for(struct job *j)
+{
+    AUTO_BUF struct buf out = {0};
+    AUTO_FREE char *path = job_path(&j->l->home, j->spec.claim, "out");
+    if (fd_read_file(AT_FDCWD, path, &out, 4096, NULL) < 0 || !out.n)
+        buf_adds(&out, "");
+    buf_add(&out, "", 0);
+    out.p[strcspn(out.p, "\n")] = 0;
+    AUTO_FREE char *why = xasprintf("%s of job %s%s%s", word_of(j), *j->id ? j->id : "?", *out.p ? ": " : "", out.p);
+    fence(j, j->facts.stop ? NULL : why);
+}
+
+static void finish(struct job *j, struct run_result *res)
+{
+    struct err e = {0};
+    int r = 0;
+    if (j->facts.foreign_stop) {
+        job_blame(&j->facts, &j->spec, res);
+        AUTO_FREE char *error = xasprintf("job %s was ended: %s", j->id, word_of(j));
+        xstr_set(&res->error, error);
+        r = job_result_write(&j->spec, res, &e);
+    }
+    if (r < 0)
+        log_error("result", j->spec.tenant, j->spec.run_id, "%s; trying again", e.msg);
+    else
+        say_ended(j);
+}
+
+/* ---- commands ---- */
+
+struct call {
+    struct job *j; /* NULL: it is gone */
+    char *argv[MAX_ARGS];
+    size_t n;
+};
+
+static void arg(struct call *c, char *text) /* TAKE */
+{
+    if (c->n < MAX_ARGS - 1)
+        c->argv[c->n++] = text;
+    else
+        free(text);
+}
+
+static void start(struct job *j, struct call *c, int64_t deadline_ms, command_ended_fn ended)
+{
+    j->busy = true;
+    command_start(j->l->commands, c->argv, deadline_ms, ended, j);
+    for (size_t i = 0; i < c->n; i++)
+        free(c->argv[i]);
+}
+
+/* The first line of what a command said. Static. */
+static const char *first_line(struct buf *out)
+{
+    out->p[strcspn(out->p, "\n")] = 0;
+    return *out->p ? out->p : "no reason is given";
+}
+
+static bool has_succeeded(int status, bool late)
+{
+    return !late && status >= 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/* The id that sbatch --parsable printed, perhaps behind warnings. */
+static bool take_id(struct buf *out, char ret[32])
+{
+    for (char *save, *line = strtok_r(out->p, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        size_t n = strspn(line, "0123456789");
+        if (n && n < 20 && (!line[n] || line[n] == ';')) {
+            snprintf(ret, 32, "%.*s", (int)n, line);
+            return true;
+        }
+    }
+    return false;
+}
+
+static void on_submitted(void *arg_, int status, bool late, struct buf *out)
+{
+    struct job *j = arg_;
+    struct err e = {0};
+    j->busy = false;
+    j->l->n_starting--;
+    j->asked_ms = clk_now_ms();
+    if (has_succeeded(status, late) && take_id(out, j->id)) {
+        log_info("job_submitted", j->spec.tenant, j->spec.run_id, "job %s", j->id);
+        if (job_id_write(&j->l->home, j->spec.claim, j->id, j->options, &e) < 0)
+            log_warn("job", j->spec.tenant, j->spec.run_id, "%s; it is found by its name", e.msg);
+    } else if (late || status < 0 || slurm_is_unreachable(out->p)) { /* it may have been taken all the same */
+        xstr_set(&j->l->why, late ? "sbatch did not end in time" : first_line(out));
+        j->facts.answered = false;
+        j->unsure = true;
+        j->again_ms = clk_now_ms() + AGAIN_MS;
+    } else {
+        AUTO_FREE char *why = xasprintf("Slurm does not take the job: %s", first_line(out));
+        fence(j, why);
+    }
+    job_step(j);
+}
+
+static void add_options(struct call *c, const char *options, bool all)
+{
+    AUTO_FREE char *copy = xstrdup(options);
+    for (char *save, *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+        if (all || !strncmp(line, "--partition=", 12) || !strncmp(line, "--account=", 10) || !strncmp(line, "--qos=", 6))
+            arg(c, xstrdup(line));
+}
+
+static void add_common(struct job *j, struct call *c, const char *name_end, const char *out_end)
+{
+    AUTO_FREE char *name = job_name(j->l, j->spec.claim), *out = job_path(&j->l->home, j->spec.claim, out_end);
+    arg(c, xstrdup("sbatch"));
+    arg(c, xstrdup("--parsable"));
+    arg(c, xstrdup("--no-requeue"));
+    arg(c, xstrdup("--nodes=1"));
+    arg(c, xstrdup("--ntasks=1"));
+    arg(c, xstrdup("--chdir=/"));
+    arg(c, xstrdup("--export=ALL")); /* of ours, which is the warden's; the app's is in the spec */
+    arg(c, xstrdup("--input=/dev/null"));
+    arg(c, xasprintf("--job-name=%s%s", name, name_end));
+    arg(c, xasprintf("--comment=%s/%s", j->spec.tenant, j->spec.app));
+    arg(c, xasprintf("--output=%s", out));
+    arg(c, xstrdup("--open-mode=append"));
+}
+
+static void submit(struct job *j)
+{
+    struct call c = {.j = j};
+    if (j->l->n_starting >= MAX_STARTING || clk_now_ms() < j->again_ms)
+        return;
+    add_common(j, &c, "", "out");
+    add_options(&c, j->options, true);
+    arg(&c, job_path(&j->l->home, "run", "sh"));
+    arg(&c, home_program(&j->l->home, "simbdp-run"));
+    arg(&c, job_path(&j->l->home, j->spec.claim, "json"));
+    j->facts.submitted = true;
+    j->l->n_starting++;
+    start(j, &c, SBATCH_MS, on_submitted);
+}
+
+static void on_told(void *arg_, int status, bool late, struct buf *out)
+{
+    struct job *j = arg_;
+    j->busy = false;
+    j->again_ms = clk_now_ms() + AGAIN_MS;
+    if (!has_succeeded(status, late))
+        log_warn("scancel", j->spec.tenant, j->spec.run_id, "job %s: %s; trying again", j->id,
+                 late ? "not in time" : first_line(out));
+}
+
+/* signal: SIGTERM for the runner alone, which ends the run as for a stop anywhere; else the job is cancelled. */
+static void tell(struct job *j, bool signal)
+{
+    struct call c = {.j = j};
+    if (clk_now_ms() < j->again_ms || !*j->id)
+        return;
+    arg(&c, xstrdup("scancel"));
+    if (signal) {
+        arg(&c, xstrdup("--signal=TERM"));
+        arg(&c, xstrdup("--batch"));
+    }
+    arg(&c, xstrdup(j->id));
+    start(j, &c, SCANCEL_MS, on_told);
+}
+
+static void on_probe_submitted(void *arg_, int status, bool late, struct buf *out)
+{
+    struct job *j = arg_;
+    j->busy = false;
+    j->probe_ms = clk_now_ms();
+    if (has_succeeded(status, late) && take_id(out, j->probe_id))
+        log_info("job_end", j->spec.tenant, j->spec.run_id, "job %s asks node %s what is left", j->probe_id, j->holder.node);
+    else
+        log_warn("job_end", j->spec.tenant, j->spec.run_id, "cannot ask node %s: %s; trying again", j->holder.node,
+                 late ? "sbatch did not end in time" : first_line(out));
+}
+
+/* A job on the same node that ends what is left. It waits in Slurm's queue until the node is back, and is only submitted anew where
+ * none waits. */
+static void probe(struct job *j)
+{
+    struct call c = {.j = j};
+    AUTO_FREE char *text = xasprintf(
+        "%s of job %s on node %s, and no result: it waits until the node says that nothing of it is left, or for `mysimbdp "
+        "stop %s --node-is-off`",
+        word_of(j), *j->id ? j->id : "?", *j->holder.node ? j->holder.node : "?", j->spec.run_id);
+    say_waits(j, text);
+    int64_t now = clk_now_ms();
+    if (!*j->holder.node || *j->probe_id || (j->probe_ms && now - j->probe_ms < AGAIN_MS))
+        return;
+    add_common(j, &c, "-end", "end.out");
+    add_options(&c, j->options, false);
+    arg(&c, xasprintf("--nodelist=%s", j->holder.node));
+    arg(&c, xstrdup("--cpus-per-task=1"));
+    arg(&c, xstrdup("--mem=32M"));
+    arg(&c, xstrdup("--time=10"));
+    arg(&c, job_path(&j->l->home, "run", "sh"));
+    arg(&c, home_program(&j->l->home, "simbdp-slurm"));
+    arg(&c, xstrdup("--end"));
+    arg(&c, xstrdup(j->spec.runtime));
+    arg(&c, xstrdup(j->spec.tag));
+    arg(&c, xstrdup(j->spec.claim));
+    arg(&c, job_path(&j->l->home, j->spec.claim, "gone"));
+    start(j, &c, SBATCH_MS, on_probe_submitted);
+}
+
+/* ---- the manager's orders ---- */
+
+static void on_nobody(void *arg_, int status, bool late, struct buf *out)
+{
+    struct launcher *l = arg_;
+    if (!has_succeeded(status, late))
+        log_debug("scancel", NULL, NULL, "%s: %s", l->home.path, late ? "not in time" : first_line(out));
+}
+
+/* Its end is known elsewhere. What waits in the queue for nothing would find the fence and end; it need not come to that. */
+static void tidy(struct job *j)
+{
+    char *argv[] = {"scancel", NULL, NULL};
+    bool over = j->facts.listed && slurm_state_is_over(j->facts.state);
+    job_files_remove(&j->l->home, j->spec.claim);
+    argv[1] = !j->facts.held && !over && *j->id ? j->id : *j->probe_id ? j->probe_id : NULL;
+    if (argv[1])
+        command_start(j->l->commands, argv, SCANCEL_MS, on_nobody, j->l);
+}
+
+static void on_conn(evutil_socket_t fd, short what, void *arg_)
+{
+    struct job *j = arg_;
+    char order;
+    (void)what;
+    ssize_t n = recv(fd, &order, 1, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n == 1 && order == RUN_ORDER_STOP) {
+        j->facts.stop = true;
+    } else if (n == 1 && order == RUN_ORDER_NODE_IS_OFF) {
+        j->facts.node_is_off = true;
+    } else { /* acknowledged; or the manager ended, and another asks for it */
+        if (n == 1 && order == RUN_ORDER_ACK && j->said_ended)
+            tidy(j);
+        job_free(j);
+        return;
+    }
+    job_step(j);
+}
+
+/* ---- life ---- */
+
+struct job *job_new(struct launcher *l, struct run_spec *spec, const char *options, int conn)
+{
+    struct job *j = xcalloc(1, sizeof *j);
+    *j = (struct job){
+        .l = l, .spec = *spec, .conn = conn, .options = xstrdup(options), .said_waits = xstrdup(""), .asked_ms = clk_now_ms()};
+    *spec = (struct run_spec){0};
+    j->conn_ev = event_new(l->base, conn, EV_READ | EV_PERSIST, on_conn, j);
+    event_add(j->conn_ev, NULL);
+    map_put(&l->jobs, j->spec.claim, j);
+    return j;
+}
+
+void job_free(struct job *j)
+{
+    if (j->busy)
+        commands_forget(j->l->commands, j);
+    map_remove(&j->l->jobs, j->spec.claim);
+    event_free(j->conn_ev);
+    close(j->conn);
+    run_spec_free(&j->spec);
+    free(j->options);
+    free(j->reason);
+    free(j->node);
+    free(j->said_node);
+    free(j->said_waits);
+    free(j);
+}
+
+/* ---- what Slurm says ---- */
+
+static void probe_listed(struct job *j, const struct slurm_line *line)
+{
+    bool over = slurm_state_is_over(slurm_state_of(line->word));
+    if (!over)
+        snprintf(j->probe_id, sizeof j->probe_id, "%s", line->id);
+    j->seen[1] |= !over;
+}
+
+void job_listed(struct job *j, const struct slurm_line *line, int64_t asked_ms)
+{
+    AUTO_FREE char *name = job_name(j->l, j->spec.claim);
+    if (strcmp(line->name, name) != 0) { /* it is the one that asks its node */
+        probe_listed(j, line);
+        return;
+    }
+    if (asked_ms < j->asked_ms || (j->facts.held && strcmp(line->id, j->holder.job) != 0))
+        return; /* submitted twice: the one that has the fence counts */
+    snprintf(j->id, sizeof j->id, "%s", line->id);
+    j->seen[0] = true;
+    j->unsure = false;
+    j->facts.submitted = j->facts.answered = j->facts.listed = true;
+    j->facts.state = slurm_state_of(line->word);
+    j->facts.restarts = line->restarts;
+    AUTO_FREE char *reason = slurm_state_is_over(j->facts.state) ? xasprintf("Slurm says %s", line->word) : xstrdup(line->reason);
+    xstr_set(&j->reason, reason);
+    if (*line->node)
+        xstr_set(&j->node, line->node);
+}
+
+void job_after_listing(struct job *j, int64_t asked_ms)
+{
+    bool seen = j->seen[0];
+    if (!j->seen[1] && (!j->probe_ms || asked_ms > j->probe_ms))
+        j->probe_id[0] = 0;
+    j->seen[0] = j->seen[1] = false;
+    if (seen || asked_ms < j->asked_ms)
+        return;
+    j->facts.answered = true;
+    if (j->unsure)
+        j->facts.submitted = j->unsure = false; /* it did not come through: once more */
+    if (j->facts.listed && !slurm_state_is_over(j->facts.state))
+        j->facts.listed = false; /* what it said last of its end stays */
+}
+
+static void wait_in_queue(struct job *j)
+{
+    AUTO_FREE char *text = NULL;
+    if (j->l->why)
+        text = xasprintf("Slurm does not answer: %s", j->l->why);
+    else if (j->facts.listed && j->facts.state == SLURM_PENDING && clk_now_ms() - j->asked_ms > PENDING_SAID_MS)
+        text = xasprintf("job %s waits in Slurm's queue: %s", j->id, j->reason ? j->reason : "no reason is given");
+    if (text)
+        say_waits(j, text);
+}
+
+void job_step(struct job *j)
+{
+    struct run_result res = {0};
+    if (j->said_ended)
+        return;
+    job_look(&j->l->home, &j->spec, &j->facts, &j->holder, &res);
+    if (j->facts.held && !*j->id)
+        snprintf(j->id, sizeof j->id, "%s", j->holder.job);
+    enum job_act act = job_next(&j->facts);
+    if (j->busy && act != JOB_FINISH && act != JOB_LOST && act != JOB_FENCE)
+        act = j->facts.held ? JOB_RUNS : JOB_NOTHING;
+    switch (act) {
+    case JOB_SUBMIT:
+        wait_in_queue(j);
+        submit(j);
+        break;
+    case JOB_FENCE:
+        fence_for(j);
+        break;
+    case JOB_RUNS:
+        say_runs(j);
+        break;
+    case JOB_SIGNAL:
+        tell(j, true);
+        break;
+    case JOB_CANCEL:
+        tell(j, false);
+        break;
+    case JOB_PROBE:
+        probe(j);
+        break;
+    case JOB_LOST:
+        lose(j);
+        break;
+    case JOB_FINISH:
+        finish(j, &res);
+        break;
+    case JOB_NOTHING:
+        wait_in_queue(j);
+        break;
+    }
+    run_result_free(&res);
+}

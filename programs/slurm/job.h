@@ -1,0 +1,66 @@
+/* A step that is a job, as the launcher has it: what it knows, what it does next, and what it says to the manager.
+ *
+ *   spec on disk -> sbatch -> id on disk -> the job's runner makes the fence and writes who it is -> result.json, renamed into
+ * place
+ *
+ * What it is at is not kept beside that: each look asks the disk and Slurm, and job_next says what follows. So a launcher that is
+ * started anew takes a job up from wherever another left it:
+ *
+ *   killed between spec and sbatch         Slurm knows no job of that name: fenced, not started
+ *   killed between sbatch and id           the job is found by its name
+ *   killed between fence and result        fenced, nobody holds it, Slurm knows of no job that goes on: not started
+ *   job submitted twice, or requeued       the second finds the fence and ends; where it would go on elsewhere, it is cancelled
+ *
+ * A job that ended without a result is `lost` when the node that it ran on says that nothing of it is left there (a second job,
+ * pinned to the node, which ends what it finds), or a person says that the node is off. What Slurm believes of a node that it does
+ * not hear is no proof (tests/model/Runs.tla). */
+#ifndef SIMBDP_SLURM_JOB_H
+#define SIMBDP_SLURM_JOB_H
+
+#include "command.h"
+#include "job_files.h"
+
+#include "base/map.h"
+
+struct launcher {
+    struct home home;
+    struct event_base *base;
+    struct commands *commands;
+    struct map jobs; /* claim -> struct job */
+    size_t n_starting;
+    int64_t answered_ms; /* when the listing was asked for that came last; 0: none came */
+    char *why;           /* Slurm does not answer; NULL: it does */
+};
+
+struct job {
+    struct launcher *l;
+    struct run_spec spec;
+    struct holder holder;
+    struct job_facts facts;
+    char id[32], probe_id[32];     /* "": not known */
+    char *options, *reason, *node; /* of sbatch, a line each; Slurm's for waiting; where it is listed */
+    char *said_node, *said_waits;
+    int conn;
+    struct event *conn_ev;
+    int64_t asked_ms; /* when it was submitted, or taken up: a listing of before says nothing of it */
+    int64_t again_ms; /* not before that is a command tried again */
+    int64_t probe_ms; /* when the node was asked last; 0: never */
+    bool busy;        /* a command of it goes */
+    bool unsure;      /* whether sbatch came through */
+    bool seen[2];     /* in the listing that is gone through: it, and the job that asks its node */
+    bool said_started, said_ended;
+};
+
+/* TAKES spec and conn. */
+struct job *job_new(struct launcher *l, struct run_spec *spec, const char *options, int conn);
+void job_free(struct job *j);
+/* Looks at it and does what follows. */
+void job_step(struct job *j);
+/* Of a listing that was asked for at asked_ms. */
+void job_listed(struct job *j, const struct slurm_line *line, int64_t asked_ms);
+/* Behind all lines of it. */
+void job_after_listing(struct job *j, int64_t asked_ms);
+/* "simbdp-<tag>-<claim>", which is its name in Slurm; that of a job that ends what is left has more behind it. */
+char *job_name(const struct launcher *l, const char *claim);
+
+#endif
