@@ -66,6 +66,19 @@ def make_home(mongo):
 
 
 @pytest.fixture
+def cluster_home(make_home, slurm):
+    """A running home whose batch runs are jobs; the misbehaving app does what its files say."""
+    def make(exec_="misbehave", retry="attempts = 2; backoff_ms = 20; max_backoff_ms = 100;", batch="", up=True, platform="", **profile):
+        home = make_home(platform=f'launcher = "slurm"; {platform}')
+        home.env.update(slurm.env)
+        home.profiles(**profile)
+        home.tenant(exec_=exec_, retry=retry, batch=batch)
+        return home.up() if up else home
+    yield make
+    slurm.mend()
+
+
+@pytest.fixture
 def home(make_home):
     return make_home()
 

@@ -35,6 +35,7 @@ struct run_handle {
     bool deserted; /* its channel closed: whoever could have started it is gone */
     struct event *conn_ev, *timer;
     bool stop, ended;
+    bool unheard; /* its launcher says that its node may be off */
 };
 
 /* ---- one run ---- */
@@ -106,10 +107,9 @@ void run_handle_stop(struct run_handle *h)
 
 bool run_handle_node_is_off(struct run_handle *h)
 {
-    bool job = is_job(h);
-    if (job)
+    if (h->unheard)
         order(h, RUN_ORDER_NODE_IS_OFF);
-    return job;
+    return h->unheard;
 }
 
 void run_handle_acknowledge(struct run_handle *h)
@@ -210,8 +210,10 @@ static void on_note(struct run_handle *h, int fd, enum run_said said)
     while (n < sizeof line - 1 && recv(fd, &line[n], 1, MSG_DONTWAIT) == 1 && line[n] != '\n')
         n++;
     line[n] = 0;
+    if (said != RUN_SAID_NODE)
+        h->unheard = said == RUN_SAID_UNHEARD;
     if (h->ops->noted)
-        h->ops->noted(h->arg, said, line);
+        h->ops->noted(h->arg, said == RUN_SAID_UNHEARD ? RUN_SAID_WAITS : said, line);
 }
 
 static void on_conn(evutil_socket_t fd, short what, void *arg)
@@ -229,7 +231,7 @@ static void on_conn(evutil_socket_t fd, short what, void *arg)
             call_in(h, RESOLVE_AGAIN_MS, on_resolve); /* the launcher ended; the warden starts another */
         else if (!h->ended)
             run_handle_resolve(h);
-    } else if (said == RUN_SAID_NODE || said == RUN_SAID_WAITS) {
+    } else if (said == RUN_SAID_NODE || said == RUN_SAID_WAITS || said == RUN_SAID_UNHEARD) {
         on_note(h, fd, (enum run_said)said);
     } else if (said == RUN_SAID_STARTED) {
         h->ops->started(h->arg);

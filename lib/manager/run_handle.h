@@ -44,7 +44,7 @@ void run_handle_start(struct run_handle *h, const struct run_spec *spec);
 void run_handle_resolve(struct run_handle *h);
 /* Orders a stop, now and when its runner is found again. */
 void run_handle_stop(struct run_handle *h);
-/* A person says that the node is off for which its job waits: nothing of it can be left there. False: it is no job of a cluster. */
+/* A person says that the node is off for which its job waits: nothing of it can be left there. False: it waits for no node. */
 bool run_handle_node_is_off(struct run_handle *h);
 /* The step's end is durable: its scratch is removed, and its runner may go. */
 void run_handle_acknowledge(struct run_handle *h);

@@ -317,7 +317,7 @@ static int stop(struct batchmgr *m, const bson_t *rq, const char *tenant, struct
         return 0;
     }
     if (tenant || !r->handle || !run_handle_node_is_off(r->handle))
-        return err_refuse(e, "usage", 0, "run %s is not on a node of a cluster; `mysimbdp stop %s` ends it", id, id);
+        return err_refuse(e, "usage", 0, "run %s does not wait for a node that is not heard; `mysimbdp stop %s` ends it", id, id);
     log_info("node_is_off", r->tenant, r->run_id, "said of node %s by a person", r->node ? r->node : "?");
     return 0;
 }

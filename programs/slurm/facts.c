@@ -46,15 +46,13 @@ bool slurm_line_parse(char *line, struct slurm_line *ret)
     return true;
 }
 
-bool slurm_is_unreachable(const char *text)
+bool slurm_is_refusal(const char *text)
 {
-    static const char *const words[] = {
-        "Unable to contact", "timed out",   "Timed out",         "uthentication", "unge",
-        "Zero Bytes",        "temporarily", "onnection",         "ommunication",  "esource temporarily",
-        "try again",         "Slurmctld",   "nsufficient memory"};
+    static const char *const words[] = {"nvalid",    "not permitted", "not available",   "denied",        "violates",
+                                        "satisfied", "exceed",        "More processors", "not supported", "nrecognized option"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (strstr(text, words[i]))
-            return true;
+            return !strstr(text, "uthenticat"); /* "Invalid authentication credential": munge, here or there */
     return false;
 }
 

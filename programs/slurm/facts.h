@@ -31,9 +31,9 @@ struct slurm_line {
 #define SLURM_FIELDS "JobID:|,Name:|,State:|,Reason:|,NodeList:|,RestartCnt:|"
 bool slurm_line_parse(char *line, struct slurm_line *ret);
 
-/* What sbatch says when it fails: true when the job may be tried again, since Slurm was not reached or is busy; it may even have
- * taken the job. False: it refuses the job as it is. */
-bool slurm_is_unreachable(const char *text);
+/* What sbatch says when it fails: true when it refuses the job as it is. Anything else may pass, and the job may even have been
+ * taken. */
+bool slurm_is_refusal(const char *text);
 
 /* RUN_HOLDER's line. */
 struct holder {

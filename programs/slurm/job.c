@@ -44,12 +44,17 @@ static void say(struct job *j, char what, const char *text)
         log_debug("say", j->spec.tenant, j->spec.run_id, "the manager does not listen");
 }
 
-static void say_waits(struct job *j, const char *text)
+static void say_that(struct job *j, enum run_said what, const char *text)
 {
     if (!strcmp(text, j->said_waits))
         return;
-    say(j, RUN_SAID_WAITS, text);
+    say(j, (char)what, text);
     xstr_set(&j->said_waits, text);
+}
+
+static void say_waits(struct job *j, const char *text)
+{
+    say_that(j, RUN_SAID_WAITS, text);
 }
 
 static void say_runs(struct job *j)
@@ -215,13 +220,13 @@ static void on_submitted(void *arg_, int status, bool late, struct buf *out)
     j->busy = false;
     j->l->n_starting--;
     j->asked_ms = clk_now_ms();
+    j->facts.answered = j->facts.listed = false; /* what was listed meanwhile says nothing of it */
     if (has_succeeded(status, late) && take_id(out, j->id)) {
         log_info("job_submitted", j->spec.tenant, j->spec.run_id, "job %s", j->id);
         if (job_id_write(&j->l->home, j->spec.claim, j->id, j->options, &e) < 0)
             log_warn("job", j->spec.tenant, j->spec.run_id, "%s; it is found by its name", e.msg);
-    } else if (late || status < 0 || slurm_is_unreachable(out->p)) { /* it may have been taken all the same */
+    } else if (late || status < 0 || !slurm_is_refusal(out->p)) { /* it may have been taken all the same */
         xstr_set(&j->l->why, late ? "sbatch did not end in time" : first_line(out));
-        j->facts.answered = false;
         j->unsure = true;
         j->again_ms = clk_now_ms() + AGAIN_MS;
     } else {
@@ -317,7 +322,7 @@ static void probe(struct job *j)
         "%s of job %s on node %s, and no result: it waits until the node says that nothing of it is left, or for `mysimbdp "
         "stop %s --node-is-off`",
         word_of(j), *j->id ? j->id : "?", *j->holder.node ? j->holder.node : "?", j->spec.run_id);
-    say_waits(j, text);
+    say_that(j, RUN_SAID_UNHEARD, text);
     int64_t now = clk_now_ms();
     if (!*j->holder.node || *j->probe_id || (j->probe_ms && now - j->probe_ms < AGAIN_MS))
         return;

@@ -233,6 +233,21 @@ class Cluster:
         """name -> state."""
         return dict(line.split() for line in self.run("sinfo", "-h", "-p", "main", "-N", "-o", "%N %t", check=False).splitlines())
 
+    def mend(self):
+        """All of it runs again, whatever a test did to it, and takes jobs."""
+        for name in ("munged", "slurmctld", *self.names):
+            if name not in self.pids:
+                self.start(name)
+        wait_for("slurmctld answers", self.answers, 60)
+        for n in self.names:
+            wait_for(f"{n} is back", lambda: self.is_fit(n), 60)
+
+    def is_fit(self, node):
+        state = self.nodes().get(node, "")
+        if "drain" in state or "down" in state:
+            self.run("scontrol", "update", f"NodeName={node}", "State=RESUME", check=False)
+        return state in ("idle", "mix", "alloc", "comp")
+
     def jobs(self):
         """name -> (id, state), also of those that ended a while ago."""
         lines = self.run("squeue", "-h", "--states=all", "-O", "Name:|,JobID:|,State:|", check=False).splitlines()
@@ -270,3 +285,26 @@ def steps_of(directory):
         except OSError:
             pass
     return found
+
+
+# ---- for tests with a home on it ----
+
+
+def run_of(home, f):
+    return next(r for r in home.rows("runs") if r["run_id"] == f["run_id"])
+
+
+def wait_run(home, test, what):
+    from harness import until  # which wants packages that scripts/cluster does without
+    return until(lambda: next((r for r in home.rows("runs") if test(r)), None), home.path / "state", what=lambda: f"{what}: {home.rows('runs')}")
+
+
+def running(home):
+    """The run that is running, when its app is (it made the file `begun`)."""
+    run = wait_run(home, lambda r: r["state"] == "running" and r["node"], "a run on a node")
+    wait_for("the app's process", lambda: home.marked(run["run_id"]))
+    return run
+
+
+def job_of(slurm, run, end=""):
+    return next(((job, state) for name, (job, state) in slurm.jobs().items() if name.endswith(run["run_id"] + end)), None)

@@ -1,24 +1,9 @@
 """Batch runs as jobs of a Slurm cluster (platform.launcher = "slurm"), on Debian's slurm-wlm: several nodes on loopback."""
 import pytest
 from harness import until
+from slurm import job_of, run_of, running, wait_run
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.anyone]
-
-
-@pytest.fixture
-def cluster_home(make_home, slurm):
-    """A running home whose batch runs are jobs; the misbehaving app does what its files say."""
-    def make(exec_="misbehave", retry="attempts = 2; backoff_ms = 20; max_backoff_ms = 100;", batch="", up=True, platform="", **profile):
-        home = make_home(platform=f'launcher = "slurm"; {platform}')
-        home.env.update(slurm.env)
-        home.profiles(**profile)
-        home.tenant(exec_=exec_, retry=retry, batch=batch)
-        return home.up() if up else home
-    return make
-
-
-def run_of(home, f):
-    return next(r for r in home.rows("runs") if r["run_id"] == f["run_id"])
 
 
 def test_a_file_is_ingested_by_a_job(cluster_home, slurm):
@@ -29,21 +14,6 @@ def test_a_file_is_ingested_by_a_job(cluster_home, slurm):
     assert (f["state"], f["rows_loaded"], run["outcome"], run["node"] in slurm.names) == ("ingested", 2, "ok", True), (f, run)
     assert sorted(d["a"] for d in home.docs()) == [1, 3]
     until(lambda: not list((home.path / "state/jobs").glob(f"{f['run_id']}*")), home.path / "state/jobs", what="the job's files to go")
-
-
-def wait_run(home, test, what):
-    return until(lambda: next((r for r in home.rows("runs") if test(r)), None), home.path / "state", what=lambda: f"{what}: {home.rows('runs')}")
-
-
-def running(home):
-    """The run that is running, when its app is (it made the file `begun`)."""
-    run = wait_run(home, lambda r: r["state"] == "running" and r["node"], "a run on a node")
-    until(lambda: home.marked(run["run_id"]), home.path / "runs", what="the app's process")
-    return run
-
-
-def job_of(slurm, run, end=""):
-    return next(((job, state) for name, (job, state) in slurm.jobs().items() if name.endswith(run["run_id"] + end)), None)
 
 
 def test_stop_ends_it_with_proof(cluster_home, slurm):
