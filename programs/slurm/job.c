@@ -357,7 +357,8 @@ static void tidy(struct job *j)
     char *argv[] = {"scancel", NULL, NULL};
     bool over = j->facts.listed && slurm_state_is_over(j->facts.state);
     job_files_remove(&j->l->home, j->spec.claim);
-    argv[1] = !j->facts.held && !over && *j->id ? j->id : *j->probe_id ? j->probe_id : NULL;
+    /* By number only what was listed by its name: a slurmctld that lost its state gives numbers to others. */
+    argv[1] = !j->facts.held && j->facts.listed && !over ? j->id : *j->probe_id ? j->probe_id : NULL;
     if (argv[1])
         command_start(j->l->commands, argv, SCANCEL_MS, on_nobody, j->l);
 }

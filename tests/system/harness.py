@@ -411,6 +411,9 @@ class Home:
                     pass
         return found
 
+    def cgroup_tag(self):
+        return hashlib.blake2b(os.fsencode(self.path), digest_size=8).hexdigest()
+
     def cgroups(self):
         """The directories of this home's cgroups, in every hierarchy: its own, and those of its runs."""
         found = []

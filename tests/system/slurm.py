@@ -109,7 +109,7 @@ def wait_for(what, condition, seconds=30):
 class Cluster:
     """Its directory has everything: configuration, sockets, logs, and the pids in cluster.json, by which another process takes it up."""
 
-    def __init__(self, directory, nodes=2, cpus=4, slurmd_timeout=10, min_job_age=300, memory=4000):
+    def __init__(self, directory, nodes=2, cpus=4, slurmd_timeout=4, min_job_age=300, memory=4000):
         self.dir = pathlib.Path(directory)
         self.names = [f"n{os.getpid()}-{i + 1}" for i in range(nodes)]  # cgroups of jobs carry them: other clusters may be on this host
         self.pids = {}

@@ -9,6 +9,7 @@ STREAMS, PEERS, MANAGED = "tests/fault/test_streams.py", "tests/fault/test_strea
 SUBSCRIPTIONS, APP_START, OUTPUTS = "tests/fault/test_subscriptions.py", "tests/system/test_app_start.py", "tests/fault/test_outputs.py"
 MONITOR, CONTROLLER = "tests/system/test_monitor.py", "tests/unit/test_scaling_law.c"
 ALERTS = "tests/system/test_alerts.py"
+SLURM = "tests/system/test_slurm.py"
 FIGURES = "tests/system/test_figures.py"
 IMAGE = "tests/attack/test_image.py"
 APPSTORE = "tests/system/test_appstore.py"
@@ -54,6 +55,14 @@ TABLE = {
     "platform.http.event_streams": "tests/system/test_gateway_events.py::test_streams_of_an_account_and_in_all",
     "platform.http.event_streams_per_account": "tests/system/test_gateway_events.py::test_streams_of_an_account_and_in_all",
     "platform.http.uploads": WIRE + "::test_uploads_in_flight",
+    "platform.launcher": SLURM + "::test_a_file_is_ingested_by_a_job",
+    "profiles.slurm.partition": SLURM + "::test_a_profile_says_what_slurm_is_asked_for",
+    "profiles.slurm.account": SLURM + "::test_a_profile_says_what_slurm_is_asked_for",
+    "profiles.slurm.qos": SLURM + "::test_a_profile_says_what_slurm_is_asked_for",
+    "profiles.slurm.constraint": SLURM + "::test_a_profile_says_what_slurm_is_asked_for",
+    "profiles.slurm.time_s": SLURM + "::test_a_profile_says_what_slurm_is_asked_for",
+    "profiles.slurm.cpus": SLURM + "::test_a_profile_says_what_slurm_is_asked_for",
+    "profiles.slurm.memory_bytes": SLURM + "::test_a_profile_says_what_slurm_is_asked_for",
     "profiles.name": LIMITS + "::test_an_app_runs_under_the_profile_it_names",
     "profiles.wall_s": RUNS + "::test_r08_a_hanging_tree_is_gone_after_the_timeout",
     "profiles.grace_s": RUNS + "::test_r02_ignoring_sigterm_ends_at_grace",

@@ -1,4 +1,7 @@
 """Batch runs as jobs of a Slurm cluster (platform.launcher = "slurm"), on Debian's slurm-wlm: several nodes on loopback."""
+import contextlib
+import sqlite3
+
 import pytest
 from harness import until
 from slurm import job_of, run_of, running, wait_run
@@ -71,3 +74,64 @@ def test_down_leaves_runs(cluster_home, slurm):
     gate.touch()
     f = home.wait_file(file_name="x.csv")
     assert (f["state"], f["run_id"], f["attempts"]) == ("ingested", run["run_id"], 1)
+
+
+OPTIONS = {"partition": ("high", "--partition=high"), "account": ("acct", "--account=acct"), "qos": ("quick", "--qos=quick"), "constraint": ("NODE", "--constraint=NODE"),
+           "time_s": (3661, "--time=61:01"), "cpus": (2, "--cpus-per-task=2"), "memory_bytes": (400000000, "--mem=382M")}
+
+
+@pytest.fixture
+def asked(cluster_home, slurm):
+    """What sbatch is called with for a run of a profile; the job as Slurm has it."""
+    def make(**kw):
+        home = cluster_home(up=False, **kw)
+        tools = home.base / "tools"
+        tools.mkdir()
+        (tools / "sbatch").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{home.base}/asked\nexec /usr/bin/sbatch "$@"\n')
+        (tools / "sbatch").chmod(0o755)
+        home.env["PATH"] = f"{tools}:{home.env['PATH']}"
+        home.up()
+        home.do("exit,0", name="x.csv")
+        f = home.wait_file(file_name="x.csv")
+        name = f"simbdp-{home.cgroup_tag()}-{f['run_id']}"
+        return f, (home.base / "asked").read_text().split("\n"), dict(p.split("=", 1) for p in slurm.run("scontrol", "show", "job", "-o", slurm.jobs()[name][0]).split() if "=" in p)
+    return make
+
+
+def test_a_profile_says_what_slurm_is_asked_for(asked, slurm):
+    node = slurm.names[1]
+    values = "".join(f"{k} = {v if isinstance(v, int) else chr(34) + v.replace('NODE', node) + chr(34)}; " for k, (v, _) in OPTIONS.items())
+    f, args, job = asked(more=f"slurm = {{ {values} }};")
+    assert f["state"] == "ingested" and all(option.replace("NODE", node) in args for _, option in OPTIONS.values()), (f, args)
+    got = {k: job[k] for k in ("Partition", "Account", "Features", "NodeList", "NumCPUs", "MinMemoryNode", "TimeLimit", "Requeue", "UserId")}
+    assert got == {"Partition": "high", "Account": "acct", "Features": node, "NodeList": node, "NumCPUs": "2", "MinMemoryNode": "382M", "TimeLimit": "01:02:00",
+                   "Requeue": "0", "UserId": "root(0)"}, job
+
+
+def test_without_a_word_a_job_has_more_than_its_run_may_use(asked):
+    f, args, job = asked(cpus=1.5, wall_s=100, grace_s=5)
+    assert f["state"] == "ingested" and {"--time=3:45", "--cpus-per-task=2", "--mem=320M"} <= set(args), args  # 256 MiB of the cgroup, and 64
+    assert not any(a.startswith(("--partition", "--account", "--qos", "--constraint")) for a in args)
+
+
+def test_the_app_has_the_tenants_uid(cluster_home):
+    """The job is root's, since who watches a run must be out of its reach; what it starts is the tenant's."""
+    home = cluster_home()
+    home.do("uid", "env", name="x.csv")
+    f = home.wait_file(file_name="x.csv")
+    said = home.log_of(f["run_id"])
+    with contextlib.closing(sqlite3.connect(home.path / "state/ledger.db")) as db:
+        (uid,) = db.execute("SELECT uid FROM tenants WHERE id='acme'").fetchone()
+    assert f"uid {uid} gid {uid}\n" in said and "SLURM" not in said, said
+
+
+@pytest.mark.parametrize("keys, why", [
+    ('slurm = { qos = "a b"; };', "profiles.slurm.qos"), ('slurm = { partition = "x\\ny"; };', "profiles.slurm.partition"), ('slurm = { account = "--wrap=x;"; };', "profiles.slurm.account"),
+    ('slurm = { constraint = "a;b"; };', "profiles.slurm.constraint"), ("slurm = { time_s = 60; };", "less than wall_s and grace_s"),
+    ("slurm = { memory_bytes = 268435456L; };", "less than cgroup.memory_bytes and 64 MiB"), ("slurm = { cpus = 0; };", "1 or more")])
+def test_what_a_profile_may_not_ask_for(make_home, keys, why):
+    home = make_home()
+    home.profiles(more=keys, wall_s=60)
+    home.tenant()
+    r = home.cli("check", check=False)
+    assert r.returncode == 1 and why in r.stderr + r.stdout, r.stderr

@@ -139,6 +139,30 @@ static void what_the_host_did_not_give_is_never_charged(void **state)
     assert_int_equal(v.delay_ms, 60000);
 }
 
+static void what_ended_a_job_of_a_cluster_is_never_charged(void **state)
+{
+    (void)state;
+    for (int cause = RUN_CAUSE_none + 1; cause < RUN_N_CAUSES; cause++)
+        for (int outcome = 0; outcome < 2; outcome++) {
+            struct verdict_input in = base(outcome ? RUN_lost : RUN_killed);
+            in.cause = (enum run_cause)cause;
+            in.losses = 10;
+            in.attempts = 2;
+            struct verdict v = verdict_of(&in);
+            assert_int_equal(v.state, FILE_waiting);
+            assert_string_equal(v.reason, run_cause_name(in.cause));
+            assert_int_equal(v.attempts, 2);
+            assert_int_equal(v.losses, 10);
+            assert_int_equal(v.delay_ms, 1000);
+            in.first_temp_wall_ms = 1;
+            assert_int_equal(verdict_of(&in).delay_ms, 60000);
+            in.stop = RUN_STOP_person;
+            assert_string_equal(verdict_of(&in).reason, "stopped");
+            in.outcome = RUN_ok; /* it was quicker */
+            assert_int_equal(verdict_of(&in).state, FILE_ingested);
+        }
+}
+
 static void lost_runs_are_free_three_times(void **state)
 {
     struct verdict_input in = base(RUN_lost);
@@ -189,6 +213,7 @@ int main(void)
         cmocka_unit_test(temporary_failures_cost_nothing_until_given_up),
         cmocka_unit_test(exec_error_parks),
         cmocka_unit_test(what_the_host_did_not_give_is_never_charged),
+        cmocka_unit_test(what_ended_a_job_of_a_cluster_is_never_charged),
         cmocka_unit_test(lost_runs_are_free_three_times),
         cmocka_unit_test(stops),
         cmocka_unit_test(an_outage_costs_no_attempt),
