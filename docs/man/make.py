@@ -33,6 +33,7 @@ PROGRAMS = {
     "simbdp-mongo": (8, "starts the embedded MongoDB of a home"),
     "simbdp-relay": (8, "passes on connections out of a run's network"),
     "simbdp-run": (8, "runs one step of one run"),
+    "simbdp-slurm": (8, "runs batch apps as jobs of a Slurm cluster"),
     "simbdp-unpack": (8, "unpacks an archive that a tenant sent"),
     "simbdp-warden": (8, "starts programs for a manager, and refuses the rest"),
     "simbdp-webhook": (8, "tells webhooks of alerts"),

@@ -32,5 +32,7 @@ void doctor_say(struct doctor *d, const char *area, const char *subject, const c
 void doctor_limits(struct doctor *d);
 /* The tenants' uids, and whether they reach what their apps need: doctor_tenants.c. */
 void doctor_tenants(struct doctor *d);
+/* Where platform.launcher is slurm: whether it gives what jobs need, on each of its nodes: doctor_slurm.c. */
+void doctor_slurm(struct doctor *d);
 
 #endif

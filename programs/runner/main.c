@@ -7,6 +7,7 @@
 #include "base/crash.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "sandbox/confine.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -39,6 +40,8 @@ int main(int argc, char **argv)
         r = run_spec_parse(text.p, text.n, &spec, &e);
     if (r == 0) {
         struct cgroup_host cg;
+        if (spec.cluster) /* else whoever starts it did */
+            confine_manager();
         cgroup_probe(&cg, spec.tag);
         r = runner_main(&spec, &cg, -1, NULL, &e);
         if (spec.cluster) /* they lie below the job's own, which the node's daemon is to remove */

@@ -2,16 +2,34 @@
 #include "end_rest.h"
 #include "launcher.h"
 
+#include "base/fd.h"
 #include "base/log.h"
+#include "base/mem.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
 static const char usage[] =
     "usage: simbdp-slurm --serve --home HOME           serve a warden on descriptor 3\n"
     "       simbdp-slurm --end RUNTIME TAG CLAIM FILE  on a node: end what is left of a step, then make FILE\n"
+    "       simbdp-slurm --see FILE                    on a node: put what is in FILE into FILE.seen\n"
     "Runs of batch apps as jobs of a Slurm cluster. The warden of batchmgr starts it where platform.launcher\n"
     "is slurm. Exit: 0 done, 1 it could not, 2 usage.\n";
+
+/* For `mysimbdp doctor`. */
+static int see(const char *file)
+{
+    AUTO_BUF struct buf text = {0};
+    AUTO_FREE char *answer = xasprintf("%s.seen", file);
+    struct err e = {0};
+    int r = fd_read_file(AT_FDCWD, file, &text, 1024, &e);
+    if (r == 0)
+        r = fd_write_file(AT_FDCWD, answer, text.p, text.n, 0600, &e);
+    if (r < 0)
+        fprintf(stderr, "simbdp-slurm: %s\n", e.msg);
+    return r < 0;
+}
 
 static int serve(const char *home)
 {
@@ -38,6 +56,8 @@ int main(int argc, char **argv)
             fprintf(stderr, "simbdp-slurm: %s\n", e.msg);
         return r < 0;
     }
+    if (argc == 3 && !strcmp(argv[1], "--see"))
+        return see(argv[2]);
     const char *home = home_take_arg(&argc, argv);
     if (argc != 2 || strcmp(argv[1], "--serve"))
         return fputs(usage, stderr), 2;

@@ -101,7 +101,7 @@ def test_every_program_is_what_the_table_says(make_home, monkeypatch):
     with Peer(home.endpoint) as p:
         p.publish(STREAM, [b'{"n":1}'])
     rows, found = table(), {}
-    expected = {name for name in rows if name not in ("simbdp-load --uid", "simbdp-image", "umoci", "simbdp-appstore", "simbdp-unpack")}
+    expected = {name for name in rows if name not in ("simbdp-load --uid", "simbdp-image", "umoci", "simbdp-appstore", "simbdp-unpack", "simbdp-slurm")}
 
     def differences():
         """Of those that are there now; one that has just been started may be about to become what it is."""

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 from harness import runner_of, until
-from slurm import job_of, run_of, running, steps_of, wait_run
+from slurm import diagnosis, job_of, run_of, running, steps_of, wait_run
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.anyone]
 
@@ -115,6 +115,8 @@ def test_munge_stops(gated, slurm):
         home.do("exit,0", name="y.csv")
         waits = wait_run(home, lambda r: "Slurm does not answer" in (r["error"] or "") and r["run_id"] != run["run_id"], "a start that waits")
         assert waits["state"] == "starting"
+        found = diagnosis(home)
+        assert found.get("authentication", found["slurmctld"])[0] == "failed", found
         gate()
         assert home.wait_file(file_name="x.csv")["state"] == "ingested"
     finally:

@@ -308,3 +308,8 @@ def running(home):
 
 def job_of(slurm, run, end=""):
     return next(((job, state) for name, (job, state) in slurm.jobs().items() if name.endswith(run["run_id"] + end)), None)
+
+
+def diagnosis(home):
+    r = home.cli("doctor", "--json", check=False)
+    return {d["subject"]: (d["status"], d["reason"]) for d in map(json.loads, r.stdout.splitlines()) if d["area"] == "slurm"}

@@ -3,8 +3,8 @@ import contextlib
 import sqlite3
 
 import pytest
-from harness import until
-from slurm import job_of, run_of, running, wait_run
+from harness import runner_of, until
+from slurm import diagnosis, job_of, run_of, running, wait_run
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.anyone]
 
@@ -135,3 +135,31 @@ def test_what_a_profile_may_not_ask_for(make_home, keys, why):
     home.tenant()
     r = home.cli("check", check=False)
     assert r.returncode == 1 and why in r.stderr + r.stdout, r.stderr
+
+
+def test_doctor(cluster_home, slurm):
+    home = cluster_home(more='slurm = { partition = "main"; };')
+    found = diagnosis(home)
+    assert {"slurmctld", "authentication", "ends whole process trees", "partition main", *(f"node {n}" for n in slurm.names)} == set(found), found
+    assert {status for status, _ in found.values()} == {"ok"}, found
+    home.profiles(more='slurm = { partition = "nowhere"; };')
+    slurm.run("scontrol", "update", f"NodeName={slurm.names[0]}", "State=DRAIN", "Reason=test")
+    found = diagnosis(home)
+    assert found["partition nowhere"][0] == "failed" and found[f"node {slurm.names[0]}"][0] == "unlimited" and found[f"node {slurm.names[1]}"][0] == "ok", found
+    slurm.kill("slurmctld")
+    assert diagnosis(home)["slurmctld"][0] == "failed"
+
+
+def test_its_programs_are_what_the_table_says(cluster_home):
+    """docs/security.md: neither who submits jobs nor a runner on a node keeps what administers a host; batchmgr cannot change what is executed."""
+    home = cluster_home()
+    home.do("hang", name="x.csv")
+    run = running(home)
+    admin = 1 << 25 | 1 << 22 | 1 << 16  # SYS_TIME, SYS_BOOT, SYS_MODULE
+    for pid in (home.pids("simbdp-slurm")[0], runner_of(home.marked(run["run_id"])[0])):
+        status = dict(line.split(":\t", 1) for line in open(f"/proc/{pid}/status").read().splitlines())
+        assert int(status["CapBnd"], 16) & admin == 0 and status["NoNewPrivs"] == "1" and status["Uid"].split()[0] == "0", status
+    mounts = [line.split() for line in open(f"/proc/{home.batchmgr_pid()}/mountinfo") if line.split()[4] == f"{home.path}/state/jobs"]
+    assert mounts and "ro" in mounts[-1][5].split(","), mounts
+    assert (home.path / "state/jobs").stat().st_mode & 0o7777 == 0o700
+    home.cli("stop", run["run_id"])

@@ -33,8 +33,9 @@ static void words(void **state)
 static void lines(void **state)
 {
     struct slurm_line l;
-    char good[] = "12|simbdp-x|RUNNING|None|n1|2|", no_id[] = "JOBID|NAME|STATE|REASON|NODELIST|RESTART_COUNT|", cut[] = "12|simbdp",
-         error[] = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)", empty[] = "7||PENDING|(Resources)||0|";
+    char good[] = "12|simbdp-x|RUNNING|None|n1|2|", no_id[] = "JOBID|NAME|STATE|REASON|NODELIST|RESTART_COUNT|",
+         cut[] = "12|simbdp", error[] = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)",
+         empty[] = "7||PENDING|(Resources)||0|";
     (void)state;
     assert_true(slurm_line_parse(good, &l));
     assert_string_equal(l.id, "12");
@@ -53,7 +54,8 @@ static void refusals(void **state)
     (void)state;
     assert_true(slurm_is_refusal("sbatch: error: Batch job submission failed: Invalid partition name specified"));
     assert_true(slurm_is_refusal("sbatch: error: Batch job submission failed: Requested node configuration is not available"));
-    assert_false(slurm_is_refusal("sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)"));
+    assert_false(
+        slurm_is_refusal("sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)"));
     assert_false(slurm_is_refusal("sbatch: error: Batch job submission failed: Invalid authentication credential"));
     assert_false(slurm_is_refusal("sbatch: error: Unexpected missing socket error"));
     assert_false(slurm_is_refusal(""));
@@ -177,9 +179,9 @@ static void whose_fault_it_is(void **state)
         enum slurm_state s;
         enum run_cause cause;
         enum run_outcome outcome;
-    } rows[] = {{SLURM_CANCELLED, RUN_CAUSE_cancelled, RUN_lost},     {SLURM_NODE_FAIL, RUN_CAUSE_node_lost, RUN_lost},
-                {SLURM_PREEMPTED, RUN_CAUSE_preempted, RUN_lost},     {SLURM_TIMEOUT, RUN_CAUSE_time_limit, RUN_lost},
-                {SLURM_OUT_OF_MEMORY, RUN_CAUSE_none, RUN_oom},       {SLURM_FAILED, RUN_CAUSE_none, RUN_lost},
+    } rows[] = {{SLURM_CANCELLED, RUN_CAUSE_cancelled, RUN_lost}, {SLURM_NODE_FAIL, RUN_CAUSE_node_lost, RUN_lost},
+                {SLURM_PREEMPTED, RUN_CAUSE_preempted, RUN_lost}, {SLURM_TIMEOUT, RUN_CAUSE_time_limit, RUN_lost},
+                {SLURM_OUT_OF_MEMORY, RUN_CAUSE_none, RUN_oom},   {SLURM_FAILED, RUN_CAUSE_none, RUN_lost},
                 {SLURM_COMPLETED, RUN_CAUSE_none, RUN_lost}};
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
