@@ -57,6 +57,9 @@
     X(store_give_back)                                                                                                             \
     X(drain_stored)                                                                                                                \
     X(drain_acked)                                                                                                                 \
+    X(job_spec)                                                                                                                    \
+    X(job_submitted)                                                                                                               \
+    X(job_id)                                                                                                                      \
     X(ask_commit)                                                                                                                  \
     X(instance_begin)                                                                                                              \
     X(instance_drain)                                                                                                              \

@@ -315,20 +315,45 @@ static int make_fence(const char *dir)
     return mkdir(dir, 0711) == 0 || (errno == ENOENT && mkdir(parent, 0711) == 0 && mkdir(dir, 0711) == 0) ? 0 : -1;
 }
 
+/* The channel to the launcher of the step's job, or -errno. */
+static int attach_to(struct spawner *s, const char *claim)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return -errno;
+    int n = spawner_tell(s, &(struct warden_request){.op = WARDEN_ATTACH}, claim, &pair[1], 1);
+    close(pair[1]);
+    if (n < 0)
+        close(pair[0]);
+    return n < 0 ? n : pair[0];
+}
+
+void run_handle_dismiss_ended_jobs(struct spawner *s, bool (*is_ended)(void *arg, const char *claim), void *arg)
+{
+    DIR *d = fd_open_dir(spawner_home(s)->dirfd, WARDEN_JOBS);
+    for (struct dirent *ent; d && (ent = readdir(d));) {
+        char claim[ID_SIZE + 16];
+        size_t n = strlen(ent->d_name);
+        if (n < 6 || n - 5 >= sizeof claim || strcmp(ent->d_name + n - 5, ".json") != 0)
+            continue;
+        memcpy(claim, ent->d_name, n - 5);
+        claim[n - 5] = 0;
+        AUTO_FD int fd = is_ended(arg, claim) ? attach_to(s, claim) : -1;
+        char ack = RUN_ORDER_ACK; /* it is read before the end of the channel is */
+        if (fd >= 0 && send(fd, &ack, 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+            log_debug("order", NULL, claim, "the launcher does not listen");
+    }
+    if (d)
+        closedir(d);
+}
+
 static void attach(struct run_handle *h)
 {
-    int pair[2] = {-1, -1};
-    int n = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 ? -errno : 0;
-    if (n == 0)
-        n = spawner_tell(h->s, &(struct warden_request){.op = WARDEN_ATTACH}, h->claim, &pair[1], 1);
-    if (pair[1] >= 0)
-        close(pair[1]);
-    if (n == 0) {
-        watch(h, pair[0]);
+    int n = attach_to(h->s, h->claim);
+    if (n >= 0) {
+        watch(h, n);
         return;
     }
-    if (pair[0] >= 0)
-        close(pair[0]);
     log_error("attach", h->tenant, h->run_id, "cannot ask the warden for the run's job: %s; trying again", err_text(n));
     call_in(h, RESOLVE_AGAIN_MS, on_resolve);
 }

@@ -50,5 +50,7 @@ bool run_handle_node_is_off(struct run_handle *h);
 void run_handle_acknowledge(struct run_handle *h);
 /* At start: runners whose step's end is durable, but whose manager died before it could say so, may go, too. */
 void run_handle_dismiss_ended(const struct home *h, bool (*is_ended)(void *arg, const char *claim), void *arg);
+/* The same of steps that are jobs of a cluster. */
+void run_handle_dismiss_ended_jobs(struct spawner *s, bool (*is_ended)(void *arg, const char *claim), void *arg);
 
 #endif

@@ -356,6 +356,7 @@ static bool is_ended(void *arg, const char *claim)
 void dispatch_dismiss_ended(struct batchmgr *m)
 {
     run_handle_dismiss_ended(&m->home, is_ended, m);
+    run_handle_dismiss_ended_jobs(m->spawner, is_ended, m);
 }
 
 void dispatch_clean_groups(struct batchmgr *m)

@@ -1,6 +1,7 @@
 #include "job.h"
 
 #include "base/clk.h"
+#include "base/crash.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -223,8 +224,10 @@ static void on_submitted(void *arg_, int status, bool late, struct buf *out)
     j->facts.answered = j->facts.listed = false; /* what was listed meanwhile says nothing of it */
     if (has_succeeded(status, late) && take_id(out, j->id)) {
         log_info("job_submitted", j->spec.tenant, j->spec.run_id, "job %s", j->id);
+        crash_at(CRASH_job_submitted);
         if (job_id_write(&j->l->home, j->spec.claim, j->id, j->options, &e) < 0)
             log_warn("job", j->spec.tenant, j->spec.run_id, "%s; it is found by its name", e.msg);
+        crash_at(CRASH_job_id);
     } else if (late || status < 0 || !slurm_is_refusal(out->p)) { /* it may have been taken all the same */
         xstr_set(&j->l->why, late ? "sbatch did not end in time" : first_line(out));
         j->unsure = true;

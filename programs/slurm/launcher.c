@@ -5,6 +5,7 @@
 #include "job.h"
 
 #include "base/clk.h"
+#include "base/crash.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -120,6 +121,7 @@ static void run(struct service *s, const char *options, int spec_fd, int conn)
         close(conn);
         return;
     }
+    crash_at(CRASH_job_spec);
     job_step(job_new(&s->l, &spec, options, conn));
 }
 

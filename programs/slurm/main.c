@@ -2,6 +2,7 @@
 #include "end_rest.h"
 #include "launcher.h"
 
+#include "base/crash.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -48,6 +49,7 @@ int main(int argc, char **argv)
 {
     struct err e = {0};
     log_init("simbdp-slurm");
+    crash_init();
     if (argc == 2 && !strcmp(argv[1], "--help"))
         return fputs(usage, stdout) < 0;
     if (argc == 6 && !strcmp(argv[1], "--end")) {

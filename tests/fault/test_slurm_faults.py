@@ -196,3 +196,25 @@ def test_a_person_says_that_the_node_is_off(gated, slurm):
         assert (f["state"], f["attempts"], second["node"] != node) == ("ingested", 1, True), (f, second)
     finally:
         slurm.start(node)
+
+
+# Of the launcher, of batchmgr, and of the runner on its node.
+POINTS = ["job_spec", "job_submitted", "job_id", "dispatch_commit", "spawn_send", "result_read", "verdict_commit", "run_ack", "run_claim_mkdir", "run_fork", "run_result_rename"]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at(cluster_home, slurm, point):
+    """Whoever reaches the point is killed there: the app runs to its end once, the file is ingested, and nothing of the job stays."""
+    home = cluster_home(up=False)
+    once, did = home.base / "once", home.base / "did"
+    home.up(SIMBDP_CRASH_AT=point, SIMBDP_CRASH_ONCE=str(once))
+    did.mkdir()
+    did.chmod(0o777)
+    home.do(f"touch,{did}/begun", f"touch,{did}/ended", name="x.csv")
+    until(once.exists, home.base, what=f"{point} to be reached")
+    f = home.wait_file(file_name="x.csv")
+    assert (f["state"], f["attempts"]) == ("ingested", 1) and {p.name for p in did.iterdir()} == {"begun", "ended"}, f
+    assert len([r for r in home.rows("runs") if r["outcome"] == "ok"]) == 1, home.rows("runs")
+    until(lambda: [p.name for p in (home.path / "state/jobs").iterdir()] == ["run.sh"], home.path / "state/jobs", what=lambda: f"{list((home.path / 'state/jobs').iterdir())} to go")
+    until(lambda: all(state not in ("RUNNING", "PENDING", "COMPLETING") for name, (_, state) in slurm.jobs().items() if home.cgroup_tag() in name), home.path / "state", what="no job")
