@@ -168,7 +168,9 @@ static const struct {
     {"agreement", verb_terms, "[--json]", "what is allowed: limits, datasets, streams; for a tenant's own user"},
     {"usage", verb_terms, "[--json]", "what is used of it, and left of today; for a tenant's own user"},
     {"bill", verb_terms, "MONTH [--json]", "what a month (2026-01) comes to; for a tenant's own user"},
-    {"stop", verb_stop, "RUN", "end a run; its file is quarantined"},
+    {"stop", verb_stop, "RUN [--node-is-off]",
+     "end a run; its file is quarantined. --node-is-off: of a run on a cluster whose node is not heard: nothing of it is left\n"
+     "there, since the machine is off; its file runs elsewhere"},
 };
 
 /* Verbs that print rows. */

@@ -46,6 +46,18 @@ bool slurm_line_parse(char *line, struct slurm_line *ret)
     return true;
 }
 
+bool slurm_recall(char *text, const char *name, enum slurm_state *ret, const char **ret_word)
+{
+    size_t n = strlen(name);
+    for (char *save, *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+        if (!strncmp(line, name, n) && line[n] == '|' && slurm_state_is_over(slurm_state_of(line + n + 1))) {
+            *ret_word = line + n + 1;
+            *ret = slurm_state_of(*ret_word);
+            return true;
+        }
+    return false;
+}
+
 bool slurm_is_refusal(const char *text)
 {
     static const char *const words[] = {"nvalid",    "not permitted", "not available",   "denied",        "violates",

@@ -31,6 +31,10 @@ struct slurm_line {
 #define SLURM_FIELDS "JobID:|,Name:|,State:|,Reason:|,NodeList:|,RestartCnt:|"
 bool slurm_line_parse(char *line, struct slurm_line *ret);
 
+/* The state of the job of that name in what `sacct --format=JobName,State` printed, which is cut. False: it is not there, or not
+ * over. */
+bool slurm_recall(char *text, const char *name, enum slurm_state *ret, const char **ret_word);
+
 /* What sbatch says when it fails: true when it refuses the job as it is. Anything else may pass, and the job may even have been
  * taken. */
 bool slurm_is_refusal(const char *text);

@@ -463,6 +463,41 @@ void job_after_listing(struct job *j, int64_t asked_ms)
         j->facts.listed = false; /* what it said last of its end stays */
 }
 
+static void on_recalled(void *arg_, int status, bool late, struct buf *out)
+{
+    struct job *j = arg_;
+    AUTO_FREE char *name = job_name(j->l, j->spec.claim);
+    const char *word;
+    j->busy = false;
+    j->recalled = true;
+    if (!has_succeeded(status, late) || !slurm_recall(out->p, name, &j->facts.state, &word)) {
+        log_info("sacct", j->spec.tenant, j->spec.run_id, "why job %s ended, Slurm has forgotten", j->id);
+        return;
+    }
+    j->facts.listed = true;
+    AUTO_FREE char *reason = xasprintf("Slurm's accounting says %s", word);
+    xstr_set(&j->reason, reason);
+}
+
+/* Slurm tells of a job for MinJobAge after its end. After that its accounting may know why it ended, where there is one. */
+static bool recalls(struct job *j)
+{
+    struct call c = {.j = j};
+    const struct job_facts *f = &j->facts;
+    if (!f->answered || f->listed || !f->fenced || (f->result && !f->foreign_stop) || j->recalled || !*j->id)
+        return false;
+    if (j->busy)
+        return true;
+    arg(&c, xstrdup("sacct"));
+    arg(&c, xstrdup("--allocations"));
+    arg(&c, xstrdup("--noheader"));
+    arg(&c, xstrdup("--parsable2"));
+    arg(&c, xstrdup("--format=JobName,State"));
+    arg(&c, xasprintf("--jobs=%s", j->id));
+    start(j, &c, SACCT_MS, on_recalled);
+    return true;
+}
+
 static void wait_in_queue(struct job *j)
 {
     AUTO_FREE char *text = NULL;
@@ -482,6 +517,10 @@ void job_step(struct job *j)
     job_look(&j->l->home, &j->spec, &j->facts, &j->holder, &res);
     if (j->facts.held && !*j->id)
         snprintf(j->id, sizeof j->id, "%s", j->holder.job);
+    if (recalls(j)) {
+        run_result_free(&res);
+        return;
+    }
     enum job_act act = job_next(&j->facts);
     if (j->busy && act != JOB_FINISH && act != JOB_LOST && act != JOB_FENCE)
         act = j->facts.held ? JOB_RUNS : JOB_NOTHING;

@@ -67,6 +67,28 @@ def test_preempted(gated, slurm):
     assert home.wait_file(file_name="x.csv")["attempts"] == 1
 
 
+def test_what_slurm_forgot_its_accounting_knows(cluster_home, slurm):
+    """A squeue that tells of no job that ended, as after MinJobAge, and a sacct in sacct's format: the real one wants a slurmdbd, and that a MySQL."""
+    home = cluster_home(up=False)
+    tools, gate = home.base / "tools", home.base / "gate"
+    tools.mkdir()
+    (tools / "squeue").write_text("#!/bin/sh\n/usr/bin/squeue \"$@\" >$0.out || exit 1\ngrep -E '[|](RUNNING|PENDING|COMPLETING)[|]' $0.out\nexit 0\n")
+    (tools / "sacct").write_text("#!/bin/sh\necho \"$@\" >$0.args\nfor id; do :; done\n/usr/bin/squeue --noheader --states=all -O 'Name:|' \"$id\" | sed 's/|$/|PREEMPTED/'\n")
+    for tool in list(tools.iterdir()):
+        tool.chmod(0o755)
+    home.env["PATH"] = f"{tools}:{home.env['PATH']}"
+    home.up()
+    home.do(f"gate,{gate}", name="x.csv")
+    run = running(home)
+    job = job_of(slurm, run)[0]
+    slurm.run("scancel", job)
+    first = wait_again(home, run, "preempted")
+    assert "Slurm's accounting says PREEMPTED" in first["error"], first
+    assert f"--jobs={job}" in (tools / "sacct.args").read_text()
+    gate.touch()
+    assert home.wait_file(file_name="x.csv")["attempts"] == 1
+
+
 def test_requeued_against_our_word(gated, slurm):
     """Jobs are submitted with --no-requeue. Where an admin changes that, the job that comes again finds the fence, and does not run."""
     home, run, gate = gated()

@@ -49,6 +49,21 @@ static void lines(void **state)
     assert_string_equal(l.node, "");
 }
 
+static void what_accounting_says(void **state)
+{
+    char good[] = "other|FAILED\nsimbdp-x|CANCELLED by 0\n", runs[] = "simbdp-x|RUNNING\n", longer[] = "simbdp-xy|FAILED\n",
+         none[] = "";
+    enum slurm_state s = SLURM_LIVE;
+    const char *word = NULL;
+    (void)state;
+    assert_true(slurm_recall(good, "simbdp-x", &s, &word));
+    assert_int_equal(s, SLURM_CANCELLED);
+    assert_string_equal(word, "CANCELLED by 0");
+    assert_false(slurm_recall(runs, "simbdp-x", &s, &word));
+    assert_false(slurm_recall(longer, "simbdp-x", &s, &word));
+    assert_false(slurm_recall(none, "simbdp-x", &s, &word));
+}
+
 static void refusals(void **state)
 {
     (void)state;
@@ -206,6 +221,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(words),
         cmocka_unit_test(lines),
+        cmocka_unit_test(what_accounting_says),
         cmocka_unit_test(refusals),
         cmocka_unit_test(holders),
         cmocka_unit_test(a_job_begins_once),
