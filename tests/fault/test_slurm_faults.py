@@ -112,6 +112,24 @@ def test_more_memory_than_the_job_has(cluster_home, slurm):
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("whose", ["the run's", "Slurm's"])
+def test_slurms_time_limit(cluster_home, slurm, whose):
+    """Where the run has a limit of its own, an earlier one of Slurm's (an admin's) is not the app's; where it has none, it is the run's."""
+    home = cluster_home(wall_s=3600 if whose == "Slurm's" else -1, retry="attempts = 1;", more="" if whose == "Slurm's" else "slurm = { time_s = 1; };")
+    home.do("hang", name="x.csv")
+    run = running(home)
+    if whose == "Slurm's":
+        slurm.run("scontrol", "update", f"JobId={job_of(slurm, run)[0]}", "TimeLimit=1")
+    ended = until(lambda: next((r for r in home.rows("runs") if r["run_id"] == run["run_id"] and r["state"] == "ended"), None), home.path / "state", timeout=200, what="the limit")
+    if whose == "Slurm's":
+        f = home.files()[0]
+        assert "Slurm says TIMEOUT" in ended["error"] and (f["reason"], f["attempts"]) == ("time_limit", 0), (f, ended)
+    else:
+        f = home.wait_file(file_name="x.csv")
+        assert (f["state"], f["reason"], ended["outcome"], ended["limit"]) == ("quarantined", "timeout", "timeout", "wall_s"), (f, ended)
+
+
+@pytest.mark.soak
 def test_a_controller_that_is_killed_and_comes_back(gated, slurm):
     home, run, gate = gated()
     slurm.kill("slurmctld")

@@ -1,12 +1,22 @@
 """Batch runs as jobs of a Slurm cluster (platform.launcher = "slurm"), on Debian's slurm-wlm: several nodes on loopback."""
 import contextlib
+import os
+import pathlib
 import sqlite3
+import subprocess
 
 import pytest
-from harness import runner_of, until
+from harness import ROOT, runner_of, until
 from slurm import diagnosis, job_of, run_of, running, wait_run
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.anyone]
+
+
+def environ_of(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def test_a_file_is_ingested_by_a_job(cluster_home, slurm):
@@ -123,6 +133,23 @@ def test_the_app_has_the_tenants_uid(cluster_home):
     with contextlib.closing(sqlite3.connect(home.path / "state/ledger.db")) as db:
         (uid,) = db.execute("SELECT uid FROM tenants WHERE id='acme'").fetchone()
     assert f"uid {uid} gid {uid}\n" in said and "SLURM" not in said, said
+
+
+def test_a_cluster_to_try_it_with(tmp_path, slurm):
+    """scripts/cluster: up, a job, down, and nothing of it is left."""
+    script, directory = ROOT / "scripts/cluster", tmp_path / "c"
+    said = subprocess.run([script, "up", directory, "1"], capture_output=True, text=True, timeout=120)
+    try:
+        assert said.returncode == 0 and f"export SLURM_CONF={directory}/slurm.conf" in said.stdout, said
+        env = {**os.environ, "SLURM_CONF": f"{directory}/slurm.conf"}
+        assert subprocess.run(["srun", "--mpi=none", "--immediate=20", "echo", "done"], env=env, capture_output=True, text=True, timeout=60, cwd="/").stdout == "done\n"
+        assert " idle" in subprocess.run([script, "status", directory], capture_output=True, text=True, timeout=60).stdout
+        assert subprocess.run([script, "up", directory], capture_output=True, timeout=60).returncode == 1
+    finally:
+        subprocess.run([script, "down", directory], check=True, timeout=120)
+    left = [p for p in map(int, filter(str.isdigit, os.listdir("/proc"))) if str(directory) in environ_of(p)]
+    assert not left and not directory.exists()
+    assert subprocess.run([script, "down", directory], capture_output=True, timeout=60).returncode == 1
 
 
 @pytest.mark.parametrize("keys, why", [
