@@ -20,6 +20,7 @@ from wire import Refused, peer
 pytestmark = [pytest.mark.needs_root, pytest.mark.anyone]
 
 STREAM = "acme/events"
+FLUSHES = 20  # as many as the longest of what is cut at each of its flushes has
 
 
 def how_often(few, many):
@@ -440,37 +441,56 @@ def test_backups(home, badfs, syncfs, n):
 
 @how_often(6, 60)
 def test_versions_of_apps(home, on_disk, syncfs, n):
-    """One that was told to be active is there, and is what is executed."""
+    """One that was told to be there, or to be active, is; one that was told to be removed is not; and what was cut off is done when it is asked for again."""
     home.programs = RELEASE
     home.tenant(apps='{ app = "say"; exec = "say"; output = "stdout"; }')
     disk = on_disk(home)
+    told = {"there": {}, "active": None}  # there: by version, its text
 
     def store(*args):
         p = subprocess.run([home.program("simbdp-appstore"), "--home", home.path, args[0], "acme", "say", *args[1:]], capture_output=True, text=True, env={**home.env, **syncfs}, check=False)
         doc = json.loads(p.stdout) if p.stdout else {}
         return doc if doc.get("ok") else None
-    for i in cuts(disk, n):
-        active, pushed = [None], set()
 
-        def act(done, i=i, active=active, pushed=pushed):
-            path = home.base / "up"
-            path.write_text(f"#!/bin/sh\necho {i} {done}\n" + f"# {i} {done}\n" * 2000)
-            doc = store("push", path)
-            if not doc:
-                return None
-            pushed.add((doc["pushed"]["version"], path.read_text()))
-            if store("activate", doc["pushed"]["version"]):
-                active[0] = doc["pushed"]["version"]
-            return True
-        until_cut(disk, act)
+    def replace(number):
+        """By a new one; of those before that, one goes."""
+        path = home.base / "up"
+        path.write_text(f"#!/bin/sh\necho {number}\n" + f"# {number}\n" * 2000)
+        doc = store("push", path)
+        if not doc:
+            return None
+        version, before = doc["pushed"]["version"], told["active"]
+        told["there"][version] = path.read_text()
+        told["active"] = None  # until it is known which
+        if not store("activate", version):
+            return None
+        told["active"] = version
+        text = told["there"].pop(before, None)
+        if text and store("remove", before) is None:
+            return None
+        if text:
+            told["removed"].add(before)
+        return True
+
+    for i in cuts(disk, n):
+        told["removed"] = set()
+        until_cut(disk, lambda done, i=i: replace(f"{i} {done}"))
         disk.power_back()
         found = store("list")
         assert found, "it can be listed"
         there = {v["version"]: v for v in found["versions"]}
-        for version, text in pushed:
-            if there.get(version, {}).get("state") == "ready":
-                assert (home.path / f"apps/acme/.versions/say/{version}/say").read_text() == text
-        assert not active[0] or there[active[0]]["state"] == "ready"
+        assert {there.get(v, {}).get("state") for v in told["there"]} <= {"ready"}, "what was pushed is there"
+        assert found["version"] == (told["active"] or found["version"]) and not told["removed"] & set(there)
+        for version in (v for v in there if there[v]["state"] == "ready"):
+            text = (home.path / f"apps/acme/.versions/say/{version}/say").read_text()
+            assert text == told["there"].get(version, text) and text.endswith(text.splitlines()[-1] + "\n") and text.count("\n") == 2002
+        for version in set(there) - {found["version"]}:
+            store("remove", version)
+        told.update(there={}, active=None)
+        assert replace(f"{i} again"), "and now it is done"
+        kept = {p.name for p in (home.path / "apps/acme/.versions/say").iterdir()}
+        assert not [name for name in kept if ".new-" in name or (name.endswith(".tmp") and name != "active.json.tmp")], kept
+        assert not list((home.path / "state/appstore/acme.say").iterdir())
 
 
 # ---- what command lines write
@@ -494,9 +514,10 @@ def said(home, *args, **kw):
 
 
 def cuts(disk, n):
-    """Power that goes at each of the next flushes, and comes back."""
+    """Power that goes at each of the next flushes, or at some of them, and comes back; sometimes nothing is left of what was not synced."""
     for i in range(n):
-        disk.set(cut_at=disk.get("n_syncs") + 1 + i % 20, after=i % 2, keep_seed=i)
+        at = 1 + (i % FLUSHES if n >= FLUSHES else i * FLUSHES // n)
+        disk.set(cut_at=disk.get("n_syncs") + at, after=i % 2, keep_seed=i * (i % 3 > 0))
         yield i
 
 
