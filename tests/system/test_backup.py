@@ -204,6 +204,76 @@ def test_the_log_of_a_broker_whose_segments_come_and_go(home, restore):
         other.stop_broker()
 
 
+class Closing(threading.Thread):
+    """Writes numbered lines to a log, and closes it behind each few of them as its writer does: by a rename, or by a second name and a rename over
+    the first (the audit log). What was closed is summed now and then, and removed."""
+
+    def __init__(self, directory, name, digits, sums):
+        super().__init__()
+        self.dir, self.name, self.digits, self.sums = directory, name, digits, sums
+        self.ended, self.n, self.closed = threading.Event(), 0, 0
+
+    def at(self, number):
+        return self.dir / f"{self.name}.{number:0{self.digits}}.jsonl"
+
+    def lines(self, n):
+        return "".join(json.dumps({"n": k}) + "\n" for k in n)
+
+    def run(self):
+        log, new = self.dir / f"{self.name}.jsonl", self.dir / f"{self.name}.jsonl.new"
+        self.dir.mkdir(parents=True, exist_ok=True)
+        while not self.ended.wait(0.0005):
+            with open(log, "a", encoding="utf-8") as f:
+                f.write(self.lines(range(self.n, self.n + 3)))
+            self.n += 3
+            self.closed += 1
+            if self.sums:
+                log.rename(self.at(self.closed))
+            else:
+                os.link(log, self.at(self.closed))
+                new.touch()
+                new.rename(log)
+            if self.sums and self.closed % 400 == 0:
+                part, through = self.dir / "stream.days.jsonl.tmp", self.closed - 10
+                part.write_text(json.dumps({"event": "summed", "through": through}) + "\n" + self.lines(range(through * 3)))
+                part.rename(self.dir / "stream.days.jsonl")
+                for path in [p for k in range(max(1, through - 400), through + 1) if (p := self.at(k)).exists()]:
+                    path.unlink()
+
+    def read(self, directory):
+        """The numbers of all lines, in their order."""
+        texts, through = [], 0
+        days = directory / "stream.days.jsonl"
+        if days.exists():
+            head, _, rest = days.read_text().partition("\n")
+            texts, through = [rest], json.loads(head)["through"]
+        closed = {int(p.name.split(".")[1]): p for p in directory.glob(f"{self.name}.*.jsonl") if p.name != "stream.days.jsonl"}
+        texts += [closed[k].read_text() for k in sorted(closed) if k > through]
+        current = directory / f"{self.name}.jsonl"
+        texts += [current.read_text()] if current.exists() else []
+        return [line["n"] for line in map(json.loads, "".join(texts).splitlines()) if "n" in line]  # others: that it was restored
+
+
+@pytest.mark.parametrize("below, name, digits, sums", [("logs/tenants/acme", "stream", 12, True), ("logs", "audit", 20, False)], ids=["stream", "audit"])
+def test_logs_that_are_closed_in_the_very_moment(home, below, name, digits, sums):
+    """Each line that was there before is in the backup, once: not in none of the two files, and not in both."""
+    home.tenant()
+    log = Closing(home.path / below, name, digits, sums)
+    log.start()
+    try:
+        known = []
+        for _ in range(4):
+            until(lambda n=log.closed: log.closed > n + 50, home.path / below, what="files to be closed")
+            known.append((log.n, backup(home)["point"]))
+    finally:
+        log.ended.set()
+        log.join()
+    for i, (n, point) in enumerate(known):
+        home.cli("restore", at(home), home.base / f"new{i}", "--point", point)
+        found = log.read(home.base / f"new{i}" / below)
+        assert found == list(range(len(found))) and len(found) >= n, (n, len(found), [k for k, v in enumerate(found) if k != v][:10])
+
+
 # ---- killed
 
 @pytest.mark.parametrize("point", BACKUP_POINTS)
