@@ -55,15 +55,17 @@ static int empty_again(struct restoring *r, struct err *e)
     return n < 0 ? err_sys(e, n, "cannot remove what an earlier restore left in %s", r->path) : 0;
 }
 
+/* But for RESTORING that was being written, by a restore that ended then. */
 static bool is_empty(int dirfd)
 {
     DIR *d = fd_open_dir(dirfd, ".");
-    int n = 0;
-    while (d && readdir(d))
-        n++;
+    int unread = 0;
+    bool empty = d != NULL;
+    for (struct dirent *ent; empty && (ent = fd_next_name(d, &unread));)
+        empty = !strcmp(ent->d_name, RESTORING ".tmp");
     if (d)
         closedir(d);
-    return d && n <= 2;
+    return empty && unread == 0;
 }
 
 static int make_home(struct restoring *r, const char *to, struct err *e)

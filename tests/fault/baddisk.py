@@ -162,3 +162,34 @@ def power_off(home):
             group.rmdir()
     if home.endpoint:
         shutil.rmtree(home.runtime(), ignore_errors=True)
+
+
+# ---- cuts
+
+FLUSHES = 20  # about as many as the longest of what is cut at each of its flushes has
+
+
+def how_often(few, many):
+    """Cuts: many of them where there is time."""
+    return pytest.mark.parametrize("n", [few, pytest.param(many, marks=pytest.mark.soak)])
+
+
+def cuts(disk, n, flushes=FLUSHES):
+    """Power that goes at each of the next flushes, or at some of them, and comes back; sometimes nothing is left of what was not synced, and
+    sometimes names are as ext4 keeps them, sometimes as POSIX says at least."""
+    for i in range(n):
+        at = 1 + (i % flushes if n >= flushes else i * flushes // n)
+        disk.set(cut_at=disk.get("n_syncs") + at, after=i % 2, keep_seed=i * (i % 3 > 0), journal=i // 2 % 2)
+        yield i
+
+
+def until_cut(disk, act):
+    """What `act` gave, each time that it was well, until the power goes."""
+    done, tries = [], 0
+    while not disk.is_cut():
+        r = act(len(done))
+        tries += 1
+        if r is not None:
+            done.append(r)
+        assert tries < len(done) + 20, "nothing is done, and there is power"
+    return done
