@@ -94,9 +94,13 @@ static int check_entry(void *arg, const struct entry *v, struct err *e)
     int r = read_pieces(c, v, fd, part ? &b : NULL, &whole, e);
     if (r == 0 && whole && part && b.n)
         check_segment(c, v, &b);
-    if (r == 0 && whole && database && database_check(c->scratch, v->path, &why) < 0)
+    if (r == 0 && whole && database)
+        r = database_check(c->scratch, v->path, &why);
+    if (r == ERR_FORMAT && why.code)
         say(c, "%s", why.msg);
-    return r;
+    else if (why.code)
+        return err_set(e, r, "%s", why.msg);
+    return why.code ? 0 : r;
 }
 
 int64_t check_point(struct store *s, const struct point *p, void (*fn)(void *arg, const char *text), void *arg, struct err *e)

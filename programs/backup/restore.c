@@ -115,7 +115,8 @@ static int choose_uids(struct restoring *r, struct err *e)
     r->ret->uid_base_was = r->point->uid_base;
     int n = uid_block_of_home(r->path, &block, &why);
     if (n == ERR_CONFIG) { /* another home has it, or it is not mapped here */
-        unlinkat(r->dirfd, UIDS_JSON, 0);
+        if (unlinkat(r->dirfd, UIDS_JSON, 0) < 0)
+            return err_sys(e, -errno, "cannot remove %s/" UIDS_JSON, r->path);
         n = uid_block_of_home(r->path, &block, &why);
     }
     if (n < 0)
@@ -255,6 +256,17 @@ static int note_restored(const struct restoring *r, struct err *e)
     return fd_write_file(r->dirfd, HOME_RESTORED, b.p, b.n, 0600, e);
 }
 
+/* What cannot be said to be one is none, so that it may be restored again. */
+static int become_home(const struct restoring *r, struct err *e)
+{
+    int n = renameat(r->dirfd, RESTORING, r->dirfd, HOME_JSON) < 0 ? -errno : 0;
+    if (n == 0 && syncfs(r->dirfd) < 0) {
+        n = -errno;
+        renameat(r->dirfd, HOME_JSON, r->dirfd, RESTORING);
+    }
+    return n < 0 ? err_sys(e, n, "cannot write %s/" HOME_JSON, r->path) : 0;
+}
+
 static int finish(struct restoring *r, struct err *e)
 {
     int n = r->home_json.n ? 0 : err_set(e, ERR_FORMAT, "the backup has no state/home.json: it is none of a home");
@@ -271,9 +283,7 @@ static int finish(struct restoring *r, struct err *e)
     crash_at(CRASH_restore_done);
     if (n == 0)
         n = fd_write_file(r->dirfd, RESTORING, r->home_json.p, r->home_json.n, 0600, e);
-    if (n == 0 && (renameat(r->dirfd, RESTORING, r->dirfd, HOME_JSON) < 0 || syncfs(r->dirfd) < 0))
-        n = err_sys(e, -errno, "cannot write %s/" HOME_JSON, r->path);
-    return n;
+    return n == 0 ? become_home(r, e) : n;
 }
 
 static int restore(struct restoring *r, struct err *e)

@@ -13,9 +13,9 @@ import uuid
 import pytest
 from harness import LIBC, ROOT, temp_dir, until
 
-LAYOUT = "<qqqiiiiqqq256s"  # struct control
+LAYOUT = "<qqqiiiiqqqq256s"  # struct control
 READS, WRITES, SYNCS = 1, 2, 4
-FIELDS = ("n_syncs", "cut_at", "keep_seed", "after", "journal", "fails", "is_cut", "n_failed", "fail_times", "evict")
+FIELDS = ("n_syncs", "cut_at", "keep_seed", "after", "journal", "fails", "is_cut", "n_failed", "fail_times", "evict", "fail_skip")
 
 
 def build(directory):
@@ -78,6 +78,19 @@ class BadDisk:
         self.set(under=under, fail_times=times, fails=what)
         yield
         self.set(fails=0)
+
+    def each_failing(self, what, act, n):
+        """What `act` gave each time, with another of its reads, writes or syncs failing: n of all of them, and the last two."""
+        self.set(fail_skip=1 << 40)
+        with self.failing(what, times=1):
+            act()
+        of = (1 << 40) - self.get("fail_skip")
+        for skip in sorted({of * i // n for i in range(n)} | {max(0, of - 2), of - 1}):
+            self.set(fail_skip=skip, n_failed=0)
+            with self.failing(what, times=1):
+                r = act()
+            self.set(fail_skip=0)
+            yield r
 
     def is_cut(self):
         return self.process.poll() is not None
