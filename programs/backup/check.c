@@ -62,8 +62,11 @@ static int read_pieces(struct checking *c, const struct entry *v, int fd, struct
     for (size_t i = 0; r == 0 && i < v->n_pieces; i++) {
         struct err why = {0};
         size_t n = 0;
-        if (store_get(c->store, v->pieces[i], c->room, &n, &why) < 0) {
-            say(c, "%s: %s", v->path, why.msg);
+        const int got = store_get(c->store, v->pieces[i], c->room, &n, &why);
+        if (got < 0) {
+            const bool aside = got == ERR_FORMAT && store_set_aside(c->store, v->pieces[i]);
+            say(c, "%s: %s%s", v->path, why.msg,
+                aside ? "; it was set aside, so that the next backup writes it again if the home still has these bytes" : "");
             *whole = false;
         } else if (fd >= 0) {
             r = fd_write_all(fd, c->room, n);

@@ -79,7 +79,9 @@ int database_check(const char *path, const char *shown, struct err *e)
         sqlite3_prepare_v2(db, "PRAGMA integrity_check(1)", -1, &s, NULL) == SQLITE_OK && sqlite3_step(s) == SQLITE_ROW)
         text = xstrdup((const char *)sqlite3_column_text(s, 0));
     if (!text && is_the_disks(db))
-        r = err_set(e, -EIO, "cannot read %s, a copy of %s: %s", path, shown, db_why(db));
+        r = err_set(e, -EIO, "cannot read %s, a copy of %s: %s", path, shown,
+                    sqlite3_errcode(db) == SQLITE_IOERR && sqlite3_system_errno(db) ? strerror(sqlite3_system_errno(db))
+                                                                                    : db_why(db));
     else if (!text || strcmp(text, "ok") != 0)
         r = err_set(e, ERR_FORMAT, "%s is damaged: %s", shown, text ? text : db_why(db));
     sqlite3_finalize(s);

@@ -80,6 +80,11 @@ static int make_home(struct restoring *r, const char *to, struct err *e)
     if (flock(r->dirfd, LOCK_EX | LOCK_NB) < 0)
         return err_set(e, ERR_REFUSED, "another restore works on %s", r->path);
     bool again = fd_exists(r->dirfd, RESTORING) && !fd_exists(r->dirfd, HOME_JSON);
+    if (fd_exists(r->dirfd, HOME_JSON))
+        return err_set(e, ERR_REFUSED,
+                       "%s is a home already, and nothing was changed; restore into another directory, or stop this home and move "
+                       "it away",
+                       r->path);
     if (!again && !is_empty(r->dirfd))
         return err_set(e, ERR_REFUSED,
                        "%s is not empty, and nothing was changed; restore into a directory that is not there, or is empty",
@@ -170,8 +175,10 @@ static int write_pieces(struct restoring *r, const struct entry *v, int fd, stru
     for (size_t i = 0; i < v->n_pieces; i++) {
         size_t n;
         int w = store_get(r->store, v->pieces[i], r->room, &n, e);
-        if (w < 0)
+        if (w < 0) {
+            err_context(e, "%s is not whole in this point, another one may have it", v->path);
             return w;
+        }
         w = fd_write_all(fd, r->room, n);
         if (w < 0)
             return err_sys(e, w, "cannot write %s/%s", r->path, v->path);
