@@ -118,22 +118,31 @@ static int begin(const struct home *h, const char *rel, const struct uid_block *
 {
     AUTO_BUF struct buf b = {0};
     struct tenant_state *v = NULL;
+    struct err why = {0};
     size_t n = 0;
-    int dir = openat(h->dirfd, "state/warden", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int r = dir < 0 ? -errno : 0;
-    while (r == 0 && flock(dir, LOCK_EX) < 0)
-        r = errno == EINTR ? 0 : -errno;
-    if (r < 0)
-        err_sys(e, r, "cannot lock %s/state/warden", h->path);
-    else if (!has_begun(h, rel) && (r = tenant_states(h, &v, &n, e)) == 0) {
+    int r = 0;
+    if (has_begun(h, rel))
+        return 0;
+    if (tenant_states(h, &v, &n, &why) < 0) /* as the ledger of a new home that is just being made */
+        log_warn("uids", NULL, NULL, "%s; uids are noted when they are first used", why.msg);
+    else
         earlier_lines(v, n, block, &b);
+    if (b.n) {
         crash_at(CRASH_uids_begin);
         r = fd_write_file(h->dirfd, rel, b.p, b.n, 0600, e);
     }
     tenant_states_free(v, n);
-    if (dir >= 0)
-        close(dir);
     return r;
+}
+
+/* One warden at a time. */
+static int begin_locked(const struct home *h, const char *rel, const struct uid_block *block, struct err *e)
+{
+    AUTO_FD int dir = openat(h->dirfd, "state/warden", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int r;
+    while ((r = dir < 0 || flock(dir, LOCK_EX) < 0 ? -errno : 0) == -EINTR)
+        ;
+    return r < 0 ? err_sys(e, r, "cannot lock %s/state/warden", h->path) : begin(h, rel, block, e);
 }
 
 /* Takes over what the ledger has of the home's block: uids that were given before there was a warden, or since its last start. */
@@ -158,7 +167,7 @@ int tenant_uids_open(const struct home *h, const struct uid_block *block, struct
     int r = fd_mkdirs(h->dirfd, "state/warden", 0700);
     if (r < 0)
         return err_sys(e, r, "cannot make %s/state/warden", h->path);
-    r = begin(h, rel, block, e);
+    r = begin_locked(h, rel, block, e);
     if (r < 0)
         return r;
     int fd = openat(h->dirfd, rel, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
