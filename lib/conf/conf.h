@@ -109,6 +109,10 @@ struct conf_dataset {
     struct conf_csv csv;
     struct cfg_list columns; /* struct conf_column */
     struct strs key;
+    struct {
+        struct strs key; /* empty: the collection is not sharded by us */
+        char *hashed;    /* one of them; empty: none */
+    } shard;
     struct conf_limits limits; /* as written; conf_effective_limits combines them with the tenant's */
 };
 
