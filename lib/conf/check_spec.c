@@ -33,7 +33,7 @@ int conf_check_spec(const struct conf_tenant *t, const struct conf_dataset *d, s
     int rule = -1, r = check_shard(t, d, e);
     if (r < 0)
         return r;
-    conf_spec_json(d, true, -1, 0, &json);
+    conf_whole_spec_json(d, &json);
     r = json.n > SPEC_MAX_BYTES ? err_set(e, ERR_CONFIG, "more than 100 KiB of columns")
                                 : spec_parse(json.p, json.n, &spec, &rule, e);
     if (r < 0) {

@@ -56,7 +56,6 @@ static const char *stored_as(const struct conf_dataset *d, const char *column)
     return column;
 }
 
-/* Datasets without one keep the text that their rows' _ids come from. */
 static void add_shard(struct buf *out, const struct conf_dataset *d, bool stored)
 {
     const struct strs *key = &d->shard.key;
@@ -72,7 +71,7 @@ static void add_shard(struct buf *out, const struct conf_dataset *d, bool stored
     json_end(out, '}');
 }
 
-void conf_spec_json(const struct conf_dataset *d, bool keys, int64_t max_row_bytes, int64_t now_ms, struct buf *out)
+static void add_spec(const struct conf_dataset *d, bool keys, bool shard, int64_t max_row_bytes, int64_t now_ms, struct buf *out)
 {
     const struct conf_csv *c = &d->csv;
     const struct conf_column *columns = d->columns.v;
@@ -103,12 +102,25 @@ void conf_spec_json(const struct conf_dataset *d, bool keys, int64_t max_row_byt
     if (keys) {
         add_texts(out, "key", &d->key);
         json_str(out, "on_key_conflict", key_conflict_name(d->on_key_conflict));
-        add_shard(out, d, false);
+        if (shard)
+            add_shard(out, d, false);
     }
     json_i64(out, "max_row_bytes", max_row_bytes);
     if (now_ms)
         json_i64(out, "now_ms", now_ms);
     json_end(out, '}');
+}
+
+/* The shard key where rows are looked for by it: the text is part of what `_id`s are made of, and a libsimbdp that an app brought
+ * along may not know it. */
+void conf_spec_json(const struct conf_dataset *d, bool keys, int64_t max_row_bytes, int64_t now_ms, struct buf *out)
+{
+    add_spec(d, keys, d->on_key_conflict == KEY_replace, max_row_bytes, now_ms, out);
+}
+
+void conf_whole_spec_json(const struct conf_dataset *d, struct buf *out)
+{
+    add_spec(d, true, true, -1, 0, out);
 }
 
 void conf_output_spec_json(const struct conf_dataset *d, int64_t max_row_bytes, struct buf *out)

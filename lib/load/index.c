@@ -1,5 +1,9 @@
 #include "index.h"
 
+#include <string.h>
+
+#define UNIQUE "simbdp_unique" /* begins the names of indexes */
+
 bool index_is_needed(const struct spec *spec)
 {
     bool any = spec->key.n > 0;
@@ -13,7 +17,7 @@ static bool make_index(mongoc_collection_t *c, const struct strs *columns, bool 
 {
     bson_t command = BSON_INITIALIZER, list, index, keys, reply;
     name->n = 0;
-    buf_adds(name, unique ? "simbdp_unique" : "simbdp_key");
+    buf_adds(name, unique ? UNIQUE : "simbdp_key");
     for (size_t i = 0; i < columns->n; i++)
         buf_addf(name, "_%s", spec_target(spec, columns->v[i]));
     bson_append_utf8(&command, "createIndexes", -1, mongoc_collection_get_name(c), -1);
@@ -51,6 +55,7 @@ int index_make(struct sink *s, const struct spec *spec, struct err *e)
         return 0;
     int r = sink_error(&be, "cannot make an index", e);
     if (r == ERR_DATABASE)
-        r = err_set(e, ERR_CONFIG, "the collection cannot have the index %s that key or unique asks for: %s", name.p, be.message);
+        r = err_set(e, ERR_CONFIG, "the collection cannot have the %sindex %s that key or unique asks for: %s",
+                    !strncmp(name.p, UNIQUE, strlen(UNIQUE)) ? "unique " : "", name.p, be.message);
     return r;
 }

@@ -197,7 +197,7 @@ def test_a_collection_that_others_sharded_by_another_key(tmp_path, serve):
     router = serve()
     sharded(router, {"v": 1})
     code, result, _, err = load(tmp_path, router, ROWS, spec(**REPLACE, shard={"key": ["station"]}))
-    assert code == 65 and "cannot have the index" in result["error"], (code, result)
+    assert code == 65 and "cannot have the unique index" in result["error"], (code, result)
     code, result, rejects, err = load(tmp_path, router, ROWS, spec(**REPLACE, shard={"key": ["_id"]}))
     assert code == 65 and "sharded by another key" in result["error"] and "sh.status()" in result["error"] and rejects == [], (code, result)
     assert router.all() == []
