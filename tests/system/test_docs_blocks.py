@@ -51,7 +51,7 @@ CONF = [pytest.param(b, id=f"{b.page}-{b.heading}") for page in ALL for b in blo
 
 @pytest.mark.parametrize("block", CONF)
 def test_a_configuration_is_one(home, block):
-    (home.path / "conf/mysimbdp.conf").write_text(block.text)
+    (home.path / ("conf/tenants/acme.conf" if block.text.startswith("datasets") else "conf/mysimbdp.conf")).write_text(block.text)
     r = home.cli("check")
     assert "warning" not in r.stdout.replace("/usr/local/bin/page", ""), r.stdout
 
