@@ -98,6 +98,22 @@ static bool reply_error(const struct sink *s, const bson_t *reply, bson_error_t 
     return false;
 }
 
+/* A server that says less than that it stored, or refused, each row: what is not said is not so. Those that say no number are believed. */
+static bool lacks_rows(const struct batch *b, bson_error_t *be)
+{
+    int64_t n = json_get_i64(&b->reply, "n", -1), refused = 0;
+    bson_iter_t it;
+    bson_t doc;
+    if (json_get_iter(&b->reply, "writeErrors", &it))
+        while (json_next_doc(&it, &doc))
+            refused++;
+    if (n < 0 || n + refused >= (int64_t)b->n_rows)
+        return false;
+    bson_set_error(be, MONGOC_ERROR_WRITE_CONCERN, 1, "the server says that it stored %lld and refused %lld of %zu documents",
+                   (long long)n, (long long)refused, b->n_rows);
+    return true;
+}
+
 int sink_batch_error(const struct batch *b, const char *what, struct err *e)
 {
     int code = sink_error(&b->error, what, e);
@@ -124,7 +140,7 @@ static bool run_once(struct worker *w, struct batch *b)
     bson_iter_t it;
     if (!ok && bson_iter_init_find(&it, &b->reply, "writeErrors") && !bson_has_field(&b->reply, "writeConcernError"))
         ok = true; /* the rows' errors, not the command's */
-    return ok && !reply_error(w->s, &b->reply, &b->error);
+    return ok && !reply_error(w->s, &b->reply, &b->error) && !lacks_rows(b, &b->error);
 }
 
 bool sink_is_id_conflict(const char *message)
