@@ -98,7 +98,8 @@ static bool reply_error(const struct sink *s, const bson_t *reply, bson_error_t 
     return false;
 }
 
-/* A server that says less than that it stored, or refused, each row: what is not said is not so. Those that say no number are believed. */
+/* A server that says less than that it stored, or refused, each row: what is not said is not so. Those that say no number are
+ * believed. */
 static bool lacks_rows(const struct batch *b, bson_error_t *be)
 {
     int64_t n = json_get_i64(&b->reply, "n", -1), refused = 0;

@@ -20,6 +20,7 @@ enum {
     LOOK_EVERY_MS = 30000,
     AGAIN_MS = 1000,
     TRIES = 3, /* for which loads wait */
+    END_MS = 2000,
 };
 
 struct wish {
@@ -48,6 +49,7 @@ struct shards {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     bool quit;
+    int n_running; /* threads */
     struct wish *first;
     struct server *servers;
 };
@@ -101,8 +103,10 @@ static void take(struct wish *w, enum shard_state state, bool made, const char *
     if (state == SHARD_UNCLEAR && w->known)
         return; /* what was seen is still likely */
     if (state == SHARD_UNCLEAR) {
-        w->tries++;
         xstr_set(&w->why, why);
+        if (++w->tries == TRIES)
+            log_warn("not_sharded", w->tenant, NULL, "the collection %s.%s is not sharded yet, and loads go on: %s", w->database,
+                     w->collection, why);
         return;
     }
     w->known = true;
@@ -171,6 +175,10 @@ static void *work(void *arg)
     pthread_mutex_unlock(&x->lock);
     if (c)
         mongoc_client_destroy(c);
+    pthread_mutex_lock(&x->lock);
+    x->n_running--;
+    pthread_cond_broadcast(&x->wake);
+    pthread_mutex_unlock(&x->lock);
     return NULL;
 }
 
@@ -219,6 +227,7 @@ static void serve(struct shards *x, const char *url)
         return;
     }
     x->servers = s;
+    x->n_running++;
 }
 
 void shards_want(struct shards *x, const struct shard_wish *v, size_t n)
@@ -316,6 +325,18 @@ void shards_free(struct shards *x)
     x->quit = true;
     pthread_cond_broadcast(&x->wake);
     pthread_mutex_unlock(&x->lock);
+    pthread_mutex_lock(&x->lock);
+    for (int64_t until = clk_now_ms() + END_MS, now; x->n_running && (now = clk_now_ms()) < until;)
+        wait_for(x, until - now);
+    bool all = x->n_running == 0;
+    pthread_mutex_unlock(&x->lock);
+    event_free(x->ev);
+    if (!all) { /* a server does not answer; the process ends now, and what the thread looks at stays until then */
+        static struct shards *left;
+        left = x;
+        (void)left;
+        return;
+    }
     for (struct server *s = x->servers, *next; s; s = next) {
         next = s->next;
         pthread_join(s->thread, NULL);
@@ -326,7 +347,6 @@ void shards_free(struct shards *x)
         next = w->next;
         free_wish(w);
     }
-    event_free(x->ev);
     close(x->fd);
     pthread_cond_destroy(&x->wake);
     pthread_mutex_destroy(&x->lock);

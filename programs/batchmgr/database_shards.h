@@ -14,7 +14,7 @@ struct shards;
 
 /* on_change runs on the loop, when something is known that was not. */
 struct shards *shards_new(struct event_base *base, void (*on_change)(void *arg), void *arg);
-void shards_free(struct shards *x); /* waits for the threads; NULL is fine */
+void shards_free(struct shards *x); /* waits for the threads, two seconds at most: the process ends behind it. NULL is fine */
 
 struct shard_wish {
     const char *tenant, *server, *database, *collection, *spec; /* server: a URL; spec: as in lib/read/spec.h */

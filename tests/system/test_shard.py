@@ -2,6 +2,8 @@
 import itertools
 import json
 import sys
+import threading
+import time
 
 import pytest
 
@@ -339,6 +341,29 @@ def test_a_router_that_hangs_holds_up_nothing(serve, on_router):
     assert "another one is at it" in doctor(home)[0]["reason"] and not log(home, "database_down")
     del router.shard_collection
     until(lambda: home.ns in router.sharded, home.path / "logs", what="a sharded collection")
+
+
+def test_a_router_that_never_answers_holds_up_no_end(serve, on_router):
+    """shardCollection hangs: batchmgr ends all the same, and before the command would give up."""
+    router = serve(Router)
+    home = on_router(router, 'shard = { key = "station"; };')
+    hanging, go_on = threading.Event(), threading.Event()
+    answer = router.answer
+
+    def hang(name, command, documents):
+        if name == "shardCollection":
+            hanging.set()
+            go_on.wait(60)
+        return answer(name, command, documents)
+    router.answer = hang
+    home.up()
+    assert hanging.wait(30)
+    began = time.monotonic()
+    home.down()
+    took = time.monotonic() - began
+    go_on.set()
+    assert took < 8, took  # the command itself waits for ten
+    assert home.pids("batchmgr") == []
 
 
 @pytest.mark.slow
