@@ -221,21 +221,24 @@ int appstore_seize(const struct home *h, const char *tenant, const char *app, co
 }
 
 /* First its manifest goes: what has none is nothing, and is swept by the next upload. Then its name, so that nothing that is not
- * whole ever has it. */
+ * whole ever has it; durably, since a power cut must not bring back what was said to be gone. */
 static int remove_files(const struct home *h, const char *tenant, const char *app, const char *version, struct err *e)
 {
     AUTO_FREE char *name = xasprintf("%s.json", version), *manifest = app_version_path(tenant, app, name),
-                   *dir = app_version_path(tenant, app, version), *gone = xasprintf(APPSTORE_NEW "gone-%s", version),
-                   *aside = app_version_path(tenant, app, gone);
+                   *versions = app_version_dir(tenant, app), *dir = app_version_path(tenant, app, version),
+                   *gone = xasprintf(APPSTORE_NEW "gone-%s", version), *aside = app_version_path(tenant, app, gone);
     if (unlinkat(h->dirfd, manifest, 0) < 0)
         return errno == ENOENT ? err_refuse(e, "not_found", 0, "app %s has no version %s", app, version)
                                : err_sys(e, -errno, "cannot remove %s", manifest);
     crash_at(CRASH_gone_unlinked);
     fd_remove_tree(h->dirfd, aside); /* of one that was killed */
-    if (renameat(h->dirfd, dir, h->dirfd, aside) < 0)
-        return errno == ENOENT ? 0 : err_sys(e, -errno, "cannot remove %s", dir);
+    if (renameat(h->dirfd, dir, h->dirfd, aside) < 0 && errno != ENOENT)
+        return err_sys(e, -errno, "cannot remove %s", dir);
     crash_at(CRASH_gone_renamed);
-    int r = fd_remove_tree(h->dirfd, aside);
+    int r = fd_sync_dir(h->dirfd, versions);
+    if (r < 0)
+        return err_sys(e, r, "cannot sync %s", versions);
+    r = fd_remove_tree(h->dirfd, aside);
     return r < 0 && r != -ENOENT ? err_sys(e, r, "cannot remove %s", aside) : 0;
 }
 

@@ -20,6 +20,7 @@
     X(purge_rows)                                                                                                                  \
     X(purge_conf)                                                                                                                  \
     X(dispatch_commit)                                                                                                             \
+    X(uids_begin)                                                                                                                  \
     X(spawn_send)                                                                                                                  \
     X(spawn_fork)                                                                                                                  \
     X(run_claim_mkdir)                                                                                                             \

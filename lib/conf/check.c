@@ -4,7 +4,6 @@
 #include "base/mem.h"
 #include "cron.h"
 #include "expr.h"
-#include "read/spec.h"
 
 #include <arpa/inet.h>
 #include <string.h>
@@ -39,23 +38,6 @@ static int check_env(const char *file, const struct cfg_list *env, struct err *e
     return 0;
 }
 
-/* Checks dialect, rules and keys with the reader's own code; the error has the line of the column at fault. */
-static int check_spec(const struct conf_tenant *t, const struct conf_dataset *d, struct err *e)
-{
-    AUTO_BUF struct buf json = {0};
-    struct spec *spec = NULL;
-    int rule = -1;
-    conf_spec_json(d, true, -1, 0, &json);
-    int r = json.n > SPEC_MAX_BYTES ? err_set(e, ERR_CONFIG, "more than 100 KiB of columns")
-                                    : spec_parse(json.p, json.n, &spec, &rule, e);
-    if (r < 0) {
-        const struct conf_column *columns = d->columns.v;
-        err_context(e, "%s:%d: dataset %s", t->file, rule >= 0 ? columns[rule].line : d->line, d->name);
-    }
-    spec_free(spec);
-    return r;
-}
-
 static int check_dataset(const struct conf_tenant *t, struct conf_dataset *d, struct err *e)
 {
     if (!valid_name(d->name))
@@ -70,7 +52,7 @@ static int check_dataset(const struct conf_tenant *t, struct conf_dataset *d, st
     if (strlen(d->collection) > 100 || strchr(d->collection, '$') || !strncmp(d->collection, "system.", 7))
         return err_set(e, ERR_CONFIG, "%s:%d: key 'datasets.collection': \"%s\" is not a collection MongoDB accepts", t->file,
                        d->line, d->collection);
-    return check_spec(t, d, e);
+    return conf_check_spec(t, d, e);
 }
 
 /* Checks an executable: one of the platform's that are allowed here (a list that ends with NULL), below apps/<tenant>/, or

@@ -122,6 +122,10 @@ struct conf_dataset {
     struct conf_csv csv;
     struct cfg_list columns; /* struct conf_column */
     struct strs key;
+    struct {
+        struct strs key; /* empty: the collection is not sharded by us */
+        char *hashed;    /* one of them; empty: none */
+    } shard;
     struct conf_limits limits; /* as written; conf_effective_limits combines them with the tenant's */
 };
 
@@ -319,6 +323,8 @@ struct conf_limits conf_effective_limits(const struct conf_tenant *t, const stru
 /* What the reader has to know of the dataset's files, as lib/read/spec.h has it. keys: also the collection's key and unique
  * columns, where the files' own columns are stored. now_ms 0: none. */
 void conf_spec_json(const struct conf_dataset *d, bool keys, int64_t max_row_bytes, int64_t now_ms, struct buf *out);
+/* The same with all that there is to check. */
+void conf_whole_spec_json(const struct conf_dataset *d, struct buf *out);
 
 /* The same for the output of an app of the dataset: the columns are the app's; only the key and unique columns are the dataset's
  * (as fields). */

@@ -69,6 +69,7 @@ static const struct {
     {"runbook_url", "\"https://wiki.example.com/lag\""},
     {"group_s", "30"},
     {"group.max_wait_ms", "5000"},
+    {"hashed", "\"_id\""},
     {"header_rows", "1"},
     {"image", "\"convert-image:latest\""},
     {"key", "(\"station\", \"time\")"},
@@ -115,6 +116,7 @@ static const struct {
     {"quote", "\"'\""},
     {"regex", "\"^[A-Z]{3}$\""},
     {"retry_s", "600"},
+    {"shard.key", "(\"_id\")"},
     {"secret_file", "\"/etc/mysimbdp/ops.secret\""},
     {"skip_rows", "2"},
     {"stack_bytes", "16777216"},
@@ -154,6 +156,7 @@ static const struct {
     {"http.key", "certificate = \"/etc/ssl/simbdp.pem\"; "},
     {"stream_apps.checker", "output = \"stdout\"; dataset = \"readings\"; "},
     {"stream_apps.output", "dataset = \"readings\"; "},
+    {"hashed", "key = (\"_id\"); "},
     {"on_key_conflict", "key = (\"station\", \"time\"); "},
 };
 

@@ -203,6 +203,13 @@ static const struct cfg_key column_keys[] = {
     END_ROW,
 };
 
+static const struct cfg_key shard_keys[] = {
+    STRS_ROW(conf_dataset, shard.key, "key", "", NULL,
+             "the shard key: columns (or fields of the document), or _id; empty: the platform leaves the collection as it is"),
+    STR_ROW(conf_dataset, shard.hashed, "hashed", "", NULL, "the one of them that is hashed, which spreads values that rise"),
+    END_ROW,
+};
+
 static const struct cfg_key dataset_keys[] = {
     STR_ROW(conf_dataset, name, "name", NULL, NULL, "name of the dataset and of its staging directory"),
     STR_ROW(conf_dataset, format, "format", "csv", "csv|json", "format of its files"),
@@ -211,6 +218,7 @@ static const struct cfg_key dataset_keys[] = {
     STRS_ROW(conf_dataset, key, "key", "", NULL, "columns that identify a row: a unique index of the collection"),
     ENUM_ROW(conf_dataset, on_key_conflict, "on_key_conflict", "reject", KEY_CONFLICTS,
              "a row whose key is there already: refused, left out, or put in the place of its elder"),
+    NEST_ROW("shard", shard_keys, "how the collection is spread over a sharded MongoDB (mongo_url of a mongos)"),
     GROUP_ROW(conf_dataset, csv, "csv", csv_keys, "how its CSV files are written; what is absent is sniffed"),
     LIST_ROW(conf_dataset, columns, "columns", column_keys, conf_column, "types and rules of columns; others are inferred"),
     ENUM_ROW(conf_dataset, inspect, "inspect", "full", CONF_INSPECTS,

@@ -47,7 +47,31 @@ static void add_column(struct buf *b, const struct conf_column *c)
     json_end(b, '}');
 }
 
-void conf_spec_json(const struct conf_dataset *d, bool keys, int64_t max_row_bytes, int64_t now_ms, struct buf *out)
+static const char *stored_as(const struct conf_dataset *d, const char *column)
+{
+    const struct conf_column *c = d->columns.v;
+    for (size_t i = 0; i < d->columns.n; i++)
+        if (!strcmp(c[i].name, column) && *c[i].as)
+            return c[i].as;
+    return column;
+}
+
+static void add_shard(struct buf *out, const struct conf_dataset *d, bool stored)
+{
+    const struct strs *key = &d->shard.key;
+    if (!key->n && !*d->shard.hashed)
+        return;
+    json_begin(out, "shard", '{');
+    json_begin(out, "key", '[');
+    for (size_t i = 0; i < key->n; i++)
+        json_str(out, NULL, stored ? stored_as(d, key->v[i]) : key->v[i]);
+    json_end(out, ']');
+    if (*d->shard.hashed)
+        json_str(out, "hashed", stored ? stored_as(d, d->shard.hashed) : d->shard.hashed);
+    json_end(out, '}');
+}
+
+static void add_spec(const struct conf_dataset *d, bool keys, bool shard, int64_t max_row_bytes, int64_t now_ms, struct buf *out)
 {
     const struct conf_csv *c = &d->csv;
     const struct conf_column *columns = d->columns.v;
@@ -78,6 +102,8 @@ void conf_spec_json(const struct conf_dataset *d, bool keys, int64_t max_row_byt
     if (keys) {
         add_texts(out, "key", &d->key);
         json_str(out, "on_key_conflict", key_conflict_name(d->on_key_conflict));
+        if (shard)
+            add_shard(out, d, false);
     }
     json_i64(out, "max_row_bytes", max_row_bytes);
     if (now_ms)
@@ -85,13 +111,16 @@ void conf_spec_json(const struct conf_dataset *d, bool keys, int64_t max_row_byt
     json_end(out, '}');
 }
 
-static const char *stored_as(const struct conf_dataset *d, const char *column)
+/* The shard key where rows are looked for by it: the text is part of what `_id`s are made of, and a libsimbdp that an app brought
+ * along may not know it. */
+void conf_spec_json(const struct conf_dataset *d, bool keys, int64_t max_row_bytes, int64_t now_ms, struct buf *out)
 {
-    const struct conf_column *c = d->columns.v;
-    for (size_t i = 0; i < d->columns.n; i++)
-        if (!strcmp(c[i].name, column) && *c[i].as)
-            return c[i].as;
-    return column;
+    add_spec(d, keys, d->on_key_conflict == KEY_replace, max_row_bytes, now_ms, out);
+}
+
+void conf_whole_spec_json(const struct conf_dataset *d, struct buf *out)
+{
+    add_spec(d, true, true, -1, 0, out);
 }
 
 void conf_output_spec_json(const struct conf_dataset *d, int64_t max_row_bytes, struct buf *out)
@@ -113,6 +142,7 @@ void conf_output_spec_json(const struct conf_dataset *d, int64_t max_row_bytes, 
         json_str(out, NULL, stored_as(d, d->key.v[i]));
     json_end(out, ']');
     json_str(out, "on_key_conflict", key_conflict_name(d->on_key_conflict));
+    add_shard(out, d, true);
     json_i64(out, "max_row_bytes", max_row_bytes);
     json_end(out, '}');
 }

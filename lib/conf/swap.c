@@ -142,44 +142,48 @@ static void make_plan(const struct conf_texts *present, const struct conf_texts 
             add_step(p, present->v[i].path, KIND_remove);
 }
 
-/* Writes what is to come beside what is there. */
+static int prepare_one(int dirfd, const struct step *s, const struct conf_text *wanted, struct err *e)
+{
+    AUTO_FREE char *next = beside(s, "next"), *before = beside(s, "before");
+    struct stat st = {.st_mode = NEW_MODE};
+    unlinkat(dirfd, before, 0);
+    if (s->kind != KIND_add && fstatat(dirfd, s->path, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return err_sys(e, -errno, "%s", s->path);
+    if (S_ISLNK(st.st_mode))
+        return err_set(e, ERR_REFUSED, "%s is a link to a file that is kept elsewhere; change it there", s->path);
+    if (s->kind != KIND_add && linkat(dirfd, s->path, dirfd, before, 0) < 0)
+        return err_sys(e, -errno, "cannot link %s to %s", s->path, before);
+    return wanted ? fd_write_file(dirfd, next, wanted->text.p ? wanted->text.p : "", wanted->text.n, st.st_mode & 0777, e) : 0;
+}
+
+/* Writes what is to come beside what is there, and gives that a second name; durably. */
 static int prepare(int dirfd, const struct plan *p, const struct conf_texts *wanted, struct err *e)
 {
     int r = 0;
-    for (size_t i = 0; r == 0 && i < p->n; i++) {
-        AUTO_FREE char *next = beside(&p->v[i], "next"), *before = beside(&p->v[i], "before");
-        const struct conf_text *w = conf_texts_find(wanted, p->v[i].path);
-        struct stat st = {.st_mode = NEW_MODE};
-        unlinkat(dirfd, before, 0);
-        if (p->v[i].kind != KIND_add && fstatat(dirfd, p->v[i].path, &st, AT_SYMLINK_NOFOLLOW) < 0)
-            r = err_sys(e, -errno, "%s", p->v[i].path);
-        else if (S_ISLNK(st.st_mode))
-            r = err_set(e, ERR_REFUSED, "%s is a link to a file that is kept elsewhere; change it there", p->v[i].path);
-        else if (w)
-            r = fd_write_file(dirfd, next, w->text.p ? w->text.p : "", w->text.n, st.st_mode & 0777, e);
-    }
-    return r;
+    for (size_t i = 0; r == 0 && i < p->n; i++)
+        r = prepare_one(dirfd, &p->v[i], conf_texts_find(wanted, p->v[i].path), e);
+    return r == 0 ? sync_conf(dirfd, e) : r;
 }
 
 static void unprepare(int dirfd, const struct plan *p)
 {
     for (size_t i = 0; i < p->n; i++) {
-        AUTO_FREE char *next = beside(&p->v[i], "next");
+        AUTO_FREE char *next = beside(&p->v[i], "next"), *before = beside(&p->v[i], "before");
         unlinkat(dirfd, next, 0);
+        unlinkat(dirfd, before, 0);
     }
 }
 
 static int swap_one(int dirfd, const struct step *s, struct err *e)
 {
-    AUTO_FREE char *next = beside(s, "next"), *before = beside(s, "before");
-    if (s->kind != KIND_add && linkat(dirfd, s->path, dirfd, before, 0) < 0)
-        return err_sys(e, -errno, "cannot link %s to %s", s->path, before);
+    AUTO_FREE char *next = beside(s, "next");
     if (s->kind == KIND_remove ? unlinkat(dirfd, s->path, 0) < 0 : renameat(dirfd, next, dirfd, s->path) < 0)
         return err_sys(e, -errno, "cannot replace %s", s->path);
     return 0;
 }
 
-/* A step that was not taken yet has no FILE.before; and a file that was to be added is not there before its step. */
+/* Of a step that was not taken yet both names are one file; of one that was undone there is no FILE.before; and a file that was to
+ * be added is not there before its step. */
 static int undo(int dirfd, const struct plan *p, struct err *e)
 {
     int r = 0;
@@ -189,12 +193,13 @@ static int undo(int dirfd, const struct plan *p, struct err *e)
         const int back = s->kind == KIND_add ? unlinkat(dirfd, s->path, 0) : renameat(dirfd, before, dirfd, s->path);
         if (back < 0 && errno != ENOENT)
             r = err_sys(e, -errno, "cannot put %s back", s->path);
-        unlinkat(dirfd, before, 0); /* both names of one file: the rename does nothing */
     }
     if (r == 0)
         r = sync_conf(dirfd, e);
+    if (r < 0)
+        return r; /* FILE.before may be all that there is of it */
     unprepare(dirfd, p);
-    return r == 0 ? remove_journal(dirfd, SWAP_JOURNAL, e) : r;
+    return remove_journal(dirfd, SWAP_JOURNAL, e);
 }
 
 static int end(int dirfd, const struct plan *p, struct err *e)
@@ -221,6 +226,7 @@ int conf_swap_begin(int dirfd, const struct conf_texts *present, const struct co
         r = write_journal(dirfd, &p, e);
     if (r < 0) {
         unprepare(dirfd, &p);
+        unlinkat(dirfd, SWAP_JOURNAL, 0); /* it may be there, and not durable */
         plan_fini(&p);
         return r;
     }
@@ -237,11 +243,17 @@ int conf_swap_begin(int dirfd, const struct conf_texts *present, const struct co
 int conf_swap_end(int dirfd, struct err *e)
 {
     struct plan p = {0};
+    struct err later = {0};
     int r = read_journal(dirfd, SWAP_JOURNAL, &p, e);
     if (r == 0 && renameat(dirfd, SWAP_JOURNAL, dirfd, SWAP_DONE) < 0)
         r = err_sys(e, -errno, "cannot rename " SWAP_JOURNAL);
+    const int synced = r < 0 ? r : fd_sync_dir(dirfd, HISTORY_DIR);
+    if (r == 0 && synced < 0) {
+        renameat(dirfd, SWAP_DONE, dirfd, SWAP_JOURNAL);
+        r = err_sys(e, synced, "cannot sync " HISTORY_DIR);
+    }
     if (r == 0)
-        r = end(dirfd, &p, e);
+        end(dirfd, &p, &later); /* traces that stay go with the next recovery */
     plan_fini(&p);
     return r;
 }
@@ -264,5 +276,5 @@ int conf_swap_recover(int dirfd, struct err *e)
     if (r == 0)
         r = done ? end(dirfd, &p, e) : undo(dirfd, &p, e);
     plan_fini(&p);
-    return r == -ENOENT ? 0 : r < 0 ? r : 1;
+    return r == -ENOENT ? SWAP_none : r < 0 ? r : done ? SWAP_ended : SWAP_undone;
 }

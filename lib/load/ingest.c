@@ -44,6 +44,7 @@ int ingest_open(struct ingest *in, const char *url, const char *database, const 
     struct sink_options o = {.url = url,
                              .database = database,
                              .collection = collection,
+                             .spec = spec,
                              .replace = spec->on_key_conflict == KEY_replace,
                              .in_order = index_is_needed(spec),
                              .arg = in,

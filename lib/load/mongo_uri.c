@@ -1,5 +1,7 @@
 #include "mongo_uri.h"
 
+#include <string.h>
+
 mongoc_uri_t *mongo_uri(const char *url, int select_ms, int socket_ms, bson_error_t *ret_why)
 {
     mongoc_uri_t *uri = mongoc_uri_new_with_error(url ? url : "", ret_why);
@@ -18,4 +20,10 @@ mongoc_uri_t *mongo_uri(const char *url, int select_ms, int socket_ms, bson_erro
     if (socket_ms)
         mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SOCKETTIMEOUTMS, socket_ms);
     return uri;
+}
+
+bool mongo_is_router(const mongoc_server_description_t *d)
+{
+    const char *type = mongoc_server_description_type(d);
+    return !strcmp(type, "Mongos") || !strcmp(type, "LoadBalancer");
 }

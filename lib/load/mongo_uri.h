@@ -12,4 +12,7 @@
  * the driver's. NULL: ret_why says what is wrong with it. No I/O. */
 mongoc_uri_t *mongo_uri(const char *url, int select_ms, int socket_ms, bson_error_t *ret_why);
 
+/* Whether it is one that sends commands on to shards. */
+bool mongo_is_router(const mongoc_server_description_t *d);
+
 #endif

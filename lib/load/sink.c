@@ -1,8 +1,10 @@
 /* A batch is one command under construction or in flight:
  *   {"insert": collection, "ordered": false, "documents": [ rows ]}
- *   {"update": collection, ..., "updates": [{"q": {"_id": id}, "u": row, "upsert": true}]}
- * Batches go round: free -> (filled) -> queued -> (a worker's) -> done -> collected by the caller's thread -> free. They are
- * collected in the order they were filled, so acknowledged ends rise. */
+ *   {"update": collection, ..., "updates": [{"u": row, "q": {"_id": id, shard key}, "upsert": true}]}
+ * A router (mongos) sends an upsert to the shard that its filter names, so the shard key's fields stand in it, each as {"$eq":
+ * value}: a value of a row may look like an operator. Other servers find a row soonest by its _id alone. Batches go round: free ->
+ * (filled) -> queued -> (a worker's) -> done -> collected by the caller's thread -> free. They are collected in the order they were
+ * filled, so acknowledged ends rise. */
 #include "base/clk.h"
 #include "base/crash.h"
 #include "base/json.h"
@@ -104,8 +106,20 @@ static void set_state(struct sink *s, struct batch *b, enum batch_state state)
     pthread_mutex_unlock(&s->lock);
 }
 
+/* Before there are workers, since the first one has the client from then on. Who does not answer may be a router. */
+static void look_for_router(struct sink *s)
+{
+    bool asks = s->o.replace && s->o.spec && s->o.spec->shard.n;
+    mongoc_server_description_t *d = asks ? mongoc_client_select_server(s->client, true, NULL, NULL) : NULL;
+    s->routed = asks && (!d || mongo_is_router(d));
+    if (d)
+        mongoc_server_description_destroy(d);
+}
+
 static void start_batch(struct sink *s, struct batch *b)
 {
+    if (!s->next_number)
+        look_for_router(s);
     set_state(s, b, FILLING);
     b->number = s->next_number++;
     b->n_rows = b->raw.n = b->command.n = 0;
@@ -170,6 +184,7 @@ void sink_close(struct sink *s)
         free(b->rows);
         free(b->ours);
     }
+    buf_fini(&s->filter);
     if (s->collection)
         mongoc_collection_destroy(s->collection);
     if (s->client)
@@ -311,10 +326,6 @@ struct buf *sink_begin(struct sink *s, const unsigned char id[SINK_ID_BYTES])
     add_index(&b->command, b->n_rows);
     if (s->o.replace) {
         open_document(&b->command); /* at element_at + its key; closed in sink_row */
-        add_key(&b->command, 0x03, "q");
-        size_t q = open_document(&b->command);
-        add_id(&b->command, id);
-        close_document(&b->command, q);
         add_key(&b->command, 0x03, "u");
     }
     s->row_at = open_document(&b->command);
@@ -327,15 +338,69 @@ struct buf *sink_begin(struct sink *s, const unsigned char id[SINK_ID_BYTES])
 
 void sink_set_id(struct sink *s, const unsigned char id[SINK_ID_BYTES])
 {
-    char *p = s->filling->command.p;
-    memcpy(p + s->row_at + 4 + ID_HEAD, id, SINK_ID_BYTES);
-    if (s->o.replace) /* the filter's: key and length of the element, key and length of "q", head */
-        memcpy(p + s->element_at + 1 + strlen(p + s->element_at + 1) + 1 + 4 + 3 + 4 + ID_HEAD, id, SINK_ID_BYTES);
+    memcpy(s->filling->command.p + s->row_at + 4 + ID_HEAD, id, SINK_ID_BYTES);
 }
 
 void sink_cancel(struct sink *s)
 {
     s->filling->command.n = s->element_at;
+}
+
+/* The value at a dotted path of a document. -1: there is an array on the way or at its end; 0: there is none. */
+static int value_at(const bson_t *doc, const char *path, bson_iter_t *it)
+{
+    if (!bson_iter_init(it, doc))
+        return 0;
+    for (const char *p = path, *dot;; p = dot + 1) {
+        dot = strchr(p, '.');
+        if (!bson_iter_find_w_len(it, p, dot ? (int)(dot - p) : (int)strlen(p)))
+            return 0;
+        if (BSON_ITER_HOLDS_ARRAY(it))
+            return -1;
+        if (!dot)
+            return 1;
+        bson_iter_t in;
+        if (!BSON_ITER_HOLDS_DOCUMENT(it) || !bson_iter_recurse(it, &in))
+            return 0;
+        *it = in;
+    }
+}
+
+/* "q" of a row that is whole, put together beside the command, whose buffer moves while it grows. A field that the row lacks counts
+ * as null. Returns the field of the shard key that cannot be one, or NULL. */
+static const char *add_filter(struct sink *s, struct buf *b)
+{
+    const char *row = b->p + s->row_at;
+    struct buf *f = &s->filter;
+    bson_t doc;
+    f->n = 0;
+    add_key(f, 0x03, "q");
+    size_t q = open_document(f);
+    buf_add(f, row + 4, ID_HEAD + SINK_ID_BYTES);
+    for (size_t i = 0; s->routed && i < s->o.spec->shard.n; i++) {
+        const char *field = spec_target(s->o.spec, s->o.spec->shard.v[i]);
+        bson_iter_t it;
+        if (!strcmp(field, SPEC_ID))
+            continue;
+        int found = bson_init_static(&doc, (const uint8_t *)row, b->n - s->row_at) ? value_at(&doc, field, &it) : 0;
+        if (found < 0)
+            return field;
+        add_key(f, 0x03, field);
+        size_t at = open_document(f);
+        add_key(f, found ? (char)bson_iter_type(&it) : 0x0a, "$eq");
+        if (found)
+            buf_add(f, (const char *)it.raw + it.d1, it.next_off - it.d1);
+        close_document(f, at);
+    }
+    close_document(f, q);
+    buf_add(b, f->p, f->n);
+    return NULL;
+}
+
+static void refuse(struct sink *s, const struct sink_refusal *why)
+{
+    sink_cancel(s);
+    s->o.on_refused(s->o.arg, why);
 }
 
 int sink_row(struct sink *s, int64_t line, int64_t offset, int64_t end, const char *raw, size_t n, struct err *e)
@@ -345,9 +410,7 @@ int sink_row(struct sink *s, int64_t line, int64_t offset, int64_t end, const ch
         return s->broken;
     close_document(&b->command, s->row_at);
     if (b->command.n - s->row_at > SINK_MAX_DOCUMENT) {
-        struct sink_refusal why = {line, offset, "server", "the document is larger than MongoDB takes (16 MiB)", raw, n};
-        sink_cancel(s);
-        s->o.on_refused(s->o.arg, &why);
+        refuse(s, &(struct sink_refusal){line, offset, "server", "the document is larger than MongoDB takes (16 MiB)", raw, n});
         return 0;
     }
     if (b->command.n > COMMAND_MAX && b->n_rows) { /* too much for one command: this row starts the next */
@@ -366,6 +429,12 @@ int sink_row(struct sink *s, int64_t line, int64_t offset, int64_t end, const ch
         buf_add(&b->command, doc.p, doc.n);
     }
     if (s->o.replace) {
+        const char *field = add_filter(s, &b->command);
+        if (field) {
+            AUTO_FREE char *text = xasprintf("its field %s is an array, which cannot be part of the shard key", field);
+            refuse(s, &(struct sink_refusal){line, offset, "shard", text, raw, n});
+            return 0;
+        }
         add_bool(&b->command, "upsert", true);
         close_document(&b->command, s->element_at + 1 + strlen(b->command.p + s->element_at + 1) + 1);
     }

@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "read/spec.h"
 
 #include <mongoc/mongoc.h>
 #include <stdbool.h>
@@ -21,16 +22,18 @@ enum { SINK_ID_BYTES = 24 };
 /* A row that the server did not take. */
 struct sink_refusal {
     int64_t line, offset;
-    const char *rule; /* "key": another row has its key; "server": refused for another reason */
+    const char
+        *rule; /* "key": another row has its key; "server": refused for another reason, or "shard": as no shard would take it */
     const char *message, *raw;
     size_t n_raw;
 };
 
 struct sink_options {
     const char *url, *database, *collection;
-    bool replace;  /* a row replaces the one with its _id */
-    bool fresh;    /* rows get ObjectIds of their own, whatever sink_begin is given; not with replace */
-    bool in_order; /* one command at a time: of two rows with one key the first wins (with replace, the last) */
+    bool replace;            /* a row replaces the one with its _id */
+    bool fresh;              /* rows get ObjectIds of their own, whatever sink_begin is given; not with replace */
+    const struct spec *spec; /* NULL: none; of it, the shard key, which the filter of a row that replaces has to have */
+    bool in_order;           /* one command at a time: of two rows with one key the first wins (with replace, the last) */
     void *arg;
     void (*on_refused)(void *arg, const struct sink_refusal *why);
     /* All rows up to this end (of sink_row) are stored or refused. n: how many more are stored. */
@@ -39,7 +42,7 @@ struct sink_options {
 
 struct sink;
 
-/* Connects; does not ask the server anything. ERR_CONFIG: the URL. The strings are copied. */
+/* Connects; does not ask the server anything. ERR_CONFIG: the URL. The strings are copied; `spec` is borrowed. */
 int sink_open(const struct sink_options *o, struct sink **ret, struct err *e);
 void sink_close(struct sink *s); /* abandons what was not flushed; accepts NULL */
 AUTO_DEFINE(sink, sink_close)

@@ -57,6 +57,8 @@ struct sink {
     uint64_t next_number, collected;
     size_t row_at; /* of the document under construction */
     size_t element_at;
+    bool routed;       /* by a mongos, by the shard key of the spec; where rows replace */
+    struct buf filter; /* of the row that replaces */
     int64_t passed;
     int broken;
 };

@@ -14,7 +14,7 @@
 #include <sys/eventfd.h>
 
 /* RETRY_MS: an election takes 12 s, as MongoDB's manual has it. */
-enum { RETRY_MS = 20000, RETRY_PAUSE_MS = 200, OID_BYTES = 12 };
+enum { RETRY_MS = 20000, RETRY_PAUSE_MS = 200, OID_BYTES = 12, SHARD_KEY_NOT_FOUND = 61 };
 
 /* --- errors --- */
 
@@ -30,6 +30,7 @@ static bool is_passing(int64_t code)
         50,    /* MaxTimeMSExpired */
         63,    /* StaleShardVersion */
         64,    /* WriteConcernFailed */
+        82,    /* NoProgressMade: a router, when chunks move faster than it learns of it */
         89,    /* NetworkTimeout */
         91,    /* ShutdownInProgress */
         112,   /* WriteConflict */
@@ -38,6 +39,7 @@ static bool is_passing(int64_t code)
         150,   /* StaleEpoch */
         189,   /* PrimarySteppedDown */
         202,   /* NetworkInterfaceExceededTimeLimit */
+        249,   /* StaleDbVersion */
         262,   /* ExceededTimeLimit */
         9001,  /* SocketException */
         10107, /* NotWritablePrimary */
@@ -73,9 +75,10 @@ int sink_error(const bson_error_t *be, const char *what, struct err *e)
     return err_set(e, code, "%s: %s", what, be->message);
 }
 
-/* An error that the reply itself tells of, and that is no row's: a write concern that was not met, or what a router says of the
- * rows of a shard that it does not reach. */
-static bool reply_error(const bson_t *reply, bson_error_t *be)
+/* An error that the reply itself tells of, and that is no row's: a write concern that was not met, what a router says of the
+ * rows of a shard that it does not reach, or that it does not find the shard of rows that replace others: the filter has all of the
+ * dataset's shard key, so the collection has another. */
+static bool reply_error(const struct sink *s, const bson_t *reply, bson_error_t *be)
 {
     bson_iter_t it;
     bson_t doc;
@@ -86,7 +89,8 @@ static bool reply_error(const bson_t *reply, bson_error_t *be)
     }
     if (json_get_iter(reply, "writeErrors", &it))
         while (json_next_doc(&it, &doc))
-            if (is_passing(json_get_i64(&doc, "code", 0))) {
+            if (is_passing(json_get_i64(&doc, "code", 0)) ||
+                (s->o.replace && json_get_i64(&doc, "code", 0) == SHARD_KEY_NOT_FOUND)) {
                 bson_set_error(be, MONGOC_ERROR_SERVER, (uint32_t)json_get_i64(&doc, "code", 0), "%s",
                                json_get_str(&doc, "errmsg", "refused by MongoDB"));
                 return true;
@@ -94,9 +98,32 @@ static bool reply_error(const bson_t *reply, bson_error_t *be)
     return false;
 }
 
+/* A server that says less than that it stored, or refused, each row: what is not said is not so. Those that say no number are
+ * believed. */
+static bool lacks_rows(const struct batch *b, bson_error_t *be)
+{
+    int64_t n = json_get_i64(&b->reply, "n", -1), refused = 0;
+    bson_iter_t it;
+    bson_t doc;
+    if (json_get_iter(&b->reply, "writeErrors", &it))
+        while (json_next_doc(&it, &doc))
+            refused++;
+    if (n < 0 || n + refused >= (int64_t)b->n_rows)
+        return false;
+    bson_set_error(be, MONGOC_ERROR_WRITE_CONCERN, 1, "the server says that it stored %lld and refused %lld of %zu documents",
+                   (long long)n, (long long)refused, b->n_rows);
+    return true;
+}
+
 int sink_batch_error(const struct batch *b, const char *what, struct err *e)
 {
     int code = sink_error(&b->error, what, e);
+    if (b->error.domain == MONGOC_ERROR_SERVER && b->error.code == SHARD_KEY_NOT_FOUND)
+        return err_set(
+            e, ERR_CONFIG,
+            "%s: the collection is sharded by another key than the dataset's `shard` says, so that rows cannot be replaced "
+            "there (%s); sh.status() shows its key: put that into `shard`, or use another collection",
+            what, b->error.message);
     return code == ERR_DATABASE && mongoc_error_has_label(&b->reply, "RetryableWriteError") ? -ECONNREFUSED : code;
 }
 
@@ -114,7 +141,7 @@ static bool run_once(struct worker *w, struct batch *b)
     bson_iter_t it;
     if (!ok && bson_iter_init_find(&it, &b->reply, "writeErrors") && !bson_has_field(&b->reply, "writeConcernError"))
         ok = true; /* the rows' errors, not the command's */
-    return ok && !reply_error(&b->reply, &b->error);
+    return ok && !reply_error(w->s, &b->reply, &b->error) && !lacks_rows(b, &b->error);
 }
 
 bool sink_is_id_conflict(const char *message)

@@ -299,6 +299,99 @@ static int parse_rules(struct parse *p, const bson_iter_t *outer)
     return r;
 }
 
+static int parse_shard(struct parse *p, const bson_iter_t *outer)
+{
+    bson_iter_t it;
+    int r = 0;
+    if (!BSON_ITER_HOLDS_DOCUMENT(outer) || !bson_iter_recurse(outer, &it))
+        return bad(p, "shard", "expected a group");
+    while (r == 0 && bson_iter_next(&it)) {
+        const char *k = bson_iter_key(&it);
+        if (!strcmp(k, "key"))
+            r = take_strs(p, &it, &p->s->shard);
+        else if (!strcmp(k, "hashed"))
+            r = take_str(p, &it, &p->s->hashed);
+        else
+            r = bad(p, k, "unknown; allowed in shard: key hashed");
+    }
+    return r;
+}
+
+static bool is_path(const char *path)
+{
+    for (const char *c = path; c; c = strchr(c, '.') ? strchr(c, '.') + 1 : NULL)
+        if (!*c || *c == '.' || *c == '$')
+            return false;
+    return strcmp(path, SPEC_ID) != 0 && strncmp(path, SPEC_ID ".", 4) != 0;
+}
+
+static bool has_target(const struct spec *s, const struct strs *columns, const char *field)
+{
+    for (size_t i = 0; i < columns->n; i++)
+        if (!strcmp(spec_target(s, columns->v[i]), field))
+            return true;
+    return false;
+}
+
+bool spec_shard_allows_unique(const struct spec *s, const struct strs *columns)
+{
+    bool all = s->shard.n <= columns->n;
+    for (size_t i = 0; all && i < s->shard.n; i++)
+        all = !strcmp(spec_target(s, s->shard.v[i]), spec_target(s, columns->v[i]));
+    return all;
+}
+
+/* mongodb.com/docs/manual/core/sharding-shard-key-indexes: a shard knows of its own rows only. A key that replaces is the _id, too:
+ * that one is unique without an index where rows with the same key are on the same shard. */
+static int check_unique(struct parse *p)
+{
+    struct spec *s = p->s;
+    if (s->on_key_conflict != KEY_replace && s->key.n && !spec_shard_allows_unique(s, &s->key))
+        return bad(
+            p, "shard.key",
+            "a sharded MongoDB keeps `key` unique only where key begins with the columns of shard.key, in that order; shard by "
+            "those key begins with, or put them first in key, or use on_key_conflict = \"replace\"");
+    for (size_t i = 0; i < s->n_rules; i++) {
+        const struct strs one = {.v = &s->rules[i].name, .n = 1};
+        if (!s->rules[i].unique || spec_shard_allows_unique(s, &one))
+            continue;
+        AUTO_FREE char *why = xasprintf("a sharded MongoDB cannot keep the column '%s' unique unless it is the shard key; take its "
+                                        "`unique` out, or use shard.key = (\"%s\")",
+                                        s->rules[i].name, s->rules[i].name);
+        p->rule = (int)i;
+        return bad(p, "unique", why);
+    }
+    return 0;
+}
+
+/* What MongoDB would say when the collection is sharded, or of each row. */
+static int check_shard(struct parse *p)
+{
+    struct spec *s = p->s;
+    bool known = !s->hashed;
+    if (s->hashed && !s->shard.n)
+        return bad(p, "shard.hashed", "there is no shard.key; name its columns, or \"_id\"");
+    for (size_t i = 0; i < s->shard.n; i++) {
+        const char *column = s->shard.v[i], *field = spec_target(s, column);
+        known |= s->hashed && !strcmp(s->hashed, column);
+        if (strcmp(column, SPEC_ID) != 0 && !is_path(field))
+            return bad(p, "shard.key", "expected columns, fields with '.' between their names, or \"_id\"");
+        for (size_t k = 0; k < i; k++)
+            if (!strcmp(spec_target(s, s->shard.v[k]), field))
+                return bad(p, "shard.key", "a field stands twice");
+        if (s->on_key_conflict == KEY_replace && strcmp(column, SPEC_ID) != 0 && !has_target(s, &s->key, field)) {
+            AUTO_FREE char *why = xasprintf(
+                "'%s' is not part of key: with on_key_conflict = \"replace\" a row must find its elder on the same shard; "
+                "take columns of key, or \"_id\", which is made of them",
+                column);
+            return bad(p, "shard.key", why);
+        }
+    }
+    if (!known)
+        return bad(p, "shard.hashed", "it is none of shard.key");
+    return check_unique(p);
+}
+
 static int parse_all(struct parse *p, const bson_t *doc)
 {
     struct spec *s = p->s;
@@ -319,6 +412,8 @@ static int parse_all(struct parse *p, const bson_t *doc)
         } else if (!strcmp(k, "on_key_conflict")) {
             r = take_word(p, &it, "reject|keep|replace", &word);
             s->on_key_conflict = (enum on_key_conflict)word;
+        } else if (!strcmp(k, "shard")) {
+            r = parse_shard(p, &it);
         } else if (!strcmp(k, "max_row_bytes")) {
             r = take_int(p, &it, -1, INT64_MAX, &s->max_row_bytes);
         } else if (!strcmp(k, "now_ms")) {
@@ -327,12 +422,12 @@ static int parse_all(struct parse *p, const bson_t *doc)
             r = take_word(p, &it, "inferred|all-string", &word);
             s->all_string = word == 1;
         } else {
-            r = bad(p, k, "unknown; allowed: format csv columns key on_key_conflict max_row_bytes now_ms types");
+            r = bad(p, k, "unknown; allowed: format csv columns key on_key_conflict shard max_row_bytes now_ms types");
         }
     }
     if (r == 0 && s->on_key_conflict == KEY_replace && !s->key.n)
         r = bad(p, "on_key_conflict", "\"replace\" needs a key");
-    return r;
+    return r == 0 ? check_shard(p) : r;
 }
 
 int spec_parse(const char *json, size_t n, struct spec **ret, int *ret_rule, struct err *e)
@@ -360,6 +455,8 @@ void spec_free(struct spec *s)
     free(s->encoding);
     strs_free(&s->null);
     strs_free(&s->key);
+    strs_free(&s->shard);
+    free(s->hashed);
     for (size_t i = 0; i < s->n_rules; i++) {
         struct rule *u = &s->rules[i];
         free(u->name);

@@ -2,8 +2,8 @@
  * inspector, loader, preview and libsimbdp; its keys are those of a dataset in the configuration (docs/tenant-guide.md):
  *   {"format":"csv"|"json", "csv":{"delimiter","quote","escape","encoding","line_end","skip_rows":N,"header_rows":N,
  *    "footer_rows":N,"ragged","damaged","null":[...]}, "columns":[{"name","type","required","regex","min","max","enum":[...],
- *    "unique","max_age_days":N,"as","value"}], "key":[...], "on_key_conflict", "max_row_bytes":N, "now_ms":N,
- *    "types":"all-string"}
+ *    "unique","max_age_days":N,"as","value"}], "key":[...], "on_key_conflict", "shard":{"key":[...],"hashed"},
+ *    "max_row_bytes":N, "now_ms":N, "types":"all-string"}
  * Every key is optional; unknown ones are errors. */
 #ifndef SIMBDP_READ_SPEC_H
 #define SIMBDP_READ_SPEC_H
@@ -55,10 +55,14 @@ struct spec {
     size_t n_rules;
     struct strs key;
     enum on_key_conflict on_key_conflict;
+    struct strs shard;             /* the shard key of the collection: columns, fields or SPEC_ID; none: it has none */
+    char *hashed;                  /* the one of them that is hashed; NULL: none */
     int64_t max_row_bytes;         /* -1: SPEC_MAX_ROW_BYTES */
     int64_t max_rows, max_columns; /* of a stream's message (lib/read/message.h); -1: no limit. Not part of the text */
     int64_t now_ms;                /* wall clock for max_age_days: the same for everyone who reads the file */
 };
+
+#define SPEC_ID "_id"
 
 enum { SPEC_MAX_ROW_BYTES = 16 << 20, SPEC_MAX_BYTES = 100 << 10 };
 
@@ -72,6 +76,9 @@ const struct rule *spec_rule(const struct spec *s, const char *name, size_t n);
 /* The field that a column is stored as: its rule's, or the name itself. */
 const char *spec_target(const struct spec *s, const char *column);
 bool spec_is_key(const struct spec *s, const char *name);
+/* Whether a sharded MongoDB can tell that an index of these columns is unique: the shard key comes first in it, in its order. True
+ * where there is no shard key. */
+bool spec_shard_allows_unique(const struct spec *s, const struct strs *columns);
 
 /* The field that a column without a rule is stored as: '.' and a leading '$' become '_'. The caller frees. */
 char *spec_field_name(const char *name, size_t n);

@@ -133,6 +133,14 @@ static void sweep_version(const struct work *w, const char *version)
         fd_remove_tree(w->versions, version);
 }
 
+/* A manifest that was being written; that of the active version is not written below our lock. */
+static bool is_half_manifest(const char *name)
+{
+    char version[APP_VERSION_SIZE];
+    snprintf(version, sizeof version, "%s", name);
+    return app_version_valid(version) && !strcmp(name + sizeof version - 1, ".json.tmp");
+}
+
 /* What uploads left that were killed: nobody else is at it, as we hold the lock. What belongs to a version that was removed, and
  * the oldest manifests of those that never were ready, go, too. */
 static void sweep(const struct work *w)
@@ -144,6 +152,8 @@ static void sweep(const struct work *w)
         AUTO_FREE char *manifest = xasprintf("%s.json", ent->d_name);
         if (!strncmp(ent->d_name, NEW, strlen(NEW)))
             fd_remove_tree(w->versions, ent->d_name);
+        else if (is_half_manifest(ent->d_name))
+            unlinkat(w->versions, ent->d_name, 0);
         else if (app_version_valid(ent->d_name) && !fd_exists(w->versions, manifest))
             sweep_version(w, ent->d_name);
     }

@@ -62,8 +62,11 @@ static int read_pieces(struct checking *c, const struct entry *v, int fd, struct
     for (size_t i = 0; r == 0 && i < v->n_pieces; i++) {
         struct err why = {0};
         size_t n = 0;
-        if (store_get(c->store, v->pieces[i], c->room, &n, &why) < 0) {
-            say(c, "%s: %s", v->path, why.msg);
+        const int got = store_get(c->store, v->pieces[i], c->room, &n, &why);
+        if (got < 0) {
+            const bool aside = got == ERR_FORMAT && store_set_aside(c->store, v->pieces[i]);
+            say(c, "%s: %s%s", v->path, why.msg,
+                aside ? "; it was set aside, so that the next backup writes it again if the home still has these bytes" : "");
             *whole = false;
         } else if (fd >= 0) {
             r = fd_write_all(fd, c->room, n);
@@ -94,9 +97,13 @@ static int check_entry(void *arg, const struct entry *v, struct err *e)
     int r = read_pieces(c, v, fd, part ? &b : NULL, &whole, e);
     if (r == 0 && whole && part && b.n)
         check_segment(c, v, &b);
-    if (r == 0 && whole && database && database_check(c->scratch, v->path, &why) < 0)
+    if (r == 0 && whole && database)
+        r = database_check(c->scratch, v->path, &why);
+    if (r == ERR_FORMAT && why.code)
         say(c, "%s", why.msg);
-    return r;
+    else if (why.code)
+        return err_set(e, r, "%s", why.msg);
+    return why.code ? 0 : r;
 }
 
 int64_t check_point(struct store *s, const struct point *p, void (*fn)(void *arg, const char *text), void *arg, struct err *e)

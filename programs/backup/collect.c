@@ -32,6 +32,7 @@
 #include "copy.h"
 #include "databases.h"
 #include "files.h"
+#include "logs.h"
 #include "segments.h"
 
 #include "base/clk.h"
@@ -130,8 +131,8 @@ static int copy_ledger(struct copying *k, const char *copy, struct err *e)
 
 /* ---- the rest ---- */
 
-/* Names in a directory that begin, or end, so. */
-static int copy_named(struct copying *k, const char *dir, const char *begin, const char *end, enum copy_how how, struct err *e)
+/* Names in a directory that end so. */
+static int copy_named(struct copying *k, const char *dir, const char *end, struct err *e)
 {
     DIR *d = fd_open_dir(k->home->dirfd, dir);
     int r = 0;
@@ -139,8 +140,8 @@ static int copy_named(struct copying *k, const char *dir, const char *begin, con
     for (struct dirent *ent; d && r == 0 && (ent = fd_next_name(d, &unread));) {
         size_t n = strlen(ent->d_name), m = strlen(end);
         AUTO_FREE char *path = xasprintf("%s/%s", dir, ent->d_name);
-        if (!strncmp(ent->d_name, begin, strlen(begin)) && n >= m && !strcmp(ent->d_name + n - m, end))
-            r = copy_path(k, path, how, e);
+        if (n >= m && !strcmp(ent->d_name + n - m, end))
+            r = copy_path(k, path, COPY_WHOLE, e);
     }
     if (d)
         closedir(d);
@@ -154,17 +155,10 @@ static int copy_small(struct copying *k, struct err *e)
     for (size_t i = 0; r == 0 && i < sizeof small_files / sizeof *small_files; i++)
         r = copy_path(k, small_files[i], COPY_WHOLE, e);
     if (r == 0)
-        r = copy_named(k, "state", "", ".port", COPY_WHOLE, e);
+        r = copy_named(k, "state", ".port", e);
     for (size_t i = 0; r == 0 && i < sizeof directories / sizeof *directories; i++)
         r = copy_add_above(k, directories[i], e);
     return r;
-}
-
-static int copy_logs(struct copying *k, struct err *e)
-{
-    copy_phase(k, "logs");
-    int r = copy_path(k, "logs/tenants", COPY_LINES, e);
-    return r < 0 ? r : copy_named(k, "logs", "audit", ".jsonl", COPY_LINES, e);
 }
 
 static int copy_all(struct copying *k, const struct backup_order *o, const char *scratch, struct err *e)
@@ -184,8 +178,9 @@ static int copy_all(struct copying *k, const struct backup_order *o, const char 
         r = segments_copy(k, e);
     if (r == 0)
         r = copy_small(k, e);
+    copy_phase(k, "logs");
     if (r == 0)
-        r = copy_logs(k, e);
+        r = logs_copy(k, e);
     copy_phase(k, "files that are done");
     if (r == 0 && o->files && o->before)
         r = copy_before(k, o->before, e);

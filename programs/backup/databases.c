@@ -61,6 +61,14 @@ int database_snapshot(const struct home *h, const char *path, const char *to, st
     return r < 0 ? r : database_check(to, path, e);
 }
 
+/* Whether the place where the copy lies is what fails, and not what is in it. */
+static bool is_the_disks(sqlite3 *db)
+{
+    const int code = sqlite3_errcode(db);
+    return (code == SQLITE_IOERR && sqlite3_extended_errcode(db) != SQLITE_IOERR_DATA) || code == SQLITE_CANTOPEN ||
+           code == SQLITE_FULL || code == SQLITE_NOMEM;
+}
+
 int database_check(const char *path, const char *shown, struct err *e)
 {
     sqlite3 *db = NULL;
@@ -70,7 +78,11 @@ int database_check(const char *path, const char *shown, struct err *e)
     if (db_open(path, SQLITE_OPEN_READWRITE, &db) == SQLITE_OK &&
         sqlite3_prepare_v2(db, "PRAGMA integrity_check(1)", -1, &s, NULL) == SQLITE_OK && sqlite3_step(s) == SQLITE_ROW)
         text = xstrdup((const char *)sqlite3_column_text(s, 0));
-    if (!text || strcmp(text, "ok") != 0)
+    if (!text && is_the_disks(db))
+        r = err_set(e, -EIO, "cannot read %s, a copy of %s: %s", path, shown,
+                    sqlite3_errcode(db) == SQLITE_IOERR && sqlite3_system_errno(db) ? strerror(sqlite3_system_errno(db))
+                                                                                    : db_why(db));
+    else if (!text || strcmp(text, "ok") != 0)
         r = err_set(e, ERR_FORMAT, "%s is damaged: %s", shown, text ? text : db_why(db));
     sqlite3_finalize(s);
     sqlite3_close(db);

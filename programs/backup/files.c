@@ -58,6 +58,25 @@ static int put_bytes(struct copying *k, struct kept *x, int fd, const char *path
     return 0;
 }
 
+/* -ENOENT: there is none. What the disk does not tell is no reason to leave something out. */
+static int open_dir(struct copying *k, const char *path, struct err *e)
+{
+    int fd = openat(k->home->dirfd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd >= 0)
+        return fd;
+    return errno == ENOENT || errno == ENOTDIR || errno == ELOOP ? -ENOENT
+                                                                 : err_sys(e, -errno, "cannot open %s/%s", k->home->path, path);
+}
+
+/* The same of a regular file; path: for what is said. */
+static int open_file(struct copying *k, int dir, const char *name, const char *path, struct stat *st, struct err *e)
+{
+    AUTO_FD int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if ((fd < 0 && errno != ENOENT && errno != ELOOP && errno != ENXIO) || (fd >= 0 && fstat(fd, st) < 0))
+        return err_sys(e, -errno, "cannot open %s/%s", k->home->path, path);
+    return fd < 0 || !S_ISREG(st->st_mode) ? -ENOENT : fd_take(&fd);
+}
+
 /* What is in a file's directory, which was opened and may be anywhere now. 1: its bytes were there. */
 static int put_dir(struct copying *k, struct kept *x, int fd, const char *path, const struct row *row, struct err *e)
 {
@@ -75,21 +94,16 @@ static int put_dir(struct copying *k, struct kept *x, int fd, const char *path, 
             continue;
         struct stat st;
         AUTO_FREE char *below = xasprintf("%s/%s", path, ent->d_name);
-        AUTO_FD int file = openat(fd, ent->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-        if (file < 0 || fstat(file, &st) < 0 || !S_ISREG(st.st_mode))
+        AUTO_FD int file = open_file(k, fd, ent->d_name, below, &st, e);
+        if (file == -ENOENT)
             continue;
-        r = put_bytes(k, x, file, below, ent->d_name, e);
+        r = file < 0 ? file : put_bytes(k, x, file, below, ent->d_name, e);
         found |= !strcmp(ent->d_name, row->safe);
     }
     closedir(d);
     if (r == 0 && unread < 0)
         r = err_sys(e, unread, "cannot read %s/%s", k->home->path, path);
     return r < 0 ? r : found;
-}
-
-static int open_dir(struct copying *k, const char *path)
-{
-    return openat(k->home->dirfd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
 /* Where the directory of a file is when the file is there; NULL: it has none of its own there. */
@@ -106,9 +120,8 @@ static int put_found(struct copying *k, struct kept *x, const struct row *row, s
     int r = 0;
     for (size_t i = 0; r == 0 && i < sizeof places / sizeof *places; i++) {
         AUTO_FREE char *path = dir_at(row, places[i]);
-        AUTO_FD int fd = open_dir(k, path);
-        if (fd >= 0)
-            r = put_dir(k, x, fd, path, row, e);
+        AUTO_FD int fd = open_dir(k, path, e);
+        r = fd >= 0 ? put_dir(k, x, fd, path, row, e) : fd == -ENOENT ? r : fd;
     }
     return r;
 }
@@ -119,10 +132,12 @@ static int put_staged(struct copying *k, struct kept *x, const struct row *row, 
     if (!row->source || !row->raw || !*row->raw || strchr(row->raw, '/'))
         return 0;
     AUTO_FREE char *path = xasprintf("%s/%s", row->source, row->raw);
-    AUTO_FD int dir = open_dir(k, row->source);
-    AUTO_FD int fd = dir < 0 ? -1 : openat(dir, row->raw, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (fcntl(fd, F_SETLEASE, F_RDLCK) < 0 && errno == EAGAIN))
+    AUTO_FD int dir = open_dir(k, row->source, e);
+    AUTO_FD int fd = dir < 0 ? dir : open_file(k, dir, row->raw, path, &st, e);
+    if (fd < 0)
+        return fd == -ENOENT ? 0 : fd;
+    if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0 && errno == EAGAIN)
         return 0;
     fcntl(fd, F_SETLEASE, F_UNLCK);
     int r = put_bytes(k, x, fd, path, row->safe, e);
@@ -291,10 +306,12 @@ static int add_filed(void *arg, const struct row *row, struct err *e)
     const char *from[] = {to, work}; /* a retry may have taken it back since */
     int r = 0;
     for (size_t i = 0; r == 0 && i < 2; i++) {
-        AUTO_FD int fd = open_dir(k, from[i]);
+        AUTO_FD int fd = open_dir(k, from[i], e);
+        if (fd == -ENOENT)
+            continue;
         DIR *d = fd < 0 ? NULL : fd_open_dir(fd, ".");
         if (!d)
-            continue;
+            return fd < 0 ? fd : err_sys(e, -errno, "cannot read %s/%s", k->home->path, from[i]);
         int unread = 0;
         for (struct dirent *ent; r == 0 && (ent = fd_next_name(d, &unread));) {
             AUTO_FREE char *path = xasprintf("%s/%s", to, ent->d_name);
@@ -304,11 +321,13 @@ static int add_filed(void *arg, const struct row *row, struct err *e)
             r = add_known(k, path, fd, ent->d_name, &known, e);
             if (r < 0 || known)
                 continue;
-            AUTO_FD int file = openat(fd, ent->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
             struct bytes b = {0};
             struct stat st;
-            if (file >= 0 && fstat(file, &st) == 0 && S_ISREG(st.st_mode))
+            AUTO_FD int file = open_file(k, fd, ent->d_name, path, &st, e);
+            if (file >= 0)
                 r = copy_bytes(k, file, path, COPY_WHOLE, &b, e);
+            else if (file != -ENOENT)
+                r = file;
             if (r == 0 && b.name)
                 r = copy_add(k, path, &b, e);
             bytes_fini(&b);

@@ -185,12 +185,14 @@ static int list(const char *dir, const struct options *o, struct err *e)
     struct store *s = NULL;
     char **points = NULL;
     size_t n = 0;
-    int r = store_open(dir, STORE_READ, NULL, &s, e);
+    int r = store_open(dir, STORE_LOOK, NULL, &s, e);
     if (r == 0)
         r = store_points(s, &points, &n, e);
+    if (r == 0 && !n && !o->json)
+        fprintf(stderr, "mysimbdp backup: %s has no backup in it: none was finished\n", dir);
     for (size_t i = 0; i < n; i++) {
         struct err one = {0};
-        if (print_point(s, points[i], o, &one) < 0)
+        if (print_point(s, points[i], o, &one) < 0 && store_has_point(s, points[i])) /* else it went just now, by --keep */
             r = err_set(e, one.code, "%s", one.msg);
         free(points[i]);
     }
@@ -238,7 +240,8 @@ static int verify(const char *dir, struct options *o, struct err *e)
         return (int)found;
     if (!o->json && !found)
         printf("%s can be restored: %" PRId64 " files and directories, %.1f MB\n", p.name, p.entries, (double)p.bytes / 1e6);
-    return found ? err_set(e, ERR_FORMAT, "%" PRId64 " things are damaged in %s", found, p.name) : 0;
+    return found ? err_set(e, ERR_FORMAT, "%" PRId64 " %s damaged in %s", found, found == 1 ? "thing is" : "things are", p.name)
+                 : 0;
 }
 
 /* ---- restore ---- */
@@ -248,7 +251,9 @@ static void say_later(const struct restored *r, const struct point *p)
     char at[CLK_RFC3339_SIZE];
     clk_rfc3339(p->at_ms, at);
     printf("%s is the home as it was at %s. What came after that is not known to it:\n", r->home, at);
-    if (r->n_later >= 0)
+    if (r->n_later == 0)
+        printf("- files: none that %s knows\n", p->home);
+    else if (r->n_later > 0)
         printf("- %" PRId64 " files came since, of which %" PRId64
                " were ingested: %s still has them, and lists them with `mysimbdp files "
                "--since %s --home %s`\n",

@@ -55,15 +55,17 @@ static int empty_again(struct restoring *r, struct err *e)
     return n < 0 ? err_sys(e, n, "cannot remove what an earlier restore left in %s", r->path) : 0;
 }
 
+/* But for RESTORING that was being written, by a restore that ended then. */
 static bool is_empty(int dirfd)
 {
     DIR *d = fd_open_dir(dirfd, ".");
-    int n = 0;
-    while (d && readdir(d))
-        n++;
+    int unread = 0;
+    bool empty = d != NULL;
+    for (struct dirent *ent; empty && (ent = fd_next_name(d, &unread));)
+        empty = !strcmp(ent->d_name, RESTORING ".tmp");
     if (d)
         closedir(d);
-    return d && n <= 2;
+    return empty && unread == 0;
 }
 
 static int make_home(struct restoring *r, const char *to, struct err *e)
@@ -78,6 +80,11 @@ static int make_home(struct restoring *r, const char *to, struct err *e)
     if (flock(r->dirfd, LOCK_EX | LOCK_NB) < 0)
         return err_set(e, ERR_REFUSED, "another restore works on %s", r->path);
     bool again = fd_exists(r->dirfd, RESTORING) && !fd_exists(r->dirfd, HOME_JSON);
+    if (fd_exists(r->dirfd, HOME_JSON))
+        return err_set(e, ERR_REFUSED,
+                       "%s is a home already, and nothing was changed; restore into another directory, or stop this home and move "
+                       "it away",
+                       r->path);
     if (!again && !is_empty(r->dirfd))
         return err_set(e, ERR_REFUSED,
                        "%s is not empty, and nothing was changed; restore into a directory that is not there, or is empty",
@@ -113,7 +120,8 @@ static int choose_uids(struct restoring *r, struct err *e)
     r->ret->uid_base_was = r->point->uid_base;
     int n = uid_block_of_home(r->path, &block, &why);
     if (n == ERR_CONFIG) { /* another home has it, or it is not mapped here */
-        unlinkat(r->dirfd, UIDS_JSON, 0);
+        if (unlinkat(r->dirfd, UIDS_JSON, 0) < 0)
+            return err_sys(e, -errno, "cannot remove %s/" UIDS_JSON, r->path);
         n = uid_block_of_home(r->path, &block, &why);
     }
     if (n < 0)
@@ -167,8 +175,10 @@ static int write_pieces(struct restoring *r, const struct entry *v, int fd, stru
     for (size_t i = 0; i < v->n_pieces; i++) {
         size_t n;
         int w = store_get(r->store, v->pieces[i], r->room, &n, e);
-        if (w < 0)
+        if (w < 0) {
+            err_context(e, "%s is not whole in this point, another one may have it", v->path);
             return w;
+        }
         w = fd_write_all(fd, r->room, n);
         if (w < 0)
             return err_sys(e, w, "cannot write %s/%s", r->path, v->path);
@@ -253,6 +263,17 @@ static int note_restored(const struct restoring *r, struct err *e)
     return fd_write_file(r->dirfd, HOME_RESTORED, b.p, b.n, 0600, e);
 }
 
+/* What cannot be said to be one is none, so that it may be restored again. */
+static int become_home(const struct restoring *r, struct err *e)
+{
+    int n = renameat(r->dirfd, RESTORING, r->dirfd, HOME_JSON) < 0 ? -errno : 0;
+    if (n == 0 && syncfs(r->dirfd) < 0) {
+        n = -errno;
+        renameat(r->dirfd, HOME_JSON, r->dirfd, RESTORING);
+    }
+    return n < 0 ? err_sys(e, n, "cannot write %s/" HOME_JSON, r->path) : 0;
+}
+
 static int finish(struct restoring *r, struct err *e)
 {
     int n = r->home_json.n ? 0 : err_set(e, ERR_FORMAT, "the backup has no state/home.json: it is none of a home");
@@ -269,9 +290,7 @@ static int finish(struct restoring *r, struct err *e)
     crash_at(CRASH_restore_done);
     if (n == 0)
         n = fd_write_file(r->dirfd, RESTORING, r->home_json.p, r->home_json.n, 0600, e);
-    if (n == 0 && (renameat(r->dirfd, RESTORING, r->dirfd, HOME_JSON) < 0 || syncfs(r->dirfd) < 0))
-        n = err_sys(e, -errno, "cannot write %s/" HOME_JSON, r->path);
-    return n;
+    return n == 0 ? become_home(r, e) : n;
 }
 
 static int restore(struct restoring *r, struct err *e)

@@ -19,6 +19,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#define ASIDE ".damaged"
 enum { MAX_JSON = 1 << 20, UNFINISHED_SLACK_S = 2, PARTS = 256 };
 
 /* ---- opening ---- */
@@ -61,6 +62,8 @@ static int open_dir(struct store *s, bool make, struct err *e)
 static int lock(struct store *s, enum store_use use, struct err *e)
 {
     bool write = use == STORE_WRITE;
+    if (use == STORE_LOOK)
+        return 0;
     s->lock = openat(s->dir, "lock", write ? O_RDWR | O_CREAT | O_CLOEXEC : O_RDONLY | O_CLOEXEC, 0600);
     if (s->lock < 0 && !write)
         return 0; /* nobody ever wrote to it, or it is a copy on what cannot be written */
@@ -122,6 +125,12 @@ int store_make_parts(struct store *s, struct err *e)
 
 /* ---- what was cut short ---- */
 
+static bool is_aside(const char *name)
+{
+    return strlen(name) == STORE_NAME - 3 + strlen(ASIDE) && !strcmp(name + STORE_NAME - 3, ASIDE);
+}
+
+/* name: in its directory. Those that were set aside are shown, too. */
 static int each_object(const struct store *s, void (*fn)(void *arg, int part, const char *name, const char *whole), void *arg,
                        struct err *e)
 {
@@ -134,7 +143,7 @@ static int each_object(const struct store *s, void (*fn)(void *arg, int part, co
         int r = 0;
         for (struct dirent *ent; d && (ent = fd_next_name(d, &r));) {
             snprintf(whole, sizeof whole, "%s%s", part, ent->d_name);
-            if (strlen(ent->d_name) == STORE_NAME - 3 && piece_is_name(whole))
+            if ((strlen(ent->d_name) == STORE_NAME - 3 || is_aside(ent->d_name)) && piece_is_name(whole))
                 fn(arg, dirfd(d), ent->d_name, whole);
         }
         if (d)
@@ -156,7 +165,7 @@ static void mend_object(void *arg, int part, const char *name, const char *whole
     struct mending *m = arg;
     struct stat st;
     size_t n;
-    if (fstatat(part, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_mtime < m->since)
+    if (is_aside(name) || fstatat(part, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_mtime < m->since)
         return;
     /* As the disk has it: behind a sync that failed it may be whole in the kernel's memory alone. */
     AUTO_FD int fd = openat(part, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
@@ -189,7 +198,7 @@ static int mend(struct store *s, struct err *e)
 static int admit(struct store *s, enum store_use use, const char *home, struct err *e)
 {
     int r = read_marker(s, e);
-    if (r == -ENOENT && use == STORE_READ)
+    if (r == -ENOENT && use != STORE_WRITE)
         return err_set(e, ERR_FORMAT, "%s is no backup of mysimbdp (no backup.json in it)", s->path);
     if (r == -ENOENT)
         return is_empty(s->dir) ? 1 : err_set(e, ERR_REFUSED, "%s is neither empty nor a backup; give another directory", s->path);
@@ -293,6 +302,12 @@ static void object_path(const char *name, char out[STORE_NAME + 1])
     snprintf(out, STORE_NAME + 1, "%.2s/%s", name, name + 2);
 }
 
+static void aside_path(const char *name, char out[STORE_NAME + sizeof ASIDE])
+{
+    object_path(name, out);
+    strcat(out, ASIDE);
+}
+
 bool store_has(const struct store *s, const char *name)
 {
     char path[STORE_NAME + 1];
@@ -303,7 +318,7 @@ bool store_has(const struct store *s, const char *name)
 
 int store_write_object(struct store *s, const char *name, const void *p, size_t n, struct err *e)
 {
-    char path[STORE_NAME + 1], part[3];
+    char path[STORE_NAME + 1], aside[STORE_NAME + sizeof ASIDE], part[3];
     object_path(name, path);
     snprintf(part, sizeof part, "%.2s", name);
     if (mkdirat(s->objects, part, 0700) < 0 && errno != EEXIST)
@@ -313,6 +328,9 @@ int store_write_object(struct store *s, const char *name, const void *p, size_t 
     crash_at(CRASH_backup_piece);
     if (r == 0 && renameat(s->tmp, "piece", s->objects, path) < 0)
         r = -errno;
+    aside_path(name, aside);
+    if (r == 0)
+        unlinkat(s->objects, aside, 0);
     return r < 0 ? fail(s, "objects", r, e) : 0;
 }
 
@@ -343,10 +361,18 @@ int store_get(struct store *s, const char *name, void *room, size_t *ret_n, stru
     object_path(name, path);
     int r = fd_read_file(s->objects, path, &b, piece_bound(STORE_PIECE), NULL);
     if (r < 0)
-        return err_set(e, ERR_FORMAT, "%s/objects/%s: %s", s->path, path, err_text(r));
+        return err_set(e, r == -ENOENT ? ERR_FORMAT : r, "%s/objects/%s: %s", s->path, path, err_text(r));
     return piece_unpack(b.p, b.n, name, room, STORE_PIECE, ret_n)
                ? 0
                : err_set(e, ERR_FORMAT, "%s/objects/%s is damaged: its bytes are not those that were written", s->path, path);
+}
+
+bool store_set_aside(struct store *s, const char *name)
+{
+    char path[STORE_NAME + 1], aside[STORE_NAME + sizeof ASIDE];
+    object_path(name, path);
+    aside_path(name, aside);
+    return renameat(s->objects, path, s->objects, aside) == 0;
 }
 
 /* ---- points ---- */
@@ -403,6 +429,13 @@ int store_points(const struct store *s, char ***ret, size_t *ret_n, struct err *
     return r < 0 ? err_sys(e, r, "cannot list %s/points", s->path) : 0; /* what is not seen would be swept */
 }
 
+bool store_has_point(const struct store *s, const char *point)
+{
+    char path[64];
+    snprintf(path, sizeof path, "points/%s", point);
+    return fd_exists(s->dir, path);
+}
+
 int store_drop_point(struct store *s, const char *point, struct err *e)
 {
     char path[64];
@@ -429,7 +462,7 @@ static void sweep_object(void *arg, int part, const char *name, const char *whol
     sodium_hex2bin(hash, sizeof hash, whole, STORE_NAME - 1, NULL, NULL, NULL);
     if (w->n && bsearch(hash, w->keep, w->n, sizeof *w->keep, by_bytes))
         return;
-    w->removed += unlinkat(part, name, 0) == 0;
+    w->removed += unlinkat(part, name, 0) == 0 && !is_aside(name);
     crash_at(CRASH_backup_sweep);
 }
 

@@ -3,6 +3,7 @@
  *   backup.json      {"v":1,"home":PATH}: that it is one, and of which home. Written once
  *   objects/ab/cd…   pieces of at most STORE_PIECE bytes, each under the BLAKE2b-256 of its bytes (hex), compressed (a zstd frame).
  *                    Equal pieces are kept once, whichever files and points they belong to; none is ever changed
+ *   objects/ab/cd….damaged   one whose bytes were found to be others: the next backup that has the right ones writes it again
  *   points/POINT     a backup: a small JSON object (point.h) that says in which pieces the list of its files is
  *   tmp/             what is being written
  *   unfinished       a backup is being written, or was cut short
@@ -33,6 +34,7 @@ struct store;
 enum store_use {
     STORE_WRITE, /* made where it is not there; exclusively */
     STORE_READ,
+    STORE_LOOK, /* at its points alone; while somebody writes, too */
 };
 
 /* home: of which home, for STORE_WRITE. ERR_REFUSED: another one's, somebody works on it, or others may read it; the text says what
@@ -56,13 +58,16 @@ void store_set_rate(struct store *s, int64_t bytes_per_s);
 int store_put(struct store *s, const void *p, size_t n, char ret_name[STORE_NAME], struct err *e);
 /* Whether a piece is there. Its bytes are not looked at. */
 bool store_has(const struct store *s, const char *name);
-/* The bytes of a piece, at most STORE_PIECE, into `room`. ERR_FORMAT: it is not there, or its bytes are others. Blocks. */
+/* The bytes of a piece, at most STORE_PIECE, into `room`. ERR_FORMAT: it is not there, or its bytes are others; -errno. Blocks. */
 int store_get(struct store *s, const char *name, void *room, size_t *ret_n, struct err *e);
+/* One whose bytes are others counts as not there from now on. False: it is not there, or this may not be written. */
+bool store_set_aside(struct store *s, const char *name);
 
 /* The last thing that is written: everything before it is durable then. Blocks. */
 int store_put_point(struct store *s, const char *point, const void *p, size_t n, struct err *e);
 /* The points, oldest first. The caller frees them and the list. */
 int store_points(const struct store *s, char ***ret, size_t *ret_n, struct err *e);
+bool store_has_point(const struct store *s, const char *point);
 int store_drop_point(struct store *s, const char *point, struct err *e);
 bool store_is_point(const char *name);
 /* Removes all pieces but those in `keep` (32 bytes each, sorted); the number of those removed, or a negative code. Blocks. */

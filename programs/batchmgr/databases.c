@@ -9,6 +9,7 @@
 #include "databases.h"
 #include "database_health.h"
 #include "database_identity.h"
+#include "database_shards.h"
 #include "database_users.h"
 #include "fair_queue.h"
 #include "state.h"
@@ -38,6 +39,7 @@ struct databases {
     struct health **servers;
     size_t n_servers;
     struct identities *identities;
+    struct shards *shards;
     char *url; /* the platform's */
     enum kind kind;
     char *told; /* what state/databases.json says; NULL: not written yet */
@@ -120,6 +122,15 @@ static void look_at_identity(struct databases *d, struct tenant *t, const struct
     t->database_why = up ? identities_why_not(d->identities, t->id) : NULL;
 }
 
+/* Collections are sharded where the database is the one that it should be, and loads wait for the answer. */
+static void look_at_shards(struct databases *d, struct tenant *t, bool up)
+{
+    const bool may = up && !t->database_why && !t->purging;
+    shards_let(d->shards, t->id, may);
+    if (may && shards_are_pending(d->shards, t->id))
+        t->database_why = xstrdup("the collections of its datasets that have `shard` are being sharded");
+}
+
 void databases_let_tenant(struct databases *d, struct tenant *t)
 {
     fair_queue_block_tenant(d->m->fair_queue, t->id, !tenant_accepts(t) || !databases_serve(t) || t->database_why);
@@ -132,6 +143,7 @@ static void refresh(struct databases *d, struct tenant *t)
     if (c && up)
         choose_url(d, t, c);
     look_at_identity(d, t, c, up);
+    look_at_shards(d, t, up);
     databases_let_tenant(d, t);
 }
 
@@ -140,10 +152,21 @@ static bool is_looked_for(struct databases *d, const struct tenant *t)
 {
     if (!t->health)
         return false;
-    return databases_serve(t) ? identities_are_looking(d->identities, t->id) : !health_is_known(t->health);
+    if (!databases_serve(t))
+        return !health_is_known(t->health);
+    return identities_are_looking(d->identities, t->id) || shards_are_pending(d->shards, t->id);
 }
 
-/* What streammgr needs to know: state/databases.json. */
+static void add_not_sharded(void *arg, const char *collection, const char *why)
+{
+    struct buf *b = arg;
+    json_begin(b, NULL, '{');
+    json_str(b, "collection", collection);
+    json_str(b, "why", why);
+    json_end(b, '}');
+}
+
+/* What streammgr needs to know, and `doctor` tells: state/databases.json. */
 static void tell(struct databases *d)
 {
     AUTO_BUF struct buf b = {0};
@@ -156,6 +179,9 @@ static void tell(struct databases *d)
         json_str(&b, "url", t->mongo_url);
         json_str(&b, "why", t->database_why);
         json_bool(&b, "looking", is_looked_for(d, t));
+        json_begin(&b, "not_sharded", '[');
+        shards_each_not(d->shards, t->id, add_not_sharded, &b);
+        json_end(&b, ']');
         json_end(&b, '}');
     }
     json_end(&b, '}');
@@ -181,6 +207,11 @@ static void look_at_all(struct databases *d)
 static void on_health(void *arg, struct health *h)
 {
     (void)h;
+    look_at_all(arg);
+}
+
+static void on_shards(void *arg)
+{
     look_at_all(arg);
 }
 
@@ -251,6 +282,31 @@ void databases_add_tenant(struct databases *d, struct tenant *t, const struct co
     t->health = server_of(d, *c->mongo_url ? c->mongo_url : d->url);
 }
 
+/* What datasets have `shard`. */
+static void order_shards(struct databases *d)
+{
+    const struct conf *conf = d->m->conf;
+    struct shard_wish *v = NULL;
+    size_t n = 0;
+    for (size_t i = 0; i < conf->n_tenants; i++) {
+        const struct conf_tenant *c = &conf->tenants[i];
+        const struct conf_dataset *set = c->datasets.v;
+        for (size_t k = 0; k < c->datasets.n; k++) {
+            AUTO_BUF struct buf spec = {0};
+            if (!set[k].shard.key.n)
+                continue;
+            conf_output_spec_json(&set[k], -1, &spec);
+            v = xgrow(v, n, sizeof *v);
+            v[n++] =
+                (struct shard_wish){c->id, *c->mongo_url ? c->mongo_url : d->url, c->database, set[k].collection, xstrdup(spec.p)};
+        }
+    }
+    shards_want(d->shards, v, n);
+    for (size_t i = 0; i < n; i++)
+        free((char *)v[i].spec);
+    free(v);
+}
+
 void databases_begin(struct databases *d)
 {
     struct health *ours = server_of(d, d->url);
@@ -258,6 +314,7 @@ void databases_begin(struct databases *d)
         order_users(d);
     if (d->kind != KIND_url)
         health_probe_writes(ours, d->m->home.dirfd);
+    order_shards(d);
     look_at_all(d);
 }
 
@@ -265,6 +322,7 @@ struct databases *databases_new(struct batchmgr *m, void (*on_change)(struct bat
 {
     struct databases *d = xcalloc(1, sizeof *d);
     *d = (struct databases){.m = m, .on_change = on_change, .identities = identities_new(&m->home)};
+    d->shards = shards_new(m->base, on_shards, d);
     return d;
 }
 
@@ -275,6 +333,7 @@ void databases_free(struct databases *d)
     for (size_t i = 0; i < d->n_servers; i++)
         health_free(d->servers[i]);
     free(d->servers);
+    shards_free(d->shards);
     identities_free(d->identities);
     free(d->url);
     free(d->told);

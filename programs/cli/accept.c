@@ -18,8 +18,9 @@ int accept_lock(const struct home *h, int wait_ms, struct err *e)
     if (lock < 0)
         return lock;
     int r = conf_swap_recover(h->dirfd, e);
-    if (r == 1)
-        fprintf(stderr, "mysimbdp: a rollback of the configuration had been cut short; what was there before it is back\n");
+    if (r > 0)
+        fprintf(stderr, "mysimbdp: a rollback of the configuration had been cut short; %s\n",
+                r == SWAP_undone ? "what was there before it is back" : "it was done, but for its traces");
     if (r >= 0)
         return lock;
     close(lock);

@@ -192,8 +192,45 @@ static void say_lost(void *arg, const char *tenant, const char *why)
     doctor_say(arg, "mongodb", what, "failed", why, NULL);
 }
 
+/* Why the collection is not sharded as it should be, by batchmgr's word; NULL: nothing is known against it. */
+static const char *not_sharded(const bson_t *databases, const char *tenant, const char *collection)
+{
+    bson_iter_t it;
+    bson_t of, one;
+    if (!bson_iter_init_find(&it, databases, tenant) || !json_iter_doc(&it, &of) || !json_get_iter(&of, "not_sharded", &it))
+        return NULL;
+    while (json_next_doc(&it, &one))
+        if (!strcmp(json_get_str(&one, "collection", ""), collection))
+            return json_get_str(&one, "why", "it is not known why");
+    return NULL;
+}
+
+static void shards(struct doctor *d)
+{
+    AUTO_BUF struct buf b = {0};
+    AUTO_BSON bson_t *doc =
+        fd_read_file(d->h.dirfd, "state/databases.json", &b, 16 << 20, NULL) < 0 ? NULL : json_parse(b.p, b.n, NULL);
+    for (size_t i = 0; i < d->conf->n_tenants; i++) {
+        const struct conf_tenant *t = &d->conf->tenants[i];
+        const struct conf_dataset *set = t->datasets.v;
+        for (size_t k = 0; k < t->datasets.n; k++) {
+            if (!set[k].shard.key.n)
+                continue;
+            AUTO_FREE char *what = xasprintf("shard key of %s/%s", t->id, set[k].name);
+            const char *why = doc ? not_sharded(doc, t->id, set[k].collection) : NULL;
+            doctor_say(d, "mongodb", what,
+                       !doc  ? "unknown"
+                       : why ? "absent"
+                             : "ok",
+                       doc ? why : "the platform was not started yet",
+                       why ? "loads go on as ever; else mend it, or take `shard` out of the dataset" : NULL);
+        }
+    }
+}
+
 static void mongodb(struct doctor *d)
 {
+    shards(d);
     marks_each_lost(&d->h, say_lost, d);
     const char *env = getenv("MONGO_URL");
     const char *url = *d->conf->platform.mongo_url ? d->conf->platform.mongo_url : env && *env ? env : NULL;

@@ -130,9 +130,11 @@ static int take(const struct rollback *rb, struct err *e)
     int r = accept_reload(rb->h, rb->who, what, false, e);
     if (r == 0)
         r = audit(rb, "ok", e);
+    if (r == 0)
+        r = conf_swap_end(rb->h->dirfd, e);
     if (r < 0)
         go_back(rb, e);
-    return r < 0 ? r : conf_swap_end(rb->h->dirfd, e);
+    return r;
 }
 
 static int rollback_locked(struct cli *c, struct rollback *rb, int64_t number, struct err *e)

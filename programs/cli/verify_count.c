@@ -1,14 +1,16 @@
 #include "verify_count.h"
+#include "cli.h"
 
 #include "base/fd.h"
 #include "base/mem.h"
 #include "base/spawn.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
 #define PATH "state/databases.json"
-enum { MAX_DATABASES_BYTES = 16 << 20, MAX_COUNTS_BYTES = 1 << 30 };
+enum { MAX_DATABASES_BYTES = 16 << 20, MAX_COUNTS_BYTES = 1 << 30, STARTING_TRIES = 100, STARTING_WAIT_MS = 100 };
 
 struct counts {
     const struct home *home;
@@ -17,16 +19,43 @@ struct counts {
     int64_t not_compared;
 };
 
-int counts_new(const struct home *h, struct counts **ret, struct err *e)
+/* *ret NULL: there is none. */
+static int read_databases(const struct home *h, bson_t **ret, struct err *e)
 {
     AUTO_BUF struct buf b = {0};
     *ret = NULL;
     if (fd_is_gone(h->dirfd, PATH))
         return 0;
     int r = fd_read_file(h->dirfd, PATH, &b, MAX_DATABASES_BYTES, e);
-    bson_t *doc = r == 0 ? json_parse(b.p, b.n, e) : NULL;
-    if (!doc)
-        return r < 0 ? r : ERR_FORMAT;
+    if (r == 0)
+        *ret = json_parse(b.p, b.n, e);
+    return r < 0 ? r : *ret ? 0 : ERR_FORMAT;
+}
+
+/* Whether batchmgr, which began just now, does not know yet of each tenant whether its database is there. */
+static bool is_looking(const bson_t *databases)
+{
+    bson_iter_t it;
+    bson_t one;
+    bool looking = !databases;
+    if (databases && bson_iter_init(&it, databases))
+        while (!looking && bson_iter_next(&it))
+            looking = json_iter_doc(&it, &one) && json_get_bool(&one, "looking", false);
+    return looking;
+}
+
+int counts_new(const struct home *h, struct counts **ret, struct err *e)
+{
+    bson_t *doc = NULL;
+    int r = read_databases(h, &doc, e);
+    *ret = NULL;
+    for (int i = 0; r == 0 && is_looking(doc) && i < STARTING_TRIES && cli_is_running(h); i++) {
+        poll(NULL, 0, STARTING_WAIT_MS);
+        bson_destroy(doc);
+        r = read_databases(h, &doc, e);
+    }
+    if (r < 0 || !doc)
+        return r;
     *ret = xcalloc(1, sizeof **ret);
     **ret = (struct counts){.home = h, .databases = doc};
     return 0;

@@ -16,7 +16,8 @@ struct counted {
     int64_t total;   /* -1: it could not be counted, which was said on stderr */
 };
 
-/* *ret NULL: nothing ever ran in this home. ERR_FORMAT or -errno. Borrows h. Blocks for a file. */
+/* *ret NULL: nothing ever ran in this home. ERR_FORMAT or -errno. Borrows h. Blocks for a file; where batchmgr began just now, up
+ * to ten seconds until it knows which databases are there. */
 int counts_new(const struct home *h, struct counts **ret, struct err *e);
 void counts_free(struct counts *c); /* NULL is fine */
 

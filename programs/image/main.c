@@ -144,7 +144,8 @@ static void drop(int dir, const char *tenant, const char *digest)
     AUTO_FD int image = openat(dir, digest, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (image < 0 || flock(image, LOCK_EX | LOCK_NB) < 0) /* a run uses it */
         return;
-    if (renameat(dir, digest, dir, gone) < 0 || fd_remove_tree(dir, gone) < 0)
+    /* Durably, before any of it goes: what has an image's name is whole. */
+    if (renameat(dir, digest, dir, gone) < 0 || fsync(dir) < 0 || fd_remove_tree(dir, gone) < 0)
         log_warn("image_removed", tenant, NULL, "cannot remove image %s whole; trying again later", digest);
     else
         log_info("image_removed", tenant, NULL, "image %s: no app names it", digest);

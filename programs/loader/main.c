@@ -199,11 +199,15 @@ static int read_job(struct load *l)
     return 0;
 }
 
-/* Drops one collection after the other, since a tenant's own user may not drop its database. */
+/* Drops one collection after the other, since a tenant's own user may not drop its database. Asks the primary for their names, and
+ * is done when a majority has dropped them: what an election brought back would be there for ever. */
 static int drop_all(const char *url, const char *database)
 {
     bson_error_t be = {0};
-    mongoc_client_t *c = mongoc_client_new(url ? url : "");
+    mongoc_uri_t *uri = mongo_uri(url, 0, 0, &be);
+    mongoc_client_t *c = uri ? mongoc_client_new_from_uri(uri) : NULL;
+    if (uri)
+        mongoc_uri_destroy(uri);
     if (!c) {
         fputs("simbdp-load: MONGO_URL is no URL of a MongoDB\n", stderr);
         return EX_CONFIG;
@@ -256,9 +260,11 @@ static int run(struct load *l)
     return result_file_write(&l->in.report, NULL, NULL) < 0 ? 1 : 0;
 }
 
-/* For `mysimbdp doctor`: prints whether the server answers, and whether users can be created there, as one JSON object. */
+/* For `mysimbdp doctor`: prints whether the server answers, and whether users can be created there, as one JSON object. Another one
+ * may be at it, or have been killed when the user was there. */
 static int probe(const char *url)
 {
+    enum { USER_NOT_FOUND = 11, USER_EXISTS = 51003 };
     static const char name[] = "simbdp_doctor_probe";
     AUTO_BUF struct buf b = {0};
     bson_error_t be = {0};
@@ -273,8 +279,8 @@ static int probe(const char *url)
     make = BCON_NEW("createUser", BCON_UTF8(name), "pwd", BCON_UTF8(name), "roles", "[", "]");
     drop = BCON_NEW("dropUser", BCON_UTF8(name));
     if (up)
-        users = mongoc_client_command_simple(c, name, make, NULL, NULL, &be) &&
-                mongoc_client_command_simple(c, name, drop, NULL, NULL, &be);
+        users = (mongoc_client_command_simple(c, name, make, NULL, NULL, &be) || be.code == USER_EXISTS) &&
+                (mongoc_client_command_simple(c, name, drop, NULL, NULL, &be) || be.code == USER_NOT_FOUND);
     json_bool(&b, "may_create_users", users);
     json_str(&b, "users_error", users ? NULL : be.message);
     json_end(&b, '}');

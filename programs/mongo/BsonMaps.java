@@ -41,10 +41,10 @@ import org.h2.mvstore.type.BasicDataType;
  */
 final class BsonMaps {
     /**
-     * The store version of data files. 0 was Java serialisation. 1 had every document under its _id; such collections stay as they are. A change of
-     * compare(), or of what is written, needs another version.
+     * The store version of data files. 0 was Java serialisation. 1 had every document under its _id; such collections stay as they are. 2 had MVStore's
+     * own headers (DurableFile). A change of compare(), or of what is written, needs another version.
      */
-    static final int VERSION = 2, OLDEST = 1;
+    static final int VERSION = 3, OLDEST = 1;
 
     private static final long MAX_LATE = 24L << 20;
 

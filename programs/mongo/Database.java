@@ -21,6 +21,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.Executor;
+import org.h2.mvstore.DurableFile;
 import org.h2.mvstore.MVStore;
 import org.h2.mvstore.MVStoreException;
 
@@ -30,18 +31,15 @@ import org.h2.mvstore.MVStoreException;
  *
  * Durability: as it comes, MVStore commits on a background thread about once a second, so kill -9 loses documents that were acknowledged. Here
  * autocommit is off, and a command that may write ends with commit() and sync() before its reply is sent. The write buffer has no limit, since above
- * it MVStore would commit in the middle of a command, and a kill then leaves a document without its entry in the index of _id.
+ * it MVStore would commit in the middle of a command, and a kill then leaves a document without its entry in the index of _id. What a power cut leaves
+ * of a commit is DurableFile's.
  *
  * When a command fails in another way than by the library's own refusal (it was ended, memory or stack ran out, the store panicked, the disk is
  * full), the open store is thrown away: the next command opens the file as the last commit left it.
  */
 final class Database {
     private static final int MAX_CURSORS = 200, MAX_KEYS = 500_000, BATCH = 1000, MANY = 1 << 20, BATCH_BYTES = 1 << 20, MAX_BATCH_BYTES = 16 << 20, MAX_REPLY = 48_000_000, CACHES_MB = 64, MAX_CACHE_MB = 16, RECENT_MB = 96, MAX_RECENT_MB = 32, MAX_OPEN = 48;
-    /**
-     * How long room that became free is not used again; by the end of that its successor was synced many times. With the default of 45 s one document
-     * that is replaced again and again takes gigabytes.
-     */
-    private static final int RETENTION_MS = 500, COMPACT_MS = 1000, FULL = 80;
+    private static final int COMPACT_MS = 1000, FULL = 80;
     private static final long COMPACT_BYTES = 64L << 20;
     /** When the file system has less than that, nothing is added, so that deletes, and the programs beside us, have room to write. */
     private static final long SPARE_BYTES = 8L << 20;
@@ -201,16 +199,20 @@ final class Database {
 
     /** The store in `file`, of our format. */
     static MVStore openStore(Path file, int cacheMb) {
-        MVStore s = new MVStore.Builder().fileName(file.toString()).autoCommitDisabled().autoCommitBufferSize(0).cacheSize(cacheMb).open();
-        s.setRetentionTime(RETENTION_MS);
+        MVStore s = DurableFile.open(file.toString(), cacheMb);
+        DurableFile f = (DurableFile) s.getFileStore();
+        int version = s.getMapNames().isEmpty() ? 0 : s.getStoreVersion();
         s.setVersionsToKeep(0); // one command at a time, whose cursors hold documents and no pages
-        if (s.getMapNames().isEmpty()) s.setStoreVersion(BsonMaps.VERSION);
-        else if (s.getStoreVersion() == BsonMaps.OLDEST) s.setStoreVersion(BsonMaps.VERSION);
-        else if (s.getStoreVersion() != BsonMaps.VERSION) {
-            int version = s.getStoreVersion();
+        if (version > BsonMaps.VERSION || version < BsonMaps.OLDEST && !s.getMapNames().isEmpty()) {
             s.closeImmediately();
             if (version > BsonMaps.VERSION) throw new Newer(version);
             throw new IllegalStateException("its format is " + version + ", this program's is " + BsonMaps.VERSION);
+        }
+        if (f.isTheirs()) f.adopt();
+        if (s.getStoreVersion() != BsonMaps.VERSION) {
+            s.setStoreVersion(BsonMaps.VERSION);
+            s.commit(); // from now on earlier versions refuse it
+            s.sync();
         }
         return s;
     }
@@ -225,11 +227,13 @@ final class Database {
         discard();
         try {
             synchronized (opened) { opened.add(this); }
+            boolean isNew = !Files.exists(file);
             store = openStore(file, cacheMb = part(CACHES_MB, MAX_CACHE_MB));
+            if (isNew) Databases.sync(file.getParent());
             maps = new BsonMaps(store, recentBytes());
             backend = new Backend(store);
             makeRoom();
-        } catch (RuntimeException | Error e) {
+        } catch (IOException | RuntimeException | Error e) {
             String of = "state/mongo/" + file.getFileName(); // whatever the home's directory is called where this program sees it
             String why = e instanceof Newer ? of + " " + e.getMessage() : "cannot open " + of + ": " + e.getMessage() + "; restore the file from a backup, or move it away to start empty";
             discard();
@@ -348,6 +352,7 @@ final class Database {
         if (command.equals("dropdatabase")) {
             discard();
             Files.deleteIfExists(file);
+            Databases.sync(file.getParent());
         } else if ((command.equals("drop") || command.equals("delete")) && size() > COMPACT_BYTES && store.getFileStore().getChunksFillRate() < 50) shrink();
     }
 
@@ -393,10 +398,7 @@ final class Database {
         }
     }
 
-    private void shrink() {
-        store.compactFile(COMPACT_MS);
-        store.setRetentionTime(RETENTION_MS); // compactFile has set another
-    }
+    private void shrink() { ((DurableFile) store.getFileStore()).shrink(COMPACT_MS); }
 
     int cursors() { return cursors.size(); }
     void dropCursors() { submit(this::discard); }

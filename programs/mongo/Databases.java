@@ -56,6 +56,11 @@ final class Databases {
         }
     }
 
+    /** Names are on the disk when that has returned. */
+    static void sync(Path directory) throws IOException {
+        try (FileChannel d = FileChannel.open(directory)) { d.force(true); }
+    }
+
     boolean exists(String name) { return Files.exists(dir.resolve(name + SUFFIX)); }
     void execute(Runnable r) { workers.execute(r); }
     void tick() { databases.values().forEach(Database::tick); }
@@ -88,7 +93,7 @@ final class Databases {
         from.close();
         for (String name : maps.keySet())
             Files.move(dir.resolve(name + PART), dir.resolve(name + SUFFIX), StandardCopyOption.REPLACE_EXISTING, StandardCopyOption.ATOMIC_MOVE);
-        try (FileChannel d = FileChannel.open(dir)) { d.force(true); }
+        sync(dir);
         Files.delete(all);
     }
 }

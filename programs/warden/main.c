@@ -9,6 +9,7 @@
 
 #include "manager/warden.h"
 
+#include "base/crash.h"
 #include "base/clk.h"
 #include "base/fd.h"
 #include "base/json.h"
@@ -443,6 +444,7 @@ int main(int argc, char **argv)
     static struct warden w = {.spawner = -1, .cluster.fd = -1};
     struct err e = {0};
     log_init("simbdp-warden");
+    crash_init();
     if (argc == 2 && !strcmp(argv[1], "--help"))
         return fputs(usage, stdout) < 0;
     const char *home = home_take_arg(&argc, argv);

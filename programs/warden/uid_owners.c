@@ -1,5 +1,6 @@
 #include "uid_owners.h"
 
+#include "base/crash.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/map.h"
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 
 enum { MAX_BYTES = 16 << 20 };
 
@@ -94,20 +96,57 @@ int tenant_uids_check(struct tenant_uids *p, int64_t uid, const char *tenant, st
 /* What the first version gave by itself: above people's accounts (Debian's adduser ends at 59999), and no other home's block. */
 enum { EARLIER_FIRST = 60000, EARLIER_LAST = 65533 };
 
-/* Of a tenant that the home had before it had a block of its own: it keeps its uid. */
-static void take_earlier(struct tenant_uids *p, const struct tenant_state *t)
+/* Lines for tenants that the home had before it had a block of its own: they keep their uids. */
+static void earlier_lines(const struct tenant_state *v, size_t n, const struct uid_block *block, struct buf *b)
 {
-    char text[24];
-    snprintf(text, sizeof text, "%" PRId64, t->uid);
-    int r = learn(p, text, t->id);
-    if (r < 0)
-        log_error("uids", t->id, NULL, "cannot note that uid %s is the tenant's: %s", text, err_text(r));
+    const struct tenant_uids p = {.block = *block};
+    for (size_t i = 0; i < n; i++)
+        if (!is_ours(&p, v[i].uid) && v[i].uid >= EARLIER_FIRST && v[i].uid <= EARLIER_LAST)
+            buf_addf(b, "%" PRId64 " %s\n", v[i].uid, v[i].id);
 }
 
-/* Takes over what the ledger has: uids that were given before there was a warden, or since its last start. Those of no block only
- * as long as no owner was ever noted, so when no tenant's run was ever started by a warden: what is in the ledger then, a manager
- * that could take any uid by itself has written. */
-static void take_ledger(struct tenant_uids *p, const struct home *h, bool first)
+static bool has_begun(const struct home *h, const char *rel)
+{
+    struct stat st;
+    return fstatat(h->dirfd, rel, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size > 0;
+}
+
+/* Makes the file with all that it takes over, at once: uids of no block count only as long as no owner was ever noted, so when no
+ * tenant's run was ever started by a warden. What is in the ledger then, a manager that could take any uid by itself has written.
+ * A warden that was killed between two of them would have left the other tenants without. */
+static int begin(const struct home *h, const char *rel, const struct uid_block *block, struct err *e)
+{
+    AUTO_BUF struct buf b = {0};
+    struct tenant_state *v = NULL;
+    struct err why = {0};
+    size_t n = 0;
+    int r = 0;
+    if (has_begun(h, rel))
+        return 0;
+    if (tenant_states(h, &v, &n, &why) < 0) /* as the ledger of a new home that is just being made */
+        log_warn("uids", NULL, NULL, "%s; uids are noted when they are first used", why.msg);
+    else
+        earlier_lines(v, n, block, &b);
+    if (b.n) {
+        crash_at(CRASH_uids_begin);
+        r = fd_write_file(h->dirfd, rel, b.p, b.n, 0600, e);
+    }
+    tenant_states_free(v, n);
+    return r;
+}
+
+/* One warden at a time. */
+static int begin_locked(const struct home *h, const char *rel, const struct uid_block *block, struct err *e)
+{
+    AUTO_FD int dir = openat(h->dirfd, "state/warden", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int r;
+    while ((r = dir < 0 || flock(dir, LOCK_EX) < 0 ? -errno : 0) == -EINTR)
+        ;
+    return r < 0 ? err_sys(e, r, "cannot lock %s/state/warden", h->path) : begin(h, rel, block, e);
+}
+
+/* Takes over what the ledger has of the home's block: uids that were given before there was a warden, or since its last start. */
+static void take_ledger(struct tenant_uids *p, const struct home *h)
 {
     struct tenant_state *v;
     struct err e = {0};
@@ -117,9 +156,7 @@ static void take_ledger(struct tenant_uids *p, const struct home *h, bool first)
         return;
     }
     for (size_t i = 0; i < n; i++)
-        if (first && !is_ours(p, v[i].uid) && v[i].uid >= EARLIER_FIRST && v[i].uid <= EARLIER_LAST)
-            take_earlier(p, &v[i]);
-        else if (is_ours(p, v[i].uid) && tenant_uids_check(p, v[i].uid, v[i].id, &e) < 0)
+        if (is_ours(p, v[i].uid) && tenant_uids_check(p, v[i].uid, v[i].id, &e) < 0)
             log_error("uids", v[i].id, NULL, "%s", e.msg);
     tenant_states_free(v, n);
 }
@@ -128,9 +165,14 @@ int tenant_uids_open(const struct home *h, const struct uid_block *block, struct
 {
     AUTO_FREE char *rel = xasprintf("state/warden/uids-%" PRId64, block->base);
     int r = fd_mkdirs(h->dirfd, "state/warden", 0700);
-    int fd = r < 0 ? r : openat(h->dirfd, rel, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (r < 0)
+        return err_sys(e, r, "cannot make %s/state/warden", h->path);
+    r = begin_locked(h, rel, block, e);
+    if (r < 0)
+        return r;
+    int fd = openat(h->dirfd, rel, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
-        return err_sys(e, r < 0 ? r : -errno, "cannot open %s/%s", h->path, rel);
+        return err_sys(e, -errno, "cannot open %s/%s", h->path, rel);
     struct tenant_uids *p = xcalloc(1, sizeof *p);
     *p = (struct tenant_uids){.fd = fd, .block = *block};
     r = read_all(p);
@@ -138,7 +180,7 @@ int tenant_uids_open(const struct home *h, const struct uid_block *block, struct
         tenant_uids_free(p);
         return err_sys(e, r, "cannot read %s/%s", h->path, rel);
     }
-    take_ledger(p, h, p->end == 0);
+    take_ledger(p, h);
     *ret = p;
     return 0;
 }

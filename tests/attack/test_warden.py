@@ -1,17 +1,19 @@
 """What a manager could do that somebody got hold of: it tells its warden what to start. Specs of runs are recorded on their way from a
 real manager to its warden, changed in one thing each, and handed to a warden by hands that it was not made for."""
+import contextlib
 import copy
 import json
 import os
 import pathlib
 import shutil
 import socket
+import sqlite3
 import struct
 import subprocess
 
 import pytest
 
-from harness import BUILD, IS_ROOT, Home, until
+from harness import BUILD, IS_ROOT, Home, seal, until
 from wire import Peer
 
 RUN, RELOAD, END, WHOSE, INSPECT, DELETE, IMAGE, SWEEP = range(8)
@@ -242,6 +244,27 @@ def test_a_line_of_uids_that_a_crash_cut_short_spoils_no_other(recorded, program
         assert w.run(spec).startswith(b"c"), w.log.read_text()
         assert w.close() == 0
         assert file.read_text().splitlines() == before.splitlines() + expected
+
+
+@pytest.mark.needs_root
+def test_uids_of_an_earlier_home_are_taken_over_at_once(recorded, programs):
+    """A warden that is killed as it notes them leaves no tenant without."""
+    home, genuine, ids = recorded, specs_of(programs, "streammgr")[0], new_ids()
+    file = next((home.path / "state/warden").glob("uids-*"))
+    file.unlink()
+    with contextlib.closing(sqlite3.connect(home.path / "state/ledger.db")) as ledger, ledger:
+        ledger.executemany("UPDATE tenants SET uid = ? WHERE id = ?", [(60001, "acme"), (60002, "other")])
+    seal(home.path / "state/ledger.db")
+    home.env.update(SIMBDP_CRASH_AT="uids_begin", SIMBDP_CRASH_ONCE=str(home.base / "crashed"))
+    assert Warden(home, programs, "streammgr").close() != 0 and (home.base / "crashed").exists() and not file.exists()
+    w = Warden(home, programs, "streammgr")
+    spec = renewed(genuine, next(ids))
+    spec["uid"] = spec["gid"] = 60001
+    assert w.run(spec).startswith(b"c"), w.log.read_text()
+    assert file.read_text().splitlines() == ["60001 acme", "60002 other"]
+    spec = renewed(genuine, next(ids))
+    spec["uid"] = spec["gid"] = 60002
+    assert w.run(spec) == b"d" and w.close() == 0
 
 
 def test_the_spec_that_was_judged_is_the_one_that_runs(recorded, programs):

@@ -13,9 +13,9 @@ import uuid
 import pytest
 from harness import LIBC, ROOT, temp_dir, until
 
-LAYOUT = "<qqqiiiiqqq256s"  # struct control
+LAYOUT = "<qqqiiiiqqqq256s"  # struct control
 READS, WRITES, SYNCS = 1, 2, 4
-FIELDS = ("n_syncs", "cut_at", "keep_seed", "after", "journal", "fails", "is_cut", "n_failed", "fail_times", "evict")
+FIELDS = ("n_syncs", "cut_at", "keep_seed", "after", "journal", "fails", "is_cut", "n_failed", "fail_times", "evict", "fail_skip")
 
 
 def build(directory):
@@ -78,6 +78,19 @@ class BadDisk:
         self.set(under=under, fail_times=times, fails=what)
         yield
         self.set(fails=0)
+
+    def each_failing(self, what, act, n):
+        """What `act` gave each time, with another of its reads, writes or syncs failing: n of all of them, and the last two."""
+        self.set(fail_skip=1 << 40)
+        with self.failing(what, times=1):
+            act()
+        of = (1 << 40) - self.get("fail_skip")
+        for skip in sorted({of * i // n for i in range(n)} | {max(0, of - 2), of - 1}):
+            self.set(fail_skip=skip, n_failed=0)
+            with self.failing(what, times=1):
+                r = act()
+            self.set(fail_skip=0)
+            yield r
 
     def is_cut(self):
         return self.process.poll() is not None
@@ -162,3 +175,34 @@ def power_off(home):
             group.rmdir()
     if home.endpoint:
         shutil.rmtree(home.runtime(), ignore_errors=True)
+
+
+# ---- cuts
+
+FLUSHES = 20  # about as many as the longest of what is cut at each of its flushes has
+
+
+def how_often(few, many):
+    """Cuts: many of them where there is time."""
+    return pytest.mark.parametrize("n", [few, pytest.param(many, marks=pytest.mark.soak)])
+
+
+def cuts(disk, n, flushes=FLUSHES):
+    """Power that goes at each of the next flushes, or at some of them, and comes back; sometimes nothing is left of what was not synced, and
+    sometimes names are as ext4 keeps them, sometimes as POSIX says at least."""
+    for i in range(n):
+        at = 1 + (i % flushes if n >= flushes else i * flushes // n)
+        disk.set(cut_at=disk.get("n_syncs") + at, after=i % 2, keep_seed=i * (i % 3 > 0), journal=i // 2 % 2)
+        yield i
+
+
+def until_cut(disk, act):
+    """What `act` gave, each time that it was well, until the power goes."""
+    done, tries = [], 0
+    while not disk.is_cut():
+        r = act(len(done))
+        tries += 1
+        if r is not None:
+            done.append(r)
+        assert tries < len(done) + 20, "nothing is done, and there is power"
+    return done

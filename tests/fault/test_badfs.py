@@ -200,3 +200,14 @@ def test_a_database_lives_on_it(disk):
             assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
             (n,) = db.execute("SELECT count(*) FROM t").fetchone()
             assert done <= n <= done + 1
+
+
+def test_what_a_failed_sync_of_all_was_for_is_never_written(disk):
+    (disk.over / "a").write_text("one")
+    disk.set(evict=1)
+    with disk.failing(SYNCS, times=1), pytest.raises(OSError) as e:
+        os.setxattr(disk.over, "user.syncfs", b"1")
+    assert e.value.errno == errno.EIO and (disk.over / "a").read_bytes() == bytes(3)
+    os.setxattr(disk.over, "user.syncfs", b"1")
+    cut(disk, disk.over)
+    assert contents(disk.over)["a"] == ""

@@ -2,6 +2,7 @@
 failed sync was for is never written, however often it is synced again. Who gets the error says where, and goes on when the disk is well again."""
 import base64
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ import struct
 import pymongo
 import pytest
 from baddisk import READS, SYNCS, WRITES, BadDisk, power_off
-from harness import Mongo, temp_dir, until
+from harness import RELEASE, Mongo, temp_dir, until
 from web import Site
 from wire import SUBSCRIBE, bodies, header, peer
 
@@ -277,3 +278,159 @@ def test_what_a_command_line_cannot_store_it_does_not_say_it_did(home, on_disk):
     cut(home, disk)
     assert {u["name"] for u in home.rows("user", "list")} >= {"one", "two"} and {t["tenant_id"] for t in home.rows("tenant", "list")} == {"acme", "beta"}
     assert home.cli("audit", "--verify", check=False).returncode == 0
+
+
+# ---- backups
+
+READ_BY_A_BACKUP = ("/state/ledger.db", "/state/accounts.db", "/state/streams.db", "/state/uids.json", "/state/broker", "/state/configurations", "/conf", "/keys", "/apps", "/logs/tenants", "/logs/audit.jsonl",
+                    "/work", "/done")
+
+
+def not_in_memory(top):
+    """So that it has to be read."""
+    for p in top.rglob("*"):
+        if p.is_file():
+            fd = os.open(p, os.O_RDONLY)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(fd)
+
+
+def said_eio(r):
+    return r.returncode == 1 and re.search("Input/output error|disk I/O error|unable to open database file", r.stderr)
+
+
+@pytest.fixture
+def full(home):
+    """A home that has of everything what a backup reads, and does not run."""
+    home.streams("events")
+    home.db_of["acme"] = f"acme_{home.base.name.replace('-', '_')}"
+    conf = home.path / "conf/tenants/acme.conf"
+    conf.write_text(conf.read_text() + """datasets = ( { name = "data"; format = "csv"; }, { name = "held"; format = "csv"; } );
+batch = ( { app = "load"; exec = "builtin:load"; datasets = ("data"); }, { app = "held"; exec = "builtin:load"; datasets = ("held"); trigger = "manual"; } );
+""")
+    (home.path / "apps/acme").mkdir()
+    (home.path / "apps/acme/some").write_text("some\n")
+    home.up()
+    home.cli("user", "add", "one", "--role", "tenant-reader", "--tenant", "acme", input="correct horse battery\n")
+    home.drop("a.csv", rows())
+    home.drop("b.csv", rows(), dataset="held")
+    home.wait_file(file_name="a.csv")
+    home.wait_files(1, lambda f: f["reason"] == "trigger")
+    with peer(home) as p:
+        numbered(p, 0)
+    home.down()
+    return home
+
+
+def listed(home):
+    where = home.base / "backup"
+    return [p["point"] for p in home.rows("backup", where, "--list")] if (where / "backup.json").exists() else []
+
+
+def test_what_a_backup_cannot_read_is_in_no_point(full, on_disk):
+    home = full
+    disk = on_disk(home)
+    for under in READ_BY_A_BACKUP:
+        known = listed(home)
+        assert (home.path / under[1:]).exists(), under
+        not_in_memory(home.path)
+        disk.set(n_failed=0)
+        with disk.failing(READS, under):
+            r = home.cli("backup", home.base / "backup", "--files", check=False)
+        assert disk.get("n_failed") and said_eio(r), (under, r.stdout, r.stderr)
+        assert listed(home) == known, under
+        home.cli("backup", home.base / "backup", "--files")
+        assert "can be restored" in home.cli("backup", home.base / "backup", "--verify").stdout
+
+
+@pytest.mark.parametrize("n", [6, pytest.param(100, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("what", ["writes", "syncs"])
+def test_what_a_backup_cannot_write_is_no_point(full, badfs, syncfs, what, n):
+    """Nor when it is taken again: bytes that are in the kernel's memory alone are written once more. Points from before stay whole."""
+    home, told, number = full, [], 0
+    home.programs = RELEASE  # sanitizers want to be loaded first
+    to = home.base / "backup"
+    to.mkdir(mode=0o700)
+    disk = BadDisk(badfs, to, journal=1, evict=1)
+    home.env.update(syncfs)
+    (home.path / "conf/templates").mkdir(exist_ok=True)
+
+    def take():
+        nonlocal number
+        number += 1
+        (home.path / "conf/templates/t.conf").write_text(f"# {number}\n" * 3000)
+        r = home.cli("backup", to, "--keep", "3", "--json", check=False)
+        if r.returncode == 0:
+            told.append(json.loads(r.stdout)["point"])
+        return r
+    try:
+        with disk.failing(KINDS[what], "/backup.json.tmp", times=1):
+            assert said_eio(take()) and disk.get("n_failed")
+        failed = 0
+        for r in disk.each_failing(KINDS[what], take, n):
+            assert r.returncode == 0 or said_eio(r), r.stderr
+            failed += r.returncode
+            assert take().returncode == 0
+            disk.cut_now()
+            disk.power_back(evict=1)
+            assert set(told[-3:]) & set(listed(home)) and told[-1] in listed(home)
+            for one in listed(home):
+                assert "can be restored" in home.cli("backup", to, "--verify", "--point", one).stdout
+            take()
+        assert failed
+    finally:
+        disk.remove()
+
+
+def is_restored(home, to):
+    files = [f["file_name"] for f in map(json.loads, home.cli("files", "--home", to, "--json").stdout.splitlines())]
+    return sorted(files) == ["a.csv", "b.csv"] and next(to.glob("work/*/in/b.csv")).read_text() == rows() and (to / "apps/acme/some").read_text() == "some\n"
+
+
+def test_what_cannot_be_read_of_a_backup_makes_no_home(full, badfs):
+    home, to = full, full.base / "new"
+    home.cli("backup", home.base / "backup", "--files")
+    disk = BadDisk(badfs, home.base / "backup", journal=1)
+    try:
+        for under in ("/objects", "/points", "/backup.json"):
+            not_in_memory(home.base / "backup")
+            disk.set(n_failed=0)
+            with disk.failing(READS, under):
+                r = home.cli("restore", home.base / "backup", to, check=False)
+            assert disk.get("n_failed") and said_eio(r) and not (to / "state/home.json").exists(), (under, r.stdout, r.stderr)
+        home.cli("restore", home.base / "backup", to)
+        assert is_restored(home, to)
+    finally:
+        disk.remove()
+
+
+@pytest.mark.parametrize("n", [8, pytest.param(100, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("what", ["writes", "syncs"])
+def test_what_cannot_be_written_of_a_home_is_none(full, badfs, syncfs, what, n):
+    """And is one when it is restored again; one that was told survives the power."""
+    home, over, number = full, full.base / "disk", 0
+    home.programs = RELEASE
+    home.cli("backup", home.base / "backup", "--files")
+    over.mkdir()
+    disk = BadDisk(badfs, over, journal=1, evict=1)
+    home.env.update(syncfs)
+
+    def restore():
+        nonlocal number
+        number += 1
+        return home.cli("restore", home.base / "backup", over / f"new{number}", check=False)
+    try:
+        failed = 0
+        for r in disk.each_failing(KINDS[what], restore, n):
+            to = over / f"new{number}"
+            assert r.returncode == 0 or (said_eio(r) and not (to / "state/home.json").exists()), r.stderr
+            if r.returncode:
+                home.cli("restore", home.base / "backup", to)
+            failed += r.returncode
+            disk.cut_now()
+            disk.power_back(evict=1)
+            assert is_restored(home, to)
+            shutil.rmtree(to)
+        assert failed
+    finally:
+        disk.remove()

@@ -122,7 +122,7 @@ def leave_the_rows(home):
     """The one MongoDB store that cannot be read any more, that of the first week: it says so, and what is to be done."""
     before = (home.path / "state/mongo.mv").read_bytes()
     r = home.cli("up", check=False)
-    assert r.returncode == 1 and re.search("its format is 0, this program's is 2.*move it away", r.stderr), r.stderr
+    assert r.returncode == 1 and re.search("its format is 0, this program's is 3.*move it away", r.stderr), r.stderr
     store = home.path / "state/mongo/all.old"
     assert r.stderr.count("mysimbdp up") == 1 and store.read_bytes() == before
     store.rename(home.base / "mongo.mv")
@@ -265,7 +265,7 @@ def test_the_owner_of_each_refuses_it_too(old):
 RAISE = """import org.h2.mvstore.MVStore;
 public class Raise {
     public static void main(String[] a) {
-        for (String file : a) try (MVStore s = MVStore.open(file)) { s.setStoreVersion(3); s.commit(); }
+        for (String file : a) try (MVStore s = MVStore.open(file)) { s.setStoreVersion(4); s.commit(); }
     }
 }
 """
@@ -281,7 +281,7 @@ def test_a_newer_store_of_the_embedded_mongodb_is_left_and_files_wait_for_it(old
     before = [p.read_bytes() for p in stores]
     home.up(ready=False)
     (database,) = until(lambda: re.findall(r"^database: (down: .*\.mv.*)$", home.cli("status", check=False).stdout, re.M), home.path / "logs", what="what it says")
-    assert re.search(r"\b3\b.*\b2\b", database), database
+    assert re.search(r"\b4\b.*\b3\b", database), database
     home.drop("waits.csv", "k,v\n100,1\n")
     assert until(lambda: [f["state"] for f in home.files(file_name="waits.csv") if f["content_hash"]], home.path / "state", what="it is taken in")[0] in ("queued", "waiting")
     home.down()

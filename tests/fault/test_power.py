@@ -12,19 +12,14 @@ import threading
 
 import pymongo
 import pytest
-from baddisk import BadDisk, power_off
-from harness import FINAL, RELEASE, Mongo, temp_dir, until
+from baddisk import BadDisk, how_often, power_off
+from harness import FINAL, Mongo, temp_dir, until
 from web import Site
 from wire import Refused, peer
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.anyone]
 
 STREAM = "acme/events"
-
-
-def how_often(few, many):
-    """Cuts: many of them where there is time."""
-    return pytest.mark.parametrize("n", [few, pytest.param(many, marks=pytest.mark.soak)])
 
 
 class PowerGone(Exception):
@@ -393,133 +388,3 @@ def test_the_embedded_mongodb(badfs, n):
         server.stop()
         disk.remove()
         shutil.rmtree(base)
-
-
-# ---- what calls syncfs, which does not come to a FUSE file system by itself
-
-@pytest.fixture(scope="module")
-def syncfs(tmp_path_factory):
-    library = tmp_path_factory.mktemp("syncfs") / "syncfs.so"
-    subprocess.run(["cc", "-O1", "-D_GNU_SOURCE", "-shared", "-fPIC", "-x", "c", "-o", library, "-"], check=True, text=True, input="""
-#include <sys/xattr.h>
-int syncfs(int fd);
-int syncfs(int fd)
-{
-    return fsetxattr(fd, "user.syncfs", "1", 1, 0);
-}
-""")
-    return {"LD_PRELOAD": str(library)}
-
-
-@how_often(5, 60)
-def test_backups(home, badfs, syncfs, n):
-    """A point that was told is whole, and can be restored; nothing that is left of others is in its way."""
-    home.programs = RELEASE  # sanitizers want to be loaded first
-    home.tenant()
-    home.up()
-    to = home.base / "backup"
-    to.mkdir(mode=0o700)
-    disk = BadDisk(badfs, to, journal=1)
-    home.env.update(syncfs)
-    known = []
-    try:
-        for i in cuts(disk, n):
-            def act(done, i=i):
-                (home.path / "conf/templates").mkdir(exist_ok=True)
-                (home.path / f"conf/templates/t{i}.{done}.conf").write_text(f"# {i} {done}\n" * 3000)
-                r = said(home, "backup", to, "--json")
-                return json.loads(r.splitlines()[-1])["point"] if r else None
-            known += until_cut(disk, act)
-            disk.power_back()
-            r = home.cli("backup", to, "--verify", check=False)
-            assert r.returncode == 0 or not known, r.stdout + r.stderr
-            assert not known or set(known) <= {p["point"] for p in home.rows("backup", to, "--list")}
-    finally:
-        disk.remove()
-
-
-@how_often(6, 60)
-def test_versions_of_apps(home, on_disk, syncfs, n):
-    """One that was told to be active is there, and is what is executed."""
-    home.programs = RELEASE
-    home.tenant(apps='{ app = "say"; exec = "say"; output = "stdout"; }')
-    disk = on_disk(home)
-
-    def store(*args):
-        p = subprocess.run([home.program("simbdp-appstore"), "--home", home.path, args[0], "acme", "say", *args[1:]], capture_output=True, text=True, env={**home.env, **syncfs}, check=False)
-        doc = json.loads(p.stdout) if p.stdout else {}
-        return doc if doc.get("ok") else None
-    for i in cuts(disk, n):
-        active, pushed = [None], set()
-
-        def act(done, i=i, active=active, pushed=pushed):
-            path = home.base / "up"
-            path.write_text(f"#!/bin/sh\necho {i} {done}\n" + f"# {i} {done}\n" * 2000)
-            doc = store("push", path)
-            if not doc:
-                return None
-            pushed.add((doc["pushed"]["version"], path.read_text()))
-            if store("activate", doc["pushed"]["version"]):
-                active[0] = doc["pushed"]["version"]
-            return True
-        until_cut(disk, act)
-        disk.power_back()
-        found = store("list")
-        assert found, "it can be listed"
-        there = {v["version"]: v for v in found["versions"]}
-        for version, text in pushed:
-            if there.get(version, {}).get("state") == "ready":
-                assert (home.path / f"apps/acme/.versions/say/{version}/say").read_text() == text
-        assert not active[0] or there[active[0]]["state"] == "ready"
-
-
-# ---- what command lines write
-
-def until_cut(disk, act):
-    """What `act` gave, each time that it was well, until the power goes."""
-    done, tries = [], 0
-    while not disk.is_cut():
-        r = act(len(done))
-        tries += 1
-        if r is not None:
-            done.append(r)
-        assert tries < len(done) + 20, "nothing is done, and there is power"
-    return done
-
-
-def said(home, *args, **kw):
-    """None unless it was done."""
-    r = home.cli(*args, check=False, timeout=30, **kw)
-    return r.stdout if r.returncode == 0 else None
-
-
-def cuts(disk, n):
-    """Power that goes at each of the next flushes, and comes back."""
-    for i in range(n):
-        disk.set(cut_at=disk.get("n_syncs") + 1 + i % 20, after=i % 2, keep_seed=i)
-        yield i
-
-
-@how_often(4, 60)
-def test_accounts_and_the_audit_log(home, on_disk, n):
-    home.tenant()
-    disk = on_disk(home)
-    known = {"users": [], "tokens": []}
-    for i in cuts(disk, n):
-        def act(done, i=i):
-            name = f"user{i}.{done}"
-            if said(home, "user", "add", name, "--role", "tenant-reader", "--tenant", "acme", input="correct horse battery\n") is None:
-                return None
-            known["users"].append(name)
-            token = said(home, "token", "add", name, "--json")
-            if token is not None:
-                known["tokens"].append(json.loads(token)["token_id"])
-            return name
-        until_cut(disk, act)
-        power_off(home)
-        disk.power_back()
-        assert set(known["users"]) <= {u["name"] for u in home.rows("user", "list")}
-        assert set(known["tokens"]) <= {t["token_id"] for t in home.rows("token", "list")}
-        r = home.cli("audit", "--verify", check=False)
-        assert r.returncode == 0, r.stdout + r.stderr
-        assert set(known["users"]) <= {a["subject"] for a in home.rows("audit", "--limit", "10000")}

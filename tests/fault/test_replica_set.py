@@ -1,11 +1,14 @@
 """Rows into replica sets and sharded clusters: elections, and each error that the drivers' specifications say to try again, once."""
 import itertools
 import json
+import os
+import subprocess
 import threading
 
+import bson
 import pytest
 
-from harness import Home, until
+from harness import BUILD, Home, until
 from replica_set import NOT_PRIMARY, Replicas
 from scripted import CLOSE, Scripted
 from test_load import ROWS, load
@@ -117,8 +120,8 @@ def test_a_url_has_no_say_in_what_is_acknowledged(tmp_path, serve, options):
     def script(replicas, command, documents):
         concerns.append(command["writeConcern"])
         if len(concerns) == 2:
-            replicas.primary.insert(documents[:5])
-            return {"ok": 1.0, "n": 0, "writeErrors": [{"index": i, "code": 11000, "errmsg": "E11000 duplicate key error collection: d.c index: simbdp_unique_n dup key: { : 1 }"} for i in range(5)]}
+            replicas.primary.insert(documents)
+            return {"ok": 1.0, "n": len(documents) - 5, "writeErrors": [{"index": i, "code": 11000, "errmsg": "E11000 duplicate key error collection: d.c index: simbdp_unique_n dup key: { : 1 }"} for i in range(5)]}
     replicas = serve(script)
     replicas.url += options
     code, result, rejects, err = load(tmp_path, replicas, ROWS, '{"key":["n"]}')
@@ -126,6 +129,51 @@ def test_a_url_has_no_say_in_what_is_acknowledged(tmp_path, serve, options):
     assert concerns and all(c == {"w": "majority", "j": True} for c in concerns)
     assert all(set(m.concerns) <= {0, 1} for m in replicas.members) and 1 in replicas.primary.concerns
     assert "find" in replicas.members[0].commands and not any("find" in m.commands for m in replicas.members[1:])
+
+
+def test_a_server_that_says_less_than_it_was_sent(tmp_path, serve):
+    """ok, and no error, but not all rows: they are sent again; a server that goes on so is one that does not serve us."""
+    seen = []
+
+    def script(replicas, command, documents):
+        seen.append(1)
+        if len(seen) < 4:
+            replicas.keep(documents[1:])
+            return {"ok": 1.0, "n": len(documents) - 1}
+    replicas = serve(script)
+    code, result, rejects, err = load(tmp_path, replicas, ROWS)
+    assert (code, result["rows_loaded"], rejects) == (0, N, []), err
+    assert all_rows(replicas)
+
+
+def run_load(url, *args, **env):
+    return subprocess.run([BUILD / "simbdp-load", *args], env={**os.environ, "MONGO_URL": url, "MONGOC_DISABLE_SHM": "1", **env}, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("options", ["", "&w=1&readPreference=secondary"])
+def test_what_is_purged_is_dropped_by_a_majority(tmp_path, serve, options):
+    """A secondary may not know of a collection yet, and a drop that one member did an election takes back."""
+    replicas = serve()
+    drops = []
+    for m in replicas.members:
+        m.replies["listCollections"] = {"ok": 1.0, "cursor": {"id": bson.Int64(0), "ns": "x.$cmd.listCollections", "firstBatch": [{"name": n, "type": "collection"} for n in ("a", "b")]}}
+        m.answer = lambda name, command, documents, answer=m.answer: (name == "drop" and drops.append(command), answer(name, command, documents))[1]
+    (tmp_path / "job.json").write_text(json.dumps({"v": 2, "tenant": "acme", "database": "x", "drop_all": True}))
+    r = run_load(replicas.url + options, "--home", tmp_path, SIMBDP_LOAD_JOB=str(tmp_path / "job.json"))
+    assert r.returncode == 0, r.stderr
+    assert [d["drop"] for d in drops] == ["a", "b"] and all(d["writeConcern"] == {"w": "majority", "j": True} for d in drops), drops
+    assert not any("listCollections" in m.commands for m in replicas.members[1:])
+
+
+@pytest.mark.parametrize("create, drop, may", [(None, None, True), (51003, None, True), (None, 11, True), (51003, 11, True), (13, None, False), (None, 13, False)])
+def test_doctors_probe_beside_another(create, drop, may):
+    """The user that it tries with is there already: of a doctor that was killed, or of one that runs now."""
+    server = Scripted()
+    for verb, code in (("createUser", create), ("dropUser", drop)):
+        server.replies[verb] = {"ok": 0.0, "code": code, "errmsg": "no"} if code else {"ok": 1.0}
+    r = run_load(server.url, "--probe")
+    server.stop()
+    assert json.loads(r.stdout)["may_create_users"] is may and r.returncode == 0, r.stdout
 
 
 # ---- a home that has its documents there

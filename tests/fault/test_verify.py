@@ -2,7 +2,7 @@
 import json
 
 import pytest
-from harness import change, until
+from harness import FINAL, change, until
 from wire import Peer
 
 pytestmark = pytest.mark.anyone
@@ -150,3 +150,14 @@ open(os.environ["SIMBDP_RESULT_FILE"], "w").write(json.dumps({"rows_parsed": 1, 
     found, code = verify(home)
     assert code == 0 and found == {"not comparable": ["acme/data: app own stores by itself (2 files)", "acme/data: its app did not say how many rows it stored (1 files)",
                                                       "beta/data: it is not configured any more (1 files)"]}
+
+
+def test_a_ledger_that_is_written_to_is_not_older_than_its_mark(home):
+    home.tenant()
+    home.up()
+    for i in range(150):
+        home.drop(f"f{i}.csv", f"a\n{i}\n")
+    looks = []
+    while any(f["state"] not in FINAL for f in home.files()) or len(looks) < 3:
+        looks.append(verify(home)[0].get("ledger changed"))
+    assert not any(looks), looks

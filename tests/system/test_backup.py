@@ -204,6 +204,76 @@ def test_the_log_of_a_broker_whose_segments_come_and_go(home, restore):
         other.stop_broker()
 
 
+class Closing(threading.Thread):
+    """Writes numbered lines to a log, and closes it behind each few of them as its writer does: by a rename, or by a second name and a rename over
+    the first (the audit log). What was closed is summed now and then, and removed."""
+
+    def __init__(self, directory, name, digits, sums):
+        super().__init__()
+        self.dir, self.name, self.digits, self.sums = directory, name, digits, sums
+        self.ended, self.n, self.closed = threading.Event(), 0, 0
+
+    def at(self, number):
+        return self.dir / f"{self.name}.{number:0{self.digits}}.jsonl"
+
+    def lines(self, n):
+        return "".join(json.dumps({"n": k}) + "\n" for k in n)
+
+    def run(self):
+        log, new = self.dir / f"{self.name}.jsonl", self.dir / f"{self.name}.jsonl.new"
+        self.dir.mkdir(parents=True, exist_ok=True)
+        while not self.ended.wait(0.0005):
+            with open(log, "a", encoding="utf-8") as f:
+                f.write(self.lines(range(self.n, self.n + 3)))
+            self.n += 3
+            self.closed += 1
+            if self.sums:
+                log.rename(self.at(self.closed))
+            else:
+                os.link(log, self.at(self.closed))
+                new.touch()
+                new.rename(log)
+            if self.sums and self.closed % 400 == 0:
+                part, through = self.dir / "stream.days.jsonl.tmp", self.closed - 10
+                part.write_text(json.dumps({"event": "summed", "through": through}) + "\n" + self.lines(range(through * 3)))
+                part.rename(self.dir / "stream.days.jsonl")
+                for path in [p for k in range(max(1, through - 400), through + 1) if (p := self.at(k)).exists()]:
+                    path.unlink()
+
+    def read(self, directory):
+        """The numbers of all lines, in their order."""
+        texts, through = [], 0
+        days = directory / "stream.days.jsonl"
+        if days.exists():
+            head, _, rest = days.read_text().partition("\n")
+            texts, through = [rest], json.loads(head)["through"]
+        closed = {int(p.name.split(".")[1]): p for p in directory.glob(f"{self.name}.*.jsonl") if p.name != "stream.days.jsonl"}
+        texts += [closed[k].read_text() for k in sorted(closed) if k > through]
+        current = directory / f"{self.name}.jsonl"
+        texts += [current.read_text()] if current.exists() else []
+        return [line["n"] for line in map(json.loads, "".join(texts).splitlines()) if "n" in line]  # others: that it was restored
+
+
+@pytest.mark.parametrize("below, name, digits, sums", [("logs/tenants/acme", "stream", 12, True), ("logs", "audit", 20, False)], ids=["stream", "audit"])
+def test_logs_that_are_closed_in_the_very_moment(home, below, name, digits, sums):
+    """Each line that was there before is in the backup, once: not in none of the two files, and not in both."""
+    home.tenant()
+    log = Closing(home.path / below, name, digits, sums)
+    log.start()
+    try:
+        known = []
+        for _ in range(4):
+            until(lambda n=log.closed: log.closed > n + 50, home.path / below, what="files to be closed")
+            known.append((log.n, backup(home)["point"]))
+    finally:
+        log.ended.set()
+        log.join()
+    for i, (n, point) in enumerate(known):
+        home.cli("restore", at(home), home.base / f"new{i}", "--point", point)
+        found = log.read(home.base / f"new{i}" / below)
+        assert found == list(range(len(found))) and len(found) >= n, (n, len(found), [k for k, v in enumerate(found) if k != v][:10])
+
+
 # ---- killed
 
 @pytest.mark.parametrize("point", BACKUP_POINTS)
@@ -274,7 +344,7 @@ def test_a_restore_that_is_killed_is_no_home_and_is_repeated(home, make_home, po
     assert other.cli("verify", check=False).returncode == 0
     assert not (other.path / ".restoring").exists() and not (other.path / ".restore").exists()
     r = other.cli("restore", at(home), other.path, check=False)
-    assert r.returncode == 1 and "is not empty" in r.stderr
+    assert r.returncode == 1 and "is a home already, and nothing was changed" in r.stderr
 
 
 # ---- damaged, full
@@ -290,7 +360,7 @@ def test_damage_is_found_and_not_restored(home):
     path = by_size[-1]
     data = path.read_bytes()
     for broken in (b"", data[:-1], data[:9] + bytes([data[9] ^ 1]) + data[10:], None):
-        path.write_bytes(broken) if broken is not None else path.unlink()
+        path.write_bytes(broken) if broken is not None else path.unlink(missing_ok=True)
         r = home.cli("backup", at(home), "--verify", "--json", check=False)
         found = [json.loads(line) for line in r.stdout.splitlines()]
         assert r.returncode == 1 and found and str(path.relative_to(at(home))) in found[0]["text"], (broken, r.stdout, r.stderr)
@@ -309,6 +379,74 @@ def test_damage_is_found_and_not_restored(home):
     assert backup(home, "--keep", "1"), "a damaged one is not needed for the next"
     assert len(points(home)) == 1
     sound(home)
+
+
+def test_a_damaged_piece_is_written_again(home):
+    """By the next backup, if the home has these bytes still: all points that need it are whole again. Else it stays beside, until nothing needs it."""
+    home.tenant()
+    home.up()
+    home.drop("a.csv", "v\n" + "".join(f"{i}\n" for i in range(3000)))
+    home.wait_file(file_name="a.csv")
+    home.down()
+    apps = home.path / "apps/acme"
+    for name in ("stays", "goes"):
+        (apps / name).write_bytes(os.urandom(200000))
+    first = backup(home, "--files")["point"]
+    large = [p for p in (at(home) / "objects").glob("*/*") if p.stat().st_size >= 200000]
+    assert len(large) == 2
+    for p in large:
+        p.write_bytes(flipped(p))
+    r = home.cli("backup", at(home), "--verify", check=False)
+    assert r.returncode == 1 and r.stdout.count("it was set aside") == 2 and "2 things are damaged" in r.stderr, r.stdout + r.stderr
+    r = home.cli("restore", at(home), home.base / "new", check=False)
+    assert r.returncode == 1 and re.search("apps/acme/(stays|goes) is not whole in this point", r.stderr), r.stderr
+    (apps / "goes").unlink()
+    second = backup(home, "--files")["point"]
+    sound(home, "--point", second)
+    r = home.cli("backup", at(home), "--verify", "--point", first, check=False)
+    assert r.returncode == 1 and "1 thing is damaged" in r.stderr and "apps/acme/goes" in r.stdout and "stays" not in r.stdout
+    assert len(list(at(home).rglob("*.damaged"))) == 1, "what may be all that there is of it"
+    backup(home, "--keep", "1")
+    assert not list(at(home).rglob("*.damaged")) and len(points(home)) == 1
+    sound(home)
+
+
+def flipped(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    return bytes(data)
+
+
+def test_a_piece_of_a_file_that_is_done_is_written_again(home):
+    """Which is not read again while its piece is there."""
+    home.tenant()
+    home.up()
+    home.drop("a.csv", "v\n" + "".join(f"{os.urandom(20).hex()}\n" for _ in range(5000)))
+    home.wait_files(1)
+    home.down()
+    backup(home, "--files")
+    path = max((at(home) / "objects").glob("*/*"), key=lambda p: p.stat().st_size)
+    path.write_bytes(flipped(path))
+    r = home.cli("backup", at(home), "--verify", check=False)
+    assert r.returncode == 1 and re.search("damaged  (done|quarantine)/acme/data/[^:]*/a.csv: ", r.stdout), r.stdout
+    backup(home, "--files")
+    for point in points(home):
+        sound(home, "--point", point)
+
+
+def test_what_is_there_is_told_while_another_one_is_taken(home):
+    home.tenant()
+    (home.path / "apps/acme/large").write_bytes(os.urandom(3 << 20))
+    r = home.cli("backup", at(home), "--list", check=False)
+    assert r.returncode == 1 and "cannot open the backup" in r.stderr
+    first = backup(home)["point"]
+    (home.path / "apps/acme/larger").write_bytes(os.urandom(3 << 20))
+    p = subprocess.Popen([*home.as_user, home.program("mysimbdp"), "backup", at(home), "--rate", "3M"], env=home.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until(lambda: (at(home) / "unfinished").exists(), at(home), what="the second one")
+    assert points(home) == [first] and p.poll() is None
+    r = backup(home, check=False)
+    assert r.returncode == 1 and "another backup" in r.stderr
+    assert p.wait(60) == 0 and len(points(home)) == 2
 
 
 def test_a_damaged_ledger_is_not_backed_up_as_a_good_one(home):

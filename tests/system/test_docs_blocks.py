@@ -51,8 +51,8 @@ CONF = [pytest.param(b, id=f"{b.page}-{b.heading}") for page in ALL for b in blo
 
 @pytest.mark.parametrize("block", CONF)
 def test_a_configuration_is_one(home, block):
-    name = "profiles" if block.text.startswith("# conf/profiles.conf\n") else "mysimbdp"
-    (home.path / f"conf/{name}.conf").write_text(block.text)
+    files = {"# conf/profiles.conf": "conf/profiles.conf", "datasets": "conf/tenants/acme.conf"}
+    (home.path / next((file for start, file in files.items() if block.text.startswith(start)), "conf/mysimbdp.conf")).write_text(block.text)
     r = home.cli("check")
     assert "warning" not in r.stdout.replace("/usr/local/bin/page", ""), r.stdout
 

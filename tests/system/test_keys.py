@@ -131,6 +131,8 @@ TABLE = {
     "tenant.datasets.limits.max_reject_pct": INSIDE_OUTSIDE,
     "tenant.datasets.limits.max_rejects": INSIDE_OUTSIDE,
     "tenant.datasets.key": LOAD + "::test_key_conflicts_are_rejected_kept_or_replaced",
+    "tenant.datasets.shard.key": "tests/system/test_shard.py::test_a_collection_is_sharded_before_its_first_row",
+    "tenant.datasets.shard.hashed": "tests/system/test_shard.py::test_rows_that_are_there_are_sharded_too",
     "tenant.datasets.on_key_conflict": LOAD + "::test_key_conflicts_are_rejected_kept_or_replaced",
     "tenant.datasets.csv.delimiter": CSV,
     "tenant.datasets.csv.quote": CSV,

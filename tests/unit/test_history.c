@@ -289,7 +289,7 @@ static void swapped(bool ends)
         conf_texts_fini(&is);
     }
     assert_int_equal(was_new, ends);
-    assert_int_equal(conf_swap_recover(home, &e), 0);
+    assert_int_equal(conf_swap_recover(home, &e), SWAP_none);
     unlinkat(home, "conf/tenants/new.conf", 0);
     conf_texts_fini(&to);
 }

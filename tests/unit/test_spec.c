@@ -37,6 +37,29 @@ static void errors(void **state)
     wrong("{\"columns\":[{\"name\":\"b\",\"max_age_days\":5,\"type\":\"int\"}]}", 0, "age");
     wrong("{\"columns\":[{\"name\":\"b\",\"as\":\"$x\"}]}", 0, "as");
     wrong("{\"on_key_conflict\":\"replace\"}", -1, "key");
+    wrong("{\"shard\":1}", -1, "shard");
+    wrong("{\"shard\":{\"x\":1}}", -1, "key hashed");
+    wrong("{\"shard\":{\"key\":[\"a\"],\"hashed\":\"b\"}}", -1, "none of");
+    wrong("{\"shard\":{\"key\":[\"a.\"]}}", -1, "shard.key");
+    wrong("{\"key\":[\"a\",\"b\"],\"shard\":{\"key\":[\"b\"]}}", -1, "that order");
+    wrong("{\"columns\":[{\"name\":\"x\"},{\"name\":\"b\",\"unique\":true}],\"shard\":{\"key\":[\"x\"]}}", 1, "unless");
+    wrong("{\"key\":[\"a\"],\"on_key_conflict\":\"replace\",\"shard\":{\"key\":[\"_id\",\"b\"]}}", -1, "part of key");
+}
+
+/* By what rows are stored as, and in the key's order. */
+static void shard_keys(void **state)
+{
+    static const char json[] =
+        "{\"columns\":[{\"name\":\"a\",\"as\":\"m.a\"}],\"key\":[\"a\",\"b\"],\"shard\":{\"key\":[\"m.a\"]}}";
+    struct spec *s = NULL;
+    char *ab[] = {"m.a", "b"}, *ba[] = {"b", "a"};
+    (void)state;
+    assert_int_equal(spec_parse(json, strlen(json), &s, NULL, NULL), 0);
+    assert_true(spec_shard_allows_unique(s, &s->key));
+    assert_true(spec_shard_allows_unique(s, &(struct strs){ab, 1}));
+    assert_false(spec_shard_allows_unique(s, &(struct strs){ba, 2}));
+    assert_false(spec_shard_allows_unique(s, &(struct strs){ab, 0}));
+    spec_free(s);
 }
 
 static void add(struct figures *f, enum value_type t, const char *text, int64_t i, int64_t line)
@@ -105,7 +128,7 @@ static void formats_by_name(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(errors), cmocka_unit_test(formats_by_name),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(errors), cmocka_unit_test(shard_keys), cmocka_unit_test(formats_by_name),
                                        cmocka_unit_test(figures_of_a_column)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

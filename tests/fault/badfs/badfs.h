@@ -17,6 +17,7 @@ struct control {
     int64_t n_failed;
     int64_t fail_times; /* how often yet; below 0: as long as a bit of `fails` is set */
     int64_t evict;      /* what a failed sync was for is not in the kernel's memory any more, either */
+    int64_t fail_skip;  /* how often not, before that */
     char under[256];
 };
 

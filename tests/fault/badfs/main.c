@@ -15,7 +15,7 @@
  * are the same in both: none is there before its sync, and any block may be (half of it, or as it was between two writes).
  *
  * Inode numbers outlive a cut, in an attribute of what lies in DURABLE/after: that is LIVE of the next badfs. syncfs does not come
- * here; who sets the attribute user.syncfs means it. Times are not kept. */
+ * here; who sets the attribute user.syncfs means it (it fails where a sync of what it is set to does). Times are not kept. */
 #define FUSE_USE_VERSION 31
 #include "badfs.h"
 
@@ -23,6 +23,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <fuse.h>
 #include <limits.h>
 #include <pthread.h>
@@ -59,6 +60,10 @@ static bool fails(const char *path, int what)
     if (!(control->fails & what) || control->fail_times == 0 || strncmp(path, (const char *)control->under, n) != 0 ||
         (n && path[n] != 0 && path[n] != '/'))
         return false;
+    if (control->fail_skip > 0) {
+        control->fail_skip--;
+        return false;
+    }
     control->fail_times -= control->fail_times > 0;
     control->n_failed++;
     return true;
@@ -409,16 +414,36 @@ static int do_fsyncdir(const char *path, int data_only, struct fuse_file_info *f
     return r;
 }
 
+static int lose_file(const char *path, const struct stat *st, int kind, struct FTW *at)
+{
+    struct node *n = kind == FTW_F && S_ISREG(st->st_mode) ? node_of_live(st->st_ino) : NULL;
+    int fd = n ? open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
+    (void)at;
+    if (fd < 0)
+        return 0;
+    node_lose(n, fd);
+    close(fd);
+    return 0;
+}
+
+static int fail_all(void)
+{
+    char link[64], top[PATH_MAX] = "";
+    snprintf(link, sizeof link, "/proc/self/fd/%d", live);
+    if (readlink(link, top, sizeof top - 1) < 0 || nftw(top, lose_file, 16, FTW_PHYS) < 0)
+        abort();
+    return -EIO;
+}
+
 static int do_setxattr(const char *path, const char *name, const char *value, size_t n, int flags)
 {
     int r = 0;
-    (void)path;
     (void)value;
     (void)n;
     (void)flags;
     if (strcmp(name, "user.syncfs") != 0)
         return -EOPNOTSUPP;
-    LOCKED r = sync_it(-1, NULL, false, false);
+    LOCKED r = fails(path, FAIL_SYNCS) ? fail_all() : sync_it(-1, NULL, false, false);
     return r;
 }
 
