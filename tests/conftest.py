@@ -70,12 +70,16 @@ def cluster_home(make_home, slurm):
     """A running home whose batch runs are jobs; the misbehaving app does what its files say."""
     def make(exec_="misbehave", retry="attempts = 2; backoff_ms = 20; max_backoff_ms = 100;", batch="", up=True, platform="", **profile):
         home = make_home(platform=f'launcher = "slurm"; {platform}')
+        homes.append(home)
         home.env.update(slurm.env)
         home.profiles(**profile)
         home.tenant(exec_=exec_, retry=retry, batch=batch)
         return home.up() if up else home
+    homes = []
     yield make
     slurm.mend()
+    for h in homes:
+        shutil.rmtree(f"/run/mysimbdp-node-{h.cgroup_tag()}", ignore_errors=True)
 
 
 @pytest.fixture
