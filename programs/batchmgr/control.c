@@ -1,15 +1,19 @@
 /* Requests, one JSON object a line: {"op":...} (lib/loop/ctl.h). Every answer is one line with "ok":true, or "ok":false, "error"
- * and "code". status {tenant_id?} ->
- * {pid,started_at,intake,database,database_error,clock_ahead_s,unfinished,inspecting,queued,held,running,
- *       parked_apps:["TENANT/APP",...],tenants:[{tenant_id,state,unfinished,queued,held,running,arrived,settled,files_per_s,
- *       rows_per_s,waits_for}]} arrived, settled: files since this program's begin; files_per_s, rows_per_s: verdicts and rows
- *       loaded, of the last five minutes
- *   upload_begin {tenant_id,dataset,name,size,app?,force?,trace?} -> {file_id,path}; upload_commit {file_id}; upload_abort
- * {file_id} retry {file_id,tenant_id?} retry {tenant_id} -> {n,more} stop {run_id,tenant_id?,node_is_off?} run {tenant_id,app} ->
- * {n}: releases the files that wait for the app's trigger or for their group reload; suspend {tenant_id}; resume {tenant_id}
- * accept_database {tenant_id}               what its MongoDB is now is what it had (database_identity.h) purge {tenant_id} answered
- * when everything of the tenant is gone drain                                  answered when no run is left; the program then ends
- * An upload whose client goes away before upload_commit is aborted.
+ * and "code".
+ * - status {tenant_id?} -> {pid,started_at,intake,database,database_error,clock_ahead_s,unfinished,inspecting,queued,held,running,
+ *   parked_apps:["TENANT/APP",...],tenants:[{tenant_id,state,unfinished,queued,held,running,arrived,settled,files_per_s,rows_per_s,
+ *   waits_for}]}. arrived, settled: files since this program's begin; files_per_s, rows_per_s: verdicts and rows loaded, of the
+ * last five minutes.
+ * - upload_begin {tenant_id,dataset,name,size,app?,force?,trace?} -> {file_id,path}; upload_commit {file_id}; upload_abort
+ * {file_id}. An upload whose client goes away before upload_commit is aborted.
+ * - retry {file_id,tenant_id?}; retry {tenant_id} -> {n,more}
+ * - stop {run_id,tenant_id?,node_is_off?}
+ * - run {tenant_id,app} -> {n}: releases the files that wait for the app's trigger or for their group
+ * - reload
+ * - suspend {tenant_id}; resume {tenant_id}
+ * - accept_database {tenant_id}: what its MongoDB is now is what it had (database_identity.h)
+ * - purge {tenant_id}: answered when everything of the tenant is gone
+ * - drain: answered when no run is left; the program then ends
  *
  * The monitor is a guest with `status`. The gateway is one (batchmgr.gateway.sock) with `status`, `retry`, `stop`, `run` and
  *   upload_check {tenant_id,dataset,name?,size?,app?} -> {max_bytes}: such a file would be taken now; nothing is kept of it.

@@ -167,6 +167,9 @@ static void finish(struct job *j, struct run_result *res)
 
 /* ---- commands ---- */
 
+/* What programs of the platform's read of their environment. */
+#define NEEDED "PATH,TZ,LANG,SIMBDP_DEBUG,SIMBDP_CRASH_AT,SIMBDP_CRASH_ONCE,ASAN_OPTIONS,UBSAN_OPTIONS,LSAN_OPTIONS"
+
 struct call {
     struct job *j; /* NULL: it is gone */
     char *argv[MAX_ARGS];
@@ -218,7 +221,7 @@ static void on_submitted(void *arg_, int status, bool late, struct buf *out)
 {
     struct job *j = arg_;
     struct err e = {0};
-    j->busy = false;
+    j->busy = j->starting = false;
     j->l->n_starting--;
     j->asked_ms = clk_now_ms();
     j->facts.answered = j->facts.listed = false; /* what was listed meanwhile says nothing of it */
@@ -256,7 +259,7 @@ static void add_common(struct job *j, struct call *c, const char *name_end, cons
     arg(c, xstrdup("--nodes=1"));
     arg(c, xstrdup("--ntasks=1"));
     arg(c, xstrdup("--chdir=/"));
-    arg(c, xstrdup("--export=ALL")); /* of ours, which is the warden's; the app's is in the spec */
+    arg(c, xstrdup("--export=" NEEDED)); /* Slurm keeps it on its disk, and ours may have secrets; the app's is in the spec */
     arg(c, xstrdup("--input=/dev/null"));
     arg(c, xasprintf("--job-name=%s%s", name, name_end));
     arg(c, xasprintf("--comment=%s/%s", j->spec.tenant, j->spec.app));
@@ -274,7 +277,7 @@ static void submit(struct job *j)
     arg(&c, job_path(&j->l->home, "run", "sh"));
     arg(&c, home_program(&j->l->home, "simbdp-run"));
     arg(&c, job_path(&j->l->home, j->spec.claim, "json"));
-    j->facts.submitted = true;
+    j->facts.submitted = j->starting = true;
     j->l->n_starting++;
     start(j, &c, SBATCH_MS, on_submitted);
 }
@@ -405,6 +408,8 @@ void job_free(struct job *j)
 {
     if (j->busy)
         commands_forget(j->l->commands, j);
+    if (j->starting) /* stopped meanwhile: its job finds the fence */
+        j->l->n_starting--;
     map_remove(&j->l->jobs, j->spec.claim);
     event_free(j->conn_ev);
     close(j->conn);

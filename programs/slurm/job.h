@@ -46,6 +46,7 @@ struct job {
     int64_t again_ms; /* not before that is a command tried again */
     int64_t probe_ms; /* when the node was asked last; 0: never */
     bool busy;        /* a command of it goes */
+    bool starting;    /* that is sbatch, for the run itself */
     bool recalled;    /* Slurm's accounting was asked for it */
     bool unsure;      /* whether sbatch came through */
     bool seen[2];     /* in the listing that is gone through: it, and the job that asks its node */

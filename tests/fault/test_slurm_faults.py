@@ -89,6 +89,30 @@ def test_what_slurm_forgot_its_accounting_knows(cluster_home, slurm):
     assert home.wait_file(file_name="x.csv")["attempts"] == 1
 
 
+def test_runs_that_are_stopped_while_sbatch_hangs_hold_nobody_up(cluster_home):
+    """So many are submitted at a time, and a stop does not wait for sbatch."""
+    home = cluster_home(up=False)
+    tools, calls = home.base / "tools", home.base / "calls"
+    tools.mkdir()
+    calls.touch()
+    os.mkfifo(home.base / "hold")
+    (tools / "sbatch").write_text(f"#!/bin/sh\necho once >>{calls}\nread x <{home.base}/hold\n")
+    (tools / "sbatch").chmod(0o755)
+    home.env["PATH"] = f"{tools}:{home.env['PATH']}"
+    home.up()
+    for i in range(9):
+        home.do("exit,0", name=f"s{i}.csv")
+        run = until(lambda: next((r for r in home.rows("runs") if r["state"] != "ended"), None), home.path / "state", what="a run")
+        if i < 8:
+            until(lambda i=i: len(calls.read_text().split()) > i, home.base, what="sbatch")
+        home.cli("stop", run["run_id"])
+        f = home.wait_file(file_name=f"s{i}.csv")
+        assert (f["state"], f["reason"]) == ("quarantined", "stopped"), f
+    (tools / "sbatch").unlink()
+    home.do("exit,0", name="x.csv")
+    assert home.wait_file(file_name="x.csv")["state"] == "ingested"
+
+
 def test_requeued_against_our_word(gated, slurm):
     """Jobs are submitted with --no-requeue. Where an admin changes that, the job that comes again finds the fence, and does not run."""
     home, run, gate = gated()

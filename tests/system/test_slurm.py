@@ -190,3 +190,17 @@ def test_its_programs_are_what_the_table_says(cluster_home):
     assert mounts and "ro" in mounts[-1][5].split(","), mounts
     assert (home.path / "state/jobs").stat().st_mode & 0o7777 == 0o700
     home.cli("stop", run["run_id"])
+
+
+def test_slurm_keeps_nothing_of_our_environment(cluster_home, slurm):
+    """It may have secrets, as the database's URL."""
+    home = cluster_home(up=False)
+    home.env["OUR_SECRET"] = "correct-horse-battery"
+    home.up()
+    gate = home.base / "gate"
+    home.do(f"gate,{gate}", name="x.csv")
+    running(home)
+    kept = [p.read_bytes() for p in (slurm.dir / "state").rglob("environment")]
+    assert any(b"PATH=" in b for b in kept) and not any(b"correct-horse" in b for b in kept)
+    gate.touch()
+    assert home.wait_file(file_name="x.csv")["state"] == "ingested"
