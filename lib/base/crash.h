@@ -53,6 +53,7 @@
     X(delete_files)                                                                                                                \
     X(report_write)                                                                                                                \
     X(store_segment)                                                                                                               \
+    X(store_named)                                                                                                                 \
     X(store_write)                                                                                                                 \
     X(store_sync)                                                                                                                  \
     X(store_give_back)                                                                                                             \

@@ -154,6 +154,39 @@ def test_s02_crash_at(home, point):
     until(lambda: home.queue()["ready"] + home.queue()["leased"] == 0, home.path / "state", what="an empty queue")
 
 
+def test_s02_killed_as_a_segment_begins(home):
+    """What it begins with is not there; when the segments before it are given back, it is all that tells what its messages are."""
+    home.streams("events")
+    home.broker()
+    home.stop_broker()
+    once = home.crash_file()
+    home.broker(SIMBDP_CRASH_AT="store_named", SIMBDP_CRASH_ONCE=str(once))
+    with peer(home) as p:
+        for i in range(100):
+            p.post(STREAM, bodies(100, 100 * i, 600), 42, 100 * i + 1)
+            until(lambda: p.receive(timeout=0.1) or home.broker_process.poll() is not None, home.path / "state", what="an answer")
+            if once.exists():
+                break
+        assert once.exists() and home.broker_process.wait(timeout=10) != 0
+        home.broker()
+        p.subscribe(STREAM, "consume", messages=100000, size=64 << 20)
+        last = bodies(10, 10**6, 100)
+        p.publish(STREAM, last)
+        while True:
+            got = p.take(1, timeout=10)
+            assert got
+            if old := [m for m in got if m.body not in last]:
+                p.ack(old)
+            if got[-1].body == last[-1]:
+                break
+        until(lambda: len(list((home.path / "state/broker").glob("*.seg"))) == 1, home.path / "state/broker", what="the segments before to go")
+    home.stop_broker()
+    home.broker()
+    with peer(home) as p:
+        p.subscribe(STREAM, "consume", messages=100, size=1 << 20)
+        assert [m.body for m in p.take(10, timeout=10)] == last
+
+
 def test_s02_done_is_said_of_what_is_written(home):
     home.streams("events")
     home.broker()

@@ -151,6 +151,7 @@ static void name_segment(struct seglog *s, const char *spare, int fd, uint32_t s
     crash_at(CRASH_store_segment);
     if (renameat(s->dirfd, spare, s->dirfd, name) < 0 || fsync(s->dirfd) < 0)
         die("begin a segment", -errno);
+    crash_at(CRASH_store_named);
     seglog_add_segment(s, number, fd, size);
     s->written = SEGMENT_HEADER;
 }
@@ -211,6 +212,23 @@ static bool has_room(struct seglog *s, uint32_t total, bool vital)
     return vital || seg->used + total <= seg->size - seg->size / RESERVE_SHARE || has_next(s);
 }
 
+/* Whoever was killed as it began the last segment may not have told what it begins with, and the segments before it go one day. */
+static int begin_again(struct seglog *s)
+{
+    const struct segment *seg = last(s);
+    size_t n = s->ops.segment_begins_with(s->ops.arg);
+    if (seg->used + n + SEGMENT_HEADER > seg->size) {
+        int r = begin_segment(s, (uint32_t)n);
+        s->begin_due = r < 0;
+        return r;
+    }
+    s->begin_due = false;
+    s->rolling = true;
+    s->ops.on_segment(s->ops.arg);
+    s->rolling = false;
+    return 0;
+}
+
 int seglog_append(struct seglog *s, int type, const struct iovec *parts, int n_parts, bool vital, struct seglog_pos *ret_at)
 {
     size_t size = SEGLOG_HEADER;
@@ -219,6 +237,9 @@ int seglog_append(struct seglog *s, int type, const struct iovec *parts, int n_p
     if (size > SEGLOG_MAX_RECORD)
         return -EMSGSIZE;
     uint32_t total = segment_padded((uint32_t)size);
+    int again = s->begin_due && !s->rolling && s->n ? begin_again(s) : 0;
+    if (again < 0 && !vital)
+        return again;
     if (!has_room(s, total, vital || s->rolling)) {
         struct segment *seg = last(s);
         if (s->rolling || (seg && !vital && seg->used + total <= seg->size))
@@ -379,6 +400,7 @@ int seglog_open(int dirfd, const struct seglog_ops *ops, struct seglog **ret, st
     }
     *ret = s; /* whoever is told of records may keep them already */
     r = seglog_read_all(s, e);
+    s->begin_due = true;
     if (r < 0) {
         seglog_free(s);
         *ret = NULL;

@@ -34,6 +34,7 @@ struct seglog {
     struct buf pending; /* appended, not written: begins at the last segment's `written` */
     uint32_t written;
     bool unsynced, rolling;
+    bool begin_due; /* the last segment was there at the start: what it begins with may be missing, or a part of it */
     int64_t kept, bytes;
     uint32_t raw_size;    /* of the segment that is allocated and not written; 0: none */
     int64_t raw_again_ms; /* the disk was full: not tried before */
