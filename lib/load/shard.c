@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "index.h"
+#include "mongo_codes.h"
 #include "mongo_uri.h"
 
 #include <stdio.h>
@@ -15,6 +16,8 @@ enum {
     UNAUTHORIZED = 13,
     ILLEGAL_OPERATION = 20,
     ALREADY_INITIALIZED = 23,
+    SHARD_NOT_FOUND = 70,
+    CONFLICTING_OPERATION = 117,
     ATLAS_DENIES = 8000,
 };
 
@@ -35,14 +38,8 @@ static bson_t *shard_key(const struct spec *spec)
 /* Busy servers, and those whose primary changes. */
 static bool passes(const bson_error_t *be)
 {
-    static const uint32_t codes[] = {6,   7,   24,  46,  50,  63,  70,   82,    89,    91,    112,   117,   133,
-                                     134, 150, 189, 202, 249, 262, 9001, 10107, 11600, 11602, 13388, 13435, 13436};
-    if (be->domain != MONGOC_ERROR_SERVER)
-        return true;
-    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
-        if (be->code == codes[i])
-            return true;
-    return false;
+    return be->domain != MONGOC_ERROR_SERVER || be->code == SHARD_NOT_FOUND || be->code == CONFLICTING_OPERATION ||
+           (mongo_passes(be->code) && be->code != MONGO_OUT_OF_DISK_SPACE);
 }
 
 static bool is_denied(const bson_error_t *be)

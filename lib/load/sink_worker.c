@@ -1,5 +1,6 @@
 /* The side of the sink that talks to MongoDB: a batch is one command, tried again while the server is away, for RETRY_MS. Rows that
  * are there already under their own _id were stored before: by a try whose answer was lost, or a run before this one. */
+#include "mongo_codes.h"
 #include "sink_parts.h"
 
 #include "base/clk.h"
@@ -18,44 +19,6 @@ enum { RETRY_MS = 20000, RETRY_PAUSE_MS = 200, OID_BYTES = 12, SHARD_KEY_NOT_FOU
 
 /* --- errors --- */
 
-/* Server codes that pass. Those of the drivers' specification of retryable writes, and what a server or a router (mongos) says that
- * may do the same a moment later. */
-static bool is_passing(int64_t code)
-{
-    static const int32_t codes[] = {
-        6,     /* HostUnreachable */
-        7,     /* HostNotFound */
-        24,    /* LockTimeout */
-        46,    /* LockBusy */
-        50,    /* MaxTimeMSExpired */
-        63,    /* StaleShardVersion */
-        64,    /* WriteConcernFailed */
-        82,    /* NoProgressMade: a router, when chunks move faster than it learns of it */
-        89,    /* NetworkTimeout */
-        91,    /* ShutdownInProgress */
-        112,   /* WriteConflict */
-        133,   /* FailedToSatisfyReadPreference: a shard has no primary now */
-        134,   /* ReadConcernMajorityNotAvailableYet */
-        150,   /* StaleEpoch */
-        189,   /* PrimarySteppedDown */
-        202,   /* NetworkInterfaceExceededTimeLimit */
-        249,   /* StaleDbVersion */
-        262,   /* ExceededTimeLimit */
-        9001,  /* SocketException */
-        10107, /* NotWritablePrimary */
-        11600, /* InterruptedAtShutdown */
-        11602, /* InterruptedDueToReplStateChange */
-        13388, /* StaleConfig */
-        13435, /* NotPrimaryNoSecondaryOk */
-        13436, /* NotPrimaryOrSecondary */
-        14031, /* OutOfDiskSpace */
-    };
-    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
-        if (code == codes[i])
-            return true;
-    return false;
-}
-
 int sink_error(const bson_error_t *be, const char *what, struct err *e)
 {
     enum { UNAUTHORIZED = 13, AUTHENTICATION_FAILED = 18 };
@@ -68,7 +31,7 @@ int sink_error(const bson_error_t *be, const char *what, struct err *e)
         code = be->code == MONGOC_ERROR_CLIENT_AUTHENTICATE ? -EACCES : -ECONNREFUSED;
     else if (server && (be->code == UNAUTHORIZED || be->code == AUTHENTICATION_FAILED))
         code = -EACCES;
-    else if (server && is_passing(be->code))
+    else if (server && mongo_passes(be->code))
         code = -ECONNREFUSED;
     if (be->domain == MONGOC_ERROR_WRITE_CONCERN)
         code = -ECONNREFUSED;
@@ -89,7 +52,7 @@ static bool reply_error(const struct sink *s, const bson_t *reply, bson_error_t 
     }
     if (json_get_iter(reply, "writeErrors", &it))
         while (json_next_doc(&it, &doc))
-            if (is_passing(json_get_i64(&doc, "code", 0)) ||
+            if (mongo_passes(json_get_i64(&doc, "code", 0)) ||
                 (s->o.replace && json_get_i64(&doc, "code", 0) == SHARD_KEY_NOT_FOUND)) {
                 bson_set_error(be, MONGOC_ERROR_SERVER, (uint32_t)json_get_i64(&doc, "code", 0), "%s",
                                json_get_str(&doc, "errmsg", "refused by MongoDB"));
