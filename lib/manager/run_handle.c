@@ -119,23 +119,34 @@ void run_handle_acknowledge(struct run_handle *h)
     drop_conn(h);
 }
 
+/* The claim in a name CLAIM.sock or CLAIM.json; false: it is none. */
+static bool claim_of(const char *name, const char *ending, char ret[ID_SIZE + 16])
+{
+    size_t n = strlen(name), m = strlen(ending);
+    if (n <= m || n - m >= ID_SIZE + 16 || strcmp(name + n - m, ending) != 0)
+        return false;
+    memcpy(ret, name, n - m);
+    ret[n - m] = 0;
+    return true;
+}
+
+static void dismiss(int fd, const char *claim)
+{
+    char ack = RUN_ORDER_ACK;
+    if (fd >= 0 && send(fd, &ack, 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        log_debug("order", NULL, claim, "nobody listens");
+}
+
 void run_handle_dismiss_ended(const struct home *h, bool (*is_ended)(void *arg, const char *claim), void *arg)
 {
     DIR *d = fd_open_dir(AT_FDCWD, h->runtime);
     for (struct dirent *ent; d && (ent = readdir(d));) {
         char claim[ID_SIZE + 16];
-        size_t n = strlen(ent->d_name);
-        if (n < 6 || n - 5 >= sizeof claim || strcmp(ent->d_name + n - 5, ".sock") != 0)
-            continue;
-        memcpy(claim, ent->d_name, n - 5);
-        claim[n - 5] = 0;
-        if (!is_ended(arg, claim))
+        if (!claim_of(ent->d_name, ".sock", claim) || !is_ended(arg, claim))
             continue;
         AUTO_FREE char *path = xasprintf("%s/%s", h->runtime, ent->d_name);
         AUTO_FD int fd = fd_unix_connect(path, false);
-        char ack = RUN_ORDER_ACK;
-        if (fd >= 0 && send(fd, &ack, 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-            log_debug("order", NULL, claim, "the runner does not listen");
+        dismiss(fd, claim);
     }
     if (d)
         closedir(d);
@@ -333,15 +344,10 @@ void run_handle_dismiss_ended_jobs(struct spawner *s, bool (*is_ended)(void *arg
     DIR *d = fd_open_dir(spawner_home(s)->dirfd, WARDEN_JOBS);
     for (struct dirent *ent; d && (ent = readdir(d));) {
         char claim[ID_SIZE + 16];
-        size_t n = strlen(ent->d_name);
-        if (n < 6 || n - 5 >= sizeof claim || strcmp(ent->d_name + n - 5, ".json") != 0)
+        if (!claim_of(ent->d_name, ".json", claim) || !is_ended(arg, claim))
             continue;
-        memcpy(claim, ent->d_name, n - 5);
-        claim[n - 5] = 0;
-        AUTO_FD int fd = is_ended(arg, claim) ? attach_to(s, claim) : -1;
-        char ack = RUN_ORDER_ACK; /* it is read before the end of the channel is */
-        if (fd >= 0 && send(fd, &ack, 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-            log_debug("order", NULL, claim, "the launcher does not listen");
+        AUTO_FD int fd = attach_to(s, claim);
+        dismiss(fd, claim); /* which is read before the end of the channel is */
     }
     if (d)
         closedir(d);
