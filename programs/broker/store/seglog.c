@@ -156,6 +156,15 @@ static void name_segment(struct seglog *s, const char *spare, int fd, uint32_t s
     s->written = SEGMENT_HEADER;
 }
 
+/* What the last segment begins with, so that it makes sense without those before. */
+static void write_beginning(struct seglog *s)
+{
+    s->begin_due = false;
+    s->rolling = true;
+    s->ops.on_segment(s->ops.arg);
+    s->rolling = false;
+}
+
 /* at_least: bytes that it has to take, with what it begins with. */
 static int begin_segment(struct seglog *s, uint32_t at_least)
 {
@@ -184,9 +193,7 @@ static int begin_segment(struct seglog *s, uint32_t at_least)
         spare_want(s, 0);
     pthread_mutex_unlock(&s->lock);
     s->began_ms = now;
-    s->rolling = true;
-    s->ops.on_segment(s->ops.arg);
-    s->rolling = false;
+    write_beginning(s);
     return 0;
 }
 
@@ -217,15 +224,9 @@ static int begin_again(struct seglog *s)
 {
     const struct segment *seg = last(s);
     size_t n = s->ops.segment_begins_with(s->ops.arg);
-    if (seg->used + n + SEGMENT_HEADER > seg->size) {
-        int r = begin_segment(s, (uint32_t)n);
-        s->begin_due = r < 0;
-        return r;
-    }
-    s->begin_due = false;
-    s->rolling = true;
-    s->ops.on_segment(s->ops.arg);
-    s->rolling = false;
+    if (seg->used + n + SEGMENT_HEADER > seg->size)
+        return begin_segment(s, (uint32_t)n);
+    write_beginning(s);
     return 0;
 }
 
