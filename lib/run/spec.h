@@ -109,7 +109,7 @@ enum run_said {
     /* Of a launcher that speaks for a runner elsewhere (programs/slurm/); a line of text follows. */
     RUN_SAID_NODE = 'n',    /* the node on which it runs */
     RUN_SAID_WAITS = 'w',   /* what it waits for; empty: nothing any more */
-    RUN_SAID_UNHEARD = 'u', /* it waits for its node, which may be off: RUN_ORDER_NODE_IS_OFF is for now */
+    RUN_SAID_UNHEARD = 'u', /* it waits for its node, which may be off: until then RUN_ORDER_NODE_IS_OFF is taken */
 };
 enum { RUN_SAID_MAX_TEXT = 400 };
 enum run_order {

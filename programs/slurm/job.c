@@ -141,9 +141,8 @@ static void fence_for(struct job *j)
 {
     AUTO_BUF struct buf out = {0};
     AUTO_FREE char *path = job_path(&j->l->home, j->spec.claim, "out");
-    if (fd_read_file(AT_FDCWD, path, &out, 4096, NULL) < 0 || !out.n)
-        buf_adds(&out, "");
-    buf_add(&out, "", 0);
+    fd_read_file(AT_FDCWD, path, &out, 4096, NULL);
+    buf_add(&out, "", 0); /* also where there is no such file */
     out.p[strcspn(out.p, "\n")] = 0;
     AUTO_FREE char *why = xasprintf("%s of job %s%s%s", word_of(j), *j->id ? j->id : "?", *out.p ? ": " : "", out.p);
     fence(j, j->facts.stop ? NULL : why);

@@ -28,8 +28,7 @@ struct launcher {
     struct commands *commands;
     struct map jobs; /* claim -> struct job */
     size_t n_starting;
-    int64_t answered_ms; /* when the listing was asked for that came last; 0: none came */
-    char *why;           /* Slurm does not answer; NULL: it does */
+    char *why; /* Slurm does not answer; NULL: it does */
 };
 
 struct job {
