@@ -62,9 +62,9 @@ public final class DurableFile extends SingleFileStore {
         do {
             before = size();
             compact(FULL, AT_ONCE);
-            free();
+            dropUnused();
             compactMoveChunks(FULL, AT_ONCE, getMvStore());
-            free();
+            dropUnused();
             saveChunkLock.lock();
             try {
                 shrinkStoreIfPossible(0);
@@ -75,7 +75,7 @@ public final class DurableFile extends SingleFileStore {
     }
 
     /** Commits without what is not used any more, whose room is free then. */
-    private void free() {
+    private void dropUnused() {
         getMvStore().commit();
         dropUnusedChunks();
         getMvStore().commit();
@@ -122,7 +122,7 @@ public final class DurableFile extends SingleFileStore {
     }
 
     private void writeHeader(SFChunk chunk, long sum) {
-        Map<String, Object> m = new HashMap<>(storeHeader);
+        HashMap<String, Object> m = new HashMap<>(storeHeader);
         m.remove(HDR_CLEAN);
         m.put(SUM, sum);
         if (chunk != null) {
@@ -131,7 +131,7 @@ public final class DurableFile extends SingleFileStore {
             m.put(HDR_VERSION, chunk.version);
         }
         StringBuilder text = new StringBuilder(160);
-        DataUtils.appendMap(text, new HashMap<>(m));
+        DataUtils.appendMap(text, m);
         byte[] b = text.toString().getBytes(StandardCharsets.ISO_8859_1);
         DataUtils.appendMap(text, HDR_FLETCHER, DataUtils.getFletcher32(b, 0, b.length));
         slot = 1 - slot;
