@@ -279,7 +279,9 @@ static int set_limit(const struct cgroup_host *h, enum cgroup_kind kind, const c
         r = write_text(dir, h->v2[kind] ? "memory.max" : "memory.limit_in_bytes", text);
         /* Swap would let a run pass its memory limit. The file is absent without swap accounting. */
         write_text(dir, h->v2[kind] ? "memory.swap.max" : "memory.memsw.limit_in_bytes", h->v2[kind] ? "0" : text);
-        if (!h->v2[kind]) /* socket buffers of the run's connections; v2 counts them by itself */
+        if (h->v2[kind]) /* all of it or nothing; with v1 the runner sees to that (cgroup_oom_kills) */
+            write_text(dir, "memory.oom.group", "1");
+        else /* socket buffers of the run's connections; v2 counts them by itself */
             write_text(dir, "memory.kmem.tcp.limit_in_bytes", text);
     } else if (kind == CGROUP_PIDS && l->pids >= 0) {
         snprintf(text, sizeof text, "%lld", (long long)l->pids);

@@ -115,6 +115,30 @@ static double max_cpus_of(const struct cgroup_host *h, const char *name)
     return quota > 0 && period > 0 ? (double)quota / (double)period : NAN;
 }
 
+/* "some avg10=0.00 avg60=0.00 avg300=0.00 total=0" is the first line; total is in microseconds. */
+static double stalled_s(const struct cgroup_host *h, const char *name, const char *file)
+{
+    AUTO_BUF struct buf b = {0};
+    if (!read_of(h, CGROUP_TREE, name, file, &b) || strncmp(b.p, "some ", 5) != 0)
+        return NAN;
+    const char *total = strstr(b.p, "total=");
+    return total ? (double)strtoull(total + strlen("total="), NULL, 10) / 1e6 : NAN;
+}
+
+static double throttled_s(const struct cgroup_host *h, const char *name)
+{
+    const bool v2 = h->v2[CGROUP_CPU];
+    int64_t n = counter_of(h, CGROUP_CPU, name, "cpu.stat", v2 ? "throttled_usec" : "throttled_time");
+    return n < 0 ? NAN : (double)n / (v2 ? 1e6 : 1e9);
+}
+
+struct cgroup_waited cgroup_waited_of(const struct cgroup_host *h, const char *name)
+{
+    const char *dir = name ? name : ".";
+    return (struct cgroup_waited){stalled_s(h, dir, "cpu.pressure"), stalled_s(h, dir, "memory.pressure"),
+                                  stalled_s(h, dir, "io.pressure"), throttled_s(h, dir)};
+}
+
 bool cgroup_use_of(const struct cgroup_host *h, const char *name, struct cgroup_use *ret)
 {
     int64_t n = count_procs(h, name), counted = number_of(h, CGROUP_PIDS, name, "pids.current", "pids.current");

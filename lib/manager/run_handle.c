@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -173,6 +174,7 @@ static struct run_result *lost(const struct run_handle *h, const char *why)
                                .exit_code = -1,
                                .signal = -1,
                                .network_refused = -1,
+                               .waited = RUN_WAITED_UNKNOWN,
                                .ended_wall_ms = clk_wall_ms(),
                                .error = xstrdup(why)};
     return res;

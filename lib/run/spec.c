@@ -2,6 +2,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 
+#include <math.h>
 #include <string.h>
 
 void run_pairs_add(struct run_pairs *l, const char *name, const char *value)
@@ -289,6 +290,14 @@ void run_result_free(struct run_result *r)
     *r = (struct run_result){0};
 }
 
+void run_waited_write(const struct run_waited *w, struct buf *out)
+{
+    json_f64(out, "waited_cpu_s", w->cpu_s);
+    json_f64(out, "waited_memory_s", w->memory_s);
+    json_f64(out, "waited_io_s", w->io_s);
+    json_f64(out, "throttled_s", w->throttled_s);
+}
+
 void run_result_write(const struct run_result *r, struct buf *out)
 {
     json_begin(out, NULL, '{');
@@ -310,6 +319,7 @@ void run_result_write(const struct run_result *r, struct buf *out)
     json_i64(out, "ended_wall_ms", r->ended_wall_ms);
     json_f64(out, "wall_s", r->wall_s);
     json_f64(out, "cpu_s", r->cpu_s);
+    run_waited_write(&r->waited, out);
     json_i64(out, "max_rss_bytes", r->max_rss_bytes);
     json_i64(out, "output_bytes", r->output_bytes);
     json_i64(out, "output_bytes_dropped", r->output_bytes_dropped);
@@ -355,6 +365,8 @@ int run_result_parse(const char *text, size_t n, struct run_result *ret, struct 
         .ended_wall_ms = json_get_i64(doc, "ended_wall_ms", 0),
         .wall_s = json_get_f64(doc, "wall_s", 0),
         .cpu_s = json_get_f64(doc, "cpu_s", 0),
+        .waited = {json_get_f64(doc, "waited_cpu_s", NAN), json_get_f64(doc, "waited_memory_s", NAN),
+                   json_get_f64(doc, "waited_io_s", NAN), json_get_f64(doc, "throttled_s", NAN)},
         .max_rss_bytes = json_get_i64(doc, "max_rss_bytes", 0),
         .output_bytes = json_get_i64(doc, "output_bytes", 0),
         .output_bytes_dropped = json_get_i64(doc, "output_bytes_dropped", 0),

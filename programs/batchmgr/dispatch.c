@@ -27,6 +27,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -134,7 +135,8 @@ static void on_load_step_committed(void *arg)
 static void fail_for_image(struct run *r)
 {
     struct run_result *res = xcalloc(1, sizeof *res);
-    *res = (struct run_result){.outcome = RUN_exec_error, .exit_code = -1, .signal = -1, .error = xstrdup(r->image_why)};
+    *res = (struct run_result){
+        .outcome = RUN_exec_error, .exit_code = -1, .signal = -1, .error = xstrdup(r->image_why), .waited = RUN_WAITED_UNKNOWN};
     run_end_step(r, res, on_load_step_committed);
 }
 

@@ -169,6 +169,7 @@ static void on_run(void *arg, const struct run *r)
     json_str(&last, "error", r->error);
     json_f64(&last, "wall_s", r->wall_s);
     json_f64(&last, "cpu_s", r->cpu_s);
+    run_waited_write(&r->waited, &last);
     json_i64_or_null(&last, "max_rss_bytes", r->max_rss_bytes);
     end(m, &last, r->tenant);
 }

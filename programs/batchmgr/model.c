@@ -3,6 +3,7 @@
 #include "base/mem.h"
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 static const char *const states[] = {
@@ -199,6 +200,7 @@ struct run *run_new(void)
     r->outcome = r->exit_code = r->signal = -1;
     r->max_rss_bytes = r->network_refused = r->rows_parsed = r->rows_loaded = r->rows_rejected = r->rows_repaired = r->rows_added =
         -1;
+    r->waited = RUN_WAITED_UNKNOWN;
     r->n_files = 1;
     return r;
 }

@@ -22,6 +22,7 @@
 #include "base/mem.h"
 
 #include <sodium.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -30,6 +31,14 @@ static void release(struct run *r)
     if (r->charged_at_ms)
         fair_queue_release(r->mgr->fair_queue, r->tenant, r->cpus, r->memory_bytes, clk_now_ms() - r->charged_at_ms);
     r->charged_at_ms = 0;
+}
+
+static void add_waited(struct run_waited *sum, const struct run_waited *w)
+{
+    sum->cpu_s = isnan(sum->cpu_s) ? w->cpu_s : sum->cpu_s + w->cpu_s;
+    sum->memory_s = isnan(sum->memory_s) ? w->memory_s : sum->memory_s + w->memory_s;
+    sum->io_s = isnan(sum->io_s) ? w->io_s : sum->io_s + w->io_s;
+    sum->throttled_s = isnan(sum->throttled_s) ? w->throttled_s : sum->throttled_s + w->throttled_s;
 }
 
 static void fill_from_result(struct run *r, const struct run_result *res)
@@ -44,6 +53,7 @@ static void fill_from_result(struct run *r, const struct run_result *res)
     xstr_set(&r->node, res->node);
     r->wall_s += res->wall_s;
     r->cpu_s += res->cpu_s;
+    add_waited(&r->waited, &res->waited);
     if (res->max_rss_bytes > r->max_rss_bytes)
         r->max_rss_bytes = res->max_rss_bytes;
     r->output_bytes_dropped += res->output_bytes_dropped;

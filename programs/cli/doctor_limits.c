@@ -134,6 +134,12 @@ void doctor_limits(struct doctor *d)
         cgroups(d, &p[i]);
         isolation(d, &p[i]);
     }
+    struct stat st;
+    bool counted = cgroup_has_tree(&d->cg) && stat("/proc/pressure/memory", &st) == 0;
+    doctor_say(d, "limit", "what runs wait for", counted ? "ok" : "unknown",
+               counted ? "the kernel counts it (pressure stall information)"
+                       : "a run that is late does not say whether it waited for a CPU, for memory or for a disk",
+               counted ? NULL : "boot with psi=1 where cgroup v2 is mounted");
     if (cgroup_has_tree(&d->cg))
         doctor_say(d, "limit", "end of the whole tree", "enforced", "cgroup.kill and cgroup.events", NULL);
     else

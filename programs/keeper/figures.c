@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/prom.h"
+#include "host/cgroup_use.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -232,6 +233,20 @@ static void write_up(struct prom *p, const struct answer v[N_PROGRAMS], bool gat
     }
 }
 
+/* What all runs waited for, by the kernel's count. Of a host that does not count it there is no sample. */
+static void write_waited(struct prom *p, const struct home *h)
+{
+    static const struct prom_family waited = {"mysimbdp_runs_waited_seconds_total", PROM_COUNTER,
+                                              "Time in which at least one process of runs and instances waited for a resource."};
+    struct cgroup_host cg;
+    cgroup_find(&cg, h->tag);
+    const struct cgroup_waited w = cgroup_waited_of(&cg, NULL);
+    prom_family(p, &waited);
+    prom_sample(p, "resource=\"cpu\"", w.cpu_s);
+    prom_sample(p, "resource=\"memory\"", w.memory_s);
+    prom_sample(p, "resource=\"io\"", w.io_s);
+}
+
 /* ---- put together ---- */
 
 /* What the keeper knows itself, and what it makes of the programs' states. */
@@ -243,6 +258,7 @@ static void write_own(struct figures *f, const struct answer v[N_PROGRAMS], bool
     size_t left_out = 0;
     prom_init(&p, out, open_metrics, PROM_PART_BYTES);
     write_up(&p, v, gateway);
+    write_waited(&p, f->home);
     if (v[BATCHMGR].whole)
         write_batchmgr(&p, v[BATCHMGR].doc);
     if (v[STREAMMGR].whole)

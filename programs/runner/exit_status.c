@@ -42,6 +42,8 @@ struct outcome exit_status_meaning(const struct evidence *v)
         return (struct outcome){RUN_killed, code, sig, RUN_LIMIT_none};
     if (!exited)
         return by_signal(v, sig);
+    if (v->oom_kills > 0) /* whatever it says: part of it was killed in the middle of its work */
+        return (struct outcome){RUN_oom, code, -1, RUN_LIMIT_memory_bytes};
     if (code == 0)
         return (struct outcome){RUN_ok, 0, -1,
                                 v->log_cut     ? RUN_LIMIT_output_bytes
@@ -53,8 +55,6 @@ struct outcome exit_status_meaning(const struct evidence *v)
         return (struct outcome){RUN_data_error, code, -1, RUN_LIMIT_none};
     if (code == EX_TEMPFAIL)
         return (struct outcome){RUN_temp_fail, code, -1, RUN_LIMIT_none};
-    if (v->oom_kills > 0)
-        return (struct outcome){RUN_oom, code, -1, RUN_LIMIT_memory_bytes};
     if (v->pids_refused > 0)
         return (struct outcome){RUN_limit, code, -1, RUN_LIMIT_pids};
     return (struct outcome){RUN_failed, code, -1, v->full_file ? RUN_LIMIT_fsize_bytes : RUN_LIMIT_none};

@@ -6,10 +6,12 @@
 #include "base/crash.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "host/cgroup_use.h"
 #include "host/path_closed.h"
 #include "run/script.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -54,6 +56,25 @@ static void take_last_words(struct runner *r, const struct outcome *o)
         r->result.error = xasprintf("%s: %s", r->spec->exec, SCRIPT_CRLF);
     if (line && !r->result.error && o->outcome != RUN_ok && !r->evidence.stopped)
         r->result.error = xasprintf("it printed last: %s", line);
+}
+
+/* What kept it from its work for longer than it worked is most likely why it was not done in time. */
+static void take_waited(struct runner *r)
+{
+    static const char *const what[] = {"the profile's cpu_pct held it back", "it waited for a CPU", "it waited for memory",
+                                       "it waited for a disk"};
+    const struct cgroup_waited w = cgroup_waited_of(r->cg, r->spec->claim);
+    const double all[] = {w.throttled_s, w.cpu_s, w.memory_s, w.io_s};
+    int most = 0;
+    r->result.waited = (struct run_waited){w.cpu_s, w.memory_s, w.io_s, w.throttled_s};
+    for (int i = 1; i < 4; i++)
+        if (isnan(all[most]) || all[i] > all[most])
+            most = i;
+    if (r->result.outcome != RUN_timeout || !(all[most] > r->result.wall_s / 2))
+        return;
+    AUTO_FREE char *said = r->result.error;
+    r->result.error =
+        xasprintf("for %.1f of %.1f s %s%s%s", all[most], r->result.wall_s, what[most], said ? "; " : "", said ? said : "");
 }
 
 /* Why its executable did not become the run's first process. Caller frees. */
@@ -113,6 +134,7 @@ void result_make(struct runner *r)
     r->result.wall_s = r->started_ms ? (double)(clk_now_ms() - r->started_ms) / 1000 : 0; /* 0: it never began */
     r->result.cpu_s = r->evidence.cpu_s;
     r->result.max_rss_bytes = ru.ru_maxrss * 1024;
+    take_waited(r);
 }
 
 int result_write(struct runner *r, struct err *e)

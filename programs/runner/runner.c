@@ -42,7 +42,8 @@
 enum {
     LEAVE_MS = 50,   /* by then short runs have ended, and were spared the move out of their cgroups */
     LOOK_SHARE = 20, /* looking at scratch takes one part in so many of the time */
-    N_POLLED = 5,    /* descriptors, not counting those of the run's network */
+    OOM_LOOK_MS = 1000,
+    N_POLLED = 5, /* descriptors, not counting those of the run's network */
 };
 
 /* Reads one pipe; returns false at its end. */
@@ -94,7 +95,7 @@ static int next_timeout(const struct runner *r, int64_t now)
         at = earlier(at, r->started_ms + LEAVE_MS);
     if (r->state == RUNNER_stopping)
         at = r->grace_end_ms;
-    at = earlier(at, r->look_ms);
+    at = earlier(at, earlier(r->look_ms, r->oom_look_ms));
     if (r->relay.ns.n && !r->relay.relay && r->relay.again_ms > now)
         at = earlier(at, r->relay.again_ms);
     if (at < 0)
@@ -143,9 +144,20 @@ static void look_at_scratch(struct runner *r)
         kill_tree_kill(r);
 }
 
+/* A run that met its memory limit ends as a whole, since an app that lost one of its processes may wait for it for ever, or go on
+ * without it. With cgroup v2 the kernel sees to that (memory.oom.group). */
+static void look_at_oom(struct runner *r, int64_t now)
+{
+    r->oom_look_ms = now + OOM_LOOK_MS;
+    if (cgroup_oom_kills(r->cg, r->spec->claim) > 0 && r->state != RUNNER_killing)
+        kill_tree_kill(r);
+}
+
 static void on_clock(struct runner *r)
 {
     int64_t now = clk_now_ms();
+    if (r->oom_look_ms >= 0 && now >= r->oom_look_ms)
+        look_at_oom(r, now);
     if (r->look_ms >= 0 && now >= r->look_ms && r->state != RUNNER_killing)
         look_at_scratch(r);
     if (r->ahead && now >= r->started_ms + LEAVE_MS)
@@ -253,6 +265,8 @@ static int run_step(struct runner *r, struct err *e)
             r->deadline_ms = r->started_ms + r->spec->wall_s * 1000;
         int first = scratch_interval_ms(&r->scratch);
         r->look_ms = first < 0 ? -1 : r->started_ms + first;
+        if (r->spec->cg_memory_bytes >= 0 && !r->cg->v2[CGROUP_MEMORY])
+            r->oom_look_ms = r->started_ms + OOM_LOOK_MS;
     } else if (r->state != RUNNER_killing) {
         kill_tree_kill(r);
         r->forced = false;
@@ -287,6 +301,7 @@ static struct runner new_runner(const struct run_spec *spec, const struct cgroup
                        .status = -1,
                        .deadline_ms = -1,
                        .look_ms = -1,
+                       .oom_look_ms = -1,
                        .relay = {.host = -1, .space = -1, .leash = -1, .ns.counters = {-1, -1}},
                        .scratch = {.max_bytes = -1, .max_inodes = -1, .fsize_bytes = -1},
                        .said = RUN_SAID_CLAIMED,

@@ -49,7 +49,8 @@ struct runner {
     int kill_ticks;
     int64_t started_ms, started_wall_ms, deadline_ms, grace_end_ms;
     struct scratch scratch;
-    int64_t look_ms; /* when to look at it again, -1: never */
+    int64_t look_ms;     /* when to look at it again, -1: never */
+    int64_t oom_look_ms; /* when to look whether the kernel killed one of its processes for memory, -1: never */
     struct run_result result;
     char said;
 };

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,7 +113,8 @@ static const char *word_of(const struct job *j)
 
 static void lose(struct job *j)
 {
-    struct run_result res = {.outcome = j->facts.stop ? RUN_killed : RUN_lost, .stopped = j->facts.stop};
+    struct run_result res = {
+        .outcome = j->facts.stop ? RUN_killed : RUN_lost, .waited = RUN_WAITED_UNKNOWN, .stopped = j->facts.stop};
     AUTO_FREE char *error =
         xasprintf("%s of job %s on node %s: it left no result; %s", word_of(j), j->id, *j->holder.node ? j->holder.node : "?",
                   j->facts.gone          ? "its node says that nothing of it is left"
@@ -125,7 +127,10 @@ static void lose(struct job *j)
 /* Keeps it from beginning. `why` NULL: a stop. */
 static void fence(struct job *j, const char *why)
 {
-    struct run_result res = {.outcome = j->facts.stop ? RUN_killed : RUN_lost, .stopped = j->facts.stop, .not_started = true};
+    struct run_result res = {.outcome = j->facts.stop ? RUN_killed : RUN_lost,
+                             .waited = RUN_WAITED_UNKNOWN,
+                             .stopped = j->facts.stop,
+                             .not_started = true};
     int r = job_fence(&j->spec);
     if (r == -EEXIST)
         return; /* a runner was first; it is looked at again */

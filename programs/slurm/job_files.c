@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,7 +109,7 @@ static bool read_result(int dir, struct run_result *ret)
     if (fd_read_file(dir, "result.json", &b, RUN_MAX_RESULT_BYTES, NULL) < 0)
         return false;
     if (run_result_parse(b.p ? b.p : "", b.n, ret, NULL) < 0)
-        *ret = (struct run_result){0}; /* the manager says what it is */
+        *ret = (struct run_result){.waited = RUN_WAITED_UNKNOWN}; /* the manager says what it is */
     return true;
 }
 

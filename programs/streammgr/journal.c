@@ -55,6 +55,7 @@ void journal_ended(const struct instance *i, const struct run_result *res)
     json_str(&line, "reason", i->stop);
     json_f64(&line, "wall_s", res->wall_s);
     json_f64(&line, "cpu_s", res->cpu_s);
+    run_waited_write(&res->waited, &line);
     json_i64_or_null(&line, "max_rss_bytes", res->max_rss_bytes);
     end(i, &line);
 }

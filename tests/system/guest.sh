@@ -13,14 +13,22 @@ start() {
     mysimbdp init "$MYSIMBDP_HOME" >/dev/null
     mkdir -p "$MYSIMBDP_HOME/apps/acme"
     cp /misbehave "$MYSIMBDP_HOME/apps/acme/"
+    cat >"$MYSIMBDP_HOME/apps/acme/hog" <<'APP'
+#!/bin/sh
+cat /proc/self/cgroup
+head -c 300000000 /dev/zero | tail >/dev/null
+echo went on
+APP
+    chmod 755 "$MYSIMBDP_HOME/apps/acme/hog"
     cat >"$MYSIMBDP_HOME/conf/profiles.conf" <<'CONF'
 profiles = ( { name = "small"; wall_s = 600; grace_s = 1; requests = { cpus = 0.1; memory_bytes = 16777216L; };
     rlimits = { nofile = 64; }; cgroup = { memory_bytes = 67108864L; pids = 12; cpu_pct = 30; }; } );
 CONF
     mysimbdp tenant add acme >/dev/null
     cat >"$MYSIMBDP_HOME/conf/tenants/acme.conf" <<'CONF'
-concurrency = 4; datasets = ( { name = "data"; format = "csv"; } );
-batch = ( { app = "app"; exec = "misbehave"; profile = "small"; retry = { attempts = 1; }; } );
+concurrency = 4; datasets = ( { name = "data"; format = "csv"; }, { name = "hog"; format = "csv"; } );
+batch = ( { app = "app"; exec = "misbehave"; datasets = ("data"); profile = "small"; retry = { attempts = 1; }; },
+    { app = "hog"; exec = "hog"; datasets = ("hog"); profile = "small"; retry = { attempts = 1; }; } );
 CONF
     mysimbdp check || return 1
     systemctl start mysimbdp@main
@@ -42,7 +50,8 @@ limits() {
     drop leak.csv "leak,200000000"
     drop fork.csv "fork,30"
     drop daemon.csv "daemon,"
-    until_so 'ended 3'
+    printf 'a\n1\n' >/tmp/hog.csv; mysimbdp upload acme hog /tmp/hog.csv >/dev/null
+    until_so 'ended 4'
     mysimbdp files --json; mysimbdp runs --json
 }
 cpu() { # what a run that spins gets of a CPU in 10 s
@@ -55,6 +64,12 @@ cpu() { # what a run that spins gets of a CPU in 10 s
     sleep 10
     b=$(sed -n 's/usage_usec //p' "$g/cpu.stat"); u=$(date +%s%N)
     echo "$(((b - a) * 100000 / (u - t)))"
+}
+waited() { # what ended runs waited for, and the kernel's own words on one that goes on
+    grep -h run.ended "$MYSIMBDP_HOME"/logs/tenants/acme/events.batch.jsonl
+    for f in cpu memory io; do echo "$f $(head -1 "$g/$f.pressure")"; done
+    grep throttled_usec "$g/cpu.stat"
+    mysimbdp logs "$(mysimbdp runs --json | grep '"app":"hog"' | grep -o '"run_id":"[^"]*"' | cut -d'"' -f4)"
 }
 killed() { # `up` is, runs go on
     before=$(pgrep -f '^[^ ]*misbehave' | sort | tr '\n' ' ')
@@ -78,6 +93,7 @@ step doctor mysimbdp doctor
 step groups groups
 step limits limits
 step cpu cpu
+step waited waited
 step tree systemd-cgls --no-pager -l
 step killed killed
 step reloaded reloaded

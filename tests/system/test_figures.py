@@ -12,7 +12,7 @@ import urllib.parse
 
 import pytest
 
-from harness import BUILD, ROOT, free_port, until
+from harness import BUILD, IS_ROOT, ROOT, free_port, until
 from web import Site, settings
 
 pytestmark = pytest.mark.anyone
@@ -193,6 +193,8 @@ def test_a_file_for_the_textfile_collector(make_home):
     made = until(lambda: total(t := file.read_text(), "files", tenant="acme", state="ingested") == 1 and t, file.parent, what="the file that was ingested")
     check(made)
     assert total(made, "up") == 4 and "# EOF" not in made
+    if IS_ROOT and pathlib.Path("/proc/pressure/memory").exists():
+        assert 0 < total(made, "runs_waited_seconds_total", resource="cpu") < 60
     assert not (file.stat().st_mode & 0o022) and file.stat().st_mode & 0o004
     inode = file.stat().st_ino
     until(lambda: file.stat().st_ino != inode, file.parent, what="another one")

@@ -1,9 +1,26 @@
 """Configuration keys that no scenario shows at work: each bites here."""
+import json
 import os
+import re
 import shutil
 
 import pytest
 from harness import until
+
+
+PRESSURE = os.path.exists("/proc/pressure/memory")
+
+
+def script(home, name, text):
+    path = home.path / "apps/acme" / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def ended(home):
+    """What the journal says of the last run that ended."""
+    lines = (home.path / "logs/tenants/acme/events.batch.jsonl").read_text().splitlines()
+    return [e for e in map(json.loads, lines) if e.get("event", e.get("type")) == "run.ended"][-1]
 
 
 def run(home, name, text, tenant="acme"):
@@ -19,6 +36,34 @@ def test_cpu_pct_throttles(home):
     home.up()
     f, r = run(home, "x.csv", "do,arg\nspin,\n")
     assert r["outcome"] == "timeout" and 0.1 < r["cpu_s"] < 0.9  # of 2 s
+    assert 0.7 < ended(home)["throttled_s"] < 2.2, r
+    assert re.match(r"for 1\.\d of 2\.\d s (the profile's cpu_pct held it back|it waited for a CPU)", r["error"]), r  # others work here, too
+
+
+@pytest.mark.needs_cgroups
+def test_what_a_run_waited_for_is_told(home):
+    if not PRESSURE:
+        pytest.skip("this kernel does not count what processes wait for: psi=1")
+    home.profiles(cgroup="memory_bytes = 67108864L;")
+    home.tenant(exec_="reader", retry="attempts = 1;")
+    script(home, "reader", "head -c 300M /dev/zero > big; for i in 1 2 3; do cat big > /dev/null; done")
+    home.up()
+    f, r = run(home, "x.csv", "a\n1\n")
+    waited = ended(home)
+    assert r["outcome"] == "ok" and waited["waited_io_s"] > 0.001 and waited["waited_io_s"] < r["wall_s"] + 0.5, waited
+
+
+@pytest.mark.needs_cgroups
+@pytest.mark.parametrize("rest", ["exit 0", "sleep 600"])
+def test_a_run_whose_child_met_the_memory_limit_ends_as_a_whole(home, rest):
+    """An app that lost a process may say that all is well, or wait for ever."""
+    home.profiles(cgroup="memory_bytes = 67108864L;")
+    home.tenant(exec_="hog", retry="attempts = 1;")
+    script(home, "hog", f"head -c 300M /dev/zero | tail > tail.out; echo went on; {rest}")
+    home.up()
+    f, r = run(home, "x.csv", "a\n1\n")
+    assert (f["state"], r["outcome"], r["limit"]) == ("quarantined", "oom", "memory_bytes"), r
+    assert r["wall_s"] < 60
 
 
 @pytest.mark.needs_root

@@ -4,6 +4,7 @@ By emulation, since tests run in machines that have no other: ten minutes each. 
 second disk."""
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import tarfile
@@ -93,12 +94,21 @@ def test_runs_are_limited_and_outlive_up_on_systemd_with_pure_cgroup_v2(guest):
     assert groups["run"].startswith((groups["unit"] if delegated else "") + "/mysimbdp-"), groups
     limits = {tuple(line.split()[:2]): line.split()[2:] for line in said["groups"][1].splitlines()}
     assert limits["memory.max", groups["run"]] == ["67108864"] and limits["cpu.max", groups["run"]] == ["30000", "100000"]
+    assert limits["memory.oom.group", groups["run"]] == ["1"]
     assert limits["pids.max", groups["run"]] == ["14"], "the run's init and its relay are not the tenant's"
     rows = [json.loads(line) for line in said["limits"][1].splitlines()]
     ends = {r["file_name"]: (r["state"], r["reason"]) for r in rows if "file_name" in r}
     assert ends == {"hang.csv": ("running", None), "leak.csv": ("quarantined", "oom"), "fork.csv": ("quarantined", "limit"),
-                    "daemon.csv": ("ingested", None)}, ends
+                    "daemon.csv": ("ingested", None), "hog.csv": ("quarantined", "oom")}, ends
     assert 25 <= int(said["cpu"][1]) <= 33, "of 30 % of a CPU"
+    waited = said["waited"][1]
+    runs = [json.loads(line) for line in waited.splitlines() if line.startswith("{")]
+    assert len(runs) == 4 and all(r[key] >= 0 for r in runs for key in ("waited_cpu_s", "waited_memory_s", "waited_io_s", "throttled_s")), runs
+    assert sum(r["waited_memory_s"] for r in runs if r["outcome"] == "oom") > 0, "what met its memory limit waited for memory"
+    assert [float(line.rsplit("=", 1)[1]) > 0 for line in waited.splitlines() if line.startswith(("cpu some", "throttled"))][:1] == [True], waited
+    assert int(waited.split("throttled_usec ")[1].split()[0]) > 5e6, "of 12 s at 30 % of a CPU"
+    assert re.search("^0::.*/mysimbdp-[0-9a-f]+/", waited, re.M) and "went on" not in waited, "born in its group, and ended as a whole"
+    assert any("what runs wait for" in line and line.startswith("ok") for line in said["doctor"][1].splitlines())
     before, after = (line.split()[1:] for line in said["killed"][1].splitlines()[:2])
     assert before == after and len(before) == 2, "runs outlive an up that was killed"
     assert "left: \n" in said["stopped"][1] and "ActiveState=inactive" in said["stopped"][1] and "Result=success" in said["stopped"][1]

@@ -219,6 +219,8 @@ static void outcomes(void **state)
         {{.status = exited(1)}, RUN_failed, RUN_LIMIT_none},
         {{.status = exited(137)}, RUN_failed, RUN_LIMIT_none}, /* not out of memory: the counter says so */
         {{.status = exited(137), .oom_kills = 1}, RUN_oom, RUN_LIMIT_memory_bytes},
+        {{.status = exited(0), .oom_kills = 1}, RUN_oom, RUN_LIMIT_memory_bytes},
+        {{.status = exited(65), .oom_kills = 1}, RUN_oom, RUN_LIMIT_memory_bytes},
         {{.status = SIGKILL, .oom_kills = 1}, RUN_oom, RUN_LIMIT_memory_bytes},
         {{.status = SIGKILL, .cpu_limit_s = -1}, RUN_killed, RUN_LIMIT_none},
         {{.status = SIGKILL, .cpu_limit_s = 2, .cpu_s = 2.1}, RUN_limit, RUN_LIMIT_cpu_s},
