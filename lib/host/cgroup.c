@@ -530,6 +530,23 @@ int64_t cgroup_oom_kills(const struct cgroup_host *h, const char *name)
     return counter(dir, h->v2[CGROUP_MEMORY] ? "memory.events" : "memory.oom_control", "oom_kill");
 }
 
+enum { LAST_CHARGE_BYTES = 2 << 20 }; /* a huge page: what did not fit may have been that much */
+
+bool cgroup_met_memory_limit(const struct cgroup_host *h, const char *name)
+{
+    char dir[640];
+    AUTO_BUF struct buf most = {0};
+    AUTO_BUF struct buf limit = {0};
+    if (!*h->base[CGROUP_MEMORY])
+        return false;
+    run_dir(h, CGROUP_MEMORY, name, dir, sizeof dir);
+    if (h->v2[CGROUP_MEMORY])
+        return counter(dir, "memory.events", "oom") > 0;
+    /* memory.failcnt stays 0 where the limit is met by anonymous memory (6.18). */
+    return read_text(dir, "memory.max_usage_in_bytes", &most) == 0 && read_text(dir, "memory.limit_in_bytes", &limit) == 0 &&
+           strtoll(most.p, NULL, 10) >= strtoll(limit.p, NULL, 10) - LAST_CHARGE_BYTES;
+}
+
 int64_t cgroup_pids_refused(const struct cgroup_host *h, const char *name)
 {
     char dir[640];

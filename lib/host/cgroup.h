@@ -77,6 +77,9 @@ void cgroup_signal(const struct cgroup_host *h, const char *name, int sig);
 bool cgroup_is_empty(const struct cgroup_host *h, const char *name);
 /* The kernel's counts: processes killed for memory, forks refused for pids. 0 where absent. */
 int64_t cgroup_oom_kills(const struct cgroup_host *h, const char *name);
+/* Whether it reached a memory limit of its own (v1: also when pages of files were dropped for it). If not, processes that were
+ * killed for memory met a limit of the host's, or of a group above. */
+bool cgroup_met_memory_limit(const struct cgroup_host *h, const char *name);
 int64_t cgroup_pids_refused(const struct cgroup_host *h, const char *name);
 /* Removes the bases themselves, where no run has a directory in them. */
 void cgroup_retire(const struct cgroup_host *h);

@@ -8,12 +8,18 @@ enum {
     SHELL_SIGNAL = 128
 }; /* POSIX, Shell Command Language 2.8.2: a shell adds it to the number of the signal that ended a command */
 
+/* Whatever the app says of its end: part of it was killed in the middle of its work. */
+static struct outcome by_oom(const struct evidence *v, int code, int sig)
+{
+    return v->host_oom ? (struct outcome){RUN_lost, code, sig, RUN_LIMIT_none}
+                       : (struct outcome){RUN_oom, code, sig, RUN_LIMIT_memory_bytes};
+}
+
 static struct outcome by_signal(const struct evidence *v, int sig)
 {
     struct outcome o = {RUN_killed, -1, sig, RUN_LIMIT_none};
     if (v->oom_kills > 0 && sig == SIGKILL) {
-        o.outcome = RUN_oom;
-        o.limit = RUN_LIMIT_memory_bytes;
+        o = by_oom(v, -1, sig);
     } else if (sig == SIGXCPU || (sig == SIGKILL && v->cpu_limit_s >= 0 && v->cpu_s >= (double)v->cpu_limit_s)) {
         /* The kernel sends SIGXCPU at the soft limit and SIGKILL at the hard one. */
         o.outcome = RUN_limit;
@@ -42,8 +48,8 @@ struct outcome exit_status_meaning(const struct evidence *v)
         return (struct outcome){RUN_killed, code, sig, RUN_LIMIT_none};
     if (!exited)
         return by_signal(v, sig);
-    if (v->oom_kills > 0) /* whatever it says: part of it was killed in the middle of its work */
-        return (struct outcome){RUN_oom, code, -1, RUN_LIMIT_memory_bytes};
+    if (v->oom_kills > 0)
+        return by_oom(v, code, -1);
     if (code == 0)
         return (struct outcome){RUN_ok, 0, -1,
                                 v->log_cut     ? RUN_LIMIT_output_bytes

@@ -15,6 +15,7 @@ struct evidence {
     enum run_limit scratch; /* the limit that its working directory exceeded */
     bool stopped;           /* a stop order ended it */
     int64_t oom_kills;      /* counted by the kernel */
+    bool host_oom;          /* if there are any: not for a memory limit of the run's */
     int64_t pids_refused;   /* counted by the kernel */
     double cpu_s;           /* of the tree */
     int64_t cpu_limit_s;    /* rlimit, -1: none */

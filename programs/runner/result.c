@@ -104,6 +104,7 @@ void result_make(struct runner *r)
     if (!r->evidence.exec_errno && !r->evidence.scratch)
         r->evidence.scratch = scratch_look(&r->scratch, r->dirfd, "app");
     r->evidence.oom_kills = cgroup_oom_kills(r->cg, s->claim);
+    r->evidence.host_oom = !cgroup_met_memory_limit(r->cg, s->claim);
     r->evidence.pids_refused = cgroup_pids_refused(r->cg, s->claim);
     int status;
     if (r->status >= 0 && read(r->status, &status, sizeof status) == (ssize_t)sizeof status)
@@ -116,6 +117,9 @@ void result_make(struct runner *r)
     r->result.not_started = r->evidence.exec_errno && r->evidence.not_apps;
     if (r->evidence.exec_errno)
         r->result.error = describe_failure(r);
+    else if (o.outcome == RUN_lost)
+        r->result.error = xstrdup("this host ran out of memory, and the kernel killed a process of the run for it; no limit of its "
+                                  "profile was met");
     take_output(r, &o);
     capture_close(&r->collected);
     take_app_result(r);

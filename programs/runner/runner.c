@@ -144,8 +144,8 @@ static void look_at_scratch(struct runner *r)
         kill_tree_kill(r);
 }
 
-/* A run that met its memory limit ends as a whole, since an app that lost one of its processes may wait for it for ever, or go on
- * without it. With cgroup v2 the kernel sees to that (memory.oom.group). */
+/* A run of which the kernel killed a process for memory ends as a whole, since an app that lost one may wait for it for ever, or go
+ * on without it. Where the run has a limit, and its group is of cgroup v2, the kernel sees to that (memory.oom.group). */
 static void look_at_oom(struct runner *r, int64_t now)
 {
     r->oom_look_ms = now + OOM_LOOK_MS;
@@ -265,7 +265,7 @@ static int run_step(struct runner *r, struct err *e)
             r->deadline_ms = r->started_ms + r->spec->wall_s * 1000;
         int first = scratch_interval_ms(&r->scratch);
         r->look_ms = first < 0 ? -1 : r->started_ms + first;
-        if (r->spec->cg_memory_bytes >= 0 && !r->cg->v2[CGROUP_MEMORY])
+        if (r->spec->cg_memory_bytes < 0 || !r->cg->v2[CGROUP_MEMORY])
             r->oom_look_ms = r->started_ms + OOM_LOOK_MS;
     } else if (r->state != RUNNER_killing) {
         kill_tree_kill(r);
