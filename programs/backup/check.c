@@ -18,6 +18,7 @@
 struct checking {
     struct store *store;
     const struct point *point;
+    struct map *known; /* name -> its number of bytes, as a pointer */
     void (*say)(void *arg, const char *text);
     void *arg;
     struct progress progress;
@@ -53,6 +54,20 @@ static void check_segment(struct checking *c, const struct entry *v, const struc
         say(c, "%s: the log has damage at byte %u; the broker takes what is whole", v->path, scan.is_header ? scan.end : 0);
 }
 
+/* As store_get; what was whole a moment ago is not read again where nobody asks for the bytes. */
+static int get(struct checking *c, const char *name, bool needed, size_t *ret_n, struct err *e)
+{
+    const void *n = needed || !c->known ? NULL : map_get(c->known, name);
+    if (n) {
+        *ret_n = (uintptr_t)n;
+        return 0;
+    }
+    int r = store_get(c->store, name, c->room, ret_n, e);
+    if (r == 0 && c->known)
+        map_put(c->known, name, (void *)(uintptr_t)*ret_n); /* NOLINT(performance-no-int-to-ptr): of at least one byte */
+    return r;
+}
+
 /* Puts the file at `fd`, `b` or nowhere. False: not all of its pieces can be read. */
 static int read_pieces(struct checking *c, const struct entry *v, int fd, struct buf *b, bool *whole, struct err *e)
 {
@@ -62,7 +77,7 @@ static int read_pieces(struct checking *c, const struct entry *v, int fd, struct
     for (size_t i = 0; r == 0 && i < v->n_pieces; i++) {
         struct err why = {0};
         size_t n = 0;
-        const int got = store_get(c->store, v->pieces[i], c->room, &n, &why);
+        const int got = get(c, v->pieces[i], fd >= 0 || b, &n, &why);
         if (got < 0) {
             const bool aside = got == ERR_FORMAT && store_set_aside(c->store, v->pieces[i]);
             say(c, "%s: %s%s", v->path, why.msg,
@@ -106,14 +121,20 @@ static int check_entry(void *arg, const struct entry *v, struct err *e)
     return why.code ? 0 : r;
 }
 
-int64_t check_point(struct store *s, const struct point *p, void (*fn)(void *arg, const char *text), void *arg, struct err *e)
+int64_t check_point(struct store *s, const struct point *p, struct map *known, void (*fn)(void *arg, const char *text), void *arg,
+                    struct err *e)
 {
     const char *tmp = getenv("TMPDIR");
     AUTO_FREE char *dir = xasprintf("%s/mysimbdp-backup-XXXXXX", tmp && *tmp ? tmp : "/var/tmp");
     if (!mkdtemp(dir))
         return err_sys(e, -errno, "cannot make a directory like %s; set TMPDIR", dir);
-    struct checking c = {
-        .store = s, .point = p, .say = fn, .arg = arg, .scratch = xasprintf("%s/db", dir), .room = xmalloc(STORE_PIECE)};
+    struct checking c = {.store = s,
+                         .point = p,
+                         .known = known,
+                         .say = fn,
+                         .arg = arg,
+                         .scratch = xasprintf("%s/db", dir),
+                         .room = xmalloc(STORE_PIECE)};
     progress_begin(&c.progress, "backup");
     int r = point_each(s, p, check_entry, &c, e);
     if (r == 0 && c.entries != p->entries)

@@ -211,37 +211,79 @@ static int read_point(struct store *s, const struct options *o, struct point *re
     return point_read(s, o->point ? o->point : last, ret, e);
 }
 
+struct finding {
+    const struct options *options;
+    const char *point;
+};
+
 static void say_finding(void *arg, const char *text)
 {
-    const struct options *o = arg;
+    const struct finding *f = arg;
     AUTO_BUF struct buf b = {0};
-    if (!o->json) {
-        printf("damaged  %s\n", text);
+    if (!f->options->json) {
+        printf("damaged  %s  %s\n", f->point, text);
         return;
     }
     json_begin(&b, NULL, '{');
     json_str(&b, "found", "damaged");
+    json_str(&b, "point", f->point);
     json_str(&b, "text", text);
     json_end(&b, '}');
     puts(b.p);
 }
 
+/* How many things are damaged, or a negative code. */
+static int64_t verify_point(struct store *s, const char *name, struct map *known, const struct options *o, struct err *e)
+{
+    AUTO_POINT struct point p = {0};
+    struct finding f = {o, name};
+    int r = point_read(s, name, &p, e);
+    int64_t found = r < 0 ? r : check_point(s, &p, known, say_finding, &f, e);
+    if (!o->json && !found)
+        printf("%s can be restored: %" PRId64 " files and directories, %.1f MB\n", p.name, p.entries, (double)p.bytes / 1e6);
+    return found;
+}
+
+/* A point whose own list cannot be read is one damaged thing, and the others are looked at all the same. */
+static int64_t verify_all(struct store *s, const struct options *o, struct err *e)
+{
+    char **points = NULL;
+    size_t n = 0;
+    struct map known = {0};
+    int64_t found = store_points(s, &points, &n, e);
+    if (found == 0 && !n)
+        found = err_set(e, ERR_FORMAT, "%s has no backup in it: none was finished", store_path(s));
+    for (size_t i = 0; i < n; i++) {
+        struct err one = {0};
+        int64_t of_point = found < 0 ? 0 : verify_point(s, points[i], &known, o, &one);
+        if (of_point < 0)
+            say_finding(&(struct finding){o, points[i]}, one.msg);
+        found += of_point < 0 ? 1 : of_point;
+        free(points[i]);
+    }
+    free(points);
+    map_fini(&known);
+    return found;
+}
+
 static int verify(const char *dir, struct options *o, struct err *e)
 {
     struct store *s = NULL;
-    AUTO_POINT struct point p = {0};
-    int r = store_open(dir, STORE_READ, NULL, &s, e);
-    if (r == 0)
-        r = read_point(s, o, &p, e);
+    int64_t found = store_open(dir, STORE_READ, NULL, &s, e);
+    const bool all = o->point && !strcmp(o->point, "all");
+    AUTO_FREE char *last = found == 0 && !o->point ? newest(s, e) : NULL;
     stand_back();
-    int64_t found = r == 0 ? check_point(s, &p, say_finding, o, e) : r;
+    if (found == 0 && !o->point && !last)
+        found = e->code ? e->code : err_set(e, ERR_FORMAT, "%s has no backup in it: none was finished", dir);
+    if (found == 0)
+        found = all ? verify_all(s, o, e) : verify_point(s, o->point ? o->point : last, NULL, o, e);
     store_close(s);
-    if (found < 0)
+    if (found <= 0)
         return (int)found;
-    if (!o->json && !found)
-        printf("%s can be restored: %" PRId64 " files and directories, %.1f MB\n", p.name, p.entries, (double)p.bytes / 1e6);
-    return found ? err_set(e, ERR_FORMAT, "%" PRId64 " %s damaged in %s", found, found == 1 ? "thing is" : "things are", p.name)
-                 : 0;
+    return err_set(e, ERR_FORMAT, "%" PRId64 " %s damaged in %s", found, found == 1 ? "thing is" : "things are",
+                   all        ? dir
+                   : o->point ? o->point
+                              : last);
 }
 
 /* ---- restore ---- */

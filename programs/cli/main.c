@@ -53,7 +53,7 @@ static const struct {
      "has\n"
      "not is put aside as by `mysimbdp tenant remove`. What tenants configure themselves is not in it. The newest 100 are kept."},
     {"backup", verb_backup,
-     "DIR|- [--files] [--keep N] [--rate BYTES] [--json] | DIR --list [--json] | DIR --verify [--point POINT] [--json]",
+     "DIR|- [--files] [--keep N] [--rate BYTES] [--json] | DIR --list [--json] | DIR --verify [--point POINT|all] [--json]",
      "back the home up while it runs; each time only what changed takes room\n\n"
      "DIR is made, mode 0700, where it is not there; it has secrets in it. - writes one backup to stdout, as a tar archive.\n"
      "--files: what done/ and quarantine/ have, too. --keep N: only the newest N stay. --rate 20M: at most so many bytes a "

@@ -406,9 +406,25 @@ def test_a_damaged_piece_is_written_again(home):
     r = home.cli("backup", at(home), "--verify", "--point", first, check=False)
     assert r.returncode == 1 and "1 thing is damaged" in r.stderr and "apps/acme/goes" in r.stdout and "stays" not in r.stdout
     assert len(list(at(home).rglob("*.damaged"))) == 1, "what may be all that there is of it"
+    r = home.cli("backup", at(home), "--verify", "--point", "all", "--json", check=False)
+    found = [json.loads(line) for line in r.stdout.splitlines()]
+    assert r.returncode == 1 and [f["point"] for f in found] == [first] and "apps/acme/goes" in found[0]["text"], r.stdout + r.stderr
+    damage_list(home, second)
+    r = home.cli("backup", at(home), "--verify", "--point", "all", check=False)
+    assert r.returncode == 1 and "2 things are damaged" in r.stderr and {line.split()[1] for line in r.stdout.splitlines()} == {first, second}, r.stdout + r.stderr
+    (at(home) / "points" / first).unlink()
+    (at(home) / "points" / second).unlink()
+    third = [backup(home, "--files")["point"] for _ in range(2)]
+    r = home.cli("backup", at(home), "--verify", "--point", "all")
+    assert [line.split()[0] for line in r.stdout.splitlines()] == third and r.stdout.count("can be restored") == 2
     backup(home, "--keep", "1")
     assert not list(at(home).rglob("*.damaged")) and len(points(home)) == 1
     sound(home)
+
+
+def damage_list(home, point):
+    path = at(home) / "points" / point
+    path.write_text(path.read_text()[:-9])
 
 
 def flipped(path):
@@ -428,7 +444,7 @@ def test_a_piece_of_a_file_that_is_done_is_written_again(home):
     path = max((at(home) / "objects").glob("*/*"), key=lambda p: p.stat().st_size)
     path.write_bytes(flipped(path))
     r = home.cli("backup", at(home), "--verify", check=False)
-    assert r.returncode == 1 and re.search("damaged  (done|quarantine)/acme/data/[^:]*/a.csv: ", r.stdout), r.stdout
+    assert r.returncode == 1 and re.search(r"damaged  \S+  (done|quarantine)/acme/data/[^:]*/a.csv: ", r.stdout), r.stdout
     backup(home, "--files")
     for point in points(home):
         sound(home, "--point", point)
