@@ -4,6 +4,7 @@
 #include "base/buf.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "base/strs.h"
 #include "segment/segment.h"
 #include "term/progress.h"
 
@@ -38,12 +39,6 @@ static void say(struct checking *c, const char *fmt, ...)
     progress_clear(&c->progress);
     c->say(c->arg, text);
     c->found++;
-}
-
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && !strcmp(text + n - m, end);
 }
 
 static void check_segment(struct checking *c, const struct entry *v, const struct buf *b)
@@ -101,7 +96,7 @@ static int check_entry(void *arg, const struct entry *v, struct err *e)
 {
     struct checking *c = arg;
     struct err why = {0};
-    bool database = !strncmp(v->path, "state/", 6) && ends_with(v->path, ".db"), part = ends_with(v->path, ".seg"), whole;
+    bool database = !strncmp(v->path, "state/", 6) && str_has_ending(v->path, ".db"), part = str_has_ending(v->path, ".seg"), whole;
     AUTO_BUF struct buf b = {0};
     c->entries++;
     if (database)

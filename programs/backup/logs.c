@@ -13,6 +13,7 @@
 
 #include "base/fd.h"
 #include "base/mem.h"
+#include "base/strs.h"
 #include "host/stream_log_files.h"
 
 #include <errno.h>
@@ -42,19 +43,13 @@ struct logs {
 
 /* ---- names ---- */
 
-static bool ends(const char *name, const char *end)
-{
-    size_t n = strlen(name), m = strlen(end);
-    return n > m && !strcmp(name + n - m, end);
-}
-
 /* What a closed file was called while it was written to; the caller frees. NULL: it is no closed one. */
 static char *name_before(const char *name)
 {
     size_t n = strlen(name);
-    if (ends(name, ".1"))
+    if (str_has_ending(name, ".1"))
         return xstrndup(name, n - 2);
-    if (!ends(name, ENDING))
+    if (!str_has_ending(name, ENDING))
         return NULL;
     size_t end = n - strlen(ENDING), at = end;
     while (at > 0 && name[at - 1] >= '0' && name[at - 1] <= '9')
@@ -99,7 +94,7 @@ static int list(const struct logs *l, struct names *ret, struct err *e)
 static bool is_wanted(const struct logs *l, const char *name)
 {
     const size_t n = strlen(l->begin);
-    return !strncmp(name, l->begin, n) && !ends(name, ".tmp") && (!n || ends(name, ENDING));
+    return !strncmp(name, l->begin, n) && !str_has_ending(name, ".tmp") && (!n || str_has_ending(name, ENDING));
 }
 
 /* ---- files ---- */

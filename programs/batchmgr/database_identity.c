@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "load/mongo_codes.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -267,11 +268,8 @@ static bool is_denied(const bson_error_t *be)
 /* The server is going down or is no primary: a failure that passes, unlike missing rights. */
 static bool passes(const bson_error_t *be)
 {
-    static const uint32_t codes[] = {6, 7, 89, 91, 189, 9001, 10107, 11600, 11602, 13435, 13436};
-    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
-        if (be->code == codes[i])
-            return true;
-    return !is_denied(be) && be->domain != MONGOC_ERROR_SERVER && be->domain != MONGOC_ERROR_WRITE_CONCERN;
+    return mongo_passes(be->code) ||
+           (!is_denied(be) && be->domain != MONGOC_ERROR_SERVER && be->domain != MONGOC_ERROR_WRITE_CONCERN);
 }
 
 static enum seen make_mark(mongoc_client_t *c, struct look *l, bson_error_t *be)

@@ -3,6 +3,7 @@
 #include "base/buf.h"
 #include "base/clk.h"
 #include "base/mem.h"
+#include "base/strs.h"
 #include "term/table.h"
 
 #include <stdio.h>
@@ -68,12 +69,6 @@ struct cols {
     size_t n;
 };
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), n_end = strlen(end);
-    return n >= n_end && !strcmp(text + n - n_end, end);
-}
-
 static bool has_col(const struct cols *c, const char *name)
 {
     for (size_t i = 0; i < c->n; i++)
@@ -96,9 +91,9 @@ static void find_cols(const bson_iter_t *all, struct cols *ret)
             AUTO_FREE char *text = scalar_text(&it);
             if (!text || ret->n == MAX_COLS || has_col(ret, bson_iter_key(&it)))
                 continue;
-            const enum col_kind kind = BSON_ITER_HOLDS_NUMBER(&it)            ? COL_NUMBER
-                                       : ends_with(bson_iter_key(&it), "_id") ? COL_ID
-                                                                              : COL_LONG;
+            const enum col_kind kind = BSON_ITER_HOLDS_NUMBER(&it)                 ? COL_NUMBER
+                                       : str_has_ending(bson_iter_key(&it), "_id") ? COL_ID
+                                                                                   : COL_LONG;
             ret->v[ret->n] = (struct col){bson_iter_key(&it), kind, ret->n ? FIRST_RANK + (int)ret->n : 1};
             ret->n++;
         }

@@ -4,6 +4,7 @@
 
 #include "base/fd.h"
 #include "base/mem.h"
+#include "base/strs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -127,18 +128,12 @@ static int digest(struct parcel *p, struct err *e)
     return 0;
 }
 
-static bool ends_with(const char *name, const char *end)
-{
-    size_t n = strlen(name), m = strlen(end);
-    return n > m && !strcmp(name + n - m, end);
-}
-
 static const char *type_of(const char *name)
 {
-    return ends_with(name, ".tar.gz") || ends_with(name, ".tgz") ? "Content-Type: application/gzip"
-           : ends_with(name, ".tar.zst")                         ? "Content-Type: application/zstd"
-           : ends_with(name, ".zip")                             ? "Content-Type: application/zip"
-                                                                 : "Content-Type: application/octet-stream";
+    return str_has_ending(name, ".tar.gz") || str_has_ending(name, ".tgz") ? "Content-Type: application/gzip"
+           : str_has_ending(name, ".tar.zst")                              ? "Content-Type: application/zstd"
+           : str_has_ending(name, ".zip")                                  ? "Content-Type: application/zip"
+                                                                           : "Content-Type: application/octet-stream";
 }
 
 static int make_parcel(const char *path, struct parcel *p, struct err *e)
