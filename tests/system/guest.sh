@@ -15,7 +15,6 @@ start() {
     cp /misbehave "$MYSIMBDP_HOME/apps/acme/"
     cat >"$MYSIMBDP_HOME/apps/acme/hog" <<'APP'
 #!/bin/sh
-cat /proc/self/cgroup
 head -c 300000000 /dev/zero | tail >/dev/null
 echo went on
 APP
