@@ -4,6 +4,7 @@
 #define SCALESIM_H
 
 #include "programs/monitor/scaling_law.h"
+#include "tests/bench/chance.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -13,15 +14,6 @@ enum { MAX_APPS = 2, MAX_INSTANCES = 64, MAX_COUNT = 32, MAX_SECONDS = 7200 };
 #define SLO_S       5.0 /* the oldest message is not to be older */
 #define NOTHING     INFINITY
 #define START_MAX_S 3.0
-
-/* ---- chance: splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014) ---- */
-
-struct rng {
-    uint64_t s;
-};
-double rng_uniform(struct rng *r); /* [0, 1) */
-double rng_normal(struct rng *r);
-double rng_exponential(struct rng *r, double mean);
 
 /* ---- loads.c ---- */
 
