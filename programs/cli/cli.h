@@ -82,6 +82,7 @@ int verb_alerts(struct cli *c);
 int verb_app(struct cli *c);
 int verb_audit(struct cli *c);
 int verb_backup(struct cli *c);
+int verb_cells(struct cli *c);
 int verb_check(struct cli *c);
 int verb_completion(struct cli *c);
 int verb_dead(struct cli *c);

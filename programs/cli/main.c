@@ -74,6 +74,16 @@ static const struct {
      "names another; --url-file: that of the URL in FILE. --tenant: only the tenant's database. The home's accounts in MongoDB and "
      "its\n"
      "mark there are not taken along."},
+    {"cells", verb_cells,
+     "init DIR | add NAME URL [--pin SHA256] | change NAME URL [--pin SHA256] | remove NAME | assign TENANT CELL [--moving] | "
+     "assign --from FILE | forget TENANT | sign [--days N] | show [TENANT] [--json] | verify FILE --key FILE",
+     "a fleet of homes: which tenant is in which cell; the map that fronts go by (docs/scale-out.md)\n\n"
+     "DIR is named by --dir DIR, or MYSIMBDP_CELLS. What is changed is a draft; sign makes a map of it, with a serial that rises, "
+     "valid\n"
+     "for 30 days or --days N. --pin: the SHA-256 of the cell's certificate, as `mysimbdp status` shows it; without, the host's\n"
+     "authorities vouch for it. assign --moving: nobody is let to the tenant until it is assigned again. A line of assign --from "
+     "is\n"
+     "TENANT CELL. verify: whether the map in FILE is signed by the key in the other one, and valid now."},
     {"restored", verb_restored, "[--seen]", "to be called before `up` when state/ was put back from a backup"},
     {"status", verb_status, "[--json]", "what the programs are doing"},
     {"clock", verb_clock, "[trust] [--json]",
@@ -174,8 +184,8 @@ static const struct {
 };
 
 /* Verbs that print rows. */
-static const char *const listing[] = {"alerts", "app",     "audit", "dead",  "explain", "files", "history",
-                                      "queue",  "rejects", "runs",  "stats", "tenant",  "token", "user"};
+static const char *const listing[] = {"alerts", "app",     "audit", "cells", "dead",   "explain", "files", "history",
+                                      "queue",  "rejects", "runs",  "stats", "tenant", "token",   "user"};
 
 static bool lists(const char *verb)
 {

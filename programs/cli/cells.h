@@ -1,0 +1,25 @@
+/* The directory that `mysimbdp cells` works on. */
+#ifndef SIMBDP_CLI_CELLS_H
+#define SIMBDP_CLI_CELLS_H
+
+#include "cli.h"
+
+#define CELLS_DRAFT       "draft"
+#define CELLS_MAP         "map"
+#define CELLS_SECRET_FILE "map.key"
+#define CELLS_PUBLIC_FILE "map.pub"
+#define CELLS_LOCK        "lock"
+
+struct cells_dir {
+    int dirfd, lock;
+};
+
+/* dir NULL: that of MYSIMBDP_CELLS. lock: as flock takes it; waits for who holds it. 0, or what the verb gives, after a complaint.
+ */
+int cells_open(struct cli *c, const char *dir, int lock, struct cells_dir *ret);
+void cells_close(struct cells_dir *d);
+
+/* cells show [TENANT] */
+int cells_show(struct cli *c, const char *dir, const char *tenant);
+
+#endif
