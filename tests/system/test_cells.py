@@ -1,14 +1,16 @@
-"""Cells: the page about them (docs/scale-out.md), and the map that says which tenant is in which."""
+"""Cells: the page about them (docs/scale-out.md), and the map that says which tenant is in which; and what stands in front of them, before two homes."""
 import base64
 import concurrent.futures
-import json
-import os
+import hashlib
+import ssl
 import subprocess
 import sys
 
 import pytest
 
-from harness import BUILD, ROOT
+from cells import Fleet, Front
+from harness import BUILD, ROOT, until
+from web import PASSWORD, Site, Wire
 
 sys.path.insert(0, str(ROOT / "tests" / "bench"))
 from bench_fleet import PAGE, TABLE, tables  # noqa: E402
@@ -19,8 +21,8 @@ pytestmark = pytest.mark.anyone
 def test_the_tables_of_the_page_are_what_the_simulator_says():
     """Those that take a second; `scripts/bench fleet --write` makes all of them."""
     there = {m[1]: m[0] for m in TABLE.finditer(PAGE.read_text())}
-    quick = ["sizes", "shards", "failure", "streams"]
-    assert set(there) == {*quick, "fill", "flood", "poison", "moves"}
+    quick = ["sizes", "shards", "streams"]
+    assert set(there) == {*quick, "fill", "flood", "poison", "failure", "moves"}
     assert {name: there[name] for name in quick} == tables(BUILD / "tests/bench/fleetsim", *quick)
     assert not [name for name, table in there.items() if "**seed" in table]
 
@@ -28,22 +30,6 @@ def test_the_tables_of_the_page_are_what_the_simulator_says():
 # ---- the map ----
 
 PIN = ":".join(["AB"] * 32)
-
-
-class Fleet:
-    """A directory of `mysimbdp cells`."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def cli(self, *args, ok=True, stdin=None):
-        r = subprocess.run([BUILD / "mysimbdp", "cells", *map(str, args)], env={**os.environ, "MYSIMBDP_CELLS": str(self.path)}, input=stdin,
-                           capture_output=True, text=True)
-        assert (r.returncode == 0) == ok, (args, r)
-        return r.stdout if ok else r.stderr
-
-    def rows(self, *args):
-        return [json.loads(line) for line in self.cli(*args, "--json").splitlines()]
 
 
 @pytest.fixture
@@ -134,3 +120,155 @@ def test_what_cells_refuses(fleet):
     assert "-:2: a line is TENANT CELL" in fleet.cli("assign", "--from", "-", stdin="t a\nu\n", ok=False)
     assert (fleet.path / "draft").read_bytes() == before, "all of the file, or nothing"
     assert "--days is 1 to" in fleet.cli("sign", "--days", "0", ok=False)
+
+
+# ---- the front, before homes ----
+
+class TwoCells:
+    """acme in the first home, beta in the second, and a front of both."""
+
+    def __init__(self, mongo, path):
+        self.sites = [Site(mongo), Site(mongo, http='http = { listen = "127.0.0.1"; requests_per_s = -1; };')]
+        self.fleet = Fleet(path / "fleet")
+        self.fleet.cli("init", self.fleet.path)
+        certificate = ssl.PEM_cert_to_DER_cert((self.sites[1].home.path / "keys/gateway.crt").read_text())
+        self.pin = hashlib.sha256(certificate).hexdigest()
+        self.fleet.sign(("add", "one", self.sites[0].url), ("add", "two", self.sites[1].url, "--pin", self.pin), ("assign", "acme", "one"),
+                        ("assign", "beta", "two"))
+        self.front = Front(self.fleet, path / "front", "--domain", "data.example").start()
+        self.tokens = {"acme": self.sites[0].of(), "beta": self.sites[1].of(tenant="beta")}
+
+    def ask(self, tenant, method, target, body=None, token=None, **headers):
+        return self.front.ask(method, target, body, Host=headers.pop("Host", f"{tenant}.data.example"),
+                              **({"Authorization": f"Bearer {token or self.tokens[tenant]}"} | headers))
+
+    def close(self):
+        self.front.stop()
+        for site in self.sites:
+            site.cleanup()
+
+
+@pytest.fixture(scope="module")
+def two(mongo, tmp_path_factory):
+    t = TwoCells(mongo, tmp_path_factory.mktemp("two"))
+    yield t
+    t.close()
+
+
+def test_each_tenant_reaches_his_own_cell(two):
+    for tenant, site in zip(["acme", "beta"], two.sites):
+        made = two.ask(tenant, "PUT", f"/v1/tenants/{tenant}/datasets/data/files/a.csv", b"v\n1\n2\n")
+        assert made.status == 201, made
+        assert [f["tenant_id"] for f in site.home.rows("files")] == [tenant]
+        assert two.ask(tenant, "GET", "/v1/whoami").doc["tenant_id"] == tenant
+        assert two.ask(tenant, "GET", f"/v1/tenants/{tenant}/files/{made.doc['file_id']}").status == 200
+        assert two.ask(tenant, "GET", "/").status == 200
+    assert two.ask("acme", "GET", "/v1/tenants/acme/files", Host="data.example").status == 200, "the path alone says it, too"
+    assert two.ask("acme", "GET", "/v1/whoami", Host="data.example", Simbdp_Tenant="acme").status == 200
+
+
+def test_tokens_of_one_tenant_open_nothing_of_another(two):
+    assert two.ask("beta", "GET", "/v1/tenants/beta/files", token=two.tokens["acme"]).status == 401
+    for wrong in [("acme", "/v1/tenants/beta/files"), ("beta", "/v1/tenants/acme/files")]:
+        assert two.ask(wrong[0], "GET", wrong[1]).status == 421, wrong
+    known, unknown = (two.front.ask("GET", f"/v1/tenants/{t}/files", Host="data.example", Authorization="Bearer x") for t in ("acme", "nobody"))
+    assert known.status == unknown.status == 401 and known.doc["detail"] == unknown.doc["detail"], "who is there is not told to strangers"
+
+
+def test_what_is_the_providers_is_not_reached_through_the_front(two):
+    operator = two.sites[0].of("operator", None)
+    assert two.sites[0].ask("GET", "/v1/platform", operator).status == 200
+    for target in ["/metrics", "/v1/platform", "/v1/platform/events", "/v1/audit", "/v1/audit/verification"]:
+        assert two.ask("acme", "GET", target, token=operator).status == 404, target
+    assert two.ask("acme", "POST", "/v1/tenants/acme:suspend", b"", token=operator).status == 404
+
+
+def test_a_browser_stays_logged_in(two):
+    two.sites[0].user("page.user")
+    made = two.front.ask("POST", "/v1/session", f'{{"user": "page.user", "password": "{PASSWORD}"}}', Host="acme.data.example", Origin="http://acme.data.example",
+                         Content_Type="application/json")
+    assert made.status == 200, made
+    cookie = made.headers["Set-Cookie"].partition(";")[0]
+    assert two.front.ask("GET", "/v1/whoami", Host="acme.data.example", Cookie=cookie).doc["account"] == "page.user"
+    assert two.front.ask("GET", "/v1/whoami", Host="beta.data.example", Cookie=cookie).status == 401
+    gone = two.front.ask("DELETE", "/v1/session", Host="acme.data.example", Cookie=cookie, Origin="http://acme.data.example")
+    assert gone.status == 204
+    assert two.front.ask("DELETE", "/v1/session", Host="acme.data.example", Cookie=cookie, Origin="http://beta.data.example").status in (401, 403)
+
+
+def test_large_uploads_messages_and_resumable_ones_pass(two):
+    rows = b"v\n" + b"".join(b"%d\n" % i for i in range(400_000))
+    made = two.ask("beta", "PUT", "/v1/tenants/beta/datasets/data/files/large.csv", rows)
+    assert made.status == 201 and made.doc["size_bytes"] == len(rows), made
+    lines = b"".join(b'{"n": %d}\n' % i for i in range(20_000))
+    sent = two.ask("acme", "POST", "/v1/tenants/acme/streams/events/messages", iter([lines[:100_000], lines[100_000:]]), Content_Type="application/x-ndjson")
+    assert sent.status == 200 and sent.body.count(b"\n") >= 1, sent
+    offer = {"Tus-Resumable": "1.0.0", "Upload-Length": str(len(rows)), "Upload-Metadata": "filename " + base64.b64encode(b"r.csv").decode() + ",dataset " + base64.b64encode(b"data").decode()}
+    begun = two.ask("acme", "POST", "/v1/tenants/acme/uploads", b"", **offer)
+    assert begun.status == 201, begun
+    at = begun.headers["Location"]
+    for offset in (0, 1_000_000):
+        part = two.ask("acme", "PATCH", at, rows[offset:1_000_000 if offset == 0 else None], **{"Tus-Resumable": "1.0.0", "Upload-Offset": str(offset),
+                                                                                               "Content-Type": "application/offset+octet-stream"})
+        assert part.status == 204, part
+    assert part.headers["Upload-Offset"] == str(len(rows))
+
+
+def test_events_come_as_they_happen(two):
+    with two.front.wire() as w:
+        w.send(f"GET /v1/tenants/beta/events HTTP/1.1\r\nHost: beta.data.example\r\nAuthorization: Bearer {two.tokens['beta']}\r\n\r\n")
+        assert w.answer().kind == "text/event-stream"
+        two.ask("beta", "PUT", "/v1/tenants/beta/datasets/data/files/event.csv", b"v\n7\n")
+        while b"event.csv" not in (line := w.line()):
+            assert line
+
+
+def test_a_connection_is_kept_and_serves_several_tenants(two):
+    with two.front.wire() as w:
+        for tenant in ["acme", "beta", "beta", "acme"]:
+            w.send(f"GET /v1/whoami HTTP/1.1\r\nHost: {tenant}.data.example\r\nAuthorization: Bearer {two.tokens[tenant]}\r\n\r\n")
+            assert w.answer().doc["tenant_id"] == tenant
+
+
+def test_while_a_tenant_is_moving_he_is_told_to_come_again(two):
+    path = "/v1/tenants/acme/files"
+    two.fleet.sign(("assign", "acme", "one", "--moving"))
+    until(lambda: two.ask("acme", "GET", path).status == 503, what="the new map")
+    told = two.ask("acme", "GET", path)
+    assert (told.code, told.headers["Retry-After"]) == ("moving", "5")
+    assert two.ask("beta", "GET", "/v1/tenants/beta/files").status == 200
+    two.fleet.sign(("assign", "acme", "one"))
+    until(lambda: two.ask("acme", "GET", path).status == 200, what="the new map")
+
+
+def test_a_cell_with_another_certificate_is_not_spoken_to(two):
+    wrong = "0" * 64
+    two.fleet.sign(("change", "two", two.sites[1].url, "--pin", wrong))
+    until(lambda: two.ask("beta", "GET", "/v1/tenants/beta/files").status == 503 and any("is not the one that the map pins" in line for line in two.front.said("cell")),
+          what="the new map, and the log")
+    two.fleet.sign(("change", "two", two.sites[1].url, "--pin", two.pin))
+    until(lambda: two.ask("beta", "GET", "/v1/tenants/beta/files").status == 200, what="the new map")
+
+
+def test_the_front_speaks_tls(two, tmp_path):
+    keys = two.sites[1].home.path / "keys"
+    front = Front(two.fleet, tmp_path / "tls", "--certificate", keys / "gateway.crt", "--certificate-key", keys / "gateway.key").start()
+    context = ssl.create_default_context(cafile=keys / "gateway.crt")
+    with Wire("127.0.0.1", front.port, context) as w:
+        for tenant in ["acme", "beta"]:
+            w.send(f"GET /v1/tenants/{tenant}/files HTTP/1.1\r\nHost: any.example\r\nAuthorization: Bearer {two.tokens[tenant]}\r\n\r\n")
+            assert w.answer().status == 200
+    with front.wire() as plain:
+        plain.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"200" not in plain.rest()
+    front.stop()
+
+
+def test_what_the_front_refuses_to_start_with(fleet, tmp_path):
+    fleet.cli("sign")
+    for options, why in [(["--idle-s", "0"], "out of its range"), (["--more"], "not known"), (["--certificate", "x"], "belong together"), (["--listen", "0.0.0.0:0"], "without TLS")]:
+        args = Front(fleet, tmp_path / "front", *options).args
+        if "--listen" in options:
+            args = [a for i, a in enumerate(args) if i not in (args.index("--listen"), args.index("--listen") + 1)]
+        r = subprocess.run(args, capture_output=True, text=True)
+        assert r.returncode == 2 and why in r.stderr, (options, r)
