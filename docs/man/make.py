@@ -26,6 +26,7 @@ PROGRAMS = {
     "streammgr": (8, "runs instances of the tenants' stream apps"),
     "simbdp-backup": (8, "copies a home into a backup, and out of it"),
     "simbdp-appstore": (8, "keeps versions of apps that tenants uploaded"),
+    "simbdp-cells": (8, "HTTP in front of the cells of a fleet"),
     "simbdp-image": (8, "unpacks images of apps"),
     "simbdp-inspect": (8, "reads what tenants sent and tells what it holds"),
     "simbdp-keeper": (8, "does for broker, monitor and gateway what they may not do themselves"),

@@ -34,8 +34,9 @@ static const char *title_of(int status)
 
 static void write(int status, const char *kind, const char *more, const struct buf *body, bool is_head, struct buf *out)
 {
-    buf_addf(out, "HTTP/1.1 %d %s\r\n%sContent-Type: %s\r\nContent-Length: %zu\r\nCache-Control: no-store\r\n"
-                  "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
+    buf_addf(out,
+             "HTTP/1.1 %d %s\r\n%sContent-Type: %s\r\nContent-Length: %zu\r\nCache-Control: no-store\r\n"
+             "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
              status, status == 200 ? "OK" : title_of(status), more, kind, body->n);
     if (!is_head)
         buf_add(out, body->p, body->n);

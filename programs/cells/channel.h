@@ -11,7 +11,7 @@
 enum { CHANNEL_ROOM = 32768 };
 
 struct channel {
-    int fd; /* -1: none */
+    int fd;               /* -1: none */
     gnutls_session_t tls; /* NULL: none */
     size_t n;             /* of `in` */
     bool ended;           /* the other side sends no more */

@@ -1,6 +1,6 @@
-/* A client's connection, and the one to a cell that belongs to it. A connection to a cell never serves two clients: whatever a client
- * manages to leave behind on it, the next request that meets it is his own. It is used again while his requests go to the same cell,
- * and closed where they go to another one. */
+/* A client's connection, and the one to a cell that belongs to it. A connection to a cell never serves two clients: whatever a
+ * client manages to leave behind on it, the next request that meets it is his own. It is used again while his requests go to the
+ * same cell, and closed where they go to another one. */
 #include "answer.h"
 #include "exchange.h"
 #include "front.h"
@@ -15,7 +15,15 @@
 #include <errno.h>
 #include <string.h>
 
-enum { HANDSHAKE_MS = 10000, CONNECT_MS = 5000, LINGER_MS = 2000, RETRY_S = 2, MOVING_S = 5, SAY_EVERY_MS = 1000, SAY_PLACES = 256 };
+enum {
+    HANDSHAKE_MS = 10000,
+    CONNECT_MS = 5000,
+    LINGER_MS = 2000,
+    RETRY_S = 2,
+    MOVING_S = 5,
+    SAY_EVERY_MS = 1000,
+    SAY_PLACES = 256
+};
 
 struct connection {
     struct front *f;
@@ -182,9 +190,11 @@ static bool pass_on(struct connection *c, const struct cells_cell *cell)
 static bool nobody(struct connection *c)
 {
     bool logs_in = head_field(&c->request, "Authorization").p || head_field(&c->request, "Cookie").p;
-    return tell(c, (struct head_problem){401, "unauthorized",
-                                         logs_in ? "the user, password or token is wrong, expired or revoked"
-                                                 : "log in with a token (Authorization: Bearer ...) or with user and password (Basic)"},
+    return tell(c,
+                (struct head_problem){401, "unauthorized",
+                                      logs_in
+                                          ? "the user, password or token is wrong, expired or revoked"
+                                          : "log in with a token (Authorization: Bearer ...) or with user and password (Basic)"},
                 0);
 }
 
@@ -197,7 +207,8 @@ static bool serve_tenant(struct connection *c, struct span tenant)
     if (!cell)
         return nobody(c);
     if (moving)
-        return tell(c, (struct head_problem){503, "moving", "the tenant is being moved to another cell; nothing is lost"}, MOVING_S);
+        return tell(c, (struct head_problem){503, "moving", "the tenant is being moved to another cell; nothing is lost"},
+                    MOVING_S);
     return pass_on(c, cell);
 }
 

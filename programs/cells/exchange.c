@@ -1,5 +1,5 @@
-/* Bytes go both ways at once: an answer may begin before the request is whole (messages are confirmed while they come), and one that
- * follows events has no end. What one side does not take is not read from the other. Nothing is kept but two buffers. */
+/* Bytes go both ways at once: an answer may begin before the request is whole (messages are confirmed while they come), and one
+ * that follows events has no end. What one side does not take is not read from the other. Nothing is kept but two buffers. */
 #include "exchange.h"
 
 #include "base/clk.h"
@@ -53,9 +53,20 @@ static const char *reason_of(int status)
     static const struct {
         int status;
         const char *reason;
-    } known[] = {{200, "OK"},         {201, "Created"},   {204, "No Content"},       {207, "Multi-Status"}, {304, "Not Modified"},
-                 {400, "Bad Request"}, {401, "Unauthorized"}, {403, "Forbidden"},    {404, "Not Found"},    {409, "Conflict"},
-                 {413, "Content Too Large"}, {429, "Too Many Requests"}, {500, "Internal Server Error"}, {503, "Service Unavailable"}};
+    } known[] = {{200, "OK"},
+                 {201, "Created"},
+                 {204, "No Content"},
+                 {207, "Multi-Status"},
+                 {304, "Not Modified"},
+                 {400, "Bad Request"},
+                 {401, "Unauthorized"},
+                 {403, "Forbidden"},
+                 {404, "Not Found"},
+                 {409, "Conflict"},
+                 {413, "Content Too Large"},
+                 {429, "Too Many Requests"},
+                 {500, "Internal Server Error"},
+                 {503, "Service Unavailable"}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (known[i].status == status)
             return known[i].reason;

@@ -19,8 +19,8 @@ struct exchange {
     int64_t idle_ms, answer_ms;
     bool closes; /* the client's connection is to end in any case */
     /* of EXCHANGED_NOTHING */
-    bool timed_out; /* else it broke, or what came was no answer */
-    bool had_any;   /* of the answer's bytes */
+    bool timed_out;             /* else it broke, or what came was no answer */
+    bool had_any;               /* of the answer's bytes */
     bool client_left, bad_body; /* or it was the client's fault */
     bool cell_closes;
 };

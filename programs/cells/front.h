@@ -37,7 +37,7 @@ struct front {
     struct timespec map_mtime;
     ino_t map_ino;
     off_t map_size;
-    char said[1024]; /* why the map was not taken, so that it is said once */
+    char said[1024];                              /* why the map was not taken, so that it is said once */
     gnutls_certificate_credentials_t authorities; /* for cells without a pin */
     gnutls_datum_t tickets;
 };

@@ -225,8 +225,8 @@ bool head_parse_answer(const char *p, size_t n, bool is_head, struct head *ret)
 
 static bool is_between_neighbours(struct span name)
 {
-    static const char *const names[] = {"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization",
-                                        "TE",         "Trailer",    "Upgrade"};
+    static const char *const names[] = {"Connection",          "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate",
+                                        "Proxy-Authorization", "TE",         "Trailer",          "Upgrade"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (span_is(name, names[i]))
             return true;

@@ -26,7 +26,7 @@ struct head {
     } fields[HEAD_FIELDS];
     size_t n_fields;
     struct body body;
-    bool closes; /* whoever sent it ends the connection after this message */
+    bool closes;  /* whoever sent it ends the connection after this message */
     bool expects; /* a request: its body comes after a 100 */
 };
 

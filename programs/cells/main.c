@@ -1,8 +1,8 @@
 /* simbdp-cells: what stands in front of the cells of a fleet (docs/scale-out.md). It knows of each request whose it is, and by the
  * map in which cell he is; who he is, and what he may, the cell finds out. It keeps nothing but which map it saw last.
  *
- * A request's way: serve.c (accepts; a thread each) -> connection.c -> head.c (strict) -> route.c (whose is it?) -> the map (where is
- * he?) -> link.c (is it that cell?) -> exchange.c (bytes both ways). */
+ * A request's way: serve.c (accepts; a thread each) -> connection.c -> head.c (strict) -> route.c (whose is it?) -> the map (where
+ * is he?) -> link.c (is it that cell?) -> exchange.c (bytes both ways). */
 #include "front.h"
 
 #include "base/fd.h"
@@ -27,7 +27,8 @@ static const char usage[] =
     "--certificate, --certificate-key: what it shows. Without them there is no TLS, which is for addresses of this host.\n"
     "--domain: tenants have hosts TENANT.DOMAIN; no other host is served.\n"
     "--connections: 1 to 20000 in all, default 1024; of an address: default 64.\n"
-    "--idle-s: 1 to 3600, default 60: for a head, and without a byte either way. --answer-s: 1 to 3600, default 120: for a cell to\n"
+    "--idle-s: 1 to 3600, default 60: for a head, and without a byte either way. --answer-s: 1 to 3600, default 120: for a cell "
+    "to\n"
     "begin its answer.\n"
     "SIGTERM: end, within 10 s. SIGHUP: read map and certificate again. Exit: 0 stopped, 1 could not start, 2 usage.\n";
 

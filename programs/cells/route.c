@@ -72,7 +72,8 @@ static bool is_plain(struct span path)
 /* What is a tenant's, and is not named by the path. */
 static bool is_anyones(struct span path)
 {
-    return is(path, "/") || begins(path, "/page/") || is(path, "/v1/openapi.yaml") || is(path, "/v1/whoami") || is(path, "/v1/session");
+    return is(path, "/") || begins(path, "/page/") || is(path, "/v1/openapi.yaml") || is(path, "/v1/whoami") ||
+           is(path, "/v1/session");
 }
 
 static struct route not_here(void)
@@ -118,7 +119,8 @@ struct route route_of(const struct head *h, const char *domain)
         return refused(421, "misdirected", "path, host and Simbdp-Tenant name different tenants");
     struct span tenant = by_path.n ? by_path : by_host.n ? by_host : by_field;
     if (!tenant.n)
-        return refused(404, "not_found", *domain ? "whose? name the tenant by the host, TENANT.DOMAIN, or by the field Simbdp-Tenant"
-                                                 : "whose? name the tenant by the field Simbdp-Tenant");
+        return refused(404, "not_found",
+                       *domain ? "whose? name the tenant by the host, TENANT.DOMAIN, or by the field Simbdp-Tenant"
+                               : "whose? name the tenant by the field Simbdp-Tenant");
     return (struct route){.kind = ROUTE_TENANT, .tenant = tenant};
 }

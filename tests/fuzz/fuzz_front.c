@@ -26,7 +26,8 @@ static void try_request(const char *p, size_t n)
         assert(head_parse_request(b.p, b.n, &again, &why));
         assert(again.body.kind == h.body.kind && again.body.left == h.body.left);
         struct route same = route_of(&again, "d.example");
-        assert(same.kind == r.kind && same.tenant.n == r.tenant.n && (!r.tenant.n || !memcmp(same.tenant.p, r.tenant.p, r.tenant.n)));
+        assert(same.kind == r.kind && same.tenant.n == r.tenant.n &&
+               (!r.tenant.n || !memcmp(same.tenant.p, r.tenant.p, r.tenant.n)));
     }
 }
 

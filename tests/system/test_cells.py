@@ -2,6 +2,8 @@
 import base64
 import concurrent.futures
 import hashlib
+import re
+import shlex
 import ssl
 import subprocess
 import sys
@@ -9,7 +11,8 @@ import sys
 import pytest
 
 from cells import Fleet, Front
-from harness import BUILD, ROOT, until
+from docs_blocks import blocks_below
+from harness import BUILD, RELEASE, ROOT, until
 from web import PASSWORD, Site, Wire
 
 sys.path.insert(0, str(ROOT / "tests" / "bench"))
@@ -252,11 +255,17 @@ def test_a_cell_with_another_certificate_is_not_spoken_to(two):
 
 def test_the_front_speaks_tls(two, tmp_path):
     keys = two.sites[1].home.path / "keys"
-    front = Front(two.fleet, tmp_path / "tls", "--certificate", keys / "gateway.crt", "--certificate-key", keys / "gateway.key").start()
+    front = Front(two.fleet, tmp_path / "tls")
+    (line,) = blocks_below("docs/scale-out.md", "The front: one name for all cells")
+    for there, here in [("/srv/cells", two.fleet.path), ("/var/lib/simbdp-cells", front.path), ("0.0.0.0:443", "127.0.0.1:0"), ("/etc/cells.pem", keys / "gateway.crt"),
+                        ("/etc/cells.key", keys / "gateway.key"), ("simbdp-cells ", f"{BUILD}/simbdp-cells ")]:
+        line = line.replace(there, str(here))
+    front.args = shlex.split(line.replace("\\\n", ""))
+    front.start()
     context = ssl.create_default_context(cafile=keys / "gateway.crt")
     with Wire("127.0.0.1", front.port, context) as w:
         for tenant in ["acme", "beta"]:
-            w.send(f"GET /v1/tenants/{tenant}/files HTTP/1.1\r\nHost: any.example\r\nAuthorization: Bearer {two.tokens[tenant]}\r\n\r\n")
+            w.send(f"GET /v1/tenants/{tenant}/files HTTP/1.1\r\nHost: {tenant}.data.example.com\r\nAuthorization: Bearer {two.tokens[tenant]}\r\n\r\n")
             assert w.answer().status == 200
     with front.wire() as plain:
         plain.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -272,3 +281,17 @@ def test_what_the_front_refuses_to_start_with(fleet, tmp_path):
             args = [a for i, a in enumerate(args) if i not in (args.index("--listen"), args.index("--listen") + 1)]
         r = subprocess.run(args, capture_output=True, text=True)
         assert r.returncode == 2 and why in r.stderr, (options, r)
+
+
+def test_the_front_has_no_rights(fleet, tmp_path):
+    """Of release programs: sanitizers cannot be under the filter."""
+    fleet.sign(("add", "a", "http://127.0.0.1:1"), ("assign", "acme", "a"))
+    front = Front(fleet, tmp_path / "front")
+    front.args[0] = RELEASE / "simbdp-cells"
+    front.start()
+    has = dict(re.findall(r"(\w+):\s+(\S+)", (ROOT / f"/proc/{front.process.pid}/status").read_text()))
+    assert (has["CapEff"], has["CapPrm"], has["CapBnd"] if has["Uid"] == "0" else "0" * 16, has["NoNewPrivs"], has["Seccomp"]) == ("0" * 16, "0" * 16, "0" * 16, "1", "2")
+    assert front.ask("GET", "/v1/tenants/acme/files").status == 503 and front.ask("GET", "/readyz").status == 200
+    fleet.sign(("assign", "acme", "a", "--moving"))
+    until(lambda: front.ask("GET", "/v1/tenants/acme/files").code == "moving", what="the new map, which is noted in its directory")
+    front.stop()

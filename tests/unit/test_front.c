@@ -1,4 +1,5 @@
-/* What the front reads of a request and of an answer, however it comes in pieces. What it refuses, tests/attack/test_cells_front.py has. */
+/* What the front reads of a request and of an answer, however it comes in pieces. What it refuses, tests/attack/test_cells_front.py
+ * has. */
 #include "check.h"
 #include "programs/cells/route.h"
 
@@ -25,13 +26,15 @@ static void a_head_ends_where_it_ends(void **state)
 
 static void fields_are_found_and_passed_on(void **state)
 {
-    struct head h = parsed("PUT /a?b HTTP/1.1\r\nhost:h\r\nX-Own: \t a b \t\r\nContent-Length: 12\r\nConnection: close\r\nExpect: 100-continue\r\n\r\n");
+    struct head h = parsed("PUT /a?b HTTP/1.1\r\nhost:h\r\nX-Own: \t a b \t\r\nContent-Length: 12\r\nConnection: close\r\nExpect: "
+                           "100-continue\r\n\r\n");
     AUTO_BUF struct buf b = {0};
     (void)state;
     assert_true(h.closes && h.expects && h.body.kind == BODY_LENGTH && h.body.left == 12 && !h.body.done);
     assert_true(span_is(head_field(&h, "x-own"), "a b"));
     head_write_request(&h, "10.0.0.1", &b);
-    assert_string_equal(b.p, "PUT /a?b HTTP/1.1\r\nhost: h\r\nX-Own: a b\r\nContent-Length: 12\r\nExpect: 100-continue\r\nX-Forwarded-For: 10.0.0.1\r\n\r\n");
+    assert_string_equal(b.p, "PUT /a?b HTTP/1.1\r\nhost: h\r\nX-Own: a b\r\nContent-Length: 12\r\nExpect: "
+                             "100-continue\r\nX-Forwarded-For: 10.0.0.1\r\n\r\n");
 }
 
 static void answers_have_bodies_as_rfc_9112_says(void **state)
@@ -114,8 +117,10 @@ static void a_tenant_is_named_in_three_ways(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_head_ends_where_it_ends),        cmocka_unit_test(fields_are_found_and_passed_on),
-        cmocka_unit_test(answers_have_bodies_as_rfc_9112_says), cmocka_unit_test(chunks_end_where_they_end),
+        cmocka_unit_test(a_head_ends_where_it_ends),
+        cmocka_unit_test(fields_are_found_and_passed_on),
+        cmocka_unit_test(answers_have_bodies_as_rfc_9112_says),
+        cmocka_unit_test(chunks_end_where_they_end),
         cmocka_unit_test(a_tenant_is_named_in_three_ways),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
