@@ -3,6 +3,7 @@
  *
  * A request's way: serve.c (accepts; a thread each) -> connection.c -> head.c (strict) -> route.c (whose is it?) -> the map (where
  * is he?) -> link.c (is it that cell?) -> exchange.c (bytes both ways). */
+#include "ask.h"
 #include "front.h"
 
 #include "base/fd.h"
@@ -21,6 +22,7 @@
 static const char usage[] =
     "usage: simbdp-cells --map FILE --key FILE --state DIR --listen ADDRESS:PORT [--certificate PEM --certificate-key PEM]\n"
     "                    [--domain DOMAIN] [--connections N] [--connections-per-address N] [--idle-s N] [--answer-s N]\n"
+    "       simbdp-cells --ask --map FILE --key FILE --tokens DIR --requests FILE --deadline-s N\n"
     "HTTP in front of the cells of a fleet: each request goes to the cell of its tenant (docs/scale-out.md).\n"
     "--map, --key: what `mysimbdp cells sign` made, and map.pub; a map that changes is taken within a second.\n"
     "--state: a directory of its own, for which map it saw last.\n"
@@ -30,6 +32,7 @@ static const char usage[] =
     "--idle-s: 1 to 3600, default 60: for a head, and without a byte either way. --answer-s: 1 to 3600, default 120: for a cell "
     "to\n"
     "begin its answer.\n"
+    "--ask: GETs each line CELL PATH of a file, all cells at once, with the tokens in DIR; for `mysimbdp cells stats`.\n"
     "SIGTERM: end, within 10 s. SIGHUP: read map and certificate again. Exit: 0 stopped, 1 could not start, 2 usage.\n";
 
 static int fail(const char *what)
@@ -78,6 +81,22 @@ static const char *take_settings(int argc, char **argv, struct front_settings *s
     return NULL;
 }
 
+/* For the command line. */
+static int ask(int argc, char **argv)
+{
+    struct err e = {0};
+    struct ask_settings s = {.map = args_opt(&argc, argv, "--map"),
+                             .key = args_opt(&argc, argv, "--key"),
+                             .tokens = args_opt(&argc, argv, "--tokens"),
+                             .requests = args_opt(&argc, argv, "--requests")};
+    if (!number(&argc, argv, "--deadline-s", 10, 3600, &s.deadline_s) || argc > 1 || !s.map || !s.key || !s.tokens || !s.requests)
+        return fail("--ask takes --map, --key, --tokens and --requests");
+    int r = ask_all(&s, &e);
+    if (r < 0)
+        fprintf(stderr, "%s\n", e.msg);
+    return r < 0;
+}
+
 /* What it has open stays; of files it may change its own directory's alone. */
 static int give_up_rights(const struct front *f, struct err *e)
 {
@@ -108,12 +127,14 @@ int main(int argc, char **argv)
     log_init("simbdp-cells");
     if (argc == 2 && !strcmp(argv[1], "--help"))
         return fputs(usage, stdout) < 0;
-    const char *why = take_settings(argc, argv, &f.s);
-    if (why)
-        return fail(why);
     if (sodium_init() < 0)
         return 1;
     signal(SIGPIPE, SIG_IGN);
+    if (args_flag(&argc, argv, "--ask"))
+        return ask(argc, argv);
+    const char *why = take_settings(argc, argv, &f.s);
+    if (why)
+        return fail(why);
     fd_raise_limit();
     int r = start(&f, &e);
     if (r == 0)

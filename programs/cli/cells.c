@@ -257,8 +257,25 @@ static int check(struct cli *c, const struct given *g)
     return cli_usage(c, "unknown: %s%s", c->argv[0], near_text(&near, meant));
 }
 
+/* stats, files */
+static int verb_ask(struct cli *c)
+{
+    const char *dir = cli_opt(c, "--dir"), *of_environment = getenv("MYSIMBDP_CELLS");
+    struct cells_ask q = {.files = !strcmp(c->argv[0], "files"), .dir = dir ? dir : of_environment};
+    int r = cells_ask_options(c, &q);
+    if (r == 0)
+        r = cli_args(c, 1, 1);
+    if (r)
+        return r;
+    if (!q.dir || !*q.dir || !q.tokens)
+        return cli_usage(c, q.tokens ? "which directory? --dir DIR, or MYSIMBDP_CELLS" : "%s takes --tokens DIR", c->argv[0]);
+    return sodium_init() < 0 ? CLI_FAILED : cells_ask(c, &q);
+}
+
 int verb_cells(struct cli *c)
 {
+    if (c->argc && (!strcmp(c->argv[0], "stats") || !strcmp(c->argv[0], "files")))
+        return verb_ask(c);
     const struct given g = {cli_opt(c, "--dir"), cli_opt(c, "--pin"),  cli_opt(c, "--from"),
                             cli_opt(c, "--key"), cli_opt(c, "--days"), cli_flag(c, "--moving")};
     int r = cli_args(c, 1, 3);

@@ -22,4 +22,14 @@ void cells_close(struct cells_dir *d);
 /* cells show [TENANT] */
 int cells_show(struct cli *c, const char *dir, const char *tenant);
 
+/* cells stats, cells files */
+struct cells_ask {
+    bool files;
+    const char *dir, *tokens, *tenant, *state;
+    int64_t since_ms, limit, deadline_s;
+};
+/* Takes their options. 0, or CLI_USAGE after a complaint. */
+int cells_ask_options(struct cli *c, struct cells_ask *ret);
+int cells_ask(struct cli *c, const struct cells_ask *q);
+
 #endif

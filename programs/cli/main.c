@@ -76,14 +76,21 @@ static const struct {
      "mark there are not taken along."},
     {"cells", verb_cells,
      "init DIR | add NAME URL [--pin SHA256] | change NAME URL [--pin SHA256] | remove NAME | assign TENANT CELL [--moving] | "
-     "assign --from FILE | forget TENANT | sign [--days N] | show [TENANT] [--json] | verify FILE --key FILE",
+     "assign --from FILE | forget TENANT | sign [--days N] | show [TENANT] [--json] | verify FILE --key FILE | "
+     "stats --tokens DIR [--tenant T] [--deadline-s N] [--json] | files --tokens DIR [--tenant T] [--state S] [--since T] [--limit "
+     "N] "
+     "[--deadline-s N] [--json]",
      "a fleet of homes: which tenant is in which cell; the map that fronts go by (docs/scale-out.md)\n\n"
      "DIR is named by --dir DIR, or MYSIMBDP_CELLS. What is changed is a draft; sign makes a map of it, with a serial that rises, "
      "valid\n"
      "for 30 days or --days N. --pin: the SHA-256 of the cell's certificate, as `mysimbdp status` shows it; without, the host's\n"
      "authorities vouch for it. assign --moving: nobody is let to the tenant until it is assigned again. A line of assign --from "
      "is\n"
-     "TENANT CELL. verify: whether the map in FILE is signed by the key in the other one, and valid now."},
+     "TENANT CELL. stats, files: what all cells say of the month so far, and of files, within 10 s or --deadline-s; a cell that "
+     "does\n"
+     "not answer is said. --tokens: a directory with a file for each cell, of its name and mode 0600: an operator's token there.\n"
+     "files shows the newest 20 of each tenant, or --limit. verify: whether the map in FILE is signed by the key in the other one, "
+     "and valid now."},
     {"restored", verb_restored, "[--seen]", "to be called before `up` when state/ was put back from a backup"},
     {"status", verb_status, "[--json]", "what the programs are doing"},
     {"clock", verb_clock, "[trust] [--json]",

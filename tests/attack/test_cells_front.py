@@ -38,9 +38,12 @@ class World:
             assert text not in cell.bytes, cell.bytes
 
     def close(self):
-        self.front.stop()
-        self.a.close()
-        self.b.close()
+        try:
+            self.front.stop()
+        finally:
+            self.front.kill()
+            self.a.close()
+            self.b.close()
 
 
 @pytest.fixture

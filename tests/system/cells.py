@@ -3,11 +3,12 @@ import contextlib
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import threading
 
-from harness import BUILD, until
+from harness import BUILD, LIBC, until
 from web import Answer, Wire
 
 
@@ -32,8 +33,12 @@ class Fleet:
         self.cli("sign")
 
 
+def die_with_parent():
+    LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: also of a pytest that was killed nothing stays
+
+
 class Front:
-    """simbdp-cells on a port of its own."""
+    """simbdp-cells on a port of its own; `with` ends it, whatever happened."""
 
     def __init__(self, fleet, path, *options, key=None):
         self.fleet, self.path = fleet, path
@@ -44,12 +49,18 @@ class Front:
 
     def start(self, ok=True):
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.args, stdin=subprocess.DEVNULL, stderr=log)
+            self.process = subprocess.Popen(self.args, stdin=subprocess.DEVNULL, stderr=log, preexec_fn=die_with_parent)
         until(lambda: self.said("ready") or self.process.poll() is not None, self.path, what=lambda: self.log.read_text())
         assert ok == bool(self.said("ready")), self.log.read_text()
         if ok:
             self.port = int(self.said("ready")[-1].rpartition(":")[2])
         return self
+
+    def __enter__(self):
+        return self if self.process else self.start()
+
+    def __exit__(self, kind, *_):
+        (self.kill if kind else self.stop)()
 
     def said(self, event):
         return [line["msg"] for line in map(json.loads, self.log.read_text().splitlines()) if line["event"] == event]

@@ -2,15 +2,18 @@
 import base64
 import concurrent.futures
 import hashlib
+import json
+import os
 import re
 import shlex
 import ssl
 import subprocess
 import sys
+import time
 
 import pytest
 
-from cells import Fleet, Front
+from cells import FakeCell, Fleet, Front
 from docs_blocks import blocks_below
 from harness import BUILD, RELEASE, ROOT, until
 from web import PASSWORD, Site, Wire
@@ -146,9 +149,12 @@ class TwoCells:
                               **({"Authorization": f"Bearer {token or self.tokens[tenant]}"} | headers))
 
     def close(self):
-        self.front.stop()
-        for site in self.sites:
-            site.cleanup()
+        try:
+            self.front.stop()
+        finally:
+            self.front.kill()
+            for site in self.sites:
+                site.cleanup()
 
 
 @pytest.fixture(scope="module")
@@ -261,16 +267,15 @@ def test_the_front_speaks_tls(two, tmp_path):
                         ("/etc/cells.key", keys / "gateway.key"), ("simbdp-cells ", f"{BUILD}/simbdp-cells ")]:
         line = line.replace(there, str(here))
     front.args = shlex.split(line.replace("\\\n", ""))
-    front.start()
     context = ssl.create_default_context(cafile=keys / "gateway.crt")
-    with Wire("127.0.0.1", front.port, context) as w:
-        for tenant in ["acme", "beta"]:
-            w.send(f"GET /v1/tenants/{tenant}/files HTTP/1.1\r\nHost: {tenant}.data.example.com\r\nAuthorization: Bearer {two.tokens[tenant]}\r\n\r\n")
-            assert w.answer().status == 200
-    with front.wire() as plain:
-        plain.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert b"200" not in plain.rest()
-    front.stop()
+    with front:
+        with Wire("127.0.0.1", front.port, context) as w:
+            for tenant in ["acme", "beta"]:
+                w.send(f"GET /v1/tenants/{tenant}/files HTTP/1.1\r\nHost: {tenant}.data.example.com\r\nAuthorization: Bearer {two.tokens[tenant]}\r\n\r\n")
+                assert w.answer().status == 200
+        with front.wire() as plain:
+            plain.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"200" not in plain.rest()
 
 
 def test_what_the_front_refuses_to_start_with(fleet, tmp_path):
@@ -288,10 +293,72 @@ def test_the_front_has_no_rights(fleet, tmp_path):
     fleet.sign(("add", "a", "http://127.0.0.1:1"), ("assign", "acme", "a"))
     front = Front(fleet, tmp_path / "front")
     front.args[0] = RELEASE / "simbdp-cells"
-    front.start()
-    has = dict(re.findall(r"(\w+):\s+(\S+)", (ROOT / f"/proc/{front.process.pid}/status").read_text()))
-    assert (has["CapEff"], has["CapPrm"], has["CapBnd"] if has["Uid"] == "0" else "0" * 16, has["NoNewPrivs"], has["Seccomp"]) == ("0" * 16, "0" * 16, "0" * 16, "1", "2")
-    assert front.ask("GET", "/v1/tenants/acme/files").status == 503 and front.ask("GET", "/readyz").status == 200
-    fleet.sign(("assign", "acme", "a", "--moving"))
-    until(lambda: front.ask("GET", "/v1/tenants/acme/files").code == "moving", what="the new map, which is noted in its directory")
-    front.stop()
+    with front:
+        has = dict(re.findall(r"(\w+):\s+(\S+)", (ROOT / f"/proc/{front.process.pid}/status").read_text()))
+        assert (has["CapEff"], has["CapPrm"], has["NoNewPrivs"], has["Seccomp"]) == ("0" * 16, "0" * 16, "1", "2")
+        assert front.ask("GET", "/v1/tenants/acme/files").status == 503 and front.ask("GET", "/readyz").status == 200
+        fleet.sign(("assign", "acme", "a", "--moving"))
+        until(lambda: front.ask("GET", "/v1/tenants/acme/files").code == "moving", what="the new map, which is noted in its directory")
+
+
+# ---- all cells at once ----
+
+@pytest.fixture
+def tokens(two, tmp_path):
+    at = tmp_path / "tokens"
+    at.mkdir()
+    for cell, site in zip(["one", "two"], two.sites):
+        (at / cell).write_text(site.of("operator", None) + "\n")
+        (at / cell).chmod(0o600)
+    return at
+
+
+def all_rows(fleet, *args, code=0):
+    r = subprocess.run([BUILD / "mysimbdp", "cells", *map(str, args), "--json"], env={**os.environ, "MYSIMBDP_CELLS": str(fleet.path)}, capture_output=True, text=True)
+    assert r.returncode == code, r
+    return [json.loads(line) for line in r.stdout.splitlines()], r.stderr
+
+
+def test_stats_and_files_of_all_cells(two, tokens):
+    names = {}
+    for tenant in ["acme", "beta"]:
+        made = two.ask(tenant, "PUT", f"/v1/tenants/{tenant}/datasets/data/files/all-{tenant}.csv", b"v\n1\n2\n" + tenant.encode() + b"\n")
+        assert made.status == 201, made
+        names[tenant] = made.doc["file_id"]
+    rows, said = all_rows(two.fleet, "files", "--tokens", tokens)
+    found = {(f["cell"], f["tenant_id"], f["file_id"]) for f in rows}
+    assert {("one", "acme", names["acme"]), ("two", "beta", names["beta"])} <= found and said == ""
+    assert [f["received_at"] for f in rows] == sorted(f["received_at"] for f in rows)
+    assert {f["tenant_id"] for f in all_rows(two.fleet, "files", "--tokens", tokens, "--tenant", "beta")[0]} == {"beta"}
+    assert len(all_rows(two.fleet, "files", "--tokens", tokens, "--limit", "1", "--since", "1h")[0]) == 2
+    assert all_rows(two.fleet, "files", "--tokens", tokens, "--state", "vanished")[0] == []
+    rows, said = all_rows(two.fleet, "stats", "--tokens", tokens)
+    of = {(r["cell"], r["tenant_id"]): r for r in rows}
+    assert of["one", "acme"]["map_says"] == "one" and of["one", "beta"]["map_says"] == "two", "each home has both: what the map says otherwise is shown"
+    assert set(of["two", "beta"]) == {"cell", "tenant_id", "running", "refused_day", "files", "bytes", "rows", "messages", "cpu_s", "instance_s", "map_says"} and said == ""
+
+
+def test_cells_that_hang_lie_or_are_gone_hold_up_nobody(two, tokens, tmp_path):
+    hangs, lies, wrong, gone = FakeCell(lambda head: None), FakeCell(lambda head: b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n\x1b[31mevil"), FakeCell(), FakeCell()
+    wrong.says = lambda head: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"
+    body = b'{"machine": {"tenants": [{"tenant_id": "\\u001b[2Jacme", "running": "many", "month": 7}, 5]}}'
+    gone.close()
+    fleet = Fleet(tmp_path / "fleet")
+    fleet.cli("init", fleet.path)
+    fleet.sign(("add", "one", two.sites[0].url), ("add", "two", two.sites[1].url, "--pin", two.pin), ("add", "pinned", two.sites[1].url, "--pin", "0" * 64),
+               *[("add", name, cell.url) for name, cell in [("hangs", hangs), ("lies", lies), ("wrong", wrong), ("gone", gone), ("open", hangs), ("none", hangs)]])
+    for name in ["pinned", "hangs", "lies", "wrong", "gone", "open"]:
+        (tokens / name).write_text("sbt_secret\n")
+        (tokens / name).chmod(0o644 if name == "open" else 0o600)
+    began = time.monotonic()
+    rows, said = all_rows(fleet, "stats", "--tokens", tokens, "--deadline-s", "3", code=1)
+    assert time.monotonic() - began < 20
+    assert {r["cell"] for r in rows} == {"one", "two", "wrong"} and {"acme", "beta"} <= {r["tenant_id"] for r in rows if r["cell"] == "two"}
+    for name, why in [("hangs", "does not answer in time"), ("lies", "no JSON object"), ("gone", "cannot connect"), ("pinned", "is not the one that the map pins"),
+                      ("open", "others may read its token"), ("none", "its token")]:
+        assert re.search(rf"^mysimbdp cells: {name}: .*{why}", said, re.M), (name, said)
+    assert "sbt_secret" not in said and "\x1b" not in said
+    shown = subprocess.run([BUILD / "mysimbdp", "cells", "stats", "--tokens", tokens, "--deadline-s", "1"], env={**os.environ, "MYSIMBDP_CELLS": str(fleet.path)}, capture_output=True, text=True)
+    assert "\x1b" not in shown.stdout + shown.stderr and "acme" in shown.stdout
+    for cell in (hangs, lies, wrong):
+        cell.close()
