@@ -209,7 +209,13 @@ static bool serve_tenant(struct connection *c, struct span tenant)
     if (moving)
         return tell(c, (struct head_problem){503, "moving", "the tenant is being moved to another cell; nothing is lost"},
                     MOVING_S);
-    return pass_on(c, cell);
+    /* A cell that hangs may have so many of the front's connections, and no more: the others' tenants go on. */
+    AUTO_FREE char *url = xstrdup(cell->url);
+    if (!count_enter(c->f, &c->f->cells, url, c->f->s.requests_per_cell))
+        return tell(c, (struct head_problem){503, "busy", "as many requests as the front has for one cell are under way"}, RETRY_S);
+    bool more = pass_on(c, cell);
+    count_leave(c->f, &c->f->cells, url);
+    return more;
 }
 
 static bool serve_one(struct connection *c)

@@ -13,7 +13,7 @@
 
 struct front_settings {
     const char *map, *key, *state, *listen, *certificate, *certificate_key, *domain;
-    int64_t connections, connections_per_address, idle_s, answer_s;
+    int64_t connections, connections_per_address, requests_per_cell, idle_s, answer_s;
 };
 
 /* A map and a certificate, as somebody goes by them: they stay until the last one has let them go. */
@@ -28,8 +28,8 @@ struct front {
     unsigned char key[CELLS_PUBLIC_BYTES];
     int state_fd; /* directory */
     pthread_mutex_t lock;
-    struct view *view; /* under the lock, as all below */
-    struct map addresses;
+    struct view *view;           /* under the lock, as all below */
+    struct map addresses, cells; /* how many connections of an address, requests at a cell's URL, there are */
     pthread_cond_t fewer;
     int64_t n_connections;
     bool stopping;
@@ -49,6 +49,11 @@ int front_load(struct front *f, struct err *e);
 void front_look(struct front *f);
 struct view *front_view(struct front *f); /* to be let go */
 void view_let_go(struct view *v);
+
+/* counts.c */
+/* One more of that name, unless there are `most`. */
+bool count_enter(struct front *f, struct map *m, const char *name, int64_t most);
+void count_leave(struct front *f, struct map *m, const char *name);
 
 /* serve.c */
 /* Listens, and serves each connection by a thread, until SIGTERM. -errno. */

@@ -21,7 +21,8 @@
 
 static const char usage[] =
     "usage: simbdp-cells --map FILE --key FILE --state DIR --listen ADDRESS:PORT [--certificate PEM --certificate-key PEM]\n"
-    "                    [--domain DOMAIN] [--connections N] [--connections-per-address N] [--idle-s N] [--answer-s N]\n"
+    "                    [--domain DOMAIN] [--connections N] [--connections-per-address N] [--requests-per-cell N]\n"
+    "                    [--idle-s N] [--answer-s N]\n"
     "       simbdp-cells --ask --map FILE --key FILE --tokens DIR --requests FILE --deadline-s N\n"
     "HTTP in front of the cells of a fleet: each request goes to the cell of its tenant (docs/scale-out.md).\n"
     "--map, --key: what `mysimbdp cells sign` made, and map.pub; a map that changes is taken within a second.\n"
@@ -29,6 +30,7 @@ static const char usage[] =
     "--certificate, --certificate-key: what it shows. Without them there is no TLS, which is for addresses of this host.\n"
     "--domain: tenants have hosts TENANT.DOMAIN; no other host is served.\n"
     "--connections: 1 to 20000 in all, default 1024; of an address: default 64.\n"
+    "--requests-per-cell: under way at once at one cell, default half of --connections.\n"
     "--idle-s: 1 to 3600, default 60: for a head, and without a byte either way. --answer-s: 1 to 3600, default 120: for a cell "
     "to\n"
     "begin its answer.\n"
@@ -58,6 +60,7 @@ static const char *take_settings(int argc, char **argv, struct front_settings *s
 {
     bool right = number(&argc, argv, "--connections", 1024, 20000, &s->connections);
     right &= number(&argc, argv, "--connections-per-address", 64, 20000, &s->connections_per_address);
+    right &= number(&argc, argv, "--requests-per-cell", s->connections > 1 ? s->connections / 2 : 1, 20000, &s->requests_per_cell);
     right &= number(&argc, argv, "--idle-s", 60, 3600, &s->idle_s);
     right &= number(&argc, argv, "--answer-s", 120, 3600, &s->answer_s);
     s->map = args_opt(&argc, argv, "--map");

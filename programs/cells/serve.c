@@ -44,31 +44,32 @@ static void name_of(const struct sockaddr_storage *a, struct client *c)
     }
 }
 
+static void leave_all(struct front *f)
+{
+    pthread_mutex_lock(&f->lock);
+    f->n_connections--;
+    pthread_cond_signal(&f->fewer);
+    pthread_mutex_unlock(&f->lock);
+}
+
 /* False: there are too many. */
 static bool enter(struct front *f, const char *address)
 {
     pthread_mutex_lock(&f->lock);
-    intptr_t n = (intptr_t)map_get(&f->addresses, address);
-    bool may = f->n_connections < f->s.connections && n < f->s.connections_per_address;
-    if (may) {
-        map_put(&f->addresses, address, (void *)(n + 1));
-        f->n_connections++;
-    }
+    bool may = f->n_connections < f->s.connections;
+    f->n_connections += may;
     pthread_mutex_unlock(&f->lock);
+    if (may && !count_enter(f, &f->addresses, address, f->s.connections_per_address)) {
+        leave_all(f);
+        may = false;
+    }
     return may;
 }
 
 static void leave(struct front *f, const char *address)
 {
-    pthread_mutex_lock(&f->lock);
-    intptr_t n = (intptr_t)map_get(&f->addresses, address);
-    if (n > 1)
-        map_put(&f->addresses, address, (void *)(n - 1));
-    else
-        map_remove(&f->addresses, address);
-    f->n_connections--;
-    pthread_cond_signal(&f->fewer);
-    pthread_mutex_unlock(&f->lock);
+    count_leave(f, &f->addresses, address);
+    leave_all(f);
 }
 
 static void *serve(void *arg)

@@ -257,6 +257,24 @@ def test_a_cell_that_hangs_holds_up_nobody_else(world):
     assert (answer.status, answer.code, answer.headers["Retry-After"]) == (503, "unavailable", "2")
 
 
+def test_a_cell_that_hangs_does_not_get_all_of_the_front(world):
+    w = world("--connections", "8", "--requests-per-cell", "3")
+    release = threading.Event()
+    w.a.says = lambda head: release.wait(60) and b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na"
+    with contextlib.ExitStack() as stack:
+        hanging = [stack.enter_context(w.front.wire()) for _ in range(3)]
+        for wire in hanging:
+            wire.send(GET % b"acme")
+        w.a.wait(lambda: len(w.a.requests) == 3)
+        for _ in range(5):
+            refused = w.front.raw(GET % b"acme")
+            assert (refused.status, refused.code, refused.headers["Retry-After"]) == (503, "busy", "2")
+            assert w.front.raw(GET % b"beta").body == b"b"
+        release.set()
+        assert [wire.answer().body for wire in hanging] == [b"a"] * 3
+    assert w.front.raw(GET % b"acme").body == b"a", "given back"
+
+
 GARBAGE = [b"\0" * 100 + b"\r\n\r\n", b"x" * 40000, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n12345", b"HTTP/1.1 20 OK\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\nevil",
            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", b"HTTP/1.1 101 Switching\r\nUpgrade: evil\r\n\r\nevil", b"HTTP/1.1 200 OK\r\nX: a\nevil: 1\r\n\r\n",
            b"HTTP/1.1 200 OK\r\n evil: 1\r\n\r\n", b"HTTP/1.1 999 evil\r\n\r\n", b"220 smtp.example ESMTP\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: evil\r\n\r\n"]
