@@ -439,6 +439,9 @@ static int check_http(const char *file, const struct conf *c, struct err *e)
         return err_set(e, ERR_CONFIG, "%s: keys 'http.certificate' and 'http.key' go together", file);
     if (*h->certificate && (h->certificate[0] != '/' || h->key[0] != '/'))
         return err_set(e, ERR_CONFIG, "%s: keys 'http.certificate' and 'http.key' are absolute paths", file);
+    for (size_t i = 0; i < h->fronts.n; i++)
+        if (inet_pton(AF_INET, h->fronts.v[i], a) != 1 && inet_pton(AF_INET6, h->fronts.v[i], a) != 1)
+            return err_set(e, ERR_CONFIG, "%s: key 'http.fronts': \"%s\" is no address", file, h->fronts.v[i]);
     return 0;
 }
 

@@ -246,6 +246,7 @@ struct conf {
             int64_t connections, connections_per_address, idle_s, min_bytes_per_s;
             int64_t event_streams;                                      /* in all */
             int64_t requests_per_s, uploads, event_streams_per_account; /* of an account; negative: no limit */
+            struct strs fronts;                                         /* addresses whose X-Forwarded-For is believed */
         } http;
         struct {
             char *textfile; /* "": none is written */

@@ -73,6 +73,7 @@ static const struct {
     {"header_rows", "1"},
     {"image", "\"convert-image:latest\""},
     {"key", "(\"station\", \"time\")"},
+    {"http.fronts", "(\"10.0.0.7\")"},
     {"http.key", "\"/etc/ssl/simbdp.key\""},
     {"http.listen", "\"0.0.0.0\""},
     {"line_end", "\"lf\""},

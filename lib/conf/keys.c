@@ -491,6 +491,8 @@ static const struct cfg_key http_keys[] = {
             "streams of events that are open at once; each is a connection, too"),
     INT_ROW(conf, platform.http.event_streams_per_account, "event_streams_per_account", "64", -1, 100000,
             "of them of one account; -1: no limit"),
+    STRS_ROW(conf, platform.http.fronts, "fronts", "", NULL,
+             "addresses of what stands in front (simbdp-cells): of a request from there, X-Forwarded-For says whose it is"),
     END_ROW,
 };
 

@@ -39,6 +39,38 @@ static void read_address(struct request *rq)
         snprintf(rq->address, sizeof rq->address, "unknown");
 }
 
+struct forwarded {
+    int n;
+    const char *value;
+};
+
+static enum MHD_Result take_forwarded(void *arg, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    struct forwarded *f = arg;
+    (void)kind;
+    if (!strcasecmp(name, "X-Forwarded-For")) {
+        f->n++;
+        f->value = value;
+    }
+    return MHD_YES;
+}
+
+/* Of a request that came by a front of ours, whose it is: one address, which the front wrote in place of whatever there was. */
+static void believe_front(struct request *rq)
+{
+    const struct strs *fronts = &rq->g->conf->platform.http.fronts;
+    struct forwarded f = {0};
+    unsigned char room[sizeof(struct in6_addr)];
+    bool is_front = false;
+    for (size_t i = 0; i < fronts->n; i++)
+        is_front |= !strcmp(fronts->v[i], rq->address);
+    if (!is_front)
+        return;
+    MHD_get_connection_values(rq->connection, MHD_HEADER_KIND, take_forwarded, &f);
+    if (f.n == 1 && f.value && (inet_pton(AF_INET, f.value, room) == 1 || inet_pton(AF_INET6, f.value, room) == 1))
+        snprintf(rq->address, sizeof rq->address, "%s", f.value);
+}
+
 struct request *request_new(struct gateway *g, struct MHD_Connection *c, const char *target)
 {
     struct request *rq = xcalloc(1, sizeof *rq);
@@ -257,6 +289,8 @@ static void read_header(struct request *rq, const char *version)
 {
     const char *why = framing_check(rq, version);
     rq->step = STEP_LOGIN;
+    if (!why)
+        believe_front(rq);
     if (why) {
         rq->length = INT64_MAX; /* nobody knows what it is: nothing of it is read */
         request_refuse(rq, "bad_request", "%s", why);

@@ -49,7 +49,7 @@ struct request {
     const struct route *route;
     /* Of the path; NULL where the route has none. */
     const char *tenant, *dataset, *name, *file_id, *run_id, *app, *stream, *upload_id, *month, *version, *instance_id;
-    char address[64]; /* the peer's */
+    char address[64]; /* the peer's, or by http.fronts the client's behind it */
     int64_t length;   /* of the body as the header says; LENGTH_UNKNOWN */
     bool has_length;  /* the header says how the body ends; else there is none */
     int64_t received; /* of it */

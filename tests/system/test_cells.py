@@ -16,7 +16,7 @@ import pytest
 from cells import FakeCell, Fleet, Front
 from docs_blocks import blocks_below
 from harness import BUILD, RELEASE, ROOT, until
-from web import PASSWORD, Site, Wire
+from web import PASSWORD, Site, Wire, settings
 
 sys.path.insert(0, str(ROOT / "tests" / "bench"))
 from bench_fleet import PAGE, TABLE, tables  # noqa: E402
@@ -134,7 +134,7 @@ class TwoCells:
     """acme in the first home, beta in the second, and a front of both."""
 
     def __init__(self, mongo, path):
-        self.sites = [Site(mongo), Site(mongo, http='http = { listen = "127.0.0.1"; requests_per_s = -1; };')]
+        self.sites = [Site(mongo, settings(fronts='("127.0.0.1")')), Site(mongo, http='http = { listen = "127.0.0.1"; requests_per_s = -1; };')]
         self.fleet = Fleet(path / "fleet")
         self.fleet.cli("init", self.fleet.path)
         certificate = ssl.PEM_cert_to_DER_cert((self.sites[1].home.path / "keys/gateway.crt").read_text())
@@ -237,6 +237,33 @@ def test_a_connection_is_kept_and_serves_several_tenants(two):
         for tenant in ["acme", "beta", "beta", "acme"]:
             w.send(f"GET /v1/whoami HTTP/1.1\r\nHost: {tenant}.data.example\r\nAuthorization: Bearer {two.tokens[tenant]}\r\n\r\n")
             assert w.answer().doc["tenant_id"] == tenant
+
+
+def test_whose_a_request_is_the_front_says(two):
+    """By http.fronts; nobody else is believed, and a front believes no client."""
+    first, second = two.sites
+    user, other = first.user("by.front"), second.user("by.front", tenant="beta")
+
+    def seen(site, user, name, wire, *fields):
+        token, id_ = site.token(user)
+        with wire as w:
+            w.send(f"GET /v1/whoami HTTP/1.1\r\nHost: {name}.data.example\r\nAuthorization: Bearer {token}\r\n" + "".join(f"{f}\r\n" for f in fields) + "\r\n")
+            assert w.answer().status == 200
+        return next(t["used_from"] for t in site.home.rows("token", "list", user) if t["token_id"] == id_)
+    assert seen(first, user, "acme", two.front.wire(source="127.0.0.9"), "X-Forwarded-For: 10.9.9.9") == "127.0.0.9"
+    assert seen(second, other, "beta", two.front.wire(source="127.0.0.9")) == "127.0.0.1", "it has no http.fronts"
+    assert seen(first, user, "acme", first.wire(source="127.0.0.8"), "X-Forwarded-For: 10.9.9.9") == "127.0.0.8", "no front"
+    for forged in [["X-Forwarded-For: 10.9.9.9", "X-Forwarded-For: 10.9.9.8"], ["X-Forwarded-For: 10.9.9.9, 10.9.9.8"], ["X-Forwarded-For: evil"], []]:
+        assert seen(first, user, "acme", first.wire(source="127.0.0.1"), *forged) == "127.0.0.1", forged
+
+
+def test_a_front_is_named_by_its_address(two):
+    conf = two.sites[0].home.path / "conf/mysimbdp.conf"
+    before = conf.read_text()
+    conf.write_text(before.replace('fronts = ("127.0.0.1")', 'fronts = ("front.example")'))
+    r = two.sites[0].home.cli("check", check=False)
+    conf.write_text(before)
+    assert r.returncode == 1 and """key 'http.fronts': "front.example" is no address""" in r.stdout + r.stderr, r
 
 
 def test_while_a_tenant_is_moving_he_is_told_to_come_again(two):

@@ -54,6 +54,7 @@ TABLE = {
     "platform.http.requests_per_s": WIRE + "::test_requests_of_an_account",
     "platform.http.event_streams": "tests/system/test_gateway_events.py::test_streams_of_an_account_and_in_all",
     "platform.http.event_streams_per_account": "tests/system/test_gateway_events.py::test_streams_of_an_account_and_in_all",
+    "platform.http.fronts": "tests/system/test_cells.py::test_whose_a_request_is_the_front_says",
     "platform.http.uploads": WIRE + "::test_uploads_in_flight",
     "platform.launcher": SLURM + "::test_a_file_is_ingested_by_a_job",
     "profiles.slurm.partition": SLURM + "::test_a_profile_says_what_slurm_is_asked_for",
