@@ -15,6 +15,21 @@
     X(release_commit)                                                                                                              \
     X(check_commit)                                                                                                                \
     X(group_link)                                                                                                                  \
+    X(moving_held)                                                                                                                 \
+    X(moving_arrived)                                                                                                              \
+    X(moving_rows)                                                                                                                 \
+    X(moving_taken_up)                                                                                                             \
+    X(move_begin)                                                                                                                  \
+    X(move_ahead)                                                                                                                  \
+    X(move_spooled)                                                                                                                \
+    X(move_entry)                                                                                                                  \
+    X(move_laid)                                                                                                                   \
+    X(move_configured)                                                                                                             \
+    X(move_held)                                                                                                                   \
+    X(move_copied)                                                                                                                 \
+    X(move_switch)                                                                                                                 \
+    X(move_gone)                                                                                                                   \
+    X(move_taken_up)                                                                                                               \
     X(purge_mark)                                                                                                                  \
     X(purge_files)                                                                                                                 \
     X(purge_rows)                                                                                                                  \

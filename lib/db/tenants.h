@@ -9,6 +9,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The bits of tenants.suspended; any of them: nothing is taken in or started. */
+enum {
+    TENANT_SUSPENDED = 1, /* by command */
+    TENANT_HELD = 2,      /* on its way from or to another home: nothing of it changes */
+    TENANT_MOVED = 4,     /* another home has it for good */
+    TENANT_SHARED = 8,    /* its documents are where they were, for both homes: none of them may delete them for the other */
+};
+
 struct tenant_state {
     char *id;
     int64_t uid;

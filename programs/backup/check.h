@@ -2,7 +2,7 @@
 #ifndef SIMBDP_BACKUP_CHECK_H
 #define SIMBDP_BACKUP_CHECK_H
 
-#include "point.h"
+#include "pieces/point.h"
 
 #include "base/map.h"
 

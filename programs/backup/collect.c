@@ -29,7 +29,7 @@
  * living ones what the next attempt makes again), but for outputs that wait to be loaded; state/warden, state/images, locks,
  * sockets, logs of programs. */
 #include "collect.h"
-#include "copy.h"
+#include "pieces/copy.h"
 #include "databases.h"
 #include "files.h"
 #include "logs.h"
@@ -40,6 +40,7 @@
 #include "base/mem.h"
 #include "db/continuity.h"
 #include "db/db.h"
+#include "host/move_record.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -156,6 +157,8 @@ static int copy_small(struct copying *k, struct err *e)
         r = copy_path(k, small_files[i], COPY_WHOLE, e);
     if (r == 0)
         r = copy_named(k, "state", ".port", e);
+    if (r == 0)
+        r = copy_named(k, MOVES_DIR, ".json", e); /* behind the ledger, which holds those that are moved */
     for (size_t i = 0; r == 0 && i < sizeof directories / sizeof *directories; i++)
         r = copy_add_above(k, directories[i], e);
     return r;

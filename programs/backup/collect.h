@@ -2,7 +2,7 @@
 #ifndef SIMBDP_BACKUP_COLLECT_H
 #define SIMBDP_BACKUP_COLLECT_H
 
-#include "store.h"
+#include "pieces/store.h"
 
 #include "host/home.h"
 

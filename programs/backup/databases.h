@@ -2,7 +2,7 @@
 #ifndef SIMBDP_BACKUP_DATABASES_H
 #define SIMBDP_BACKUP_DATABASES_H
 
-#include "copy.h"
+#include "pieces/copy.h"
 
 #include <sqlite3.h>
 

@@ -2,7 +2,7 @@
 #ifndef SIMBDP_BACKUP_FILES_H
 #define SIMBDP_BACKUP_FILES_H
 
-#include "copy.h"
+#include "pieces/copy.h"
 
 /* Takes a copy of the ledger into the file `scratch`, and puts the bytes of all files that are not done there (place staging or
  * work), and what their runs kept to be loaded. What is done while that goes on is done in the copy, too, or its bytes are in the

@@ -2,7 +2,7 @@
 #ifndef SIMBDP_BACKUP_LOGS_H
 #define SIMBDP_BACKUP_LOGS_H
 
-#include "copy.h"
+#include "pieces/copy.h"
 
 /* Puts all of them: each line that was whole before the call, once. Blocks; holds nobody up. */
 int logs_copy(struct copying *k, struct err *e);

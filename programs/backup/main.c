@@ -9,7 +9,7 @@
  * Exit code 0: done; 1: not, which is said on stderr, or (verify) something is damaged. */
 #include "check.h"
 #include "collect.h"
-#include "point.h"
+#include "pieces/point.h"
 #include "prune.h"
 #include "restore.h"
 

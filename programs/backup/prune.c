@@ -1,5 +1,5 @@
 #include "prune.h"
-#include "point.h"
+#include "pieces/point.h"
 
 #include "base/crash.h"
 #include "base/mem.h"

@@ -2,7 +2,7 @@
 #ifndef SIMBDP_BACKUP_PRUNE_H
 #define SIMBDP_BACKUP_PRUNE_H
 
-#include "store.h"
+#include "pieces/store.h"
 
 /* Removes all points but the newest `keep` (1 or more), then all pieces that no point names. Where a point that stays cannot be
  * read nothing is removed. Killed anywhere, it leaves points that are whole; the next call goes on. Blocks. */

@@ -280,6 +280,8 @@ static int finish(struct restoring *r, struct err *e)
     if (n == 0)
         n = move_tenants(r, e);
     if (n == 0)
+        n = keep_moved(r, e);
+    if (n == 0)
         n = note_restored(r, e);
     if (n == 0)
         n = own_dirs(r, e);

@@ -2,7 +2,7 @@
 #ifndef SIMBDP_BACKUP_RESTORE_H
 #define SIMBDP_BACKUP_RESTORE_H
 
-#include "point.h"
+#include "pieces/point.h"
 
 struct restored {
     char *home; /* where it is; real */

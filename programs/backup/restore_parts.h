@@ -24,6 +24,8 @@ struct restoring {
 
 /* Gives the tenants the uids of the home's new block. */
 int move_tenants(struct restoring *r, struct err *e);
+/* Tenants that the home that the backup is of, if it is there, has given to another one since: neither is this one's. */
+int keep_moved(struct restoring *r, struct err *e);
 /* What the home that the backup is of has by now, if it is there. */
 void look_later(struct restoring *r);
 

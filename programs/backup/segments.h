@@ -2,7 +2,7 @@
 #ifndef SIMBDP_BACKUP_SEGMENTS_H
 #define SIMBDP_BACKUP_SEGMENTS_H
 
-#include "copy.h"
+#include "pieces/copy.h"
 
 /* Puts the log as it is at one moment during the call: with all that was confirmed before the call. Damage that the log has is
  * copied and noted. Blocks; holds nobody up. */

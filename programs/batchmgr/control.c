@@ -13,6 +13,7 @@
  * - suspend {tenant_id}; resume {tenant_id}
  * - accept_database {tenant_id}: what its MongoDB is now is what it had (database_identity.h)
  * - purge {tenant_id}: answered when everything of the tenant is gone
+ * - move_…: a tenant's move to another home (moving.h)
  * - drain: answered when no run is left; the program then ends
  *
  * The monitor is a guest with `status`. The gateway is one (batchmgr.gateway.sock) with `status`, `retry`, `stop`, `run` and
@@ -31,6 +32,8 @@
  *   not_found                                 no such tenant, file or run, or it is another tenant's
  *   state                                     the file's state does not allow it
  *   busy                      (wait)          the file is on its way to quarantine/
+ *   moved                                     the tenant is another home's now
+ *   moving                    (wait)          it is being moved
  *   suspended no_dataset no_app name          of upload_check and hand_in: as they say
  *   draining disk_low ledger slowed (wait)    nothing is taken now; slowed: of this tenant, many of whose files were refused
  *   format formats valid_formats max_file_bytes max_files_in_staging max_files_per_day max_bytes_per_day
@@ -49,6 +52,7 @@
 #include "inspect.h"
 #include "intake.h"
 #include "ledger.h"
+#include "moving.h"
 #include "parking.h"
 #include "purge.h"
 #include "release.h"
@@ -63,6 +67,7 @@
 #include "base/clk.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "db/tenants.h"
 #include "host/uid_block.h"
 #include "loop/ctl.h"
 #include "manager/run_handle.h"
@@ -105,10 +110,12 @@ static void add_tenants(struct batchmgr *m, struct buf *b, const char *only)
         json_begin(b, NULL, '{');
         json_str(b, "tenant_id", t->id);
         json_str(b, "state",
-                 t->purging       ? "being removed"
-                 : !t->configured ? "unconfigured"
-                 : t->suspended   ? "suspended"
-                                  : "active");
+                 t->purging                ? "being removed"
+                 : !t->configured          ? "unconfigured"
+                 : t->moves & TENANT_MOVED ? "moved"
+                 : t->moves & TENANT_HELD  ? "moving"
+                 : t->suspended            ? "suspended"
+                                           : "active");
         json_i64(b, "unfinished", t->usage.n_live);
         json_i64(b, "queued", (int64_t)fair_queue_n_queued(m->fair_queue, t->id));
         json_i64(b, "held", (int64_t)release_n(m, t->id));
@@ -299,6 +306,8 @@ static int retry(struct batchmgr *m, struct ctl_conn *c, const bson_t *rq, const
         return retry_file(m, id, tenant, e);
     if (!tenant || !conf_valid_id(tenant))
         return err_set(e, ERR_USAGE, "retry needs a file_id or a tenant");
+    if (moving_refuse(m, tenant, e) < 0)
+        return ERR_REFUSED;
     parking_lift(m->parking, tenant, NULL, false);
     char **ids = ledger_retryable(m->ledger, tenant, limit);
     for (char **at = ids; *at; at++, n_found++) {
@@ -346,10 +355,12 @@ static int suspend(struct batchmgr *m, const bson_t *rq, bool suspended, struct 
     struct tenant *t = map_get(&m->tenants, id);
     if (!t)
         return err_refuse(e, "not_found", 0, "no tenant \"%s\"; `mysimbdp tenant list` shows them", id);
-    int r = ledger_set_suspended(m->ledger, id, suspended, e);
+    int r = suspended ? 0 : moving_refuse(m, id, e);
+    if (r == 0)
+        r = ledger_set_suspended(m->ledger, id, suspended, e);
     if (r < 0)
         return r;
-    t->suspended = suspended;
+    t->suspended = suspended || t->moves > TENANT_SUSPENDED;
     databases_let_tenant(m->databases, t);
     log_info(suspended ? "suspended" : "resumed", id, NULL, "by command");
     intake_rescan(m);
@@ -456,6 +467,8 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
         return purge(m, c, rq, e);
     if (!strcmp(op, "drain"))
         return drain(m, c, e);
+    if (!strncmp(op, "move_", strlen("move_")))
+        return moving_serve(m, c, op, rq, e);
     return serve_files(m, c, op, rq, tenant, e);
 }
 

@@ -7,6 +7,7 @@
 #include "fair_queue.h"
 #include "files.h"
 #include "ledger.h"
+#include "moving.h"
 #include "names.h"
 #include "refusals.h"
 #include "state.h"
@@ -358,6 +359,17 @@ static void on_retry_row(struct batchmgr *m, struct file *f)
         filing_finish(m, f, FILE_vanished, "vanished", "its bytes are neither in quarantine/ nor in done/", NULL);
 }
 
+/* One that is not unfinished, and not of a tenant that is being moved. */
+static int get_untouched(struct batchmgr *m, const char *file_id, struct file **ret, struct err *e)
+{
+    int r = ledger_get_file(m->ledger, file_id, ret, e);
+    if (r < 0 || moving_refuse(m, (*ret)->tenant, e) == 0)
+        return r;
+    file_free(*ret);
+    *ret = NULL;
+    return ERR_REFUSED;
+}
+
 int filing_retry(struct batchmgr *m, const char *file_id, struct err *e)
 {
     struct file *f = file_find(m, file_id);
@@ -380,7 +392,7 @@ int filing_retry(struct batchmgr *m, const char *file_id, struct err *e)
     }
     if (f)
         return err_refuse(e, "state", 0, "file %s is %s already", file_id, file_state_name(f->state));
-    int r = ledger_get_file(m->ledger, file_id, &f, e);
+    int r = get_untouched(m, file_id, &f, e);
     if (r < 0)
         return r;
     if (!is_failure(f->state) || (f->place != PLACE_quarantine && f->place != PLACE_done)) {
@@ -428,7 +440,7 @@ int filing_delete(struct batchmgr *m, const char *file_id, void (*fn)(void *arg)
     if (f)
         return is_failure(f->state) ? err_refuse(e, "busy", BUSY_RETRY_S, "file %s is still on its way to quarantine/", file_id)
                                     : refuse_delete(f, e);
-    int r = ledger_get_file(m->ledger, file_id, &f, e);
+    int r = get_untouched(m, file_id, &f, e);
     if (r < 0)
         return r;
     if (!is_failure(f->state))

@@ -73,10 +73,11 @@ int ledger_set_purging(struct ledger *l, const char *tenant, int purging, struct
 /* A tenant that was removed is there again. */
 void ledger_take_up(struct ledger *l, const char *tenant);
 char **ledger_purging(struct ledger *l); /* tenants whose removal was begun; NULL-terminated, caller frees all */
-/* Deletes the tenant's files and runs, a few rows a transaction, over a connection of its own: for a thread of its own. fn is
- * called with each run's id before its row goes; when it fails, its error is given back and the row stays. */
-int ledger_purge(const struct home *h, const char *tenant, int (*fn)(void *arg, const char *run_id, struct err *e), void *arg,
-                 struct err *e);
+/* Deletes the tenant's files and runs (and keeps, with `bills`, what they are billed by), a few rows a transaction, over a
+ * connection of its own: for a thread of its own. fn is called with each run's id before its row goes; when it fails, its error is
+ * given back and the row stays. */
+int ledger_purge(const struct home *h, const char *tenant, bool bills, int (*fn)(void *arg, const char *run_id, struct err *e),
+                 void *arg, struct err *e);
 
 /* Calls fn for each file that is not final or whose bytes are still in work/ (TAKE), in order of arrival. */
 int ledger_each_live_file(struct ledger *l, void (*fn)(void *arg, struct file *f), void *arg, struct err *e);

@@ -140,8 +140,8 @@ static const char bill_runs_sql[] = "WITH some AS (SELECT started_at/86400000 AS
 enum { FIRST_DELETE = 2 };
 
 /* What is deleted is billed in the same transaction. */
-static int purge_some(sqlite3 *db, const char *tenant, int (*fn)(void *arg, const char *run_id, struct err *e), void *arg,
-                      struct err *e)
+static int purge_some(sqlite3 *db, const char *tenant, bool bills, int (*fn)(void *arg, const char *run_id, struct err *e),
+                      void *arg, struct err *e)
 {
     static const char *const sql[] = {
         bill_files_sql,
@@ -161,7 +161,7 @@ static int purge_some(sqlite3 *db, const char *tenant, int (*fn)(void *arg, cons
         return gone;
     if (r == SQLITE_OK)
         r = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
-    for (size_t i = 0; r == SQLITE_OK && i < sizeof sql / sizeof *sql; i++) {
+    for (size_t i = bills ? 0 : FIRST_DELETE; r == SQLITE_OK && i < sizeof sql / sizeof *sql; i++) {
         r = sqlite3_prepare_v2(db, sql[i], -1, &s, NULL);
         ledger_bind_text(s, 1, tenant);
         if (r == SQLITE_OK && (r = sqlite3_step(s)) == SQLITE_DONE)
@@ -174,14 +174,14 @@ static int purge_some(sqlite3 *db, const char *tenant, int (*fn)(void *arg, cons
     return r == SQLITE_OK ? n : err_set(e, -EIO, "cannot delete the tenant's rows of the ledger: %s", db_why(db));
 }
 
-int ledger_purge(const struct home *h, const char *tenant, int (*fn)(void *arg, const char *run_id, struct err *e), void *arg,
-                 struct err *e)
+int ledger_purge(const struct home *h, const char *tenant, bool bills, int (*fn)(void *arg, const char *run_id, struct err *e),
+                 void *arg, struct err *e)
 {
     AUTO_FREE char *path = home_path(h, "state/ledger.db");
     sqlite3 *db = NULL;
     int r = ledger_connect(path, &db, e);
     while (r == 0) {
-        int n = purge_some(db, tenant, fn, arg, e);
+        int n = purge_some(db, tenant, bills, fn, arg, e);
         if (n < 0)
             r = n;
         if (n <= 0)

@@ -11,7 +11,7 @@
 
 int ledger_set_suspended(struct ledger *l, const char *tenant, bool suspended, struct err *e)
 {
-    AUTO_FREE char *sql = xasprintf("UPDATE tenants SET suspended=%d WHERE id='%s'", suspended, tenant);
+    AUTO_FREE char *sql = xasprintf("UPDATE tenants SET suspended=(suspended & ~1) | %d WHERE id='%s'", suspended, tenant);
     if (!conf_valid_id(tenant) || sqlite3_exec(ledger_reader(l), sql, NULL, NULL, NULL) != SQLITE_OK)
         return err_set(e, -EIO, "cannot store that tenant %s is %s: %s", tenant, suspended ? "suspended" : "active",
                        db_why(ledger_reader(l)));

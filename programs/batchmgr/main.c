@@ -28,6 +28,7 @@
 #include "intake.h"
 #include "journal.h"
 #include "ledger.h"
+#include "moving.h"
 #include "parking.h"
 #include "purge.h"
 #include "recover.h"
@@ -137,6 +138,7 @@ static int start_modules(struct batchmgr *m, struct err *e)
     hand_in_start(m);
     deletions_start(m);
     purge_start(m);
+    moving_start(m);
     retention_start(m);
     stream_sums_start(m);
     return intake_start(m, e);
@@ -177,6 +179,7 @@ static void stop(struct batchmgr *m)
     release_stop(m);
     deletions_stop(m);
     purge_stop(m);
+    moving_stop(m);
     stream_sums_stop(m);
     retention_stop(m);
     runs_stop(m);

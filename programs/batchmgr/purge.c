@@ -7,6 +7,8 @@
 #include "fair_queue.h"
 #include "filing.h"
 #include "ledger.h"
+#include "ledger_moves.h"
+#include "moving.h"
 #include "release.h"
 #include "reload.h"
 #include "runs.h"
@@ -18,6 +20,7 @@
 #include "manager/spawner.h"
 
 #include "base/crash.h"
+#include "db/tenants.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -38,6 +41,7 @@ struct purge {
     char *tenant;
     enum { STOPPING, DATA, FILES, FORGETTING } step;
     bool deleting, removed, failed;
+    bool moved; /* its rows are another home's: it bills them */
     char why[256];
     void (*done)(void *arg, const struct err *e); /* NULL: nobody waits, or does not any more */
     void *arg;
@@ -124,10 +128,12 @@ static void drop_data(struct purge *p)
     struct batchmgr *m = p->m;
     const struct conf_tenant *c = conf_tenant(m->conf, p->tenant);
     struct tenant *t = tenant_get(m, p->tenant);
-    if (!c || *c->mongo_url) {
+    const bool shared = ledger_moves(m->ledger, p->tenant) & TENANT_SHARED;
+    if (!c || *c->mongo_url || shared) {
         log_info("purge", p->tenant, NULL, "%s",
-                 c ? "its data lies on its own MongoDB and stays there"
-                   : "its configuration is gone, so its database is not known and stays");
+                 shared ? "its data is used by the home that it was moved to or from, and stays"
+                 : c    ? "its data lies on its own MongoDB and stays there"
+                        : "its configuration is gone, so its database is not known and stays");
         p->step = FILES;
         step(p);
         return;
@@ -159,7 +165,7 @@ static void *remove_all(void *arg)
     static const char *const places[] = {"staging", "done", "quarantine", "logs/tenants"};
     struct err e = {0};
     pthread_mutex_lock(&stream_sums_lock);
-    int r = bill_streams(&p->m->home, p->tenant, &e);
+    int r = p->moved ? 0 : bill_streams(&p->m->home, p->tenant, &e);
     for (size_t i = 0; r == 0 && i < sizeof places / sizeof *places; i++) {
         AUTO_FREE char *path = xasprintf("%s/%s", places[i], p->tenant);
         r = fd_remove_tree(p->m->home.dirfd, path);
@@ -172,7 +178,7 @@ static void *remove_all(void *arg)
                     "the warden cannot remove the tenant's apps, secrets and images (its line in the log says why)");
     crash_at(CRASH_purge_files);
     if (r == 0)
-        r = ledger_purge(&p->m->home, p->tenant, remove_run, p, &e);
+        r = ledger_purge(&p->m->home, p->tenant, !p->moved, remove_run, p, &e);
     crash_at(CRASH_purge_rows);
     p->failed = r < 0;
     snprintf(p->why, sizeof p->why, "%s", e.msg);
@@ -195,6 +201,7 @@ static void remove_files(struct purge *p)
 {
     if (!p->has_thread) {
         discard_left(p);
+        p->moved = moving_is_held(p->m, p->tenant);
         p->has_thread = pthread_create(&p->thread, NULL, remove_all, p) == 0;
         if (!p->has_thread)
             later(p, DATA_RETRY_MS);
@@ -245,6 +252,7 @@ static void forget(struct purge *p)
     }
     crash_at(CRASH_purge_conf);
     t->purging = t->configured = t->suspended = false;
+    t->moves = 0;
     t->purged = true;
     if (reload(m, &e) < 0) /* another tenant's file may be broken; this tenant is removed all the same */
         log_warn("purge", p->tenant, NULL, "the configuration in force still has it: %s", e.msg);

@@ -6,6 +6,7 @@
 #include "files.h"
 #include "filing.h"
 #include "ledger.h"
+#include "moving.h"
 #include "runs.h"
 #include "state.h"
 
@@ -22,11 +23,18 @@ struct recovery {
     struct batchmgr *m;
     struct file **v;
     size_t n;
+    const char *tenant; /* whose; NULL: all */
 };
 
+/* Those of tenants that are held stay on the disk (moving.h). */
 static void on_live_file(void *arg, struct file *f)
 {
     struct recovery *rec = arg;
+    if (moving_is_held(rec->m, f->tenant) ||
+        (rec->tenant && (strcmp(rec->tenant, f->tenant) != 0 || file_find(rec->m, f->file_id)))) {
+        file_free(f);
+        return;
+    }
     rec->v = xgrow(rec->v, rec->n, sizeof *rec->v);
     rec->v[rec->n++] = f;
     file_add(rec->m, f);
@@ -82,9 +90,28 @@ static void regroup(struct recovery *rec)
     map_fini(&leads);
 }
 
+static void go_on(struct recovery *rec)
+{
+    struct batchmgr *m = rec->m;
+    regroup(rec);
+    for (size_t i = 0; i < rec->n; i++) {
+        struct file *f = rec->v[i];
+        if (!f)
+            continue;
+        if (file_state_is_final(f->state))
+            filing_resume(m, f);
+        else if (f->state == FILE_received)
+            claim_resume(m, f);
+        else if (f->state == FILE_queued)
+            admit_queue(m, f);
+        else if (f->state == FILE_waiting)
+            take_up_waiting(m, f);
+    }
+}
+
 int recover_run(struct batchmgr *m, struct err *e)
 {
-    struct recovery rec = {m, NULL, 0};
+    struct recovery rec = {.m = m};
     int r = ledger_each_live_file(m->ledger, on_live_file, &rec, e);
     /* Running ones first: what they use is charged before anything new is dispatched, and their content is indexed. */
     for (size_t i = 0; i < rec.n; i++)
@@ -98,22 +125,22 @@ int recover_run(struct batchmgr *m, struct err *e)
     dispatch_resolve(m);
     dispatch_dismiss_ended(m);
     dispatch_clean_groups(m);
-    regroup(&rec);
-    for (size_t i = 0; i < rec.n; i++) {
-        struct file *f = rec.v[i];
-        if (!f)
-            continue;
-        if (file_state_is_final(f->state))
-            filing_resume(m, f);
-        else if (f->state == FILE_received)
-            claim_resume(m, f);
-        else if (f->state == FILE_queued)
-            admit_queue(m, f);
-        else if (f->state == FILE_waiting)
-            take_up_waiting(m, f);
-    }
+    go_on(&rec);
     if (rec.n)
         log_info("recovered", NULL, NULL, "%zu unfinished files, %zu of them with runs", rec.n, runs_n(m));
+    free(rec.v);
+    return r;
+}
+
+/* None of them has a run: it was let go of when the last one had ended. */
+int recover_tenant(struct batchmgr *m, const char *tenant, struct err *e)
+{
+    struct recovery rec = {.m = m, .tenant = tenant};
+    int r = ledger_each_live_file(m->ledger, on_live_file, &rec, e);
+    for (size_t i = 0; i < rec.n; i++)
+        if (rec.v[i]->state == FILE_queued)
+            duplicates_index(m, rec.v[i]);
+    go_on(&rec);
     free(rec.v);
     return r;
 }

@@ -10,4 +10,7 @@ struct batchmgr;
  */
 int recover_run(struct batchmgr *m, struct err *e);
 
+/* The same of one tenant, which was held and is not any more (moving.h). */
+int recover_tenant(struct batchmgr *m, const char *tenant, struct err *e);
+
 #endif

@@ -5,6 +5,7 @@
 #include "inspect.h"
 #include "intake.h"
 #include "ledger.h"
+#include "moving.h"
 #include "parking.h"
 #include "release.h"
 #include "staging.h"
@@ -104,6 +105,7 @@ static int set_tenant(struct batchmgr *m, const struct conf_tenant *c, struct er
     t->purged = false;
     ledger_take_up(m->ledger, c->id);
     t->suspended = ledger_is_suspended(m->ledger, c->id);
+    moving_look(m, t);
     int r = ledger_tenant_uid(m->ledger, c->id, &(struct uid_block){m->conf->platform.uid_base, m->conf->platform.n_uids}, &uid, e);
     if (r == 0 && privs_is_root())
         t->uid = t->gid = uid;

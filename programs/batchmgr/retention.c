@@ -4,6 +4,7 @@
 #include "files.h"
 #include "filing.h"
 #include "ledger.h"
+#include "moving.h"
 #include "state.h"
 #include "tenants.h"
 
@@ -182,7 +183,7 @@ static void go_on(void *arg)
 static size_t look_at(struct batchmgr *m, const struct conf_tenant *t)
 {
     size_t n = 0;
-    if (tenant_get(m, t->id)->purging)
+    if (tenant_get(m, t->id)->purging || moving_is_held(m, t->id)) /* held: nothing of it changes */
         return 0;
     if (t->retention.files_days >= 0)
         n += prune_files(m, t);

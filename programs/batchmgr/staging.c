@@ -1,5 +1,6 @@
 #include "staging.h"
 #include "candidates.h"
+#include "moving.h"
 #include "state.h"
 #include "tenants.h"
 
@@ -110,7 +111,7 @@ static int add_dataset(struct batchmgr *m, const struct tenant *t, const char *d
 {
     AUTO_FREE char *rel = xasprintf("staging/%s/%s", t->id, dataset);
     AUTO_FREE char *path = home_path(&m->home, rel);
-    int r = make_staging(m, t, rel, 01770, e);
+    int r = make_staging(m, t, rel, moving_is_held(m, t->id) ? 0700 : 01770, e); /* what is being moved stays as it is */
     if (r == ERR_REFUSED) { /* the tenant caused it, so the other tenants start all the same */
         log_error("staging", t->id, NULL, "%s; until then nothing is taken in for this dataset", e->msg);
         return 0;

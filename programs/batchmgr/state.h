@@ -55,6 +55,7 @@ struct batchmgr {
     struct retention *retention;
     struct stream_sums *stream_sums;
     struct purges *purges;
+    struct movings *movings;
 };
 
 #endif

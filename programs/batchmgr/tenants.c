@@ -28,6 +28,7 @@ void tenants_free(struct batchmgr *m)
             free(u);
         map_fini(&t->datasets);
         free(t->id);
+        free(t->moved_to);
         free(t->mongo_url);
         free(t->database_why);
         free(t);

@@ -26,6 +26,8 @@ struct tenant {
     bool suspended;   /* by command */
     bool purging;     /* being removed */
     bool purged;      /* nothing of it is left */
+    int moves;        /* moving.c: bits of lib/db/tenants.h */
+    char *moved_to;   /* NULL: nowhere, or not known */
     int64_t uid, gid; /* -1: the platform's */
     struct usage usage;
     int64_t n_arrived, n_settled; /* files since this program's begin */

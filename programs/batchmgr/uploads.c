@@ -4,6 +4,7 @@
 #include "files.h"
 #include "filing.h"
 #include "ledger.h"
+#include "moving.h"
 #include "state.h"
 #include "tenants.h"
 
@@ -59,6 +60,8 @@ static int check_request(struct batchmgr *m, const struct upload_request *rq, st
     const struct conf_dataset *d = c ? conf_dataset(c, rq->dataset) : NULL;
     if (!c)
         return err_refuse(e, "not_found", 0, "no tenant \"%s\"; `mysimbdp tenant list` shows them", rq->tenant);
+    if (moving_refuse(m, rq->tenant, e) < 0)
+        return ERR_REFUSED;
     if (t->suspended)
         return err_refuse(e, "suspended", 0, "tenant %s is suspended", rq->tenant);
     if (!d)

@@ -102,12 +102,16 @@ static const struct {
      "only, q leaves. Curves are of the last five minutes, each as high as its largest value."},
     {"tenant", verb_tenant,
      "list [--json] | show T [--json] | add T [--from FILE | --template NAME] | configure T FILE [--json] | suspend T | resume T | "
-     "remove T [--purge] [--quiet]",
+     "remove T [--purge] [--quiet] | move T --to HOME [--purge] | move T --resume|--undo|--status [--json] | export T --to NAME "
+     "[--no-documents] | import | move T --given|--arrived MOVE|--forget MOVE",
      "tenants\n\n"
      "add --template NAME: its file is HOME/conf/templates/NAME.conf, in which @TENANT@ stands for the tenant's id.\n"
      "configure takes FILE (- is stdin) as what the tenant configures itself, as far as `allow` of its agreement goes; with "
      "--if-match only\n"
-     "where the present one has that SHA-256 (empty: there is none)."},
+     "where the present one has that SHA-256 (empty: there is none).\n"
+     "move takes it to another home while both work; what was cut short goes on with --resume or back with --undo. export and "
+     "import\n"
+     "are its parts, a stream on stdout and stdin: docs/operations.md, \"Moving a tenant\"."},
     {"user", verb_user,
      "add NAME --role ROLE [--tenant T] [--password-file F] | list [--json] | passwd NAME [--password-file F] | disable NAME | "
      "enable "

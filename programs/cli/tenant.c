@@ -2,6 +2,7 @@
 #include "account_change.h"
 #include "cli.h"
 #include "ledger.h"
+#include "tenant_move.h"
 #include "tenant_own.h"
 #include "tenant_suspend.h"
 
@@ -9,6 +10,8 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "conf/history.h"
+#include "db/tenants.h"
+#include "host/move_record.h"
 #include "query/ledger_view.h"
 #include "term/progress.h"
 #include "term/table.h"
@@ -50,6 +53,11 @@ static int64_t ledger_value(sqlite3 *db, const char *column, const char *id)
     return v;
 }
 
+static const char *tenant_state_name(int64_t bits)
+{
+    return bits <= 0 ? "active" : bits & TENANT_MOVED ? "moved" : bits & TENANT_HELD ? "moving" : "suspended";
+}
+
 static const struct col tenant_cols[] = {
     {"tenant_id", COL_TEXT, 1},    {"state", COL_TEXT, 1},    {"uid", COL_COUNT, 4},         {"weight", COL_COUNT, 3},
     {"concurrency", COL_COUNT, 3}, {"database", COL_TEXT, 2}, {"display_name", COL_LONG, 2},
@@ -60,7 +68,7 @@ static void print_tenant(struct table *table, sqlite3 *db, const struct conf_ten
     const struct conf_dataset *d = t->datasets.v;
     const struct conf_batch *a = t->batch.v;
     AUTO_BUF struct buf b = {0};
-    const char *state = ledger_value(db, "suspended", t->id) == 1 ? "suspended" : "active";
+    const char *state = tenant_state_name(ledger_value(db, "suspended", t->id));
     int64_t uid = ledger_value(db, "uid", t->id);
     if (table) {
         table_add(table, (char *[]){xstrdup(t->id), xstrdup(state), uid < 0 ? NULL : xasprintf("%lld", (long long)uid),
@@ -371,7 +379,7 @@ static int forget_history(const struct home *h, const char *who, const char *id,
     return r;
 }
 
-static int remove_tenant(struct cli *c, const struct home *h, const char *who, const char *id, bool purge)
+int tenant_remove(struct cli *c, const struct home *h, const char *who, const char *id, bool purge)
 {
     AUTO_FREE char *conf = xasprintf("conf/tenants/%s.conf", id);
     AUTO_FREE char *aside = xasprintf("conf/tenants/%s.conf.removed", id);
@@ -407,8 +415,22 @@ static int remove_tenant(struct cli *c, const struct home *h, const char *who, c
     return forgotten;
 }
 
+/* One that is being moved is neither this home's to remove nor anybody else's yet. */
+static int remove_unmoved(struct cli *c, const struct home *h, const char *who, const char *id, bool purge)
+{
+    struct err e = {0};
+    if (conf_valid_id(id) && tenant_move_forbids(h, id, &e) < 0)
+        return cli_fail(c, &e);
+    const int r = tenant_remove(c, h, who, id, purge);
+    if (r == CLI_DONE && purge && move_record_remove(h, id, &e) < 0)
+        return cli_fail(c, &e);
+    return r;
+}
+
 int verb_tenant(struct cli *c)
 {
+    if (c->argc && tenant_move_is_meant(c->argv[0]))
+        return tenant_move(c);
     struct home h;
     const struct origin origin = {cli_opt(c, "--from"), cli_opt(c, "--template")};
     bool purge = cli_flag(c, "--purge");
@@ -433,7 +455,7 @@ int verb_tenant(struct cli *c)
     else if (!strcmp(what, "add"))
         r = add(c, &h, who, id, &origin);
     else if (!strcmp(what, "remove"))
-        r = remove_tenant(c, &h, who, id, purge);
+        r = remove_unmoved(c, &h, who, id, purge);
     else if (configures)
         r = tenant_configure(c, &h, who, id, c->argv[2], if_match);
     else

@@ -1,6 +1,6 @@
 /* Files of a home into a backup: their bytes in pieces, and what they are into the list. */
-#ifndef SIMBDP_BACKUP_COPY_H
-#define SIMBDP_BACKUP_COPY_H
+#ifndef SIMBDP_PIECES_COPY_H
+#define SIMBDP_PIECES_COPY_H
 
 #include "point.h"
 
@@ -17,6 +17,9 @@ struct copying {
     unsigned char *room; /* for a piece */
     struct map dirs;     /* those that are in the list */
     struct map before;   /* path -> struct bytes *, of the point before: see copy_before */
+    /* Asked of each regular file of copy_path; NULL: none is left out. 1: it is; 0; or negative, which ends it. */
+    int (*look)(void *arg, int fd, const char *path, const struct stat *st, struct err *e);
+    void *look_arg;
 };
 
 void copy_init(struct copying *k, const struct home *h, struct store *s);

@@ -13,8 +13,8 @@
  *
  * Paths are relative to the home. In them and in T, bytes that are no printable ASCII, and '%', are %XX. A directory comes before
  * what is in it. */
-#ifndef SIMBDP_BACKUP_POINT_H
-#define SIMBDP_BACKUP_POINT_H
+#ifndef SIMBDP_PIECES_POINT_H
+#define SIMBDP_PIECES_POINT_H
 
 #include "store.h"
 

@@ -210,7 +210,10 @@ static int copy_file(struct copying *k, const struct place *at, struct err *e)
     if (fd < 0 || fstat(fd, &st) < 0)
         return errno == ENOENT || errno == ELOOP ? 0 : err_sys(e, -errno, "cannot read %s/%s", k->home->path, at->path);
     struct bytes b = {0};
-    int r = S_ISREG(st.st_mode) ? copy_bytes(k, fd, at->path, at->how, &b, e) : 0;
+    int r = k->look && S_ISREG(st.st_mode) ? k->look(k->look_arg, fd, at->path, &st, e) : 0;
+    if (r != 0)
+        return r < 0 ? r : 0;
+    r = S_ISREG(st.st_mode) ? copy_bytes(k, fd, at->path, at->how, &b, e) : 0;
     if (r == 0 && b.name)
         r = copy_add(k, at->path, &b, e);
     bytes_fini(&b);

@@ -1,6 +1,6 @@
 /* A piece of a backup: its name is made of its bytes, and it is kept compressed. */
-#ifndef SIMBDP_BACKUP_PIECE_H
-#define SIMBDP_BACKUP_PIECE_H
+#ifndef SIMBDP_PIECES_PIECE_H
+#define SIMBDP_PIECES_PIECE_H
 
 #include "store.h"
 

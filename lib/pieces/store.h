@@ -18,8 +18,8 @@
  * short has no point.
  *
  * Everything in it is mode 0600 or 0700, since it has the home's secrets. */
-#ifndef SIMBDP_BACKUP_STORE_H
-#define SIMBDP_BACKUP_STORE_H
+#ifndef SIMBDP_PIECES_STORE_H
+#define SIMBDP_PIECES_STORE_H
 
 #include "base/err.h"
 
@@ -46,6 +46,8 @@ int store_to_stream(int fd, const char *home, struct store **ret, struct err *e)
  * with, which the caller frees. ERR_FORMAT: it is no such stream, or was cut short. Blocks. */
 int store_from_stream(int fd, int dirfd, const char *path, struct store **ret, char **ret_point, struct err *e);
 void store_close(struct store *s); /* NULL is fine */
+/* The text of backup.json, for who keeps such a directory to open it later; the caller frees. */
+char *store_marker(const char *home);
 
 int store_dir(const struct store *s); /* -1: a stream */
 const char *store_path(const struct store *s);

@@ -1,6 +1,6 @@
 /* What store.c (a directory) and stream.c (an archive) share. See store.h. */
-#ifndef SIMBDP_BACKUP_STORE_PARTS_H
-#define SIMBDP_BACKUP_STORE_PARTS_H
+#ifndef SIMBDP_PIECES_STORE_PARTS_H
+#define SIMBDP_PIECES_STORE_PARTS_H
 
 #include "store.h"
 
@@ -19,7 +19,6 @@ struct store {
 };
 
 struct store *store_new(const char *path);
-char *store_marker(const char *home); /* backup.json; the caller frees */
 int store_make_parts(struct store *s, struct err *e);
 int store_write_object(struct store *s, const char *name, const void *p, size_t n, struct err *e);
 

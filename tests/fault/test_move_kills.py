@@ -1,0 +1,186 @@
+"""mysimbdp tenant move, killed at each of its steps, on a full disk, with the other home away. Whatever happens, at most one home has the
+tenant, the words say what to do, and doing it ends with every file stored once."""
+import json
+import os
+import subprocess
+
+import pytest
+from harness import FINAL, IS_ROOT, Home, until
+
+pytestmark = pytest.mark.once
+BEFORE = ["move_begin", "move_spooled", "move_entry", "move_laid", "move_configured", "move_ahead", "move_held", "move_copied"]
+AFTER = ["move_switch", "move_gone", "move_taken_up"]
+
+
+@pytest.fixture(scope="module")
+def pair(mongo):
+    homes = [Home(mongo), Home(mongo)]
+    for i, name in enumerate(names()):
+        homes[0].tenant(name)
+        homes[1].db_of[name] = homes[0].db_of[name]
+    for h in homes:
+        h.up()
+    yield homes
+    for h in homes:
+        h.cleanup()
+
+
+def names():
+    return [f"t{i}" for i in range(len(CASES))]
+
+
+CASES = [(p, "--resume") for p in BEFORE + AFTER] + [(p, "--undo") for p in BEFORE]
+
+
+def state(h, tenant):
+    return next((t["state"] for t in h.rows("tenant", "list") if t["tenant_id"] == tenant), None)
+
+
+def one_owner(a, b, tenant):
+    both = (state(a, tenant), state(b, tenant))
+    assert both.count("active") <= 1, both
+    return both
+
+
+def stored_once(home, owner, tenant, values):
+    """Every file that was ever received, and one more that the owner takes."""
+    owner.drop("last.csv", f"v\n{len(values)}\n", tenant)
+    until(lambda: len(done := owner.files(tenant_id=tenant)) == len(values) + 1 and all(f["state"] in FINAL for f in done),
+          owner.path / "state", what=lambda: f"{len(values) + 1} files: {owner.files(tenant_id=tenant)}")
+    assert {f["state"] for f in owner.files(tenant_id=tenant)} == {"ingested"}
+    assert sorted(d["v"] for d in home.docs(tenant)) == [*values, len(values)]
+
+
+OFTEN = {("move_spooled", "--resume"), ("move_entry", "--resume"), ("move_held", "--resume"), ("move_copied", "--resume"), ("move_switch", "--resume"),
+         ("move_gone", "--resume"), ("move_configured", "--undo"), ("move_copied", "--undo")}
+
+
+@pytest.mark.parametrize("case", [pytest.param(i, id=p + w, marks=[] if (p, w) in OFTEN else pytest.mark.soak) for i, (p, w) in enumerate(CASES)])
+def test_the_conductor_is_killed(pair, case):
+    a, b = pair
+    tenant = f"t{case}"
+    point, then = CASES[case]
+    for i in range(3):
+        a.drop(f"f{i}.csv", f"v\n{i}\n", tenant)
+    until(lambda: len([f for f in a.files(tenant_id=tenant) if f["state"] == "ingested"]) == 3, a.path / "state", what="three files")
+    once = a.base / f"once-{tenant}"
+    r = subprocess.run([a.program("mysimbdp"), "tenant", "move", tenant, "--to", str(b.path)], capture_output=True, text=True,
+                       env={**a.env, "SIMBDP_CRASH_AT": point, "SIMBDP_CRASH_ONCE": str(once)})
+    assert once.exists(), f"{point} was not reached: {r.stderr}"
+    assert r.returncode != 0
+    both = one_owner(a, b, tenant)
+    if point in AFTER:
+        assert both[0] in ("moved", "moving"), both
+        r = a.cli("tenant", "move", tenant, "--undo", check=False)
+        assert r.returncode == 1 and str(b.path) in r.stderr, "it is decided"
+        one_owner(a, b, tenant)
+    a.cli("tenant", "move", tenant, then)
+    owner, left = (b, a) if then == "--resume" else (a, b)
+    assert state(owner, tenant) == "active" and state(left, tenant) == ("moved" if left is a else None)
+    stored_once(a, owner, tenant, [0, 1, 2])
+    if left is b:
+        assert not (b.path / f"conf/tenants/{tenant}.conf").exists() and not list(b.path.glob(f"*/{tenant}/*")) and not b.files(tenant_id=tenant)
+    assert not [p for h in pair for p in (h.path / "state/moves").glob(f"{tenant}.*") if p.suffix != ".json"], "nothing of the copying is left"
+
+
+@pytest.mark.parametrize("point", ["moving_held", pytest.param("moving_arrived", marks=pytest.mark.soak), "moving_rows",
+                                   pytest.param("moving_taken_up", marks=pytest.mark.soak)])
+def test_a_batchmgr_is_killed(home, mongo, point):
+    other = Home(mongo)
+    try:
+        home.tenant("acme")
+        other.db_of["acme"] = home.db_of["acme"]
+        crash = {"SIMBDP_CRASH_AT": point, "SIMBDP_CRASH_ONCE": str(home.base / "crash/once")}
+        (home.base / "crash").mkdir()
+        (home.base / "crash").chmod(0o777)
+        home.up(**(crash if point == "moving_held" else {}))
+        other.up(**(crash if point != "moving_held" else {}))
+        home.drop("a.csv", "v\n0\n")
+        home.wait_files(1)
+        r = home.cli("tenant", "move", "acme", "--to", other.path, check=False)
+        assert (home.base / "crash/once").exists()
+        assert r.returncode == 1 and "--resume" in r.stderr, r.stderr
+        until(lambda: answers(home) and answers(other), home.path / "state", what="both")
+        one_owner(home, other, "acme")
+        home.cli("tenant", "move", "acme", "--resume")
+        assert (state(home, "acme"), state(other, "acme")) == ("moved", "active")
+        stored_once(home, other, "acme", [0])
+    finally:
+        other.cleanup()
+
+
+def answers(h):
+    try:
+        return h.control({"op": "status"})["ok"]
+    except (OSError, AssertionError):
+        return False
+
+
+def test_the_other_home_is_away(pair_of_two):
+    a, b = pair_of_two
+    a.drop("a.csv", "v\n0\n")
+    a.wait_files(1)
+    once = a.base / "once"
+    subprocess.run([a.program("mysimbdp"), "tenant", "move", "acme", "--to", str(b.path)], capture_output=True,
+                   env={**a.env, "SIMBDP_CRASH_AT": "move_held", "SIMBDP_CRASH_ONCE": str(once)})
+    b.down()
+    r = a.cli("tenant", "move", "acme", "--resume", check=False)
+    assert r.returncode == 1 and "does not run" in r.stderr and "stands still" in r.stderr, r.stderr
+    # this home may have it back without asking: nobody over there takes it up by himself
+    r = a.cli("tenant", "move", "acme", "--undo")
+    assert "--forget" in r.stderr
+    assert state(a, "acme") == "active"
+    b.up()
+    assert state(b, "acme") == "moving"
+    forget = r.stderr[r.stderr.rindex("`mysimbdp ") + 10:].split("`")[0].split()
+    b.cli(*forget)
+    assert state(b, "acme") is None
+    a.cli("tenant", "move", "acme", "--to", b.path)
+    stored_once(a, b, "acme", [0])
+
+
+@pytest.fixture
+def pair_of_two(home, mongo):
+    other = Home(mongo)
+    home.tenant("acme")
+    other.db_of["acme"] = home.db_of["acme"]
+    home.up()
+    other.up()
+    yield home, other
+    other.cleanup()
+
+
+@pytest.mark.needs_root
+def test_the_other_disk_is_full(home, mongo):
+    other = Home(mongo)
+    try:
+        home.tenant("acme")
+        other.db_of["acme"] = home.db_of["acme"]
+        other.mount_tmpfs("done", "1M")
+        home.up()
+        other.up()
+        home.drop("big.csv", "v\n" + "".join(f"{i}\n" for i in range(400000)))
+        home.wait_files(1)
+        r = home.cli("tenant", "move", "acme", "--to", other.path, check=False)
+        assert r.returncode == 1 and "No space left" in r.stderr and "--undo" in r.stderr, r.stderr
+        assert state(home, "acme") == "active", "it works meanwhile: only the copy ahead failed"
+        home.cli("tenant", "move", "acme", "--undo")
+        assert state(other, "acme") is None
+        home.drop("a.csv", "v\n-1\n")
+        assert home.wait_file(file_name="a.csv")["state"] == "ingested"
+    finally:
+        other.cleanup()
+
+
+def test_an_older_backup_of_the_source_does_not_have_it_twice(pair_of_two):
+    a, b = pair_of_two
+    a.drop("a.csv", "v\n0\n")
+    a.wait_files(1)
+    a.cli("backup", a.base / "backup")
+    a.cli("tenant", "move", "acme", "--to", b.path)
+    a.cli("restore", a.base / "backup", a.base / "again")
+    restored = Home.__new__(Home)
+    restored.__dict__.update(a.__dict__, path=a.base / "again", env={**a.env, "MYSIMBDP_HOME": str(a.base / "again")})
+    assert state(restored, "acme") == "moved"
+    r = restored.cli("tenant", "move", "acme", "--status")
+    assert str(b.path) in r.stdout
