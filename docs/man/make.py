@@ -30,6 +30,7 @@ PROGRAMS = {
     "simbdp-image": (8, "unpacks images of apps"),
     "simbdp-inspect": (8, "reads what tenants sent and tells what it holds"),
     "simbdp-keeper": (8, "does for broker, monitor and gateway what they may not do themselves"),
+    "simbdp-move": (8, "takes a tenant out of a home, and into one"),
     "simbdp-mongodump": (8, "copies documents of a MongoDB into a directory, and out of it"),
     "simbdp-mongo": (8, "starts the embedded MongoDB of a home"),
     "simbdp-relay": (8, "passes on connections out of a run's network"),

@@ -192,11 +192,15 @@ static int look_at_other(struct move *m, struct err *e)
 
 static int dump(const struct move *m, struct err *e)
 {
-    AUTO_FREE char *rel = xasprintf(MOVES_DIR "/%s.out/mongo", m->rec.tenant), *dir = home_path(m->h, rel);
+    AUTO_FREE char *out_dir = xasprintf(MOVES_DIR "/%s.out", m->rec.tenant), *rel = xasprintf("%s/mongo", out_dir),
+                   *dir = home_path(m->h, rel);
     char *const argv[] = {m->program, "mongo", "dump", dir, "--tenant", m->rec.tenant, "--home", m->h->path, "--quiet", NULL};
     if (m->rec.shared)
         return 0;
     fd_remove_tree(m->h->dirfd, rel);
+    const int made = fd_mkdirs(m->h->dirfd, out_dir, 0700);
+    if (made < 0)
+        return err_sys(e, made, "cannot make %s/%s", m->h->path, out_dir);
     AUTO_FD int out = open("/dev/null", O_WRONLY | O_CLOEXEC), kept = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
     fflush(stdout);
     dup2(out, STDOUT_FILENO);

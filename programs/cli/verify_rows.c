@@ -49,10 +49,12 @@ struct replaced {
 };
 
 enum { FILE_ID, TENANT, DATASET, NAME, APP, PREFIX, LOADED, ADDED, GROUP_N, RUN_ID, RUN_FILES, RUN_LOADED, RUN_ADDED };
+/* Of a tenant that was moved away the home where it is now tells. */
 static const char sql[] =
     "SELECT f.file_id, f.tenant, f.dataset, f.name, r.app, f.prefix, f.rows_loaded, f.rows_added, f.group_n, f.run_id, r.n_files, "
     "r.rows_loaded, r.rows_added FROM files f LEFT JOIN runs r ON r.run_id=f.run_id WHERE f.state='ingested' AND f.expired=0 AND "
-    "f.prefix<>'' AND (?1 IS NULL OR f.file_id=?1) AND NOT EXISTS(SELECT 1 FROM files g WHERE g.tenant=f.tenant AND "
+    "f.prefix<>'' AND (?1 IS NULL OR f.file_id=?1) AND f.tenant NOT IN(SELECT id FROM tenants WHERE suspended&4) AND NOT "
+    "EXISTS(SELECT 1 FROM files g WHERE g.tenant=f.tenant AND "
     "g.dataset=f.dataset AND g.hash=f.hash AND g.state='ingested' AND g.file_id>f.file_id) AND NOT EXISTS(SELECT 1 FROM files g "
     "WHERE g.state IN('received','queued','running','waiting') AND g.tenant=f.tenant AND g.dataset=f.dataset AND g.hash=f.hash)";
 

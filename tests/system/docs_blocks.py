@@ -17,6 +17,8 @@ ELSEWHERE = {
     ("operations.md", "Delivery by SFTP"): "tests/system/test_sftp.py",
     ("operations.md", "Out of the embedded one, into another"): "tests/system/test_mongo_dump.py",
     ("scale-out.md", "The front: one name for all cells"): "tests/system/test_cells.py",
+    ("operations.md", "Moving a tenant"): "tests/system/test_move.py",
+    ("operations.md", "Moving a tenant to another machine"): "tests/system/test_move.py",
     ("install.md", "Debian 12 packages"): "tests/system/test_packages.py",
     ("install.md", "`meson install`"): "tests/system/test_install.py",
     ("install.md", "In a container"): "tests/system/test_container.py",

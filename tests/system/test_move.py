@@ -2,12 +2,14 @@
 the two homes has it."""
 import json
 import os
+import sqlite3
 import subprocess
 import threading
 import time
 
 import pytest
-from harness import FINAL, IS_ROOT, ROOT, Home, until
+from docs_blocks import blocks_below
+from harness import BUILD, FINAL, IS_ROOT, ROOT, Home, until
 
 pytestmark = pytest.mark.once
 ROWS = "v\n1\n2\n"
@@ -307,3 +309,109 @@ def test_a_writer_is_waited_for(home, other):
     other.db_of["acme"] = home.db_of["acme"]
     assert other.wait_file(file_name="slow.csv")["state"] == "ingested"
     assert other.files()[0]["rows_loaded"] == 2
+
+
+def rows_of(h, tenant="acme"):
+    """All that the ledger has of it, column by column; without what follows from the step that it is at."""
+    with sqlite3.connect(f"file:{h.path}/state/ledger.db?mode=ro", uri=True) as db:
+        db.row_factory = sqlite3.Row
+        return {t: sorted((tuple(r) for r in db.execute(sql, (tenant,))), key=repr) for t, sql in (
+            ("files", "SELECT * FROM files WHERE tenant=?"), ("runs", "SELECT * FROM runs WHERE tenant=?"),
+            ("hand_ins", "SELECT * FROM hand_ins WHERE tenant=?"),
+            ("quality", "SELECT q.* FROM quality q JOIN files USING(file_id) WHERE tenant=?"))}
+
+
+def test_every_state_that_a_file_can_wait_in(home, other, mongo):
+    """Waiting for a time, for the same content, for its group, for its trigger, quarantined: each goes on there as it would have here."""
+    home.tenant("acme", apps='{ app = "later"; exec = "later.sh"; pattern = "later*"; output = "stdout"; retry = { backoff_ms = 3600000; max_backoff_ms = 3600000; }; }, '
+                             '{ app = "bad"; exec = "bad.sh"; pattern = "bad*"; output = "stdout"; }, '
+                             '{ app = "group"; exec = "builtin:load"; pattern = "group*"; group = { max_files = 5; max_wait_ms = 3600000; }; }, '
+                             '{ app = "manual"; exec = "builtin:load"; pattern = "manual*"; trigger = "manual"; }, { app = "load"; exec = "builtin:load"; }')
+    for name, code in (("later.sh", 75), ("bad.sh", 65)):
+        script = home.path / "apps/acme" / name
+        script.write_text(f"#!/bin/sh\nexit {code}\n")
+        script.chmod(0o755)
+    home.up()
+    other.up()
+    other.db_of["acme"] = home.db_of["acme"]
+    for i, name in enumerate(("later", "bad", "group0", "group1", "manual", "load")):
+        home.drop(f"{name}.csv", f"v\n{i}\n")
+    until(lambda: {(f["file_name"], f["state"]) for f in home.files()} >= {("later.csv", "waiting"), ("bad.csv", "quarantined"), ("load.csv", "ingested")} and
+          home.files(file_name="manual.csv", reason="trigger"), home.path / "state", what=lambda: home.files())
+    home.drop("manual-again.csv", "v\n4\n")
+    until(lambda: home.files(file_name="manual-again.csv", reason="same_content"), home.path / "state", what="one behind the same content")
+    (home.base / "up.csv").write_text("v\n66\n")
+    assert home.cli("tenant", "move", "acme", "--status", check=False).returncode == 1
+    once = home.base / "once"
+    subprocess.run([home.program("mysimbdp"), "tenant", "move", "acme", "--to", str(other.path)], capture_output=True,
+                   env={**home.env, "SIMBDP_CRASH_AT": "move_held", "SIMBDP_CRASH_ONCE": str(once)})
+    was = rows_of(home)
+    bad = home.files(file_name="bad.csv")[0]["file_id"]
+    for order in (("retry", bad), ("upload", "acme", "data", home.base / "up.csv"), ("retry", "--tenant", "acme"), ("tenant", "resume", "acme")):
+        r = home.cli(*order, check=False)
+        assert r.returncode == 1 and "moved" in r.stderr, (order, r.stderr)
+    home.reload()
+    home.kill_batchmgr()
+    assert rows_of(home) == was, "held: nothing of it changes"
+    home.cli("tenant", "move", "acme", "--resume")
+    assert rows_of(home) == was
+    now = rows_of(other)
+    for table in ("runs", "quality", "hand_ins"):
+        assert now[table] == was[table], table
+    other.cli("retry", bad)
+    until(lambda: other.files(file_name="bad.csv", state="quarantined", attempts=1) or other.files(file_name="bad.csv", state="quarantined"), other.path / "state", what="again")
+    assert other.files(file_name="later.csv")[0]["state"] == "waiting"
+    other.cli("run", "acme/group")
+    other.cli("run", "acme/manual")
+    until(lambda: {f["file_name"]: f["state"] for f in other.files()} == {
+        "later.csv": "waiting", "bad.csv": "quarantined", "group0.csv": "ingested", "group1.csv": "ingested", "manual.csv": "ingested",
+        "load.csv": "ingested", "manual-again.csv": "duplicate"}, other.path / "state", what=lambda: other.files())
+    assert sorted(d["v"] for d in home.docs()) == [2, 3, 4, 5]
+
+
+def test_undone_it_goes_on_here(home, other):
+    home.tenant("acme", apps='{ app = "manual"; exec = "builtin:load"; trigger = "manual"; }')
+    home.up()
+    other.up()
+    home.drop("a.csv", ROWS)
+    until(lambda: home.files(reason="trigger"), home.path / "state", what="a held file")
+    once = home.base / "once"
+    subprocess.run([home.program("mysimbdp"), "tenant", "move", "acme", "--to", str(other.path)], capture_output=True,
+                   env={**home.env, "SIMBDP_CRASH_AT": "move_copied", "SIMBDP_CRASH_ONCE": str(once)})
+    assert (state(home), state(other)) == ("moving", "moving")
+    home.cli("tenant", "move", "acme", "--undo")
+    assert (state(home), state(other)) == ("active", None)
+    home.cli("run", "acme/manual")
+    assert home.wait_file(file_name="a.csv")["state"] == "ingested"
+    home.drop("b.csv", "v\n5\n")
+    until(lambda: home.files(file_name="b.csv", reason="trigger"), home.path / "state", what="taken in again")
+
+
+def test_the_page_of_operations(home, other):
+    home.tenant("acme")
+    home.up()
+    other.up()
+    (text,) = blocks_below("docs/operations.md", "Moving a tenant")
+    typed(home, other, text)
+    assert (state(home), state(other)) == (None, "active")
+
+
+def test_the_page_by_hand(home, other):
+    home.tenant("acme")
+    home.up()
+    other.up()
+    (text,) = blocks_below("docs/operations.md", "Moving a tenant to another machine")
+    ssh = home.base / "ssh"
+    ssh.write_text('#!/bin/sh\nshift\nexec "$@"\n')
+    ssh.chmod(0o755)
+    typed(home, other, text)
+    assert (state(home), state(other)) == ("moved", "active")
+
+
+def typed(home, other, text):
+    for line in text.strip().replace("/srv/cell-b", str(other.path)).splitlines():
+        env = {**home.env, "PATH": f"{BUILD}:{home.base}:/usr/bin:/bin"}
+        if "$MOVE" in line:
+            env["MOVE"] = records(home)["acme.json"]["move"]
+        r = subprocess.run(["bash", "-eu", "-o", "pipefail", "-c", line], env=env, capture_output=True, text=True)
+        assert r.returncode == 0, r.stderr
