@@ -22,7 +22,7 @@ enum { UNAUTHORIZED = 13, AUTHENTICATION_FAILED = 18, ATLAS_DENIES = 8000 };
 
 struct ident {
     char *tenant, *where, *server, *url, *database;
-    bool wanted, looked, told;
+    bool wanted, looked, told, alone;
     char id[ID_SIZE]; /* "": none was written */
     char
         draft[ID_SIZE]; /* of the document about to be written: the same after a lost answer, so that there is never a second one */
@@ -128,6 +128,8 @@ bool identities_want(struct identities *x, const struct identity_of *of)
 {
     pthread_mutex_lock(&x->lock);
     struct ident *one = map_get(&x->wanted, of->tenant);
+    if (one)
+        one->alone |= of->alone;
     bool is_new =
         !one || strcmp(one->url, of->url) != 0 || strcmp(one->server, of->server) != 0 || strcmp(one->database, of->database) != 0;
     if (is_new) {
@@ -136,6 +138,7 @@ bool identities_want(struct identities *x, const struct identity_of *of)
             one->wanted = false;
         one = get(x, of->tenant, where);
         one->wanted = true;
+        one->alone = of->alone;
         one->looked = false;
         one->due_ms = one->count_ms = 0;
         xstr_set(&one->url, of->url);
@@ -221,7 +224,7 @@ struct look { /* a copy, for while the server is asked */
     char *url, *database;
     char id[ID_SIZE], draft[ID_SIZE];
     int64_t n;
-    bool count;
+    bool count, alone;
 };
 
 /* What came of it: is_known says that the id is (or was made) the database's. */
@@ -300,6 +303,19 @@ static enum seen ask(mongoc_client_t *c, struct look *l, bson_error_t *be)
     return SEEN;
 }
 
+/* A home that had the tenant before, as it was then, finds that the database is not its own any more. */
+static bool void_others(mongoc_client_t *c, const struct look *l)
+{
+    bson_t *cmd = BCON_NEW("delete", BCON_UTF8(IDENTS_COLLECTION), "deletes", "[", "{", "q", "{", "_id", "{", "$ne",
+                           BCON_UTF8(l->id), "}", "}", "limit", BCON_INT32(0), "}", "]");
+    bson_t reply;
+    bson_error_t be;
+    const bool ok = mongoc_client_write_command_with_opts(c, l->database, cmd, NULL, &reply, &be);
+    bson_destroy(&reply);
+    bson_destroy(cmd);
+    return ok;
+}
+
 static char *say_lost(const struct ident *i, enum seen seen)
 {
     static const char *const what[] = {"lost what it had, or is another one than this home had",
@@ -345,6 +361,7 @@ static bool take(struct ident *i, const struct look *l, enum seen seen, const ch
         *ret_save |= seen == MADE || l->n != i->n;
         snprintf(i->id, sizeof i->id, "%s", l->id);
         i->n = l->n;
+        i->alone &= l->alone;
         if (l->count)
             i->count_ms = now + COUNT_EVERY_MS;
     }
@@ -362,8 +379,12 @@ static bool next_due(struct identities *x, const char *server, struct look *ret)
             best = i;
     if (!best)
         return false;
-    *ret = (struct look){
-        .of = best, .url = xstrdup(best->url), .database = xstrdup(best->database), .n = best->n, .count = best->count_ms <= now};
+    *ret = (struct look){.of = best,
+                         .url = xstrdup(best->url),
+                         .database = xstrdup(best->database),
+                         .n = best->n,
+                         .count = best->count_ms <= now,
+                         .alone = best->alone};
     memcpy(ret->id, best->id, sizeof ret->id);
     memcpy(ret->draft, best->draft, sizeof ret->draft);
     return true;
@@ -382,6 +403,8 @@ static bool look_at(struct identities *x, struct look *l, mongoc_client_t *c, co
         snprintf(be.message, sizeof be.message, "its URL is none");
     else
         seen = ask(own ? own : c, l, &be);
+    if ((seen == SEEN || seen == MADE) && l->alone)
+        l->alone = !void_others(own ? own : c, l);
     pthread_mutex_lock(&x->lock);
     /* If the loop changed it meanwhile, this answer is about the old state and is dropped. */
     if (l->of->wanted && !strcmp(l->of->url, l->url) && !strcmp(l->of->id, before))

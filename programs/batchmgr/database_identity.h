@@ -28,6 +28,7 @@ void identities_free(struct identities *x);              /* after the threads en
 
 struct identity_of {
     const char *tenant, *server, *url, *database; /* server: the URL that database_health.c pings; url: the tenant's own */
+    bool alone; /* it came from another home, which had these documents: marks of others are removed there */
 };
 /* From now on the tenant's database is looked at. True: it is to be looked at now. */
 bool identities_want(struct identities *x, const struct identity_of *of);

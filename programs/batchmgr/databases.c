@@ -15,7 +15,10 @@
 #include "state.h"
 #include "tenants.h"
 
+#include "moving.h"
+
 #include "base/address.h"
+#include "db/tenants.h"
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -98,7 +101,8 @@ static void order_users(struct databases *d)
     for (size_t i = 0; i < conf->n_tenants; i++) {
         const struct conf_tenant *c = &conf->tenants[i];
         char own[MONGO_USERS_SECRET_SIZE];
-        if (*c->mongo_url || mongo_users_secret(&d->m->home, "mongo", c->id, own, NULL) < 0)
+        /* On a MongoDB that two homes share, only who has the tenant says what its password is. */
+        if (*c->mongo_url || moving_is_held(d->m, c->id) || mongo_users_secret(&d->m->home, "mongo", c->id, own, NULL) < 0)
             continue;
         v[n++] = (struct health_user){xasprintf("simbdp_%s", c->id), xstrdup(own), xstrdup(c->database)};
     }
@@ -114,9 +118,10 @@ static void order_users(struct databases *d)
 static void look_at_identity(struct databases *d, struct tenant *t, const struct conf_tenant *c, bool up)
 {
     bool ours = !c || (!*c->mongo_url && d->kind != KIND_url);
-    if (ours || t->purging)
+    if (ours || t->purging || t->moves & (TENANT_HELD | TENANT_MOVED)) /* held: it is another home's to mark, or will be */
         identities_drop(d->identities, t->id, t->purging);
-    else if (up && identities_want(d->identities, &(struct identity_of){t->id, health_url(t->health), t->mongo_url, c->database}))
+    else if (up && identities_want(d->identities,
+                                   &(struct identity_of){t->id, health_url(t->health), t->mongo_url, c->database, t->alone}))
         health_check(t->health);
     free(t->database_why);
     t->database_why = up ? identities_why_not(d->identities, t->id) : NULL;
@@ -125,7 +130,7 @@ static void look_at_identity(struct databases *d, struct tenant *t, const struct
 /* Collections are sharded where the database is the one that it should be, and loads wait for the answer. */
 static void look_at_shards(struct databases *d, struct tenant *t, bool up)
 {
-    const bool may = up && !t->database_why && !t->purging;
+    const bool may = up && !t->database_why && !t->purging && !(t->moves & (TENANT_HELD | TENANT_MOVED));
     shards_let(d->shards, t->id, may);
     if (may && shards_are_pending(d->shards, t->id))
         t->database_why = xstrdup("the collections of its datasets that have `shard` are being sharded");
@@ -230,6 +235,14 @@ int databases_accept(struct databases *d, const char *tenant, struct err *e)
     look_at_all(d);
     health_check(t->health);
     return 0;
+}
+
+void databases_moved(struct databases *d, struct tenant *t)
+{
+    if (d->url && d->kind != KIND_embedded)
+        order_users(d);
+    refresh(d, t);
+    tell(d);
 }
 
 void databases_forget(struct databases *d, const char *tenant)

@@ -26,6 +26,8 @@ bool databases_serve(const struct tenant *t);
 bool databases_is_up(struct databases *d, char *ret_why, int why_size);
 /* `verify --accept --tenant`: what the tenant's place has now is what it had. ERR_REFUSED: nothing is wrong with its database. */
 int databases_accept(struct databases *d, const char *tenant, struct err *e);
+/* It is held, or taken up (moving.h). */
+void databases_moved(struct databases *d, struct tenant *t);
 /* The tenant is being removed. */
 void databases_forget(struct databases *d, const char *tenant);
 

@@ -26,33 +26,56 @@ int ledger_set_moves(struct ledger *l, const char *tenant, int set, int clear, s
     return sqlite3_changes(ledger_reader(l)) ? 0 : err_set(e, ERR_REFUSED, "the ledger has no tenant %s", tenant);
 }
 
-char *ledger_moved_to(struct ledger *l, const char *tenant)
+/* WHAT:TENANT of the table meta. The caller frees; NULL: there is none. */
+static char *meta(struct ledger *l, const char *what, const char *tenant)
 {
-    AUTO_FREE char *key = xasprintf("moved:%s", tenant);
+    AUTO_FREE char *key = xasprintf("%s:%s", what, tenant);
     sqlite3_stmt *s = NULL;
-    char *to = NULL;
+    char *value = NULL;
     if (sqlite3_prepare_v2(ledger_reader(l), "SELECT value FROM meta WHERE key=?1", -1, &s, NULL) == SQLITE_OK) {
         ledger_bind_text(s, 1, key);
         if (sqlite3_step(s) == SQLITE_ROW)
-            to = ledger_column(s, 0);
+            value = ledger_column(s, 0);
     }
     sqlite3_finalize(s);
-    return to;
+    return value;
+}
+
+static int set_meta(struct ledger *l, const char *what, const char *tenant, const char *value, struct err *e)
+{
+    AUTO_FREE char *key = xasprintf("%s:%s", what, tenant);
+    sqlite3_stmt *s = NULL;
+    int r = sqlite3_prepare_v2(ledger_reader(l),
+                               value ? "INSERT OR REPLACE INTO meta VALUES(?1,?2)" : "DELETE FROM meta WHERE key=?1", -1, &s, NULL);
+    if (r == SQLITE_OK) {
+        ledger_bind_text(s, 1, key);
+        if (value)
+            ledger_bind_text(s, 2, value);
+        r = sqlite3_step(s);
+    }
+    sqlite3_finalize(s);
+    return r == SQLITE_DONE ? 0 : err_set(e, -EIO, "cannot store where tenant %s is: %s", tenant, db_why(ledger_reader(l)));
+}
+
+char *ledger_moved_to(struct ledger *l, const char *tenant)
+{
+    return meta(l, "moved", tenant);
 }
 
 int ledger_set_moved_to(struct ledger *l, const char *tenant, const char *to, struct err *e)
 {
-    AUTO_FREE char *key = xasprintf("moved:%s", tenant);
-    sqlite3_stmt *s = NULL;
-    int r = sqlite3_prepare_v2(ledger_reader(l), to ? "INSERT OR REPLACE INTO meta VALUES(?1,?2)" : "DELETE FROM meta WHERE key=?1",
-                               -1, &s, NULL);
-    if (r == SQLITE_OK) {
-        ledger_bind_text(s, 1, key);
-        to ? ledger_bind_text(s, 2, to) : (void)0;
-        r = sqlite3_step(s);
-    }
-    sqlite3_finalize(s);
-    return r == SQLITE_DONE ? 0 : err_set(e, -EIO, "cannot store where tenant %s went: %s", tenant, db_why(ledger_reader(l)));
+    return set_meta(l, "moved", tenant, to, e);
+}
+
+bool ledger_is_alone(struct ledger *l, const char *tenant)
+{
+    AUTO_FREE char *is = meta(l, "alone", tenant);
+    return is != NULL;
+}
+
+int ledger_set_alone(struct ledger *l, const char *tenant, struct err *e)
+{
+    return set_meta(l, "alone", tenant, "1", e);
 }
 
 /* ---- rows ---- */

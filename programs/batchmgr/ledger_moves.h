@@ -13,6 +13,10 @@ char *ledger_moved_to(struct ledger *l, const char *tenant);
 /* to NULL: it is here. */
 int ledger_set_moved_to(struct ledger *l, const char *tenant, const char *to, struct err *e);
 
+/* Whether it came with documents that another home had ("alone:TENANT"). Lasts. */
+bool ledger_is_alone(struct ledger *l, const char *tenant);
+int ledger_set_alone(struct ledger *l, const char *tenant, struct err *e);
+
 /* Takes the tenant's rows (files, quality, runs, hand_ins) of the database at HOME/path, a few a transaction, over a connection of
  * its own: for a thread of its own. Rows of an id that is here already are replaced when they are the tenant's. ERR_REFUSED: an id
  * is another tenant's here, or a row there is; ERR_VERSION: it has columns that this version does not know. Nothing is taken then.

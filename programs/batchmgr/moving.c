@@ -57,6 +57,7 @@ void moving_look(struct batchmgr *m, struct tenant *t)
 {
     t->moves = ledger_moves(m->ledger, t->id);
     free(t->moved_to);
+    t->alone = ledger_is_alone(m->ledger, t->id);
     t->moved_to = t->moves & TENANT_MOVED ? ledger_moved_to(m->ledger, t->id) : NULL;
 }
 
@@ -82,7 +83,7 @@ static int apply(struct batchmgr *m, struct tenant *t, struct err *e)
 {
     t->suspended = ledger_is_suspended(m->ledger, t->id);
     moving_look(m, t);
-    databases_let_tenant(m->databases, t);
+    databases_moved(m->databases, t);
     int r = t->configured ? staging_add_tenant(m, t, e) : 0; /* closed while it is held */
     intake_rescan(m);
     turn_kick(m);
@@ -269,9 +270,12 @@ static int take_up(struct batchmgr *m, const char *tenant, struct err *e)
         return err_refuse(e, "not_found", 0, "no tenant \"%s\"; `mysimbdp tenant list` shows them", tenant);
     if (!moving_is_held(m, tenant))
         return 0; /* asked for a second time */
-    int r = ledger_set_moves(m->ledger, tenant, 0, TENANT_HELD | TENANT_MOVED | TENANT_SHARED, e);
+    /* Who had its documents before may have them no more, also if an older state of that home comes back (database_identity.h). */
+    int r = t->moves & TENANT_SHARED && !(t->moves & TENANT_MOVED) ? ledger_set_alone(m->ledger, tenant, e) : 0;
     if (r == 0)
         r = ledger_set_moved_to(m->ledger, tenant, NULL, e);
+    if (r == 0)
+        r = ledger_set_moves(m->ledger, tenant, 0, TENANT_HELD | TENANT_MOVED | TENANT_SHARED, e);
     crash_at(CRASH_moving_taken_up);
     if (r == 0)
         r = apply(m, t, e);

@@ -28,6 +28,7 @@ struct tenant {
     bool purged;      /* nothing of it is left */
     int moves;        /* moving.c: bits of lib/db/tenants.h */
     char *moved_to;   /* NULL: nowhere, or not known */
+    bool alone;       /* it came here, and its documents were there: other homes' marks there are void */
     int64_t uid, gid; /* -1: the platform's */
     struct usage usage;
     int64_t n_arrived, n_settled; /* files since this program's begin */

@@ -5,6 +5,7 @@ import os
 import subprocess
 
 import pytest
+from backups import backup, gone, restore  # noqa: F401 (restore: a fixture)
 from harness import FINAL, IS_ROOT, Home, until
 
 pytestmark = pytest.mark.once
@@ -184,3 +185,39 @@ def test_an_older_backup_of_the_source_does_not_have_it_twice(pair_of_two):
     assert state(restored, "acme") == "moved"
     r = restored.cli("tenant", "move", "acme", "--status")
     assert str(b.path) in r.stdout
+
+
+def test_nor_when_the_source_is_gone(home, mongo, restore):
+    """Nobody is left to say that it was moved but its database."""
+    other = Home(mongo)
+    try:
+        home.tenant("acme")
+        home.tenant("beta")
+        other.db_of["acme"] = home.db_of["acme"]
+        home.up()
+        other.up()
+        home.drop("a.csv", "v\n0\n")
+        home.wait_files(1)
+        until(lambda: mongo.client[home.db_of["acme"]].simbdp_home.count_documents({}) == 1, home.path, what="its mark")
+        backup(home)
+        home.cli("tenant", "move", "acme", "--to", other.path)
+        until(lambda: home.path.exists() and mark(mongo, home) not in (None, "home"), other.path, what="the other one's mark alone")
+        gone(home)
+        again = restore(home)
+        again.up()
+        again.drop("b.csv", "v\n1\n")
+        again.drop("c.csv", "v\n2\n", "beta")
+        assert again.wait_file(tenant_id="beta")["state"] == "ingested"
+        until(lambda: any("another one" in (t["waits_for"] or "") for t in again.control({"op": "status"})["tenants"] if t["tenant_id"] == "acme"),
+              again.path / "state", what=lambda: again.control({"op": "status"})["tenants"])
+        assert again.count("acme") == 1
+        stored_once(home, other, "acme", [0])
+    finally:
+        other.cleanup()
+
+
+def mark(mongo, home):
+    found = list(mongo.client[home.db_of["acme"]].simbdp_home.find())
+    known = json.loads((home.path / "state/mongo.marks").read_text())["marks"]
+    mine = next(m["id"] for m in known if m["tenant"] == "acme")
+    return None if len(found) != 1 else "home" if found[0]["_id"] == mine else "other"
