@@ -68,7 +68,7 @@ static const struct problem {
     {"header_too_large", 431, "The header is too large"},
     {"uri_too_long", 414, "The target is too long"},
     {"http_version", 505, "This version of HTTP is not spoken here"},
-    {"moved", 421, "The tenant is served elsewhere now"},
+    {"moved", 403, "The tenant is served elsewhere now"},
     {"moving", 503, "The tenant is being moved"},
     {"suspended", 403, "The tenant is suspended"},
     {"internal", 500, "The gateway made a mistake"},

@@ -24,7 +24,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { WRITER_WAIT_MS = 10000, WRITER_POLL_MS = 50, MAX_JSON = 1 << 20, HOST_NAME = 256 };
+enum { WRITER_WAIT_MS = 5000, WRITER_POLL_MS = 50, MAX_JSON = 1 << 20, HOST_NAME = 256 };
 
 struct sent {
     int64_t size, mtime_ns;

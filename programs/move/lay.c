@@ -150,6 +150,10 @@ static int lay_entry(void *arg, const struct entry *v, struct err *e)
 {
     struct laying *l = arg;
     const char *name;
+    if (!strcmp(v->path, "conf/own") && v->type == 'd') { /* made with the first tenant that configures itself */
+        const int r = fd_mkdirs(l->h->dirfd, "conf/own", 0750);
+        return r < 0 ? err_sys(e, r, "cannot make %s/conf/own", l->h->path) : 0;
+    }
     if (place_of(l->tenant, v, &name) != PLACE_home)
         return 0;
     map_put(&l->known, v->path, l);

@@ -49,6 +49,7 @@ static const struct {
     {"slowed", "too many files were refused; correct them first (`mysimbdp files --state rejected`)"},
     {"spool", "send it again"},
     {"state", NULL},
+    {"moved", "ask the provider for the new address"},
     {"suspended", "ask the provider"},
     {"unauthorized",
      "the token is wrong, has expired or was revoked, or there is none: --token-file FILE; the provider makes others "

@@ -35,7 +35,7 @@ def place():
     os.chown(at / "user", UID, UID)
     (at / "build").mkdir()
     for name in ("mysimbdp", "batchmgr", "streammgr", "monitor", "broker", "desk", "simbdp-run", "simbdp-keeper", "simbdp-webhook", "simbdp-warden", "simbdp-relay", "simbdp-mongo", "simbdp-load", "simbdp-pipe", "simbdp-publish",
-                 "simbdp-image", "simbdp-inspect", "simbdp-appstore", "simbdp-unpack", "simbdp-remote", "simbdp-backup", "simbdp-mongodump", "embedded-mongo"):
+                 "simbdp-image", "simbdp-inspect", "simbdp-appstore", "simbdp-unpack", "simbdp-remote", "simbdp-backup", "simbdp-move", "simbdp-mongodump", "embedded-mongo"):
         source = BUILD / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, at / "build" / name)
     yield at

@@ -58,6 +58,10 @@ def test_a_tenant_moves_while_both_homes_work(home, other, mongo):
     home.cli("user", "add", "ann@acme", "--role", "tenant-writer", "--tenant", "acme", input="correct horse battery\n")
     home.up()
     other.up()
+    (home.path / "conf/own").mkdir()
+    (home.path / "conf/own/acme.conf").write_text("\n")
+    (home.path / "keys/acme").mkdir()
+    (home.path / "keys/acme/secret").write_text("s3")
     for i in range(5):
         home.drop(f"a{i}.csv", f"v\n{i}\n")
     home.drop("bad.csv", b"\xff\xfe\x00")
@@ -70,6 +74,7 @@ def test_a_tenant_moves_while_both_homes_work(home, other, mongo):
     assert other.rows("stats", "--tenant", "acme") == stats
     assert (state(home), state(other)) == ("moved", "active")
     assert "ann@acme" in [u["name"] for u in other.rows("user", "list")]
+    assert (other.path / "keys/acme/secret").read_text() == "s3" and (other.path / "conf/own/acme.conf").exists()
     done = [p.relative_to(home.path) for p in (home.path / "done/acme").rglob("*") if p.is_file()]
     assert done and all((other.path / p).read_bytes() == (home.path / p).read_bytes() for p in done)
     if IS_ROOT:
