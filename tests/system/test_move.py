@@ -358,6 +358,7 @@ def test_every_state_that_a_file_can_wait_in(home, other, mongo):
     home.reload()
     home.kill_batchmgr()
     assert rows_of(home) == was, "held: nothing of it changes"
+    assert home.control({"op": "status", "tenant_id": "acme"})["tenants"][0]["unfinished"] == 0, "a new batchmgr does not take it up"
     home.cli("tenant", "move", "acme", "--resume")
     assert rows_of(home) == was
     now = rows_of(other)
