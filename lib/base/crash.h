@@ -25,6 +25,7 @@
     X(move_entry)                                                                                                                  \
     X(move_laid)                                                                                                                   \
     X(move_configured)                                                                                                             \
+    X(move_map)                                                                                                                    \
     X(move_held)                                                                                                                   \
     X(move_copied)                                                                                                                 \
     X(move_switch)                                                                                                                 \

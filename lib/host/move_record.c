@@ -59,6 +59,9 @@ int move_record_read(const struct home *h, const char *tenant, struct move_recor
     ret->at_wall_ms = json_get_i64(doc, "at", 0);
     ret->shared = json_get_bool(doc, "shared", false);
     ret->suspended = json_get_bool(doc, "suspended", false);
+    ret->cells = xstrdup(json_get_str(doc, "cells", NULL));
+    ret->cell = xstrdup(json_get_str(doc, "cell", NULL));
+    ret->cell_before = xstrdup(json_get_str(doc, "cell_before", NULL));
     return 0;
 }
 
@@ -77,6 +80,9 @@ int move_record_write(const struct home *h, struct move_record *r, struct err *e
     json_i64(&b, "at", r->at_wall_ms);
     json_bool(&b, "shared", r->shared);
     json_bool(&b, "suspended", r->suspended);
+    json_str(&b, "cells", r->cells);
+    json_str(&b, "cell", r->cell);
+    json_str(&b, "cell_before", r->cell_before);
     json_end(&b, '}');
     buf_adds(&b, "\n");
     int n = fd_mkdirs(h->dirfd, MOVES_DIR, 0711); /* batchmgr opens the rows that come there */
@@ -98,6 +104,9 @@ void move_record_fini(struct move_record *r)
 {
     free(r->tenant);
     free(r->other);
+    free(r->cells);
+    free(r->cell);
+    free(r->cell_before);
     *r = (struct move_record){0};
 }
 

@@ -1,5 +1,6 @@
 /* A tenant's move from one home (a cell) to another, as each of the two remembers it: state/moves/<tenant>.json,
- *   {"v":1,"move":ID,"tenant":T,"side":"source"|"destination","phase":P,"other":WHERE,"at":MS,"shared":bool,"suspended":bool}
+ *   {"v":1,"move":ID,"tenant":T,"side":"source"|"destination","phase":P,"other":WHERE,"at":MS,"shared":bool,"suspended":bool,
+ *    "cells":DIR|null,"cell":NAME|null,"cell_before":NAME|null}
  * written durably and atomically by who conducts the move (programs/cli/tenant_move.c). Of the source's record the phase `moved` is
  * the step that decides: before it the source is the owner, from it on the home at `other` is, for good. */
 #ifndef SIMBDP_HOST_MOVE_RECORD_H
@@ -30,6 +31,8 @@ struct move_record {
     int64_t at_wall_ms; /* when the phase began */
     bool shared;        /* its documents are where they were */
     bool suspended;     /* it was before */
+    /* Of a fleet's map that follows the move (docs/scale-out.md): its directory, and the cells. NULL: none does. */
+    char *cells, *cell, *cell_before;
 };
 
 /* -ENOENT: there is none; ERR_FORMAT: it is damaged; ERR_VERSION. *ret is to be freed with move_record_fini, also on failure. */

@@ -20,24 +20,28 @@
 enum { DAYS = 30, DAYS_MAX = 3660, LINE_MAX_BYTES = 256 };
 #define DAY_MS 86400000LL
 
+static int open_dir(const char *dir, int lock, struct cells_dir *ret, struct err *e)
+{
+    *ret = (struct cells_dir){-1, -1};
+    ret->dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (ret->dirfd < 0)
+        return err_sys(e, -errno, "cannot open %s (`mysimbdp cells init %s` makes it)", dir, dir);
+    ret->lock = openat(ret->dirfd, CELLS_LOCK, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (ret->lock >= 0 && flock(ret->lock, lock) == 0)
+        return 0;
+    err_sys(e, -errno, "cannot lock %s", dir);
+    cells_close(ret);
+    return e->code;
+}
+
 int cells_open(struct cli *c, const char *dir, int lock, struct cells_dir *ret)
 {
     struct err e = {0};
-    *ret = (struct cells_dir){-1, -1};
     if (!dir)
         dir = getenv("MYSIMBDP_CELLS");
     if (!dir || !*dir)
         return cli_usage(c, "which directory? --dir DIR, or MYSIMBDP_CELLS");
-    ret->dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (ret->dirfd < 0)
-        return err_sys(&e, -errno, "cannot open %s (`mysimbdp cells init %s` makes it)", dir, dir), cli_fail(c, &e);
-    ret->lock = openat(ret->dirfd, CELLS_LOCK, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (ret->lock < 0 || flock(ret->lock, lock) < 0) {
-        err_sys(&e, -errno, "cannot lock %s", dir);
-        cells_close(ret);
-        return cli_fail(c, &e);
-    }
-    return 0;
+    return open_dir(dir, lock, ret, &e) < 0 ? cli_fail(c, &e) : 0;
 }
 
 void cells_close(struct cells_dir *d)
@@ -147,42 +151,45 @@ static int verb_change(struct cli *c, const struct given *g)
 
 /* ---- signing ---- */
 
-/* Higher than that of the map that is there, whoever has it. One that cannot be read does not get a successor by guessing. */
-static int next_serial(const struct cells_dir *at, uint64_t *ret, struct err *e)
+/* The map that was signed last; *ret NULL: none was. One that cannot be read does not get a successor by guessing. */
+static int read_map(const struct cells_dir *at, struct cells_map **ret, struct err *e)
 {
-    AUTO_CELLS_MAP struct cells_map *m = NULL;
     unsigned char key[CELLS_PUBLIC_BYTES];
-    *ret = 1;
+    *ret = NULL;
     if (fd_is_gone(at->dirfd, CELLS_MAP))
         return 0;
     int r = cells_key_public(at->dirfd, CELLS_PUBLIC_FILE, key, e);
-    if (r == 0)
-        r = cells_map_read(at->dirfd, CELLS_MAP, key, &m, e);
-    if (r == 0)
-        *ret = cells_map_serial(m) + 1;
-    return r;
+    return r == 0 ? cells_map_read(at->dirfd, CELLS_MAP, key, ret, e) : r;
+}
+
+static int write_map(const struct cells_dir *at, const struct cells_draft *d, uint64_t serial, int64_t ms, struct err *e)
+{
+    AUTO_BUF struct buf b = {0};
+    unsigned char secret[CELLS_SECRET_BYTES];
+    const int64_t now = clk_wall_ms();
+    int r = cells_key_secret(at->dirfd, CELLS_SECRET_FILE, secret, e);
+    if (r < 0)
+        return r;
+    cells_draft_sign(d, serial, now, now + ms, secret, &b);
+    sodium_memzero(secret, sizeof secret);
+    if (b.n > CELLS_BYTES_MAX)
+        return err_set(e, ERR_LIMIT, "the map would have more than %d bytes", CELLS_BYTES_MAX);
+    return fd_write_file(at->dirfd, CELLS_MAP, b.p, b.n, 0644, e);
 }
 
 static int sign(const struct cells_dir *at, int64_t days, uint64_t *ret_serial, struct err *e)
 {
     AUTO_CELLS_MAP struct cells_map *m = NULL;
+    AUTO_CELLS_MAP struct cells_map *before = NULL;
     AUTO_CELLS_DRAFT struct cells_draft *d = NULL;
-    AUTO_BUF struct buf b = {0};
-    unsigned char secret[CELLS_SECRET_BYTES];
-    int64_t now = clk_wall_ms();
     int r = cells_map_read(at->dirfd, CELLS_DRAFT, NULL, &m, e);
     if (r == 0)
-        r = next_serial(at, ret_serial, e);
-    if (r == 0)
-        r = cells_key_secret(at->dirfd, CELLS_SECRET_FILE, secret, e);
+        r = read_map(at, &before, e);
     if (r < 0)
         return r;
+    *ret_serial = before ? cells_map_serial(before) + 1 : 1;
     d = cells_draft_of(m);
-    cells_draft_sign(d, *ret_serial, now, now + days * DAY_MS, secret, &b);
-    sodium_memzero(secret, sizeof secret);
-    if (b.n > CELLS_BYTES_MAX)
-        return err_set(e, ERR_LIMIT, "the map would have more than %d bytes", CELLS_BYTES_MAX);
-    return fd_write_file(at->dirfd, CELLS_MAP, b.p, b.n, 0644, e);
+    return write_map(at, d, *ret_serial, days * DAY_MS, e);
 }
 
 static int verb_sign(struct cli *c, const struct given *g)
@@ -221,6 +228,65 @@ static int verify(struct cli *c, const struct given *g)
     printf("serial %" PRIu64 ", valid until %s: %zu tenants in %zu cells\n", cells_map_serial(m),
            clk_rfc3339(cells_map_until_ms(m), until), cells_map_n_tenants(m), cells_map_n_cells(m));
     return CLI_DONE;
+}
+
+/* ---- for moves of tenants ---- */
+
+int cells_where(const char *dir, const char *tenant, const char *to, char ret[CELLS_NAME_MAX + 1], struct err *e)
+{
+    AUTO_CELLS_MAP struct cells_map *m = NULL;
+    struct cells_dir at;
+    bool moving, known = !to;
+    int r = open_dir(dir, LOCK_SH, &at, e);
+    if (r < 0)
+        return r;
+    r = sodium_init() < 0 ? err_set(e, ERR_CLOSED, "no random numbers here") : read_map(&at, &m, e);
+    cells_close(&at);
+    if (r < 0)
+        return r;
+    const struct cells_cell *cell = m ? cells_map_find(m, tenant, strlen(tenant), &moving) : NULL;
+    for (size_t i = 0; m && !known && i < cells_map_n_cells(m); i++)
+        known = !strcmp(cells_map_cell(m, i)->name, to);
+    if (!cell)
+        return err_set(e, -ENOENT, "the map of %s has no tenant %s; `mysimbdp cells assign` and `sign` put it there", dir, tenant);
+    if (!known)
+        return err_set(e, -ENOENT, "the map of %s has no cell %s", dir, to);
+    snprintf(ret, CELLS_NAME_MAX + 1, "%s", cell->name);
+    return 0;
+}
+
+static int reassign(const struct cells_dir *at, const char *tenant, const char *cell, bool moving, struct err *e)
+{
+    AUTO_CELLS_MAP struct cells_map *m = NULL;
+    AUTO_CELLS_MAP struct cells_map *draft = NULL;
+    AUTO_CELLS_DRAFT struct cells_draft *of_map = NULL;
+    AUTO_CELLS_DRAFT struct cells_draft *of_draft = NULL;
+    int r = read_map(at, &m, e);
+    if (r == 0 && !m)
+        r = err_set(e, -ENOENT, "no map was signed yet");
+    if (r == 0)
+        r = cells_map_read(at->dirfd, CELLS_DRAFT, NULL, &draft, e);
+    if (r < 0)
+        return r;
+    of_map = cells_draft_of(m);
+    of_draft = cells_draft_of(draft);
+    r = cells_draft_assign(of_map, tenant, cell, moving, e);
+    if (r == 0)
+        r = cells_draft_assign(of_draft, tenant, cell, moving, e);
+    if (r == 0)
+        r = write_draft(at, of_draft, e);
+    return r == 0 ? write_map(at, of_map, cells_map_serial(m) + 1, cells_map_until_ms(m) - cells_map_from_ms(m), e) : r;
+}
+
+int cells_reassign(const char *dir, const char *tenant, const char *cell, bool moving, struct err *e)
+{
+    struct cells_dir at;
+    int r = sodium_init() < 0 ? err_set(e, ERR_CLOSED, "no random numbers here") : open_dir(dir, LOCK_EX, &at, e);
+    if (r < 0)
+        return r;
+    r = reassign(&at, tenant, cell, moving, e);
+    cells_close(&at);
+    return r;
 }
 
 /* ---- the verb ---- */

@@ -4,6 +4,8 @@
 
 #include "cli.h"
 
+#include "cells/map.h"
+
 #define CELLS_DRAFT       "draft"
 #define CELLS_MAP         "map"
 #define CELLS_SECRET_FILE "map.key"
@@ -18,6 +20,13 @@ struct cells_dir {
  */
 int cells_open(struct cli *c, const char *dir, int lock, struct cells_dir *ret);
 void cells_close(struct cells_dir *d);
+
+/* Of the map of DIR that was signed last: the cell of a tenant. -ENOENT: it is in none, or `to` (NULL: not asked) is no cell of the
+ * map. */
+int cells_where(const char *dir, const char *tenant, const char *to, char ret[CELLS_NAME_MAX + 1], struct err *e);
+/* Puts the tenant into a cell in that map, and signs it for as long as it was; and in the draft, whose other changes stay what they
+ * are. moving: nobody is let to it. Waits for who holds the directory. Again: the same, with a higher serial. */
+int cells_reassign(const char *dir, const char *tenant, const char *cell, bool moving, struct err *e);
 
 /* cells show [TENANT] */
 int cells_show(struct cli *c, const char *dir, const char *tenant);

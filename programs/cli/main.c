@@ -102,8 +102,9 @@ static const struct {
      "only, q leaves. Curves are of the last five minutes, each as high as its largest value."},
     {"tenant", verb_tenant,
      "list [--json] | show T [--json] | add T [--from FILE | --template NAME] | configure T FILE [--json] | suspend T | resume T | "
-     "remove T [--purge] [--quiet] | move T --to HOME [--purge] | move T --resume|--undo|--status [--json] | export T --to NAME "
-     "[--no-documents] | import | move T --given|--arrived MOVE|--forget MOVE",
+     "remove T [--purge] [--quiet] | move T --to HOME [--cells DIR --cell NAME] [--purge] | move T --resume|--undo|--status "
+     "[--json] | export T --to NAME "
+     "[--no-documents] | import | move T --given | move T --arrived MOVE | move T --forget MOVE",
      "tenants\n\n"
      "add --template NAME: its file is HOME/conf/templates/NAME.conf, in which @TENANT@ stands for the tenant's id.\n"
      "configure takes FILE (- is stdin) as what the tenant configures itself, as far as `allow` of its agreement goes; with "

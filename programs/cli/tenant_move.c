@@ -13,6 +13,7 @@
  * What is done at the other home is done by this program's own verbs there (tenant_import.c), so that they are the same over ssh.
  */
 #include "account_change.h"
+#include "cells.h"
 #include "tenant_move.h"
 
 #include "accounts/audit.h"
@@ -35,77 +36,12 @@
 
 enum { MAX_CHILD_ARGS = 16 };
 
-/* ---- both sides ---- */
-
-int tenant_order_batchmgr(const struct home *h, const char *op, const char *tenant, void (*more)(void *arg, struct buf *b),
-                          void *arg, bson_t **ret, struct err *e)
-{
-    AUTO_BUF struct buf b = {0};
-    AUTO_BSON bson_t *doc = NULL;
-    json_begin(&b, NULL, '{');
-    json_str(&b, "op", op);
-    json_str(&b, "tenant_id", tenant);
-    if (more)
-        more(arg, &b);
-    json_end(&b, '}');
-    AUTO_FD int fd = cli_connect_wait(h, "batchmgr.sock", e);
-    const int r = fd < 0 ? fd : cli_exchange_long(fd, b.p, NULL, NULL, ret ? ret : &doc, e);
-    if (r < 0)
-        err_context(e, "batchmgr of %s", h->path);
-    return r;
-}
-
-int tenant_tell_others(const struct home *h, const char *tenant, struct err *e)
-{
-    const int r = cli_tell(h, "broker.sock", "tenants", tenant, e);
-    return r == 0 ? cli_tell(h, "streammgr.sock", "tenants", tenant, e) : r;
-}
-
-char *tenant_program(const char *name)
-{
-    char exe[PATH_MAX];
-    const ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
-    exe[n < 0 ? 0 : n] = 0;
-    const char *slash = strrchr(exe, '/');
-    return xasprintf("%.*s%s", slash ? (int)(slash + 1 - exe) : 0, exe, name);
-}
-
-static int wait_for(pid_t pid, const char *name, struct err *e)
-{
-    int status = 0;
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-    }
-    return WIFEXITED(status) ? WEXITSTATUS(status) : err_set(e, ERR_CLOSED, "%s was killed (signal %d)", name, WTERMSIG(status));
-}
-
-int tenant_run(char *const argv[], struct err *e)
-{
-    posix_spawn_file_actions_t fa;
-    pid_t pid;
-    posix_spawn_file_actions_init(&fa);
-    const int r = spawn_start(argv, environ, &fa, 0, &pid);
-    return r < 0 ? err_sys(e, r, "cannot execute %s", argv[0]) : wait_for(pid, argv[0], e);
-}
-
-void tenant_tidy(const struct home *h, const char *tenant)
-{
-    static const char *const names[] = {"in", "mongo", "rows.db", "conf", "kept", "tenant.json", "out"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        AUTO_FREE char *path = xasprintf(MOVES_DIR "/%s.%s", tenant, names[i]);
-        fd_remove_tree(h->dirfd, path);
-    }
-}
-
-int tenant_move_forbids(const struct home *h, const char *tenant, struct err *e)
-{
-    AUTO_MOVE struct move_record r = {0};
-    if (move_record_read(h, tenant, &r, NULL) < 0 || r.phase == MOVE_moved || r.phase == MOVE_done || r.phase == MOVE_here)
-        return 0;
-    return err_set(e, ERR_REFUSED, "%s is being moved %s %s; `mysimbdp tenant move %s --undo --home %s` goes back first", tenant,
-                   r.source ? "to" : "from", r.other, tenant, r.source ? h->path : r.other);
-}
-
 /* ---- the other home ---- */
+
+struct wish {
+    const char *to, *arrived, *forget, *cells, *cell;
+    bool resume, undo, status, purge, given;
+};
 
 struct move {
     struct cli *c;
@@ -153,8 +89,8 @@ static int copy(const struct move *m, bool ahead, struct err *e)
     close(pair[0]);
     if (r < 0 || q < 0)
         err_sys(e, r < 0 ? r : q, "cannot execute %s", r < 0 ? exporter : m->program);
-    r = r < 0 ? r : wait_for(a, exporter, e);
-    q = q < 0 ? q : wait_for(b, m->program, e);
+    r = r < 0 ? r : tenant_wait(a, exporter, e);
+    q = q < 0 ? q : tenant_wait(b, m->program, e);
     if (r > 0 || q > 0) /* it said why */
         err_set(e, ERR_REFUSED, r > 0 ? "it could not be read here" : "it could not be taken there");
     return r || q ? ERR_REFUSED : 0;
@@ -219,9 +155,19 @@ static int hold(struct move *m, struct err *e)
     return r;
 }
 
+/* What the fleet's map says of the tenant, if one follows the move: only now, or never with both homes. */
+static int map_says(const struct move *m, const char *cell, bool moving, struct err *e)
+{
+    const int r = m->rec.cells ? cells_reassign(m->rec.cells, m->rec.tenant, cell, moving, e) : 0;
+    crash_at(CRASH_move_map);
+    return r;
+}
+
 static int pause_and_copy(struct move *m, struct err *e)
 {
-    int r = hold(m, e);
+    int r = map_says(m, m->rec.cell_before, true, e);
+    if (r == 0)
+        r = hold(m, e);
     if (r == 0)
         r = look_at_other(m, e);
     if (r == 0)
@@ -249,6 +195,8 @@ static int take_up_there(struct move *m, struct err *e)
     if (r > 0)
         r = err_set(e, ERR_REFUSED, "it is %s's now, which has not taken it up", m->rec.other);
     crash_at(CRASH_move_taken_up);
+    if (r == 0)
+        r = map_says(m, m->rec.cell, false, e);
     return r == 0 ? go_to(m, MOVE_done, e) : r;
 }
 
@@ -353,7 +301,20 @@ static int check_other(struct move *m, const char *to, struct err *e)
     return r;
 }
 
-static int begin(struct move *m, const char *to, struct err *e)
+/* A map of the fleet is to follow. */
+static int check_map(struct move *m, const char *dir, const char *cell, struct err *e)
+{
+    char before[CELLS_NAME_MAX + 1], path[PATH_MAX];
+    int r = realpath(dir, path) ? cells_where(path, m->rec.tenant, cell, before, e) : err_sys(e, -errno, "cannot open %s", dir);
+    if (r < 0)
+        return r;
+    m->rec.cells = xstrdup(path);
+    m->rec.cell = xstrdup(cell);
+    m->rec.cell_before = xstrdup(before);
+    return 0;
+}
+
+static int begin(struct move *m, const struct wish *w, struct err *e)
 {
     AUTO_MOVE struct move_record old = {0};
     AUTO_FREE char *list = xasprintf(MOVES_DIR "/%s.ahead", m->rec.tenant);
@@ -373,7 +334,9 @@ static int begin(struct move *m, const char *to, struct err *e)
     r = check_source(m, conf, e);
     conf_free(conf);
     if (r == 0)
-        r = check_other(m, to, e);
+        r = check_other(m, w->to, e);
+    if (r == 0 && w->cells)
+        r = check_map(m, w->cells, w->cell, e);
     if (r < 0)
         return r;
     unlinkat(m->h->dirfd, list, 0); /* of an earlier move: to another home, perhaps */
@@ -414,6 +377,8 @@ static int undo(struct move *m, struct err *e)
         r = tenant_order_batchmgr(m->h, "move_take_up", m->rec.tenant, NULL, NULL, NULL, e);
     if (r == 0)
         r = tenant_tell_others(m->h, m->rec.tenant, e);
+    if (r == 0 && m->rec.phase != MOVE_ahead)
+        r = map_says(m, m->rec.cell_before, false, e);
     tenant_tidy(m->h, m->rec.tenant);
     unlinkat(m->h->dirfd, list, 0);
     if (r == 0)
@@ -477,11 +442,6 @@ static int give(struct move *m, struct err *e)
     return 0;
 }
 
-struct wish {
-    const char *to, *arrived, *forget;
-    bool resume, undo, status, purge, given;
-};
-
 static int move(struct cli *c, const struct home *h, const char *tenant, const struct wish *w)
 {
     struct move m = {.c = c, .h = h, .rec = {.tenant = xstrdup(tenant)}, .program = tenant_program("mysimbdp")};
@@ -494,7 +454,7 @@ static int move(struct cli *c, const struct home *h, const char *tenant, const s
             : w->undo   ? undo(&m, &e)
             : w->given  ? give(&m, &e)
             : w->resume ? read_own(&m, &e)
-                        : begin(&m, w->to, &e);
+                        : begin(&m, w, &e);
     if (lock == -EWOULDBLOCK)
         err_set(&e, ERR_REFUSED, "another command moves %s at this moment", tenant);
     if (r < 0)
@@ -569,8 +529,9 @@ bool tenant_move_is_meant(const char *what)
 int tenant_move(struct cli *c)
 {
     struct home h;
-    const struct wish w = {cli_opt(c, "--to"),    cli_opt(c, "--arrived"), cli_opt(c, "--forget"), cli_flag(c, "--resume"),
-                           cli_flag(c, "--undo"), cli_flag(c, "--status"), cli_flag(c, "--purge"), cli_flag(c, "--given")};
+    const struct wish w = {cli_opt(c, "--to"),     cli_opt(c, "--arrived"), cli_opt(c, "--forget"), cli_opt(c, "--cells"),
+                           cli_opt(c, "--cell"),   cli_flag(c, "--resume"), cli_flag(c, "--undo"),  cli_flag(c, "--status"),
+                           cli_flag(c, "--purge"), cli_flag(c, "--given")};
     const bool documents = !cli_flag(c, "--no-documents");
     int r = cli_args(c, 1, 2);
     if (r)
@@ -583,6 +544,8 @@ int tenant_move(struct cli *c)
         return cli_usage(c, "export T --to NAME: who gets it");
     if (!strcmp(what, "move") && n != 1)
         return cli_usage(c, "one of --to HOME, --resume, --undo, --status");
+    if (!w.cells != !w.cell || (w.cells && (strcmp(what, "move") != 0 || !w.to)))
+        return cli_usage(c, "--cells DIR and --cell NAME go together, and with move --to HOME");
     if (cli_home(c, &h))
         return CLI_FAILED;
     r = !strcmp(what, "import")   ? tenant_import(c, &h)

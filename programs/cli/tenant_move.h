@@ -6,6 +6,8 @@
 
 #include "host/move_record.h"
 
+#include <sys/types.h>
+
 /* Whether `tenant WHAT` is one of these. */
 bool tenant_move_is_meant(const char *what);
 int tenant_move(struct cli *c);
@@ -38,6 +40,8 @@ int tenant_tell_others(const struct home *h, const char *tenant, struct err *e);
 char *tenant_program(const char *name);
 /* Runs it to its end with this one's descriptors; its exit code. Negative: it could not be started, or was killed. */
 int tenant_run(char *const argv[], struct err *e);
+/* Waits for the end of a child; as above. */
+int tenant_wait(pid_t pid, const char *name, struct err *e);
 /* Removes state/moves/TENANT.NAME of each. */
 void tenant_tidy(const struct home *h, const char *tenant);
 

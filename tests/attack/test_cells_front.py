@@ -179,7 +179,7 @@ def test_heads_are_bounded(world):
 
 
 def test_connections_are_bounded_and_given_back(world):
-    w = world("--connections", "3", "--connections-per-address", "2")
+    w = world("--connections", "3", "--connections-per-address", "2", "--requests-per-cell", "3")
     with w.front.wire() as first, w.front.wire() as second:
         for wire in (first, second):
             wire.send(GET % b"acme")

@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from cells import Fleet
 from docs_blocks import blocks_below
 from harness import BUILD, FINAL, IS_ROOT, ROOT, Home, until
 
@@ -421,3 +422,42 @@ def typed(home, other, text):
             env["MOVE"] = records(home)["acme.json"]["move"]
         r = subprocess.run(["bash", "-eu", "-o", "pipefail", "-c", line], env=env, capture_output=True, text=True)
         assert r.returncode == 0, r.stderr
+
+
+def test_the_fleets_map_follows_a_move(home, other, tmp_path):
+    """It says `moving` from the pause on, then the new cell, and the old one where the move is undone. What an operator has not signed yet stays so."""
+    fleet = Fleet(tmp_path / "fleet")
+    fleet.cli("init", fleet.path)
+    fleet.sign(("add", "one", "https://one.example"), ("add", "two", "https://two.example"), ("assign", "beta", "one"))
+    home.tenant("acme")
+    other.db_of["acme"] = home.db_of["acme"]
+    home.up()
+    other.up()
+    home.drop("a.csv", ROWS)
+    home.wait_file(file_name="a.csv")
+    along = ("--cells", fleet.path, "--cell", "two")
+
+    def where():
+        return [(r["cell"], r["moving"]) for r in fleet.rows("show", "acme")]
+    assert "has no tenant acme" in move(home, other, *along, check=False).stderr
+    fleet.sign(("assign", "acme", "one"))
+    assert "has no cell three" in move(home, other, *along[:3], "three", check=False).stderr
+    assert "go together" in move(home, other, *along[:2], check=False).stderr
+    assert state(home) == "active" and not records(home), "nothing was begun"
+    fleet.cli("add", "later", "https://later.example")
+
+    def killed(point):
+        r = subprocess.run([home.program("mysimbdp"), "tenant", "move", "acme", "--to", str(other.path), *map(str, along)], capture_output=True, text=True,
+                           env={**home.env, "SIMBDP_CRASH_AT": point, "SIMBDP_CRASH_ONCE": str(home.base / f"once-{point}")})
+        assert r.returncode != 0 and (home.base / f"once-{point}").exists(), (point, r.stderr)
+    killed("move_copied")
+    assert where() == [("one", True)] and state(home) == "moving"
+    home.cli("tenant", "move", "acme", "--undo")
+    assert where() == [("one", False)] and state(home) == "active"
+    killed("move_taken_up")
+    assert where() == [("one", True)], "nobody is let to it before the map says where it is"
+    home.cli("tenant", "move", "acme", "--resume")
+    assert where() == [("two", False)] and (state(home), state(other)) == ("moved", "active")
+    signed = (fleet.path / "map").read_text()
+    assert "cell later" not in signed and "cell later" in (fleet.path / "draft").read_text() and "tenant acme two\n" in (fleet.path / "draft").read_text()
+    assert "serial 6\n" in signed and "valid until" in fleet.cli("verify", fleet.path / "map", "--key", fleet.path / "map.pub")
