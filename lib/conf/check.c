@@ -372,13 +372,15 @@ static int check_profile(const char *file, const struct conf *c, const struct co
                        p->name);
     if (conf_profile(c, p->name) != p)
         return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.name': \"%s\" stands twice", file, p->line, p->name);
-    double cpus = c->platform.capacity.cpus;
-    int64_t memory = c->platform.capacity.memory_bytes;
+    bool job = conf_launcher_of(c, p) == LAUNCHER_slurm;
+    struct conf_capacity most = c->platform.capacity, of_jobs = c->platform.slurm.capacity;
+    double cpus = job && of_jobs.cpus > 0 ? of_jobs.cpus : most.cpus;
+    int64_t memory = job && of_jobs.memory_bytes > 0 ? of_jobs.memory_bytes : most.memory_bytes;
     if ((cpus > 0 && p->requests.cpus > cpus) || (memory > 0 && p->requests.memory_bytes > memory))
         return err_set(e, ERR_CONFIG,
                        "%s:%d: key 'profiles.requests': \"%s\" requests more than "
-                       "platform.capacity; its runs could never start",
-                       file, p->line, p->name);
+                       "platform.%scapacity; its runs could never start",
+                       file, p->line, p->name, job && of_jobs.cpus > 0 ? "slurm." : "");
     int r = check_env(file, &p->env, e);
     if (r == 0)
         r = check_mounts(file, p, e);
@@ -395,6 +397,8 @@ int conf_check_profiles(const char *file, const struct conf *c, struct err *e)
     int r = 0;
     for (size_t i = 0; r == 0 && i < c->profiles.n; i++)
         r = conf_collect(c, check_profile(file, c, &p[i], e), e);
+    if (r == 0)
+        r = conf_collect(c, conf_check_launchers(file, c, e), e);
     return r;
 }
 

@@ -9,16 +9,17 @@
 #include "run/kinds.h"
 
 /* Closed sets: a value's name here is its word in the files. */
-#define CONF_ISOLATIONS(X) X(full) X(basic)
-#define CONF_SCRATCHES(X)  X(disk) X(memory)
-#define CONF_ON_SUCCESS(X) X(archive) X(delete)
-#define CONF_ON_FAILURE(X) X(quarantine) X(archive) X(delete)
-#define CONF_INSPECTS(X)   X(full) X(structure)
-#define CONF_ON_BREACH(X)  X(refuse) X(suspend)
-#define CONF_DELIVERIES(X) X(exactly_once) X(at_least_once) X(at_most_once)
-#define CONF_LOGS(X)       X(file) X(syslog) X(journald)
-#define CONF_LAUNCHERS(X)  X(local) X(slurm)
-#define X(name)            ISOLATION_##name,
+#define CONF_ISOLATIONS(X)    X(full) X(basic)
+#define CONF_SCRATCHES(X)     X(disk) X(memory)
+#define CONF_ON_SUCCESS(X)    X(archive) X(delete)
+#define CONF_ON_FAILURE(X)    X(quarantine) X(archive) X(delete)
+#define CONF_INSPECTS(X)      X(full) X(structure)
+#define CONF_ON_BREACH(X)     X(refuse) X(suspend)
+#define CONF_DELIVERIES(X)    X(exactly_once) X(at_least_once) X(at_most_once)
+#define CONF_LOGS(X)          X(file) X(syslog) X(journald)
+#define CONF_LAUNCHERS(X)     X(local) X(slurm)
+#define CONF_OWN_LAUNCHERS(X) X(platform) X(local) X(slurm)
+#define X(name)               ISOLATION_##name,
 enum conf_isolation { CONF_ISOLATIONS(X) };
 #undef X
 #define X(name) SCRATCH_##name,
@@ -44,6 +45,9 @@ enum conf_log { CONF_LOGS(X) };
 #undef X
 #define X(name) LAUNCHER_##name,
 enum conf_launcher { CONF_LAUNCHERS(X) };
+#undef X
+#define X(name) OWN_LAUNCHER_##name,
+enum conf_own_launcher { CONF_OWN_LAUNCHERS(X) };
 #undef X
 
 struct conf_env {
@@ -72,6 +76,7 @@ struct conf_profile {
     } cgroup;
     enum conf_isolation isolation;
     enum conf_scratch scratch;
+    enum conf_own_launcher launcher;                              /* conf_launcher_of */
     int64_t tmp_bytes, tmp_inodes, scratch_bytes, scratch_inodes; /* -1: no limit */
     struct strs network;                                          /* platform | none | host, or host:port */
     struct strs mounts;                                           /* absolute paths, with :rw to be written */
@@ -226,7 +231,7 @@ struct conf {
     struct {
         char *mongo_url;
         struct strs valid_formats;
-        struct {
+        struct conf_capacity {
             double cpus;
             int64_t memory_bytes;
         } capacity;
@@ -253,6 +258,9 @@ struct conf {
             int64_t interval_s;
         } metrics;
         enum conf_launcher launcher; /* of batch runs */
+        struct {
+            struct conf_capacity capacity; /* of the cluster; -1: as conf_slurm_capacity has it */
+        } slurm;
         enum conf_log log;
         char *log_socket;         /* "": that of this host's log */
         struct cfg_list alerts;   /* struct conf_alert */
@@ -311,6 +319,14 @@ const struct conf_stream *conf_stream(const struct conf_tenant *t, const char *n
 const struct conf_stream_app *conf_stream_app(const struct conf_tenant *t, const char *app);
 /* The app for a file: the named one (NULL: any) whose datasets and pattern match the file. NULL: there is none. */
 const struct conf_batch *conf_route(const struct conf_tenant *t, const char *app, const char *dataset, const char *file);
+
+/* Where runs of the profile are started: its own launcher, or else the platform's. */
+enum conf_launcher conf_launcher_of(const struct conf *c, const struct conf_profile *p);
+/* Whether that is so for any profile. */
+bool conf_has_launcher(const struct conf *c, enum conf_launcher l);
+/* What of the cluster is this home's, as configured or, where all runs are jobs, by platform.capacity; a number that is nowhere is
+ * this host's. */
+struct conf_capacity conf_slurm_capacity(const struct conf *c);
 
 /* Whether `allow` of the tenant has that word. */
 bool conf_allows(const struct conf_tenant *t, const char *what);

@@ -122,6 +122,7 @@ static const struct {
     {"skip_rows", "2"},
     {"stack_bytes", "16777216"},
     {"slurm.cpus", "2"},
+    {"slurm.memory_bytes", "8589934592L"},
     {"slurm.time_s", "7200"},
     {"stream", "\"events\""},
     {"stream_pct", "50"},

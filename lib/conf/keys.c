@@ -130,7 +130,10 @@ static const struct cfg_key profile_keys[] = {
              "paths of the host that isolated runs see although they lie below /tmp, /run or another hidden directory; read-only "
              "unless PATH:rw"),
     LIST_ROW(conf_profile, env, "env", env_keys, conf_env, "environment variables"),
-    NEST_ROW("slurm", slurm_keys, "what Slurm is asked for where platform.launcher is slurm"),
+    ENUM_ROW(conf_profile, launcher, "launcher", "platform", CONF_OWN_LAUNCHERS,
+             "where batch runs are started: on this host, or as jobs of a Slurm cluster (docs/cluster.md); platform: as "
+             "platform.launcher says"),
+    NEST_ROW("slurm", slurm_keys, "what Slurm is asked for where the launcher is slurm"),
     END_ROW,
 };
 
@@ -460,6 +463,19 @@ static const struct cfg_key capacity_keys[] = {
     END_ROW,
 };
 
+static const struct cfg_key cluster_capacity_keys[] = {
+    {"cpus", CFG_F64, OFF(conf, platform.slurm.capacity.cpus), "-1", -1, 1e6, NULL, true,
+     "cores that jobs may have together; -1: as platform.capacity, where no runs are on this host", NULL, 0},
+    INT_ROW(conf, platform.slurm.capacity.memory_bytes, "memory_bytes", "-1", -1, NO_MAX,
+            "memory that jobs may have together, bytes; -1: as platform.capacity, where no runs are on this host"),
+    END_ROW,
+};
+
+static const struct cfg_key cluster_keys[] = {
+    NEST_ROW("capacity", cluster_capacity_keys, "what of the cluster is this home's"),
+    END_ROW,
+};
+
 static const struct cfg_key port_keys[] = {
     {"broker", CFG_INT, OFF(conf, platform.ports.broker), "0", 0, 65535, NULL, false, "of the broker", NULL, 0},
     {"monitor", CFG_INT, OFF(conf, platform.ports.monitor), "0", 0, 65535, NULL, false, "of the monitor", NULL, 0},
@@ -508,7 +524,8 @@ static const struct cfg_key platform_keys[] = {
     STR_ROW(conf, platform.mongo_url, "mongo_url", "", NULL,
             "empty: MONGO_URL of the environment, else mongod on PATH, else the embedded one"),
     STRS_ROW(conf, platform.valid_formats, "valid_formats", "csv json", "csv|json", "formats for every tenant"),
-    NEST_ROW("capacity", capacity_keys, "what runs may use together"),
+    NEST_ROW("capacity", capacity_keys, "what runs on this host may use together"),
+    NEST_ROW("slurm", cluster_keys, "the Slurm cluster, where a launcher is slurm (docs/cluster.md)"),
     INT_ROW(conf, platform.stream_pct, "stream_pct", "-1", -1, 100,
             "share of capacity that is kept for stream instances, percent; -1: 50 where a tenant has stream apps, else none"),
     {"uid_base", CFG_INT, OFF(conf, platform.uid_base), "-1", -1, 4e9, NULL, false,
@@ -533,7 +550,8 @@ static const struct cfg_key platform_keys[] = {
     NEST_ROW("http", http_keys, "the gateway: HTTP for tenants"),
     NEST_ROW("metrics", metrics_keys, "figures for Prometheus where there is no gateway to be scraped"),
     {"launcher", CFG_ENUM, OFF(conf, platform.launcher), "local", 0, 0, &(CONF_LAUNCHERS(CHOICE))[1], true,
-     "where batch runs are started: on this host, or as jobs of a Slurm cluster (docs/cluster.md)", NULL, 0},
+     "where batch runs are started whose profile does not say: on this host, or as jobs of a Slurm cluster (docs/cluster.md)", NULL,
+     0},
     {"log", CFG_ENUM, OFF(conf, platform.log), "file", 0, 0, &(CONF_LOGS(CHOICE))[1], false,
      "where the programs' log goes beside logs/: file: nowhere; syslog (RFC 5424), journald", NULL, 0},
     {"log_socket", CFG_STR, OFF(conf, platform.log_socket), "", 0, 0, NULL, false,

@@ -3,8 +3,35 @@
 #include "check.h"
 
 #include <string.h>
+#include <sys/sysinfo.h>
 
 enum { SPARE_S = 120, SPARE_BYTES = 64 << 20 /* the runner, and with isolation the run's init */ };
+
+enum conf_launcher conf_launcher_of(const struct conf *c, const struct conf_profile *p)
+{
+    return p->launcher == OWN_LAUNCHER_platform ? c->platform.launcher
+           : p->launcher == OWN_LAUNCHER_slurm  ? LAUNCHER_slurm
+                                                : LAUNCHER_local;
+}
+
+bool conf_has_launcher(const struct conf *c, enum conf_launcher l)
+{
+    const struct conf_profile *p = c->profiles.v;
+    for (size_t i = 0; i < c->profiles.n; i++)
+        if (conf_launcher_of(c, &p[i]) == l)
+            return true;
+    return false;
+}
+
+struct conf_capacity conf_slurm_capacity(const struct conf *c)
+{
+    struct conf_capacity own = c->platform.slurm.capacity, of_all = c->platform.capacity;
+    struct sysinfo si = {0};
+    sysinfo(&si);
+    double cpus = own.cpus > 0 ? own.cpus : of_all.cpus;
+    int64_t memory = own.memory_bytes > 0 ? own.memory_bytes : of_all.memory_bytes;
+    return (struct conf_capacity){cpus > 0 ? cpus : get_nprocs(), memory > 0 ? memory : (int64_t)si.totalram * si.mem_unit};
+}
 
 int64_t conf_slurm_time_s(const struct conf_profile *p)
 {
@@ -65,4 +92,24 @@ int conf_check_slurm(const char *file, const struct conf_profile *p, struct err 
     if (r == 0)
         r = check_name(file, p, "constraint", p->slurm.constraint, "&|,()[]*!=", e);
     return r == 0 ? check_numbers(file, p, e) : r;
+}
+
+/* platform.capacity has been the cluster's where all runs are jobs; where some are not, it cannot be both. */
+static int check_capacities(const char *file, const struct conf *c, struct err *e)
+{
+    struct conf_capacity own = c->platform.slurm.capacity;
+    const struct conf_profile *p = c->profiles.v, *local = NULL, *job = NULL;
+    for (size_t i = 0; i < c->profiles.n; i++)
+        *(conf_launcher_of(c, &p[i]) == LAUNCHER_slurm ? &job : &local) = &p[i];
+    if (!job || !local || (own.cpus > 0 && own.memory_bytes > 0))
+        return 0;
+    return err_set(e, ERR_CONFIG,
+                   "%s:%d: key 'profiles.launcher': runs of \"%s\" are jobs, those of \"%s\" are on this host: "
+                   "platform.slurm.capacity has to say what of the cluster is this home's, cpus and memory_bytes",
+                   file, job->line, job->name, local->name);
+}
+
+int conf_check_launchers(const char *file, const struct conf *c, struct err *e)
+{
+    return check_capacities(file, c, e);
 }

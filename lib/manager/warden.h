@@ -5,7 +5,7 @@
  *
  * Requests are packets (SOCK_SEQPACKET), without answers on that socket:
  *   RUN      a spec (a file), and the runner's end of the order channel, which gets RUN_SAID_DENIED when it is refused
- *            Where platform.launcher is slurm, it becomes a job of the cluster (programs/slurm/)
+ *            Where its profile's launcher is slurm, it becomes a job of the cluster (programs/slurm/)
  *   ATTACH   the channel to the job of the step `text` (its claim), which an earlier manager started
  *   RELOAD   the configuration may have changed
  *   END      number 1: what is left of the step `text` (its claim) is killed; its cgroup goes when it is empty. Answer: a byte,

@@ -8,6 +8,7 @@
 #include "fair_queue.h"
 #include "files.h"
 #include "ledger.h"
+#include "pools.h"
 #include "run_end.h"
 #include "run_plan.h"
 #include "runs.h"
@@ -24,6 +25,7 @@
 #include "manager/plan.h"
 #include "manager/run_handle.h"
 #include "manager/spawner.h"
+#include "manager/warden.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -148,6 +150,18 @@ static int make_parent(const struct run *r, struct err *e)
     return kept && mkdirat(r->mgr->home.dirfd, dir, 0711) < 0 && errno != EEXIST ? err_sys(e, -errno, "cannot make %s", dir) : 0;
 }
 
+/* The launcher may have been changed since the step before. */
+static void charge_again(struct run *r, const struct conf_profile *p)
+{
+    struct demand now = pools_demand(r->mgr, p);
+    if (now.pool == r->demand.pool)
+        return;
+    fair_queue_release(r->mgr->fair_queue, r->tenant, &r->demand, clk_now_ms() - r->charged_at_ms);
+    fair_queue_charge(r->mgr->fair_queue, r->tenant, &now);
+    r->demand = now;
+    r->charged_at_ms = clk_now_ms();
+}
+
 /* Starts the current step. */
 static void spawn_step(struct run *r)
 {
@@ -183,6 +197,7 @@ static void spawn_step(struct run *r)
         run_end_cancel(r, e.msg, 1000);
         return;
     }
+    charge_again(r, conf_profile(m->conf, app->profile));
     run_handle_start(step_of(r), &spec);
     run_spec_free(&spec);
 }
@@ -244,7 +259,7 @@ static void take_image(struct run *r, const struct image *i)
     r->image_identity = i->identity;
 }
 
-static void dispatch(struct batchmgr *m, struct file *first, const char *app_name, double cpus, int64_t memory_bytes,
+static void dispatch(struct batchmgr *m, struct file *first, const char *app_name, const struct demand *demand,
                      const struct image *image)
 {
     const struct conf_tenant *t = conf_tenant(m->conf, first->tenant);
@@ -263,8 +278,7 @@ static void dispatch(struct batchmgr *m, struct file *first, const char *app_nam
     r->n_files = count_files(m, first, app, r->step);
     r->trace = r->n_files > 1 ? NULL : xstrdup(first->trace);
     r->mgr = m;
-    r->cpus = cpus;
-    r->memory_bytes = memory_bytes;
+    r->demand = *demand;
     r->charged_at_ms = clk_now_ms();
     take_image(r, image);
     if (r->step != RUN_STEP_check && !r->image_why)
@@ -286,21 +300,32 @@ void dispatch_turn(struct batchmgr *m)
 {
     struct image image;
     const char *app;
-    double cpus;
-    int64_t memory_bytes;
+    struct demand demand;
     if (m->draining || m->disk_low || !spawner_is_ready(m->spawner) || ledger_stalled(m->ledger, NULL, 0))
         return;
     for (int i = 0; i < DISPATCH_PER_TURN; i++) {
-        struct file *f = fair_queue_pick(m->fair_queue, &app, &cpus, &memory_bytes);
+        struct file *f = fair_queue_pick(m->fair_queue, &app, &demand);
         if (!f)
             return;
         if (!find_image(m, f, app, &image)) {
-            fair_queue_hold(m->fair_queue, app, f, cpus, memory_bytes);
+            fair_queue_hold(m->fair_queue, app, f, &demand);
             continue;
         }
-        dispatch(m, f, app, cpus, memory_bytes, &image);
+        dispatch(m, f, app, &demand, &image);
     }
     turn_kick(m);
+}
+
+/* What was started goes on where it was, whatever the configuration says now. */
+static void place_where_it_is(struct run *r)
+{
+    struct batchmgr *m = r->mgr;
+    AUTO_FREE char *claim = run_plan_claim(r), *job = xasprintf(WARDEN_JOBS "/%s.json", claim);
+    bool is_job = fd_exists(m->home.dirfd, job);
+    if (is_job && r->demand.pool == FAIR_QUEUE_LOCAL)
+        r->demand.pool = fair_queue_pool(m->fair_queue, POOL_SLURM);
+    else if (!is_job && r->state == RUN_STATE_running)
+        r->demand.pool = FAIR_QUEUE_LOCAL;
 }
 
 void dispatch_recover(struct batchmgr *m, struct file *f)
@@ -325,11 +350,11 @@ void dispatch_recover(struct batchmgr *m, struct file *f)
     r->trace = r->n_files > 1 ? NULL : xstrdup(f->trace);
     r->mgr = m;
     r->output = app && r->step != RUN_STEP_check ? app->output : RUN_OUTPUT_none;
-    r->cpus = p ? p->requests.cpus : 1;
-    r->memory_bytes = p ? p->requests.memory_bytes : 0;
+    r->demand = p ? pools_demand(m, p) : (struct demand){FAIR_QUEUE_LOCAL, 1, 0};
+    place_where_it_is(r);
     r->charged_at_ms = clk_now_ms();
     runs_add(m, r);
-    fair_queue_charge(m->fair_queue, r->tenant, r->cpus, r->memory_bytes);
+    fair_queue_charge(m->fair_queue, r->tenant, &r->demand);
 }
 
 void dispatch_resolve(struct batchmgr *m)

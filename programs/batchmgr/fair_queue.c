@@ -4,57 +4,86 @@
 
 #include <string.h>
 
-enum { MAX_AHEAD_MS = 10000 }; /* of the whole machine */
+enum { MAX_AHEAD_MS = 10000 }; /* of the whole pool */
 
 struct app_queue {
     char *name;
-    int64_t priority, memory_bytes;
-    double cpus;
+    int64_t priority;
+    struct demand one; /* of one run */
     bool parked, held;
     struct file_list files;
     struct app_queue *next;
+};
+
+/* What a tenant has of a pool. */
+struct use {
+    double cpus;
+    int64_t memory_bytes;
+    size_t n_running, n_queued;
+    double served;
+    uint64_t last_pick; /* tells equals apart: who waited longer goes first */
 };
 
 struct tenant_queue {
     char *id;
     int64_t weight, concurrency;
     bool blocked;
-    double cpus;
-    int64_t memory_bytes;
     size_t n_running, n_queued;
-    double served;
-    uint64_t last_pick; /* tells equals apart: who waited longer goes first */
+    struct use *use; /* for each pool */
     struct app_queue *apps;
 };
 
-struct fair_queue {
+struct pool {
+    char *name;
     double cpus, free_cpus;
     bool lend;
     int64_t memory_bytes, free_memory;
+    size_t n_running;
+};
+
+struct fair_queue {
+    struct pool *pools;
+    int n_pools, next_pool;
     struct map tenants;
     size_t n_queued, n_running;
     uint64_t n_picks;
 };
 
+int fair_queue_pool(struct fair_queue *s, const char *name)
+{
+    size_t i = 0;
+    for (int n = 0; n < s->n_pools; n++)
+        if (!strcmp(s->pools[n].name, name))
+            return n;
+    int n = s->n_pools++;
+    s->pools = xrealloc(s->pools, (size_t)s->n_pools * sizeof *s->pools);
+    s->pools[n] = (struct pool){.name = xstrdup(name)};
+    for (struct tenant_queue *t; (t = map_next(&s->tenants, &i));) {
+        t->use = xrealloc(t->use, (size_t)s->n_pools * sizeof *t->use);
+        t->use[n] = (struct use){0};
+    }
+    return n;
+}
+
 struct fair_queue *fair_queue_new(double cpus, int64_t memory_bytes)
 {
     struct fair_queue *s = xcalloc(1, sizeof *s);
-    s->cpus = s->free_cpus = cpus;
-    s->memory_bytes = s->free_memory = memory_bytes;
+    fair_queue_set_capacity(s, fair_queue_pool(s, ""), cpus, memory_bytes);
     return s;
 }
 
-void fair_queue_set_capacity(struct fair_queue *s, double cpus, int64_t memory_bytes)
+void fair_queue_set_capacity(struct fair_queue *s, int pool, double cpus, int64_t memory_bytes)
 {
-    s->free_cpus += cpus - s->cpus;
-    s->free_memory += memory_bytes - s->memory_bytes;
-    s->cpus = cpus;
-    s->memory_bytes = memory_bytes;
+    struct pool *p = &s->pools[pool];
+    p->free_cpus += cpus - p->cpus;
+    p->free_memory += memory_bytes - p->memory_bytes;
+    p->cpus = cpus;
+    p->memory_bytes = memory_bytes;
 }
 
-void fair_queue_lend_cores(struct fair_queue *s, bool lend)
+void fair_queue_lend_cores(struct fair_queue *s, int pool, bool lend)
 {
-    s->lend = lend;
+    s->pools[pool].lend = lend;
 }
 
 void fair_queue_free(struct fair_queue *s)
@@ -70,9 +99,13 @@ void fair_queue_free(struct fair_queue *s)
             a = next;
         }
         free(t->id);
+        free(t->use);
         free(t);
     }
     map_fini(&s->tenants);
+    for (int n = 0; n < s->n_pools; n++)
+        free(s->pools[n].name);
+    free(s->pools);
     free(s);
 }
 
@@ -84,6 +117,7 @@ static struct tenant_queue *get_tenant(struct fair_queue *s, const char *id)
         t->id = xstrdup(id);
         t->weight = 1;
         t->concurrency = INT64_MAX;
+        t->use = xcalloc((size_t)s->n_pools, sizeof *t->use);
         map_put(&s->tenants, id, t);
     }
     return t;
@@ -114,13 +148,14 @@ void fair_queue_block_tenant(struct fair_queue *s, const char *tenant, bool bloc
     get_tenant(s, tenant)->blocked = blocked;
 }
 
-void fair_queue_set_app(struct fair_queue *s, const char *tenant, const char *app, int64_t priority, double cpus,
-                        int64_t memory_bytes)
+void fair_queue_set_app(struct fair_queue *s, const char *tenant, const char *app, int64_t priority, const struct demand *one)
 {
+    struct tenant_queue *t = get_tenant(s, tenant);
     struct app_queue *a = get_app(s, tenant, app);
+    t->use[a->one.pool].n_queued -= a->files.n;
+    t->use[one->pool].n_queued += a->files.n;
     a->priority = priority;
-    a->cpus = cpus;
-    a->memory_bytes = memory_bytes;
+    a->one = *one;
 }
 
 void fair_queue_park_app(struct fair_queue *s, const char *tenant, const char *app, bool parked)
@@ -128,53 +163,58 @@ void fair_queue_park_app(struct fair_queue *s, const char *tenant, const char *a
     get_app(s, tenant, app)->parked = parked;
 }
 
-static double share(const struct fair_queue *s, double cpus, int64_t memory_bytes)
+static double share(const struct pool *p, double cpus, int64_t memory_bytes)
 {
-    double c = s->cpus > 0 ? cpus / s->cpus : 0;
-    double m = s->memory_bytes > 0 ? (double)memory_bytes / (double)s->memory_bytes : 0;
+    double c = p->cpus > 0 ? cpus / p->cpus : 0;
+    double m = p->memory_bytes > 0 ? (double)memory_bytes / (double)p->memory_bytes : 0;
     return c > m ? c : m;
 }
 
-static bool is_busy(const struct tenant_queue *t)
+static bool is_busy(const struct tenant_queue *t, int pool)
 {
-    return t->n_queued || t->n_running;
+    return t->use[pool].n_queued || t->use[pool].n_running;
 }
 
 /* Service of the least served busy tenant but `t`; -1 when there is none. */
-static double least_served(const struct fair_queue *s, const struct tenant_queue *t)
+static double least_served(const struct fair_queue *s, const struct tenant_queue *t, int pool)
 {
     size_t i = 0;
     double least = -1;
     for (const struct tenant_queue *other; (other = map_next(&s->tenants, &i));)
-        if (other != t && is_busy(other) && (least < 0 || other->served < least))
-            least = other->served;
+        if (other != t && is_busy(other, pool) && (least < 0 || other->use[pool].served < least))
+            least = other->use[pool].served;
     return least;
 }
 
 /* A tenant that becomes busy starts level with the least served busy one. */
-static void level(struct fair_queue *s, struct tenant_queue *joining)
+static void level(struct fair_queue *s, struct tenant_queue *joining, int pool)
 {
-    double least = least_served(s, joining);
-    if (least > joining->served)
-        joining->served = least;
+    double least = least_served(s, joining, pool);
+    if (least > joining->use[pool].served)
+        joining->use[pool].served = least;
+}
+
+static void count_queued(struct fair_queue *s, struct tenant_queue *t, const struct app_queue *a, bool more)
+{
+    size_t *const counts[] = {&s->n_queued, &t->n_queued, &t->use[a->one.pool].n_queued};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        *counts[i] += more ? 1 : (size_t)-1;
 }
 
 void fair_queue_add(struct fair_queue *s, const char *app, struct file *f)
 {
     struct tenant_queue *t = get_tenant(s, f->tenant);
     struct app_queue *a = get_app(s, f->tenant, app);
-    if (!is_busy(t))
-        level(s, t);
+    if (!is_busy(t, a->one.pool))
+        level(s, t, a->one.pool);
     file_list_add(&a->files, f);
-    t->n_queued++;
-    s->n_queued++;
+    count_queued(s, t, a, true);
 }
 
-static void unlink_file(struct fair_queue *s, struct tenant_queue *t, struct file *f)
+static void unlink_file(struct fair_queue *s, struct tenant_queue *t, const struct app_queue *a, struct file *f)
 {
     file_list_remove(f);
-    t->n_queued--;
-    s->n_queued--;
+    count_queued(s, t, a, false);
 }
 
 bool fair_queue_remove(struct fair_queue *s, struct file *f)
@@ -182,7 +222,7 @@ bool fair_queue_remove(struct fair_queue *s, struct file *f)
     struct tenant_queue *t = get_tenant(s, f->tenant);
     for (struct app_queue *a = t->apps; a; a = a->next)
         if (f->list == &a->files) {
-            unlink_file(s, t, f);
+            unlink_file(s, t, a, f);
             return true;
         }
     return false;
@@ -200,16 +240,16 @@ void fair_queue_drain_tenant(struct fair_queue *s, const char *tenant, void (*fn
     struct tenant_queue *t = get_tenant(s, tenant);
     for (struct app_queue *a = t->apps; a; a = a->next)
         for (struct file *f; (f = a->files.first);) {
-            unlink_file(s, t, f);
+            unlink_file(s, t, a, f);
             fn(arg, f);
         }
 }
 
-static struct app_queue *best_app(const struct tenant_queue *t)
+static struct app_queue *best_app(const struct tenant_queue *t, int pool)
 {
     struct app_queue *best = NULL;
     for (struct app_queue *a = t->apps; a; a = a->next)
-        if (a->files.first && !a->parked && !a->held &&
+        if (a->one.pool == pool && a->files.first && !a->parked && !a->held &&
             (!best || a->priority > best->priority ||
              (a->priority == best->priority && strcmp(a->files.first->file_id, best->files.first->file_id) < 0)))
             best = a;
@@ -221,47 +261,56 @@ static bool may_run(const struct tenant_queue *t)
     return t->n_queued && !t->blocked && (int64_t)t->n_running < t->concurrency;
 }
 
-static bool goes_before(const struct fair_queue *s, const struct tenant_queue *a, const struct tenant_queue *b)
+static bool goes_before(const struct pool *p, const struct tenant_queue *a, const struct use *of_a, const struct tenant_queue *b,
+                        const struct use *of_b)
 {
-    double x = share(s, a->cpus, a->memory_bytes) / (double)a->weight;
-    double y = share(s, b->cpus, b->memory_bytes) / (double)b->weight;
+    double x = share(p, of_a->cpus, of_a->memory_bytes) / (double)a->weight;
+    double y = share(p, of_b->cpus, of_b->memory_bytes) / (double)b->weight;
     if (x < y - 1e-9 || x > y + 1e-9)
         return x < y;
-    if (a->served != b->served)
-        return a->served < b->served;
-    if (a->last_pick != b->last_pick)
-        return a->last_pick < b->last_pick;
+    if (of_a->served != of_b->served)
+        return of_a->served < of_b->served;
+    if (of_a->last_pick != of_b->last_pick)
+        return of_a->last_pick < of_b->last_pick;
     return strcmp(a->id, b->id) < 0;
 }
 
-static bool fits(const struct fair_queue *s, const struct tenant_queue *t, const struct app_queue *a)
+static bool fits(const struct fair_queue *s, const struct tenant_queue *t, const struct demand *one)
 {
+    const struct pool *p = &s->pools[one->pool];
     /* A request above the whole capacity runs alone: better late than never. */
-    if (s->n_running == 0)
+    if (p->n_running == 0)
         return true;
-    double cpus = s->free_cpus + (s->lend && !t->n_running ? s->cpus : 0);
-    return a->cpus <= cpus + 1e-9 && a->memory_bytes <= s->free_memory;
+    double cpus = p->free_cpus + (p->lend && !t->use[one->pool].n_running ? p->cpus : 0);
+    return one->cpus <= cpus + 1e-9 && one->memory_bytes <= p->free_memory;
 }
 
-struct file *fair_queue_pick(struct fair_queue *s, const char **ret_app, double *ret_cpus, int64_t *ret_memory_bytes)
+static struct file *pick_of(struct fair_queue *s, int pool, const char **ret_app, struct demand *ret)
 {
     struct tenant_queue *next = NULL;
     size_t i = 0;
-    if (!s->n_queued)
-        return NULL;
     for (struct tenant_queue *t; (t = map_next(&s->tenants, &i));)
-        if (may_run(t) && best_app(t) && (!next || goes_before(s, t, next)))
+        if (may_run(t) && best_app(t, pool) && (!next || goes_before(&s->pools[pool], t, &t->use[pool], next, &next->use[pool])))
             next = t;
-    struct app_queue *a = next ? best_app(next) : NULL;
-    if (!a || !fits(s, next, a))
+    struct app_queue *a = next ? best_app(next, pool) : NULL;
+    if (!a || !fits(s, next, &a->one))
         return NULL;
     struct file *f = a->files.first;
-    unlink_file(s, next, f);
-    next->last_pick = ++s->n_picks;
-    fair_queue_charge(s, next->id, a->cpus, a->memory_bytes);
+    unlink_file(s, next, a, f);
+    next->use[pool].last_pick = ++s->n_picks;
+    fair_queue_charge(s, next->id, &a->one);
     *ret_app = a->name;
-    *ret_cpus = a->cpus;
-    *ret_memory_bytes = a->memory_bytes;
+    *ret = a->one;
+    return f;
+}
+
+struct file *fair_queue_pick(struct fair_queue *s, const char **ret_app, struct demand *ret)
+{
+    struct file *f = NULL;
+    for (int n = 0; s->n_queued && !f && n < s->n_pools; n++) {
+        f = pick_of(s, s->next_pool, ret_app, ret);
+        s->next_pool = (s->next_pool + 1) % s->n_pools;
+    }
     return f;
 }
 
@@ -275,7 +324,7 @@ int64_t fair_queue_take_mates(struct fair_queue *s, const char *app, struct file
         following = other->next;
         if (strcmp(other->dataset, f->dataset) || !file_may_be_grouped(other))
             continue;
-        unlink_file(s, t, other);
+        unlink_file(s, t, a, other);
         *to = other;
         other->lead = f;
         to = &other->mate;
@@ -284,41 +333,48 @@ int64_t fair_queue_take_mates(struct fair_queue *s, const char *app, struct file
     return n;
 }
 
-void fair_queue_charge(struct fair_queue *s, const char *tenant, double cpus, int64_t memory_bytes)
+void fair_queue_charge(struct fair_queue *s, const char *tenant, const struct demand *d)
 {
     struct tenant_queue *t = get_tenant(s, tenant);
-    if (!is_busy(t))
-        level(s, t);
-    t->cpus += cpus;
-    t->memory_bytes += memory_bytes;
+    struct use *u = &t->use[d->pool];
+    struct pool *p = &s->pools[d->pool];
+    if (!is_busy(t, d->pool))
+        level(s, t, d->pool);
+    u->cpus += d->cpus;
+    u->memory_bytes += d->memory_bytes;
+    u->n_running++;
     t->n_running++;
+    p->n_running++;
     s->n_running++;
-    s->free_cpus -= cpus;
-    s->free_memory -= memory_bytes;
+    p->free_cpus -= d->cpus;
+    p->free_memory -= d->memory_bytes;
 }
 
-static void uncharge(struct fair_queue *s, struct tenant_queue *t, double cpus, int64_t memory_bytes)
+static void uncharge(struct fair_queue *s, struct tenant_queue *t, const struct demand *d)
 {
-    t->cpus -= cpus;
-    t->memory_bytes -= memory_bytes;
+    struct use *u = &t->use[d->pool];
+    struct pool *p = &s->pools[d->pool];
+    u->cpus -= d->cpus;
+    u->memory_bytes -= d->memory_bytes;
+    u->n_running--;
     t->n_running--;
+    p->n_running--;
     s->n_running--;
-    s->free_cpus += cpus;
-    s->free_memory += memory_bytes;
-    if (!t->n_running)
-        t->cpus = 0;
-    if (!s->n_running)
-        s->free_cpus = s->cpus;
+    p->free_cpus += d->cpus;
+    p->free_memory += d->memory_bytes;
+    if (!u->n_running)
+        u->cpus = 0;
+    if (!p->n_running)
+        p->free_cpus = p->cpus;
 }
 
-void fair_queue_hold(struct fair_queue *s, const char *app, struct file *f, double cpus, int64_t memory_bytes)
+void fair_queue_hold(struct fair_queue *s, const char *app, struct file *f, const struct demand *d)
 {
     struct tenant_queue *t = get_tenant(s, f->tenant);
     struct app_queue *a = get_app(s, f->tenant, app);
-    uncharge(s, t, cpus, memory_bytes);
+    uncharge(s, t, d);
     file_list_add_first(&a->files, f);
-    t->n_queued++;
-    s->n_queued++;
+    count_queued(s, t, a, true);
     a->held = true;
 }
 
@@ -330,16 +386,18 @@ void fair_queue_unhold(struct fair_queue *s)
             a->held = false;
 }
 
-void fair_queue_release(struct fair_queue *s, const char *tenant, double cpus, int64_t memory_bytes, int64_t duration_ms)
+void fair_queue_release(struct fair_queue *s, const char *tenant, const struct demand *d, int64_t duration_ms)
 {
     struct tenant_queue *t = get_tenant(s, tenant);
-    uncharge(s, t, cpus, memory_bytes);
+    struct use *u = &t->use[d->pool];
+    uncharge(s, t, d);
     /* At least a millisecond, so that runs too short to measure count too. */
-    t->served += share(s, cpus, memory_bytes) * (double)(duration_ms < 1 ? 1 : duration_ms) / (double)t->weight;
+    u->served +=
+        share(&s->pools[d->pool], d->cpus, d->memory_bytes) * (double)(duration_ms < 1 ? 1 : duration_ms) / (double)t->weight;
     /* One very long run must not keep its tenant behind the others for as long again. */
-    double least = least_served(s, t);
-    if (least >= 0 && t->served > least + MAX_AHEAD_MS)
-        t->served = least + MAX_AHEAD_MS;
+    double least = least_served(s, t, d->pool);
+    if (least >= 0 && u->served > least + MAX_AHEAD_MS)
+        u->served = least + MAX_AHEAD_MS;
 }
 
 size_t fair_queue_n_queued(const struct fair_queue *s, const char *tenant)
@@ -361,9 +419,15 @@ const char *fair_queue_why_waiting(const struct fair_queue *s, const char *tenan
         return NULL;
     if (t->blocked)
         return "suspended, or its database does not answer";
-    if (!best_app(t))
+    bool any = false, fit = false;
+    for (int n = 0; n < s->n_pools; n++) {
+        const struct app_queue *a = best_app(t, n);
+        any |= a != NULL;
+        fit |= a && fits(s, t, &a->one);
+    }
+    if (!any)
         return "its apps are parked, or wait for their images";
     if (!may_run(t))
         return "concurrency";
-    return fits(s, t, best_app(t)) ? NULL : "capacity";
+    return fit ? NULL : "capacity";
 }

@@ -133,6 +133,13 @@ enum run_stop {
     RUN_STOP_person, /* or a purge: its files are quarantined as `stopped` */
 };
 
+/* What a run takes as long as it lasts, and of which pool (fair_queue.h). */
+struct demand {
+    int pool;
+    double cpus;
+    int64_t memory_bytes;
+};
+
 struct run {
     char run_id[ID_SIZE], file_id[ID_SIZE];
     char *tenant, *app;
@@ -160,8 +167,7 @@ struct run {
     struct batchmgr *mgr;
     struct run_handle *handle; /* its current step's; NULL: none was started or looked for yet */
     enum run_stop stop;
-    double cpus; /* charged */
-    int64_t memory_bytes;
+    struct demand demand; /* charged */
     int64_t charged_at_ms;
     uint64_t check; /* number of the health check that `pending` waits for */
     enum run_output output;

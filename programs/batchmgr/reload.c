@@ -7,6 +7,7 @@
 #include "ledger.h"
 #include "moving.h"
 #include "parking.h"
+#include "pools.h"
 #include "release.h"
 #include "staging.h"
 #include "state.h"
@@ -20,7 +21,6 @@
 #include "manager/images.h"
 
 #include <string.h>
-#include <sys/sysinfo.h>
 
 /* Limits of the profiles that this host cannot enforce, and tenants that it cannot keep apart. */
 static int check_host(struct batchmgr *m, const struct conf *c, struct err *e)
@@ -61,7 +61,8 @@ static void set_apps(struct batchmgr *m, const struct conf_tenant *c)
     fair_queue_set_tenant(m->fair_queue, c->id, c->weight, c->concurrency);
     for (size_t i = 0; i < c->batch.n; i++) {
         const struct conf_profile *p = conf_profile(m->conf, b[i].profile);
-        fair_queue_set_app(m->fair_queue, c->id, b[i].app, b[i].priority, p->requests.cpus, p->requests.memory_bytes);
+        struct demand one = pools_demand(m, p);
+        fair_queue_set_app(m->fair_queue, c->id, b[i].app, b[i].priority, &one);
     }
 }
 
@@ -81,20 +82,6 @@ static void requeue(struct batchmgr *m)
     fair_queue_drain(m->fair_queue, collect, &end);
     for (size_t i = 0; i < n; i++)
         admit_queue(m, v[i]);
-}
-
-static void set_capacity(struct batchmgr *m)
-{
-    const struct conf *c = m->conf;
-    struct sysinfo si = {0};
-    sysinfo(&si);
-    double cpus = c->platform.capacity.cpus > 0 ? c->platform.capacity.cpus : get_nprocs();
-    int64_t memory = c->platform.capacity.memory_bytes > 0 ? c->platform.capacity.memory_bytes : (int64_t)si.totalram * si.mem_unit;
-    double share =
-        (100.0 - (c->platform.stream_pct > 0 ? (double)c->platform.stream_pct : 0)) / 100; /* the rest is for stream instances */
-    /* The host's own cores can be shared for a while; a number that somebody wrote down is a promise. */
-    fair_queue_lend_cores(m->fair_queue, c->platform.capacity.cpus < 0);
-    fair_queue_set_capacity(m->fair_queue, cpus * share, (int64_t)((double)memory * share));
 }
 
 static int set_tenant(struct batchmgr *m, const struct conf_tenant *c, struct err *e)
@@ -128,7 +115,7 @@ int reload_apply(struct batchmgr *m, struct conf *next, struct err *e)
     struct conf *old = m->conf;
     size_t i = 0;
     m->conf = next;
-    set_capacity(m);
+    pools_set(m);
     for (struct tenant *t; (t = map_next(&m->tenants, &i));)
         t->configured = false;
     for (i = 0; r == 0 && i < next->n_tenants; i++)

@@ -29,7 +29,7 @@
 static void release(struct run *r)
 {
     if (r->charged_at_ms)
-        fair_queue_release(r->mgr->fair_queue, r->tenant, r->cpus, r->memory_bytes, clk_now_ms() - r->charged_at_ms);
+        fair_queue_release(r->mgr->fair_queue, r->tenant, &r->demand, clk_now_ms() - r->charged_at_ms);
     r->charged_at_ms = 0;
 }
 

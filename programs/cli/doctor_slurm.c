@@ -143,7 +143,7 @@ static void nodes(struct doctor *d)
 
 void doctor_slurm(struct doctor *d)
 {
-    if (d->conf->platform.launcher != LAUNCHER_slurm || !controller(d))
+    if (!conf_has_launcher(d->conf, LAUNCHER_slurm) || !controller(d))
         return;
     partitions(d);
     fd_mkdirs(d->h.dirfd, "state/jobs", 0700);

@@ -127,17 +127,19 @@ static void hand_over(struct warden *w, const char *text, size_t n, int conn)
     }
 }
 
-static bool is_for_cluster(const struct warden *w)
-{
-    return !w->streams && check_spec_conf(w->judge)->platform.launcher == LAUNCHER_slurm;
-}
-
-static void hand_to_cluster(struct warden *w, struct run_spec *spec, int conn)
+/* Of a run that is to be a job; NULL: it is to be on this host. */
+static const struct conf_profile *profile_of_job(const struct warden *w, const struct run_spec *spec)
 {
     const struct conf *c = check_spec_conf(w->judge);
-    const struct conf_tenant *t = conf_tenant(c, spec->tenant);
+    const struct conf_tenant *t = w->streams ? NULL : conf_tenant(c, spec->tenant);
     const struct conf_batch *app = t ? conf_app(t, spec->app) : NULL;
-    int r = app ? cluster_run(&w->cluster, &w->home, spec, conf_profile(c, app->profile), conn) : -ENOENT;
+    const struct conf_profile *p = app ? conf_profile(c, app->profile) : NULL;
+    return p && conf_launcher_of(c, p) == LAUNCHER_slurm ? p : NULL;
+}
+
+static void hand_to_cluster(struct warden *w, struct run_spec *spec, const struct conf_profile *p, int conn)
+{
+    int r = cluster_run(&w->cluster, &w->home, spec, p, conn);
     if (r < 0) {
         log_error("launcher", NULL, NULL, "cannot hand a run to the launcher of jobs: %s", err_text(r));
         say(conn, RUN_SAID_NO_FORK);
@@ -156,8 +158,9 @@ static void run(struct warden *w, int spec_fd, int conn)
         r = run_spec_parse(text.p ? text.p : "", text.n, &spec, &e);
     if (r == 0 && (r = check_spec_spec(w->judge, &spec, &e)) < 0)
         err_context(&e, "app %s, step %s", spec.app, run_step_name(spec.step));
-    if (r == 0 && is_for_cluster(w)) {
-        hand_to_cluster(w, &spec, conn);
+    const struct conf_profile *of_job = r == 0 ? profile_of_job(w, &spec) : NULL;
+    if (of_job) {
+        hand_to_cluster(w, &spec, of_job, conn);
     } else if (r == 0) {
         hand_over(w, text.p, text.n, conn);
     } else {

@@ -2,6 +2,7 @@
 import contextlib
 import os
 import pathlib
+import shutil
 import sqlite3
 import subprocess
 
@@ -27,6 +28,76 @@ def test_a_file_is_ingested_by_a_job(cluster_home, slurm):
     assert (f["state"], f["rows_loaded"], run["outcome"], run["node"] in slurm.names) == ("ingested", 2, "ok", True), (f, run)
     assert sorted(d["a"] for d in home.docs()) == [1, 3]
     until(lambda: not list((home.path / "state/jobs").glob(f"{f['run_id']}*")), home.path / "state/jobs", what="the job's files to go")
+
+
+BOTH = """profiles = (
+    {{ name = "small"; wall_s = 60; grace_s = 1; requests = {{ cpus = 1.0; memory_bytes = 16777216L; }}; mounts = ( "{base}:rw" ); {here} }},
+    {{ name = "far"; wall_s = 60; grace_s = 1; requests = {{ cpus = 1.0; memory_bytes = 16777216L; }}; mounts = ( "{base}:rw" ); launcher = "{there}"; }} );
+"""
+
+
+@pytest.fixture
+def both(make_home, slurm):
+    """A home whose app `app` runs here and whose app `far` on the cluster; each place has the capacity given."""
+    def make(here=1, there=1, memory=1000000000):
+        home = make_home(platform=f"capacity = {{ cpus = {here}.0; }}; slurm = {{ capacity = {{ cpus = {there}.0; memory_bytes = {memory}L; }}; }};")
+        homes.append(home)
+        home.env.update(slurm.env)
+        (home.path / "conf/profiles.conf").write_text(BOTH.format(base=home.base, here="", there="slurm"))
+        home.tenant(apps='{ app = "far"; exec = "misbehave"; pattern = "far*"; profile = "far"; }, { app = "app"; exec = "misbehave"; }', concurrency=10)
+        return home.up()
+    homes = []
+    yield make
+    slurm.mend()
+    for h in homes:
+        shutil.rmtree(f"/run/mysimbdp-node-{h.cgroup_tag()}", ignore_errors=True)
+
+
+def states(home):
+    return {f["file_name"]: f["state"] for f in home.files()}
+
+
+def test_profiles_with_a_launcher_each(both, slurm):
+    """Side by side in one home: each place has its capacity, what waits for one does not hold up the other, and a reload is for new runs alone."""
+    home = both()
+    gates = {}
+    for name in ("far-1", "far-2", "near-1", "near-2"):
+        gates[name] = home.base / f"gate-{name}"
+        home.do(f"gate,{gates[name]}", name=f"{name}.csv")
+        if name.endswith("1"):
+            until(lambda: sum(r["state"] == "running" for r in home.rows("runs")) == len(gates) - len(gates) // 2, home.path / "state", what=lambda: f"{home.rows('runs')}")
+    until(lambda: sorted(states(home).values()) == ["queued", "queued", "running", "running"], home.path / "state", what=lambda: f"{states(home)}")
+    runs = {r["app"]: r for r in home.rows("runs")}
+    assert runs["far"]["node"] in slurm.names and job_of(slurm, runs["far"]) and not job_of(slurm, runs["app"]), runs
+    (home.path / "conf/profiles.conf").write_text(BOTH.format(base=home.base, here="", there="local"))
+    home.cli("reload")
+    gates["near-1"].touch()  # the one place that is left has room for one: what waits there longest
+    home.wait_file(file_name="near-1.csv")
+    until(lambda: states(home)["far-2.csv"] == "running", home.path / "state", what=lambda: f"{states(home)}")
+    assert states(home) == {"far-1.csv": "running", "far-2.csv": "running", "near-1.csv": "ingested", "near-2.csv": "queued"}
+    home.kill_batchmgr()  # which counts what it takes back where that is
+    until(lambda: home.control({"op": "status"})["running"] == 2, home.path / "state", what="both to be taken back")
+    gates["far-1"].touch()
+    first = run_of(home, home.wait_file(file_name="far-1.csv"))
+    assert (first["run_id"], first["outcome"], first["node"]) == (runs["far"]["run_id"], "ok", runs["far"]["node"])
+    assert states(home)["near-2.csv"] == "queued"  # room on the cluster is none here
+    for g in gates.values():
+        g.touch()
+    assert run_of(home, home.wait_file(file_name="far-2.csv"))["node"] not in slurm.names
+    assert home.wait_file(file_name="near-2.csv")["state"] == "ingested"
+
+
+@pytest.mark.parametrize("bite", [{"there": 2}, {"there": 4, "memory": 33554432}])
+def test_what_of_the_cluster_is_ours(both, bite):
+    home = both(**bite)
+    gate = home.base / "gate"
+    for i in range(3):
+        home.do(f"gate,{gate}", *["uid"] * i, name=f"far-{i}.csv")
+    until(lambda: sorted(states(home).values()) == ["queued", "running", "running"] and sum(r["state"] == "running" for r in home.rows("runs")) == 2,
+          home.path / "state", what=lambda: f"{states(home)}")
+    gate.touch()
+    for i in range(3):
+        assert home.wait_file(file_name=f"far-{i}.csv")["state"] == "ingested"
 
 
 def test_stop_ends_it_with_proof(cluster_home, slurm):

@@ -231,6 +231,33 @@ static void a_profile_over_the_capacity(void **state)
     fails("profiles.conf", "profiles = ( { name = \"big\"; requests = { cpus = 2; }; } );", "requests more than");
 }
 
+/* What of the cluster is whose has to be said where a home has runs at both. */
+static void launchers_of_profiles(void **state)
+{
+    static const char profiles[] =
+        "profiles = ( { name = \"a\"; launcher = \"slurm\"; }, { name = \"b\"; requests = { cpus = 3; }; } );";
+    struct err e = {0};
+    struct conf *c = NULL;
+    (void)state;
+    fails("profiles.conf", profiles, "runs of \"a\" are jobs, those of \"b\" are on this host: platform.slurm.capacity");
+    put("mysimbdp.conf",
+        "platform = { capacity = { cpus = 4; }; slurm = { capacity = { cpus = 2; memory_bytes = 1000000000L; }; }; };");
+    assert_int_equal(conf_load(home, &c, &e), 0);
+    assert_int_equal(conf_launcher_of(c, conf_profile(c, "a")), LAUNCHER_slurm);
+    assert_int_equal(conf_launcher_of(c, conf_profile(c, "b")), LAUNCHER_local);
+    assert_int_equal((int)conf_slurm_capacity(c).cpus, 2);
+    conf_free(c);
+    put("mysimbdp.conf", "platform = { launcher = \"slurm\"; capacity = { cpus = 400; }; };"); /* as it has always been written */
+    put("profiles.conf", "profiles = ( { name = \"b\"; requests = { cpus = 300; }; } );");
+    assert_int_equal(conf_load(home, &c, &e), 0);
+    assert_int_equal((int)conf_slurm_capacity(c).cpus, 400);
+    conf_free(c);
+    put("mysimbdp.conf",
+        "platform = { capacity = { cpus = 4; }; slurm = { capacity = { cpus = 2; memory_bytes = 1000000000L; }; }; };");
+    fails("profiles.conf", "profiles = ( { name = \"a\"; launcher = \"slurm\"; requests = { cpus = 3; }; } );",
+          "more than platform.slurm.capacity");
+}
+
 static void routing_and_limits(void **state)
 {
     struct err e = {0};
@@ -320,6 +347,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(unused_later_keys_are_accepted, make, drop),
         cmocka_unit_test_setup_teardown(two_tenants_one_database, make, drop),
         cmocka_unit_test_setup_teardown(a_profile_over_the_capacity, make, drop),
+        cmocka_unit_test_setup_teardown(launchers_of_profiles, make, drop),
         cmocka_unit_test_setup_teardown(routing_and_limits, make, drop),
         cmocka_unit_test_setup_teardown(what_is_told, make, drop),
     };

@@ -143,10 +143,9 @@ void dispatch(struct world *w, int cell)
 {
     struct cell *c = &w->cells[cell];
     const char *app;
-    double cpus;
-    int64_t memory;
+    struct demand demand;
     struct file *f;
-    while (c->up && (f = fair_queue_pick(c->q, &app, &cpus, &memory)))
+    while (c->up && (f = fair_queue_pick(c->q, &app, &demand)))
         start(w, cell, (struct job *)f);
 }
 
@@ -173,7 +172,7 @@ static void release(struct world *w, int cell, struct job *j)
     t->served_s += ran;
     if (w->t <= w->both_until && j->tenant < 2)
         w->served[j->tenant] += ran;
-    fair_queue_release(c->q, j->f.tenant, 1, 0, (int64_t)(ran * 1000));
+    fair_queue_release(c->q, j->f.tenant, &(struct demand){FAIR_QUEUE_LOCAL, 1, 0}, (int64_t)(ran * 1000));
 }
 
 void on_run_ends(struct world *w, const struct event *e)

@@ -56,7 +56,7 @@ static void set_tenant(struct world *w, int i, double rates)
         if (!mine)
             continue;
         fair_queue_set_tenant(q, fifo ? "everybody" : t->id, weight, INT64_MAX);
-        fair_queue_set_app(q, fifo ? "everybody" : t->id, "app", 0, 1, 0);
+        fair_queue_set_app(q, fifo ? "everybody" : t->id, "app", 0, &(struct demand){FAIR_QUEUE_LOCAL, 1, 0});
     }
 }
 
