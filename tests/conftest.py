@@ -83,6 +83,21 @@ def cluster_home(make_home, slurm):
 
 
 @pytest.fixture
+def pilot_home(cluster_home, slurm):
+    """Likewise, but its runs go to pilots, which are cancelled in the end: they would stay for idle_s."""
+    homes = []
+
+    def make(pilot="nodes = 1; cpus = 2.0; idle_s = 60;", keys="", platform="", cpus=1.0, **kw):
+        homes.append(cluster_home(platform=f'slurm = {{ listen = "127.0.0.1"; {platform} }};', more=f"slurm = {{ pilot = {{ {pilot} }}; {keys} }};", cpus=cpus, **kw))
+        return homes[-1]
+    yield make
+    for h in homes:
+        h.cleanup()
+        slurm.run("scancel", "--signal=KILL", "--full", *[job for job, state in cluster.pilots(slurm, h).values() if state == "RUNNING"], check=False)
+        slurm.run("scancel", *[job for job, _ in cluster.pilots(slurm, h).values()], check=False)
+
+
+@pytest.fixture
 def home(make_home):
     return make_home()
 

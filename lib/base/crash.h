@@ -77,6 +77,8 @@
     X(drain_acked)                                                                                                                 \
     X(job_spec)                                                                                                                    \
     X(job_submitted)                                                                                                               \
+    X(pilot_file)                                                                                                                  \
+    X(pilot_given)                                                                                                                 \
     X(job_id)                                                                                                                      \
     X(ask_commit)                                                                                                                  \
     X(instance_begin)                                                                                                              \

@@ -84,6 +84,10 @@ struct conf_profile {
     struct conf_slurm {
         char *partition, *account, *qos, *constraint; /* "": Slurm's own default */
         int64_t time_s, cpus, memory_bytes;           /* -1: of the limits above (conf_slurm_time_s and so on) */
+        struct {
+            int64_t nodes, time_s, memory_bytes, idle_s; /* nodes 0: each run is a job; -1: as conf_pilot has it */
+            double cpus;
+        } pilot;
     } slurm;
 };
 
@@ -91,6 +95,21 @@ struct conf_profile {
 int64_t conf_slurm_time_s(const struct conf_profile *p);
 int64_t conf_slurm_cpus(const struct conf_profile *p);
 int64_t conf_slurm_memory_bytes(const struct conf_profile *p);
+
+struct conf_capacity {
+    double cpus;
+    int64_t memory_bytes;
+};
+
+/* An allocation that stays, in which one run after another is started. */
+struct conf_pilot {
+    int64_t nodes;                      /* so many at most; 0: there are none */
+    int64_t runs;                       /* at once in each, by the profile's requests */
+    int64_t cpus, memory_bytes, time_s; /* of each, as Slurm is asked for them */
+    int64_t needs_s;                    /* what must be left of its time for a run to begin */
+    struct conf_capacity capacity;      /* of all together */
+};
+struct conf_pilot conf_pilot(const struct conf_profile *p);
 
 struct conf_limits {                                                              /* -1: no limit */
     struct strs formats;                                                          /* empty: as the level above */
@@ -231,10 +250,7 @@ struct conf {
     struct {
         char *mongo_url;
         struct strs valid_formats;
-        struct conf_capacity {
-            double cpus;
-            int64_t memory_bytes;
-        } capacity;
+        struct conf_capacity capacity;
         int64_t stream_pct;
         int64_t uid_base; /* after conf_load: the one that the home has (lib/host/uid_block.h) */
         int64_t n_uids;   /* not configured: how many ids from uid_base on are for inspectors and tenants */
@@ -260,6 +276,8 @@ struct conf {
         enum conf_launcher launcher; /* of batch runs */
         struct {
             struct conf_capacity capacity; /* of the cluster; -1: as conf_slurm_capacity has it */
+            char *listen;                  /* where pilots find the launcher; "": nowhere */
+            int64_t port;                  /* 0: any */
         } slurm;
         enum conf_log log;
         char *log_socket;         /* "": that of this host's log */
@@ -324,8 +342,8 @@ const struct conf_batch *conf_route(const struct conf_tenant *t, const char *app
 enum conf_launcher conf_launcher_of(const struct conf *c, const struct conf_profile *p);
 /* Whether that is so for any profile. */
 bool conf_has_launcher(const struct conf *c, enum conf_launcher l);
-/* What of the cluster is this home's, as configured or, where all runs are jobs, by platform.capacity; a number that is nowhere is
- * this host's. */
+/* Without what pilots may have: what of the cluster is this home's, as configured or, where all runs are jobs, by
+ * platform.capacity; a number that is nowhere is this host's. */
 struct conf_capacity conf_slurm_capacity(const struct conf *c);
 
 /* Whether `allow` of the tenant has that word. */

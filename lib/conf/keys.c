@@ -89,6 +89,19 @@ static const struct cfg_key cgroup_keys[] = {
     END_ROW,
 };
 
+static const struct cfg_key pilot_keys[] = {
+    INT_ROW(conf_profile, slurm.pilot.nodes, "nodes", "0", 0, 10000,
+            "allocations that stay, at most, in which one run after another is started; 0: each run is a job"),
+    {"cpus", CFG_F64, OFF(conf_profile, slurm.pilot.cpus), "1", 0.001, 4096, NULL, true,
+     "cores of each; as many runs at once as requests.cpus has room for", NULL, 0},
+    INT_ROW(conf_profile, slurm.pilot.memory_bytes, "memory_bytes", "-1", -1, NO_MAX,
+            "memory of each, bytes; -1: what a job of a run would have, for each of the runs at once"),
+    INT_ROW(conf_profile, slurm.pilot.time_s, "time_s", "-1", -1, 1e9,
+            "time limit of each, seconds; -1: an hour and what a job of a run would have"),
+    INT_ROW(conf_profile, slurm.pilot.idle_s, "idle_s", "60", 1, 1e9, "each ends after so many seconds without runs"),
+    END_ROW,
+};
+
 static const struct cfg_key slurm_keys[] = {
     STR_ROW(conf_profile, slurm.partition, "partition", "", NULL, "its partition; empty: Slurm's default"),
     STR_ROW(conf_profile, slurm.account, "account", "", NULL, "the account that is charged; empty: the default"),
@@ -99,6 +112,7 @@ static const struct cfg_key slurm_keys[] = {
     INT_ROW(conf_profile, slurm.cpus, "cpus", "-1", -1, 4096, "cores of the job; -1: requests.cpus, rounded up"),
     INT_ROW(conf_profile, slurm.memory_bytes, "memory_bytes", "-1", -1, NO_MAX,
             "memory of the job, bytes; -1: the larger of cgroup.memory_bytes and requests.memory_bytes, and 64 MiB"),
+    NEST_ROW("pilot", pilot_keys, "allocations that stay, for short runs (docs/cluster.md)"),
     END_ROW,
 };
 
@@ -473,6 +487,9 @@ static const struct cfg_key cluster_capacity_keys[] = {
 
 static const struct cfg_key cluster_keys[] = {
     NEST_ROW("capacity", cluster_capacity_keys, "what of the cluster is this home's"),
+    {"listen", CFG_STR, OFF(conf, platform.slurm.listen), "", 0, 0, NULL, false,
+     "address of this host's at which pilots find the launcher of jobs; empty: there are none", NULL, 0},
+    {"port", CFG_INT, OFF(conf, platform.slurm.port), "0", 0, 65535, NULL, false, "its port there; 0: any", NULL, 0},
     END_ROW,
 };
 

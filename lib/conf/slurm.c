@@ -5,7 +5,9 @@
 #include <string.h>
 #include <sys/sysinfo.h>
 
-enum { SPARE_S = 120, SPARE_BYTES = 64 << 20 /* the runner, and with isolation the run's init */ };
+#define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-."
+
+enum { SPARE_S = 120, PILOT_S = 3600, SPARE_BYTES = 64 << 20 /* the runner, and with isolation the run's init */ };
 
 enum conf_launcher conf_launcher_of(const struct conf *c, const struct conf_profile *p)
 {
@@ -21,16 +23,6 @@ bool conf_has_launcher(const struct conf *c, enum conf_launcher l)
         if (conf_launcher_of(c, &p[i]) == l)
             return true;
     return false;
-}
-
-struct conf_capacity conf_slurm_capacity(const struct conf *c)
-{
-    struct conf_capacity own = c->platform.slurm.capacity, of_all = c->platform.capacity;
-    struct sysinfo si = {0};
-    sysinfo(&si);
-    double cpus = own.cpus > 0 ? own.cpus : of_all.cpus;
-    int64_t memory = own.memory_bytes > 0 ? own.memory_bytes : of_all.memory_bytes;
-    return (struct conf_capacity){cpus > 0 ? cpus : get_nprocs(), memory > 0 ? memory : (int64_t)si.totalram * si.mem_unit};
 }
 
 int64_t conf_slurm_time_s(const struct conf_profile *p)
@@ -51,12 +43,54 @@ int64_t conf_slurm_memory_bytes(const struct conf_profile *p)
     return p->slurm.memory_bytes >= 0 ? p->slurm.memory_bytes : needs + SPARE_BYTES;
 }
 
+struct conf_pilot conf_pilot(const struct conf_profile *p)
+{
+    struct conf_pilot ret = {.nodes = p->slurm.pilot.nodes};
+    int64_t time_s = conf_slurm_time_s(p);
+    if (!ret.nodes)
+        return ret;
+    ret.runs = (int64_t)(p->slurm.pilot.cpus / p->requests.cpus + 1e-9);
+    ret.cpus = (int64_t)p->slurm.pilot.cpus + (p->slurm.pilot.cpus > (double)(int64_t)p->slurm.pilot.cpus);
+    ret.memory_bytes =
+        p->slurm.pilot.memory_bytes >= 0 ? p->slurm.pilot.memory_bytes : ret.runs * conf_slurm_memory_bytes(p) + SPARE_BYTES;
+    ret.time_s = p->slurm.pilot.time_s >= 0 ? p->slurm.pilot.time_s : time_s + PILOT_S;
+    ret.needs_s = p->wall_s + p->grace_s;
+    ret.capacity.cpus = (double)(ret.nodes * ret.runs) * p->requests.cpus;
+    ret.capacity.memory_bytes = ret.nodes * ret.runs * p->requests.memory_bytes;
+    return ret;
+}
+
+/* Before anything is set aside. */
+static struct conf_capacity whole_capacity(const struct conf *c)
+{
+    struct conf_capacity own = c->platform.slurm.capacity, of_all = c->platform.capacity;
+    struct sysinfo si = {0};
+    sysinfo(&si);
+    double cpus = own.cpus > 0 ? own.cpus : of_all.cpus;
+    int64_t memory = own.memory_bytes > 0 ? own.memory_bytes : of_all.memory_bytes;
+    return (struct conf_capacity){cpus > 0 ? cpus : get_nprocs(), memory > 0 ? memory : (int64_t)si.totalram * si.mem_unit};
+}
+
+struct conf_capacity conf_slurm_capacity(const struct conf *c)
+{
+    struct conf_capacity left = whole_capacity(c);
+    const struct conf_profile *p = c->profiles.v;
+    for (size_t i = 0; i < c->profiles.n; i++) {
+        if (conf_launcher_of(c, &p[i]) != LAUNCHER_slurm)
+            continue;
+        struct conf_pilot pilot = conf_pilot(&p[i]);
+        left.cpus -= pilot.capacity.cpus;
+        left.memory_bytes -= pilot.capacity.memory_bytes;
+    }
+    return left;
+}
+
 /* Each becomes an argument of sbatch by itself (--qos=TEXT), so what is refused is what Slurm would take for something else. */
 static int check_name(const char *file, const struct conf_profile *p, const char *key, const char *text, const char *more,
                       struct err *e)
 {
     for (const char *c = text; *c; c++)
-        if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.", *c) && !strchr(more, *c))
+        if (!strchr(LETTERS, *c) && !strchr(more, *c))
             return err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.slurm.%s': \"%s\" may have A-Z a-z 0-9 _ - . %s alone", file,
                            p->line, key, text, more);
     return 0;
@@ -82,6 +116,23 @@ static int check_numbers(const char *file, const struct conf_profile *p, struct 
     return 0;
 }
 
+static int check_pilot(const char *file, const struct conf_profile *p, struct err *e)
+{
+    struct conf_pilot pilot = conf_pilot(p);
+    const char *why = NULL;
+    if (!pilot.nodes)
+        return 0;
+    if (p->wall_s < 0)
+        why = "wall_s must not be -1, since a run begins in a pilot only while that has time for it";
+    else if (pilot.runs < 1)
+        why = "cpus are less than requests.cpus, so there is room for no run";
+    else if (pilot.time_s < p->wall_s + p->grace_s)
+        why = "time_s is less than wall_s and grace_s, so there is time for no run";
+    else if (pilot.memory_bytes < conf_slurm_memory_bytes(p))
+        why = "memory_bytes is less than what a run may use and 64 MiB for its runner";
+    return why ? err_set(e, ERR_CONFIG, "%s:%d: key 'profiles.slurm.pilot': %s", file, p->line, why) : 0;
+}
+
 int conf_check_slurm(const char *file, const struct conf_profile *p, struct err *e)
 {
     int r = check_name(file, p, "partition", p->slurm.partition, ",", e);
@@ -91,7 +142,9 @@ int conf_check_slurm(const char *file, const struct conf_profile *p, struct err 
         r = check_name(file, p, "qos", p->slurm.qos, "", e);
     if (r == 0)
         r = check_name(file, p, "constraint", p->slurm.constraint, "&|,()[]*!=", e);
-    return r == 0 ? check_numbers(file, p, e) : r;
+    if (r == 0)
+        r = check_numbers(file, p, e);
+    return r == 0 ? check_pilot(file, p, e) : r;
 }
 
 /* platform.capacity has been the cluster's where all runs are jobs; where some are not, it cannot be both. */
@@ -109,7 +162,32 @@ static int check_capacities(const char *file, const struct conf *c, struct err *
                    file, job->line, job->name, local->name);
 }
 
+static int check_pilots(const char *file, const struct conf *c, struct err *e)
+{
+    const struct conf_profile *p = c->profiles.v;
+    struct conf_capacity left = conf_slurm_capacity(c);
+    for (size_t i = 0; i < c->profiles.n; i++) {
+        if (conf_launcher_of(c, &p[i]) != LAUNCHER_slurm || !p[i].slurm.pilot.nodes)
+            continue;
+        if (!*c->platform.slurm.listen)
+            return err_set(e, ERR_CONFIG,
+                           "%s:%d: key 'profiles.slurm.pilot': \"%s\" has pilots: platform.slurm.listen has to say at which "
+                           "address of this host's they find the launcher of jobs",
+                           file, p[i].line, p[i].name);
+        if (strspn(c->platform.slurm.listen, LETTERS ":") != strlen(c->platform.slurm.listen))
+            return err_set(e, ERR_CONFIG, "mysimbdp.conf: key 'platform.slurm.listen': \"%s\" is no address",
+                           c->platform.slurm.listen);
+        if (left.cpus < -1e-9 || left.memory_bytes < 0)
+            return err_set(e, ERR_CONFIG,
+                           "%s:%d: key 'profiles.slurm.pilot': the profiles' pilots may have more together than "
+                           "platform.slurm.capacity",
+                           file, p[i].line);
+    }
+    return 0;
+}
+
 int conf_check_launchers(const char *file, const struct conf *c, struct err *e)
 {
-    return check_capacities(file, c, e);
+    int r = check_capacities(file, c, e);
+    return r == 0 ? check_pilots(file, c, e) : r;
 }

@@ -46,6 +46,10 @@ enum warden_op {
  */
 #define WARDEN_JOBS "state/jobs"
 
+/* Among the options of sbatch that its launcher gets for a step, a line that begins so: the step is for a pilot of those options,
+ * and what follows is "PROFILE NODES RUNS IDLE_S NEEDS_S TIME_S ADDRESS PORT" (conf_pilot, platform.slurm). */
+#define WARDEN_PILOT "pilot="
+
 /* The text follows. */
 struct warden_request {
     uint32_t op;

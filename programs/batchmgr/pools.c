@@ -1,6 +1,8 @@
 #include "pools.h"
 #include "state.h"
 
+#include "base/mem.h"
+
 #include <sys/sysinfo.h>
 
 static void set_local(struct batchmgr *m, double cpus, int64_t memory_bytes, double share)
@@ -15,6 +17,23 @@ static void set_local(struct batchmgr *m, double cpus, int64_t memory_bytes, dou
     fair_queue_set_capacity(m->fair_queue, FAIR_QUEUE_LOCAL, cpus * share, (int64_t)((double)memory_bytes * share));
 }
 
+/* As many runs as its pilots have room for: others wait in the fair queue, and not for a pilot. */
+static int pool_of_pilots(struct batchmgr *m, const struct conf_profile *p)
+{
+    AUTO_FREE char *name = xasprintf("pilots of %s", p->name);
+    return fair_queue_pool(m->fair_queue, name);
+}
+
+static void set_pilots(struct batchmgr *m)
+{
+    const struct conf_profile *p = m->conf->profiles.v;
+    for (size_t i = 0; i < m->conf->profiles.n; i++) {
+        struct conf_pilot pilot = conf_pilot(&p[i]);
+        if (pilot.nodes)
+            fair_queue_set_capacity(m->fair_queue, pool_of_pilots(m, &p[i]), pilot.capacity.cpus, pilot.capacity.memory_bytes);
+    }
+}
+
 void pools_set(struct batchmgr *m)
 {
     const struct conf *c = m->conf;
@@ -24,10 +43,13 @@ void pools_set(struct batchmgr *m)
     set_local(m, c->platform.capacity.cpus, c->platform.capacity.memory_bytes, (100 - of_streams) / 100);
     fair_queue_lend_cores(m->fair_queue, pool, c->platform.slurm.capacity.cpus < 0 && c->platform.capacity.cpus < 0);
     fair_queue_set_capacity(m->fair_queue, pool, slurm.cpus, slurm.memory_bytes);
+    set_pilots(m);
 }
 
 struct demand pools_demand(struct batchmgr *m, const struct conf_profile *p)
 {
-    int pool = conf_launcher_of(m->conf, p) == LAUNCHER_slurm ? fair_queue_pool(m->fair_queue, POOL_SLURM) : FAIR_QUEUE_LOCAL;
+    int pool = conf_launcher_of(m->conf, p) != LAUNCHER_slurm ? FAIR_QUEUE_LOCAL
+               : p->slurm.pilot.nodes                         ? pool_of_pilots(m, p)
+                                                              : fair_queue_pool(m->fair_queue, POOL_SLURM);
     return (struct demand){pool, p->requests.cpus, p->requests.memory_bytes};
 }

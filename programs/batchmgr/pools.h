@@ -8,7 +8,7 @@
 
 struct batchmgr;
 
-#define POOL_SLURM "slurm" /* jobs of the cluster; this machine's is FAIR_QUEUE_LOCAL */
+#define POOL_SLURM "slurm" /* jobs of the cluster; this machine's is FAIR_QUEUE_LOCAL. Pilots of a profile are a pool, too */
 
 /* Sets the pools' capacities as the configuration has them. */
 void pools_set(struct batchmgr *m);

@@ -79,7 +79,7 @@ bool holder_parse(const char *text, struct holder *ret)
 
 static bool is_over(const struct job_facts *f)
 {
-    return f->answered && (!f->listed || slurm_state_is_over(f->state));
+    return f->left || (f->answered && (!f->listed || slurm_state_is_over(f->state)));
 }
 
 /* It goes on, or is to begin, a second time. */
@@ -94,7 +94,9 @@ static enum job_act next_with_result(const struct job_facts *f)
         return JOB_FINISH;
     if (f->answered && is_again(f))
         return JOB_CANCEL;
-    return is_over(f) ? JOB_FINISH : JOB_NOTHING; /* why it was stopped, Slurm knows */
+    /* Why it was stopped, Slurm knows; of a pilot that goes on, it has nothing to say. */
+    bool told = f->answered && (!f->listed || slurm_state_is_over(f->state));
+    return told || (f->left && f->settled) ? JOB_FINISH : JOB_NOTHING;
 }
 
 static enum job_act next_before(const struct job_facts *f)
@@ -107,10 +109,11 @@ static enum job_act next_before(const struct job_facts *f)
 }
 
 /* Nothing of the tenant's is started before the holder's name is written. So where Slurm heard from the node that the job is over,
- * it is; but a node that is not heard may still go on from here. */
+ * it is; but a node that is not heard may still go on from here, and so may a
+ * runner of a pilot that lives. */
 static bool has_not_begun(const struct job_facts *f)
 {
-    return !f->held && f->listed && f->state != SLURM_NODE_FAIL;
+    return !f->held && f->listed && slurm_state_is_over(f->state) && f->state != SLURM_NODE_FAIL;
 }
 
 enum job_act job_next(const struct job_facts *f)
@@ -121,7 +124,7 @@ enum job_act job_next(const struct job_facts *f)
         return next_before(f);
     if (f->gone)
         return JOB_LOST;
-    if (!f->answered)
+    if (!f->answered && !f->left)
         return f->held ? JOB_RUNS : JOB_NOTHING;
     if (is_over(f))
         return f->node_is_off || has_not_begun(f) ? JOB_LOST : JOB_PROBE;

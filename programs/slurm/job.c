@@ -1,4 +1,6 @@
 #include "job.h"
+#include "pilots.h"
+#include "sbatch.h"
 
 #include "base/clk.h"
 #include "base/crash.h"
@@ -13,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum {
@@ -23,7 +24,6 @@ enum {
     SACCT_MS = 15000,
     AGAIN_MS = 2000,
     PENDING_SAID_MS = 3000, /* what waits for less is not worth a word */
-    MAX_ARGS = 40,
 };
 
 char *job_name(const struct launcher *l, const char *claim)
@@ -81,6 +81,7 @@ static void say_ended(struct job *j)
     if (!j->said_ended)
         say(j, RUN_SAID_ENDED, NULL);
     j->said_ended = true;
+    pilots_take_back(j, true);
 }
 
 /* ---- the end ---- */
@@ -108,6 +109,8 @@ static void end_with(struct job *j, struct run_result *res, const char *error)
 
 static const char *word_of(const struct job *j)
 {
+    if (j->facts.left && !(j->facts.listed && slurm_state_is_over(j->facts.state)))
+        return j->facts.fenced ? "the runner ended" : "its pilot does not begin it";
     return j->facts.listed && j->reason ? j->reason : "Slurm knows nothing";
 }
 
@@ -169,56 +172,18 @@ static void finish(struct job *j, struct run_result *res)
         say_ended(j);
 }
 
-/* ---- commands ---- */
-
-/* What programs of the platform's read of their environment. */
-#define NEEDED "PATH,TZ,LANG,SIMBDP_DEBUG,SIMBDP_CRASH_AT,SIMBDP_CRASH_ONCE,ASAN_OPTIONS,UBSAN_OPTIONS,LSAN_OPTIONS"
-
-struct call {
-    struct job *j; /* NULL: it is gone */
-    char *argv[MAX_ARGS];
-    size_t n;
-};
-
-static void arg(struct call *c, char *text) /* TAKE */
+void job_refuse(struct job *j, const char *why)
 {
-    if (c->n < MAX_ARGS - 1)
-        c->argv[c->n++] = text;
-    else
-        free(text);
+    fence(j, why);
 }
 
-static void start(struct job *j, struct call *c, int64_t deadline_ms, command_ended_fn ended)
+/* ---- commands ---- */
+
+static void start(struct job *j, struct sbatch *c, int64_t deadline_ms, command_ended_fn ended)
 {
     j->busy = true;
     command_start(j->l->commands, c->argv, deadline_ms, ended, j);
-    for (size_t i = 0; i < c->n; i++)
-        free(c->argv[i]);
-}
-
-/* The first line of what a command said. Static. */
-static const char *first_line(struct buf *out)
-{
-    out->p[strcspn(out->p, "\n")] = 0;
-    return *out->p ? out->p : "no reason is given";
-}
-
-static bool has_succeeded(int status, bool late)
-{
-    return !late && status >= 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
-/* The id that sbatch --parsable printed, perhaps behind warnings. */
-static bool take_id(struct buf *out, char ret[32])
-{
-    for (char *save, *line = strtok_r(out->p, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-        size_t n = strspn(line, "0123456789");
-        if (n && n < 20 && (!line[n] || line[n] == ';')) {
-            snprintf(ret, 32, "%.*s", (int)n, line);
-            return true;
-        }
-    }
-    return false;
+    sbatch_end(c);
 }
 
 static void on_submitted(void *arg_, int status, bool late, struct buf *out)
@@ -229,58 +194,40 @@ static void on_submitted(void *arg_, int status, bool late, struct buf *out)
     j->l->n_starting--;
     j->asked_ms = clk_now_ms();
     j->facts.answered = j->facts.listed = false; /* what was listed meanwhile says nothing of it */
-    if (has_succeeded(status, late) && take_id(out, j->id)) {
+    if (command_succeeded(status, late) && sbatch_take_id(out, j->id)) {
         log_info("job_submitted", j->spec.tenant, j->spec.run_id, "job %s", j->id);
         crash_at(CRASH_job_submitted);
         if (job_id_write(&j->l->home, j->spec.claim, j->id, j->options, &e) < 0)
             log_warn("job", j->spec.tenant, j->spec.run_id, "%s; it is found by its name", e.msg);
         crash_at(CRASH_job_id);
     } else if (late || status < 0 || !slurm_is_refusal(out->p)) { /* it may have been taken all the same */
-        xstr_set(&j->l->why, late ? "sbatch did not end in time" : first_line(out));
+        xstr_set(&j->l->why, late ? "sbatch did not end in time" : command_first_line(out));
         j->unsure = true;
         j->again_ms = clk_now_ms() + AGAIN_MS;
     } else {
-        AUTO_FREE char *why = xasprintf("Slurm does not take the job: %s", first_line(out));
+        AUTO_FREE char *why = xasprintf("Slurm does not take the job: %s", command_first_line(out));
         fence(j, why);
     }
     job_step(j);
 }
 
-static void add_options(struct call *c, const char *options, bool all)
+static void begin(struct job *j, struct sbatch *c, const char *name_end, const char *out_end)
 {
-    AUTO_FREE char *copy = xstrdup(options);
-    for (char *save, *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
-        if (all || !strncmp(line, "--partition=", 12) || !strncmp(line, "--account=", 10) || !strncmp(line, "--qos=", 6))
-            arg(c, xstrdup(line));
-}
-
-static void add_common(struct job *j, struct call *c, const char *name_end, const char *out_end)
-{
-    AUTO_FREE char *name = job_name(j->l, j->spec.claim), *out = job_path(&j->l->home, j->spec.claim, out_end);
-    arg(c, xstrdup("sbatch"));
-    arg(c, xstrdup("--parsable"));
-    arg(c, xstrdup("--no-requeue"));
-    arg(c, xstrdup("--nodes=1"));
-    arg(c, xstrdup("--ntasks=1"));
-    arg(c, xstrdup("--chdir=/"));
-    arg(c, xstrdup("--export=" NEEDED)); /* Slurm keeps it on its disk, and ours may have secrets; the app's is in the spec */
-    arg(c, xstrdup("--input=/dev/null"));
-    arg(c, xasprintf("--job-name=%s%s", name, name_end));
-    arg(c, xasprintf("--comment=%s/%s", j->spec.tenant, j->spec.app));
-    arg(c, xasprintf("--output=%s", out));
-    arg(c, xstrdup("--open-mode=append"));
+    AUTO_FREE char *name = job_name(j->l, j->spec.claim), *whole = xasprintf("%s%s", name, name_end);
+    AUTO_FREE char *out = job_path(&j->l->home, j->spec.claim, out_end), *comment = xasprintf("%s/%s", j->spec.tenant, j->spec.app);
+    sbatch_begin(c, whole, comment, out);
 }
 
 static void submit(struct job *j)
 {
-    struct call c = {.j = j};
+    struct sbatch c = {0};
     if (j->l->n_starting >= MAX_STARTING || clk_now_ms() < j->again_ms)
         return;
-    add_common(j, &c, "", "out");
-    add_options(&c, j->options, true);
-    arg(&c, job_path(&j->l->home, "run", "sh"));
-    arg(&c, home_program(&j->l->home, "simbdp-run"));
-    arg(&c, job_path(&j->l->home, j->spec.claim, "json"));
+    begin(j, &c, "", "out");
+    sbatch_add_options(&c, j->options, true);
+    sbatch_add(&c, job_path(&j->l->home, "run", "sh"));
+    sbatch_add(&c, home_program(&j->l->home, "simbdp-run"));
+    sbatch_add(&c, job_path(&j->l->home, j->spec.claim, "json"));
     j->facts.submitted = j->starting = true;
     j->l->n_starting++;
     start(j, &c, SBATCH_MS, on_submitted);
@@ -291,23 +238,28 @@ static void on_told(void *arg_, int status, bool late, struct buf *out)
     struct job *j = arg_;
     j->busy = false;
     j->again_ms = clk_now_ms() + AGAIN_MS;
-    if (!has_succeeded(status, late))
+    if (!command_succeeded(status, late))
         log_warn("scancel", j->spec.tenant, j->spec.run_id, "job %s: %s; trying again", j->id,
-                 late ? "not in time" : first_line(out));
+                 late ? "not in time" : command_first_line(out));
 }
 
 /* signal: SIGTERM for the runner alone, which ends the run as for a stop anywhere; else the job is cancelled. */
 static void tell(struct job *j, bool signal)
 {
-    struct call c = {.j = j};
+    struct sbatch c = {0};
     if (clk_now_ms() < j->again_ms || !*j->id)
         return;
-    arg(&c, xstrdup("scancel"));
-    if (signal) {
-        arg(&c, xstrdup("--signal=TERM"));
-        arg(&c, xstrdup("--batch"));
+    if (signal && j->pool) {
+        pilots_stop_run(j);
+        j->again_ms = clk_now_ms() + AGAIN_MS;
+        return;
     }
-    arg(&c, xstrdup(j->id));
+    sbatch_add(&c, xstrdup("scancel"));
+    if (signal) {
+        sbatch_add(&c, xstrdup("--signal=TERM"));
+        sbatch_add(&c, xstrdup("--batch"));
+    }
+    sbatch_add(&c, xstrdup(j->id));
     start(j, &c, SCANCEL_MS, on_told);
 }
 
@@ -316,18 +268,18 @@ static void on_probe_submitted(void *arg_, int status, bool late, struct buf *ou
     struct job *j = arg_;
     j->busy = false;
     j->probe_ms = clk_now_ms();
-    if (has_succeeded(status, late) && take_id(out, j->probe_id))
+    if (command_succeeded(status, late) && sbatch_take_id(out, j->probe_id))
         log_info("job_end", j->spec.tenant, j->spec.run_id, "job %s asks node %s what is left", j->probe_id, j->holder.node);
     else
         log_warn("job_end", j->spec.tenant, j->spec.run_id, "cannot ask node %s: %s; trying again", j->holder.node,
-                 late ? "sbatch did not end in time" : first_line(out));
+                 late ? "sbatch did not end in time" : command_first_line(out));
 }
 
 /* A job on the same node that ends what is left. It waits in Slurm's queue until the node is back, and is only submitted anew where
  * none waits. */
 static void probe(struct job *j)
 {
-    struct call c = {.j = j};
+    struct sbatch c = {0};
     AUTO_FREE char *text = xasprintf(
         "%s of job %s on node %s, and no result: it waits until the node says that nothing of it is left, or for `mysimbdp "
         "stop %s --node-is-off`",
@@ -336,19 +288,19 @@ static void probe(struct job *j)
     int64_t now = clk_now_ms();
     if (!*j->holder.node || *j->probe_id || (j->probe_ms && now - j->probe_ms < AGAIN_MS))
         return;
-    add_common(j, &c, "-end", "end.out");
-    add_options(&c, j->options, false);
-    arg(&c, xasprintf("--nodelist=%s", j->holder.node));
-    arg(&c, xstrdup("--cpus-per-task=1"));
-    arg(&c, xstrdup("--mem=32M"));
-    arg(&c, xstrdup("--time=10"));
-    arg(&c, job_path(&j->l->home, "run", "sh"));
-    arg(&c, home_program(&j->l->home, "simbdp-slurm"));
-    arg(&c, xstrdup("--end"));
-    arg(&c, xstrdup(j->spec.runtime));
-    arg(&c, xstrdup(j->spec.tag));
-    arg(&c, xstrdup(j->spec.claim));
-    arg(&c, job_path(&j->l->home, j->spec.claim, "gone"));
+    begin(j, &c, "-end", "end.out");
+    sbatch_add_options(&c, j->options, false);
+    sbatch_add(&c, xasprintf("--nodelist=%s", j->holder.node));
+    sbatch_add(&c, xstrdup("--cpus-per-task=1"));
+    sbatch_add(&c, xstrdup("--mem=32M"));
+    sbatch_add(&c, xstrdup("--time=10"));
+    sbatch_add(&c, job_path(&j->l->home, "run", "sh"));
+    sbatch_add(&c, home_program(&j->l->home, "simbdp-slurm"));
+    sbatch_add(&c, xstrdup("--end"));
+    sbatch_add(&c, xstrdup(j->spec.runtime));
+    sbatch_add(&c, xstrdup(j->spec.tag));
+    sbatch_add(&c, xstrdup(j->spec.claim));
+    sbatch_add(&c, job_path(&j->l->home, j->spec.claim, "gone"));
     start(j, &c, SBATCH_MS, on_probe_submitted);
 }
 
@@ -357,8 +309,8 @@ static void probe(struct job *j)
 static void on_nobody(void *arg_, int status, bool late, struct buf *out)
 {
     struct launcher *l = arg_;
-    if (!has_succeeded(status, late))
-        log_debug("scancel", NULL, NULL, "%s: %s", l->home.path, late ? "not in time" : first_line(out));
+    if (!command_succeeded(status, late))
+        log_debug("scancel", NULL, NULL, "%s: %s", l->home.path, late ? "not in time" : command_first_line(out));
 }
 
 /* Its end is known elsewhere. What waits in the queue for nothing would find the fence and end; it need not come to that. */
@@ -368,7 +320,7 @@ static void tidy(struct job *j)
     bool over = j->facts.listed && slurm_state_is_over(j->facts.state);
     job_files_remove(&j->l->home, j->spec.claim);
     /* By number only what was listed by its name: a slurmctld that lost its state gives numbers to others. */
-    argv[1] = !j->facts.held && j->facts.listed && !over ? j->id : *j->probe_id ? j->probe_id : NULL;
+    argv[1] = !j->pool && !j->facts.held && j->facts.listed && !over ? j->id : *j->probe_id ? j->probe_id : NULL;
     if (argv[1])
         command_start(j->l->commands, argv, SCANCEL_MS, on_nobody, j->l);
 }
@@ -404,12 +356,15 @@ struct job *job_new(struct launcher *l, struct run_spec *spec, const char *optio
     *spec = (struct run_spec){0};
     j->conn_ev = event_new(l->base, conn, EV_READ | EV_PERSIST, on_conn, j);
     event_add(j->conn_ev, NULL);
+    j->number = l->n_jobs++;
+    j->pool = pilots_pool(l, options, j->spec.runtime);
     map_put(&l->jobs, j->spec.claim, j);
     return j;
 }
 
 void job_free(struct job *j)
 {
+    pilots_take_back(j, false);
     if (j->busy)
         commands_forget(j->l->commands, j);
     if (j->starting) /* stopped meanwhile: its job finds the fence */
@@ -436,13 +391,25 @@ static void probe_listed(struct job *j, const struct slurm_line *line)
     j->seen[1] |= !over;
 }
 
+void job_given(struct job *j, const char *id)
+{
+    snprintf(j->id, sizeof j->id, "%s", id);
+    j->asked_ms = clk_now_ms();
+    j->facts.submitted = true;
+    j->facts.answered = j->facts.listed = false; /* what was listed before says nothing of it */
+}
+
 void job_listed(struct job *j, const struct slurm_line *line, int64_t asked_ms)
 {
     AUTO_FREE char *name = job_name(j->l, j->spec.claim);
-    if (strcmp(line->name, name) != 0) { /* it is the one that asks its node */
+    if (strcmp(line->name, name) != 0) /* it is the one that asks its node */
         probe_listed(j, line);
-        return;
-    }
+    else
+        job_pilot_listed(j, line, asked_ms);
+}
+
+void job_pilot_listed(struct job *j, const struct slurm_line *line, int64_t asked_ms)
+{
     if (asked_ms < j->asked_ms || (j->facts.held && strcmp(line->id, j->holder.job) != 0))
         return; /* submitted twice: the one that has the fence counts */
     snprintf(j->id, sizeof j->id, "%s", line->id);
@@ -475,11 +442,11 @@ void job_after_listing(struct job *j, int64_t asked_ms)
 static void on_recalled(void *arg_, int status, bool late, struct buf *out)
 {
     struct job *j = arg_;
-    AUTO_FREE char *name = job_name(j->l, j->spec.claim);
+    AUTO_FREE char *name = j->pilot ? pilots_job_name(j->pilot) : job_name(j->l, j->spec.claim);
     const char *word;
     j->busy = false;
     j->recalled = true;
-    if (!has_succeeded(status, late) || !slurm_recall(out->p, name, &j->facts.state, &word)) {
+    if (!command_succeeded(status, late) || !slurm_recall(out->p, name, &j->facts.state, &word)) {
         log_info("sacct", j->spec.tenant, j->spec.run_id, "why job %s ended, Slurm has forgotten", j->id);
         return;
     }
@@ -491,18 +458,18 @@ static void on_recalled(void *arg_, int status, bool late, struct buf *out)
 /* Slurm tells of a job for MinJobAge after its end. After that its accounting may know why it ended, where there is one. */
 static bool recalls(struct job *j)
 {
-    struct call c = {.j = j};
+    struct sbatch c = {0};
     const struct job_facts *f = &j->facts;
     if (!f->answered || f->listed || !f->fenced || (f->result && !f->foreign_stop) || j->recalled || !*j->id)
         return false;
     if (j->busy)
         return true;
-    arg(&c, xstrdup("sacct"));
-    arg(&c, xstrdup("--allocations"));
-    arg(&c, xstrdup("--noheader"));
-    arg(&c, xstrdup("--parsable2"));
-    arg(&c, xstrdup("--format=JobName,State"));
-    arg(&c, xasprintf("--jobs=%s", j->id));
+    sbatch_add(&c, xstrdup("sacct"));
+    sbatch_add(&c, xstrdup("--allocations"));
+    sbatch_add(&c, xstrdup("--noheader"));
+    sbatch_add(&c, xstrdup("--parsable2"));
+    sbatch_add(&c, xstrdup("--format=JobName,State"));
+    sbatch_add(&c, xasprintf("--jobs=%s", j->id));
     start(j, &c, SACCT_MS, on_recalled);
     return true;
 }
@@ -512,6 +479,8 @@ static void wait_in_queue(struct job *j)
     AUTO_FREE char *text = NULL;
     if (j->l->why)
         text = xasprintf("Slurm does not answer: %s", j->l->why);
+    else if (j->pool && !j->pilot)
+        text = clk_now_ms() - j->asked_ms > PENDING_SAID_MS ? pilots_why_waiting(j) : NULL;
     else if (j->facts.listed && j->facts.state == SLURM_PENDING && clk_now_ms() - j->asked_ms > PENDING_SAID_MS)
         text = xasprintf("job %s waits in Slurm's queue: %s", j->id, j->reason ? j->reason : "no reason is given");
     if (text)
@@ -536,7 +505,10 @@ void job_step(struct job *j)
     switch (act) {
     case JOB_SUBMIT:
         wait_in_queue(j);
-        submit(j);
+        if (j->pool)
+            pilots_serve(j->l, j->pool);
+        else
+            submit(j);
         break;
     case JOB_FENCE:
         fence_for(j);

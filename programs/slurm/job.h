@@ -22,12 +22,18 @@
 
 #include "base/map.h"
 
+struct pilot;
+struct pilot_pool;
+struct pilots;
+
 struct launcher {
     struct home home;
     struct event_base *base;
     struct commands *commands;
     struct map jobs; /* claim -> struct job */
     size_t n_starting;
+    uint64_t n_jobs; /* so far */
+    struct pilots *pilots;
     char *why; /* Slurm does not answer; NULL: it does */
 };
 
@@ -36,12 +42,17 @@ struct job {
     struct run_spec spec;
     struct holder holder;
     struct job_facts facts;
+    struct pilot_pool *pool;       /* the pilots that may take it; NULL: it is a job by itself */
+    struct pilot *pilot;           /* that it was given to */
+    uint64_t number;               /* in the order in which they came */
     char id[32], probe_id[32];     /* "": not known */
     char *options, *reason, *node; /* of sbatch, a line each; Slurm's for waiting; where it is listed */
     char *said_node, *said_waits;
     int conn;
     struct event *conn_ev;
     int64_t asked_ms; /* when it was submitted, or taken up: a listing of before says nothing of it */
+    int64_t told_ms;  /* when its pilot was told of it last */
+    int64_t left_ms;  /* since when its pilot has it no more */
     int64_t again_ms; /* not before that is a command tried again */
     int64_t probe_ms; /* when the node was asked last; 0: never */
     bool busy;        /* a command of it goes */
@@ -57,6 +68,12 @@ struct job *job_new(struct launcher *l, struct run_spec *spec, const char *optio
 void job_free(struct job *j);
 /* Looks at it and does what follows. */
 void job_step(struct job *j);
+/* Says that it ends before it began, unless it did begin. */
+void job_refuse(struct job *j, const char *why);
+/* Its pilot has it: what Slurm says of the pilot's job `id` is said of it. */
+void job_given(struct job *j, const char *id);
+/* Its pilot's line of a listing that was asked for at asked_ms. */
+void job_pilot_listed(struct job *j, const struct slurm_line *line, int64_t asked_ms);
 /* Of a listing that was asked for at asked_ms. */
 void job_listed(struct job *j, const struct slurm_line *line, int64_t asked_ms);
 /* Behind all lines of it. */

@@ -3,6 +3,7 @@
  * nothing is concluded: what runs goes on, and what is to begin waits, with the reason told. */
 #include "launcher.h"
 #include "job.h"
+#include "pilots.h"
 
 #include "base/clk.h"
 #include "base/crash.h"
@@ -51,10 +52,15 @@ static void take_listing(struct service *s, char *text)
     struct slurm_line line;
     char claim[ID_SIZE + 16];
     for (char *save, *at = strtok_r(text, "\n", &save); at; at = strtok_r(NULL, "\n", &save)) {
-        struct job *j = slurm_line_parse(at, &line) && claim_in(l, line.name, claim) ? map_get(&l->jobs, claim) : NULL;
+        if (!slurm_line_parse(at, &line) || !claim_in(l, line.name, claim))
+            continue;
+        struct job *j = map_get(&l->jobs, claim);
         if (j)
             job_listed(j, &line, s->asked_ms);
+        else
+            pilots_listed(l, claim, &line, s->asked_ms);
     }
+    pilots_after_listing(l, s->asked_ms);
     size_t i = 0;
     for (struct job *j; (j = map_next(&l->jobs, &i));)
         job_after_listing(j, s->asked_ms);
@@ -82,7 +88,7 @@ static void on_listed(void *arg, int status, bool late, struct buf *out)
 static void ask(struct service *s)
 {
     char *argv[] = {"squeue", "--noheader", "--me", "--states=all", "-O", SLURM_FIELDS, NULL};
-    if (s->asking || !s->l.jobs.n || clk_now_ms() - s->asked_ms < ASK_MS)
+    if (s->asking || (!s->l.jobs.n && !pilots_n(&s->l)) || clk_now_ms() - s->asked_ms < ASK_MS)
         return;
     s->asking = true;
     s->asked_ms = clk_now_ms();
@@ -97,6 +103,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     (void)what;
     for (struct job *j; (j = map_next(&s->l.jobs, &i));)
         job_step(j);
+    pilots_tick(&s->l);
     ask(s);
 }
 
@@ -122,7 +129,11 @@ static void run(struct service *s, const char *options, int spec_fd, int conn)
         return;
     }
     crash_at(CRASH_job_spec);
-    job_step(job_new(&s->l, &spec, options, conn));
+    struct job *j = job_new(&s->l, &spec, options, conn);
+    if (j->pool && job_id_write(&s->l.home, j->spec.claim, PILOT_NONE, options, &e) <
+                       0) /* so that who comes after us knows for what it waits */
+        log_warn("job", j->spec.tenant, j->spec.run_id, "%s", e.msg);
+    job_step(j);
 }
 
 /* Where there is no such job any more the channel is closed, and the manager looks for a runner of its own. */
@@ -142,8 +153,9 @@ static void attach(struct service *s, const char *claim, int conn)
     }
     job_id_read(&s->l.home, claim, id, &options);
     struct job *j = job_new(&s->l, &spec, options, conn);
-    memcpy(j->id, id, sizeof id);
-    j->facts.submitted = true;
+    j->facts.submitted = !j->pool || pilots_take_up(j, id);
+    if (strcmp(id, PILOT_NONE) != 0)
+        memcpy(j->id, id, sizeof id);
     job_step(j);
 }
 
@@ -188,6 +200,7 @@ int launcher_main(int fd, const struct home *h, struct err *e)
     fd_raise_limit();
     s.l.base = event_base_new();
     s.l.commands = commands_new(s.l.base);
+    s.l.pilots = pilots_new(&s.l);
     s.ev = event_new(s.l.base, fd, EV_READ | EV_PERSIST, on_request, &s);
     s.timer = event_new(s.l.base, -1, EV_PERSIST, on_tick, &s);
     event_add(s.ev, NULL);
@@ -197,6 +210,7 @@ int launcher_main(int fd, const struct home *h, struct err *e)
     for (struct job *j; (j = map_next(&s.l.jobs, &i));)
         job_free(j);
     map_fini(&s.l.jobs);
+    pilots_free(s.l.pilots);
     commands_free(s.l.commands);
     event_free(s.ev);
     event_free(s.timer);

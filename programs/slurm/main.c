@@ -1,6 +1,7 @@
 /* simbdp-slurm: steps of runs as jobs of a Slurm cluster (docs/cluster.md). The warden starts it. */
 #include "end_rest.h"
 #include "launcher.h"
+#include "pilot.h"
 
 #include "base/crash.h"
 #include "base/fd.h"
@@ -14,6 +15,7 @@
 static const char usage[] =
     "usage: simbdp-slurm --serve --home HOME           serve a warden on descriptor 3\n"
     "       simbdp-slurm --end RUNTIME TAG CLAIM FILE  on a node: end what is left of a step, then make FILE\n"
+    "       simbdp-slurm --pilot FILE --home HOME      on a node: start the runs that the launcher sends\n"
     "       simbdp-slurm --see FILE                    on a node: put what is in FILE into FILE.seen\n"
     "Runs of batch apps as jobs of a Slurm cluster. The warden of batchmgr starts it where platform.launcher\n"
     "is slurm. Exit: 0 done, 1 it could not, 2 usage.\n";
@@ -61,6 +63,12 @@ int main(int argc, char **argv)
     if (argc == 3 && !strcmp(argv[1], "--see"))
         return see(argv[2]);
     const char *home = home_take_arg(&argc, argv);
+    if (argc == 3 && !strcmp(argv[1], "--pilot")) {
+        int r = pilot_main(argv[2], home, &e);
+        if (r < 0)
+            fprintf(stderr, "simbdp-slurm: %s\n", e.msg);
+        return r < 0;
+    }
     if (argc != 2 || strcmp(argv[1], "--serve"))
         return fputs(usage, stderr), 2;
     return serve(home);

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/spawn.h"
+#include "manager/warden.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -57,9 +58,11 @@ static void add_option(struct buf *b, const char *name, const char *value)
 }
 
 /* For sbatch, one a line; conf_check_slurm lets none of the texts have a line's end. */
-static void add_options(struct buf *b, const struct conf_profile *p)
+static void add_options(struct buf *b, const struct conf *c, const struct conf_profile *p)
 {
-    int64_t s = conf_slurm_time_s(p);
+    struct conf_pilot pilot = conf_pilot(p);
+    bool own = !pilot.nodes;
+    int64_t s = own ? conf_slurm_time_s(p) : pilot.time_s, memory = own ? conf_slurm_memory_bytes(p) : pilot.memory_bytes;
     add_option(b, "partition", p->slurm.partition);
     add_option(b, "account", p->slurm.account);
     add_option(b, "qos", p->slurm.qos);
@@ -68,11 +71,16 @@ static void add_options(struct buf *b, const struct conf_profile *p)
         buf_addf(b, "--time=%lld:%02lld\n", (long long)s / 60, (long long)s % 60);
     else
         buf_addf(b, "--time=UNLIMITED\n");
-    buf_addf(b, "--cpus-per-task=%lld\n", (long long)conf_slurm_cpus(p));
-    buf_addf(b, "--mem=%lldM\n", (long long)((conf_slurm_memory_bytes(p) + (1 << 20) - 1) >> 20));
+    buf_addf(b, "--cpus-per-task=%lld\n", (long long)(own ? conf_slurm_cpus(p) : pilot.cpus));
+    buf_addf(b, "--mem=%lldM\n", (long long)((memory + (1 << 20) - 1) >> 20));
+    if (!own)
+        buf_addf(b, WARDEN_PILOT "%s %lld %lld %lld %lld %lld %s %lld\n", p->name, (long long)pilot.nodes, (long long)pilot.runs,
+                 (long long)p->slurm.pilot.idle_s, (long long)pilot.needs_s, (long long)pilot.time_s, c->platform.slurm.listen,
+                 (long long)c->platform.slurm.port);
 }
 
-int cluster_run(struct cluster *c, const struct home *h, struct run_spec *spec, const struct conf_profile *p, int conn)
+int cluster_run(struct cluster *c, const struct home *h, struct run_spec *spec, const struct conf *conf,
+                const struct conf_profile *p, int conn)
 {
     AUTO_BUF struct buf text = {0}, options = {0};
     AUTO_FD int file = memfd_create("run-spec", MFD_CLOEXEC);
@@ -81,7 +89,7 @@ int cluster_run(struct cluster *c, const struct home *h, struct run_spec *spec, 
     spec->runtime = xasprintf("%s/mysimbdp-node-%s", geteuid() == 0 ? "/run" : "/tmp", h->tag);
     run_spec_write(spec, &text);
     buf_adds(&options, "r");
-    add_options(&options, p);
+    add_options(&options, conf, p);
     int r = file < 0 ? -errno : fd_write_all(file, text.p, text.n);
     return r < 0 ? r : hand_over(c, h, &options, (int[]){file, conn}, 2);
 }

@@ -15,7 +15,8 @@ struct cluster {
 
 /* Hands over a step that was checked, to be a job of what its profile says. The spec is changed into one for a node. 0 or -errno.
  */
-int cluster_run(struct cluster *c, const struct home *h, struct run_spec *spec, const struct conf_profile *p, int conn);
+int cluster_run(struct cluster *c, const struct home *h, struct run_spec *spec, const struct conf *conf,
+                const struct conf_profile *p, int conn);
 /* Likewise the channel of a step whose job may be there. */
 int cluster_attach(struct cluster *c, const struct home *h, const char *claim, int conn);
 /* Some child ended: true when it was the launcher. */

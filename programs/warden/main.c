@@ -139,7 +139,7 @@ static const struct conf_profile *profile_of_job(const struct warden *w, const s
 
 static void hand_to_cluster(struct warden *w, struct run_spec *spec, const struct conf_profile *p, int conn)
 {
-    int r = cluster_run(&w->cluster, &w->home, spec, p, conn);
+    int r = cluster_run(&w->cluster, &w->home, spec, check_spec_conf(w->judge), p, conn);
     if (r < 0) {
         log_error("launcher", NULL, NULL, "cannot hand a run to the launcher of jobs: %s", err_text(r));
         say(conn, RUN_SAID_NO_FORK);

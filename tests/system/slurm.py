@@ -244,7 +244,7 @@ class Cluster:
 
     def is_fit(self, node):
         state = self.nodes().get(node, "")
-        if "drain" in state or "down" in state:
+        if "dr" in state or "down" in state:
             self.run("scontrol", "update", f"NodeName={node}", "State=RESUME", check=False)
         return state in ("idle", "mix", "alloc", "comp")
 
@@ -308,6 +308,11 @@ def running(home):
 
 def job_of(slurm, run, end=""):
     return next(((job, state) for name, (job, state) in slurm.jobs().items() if name.endswith(run["run_id"] + end)), None)
+
+
+def pilots(slurm, home):
+    """Name of a pilot's job -> (number, state), also of those that ended."""
+    return {name: job for name, job in slurm.jobs().items() if f"{home.cgroup_tag()}-pilot-" in name}
 
 
 def diagnosis(home):

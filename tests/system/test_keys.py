@@ -9,6 +9,7 @@ STREAMS, PEERS, MANAGED = "tests/fault/test_streams.py", "tests/fault/test_strea
 SUBSCRIPTIONS, APP_START, OUTPUTS = "tests/fault/test_subscriptions.py", "tests/system/test_app_start.py", "tests/fault/test_outputs.py"
 MONITOR, CONTROLLER = "tests/system/test_monitor.py", "tests/unit/test_scaling_law.c"
 ALERTS = "tests/system/test_alerts.py"
+PILOTS = "tests/system/test_pilots.py"
 SLURM = "tests/system/test_slurm.py"
 FIGURES = "tests/system/test_figures.py"
 IMAGE = "tests/attack/test_image.py"
@@ -60,6 +61,13 @@ TABLE = {
     "profiles.launcher": SLURM + "::test_profiles_with_a_launcher_each",
     "platform.slurm.capacity.cpus": SLURM + "::test_what_of_the_cluster_is_ours",
     "platform.slurm.capacity.memory_bytes": SLURM + "::test_what_of_the_cluster_is_ours",
+    "platform.slurm.listen": PILOTS + "::test_short_files_go_through_one_pilot",
+    "platform.slurm.port": PILOTS + "::test_where_pilots_find_the_launcher",
+    "profiles.slurm.pilot.nodes": PILOTS + "::test_as_many_runs_as_pilots_have_room_for",
+    "profiles.slurm.pilot.cpus": PILOTS + "::test_as_many_runs_as_pilots_have_room_for",
+    "profiles.slurm.pilot.memory_bytes": PILOTS + "::test_what_slurm_is_asked_for_a_pilot",
+    "profiles.slurm.pilot.time_s": PILOTS + "::test_no_run_begins_that_a_pilot_has_no_time_for",
+    "profiles.slurm.pilot.idle_s": PILOTS + "::test_short_files_go_through_one_pilot",
     "profiles.slurm.partition": SLURM + "::test_a_profile_says_what_slurm_is_asked_for",
     "profiles.slurm.account": SLURM + "::test_a_profile_says_what_slurm_is_asked_for",
     "profiles.slurm.qos": SLURM + "::test_a_profile_says_what_slurm_is_asked_for",

@@ -148,6 +148,31 @@ static void between_the_fence_and_its_name(void **state)
     assert_int_equal(job_next(&f), JOB_PROBE);
 }
 
+/* What a pilot that goes on says of a step that it has no more: no proof that the app does not run. */
+static void a_pilots_word(void **state)
+{
+    struct job_facts f = {0};
+    (void)state;
+    f.submitted = f.left = true;
+    assert_int_equal(job_next(&f), JOB_FENCE); /* it cannot begin any more then, whoever was wrong */
+    f = listed(SLURM_RUNNING);
+    f.fenced = f.left = true; /* its runner may be about to begin */
+    assert_int_equal(job_next(&f), JOB_PROBE);
+    f = held(SLURM_RUNNING);
+    f.left = true;
+    assert_int_equal(job_next(&f), JOB_PROBE);
+    f.gone = true;
+    assert_int_equal(job_next(&f), JOB_LOST);
+    f.gone = false;
+    f.result = f.foreign_stop = true; /* SIGTERM: when Slurm ended the pilot, it will say so */
+    assert_int_equal(job_next(&f), JOB_NOTHING);
+    f.settled = true;
+    assert_int_equal(job_next(&f), JOB_FINISH);
+    f.settled = false;
+    f.state = SLURM_CANCELLED;
+    assert_int_equal(job_next(&f), JOB_FINISH);
+}
+
 static void one_that_comes_again_is_cancelled(void **state)
 {
     (void)state;
@@ -227,6 +252,7 @@ int main(void)
         cmocka_unit_test(a_job_begins_once),
         cmocka_unit_test(nothing_is_lost_without_proof),
         cmocka_unit_test(between_the_fence_and_its_name),
+        cmocka_unit_test(a_pilots_word),
         cmocka_unit_test(one_that_comes_again_is_cancelled),
         cmocka_unit_test(stops),
         cmocka_unit_test(whose_fault_it_is),
