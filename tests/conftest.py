@@ -38,13 +38,13 @@ def mongo():
 
 
 @pytest.fixture(scope="module")
-def slurm():
-    """A Slurm cluster of two nodes on loopback."""
+def slurm(request):
+    """A Slurm cluster of two nodes on loopback; of a module that says WIRE = True, the first node is behind a cable."""
     why = cluster.missing()
     if why:
         pytest.skip(f"no Slurm here: {why}")
     directory = harness.temp_dir()
-    c = cluster.Cluster(directory / "slurm")
+    c = cluster.Cluster(directory / "slurm", wire=getattr(request.module, "WIRE", False))
     try:
         yield c.up()
     finally:
@@ -88,7 +88,7 @@ def pilot_home(cluster_home, slurm):
     homes = []
 
     def make(pilot="nodes = 1; cpus = 2.0; idle_s = 60;", keys="", platform="", cpus=1.0, **kw):
-        homes.append(cluster_home(platform=f'slurm = {{ listen = "127.0.0.1"; {platform} }};', more=f"slurm = {{ pilot = {{ {pilot} }}; {keys} }};", cpus=cpus, **kw))
+        homes.append(cluster_home(platform=f'slurm = {{ listen = "{slurm.wire.here if slurm.wire else "127.0.0.1"}"; {platform} }};', more=f"slurm = {{ pilot = {{ {pilot} }}; {keys} }};", cpus=cpus, **kw))
         return homes[-1]
     yield make
     for h in homes:

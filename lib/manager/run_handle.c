@@ -215,14 +215,29 @@ static void on_said_ended(struct run_handle *h)
         call_in(h, RESOLVE_AGAIN_MS, on_resolve);
 }
 
-/* What a launcher says of the run elsewhere. It sends what it says and the line in one piece, so the line is there. */
+/* A launcher sends what it says and the line in one piece, so the line is there. */
+static void read_line(int fd, char line[RUN_SAID_MAX_TEXT + 2])
+{
+    size_t n = 0;
+    while (n < RUN_SAID_MAX_TEXT + 1 && recv(fd, &line[n], 1, MSG_DONTWAIT) == 1 && line[n] != '\n')
+        n++;
+    line[n] = 0;
+}
+
+static void on_cannot(struct run_handle *h, int fd)
+{
+    char line[RUN_SAID_MAX_TEXT + 2];
+    read_line(fd, line);
+    drop_conn(h);
+    AUTO_FREE char *why = xasprintf("it cannot be made a job: %s; trying again", line);
+    h->ops->cancelled(h->arg, why, NO_FORK_PAUSE_MS);
+}
+
+/* What a launcher says of the run elsewhere. */
 static void on_note(struct run_handle *h, int fd, enum run_said said)
 {
     char line[RUN_SAID_MAX_TEXT + 2];
-    size_t n = 0;
-    while (n < sizeof line - 1 && recv(fd, &line[n], 1, MSG_DONTWAIT) == 1 && line[n] != '\n')
-        n++;
-    line[n] = 0;
+    read_line(fd, line);
     if (said != RUN_SAID_NODE)
         h->unheard = said == RUN_SAID_UNHEARD;
     if (h->ops->noted)
@@ -246,6 +261,8 @@ static void on_conn(evutil_socket_t fd, short what, void *arg)
             run_handle_resolve(h);
     } else if (said == RUN_SAID_NODE || said == RUN_SAID_WAITS || said == RUN_SAID_UNHEARD) {
         on_note(h, fd, (enum run_said)said);
+    } else if (said == RUN_SAID_CANNOT) {
+        on_cannot(h, fd);
     } else if (said == RUN_SAID_STARTED) {
         h->ops->started(h->arg);
     } else if (said == RUN_SAID_ENDED) {

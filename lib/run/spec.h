@@ -117,6 +117,7 @@ enum run_said {
     RUN_SAID_NO_FORK = 'f', /* the process table is full; try again later */
     RUN_SAID_DENIED = 'd',  /* the warden does not let it be: nobody got the spec */
     /* Of a launcher that speaks for a runner elsewhere (programs/slurm/); a line of text follows. */
+    RUN_SAID_CANNOT = 'x',  /* it cannot take the step, for that reason: nothing of it was begun; try again later */
     RUN_SAID_NODE = 'n',    /* the node on which it runs */
     RUN_SAID_WAITS = 'w',   /* what it waits for; empty: nothing any more */
     RUN_SAID_UNHEARD = 'u', /* it waits for its node, which may be off: until then RUN_ORDER_NODE_IS_OFF is taken */

@@ -161,7 +161,10 @@ void job_blame(const struct job_facts *f, const struct run_spec *spec, struct ru
             res->limit = RUN_LIMIT_wall_s;
         }
         break;
-    case SLURM_OUT_OF_MEMORY: /* more than the job was given, which is more than its cgroup */
+    case SLURM_OUT_OF_MEMORY:
+        if (f->shared) /* of which run, nobody knows */
+            break;
+        /* More than the job was given, which is more than its cgroup. */
         res->outcome = RUN_oom;
         res->limit = RUN_LIMIT_memory_bytes;
         break;

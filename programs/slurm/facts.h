@@ -58,6 +58,7 @@ struct job_facts {
     bool stop;         /* ordered by the manager */
     bool gone;         /* its node says that nothing of it is left */
     bool node_is_off;  /* a person says that its node is off */
+    bool shared;       /* its job is a pilot, which others are in */
     bool settled;      /* that for so long that Slurm would have said by now if it had ended the pilot */
     bool left;         /* its pilot goes on, and has it no more: no runner of it is there */
 };

@@ -86,6 +86,15 @@ static void say_ended(struct job *j)
 
 /* ---- the end ---- */
 
+/* Something that the disk does not take, which is tried again. */
+static void say_disk(struct job *j, const char *what, const char *why)
+{
+    AUTO_FREE char *text = xasprintf("%s; trying again", why);
+    if (strcmp(text, j->said_waits) != 0)
+        log_error(what, j->spec.tenant, j->spec.run_id, "%s", text);
+    say_waits(j, text);
+}
+
 /* One that the platform writes, since no runner did. */
 static void end_with(struct job *j, struct run_result *res, const char *error)
 {
@@ -102,7 +111,7 @@ static void end_with(struct job *j, struct run_result *res, const char *error)
     log_info("job_ended", j->spec.tenant, j->spec.run_id, "job %s%s: %s", j->id,
              listed ? "" : ", which Slurm does not know any more", error);
     if (job_result_write(&j->spec, res, &e) < 0)
-        log_error("result", j->spec.tenant, j->spec.run_id, "%s; trying again", e.msg);
+        say_disk(j, "result", e.msg);
     else
         say_ended(j);
 }
@@ -137,9 +146,10 @@ static void fence(struct job *j, const char *why)
     int r = job_fence(&j->spec);
     if (r == -EEXIST)
         return; /* a runner was first; it is looked at again */
-    AUTO_FREE char *error = r < 0 ? NULL : xasprintf("it did not begin: %s", why ? why : "it was stopped before");
+    AUTO_FREE char *error = r < 0 ? xasprintf("cannot make %s: %s", j->spec.dir, err_text(r))
+                                  : xasprintf("it did not begin: %s", why ? why : "it was stopped before");
     if (r < 0)
-        log_error("fence", j->spec.tenant, j->spec.run_id, "cannot make %s: %s; trying again", j->spec.dir, err_text(r));
+        say_disk(j, "fence", error);
     else
         end_with(j, &res, error);
 }
@@ -167,7 +177,7 @@ static void finish(struct job *j, struct run_result *res)
         r = job_result_write(&j->spec, res, &e);
     }
     if (r < 0)
-        log_error("result", j->spec.tenant, j->spec.run_id, "%s; trying again", e.msg);
+        say_disk(j, "result", e.msg);
     else
         say_ended(j);
 }
@@ -269,10 +279,11 @@ static void on_probe_submitted(void *arg_, int status, bool late, struct buf *ou
     j->busy = false;
     j->probe_ms = clk_now_ms();
     if (command_succeeded(status, late) && sbatch_take_id(out, j->probe_id))
-        log_info("job_end", j->spec.tenant, j->spec.run_id, "job %s asks node %s what is left", j->probe_id, j->holder.node);
+        log_info("job_end", j->spec.tenant, j->spec.run_id, "job %s asks node %s what is left", j->probe_id,
+                 *j->holder.node ? j->holder.node : j->node);
     else
-        log_warn("job_end", j->spec.tenant, j->spec.run_id, "cannot ask node %s: %s; trying again", j->holder.node,
-                 late ? "sbatch did not end in time" : command_first_line(out));
+        log_warn("job_end", j->spec.tenant, j->spec.run_id, "cannot ask node %s: %s; trying again",
+                 *j->holder.node ? j->holder.node : j->node, late ? "sbatch did not end in time" : command_first_line(out));
 }
 
 /* A job on the same node that ends what is left. It waits in Slurm's queue until the node is back, and is only submitted anew where
@@ -280,17 +291,19 @@ static void on_probe_submitted(void *arg_, int status, bool late, struct buf *ou
 static void probe(struct job *j)
 {
     struct sbatch c = {0};
+    /* A step is given to one pilot alone, so where nobody signed it was that one's runner, if any. */
+    const char *node = *j->holder.node ? j->holder.node : j->pool && j->node ? j->node : "";
     AUTO_FREE char *text = xasprintf(
         "%s of job %s on node %s, and no result: it waits until the node says that nothing of it is left, or for `mysimbdp "
         "stop %s --node-is-off`",
-        word_of(j), *j->id ? j->id : "?", *j->holder.node ? j->holder.node : "?", j->spec.run_id);
+        word_of(j), *j->id ? j->id : "?", *node ? node : "?", j->spec.run_id);
     say_that(j, RUN_SAID_UNHEARD, text);
     int64_t now = clk_now_ms();
-    if (!*j->holder.node || *j->probe_id || (j->probe_ms && now - j->probe_ms < AGAIN_MS))
+    if (!*node || *j->probe_id || (j->probe_ms && now - j->probe_ms < AGAIN_MS))
         return;
     begin(j, &c, "-end", "end.out");
     sbatch_add_options(&c, j->options, false);
-    sbatch_add(&c, xasprintf("--nodelist=%s", j->holder.node));
+    sbatch_add(&c, xasprintf("--nodelist=%s", node));
     sbatch_add(&c, xstrdup("--cpus-per-task=1"));
     sbatch_add(&c, xstrdup("--mem=32M"));
     sbatch_add(&c, xstrdup("--time=10"));
@@ -358,6 +371,7 @@ struct job *job_new(struct launcher *l, struct run_spec *spec, const char *optio
     event_add(j->conn_ev, NULL);
     j->number = l->n_jobs++;
     j->pool = pilots_pool(l, options, j->spec.runtime);
+    j->facts.shared = j->pool;
     map_put(&l->jobs, j->spec.claim, j);
     return j;
 }

@@ -121,8 +121,9 @@ static void run(struct service *s, const char *options, int spec_fd, int conn)
         r = job_spec_write(&s->l.home, &spec, &e);
     if (r < 0 || map_get(&s->l.jobs, spec.claim)) {
         log_error("request", spec.tenant, spec.run_id, "%s", r < 0 ? e.msg : "the step is here already");
-        char byte = RUN_SAID_NO_FORK;
-        if (send(conn, &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        AUTO_FREE char *said =
+            xasprintf("%c%.*s\n", RUN_SAID_CANNOT, RUN_SAID_MAX_TEXT, r < 0 ? e.msg : "the step is here already");
+        if (send(conn, said, strlen(said), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
             log_debug("say", NULL, NULL, "the manager does not listen");
         run_spec_free(&spec);
         close(conn);

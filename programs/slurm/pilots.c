@@ -28,6 +28,7 @@ enum {
     SLURM_MS = 30000,   /* deadline of its commands */
     AGAIN_MS = 1000,    /* doubled with each pilot that was of no use */
     MAX_AGAIN_MS = 60000,
+    LINK_AGAIN_MS = 5000,
     GIVE_UP = 3, /* after so many, what waits for one does not begin */
 };
 #define IN_PILOT "\nin-pilot="
@@ -39,6 +40,7 @@ struct pilot_pool {
     int64_t again_ms; /* no other before */
     int n_useless;    /* that ended before they were heard, one after the other */
     char *why;        /* why there is none; NULL: it is not known yet */
+    char *disk;       /* why none is given a step; NULL: nothing keeps it */
 };
 
 struct pilot {
@@ -122,17 +124,22 @@ static bool has_room(const struct pilot *p)
 
 /* ---- steps ---- */
 
-static void note_in_pilot(struct job *j, const struct pilot *p)
+/* Which pilot has it. Without that on disk it is given to none, since the launcher after this one might give it to another. */
+static bool note_in_pilot(struct job *j, const struct pilot *p)
 {
     struct err e = {0};
     AUTO_FREE char *options = xasprintf("%s%s%s\n", j->options, IN_PILOT + 1, p->id);
-    if (job_id_write(&j->l->home, j->spec.claim, p->job, options, &e) < 0)
-        log_warn("job", j->spec.tenant, j->spec.run_id, "%s", e.msg);
+    int r = job_id_write(&j->l->home, j->spec.claim, p->job, options, &e);
+    if (r < 0 && !p->pool->disk)
+        log_error("job", j->spec.tenant, j->spec.run_id, "%s; trying again", e.msg);
+    xstr_set(&p->pool->disk, r < 0 ? e.msg : NULL);
+    return r == 0;
 }
 
-static void give(struct job *j, struct pilot *p)
+static bool give(struct job *j, struct pilot *p)
 {
-    note_in_pilot(j, p);
+    if (!note_in_pilot(j, p))
+        return false;
     crash_at(CRASH_pilot_given);
     j->pilot = p;
     p->n_given++;
@@ -140,6 +147,7 @@ static void give(struct job *j, struct pilot *p)
     j->told_ms = clk_now_ms();
     job_given(j, p->job);
     pilot_link_say(p->conn, "run", j->spec.claim); /* else it is told when it says what it has */
+    return true;
 }
 
 /* It waits for a pilot. */
@@ -163,7 +171,8 @@ void pilots_serve(struct launcher *l, struct pilot_pool *pool)
     size_t i = 0;
     for (struct pilot *p; (p = map_next(&l->pilots->pilots, &i));)
         for (struct job *j; p->pool == pool && has_room(p) && (j = first_of(l, pool));)
-            give(j, p);
+            if (!give(j, p))
+                return;
 }
 
 void pilots_take_back(struct job *j, bool ended)
@@ -189,6 +198,8 @@ char *pilots_why_waiting(const struct job *j)
 {
     struct pilots *ps = j->l->pilots;
     size_t i = 0;
+    if (j->pool->disk)
+        return xstrdup(j->pool->disk);
     if (j->pool->why)
         return xasprintf("no pilot: %s", j->pool->why);
     for (const struct pilot *p; (p = map_next(&ps->pilots, &i));)
@@ -327,13 +338,18 @@ static void on_closed(void *arg, const char *id, struct zmtp_conn *c)
 
 /* ---- pools ---- */
 
-static void start_link(struct pilots *ps, const struct pilot_pool *pool)
+static void start_link(struct pilots *ps, struct pilot_pool *pool)
 {
     struct pilot_link_ops ops = {pilot_of_key, on_said, on_closed, ps};
     AUTO_FREE char *path = xasprintf("%s/" WARDEN_JOBS "/launcher", ps->l->home.path);
     struct err e = {0};
-    if (!ps->link && pilot_link_new(ps->l->base, pool->address, (int)pool->port, path, &ops, &ps->link, &e) < 0)
-        log_error("pilots", NULL, NULL, "%s", e.msg);
+    if (ps->link || clk_now_ms() < pool->again_ms)
+        return;
+    if (pilot_link_new(ps->l->base, pool->address, (int)pool->port, path, &ops, &ps->link, &e) < 0) {
+        log_error("pilots", NULL, NULL, "%s; trying again", e.msg);
+        xstr_set(&pool->why, e.msg);
+        pool->again_ms = clk_now_ms() + LINK_AGAIN_MS;
+    }
 }
 
 static bool parse_terms(struct pilot_pool *pool, const char *line)
@@ -422,8 +438,10 @@ static bool write_keys(struct pilot *p)
     struct err e = {0};
     bool made = zmq_curve_keypair(f.public_key, f.secret_key) == 0 && zmq_z85_decode(p->key, f.public_key);
     int r = made ? pilot_file_write(path, &f, &e) : err_sys(&e, -errno, "cannot make CURVE keys");
-    if (r < 0)
-        log_error("pilot", NULL, NULL, "%s", e.msg);
+    if (r < 0) {
+        log_error("pilot", NULL, NULL, "%s; trying again", e.msg);
+        xstr_set(&pool->why, e.msg);
+    }
     explicit_bzero(f.secret_key, sizeof f.secret_key);
     return r == 0;
 }
@@ -598,6 +616,7 @@ void pilots_tick(struct launcher *l)
         bury(p);
     }
     for (size_t n = 0; n < ps->n_pools; n++) {
+        start_link(ps, ps->pools[n]);
         pilots_serve(l, ps->pools[n]);
         if (!l->why)
             scale(ps, ps->pools[n]);
@@ -661,6 +680,7 @@ void pilots_free(struct pilots *ps)
         free(ps->pools[n]->options);
         free(ps->pools[n]->runtime);
         free(ps->pools[n]->why);
+        free(ps->pools[n]->disk);
         free(ps->pools[n]);
     }
     free(ps->pools);

@@ -15,8 +15,8 @@ POINTS = re.findall(r"^\s+X\((\w+)\)", (ROOT / "lib/base/crash.h").read_text(), 
 # Those that are not on the path of a file that was dropped: tests/system/test_retention.py, tests/fault/test_streams.py, tests/system/test_consume.py,
 # tests/attack/test_image.py, tests/fault/test_spool.py, tests/fault/test_gateway_kills.py, tests/system/test_appstore.py,
 # tests/system/test_instance_keys.py, tests/system/test_backup.py, tests/fault/test_slurm_faults.py, tests/attack/test_warden.py,
-# tests/fault/test_move_kills.py
-POINTS = [p for p in POINTS if not p.startswith(("purge_", "move_", "moving_", "store_", "drain_", "instance_", "image_", "hand_in_", "delete_", "gateway_", "app_", "gone_", "ask_", "order_", "job_", "backup_", "restore_", "mongo_", "uids_"))]
+# tests/fault/test_move_kills.py, tests/fault/test_pilot_faults.py
+POINTS = [p for p in POINTS if not p.startswith(("purge_", "move_", "moving_", "store_", "drain_", "instance_", "image_", "hand_in_", "delete_", "gateway_", "app_", "gone_", "ask_", "order_", "job_", "pilot_", "backup_", "restore_", "mongo_", "uids_"))]
 # At these somebody is started, which is another thing without root: they are for both.
 STARTS = re.compile("spawn_|run_fork|run_exec|run_claim|run_result|intake_own")
 

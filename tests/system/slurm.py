@@ -18,7 +18,7 @@ PROGRAMS = {"munged": "/usr/sbin/munged", "slurmctld": "/usr/sbin/slurmctld", "s
 
 CONF = """\
 ClusterName={name}
-SlurmctldHost=localhost(127.0.0.1)
+SlurmctldHost=localhost({address})
 SlurmctldPort={ctld}
 SlurmctldPidFile={dir}/slurmctld.pid
 SlurmdPidFile={dir}/slurmd-%n.pid
@@ -106,13 +106,46 @@ def wait_for(what, condition, seconds=30):
         select.select([], [], [], 0.05)
 
 
+class Wire:
+    """A network namespace at the end of a cable (veth), which can be cut and mended. It is held by a process, so that it goes with it."""
+
+    def __init__(self):
+        number = os.getpid() % 16384  # other tests have theirs
+        self.here, self.there = (f"10.213.{number // 64}.{number % 64 * 4 + i}" for i in (1, 2))
+        self.name = f"sbdp{os.getpid()}"
+        self.holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
+        wait_for("the namespace", lambda: os.readlink(f"/proc/{self.holder.pid}/ns/net") != os.readlink("/proc/self/ns/net"))
+        self.inside = ["nsenter", f"--net=/proc/{self.holder.pid}/ns/net"]
+        self.ip("link", "add", self.name, "type", "veth", "peer", "name", f"{self.name}b", "netns", str(self.holder.pid))
+        self.ip("addr", "add", f"{self.here}/30", "dev", self.name)
+        self.ip("link", "set", self.name, "up")
+        for args in (("addr", "add", f"{self.there}/30", "dev", f"{self.name}b"), ("link", "set", f"{self.name}b", "up"), ("link", "set", "lo", "up")):
+            subprocess.run([*self.inside, "ip", *args], check=True)
+
+    @staticmethod
+    def ip(*args):
+        subprocess.run(["ip", *args], check=True)
+
+    def cut(self):
+        self.ip("link", "set", self.name, "down")
+
+    def mend(self):
+        self.ip("link", "set", self.name, "up")
+
+    def close(self):
+        subprocess.run(["ip", "link", "del", self.name], check=False)
+        self.holder.kill()
+        self.holder.wait()
+
+
 class Cluster:
     """Its directory has everything: configuration, sockets, logs, and the pids in cluster.json, by which another process takes it up."""
 
-    def __init__(self, directory, nodes=2, cpus=4, slurmd_timeout=4, min_job_age=300, memory=4000):
+    def __init__(self, directory, nodes=2, cpus=4, slurmd_timeout=4, min_job_age=300, memory=4000, wire=False):
         self.dir = pathlib.Path(directory)
         self.names = [f"n{os.getpid()}-{i + 1}" for i in range(nodes)]  # cgroups of jobs carry them: other clusters may be on this host
         self.pids = {}
+        self.wire = Wire() if wire else None  # the first node is at the other end of it
         self.cpus, self.memory, self.slurmd_timeout, self.min_job_age = cpus, memory, slurmd_timeout, min_job_age
 
     @property
@@ -130,6 +163,9 @@ class Cluster:
         c.names, c.pids = known["nodes"], known["pids"]
         return c
 
+    def address_of(self, node):
+        return self.wire.there if self.wire and node == self.names[0] else "127.0.0.1"
+
     def save(self):
         (self.dir / "cluster.json").write_text(json.dumps({"nodes": self.names, "pids": self.pids}))
 
@@ -144,9 +180,9 @@ class Cluster:
         key.write_bytes(secrets.token_bytes(128))
         key.chmod(0o600)
         ctld, *ports = free_ports(1 + len(self.names))
-        nodes = "\n".join(f"NodeName={n} NodeHostname=localhost NodeAddr=127.0.0.1 Port={p} CPUs={self.cpus} CoresPerSocket={self.cpus} RealMemory={self.memory} Feature={n} State=UNKNOWN"
+        nodes = "\n".join(f"NodeName={n} NodeHostname=localhost NodeAddr={self.address_of(n)} Port={p} CPUs={self.cpus} CoresPerSocket={self.cpus} RealMemory={self.memory} Feature={n} State=UNKNOWN"
                           for n, p in zip(self.names, ports))
-        self.conf.write_text(CONF.format(name=f"t{os.getpid()}", ctld=ctld, dir=self.dir, nodes=nodes, slurmd_timeout=self.slurmd_timeout, min_job_age=self.min_job_age,
+        self.conf.write_text(CONF.format(name=f"t{os.getpid()}", ctld=ctld, address=self.wire.here if self.wire else "127.0.0.1", dir=self.dir, nodes=nodes, slurmd_timeout=self.slurmd_timeout, min_job_age=self.min_job_age,
                                          proctrack="proctrack/cgroup", task="task/cgroup"))
         (self.dir / "cgroup.conf").write_text(CGROUP_CONF.format(ram="yes"))
 
@@ -156,6 +192,8 @@ class Cluster:
         args = {"munged": [PROGRAMS["munged"], "--foreground", "--force", f"--socket={self.dir}/munge.sock", f"--key-file={self.dir}/munge.key",
                            f"--pid-file={self.dir}/munged.pid", f"--log-file={self.dir}/munged.log", f"--seed-file={self.dir}/munged.seed"],
                 "slurmctld": [PROGRAMS["slurmctld"], "-D", "-f", str(self.conf)]}.get(name) or [PROGRAMS["slurmd"], "-D", "-N", name, "-f", str(self.conf)]
+        if self.wire and name == self.names[0]:
+            args = [*self.wire.inside, *args]
         with open(self.dir / f"{name}.out", "ab") as out:
             p = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.dir, start_new_session=True,
                                  env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **self.env})
@@ -193,6 +231,8 @@ class Cluster:
         for name in [*self.names, "slurmctld", "munged"]:
             self.kill(name, signal.SIGTERM)
         self.end_steps()
+        if self.wire:
+            self.wire.close()
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def end_steps(self):

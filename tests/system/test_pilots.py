@@ -165,6 +165,19 @@ def test_a_pilot_that_slurm_does_not_take(pilot_home):
     assert "Slurm does not take the job" in f["detail"] and f["attempts"] == 0, f
 
 
+def test_an_address_that_cannot_be_listened_at(pilot_home):
+    """The run waits and says so, and begins once it can."""
+    import socket
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        home = pilot_home(platform=f"port = {other.getsockname()[1]};")
+        home.do("exit,0", name="x.csv")
+        wait_run(home, lambda r: "cannot listen for pilots" in (r["error"] or ""), "the reason")
+    f = home.wait_file(file_name="x.csv")
+    assert (f["state"], f["attempts"]) == ("ingested", 1), f
+
+
 @pytest.mark.parametrize("keys, platform, why", [
     ("nodes = 1;", "", "platform.slurm.listen"), ("nodes = 1; cpus = 0.05;", 'listen = "127.0.0.1";', "room for no run"),
     ("nodes = 1; time_s = 60;", 'listen = "127.0.0.1";', "time for no run"), ("nodes = 1; memory_bytes = 268435456L;", 'listen = "127.0.0.1";', "64 MiB for its runner"),

@@ -148,6 +148,14 @@ static void between_the_fence_and_its_name(void **state)
     assert_int_equal(job_next(&f), JOB_PROBE);
 }
 
+static struct run_result blamed(const struct job_facts *f, int64_t wall_s)
+{
+    struct run_spec spec = {.wall_s = wall_s};
+    struct run_result res = {.outcome = RUN_lost};
+    job_blame(f, &spec, &res);
+    return res;
+}
+
 /* What a pilot that goes on says of a step that it has no more: no proof that the app does not run. */
 static void a_pilots_word(void **state)
 {
@@ -171,6 +179,9 @@ static void a_pilots_word(void **state)
     f.settled = false;
     f.state = SLURM_CANCELLED;
     assert_int_equal(job_next(&f), JOB_FINISH);
+    f = held(SLURM_OUT_OF_MEMORY);
+    f.shared = true;
+    assert_int_equal(blamed(&f, 60).outcome, RUN_lost);
 }
 
 static void one_that_comes_again_is_cancelled(void **state)
@@ -203,14 +214,6 @@ static void stops(void **state)
     f.foreign_stop = false;
     f.answered = false; /* the runner's own word needs nobody's */
     assert_int_equal(job_next(&f), JOB_FINISH);
-}
-
-static struct run_result blamed(const struct job_facts *f, int64_t wall_s)
-{
-    struct run_spec spec = {.wall_s = wall_s};
-    struct run_result res = {.outcome = RUN_lost};
-    job_blame(f, &spec, &res);
-    return res;
 }
 
 static void whose_fault_it_is(void **state)
