@@ -104,7 +104,8 @@ void result_make(struct runner *r)
     if (!r->evidence.exec_errno && !r->evidence.scratch)
         r->evidence.scratch = scratch_look(&r->scratch, r->dirfd, "app");
     r->evidence.oom_kills = cgroup_oom_kills(r->cg, s->claim);
-    r->evidence.host_oom = !cgroup_met_memory_limit(r->cg, s->claim);
+    bool own_job = s->cluster && r->conn < 0; /* Slurm's limit is the run's then; a pilot's is nobody's */
+    r->evidence.host_oom = !own_job && !cgroup_met_memory_limit(r->cg, s->claim);
     r->evidence.pids_refused = cgroup_pids_refused(r->cg, s->claim);
     int status;
     if (r->status >= 0 && read(r->status, &status, sizeof status) == (ssize_t)sizeof status)
