@@ -35,6 +35,14 @@ void stream_begin_epoch(struct stream *st)
     add_era(st, st->next_seq, epoch);
 }
 
+void stream_set_epoch(struct stream *st, const unsigned char epoch[EPOCH_BYTES])
+{
+    unsigned char copy[EPOCH_BYTES]; /* it may be the stream's own */
+    memcpy(copy, epoch, sizeof copy);
+    st->n_eras = 0;
+    add_era(st, 1, copy);
+}
+
 void stream_load_epoch(struct stream *st, const unsigned char epoch[EPOCH_BYTES], uint64_t next_seq)
 {
     if (!st->n_eras || memcmp(stream_epoch(st), epoch, EPOCH_BYTES) != 0)

@@ -48,6 +48,35 @@ bool gaps_load(struct stream *st, const unsigned char *p, size_t n)
     return true;
 }
 
+void gaps_add(struct stream *st, uint64_t n)
+{
+    AUTO_BUF struct buf b = {0};
+    struct range *last;
+    uint64_t first = st->next_seq, floor = first;
+    size_t gone = 0;
+    for (size_t i = 0; i < st->n_subs; i++)
+        floor = st->subs[i]->floor < floor ? st->subs[i]->floor : floor;
+    while (gone < st->n_gaps && st->gaps[gone].last < floor)
+        gone++;
+    st->n_gaps -= gone;
+    if (gone)
+        memmove(st->gaps, st->gaps + gone, st->n_gaps * sizeof *st->gaps);
+    last = st->n_gaps ? &st->gaps[st->n_gaps - 1] : NULL;
+    if (last && last->last + 1 == first) {
+        last->last += n;
+    } else {
+        st->gaps = xgrow(st->gaps, st->n_gaps, sizeof *st->gaps);
+        st->gaps[st->n_gaps++] = (struct range){first, first + n - 1};
+    }
+    st->next_seq += n;
+    gaps_record(st, &b);
+    log_event(st->all, REC_GAPS, b.p, b.n);
+    b.n = 0;
+    stream_record(st, &b); /* with the sequence behind it */
+    log_event(st->all, REC_STREAM, b.p, b.n);
+    stream_touch(st);
+}
+
 static void add_gap(struct buf *out, uint64_t first, uint64_t end)
 {
     if (first < end)
@@ -89,7 +118,7 @@ static uint64_t count_lost(struct sub *s, struct range r)
     uint64_t first = s->cursor > done_below ? s->cursor : done_below;
     first = first > r.first ? first : r.first;
     n += first <= r.last ? r.last - first + 1 : 0;
-    s->lost += n;
+    s->lost += s->stream->mirror ? 0 : n; /* there was nothing for anybody in a mirror's */
     return n;
 }
 

@@ -96,6 +96,8 @@ static bool load_on_stream(struct streams *all, const struct seglog_pos *at, int
         return gaps_load(st, p, n);
     case REC_TRACES:
         return traces_load(st, at, body, n_body);
+    case REC_MIRROR:
+        return mirror_load(st, p, n);
     default:
         if (!take_u32(&p, &n, &zero) || !take_u64(&p, &n, &first) || first > st->next_seq)
             return false;
@@ -126,7 +128,7 @@ void streams_on_record(void *arg, const struct seglog_pos *at, int type, const u
     else if (ok && type == REC_TALLY)
         ok = load_tally(all, id, p, n);
     else if (ok && (type == REC_STREAM_DROP || type == REC_PUBLISHERS || type == REC_MESSAGES ||
-                    (type >= REC_EXPIRED && type <= REC_GAPS) || type == REC_TRACES))
+                    (type >= REC_EXPIRED && type <= REC_GAPS) || type == REC_TRACES || type == REC_MIRROR))
         ok = load_on_stream(all, at, type, id, body, n_body, p, n);
     else if (ok && type <= REC_DROP_DEAD)
         ok = load_on_sub(all, type, id, p, n);

@@ -64,7 +64,7 @@ void extent_give_back(struct stream *st, const struct extent *x)
 
 /* ---- publishing ---- */
 
-static int append(struct stream *st, uint64_t publisher_id, uint64_t number, const struct message *v, uint32_t n, int64_t wall_ms)
+int messages_append(struct stream *st, uint64_t publisher_id, uint64_t number, const struct message *v, uint32_t n, int64_t wall_ms)
 {
     struct streams *all = st->all;
     struct messages_header h = {htole32(st->id),       htole32(n),      htole64(st->next_seq),
@@ -114,7 +114,7 @@ int stream_publish(struct stream *st, uint64_t publisher_id, uint64_t number, co
                (k == i || (bytes + v[k].n <= RECORD_BYTES && !publisher_has_sent(p, number + k))))
             bytes += v[k++].n;
         uint64_t first = st->next_seq;
-        int r = append(st, publisher_id, number + i, v + i, (uint32_t)(k - i), wall_ms);
+        int r = messages_append(st, publisher_id, number + i, v + i, (uint32_t)(k - i), wall_ms);
         if (r < 0)
             return r;
         if (!*ret_first)

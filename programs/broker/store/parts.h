@@ -29,6 +29,7 @@ enum record {
     REC_GAPS,        /* stream, n, ranges: of what is lost; where a segment begins */
     REC_TALLY,       /* tally_record(), of a stream or subscription; also where a segment begins */
     REC_TRACES,      /* traces.c, behind the REC_MESSAGES that it is about */
+    REC_MIRROR,      /* stream, 1 or 0, u64 base: mirror.c; where a segment begins, behind REC_STREAM */
 };
 
 /* ---- state ---- */
@@ -75,8 +76,11 @@ struct stream {
     struct range *gaps; /* in order: sequences that are lost, as far as some subscription has still to pass them */
     size_t n_gaps;
     struct stream_loss loss;
-    bool unsaved;  /* what recover.c found is to be written down before anything is published */
-    uint32_t slot; /* of its mark; 0: none */
+    bool unsaved; /* what recover.c found is to be written down before anything is published */
+    bool mirror;  /* mirror.c; with the sequence before its first record's */
+    uint64_t base;
+    int64_t newest_wall_ms; /* of a mirror: when what came last was published */
+    uint32_t slot;          /* of its mark; 0: none */
     bool touched;
     struct stream *next_touched;
     struct tally tally;
@@ -245,15 +249,25 @@ uint64_t stream_n_missing(const struct stream *st, uint64_t from, uint64_t to);
 bool gaps_count(struct stream *st);
 void gaps_record(const struct stream *st, struct buf *out);
 bool gaps_load(struct stream *st, const unsigned char *p, size_t n);
+/* There is nothing for anybody in these, which are the next ones; it is written down. */
+void gaps_add(struct stream *st, uint64_t n);
 
 /* ---- epoch.c ---- */
 
-const unsigned char *stream_epoch(const struct stream *st); /* of what is published next */
-void stream_begin_epoch(struct stream *st);                 /* with what is published next */
+void stream_begin_epoch(struct stream *st); /* with what is published next */
+/* Of a stream without messages: it has this one from sequence 1 on. */
+void stream_set_epoch(struct stream *st, const unsigned char epoch[EPOCH_BYTES]);
 void epochs_record(struct stream *st, struct buf *out);
 bool epochs_load(struct stream *st, const unsigned char *p, size_t n);
 /* A REC_STREAM says so. */
 void stream_load_epoch(struct stream *st, const unsigned char epoch[EPOCH_BYTES], uint64_t next_seq);
+
+/* ---- mirror.c ---- */
+
+void mirror_record(const struct stream *st, struct buf *out);
+bool mirror_load(struct stream *st, const unsigned char *p, size_t n);
+/* Drops mirrors of which it is not certain that they are what they were: they are made anew of what they mirror. */
+void mirrors_recover(struct streams *all, bool doubt);
 
 /* ---- tally.c ---- */
 
@@ -292,6 +306,8 @@ static inline uint64_t extent_last(const struct extent *x)
 struct extent *stream_extent_at(const struct stream *st, uint64_t seq);
 /* The log need not keep it any more. */
 void extent_give_back(struct stream *st, const struct extent *x);
+/* Appends one record of messages. */
+int messages_append(struct stream *st, uint64_t publisher, uint64_t number, const struct message *v, uint32_t n, int64_t wall_ms);
 bool messages_load(struct stream *st, const struct seglog_pos *at, const unsigned char *p, size_t n);
 /* Moves records out of segment `oldest`, up to *budget bytes. True when none is left there. */
 bool stream_move(struct stream *st, uint64_t oldest, int64_t *budget);

@@ -101,6 +101,8 @@ static bool save(struct stream *st)
     bool ok = save_record(st->all, REC_EPOCHS, &b);
     stream_record(st, &b);
     ok = ok && save_record(st->all, REC_STREAM, &b);
+    mirror_record(st, &b);
+    ok = ok && save_record(st->all, REC_MIRROR, &b);
     gaps_record(st, &b);
     ok = ok && save_record(st->all, REC_GAPS, &b);
     for (size_t i = 0; ok && i < st->n_subs; i++) {
@@ -150,6 +152,7 @@ void streams_recover(struct streams *all)
     bool doubt = !is_known || (damage && damage != marks_known_damage(all->marks));
     attach(all, MARK_STREAM, attach_stream);
     attach(all, MARK_SUB, attach_sub);
+    mirrors_recover(all, doubt);
     for (struct stream *st; (st = map_next(&all->streams, &i));) {
         n += recover_stream(st, doubt);
         tell_loss(st);

@@ -17,6 +17,10 @@ void streams_on_segment(void *arg)
         if (st->n_eras > 1)
             log_event(all, REC_EPOCHS, b.p, b.n);
         b.n = 0;
+        mirror_record(st, &b);
+        if (st->mirror)
+            log_event(all, REC_MIRROR, b.p, b.n);
+        b.n = 0;
         gaps_record(st, &b);
         if (st->n_gaps)
             log_event(all, REC_GAPS, b.p, b.n);

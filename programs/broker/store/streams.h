@@ -25,6 +25,7 @@
 
 #include "tally.h"
 
+#include "base/buf.h"
 #include "base/err.h"
 
 #include <stdbool.h>
@@ -144,6 +145,34 @@ const struct tally *stream_tally(const struct stream *st);
 void stream_tally_told(struct stream *st);
 /* Drops messages older than wall_ms, dead letters that died before dead_wall_ms, publishers not seen since seen_wall_ms. */
 void stream_apply_retention(struct stream *st, int64_t wall_ms, int64_t dead_wall_ms, int64_t seen_wall_ms);
+/* ---- mirrors: streams whose messages are kept elsewhere, by position, and come from there (mirror.c) ---- */
+
+bool stream_is_mirror(const struct stream *st);
+/* Position p of what is mirrored has sequence p + 1 + stream_base. */
+uint64_t stream_base(const struct stream *st);
+const unsigned char *stream_epoch(const struct stream *st); /* of what comes next */
+/* From here on it is one (or none any more); what it holds stays. It is written down. anew: it begins an epoch. -ENOSPC. */
+int stream_set_mirror(struct stream *st, bool mirror, uint64_t base, bool anew);
+/* Nothing was ever in it: it may become the mirror of something that has an epoch. Its subscriptions begin at next_seq. -ENOSPC. */
+bool stream_is_pristine(const struct stream *st);
+int stream_adopt(struct stream *st, const unsigned char epoch[EPOCH_BYTES], uint64_t base, uint64_t next_seq);
+/* Messages with the sequences from seq on, which is next_seq or later, and the publisher's numbers from number on. What it sent
+ * before, and what is passed over, is nobody's. -ENOSPC, -EMSGSIZE. */
+int stream_mirror(struct stream *st, uint64_t seq, uint64_t publisher, uint64_t number, const struct message *v, size_t n,
+                  int64_t wall_ms);
+/* Sequences up to before `next` will not come any more. How many they are. */
+uint64_t stream_lose(struct stream *st, uint64_t next);
+/* How many of a publisher's numbers from number on, n at most, are known. */
+size_t stream_n_known(struct stream *st, uint64_t publisher, uint64_t number, size_t n);
+/* When what came last was published. */
+int64_t stream_newest_wall_ms(const struct stream *st);
+/* Where the subscription is: all before are done. Dead letters are not, for whoever has to begin there. */
+uint64_t sub_begins(const struct sub *s);
+/* Adds to `out` which are done from there on, as "first-last," of positions, up to max bytes. */
+void sub_add_done(const struct sub *s, struct buf *out, size_t max);
+/* Messages that were done before, of those that nobody was given yet. */
+void sub_skip(struct sub *s, struct range done);
+
 /* Reads one message, also a dead one. NULL when it is not there (any more). Valid until the next call on the stream. */
 const void *stream_read(struct stream *st, uint64_t seq, size_t *ret_n, int64_t *ret_wall_ms);
 
