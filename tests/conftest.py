@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "system"))
 import harness  # noqa: E402
+import kafka as kafka_nodes  # noqa: E402
 import slurm as cluster  # noqa: E402
 
 MARKERS = (
@@ -25,7 +26,7 @@ MARKERS = (
 )
 # What a host or a user cannot have. Anything else that is missing is for scripts/setup to install.
 MAY_SKIP = ("needs uids of its own", "needs cgroup controllers", "needs a file system of its own", "this host does not let us", "no loop device",
-            "no clients of others", "nothing to install from: ", "without root, runs have the home's uid", "no walls here", "no sshd here", "no browser here", "no TLC here", "no Slurm here")
+            "no clients of others", "nothing to install from: ", "without root, runs have the home's uid", "no walls here", "no sshd here", "no browser here", "no TLC here", "no Slurm here", "no Kafka here")
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +51,37 @@ def slurm(request):
     finally:
         c.down()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def kafka():
+    """A Kafka cluster of three nodes on loopback."""
+    why = kafka_nodes.missing()
+    if why:
+        pytest.skip(f"no Kafka here: {why}")
+    directory = harness.temp_dir()
+    c = kafka_nodes.Cluster(directory / "kafka")
+    try:
+        c.up()
+        yield c
+    finally:
+        c.down()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def kafka_home(make_home, kafka):
+    """A home whose stream `events` is in Kafka, under names of its own; its broker runs. Afterwards all nodes do."""
+    def make(keys="", broker=True, more="", **kw):
+        home = make_home(platform=f'kafka = {{ brokers = "{kafka.brokers}"; prefix = "{kafka.next_prefix()}"; }}; {more}', **kw)
+        home.topic = f"{kafka.prefix}.acme.events"
+        home.streams(("events", f'store = "kafka"; {keys}'))
+        if broker:
+            home.broker()
+            kafka_nodes.wait_open(home)
+        return home
+    yield make
+    kafka.mend()
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ PROGRAMS = {
     "simbdp-unpack": (8, "unpacks an archive that a tenant sent"),
     "simbdp-warden": (8, "starts programs for a manager, and refuses the rest"),
     "simbdp-webhook": (8, "tells webhooks of alerts"),
+    "simbdp-kafka": (8, "the broker's way to Kafka"),
 }
 # file of `mysimbdp explain`, page, what it is
 FILES = [

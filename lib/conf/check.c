@@ -162,8 +162,15 @@ static int check_batch(const struct conf *c, const struct conf_tenant *t, const 
     return check_env(t->file, &b->env, e);
 }
 
-static int check_stream(const struct conf_tenant *t, const struct conf_stream *s, struct err *e)
+static int check_stream(const struct conf *c, const struct conf_tenant *t, const struct conf_stream *s, struct err *e)
 {
+    if (s->store == CONF_STORE_kafka && !*c->platform.kafka.brokers)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'streams.store': \"kafka\" needs kafka.brokers in mysimbdp.conf", t->file,
+                       s->line);
+    if (s->store == CONF_STORE_kafka && s->max_message_bytes > CONF_MAX_KAFKA_MESSAGE)
+        return err_set(e, ERR_CONFIG,
+                       "%s:%d: key 'streams.max_message_bytes': %lld is more than %d, which a stream in Kafka may have", t->file,
+                       s->line, (long long)s->max_message_bytes, CONF_MAX_KAFKA_MESSAGE);
     if (!conf_valid_id(s->name))
         return err_set(e, ERR_CONFIG, "%s:%d: key 'streams.name': \"%s\" must match [a-z][a-z0-9_-]{0,31}", t->file, s->line,
                        s->name);
@@ -314,7 +321,7 @@ int conf_check_tenant(const struct conf *c, struct conf_tenant *t, struct err *e
     if (r == 0)
         r = conf_collect(c, check_n_streams(t, e), e);
     for (size_t i = 0; r == 0 && i < t->streams.n; i++)
-        r = conf_collect(c, check_stream(t, &s[i], e), e);
+        r = conf_collect(c, check_stream(c, t, &s[i], e), e);
     for (size_t i = 0; r == 0 && i < t->stream_apps.n; i++)
         r = conf_collect(c, check_stream_app(c, t, i, e), e);
     return r < 0 ? r : check_curve_keys(t, e);
@@ -583,6 +590,8 @@ int conf_check_platform(const char *file, const struct conf *c, struct err *e)
         r = check_otlp(file, c, e);
     if (r == 0)
         r = check_webhooks(file, c, e);
+    if (r == 0)
+        r = conf_check_kafka(file, c, e);
     if (r == 0)
         r = check_metrics(file, c, e);
     return r < 0 ? r : check_alerts(file, c, e);

@@ -19,6 +19,7 @@
 #define CONF_LOGS(X)          X(file) X(syslog) X(journald)
 #define CONF_LAUNCHERS(X)     X(local) X(slurm)
 #define CONF_OWN_LAUNCHERS(X) X(platform) X(local) X(slurm)
+#define CONF_STORES(X)        X(local) X(kafka)
 #define X(name)               ISOLATION_##name,
 enum conf_isolation { CONF_ISOLATIONS(X) };
 #undef X
@@ -48,6 +49,9 @@ enum conf_launcher { CONF_LAUNCHERS(X) };
 #undef X
 #define X(name) OWN_LAUNCHER_##name,
 enum conf_own_launcher { CONF_OWN_LAUNCHERS(X) };
+#undef X
+#define X(name) CONF_STORE_##name,
+enum conf_store { CONF_STORES(X) };
 #undef X
 
 struct conf_env {
@@ -177,8 +181,9 @@ struct conf_stream {
     enum conf_on_breach on_breach;
     int64_t max_message_bytes, max_messages_per_s, max_bytes_per_s, max_messages_per_request, max_stored_bytes;
     int64_t retention_s, dead_retention_s, dedup_window_s, lease_ms, max_deliveries, breaches, breach_window_s, burst_ms;
-    int64_t max_rows_per_s;
+    int64_t max_rows_per_s, replicas; /* replicas: of a topic */
     double max_reject_pct;
+    enum conf_store store;
 };
 
 struct conf_stream_app {
@@ -280,7 +285,10 @@ struct conf {
             int64_t port;                  /* 0: any */
         } slurm;
         enum conf_log log;
-        char *log_socket;         /* "": that of this host's log */
+        char *log_socket; /* "": that of this host's log */
+        struct conf_kafka {
+            char *brokers, *prefix, *properties_file; /* brokers "": there is none; properties_file "": none */
+        } kafka;
         struct cfg_list alerts;   /* struct conf_alert */
         struct cfg_list webhooks; /* struct conf_webhook */
         struct {
@@ -335,6 +343,10 @@ const struct conf_batch *conf_batch_defaults(void);
 const struct conf_stream *conf_stream_defaults(void);
 const struct conf_stream *conf_stream(const struct conf_tenant *t, const char *name);
 const struct conf_stream_app *conf_stream_app(const struct conf_tenant *t, const char *app);
+enum { CONF_MAX_KAFKA_MESSAGE = 8 << 20 };
+/* Whether topics of that stream's names can be told apart and so on is checked with the rest. What a properties_file holds, as
+ * lines NAME=VALUE: those that may be set. ERR_CONFIG: which may not. */
+int conf_kafka_settings(const char *path, const char *text, struct buf *out, struct err *e);
 /* The app for a file: the named one (NULL: any) whose datasets and pattern match the file. NULL: there is none. */
 const struct conf_batch *conf_route(const struct conf_tenant *t, const char *app, const char *dataset, const char *file);
 

@@ -137,6 +137,8 @@ static const struct {
     {"trigger", "\"cron: */15 * * * *\""},
     {"type", "\"double\""},
     {"uid_base", "60000"},
+    {"kafka.brokers", "\"10.0.0.1:9092,10.0.0.2:9092\""},
+    {"kafka.properties_file", "\"/etc/mysimbdp/kafka.properties\""},
     {"headers_file", "\"/etc/mysimbdp/otlp.headers\""},
     {"otlp.url", "\"http://127.0.0.1:4318\""},
     {"webhooks.url", "\"https://hooks.example.com/T0\""},

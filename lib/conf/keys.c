@@ -327,6 +327,10 @@ static const struct cfg_key stream_keys[] = {
              "when publishers break limits: refuse what breaks them, or after `breaches` of them everything"),
     INT_ROW(conf_stream, breaches, "breaches", "10", 1, 100000, "refusals that suspend, in breach_window_s"),
     INT_ROW(conf_stream, breach_window_s, "breach_window_s", "5", 1, 86400, "in which breaches are counted, seconds"),
+    ENUM_ROW(conf_stream, store, "store", "local", CONF_STORES,
+             "where its messages are kept: on this machine, or in Kafka (docs/kafka.md)"),
+    INT_ROW(conf_stream, replicas, "replicas", "3", 3, 15,
+            "of Kafka's nodes, on how many each message is kept; two of them have it before it is confirmed"),
     END_ROW,
 };
 
@@ -470,6 +474,18 @@ static const struct cfg_key otlp_keys[] = {
     END_ROW,
 };
 
+static const struct cfg_key kafka_keys[] = {
+    STR_ROW(conf, platform.kafka.brokers, "brokers", "", NULL,
+            "some of its nodes, for streams with store = \"kafka\": \"HOST:PORT,HOST:PORT\"; empty: there is none"),
+    STR_ROW(conf, platform.kafka.prefix, "prefix", "mysimbdp", NULL,
+            "what the names of its topics begin with: PREFIX.TENANT.STREAM; another one for each home"),
+    STR_ROW(
+        conf, platform.kafka.properties_file, "properties_file", "", NULL,
+        "absolute path of a file, readable by its owner alone, with settings for TLS and SASL as librdkafka has them, NAME=VALUE a "
+        "line; empty: none"),
+    END_ROW,
+};
+
 static const struct cfg_key capacity_keys[] = {
     {"cpus", CFG_F64, OFF(conf, platform.capacity.cpus), "-1", -1, 1e6, NULL, true,
      "cores to share out, never exceeded; -1: this host's, of which a tenant with nothing running may borrow", NULL, 0},
@@ -576,6 +592,7 @@ static const struct cfg_key platform_keys[] = {
     LIST_ROW(conf, platform.alerts, "alerts", alert_keys, conf_alert, "what is worth telling somebody; always logged"),
     LIST_ROW(conf, platform.webhooks, "webhooks", webhook_keys, conf_webhook, "who is told of alerts over HTTP"),
     NEST_ROW("otlp", otlp_keys, "traces, metrics and logs for OpenTelemetry, by OTLP/HTTP"),
+    NEST_ROW("kafka", kafka_keys, "the Kafka of streams with store = \"kafka\""),
     END_ROW,
 };
 

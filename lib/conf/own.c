@@ -126,6 +126,8 @@ static void check_streams(struct own *o)
                       {"streams.retention_s", s[i].retention_s, d->retention_s},
                       {"streams.dead_retention_s", s[i].dead_retention_s, d->dead_retention_s},
                       {"streams.dedup_window_s", s[i].dedup_window_s, d->dedup_window_s}};
+        if (s[i].store != d->store)
+            complain(o, s[i].line, "streams.store", "where its messages are kept is the provider's to say");
         for (size_t k = 0; k < sizeof limits / sizeof *limits; k++)
             if (limits[k].is < 0 || limits[k].is > limits[k].most)
                 complain(o, s[i].line, limits[k].key, "%lld is more than %lld, which a stream of the tenant's own may have",

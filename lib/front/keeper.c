@@ -346,6 +346,11 @@ int keeper_spans(struct keeper *k, const char *tenant, const char *text, size_t 
     return tell(k, rq, text, n, MSG_DONTWAIT);
 }
 
+int keeper_kafka(struct keeper *k, struct err *e)
+{
+    return ask(k, KEEPER_KAFKA, e);
+}
+
 int keeper_rotate(struct keeper *k)
 {
     return ask(k, KEEPER_ROTATE, NULL);

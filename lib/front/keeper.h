@@ -19,6 +19,7 @@
  * - MACHINE of the gateway's: what the provider's page shows of tenants, runs, disks and programs (programs/keeper/machine.h)
  * - EXPORT of the monitor's third keeper ("otlp"): tells a collector of OpenTelemetry's what is new, and what became of it
  *   (programs/keeper/export.h)
+ * - KAFKA of the broker's second keeper ("kafka"): starts simbdp-kafka anew, and hands over a socket to it
  *
  * Both end when the other does; a program that is killed so leaves nothing behind. Requests and answers are packets
  * (SOCK_SEQPACKET); what may be long comes in a memfd. Calls block as long as the keeper reads files. */
@@ -49,7 +50,8 @@ enum keeper_op {
     KEEPER_FIGURES,
     KEEPER_MACHINE,
     KEEPER_EXPORT,
-    KEEPER_SPANS
+    KEEPER_SPANS,
+    KEEPER_KAFKA
 };
 
 /* On the wire; the text of LOG, ALERT, LOGIN, QUERY, AUDIT, FIGURES and MACHINE follows. */
@@ -90,6 +92,9 @@ int keeper_rotate(struct keeper *k);
 int keeper_alert(struct keeper *k, uint64_t generation, size_t index, const char *json);
 /* All is well now. */
 int keeper_alive(struct keeper *k);
+
+/* A socket (SOCK_STREAM) of a simbdp-kafka that was started for this; an earlier one is ended. Or negative. */
+int keeper_kafka(struct keeper *k, struct err *e);
 
 /* PEM: both are appended. */
 int keeper_pem(struct keeper *k, struct buf *ret_chain, struct buf *ret_key, struct err *e);

@@ -29,6 +29,7 @@ enum uid_role {
     UID_BATCHMGR,
     UID_STREAMMGR,
     UID_WEBHOOK,
+    UID_KAFKA,
 };
 
 static inline int64_t uid_of_inspector(int64_t uid_base)

@@ -41,6 +41,7 @@ struct broker_tenant {
     int64_t uid;
     bool suspended;
     int64_t turn_bytes;                         /* published in this turn */
+    int64_t kafka_bytes;                        /* that Kafka has not confirmed yet */
     struct parked *first_parked, **last_parked; /* requests that wait for the next turn: share.c */
     int64_t parked_bytes;
     bool parking; /* in broker.parking */
@@ -67,6 +68,7 @@ struct broker_stream {
     int64_t told_breach_ms; /* the last one that was written to the journal */
     double in_per_s;
     uint64_t rate_seen;
+    struct kafka_stream *kafka; /* NULL: its messages are in the store alone */
 };
 
 /* A subscription. */
@@ -89,6 +91,12 @@ struct broker_sub {
     int64_t dead_s;               /* the second in which the journal got so many dead letters */
     int n_dead_told;
     struct broker_sub *next;
+    /* Of a stream that is in Kafka: ranges that are done and have not come yet; what was committed last. */
+    struct buf kafka_done;
+    char *kafka_committed;
+    bool kafka_committing; /* there is no answer yet */
+    uint64_t kafka_offset;
+    int64_t kafka_committed_ms;
 };
 
 /* A message that a consumer has, whose trace is recorded: spans.c. */
@@ -157,6 +165,7 @@ struct broker {
     int n_spans[N_SPAN_KINDS]; /* in this second */
     uint64_t n_spans_told, n_spans_dropped;
     int n_ticks;
+    struct kafka *kafka; /* never NULL */
     int store_fd, marks_fd;
 };
 

@@ -1,6 +1,7 @@
 #include "config.h"
 #include "auth.h"
 #include "deliver.h"
+#include "kafka.h"
 #include "spans.h"
 
 #include "base/log.h"
@@ -46,8 +47,10 @@ static struct broker_stream *record_of(struct broker *b, struct stream *stream)
 void config_forget(struct broker_stream *st)
 {
     size_t i = 0;
+    kafka_forget_stream(st);
     for (struct sub *s; (s = stream_next_sub(st->stream, &i));) {
         deliver_forget(sub_tag(s));
+        kafka_forget_sub(sub_tag(s));
         free(sub_tag(s));
         sub_set_tag(s, NULL);
     }
@@ -110,6 +113,7 @@ int config_apply(struct broker *b, struct conf *c, struct err *e)
         conf_free(b->conf);
     b->conf = c;
     streams_commit(b->streams, true);
+    kafka_apply(b);
     deliver_want_all(b);
     return r;
 }

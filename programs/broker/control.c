@@ -1,6 +1,6 @@
 /* The broker's control socket. Requests (lib/loop/ctl.h) and what is answered beside "ok":
  *
- * - status {}: {pid,started_at,ipc,tcp,server_key,clock_ahead_s,peers,requests,refused,publishing}
+ * - status {}: {pid,started_at,ipc,tcp,server_key,clock_ahead_s,peers,requests,refused,kafka,publishing}
  * - queues {tenant_id?}: {queues:[...]}
  * - figures {format?}: {bytes,left_out}, and so many bytes of Prometheus' text behind the line (figures.h)
  * - consumers {hold?:[session,...]}: {consumers:[{tenant_id,stream,app,session,pid,leased,ran_out}],
@@ -31,6 +31,7 @@
 #include "deliver.h"
 #include "figures.h"
 #include "journal.h"
+#include "kafka.h"
 #include "listing.h"
 #include "watchers.h"
 
@@ -154,6 +155,7 @@ static void status(struct broker *b, struct ctl_conn *c)
     json_i64(&out, "peers", (int64_t)b->sessions.n);
     json_i64(&out, "requests", (int64_t)b->n_requests);
     json_i64(&out, "refused", (int64_t)b->n_refused);
+    kafka_tell_all(b, &out);
     json_str(&out, "publishing", streams_full(b->streams) ? "refused: the disk is full" : "open");
     json_end(&out, '}');
     ctl_send(c, &out);

@@ -1,6 +1,7 @@
 /* A family's samples stand together, so what is known of each stream and subscription is gathered first. What waits
  * and how old it is the monitor tells, by app. */
 #include "figures.h"
+#include "kafka.h"
 
 #include "base/mem.h"
 #include "base/prom.h"
@@ -207,6 +208,8 @@ static void write_own(const struct broker *b, struct prom *p)
                                                 "Of them, those that were refused."},
                                     open = {"mysimbdp_broker_publishing_open", PROM_GAUGE,
                                             "Whether messages are taken; 0: the disk is full."},
+                                    stopped = {"mysimbdp_broker_kafka_streams_stopped", PROM_GAUGE,
+                                               "Streams in Kafka whose messages are not taken or not confirmed now."},
                                     spans = {"mysimbdp_broker_spans_total", PROM_COUNTER, "Spans of messages that were told."},
                                     dropped = {"mysimbdp_broker_spans_dropped_total", PROM_COUNTER,
                                                "Those that were too many, and messages whose span was not followed for that."};
@@ -218,6 +221,8 @@ static void write_own(const struct broker *b, struct prom *p)
     prom_sample(p, NULL, (double)b->n_refused);
     prom_family(p, &open);
     prom_sample(p, NULL, !streams_full(b->streams));
+    prom_family(p, &stopped);
+    prom_sample(p, NULL, (double)kafka_n_stopped(b));
     prom_family(p, &spans);
     prom_sample(p, NULL, (double)b->n_spans_told);
     prom_family(p, &dropped);

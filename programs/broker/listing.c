@@ -1,4 +1,5 @@
 #include "listing.h"
+#include "kafka.h"
 
 #include "base/clk.h"
 #include "base/mem.h"
@@ -53,6 +54,7 @@ static void add_queue(struct buf *out, const struct broker_stream *st, const str
     json_i64(out, "refused", (int64_t)stream_tally(st->stream)->v[TALLY_REFUSED]);
     json_i64(out, "stored_bytes", f.bytes);
     json_i64(out, "last_seq", (int64_t)f.next_seq - 1);
+    kafka_tell(st, out);
     json_end(out, '}');
 }
 

@@ -5,6 +5,7 @@
 #include "control.h"
 #include "cut_off.h"
 #include "journal.h"
+#include "kafka_parts.h"
 #include "listing.h"
 #include "publish.h"
 #include "session.h"
@@ -125,6 +126,7 @@ static void stop(struct broker *b)
     znet_stop(&b->net);
     auth_forget_tenants(b);
     daemon_free(b->daemon);
+    kafka_stop(b);
     turn_fini(b);
     buf_fini(&b->answers);
     buf_fini(&b->spans_begun);
@@ -158,6 +160,8 @@ static int start(struct broker *b, bool supervised, struct err *e)
     turn_start(b);
     b->daemon = daemon_new(b->base, supervised, &(struct daemon_ops){NULL, on_reload, NULL, b});
     int r = prepare(b, e);
+    if (r == 0)
+        r = kafka_prepare(b, e);
     if (r == 0)
         r = start_listening(b, e);
     if (r == 0)
@@ -204,7 +208,8 @@ static const char usage[] =
 
 int main(int argc, char **argv)
 {
-    struct broker b = {.store_fd = -1, .marks_fd = -1, .gateway_uid = -1};
+    struct kafka kafka = {0};
+    struct broker b = {.kafka = &kafka, .store_fd = -1, .marks_fd = -1, .gateway_uid = -1};
     struct err e = {0};
     daemon_prepare("broker");
     const char *home;

@@ -2,6 +2,7 @@
 #include "answers.h"
 #include "cut_off.h"
 #include "deliver.h"
+#include "kafka.h"
 #include "lookup.h"
 #include "quota.h"
 #include "share.h"
@@ -50,6 +51,7 @@ static bool has_no_room(struct session *s, struct broker_stream *st, const struc
 {
     struct stream_figures f;
     stream_figures(st->stream, &f);
+    f.bytes += kafka_bytes_under_way(st);
     bool capped = st->conf.max_stored_bytes >= 0 && f.bytes + quota_request_bytes(rq) > st->conf.max_stored_bytes;
     if (!capped && !streams_full(s->b->streams))
         return false;
@@ -98,7 +100,11 @@ static void publish(struct session *s, const struct wire_request *rq, struct bro
         refuse_suspended(s, rq, st);
         return;
     }
-    if (!breaks_limits(s, st, rq) && !has_no_room(s, st, rq))
+    if (breaks_limits(s, st, rq) || has_no_room(s, st, rq))
+        return;
+    if (kafka_keeps(st))
+        kafka_publish(s, rq, st);
+    else
         store_messages(s, rq, st);
 }
 

@@ -21,6 +21,7 @@
 #include "answers.h"
 #include "auth.h"
 #include "consume.h"
+#include "kafka.h"
 #include "requests.h"
 #include "share.h"
 
@@ -44,6 +45,7 @@ static void end(struct session *s, bool lost)
     map_remove(&s->b->sessions, s->key);
     share_forget(s);
     answers_forget(s);
+    kafka_forget_session(s);
     free(s->consumers);
     free(s->key);
     zmtp_set_tag(s->conn, NULL);

@@ -11,6 +11,7 @@
 #include "cut_off.h"
 #include "deliver.h"
 #include "journal.h"
+#include "kafka.h"
 #include "publish.h"
 #include "share.h"
 #include "spans.h"
@@ -89,9 +90,12 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     int64_t now = retention_clock_now(&b->age);
     for (struct stream *stream; (stream = streams_next(b->streams, &i));) {
         const struct conf_stream *c = &((struct broker_stream *)stream_tag(stream))->conf;
+        /* Of a copy: those that were not heard of for so long when what came last was published. */
+        int64_t heard = stream_is_mirror(stream) && stream_newest_wall_ms(stream) < now ? stream_newest_wall_ms(stream) : now;
         stream_apply_retention(stream, before(now, c->retention_s), before(now, c->dead_retention_s),
-                               before(now, c->dedup_window_s));
+                               before(heard, c->dedup_window_s));
     }
+    kafka_tick(b);
     spans_tick(b);
     if (++b->n_ticks % JOURNAL_TICKS == 0)
         journal_interval(b);

@@ -297,6 +297,7 @@ static void examine(struct doctor *d, bool fix)
     ports(d);
     mongodb(d);
     doctor_slurm(d);
+    doctor_kafka(d);
     remains(d, fix);
     if (!d->c->json)
         printf(d->n_bad ? "%d of these need attention\n" : "all is well\n", d->n_bad);

@@ -34,5 +34,7 @@ void doctor_limits(struct doctor *d);
 void doctor_tenants(struct doctor *d);
 /* Where platform.launcher is slurm: whether it gives what jobs need, on each of its nodes: doctor_slurm.c. */
 void doctor_slurm(struct doctor *d);
+/* Where streams are kept in Kafka: doctor_kafka.c. */
+void doctor_kafka(struct doctor *d);
 
 #endif

@@ -50,6 +50,9 @@ static void print_broker(const struct home *h)
     else
         printf("broker:   pid %lld, %lld peers, publishing %s\n", (long long)json_get_i64(doc, "pid", 0),
                (long long)json_get_i64(doc, "peers", 0), json_get_str(doc, "publishing", ""));
+    const char *kafka = doc ? json_get_str(doc, "kafka", NULL) : NULL;
+    if (kafka)
+        printf("kafka:    %s (`mysimbdp doctor` says what to do)\n", kafka);
 }
 
 static void print_streammgr(const struct home *h)

@@ -5,6 +5,7 @@
 #include "export.h"
 #include "figures.h"
 #include "gateway.h"
+#include "kafka.h"
 #include "store.h"
 
 #include "base/fd.h"
@@ -41,6 +42,7 @@ struct keep {
     struct gateway_keeper *gateway; /* NULL: not of the gateway */
     struct store_keeper *store;     /* NULL: not of the gateway, for versions of apps */
     struct export *export;          /* NULL: not of the monitor, for a collector of OpenTelemetry's */
+    struct kafka_keeper *kafka;     /* NULL: not of the broker's, for Kafka */
     struct figures *figures;        /* NULL: not of the monitor, for the file of figures */
 };
 
@@ -79,7 +81,7 @@ static int confine(struct keep *k, const struct conf *c, struct err *e)
     if (slash)
         slash[slash == textfile] = 0; /* its directory */
     const char *const writable[] = {logs, state /* SQLite's */, "/dev/null", textfile};
-    if (k->hooks || k->export || k->store || k->confined) /* they start programs */
+    if (k->hooks || k->export || k->store || k->kafka || k->confined) /* they start programs */
         return 0;
     int r = confine_program(&(struct confinement){home_is_roots(&k->home), -1, CAP_DAC_OVERRIDE, writable, slash ? 4 : 3});
     k->confined = r == 0;
@@ -257,6 +259,13 @@ static void write_figures(struct keep *k)
     answer_doc(&out);
 }
 
+static void start_kafka(struct keep *k)
+{
+    struct err e = {0};
+    AUTO_FD int fd = kafka_keeper_start(k->kafka, &e);
+    answer(fd < 0 ? fd : 0, &e, fd);
+}
+
 static void do_export(struct keep *k)
 {
     AUTO_BUF struct buf out = {0};
@@ -281,11 +290,13 @@ static bool do_request(struct keep *k, const struct packet *in, size_t n)
         tell_tenants(k);
     else if (in->rq.op == KEEPER_PEM && k->gateway)
         tell_pem(k);
+    else if (k->kafka && in->rq.op == KEEPER_KAFKA)
+        start_kafka(k);
     else if (k->figures && in->rq.op == KEEPER_FIGURES)
         write_figures(k);
     else if (k->export && in->rq.op == KEEPER_EXPORT)
         do_export(k);
-    else if (k->figures || k->export)
+    else if (k->figures || k->export || k->kafka)
         return false;
     else if (k->gateway)
         return tell_gateway(k, &in->rq, in->text, n);
@@ -344,12 +355,12 @@ static void keep(struct keep *k)
     }
 }
 
-static const char usage[] = "usage: simbdp-keeper broker|monitor|textfile|otlp|gateway|store --home HOME\n"
+static const char usage[] = "usage: simbdp-keeper broker|kafka|monitor|textfile|otlp|gateway|store --home HOME\n"
                             "stdin: the program's socket, with which it ends. They start it.\n";
 
 static bool is_kind(const char *word)
 {
-    static const char *const kinds[] = {"broker", "monitor", "textfile", "otlp", "gateway", "store"};
+    static const char *const kinds[] = {"broker", "kafka", "monitor", "textfile", "otlp", "gateway", "store"};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (!strcmp(word, kinds[i]))
             return true;
@@ -374,6 +385,8 @@ int main(int argc, char **argv)
     }
     if (!strcmp(argv[1], "monitor"))
         k.hooks = alert_calls_new(&k.home);
+    if (!strcmp(argv[1], "kafka"))
+        k.kafka = kafka_keeper_new(&k.home);
     if (!strcmp(argv[1], "textfile"))
         k.figures = figures_new(&k.home);
     if (!strcmp(argv[1], "otlp"))
@@ -389,6 +402,7 @@ int main(int argc, char **argv)
     store_keeper_free(k.store);
     alert_calls_free(k.hooks);
     export_free(k.export);
+    kafka_keeper_free(k.kafka);
     figures_free(k.figures);
     conf_free(k.confs[0]);
     conf_free(k.confs[1]);

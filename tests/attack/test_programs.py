@@ -91,9 +91,9 @@ LOAD = 'app = "store"; exec = "builtin:load"; stream = "events"; dataset = "data
 def test_every_program_is_what_the_table_says(make_home, monkeypatch):
     monkeypatch.setattr(Home, "programs", RELEASE)
     home = make_home(own_mongo=True)
-    configure(home, LOAD)
+    configure(home, LOAD, streams='{ name = "events"; }, { name = "far"; store = "kafka"; }')
     conf = home.path / "conf/mysimbdp.conf"
-    conf.write_text(conf.read_text().replace("platform = {", 'platform = { http = { listen = "127.0.0.1"; }; webhooks = ( { name = "ops"; url = "http://127.0.0.1:1/"; } );', 1))
+    conf.write_text(conf.read_text().replace("platform = {", 'platform = { kafka = { brokers = "127.0.0.1:1"; }; http = { listen = "127.0.0.1"; }; webhooks = ( { name = "ops"; url = "http://127.0.0.1:1/"; } );', 1))
     home.up()
     base, tenant = uids(home)
     home.drop("x.csv", "a\n1\n")

@@ -12,7 +12,8 @@ int broker_main(int argc, char **argv);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static struct broker b = {.store_fd = -1, .marks_fd = -1};
+static struct kafka kafka;
+static struct broker b = {.kafka = &kafka, .store_fd = -1, .marks_fd = -1};
 
 /* The keeper, which writes the tenants' logs, is another process; here is none. */
 int keeper_start(struct event_base *base, const struct home *h, const char *program, struct keeper **ret, struct err *e)
@@ -43,6 +44,12 @@ int keeper_tenants(struct keeper *k, struct tenant_state **ret, size_t *ret_n, s
     *ret_n = 0;
     (void)e;
     return 0;
+}
+
+int keeper_kafka(struct keeper *k, struct err *e)
+{
+    (void)k;
+    return err_set(e, ERR_CLOSED, "there is no Kafka here");
 }
 
 int keeper_log(struct keeper *k, const char *tenant, const char *text, size_t n)

@@ -1,0 +1,126 @@
+/* What the files about Kafka share. */
+#ifndef SIMBDP_BROKER_KAFKA_PARTS_H
+#define SIMBDP_BROKER_KAFKA_PARTS_H
+
+#include "kafka.h"
+
+#include "base/buf.h"
+#include "wire/kafka_frames.h"
+
+struct kafka_link;
+
+/* The life of a stream here:
+ *
+ *   closed --OPEN--> opening --OPENED: what is it?--> naming --COMMITTED: it has our name--> follows
+ *     ^___________ an error, BROKEN, the link's end (again after a while) ____________________/ */
+enum kafka_state { KAFKA_CLOSED, KAFKA_OPENING, KAFKA_NAMING, KAFKA_FOLLOWS };
+
+/* A request that Kafka has not confirmed yet. */
+struct flight_out {
+    struct flight_out *next, *also; /* also: the same request, sent again; its answer is this one's */
+    struct session *session;        /* NULL: gone */
+    struct wire_header h;
+    uint64_t id, publisher, number;
+    uint32_t n, known;
+    int64_t bytes, since_ms;
+};
+
+/* Records that came one after the other and can be stored as one. */
+struct run {
+    uint64_t seq, publisher, number;
+    int64_t wall_ms;
+    size_t n;
+    struct buf bytes, lengths, traces; /* u32; KAFKA_TRACE each, zeros: none */
+};
+
+struct kafka_stream {
+    struct broker_stream *st;
+    struct kafka_stream *next;
+    uint32_t number;
+    char *topic;
+    enum kafka_state state;
+    bool leaving;               /* nothing is taken any more; once all is here that is there, the stream is the store's alone */
+    char why[300];              /* "": it is well */
+    int64_t again_ms, named_ms; /* when it is opened next; when its name was written last */
+    int64_t check_ms, asked_ms; /* when it is looked at next; when it was last */
+    bool asking;                /* there is no answer yet */
+    struct flight_out *first, **last;
+    struct map by_number; /* of those that have a publisher, the one that was sent */
+    size_t n_also;
+    int64_t bytes;
+    uint64_t confirmed; /* sequence after the highest that was */
+    char **asked;       /* subscriptions whose offsets were asked for */
+    size_t n_asked;
+    uint64_t leave_at;        /* leaving: the topic's end, once nothing is under way; 0: not known */
+    uint64_t trim, next_trim; /* offsets: what may be given up, and from trim_ms on */
+    int64_t trim_ms;
+    struct run run;
+};
+
+struct kafka {
+    struct keeper *keeper; /* NULL: the configuration had no `kafka` when the broker started */
+    struct kafka_link *link;
+    struct kafka_stream *streams, *at; /* at: whose run is open */
+    struct map numbers;                /* of topics; they stay, as librdkafka knows a topic by its name once and for all */
+    uint32_t last_number;
+    uint64_t last_request;
+    int64_t bytes;
+    char *brokers;  /* that are configured */
+    char down[300]; /* why no node answers, as simbdp-kafka said last; "" since anything was confirmed */
+};
+
+/* ---- kafka_link.c: frames to simbdp-kafka, and from it ---- */
+struct kafka_link *kafka_link_new(struct broker *b);
+void kafka_link_free(struct kafka_link *l);
+void kafka_link_restart(struct kafka_link *l); /* settings and nodes may be others now */
+bool kafka_link_is_up(const struct kafka_link *l);
+const char *kafka_link_why(const struct kafka_link *l); /* it is not */
+void kafka_frame_begin(struct buf *f, enum kafka_verb verb, uint32_t stream);
+void kafka_frame_add_str(struct buf *f, const char *s);
+void kafka_frame_send(struct kafka_link *l, struct buf *f); /* where it is up */
+/* They are called by it. */
+void kafka_on_up(struct broker *b);
+void kafka_on_down(struct broker *b);
+/* False: this makes no sense. */
+bool kafka_on_frame(struct broker *b, uint32_t verb, uint32_t stream, const unsigned char *p, size_t n);
+void kafka_on_read_end(struct broker *b);
+
+/* ---- kafka_open.c: what a topic is to us ---- */
+void kafka_open(struct kafka_stream *k);
+/* Looks at it from time to time, while it is followed: its settings may be changed. */
+void kafka_check(struct kafka_stream *k);
+bool kafka_on_opened(struct kafka_stream *k, const unsigned char *p, size_t n);
+bool kafka_on_committed(struct kafka_stream *k, const unsigned char *p, size_t n);
+void kafka_close(struct kafka_stream *k, int64_t again_ms, const char *why);
+/* Where its subscriptions are, as they changed. */
+void kafka_commit(struct kafka_stream *k);
+
+/* ---- kafka_publish.c ---- */
+bool kafka_on_produced(struct kafka_stream *k, const unsigned char *p, size_t n);
+void kafka_refuse_all(struct kafka_stream *k, const char *why); /* that is under way */
+
+/* ---- kafka_mirror.c ---- */
+bool kafka_on_record(struct kafka_stream *k, const unsigned char *p, size_t n);
+/* What came is stored. */
+void kafka_flush(struct broker *b);
+void kafka_drop_run(struct kafka_stream *k);
+
+/* Moves *p. NULL: it is not there; caller frees. */
+char *kafka_take_str(const unsigned char **p, size_t *n);
+bool kafka_take_u32(const unsigned char **p, size_t *n, uint32_t *ret);
+bool kafka_take_u64(const unsigned char **p, size_t *n, uint64_t *ret);
+
+static inline uint64_t kafka_seq(const struct kafka_stream *k, uint64_t offset)
+{
+    return offset + 1 + stream_base(k->st->stream);
+}
+
+/* The offset that comes next. */
+static inline uint64_t kafka_position(const struct kafka_stream *k)
+{
+    struct stream_figures f;
+    stream_figures(k->st->stream, &f);
+    return f.next_seq - 1 - stream_base(k->st->stream);
+}
+
+#endif

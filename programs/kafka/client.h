@@ -1,0 +1,69 @@
+/* What the files of simbdp-kafka share: the two clients of librdkafka (a producer, which also asks and orders, and a consumer), the
+ * streams, and what the broker is told. */
+#ifndef SIMBDP_KAFKA_CLIENT_H
+#define SIMBDP_KAFKA_CLIENT_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/le.h"
+#include "base/map.h"
+#include "wire/kafka_frames.h"
+
+#include <librdkafka/rdkafka.h>
+#include <pthread.h>
+#include <stdbool.h>
+
+struct client;
+
+/* A stream of the broker's. Never freed: what librdkafka still holds of it may come late. */
+struct topic {
+    struct client *client;
+    uint32_t stream;
+    char *name;
+    rd_kafka_topic_t *out, *in; /* in NULL: it is not followed */
+    bool closed;
+};
+
+struct client {
+    rd_kafka_t *producer, *consumer;
+    rd_kafka_queue_t *records; /* of all that is followed */
+    struct map topics;         /* by number */
+    int wake_fd;               /* an eventfd: librdkafka has something, or a job ended */
+    char why[300];             /* a node could not be spoken to, last; where that has a reason of its own */
+    pthread_mutex_t lock;      /* of `out` */
+    struct buf out;            /* frames for the broker */
+};
+
+/* A frame's fields, as far as they are there. */
+struct reader {
+    const unsigned char *p;
+    size_t n;
+    bool ok;
+};
+uint32_t read_u32(struct reader *r);
+uint64_t read_u64(struct reader *r);
+char *read_str(struct reader *r); /* "" where it is not there; caller frees */
+
+/* A frame is begun in a buffer of the caller's, and given away whole, from any thread. */
+void frame_begin(struct buf *b, enum kafka_verb verb, uint32_t stream);
+void frame_add_str(struct buf *b, const char *s);
+void frame_send(struct client *c, struct buf *b);
+
+/* settings: lines NAME=VALUE, on top of ours. */
+int client_open(struct client *c, const char *brokers, const char *settings, struct err *e);
+
+/* ---- traffic.c: never blocks ---- */
+void traffic_produce(struct topic *t, struct reader *r);
+void traffic_follow(struct topic *t, uint64_t offset);
+void traffic_close(struct topic *t);
+void traffic_poll(struct client *c);
+size_t traffic_take_records(struct client *c, size_t max); /* how many */
+void traffic_on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaque);
+
+/* ---- jobs.c: a thread of its own, which waits for Kafka ---- */
+int jobs_start(struct client *c);
+void jobs_open(struct topic *t, struct reader *r);
+void jobs_commit(struct topic *t, struct reader *r);
+void jobs_trim(struct topic *t, struct reader *r);
+
+#endif
