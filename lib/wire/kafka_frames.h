@@ -1,21 +1,25 @@
 /* What the broker and simbdp-kafka say to each other, over a pair of stream sockets. Numbers are little-endian; a string is its
  * length (u32) and its bytes. A frame: u32 how many bytes follow, u32 verb, u32 stream (a number of the broker's choice), the rest:
  *
- * from the broker
- *   OPEN      topic; u32 replicas; u64 largest message; u32 n; n names of groups. Makes the topic where it is not there
- *   FOLLOW    u64 offset. RECORDs come from there on; one that was followed before is followed anew
- *   PRODUCE   u64 request; u64 publisher, u64 number, u64 wall_ms; u32 n; u32 traced: 0, 1 (one trace for all) or n;
- *             u32 length[n]; traces (KAFKA_TRACE bytes each); the messages, to the end of the frame
- *   COMMIT    group; u64 offset; text that is kept with it
- *   TRIM      u64 offset: records before it are not needed any more
- *   CLOSE     nothing comes of this stream any more
+ * From the broker:
  *
- * from simbdp-kafka
- *   OPENED    text (empty: it is open, and the rest follows; one that begins with KAFKA_SOON: it may be in a moment); u64 first
- * offset, u64 end; u32 n; of each group: u64 offset + 1 (0: there is none), text PRODUCED  u64 request; text (empty: all are
- * stored); u64 offset of the first RECORD    u64 offset; u64 publisher, u64 number, u64 wall_ms; u32 traced: 0 or 1; the trace; the
- * message, to the end COMMITTED group; text (empty: it is) BROKEN    text: what was followed is not there (any more); the stream is
- * to be opened anew DOWN      text: no node of Kafka answers; stream 0
+ * - OPEN: topic; u32 replicas; u64 largest message; u32 n; n names of groups. Makes the topic where it is not there.
+ * - FOLLOW: u64 offset. RECORDs come from there on; one that was followed before is followed anew.
+ * - PRODUCE: u64 request; u64 publisher, u64 number, u64 wall_ms; u32 n; u32 traced: 0, 1 (one trace for all) or n; u32 length[n];
+ *   traces (KAFKA_TRACE bytes each); the messages, to the end of the frame.
+ * - COMMIT: group; u64 offset; text that is kept with it.
+ * - TRIM: u64 offset: records before it are not needed any more.
+ * - CLOSE: nothing comes of this stream any more.
+ *
+ * From simbdp-kafka:
+ *
+ * - OPENED: text (empty: it is open, and the rest follows; one that begins with KAFKA_SOON: it may be in a moment); u64 first
+ *   offset, u64 end; u32 n; of each group: u64 offset + 1 (0: there is none), text.
+ * - PRODUCED: u64 request; text (empty: all are stored); u64 offset of the first, or KAFKA_OFFSET_UNKNOWN.
+ * - RECORD: u64 offset; u64 publisher, u64 number, u64 wall_ms; u32 traced: 0 or 1; the trace; the message, to the end.
+ * - COMMITTED: group; text (empty: it is).
+ * - BROKEN, text: what was followed is not there (any more); the stream is to be opened anew.
+ * - DOWN, text: no node of Kafka answers; stream 0.
  *
  * Confirmed is what PRODUCED says is stored: acks=all, by an idempotent producer. simbdp-kafka keeps nothing: when it ends, what
  * was under way is not known to be stored, and may be. */
@@ -23,6 +27,8 @@
 #define SIMBDP_WIRE_KAFKA_FRAMES_H
 
 #define KAFKA_SOON "soon: "
+/* Records that librdkafka sent again since the answer was lost with its node: they are stored, and Kafka does not say where. */
+#define KAFKA_OFFSET_UNKNOWN UINT64_MAX
 
 enum kafka_verb {
     KAFKA_OPEN = 1,

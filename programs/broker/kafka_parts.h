@@ -21,6 +21,7 @@ struct flight_out {
     struct session *session;        /* NULL: gone */
     struct wire_header h;
     uint64_t id, publisher, number;
+    uint64_t floor; /* what was confirmed when it was sent: it comes to lie behind that, or the topic is another one */
     uint32_t n, known;
     int64_t bytes, since_ms;
 };

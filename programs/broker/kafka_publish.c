@@ -95,8 +95,9 @@ bool kafka_on_produced(struct kafka_stream *k, const unsigned char *p, size_t n)
         at = &(*at)->next;
     if (!*at)
         return true; /* it was refused already */
-    uint64_t seq = kafka_seq(k, offset), behind = seq + (*at)->n - (*at)->known;
-    bool confirmed = !*why, again = confirmed && k->state == KAFKA_FOLLOWS && behind <= k->confirmed;
+    const bool known = offset != KAFKA_OFFSET_UNKNOWN;
+    uint64_t seq = known ? kafka_seq(k, offset) : 0, behind = known ? seq + (*at)->n - (*at)->known : 0;
+    bool confirmed = !*why, again = confirmed && known && k->state == KAFKA_FOLLOWS && behind <= (*at)->floor;
     answer_all(k, at, seq, why);
     broker_turn_soon(b);
     if (!confirmed)
@@ -201,6 +202,7 @@ void kafka_publish(struct session *s, const struct wire_request *rq, struct brok
         return;
     }
     struct flight_out *f = flight(s, rq, known);
+    f->floor = k->confirmed;
     f->id = ++s->b->kafka->last_request;
     f->bytes = quota_request_bytes(rq) + OVERHEAD;
     *k->last = f;

@@ -17,7 +17,8 @@ struct request {
     struct topic *topic;
     uint64_t id;
     uint32_t left;
-    int64_t first; /* offset; -1: not known */
+    int64_t first; /* offset; -1: none yet */
+    bool unknown;  /* of one of them at least */
     rd_kafka_resp_err_t error;
 };
 
@@ -29,7 +30,7 @@ static void request_done(struct request *q)
     frame_begin(&b, KAFKA_PRODUCED, q->topic->stream);
     le_add_u64(&b, q->id);
     frame_add_str(&b, q->error ? rd_kafka_err2str(q->error) : "");
-    le_add_u64(&b, q->first < 0 ? 0 : (uint64_t)q->first);
+    le_add_u64(&b, q->first < 0 || q->unknown ? KAFKA_OFFSET_UNKNOWN : (uint64_t)q->first);
     frame_send(q->topic->client, &b);
     free(q);
 }
@@ -38,6 +39,8 @@ static void one_done(struct request *q, rd_kafka_resp_err_t error, int64_t offse
 {
     if (error)
         q->error = error;
+    else if (offset < 0) /* it was there already: sent again by the library, since the first answer was lost with its node */
+        q->unknown = true;
     else if (q->first < 0 || offset < q->first)
         q->first = offset;
     if (!--q->left)

@@ -212,6 +212,17 @@ class Cluster:
             return
         wait_for(f"{name} ends", lambda: not is_alive(pid))
 
+    def kill_node(self, name):
+        """slurmd, and all that runs on the node: its power goes."""
+        self.kill(name)
+        for root in pathlib.Path("/sys/fs/cgroup").glob(f"*/slurm_{name}"):
+            for f in root.rglob("cgroup.procs"):
+                for pid in read(f).split():
+                    try:
+                        os.kill(int(pid), signal.SIGKILL)
+                    except ProcessLookupError:
+                        pass
+
     def up(self):
         self.write()
         self.start("munged")
