@@ -175,8 +175,22 @@ def test_random_kills_under_load(make_home, tmp_path, seed):
             "mongo": [mongo.process.pid],
         }
 
+    def kill_one(kind):
+        pids = victims()[kind]
+        if not pids:
+            return False
+        try:
+            os.kill(rng.choice(pids), signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        kills.append(kind)
+        return True
+
     def killer():
         last_mongo = time.monotonic()
+        for kind in ("loader", "runner", "batchmgr"):  # a loader lives for a moment only, and is met by who waits for it
+            while not kill_one(kind) and not stop.is_set():
+                pass
         while not stop.wait(0.2):
             kind = rng.choice(["batchmgr", "runner", "runner", "loader", "loader", "app", "inspector", "mongo"])
             if kind == "mongo":
@@ -185,15 +199,9 @@ def test_random_kills_under_load(make_home, tmp_path, seed):
                 mongo.kill()
                 mongo.start()
                 last_mongo = time.monotonic()
+                kills.append(kind)
             else:
-                pids = victims()[kind]
-                if not pids:
-                    continue
-                try:
-                    os.kill(rng.choice(pids), signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-            kills.append(kind)
+                kill_one(kind)
 
     thread = threading.Thread(target=killer)
     thread.start()

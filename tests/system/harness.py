@@ -441,7 +441,8 @@ class Home:
         Home.alive.remove(self)
         if self.up_process:
             for p in self.pids("misbehave"):
-                os.kill(p, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(p, signal.SIGKILL)
             subprocess.run([*self.as_user, self.program("mysimbdp"), "down"], env=self.env, capture_output=True, timeout=60)
             try:
                 self.up_process.wait(timeout=60)
