@@ -109,12 +109,3 @@ void move_record_fini(struct move_record *r)
     free(r->cell_before);
     *r = (struct move_record){0};
 }
-
-char *move_record_gone_to(const struct home *h, const char *tenant, int64_t *ret_at_wall_ms)
-{
-    AUTO_MOVE struct move_record r;
-    if (move_record_read(h, tenant, &r, NULL) < 0 || !r.source || r.phase < MOVE_moved || r.phase > MOVE_done)
-        return NULL;
-    *ret_at_wall_ms = r.at_wall_ms;
-    return xstrdup(r.other);
-}

@@ -43,8 +43,4 @@ int move_record_remove(const struct home *h, const char *tenant, struct err *e);
 void move_record_fini(struct move_record *r);
 #define AUTO_MOVE __attribute__((cleanup(move_record_fini)))
 
-/* Where a tenant of this home went for good, and since when: the answer to who keeps a map of tenants. NULL: it did not. The caller
- * frees. */
-char *move_record_gone_to(const struct home *h, const char *tenant, int64_t *ret_at_wall_ms);
-
 #endif

@@ -290,7 +290,7 @@ void run_result_free(struct run_result *r)
     *r = (struct run_result){0};
 }
 
-void run_waited_write(const struct run_waited *w, struct buf *out)
+void run_waited_write(const struct cgroup_waited *w, struct buf *out)
 {
     json_f64(out, "waited_cpu_s", w->cpu_s);
     json_f64(out, "waited_memory_s", w->memory_s);

@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/strs.h"
+#include "host/cgroup_use.h"
 #include "kinds.h"
 
 #include <stdbool.h>
@@ -67,14 +68,9 @@ int run_spec_parse(const char *text, size_t n, struct run_spec *ret, struct err 
 /* The name of a field in which the two differ, lists apart; NULL: in none. A string that is NULL is "". */
 const char *run_spec_differs(const struct run_spec *a, const struct run_spec *b);
 
-/* Seconds in which at least one of its processes waited for a CPU, for memory, for a disk, and for which the profile's cpu_pct held
- * them back (host/cgroup_use.h). NaN: nobody counted. */
-struct run_waited {
-    double cpu_s, memory_s, io_s, throttled_s;
-};
-#define RUN_WAITED_UNKNOWN ((struct run_waited){NAN, NAN, NAN, NAN}) /* <math.h> */
-/* Adds them to an open object. */
-void run_waited_write(const struct run_waited *w, struct buf *out);
+#define RUN_WAITED_UNKNOWN ((struct cgroup_waited){NAN, NAN, NAN, NAN}) /* <math.h> */
+/* Adds what its processes waited for to an open object. */
+void run_waited_write(const struct cgroup_waited *w, struct buf *out);
 
 struct run_result {
     char *run_id, *node;
@@ -90,7 +86,7 @@ struct run_result {
     int64_t network_refused; /* connections and datagrams that its network did not let out; -1: nobody counted */
     int64_t started_wall_ms, ended_wall_ms;
     double wall_s, cpu_s;
-    struct run_waited waited;
+    struct cgroup_waited waited;
     int64_t max_rss_bytes, output_bytes, output_bytes_dropped;
     char *app_result; /* text of SIMBDP_RESULT_FILE as the app left it, or NULL */
 };

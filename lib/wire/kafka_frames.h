@@ -26,6 +26,11 @@
 #ifndef SIMBDP_WIRE_KAFKA_FRAMES_H
 #define SIMBDP_WIRE_KAFKA_FRAMES_H
 
+#include "base/le.h"
+
+#include <stdint.h>
+#include <string.h>
+
 #define KAFKA_SOON "soon: "
 /* Records that librdkafka sent again since the answer was lost with its node: they are stored, and Kafka does not say where. */
 #define KAFKA_OFFSET_UNKNOWN UINT64_MAX
@@ -52,5 +57,25 @@ enum {
     KAFKA_MAX_MESSAGES = 1 << 17, /* of a request */
     KAFKA_MAX_TEXT = 3500,        /* kept with an offset: Kafka's offset.metadata.max.bytes is 4096 */
 };
+
+/* A frame is begun in a buffer, in which it is alone; ended, it can be sent. */
+static inline void kafka_frame_begin(struct buf *f, enum kafka_verb verb, uint32_t stream)
+{
+    f->n = 0;
+    le_add_u32(f, 0);
+    le_add_u32(f, verb);
+    le_add_u32(f, stream);
+}
+
+static inline void kafka_frame_add_str(struct buf *f, const char *s)
+{
+    le_add_u32(f, (uint32_t)strlen(s));
+    buf_adds(f, s);
+}
+
+static inline void kafka_frame_end(struct buf *f)
+{
+    le_set_u32(f->p, (uint32_t)(f->n - 4));
+}
 
 #endif

@@ -158,12 +158,12 @@ struct run {
     int64_t rows_parsed, rows_loaded, rows_rejected, rows_repaired,
         rows_added; /* of a group, where they are counted for the run; else -1 */
     /* not in the ledger */
-    struct run_waited waited; /* of the steps that ended since batchmgr was started */
-    char *dataset;            /* of its files; NULL: not known */
-    char *trace;              /* of its file; NULL: of its own, or of several files */
-    int64_t load_wall_ms;     /* when it went on with the loading; 0: it did not */
-    int told;                 /* as of a file */
-    struct file *file;        /* the first; the others hang on its `mate` */
+    struct cgroup_waited waited; /* of the steps that ended since batchmgr was started */
+    char *dataset;               /* of its files; NULL: not known */
+    char *trace;                 /* of its file; NULL: of its own, or of several files */
+    int64_t load_wall_ms;        /* when it went on with the loading; 0: it did not */
+    int told;                    /* as of a file */
+    struct file *file;           /* the first; the others hang on its `mate` */
     struct batchmgr *mgr;
     struct run_handle *handle; /* its current step's; NULL: none was started or looked for yet */
     enum run_stop stop;

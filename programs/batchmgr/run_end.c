@@ -33,7 +33,7 @@ static void release(struct run *r)
     r->charged_at_ms = 0;
 }
 
-static void add_waited(struct run_waited *sum, const struct run_waited *w)
+static void add_waited(struct cgroup_waited *sum, const struct cgroup_waited *w)
 {
     sum->cpu_s = isnan(sum->cpu_s) ? w->cpu_s : sum->cpu_s + w->cpu_s;
     sum->memory_s = isnan(sum->memory_s) ? w->memory_s : sum->memory_s + w->memory_s;

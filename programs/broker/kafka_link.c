@@ -55,23 +55,9 @@ char *kafka_take_str(const unsigned char **p, size_t *n)
     return s;
 }
 
-void kafka_frame_begin(struct buf *f, enum kafka_verb verb, uint32_t stream)
-{
-    f->n = 0;
-    le_add_u32(f, 0);
-    le_add_u32(f, verb);
-    le_add_u32(f, stream);
-}
-
-void kafka_frame_add_str(struct buf *f, const char *s)
-{
-    le_add_u32(f, (uint32_t)strlen(s));
-    buf_adds(f, s);
-}
-
 void kafka_frame_send(struct kafka_link *l, struct buf *f)
 {
-    le_set_u32(f->p, (uint32_t)(f->n - 4));
+    kafka_frame_end(f);
     if (l && l->bev)
         bufferevent_write(l->bev, f->p, f->n);
 }

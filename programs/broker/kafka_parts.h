@@ -75,10 +75,8 @@ struct kafka_link *kafka_link_new(struct broker *b);
 void kafka_link_free(struct kafka_link *l);
 void kafka_link_restart(struct kafka_link *l); /* settings and nodes may be others now */
 bool kafka_link_is_up(const struct kafka_link *l);
-const char *kafka_link_why(const struct kafka_link *l); /* it is not */
-void kafka_frame_begin(struct buf *f, enum kafka_verb verb, uint32_t stream);
-void kafka_frame_add_str(struct buf *f, const char *s);
-void kafka_frame_send(struct kafka_link *l, struct buf *f); /* where it is up */
+const char *kafka_link_why(const struct kafka_link *l);     /* it is not */
+void kafka_frame_send(struct kafka_link *l, struct buf *f); /* ends it; where it is up */
 /* They are called by it. */
 void kafka_on_up(struct broker *b);
 void kafka_on_down(struct broker *b);

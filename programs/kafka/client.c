@@ -78,24 +78,10 @@ char *read_str(struct reader *r)
     return s;
 }
 
-void frame_begin(struct buf *b, enum kafka_verb verb, uint32_t stream)
-{
-    b->n = 0;
-    le_add_u32(b, 0);
-    le_add_u32(b, verb);
-    le_add_u32(b, stream);
-}
-
-void frame_add_str(struct buf *b, const char *s)
-{
-    le_add_u32(b, (uint32_t)strlen(s));
-    buf_adds(b, s);
-}
-
 void frame_send(struct client *c, struct buf *b)
 {
     uint64_t one = 1;
-    le_set_u32(b->p, (uint32_t)(b->n - 4));
+    kafka_frame_end(b);
     pthread_mutex_lock(&c->lock);
     buf_add(&c->out, b->p, b->n);
     pthread_mutex_unlock(&c->lock);
@@ -121,8 +107,8 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
         snprintf(c->why, sizeof c->why, "%s", reason);
     if (!says_why && code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
         return;
-    frame_begin(&b, KAFKA_DOWN, 0);
-    frame_add_str(&b, *c->why ? c->why : reason);
+    kafka_frame_begin(&b, KAFKA_DOWN, 0);
+    kafka_frame_add_str(&b, *c->why ? c->why : reason);
     frame_send(c, &b);
 }
 

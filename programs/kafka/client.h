@@ -44,9 +44,7 @@ uint32_t read_u32(struct reader *r);
 uint64_t read_u64(struct reader *r);
 char *read_str(struct reader *r); /* "" where it is not there; caller frees */
 
-/* A frame is begun in a buffer of the caller's, and given away whole, from any thread. */
-void frame_begin(struct buf *b, enum kafka_verb verb, uint32_t stream);
-void frame_add_str(struct buf *b, const char *s);
+/* Ends a frame and gives it away whole, from any thread. */
 void frame_send(struct client *c, struct buf *b);
 
 /* settings: lines NAME=VALUE, on top of ours. */

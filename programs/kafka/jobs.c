@@ -278,8 +278,8 @@ static void do_open(const struct job *j)
         r = look_at_settings(j, why);
     if (r == 0)
         r = look_at_groups(j, &rest, why);
-    frame_begin(&b, KAFKA_OPENED, j->topic->stream);
-    frame_add_str(&b, r < 0 && !*why ? "it cannot be opened" : why);
+    kafka_frame_begin(&b, KAFKA_OPENED, j->topic->stream);
+    kafka_frame_add_str(&b, r < 0 && !*why ? "it cannot be opened" : why);
     if (r == 0)
         buf_add(&b, rest.p, rest.n);
     frame_send(j->topic->client, &b);
@@ -320,9 +320,9 @@ static void do_commit(const struct job *j)
         say(why, "%s", rd_kafka_err2str(got->elems[0].err));
     if (ev)
         rd_kafka_event_destroy(ev);
-    frame_begin(&b, KAFKA_COMMITTED, j->topic->stream);
-    frame_add_str(&b, j->groups[0]);
-    frame_add_str(&b, why);
+    kafka_frame_begin(&b, KAFKA_COMMITTED, j->topic->stream);
+    kafka_frame_add_str(&b, j->groups[0]);
+    kafka_frame_add_str(&b, why);
     frame_send(j->topic->client, &b);
 }
 

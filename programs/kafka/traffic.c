@@ -27,9 +27,9 @@ struct request {
 static void request_done(struct request *q)
 {
     AUTO_BUF struct buf b = {0};
-    frame_begin(&b, KAFKA_PRODUCED, q->topic->stream);
+    kafka_frame_begin(&b, KAFKA_PRODUCED, q->topic->stream);
     le_add_u64(&b, q->id);
-    frame_add_str(&b, q->error ? rd_kafka_err2str(q->error) : "");
+    kafka_frame_add_str(&b, q->error ? rd_kafka_err2str(q->error) : "");
     le_add_u64(&b, q->first < 0 || q->unknown ? KAFKA_OFFSET_UNKNOWN : (uint64_t)q->first);
     frame_send(q->topic->client, &b);
     free(q);
@@ -132,8 +132,8 @@ static void broken(struct topic *t, const char *why)
 {
     AUTO_BUF struct buf b = {0};
     stop_following(t);
-    frame_begin(&b, KAFKA_BROKEN, t->stream);
-    frame_add_str(&b, why);
+    kafka_frame_begin(&b, KAFKA_BROKEN, t->stream);
+    kafka_frame_add_str(&b, why);
     frame_send(t->client, &b);
 }
 
@@ -162,7 +162,7 @@ static void add_record(struct topic *t, const rd_kafka_message_t *m, struct buf 
     if (rd_kafka_message_headers(m, &headers) || rd_kafka_header_get_last(headers, HEADER, &head, &n))
         n = 0;
     bool ours = n == HEADER_BYTES || n == HEADER_BYTES + KAFKA_TRACE;
-    frame_begin(b, KAFKA_RECORD, t->stream);
+    kafka_frame_begin(b, KAFKA_RECORD, t->stream);
     le_add_u64(b, (uint64_t)m->offset);
     if (ours) {
         buf_add(b, head, HEADER_BYTES);

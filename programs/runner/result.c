@@ -66,7 +66,7 @@ static void take_waited(struct runner *r)
     const struct cgroup_waited w = cgroup_waited_of(r->cg, r->spec->claim);
     const double all[] = {w.throttled_s, w.cpu_s, w.memory_s, w.io_s};
     int most = 0;
-    r->result.waited = (struct run_waited){w.cpu_s, w.memory_s, w.io_s, w.throttled_s};
+    r->result.waited = w;
     for (int i = 1; i < 4; i++)
         if (isnan(all[most]) || all[i] > all[most])
             most = i;
@@ -105,7 +105,7 @@ void result_make(struct runner *r)
         r->evidence.scratch = scratch_look(&r->scratch, r->dirfd, "app");
     r->evidence.oom_kills = cgroup_oom_kills(r->cg, s->claim);
     bool own_job = s->cluster && r->conn < 0; /* Slurm's limit is the run's then; a pilot's is nobody's */
-    r->evidence.host_oom = !own_job && !cgroup_met_memory_limit(r->cg, s->claim);
+    r->evidence.host_oom = r->evidence.oom_kills > 0 && !own_job && !cgroup_met_memory_limit(r->cg, s->claim);
     r->evidence.pids_refused = cgroup_pids_refused(r->cg, s->claim);
     int status;
     if (r->status >= 0 && read(r->status, &status, sizeof status) == (ssize_t)sizeof status)

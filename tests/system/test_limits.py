@@ -32,13 +32,18 @@ def run(home, name, text, tenant="acme"):
 
 @pytest.mark.needs_cgroups
 def test_cpu_pct_throttles(home):
-    home.profiles(wall_s=2, grace_s=0, cgroup="cpu_pct = 20;")
+    home.profiles(wall_s=2, grace_s=0, cgroup="cpu_pct = 10;")
     home.tenant(exec_="misbehave", retry="attempts = 1;")
     home.up()
     f, r = run(home, "x.csv", "do,arg\nspin,\n")
     assert r["outcome"] == "timeout" and 0.1 < r["cpu_s"] < 0.9  # of 2 s
-    assert 0.4 < ended(home)["throttled_s"] < 2.2, r
-    assert re.match(r"for 1\.\d of 2\.\d s (the profile's cpu_pct held it back|it waited for a CPU)", r["error"]), r  # others work here, too
+    waited = ended(home)
+    assert 0.4 < waited["throttled_s"] < 2.2, r
+    # Linux 6.18 counts a part as waiting for a CPU; which is the larger, and whether it is half of the time, is the kernel's affair.
+    longest = max(waited["throttled_s"], waited["waited_cpu_s"] or 0)
+    told = re.match(r"for 1\.\d of 2\.\d s (the profile's cpu_pct held it back|it waited for a CPU)", r["error"] or "")
+    assert bool(told) == (longest > r["wall_s"] / 2), (r, waited)
+    assert waited["throttled_s"] + (waited["waited_cpu_s"] or 0) > 1.1, waited
 
 
 @pytest.mark.needs_cgroups
