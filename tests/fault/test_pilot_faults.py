@@ -5,7 +5,7 @@ import signal
 
 import pytest
 from harness import runner_of, until
-from slurm import pilots, steps_of, wait_run
+from slurm import file_with_a_kill, pilots, steps_of, wait_run
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.anyone]
 
@@ -170,12 +170,4 @@ POINTS = ["pilot_file", "pilot_given", "job_spec", "dispatch_commit", "spawn_sen
 def test_killed_at(pilot_home, slurm, point):
     """Whoever reaches the point is killed there: the app runs to its end once, and the file is ingested."""
     home = pilot_home(up=False)
-    once, did = home.base / "once", home.base / "did"
-    home.up(SIMBDP_CRASH_AT=point, SIMBDP_CRASH_ONCE=str(once))
-    did.mkdir()
-    did.chmod(0o777)
-    home.do(f"touch,{did}/begun", f"touch,{did}/ended", name="x.csv")
-    until(once.exists, home.base, what=f"{point} to be reached")
-    f = home.wait_file(file_name="x.csv")
-    assert (f["state"], f["attempts"]) == ("ingested", 1) and {p.name for p in did.iterdir()} == {"begun", "ended"}, f
-    assert len([r for r in home.rows("runs") if r["outcome"] == "ok"]) == 1, home.rows("runs")
+    file_with_a_kill(home, point)

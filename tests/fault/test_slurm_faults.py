@@ -6,7 +6,7 @@ import signal
 
 import pytest
 from harness import runner_of, until
-from slurm import diagnosis, job_of, run_of, running, steps_of, wait_run
+from slurm import diagnosis, file_with_a_kill, job_of, run_of, running, steps_of, wait_run
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.anyone]
 
@@ -271,14 +271,6 @@ POINTS = ["job_spec", "job_submitted", "job_id", "dispatch_commit", "spawn_send"
 def test_killed_at(cluster_home, slurm, point):
     """Whoever reaches the point is killed there: the app runs to its end once, the file is ingested, and nothing of the job stays."""
     home = cluster_home(up=False)
-    once, did = home.base / "once", home.base / "did"
-    home.up(SIMBDP_CRASH_AT=point, SIMBDP_CRASH_ONCE=str(once))
-    did.mkdir()
-    did.chmod(0o777)
-    home.do(f"touch,{did}/begun", f"touch,{did}/ended", name="x.csv")
-    until(once.exists, home.base, what=f"{point} to be reached")
-    f = home.wait_file(file_name="x.csv")
-    assert (f["state"], f["attempts"]) == ("ingested", 1) and {p.name for p in did.iterdir()} == {"begun", "ended"}, f
-    assert len([r for r in home.rows("runs") if r["outcome"] == "ok"]) == 1, home.rows("runs")
+    file_with_a_kill(home, point)
     until(lambda: [p.name for p in (home.path / "state/jobs").iterdir()] == ["run.sh"], home.path / "state/jobs", what=lambda: f"{list((home.path / 'state/jobs').iterdir())} to go")
     until(lambda: all(state not in ("RUNNING", "PENDING", "COMPLETING") for name, (_, state) in slurm.jobs().items() if home.cgroup_tag() in name), home.path / "state", what="no job")

@@ -357,6 +357,20 @@ def running(home):
     return run
 
 
+def file_with_a_kill(home, point):
+    """Brings the home up; whoever reaches the point is killed there. The app of a file runs to its end once, and the file is ingested."""
+    from harness import until
+    once, did = home.base / "once", home.base / "did"
+    home.up(SIMBDP_CRASH_AT=point, SIMBDP_CRASH_ONCE=str(once))
+    did.mkdir()
+    did.chmod(0o777)
+    home.do(f"touch,{did}/begun", f"touch,{did}/ended", name="x.csv")
+    until(once.exists, home.base, what=f"{point} to be reached")
+    f = home.wait_file(file_name="x.csv")
+    assert (f["state"], f["attempts"]) == ("ingested", 1) and {p.name for p in did.iterdir()} == {"begun", "ended"}, f
+    assert len([r for r in home.rows("runs") if r["outcome"] == "ok"]) == 1, home.rows("runs")
+
+
 def job_of(slurm, run, end=""):
     return next(((job, state) for name, (job, state) in slurm.jobs().items() if name.endswith(run["run_id"] + end)), None)
 
