@@ -17,48 +17,79 @@ static int fail(const struct home *h, const char *path, sqlite3 *db, struct err 
                    r == ERR_FORMAT ? "; earlier points are as good as they were" : "");
 }
 
-/* One read transaction for all of it: else each commit in between would make it begin anew. */
+static int failed(const struct database *d, struct err *e)
+{
+    return fail(d->home, d->path, d->db, e);
+}
+
+int database_begin(const struct home *h, const char *path, struct database *ret, struct err *e)
+{
+    AUTO_FREE char *source = home_path(h, path);
+    struct stat st;
+    *ret = (struct database){.home = h, .path = path};
+    if (fstatat(h->dirfd, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno == ENOENT ? -ENOENT : err_sys(e, -errno, "cannot read %s", source);
+    if (db_open(source, SQLITE_OPEN_READWRITE, &ret->db) != SQLITE_OK || sqlite3_busy_timeout(ret->db, BUSY_MS) != SQLITE_OK ||
+        sqlite3_exec(ret->db, "PRAGMA temp_store=MEMORY", NULL, NULL, NULL) != SQLITE_OK)
+        return failed(ret, e);
+    return database_again(ret, e);
+}
+
+int database_again(struct database *d, struct err *e)
+{
+    if (!sqlite3_get_autocommit(d->db) && sqlite3_exec(d->db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK)
+        return failed(d, e);
+    return sqlite3_exec(d->db, "BEGIN; SELECT count(*) FROM sqlite_master", NULL, NULL, NULL) == SQLITE_OK ? 0 : failed(d, e);
+}
+
+void database_end(struct database *d)
+{
+    sqlite3_close(d->db);
+    d->db = NULL;
+}
+
+/* In the read transaction that has begun: else each commit of a writer would make it begin anew. */
 static int copy_pages(sqlite3 *from, sqlite3 *to)
 {
-    int r = sqlite3_exec(from, "BEGIN; SELECT count(*) FROM sqlite_master", NULL, NULL, NULL);
-    if (r != SQLITE_OK)
-        return r;
+    int r;
     sqlite3_backup *b = sqlite3_backup_init(to, "main", from, "main");
     do
         r = b ? sqlite3_backup_step(b, PAGES) : SQLITE_ERROR;
     while (r == SQLITE_OK);
     int end = b ? sqlite3_backup_finish(b) : SQLITE_ERROR;
-    sqlite3_exec(from, "COMMIT", NULL, NULL, NULL);
     return r == SQLITE_DONE ? end : r;
 }
 
-int database_snapshot(const struct home *h, const char *path, const char *to, struct err *e)
+int database_copy(struct database *d, const char *to, struct err *e)
 {
-    AUTO_FREE char *source = home_path(h, path);
-    struct stat st;
-    sqlite3 *a = NULL, *b = NULL;
-    if (fstatat(h->dirfd, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
-        return errno == ENOENT ? -ENOENT : err_sys(e, -errno, "cannot read %s", source);
+    sqlite3 *copy = NULL;
     unlink(to);
     AUTO_FD int fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return err_sys(e, -errno, "cannot write %s", to);
     int r = 0;
-    if (db_open(source, SQLITE_OPEN_READWRITE, &a) != SQLITE_OK || sqlite3_busy_timeout(a, BUSY_MS) != SQLITE_OK)
-        r = fail(h, path, a, e);
-    else if (db_open(to, SQLITE_OPEN_READWRITE, &b) != SQLITE_OK ||
-             sqlite3_exec(b, "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF", NULL, NULL, NULL) != SQLITE_OK)
-        r = err_set(e, -EIO, "cannot write %s: %s", to, db_why(b));
+    if (db_open(to, SQLITE_OPEN_READWRITE, &copy) != SQLITE_OK ||
+        sqlite3_exec(copy, "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF", NULL, NULL, NULL) != SQLITE_OK)
+        r = err_set(e, -EIO, "cannot write %s: %s", to, db_why(copy));
     if (r == 0) {
-        int code = copy_pages(a, b);
+        int code = copy_pages(d->db, copy);
         if (code == SQLITE_FULL || (code & 0xff) == SQLITE_CANTOPEN)
-            r = err_set(e, -ENOSPC, "cannot write %s: %s", to, sqlite3_errmsg(b));
+            r = err_set(e, -ENOSPC, "cannot write %s: %s", to, sqlite3_errmsg(copy));
         else if (code != SQLITE_OK)
-            r = fail(h, path, sqlite3_errcode(a) == SQLITE_OK ? b : a, e);
+            r = fail(d->home, d->path, sqlite3_errcode(d->db) == SQLITE_OK ? copy : d->db, e);
     }
-    sqlite3_close(b);
-    sqlite3_close(a);
-    return r < 0 ? r : database_check(to, path, e);
+    sqlite3_close(copy);
+    return r < 0 ? r : database_check(to, d->path, e);
+}
+
+int database_snapshot(const struct home *h, const char *path, const char *to, struct err *e)
+{
+    struct database d;
+    int r = database_begin(h, path, &d, e);
+    if (r == 0)
+        r = database_copy(&d, to, e);
+    database_end(&d);
+    return r;
 }
 
 /* Whether the place where the copy lies is what fails, and not what is in it. */

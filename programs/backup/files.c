@@ -1,8 +1,9 @@
 /* A file's directory is renamed as it goes on: work/ID/in, done|quarantine/TENANT/DATASET/ID, and back by `retry`. The ledger's
  * copy says where it was at one moment; by the time it is looked for, it may be elsewhere, or gone, when it is ingested and
  * `on_success = "delete"`. So it is looked for in all these places, and what is found goes into the backup where the ledger's copy
- * has it. What is found nowhere is done by now: another copy of the ledger says so, and is taken instead. What was put already is
- * not put again, so that the second time there is little to do.
+ * has it. What is found nowhere is done by now, and the ledger as it is now says so. So the ledger is looked at in one transaction
+ * after another, until there is one whose files were all found while it lasted; that one is copied. What was put already is not put
+ * again: between such a transaction's begin and its end are moments, whatever there is to copy, and however large the ledger is.
  *
  * Of files that were just seen in staging/ nothing is certain but their rows: batchmgr renames them at once. What a writer has open
  * is no file yet, and is left out. */
@@ -20,17 +21,28 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SNAPSHOTS = 5, STAGED_TRIES = 20, STAGED_WAIT_MS = 50, IN_MODE = 0750 };
+enum {
+    LOOKS = 400, /* at the ledger */
+    MISSES = 40, /* of a file, until it counts as one whose bytes are not there */
+    WAIT_MS = 25,
+    IN_MODE = 0750,
+};
+
+/* New files of one look that are copied while its transaction lasts; more would make the write-ahead log grow. */
+#define AT_ONCE (64L << 20)
 
 #define REASON_FILE "reason.json" /* what is beside a file in quarantine/, and nowhere else */
 
 /* A row, as far as it says where the bytes are. */
 struct row {
     const char *id, *tenant, *dataset, *safe, *place, *source, *raw, *output_run;
+    int64_t size;
 };
 
 /* What was put of a file. */
 struct kept {
+    bool put;
+    int missed;      /* looks that did not find it */
     struct stat dir; /* st_mode 0: it had none yet */
     struct bytes *v;
     size_t n;
@@ -144,23 +156,15 @@ static int put_staged(struct copying *k, struct kept *x, const struct row *row, 
     return r < 0 ? r : 1;
 }
 
-/* 1: its bytes were put; 0: they are nowhere. */
+/* 1: its bytes were put; 0: they are nowhere. What is in staging/ is about to be renamed, unless batchmgr is not there. */
 static int put_file(struct copying *k, struct kept *x, const struct row *row, struct err *e)
 {
     int r = put_found(k, x, row, e);
-    if (r != 0 || strcmp(row->place, "staging") != 0)
-        return r;
-    for (int i = 0; r == 0 && i < STAGED_TRIES; i++) { /* it is about to be renamed, unless batchmgr is not there */
-        if (i)
-            poll(NULL, 0, STAGED_WAIT_MS);
-        r = put_found(k, x, row, e);
-        if (r == 0 && (i + 1 == STAGED_TRIES || !i))
-            r = put_staged(k, x, row, e);
-    }
-    return r;
+    const bool is_first = !x->missed, is_last = x->missed + 1 == MISSES;
+    return r == 0 && (is_first || is_last) && !strcmp(row->place, "staging") ? put_staged(k, x, row, e) : r;
 }
 
-/* ---- the ledger's copy ---- */
+/* ---- the ledger ---- */
 
 static const char *text(sqlite3_stmt *s, int i)
 {
@@ -168,26 +172,25 @@ static const char *text(sqlite3_stmt *s, int i)
     return t ? t : "";
 }
 
-static int each_row(const char *ledger, const char *where, int (*fn)(void *arg, const struct row *row, struct err *e), void *arg,
+/* from: a table, and which of its rows. */
+static int each_row(sqlite3 *db, const char *from, int (*fn)(void *arg, const struct row *row, struct err *e), void *arg,
                     struct err *e)
 {
     AUTO_FREE char *sql =
-        xasprintf("SELECT file_id, tenant, dataset, safe, place, source, raw_name, output_run FROM files WHERE %s", where);
-    sqlite3 *db = NULL;
+        xasprintf("SELECT file_id, tenant, dataset, safe, place, source, raw_name, output_run, size FROM %s", from);
     sqlite3_stmt *s = NULL;
-    int r = 0, code = db_open(ledger, SQLITE_OPEN_READWRITE, &db);
-    if (code == SQLITE_OK)
-        code = sqlite3_prepare_v2(db, sql, -1, &s, NULL);
+    int r = 0, code = sqlite3_prepare_v2(db, sql, -1, &s, NULL);
     while (r == 0 && code == SQLITE_OK && (code = sqlite3_step(s)) == SQLITE_ROW) {
-        struct row row = {text(s, 0), text(s, 1), text(s, 2), text(s, 3), text(s, 4), text(s, 5), text(s, 6), text(s, 7)};
+        struct row row = {text(s, 0), text(s, 1), text(s, 2),
+                          text(s, 3), text(s, 4), text(s, 5),
+                          text(s, 6), text(s, 7), sqlite3_column_int64(s, 8)};
         if (home_valid_id(row.id))
             r = fn(arg, &row, e);
         code = SQLITE_OK;
     }
     if (r == 0 && code != SQLITE_DONE)
-        r = err_set(e, -EIO, "cannot read the copy of the ledger: %s", db_why(db));
+        r = err_set(e, -EIO, "cannot read the ledger: %s", db_why(db));
     sqlite3_finalize(s);
-    sqlite3_close(db);
     return r;
 }
 
@@ -195,30 +198,40 @@ static int each_row(const char *ledger, const char *where, int (*fn)(void *arg, 
 
 struct unfinished {
     struct copying *k;
+    struct database ledger;
     struct map kept; /* id -> struct kept */
     struct map output_runs;
-    int64_t missing;
-    bool last; /* what is missing now is left out */
+    int64_t missing, to_come; /* of one look: files that were not found, and may be done by now; bytes of those that are new */
 };
+
+static struct kept *kept_of(struct unfinished *u, const char *id)
+{
+    struct kept *x = map_get(&u->kept, id);
+    if (!x)
+        map_put(&u->kept, id, x = xcalloc(1, sizeof *x));
+    return x;
+}
+
+static int count_new(void *arg, const struct row *row, struct err *e)
+{
+    (void)e;
+    struct unfinished *u = arg;
+    struct kept *x = map_get(&u->kept, row->id);
+    u->to_come += !x && row->size > 0 ? row->size : 0;
+    return 0;
+}
 
 static int on_unfinished(void *arg, const struct row *row, struct err *e)
 {
     struct unfinished *u = arg;
-    if (*row->output_run && home_valid_id(row->output_run))
-        map_put(&u->output_runs, row->output_run, u);
-    if (map_get(&u->kept, row->id))
+    struct kept *x = kept_of(u, row->id);
+    if (x->put || x->missed >= MISSES)
         return 0;
-    struct kept *x = xcalloc(1, sizeof *x);
     int r = put_file(u->k, x, row, e);
-    if (r > 0) {
-        map_put(&u->kept, row->id, x);
-        return 0;
-    }
-    kept_free(x);
-    u->missing += r == 0;
-    if (r == 0 && u->last)
-        point_note(&u->k->w, "the bytes of file %s (%s) are not there, or are still being written", row->id, row->tenant);
-    return r;
+    x->put = r > 0;
+    x->missed += r == 0;
+    u->missing += r == 0 && x->missed < MISSES;
+    return r < 0 ? r : 0;
 }
 
 static int add_unfinished(void *arg, const struct row *row, struct err *e)
@@ -226,9 +239,13 @@ static int add_unfinished(void *arg, const struct row *row, struct err *e)
     struct unfinished *u = arg;
     struct kept *x = map_get(&u->kept, row->id);
     AUTO_FREE char *dir = xasprintf("work/%s/in", row->id), *below = xasprintf("%s/-", dir);
-    int r = x && x->dir.st_mode && fd_is_gone(u->k->home->dirfd, dir) ? 1 : 0;
-    if (!x)
+    if (*row->output_run && home_valid_id(row->output_run))
+        map_put(&u->output_runs, row->output_run, u);
+    if (!x || !x->put) {
+        point_note(&u->k->w, "the bytes of file %s (%s) are not there, or are still being written", row->id, row->tenant);
         return 0;
+    }
+    int r = x->dir.st_mode && fd_is_gone(u->k->home->dirfd, dir) ? 1 : 0;
     if (r || !x->dir.st_mode) { /* not to be seen there any more, or not yet */
         AUTO_FREE char *work = xasprintf("work/%s", row->id), *in = xasprintf("%s/-", work);
         struct stat st = x->dir.st_mode ? x->dir : x->v[0].st;
@@ -259,25 +276,64 @@ static int add_outputs(struct unfinished *u, struct err *e)
     return r;
 }
 
-#define UNFINISHED "place IN('staging','work')"
+/* As the index has it. */
+#define UNFINISHED "files WHERE (state IN('received','queued','running','waiting') OR place='work') AND place IN('staging','work')"
+
+/* What there is much of, from a list of its own: the transaction has ended. */
+static int put_apart(struct unfinished *u, struct err *e)
+{
+    sqlite3 *db = u->ledger.db;
+    int r = 0;
+    if (sqlite3_exec(db, "CREATE TEMP TABLE apart AS SELECT * FROM " UNFINISHED, NULL, NULL, NULL) != SQLITE_OK ||
+        sqlite3_exec(db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK)
+        return err_set(e, -EIO, "cannot read the ledger: %s", db_why(db));
+    r = each_row(db, "apart", on_unfinished, u, e);
+    sqlite3_exec(db, "DROP TABLE apart", NULL, NULL, NULL);
+    return r;
+}
+
+/* Until a look at the ledger that missed nothing: its transaction is left open. */
+static int look(struct unfinished *u, struct err *e)
+{
+    int r = 0;
+    for (int i = 0; r == 0 && i < LOOKS; i++) {
+        if (i)
+            r = database_again(&u->ledger, e);
+        u->to_come = u->missing = 0;
+        if (r == 0)
+            r = each_row(u->ledger.db, UNFINISHED, count_new, u, e);
+        const bool is_much = u->to_come > AT_ONCE;
+        if (r == 0 && is_much)
+            r = put_apart(u, e);
+        else if (r == 0)
+            r = each_row(u->ledger.db, UNFINISHED, on_unfinished, u, e);
+        if (r == 0 && !is_much && !u->missing)
+            break;
+        if (!is_much)
+            poll(NULL, 0, WAIT_MS);
+    }
+    return r;
+}
+
+static int copy_ledger(struct unfinished *u, const char *scratch, struct err *e)
+{
+    int r = database_copy(&u->ledger, scratch, e);
+    if (r == 0)
+        r = each_row(u->ledger.db, UNFINISHED, add_unfinished, u, e);
+    if (r == 0)
+        r = add_outputs(u, e);
+    return r;
+}
 
 int files_copy_unfinished(struct copying *k, const char *scratch, struct err *e)
 {
     struct unfinished u = {.k = k};
-    int r = 0;
-    for (int i = 0; i < SNAPSHOTS; i++) {
-        u.missing = 0;
-        u.last = i + 1 == SNAPSHOTS;
-        r = database_snapshot(k->home, "state/ledger.db", scratch, e);
-        if (r == 0)
-            r = each_row(scratch, UNFINISHED, on_unfinished, &u, e);
-        if (r < 0 || !u.missing)
-            break;
-    }
+    int r = database_begin(k->home, "state/ledger.db", &u.ledger, e);
     if (r == 0)
-        r = each_row(scratch, UNFINISHED, add_unfinished, &u, e);
+        r = look(&u, e);
     if (r == 0)
-        r = add_outputs(&u, e);
+        r = copy_ledger(&u, scratch, e);
+    database_end(&u.ledger);
     size_t i = 0;
     for (struct kept *x; (x = map_next(&u.kept, &i));)
         kept_free(x);
@@ -342,5 +398,10 @@ static int add_filed(void *arg, const struct row *row, struct err *e)
 
 int files_copy_filed(struct copying *k, const char *scratch, struct err *e)
 {
-    return each_row(scratch, "place IN('done','quarantine')", add_filed, k, e);
+    sqlite3 *db = NULL;
+    int r = db_open(scratch, SQLITE_OPEN_READWRITE, &db) == SQLITE_OK
+                ? each_row(db, "files WHERE place IN('done','quarantine')", add_filed, k, e)
+                : err_set(e, -EIO, "cannot read the copy of the ledger: %s", db_why(db));
+    sqlite3_close(db);
+    return r;
 }
