@@ -131,6 +131,22 @@ def test_what_is_under_way_goes_on_where_it_was_restored(home, restore):
     assert sorted(r["outcome"] for r in other.rows("runs", "--file", run["file_id"])) == ["killed", "lost"]
 
 
+def test_large_files_that_wait_are_copied_outside_of_the_ledgers_transaction(home, restore):
+    """65 MiB in one file, and small ones beside: all are there again."""
+    home.tenant(apps='{ app = "held"; exec = "builtin:load"; pattern = "*"; trigger = "manual"; }')
+    home.up()
+    large = "v\n" + f"{'7' * 4095}\n" * (65 << 8)
+    home.drop("large.csv", large)
+    home.drop("small.csv", "v\n1\n")
+    until(lambda: [f["reason"] for f in home.files()] == ["trigger"] * 2, home.path / "state", what="both to wait")
+    assert backup(home)["notes"] == []
+    gone(home)
+    other = restore(home)
+    assert {f["file_name"] for f in other.files()} == {"large.csv", "small.csv"}
+    bodies = {p.name: p.read_text() for p in (other.path / "work").glob("*/in/*")}
+    assert bodies == {"large.csv": large, "small.csv": "v\n1\n"}
+
+
 def test_files_that_are_deleted_once_they_are_ingested(home, restore):
     """Their bytes are gone by the time they are looked for: the ledger is copied again, and says that they are done."""
     home.tenant(tenant='retention = { on_success = "delete"; };')
