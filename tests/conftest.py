@@ -9,6 +9,7 @@ import sys
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "system"))
+import engines  # noqa: E402
 import harness  # noqa: E402
 import kafka as kafka_nodes  # noqa: E402
 import slurm as cluster  # noqa: E402
@@ -22,11 +23,33 @@ MARKERS = (
     "large: numbers so large that the release programs have to do",
     "slow: left out by scripts/test --quick",
     "soak: only scripts/test --all has the time",
+    "own_runs(why): is about runs on this machine, and is not repeated on a cluster",
+    "own_log(why): is about the broker's own log, and is not repeated with streams in Kafka",
     "timing: says how long something may take, or loads the machine: runs when nothing else does",
 )
 # What a host or a user cannot have. Anything else that is missing is for scripts/setup to install.
 MAY_SKIP = ("needs uids of its own", "needs cgroup controllers", "needs a file system of its own", "this host does not let us", "no loop device",
             "no clients of others", "nothing to install from: ", "without root, runs have the home's uid", "no walls here", "no sshd here", "no browser here", "no TLC here", "no Slurm here", "no Kafka here")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def other_engines():
+    """What SIMBDP_ENGINES asks for: tests/system/engines.py."""
+    if not engines.NAMES:
+        yield
+        return
+    if engines.ON_NODES and (why := cluster.missing()):
+        pytest.skip(f"no Slurm here: {why}")
+    if engines.IN_KAFKA and (why := kafka_nodes.missing()):
+        pytest.skip(f"no Kafka here: {why}")
+    directory = harness.temp_dir()
+    try:
+        engines.ENGINES.up(directory)
+        yield
+        assert engines.ENGINES.seen > 0, "nothing ran on a node, nor was in Kafka"
+    finally:
+        engines.ENGINES.down()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -144,7 +167,11 @@ def pytest_make_parametrize_id(val, argname):
     return argname if isinstance(val, bytes) or (isinstance(val, str) and len(val) > 60) else None
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    if engines.NAMES:
+        others = [item for item in items if not engines.is_left(item)]
+        items[:] = [item for item in items if item not in others]
+        config.hook.pytest_deselected(items=others)
     for item in items:
         if "needs_root" in item.keywords and not harness.IS_ROOT:
             item.add_marker(pytest.mark.skip(reason="needs uids of its own"))

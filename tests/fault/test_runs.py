@@ -330,6 +330,7 @@ def test_r10_batchmgr_killed_with_50_runs_going(misbehave):
     for i in range(50):
         home.do(f"print,{i}", f"gate,{gate}", f"exit,{3 if i % 10 == 0 else 0}", name=f"g{i}.csv")
     before = home.wait_running(50)
+    until(lambda: all(home.marked(r["run_id"]) for r in before), home.path / "runs", what="50 apps")  # on a node, they are there a little later
     pids = {r["run_id"]: home.marked(r["run_id"]) for r in before}
     home.kill_batchmgr()
     assert home.control({"op": "status"})["running"] == 50
@@ -413,6 +414,7 @@ def test_r13_reload_is_all_or_nothing_and_leaves_runs_alone(misbehave):
 
 
 @pytest.mark.needs_root
+@pytest.mark.own_runs("its spawner's cgroup stands for the process table")
 def test_r14_a_full_process_table_is_survived(misbehave):
     # The pids cgroup of the runs' parent stands for the process table.
     home = misbehave(retry="attempts = 1;")

@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+from engines import IN_KAFKA
 from harness import BUILD, RELEASE, ROOT, TIMEOUT, until
 from wire import ACK, CONFIRM, DELIVER, PONG, REFUSED, SUBSCRIBE, Refused, bodies, header, peer
 
@@ -335,17 +336,23 @@ def test_s03_on_a_full_disk_acks_go_on_and_publishing_by_itself(home):
         assert 1000 < sent < 20000
         p.subscribe(STREAM, "consume", messages=65536, size=64 << 20)
         got = p.take(sent)
-        assert [m.body for m in got] == bodies(sent, 0, 1000)
+        there = len(got)  # of what is in Kafka, the rest comes when there is room
+        assert [m.body for m in got] == bodies(there, 0, 1000) and (there == sent or (IN_KAFKA and there > 1000))
         p.ack(got[:10])
-        p.ack(got[10:sent // 2])
+        p.ack(got[10:there // 2])
         home.stop_broker(kill=True)
         home.broker()  # the acks are there, on the full disk
         q = home.queue()
-        assert q["ready"] == sent - sent // 2 and q["lost"] == 0
+        assert q["ready"] == there - there // 2 or IN_KAFKA
+        assert q["lost"] == 0
         p.subscribe(STREAM, "consume", messages=65536, size=64 << 20)
-        rest = p.take(sent - sent // 2)
-        assert [m.seq for m in rest] == list(range(sent // 2 + 1, sent + 1))
-        p.ack(rest)
+        rest = []
+        while len(rest) < sent - there // 2:
+            came = p.take(1)
+            assert came, f"{sent - there // 2 - len(rest)} did not come"
+            p.ack(came)
+            rest += came
+        assert [m.seq for m in rest] == list(range(there // 2 + 1, sent + 1))
 
         def publishes():
             try:
@@ -441,6 +448,16 @@ def test_s05_a_window_in_bytes(home):
         assert len(p.take(1)) == 1
 
 
+def when_not_busy(publish):
+    """What is under way to Kafka is bounded."""
+    def once():
+        try:
+            return publish()
+        except Refused as e:
+            assert e.code == "busy" and IN_KAFKA, e
+    return until(once, every=0.05, what="room on the way to Kafka")
+
+
 def test_s05_who_never_reads_its_answers_is_not_listened_to_until_it_does(home):
     home.streams("events")
     home.broker()
@@ -448,7 +465,7 @@ def test_s05_who_never_reads_its_answers_is_not_listened_to_until_it_does(home):
         for i in range(60000):
             deaf.post(STREAM, [b"x"], 9, i + 1)
         until(lambda: '"deaf"' in (home.base / "broker.err").read_text(), home.base, what="the broker's word")
-        assert p.publish(STREAM, [b"quick"])[1] == 1, "others are served"
+        assert when_not_busy(lambda: p.publish(STREAM, [b"quick"]))[1] == 1, "others are served"
         confirmed, unheard, pongs = 0, 0, 0
         while pongs < 2:
             answer = deaf.receive(timeout=0.3)
@@ -463,8 +480,8 @@ def test_s05_who_never_reads_its_answers_is_not_listened_to_until_it_does(home):
                 unheard += int(frames[2].split()[0])
         assert confirmed and unheard
         for i in range(0, 60000, 1000):  # sent again, all of it: what was stored is known
-            deaf.publish(STREAM, [b"x"] * 1000, 9, i + 1)
-    assert home.queue()["last_seq"] == 60001
+            when_not_busy(lambda first=i + 1: deaf.publish(STREAM, [b"x"] * 1000, 9, first))
+    until(lambda: home.queue()["ready"] == 60001, home.path / "state", what=lambda: f"each one once: {home.queue()}")
 
 
 @pytest.mark.parametrize("how", ["flipped", "cut"])

@@ -23,6 +23,8 @@ import zlib
 import pymongo
 import pytest
 
+from engines import ENGINES
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("SIMBDP_BUILD", ROOT / "build"))
 RELEASE = ROOT / "build"
@@ -208,6 +210,7 @@ class Home:
         self.env["ASAN_OPTIONS"] = f"log_path={self.asan}/report:detect_leaks=1:quarantine_size_mb=8:abort_on_error=0:halt_on_error=1:handle_sigill=1"
         self.env["LSAN_OPTIONS"] = f"suppressions={ROOT / 'tests/lsan.supp'}:print_suppressions=0"
         self.env["TSAN_OPTIONS"] = f"log_path={self.asan}/report:suppressions={ROOT / 'tests/tsan.supp'}:print_suppressions=0"
+        self.env.update(ENGINES.env())
         if mongo and not own_mongo:
             self.env["MONGO_URL"] = mongo.url
         self.up_process = self.broker_process = self.endpoint = None
@@ -218,7 +221,7 @@ class Home:
         self.cli("init", str(self.path))
         missing = "false" if HAS_CGROUPS and not self.as_user else "true"
         (self.path / "conf/mysimbdp.conf").write_text(
-            f"platform = {{ min_free_bytes = 0L; min_free_inodes = 0L; allow_missing_limits = {missing}; allow_shared_credentials = true; {platform} }};\n")
+            f"platform = {{ min_free_bytes = 0L; min_free_inodes = 0L; allow_missing_limits = {missing}; allow_shared_credentials = true; {ENGINES.platform()}{platform} }};\n")
         self.profiles()
 
     # -- configuration
@@ -231,7 +234,7 @@ class Home:
         (self.path / "conf/profiles.conf").write_text(
             'profiles = ( { name = "small"; wall_s = %(wall_s)s; grace_s = %(grace_s)s; output_bytes = %(output_bytes)s; '
             'requests = { cpus = %(cpus)s; memory_bytes = %(memory)s; }; rlimits = { %(rlimits)s }; '
-            'cgroup = { %(cgroup)s }; mounts = ( %(mounts)s ); isolation = "%(isolation)s"; %(more)s } );\n' % v)
+            'cgroup = { %(cgroup)s }; mounts = ( %(mounts)s ); isolation = "%(isolation)s"; %(more)s%(pilot)s } );\n' % {**v, "pilot": ENGINES.profile()})
 
     def tenant(self, name="acme", exec_="builtin:load", limits="", dataset_limits="", batch="", tenant="", fmt="csv",
                retry="attempts = 3; backoff_ms = 20; max_backoff_ms = 100;", concurrency=4, app="app", apps=None):
@@ -278,12 +281,14 @@ class Home:
         return [json.loads(line) for line in self.cli(*args, "--json").stdout.splitlines()]
 
     def up(self, ready=True, **env):
+        ENGINES.configure(self)
         self.up_process = subprocess.Popen([*self.as_user, self.program("mysimbdp"), "up"], env={**self.env, **env}, stdout=subprocess.PIPE,
                                            stderr=open(self.base / "up.err", "a"), text=True, start_new_session=True)
         if ready:
             line = self.up_process.stdout.readline()
             assert "ready" in line, f"{line}\n{(self.base / 'up.err').read_text()}"
             self.endpoint = json.loads((self.path / "state/endpoints.json").read_text())["broker"]["ipc"]
+            ENGINES.wait(self)
         return self
 
     def batchmgr(self, **env):
@@ -303,6 +308,7 @@ class Home:
 
     def broker(self, program=None, **env):
         """The broker alone, without `up`; ready when this returns."""
+        ENGINES.configure(self)
         log = self.base / "broker.err"
         before = log.stat().st_size if log.exists() else 0
         self.broker_process = subprocess.Popen([*self.as_user, program or self.program("broker"), "--home", str(self.path)], env={**self.env, **env},
@@ -310,6 +316,7 @@ class Home:
         until(lambda: '"ready"' in log.read_text()[before:] or self.broker_process.poll() is not None, self.base, what="the broker")
         assert self.broker_process.poll() is None, log.read_text()
         self.endpoint = re.findall(r"ipc://[^ ,\"]+", log.read_text())[-1]
+        ENGINES.wait(self)
         return self.broker_process
 
     def crash_file(self):
@@ -339,6 +346,7 @@ class Home:
         self.up_process = None
 
     def reload(self):
+        ENGINES.configure(self)
         self.cli("tenant", "list")
         return self.control({"op": "reload"})
 
@@ -453,6 +461,7 @@ class Home:
             self.up_process = None
         if self.broker_process and self.broker_process.poll() is None:
             self.stop_broker()
+        ENGINES.after(self)
         if self.mongo and self.mongo.process.poll() is None:
             for name in self.db_of.values():
                 self.mongo.client.drop_database(name)
