@@ -283,6 +283,10 @@ struct conf {
             struct conf_capacity capacity; /* of the cluster; -1: as conf_slurm_capacity has it */
             char *listen;                  /* where pilots find the launcher; "": nowhere */
             int64_t port;                  /* 0: any */
+            struct conf_shards {
+                int64_t count, each; /* count 0: there are none */
+                char *feature;       /* what a shard's name begins with */
+            } shards;
         } slurm;
         enum conf_log log;
         char *log_socket; /* "": that of this host's log */
@@ -352,6 +356,10 @@ const struct conf_batch *conf_route(const struct conf_tenant *t, const char *app
 
 /* Where runs of the profile are started: its own launcher, or else the platform's. */
 enum conf_launcher conf_launcher_of(const struct conf *c, const struct conf_profile *p);
+/* Which `each` of `count` shards are a tenant's, from 0 on, in order; each <= count. */
+void conf_shards_of(int64_t count, int64_t each, const char *tenant, int64_t *ret);
+/* What sbatch is given as --constraint for a tenant's job where there are shards; NULL: there are none. Caller frees. */
+char *conf_shards_constraint(const struct conf *c, const struct conf_profile *p, const char *tenant);
 /* Whether that is so for any profile. */
 bool conf_has_launcher(const struct conf *c, enum conf_launcher l);
 /* Without what pilots may have: what of the cluster is this home's, as configured or, where all runs are jobs, by

@@ -124,6 +124,8 @@ static const struct {
     {"slurm.cpus", "2"},
     {"slurm.listen", "\"10.0.0.5\""},
     {"slurm.port", "7003"},
+    {"shards.count", "16"},
+    {"shards.each", "4"},
     {"pilot.cpus", "16"},
     {"pilot.nodes", "4"},
     {"pilot.time_s", "14400"},

@@ -501,8 +501,18 @@ static const struct cfg_key cluster_capacity_keys[] = {
     END_ROW,
 };
 
+static const struct cfg_key cluster_shard_keys[] = {
+    INT_ROW(conf, platform.slurm.shards.count, "count", "0", 0, 1024,
+            "how many shards its nodes are divided into; 0: there are none"),
+    INT_ROW(conf, platform.slurm.shards.each, "each", "1", 1, 1024, "on how many of them a tenant's jobs may be"),
+    STR_ROW(conf, platform.slurm.shards.feature, "feature", "shard", NULL,
+            "what the shards' features of nodes begin with, a number from 0 on follows"),
+    END_ROW,
+};
+
 static const struct cfg_key cluster_keys[] = {
     NEST_ROW("capacity", cluster_capacity_keys, "what of the cluster is this home's"),
+    NEST_ROW("shards", cluster_shard_keys, "shuffle-sharding of tenants over its nodes (docs/cluster.md)"),
     {"listen", CFG_STR, OFF(conf, platform.slurm.listen), "", 0, 0, NULL, false,
      "address of this host's at which pilots find the launcher of jobs; empty: there are none", NULL, 0},
     {"port", CFG_INT, OFF(conf, platform.slurm.port), "0", 0, 65535, NULL, false, "its port there; 0: any", NULL, 0},

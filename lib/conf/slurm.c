@@ -189,5 +189,7 @@ static int check_pilots(const char *file, const struct conf *c, struct err *e)
 int conf_check_launchers(const char *file, const struct conf *c, struct err *e)
 {
     int r = check_capacities(file, c, e);
-    return r == 0 ? check_pilots(file, c, e) : r;
+    if (r == 0)
+        r = check_pilots(file, c, e);
+    return r == 0 ? conf_check_shards(file, c, e) : r;
 }

@@ -35,7 +35,7 @@ struct tenant_queue {
 
 struct pool {
     char *name;
-    double cpus, free_cpus;
+    double cpus, free_cpus, most; /* most: what part of it a tenant may have */
     bool lend;
     int64_t memory_bytes, free_memory;
     size_t n_running;
@@ -57,7 +57,7 @@ int fair_queue_pool(struct fair_queue *s, const char *name)
             return n;
     int n = s->n_pools++;
     s->pools = xrealloc(s->pools, (size_t)s->n_pools * sizeof *s->pools);
-    s->pools[n] = (struct pool){.name = xstrdup(name)};
+    s->pools[n] = (struct pool){.name = xstrdup(name), .most = 1};
     for (struct tenant_queue *t; (t = map_next(&s->tenants, &i));) {
         t->use = xrealloc(t->use, (size_t)s->n_pools * sizeof *t->use);
         t->use[n] = (struct use){0};
@@ -79,6 +79,11 @@ void fair_queue_set_capacity(struct fair_queue *s, int pool, double cpus, int64_
     p->free_memory += memory_bytes - p->memory_bytes;
     p->cpus = cpus;
     p->memory_bytes = memory_bytes;
+}
+
+void fair_queue_set_most(struct fair_queue *s, int pool, double part)
+{
+    s->pools[pool].most = part;
 }
 
 void fair_queue_lend_cores(struct fair_queue *s, int pool, bool lend)
@@ -285,13 +290,23 @@ static bool fits(const struct fair_queue *s, const struct tenant_queue *t, const
     return one->cpus <= cpus + 1e-9 && one->memory_bytes <= p->free_memory;
 }
 
+/* Who has all that a tenant may have of a pool holds nobody up. */
+static bool may_have(const struct fair_queue *s, const struct tenant_queue *t, const struct demand *one)
+{
+    const struct pool *p = &s->pools[one->pool];
+    const struct use *u = &t->use[one->pool];
+    return p->most >= 1 || !u->n_running || share(p, u->cpus + one->cpus, u->memory_bytes + one->memory_bytes) <= p->most + 1e-9;
+}
+
 static struct file *pick_of(struct fair_queue *s, int pool, const char **ret_app, struct demand *ret)
 {
     struct tenant_queue *next = NULL;
     size_t i = 0;
-    for (struct tenant_queue *t; (t = map_next(&s->tenants, &i));)
-        if (may_run(t) && best_app(t, pool) && (!next || goes_before(&s->pools[pool], t, &t->use[pool], next, &next->use[pool])))
+    for (struct tenant_queue *t; (t = map_next(&s->tenants, &i));) {
+        const struct app_queue *a = may_run(t) ? best_app(t, pool) : NULL;
+        if (a && may_have(s, t, &a->one) && (!next || goes_before(&s->pools[pool], t, &t->use[pool], next, &next->use[pool])))
             next = t;
+    }
     struct app_queue *a = next ? best_app(next, pool) : NULL;
     if (!a || !fits(s, next, &a->one))
         return NULL;
@@ -419,15 +434,18 @@ const char *fair_queue_why_waiting(const struct fair_queue *s, const char *tenan
         return NULL;
     if (t->blocked)
         return "suspended, or its database does not answer";
-    bool any = false, fit = false;
+    bool any = false, fit = false, may = false;
     for (int n = 0; n < s->n_pools; n++) {
         const struct app_queue *a = best_app(t, n);
         any |= a != NULL;
         fit |= a && fits(s, t, &a->one);
+        may |= a && may_have(s, t, &a->one);
     }
     if (!any)
         return "its apps are parked, or wait for their images";
     if (!may_run(t))
         return "concurrency";
+    if (!may)
+        return "its shards";
     return fit ? NULL : "capacity";
 }

@@ -28,6 +28,8 @@ void fair_queue_free(struct fair_queue *s); /* not the files */
 /* The pool of that name, which is made, without capacity, where there is none. */
 int fair_queue_pool(struct fair_queue *s, const char *name);
 void fair_queue_set_capacity(struct fair_queue *s, int pool, double cpus, int64_t memory_bytes);
+/* No tenant may have more than this part of the pool, 1 at first; one run it may. */
+void fair_queue_set_most(struct fair_queue *s, int pool, double part);
 void fair_queue_lend_cores(struct fair_queue *s, int pool, bool lend); /* false at first */
 
 /* Makes or changes a tenant. `blocked` keeps its files queued (suspended, or its database is down). */

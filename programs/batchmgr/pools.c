@@ -43,6 +43,8 @@ void pools_set(struct batchmgr *m)
     set_local(m, c->platform.capacity.cpus, c->platform.capacity.memory_bytes, (100 - of_streams) / 100);
     fair_queue_lend_cores(m->fair_queue, pool, c->platform.slurm.capacity.cpus < 0 && c->platform.capacity.cpus < 0);
     fair_queue_set_capacity(m->fair_queue, pool, slurm.cpus, slurm.memory_bytes);
+    const struct conf_shards *shards = &c->platform.slurm.shards; /* what waits in Slurm for its shards would take others' place */
+    fair_queue_set_most(m->fair_queue, pool, shards->count ? (double)shards->each / (double)shards->count : 1);
     set_pilots(m);
 }
 

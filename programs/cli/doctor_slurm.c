@@ -141,11 +141,34 @@ static void nodes(struct doctor *d)
         }
 }
 
+/* Slurm refuses a job that names a feature which no node has. */
+static void shards(struct doctor *d)
+{
+    const struct conf_shards *s = &d->conf->platform.slurm.shards;
+    AUTO_BUF struct buf out = {0}, none = {0};
+    char *list[] = {"sinfo", "--noheader", "--Node", "--format=%f", NULL};
+    if (!s->count || !ask("15", list, &out))
+        return;
+    for (char *p = out.p; p && *p; p++) /* all names end so */
+        *p = *p == '\n' ? ',' : *p;
+    AUTO_FREE char *all = xasprintf(",%s,", out.p ? out.p : "");
+    for (int64_t i = 0; i < s->count; i++) {
+        AUTO_FREE char *name = xasprintf(",%s%lld,", s->feature, (long long)i);
+        if (!strstr(all, name))
+            buf_addf(&none, "%s%s%lld", none.n ? ", " : "", s->feature, (long long)i);
+    }
+    doctor_say(d, "slurm", "shards", none.n ? "failed" : "ok", none.n ? none.p : "each has a node",
+               none.n ? "no node has these features: give them some in slurm.conf (`Feature=`); until then Slurm refuses jobs of "
+                        "tenants whose shards they are"
+                      : NULL);
+}
+
 void doctor_slurm(struct doctor *d)
 {
     if (!conf_has_launcher(d->conf, LAUNCHER_slurm) || !controller(d))
         return;
     partitions(d);
+    shards(d);
     fd_mkdirs(d->h.dirfd, "state/jobs", 0700);
     nodes(d);
 }

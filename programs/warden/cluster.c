@@ -79,6 +79,14 @@ static void add_options(struct buf *b, const struct conf *c, const struct conf_p
                  (long long)c->platform.slurm.port);
 }
 
+/* Behind the profile's constraint, in whose place sbatch takes it. */
+static void add_shards(struct buf *b, const struct conf *c, const struct conf_profile *p, const char *tenant)
+{
+    AUTO_FREE char *constraint = conf_shards_constraint(c, p, tenant);
+    if (constraint)
+        add_option(b, "constraint", constraint);
+}
+
 int cluster_run(struct cluster *c, const struct home *h, struct run_spec *spec, const struct conf *conf,
                 const struct conf_profile *p, int conn)
 {
@@ -90,6 +98,7 @@ int cluster_run(struct cluster *c, const struct home *h, struct run_spec *spec, 
     run_spec_write(spec, &text);
     buf_adds(&options, "r");
     add_options(&options, conf, p);
+    add_shards(&options, conf, p, spec->tenant);
     int r = file < 0 ? -errno : fd_write_all(file, text.p, text.n);
     return r < 0 ? r : hand_over(c, h, &options, (int[]){file, conn}, 2);
 }

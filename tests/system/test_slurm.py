@@ -235,6 +235,67 @@ def test_what_a_profile_may_not_ask_for(make_home, keys, why):
     assert r.returncode == 1 and why in r.stderr + r.stdout, r.stderr
 
 
+@pytest.fixture
+def sharded(slurm):
+    """Of four shards each node has two."""
+    for i, name in enumerate(slurm.names):
+        features = f"{name},nvme,s{i},s{i + 2}"
+        slurm.run("scontrol", "update", f"NodeName={name}", f"AvailableFeatures={features}", f"ActiveFeatures={features}")
+    yield "slurm = { capacity = { cpus = 4; memory_bytes = 4000000000L; }; shards = { count = 4; each = %d; feature = \"s\"; }; };"
+    for name in slurm.names:
+        slurm.run("scontrol", "update", f"NodeName={name}", f"AvailableFeatures={name}", f"ActiveFeatures={name}")
+
+
+def test_tenants_are_on_shards_of_their_own(cluster_home, slurm, sharded):
+    """Of four shards each tenant has one, so one of the two nodes; and a quarter of what is the home's."""
+    home = cluster_home(platform=sharded % 1, up=False, more='slurm = { constraint = "nvme"; };', cpus=1.0)
+    tenants = [home.tenant(f"t{i}", exec_="misbehave", retry="attempts = 2;") for i in range(8)]
+    home.up()
+    for t in tenants:
+        for i in range(2):
+            home.do(*["uid"] * i, name=f"{i}.csv", tenant=t)
+    home.wait_files(16)
+    nodes = {}
+    for r in home.rows("runs"):
+        assert r["outcome"] == "ok", r
+        nodes.setdefault(r["tenant_id"], set()).add(r["node"])
+    assert set(nodes) == set(tenants) and all(len(n) == 1 for n in nodes.values()), nodes
+    assert {name for n in nodes.values() for name in n} == set(slurm.names), "not all tenants have the same"
+
+
+def test_a_tenant_has_no_more_of_the_cluster_than_its_shards_are(cluster_home, slurm, sharded):
+    home = cluster_home(platform=sharded % 2, cpus=1.0)
+    gate = home.base / "gate"
+    for i in range(4):
+        home.do(f"gate,{gate}", *["uid"] * i, name=f"{i}.csv")
+    running = until(lambda: (lambda r: r if len(r) == 2 else None)([r for r in home.rows("runs") if r["state"] == "running" and r["node"]]), home.path / "state", what="two of four cores")
+    assert sorted(states(home).values()) == ["queued", "queued", "running", "running"] and len(running) == 2
+    assert "its shards" in home.cli("status").stdout
+    gate.touch()
+    assert {f["state"] for f in home.wait_files(4)} == {"ingested"}
+
+
+@pytest.mark.parametrize("platform, profile, why", [
+    ("shards = { count = 4; each = 5; };", "", "a tenant cannot have 5 of 4"), ('shards = { count = 4; feature = "a|b"; };', "", "platform.slurm.shards.feature"),
+    ("shards = { count = 4; };", 'slurm = { constraint = "a|b"; };', "names and & alone"),
+    ('shards = { count = 4; }; listen = "127.0.0.1";', "slurm = { pilot = { nodes = 1; }; };", "each run is a job")])
+def test_what_shards_may_not_be(make_home, platform, profile, why):
+    home = make_home(platform=f'launcher = "slurm"; slurm = {{ capacity = {{ cpus = 8; memory_bytes = 8000000000L; }}; {platform} }};')
+    home.profiles(more=profile)
+    home.tenant()
+    r = home.cli("check", check=False)
+    assert r.returncode == 1 and why in r.stderr, r.stderr
+
+
+def test_doctor_says_which_shards_have_no_node(cluster_home, slurm, sharded):
+    home = cluster_home(platform=sharded % 2)
+    assert diagnosis(home)["shards"] == ("ok", "each has a node")
+    conf = home.path / "conf/mysimbdp.conf"
+    conf.write_text(conf.read_text().replace("count = 4", "count = 6"))
+    status, text = diagnosis(home)["shards"]
+    assert status == "failed" and text.startswith("s4, s5"), text
+
+
 def test_doctor(cluster_home, slurm):
     home = cluster_home(more='slurm = { partition = "main"; };')
     found = diagnosis(home)

@@ -179,6 +179,35 @@ static void pools_are_apart(void **state)
     end(s);
 }
 
+static void a_part_of_a_pool_is_the_most(void **state)
+{
+    struct fair_queue *s = fair_queue_new(8, 1000);
+    (void)state;
+    int pool = fair_queue_pool(s, "cluster");
+    fair_queue_set_capacity(s, pool, 8, 1000);
+    fair_queue_set_most(s, pool, 0.25);
+    fair_queue_set_app(s, "flood", "app", 0, &(struct demand){pool, 1, 10});
+    fair_queue_set_app(s, "quiet", "app", 0, &(struct demand){pool, 1, 10});
+    fair_queue_set_app(s, "large", "app", 0, &(struct demand){pool, 4, 10});
+    for (int i = 0; i < 10; i++)
+        add(s, "flood", "app", i);
+    assert_int_equal(hold(s), 'f');
+    assert_int_equal(hold(s), 'f');
+    assert_int_equal(hold(s), '-'); /* two of eight, however many are free */
+    assert_string_equal(fair_queue_why_waiting(s, "flood"), "its shards");
+    add(s, "quiet", "app", 20);
+    assert_int_equal(hold(s), 'q');
+    add(s, "large", "app", 30);
+    assert_int_equal(hold(s), 'l'); /* one run, however large */
+    add(s, "large", "app", 31);
+    assert_int_equal(hold(s), '-');
+    fair_queue_release(s, "flood", &(struct demand){pool, 1, 10}, 5);
+    assert_int_equal(hold(s), 'f');
+    fair_queue_set_most(s, pool, 1);
+    assert_null(fair_queue_why_waiting(s, "flood"));
+    end(s);
+}
+
 static void fifo_and_priority_within_a_tenant(void **state)
 {
     struct fair_queue *s = fair_queue_new(1, 1000);
@@ -298,6 +327,7 @@ int main(void)
         cmocka_unit_test(a_quiet_tenant_need_not_wait_for_cores),
         cmocka_unit_test(dominant_resources),
         cmocka_unit_test(pools_are_apart),
+        cmocka_unit_test(a_part_of_a_pool_is_the_most),
         cmocka_unit_test(fifo_and_priority_within_a_tenant),
         cmocka_unit_test(concurrency_blocking_and_parking),
         cmocka_unit_test(a_large_request_is_not_starved),
