@@ -63,12 +63,14 @@ def mongo():
 
 @pytest.fixture(scope="module")
 def slurm(request):
-    """A Slurm cluster of two nodes on loopback; of a module that says WIRE = True, the first node is behind a cable."""
-    why = cluster.missing()
+    """A Slurm cluster of two nodes on loopback; of a module that says WIRE = True, the first node is behind a cable, and of one that says ACCOUNTING = True it has a
+    slurmdbd."""
+    accounting = getattr(request.module, "ACCOUNTING", False)
+    why = cluster.missing(accounting)
     if why:
         pytest.skip(f"no Slurm here: {why}")
     directory = harness.temp_dir()
-    c = cluster.Cluster(directory / "slurm", wire=getattr(request.module, "WIRE", False))
+    c = cluster.Cluster(directory / "slurm", wire=getattr(request.module, "WIRE", False), accounting=accounting)
     try:
         yield c.up()
     finally:
@@ -150,6 +152,27 @@ def pilot_home(cluster_home, slurm):
         h.cleanup()
         slurm.run("scancel", "--signal=KILL", "--full", *[job for job, state in cluster.pilots(slurm, h).values() if state == "RUNNING"], check=False)
         slurm.run("scancel", *[job for job, _ in cluster.pilots(slurm, h).values()], check=False)
+
+
+@pytest.fixture
+def instances_home(make_home, slurm):
+    """A home whose stream apps' instances are jobs; `apps`: each in a string, of the tenant acme, which has the stream `events`."""
+    def make(*apps, platform="", capacity="cpus = 16.0; memory_bytes = 8000000000L;", stream="", more="", up=True, tenant="", **profile):
+        home = make_home(platform=f'launcher = "slurm"; slurm = {{ listen = "{slurm.wire.here if slurm.wire else "127.0.0.1"}"; capacity = {{ {capacity} }}; }}; {platform}')
+        homes.append(home)
+        home.env.update(slurm.env)
+        home.profiles(**{"cpus": 1.0, **profile}, more=more)
+        home.db_of["acme"] = f"acme_{home.base.name.replace('-', '_')}"
+        (home.path / "conf/tenants/acme.conf").write_text(
+            f'database = "{home.db_of["acme"]}"; datasets = ( {{ name = "data"; format = "json"; }} ); streams = ( {{ name = "events"; {stream} }} );\n'
+            "stream_apps = ( " + ", ".join(f'{{ stream = "events"; {a} }}' for a in apps) + f" );\n{tenant}\n")
+        return home.up() if up else home
+    homes = []
+    yield make
+    slurm.mend()
+    for h in homes:
+        h.cleanup()
+        shutil.rmtree(f"/run/mysimbdp-node-{h.cgroup_tag()}", ignore_errors=True)
 
 
 @pytest.fixture

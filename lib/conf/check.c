@@ -239,6 +239,8 @@ static int check_instances(const struct conf *c, const struct conf_tenant *t, co
     if (!conf_profile(c, a->profile))
         return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.profile': no profile \"%s\" in conf/profiles.conf", t->file, a->line,
                        a->profile);
+    if ((r = conf_check_instances_place(c, t, a, e)) < 0)
+        return r;
     if (*a->dataset && !d)
         return err_set(e, ERR_CONFIG, "%s:%d: key 'stream_apps.dataset': no dataset \"%s\" in this file", t->file, a->line,
                        a->dataset);

@@ -12,8 +12,10 @@ int conf_collect(const struct conf *c, int r, struct err *e);
 int conf_check_platform(const char *file, const struct conf *c, struct err *e);
 int conf_check_profiles(const char *file, const struct conf *c, struct err *e);      /* after the platform's file was read */
 int conf_check_slurm(const char *file, const struct conf_profile *p, struct err *e); /* of conf_check_profiles */
-int conf_check_launchers(const char *file, const struct conf *c, struct err *e);     /* likewise */
-int conf_check_shards(const char *file, const struct conf *c, struct err *e);        /* likewise */
+/* Of a stream app whose instances the platform starts; its profile is there. */
+int conf_check_instances_place(const struct conf *c, const struct conf_tenant *t, const struct conf_stream_app *a, struct err *e);
+int conf_check_launchers(const char *file, const struct conf *c, struct err *e); /* likewise */
+int conf_check_shards(const char *file, const struct conf *c, struct err *e);    /* likewise */
 int conf_check_kafka(const char *file, const struct conf *c, struct err *e);
 /* Of a dataset whose collection is filled in: what the reader says of it, and other datasets of the same collection. */
 int conf_check_spec(const struct conf_tenant *t, const struct conf_dataset *d, struct err *e);

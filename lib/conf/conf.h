@@ -278,10 +278,10 @@ struct conf {
             char *textfile; /* "": none is written */
             int64_t interval_s;
         } metrics;
-        enum conf_launcher launcher; /* of batch runs */
+        enum conf_launcher launcher; /* of runs and instances */
         struct {
             struct conf_capacity capacity; /* of the cluster; -1: as conf_slurm_capacity has it */
-            char *listen;                  /* where pilots find the launcher; "": nowhere */
+            char *listen;                  /* where nodes find this machine; "": nowhere */
             int64_t port;                  /* 0: any */
             struct conf_shards {
                 int64_t count, each; /* count 0: there are none */
@@ -362,6 +362,12 @@ void conf_shards_of(int64_t count, int64_t each, const char *tenant, int64_t *re
 char *conf_shards_constraint(const struct conf *c, const struct conf_profile *p, const char *tenant);
 /* Whether that is so for any profile. */
 bool conf_has_launcher(const struct conf *c, enum conf_launcher l);
+/* Where broker and monitor listen on tcp: platform.listen, else platform.slurm.listen; "": nowhere. */
+const char *conf_listen(const struct conf *c);
+/* The address at which nodes of the cluster reach them, without brackets; "": none that is known. Caller frees. */
+char *conf_listen_for_nodes(const struct conf *c);
+/* Whether any tenant has a stream app whose instances the platform starts there. */
+bool conf_has_instances_on(const struct conf *c, enum conf_launcher l);
 /* Without what pilots may have: what of the cluster is this home's, as configured or, where all runs are jobs, by
  * platform.capacity; a number that is nowhere is this host's. */
 struct conf_capacity conf_slurm_capacity(const struct conf *c);

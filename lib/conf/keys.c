@@ -145,7 +145,7 @@ static const struct cfg_key profile_keys[] = {
              "unless PATH:rw"),
     LIST_ROW(conf_profile, env, "env", env_keys, conf_env, "environment variables"),
     ENUM_ROW(conf_profile, launcher, "launcher", "platform", CONF_OWN_LAUNCHERS,
-             "where batch runs are started: on this host, or as jobs of a Slurm cluster (docs/cluster.md); platform: as "
+             "where runs and instances are started: on this host, or as jobs of a Slurm cluster (docs/cluster.md); platform: as "
              "platform.launcher says"),
     NEST_ROW("slurm", slurm_keys, "what Slurm is asked for where the launcher is slurm"),
     END_ROW,
@@ -514,8 +514,10 @@ static const struct cfg_key cluster_keys[] = {
     NEST_ROW("capacity", cluster_capacity_keys, "what of the cluster is this home's"),
     NEST_ROW("shards", cluster_shard_keys, "shuffle-sharding of tenants over its nodes (docs/cluster.md)"),
     {"listen", CFG_STR, OFF(conf, platform.slurm.listen), "", 0, 0, NULL, false,
-     "address of this host's at which pilots find the launcher of jobs; empty: there are none", NULL, 0},
-    {"port", CFG_INT, OFF(conf, platform.slurm.port), "0", 0, 65535, NULL, false, "its port there; 0: any", NULL, 0},
+     "address of this host's at which nodes find broker, monitor and, for pilots, the launcher of jobs; empty: platform.listen, "
+     "and no pilots",
+     NULL, 0},
+    {"port", CFG_INT, OFF(conf, platform.slurm.port), "0", 0, 65535, NULL, false, "the launcher's port there; 0: any", NULL, 0},
     END_ROW,
 };
 
@@ -588,13 +590,14 @@ static const struct cfg_key platform_keys[] = {
     {"allow_shared_credentials", CFG_BOOL, OFF(conf, platform.allow_shared_credentials), "false", 0, 0, NULL, true,
      "give tenants the platform's MongoDB URL where it may not create users", NULL, 0},
     NEST_ROW("ports", port_keys, "of tcp endpoints; 0: picked once and kept"),
-    {"listen", CFG_STR, OFF(conf, platform.listen), "", 0, 0, NULL, false, "address of the tcp endpoints; empty: there are none",
-     NULL, 0},
+    {"listen", CFG_STR, OFF(conf, platform.listen), "", 0, 0, NULL, false,
+     "address of the tcp endpoints; empty: slurm.listen, or there are none", NULL, 0},
     NEST_ROW("http", http_keys, "the gateway: HTTP for tenants"),
     NEST_ROW("metrics", metrics_keys, "figures for Prometheus where there is no gateway to be scraped"),
     {"launcher", CFG_ENUM, OFF(conf, platform.launcher), "local", 0, 0, &(CONF_LAUNCHERS(CHOICE))[1], true,
-     "where batch runs are started whose profile does not say: on this host, or as jobs of a Slurm cluster (docs/cluster.md)", NULL,
-     0},
+     "where runs and instances are started whose profile does not say: on this host, or as jobs of a Slurm cluster "
+     "(docs/cluster.md)",
+     NULL, 0},
     {"log", CFG_ENUM, OFF(conf, platform.log), "file", 0, 0, &(CONF_LOGS(CHOICE))[1], false,
      "where the programs' log goes beside logs/: file: nowhere; syslog (RFC 5424), journald", NULL, 0},
     {"log_socket", CFG_STR, OFF(conf, platform.log_socket), "", 0, 0, NULL, false,

@@ -2,6 +2,8 @@
  * has more of all than its run may use, and a configuration that gives it less is refused. */
 #include "check.h"
 
+#include "base/mem.h"
+
 #include <string.h>
 #include <sys/sysinfo.h>
 
@@ -22,6 +24,39 @@ bool conf_has_launcher(const struct conf *c, enum conf_launcher l)
     for (size_t i = 0; i < c->profiles.n; i++)
         if (conf_launcher_of(c, &p[i]) == l)
             return true;
+    return false;
+}
+
+static bool is_wildcard(const char *address)
+{
+    return !strcmp(address, "*") || !strcmp(address, "0.0.0.0") || !strcmp(address, "::") || !strcmp(address, "[::]");
+}
+
+const char *conf_listen(const struct conf *c)
+{
+    return *c->platform.listen ? c->platform.listen : c->platform.slurm.listen;
+}
+
+char *conf_listen_for_nodes(const struct conf *c)
+{
+    const char *own = c->platform.listen, *of_nodes = c->platform.slurm.listen;
+    const char *at = !*of_nodes                                            ? (is_wildcard(own) ? "" : own)
+                     : !*own || is_wildcard(own) || !strcmp(own, of_nodes) ? of_nodes
+                                                                           : ""; /* they do not listen there */
+    size_t n = strlen(at);
+    return n > 2 && at[0] == '[' && at[n - 1] == ']' ? xstrndup(at + 1, n - 2) : xstrdup(at);
+}
+
+bool conf_has_instances_on(const struct conf *c, enum conf_launcher l)
+{
+    for (size_t k = 0; k < c->n_tenants; k++) {
+        const struct conf_stream_app *a = c->tenants[k].stream_apps.v;
+        for (size_t i = 0; i < c->tenants[k].stream_apps.n; i++) {
+            const struct conf_profile *p = *a[i].exec ? conf_profile(c, a[i].profile) : NULL;
+            if (p && conf_launcher_of(c, p) == l)
+                return true;
+        }
+    }
     return false;
 }
 
@@ -147,6 +182,34 @@ int conf_check_slurm(const char *file, const struct conf_profile *p, struct err 
     return r == 0 ? check_pilot(file, p, e) : r;
 }
 
+int conf_check_instances_place(const struct conf *c, const struct conf_tenant *t, const struct conf_stream_app *a, struct err *e)
+{
+    AUTO_FREE char *address = conf_listen_for_nodes(c);
+    if (*address || conf_launcher_of(c, conf_profile(c, a->profile)) != LAUNCHER_slurm)
+        return 0;
+    return *c->platform.slurm.listen
+               ? err_set(e, ERR_CONFIG,
+                         "%s:%d: key 'stream_apps.profile': instances of profile \"%s\" are jobs, and nodes would look for broker "
+                         "and monitor at platform.slurm.listen = \"%s\", where they do not listen: platform.listen is \"%s\". "
+                         "Make it the same, \"*\" or empty",
+                         t->file, a->line, a->profile, c->platform.slurm.listen, c->platform.listen)
+               : err_set(e, ERR_CONFIG,
+                         "%s:%d: key 'stream_apps.profile': instances of profile \"%s\" are jobs: platform.slurm.listen has to "
+                         "say at which address of this host's nodes find broker and monitor; or use a profile with launcher = "
+                         "\"local\"",
+                         t->file, a->line, a->profile);
+}
+
+/* An address becomes a part of an endpoint, and of what a run's network leads to. */
+static int check_listen(const struct conf *c, struct err *e)
+{
+    const char *v = c->platform.slurm.listen;
+    if (strspn(v, LETTERS ":") != strlen(v) || is_wildcard(v))
+        return err_set(e, ERR_CONFIG, "mysimbdp.conf: key 'platform.slurm.listen': \"%s\" is no address that nodes can connect to",
+                       v);
+    return 0;
+}
+
 /* platform.capacity has been the cluster's where all runs are jobs; where some are not, it cannot be both. */
 static int check_capacities(const char *file, const struct conf *c, struct err *e)
 {
@@ -174,9 +237,6 @@ static int check_pilots(const char *file, const struct conf *c, struct err *e)
                            "%s:%d: key 'profiles.slurm.pilot': \"%s\" has pilots: platform.slurm.listen has to say at which "
                            "address of this host's they find the launcher of jobs",
                            file, p[i].line, p[i].name);
-        if (strspn(c->platform.slurm.listen, LETTERS ":") != strlen(c->platform.slurm.listen))
-            return err_set(e, ERR_CONFIG, "mysimbdp.conf: key 'platform.slurm.listen': \"%s\" is no address",
-                           c->platform.slurm.listen);
         if (left.cpus < -1e-9 || left.memory_bytes < 0)
             return err_set(e, ERR_CONFIG,
                            "%s:%d: key 'profiles.slurm.pilot': the profiles' pilots may have more together than "
@@ -188,7 +248,9 @@ static int check_pilots(const char *file, const struct conf *c, struct err *e)
 
 int conf_check_launchers(const char *file, const struct conf *c, struct err *e)
 {
-    int r = check_capacities(file, c, e);
+    int r = check_listen(c, e);
+    if (r == 0)
+        r = check_capacities(file, c, e);
     if (r == 0)
         r = check_pilots(file, c, e);
     return r == 0 ? conf_check_shards(file, c, e) : r;

@@ -263,13 +263,13 @@ void keeper_stop(struct keeper *k)
 
 /* A descriptor, or the keeper's error. Answers come in order: those of questions under way are taken first. Nothing else is sent
  * meanwhile, or it would be waited for too. */
-static int ask_now(struct keeper *k, enum keeper_op op, struct err *e)
+static int ask_now(struct keeper *k, const struct keeper_request *rq, struct err *e)
 {
     struct keeper_answer a;
     while (k->n_under_way && !k->ended)
         take_answer(k);
     size_t n_fds = 0;
-    int fd = -1, r = k->ended ? ERR_CLOSED : tell(k, (struct keeper_request){.op = op}, "", 0, 0);
+    int fd = -1, r = k->ended ? ERR_CLOSED : tell(k, *rq, "", 0, 0);
     ssize_t n = r < 0 ? r : fd_recv(k->fd, &a, sizeof a, &fd, 1, &n_fds);
     if (n != (ssize_t)sizeof a)
         return err_sys(e, n < 0 ? (int)n : ERR_CLOSED, "cannot ask the keeper");
@@ -277,19 +277,24 @@ static int ask_now(struct keeper *k, enum keeper_op op, struct err *e)
     return a.code < 0 ? err_set(e, a.code, "%s", a.msg) : n_fds == 1 ? fd : err_set(e, ERR_FORMAT, "the keeper sent no descriptor");
 }
 
-static int ask(struct keeper *k, enum keeper_op op, struct err *e)
+static int ask_for(struct keeper *k, const struct keeper_request *rq, struct err *e)
 {
-    int r = ask_now(k, op, e);
+    int r = ask_now(k, rq, e);
     if (k->answered.first)
         event_active(k->ev_answered, 0, 0);
     send_unsent(k);
     return r;
 }
 
-static bson_t *ask_for_doc(struct keeper *k, enum keeper_op op, struct err *e)
+static int ask(struct keeper *k, enum keeper_op op, struct err *e)
+{
+    return ask_for(k, &(struct keeper_request){.op = op}, e);
+}
+
+static bson_t *read_doc(int answer, struct err *e)
 {
     AUTO_BUF struct buf text = {0};
-    AUTO_FD int fd = ask(k, op, e);
+    AUTO_FD int fd = answer;
     int r = fd < 0 ? fd : fd_read_all(fd, &text, MAX_TOLD);
     if (r < 0) {
         if (fd >= 0)
@@ -297,6 +302,11 @@ static bson_t *ask_for_doc(struct keeper *k, enum keeper_op op, struct err *e)
         return NULL;
     }
     return json_parse(text.p, text.n, e);
+}
+
+static bson_t *ask_for_doc(struct keeper *k, enum keeper_op op, struct err *e)
+{
+    return read_doc(ask(k, op, e), e);
 }
 
 int keeper_conf(struct keeper *k, struct conf **ret, struct err *e)
@@ -329,6 +339,19 @@ int keeper_tenants(struct keeper *k, struct tenant_state **ret, size_t *ret_n, s
                 (struct tenant_state){xstrdup(json_get_str(&one, "id", "")), json_get_i64(&one, "uid", -1),
                                       json_get_bool(&one, "suspended", true), json_get_bool(&one, "removed", true)};
         }
+    return 0;
+}
+
+int keeper_run_key(struct keeper *k, const char *key, struct run_key *ret)
+{
+    struct keeper_request rq = {.op = KEEPER_RUN_KEY};
+    struct err e = {0};
+    snprintf(rq.tenant, sizeof rq.tenant, "%s", key);
+    AUTO_BSON bson_t *doc = read_doc(ask_for(k, &rq, &e), &e);
+    if (!doc)
+        return e.code;
+    snprintf(ret->tenant, sizeof ret->tenant, "%s", json_get_str(doc, "tenant_id", ""));
+    snprintf(ret->run_id, sizeof ret->run_id, "%s", json_get_str(doc, "run_id", ""));
     return 0;
 }
 

@@ -19,6 +19,7 @@
  * - MACHINE of the gateway's: what the provider's page shows of tenants, runs, disks and programs (programs/keeper/machine.h)
  * - EXPORT of the monitor's third keeper ("otlp"): tells a collector of OpenTelemetry's what is new, and what became of it
  *   (programs/keeper/export.h)
+ * - RUN_KEY of the broker's and the monitor's: whose CURVE key that is, where it is a run's on a node (host/run_key.h)
  * - KAFKA of the broker's second keeper ("kafka"): starts simbdp-kafka anew, and hands over a socket to it
  *
  * Both end when the other does; a program that is killed so leaves nothing behind. Requests and answers are packets
@@ -30,6 +31,7 @@
 #include "conf/conf.h"
 #include "db/tenants.h"
 #include "host/home.h"
+#include "host/run_key.h"
 
 #include <event2/event.h>
 
@@ -51,7 +53,8 @@ enum keeper_op {
     KEEPER_MACHINE,
     KEEPER_EXPORT,
     KEEPER_SPANS,
-    KEEPER_KAFKA
+    KEEPER_KAFKA,
+    KEEPER_RUN_KEY
 };
 
 /* On the wire; the text of LOG, ALERT, LOGIN, QUERY, AUDIT, FIGURES and MACHINE follows. */
@@ -59,7 +62,7 @@ struct keeper_request {
     uint32_t op;
     uint32_t index;      /* ALERT */
     uint64_t generation; /* ALERT: of the configuration that it counts in; the last two are known */
-    char tenant[64];     /* LOG */
+    char tenant[64];     /* LOG; RUN_KEY: the key's Z85 */
 };
 
 /* To all but LOG, ALERT and ALIVE, with a descriptor when code is 0. */
@@ -81,6 +84,9 @@ int keeper_conf(struct keeper *k, struct conf **ret, struct err *e);
 int keeper_tenants(struct keeper *k, struct tenant_state **ret, size_t *ret_n, struct err *e);
 /* Which configuration keeper_conf gave last. */
 uint64_t keeper_generation(const struct keeper *k);
+
+/* Whose key (Z85) it is; -ENOENT: no run's, or its run is over. Waits, for as long as the keeper takes to open a file. */
+int keeper_run_key(struct keeper *k, const char *key, struct run_key *ret);
 
 /* Whole lines for the tenant's journal (host/tenant_events.h: the broker's `stream`, the monitor's `scaling`); tenant NULL: for the
  * monitor's record of decisions. 0 or -errno: it was not told. */

@@ -3,10 +3,19 @@
 
 #include "base/mem.h"
 
-static const char *const of_platform[] = {
-    "platform.listen",           "platform.ports",         "platform.http",         "platform.metrics",
-    "platform.alerts.name",      "platform.alerts.when",   "platform.alerts.for_s", "platform.alerts.runbook_url",
-    "platform.webhooks.alive_s", "platform.kafka.brokers", "platform.kafka.prefix", NULL};
+static const char *const of_platform[] = {"platform.listen",
+                                          "platform.slurm.listen",
+                                          "platform.ports",
+                                          "platform.http",
+                                          "platform.metrics",
+                                          "platform.alerts.name",
+                                          "platform.alerts.when",
+                                          "platform.alerts.for_s",
+                                          "platform.alerts.runbook_url",
+                                          "platform.webhooks.alive_s",
+                                          "platform.kafka.brokers",
+                                          "platform.kafka.prefix",
+                                          NULL};
 static const char *const of_tenant[] = {"concurrency",
                                         "batch.app",
                                         "streams",

@@ -15,9 +15,8 @@
 
 enum { BACKLOG = 1024, LOOKS_PER_S = 20 };
 
-static const struct conf_tenant *tenant_of_key(const struct conf *c, const unsigned char key[CURVE_KEY])
+static const struct conf_tenant *tenant_of_key(const struct conf *c, const unsigned char key[CURVE_KEY], char text[41])
 {
-    char text[41];
     if (!zmq_z85_encode(text, key, CURVE_KEY))
         return NULL;
     for (size_t i = 0; i < c->n_tenants; i++)
@@ -27,11 +26,20 @@ static const struct conf_tenant *tenant_of_key(const struct conf *c, const unsig
     return NULL;
 }
 
-const char *znet_user_of_key(const struct conf *c, const unsigned char key[CURVE_KEY], int *ret_max)
+const char *znet_user_of_key(const struct conf *c, struct keeper *k, const unsigned char key[CURVE_KEY], int *ret_max)
 {
-    const struct conf_tenant *t = tenant_of_key(c, key);
+    static struct run_key run;
+    char text[41];
+    const struct conf_tenant *t = tenant_of_key(c, key, text);
     *ret_max = ZNET_OF_TENANT;
-    return t ? t->id : NULL;
+    return t ? t->id : keeper_run_key(k, text, &run) == 0 ? run.tenant : NULL;
+}
+
+bool znet_is_run(const struct conf *c, struct keeper *k, const struct zmtp_conn *conn, struct run_key *ret)
+{
+    const unsigned char *key = zmtp_key(conn);
+    char text[41];
+    return key && !tenant_of_key(c, key, text) && keeper_run_key(k, text, ret) == 0;
 }
 
 bool znet_is_platform(int64_t uid)

@@ -1,12 +1,14 @@
 /* Where programs listen that tenants reach over ZeroMQ's protocol (zmtp/server.h), and which keys they have. On ipc the kernel says
- * whose process a peer is; on tcp it shows a CURVE key, and those are let in that `curve_keys` of a tenant's configuration lists.
- * What a peer writes in its messages never counts. One thread, its loop. */
+ * whose process a peer is; on tcp it shows a CURVE key, and those are let in that `curve_keys` of a tenant's configuration lists,
+ * or that were made for a run on a node of the cluster, as long as that goes on (host/run_key.h). What a peer writes in its
+ * messages never counts. One thread, its loop. */
 #ifndef SIMBDP_FRONT_ZNET_H
 #define SIMBDP_FRONT_ZNET_H
 
 #include "base/err.h"
 #include "conf/conf.h"
 #include "host/home.h"
+#include "keeper.h"
 #include "zmtp/server.h"
 
 enum { ZNET_OF_TENANT = 512, ZNET_OF_PLATFORM = 8192 }; /* connections */
@@ -30,8 +32,11 @@ int znet_start(struct znet *z, const char *address, int64_t port, struct err *e)
 void znet_stop(struct znet *z); /* zeroed is fine */
 /* Bytes of a message, on both. */
 void znet_limit(struct znet *z, size_t max_message);
-/* For zmtp_ops.user_of_key: the id of the tenant that lists this key. */
-const char *znet_user_of_key(const struct conf *c, const unsigned char key[CURVE_KEY], int *ret_max);
+/* For zmtp_ops.user_of_key: the id of the tenant that lists this key, or of whose run on a node it is. NULL: nobody's. Good until
+ * the next call. Asks the keeper of a key that is not listed, and waits for it. */
+const char *znet_user_of_key(const struct conf *c, struct keeper *k, const unsigned char key[CURVE_KEY], int *ret_max);
+/* Whether a connection's key is a run's, and not listed by a tenant; then *ret says whose. */
+bool znet_is_run(const struct conf *c, struct keeper *k, const struct zmtp_conn *conn, struct run_key *ret);
 /* The operator, who may act for every tenant: root, or who the platform runs as. */
 bool znet_is_platform(int64_t uid);
 

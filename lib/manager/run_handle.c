@@ -100,6 +100,11 @@ static bool is_job(const struct run_handle *h)
     return fd_exists(spawner_home(h->s)->dirfd, path);
 }
 
+bool run_handle_is_unheard(const struct run_handle *h)
+{
+    return h->unheard;
+}
+
 void run_handle_stop(struct run_handle *h)
 {
     h->stop = true;

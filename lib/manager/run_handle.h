@@ -44,6 +44,8 @@ void run_handle_start(struct run_handle *h, const struct run_spec *spec);
 void run_handle_resolve(struct run_handle *h);
 /* Orders a stop, now and when its runner is found again. */
 void run_handle_stop(struct run_handle *h);
+/* It is a job of a cluster whose node nobody hears: it ends when that is heard, or a person says that it is off. */
+bool run_handle_is_unheard(const struct run_handle *h);
 /* A person says that the node is off for which its job waits: nothing of it can be left there. False: it waits for no node. */
 bool run_handle_node_is_off(struct run_handle *h);
 /* The step's end is durable: its scratch is removed, and its runner may go. */

@@ -11,6 +11,29 @@ void run_pairs_add(struct run_pairs *l, const char *name, const char *value)
     l->v[l->n++] = (struct run_pair){xstrdup(name), xstrdup(value)};
 }
 
+static struct run_pair *find_pair(const struct run_pairs *l, const char *name)
+{
+    for (size_t i = 0; i < l->n; i++)
+        if (!strcmp(l->v[i].name, name))
+            return &l->v[i];
+    return NULL;
+}
+
+const char *run_pairs_get(const struct run_pairs *l, const char *name)
+{
+    const struct run_pair *p = find_pair(l, name);
+    return p ? p->value : NULL;
+}
+
+void run_pairs_set(struct run_pairs *l, const char *name, const char *value)
+{
+    struct run_pair *p = find_pair(l, name);
+    if (p)
+        xstr_set(&p->value, value);
+    else
+        run_pairs_add(l, name, value);
+}
+
 static void pairs_free(struct run_pairs *l)
 {
     for (size_t i = 0; i < l->n; i++) {

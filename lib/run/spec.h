@@ -26,6 +26,10 @@ struct run_pairs {
     size_t n;
 };
 void run_pairs_add(struct run_pairs *l, const char *name, const char *value);
+/* The value of the first of that name; NULL: there is none. */
+const char *run_pairs_get(const struct run_pairs *l, const char *name);
+/* Replaces it, or adds one. */
+void run_pairs_set(struct run_pairs *l, const char *name, const char *value);
 
 struct run_spec {
     char *run_id, *tenant, *app;

@@ -297,6 +297,11 @@ void zmtp_server_adopt(struct zmtp_server *s, int fd)
     accept_fd(s, fd);
 }
 
+void zmtp_end(struct zmtp_conn *c)
+{
+    conn_mark_dead(c);
+}
+
 void zmtp_set_tag(struct zmtp_conn *c, void *tag)
 {
     c->tag = tag;
@@ -320,6 +325,11 @@ int64_t zmtp_pid(const struct zmtp_conn *c)
 const char *zmtp_user(const struct zmtp_conn *c)
 {
     return c->user;
+}
+
+const unsigned char *zmtp_key(const struct zmtp_conn *c)
+{
+    return c->curve ? c->curve->client_key : NULL;
 }
 
 size_t zmtp_server_connections(const struct zmtp_server *s)

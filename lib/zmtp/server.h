@@ -64,11 +64,16 @@ bool zmtp_is_full(struct zmtp_conn *c);
 /* Nothing is read from it for so long; what it sends waits at its side. */
 void zmtp_pause(struct zmtp_conn *c, int ms);
 
+/* Ends it after this turn of the loop, which on_close tells. From any callback. */
+void zmtp_end(struct zmtp_conn *c);
+
 void zmtp_set_tag(struct zmtp_conn *c, void *tag);
 void *zmtp_tag(const struct zmtp_conn *c);
 int64_t zmtp_uid(const struct zmtp_conn *c);      /* -1: tcp */
 int64_t zmtp_pid(const struct zmtp_conn *c);      /* when it connected; -1: tcp */
 const char *zmtp_user(const struct zmtp_conn *c); /* tcp: the user; ipc: "uid N, pid M" */
+/* tcp: the key that it showed, CURVE_KEY bytes; NULL: ipc. */
+const unsigned char *zmtp_key(const struct zmtp_conn *c);
 size_t zmtp_server_connections(const struct zmtp_server *s);
 
 /* `to` has it then, and `from` is empty; the frames stay where they are. */

@@ -37,12 +37,14 @@ static void set_pilots(struct batchmgr *m)
 void pools_set(struct batchmgr *m)
 {
     const struct conf *c = m->conf;
-    double of_streams = c->platform.stream_pct > 0 ? (double)c->platform.stream_pct : 0; /* instances are on this machine */
+    double kept = c->platform.stream_pct > 0 ? (double)c->platform.stream_pct : 0;
+    bool all_far = conf_has_instances_on(c, LAUNCHER_slurm) && !conf_has_instances_on(c, LAUNCHER_local);
+    double of_streams = all_far ? 0 : kept, far = conf_has_instances_on(c, LAUNCHER_slurm) ? (100 - kept) / 100 : 1;
     struct conf_capacity slurm = conf_slurm_capacity(c);
     int pool = fair_queue_pool(m->fair_queue, POOL_SLURM);
     set_local(m, c->platform.capacity.cpus, c->platform.capacity.memory_bytes, (100 - of_streams) / 100);
     fair_queue_lend_cores(m->fair_queue, pool, c->platform.slurm.capacity.cpus < 0 && c->platform.capacity.cpus < 0);
-    fair_queue_set_capacity(m->fair_queue, pool, slurm.cpus, slurm.memory_bytes);
+    fair_queue_set_capacity(m->fair_queue, pool, slurm.cpus * far, (int64_t)((double)slurm.memory_bytes * far));
     const struct conf_shards *shards = &c->platform.slurm.shards; /* what waits in Slurm for its shards would take others' place */
     fair_queue_set_most(m->fair_queue, pool, shards->count ? (double)shards->each / (double)shards->count : 1);
     set_pilots(m);

@@ -3,7 +3,10 @@
 #include "base/log.h"
 #include "base/mem.h"
 
+#include <stdio.h>
 #include <string.h>
+
+enum { RUNS_LOOKED_AT = 32 /* in a tick: each look asks the keeper */ };
 
 struct broker_tenant *auth_tenant(struct broker *b, const char *id)
 {
@@ -61,13 +64,37 @@ int auth_may_connect(void *broker, int64_t uid)
 
 const char *auth_user_of_key(void *broker, const unsigned char key[CURVE_KEY], int *ret_max)
 {
-    return znet_user_of_key(((struct broker *)broker)->conf, key, ret_max);
+    struct broker *b = broker;
+    return znet_user_of_key(b->conf, b->keeper, key, ret_max);
+}
+
+static void note_run(struct broker *b, struct session *s)
+{
+    struct run_key k;
+    if (!*s->run && znet_is_run(b->conf, b->keeper, s->conn, &k))
+        snprintf(s->run, sizeof s->run, "%s", k.run_id);
+}
+
+void auth_look_at_runs(struct broker *b)
+{
+    size_t i = 0, n = 0;
+    struct run_key k;
+    for (struct session *s; (s = map_next(&b->sessions, &i));)
+        n += *s->run != 0;
+    uint64_t rounds = n / RUNS_LOOKED_AT + 1;
+    i = 0;
+    for (struct session *s; n && (s = map_next(&b->sessions, &i));)
+        if (*s->run && s->number % rounds == (uint64_t)b->n_ticks % rounds && !znet_is_run(b->conf, b->keeper, s->conn, &k)) {
+            log_info("run_over", s->tenant ? s->tenant->id : NULL, s->run, "its key is worth nothing any more: it is cut off");
+            zmtp_end(s->conn);
+        }
 }
 
 void auth_identify(struct broker *b, struct session *s)
 {
     int64_t uid = zmtp_uid(s->conn);
     s->tenant = NULL;
+    note_run(b, s);
     if (znet_is_platform(uid))
         s->peer = PEER_OPERATOR;
     else if (is_gateway(b, uid))

@@ -1,5 +1,5 @@
-/* Who a peer is: by its uid on ipc, by its CURVE key on tcp. Nothing that it writes in its messages counts, but for the operator
- * and the gateway, who say for which tenant they act. */
+/* Who a peer is: by its uid on ipc, by its CURVE key on tcp, which is a tenant's, or a run's on a node of the cluster. Nothing that
+ * it writes in its messages counts, but for the operator and the gateway, who say for which tenant they act. */
 #ifndef SIMBDP_BROKER_AUTH_H
 #define SIMBDP_BROKER_AUTH_H
 
@@ -13,6 +13,8 @@ void auth_forget_tenants(struct broker *b);                          /* the brok
 /* For zmtp_ops: how many connections a uid may have (0 for strangers); and who has a CURVE key. */
 int auth_may_connect(void *broker, int64_t uid);
 const char *auth_user_of_key(void *broker, const unsigned char key[CURVE_KEY], int *ret_max);
+/* Cuts off who has the key of a run that is over; now some of them, with the next ticks the others. */
+void auth_look_at_runs(struct broker *b);
 /* Sets who the session's peer is, as far as that is known by now. */
 void auth_identify(struct broker *b, struct session *s);
 

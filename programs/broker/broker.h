@@ -127,6 +127,7 @@ struct session {
     struct zmtp_conn *conn;
     enum peer_kind peer;
     struct broker_tenant *tenant; /* of PEER_TENANT; else NULL */
+    char run[ID_SIZE];            /* whose key it showed; "": it is on this machine, or has a key that its tenant lists */
     bool deaf;                    /* its answers pile up unread */
     bool held;                    /* it gets no messages: streammgr is about to stop its instance */
     uint64_t number;              /* names it on the control socket */

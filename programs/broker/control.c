@@ -3,7 +3,7 @@
  * - status {}: {pid,started_at,ipc,tcp,server_key,clock_ahead_s,peers,requests,refused,kafka,publishing}
  * - queues {tenant_id?}: {queues:[...]}
  * - figures {format?}: {bytes,left_out}, and so many bytes of Prometheus' text behind the line (figures.h)
- * - consumers {hold?:[session,...]}: {consumers:[{tenant_id,stream,app,session,pid,leased,ran_out}],
+ * - consumers {hold?:[session,...]}: {consumers:[{tenant_id,stream,app,session,pid,run_id,leased,ran_out}],
  * waiting:[{tenant_id,stream,app}]}: who holds how much, and what has no consumer. With `hold` exactly these sessions get no
  * messages from now on, until this connection says otherwise, or ends.
  * - streams {tenant_id,stream?}: {streams:[...]}, as tenants are told of them (docs/openapi.yaml, Stream)

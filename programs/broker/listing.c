@@ -170,6 +170,7 @@ static void add_consumers_of(struct broker_sub *bs, void *arg)
         json_str(out, "app", sub_name(bs->sub));
         json_i64(out, "session", (int64_t)session->number);
         json_i64_or_null(out, "pid", zmtp_pid(session->conn));
+        json_str(out, "run_id", *session->run ? session->run : NULL);
         json_i64(out, "leased", (int64_t)consumer_n_leased(c));
         json_i64(out, "ran_out", (int64_t)consumer_n_ran_out(c));
         json_end(out, '}');

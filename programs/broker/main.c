@@ -53,7 +53,7 @@ static int start_listening(struct broker *b, struct err *e)
         .on_close = session_on_close,
     };
     b->net = (struct znet){.base = b->base, .home = &b->home, .program = "broker", .ops = &ops, .arg = b};
-    int r = znet_start(&b->net, b->conf->platform.listen, b->conf->platform.ports.broker, e);
+    int r = znet_start(&b->net, conf_listen(b->conf), b->conf->platform.ports.broker, e);
     if (r == 0)
         config_limit_messages(b);
     return r;

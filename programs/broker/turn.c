@@ -7,6 +7,7 @@
  * Acks and the like are synced SYNC_MS later at the latest. The broker may be killed at any place of this: before 2 nothing was
  * confirmed; after it the publisher sends again what it has no answer for, and is told that it is known. */
 #include "turn.h"
+#include "auth.h"
 #include "answers.h"
 #include "cut_off.h"
 #include "deliver.h"
@@ -95,6 +96,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         stream_apply_retention(stream, before(now, c->retention_s), before(now, c->dead_retention_s),
                                before(heard, c->dedup_window_s));
     }
+    auth_look_at_runs(b);
     kafka_tick(b);
     spans_tick(b);
     if (++b->n_ticks % JOURNAL_TICKS == 0)

@@ -1,5 +1,6 @@
 /* Whether runs can be jobs: Slurm answers, knows us, ends whole process trees, has the partitions of the profiles, and its nodes
- * see the home and the programs where this machine has them. Each node is asked by a job of its own, as runs will be. */
+ * see the home and the programs where this machine has them, and reach broker and monitor. Each node is asked by a job of its own,
+ * as runs will be. */
 #include "doctor.h"
 
 #include "base/fd.h"
@@ -93,18 +94,75 @@ static void partitions(struct doctor *d)
     }
 }
 
+/* Where nodes look for broker and monitor, which are there while the platform is up. */
+struct platform_ports {
+    char *host, broker[16], monitor[16];
+};
+
+static void find_port(const struct doctor *d, const char *program, int64_t port, char ret[16])
+{
+    if (!port)
+        port = home_kept_port(&d->h, program);
+    if (port)
+        snprintf(ret, 16, "%lld", (long long)port);
+}
+
+static void find_ports(const struct doctor *d, struct platform_ports *ret)
+{
+    *ret = (struct platform_ports){.host = conf_listen_for_nodes(d->conf)};
+    if (!*ret->host || !fd_exists(d->h.dirfd, "state/endpoints.json"))
+        return;
+    find_port(d, "broker", d->conf->platform.ports.broker, ret->broker);
+    find_port(d, "monitor", d->conf->platform.ports.monitor, ret->monitor);
+}
+
+/* What a node wrote of them behind the nonce. */
+static void reached(struct doctor *d, const char *name, const struct platform_ports *p, const struct buf *seen)
+{
+    AUTO_FREE char *subject = xasprintf("node %s: broker and monitor", name);
+    bool all = !memchr(seen->p, '\n', seen->n);
+    AUTO_FREE char *why = all ? NULL : xstrndup(seen->p + ID_SIZE, seen->n - ID_SIZE);
+    for (char *c = why; c && *c; c++)
+        *c = *c == '\n' ? ';' : *c;
+    AUTO_FREE char *good = xasprintf("reaches both at %s", p->host);
+    doctor_say(d, "slurm", subject, all ? "ok" : "failed", all ? good : why,
+               all ? NULL
+                   : "platform.slurm.listen is to be an address of this machine's that nodes reach, and a firewall has to let them "
+                     "through to platform.ports.broker and monitor");
+}
+
 /* It reads the file and puts what it read beside it. */
-static void node(struct doctor *d, const char *name, const char *state)
+static void node(struct doctor *d, const char *name, const char *state, struct platform_ports *ports)
 {
     AUTO_BUF struct buf out = {0}, seen = {0};
     char nonce[ID_SIZE];
+    bool asks = *ports->broker && *ports->monitor;
     home_new_id(nonce);
     AUTO_FREE char *subject = xasprintf("node %s", name), *list = xasprintf("--nodelist=%s", name),
                    *program = home_program(&d->h, "simbdp-slurm"), *file = xasprintf("%s/state/jobs/doctor-%s", d->h.path, nonce),
                    *answer = xasprintf("%s.seen", file);
-    char *srun[] = {
-        "srun",       "--quiet",      "--immediate=10",           "--nodes=1", "--ntasks=1", "--time=1", "--mem=16M", "--chdir=/",
-        "--mpi=none", "--input=none", "--job-name=simbdp-doctor", list,        program,      "--see",    file,        NULL};
+    char *srun[] = {"srun",
+                    "--quiet",
+                    "--immediate=10",
+                    "--nodes=1",
+                    "--ntasks=1",
+                    "--time=1",
+                    "--mem=16M",
+                    "--chdir=/",
+                    "--mpi=none",
+                    "--input=none",
+                    "--job-name=simbdp-doctor",
+                    list,
+                    program,
+                    "--see",
+                    file,
+                    NULL,
+                    NULL,
+                    NULL,
+                    NULL,
+                    NULL};
+    for (size_t i = 15; asks && i < 19; i++)
+        srun[i] = (char *[]){ports->host, ports->broker, ports->host, ports->monitor}[i - 15];
     if (strspn(state, "abcdefghijklmnopqrstuvwxyz") != strlen(state) || strstr(state, "down") || strstr(state, "drain")) {
         doctor_say(d, "slurm", subject, "unlimited", state, "it takes no jobs; the cluster's admin knows why (`sinfo -R`)");
         return;
@@ -115,8 +173,8 @@ static void node(struct doctor *d, const char *name, const char *state)
         return;
     }
     bool ran = ask("30", srun, &out);
-    bool same =
-        ran && fd_read_file(AT_FDCWD, answer, &seen, 100, NULL) == 0 && seen.n == strlen(nonce) && !memcmp(seen.p, nonce, seen.n);
+    bool same = ran && fd_read_file(AT_FDCWD, answer, &seen, 2000, NULL) == 0 && seen.n >= strlen(nonce) &&
+                !memcmp(seen.p, nonce, strlen(nonce));
     unlink(file);
     unlink(answer);
     doctor_say(d, "slurm", subject, same ? "ok" : "failed",
@@ -124,21 +182,26 @@ static void node(struct doctor *d, const char *name, const char *state)
                : ran ? "it writes elsewhere than this machine reads: the home is not on a shared file system"
                      : out.p,
                same ? NULL : "mount home and programs there at the same paths, writable for root (no root_squash); or it is busy");
+    if (same && asks)
+        reached(d, name, ports, &seen);
 }
 
 static void nodes(struct doctor *d)
 {
     AUTO_BUF struct buf out = {0};
     char *list[] = {"sinfo", "--noheader", "--Node", "--format=%N %t", NULL}, last[256] = "", name[256], state[64];
+    struct platform_ports ports;
     int n = 0;
     if (!ask("15", list, &out))
         return;
+    find_ports(d, &ports);
     for (char *save, *line = strtok_r(out.p, "\n", &save); line && n < MAX_NODES; line = strtok_r(NULL, "\n", &save))
         if (sscanf(line, "%255s %63s", name, state) == 2 && strcmp(name, last) != 0) { /* a line for each of its partitions */
-            node(d, name, state);
+            node(d, name, state, &ports);
             snprintf(last, sizeof last, "%s", name);
             n++;
         }
+    free(ports.host);
 }
 
 /* Slurm refuses a job that names a feature which no node has. */

@@ -28,6 +28,7 @@
 #include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <zmq.h> /* Z85 */
 
 enum { TICK_MS = 1000, ROTATE_BYTES = 16 << 20 };
 
@@ -143,6 +144,24 @@ static void tell_tenants(struct keep *k)
     json_end(&out, ']');
     json_end(&out, '}');
     tenant_states_free(v, n);
+    answer_doc(&out);
+}
+
+/* From anybody who connects, so it is one file that is opened. */
+static void tell_run_key(const struct keep *k, const struct keeper_request *rq)
+{
+    AUTO_BUF struct buf out = {0};
+    unsigned char key[RUN_KEY_BYTES];
+    struct run_key who;
+    bool is_key = strlen(rq->tenant) == 40 && zmq_z85_decode(key, rq->tenant);
+    if (!is_key || run_key_find(k->home.dirfd, key, &who) < 0) {
+        answer(-ENOENT, NULL, -1);
+        return;
+    }
+    json_begin(&out, NULL, '{');
+    json_str(&out, "tenant_id", who.tenant);
+    json_str(&out, "run_id", who.run_id);
+    json_end(&out, '}');
     answer_doc(&out);
 }
 
@@ -302,6 +321,8 @@ static bool do_request(struct keep *k, const struct packet *in, size_t n)
         return tell_gateway(k, &in->rq, in->text, n);
     else if (k->store)
         return tell_store(k, &in->rq, in->text, n);
+    else if (in->rq.op == KEEPER_RUN_KEY)
+        tell_run_key(k, &in->rq);
     else if (in->rq.op == KEEPER_LOG)
         add_to_log(k, &in->rq, in->text, n);
     else if (in->rq.op == KEEPER_SPANS && k->is_broker)

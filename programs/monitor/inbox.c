@@ -17,6 +17,7 @@ enum {
     FLOOD = 1000,          /* reports of a tenant dropped in a second, until it is not read */
     FLOOD_PAUSE_MS = 250,
     TELL_MS = 10000,
+    RUN_LOOK_MS = 5000,
     REPORTS_PER_INSTANCE = 4, /* a second */
     SPARE_REPORTS = 50,
     UNMANAGED_INSTANCES = 1000, /* of an app whose instances somebody else starts, and of a batch app, whose runs may be short */
@@ -26,8 +27,10 @@ enum {
 struct source {
     struct mtenant *tenant; /* NULL: unknown, or the operator */
     bool is_operator;
-    unsigned read; /* monitor.tenants_read when that was looked up */
-    char pid[24];  /* names an instance that does not name itself; empty: unknown */
+    unsigned read;     /* monitor.tenants_read when that was looked up */
+    char pid[ID_SIZE]; /* names an instance that does not name itself; empty: unknown */
+    bool is_run;       /* on a node: its key counts as long as the run goes on */
+    int64_t looked_ms;
 };
 
 static struct mtenant *tenant_get(struct monitor *m, const char *id)
@@ -127,13 +130,20 @@ static int may_connect(void *arg, int64_t uid)
 
 static const char *user_of_key(void *arg, const unsigned char key[CURVE_KEY], int *ret_max)
 {
-    return znet_user_of_key(((struct monitor *)arg)->conf, key, ret_max);
+    struct monitor *m = arg;
+    return znet_user_of_key(m->conf, m->keeper, key, ret_max);
 }
 
 static void on_open(void *arg, struct zmtp_conn *c)
 {
     struct source *s = xcalloc(1, sizeof *s);
-    identify(arg, s, c);
+    struct monitor *m = arg;
+    struct run_key k;
+    identify(m, s, c);
+    s->is_run = znet_is_run(m->conf, m->keeper, c, &k);
+    s->looked_ms = clk_now_ms();
+    if (s->is_run)
+        snprintf(s->pid, sizeof s->pid, "%.*s", (int)sizeof s->pid - 1, k.run_id);
     if (zmtp_pid(c) > 0)
         snprintf(s->pid, sizeof s->pid, "pid:%lld", (long long)zmtp_pid(c));
     zmtp_set_tag(c, s);
@@ -220,11 +230,25 @@ static void take(struct monitor *m, struct source *s, struct zmtp_conn *c, const
         t->n_taken++;
 }
 
+/* Its run is over, if it was a run's. */
+static bool is_over(struct monitor *m, struct source *s, const struct zmtp_conn *c)
+{
+    struct run_key k;
+    if (!s->is_run || m->now_ms - s->looked_ms < RUN_LOOK_MS)
+        return false;
+    s->looked_ms = m->now_ms;
+    return !znet_is_run(m->conf, m->keeper, c, &k);
+}
+
 static void on_message(void *arg, struct zmtp_conn *c, struct zmtp_message *msg)
 {
     struct monitor *m = arg;
     struct source *s = zmtp_tag(c);
     monitor_look_at_clocks(m);
+    if (is_over(m, s, c)) {
+        zmtp_end(c);
+        return;
+    }
     if (s->read != m->tenants_read)
         identify(m, s, c);
     take(m, s, c, msg->f[0].p, msg->f[0].n);
@@ -243,7 +267,7 @@ int inbox_start(struct monitor *m, struct err *e)
     };
     m->net = (struct znet){.base = m->base, .home = &m->home, .program = "monitor", .ops = &ops, .arg = m};
     inbox_read_tenants(m);
-    int r = znet_start(&m->net, m->conf->platform.listen, m->conf->platform.ports.monitor, e);
+    int r = znet_start(&m->net, conf_listen(m->conf), m->conf->platform.ports.monitor, e);
     if (r == 0)
         znet_limit(&m->net, MAX_MESSAGE);
     return r;

@@ -1,4 +1,5 @@
 #include "job.h"
+#include "job_key.h"
 #include "pilots.h"
 #include "sbatch.h"
 
@@ -331,6 +332,7 @@ static void tidy(struct job *j)
 {
     char *argv[] = {"scancel", NULL, NULL};
     bool over = j->facts.listed && slurm_state_is_over(j->facts.state);
+    job_key_forget(&j->l->home, &j->spec);
     job_files_remove(&j->l->home, j->spec.claim);
     /* By number only what was listed by its name: a slurmctld that lost its state gives numbers to others. */
     argv[1] = !j->pool && !j->facts.held && j->facts.listed && !over ? j->id : *j->probe_id ? j->probe_id : NULL;

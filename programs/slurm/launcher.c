@@ -3,6 +3,7 @@
  * nothing is concluded: what runs goes on, and what is to begin waits, with the reason told. */
 #include "launcher.h"
 #include "job.h"
+#include "job_key.h"
 #include "pilots.h"
 
 #include "base/clk.h"
@@ -10,6 +11,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "host/run_key.h"
 #include "loop/timer.h"
 
 #include <errno.h>
@@ -109,6 +111,16 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 
 /* ---- requests ---- */
 
+static int prepare(struct service *s, struct run_spec *spec, struct err *e)
+{
+    int r = job_key_make(spec, e);
+    if (r == 0)
+        r = job_spec_write(&s->l.home, spec, e);
+    if (r == 0 && (r = job_key_publish(&s->l.home, spec, e)) < 0)
+        job_files_remove(&s->l.home, spec->claim);
+    return r;
+}
+
 static void run(struct service *s, const char *options, int spec_fd, int conn)
 {
     AUTO_BUF struct buf text = {0};
@@ -118,7 +130,7 @@ static void run(struct service *s, const char *options, int spec_fd, int conn)
     int r = fd_read_all(spec_fd, &text, RUN_MAX_SPEC_BYTES);
     r = r < 0 ? err_sys(&e, r, "the spec cannot be read") : run_spec_parse(text.p ? text.p : "", text.n, &spec, &e);
     if (r == 0 && !map_get(&s->l.jobs, spec.claim))
-        r = job_spec_write(&s->l.home, &spec, &e);
+        r = prepare(s, &spec, &e);
     if (r < 0 || map_get(&s->l.jobs, spec.claim)) {
         log_error("request", spec.tenant, spec.run_id, "%s", r < 0 ? e.msg : "the step is here already");
         AUTO_FREE char *said =
@@ -199,6 +211,7 @@ int launcher_main(int fd, const struct home *h, struct err *e)
     signal(SIGINT, SIG_IGN); /* a terminal's ^C is for `mysimbdp up` to act on */
     signal(SIGHUP, SIG_IGN);
     fd_raise_limit();
+    run_keys_sweep(h);
     s.l.base = event_base_new();
     s.l.commands = commands_new(s.l.base);
     s.l.pilots = pilots_new(&s.l);

@@ -2,13 +2,11 @@
 #include "end_rest.h"
 #include "launcher.h"
 #include "pilot.h"
+#include "see.h"
 
 #include "base/crash.h"
-#include "base/fd.h"
 #include "base/log.h"
-#include "base/mem.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,23 +14,9 @@ static const char usage[] =
     "usage: simbdp-slurm --serve --home HOME           serve a warden on descriptor 3\n"
     "       simbdp-slurm --end RUNTIME TAG CLAIM FILE  on a node: end what is left of a step, then make FILE\n"
     "       simbdp-slurm --pilot FILE --home HOME      on a node: start the runs that the launcher sends\n"
-    "       simbdp-slurm --see FILE                    on a node: put what is in FILE into FILE.seen\n"
-    "Runs of batch apps as jobs of a Slurm cluster. The warden of batchmgr starts it where platform.launcher\n"
-    "is slurm. Exit: 0 done, 1 it could not, 2 usage.\n";
-
-/* For `mysimbdp doctor`. */
-static int see(const char *file)
-{
-    AUTO_BUF struct buf text = {0};
-    AUTO_FREE char *answer = xasprintf("%s.seen", file);
-    struct err e = {0};
-    int r = fd_read_file(AT_FDCWD, file, &text, 1024, &e);
-    if (r == 0)
-        r = fd_write_file(AT_FDCWD, answer, text.p, text.n, 0600, &e);
-    if (r < 0)
-        fprintf(stderr, "simbdp-slurm: %s\n", e.msg);
-    return r < 0;
-}
+    "       simbdp-slurm --see FILE [HOST PORT]...     on a node: put what is in FILE into FILE.seen, and who cannot be reached\n"
+    "Runs and instances as jobs of a Slurm cluster. A manager's warden starts it where a launcher is slurm.\n"
+    "Exit: 0 done, 1 it could not, 2 usage.\n";
 
 static int serve(const char *home)
 {
@@ -60,8 +44,12 @@ int main(int argc, char **argv)
             fprintf(stderr, "simbdp-slurm: %s\n", e.msg);
         return r < 0;
     }
-    if (argc == 3 && !strcmp(argv[1], "--see"))
-        return see(argv[2]);
+    if (argc >= 3 && argc % 2 && !strcmp(argv[1], "--see")) {
+        int r = see(argv[2], argv + 3, (argc - 3) / 2, &e);
+        if (r < 0)
+            fprintf(stderr, "simbdp-slurm: %s\n", e.msg);
+        return r < 0;
+    }
     const char *home = home_take_arg(&argc, argv);
     if (argc == 3 && !strcmp(argv[1], "--pilot")) {
         int r = pilot_main(argv[2], home, &e);

@@ -60,25 +60,38 @@ int64_t app_target(struct app *a, const char **ret_why)
     return n <= max ? n : max > 0 ? max : 0;
 }
 
+/* What is there for runs of that place, and whether somebody wrote the number of cores down. */
+static struct conf_capacity capacity_of(const struct conf *c, enum conf_launcher l, bool *ret_hard)
+{
+    struct conf_capacity all = c->platform.capacity;
+    struct sysinfo si = {0};
+    *ret_hard = all.cpus > 0 || (l == LAUNCHER_slurm && c->platform.slurm.capacity.cpus > 0);
+    if (l == LAUNCHER_slurm)
+        return conf_slurm_capacity(c);
+    sysinfo(&si);
+    return (struct conf_capacity){all.cpus > 0 ? all.cpus : get_nprocs(),
+                                  all.memory_bytes > 0 ? all.memory_bytes : (int64_t)si.totalram * si.mem_unit};
+}
+
 bool app_has_capacity(const struct app *a, const struct conf_profile *p)
 {
-    const struct streammgr *m = a->mgr;
-    const struct conf *c = m->conf;
-    struct sysinfo si = {0};
-    sysinfo(&si);
-    double cpus = c->platform.capacity.cpus > 0 ? c->platform.capacity.cpus : get_nprocs();
-    int64_t memory = c->platform.capacity.memory_bytes > 0 ? c->platform.capacity.memory_bytes : (int64_t)si.totalram * si.mem_unit;
+    const struct conf *c = a->mgr->conf;
+    enum conf_launcher l = conf_launcher_of(c, p);
+    bool hard;
+    struct conf_capacity whole = capacity_of(c, l, &hard);
+    double cpus = a->mgr->places[l].cpus;
+    int64_t memory = a->mgr->places[l].memory_bytes;
     double share = (c->platform.stream_pct >= 0 ? (double)c->platform.stream_pct : DEFAULT_STREAM_PCT) / 100;
-    if (!m->cpus && !m->memory_bytes)
+    if (cpus <= 0 && memory <= 0)
         return share > 0; /* so that a request above the whole share can run, alone */
-    if (m->memory_bytes + p->requests.memory_bytes > (int64_t)((double)memory * share))
+    if (memory + p->requests.memory_bytes > (int64_t)((double)whole.memory_bytes * share))
         return false;
     /* The host's own cores can be shared, so that no app stays without an instance, or below its min_instances. A
      * capacity that somebody configured is a hard limit. */
     const struct conf_tenant *t;
     const struct conf_stream_app *app = app_conf(a, &t);
     bool promised = !a->n || (app && (int64_t)a->n < app->min_instances);
-    return m->cpus + p->requests.cpus <= cpus * share + 1e-9 || (promised && c->platform.capacity.cpus < 0);
+    return cpus + p->requests.cpus <= whole.cpus * share + 1e-9 || (promised && !hard);
 }
 
 int64_t app_checker_identity(const struct app *a)

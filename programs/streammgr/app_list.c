@@ -66,6 +66,8 @@ static bool add_state(struct buf *out, struct app *a, const struct conf_stream_a
                                   (long long)a->failures, a->last_end ? a->last_end : "?", (double)wait / 1000);
     else if (!why && (int64_t)a->n < target && !app_has_capacity(a, conf_profile(m->conf, c->profile)))
         why = "stream_pct of the platform's capacity is taken";
+    for (const struct instance *i = a->instances; i && !why; i = i->next)
+        why = i->state == INSTANCE_starting ? i->waits : NULL;
     for (const struct instance *i = a->instances; i; i = i->next) {
         n[i->state] += !*i->ask;
         ready += !*i->ask && instance_is_ready(i);
@@ -123,7 +125,7 @@ static void add_instance(struct buf *out, struct app *a, const struct instance *
     json_str(out, "instance_id", ask ? ask : run_id);
     json_str(out, "app", a->name);
     json_str(out, "state", i ? instance_state_name(i->state) : "waiting");
-    json_str(out, "reason", i ? i->stop : manual_instance_waits_for(a));
+    json_str(out, "reason", !i ? manual_instance_waits_for(a) : i->stop ? i->stop : i->waits);
     json_str(out, "run_id", run_id);
     json_time(out, "started_at", i ? i->started_wall_ms : 0);
     json_i64_or_null(out, "in_flight", i ? i->leased : -1);

@@ -12,17 +12,24 @@
 
 #include <string.h>
 
-/* The instance that a process belongs to, by its environment, which only the warden may read. */
-static struct instance *instance_of(struct app *a, int64_t pid)
+static struct instance *by_id(struct app *a, const char *id)
 {
-    char id[ID_SIZE] = "";
-    if (pid <= 0 ||
-        spawner_ask(a->mgr->spawner, &(struct warden_request){.op = WARDEN_WHOSE, .number = pid}, NULL, id, sizeof id - 1) <= 0)
-        return NULL;
     for (struct instance *i = a->instances; i; i = i->next)
         if (!strcmp(i->run_id, id))
             return i;
     return NULL;
+}
+
+/* By the key that it showed, where it is on a node; else by its process's environment, which only the warden may read. */
+static struct instance *instance_of(struct app *a, const char *run_id, int64_t pid)
+{
+    char id[ID_SIZE] = "";
+    if (run_id)
+        return by_id(a, run_id);
+    if (pid <= 0 ||
+        spawner_ask(a->mgr->spawner, &(struct warden_request){.op = WARDEN_WHOSE, .number = pid}, NULL, id, sizeof id - 1) <= 0)
+        return NULL;
+    return by_id(a, id);
 }
 
 static void forget_consumers(struct streammgr *m)
@@ -39,7 +46,7 @@ static void forget_consumers(struct streammgr *m)
 static void see_consumer(struct streammgr *m, const bson_t *doc)
 {
     struct app *a = app_get(m, json_get_str(doc, "tenant_id", ""), json_get_str(doc, "app", ""), false);
-    struct instance *i = a ? instance_of(a, json_get_i64(doc, "pid", -1)) : NULL;
+    struct instance *i = a ? instance_of(a, json_get_str(doc, "run_id", NULL), json_get_i64(doc, "pid", -1)) : NULL;
     int64_t ran_out = json_get_i64(doc, "ran_out", 0);
     if (!i)
         return;

@@ -9,6 +9,7 @@
  *       these instead of the configuration's (manual_instances.h); run_id is how it is known from now on. idempotency_key, with
  *       args: who asks again by it for the same is told the same instance (ask_request.h).
  *   stop {tenant_id,app}   it stays stopped until it is started
+ *   stop {run_id,node_is_off:true}   a person says that the node of that instance, which nobody hears, is off
  *   stop {run_id,tenant_id?}
  *       {"tenant_id","app","note","desired","stopped"}: that instance, and the count is lower by it; the last one stops the app.
  *       run_id: of its run, or as `start` with args named it
@@ -19,7 +20,7 @@
  *   reload                 reads the configuration
  *   tenants                reads who is suspended, and where databases are
  *   forget {tenant_id}     tenant remove --purge: its instances end and are forgotten; answered then
- *   drain                  all instances end; answered when none is left
+ *   drain                  all instances end; answered when none is left, but for those whose node nobody hears
  *
  * Guests: the monitor has `apps` and `scale`. The gateway (streammgr.gateway.sock) has `status`, `instances`, `start`, `stop` and
  * `scale`; but for `status` it names the tenant, and a tenant that is not configured is not found. For it, arguments are bounded,
@@ -64,6 +65,7 @@
 #include "conf/conf.h"
 #include "host/uid_block.h"
 #include "loop/ctl.h"
+#include "manager/run_handle.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -293,6 +295,20 @@ static struct instance *find_instance(struct app *a, const char *run_id)
     return i ? i : ask_instance(a, run_id);
 }
 
+static int node_is_off(struct streammgr *m, const char *run_id, struct err *e)
+{
+    size_t at = 0;
+    struct instance *i = NULL;
+    for (struct app *a; !i && (a = map_next(&m->apps, &at));)
+        for (i = a->instances; i && strcmp(i->run_id, run_id) != 0; i = i->next) {
+        }
+    if (!i || !run_handle_node_is_off(i->handle))
+        return err_refuse(e, "usage", 0, "run %s does not wait for a node that is not heard; `mysimbdp stop %s` ends it", run_id,
+                          run_id);
+    log_info("node_is_off", i->app->tenant, i->run_id, "said of node %s by a person", i->node ? i->node : "?");
+    return 0;
+}
+
 /* tenant: whose it has to be; NULL: anybody's. */
 static int stop_run(struct streammgr *m, struct ctl_conn *conn, const char *run_id, const char *tenant, struct err *e)
 {
@@ -466,7 +482,7 @@ void control_check_drained(struct streammgr *m)
     for (size_t i = n_waiters; i-- > 0;) {
         struct waiter w = waiters[i];
         struct err e = {0};
-        if (instances_of(m, w.tenant))
+        if (w.tenant ? instances_of(m, w.tenant) : instances_heard(m))
             continue;
         waiters[i] = waiters[--n_waiters];
         if (w.tenant)
@@ -505,6 +521,8 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
         return apps(m, c, tenant), 1;
     if (!strcmp(op, "instances"))
         return instances(m, c, rq, e);
+    if (!strcmp(op, "stop") && json_get_bool(rq, "node_is_off", false) && !ctl_is_guest(c, "gateway"))
+        return node_is_off(m, json_get_str(rq, "run_id", ""), e);
     if (!strcmp(op, "stop") && json_get_str(rq, "run_id", NULL))
         return stop_run(m, c, json_get_str(rq, "run_id", ""), tenant, e);
     if (!strcmp(op, "start"))

@@ -36,7 +36,7 @@ void drain_instance(struct instance *i, enum drain_manner manner, const char *wh
         i->term_at_ms = clk_now_ms() + c->drain_s * 1000;
         watcher_ask(a->mgr->watcher);
         streammgr_wake_in(a->mgr, DRAIN_TICK_MS);
-    } else {
+    } else if (manner != DRAIN_UNHEARD) {
         send_term(i);
     }
 }

@@ -7,8 +7,10 @@
 
 #include "base/buf.h"
 
-/* DRAIN_AT_ONCE: SIGTERM now, for one that hangs and would finish nothing. */
-enum drain_manner { DRAIN_AT_ONCE, DRAIN_GENTLY };
+/* DRAIN_AT_ONCE: SIGTERM now, for one that hangs and would finish nothing. DRAIN_UNHEARD: nothing is said to it, since nobody hears
+ * its node; it does not count any more. */
+#define DRAIN_WHY_UNHEARD "its node is not heard"
+enum drain_manner { DRAIN_AT_ONCE, DRAIN_GENTLY, DRAIN_UNHEARD };
 
 /* Tells it to go, because of `why` (kept in the book, and shown). One that was told before keeps its first reason and its time. */
 void drain_instance(struct instance *i, enum drain_manner manner, const char *why);

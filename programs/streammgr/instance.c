@@ -1,5 +1,6 @@
 #include "instance.h"
 #include "app.h"
+#include "drain.h"
 #include "instance_spec.h"
 #include "instances_db.h"
 #include "journal.h"
@@ -7,10 +8,12 @@
 
 #include "base/clk.h"
 #include "base/crash.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "conf/conf.h"
 #include "manager/run_handle.h"
+#include "manager/warden.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -20,8 +23,33 @@ static void on_started(void *arg)
     struct instance *i = arg;
     if (i->state != INSTANCE_starting)
         return;
+    if (i->launcher == LAUNCHER_slurm) /* until then it waited in Slurm's queue */
+        i->started_ms = clk_now_ms();
     instance_set_state(i, INSTANCE_running);
     instances_db_started(i->app->mgr->book, i);
+}
+
+static void charge(struct instance *i, double cpus, int64_t memory_bytes)
+{
+    struct streammgr *m = i->app->mgr;
+    i->cpus = cpus;
+    i->memory_bytes = memory_bytes;
+    m->places[i->launcher].cpus += cpus;
+    m->places[i->launcher].memory_bytes += memory_bytes;
+    m->places[i->launcher].n++;
+    i->charged = true;
+}
+
+static void discharge(struct instance *i)
+{
+    struct streammgr *m = i->app->mgr;
+    if (!i->charged)
+        return;
+    i->charged = false;
+    m->places[i->launcher].cpus -= i->cpus;
+    m->places[i->launcher].memory_bytes -= i->memory_bytes;
+    if (!--m->places[i->launcher].n)
+        m->places[i->launcher].cpus = 0; /* sums of doubles leave a rest */
 }
 
 static void unlink_instance(struct instance *i)
@@ -33,15 +61,14 @@ static void unlink_instance(struct instance *i)
             break;
         }
     a->n -= instance_is_scaled(i);
-    a->mgr->cpus -= i->cpus;
-    a->mgr->memory_bytes -= i->memory_bytes;
-    if (!instances_of(a->mgr, NULL))
-        a->mgr->cpus = a->mgr->memory_bytes = 0; /* sums of doubles leave a rest */
+    discharge(i);
 }
 
 static void free_instance(struct instance *i)
 {
     run_handle_free(i->handle);
+    free(i->node);
+    free(i->waits);
     free(i->stop);
     free(i);
 }
@@ -108,9 +135,32 @@ static void on_cancelled(void *arg, const char *why, int64_t delay_ms)
     m->events->gone(m);
 }
 
-static const struct run_handle_ops handle_ops = {on_started, on_ended, on_cancelled, NULL};
+/* Of a job of the cluster. */
+static void on_noted(void *arg, enum run_said what, const char *text)
+{
+    struct instance *i = arg;
+    struct app *a = i->app;
+    xstr_set(what == RUN_SAID_NODE ? &i->node : &i->waits, *text ? text : NULL);
+    if (what == RUN_SAID_NODE)
+        instances_db_node(a->mgr->book, i);
+    else if (*text)
+        log_info("instance_waits", a->tenant, i->run_id, "app %s: %s", a->name, text);
+    if (!run_handle_is_unheard(i->handle) || i->unheard)
+        return;
+    i->unheard = true;
+    discharge(i); /* what it had is not to be had there */
+    a->mgr->events->unheard(i);
+}
 
-static void add_instance(struct app *a, struct instance *i)
+static const struct run_handle_ops handle_ops = {on_started, on_ended, on_cancelled, on_noted};
+
+static bool is_job(const struct instance *i)
+{
+    AUTO_FREE char *path = xasprintf(WARDEN_JOBS "/%s.json", i->run_id);
+    return fd_exists(i->app->mgr->home.dirfd, path);
+}
+
+static void add_instance(struct app *a, struct instance *i, bool taken_up)
 {
     const struct conf_tenant *t;
     const struct conf_stream_app *c = app_conf(a, &t);
@@ -118,15 +168,15 @@ static void add_instance(struct app *a, struct instance *i)
     AUTO_FREE char *dir = xasprintf("%s/runs/%s", a->mgr->home.path, i->run_id);
     i->app = a;
     i->leased = -1;
-    i->cpus = p ? p->requests.cpus : 0;
-    i->memory_bytes = p ? p->requests.memory_bytes : 0;
-    a->mgr->cpus += i->cpus;
-    a->mgr->memory_bytes += i->memory_bytes;
+    i->launcher = p ? conf_launcher_of(a->mgr->conf, p) : LAUNCHER_local;
     i->next = a->instances;
     a->instances = i;
     a->n += instance_is_scaled(i);
     i->handle = run_handle_new(a->mgr->spawner, a->tenant, i->run_id, &handle_ops, i);
     run_handle_set_step(i->handle, i->run_id, dir);
+    if (taken_up) /* the configuration may be another */
+        i->launcher = is_job(i) ? LAUNCHER_slurm : LAUNCHER_local;
+    charge(i, p ? p->requests.cpus : 0, p ? p->requests.memory_bytes : 0);
 }
 
 int instance_start(struct app *a, const struct ask *ask, struct err *e)
@@ -153,7 +203,7 @@ int instance_start(struct app *a, const struct ask *ask, struct err *e)
     }
     crash_at(CRASH_instance_begin);
     journal_started(i);
-    add_instance(a, i);
+    add_instance(a, i, false);
     instance_spec_make(i, t, c, &spec);
     run_handle_start(i->handle, &spec); /* may cancel it at once */
     run_spec_free(&spec);
@@ -174,8 +224,8 @@ void instance_take_up(struct app *a, const struct instances_db_row *b)
     i->stop = xstrdup(b->stop);
     if (i->stop)
         instance_set_state(i, INSTANCE_draining);
-    add_instance(a, i);
-    if (i->stop)
+    add_instance(a, i, true);
+    if (i->stop && strcmp(i->stop, DRAIN_WHY_UNHEARD) != 0)
         run_handle_stop(i->handle);
 }
 

@@ -16,7 +16,9 @@ struct instance_events {
     void (*ended)(struct instance *i, const struct run_result *res);
     /* It was not started, for reasons of ours; not before delay_ms is another worth trying. It is in the list still. */
     void (*cancelled)(struct instance *i, int64_t delay_ms);
-    /* After either, once it is freed. */
+    /* Nobody hears the node that its job is on, and Slurm has given it up. It is in the list still, and not charged. */
+    void (*unheard)(struct instance *i);
+    /* After the first two, once it is freed. */
     void (*gone)(struct streammgr *m);
 };
 

@@ -114,6 +114,7 @@ static uint64_t hash(struct app *a, const struct conf_tenant *t, const struct co
     if (s.builtin)
         xstr_set(&s.exec, c->exec);
     xstr_set(&s.relay, "");
+    s.cluster = conf_launcher_of(a->mgr->conf, conf_profile(a->mgr->conf, c->profile)) == LAUNCHER_slurm;
     run_spec_write(&s, &text);
     run_spec_free(&s);
     return XXH3_64bits_withSeed(text.p, text.n, (uint64_t)a->identity);

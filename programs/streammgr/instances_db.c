@@ -249,6 +249,15 @@ void instances_db_started(struct instances_db *b, const struct instance *i)
     run_or_complain(b, s, i);
 }
 
+void instances_db_node(struct instances_db *b, const struct instance *i)
+{
+    static const char sql[] = "UPDATE instances SET node=?2 WHERE run_id=?1 AND state<>'ended'";
+    sqlite3_stmt *s = prepare(b, sql);
+    bind_text(s, 1, i->run_id);
+    bind_text(s, 2, i->node);
+    run_or_complain(b, s, i);
+}
+
 void instances_db_consumes(struct instances_db *b, const struct instance *i)
 {
     static const char sql[] = "UPDATE instances SET consumes=1 WHERE run_id=?1";

@@ -21,6 +21,7 @@ void instances_db_close(struct instances_db *b); /* NULL is fine */
 /* The row of an instance follows its life. Only the first write can fail its caller; a later one that fails is said in the log. */
 int instances_db_begin(struct instances_db *b, const struct instance *i, struct err *e);
 void instances_db_started(struct instances_db *b, const struct instance *i);
+void instances_db_node(struct instances_db *b, const struct instance *i);
 void instances_db_consumes(struct instances_db *b, const struct instance *i);
 void instances_db_draining(struct instances_db *b, const struct instance *i);
 /* In the same transaction, what it read is added to its app's figures (quality.h). */

@@ -106,7 +106,8 @@ static void on_reload(void *arg)
 /* ---- life ---- */
 
 /* What goes on further up (streammgr.h). */
-static const struct instance_events instance_events = {reconcile_on_ended, reconcile_on_cancelled, control_check_drained};
+static const struct instance_events instance_events = {reconcile_on_ended, reconcile_on_cancelled, reconcile_on_unheard,
+                                                       control_check_drained};
 static const struct watcher_ops watcher_ops = {drain_held_sessions, consumers_see, consumers_activate, reconcile_all,
                                                consumers_gone};
 

@@ -157,7 +157,7 @@ static const char *must_go(const struct app *a)
 static bool has_instance(const struct app *a, const char *id)
 {
     for (const struct instance *i = a->instances; i; i = i->next)
-        if (!strcmp(i->ask, id))
+        if (!strcmp(i->ask, id) && !i->unheard)
             return true;
     return false;
 }

@@ -50,6 +50,15 @@ size_t instances_of(const struct streammgr *m, const char *tenant)
     return n;
 }
 
+size_t instances_heard(const struct streammgr *m)
+{
+    size_t at = 0, n = 0;
+    for (struct app *a; (a = map_next(&m->apps, &at));)
+        for (const struct instance *i = a->instances; i; i = i->next)
+            n += !i->unheard;
+    return n;
+}
+
 void app_free(struct app *a)
 {
     free(a->tenant);

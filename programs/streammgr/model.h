@@ -33,8 +33,12 @@ struct instance {
     enum instance_state state;
     uint64_t generation; /* of configuration and executable that it was started with */
     int64_t attempt, started_wall_ms, started_ms;
-    double cpus; /* charged */
+    int launcher; /* enum conf_launcher: where it was started */
+    double cpus;  /* charged */
     int64_t memory_bytes;
+    char *node, *waits; /* of a job: where it is, and for what it waits; NULL: not known, nothing */
+    bool charged;
+    bool unheard;       /* nobody hears its node: another is in its place, and it ends when that is heard */
     char *stop;         /* why it was told to go; NULL: it was not */
     int64_t term_at_ms; /* draining: until then it may finish what it holds; 0: it got SIGTERM */
     bool held;          /* the broker was asked to give it nothing more, and has answered since */
@@ -105,6 +109,8 @@ bool instance_is_scaled(const struct instance *i);
 struct app *app_get(struct streammgr *m, const char *tenant, const char *name, bool make);
 /* How many instances there are, draining ones too; tenant NULL: of all. */
 size_t instances_of(const struct streammgr *m, const char *tenant);
+/* Likewise of all, without those whose node nobody hears. */
+size_t instances_heard(const struct streammgr *m);
 /* Frees the app; it has no instance and no ask any more. */
 void app_free(struct app *a);
 

@@ -72,24 +72,31 @@ static void drain_one(struct app *a, uint64_t generation, bool only_old, const c
 static bool is_draining(const struct app *a)
 {
     for (const struct instance *i = a->instances; i; i = i->next)
-        if (i->stop)
+        if (i->stop && !i->unheard)
             return true;
     return false;
 }
 
-/* Makes room for the first instance of an app: one of another app is told to go, unless one is on its way out already. */
+static enum conf_launcher place_of(const struct streammgr *m, const struct conf_stream_app *c)
+{
+    return conf_launcher_of(m->conf, conf_profile(m->conf, c->profile));
+}
+
+/* Makes room for the first instance of an app, which is configured: one of another app is told to go, unless one is on its way out
+ * already. */
 static void make_room(struct app *needy)
 {
     struct streammgr *m = needy->mgr;
     struct drain_giver *v = xcalloc(m->apps.n, sizeof *v);
     struct app **apps = xcalloc(m->apps.n, sizeof *apps);
+    const struct conf_tenant *t;
+    enum conf_launcher place = place_of(m, app_conf(needy, &t));
     size_t at = 0, n = 0;
     bool soon = false;
     for (struct app *a; (a = map_next(&m->apps, &at));) {
-        const struct conf_tenant *t;
         const struct conf_stream_app *c = app_conf(a, &t);
-        soon |= is_draining(a);
-        if (!c)
+        soon |= is_draining(a) && a->instances->launcher == (int)place;
+        if (!c || place_of(m, c) != place)
             continue;
         apps[n] = a;
         v[n++] = (struct drain_giver){(int64_t)a->n, c->min_instances};
@@ -121,11 +128,12 @@ static bool start_one(struct app *a)
         streammgr_wake_in(m, wait);
         return false;
     }
-    if (m->starving && a->n)
+    bool *starving = &m->places[place_of(m, c)].starving;
+    if (*starving && a->n)
         return false;
     if (!app_has_capacity(a, conf_profile(m->conf, c->profile))) {
         if (!a->n) {
-            m->starving = true;
+            *starving = true;
             make_room(a);
         }
         return false;
@@ -179,7 +187,7 @@ void reconcile_all(struct streammgr *m)
                 app_get(m, m->conf->tenants[k].id, c[i].app, true);
     }
     drain_look(m);
-    m->starving = false;
+    m->places[LAUNCHER_local].starving = m->places[LAUNCHER_slurm].starving = false;
     for (int first = 1; first >= 0; first--) { /* those that have none go first */
         size_t at = 0;
         for (struct app *a; (a = map_next(&m->apps, &at));) {
@@ -198,6 +206,14 @@ void reconcile_on_ended(struct instance *i, const struct run_result *res)
     else if (!i->stop)
         restart_note_failure(i->app, i, res);
     reconcile_app(i->app);
+}
+
+void reconcile_on_unheard(struct instance *i)
+{
+    struct app *a = i->app;
+    drain_instance(i, DRAIN_UNHEARD, DRAIN_WHY_UNHEARD);
+    reconcile_app(a);
+    a->mgr->events->gone(a->mgr); /* nobody waits for it any more */
 }
 
 void reconcile_on_cancelled(struct instance *i, int64_t delay_ms)

@@ -13,6 +13,7 @@ void reconcile_app(struct app *a);
 
 /* As instance_events want it (instance.h): what the end means for its ask or its app, and what is to follow. */
 void reconcile_on_ended(struct instance *i, const struct run_result *res);
+void reconcile_on_unheard(struct instance *i); /* another takes its place */
 void reconcile_on_cancelled(struct instance *i, int64_t delay_ms);
 
 #endif

@@ -54,6 +54,7 @@ int recover(struct streammgr *m, struct err *e)
             run_handle_resolve(i->handle); /* may find that it ended */
         }
     run_handle_dismiss_ended(&m->home, is_ended, m->book);
+    run_handle_dismiss_ended_jobs(m->spawner, is_ended, m->book);
     if (n)
         log_info("recovered", NULL, NULL, "%zu instances of an earlier streammgr", n);
     return 0;

@@ -75,7 +75,7 @@ void restart_note_failure(struct app *a, const struct instance *i, const struct 
                                               : res->error ? res->error
                                                            : run_outcome_name(res->outcome));
     a->not_before_ms = now + restart_delay_ms(a->failures, randombytes_random());
-    if (a->parked || res->not_started)
+    if (a->parked || res->not_started || res->cause) /* what ended its job says nothing of the app */
         return;
     if (res->outcome == RUN_exec_error) {
         restart_park(a, 0, a->last_end);

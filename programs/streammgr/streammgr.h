@@ -59,16 +59,19 @@ struct streammgr {
     struct ctl *ctl;
     struct watcher *watcher;
     struct event *tick_ev;
-    double cpus; /* in use */
-    int64_t memory_bytes;
-    uint64_t epoch;   /* of the control endpoint: orders for another are stale */
-    uint64_t version; /* of configuration, facts and the broker's endpoint */
-    int64_t seen_ms;  /* when the broker told of its consumers; 0: it has not, or is gone */
+    struct {
+        double cpus; /* in use */
+        int64_t memory_bytes;
+        size_t n;
+        bool starving; /* an app waits for capacity for its first instance: nobody gets a further one */
+    } places[2];       /* by enum conf_launcher */
+    uint64_t epoch;    /* of the control endpoint: orders for another are stale */
+    uint64_t version;  /* of configuration, facts and the broker's endpoint */
+    int64_t seen_ms;   /* when the broker told of its consumers; 0: it has not, or is gone */
     int64_t prune_at_ms;
     size_t quality_at; /* whose result file is looked at next, by number */
     bool draining, supervised;
-    bool holding;  /* the broker was told of sessions that get nothing more */
-    bool starving; /* an app waits for capacity for its first instance: nobody gets a further one */
+    bool holding; /* the broker was told of sessions that get nothing more */
     int64_t started_wall_ms;
 };
 

@@ -13,10 +13,10 @@ struct cluster {
     pid_t pid;
 };
 
-/* Hands over a step that was checked, to be a job of what its profile says. The spec is changed into one for a node. 0 or -errno.
- */
+/* Hands over a step that was checked, to be a job of what its profile says. The spec is changed into one for a node: broker and
+ * monitor are reached over tcp there. instance: of a stream app. 0 or -errno. */
 int cluster_run(struct cluster *c, const struct home *h, struct run_spec *spec, const struct conf *conf,
-                const struct conf_profile *p, int conn);
+                const struct conf_profile *p, bool instance, int conn);
 /* Likewise the channel of a step whose job may be there. */
 int cluster_attach(struct cluster *c, const struct home *h, const char *claim, int conn);
 /* Some child ended: true when it was the launcher. */

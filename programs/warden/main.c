@@ -131,15 +131,17 @@ static void hand_over(struct warden *w, const char *text, size_t n, int conn)
 static const struct conf_profile *profile_of_job(const struct warden *w, const struct run_spec *spec)
 {
     const struct conf *c = check_spec_conf(w->judge);
-    const struct conf_tenant *t = w->streams ? NULL : conf_tenant(c, spec->tenant);
-    const struct conf_batch *app = t ? conf_app(t, spec->app) : NULL;
-    const struct conf_profile *p = app ? conf_profile(c, app->profile) : NULL;
+    const struct conf_tenant *t = conf_tenant(c, spec->tenant);
+    const struct conf_batch *batch = t && !w->streams ? conf_app(t, spec->app) : NULL;
+    const struct conf_stream_app *stream = t && w->streams ? conf_stream_app(t, spec->app) : NULL;
+    const char *profile = batch ? batch->profile : stream ? stream->profile : NULL;
+    const struct conf_profile *p = profile ? conf_profile(c, profile) : NULL;
     return p && conf_launcher_of(c, p) == LAUNCHER_slurm ? p : NULL;
 }
 
 static void hand_to_cluster(struct warden *w, struct run_spec *spec, const struct conf_profile *p, int conn)
 {
-    int r = cluster_run(&w->cluster, &w->home, spec, check_spec_conf(w->judge), p, conn);
+    int r = cluster_run(&w->cluster, &w->home, spec, check_spec_conf(w->judge), p, w->streams, conn);
     if (r < 0) {
         log_error("launcher", NULL, NULL, "cannot hand a run to the launcher of jobs: %s", err_text(r));
         say(conn, RUN_SAID_NO_FORK);
@@ -347,7 +349,7 @@ static bool act(struct warden *w, const struct incoming *in, int fds[2], size_t 
         make_apps(w, in->rq.tenant, in->rq.number);
     else if (good && in->rq.op == WARDEN_END)
         end_step(w, in->text, in->rq.number == 1, fds[0]);
-    else if (good && in->rq.op == WARDEN_ATTACH && !w->streams)
+    else if (good && in->rq.op == WARDEN_ATTACH)
         attach(w, in->text, fds[0]);
     else if (good && in->rq.op == WARDEN_WHOSE && w->streams)
         tell_whose(in->rq.number, fds[0]);

@@ -3,7 +3,8 @@ import os
 import pathlib
 
 import pytest
-from harness import until
+from harness import ROOT, until
+from instances import instances, publish, script, wait_instances
 from slurm import pilots, run_of, running, wait_for, wait_run
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.anyone]
@@ -77,6 +78,50 @@ def test_a_pilot_that_is_cut_off(pilot_home, slurm, far):
     gate()
     f = home.wait_file(file_name="x.csv")
     assert (f["state"], f["run_id"], f["attempts"]) == ("ingested", run["run_id"], 1), f
+
+
+APPEND = """#!/usr/bin/python3
+import os, signal, sys
+sys.path.insert(0, %r)
+from wire import Peer
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+keys = {f"curve_{n}key": os.environ[f"SIMBDP_CURVE_{n.upper()}_KEY"].encode() for n in ("server", "public", "secret")}
+with Peer(os.environ["ZMQ_STREAM_ENDPOINT"], **keys) as p:
+    p.subscribe(os.environ["SIMBDP_STREAM"], os.environ["SIMBDP_APP"])
+    while True:
+        for m in p.take(timeout=1):
+            with open(%r, "a") as f:
+                f.write(f"{os.environ['SIMBDP_RUN_ID']} {m.body.decode()}\\n")
+            p.ack([m])
+"""
+
+
+@pytest.mark.soak
+def test_an_instance_that_is_cut_off(instances_home, slurm, far):
+    """It speaks to the broker across the cable. Another takes its place, and what it had not acknowledged is delivered to that; when the network is back it ends."""
+    home = instances_home('app = "store"; exec = "append.py"; max_instances = 2;', up=False, stream="lease_ms = 2000;")
+    said = home.base / "said"
+    said.touch()
+    said.chmod(0o666)
+    script(home, "append.py", APPEND % (str(ROOT / "tests/system"), str(said)))
+    slurm.run("scontrol", "update", f"NodeName={slurm.names[1]}", "State=DRAIN", "Reason=test")
+    home.up()
+    publish(home, 0)
+    (run,) = wait_instances(home, 1)
+    assert run["node"] == far
+    until(lambda: said.read_text(), home.base, what="the first message")
+    slurm.run("scontrol", "update", f"NodeName={slurm.names[1]}", "State=RESUME")
+    slurm.wire.cut()
+    publish(home, *range(1, 20))
+    (after,) = wait_instances(home, 1, test=lambda v: v[0]["run_id"] != run["run_id"])
+    assert after["node"] == slurm.names[1]
+    until(lambda: len(set(said.read_text().split("\n"))) == 21, home.base, what=lambda: said.read_text())
+    assert {line.split()[0] for line in said.read_text().splitlines()[1:]} == {after["run_id"]}
+    assert home.marked(run["run_id"])
+    slurm.wire.mend()
+    slurm.mend()
+    until(lambda: instances(home, run_id=run["run_id"], state="ended"), home.path / "state", what=lambda: f"its end: {instances(home)}")
+    assert not home.marked(run["run_id"]) and [r["run_id"] for r in wait_instances(home, 1)] == [after["run_id"]]
 
 
 def fill(directory):

@@ -46,6 +46,14 @@ int keeper_tenants(struct keeper *k, struct tenant_state **ret, size_t *ret_n, s
     return 0;
 }
 
+int keeper_run_key(struct keeper *k, const char *key, struct run_key *ret)
+{
+    (void)k;
+    (void)key;
+    (void)ret;
+    return -ENOENT;
+}
+
 int keeper_kafka(struct keeper *k, struct err *e)
 {
     (void)k;

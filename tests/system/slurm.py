@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 
-PROGRAMS = {"munged": "/usr/sbin/munged", "slurmctld": "/usr/sbin/slurmctld", "slurmd": "/usr/sbin/slurmd", "slurmdbd": "/usr/sbin/slurmdbd"}
+PROGRAMS = {"munged": "/usr/sbin/munged", "slurmctld": "/usr/sbin/slurmctld", "slurmd": "/usr/sbin/slurmd", "slurmdbd": "/usr/sbin/slurmdbd", "mariadbd": "/usr/sbin/mariadbd"}
 
 CONF = """\
 ClusterName={name}
@@ -52,7 +52,7 @@ ReturnToService=2
 MpiDefault=none
 SlurmdParameters=config_overrides
 LaunchParameters=disable_send_gids
-AccountingStorageType=accounting_storage/none
+AccountingStorageType=accounting_storage/{accounting}
 JobAcctGatherType=jobacct_gather/none
 SwitchType=switch/none
 SlurmctldDebug=info
@@ -74,11 +74,28 @@ ConstrainDevices=no
 """
 
 
-def missing():
+DBD_CONF = """\
+AuthType=auth/munge
+AuthInfo=socket={dir}/munge.sock
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={dbd}
+SlurmUser=root
+LogFile={dir}/slurmdbd.log
+PidFile={dir}/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={sql}
+StorageUser=root
+StorageLoc=slurm_acct
+"""
+
+
+def missing(accounting=False):
     """Why Slurm cannot run here; None: it can."""
-    for name in ("munged", "slurmctld", "slurmd"):
+    for name in ("munged", "slurmctld", "slurmd", *(("slurmdbd", "mariadbd") if accounting else ())):
         if not pathlib.Path(PROGRAMS[name]).exists():
-            return f"no {name} here (scripts/setup --asan installs slurm-wlm and munge)"
+            return f"no {name} here (scripts/setup --asan installs slurm-wlm, munge, slurmdbd and mariadb-server)"
     if os.geteuid() != 0:
         return "slurmd is for root"
     if not (pathlib.Path("/sys/fs/cgroup/freezer").is_dir() and os.access("/sys/fs/cgroup/freezer", os.W_OK)):
@@ -94,6 +111,11 @@ def free_ports(n):
     for s in held:
         s.close()
     return ports
+
+
+def connects(port):
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
 
 
 def wait_for(what, condition, seconds=30):
@@ -141,11 +163,12 @@ class Wire:
 class Cluster:
     """Its directory has everything: configuration, sockets, logs, and the pids in cluster.json, by which another process takes it up."""
 
-    def __init__(self, directory, nodes=2, cpus=4, slurmd_timeout=4, min_job_age=300, memory=4000, wire=False):
+    def __init__(self, directory, nodes=2, cpus=4, slurmd_timeout=4, min_job_age=300, memory=4000, wire=False, accounting=False):
         self.dir = pathlib.Path(directory)
         self.names = [f"n{os.getpid()}-{i + 1}" for i in range(nodes)]  # cgroups of jobs carry them: other clusters may be on this host
         self.pids = {}
         self.wire = Wire() if wire else None  # the first node is at the other end of it
+        self.accounting = accounting  # with a slurmdbd, and a MariaDB for it
         self.cpus, self.memory, self.slurmd_timeout, self.min_job_age = cpus, memory, slurmd_timeout, min_job_age
 
     @property
@@ -179,11 +202,15 @@ class Cluster:
         key = self.dir / "munge.key"
         key.write_bytes(secrets.token_bytes(128))
         key.chmod(0o600)
-        ctld, *ports = free_ports(1 + len(self.names))
+        ctld, dbd, self.sql, *ports = free_ports(3 + len(self.names))
+        accounting = f"slurmdbd\nAccountingStorageHost=127.0.0.1\nAccountingStoragePort={dbd}\nAccountingStoragePass={self.dir}/munge.sock" if self.accounting else "none"
         nodes = "\n".join(f"NodeName={n} NodeHostname=localhost NodeAddr={self.address_of(n)} Port={p} CPUs={self.cpus} CoresPerSocket={self.cpus} RealMemory={self.memory} Feature={n} State=UNKNOWN"
                           for n, p in zip(self.names, ports))
         self.conf.write_text(CONF.format(name=f"t{os.getpid()}", ctld=ctld, address=self.wire.here if self.wire else "127.0.0.1", dir=self.dir, nodes=nodes, slurmd_timeout=self.slurmd_timeout, min_job_age=self.min_job_age,
-                                         proctrack="proctrack/cgroup", task="task/cgroup"))
+                                         proctrack="proctrack/cgroup", task="task/cgroup", accounting=accounting))
+        conf = self.dir / "slurmdbd.conf"
+        conf.write_text(DBD_CONF.format(dir=self.dir, dbd=dbd, sql=self.sql))
+        conf.chmod(0o600)  # or slurmdbd refuses it
         (self.dir / "cgroup.conf").write_text(CGROUP_CONF.format(ram="yes"))
 
     # ---- daemons ----
@@ -191,7 +218,9 @@ class Cluster:
     def start(self, name):
         args = {"munged": [PROGRAMS["munged"], "--foreground", "--force", f"--socket={self.dir}/munge.sock", f"--key-file={self.dir}/munge.key",
                            f"--pid-file={self.dir}/munged.pid", f"--log-file={self.dir}/munged.log", f"--seed-file={self.dir}/munged.seed"],
-                "slurmctld": [PROGRAMS["slurmctld"], "-D", "-f", str(self.conf)]}.get(name) or [PROGRAMS["slurmd"], "-D", "-N", name, "-f", str(self.conf)]
+                "slurmctld": [PROGRAMS["slurmctld"], "-D", "-f", str(self.conf)], "slurmdbd": [PROGRAMS["slurmdbd"], "-D"],
+                "mariadbd": [PROGRAMS["mariadbd"], "--no-defaults", "--user=root", f"--datadir={self.dir}/sql", f"--socket={self.dir}/sql.sock", f"--port={self.sql}",
+                             "--bind-address=127.0.0.1", f"--pid-file={self.dir}/mariadbd.pid"]}.get(name) or [PROGRAMS["slurmd"], "-D", "-N", name, "-f", str(self.conf)]
         if self.wire and name == self.names[0]:
             args = [*self.wire.inside, *args]
         with open(self.dir / f"{name}.out", "ab") as out:
@@ -223,10 +252,20 @@ class Cluster:
                     except ProcessLookupError:
                         pass
 
+    def start_accounting(self):
+        subprocess.run(["mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={self.dir}/sql", "--auth-root-authentication-method=normal", "--skip-test-db"],
+                       check=True, capture_output=True, timeout=120)
+        self.start("mariadbd")
+        wait_for("MariaDB listens", lambda: connects(self.sql), 60)
+        self.start("slurmdbd")
+        wait_for("slurmdbd answers", lambda: subprocess.run(["sacctmgr", "-i", "add", "cluster", f"t{os.getpid()}"], env=self.environ(), capture_output=True).returncode == 0, 60)
+
     def up(self):
         self.write()
         self.start("munged")
         wait_for("munged listens", (self.dir / "munge.sock").is_socket)
+        if self.accounting:
+            self.start_accounting()
         self.start("slurmctld")
         wait_for("slurmctld answers", self.answers)
         for n in self.names:
@@ -239,7 +278,7 @@ class Cluster:
         if "slurmctld" in self.pids and "munged" in self.pids:
             subprocess.run(["scancel", "--signal=KILL", "--full", *self.job_ids()], env=self.environ(), capture_output=True, timeout=60) if self.job_ids() else None
             self.run("scancel", "--state=PENDING", "--user=root", check=False)
-        for name in [*self.names, "slurmctld", "munged"]:
+        for name in [*self.names, "slurmctld", "slurmdbd", "mariadbd", "munged"]:
             self.kill(name, signal.SIGTERM)
         self.end_steps()
         if self.wire:

@@ -25,7 +25,7 @@ def test_short_files_go_through_one_pilot(pilot_home, slurm):
     assert {r["outcome"] for r in runs} == {"ok"} and {r["node"] for r in runs} <= set(slurm.names), runs
     assert not any(job_of(slurm, r) for r in runs)
     until(lambda: pilots(slurm, home)[next(iter(pilots(slurm, home)))] == (job, "COMPLETED"), home.path / "state", what=lambda: f"{pilots(slurm, home)} to end by itself")
-    until(lambda: sorted(p.name for p in (home.path / "state/jobs").iterdir()) == ["launcher", "run.sh"], home.path / "state/jobs", what="its files to go")
+    until(lambda: sorted(p.name for p in (home.path / "state/jobs").rglob("*")) == ["keys", "launcher", "run.sh"], home.path / "state/jobs", what="its files to go")
 
 
 def gated(home, names, **kw):
