@@ -75,10 +75,10 @@ static const char *listen_trouble(const char *address)
 
 static int check_listen(const struct home *h, const struct conf *conf)
 {
-    const char *why = listen_trouble(conf->platform.listen);
+    const char *address = conf_listen(conf), *why = listen_trouble(address);
     if (why)
-        fprintf(stderr, "%s/conf/mysimbdp.conf: key 'platform.listen': nothing can listen on \"%s\" of this host: %s\n", h->path,
-                conf->platform.listen, why);
+        fprintf(stderr, "%s/conf/mysimbdp.conf: key 'platform.%slisten': nothing can listen on \"%s\" of this host: %s\n", h->path,
+                *conf->platform.listen ? "" : "slurm.", address, why);
     return why ? -EADDRNOTAVAIL : 0;
 }
 

@@ -199,7 +199,7 @@ def test_doctor_says_whether_nodes_reach_broker_and_monitor(instances_home, slur
 
 
 @pytest.mark.parametrize("listen, platform, why", [("", "", "platform.slurm.listen has to say"), ("10.1.2.3", 'listen = "127.0.0.1";', "where they do not listen"),
-                                                   ("0.0.0.0", "", "no address that nodes can connect to")])
+                                                   ("0.0.0.0", "", "no address that nodes can connect to"), ("192.0.2.1", "", "'platform.slurm.listen': nothing can listen on")])
 def test_check_says_what_cannot_be(home, listen, platform, why):
     (home.path / "conf/mysimbdp.conf").write_text(f'platform = {{ launcher = "slurm"; {platform} slurm = {{ listen = "{listen}"; }}; }};\n')
     (home.path / "conf/tenants/acme.conf").write_text(f'streams = ( {{ name = "events"; }} ); datasets = ( {{ name = "data"; format = "json"; }} );\nstream_apps = ( {{ stream = "events"; {LOAD} }} );\n')
