@@ -39,7 +39,7 @@ class Publisher:
 @pytest.mark.parametrize("is_off", [pytest.param(False, marks=pytest.mark.soak), True])
 def test_a_node_that_is_killed(instances_home, slurm, is_off):
     """Another instance takes the place of the one there; that ends when the node is back, or is said to be off."""
-    home = instances_home(LOAD)
+    home = instances_home(LOAD, stream="lease_ms = 120000;")  # else what is missed first may be its connection
     first, second = one_a_node(home, slurm)
     publisher = Publisher(home)
     slurm.kill_node(first["node"])
@@ -59,7 +59,7 @@ def test_a_node_that_is_killed(instances_home, slurm, is_off):
 
 @pytest.mark.soak
 def test_down_does_not_wait_for_a_node_that_is_off(instances_home, slurm):
-    home = instances_home(LOAD)
+    home = instances_home(LOAD, stream="lease_ms = 120000;")
     first, _ = one_a_node(home, slurm)
     slurm.kill_node(first["node"])
     wait_instances(home, 2, test=lambda v: first["run_id"] not in {r["run_id"] for r in v})
