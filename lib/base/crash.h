@@ -99,6 +99,12 @@
     X(gateway_synced)                                                                                                              \
     X(gateway_handed_in)                                                                                                           \
     X(gateway_answered)                                                                                                            \
+    X(move_streams)                                                                                                                \
+    X(moving_still)                                                                                                                \
+    X(moving_part)                                                                                                                 \
+    X(moving_loaded)                                                                                                               \
+    X(moving_settled)                                                                                                              \
+    X(moving_book)                                                                                                                 \
     X(backup_piece)                                                                                                                \
     X(backup_sync)                                                                                                                 \
     X(backup_point)                                                                                                                \

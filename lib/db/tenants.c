@@ -11,8 +11,8 @@ enum { BUSY_MS = 2000 };
 static const char *sql_of(sqlite3 *db)
 {
     return sqlite3_table_column_metadata(db, NULL, "tenants", "purging", NULL, NULL, NULL, NULL, NULL) == SQLITE_OK
-               ? "SELECT id, uid, suspended OR purging = 1, purging = 2 FROM tenants"
-               : "SELECT id, uid, suspended, 0 FROM tenants";
+               ? "SELECT id, uid, suspended OR purging = 1, purging = 2, suspended FROM tenants"
+               : "SELECT id, uid, suspended, 0, suspended FROM tenants";
 }
 
 int tenant_states(const struct home *h, struct tenant_state **ret, size_t *ret_n, struct err *e)
@@ -36,8 +36,13 @@ int tenant_states(const struct home *h, struct tenant_state **ret, size_t *ret_n
         if (r != SQLITE_ROW)
             break;
         *ret = xgrow(*ret, *ret_n, sizeof **ret);
-        (*ret)[(*ret_n)++] = (struct tenant_state){xstrdup((const char *)sqlite3_column_text(s, 0)), sqlite3_column_int64(s, 1),
-                                                   sqlite3_column_int(s, 2) != 0, sqlite3_column_int(s, 3) != 0};
+        const int bits = sqlite3_column_int(s, 4);
+        (*ret)[(*ret_n)++] = (struct tenant_state){.id = xstrdup((const char *)sqlite3_column_text(s, 0)),
+                                                   .uid = sqlite3_column_int64(s, 1),
+                                                   .suspended = sqlite3_column_int(s, 2) != 0,
+                                                   .removed = sqlite3_column_int(s, 3) != 0,
+                                                   .held = (bits & (TENANT_HELD | TENANT_MOVED)) != 0,
+                                                   .moved = (bits & TENANT_MOVED) != 0};
     }
     sqlite3_finalize(s);
     if (r != SQLITE_DONE) {

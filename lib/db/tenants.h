@@ -22,6 +22,8 @@ struct tenant_state {
     int64_t uid;
     bool suspended; /* or is being purged */
     bool removed;   /* purged; its uid is never given again */
+    bool held;      /* on its way from or to another home, or moved */
+    bool moved;     /* another home has it */
 };
 
 /* Reads all tenants; *ret_n is 0 where batchmgr never ran. Free with tenant_states_free. Blocks. */

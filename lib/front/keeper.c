@@ -335,9 +335,12 @@ int keeper_tenants(struct keeper *k, struct tenant_state **ret, size_t *ret_n, s
     if (json_get_iter(doc, "tenants", &it))
         while (json_next_doc(&it, &one)) {
             *ret = xgrow(*ret, *ret_n, sizeof **ret);
-            (*ret)[(*ret_n)++] =
-                (struct tenant_state){xstrdup(json_get_str(&one, "id", "")), json_get_i64(&one, "uid", -1),
-                                      json_get_bool(&one, "suspended", true), json_get_bool(&one, "removed", true)};
+            (*ret)[(*ret_n)++] = (struct tenant_state){.id = xstrdup(json_get_str(&one, "id", "")),
+                                                       .uid = json_get_i64(&one, "uid", -1),
+                                                       .suspended = json_get_bool(&one, "suspended", true),
+                                                       .removed = json_get_bool(&one, "removed", true),
+                                                       .held = json_get_bool(&one, "held", false),
+                                                       .moved = json_get_bool(&one, "moved", false)};
         }
     return 0;
 }
@@ -377,6 +380,13 @@ int keeper_kafka(struct keeper *k, struct err *e)
 int keeper_rotate(struct keeper *k)
 {
     return ask(k, KEEPER_ROTATE, NULL);
+}
+
+int keeper_streams(struct keeper *k, const char *tenant, struct err *e)
+{
+    struct keeper_request rq = {.op = KEEPER_STREAMS};
+    snprintf(rq.tenant, sizeof rq.tenant, "%s", tenant);
+    return ask_for(k, &rq, e);
 }
 
 int keeper_alert(struct keeper *k, uint64_t generation, size_t index, const char *json)

@@ -5,6 +5,7 @@
  * - TENANTS: which tenant has which uid, and who is suspended (lib/db/tenants.h)
  * - LOG: add lines to the broker's or the monitor's journal of a tenant, or to the monitor's record of decisions
  * - SPANS of the broker's: add lines to the tenant's spans.jsonl
+ * - STREAMS of the broker's: the file with which a tenant's streams came from another home (programs/move/move.h)
  * - ROTATE: begin another logs/monitor.log
  * - ALERT: start a command of the configuration, by its alert's place in the list, with a JSON object on stdin, and tell its
  * webhook
@@ -54,7 +55,8 @@ enum keeper_op {
     KEEPER_EXPORT,
     KEEPER_SPANS,
     KEEPER_KAFKA,
-    KEEPER_RUN_KEY
+    KEEPER_RUN_KEY,
+    KEEPER_STREAMS
 };
 
 /* On the wire; the text of LOG, ALERT, LOGIN, QUERY, AUDIT, FIGURES and MACHINE follows. */
@@ -62,7 +64,7 @@ struct keeper_request {
     uint32_t op;
     uint32_t index;      /* ALERT */
     uint64_t generation; /* ALERT: of the configuration that it counts in; the last two are known */
-    char tenant[64];     /* LOG; RUN_KEY: the key's Z85 */
+    char tenant[64];     /* LOG, SPANS, STREAMS; RUN_KEY: the key's Z85 */
 };
 
 /* To all but LOG, ALERT and ALIVE, with a descriptor when code is 0. */
@@ -93,6 +95,8 @@ int keeper_run_key(struct keeper *k, const char *key, struct run_key *ret);
 int keeper_log(struct keeper *k, const char *tenant, const char *text, size_t n);
 /* Whole lines for the tenant's spans.jsonl. Does not wait: -EAGAIN, and they are told to nobody. */
 int keeper_spans(struct keeper *k, const char *tenant, const char *text, size_t n);
+/* A descriptor of the tenant's file of streams, to be read; or negative. */
+int keeper_streams(struct keeper *k, const char *tenant, struct err *e);
 /* A descriptor of the new log, or -errno. */
 int keeper_rotate(struct keeper *k);
 int keeper_alert(struct keeper *k, uint64_t generation, size_t index, const char *json);

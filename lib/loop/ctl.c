@@ -72,6 +72,11 @@ void ctl_send_text(struct ctl_conn *c, struct buf *text, size_t left_out)
     json_i64(&line, "left_out", (int64_t)left_out);
     json_end(&line, '}');
     ctl_send(c, &line);
+    ctl_send_bytes(c, text);
+}
+
+void ctl_send_bytes(struct ctl_conn *c, struct buf *text)
+{
     if (c->bev && text->n && evbuffer_add_reference(bufferevent_get_output(c->bev), text->p, text->n, free_text, NULL) == 0)
         *text = (struct buf){0};
     buf_fini(text);

@@ -56,6 +56,8 @@ void ctl_free(struct ctl *ctl);
 void ctl_send(struct ctl_conn *c, struct buf *b);
 /* A text of many bytes, which is emptied, behind a line {ok,bytes,left_out}: how many they are, and what had no room in them. */
 void ctl_send_text(struct ctl_conn *c, struct buf *text, size_t left_out);
+/* Many bytes, which are emptied, behind a line of the caller's that says how many they are. */
+void ctl_send_bytes(struct ctl_conn *c, struct buf *bytes);
 void ctl_answer(struct ctl_conn *c, const struct err *e); /* answers the error, or ok when e is NULL */
 /* Holds a connection that is to be answered later: it stays valid, even when its other end goes, until it is released. */
 void ctl_hold(struct ctl_conn *c);

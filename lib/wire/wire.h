@@ -56,7 +56,9 @@ enum wire_verb {
     X(suspended) /* the tenant, or after too many breaches the stream */                                                           \
     X(unknown)   /* no such stream or subscription */                                                                              \
     X(protocol)  /* malformed */                                                                                                   \
-    X(busy)      /* answers pile up unread, or too much at once: again after retry_after_ms */
+    X(busy)      /* answers pile up unread, or too much at once: again after retry_after_ms */                                     \
+    X(moving)    /* the tenant is on its way to another home: again after retry_after_ms, perhaps there */                         \
+    X(moved)     /* another home has the tenant */
 
 enum wire_code {
 #define X(name) WIRE_##name,

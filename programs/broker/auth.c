@@ -32,6 +32,9 @@ void auth_read_tenants(struct broker *b)
         struct broker_tenant *t = auth_tenant(b, v[i].id);
         t->uid = v[i].uid;
         t->suspended = v[i].suspended;
+        t->held = v[i].held;
+        t->moved = v[i].moved;
+        t->still &= t->held;
     }
     tenant_states_free(v, n);
 }

@@ -40,6 +40,8 @@ struct broker_tenant {
     char *id;
     int64_t uid;
     bool suspended;
+    bool held, moved;                           /* on its way from or to another home; another one has it */
+    bool still;                                 /* of one that is held: moving.h */
     int64_t turn_bytes;                         /* published in this turn */
     int64_t kafka_bytes;                        /* that Kafka has not confirmed yet */
     struct parked *first_parked, **last_parked; /* requests that wait for the next turn: share.c */
@@ -155,7 +157,8 @@ struct broker {
     struct ctl *ctl;
     struct ctl_conn *watchers[8];
     size_t n_watchers;
-    struct ctl_conn *holder; /* whose word it is that sessions are held; NULL: none is */
+    struct importing *importing; /* moving.h */
+    struct ctl_conn *holder;     /* whose word it is that sessions are held; NULL: none is */
     uint64_t last_session;
     int64_t started_wall_ms, now_ms, wall_ms; /* of this turn */
     struct retention_clock age;               /* what retention goes by */

@@ -2,6 +2,7 @@
 #include "answers.h"
 #include "deliver.h"
 #include "lookup.h"
+#include "moving.h"
 #include "quota.h"
 #include "spans.h"
 
@@ -64,7 +65,7 @@ static struct broker_consumer *find(struct session *s, uint16_t tag, size_t *ret
 static struct broker_consumer *consumer_of(struct session *s, const struct wire_request *rq, size_t *ret_i)
 {
     struct broker_consumer *bc = find(s, rq->h.consumer, ret_i);
-    if (!bc)
+    if (!bc && !(s->tenant && moving_refuses(s, &rq->h, s->tenant)))
         answer_refuse(s, &rq->h, WIRE_unknown, 0, "consumer %u of this connection has no subscription", rq->h.consumer);
     return bc;
 }
@@ -79,6 +80,8 @@ static bool may_not_subscribe(struct session *s, const struct wire_request *rq, 
                       stream_name(st->stream), rq->subscription);
         return true;
     }
+    if (moving_refuses(s, &rq->h, st->tenant))
+        return true;
     if (st->tenant->suspended) {
         answer_refuse(s, &rq->h, WIRE_suspended, 0, "tenant %s is suspended", st->tenant->id);
         return true;

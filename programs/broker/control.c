@@ -16,6 +16,8 @@
  * - resume {tenant_id}: its streams that were cut off are open again
  * - account: what was counted is in the journals when it is answered
  * - forget {tenant_id}: its streams are no more (tenant remove --purge)
+ * - move_hold, move_import, move_take_up {tenant_id}; move_export {tenant_id,stream?,seq?,record?}: {bytes,stream,seq,record,end},
+ *   and so many bytes behind the line; the next request says what this answer did (moving.c)
  * - watch: then a line {"activate":{tenant_id,stream,app}} whenever a subscription has messages and no consumer, and one for each
  *   that is so already
  *
@@ -33,6 +35,7 @@
 #include "journal.h"
 #include "kafka.h"
 #include "listing.h"
+#include "moving.h"
 #include "watchers.h"
 
 #include "base/log.h"
@@ -126,7 +129,9 @@ static int settle(struct broker *b, struct ctl_conn *c, const bson_t *rq, bool r
     const struct broker_tenant *t = map_get(&b->tenants, tenant);
     if (gateway && t && t->suspended)
         return err_refuse(e, "suspended", 0, "tenant %s is suspended", tenant);
-    int r = settle_named(b, rq, &k, e);
+    int r = moving_forbids(t, e);
+    if (r == 0)
+        r = settle_named(b, rq, &k, e);
     if (r < 0)
         return r;
     streams_commit(b->streams, true); /* before it is answered */
@@ -188,6 +193,7 @@ static int forget(struct broker *b, const char *tenant, struct err *e)
         config_forget(st);
         streams_drop(b->streams, stream);
     }
+    moving_forget(b, tenant);
     streams_commit(b->streams, true);
     return 0;
 }
@@ -348,6 +354,8 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
         return account(b), 0;
     if (!strcmp(op, "forget") && tenant)
         return forget(b, tenant, e);
+    if (!strncmp(op, "move_", strlen("move_")))
+        return moving_serve(b, c, op, rq, e);
     if (!strcmp(op, "consumers"))
         return consumers(b, c, rq), 1;
     if (!strcmp(op, "watch"))
@@ -360,6 +368,7 @@ static void gone(void *arg, struct ctl_conn *c)
     struct broker *b = arg;
     if (b->holder == c)
         hold_sessions(b, NULL, NULL);
+    moving_gone(b, c);
     watchers_remove(b, c);
 }
 

@@ -87,6 +87,14 @@ void cut_off_look_at_rejects(struct broker_sub *bs)
     }
 }
 
+void cut_off_as_before(struct broker_stream *st, uint32_t why)
+{
+    if (st->cut_off != NOT_CUT_OFF || (why != CUT_OFF_BREACHES && why != CUT_OFF_REJECTS))
+        return;
+    st->cut_off = (enum cut_off)why;
+    save(st->b);
+}
+
 /* ---- until when ---- */
 
 int cut_off_resume(struct broker *b, const char *tenant)

@@ -16,4 +16,7 @@ int cut_off_resume(struct broker *b, const char *tenant);
 /* Reads what is kept. */
 void cut_off_load(struct broker *b);
 
+/* A stream that came from another home, where it was cut off: why, as a number of enum cut_off. */
+void cut_off_as_before(struct broker_stream *st, uint32_t why);
+
 #endif

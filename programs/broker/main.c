@@ -7,6 +7,7 @@
 #include "journal.h"
 #include "kafka_parts.h"
 #include "listing.h"
+#include "moving.h"
 #include "publish.h"
 #include "session.h"
 #include "share.h"
@@ -108,6 +109,7 @@ static void close_store(struct broker *b)
 {
     size_t i = 0;
     broker_look_at_clocks(b);
+    moving_stop(b);
     journal_interval(b);
     session_end_all(b);
     spans_tick(b);

@@ -4,6 +4,7 @@
 #include "deliver.h"
 #include "kafka.h"
 #include "lookup.h"
+#include "moving.h"
 #include "quota.h"
 #include "share.h"
 #include "spans.h"
@@ -95,6 +96,8 @@ static void store_messages(struct session *s, const struct wire_request *rq, str
 static void publish(struct session *s, const struct wire_request *rq, struct broker_stream *st)
 {
     share_take(st->tenant, rq);
+    if (moving_refuses(s, &rq->h, st->tenant)) /* not counted: it is nobody's breach */
+        return;
     if (st->tenant->suspended || st->cut_off != NOT_CUT_OFF) {
         stream_count_refusal(st->stream);
         refuse_suspended(s, rq, st);

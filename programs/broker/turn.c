@@ -90,7 +90,10 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     look_at_streams(b);
     int64_t now = retention_clock_now(&b->age);
     for (struct stream *stream; (stream = streams_next(b->streams, &i));) {
-        const struct conf_stream *c = &((struct broker_stream *)stream_tag(stream))->conf;
+        const struct broker_stream *st = stream_tag(stream);
+        const struct conf_stream *c = &st->conf;
+        if (st->tenant->held) /* nothing of it changes */
+            continue;
         /* Of a copy: those that were not heard of for so long when what came last was published. */
         int64_t heard = stream_is_mirror(stream) && stream_newest_wall_ms(stream) < now ? stream_newest_wall_ms(stream) : now;
         stream_apply_retention(stream, before(now, c->retention_s), before(now, c->dead_retention_s),

@@ -132,8 +132,8 @@ static int configure(struct arrival *a, struct err *e)
     if (r == 0)
         r = conf_load(a->h->path, &conf, e);
     const struct conf_tenant *t = r == 0 ? conf_tenant(conf, a->tenant) : NULL;
-    if (t && (t->streams.n || t->stream_apps.n))
-        r = err_set(e, ERR_REFUSED, "%s has streams: they are not moved by this version", a->tenant);
+    if (t)
+        r = tenant_streams_check(t, e);
     if (t)
         a->shared = is_shared(a, t);
     conf_free(conf);
@@ -179,9 +179,20 @@ static int documents(struct arrival *a, struct err *e)
     return r <= 0 ? r : err_set(e, ERR_REFUSED, "its documents could not be restored");
 }
 
+/* To the program that owns such, if any came. */
+static int hand_over_to(const struct arrival *a, const char *name, const char *program, const char *op, struct err *e)
+{
+    AUTO_FREE char *path = xasprintf(MOVES_DIR "/%s.%s", a->tenant, name);
+    return fd_is_gone(a->h->dirfd, path) ? 0 : tenant_order(a->h, program, op, a->tenant, e);
+}
+
 static int hand_over(struct arrival *a, struct err *e)
 {
     int r = tenant_order_batchmgr(a->h, "move_rows", a->tenant, add_path, (void *)a->tenant, NULL, e);
+    if (r == 0)
+        r = hand_over_to(a, "streams", "broker", "move_import", e);
+    if (r == 0)
+        r = hand_over_to(a, "book.db", "streammgr", "move_rows", e);
     if (r == 0)
         r = documents(a, e);
     return r == 0 ? accounts(a, false, e) : r;
@@ -253,6 +264,8 @@ int tenant_arrived(struct cli *c, const struct home *h, const char *tenant, cons
     struct err e = {0};
     AUTO_MOVE struct move_record rec = {0};
     int r = record_of(h, tenant, id, &rec, &e);
+    if (r == 0)
+        r = tenant_order(h, "broker", "move_take_up", tenant, &e);
     if (r == 0)
         r = tenant_order_batchmgr(h, "move_take_up", tenant, NULL, NULL, NULL, &e);
     if (r == 0)

@@ -151,6 +151,8 @@ static int hold(struct move *m, struct err *e)
     int r = tenant_order_batchmgr(m->h, "move_hold", m->rec.tenant, NULL, NULL, NULL, e);
     if (r == 0)
         r = tenant_tell_others(m->h, m->rec.tenant, e);
+    if (r == 0)
+        r = tenant_streams_hold(m->h, m->rec.tenant, e);
     crash_at(CRASH_move_held);
     return r;
 }
@@ -173,6 +175,9 @@ static int pause_and_copy(struct move *m, struct err *e)
     if (r == 0)
         r = dump(m, e);
     if (r == 0)
+        r = tenant_streams_export(m->h, m->rec.tenant, e);
+    crash_at(CRASH_move_streams);
+    if (r == 0)
         r = copy(m, false, e);
     crash_at(CRASH_move_copied);
     return r == 0 ? go_to(m, MOVE_copied, e) : r;
@@ -185,10 +190,20 @@ static void add_gone(void *arg, struct buf *b)
     json_bool(b, "shared", m->rec.shared);
 }
 
+/* broker and streammgr hold it already: that they do not hear at once where it is holds nothing up. */
+static int gone(struct move *m, struct err *e)
+{
+    struct err ignored = {0};
+    const int r = tenant_order_batchmgr(m->h, "move_gone", m->rec.tenant, add_gone, m, NULL, e);
+    if (r == 0)
+        tenant_tell_others(m->h, m->rec.tenant, &ignored);
+    return r;
+}
+
 static int take_up_there(struct move *m, struct err *e)
 {
     const char *const words[] = {"move", m->rec.tenant, "--arrived", m->rec.id, NULL};
-    int r = tenant_order_batchmgr(m->h, "move_gone", m->rec.tenant, add_gone, m, NULL, e);
+    int r = gone(m, e);
     crash_at(CRASH_move_gone);
     if (r == 0)
         r = ask_other(m, words, e);
@@ -274,13 +289,11 @@ static int check_source(const struct move *m, const struct conf *conf, struct er
 {
     const char *t = m->rec.tenant;
     const struct conf_tenant *ct = conf_tenant(conf, t);
-    AUTO_FREE char *messages = xasprintf("logs/tenants/%s/stream.jsonl", t);
     if (!ct)
         return err_set(e, ERR_REFUSED, "no tenant %s in %s", t, m->h->path);
-    if (ct->streams.n || ct->stream_apps.n)
-        return err_set(e, ERR_REFUSED, "%s has streams: they are not moved by this version", t);
-    if (fd_exists(m->h->dirfd, messages))
-        return err_set(e, ERR_REFUSED, "%s had streams: their figures (%s) are not moved by this version", t, messages);
+    const int r = tenant_streams_check(ct, e);
+    if (r < 0)
+        return r;
     return cli_is_running(m->h)
                ? 0
                : err_set(e, ERR_REFUSED, "%s does not run; `mysimbdp up --home %s` starts it", m->h->path, m->h->path);
@@ -431,7 +444,7 @@ static int give(struct move *m, struct err *e)
     if (r == 0)
         r = go_to(m, MOVE_moved, e);
     if (r == 0)
-        r = tenant_order_batchmgr(m->h, "move_gone", m->rec.tenant, add_gone, m, NULL, e);
+        r = gone(m, e);
     if (r == 0)
         r = go_to(m, MOVE_done, e);
     if (r < 0)
@@ -499,6 +512,8 @@ static int export_held(struct move *m, const char *to, bool documents, struct er
         r = hold(m, e);
     if (r == 0)
         r = dump(m, e);
+    if (r == 0)
+        r = tenant_streams_export(m->h, m->rec.tenant, e);
     char *const argv[] = {exporter, "export", m->h->path, m->rec.tenant, m->rec.id, documents ? "--documents" : NULL, NULL};
     if (r == 0)
         r = tenant_run(argv, e);

@@ -29,11 +29,23 @@ int tenant_arrived(struct cli *c, const struct home *h, const char *tenant, cons
 /* The source keeps it: what came of it goes. */
 int tenant_forget(struct cli *c, const struct home *h, const char *tenant, const char *id);
 
+/* ---- tenant_streams.c ---- */
+
+/* Of a tenant that is held: waits for its instances to end, and for its streams to stand still. */
+int tenant_streams_hold(const struct home *h, const char *tenant, struct err *e);
+/* Writes them into state/moves/TENANT.out/streams; where it has none, there is no such file. */
+int tenant_streams_export(const struct home *h, const char *tenant, struct err *e);
+/* ERR_REFUSED: they cannot be moved as they are configured. */
+struct conf_tenant;
+int tenant_streams_check(const struct conf_tenant *t, struct err *e);
+
 /* ---- both ---- */
 
 /* {"op":OP,"tenant_id":T} and what `more` (may be NULL) adds, to batchmgr; may take long. ret NULL: the answer is not wanted. */
 int tenant_order_batchmgr(const struct home *h, const char *op, const char *tenant, void (*more)(void *arg, struct buf *b),
                           void *arg, bson_t **ret, struct err *e);
+/* The same to another program, without `more`. */
+int tenant_order(const struct home *h, const char *program, const char *op, const char *tenant, struct err *e);
 /* broker and streammgr read the ledger again. */
 int tenant_tell_others(const struct home *h, const char *tenant, struct err *e);
 /* A program of ours, beside this one. The caller frees. */

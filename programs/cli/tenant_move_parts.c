@@ -35,6 +35,22 @@ int tenant_tell_others(const struct home *h, const char *tenant, struct err *e)
     return r == 0 ? cli_tell(h, "streammgr.sock", "tenants", tenant, e) : r;
 }
 
+int tenant_order(const struct home *h, const char *program, const char *op, const char *tenant, struct err *e)
+{
+    AUTO_BUF struct buf b = {0};
+    AUTO_BSON bson_t *doc = NULL;
+    AUTO_FREE char *socket = xasprintf("%s.sock", program);
+    json_begin(&b, NULL, '{');
+    json_str(&b, "op", op);
+    json_str(&b, "tenant_id", tenant);
+    json_end(&b, '}');
+    AUTO_FD int fd = cli_connect_wait(h, socket, e);
+    const int r = fd < 0 ? fd : cli_exchange_long(fd, b.p, NULL, NULL, &doc, e);
+    if (r < 0)
+        err_context(e, "%s of %s", program, h->path);
+    return r;
+}
+
 char *tenant_program(const char *name)
 {
     char exe[PATH_MAX];
@@ -63,7 +79,7 @@ int tenant_run(char *const argv[], struct err *e)
 
 void tenant_tidy(const struct home *h, const char *tenant)
 {
-    static const char *const names[] = {"in", "mongo", "rows.db", "conf", "kept", "tenant.json", "out"};
+    static const char *const names[] = {"in", "mongo", "rows.db", "conf", "kept", "tenant.json", "streams", "book.db", "out"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         AUTO_FREE char *path = xasprintf(MOVES_DIR "/%s.%s", tenant, names[i]);
         fd_remove_tree(h->dirfd, path);

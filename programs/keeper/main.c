@@ -15,6 +15,7 @@
 #include "front/keeper.h"
 #include "front/public_conf.h"
 #include "host/home.h"
+#include "host/move_record.h"
 #include "host/tenant_events.h"
 #include "sandbox/confine.h"
 
@@ -28,6 +29,7 @@
 #include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <zmq.h> /* Z85 */
 
 enum { TICK_MS = 1000, ROTATE_BYTES = 16 << 20 };
@@ -139,6 +141,8 @@ static void tell_tenants(struct keep *k)
         json_i64(&out, "uid", v[i].uid);
         json_bool(&out, "suspended", v[i].suspended);
         json_bool(&out, "removed", v[i].removed);
+        json_bool(&out, "held", v[i].held);
+        json_bool(&out, "moved", v[i].moved);
         json_end(&out, '}');
     }
     json_end(&out, ']');
@@ -186,6 +190,18 @@ static void add_spans(const struct keep *k, const struct keeper_request *rq, con
     int r = conf_valid_id(rq->tenant) ? tenant_spans_add(k->home.dirfd, rq->tenant, text, n) : 0;
     if (r < 0)
         log_debug("spans", rq->tenant, NULL, "cannot write " TENANT_SPANS ": %s", err_text(r));
+}
+
+static void tell_streams(const struct keep *k, const struct keeper_request *rq)
+{
+    AUTO_FREE char *path = xasprintf(MOVES_DIR "/%s.streams", conf_valid_id(rq->tenant) ? rq->tenant : "");
+    struct err e = {0};
+    struct stat st;
+    AUTO_FD int fd = openat(k->home.dirfd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int r = fd < 0 || fstat(fd, &st) < 0 ? err_sys(&e, -errno, "cannot open %s/%s", k->home.path, path)
+            : !S_ISREG(st.st_mode)       ? err_set(&e, ERR_FORMAT, "%s/%s is no file", k->home.path, path)
+                                         : 0;
+    answer(r, &e, r < 0 ? -1 : fd);
 }
 
 static void rotate(struct keep *k)
@@ -327,6 +343,8 @@ static bool do_request(struct keep *k, const struct packet *in, size_t n)
         add_to_log(k, &in->rq, in->text, n);
     else if (in->rq.op == KEEPER_SPANS && k->is_broker)
         add_spans(k, &in->rq, in->text, (size_t)n);
+    else if (in->rq.op == KEEPER_STREAMS && k->is_broker)
+        tell_streams(k, &in->rq);
     else if (in->rq.op == KEEPER_ROTATE && k->hooks)
         rotate(k);
     else if (in->rq.op == KEEPER_ALERT && k->hooks)

@@ -37,7 +37,7 @@ struct exporting {
     struct map ahead; /* path -> struct sent *: what was brought before */
     FILE *list;       /* of what is sent ahead, or kept */
     int64_t uid;
-    bool suspended;
+    bool suspended, has_streams;
 };
 
 /* ---- each file ---- */
@@ -110,7 +110,7 @@ static int put_manifest(struct exporting *x, struct err *e)
     AUTO_FREE char *path = xasprintf("%s/tenant.json", x->out);
     const struct stat st = {.st_mode = 0600};
     json_begin(&b, NULL, '{');
-    json_i64(&b, "v", TENANT_STREAM_VERSION);
+    json_i64(&b, "v", x->has_streams ? TENANT_STREAM_VERSION : 1);
     json_str(&b, "move", x->o->id);
     json_str(&b, "tenant", x->o->tenant);
     json_str(&b, "home", x->o->home->path);
@@ -126,10 +126,13 @@ static int put_manifest(struct exporting *x, struct err *e)
 /* work/ and runs/ have all tenants' by id: those that the rows name. */
 static int put_named(struct exporting *x, struct err *e)
 {
-    AUTO_FREE char *path = xasprintf("%s/%s/rows.db", x->o->home->path, x->out);
+    AUTO_FREE char *path = xasprintf("%s/%s/rows.db", x->o->home->path, x->out),
+                   *book = xasprintf("%s/%s/book.db", x->o->home->path, x->out);
     char **ids = NULL;
     size_t n = 0;
-    int r = rows_each_id(path, &ids, &n, e);
+    int r = rows_each_id(path, false, &ids, &n, e);
+    if (r == 0 && access(book, F_OK) == 0)
+        r = rows_each_id(book, true, &ids, &n, e);
     for (size_t i = 0; i < n; i++) {
         if (r == 0)
             r = copy_path(&x->k, ids[i], COPY_WHOLE, e);
@@ -144,7 +147,8 @@ static int put_files(struct exporting *x, struct err *e)
     static const char *const always[] = {"conf/tenants/%s.conf", "conf/own/%s.conf", "apps/%s",      "keys/%s",
                                          "logs/tenants/%s",      "done/%s",          "quarantine/%s"};
     const char *t = x->o->tenant;
-    AUTO_FREE char *staging = xasprintf("staging/%s", t), *mongo = xasprintf("%s/mongo", x->out);
+    AUTO_FREE char *staging = xasprintf("staging/%s", t), *mongo = xasprintf("%s/mongo", x->out),
+                   *streams = xasprintf("%s/streams", x->out), *book = xasprintf("%s/book.db", x->out);
     int r = 0;
     for (size_t i = 0; r == 0 && i < sizeof always / sizeof *always; i++) {
         AUTO_FREE char *path = xstrdup(always[i]);
@@ -156,6 +160,10 @@ static int put_files(struct exporting *x, struct err *e)
         r = copy_path(&x->k, staging, COPY_WHOLE, e);
     if (r == 0 && !x->o->ahead)
         r = copy_path(&x->k, mongo, COPY_WHOLE, e);
+    if (r == 0 && !x->o->ahead)
+        r = copy_path(&x->k, streams, COPY_WHOLE, e);
+    if (r == 0 && !x->o->ahead)
+        r = copy_path(&x->k, book, COPY_WHOLE, e);
     return r < 0 || x->o->ahead ? r : put_named(x, e);
 }
 
@@ -203,7 +211,8 @@ static int put_all(struct exporting *x, const char *rows, const char *list, stru
 static int begin(struct exporting *x, const char *rows, const char *list, struct err *e)
 {
     const struct home *h = x->o->home;
-    AUTO_FREE char *ahead = xasprintf(MOVES_DIR "/%s.ahead", x->o->tenant), *path = home_path(h, list);
+    AUTO_FREE char *ahead = xasprintf(MOVES_DIR "/%s.ahead", x->o->tenant), *path = home_path(h, list),
+                   *streams = xasprintf("%s/streams", x->out), *book = xasprintf("%s/book.db", x->out);
     int r = fd_mkdirs(h->dirfd, MOVES_DIR, 0711);
     if (r == 0)
         r = fd_mkdirs(h->dirfd, x->out, 0700);
@@ -214,7 +223,12 @@ static int begin(struct exporting *x, const char *rows, const char *list, struct
     x->list = r == 0 ? fopen(path, "we") : NULL;
     if (r == 0 && !x->list)
         r = err_sys(e, -errno, "cannot write %s", path);
-    return r == 0 ? rows_export(x->o, rows, &x->uid, &x->suspended, e) : r;
+    if (r == 0)
+        r = rows_export(x->o, rows, &x->uid, &x->suspended, e);
+    if (r == 0 && !x->o->ahead)
+        r = rows_export_book(x->o, book, e);
+    x->has_streams = !x->o->ahead && (fd_exists(h->dirfd, streams) || fd_exists(h->dirfd, book));
+    return r;
 }
 
 int export_tenant(const struct order *o, int fd, struct err *e)

@@ -1,9 +1,11 @@
 /* A tenant as a stream. It is an archive as a backup is one (lib/pieces/store.h): pieces under their hashes, and at the end the
  * list of files; so damage, a cut and a newer version are seen before anything is changed. Paths are the source home's:
  *
- *   state/moves/T.out/tenant.json   the first: {"v":1,"move":ID,"tenant":T,"home":PATH,"ahead":bool,"uid":N,"suspended":bool,
- *                                   "mongo":WHERE,"own_mongo":bool,"documents":bool}
- *   state/moves/T.out/rows.db       SQLite: users, tokens; and, not ahead, files, quality, runs, hand_ins
+ *   state/moves/T.out/tenant.json   the first: {"v":2,"move":ID,"tenant":T,"home":PATH,"ahead":bool,"uid":N,"suspended":bool,
+ *                                   "mongo":WHERE,"own_mongo":bool,"documents":bool}; v is 1 where it has neither `streams` nor
+ * `book.db` state/moves/T.out/rows.db       SQLite: users, tokens; and, not ahead, files, quality, runs, hand_ins
+ *   state/moves/T.out/streams       streams with what is in them (programs/broker/store/moves.h); where it has any, not ahead
+ *   state/moves/T.out/book.db       SQLite: instances, quality, apps, asks, ask_keys of streammgr's book; likewise
  *   state/moves/T.out/mongo/        documents, as `mysimbdp mongo dump` writes them
  *   conf/tenants/T.conf, conf/own/T.conf, apps/T, keys/T, logs/tenants/T, done/T, quarantine/T
  *   staging/T, work/ID, runs/ID     not ahead
@@ -21,7 +23,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
-enum { TENANT_STREAM_VERSION = 1 };
+enum { TENANT_STREAM_VERSION = 2 };
 
 struct order {
     const struct home *home;
@@ -50,8 +52,10 @@ int lay_tenant(const struct home *h, const char *tenant, int64_t uid, struct err
 
 /* Makes the database PATH (relative to the home) of the tenant's rows. */
 int rows_export(const struct order *o, const char *path, int64_t *ret_uid, bool *ret_suspended, struct err *e);
-/* Of such a database: the paths of what work/ and runs/ have of the tenant. The caller frees each and the list. */
-int rows_each_id(const char *path, char ***ret, size_t *ret_n, struct err *e);
+/* Makes the database PATH of what streammgr's book has of the tenant; where that is nothing, there is no file. */
+int rows_export_book(const struct order *o, const char *path, struct err *e);
+/* Of either database: adds the paths of what work/ and runs/ have of the tenant. The caller frees each and the list. */
+int rows_each_id(const char *path, bool is_book, char ***ret, size_t *ret_n, struct err *e);
 /* Takes users and tokens of state/moves/T.rows.db; check: says only whether that can be done. ERR_REFUSED: a name is somebody
  * else's. */
 int rows_take_accounts(const struct home *h, const char *tenant, bool check, struct err *e);

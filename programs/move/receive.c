@@ -94,17 +94,27 @@ static int put_aside(void *arg, const struct entry *v, struct err *e)
     return n;
 }
 
-/* batchmgr reads the rows. */
-static int give_rows(const struct receiving *r, struct err *e)
+/* The program that reads it is to be able to. */
+static int give(const struct receiving *r, const char *name, enum uid_role role, struct err *e)
 {
-    AUTO_FREE char *path = xasprintf(MOVES_DIR "/%s.rows.db", r->tenant);
+    AUTO_FREE char *path = xasprintf(MOVES_DIR "/%s.%s", r->tenant, name);
     struct uid_block block;
     AUTO_FD int fd = openat(r->h->dirfd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
-        return err_set(e, ERR_FORMAT, "it has no rows");
+        return errno == ENOENT ? -ENOENT : err_sys(e, -errno, "cannot open %s/%s", r->h->path, path);
     int n = home_is_roots(r->h) ? uid_block_of_home(r->h->path, &block, e) : 0;
-    const int64_t uid = n == 0 && home_is_roots(r->h) ? uid_of_program(r->h, block.base, UID_BATCHMGR) : -1;
-    return n == 0 && uid >= 0 && fchown(fd, (uid_t)uid, (gid_t)-1) < 0 ? err_sys(e, -errno, "cannot give %s to batchmgr", path) : n;
+    const int64_t uid = n == 0 && home_is_roots(r->h) ? uid_of_program(r->h, block.base, role) : -1;
+    return n == 0 && uid >= 0 && fchown(fd, (uid_t)uid, (gid_t)-1) < 0 ? err_sys(e, -errno, "cannot give %s away", path) : n;
+}
+
+static int give_all(const struct receiving *r, struct err *e)
+{
+    int n = give(r, "rows.db", UID_BATCHMGR, e);
+    if (n == -ENOENT)
+        return err_set(e, ERR_FORMAT, "it has no rows");
+    if (n == 0) /* the broker's keeper reads the streams */
+        n = give(r, "book.db", UID_STREAMMGR, e);
+    return n == -ENOENT ? 0 : n;
 }
 
 /* The pieces are there, and all is to be written once more. */
@@ -121,7 +131,7 @@ static int check_room(const struct receiving *r, struct err *e)
 
 static void remove_old(const struct receiving *r)
 {
-    static const char *const names[] = {"in", "mongo", "rows.db", "conf", "kept"};
+    static const char *const names[] = {"in", "mongo", "rows.db", "conf", "kept", "streams", "book.db"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         AUTO_FREE char *path = xasprintf(MOVES_DIR "/%s.%s", r->tenant, names[i]);
         fd_remove_tree(r->h->dirfd, path);
@@ -148,7 +158,7 @@ static int take(struct receiving *r, int fd, struct err *e)
     AUTO_FREE char *in = xasprintf(MOVES_DIR "/%s.in", r->tenant);
     n = point_each(r->store, &r->point, put_aside, r, e);
     if (n == 0)
-        n = give_rows(r, e);
+        n = give_all(r, e);
     AUTO_FREE char *marker = store_marker(r->h->path);
     if (n == 0)
         n = fd_write_file(spool, "backup.json", marker, strlen(marker), 0600, e);

@@ -88,16 +88,22 @@ static int copy_rows(sqlite3 *db, const struct order *o, struct err *e)
     return r;
 }
 
+/* Makes it anew, for what is copied into it. */
+static int make(const char *to, sqlite3 **ret, struct err *e)
+{
+    unlink(to);
+    return db_open(to, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, ret) == SQLITE_OK &&
+                   sqlite3_busy_timeout(*ret, BUSY_MS) == SQLITE_OK &&
+                   sqlite3_exec(*ret, "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF", NULL, NULL, NULL) == SQLITE_OK
+               ? 0
+               : err_set(e, -EIO, "cannot write %s: %s", to, db_why(*ret));
+}
+
 int rows_export(const struct order *o, const char *path, int64_t *ret_uid, bool *ret_suspended, struct err *e)
 {
     AUTO_FREE char *to = home_path(o->home, path), *ledger = home_path(o->home, "state/ledger.db");
     sqlite3 *db = NULL;
-    unlink(to);
-    int r = db_open(to, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, &db) == SQLITE_OK &&
-                    sqlite3_busy_timeout(db, BUSY_MS) == SQLITE_OK &&
-                    sqlite3_exec(db, "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF", NULL, NULL, NULL) == SQLITE_OK
-                ? 0
-                : err_set(e, -EIO, "cannot write %s: %s", to, db_why(db));
+    int r = make(to, &db, e);
     if (r == 0)
         r = attach(db, ledger, "ledger", e);
     if (r == 0)
@@ -108,18 +114,51 @@ int rows_export(const struct order *o, const char *path, int64_t *ret_uid, bool 
     return r;
 }
 
-int rows_each_id(const char *path, char ***ret, size_t *ret_n, struct err *e)
+static bool has_any(sqlite3 *db, const char *sql)
 {
+    sqlite3_stmt *s = NULL;
+    const bool any = sqlite3_prepare_v2(db, sql, -1, &s, NULL) == SQLITE_OK && sqlite3_step(s) == SQLITE_ROW;
+    sqlite3_finalize(s);
+    return any;
+}
+
+int rows_export_book(const struct order *o, const char *path, struct err *e)
+{
+    static const char *const rows[] = {
+        "CREATE TABLE instances AS SELECT * FROM book.instances WHERE tenant=?1",
+        "CREATE TABLE quality AS SELECT * FROM book.quality WHERE tenant=?1",
+        "CREATE TABLE apps AS SELECT * FROM book.apps WHERE tenant=?1",
+        "CREATE TABLE asks AS SELECT * FROM book.asks WHERE tenant=?1",
+        "CREATE TABLE ask_keys AS SELECT * FROM book.ask_keys WHERE tenant=?1",
+    };
+    AUTO_FREE char *to = home_path(o->home, path), *book = home_path(o->home, "state/streams.db");
+    sqlite3 *db = NULL;
+    unlink(to);
+    if (access(book, F_OK) < 0)
+        return 0;
+    int r = make(to, &db, e);
+    if (r == 0)
+        r = attach(db, book, "book", e);
+    for (size_t i = 0; r == 0 && i < sizeof rows / sizeof *rows; i++)
+        r = execute(db, rows[i], o->tenant, e);
+    const bool is_empty = r == 0 && !has_any(db, "SELECT 1 FROM instances UNION ALL SELECT 1 FROM quality UNION ALL SELECT 1 FROM "
+                                                 "apps UNION ALL SELECT 1 FROM asks UNION ALL SELECT 1 FROM ask_keys LIMIT 1");
+    sqlite3_close(db);
+    if (is_empty)
+        unlink(to);
+    return r;
+}
+
+int rows_each_id(const char *path, bool is_book, char ***ret, size_t *ret_n, struct err *e)
+{
+    static const char of_ledger[] = "SELECT 'work/'||file_id FROM files WHERE place='work' UNION ALL SELECT 'runs/'||run_id FROM "
+                                    "runs WHERE pruned=0",
+                      of_book[] = "SELECT 'runs/'||run_id FROM instances WHERE pruned=0";
     sqlite3 *db = NULL;
     sqlite3_stmt *s = NULL;
-    *ret = NULL;
-    *ret_n = 0;
     int r = db_open(path, SQLITE_OPEN_READWRITE, &db);
     if (r == SQLITE_OK)
-        r = sqlite3_prepare_v2(db,
-                               "SELECT 'work/'||file_id FROM files WHERE place='work' UNION ALL SELECT 'runs/'||run_id FROM runs "
-                               "WHERE pruned=0",
-                               -1, &s, NULL);
+        r = sqlite3_prepare_v2(db, is_book ? of_book : of_ledger, -1, &s, NULL);
     while (r == SQLITE_OK && sqlite3_step(s) == SQLITE_ROW) {
         *ret = xgrow(*ret, *ret_n, sizeof **ret);
         (*ret)[(*ret_n)++] = xstrdup(text(s, 0));

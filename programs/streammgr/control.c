@@ -20,6 +20,8 @@
  *   reload                 reads the configuration
  *   tenants                reads who is suspended, and where databases are
  *   forget {tenant_id}     tenant remove --purge: its instances end and are forgotten; answered then
+ *   move_hold {tenant_id}  answered when none of its instances is left; the tenant is held (programs/batchmgr/moving.h)
+ *   move_rows {tenant_id}  moving.h
  *   drain                  all instances end; answered when none is left, but for those whose node nobody hears
  *
  * Guests: the monitor has `apps` and `scale`. The gateway (streammgr.gateway.sock) has `status`, `instances`, `start`, `stop` and
@@ -50,6 +52,7 @@
 #include "instance.h"
 #include "instances_db.h"
 #include "manual_instances.h"
+#include "moving.h"
 #include "reconcile.h"
 #include "reload.h"
 #include "restart.h"
@@ -74,6 +77,7 @@
 static struct waiter {
     struct ctl_conn *conn;
     char *tenant; /* NULL: all */
+    bool forget;  /* what it has goes then */
 } waiters[16];
 static size_t n_waiters;
 
@@ -443,12 +447,12 @@ static int scale(struct streammgr *m, struct ctl_conn *conn, const bson_t *rq, s
     return 1;
 }
 
-static int wait_for_none(struct streammgr *m, struct ctl_conn *c, const char *tenant, struct err *e)
+static int wait_for_none(struct streammgr *m, struct ctl_conn *c, const char *tenant, bool forget, struct err *e)
 {
     if (n_waiters == sizeof waiters / sizeof *waiters)
         return err_set(e, ERR_REFUSED, "too many requests wait for instances to end already");
     ctl_hold(c);
-    waiters[n_waiters++] = (struct waiter){c, xstrdup(tenant)};
+    waiters[n_waiters++] = (struct waiter){c, xstrdup(tenant), forget};
     control_check_drained(m);
     return 1;
 }
@@ -467,14 +471,36 @@ static int forget(struct streammgr *m, struct ctl_conn *c, const bson_t *rq, str
             manual_instances_end(a);
             drain_all(m, a, "the tenant is removed");
         }
-    return wait_for_none(m, c, tenant, e);
+    return wait_for_none(m, c, tenant, true, e);
 }
 
 static int drain(struct streammgr *m, struct ctl_conn *c, struct err *e)
 {
     m->draining = true;
     drain_all(m, NULL, "the platform stops");
-    return wait_for_none(m, c, NULL, e);
+    return wait_for_none(m, c, NULL, false, e);
+}
+
+/* Its instances end since it is suspended. */
+static int hold(struct streammgr *m, struct ctl_conn *c, const char *tenant, struct err *e)
+{
+    int r = tenant_facts_read(m, e);
+    const struct tenant_facts *f = r == 0 && tenant ? tenant_facts_of(m, tenant) : NULL;
+    if (r < 0)
+        return r;
+    if (!f || !f->held)
+        return err_set(e, ERR_REFUSED, "tenant %s is not held", tenant ? tenant : "");
+    reconcile_all(m);
+    return wait_for_none(m, c, tenant, false, e);
+}
+
+/* Of one that was moved nothing is billed here: its rows are the other home's. */
+static void forget_book(struct streammgr *m, const char *tenant, struct err *e)
+{
+    struct err none = {0};
+    tenant_facts_read(m, &none);
+    const struct tenant_facts *f = tenant_facts_of(m, tenant);
+    instances_db_forget(m->book, tenant, !f || !f->held, e);
 }
 
 void control_check_drained(struct streammgr *m)
@@ -485,8 +511,8 @@ void control_check_drained(struct streammgr *m)
         if (w.tenant ? instances_of(m, w.tenant) : instances_heard(m))
             continue;
         waiters[i] = waiters[--n_waiters];
-        if (w.tenant)
-            instances_db_forget(m->book, w.tenant, &e);
+        if (w.forget)
+            forget_book(m, w.tenant, &e);
         ctl_answer(w.conn, e.code ? &e : NULL);
         ctl_release(w.conn);
         free(w.tenant);
@@ -540,6 +566,10 @@ static int serve(void *arg, struct ctl_conn *c, const bson_t *rq, struct err *e)
     }
     if (!strcmp(op, "forget"))
         return forget(m, c, rq, e);
+    if (!strcmp(op, "move_hold"))
+        return hold(m, c, tenant, e);
+    if (!strcmp(op, "move_rows"))
+        return moving_take_rows(m, c, tenant ? tenant : "", e);
     if (!strcmp(op, "drain"))
         return drain(m, c, e);
     return err_set(e, ERR_USAGE, "streammgr does not know \"%s\"", op);
@@ -563,6 +593,7 @@ void control_stop(struct streammgr *m)
     ctl_free(m->ctl);
     m->ctl = NULL;
     start_wait_stop();
+    moving_stop();
     while (n_waiters) {
         ctl_release(waiters[--n_waiters].conn);
         free(waiters[n_waiters].tenant);

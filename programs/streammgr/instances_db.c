@@ -568,8 +568,9 @@ int instances_db_prune(struct instances_db *b, const char *tenant, int64_t befor
     return n;
 }
 
-int instances_db_forget(struct instances_db *b, const char *tenant, struct err *e)
+int instances_db_forget(struct instances_db *b, const char *tenant, bool bill, struct err *e)
 {
+    enum { N_BILLS = 2 };
     /* What it is billed by stays, by UTC day, as `mysimbdp stats` has it (programs/batchmgr/bill.h). */
     static const char *const sql[] = {
         "INSERT INTO bills SELECT tenant, ended_at/86400000, 'instance_s', sum(max(0, ended_at-started_at))/1000.0 FROM instances "
@@ -586,7 +587,7 @@ int instances_db_forget(struct instances_db *b, const char *tenant, struct err *
     while (instances_db_prune(b, tenant, INT64_MAX, PRUNE_AT_ONCE) == PRUNE_AT_ONCE) {
     }
     bool ok = begin(b);
-    for (size_t i = 0; ok && i < sizeof sql / sizeof *sql; i++) {
+    for (size_t i = bill ? 0 : N_BILLS; ok && i < sizeof sql / sizeof *sql; i++) {
         sqlite3_stmt *s = prepare(b, sql[i]);
         bind_text(s, 1, tenant);
         ok = step(s);

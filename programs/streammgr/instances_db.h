@@ -82,6 +82,6 @@ int instances_db_each_app(struct instances_db *b, void (*fn)(void *arg, const st
 /* Removes the logs (runs/<run_id>) of the tenant's instances that ended before then. At most `max`; how many. */
 int instances_db_prune(struct instances_db *b, const char *tenant, int64_t before_wall_ms, int max);
 /* Everything of a tenant that is removed for good, logs too. */
-int instances_db_forget(struct instances_db *b, const char *tenant, struct err *e);
+int instances_db_forget(struct instances_db *b, const char *tenant, bool bill, struct err *e);
 
 #endif

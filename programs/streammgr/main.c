@@ -73,7 +73,7 @@ static void forget_removed(struct streammgr *m)
     for (struct tenant_facts *f; (f = map_next(&m->facts, &at));) {
         struct err e = {0};
         if (f->removed && !conf_tenant(m->conf, f->tenant) && !instances_of(m, f->tenant) &&
-            instances_db_forget(m->book, f->tenant, &e) < 0)
+            instances_db_forget(m->book, f->tenant, !f->held, &e) < 0)
             log_error("book", f->tenant, NULL, "%s", e.msg);
     }
 }

@@ -8,6 +8,8 @@
 #include "base/mem.h"
 #include "manager/run_handle.h"
 
+#include <string.h>
+
 static void take_instance(void *arg, const struct instances_db_row *b)
 {
     instance_take_up(app_get(arg, b->tenant, b->app, true), b);
@@ -20,12 +22,14 @@ static void take_app(void *arg, const struct instances_db_app *b)
     a->wanted = b->wanted; /* as many as before: that streammgr is new starts and ends nothing */
     a->least = b->least;
     a->stopped = b->stopped;
-    a->args = xstrdup(b->args);
+    xstr_set(&a->args, b->args);
 }
 
 static void take_ask(void *arg, const char *tenant, const char *app, const char *id, const char *args)
 {
-    ask_add(app_get(arg, tenant, app, true), id, args);
+    struct app *a = app_get(arg, tenant, app, true);
+    if (!ask_of(a, id))
+        ask_add(a, id, args);
 }
 
 /* Runners of these were not told that the book has their end. */
@@ -58,6 +62,32 @@ int recover(struct streammgr *m, struct err *e)
     if (n)
         log_info("recovered", NULL, NULL, "%zu instances of an earlier streammgr", n);
     return 0;
+}
+
+struct of_tenant {
+    struct streammgr *m;
+    const char *tenant;
+};
+
+static void take_its_app(void *arg, const struct instances_db_app *b)
+{
+    const struct of_tenant *o = arg;
+    if (!strcmp(b->tenant, o->tenant))
+        take_app(o->m, b);
+}
+
+static void take_its_ask(void *arg, const char *tenant, const char *app, const char *id, const char *args)
+{
+    const struct of_tenant *o = arg;
+    if (!strcmp(tenant, o->tenant))
+        take_ask(o->m, tenant, app, id, args);
+}
+
+int recover_tenant(struct streammgr *m, const char *tenant, struct err *e)
+{
+    struct of_tenant o = {m, tenant};
+    int r = instances_db_each_app(m->book, take_its_app, &o, e);
+    return r < 0 ? r : instances_db_each_ask(m->book, take_its_ask, &o, e);
 }
 
 void recover_free(struct streammgr *m)

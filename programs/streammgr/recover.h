@@ -11,6 +11,8 @@ int recover_read(struct streammgr *m, struct err *e);
 /* And looks for the runners of its instances; some may be found to have ended. */
 int recover(struct streammgr *m, struct err *e);
 /* Forgets the apps; their instances go on running. */
+/* What the book has of a tenant that came from another home. */
+int recover_tenant(struct streammgr *m, const char *tenant, struct err *e);
 void recover_free(struct streammgr *m);
 
 #endif

@@ -63,6 +63,8 @@ int tenant_facts_read(struct streammgr *m, struct err *e)
         f->uid = privs_is_root() ? v[i].uid : -1;
         f->suspended = v[i].suspended;
         f->removed = v[i].removed;
+        f->held = v[i].held;
+        f->moved = v[i].moved;
         f->database_looking = true; /* until batchmgr says otherwise */
         map_put(&m->facts, v[i].id, f);
     }

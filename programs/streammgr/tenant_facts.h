@@ -14,6 +14,7 @@ struct tenant_facts {
     int64_t uid; /* its instances' uid and gid; -1: the platform's */
     bool suspended, database_up;
     bool removed;          /* for good */
+    bool held, moved;      /* on its way from or to another home, or there; another one has it */
     bool database_looking; /* nobody has looked at it since batchmgr's start */
     char *mongo_url;
     char *database_why; /* why it may not be used although it answers; or NULL */

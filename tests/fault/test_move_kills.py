@@ -2,14 +2,16 @@
 tenant, the words say what to do, and doing it ends with every file stored once."""
 import json
 import os
+import signal
 import subprocess
 
 import pytest
 from backups import backup, gone, restore  # noqa: F401 (restore: a fixture)
 from harness import FINAL, IS_ROOT, Home, until
+from wire import peer
 
 pytestmark = pytest.mark.once
-BEFORE = ["move_begin", "move_spooled", "move_entry", "move_laid", "move_configured", "move_ahead", "move_held", "move_copied"]
+BEFORE = ["move_begin", "move_spooled", "move_entry", "move_laid", "move_configured", "move_ahead", "move_held", "move_streams", "move_copied"]
 AFTER = ["move_switch", "move_gone", "move_taken_up"]
 
 
@@ -108,6 +110,108 @@ def test_a_batchmgr_is_killed(home, mongo, point):
         stored_once(home, other, "acme", [0])
     finally:
         other.cleanup()
+
+
+def with_streams(mongo, n=200):
+    """Two homes that work; the first has a tenant with a stream in which n messages wait, and an app that one of them was refused by."""
+    homes = [Home(mongo), Home(mongo)]
+    homes[0].db_of["acme"] = homes[1].db_of["acme"] = f"acme_{homes[0].base.name.replace('-', '_')}"
+    (homes[0].path / "conf/tenants/acme.conf").write_text(
+        f'database = "{homes[0].db_of["acme"]}"; datasets = ( {{ name = "data"; format = "json"; }} );\n'
+        'streams = ( { name = "events"; max_messages_per_s = -1; max_bytes_per_s = -1L; lease_ms = 600000; } );\n'
+        'stream_apps = ( { stream = "events"; app = "one"; }, '
+        '{ stream = "events"; app = "load"; exec = "builtin:load"; dataset = "data"; min_instances = 1; max_instances = 1; } );\n')
+    return homes
+
+
+def publish(h, n, first=0):
+    with peer(h) as p:
+        p.publish("acme/events", [json.dumps({"v": i}).encode() for i in range(first, first + n)], publisher=5, number=first + 1)
+
+
+def waiting(h, app="one"):
+    return next((q["ready"] + q["leased"] for q in h.rows("queue", "list") if q["app"] == app and q["tenant_id"] == "acme"), None)
+
+
+def went_on(owner, left, n):
+    """All that was published is there once for each app, and what comes next, too."""
+    assert (state(owner, "acme"), state(left, "acme")) in (("active", "moved"), ("active", None))
+    publish(owner, n + 10)
+    until(lambda: waiting(owner) == n + 10 and waiting(owner, "load") == 0, owner.path / "state", what=lambda: owner.rows("queue", "list"))
+    until(lambda: len(owner.docs("acme")) == n + 10, owner.path / "state", what=lambda: len(owner.docs("acme")))
+    assert sorted(d["v"] for d in owner.docs("acme")) == list(range(n + 10))
+    with peer(owner) as p:
+        p.subscribe("acme/events", "one", 10000)
+        got = p.take(n + 10)
+        assert [m.seq for m in got] == list(range(1, n + 11)) and [json.loads(m.body)["v"] for m in got] == list(range(n + 10))
+    for h in (owner, left):
+        assert not [p for p in (h.path / "state/moves").glob("acme.*") if p.suffix != ".json"]
+
+
+@pytest.mark.parametrize("program,point,there", [
+    ("broker", "moving_still", False), ("broker", "moving_part", False), ("broker", "moving_loaded", True),
+    pytest.param("streammgr", "moving_book", True, marks=pytest.mark.soak), ("broker", "moving_settled", True)])
+def test_a_broker_or_streammgr_is_killed(mongo, program, point, there):
+    """Of a tenant with streams, in either home."""
+    homes = with_streams(mongo)
+    a, b = homes
+    try:
+        for h in homes:
+            h.up()
+        where = b if there else a
+        where.down()
+        once = where.crash_file()
+        where.up(SIMBDP_CRASH_AT=point, SIMBDP_CRASH_ONCE=str(once))
+        publish(a, 200)
+        until(lambda: len(a.docs("acme")) == 200, a.path / "state", what="stored")
+        r = a.cli("tenant", "move", "acme", "--to", b.path, check=False)
+        assert once.exists(), r.stderr
+        assert r.returncode == 1 and "--resume" in r.stderr, r.stderr
+        one_owner(a, b, "acme")
+        until(lambda: asked(a, program) and asked(b, program), a.path / "state", what="both")
+        a.cli("tenant", "move", "acme", "--resume")
+        went_on(b, a, 200)
+    finally:
+        for h in homes:
+            h.cleanup()
+
+
+def asked(h, program):
+    try:
+        return h.control({"op": "status"}, program=f"{program}.sock")["ok"]
+    except (OSError, AssertionError):
+        return False
+
+
+@pytest.mark.parametrize("point,then", [("move_held", "--undo"), ("move_streams", "--resume"), ("move_copied", "--undo"), ("move_copied", "--resume"),
+                                        ("move_switch", "--resume"), pytest.param("move_gone", "--resume", marks=pytest.mark.soak),
+                                        pytest.param("move_taken_up", "--resume", marks=pytest.mark.soak)])
+def test_the_conductor_of_streams_is_killed(mongo, point, then):
+    """And then all programs of both homes are, before it goes on."""
+    homes = with_streams(mongo)
+    a, b = homes
+    try:
+        for h in homes:
+            h.up()
+        publish(a, 100)
+        until(lambda: len(a.docs("acme")) == 100, a.path / "state", what="stored")
+        once = a.base / "once"
+        subprocess.run([a.program("mysimbdp"), "tenant", "move", "acme", "--to", str(b.path)], capture_output=True,
+                       env={**a.env, "SIMBDP_CRASH_AT": point, "SIMBDP_CRASH_ONCE": str(once)})
+        assert once.exists()
+        one_owner(a, b, "acme")
+        for h in homes:
+            for program in ("broker", "streammgr"):
+                os.kill(h.control({"op": "status"}, program=f"{program}.sock")["pid"], signal.SIGKILL)
+        until(lambda: all(asked(h, p) for h in homes for p in ("broker", "streammgr")), a.path / "state", what="all of them")
+        one_owner(a, b, "acme")
+        a.cli("tenant", "move", "acme", then)
+        went_on(*((b, a) if then == "--resume" else (a, b)), 100)
+        if then == "--undo":
+            assert not b.rows("queue", "list")
+    finally:
+        for h in homes:
+            h.cleanup()
 
 
 def answers(h):

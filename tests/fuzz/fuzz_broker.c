@@ -60,6 +60,13 @@ int keeper_kafka(struct keeper *k, struct err *e)
     return err_set(e, ERR_CLOSED, "there is no Kafka here");
 }
 
+int keeper_streams(struct keeper *k, const char *tenant, struct err *e)
+{
+    (void)k;
+    (void)tenant;
+    return err_set(e, ERR_CLOSED, "there is none");
+}
+
 int keeper_log(struct keeper *k, const char *tenant, const char *text, size_t n)
 {
     (void)k;

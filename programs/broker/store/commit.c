@@ -11,7 +11,7 @@
 
 void stream_touch(struct stream *st)
 {
-    if (st->touched || st->all->loading)
+    if (st->touched || st->all->loading || arrivals_is_name(st->name))
         return;
     st->touched = true;
     st->next_touched = st->all->touched_streams;
@@ -21,7 +21,7 @@ void stream_touch(struct stream *st)
 void sub_touch(struct sub *s)
 {
     struct streams *all = s->stream->all;
-    if (s->touched || all->loading)
+    if (s->touched || all->loading || arrivals_is_name(s->stream->name))
         return;
     s->touched = true;
     s->next_touched = all->touched_subs;

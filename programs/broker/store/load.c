@@ -18,8 +18,11 @@ static bool load_stream(struct streams *all, const unsigned char *p, size_t n)
     if (!st) {
         AUTO_FREE char *name = xstrndup((const char *)p + EPOCH_BYTES, n_name);
         st = stream_new(all, name, id);
-        map_put(&all->streams, name, st);
+        map_put(arrivals_map_of(all, name), name, st);
         register_id(all, 's', id, st);
+    } else if (arrivals_is_name(st->name) && n_name &&
+               !arrivals_is_name((const char *)p + EPOCH_BYTES)) { /* the record that says so was lost */
+        arrivals_take_name(st);
     }
     stream_load_epoch(st, p, next_seq);
     if (next_seq > st->next_seq)
@@ -98,6 +101,8 @@ static bool load_on_stream(struct streams *all, const struct seglog_pos *at, int
         return traces_load(st, at, body, n_body);
     case REC_MIRROR:
         return mirror_load(st, p, n);
+    case REC_WHOLE:
+        return arrivals_load_whole(st, p, n);
     default:
         if (!take_u32(&p, &n, &zero) || !take_u64(&p, &n, &first) || first > st->next_seq)
             return false;
@@ -125,10 +130,12 @@ void streams_on_record(void *arg, const struct seglog_pos *at, int type, const u
     else if (ok && type == REC_SUB)
         ok = take_u32(&p, &n, &stream) &&
              (!streams_by_id(all, 's', stream) || sub_load_record(streams_by_id(all, 's', stream), id, p, n));
+    else if (ok && type == REC_SETTLED)
+        ok = arrivals_load_settled(all, p, n);
     else if (ok && type == REC_TALLY)
         ok = load_tally(all, id, p, n);
     else if (ok && (type == REC_STREAM_DROP || type == REC_PUBLISHERS || type == REC_MESSAGES ||
-                    (type >= REC_EXPIRED && type <= REC_GAPS) || type == REC_TRACES || type == REC_MIRROR))
+                    (type >= REC_EXPIRED && type <= REC_GAPS) || type == REC_TRACES || type == REC_MIRROR || type == REC_WHOLE))
         ok = load_on_stream(all, at, type, id, body, n_body, p, n);
     else if (ok && type <= REC_DROP_DEAD)
         ok = load_on_sub(all, type, id, p, n);

@@ -30,6 +30,8 @@ enum record {
     REC_TALLY,       /* tally_record(), of a stream or subscription; also where a segment begins */
     REC_TRACES,      /* traces.c, behind the REC_MESSAGES that it is about */
     REC_MIRROR,      /* stream, 1 or 0, u64 base: mirror.c; where a segment begins, behind REC_STREAM */
+    REC_WHOLE = 32,  /* arrivals.c, as the next one */
+    REC_SETTLED,
 };
 
 /* ---- state ---- */
@@ -79,6 +81,8 @@ struct stream {
     bool unsaved; /* what recover.c found is to be written down before anything is published */
     bool mirror;  /* mirror.c; with the sequence before its first record's */
     uint64_t base;
+    bool whole; /* arrivals.c; with the caller's note */
+    uint32_t note;
     int64_t newest_wall_ms; /* of a mirror: when what came last was published */
     uint32_t slot;          /* of its mark; 0: none */
     bool touched;
@@ -191,8 +195,9 @@ struct sub {
 
 struct streams {
     struct seglog *log;
-    struct map streams; /* by name */
-    struct map by_id;   /* "s<id>" a stream, "u<id>" a subscription */
+    struct map streams;  /* by name */
+    struct map arriving; /* likewise: arrivals.c */
+    struct map by_id;    /* "s<id>" a stream, "u<id>" a subscription */
     uint32_t next_id;
     bool loading;   /* the log is being read: nothing is written to it */
     bool published; /* since the last commit */
@@ -269,6 +274,16 @@ bool mirror_load(struct stream *st, const unsigned char *p, size_t n);
 /* Drops mirrors of which it is not certain that they are what they were: they are made anew of what they mirror. */
 void mirrors_recover(struct streams *all, bool doubt);
 
+/* ---- arrivals.c ---- */
+
+bool arrivals_is_name(const char *name); /* of a stream that was loaded and is not settled */
+struct map *arrivals_map_of(struct streams *all, const char *name);
+void arrivals_whole_record(const struct stream *st, struct buf *out);
+bool arrivals_load_whole(struct stream *st, const unsigned char *p, size_t n);
+bool arrivals_load_settled(struct streams *all, const unsigned char *p, size_t n);
+/* Gives it the name that it is to have, in place of one that is there. */
+void arrivals_take_name(struct stream *st);
+
 /* ---- tally.c ---- */
 
 void tally_append(struct streams *all, struct tally *t, uint32_t id); /* to the log */
@@ -321,6 +336,8 @@ int64_t stream_wall_ms(const struct stream *st, uint64_t seq); /* about when it 
 /* Of the n messages from `first` on, which were appended. */
 void traces_append(struct stream *st, uint64_t first, const struct message *v, uint32_t n);
 bool traces_load(struct stream *st, const struct seglog_pos *at, const unsigned char *p, size_t n);
+/* Where the record about the messages from `first` on, an extent, is. False: there is none. */
+bool traces_at(const struct stream *st, uint64_t first, struct seglog_pos *ret);
 /* The messages from `first` on, an extent, were moved; or need not be kept any more. */
 void traces_move(struct stream *st, uint64_t first);
 void traces_give_back(struct stream *st, uint64_t first);

@@ -74,6 +74,10 @@ static void free_all(struct streams *all)
     for (struct stream *st; (st = map_next(&all->streams, &i));)
         stream_free(st);
     map_fini(&all->streams);
+    i = 0;
+    for (struct stream *st; (st = map_next(&all->arriving, &i));)
+        stream_free(st);
+    map_fini(&all->arriving);
     map_fini(&all->by_id);
     marks_close(all->marks);
     buf_fini(&all->scratch);
@@ -139,6 +143,10 @@ bool streams_tidy(struct streams *all)
         return false;
     for (struct stream *st; (st = map_next(&all->streams, &i));)
         if (!stream_move(st, oldest, &budget))
+            return true;
+    i = 0;
+    for (struct stream *st; (st = map_next(&all->arriving, &i));)
+        if (!stream_move(st, oldest, &budget))
             break;
     return true;
 }
@@ -193,7 +201,7 @@ void streams_drop(struct streams *all, struct stream *st)
     for (size_t i = 0; i < st->n_kept; i++)
         seglog_release(all->log, &st->kept[i].at);
     traces_drop(st);
-    map_remove(&all->streams, st->name);
+    map_remove(arrivals_map_of(all, st->name), st->name);
     unregister_id(all, 's', st->id);
     stream_free(st);
 }

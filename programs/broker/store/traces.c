@@ -132,6 +132,14 @@ void traces_move(struct stream *st, uint64_t first)
         traces_give_back(st, first); /* or it would pin its segment */
 }
 
+bool traces_at(const struct stream *st, uint64_t first, struct seglog_pos *ret)
+{
+    const struct traced *t = find(st, first);
+    if (t)
+        *ret = t->at;
+    return t != NULL;
+}
+
 void traces_drop(struct stream *st)
 {
     for (size_t i = st->traced_head; i < st->n_traced; i++)
