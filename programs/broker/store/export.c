@@ -100,11 +100,12 @@ static void put_extent(struct exporting *x, struct stream *st, const struct exte
 static void put_messages(struct exporting *x, struct stream *st, size_t max)
 {
     const struct extent *v;
-    while (x->out->n < max && (v = stream_extent_at(st, x->at->seq))) {
+    const size_t from = x->out->n;
+    while (x->out->n - from < max && (v = stream_extent_at(st, x->at->seq))) {
         put_extent(x, st, v);
         x->at->seq = extent_last(v) + 1;
     }
-    if (x->out->n < max)
+    if (x->out->n - from < max)
         x->at->seq = AT_END;
 }
 

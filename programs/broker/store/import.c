@@ -20,8 +20,8 @@ enum {
     MAX_MESSAGES = 4096,                                                 /* of a record */
     MAX_PUBLISHERS = 10000,
     MAX_SEEN = 64,
-    MAX_SUBS = 1000, /* of a stream */
-    MAX_EXTRA = 1 << 20,
+    MAX_SUBS = 100, /* of a stream */
+    MAX_EXTRA = 4 << 20,
     MAX_ID = 32
 };
 #define MAX_SEQ (UINT64_C(1) << 62)
@@ -178,6 +178,18 @@ static bool check_dead(const unsigned char **p, size_t *n, uint32_t count, uint6
     return true;
 }
 
+/* How many slots there will be for which no message came. */
+static uint64_t n_without(const struct import *m, uint64_t floor, uint64_t cursor)
+{
+    const struct stream *st = m->st;
+    uint64_t ahead = 0;
+    for (size_t i = st->n; i-- > st->head && extent_last(&st->extents[i]) >= cursor;) {
+        const struct extent *x = &st->extents[i];
+        ahead += extent_last(x) + 1 - (x->first > cursor ? x->first : cursor);
+    }
+    return (cursor - floor > m->n_messages ? cursor - floor - m->n_messages : 0) + st->next_seq - cursor - ahead;
+}
+
 static bool check_sub(struct import *m, const unsigned char *p, size_t n)
 {
     uint64_t floor, cursor, shared_below;
@@ -190,7 +202,7 @@ static bool check_sub(struct import *m, const unsigned char *p, size_t n)
     AUTO_FREE char *name = xstrndup((const char *)p, n_name);
     p += n_name;
     n -= n_name;
-    m->n_extra += cursor - floor > m->n_messages ? cursor - floor - m->n_messages : 0;
+    m->n_extra += n_without(m, floor, cursor);
     return !stream_sub(m->st, name) && m->n_extra <= MAX_EXTRA && are_ranges(&p, &n, n_done, floor, cursor) &&
            check_counts(&p, &n, n_counts, floor, cursor) && check_dead(&p, &n, n_dead, cursor) && take_u64(&p, &n, &shared_below) &&
            !n && shared_below <= m->st->next_seq;

@@ -20,7 +20,7 @@
 
 #include "streams.h"
 
-enum { MOVES_HEADER = 16, MOVES_MAX_STREAMS = 1000, MOVES_MAX_SUBS = 10000, MOVES_NAME = 64 };
+enum { MOVES_HEADER = 16, MOVES_MAX_STREAMS = 1000, MOVES_MAX_SUBS = 1000, MOVES_NAME = 64 };
 
 /* ---- export.c ---- */
 
