@@ -83,8 +83,8 @@ static int print_tenants(struct cli *c, const struct home *h, sqlite3 *db, const
     sqlite3_stmt *s = NULL;
     struct err e = {0};
     int r = SQLITE_DONE;
-    if (db && sqlite3_prepare_v2(db, "SELECT id, purging=2 FROM tenants WHERE ?1 IS NULL OR id=?1 ORDER BY id", -1, &s, NULL) ==
-                  SQLITE_OK)
+    if (db && sqlite3_prepare_v2(db, "SELECT id, purging=2 FROM tenants WHERE (?1 IS NULL OR id=?1) AND " NOT_MOVED " ORDER BY id",
+                                 -1, &s, NULL) == SQLITE_OK)
         sqlite3_bind_text(s, 1, tenant, -1, SQLITE_STATIC);
     while (db && (r = sqlite3_step(s)) == SQLITE_ROW && print_tenant(t, h, db, s, since_ms, &sum, &e) == 0) {
     }

@@ -153,7 +153,7 @@ static int by_key(const void *a, const void *b)
 static void gather(struct gathering *g, const struct home *h, sqlite3 *db, const char *tenant)
 {
     sqlite3_stmt *s = NULL;
-    sqlite3_prepare_v2(db, "SELECT id FROM tenants WHERE ?1 IS NULL OR id=?1", -1, &s, NULL);
+    sqlite3_prepare_v2(db, "SELECT id FROM tenants WHERE (?1 IS NULL OR id=?1) AND " NOT_MOVED, -1, &s, NULL);
     if (tenant)
         sqlite3_bind_text(s, 1, tenant, -1, SQLITE_STATIC);
     while (s && sqlite3_step(s) == SQLITE_ROW) {

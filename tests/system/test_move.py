@@ -74,6 +74,8 @@ def test_a_tenant_moves_while_both_homes_work(home, other, mongo):
     assert past(other) == before and len(other.rows("runs", "--tenant", "acme")) == runs
     assert other.rows("stats", "--tenant", "acme") == stats
     assert (state(home), state(other)) == ("moved", "active")
+    assert not home.rows("stats", "--tenant", "acme") and home.rows("stats")[-1]["files"] == 0, "it is not billed twice"
+    assert home.rows("files", "--tenant", "acme")
     assert "ann@acme" in [u["name"] for u in other.rows("user", "list")]
     assert (other.path / "keys/acme/secret").read_text() == "s3" and (other.path / "conf/own/acme.conf").exists()
     done = [p.relative_to(home.path) for p in (home.path / "done/acme").rglob("*") if p.is_file()]
