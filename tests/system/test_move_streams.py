@@ -1,13 +1,13 @@
 """mysimbdp tenant move of tenants with streams: each confirmed message is stored exactly once, whichever home has the tenant; positions, dead letters,
 what was sent already, counts and what was asked for of apps go along; another tenant is not held up."""
 import json
-import struct
 import subprocess
 import threading
 import time
 
 import pytest
 from harness import IS_ROOT, Home, until
+from web import Site, settings
 from wire import Refused, bodies, peer
 
 pytestmark = pytest.mark.once
@@ -92,6 +92,10 @@ def test_a_publisher_and_an_app_at_work_there_and_back(home, other):
     paused = json.loads(move(home, other, "--json").stdout)["paused_s"]
     there = p.n
     until(lambda: p.n > there + 50 or p.error, other.path / "state", what="some there")
+    run = next(r["run_id"] for r in home.rows("runs", "--tenant", "acme") if r["kind"] == "stream")
+    assert next(r for r in other.rows("runs", "--tenant", "acme") if r["run_id"] == run)["state"] == "ended", "the instance that was here"
+    assert other.cli("logs", run).stdout == home.cli("logs", run).stdout
+    assert not home.rows("stats", "--tenant", "acme")
     purge(home)
     home.db_of["acme"] = other.db_of["acme"]
     back = json.loads(move(other, home, "--json").stdout)["paused_s"]
@@ -218,6 +222,48 @@ def test_what_is_kept_in_kafka_is_refused(home, other):
     r = move(home, other, check=False)
     assert r.returncode == 1 and "is kept in Kafka" in r.stderr and "let it move back" in r.stderr, r.stderr
     assert not list((home.path / "state").glob("moves/*"))
+
+
+def test_by_hand_to_another_machine(home, other):
+    configure(home, 'app = "one";')
+    home.up()
+    other.up()
+    with peer(home) as p:
+        p.publish("acme/events", bodies(20), publisher=7, number=1)
+    whole = export(home)
+    other.db_of["acme"] = home.db_of["acme"]
+    r = subprocess.run([other.program("mysimbdp"), "tenant", "import"], env=other.env, input=whole, capture_output=True)
+    assert r.returncode == 0, r.stderr
+    assert not [q for q in other.rows("queue", "list") if q["ready"]], "nobody's yet"
+    home.cli("tenant", "move", "acme", "--given")
+    move_id = json.loads((other.path / "state/moves/acme.json").read_text())["move"]
+    other.cli("tenant", "move", "acme", "--arrived", move_id)
+    with peer(other) as p:
+        assert p.publish("acme/events", bodies(20), publisher=7, number=1)[1:] == (0, 20)
+        p.subscribe("acme/events", "one")
+        assert [m.body for m in p.take(20)] == bodies(20)
+
+
+def test_over_http_it_is_503_then_403(mongo, other):
+    site = Site(mongo, settings(), ready=False)
+    try:
+        configure(site.home, 'app = "one";')
+        site.up()
+        other.up()
+
+        def publish():
+            return site.post("streams/events/messages", site.of(), "acme", b'{"v":1}\n', described=False, Content_Type="application/x-ndjson")
+        assert publish().status == 200
+        other.db_of["acme"] = site.home.db_of["acme"]
+        held(site.home, other)
+        a = publish()
+        assert (a.status, a.code) == (503, "moving") and int(a.headers["Retry-After"]) == 5
+        site.home.cli("tenant", "move", "acme", "--resume")
+        a = publish()
+        assert (a.status, a.code) == (403, "moved")
+        assert queues(other)[0]["ready"] == 1
+    finally:
+        site.cleanup()
 
 
 def export(h, tenant="acme"):
