@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from backups import backup, gone, restore  # noqa: F401 (restore: a fixture)
 from harness import FINAL, IS_ROOT, Home, until
-from wire import peer
+from wire import Refused, peer
 
 pytestmark = pytest.mark.once
 BEFORE = ["move_begin", "move_spooled", "move_entry", "move_laid", "move_configured", "move_ahead", "move_held", "move_streams", "move_copied"]
@@ -212,6 +212,43 @@ def test_the_conductor_of_streams_is_killed(mongo, point, then):
     finally:
         for h in homes:
             h.cleanup()
+
+
+@pytest.mark.needs_root
+def test_the_other_brokers_disk_is_full(mongo):
+    """It says so, keeps nothing, and serves its own tenants; with room it goes on."""
+    homes = with_streams(mongo)
+    a, b = homes
+    try:
+        (b.path / "state/broker").mkdir(mode=0o700)
+        b.mount_tmpfs("state/broker", "20M")
+        b.streams("own", name="beta")
+        for h in homes:
+            h.up()
+        body = json.dumps({"v": 0, "pad": "x" * 60000}).encode()
+        with peer(a) as p:
+            for i in range(40):
+                p.publish("acme/events", [body] * 10)
+        until(lambda: waiting(a, "load") == 0, a.path / "state", what="stored")
+        r = a.cli("tenant", "move", "acme", "--to", b.path, check=False)
+        assert r.returncode == 1 and "no room" in r.stderr and "--undo" in r.stderr, r.stderr
+        assert not [q for q in b.rows("queue", "list") if q["tenant_id"] == "acme" and q["ready"]]
+        with peer(b) as p:
+            until(lambda: published(p, "beta/own"), b.path / "state", what="its own tenant's messages are taken")
+        a.cli("tenant", "move", "acme", "--undo")
+        assert (state(a, "acme"), state(b, "acme")) == ("active", None)
+        assert waiting(a) == 400
+    finally:
+        for h in homes:
+            h.cleanup()
+
+
+def published(p, stream):
+    try:
+        return p.publish(stream, [b"x"])
+    except Refused as e:
+        assert e.code == "full", e
+        return None
 
 
 def answers(h):
