@@ -12,6 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "system"))
 import engines  # noqa: E402
 import harness  # noqa: E402
 import kafka as kafka_nodes  # noqa: E402
+import kafka_load  # noqa: E402
 import slurm as cluster  # noqa: E402
 
 MARKERS = (
@@ -79,13 +80,13 @@ def slurm(request):
 
 
 @pytest.fixture(scope="module")
-def kafka():
-    """A Kafka cluster of three nodes on loopback."""
+def kafka(request):
+    """A Kafka cluster of three nodes, on loopback where a module does not say another class (KAFKA)."""
     why = kafka_nodes.missing()
     if why:
         pytest.skip(f"no Kafka here: {why}")
     directory = harness.temp_dir()
-    c = kafka_nodes.Cluster(directory / "kafka")
+    c = getattr(request.module, "KAFKA", kafka_nodes.Cluster)(directory / "kafka")
     try:
         c.up()
         yield c
@@ -107,6 +108,22 @@ def kafka_home(make_home, kafka):
         return home
     yield make
     kafka.mend()
+
+
+@pytest.fixture
+def load():
+    """Starts publishers, which end with the test."""
+    started = []
+
+    def start(home, sent=0):
+        p = kafka_load.Publisher(home, sent)
+        started.append(p)
+        p.start()
+        return p
+    yield start
+    for p in started:
+        p.ends.set()
+        p.join()
 
 
 @pytest.fixture

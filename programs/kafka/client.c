@@ -15,6 +15,8 @@ static const char *const ours[][2] = {
     {"client.id", "mysimbdp"},
     {"reconnect.backoff.ms", "50"},
     {"reconnect.backoff.max.ms", "1000"},
+    {"socket.connection.setup.timeout.ms", "4000"}, /* a host that is gone, or cut off, says nothing */
+    {"socket.timeout.ms", "10000"},
     {"topic.metadata.refresh.interval.ms", "3000"},
     {"topic.metadata.refresh.fast.interval.ms", "100"},
     {"topic.metadata.propagation.max.ms", "3000"},

@@ -27,8 +27,8 @@ CONF = """\
 process.roles=broker,controller
 node.id={id}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller}
+advertised.listeners=PLAINTEXT://{host}:{port}
 controller.listener.names=CONTROLLER
 log.dirs={dir}
 num.network.threads=1
@@ -108,6 +108,8 @@ def wait_open(home, timeout=60):
 
 
 class Cluster:
+    """Others (kafka_lan.py, kafka_secure.py) say where its nodes are and what more they are told."""
+
     def __init__(self, directory, nodes=3):
         self.dir = pathlib.Path(directory)
         self.pids = {}
@@ -117,21 +119,32 @@ class Cluster:
 
     @property
     def brokers(self):
-        return ",".join(f"127.0.0.1:{p}" for p in self.ports.values())
+        return ",".join(f"{self.host(i)}:{p}" for i, p in self.ports.items())
+
+    def host(self, i):
+        return "127.0.0.1"
+
+    def configuration(self, i, **values):
+        return CONF.format(**values)
+
+    def inside(self, i):
+        """What a node's command begins with."""
+        return []
 
     # ---- life ----
 
     def up(self):
         lib = jars()
-        self.dir.mkdir(parents=True)
-        voters = ",".join(f"{i}@127.0.0.1:{p}" for i, p in self.controllers.items())
+        self.dir.mkdir(parents=True, exist_ok=True)
+        voters = ",".join(f"{i}@{self.host(i)}:{p}" for i, p in self.controllers.items())
         for i, port in self.ports.items():
             data = self.dir / f"node-{i}"
-            data.mkdir()
+            data.mkdir(exist_ok=True)
             # What `kafka-storage format` would write, in three JVMs more.
             ident = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             (data / "meta.properties").write_text(f"version=1\ncluster.id={self.id}\nnode.id={i}\ndirectory.id={ident}\n")
-            conf = CONF.format(id=i, voters=voters, port=port, controller=self.controllers[i], dir=data, replicas=min(3, len(self.ports)))
+            conf = self.configuration(i, id=i, voters=voters, host=self.host(i), port=port, controller=self.controllers[i], dir=data,
+                                      replicas=min(3, len(self.ports)), base=self.dir)
             (self.dir / f"node-{i}.properties").write_text(conf)
         self.lib = lib
         for i in self.ports:
@@ -140,7 +153,7 @@ class Cluster:
 
     def start(self, i):
         with open(self.dir / f"node-{i}.log", "ab") as log:
-            p = subprocess.Popen(["nice", "java", *JAVA, "-cp", f"{self.lib}/*", "kafka.Kafka", str(self.dir / f"node-{i}.properties")],
+            p = subprocess.Popen([*self.inside(i), "nice", "java", *JAVA, "-cp", f"{self.lib}/*", "kafka.Kafka", str(self.dir / f"node-{i}.properties")],
                                  stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.dir, start_new_session=True)
         self.pids[i] = p.pid
         self.save()
@@ -215,7 +228,7 @@ class Cluster:
             return len(s).to_bytes(2, "big") + s
         request = api.to_bytes(2, "big") + version.to_bytes(2, "big") + (7).to_bytes(4, "big") + string(b"test") + body
         try:
-            with socket.create_connection(("127.0.0.1", self.ports[i]), timeout_s) as s:
+            with socket.create_connection((self.host(i), self.ports[i]), timeout_s) as s:
                 s.settimeout(timeout_s)
                 s.sendall(len(request).to_bytes(4, "big") + request)
                 with s.makefile("rb") as f:
