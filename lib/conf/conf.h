@@ -292,6 +292,7 @@ struct conf {
         char *log_socket; /* "": that of this host's log */
         struct conf_kafka {
             char *brokers, *prefix, *properties_file; /* brokers "": there is none; properties_file "": none */
+            char *prefix_before;                      /* that may be given up; "": none */
         } kafka;
         struct cfg_list alerts;   /* struct conf_alert */
         struct cfg_list webhooks; /* struct conf_webhook */

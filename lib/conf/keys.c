@@ -479,6 +479,8 @@ static const struct cfg_key kafka_keys[] = {
             "some of its nodes, for streams with store = \"kafka\": \"HOST:PORT,HOST:PORT\"; empty: there is none"),
     STR_ROW(conf, platform.kafka.prefix, "prefix", "mysimbdp", NULL,
             "what the names of its topics begin with: PREFIX.TENANT.STREAM; another one for each home"),
+    STR_ROW(conf, platform.kafka.prefix_before, "prefix_before", "", NULL,
+            "the prefix that is given up for another one; without it topics of another prefix than before are not opened"),
     STR_ROW(
         conf, platform.kafka.properties_file, "properties_file", "", NULL,
         "absolute path of a file, readable by its owner alone, with settings for TLS and SASL as librdkafka has them, NAME=VALUE a "

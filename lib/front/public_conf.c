@@ -15,6 +15,7 @@ static const char *const of_platform[] = {"platform.listen",
                                           "platform.webhooks.alive_s",
                                           "platform.kafka.brokers",
                                           "platform.kafka.prefix",
+                                          "platform.kafka.prefix_before",
                                           NULL};
 static const char *const of_tenant[] = {"concurrency",
                                         "batch.app",

@@ -19,6 +19,7 @@
  * - RECORD: u64 offset; u64 publisher, u64 number, u64 wall_ms; u32 traced: 0 or 1; the trace; the message, to the end.
  * - COMMITTED: group; text (empty: it is).
  * - BROKEN, text: what was followed is not there (any more); the stream is to be opened anew.
+ * - TRIMMED, text: empty, or why records were not given up.
  * - DOWN, text: no node of Kafka answers; stream 0.
  *
  * Confirmed is what PRODUCED says is stored: acks=all, by an idempotent producer. simbdp-kafka keeps nothing: when it ends, what
@@ -47,7 +48,8 @@ enum kafka_verb {
     KAFKA_RECORD,
     KAFKA_COMMITTED,
     KAFKA_BROKEN,
-    KAFKA_DOWN
+    KAFKA_DOWN,
+    KAFKA_TRIMMED
 };
 
 enum {

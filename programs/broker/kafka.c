@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { DOWN_MS = 200, SLOW_MS = 2000 };
+enum { DOWN_MS = 200, SLOW_MS = 2000, SETTLED_MS = 5000 };
 
 int kafka_prepare(struct broker *b, struct err *e)
 {
@@ -60,6 +60,7 @@ void kafka_forget_stream(struct broker_stream *st)
     for (size_t i = 0; i < k->n_asked; i++)
         free(k->asked[i]);
     free(k->asked);
+    kafka_rights_fini(k);
     free(k->topic);
     map_fini(&k->by_number);
     buf_fini(&k->run.bytes);
@@ -91,10 +92,15 @@ void kafka_apply(struct broker *b)
 {
     size_t i = 0;
     broker_look_at_clocks(b);
+    if (kafka_prefix_accept(b))
+        while (b->kafka->streams)
+            kafka_forget_stream(b->kafka->streams->st);
     for (struct stream *stream; (stream = streams_next(b->streams, &i));) {
         struct broker_stream *st = stream_tag(stream);
         bool there = st->configured && st->conf.store == CONF_STORE_kafka;
         bool was = stream_is_mirror(stream) && (st->configured || st->kafka);
+        if (st->kafka && st->kafka->state == KAFKA_CLOSED && !kafka_prefix_is(st->kafka->topic, b->conf->platform.kafka.prefix))
+            kafka_forget_stream(st); /* the prefix is another one now, or again the one of before */
         if (!st->kafka && (there || was))
             begin(st);
         if (st->kafka && st->kafka->leaving == there) {
@@ -121,6 +127,7 @@ void kafka_apply(struct broker *b)
 
 void kafka_tick(struct broker *b)
 {
+    kafka_prefix_keep(b);
     for (struct kafka_stream *k = b->kafka->streams, *next; k; k = next) {
         next = k->next;
         if (!kafka_link_is_up(b->kafka->link)) {
@@ -137,6 +144,8 @@ void kafka_tick(struct broker *b)
         } else if (k->leaving && k->leave_at && kafka_position(k) + 1 >= k->leave_at) {
             leave(k);
         } else {
+            if (b->now_ms - k->followed_ms > SETTLED_MS)
+                kafka_right(k, KAFKA_MAY_READ, "");
             kafka_commit(k);
             kafka_check(k);
         }
@@ -150,6 +159,7 @@ void kafka_stop(struct broker *b)
     keeper_stop(b->kafka->keeper);
     map_fini(&b->kafka->numbers);
     free(b->kafka->brokers);
+    free(b->kafka->prefix);
 }
 
 /* ---- what the link tells ---- */
@@ -180,7 +190,8 @@ static bool on_broken(struct kafka_stream *k, const unsigned char *p, size_t n)
     AUTO_FREE char *why = kafka_take_str(&p, &n);
     if (why && k->state == KAFKA_FOLLOWS) {
         kafka_flush(k->st->b);
-        kafka_close(k, DOWN_MS, why);
+        kafka_right(k, KAFKA_MAY_READ, why);
+        kafka_close(k, k->may_not[KAFKA_MAY_READ] ? SLOW_MS : DOWN_MS, k->may_not[KAFKA_MAY_READ] ? "" : why); /* that is told */
     }
     return why != NULL;
 }
@@ -206,6 +217,8 @@ bool kafka_on_frame(struct broker *b, uint32_t verb, uint32_t stream, const unsi
         return kafka_on_committed(k, p, n);
     case KAFKA_BROKEN:
         return on_broken(k, p, n);
+    case KAFKA_TRIMMED:
+        return kafka_on_trimmed(k, p, n);
     default:
         return false;
     }
@@ -237,8 +250,8 @@ static const char *what_is_wrong(const struct kafka_stream *k, why_text text)
     const struct broker *b = k->st->b;
     int64_t waits_ms = k->first ? clk_now_ms() - k->first->since_ms : 0;
     const char *down = b->kafka->down;
-    if (k->state == KAFKA_FOLLOWS && waits_ms < SLOW_MS && !*down)
-        return NULL;
+    if (waits_ms < SLOW_MS && !*down && (k->state == KAFKA_FOLLOWS || k->may_not[KAFKA_MAY_READ]))
+        return kafka_lacks(k, text, sizeof(why_text));
     if (k->state == KAFKA_FOLLOWS && waits_ms < SLOW_MS)
         snprintf(text, sizeof(why_text), "Kafka does not answer: %s", down);
     else if (k->state == KAFKA_FOLLOWS)

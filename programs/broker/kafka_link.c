@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { AGAIN_MS = 500, READ_BYTES = 256 << 10 };
+enum { AGAIN_MS = 500, FORBIDDEN_MS = 5000, READ_BYTES = 256 << 10 };
 
 struct kafka_link {
     struct broker *b;
@@ -69,7 +69,8 @@ static void go_down(struct kafka_link *l)
     bufferevent_free(l->bev);
     l->bev = NULL;
     kafka_on_down(l->b);
-    timer_set(l->again, AGAIN_MS);
+    bool forbidden = strstr(l->b->kafka->down, "uthorization failed"); /* the next one will end for that, too */
+    timer_set(l->again, forbidden ? FORBIDDEN_MS : AGAIN_MS);
 }
 
 /* False: it makes no sense. */

@@ -96,6 +96,11 @@ static void ask(struct kafka_stream *k)
 
 void kafka_open(struct kafka_stream *k)
 {
+    char why[sizeof k->why];
+    if (!kafka_prefix_holds(k, why, sizeof why)) {
+        kafka_close(k, FOREIGN_MS, why);
+        return;
+    }
     k->state = KAFKA_OPENING;
     ask(k);
 }
@@ -162,6 +167,7 @@ static void follow(struct kafka_stream *k)
         log_info("kafka", k->st->tenant->id, NULL, "stream %s: its topic %s is open", k->st->name, k->topic);
     *k->why = 0;
     k->state = KAFKA_FOLLOWS;
+    k->followed_ms = b->now_ms;
     kafka_frame_begin(&f, KAFKA_FOLLOW, k->number);
     le_add_u64(&f, kafka_position(k));
     kafka_frame_send(b->kafka->link, &f);
@@ -338,7 +344,7 @@ bool kafka_on_opened(struct kafka_stream *k, const unsigned char *p, size_t n)
     return true;
 }
 
-static void on_sub_committed(struct kafka_stream *k, const char *group, bool done)
+static void on_sub_committed(struct kafka_stream *k, const char *group, const char *why)
 {
     size_t n = strlen(k->topic);
     struct sub *s = !strncmp(group, k->topic, n) && group[n] == '.' ? stream_sub(k->st->stream, group + n + 1) : NULL;
@@ -346,7 +352,8 @@ static void on_sub_committed(struct kafka_stream *k, const char *group, bool don
     if (!bs)
         return;
     bs->kafka_committing = false;
-    if (!done)
+    kafka_right(k, KAFKA_MAY_COMMIT, why);
+    if (*why)
         xstr_set(&bs->kafka_committed, NULL); /* it is tried again */
 }
 
@@ -357,7 +364,7 @@ bool kafka_on_committed(struct kafka_stream *k, const unsigned char *p, size_t n
     if (!why)
         return false;
     if (strcmp(group, k->topic) != 0)
-        return on_sub_committed(k, group, !*why), true;
+        return on_sub_committed(k, group, why), true;
     if (k->state != KAFKA_NAMING)
         return true;
     if (*why)

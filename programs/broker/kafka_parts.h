@@ -24,6 +24,7 @@ struct flight_out {
     uint64_t floor; /* what was confirmed when it was sent: it comes to lie behind that, or the topic is another one */
     uint32_t n, known;
     int64_t bytes, since_ms;
+    struct buf spans; /* that are told when it is confirmed */
 };
 
 /* Records that came one after the other and can be stored as one. */
@@ -34,6 +35,9 @@ struct run {
     struct buf bytes, lengths, traces; /* u32; KAFKA_TRACE each, zeros: none */
 };
 
+/* What Kafka may forbid while a topic is followed. */
+enum kafka_right { KAFKA_MAY_PUBLISH, KAFKA_MAY_READ, KAFKA_MAY_COMMIT, KAFKA_MAY_TRIM, KAFKA_N_RIGHTS };
+
 struct kafka_stream {
     struct broker_stream *st;
     struct kafka_stream *next;
@@ -43,6 +47,7 @@ struct kafka_stream {
     bool leaving;               /* nothing is taken any more; once all is here that is there, the stream is the store's alone */
     char why[300];              /* "": it is well */
     int64_t again_ms, named_ms; /* when it is opened next; when its name was written last */
+    int64_t followed_ms;        /* since when */
     int64_t check_ms, asked_ms; /* when it is looked at next; when it was last */
     bool asking;                /* there is no answer yet */
     struct flight_out *first, **last;
@@ -56,6 +61,7 @@ struct kafka_stream {
     uint64_t trim, next_trim; /* offsets: what may be given up, and from trim_ms on */
     int64_t trim_ms;
     struct run run;
+    char *may_not[KAFKA_N_RIGHTS]; /* Kafka's words; NULL: we may, as far as is known */
 };
 
 struct kafka {
@@ -66,6 +72,7 @@ struct kafka {
     uint32_t last_number;
     uint64_t last_request;
     int64_t bytes;
+    char *prefix;   /* of this home's topics; NULL: none is in Kafka, or it is not written down yet */
     char *brokers;  /* that are configured */
     char down[300]; /* why no node answers, as simbdp-kafka said last; "" since anything was confirmed */
 };
@@ -103,6 +110,21 @@ bool kafka_on_record(struct kafka_stream *k, const unsigned char *p, size_t n);
 /* What came is stored. */
 void kafka_flush(struct broker *b);
 void kafka_drop_run(struct kafka_stream *k);
+
+/* ---- kafka_prefix.c ---- */
+/* The configuration changed. True: topics of another prefix are left, as it says. */
+bool kafka_prefix_accept(struct broker *b);
+/* Writes down what is taken for granted, or forgets it where no stream is in Kafka. */
+void kafka_prefix_keep(struct broker *b);
+bool kafka_prefix_is(const char *topic, const char *prefix);
+bool kafka_prefix_holds(const struct kafka_stream *k, char *why, size_t size);
+
+/* ---- kafka_rights.c ---- */
+/* What came of what needs the right. why "": it was done; what is no matter of rights is not kept. */
+void kafka_right(struct kafka_stream *k, enum kafka_right right, const char *why);
+const char *kafka_lacks(const struct kafka_stream *k, char *text, size_t size); /* NULL: nothing */
+void kafka_rights_fini(struct kafka_stream *k);
+bool kafka_on_trimmed(struct kafka_stream *k, const unsigned char *p, size_t n);
 
 /* Moves *p. NULL: it is not there; caller frees. */
 char *kafka_take_str(const unsigned char **p, size_t *n);

@@ -12,6 +12,7 @@
 
 #include "answers.h"
 #include "quota.h"
+#include "spans.h"
 
 #include "base/le.h"
 #include "base/mem.h"
@@ -66,6 +67,9 @@ static void answer_all(struct kafka_stream *k, struct flight_out **at, uint64_t 
     struct flight_out *f = *at;
     take_out(k, at);
     answer_one(f, first_seq, why);
+    if (!*why)
+        spans_give_back(k->st->b, &f->spans);
+    buf_fini(&f->spans);
     for (struct flight_out *also; (also = f->also);) {
         f->also = also->also;
         answer_one(also, first_seq, why);
@@ -97,6 +101,7 @@ bool kafka_on_produced(struct kafka_stream *k, const unsigned char *p, size_t n)
         return true; /* it was refused already */
     const bool known = offset != KAFKA_OFFSET_UNKNOWN;
     uint64_t seq = known ? kafka_seq(k, offset) : 0, behind = known ? seq + (*at)->n - (*at)->known : 0;
+    kafka_right(k, KAFKA_MAY_PUBLISH, why);
     bool confirmed = !*why, again = confirmed && known && k->state == KAFKA_FOLLOWS && behind <= (*at)->floor;
     answer_all(k, at, seq, why);
     broker_turn_soon(b);
@@ -130,12 +135,25 @@ static struct flight_out *flight(struct session *s, const struct wire_request *r
     return f;
 }
 
-static void send_request(struct kafka_stream *k, const struct flight_out *f, const struct wire_request *rq)
+/* One for all, or one for each that is sent. A message with a `publish` span belongs below that. */
+static void add_traces(const struct flight_out *f, const struct spans_traces *t, struct buf *out)
+{
+    static const unsigned char none[KAFKA_TRACE];
+    size_t from = t->n > 1 ? f->known : 0, n = t->n > 1 ? f->n : t->n;
+    for (size_t i = from; i < n; i++) {
+        const void *trace = spans_trace_of(t, i);
+        buf_add(out, trace ? trace : none, KAFKA_TRACE);
+    }
+}
+
+static void send_request(struct kafka_stream *k, struct flight_out *f, const struct wire_request *rq)
 {
     struct broker *b = k->st->b;
     AUTO_BUF struct buf out = {0};
     const unsigned char *p = rq->bytes;
     size_t n_traces = rq->n_traces;
+    struct spans_traces traces;
+    spans_begin(k->st, rq, &traces);
     for (uint32_t i = 0; i < f->known; i++)
         p += le_u32(rq->lengths + (size_t)i * 4);
     kafka_frame_begin(&out, KAFKA_PRODUCE, k->number);
@@ -146,9 +164,8 @@ static void send_request(struct kafka_stream *k, const struct flight_out *f, con
     le_add_u32(&out, f->n - f->known);
     le_add_u32(&out, (uint32_t)(n_traces > 1 ? f->n - f->known : n_traces));
     buf_add(&out, rq->lengths + (size_t)f->known * 4, (size_t)(f->n - f->known) * 4);
-    if (n_traces)
-        buf_add(&out, rq->traces + (n_traces > 1 ? (size_t)f->known * KAFKA_TRACE : 0),
-                (n_traces > 1 ? f->n - f->known : 1) * (size_t)KAFKA_TRACE);
+    add_traces(f, &traces, &out);
+    spans_hold(b, &traces, &f->spans);
     for (size_t i = f->known; i < rq->n; i++) {
         size_t n = le_u32(rq->lengths + i * 4);
         buf_add(&out, p, n);
@@ -166,8 +183,8 @@ static bool cannot(struct session *s, const struct wire_request *rq, struct kafk
     if (k->leaving)
         answer_refuse(s, &rq->h, WIRE_busy, BUSY_MS, "stream %s moves out of Kafka", name);
     else if (k->state != KAFKA_FOLLOWS)
-        answer_refuse(s, &rq->h, WIRE_full, RETRY_MS, "stream %s cannot reach its topic of Kafka: %s", name,
-                      *k->why ? k->why : "it is being opened");
+        answer_refuse(s, &rq->h, WIRE_full, RETRY_MS, "stream %s cannot reach its topic of Kafka: %s%s%s", name,
+                      *k->why ? k->why : "it is being opened", *b->kafka->down ? ": " : "", b->kafka->down);
     else if (waits_ms > SLOW_MS)
         answer_refuse(s, &rq->h, WIRE_full, RETRY_MS, "stream %s: Kafka has confirmed nothing for %" PRId64 " s", name,
                       waits_ms / 1000);

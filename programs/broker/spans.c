@@ -177,6 +177,20 @@ void spans_stored(struct broker *b, struct spans_traces *t, size_t n_stored)
     free(t->are);
 }
 
+void spans_hold(struct broker *b, struct spans_traces *t, struct buf *held)
+{
+    size_t n = t->begun * sizeof(struct span_begun);
+    if (n)
+        buf_add(held, b->spans_begun.p + b->spans_begun.n - n, n);
+    spans_stored(b, t, 0);
+}
+
+void spans_give_back(struct broker *b, const struct buf *held)
+{
+    if (held->n)
+        buf_add(&b->spans_begun, held->p, held->n);
+}
+
 void spans_committed(struct broker *b)
 {
     const struct span_begun *v = (const struct span_begun *)b->spans_begun.p;

@@ -23,6 +23,10 @@ void spans_begin(struct broker_stream *st, const struct wire_request *rq, struct
 const void *spans_trace_of(const struct spans_traces *t, size_t i); /* NULL: that message has none */
 /* Ends it: so many of the request's messages were stored; 0: there is nothing to tell. */
 void spans_stored(struct broker *b, struct spans_traces *t, size_t n_stored);
+/* Ends it, and takes its spans out of the turn: what becomes of the request is known later. held: empty; the caller's, who gives it
+ * back when the messages are stored, or frees it. */
+void spans_hold(struct broker *b, struct spans_traces *t, struct buf *held);
+void spans_give_back(struct broker *b, const struct buf *held);
 /* What was stored in this turn is durable. */
 void spans_committed(struct broker *b);
 

@@ -35,6 +35,8 @@ static void properties(struct doctor *d)
 
 static const char *remedy_of(const char *why)
 {
+    if (strstr(why, "uthorization failed"))
+        return "give its user the rights that docs/kafka.md lists (kafka-acls --add --allow-principal ...)";
     if (strstr(why, "min.insync.replicas") || strstr(why, "cleanup.policy") || strstr(why, "retention.") ||
         strstr(why, "unclean") || strstr(why, "max.message.bytes"))
         return "change the topic's setting with kafka-configs --alter --entity-type topics";
@@ -42,6 +44,8 @@ static const char *remedy_of(const char *why)
         return "give Kafka at least three nodes, and the topic three replicas (kafka-reassign-partitions)";
     if (strstr(why, "another home"))
         return "give each home a kafka.prefix of its own";
+    if (strstr(why, "kafka.prefix_before"))
+        return "docs/kafka.md says what becomes of topics of another prefix";
     return "look whether Kafka's nodes run and this machine reaches them (kafka.brokers, kafka.properties_file); nothing that was "
            "confirmed is lost, and publishers send again";
 }

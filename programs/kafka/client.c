@@ -93,14 +93,24 @@ void frame_send(struct client *c, struct buf *b)
 
 /* ---- the clients ---- */
 
+static void say_down(struct client *c, const char *why)
+{
+    AUTO_BUF struct buf b = {0};
+    kafka_frame_begin(&b, KAFKA_DOWN, 0);
+    kafka_frame_add_str(&b, why);
+    frame_send(c, &b);
+}
+
 static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
 {
     struct client *c = opaque;
-    AUTO_BUF struct buf b = {0};
     char text[512];
     if (code == RD_KAFKA_RESP_ERR__FATAL) {
-        log_error("kafka", NULL, NULL, "%s: it begins anew", rd_kafka_fatal_error(rk, text, sizeof text) ? text : reason);
-        _exit(1);
+        bool known = rd_kafka_fatal_error(rk, text, sizeof text) != RD_KAFKA_RESP_ERR_NO_ERROR;
+        log_error("kafka", NULL, NULL, "%s: it begins anew", known ? text : reason);
+        say_down(c, known ? text : reason);
+        c->dead = true;
+        return;
     }
     bool says_why =
         code == RD_KAFKA_RESP_ERR__AUTHENTICATION || code == RD_KAFKA_RESP_ERR__SSL || code == RD_KAFKA_RESP_ERR__RESOLVE;
@@ -109,9 +119,7 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
         snprintf(c->why, sizeof c->why, "%s", reason);
     if (!says_why && code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
         return;
-    kafka_frame_begin(&b, KAFKA_DOWN, 0);
-    kafka_frame_add_str(&b, *c->why ? c->why : reason);
-    frame_send(c, &b);
+    say_down(c, *c->why ? c->why : reason);
 }
 
 static void on_log(const rd_kafka_t *rk, int level, const char *fac, const char *text)

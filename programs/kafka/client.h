@@ -29,6 +29,7 @@ struct client {
     rd_kafka_queue_t *records; /* of all that is followed */
     struct map topics;         /* by number */
     int wake_fd;               /* an eventfd: librdkafka has something, or a job ended */
+    bool dead;                 /* librdkafka says that it cannot go on; why is under way to the broker */
     char why[300];             /* a node could not be spoken to, last; where that has a reason of its own */
     pthread_mutex_t lock;      /* of `out` */
     struct buf out;            /* frames for the broker */

@@ -17,6 +17,7 @@ enum {
     SPARE_BYTES = 64 << 10,
     LEAST_BYTES = 1 << 20,
     MIN_REPLICAS = 3,
+    MAY_NOT = 1,
 };
 
 enum kind { OPEN, COMMIT, TRIM };
@@ -109,6 +110,7 @@ static int look_for_kafka(const struct job *j, char *why)
 
 /* ---- the topic ---- */
 
+/* MAY_NOT: an administrator makes our topics; why is set for where it is not there. */
 static int make_topic(const struct job *j, char *why)
 {
     struct client *c = j->topic->client;
@@ -139,6 +141,8 @@ static int make_topic(const struct job *j, char *why)
                 rd_kafka_topic_result_error_string(v[0]));
     else if (error && error != RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
         r = say(why, "topic %s cannot be made: %s", j->topic->name, rd_kafka_err2str(error));
+    if (error == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
+        r = MAY_NOT;
     rd_kafka_event_destroy(ev);
     return r;
 }
@@ -159,6 +163,17 @@ static int look_at_partitions(const struct job *j, char *why)
         r = say(why, "topic %s has %d replicas; with fewer than %d a confirmed message could be lost with a node", j->topic->name,
                 t->partitions[0].replica_cnt, MIN_REPLICAS);
     rd_kafka_metadata_destroy(m);
+    return r;
+}
+
+/* It could not be made, for lack of the right: it may be there all the same. */
+static int look_at_theirs(const struct job *j, char *why)
+{
+    why_text found = "";
+    int r = look_at_partitions(j, found);
+    bool there = strncmp(found, KAFKA_SOON, strlen(KAFKA_SOON)) != 0;
+    if (there)
+        say(why, "%s", found);
     return r;
 }
 
@@ -242,11 +257,28 @@ static int read_group(const struct job *j, const char *group, struct buf *out, c
     return r;
 }
 
+/* By the call that gives up after a while: rd_kafka_query_watermark_offsets waits for a leader that is gone. */
+static rd_kafka_resp_err_t offset_of(const struct job *j, int64_t which, int64_t *ret)
+{
+    rd_kafka_topic_partition_list_t *parts = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_t *one = rd_kafka_topic_partition_list_add(parts, j->topic->name, 0);
+    one->offset = which;
+    rd_kafka_resp_err_t error = rd_kafka_offsets_for_times(j->topic->client->producer, parts, WAIT_MS);
+    if (!error)
+        error = one->err;
+    if (!error && one->offset < 0)
+        error = RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE;
+    *ret = one->offset;
+    rd_kafka_topic_partition_list_destroy(parts);
+    return error;
+}
+
 static int look_at_end(const struct job *j, struct buf *out, char *why)
 {
     int64_t first = 0, end = 0;
-    rd_kafka_resp_err_t error =
-        rd_kafka_query_watermark_offsets(j->topic->client->producer, j->topic->name, 0, &first, &end, WAIT_MS);
+    rd_kafka_resp_err_t error = offset_of(j, RD_KAFKA_OFFSET_BEGINNING, &first);
+    if (!error)
+        error = offset_of(j, RD_KAFKA_OFFSET_END, &end);
     if (error)
         return refused(why, j, error);
     le_add_u64(out, (uint64_t)first);
@@ -272,7 +304,9 @@ static void do_open(const struct job *j)
     int r = look_for_kafka(j, why);
     if (r == 0)
         r = make_topic(j, why);
-    if (r == 0)
+    if (r == MAY_NOT)
+        r = look_at_theirs(j, why);
+    else if (r == 0)
         r = look_at_partitions(j, why);
     if (r == 0)
         r = look_at_settings(j, why);
@@ -326,11 +360,9 @@ static void do_commit(const struct job *j)
     frame_send(j->topic->client, &b);
 }
 
-/* What is not given up now is another time. */
-static void do_trim(const struct job *j)
+static void give_up(const struct job *j, char *why)
 {
     struct client *c = j->topic->client;
-    why_text why = "";
     if (look_for_kafka(j, why) < 0)
         return;
     rd_kafka_topic_partition_list_t *parts = rd_kafka_topic_partition_list_new(1);
@@ -341,8 +373,23 @@ static void do_trim(const struct job *j)
     rd_kafka_DeleteRecords_destroy(q);
     rd_kafka_topic_partition_list_destroy(parts);
     rd_kafka_event_t *ev = ask_end(&a, "giving up records", why);
+    const rd_kafka_topic_partition_list_t *got =
+        ev ? rd_kafka_DeleteRecords_result_offsets(rd_kafka_event_DeleteRecords_result(ev)) : NULL;
+    if (got && got->cnt && got->elems[0].err)
+        say(why, "%s", rd_kafka_err2str(got->elems[0].err));
     if (ev)
         rd_kafka_event_destroy(ev);
+}
+
+/* What is not given up now is another time. */
+static void do_trim(const struct job *j)
+{
+    AUTO_BUF struct buf b = {0};
+    why_text why = "";
+    give_up(j, why);
+    kafka_frame_begin(&b, KAFKA_TRIMMED, j->topic->stream);
+    kafka_frame_add_str(&b, why);
+    frame_send(j->topic->client, &b);
 }
 
 static void *work(void *arg)

@@ -26,6 +26,7 @@ enum {
     READ_BYTES = 256 << 10,
     AHEAD = 4 << 20, /* bytes for the broker that may wait before no more records are taken */
     POLL_MS = 100,
+    LAST_MS = 1000,
 };
 
 struct program {
@@ -69,7 +70,7 @@ static bool obey(struct client *c, uint32_t verb, uint32_t stream, struct reader
     if (verb == KAFKA_OPEN)
         open_topic(c, stream, r);
     else if (!t)
-        return false;
+        return verb == KAFKA_CLOSE; /* it never came to that */
     else if (verb == KAFKA_PRODUCE)
         traffic_produce(t, r);
     else if (verb == KAFKA_FOLLOW)
@@ -141,6 +142,14 @@ static size_t waiting(struct program *g)
     return n;
 }
 
+/* So that it is known why it ends; the broker reads it, or is gone. */
+static void write_rest(struct program *g)
+{
+    struct pollfd p = {g->fd, POLLOUT, 0};
+    while (waiting(g) && poll(&p, 1, LAST_MS) > 0 && write_frames(g)) {
+    }
+}
+
 static void run(struct program *g)
 {
     for (bool goes_on = true; goes_on;) {
@@ -153,7 +162,7 @@ static void run(struct program *g)
         if (read(g->client.wake_fd, &n, sizeof n) < 0)
             n = 0;
         traffic_poll(&g->client);
-        goes_on = !p[2].revents && (!p[0].revents || read_frames(g)) && write_frames(g);
+        goes_on = !g->client.dead && !p[2].revents && (!p[0].revents || read_frames(g)) && write_frames(g);
     }
 }
 
@@ -201,5 +210,6 @@ int main(int argc, char **argv)
     if (r < 0)
         return log_error("start", NULL, NULL, "%s", e.msg), 1;
     run(&g);
+    write_rest(&g);
     _exit(0); /* what is under way is not waited for: nobody was told that it is stored */
 }

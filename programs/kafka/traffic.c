@@ -51,6 +51,8 @@ void traffic_on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaq
 {
     (void)rk;
     (void)opaque;
+    if (!m->err)
+        *((struct request *)m->_private)->topic->client->why = 0; /* whatever it was is over */
     one_done(m->_private, m->err, m->offset);
 }
 

@@ -1,5 +1,8 @@
 """Streams that are kept in Kafka (docs/kafka.md), on three nodes of it: what publishers, apps and the operator see."""
+import json
+import os
 import shutil
+import signal
 import subprocess
 import threading
 
@@ -42,6 +45,31 @@ def test_a_message_goes_there_and_comes_from_there(kafka_home, kafka):
     assert (q["published"], q["acked"], q["lost"], q["store"], q["topic"]) == (1005, 1003, 0, "kafka", home.topic)
     listed = home.queue()
     assert (listed["store"], listed["topic"], listed["kafka"]) == ("kafka", home.topic, None)
+
+
+def test_spans_are_told_of_what_was_confirmed(kafka_home, kafka):
+    home = kafka_home(more='otlp = { url = "http://127.0.0.1:1"; };')
+    spans = home.path / "logs/tenants/acme/spans.jsonl"
+    with peer(home) as p:
+        p.subscribe(STREAM, "consume", wants=1)
+        way, = home.pids("simbdp-kafka")
+        os.kill(way, signal.SIGSTOP)
+        request = p.post(STREAM, bodies(1), 7, 1, TRACE)
+        until(lambda: queue(home)["kafka"], home.path / "state", what="that it waits")
+        os.kill(way, signal.SIGKILL)
+        with pytest.raises(Refused, match="full"):
+            p.answer(request)
+        wait_open(home)
+        assert p.publish(STREAM, bodies(2), 7, 1, traces=TRACE)[1:] == (2, 0)
+        got = take_all(p, 2)
+        p.ack(got)
+
+        def told():
+            return [s for s in (json.loads(line) for line in spans.read_text().splitlines()) if s["name"] == "publish"] if spans.exists() else []
+        until(told, home.path / "logs", what="the span")
+        span, = told()
+        assert span["messages"] == 2 and span["stream"] == "events" and span["own"] != TRACE and span["own"][:36] == TRACE[:36], span
+        assert {m.traceparent for m in got} == {span["own"]}, "an app's work belongs below it"
 
 
 def test_what_is_done_is_given_up(kafka_home, kafka):
@@ -158,6 +186,54 @@ def test_anothers_topic_is_refused(kafka_home, make_home, kafka):
     other.control({"op": "reload"}, "broker.sock")
     until(lambda: "another home" in (queue(other)["kafka"] or ""), other.path / "state", what="the refusal")
     assert queue(home)["kafka"] is None
+
+
+def test_another_prefix_is_not_taken_by_itself(kafka_home, kafka):
+    home = kafka_home()
+    before, conf = kafka.prefix, home.path / "conf/mysimbdp.conf"
+    text = conf.read_text()
+
+    def configure(prefix, more=""):
+        conf.write_text(text.replace(f'prefix = "{before}";', f'prefix = "{prefix}"; {more}'))
+    with peer(home) as p:
+        p.publish(STREAM, bodies(5), 7, 1)
+        until(lambda: queue(home)["ready"] == 5, home.path / "state", what="the messages")
+        configure(kafka.next_prefix())
+        home.control({"op": "reload"}, "broker.sock")
+        assert p.publish(STREAM, bodies(1, start=5), 7, 6)[1:] == (1, 0)  # it is open
+    home.stop_broker()
+    home.broker()
+    until(lambda: "kafka.prefix_before" in (queue(home)["kafka"] or ""), home.path / "state", what=lambda: f"the refusal: {queue(home)}")
+    with peer(home) as p:
+        def refused():
+            with pytest.raises(Refused, match="full.*Kafka") as e:
+                p.publish(STREAM, bodies(1, start=6), 7, 7)
+            return "kafka.prefix_before" in str(e.value)
+        until(refused, home.base, what="the refusal")
+        until(lambda: f'set kafka.prefix_before = "{before}"' in home.cli("doctor", check=False).stdout, home.path / "state", what="what doctor says")
+        configure(before)
+        home.control({"op": "reload"}, "broker.sock")
+        wait_open(home)
+        assert p.publish(STREAM, bodies(1, start=6), 7, 7)[1:] == (1, 0)
+        until(lambda: queue(home)["ready"] == 7, home.path / "state", what="the messages")
+        configure(kafka.prefix, 'prefix_before = "wrong";')
+        home.control({"op": "reload"}, "broker.sock")
+        assert queue(home)["topic"] == home.topic
+        configure(kafka.prefix, f'prefix_before = "{before}";')
+        home.control({"op": "reload"}, "broker.sock")
+        until(lambda: queue(home)["topic"] == f"{kafka.prefix}.acme.events" and not queue(home)["kafka"], home.path / "state", what=lambda: f"the new one: {queue(home)}")
+        assert p.publish(STREAM, bodies(1, start=7), 7, 8)[1:] == (1, 0)
+        p.subscribe(STREAM, "consume")
+        got = take_all(p, 8)
+        assert [m.body for m in got] == bodies(8) and p.ack(got) == 8 and queue(home)["lost"] == 0
+        # Where nothing is in Kafka any more, any prefix is as good as another.
+        home.streams("events")
+        home.control({"op": "reload"}, "broker.sock")
+        until(lambda: queue(home)["store"] == "local" and not (home.path / "state/broker/kafka-prefix").exists(), home.path / "state", what="the move")
+        configure(kafka.next_prefix())
+        home.streams(("events", 'store = "kafka";'))
+        home.control({"op": "reload"}, "broker.sock")
+        until(lambda: queue(home)["topic"] == f"{kafka.prefix}.acme.events" and not queue(home)["kafka"], home.path / "state", what=lambda: f"the topic: {queue(home)}")
 
 
 def test_a_stream_moves_there_and_back_while_it_works(kafka_home, kafka):

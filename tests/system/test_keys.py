@@ -250,6 +250,7 @@ TABLE = {
     **dict.fromkeys(("platform.otlp.metrics", "platform.otlp.interval_s"), "tests/system/test_otlp.py::test_figures_are_exported_as_metrics"),
     "platform.kafka.brokers": "tests/system/test_kafka.py::test_a_message_goes_there_and_comes_from_there",
     "platform.kafka.prefix": "tests/system/test_kafka.py::test_anothers_topic_is_refused",
+    "platform.kafka.prefix_before": "tests/system/test_kafka.py::test_another_prefix_is_not_taken_by_itself",
     "platform.kafka.properties_file": "tests/system/test_kafka.py::test_settings_for_tls_and_sasl",
     "tenant.streams.store": "tests/system/test_kafka.py::test_a_stream_moves_there_and_back_while_it_works",
     "tenant.streams.replicas": "tests/system/test_kafka.py::test_there_have_to_be_as_many_nodes",
