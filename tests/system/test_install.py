@@ -14,7 +14,7 @@ from docs_blocks import blocks_below
 from harness import BUILD, RELEASE, until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-UNITS = ("mysimbdp@.service", "mysimbdp-backup@.service", "mysimbdp-backup@.timer")
+UNITS = ("mysimbdp@.service", "mysimbdp-backup@.service", "mysimbdp-backup@.timer", "simbdp-cells.service")
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_units_are_what_systemd_understands(prefix, tmp_path):
         pytest.skip("nothing to install from: systemd-analyze is not here")
     for unit in UNITS:
         text = next(prefix.rglob(unit)).read_text()
-        assert "@bindir@" not in text and "@homedir@" not in text
+        assert not re.search("@[a-z]+@", text)
         text = re.sub(r"(?m)^(Exec\w+=)\S+", r"\1/bin/true", text)
         text = re.sub(r"(?m)^Documentation=.*\n", "", text)
         (tmp_path / unit).write_text(text)
@@ -91,6 +91,23 @@ def test_units_are_what_systemd_understands(prefix, tmp_path):
         # Of systemd 254; before, it is ignored (docs/install.md).
         complaints = [line for line in r.stderr.splitlines() if str(tmp_path) in line and "DelegateSubgroup" not in line]
         assert not complaints, r.stderr
+
+
+def test_the_fronts_unit_gives_it_little(prefix, tmp_path):
+    """It runs as a user of its own that is not root, and systemd has little to say against the rest (of 10, where 10 is all)."""
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("nothing to install from: systemd-analyze is not here")
+    text = next(prefix.rglob("simbdp-cells.service")).read_text()
+    program = re.search(r"(?m)^ExecStart=(\S+)", text)[1]
+    assert program.endswith("/libexec/mysimbdp/simbdp-cells") and "DynamicUser=yes" in text and "User=root" not in text
+    unit = tmp_path / "simbdp-cells.service"
+    unit.write_text(re.sub(r"(?m)^Documentation=.*\n", "", text))
+    r = subprocess.run(["systemd-analyze", "security", "--offline=true", "--threshold=20", str(unit)], capture_output=True, text=True)
+    assert r.returncode == 0, r.stdout.splitlines()[-1:] + r.stderr.splitlines()
+    # What it says it takes on its command line is what it takes.
+    given = set(re.findall(r"--[a-z-]+", re.search(r"(?ms)^ExecStart=(.*?[^\\])$", text)[1]))
+    known = subprocess.run([prefix / "libexec/mysimbdp/simbdp-cells", "--help"], capture_output=True, text=True, check=True).stdout
+    assert given and all(f"{option} " in known for option in given), given
 
 
 class Manager:
