@@ -181,7 +181,7 @@ struct conf_stream {
     enum conf_on_breach on_breach;
     int64_t max_message_bytes, max_messages_per_s, max_bytes_per_s, max_messages_per_request, max_stored_bytes;
     int64_t retention_s, dead_retention_s, dedup_window_s, lease_ms, max_deliveries, breaches, breach_window_s, burst_ms;
-    int64_t max_rows_per_s, replicas; /* replicas: of a topic */
+    int64_t max_rows_per_s, replicas, partitions; /* replicas: of a topic */
     double max_reject_pct;
     enum conf_store store;
 };
@@ -348,7 +348,7 @@ const struct conf_batch *conf_batch_defaults(void);
 const struct conf_stream *conf_stream_defaults(void);
 const struct conf_stream *conf_stream(const struct conf_tenant *t, const char *name);
 const struct conf_stream_app *conf_stream_app(const struct conf_tenant *t, const char *app);
-enum { CONF_MAX_KAFKA_MESSAGE = 8 << 20 };
+enum { CONF_MAX_KAFKA_MESSAGE = 8 << 20, CONF_MAX_PARTITIONS = 64 };
 /* Whether topics of that stream's names can be told apart and so on is checked with the rest. What a properties_file holds, as
  * lines NAME=VALUE: those that may be set. ERR_CONFIG: which may not. */
 int conf_kafka_settings(const char *path, const char *text, struct buf *out, struct err *e);

@@ -329,6 +329,9 @@ static const struct cfg_key stream_keys[] = {
     INT_ROW(conf_stream, breach_window_s, "breach_window_s", "5", 1, 86400, "in which breaches are counted, seconds"),
     ENUM_ROW(conf_stream, store, "store", "local", CONF_STORES,
              "where its messages are kept: on this machine, or in Kafka (docs/kafka.md)"),
+    INT_ROW(
+        conf_stream, partitions, "partitions", "1", 1, CONF_MAX_PARTITIONS,
+        "in how many parts its messages lie; those of one publisher are in one, and in order there. It can be raised, not lowered"),
     INT_ROW(conf_stream, replicas, "replicas", "3", 3, 15,
             "of Kafka's nodes, on how many each message is kept; two of them have it before it is confirmed"),
     END_ROW,

@@ -62,6 +62,11 @@ struct broker_stream {
     struct stream *stream;
     struct broker_tenant *tenant;
     char *name; /* within the tenant */
+    /* Of several partitions, each is one of the store's streams: parts.h. */
+    struct broker_stream *whole;  /* itself, but for the partitions above 0 */
+    uint32_t part;                /* which of the whole's it is */
+    struct broker_stream **parts; /* of a whole: itself first; NULL: gone */
+    size_t n_parts, next_part;    /* next_part: which is served first the next time */
     bool configured;
     enum cut_off cut_off;    /* cut_off.c sets it */
     struct conf_stream conf; /* a copy; its strings belong to the configuration */
@@ -77,6 +82,7 @@ struct broker_stream {
 struct broker_sub {
     struct sub *sub;
     struct broker_stream *stream;
+    struct broker_sub *whole; /* the app's of partition 0 */
     bool configured;
     bool listed; /* in broker.to_serve */
     bool told;   /* watchers know that it needs an instance */
@@ -111,7 +117,8 @@ struct flight {
 /* A consumer: what a peer calls by a number of its own. */
 struct broker_consumer {
     uint16_t tag;
-    struct consumer *consumer;
+    struct consumer *consumer, **parts; /* of the partitions from 1 on; NULL: none */
+    size_t n_parts;
     struct session *session;
     unsigned char epoch[EPOCH_BYTES]; /* it was told, of what is delivered next */
     bool wants_traces;

@@ -1,7 +1,9 @@
 #include "config.h"
 #include "auth.h"
+#include "consume.h"
 #include "deliver.h"
 #include "kafka.h"
+#include "parts.h"
 #include "spans.h"
 
 #include "base/log.h"
@@ -18,7 +20,7 @@ static struct broker_sub *record_of_sub(struct broker_stream *st, struct sub *su
     if (!bs) {
         uint64_t acked = sub_tally(sub)->v[TALLY_MESSAGES];
         bs = xcalloc(1, sizeof *bs);
-        *bs = (struct broker_sub){.sub = sub, .stream = st, .due_ms = -1, .rate_seen = acked};
+        *bs = (struct broker_sub){.sub = sub, .stream = st, .whole = bs, .due_ms = -1, .rate_seen = acked};
         bs->minute.begun_ms = clk_now_ms();
         bs->minute.acked = acked;
         sub_set_tag(sub, bs);
@@ -30,17 +32,23 @@ static struct broker_sub *record_of_sub(struct broker_stream *st, struct sub *su
 static struct broker_stream *record_of(struct broker *b, struct stream *stream)
 {
     struct broker_stream *st = stream_tag(stream);
-    size_t i = 0;
+    size_t i = 0, n;
     if (!st) {
         const char *full = stream_name(stream), *slash = strchr(full, '/');
         AUTO_FREE char *tenant = xstrndup(full, (size_t)(slash - full));
+        uint32_t part = parts_of_name(full, &n);
+        AUTO_FREE char *first = xstrndup(full, n);
         st = xcalloc(1, sizeof *st);
-        *st = (struct broker_stream){.b = b, .stream = stream, .tenant = auth_tenant(b, tenant), .name = xstrdup(slash + 1)};
+        *st = (struct broker_stream){.b = b, .stream = stream, .tenant = auth_tenant(b, tenant)};
         st->rate_seen = stream_tally(stream)->v[TALLY_MESSAGES];
         stream_set_tag(stream, st);
+        struct stream *whole = part ? streams_find(b->streams, first) : NULL;
+        st->name = xstrdup((part && !whole ? full : first) + (slash + 1 - full));
+        parts_add(whole ? record_of(b, whole) : st, st, whole ? part : 0);
     }
     for (struct sub *s; (s = stream_next_sub(stream, &i));)
         record_of_sub(st, s);
+    parts_add(st->whole, st, st->part); /* its subscriptions, too */
     return st;
 }
 
@@ -57,18 +65,21 @@ void config_forget(struct broker_stream *st)
     spans_forget(st);
     stream_set_tag(st->stream, NULL);
     breaches_fini(&st->breaches);
+    parts_remove(st);
     free(st->name);
     free(st);
 }
 
 /* ---- the configuration ---- */
 
-static int apply_stream(struct broker *b, const struct conf_tenant *t, const struct conf_stream *c, struct err *e)
+/* One of its partitions. */
+static int apply_part(struct broker *b, const struct conf_tenant *t, const struct conf_stream *c, size_t part, struct err *e)
 {
-    char full[WIRE_MAX_NAME + 1];
+    char full[WIRE_MAX_NAME + 1], number[16];
     struct stream *stream;
     const struct conf_stream_app *a = t->stream_apps.v;
-    snprintf(full, sizeof full, "%s/%s", t->id, c->name);
+    snprintf(number, sizeof number, "#%zu", part);
+    snprintf(full, sizeof full, "%s/%s%s", t->id, c->name, part ? number : "");
     int r = streams_add(b->streams, full, &stream);
     if (r < 0)
         return err_sys(e, r, "cannot make stream %s", full);
@@ -84,10 +95,32 @@ static int apply_stream(struct broker *b, const struct conf_tenant *t, const str
             return err_sys(e, r, "cannot make the subscription of app %s", a[i].app);
         record_of_sub(st, s)->configured = true;
     }
+    record_of(b, stream);
     size_t i = 0;
     for (struct sub *s; (s = stream_next_sub(stream, &i));)
         sub_configure(s, c->lease_ms, (int)c->max_deliveries);
     return 0;
+}
+
+/* Partitions that are there stay: where a publisher's messages go is decided by how many there are. */
+static int apply_stream(struct broker *b, const struct conf_tenant *t, const struct conf_stream *c, struct err *e)
+{
+    char full[WIRE_MAX_NAME + 1];
+    int r = apply_part(b, t, c, 0, e);
+    if (r < 0)
+        return r;
+    snprintf(full, sizeof full, "%s/%s", t->id, c->name);
+    struct broker_stream *whole = stream_tag(streams_find(b->streams, full));
+    size_t n = whole->n_parts > (size_t)c->partitions ? whole->n_parts : (size_t)c->partitions, before = whole->n_parts;
+    if (n > (size_t)c->partitions)
+        log_warn("partitions", t->id, NULL,
+                 "stream %s has %zu partitions, and cannot have fewer: `partitions` = %lld is passed over", c->name, n,
+                 (long long)c->partitions);
+    for (size_t part = 1; r == 0 && part < n; part++)
+        r = apply_part(b, t, c, part, e);
+    if (r == 0 && n > before)
+        consume_join(b, whole);
+    return r;
 }
 
 int config_apply(struct broker *b, struct conf *c, struct err *e)

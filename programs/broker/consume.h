@@ -13,6 +13,8 @@ void consume_settle(struct session *s, const struct wire_request *rq);
 void consume_end_all(struct session *s, bool lost);
 /* A stream is about to be forgotten: its consumers end. */
 void consume_end_stream(struct broker *b, const struct broker_stream *st);
+/* The stream has partitions that its consumers do not have yet. */
+void consume_join(struct broker *b, const struct broker_stream *whole);
 /* The peer listens (again): its consumers may get something. */
 void consume_want(struct session *s);
 

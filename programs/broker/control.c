@@ -36,6 +36,7 @@
 #include "kafka.h"
 #include "listing.h"
 #include "moving.h"
+#include "parts.h"
 #include "watchers.h"
 
 #include "base/log.h"
@@ -58,8 +59,11 @@ static void settle_dead(struct broker_sub *bs, void *arg)
 {
     struct settling *k = arg;
     struct dead_letter d;
-    uint64_t from = k->seq ? k->seq : 1;
-    while (!k->more && sub_next_dead(bs->sub, from, &d) && (!k->seq || d.seq == k->seq)) {
+    uint64_t seq = k->seq;
+    if (seq && parts_by_seq(bs->stream->whole, &seq) != bs->stream)
+        return; /* another partition's */
+    uint64_t from = seq ? seq : 1;
+    while (!k->more && sub_next_dead(bs->sub, from, &d) && (!seq || d.seq == seq)) {
         from = d.seq + 1;
         k->more = k->n >= k->most;
         if (k->more)
@@ -85,12 +89,14 @@ static int check_ids(bson_iter_t ids, struct err *e)
 }
 
 /* Those of a list that was checked. What is there no more is passed over: who asks twice is not told of an error. */
-static void settle_ids(const struct stream *st, bson_iter_t *ids, struct settling *k)
+static void settle_ids(const struct broker_stream *whole, bson_iter_t *ids, struct settling *k)
 {
     const char *app;
     while (bson_iter_next(ids)) {
         listing_read_dead_id(bson_iter_utf8(ids, NULL), &k->seq, &app);
-        struct sub *s = stream_sub(st, app);
+        uint64_t seq = k->seq;
+        const struct broker_stream *st = parts_by_seq(whole, &seq);
+        struct sub *s = st ? stream_sub(st->stream, app) : NULL;
         if (s)
             settle_dead(sub_tag(s), k);
     }
@@ -101,13 +107,13 @@ static int settle_named(struct broker *b, const bson_t *rq, struct settling *k, 
     const char *tenant = json_get_str(rq, "tenant_id", ""), *stream = json_get_str(rq, "stream", ""),
                *app = json_get_str(rq, "app", NULL);
     AUTO_FREE char *full = xasprintf("%s/%s", tenant, stream);
-    const struct stream *st = streams_find(b->streams, full);
+    struct stream *st = streams_find(b->streams, full);
     bson_iter_t ids;
     bool listed = json_get_iter(rq, "ids", &ids);
     if (listed && check_ids(ids, e) < 0)
         return e->code;
     if (st && listed)
-        settle_ids(st, &ids, k);
+        settle_ids(stream_tag(st), &ids, k);
     else if (!st || !listing_each_sub(b, tenant, stream, app, settle_dead, k))
         return err_refuse(e, "not_found", 0, "tenant %s has no stream \"%s\"%s%s%s; `mysimbdp queue list` shows them", tenant,
                           stream, app ? " with an app \"" : "", app ? app : "", app ? "\"" : "");
@@ -168,7 +174,8 @@ static void status(struct broker *b, struct ctl_conn *c)
 
 static void tell_if_waiting(struct broker_sub *bs, void *watcher)
 {
-    watchers_tell(watcher, bs);
+    if (bs->whole == bs)
+        watchers_tell(watcher, bs);
 }
 
 static int watch(struct broker *b, struct ctl_conn *c, struct err *e)

@@ -1,5 +1,6 @@
 #include "cut_off.h"
 #include "journal.h"
+#include "parts.h"
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -67,7 +68,7 @@ void cut_off_look_at_rejects(struct broker_sub *bs)
 {
     struct broker_stream *st = bs->stream;
     struct sub_figures f;
-    sub_figures(bs->sub, &f);
+    parts_sub_figures(bs, &f);
     uint64_t rejected = f.rejected - bs->minute.rejected, settled = f.acked - bs->minute.acked + rejected;
     double most = st->conf.max_reject_pct;
     bool broken = st->configured && st->cut_off == NOT_CUT_OFF && settled >= ENOUGH_MESSAGES &&

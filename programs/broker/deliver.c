@@ -1,5 +1,6 @@
 #include "deliver.h"
 #include "answers.h"
+#include "parts.h"
 #include "quota.h"
 #include "spans.h"
 #include "watchers.h"
@@ -25,11 +26,24 @@ void deliver_want(struct broker_sub *bs)
     bs->stream->b->to_serve = bs;
 }
 
+/* Each is served first in its turn: what their consumers may hold is what all partitions share. */
+void deliver_want_parts(struct broker_sub *bs)
+{
+    struct broker_stream *whole = bs->stream;
+    size_t n = whole->n_parts, first = whole->next_part++;
+    for (size_t i = 0; i < n; i++) {
+        struct broker_sub *one = n == 1 ? bs : parts_sub(bs, (first + i) % n);
+        if (one)
+            deliver_want(one);
+    }
+}
+
 struct batch {
     struct buf list, bytes, traces; /* traces: of each message, zeros where it has none */
     struct stream *traced;          /* NULL: none has one */
     bool any_trace;
-    uint64_t first, last; /* of its messages */
+    const struct broker_stream *st;
+    uint64_t first, last; /* of its messages, within the partition */
 };
 
 static void add_trace(struct batch *batch, uint64_t seq)
@@ -53,7 +67,7 @@ static void on_message(void *arg, uint64_t seq, int deliveries, int64_t wall_ms,
     struct batch *batch = arg;
     batch->first = seq < batch->first ? seq : batch->first;
     batch->last = seq > batch->last ? seq : batch->last;
-    le_add_u64(&batch->list, seq);
+    le_add_u64(&batch->list, parts_wire_seq(batch->st, seq));
     le_add_u64(&batch->list, (uint64_t)wall_ms);
     le_add_u32(&batch->list, (uint32_t)deliveries);
     le_add_u32(&batch->list, (uint32_t)n);
@@ -74,10 +88,10 @@ int deliver_terms(struct broker_consumer *bc, uint32_t request)
 }
 
 /* Where the messages from seq on have another epoch than those before, the consumer is told first. */
-static int tell_epoch(struct broker_consumer *bc, uint64_t seq)
+static int tell_epoch(struct broker_consumer *bc, const struct sub *sub, uint64_t seq)
 {
     unsigned char epoch[EPOCH_BYTES], before[EPOCH_BYTES];
-    sub_epoch(consumer_sub(bc->consumer), seq, epoch);
+    sub_epoch(sub, seq, epoch);
     if (!memcmp(epoch, bc->epoch, sizeof epoch))
         return 0;
     memcpy(before, bc->epoch, sizeof before);
@@ -89,8 +103,10 @@ static int tell_epoch(struct broker_consumer *bc, uint64_t seq)
 }
 
 /* An empty one for messages of this stream; its buffers are used again. */
-static void begin_batch(struct batch *batch, struct stream *stream)
+static void begin_batch(struct batch *batch, const struct broker_stream *st)
 {
+    struct stream *stream = st->stream;
+    batch->st = st;
     batch->list.n = batch->bytes.n = batch->traces.n = 0;
     batch->traced = stream_has_traces(stream) ? stream : NULL;
     batch->any_trace = false;
@@ -98,13 +114,13 @@ static void begin_batch(struct batch *batch, struct stream *stream)
     batch->last = 0;
 }
 
-static int send_batch(struct broker_consumer *bc, const struct batch *batch)
+static int send_batch(struct broker_consumer *bc, const struct sub *sub, const struct batch *batch)
 {
     AUTO_BUF struct buf header = {0};
     wire_add_header(&header, WIRE_DELIVER, bc->tag, 0);
     struct wire_frame v[] = {
         {header.p, header.n}, {batch->list.p, batch->list.n}, {batch->bytes.p, batch->bytes.n}, {batch->traces.p, batch->traces.n}};
-    int r = tell_epoch(bc, batch->first);
+    int r = tell_epoch(bc, sub, batch->first);
     if (r == 0)
         r = answer_send(bc->session, v, bc->wants_traces && batch->any_trace ? 4 : 3);
     if (r == 0 && batch->any_trace)
@@ -117,10 +133,10 @@ static bool serve_one(struct broker *b, struct consumer *c, size_t max)
 {
     static struct batch batch;
     struct broker_consumer *bc = consumer_tag(c);
-    begin_batch(&batch, sub_stream(consumer_sub(c)));
+    begin_batch(&batch, stream_tag(sub_stream(consumer_sub(c))));
     if (!consumer_lease(c, max, BATCH_BYTES, b->now_ms, on_message, &batch))
         return false;
-    int r = send_batch(bc, &batch);
+    int r = send_batch(bc, consumer_sub(c), &batch);
     if (r < 0) /* it does not read: they go back, and it gets nothing until it reads again */
         consumer_nack(c, &(struct range){batch.first, batch.last}, 1, 0, "its consumer does not read", b->now_ms, b->wall_ms);
     return r == 0;
@@ -170,7 +186,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 static void arm(struct broker_sub *bs)
 {
     struct broker *b = bs->stream->b;
-    int64_t due = sub_end_leases(bs->sub, b->now_ms, b->wall_ms), wait_ms = quota_rows_wait_ms(bs);
+    int64_t due = sub_end_leases(bs->sub, b->now_ms, b->wall_ms), wait_ms = quota_rows_wait_ms(bs->whole);
     if (wait_ms > 0 && (due < 0 || b->now_ms + wait_ms < due))
         due = b->now_ms + wait_ms;
     if (due < 0 || (bs->due_ms >= 0 && bs->due_ms <= due))
@@ -185,7 +201,7 @@ static void arm(struct broker_sub *bs)
 static void look_for_consumers(struct broker_sub *bs)
 {
     struct sub_figures f;
-    sub_figures(bs->sub, &f);
+    parts_sub_figures(bs, &f);
     if (f.n_consumers || !f.ready)
         bs->told = false;
     else if (!bs->told)
@@ -196,7 +212,10 @@ static void look_for_consumers(struct broker_sub *bs)
 static size_t serve(struct broker *b, struct broker_sub *bs, bool may, size_t left)
 {
     sub_end_leases(bs->sub, b->now_ms, b->wall_ms); /* what was leased is handed out now */
-    size_t served = may && left && !quota_rows_wait_ms(bs) ? serve_round(b, bs) : 0;
+    bool suspects = sub_has_suspects(bs->sub);
+    size_t served = may && left && !quota_rows_wait_ms(bs->whole) && !parts_wait_for_suspects(bs) ? serve_round(b, bs) : 0;
+    if (suspects && !sub_has_suspects(bs->sub) && bs->whole->stream->n_parts > 1)
+        deliver_want_parts(bs->whole); /* others waited for that */
     arm(bs);
     return served;
 }
@@ -220,7 +239,7 @@ bool deliver(struct broker *b)
                 later = bs;
             }
         } else if (may) {
-            look_for_consumers(bs);
+            look_for_consumers(bs->whole);
         }
     }
     while (later) {

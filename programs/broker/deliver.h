@@ -6,6 +6,8 @@
 
 /* Something of the subscription may have become deliverable: it is looked at in this turn's delivery. */
 void deliver_want(struct broker_sub *bs);
+/* Of each of the stream's partitions, of which bs is the first's. */
+void deliver_want_parts(struct broker_sub *bs);
 /* Of all: who is suspended or held may have changed. */
 void deliver_want_all(struct broker *b);
 /* A turn's delivery. True when there is more to do. */

@@ -2,10 +2,13 @@
  * and how old it is the monitor tells, by app. */
 #include "figures.h"
 #include "kafka.h"
+#include "parts.h"
 
 #include "base/mem.h"
 #include "base/prom.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 struct stream_row {
@@ -48,6 +51,11 @@ static void gather(struct broker *b, struct rows *rows)
         size_t k = 0;
         prom_label(&labels, "tenant", st->tenant->id);
         prom_label(&labels, "stream", st->name);
+        if (st->whole->n_parts > 1) {
+            char part[16];
+            snprintf(part, sizeof part, "%" PRIu32, st->part);
+            prom_label(&labels, "partition", part);
+        }
         rows->streams = xgrow(rows->streams, rows->n_streams, sizeof *rows->streams);
         struct stream_row *r = &rows->streams[rows->n_streams++];
         *r = (struct stream_row){.st = st, .labels = labels.p};
@@ -101,7 +109,7 @@ static double stored_bytes(const struct stream_row *r)
 
 static double cut_off(const struct stream_row *r)
 {
-    return r->st->cut_off != 0;
+    return r->st->whole->cut_off != 0;
 }
 
 static const struct {

@@ -1,5 +1,7 @@
 #include "journal.h"
 
+#include "parts.h"
+
 #include "base/clk.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -164,11 +166,12 @@ void journal_dead(struct broker_sub *bs, const struct dead_letter *d)
     if (bs->n_dead_told > DEAD_PER_S)
         return; /* the interval counts them all, and the store has them */
     begin(&line, "dead", bs->stream, sub_name(bs->sub));
-    json_i64(&line, "seq", (int64_t)d->seq);
+    const uint64_t seq = parts_wire_seq(bs->stream, d->seq);
+    json_i64(&line, "seq", (int64_t)seq);
     json_i64(&line, "deliveries", d->deliveries);
     json_str(&line, "reason", d->reason);
     json_end(&line, '}');
     write_line(bs->stream->b, bs->stream->tenant->id, &line);
     log_info("dead", bs->stream->tenant->id, NULL, "stream %s, app %s: message %llu after %d deliveries: %s", bs->stream->name,
-             sub_name(bs->sub), (unsigned long long)d->seq, d->deliveries, d->reason);
+             sub_name(bs->sub), (unsigned long long)seq, d->deliveries, d->reason);
 }

@@ -1,6 +1,7 @@
 #include "kafka_parts.h"
 
 #include "deliver.h"
+#include "parts.h"
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -36,10 +37,11 @@ static void begin(struct broker_stream *st)
     *k = (struct kafka_stream){.st = st, .again_ms = b->now_ms, .next = b->kafka->streams};
     k->last = &k->first;
     k->topic = xasprintf("%s.%s.%s", b->conf->platform.kafka.prefix, st->tenant->id, st->name);
-    k->number = (uint32_t)(uintptr_t)map_get(&b->kafka->numbers, k->topic);
+    AUTO_FREE char *place = xasprintf("%s#%" PRIu32, k->topic, st->part);
+    k->number = (uint32_t)(uintptr_t)map_get(&b->kafka->numbers, place);
     if (!k->number) {
         k->number = ++b->kafka->last_number;
-        map_put(&b->kafka->numbers, k->topic, (void *)(uintptr_t)k->number);
+        map_put(&b->kafka->numbers, place, (void *)(uintptr_t)k->number);
     }
     if (!kafka_link_is_up(b->kafka->link))
         snprintf(k->why, sizeof k->why, "%s", kafka_link_why(b->kafka->link));
@@ -237,15 +239,19 @@ bool kafka_keeps(const struct broker_stream *st)
     return st->kafka && (stream_is_mirror(st->stream) || stream_is_pristine(st->stream));
 }
 
-int64_t kafka_bytes_under_way(const struct broker_stream *st)
+int64_t kafka_bytes_under_way(const struct broker_stream *whole)
 {
-    return st->kafka ? st->kafka->bytes : 0;
+    int64_t n = 0;
+    size_t i = 0;
+    for (const struct broker_stream *st; (st = parts_next(whole, &i));)
+        n += st->kafka ? st->kafka->bytes : 0;
+    return n;
 }
 
 typedef char why_text[700];
 
-/* NULL: it is well. */
-static const char *what_is_wrong(const struct kafka_stream *k, why_text text)
+/* With a partition. NULL: it is well. */
+static const char *what_is_wrong_with(const struct kafka_stream *k, why_text text)
 {
     const struct broker *b = k->st->b;
     int64_t waits_ms = k->first ? clk_now_ms() - k->first->since_ms : 0;
@@ -262,13 +268,23 @@ static const char *what_is_wrong(const struct kafka_stream *k, why_text text)
     return text;
 }
 
+/* With any partition of a stream. */
+static const char *what_is_wrong(const struct broker_stream *whole, why_text text)
+{
+    const char *why = NULL;
+    size_t i = 0;
+    for (const struct broker_stream *st; !why && (st = parts_next(whole, &i));)
+        why = st->kafka ? what_is_wrong_with(st->kafka, text) : NULL;
+    return why;
+}
+
 void kafka_tell(const struct broker_stream *st, struct buf *out)
 {
     const struct kafka_stream *k = st->kafka;
     why_text text;
     json_str(out, "store", k ? "kafka" : "local");
     json_str(out, "topic", k ? k->topic : NULL);
-    json_str(out, "kafka", k ? what_is_wrong(k, text) : NULL);
+    json_str(out, "kafka", k ? what_is_wrong(st, text) : NULL);
 }
 
 void kafka_tell_all(const struct broker *b, struct buf *out)
@@ -276,9 +292,9 @@ void kafka_tell_all(const struct broker *b, struct buf *out)
     why_text text, all;
     const char *why = NULL;
     for (const struct kafka_stream *k = b->kafka->streams; k && !why; k = k->next) {
-        why = what_is_wrong(k, text);
+        why = what_is_wrong_with(k, text);
         if (why)
-            snprintf(all, sizeof all, "stream %s: %.500s", stream_name(k->st->stream), why);
+            snprintf(all, sizeof all, "stream %s: %.500s", stream_name(k->st->whole->stream), why);
     }
     json_str(out, "kafka", why ? all : NULL);
 }
@@ -288,6 +304,6 @@ size_t kafka_n_stopped(const struct broker *b)
     why_text text;
     size_t n = 0;
     for (const struct kafka_stream *k = b->kafka->streams; k; k = k->next)
-        n += what_is_wrong(k, text) != NULL;
+        n += k->st->whole == k->st && what_is_wrong(k->st, text) != NULL;
     return n;
 }

@@ -75,6 +75,8 @@ static void ask(struct kafka_stream *k)
     k->n_asked = 0;
     kafka_frame_begin(&f, KAFKA_OPEN, k->number);
     kafka_frame_add_str(&f, k->topic);
+    le_add_u32(&f, k->st->part);
+    le_add_u32(&f, (uint32_t)k->st->whole->n_parts);
     le_add_u32(&f, (uint32_t)k->st->conf.replicas);
     le_add_u64(&f, (uint64_t)k->st->conf.max_message_bytes);
     size_t at = f.n;

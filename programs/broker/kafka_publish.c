@@ -11,6 +11,7 @@
 #include "kafka_parts.h"
 
 #include "answers.h"
+#include "parts.h"
 #include "quota.h"
 #include "spans.h"
 
@@ -103,7 +104,7 @@ bool kafka_on_produced(struct kafka_stream *k, const unsigned char *p, size_t n)
     uint64_t seq = known ? kafka_seq(k, offset) : 0, behind = known ? seq + (*at)->n - (*at)->known : 0;
     kafka_right(k, KAFKA_MAY_PUBLISH, why);
     bool confirmed = !*why, again = confirmed && known && k->state == KAFKA_FOLLOWS && behind <= (*at)->floor;
-    answer_all(k, at, seq, why);
+    answer_all(k, at, known ? parts_wire_seq(k->st, seq) : 0, why);
     broker_turn_soon(b);
     if (!confirmed)
         stream_count_refusal(k->st->stream);
@@ -178,7 +179,7 @@ static void send_request(struct kafka_stream *k, struct flight_out *f, const str
 static bool cannot(struct session *s, const struct wire_request *rq, struct kafka_stream *k)
 {
     struct broker *b = s->b;
-    const char *name = stream_name(k->st->stream);
+    const char *name = stream_name(k->st->whole->stream);
     int64_t waits_ms = k->first ? b->now_ms - k->first->since_ms : 0, bytes = quota_request_bytes(rq) + OVERHEAD;
     if (k->leaving)
         answer_refuse(s, &rq->h, WIRE_busy, BUSY_MS, "stream %s moves out of Kafka", name);
@@ -213,7 +214,7 @@ void kafka_publish(struct session *s, const struct wire_request *rq, struct brok
     uint32_t known = (uint32_t)stream_n_known(st->stream, rq->publisher, rq->number, rq->n);
     if (known < rq->n && cannot(s, rq, k))
         return;
-    quota_take(st, rq);
+    quota_take(st->whole, rq);
     if (known == rq->n) {
         answer_confirm(s, &rq->h, 0, 0, known);
         return;

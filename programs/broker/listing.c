@@ -1,5 +1,6 @@
 #include "listing.h"
 #include "kafka.h"
+#include "parts.h"
 
 #include "base/clk.h"
 #include "base/mem.h"
@@ -30,9 +31,9 @@ static void add_queue(struct buf *out, const struct broker_stream *st, const str
 {
     struct stream_figures f;
     struct sub_figures g = {0};
-    stream_figures(st->stream, &f);
+    parts_figures(st, &f);
     if (bs)
-        sub_figures(bs->sub, &g);
+        parts_sub_figures(bs, &g);
     json_begin(out, NULL, '{');
     json_str(out, "tenant_id", st->tenant->id);
     json_str(out, "stream", st->name);
@@ -41,19 +42,20 @@ static void add_queue(struct buf *out, const struct broker_stream *st, const str
     json_i64(out, "consumers", (int64_t)g.n_consumers);
     json_i64(out, "ready", bs ? (int64_t)(g.ready + g.delayed) : (int64_t)(f.next_seq - f.first_seq));
     json_i64(out, "leased", (int64_t)g.leased);
-    json_f64(out, "in_per_s", st->in_per_s);
-    json_f64(out, "acked_per_s", bs ? bs->acked_per_s : 0);
+    json_f64(out, "in_per_s", parts_in_per_s(st));
+    json_f64(out, "acked_per_s", bs ? parts_acked_per_s(bs) : 0);
     json_f64(out, "oldest_age_s", (double)age_s(g.oldest_wall_ms, now_wall));
     json_i64(out, "redelivered", (int64_t)g.redelivered);
     json_i64(out, "dead", (int64_t)g.dead);
     json_i64(out, "acked", (int64_t)g.acked);
-    json_i64(out, "rows", bs ? (int64_t)sub_tally(bs->sub)->v[TALLY_ROWS] : 0);
+    json_i64(out, "rows", bs ? (int64_t)parts_sub_tally(bs, TALLY_ROWS) : 0);
     json_i64(out, "lost", (int64_t)g.lost);
     json_i64(out, "expired", (int64_t)g.expired);
-    json_i64(out, "published", (int64_t)stream_tally(st->stream)->v[TALLY_MESSAGES]);
-    json_i64(out, "refused", (int64_t)stream_tally(st->stream)->v[TALLY_REFUSED]);
+    json_i64(out, "published", (int64_t)parts_tally(st, TALLY_MESSAGES));
+    json_i64(out, "refused", (int64_t)parts_tally(st, TALLY_REFUSED));
     json_i64(out, "stored_bytes", f.bytes);
     json_i64(out, "last_seq", (int64_t)f.next_seq - 1);
+    json_i64(out, "partitions", (int64_t)st->n_parts);
     kafka_tell(st, out);
     json_end(out, '}');
 }
@@ -65,7 +67,7 @@ void listing_streams(struct broker *b, struct buf *out, const char *tenant)
     for (struct stream *stream; (stream = streams_next(b->streams, &i));) {
         const struct broker_stream *st = stream_tag(stream);
         size_t k = 0;
-        if (tenant && strcmp(tenant, st->tenant->id))
+        if (st->whole != st || (tenant && strcmp(tenant, st->tenant->id)))
             continue;
         for (struct sub *s; (s = stream_next_sub(stream, &k));)
             add_queue(out, st, sub_tag(s), now);
@@ -102,9 +104,9 @@ static void add_app(struct buf *out, const struct broker_stream *st, const struc
     json_i64(out, "in_flight", (int64_t)g->leased);
     json_i64(out, "dead_letters", (int64_t)g->dead);
     json_i64_or_null(out, "oldest_age_s", waiting + g->leased ? age_s(g->oldest_wall_ms, now_wall) : -1);
-    json_f64(out, "acknowledged_per_s", bs->acked_per_s);
+    json_f64(out, "acknowledged_per_s", parts_acked_per_s(bs));
     json_i64(out, "acknowledged", (int64_t)g->acked);
-    json_i64(out, "rows", (int64_t)sub_tally(bs->sub)->v[TALLY_ROWS]);
+    json_i64(out, "rows", (int64_t)parts_sub_tally(bs, TALLY_ROWS));
     json_end(out, '}');
 }
 
@@ -115,20 +117,20 @@ static void add_stream(struct buf *out, const struct broker_stream *st, int64_t 
     uint64_t leased = 0, dead = 0;
     int64_t oldest_s = -1;
     size_t k = 0;
-    stream_figures(st->stream, &f);
+    parts_figures(st, &f);
     json_begin(out, NULL, '{');
     json_str(out, "stream", st->name);
     json_str(out, "state", state_of(st, NULL));
     json_i64(out, "messages", (int64_t)(f.next_seq - f.first_seq));
     json_i64(out, "stored_bytes", f.bytes);
     json_i64(out, "last_sequence", (int64_t)f.next_seq - 1);
-    json_f64(out, "published_per_s", st->in_per_s);
-    json_i64(out, "published", (int64_t)stream_tally(st->stream)->v[TALLY_MESSAGES]);
-    json_i64(out, "refused", (int64_t)stream_tally(st->stream)->v[TALLY_REFUSED]);
+    json_f64(out, "published_per_s", parts_in_per_s(st));
+    json_i64(out, "published", (int64_t)parts_tally(st, TALLY_MESSAGES));
+    json_i64(out, "refused", (int64_t)parts_tally(st, TALLY_REFUSED));
     add_limits(out, &st->conf);
     json_begin(out, "apps", '[');
     for (struct sub *s; (s = stream_next_sub(st->stream, &k));) {
-        sub_figures(s, &g);
+        parts_sub_figures(sub_tag(s), &g);
         add_app(out, st, sub_tag(s), &g, now_wall);
         leased += g.leased;
         dead += g.dead;
@@ -148,7 +150,7 @@ size_t listing_of_tenant(struct broker *b, struct buf *out, const char *tenant, 
     int64_t now = clk_wall_ms();
     for (struct stream *v; (v = streams_next(b->streams, &i));) {
         const struct broker_stream *st = stream_tag(v);
-        if (strcmp(tenant, st->tenant->id) != 0 || (stream && strcmp(stream, st->name) != 0))
+        if (st->whole != st || strcmp(tenant, st->tenant->id) != 0 || (stream && strcmp(stream, st->name) != 0))
             continue;
         add_stream(out, st, now);
         n++;
@@ -162,6 +164,8 @@ static void add_consumers_of(struct broker_sub *bs, void *arg)
 {
     struct buf *out = arg;
     size_t i = 0;
+    if (bs->whole != bs)
+        return; /* they are those of the whole */
     for (struct consumer *c; (c = sub_next_consumer(bs->sub, &i));) {
         const struct session *session = ((struct broker_consumer *)consumer_tag(c))->session;
         json_begin(out, NULL, '{');
@@ -185,13 +189,14 @@ static size_t add_dead(struct buf *out, struct broker_sub *bs, const struct dead
     int64_t wall_ms = 0;
     const char *p = stream_read(bs->stream->stream, d->seq, &n, &wall_ms);
     size_t shown = n < SHOWN_BYTES ? n : SHOWN_BYTES;
-    listing_dead_id(id, d->seq, sub_name(bs->sub));
+    const uint64_t seq = parts_wire_seq(bs->stream, d->seq);
+    listing_dead_id(id, seq, sub_name(bs->sub));
     json_begin(out, NULL, '{');
     json_str(out, "id", id);
     json_str(out, "tenant_id", bs->stream->tenant->id);
     json_str(out, "stream", bs->stream->name);
     json_str(out, "app", sub_name(bs->sub));
-    json_i64(out, "seq", (int64_t)d->seq);
+    json_i64(out, "seq", (int64_t)seq);
     json_i64(out, "deliveries", d->deliveries);
     json_str(out, "reason", d->reason);
     json_time(out, "published_at", wall_ms);
@@ -248,9 +253,9 @@ bool listing_read_dead_id(const char *id, uint64_t *ret_seq, const char **ret_ap
     return true;
 }
 
-/* The stream's first behind (seq, after_app); after_app NULL: with a higher sequence. NULL: there is none. */
-static struct broker_sub *next_dead(const struct stream *st, const char *app, uint64_t seq, const char *after_app,
-                                    struct dead_letter *ret)
+/* The partition's first behind (seq, after_app); after_app NULL: with a higher sequence. NULL: there is none. */
+static struct broker_sub *next_dead_in(const struct stream *st, const char *app, uint64_t seq, const char *after_app,
+                                       struct dead_letter *ret)
 {
     struct broker_sub *found = NULL;
     size_t k = 0;
@@ -267,6 +272,23 @@ static struct broker_sub *next_dead(const struct stream *st, const char *app, ui
     return found;
 }
 
+/* Likewise of the whole stream; *seq becomes its sequence on the wire. */
+static struct broker_sub *next_dead(const struct broker_stream *whole, const char *app, uint64_t *seq, const char *after_app,
+                                    struct dead_letter *ret)
+{
+    size_t i = 0;
+    for (const struct broker_stream *st; (st = parts_next(whole, &i));) {
+        const uint64_t base = parts_wire_seq(st, 0);
+        bool inside = *seq >= base;
+        struct broker_sub *bs = next_dead_in(st->stream, app, inside ? *seq - base : 0, inside ? after_app : NULL, ret);
+        if (!bs)
+            continue;
+        *seq = parts_wire_seq(st, ret->seq);
+        return bs;
+    }
+    return NULL;
+}
+
 bool listing_dead(struct broker *b, struct buf *out, const struct dead_asked *asked, char ret_last[DEAD_ID_SIZE])
 {
     size_t i = 0, bytes = 0;
@@ -276,14 +298,13 @@ bool listing_dead(struct broker *b, struct buf *out, const struct dead_asked *as
         struct dead_letter d;
         uint64_t seq = asked->after;
         const char *after_app = asked->after_app;
-        if ((asked->tenant && strcmp(asked->tenant, st->tenant->id) != 0) ||
+        if (st->whole != st || (asked->tenant && strcmp(asked->tenant, st->tenant->id) != 0) ||
             (asked->stream && strcmp(asked->stream, st->name) != 0))
             continue;
-        for (struct broker_sub *bs; (bs = next_dead(v, asked->app, seq, after_app, &d));) {
+        for (struct broker_sub *bs; (bs = next_dead(st, asked->app, &seq, after_app, &d));) {
             if (left-- <= 0 || (asked->bounded && bytes >= READ_BYTES))
                 return true;
             bytes += add_dead(out, bs, &d);
-            seq = d.seq;
             after_app = sub_name(bs->sub);
             listing_dead_id(ret_last, seq, after_app);
         }

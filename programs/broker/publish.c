@@ -5,6 +5,7 @@
 #include "kafka.h"
 #include "lookup.h"
 #include "moving.h"
+#include "parts.h"
 #include "quota.h"
 #include "share.h"
 #include "spans.h"
@@ -51,7 +52,7 @@ static bool breaks_limits(struct session *s, struct broker_stream *st, const str
 static bool has_no_room(struct session *s, struct broker_stream *st, const struct wire_request *rq)
 {
     struct stream_figures f;
-    stream_figures(st->stream, &f);
+    parts_figures(st, &f);
     f.bytes += kafka_bytes_under_way(st);
     bool capped = st->conf.max_stored_bytes >= 0 && f.bytes + quota_request_bytes(rq) > st->conf.max_stored_bytes;
     if (!capped && !streams_full(s->b->streams))
@@ -86,8 +87,8 @@ static void store_messages(struct session *s, const struct wire_request *rq, str
         answer_refuse(s, &rq->h, WIRE_full, FULL_RETRY_MS, "the broker's disk is full: %s", err_text(r));
         return;
     }
-    quota_take(st, rq);
-    answer_confirm(s, &rq->h, first, (uint32_t)(rq->n - known), (uint32_t)known);
+    quota_take(st->whole, rq);
+    answer_confirm(s, &rq->h, first ? parts_wire_seq(st, first) : 0, (uint32_t)(rq->n - known), (uint32_t)known);
     size_t i = 0;
     for (struct sub *sub; (sub = stream_next_sub(st->stream, &i));)
         deliver_want(sub_tag(sub));
@@ -105,10 +106,11 @@ static void publish(struct session *s, const struct wire_request *rq, struct bro
     }
     if (breaks_limits(s, st, rq) || has_no_room(s, st, rq))
         return;
-    if (kafka_keeps(st))
-        kafka_publish(s, rq, st);
+    struct broker_stream *part = parts_route(st, rq->publisher);
+    if (kafka_keeps(part))
+        kafka_publish(s, rq, part);
     else
-        store_messages(s, rq, st);
+        store_messages(s, rq, part);
 }
 
 void publish_request(struct session *s, const struct wire_request *rq, struct zmtp_message *m)

@@ -69,7 +69,8 @@ static void look_at_streams(struct broker *b)
         for (struct sub *s; (s = stream_next_sub(stream, &k));) {
             struct broker_sub *bs = sub_tag(s);
             take_rate(&bs->acked_per_s, &bs->rate_seen, sub_tally(s)->v[TALLY_MESSAGES]);
-            cut_off_look_at_rejects(bs);
+            if (bs->whole == bs)
+                cut_off_look_at_rejects(bs);
         }
     }
 }

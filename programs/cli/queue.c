@@ -14,7 +14,7 @@ static const struct col queue_cols[] = {
     {"acked_per_s", COL_NUMBER, 5}, {"oldest_age_s", COL_NUMBER, 4}, {"redelivered", COL_COUNT, 7}, {"dead", COL_COUNT, 3},
     {"acked", COL_COUNT, 0},        {"lost", COL_COUNT, 0},          {"expired", COL_COUNT, 0},     {"published", COL_COUNT, 0},
     {"refused", COL_COUNT, 0},      {"stored_bytes", COL_COUNT, 0},  {"last_seq", COL_COUNT, 0},    {"store", COL_TEXT, 0},
-    {"topic", COL_TEXT, 0},         {"kafka", COL_TEXT, 0},
+    {"topic", COL_TEXT, 0},         {"kafka", COL_TEXT, 0},          {"partitions", COL_COUNT, 0},
 };
 
 static const struct col dead_cols[] = {

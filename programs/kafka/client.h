@@ -15,10 +15,10 @@
 
 struct client;
 
-/* A stream of the broker's. Never freed: what librdkafka still holds of it may come late. */
+/* A partition of a stream of the broker's. Never freed: what librdkafka still holds of it may come late. */
 struct topic {
     struct client *client;
-    uint32_t stream;
+    uint32_t stream, part;
     char *name;
     rd_kafka_topic_t *out, *in; /* in NULL: it is not followed */
     bool closed;
@@ -28,6 +28,8 @@ struct client {
     rd_kafka_t *producer, *consumer;
     rd_kafka_queue_t *records; /* of all that is followed */
     struct map topics;         /* by number */
+    struct map followed;       /* by topic of librdkafka's and partition: it has one for all partitions */
+    struct topic *last;        /* of which a record came last, as it is followed; NULL: none */
     int wake_fd;               /* an eventfd: librdkafka has something, or a job ended */
     bool dead;                 /* librdkafka says that it cannot go on; why is under way to the broker */
     char why[300];             /* a node could not be spoken to, last; where that has a reason of its own */

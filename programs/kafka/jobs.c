@@ -26,7 +26,7 @@ struct job {
     struct job *next;
     enum kind kind;
     struct topic *topic;
-    uint32_t replicas, n_groups;
+    uint32_t replicas, n_parts, n_groups;
     uint64_t max_bytes, offset;
     char **groups, *text;
 };
@@ -120,7 +120,7 @@ static int make_topic(const struct job *j, char *why)
                                        {"retention.ms", "-1"},          {"retention.bytes", "-1"},
                                        {"max.message.bytes", bytes},    {"unclean.leader.election.enable", "false"},
                                        {"compression.type", "producer"}};
-    rd_kafka_NewTopic_t *t = rd_kafka_NewTopic_new(j->topic->name, 1, (int)j->replicas, why, sizeof(why_text));
+    rd_kafka_NewTopic_t *t = rd_kafka_NewTopic_new(j->topic->name, (int)j->n_parts, (int)j->replicas, why, sizeof(why_text));
     if (!t)
         return -1;
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
@@ -147,6 +147,31 @@ static int make_topic(const struct job *j, char *why)
     return r;
 }
 
+/* Of a topic that has fewer. */
+static int add_partitions(const struct job *j, char *why)
+{
+    struct client *c = j->topic->client;
+    rd_kafka_NewPartitions_t *v = rd_kafka_NewPartitions_new(j->topic->name, j->n_parts, why, sizeof(why_text));
+    if (!v)
+        return -1;
+    struct asking a = ask_begin(c, RD_KAFKA_ADMIN_OP_CREATEPARTITIONS);
+    rd_kafka_AdminOptions_set_operation_timeout(a.options, ORDER_MS, NULL, 0);
+    rd_kafka_CreatePartitions(c->producer, &v, 1, a.options, a.queue);
+    rd_kafka_NewPartitions_destroy(v);
+    rd_kafka_event_t *ev = ask_end(&a, "making partitions", why);
+    if (!ev)
+        return -1;
+    size_t n = 0;
+    const rd_kafka_topic_result_t **r = rd_kafka_CreatePartitions_result_topics(rd_kafka_event_CreatePartitions_result(ev), &n);
+    rd_kafka_resp_err_t error = n ? rd_kafka_topic_result_error(r[0]) : RD_KAFKA_RESP_ERR_UNKNOWN;
+    if (error && error != RD_KAFKA_RESP_ERR_INVALID_PARTITIONS) /* that: another one of them was quicker */
+        say(why, "topic %s cannot be given %" PRIu32 " partitions: %s", j->topic->name, j->n_parts, rd_kafka_err2str(error));
+    else
+        say(why, KAFKA_SOON "topic %s has got more partitions", j->topic->name);
+    rd_kafka_event_destroy(ev);
+    return -1;
+}
+
 static int look_at_partitions(const struct job *j, char *why)
 {
     const struct rd_kafka_metadata *m = NULL;
@@ -154,16 +179,18 @@ static int look_at_partitions(const struct job *j, char *why)
     if (error)
         return say(why, "looking at the topic: %s", rd_kafka_err2str(error));
     const rd_kafka_metadata_topic_t *t = m->topic_cnt == 1 ? &m->topics[0] : NULL;
-    int r = 0;
-    if (!t || t->err || !t->partition_cnt)
+    int r = 0, n_parts = t && !t->err ? t->partition_cnt : 0;
+    if (!n_parts)
         r = refused(why, j, t ? t->err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
-    else if (t->partition_cnt != 1)
-        r = say(why, "topic %s has %d partitions; a stream's topic has one", j->topic->name, t->partition_cnt);
-    else if (t->partitions[0].replica_cnt < MIN_REPLICAS)
-        r = say(why, "topic %s has %d replicas; with fewer than %d a confirmed message could be lost with a node", j->topic->name,
-                t->partitions[0].replica_cnt, MIN_REPLICAS);
+    else if (n_parts > (int)j->n_parts)
+        r = say(why, "topic %s has %d partitions, the stream has %" PRIu32 ": its `partitions` cannot be fewer", j->topic->name,
+                n_parts, j->n_parts);
+    for (int i = 0; r == 0 && i < n_parts; i++)
+        if (t->partitions[i].replica_cnt < MIN_REPLICAS)
+            r = say(why, "topic %s has %d replicas; with fewer than %d a confirmed message could be lost with a node",
+                    j->topic->name, t->partitions[i].replica_cnt, MIN_REPLICAS);
     rd_kafka_metadata_destroy(m);
-    return r;
+    return r == 0 && n_parts < (int)j->n_parts ? add_partitions(j, why) : r;
 }
 
 /* It could not be made, for lack of the right: it may be there all the same. */
@@ -228,7 +255,7 @@ static int read_group(const struct job *j, const char *group, struct buf *out, c
 {
     struct client *c = j->topic->client;
     rd_kafka_topic_partition_list_t *parts = rd_kafka_topic_partition_list_new(1);
-    rd_kafka_topic_partition_list_add(parts, j->topic->name, 0);
+    rd_kafka_topic_partition_list_add(parts, j->topic->name, (int32_t)j->topic->part);
     rd_kafka_ListConsumerGroupOffsets_t *q = rd_kafka_ListConsumerGroupOffsets_new(group, parts);
     struct asking a = ask_begin(c, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS);
     rd_kafka_ListConsumerGroupOffsets(c->producer, &q, 1, a.options, a.queue);
@@ -326,7 +353,7 @@ static rd_kafka_event_t *alter_offset(const struct job *j, char *why)
     if (look_for_kafka(j, why) < 0)
         return NULL;
     rd_kafka_topic_partition_list_t *parts = rd_kafka_topic_partition_list_new(1);
-    rd_kafka_topic_partition_t *one = rd_kafka_topic_partition_list_add(parts, j->topic->name, 0);
+    rd_kafka_topic_partition_t *one = rd_kafka_topic_partition_list_add(parts, j->topic->name, (int32_t)j->topic->part);
     one->offset = (int64_t)j->offset;
     one->metadata = strdup(j->text); /* librdkafka frees it */
     one->metadata_size = strlen(j->text);
@@ -366,7 +393,7 @@ static void give_up(const struct job *j, char *why)
     if (look_for_kafka(j, why) < 0)
         return;
     rd_kafka_topic_partition_list_t *parts = rd_kafka_topic_partition_list_new(1);
-    rd_kafka_topic_partition_list_add(parts, j->topic->name, 0)->offset = (int64_t)j->offset;
+    rd_kafka_topic_partition_list_add(parts, j->topic->name, (int32_t)j->topic->part)->offset = (int64_t)j->offset;
     rd_kafka_DeleteRecords_t *q = rd_kafka_DeleteRecords_new(parts);
     struct asking a = ask_begin(c, RD_KAFKA_ADMIN_OP_DELETERECORDS);
     rd_kafka_DeleteRecords(c->producer, &q, 1, a.options, a.queue);
@@ -445,6 +472,7 @@ static struct job *job_new(enum kind kind, struct topic *t)
 void jobs_open(struct topic *t, struct reader *r)
 {
     struct job *j = job_new(OPEN, t);
+    j->n_parts = read_u32(r);
     j->replicas = read_u32(r);
     j->max_bytes = read_u64(r) + SPARE_BYTES;
     j->max_bytes = j->max_bytes < LEAST_BYTES + SPARE_BYTES ? LEAST_BYTES + SPARE_BYTES : j->max_bytes;

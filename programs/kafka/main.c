@@ -38,7 +38,7 @@ struct program {
 
 /* ---- what the broker says ---- */
 
-static struct topic *topic_of(struct client *c, uint32_t stream, const char *name)
+static struct topic *topic_of(struct client *c, uint32_t stream, const char *name, uint32_t part)
 {
     char key[16];
     snprintf(key, sizeof key, "%" PRIu32, stream);
@@ -46,7 +46,7 @@ static struct topic *topic_of(struct client *c, uint32_t stream, const char *nam
     if (t || !name)
         return t;
     t = xcalloc(1, sizeof *t);
-    *t = (struct topic){.client = c, .stream = stream, .name = xstrdup(name)};
+    *t = (struct topic){.client = c, .stream = stream, .part = part, .name = xstrdup(name)};
     t->out = rd_kafka_topic_new(c->producer, name, NULL);
     map_put(&c->topics, key, t);
     return t;
@@ -55,8 +55,9 @@ static struct topic *topic_of(struct client *c, uint32_t stream, const char *nam
 static void open_topic(struct client *c, uint32_t stream, struct reader *r)
 {
     AUTO_FREE char *name = read_str(r);
-    struct topic *t = r->ok ? topic_of(c, stream, name) : NULL;
-    r->ok = t && t->out && !strcmp(t->name, name);
+    uint32_t part = read_u32(r);
+    struct topic *t = r->ok ? topic_of(c, stream, name, part) : NULL;
+    r->ok = t && t->out && t->part == part && !strcmp(t->name, name);
     if (!r->ok)
         return;
     t->closed = false;
@@ -66,7 +67,7 @@ static void open_topic(struct client *c, uint32_t stream, struct reader *r)
 /* False: this is nothing that the broker says. */
 static bool obey(struct client *c, uint32_t verb, uint32_t stream, struct reader *r)
 {
-    struct topic *t = topic_of(c, stream, NULL);
+    struct topic *t = topic_of(c, stream, NULL, 0);
     if (verb == KAFKA_OPEN)
         open_topic(c, stream, r);
     else if (!t)

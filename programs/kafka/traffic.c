@@ -7,6 +7,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #define HEADER "m"
@@ -60,9 +62,10 @@ static rd_kafka_resp_err_t produce_one(struct request *q, const unsigned char *p
 {
     rd_kafka_headers_t *headers = rd_kafka_headers_new(1);
     rd_kafka_header_add(headers, HEADER, -1, head, (ssize_t)n_head);
-    rd_kafka_resp_err_t r = rd_kafka_producev(q->topic->client->producer, RD_KAFKA_V_RKT(q->topic->out), RD_KAFKA_V_PARTITION(0),
-                                              RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_VALUE((void *)p, n),
-                                              RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_OPAQUE(q), RD_KAFKA_V_END);
+    rd_kafka_resp_err_t r =
+        rd_kafka_producev(q->topic->client->producer, RD_KAFKA_V_RKT(q->topic->out), RD_KAFKA_V_PARTITION((int32_t)q->topic->part),
+                          RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_VALUE((void *)p, n), RD_KAFKA_V_HEADERS(headers),
+                          RD_KAFKA_V_OPAQUE(q), RD_KAFKA_V_END);
     if (r)
         rd_kafka_headers_destroy(headers);
     return r;
@@ -121,11 +124,29 @@ void traffic_produce(struct topic *t, struct reader *r)
 
 /* ---- out ---- */
 
+static void key_of(const rd_kafka_topic_t *rkt, int32_t part, char out[48])
+{
+    snprintf(out, 48, "%p.%" PRId32, (const void *)rkt, part);
+}
+
+static struct topic *find_followed(struct client *c, const rd_kafka_topic_t *rkt, int32_t part)
+{
+    char key[48];
+    if (c->last && c->last->in == rkt && (int32_t)c->last->part == part)
+        return c->last;
+    key_of(rkt, part, key);
+    return c->last = map_get(&c->followed, key);
+}
+
 static void stop_following(struct topic *t)
 {
+    char key[48];
     if (!t->in)
         return;
-    rd_kafka_consume_stop(t->in, 0);
+    key_of(t->in, (int32_t)t->part, key);
+    map_remove(&t->client->followed, key);
+    t->client->last = NULL;
+    rd_kafka_consume_stop(t->in, (int32_t)t->part);
     rd_kafka_topic_destroy(t->in);
     t->in = NULL;
 }
@@ -144,9 +165,15 @@ void traffic_follow(struct topic *t, uint64_t offset)
     stop_following(t);
     rd_kafka_topic_conf_t *conf = rd_kafka_topic_conf_new();
     rd_kafka_topic_conf_set(conf, "auto.offset.reset", "error", NULL, 0);
-    rd_kafka_topic_conf_set_opaque(conf, t);
     t->in = rd_kafka_topic_new(t->client->consumer, t->name, conf);
-    if (!t->in || rd_kafka_consume_start_queue(t->in, 0, (int64_t)offset, t->client->records) < 0)
+    if (!t->in) {
+        broken(t, rd_kafka_err2str(rd_kafka_last_error()));
+        return;
+    }
+    char key[48];
+    key_of(t->in, (int32_t)t->part, key);
+    map_put(&t->client->followed, key, t);
+    if (rd_kafka_consume_start_queue(t->in, (int32_t)t->part, (int64_t)offset, t->client->records) < 0)
         broken(t, rd_kafka_err2str(rd_kafka_last_error()));
 }
 
@@ -195,11 +222,10 @@ size_t traffic_take_records(struct client *c, size_t max)
     rd_kafka_message_t *v[BATCH];
     ssize_t n = rd_kafka_consume_batch_queue(c->records, 0, v, max < BATCH ? max : BATCH);
     for (ssize_t i = 0; i < n; i++) {
-        struct topic *t = v[i]->rkt ? rd_kafka_topic_opaque(v[i]->rkt) : NULL;
-        bool follows = t && t->in == v[i]->rkt; /* else it came late */
-        if (follows && !v[i]->err)
+        struct topic *t = v[i]->rkt ? find_followed(c, v[i]->rkt, v[i]->partition) : NULL; /* NULL: it came late */
+        if (t && !v[i]->err)
             add_record(t, v[i], &b);
-        else if (follows && is_the_end(v[i]->err))
+        else if (t && is_the_end(v[i]->err))
             broken(t, rd_kafka_message_errstr(v[i]));
         rd_kafka_message_destroy(v[i]);
     }

@@ -299,11 +299,11 @@ class Cluster:
                 return True
         return False
 
-    def committed(self, group, topic):
-        """(offset, text) of partition 0; None: nothing is."""
+    def committed(self, group, topic, part=0):
+        """(offset, text) of a partition; None: nothing is."""
         def string(s):
             return len(s).to_bytes(2, "big") + s.encode()
-        body = string(group) + (1).to_bytes(4, "big") + string(topic) + (1).to_bytes(4, "big") + (0).to_bytes(4, "big")
+        body = string(group) + (1).to_bytes(4, "big") + string(topic) + (1).to_bytes(4, "big") + part.to_bytes(4, "big")
         for i in self.ports:
             b = self.ask(i, 9, 1, body)
             if not b or not any(b[:4]):  # not this group's coordinator

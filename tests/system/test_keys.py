@@ -253,6 +253,7 @@ TABLE = {
     "platform.kafka.prefix_before": "tests/system/test_kafka.py::test_another_prefix_is_not_taken_by_itself",
     "platform.kafka.properties_file": "tests/system/test_kafka.py::test_settings_for_tls_and_sasl",
     "tenant.streams.store": "tests/system/test_kafka.py::test_a_stream_moves_there_and_back_while_it_works",
+    "tenant.streams.partitions": "tests/system/test_partitions.py::test_more_partitions_and_never_fewer",
     "tenant.streams.replicas": "tests/system/test_kafka.py::test_there_have_to_be_as_many_nodes",
     "platform.otlp.logs": "tests/system/test_otlp.py::test_the_log_is_exported_with_the_runs_trace",
     "platform.webhooks.ca_file": ALERTS + "::test_a_receiver_shows_who_it_is",

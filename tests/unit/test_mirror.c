@@ -99,6 +99,61 @@ static void test_a_new_store_takes_up(void **state)
     remove_dir();
 }
 
+/* Somebody else serves it from now on: nothing of it is left, consumers stay, and what comes next may be another's. */
+static void test_one_that_is_reset_is_as_new(void **state)
+{
+    static const unsigned char epoch[EPOCH_BYTES] = "0123456789abcde";
+    struct sub *s;
+    struct taken t = {.n = 0};
+    struct sub_figures f;
+    struct stream_figures g;
+    (void)state;
+    make_dir();
+    struct stream *st = open_mirror(&s);
+    assert_int_equal(stream_adopt(st, stream_epoch(st), 0, 1), 0);
+    mirror_n(st, 1, 7, 1, 10);
+    struct consumer *c = consumer(s);
+    take(c, &t);
+    assert_int_equal(t.n, 10);
+    assert_int_equal(consumer_nack(c, &(struct range){2, 2}, 1, -1, "no", now, wall), 1);
+    for (int again = 0; again < 2; again++) {
+        assert_int_equal(stream_reset(st), 0);
+        assert_true(stream_is_pristine(st));
+        assert_int_equal(consumer_n_leased(c), 0);
+        assert_int_equal(stream_n_known(st, 7, 1, 10), 0);
+        sub_figures(s, &f);
+        stream_figures(st, &g);
+        assert_int_equal(f.ready + f.leased + f.dead + f.lost, 0);
+        assert_int_equal(g.bytes, 0);
+        assert_int_equal(stream_adopt(st, epoch, 50, 61), 0);
+        mirror_n(st, 61, 7, 1, 3);
+        t.n = 0;
+        take(c, &t);
+        assert_int_equal(t.n, 3);
+        assert_int_equal(sub_ack(s, &(struct range){61, 61}, NULL, 1, now), 1);
+    }
+    consumer_detach(c, false, wall);
+    for (int how = 0; how < 2; how++) { /* and so after a restart, and after a kill */
+        struct err e = {0};
+        streams_commit(q, true);
+        if (how)
+            streams_abandon(q);
+        else
+            streams_close(q);
+        assert_int_equal(streams_open(dir_fd, marks(), &q, &e), 0);
+        st = streams_find(q, "t/a");
+        s = stream_sub(st, "x");
+        assert_memory_equal(stream_epoch(st), epoch, EPOCH_BYTES);
+        assert_int_equal(stream_base(st), 50);
+        sub_figures(s, &f);
+        assert_int_equal(f.lost, 0);
+        assert_int_equal(f.acked, 2);
+        assert_takes(s, (const uint64_t[]){62, 63}, 2);
+    }
+    streams_close(q);
+    remove_dir();
+}
+
 /* A dead letter is where whoever comes after has to begin. */
 static void test_it_begins_at_the_first_dead_letter(void **state)
 {
@@ -157,9 +212,8 @@ static void test_what_is_not_certain_is_dropped(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_what_was_sent_before_is_passed_over),
-        cmocka_unit_test(test_a_new_store_takes_up),
-        cmocka_unit_test(test_it_begins_at_the_first_dead_letter),
+        cmocka_unit_test(test_what_was_sent_before_is_passed_over), cmocka_unit_test(test_a_new_store_takes_up),
+        cmocka_unit_test(test_one_that_is_reset_is_as_new),         cmocka_unit_test(test_it_begins_at_the_first_dead_letter),
         cmocka_unit_test(test_what_is_not_certain_is_dropped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

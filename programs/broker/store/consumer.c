@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 
+#include <assert.h>
 #include <string.h>
 
 struct consumer *sub_attach(struct sub *s, void *tag)
@@ -17,30 +18,43 @@ struct consumer *sub_attach(struct sub *s, void *tag)
     }
     struct consumer *c = xcalloc(1, sizeof *c);
     *c = (struct consumer){.sub = s, .tag = tag, .id = (uint32_t)i + 1};
+    c->window = &c->own;
     s->consumers[i] = c;
     s->n_consumers++;
     return c;
 }
 
+void consumer_share(struct consumer *c, const struct consumer *first)
+{
+    assert(!c->n_leased);
+    c->window = first->window;
+}
+
 void consumer_set_window(struct consumer *c, uint64_t max_n, uint64_t max_bytes)
 {
-    c->max_n = max_n;
-    c->max_bytes = max_bytes;
+    c->window->max_n = max_n;
+    c->window->max_bytes = max_bytes;
 }
 
 uint64_t consumer_n_leased(const struct consumer *c)
 {
-    return c->n_leased;
+    return c->window->n_leased;
 }
 
 uint64_t consumer_n_ran_out(const struct consumer *c)
 {
-    return c->n_ran_out;
+    return c->window->n_ran_out;
 }
 
 void consumer_heard(struct consumer *c)
 {
-    c->n_ran_out = 0;
+    c->window->n_ran_out = 0;
+}
+
+void consumer_ends(struct consumer *c)
+{
+    c->window->one_at_end = c->window->n_leased == 1;
+    c->window->ends = true;
 }
 
 void *consumer_tag(const struct consumer *c)
@@ -64,7 +78,7 @@ struct consumer *sub_next_consumer(const struct sub *s, size_t *i)
 void consumer_detach(struct consumer *c, bool lost, int64_t wall_ms)
 {
     struct sub *s = c->sub;
-    bool alone = c->n_leased == 1;
+    bool alone = c->window->ends ? c->window->one_at_end : c->window->n_leased == 1;
     uint64_t seq =
         c->low > s->floor ? c->low : s->floor; /* not from the floor: thousands of consumers may go at once, and much be leased */
     for (struct slot *t; c->n_leased && (t = sub_next_slot(s, &seq, UINT64_MAX)); seq++)

@@ -20,10 +20,11 @@ static uint64_t front(struct sub *s, struct ring *r, uint8_t state)
 bool consumer_may_lease(const struct consumer *c)
 {
     const struct sub *s = c->sub;
-    if (c->n_leased >= c->max_n || (c->n_leased && (c->alone || c->leased_bytes >= c->max_bytes)))
+    const struct window *w = c->window;
+    if (w->n_leased >= w->max_n || (w->n_leased && (w->alone || w->leased_bytes >= w->max_bytes)))
         return false;
     if (s->n_suspect)
-        return !c->n_leased;
+        return !w->n_leased;
     return s->n_again || s->cursor < s->stream->next_seq;
 }
 
@@ -41,7 +42,8 @@ static bool fits(const struct leasing *l, uint64_t seq, size_t n)
 {
     if (l->n && (seq < l->same.first || seq > l->same.last))
         return false;
-    return !l->c->n_leased || ((!l->n || l->bytes + n <= l->max_bytes) && l->c->leased_bytes + n <= l->c->max_bytes);
+    const struct window *w = l->c->window;
+    return !w->n_leased || ((!l->n || l->bytes + n <= l->max_bytes) && w->leased_bytes + n <= w->max_bytes);
 }
 
 static void lease(struct leasing *l, uint64_t seq, const void *p, size_t n, int64_t wall_ms)
@@ -63,7 +65,8 @@ static void lease(struct leasing *l, uint64_t seq, const void *p, size_t n, int6
     t->until_ms = l->now_ms + s->lease_ms;
     c->low = c->n_leased && c->low < seq ? c->low : seq;
     c->n_leased++;
-    c->leased_bytes += n;
+    c->window->n_leased++;
+    c->window->leased_bytes += n;
     l->n++;
     l->bytes += n;
     if (last && last->last + 1 == seq)
@@ -94,7 +97,7 @@ static void lease_again(struct leasing *l, struct ring *r, uint8_t state, size_t
     uint64_t seq, next;
     size_t n, taken = 0;
     int64_t wall_ms;
-    while (taken < max && l->n < l->max_n && l->c->n_leased < l->c->max_n && (seq = front(s, r, state))) {
+    while (taken < max && l->n < l->max_n && l->c->window->n_leased < l->c->window->max_n && (seq = front(s, r, state))) {
         const void *p = stream_find(s->stream, seq, &n, &wall_ms, &next);
         if (!p) {
             lose(s, seq, seq + 1);
@@ -113,7 +116,7 @@ static void lease_fresh(struct leasing *l)
     struct sub *s = l->c->sub;
     size_t n;
     int64_t wall_ms;
-    while (l->n < l->max_n && l->c->n_leased < l->c->max_n && s->cursor < s->stream->next_seq) {
+    while (l->n < l->max_n && l->c->window->n_leased < l->c->window->max_n && s->cursor < s->stream->next_seq) {
         uint64_t seq = s->cursor, next;
         const void *p = stream_find(s->stream, seq, &n, &wall_ms, &next);
         if (!p) {
@@ -135,7 +138,7 @@ size_t consumer_lease(struct consumer *c, size_t max_n, size_t max_bytes, int64_
     if (!consumer_may_lease(c))
         return 0;
     uint64_t suspect = front(s, &s->suspects, SLOT_SUSPECT);
-    c->alone = suspect != 0;
+    c->window->alone = suspect != 0;
     if (suspect) {
         bool first_time = sub_slot_of(s, suspect)->deliveries == 1 && s->max_deliveries > 2;
         lease_again(&l, &s->suspects, SLOT_SUSPECT, first_time ? SUSPECT_GROUP : 1, first_time ? 1 : UINT8_MAX);

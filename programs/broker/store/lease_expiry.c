@@ -68,13 +68,13 @@ static void end_timed(struct sub *s, struct timed run, int64_t now_ms, int64_t w
     int64_t later = -1;
     uint64_t seq = run.first;
     struct consumer *c = run.consumer ? s->consumers[run.consumer - 1] : NULL;
-    bool alone = c && c->n_leased == 1;
+    bool alone = c && c->window->n_leased == 1;
     for (struct slot *t; (t = sub_next_slot(s, &seq, run.last)); seq++) {
         if (!run.consumer && t->state == SLOT_DELAYED && t->until_ms <= now_ms) {
             sub_set_state(s, seq, t, SLOT_AGAIN);
         } else if (c && slot_is_held(t, run.consumer)) {
             if (t->until_ms <= now_ms) {
-                c->n_ran_out++;
+                c->window->n_ran_out++;
                 sub_fail(s, seq, t, alone, "its lease ran out", wall_ms);
             } else if (later < 0 || t->until_ms < later)
                 later = t->until_ms;

@@ -128,6 +128,11 @@ size_t stream_n_known(struct stream *st, uint64_t publisher, uint64_t number, si
     return known;
 }
 
+bool stream_knows_publisher(struct stream *st, uint64_t publisher)
+{
+    return publisher_find(st, publisher) != NULL;
+}
+
 uint64_t stream_lose(struct stream *st, uint64_t next)
 {
     uint64_t n = next > st->next_seq ? next - st->next_seq : 0;

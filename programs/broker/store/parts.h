@@ -155,14 +155,21 @@ struct dead {
     uint8_t deliveries;
 };
 
+/* What a peer may hold, and holds: of one consumer, or of several that are the same peer. */
+struct window {
+    uint64_t max_n, max_bytes, n_leased, leased_bytes;
+    bool alone;            /* it holds suspects: nothing else meanwhile */
+    bool ends, one_at_end; /* its consumers are being detached; it held one message when that began */
+    uint64_t n_ran_out;    /* leases, since it was last heard of */
+};
+
 struct consumer {
     struct sub *sub;
     void *tag;
     uint32_t id;
-    bool alone; /* holds suspects: nothing else meanwhile */
-    uint64_t max_n, max_bytes, n_leased, leased_bytes;
-    uint64_t low;       /* none of what it holds is before that */
-    uint64_t n_ran_out; /* leases, since it was last heard of */
+    struct window *window, own; /* window: its own, or another consumer's */
+    uint64_t n_leased;          /* of this subscription */
+    uint64_t low;               /* none of what it holds is before that */
 };
 
 struct sub {

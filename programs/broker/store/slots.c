@@ -152,7 +152,8 @@ void sub_set_state(struct sub *s, uint64_t seq, struct slot *t, enum slot_state 
     if (t->state == SLOT_LEASED) {
         struct consumer *holder = s->consumers[t->consumer - 1];
         holder->n_leased--;
-        holder->leased_bytes -= t->bytes;
+        holder->window->n_leased--;
+        holder->window->leased_bytes -= t->bytes;
     }
     (*c)->n_over -= slot_is_over(t->state);
     (*c)->n_over += slot_is_over(state);

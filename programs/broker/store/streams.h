@@ -160,10 +160,14 @@ int stream_adopt(struct stream *st, const unsigned char epoch[EPOCH_BYTES], uint
  * before, and what is passed over, is nobody's. -ENOSPC, -EMSGSIZE. */
 int stream_mirror(struct stream *st, uint64_t seq, uint64_t publisher, uint64_t number, const struct message *v, size_t n,
                   int64_t wall_ms);
+/* Back to pristine: it holds nothing, its subscriptions begin anew, as do epoch and sequences. Consumers stay, and hold nothing; so
+ * do counts. -ENOSPC: nothing is changed. */
+int stream_reset(struct stream *st);
 /* Sequences up to before `next` will not come any more. How many they are. */
 uint64_t stream_lose(struct stream *st, uint64_t next);
 /* How many of a publisher's numbers from number on, n at most, are known. */
 size_t stream_n_known(struct stream *st, uint64_t publisher, uint64_t number, size_t n);
+bool stream_knows_publisher(struct stream *st, uint64_t publisher);
 /* When what came last was published. */
 int64_t stream_newest_wall_ms(const struct stream *st);
 /* Where the subscription is: all before are done. Dead letters are not, for whoever has to begin there. */
@@ -203,13 +207,17 @@ void *sub_tag(const struct sub *s);
 /* A consumer may hold at most max_n messages and, but for a single one, max_bytes. */
 struct consumer *sub_attach(struct sub *s, void *tag);
 void consumer_set_window(struct consumer *c, uint64_t max_n, uint64_t max_bytes);
+/* A new one: what it may hold is what `first` may, together with it and the others of it. `first` is detached last. */
+void consumer_share(struct consumer *c, const struct consumer *first);
 void *consumer_tag(const struct consumer *c);
 struct sub *consumer_sub(const struct consumer *c);
-/* How many leases it holds, and how many ran out since it last settled or extended any: it hangs. */
+/* How many leases it holds, and how many ran out since it last settled or extended any: it hangs. With those that share with it. */
 uint64_t consumer_n_leased(const struct consumer *c);
 uint64_t consumer_n_ran_out(const struct consumer *c);
 /* It settled or extended something, so it does not hang. */
 void consumer_heard(struct consumer *c);
+/* It and those that share with it are about to be detached: whether it held one message alone counts from here. */
+void consumer_ends(struct consumer *c);
 /* The consumer is gone and is freed; what it held is handed out to others. lost: it may have died of one of the messages. */
 void consumer_detach(struct consumer *c, bool lost, int64_t wall_ms);
 struct consumer *sub_next_consumer(const struct sub *s, size_t *i);
@@ -225,6 +233,8 @@ bool consumer_may_lease(const struct consumer *c);
  * How many were not done before.
  * rows: how many each message of a range made, NULL: not known; the ranges are in order and apart then. */
 uint64_t sub_ack(struct sub *s, const struct range *v, const uint32_t *rows, size_t n, int64_t now_ms);
+/* Some of it are handed out only to consumers that hold nothing. */
+bool sub_has_suspects(const struct sub *s);
 /* Hands out again after delay_ms what this consumer holds, or never (-1: dead letters at once); reason is kept with those that
  * die of it. How many. */
 uint64_t consumer_nack(struct consumer *c, const struct range *v, size_t n, int64_t delay_ms, const char *reason, int64_t now_ms,

@@ -78,6 +78,11 @@ void sub_figures(const struct sub *s, struct sub_figures *ret)
     };
 }
 
+bool sub_has_suspects(const struct sub *s)
+{
+    return s->n_suspect;
+}
+
 void sub_finish(struct sub *s)
 {
     uint64_t before = s->floor;
