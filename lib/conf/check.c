@@ -162,6 +162,32 @@ static int check_batch(const struct conf *c, const struct conf_tenant *t, const 
     return check_env(t->file, &b->env, e);
 }
 
+static int check_shared(const struct conf *c, const struct conf_tenant *t, const struct conf_stream *s, struct err *e)
+{
+    const struct conf_stream_app *a = t->stream_apps.v;
+    size_t n = 0;
+    for (size_t i = 0; i < t->stream_apps.n; i++) {
+        if (strcmp(a[i].stream, s->name) != 0)
+            continue;
+        n++;
+        if (*a[i].exec && a[i].max_instances < s->partitions)
+            return err_set(
+                e, ERR_CONFIG,
+                "%s:%d: key 'stream_apps.max_instances': %lld are fewer than the %lld partitions of stream %s; each of the homes "
+                "that share it needs one",
+                t->file, a[i].line, (long long)a[i].max_instances, (long long)s->partitions, s->name);
+    }
+    if (s->store != CONF_STORE_kafka)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'streams.shared': only a stream with store = \"kafka\" can be shared", t->file,
+                       s->line);
+    if (!*c->platform.kafka.member)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'streams.shared': needs kafka.member in mysimbdp.conf", t->file, s->line);
+    if (n > CONF_MAX_SHARED_APPS)
+        return err_set(e, ERR_CONFIG, "%s:%d: key 'streams.shared': %zu apps consume it; a shared stream may have %d", t->file,
+                       s->line, n, CONF_MAX_SHARED_APPS);
+    return 0;
+}
+
 static int check_stream(const struct conf *c, const struct conf_tenant *t, const struct conf_stream *s, struct err *e)
 {
     if (s->store == CONF_STORE_kafka && !*c->platform.kafka.brokers)
@@ -171,6 +197,9 @@ static int check_stream(const struct conf *c, const struct conf_tenant *t, const
         return err_set(e, ERR_CONFIG,
                        "%s:%d: key 'streams.max_message_bytes': %lld is more than %d, which a stream in Kafka may have", t->file,
                        s->line, (long long)s->max_message_bytes, CONF_MAX_KAFKA_MESSAGE);
+    int r = s->shared ? check_shared(c, t, s, e) : 0;
+    if (r < 0)
+        return r;
     if (!conf_valid_id(s->name))
         return err_set(e, ERR_CONFIG, "%s:%d: key 'streams.name': \"%s\" must match [a-z][a-z0-9_-]{0,31}", t->file, s->line,
                        s->name);

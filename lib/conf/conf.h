@@ -184,6 +184,7 @@ struct conf_stream {
     int64_t max_rows_per_s, replicas, partitions; /* replicas: of a topic */
     double max_reject_pct;
     enum conf_store store;
+    bool shared; /* with other homes */
 };
 
 struct conf_stream_app {
@@ -293,6 +294,8 @@ struct conf {
         struct conf_kafka {
             char *brokers, *prefix, *properties_file; /* brokers "": there is none; properties_file "": none */
             char *prefix_before;                      /* that may be given up; "": none */
+            char *member;                             /* "": no stream is shared */
+            int64_t session_s;
         } kafka;
         struct cfg_list alerts;   /* struct conf_alert */
         struct cfg_list webhooks; /* struct conf_webhook */
@@ -348,7 +351,7 @@ const struct conf_batch *conf_batch_defaults(void);
 const struct conf_stream *conf_stream_defaults(void);
 const struct conf_stream *conf_stream(const struct conf_tenant *t, const char *name);
 const struct conf_stream_app *conf_stream_app(const struct conf_tenant *t, const char *app);
-enum { CONF_MAX_KAFKA_MESSAGE = 8 << 20, CONF_MAX_PARTITIONS = 64 };
+enum { CONF_MAX_KAFKA_MESSAGE = 8 << 20, CONF_MAX_PARTITIONS = 64, CONF_MAX_SHARED_APPS = 32 };
 /* Whether topics of that stream's names can be told apart and so on is checked with the rest. What a properties_file holds, as
  * lines NAME=VALUE: those that may be set. ERR_CONFIG: which may not. */
 int conf_kafka_settings(const char *path, const char *text, struct buf *out, struct err *e);

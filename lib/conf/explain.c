@@ -140,6 +140,7 @@ static const struct {
     {"type", "\"double\""},
     {"uid_base", "60000"},
     {"kafka.brokers", "\"10.0.0.1:9092,10.0.0.2:9092\""},
+    {"kafka.member", "\"west-1\""},
     {"kafka.properties_file", "\"/etc/mysimbdp/kafka.properties\""},
     {"headers_file", "\"/etc/mysimbdp/otlp.headers\""},
     {"otlp.url", "\"http://127.0.0.1:4318\""},

@@ -6,7 +6,7 @@
 #include <ctype.h>
 #include <string.h>
 
-enum { MAX_PREFIX = 100, MAX_BROKERS = 2000 };
+enum { MAX_PREFIX = 100, MAX_BROKERS = 2000, MAX_MEMBER = 64 };
 
 /* HOST:PORT, …; [ADDRESS]:PORT. */
 static bool is_brokers(const char *s)
@@ -37,6 +37,10 @@ int conf_check_kafka(const char *file, const struct conf *c, struct err *e)
     if (!*k->prefix || k->prefix[n] || n > MAX_PREFIX)
         return err_set(e, ERR_CONFIG, "%s: key 'kafka.prefix': \"%s\" must have 1 to %d of A-Z a-z 0-9 - alone", file, k->prefix,
                        MAX_PREFIX);
+    n = strspn(k->member, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-");
+    if (k->member[n] || n > MAX_MEMBER)
+        return err_set(e, ERR_CONFIG, "%s: key 'kafka.member': \"%s\" must have up to %d of A-Z a-z 0-9 - alone", file, k->member,
+                       MAX_MEMBER);
     if (*k->properties_file && k->properties_file[0] != '/')
         return err_set(e, ERR_CONFIG, "%s: key 'kafka.properties_file': \"%s\" is no absolute path", file, k->properties_file);
     return 0;

@@ -329,6 +329,8 @@ static const struct cfg_key stream_keys[] = {
     INT_ROW(conf_stream, breach_window_s, "breach_window_s", "5", 1, 86400, "in which breaches are counted, seconds"),
     ENUM_ROW(conf_stream, store, "store", "local", CONF_STORES,
              "where its messages are kept: on this machine, or in Kafka (docs/kafka.md)"),
+    BOOL_ROW(conf_stream, shared, "shared", "false",
+             "whether other homes serve its partitions, too: those with the same kafka.prefix, tenant and stream"),
     INT_ROW(
         conf_stream, partitions, "partitions", "1", 1, CONF_MAX_PARTITIONS,
         "in how many parts its messages lie; those of one publisher are in one, and in order there. It can be raised, not lowered"),
@@ -484,6 +486,12 @@ static const struct cfg_key kafka_keys[] = {
             "what the names of its topics begin with: PREFIX.TENANT.STREAM; another one for each home"),
     STR_ROW(conf, platform.kafka.prefix_before, "prefix_before", "", NULL,
             "the prefix that is given up for another one; without it topics of another prefix than before are not opened"),
+    STR_ROW(
+        conf, platform.kafka.member, "member", "", NULL,
+        "this home's name among those that share streams (streams.shared), another one for each of them; empty: it shares none"),
+    INT_ROW(conf, platform.kafka.session_s, "session_s", "10", 1, 300,
+            "after so long a silence of a home its partitions of shared streams go to others, seconds; Kafka has bounds of its own "
+            "(group.min.session.timeout.ms)"),
     STR_ROW(
         conf, platform.kafka.properties_file, "properties_file", "", NULL,
         "absolute path of a file, readable by its owner alone, with settings for TLS and SASL as librdkafka has them, NAME=VALUE a "

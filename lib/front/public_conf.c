@@ -16,6 +16,8 @@ static const char *const of_platform[] = {"platform.listen",
                                           "platform.kafka.brokers",
                                           "platform.kafka.prefix",
                                           "platform.kafka.prefix_before",
+                                          "platform.kafka.member",
+                                          "platform.kafka.session_s",
                                           NULL};
 static const char *const of_tenant[] = {"concurrency",
                                         "batch.app",

@@ -11,6 +11,12 @@
  * - COMMIT: group; u64 offset; text that is kept with it.
  * - TRIM: u64 offset: records before it are not needed any more.
  * - CLOSE: nothing comes of this stream any more.
+ * - JOIN (stream 0): group; name of the member; u32 session in ms; u32 n; n topics, whose partitions we share with the group's
+ *   other members (0: none any more).
+ * - KEEP: u64 offset; text. As COMMIT, in the group of JOIN and as its member: refused to one that was given up.
+ * - LOOK: group; u32 partitions: what that group keeps of the topic, all of them.
+ * - RELEASE (stream 0): what was to be kept of revoked partitions was said.
+ * - ALIVE (stream 0): it is. Once a second, or the partitions go to others; it is answered with ALIVE.
  *
  * From simbdp-kafka:
  *
@@ -19,6 +25,11 @@
  * - PRODUCED: u64 request; text (empty: all are stored); u64 offset of the first, or KAFKA_OFFSET_UNKNOWN.
  * - RECORD: u64 offset; u64 publisher, u64 number, u64 wall_ms; u32 traced: 0 or 1; the trace; the message, to the end.
  * - COMMITTED: group; text (empty: it is).
+ * - ASSIGNMENT (stream 0): text (empty; or why we are no member any more, and will not be again); u32 1: RELEASE is waited for;
+ *   u32 n; n times topic, u32 partition: all that are ours.
+ * - LOOKED: n times u32 partition, text; those that are there, none where Kafka does not say.
+ * - KEPT: text (empty: it is).
+ * - ALIVE (stream 0).
  * - BROKEN, text: what was followed is not there (any more); the stream is to be opened anew.
  * - TRIMMED, text: empty, or why records were not given up.
  * - DOWN, text: no node of Kafka answers; stream 0.
@@ -44,13 +55,21 @@ enum kafka_verb {
     KAFKA_COMMIT,
     KAFKA_TRIM,
     KAFKA_CLOSE,
+    KAFKA_JOIN,
+    KAFKA_KEEP,
+    KAFKA_RELEASE,
+    KAFKA_ALIVE,
+    KAFKA_LOOK,
     KAFKA_OPENED = 64,
     KAFKA_PRODUCED,
     KAFKA_RECORD,
     KAFKA_COMMITTED,
     KAFKA_BROKEN,
     KAFKA_DOWN,
-    KAFKA_TRIMMED
+    KAFKA_TRIMMED,
+    KAFKA_ASSIGNMENT,
+    KAFKA_KEPT,
+    KAFKA_LOOKED
 };
 
 enum {

@@ -68,6 +68,7 @@ struct broker_stream {
     struct broker_stream **parts; /* of a whole: itself first; NULL: gone */
     size_t n_parts, next_part;    /* next_part: which is served first the next time */
     bool configured;
+    bool idle;               /* another broker may serve this partition: nothing of it is given to anybody */
     enum cut_off cut_off;    /* cut_off.c sets it */
     struct conf_stream conf; /* a copy; its strings belong to the configuration */
     struct bucket messages, bytes;

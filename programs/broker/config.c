@@ -42,7 +42,7 @@ static struct broker_stream *record_of(struct broker *b, struct stream *stream)
         *st = (struct broker_stream){.b = b, .stream = stream, .tenant = auth_tenant(b, tenant)};
         st->rate_seen = stream_tally(stream)->v[TALLY_MESSAGES];
         stream_set_tag(stream, st);
-        struct stream *whole = part ? streams_find(b->streams, first) : NULL;
+        struct stream *whole = part && part < CONF_MAX_PARTITIONS ? streams_find(b->streams, first) : NULL;
         st->name = xstrdup((part && !whole ? full : first) + (slash + 1 - full));
         parts_add(whole ? record_of(b, whole) : st, st, whole ? part : 0);
     }
@@ -72,8 +72,21 @@ void config_forget(struct broker_stream *st)
 
 /* ---- the configuration ---- */
 
+/* A partition whose first one was not in the store (it was damaged, or a copy) has passed for a stream of its own. */
+static void tie(struct broker_stream *whole, struct broker_stream *st, uint32_t part)
+{
+    if (st->whole == whole)
+        return;
+    free(st->parts);
+    st->parts = NULL;
+    st->n_parts = 0;
+    xstr_set(&st->name, whole->name);
+    parts_add(whole, st, part);
+}
+
 /* One of its partitions. */
-static int apply_part(struct broker *b, const struct conf_tenant *t, const struct conf_stream *c, size_t part, struct err *e)
+static int apply_part(struct broker *b, const struct conf_tenant *t, const struct conf_stream *c, struct broker_stream *whole,
+                      size_t part, struct err *e)
 {
     char full[WIRE_MAX_NAME + 1], number[16];
     struct stream *stream;
@@ -84,6 +97,7 @@ static int apply_part(struct broker *b, const struct conf_tenant *t, const struc
     if (r < 0)
         return err_sys(e, r, "cannot make stream %s", full);
     struct broker_stream *st = record_of(b, stream);
+    tie(whole ? whole : st, st, (uint32_t)part);
     st->conf = *c;
     st->configured = true;
     for (size_t i = 0; i < t->stream_apps.n; i++) {
@@ -106,7 +120,7 @@ static int apply_part(struct broker *b, const struct conf_tenant *t, const struc
 static int apply_stream(struct broker *b, const struct conf_tenant *t, const struct conf_stream *c, struct err *e)
 {
     char full[WIRE_MAX_NAME + 1];
-    int r = apply_part(b, t, c, 0, e);
+    int r = apply_part(b, t, c, NULL, 0, e);
     if (r < 0)
         return r;
     snprintf(full, sizeof full, "%s/%s", t->id, c->name);
@@ -117,7 +131,7 @@ static int apply_stream(struct broker *b, const struct conf_tenant *t, const str
                  "stream %s has %zu partitions, and cannot have fewer: `partitions` = %lld is passed over", c->name, n,
                  (long long)c->partitions);
     for (size_t part = 1; r == 0 && part < n; part++)
-        r = apply_part(b, t, c, part, e);
+        r = apply_part(b, t, c, whole, part, e);
     if (r == 0 && n > before)
         consume_join(b, whole);
     return r;

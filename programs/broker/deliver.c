@@ -229,7 +229,7 @@ bool deliver(struct broker *b)
         struct broker_sub *bs = v;
         v = bs->next;
         bs->listed = false;
-        bool may = bs->configured && bs->stream->configured && !bs->stream->tenant->suspended;
+        bool may = bs->configured && bs->stream->configured && !bs->stream->tenant->suspended && !bs->stream->idle;
         size_t served = serve(b, bs, may, left);
         left -= served < left ? served : left;
         if (served || (may && !left)) { /* there may be more: after those that wait */

@@ -45,6 +45,8 @@ static void begin(struct broker_stream *st)
     }
     if (!kafka_link_is_up(b->kafka->link))
         snprintf(k->why, sizeof k->why, "%s", kafka_link_why(b->kafka->link));
+    k->shared = st->conf.shared;
+    st->idle = k->shared && stream_is_mirror(st->stream); /* until it is ours again */
     b->kafka->streams = k;
     st->kafka = k;
 }
@@ -63,6 +65,7 @@ void kafka_forget_stream(struct broker_stream *st)
         free(k->asked[i]);
     free(k->asked);
     kafka_rights_fini(k);
+    free(k->kept);
     free(k->topic);
     map_fini(&k->by_number);
     buf_fini(&k->run.bytes);
@@ -70,6 +73,7 @@ void kafka_forget_stream(struct broker_stream *st)
     buf_fini(&k->run.traces);
     free(k);
     st->kafka = NULL;
+    st->idle = false;
 }
 
 void kafka_forget_sub(struct broker_sub *bs)
@@ -103,6 +107,8 @@ void kafka_apply(struct broker *b)
         bool was = stream_is_mirror(stream) && (st->configured || st->kafka);
         if (st->kafka && st->kafka->state == KAFKA_CLOSED && !kafka_prefix_is(st->kafka->topic, b->conf->platform.kafka.prefix))
             kafka_forget_stream(st); /* the prefix is another one now, or again the one of before */
+        if (st->kafka && there && st->kafka->shared != st->conf.shared)
+            kafka_forget_stream(st);
         if (!st->kafka && (there || was))
             begin(st);
         if (st->kafka && st->kafka->leaving == there) {
@@ -113,23 +119,48 @@ void kafka_apply(struct broker *b)
             st->kafka->check_ms = b->now_ms; /* an administrator may have repaired, or broken, it */
         if (st->kafka && st->kafka->state == KAFKA_CLOSED)
             st->kafka->again_ms = b->now_ms;
-        if (st->kafka && !there && !stream_is_mirror(stream))
+        if (st->kafka && !there && !stream_is_mirror(stream) && !st->kafka->shared)
             kafka_forget_stream(st); /* it never was there */
     }
     const char *brokers = b->conf->platform.kafka.brokers;
-    bool others = b->kafka->brokers && strcmp(b->kafka->brokers, brokers) != 0;
+    const char *member = b->conf->platform.kafka.member;
+    bool others = (b->kafka->brokers && strcmp(b->kafka->brokers, brokers) != 0) ||
+                  (b->kafka->member && strcmp(b->kafka->member, member) != 0) || *b->kafka->fenced;
+    *b->kafka->fenced = 0; /* the operator has us try again */
     if (b->kafka->keeper && b->kafka->streams && !b->kafka->link)
         b->kafka->link = kafka_link_new(b);
     else if (b->kafka->link && (others || *b->kafka->down))
         kafka_link_restart(b->kafka->link);
     *b->kafka->down = 0;
     xstr_set(&b->kafka->brokers, brokers);
+    xstr_set(&b->kafka->member, member);
     kafka_tick(b);
+}
+
+/* Every partition is ours, and all that is there is here. */
+static bool all_may_leave(const struct kafka_stream *k)
+{
+    size_t i = 0;
+    for (const struct broker_stream *st; (st = parts_next(k->st->whole, &i));) {
+        const struct kafka_stream *x = st->kafka;
+        if (x && (x->state != KAFKA_FOLLOWS || !x->leave_at || kafka_position(x) + 1 < x->leave_at))
+            return false;
+    }
+    return true;
+}
+
+static void leave_all(struct broker_stream *whole)
+{
+    size_t i = 0;
+    for (struct broker_stream *st; (st = parts_next(whole, &i));)
+        if (st->kafka)
+            leave(st->kafka);
 }
 
 void kafka_tick(struct broker *b)
 {
     kafka_prefix_keep(b);
+    kafka_shared_tick(b);
     for (struct kafka_stream *k = b->kafka->streams, *next; k; k = next) {
         next = k->next;
         if (!kafka_link_is_up(b->kafka->link)) {
@@ -138,13 +169,20 @@ void kafka_tick(struct broker *b)
         }
         if (k->state == KAFKA_CLOSED && b->now_ms >= k->again_ms)
             kafka_open(k);
+        if (k->state == KAFKA_KNOWN)
+            kafka_check(k);
         if (k->state != KAFKA_FOLLOWS)
             continue;
         if (k->leaving && !k->first && !k->leave_at) {
             kafka_close(k, 0, "");
             kafka_open(k); /* for its end, now that nothing is under way */
-        } else if (k->leaving && k->leave_at && kafka_position(k) + 1 >= k->leave_at) {
-            leave(k);
+        } else if (k->leaving && k->leave_at && kafka_position(k) + 1 >= k->leave_at && (!k->shared || all_may_leave(k))) {
+            if (!k->shared) {
+                leave(k);
+                continue;
+            }
+            leave_all(k->st->whole); /* now: the group would give the others to somebody else */
+            return;
         } else {
             if (b->now_ms - k->followed_ms > SETTLED_MS)
                 kafka_right(k, KAFKA_MAY_READ, "");
@@ -162,12 +200,15 @@ void kafka_stop(struct broker *b)
     map_fini(&b->kafka->numbers);
     free(b->kafka->brokers);
     free(b->kafka->prefix);
+    free(b->kafka->member);
+    buf_fini(&b->kafka->joined);
 }
 
 /* ---- what the link tells ---- */
 
 void kafka_on_up(struct broker *b)
 {
+    b->kafka->heard_ms = b->now_ms;
     for (struct kafka_stream *k = b->kafka->streams; k; k = k->next)
         if (k->state == KAFKA_CLOSED)
             kafka_open(k);
@@ -184,6 +225,7 @@ void kafka_on_down(struct broker *b)
         kafka_close(k, DOWN_MS, kafka_link_why(b->kafka->link));
         kafka_refuse_all(k, "simbdp-kafka ended");
     }
+    kafka_shared_down(b);
     broker_turn_soon(b);
 }
 
@@ -201,6 +243,11 @@ static bool on_broken(struct kafka_stream *k, const unsigned char *p, size_t n)
 bool kafka_on_frame(struct broker *b, uint32_t verb, uint32_t stream, const unsigned char *p, size_t n)
 {
     struct kafka_stream *k = find(b, stream);
+    b->kafka->heard_ms = b->now_ms;
+    if (verb == KAFKA_ALIVE)
+        return true;
+    if (verb == KAFKA_ASSIGNMENT)
+        return kafka_on_assignment(b, p, n);
     if (verb == KAFKA_DOWN) {
         AUTO_FREE char *why = kafka_take_str(&p, &n);
         snprintf(b->kafka->down, sizeof b->kafka->down, "%s", why ? why : "");
@@ -217,6 +264,10 @@ bool kafka_on_frame(struct broker *b, uint32_t verb, uint32_t stream, const unsi
         return kafka_on_opened(k, p, n);
     case KAFKA_COMMITTED:
         return kafka_on_committed(k, p, n);
+    case KAFKA_KEPT:
+        return kafka_on_kept(k, p, n);
+    case KAFKA_LOOKED:
+        return kafka_on_looked(k, p, n);
     case KAFKA_BROKEN:
         return on_broken(k, p, n);
     case KAFKA_TRIMMED:
@@ -236,7 +287,30 @@ void kafka_on_read_end(struct broker *b)
 bool kafka_keeps(const struct broker_stream *st)
 {
     /* One that moves there goes on here until its topic is open. */
-    return st->kafka && (stream_is_mirror(st->stream) || stream_is_pristine(st->stream));
+    return st->kafka && (stream_is_mirror(st->stream) || stream_is_pristine(st->stream) || st->kafka->shared);
+}
+
+static bool is_here(const struct broker_stream *st)
+{
+    return !st->kafka || !st->kafka->shared || st->kafka->here;
+}
+
+int64_t kafka_n_here(const struct broker_stream *whole)
+{
+    int64_t n = 0;
+    size_t i = 0;
+    for (const struct broker_stream *st; (st = parts_next(whole, &i));)
+        n += is_here(st);
+    return n;
+}
+
+int64_t kafka_bytes_elsewhere(const struct broker_stream *whole)
+{
+    int64_t n = 0;
+    size_t i = 0;
+    for (const struct broker_stream *st; (st = parts_next(whole, &i));)
+        n += is_here(st) ? 0 : st->kafka->elsewhere;
+    return n;
 }
 
 int64_t kafka_bytes_under_way(const struct broker_stream *whole)
@@ -259,8 +333,18 @@ static const char *what_is_wrong_with(const struct kafka_stream *k, why_text tex
     if (waits_ms < SLOW_MS && !*down && (k->state == KAFKA_FOLLOWS || k->may_not[KAFKA_MAY_READ]))
         return kafka_lacks(k, text, sizeof(why_text));
     if (k->state == KAFKA_FOLLOWS && waits_ms < SLOW_MS)
+    bool is_open = k->state == KAFKA_FOLLOWS || k->state == KAFKA_KNOWN;
+    if (k->shared && *b->kafka->fenced)
+        return b->kafka->fenced;
+    if (k->shared && k->leaving && !k->here)
+        snprintf(text, sizeof(why_text), "it cannot leave Kafka while other brokers serve partitions of it");
+    else if (is_open && k->shared && !b->kafka->assigned)
+        snprintf(text, sizeof(why_text), "the brokers that share it have not been given their partitions yet");
+    else if (is_open && waits_ms < SLOW_MS && !*down)
+        return NULL;
+    else if (is_open && waits_ms < SLOW_MS)
         snprintf(text, sizeof(why_text), "Kafka does not answer: %s", down);
-    else if (k->state == KAFKA_FOLLOWS)
+    else if (is_open)
         snprintf(text, sizeof(why_text), "Kafka has confirmed nothing for %" PRId64 " s%s%s", waits_ms / 1000, *down ? ": " : "",
                  down);
     else
@@ -285,6 +369,15 @@ void kafka_tell(const struct broker_stream *st, struct buf *out)
     json_str(out, "store", k ? "kafka" : "local");
     json_str(out, "topic", k ? k->topic : NULL);
     json_str(out, "kafka", k ? what_is_wrong(st, text) : NULL);
+    json_i64(out, "partitions_here", kafka_n_here(st));
+    if (!k || !k->shared)
+        return;
+    size_t i = 0;
+    json_begin(out, "mine", '[');
+    for (const struct broker_stream *part; (part = parts_next(st, &i));)
+        if (is_here(part))
+            json_i64(out, NULL, part->part);
+    json_end(out, ']');
 }
 
 void kafka_tell_all(const struct broker *b, struct buf *out)

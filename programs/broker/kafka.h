@@ -24,6 +24,10 @@ void kafka_publish(struct session *s, const struct wire_request *rq, struct brok
 /* The session goes: nobody waits for its answers. */
 void kafka_forget_session(struct session *s);
 
+/* How many of the stream's partitions this broker serves: all, where it is not shared. */
+int64_t kafka_n_here(const struct broker_stream *whole);
+/* Bytes of those that others serve, as they said last. */
+int64_t kafka_bytes_elsewhere(const struct broker_stream *whole);
 /* Bytes that Kafka has not confirmed yet. */
 int64_t kafka_bytes_under_way(const struct broker_stream *st);
 /* Fields of a listing: `store`, `topic`, `kafka` (why nothing can be published, or null). */

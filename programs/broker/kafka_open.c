@@ -17,6 +17,8 @@
  * Where subscriptions are is committed likewise, by a group each: the offset, and which are done beyond it. */
 #include "kafka_parts.h"
 
+#include "deliver.h"
+
 #include "base/le.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -89,9 +91,12 @@ static void ask(struct kafka_stream *k)
         group_of(k, sub_name(s), &group);
         kafka_frame_add_str(&f, group.p);
     }
-    le_set_u32(f.p + at, (uint32_t)k->n_asked + 1);
+    kafka_members_group(b, &group);
+    kafka_frame_add_str(&f, group.p);
+    le_set_u32(f.p + at, (uint32_t)k->n_asked + 2);
     kafka_frame_send(b->kafka->link, &f);
     k->asking = true;
+    k->asked_at = k->state == KAFKA_FOLLOWS ? kafka_position(k) : 0; /* its end is behind that */
     k->asked_ms = b->now_ms;
     k->check_ms = b->now_ms + CHECK_MS;
 }
@@ -124,6 +129,10 @@ struct opened {
     uint64_t base;
     const unsigned char *groups; /* of the subscriptions that were asked for */
     size_t n_groups;
+    bool is_kept; /* by a member of the group of brokers that share the stream */
+    struct kafka_kept kept;
+    char *kept_text;
+    uint64_t kept_offset;
 };
 
 static bool read_name(const char *text, struct opened *o)
@@ -157,7 +166,7 @@ static void name(struct kafka_stream *k)
     write_name(k);
 }
 
-static void follow(struct kafka_stream *k)
+void kafka_follow(struct kafka_stream *k)
 {
     struct broker *b = k->st->b;
     AUTO_BUF struct buf f = {0};
@@ -170,6 +179,11 @@ static void follow(struct kafka_stream *k)
     *k->why = 0;
     k->state = KAFKA_FOLLOWS;
     k->followed_ms = b->now_ms;
+    k->st->idle = false;
+    size_t i = 0;
+    for (struct sub *s; (s = stream_next_sub(k->st->stream, &i));)
+        deliver_want(sub_tag(s));
+    broker_turn_soon(b);
     kafka_frame_begin(&f, KAFKA_FOLLOW, k->number);
     le_add_u64(&f, kafka_position(k));
     kafka_frame_send(b->kafka->link, &f);
@@ -211,6 +225,14 @@ static void take_done(struct broker_sub *bs, const char *text, uint64_t base)
     }
 }
 
+void kafka_take_sub(struct broker_sub *bs, uint64_t base, uint64_t first, uint64_t offset, const char *done)
+{
+    bs->kafka_done.n = 0;
+    if (offset > first)
+        buf_add(&bs->kafka_done, &(struct range){base + first + 1, base + offset}, sizeof(struct range));
+    take_done(bs, done, base);
+}
+
 /* Where subscriptions were, as an earlier store has written it down. */
 static void take_subs(struct kafka_stream *k, const struct opened *o)
 {
@@ -225,11 +247,10 @@ static void take_subs(struct kafka_stream *k, const struct opened *o)
         struct broker_sub *bs = s ? sub_tag(s) : NULL;
         if (!bs || !text || !offset--)
             continue;
-        bs->kafka_done.n = 0;
-        if (offset > o->first)
-            buf_add(&bs->kafka_done, &(struct range){o->base + o->first + 1, o->base + offset}, sizeof(struct range));
-        take_done(bs, text, o->base);
+        kafka_take_sub(bs, o->base, o->first, offset, text);
     }
+    if (o->is_kept)
+        kafka_take_kept(k, &o->kept, o->first);
 }
 
 /* -ENOSPC, or -1: why is set. */
@@ -295,6 +316,12 @@ static bool read_opened(const unsigned char *p, size_t n, struct opened *o)
     o->named = text && offset && read_name(text, o);
     o->groups = p;
     o->n_groups = n;
+    for (uint32_t i = 1; i < n_groups; i++) { /* the last one is that of the members */
+        free(o->kept_text);
+        if (!kafka_take_u64(&p, &n, &offset) || !(o->kept_text = kafka_take_str(&p, &n)))
+            return false;
+        o->kept_offset = offset ? offset - 1 : 0;
+    }
     return text != NULL && o->first <= o->end && o->end < 1ULL << 47;
 }
 
@@ -302,13 +329,58 @@ static bool read_opened(const unsigned char *p, size_t n, struct opened *o)
 static bool on_checked(struct kafka_stream *k, const char *why, const unsigned char *p, size_t n)
 {
     struct opened o = {0};
-    if (!*why && !read_opened(p, n, &o))
+    bool ok = *why || read_opened(p, n, &o);
+    free(o.kept_text);
+    if (!ok)
         return false;
-    if (!strncmp(why, "topic ", 6))
+    if (!strncmp(why, "topic ", 6)) {
+        k->known = false;
         kafka_close(k, AGAIN_MS, why);
-    else if (!*why && o.end < kafka_position(k))
+    } else if (!*why && o.end < k->asked_at) {
         kafka_close(k, 0, "the topic is another one");
+    }
     return true;
+}
+
+static int decide(struct kafka_stream *k, struct opened *o)
+{
+    o->is_kept = kafka_read_kept(o->kept_text, &o->kept);
+    int r = k->shared ? kafka_prepare_copy(k, &o->kept, o->is_kept) : 0;
+    if (o->is_kept && (k->shared || !o->named)) {
+        memcpy(o->epoch, o->kept.epoch, sizeof o->epoch);
+        o->base = o->kept.base;
+        o->named = true;
+    }
+    if (r == 0)
+        r = o->named ? decide_named(k, o) : decide_unnamed(k, o);
+    if (r == 0 && o->is_kept)
+        stream_count_from(k->st->stream, o->kept.base + o->kept.next + 1);
+    return r;
+}
+
+/* The topic is what it should be. */
+static void on_open(struct kafka_stream *k, struct opened *o)
+{
+    k->known = true;
+    if (k->shared && !k->here) {
+        k->state = KAFKA_KNOWN;
+        *k->why = 0;
+        return;
+    }
+    char before[sizeof k->why];
+    memcpy(before, k->why, sizeof before);
+    int r = decide(k, o);
+    if (r < 0) {
+        char text[sizeof k->why];
+        snprintf(text, sizeof text, "%s", r == -1 && *k->why ? k->why : "the broker's disk is full");
+        memcpy(k->why, before, sizeof before); /* so that it is said once */
+        kafka_close(k, k->shared ? AGAIN_MS : FOREIGN_MS, text);
+        return;
+    }
+    k->leave_at = k->leaving && !k->first ? o->end + 1 : 0;
+    name(k);
+    if (k->shared)
+        kafka_keep_on(k, o->is_kept ? &o->kept : NULL, o->kept_offset);
 }
 
 bool kafka_on_opened(struct kafka_stream *k, const unsigned char *p, size_t n)
@@ -320,30 +392,25 @@ bool kafka_on_opened(struct kafka_stream *k, const unsigned char *p, size_t n)
     bool answers = why && (!*why || !strncmp(why, "topic ", 6) || !strncmp(why, KAFKA_SOON, strlen(KAFKA_SOON)));
     if (answers || (why && !*all->down)) /* librdkafka's own words say more */
         snprintf(all->down, sizeof all->down, "%s", answers ? "" : why);
-    if (why && k->state == KAFKA_FOLLOWS)
+    if (why && k->ask_again) {
+        k->ask_again = false;
+        kafka_open(k);
+        return true;
+    }
+    if (why && (k->state == KAFKA_FOLLOWS || k->state == KAFKA_KNOWN))
         return on_checked(k, why, p, n);
     if (k->state != KAFKA_OPENING)
         return why != NULL;
-    if (!why || (!*why && !read_opened(p, n, &o)))
-        return false;
-    if (*why) {
+    bool ok = why && (*why || read_opened(p, n, &o));
+    if (ok && *why) {
         bool soon = !strncmp(why, KAFKA_SOON, strlen(KAFKA_SOON));
+        k->known &= soon;
         kafka_close(k, soon ? SOON_MS : AGAIN_MS, soon ? "" : why);
-        return true;
+    } else if (ok) {
+        on_open(k, &o);
     }
-    char before[sizeof k->why];
-    memcpy(before, k->why, sizeof before);
-    int r = o.named ? decide_named(k, &o) : decide_unnamed(k, &o);
-    if (r < 0) {
-        char text[sizeof k->why];
-        snprintf(text, sizeof text, "%s", r == -1 && *k->why ? k->why : "the broker's disk is full");
-        memcpy(k->why, before, sizeof before); /* so that it is said once */
-        kafka_close(k, FOREIGN_MS, text);
-        return true;
-    }
-    k->leave_at = k->leaving && !k->first ? o.end + 1 : 0;
-    name(k);
-    return true;
+    free(o.kept_text);
+    return ok;
 }
 
 static void on_sub_committed(struct kafka_stream *k, const char *group, const char *why)
@@ -367,12 +434,12 @@ bool kafka_on_committed(struct kafka_stream *k, const unsigned char *p, size_t n
         return false;
     if (strcmp(group, k->topic) != 0)
         return on_sub_committed(k, group, why), true;
-    if (k->state != KAFKA_NAMING)
+    if (k->state != KAFKA_NAMING || k->shared)
         return true;
     if (*why)
         kafka_close(k, AGAIN_MS, why);
     else
-        follow(k);
+        kafka_follow(k);
     return true;
 }
 
@@ -436,7 +503,9 @@ static void trim(struct kafka_stream *k)
 void kafka_commit(struct kafka_stream *k)
 {
     size_t i = 0;
-    for (struct sub *s; (s = stream_next_sub(k->st->stream, &i));)
+    if (k->shared)
+        kafka_keep(k);
+    for (struct sub *s; !k->shared && (s = stream_next_sub(k->st->stream, &i));)
         commit_sub(k, sub_tag(s));
     if (k->st->b->now_ms - k->named_ms >= COMMIT_ANYWAY_MS)
         write_name(k);

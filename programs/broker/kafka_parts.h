@@ -12,8 +12,10 @@ struct kafka_link;
 /* The life of a stream here:
  *
  *   closed --OPEN--> opening --OPENED: what is it?--> naming --COMMITTED: it has our name--> follows
- *     ^___________ an error, BROKEN, the link's end (again after a while) ____________________/ */
-enum kafka_state { KAFKA_CLOSED, KAFKA_OPENING, KAFKA_NAMING, KAFKA_FOLLOWS };
+ *     ^___________ an error, BROKEN, the link's end (again after a while) ____________________/
+ *
+ * A partition that is another broker's (kafka_shared.c) is opened, and then known: it is published to, and not followed. */
+enum kafka_state { KAFKA_CLOSED, KAFKA_OPENING, KAFKA_NAMING, KAFKA_FOLLOWS, KAFKA_KNOWN };
 
 /* A request that Kafka has not confirmed yet. */
 struct flight_out {
@@ -44,12 +46,21 @@ struct kafka_stream {
     uint32_t number;
     char *topic;
     enum kafka_state state;
+    bool shared, here; /* several brokers share the stream; this partition is ours */
+    bool known;        /* the topic is what it should be */
+    bool ask_again;    /* what is on its way is too old */
+    char *kept;        /* the text that was kept last; NULL: none */
+    bool keeping;      /* there is no answer yet */
+    int64_t kept_ms;
+    bool looking;               /* at what others keep: there is no answer yet */
+    int64_t elsewhere;          /* bytes of the copy of who has it, as it said last */
     bool leaving;               /* nothing is taken any more; once all is here that is there, the stream is the store's alone */
     char why[300];              /* "": it is well */
     int64_t again_ms, named_ms; /* when it is opened next; when its name was written last */
     int64_t followed_ms;        /* since when */
     int64_t check_ms, asked_ms; /* when it is looked at next; when it was last */
     bool asking;                /* there is no answer yet */
+    uint64_t asked_at;          /* how far we were then */
     struct flight_out *first, **last;
     struct map by_number; /* of those that have a publisher, the one that was sent */
     size_t n_also;
@@ -72,9 +83,14 @@ struct kafka {
     uint32_t last_number;
     uint64_t last_request;
     int64_t bytes;
+    struct buf joined; /* topics, as the group was told last */
+    bool assigned;     /* the group has said which partitions are ours */
+    int64_t heard_ms;  /* of simbdp-kafka */
+    char fenced[500];  /* "": we are not */
+    char *member;      /* that is configured */
     char *prefix;   /* of this home's topics; NULL: none is in Kafka, or it is not written down yet */
-    char *brokers;  /* that are configured */
-    char down[300]; /* why no node answers, as simbdp-kafka said last; "" since anything was confirmed */
+    char *brokers;     /* that are configured */
+    char down[300];    /* why no node answers, as simbdp-kafka said last; "" since anything was confirmed */
 };
 
 /* ---- kafka_link.c: frames to simbdp-kafka, and from it ---- */
@@ -100,6 +116,34 @@ bool kafka_on_committed(struct kafka_stream *k, const unsigned char *p, size_t n
 void kafka_close(struct kafka_stream *k, int64_t again_ms, const char *why);
 /* Where its subscriptions are, as they changed. */
 void kafka_commit(struct kafka_stream *k);
+
+void kafka_follow(struct kafka_stream *k);
+/* Where a subscription was: all before `offset` is done, and what the text says. first: the oldest offset that is there. */
+void kafka_take_sub(struct broker_sub *bs, uint64_t base, uint64_t first, uint64_t offset, const char *done);
+
+/* ---- kafka_shared.c: streams that several brokers share ---- */
+struct kafka_kept {
+    unsigned char epoch[EPOCH_BYTES];
+    uint64_t base, next, bytes;
+    char member[65];
+    const char *apps; /* of the text that was read */
+};
+void kafka_members_group(const struct broker *b, struct buf *out);
+bool kafka_on_assignment(struct broker *b, const unsigned char *p, size_t n);
+bool kafka_on_looked(struct kafka_stream *k, const unsigned char *p, size_t n);
+bool kafka_on_kept(struct kafka_stream *k, const unsigned char *p, size_t n);
+void kafka_shared_down(struct broker *b); /* simbdp-kafka ended */
+void kafka_shared_tick(struct broker *b);
+/* Where the subscriptions are, if that changed. */
+void kafka_keep(struct kafka_stream *k);
+/* It is ours from now on: the same as was kept (NULL: nothing), with our name. */
+void kafka_keep_on(struct kafka_stream *k, const struct kafka_kept *kept, uint64_t offset);
+/* False: it is none. */
+bool kafka_read_kept(const char *text, struct kafka_kept *ret);
+void kafka_take_kept(struct kafka_stream *k, const struct kafka_kept *kept, uint64_t first);
+/* The partition became ours: our copy is used, or begins anew. is_kept: somebody had it before. -ENOSPC, or -1: k->why says why not
+ * now. */
+int kafka_prepare_copy(struct kafka_stream *k, const struct kafka_kept *kept, bool is_kept);
 
 /* ---- kafka_publish.c ---- */
 bool kafka_on_produced(struct kafka_stream *k, const unsigned char *p, size_t n);

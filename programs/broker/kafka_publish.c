@@ -103,8 +103,9 @@ bool kafka_on_produced(struct kafka_stream *k, const unsigned char *p, size_t n)
     const bool known = offset != KAFKA_OFFSET_UNKNOWN;
     uint64_t seq = known ? kafka_seq(k, offset) : 0, behind = known ? seq + (*at)->n - (*at)->known : 0;
     kafka_right(k, KAFKA_MAY_PUBLISH, why);
+    const bool placed = known && (!k->shared || k->state == KAFKA_FOLLOWS); /* else its sequence is another broker's to say */
     bool confirmed = !*why, again = confirmed && known && k->state == KAFKA_FOLLOWS && behind <= (*at)->floor;
-    answer_all(k, at, known ? parts_wire_seq(k->st, seq) : 0, why);
+    answer_all(k, at, placed ? parts_wire_seq(k->st, seq) : 0, why);
     broker_turn_soon(b);
     if (!confirmed)
         stream_count_refusal(k->st->stream);
@@ -112,7 +113,7 @@ bool kafka_on_produced(struct kafka_stream *k, const unsigned char *p, size_t n)
         *b->kafka->down = 0;
     if (again) /* it counts from the beginning */
         kafka_close(k, 0, "the topic is another one");
-    else if (confirmed && behind > k->confirmed)
+    else if (confirmed && placed && behind > k->confirmed)
         k->confirmed = behind;
     return true;
 }
@@ -183,7 +184,9 @@ static bool cannot(struct session *s, const struct wire_request *rq, struct kafk
     int64_t waits_ms = k->first ? b->now_ms - k->first->since_ms : 0, bytes = quota_request_bytes(rq) + OVERHEAD;
     if (k->leaving)
         answer_refuse(s, &rq->h, WIRE_busy, BUSY_MS, "stream %s moves out of Kafka", name);
-    else if (k->state != KAFKA_FOLLOWS)
+    else if (k->shared && *b->kafka->fenced)
+        answer_refuse(s, &rq->h, WIRE_full, RETRY_MS, "stream %s is not served by this broker: %s", name, b->kafka->fenced);
+    else if (k->shared ? !k->known : k->state != KAFKA_FOLLOWS)
         answer_refuse(s, &rq->h, WIRE_full, RETRY_MS, "stream %s cannot reach its topic of Kafka: %s%s%s", name,
                       *k->why ? k->why : "it is being opened", *b->kafka->down ? ": " : "", b->kafka->down);
     else if (waits_ms > SLOW_MS)

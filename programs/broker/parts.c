@@ -95,6 +95,15 @@ struct broker_stream *parts_route(struct broker_stream *whole, uint64_t publishe
     return st;
 }
 
+int64_t parts_share(const struct broker_stream *whole, int64_t limit)
+{
+    const int64_t n = (int64_t)whole->n_parts, here = kafka_n_here(whole);
+    if (limit < 0 || here == n)
+        return limit;
+    int64_t share = limit / n * here + limit % n * here / n;
+    return share || !here || !limit ? share : 1;
+}
+
 /* ---- sums ---- */
 
 void parts_figures(const struct broker_stream *whole, struct stream_figures *ret)

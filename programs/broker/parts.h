@@ -36,6 +36,9 @@ struct broker_stream *parts_by_seq(const struct broker_stream *whole, uint64_t *
 /* Where messages of this publisher go (0: nobody's). */
 struct broker_stream *parts_route(struct broker_stream *whole, uint64_t publisher);
 
+/* This broker's part of a limit on a rate: by how many of the partitions are its own, where several brokers share the stream. */
+int64_t parts_share(const struct broker_stream *whole, int64_t limit);
+
 /* ---- sums ---- */
 
 /* Sequences: counted as if the partitions lay one behind the other. */

@@ -53,7 +53,7 @@ static bool has_no_room(struct session *s, struct broker_stream *st, const struc
 {
     struct stream_figures f;
     parts_figures(st, &f);
-    f.bytes += kafka_bytes_under_way(st);
+    f.bytes += kafka_bytes_under_way(st) + kafka_bytes_elsewhere(st);
     bool capped = st->conf.max_stored_bytes >= 0 && f.bytes + quota_request_bytes(rq) > st->conf.max_stored_bytes;
     if (!capped && !streams_full(s->b->streams))
         return false;

@@ -1,7 +1,10 @@
 #include "quota.h"
+#include "parts.h"
 
 #include <inttypes.h>
 #include <stdio.h>
+
+enum { NO_SHARE_MS = 1000 }; /* it may be given partitions by then */
 
 static int64_t max_request_bytes(const struct conf_stream *c)
 {
@@ -73,13 +76,16 @@ enum wire_code quota_broken(struct broker_stream *st, const struct wire_request 
     enum wire_code code = is_too_large(c, rq, text, size);
     if (code != WIRE_N_CODES)
         return code;
-    int64_t wait_ms = bucket_wait_ms(&st->messages, c->max_messages_per_s, c->burst_ms, (int64_t)rq->n, now_ms);
-    int64_t bytes_ms = wait_ms ? 0 : bucket_wait_ms(&st->bytes, c->max_bytes_per_s, c->burst_ms, quota_request_bytes(rq), now_ms);
+    const int64_t messages = parts_share(st, c->max_messages_per_s), bytes = parts_share(st, c->max_bytes_per_s);
+    int64_t wait_ms = bucket_wait_ms(&st->messages, messages, c->burst_ms, (int64_t)rq->n, now_ms);
+    int64_t bytes_ms = wait_ms ? 0 : bucket_wait_ms(&st->bytes, bytes, c->burst_ms, quota_request_bytes(rq), now_ms);
     if (!wait_ms && !bytes_ms)
         return WIRE_N_CODES;
-    snprintf(text, size, "%s is %" PRId64, wait_ms ? "max_messages_per_s" : "max_bytes_per_s",
-             wait_ms ? c->max_messages_per_s : c->max_bytes_per_s);
-    *ret_wait_ms = wait_ms + bytes_ms;
+    const int64_t limit = wait_ms ? c->max_messages_per_s : c->max_bytes_per_s, share = wait_ms ? messages : bytes;
+    int n = snprintf(text, size, "%s is %" PRId64, wait_ms ? "max_messages_per_s" : "max_bytes_per_s", limit);
+    if (share != limit && n > 0 && (size_t)n < size)
+        snprintf(text + n, size - (size_t)n, ", of which this broker has %" PRId64, share);
+    *ret_wait_ms = share ? wait_ms + bytes_ms : NO_SHARE_MS;
     return WIRE_rate;
 }
 
@@ -97,5 +103,5 @@ void quota_take_rows(struct broker_sub *bs, uint64_t n)
 int64_t quota_rows_wait_ms(struct broker_sub *bs)
 {
     const struct conf_stream *c = &bs->stream->conf;
-    return bucket_wait_ms(&bs->rows, c->max_rows_per_s, c->burst_ms, 1, bs->stream->b->now_ms);
+    return bucket_wait_ms(&bs->rows, parts_share(bs->stream->whole, c->max_rows_per_s), c->burst_ms, 1, bs->stream->b->now_ms);
 }

@@ -40,6 +40,14 @@ static const char *remedy_of(const char *why)
     if (strstr(why, "min.insync.replicas") || strstr(why, "cleanup.policy") || strstr(why, "retention.") ||
         strstr(why, "unclean") || strstr(why, "max.message.bytes"))
         return "change the topic's setting with kafka-configs --alter --entity-type topics";
+    if (strstr(why, "another broker is member"))
+        return "give one of the two homes another kafka.member; `mysimbdp reload` has this one try again";
+    if (strstr(why, "other brokers serve"))
+        return "take `shared` out of the other homes, or stop them, first";
+    if (strstr(why, "messages that this home has of its own"))
+        return "let its apps take them; replay or drop its dead letters (`mysimbdp dead list`)";
+    if (strstr(why, "cannot be fewer"))
+        return "give the stream as many `partitions` as its topic has";
     if (strstr(why, "replica") || strstr(why, "nodes"))
         return "give Kafka at least three nodes, and the topic three replicas (kafka-reassign-partitions)";
     if (strstr(why, "another home"))

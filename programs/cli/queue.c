@@ -9,12 +9,14 @@
 #include <string.h>
 
 static const struct col queue_cols[] = {
-    {"tenant_id", COL_TEXT, 2},     {"stream", COL_TEXT, 1},         {"app", COL_TEXT, 1},          {"state", COL_TEXT, 1},
-    {"consumers", COL_COUNT, 4},    {"ready", COL_COUNT, 1},         {"leased", COL_COUNT, 3},      {"in_per_s", COL_NUMBER, 5},
-    {"acked_per_s", COL_NUMBER, 5}, {"oldest_age_s", COL_NUMBER, 4}, {"redelivered", COL_COUNT, 7}, {"dead", COL_COUNT, 3},
-    {"acked", COL_COUNT, 0},        {"lost", COL_COUNT, 0},          {"expired", COL_COUNT, 0},     {"published", COL_COUNT, 0},
-    {"refused", COL_COUNT, 0},      {"stored_bytes", COL_COUNT, 0},  {"last_seq", COL_COUNT, 0},    {"store", COL_TEXT, 0},
-    {"topic", COL_TEXT, 0},         {"kafka", COL_TEXT, 0},          {"partitions", COL_COUNT, 0},
+    {"tenant_id", COL_TEXT, 2},      {"stream", COL_TEXT, 1},       {"app", COL_TEXT, 1},
+    {"state", COL_TEXT, 1},          {"consumers", COL_COUNT, 4},   {"ready", COL_COUNT, 1},
+    {"leased", COL_COUNT, 3},        {"in_per_s", COL_NUMBER, 5},   {"acked_per_s", COL_NUMBER, 5},
+    {"oldest_age_s", COL_NUMBER, 4}, {"redelivered", COL_COUNT, 7}, {"dead", COL_COUNT, 3},
+    {"acked", COL_COUNT, 0},         {"lost", COL_COUNT, 0},        {"expired", COL_COUNT, 0},
+    {"published", COL_COUNT, 0},     {"refused", COL_COUNT, 0},     {"stored_bytes", COL_COUNT, 0},
+    {"last_seq", COL_COUNT, 0},      {"store", COL_TEXT, 0},        {"topic", COL_TEXT, 0},
+    {"kafka", COL_TEXT, 0},          {"partitions", COL_COUNT, 0},  {"partitions_here", COL_COUNT, 0},
 };
 
 static const struct col dead_cols[] = {

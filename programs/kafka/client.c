@@ -193,16 +193,37 @@ static rd_kafka_t *open_one(rd_kafka_type_t type, rd_kafka_conf_t *conf, struct 
     return rk;
 }
 
-static void wake_by(rd_kafka_queue_t *q, int fd)
+void client_wake_by(const struct client *c, rd_kafka_queue_t *q)
 {
     static const uint64_t one = 1;
-    rd_kafka_queue_io_event_enable(q, fd, &one, sizeof one);
+    rd_kafka_queue_io_event_enable(q, c->wake_fd, &one, sizeof one);
+}
+
+rd_kafka_t *client_open_group(struct client *c, const char *const own[][2], struct err *e)
+{
+    rd_kafka_conf_t *conf = conf_of(c, c->brokers, c->settings, own, e);
+    if (!conf)
+        return NULL;
+    rd_kafka_conf_set_error_cb(conf, NULL);
+    rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_OFFSET_COMMIT | RD_KAFKA_EVENT_ERROR);
+    return open_one(RD_KAFKA_CONSUMER, conf, e);
+}
+
+struct topic *client_topic(struct client *c, const char *name, uint32_t part)
+{
+    size_t i = 0;
+    for (struct topic *t; (t = map_next(&c->topics, &i));)
+        if (t->part == part && !strcmp(t->name, name))
+            return t;
+    return NULL;
 }
 
 int client_open(struct client *c, const char *brokers, const char *settings, struct err *e)
 {
     pthread_mutex_init(&c->lock, NULL);
     c->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    c->brokers = xstrdup(brokers);
+    c->settings = xstrdup(settings);
     rd_kafka_conf_t *out = conf_of(c, brokers, settings, of_producer, e);
     if (!out)
         return e->code;
@@ -215,9 +236,9 @@ int client_open(struct client *c, const char *brokers, const char *settings, str
     if (!c->consumer)
         return e->code;
     c->records = rd_kafka_queue_new(c->consumer);
-    wake_by(c->records, c->wake_fd);
+    client_wake_by(c, c->records);
     rd_kafka_queue_t *main_of_producer = rd_kafka_queue_get_main(c->producer);
-    wake_by(main_of_producer, c->wake_fd);
+    client_wake_by(c, main_of_producer);
     rd_kafka_queue_destroy(main_of_producer);
     return 0;
 }

@@ -20,7 +20,7 @@ enum {
     MAY_NOT = 1,
 };
 
-enum kind { OPEN, COMMIT, TRIM };
+enum kind { OPEN, COMMIT, TRIM, LOOK };
 
 struct job {
     struct job *next;
@@ -288,7 +288,7 @@ static int read_group(const struct job *j, const char *group, struct buf *out, c
 static rd_kafka_resp_err_t offset_of(const struct job *j, int64_t which, int64_t *ret)
 {
     rd_kafka_topic_partition_list_t *parts = rd_kafka_topic_partition_list_new(1);
-    rd_kafka_topic_partition_t *one = rd_kafka_topic_partition_list_add(parts, j->topic->name, 0);
+    rd_kafka_topic_partition_t *one = rd_kafka_topic_partition_list_add(parts, j->topic->name, (int32_t)j->topic->part);
     one->offset = which;
     rd_kafka_resp_err_t error = rd_kafka_offsets_for_times(j->topic->client->producer, parts, WAIT_MS);
     if (!error)
@@ -419,6 +419,42 @@ static void do_trim(const struct job *j)
     frame_send(j->topic->client, &b);
 }
 
+/* Where Kafka does not say, the next time will do. */
+static void do_look(const struct job *j)
+{
+    AUTO_BUF struct buf b = {0};
+    struct client *c = j->topic->client;
+    why_text why = "";
+    size_t n = 0;
+    rd_kafka_event_t *ev = NULL;
+    if (look_for_kafka(j, why) == 0) {
+        rd_kafka_topic_partition_list_t *parts = rd_kafka_topic_partition_list_new((int)j->n_parts);
+        for (uint32_t i = 0; i < j->n_parts; i++)
+            rd_kafka_topic_partition_list_add(parts, j->topic->name, (int32_t)i);
+        rd_kafka_ListConsumerGroupOffsets_t *q = rd_kafka_ListConsumerGroupOffsets_new(j->groups[0], parts);
+        struct asking a = ask_begin(c, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS);
+        rd_kafka_ListConsumerGroupOffsets(c->producer, &q, 1, a.options, a.queue);
+        rd_kafka_ListConsumerGroupOffsets_destroy(q);
+        rd_kafka_topic_partition_list_destroy(parts);
+        ev = ask_end(&a, "looking at what others keep", why);
+    }
+    const rd_kafka_group_result_t **v =
+        ev ? rd_kafka_ListConsumerGroupOffsets_result_groups(rd_kafka_event_ListConsumerGroupOffsets_result(ev), &n) : NULL;
+    const rd_kafka_topic_partition_list_t *got = n ? rd_kafka_group_result_partitions(v[0]) : NULL;
+    kafka_frame_begin(&b, KAFKA_LOOKED, j->topic->stream);
+    for (int i = 0; got && i < got->cnt; i++) {
+        const rd_kafka_topic_partition_t *p = &got->elems[i];
+        if (p->err || p->offset < 0 || !p->metadata)
+            continue;
+        le_add_u32(&b, (uint32_t)p->partition);
+        le_add_u32(&b, (uint32_t)p->metadata_size);
+        buf_add(&b, p->metadata, p->metadata_size);
+    }
+    if (ev)
+        rd_kafka_event_destroy(ev);
+    frame_send(c, &b);
+}
+
 static void *work(void *arg)
 {
     (void)arg;
@@ -435,6 +471,8 @@ static void *work(void *arg)
             do_open(j);
         else if (j->kind == COMMIT)
             do_commit(j);
+        else if (j->kind == LOOK)
+            do_look(j);
         else
             do_trim(j);
         job_free(j);
@@ -498,5 +536,15 @@ void jobs_trim(struct topic *t, struct reader *r)
 {
     struct job *j = job_new(TRIM, t);
     j->offset = read_u64(r);
+    push(j, r->ok);
+}
+
+void jobs_look(struct topic *t, struct reader *r)
+{
+    struct job *j = job_new(LOOK, t);
+    j->groups = xcalloc(1, sizeof *j->groups);
+    j->groups[j->n_groups++] = read_str(r);
+    j->n_parts = read_u32(r);
+    r->ok = r->ok && j->n_parts && j->n_parts <= MAX_GROUPS;
     push(j, r->ok);
 }

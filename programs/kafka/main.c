@@ -70,6 +70,12 @@ static bool obey(struct client *c, uint32_t verb, uint32_t stream, struct reader
     struct topic *t = topic_of(c, stream, NULL, 0);
     if (verb == KAFKA_OPEN)
         open_topic(c, stream, r);
+    else if (verb == KAFKA_JOIN)
+        member_join(c, r);
+    else if (verb == KAFKA_RELEASE)
+        member_release(c);
+    else if (verb == KAFKA_ALIVE)
+        member_alive(c);
     else if (!t)
         return verb == KAFKA_CLOSE; /* it never came to that */
     else if (verb == KAFKA_PRODUCE)
@@ -78,6 +84,10 @@ static bool obey(struct client *c, uint32_t verb, uint32_t stream, struct reader
         traffic_follow(t, read_u64(r));
     else if (verb == KAFKA_COMMIT)
         jobs_commit(t, r);
+    else if (verb == KAFKA_KEEP)
+        member_keep(t, r);
+    else if (verb == KAFKA_LOOK)
+        jobs_look(t, r);
     else if (verb == KAFKA_TRIM)
         jobs_trim(t, r);
     else if (verb == KAFKA_CLOSE)
@@ -163,7 +173,12 @@ static void run(struct program *g)
         if (read(g->client.wake_fd, &n, sizeof n) < 0)
             n = 0;
         traffic_poll(&g->client);
+        member_poll(&g->client);
         goes_on = !g->client.dead && !p[2].revents && (!p[0].revents || read_frames(g)) && write_frames(g);
+        if (goes_on && !p[0].revents && member_is_orphan(&g->client)) {
+            log_error("kafka", NULL, NULL, "the broker says nothing: its partitions go to others");
+            return;
+        }
     }
 }
 

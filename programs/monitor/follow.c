@@ -30,6 +30,18 @@ static double per_s(double now, double before, double s)
     return now >= before && s > 0 ? (now - before) / s : NAN;
 }
 
+static void see_partitions(struct app *a, const bson_t *doc)
+{
+    bson_iter_t it;
+    a->n_partitions = a->mine = 0;
+    if (!json_get_iter(doc, "mine", &it))
+        return;
+    a->n_partitions = json_get_i64(doc, "partitions", 0);
+    while (bson_iter_next(&it))
+        if (BSON_ITER_HOLDS_INT(&it) && bson_iter_as_int64(&it) >= 0 && bson_iter_as_int64(&it) < 64)
+            a->mine |= 1ULL << bson_iter_as_int64(&it);
+}
+
 static void see_queue(struct monitor *m, const bson_t *doc)
 {
     const char *name = json_get_str(doc, "app", NULL);
@@ -37,10 +49,11 @@ static void see_queue(struct monitor *m, const bson_t *doc)
     if (!a || strcmp(a->stream, json_get_str(doc, "stream", "")) != 0)
         return;
     double s = follow_is_fresh(m, a->queue_ms) ? (double)(m->now_ms - a->queue_ms) / 1000 : 0;
-    double last_seq = figure(doc, "last_seq"), acked = figure(doc, "acked");
-    a->ingress_per_s = per_s(last_seq, a->last_seq, s);
+    double published = figure(doc, "published"), acked = figure(doc, "acked");
+    a->ingress_per_s = per_s(published, a->published, s);
     a->settled_per_s = per_s(acked, a->acked, s);
-    a->last_seq = last_seq;
+    see_partitions(a, doc);
+    a->published = published;
     a->acked = acked;
     a->ready = figure(doc, "ready");
     a->leased = figure(doc, "leased");

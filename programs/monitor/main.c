@@ -78,7 +78,7 @@ static void app_add(struct monitor *m, struct map *apps, const char *tenant, con
         *a = (struct app){.tenant = xstrdup(tenant),
                           .name = xstrdup(c->app),
                           .stream = xstrdup(c->stream),
-                          .last_seq = NAN,
+                          .published = NAN,
                           .acked = NAN,
                           .ingress_per_s = NAN,
                           .settled_per_s = NAN};

@@ -45,7 +45,9 @@ struct app {
     int64_t queue_ms;
     bool consumes; /* somebody is there to take messages */
     double ready, leased, oldest_age_s, dead, in_per_s, acked_per_s;
-    double last_seq, acked;              /* counters; NaN: unknown */
+    int64_t n_partitions;                /* of a stream that several homes share; 0: it is not shared */
+    uint64_t mine;                       /* bits: those that this home serves */
+    double published, acked;             /* counters; NaN: unknown */
     double ingress_per_s, settled_per_s; /* between the last two answers; NaN: unknown */
     int64_t settled_ms;                  /* when something was settled last, or nothing waited */
 

@@ -22,12 +22,24 @@ static double fresh_age(const struct monitor *m, int64_t told_ms)
     return told_ms ? (double)(m->now_ms - told_ms) / 1000 : NAN;
 }
 
+/* Of a shared stream each partition has a part of max_instances, which goes where the partition is served: over all homes they are
+ * as many as one home alone would have. */
+static int64_t max_here(const struct app *a)
+{
+    const int64_t max = a->conf->max_instances, n = a->n_partitions;
+    int64_t here = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (a->mine >> i & 1)
+            here += max / n + (i < max % n);
+    return n ? here : max;
+}
+
 /* An app on our broker is measured by the broker, and by its reports only in how long messages take; others by reports alone. */
 static void gather(const struct monitor *m, const struct app *a, struct scale_input *in)
 {
     const struct conf_stream_app *c = a->conf;
     struct windows_figures f;
-    int64_t max = c->max_instances > a->by_hand ? c->max_instances - a->by_hand : 0;
+    int64_t most = max_here(a), max = most > a->by_hand ? most - a->by_hand : 0;
     windows_figures(&a->window, m->now_ms, &f);
     *in = (struct scale_input){.now_s = (double)m->now_ms / 1000,
                                .acks_per_busy_s = f.acks_per_busy_s,

@@ -42,6 +42,7 @@ transaction.state.log.num.partitions=1
 transaction.state.log.replication.factor={replicas}
 log.cleaner.dedupe.buffer.size=8388608
 group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 controller.quorum.election.timeout.ms=500

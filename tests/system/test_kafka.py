@@ -292,10 +292,16 @@ def test_what_check_says(make_home):
     assert "replicas" in refusal()
     home.streams(("events", 'store = "kafka"; max_message_bytes = 16000000;'))
     assert "streams.max_message_bytes" in refusal()
+    home.streams(("events", 'store = "kafka"; shared = true;'))
+    assert "kafka.member" in refusal()
+    home.streams(("events", "shared = true;"))
+    assert "streams.shared" in refusal()
+    home.streams(("events", 'store = "kafka"; partitions = 65;'))
+    assert "partitions" in refusal()
     home.streams(("events", 'store = "kafka";'))
     home.cli("check")
     for kafka, key in (('brokers = "";', "streams.store"), ('brokers = "nowhere";', "kafka.brokers"), ('brokers = "a:1,";', "kafka.brokers"),
-                       ('brokers = "a:1"; prefix = "a b";', "kafka.prefix"), ('brokers = "a:1"; properties_file = "x";', "kafka.properties_file")):
+                       ('brokers = "a:1"; prefix = "a b";', "kafka.prefix"), ('brokers = "a:1"; member = "a b";', "kafka.member"), ('brokers = "a:1"; properties_file = "x";', "kafka.properties_file")):
         conf.write_text(text.replace('brokers = "a:1";', kafka))
         assert key in refusal(), kafka
 

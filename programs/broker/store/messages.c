@@ -88,9 +88,10 @@ int messages_append(struct stream *st, uint64_t publisher_id, uint64_t number, c
         return r;
     add_extent(st, (struct extent){st->next_seq, at, n, (uint32_t)(wall_ms / 1000)});
     traces_append(st, st->next_seq, v, n);
+    bool counts = st->next_seq >= st->count_from;
     st->next_seq += n;
-    stream_count(st, TALLY_MESSAGES, n);
-    stream_count(st, TALLY_BYTES, part.iov_len - sizeof h - (size_t)n * 4);
+    stream_count(st, TALLY_MESSAGES, counts ? n : 0);
+    stream_count(st, TALLY_BYTES, counts ? part.iov_len - sizeof h - (size_t)n * 4 : 0);
     if (publisher_id)
         publisher_saw(publisher_get(st, publisher_id, wall_ms), number, number + n - 1);
     all->published = true;

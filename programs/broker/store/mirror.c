@@ -128,6 +128,19 @@ size_t stream_n_known(struct stream *st, uint64_t publisher, uint64_t number, si
     return known;
 }
 
+bool stream_is_done(const struct stream *st)
+{
+    for (size_t i = 0; i < st->n_subs; i++)
+        if (st->subs[i]->floor < st->next_seq || st->subs[i]->n_dead > st->subs[i]->dead_head)
+            return false;
+    return st->n_subs || st->head == st->n;
+}
+
+void stream_count_from(struct stream *st, uint64_t seq)
+{
+    st->count_from = seq;
+}
+
 bool stream_knows_publisher(struct stream *st, uint64_t publisher)
 {
     return publisher_find(st, publisher) != NULL;

@@ -83,6 +83,7 @@ struct stream {
     uint64_t base;
     bool whole; /* arrivals.c; with the caller's note */
     uint32_t note;
+    uint64_t count_from;    /* what comes with lower sequences was counted elsewhere */
     int64_t newest_wall_ms; /* of a mirror: when what came last was published */
     uint32_t slot;          /* of its mark; 0: none */
     bool touched;

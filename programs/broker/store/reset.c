@@ -71,7 +71,7 @@ int stream_reset(struct stream *st)
     register_id(all, 's', st->id, st);
     st->next_seq = 1;
     st->mirror = st->unsaved = false;
-    st->base = 0;
+    st->base = st->count_from = 0;
     st->slot = 0;
     st->touched = false;
     st->tally.changed = true;

@@ -167,6 +167,10 @@ int stream_reset(struct stream *st);
 uint64_t stream_lose(struct stream *st, uint64_t next);
 /* How many of a publisher's numbers from number on, n at most, are known. */
 size_t stream_n_known(struct stream *st, uint64_t publisher, uint64_t number, size_t n);
+/* Nothing in it is left to be done or to be looked at by somebody. */
+bool stream_is_done(const struct stream *st);
+/* What comes with lower sequences was counted elsewhere. Until the program ends. */
+void stream_count_from(struct stream *st, uint64_t seq);
 bool stream_knows_publisher(struct stream *st, uint64_t publisher);
 /* When what came last was published. */
 int64_t stream_newest_wall_ms(const struct stream *st);
