@@ -6,8 +6,8 @@
  * - OPEN: topic; u32 partition; u32 partitions; u32 replicas; u64 largest message; u32 n; n names of groups. Makes the topic, or
  *   more partitions, where they are not there. A number is of one partition.
  * - FOLLOW: u64 offset. RECORDs come from there on; one that was followed before is followed anew.
- * - PRODUCE: u64 request; u64 publisher, u64 number, u64 wall_ms; u32 n; u32 traced: 0, 1 (one trace for all) or n; u32 length[n];
- *   traces (KAFKA_TRACE bytes each); the messages, to the end of the frame.
+ * - PRODUCE: u64 request; u64 publisher, u64 number, u64 wall_ms; u32 n; u32 traced: 0, 1 (one trace for all) or n; the
+ *   key's length (u32; 0: none) and bytes; u32 length[n]; traces (KAFKA_TRACE bytes each); the messages, to the end of the frame.
  * - COMMIT: group; u64 offset; text that is kept with it.
  * - TRIM: u64 offset: records before it are not needed any more.
  * - CLOSE: nothing comes of this stream any more.

@@ -53,8 +53,8 @@ static bool parse_traces(const struct wire_frame *f, struct wire_request *rq)
 
 static bool parse_publish(const struct wire_frame *v, size_t n, struct wire_request *rq, const char **why)
 {
-    *why = "PUBLISH has five or six frames: header, stream, ids (16 bytes or none), lengths, bytes, traceparents";
-    if (n < 5 || n > 6 || (v[2].n != 16 && v[2].n) || v[3].n % 4 || !v[3].n)
+    *why = "PUBLISH has five to seven frames: header, stream, ids (16 bytes or none), lengths, bytes, traceparents, key";
+    if (n < 5 || n > 7 || (v[2].n != 16 && v[2].n) || v[3].n % 4 || !v[3].n)
         return false;
     *why = "PUBLISH: the stream's name is empty, too long, or no text";
     if (!v[1].n || !take_text(&v[1], rq->stream, WIRE_MAX_NAME))
@@ -77,7 +77,14 @@ static bool parse_publish(const struct wire_frame *v, size_t n, struct wire_requ
     if (rq->publisher && rq->number > UINT64_MAX - rq->n - 1)
         return false;
     *why = "PUBLISH: there is one traceparent of 26 bytes, or one for each message";
-    return n == 5 || parse_traces(&v[5], rq);
+    if (n > 5 && (n == 6 || v[5].n) && !parse_traces(&v[5], rq))
+        return false;
+    *why = "PUBLISH: the key has 1 to 1024 bytes";
+    if (n < 7)
+        return true;
+    rq->key = v[6].p;
+    rq->n_key = v[6].n;
+    return rq->n_key && rq->n_key <= WIRE_MAX_KEY;
 }
 
 static bool parse_subscribe(const struct wire_frame *v, size_t n, struct wire_request *rq, const char **why)
@@ -137,7 +144,8 @@ bool wire_parse(const struct wire_frame *v, size_t n, struct wire_request *rq, c
     rq->publisher = rq->number = 0;
     rq->stream[0] = rq->subscription[0] = rq->reason[0] = 0;
     rq->n = rq->n_bytes = rq->n_traces = 0;
-    rq->rows = NULL;
+    rq->rows = rq->key = NULL;
+    rq->n_key = 0;
     *why = "the first frame is the header: version 1, verb, consumer, request";
     if (!n || !wire_header(&v[0], &rq->h))
         return false;

@@ -20,8 +20,9 @@ enum {
     WIRE_MAX_ROWS = 65536, /* of a message */
     WIRE_MAX_REASON = 1024,
     WIRE_DELIVERY_BYTES = 24, /* of the list in DELIVER, a message */
-    WIRE_TRACE_BYTES = 26,    /* a traceparent, packed: base/trace_context.h */
-    WIRE_WANTS_TRACES = 1,    /* bits of SUBSCRIBE's last frame */
+    WIRE_MAX_KEY = 1024,
+    WIRE_TRACE_BYTES = 26, /* a traceparent, packed: base/trace_context.h */
+    WIRE_WANTS_TRACES = 1, /* bits of SUBSCRIBE's last frame */
 };
 
 #define WIRE_NEVER UINT32_MAX /* a NACK's delay: a dead letter at once */
@@ -93,6 +94,8 @@ struct wire_request {
     size_t n, n_bytes;
     const unsigned char *traces; /* PUBLISH: n_traces traceparents, of 0, 1 (it is every message's) or n; any bytes */
     size_t n_traces;
+    const unsigned char *key; /* PUBLISH: of all its messages; NULL: none */
+    size_t n_key;
     uint32_t max_messages; /* SUBSCRIBE */
     uint64_t max_bytes;
     uint32_t wants;              /* SUBSCRIBE: WIRE_WANTS_… */

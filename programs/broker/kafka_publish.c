@@ -165,6 +165,9 @@ static void send_request(struct kafka_stream *k, struct flight_out *f, const str
     le_add_u64(&out, (uint64_t)b->wall_ms);
     le_add_u32(&out, f->n - f->known);
     le_add_u32(&out, (uint32_t)(n_traces > 1 ? f->n - f->known : n_traces));
+    le_add_u32(&out, (uint32_t)rq->n_key);
+    if (rq->n_key)
+        buf_add(&out, rq->key, rq->n_key);
     buf_add(&out, rq->lengths + (size_t)f->known * 4, (size_t)(f->n - f->known) * 4);
     add_traces(f, &traces, &out);
     spans_hold(b, &traces, &f->spans);

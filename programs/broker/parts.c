@@ -80,15 +80,23 @@ static bool knows(const struct broker_stream *st, uint64_t publisher)
     return st && stream_knows_publisher(st->stream, publisher);
 }
 
-struct broker_stream *parts_route(struct broker_stream *whole, uint64_t publisher)
+static struct broker_stream *by_hash(const struct broker_stream *whole, const void *p, size_t n)
 {
+    return whole->parts[murmur2_partition(p, n, (uint32_t)whole->n_parts)];
+}
+
+struct broker_stream *parts_route(struct broker_stream *whole, const struct wire_request *rq)
+{
+    const uint64_t publisher = rq->publisher;
     AUTO_BUF struct buf id = {0};
     if (whole->n_parts == 1)
         return whole;
+    if (rq->n_key)
+        return by_hash(whole, rq->key, rq->n_key);
     if (!publisher)
         return whole->parts[whole->next_part++ % whole->n_parts];
     le_add_u64(&id, publisher);
-    struct broker_stream *st = whole->parts[murmur2_partition(id.p, id.n, (uint32_t)whole->n_parts)];
+    struct broker_stream *st = by_hash(whole, id.p, id.n);
     for (size_t i = 0; !knows(st, publisher) && i < whole->n_parts; i++) /* since when there were fewer */
         if (knows(whole->parts[i], publisher))
             return whole->parts[i];

@@ -5,7 +5,8 @@
  * window count over all of them. On the wire a message's sequence has its partition in front (PART_SHIFT), so that a message has
  * the sequence that it had before there were more partitions.
  *
- * Which partition a message goes to: that of its publisher, so that its numbers stay in one and are told apart there. */
+ * Which partition a message goes to: that of its request's key; else that of its publisher, so that its numbers stay in one and are
+ * told apart there. Numbers that were sent with a key are told apart in the key's partition. */
 #ifndef SIMBDP_BROKER_PARTS_H
 #define SIMBDP_BROKER_PARTS_H
 
@@ -33,8 +34,8 @@ static inline uint64_t parts_wire_seq(const struct broker_stream *st, uint64_t s
 /* The partition of a sequence of the wire, and its sequence there. NULL: there is none. */
 struct broker_stream *parts_by_seq(const struct broker_stream *whole, uint64_t *seq);
 
-/* Where messages of this publisher go (0: nobody's). */
-struct broker_stream *parts_route(struct broker_stream *whole, uint64_t publisher);
+/* Where a request's messages go. */
+struct broker_stream *parts_route(struct broker_stream *whole, const struct wire_request *rq);
 
 /* This broker's part of a limit on a rate: by how many of the partitions are its own, where several brokers share the stream. */
 int64_t parts_share(const struct broker_stream *whole, int64_t limit);

@@ -106,7 +106,7 @@ static void publish(struct session *s, const struct wire_request *rq, struct bro
     }
     if (breaks_limits(s, st, rq) || has_no_room(s, st, rq))
         return;
-    struct broker_stream *part = parts_route(st, rq->publisher);
+    struct broker_stream *part = parts_route(st, rq);
     if (kafka_keeps(part))
         kafka_publish(s, rq, part);
     else

@@ -58,29 +58,37 @@ void traffic_on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaq
     one_done(m->_private, m->err, m->offset);
 }
 
-static rd_kafka_resp_err_t produce_one(struct request *q, const unsigned char *p, size_t n, const char *head, size_t n_head)
+struct produce {
+    uint64_t publisher, number, wall_ms;
+    uint32_t n, traced, n_key;
+    const unsigned char *key, *lengths, *traces;
+};
+
+static rd_kafka_resp_err_t produce_one(struct request *q, const struct produce *in, const unsigned char *p, size_t n,
+                                       const char *head, size_t n_head)
 {
     rd_kafka_headers_t *headers = rd_kafka_headers_new(1);
     rd_kafka_header_add(headers, HEADER, -1, head, (ssize_t)n_head);
     rd_kafka_resp_err_t r =
         rd_kafka_producev(q->topic->client->producer, RD_KAFKA_V_RKT(q->topic->out), RD_KAFKA_V_PARTITION((int32_t)q->topic->part),
-                          RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_VALUE((void *)p, n), RD_KAFKA_V_HEADERS(headers),
-                          RD_KAFKA_V_OPAQUE(q), RD_KAFKA_V_END);
+                          RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_KEY(in->n_key ? (void *)in->key : NULL, in->n_key),
+                          RD_KAFKA_V_VALUE((void *)p, n), RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_OPAQUE(q), RD_KAFKA_V_END);
     if (r)
         rd_kafka_headers_destroy(headers);
     return r;
 }
 
-struct produce {
-    uint64_t publisher, number, wall_ms;
-    uint32_t n, traced;
-    const unsigned char *lengths, *traces;
-};
-
 static bool read_produce(struct reader *r, struct produce *ret)
 {
     *ret = (struct produce){.publisher = read_u64(r), .number = read_u64(r), .wall_ms = read_u64(r), .n = read_u32(r)};
     ret->traced = read_u32(r);
+    ret->n_key = read_u32(r);
+    r->ok = r->ok && ret->n_key <= r->n;
+    if (!r->ok)
+        return false;
+    ret->key = r->p;
+    r->p += ret->n_key;
+    r->n -= ret->n_key;
     size_t fixed = (size_t)ret->n * 4 + (size_t)ret->traced * KAFKA_TRACE;
     if (!r->ok || !ret->n || ret->n > KAFKA_MAX_MESSAGES || (ret->traced > 1 && ret->traced != ret->n) || r->n < fixed)
         return false;
@@ -114,7 +122,7 @@ void traffic_produce(struct topic *t, struct reader *r)
         le_set_u64(head + 16, in.wall_ms);
         memcpy(head + HEADER_BYTES, trace, KAFKA_TRACE);
         uint32_t n = le_u32(in.lengths + (size_t)i * 4);
-        rd_kafka_resp_err_t error = produce_one(q, r->p, n, head, HEADER_BYTES + (traced ? KAFKA_TRACE : 0));
+        rd_kafka_resp_err_t error = produce_one(q, &in, r->p, n, head, HEADER_BYTES + (traced ? KAFKA_TRACE : 0));
         r->p += n;
         r->n -= n;
         if (error)

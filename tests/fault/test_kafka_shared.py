@@ -256,6 +256,7 @@ def reload(home, keys):
     home.control({"op": "reload"}, "broker.sock")
 
 
+@pytest.mark.soak
 def test_a_stream_becomes_shared_gets_partitions_and_is_local_again(group, load):
     """What was there keeps its _ids. While another home has partitions it cannot leave Kafka."""
     home, other = group("west-1", "west-2", keys="partitions = 2;", start=False)

@@ -154,6 +154,25 @@ def test_more_partitions_and_never_fewer(home):
         assert len({part(m) for m in take_all(p, 12)}) > 2
 
 
+def test_a_key_says_which_partition(home):
+    """The same for all publishers, and the one that Kafka's clients choose; numbers are told apart there."""
+    keys = {b"21": -973932308, b"foobar": -790332482, b"abc": 479470107, b"a-little-bit-long-string": -985981536}
+    with peer(home) as p:
+        for n, key in enumerate(keys, 1):
+            for publisher in (7, 8):
+                assert p.publish(STREAM, [key + b"/%d" % n], publisher, n, key=key)[1:] == (1, 0)
+        assert p.publish(STREAM, [b"21/1"], 7, 1, key=b"21", traces="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")[1:] == (0, 1)
+        assert p.publish(STREAM, [b"foobar/2", b"foobar/9"], 8, 2, key=b"foobar")[1:] == (1, 1)
+        p.subscribe(STREAM, "consume")
+        got = take_all(p, 9)
+        assert {(m.body.split(b"/")[0], part(m)) for m in got} == {(k, (h & 0x7fffffff) % 4) for k, h in keys.items()}
+        assert p.ack(got) == 9
+        for bad in (b"", b"x" * 1025):
+            with pytest.raises(Refused, match="protocol.*key"):
+                p.publish(STREAM, [b"m"], 9, 1, key=bad)
+    assert queue(home)["published"] == 9
+
+
 def test_another_machine_takes_all_of_them_up(kafka_home, kafka):
     home = kafka_home("partitions = 4;")
     with peer(home) as p:

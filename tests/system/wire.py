@@ -98,17 +98,18 @@ class Peer:
         self.request += 1
         return self.request
 
-    def post(self, stream, bodies, publisher=0, number=0, traces=None):
+    def post(self, stream, bodies, publisher=0, number=0, traces=None, key=None):
         """Publishes without waiting; the request's number. traces: a traceparent for all, or for each its own or None; bytes: as they are."""
         r = self.next_request()
         ids = struct.pack("<QQ", publisher, number) if publisher else b""
         self.send(header(PUBLISH, 0, r), stream.encode(), ids, struct.pack(f"<{len(bodies)}I", *map(len, bodies)), b"".join(bodies),
-                  *([] if traces is None else [traces] if isinstance(traces, bytes) else [packed(traces)] if isinstance(traces, str) else [b"".join(map(packed, traces))]))
+                  *([] if traces is None else [traces] if isinstance(traces, bytes) else [packed(traces)] if isinstance(traces, str) else [b"".join(map(packed, traces))]),
+                  *([] if key is None else [key] if traces is not None else [b"", key]))
         return r
 
-    def publish(self, stream, bodies, publisher=0, number=0, traces=None):
+    def publish(self, stream, bodies, publisher=0, number=0, traces=None, key=None):
         """(first sequence, stored, known)"""
-        verb, frames = self.answer(self.post(stream, bodies, publisher, number, traces))
+        verb, frames = self.answer(self.post(stream, bodies, publisher, number, traces, key))
         assert verb == CONFIRM
         return struct.unpack("<QII", frames[0])
 
