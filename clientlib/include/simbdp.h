@@ -228,6 +228,11 @@ SIMBDP_API int simbdp_publish(struct simbdp_publisher *p, const void *data, size
 SIMBDP_API int simbdp_publish_traced(struct simbdp_publisher *p, const void *data, size_t bytes, const char *traceparent,
                                      int timeout_ms);
 
+/* The messages that are added from now on have this key, which is copied: up to 1,024 bytes; 0: none. Of a stream with several
+ * partitions it says which one they go to: messages of one key are in order, from whichever publisher. Those of one key that are
+ * added one after the other are sent together. SIMBDP_DATA: it is longer, and the one before stays; SIMBDP_MEMORY. */
+SIMBDP_API int simbdp_publisher_key(struct simbdp_publisher *p, const void *key, size_t bytes);
+
 /* Sends what is left and waits until all is confirmed: durable. SIMBDP_TEMPORARY: not within timeout_ms; SIMBDP_DENIED;
  * SIMBDP_MEMORY. */
 SIMBDP_API int simbdp_publisher_flush(struct simbdp_publisher *p, int timeout_ms);

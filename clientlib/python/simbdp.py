@@ -118,7 +118,7 @@ def _lib():
             ("simbdp_ingest_stream", i, [p, _ROW_FN, p]), ("simbdp_stop", None, [p]),
             ("simbdp_publisher_open", i, [ctypes.POINTER(p), s, s, ctypes.c_size_t]),
             ("simbdp_publish", i, [p, s, ctypes.c_size_t, i]), ("simbdp_publish_traced", i, [p, s, ctypes.c_size_t, s, i]),
-            ("simbdp_publisher_flush", i, [p, i]),
+            ("simbdp_publisher_flush", i, [p, i]), ("simbdp_publisher_key", i, [p, s, ctypes.c_size_t]),
             ("simbdp_publisher_confirmed", ctypes.c_int64, [p]), ("simbdp_publisher_error", s, [p]),
             ("simbdp_publisher_close", None, [p])):
         function = getattr(lib, name)
@@ -198,7 +198,7 @@ class Publisher:
     """Messages into a stream of this tenant (default: SIMBDP_STREAM). Leaving a `with` block waits until all are confirmed."""
 
     def __init__(self, stream=None):
-        self._p = ctypes.c_void_p()
+        self._p, self._key = ctypes.c_void_p(), b""
         error = ctypes.create_string_buffer(_ERROR_BYTES)
         code = _lib().simbdp_publisher_open(ctypes.byref(self._p), None if stream is None else stream.encode(), error, _ERROR_BYTES)
         if code:
@@ -219,9 +219,14 @@ class Publisher:
         if code:
             raise Error(code, _lib().simbdp_publisher_error(self._p).decode(errors="replace"))
 
-    def publish(self, message, timeout_ms=-1, traceparent=None):
+    def publish(self, message, timeout_ms=-1, traceparent=None, key=None):
         """Adds a message: bytes, text, or what JSON can say (dict, list). Waits while too much is unconfirmed. traceparent: for who consumes
-        it; what is none is left out."""
+        it; what is none is left out. key: bytes or text; messages of one key are in order, from whichever publisher, also where the stream has
+        several partitions."""
+        key = key.encode() if isinstance(key, str) else bytes(key or b"")
+        if key != self._key:
+            self._check(_lib().simbdp_publisher_key(self._p, key, len(key)))
+            self._key = key
         data = bytes(message) if isinstance(message, (bytes, bytearray, memoryview)) else message.encode() if isinstance(message, str) else _to_json(message)
         traceparent = traceparent.encode() if traceparent else None
         self._check(_lib().simbdp_publish_traced(self._p, data, len(data), traceparent, timeout_ms))

@@ -301,6 +301,22 @@ int simbdp_publish_traced(struct simbdp_publisher *p, const void *data, size_t b
     return publish(p, data, bytes, trace_parent_pack(traceparent, trace) ? trace : NULL, timeout_ms);
 }
 
+static void set_key(void *arg)
+{
+    struct publisher_call *c = arg;
+    c->r = publisher_set_key(c->p->p, c->data, c->bytes);
+}
+
+int simbdp_publisher_key(struct simbdp_publisher *p, const void *key, size_t bytes)
+{
+    struct publisher_call c = {.p = p, .data = key, .bytes = bytes};
+    if (p->exhausted || !mem_try(set_key, &c))
+        return exhausted(p);
+    if (c.r < 0)
+        err_set(&p->err, ERR_LIMIT, "a key of %zu bytes; it may have 1024", bytes);
+    return c.r < 0 ? SIMBDP_DATA : SIMBDP_OK;
+}
+
 static void flush(void *arg)
 {
     struct publisher_call *c = arg;

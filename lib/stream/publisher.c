@@ -23,6 +23,7 @@ struct request {
     size_t n;
     struct buf lengths, bytes;
     struct buf traces; /* WIRE_TRACE_BYTES for each message; n 0: none has one */
+    struct buf key;    /* of all its messages; n 0: none */
     int64_t due_ms;    /* to be sent (again) then */
     int64_t wait_ms;
     bool sent;
@@ -35,6 +36,7 @@ struct publisher {
     uint32_t next_request;
     unsigned char trace[WIRE_TRACE_BYTES];     /* of the next message */
     bool has_trace, no_traces;                 /* no_traces: the broker is of an earlier version */
+    struct buf key;                            /* of the next message */
     struct request requests[IN_FLIGHT], *open; /* open: is filled */
     uint64_t max_message_bytes;
     size_t batch_messages;
@@ -69,7 +71,9 @@ void publisher_close(struct publisher *p)
         buf_fini(&p->requests[i].lengths);
         buf_fini(&p->requests[i].bytes);
         buf_fini(&p->requests[i].traces);
+        buf_fini(&p->requests[i].key);
     }
+    buf_fini(&p->key);
     link_close(p->link);
     free(p->stream);
     free(p);
@@ -88,7 +92,7 @@ uint64_t publisher_unconfirmed(const struct publisher *p)
 static void release(struct request *r)
 {
     r->id = 0;
-    r->lengths.n = r->bytes.n = r->traces.n = 0;
+    r->lengths.n = r->bytes.n = r->traces.n = r->key.n = 0;
 }
 
 /* One says it of all then. */
@@ -105,8 +109,9 @@ static void send(struct publisher *p, struct request *r, int64_t now)
     le_add_u64(&ids, r->number);
     struct wire_frame v[] = {{header.p, header.n},     {p->stream, strlen(p->stream)},
                              {ids.p, ids.n},           {r->lengths.p, r->lengths.n},
-                             {r->bytes.p, r->bytes.n}, {r->traces.p, same_traces(r) ? WIRE_TRACE_BYTES : r->traces.n}};
-    r->sent |= link_send(p->link, v, r->traces.n ? 6 : 5);
+                             {r->bytes.p, r->bytes.n}, {r->traces.p, same_traces(r) ? WIRE_TRACE_BYTES : r->traces.n},
+                             {r->key.p, r->key.n}};
+    r->sent |= link_send(p->link, v, r->key.n ? 7 : r->traces.n ? 6 : 5);
     r->due_ms = now + r->wait_ms;
     r->wait_ms = r->wait_ms * 2 < RESEND_MAX_MS ? r->wait_ms * 2 : RESEND_MAX_MS;
 }
@@ -252,9 +257,25 @@ static void add_trace(const struct publisher *p, struct request *r)
     buf_add(&r->traces, p->has_trace ? p->trace : none, WIRE_TRACE_BYTES);
 }
 
+int publisher_set_key(struct publisher *p, const void *key, size_t n)
+{
+    if (n > WIRE_MAX_KEY)
+        return -EMSGSIZE;
+    p->key.n = 0;
+    buf_add(&p->key, key, n);
+    return 0;
+}
+
+static bool has_key(const struct request *r, const struct buf *key)
+{
+    return r->key.n == key->n && (!key->n || !memcmp(r->key.p, key->p, key->n));
+}
+
 int publisher_put(struct publisher *p, const void *message, size_t n, int64_t timeout_ms, struct err *e)
 {
     int64_t began = clk_now_ms();
+    if (p->open && p->open->n && !has_key(p->open, &p->key)) /* a request has one */
+        close_open(p, began);
     while (!p->described || !open_one(p)) {
         int64_t left = timeout_ms < 0 ? RESEND_MS : began + timeout_ms - clk_now_ms();
         int r = left > 0 ? publisher_pump(p, left, e) : late(e);
@@ -265,6 +286,10 @@ int publisher_put(struct publisher *p, const void *message, size_t n, int64_t ti
         return err_set(e, ERR_LIMIT, "a message of %zu bytes; max_message_bytes of the stream is %llu", n,
                        (unsigned long long)p->max_message_bytes);
     struct request *r = p->open;
+    if (!r->n) {
+        r->key.n = 0;
+        buf_add(&r->key, p->key.p, p->key.n);
+    }
     add_trace(p, r);
     le_add_u32(&r->lengths, (uint32_t)n);
     buf_add(&r->bytes, message, n);

@@ -22,6 +22,9 @@ int publisher_put(struct publisher *p, const void *message, size_t n, int64_t ti
 /* The messages that are put from now on have this traceparent: WIRE_TRACE_BYTES; NULL: none. A broker of an earlier version, which
  * knows of none, is sent them without. */
 void publisher_set_trace(struct publisher *p, const unsigned char *trace);
+/* And this key, which says to which partition of the stream they go, and what is in order: up to WIRE_MAX_KEY bytes; 0: none. A
+ * broker of an earlier version refuses it. -EMSGSIZE. */
+int publisher_set_key(struct publisher *p, const void *key, size_t n);
 /* Sends what is left and waits until all is confirmed. -ETIMEDOUT, ERR_REFUSED. */
 int publisher_flush(struct publisher *p, int64_t timeout_ms, struct err *e);
 /* Takes what answers there are, sends again what is due, waiting at most ms: for callers that have nothing to add for long. */

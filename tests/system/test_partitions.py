@@ -1,9 +1,10 @@
 """Streams with several partitions, on this machine and in Kafka: one stream to publishers and apps, each partition in its own order."""
 import shutil
+import subprocess
 import threading
 
 import pytest
-from harness import until
+from harness import RELEASE, ROOT, until
 from kafka import queue, wait_open
 from wire import Peer, Refused, bodies, peer
 
@@ -171,6 +172,35 @@ def test_a_key_says_which_partition(home):
             with pytest.raises(Refused, match="protocol.*key"):
                 p.publish(STREAM, [b"m"], 9, 1, key=bad)
     assert queue(home)["published"] == 9
+
+
+KEYED = """
+import sys, simbdp
+with simbdp.Publisher("events") as p:
+    for i in range(300):
+        p.publish(f"{i % 5}/{i}", key=f"key-{i % 5}" if i % 7 else None)
+    try:
+        p.publish("x", key="k" * 1025)
+    except simbdp.Error as e:
+        print(e)
+"""
+
+
+def test_libsimbdp_sends_keys(home):
+    env = {**home.env, "ZMQ_STREAM_ENDPOINT": home.endpoint, "SIMBDP_TENANT_ID": "acme", "SIMBDP_LIBRARY": str(RELEASE / "clientlib/libsimbdp.so.1"),
+           "PYTHONPATH": str(ROOT / "clientlib/python")}
+    said = subprocess.run(["/usr/bin/python3", "-c", KEYED], env=env, check=True, capture_output=True, text=True, timeout=120).stdout
+    assert "a key of 1025 bytes" in said
+    with peer(home) as p:
+        p.subscribe(STREAM, "consume")
+        got = take_all(p, 300)
+        assert {m.body for m in got} == {b"%d/%d" % (i % 5, i) for i in range(300)} and p.ack(got) == 300
+    where = {}
+    for m in got:
+        if int(m.body.split(b"/")[1]) % 7:
+            where.setdefault(m.body[:1], []).append((part(m), int(m.body.split(b"/")[1])))
+    assert all(len({x for x, _ in v}) == 1 and [n for _, n in v] == sorted(n for _, n in v) for v in where.values())
+    assert len({v[0][0] for v in where.values()}) > 1
 
 
 def test_another_machine_takes_all_of_them_up(kafka_home, kafka):
