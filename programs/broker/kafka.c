@@ -330,9 +330,6 @@ static const char *what_is_wrong_with(const struct kafka_stream *k, why_text tex
     const struct broker *b = k->st->b;
     int64_t waits_ms = k->first ? clk_now_ms() - k->first->since_ms : 0;
     const char *down = b->kafka->down;
-    if (waits_ms < SLOW_MS && !*down && (k->state == KAFKA_FOLLOWS || k->may_not[KAFKA_MAY_READ]))
-        return kafka_lacks(k, text, sizeof(why_text));
-    if (k->state == KAFKA_FOLLOWS && waits_ms < SLOW_MS)
     bool is_open = k->state == KAFKA_FOLLOWS || k->state == KAFKA_KNOWN;
     if (k->shared && *b->kafka->fenced)
         return b->kafka->fenced;
@@ -340,8 +337,8 @@ static const char *what_is_wrong_with(const struct kafka_stream *k, why_text tex
         snprintf(text, sizeof(why_text), "it cannot leave Kafka while other brokers serve partitions of it");
     else if (is_open && k->shared && !b->kafka->assigned)
         snprintf(text, sizeof(why_text), "the brokers that share it have not been given their partitions yet");
-    else if (is_open && waits_ms < SLOW_MS && !*down)
-        return NULL;
+    else if ((is_open || k->may_not[KAFKA_MAY_READ]) && waits_ms < SLOW_MS && !*down)
+        return kafka_lacks(k, text, sizeof(why_text));
     else if (is_open && waits_ms < SLOW_MS)
         snprintf(text, sizeof(why_text), "Kafka does not answer: %s", down);
     else if (is_open)

@@ -88,7 +88,7 @@ struct kafka {
     int64_t heard_ms;  /* of simbdp-kafka */
     char fenced[500];  /* "": we are not */
     char *member;      /* that is configured */
-    char *prefix;   /* of this home's topics; NULL: none is in Kafka, or it is not written down yet */
+    char *prefix;      /* of this home's topics; NULL: none is in Kafka, or it is not written down yet */
     char *brokers;     /* that are configured */
     char down[300];    /* why no node answers, as simbdp-kafka said last; "" since anything was confirmed */
 };

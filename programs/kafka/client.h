@@ -33,11 +33,11 @@ struct client {
     struct topic *last;        /* of which a record came last, as it is followed; NULL: none */
     struct member *member;     /* NULL: it never was one */
     char *brokers, *settings;
-    int wake_fd;               /* an eventfd: librdkafka has something, or a job ended */
-    bool dead;                 /* librdkafka says that it cannot go on; why is under way to the broker */
-    char why[300];             /* a node could not be spoken to, last; where that has a reason of its own */
-    pthread_mutex_t lock;      /* of `out` */
-    struct buf out;            /* frames for the broker */
+    int wake_fd;          /* an eventfd: librdkafka has something, or a job ended */
+    bool dead;            /* librdkafka says that it cannot go on; why is under way to the broker */
+    char why[300];        /* a node could not be spoken to, last; where that has a reason of its own */
+    pthread_mutex_t lock; /* of `out` */
+    struct buf out;       /* frames for the broker */
 };
 
 /* A frame's fields, as far as they are there. */
