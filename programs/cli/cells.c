@@ -323,14 +323,23 @@ static int check(struct cli *c, const struct given *g)
     return cli_usage(c, "unknown: %s%s", c->argv[0], near_text(&near, meant));
 }
 
-/* stats, files */
+static bool is_asking(const char *what)
+{
+    return !strcmp(what, "stats") || !strcmp(what, "files") || !strcmp(what, "page");
+}
+
+/* stats, files, page */
 static int verb_ask(struct cli *c)
 {
     const char *dir = cli_opt(c, "--dir"), *of_environment = getenv("MYSIMBDP_CELLS");
     struct cells_ask q = {.files = !strcmp(c->argv[0], "files"), .dir = dir ? dir : of_environment};
+    bool page = !strcmp(c->argv[0], "page");
+    q.out = page ? cli_opt(c, "--out") : NULL;
     int r = cells_ask_options(c, &q);
     if (r == 0)
         r = cli_args(c, 1, 1);
+    if (r == 0 && page && !q.out)
+        r = cli_usage(c, "page takes --out FILE, where it is written");
     if (r)
         return r;
     if (!q.dir || !*q.dir || !q.tokens)
@@ -340,7 +349,7 @@ static int verb_ask(struct cli *c)
 
 int verb_cells(struct cli *c)
 {
-    if (c->argc && (!strcmp(c->argv[0], "stats") || !strcmp(c->argv[0], "files")))
+    if (c->argc && is_asking(c->argv[0]))
         return verb_ask(c);
     const struct given g = {cli_opt(c, "--dir"), cli_opt(c, "--pin"),  cli_opt(c, "--from"),
                             cli_opt(c, "--key"), cli_opt(c, "--days"), cli_flag(c, "--moving")};

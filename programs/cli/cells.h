@@ -31,9 +31,10 @@ int cells_reassign(const char *dir, const char *tenant, const char *cell, bool m
 /* cells show [TENANT] */
 int cells_show(struct cli *c, const char *dir, const char *tenant);
 
-/* cells stats, cells files */
+/* cells stats, cells files, cells page */
 struct cells_ask {
     bool files;
+    const char *out; /* the page's file; NULL: rows are listed */
     const char *dir, *tokens, *tenant, *state;
     int64_t since_ms, limit, deadline_s;
 };

@@ -1,6 +1,7 @@
-/* mysimbdp cells stats, files: every cell is asked over HTTP, all at once, by simbdp-cells --ask. A cell that does not answer in
- * time is said, and the others' rows are shown all the same; then the exit code is 1. */
+/* mysimbdp cells stats, files, page: every cell is asked over HTTP, all at once, by simbdp-cells --ask. A cell that does not answer
+ * in time is said, and the others' rows are shown all the same; then the exit code is 1. */
 #include "cells.h"
+#include "cells_page.h"
 #include "listing.h"
 
 #include "base/clk.h"
@@ -25,6 +26,7 @@ struct asking {
     const struct cells_ask *q;
     struct cells_map *m;
     struct buf requests, rows; /* rows: a JSON array */
+    struct cells_page page;
     int n_failed;
 };
 
@@ -148,14 +150,41 @@ static void take_line(struct asking *a, const char *line, size_t n)
     bson_t body;
     const char *cell = doc ? json_get_str(doc, "cell", "") : "",
                *error = doc ? json_get_str(doc, "error", NULL) : "it said nothing";
-    if (error || !bson_iter_init_find(&it, doc, "body") || !json_iter_doc(&it, &body)) {
-        fprintf(stderr, "mysimbdp cells: %s: %s\n", cell, error ? error : "it said nothing");
+    if (!error && (!bson_iter_init_find(&it, doc, "body") || !json_iter_doc(&it, &body)))
+        error = "it said nothing";
+    if (a->q->out)
+        cells_page_add(&a->page, a->m, cell, error, &body);
+    if (error) {
+        fprintf(stderr, "mysimbdp cells: %s: %s\n", cell, error);
         a->n_failed++;
+    } else if (a->q->out) {
+        return;
     } else if (a->q->files) {
         add_files(a, cell, &body);
     } else {
         add_stats(a, cell, &body);
     }
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* They begin with the cell's name, and come as cells answered. */
+static void take_lines(struct asking *a, char *text)
+{
+    char **lines = NULL, *save, *line = strtok_r(text, "\n", &save);
+    size_t n = 0;
+    for (; line; line = strtok_r(NULL, "\n", &save)) {
+        lines = xgrow(lines, n, sizeof *lines);
+        lines[n++] = line;
+    }
+    if (n)
+        qsort(lines, n, sizeof *lines, by_text);
+    for (size_t i = 0; i < n; i++)
+        take_line(a, lines[i], strlen(lines[i]));
+    free(lines);
 }
 
 /* ---- asking ---- */
@@ -195,13 +224,10 @@ static int ask(struct asking *a, const char *dir, struct err *e)
     if (a->requests.n)
         r = run(a, map, key, &out, e);
     json_begin(&a->rows, NULL, '[');
-    for (char *line = out.p; r == 0 && line && *line;) {
-        size_t n = strcspn(line, "\n");
-        take_line(a, line, n);
-        line += n + (line[n] == '\n');
-    }
+    if (r == 0 && out.p)
+        take_lines(a, out.p);
     json_end(&a->rows, ']');
-    return r;
+    return r == 0 && a->q->out ? cells_page_write(&a->page, a->q->out, e) : r;
 }
 
 int cells_ask(struct cli *c, const struct cells_ask *q)
@@ -211,12 +237,15 @@ int cells_ask(struct cli *c, const struct cells_ask *q)
     int r = ask(&a, q->dir, &e);
     if (r < 0)
         r = cli_fail(c, &e);
+    else if (q->out)
+        r = CLI_DONE;
     else if (q->files)
         r = cli_list_array(c, "files", a.rows.p, a.rows.n, file_cols, sizeof file_cols / sizeof *file_cols);
     else
         r = cli_list_array(c, "tenants", a.rows.p, a.rows.n, stats_cols, sizeof stats_cols / sizeof *stats_cols);
     buf_fini(&a.requests);
     buf_fini(&a.rows);
+    cells_page_fini(&a.page);
     cells_map_free(a.m);
     return r == CLI_DONE && a.n_failed ? CLI_FAILED : r;
 }

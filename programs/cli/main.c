@@ -79,7 +79,7 @@ static const struct {
      "assign --from FILE | forget TENANT | sign [--days N] | show [TENANT] [--json] | verify FILE --key FILE | "
      "stats --tokens DIR [--tenant T] [--deadline-s N] [--json] | files --tokens DIR [--tenant T] [--state S] [--since T] [--limit "
      "N] "
-     "[--deadline-s N] [--json]",
+     "[--deadline-s N] [--json] | page --tokens DIR --out FILE [--deadline-s N]",
      "a fleet of homes: which tenant is in which cell; the map that fronts go by (docs/scale-out.md)\n\n"
      "DIR is named by --dir DIR, or MYSIMBDP_CELLS. What is changed is a draft; sign makes a map of it, with a serial that rises, "
      "valid\n"
@@ -89,7 +89,8 @@ static const struct {
      "TENANT CELL. stats, files: what all cells say of the month so far, and of files, within 10 s or --deadline-s; a cell that "
      "does\n"
      "not answer is said. --tokens: a directory with a file for each cell, of its name and mode 0600: an operator's token there.\n"
-     "files shows the newest 20 of each tenant, or --limit. verify: whether the map in FILE is signed by the key in the other one, "
+     "files shows the newest 20 of each tenant, or --limit. page: how all cells are, as HTML in FILE, whole at any time. verify: "
+     "whether the map in FILE is signed by the key in the other one, "
      "and valid now."},
     {"restored", verb_restored, "[--seen]", "to be called before `up` when state/ was put back from a backup"},
     {"status", verb_status, "[--json]", "what the programs are doing"},

@@ -2,11 +2,13 @@
 import base64
 import concurrent.futures
 import hashlib
+import html
 import json
 import os
 import re
 import shlex
 import ssl
+import stat
 import subprocess
 import sys
 import time
@@ -346,6 +348,15 @@ def all_rows(fleet, *args, code=0):
     return [json.loads(line) for line in r.stdout.splitlines()], r.stderr
 
 
+def tables_of(out):
+    """The page; rows of its first table and of its last."""
+    page = out.read_text()
+    assert stat.S_IMODE(out.stat().st_mode) == 0o640
+    found = [[[html.unescape(re.sub(r"<[^>]*>", "", cell)) for cell in re.findall(r"<td[^>]*>(.*?)</td>", row)] for row in body.splitlines()]
+             for body in re.findall(r"<tbody>\n(.*?)</tbody>", page, re.S)]
+    return page, found[0], found[-1]
+
+
 def test_stats_and_files_of_all_cells(two, tokens):
     names = {}
     for tenant in ["acme", "beta"]:
@@ -362,6 +373,12 @@ def test_stats_and_files_of_all_cells(two, tokens):
     rows, said = all_rows(two.fleet, "stats", "--tokens", tokens)
     of = {(r["cell"], r["tenant_id"]): r for r in rows}
     assert of["one", "acme"]["map_says"] == "one" and of["one", "beta"]["map_says"] == "two", "each home has both: what the map says otherwise is shown"
+    out = tokens.parent / "cells.html"
+    two.fleet.cli("page", "--tokens", tokens, "--out", out)
+    page, cells, tenants = tables_of(out)
+    assert "2 of 2 answer" in page and [row[:4] for row in cells] == [["one", "answers", "open", "up"], ["two", "answers", "open", "up"]]
+    assert {(row[0], row[1], row[6]) for row in tenants} >= {("one", "acme", ""), ("one", "beta", "two"), ("two", "beta", "")}
+    assert all(f'<a rel=noreferrer href="{site.url}">' in page for site in two.sites) and "<script" not in page
     assert set(of["two", "beta"]) == {"cell", "tenant_id", "running", "refused_day", "files", "bytes", "rows", "messages", "cpu_s", "instance_s", "map_says"} and said == ""
 
 
@@ -385,6 +402,13 @@ def test_cells_that_hang_lie_or_are_gone_hold_up_nobody(two, tokens, tmp_path):
                       ("open", "others may read its token"), ("none", "its token")]:
         assert re.search(rf"^mysimbdp cells: {name}: .*{why}", said, re.M), (name, said)
     assert "sbt_secret" not in said and "\x1b" not in said
+    body = b'{"monitor": {"rows": [{"tenant_id": "<b>acme", "app": "a\\"<img src=x>", "state": "stalled", "why": "&lt;<script>", "ready": 1e300}]}, "machine": {"tenants": [{"tenant_id": "<script>alert(1)</script>"}]}}'
+    out = tmp_path / "cells.html"
+    said = fleet.cli("page", "--tokens", tokens, "--out", out, "--deadline-s", "3", ok=False)
+    page, cells, tenants = tables_of(out)
+    assert "3 of 9 answer" in page and [row[0] for row in cells] == sorted(row[0] for row in cells) and len(cells) == 9, page
+    assert {row[0]: row[1] for row in cells}["wrong"] == "batchmgr does not answer" and "does not answer in time" in {row[0]: row[1] for row in cells}["hangs"]
+    assert "<script" not in page and "<img" not in page and ["wrong", "<script>alert(1)</script>"] in [row[:2] for row in tenants] and "sbt_secret" not in page
     shown = subprocess.run([BUILD / "mysimbdp", "cells", "stats", "--tokens", tokens, "--deadline-s", "1"], env={**os.environ, "MYSIMBDP_CELLS": str(fleet.path)}, capture_output=True, text=True)
     assert "\x1b" not in shown.stdout + shown.stderr and "acme" in shown.stdout
     for cell in (hangs, lies, wrong):
