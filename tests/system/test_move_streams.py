@@ -63,7 +63,7 @@ class Publisher(threading.Thread):
                 began = time.monotonic()
                 while True:
                     try:
-                        peers[at].publish("acme/events", [json.dumps({"v": self.n}).encode()], publisher=77, number=self.n + 1)
+                        peers[at].publish("acme/events", [json.dumps({"v": self.n}).encode()], publisher=77 + self.n % 5, number=self.n // 5 + 1)
                         break
                     except Refused as e:
                         self.codes.add(e.code)
@@ -80,8 +80,9 @@ class Publisher(threading.Thread):
             self.error = e
 
 
-def test_a_publisher_and_an_app_at_work_there_and_back(home, other):
-    configure(home, LOADER, more='batch = ( { app = "batch"; exec = "builtin:load"; } );\n')
+@pytest.mark.parametrize("keys", ["", "partitions = 3;"])
+def test_a_publisher_and_an_app_at_work_there_and_back(home, other, keys):
+    configure(home, LOADER, keys=keys, more='batch = ( { app = "batch"; exec = "builtin:load"; } );\n')
     home.up()
     other.up()
     home.drop("a.json", '{"v":-1}\n')

@@ -22,7 +22,8 @@ enum {
     MAX_SEEN = 64,
     MAX_SUBS = 100, /* of a stream */
     MAX_EXTRA = 4 << 20,
-    MAX_ID = 32
+    MAX_ID = 32,
+    MAX_NAME = MAX_ID + 3 /* with the number of a partition */
 };
 #define MAX_SEQ (UINT64_C(1) << 62)
 
@@ -36,7 +37,7 @@ struct import {
     uint64_t record; /* number of the next one */
     uint32_t n_streams, n_subs;
     uint64_t n_extra;
-    char last_name[MAX_ID + 1];
+    char last_name[MAX_NAME + 1];
     /* the stream that is under way; NULL: none */
     struct stream *st;
     int last_type; /* of its records */
@@ -58,6 +59,19 @@ static bool is_id(const char *p, size_t n)
     return true;
 }
 
+/* The name of a stream, or of a partition but the first: NAME#1 to NAME#63 (../parts.h). */
+static bool is_stream_name(const char *p, size_t n)
+{
+    const char *hash = memchr(p, '#', n);
+    const size_t id = hash ? (size_t)(hash - p) : n, digits = hash ? n - id - 1 : 0;
+    if (!is_id(p, id) || (hash && (digits < 1 || digits > 2 || hash[1] == '0')))
+        return false;
+    for (size_t i = 0; i < digits; i++)
+        if (hash[1 + i] < '0' || hash[1 + i] > '9')
+            return false;
+    return true;
+}
+
 /* One behind the other, from `from` to before `end`. */
 static bool are_ranges(const unsigned char **p, size_t *n, uint32_t count, uint64_t from, uint64_t end)
 {
@@ -75,9 +89,9 @@ static bool check_stream(struct import *m, const unsigned char *p, size_t n)
     uint32_t n_name;
     uint64_t next_seq;
     if (!take_u32(&p, &n, &n_name) || !take_u64(&p, &n, &next_seq) || n != EPOCH_BYTES + (size_t)n_name || !next_seq ||
-        next_seq > MAX_SEQ || m->st || !is_id((const char *)p + EPOCH_BYTES, n_name) || m->n_streams == MOVES_MAX_STREAMS)
+        next_seq > MAX_SEQ || m->st || !is_stream_name((const char *)p + EPOCH_BYTES, n_name) || m->n_streams == MOVES_MAX_STREAMS)
         return false;
-    char name[MAX_ID + 1];
+    char name[MAX_NAME + 1];
     snprintf(name, sizeof name, "%.*s", (int)n_name, (const char *)p + EPOCH_BYTES);
     if (strcmp(name, m->last_name) <= 0)
         return false;
