@@ -451,7 +451,7 @@ def test_places_that_a_reload_names_are_seen_from_then_on(make_home):
     app.chmod(0o755)
     home.tenant("acme", exec_=str(app))
     home.reload()
-    until(lambda: len(home.pids("batchmgr")) == 1 and home.pids("batchmgr")[0] != before, home.path / "logs", what="batchmgr again")
+    until(lambda: len(pids := home.pids("batchmgr")) == 1 and pids[0] != before, home.path / "logs", what="batchmgr again")
     assert (pathlib.Path(f"/proc/{home.pids('batchmgr')[0]}/root") / str(app).lstrip("/")).exists()
     home.drop("x.csv", "a\n1\n")
     assert home.wait_file()["state"] == "ingested"
