@@ -141,6 +141,7 @@ static const struct {
     {"uid_base", "60000"},
     {"kafka.brokers", "\"10.0.0.1:9092,10.0.0.2:9092\""},
     {"kafka.member", "\"west-1\""},
+    {"kafka.prefix_before", "\"east\""},
     {"kafka.properties_file", "\"/etc/mysimbdp/kafka.properties\""},
     {"headers_file", "\"/etc/mysimbdp/otlp.headers\""},
     {"otlp.url", "\"http://127.0.0.1:4318\""},
@@ -164,6 +165,7 @@ static const struct {
 static const struct {
     const char *key, *text;
 } beside[] = {
+    {"streams.shared", "store = \"kafka\"; "},
     {"certificate", "key = \"/etc/ssl/simbdp.key\"; "},
     {"http.key", "certificate = \"/etc/ssl/simbdp.pem\"; "},
     {"stream_apps.checker", "output = \"stdout\"; dataset = \"readings\"; "},

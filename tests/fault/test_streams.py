@@ -476,8 +476,8 @@ def test_s05_who_never_reads_its_answers_is_not_listened_to_until_it_does(home):
             pongs += verb == PONG
             confirmed += verb == CONFIRM
             if verb == REFUSED:
-                assert frames[0] == b"busy" and request == 0
-                unheard += int(frames[2].split()[0])
+                assert frames[0] == b"busy" and (request == 0 or IN_KAFKA)
+                unheard += 1 if request else int(frames[2].split()[0])
         assert confirmed and unheard
         for i in range(0, 60000, 1000):  # sent again, all of it: what was stored is known
             when_not_busy(lambda first=i + 1: deaf.publish(STREAM, [b"x"] * 1000, 9, first))

@@ -47,9 +47,10 @@ static void take(const bson_t *doc, struct buf *wrong)
         strstr(example, " webhook = ")
             ? xasprintf("platform = { webhooks = ( { name = \"ops\"; url = \"http://a/\"; } ); %s", strchr(example, '{') + 1)
             : NULL;
-    put("mysimbdp.conf", with_webhook                          ? with_webhook
-                         : !strcmp(file, "conf/mysimbdp.conf") ? example
-                                                               : "platform = { kafka = { brokers = \"a:1\"; }; };");
+    put("mysimbdp.conf", with_webhook ? with_webhook
+                         : !strcmp(file, "conf/mysimbdp.conf")
+                             ? example
+                             : "platform = { kafka = { brokers = \"a:1\"; member = \"one\"; }; };");
     put("profiles.conf", !strcmp(file, "conf/profiles.conf") ? example : "profiles = ( { name = \"small\"; } );");
     /* What examples refer to is called so elsewhere in the file. */
     AUTO_FREE char *tenant = xasprintf("%s\n%s%s", strstr(file, "tenants") ? example : "",
