@@ -21,6 +21,7 @@ STREAM = "acme/events"
 
 # ---- s06: limits
 
+@pytest.mark.own_log("its rates are to be met one message at a time, which Kafka does not take as fast")
 def test_s06_limits_are_refused_by_name_and_recorded(home):
     home.streams(("events", "max_message_bytes = 1000; max_messages_per_s = 500; max_bytes_per_s = 20000L; max_messages_per_request = 100;"))
     home.broker()
