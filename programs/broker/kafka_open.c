@@ -505,8 +505,9 @@ void kafka_commit(struct kafka_stream *k)
     size_t i = 0;
     if (k->shared)
         kafka_keep(k);
-    for (struct sub *s; !k->shared && (s = stream_next_sub(k->st->stream, &i));)
-        commit_sub(k, sub_tag(s));
+    else
+        for (struct sub *s; (s = stream_next_sub(k->st->stream, &i));)
+            commit_sub(k, sub_tag(s));
     if (k->st->b->now_ms - k->named_ms >= COMMIT_ANYWAY_MS)
         write_name(k);
     trim(k);

@@ -8,7 +8,7 @@ import pathlib
 import re
 
 NAMES = set(filter(None, os.environ.get("SIMBDP_ENGINES", "").split(",")))
-UNKNOWN = NAMES - {"slurm", "pilots", "kafka"}
+assert NAMES <= {"slurm", "pilots", "kafka"}, f"SIMBDP_ENGINES: {NAMES}"
 ON_NODES, IN_KAFKA = bool(NAMES & {"slurm", "pilots"}), "kafka" in NAMES
 BATCH, STREAMS = {"test_runs.py", "test_files.py", "test_load.py"}, {"test_streams.py", "test_stream_peers.py", "test_streammgr.py", "test_monitor.py"}
 
@@ -29,10 +29,6 @@ class Engines:
     def down(self):
         for engine in filter(None, (self.slurm, self.kafka)):
             engine.down()
-
-    def mend(self):
-        for engine in filter(None, (self.slurm, self.kafka)):
-            engine.mend()
 
     def wait(self, home):
         """Behind a broker's start: its topics are open, which is when publishers can go on."""

@@ -62,3 +62,41 @@ def assert_all_once(home, n, start=0):
         assert found == want, [b for a, b in zip(found, want) if a != b][:5]
         for i in range(0, len(got), 1000):
             p.ack(got[i:i + 1000])
+
+
+def take_all(p, n):
+    got = []
+    while len(got) < n:
+        more = p.take(1, timeout=20)
+        assert more, f"{len(got)} of {n}"
+        got += more
+    return got
+
+
+def there_and_back(home, publish, stop, n_sent, keys=""):
+    """While publish() works, until `stop` is set: the stream goes to Kafka, comes back, and goes there again. All that came out of it."""
+    t = threading.Thread(target=publish)
+    t.start()
+    got = []
+    try:
+        with peer(home) as p:
+            p.subscribe(STREAM, "consume")
+
+            def consume(n):
+                while len(got) < n:
+                    more = take_all(p, 1)
+                    p.ack(more)
+                    got.extend(more)
+            consume(50)
+            for of_store, store in (('store = "kafka";', "kafka"), ("", "local"), ('store = "kafka";', "kafka")):
+                home.streams(("events", f"{of_store} {keys}"))
+                home.control({"op": "reload"}, "broker.sock")
+                until(lambda: queue(home)["store"] == store and queue(home)["kafka"] is None, home.path / "state", what=lambda: f"the move: {queue(home)}")
+                consume(n_sent() + 50)
+            stop.set()
+            t.join()
+            consume(n_sent())
+    finally:
+        stop.set()
+        t.join()
+    return got

@@ -9,21 +9,13 @@ import threading
 import pytest
 from harness import until
 from kafka import queue, wait_open
+from kafka_load import there_and_back, take_all
 from wire import Peer, Refused, bodies, peer
 
 pytestmark = pytest.mark.anyone
 
 STREAM = "acme/events"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
-def take_all(p, n):
-    got = []
-    while len(got) < n:
-        more = p.take(1, timeout=20)
-        assert more, f"{len(got)} of {n}"
-        got += more
-    return got
 
 
 def test_a_message_goes_there_and_comes_from_there(kafka_home, kafka):
@@ -251,30 +243,7 @@ def test_a_stream_moves_there_and_back_while_it_works(kafka_home, kafka):
                 except Refused as e:
                     assert e.code in ("busy", "full"), e
                     stop.wait(e.retry_after_ms / 1000)
-    t = threading.Thread(target=publish)
-    t.start()
-    got = []
-    try:
-        with peer(home) as p:
-            p.subscribe(STREAM, "consume")
-
-            def consume(n):
-                while len(got) < n:
-                    more = take_all(p, 1)
-                    p.ack(more)
-                    got.extend(more)
-            consume(50)
-            for keys, store in (('store = "kafka";', "kafka"), ("", "local"), ('store = "kafka";', "kafka")):
-                home.streams(("events", keys))
-                home.control({"op": "reload"}, "broker.sock")
-                until(lambda: queue(home)["store"] == store and queue(home)["kafka"] is None, home.path / "state", what=lambda: f"the move: {queue(home)}")
-                consume(len(sent) + 50)
-            stop.set()
-            t.join()
-            consume(len(sent))
-    finally:
-        stop.set()
-        t.join()
+    got = there_and_back(home, publish, stop, lambda: len(sent))
     assert [m.body for m in got] == bodies(len(sent))
     assert len({m.epoch for m in got}) == 1 and [m.seq for m in got] == sorted({m.seq for m in got})
 

@@ -6,21 +6,13 @@ import threading
 import pytest
 from harness import RELEASE, ROOT, until
 from kafka import queue, wait_open
+from kafka_load import there_and_back, take_all
 from wire import Peer, Refused, bodies, peer
 
 pytestmark = pytest.mark.anyone
 
 STREAM = "acme/events"
 PUBLISHERS = range(101, 113)
-
-
-def take_all(p, n):
-    got = []
-    while len(got) < n:
-        more = p.take(1, timeout=20)
-        assert more, f"{len(got)} of {n}"
-        got += more
-    return got
 
 
 def part(m):
@@ -264,30 +256,7 @@ def test_it_moves_there_and_back_while_it_works(kafka_home):
                             stop.wait(e.retry_after_ms / 1000)
         except AssertionError as e:
             errors.append(e)
-    t = threading.Thread(target=publish)
-    t.start()
-    got = []
-    try:
-        with peer(home) as p:
-            p.subscribe(STREAM, "consume")
-
-            def consume(n):
-                while len(got) < n:
-                    more = take_all(p, 1)
-                    p.ack(more)
-                    got.extend(more)
-            consume(50)
-            for keys, store in (('store = "kafka";', "kafka"), ("", "local"), ('store = "kafka";', "kafka")):
-                home.streams(("events", f"{keys} partitions = 3;"))
-                home.control({"op": "reload"}, "broker.sock")
-                until(lambda: queue(home)["store"] == store and queue(home)["kafka"] is None, home.path / "state", what=lambda: f"the move: {queue(home)}")
-                consume(sum(sent.values()) + 50)
-            stop.set()
-            t.join()
-            consume(sum(sent.values()))
-    finally:
-        stop.set()
-        t.join()
+    got = there_and_back(home, publish, stop, lambda: sum(sent.values()), "partitions = 3;")
     assert not errors
     for publisher in PUBLISHERS:
         assert [m.body for m in got if m.body.startswith(b"%d:" % publisher)] == of(publisher, 1, sent[publisher])
